@@ -1,0 +1,16 @@
+//! Small values that every layer speaks in: points in time, timers, addresses, names, seeded randomness.
+//!
+//! Nothing here knows a protocol or the operating system.
+#![forbid(unsafe_code)]
+
+pub mod id;
+pub mod limit;
+pub mod net;
+pub mod rng;
+pub mod time;
+pub mod timer;
+
+pub use id::{Name, Secret};
+pub use net::{Family, IfIndex, IfName, Mac, Prefix};
+pub use time::{Instant, WallTime};
+pub use timer::TimerQueue;

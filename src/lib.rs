@@ -1,0 +1,28 @@
+//! EverVIP: virtual IP addresses that stay answered, and load balancing behind them, from an unchanged
+//! `keepalived.conf`.
+//!
+//! The crate is one library in layers (see `docs/architecture.md`). The lower half, the *core*, holds values
+//! only: packet codecs, the running configuration, the VRRP and health-check engines, the planner, the
+//! configuration language and a simulator that runs the engines on a virtual clock. It has no clock, socket,
+//! thread or file and builds with `--no-default-features`. The upper half (feature `daemon`) carries out what
+//! the core asks for: sockets, netlink, processes, scripts, mail.
+#![deny(missing_docs)]
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::indexing_slicing,
+        clippy::cast_possible_truncation,
+        clippy::disallowed_methods,
+        clippy::disallowed_types
+    )
+)]
+
+pub mod base;
+pub mod model;
+pub mod plan;
+pub mod status;
+pub mod vrrp;
+pub mod wire;

@@ -1,0 +1,39 @@
+//! The running configuration: what the daemon does, after every default, inheritance and check.
+//!
+//! A [`Model`] is made by the configuration role (or by a test) and travels to the roles that carry it out.
+//! It holds no source positions and no text as the user wrote it; what is not allowed cannot be written down
+//! here (a VRID of 0, a weight of 300, a track_script naming nothing). How a `keepalived.conf` becomes a model
+//! is the business of `config`; what a role does with it is the business of the engines.
+#![forbid(unsafe_code)]
+
+use serde::{Deserialize, Serialize};
+
+pub mod address;
+pub mod checker;
+pub mod diff;
+pub mod global;
+pub mod group;
+pub mod notify;
+pub mod service;
+pub mod tracker;
+pub mod vrrp;
+
+pub use address::{Address, Lifetime};
+pub use checker::{Checker, CheckerKind, Connection};
+pub use global::{Global, Mail};
+pub use group::SyncGroup;
+pub use notify::{Command, NotifyCommands, User};
+pub use service::{Forward, Lvs, RealServer, Service, ServiceKey};
+pub use tracker::{Script, TrackedInterface, TrackedScript, Weight};
+pub use vrrp::{Instance, Vrrp};
+
+/// A whole configuration.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Model {
+    /// What belongs to the daemon as a whole.
+    pub global: Global,
+    /// Virtual routers and what they track.
+    pub vrrp: Vrrp,
+    /// Virtual servers and their health checks.
+    pub lvs: Lvs,
+}

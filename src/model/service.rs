@@ -1,0 +1,252 @@
+//! Virtual servers, as IPVS knows them.
+
+use core::fmt;
+use core::net::{IpAddr, SocketAddr};
+
+use serde::{Deserialize, Serialize};
+
+use super::checker::Checker;
+use super::notify::Command;
+use crate::base::{Family, Name};
+
+/// Everything the checker role carries out.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Lvs {
+    /// The virtual servers, keys unique, in the order of the configuration.
+    pub services: Vec<Service>,
+    /// `lvs_flush`: empty the kernel's table at start instead of adopting what is there.
+    pub flush: bool,
+    /// `lvs_flush_on_stop`
+    pub flush_on_stop: bool,
+    /// `no_checker_emails`: mail only when a real server as a whole goes up or down.
+    pub no_checker_emails: bool,
+    /// `rs_init_notifies`: run `notify_up` for servers put in service at start.
+    pub init_notifies: bool,
+}
+
+/// A `virtual_server`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Service {
+    /// What the kernel finds it by.
+    pub key: ServiceKey,
+    /// `lvs_sched`, `lb_algo`: the kernel's scheduler.
+    pub scheduler: Name,
+    /// Scheduler flags: `ops` 0x04, `flag-1` 0x08, `flag-2` 0x10, `flag-3` 0x20.
+    pub flags: u32,
+    /// `persistence_timeout` and what goes with it; none if connections are scheduled one by one.
+    pub persistence: Option<Persistence>,
+    /// `quorum`: live weight at which the service is up, at least 1 unless all weights are 0.
+    pub quorum: u32,
+    /// `hysteresis`: dead band around the quorum, below it.
+    pub hysteresis: u32,
+    /// `quorum_up`
+    pub quorum_up: Option<Command>,
+    /// `quorum_down`
+    pub quorum_down: Option<Command>,
+    /// `sorry_server`: in service while the quorum is lost.
+    pub sorry_server: Option<SorryServer>,
+    /// `omega`: run the down notifiers when the daemon stops.
+    pub omega: bool,
+    /// `smtp_alert` of the service: mail when the quorum changes.
+    pub smtp_alert: bool,
+    /// The real servers, address and port unique.
+    pub servers: Vec<RealServer>,
+}
+
+/// What identifies a service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum ServiceKey {
+    /// An address, a port (0: every port) and a protocol.
+    Address {
+        /// Transport protocol.
+        protocol: Protocol,
+        /// Address and port.
+        endpoint: SocketAddr,
+    },
+    /// Packets with this mark (`iptables -j MARK`).
+    Mark {
+        /// The mark, not 0.
+        mark: u32,
+        /// Family of the packets.
+        family: Family,
+    },
+}
+
+impl ServiceKey {
+    /// The family of the service.
+    #[must_use]
+    pub const fn family(&self) -> Family {
+        match self {
+            Self::Address { endpoint, .. } => match endpoint {
+                SocketAddr::V4(_) => Family::V4,
+                SocketAddr::V6(_) => Family::V6,
+            },
+            Self::Mark { family, .. } => *family,
+        }
+    }
+
+    /// The word for the protocol in `[10.0.0.1]:tcp:80`: `none` for a mark.
+    #[must_use]
+    pub const fn protocol_word(&self) -> &'static str {
+        match self {
+            Self::Address { protocol, .. } => protocol.word(),
+            Self::Mark { .. } => "none",
+        }
+    }
+}
+
+impl fmt::Display for ServiceKey {
+    /// As in logs, mails and FIFO lines: `[10.0.0.1]:tcp:80` or `FWM 123`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Address { protocol, endpoint } => {
+                write!(
+                    f,
+                    "[{}]:{}:{}",
+                    endpoint.ip(),
+                    protocol.word(),
+                    endpoint.port()
+                )
+            }
+            Self::Mark { mark, .. } => write!(f, "FWM {mark}"),
+        }
+    }
+}
+
+/// A transport protocol that IPVS balances.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Protocol {
+    /// TCP
+    Tcp,
+    /// UDP
+    Udp,
+    /// SCTP
+    Sctp,
+}
+
+impl Protocol {
+    /// `tcp`, `udp` or `sctp`.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+            Self::Sctp => "sctp",
+        }
+    }
+
+    /// The protocol number of IP.
+    #[must_use]
+    pub const fn number(self) -> u16 {
+        match self {
+            Self::Tcp => 6,
+            Self::Udp => 17,
+            Self::Sctp => 132,
+        }
+    }
+}
+
+/// Sessions that stay with the server they began with.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Persistence {
+    /// `persistence_timeout` in seconds, 1 to 2,678,400.
+    pub timeout: u32,
+    /// `persistence_granularity` as the kernel wants it: an IPv4 mask, or an IPv6 prefix length 1 to 128.
+    pub granularity: u32,
+    /// `persistence_engine`
+    pub engine: Option<Name>,
+}
+
+/// How packets reach a real server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Forward {
+    /// `NAT`: addresses are rewritten, answers come back through the director.
+    Nat,
+    /// `DR`: the frame is readdressed, answers go directly.
+    Dr,
+    /// `TUN`: the packet is wrapped.
+    Tun(Tunnel),
+}
+
+/// The form of a tunnel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Tunnel {
+    /// IP in IP.
+    Ipip,
+    /// Generic UDP encapsulation.
+    Gue {
+        /// UDP port, not 0.
+        port: u16,
+        /// Checksum.
+        checksum: TunnelChecksum,
+    },
+    /// Generic routing encapsulation; never with `remcsum`.
+    Gre {
+        /// Checksum.
+        checksum: TunnelChecksum,
+    },
+}
+
+/// The checksum of a tunnel header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum TunnelChecksum {
+    /// `nocsum`
+    None,
+    /// `csum`
+    Checksum,
+    /// `remcsum`
+    Remote,
+}
+
+/// A `real_server`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RealServer {
+    /// Its address.
+    pub address: IpAddr,
+    /// Its port as IPVS gets it: the configured one for NAT, the service's for DR and TUN, 0 for a mark.
+    pub port: u16,
+    /// `lvs_method`, `lb_kind`
+    pub forward: Forward,
+    /// `weight`, 0 to 2,147,483,647.
+    pub weight: u32,
+    /// `uthreshold`: no new connections above this number; 0 for no limit.
+    pub upper_threshold: u32,
+    /// `lthreshold`: new connections again below this number.
+    pub lower_threshold: u32,
+    /// `inhibit_on_failure`: a dead server keeps its entry with weight 0.
+    pub inhibit_on_failure: bool,
+    /// `notify_up`
+    pub notify_up: Option<Command>,
+    /// `notify_down`
+    pub notify_down: Option<Command>,
+    /// `smtp_alert` of the server: mail when a check of it changes.
+    pub smtp_alert: bool,
+    /// Its checks; without any it is always in service.
+    pub checkers: Vec<Checker>,
+}
+
+impl RealServer {
+    /// As in logs, mails and FIFO lines: `[10.0.0.71]:tcp:80`.
+    #[must_use]
+    pub fn display(&self, service: &ServiceKey) -> String {
+        format!(
+            "[{}]:{}:{}",
+            self.address,
+            service.protocol_word(),
+            self.port
+        )
+    }
+}
+
+/// A `sorry_server`. Its weight is 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SorryServer {
+    /// Its address.
+    pub address: IpAddr,
+    /// Its port as IPVS gets it.
+    pub port: u16,
+    /// How packets reach it.
+    pub forward: Forward,
+    /// `sorry_server_inhibit`: keep its entry with weight 0 while it is not needed.
+    pub inhibit: bool,
+}

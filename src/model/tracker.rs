@@ -1,0 +1,124 @@
+//! Things whose condition decides whether an instance may be master, or how eagerly.
+
+use core::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::notify::Command;
+use crate::base::{IfName, Name};
+
+/// A `vrrp_script`: a program run again and again, whose exit status says whether all is well.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Script {
+    /// Its name, unique within a configuration.
+    pub name: Name,
+    /// What is run.
+    pub command: Command,
+    /// `interval`: time from one start to the next, 1 ms to 4294 s.
+    pub interval: Duration,
+    /// `timeout`: a run that takes longer failed and is killed.
+    pub timeout: Duration,
+    /// `rise`: successes in a row that make a bad script good, at least 1.
+    pub rise: u32,
+    /// `fall`: failures in a row that make a good script bad, at least 1.
+    pub fall: u32,
+}
+
+/// What the condition of a tracked object does to an instance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Weight {
+    /// Weight 0: the instance is in FAULT while the object is bad (`reverse`: while it is good).
+    Fault {
+        /// `reverse`
+        reverse: bool,
+    },
+    /// Any other weight: it is added to the priority while the object is good if positive, while it is bad
+    /// if negative; `reverse` negates what is added.
+    Priority {
+        /// -253 to 253, not 0.
+        weight: i16,
+        /// `reverse`
+        reverse: bool,
+    },
+}
+
+impl Weight {
+    /// Weight 0 without `reverse`.
+    pub const FAULT: Self = Self::Fault { reverse: false };
+
+    /// What a configured number and `reverse` mean. Numbers beyond ±253 count as ±253.
+    #[must_use]
+    pub fn new(weight: i16, reverse: bool) -> Self {
+        match weight {
+            0 => Self::Fault { reverse },
+            w => Self::Priority {
+                weight: w.clamp(-253, 253),
+                reverse,
+            },
+        }
+    }
+
+    /// What an object in condition `good` adds to the priority of an instance.
+    #[must_use]
+    pub const fn contribution(self, good: bool) -> i16 {
+        match self {
+            Self::Priority { weight, reverse } if (weight > 0) == good => {
+                if reverse {
+                    -weight
+                } else {
+                    weight
+                }
+            }
+            _ => 0,
+        }
+    }
+
+    /// Whether an object in condition `good` keeps an instance in FAULT.
+    #[must_use]
+    pub const fn faults(self, good: bool) -> bool {
+        matches!(self, Self::Fault { reverse } if reverse == good)
+    }
+}
+
+/// An entry of `track_script`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TrackedScript {
+    /// Name of a [`Script`] of the same configuration.
+    pub script: Name,
+    /// Its effect on this instance.
+    pub weight: Weight,
+}
+
+/// An entry of `track_interface`, or an interface that is tracked because an address or a route needs it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TrackedInterface {
+    /// The interface; it need not exist now.
+    pub interface: IfName,
+    /// Its effect on this instance.
+    pub weight: Weight,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn weights_act_on_the_documented_side() {
+        assert_eq!(Weight::new(20, false).contribution(true), 20);
+        assert_eq!(Weight::new(20, false).contribution(false), 0);
+        assert_eq!(Weight::new(-20, false).contribution(false), -20);
+        assert_eq!(Weight::new(-20, false).contribution(true), 0);
+        assert_eq!(Weight::new(20, true).contribution(true), -20);
+        assert_eq!(Weight::new(-20, true).contribution(false), 20);
+        assert_eq!(
+            Weight::new(300, false),
+            Weight::Priority {
+                weight: 253,
+                reverse: false
+            }
+        );
+        assert!(Weight::FAULT.faults(false) && !Weight::FAULT.faults(true));
+        assert!(Weight::new(0, true).faults(true) && !Weight::new(0, true).faults(false));
+        assert!(!Weight::new(1, false).faults(false));
+    }
+}

@@ -1,0 +1,10 @@
+//! What the daemon says of itself to others: views of its state, and notices of what happened.
+//!
+//! Everything here is plain data that can be serialised. Who fills it: the engines. Who shows it: the
+//! supervisor, the runner, the operator's command.
+#![forbid(unsafe_code)]
+
+pub mod notice;
+pub mod vrrp;
+
+pub use notice::{MailText, Notice};

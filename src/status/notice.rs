@@ -1,0 +1,36 @@
+//! Notices: what programs, FIFOs and mail recipients are told.
+
+use core::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::base::Name;
+use crate::model::Command;
+
+/// One event that somebody asked to hear of, complete in itself: whoever carries it out needs no other state.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Notice {
+    /// Notices of one subject are carried out in order, one program at a time: a quick
+    /// master-backup-master must not end with the scripts of backup and master running side by side.
+    /// For example `instance VRRP1`, `group G`, `server [10.0.0.71]:tcp:80`.
+    pub subject: Name,
+    /// The state announced, for log lines: `MASTER`, `BACKUP`, `FAULT`, `STOP`, `DELETED`, `UP`, `DOWN`.
+    pub state: Name,
+    /// Programs to run in this order, arguments complete.
+    pub commands: Vec<Command>,
+    /// How long one of these programs may take before it is killed; none for no limit of its own.
+    pub limit: Option<Duration>,
+    /// The line for notify FIFOs, without the newline; empty for none.
+    pub fifo: Box<str>,
+    /// The mail to send, if one is wanted.
+    pub mail: Option<MailText>,
+}
+
+/// A mail without its envelope.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MailText {
+    /// Subject without the leading `[ROUTER_ID] `.
+    pub subject: String,
+    /// The single line of the body.
+    pub body: String,
+}

@@ -1,0 +1,171 @@
+//! Views of the VRRP engine.
+
+use core::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::base::{IfName, Instant, Name};
+use crate::model::vrrp::Vrid;
+
+/// States of an instance and of a group, by keepalived's names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum State {
+    /// Not started yet, or waiting for the first result of a script.
+    Init,
+    /// Listening to a master, or waiting for its silence to last long enough.
+    Backup,
+    /// Holding the addresses.
+    Master,
+    /// Not able to take part.
+    Fault,
+}
+
+impl State {
+    /// `INIT`, `BACKUP`, `MASTER` or `FAULT`.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Init => "INIT",
+            Self::Backup => "BACKUP",
+            Self::Master => "MASTER",
+            Self::Fault => "FAULT",
+        }
+    }
+}
+
+impl core::fmt::Display for State {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.pad(self.word())
+    }
+}
+
+/// What the supervisor keeps of the VRRP role, so that a restarted one goes on where the last one stopped.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Summary {
+    /// When this was true.
+    pub at: Instant,
+    /// Each instance.
+    pub instances: Vec<InstanceSummary>,
+}
+
+/// One instance in a [`Summary`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InstanceSummary {
+    /// Its name.
+    pub name: Name,
+    /// Its state.
+    pub state: State,
+    /// The state it announced last, so that it is not announced twice.
+    pub announced: Option<State>,
+}
+
+/// A full view of the VRRP engine.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Vrrp {
+    /// Version of this form; a new number means that a field went or changed its meaning.
+    pub schema: u32,
+    /// When this was true.
+    pub at: Instant,
+    /// The instances, in the order of the configuration.
+    pub instances: Vec<Instance>,
+    /// The groups.
+    pub groups: Vec<Group>,
+    /// The tracking scripts.
+    pub scripts: Vec<Script>,
+    /// Adverts received for a VRID that no instance has.
+    pub unknown_vrid: u64,
+}
+
+/// View of one instance.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Instance {
+    /// Its name.
+    pub name: Name,
+    /// Its interface.
+    pub interface: IfName,
+    /// Its virtual router id.
+    pub vrid: Vrid,
+    /// Its state.
+    pub state: State,
+    /// When it entered the state.
+    pub since: Instant,
+    /// Configured priority.
+    pub priority: u8,
+    /// Priority in force.
+    pub effective_priority: u8,
+    /// The master it hears.
+    pub master: Option<IpAddr>,
+    /// Why it is in FAULT, in words; empty otherwise.
+    pub faults: Vec<String>,
+    /// Addresses of the instance that are on their interfaces now.
+    pub addresses_set: usize,
+    /// Addresses that the kernel refuses, with the error number.
+    pub addresses_refused: Vec<(String, i32)>,
+    /// What it counted.
+    pub counters: Counters,
+}
+
+/// View of one group.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Group {
+    /// Its name.
+    pub name: Name,
+    /// Its state.
+    pub state: State,
+}
+
+/// View of one tracking script.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Script {
+    /// Its name.
+    pub name: Name,
+    /// Whether it is good; none before its first result.
+    pub good: Option<bool>,
+}
+
+/// Counters of one instance since the role started. RFC 6527 and keepalived name the same things.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counters {
+    /// Valid adverts.
+    pub adverts_received: u64,
+    /// Adverts sent.
+    pub adverts_sent: u64,
+    /// Adverts that the socket refused.
+    pub adverts_unsent: u64,
+    /// Times it became master.
+    pub became_master: u64,
+    /// Times it left master.
+    pub released_master: u64,
+    /// Valid adverts of priority 0.
+    pub priority_zero_received: u64,
+    /// Adverts of priority 0 sent.
+    pub priority_zero_sent: u64,
+    /// Addresses put back because another program had removed them.
+    pub addresses_restored: u64,
+    /// Refused: TTL or hop limit not 255.
+    pub bad_ttl: u64,
+    /// Refused: another version.
+    pub bad_version: u64,
+    /// Refused: not an advert.
+    pub bad_type: u64,
+    /// Refused: checksum.
+    pub bad_checksum: u64,
+    /// Refused: shorter or longer than its header says.
+    pub bad_length: u64,
+    /// Refused: authentication type unknown.
+    pub bad_auth_type: u64,
+    /// Refused: authentication type differs from ours.
+    pub auth_mismatch: u64,
+    /// Refused: wrong password.
+    pub auth_failure: u64,
+    /// Refused: number of addresses differs from ours.
+    pub bad_address_count: u64,
+    /// Accepted, but the list of addresses differs from ours.
+    pub address_list_mismatch: u64,
+    /// Refused: interval differs from ours (version 2).
+    pub bad_interval: u64,
+    /// Refused: sent to another address than adverts are.
+    pub bad_destination: u64,
+    /// Ignored: we own the addresses and are told to ignore others.
+    pub ignored_as_owner: u64,
+}

@@ -1,0 +1,129 @@
+//! Everything the engine can ask for.
+
+use core::net::IpAddr;
+use core::ops::Range;
+use core::time::Duration;
+
+use super::event::{InstanceId, RunId};
+use crate::base::{IfIndex, Mac};
+use crate::model::Command;
+use crate::plan::{Op, Token};
+use crate::status::Notice;
+
+/// Something to be done. Carry actions out in the order given.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Send an advert now, in this turn. A refusal comes back as `Event::Unsent`.
+    SendAdvert {
+        /// Whose it is.
+        instance: InstanceId,
+        /// The interface it leaves by.
+        interface: IfIndex,
+        /// Source address.
+        source: IpAddr,
+        /// Destination address.
+        destination: IpAddr,
+        /// The packet within [`Actions::bytes`]: for IPv4 with its IP header (the kernel fills in that
+        /// header's checksum), for IPv6 from the VRRP header on (the kernel fills in the VRRP checksum).
+        packet: Range<usize>,
+    },
+    /// Send a gratuitous ARP request (IPv4) or an unsolicited neighbour advert (IPv6).
+    SendGarp {
+        /// The interface it leaves by.
+        interface: IfIndex,
+        /// Its hardware address.
+        mac: Mac,
+        /// The address announced.
+        address: IpAddr,
+        /// How many frames, one right after the other.
+        count: u32,
+    },
+    /// Change the kernel's addresses, one operation after the other; each is answered with `Event::Applied`.
+    Apply {
+        /// Comes back with each answer.
+        token: Token,
+        /// What to do.
+        ops: Vec<Op>,
+    },
+    /// Receive adverts for this multicast group on this interface; answered with `Event::Joined`.
+    Join {
+        /// The interface.
+        interface: IfIndex,
+        /// The group.
+        group: IpAddr,
+    },
+    /// Stop receiving them.
+    Leave {
+        /// The interface.
+        interface: IfIndex,
+        /// The group.
+        group: IpAddr,
+    },
+    /// Run a tracking script; answered with `Event::Ran`.
+    RunScript {
+        /// Comes back with the answer.
+        run: RunId,
+        /// What to run.
+        command: Command,
+        /// When to give up.
+        timeout: Duration,
+    },
+    /// Tell scripts, FIFOs and mail recipients.
+    Notify(Notice),
+    /// The summary changed: hand `Engine::summary` to the supervisor.
+    Report,
+    /// After `Event::Stop`: everything is undone.
+    Done,
+}
+
+/// A list of actions and the packets they speak of. Emptied and used again, so that the steady state
+/// allocates nothing.
+#[derive(Clone, Debug, Default)]
+pub struct Actions {
+    list: Vec<Action>,
+    bytes: Vec<u8>,
+}
+
+impl Actions {
+    /// An empty list.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Appends an action.
+    pub fn push(&mut self, action: Action) {
+        self.list.push(action);
+    }
+
+    /// Appends a packet and says where it is.
+    pub fn packet(&mut self, packet: &[u8]) -> Range<usize> {
+        let start = self.bytes.len();
+        self.bytes.extend_from_slice(packet);
+        start..self.bytes.len()
+    }
+
+    /// The packet at `range`; empty if there is none.
+    #[must_use]
+    pub fn bytes(&self, range: &Range<usize>) -> &[u8] {
+        self.bytes.get(range.clone()).unwrap_or_default()
+    }
+
+    /// The actions in order.
+    #[must_use]
+    pub fn list(&self) -> &[Action] {
+        &self.list
+    }
+
+    /// Whether there is nothing to do.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.list.is_empty()
+    }
+
+    /// Forgets everything, keeping the memory.
+    pub fn clear(&mut self) {
+        self.list.clear();
+        self.bytes.clear();
+    }
+}

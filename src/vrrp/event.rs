@@ -1,0 +1,147 @@
+//! Everything that can happen to the engine.
+
+use core::net::IpAddr;
+use std::sync::Arc;
+
+use crate::base::{IfIndex, IfName, Mac, Prefix};
+use crate::model::Vrrp;
+use crate::plan::{Outcome, Token};
+use crate::status::vrrp::Summary;
+
+/// Something that happened.
+///
+/// The driver's duties: `now` never goes back; received adverts are handed over before [`Event::Timer`]
+/// whenever both are due, so that a process that was stalled hears what it missed before it decides that its
+/// master is silent.
+#[derive(Debug)]
+pub enum Event<'a> {
+    /// A packet of IP protocol 112 came in.
+    Advert {
+        /// Where it came from.
+        rx: Rx,
+        /// IPv4: from the IP header on, as a raw socket gives it. IPv6: from the VRRP header on.
+        packet: &'a [u8],
+    },
+    /// The deadline that `Engine::deadline` gave is reached.
+    Timer,
+    /// A complete view of links and addresses: the first one starts the instances; later ones replace all
+    /// that single events told (after the kernel dropped some).
+    Kernel(Snapshot),
+    /// A link appeared or changed.
+    Link(Link),
+    /// A link is gone.
+    LinkGone(IfIndex),
+    /// An address was added or removed by somebody else; what we did ourselves comes as [`Event::Applied`].
+    Address {
+        /// The interface.
+        interface: IfIndex,
+        /// The address with its prefix length.
+        prefix: Prefix,
+        /// There now, or gone.
+        present: bool,
+    },
+    /// The kernel answered one operation of an `Action::Apply`.
+    Applied {
+        /// That of the action.
+        token: Token,
+        /// Position in its list.
+        item: u32,
+        /// The answer.
+        outcome: Outcome,
+    },
+    /// The answer to `Action::Join`.
+    Joined {
+        /// The interface.
+        interface: IfIndex,
+        /// The group.
+        group: IpAddr,
+        /// The answer.
+        outcome: Outcome,
+    },
+    /// The socket refused an advert.
+    Unsent {
+        /// That of the action.
+        instance: InstanceId,
+        /// Error number, positive.
+        errno: i32,
+    },
+    /// A run of a tracking script ended.
+    Ran {
+        /// That of the action.
+        run: RunId,
+        /// How it ended.
+        end: RunEnd,
+    },
+    /// The runner started (again): what it was asked to run before is lost.
+    RunnerReady,
+    /// What the last process of this role told the supervisor. Comes before the first configuration or not at
+    /// all.
+    Resume(Summary),
+    /// The configuration to carry out from now on, checked and complete.
+    Reload(Arc<Vrrp>),
+    /// Leave: send priority 0, remove the addresses, answer with `Action::Done`.
+    Stop {
+        /// `--dont-release-vrrp`: leave addresses in place and send no priority 0.
+        keep_addresses: bool,
+    },
+}
+
+/// Where a packet came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rx {
+    /// The interface it came in on.
+    pub interface: IfIndex,
+    /// Source address.
+    pub source: IpAddr,
+    /// Destination address.
+    pub destination: IpAddr,
+    /// IPv6 hop limit; for IPv4 the packet itself holds the TTL and this is not looked at.
+    pub hop_limit: u8,
+}
+
+/// A network interface.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Link {
+    /// Its number.
+    pub index: IfIndex,
+    /// Its name.
+    pub name: IfName,
+    /// Administratively up and running (carrier).
+    pub up: bool,
+    /// Whether it resolves addresses: false for IFF_NOARP, where no gratuitous ARP is sent.
+    pub arp: bool,
+    /// Hardware address; all zero if it has none of 6 octets.
+    pub mac: Mac,
+    /// Largest packet.
+    pub mtu: u32,
+}
+
+/// Links and addresses of this host at one moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Snapshot {
+    /// All links.
+    pub links: Vec<Link>,
+    /// All addresses, in the kernel's order (the first of a link is its primary one).
+    pub addresses: Vec<(IfIndex, Prefix)>,
+}
+
+/// Which instance an action belongs to; stable as long as the instance exists.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct InstanceId(pub u32);
+
+/// Which run of a script a result belongs to; never used twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RunId(pub u64);
+
+/// How a run of a script ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RunEnd {
+    /// It exited with this status.
+    Exit(i32),
+    /// A signal ended it.
+    Signal(i32),
+    /// It took longer than its timeout and was killed.
+    TimedOut,
+    /// It could not be started: error number.
+    NotStarted(i32),
+}
