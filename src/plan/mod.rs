@@ -35,8 +35,10 @@ pub enum Op {
 /// How the kernel answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Outcome {
-    /// Done, or there was nothing to do.
+    /// Done: something changed.
     Done,
+    /// It was so already: an address to be added was there, one to be deleted was not.
+    Already,
     /// Refused, with this error number (positive, as in errno.h).
     Refused(i32),
 }

@@ -31,7 +31,8 @@ pub enum Event<'a> {
     Link(Link),
     /// A link is gone.
     LinkGone(IfIndex),
-    /// An address was added or removed by somebody else; what we did ourselves comes as [`Event::Applied`].
+    /// An address was added or removed. Additions of our own need not be told, they come as
+    /// [`Event::Applied`]; removals must be: with a primary address the kernel drops its secondary ones.
     Address {
         /// The interface.
         interface: IfIndex,
@@ -39,6 +40,8 @@ pub enum Event<'a> {
         prefix: Prefix,
         /// There now, or gone.
         present: bool,
+        /// It came of a request of ours.
+        own: bool,
     },
     /// The kernel answered one operation of an `Action::Apply`.
     Applied {
