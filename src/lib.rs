@@ -24,5 +24,6 @@ pub mod base;
 pub mod model;
 pub mod plan;
 pub mod status;
+pub mod track;
 pub mod vrrp;
 pub mod wire;

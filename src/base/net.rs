@@ -90,9 +90,7 @@ impl FromStr for IfName {
         let fits = (1..=15).contains(&text.len()) && text != "." && text != "..";
         // The kernel refuses the same characters (dev_valid_name), and ':' since aliases use it.
         if fits
-            && !text
-                .bytes()
-                .any(|b| b == b'/' || b == b':' || b == 0 || b.is_ascii_whitespace())
+            && !text.bytes().any(|b| b == b'/' || b == b':' || b == 0 || b.is_ascii_whitespace())
         {
             Ok(Self(text.into()))
         } else {
@@ -162,20 +160,13 @@ impl Prefix {
     /// `address` with a prefix of `length` bits; none if that is longer than the address.
     #[must_use]
     pub const fn new(address: IpAddr, length: u8) -> Option<Self> {
-        if length <= Family::of(&address).bits() {
-            Some(Self { address, length })
-        } else {
-            None
-        }
+        if length <= Family::of(&address).bits() { Some(Self { address, length }) } else { None }
     }
 
     /// The address alone: /32 or /128.
     #[must_use]
     pub const fn host(address: IpAddr) -> Self {
-        Self {
-            address,
-            length: Family::of(&address).bits(),
-        }
+        Self { address, length: Family::of(&address).bits() }
     }
 
     /// Bits of the network part.

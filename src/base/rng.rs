@@ -22,11 +22,7 @@ impl Rng {
 
     /// A number below `bound`, or 0 if `bound` is 0. The bias is below 2^-32 for bounds below 2^32.
     pub const fn below(&mut self, bound: u64) -> u64 {
-        if bound == 0 {
-            0
-        } else {
-            self.next_u64() % bound
-        }
+        if bound == 0 { 0 } else { self.next_u64() % bound }
     }
 
     /// True in `percent` of a hundred cases.

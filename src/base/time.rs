@@ -41,10 +41,7 @@ impl Add<Duration> for Instant {
 
     /// Saturates after 584 years instead of wrapping.
     fn add(self, by: Duration) -> Self {
-        Self(
-            self.0
-                .saturating_add(u64::try_from(by.as_nanos()).unwrap_or(u64::MAX)),
-        )
+        Self(self.0.saturating_add(u64::try_from(by.as_nanos()).unwrap_or(u64::MAX)))
     }
 }
 
@@ -53,10 +50,7 @@ impl Sub<Duration> for Instant {
 
     /// Stops at the start of the count instead of wrapping.
     fn sub(self, by: Duration) -> Self {
-        Self(
-            self.0
-                .saturating_sub(u64::try_from(by.as_nanos()).unwrap_or(u64::MAX)),
-        )
+        Self(self.0.saturating_sub(u64::try_from(by.as_nanos()).unwrap_or(u64::MAX)))
     }
 }
 
@@ -69,12 +63,7 @@ impl fmt::Debug for Instant {
 impl fmt::Display for Instant {
     /// Seconds with six digits, as in `12.034567`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{}.{:06}",
-            self.0 / 1_000_000_000,
-            self.0 % 1_000_000_000 / 1_000
-        )
+        write!(f, "{}.{:06}", self.0 / 1_000_000_000, self.0 % 1_000_000_000 / 1_000)
     }
 }
 

@@ -75,14 +75,8 @@ mod tests {
 
     #[test]
     fn a_command_prints_as_typed() {
-        let words = ["/bin/echo", "a b", "", "c"]
-            .map(|w| w.as_bytes().into())
-            .into();
-        let command = Command {
-            words,
-            through_shell: false,
-            user: None,
-        };
+        let words = ["/bin/echo", "a b", "", "c"].map(|w| w.as_bytes().into()).into();
+        let command = Command { words, through_shell: false, user: None };
         assert_eq!(command.display(), "/bin/echo 'a b' '' c");
     }
 }

@@ -100,13 +100,7 @@ impl fmt::Display for ServiceKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Address { protocol, endpoint } => {
-                write!(
-                    f,
-                    "[{}]:{}:{}",
-                    endpoint.ip(),
-                    protocol.word(),
-                    endpoint.port()
-                )
+                write!(f, "[{}]:{}:{}", endpoint.ip(), protocol.word(), endpoint.port())
             }
             Self::Mark { mark, .. } => write!(f, "FWM {mark}"),
         }
@@ -229,12 +223,7 @@ impl RealServer {
     /// As in logs, mails and FIFO lines: `[10.0.0.71]:tcp:80`.
     #[must_use]
     pub fn display(&self, service: &ServiceKey) -> String {
-        format!(
-            "[{}]:{}:{}",
-            self.address,
-            service.protocol_word(),
-            self.port
-        )
+        format!("[{}]:{}:{}", self.address, service.protocol_word(), self.port)
     }
 }
 

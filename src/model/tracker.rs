@@ -51,10 +51,7 @@ impl Weight {
     pub fn new(weight: i16, reverse: bool) -> Self {
         match weight {
             0 => Self::Fault { reverse },
-            w => Self::Priority {
-                weight: w.clamp(-253, 253),
-                reverse,
-            },
+            w => Self::Priority { weight: w.clamp(-253, 253), reverse },
         }
     }
 
@@ -110,13 +107,7 @@ mod tests {
         assert_eq!(Weight::new(-20, false).contribution(true), 0);
         assert_eq!(Weight::new(20, true).contribution(true), -20);
         assert_eq!(Weight::new(-20, true).contribution(false), 20);
-        assert_eq!(
-            Weight::new(300, false),
-            Weight::Priority {
-                weight: 253,
-                reverse: false
-            }
-        );
+        assert_eq!(Weight::new(300, false), Weight::Priority { weight: 253, reverse: false });
         assert!(Weight::FAULT.faults(false) && !Weight::FAULT.faults(true));
         assert!(Weight::new(0, true).faults(true) && !Weight::new(0, true).faults(false));
         assert!(!Weight::new(1, false).faults(false));

@@ -74,6 +74,8 @@ pub struct Vrrp {
     pub scripts: Vec<Script>,
     /// Adverts received for a VRID that no instance has.
     pub unknown_vrid: u64,
+    /// Packets of IP protocol 112 that no instance can be named for.
+    pub malformed: u64,
 }
 
 /// View of one instance.

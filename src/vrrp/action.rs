@@ -96,10 +96,15 @@ impl Actions {
         self.list.push(action);
     }
 
-    /// Appends a packet and says where it is.
-    pub fn packet(&mut self, packet: &[u8]) -> Range<usize> {
+    /// Appends actions.
+    pub fn extend(&mut self, actions: impl IntoIterator<Item = Action>) {
+        self.list.extend(actions);
+    }
+
+    /// Lets `write` append a packet and says where it is.
+    pub fn packet(&mut self, write: impl FnOnce(&mut Vec<u8>)) -> Range<usize> {
         let start = self.bytes.len();
-        self.bytes.extend_from_slice(packet);
+        write(&mut self.bytes);
         start..self.bytes.len()
     }
 

@@ -70,9 +70,6 @@ mod tests {
         let sum = Sum::new().octets(&[0x00, 0x01, 0xf2, 0x03, 0xf4, 0xf5, 0xf6, 0xf7]);
         assert_eq!(sum.finish(), !0xddf2);
         assert_eq!(sum.octets(&sum.finish().to_be_bytes()).finish(), 0);
-        assert_eq!(
-            Sum::new().octets(&[1]).finish(),
-            Sum::new().octets(&[1, 0]).finish()
-        );
+        assert_eq!(Sum::new().octets(&[1]).finish(), Sum::new().octets(&[1, 0]).finish());
     }
 }

@@ -46,28 +46,8 @@ pub fn decode(packet: &[u8]) -> Result<(Ipv4, &[u8]), Error> {
     let Some((&header, _)) = packet.split_first_chunk::<HEADER>() else {
         return Err(Error::Short);
     };
-    let [
-        first,
-        _,
-        l0,
-        l1,
-        _,
-        _,
-        f0,
-        f1,
-        ttl,
-        protocol,
-        _,
-        _,
-        s0,
-        s1,
-        s2,
-        s3,
-        d0,
-        d1,
-        d2,
-        d3,
-    ] = header;
+    let [first, _, l0, l1, _, _, f0, f1, ttl, protocol, _, _, s0, s1, s2, s3, d0, d1, d2, d3] =
+        header;
     if first >> 4 != 4 {
         return Err(Error::Version);
     }
@@ -76,9 +56,7 @@ pub fn decode(packet: &[u8]) -> Result<(Ipv4, &[u8]), Error> {
     if header_length < HEADER {
         return Err(Error::Short);
     }
-    let payload = packet
-        .get(header_length..usize::from(total_length))
-        .ok_or(Error::Short)?;
+    let payload = packet.get(header_length..usize::from(total_length)).ok_or(Error::Short)?;
     let flags = u16::from_be_bytes([f0, f1]);
     Ok((
         Ipv4 {
@@ -128,14 +106,8 @@ mod tests {
         assert_eq!(Sum::new().octets(&packet).finish(), 0);
         packet.extend([1, 2, 3, 4, 0, 0]);
         let (header, payload) = decode(&packet).unwrap();
-        assert_eq!(
-            (header.total_length, header.ttl, header.protocol),
-            (24, 255, 112)
-        );
-        assert_eq!(
-            (header.source, header.destination, header.fragment),
-            (s, d, false)
-        );
+        assert_eq!((header.total_length, header.ttl, header.protocol), (24, 255, 112));
+        assert_eq!((header.source, header.destination, header.fragment), (s, d, false));
         assert_eq!(payload, [1, 2, 3, 4]);
         assert_eq!(decode(&packet[..23]), Err(Error::Short));
         assert_eq!(decode(&packet[..19]), Err(Error::Short));

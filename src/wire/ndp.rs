@@ -21,12 +21,7 @@ pub fn unsolicited(mac: Mac, address: Ipv6Addr, router: bool) -> [u8; FRAME] {
     icmp.extend([2, 1]);
     icmp.extend(mac.0);
     let checksum = Sum::new()
-        .pseudo_header(
-            IpAddr::V6(address),
-            IpAddr::V6(ALL_NODES),
-            ICMPV6,
-            u32::from(ICMP_LENGTH),
-        )
+        .pseudo_header(IpAddr::V6(address), IpAddr::V6(ALL_NODES), ICMPV6, u32::from(ICMP_LENGTH))
         .octets(&icmp)
         .finish()
         .to_be_bytes();
@@ -61,26 +56,14 @@ mod tests {
         let address: Ipv6Addr = "fe80::100".parse().unwrap();
         let mac = Mac([2, 0, 0, 0, 0, 7]);
         let frame = unsolicited(mac, address, true);
-        assert_eq!(
-            frame[..14],
-            [0x33, 0x33, 0, 0, 0, 1, 2, 0, 0, 0, 0, 7, 0x86, 0xdd]
-        );
+        assert_eq!(frame[..14], [0x33, 0x33, 0, 0, 0, 1, 2, 0, 0, 0, 0, 7, 0x86, 0xdd]);
         let ip = Ipv6Packet::new(&frame[14..]).unwrap();
-        assert_eq!(
-            (ip.get_source(), ip.get_destination()),
-            (address, ALL_NODES)
-        );
+        assert_eq!((ip.get_source(), ip.get_destination()), (address, ALL_NODES));
         assert_eq!((ip.get_hop_limit(), ip.get_next_header().0), (255, 58));
         let icmp = Icmpv6Packet::new(ip.payload()).unwrap();
-        assert_eq!(
-            icmpv6::checksum(&icmp, &address, &ALL_NODES),
-            icmp.get_checksum()
-        );
+        assert_eq!(icmpv6::checksum(&icmp, &address, &ALL_NODES), icmp.get_checksum());
         let advert = NeighborAdvertPacket::new(ip.payload()).unwrap();
-        assert_eq!(
-            (advert.get_target_addr(), advert.get_flags()),
-            (address, 0xa0)
-        );
+        assert_eq!((advert.get_target_addr(), advert.get_flags()), (address, 0xa0));
         let options = advert.get_options();
         assert_eq!(options[0].option_type, NdpOptionTypes::TargetLLAddr);
         assert_eq!(options[0].data, mac.0);

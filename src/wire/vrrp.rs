@@ -94,16 +94,9 @@ pub fn decode(payload: &[u8], family: Family) -> Result<Advert<'_>, Error> {
         return Err(Error::Type(kind & 0x0f));
     }
     let list = usize::from(count) * family.octets();
-    let trailer = if has_auth(version, family) {
-        AUTH_DATA
-    } else {
-        0
-    };
+    let trailer = if has_auth(version, family) { AUTH_DATA } else { 0 };
     if rest.len() != list + trailer {
-        return Err(Error::Length {
-            expected: HEADER + list + trailer,
-            received: payload.len(),
-        });
+        return Err(Error::Length { expected: HEADER + list + trailer, received: payload.len() });
     }
     let (addresses, data) = rest.split_at(list);
     Ok(Advert {
@@ -153,16 +146,10 @@ impl<'a> Advert<'a> {
     /// The addresses in the order sent.
     pub fn addresses(&self) -> impl Iterator<Item = IpAddr> + use<'a> {
         let family = self.family;
-        self.addresses
-            .chunks_exact(family.octets())
-            .filter_map(move |octets| match family {
-                Family::V4 => <[u8; 4]>::try_from(octets)
-                    .ok()
-                    .map(|o| Ipv4Addr::from(o).into()),
-                Family::V6 => <[u8; 16]>::try_from(octets)
-                    .ok()
-                    .map(|o| Ipv6Addr::from(o).into()),
-            })
+        self.addresses.chunks_exact(family.octets()).filter_map(move |octets| match family {
+            Family::V4 => <[u8; 4]>::try_from(octets).ok().map(|o| Ipv4Addr::from(o).into()),
+            Family::V6 => <[u8; 16]>::try_from(octets).ok().map(|o| Ipv6Addr::from(o).into()),
+        })
     }
 }
 
@@ -198,20 +185,10 @@ pub fn encode(content: &Content<'_>, out: &mut Vec<u8>) {
             .take(usize::from(u8::MAX))
     };
     let count = u8::try_from(addresses().count()).unwrap_or(u8::MAX);
-    let auth = content.auth.unwrap_or(Auth {
-        kind: 0,
-        data: [0; AUTH_DATA],
-    });
+    let auth = content.auth.unwrap_or(Auth { kind: 0, data: [0; AUTH_DATA] });
     let [a, b] = if content.version == 2 {
         let seconds = u8::try_from(content.interval.as_secs()).unwrap_or(u8::MAX);
-        [
-            if has_auth(2, content.family) {
-                auth.kind
-            } else {
-                0
-            },
-            seconds,
-        ]
+        [if has_auth(2, content.family) { auth.kind } else { 0 }, seconds]
     } else {
         let hundredths = u16::try_from(content.interval.as_millis() / 10).unwrap_or(u16::MAX);
         hundredths.min(0x0fff).to_be_bytes()
@@ -264,10 +241,7 @@ mod tests {
     #[test]
     fn known_packets() {
         let addresses = [IpAddr::from([192, 0, 2, 100])];
-        let pseudo = (
-            IpAddr::from([198, 51, 100, 10]),
-            IpAddr::from([224, 0, 0, 18]),
-        );
+        let pseudo = (IpAddr::from([198, 51, 100, 10]), IpAddr::from([224, 0, 0, 18]));
         let v2 = Content {
             version: 2,
             vrid: 51,
@@ -278,31 +252,15 @@ mod tests {
             family: Family::V4,
             pseudo: None,
         };
-        let pass = Auth {
-            kind: 1,
-            data: *b"1111\0\0\0\0",
-        };
-        let v3 = Content {
-            version: 3,
-            pseudo: Some(pseudo),
-            ..v2
-        };
+        let pass = Auth { kind: 1, data: *b"1111\0\0\0\0" };
+        let v3 = Content { version: 3, pseudo: Some(pseudo), ..v2 };
+        assert_eq!(encoded(&v2), hex("213364010001b865c00002640000000000000000"));
         assert_eq!(
-            encoded(&v2),
-            hex("213364010001b865c00002640000000000000000")
-        );
-        assert_eq!(
-            encoded(&Content {
-                auth: Some(pass),
-                ..v2
-            }),
+            encoded(&Content { auth: Some(pass), ..v2 }),
             hex("2133640101015503c00002643131313100000000")
         );
         assert_eq!(encoded(&v3), hex("3133640100649d35c0000264"));
-        assert_eq!(
-            encoded(&Content { pseudo: None, ..v3 }),
-            hex("313364010064a802c0000264")
-        );
+        assert_eq!(encoded(&Content { pseudo: None, ..v3 }), hex("313364010064a802c0000264"));
         assert!(checksum_holds(&encoded(&v3), Some(pseudo)));
         assert!(!checksum_holds(&encoded(&v3), None));
     }
@@ -314,10 +272,7 @@ mod tests {
         assert_eq!(decode(&good[..7], Family::V4), Err(Error::Short(7)));
         assert_eq!(
             decode(&good[..11], Family::V4),
-            Err(Error::Length {
-                expected: 12,
-                received: 11
-            })
+            Err(Error::Length { expected: 12, received: 11 })
         );
         let changed = |at: usize, to: u8| {
             let mut packet = good.clone();
@@ -326,21 +281,9 @@ mod tests {
         };
         assert_eq!(changed(0, 0x41), Err(Error::Version(4)));
         assert_eq!(changed(0, 0x32), Err(Error::Type(2)));
-        assert_eq!(
-            changed(3, 2),
-            Err(Error::Length {
-                expected: 16,
-                received: 12
-            })
-        );
+        assert_eq!(changed(3, 2), Err(Error::Length { expected: 16, received: 12 }));
         // Version 2 carries 8 octets more.
-        assert_eq!(
-            changed(0, 0x21),
-            Err(Error::Length {
-                expected: 20,
-                received: 12
-            })
-        );
+        assert_eq!(changed(0, 0x21), Err(Error::Length { expected: 20, received: 12 }));
     }
 
     proptest! {

@@ -1,0 +1,395 @@
+//! Adverts: what is done about those received, and how ours are sent.
+
+use super::accept::{self, Heard, Refusal};
+use super::event::{InstanceId, Rx};
+use super::fsm::{self, BackupDecision, BackupView, MasterDecision, MasterView};
+use super::instance::{Disagreement, Machine, say};
+use super::{Action, Cx, Engine, Timer, notify};
+use crate::base::Family;
+use crate::model::vrrp::{Authentication, Version, Vrid};
+use crate::wire::{ip, vrrp};
+
+/// Adverts in a row with another number of addresses after which their sender is taken for a real master that
+/// was configured differently, and not for a bad packet.
+const DISAGREEMENTS: u32 = 10;
+
+impl Engine {
+    /// A packet came in.
+    pub(super) fn heard(&mut self, cx: &mut Cx<'_>, rx: &Rx, packet: &[u8]) {
+        let Ok(packet) = accept::unwrap(rx, packet) else {
+            self.malformed += 1;
+            return;
+        };
+        let family = Family::of(&packet.source);
+        let id = accept::vrid(packet.payload)
+            .and_then(Vrid::new)
+            .and_then(|vrid| self.by_key.get(&(rx.interface, family, vrid)).copied());
+        let Some(id) = id else {
+            self.unknown_vrid += 1;
+            if self.config.log_unknown_vrids {
+                let vrid = accept::vrid(packet.payload).unwrap_or_default();
+                let name = self.links.get(&rx.interface).map_or("?", |l| l.name.as_str());
+                tracing::info!("Unknown VRID({vrid}) received on interface({name}). ignoring...");
+            }
+            return;
+        };
+        if !self.running() || cx.now < self.silent_until {
+            return;
+        }
+        let Some(instance) = self.instance_mut(id) else {
+            return;
+        };
+        let leftovers = instance.machine == Machine::Init && instance.holds_leftovers;
+        if matches!(instance.machine, Machine::Init | Machine::Fault) && !leftovers {
+            return;
+        }
+        match accept::check(&instance.config, &instance.advertised, &packet) {
+            Ok(heard) => self.valid(cx, id, heard),
+            Err(refusal) => self.refused(cx, id, packet.source, &refusal),
+        }
+    }
+
+    fn refused(
+        &mut self,
+        cx: &mut Cx<'_>,
+        id: InstanceId,
+        source: std::net::IpAddr,
+        refusal: &Refusal,
+    ) {
+        let Some(instance) = self.instance_mut(id) else {
+            return;
+        };
+        refusal.count(&mut instance.counters);
+        if instance.logged & refusal.bit() == 0 {
+            instance.logged |= refusal.bit();
+            say!(warn, *instance, "dropped an advert from {source}: {refusal}");
+        }
+        if let Refusal::AddressCount { heard, .. } = refusal {
+            self.disagrees(cx, id, *heard);
+        }
+    }
+
+    /// An advert that is right in everything but the number of addresses. It elects nobody, but while
+    /// addresses are added on one node after the other its sender is the living master: a backup does not
+    /// take its silence for granted, and a master does not hold out against a better one for ever.
+    fn disagrees(&mut self, cx: &mut Cx<'_>, id: InstanceId, heard: Heard) {
+        let Some(instance) = self.instance_mut(id) else {
+            return;
+        };
+        let interval = instance.config.advert_int;
+        let streak = match instance.disagreement {
+            Some(d) if d.source == heard.source => {
+                let gap = cx.now.since(d.last);
+                if gap < interval / 2 {
+                    return;
+                }
+                if gap < interval * 2 { d.streak + 1 } else { 1 }
+            }
+            _ => 1,
+        };
+        instance.disagreement = Some(Disagreement { source: heard.source, last: cx.now, streak });
+        let machine = instance.machine;
+        let follows = heard.priority >= instance.priority || instance.tolerates_lower(cx.now);
+        match machine {
+            Machine::Backup { .. } if follows => {
+                let master_down = cx.now + instance.master_down();
+                self.wait_until(id, master_down);
+            }
+            Machine::Master { .. } if streak >= DISAGREEMENTS => self.give_up(cx, id, heard),
+            _ => {}
+        }
+    }
+
+    /// A master that another one will not listen to: the lower one leaves, so that not both answer.
+    fn give_up(&mut self, cx: &mut Cx<'_>, id: InstanceId, heard: Heard) {
+        if self.judge(id, heard) != Some(MasterDecision::Yield) {
+            return;
+        }
+        if let Some(instance) = self.instance(id) {
+            say!(
+                warn,
+                *instance,
+                "{} keeps advertising another number of addresses with priority {}: the \
+                 configurations differ. Leaving the addresses to it",
+                heard.source,
+                heard.priority
+            );
+        }
+        self.yield_to_better(cx, id);
+    }
+
+    fn judge(&self, id: InstanceId, heard: Heard) -> Option<MasterDecision> {
+        let instance = self.instance(id)?;
+        Some(fsm::in_master(MasterView {
+            heard: heard.priority,
+            sender: heard.source,
+            ours: instance.priority,
+            address: instance.source?,
+        }))
+    }
+
+    fn valid(&mut self, cx: &mut Cx<'_>, id: InstanceId, heard: Heard) {
+        let Some(instance) = self.instance_mut(id) else {
+            return;
+        };
+        instance.counters.adverts_received += 1;
+        if heard.priority == 0 {
+            instance.counters.priority_zero_received += 1;
+        }
+        let known = instance.master.is_some_and(|(source, _)| source == heard.source);
+        let compare = !(known && instance.config.skip_check_adv_addr);
+        if compare && !heard.same_addresses {
+            instance.counters.address_list_mismatch += 1;
+            const BIT: u32 = 1 << 31;
+            if instance.logged & BIT == 0 {
+                instance.logged |= BIT;
+                say!(
+                    warn,
+                    *instance,
+                    "the addresses in the adverts of {} differ from ours",
+                    heard.source
+                );
+            }
+        }
+        if instance.holds_leftovers && heard.priority != 0 {
+            instance.holds_leftovers = false;
+            say!(info, *instance, "{} is master: removing VIPs.", heard.source);
+            let entries = instance.entries.clone();
+            self.settle(cx, &entries);
+        }
+        match self.instance(id).map(|i| i.machine) {
+            Some(Machine::Backup { .. }) => self.heard_in_backup(cx, id, heard),
+            Some(Machine::Master { .. }) => self.heard_in_master(cx, id, heard),
+            _ => {}
+        }
+    }
+
+    fn heard_in_backup(&mut self, cx: &mut Cx<'_>, id: InstanceId, heard: Heard) {
+        self.consider_preemption(cx, id, heard.priority);
+        let Some(instance) = self.instance_mut(id) else {
+            return;
+        };
+        let view = BackupView {
+            heard: heard.priority,
+            ours: instance.priority,
+            tolerant: instance.tolerates_lower(cx.now),
+        };
+        match fsm::in_backup(view) {
+            BackupDecision::TakeOverSoon => {
+                say!(debug, *instance, "Backup received priority 0 advertisement");
+                let master_down = cx.now + instance.skew();
+                self.wait_until(id, master_down);
+            }
+            BackupDecision::Follow => {
+                if instance.master.is_none_or(|(source, _)| source != heard.source) {
+                    match instance.master {
+                        Some((old, _)) => {
+                            say!(debug, *instance, "master changed from {old} to {}", heard.source);
+                        }
+                        None => say!(debug, *instance, "master set to {}", heard.source),
+                    }
+                    instance.logged = 0;
+                    cx.out.push(Action::Report);
+                }
+                instance.master = Some((heard.source, heard.priority));
+                instance.wishes_master = false;
+                instance.disagreement = None;
+                learn_interval(instance, heard);
+                let master_down = cx.now + instance.master_down();
+                self.wait_until(id, master_down);
+                // A member that joined a group of masters and finds a better router here: all follow.
+                let split = self
+                    .fellows(id)
+                    .iter()
+                    .any(|other| self.instance(*other).is_some_and(super::Instance::is_master));
+                if split {
+                    self.yield_to_better(cx, id);
+                }
+            }
+            BackupDecision::Discard => {
+                const BIT: u32 = 1 << 29;
+                if instance.logged & BIT == 0 {
+                    instance.logged |= BIT;
+                    say!(
+                        info,
+                        *instance,
+                        "received lower priority ({}) advert from {} - discarding",
+                        heard.priority,
+                        heard.source
+                    );
+                }
+            }
+        }
+    }
+
+    fn heard_in_master(&mut self, cx: &mut Cx<'_>, id: InstanceId, heard: Heard) {
+        let Some(decision) = self.judge(id, heard) else {
+            return;
+        };
+        let Some(instance) = self.instance_mut(id) else {
+            return;
+        };
+        let ours = instance.priority;
+        match decision {
+            MasterDecision::Assert => {
+                say!(debug, *instance, "Master received priority 0 message");
+                self.send_advert_now(cx, id);
+            }
+            MasterDecision::Echo => say!(
+                warn,
+                *instance,
+                "WARNING - equal priority advert received from remote host with our IP address."
+            ),
+            MasterDecision::Yield => {
+                if heard.priority > ours {
+                    say!(
+                        info,
+                        *instance,
+                        "Master received advert from {} with higher priority {}, ours {ours}",
+                        heard.source,
+                        heard.priority
+                    );
+                } else {
+                    say!(
+                        info,
+                        *instance,
+                        "Master received advert from {} with same priority {ours} but higher IP \
+                         address than ours",
+                        heard.source
+                    );
+                }
+                if instance.config.higher_prio_send_advert {
+                    self.send_advert(cx, id, ours);
+                }
+                if let Some(instance) = self.instance_mut(id) {
+                    instance.master = Some((heard.source, heard.priority));
+                    learn_interval(instance, heard);
+                }
+                self.yield_to_better(cx, id);
+            }
+            MasterDecision::Reassert => self.reassert(cx, id, heard),
+        }
+    }
+
+    /// A router of lower priority believes to be master: it hears from us, and so do the caches it may have
+    /// turned. Other members of the group correct theirs too.
+    fn reassert(&mut self, cx: &mut Cx<'_>, id: InstanceId, heard: Heard) {
+        let Some(instance) = self.instance_mut(id) else {
+            return;
+        };
+        let (ours, quiet) = (instance.priority, instance.config.lower_prio_no_advert);
+        say!(
+            info,
+            *instance,
+            "Received advert from {} with lower priority {}, ours {ours}{}",
+            heard.source,
+            heard.priority,
+            if quiet { "" } else { ", forcing new election" }
+        );
+        let notice = notify::of_lower_priority(instance);
+        if !quiet {
+            self.send_advert_now(cx, id);
+        }
+        for member in self.fellows(id) {
+            self.announce_after_lower(cx, member);
+        }
+        cx.out.extend(notice.map(Action::Notify));
+    }
+
+    /// Sends an advert out of turn; the next one comes a whole interval later.
+    pub(super) fn send_advert_now(&mut self, cx: &mut Cx<'_>, id: InstanceId) {
+        let Some(instance) = self.instance_mut(id) else {
+            return;
+        };
+        let (priority, next_advert) = (instance.priority, cx.now + instance.config.advert_int);
+        instance.machine = Machine::Master { next_advert };
+        self.set_timer(Timer::Protocol, id.0, Some(next_advert));
+        self.send_advert(cx, id, priority);
+    }
+
+    /// Sends an advert of this priority.
+    pub(super) fn send_advert(&mut self, cx: &mut Cx<'_>, id: InstanceId, priority: u8) {
+        let Some(instance) = self.instance_mut(id) else {
+            return;
+        };
+        let (Some(interface), Some(source)) = (instance.link, instance.source) else {
+            return;
+        };
+        let config = &instance.config;
+        let destination = config.destination;
+        let auth = match &config.authentication {
+            Authentication::None => None,
+            Authentication::Pass(password) => {
+                Some(vrrp::Auth { kind: 1, data: *password.reveal() })
+            }
+        };
+        let plain = match (config.version, config.family) {
+            (_, Family::V6) => false,
+            (Version::V2, Family::V4) => true,
+            (Version::V3, Family::V4) => config.v3_checksum_as_v2,
+        };
+        let content = vrrp::Content {
+            version: config.version.number(),
+            vrid: config.vrid.get(),
+            priority,
+            interval: config.advert_int,
+            auth,
+            addresses: &instance.advertised,
+            family: config.family,
+            pseudo: (!plain).then_some((source, destination)),
+        };
+        // Never 0: the kernel would put in a number of its own.
+        instance.packet_id = instance.packet_id.checked_add(1).unwrap_or(1);
+        let packet_id = instance.packet_id;
+        let packet = cx.out.packet(|bytes| match (source, destination) {
+            (std::net::IpAddr::V4(from), std::net::IpAddr::V4(to)) => {
+                let start = bytes.len();
+                bytes.extend([0; ip::HEADER]);
+                vrrp::encode(&content, bytes);
+                let length = (bytes.len() - start).saturating_sub(ip::HEADER);
+                let length = u16::try_from(length).unwrap_or(u16::MAX);
+                let header = ip::encode(packet_id, length, from, to, ip::VRRP);
+                if let Some(room) = bytes.get_mut(start..start + ip::HEADER) {
+                    room.copy_from_slice(&header);
+                }
+            }
+            _ => vrrp::encode(&content, bytes),
+        });
+        instance.counters.adverts_sent += 1;
+        if priority == 0 {
+            instance.counters.priority_zero_sent += 1;
+            say!(debug, *instance, "sent 0 priority");
+        }
+        cx.out.push(Action::SendAdvert { instance: id, interface, source, destination, packet });
+    }
+
+    /// The socket refused an advert.
+    pub(super) fn unsent(&mut self, id: InstanceId, errno: i32) {
+        let Some(instance) = self.instance_mut(id) else {
+            return;
+        };
+        instance.counters.adverts_unsent += 1;
+        const BIT: u32 = 1 << 30;
+        if instance.logged & BIT == 0 {
+            instance.logged |= BIT;
+            say!(warn, *instance, "send advert error {errno}");
+        }
+    }
+}
+
+/// Version 3 lets the master decide about the interval (RFC 9568 6.4.2).
+fn learn_interval(instance: &mut super::Instance, heard: Heard) {
+    if instance.config.version == Version::V3
+        && !heard.interval.is_zero()
+        && instance.master_interval != heard.interval
+    {
+        say!(
+            debug,
+            *instance,
+            "advertisement interval updated from {}ms to {}ms by master",
+            instance.master_interval.as_millis(),
+            heard.interval.as_millis()
+        );
+        instance.master_interval = heard.interval;
+    }
+}

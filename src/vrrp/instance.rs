@@ -1,0 +1,187 @@
+//! The data of one virtual router. What happens to it is in the other files of this folder.
+
+use core::net::IpAddr;
+use core::time::Duration;
+
+use super::event::InstanceId;
+use super::garp::Announcing;
+use super::timing;
+use crate::base::{IfIndex, IfName, Instant};
+use crate::model::vrrp::Preempt;
+use crate::model::{self, Weight};
+use crate::status::vrrp::{Counters, State};
+
+/// One virtual router at work.
+#[derive(Debug)]
+pub(super) struct Instance {
+    pub id: InstanceId,
+    pub config: model::Instance,
+    /// The advertised addresses, as they go into the packet.
+    pub advertised: Vec<IpAddr>,
+    pub machine: Machine,
+    /// When the machine entered its state.
+    pub since: Instant,
+    /// The interface as the kernel numbers it, while it exists.
+    pub link: Option<IfIndex>,
+    /// Source of the adverts, while there is one.
+    pub source: Option<IpAddr>,
+    /// Position in the list of groups.
+    pub group: Option<usize>,
+    /// A member of a group whose silence lasted long enough, waiting for the other members.
+    pub wishes_master: bool,
+    /// Priority in force.
+    pub priority: u8,
+    /// Interval of the master as learned from its adverts (version 3), else our own.
+    pub master_interval: Duration,
+    /// The last router followed, and its priority.
+    pub master: Option<(IpAddr, u8)>,
+    /// Until when a master of lower priority is tolerated.
+    pub preempt_at: Option<Instant>,
+    /// Addresses found at start are kept until another master is heard.
+    pub holds_leftovers: bool,
+    /// A router that advertises another number of addresses.
+    pub disagreement: Option<Disagreement>,
+    /// Scripts that concern this instance, those of its group included.
+    pub scripts: Vec<(u32, Weight)>,
+    /// Interfaces that concern this instance, those of its group included; not its own.
+    pub interfaces: Vec<(IfName, Weight)>,
+    /// Its virtual addresses: entries of the address table, advertised ones first.
+    pub entries: Vec<u32>,
+    /// How many of them the kernel has not answered for.
+    pub in_flight: u32,
+    pub announcing: Announcing,
+    /// The last process of this role left it as master.
+    pub was_master: bool,
+    /// A state that is to be announced when the kernel has answered for all addresses.
+    pub unannounced: Option<State>,
+    /// What notify scripts heard last.
+    pub announced: Option<State>,
+    /// What mail recipients heard last.
+    pub mailed: Option<State>,
+    /// Identification of the last IPv4 packet.
+    pub packet_id: u16,
+    /// Kinds of refusal logged since the last change of master.
+    pub logged: u32,
+    /// The kernel refused every address: takes no part until then.
+    pub barred_until: Option<Instant>,
+    /// A step of this instance panicked: it takes no part any more.
+    pub quarantined: bool,
+    pub counters: Counters,
+}
+
+/// The state with what belongs to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Machine {
+    /// Not started, or waiting for the first results of scripts.
+    Init,
+    /// Waiting for the silence of a master.
+    Backup {
+        /// When it has lasted long enough.
+        master_down: Instant,
+    },
+    /// Sending adverts.
+    Master {
+        /// When the next one is due.
+        next_advert: Instant,
+    },
+    /// Unable to take part.
+    Fault,
+}
+
+/// A router whose adverts are valid but for the number of addresses.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Disagreement {
+    pub source: IpAddr,
+    pub last: Instant,
+    /// Adverts in a row, each about one interval after the one before.
+    pub streak: u32,
+}
+
+impl Instance {
+    pub fn new(id: InstanceId, config: model::Instance, now: Instant) -> Self {
+        let priority = config.priority.get();
+        let master_interval = config.advert_int;
+        let advertised = config.addresses.iter().map(|a| a.prefix.address).collect();
+        Self {
+            id,
+            config,
+            advertised,
+            machine: Machine::Init,
+            since: now,
+            link: None,
+            source: None,
+            group: None,
+            wishes_master: false,
+            priority,
+            master_interval,
+            master: None,
+            preempt_at: None,
+            holds_leftovers: false,
+            disagreement: None,
+            scripts: Vec::new(),
+            interfaces: Vec::new(),
+            entries: Vec::new(),
+            in_flight: 0,
+            announcing: Announcing::default(),
+            was_master: false,
+            unannounced: None,
+            announced: None,
+            mailed: None,
+            packet_id: 0,
+            logged: 0,
+            barred_until: None,
+            quarantined: false,
+            counters: Counters::default(),
+        }
+    }
+
+    pub const fn state(&self) -> State {
+        match self.machine {
+            Machine::Init => State::Init,
+            Machine::Backup { .. } => State::Backup,
+            Machine::Master { .. } => State::Master,
+            Machine::Fault => State::Fault,
+        }
+    }
+
+    pub const fn is_master(&self) -> bool {
+        matches!(self.machine, Machine::Master { .. })
+    }
+
+    /// Whether its addresses are to be on their interfaces.
+    pub const fn holds_addresses(&self) -> bool {
+        self.is_master() || self.holds_leftovers
+    }
+
+    /// How long to wait for a silent master.
+    pub fn master_down(&self) -> Duration {
+        let c = &self.config;
+        timing::master_down(c.version, c.down_timer_adverts, self.priority, self.master_interval)
+    }
+
+    pub fn skew(&self) -> Duration {
+        timing::skew(self.config.version, self.priority, self.master_interval)
+    }
+
+    /// Whether a master of lower priority is to be followed at `now`.
+    pub fn tolerates_lower(&self, now: Instant) -> bool {
+        match self.config.preempt {
+            Preempt::Never => true,
+            Preempt::After(_) => self.preempt_at.is_some_and(|at| now < at),
+        }
+    }
+}
+
+/// Logs a line of an instance with the fields that the journal keeps, in the form users grep for.
+macro_rules! say {
+    ($level:ident, $instance:expr, $($text:tt)+) => {{
+        let instance = &$instance;
+        tracing::$level!(
+            instance = %instance.config.name,
+            vrid = instance.config.vrid.get(),
+            state = instance.state().word(),
+            "VRRP_Instance({}) {}", instance.config.name, format_args!($($text)+)
+        );
+    }};
+}
+pub(super) use say;

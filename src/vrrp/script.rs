@@ -1,0 +1,127 @@
+//! Tracking scripts: when each runs, and what its result means for whom.
+
+use super::event::{InstanceId, RunEnd, RunId};
+use super::{Action, Cx, Engine, Timer};
+use crate::base::{Instant, Name};
+use crate::model;
+use crate::track::{Condition, Rule};
+
+/// A script at work.
+#[derive(Debug)]
+pub(super) struct Script {
+    pub config: model::Script,
+    pub condition: Condition,
+    /// The run that has not been answered.
+    running: Option<RunId>,
+    /// Exit status of the last run, for the log.
+    last_status: i32,
+    /// Instances it concerns.
+    pub users: Vec<InstanceId>,
+}
+
+impl Script {
+    pub const fn new(config: model::Script) -> Self {
+        Self {
+            config,
+            condition: Condition::Unknown,
+            running: None,
+            last_status: 0,
+            users: Vec::new(),
+        }
+    }
+}
+
+impl Engine {
+    pub(super) fn script_condition(&self, id: u32) -> Option<bool> {
+        self.scripts.get(id as usize).and_then(|s| s.condition.good())
+    }
+
+    pub(super) fn script_name(&self, id: u32) -> Name {
+        self.scripts.get(id as usize).map(|s| s.config.name.clone()).unwrap_or_default()
+    }
+
+    /// Starts scripts that have no run scheduled yet.
+    pub(super) fn start_scripts(&mut self, cx: &mut Cx<'_>) {
+        let ids: Vec<u32> =
+            self.scripts.iter().filter_map(|(id, _)| u32::try_from(id).ok()).collect();
+        for id in ids {
+            if self.timers.get(Timer::Script.key(id)).is_none() {
+                self.script_due(cx, id, cx.now);
+            }
+        }
+    }
+
+    /// The next run of a script is due.
+    pub(super) fn script_due(&mut self, cx: &mut Cx<'_>, id: u32, due: Instant) {
+        self.next_run += 1;
+        let run = RunId(self.next_run);
+        let Some(script) = self.scripts.get_mut(id as usize) else {
+            return;
+        };
+        let interval = script.config.interval;
+        let next = due + interval;
+        let next = if next > cx.now { next } else { cx.now + interval };
+        if script.running.is_some() {
+            tracing::info!(
+                "Track script {} is already running, expect idle - skipping run",
+                script.config.name
+            );
+        } else {
+            script.running = Some(run);
+            self.runs.insert(run, id);
+            let (command, timeout) = (script.config.command.clone(), script.config.timeout);
+            cx.out.push(Action::RunScript { run, command, timeout });
+        }
+        self.set_timer(Timer::Script, id, Some(next));
+    }
+
+    /// A run ended.
+    pub(super) fn ran(&mut self, cx: &mut Cx<'_>, run: RunId, end: RunEnd) {
+        let script = self.runs.remove(&run).and_then(|id| self.scripts.get_mut(id as usize));
+        // A script that a reload replaced meanwhile waits for another run.
+        let Some(script) = script.filter(|s| s.running == Some(run)) else {
+            return;
+        };
+        script.running = None;
+        let name = script.config.name.clone();
+        if let RunEnd::Exit(status) = end
+            && status != script.last_status
+        {
+            tracing::info!("Script `{name}` now returning {status}");
+            script.last_status = status;
+        }
+        let success = end == RunEnd::Exit(0);
+        let before = script.condition.good();
+        let rule = Rule { rise: script.config.rise, fall: script.config.fall };
+        script.condition = script.condition.after(success, rule);
+        let after = script.condition.good();
+        let users = script.users.clone();
+        if before == after {
+            return;
+        }
+        match end {
+            RunEnd::Exit(0) => tracing::info!("VRRP_Script({name}) succeeded"),
+            RunEnd::Exit(status) => {
+                tracing::info!("VRRP_Script({name}) failed (exited with status {status})");
+            }
+            RunEnd::Signal(signal) => {
+                tracing::info!("VRRP_Script({name}) failed (due to signal {signal})");
+            }
+            RunEnd::TimedOut => tracing::info!("VRRP_Script({name}) timed_out"),
+            RunEnd::NotStarted(errno) => {
+                tracing::info!("VRRP_Script({name}) failed (could not be started: error {errno})");
+            }
+        }
+        for id in users {
+            self.reconsider(cx, id);
+        }
+    }
+
+    /// What the runner was doing is lost: the next runs come at their times.
+    pub(super) fn runner_ready(&mut self) {
+        self.runs.clear();
+        for (_, script) in &mut self.scripts {
+            script.running = None;
+        }
+    }
+}
