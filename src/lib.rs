@@ -23,6 +23,7 @@
 pub mod base;
 pub mod model;
 pub mod plan;
+pub mod sim;
 pub mod status;
 pub mod track;
 pub mod vrrp;

@@ -37,9 +37,7 @@ impl TimerQueue {
         if index >= self.slots.len() {
             self.slots.resize(index + 1, Slot::default());
         }
-        let Some(slot) = self.slots.get_mut(index) else {
-            return;
-        };
+        let Some(slot) = self.slots.get_mut(index) else { return };
         slot.due = Some(due);
         if slot.queued.is_none_or(|at| at > due) {
             slot.queued = Some(due);

@@ -155,9 +155,7 @@ impl Table {
 
     /// Binds an entry to an interface number, or to none.
     pub fn set_link(&mut self, id: u32, link: Option<IfIndex>) {
-        let Some(entry) = self.entries.get_mut(id as usize) else {
-            return;
-        };
+        let Some(entry) = self.entries.get_mut(id as usize) else { return };
         if entry.link == link {
             return;
         }

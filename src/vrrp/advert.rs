@@ -36,9 +36,7 @@ impl Engine {
         if !self.running() || cx.now < self.silent_until {
             return;
         }
-        let Some(instance) = self.instance_mut(id) else {
-            return;
-        };
+        let Some(instance) = self.instance_mut(id) else { return };
         let leftovers = instance.machine == Machine::Init && instance.holds_leftovers;
         if matches!(instance.machine, Machine::Init | Machine::Fault) && !leftovers {
             return;
@@ -56,9 +54,7 @@ impl Engine {
         source: std::net::IpAddr,
         refusal: &Refusal,
     ) {
-        let Some(instance) = self.instance_mut(id) else {
-            return;
-        };
+        let Some(instance) = self.instance_mut(id) else { return };
         refusal.count(&mut instance.counters);
         if instance.logged & refusal.bit() == 0 {
             instance.logged |= refusal.bit();
@@ -73,9 +69,7 @@ impl Engine {
     /// addresses are added on one node after the other its sender is the living master: a backup does not
     /// take its silence for granted, and a master does not hold out against a better one for ever.
     fn disagrees(&mut self, cx: &mut Cx<'_>, id: InstanceId, heard: Heard) {
-        let Some(instance) = self.instance_mut(id) else {
-            return;
-        };
+        let Some(instance) = self.instance_mut(id) else { return };
         let interval = instance.config.advert_int;
         let streak = match instance.disagreement {
             Some(d) if d.source == heard.source => {
@@ -129,9 +123,7 @@ impl Engine {
     }
 
     fn valid(&mut self, cx: &mut Cx<'_>, id: InstanceId, heard: Heard) {
-        let Some(instance) = self.instance_mut(id) else {
-            return;
-        };
+        let Some(instance) = self.instance_mut(id) else { return };
         instance.counters.adverts_received += 1;
         if heard.priority == 0 {
             instance.counters.priority_zero_received += 1;
@@ -166,9 +158,7 @@ impl Engine {
 
     fn heard_in_backup(&mut self, cx: &mut Cx<'_>, id: InstanceId, heard: Heard) {
         self.consider_preemption(cx, id, heard.priority);
-        let Some(instance) = self.instance_mut(id) else {
-            return;
-        };
+        let Some(instance) = self.instance_mut(id) else { return };
         let view = BackupView {
             heard: heard.priority,
             ours: instance.priority,
@@ -223,12 +213,8 @@ impl Engine {
     }
 
     fn heard_in_master(&mut self, cx: &mut Cx<'_>, id: InstanceId, heard: Heard) {
-        let Some(decision) = self.judge(id, heard) else {
-            return;
-        };
-        let Some(instance) = self.instance_mut(id) else {
-            return;
-        };
+        let Some(decision) = self.judge(id, heard) else { return };
+        let Some(instance) = self.instance_mut(id) else { return };
         let ours = instance.priority;
         match decision {
             MasterDecision::Assert => {
@@ -274,9 +260,7 @@ impl Engine {
     /// A router of lower priority believes to be master: it hears from us, and so do the caches it may have
     /// turned. Other members of the group correct theirs too.
     fn reassert(&mut self, cx: &mut Cx<'_>, id: InstanceId, heard: Heard) {
-        let Some(instance) = self.instance_mut(id) else {
-            return;
-        };
+        let Some(instance) = self.instance_mut(id) else { return };
         let (ours, quiet) = (instance.priority, instance.config.lower_prio_no_advert);
         say!(
             info,
@@ -298,9 +282,7 @@ impl Engine {
 
     /// Sends an advert out of turn; the next one comes a whole interval later.
     pub(super) fn send_advert_now(&mut self, cx: &mut Cx<'_>, id: InstanceId) {
-        let Some(instance) = self.instance_mut(id) else {
-            return;
-        };
+        let Some(instance) = self.instance_mut(id) else { return };
         let (priority, next_advert) = (instance.priority, cx.now + instance.config.advert_int);
         instance.machine = Machine::Master { next_advert };
         self.set_timer(Timer::Protocol, id.0, Some(next_advert));
@@ -309,12 +291,8 @@ impl Engine {
 
     /// Sends an advert of this priority.
     pub(super) fn send_advert(&mut self, cx: &mut Cx<'_>, id: InstanceId, priority: u8) {
-        let Some(instance) = self.instance_mut(id) else {
-            return;
-        };
-        let (Some(interface), Some(source)) = (instance.link, instance.source) else {
-            return;
-        };
+        let Some(instance) = self.instance_mut(id) else { return };
+        let (Some(interface), Some(source)) = (instance.link, instance.source) else { return };
         let config = &instance.config;
         let destination = config.destination;
         let auth = match &config.authentication {
@@ -365,9 +343,7 @@ impl Engine {
 
     /// The socket refused an advert.
     pub(super) fn unsent(&mut self, id: InstanceId, errno: i32) {
-        let Some(instance) = self.instance_mut(id) else {
-            return;
-        };
+        let Some(instance) = self.instance_mut(id) else { return };
         instance.counters.adverts_unsent += 1;
         const BIT: u32 = 1 << 30;
         if instance.logged & BIT == 0 {

@@ -40,9 +40,7 @@ impl Engine {
     /// Becoming master: addresses that are on their interfaces already are announced now, the others when
     /// they are confirmed; the later sets are scheduled.
     pub(super) fn announce_master(&mut self, cx: &mut Cx<'_>, id: InstanceId) {
-        let Some(instance) = self.instance_mut(id) else {
-            return;
-        };
+        let Some(instance) = self.instance_mut(id) else { return };
         let garp = instance.config.garp;
         instance.announcing = Announcing::default();
         let announcing = &mut instance.announcing;
@@ -64,9 +62,7 @@ impl Engine {
 
     /// An address of a master is confirmed.
     pub(super) fn announce_confirmed(&mut self, cx: &mut Cx<'_>, id: InstanceId, entry: u32) {
-        let Some(instance) = self.instance(id) else {
-            return;
-        };
+        let Some(instance) = self.instance(id) else { return };
         let repeat = instance.config.garp.repeat;
         let position = instance.entries.iter().take(LOGGED).position(|e| *e == entry);
         if position.is_some() {
@@ -77,9 +73,7 @@ impl Engine {
 
     /// A master heard an advert of lower priority: caches may have been turned to the other router.
     pub(super) fn announce_after_lower(&mut self, cx: &mut Cx<'_>, id: InstanceId) {
-        let Some(instance) = self.instance_mut(id) else {
-            return;
-        };
+        let Some(instance) = self.instance_mut(id) else { return };
         let garp = instance.config.garp;
         if garp.lower_prio_repeat == 0 {
             return;
@@ -93,9 +87,7 @@ impl Engine {
 
     /// Some set is due.
     pub(super) fn announce_due(&mut self, cx: &mut Cx<'_>, id: InstanceId) {
-        let Some(instance) = self.instance_mut(id) else {
-            return;
-        };
+        let Some(instance) = self.instance_mut(id) else { return };
         if !instance.is_master() {
             instance.announcing = Announcing::default();
             return;
@@ -138,9 +130,7 @@ impl Engine {
 
     /// Sends or queues `count` frames for each entry that is on its interface.
     fn announce(&mut self, cx: &mut Cx<'_>, id: InstanceId, entries: &[u32], count: u32) {
-        let Some(instance) = self.instances.get_mut(id.0 as usize) else {
-            return;
-        };
+        let Some(instance) = self.instances.get_mut(id.0 as usize) else { return };
         if !instance.is_master() {
             return;
         }
@@ -156,9 +146,7 @@ impl Engine {
             else {
                 continue;
             };
-            let Some(state) = self.links.get(&link).filter(|l| l.up && l.arp) else {
-                continue;
-            };
+            let Some(state) = self.links.get(&link).filter(|l| l.up && l.arp) else { continue };
             let spacing = match Family::of(&address) {
                 Family::V4 => garp.interval,
                 Family::V6 => garp.na_interval,
@@ -182,9 +170,7 @@ impl Engine {
     /// Sends the frames whose interface is free and says when the next one may go. Each address in turn, so
     /// that all are announced once before any is announced twice.
     fn drain_queue(&mut self, cx: &mut Cx<'_>, id: InstanceId) {
-        let Some(instance) = self.instances.get_mut(id.0 as usize) else {
-            return;
-        };
+        let Some(instance) = self.instances.get_mut(id.0 as usize) else { return };
         let garp = instance.config.garp;
         let mut next: Option<Instant> = None;
         for _ in 0..instance.announcing.queue.len() {
@@ -199,9 +185,7 @@ impl Engine {
             let family = Family::of(&address);
             let free = self.spacing.entry((link, family)).or_insert(Instant::ZERO);
             if *free <= cx.now {
-                let Some(state) = self.links.get(&link).filter(|l| l.up && l.arp) else {
-                    continue;
-                };
+                let Some(state) = self.links.get(&link).filter(|l| l.up && l.arp) else { continue };
                 cx.out.push(Action::SendGarp {
                     interface: link,
                     mac: state.mac,
@@ -232,9 +216,7 @@ impl Engine {
 
     /// One line an address, as users grep for; a long list is cut.
     fn log_set(&self, id: InstanceId, entries: &[u32]) {
-        let Some(instance) = self.instance(id) else {
-            return;
-        };
+        let Some(instance) = self.instance(id) else { return };
         for entry in entries.iter().take(LOGGED).filter_map(|e| self.addresses.entry(*e)) {
             let (prefix, interface) = (entry.address.prefix, &entry.address.interface);
             match prefix.family() {

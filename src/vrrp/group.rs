@@ -55,12 +55,8 @@ impl Engine {
 
     /// Notes and logs the state of a group after its members changed theirs.
     pub(super) fn group_entered(&mut self, cx: &mut Cx<'_>, id: InstanceId, state: State) {
-        let Some(index) = self.instance(id).and_then(|i| i.group) else {
-            return;
-        };
-        let Some(group) = self.groups.get_mut(index) else {
-            return;
-        };
+        let Some(index) = self.instance(id).and_then(|i| i.group) else { return };
+        let Some(group) = self.groups.get_mut(index) else { return };
         if group.state == state {
             return;
         }
@@ -76,9 +72,7 @@ impl Engine {
 
     /// Announces the state of a group once all its members have announced theirs.
     pub(super) fn announce_group(&mut self, cx: &mut Cx<'_>, index: usize) {
-        let Some(group) = self.groups.get(index) else {
-            return;
-        };
+        let Some(group) = self.groups.get(index) else { return };
         let waiting = group
             .members
             .iter()
@@ -86,12 +80,8 @@ impl Engine {
         if waiting {
             return;
         }
-        let Some(group) = self.groups.get_mut(index) else {
-            return;
-        };
-        let Some(state) = group.unannounced.take() else {
-            return;
-        };
+        let Some(group) = self.groups.get_mut(index) else { return };
+        let Some(state) = group.unannounced.take() else { return };
         if group.announced.replace(state) == Some(state) {
             return;
         }

@@ -135,9 +135,7 @@ impl Engine {
     /// Computes the priority in force from the weights of what is tracked; the wait for a silent master
     /// changes with it.
     pub(super) fn update_priority(&mut self, cx: &Cx<'_>, id: InstanceId) {
-        let Some(instance) = self.instance(id) else {
-            return;
-        };
+        let Some(instance) = self.instance(id) else { return };
         let base = instance.config.priority;
         let mut total = i32::from(base.get());
         for (name, weight) in &instance.interfaces {
@@ -154,9 +152,7 @@ impl Engine {
         } else {
             u8::try_from(total.clamp(1, i32::from(Priority::MAX))).unwrap_or(Priority::MAX)
         };
-        let Some(instance) = self.instance_mut(id) else {
-            return;
-        };
+        let Some(instance) = self.instance_mut(id) else { return };
         let before = instance.priority;
         if before == effective {
             return;
@@ -235,9 +231,7 @@ impl Engine {
         group: IpAddr,
         outcome: Outcome,
     ) {
-        let Some(membership) = self.memberships.get_mut(&(interface, group)) else {
-            return;
-        };
+        let Some(membership) = self.memberships.get_mut(&(interface, group)) else { return };
         let refused = match outcome {
             Outcome::Done | Outcome::Already => None,
             Outcome::Refused(errno) => Some(errno),

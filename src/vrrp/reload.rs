@@ -40,9 +40,7 @@ impl Engine {
         }
         // Group memberships and claims are made anew, so nothing of the old may stay.
         for position in &matching.added {
-            let Some(config) = new.instances.get(*position) else {
-                continue;
-            };
+            let Some(config) = new.instances.get(*position) else { continue };
             let number = u32::try_from(self.instances.vacant_key()).unwrap_or(u32::MAX);
             let id = InstanceId(number);
             self.instances.insert(Instance::new(id, config.clone(), cx.now));
@@ -91,9 +89,7 @@ impl Engine {
 
     /// Gives an instance its new configuration.
     fn change(&mut self, cx: &mut Cx<'_>, id: InstanceId, new: &model::Instance) {
-        let Some(instance) = self.instance_mut(id) else {
-            return;
-        };
+        let Some(instance) = self.instance_mut(id) else { return };
         let old = core::mem::replace(&mut instance.config, new.clone());
         instance.advertised = new.addresses.iter().map(|a| a.prefix.address).collect();
         let socket = (&old.interface, old.family, old.vrid, old.destination)
@@ -144,9 +140,7 @@ impl Engine {
 
     /// Applies a new interval: a master keeps the phase of its adverts, a backup has waited what it waited.
     fn retime(&mut self, cx: &Cx<'_>, id: InstanceId, old_interval: core::time::Duration) {
-        let Some(instance) = self.instance_mut(id) else {
-            return;
-        };
+        let Some(instance) = self.instance_mut(id) else { return };
         let due: Instant = match instance.machine {
             Machine::Master { next_advert } => {
                 let last = next_advert - old_interval;
@@ -304,16 +298,12 @@ impl Engine {
 
     /// Ends an instance that the new configuration does not have.
     fn remove(&mut self, cx: &mut Cx<'_>, id: InstanceId) {
-        let Some(instance) = self.instance_mut(id) else {
-            return;
-        };
+        let Some(instance) = self.instance_mut(id) else { return };
         say!(info, *instance, "removed by the new configuration");
         if instance.is_master() {
             self.send_advert(cx, id, 0);
         }
-        let Some(instance) = self.instance_mut(id) else {
-            return;
-        };
+        let Some(instance) = self.instance_mut(id) else { return };
         let (family, vrid) = (instance.config.family, instance.config.vrid);
         let (link, destination) = (instance.link, instance.config.destination);
         instance.machine = Machine::Fault;

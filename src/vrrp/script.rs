@@ -55,9 +55,7 @@ impl Engine {
     pub(super) fn script_due(&mut self, cx: &mut Cx<'_>, id: u32, due: Instant) {
         self.next_run += 1;
         let run = RunId(self.next_run);
-        let Some(script) = self.scripts.get_mut(id as usize) else {
-            return;
-        };
+        let Some(script) = self.scripts.get_mut(id as usize) else { return };
         let interval = script.config.interval;
         let next = due + interval;
         let next = if next > cx.now { next } else { cx.now + interval };
@@ -79,9 +77,7 @@ impl Engine {
     pub(super) fn ran(&mut self, cx: &mut Cx<'_>, run: RunId, end: RunEnd) {
         let script = self.runs.remove(&run).and_then(|id| self.scripts.get_mut(id as usize));
         // A script that a reload replaced meanwhile waits for another run.
-        let Some(script) = script.filter(|s| s.running == Some(run)) else {
-            return;
-        };
+        let Some(script) = script.filter(|s| s.running == Some(run)) else { return };
         script.running = None;
         let name = script.config.name.clone();
         if let RunEnd::Exit(status) = end

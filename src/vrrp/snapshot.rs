@@ -2,7 +2,7 @@
 
 use super::Engine;
 use crate::base::Instant;
-use crate::status::vrrp::{Group, Instance, InstanceSummary, Script, Summary, Vrrp};
+use crate::status::vrrp::{Group, Instance, InstanceSummary, Script, State, Summary, Vrrp};
 
 impl Engine {
     /// What the supervisor keeps, so that a restarted role goes on where this one stopped.
@@ -65,5 +65,45 @@ impl Engine {
             unknown_vrid: self.unknown_vrid,
             malformed: self.malformed,
         }
+    }
+}
+
+/// Looks at single things, for tests and the simulator.
+impl Engine {
+    /// The state of an instance.
+    #[must_use]
+    pub fn state(&self, name: &str) -> Option<State> {
+        self.named(name).map(super::Instance::state)
+    }
+
+    /// The priority of an instance in force.
+    #[must_use]
+    pub fn priority(&self, name: &str) -> Option<u8> {
+        self.named(name).map(|i| i.priority)
+    }
+
+    /// The source of the adverts of an instance.
+    #[must_use]
+    pub fn source(&self, name: &str) -> Option<core::net::IpAddr> {
+        self.named(name).and_then(|i| i.source)
+    }
+
+    /// Whether an instance wants its addresses on their interfaces.
+    #[must_use]
+    pub fn holds_addresses(&self, name: &str) -> bool {
+        self.named(name).is_some_and(super::Instance::holds_addresses)
+    }
+
+    /// Whether some address was refused and is to be tried again.
+    #[must_use]
+    pub fn is_retrying(&self) -> bool {
+        self.addresses
+            .ids()
+            .iter()
+            .any(|id| self.addresses.entry(*id).is_some_and(|e| e.refused.is_some()))
+    }
+
+    fn named(&self, name: &str) -> Option<&super::Instance> {
+        self.by_name.get(name).and_then(|id| self.instance(*id))
     }
 }

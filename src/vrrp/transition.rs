@@ -11,9 +11,7 @@ use crate::status::vrrp::State;
 impl Engine {
     /// The protocol timer of an instance ran out: an advert is due, or the master was silent for too long.
     pub(super) fn protocol_timer(&mut self, cx: &mut Cx<'_>, id: InstanceId, due: Instant) {
-        let Some(instance) = self.instance_mut(id) else {
-            return;
-        };
+        let Some(instance) = self.instance_mut(id) else { return };
         match instance.machine {
             Machine::Master { .. } => {
                 //= rfc9568 6.4.3: If the Adver_Timer fires, then send an ADVERTISEMENT
@@ -35,9 +33,7 @@ impl Engine {
     /// A backup heard no master for long enough.
     fn silence(&mut self, cx: &mut Cx<'_>, id: InstanceId) {
         let silent_until = self.silent_until;
-        let Some(instance) = self.instance_mut(id) else {
-            return;
-        };
+        let Some(instance) = self.instance_mut(id) else { return };
         if cx.now < silent_until {
             let again = silent_until + instance.master_down();
             self.wait_until(id, again);
@@ -66,9 +62,7 @@ impl Engine {
     }
 
     fn become_master(&mut self, cx: &mut Cx<'_>, id: InstanceId) {
-        let Some(instance) = self.instance_mut(id) else {
-            return;
-        };
+        let Some(instance) = self.instance_mut(id) else { return };
         let next_advert = cx.now + instance.config.advert_int;
         instance.machine = Machine::Master { next_advert };
         instance.since = cx.now;
@@ -84,9 +78,7 @@ impl Engine {
         // Before anything else: every other backup is about to run out of patience as well.
         self.set_timer(Timer::Protocol, id.0, Some(next_advert));
         self.send_advert(cx, id, priority);
-        let Some(instance) = self.instance_mut(id) else {
-            return;
-        };
+        let Some(instance) = self.instance_mut(id) else { return };
         say!(info, *instance, "Entering MASTER STATE");
         if !instance.entries.is_empty() {
             say!(info, *instance, "setting VIPs.");
@@ -115,14 +107,20 @@ impl Engine {
     pub(super) fn become_backup(&mut self, cx: &mut Cx<'_>, id: InstanceId, remark: &str) {
         self.leave_master(cx, id);
         let silent_until = self.silent_until;
-        let Some(instance) = self.instance_mut(id) else {
-            return;
-        };
+        let Some(instance) = self.instance_mut(id) else { return };
         if instance.machine == Machine::Fault {
             instance.master_interval = instance.config.advert_int;
         }
         //= rfc9568 6.4.1: set the Active_Down_Timer to Active_Down_Interval
-        let master_down = silent_until.max(cx.now) + instance.master_down();
+        // departs: whose addresses are there already listens for one interval only. A living master is heard
+        // in that time, and if there is none, this router was it until its daemon ended: back in time, it
+        // goes on before any backup has run out of patience.
+        let patience = if instance.holds_leftovers {
+            instance.master_interval + instance.skew()
+        } else {
+            instance.master_down()
+        };
+        let master_down = silent_until.max(cx.now) + patience;
         instance.machine = Machine::Backup { master_down };
         instance.since = cx.now;
         instance.wishes_master = false;
@@ -135,17 +133,13 @@ impl Engine {
     }
 
     fn become_fault(&mut self, cx: &mut Cx<'_>, id: InstanceId) {
-        let Some(instance) = self.instance_mut(id) else {
-            return;
-        };
+        let Some(instance) = self.instance_mut(id) else { return };
         if instance.is_master() {
             // Leaving without a word would cost the others the whole wait for our silence.
             self.send_advert(cx, id, 0);
         }
         self.leave_master(cx, id);
-        let Some(instance) = self.instance_mut(id) else {
-            return;
-        };
+        let Some(instance) = self.instance_mut(id) else { return };
         instance.machine = Machine::Fault;
         instance.since = cx.now;
         instance.holds_leftovers = false;
@@ -162,9 +156,7 @@ impl Engine {
 
     /// What leaving MASTER undoes. The state itself is the caller's to set.
     fn leave_master(&mut self, cx: &mut Cx<'_>, id: InstanceId) {
-        let Some(instance) = self.instance_mut(id) else {
-            return;
-        };
+        let Some(instance) = self.instance_mut(id) else { return };
         if !instance.is_master() {
             return;
         }
@@ -229,17 +221,13 @@ impl Engine {
             i.config.priority == Priority::OWNER && i.config.state == InitialState::Master
         });
         let was_master = all(&|i| self.was_master_until(i, cx.now));
-        let Some(first) = members.first().copied() else {
-            return;
-        };
+        let Some(first) = members.first().copied() else { return };
         if starts && (owner && cx.now >= self.silent_until || was_master) {
             self.all_become_master(cx, first);
             return;
         }
         for id in members {
-            let Some(instance) = self.instance(*id) else {
-                continue;
-            };
+            let Some(instance) = self.instance(*id) else { continue };
             match instance.machine {
                 Machine::Init => self.become_backup(cx, *id, " (init)"),
                 Machine::Fault => self.become_backup(cx, *id, ""),
@@ -267,12 +255,8 @@ impl Engine {
 
     /// Starts or stops tolerating a master of lower priority (`preempt_delay`).
     pub(super) fn consider_preemption(&mut self, cx: &Cx<'_>, id: InstanceId, heard: u8) {
-        let Some(instance) = self.instance_mut(id) else {
-            return;
-        };
-        let Preempt::After(delay) = instance.config.preempt else {
-            return;
-        };
+        let Some(instance) = self.instance_mut(id) else { return };
+        let Preempt::After(delay) = instance.config.preempt else { return };
         if delay.is_zero() || heard == 0 {
             return;
         }

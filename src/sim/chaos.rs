@@ -1,0 +1,232 @@
+//! A story made from a seed: a cluster, and what goes wrong in it.
+//!
+//! Each round does some harm, lets time pass, mends everything and lets time pass again, long enough for the
+//! oracle to look at a settled cluster. The oracle looks after every step, also in between.
+
+use core::time::Duration;
+
+use super::cluster::{self, failover, nat};
+use super::world::{NodeId, World};
+use crate::base::rng::Rng;
+use crate::model::Vrrp;
+use crate::model::vrrp::{Preempt, Priority, Version};
+use crate::vrrp::RunEnd;
+
+/// The interfaces of each host.
+const INTERFACES: [&str; 2] = ["enp0s8", "enp0s9"];
+/// The tracking script of some clusters.
+const SCRIPT: &str = "chk_haproxy";
+
+/// Plays the story of `seed` with this many rounds and returns the world at its end.
+#[must_use]
+pub fn play(seed: u64, rounds: u32) -> World {
+    let mut rng = Rng::new(seed ^ 0x5eed);
+    let mut world = World::new(seed);
+    let kind = rng.below(8);
+    let hosts = 2 + rng.below(2);
+    for host in 0..hosts {
+        let config = configuration(kind, host);
+        let id = world.add(&INTERFACES, config);
+        world.start(id);
+    }
+    world.run(Duration::from_secs(30));
+    for _ in 0..rounds {
+        for _ in 0..=rng.below(2) {
+            harm(&mut world, &mut rng);
+            let pause = rng.below(6_000);
+            world.run(Duration::from_millis(pause));
+        }
+        mend(&mut world);
+        world.run(Duration::from_secs(60));
+        if !world.violations().is_empty() {
+            break;
+        }
+    }
+    world
+}
+
+/// The configuration of host number `host` in a cluster of this kind; the first host is the best.
+fn configuration(kind: u64, host: u64) -> Vrrp {
+    let priority = u8::try_from(200 - 50 * host).unwrap_or(1);
+    match kind {
+        0 => failover(priority),
+        // Equal priorities: the address decides.
+        1 => failover(100),
+        2 | 3 => nat(priority),
+        4 => {
+            let mut config = failover(priority);
+            for instance in &mut config.instances {
+                instance.version = Version::V3;
+                instance.authentication = crate::model::vrrp::Authentication::None;
+                instance.advert_int = Duration::from_millis(100);
+                instance.garp.interval = Duration::from_millis(2);
+            }
+            config
+        }
+        5 => {
+            let mut config = nat(priority);
+            config.scripts.push(cluster::script(SCRIPT, 2, 2));
+            for instance in &mut config.instances {
+                cluster::track(instance, SCRIPT, 0);
+            }
+            config
+        }
+        6 => {
+            let mut config = failover(priority);
+            let vips = ["10.0.2.100/24", "10.0.2.101/24", "10.0.2.102/32"];
+            config.instances.clear();
+            let mut instance = cluster::instance("VRRP1", "enp0s8", 41, priority, &vips);
+            instance.excluded = vec![cluster::address("10.0.3.7/32", &interface("enp0s9"))];
+            instance.preempt = Preempt::Never;
+            config.scripts.push(cluster::script(SCRIPT, 1, 2));
+            cluster::track(&mut instance, SCRIPT, -60);
+            config.instances.push(instance);
+            let other =
+                cluster::instance("VRRP2", "enp0s8", 42, 250 - priority, &["10.0.2.110/24"]);
+            config.instances.push(other);
+            config
+        }
+        _ => {
+            let vips = ["fe80::100/64", "2001:db8::100/64"];
+            let mut instance = cluster::instance("VRRP6", "enp0s8", 61, priority, &vips);
+            instance.preempt = Preempt::After(Duration::from_secs(2));
+            Vrrp { instances: vec![instance], ..Vrrp::default() }
+        }
+    }
+}
+
+fn interface(name: &str) -> crate::base::IfName {
+    cluster::instance("", name, 1, 1, &[]).interface
+}
+
+fn harm(world: &mut World, rng: &mut Rng) {
+    let hosts = world.nodes().count() as u64;
+    let id = NodeId(usize::try_from(rng.below(hosts)).unwrap_or(0));
+    let other = NodeId((id.0 + 1) % usize::try_from(hosts).unwrap_or(1));
+    let link = if rng.chance(50) { INTERFACES[0] } else { INTERFACES[1] };
+    match rng.below(17) {
+        0 => world.crash(id),
+        1 => world.stop(id),
+        2 => {
+            world.crash(id);
+            let pause = rng.below(5_000);
+            world.run(Duration::from_millis(pause));
+            world.start(id);
+        }
+        3 => world.replace_role(id),
+        4 => world.cable(id, link, false),
+        5 => {
+            // A cable that is plugged and pulled again and again.
+            for _ in 0..rng.below(6) {
+                world.cable(id, link, false);
+                let down = rng.below(300);
+                world.run(Duration::from_millis(down));
+                world.cable(id, link, true);
+                let up = rng.below(300);
+                world.run(Duration::from_millis(up));
+            }
+        }
+        6 => {
+            let loss = 10 + rng.below(60);
+            world.segment(link, |s| s.loss = loss);
+        }
+        7 => {
+            let (duplication, jitter) = (rng.below(80), rng.below(300));
+            world.segment(link, |s| {
+                s.duplication = duplication;
+                s.jitter = Duration::from_millis(jitter);
+            });
+        }
+        8 => world.segment(link, |s| s.cut(id, other, true)),
+        9 => {
+            for name in INTERFACES {
+                world.segment(name, |s| s.cut(id, other, true));
+            }
+        }
+        10 | 11 => {
+            let time = rng.below(12_000);
+            world.stall(id, Duration::from_millis(time));
+        }
+        12 => {
+            let refusals = 20 + rng.below(70);
+            world.kernel(id, |kernel| kernel.refusals = refusals);
+            world.kernel(id, |kernel| kernel.latency = Duration::from_millis(20));
+        }
+        13 => {
+            for config in world.config(id).instances {
+                for address in config.addresses.iter().take(1) {
+                    world.remove_address(id, &address.prefix.to_string());
+                }
+            }
+        }
+        14 => {
+            let status = i32::from(rng.chance(70));
+            world.script(id, SCRIPT, RunEnd::Exit(status));
+        }
+        15 => world.runner(id, false),
+        _ => reload(world, rng, id),
+    }
+}
+
+/// Reloads a host with a configuration that differs a little from the one it has, then goes back to that.
+fn reload(world: &mut World, rng: &mut Rng, id: NodeId) {
+    let old = world.config(id);
+    let mut new = old.clone();
+    match rng.below(6) {
+        0 => {}
+        1 => {
+            for (n, instance) in (0u8..).zip(&mut new.instances) {
+                let text = format!("10.0.9.{}/32", n + 1);
+                let address = cluster::address(&text, &instance.interface.clone());
+                instance.excluded.push(address);
+            }
+        }
+        2 => {
+            for instance in &mut new.instances {
+                let priority = u8::try_from(1 + rng.below(254)).unwrap_or(1);
+                instance.priority = Priority::new(priority).unwrap_or(Priority::OWNER);
+            }
+        }
+        3 => {
+            for instance in &mut new.instances {
+                instance.name = format!("renamed {}", instance.name).into();
+            }
+            for group in &mut new.groups {
+                for member in &mut group.members {
+                    *member = format!("renamed {member}").into();
+                }
+            }
+        }
+        4 => new.instances.reverse(),
+        _ => {
+            if new.groups.is_empty() {
+                let extra =
+                    cluster::instance("extra", "enp0s9", 77, 90, &["10.0.3.77/24", "10.0.3.78/32"]);
+                new.instances.push(extra);
+            }
+        }
+    }
+    world.reload(id, new);
+    let pause = rng.below(20_000);
+    world.run(Duration::from_millis(pause));
+    world.reload(id, old);
+}
+
+/// Makes everything right again.
+fn mend(world: &mut World) {
+    world.mend_network();
+    for id in world.nodes() {
+        world.kernel(id, |kernel| {
+            kernel.refusals = 0;
+            kernel.latency = Duration::from_micros(20);
+        });
+        for link in INTERFACES {
+            world.cable(id, link, true);
+        }
+        world.script(id, SCRIPT, RunEnd::Exit(0));
+        world.runner(id, true);
+        if world.engine(id).is_none() {
+            world.start(id);
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! Configurations to start from.
+
+use core::net::IpAddr;
+use core::time::Duration;
+
+use crate::base::{Family, IfName, Name, Prefix, Secret};
+use crate::model::vrrp::{
+    Authentication, Garp, InitialState, Instance, Preempt, Priority, Version, Vrid,
+};
+use crate::model::{
+    Address, Command, NotifyCommands, Script, SyncGroup, TrackedScript, Vrrp, Weight,
+};
+
+/// An instance as `vrrp_instance` makes it with nothing but the named things said.
+///
+/// # Panics
+/// When an argument is out of range: this is for tests.
+#[must_use]
+#[allow(clippy::expect_used, reason = "arguments are literals of tests")]
+pub fn instance(name: &str, interface: &str, vrid: u8, priority: u8, vips: &[&str]) -> Instance {
+    let interface: IfName = interface.parse().expect("an interface name");
+    let addresses: Vec<Address> = vips.iter().map(|vip| address(vip, &interface)).collect();
+    let family = addresses.first().map_or(Family::V4, |a| a.prefix.family());
+    let notify = NotifyCommands { any: Some(command("/notify")), ..NotifyCommands::default() };
+    Instance {
+        name: Name::from(name),
+        interface,
+        vrid: Vrid::new(vrid).expect("a VRID"),
+        family,
+        version: if family == Family::V4 { Version::V2 } else { Version::V3 },
+        state: InitialState::Backup,
+        priority: Priority::new(priority).expect("a priority"),
+        advert_int: Duration::from_secs(1),
+        down_timer_adverts: 3,
+        authentication: match family {
+            Family::V4 => Authentication::Pass(Secret::new(*b"1066\0\0\0\0")),
+            Family::V6 => Authentication::None,
+        },
+        source: None,
+        destination: match family {
+            Family::V4 => IpAddr::V4(crate::base::net::VRRP_GROUP_V4),
+            Family::V6 => IpAddr::V6(crate::base::net::VRRP_GROUP_V6),
+        },
+        addresses,
+        excluded: Vec::new(),
+        preempt: Preempt::After(Duration::ZERO),
+        dont_track_primary: false,
+        track_interfaces: Vec::new(),
+        track_scripts: Vec::new(),
+        garp: Garp::default(),
+        lower_prio_no_advert: false,
+        higher_prio_send_advert: false,
+        skip_check_adv_addr: false,
+        owner_ignore_adverts: false,
+        v3_checksum_as_v2: false,
+        notify,
+        notify_deleted: false,
+        smtp_alert: true,
+    }
+}
+
+/// An address with its prefix length on an interface.
+///
+/// # Panics
+/// When the text is not an address with a prefix length.
+#[must_use]
+#[allow(clippy::expect_used, reason = "arguments are literals of tests")]
+pub fn address(text: &str, interface: &IfName) -> Address {
+    let (address, length) = text.split_once('/').expect("ADDRESS/LENGTH");
+    let prefix =
+        Prefix::new(address.parse().expect("an address"), length.parse().expect("a prefix length"));
+    Address::new(prefix.expect("a prefix that fits"), interface.clone())
+}
+
+/// A program without arguments.
+#[must_use]
+pub fn command(path: &str) -> Command {
+    Command { words: vec![path.as_bytes().into()], through_shell: false, user: None }
+}
+
+/// A tracking script that runs every second.
+#[must_use]
+pub fn script(name: &str, rise: u32, fall: u32) -> Script {
+    Script {
+        name: Name::from(name),
+        command: command(&format!("/{name}")),
+        interval: Duration::from_secs(1),
+        timeout: Duration::from_secs(1),
+        rise,
+        fall,
+    }
+}
+
+/// Makes an instance track a script.
+pub fn track(instance: &mut Instance, script: &str, weight: i16) {
+    instance
+        .track_scripts
+        .push(TrackedScript { script: Name::from(script), weight: Weight::new(weight, false) });
+}
+
+/// A sync group of these members.
+#[must_use]
+pub fn group(name: &str, members: &[&str]) -> SyncGroup {
+    SyncGroup {
+        name: Name::from(name),
+        members: members.iter().map(|m| Name::from(*m)).collect(),
+        notify: NotifyCommands { any: Some(command("/notify")), ..NotifyCommands::default() },
+        ..SyncGroup::default()
+    }
+}
+
+/// The `failover` scenario: one instance on one segment.
+#[must_use]
+pub fn failover(priority: u8) -> Vrrp {
+    Vrrp {
+        instances: vec![instance("VRRP1", "enp0s8", 41, priority, &["10.0.2.100/24"])],
+        ..Vrrp::default()
+    }
+}
+
+/// The VRRP part of the `nat` scenario: two instances on two segments in one group.
+#[must_use]
+pub fn nat(priority: u8) -> Vrrp {
+    Vrrp {
+        instances: vec![
+            instance("external", "enp0s8", 91, priority, &["10.0.2.1/24"]),
+            instance("internal", "enp0s9", 92, priority, &["10.0.3.100/24"]),
+        ],
+        groups: vec![group("VRRP1", &["external", "internal"])],
+        ..Vrrp::default()
+    }
+}

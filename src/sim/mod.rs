@@ -1,0 +1,25 @@
+//! A simulator: the very engines of the daemon, on a virtual clock, on hosts and networks that fail in every
+//! way we can think of.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `world` | the clock, the queue of what will happen, the hosts, the interpreter of actions |
+//! | `net` | segments: loss, delay, duplication, partition |
+//! | `kernel` | a host's links and addresses, and calls that fail |
+//! | `oracle` | what must hold after every step |
+//! | `cluster` | configurations to start from |
+//! | `chaos` | a story made from a seed |
+//!
+//! A run depends on its seed alone: the same seed gives the same trace, octet for octet.
+#![forbid(unsafe_code)]
+
+pub mod chaos;
+pub mod cluster;
+pub mod kernel;
+pub mod net;
+pub mod oracle;
+#[cfg(test)]
+mod tests;
+pub mod world;
+
+pub use world::{NodeId, World};

@@ -1,0 +1,706 @@
+//! Hosts on a virtual clock.
+
+use core::time::Duration;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use super::kernel::Kernel;
+use super::net::Net;
+use super::oracle::Oracle;
+use crate::base::rng::Rng;
+use crate::base::{Family, IfIndex, IfName, Instant, Prefix};
+use crate::model::Vrrp;
+use crate::plan::{Op, Outcome, Token};
+use crate::status::Notice;
+use crate::status::vrrp::{State, Summary};
+use crate::vrrp::{Action, Actions, Engine, Event, InstanceId, RunEnd, RunId, Rx};
+
+/// Number of a host, from 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct NodeId(pub usize);
+
+/// How long a simulated script runs.
+const SCRIPT_TIME: Duration = Duration::from_millis(5);
+/// How long the kernel takes to join a group.
+const JOIN_TIME: Duration = Duration::from_micros(10);
+/// Lines of the trace that are kept.
+const TRACE: usize = 400;
+
+/// Everything there is.
+#[derive(Debug)]
+pub struct World {
+    now: Instant,
+    sequence: u64,
+    queue: BTreeMap<(Instant, u8, u64), What>,
+    nodes: Vec<Node>,
+    /// The network; changing it counts as a disturbance only through the methods of the world.
+    pub(super) net: Net,
+    pub(super) rng: Rng,
+    pub(super) oracle: Oracle,
+    trace: VecDeque<String>,
+    digest: u64,
+    actions: Actions,
+}
+
+/// One host.
+#[derive(Debug)]
+pub(super) struct Node {
+    pub engine: Option<Engine>,
+    /// Counts starts: what was under way for an earlier engine is lost.
+    incarnation: u64,
+    pub kernel: Kernel,
+    kernel_free_at: Instant,
+    pub config: Arc<Vrrp>,
+    pub stalled_until: Option<Instant>,
+    inbox: Vec<What>,
+    wake: Option<Instant>,
+    /// Operations that the kernel has not answered.
+    pub in_flight: u32,
+    /// Kernel events on their way.
+    pub events: u32,
+    /// How scripts end, by the path of the program; good if not named.
+    scripts: BTreeMap<Box<[u8]>, RunEnd>,
+    runner_alive: bool,
+    summary: Summary,
+    /// What scripts and mail recipients were told.
+    pub notices: Vec<(Instant, Notice)>,
+    pub finished: bool,
+}
+
+/// What will happen.
+#[derive(Clone, Debug)]
+enum What {
+    Packet { node: NodeId, rx: Rx, octets: Arc<[u8]> },
+    Link { node: NodeId, index: IfIndex },
+    Address { node: NodeId, link: IfIndex, prefix: Prefix, present: bool, own: bool },
+    Operation { node: NodeId, incarnation: u64, token: Token, item: u32, op: Op },
+    Answer { node: NodeId, incarnation: u64, token: Token, item: u32, outcome: Outcome },
+    Joined { node: NodeId, incarnation: u64, interface: IfIndex, group: std::net::IpAddr },
+    Ran { node: NodeId, incarnation: u64, run: RunId, end: RunEnd },
+    Awake { node: NodeId },
+    Timer { node: NodeId },
+}
+
+impl World {
+    /// An empty world whose every chance depends on `seed`.
+    #[must_use]
+    pub fn new(seed: u64) -> Self {
+        Self {
+            now: Instant::from_nanos(1_000_000_000),
+            sequence: 0,
+            queue: BTreeMap::new(),
+            nodes: Vec::new(),
+            net: Net::default(),
+            rng: Rng::new(seed),
+            oracle: Oracle::default(),
+            trace: VecDeque::new(),
+            digest: 0xcbf2_9ce4_8422_2325,
+            actions: Actions::new(),
+        }
+    }
+
+    /// Adds a host that is switched off, with an interface for each name.
+    pub fn add(&mut self, interfaces: &[&str], config: Vrrp) -> NodeId {
+        let names: Vec<IfName> = interfaces.iter().filter_map(|n| n.parse().ok()).collect();
+        let host = u8::try_from(self.nodes.len() + 1).unwrap_or(u8::MAX);
+        self.nodes.push(Node {
+            engine: None,
+            incarnation: 0,
+            kernel: Kernel::new(host, &names),
+            kernel_free_at: Instant::ZERO,
+            config: Arc::new(config),
+            stalled_until: None,
+            inbox: Vec::new(),
+            wake: None,
+            in_flight: 0,
+            events: 0,
+            scripts: BTreeMap::new(),
+            runner_alive: true,
+            summary: Summary::default(),
+            notices: Vec::new(),
+            finished: false,
+        });
+        NodeId(self.nodes.len() - 1)
+    }
+
+    /// The time.
+    #[must_use]
+    pub const fn now(&self) -> Instant {
+        self.now
+    }
+
+    /// The hosts.
+    pub fn nodes(&self) -> impl Iterator<Item = NodeId> + use<> {
+        (0..self.nodes.len()).map(NodeId)
+    }
+
+    pub(super) fn node(&self, id: NodeId) -> Option<&Node> {
+        self.nodes.get(id.0)
+    }
+
+    /// The state of an instance; none while its host is off.
+    #[must_use]
+    pub fn state(&self, id: NodeId, instance: &str) -> Option<State> {
+        self.node(id)?.engine.as_ref()?.state(instance)
+    }
+
+    /// The hosts on which an instance is master.
+    #[must_use]
+    pub fn masters(&self, instance: &str) -> Vec<NodeId> {
+        self.nodes().filter(|id| self.state(*id, instance) == Some(State::Master)).collect()
+    }
+
+    /// Whether the kernel of a host has an address.
+    #[must_use]
+    pub fn has_address(&self, id: NodeId, address: &str) -> bool {
+        self.node(id).is_some_and(|n| {
+            n.kernel.addresses.iter().any(|(_, prefix)| prefix.to_string() == address)
+        })
+    }
+
+    /// The configuration of a host.
+    #[must_use]
+    pub fn config(&self, id: NodeId) -> Vrrp {
+        self.node(id).map(|n| Vrrp::clone(&n.config)).unwrap_or_default()
+    }
+
+    /// The states and names announced by a host, `INSTANCE "VRRP1" MASTER 200` each.
+    #[must_use]
+    pub fn announced(&self, id: NodeId) -> Vec<String> {
+        self.node(id)
+            .map(|n| n.notices.iter().map(|(_, notice)| notice.fifo.to_string()).collect())
+            .unwrap_or_default()
+    }
+
+    /// The engine of a host, to look at its counters.
+    #[must_use]
+    pub fn engine(&self, id: NodeId) -> Option<&Engine> {
+        self.node(id)?.engine.as_ref()
+    }
+
+    /// The number that two runs have in common exactly if all their actions were the same.
+    #[must_use]
+    pub const fn digest(&self) -> u64 {
+        self.digest
+    }
+
+    /// What happened last, adverts left out.
+    #[must_use]
+    pub fn trace(&self) -> String {
+        let mut all = String::new();
+        for line in &self.trace {
+            all.push_str(line);
+            all.push('\n');
+        }
+        all
+    }
+
+    // ---- what a story can do ----
+
+    /// Starts the daemon of a host.
+    pub fn start(&mut self, id: NodeId) {
+        self.boot(id, false);
+    }
+
+    /// Kills the daemon of a host: nothing is undone.
+    pub fn crash(&mut self, id: NodeId) {
+        self.note(id, "crashes");
+        self.trouble(id);
+        if let Some(node) = self.nodes.get_mut(id.0) {
+            node.engine = None;
+            node.stalled_until = None;
+            node.inbox.clear();
+            node.in_flight = 0;
+        }
+        self.oracle.forget(id);
+    }
+
+    /// Kills the VRRP role of a host and lets its supervisor start it again.
+    pub fn replace_role(&mut self, id: NodeId) {
+        self.crash(id);
+        self.boot(id, true);
+    }
+
+    fn boot(&mut self, id: NodeId, resume: bool) {
+        self.note(id, if resume { "is started again by its supervisor" } else { "starts" });
+        self.trouble(id);
+        let now = self.now;
+        let Some(node) = self.nodes.get_mut(id.0) else { return };
+        node.incarnation += 1;
+        node.engine = Some(Engine::new(now));
+        node.wake = None;
+        node.finished = false;
+        node.runner_alive = true;
+        let (config, snapshot) = (Arc::clone(&node.config), node.kernel.snapshot());
+        let summary = Summary { at: now, ..node.summary.clone() };
+        if resume {
+            self.handle(id, Event::Resume(summary));
+        }
+        self.handle(id, Event::Reload(config));
+        self.handle(id, Event::Kernel(snapshot));
+    }
+
+    /// Stops the daemon of a host in good order.
+    pub fn stop(&mut self, id: NodeId) {
+        self.note(id, "is stopped");
+        self.trouble(id);
+        self.handle(id, Event::Stop { keep_addresses: false });
+    }
+
+    /// Gives a host a new configuration while it runs.
+    pub fn reload(&mut self, id: NodeId, config: Vrrp) {
+        self.note(id, "reloads");
+        self.trouble(id);
+        let config = Arc::new(config);
+        let Some(node) = self.nodes.get_mut(id.0) else { return };
+        let old = core::mem::replace(&mut node.config, Arc::clone(&config));
+        if node.engine.is_some() {
+            self.oracle.begin_reload(&old, &config);
+            self.handle(id, Event::Reload(config));
+            self.oracle.end_reload();
+        }
+    }
+
+    /// Stops the process of a host for a while: it is not run, but its kernel goes on.
+    pub fn stall(&mut self, id: NodeId, time: Duration) {
+        self.note(id, &format!("stalls for {time:?}"));
+        self.disturb();
+        let until = self.now + time;
+        if let Some(node) = self.nodes.get_mut(id.0) {
+            node.stalled_until = Some(until);
+            self.push(until, 0, What::Awake { node: id });
+        }
+    }
+
+    /// Pulls or plugs the cable of an interface.
+    pub fn cable(&mut self, id: NodeId, interface: &str, plugged: bool) {
+        self.note(id, &format!("{interface} {}", if plugged { "up" } else { "down" }));
+        self.trouble(id);
+        let Some(node) = self.nodes.get_mut(id.0) else { return };
+        let Some(link) = node.kernel.links.iter_mut().find(|l| l.name.as_str() == interface) else {
+            return;
+        };
+        link.up = plugged;
+        let index = link.index;
+        node.events += 1;
+        self.push(self.now + JOIN_TIME, 1, What::Link { node: id, index });
+    }
+
+    /// Another program removes an address of a host.
+    pub fn remove_address(&mut self, id: NodeId, address: &str) {
+        self.note(id, &format!("somebody removes {address}"));
+        self.disturb();
+        let Some(node) = self.nodes.get_mut(id.0) else { return };
+        let found =
+            node.kernel.addresses.iter().position(|(_, prefix)| prefix.to_string() == address);
+        let Some(position) = found else { return };
+        let (link, prefix) = node.kernel.addresses.remove(position);
+        node.events += 1;
+        let what = What::Address { node: id, link, prefix, present: false, own: false };
+        self.push(self.now + JOIN_TIME, 1, what);
+    }
+
+    /// Changes how a script of a host ends from now on.
+    pub fn script(&mut self, id: NodeId, name: &str, end: RunEnd) {
+        self.note(id, &format!("script {name} now ends with {end:?}"));
+        self.trouble(id);
+        if let Some(node) = self.nodes.get_mut(id.0) {
+            node.scripts.insert(format!("/{name}").into_bytes().into(), end);
+        }
+    }
+
+    /// Kills the runner of a host, or starts it again.
+    pub fn runner(&mut self, id: NodeId, alive: bool) {
+        self.note(id, if alive { "has a runner again" } else { "loses its runner" });
+        if let Some(node) = self.nodes.get_mut(id.0) {
+            node.runner_alive = alive;
+        }
+        if alive {
+            self.handle(id, Event::RunnerReady);
+        }
+    }
+
+    /// Changes a segment.
+    pub fn segment(&mut self, name: &str, change: impl FnOnce(&mut super::net::Segment)) {
+        self.all_troubled();
+        if let Ok(name) = name.parse() {
+            let segment = self.net.segment(&name);
+            change(segment);
+            let text = format!("sees {name} change: {segment:?}");
+            self.note(NodeId(0), &text);
+        }
+    }
+
+    /// Makes the network perfect, as it was in the beginning.
+    pub fn mend_network(&mut self) {
+        self.all_troubled();
+        self.net.mend();
+    }
+
+    /// Changes how the kernel of a host answers.
+    pub fn kernel(&mut self, id: NodeId, change: impl FnOnce(&mut Kernel)) {
+        self.trouble(id);
+        if let Some(node) = self.nodes.get_mut(id.0) {
+            change(&mut node.kernel);
+        }
+    }
+
+    /// Hands a packet to every daemon on a segment, as if somebody had sent it.
+    pub fn inject(&mut self, interface: &str, source: std::net::IpAddr, octets: &[u8]) {
+        let octets: Arc<[u8]> = octets.into();
+        for id in self.nodes() {
+            let Some(node) = self.nodes.get(id.0) else { continue };
+            let Some(link) = node.kernel.links.iter().find(|l| l.name.as_str() == interface) else {
+                continue;
+            };
+            let destination = match Family::of(&source) {
+                Family::V4 => crate::base::net::VRRP_GROUP_V4.into(),
+                Family::V6 => crate::base::net::VRRP_GROUP_V6.into(),
+            };
+            let rx = Rx { interface: link.index, source, destination, hop_limit: 255 };
+            let what = What::Packet { node: id, rx, octets: Arc::clone(&octets) };
+            self.push(self.now, 0, what);
+        }
+    }
+
+    /// Lets time pass.
+    pub fn run(&mut self, time: Duration) {
+        let end = self.now + time;
+        while let Some((&key, _)) = self.queue.first_key_value() {
+            if key.0 > end {
+                break;
+            }
+            let Some(what) = self.queue.remove(&key) else { break };
+            self.now = key.0;
+            self.happen(what);
+        }
+        self.now = end;
+        self.check();
+    }
+
+    /// Lets time pass until `done` holds, at most `limit`. Says whether it does.
+    pub fn run_until(&mut self, limit: Duration, mut done: impl FnMut(&Self) -> bool) -> bool {
+        let end = self.now + limit;
+        loop {
+            if done(self) {
+                return true;
+            }
+            let Some((&key, _)) = self.queue.first_key_value() else { break };
+            if key.0 > end {
+                break;
+            }
+            let Some(what) = self.queue.remove(&key) else { break };
+            self.now = key.0;
+            self.happen(what);
+        }
+        self.now = end;
+        done(self)
+    }
+
+    // ---- how it happens ----
+
+    /// Ranks order what happens at the same moment: packets come before timers, as a driver hands them over.
+    fn push(&mut self, at: Instant, rank: u8, what: What) {
+        self.sequence += 1;
+        self.queue.insert((at, rank, self.sequence), what);
+    }
+
+    fn happen(&mut self, what: What) {
+        let id = what.node();
+        let Some(node) = self.nodes.get_mut(id.0) else { return };
+        if let What::Awake { .. } = what {
+            if node.stalled_until.is_some_and(|until| until <= self.now) {
+                self.wake_up(id);
+            }
+            return;
+        }
+        // The kernel works on while the process is stalled.
+        if let What::Operation { incarnation, token, item, op, .. } = what {
+            let outcome = node.kernel.apply(&op, &mut self.rng);
+            if let (Op::DeleteAddress { interface, address }, Outcome::Done) = (&op, outcome) {
+                let (link, prefix) = (*interface, address.prefix);
+                node.events += 1;
+                let what = What::Address { node: id, link, prefix, present: false, own: true };
+                self.push(self.now, 1, what);
+            }
+            self.note(id, &format!("kernel: {} {outcome:?}", describe(&op)));
+            let answer = What::Answer { node: id, incarnation, token, item, outcome };
+            self.push(self.now, 1, answer);
+            return;
+        }
+        if node.stalled_until.is_some() {
+            node.inbox.push(what);
+            return;
+        }
+        self.deliver(what);
+        self.check();
+    }
+
+    fn wake_up(&mut self, id: NodeId) {
+        self.note(id, "goes on");
+        self.disturb();
+        self.oracle.woke(id, self.now);
+        let Some(node) = self.nodes.get_mut(id.0) else { return };
+        node.stalled_until = None;
+        // Packets first, then the rest in order: a stalled driver hears what it missed before its timers.
+        let (packets, rest): (Vec<What>, Vec<What>) = core::mem::take(&mut node.inbox)
+            .into_iter()
+            .partition(|w| matches!(w, What::Packet { .. }));
+        self.oracle.forgive_gap(id);
+        for what in packets.into_iter().chain(rest) {
+            self.deliver(what);
+        }
+        self.check();
+    }
+
+    fn deliver(&mut self, what: What) {
+        let id = what.node();
+        let Some(node) = self.nodes.get_mut(id.0) else { return };
+        let incarnation = node.incarnation;
+        match what {
+            What::Packet { rx, octets, .. } => {
+                self.handle(id, Event::Advert { rx, packet: &octets });
+            }
+            What::Link { index, .. } => {
+                node.events = node.events.saturating_sub(1);
+                if let Some(link) = node.kernel.link_at(index).cloned() {
+                    self.handle(id, Event::Link(link));
+                }
+            }
+            What::Address { link, prefix, present, own, .. } => {
+                node.events = node.events.saturating_sub(1);
+                self.handle(id, Event::Address { interface: link, prefix, present, own });
+            }
+            What::Answer { incarnation: of, token, item, outcome, .. } if of == incarnation => {
+                node.in_flight = node.in_flight.saturating_sub(1);
+                self.handle(id, Event::Applied { token, item, outcome });
+            }
+            What::Joined { incarnation: of, interface, group, .. } if of == incarnation => {
+                self.handle(id, Event::Joined { interface, group, outcome: Outcome::Done });
+            }
+            What::Ran { incarnation: of, run, end, .. }
+                if of == incarnation && node.runner_alive =>
+            {
+                self.handle(id, Event::Ran { run, end });
+            }
+            What::Timer { .. } if node.wake == Some(self.now) => {
+                node.wake = None;
+                self.handle(id, Event::Timer);
+            }
+            // A timer that came due while the process was stalled.
+            What::Timer { .. } if node.wake.is_some_and(|at| at < self.now) => {
+                node.wake = None;
+                self.handle(id, Event::Timer);
+            }
+            _ => {}
+        }
+    }
+
+    /// One step of an engine.
+    fn handle(&mut self, id: NodeId, event: Event<'_>) {
+        let Some(engine) = self.nodes.get_mut(id.0).and_then(|n| n.engine.as_mut()) else { return };
+        let mut out = core::mem::take(&mut self.actions);
+        out.clear();
+        engine.handle(self.now, event, &mut out);
+        self.follow_states(id);
+        self.interpret(id, &out);
+        self.actions = out;
+        let Some(node) = self.nodes.get_mut(id.0) else { return };
+        if node.finished {
+            node.engine = None;
+            node.in_flight = 0;
+            self.oracle.forget(id);
+            return;
+        }
+        let due = node.engine.as_mut().and_then(Engine::deadline);
+        if due != node.wake {
+            node.wake = due;
+            if let Some(at) = due {
+                self.push(at.max(self.now), 2, What::Timer { node: id });
+                if at < self.now
+                    && let Some(node) = self.nodes.get_mut(id.0)
+                {
+                    node.wake = Some(self.now);
+                }
+            }
+        }
+    }
+
+    fn interpret(&mut self, id: NodeId, out: &Actions) {
+        for action in out.list() {
+            if !matches!(
+                action,
+                Action::SendAdvert { .. } | Action::Report | Action::RunScript { .. }
+            ) {
+                self.note(id, &summarise(action));
+            }
+            match action {
+                Action::SendAdvert { instance, interface, source, destination, packet } => {
+                    let octets: Arc<[u8]> = out.bytes(packet).into();
+                    self.transmit(id, *instance, *interface, *source, *destination, &octets);
+                }
+                Action::SendGarp { interface, address, .. } => {
+                    self.oracle.saw_garp(id, *interface, *address, self.now);
+                }
+                Action::Apply { token, ops } => self.ask_kernel(id, *token, ops),
+                Action::Join { interface, group } => {
+                    let Some(incarnation) = self.nodes.get(id.0).map(|n| n.incarnation) else {
+                        continue;
+                    };
+                    let (interface, group) = (*interface, *group);
+                    let what = What::Joined { node: id, incarnation, interface, group };
+                    self.push(self.now + JOIN_TIME, 1, what);
+                }
+                Action::Leave { .. } => {}
+                Action::RunScript { run, command, .. } => {
+                    let Some(node) = self.nodes.get(id.0) else { continue };
+                    let end = command.words.first().and_then(|path| node.scripts.get(path));
+                    let end = end.copied().unwrap_or(RunEnd::Exit(0));
+                    let what =
+                        What::Ran { node: id, incarnation: node.incarnation, run: *run, end };
+                    self.push(self.now + SCRIPT_TIME, 1, what);
+                }
+                Action::Notify(notice) => {
+                    let now = self.now;
+                    if let Some(node) = self.nodes.get_mut(id.0) {
+                        node.notices.push((now, notice.clone()));
+                    }
+                }
+                Action::Report => {
+                    let now = self.now;
+                    if let Some(node) = self.nodes.get_mut(id.0)
+                        && let Some(engine) = &node.engine
+                    {
+                        node.summary = engine.summary(now);
+                    }
+                }
+                Action::Done => {
+                    if let Some(node) = self.nodes.get_mut(id.0) {
+                        node.finished = true;
+                    }
+                }
+            }
+        }
+    }
+
+    fn ask_kernel(&mut self, id: NodeId, token: Token, ops: &[Op]) {
+        self.oracle.asked(id, ops, self.now);
+        for (item, op) in (0u32..).zip(ops) {
+            let Some(node) = self.nodes.get_mut(id.0) else { return };
+            let start = node.kernel_free_at.max(self.now);
+            node.kernel_free_at = start + node.kernel.latency;
+            node.in_flight += 1;
+            let (at, incarnation) = (node.kernel_free_at, node.incarnation);
+            let what = What::Operation { node: id, incarnation, token, item, op: op.clone() };
+            self.push(at, 1, what);
+        }
+    }
+
+    fn transmit(
+        &mut self,
+        id: NodeId,
+        instance: InstanceId,
+        interface: IfIndex,
+        source: std::net::IpAddr,
+        destination: std::net::IpAddr,
+        octets: &Arc<[u8]>,
+    ) {
+        let link = self.nodes.get(id.0).and_then(|n| n.kernel.link_at(interface));
+        let Some(name) = link.filter(|l| l.up).map(|l| l.name.clone()) else {
+            self.handle_unsent(id, instance);
+            return;
+        };
+        self.mix(octets);
+        self.oracle.saw_advert(id, &name, source, destination, octets, self.now);
+        for other in self.nodes().filter(|other| *other != id) {
+            let deliveries = self.net.deliveries(&name, id, other, &mut self.rng);
+            let Some(node) = self.nodes.get(other.0) else { continue };
+            let Some(there) = node.kernel.link(&name).filter(|l| l.up) else { continue };
+            let rx = Rx { interface: there.index, source, destination, hop_limit: 255 };
+            for delay in deliveries {
+                let octets = Arc::clone(octets);
+                let what = What::Packet { node: other, rx, octets };
+                self.push(self.now + delay, 0, what);
+            }
+        }
+    }
+
+    /// The refusal of a send is known at once; the engine hears of it as its next event.
+    fn handle_unsent(&mut self, id: NodeId, instance: InstanceId) {
+        let now = self.now;
+        if let Some(engine) = self.nodes.get_mut(id.0).and_then(|n| n.engine.as_mut()) {
+            let mut out = Actions::new();
+            engine.handle(now, Event::Unsent { instance, errno: 100 }, &mut out);
+        }
+    }
+
+    fn disturb(&mut self) {
+        self.oracle.disturbed(self.now);
+    }
+
+    fn all_troubled(&mut self) {
+        for id in self.nodes() {
+            self.trouble(id);
+        }
+    }
+
+    fn trouble(&mut self, id: NodeId) {
+        self.disturb();
+        self.oracle.troubled(id, self.now);
+    }
+
+    fn note(&mut self, id: NodeId, text: &str) {
+        let line = format!("{} node {} {text}", self.now, id.0 + 1);
+        self.mix(line.as_bytes());
+        if self.trace.len() == TRACE {
+            self.trace.pop_front();
+        }
+        self.trace.push_back(line);
+    }
+
+    /// FNV-1a.
+    fn mix(&mut self, octets: &[u8]) {
+        for octet in octets {
+            self.digest = (self.digest ^ u64::from(*octet)).wrapping_mul(0x0100_0000_01b3);
+        }
+    }
+}
+
+impl What {
+    const fn node(&self) -> NodeId {
+        match self {
+            Self::Packet { node, .. }
+            | Self::Link { node, .. }
+            | Self::Address { node, .. }
+            | Self::Operation { node, .. }
+            | Self::Answer { node, .. }
+            | Self::Joined { node, .. }
+            | Self::Ran { node, .. }
+            | Self::Awake { node }
+            | Self::Timer { node } => *node,
+        }
+    }
+}
+
+fn describe(op: &Op) -> String {
+    match op {
+        Op::AddAddress { interface, address } => format!("add {} {interface:?}", address.prefix),
+        Op::DeleteAddress { interface, address } => {
+            format!("delete {} {interface:?}", address.prefix)
+        }
+    }
+}
+
+fn summarise(action: &Action) -> String {
+    match action {
+        Action::Apply { ops, .. } => {
+            let ops: Vec<String> = ops.iter().map(describe).collect();
+            format!("asks: {}", ops.join(", "))
+        }
+        Action::Notify(notice) => format!("announces {}", notice.fifo),
+        Action::SendGarp { interface, address, count, .. } => {
+            format!("announces {address} on {interface:?}, {count} frames")
+        }
+        other => format!("{other:?}"),
+    }
+}

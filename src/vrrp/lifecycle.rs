@@ -1,0 +1,152 @@
+//! How the engine starts and ends, and how states are announced to scripts and people.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use super::action::Actions;
+use super::event::InstanceId;
+use super::instance::{Instance, Machine, say};
+use super::notify::{self, Word};
+use super::{Action, Cx, Engine, NOTICE_PATIENCE, Phase, Timer};
+use crate::base::{Instant, TimerQueue};
+use crate::status::vrrp::State;
+
+impl Engine {
+    /// Starts everything once both the configuration and the kernel are known.
+    pub(super) fn start(&mut self, cx: &mut Cx<'_>) {
+        if self.phase != (Phase::Waiting { configured: true, seen: true }) {
+            return;
+        }
+        self.phase = Phase::Running;
+        self.silent_until = cx.now + self.config.startup_delay;
+        if !self.config.startup_delay.is_zero() {
+            tracing::info!(
+                "Delaying startup for {} seconds",
+                self.config.startup_delay.as_secs_f64()
+            );
+        }
+        for known in core::mem::take(&mut self.resume.instances) {
+            let id = self.by_name.get(&known.name).copied();
+            if let Some(instance) = id.and_then(|id| self.instance_mut(id)) {
+                instance.was_master = known.state == State::Master;
+                instance.announced = known.announced;
+                instance.mailed = known.announced;
+            }
+        }
+        for id in self.ids() {
+            self.choose_source(id);
+            self.look_for_leftovers(id);
+        }
+        self.start_scripts(cx);
+        for id in self.ids() {
+            self.reconsider(cx, id);
+        }
+        let ids = self.addresses.ids();
+        self.settle(cx, &ids);
+        cx.out.push(Action::Report);
+    }
+
+    /// Addresses of an instance that are there already are neither removed nor added again: if nobody else
+    /// turns out to hold them, they simply stay.
+    pub(super) fn look_for_leftovers(&mut self, id: InstanceId) {
+        let Some(instance) = self.instances.get_mut(id.0 as usize) else { return };
+        instance.holds_leftovers = instance.entries.iter().any(|e| self.addresses.is_present(*e));
+        if instance.holds_leftovers {
+            say!(
+                info,
+                *instance,
+                "virtual addresses are there already: they stay until a master is heard"
+            );
+        }
+    }
+
+    pub(super) fn stop(&mut self, cx: &mut Cx<'_>, keep_addresses: bool) {
+        if !self.running() {
+            if !matches!(self.phase, Phase::Stopping | Phase::Stopped) {
+                self.phase = Phase::Stopped;
+                cx.out.push(Action::Done);
+            }
+            return;
+        }
+        if keep_addresses {
+            self.phase = Phase::Stopped;
+        } else {
+            self.phase = Phase::Stopping;
+            for id in self.ids() {
+                if self.instance(id).is_some_and(Instance::is_master) {
+                    self.send_advert(cx, id, 0);
+                }
+            }
+            for id in self.ids() {
+                if let Some(instance) = self.instance_mut(id) {
+                    if instance.is_master() {
+                        say!(debug, *instance, "removing VIPs.");
+                    }
+                    instance.machine = Machine::Init;
+                    instance.holds_leftovers = false;
+                }
+            }
+            let ids = self.addresses.ids();
+            self.settle(cx, &ids);
+        }
+        self.timers = TimerQueue::new();
+        for id in self.ids() {
+            let notice = self.instance_mut(id).and_then(|i| notify::of_instance(i, Word::Stop));
+            cx.out.extend(notice.map(Action::Notify));
+        }
+        for group in &mut self.groups {
+            cx.out.extend(notify::of_group(group, Word::Stop).map(Action::Notify));
+        }
+        if keep_addresses {
+            cx.out.push(Action::Done);
+        }
+    }
+
+    /// Takes the instance whose step panicked out of service.
+    pub(super) fn quarantine(&mut self, now: Instant, out: &mut Actions) {
+        let Some(id) = self.current else {
+            tracing::error!("a step of the VRRP engine failed; this is a defect, please report it");
+            return;
+        };
+        let mut cx = Cx { now, out };
+        let outcome = catch_unwind(AssertUnwindSafe(|| {
+            if let Some(instance) = self.instances.get_mut(id.0 as usize) {
+                instance.quarantined = true;
+                say!(error, *instance, "a step failed; this is a defect, please report it");
+            }
+            self.reconsider(&mut cx, id);
+        }));
+        if outcome.is_err() {
+            tracing::error!("taking a failed instance out of service failed as well");
+        }
+    }
+
+    /// Announces a new state as soon as the kernel has answered for all addresses.
+    pub(super) fn announce_state_later(&mut self, cx: &mut Cx<'_>, id: InstanceId) {
+        let Some(instance) = self.instance_mut(id) else { return };
+        instance.unannounced = Some(instance.state());
+        self.set_timer(Timer::Notice, id.0, Some(cx.now + NOTICE_PATIENCE));
+        self.announce_state_if_settled(cx, id);
+    }
+
+    pub(super) fn announce_state_if_settled(&mut self, cx: &mut Cx<'_>, id: InstanceId) {
+        if self.instance(id).is_some_and(|i| i.in_flight == 0) {
+            self.announce_state(cx, id);
+        }
+    }
+
+    pub(super) fn announce_state(&mut self, cx: &mut Cx<'_>, id: InstanceId) {
+        let Some(instance) = self.instance_mut(id) else { return };
+        let Some(state) = instance.unannounced.take() else { return };
+        let group = instance.group;
+        if instance.announced.replace(state) != Some(state)
+            && let Some(notice) = notify::of_instance(instance, Word::State(state))
+        {
+            cx.out.push(Action::Notify(notice));
+        }
+        self.timers.clear(Timer::Notice.key(id.0));
+        cx.out.push(Action::Report);
+        if let Some(group) = group {
+            self.announce_group(cx, group);
+        }
+    }
+}
