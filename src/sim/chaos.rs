@@ -172,7 +172,7 @@ fn harm(world: &mut World, rng: &mut Rng) {
 fn reload(world: &mut World, rng: &mut Rng, id: NodeId) {
     let old = world.config(id);
     let mut new = old.clone();
-    match rng.below(6) {
+    match rng.below(7) {
         0 => {}
         1 => {
             for (n, instance) in (0u8..).zip(&mut new.instances) {
@@ -198,6 +198,11 @@ fn reload(world: &mut World, rng: &mut Rng, id: NodeId) {
             }
         }
         4 => new.instances.reverse(),
+        5 => {
+            for instance in &mut new.instances {
+                instance.advert_int *= 2;
+            }
+        }
         _ => {
             if new.groups.is_empty() {
                 let extra =

@@ -34,9 +34,12 @@ pub struct Oracle {
     disturbed: Option<Instant>,
     /// When something last happened to a host that may make it silent, deaf or better than others.
     troubled: BTreeMap<NodeId, Instant>,
+    /// When a host last got a new configuration.
+    reloaded: BTreeMap<NodeId, Instant>,
     /// When a host was last stalled.
     stalled: BTreeMap<NodeId, Instant>,
-    adverts: BTreeMap<(NodeId, Wire), Instant>,
+    /// The last advert of each master and the interval it spoke of.
+    adverts: BTreeMap<(NodeId, Wire), (Instant, Duration)>,
     garps: BTreeMap<(NodeId, IfIndex, IpAddr), Instant>,
     states: BTreeMap<(NodeId, Wire), (State, Instant)>,
     /// Addresses that the configuration has before and after the reload that is going on.
@@ -75,7 +78,8 @@ impl Oracle {
         self.adverts.retain(|(node, ..), _| *node != id);
     }
 
-    pub(super) fn begin_reload(&mut self, old: &Vrrp, new: &Vrrp) {
+    pub(super) fn begin_reload(&mut self, id: NodeId, now: Instant, old: &Vrrp, new: &Vrrp) {
+        self.reloaded.insert(id, now);
         let all = |config: &Vrrp| -> BTreeSet<(IfName, Prefix)> {
             config
                 .instances
@@ -140,8 +144,9 @@ impl Oracle {
             self.adverts.remove(&key);
             return;
         }
-        if let Some(last) = self.adverts.insert(key, now)
-            && now.since(last) > advert.interval + LATE
+        // A reload may shorten the interval after more than the new one has passed.
+        if let Some((last, interval)) = self.adverts.insert(key, (now, advert.interval))
+            && now.since(last) > advert.interval.max(interval) + LATE
         {
             self.violations.push(format!(
                 "{now}: node {} missed an advert of VRID {vrid}: the last one was at {last}",
@@ -252,7 +257,10 @@ impl World {
             for group in &node.config.groups {
                 let states: BTreeSet<State> =
                     group.members.iter().filter_map(|name| engine.state(name)).collect();
-                if states.contains(&State::Master) && states.len() > 1 && self.is_settled() {
+                // Only a member that a reload added may take a while to join a group of masters.
+                let joining =
+                    self.oracle.reloaded.get(&id).is_some_and(|at| self.now().since(*at) < SETTLE);
+                if states.contains(&State::Master) && states.len() > 1 && !joining {
                     found.push(format!("group {} is split: {states:?}", group.name));
                 }
             }

@@ -255,7 +255,7 @@ impl World {
         let Some(node) = self.nodes.get_mut(id.0) else { return };
         let old = core::mem::replace(&mut node.config, Arc::clone(&config));
         if node.engine.is_some() {
-            self.oracle.begin_reload(&old, &config);
+            self.oracle.begin_reload(id, self.now, &old, &config);
             self.handle(id, Event::Reload(config));
             self.oracle.end_reload();
         }
