@@ -144,10 +144,13 @@ impl Oracle {
             self.adverts.remove(&key);
             return;
         }
-        // A reload may shorten the interval after more than the new one has passed.
-        if let Some((last, interval)) = self.adverts.insert(key, (now, advert.interval))
-            && now.since(last) > advert.interval.max(interval) + LATE
-        {
+        let Some((last, interval)) = self.adverts.insert(key, (now, advert.interval)) else {
+            return;
+        };
+        // A reload may shorten the interval after more than the new one has passed; two of them may also
+        // have lengthened it for a moment. Stories change it by a factor of two.
+        let factor = if self.reloaded.get(&id).is_some_and(|at| *at >= last) { 2 } else { 1 };
+        if now.since(last) > advert.interval.max(interval) * factor + LATE {
             self.violations.push(format!(
                 "{now}: node {} missed an advert of VRID {vrid}: the last one was at {last}",
                 id.0 + 1
