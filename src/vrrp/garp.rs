@@ -157,7 +157,7 @@ impl Engine {
                 let queue = &mut instance.announcing.queue;
                 match queue.iter_mut().find(|(e, _)| e == entry) {
                     Some((_, waiting)) => *waiting = (*waiting).max(count),
-                    None => queue.push_back((*entry, count)),
+                    None => enqueue(queue, *entry, count),
                 }
             }
         }
@@ -173,10 +173,9 @@ impl Engine {
         let Some(instance) = self.instances.get_mut(id.0 as usize) else { return };
         let garp = instance.config.garp;
         let mut next: Option<Instant> = None;
-        for _ in 0..instance.announcing.queue.len() {
-            let Some((entry, count)) = instance.announcing.queue.pop_front() else {
-                break;
-            };
+        let mut later = |at: Instant| next = Some(next.map_or(at, |n| n.min(at)));
+        let (mut waiting, mut again) = (VecDeque::new(), Vec::new());
+        for (entry, count) in core::mem::take(&mut instance.announcing.queue) {
             let Some((link, address)) =
                 self.addresses.entry(entry).and_then(|e| Some((e.link?, e.address.prefix.address)))
             else {
@@ -184,28 +183,27 @@ impl Engine {
             };
             let family = Family::of(&address);
             let free = self.spacing.entry((link, family)).or_insert(Instant::ZERO);
-            if *free <= cx.now {
-                let Some(state) = self.links.get(&link).filter(|l| l.up && l.arp) else { continue };
-                cx.out.push(Action::SendGarp {
-                    interface: link,
-                    mac: state.mac,
-                    address,
-                    count: 1,
-                });
-                *free = cx.now
-                    + match family {
-                        Family::V4 => garp.interval,
-                        Family::V6 => garp.na_interval,
-                    };
-                if count > 1 {
-                    instance.announcing.queue.push_back((entry, count - 1));
-                    next = Some(next.map_or(*free, |n| n.min(*free)));
-                }
-            } else {
-                next = Some(next.map_or(*free, |n| n.min(*free)));
-                instance.announcing.queue.push_back((entry, count));
+            if *free > cx.now {
+                later(*free);
+                waiting.push_back((entry, count));
+                continue;
+            }
+            let Some(state) = self.links.get(&link).filter(|l| l.up && l.arp) else { continue };
+            cx.out.push(Action::SendGarp { interface: link, mac: state.mac, address, count: 1 });
+            *free = cx.now
+                + match family {
+                    Family::V4 => garp.interval,
+                    Family::V6 => garp.na_interval,
+                };
+            if count > 1 {
+                later(*free);
+                again.push((entry, count - 1));
             }
         }
+        for (entry, count) in again {
+            enqueue(&mut waiting, entry, count);
+        }
+        instance.announcing.queue = waiting;
         instance.announcing.queue_at = next;
     }
 
@@ -238,4 +236,10 @@ impl Engine {
             say!(info, *instance, "and for {} other addresses", entries.len() - LOGGED);
         }
     }
+}
+
+/// Queues frames of an address before those of which fewer are left, so that each address in turn is announced.
+fn enqueue(queue: &mut VecDeque<(u32, u32)>, entry: u32, count: u32) {
+    let place = queue.iter().position(|(_, left)| *left < count).unwrap_or(queue.len());
+    queue.insert(place, (entry, count));
 }

@@ -189,7 +189,7 @@ impl Engine {
         if matches!(self.phase, Phase::Waiting { .. }) {
             return;
         }
-        let (mut ids, mut ops): (Vec<u32>, Vec<Op>) = (Vec::new(), Vec::new());
+        let mut asked: Vec<(Op, u32)> = Vec::new();
         for entry in entries {
             let wanted = self.wanted(*entry);
             let Some(op) = self.addresses.next_op(*entry, wanted, cx.now) else {
@@ -198,17 +198,18 @@ impl Engine {
                 }
                 continue;
             };
-            // Nothing is taken from an interface without its owner knowing that the kernel is at it.
             let owners = self.addresses.entry(*entry).map(|e| e.owners.clone()).unwrap_or_default();
             for owner in owners {
                 if let Some(instance) = self.instances.get_mut(owner.0 as usize) {
                     instance.in_flight += 1;
                 }
             }
-            ids.push(*entry);
-            ops.push(op);
+            asked.push((op, *entry));
         }
-        if !ops.is_empty() {
+        if !asked.is_empty() {
+            // What is new answers before what is old goes.
+            asked.sort_by_key(|(op, _)| matches!(op, Op::DeleteAddress { .. }));
+            let (ops, ids) = asked.into_iter().unzip();
             let token = self.addresses.begin(ids);
             cx.out.push(Action::Apply { token, ops });
         }

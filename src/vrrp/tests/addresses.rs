@@ -1,0 +1,201 @@
+//! Addresses that come and go.
+
+use super::*;
+
+fn removed(text: &str, own: bool) -> Event<'static> {
+    Event::Address { interface: ETH, prefix: prefix(text), present: false, own }
+}
+
+#[test]
+fn a_removed_address_is_put_back_at_once_but_not_in_a_fight() {
+    let mut host = Host::master();
+    for _ in 0..5 {
+        host.look();
+        host.event(removed("10.0.2.100/24", false));
+        assert_eq!(host.ops(), ["+10.0.2.100/24"]);
+        assert_eq!(host.frames(), [([10, 0, 2, 100].into(), 5)]);
+    }
+    // The sixth time in a row somebody means it: no busy loop.
+    host.look();
+    host.event(removed("10.0.2.100/24", false));
+    assert_eq!(host.ops(), Vec::<String>::new());
+    host.pass(200 * MS);
+    assert_eq!(host.ops(), ["+10.0.2.100/24"]);
+    assert_eq!(host.counters().addresses_restored, 6);
+}
+
+#[test]
+fn a_secondary_address_that_the_kernel_drops_with_its_primary_is_put_back() {
+    let mut config = failover(200);
+    let interface = config.instances[0].interface.clone();
+    for vip in ["10.9.0.1/24", "10.9.0.2/24"] {
+        config.instances[0].excluded.push(cluster::address(vip, &interface));
+    }
+    let mut host = Host::new(config.clone());
+    host.pass(10 * SECOND);
+    host.look();
+    config.instances[0].excluded.remove(0);
+    host.event(Event::Reload(Arc::new(config)));
+    assert_eq!(host.ops(), ["-10.9.0.1/24"]);
+    host.look();
+    // One of these two was asked for.
+    host.event(removed("10.9.0.1/24", true));
+    host.event(removed("10.9.0.2/24", true));
+    assert_eq!(host.ops(), ["+10.9.0.2/24"]);
+}
+
+#[test]
+fn an_address_that_is_not_to_be_tracked_stays_away() {
+    let mut config = failover(200);
+    config.instances[0].addresses[0].no_track = true;
+    let mut host = Host::new(config);
+    host.pass(10 * SECOND);
+    host.look();
+    host.event(removed("10.0.2.100/24", false));
+    assert_eq!(host.ops(), Vec::<String>::new());
+}
+
+#[test]
+fn a_virtual_address_that_somebody_adds_to_a_backup_goes() {
+    let mut host = Host::backup();
+    let event = Event::Address {
+        interface: ETH,
+        prefix: prefix("10.0.2.100/24"),
+        present: true,
+        own: false,
+    };
+    host.event(event);
+    assert_eq!(host.ops(), ["-10.0.2.100/24"]);
+}
+
+#[test]
+fn a_refused_address_is_tried_again_ever_more_seldom() {
+    let mut host = Host::new(failover(200));
+    host.obedient = false;
+    host.pass(3_219 * MS);
+    let mut pauses = Vec::new();
+    for _ in 0..5 {
+        let (token, _) = host.apply();
+        host.event(Event::Applied { token, item: 0, outcome: Outcome::Refused(16) });
+        assert_eq!(host.engine.snapshot(host.now).instances[0].addresses_refused.len(), 1);
+        host.look();
+        let asked = host.now;
+        while host.ops().is_empty() {
+            host.pass(10 * MS);
+        }
+        pauses.push(host.now.since(asked).as_millis());
+    }
+    assert_eq!(pauses, [100, 200, 400, 800, 1600]);
+    assert_eq!(host.state(), State::Master);
+    let (token, _) = host.apply();
+    host.event(Event::Applied { token, item: 0, outcome: Outcome::Done });
+    assert_eq!(host.engine.snapshot(host.now).instances[0].addresses_set, 1);
+}
+
+#[test]
+fn a_flapping_link_piles_nothing_up() {
+    let mut host = Host::master();
+    host.obedient = false;
+    for _ in 0..50 {
+        host.event(Event::Link(link(ETH, "enp0s8", false)));
+        host.event(Event::Link(link(ETH, "enp0s8", true)));
+        host.pass(4 * SECOND);
+    }
+    // One operation is under way, and nothing else was asked for.
+    assert_eq!(host.ops(), ["-10.0.2.100/24"]);
+    let (token, _) = host.apply();
+    host.look();
+    // It is answered: the address is wanted again by now.
+    host.event(Event::Applied { token, item: 0, outcome: Outcome::Done });
+    assert_eq!(host.ops(), ["+10.0.2.100/24"]);
+}
+
+#[test]
+fn answers_that_nobody_waits_for_are_survived() {
+    let mut host = Host::master();
+    for (token, item) in [(Token(0), 0), (Token(1), 9), (Token(u64::MAX), u32::MAX)] {
+        for outcome in [Outcome::Done, Outcome::Already, Outcome::Refused(1)] {
+            host.event(Event::Applied { token, item, outcome });
+        }
+    }
+    assert_eq!(host.ops(), Vec::<String>::new());
+    assert_eq!(host.state(), State::Master);
+}
+
+#[test]
+fn static_addresses_are_there_in_every_state() {
+    let mut config = failover(100);
+    let interface = config.instances[0].interface.clone();
+    config.static_addresses.push(cluster::address("10.7.0.1/32", &interface));
+    let mut host = Host::new(config);
+    assert_eq!(host.ops(), ["+10.7.0.1/32"]);
+    host.look();
+    host.event(removed("10.7.0.1/32", false));
+    assert_eq!(host.ops(), ["+10.7.0.1/32"]);
+    host.look();
+    host.event(Event::Stop { keep_addresses: false });
+    assert_eq!(host.ops(), ["-10.7.0.1/32"]);
+}
+
+#[test]
+fn after_an_overrun_the_whole_view_is_compared() {
+    let mut host = Host::master();
+    // The address went while the kernel dropped events, and so did the second link.
+    let mut kernel = host.kernel();
+    kernel.links.pop();
+    host.event(Event::Kernel(kernel));
+    assert_eq!(host.ops(), ["+10.0.2.100/24"]);
+    assert_eq!(host.state(), State::Master);
+    host.look();
+    host.event(Event::Kernel(Snapshot::default()));
+    assert_eq!(host.state(), State::Fault);
+}
+
+#[test]
+fn leftovers_stay_until_a_master_is_heard() {
+    let start = || {
+        let mut host = Host::off();
+        host.event(Event::Reload(Arc::new(failover(200))));
+        let mut kernel = host.kernel();
+        kernel.addresses.push((ETH, prefix("10.0.2.100/24")));
+        host.event(Event::Kernel(kernel));
+        assert_eq!(host.ops(), Vec::<String>::new());
+        host
+    };
+    // Nobody else: it goes on after one interval and the skew, and no operation is needed.
+    let mut host = start();
+    host.pass(1_219 * MS);
+    assert_eq!(host.state(), State::Master);
+    assert_eq!(host.ops(), Vec::<String>::new());
+    assert_eq!(host.frames(), [([10, 0, 2, 100].into(), 5)]);
+    // Somebody else is master.
+    let mut host = start();
+    host.hear(PEER, 100);
+    assert_eq!((host.state(), host.ops()), (State::Backup, vec!["-10.0.2.100/24".to_owned()]));
+    // Unable to take part.
+    let mut host = start();
+    host.event(Event::Link(link(ETH, "enp0s8", false)));
+    assert_eq!((host.state(), host.ops()), (State::Fault, vec!["-10.0.2.100/24".to_owned()]));
+}
+
+#[test]
+fn stopping_says_goodbye_removes_and_ends() {
+    let mut host = Host::master();
+    host.obedient = false;
+    host.event(Event::Stop { keep_addresses: false });
+    assert_eq!(host.priorities(), [0]);
+    assert_eq!(host.ops(), ["-10.0.2.100/24"]);
+    assert!(!host.seen.contains(&Action::Done));
+    let (token, _) = host.apply();
+    host.event(Event::Applied { token, item: 0, outcome: Outcome::Done });
+    assert_eq!(host.seen.last(), Some(&Action::Done));
+    // Told to leave the addresses, it says nothing and removes nothing.
+    let mut host = Host::master();
+    host.event(Event::Stop { keep_addresses: true });
+    assert_eq!((host.priorities(), host.ops()), (vec![], vec![]));
+    assert_eq!(host.seen.last(), Some(&Action::Done));
+    // Stopped before it started.
+    let mut host = Host::off();
+    host.event(Event::Stop { keep_addresses: false });
+    assert_eq!(host.seen, [Action::Done]);
+}

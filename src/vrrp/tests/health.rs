@@ -1,0 +1,275 @@
+//! Faults, priorities, scripts, groups, restarts.
+
+use super::*;
+
+fn tracked(weight: i16) -> Vrrp {
+    let mut config = failover(100);
+    config.scripts.push(cluster::script("chk", 2, 3));
+    cluster::track(&mut config.instances[0], "chk", weight);
+    config
+}
+
+impl Host {
+    /// Ends the run asked for last.
+    fn end_run(&mut self, end: RunEnd) {
+        let run = self.seen.iter().rev().find_map(|a| match a {
+            Action::RunScript { run, .. } => Some(*run),
+            _ => None,
+        });
+        self.event(Event::Ran { run: run.expect("a script was to be run"), end });
+    }
+
+    fn runs(&self) -> usize {
+        self.seen.iter().filter(|a| matches!(a, Action::RunScript { .. })).count()
+    }
+
+    fn priority(&self) -> u8 {
+        self.engine.snapshot(self.now).instances[0].effective_priority
+    }
+
+    fn faults(&self) -> Vec<String> {
+        self.engine.snapshot(self.now).instances[0].faults.clone()
+    }
+}
+
+#[test]
+fn an_instance_waits_in_silence_for_the_first_result_of_its_script() {
+    let mut host = Host::new(tracked(0));
+    host.pass(500 * MS);
+    assert_eq!((host.state(), host.announced()), (State::Init, vec![]));
+    host.end_run(RunEnd::Exit(0));
+    assert_eq!(host.state(), State::Backup);
+    for end in [
+        RunEnd::Exit(1),
+        RunEnd::Signal(9),
+        RunEnd::TimedOut,
+        // keepalived counts a script that cannot be started as good; we do not.
+        RunEnd::NotStarted(2),
+    ] {
+        let mut host = Host::new(tracked(0));
+        host.end_run(end);
+        assert_eq!(host.state(), State::Fault, "{end:?}");
+        assert_eq!(host.faults(), ["script chk"]);
+    }
+}
+
+#[test]
+fn a_script_runs_every_interval_and_its_results_count_by_rise_and_fall() {
+    let mut host = Host::new(tracked(0));
+    let mut states = String::new();
+    for result in "+---++".chars() {
+        host.end_run(RunEnd::Exit(i32::from(result == '-')));
+        states.push(if host.state() == State::Fault { 'F' } else { '.' });
+        host.look();
+        host.pass(SECOND);
+        assert_eq!(host.runs(), 1);
+    }
+    assert_eq!(states, "...FF.");
+}
+
+#[test]
+fn a_script_that_does_not_end_is_not_started_again_until_the_runner_is() {
+    let mut host = Host::new(tracked(0));
+    host.look();
+    host.pass(3 * SECOND);
+    assert_eq!(host.runs(), 0);
+    host.event(Event::RunnerReady);
+    host.pass(SECOND);
+    assert_eq!(host.runs(), 1);
+}
+
+#[test]
+fn weights_change_the_priority_and_the_time_to_wait() {
+    let mut host = Host::new(tracked(-60));
+    assert_eq!((host.state(), host.priority()), (State::Backup, 100));
+    host.hear(PEER, 200);
+    let due = host.engine.snapshot(host.now);
+    assert_eq!(due.instances[0].master, Some(PEER.into()));
+    let deadline = |host: &mut Host| {
+        let key = Timer::Protocol.key(0);
+        host.engine.timers.get(key).unwrap().since(host.now)
+    };
+    let before = deadline(&mut host);
+    host.end_run(RunEnd::Exit(1));
+    assert_eq!(host.priority(), 40);
+    // 60 steps of a 256th of a second later.
+    assert_eq!(deadline(&mut host) - before, Duration::from_micros(234_375));
+    let mut host = Host::new(tracked(200));
+    host.end_run(RunEnd::Exit(0));
+    assert_eq!(host.priority(), 254);
+    // An owner stays owner.
+    let mut config = tracked(-60);
+    config.instances[0].priority = Priority::OWNER;
+    let mut host = Host::new(config);
+    host.end_run(RunEnd::Exit(1));
+    assert_eq!(host.priority(), 255);
+}
+
+#[test]
+fn a_master_adverts_its_new_priority() {
+    let mut host = Host::new(tracked(-60));
+    host.end_run(RunEnd::Exit(0));
+    host.pass(4 * SECOND);
+    for _ in 0..3 {
+        host.end_run(RunEnd::Exit(1));
+        host.pass(SECOND);
+    }
+    host.look();
+    host.pass(SECOND);
+    assert_eq!(host.priorities(), [40]);
+}
+
+#[test]
+fn two_broken_things_need_both_mending() {
+    let mut config = failover(200);
+    let interface = "enp0s9".parse().unwrap();
+    let tracked = model::TrackedInterface { interface, weight: Weight::FAULT };
+    config.instances[0].track_interfaces.push(tracked);
+    let mut host = Host::new(config);
+    host.event(Event::Link(link(ETH, "enp0s8", false)));
+    host.event(Event::Link(link(OTHER, "enp0s9", false)));
+    assert_eq!(host.faults(), ["interface enp0s8 down", "interface enp0s9 down"]);
+    host.event(Event::Link(link(OTHER, "enp0s9", true)));
+    assert_eq!(host.state(), State::Fault);
+    host.event(Event::Link(link(ETH, "enp0s8", true)));
+    assert_eq!(host.state(), State::Backup);
+}
+
+#[test]
+fn a_master_that_cannot_go_on_says_so_once() {
+    let mut host = Host::master();
+    host.event(Event::LinkGone(OTHER));
+    assert_eq!(host.state(), State::Master);
+    host.event(Event::Address {
+        interface: ETH,
+        prefix: prefix("10.0.2.71/24"),
+        present: false,
+        own: false,
+    });
+    // Without a source nothing can be sent; the fault is named.
+    assert_eq!(host.faults(), ["no IPv4 address for interface enp0s8"]);
+    host.event(Event::Address {
+        interface: ETH,
+        prefix: prefix("10.0.2.71/24"),
+        present: true,
+        own: false,
+    });
+    assert_eq!(host.state(), State::Backup);
+    let mut host = Host::new(tracked(0));
+    host.end_run(RunEnd::Exit(0));
+    host.pass(4 * SECOND);
+    for _ in 0..2 {
+        host.end_run(RunEnd::Exit(1));
+        host.pass(SECOND);
+    }
+    host.look();
+    host.pass(SECOND);
+    host.look();
+    host.event(Event::RunnerReady);
+    host.pass(SECOND);
+    host.packets.clear();
+    host.end_run(RunEnd::Exit(1));
+    assert_eq!((host.state(), host.priorities()), (State::Fault, vec![0]));
+}
+
+#[test]
+fn an_interface_that_comes_later_or_again_is_used() {
+    let mut host = Host::off();
+    host.event(Event::Reload(Arc::new(failover(200))));
+    host.event(Event::Kernel(Snapshot::default()));
+    assert_eq!(host.faults(), ["interface enp0s8 does not exist"]);
+    let again = IfIndex(9);
+    for index in [ETH, again] {
+        host.look();
+        host.event(Event::Link(link(index, "enp0s8", true)));
+        let group = "224.0.0.18".parse().unwrap();
+        assert!(host.seen.contains(&Action::Join { interface: index, group }), "{index:?}");
+        let prefix = prefix("10.0.2.71/24");
+        host.event(Event::Address { interface: index, prefix, present: true, own: false });
+        assert_eq!(host.state(), State::Backup);
+        host.pass(4 * SECOND);
+        assert_eq!(host.state(), State::Master);
+        host.event(Event::LinkGone(index));
+        assert_eq!(host.state(), State::Fault);
+    }
+}
+
+#[test]
+fn a_group_that_cannot_be_joined_is_tried_again() {
+    let mut host = Host::new(failover(200));
+    let (interface, group) = (ETH, "224.0.0.18".parse().unwrap());
+    host.event(Event::Joined { interface, group, outcome: Outcome::Refused(105) });
+    assert_eq!(host.faults(), ["cannot join 224.0.0.18 on enp0s8: error 105"]);
+    host.look();
+    host.pass(SECOND);
+    assert_eq!(host.seen, [Action::Join { interface, group }]);
+    host.event(Event::Joined { interface, group, outcome: Outcome::Done });
+    assert_eq!(host.state(), State::Backup);
+}
+
+#[test]
+fn a_member_alone_does_not_become_master() {
+    let mut host = Host::new(cluster::nat(200));
+    // The internal segment has a master that is as good; the external one is silent.
+    let addresses = [IpAddr::from([10, 0, 3, 100])];
+    for _ in 0..20 {
+        let packet = advert_of([10, 0, 3, 72], &addresses, |c| {
+            (c.vrid, c.priority) = (92, 200);
+        });
+        let source = [10, 0, 3, 72].into();
+        let destination = [224, 0, 0, 18].into();
+        let rx = Rx { interface: OTHER, source, destination, hop_limit: 0 };
+        host.event(Event::Advert { rx, packet: &packet });
+        host.pass(SECOND);
+    }
+    let states: Vec<State> =
+        host.engine.snapshot(host.now).instances.iter().map(|i| i.state).collect();
+    assert_eq!(states, [State::Backup, State::Backup]);
+    // When that one goes silent too, both do.
+    host.pass(4 * SECOND);
+    let states: Vec<State> =
+        host.engine.snapshot(host.now).instances.iter().map(|i| i.state).collect();
+    assert_eq!(states, [State::Master, State::Master]);
+}
+
+#[test]
+fn a_restarted_role_goes_on_if_it_was_quick() {
+    let resume = |pause: Duration| {
+        let host = Host::master();
+        let summary = host.engine.summary(host.now);
+        let mut next = Host::off();
+        next.now = host.now + pause;
+        next.engine = Engine::new(next.now);
+        next.event(Event::Resume(summary));
+        next.event(Event::Reload(Arc::new(failover(200))));
+        let mut kernel = next.kernel();
+        kernel.addresses.push((ETH, prefix("10.0.2.100/24")));
+        next.event(Event::Kernel(kernel));
+        next
+    };
+    let mut quick = resume(2_999 * MS);
+    assert_eq!((quick.state(), quick.priorities()), (State::Master, vec![200]));
+    assert_eq!((quick.ops(), quick.announced()), (vec![], vec![]));
+    let slow = resume(3 * SECOND);
+    assert_eq!(slow.state(), State::Backup);
+}
+
+#[test]
+fn a_step_that_panics_ends_one_instance_and_no_other() {
+    let mut config = failover(200);
+    config.instances.push(cluster::instance("VRRP2", "enp0s9", 42, 200, &["10.0.3.100/24"]));
+    let mut host = Host::new(config);
+    host.pass(4 * SECOND);
+    host.look();
+    std::panic::set_hook(Box::new(|_| {}));
+    host.engine.panic_in = Some(InstanceId(0));
+    host.pass(SECOND);
+    _ = std::panic::take_hook();
+    let view = host.engine.snapshot(host.now);
+    assert_eq!(view.instances[0].state, State::Fault);
+    assert_eq!(view.instances[1].state, State::Master);
+    assert_eq!(host.ops(), ["-10.0.2.100/24"]);
+    host.look();
+    host.pass(SECOND);
+    assert_eq!(host.packets.len(), 1);
+}

@@ -1,0 +1,187 @@
+//! From one configuration to the next.
+
+use super::*;
+
+/// A master of two instances on one link.
+fn two() -> (Host, Vrrp) {
+    let mut config = failover(200);
+    config.instances.push(cluster::instance("VRRP2", "enp0s8", 42, 200, &["10.0.2.110/24"]));
+    let mut host = Host::new(config.clone());
+    host.pass(20 * SECOND);
+    host.look();
+    (host, config)
+}
+
+/// Reloads and returns what was asked for, without reports.
+fn reload(host: &mut Host, config: &Vrrp) -> Vec<Action> {
+    host.event(Event::Reload(Arc::new(config.clone())));
+    host.seen.clone().into_iter().filter(|a| *a != Action::Report).collect()
+}
+
+fn masters(host: &Host) -> BTreeSet<String> {
+    let view = host.engine.snapshot(host.now);
+    let masters = view.instances.iter().filter(|i| i.state == State::Master);
+    masters.map(|i| i.name.to_string()).collect()
+}
+
+#[test]
+fn what_is_the_same_is_not_touched() {
+    let (mut host, config) = two();
+    let deadline = host.engine.deadline();
+    assert_eq!(reload(&mut host, &config), []);
+    assert_eq!(host.engine.deadline(), deadline);
+    let mut other = config.clone();
+    other.instances.reverse();
+    assert_eq!(reload(&mut host, &other), []);
+    for instance in &mut other.instances {
+        instance.name = format!("new {}", instance.name).into();
+    }
+    assert_eq!(reload(&mut host, &other), []);
+    assert_eq!(masters(&host).len(), 2);
+    assert_eq!(host.engine.deadline(), deadline);
+}
+
+#[test]
+fn an_address_that_moves_between_masters_is_no_operation() {
+    let (mut host, mut config) = two();
+    let moved = config.instances[0].addresses[0].clone();
+    config.instances[0].addresses[0] = config.instances[1].addresses[0].clone();
+    config.instances[1].addresses[0] = moved;
+    assert_eq!(reload(&mut host, &config), []);
+    // Swapped virtual router ids come to the same.
+    let vrid = config.instances[0].vrid;
+    config.instances[0].vrid = config.instances[1].vrid;
+    config.instances[1].vrid = vrid;
+    assert_eq!(reload(&mut host, &config), []);
+    assert_eq!(masters(&host).len(), 2);
+}
+
+#[test]
+fn differences_are_applied_as_differences() {
+    let (mut host, mut config) = two();
+    let interface = config.instances[0].interface.clone();
+    config.instances[0].excluded.push(cluster::address("10.0.2.101/24", &interface));
+    reload(&mut host, &config);
+    assert_eq!(host.ops(), ["+10.0.2.101/24"]);
+    assert_eq!(host.frames(), [([10, 0, 2, 101].into(), 5)]);
+    host.look();
+    config.instances[0].excluded.clear();
+    reload(&mut host, &config);
+    assert_eq!(host.ops(), ["-10.0.2.101/24"]);
+    // Another attribute of an address that is there: it has to go and come.
+    host.look();
+    config.instances[0].addresses[0].label = Some("enp0s8:v".into());
+    reload(&mut host, &config);
+    assert_eq!(host.ops(), ["-10.0.2.100/24", "+10.0.2.100/24"]);
+    host.look();
+    assert_eq!(reload(&mut host, &config), []);
+    assert_eq!(masters(&host).len(), 2);
+}
+
+#[test]
+fn additions_come_before_removals() {
+    let (mut host, mut config) = two();
+    config.instances[0].addresses[0].prefix = prefix("10.0.2.105/24");
+    reload(&mut host, &config);
+    assert_eq!(host.ops(), ["+10.0.2.105/24", "-10.0.2.100/24"]);
+}
+
+#[test]
+fn an_instance_that_is_removed_says_goodbye() {
+    let (mut host, config) = two();
+    let mut fewer = config.clone();
+    fewer.instances.remove(1);
+    reload(&mut host, &fewer);
+    assert_eq!(host.priorities(), [0]);
+    assert_eq!(host.ops(), ["-10.0.2.110/24"]);
+    assert_eq!(host.announced(), ["INSTANCE \"VRRP2\" FAULT 200"]);
+    // And comes back as new.
+    host.look();
+    reload(&mut host, &config);
+    assert_eq!(host.announced(), ["INSTANCE \"VRRP2\" BACKUP 200"]);
+    host.pass(4 * SECOND);
+    assert_eq!(masters(&host).len(), 2);
+    let mut quiet = config.clone();
+    quiet.instances[1].notify_deleted = true;
+    reload(&mut host, &quiet);
+    host.look();
+    reload(&mut host, &fewer);
+    assert_eq!(host.announced(), ["INSTANCE \"VRRP2\" DELETED 200"]);
+}
+
+#[test]
+fn a_new_virtual_router_id_keeps_the_master_and_its_addresses() {
+    let (mut host, mut config) = two();
+    config.instances[0].vrid = Vrid::new(77).unwrap();
+    reload(&mut host, &config);
+    assert_eq!((host.ops(), masters(&host).len()), (vec![], 2));
+    host.look();
+    host.receive(PEER, &advert(PEER, |c| (c.vrid, c.priority) = (77, 250)));
+    assert_eq!(host.ops(), ["-10.0.2.100/24"]);
+}
+
+#[test]
+fn another_interface_is_listened_to_before_the_old_one_is_left() {
+    let (mut host, mut config) = two();
+    config.instances.remove(1);
+    reload(&mut host, &config);
+    host.look();
+    let interface: IfName = "enp0s9".parse().unwrap();
+    config.instances[0].interface = interface.clone();
+    config.instances[0].addresses[0].interface = interface;
+    let actions = reload(&mut host, &config);
+    let group = "224.0.0.18".parse().unwrap();
+    assert_eq!(actions[0], Action::Join { interface: OTHER, group });
+    assert_eq!(actions[1], Action::Leave { interface: ETH, group });
+    assert_eq!(host.ops(), ["+10.0.2.100/24", "-10.0.2.100/24"]);
+    assert_eq!(masters(&host).len(), 1);
+}
+
+#[test]
+fn an_interval_changes_in_phase() {
+    let (mut host, mut config) = two();
+    let due = host.engine.deadline().unwrap();
+    for instance in &mut config.instances {
+        instance.advert_int = 3 * SECOND;
+    }
+    reload(&mut host, &config);
+    assert_eq!(host.engine.deadline(), Some(due + 2 * SECOND));
+}
+
+#[test]
+fn a_new_script_does_not_disturb_and_an_old_one_keeps_its_condition() {
+    let (mut host, mut config) = two();
+    config.scripts.push(cluster::script("chk", 1, 1));
+    cluster::track(&mut config.instances[0], "chk", 0);
+    reload(&mut host, &config);
+    assert_eq!(masters(&host).len(), 2);
+    let run = host.seen.iter().find_map(|a| match a {
+        Action::RunScript { run, .. } => Some(*run),
+        _ => None,
+    });
+    host.event(Event::Ran { run: run.unwrap(), end: RunEnd::Exit(1) });
+    assert_eq!(masters(&host).len(), 1);
+    config.scripts[0].rise = 5;
+    reload(&mut host, &config);
+    assert_eq!(masters(&host).len(), 1);
+    // Not tracked any more: the fault is gone.
+    config.instances[0].track_scripts.clear();
+    config.scripts.clear();
+    reload(&mut host, &config);
+    host.pass(4 * SECOND);
+    assert_eq!(masters(&host).len(), 2);
+}
+
+#[test]
+fn a_member_that_joins_a_group_of_masters_becomes_one() {
+    let mut config = cluster::nat(200);
+    let internal = config.instances.pop().unwrap();
+    config.groups.clear();
+    let mut host = Host::new(config.clone());
+    host.pass(4 * SECOND);
+    config.instances.push(internal);
+    config.groups.push(cluster::group("VRRP1", &["external", "internal"]));
+    reload(&mut host, &config);
+    host.pass(4 * SECOND);
+    assert_eq!(masters(&host).len(), 2);
+}
