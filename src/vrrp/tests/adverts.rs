@@ -2,8 +2,11 @@
 
 use super::*;
 
-/// Everything that can be wrong with an advert, and the counter that tells.
-fn bad_adverts(priority: u8) -> Vec<(&'static str, Vec<u8>, fn(&Counters) -> u64)> {
+/// What is wrong, the packet, and the counter that tells.
+type Bad = (&'static str, Vec<u8>, fn(&Counters) -> u64);
+
+/// Everything that can be wrong with an advert.
+fn bad_adverts(priority: u8) -> Vec<Bad> {
     let good = || advert(PEER, |c| c.priority = priority);
     let with = |at: usize, to: u8| {
         let mut packet = good();

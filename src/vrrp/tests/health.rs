@@ -23,7 +23,7 @@ impl Host {
         self.seen.iter().filter(|a| matches!(a, Action::RunScript { .. })).count()
     }
 
-    fn priority(&self) -> u8 {
+    fn effective(&self) -> u8 {
         self.engine.snapshot(self.now).instances[0].effective_priority
     }
 
@@ -81,7 +81,7 @@ fn a_script_that_does_not_end_is_not_started_again_until_the_runner_is() {
 #[test]
 fn weights_change_the_priority_and_the_time_to_wait() {
     let mut host = Host::new(tracked(-60));
-    assert_eq!((host.state(), host.priority()), (State::Backup, 100));
+    assert_eq!((host.state(), host.effective()), (State::Backup, 100));
     host.hear(PEER, 200);
     let due = host.engine.snapshot(host.now);
     assert_eq!(due.instances[0].master, Some(PEER.into()));
@@ -91,18 +91,18 @@ fn weights_change_the_priority_and_the_time_to_wait() {
     };
     let before = deadline(&mut host);
     host.end_run(RunEnd::Exit(1));
-    assert_eq!(host.priority(), 40);
+    assert_eq!(host.effective(), 40);
     // 60 steps of a 256th of a second later.
     assert_eq!(deadline(&mut host) - before, Duration::from_micros(234_375));
     let mut host = Host::new(tracked(200));
     host.end_run(RunEnd::Exit(0));
-    assert_eq!(host.priority(), 254);
+    assert_eq!(host.effective(), 254);
     // An owner stays owner.
     let mut config = tracked(-60);
     config.instances[0].priority = Priority::OWNER;
     let mut host = Host::new(config);
     host.end_run(RunEnd::Exit(1));
-    assert_eq!(host.priority(), 255);
+    assert_eq!(host.effective(), 255);
 }
 
 #[test]
