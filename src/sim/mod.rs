@@ -9,12 +9,14 @@
 //! | `oracle` | what must hold after every step |
 //! | `cluster` | configurations to start from |
 //! | `chaos` | a story made from a seed |
+//! | `fuzz` | octets turned into events, for fuzzers |
 //!
 //! A run depends on its seed alone: the same seed gives the same trace, octet for octet.
 #![forbid(unsafe_code)]
 
 pub mod chaos;
 pub mod cluster;
+pub mod fuzz;
 pub mod kernel;
 pub mod net;
 pub mod oracle;

@@ -103,6 +103,7 @@ impl Engine {
 
     /// Takes the instance whose step panicked out of service.
     pub(super) fn quarantine(&mut self, now: Instant, out: &mut Actions) {
+        self.failures += 1;
         let Some(id) = self.current else {
             tracing::error!("a step of the VRRP engine failed; this is a defect, please report it");
             return;

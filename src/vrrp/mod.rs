@@ -89,6 +89,8 @@ pub struct Engine {
     silent_until: Instant,
     unknown_vrid: u64,
     malformed: u64,
+    /// Steps that panicked.
+    failures: u64,
     /// The instance being worked on, to name the culprit if its step panics.
     current: Option<InstanceId>,
     #[cfg(test)]
@@ -178,6 +180,7 @@ impl Engine {
             silent_until: now,
             unknown_vrid: 0,
             malformed: 0,
+            failures: 0,
             current: None,
             #[cfg(test)]
             panic_in: None,

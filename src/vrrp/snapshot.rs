@@ -70,6 +70,12 @@ impl Engine {
 
 /// Looks at single things, for tests and the simulator.
 impl Engine {
+    /// How many steps panicked: each is a defect.
+    #[must_use]
+    pub const fn failures(&self) -> u64 {
+        self.failures
+    }
+
     /// The state of an instance.
     #[must_use]
     pub fn state(&self, name: &str) -> Option<State> {
