@@ -5,11 +5,12 @@ use std::net::Ipv4Addr;
 use nix::sys::signal::Signal;
 
 use crate::lab::frame::Mac;
+use crate::lab::service::{Server, fetch};
 use crate::lab::{Lab, Res};
 use crate::scenario::{FAILOVER, LAN, Pair};
 use crate::{cases, check};
 
-cases![
+cases![Here:
     the_primary_takes_the_address,
     the_backup_takes_over_from_a_dead_primary_and_gives_back,
     a_clean_stop_hands_over_at_once,
@@ -70,7 +71,9 @@ fn the_primary_takes_the_address(lab: &mut Lab) -> Res {
     let shown = pair.svr1.addresses(LAN)?;
     check!(shown.contains("inet 10.0.0.100/24 scope global secondary enp0s8"), "{shown}");
     check!(!pair.svr2.has(LAN, "10.0.0.100/24")?, "the backup has the address, too");
-    pair.client.must(["ping", "-c1", "-W2", VIP_TEXT])?;
+    let _webs = [Server::web(&pair.svr1, "0.0.0.0:80")?, Server::web(&pair.svr2, "0.0.0.0:80")?];
+    let answer = fetch(&pair.client, "http://10.0.0.100/")?;
+    check!(answer.as_deref() == Some("svr1"), "{answer:?} answers");
     Ok(())
 }
 

@@ -13,6 +13,7 @@
 mod case;
 mod failover;
 mod lab;
+mod nat;
 mod scenario;
 
 use std::path::Path;
@@ -24,20 +25,24 @@ use libtest_mimic::Arguments;
 const AT_A_TIME: usize = 8;
 
 fn main() -> ExitCode {
-    let words: Vec<String> = std::env::args().collect();
-    if let [_, first, host, scratch] = words.as_slice()
-        && first == lab::node::INIT
-    {
-        return match lab::node::first_process(host, Path::new(scratch)) {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(error) => {
-                eprintln!("first process of {host}: {error}");
-                ExitCode::FAILURE
-            }
-        };
-    }
-    let mut arguments = Arguments::from_args();
-    arguments.test_threads.get_or_insert(AT_A_TIME);
-    let cases = [failover::CASES].concat();
-    case::run(&arguments, &cases)
+    let cases = [failover::CASES, nat::CASES].concat();
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let special = match words.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
+        [lab::node::INIT, host, scratch] => lab::node::first_process(host, Path::new(scratch)),
+        [lab::guest::INSIDE, names, results] => {
+            case::run_inside(&cases, Path::new(names), Path::new(results))
+        }
+        _ => {
+            let mut arguments = Arguments::from_args();
+            arguments.test_threads.get_or_insert(AT_A_TIME);
+            return case::run(&arguments, &cases);
+        }
+    };
+    special.map_or_else(
+        |error| {
+            eprintln!("{}: {error}", words.join(" "));
+            ExitCode::FAILURE
+        },
+        |()| ExitCode::SUCCESS,
+    )
 }

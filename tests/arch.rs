@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 
 /// Modules that build without the operating system.
 const CORE: [&str; 12] = [
-    "base", "wire", "model", "status", "plan", "track", "vrrp", "bfd", "check", "config", "sim", "lib",
+    "base", "wire", "model", "status", "plan", "track", "vrrp", "bfd", "check", "config", "sim",
+    "lib",
 ];
 
 type Table = BTreeMap<String, BTreeSet<String>>;
@@ -54,7 +55,11 @@ fn unsafe_stands_only_in_sys_and_says_why() {
             explained = !line.trim().is_empty() && (explained || line.contains("SAFETY:"));
         }
     }
-    assert!(wrong.is_empty(), "unsafe without a SAFETY comment, or outside src/sys:\n{}", wrong.join("\n"));
+    assert!(
+        wrong.is_empty(),
+        "unsafe without a SAFETY comment, or outside src/sys:\n{}",
+        wrong.join("\n")
+    );
 }
 
 #[test]
@@ -157,7 +162,9 @@ fn table() -> Table {
             match word.as_str() {
                 "nothing of ours" => {}
                 "all" => allowed.extend(all.iter().cloned()),
-                "the whole core but config" => allowed.extend(core().map(|name| (*name).to_owned())),
+                "the whole core but config" => {
+                    allowed.extend(core().map(|name| (*name).to_owned()))
+                }
                 name => {
                     assert!(all.contains(name), "unknown module in the table: {name}");
                     allowed.insert(name.to_owned());

@@ -29,7 +29,9 @@ pub enum Frame {
     /// The first two segments of a TCP connection.
     Tcp(Tcp),
     /// A membership report or leave message: the group, and whether it is left.
-    Igmp { source: Ipv4Addr },
+    Igmp {
+        source: Ipv4Addr,
+    },
 }
 
 /// A packet of protocol 112.

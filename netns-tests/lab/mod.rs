@@ -3,14 +3,18 @@
 pub mod daemon;
 pub mod follow;
 pub mod frame;
+pub mod guest;
+pub mod ipvs;
 pub mod monitor;
 pub mod need;
 pub mod node;
+pub mod service;
 pub mod switch;
 pub mod timeline;
 
 use std::fmt::Display;
 use std::net::{IpAddr, Ipv4Addr};
+use std::panic::Location;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -36,8 +40,10 @@ pub enum Stop {
 pub type Res<T = ()> = Result<T, Stop>;
 
 impl<E: std::error::Error> From<E> for Stop {
+    #[track_caller]
     fn from(error: E) -> Self {
-        Self::Fail(error.to_string())
+        let place = Location::caller();
+        Self::Fail(format!("{error} [{}:{}]", place.file(), place.line()))
     }
 }
 
@@ -208,8 +214,7 @@ impl After<'_> {
     pub fn some_adverts(&self, node: &Node, count: usize) -> Res<Vec<(Wall, Advert)>> {
         let what = format!("{count} adverts of {}", node.name);
         self.timeline.wait_all(self.mark, self.limit, &what, |events| {
-            let sent: Vec<_> =
-                events.iter().filter_map(|e| Some((e.at, sent(e, node)?))).collect();
+            let sent: Vec<_> = events.iter().filter_map(|e| Some((e.at, sent(e, node)?))).collect();
             (sent.len() >= count).then_some(sent)
         })
     }
@@ -244,11 +249,8 @@ impl After<'_> {
     /// Waits until `address` is added to (or with `false` removed from) an interface of the node.
     pub fn address(&self, node: &Node, address: &str, added: bool) -> Res<Wall> {
         let wanted: IpAddr = address.parse()?;
-        let what = format!(
-            "{address} {} {}",
-            if added { "added to" } else { "removed from" },
-            node.name
-        );
+        let what =
+            format!("{address} {} {}", if added { "added to" } else { "removed from" }, node.name);
         self.wait(&what, |event| match &event.what {
             What::Kernel(change) if event.node == node.name => {
                 (change.address(added) == Some(wanted)).then_some(event.at)

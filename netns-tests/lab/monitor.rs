@@ -25,8 +25,20 @@ const GROUPS: u32 =
 /// One announcement of the kernel.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Change {
-    Address { added: bool, address: IpAddr, prefix: u8, index: u32, secondary: bool },
-    Link { index: u32, name: String, up: bool, carrier: bool, gone: bool },
+    Address {
+        added: bool,
+        address: IpAddr,
+        prefix: u8,
+        index: u32,
+        secondary: bool,
+    },
+    Link {
+        index: u32,
+        name: String,
+        up: bool,
+        carrier: bool,
+        gone: bool,
+    },
     /// A route or rule; the text names the kind of message only.
     Other(String),
 }

@@ -1,7 +1,8 @@
 //! What a test needs from the machine, and the words that name it when it is missing.
 
 use std::env;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use super::{Res, Stop};
 
@@ -14,6 +15,13 @@ pub fn program(name: &str, package: &str) -> Res<PathBuf> {
     found.ok_or_else(|| missing(name, package))
 }
 
-fn missing(name: &str, package: &str) -> Stop {
+/// Whether the kernel of this machine has IPVS, or gets it when asked.
+pub fn ipvs() -> bool {
+    let there = || Path::new("/proc/net/ip_vs").exists();
+    let load = || Command::new("modprobe").args(["--quiet", "ip_vs"]).output();
+    there() || load().is_ok() && there()
+}
+
+pub fn missing(name: &str, package: &str) -> Stop {
     Stop::Skip(format!("{name} is not installed (package {package})"))
 }

@@ -75,6 +75,16 @@ impl Node {
         Ok((node, Life { child, _stdin: stdin }))
     }
 
+    /// A process namespace only, so that what is started in it ends with this program.
+    pub fn shelter(name: &str, timeline: Arc<Timeline>, halt: Arc<Halt>) -> Res<(Self, Life)> {
+        let host = name.to_owned();
+        let flags = CloneFlags::CLONE_NEWPID;
+        let (jobs, mut child) = inhabit(name, flags, move || start_first(&host, Path::new("")))?;
+        let stdin = child.stdin.take();
+        let node = Self { name: name.into(), jobs, first: child.id(), timeline, halt };
+        Ok((node, Life { child, _stdin: stdin }))
+    }
+
     /// A network namespace only, which ends with the last clone: the other end of the cables.
     pub fn bare(name: &str, timeline: Arc<Timeline>, halt: Arc<Halt>) -> Res<Self> {
         let (jobs, ()) = inhabit(name, CloneFlags::CLONE_NEWNET, || Ok(()))?;
@@ -240,13 +250,18 @@ pub fn command<S: AsRef<OsStr>>(words: impl IntoIterator<Item = S>) -> Command {
     command
 }
 
-/// The life of the first process of a node: makes its file system, says so, reaps orphans, ends with its parent.
+/// The life of the first process of a node: makes its file system (only /proc when there is no scratch folder), says so,
+/// reaps orphans, ends with its parent.
 pub fn first_process(host: &str, scratch: &Path) -> Result<(), Box<dyn std::error::Error>> {
     set_pdeathsig(Signal::SIGKILL)?;
-    sethostname(host)?;
     let reaped = SigSet::from_iter([Signal::SIGCHLD]);
     reaped.thread_block()?;
-    file_system(scratch)?;
+    if scratch.as_os_str().is_empty() {
+        place("proc", Path::new("/proc"), None)?;
+    } else {
+        sethostname(host)?;
+        file_system(scratch)?;
+    }
     println!("ready");
     thread::spawn(move || {
         loop {
@@ -268,6 +283,8 @@ fn inhabit<T: Send + 'static>(
     flags: CloneFlags,
     begin: impl FnOnce() -> Res<T> + Send + 'static,
 ) -> Res<(mpsc::Sender<Job>, T)> {
+    // The path of this program, as it is named outside.
+    super::own_program()?;
     let (jobs, inbox) = mpsc::channel::<Job>();
     let (ready, told) = mpsc::channel();
     thread::Builder::new().name(format!("node {name}")).spawn(move || {
@@ -283,12 +300,12 @@ fn inhabit<T: Send + 'static>(
 }
 
 fn enter(flags: CloneFlags) -> Res {
-    unshare(flags | CloneFlags::CLONE_FS | CloneFlags::CLONE_NEWNS).map_err(|error| {
-        match error {
+    unshare(flags | CloneFlags::CLONE_FS | CloneFlags::CLONE_NEWNS).map_err(
+        |error| match error {
             Errno::EPERM => Stop::Skip("needs root: namespaces cannot be made".to_owned()),
             error => fail(format!("cannot make namespaces: {error}")),
-        }
-    })?;
+        },
+    )?;
     mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>)?;
     Ok(())
 }
@@ -315,21 +332,17 @@ fn start_first(host: &str, scratch: &Path) -> Res<Child> {
 
 /// /proc and /sys of the node's own namespaces; /etc and /usr/local to write on; its own /run, /dev and /tmp.
 fn file_system(scratch: &Path) -> Result<(), Box<dyn std::error::Error>> {
-    let plain = |kind: &str, target: &Path, flags: MsFlags, data: Option<&str>| {
-        mount(Some(kind), target, Some(kind), flags, data)
-            .map_err(|error| format!("cannot mount {kind} on {}: {error}", target.display()))
-    };
-    plain("proc", Path::new("/proc"), MsFlags::empty(), None)?;
-    plain("sysfs", Path::new("/sys"), MsFlags::empty(), None)?;
-    plain("tmpfs", scratch, MsFlags::empty(), Some("mode=755"))?;
+    place("proc", Path::new("/proc"), None)?;
+    place("sysfs", Path::new("/sys"), None)?;
+    place("tmpfs", scratch, Some("mode=755"))?;
     for lower in ["/etc", "/usr/local"] {
-        let place = |kind: &str| scratch.join(format!("{}-{kind}", lower.replace('/', "_")));
-        let (upper, work) = (place("upper"), place("work"));
+        let folder = |kind: &str| scratch.join(format!("{}-{kind}", lower.replace('/', "_")));
+        let (upper, work) = (folder("upper"), folder("work"));
         fs::create_dir(&upper)?;
         fs::create_dir(&work)?;
         let data =
             format!("lowerdir={lower},upperdir={},workdir={}", upper.display(), work.display());
-        plain("overlay", Path::new(lower), MsFlags::empty(), Some(&data))?;
+        place("overlay", Path::new(lower), Some(&data))?;
     }
     let devices = scratch.join("dev");
     fs::create_dir(&devices)?;
@@ -339,14 +352,15 @@ fn file_system(scratch: &Path) -> Result<(), Box<dyn std::error::Error>> {
         mount(Some(&from), &to, None::<&str>, MsFlags::MS_BIND, None::<&str>)?;
     }
     std::os::unix::fs::symlink("/proc/self/fd", devices.join("fd"))?;
-    mount(
-        Some(&devices),
-        "/dev",
-        None::<&str>,
-        MsFlags::MS_BIND | MsFlags::MS_REC,
-        None::<&str>,
-    )?;
-    plain("tmpfs", Path::new("/run"), MsFlags::empty(), Some("mode=755"))?;
+    let flags = MsFlags::MS_BIND | MsFlags::MS_REC;
+    mount(Some(&devices), "/dev", None::<&str>, flags, None::<&str>)?;
+    place("tmpfs", Path::new("/run"), Some("mode=755"))?;
     fs::create_dir("/run/lock")?;
     Ok(())
+}
+
+/// Mounts a file system of this kind.
+fn place(kind: &str, target: &Path, data: Option<&str>) -> Result<(), String> {
+    mount(Some(kind), target, Some(kind), MsFlags::empty(), data)
+        .map_err(|error| format!("cannot mount {kind} on {}: {error}", target.display()))
 }

@@ -133,8 +133,7 @@ fn receive(fd: &OwnedFd, buffer: &mut [u8]) -> Option<(Wall, usize, usize)> {
     let mut space = nix::cmsg_space!(TimeSpec);
     let mut parts = [IoSliceMut::new(buffer)];
     let flags = MsgFlags::empty();
-    let message =
-        recvmsg::<LinkAddr>(fd.as_raw_fd(), &mut parts, Some(&mut space), flags).ok()?;
+    let message = recvmsg::<LinkAddr>(fd.as_raw_fd(), &mut parts, Some(&mut space), flags).ok()?;
     let at = message.cmsgs().ok().and_then(|mut all| {
         all.find_map(|control| match control {
             ControlMessageOwned::ScmTimestampns(time) => {

@@ -6,6 +6,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::frame::Frame;
+use super::ipvs::Command;
 use super::monitor::Change;
 use super::{Res, Stop};
 
@@ -44,6 +45,8 @@ pub enum What {
     Frame(Frame),
     /// What the kernel of the node announced over rtnetlink.
     Kernel(Change),
+    /// A command that changes the IPVS table.
+    Ipvs(Command),
     /// A process that the test started has ended.
     Exit { source: Arc<str>, pid: u32, status: String, success: bool },
     /// A remark of the test itself.
@@ -177,6 +180,7 @@ impl fmt::Display for What {
             Self::Log { source, line } => write!(f, "{source}: {line}"),
             Self::Frame(frame) => write!(f, "wire: {frame}"),
             Self::Kernel(change) => write!(f, "kernel: {change}"),
+            Self::Ipvs(command) => write!(f, "IPVS: {command}"),
             Self::Exit { source, pid, status, .. } => write!(f, "{source}: pid {pid} {status}"),
             Self::Note(text) => write!(f, "---- {text}"),
         }
