@@ -1,0 +1,302 @@
+//! The laboratory: machines, wires and observers of one test, made from namespaces and gone with it.
+
+pub mod daemon;
+pub mod follow;
+pub mod frame;
+pub mod guest;
+pub mod ipvs;
+pub mod monitor;
+pub mod need;
+pub mod node;
+pub mod service;
+pub mod switch;
+pub mod timeline;
+
+use std::fmt::Display;
+use std::net::{IpAddr, Ipv4Addr};
+use std::panic::Location;
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use daemon::Program;
+use follow::Halt;
+use frame::{Advert, Frame};
+use node::{Life, Node};
+use switch::{Cable, Switch};
+use timeline::{Event, Mark, Timeline, Wall, What};
+
+/// How long a test waits for something that must happen.
+pub const LIMIT: Duration = Duration::from_secs(30);
+
+/// Why a test ends early.
+#[derive(Debug)]
+pub enum Stop {
+    Fail(String),
+    /// Something that the machine lacks, named.
+    Skip(String),
+}
+
+pub type Res<T = ()> = Result<T, Stop>;
+
+impl<E: std::error::Error> From<E> for Stop {
+    #[track_caller]
+    fn from(error: E) -> Self {
+        let place = Location::caller();
+        Self::Fail(format!("{error} [{}:{}]", place.file(), place.line()))
+    }
+}
+
+pub fn fail(text: impl Display) -> Stop {
+    Stop::Fail(text.to_string())
+}
+
+/// Fails the test with a message unless the condition holds.
+#[macro_export]
+macro_rules! check {
+    ($condition:expr, $($message:tt)+) => {
+        if !$condition {
+            return Err($crate::lab::fail(format!(
+                "{} [{}:{}: {}]", format!($($message)+), file!(), line!(), stringify!($condition)
+            )));
+        }
+    };
+}
+
+/// Everything of one test.
+pub struct Lab {
+    pub subject: Program,
+    timeline: Arc<Timeline>,
+    halt: Arc<Halt>,
+    switch: Option<Switch>,
+    nodes: Vec<Node>,
+    lives: Vec<Life>,
+    scratch: tempfile::TempDir,
+}
+
+impl Lab {
+    pub fn new() -> Res<Self> {
+        Ok(Self {
+            subject: Program::subject(),
+            timeline: Timeline::new(),
+            halt: Arc::new(Halt::new()?),
+            switch: None,
+            nodes: Vec::new(),
+            lives: Vec::new(),
+            scratch: tempfile::tempdir()?,
+        })
+    }
+
+    /// A new machine without interfaces but `lo`.
+    pub fn node(&mut self, name: &str) -> Res<Node> {
+        let (timeline, halt) = (Arc::clone(&self.timeline), Arc::clone(&self.halt));
+        let (node, life) = Node::boot(name, self.scratch.path(), timeline, halt)?;
+        self.lives.push(life);
+        switch::quiet(&node)?;
+        let fd = node.run(monitor::open)??;
+        monitor::follow(fd, Arc::clone(&node.name), Arc::clone(&self.timeline), &self.halt);
+        self.nodes.push(node.clone());
+        Ok(node)
+    }
+
+    /// A new segment that cables can be plugged into.
+    pub fn segment(&mut self, name: &str) -> Res {
+        if self.switch.is_none() {
+            let (timeline, halt) = (Arc::clone(&self.timeline), Arc::clone(&self.halt));
+            self.switch = Some(Switch::new(Node::bare("switch", timeline, halt)?, &self.halt)?);
+        }
+        self.the_switch()?.segment(name)
+    }
+
+    /// Gives the node an interface on the segment, with addresses such as `10.0.0.71/24`.
+    pub fn plug(
+        &self,
+        node: &Node,
+        segment: &str,
+        interface: &str,
+        addresses: &[&str],
+    ) -> Res<Cable> {
+        let cable = self.the_switch()?.plug(node, segment, interface)?;
+        let lines: String =
+            addresses.iter().map(|a| format!("addr add {a} dev {interface}\n")).collect();
+        node.ip(&lines)?;
+        Ok(cable)
+    }
+
+    pub fn mark(&self) -> Mark {
+        self.timeline.mark()
+    }
+
+    /// A remark in the report.
+    pub fn note(&self, text: impl Display) {
+        self.timeline.push(Wall::now(), &"test".into(), What::Note(text.to_string()));
+    }
+
+    pub fn after(&self, mark: Mark) -> After<'_> {
+        After { timeline: &self.timeline, mark, limit: LIMIT }
+    }
+
+    pub fn always(&self) -> After<'_> {
+        self.after(self.timeline.beginning())
+    }
+
+    /// What happened, as text.
+    pub fn report(&self) -> String {
+        self.timeline.report()
+    }
+
+    /// The addresses of all machines as they are now, as text.
+    pub fn state(&self) -> String {
+        let shown = self.nodes.iter().filter_map(|node| {
+            let text = node.must(["ip", "addr"]).ok()?;
+            Some(format!("\n== ip addr on {}\n{text}", node.name))
+        });
+        shown.collect()
+    }
+
+    pub fn timeline(&self) -> &Arc<Timeline> {
+        &self.timeline
+    }
+
+    fn the_switch(&self) -> Res<&Switch> {
+        self.switch.as_ref().ok_or_else(|| fail("the test made no segment"))
+    }
+}
+
+/// What comes after a mark: looked at, or waited for.
+#[derive(Clone, Copy)]
+pub struct After<'a> {
+    timeline: &'a Timeline,
+    mark: Mark,
+    limit: Duration,
+}
+
+impl After<'_> {
+    /// Another deadline than [`LIMIT`].
+    pub fn within(self, limit: Duration) -> Self {
+        Self { limit, ..self }
+    }
+
+    /// Waits for an event that `pick` chooses.
+    pub fn wait<T>(&self, what: &str, pick: impl FnMut(&Event) -> Option<T>) -> Res<T> {
+        self.timeline.wait(self.mark, self.limit, what, pick)
+    }
+
+    /// All events so far that `pick` chooses.
+    pub fn all<T>(&self, pick: impl FnMut(&Event) -> Option<T>) -> Vec<T> {
+        self.timeline.collect(self.mark, pick)
+    }
+
+    /// Waits for a log line of the node that holds `text`; yields time and line.
+    pub fn log(&self, node: &Node, text: &str) -> Res<(Wall, String)> {
+        self.wait(&format!("log line of {} with `{text}`", node.name), |event| {
+            logged(event, node).filter(|line| line.contains(text)).map(|line| (event.at, line))
+        })
+    }
+
+    /// The log lines of the node so far that hold `text`.
+    pub fn logs(&self, node: &Node, text: &str) -> Vec<String> {
+        self.all(|event| logged(event, node).filter(|line| line.contains(text)))
+    }
+
+    /// Waits for an advert sent by the node that `choose` likes.
+    pub fn advert(
+        &self,
+        node: &Node,
+        mut choose: impl FnMut(&Advert) -> bool,
+    ) -> Res<(Wall, Advert)> {
+        self.wait(&format!("advert of {}", node.name), |event| {
+            sent(event, node).filter(&mut choose).map(|advert| (event.at, advert))
+        })
+    }
+
+    /// Waits until the node has sent that many adverts.
+    pub fn some_adverts(&self, node: &Node, count: usize) -> Res<Vec<(Wall, Advert)>> {
+        let what = format!("{count} adverts of {}", node.name);
+        self.timeline.wait_all(self.mark, self.limit, &what, |events| {
+            let sent: Vec<_> = events.iter().filter_map(|e| Some((e.at, sent(e, node)?))).collect();
+            (sent.len() >= count).then_some(sent)
+        })
+    }
+
+    /// The adverts that the node has sent so far.
+    pub fn adverts(&self, node: &Node) -> Vec<(Wall, Advert)> {
+        self.all(|event| Some((event.at, sent(event, node)?)))
+    }
+
+    /// Times and frames of the announcements of `address` by the node so far.
+    pub fn garps(&self, node: &Node, address: Ipv4Addr) -> Vec<(Wall, frame::Arp)> {
+        self.all(|event| Some((event.at, announced(event, node, address)?)))
+    }
+
+    /// Waits until the node has announced `address` that many times.
+    pub fn some_garps(
+        &self,
+        node: &Node,
+        address: Ipv4Addr,
+        count: usize,
+    ) -> Res<Vec<(Wall, frame::Arp)>> {
+        let what = format!("{count} announcements of {address} by {}", node.name);
+        self.timeline.wait_all(self.mark, self.limit, &what, |events| {
+            let found: Vec<_> = events
+                .iter()
+                .filter_map(|event| Some((event.at, announced(event, node, address)?)))
+                .collect();
+            (found.len() >= count).then_some(found)
+        })
+    }
+
+    /// Waits until `address` is added to (or with `false` removed from) an interface of the node.
+    pub fn address(&self, node: &Node, address: &str, added: bool) -> Res<Wall> {
+        let wanted: IpAddr = address.parse()?;
+        let what =
+            format!("{address} {} {}", if added { "added to" } else { "removed from" }, node.name);
+        self.wait(&what, |event| match &event.what {
+            What::Kernel(change) if event.node == node.name => {
+                (change.address(added) == Some(wanted)).then_some(event.at)
+            }
+            _ => None,
+        })
+    }
+
+    /// What the kernel of the node announced so far, as text.
+    pub fn kernel(&self, node: &Node) -> Vec<String> {
+        self.all(|event| match &event.what {
+            What::Kernel(change) if event.node == node.name => Some(change.to_string()),
+            _ => None,
+        })
+    }
+}
+
+/// The path of this test program, read before any namespace is entered.
+pub fn own_program() -> Res<PathBuf> {
+    static PATH: OnceLock<PathBuf> = OnceLock::new();
+    if let Some(path) = PATH.get() {
+        return Ok(path.clone());
+    }
+    let path = std::env::current_exe()?;
+    Ok(PATH.get_or_init(|| path).clone())
+}
+
+fn logged(event: &Event, node: &Node) -> Option<String> {
+    match &event.what {
+        What::Log { line, .. } if event.node == node.name => Some(line.clone()),
+        _ => None,
+    }
+}
+
+fn sent(event: &Event, node: &Node) -> Option<Advert> {
+    match &event.what {
+        What::Frame(Frame::Advert(advert)) if event.node == node.name => Some(advert.clone()),
+        _ => None,
+    }
+}
+
+fn announced(event: &Event, node: &Node, address: Ipv4Addr) -> Option<frame::Arp> {
+    match &event.what {
+        What::Frame(Frame::Arp(arp)) if event.node == node.name && arp.announces(address) => {
+            Some(arp.clone())
+        }
+        _ => None,
+    }
+}

@@ -1,0 +1,147 @@
+//! The wires of a test: one namespace with a bridge a segment and a port a cable, and a capture of all ports.
+
+use std::collections::BTreeMap;
+use std::io::IoSliceMut;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use nix::net::if_::if_nametoindex;
+use nix::sys::socket::{
+    AddressFamily, ControlMessageOwned, LinkAddr, MsgFlags, SockFlag, SockProtocol, SockType,
+    recvmsg, setsockopt, socket, sockopt,
+};
+use nix::sys::time::TimeSpec;
+
+use super::Res;
+use super::follow::Halt;
+use super::frame::Frame;
+use super::node::Node;
+use super::timeline::{Timeline, Wall, What};
+
+/// `sll_pkttype` of a frame that the port sends towards the node.
+const OUTGOING: u8 = 4;
+
+/// The switch of a test.
+pub struct Switch {
+    node: Node,
+    /// Whose cable a port is, by the index of the port.
+    ports: Arc<Mutex<BTreeMap<usize, Arc<str>>>>,
+}
+
+/// A cable between a node and a segment.
+#[derive(Clone)]
+pub struct Cable {
+    switch: Node,
+    port: String,
+}
+
+impl Switch {
+    /// Takes over a node as the switch and begins to capture.
+    pub fn new(node: Node, halt: &Halt) -> Res<Self> {
+        let ports: Arc<Mutex<BTreeMap<usize, Arc<str>>>> = Arc::default();
+        let fd = node.run(capture)??;
+        quiet(&node)?;
+        follow(fd, Arc::clone(&ports), Arc::clone(node.timeline()), halt);
+        Ok(Self { node, ports })
+    }
+
+    /// Makes a segment.
+    pub fn segment(&self, name: &str) -> Res {
+        self.node.ip(&format!(
+            "link add {name} type bridge mcast_snooping 0 forward_delay 0\nlink set {name} up\n"
+        ))
+    }
+
+    /// Lays a cable from a segment to a new interface of the node, which is up afterwards.
+    pub fn plug(&self, node: &Node, segment: &str, interface: &str) -> Res<Cable> {
+        let port = format!("{}.{segment}", node.name);
+        self.node.ip(&format!(
+            "link add {port} type veth peer name {interface} netns {}\n\
+             link set {port} master {segment}\n",
+            node.first
+        ))?;
+        let index = self.node.run({
+            let port = port.clone();
+            move || if_nametoindex(port.as_str())
+        })??;
+        let mut ports = self.ports.lock().unwrap_or_else(PoisonError::into_inner);
+        ports.insert(usize::try_from(index)?, Arc::clone(&node.name));
+        drop(ports);
+        self.node.ip(&format!("link set {port} up\n"))?;
+        node.ip(&format!("link set {interface} up\n"))?;
+        Ok(Cable { switch: self.node.clone(), port })
+    }
+}
+
+impl Cable {
+    /// Pulls the plug: the node sees its carrier go.
+    pub fn cut(&self) -> Res {
+        self.switch.ip(&format!("link set {} down\n", self.port))
+    }
+
+    pub fn mend(&self) -> Res {
+        self.switch.ip(&format!("link set {} up\n", self.port))
+    }
+
+    /// Drops everything in both directions while the carrier stays.
+    pub fn block(&self) -> Res {
+        self.switch.must(["bridge", "link", "set", "dev", &self.port, "state", "0"]).map(drop)
+    }
+
+    pub fn unblock(&self) -> Res {
+        self.switch.must(["bridge", "link", "set", "dev", &self.port, "state", "3"]).map(drop)
+    }
+}
+
+/// No IPv6 of the kernel's own on interfaces made from now on; tests that want it turn it on again.
+pub fn quiet(node: &Node) -> Res {
+    node.sysctl("net.ipv6.conf.default.disable_ipv6", "1")?;
+    node.sysctl("net.ipv6.conf.all.disable_ipv6", "1")?;
+    node.ip("link set lo up\n")
+}
+
+fn capture() -> Res<OwnedFd> {
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    let fd = socket(AddressFamily::Packet, SockType::Raw, flags, SockProtocol::EthAll)?;
+    setsockopt(&fd, sockopt::ReceiveTimestampns, &true)?;
+    setsockopt(&fd, sockopt::RcvBufForce, &(8 << 20))?;
+    Ok(fd)
+}
+
+fn follow(
+    fd: OwnedFd,
+    ports: Arc<Mutex<BTreeMap<usize, Arc<str>>>>,
+    timeline: Arc<Timeline>,
+    halt: &Halt,
+) {
+    let mut buffer = vec![0; 1 << 16];
+    halt.follow(fd, move |fd| {
+        while let Some((at, port, length)) = receive(fd, &mut buffer) {
+            let ports = ports.lock().unwrap_or_else(PoisonError::into_inner);
+            if let (Some(node), Some(frame)) =
+                (ports.get(&port), buffer.get(..length).and_then(Frame::read))
+            {
+                timeline.push(at, node, What::Frame(frame));
+            }
+        }
+        true
+    });
+}
+
+/// Time, index of the port (zero for a frame that is of no interest) and length of the next frame.
+fn receive(fd: &OwnedFd, buffer: &mut [u8]) -> Option<(Wall, usize, usize)> {
+    let mut space = nix::cmsg_space!(TimeSpec);
+    let mut parts = [IoSliceMut::new(buffer)];
+    let flags = MsgFlags::empty();
+    let message = recvmsg::<LinkAddr>(fd.as_raw_fd(), &mut parts, Some(&mut space), flags).ok()?;
+    let at = message.cmsgs().ok().and_then(|mut all| {
+        all.find_map(|control| match control {
+            ControlMessageOwned::ScmTimestampns(time) => {
+                Some(Wall(time.tv_sec() * 1_000_000_000 + time.tv_nsec()))
+            }
+            _ => None,
+        })
+    });
+    let port = message.address.filter(|address| address.pkttype() != OUTGOING);
+    Some((at.unwrap_or_else(Wall::now), port.map_or(0, |a| a.ifindex()), message.bytes))
+}

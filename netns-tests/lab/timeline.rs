@@ -1,0 +1,192 @@
+//! What happened in a test, in one list: log lines, frames on the wire, kernel events, ends of processes. Tests wait on
+//! it with a deadline and never sleep; when a test fails the list is its report.
+
+use std::fmt;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use super::frame::Frame;
+use super::ipvs::Command;
+use super::monitor::Change;
+use super::{Res, Stop};
+
+/// Nanoseconds of the clock of the day: the clock of the kernel's receive times.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Wall(pub i64);
+
+impl Wall {
+    pub fn now() -> Self {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Self(i64::try_from(since.as_nanos()).unwrap_or(i64::MAX))
+    }
+
+    /// Milliseconds from `earlier` to this, negative when it is the other way round.
+    pub fn millis_since(self, earlier: Self) -> f64 {
+        (self.0 - earlier.0) as f64 / 1e6
+    }
+}
+
+/// One thing that happened.
+#[derive(Clone, Debug)]
+pub struct Event {
+    /// When: the kernel's receive time of a frame, else the time of reading.
+    pub at: Wall,
+    /// The node it happened at; of a frame, the node whose cable it came out of.
+    pub node: Arc<str>,
+    pub what: What,
+}
+
+/// The kinds of events.
+#[derive(Clone, Debug)]
+pub enum What {
+    /// A line that a process wrote.
+    Log { source: Arc<str>, line: String },
+    /// A frame that the switch received on a cable of the node.
+    Frame(Frame),
+    /// What the kernel of the node announced over rtnetlink.
+    Kernel(Change),
+    /// A command that changes the IPVS table.
+    Ipvs(Command),
+    /// A process that the test started has ended.
+    Exit { source: Arc<str>, pid: u32, status: String, success: bool },
+    /// A remark of the test itself.
+    Note(String),
+}
+
+/// The list of one test; cheap to share between its threads.
+pub struct Timeline {
+    events: Mutex<Vec<Event>>,
+    grew: Condvar,
+    start: Wall,
+}
+
+/// A place in the list: what comes after it is later.
+#[derive(Clone, Copy, Debug)]
+pub struct Mark(usize);
+
+impl Timeline {
+    pub fn new() -> Arc<Self> {
+        Arc::new(Self { events: Mutex::default(), grew: Condvar::new(), start: Wall::now() })
+    }
+
+    pub fn push(&self, at: Wall, node: &Arc<str>, what: What) {
+        self.lock().push(Event { at, node: Arc::clone(node), what });
+        self.grew.notify_all();
+    }
+
+    pub fn mark(&self) -> Mark {
+        Mark(self.lock().len())
+    }
+
+    pub fn beginning(&self) -> Mark {
+        Mark(0)
+    }
+
+    /// Everything that `pick` chooses after `mark`, as known now.
+    pub fn collect<T>(&self, mark: Mark, pick: impl FnMut(&Event) -> Option<T>) -> Vec<T> {
+        self.lock().iter().skip(mark.0).filter_map(pick).collect()
+    }
+
+    /// Waits until `pick` chooses something after `mark`; `what` is said when it does not within `limit`.
+    pub fn wait<T>(
+        &self,
+        mark: Mark,
+        limit: Duration,
+        what: &str,
+        mut pick: impl FnMut(&Event) -> Option<T>,
+    ) -> Res<T> {
+        let mut next = mark.0;
+        self.until(limit, what, |events| {
+            let found = events.iter().skip(next).find_map(&mut pick);
+            next = events.len();
+            found
+        })
+    }
+
+    /// Waits until `done` is satisfied with the events after `mark`, looked at as a whole.
+    pub fn wait_all<T>(
+        &self,
+        mark: Mark,
+        limit: Duration,
+        what: &str,
+        mut done: impl FnMut(&[Event]) -> Option<T>,
+    ) -> Res<T> {
+        self.until(limit, what, |events| done(events.get(mark.0..).unwrap_or_default()))
+    }
+
+    /// Calls `probe` now, after each new event and at least every 50 ms, until it yields something: for state that the
+    /// kernel does not announce, such as the IPVS table.
+    pub fn poll<T>(
+        &self,
+        limit: Duration,
+        what: &str,
+        mut probe: impl FnMut() -> Res<Option<T>>,
+    ) -> Res<T> {
+        let end = Instant::now() + limit;
+        loop {
+            if let Some(found) = probe()? {
+                return Ok(found);
+            }
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(late(what, limit));
+            }
+            let guard = self.lock();
+            let tick = left.min(Duration::from_millis(50));
+            drop(self.grew.wait_timeout(guard, tick).unwrap_or_else(PoisonError::into_inner));
+        }
+    }
+
+    /// The whole list as text, in order of time.
+    pub fn report(&self) -> String {
+        let mut events = self.lock().clone();
+        events.sort_by_key(|event| event.at);
+        let mut text = String::new();
+        for event in &events {
+            let at = event.at.millis_since(self.start) / 1e3;
+            text.push_str(&format!("{at:10.6} {:>9} {}\n", event.node, event.what));
+        }
+        text
+    }
+
+    fn until<T>(
+        &self,
+        limit: Duration,
+        what: &str,
+        mut look: impl FnMut(&[Event]) -> Option<T>,
+    ) -> Res<T> {
+        let end = Instant::now() + limit;
+        let mut events = self.lock();
+        loop {
+            if let Some(found) = look(&events) {
+                return Ok(found);
+            }
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(late(what, limit));
+            }
+            events = self.grew.wait_timeout(events, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Event>> {
+        self.events.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Display for What {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Log { source, line } => write!(f, "{source}: {line}"),
+            Self::Frame(frame) => write!(f, "wire: {frame}"),
+            Self::Kernel(change) => write!(f, "kernel: {change}"),
+            Self::Ipvs(command) => write!(f, "IPVS: {command}"),
+            Self::Exit { source, pid, status, .. } => write!(f, "{source}: pid {pid} {status}"),
+            Self::Note(text) => write!(f, "---- {text}"),
+        }
+    }
+}
+
+fn late(what: &str, limit: Duration) -> Stop {
+    Stop::Fail(format!("did not happen within {} s: {what}", limit.as_secs_f64()))
+}

@@ -1,0 +1,48 @@
+//! Tests of the built daemon on real kernels: machines made of namespaces, real packets, real peers.
+//!
+//! `cargo test --test netns` runs them all, with a part of a name only those. What each test shows, and how, is in
+//! docs/testing.md. Not here: protocol rules in their breadth, which the tests of the engines hold.
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "the laboratory is made of clocks, threads, files, sockets and processes"
+)]
+
+mod case;
+mod failover;
+mod lab;
+mod nat;
+mod scenario;
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use libtest_mimic::Arguments;
+
+/// Tests run at the same time: they mostly wait for timers of a second.
+const AT_A_TIME: usize = 8;
+
+fn main() -> ExitCode {
+    let cases = [failover::CASES, nat::CASES].concat();
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let special = match words.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
+        [lab::node::INIT, host, scratch] => lab::node::first_process(host, Path::new(scratch)),
+        [lab::guest::INSIDE, names, results] => {
+            case::run_inside(&cases, Path::new(names), Path::new(results))
+        }
+        _ => {
+            let mut arguments = Arguments::from_args();
+            arguments.test_threads.get_or_insert(AT_A_TIME);
+            return case::run(&arguments, &cases);
+        }
+    };
+    special.map_or_else(
+        |error| {
+            eprintln!("{}: {error}", words.join(" "));
+            ExitCode::FAILURE
+        },
+        |()| ExitCode::SUCCESS,
+    )
+}

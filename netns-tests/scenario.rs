@@ -1,0 +1,106 @@
+//! The networks of the five scenarios, and the files of etc/examples that are run in them unchanged.
+
+use crate::lab::daemon::{CONF, Daemon, Program};
+use crate::lab::node::Node;
+use crate::lab::switch::Cable;
+use crate::lab::{Lab, Res};
+
+/// The text of a file of etc/examples.
+macro_rules! example {
+    ($name:literal) => {
+        include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/etc/examples/", $name))
+    };
+}
+
+pub const FAILOVER: [&str; 2] =
+    [example!("failover-primary.conf"), example!("failover-backup.conf")];
+pub const NAT: [&str; 2] = [example!("nat-primary.conf"), example!("nat-backup.conf")];
+pub const DR: [&str; 2] = [example!("dr-primary.conf"), example!("dr-backup.conf")];
+pub const FWMARK: [&str; 2] = [example!("fwmark-primary.conf"), example!("fwmark-backup.conf")];
+
+/// The interface that the scenarios name.
+pub const LAN: &str = "enp0s8";
+
+/// Two daemons' machines and a client on one LAN, 10.0.0.0/24 on enp0s8.
+pub struct Pair {
+    pub svr1: Node,
+    pub svr2: Node,
+    pub client: Node,
+    /// The cables of svr1 and svr2.
+    pub cables: [Cable; 2],
+}
+
+impl Pair {
+    pub fn new(lab: &mut Lab) -> Res<Self> {
+        lab.segment("lan")?;
+        let (svr1, svr2) = (lab.node("svr1")?, lab.node("svr2")?);
+        let client = lab.node("client")?;
+        let cables = [
+            lab.plug(&svr1, "lan", LAN, &["10.0.0.71/24"])?,
+            lab.plug(&svr2, "lan", LAN, &["10.0.0.72/24"])?,
+        ];
+        lab.plug(&client, "lan", LAN, &["10.0.0.10/24"])?;
+        Ok(Self { svr1, svr2, client, cables })
+    }
+
+    /// Writes the configurations of both.
+    pub fn configure(&self, [primary, backup]: [&str; 2]) -> Res {
+        self.svr1.write(CONF, primary, 0o644)?;
+        self.svr2.write(CONF, backup, 0o644)
+    }
+
+    /// Starts a program on both with these configurations.
+    pub fn start(&self, program: &Program, configurations: [&str; 2]) -> Res<[Daemon; 2]> {
+        self.configure(configurations)?;
+        Ok([program.start(&self.svr1)?, program.start(&self.svr2)?])
+    }
+}
+
+/// Two directors between a client outside (192.168.1.0/24 on enp0s8) and two web servers inside (10.0.0.0/24 on
+/// enp0s9), whose default route is the inner virtual address.
+pub struct Directors {
+    pub svr1: Node,
+    pub svr2: Node,
+    pub client: Node,
+    pub webs: [Node; 2],
+    /// The outer and the inner cable of svr1.
+    pub cables: [Cable; 2],
+}
+
+impl Directors {
+    pub fn new(lab: &mut Lab) -> Res<Self> {
+        lab.segment("outer")?;
+        lab.segment("inner")?;
+        let (svr1, svr2) = (lab.node("svr1")?, lab.node("svr2")?);
+        let cables = [
+            lab.plug(&svr1, "outer", "enp0s8", &["192.168.1.11/24"])?,
+            lab.plug(&svr1, "inner", "enp0s9", &["10.0.0.11/24"])?,
+        ];
+        lab.plug(&svr2, "outer", "enp0s8", &["192.168.1.12/24"])?;
+        lab.plug(&svr2, "inner", "enp0s9", &["10.0.0.12/24"])?;
+        for director in [&svr1, &svr2] {
+            director.sysctl("net.ipv4.ip_forward", "1")?;
+        }
+        let client = lab.node("client")?;
+        lab.plug(&client, "outer", LAN, &["192.168.1.20/24"])?;
+        let webs = [lab.node("websvr1")?, lab.node("websvr2")?];
+        for (web, address) in webs.iter().zip(["10.0.0.71/24", "10.0.0.72/24"]) {
+            lab.plug(web, "inner", LAN, &[address])?;
+            web.ip("route add default via 10.0.0.100\n")?;
+        }
+        Ok(Self { svr1, svr2, client, webs, cables })
+    }
+
+    /// Starts a program on both directors with these configurations.
+    pub fn start(&self, program: &Program, [primary, backup]: [&str; 2]) -> Res<[Daemon; 2]> {
+        self.svr1.write(CONF, primary, 0o644)?;
+        self.svr2.write(CONF, backup, 0o644)?;
+        Ok([program.start(&self.svr1)?, program.start(&self.svr2)?])
+    }
+}
+
+/// The configuration without the lines that begin with this word.
+pub fn without(configuration: &str, word: &str) -> String {
+    let lines = configuration.lines().filter(|line| !line.trim_start().starts_with(word));
+    lines.map(|line| format!("{line}\n")).collect()
+}

@@ -1,0 +1,281 @@
+//! The rules of docs/architecture.md that a compiler does not hold: who may use whom, where `unsafe` may stand, which
+//! dependency has a reason, what no file may say. The table of layers is read from that page, so the two cannot differ.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Modules that build without the operating system.
+const CORE: [&str; 12] = [
+    "base", "wire", "model", "status", "plan", "track", "vrrp", "bfd", "check", "config", "sim",
+    "lib",
+];
+
+type Table = BTreeMap<String, BTreeSet<String>>;
+
+#[test]
+fn modules_use_only_the_layers_below_them() {
+    let table = table();
+    let mut wrong = Vec::new();
+    for (path, text) in sources("src") {
+        let module = module(&path);
+        if module == "lib" {
+            continue;
+        }
+        let Some(allowed) = table.get(&module) else {
+            wrong.push(format!("{}: module {module} has no row in the table", path.display()));
+            continue;
+        };
+        for used in used(&path, &text) {
+            if used != module && !allowed.contains(&used) && table.contains_key(&used) {
+                wrong.push(format!("{}: {module} may not use {used}", path.display()));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn unsafe_stands_only_in_sys_and_says_why() {
+    let mut wrong = Vec::new();
+    let files = ["src", "tests", "netns-tests", "benches"].into_iter().flat_map(sources);
+    for (path, text) in files {
+        let inside = path.starts_with("src/sys");
+        let mut explained = false;
+        for (number, line) in text.lines().enumerate() {
+            let code = line.split("//").next().unwrap_or_default();
+            // The text that names the keyword, in this file, is not a use of it.
+            let uses = ["unsafe {", "unsafe fn", "unsafe impl", "unsafe extern"]
+                .iter()
+                .any(|form| code.contains(form) && !code.contains(&format!("\"{form}")));
+            if uses && !(inside && explained) {
+                wrong.push(format!("{}:{}", path.display(), number + 1));
+            }
+            // A comment holds for the statement below it, up to the next blank line.
+            explained = !line.trim().is_empty() && (explained || line.contains("SAFETY:"));
+        }
+    }
+    assert!(
+        wrong.is_empty(),
+        "unsafe without a SAFETY comment, or outside src/sys:\n{}",
+        wrong.join("\n")
+    );
+}
+
+#[test]
+fn every_module_of_the_core_forbids_unsafe_code() {
+    let missing: Vec<_> = CORE
+        .iter()
+        .flat_map(|name| [format!("src/{name}/mod.rs"), format!("src/{name}.rs")])
+        .filter(|path| !path.ends_with("/lib.rs") && root().join(path).exists())
+        .filter(|path| !read(&root().join(path)).contains("#![forbid(unsafe_code)]"))
+        .collect();
+    assert!(missing.is_empty(), "without #![forbid(unsafe_code)]: {missing:?}");
+}
+
+#[test]
+fn every_module_opens_with_what_it_holds() {
+    let files = ["src", "tests", "netns-tests", "benches"].into_iter().flat_map(sources);
+    let missing: Vec<_> = files
+        .filter(|(path, text)| !text.starts_with("//!") && !path.ends_with("tests.rs"))
+        .map(|(path, _)| path)
+        .collect();
+    assert!(missing.is_empty(), "without a //! line at the top: {missing:?}");
+}
+
+#[test]
+fn every_dependency_has_its_reason_in_the_architecture_page() {
+    let page = architecture();
+    let manifest = read(&root().join("Cargo.toml"));
+    let mut listed = false;
+    let mut missing = Vec::new();
+    for line in manifest.lines() {
+        if line.starts_with('[') {
+            listed = line.ends_with("dependencies]");
+        }
+        let name = line.split(['=', ' ']).next().unwrap_or_default();
+        let is_name = name.starts_with(|c: char| c.is_ascii_lowercase());
+        // Names may be written as words or as code.
+        if listed && is_name && !words(&page).any(|word| word == name) {
+            missing.push(name.to_owned());
+        }
+    }
+    assert!(missing.is_empty(), "not named in docs/architecture.md: {missing:?}");
+}
+
+#[test]
+fn no_file_says_what_it_must_not() {
+    // Put together here so that this file does not hold them.
+    let forbidden = [
+        ["/wo", "rk/"],
+        ["/ro", "ot/"],
+        ["FIX", "ME"],
+        ["XX", "X "],
+        ["to", "do!("],
+        ["unimple", "mented!("],
+        ["#[ig", "nore"],
+        ["not implemented", " yet"],
+    ]
+    .map(|parts| parts.concat());
+    let mut wrong = Vec::new();
+    for path in files(&root()) {
+        let Ok(text) = fs::read_to_string(&path) else { continue };
+        for (number, line) in text.lines().enumerate() {
+            wrong.extend(
+                forbidden
+                    .iter()
+                    .filter(|word| line.contains(word.as_str()))
+                    .map(|word| format!("{}:{}: {word}", path.display(), number + 1)),
+            );
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// The table of section 2: two pairs of columns, "Module" and "May use".
+fn table() -> Table {
+    let page = architecture();
+    let section = page.split("\n## ").find(|part| part.starts_with("2. ")).unwrap_or_default();
+    let rows: Vec<Vec<&str>> = section
+        .lines()
+        .filter(|line| line.starts_with('|') && !line.contains("---") && !line.contains("May use"))
+        .map(|line| line.trim_matches('|').split('|').map(str::trim).collect())
+        .collect();
+    let pairs: Vec<(&str, &str)> = rows
+        .iter()
+        .flat_map(|cells| match cells.as_slice() {
+            [left, uses, _, right, more] => vec![(*left, *uses), (*right, *more)],
+            other => panic!("a row with {} cells: {other:?}", other.len()),
+        })
+        .filter(|(modules, _)| !modules.is_empty())
+        .collect();
+    assert!(pairs.len() > 8, "the table of section 2 was not found");
+    let names = |cell: &str| -> BTreeSet<String> {
+        cell.split(',').map(|name| name.trim().to_owned()).collect()
+    };
+    let all: BTreeSet<String> = pairs.iter().flat_map(|(modules, _)| names(modules)).collect();
+    let core = || CORE.iter().filter(|name| **name != "config" && **name != "sim");
+    let mut table = Table::new();
+    for (modules, uses) in pairs {
+        let mut allowed = BTreeSet::new();
+        for word in names(uses) {
+            match word.as_str() {
+                "nothing of ours" => {}
+                "all" => allowed.extend(all.iter().cloned()),
+                "the whole core but config" => {
+                    allowed.extend(core().map(|name| (*name).to_owned()))
+                }
+                name => {
+                    assert!(all.contains(name), "unknown module in the table: {name}");
+                    allowed.insert(name.to_owned());
+                }
+            }
+        }
+        table.extend(names(modules).into_iter().map(|module| (module, allowed.clone())));
+    }
+    table
+}
+
+/// The modules of the crate that a file names outside its tests: `crate::a`, `crate::{a, b}`, `evervip::a`, and chains
+/// of `super::` that reach the root.
+fn used(path: &Path, text: &str) -> BTreeSet<String> {
+    let body = text.split("#[cfg(test)]").next().unwrap_or_default();
+    let code: String = body
+        .lines()
+        .map(|line| line.split("//").next().unwrap_or_default())
+        .collect::<Vec<_>>()
+        .join("\n");
+    let is_module_file = path.ends_with("mod.rs");
+    let depth = path.components().count().saturating_sub(if is_module_file { 2 } else { 1 });
+    let up = "super::".repeat(depth);
+    let mut found = BTreeSet::new();
+    for root in ["crate::", "evervip::", up.as_str()] {
+        for (at, _) in code.match_indices(root) {
+            let before = code.get(..at).unwrap_or_default();
+            if before.ends_with("::") || before.ends_with(|c: char| c.is_alphanumeric()) {
+                continue;
+            }
+            let rest = code.get(at + root.len()..).unwrap_or_default();
+            found.extend(first_names(rest));
+        }
+    }
+    found
+}
+
+/// `a` of `a::b`, `a` and `c` of `{a::b, c}`.
+fn first_names(text: &str) -> Vec<String> {
+    let name = |text: &str| -> String {
+        text.trim_start().chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect()
+    };
+    let Some(list) = text.strip_prefix('{') else { return vec![name(text)] };
+    let mut depth = 0;
+    let mut names = vec![name(list)];
+    for (at, c) in list.char_indices() {
+        match c {
+            '{' => depth += 1,
+            '}' if depth == 0 => break,
+            '}' => depth -= 1,
+            ',' if depth == 0 => names.push(name(list.get(at + 1..).unwrap_or_default())),
+            _ => {}
+        }
+    }
+    names
+}
+
+/// The top-level module of a file below src.
+fn module(path: &Path) -> String {
+    let inner = path.strip_prefix("src").unwrap_or(path);
+    let first = inner.components().next().map(|part| part.as_os_str().to_string_lossy());
+    first.unwrap_or_default().trim_end_matches(".rs").to_owned()
+}
+
+/// Rust files below a folder of the package, with their text, by path from the package.
+fn sources(folder: &str) -> Vec<(PathBuf, String)> {
+    let mut all: Vec<_> = files(&root().join(folder))
+        .into_iter()
+        .filter(|path| path.extension().is_some_and(|extension| extension == "rs"))
+        .map(|path| {
+            let text = read(&path);
+            (path.strip_prefix(root()).unwrap_or(&path).to_owned(), text)
+        })
+        .collect();
+    all.sort();
+    all
+}
+
+/// All files below a folder but what git and the compiler keep.
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
+            let path = entry.path();
+            let skipped = ["target", ".git", "corpus", "artifacts"];
+            if skipped.iter().any(|name| path.ends_with(name)) {
+                continue;
+            }
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                found.push(path);
+            }
+        }
+    }
+    found
+}
+
+fn words(text: &str) -> impl Iterator<Item = &str> {
+    text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '-' || c == '_'))
+}
+
+fn architecture() -> String {
+    read(&root().join("docs/architecture.md"))
+}
+
+fn read(path: &Path) -> String {
+    fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}

@@ -1,0 +1,8 @@
+//! The integration tests: one binary, a module a subject.
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "tests read files and run programs"
+)]
+
+mod arch;
