@@ -14,6 +14,7 @@ pub mod diff;
 pub mod global;
 pub mod group;
 pub mod notify;
+pub mod sample;
 pub mod service;
 pub mod tracker;
 pub mod vrrp;

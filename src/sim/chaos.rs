@@ -5,10 +5,10 @@
 
 use core::time::Duration;
 
-use super::cluster::{self, failover, nat};
 use super::world::{NodeId, World};
 use crate::base::rng::Rng;
 use crate::model::Vrrp;
+use crate::model::sample::{self, failover, nat};
 use crate::model::vrrp::{Preempt, Priority, Version};
 use crate::vrrp::RunEnd;
 
@@ -65,9 +65,9 @@ fn configuration(kind: u64, host: u64) -> Vrrp {
         }
         5 => {
             let mut config = nat(priority);
-            config.scripts.push(cluster::script(SCRIPT, 2, 2));
+            config.scripts.push(sample::script(SCRIPT, 2, 2));
             for instance in &mut config.instances {
-                cluster::track(instance, SCRIPT, 0);
+                sample::track(instance, SCRIPT, 0);
             }
             config
         }
@@ -75,20 +75,19 @@ fn configuration(kind: u64, host: u64) -> Vrrp {
             let mut config = failover(priority);
             let vips = ["10.0.2.100/24", "10.0.2.101/24", "10.0.2.102/32"];
             config.instances.clear();
-            let mut instance = cluster::instance("VRRP1", "enp0s8", 41, priority, &vips);
-            instance.excluded = vec![cluster::address("10.0.3.7/32", &interface("enp0s9"))];
+            let mut instance = sample::instance("VRRP1", "enp0s8", 41, priority, &vips);
+            instance.excluded = vec![sample::address("10.0.3.7/32", &interface("enp0s9"))];
             instance.preempt = Preempt::Never;
-            config.scripts.push(cluster::script(SCRIPT, 1, 2));
-            cluster::track(&mut instance, SCRIPT, -60);
+            config.scripts.push(sample::script(SCRIPT, 1, 2));
+            sample::track(&mut instance, SCRIPT, -60);
             config.instances.push(instance);
-            let other =
-                cluster::instance("VRRP2", "enp0s8", 42, 250 - priority, &["10.0.2.110/24"]);
+            let other = sample::instance("VRRP2", "enp0s8", 42, 250 - priority, &["10.0.2.110/24"]);
             config.instances.push(other);
             config
         }
         _ => {
             let vips = ["fe80::100/64", "2001:db8::100/64"];
-            let mut instance = cluster::instance("VRRP6", "enp0s8", 61, priority, &vips);
+            let mut instance = sample::instance("VRRP6", "enp0s8", 61, priority, &vips);
             instance.preempt = Preempt::After(Duration::from_secs(2));
             Vrrp { instances: vec![instance], ..Vrrp::default() }
         }
@@ -96,7 +95,7 @@ fn configuration(kind: u64, host: u64) -> Vrrp {
 }
 
 fn interface(name: &str) -> crate::base::IfName {
-    cluster::instance("", name, 1, 1, &[]).interface
+    sample::instance("", name, 1, 1, &[]).interface
 }
 
 fn harm(world: &mut World, rng: &mut Rng) {
@@ -177,7 +176,7 @@ fn reload(world: &mut World, rng: &mut Rng, id: NodeId) {
         1 => {
             for (n, instance) in (0u8..).zip(&mut new.instances) {
                 let text = format!("10.0.9.{}/32", n + 1);
-                let address = cluster::address(&text, &instance.interface.clone());
+                let address = sample::address(&text, &instance.interface.clone());
                 instance.excluded.push(address);
             }
         }
@@ -206,7 +205,7 @@ fn reload(world: &mut World, rng: &mut Rng, id: NodeId) {
         _ => {
             if new.groups.is_empty() {
                 let extra =
-                    cluster::instance("extra", "enp0s9", 77, 90, &["10.0.3.77/24", "10.0.3.78/32"]);
+                    sample::instance("extra", "enp0s9", 77, 90, &["10.0.3.77/24", "10.0.3.78/32"]);
                 new.instances.push(extra);
             }
         }

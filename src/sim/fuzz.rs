@@ -4,10 +4,10 @@ use core::net::IpAddr;
 use core::time::Duration;
 use std::sync::Arc;
 
-use super::cluster;
 use super::kernel::Kernel;
 use crate::base::{IfIndex, Instant, Prefix};
 use crate::model::Vrrp;
+use crate::model::sample;
 use crate::plan::{Outcome, Token};
 use crate::vrrp::{Action, Actions, Engine, Event, Link, RunEnd, RunId, Rx, Snapshot};
 
@@ -99,11 +99,11 @@ pub fn vrrp_events(data: &[u8]) -> u64 {
 /// One of a few configurations with something of everything.
 fn configuration(number: u8) -> Vrrp {
     let mut config =
-        if number.is_multiple_of(2) { cluster::nat(100) } else { cluster::failover(200) };
+        if number.is_multiple_of(2) { sample::nat(100) } else { sample::failover(200) };
     if number & 4 != 0 {
-        config.scripts.push(cluster::script("chk", 1, 2));
+        config.scripts.push(sample::script("chk", 1, 2));
         for instance in &mut config.instances {
-            cluster::track(instance, "chk", i16::from(number & 8));
+            sample::track(instance, "chk", i16::from(number & 8));
         }
     }
     if number & 16 != 0 {

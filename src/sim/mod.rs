@@ -7,7 +7,6 @@
 //! | `net` | segments: loss, delay, duplication, partition |
 //! | `kernel` | a host's links and addresses, and calls that fail |
 //! | `oracle` | what must hold after every step |
-//! | `cluster` | configurations to start from |
 //! | `chaos` | a story made from a seed |
 //! | `fuzz` | octets turned into events, for fuzzers |
 //!
@@ -15,7 +14,6 @@
 #![forbid(unsafe_code)]
 
 pub mod chaos;
-pub mod cluster;
 pub mod fuzz;
 pub mod kernel;
 pub mod net;

@@ -4,8 +4,8 @@
 use std::time::{Duration, Instant};
 
 use super::chaos;
-use super::cluster::{failover, nat};
 use super::world::{NodeId, World};
+use crate::model::sample::{failover, nat};
 use crate::status::vrrp::State;
 
 const SECOND: Duration = Duration::from_secs(1);

@@ -29,7 +29,7 @@ fn a_secondary_address_that_the_kernel_drops_with_its_primary_is_put_back() {
     let mut config = failover(200);
     let interface = config.instances[0].interface.clone();
     for vip in ["10.9.0.1/24", "10.9.0.2/24"] {
-        config.instances[0].excluded.push(cluster::address(vip, &interface));
+        config.instances[0].excluded.push(sample::address(vip, &interface));
     }
     let mut host = Host::new(config.clone());
     host.pass(10 * SECOND);
@@ -126,7 +126,7 @@ fn answers_that_nobody_waits_for_are_survived() {
 fn static_addresses_are_there_in_every_state() {
     let mut config = failover(100);
     let interface = config.instances[0].interface.clone();
-    config.static_addresses.push(cluster::address("10.7.0.1/32", &interface));
+    config.static_addresses.push(sample::address("10.7.0.1/32", &interface));
     let mut host = Host::new(config);
     assert_eq!(host.ops(), ["+10.7.0.1/32"]);
     host.look();

@@ -305,7 +305,7 @@ fn nobody_becomes_master_during_the_startup_delay() {
 fn ipv6_adverts_come_from_the_link_local_address() {
     let vips = ["fe80::100/64", "2001:db8::100/64"];
     let config = Vrrp {
-        instances: vec![cluster::instance("V6", "enp0s8", 61, 100, &vips)],
+        instances: vec![sample::instance("V6", "enp0s8", 61, 100, &vips)],
         ..Vrrp::default()
     };
     let mut host = Host::off();

@@ -10,7 +10,7 @@ fn vip(last: u8) -> IpAddr {
 fn each_address_is_announced_when_confirmed_and_all_again_later() {
     let mut config = failover(200);
     let interface = config.instances[0].interface.clone();
-    config.instances[0].excluded.push(cluster::address("10.0.2.101/24", &interface));
+    config.instances[0].excluded.push(sample::address("10.0.2.101/24", &interface));
     let mut host = Host::new(config);
     host.obedient = false;
     host.pass(3_219 * MS);
@@ -34,7 +34,7 @@ fn each_address_is_announced_when_confirmed_and_all_again_later() {
 fn refresh_and_spacing() {
     let mut config = failover(200);
     let interface = config.instances[0].interface.clone();
-    config.instances[0].excluded.push(cluster::address("10.0.2.101/24", &interface));
+    config.instances[0].excluded.push(sample::address("10.0.2.101/24", &interface));
     let garp = &mut config.instances[0].garp;
     (garp.repeat, garp.delay, garp.refresh) = (2, Duration::ZERO, 10 * SECOND);
     garp.interval = 10 * MS;
@@ -93,9 +93,9 @@ fn scripts_hear_of_a_state_when_the_kernel_has_confirmed_it() {
 fn what_scripts_and_recipients_get() {
     let mut config = failover(200);
     let notify = &mut config.instances[0].notify;
-    notify.master = Some(cluster::command("/master"));
-    notify.fault = Some(cluster::command("/fault"));
-    notify.stop = Some(cluster::command("/stop"));
+    notify.master = Some(sample::command("/master"));
+    notify.fault = Some(sample::command("/fault"));
+    notify.stop = Some(sample::command("/stop"));
     let mut host = Host::new(config);
     host.pass(4 * SECOND);
     let notice = host.notices().pop().unwrap();
@@ -122,7 +122,7 @@ fn what_scripts_and_recipients_get() {
 #[test]
 fn the_script_for_adverts_of_lower_priority() {
     let mut config = failover(200);
-    config.instances[0].notify.master_rx_lower_pri = Some(cluster::command("/lower"));
+    config.instances[0].notify.master_rx_lower_pri = Some(sample::command("/lower"));
     let mut host = Host::new(config);
     host.pass(4 * SECOND);
     host.look();
@@ -133,7 +133,7 @@ fn the_script_for_adverts_of_lower_priority() {
 
 #[test]
 fn a_group_speaks_after_its_members() {
-    let mut host = Host::new(cluster::nat(200));
+    let mut host = Host::new(sample::nat(200));
     assert_eq!(
         host.announced(),
         [

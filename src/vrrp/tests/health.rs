@@ -4,8 +4,8 @@ use super::*;
 
 fn tracked(weight: i16) -> Vrrp {
     let mut config = failover(100);
-    config.scripts.push(cluster::script("chk", 2, 3));
-    cluster::track(&mut config.instances[0], "chk", weight);
+    config.scripts.push(sample::script("chk", 2, 3));
+    sample::track(&mut config.instances[0], "chk", weight);
     config
 }
 
@@ -209,7 +209,7 @@ fn a_group_that_cannot_be_joined_is_tried_again() {
 
 #[test]
 fn a_member_alone_does_not_become_master() {
-    let mut host = Host::new(cluster::nat(200));
+    let mut host = Host::new(sample::nat(200));
     // The internal segment has a master that is as good; the external one is silent.
     let addresses = [IpAddr::from([10, 0, 3, 100])];
     for _ in 0..20 {
@@ -257,7 +257,7 @@ fn a_restarted_role_goes_on_if_it_was_quick() {
 #[test]
 fn a_step_that_panics_ends_one_instance_and_no_other() {
     let mut config = failover(200);
-    config.instances.push(cluster::instance("VRRP2", "enp0s9", 42, 200, &["10.0.3.100/24"]));
+    config.instances.push(sample::instance("VRRP2", "enp0s9", 42, 200, &["10.0.3.100/24"]));
     let mut host = Host::new(config);
     host.pass(4 * SECOND);
     host.look();

@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use super::*;
 use crate::base::{Mac, Prefix};
+use crate::model::sample::{self, failover};
 use crate::model::vrrp::{Authentication, Preempt, Priority, Version};
 use crate::model::{Vrrp, Weight};
 use crate::plan::{Op, Outcome, Token};
-use crate::sim::cluster::{self, failover};
 use crate::status::Notice;
 use crate::status::vrrp::{Counters, State};
 use crate::wire::{ip, vrrp as wire};

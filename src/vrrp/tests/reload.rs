@@ -5,7 +5,7 @@ use super::*;
 /// A master of two instances on one link.
 fn two() -> (Host, Vrrp) {
     let mut config = failover(200);
-    config.instances.push(cluster::instance("VRRP2", "enp0s8", 42, 200, &["10.0.2.110/24"]));
+    config.instances.push(sample::instance("VRRP2", "enp0s8", 42, 200, &["10.0.2.110/24"]));
     let mut host = Host::new(config.clone());
     host.pass(20 * SECOND);
     host.look();
@@ -60,7 +60,7 @@ fn an_address_that_moves_between_masters_is_no_operation() {
 fn differences_are_applied_as_differences() {
     let (mut host, mut config) = two();
     let interface = config.instances[0].interface.clone();
-    config.instances[0].excluded.push(cluster::address("10.0.2.101/24", &interface));
+    config.instances[0].excluded.push(sample::address("10.0.2.101/24", &interface));
     reload(&mut host, &config);
     assert_eq!(host.ops(), ["+10.0.2.101/24"]);
     assert_eq!(host.frames(), [([10, 0, 2, 101].into(), 5)]);
@@ -151,8 +151,8 @@ fn an_interval_changes_in_phase() {
 #[test]
 fn a_new_script_does_not_disturb_and_an_old_one_keeps_its_condition() {
     let (mut host, mut config) = two();
-    config.scripts.push(cluster::script("chk", 1, 1));
-    cluster::track(&mut config.instances[0], "chk", 0);
+    config.scripts.push(sample::script("chk", 1, 1));
+    sample::track(&mut config.instances[0], "chk", 0);
     reload(&mut host, &config);
     assert_eq!(masters(&host).len(), 2);
     let run = host.seen.iter().find_map(|a| match a {
@@ -174,13 +174,13 @@ fn a_new_script_does_not_disturb_and_an_old_one_keeps_its_condition() {
 
 #[test]
 fn a_member_that_joins_a_group_of_masters_becomes_one() {
-    let mut config = cluster::nat(200);
+    let mut config = sample::nat(200);
     let internal = config.instances.pop().unwrap();
     config.groups.clear();
     let mut host = Host::new(config.clone());
     host.pass(4 * SECOND);
     config.instances.push(internal);
-    config.groups.push(cluster::group("VRRP1", &["external", "internal"]));
+    config.groups.push(sample::group("VRRP1", &["external", "internal"]));
     reload(&mut host, &config);
     host.pass(4 * SECOND);
     assert_eq!(masters(&host).len(), 2);

@@ -1,12 +1,10 @@
-//! Configurations to start from.
+//! Configurations to start from, for tests and the simulator.
 
 use core::net::IpAddr;
 use core::time::Duration;
 
+use super::vrrp::{Authentication, Garp, InitialState, Instance, Preempt, Priority, Version, Vrid};
 use crate::base::{Family, IfName, Name, Prefix, Secret};
-use crate::model::vrrp::{
-    Authentication, Garp, InitialState, Instance, Preempt, Priority, Version, Vrid,
-};
 use crate::model::{
     Address, Command, NotifyCommands, Script, SyncGroup, TrackedScript, Vrrp, Weight,
 };
