@@ -11,9 +11,17 @@
 )]
 
 mod case;
+mod dr;
 mod failover;
+mod foreign;
+mod haproxy;
+mod hostile;
+mod interop;
 mod lab;
+mod mail;
 mod nat;
+mod process;
+mod reload;
 mod scenario;
 
 use std::path::Path;
@@ -25,7 +33,19 @@ use libtest_mimic::Arguments;
 const AT_A_TIME: usize = 8;
 
 fn main() -> ExitCode {
-    let cases = [failover::CASES, nat::CASES].concat();
+    let cases = [
+        failover::CASES,
+        nat::CASES,
+        dr::CASES,
+        haproxy::CASES,
+        reload::CASES,
+        foreign::CASES,
+        process::CASES,
+        interop::CASES,
+        hostile::CASES,
+        mail::CASES,
+    ]
+    .concat();
     let words: Vec<String> = std::env::args().skip(1).collect();
     let special = match words.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         [lab::node::INIT, host, scratch] => lab::node::first_process(host, Path::new(scratch)),

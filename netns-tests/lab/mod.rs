@@ -4,6 +4,7 @@ pub mod daemon;
 pub mod follow;
 pub mod frame;
 pub mod guest;
+pub mod inject;
 pub mod ipvs;
 pub mod monitor;
 pub mod need;
@@ -93,10 +94,16 @@ impl Lab {
         let (node, life) = Node::boot(name, self.scratch.path(), timeline, halt)?;
         self.lives.push(life);
         switch::quiet(&node)?;
+        node.write("/etc/hosts", &format!("127.0.0.1 localhost\n127.0.1.1 {name}\n"), 0o644)?;
         let fd = node.run(monitor::open)??;
         monitor::follow(fd, Arc::clone(&node.name), Arc::clone(&self.timeline), &self.halt);
         self.nodes.push(node.clone());
         Ok(node)
+    }
+
+    /// How many machines there are.
+    pub fn nodes(&self) -> usize {
+        self.nodes.len()
     }
 
     /// A new segment that cables can be plugged into.
@@ -255,6 +262,14 @@ impl After<'_> {
             What::Kernel(change) if event.node == node.name => {
                 (change.address(added) == Some(wanted)).then_some(event.at)
             }
+            _ => None,
+        })
+    }
+
+    /// The commands so far that changed the IPVS table of the node, if that is watched.
+    pub fn ipvs(&self, node: &Node) -> Vec<String> {
+        self.all(|event| match &event.what {
+            What::Ipvs(command) if event.node == node.name => Some(command.to_string()),
             _ => None,
         })
     }
