@@ -27,16 +27,16 @@ fn each_change_of_state_is_mailed(lab: &mut Lab) -> Res {
     lab.always().address(&pair.svr1, VIP, true)?;
     let owning = "=> VRRP Instance is now owning VRRP VIPs <=";
     let losing = "=> VRRP Instance is no longer owning VRRP VIPs <=";
-    mailed(lab, &pair.svr1, "Entering BACKUP state", losing)?;
-    mailed(lab, &pair.svr1, "Entering MASTER state", owning)?;
+    let instance = "[svr1] VRRP Instance VRRP1";
+    mailed(lab, &pair.svr1, &format!("{instance} - Entering BACKUP state"), losing)?;
+    mailed(lab, &pair.svr1, &format!("{instance} - Entering MASTER state"), owning)?;
     pair.cables[0].cut()?;
-    mailed(lab, &pair.svr1, "Entering FAULT state", losing)?;
-    Ok(())
+    mailed(lab, &pair.svr1, &format!("{instance} - Entering FAULT state"), losing)
 }
 
-/// Waits for the mail of the first node with this subject and looks at all of it.
-fn mailed(lab: &Lab, node: &Node, change: &str, body: &str) -> Res {
-    let subject = format!("Subject: [svr1] VRRP Instance VRRP1 - {change}");
+/// Waits for the mail of svr1 with this subject and looks at all of it.
+pub fn mailed(lab: &Lab, node: &Node, subject: &str, body: &str) -> Res {
+    let subject = format!("Subject: {subject}");
     let what = format!("the mail `{subject}`");
     let mail = lab.timeline().poll(LIMIT, &what, || {
         Ok(mails(lab, node).into_iter().find(|mail| mail.iter().any(|line| *line == subject)))

@@ -8,7 +8,7 @@ use nix::sys::signal::Signal;
 
 use crate::lab::daemon::{CONF, Daemon, Role, lives, signal_to};
 use crate::lab::{LIMIT, Lab, Res};
-use crate::scenario::{FAILOVER, LAN, Pair, steady, within};
+use crate::scenario::{FAILOVER, LAN, Pair, replaced, steady, within};
 use crate::{cases, check};
 
 cases![Here:
@@ -254,14 +254,6 @@ fn a_blocked_log_delays_nothing(lab: &mut Lab) -> Res {
     reader.read_to_string(&mut text)?;
     lab.note(&text);
     check!(text.contains("Entering MASTER STATE") || text.contains("lost"), "{text}");
-    Ok(())
-}
-
-/// Waits until another process has the role.
-fn replaced(lab: &Lab, daemon: &Daemon, role: Role, old: u32) -> Res {
-    lab.timeline().poll(LIMIT, &format!("another process with the role {role:?}"), || {
-        Ok(daemon.find(role).filter(|pid| *pid != old && !lives(old)))
-    })?;
     Ok(())
 }
 

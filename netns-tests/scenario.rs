@@ -1,11 +1,11 @@
 //! The networks of the five scenarios, and the files of etc/examples that are run in them unchanged.
 
 use crate::check;
-use crate::lab::daemon::{CONF, Daemon, Program};
+use crate::lab::daemon::{CONF, Daemon, Program, Role, lives};
 use crate::lab::node::Node;
 use crate::lab::switch::Cable;
 use crate::lab::timeline::Mark;
-use crate::lab::{Lab, Res};
+use crate::lab::{LIMIT, Lab, Res};
 
 /// The text of a file of etc/examples.
 macro_rules! example {
@@ -161,5 +161,13 @@ pub fn steady(lab: &Lab, mark: Mark, node: &Node, count: usize) -> Res {
         let gap = pair[1].0.millis_since(pair[0].0);
         check!(gap < 1_500.0, "{gap} ms between two adverts of {}", node.name);
     }
+    Ok(())
+}
+
+/// Waits until another process has the role.
+pub fn replaced(lab: &Lab, daemon: &Daemon, role: Role, old: u32) -> Res {
+    lab.timeline().poll(LIMIT, &format!("another process with the role {role:?}"), || {
+        Ok(daemon.find(role).filter(|pid| *pid != old && !lives(old)))
+    })?;
     Ok(())
 }
