@@ -11,6 +11,7 @@
 )]
 
 mod case;
+mod command;
 mod dr;
 mod failover;
 mod foreign;
@@ -23,6 +24,7 @@ mod nat;
 mod process;
 mod reload;
 mod scenario;
+mod systemd;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -44,6 +46,8 @@ fn main() -> ExitCode {
         interop::CASES,
         hostile::CASES,
         mail::CASES,
+        command::CASES,
+        systemd::CASES,
     ]
     .concat();
     let words: Vec<String> = std::env::args().skip(1).collect();

@@ -101,6 +101,15 @@ impl Lab {
         Ok(node)
     }
 
+    /// The machine that the tests run on, as a node: for the guest, which is thrown away afterwards.
+    pub fn outside(&mut self) -> Res<Node> {
+        let node = Node::outside(Arc::clone(&self.timeline), Arc::clone(&self.halt))?;
+        let fd = node.run(monitor::open)??;
+        monitor::follow(fd, Arc::clone(&node.name), Arc::clone(&self.timeline), &self.halt);
+        self.nodes.push(node.clone());
+        Ok(node)
+    }
+
     /// How many machines there are.
     pub fn nodes(&self) -> usize {
         self.nodes.len()

@@ -75,6 +75,15 @@ impl Node {
         Ok((node, Life { child, _stdin: stdin }))
     }
 
+    /// No namespaces at all: what runs on this node runs beside this program.
+    pub fn outside(timeline: Arc<Timeline>, halt: Arc<Halt>) -> Res<Self> {
+        let (jobs, inbox) = mpsc::channel::<Job>();
+        thread::Builder::new().name("node outside".to_owned()).spawn(move || {
+            inbox.into_iter().for_each(|job| job());
+        })?;
+        Ok(Self { name: "outside".into(), jobs, first: std::process::id(), timeline, halt })
+    }
+
     /// A process namespace only, so that what is started in it ends with this program.
     pub fn shelter(name: &str, timeline: Arc<Timeline>, halt: Arc<Halt>) -> Res<(Self, Life)> {
         let host = name.to_owned();
