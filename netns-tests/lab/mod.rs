@@ -11,6 +11,7 @@ pub mod need;
 pub mod node;
 pub mod service;
 pub mod switch;
+pub mod temporary;
 pub mod timeline;
 
 use std::fmt::Display;
@@ -72,7 +73,6 @@ pub struct Lab {
     switch: Option<Switch>,
     nodes: Vec<Node>,
     lives: Vec<Life>,
-    scratch: tempfile::TempDir,
 }
 
 impl Lab {
@@ -84,14 +84,13 @@ impl Lab {
             switch: None,
             nodes: Vec::new(),
             lives: Vec::new(),
-            scratch: tempfile::tempdir()?,
         })
     }
 
     /// A new machine without interfaces but `lo`.
     pub fn node(&mut self, name: &str) -> Res<Node> {
         let (timeline, halt) = (Arc::clone(&self.timeline), Arc::clone(&self.halt));
-        let (node, life) = Node::boot(name, self.scratch.path(), timeline, halt)?;
+        let (node, life) = Node::boot(name, timeline, halt)?;
         self.lives.push(life);
         switch::quiet(&node)?;
         node.write("/etc/hosts", &format!("127.0.0.1 localhost\n127.0.1.1 {name}\n"), 0o644)?;
