@@ -109,7 +109,9 @@ pub fn run_inside(cases: &[Case], names: &Path, results: &Path) -> Result<(), Bo
     let results = Mutex::new(OpenOptions::new().append(true).open(results)?);
     catch_panics();
     thread::scope(|scope| {
-        for _ in 0..AT_A_TIME_INSIDE {
+        // Those with systemd share one machine.
+        let alone = cases.iter().filter(wanted).any(|case| case.place == Place::Systemd);
+        for _ in 0..if alone { 1 } else { AT_A_TIME_INSIDE } {
             scope.spawn(|| {
                 let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).pop();
                 while let Some(case) = next() {

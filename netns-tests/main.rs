@@ -11,31 +11,62 @@
 )]
 
 mod case;
+mod command;
+mod dr;
 mod failover;
+mod foreign;
+mod haproxy;
+mod hostile;
+mod interop;
 mod lab;
+mod mail;
 mod nat;
+mod process;
+mod reload;
 mod scenario;
+mod systemd;
 
 use std::path::Path;
 use std::process::ExitCode;
 
+use lab::node::{INIT, SHELTER, first_process};
+use lab::temporary;
 use libtest_mimic::Arguments;
 
 /// Tests run at the same time: they mostly wait for timers of a second.
 const AT_A_TIME: usize = 8;
 
 fn main() -> ExitCode {
-    let cases = [failover::CASES, nat::CASES].concat();
+    let cases = [
+        failover::CASES,
+        nat::CASES,
+        dr::CASES,
+        haproxy::CASES,
+        reload::CASES,
+        foreign::CASES,
+        process::CASES,
+        interop::CASES,
+        hostile::CASES,
+        mail::CASES,
+        command::CASES,
+        systemd::CASES,
+    ]
+    .concat();
     let words: Vec<String> = std::env::args().skip(1).collect();
     let special = match words.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
-        [lab::node::INIT, host, scratch] => lab::node::first_process(host, Path::new(scratch)),
+        [word @ (INIT | SHELTER), host] => first_process(word, host),
         [lab::guest::INSIDE, names, results] => {
             case::run_inside(&cases, Path::new(names), Path::new(results))
         }
         _ => {
             let mut arguments = Arguments::from_args();
             arguments.test_threads.get_or_insert(AT_A_TIME);
-            return case::run(&arguments, &cases);
+            if let Err(stop) = temporary::clean_when_interrupted() {
+                eprintln!("{stop:?}");
+            }
+            let code = case::run(&arguments, &cases);
+            temporary::clean();
+            return code;
         }
     };
     special.map_or_else(

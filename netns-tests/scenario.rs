@@ -1,9 +1,11 @@
 //! The networks of the five scenarios, and the files of etc/examples that are run in them unchanged.
 
-use crate::lab::daemon::{CONF, Daemon, Program};
+use crate::check;
+use crate::lab::daemon::{CONF, Daemon, Program, Role, lives};
 use crate::lab::node::Node;
 use crate::lab::switch::Cable;
-use crate::lab::{Lab, Res};
+use crate::lab::timeline::Mark;
+use crate::lab::{LIMIT, Lab, Res};
 
 /// The text of a file of etc/examples.
 macro_rules! example {
@@ -17,6 +19,8 @@ pub const FAILOVER: [&str; 2] =
 pub const NAT: [&str; 2] = [example!("nat-primary.conf"), example!("nat-backup.conf")];
 pub const DR: [&str; 2] = [example!("dr-primary.conf"), example!("dr-backup.conf")];
 pub const FWMARK: [&str; 2] = [example!("fwmark-primary.conf"), example!("fwmark-backup.conf")];
+pub const HAPROXY: [&str; 2] = [example!("haproxy-primary.conf"), example!("haproxy-backup.conf")];
+pub const HAPROXY_CFG: &str = example!("haproxy.cfg");
 
 /// The interface that the scenarios name.
 pub const LAN: &str = "enp0s8";
@@ -43,16 +47,9 @@ impl Pair {
         Ok(Self { svr1, svr2, client, cables })
     }
 
-    /// Writes the configurations of both.
-    pub fn configure(&self, [primary, backup]: [&str; 2]) -> Res {
-        self.svr1.write(CONF, primary, 0o644)?;
-        self.svr2.write(CONF, backup, 0o644)
-    }
-
     /// Starts a program on both with these configurations.
     pub fn start(&self, program: &Program, configurations: [&str; 2]) -> Res<[Daemon; 2]> {
-        self.configure(configurations)?;
-        Ok([program.start(&self.svr1)?, program.start(&self.svr2)?])
+        start(program, [&self.svr1, &self.svr2], configurations)
     }
 }
 
@@ -92,10 +89,8 @@ impl Directors {
     }
 
     /// Starts a program on both directors with these configurations.
-    pub fn start(&self, program: &Program, [primary, backup]: [&str; 2]) -> Res<[Daemon; 2]> {
-        self.svr1.write(CONF, primary, 0o644)?;
-        self.svr2.write(CONF, backup, 0o644)?;
-        Ok([program.start(&self.svr1)?, program.start(&self.svr2)?])
+    pub fn start(&self, program: &Program, configurations: [&str; 2]) -> Res<[Daemon; 2]> {
+        start(program, [&self.svr1, &self.svr2], configurations)
     }
 }
 
@@ -103,4 +98,76 @@ impl Directors {
 pub fn without(configuration: &str, word: &str) -> String {
     let lines = configuration.lines().filter(|line| !line.trim_start().starts_with(word));
     lines.map(|line| format!("{line}\n")).collect()
+}
+
+/// Two directors, two web servers that hold the virtual address on lo, and two clients, all on one LAN.
+pub struct Servers {
+    pub svr1: Node,
+    pub svr2: Node,
+    pub client: Node,
+    pub second: Node,
+    pub webs: [Node; 2],
+}
+
+impl Servers {
+    pub fn new(lab: &mut Lab) -> Res<Self> {
+        lab.segment("lan")?;
+        let mut node = |name: &str, address: &str| -> Res<Node> {
+            let node = lab.node(name)?;
+            lab.plug(&node, "lan", LAN, &[address])?;
+            Ok(node)
+        };
+        let servers = Self {
+            svr1: node("svr1", "10.0.0.11/24")?,
+            svr2: node("svr2", "10.0.0.12/24")?,
+            client: node("client", "10.0.0.20/24")?,
+            second: node("client2", "10.0.0.21/24")?,
+            webs: [node("websvr1", "10.0.0.71/24")?, node("websvr2", "10.0.0.72/24")?],
+        };
+        for web in &servers.webs {
+            web.sysctl("net.ipv4.conf.enp0s8.arp_ignore", "1")?;
+            web.sysctl("net.ipv4.conf.enp0s8.arp_announce", "2")?;
+            web.ip("addr add 10.0.0.1/32 dev lo\n")?;
+        }
+        Ok(servers)
+    }
+
+    /// Starts a program on both directors with these configurations.
+    pub fn start(&self, program: &Program, configurations: [&str; 2]) -> Res<[Daemon; 2]> {
+        start(program, [&self.svr1, &self.svr2], configurations)
+    }
+}
+
+fn start(program: &Program, nodes: [&Node; 2], configurations: [&str; 2]) -> Res<[Daemon; 2]> {
+    for (node, text) in nodes.into_iter().zip(configurations) {
+        node.write(CONF, text, 0o644)?;
+    }
+    let [first, second] = nodes;
+    Ok([program.start(first)?, program.start(second)?])
+}
+
+/// The configuration with more lines after the one that begins a block.
+pub fn within(configuration: &str, block: &str, more: &str) -> String {
+    configuration.replacen(block, &format!("{block}\n {more}"), 1)
+}
+
+/// Waits until the node has sent that many adverts after the mark; none may have been missed since the last one before.
+pub fn steady(lab: &Lab, mark: Mark, node: &Node, count: usize) -> Res {
+    lab.after(mark).some_adverts(node, count)?;
+    let all = lab.always().adverts(node);
+    let later = lab.after(mark).adverts(node).len();
+    let watched = all.get(all.len().saturating_sub(later + 1)..).unwrap_or_default();
+    for pair in watched.windows(2) {
+        let gap = pair[1].0.millis_since(pair[0].0);
+        check!(gap < 1_500.0, "{gap} ms between two adverts of {}", node.name);
+    }
+    Ok(())
+}
+
+/// Waits until another process has the role.
+pub fn replaced(lab: &Lab, daemon: &Daemon, role: Role, old: u32) -> Res {
+    lab.timeline().poll(LIMIT, &format!("another process with the role {role:?}"), || {
+        Ok(daemon.find(role).filter(|pid| *pid != old && !lives(old)))
+    })?;
+    Ok(())
 }

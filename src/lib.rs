@@ -21,10 +21,14 @@
 )]
 
 pub mod base;
+#[cfg(feature = "daemon")]
+pub mod cli;
 pub mod model;
 pub mod plan;
 pub mod sim;
 pub mod status;
+#[cfg(feature = "daemon")]
+pub mod sys;
 pub mod track;
 pub mod vrrp;
 pub mod wire;

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::follow::Halt;
 use super::node::Node;
 use super::timeline::{Event, Timeline, What};
-use super::{Res, Stop, fail, own_program};
+use super::{Res, Stop, fail, own_program, temporary};
 
 /// The argument by which the test program runs inside the guest: a file with the names of tests, a file for results.
 pub const INSIDE: &str = "--inside-the-guest";
@@ -93,16 +93,18 @@ fn run(names: &[String], systemd: bool) -> Res<Outcome> {
         let reason = String::from_utf8_lossy(&check.stderr).trim().to_owned();
         return Err(Stop::Skip(reason));
     }
-    let shared = tempfile::tempdir()?;
-    let (list, results) = (shared.path().join("tests"), shared.path().join("results"));
+    let folder = temporary::folder()?;
+    let shared = folder.join(if systemd { "systemd" } else { "ipvs" });
+    fs::create_dir(&shared)?;
+    let (list, results) = (shared.join("tests"), shared.join("results"));
     fs::write(&list, names.join("\n"))?;
     fs::write(&results, "")?;
     let mut command = Command::new(script);
     command.args(["-m", "1500M", "-t", &LIFE.to_string()]);
     command.args(systemd.then_some("-s"));
-    command.arg("-w").arg(shared.path()).arg("--");
+    command.arg("-w").arg(&shared).arg("--");
     command.arg(own_program()?).arg(INSIDE).arg(&list).arg(&results);
-    command.current_dir(env!("CARGO_MANIFEST_DIR"));
+    command.current_dir(env!("CARGO_MANIFEST_DIR")).env("TMPDIR", &folder);
     // In a process namespace of its own the guest ends with this program, whatever way that ends.
     let timeline = Timeline::new();
     let (node, _life) = Node::shelter("guest", Arc::clone(&timeline), Arc::new(Halt::new()?))?;

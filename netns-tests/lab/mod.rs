@@ -4,12 +4,14 @@ pub mod daemon;
 pub mod follow;
 pub mod frame;
 pub mod guest;
+pub mod inject;
 pub mod ipvs;
 pub mod monitor;
 pub mod need;
 pub mod node;
 pub mod service;
 pub mod switch;
+pub mod temporary;
 pub mod timeline;
 
 use std::fmt::Display;
@@ -71,7 +73,6 @@ pub struct Lab {
     switch: Option<Switch>,
     nodes: Vec<Node>,
     lives: Vec<Life>,
-    scratch: tempfile::TempDir,
 }
 
 impl Lab {
@@ -83,20 +84,34 @@ impl Lab {
             switch: None,
             nodes: Vec::new(),
             lives: Vec::new(),
-            scratch: tempfile::tempdir()?,
         })
     }
 
     /// A new machine without interfaces but `lo`.
     pub fn node(&mut self, name: &str) -> Res<Node> {
         let (timeline, halt) = (Arc::clone(&self.timeline), Arc::clone(&self.halt));
-        let (node, life) = Node::boot(name, self.scratch.path(), timeline, halt)?;
+        let (node, life) = Node::boot(name, timeline, halt)?;
         self.lives.push(life);
         switch::quiet(&node)?;
+        node.write("/etc/hosts", &format!("127.0.0.1 localhost\n127.0.1.1 {name}\n"), 0o644)?;
         let fd = node.run(monitor::open)??;
         monitor::follow(fd, Arc::clone(&node.name), Arc::clone(&self.timeline), &self.halt);
         self.nodes.push(node.clone());
         Ok(node)
+    }
+
+    /// The machine that the tests run on, as a node: for the guest, which is thrown away afterwards.
+    pub fn outside(&mut self) -> Res<Node> {
+        let node = Node::outside(Arc::clone(&self.timeline), Arc::clone(&self.halt))?;
+        let fd = node.run(monitor::open)??;
+        monitor::follow(fd, Arc::clone(&node.name), Arc::clone(&self.timeline), &self.halt);
+        self.nodes.push(node.clone());
+        Ok(node)
+    }
+
+    /// How many machines there are.
+    pub fn nodes(&self) -> usize {
+        self.nodes.len()
     }
 
     /// A new segment that cables can be plugged into.
@@ -255,6 +270,14 @@ impl After<'_> {
             What::Kernel(change) if event.node == node.name => {
                 (change.address(added) == Some(wanted)).then_some(event.at)
             }
+            _ => None,
+        })
+    }
+
+    /// The commands so far that changed the IPVS table of the node, if that is watched.
+    pub fn ipvs(&self, node: &Node) -> Vec<String> {
+        self.all(|event| match &event.what {
+            What::Ipvs(command) if event.node == node.name => Some(command.to_string()),
             _ => None,
         })
     }

@@ -25,6 +25,9 @@ use super::{Res, Stop, fail};
 /// The argument by which the test program becomes the first process of a node.
 pub const INIT: &str = "--first-process-of-a-node";
 
+/// The same for a node that is only a process namespace.
+pub const SHELTER: &str = "--first-process-of-a-shelter";
+
 /// Device nodes that every node sees.
 const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
 
@@ -56,30 +59,33 @@ pub struct Output {
 
 impl Node {
     /// Makes the namespaces and starts the first process.
-    pub fn boot(
-        name: &str,
-        scratch: &Path,
-        timeline: Arc<Timeline>,
-        halt: Arc<Halt>,
-    ) -> Res<(Self, Life)> {
-        let (host, scratch) = (name.to_owned(), scratch.join(name));
-        fs::create_dir_all(&scratch)?;
+    pub fn boot(name: &str, timeline: Arc<Timeline>, halt: Arc<Halt>) -> Res<(Self, Life)> {
+        let host = name.to_owned();
         // The thread takes no part in the new process namespace itself, only what it starts does.
         let flags = CloneFlags::CLONE_NEWNET
             | CloneFlags::CLONE_NEWPID
             | CloneFlags::CLONE_NEWUTS
             | CloneFlags::CLONE_NEWIPC;
-        let (jobs, mut child) = inhabit(name, flags, move || start_first(&host, &scratch))?;
+        let (jobs, mut child) = inhabit(name, flags, move || start_first(INIT, &host))?;
         let stdin = child.stdin.take();
         let node = Self { name: name.into(), jobs, first: child.id(), timeline, halt };
         Ok((node, Life { child, _stdin: stdin }))
+    }
+
+    /// No namespaces at all: what runs on this node runs beside this program.
+    pub fn outside(timeline: Arc<Timeline>, halt: Arc<Halt>) -> Res<Self> {
+        let (jobs, inbox) = mpsc::channel::<Job>();
+        thread::Builder::new().name("node outside".to_owned()).spawn(move || {
+            inbox.into_iter().for_each(|job| job());
+        })?;
+        Ok(Self { name: "outside".into(), jobs, first: std::process::id(), timeline, halt })
     }
 
     /// A process namespace only, so that what is started in it ends with this program.
     pub fn shelter(name: &str, timeline: Arc<Timeline>, halt: Arc<Halt>) -> Res<(Self, Life)> {
         let host = name.to_owned();
         let flags = CloneFlags::CLONE_NEWPID;
-        let (jobs, mut child) = inhabit(name, flags, move || start_first(&host, Path::new("")))?;
+        let (jobs, mut child) = inhabit(name, flags, move || start_first(SHELTER, &host))?;
         let stdin = child.stdin.take();
         let node = Self { name: name.into(), jobs, first: child.id(), timeline, halt };
         Ok((node, Life { child, _stdin: stdin }))
@@ -250,17 +256,16 @@ pub fn command<S: AsRef<OsStr>>(words: impl IntoIterator<Item = S>) -> Command {
     command
 }
 
-/// The life of the first process of a node: makes its file system (only /proc when there is no scratch folder), says so,
-/// reaps orphans, ends with its parent.
-pub fn first_process(host: &str, scratch: &Path) -> Result<(), Box<dyn std::error::Error>> {
+/// The life of the first process of a node: makes its file system (in a shelter only /proc), says so, reaps orphans, ends
+/// with its parent.
+pub fn first_process(word: &str, host: &str) -> Result<(), Box<dyn std::error::Error>> {
     set_pdeathsig(Signal::SIGKILL)?;
     let reaped = SigSet::from_iter([Signal::SIGCHLD]);
     reaped.thread_block()?;
-    if scratch.as_os_str().is_empty() {
-        place("proc", Path::new("/proc"), None)?;
-    } else {
+    place("proc", Path::new("/proc"), None)?;
+    if word == INIT {
         sethostname(host)?;
-        file_system(scratch)?;
+        file_system()?;
     }
     println!("ready");
     thread::spawn(move || {
@@ -302,7 +307,7 @@ fn inhabit<T: Send + 'static>(
 fn enter(flags: CloneFlags) -> Res {
     unshare(flags | CloneFlags::CLONE_FS | CloneFlags::CLONE_NEWNS).map_err(
         |error| match error {
-            Errno::EPERM => Stop::Skip("needs root: namespaces cannot be made".to_owned()),
+            Errno::EPERM => Stop::Skip("needs root".to_owned()),
             error => fail(format!("cannot make namespaces: {error}")),
         },
     )?;
@@ -310,12 +315,10 @@ fn enter(flags: CloneFlags) -> Res {
     Ok(())
 }
 
-fn start_first(host: &str, scratch: &Path) -> Res<Child> {
+fn start_first(word: &str, host: &str) -> Res<Child> {
     let program = super::own_program()?;
     let mut child = Command::new(program)
-        .arg(INIT)
-        .arg(host)
-        .arg(scratch)
+        .args([word, host])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()?;
@@ -330,13 +333,16 @@ fn start_first(host: &str, scratch: &Path) -> Res<Child> {
     Ok(child)
 }
 
-/// /proc and /sys of the node's own namespaces; /etc and /usr/local to write on; its own /run, /dev and /tmp.
-fn file_system(scratch: &Path) -> Result<(), Box<dyn std::error::Error>> {
-    place("proc", Path::new("/proc"), None)?;
+/// /sys of the node's own namespaces; /etc and /usr/local to write on; its own /dev and /run, which holds what the others
+/// are made of.
+fn file_system() -> Result<(), Box<dyn std::error::Error>> {
     place("sysfs", Path::new("/sys"), None)?;
-    place("tmpfs", scratch, Some("mode=755"))?;
+    place("tmpfs", Path::new("/run"), Some("mode=755"))?;
+    fs::create_dir("/run/lock")?;
+    let parts = Path::new("/run/parts-of-the-node");
+    fs::create_dir(parts)?;
     for lower in ["/etc", "/usr/local"] {
-        let folder = |kind: &str| scratch.join(format!("{}-{kind}", lower.replace('/', "_")));
+        let folder = |kind: &str| parts.join(format!("{}-{kind}", lower.replace('/', "_")));
         let (upper, work) = (folder("upper"), folder("work"));
         fs::create_dir(&upper)?;
         fs::create_dir(&work)?;
@@ -344,7 +350,7 @@ fn file_system(scratch: &Path) -> Result<(), Box<dyn std::error::Error>> {
             format!("lowerdir={lower},upperdir={},workdir={}", upper.display(), work.display());
         place("overlay", Path::new(lower), Some(&data))?;
     }
-    let devices = scratch.join("dev");
+    let devices = parts.join("dev");
     fs::create_dir(&devices)?;
     for name in DEVICES {
         let (from, to) = (Path::new("/dev").join(name), devices.join(name));
@@ -354,8 +360,6 @@ fn file_system(scratch: &Path) -> Result<(), Box<dyn std::error::Error>> {
     std::os::unix::fs::symlink("/proc/self/fd", devices.join("fd"))?;
     let flags = MsFlags::MS_BIND | MsFlags::MS_REC;
     mount(Some(&devices), "/dev", None::<&str>, flags, None::<&str>)?;
-    place("tmpfs", Path::new("/run"), Some("mode=755"))?;
-    fs::create_dir("/run/lock")?;
     Ok(())
 }
 

@@ -1,0 +1,219 @@
+//! Packets that are wrong in one thing, or in everything: none may move an address or end a process.
+
+use crate::lab::daemon::Daemon;
+use crate::lab::inject::{Forged, Injector, ethernet};
+use crate::lab::node::Node;
+use crate::lab::{Lab, Res};
+use crate::scenario::{FAILOVER, LAN, Pair, steady};
+use crate::{cases, check};
+
+cases![Here:
+    a_valid_advert_of_a_stranger_takes_the_address,
+    adverts_that_are_wrong_in_one_thing_move_nothing,
+    random_packets_move_nothing,
+    a_flood_of_packets_moves_nothing,
+];
+
+const VIP: &str = "10.0.0.100";
+
+/// The scenario with a third machine that does not mean well.
+struct Attack {
+    pair: Pair,
+    daemons: [Daemon; 2],
+    injector: Injector,
+}
+
+impl Attack {
+    fn new(lab: &mut Lab) -> Res<Self> {
+        let pair = Pair::new(lab)?;
+        let attacker: Node = lab.node("attacker")?;
+        lab.plug(&attacker, "lan", LAN, &["10.0.0.66/24"])?;
+        let injector = Injector::new(&attacker, LAN)?;
+        let daemons = pair.start(&lab.subject, FAILOVER)?;
+        lab.always().some_adverts(&pair.svr1, 2)?;
+        Ok(Self { pair, daemons, injector })
+    }
+
+    /// Sends the frames after each of some adverts of the primary; nothing may come of it.
+    fn survives(&self, lab: &Lab, frames: impl Fn(usize) -> Vec<Vec<u8>>, rounds: usize) -> Res {
+        let pair = &self.pair;
+        let mark = lab.mark();
+        let later = lab.after(mark);
+        for round in 0..rounds {
+            self.injector.send(frames(round))?;
+            later.some_adverts(&pair.svr1, round + 1)?;
+        }
+        // Had one of the packets counted, somebody would have given up or taken over by then.
+        later.some_adverts(&pair.svr1, rounds + 4)?;
+        for node in [&pair.svr1, &pair.svr2] {
+            let moved: Vec<_> =
+                later.kernel(node).into_iter().filter(|text| text.contains(VIP)).collect();
+            check!(moved.is_empty(), "{}: {moved:?}", node.name);
+        }
+        check!(later.adverts(&pair.svr2).is_empty(), "the backup took over");
+        check!(pair.svr1.has(LAN, "10.0.0.100/24")?, "{}", pair.svr1.addresses(LAN)?);
+        for daemon in &self.daemons {
+            check!(!daemon.processes().is_empty(), "{} ended", daemon.node.name);
+            let restarted = later.logs(&daemon.node, "Starting");
+            check!(restarted.is_empty(), "a process was replaced: {restarted:?}");
+        }
+        Ok(())
+    }
+}
+
+/// The test of the tests: what is right in everything does count.
+fn a_valid_advert_of_a_stranger_takes_the_address(lab: &mut Lab) -> Res {
+    let attack = Attack::new(lab)?;
+    let mark = lab.mark();
+    attack.injector.send(vec![Forged::default().frame()])?;
+    let later = lab.after(mark);
+    later.address(&attack.pair.svr1, VIP, false)?;
+    later.log(
+        &attack.pair.svr1,
+        "(VRRP1) Master received advert from 10.0.0.66 with higher priority 254, ours 200",
+    )?;
+    later.log(&attack.pair.svr1, "(VRRP1) Entering BACKUP STATE")?;
+    // It does not go on: the primary has it again.
+    later.address(&attack.pair.svr1, VIP, true)?;
+    Ok(())
+}
+
+fn adverts_that_are_wrong_in_one_thing_move_nothing(lab: &mut Lab) -> Res {
+    let attack = Attack::new(lab)?;
+    let good = Forged::default;
+    let right = good().payload().len();
+    let addresses = |count: u8| (1..=count).map(|last| [10, 0, 7, last].into()).collect();
+    let wrong = [
+        Forged { ttl: 254, ..good() },
+        Forged { ttl: 1, ..good() },
+        Forged { ttl: 0, ..good() },
+        // Versions 1 and 3, types 0 and 2.
+        Forged { kind: 0x11, ..good() },
+        Forged { kind: 0x31, ..good() },
+        Forged { kind: 0x20, ..good() },
+        Forged { kind: 0x22, ..good() },
+        Forged { kind: 0xff, ..good() },
+        Forged { vrid: 42, ..good() },
+        Forged { vrid: 0, ..good() },
+        Forged { checksum_error: 1, ..good() },
+        Forged { checksum_error: 0x8000, ..good() },
+        // No authentication, AH, an unknown kind.
+        Forged { auth_type: 0, ..good() },
+        Forged { auth_type: 2, ..good() },
+        Forged { auth_type: 77, ..good() },
+        Forged { password: b"1067\0\0\0\0".to_vec(), ..good() },
+        Forged { password: b"1066\0\0\0\x01".to_vec(), ..good() },
+        Forged { password: vec![0; 8], ..good() },
+        Forged { password: Vec::new(), ..good() },
+        Forged { interval: 2, ..good() },
+        Forged { interval: 0, ..good() },
+        // More or fewer addresses than counted.
+        Forged { count: 0, ..good() },
+        Forged { count: 2, ..good() },
+        Forged { count: 255, ..good() },
+        Forged { count: 0, addresses: Vec::new(), keep: 8, ..good() },
+        Forged { count: 1, addresses: addresses(20), ..good() },
+        Forged { password: vec![b'1'; 1000], ..good() },
+        // Cut short in different places; the IP header agrees.
+        Forged { keep: 0, ..good() },
+        Forged { keep: 1, ..good() },
+        Forged { keep: 7, ..good() },
+        Forged { keep: 8, ..good() },
+        Forged { keep: right - 8, ..good() },
+        Forged { keep: right - 1, ..good() },
+        // The IP header does not agree.
+        Forged { length_error: -1, ..good() },
+        Forged { length_error: -8, ..good() },
+        Forged { length_error: -20, ..good() },
+        Forged { length_error: 4, ..good() },
+        Forged { length_error: 4, trailer: vec![0; 4], ..good() },
+        // First and second half of nothing.
+        Forged { fragment: 0x2000, ..good() },
+        Forged { fragment: 0x0001, ..good() },
+        // To another group, with another protocol.
+        Forged { target: [224, 0, 0, 19].into(), ..good() },
+        Forged { protocol: 51, ..good() },
+        Forged { protocol: 2, ..good() },
+    ];
+    let frames: Vec<Vec<u8>> = wrong.iter().map(Forged::frame).collect();
+    // And the same once more as a farewell and as an equal.
+    let others = wrong
+        .iter()
+        .flat_map(|forged| [0, 200].map(|priority| Forged { priority, ..forged.clone() }.frame()));
+    let all: Vec<Vec<u8>> = frames.into_iter().chain(others).collect();
+    let mark = lab.mark();
+    attack.survives(lab, |_| all.clone(), 3)?;
+    steady(lab, mark, &attack.pair.svr1, 3)?;
+    lab.subject.ours_only("it takes an advert with other addresses than its own")?;
+    let more = Forged { count: 2, addresses: addresses(2), ..good() };
+    let none = Forged { count: 0, addresses: Vec::new(), ..good() };
+    attack.survives(lab, |_| vec![more.frame(), none.frame()], 3)
+}
+
+fn random_packets_move_nothing(lab: &mut Lab) -> Res {
+    let attack = Attack::new(lab)?;
+    let frames = |round: usize| {
+        let mut random = Random(0x9e37_79b9_7f4a_7c15 ^ round as u64);
+        let mut frames = Vec::new();
+        for _ in 0..1500 {
+            frames.push(match random.below(3) {
+                // Nonsense in the shape of a packet of protocol 112.
+                0 => {
+                    let mut forged = Forged { trailer: random.up_to(100), ..Forged::default() };
+                    forged.password = random.up_to(1400);
+                    forged.count = random.below(256) as u8;
+                    forged.kind = random.below(256) as u8;
+                    forged.keep = random.below(1400);
+                    // The right sum would make some of them valid adverts.
+                    forged.checksum_error = 0x55;
+                    forged.frame()
+                }
+                // A good advert with some bits turned, but never in the sum, which then is wrong.
+                1 => {
+                    let mut frame = Forged::default().frame();
+                    let at = 34 + random.below(6);
+                    frame[at] ^= 1 << random.below(8);
+                    frame
+                }
+                // Anything after an IP header.
+                _ => {
+                    let mut packet = Forged::default().frame().split_off(14);
+                    packet.truncate(20);
+                    packet.extend(random.up_to(1400));
+                    ethernet([224, 0, 0, 18].into(), &packet)
+                }
+            });
+        }
+        frames
+    };
+    attack.survives(lab, frames, 5)
+}
+
+fn a_flood_of_packets_moves_nothing(lab: &mut Lab) -> Res {
+    let attack = Attack::new(lab)?;
+    // Bad sums: each has to be read to be refused. As many as the socket takes.
+    let bad = Forged { checksum_error: 7, ..Forged::default() }.frame();
+    attack.survives(lab, |_| vec![bad.clone(); 30_000], 4)
+}
+
+/// A generator whose sequence is the same in every run (splitmix64).
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    fn below(&mut self, bound: usize) -> usize {
+        (self.next() % bound as u64) as usize
+    }
+
+    /// Fewer octets than the bound.
+    fn up_to(&mut self, bound: usize) -> Vec<u8> {
+        (0..self.below(bound)).map(|_| self.next() as u8).collect()
+    }
+}

@@ -1,0 +1,270 @@
+//! The processes of the daemon: any of them may be killed or wedged, a second daemon is refused, a stop leaves nothing,
+//! a process that was held up causes no false failover.
+
+use std::io::Read;
+use std::process::{Command, Stdio};
+
+use nix::sys::signal::Signal;
+
+use crate::lab::daemon::{CONF, Daemon, Role, lives, signal_to};
+use crate::lab::{LIMIT, Lab, Res};
+use crate::scenario::{FAILOVER, LAN, Pair, replaced, steady, within};
+use crate::{cases, check};
+
+cases![Here:
+    only_what_the_configuration_needs_is_started,
+    a_killed_vrrp_process_keeps_its_addresses,
+    a_wedged_vrrp_process_is_replaced,
+    a_killed_runner_delays_nothing_and_comes_back,
+    a_wedged_runner_delays_nothing,
+    a_killed_supervisor_takes_everything_with_it,
+    a_second_daemon_is_refused,
+    a_stop_leaves_nothing,
+    a_stop_can_leave_the_addresses,
+    a_backup_that_was_held_up_stays_backup,
+    a_master_that_was_held_up_settles_again,
+    a_blocked_log_delays_nothing,
+];
+
+const VIP: &str = "10.0.0.100";
+
+fn only_what_the_configuration_needs_is_started(lab: &mut Lab) -> Res {
+    let pair = Pair::new(lab)?;
+    let [primary, _backup] = pair.start(&lab.subject, FAILOVER)?;
+    lab.always().some_adverts(&pair.svr1, 1)?;
+    primary.role(Role::Vrrp)?;
+    check!(primary.find(Role::Checker).is_none(), "a checker without a virtual server");
+    check!(primary.find(Role::Runner).is_none(), "a runner without a script or mail");
+    check!(primary.find(Role::Config).is_none(), "the reader of the file is still there");
+    Ok(())
+}
+
+fn a_killed_vrrp_process_keeps_its_addresses(lab: &mut Lab) -> Res {
+    let pair = Pair::new(lab)?;
+    let [primary, _backup] = pair.start(&lab.subject, FAILOVER)?;
+    lab.always().some_garps(&pair.svr1, VIP.parse()?, 10)?;
+    let vrrp = primary.role(Role::Vrrp)?;
+    let mark = lab.mark();
+    signal_to(vrrp, Signal::SIGKILL)?;
+    replaced(lab, &primary, Role::Vrrp, vrrp)?;
+    let later = lab.after(mark);
+    lab.subject.ours_only("its addresses go and the backup takes over")?;
+    steady(lab, mark, &pair.svr1, 4)?;
+    check!(later.kernel(&pair.svr1).is_empty(), "{:?}", later.kernel(&pair.svr1));
+    check!(later.adverts(&pair.svr2).is_empty(), "the backup took over");
+    Ok(())
+}
+
+fn a_wedged_vrrp_process_is_replaced(lab: &mut Lab) -> Res {
+    lab.subject.ours_only("nobody watches over it")?;
+    let pair = Pair::new(lab)?;
+    let [primary, _backup] = pair.start(&lab.subject, FAILOVER)?;
+    lab.always().some_garps(&pair.svr1, VIP.parse()?, 10)?;
+    let vrrp = primary.role(Role::Vrrp)?;
+    let mark = lab.mark();
+    signal_to(vrrp, Signal::SIGSTOP)?;
+    replaced(lab, &primary, Role::Vrrp, vrrp)?;
+    let later = lab.after(mark);
+    later.some_adverts(&pair.svr1, 3)?;
+    settled(lab, &pair)
+}
+
+fn a_killed_runner_delays_nothing_and_comes_back(lab: &mut Lab) -> Res {
+    runner(lab, Signal::SIGKILL)
+}
+
+fn a_wedged_runner_delays_nothing(lab: &mut Lab) -> Res {
+    runner(lab, Signal::SIGSTOP)
+}
+
+/// The process that runs scripts is hit; adverts go on, it is replaced, and scripts run again.
+fn runner(lab: &mut Lab, signal: Signal) -> Res {
+    lab.subject.ours_only("it has no such process")?;
+    let pair = Pair::new(lab)?;
+    let script = "/usr/local/bin/on_state_change";
+    let primary = within(FAILOVER[0], "vrrp_instance VRRP1 {", &format!("notify \"{script}\""));
+    pair.svr1.write(script, "#!/bin/sh\necho \"$@\" >>/run/told\n", 0o755)?;
+    let [daemon, _backup] = pair.start(&lab.subject, [&primary, FAILOVER[1]])?;
+    lab.always().some_garps(&pair.svr1, VIP.parse()?, 10)?;
+    let runner = daemon.role(Role::Runner)?;
+    let mark = lab.mark();
+    signal_to(runner, signal)?;
+    replaced(lab, &daemon, Role::Runner, runner)?;
+    steady(lab, mark, &pair.svr1, 4)?;
+    let later = lab.after(mark);
+    check!(later.kernel(&pair.svr1).is_empty(), "{:?}", later.kernel(&pair.svr1));
+    check!(later.adverts(&pair.svr2).is_empty(), "the backup took over");
+    pair.cables[0].cut()?;
+    lab.timeline().poll(LIMIT, "the script is told of the fault", || {
+        let told = pair.svr1.read("/run/told").unwrap_or_default();
+        Ok(told.contains("INSTANCE VRRP1 FAULT 200").then_some(()))
+    })
+}
+
+fn a_killed_supervisor_takes_everything_with_it(lab: &mut Lab) -> Res {
+    let pair = Pair::new(lab)?;
+    let [primary, _backup] = pair.start(&lab.subject, FAILOVER)?;
+    lab.always().some_adverts(&pair.svr1, 2)?;
+    let below: Vec<u32> = primary.processes().into_iter().skip(1).collect();
+    check!(!below.is_empty(), "there is one process only");
+    let mark = lab.mark();
+    primary.signal(Signal::SIGKILL)?;
+    let later = lab.after(mark);
+    later.advert(&pair.svr1, |advert| advert.priority() == 0)?;
+    later.address(&pair.svr1, VIP, false)?;
+    later.address(&pair.svr2, VIP, true)?;
+    lab.timeline().poll(LIMIT, "its children are gone", || {
+        Ok(below.iter().all(|pid| !lives(*pid)).then_some(()))
+    })?;
+    // It can be started again in spite of the pid files that were left.
+    let mark = lab.mark();
+    lab.subject.start(&pair.svr1)?;
+    lab.after(mark).address(&pair.svr1, VIP, true)?;
+    Ok(())
+}
+
+fn a_second_daemon_is_refused(lab: &mut Lab) -> Res {
+    let pair = Pair::new(lab)?;
+    let [primary, _backup] = pair.start(&lab.subject, FAILOVER)?;
+    lab.always().some_garps(&pair.svr1, VIP.parse()?, 10)?;
+    let mark = lab.mark();
+    let second = lab.subject.start(&pair.svr1)?;
+    second.ended(mark)?;
+    let later = lab.after(mark);
+    later.log(&pair.svr1, "already running")?;
+    steady(lab, mark, &pair.svr1, 3)?;
+    check!(later.kernel(&pair.svr1).is_empty(), "{:?}", later.kernel(&pair.svr1));
+    check!(primary.processes().len() > 1, "the first one lost a process");
+    // With files of its own it may run beside the first.
+    let files =
+        ["-p", "/run/second.pid", "-r", "/run/second-vrrp.pid", "-c", "/run/second-check.pid"];
+    let text = FAILOVER[0].replace("router_id 41", "router_id 42").replace("0.100/24", "0.102/24");
+    pair.svr1.write("/etc/keepalived/second.conf", &text, 0o644)?;
+    let options = [&["-D", "-f", "/etc/keepalived/second.conf"][..], &files].concat();
+    lab.subject.start_with(&pair.svr1, &options)?;
+    later.address(&pair.svr1, "10.0.0.102", true)?;
+    let pid = pair.svr1.read("/run/second.pid")?;
+    check!(pid.trim().parse::<u32>().is_ok() && pid.ends_with('\n'), "pid file {pid:?}");
+    Ok(())
+}
+
+fn a_stop_leaves_nothing(lab: &mut Lab) -> Res {
+    let pair = Pair::new(lab)?;
+    let before = pair.svr1.must(["ip", "addr"])?;
+    for signal in [Signal::SIGTERM, Signal::SIGINT] {
+        let mark = lab.mark();
+        pair.svr1.write(CONF, FAILOVER[0], 0o644)?;
+        let daemon = lab.subject.start(&pair.svr1)?;
+        lab.after(mark).address(&pair.svr1, VIP, true)?;
+        let files = || pair.svr1.must(["find", "/run", "-name", "*.pid"]);
+        check!(!files()?.is_empty(), "no pid file");
+        daemon.signal(signal)?;
+        check!(daemon.ended(mark)?, "the exit status after {signal} is not zero");
+        check!(daemon.processes().is_empty(), "processes stayed behind");
+        check!(files()?.is_empty(), "pid files stayed behind: {}", files()?);
+        let after = pair.svr1.must(["ip", "addr"])?;
+        check!(before == after, "before:\n{before}after:\n{after}");
+        let alive = pair.svr1.must(["ps", "-e", "-o", "comm="])?;
+        check!(!alive.contains(lab.subject.name()), "{alive}");
+    }
+    Ok(())
+}
+
+fn a_stop_can_leave_the_addresses(lab: &mut Lab) -> Res {
+    let pair = Pair::new(lab)?;
+    pair.svr1.write(CONF, FAILOVER[0], 0o644)?;
+    let options = ["-D", "--dont-release-vrrp", "-f", CONF];
+    let daemon = lab.subject.start_with(&pair.svr1, &options)?;
+    lab.always().some_adverts(&pair.svr1, 2)?;
+    let mark = lab.mark();
+    check!(daemon.stop()?, "the exit status is not zero");
+    check!(pair.svr1.has(LAN, "10.0.0.100/24")?, "{}", pair.svr1.addresses(LAN)?);
+    let farewell = lab.after(mark).adverts(&pair.svr1);
+    check!(farewell.iter().all(|(_, advert)| advert.priority() == 200), "it gave up its role");
+    Ok(())
+}
+
+fn a_backup_that_was_held_up_stays_backup(lab: &mut Lab) -> Res {
+    let pair = Pair::new(lab)?;
+    let [_primary, backup] = pair.start(&lab.subject, FAILOVER)?;
+    lab.always().some_adverts(&pair.svr1, 2)?;
+    for _ in 0..3 {
+        backup.signal_all(Signal::SIGSTOP)?;
+        let mark = lab.mark();
+        // Longer than the backup would wait before it takes over.
+        lab.after(mark).some_adverts(&pair.svr1, 5)?;
+        backup.signal_all(Signal::SIGCONT)?;
+        let mark = lab.mark();
+        steady(lab, mark, &pair.svr1, 2)?;
+    }
+    let sent = lab.always().adverts(&pair.svr2).len();
+    check!(sent == 0, "the backup sent {sent} adverts");
+    let masters = lab.always().logs(&pair.svr2, "MASTER");
+    check!(masters.is_empty(), "{masters:?}");
+    Ok(())
+}
+
+fn a_master_that_was_held_up_settles_again(lab: &mut Lab) -> Res {
+    let pair = Pair::new(lab)?;
+    let [primary, _backup] = pair.start(&lab.subject, FAILOVER)?;
+    lab.always().some_adverts(&pair.svr1, 2)?;
+    let mark = lab.mark();
+    primary.signal_all(Signal::SIGSTOP)?;
+    lab.after(mark).address(&pair.svr2, VIP, true)?;
+    lab.after(mark).some_adverts(&pair.svr2, 2)?;
+    let resumed = lab.mark();
+    primary.signal_all(Signal::SIGCONT)?;
+    lab.after(resumed).address(&pair.svr2, VIP, false)?;
+    // Others learned that the backup has it: they must be told again.
+    lab.after(resumed).some_garps(&pair.svr1, VIP.parse()?, 1)?;
+    settled(lab, &pair)
+}
+
+fn a_blocked_log_delays_nothing(lab: &mut Lab) -> Res {
+    lab.subject.ours_only("it waits until the line is written")?;
+    let pair = Pair::new(lab)?;
+    pair.svr1.write(CONF, FAILOVER[0], 0o644)?;
+    pair.svr2.write(CONF, FAILOVER[1], 0o644)?;
+    // Nobody reads the pipe, and it is nearly full already.
+    let (reader, writer) = std::io::pipe()?;
+    let mut command = Command::new(&lab.subject.path);
+    command.args(["-n", "-l", "-G", "-D", "-f", CONF]).stdin(Stdio::null());
+    command.stdout(Stdio::null()).stderr(writer.try_clone()?);
+    let mut filled = 0;
+    nix::fcntl::fcntl(&writer, nix::fcntl::FcntlArg::F_SETFL(nix::fcntl::OFlag::O_NONBLOCK))?;
+    while std::io::Write::write(&mut &writer, &[b'.'; 1024]).is_ok_and(|written| written > 0) {
+        filled += 1024;
+    }
+    nix::fcntl::fcntl(&writer, nix::fcntl::FcntlArg::F_SETFL(nix::fcntl::OFlag::empty()))?;
+    let mut child = pair.svr1.run(move || command.spawn())??;
+    lab.subject.start(&pair.svr2)?;
+    let mark = lab.mark();
+    lab.after(mark).some_garps(&pair.svr1, VIP.parse()?, 10)?;
+    steady(lab, mark, &pair.svr1, 8)?;
+    check!(lab.always().adverts(&pair.svr2).is_empty(), "the backup took over");
+    // What was said last can be read when somebody reads again.
+    drop(writer);
+    let mut reader = reader;
+    let mut dots = vec![0; filled];
+    reader.read_exact(&mut dots)?;
+    signal_to(child.id(), Signal::SIGTERM)?;
+    let ended = child.wait()?;
+    check!(ended.success(), "{ended}");
+    let mut text = String::new();
+    reader.read_to_string(&mut text)?;
+    lab.note(&text);
+    check!(text.contains("Entering MASTER STATE") || text.contains("lost"), "{text}");
+    Ok(())
+}
+
+/// The primary advertises and holds the address, and the backup does neither.
+fn settled(lab: &Lab, pair: &Pair) -> Res {
+    lab.timeline().poll(LIMIT, "only the primary has the address", || {
+        Ok((pair.svr1.has(LAN, "10.0.0.100/24")? && !pair.svr2.has(LAN, "10.0.0.100/24")?)
+            .then_some(()))
+    })?;
+    let mark = lab.mark();
+    lab.after(mark).some_adverts(&pair.svr1, 3)?;
+    check!(lab.after(mark).adverts(&pair.svr2).is_empty(), "two masters");
+    Ok(())
+}

@@ -1,0 +1,211 @@
+//! Reload: what is the same before and after is not touched, a bad file changes nothing, a good one is applied as a
+//! difference.
+
+use nix::sys::signal::Signal;
+
+use crate::lab::daemon::CONF;
+use crate::lab::{Lab, Res};
+use crate::scenario::{FAILOVER, LAN, Pair, steady, within};
+use crate::{cases, check};
+
+cases![Here:
+    the_same_file_again_touches_nothing,
+    a_bad_file_is_refused_with_its_line_and_changes_nothing,
+    addresses_are_added_and_removed_without_touching_the_others,
+    a_renamed_instance_keeps_its_address,
+    an_address_that_moves_between_instances_stays,
+    a_changed_virtual_router_keeps_its_addresses,
+    many_reloads_in_a_row_miss_no_advert,
+    a_backup_that_reloads_stays_backup,
+    a_new_priority_is_advertised_at_once,
+];
+
+const VIP: &str = "10.0.0.100";
+
+fn the_same_file_again_touches_nothing(lab: &mut Lab) -> Res {
+    let pair = Pair::new(lab)?;
+    let [primary, backup] = pair.start(&lab.subject, FAILOVER)?;
+    // Both sets of announcements are out.
+    lab.always().some_garps(&pair.svr1, VIP.parse()?, 10)?;
+    let mark = lab.mark();
+    primary.signal(Signal::SIGHUP)?;
+    backup.signal(Signal::SIGHUP)?;
+    let later = lab.after(mark);
+    later.log(&pair.svr1, "Reloading")?;
+    steady(lab, mark, &pair.svr1, 4)?;
+    for node in [&pair.svr1, &pair.svr2] {
+        check!(later.kernel(node).is_empty(), "{}: {:?}", node.name, later.kernel(node));
+        check!(later.logs(node, "Entering").is_empty(), "{:?}", later.logs(node, "Entering"));
+    }
+    check!(later.adverts(&pair.svr2).is_empty(), "the backup sent adverts");
+    let garps = later.garps(&pair.svr1, VIP.parse()?);
+    check!(garps.is_empty(), "{} announcements of an address that did not change", garps.len());
+    Ok(())
+}
+
+fn a_bad_file_is_refused_with_its_line_and_changes_nothing(lab: &mut Lab) -> Res {
+    lab.subject.ours_only("it goes on with what it understood of a bad file")?;
+    let pair = Pair::new(lab)?;
+    let [primary, _backup] = pair.start(&lab.subject, FAILOVER)?;
+    lab.always().some_garps(&pair.svr1, VIP.parse()?, 10)?;
+    // A word that is no keyword in line 15; another address, which must not come.
+    let bad =
+        FAILOVER[0].replace("interface enp0s8", "intreface enp0s8").replace("0.100/24", "0.101/24");
+    let line = bad.lines().position(|line| line.contains("intreface")).map_or(0, |at| at + 1);
+    for text in [bad.as_str(), "vrrp_instance VRRP1 {\n", "\u{0}\u{1}\u{2}"] {
+        pair.svr1.write(CONF, text, 0o644)?;
+        let mark = lab.mark();
+        primary.signal(Signal::SIGHUP)?;
+        let later = lab.after(mark);
+        if text == bad {
+            later.log(&pair.svr1, &format!("Line {line}"))?;
+            later.log(&pair.svr1, "intreface")?;
+        } else {
+            later.log(&pair.svr1, CONF)?;
+        }
+        steady(lab, mark, &pair.svr1, 3)?;
+        check!(later.kernel(&pair.svr1).is_empty(), "{:?}", later.kernel(&pair.svr1));
+        check!(later.adverts(&pair.svr2).is_empty(), "the backup sent adverts");
+    }
+    lab.note("a file that is not there");
+    pair.svr1.must(["rm", CONF])?;
+    let mark = lab.mark();
+    primary.signal(Signal::SIGHUP)?;
+    lab.after(mark).log(&pair.svr1, CONF)?;
+    steady(lab, mark, &pair.svr1, 3)?;
+    check!(lab.after(mark).kernel(&pair.svr1).is_empty(), "the kernel was told something");
+    lab.note("a good file works again");
+    pair.svr1.write(CONF, &FAILOVER[0].replace("0.100/24", "0.101/24"), 0o644)?;
+    let mark = lab.mark();
+    primary.signal(Signal::SIGHUP)?;
+    lab.after(mark).address(&pair.svr1, "10.0.0.101", true)?;
+    lab.after(mark).address(&pair.svr1, VIP, false)?;
+    Ok(())
+}
+
+fn addresses_are_added_and_removed_without_touching_the_others(lab: &mut Lab) -> Res {
+    let pair = Pair::new(lab)?;
+    let [primary, _backup] = pair.start(&lab.subject, FAILOVER)?;
+    lab.always().some_garps(&pair.svr1, VIP.parse()?, 10)?;
+    let two = within(FAILOVER[0], "virtual_ipaddress {", "10.0.0.101/24");
+    pair.svr1.write(CONF, &two, 0o644)?;
+    let mark = lab.mark();
+    primary.signal(Signal::SIGHUP)?;
+    let later = lab.after(mark);
+    later.address(&pair.svr1, "10.0.0.101", true)?;
+    later.advert(&pair.svr1, |advert| advert.payload.get(3) == Some(&2) && advert.sum() == 0)?;
+    later.some_garps(&pair.svr1, "10.0.0.101".parse()?, 5)?;
+    steady(lab, mark, &pair.svr1, 3)?;
+    pair.svr1.write(CONF, FAILOVER[0], 0o644)?;
+    primary.signal(Signal::SIGHUP)?;
+    later.address(&pair.svr1, "10.0.0.101", false)?;
+    steady(lab, mark, &pair.svr1, 6)?;
+    let changes = later.kernel(&pair.svr1);
+    check!(!changes.iter().any(|text| text.contains(VIP)), "{changes:?}");
+    check!(
+        later.logs(&pair.svr1, "Entering").is_empty(),
+        "{:?}",
+        later.logs(&pair.svr1, "Entering")
+    );
+    check!(later.adverts(&pair.svr2).is_empty(), "the backup sent adverts");
+    Ok(())
+}
+
+fn a_renamed_instance_keeps_its_address(lab: &mut Lab) -> Res {
+    unmoved(lab, FAILOVER[0], &FAILOVER[0].replace("vrrp_instance VRRP1", "vrrp_instance other"))
+}
+
+fn an_address_that_moves_between_instances_stays(lab: &mut Lab) -> Res {
+    lab.subject.ours_only("it may lose the address")?;
+    let second = FAILOVER[0]
+        .replace("vrrp_instance VRRP1", "vrrp_instance VRRP2")
+        .replace("virtual_router_id 41", "virtual_router_id 42");
+    let second = second.split_once("vrrp_instance").map_or("", |(_, rest)| rest);
+    let text = |first: &str, other: &str| {
+        let instance = second.replace("10.0.0.100/24", other);
+        format!("{}\nvrrp_instance{instance}", FAILOVER[0].replace("10.0.0.100/24", first))
+    };
+    let before = text("10.0.0.100/24", "10.0.0.150/24");
+    let after = text("10.0.0.150/24", "10.0.0.100/24");
+    unmoved(lab, &before, &after)
+}
+
+fn a_changed_virtual_router_keeps_its_addresses(lab: &mut Lab) -> Res {
+    lab.subject.ours_only("an instance with another virtual_router_id starts anew")?;
+    let after = FAILOVER[0].replace("virtual_router_id 41", "virtual_router_id 43");
+    unmoved(lab, FAILOVER[0], &after)
+}
+
+/// Reloads one node, alone, from one file to another; no address may come or go, and it stays master.
+fn unmoved(lab: &mut Lab, before: &str, after: &str) -> Res {
+    let pair = Pair::new(lab)?;
+    pair.svr1.write(CONF, before, 0o644)?;
+    let daemon = lab.subject.start(&pair.svr1)?;
+    lab.always().some_garps(&pair.svr1, VIP.parse()?, 10)?;
+    pair.svr1.write(CONF, after, 0o644)?;
+    let mark = lab.mark();
+    daemon.signal(Signal::SIGHUP)?;
+    let later = lab.after(mark);
+    later.log(&pair.svr1, "Reloading")?;
+    later.some_adverts(&pair.svr1, 8)?;
+    check!(later.kernel(&pair.svr1).is_empty(), "{:?}", later.kernel(&pair.svr1));
+    check!(pair.svr1.has(LAN, "10.0.0.100/24")?, "{}", pair.svr1.addresses(LAN)?);
+    Ok(())
+}
+
+fn many_reloads_in_a_row_miss_no_advert(lab: &mut Lab) -> Res {
+    let pair = Pair::new(lab)?;
+    let [primary, backup] = pair.start(&lab.subject, FAILOVER)?;
+    lab.always().some_garps(&pair.svr1, VIP.parse()?, 10)?;
+    let two = within(FAILOVER[0], "virtual_ipaddress {", "10.0.0.101/24");
+    let mark = lab.mark();
+    let later = lab.after(mark);
+    for round in 0..20 {
+        pair.svr1.write(CONF, if round % 2 == 0 { &two } else { FAILOVER[0] }, 0o644)?;
+        primary.signal(Signal::SIGHUP)?;
+        backup.signal(Signal::SIGHUP)?;
+        if round % 5 == 4 {
+            // Let one go through to its end now and then.
+            later.some_adverts(&pair.svr1, round / 5 + 1)?;
+        }
+    }
+    steady(lab, mark, &pair.svr1, 8)?;
+    lab.timeline().poll(crate::lab::LIMIT, "the last file is in effect", || {
+        Ok((!pair.svr1.has(LAN, "10.0.0.101/24")?).then_some(()))
+    })?;
+    let changes = later.kernel(&pair.svr1);
+    check!(!changes.iter().any(|text| text.contains(VIP)), "{changes:?}");
+    check!(later.adverts(&pair.svr2).is_empty(), "the backup sent adverts");
+    check!(primary.processes().len() > 1 && backup.processes().len() > 1, "a process is gone");
+    Ok(())
+}
+
+fn a_backup_that_reloads_stays_backup(lab: &mut Lab) -> Res {
+    let pair = Pair::new(lab)?;
+    let [_primary, backup] = pair.start(&lab.subject, FAILOVER)?;
+    lab.always().some_adverts(&pair.svr1, 2)?;
+    let mark = lab.mark();
+    let later = lab.after(mark);
+    for count in 1..=5 {
+        backup.signal(Signal::SIGHUP)?;
+        later.some_adverts(&pair.svr1, count)?;
+    }
+    check!(later.adverts(&pair.svr2).is_empty(), "the backup sent adverts");
+    check!(later.logs(&pair.svr2, "MASTER").is_empty(), "the backup became master");
+    Ok(())
+}
+
+fn a_new_priority_is_advertised_at_once(lab: &mut Lab) -> Res {
+    let pair = Pair::new(lab)?;
+    let [primary, _backup] = pair.start(&lab.subject, FAILOVER)?;
+    lab.always().some_adverts(&pair.svr1, 2)?;
+    pair.svr1.write(CONF, &FAILOVER[0].replace("priority 200", "priority 90"), 0o644)?;
+    let mark = lab.mark();
+    primary.signal(Signal::SIGHUP)?;
+    let later = lab.after(mark);
+    later.advert(&pair.svr1, |advert| advert.priority() == 90)?;
+    // The other one is the better now.
+    later.address(&pair.svr2, VIP, true)?;
+    later.address(&pair.svr1, VIP, false)?;
+    Ok(())
+}

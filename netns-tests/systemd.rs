@@ -1,0 +1,192 @@
+//! The unit under a real systemd: start, reload with a good and a bad file, stop, and what the journal keeps.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use crate::lab::daemon::{CONF, Make};
+use crate::lab::node::Node;
+use crate::lab::{LIMIT, Lab, Res, fail};
+use crate::scenario::{FAILOVER, LAN, steady, within};
+use crate::{cases, check};
+
+cases![Systemd:
+    the_unit_starts_reloads_and_stops,
+    the_journal_keeps_the_instance_and_its_state,
+    a_unit_whose_process_dies_is_started_again,
+    the_unit_is_sound,
+];
+
+const VIP: &str = "10.0.0.100";
+
+/// The unit as it is installed, on a machine with the interface of the failover scenario.
+struct Installed {
+    host: Node,
+    name: &'static str,
+}
+
+impl Installed {
+    fn new(lab: &mut Lab) -> Res<Self> {
+        lab.segment("lan")?;
+        let host = lab.outside()?;
+        host.ip("link del enp0s8\n").or_else(|_| host.ip("link show lo\n"))?;
+        lab.plug(&host, "lan", LAN, &["10.0.0.71/24"])?;
+        host.write(CONF, FAILOVER[0], 0o644)?;
+        let name =
+            match lab.subject.make {
+                Make::Keepalived => {
+                    // The guest hides the unit that would start by itself.
+                    host.must(["rm", "-f", "/etc/systemd/system/keepalived.service"])?;
+                    host.write("/etc/default/keepalived", "DAEMON_ARGS=\"-D\"\n", 0o644)?;
+                    "keepalived.service"
+                }
+                Make::EverVip => {
+                    let unit = Path::new(env!("CARGO_MANIFEST_DIR")).join("etc/evervip.service");
+                    host.must(["install", "-m", "755"].map(Into::into).into_iter().chain([
+                        lab.subject.path.clone().into_os_string(),
+                        "/usr/sbin/evervipd".into(),
+                    ]))?;
+                    host.must(["install", "-m", "644"].map(Into::into).into_iter().chain([
+                        unit.into_os_string(),
+                        "/etc/systemd/system/evervip.service".into(),
+                    ]))?;
+                    "evervip.service"
+                }
+            };
+        host.must(["systemctl", "daemon-reload"])?;
+        Ok(Self { host, name })
+    }
+
+    fn systemctl(&self, word: &str) -> Res<bool> {
+        Ok(self.host.output(["systemctl", word, self.name])?.status.success())
+    }
+
+    fn show(&self, property: &str) -> Res<String> {
+        let option = format!("--property={property}");
+        let text = self.host.must(["systemctl", "show", "--value", &option, self.name])?;
+        Ok(text.trim().to_owned())
+    }
+
+    /// Waits until the journal of the unit has an entry whose message holds the text; yields its fields.
+    fn journal(&self, lab: &Lab, text: &str) -> Res<BTreeMap<String, String>> {
+        let words = ["journalctl", "--unit", self.name, "--output", "json", "--no-pager"];
+        lab.timeline().poll(LIMIT, &format!("`{text}` in the journal"), || {
+            let found = self.host.must(words)?.lines().find_map(|line| {
+                let entry: BTreeMap<String, serde_json::Value> = serde_json::from_str(line).ok()?;
+                let message = entry.get("MESSAGE")?.as_str()?;
+                message.contains(text).then(|| entry.clone())
+            });
+            Ok(found.map(|entry| {
+                entry
+                    .into_iter()
+                    .map(|(name, value)| (name, value.as_str().unwrap_or_default().to_owned()))
+                    .collect()
+            }))
+        })
+    }
+
+    /// What the journal has, for the report of a failure.
+    fn story(&self) -> String {
+        let output = self.host.output(["journalctl", "--no-pager", "--unit", self.name]);
+        output.map_or_else(|_| String::new(), |output| output.stdout)
+    }
+}
+
+fn the_unit_starts_reloads_and_stops(lab: &mut Lab) -> Res {
+    let unit = Installed::new(lab)?;
+    let result = life(lab, &unit);
+    lab.note(unit.story());
+    result
+}
+
+fn life(lab: &Lab, unit: &Installed) -> Res {
+    check!(unit.systemctl("start")?, "the unit does not start");
+    check!(unit.show("ActiveState")? == "active", "{}", unit.show("ActiveState")?);
+    let host = &unit.host;
+    lab.always().address(host, VIP, true)?;
+    lab.always().some_garps(host, VIP.parse()?, 10)?;
+    let main = unit.show("MainPID")?;
+
+    lab.note("a good file");
+    host.write(CONF, &within(FAILOVER[0], "virtual_ipaddress {", "10.0.0.101/24"), 0o644)?;
+    let mark = lab.mark();
+    check!(unit.systemctl("reload")?, "the unit does not reload");
+    lab.after(mark).address(host, "10.0.0.101", true)?;
+    steady(lab, mark, host, 3)?;
+    check!(unit.show("MainPID")? == main, "another process");
+    check!(unit.show("ActiveState")? == "active", "{}", unit.show("ActiveState")?);
+
+    if lab.subject.make == Make::EverVip {
+        lab.note("a bad file");
+        host.write(CONF, &FAILOVER[0].replace("interface", "intreface"), 0o644)?;
+        let mark = lab.mark();
+        unit.systemctl("reload")?;
+        unit.journal(lab, "intreface")?;
+        steady(lab, mark, host, 3)?;
+        check!(lab.after(mark).kernel(host).is_empty(), "{:?}", lab.after(mark).kernel(host));
+        let state = || Ok((unit.show("ActiveState")? == "active").then_some(()));
+        lab.timeline().poll(LIMIT, "the unit is active again", state)?;
+        check!(unit.show("MainPID")? == main, "another process");
+        let status = unit.show("StatusText")?;
+        check!(!status.is_empty(), "no status text");
+        host.write(CONF, FAILOVER[0], 0o644)?;
+        let mark = lab.mark();
+        check!(unit.systemctl("reload")?, "the unit does not reload after a bad file");
+        lab.after(mark).address(host, "10.0.0.101", false)?;
+    }
+
+    let mark = lab.mark();
+    check!(unit.systemctl("stop")?, "the unit does not stop");
+    lab.after(mark).advert(host, |advert| advert.priority() == 0)?;
+    check!(!host.has(LAN, "10.0.0.100/24")?, "{}", host.addresses(LAN)?);
+    check!(unit.show("Result")? == "success", "{}", unit.show("Result")?);
+    check!(unit.show("ActiveState")? == "inactive", "{}", unit.show("ActiveState")?);
+    Ok(())
+}
+
+fn the_journal_keeps_the_instance_and_its_state(lab: &mut Lab) -> Res {
+    let unit = Installed::new(lab)?;
+    check!(unit.systemctl("start")?, "the unit does not start: {}", unit.story());
+    let entry = unit.journal(lab, "(VRRP1) Entering MASTER STATE")?;
+    unit.systemctl("stop")?;
+    lab.subject.ours_only("it writes text only")?;
+    let field = |name: &str| entry.get(name).map(String::as_str);
+    check!(field("INSTANCE") == Some("VRRP1"), "{entry:#?}");
+    check!(field("VRID") == Some("41"), "{entry:#?}");
+    check!(field("STATE") == Some("MASTER"), "{entry:#?}");
+    check!(field("PRIORITY").is_some(), "{entry:#?}");
+    check!(field("SYSLOG_IDENTIFIER").is_some(), "{entry:#?}");
+    Ok(())
+}
+
+fn a_unit_whose_process_dies_is_started_again(lab: &mut Lab) -> Res {
+    lab.subject.ours_only("its unit does not ask for it")?;
+    let unit = Installed::new(lab)?;
+    check!(unit.systemctl("start")?, "the unit does not start: {}", unit.story());
+    lab.always().address(&unit.host, VIP, true)?;
+    let main = unit.show("MainPID")?;
+    let mark = lab.mark();
+    unit.host.must(["kill", "-KILL", &main])?;
+    let other = || {
+        let now = unit.show("MainPID")?;
+        Ok((now != main && now != "0" && unit.show("ActiveState")? == "active").then_some(()))
+    };
+    lab.timeline().poll(LIMIT, "the unit runs again", other)?;
+    lab.after(mark).address(&unit.host, VIP, true)?;
+    unit.systemctl("stop")?;
+    Ok(())
+}
+
+fn the_unit_is_sound(lab: &mut Lab) -> Res {
+    lab.subject.ours_only("its unit is not ours")?;
+    let unit = Installed::new(lab)?;
+    let output = unit.host.output(["systemd-analyze", "verify", "--man=no", unit.name])?;
+    check!(output.status.success() && output.stderr.is_empty(), "{}", output.stderr);
+    let options = ["systemd-analyze", "security", "--no-pager", unit.name];
+    let text = unit.host.must(options)?;
+    lab.note(&text);
+    let line = text.lines().last().unwrap_or_default();
+    let level: Option<f64> = line.split_whitespace().find_map(|word| word.parse().ok());
+    let level = level.ok_or_else(|| fail(format!("no exposure level in `{line}`")))?;
+    check!(level < 6.0, "{line}");
+    Ok(())
+}
