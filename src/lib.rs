@@ -20,7 +20,11 @@
     )
 )]
 
+// pest_derive names this crate.
+extern crate alloc;
+
 pub mod base;
+pub mod config;
 pub mod model;
 pub mod plan;
 pub mod sim;
@@ -28,3 +32,8 @@ pub mod status;
 pub mod track;
 pub mod vrrp;
 pub mod wire;
+
+#[cfg(feature = "daemon")]
+pub mod cli;
+#[cfg(feature = "daemon")]
+pub mod sys;
