@@ -1,0 +1,10 @@
+//! The command lines.
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "part of the shell: speaks to a terminal"
+)]
+
+pub mod check;
