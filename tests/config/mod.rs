@@ -1,0 +1,3 @@
+//! The configuration language, from files as users write them.
+
+mod examples;
