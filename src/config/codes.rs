@@ -82,15 +82,15 @@ codes! {
     /// No file matches the name of an include. Relative names start in the directory of the file that holds the
     /// include. Plain `include` goes on without it; `includem`, `includew`, `includeb`, `includea` and
     /// `include_check` make it an error, and then the daemon does not start.
-    INCLUDE_MISSING = "W0201", "included file is missing";
+    INCLUDE_MISSING = "E0201", "included file is missing";
     /// A file that an include names cannot be used: it is a directory or no regular file, it has an execute bit, or
     /// it cannot be read. It is skipped; `includer` and the stricter forms make it an error.
-    INCLUDE_UNUSABLE = "W0202", "included file cannot be used";
+    INCLUDE_UNUSABLE = "E0202", "included file cannot be used";
     /// A file includes itself, directly or through others. keepalived would read it until it runs out of file
     /// descriptors. The include is left out.
     INCLUDE_LOOP = "E0203", "file includes itself";
-    /// The value of a definition uses the definition itself. keepalived hangs or fills the line. The name is left as
-    /// it stands.
+    /// The value of a definition uses the definition itself. keepalived hangs or fills the line. Nothing is
+    /// put in its place.
     DEFINITION_LOOP = "E0204", "definition uses itself";
     /// A `~SEQ` or `~LST` line is malformed, its step is zero, or its step leads away from the end. The line is left
     /// out. The forms are `~SEQ(NAME, END)`, `~SEQ(NAME, START, END)`, `~SEQ(NAME, START, STEP, END)`, `~SEQx(...)`

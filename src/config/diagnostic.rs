@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use super::codes::Code;
+use super::codes::{self, Code};
 use super::span::{Sources, Span};
 
 /// How bad it is.
@@ -221,7 +221,8 @@ impl Diagnostics {
     /// Whether the daemon must not start with this: keepalived does not either.
     #[must_use]
     pub fn unusable(&self) -> bool {
-        self.list.iter().any(|d| d.class >= Class::Include)
+        let fatal = |d: &Diagnostic| d.class >= Class::Include || *d.code == codes::MAIN_FILE;
+        self.list.iter().any(fatal)
     }
 
     /// The exit status of `keepalived -t`.

@@ -251,10 +251,10 @@ impl Expander {
                     format!("definition '{name}' uses itself"),
                 )
                 .at(line.span(reference.start, reference.end))
-                .label("the name is left as it stands")
+                .label("nothing is put here")
                 .related(definition.span, "defined here"),
             );
-            return None;
+            return Some(vec![(Vec::new(), Span::NONE)]);
         }
         Some(definition.lines.clone())
     }

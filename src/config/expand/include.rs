@@ -69,12 +69,8 @@ impl Expander {
             .flat_map(|p| matches(cx.files, &directory, p))
             .collect();
         let shown = String::from_utf8_lossy(&pattern).into_owned();
-        let refuse = |cx: &mut Cx<'_>, reason: String| {
-            let class = if cx.options.all_checks { Class::Fatal } else { Class::Quiet };
-            cx.report(Diagnostic::error(&codes::MAIN_FILE, reason).class(class));
-        };
         if found.is_empty() {
-            refuse(cx, format!("configuration file '{shown}' does not exist"));
+            refuse_main(cx, format!("configuration file '{shown}' does not exist"));
             return;
         }
         if found.len() > 1 {
@@ -83,16 +79,12 @@ impl Expander {
                 format!("'{shown}' matches {} files, all are read", found.len()),
             ));
         }
-        for path in found.iter().rev() {
-            match self.open(cx, path, &directory, Span::NONE) {
-                Ok(()) => {}
-                Err(Refusal::Loop) => {}
-                Err(Refusal::Unusable(reason)) => {
-                    let name = String::from_utf8_lossy(path).into_owned();
-                    refuse(cx, format!("configuration file '{name}' {reason}"));
-                }
-            }
-        }
+        self.frames.push(Frame::Files(Pending {
+            paths: found.into_iter(),
+            directory: directory.into(),
+            site: Span::NONE,
+            checks: Checks::default(),
+        }));
     }
 
     /// Carries out an include. The line is `include... PATTERN`, `site` its keyword.
@@ -143,28 +135,62 @@ impl Expander {
             return;
         }
         paths.truncate(cx.options.limits.files);
-        for path in paths.iter().rev() {
-            let name = String::from_utf8_lossy(path).into_owned();
-            match self.open(cx, path, &directory, whole) {
-                Ok(()) => {}
-                Err(Refusal::Loop) => {
-                    let new = Diagnostic::error(
-                        &codes::INCLUDE_LOOP,
-                        format!("file '{name}' includes itself"),
-                    );
-                    cx.report(new.at(whole).label("this include is left out"));
-                }
-                Err(Refusal::Unusable(reason)) => {
-                    let message = format!("included file '{name}' {reason}, skipped");
-                    let new = if checks.read {
-                        Diagnostic::error(&codes::INCLUDE_UNUSABLE, message).class(Class::Include)
-                    } else {
-                        Diagnostic::advice(&codes::INCLUDE_UNUSABLE, message)
-                    };
-                    cx.report(new.at(whole));
-                }
+        self.frames.push(Frame::Files(Pending {
+            paths: paths.into_iter(),
+            directory,
+            site: whole,
+            checks,
+        }));
+    }
+
+    /// Opens the next of the files that an include matched.
+    pub(super) fn open_pending(&mut self, cx: &mut Cx<'_>) {
+        let Some(Frame::Files(pending)) = self.frames.last_mut() else {
+            return;
+        };
+        let Some(path) = pending.paths.next() else {
+            self.frames.pop();
+            return;
+        };
+        let (directory, site, checks) =
+            (Rc::clone(&pending.directory), pending.site, pending.checks);
+        let name = String::from_utf8_lossy(&path).into_owned();
+        match self.open(cx, &path, &directory, site) {
+            Ok(()) => {}
+            Err(Refusal::Loop) => {
+                let new = Diagnostic::error(
+                    &codes::INCLUDE_LOOP,
+                    format!("file '{name}' includes itself"),
+                );
+                cx.report(new.at(site).label("this include is left out"));
+            }
+            Err(Refusal::Unusable(reason)) if !site.is_some() => {
+                refuse_main(cx, format!("configuration file '{name}' {reason}"));
+            }
+            Err(Refusal::Unusable(reason)) => {
+                let message = format!("included file '{name}' {reason}, skipped");
+                let new = if checks.read {
+                    Diagnostic::error(&codes::INCLUDE_UNUSABLE, message).class(Class::Include)
+                } else {
+                    let mut new = Diagnostic::advice(&codes::INCLUDE_UNUSABLE, message);
+                    new.environment = true;
+                    new
+                };
+                cx.report(new.at(site));
             }
         }
+    }
+
+    /// The name of a file for people: relative names follow that of the file that includes them.
+    fn shown_name(&self, path: &[u8]) -> String {
+        let mut shown = Vec::new();
+        if path.first() != Some(&b'/') {
+            if let Some(file) = self.current_file() {
+                shown.extend_from_slice(directory_of(&file.name).unwrap_or_default());
+            }
+        }
+        shown.extend_from_slice(path);
+        String::from_utf8_lossy(&shown).into_owned()
     }
 
     /// Puts a file on top of the frames.
@@ -190,7 +216,7 @@ impl Expander {
             Some((FileKind::Regular, _)) => {}
             Some(_) => return unusable("is not a regular file"),
         }
-        let name = String::from_utf8_lossy(path).into_owned();
+        let name = self.shown_name(path);
         let text = match cx.file_text(&full) {
             Ok(text) => text,
             Err(reason) => return unusable(&format!("cannot be read ({reason})")),
@@ -210,10 +236,25 @@ impl Expander {
             at: 0,
             directory,
             path: full.into(),
+            name: name.into_bytes().into(),
             checks: cx.include_checks,
         }));
         Ok(())
     }
+}
+
+/// Files that an include matched and that are still to be read.
+pub(super) struct Pending {
+    paths: std::vec::IntoIter<Vec<u8>>,
+    directory: Rc<[u8]>,
+    site: Span,
+    checks: Checks,
+}
+
+/// Reports a main file that cannot be used. keepalived's configuration test does not count it.
+fn refuse_main(cx: &mut Cx<'_>, reason: String) {
+    let class = if cx.options.all_checks { Class::Fatal } else { Class::Quiet };
+    cx.report(Diagnostic::error(&codes::MAIN_FILE, reason).class(class));
 }
 
 enum Refusal {

@@ -51,6 +51,8 @@ enum Frame {
     Rest(Text),
     /// A line that is repeated.
     Repeat(Repetition),
+    /// Files that an include matched.
+    Files(include::Pending),
     /// Further lines of a definition.
     Lines(std::vec::IntoIter<Text>),
 }
@@ -61,6 +63,8 @@ struct FileFrame {
     at: usize,
     /// The directory in which relative names of this file start.
     directory: Rc<[u8]>,
+    /// The name as it is shown.
+    name: Rc<[u8]>,
     /// Normalised path, to notice a file that includes itself.
     path: Rc<[u8]>,
     /// Include checks that were in force before the file was opened.
@@ -118,6 +122,7 @@ impl Expander {
                         }
                     }
                 }
+                Frame::Files(_) => self.open_pending(cx),
                 Frame::Rest(_) => {
                     if let Some(Frame::Rest(line)) = self.frames.pop() {
                         self.line(cx, out, line);
@@ -181,7 +186,7 @@ impl Expander {
             }
             return;
         }
-        let line = uncomment(&whole);
+        let line = glue(uncomment(&whole));
         if line.is_empty() {
             let blank = raw.trim_ascii_start_vt().is_empty();
             if blank && self.definitions.is_collecting() {
@@ -367,6 +372,21 @@ fn uncomment(line: &Text) -> Text {
     }
     clean.push_part(line, from, end);
     clean.trimmed(0, clean.bytes.len())
+}
+
+/// A backslash at the end of a line belongs to the word before it.
+fn glue(line: Text) -> Text {
+    let Some(rest) = line.bytes.strip_suffix(b"\\") else {
+        return line;
+    };
+    let kept = rest.trim_ascii_end_vt().len();
+    if kept == rest.len() {
+        return line;
+    }
+    let mut glued = Text::default();
+    glued.push_part(&line, 0, kept);
+    glued.push_part(&line, rest.len(), line.bytes.len());
+    glued
 }
 
 /// The first brace that is not between double quotes.
