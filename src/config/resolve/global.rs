@@ -47,6 +47,7 @@ pub(super) fn finish(root: &Root, cx: &mut Cx<'_>) {
         vrrp_rt_priority: global.vrrp_rt_priority.value().map(|p| p.0),
         vrrp_nice: global.vrrp_priority.value().and_then(|p| i8::try_from(p.0).ok()),
         vrrp_no_swap: global.vrrp_no_swap.is_set(),
+        settings: Box::default(),
     };
     let boot = global.vrrp_delay_after_boot.value().map(|d| d.duration());
     let delay = global.vrrp_startup_delay.value().map(|d| d.duration());

@@ -48,6 +48,9 @@ impl TopLevel for SyncGroup {
         let group = model::SyncGroup {
             name: name.clone(),
             members: Vec::new(),
+            track_files: Vec::new(),
+            track_processes: Vec::new(),
+            track_bfds: Vec::new(),
             track_interfaces: tracker::interfaces(&self.track_interface.items, None, &name, cx),
             track_scripts: tracker::scripts(&self.track_script.items, &name, cx),
             notify: NotifyCommands {

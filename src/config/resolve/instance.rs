@@ -220,6 +220,7 @@ fn resolve(block: &VrrpInstance, notes: &mut Notes, cx: &mut Cx<'_>) -> Option<I
             .map_or(global.v3_checksum_as_v2.is_set(), |b| b.0),
         notify,
         notify_deleted: block.notify_deleted.is_set(),
+        extras: None,
         smtp_alert: block.smtp_alert.value().map_or_else(|| global.mail_vrrp(), |b| b.0),
     };
     Some(instance)

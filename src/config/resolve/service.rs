@@ -148,6 +148,7 @@ fn resolve(mut block: VirtualServer, cx: &mut Cx<'_>) -> Option<Service> {
         omega: block.omega.is_set(),
         smtp_alert,
         servers,
+        extras: None,
     })
 }
 
@@ -368,6 +369,7 @@ fn real_server(
         notify_down: script(&block.notify_down, "notify_down", owner, cx),
         smtp_alert: block.smtp_alert.value().map_or(service.smtp_alert, |b| b.0),
         checkers,
+        extras: None,
     };
     Some((server, at))
 }
