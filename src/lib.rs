@@ -20,9 +20,13 @@
     )
 )]
 
+// pest_derive names this crate.
+extern crate alloc;
+
 pub mod base;
 #[cfg(feature = "daemon")]
 pub mod cli;
+pub mod config;
 pub mod model;
 pub mod plan;
 pub mod sim;

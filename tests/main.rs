@@ -6,3 +6,4 @@
 )]
 
 mod arch;
+mod config;

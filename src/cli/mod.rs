@@ -7,4 +7,5 @@
     reason = "part of the shell: speaks to a terminal"
 )]
 
+pub mod check;
 pub mod demo;

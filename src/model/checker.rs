@@ -5,7 +5,8 @@ use core::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::base::IfName;
+use super::notify::Command;
+use crate::base::{IfName, Name};
 
 /// One check of a real server.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -31,6 +32,157 @@ pub struct Checker {
 pub enum CheckerKind {
     /// `TCP_CHECK`: a connection can be made.
     Tcp(Connection),
+    /// `HTTP_GET`, `SSL_GET`: pages can be fetched.
+    Http(Box<HttpCheck>),
+    /// `SMTP_CHECK`: a mail server greets.
+    Smtp(Box<SmtpCheck>),
+    /// `DNS_CHECK`: a question is answered.
+    Dns(Box<DnsCheck>),
+    /// `PING_CHECK`: an echo comes back.
+    Ping(Connection),
+    /// `UDP_CHECK`: a datagram is answered, or at least not refused.
+    Udp(Box<UdpCheck>),
+    /// `MISC_CHECK`: a program ends well.
+    Misc(Box<MiscCheck>),
+    /// `FILE_CHECK`: the content of a tracked file.
+    File(FileCheck),
+    /// `BFD_CHECK`: the state of a BFD session, by name.
+    Bfd(Name),
+}
+
+/// `HTTP_GET` and `SSL_GET`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HttpCheck {
+    /// Where and how it connects.
+    pub connection: Connection,
+    /// Over TLS.
+    pub tls: bool,
+    /// `http_protocol`
+    pub protocol: HttpProtocol,
+    /// `enable_sni`
+    pub sni: bool,
+    /// `sni_name`
+    pub sni_name: Option<Box<str>>,
+    /// `fast_recovery`: no pause between pages while starting or recovering.
+    pub fast_recovery: bool,
+    /// `tls_compliant`: say goodbye properly.
+    pub tls_compliant: bool,
+    /// `virtualhost`
+    pub virtualhost: Option<Box<str>>,
+    /// Pages, all of which must be right. Never empty.
+    pub urls: Vec<Url>,
+}
+
+/// The version in a request.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum HttpProtocol {
+    /// 1.0
+    #[default]
+    V1_0,
+    /// 1.0 with `Connection: close`
+    V1_0Close,
+    /// 1.1 with `Connection: close`
+    V1_1,
+}
+
+/// A page.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Url {
+    /// `path`
+    pub path: Box<str>,
+    /// `digest`: MD5 that the page must have.
+    pub digest: Option<[u8; 16]>,
+    /// `status_code`: ranges of codes, both ends included.
+    pub status: Vec<(u16, u16)>,
+    /// `virtualhost`
+    pub virtualhost: Option<Box<str>>,
+    /// `regex`
+    pub pattern: Option<Box<Pattern>>,
+    /// `tls_compliant`
+    pub tls_compliant: Option<bool>,
+}
+
+/// What a page must, or must not, contain.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pattern {
+    /// The expression (PCRE2).
+    pub text: Box<[u8]>,
+    /// `regex_options`
+    pub options: Vec<Box<str>>,
+    /// `regex_no_match`: it must not be there.
+    pub absent: bool,
+    /// `regex_min_offset`
+    pub min_offset: u64,
+    /// `regex_max_offset`
+    pub max_offset: Option<u64>,
+    /// `regex_stack`: start and largest size in bytes.
+    pub stack: Option<(u64, u64)>,
+}
+
+/// `SMTP_CHECK`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SmtpCheck {
+    /// Where and how it connects.
+    pub connection: Connection,
+    /// `helo_name`
+    pub helo: Option<Box<str>>,
+}
+
+/// `DNS_CHECK`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DnsCheck {
+    /// Where and how it asks.
+    pub connection: Connection,
+    /// `type` as a number: 6 is SOA.
+    pub kind: u16,
+    /// `name`; empty for the root.
+    pub name: Box<str>,
+}
+
+/// `UDP_CHECK`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UdpCheck {
+    /// Where and how it sends.
+    pub connection: Connection,
+    /// `payload`; keepalived's text if none.
+    pub payload: Option<Box<[u8]>>,
+    /// `require_reply`: an answer must come, and begin like this.
+    pub reply: Option<ReplyPattern>,
+    /// `min_reply_length`
+    pub min_reply: u16,
+    /// `max_reply_length`
+    pub max_reply: u16,
+}
+
+/// The beginning of an answer.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReplyPattern {
+    /// Octets to compare.
+    pub octets: Box<[u8]>,
+    /// Bits of them that count.
+    pub mask: Box<[u8]>,
+}
+
+/// `MISC_CHECK`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MiscCheck {
+    /// What is run.
+    pub command: Command,
+    /// `misc_timeout`
+    pub timeout: Duration,
+    /// `misc_dynamic`: the exit status sets the weight.
+    pub dynamic: bool,
+}
+
+/// `FILE_CHECK`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileCheck {
+    /// Name of the `track_file`.
+    pub file: Name,
+    /// What its content is multiplied by; 0: other than zero means down.
+    pub weight: i32,
+    /// `reverse`
+    pub reverse: bool,
 }
 
 /// Where and how a check connects.

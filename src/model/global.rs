@@ -4,6 +4,9 @@ use core::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::notify::{Command, User};
+use crate::base::Name;
+
 /// `global_defs`, as far as it is not spread over the objects it gives defaults to.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Global {
@@ -19,6 +22,8 @@ pub struct Global {
     pub vrrp_nice: Option<i8>,
     /// `vrrp_no_swap`: lock the memory of the VRRP role.
     pub vrrp_no_swap: bool,
+    /// What else is set for the processes and interfaces of the daemon.
+    pub settings: Box<Settings>,
 }
 
 /// Mail alerts.
@@ -36,4 +41,190 @@ pub struct Mail {
     pub from: Box<str>,
     /// `notification_email`, as they are to stand in the header. Never empty.
     pub to: Vec<Box<str>>,
+}
+
+/// Settings of the daemon that are known and checked, and that most configurations do not have.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Settings {
+    /// `instance`: names this daemon beside others on the machine.
+    pub instance: Option<Name>,
+    /// `net_namespace`
+    pub namespace: Option<Name>,
+    /// `net_namespace_ipvs`; an empty name is the first namespace of the machine.
+    pub ipvs_namespace: Option<Name>,
+    /// `namespace_with_ipsets`
+    pub namespace_with_ipsets: bool,
+    /// `use_pid_dir`
+    pub use_pid_directory: bool,
+    /// `process_names`: processes have names of their own.
+    pub process_names: bool,
+    /// `process_name`
+    pub process_name: Option<Box<str>>,
+    /// The VRRP role; its nice value, priority and lock stand in [`Global`].
+    pub vrrp: ProcessSettings,
+    /// The checker role.
+    pub checker: ProcessSettings,
+    /// The BFD role.
+    pub bfd: ProcessSettings,
+    /// `max_auto_priority`
+    pub max_auto_priority: Option<i8>,
+    /// `min_auto_priority_delay`
+    pub min_auto_priority_delay: Option<Duration>,
+    /// `startup_script`
+    pub startup: Option<TimedCommand>,
+    /// `shutdown_script`
+    pub shutdown: Option<TimedCommand>,
+    /// `notify_fifo` and its script.
+    pub fifo: Option<Fifo>,
+    /// `vrrp_notify_fifo` and its script.
+    pub vrrp_fifo: Option<Fifo>,
+    /// `lvs_notify_fifo` and its script.
+    pub lvs_fifo: Option<Fifo>,
+    /// Packet filters.
+    pub firewall: Firewall,
+    /// SNMP.
+    pub snmp: Snmp,
+    /// `enable_dbus`
+    pub dbus: Option<Dbus>,
+    /// Buffers of netlink sockets.
+    pub buffers: NetlinkBuffers,
+    /// `umask`
+    pub umask: Option<u16>,
+    /// `reload_check_config`: log of the test before a reload.
+    pub reload_check: Option<Box<[u8]>>,
+    /// `reload_time_file`
+    pub reload_time_file: Option<Box<[u8]>>,
+    /// `reload_repeat`
+    pub reload_repeat: bool,
+    /// `reload_file`; an empty path is the default one.
+    pub reload_file: Option<Box<[u8]>>,
+    /// `config_save_dir`
+    pub save_directory: Option<Box<[u8]>>,
+    /// `tmp_config_directory`
+    pub temporary_directory: Option<Box<[u8]>>,
+    /// `data_use_instance`
+    pub dump_with_instance: bool,
+    /// `state_dump_file`
+    pub state_file: Option<Box<[u8]>>,
+    /// `stats_dump_file`
+    pub stats_file: Option<Box<[u8]>>,
+    /// `json_dump_file`
+    pub json_file: Option<Box<[u8]>>,
+    /// `json_version`
+    pub json_version: u8,
+}
+
+/// Settings of one process.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProcessSettings {
+    /// Its name, at most 15 octets.
+    pub name: Option<Box<str>>,
+    /// Nice value.
+    pub nice: Option<i8>,
+    /// SCHED_RR priority.
+    pub rt_priority: Option<u8>,
+    /// Lock its memory.
+    pub no_swap: bool,
+    /// Processors it may use; all if empty.
+    pub cpus: Vec<u32>,
+    /// Limit on processor time without a pause, in microseconds; none for keepalived's 10 ms.
+    pub rt_limit: Option<u32>,
+}
+
+/// A command with a limit on its time.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TimedCommand {
+    /// What is run.
+    pub command: Command,
+    /// Its time.
+    pub timeout: Duration,
+}
+
+/// A named pipe that receives lines on changes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fifo {
+    /// The pipe.
+    pub path: Box<[u8]>,
+    /// Its owner.
+    pub owner: Option<User>,
+    /// The program that reads it.
+    pub script: Option<Command>,
+}
+
+/// Packet filters.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Firewall {
+    /// `vrrp_iptables`: chains for incoming and outgoing packets.
+    pub iptables: Option<(Option<Box<str>>, Option<Box<str>>)>,
+    /// `vrrp_ipsets`: names of the sets; empty to use none.
+    pub ipsets: Option<Vec<Box<str>>>,
+    /// `nftables`: name of the table.
+    pub nftables: Option<Box<str>>,
+    /// `nftables_priority`
+    pub nftables_priority: Option<i32>,
+    /// `nftables_ifindex`
+    pub nftables_ifindex: bool,
+    /// `nftables_counters`
+    pub nftables_counters: bool,
+    /// `nftables_ipvs`: name of the table.
+    pub ipvs_table: Option<Box<str>>,
+    /// `nftables_ipvs_priority`
+    pub ipvs_priority: Option<i32>,
+    /// `nftables_ipvs_start_fwmark`
+    pub ipvs_first_mark: Option<u32>,
+}
+
+/// SNMP.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Snmp {
+    /// `snmp_socket`
+    pub socket: Option<Box<str>>,
+    /// `enable_traps`
+    pub traps: bool,
+    /// `enable_snmp_vrrp`
+    pub vrrp: bool,
+    /// `enable_snmp_rfcv2`
+    pub rfc_v2: bool,
+    /// `enable_snmp_rfcv3`
+    pub rfc_v3: bool,
+    /// `enable_snmp_checker`
+    pub checker: bool,
+    /// `snmp_vs_stats_update_interval`
+    pub services: Option<Duration>,
+    /// `snmp_rs_stats_update_interval`
+    pub servers: Option<Duration>,
+}
+
+/// D-Bus.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Dbus {
+    /// `dbus_service_name`
+    pub service: Option<Box<str>>,
+    /// `dbus_no_interface_name`
+    pub no_interface: Option<Box<str>>,
+}
+
+/// Receive buffers of netlink sockets in bytes, and whether limits of the system are passed over.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NetlinkBuffers {
+    /// `vrrp_netlink_cmd_rcv_bufs`
+    pub vrrp_requests: Option<u32>,
+    /// `vrrp_netlink_cmd_rcv_bufs_force`
+    pub vrrp_requests_force: bool,
+    /// `vrrp_netlink_monitor_rcv_bufs`
+    pub vrrp_monitor: Option<u32>,
+    /// `vrrp_netlink_monitor_rcv_bufs_force`
+    pub vrrp_monitor_force: bool,
+    /// `lvs_netlink_cmd_rcv_bufs`
+    pub lvs_requests: Option<u32>,
+    /// `lvs_netlink_cmd_rcv_bufs_force`
+    pub lvs_requests_force: bool,
+    /// `lvs_netlink_monitor_rcv_bufs`
+    pub lvs_monitor: Option<u32>,
+    /// `lvs_netlink_monitor_rcv_bufs_force`
+    pub lvs_monitor_force: bool,
+    /// `process_monitor_rcv_bufs`
+    pub process_monitor: Option<u32>,
+    /// `process_monitor_rcv_bufs_force`
+    pub process_monitor_force: bool,
 }

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::notify::NotifyCommands;
-use super::tracker::{TrackedInterface, TrackedScript};
+use super::tracker::{Tracked, TrackedInterface, TrackedScript};
 use crate::base::Name;
 
 /// A `vrrp_sync_group`: instances that are master together or not at all.
@@ -21,4 +21,10 @@ pub struct SyncGroup {
     pub notify: NotifyCommands,
     /// Whether a change of state is mailed.
     pub smtp_alert: bool,
+    /// Files tracked for every member.
+    pub track_files: Vec<Tracked>,
+    /// Processes tracked for every member.
+    pub track_processes: Vec<Tracked>,
+    /// BFD sessions tracked for every member.
+    pub track_bfds: Vec<Tracked>,
 }

@@ -54,6 +54,7 @@ pub fn instance(name: &str, interface: &str, vrid: u8, priority: u8, vips: &[&st
         notify,
         notify_deleted: false,
         smtp_alert: true,
+        extras: None,
     }
 }
 

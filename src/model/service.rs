@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::checker::Checker;
 use super::notify::Command;
-use crate::base::{Family, Name};
+use crate::base::{Family, IfName, Name, Secret};
 
 /// Everything the checker role carries out.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -22,6 +22,102 @@ pub struct Lvs {
     pub no_checker_emails: bool,
     /// `rs_init_notifies`: run `notify_up` for servers put in service at start.
     pub init_notifies: bool,
+    /// `lvs_flush_on_stop VS`: only the services of the configuration are removed.
+    pub flush_services_only: bool,
+    /// Services by `virtual_server_group`; nobody runs them in this version.
+    pub group_services: Vec<GroupService>,
+    /// `virtual_server_group`
+    pub groups: Vec<ServiceGroup>,
+    /// `lvs_timeouts`
+    pub timeouts: Timeouts,
+    /// `lvs_sync_daemon`
+    pub sync_daemon: Option<SyncDaemon>,
+    /// `SSL`: what the daemon shows to TLS servers.
+    pub tls: Option<Tls>,
+}
+
+/// A virtual server that stands for all entries of a group.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct GroupService {
+    /// Name of the group.
+    pub group: Name,
+    /// Its place among the services of the group, from 0: `[group]:0` in logs.
+    pub index: u32,
+    /// The service, with the key of the group's first entry.
+    pub service: Service,
+}
+
+/// A `virtual_server_group`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServiceGroup {
+    /// Its name.
+    pub name: Name,
+    /// Its entries. Never empty.
+    pub entries: Vec<GroupEntry>,
+}
+
+/// An entry of a group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum GroupEntry {
+    /// Addresses from the first to the last, of one family.
+    Addresses {
+        /// The first.
+        first: IpAddr,
+        /// The last.
+        last: IpAddr,
+        /// Port, 0 for every port.
+        port: u16,
+    },
+    /// A mark.
+    Mark {
+        /// The mark.
+        mark: u32,
+        /// Its family; none for that of the service.
+        family: Option<Family>,
+    },
+}
+
+/// Timeouts of IPVS connections in seconds; 0 leaves the kernel's value.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Timeouts {
+    /// `tcp`
+    pub tcp: u32,
+    /// `tcpfin`
+    pub tcp_fin: u32,
+    /// `udp`
+    pub udp: u32,
+}
+
+/// `lvs_sync_daemon`: connections are told to other directors.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SyncDaemon {
+    /// Interface of its packets.
+    pub interface: IfName,
+    /// `inst`: the instance that decides between master and backup; none for both at once.
+    pub instance: Option<Name>,
+    /// `id`; none for the router id of the instance.
+    pub id: Option<u8>,
+    /// `maxlen` in bytes.
+    pub max_length: Option<u16>,
+    /// `port`
+    pub port: Option<u16>,
+    /// `ttl`
+    pub ttl: Option<u8>,
+    /// `group`
+    pub group: Option<IpAddr>,
+}
+
+/// The `SSL` block.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tls {
+    /// `password` of the key.
+    pub password: Option<Secret<Box<str>>>,
+    /// `ca`
+    pub ca: Option<Box<[u8]>>,
+    /// `certificate`
+    pub certificate: Option<Box<[u8]>>,
+    /// `key`
+    pub key: Option<Box<[u8]>>,
 }
 
 /// A `virtual_server`.
@@ -51,6 +147,19 @@ pub struct Service {
     pub smtp_alert: bool,
     /// The real servers, address and port unique.
     pub servers: Vec<RealServer>,
+    /// What few services have.
+    pub extras: Option<Box<ServiceExtras>>,
+}
+
+/// What few services have.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServiceExtras {
+    /// `ha_suspend`: check only while this machine holds the address.
+    pub ha_suspend: bool,
+    /// `snmp_name`
+    pub snmp_name: Option<Box<str>>,
+    /// `virtualhost`: default host name of HTTP checks.
+    pub virtualhost: Option<Box<str>>,
 }
 
 /// What identifies a service.
@@ -217,6 +326,17 @@ pub struct RealServer {
     pub smtp_alert: bool,
     /// Its checks; without any it is always in service.
     pub checkers: Vec<Checker>,
+    /// What few servers have.
+    pub extras: Option<Box<ServerExtras>>,
+}
+
+/// What few servers have.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServerExtras {
+    /// `snmp_name`
+    pub snmp_name: Option<Box<str>>,
+    /// `virtualhost`: default host name of HTTP checks.
+    pub virtualhost: Option<Box<str>>,
 }
 
 impl RealServer {

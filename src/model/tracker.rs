@@ -95,6 +95,73 @@ pub struct TrackedInterface {
     pub weight: Weight,
 }
 
+/// An entry of `track_file`, `track_process` or `track_bfd`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tracked {
+    /// Name of the object, of the same configuration.
+    pub name: Name,
+    /// What its condition, or the content of a file, counts: -254 to 254.
+    pub weight: i16,
+    /// `reverse`
+    pub reverse: bool,
+}
+
+/// A `track_file`: its content is a number.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TrackFile {
+    /// Its name.
+    pub name: Name,
+    /// The file.
+    pub path: Box<[u8]>,
+    /// `weight` by which the content is multiplied.
+    pub weight: i16,
+    /// `weight ... reverse`
+    pub reverse: bool,
+    /// `init_file`
+    pub init: Option<InitFile>,
+}
+
+/// `init_file`: what is written at start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InitFile {
+    /// The number.
+    pub value: i32,
+    /// Also if the file exists.
+    pub overwrite: bool,
+}
+
+/// A `vrrp_track_process`: how many processes of a name run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TrackProcess {
+    /// Its name.
+    pub name: Name,
+    /// The program and, if they count, its arguments.
+    pub words: Vec<Box<[u8]>>,
+    /// `param_match`; none if arguments do not count.
+    pub arguments: Option<ArgumentMatch>,
+    /// `full_command`: the first word of the command line is compared, not the short name.
+    pub full_command: bool,
+    /// `quorum`: least number of processes.
+    pub quorum: u32,
+    /// `quorum_max`: largest number of processes.
+    pub quorum_max: Option<u32>,
+    /// `terminate_delay`
+    pub terminate_delay: Duration,
+    /// `fork_delay`
+    pub fork_delay: Duration,
+}
+
+/// How arguments are compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ArgumentMatch {
+    /// All, and no others.
+    Exact,
+    /// As far as they are given; the last one may be longer.
+    Partial,
+    /// As far as they are given.
+    Initial,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

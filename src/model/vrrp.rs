@@ -7,9 +7,11 @@ use core::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::address::Address;
+use super::extras::{Bfd, GarpGroup, InstanceExtras, InterfaceDelay, Linkbeat, TrackGroup};
 use super::group::SyncGroup;
 use super::notify::NotifyCommands;
-use super::tracker::{Script, TrackedInterface, TrackedScript};
+use super::route::{Route, Rule};
+use super::tracker::{Script, TrackFile, TrackProcess, TrackedInterface, TrackedScript};
 use crate::base::{Family, IfName, Name, Secret};
 
 /// Everything the VRRP role carries out.
@@ -27,6 +29,56 @@ pub struct Vrrp {
     pub startup_delay: Duration,
     /// `log_unknown_vrids`
     pub log_unknown_vrids: bool,
+    /// Instances that this version cannot carry out; nobody runs them.
+    pub parked: Vec<Instance>,
+    /// `static_routes`
+    pub static_routes: Vec<Route>,
+    /// `static_rules`
+    pub static_rules: Vec<Rule>,
+    /// `track_group`
+    pub track_groups: Vec<TrackGroup>,
+    /// `garp_group`
+    pub garp_groups: Vec<GarpGroup>,
+    /// `track_file`
+    pub track_files: Vec<TrackFile>,
+    /// `vrrp_track_process`
+    pub track_processes: Vec<TrackProcess>,
+    /// `bfd_instance`
+    pub bfds: Vec<Bfd>,
+    /// `interface_up_down_delays`
+    pub interface_delays: Vec<InterfaceDelay>,
+    /// `linkbeat_interfaces`
+    pub linkbeat: Vec<Linkbeat>,
+    /// `linkbeat_use_polling`
+    pub linkbeat_polling: bool,
+    /// `no_email_faults`: no mail for FAULT.
+    pub no_mail_for_faults: bool,
+    /// `disable_local_igmp`
+    pub disable_local_igmp: bool,
+    /// `vmac_prefix`
+    pub vmac_prefix: Option<Box<str>>,
+    /// `vmac_addr_prefix`
+    pub vmac_address_prefix: Option<Box<str>>,
+    /// `fifo_write_vrrp_states_on_reload`
+    pub fifo_states_on_reload: bool,
+    /// `vrrp_rx_bufs_policy`
+    pub receive_buffers: ReceiveBuffers,
+    /// `allow_if_changes`: an interface may come back with another type.
+    pub allow_interface_changes: bool,
+}
+
+/// How large the buffer of a receiving socket is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ReceiveBuffers {
+    /// As the kernel has it.
+    #[default]
+    Kernel,
+    /// A multiple of the interface's MTU.
+    Mtu(u32),
+    /// A multiple of the length of our own advert.
+    Advert(u32),
+    /// This many bytes.
+    Bytes(u32),
 }
 
 /// A `vrrp_instance` with every default filled in.
@@ -86,6 +138,8 @@ pub struct Instance {
     pub notify_deleted: bool,
     /// `smtp_alert`: whether a change of state is mailed.
     pub smtp_alert: bool,
+    /// What few instances have.
+    pub extras: Option<Box<InstanceExtras>>,
 }
 
 /// A virtual router id, 1 to 255 (RFC 9568 5.2.3).

@@ -1,0 +1,345 @@
+//! `global_defs`.
+
+use core::net::IpAddr;
+
+use crate::config::codes;
+use crate::config::context::Cx;
+use crate::config::diagnostic::Diagnostic;
+use crate::config::expand::Checks;
+use crate::config::schema::{Args, Next, Shape, Value, Words, block};
+use crate::config::slot::{List, One};
+use crate::config::value::address::{MailServer, Multicast4, Multicast6};
+use crate::config::value::number::{Bool, Flag, Int, Seconds, TIMER_MAX, U32};
+use crate::config::value::script::Account;
+use crate::config::value::text::{Interface, Text};
+use crate::config::words::Statement;
+
+/// `dynamic_interfaces [allow_if_changes]`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct DynamicInterfaces {
+    pub allow_changes: bool,
+}
+
+/// `lvs_flush_on_stop [VS]`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct FlushOnStop {
+    pub services_only: bool,
+}
+
+/// `notification_email_from`: one word.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Sender(pub Box<str>);
+
+/// `include_check`: a change to what later includes check.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct IncludeCheck(pub Checks);
+
+/// A priority of a process; what is outside its range is clamped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct RealTime(pub u8);
+
+block! {
+    /// Settings of the daemon as a whole and defaults for its objects. Several blocks add up. They may stand anywhere.
+    pub struct GlobalDefs(()) = "global_defs" {
+        /// Names this router in mails.
+        router_id: One<Text> = "router_id", Live, lenient, default("the host name");
+        /// Sender of mails.
+        notification_email_from: One<Sender> = "notification_email_from", Live, lenient, default("user@host");
+        /// Mail server, a host name or an address, and its port. Without it no mail is sent.
+        smtp_server: One<MailServer> = "smtp_server", Live;
+        /// Name sent in HELO.
+        smtp_helo_name: One<Text> = "smtp_helo_name", Live, quiet, default("the host name");
+        /// Seconds after which a connection to the mail server counts as failed.
+        smtp_connect_timeout: One<Int<0, 4294>> = "smtp_connect_timeout", Live, default("30");
+        /// Receivers of mails. Without any no mail is sent.
+        notification_email: List<Text> = "notification_email", Live;
+        /// Default of `smtp_alert` everywhere.
+        smtp_alert: One<Bool> = "smtp_alert", Live;
+        /// Default of `smtp_alert` in instances and sync groups.
+        smtp_alert_vrrp: One<Bool> = "smtp_alert_vrrp", Live, default("smtp_alert");
+        /// Default of `smtp_alert` in virtual and real servers.
+        smtp_alert_checker: One<Bool> = "smtp_alert_checker", Live, default("smtp_alert");
+        /// No mail for changes of single checks that do not change the server.
+        no_checker_emails: One<Bool> = "no_checker_emails", Live, default("off");
+        /// Log each failed attempt of checks of servers that are up.
+        checker_log_all_failures: One<Bool> = "checker_log_all_failures", Live, default("off");
+        /// Run `notify_up` for servers that are put in service at start.
+        rs_init_notifies: One<Bool> = "rs_init_notifies", Live, default("off");
+        /// Interfaces need not exist when the daemon starts. Here they never need to; the setting only makes the warning a
+        /// note. `allow_if_changes` allows an interface to come back with another type.
+        dynamic_interfaces: One<DynamicInterfaces> = "dynamic_interfaces", Live;
+        /// Interface of static addresses that name none.
+        default_interface: One<Interface> = "default_interface", Live, lenient, default("eth0");
+        /// Empty IPVS at start instead of adopting what is there.
+        lvs_flush: One<Flag> = "lvs_flush", Live;
+        /// Empty IPVS at stop; with VS only the services of the configuration.
+        lvs_flush_on_stop: One<FlushOnStop> = "lvs_flush_on_stop" | "lvs_flush_onstop" (old silent), Live;
+        /// Destination of IPv4 adverts.
+        vrrp_mcast_group4: One<Multicast4> = "vrrp_mcast_group4", Socket, default("224.0.0.18");
+        /// Destination of IPv6 adverts.
+        vrrp_mcast_group6: One<Multicast6> = "vrrp_mcast_group6", Socket, default("ff02::12");
+        /// Default of `garp_master_delay`.
+        vrrp_garp_master_delay: One<Int<0, 4294>> = "vrrp_garp_master_delay", Live, default("5");
+        /// Default of `garp_master_repeat`.
+        vrrp_garp_master_repeat: One<Int<0, U32>> = "vrrp_garp_master_repeat", Live, default("5");
+        /// Default of `garp_master_refresh`.
+        vrrp_garp_master_refresh: One<Int<0, U32>> = "vrrp_garp_master_refresh", Live, default("0");
+        /// Default of `garp_master_refresh_repeat`.
+        vrrp_garp_master_refresh_repeat: One<Int<0, U32>> = "vrrp_garp_master_refresh_repeat", Live, default("1");
+        /// Default of `garp_lower_prio_delay`.
+        vrrp_garp_lower_prio_delay: One<Int<0, 4294>> = "vrrp_garp_lower_prio_delay", Live,
+            default("vrrp_garp_master_delay");
+        /// Default of `garp_lower_prio_repeat`.
+        vrrp_garp_lower_prio_repeat: One<Int<0, 2_147_483_647>> = "vrrp_garp_lower_prio_repeat", Live,
+            default("vrrp_garp_master_repeat");
+        /// Default of `down_timer_adverts`.
+        vrrp_down_timer_adverts: One<Int<1, 100>> = "vrrp_down_timer_adverts", Timers, default("3");
+        /// Least seconds between two gratuitous ARPs on one interface.
+        vrrp_garp_interval: One<Seconds<1, TIMER_MAX>> = "vrrp_garp_interval", Live, default("0");
+        /// Least seconds between two neighbour adverts on one interface.
+        vrrp_gna_interval: One<Seconds<1, TIMER_MAX>> = "vrrp_gna_interval", Live, default("0");
+        /// Send as few gratuitous ARPs as possible: settings that are still at their default become repeat 1, delay 0,
+        /// refresh 0, refresh repeat 0.
+        vrrp_min_garp: One<Bool> = "vrrp_min_garp", Live, default("off");
+        /// Default of `lower_prio_no_advert`.
+        vrrp_lower_prio_no_advert: One<Bool> = "vrrp_lower_prio_no_advert", Live, default("off");
+        /// Default of `higher_prio_send_advert`.
+        vrrp_higher_prio_send_advert: One<Bool> = "vrrp_higher_prio_send_advert", Live, default("off");
+        /// Default of `owner_ignore_adverts` for priority 255.
+        vrrp_owner_ignore_adverts: One<Bool> = "vrrp_owner_ignore_adverts", Live, default("off");
+        /// Default of `skip_check_adv_addr`.
+        vrrp_skip_check_adv_addr: One<Bool> = "vrrp_skip_check_adv_addr", Live, default("off");
+        /// Default of `v3_checksum_as_v2`. Any word after it is ignored, also `false`.
+        v3_checksum_as_v2: One<Flag> = "v3_checksum_as_v2", Live;
+        /// Version of IPv4 instances that have none of their own.
+        vrrp_version: One<Int<2, 3>> = "vrrp_version", Restart, default("2");
+        /// Default of `strict_mode`.
+        vrrp_strict: One<Bool> = "vrrp_strict", Restart, later, default("off");
+        /// For this many seconds after the start no instance becomes master and adverts are ignored.
+        vrrp_startup_delay: One<Seconds<1_000, 4_294_000_000>> = "vrrp_startup_delay", Fixed, default("0");
+        /// As `vrrp_startup_delay`, counted from the start of the machine.
+        vrrp_delay_after_boot: One<Seconds<1_000, 4_294_000_000>> = "vrrp_delay_after_boot", Fixed, default("0");
+        /// Log adverts with ids that no instance has.
+        log_unknown_vrids: One<Flag> = "log_unknown_vrids", Live;
+        /// Nice value of the VRRP process.
+        vrrp_priority: One<Int<-20, 19>> = "vrrp_priority", Live, lenient, default("0");
+        /// Real-time priority of the VRRP process.
+        vrrp_rt_priority: One<RealTime> = "vrrp_rt_priority", Live, lenient, default("not real time");
+        /// Keep the memory of the VRRP process from being swapped.
+        vrrp_no_swap: One<Flag> = "vrrp_no_swap", Live;
+        /// Default account of scripts.
+        script_user: One<Account> = "script_user", Live, lenient,
+            default("keepalived_script if there is such a user, else the daemon's") => account_exists;
+        /// Do not run scripts as root that others than root could change.
+        enable_script_security: One<Flag> = "enable_script_security", Live;
+        /// Run scripts under the path that was written, links not resolved.
+        use_symlink_paths: One<Bool> = "use_symlink_paths", Live, default("off");
+        /// Give scripts all groups of their user.
+        set_supplementary_groups: One<Bool> = "set_supplementary_groups", Live, newer, default("off");
+        /// Which problems of includes are errors, for those that follow: read, match, wildcard_match, brace_match; without
+        /// a word all four. `+word` adds, `-word` removes.
+        include_check: One<IncludeCheck> = "include_check", Live => include_check;
+    }
+}
+
+fn include_check(block: &mut GlobalDefs, _statement: &Statement<'_>, cx: &mut Cx<'_>) -> Next {
+    if let Some(IncludeCheck(checks)) = block.include_check.value() {
+        cx.include_checks = *checks;
+    }
+    Next::Done
+}
+
+fn account_exists(block: &mut GlobalDefs, _statement: &Statement<'_>, cx: &mut Cx<'_>) -> Next {
+    let Some(account) = block.script_user.value().cloned() else {
+        return Next::Done;
+    };
+    if crate::config::resolve::command::account(&account, cx).is_none() {
+        cx.draft.bad_script_user = true;
+        block.script_user.clear();
+    }
+    Next::Done
+}
+
+impl Value for Sender {
+    fn shape() -> Shape {
+        Shape::Text("a mail address")
+    }
+
+    fn read(args: &mut Args<'_>, cx: &mut Cx<'_>) -> Option<Self> {
+        let word = args.need(cx)?;
+        if let Some(extra) = args.next() {
+            args.finish();
+            cx.report(
+                Diagnostic::error(&codes::OPTION, "words after the mail address are ignored")
+                    .at(extra.span())
+                    .help("put the whole in double quotes if it belongs together"),
+            );
+        }
+        Some(Self(super::super::value::text::decode(word.bytes)))
+    }
+
+    fn words(&self, out: &mut Words) {
+        out.push(self.0.as_bytes());
+    }
+}
+
+impl Value for DynamicInterfaces {
+    fn shape() -> Shape {
+        Shape::Words("nothing, or 'allow_if_changes'".into())
+    }
+
+    fn read(args: &mut Args<'_>, cx: &mut Cx<'_>) -> Option<Self> {
+        const WORDS: &[&str] = &["allow_if_changes"];
+        let mut allow_changes = false;
+        if let Some(word) = args.next() {
+            allow_changes = word.bytes == b"allow_if_changes";
+            if !allow_changes {
+                super::super::value::text::report_choice(&word, WORDS, cx);
+            }
+        }
+        Some(Self { allow_changes })
+    }
+
+    fn words(&self, out: &mut Words) {
+        if self.allow_changes {
+            out.push("allow_if_changes");
+        }
+    }
+}
+
+impl Value for FlushOnStop {
+    fn shape() -> Shape {
+        Shape::Words("nothing, or 'VS'".into())
+    }
+
+    fn read(args: &mut Args<'_>, cx: &mut Cx<'_>) -> Option<Self> {
+        const WORDS: &[&str] = &["VS"];
+        match args.next() {
+            None => Some(Self { services_only: false }),
+            Some(word) if word.bytes == b"VS" => Some(Self { services_only: true }),
+            Some(word) => {
+                super::super::value::text::report_choice(&word, WORDS, cx);
+                None
+            }
+        }
+    }
+
+    fn words(&self, out: &mut Words) {
+        if self.services_only {
+            out.push("VS");
+        }
+    }
+}
+
+impl Value for RealTime {
+    fn shape() -> Shape {
+        Shape::Integer { min: 1, max: 99 }
+    }
+
+    fn read(args: &mut Args<'_>, cx: &mut Cx<'_>) -> Option<Self> {
+        let word = args.need(cx)?;
+        let number = super::super::value::number::integer(&word, i64::MIN + 1, i64::MAX, true, cx)?;
+        let clamped = number.clamp(1, 99);
+        if clamped != number {
+            let message =
+                format!("real-time priority {number} is outside 1 to 99, {clamped} is used");
+            cx.report(
+                Diagnostic::warning(&codes::ADJUSTED, message)
+                    .at(word.span())
+                    .replacement(clamped.to_string()),
+            );
+        }
+        u8::try_from(clamped).ok().map(Self)
+    }
+
+    fn words(&self, out: &mut Words) {
+        out.show(self.0);
+    }
+}
+
+impl Value for IncludeCheck {
+    fn shape() -> Shape {
+        Shape::Words("nothing, or words of read, match, wildcard_match, brace_match, each with + or - if it is to be added or removed".into())
+    }
+
+    fn read(args: &mut Args<'_>, cx: &mut Cx<'_>) -> Option<Self> {
+        const WORDS: &[&str] = &["read", "match", "wildcard_match", "brace_match"];
+        if args.peek().is_none() {
+            return Some(Self(Checks::ALL));
+        }
+        let mut checks = cx.include_checks;
+        let mut first = true;
+        while let Some(word) = args.next() {
+            let (on, name) = match word.bytes.split_first() {
+                Some((b'+', rest)) => (true, rest),
+                Some((b'-', rest)) => (false, rest),
+                _ => {
+                    if first {
+                        checks = Checks::default();
+                    }
+                    (true, word.bytes)
+                }
+            };
+            first = false;
+            match name {
+                b"read" => checks.read = on,
+                b"match" => checks.matched = on,
+                b"wildcard_match" => checks.wildcard = on,
+                b"brace_match" => checks.braces = on,
+                _ => {
+                    super::super::value::text::report_choice(&word, WORDS, cx);
+                    continue;
+                }
+            }
+            // Any check implies that files can be read.
+            checks.read |= checks.matched || checks.wildcard || checks.braces;
+        }
+        Some(Self(checks))
+    }
+
+    fn words(&self, out: &mut Words) {
+        for (name, on) in [
+            ("read", self.0.read),
+            ("match", self.0.matched),
+            ("wildcard_match", self.0.wildcard),
+            ("brace_match", self.0.braces),
+        ] {
+            if on {
+                out.push(name);
+            }
+        }
+        if self.0 == Checks::default() {
+            out.push("-read");
+        }
+    }
+}
+
+impl GlobalDefs {
+    /// `smtp_alert` of instances and groups that do not say.
+    pub(crate) fn mail_vrrp(&self) -> bool {
+        let own = self.smtp_alert_vrrp.value().or(self.smtp_alert.value());
+        own.is_some_and(|b| b.0)
+    }
+
+    /// `smtp_alert` of virtual and real servers that do not say; none if nothing is set.
+    pub(crate) fn mail_checker(&self) -> Option<bool> {
+        let own = self.smtp_alert_checker.value().or(self.smtp_alert.value());
+        own.map(|b| b.0)
+    }
+
+    /// Where adverts of a family go.
+    pub(crate) fn group(&self, family: crate::base::Family) -> IpAddr {
+        match family {
+            crate::base::Family::V4 => self
+                .vrrp_mcast_group4
+                .value()
+                .map_or(crate::base::net::VRRP_GROUP_V4, |g| g.0)
+                .into(),
+            crate::base::Family::V6 => self
+                .vrrp_mcast_group6
+                .value()
+                .map_or(crate::base::net::VRRP_GROUP_V6, |g| g.0)
+                .into(),
+        }
+    }
+}

@@ -1,0 +1,36 @@
+//! `vrrp_script`.
+
+use crate::config::schema::block;
+use crate::config::slot::One;
+use crate::config::value::number::{Flag, Int, Time};
+use crate::config::value::script::{Account, Script};
+use crate::config::value::text::ObjectName;
+use crate::config::value::tracker::BlockWeight;
+
+/// A time of a script in milliseconds, up to 4294 s.
+type Pace = Time<0, 4_294_000_000, 3>;
+
+block! {
+    /// A program that runs again and again. Its exit status says whether all is well; instances and sync groups that
+    /// track it react. The block must stand before what names it.
+    pub struct VrrpScript(ObjectName) = "vrrp_script" {
+        /// The program and its arguments, in quotes if there are any. It is run directly, not by a shell.
+        script: One<Script> = "script", Live, quiet;
+        /// Seconds from one start to the next.
+        interval: One<Pace> = "interval", Timers, default("1");
+        /// Seconds after which a run counts as failed and is killed. 0 means as long as the interval.
+        timeout: One<Pace> = "timeout", Timers, default("the interval");
+        /// What is added to the priority while the program succeeds (if positive) or fails (if negative). 0: FAULT while
+        /// it fails. `reverse` turns the meaning of the result round.
+        weight: One<BlockWeight<253>> = "weight", Live, default("0");
+        /// Successes in a row that make a failed script good.
+        rise: One<Int<1, 2_147_483_647>> = "rise", Live, default("1");
+        /// Failures in a row that make a good script failed.
+        fall: One<Int<1, 2_147_483_647>> = "fall", Live, default("1");
+        /// The account that runs the program.
+        user: One<Account> = "user", Live, default("script_user");
+        /// Count as failed until the first result. Without effect in keepalived, since the first reference to the script
+        /// overwrites it.
+        init_fail: One<Flag> = "init_fail", Live, later;
+    }
+}

@@ -1,0 +1,201 @@
+//! `virtual_server` and `real_server`.
+
+use super::checker::{Limit, Pause, Period, TcpCheck};
+use crate::config::codes;
+use crate::config::context::Cx;
+use crate::config::diagnostic::Diagnostic;
+use crate::config::schema::{Next, block};
+use crate::config::slot::{First, One, Over, Subs};
+use crate::config::value::number::{Bool, Exact, Flag, Int, U32};
+use crate::config::value::script::Script;
+use crate::config::value::service::{
+    Endpoint, FamilyWord, Granularity, Method, PersistenceTimeout, ProtocolWord, Scheduler,
+    ServerName, misplaced,
+};
+use crate::config::value::text::{Cut, Text};
+use crate::config::words::Statement;
+
+block! {
+    /// A service that IPVS balances over its real servers: an address with a port, a firewall mark, or a group of both.
+    pub struct VirtualServer(ServerName) = "virtual_server" {
+        /// Family of a service by mark or group.
+        ip_family: One<FamilyWord> = "ip_family", Restart, default("that of the servers, else inet");
+        /// Seconds between checks of a server.
+        delay_loop: One<Period> = "delay_loop", Timers, default("60");
+        /// Attempts after the first failed one, for all checks below.
+        retry: One<Exact<1, U32>> = "retry", Live, default("that of the check");
+        /// Seconds to such an attempt.
+        delay_before_retry: One<Pause> = "delay_before_retry", Timers, default("that of the check");
+        /// Most seconds by which first attempts are delayed at random.
+        warmup: One<Pause> = "warmup", Timers, default("delay_loop");
+        /// Seconds after which a connection of a check counts as failed.
+        connect_timeout: One<Limit> = "connect_timeout", Timers, default("5");
+        /// Failed servers keep their entry with weight 0.
+        inhibit_on_failure: One<Flag> = "inhibit_on_failure", Live;
+        /// The scheduler of the kernel.
+        lvs_sched: One<Scheduler> = "lvs_sched" | "lb_algo", Live, default("wlc");
+        /// Without effect.
+        hashed: One<Flag> = "hashed", Live, dead;
+        /// Schedule each datagram for itself (UDP only).
+        ops: One<Flag> = "ops", Live;
+        /// First flag of the scheduler.
+        flag_1: One<Flag> = "flag-1", Live;
+        /// Second flag of the scheduler.
+        flag_2: One<Flag> = "flag-2", Live;
+        /// Third flag of the scheduler.
+        flag_3: One<Flag> = "flag-3", Live;
+        /// Source hashing takes the port into account. The scheduler must be set before.
+        sh_port: One<Flag> = "sh-port", Live => sh_port;
+        /// Source hashing chooses another server when the chosen one is not available. The scheduler must be set before.
+        sh_fallback: One<Flag> = "sh-fallback", Live => sh_fallback;
+        /// Maglev hashing takes the port into account. The scheduler must be set before.
+        mh_port: One<Flag> = "mh-port", Live => mh_port;
+        /// Maglev hashing chooses another server when the chosen one is not available. The scheduler must be set before.
+        mh_fallback: One<Flag> = "mh-fallback", Live => mh_fallback;
+        /// How packets reach the servers: NAT rewrites, DR readdresses the frame, TUN wraps.
+        lvs_method: One<Method> = "lvs_method" | "lb_kind", Restart, default("NAT");
+        /// Keep a client with its server for this many seconds.
+        persistence_timeout: One<PersistenceTimeout> = "persistence_timeout", Live, default("360 if given without a value");
+        /// Clients that share this network are one client.
+        persistence_granularity: One<Granularity> = "persistence_granularity", Live,
+            default("each address for itself");
+        /// Persistence engine of the kernel.
+        persistence_engine: One<Cut<16>> = "persistence_engine", Live;
+        /// Protocol of the service.
+        protocol: One<ProtocolWord> = "protocol", Restart, default("UDP");
+        /// Check only while this machine holds the service's address.
+        ha_suspend: One<Flag> = "ha_suspend", Live, later;
+        /// Mail gains and losses of the quorum.
+        smtp_alert: One<Bool> = "smtp_alert", Live, default("smtp_alert_checker, else smtp_alert, else off");
+        /// Host name for HTTP checks.
+        virtualhost: Over<Text> = "virtualhost", Live, lenient, later;
+        /// Name for SNMP.
+        snmp_name: Over<Text> = "snmp_name", Live, lenient, later;
+        /// All checks count as failed until their first success.
+        alpha: One<Flag> = "alpha", Restart;
+        /// Run the down scripts when the daemon stops.
+        omega: One<Flag> = "omega", Live;
+        /// Runs when the quorum is gained, also at start.
+        quorum_up: First<Script> = "quorum_up", Live;
+        /// Runs when the quorum is lost.
+        quorum_down: First<Script> = "quorum_down", Live;
+        /// Weight of live servers that the service needs.
+        quorum: One<Int<1, U32>> = "quorum", Live, default("1");
+        /// Dead band around the quorum.
+        hysteresis: One<Int<0, U32>> = "hysteresis", Live, default("0");
+        /// Weight of servers that have none of their own.
+        weight: One<Int<1, 2_147_483_647>> = "weight", Live, default("1");
+        /// Server that takes over while the quorum is lost.
+        sorry_server: One<Endpoint> = "sorry_server", Live;
+        /// Keep the sorry server's entry with weight 0 while it is not needed. Must stand after it.
+        sorry_server_inhibit: One<Flag> = "sorry_server_inhibit", Live => after_sorry;
+        /// How packets reach the sorry server. Must stand after it.
+        sorry_server_lvs_method: One<Method> = "sorry_server_lvs_method", Live, default("lvs_method")
+            => sorry_method;
+        /// A server.
+        real_server: Subs<RealServer> = "real_server", Live;
+    }
+}
+
+block! {
+    /// A server behind a service.
+    pub struct RealServer(Endpoint) = "real_server" {
+        /// Its share of connections.
+        weight: One<Int<0, 2_147_483_647>> = "weight", Live, default("that of the virtual server");
+        /// How packets reach it.
+        lvs_method: One<Method> = "lvs_method", Restart, default("that of the virtual server");
+        /// No new connections above this number; 0 for no limit.
+        uthreshold: One<Int<0, U32>> = "uthreshold", Live, default("0");
+        /// New connections again below this number.
+        lthreshold: One<Int<0, U32>> = "lthreshold", Live, default("0");
+        /// When it fails, it keeps its entry with weight 0.
+        inhibit_on_failure: One<Bool> = "inhibit_on_failure", Live, default("that of the virtual server");
+        /// Runs when it is put in service.
+        notify_up: First<Script> = "notify_up", Live;
+        /// Runs when it is taken out of service.
+        notify_down: First<Script> = "notify_down", Live;
+        /// Its checks count as failed until their first success.
+        alpha: One<Bool> = "alpha", Restart, default("that of the virtual server");
+        /// Attempts after the first failed one.
+        retry: One<Exact<1, U32>> = "retry", Live, default("that of the virtual server");
+        /// Seconds to such an attempt.
+        delay_before_retry: One<Pause> = "delay_before_retry", Timers, default("that of the virtual server");
+        /// Most seconds by which first attempts are delayed at random.
+        warmup: One<Pause> = "warmup", Timers, default("that of the virtual server");
+        /// Seconds after which a connection counts as failed.
+        connect_timeout: One<Limit> = "connect_timeout", Timers, default("that of the virtual server");
+        /// Seconds between checks.
+        delay_loop: One<Period> = "delay_loop", Timers, default("that of the virtual server");
+        /// Mail changes of its checks.
+        smtp_alert: One<Bool> = "smtp_alert", Live, default("smtp_alert_checker, else smtp_alert, else on");
+        /// Host name for HTTP checks.
+        virtualhost: Over<Text> = "virtualhost", Live, lenient, later;
+        /// Name for SNMP.
+        snmp_name: Over<Text> = "snmp_name", Live, lenient, later;
+        /// A TCP connection can be made.
+        tcp_check: Subs<TcpCheck> = "TCP_CHECK", Live;
+    }
+}
+
+/// A flag of one scheduler, which must be set already.
+fn needs_scheduler(
+    block: &VirtualServer,
+    keyword: &str,
+    wanted: Scheduler,
+    statement: &Statement<'_>,
+    cx: &mut Cx<'_>,
+) -> bool {
+    let set = block.lvs_sched.value().copied();
+    if set == Some(wanted) {
+        return true;
+    }
+    let other = matches!(set, Some(Scheduler::SourceHashing | Scheduler::Maglev));
+    let message = match set {
+        None => format!("'{keyword}' must stand after the scheduler, ignored"),
+        Some(_) => format!("'{keyword}' is for scheduler {}, ignored", wanted.word()),
+    };
+    let mut new = Diagnostic::error(&codes::CONFLICT, message).at(statement.span());
+    if other {
+        new = new.class(crate::config::diagnostic::Class::Quiet);
+    }
+    cx.report(new.related(block.lvs_sched.span(), "the scheduler is set here"));
+    false
+}
+
+macro_rules! scheduler_flag {
+    ($($name:ident, $keyword:literal, $scheduler:ident;)*) => {
+        $(fn $name(block: &mut VirtualServer, statement: &Statement<'_>, cx: &mut Cx<'_>) -> Next {
+            if !needs_scheduler(block, $keyword, Scheduler::$scheduler, statement, cx) {
+                block.$name.clear();
+            }
+            Next::Done
+        })*
+    };
+}
+
+scheduler_flag! {
+    sh_port, "sh-port", SourceHashing;
+    sh_fallback, "sh-fallback", SourceHashing;
+    mh_port, "mh-port", Maglev;
+    mh_fallback, "mh-fallback", Maglev;
+}
+
+fn after_sorry(block: &mut VirtualServer, statement: &Statement<'_>, cx: &mut Cx<'_>) -> Next {
+    if !block.sorry_server.is_set() {
+        misplaced("'sorry_server_inhibit' must stand after 'sorry_server', ignored", statement, cx);
+        block.sorry_server_inhibit.clear();
+    }
+    Next::Done
+}
+
+fn sorry_method(block: &mut VirtualServer, statement: &Statement<'_>, cx: &mut Cx<'_>) -> Next {
+    if !block.sorry_server.is_set() {
+        misplaced(
+            "'sorry_server_lvs_method' must stand after 'sorry_server', ignored",
+            statement,
+            cx,
+        );
+        block.sorry_server_lvs_method.clear();
+    }
+    Next::Done
+}

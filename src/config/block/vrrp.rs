@@ -1,0 +1,225 @@
+//! `vrrp_instance` and what stands inside it.
+
+use crate::config::codes;
+use crate::config::context::Cx;
+use crate::config::diagnostic::Diagnostic;
+use crate::config::document::Node;
+use crate::config::schema::{Args, Keyword, Next, Shape, Slot, Times, Value, Words, block};
+use crate::config::slot::{First, Lines, One, Sub};
+use crate::config::span::Spanned;
+use crate::config::value::address::{Ip, Multicast};
+use crate::config::value::entry::AddressEntry;
+use crate::config::value::number::{Bool, Flag, Int, Seconds, U32};
+use crate::config::value::script::{OptionalScript, Script};
+use crate::config::value::text::{Interface, ObjectName, choice};
+use crate::config::value::tracker::{TrackEntry, TrackInterface};
+use crate::config::words::Statement;
+
+choice! {
+    /// `state`
+    pub enum StateWord {
+        Master = "MASTER",
+        Backup = "BACKUP",
+    }
+}
+
+choice! {
+    /// `auth_type`
+    pub enum AuthType {
+        Pass = "PASS",
+        Ah = "AH",
+    }
+}
+
+/// `auth_pass`: what is beyond 8 bytes is cut off.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Password(pub Box<[u8]>);
+
+impl Value for Password {
+    fn shape() -> Shape {
+        Shape::Text("a text of 1 to 8 bytes")
+    }
+
+    fn read(args: &mut Args<'_>, cx: &mut Cx<'_>) -> Option<Self> {
+        let word = args.need(cx)?;
+        if word.bytes.len() > 8 {
+            cx.report(
+                Diagnostic::warning(&codes::TOO_LONG, "auth_pass is cut off after 8 characters")
+                    .at(word.part(8, word.bytes.len()))
+                    .label("this is lost")
+                    .help("version 2 adverts have room for 8 bytes (RFC 2338 5.3.10)"),
+            );
+        }
+        Some(Self(word.slice(0, 8).bytes.into()))
+    }
+
+    fn words(&self, out: &mut Words) {
+        out.push(&self.0);
+    }
+}
+
+/// `state`: once MASTER was said, BACKUP is ignored.
+#[derive(Debug, Default)]
+pub(crate) struct State(pub Option<Spanned<StateWord>>);
+
+impl Slot for State {
+    const TIMES: Times = Times::Last;
+
+    fn shape() -> Shape {
+        StateWord::shape()
+    }
+
+    fn begin(
+        &mut self,
+        keyword: &'static Keyword,
+        statement: &Statement<'_>,
+        cx: &mut Cx<'_>,
+    ) -> Next {
+        let mut new = One::<StateWord>::default();
+        new.begin(keyword, statement, cx);
+        match (&self.0, new.0) {
+            (Some(first), Some(new))
+                if first.value == StateWord::Master && new.value == StateWord::Backup =>
+            {
+                let message = "state is MASTER already, BACKUP is ignored";
+                let new = Diagnostic::error(&codes::SET_TWICE, message).at(new.span);
+                cx.report(new.related(first.span, "this one counts"));
+            }
+            (_, Some(new)) => self.0 = Some(new),
+            // An unknown word stands for BACKUP.
+            (_, None) => {}
+        }
+        Next::Done
+    }
+
+    fn nodes(&self, keyword: &'static Keyword, out: &mut Vec<Node>) {
+        out.extend(
+            self.0
+                .iter()
+                .map(|s| Node::statement(keyword, vec![s.value.word().as_bytes().to_vec()])),
+        );
+    }
+}
+
+block! {
+    /// Authentication of version 2 adverts.
+    pub struct Authentication(()) = "authentication" {
+        /// PASS for a password in clear text, AH for IPsec authentication headers (IPv4 only).
+        auth_type: One<AuthType> = "auth_type", Live;
+        /// The password or key, at most 8 bytes.
+        auth_pass: One<Password> = "auth_pass", Live;
+    }
+}
+
+block! {
+    /// One virtual router.
+    pub struct VrrpInstance(ObjectName) = "vrrp_instance" {
+        /// What the instance would like to be at start. Below priority 255 every instance starts as backup and takes
+        /// over when it hears no master.
+        state: State = "state", Live, default("MASTER if the priority is 255, else BACKUP");
+        /// The interface on which adverts are sent and expected, and on which addresses are set unless they say otherwise.
+        interface: One<Interface> = "interface", Socket => no_loopback;
+        /// The id of the virtual router: the same on all routers that share the addresses, and used only once on a link.
+        virtual_router_id: One<Int<1, 255>> = "virtual_router_id", Restart;
+        /// The version of the protocol.
+        version: One<Int<2, 3>> = "version", Restart, default("3 for IPv6, else vrrp_version");
+        /// The highest priority becomes master. 255 is for the router that owns the addresses.
+        priority: One<Int<1, 255>> = "priority", Timers, default("255 if state MASTER is given, else 100");
+        /// Seconds between adverts. Version 2 takes whole seconds, version 3 multiples of 10 ms up to 40.95 s.
+        advert_int: One<Seconds<10_000, 255_000_000>> = "advert_int", Timers, default("1");
+        /// Adverts that must be missed before a backup takes over.
+        down_timer_adverts: One<Int<1, 100>> = "down_timer_adverts", Timers, default("3");
+        /// Authentication of version 2 adverts.
+        authentication: Sub<Authentication> = "authentication", Live;
+        /// Source address of adverts.
+        mcast_src_ip: One<Ip> = "mcast_src_ip", Socket, default("the first address of the interface");
+        /// Destination of adverts.
+        mcast_dst_ip: One<Multicast> = "mcast_dst_ip", Socket, default("vrrp_mcast_group4, vrrp_mcast_group6");
+        /// Make the instance an IPv6 one when no address tells its family.
+        native_ipv6: One<Flag> = "native_ipv6", Restart;
+        /// The addresses of the virtual router, all of one family.
+        virtual_ipaddress: Lines<AddressEntry> = "virtual_ipaddress", Live;
+        /// Addresses that move with the others but are not part of the adverts; of any family.
+        virtual_ipaddress_excluded: Lines<AddressEntry> = "virtual_ipaddress_excluded", Live;
+        /// Allow an instance without addresses.
+        no_virtual_ipaddress: One<Flag> = "no_virtual_ipaddress", Live;
+        /// Take back the mastership from a router of lower priority: the default, for old configurations.
+        preempt: One<Flag> = "preempt", Live => preempt;
+        /// Leave the mastership with a router of lower priority.
+        nopreempt: One<Flag> = "nopreempt", Live => nopreempt;
+        /// Seconds for which a router of higher priority lets a lower one be master before it takes over.
+        preempt_delay: One<Seconds<0, 1_000_000_000>> = "preempt_delay", Timers, default("0");
+        /// Stay out of FAULT when the own interface goes down.
+        dont_track_primary: One<Flag> = "dont_track_primary", Live;
+        /// Interfaces whose loss puts the instance into FAULT, or changes its priority by the weight.
+        track_interface: Lines<TrackInterface> = "track_interface", Live;
+        /// Scripts whose failure puts the instance into FAULT, or changes its priority by the weight.
+        track_script: Lines<TrackEntry<254>> = "track_script", Live;
+        /// Runs when the instance becomes master.
+        notify_master: First<Script> = "notify_master", Live;
+        /// Runs when the instance becomes backup.
+        notify_backup: First<Script> = "notify_backup", Live;
+        /// Runs when the instance goes into FAULT.
+        notify_fault: First<Script> = "notify_fault", Live;
+        /// Runs when the daemon stops; it has one second.
+        notify_stop: First<Script> = "notify_stop", Live;
+        /// Say DELETED instead of FAULT when a reload removes the instance, and run the command if there is one.
+        notify_deleted: First<OptionalScript> = "notify_deleted", Live;
+        /// Runs at every change, with the arguments INSTANCE, name, state and priority.
+        notify: First<Script> = "notify", Live;
+        /// Runs when a master hears an advert of lower priority.
+        notify_master_rx_lower_pri: First<Script> = "notify_master_rx_lower_pri", Live;
+        /// Mail changes of state.
+        smtp_alert: One<Bool> = "smtp_alert", Live, default("smtp_alert_vrrp, else smtp_alert, else off");
+        /// Seconds from the first to the second set of gratuitous ARPs after becoming master; 0 for no second set.
+        garp_master_delay: One<Int<0, 4294>> = "garp_master_delay", Live, default("5");
+        /// Seconds between later sets while master; 0 for none.
+        garp_master_refresh: One<Int<0, U32>> = "garp_master_refresh", Live, default("0");
+        /// Messages for each address in a set.
+        garp_master_repeat: One<Int<0, U32>> = "garp_master_repeat", Live, default("5");
+        /// Messages for each address in a later set.
+        garp_master_refresh_repeat: One<Int<0, U32>> = "garp_master_refresh_repeat", Live, default("1");
+        /// Seconds to the second set after an advert of lower priority was heard while master.
+        garp_lower_prio_delay: One<Int<0, 4294>> = "garp_lower_prio_delay", Live, default("garp_master_delay");
+        /// Messages for each address after an advert of lower priority; 0 for none.
+        garp_lower_prio_repeat: One<Int<0, 2_147_483_647>> = "garp_lower_prio_repeat", Live,
+            default("garp_master_repeat");
+        /// Do not answer an advert of lower priority with one at once.
+        lower_prio_no_advert: One<Bool> = "lower_prio_no_advert", Live, default("vrrp_lower_prio_no_advert");
+        /// Send one more advert before yielding to a router of higher priority.
+        higher_prio_send_advert: One<Bool> = "higher_prio_send_advert", Live,
+            default("vrrp_higher_prio_send_advert");
+        /// An instance of priority 255 drops all adverts it hears.
+        owner_ignore_adverts: One<Bool> = "owner_ignore_adverts", Live, default("vrrp_owner_ignore_adverts");
+        /// Compare the addresses in adverts only when the sender changes.
+        skip_check_adv_addr: One<Bool> = "skip_check_adv_addr", Live, default("vrrp_skip_check_adv_addr");
+        /// Leave the pseudo header out of the checksum of version 3 IPv4 adverts, and accept any checksum.
+        v3_checksum_as_v2: One<Bool> = "v3_checksum_as_v2", Live, default("v3_checksum_as_v2 of global_defs");
+        /// Without effect.
+        debug: One<Int<0, 4>> = "debug", Live, dead;
+    }
+}
+
+/// `preempt` cancels an earlier `nopreempt`, and the other way round.
+fn preempt(block: &mut VrrpInstance, _statement: &Statement<'_>, _cx: &mut Cx<'_>) -> Next {
+    block.nopreempt.clear();
+    Next::Done
+}
+
+fn nopreempt(block: &mut VrrpInstance, _statement: &Statement<'_>, _cx: &mut Cx<'_>) -> Next {
+    block.preempt.clear();
+    Next::Done
+}
+
+fn no_loopback(block: &mut VrrpInstance, _statement: &Statement<'_>, cx: &mut Cx<'_>) -> Next {
+    let Some(name) = block.interface.value().map(|i| i.0.clone()) else {
+        return Next::Done;
+    };
+    if cx.interface(&name).is_some_and(|i| i.loopback) {
+        let message =
+            format!("a virtual router cannot run on the loopback interface '{name}', ignored");
+        cx.report(Diagnostic::error(&codes::CONFLICT, message).at(block.interface.span()));
+        block.interface.clear();
+    }
+    Next::Done
+}

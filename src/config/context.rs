@@ -1,0 +1,236 @@
+//! What every stage of a load shares: the files, the machine, the options, and the list of problems.
+
+use std::sync::Arc;
+
+use indexmap::IndexMap;
+
+use super::Loaded;
+use super::codes;
+use super::diagnostic::{Class, Diagnostic, Diagnostics};
+use super::document::Document;
+use super::expand::Checks;
+use super::host::{Host, Interface};
+use super::resolve::Draft;
+use super::schema::{Keyword, Table};
+use super::source::Files;
+use super::span::{Sources, Span};
+use crate::base::IfName;
+
+/// How a configuration is to be read.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The main file, or a pattern.
+    pub file: Vec<u8>,
+    /// The configuration id that `@id` lines are compared with (`-i`); the node name up to its first point otherwise.
+    pub config_id: Vec<u8>,
+    /// All include checks are on from the start (`-e`).
+    pub all_checks: bool,
+    /// Run the lints of `evervip check`.
+    pub lints: bool,
+    /// Also report what keepalived passes over in silence, as errors.
+    pub strict: bool,
+    /// Keep what was understood as a [`super::Document`], for dumps and conversion.
+    pub document: bool,
+    /// Bounds on what a configuration may ask for.
+    pub limits: Limits,
+}
+
+impl Options {
+    /// Reads `file` as the daemon does, with the configuration id of `host`.
+    #[must_use]
+    pub fn new(file: impl Into<Vec<u8>>, host: &dyn Host) -> Self {
+        let name = host.host_name();
+        let id = name.split('.').next().unwrap_or_default();
+        Self {
+            file: file.into(),
+            config_id: id.as_bytes().to_vec(),
+            all_checks: false,
+            lints: false,
+            strict: false,
+            document: false,
+            limits: Limits::default(),
+        }
+    }
+}
+
+/// Bounds on what a configuration may ask for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes of one file.
+    pub file: usize,
+    /// Bytes that definitions and repetitions may make.
+    pub expansion: usize,
+    /// Includes within includes.
+    pub depth: usize,
+    /// Files that one include may match.
+    pub files: usize,
+    /// Problems that are kept; further ones are counted only.
+    pub problems: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { file: 1 << 30, expansion: 64 << 20, depth: 64, files: 100_000, problems: 100_000 }
+    }
+}
+
+/// The state of one load.
+pub(crate) struct Cx<'a> {
+    pub files: &'a dyn Files,
+    pub host: &'a dyn Host,
+    pub options: &'a Options,
+    pub sources: Sources,
+    pub reports: Vec<Diagnostic>,
+    /// Problems beyond the limit.
+    pub dropped: usize,
+    /// Include checks in force, from `include_check` and `-e`.
+    pub include_checks: Checks,
+    /// What was understood.
+    pub draft: Draft,
+    /// What was understood, statement by statement.
+    pub document: Document,
+    /// Files read so far, by normalised path: each is read once.
+    texts: IndexMap<Vec<u8>, Result<Arc<[u8]>, String>>,
+    interfaces: IndexMap<IfName, Option<Interface>>,
+    resolved: IndexMap<Box<str>, bool>,
+    /// Keywords that are not in effect yet: first place and number of uses.
+    later: IndexMap<(&'static str, &'static str), (Span, usize)>,
+}
+
+impl<'a> Cx<'a> {
+    pub(crate) fn new(files: &'a dyn Files, host: &'a dyn Host, options: &'a Options) -> Self {
+        Self {
+            files,
+            host,
+            options,
+            sources: Sources::default(),
+            reports: Vec::new(),
+            dropped: 0,
+            include_checks: Self::initial_checks(options),
+            draft: Draft::default(),
+            document: Document::default(),
+            texts: IndexMap::new(),
+            interfaces: IndexMap::new(),
+            resolved: IndexMap::new(),
+            later: IndexMap::new(),
+        }
+    }
+
+    fn initial_checks(options: &Options) -> Checks {
+        if options.all_checks { Checks::ALL } else { Checks::default() }
+    }
+
+    /// Forgets everything but the files and `global_defs`, for a second reading.
+    pub(crate) fn restart(&mut self) {
+        let draft = core::mem::take(&mut self.draft);
+        self.draft = Draft::second(draft);
+        self.document = Document::default();
+        self.later.clear();
+        self.sources = Sources::default();
+        self.reports.clear();
+        self.dropped = 0;
+        self.include_checks = Self::initial_checks(self.options);
+    }
+
+    pub(crate) fn report(&mut self, diagnostic: Diagnostic) {
+        if self.reports.len() < self.options.limits.problems {
+            self.reports.push(diagnostic);
+        } else {
+            self.dropped += 1;
+        }
+    }
+
+    /// The text of a file, read at most once.
+    pub(crate) fn file_text(&mut self, path: &[u8]) -> Result<Arc<[u8]>, String> {
+        if let Some(text) = self.texts.get(path) {
+            return text.clone();
+        }
+        let text = self.files.read(path).map(Arc::from);
+        self.texts.insert(path.to_vec(), text.clone());
+        text
+    }
+
+    /// The interface, if it exists now. The machine is asked once for each name.
+    pub(crate) fn interface(&mut self, name: &IfName) -> Option<Interface> {
+        if let Some(known) = self.interfaces.get(name) {
+            return known.clone();
+        }
+        let found = self.host.interface(name);
+        self.interfaces.insert(name.clone(), found.clone());
+        found
+    }
+
+    /// Whether an interface exists; one that does not is reported.
+    pub(crate) fn check_interface(&mut self, name: Option<&IfName>, at: Span, what: &str) -> bool {
+        let Some(name) = name else {
+            return true;
+        };
+        let exists = match self.interfaces.get(name) {
+            Some(known) => known.is_some(),
+            None => self.interface(name).is_some(),
+        };
+        if !exists {
+            let message = format!("interface {name} {what} doesn't exist");
+            let mut new = Diagnostic::environment(&codes::NO_INTERFACE, message)
+                .at(at)
+                .note("it is used when it appears");
+            if self.draft.global().dynamic_interfaces.is_set() {
+                new = new.class(Class::Quiet);
+            }
+            self.report(new);
+        }
+        exists
+    }
+
+    /// Whether a host name resolves now. Each name is asked for once.
+    pub(crate) fn resolves(&mut self, name: &str) -> bool {
+        if let Some(known) = self.resolved.get(name) {
+            return *known;
+        }
+        let found = self.host.resolve(name).is_some();
+        self.resolved.insert(name.into(), found);
+        found
+    }
+
+    /// The interface of static addresses that name none.
+    pub(crate) fn default_interface(&mut self) -> Option<IfName> {
+        let given = self.draft.global().default_interface.value();
+        match given {
+            Some(interface) => Some(interface.0.clone()),
+            None => "eth0".parse().ok(),
+        }
+    }
+
+    /// Notes the use of a keyword that is not in effect yet.
+    pub(crate) fn later(&mut self, table: &'static Table, keyword: &'static Keyword, at: Span) {
+        let entry = self.later.entry((table.name, keyword.name)).or_insert((at, 0));
+        entry.1 += 1;
+    }
+
+    /// The result of the load.
+    pub(crate) fn finish(mut self) -> Loaded {
+        for ((block, keyword), (at, uses)) in core::mem::take(&mut self.later) {
+            let mut new = Diagnostic::advice(
+                &codes::NOT_IN_EFFECT,
+                format!("'{keyword}': parsed, but not in effect in this version"),
+            )
+            .at(at);
+            if !block.is_empty() {
+                new = new.label(format!("in '{block}'"));
+            }
+            if uses > 1 {
+                new = new.note(format!("it stands in {} more places", uses - 1));
+            }
+            self.report(new);
+        }
+        if self.dropped > 0 {
+            let message = format!("{} more problems are not shown", self.dropped);
+            self.reports.push(Diagnostic::error(&codes::LIMIT, message));
+        }
+        let Self { reports, sources, draft, mut document, options, .. } = self;
+        if options.document {
+            draft.describe(&mut document);
+        }
+        Loaded { model: draft.model, diagnostics: Diagnostics::new(reports, sources), document }
+    }
+}

@@ -1,0 +1,247 @@
+//! What is wrong with a configuration, as values.
+//!
+//! A [`Diagnostic`] says what, where and what to do; [`Diagnostics`] is the sorted result of a load together with
+//! the text that is needed to show it (`render.rs`). Nothing is printed here.
+
+use std::fmt;
+
+use super::codes::{self, Code};
+use super::span::{Sources, Span};
+
+/// How bad it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Severity {
+    /// Worth knowing.
+    Note,
+    /// Carried out as written, or the surroundings do not fit (a script that is missing): does not refuse a reload.
+    Warning,
+    /// Something that was written is not carried out: refuses a reload.
+    Error,
+}
+
+impl fmt::Display for Severity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Note => "note",
+            Self::Warning => "warning",
+            Self::Error => "error",
+        })
+    }
+}
+
+/// What keepalived makes of it: decides the exit status of a configuration test, and whether the daemon starts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Class {
+    /// keepalived does not count it.
+    Quiet,
+    /// A file is missing and all include checks are on; a problem that ends the daemon: status 4.
+    Fatal,
+    /// Reported and skipped, a warning, or deprecated: status 5.
+    Problem,
+    /// Script security: status 6.
+    Security,
+    /// An include failed under a check: status 6, the daemon does not start.
+    Include,
+    /// A keyword lacks a word it needs: status 2, the daemon does not start.
+    Parameter,
+}
+
+/// One problem.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Diagnostic {
+    /// Its stable code.
+    pub code: &'static Code,
+    /// How bad it is.
+    pub severity: Severity,
+    /// What keepalived makes of it.
+    pub class: Class,
+    /// It is about this machine, not about the text.
+    pub environment: bool,
+    /// What is wrong, in one line.
+    pub message: String,
+    /// Where.
+    pub span: Span,
+    /// What stands at the caret.
+    pub label: String,
+    /// Other places that belong to it.
+    pub related: Vec<(Span, String)>,
+    /// Facts that explain it.
+    pub notes: Vec<String>,
+    /// What to do.
+    pub help: Vec<String>,
+    /// What to write instead of the marked text, when that is certain enough.
+    pub replacement: Option<String>,
+}
+
+impl Diagnostic {
+    /// Something is not carried out as written.
+    pub fn error(code: &'static Code, message: impl Into<String>) -> Self {
+        Self::new(code, Severity::Error, Class::Problem, message.into())
+    }
+
+    /// Carried out, but questionable.
+    pub fn warning(code: &'static Code, message: impl Into<String>) -> Self {
+        Self::new(code, Severity::Warning, Class::Problem, message.into())
+    }
+
+    /// A warning that keepalived does not give.
+    pub fn advice(code: &'static Code, message: impl Into<String>) -> Self {
+        Self::new(code, Severity::Warning, Class::Quiet, message.into())
+    }
+
+    /// The surroundings do not fit: a warning that keepalived counts as a problem.
+    pub fn environment(code: &'static Code, message: impl Into<String>) -> Self {
+        let mut new = Self::warning(code, message);
+        new.environment = true;
+        new
+    }
+
+    fn new(code: &'static Code, severity: Severity, class: Class, message: String) -> Self {
+        Self {
+            code,
+            severity,
+            class,
+            environment: false,
+            message,
+            span: Span::NONE,
+            label: String::new(),
+            related: Vec::new(),
+            notes: Vec::new(),
+            help: Vec::new(),
+            replacement: None,
+        }
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn at(mut self, span: Span) -> Self {
+        self.span = span;
+        self
+    }
+
+    /// What stands at the caret.
+    #[must_use]
+    pub fn label(mut self, text: impl Into<String>) -> Self {
+        self.label = text.into();
+        self
+    }
+
+    /// Another place that belongs to it.
+    #[must_use]
+    pub fn related(mut self, span: Span, text: impl Into<String>) -> Self {
+        if span.is_some() {
+            self.related.push((span, text.into()));
+        }
+        self
+    }
+
+    /// A fact that explains it.
+    #[must_use]
+    pub fn note(mut self, text: impl Into<String>) -> Self {
+        self.notes.push(text.into());
+        self
+    }
+
+    /// What to do.
+    #[must_use]
+    pub fn help(mut self, text: impl Into<String>) -> Self {
+        self.help.push(text.into());
+        self
+    }
+
+    /// What to write instead.
+    #[must_use]
+    pub fn replacement(mut self, text: impl Into<String>) -> Self {
+        self.replacement = Some(text.into());
+        self
+    }
+
+    /// What keepalived makes of it.
+    #[must_use]
+    pub fn class(mut self, class: Class) -> Self {
+        self.class = class;
+        self
+    }
+}
+
+/// All problems of a configuration, sorted by place, each once.
+#[derive(Debug, Default)]
+pub struct Diagnostics {
+    pub(super) list: Vec<Diagnostic>,
+    pub(super) sources: Sources,
+}
+
+impl Diagnostics {
+    /// Sorts `list` by place, then drops repetitions.
+    pub(crate) fn new(mut list: Vec<Diagnostic>, sources: Sources) -> Self {
+        let key = |d: &Diagnostic| (sources.order(d.span), d.span.len, d.code.id);
+        list.sort_by(|a, b| key(a).cmp(&key(b)));
+        list.dedup_by(|a, b| {
+            a.code.id == b.code.id
+                && a.message == b.message
+                && sources.order(a.span).0 == sources.order(b.span).0
+                && a.span.start == b.span.start
+        });
+        Self { list, sources }
+    }
+
+    /// The problems, in the order of the files.
+    pub fn iter(&self) -> impl Iterator<Item = &Diagnostic> {
+        self.list.iter()
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.list.len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.list.is_empty()
+    }
+
+    /// Number of errors.
+    #[must_use]
+    pub fn errors(&self) -> usize {
+        self.count(Severity::Error)
+    }
+
+    /// Number of warnings.
+    #[must_use]
+    pub fn warnings(&self) -> usize {
+        self.count(Severity::Warning)
+    }
+
+    fn count(&self, severity: Severity) -> usize {
+        self.list.iter().filter(|d| d.severity == severity).count()
+    }
+
+    /// Whether the daemon must not start with this: keepalived does not either.
+    #[must_use]
+    pub fn unusable(&self) -> bool {
+        let fatal = |d: &Diagnostic| d.class >= Class::Include || *d.code == codes::MAIN_FILE;
+        self.list.iter().any(fatal)
+    }
+
+    /// The exit status of `keepalived -t`.
+    #[must_use]
+    pub fn status(&self) -> u8 {
+        match self.list.iter().map(|d| d.class).max() {
+            None | Some(Class::Quiet) => 0,
+            Some(Class::Fatal) => 4,
+            Some(Class::Problem) => 5,
+            Some(Class::Security | Class::Include) => 6,
+            Some(Class::Parameter) => 2,
+        }
+    }
+
+    /// Leaves out what the user does not want to hear of.
+    pub fn silence(&mut self, codes: &[String]) {
+        self.list.retain(|d| {
+            d.severity == Severity::Error
+                || !codes.iter().any(|c| c.eq_ignore_ascii_case(d.code.id))
+        });
+    }
+}

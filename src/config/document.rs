@@ -1,0 +1,153 @@
+//! What was understood, as a tree of statements in canonical form: for dumps and conversion.
+
+use super::schema::Keyword;
+
+/// A statement with the block it may open.
+#[derive(Clone, Debug)]
+pub struct Node {
+    pub(crate) keyword: &'static Keyword,
+    /// Words after the keyword.
+    pub(crate) words: Vec<Vec<u8>>,
+    pub(crate) body: Body,
+}
+
+/// What a statement opens.
+#[derive(Clone, Debug)]
+pub(crate) enum Body {
+    /// Nothing.
+    None,
+    /// A list: words for each line.
+    Lines(Vec<Vec<Vec<u8>>>),
+    /// A block of statements.
+    Block(Vec<Node>),
+}
+
+/// A configuration as it was understood, one node for each top-level statement.
+#[derive(Clone, Debug, Default)]
+pub struct Document {
+    pub(crate) nodes: Vec<Node>,
+}
+
+impl Node {
+    pub(crate) fn statement(keyword: &'static Keyword, words: Vec<Vec<u8>>) -> Self {
+        Self { keyword, words, body: Body::None }
+    }
+
+    pub(crate) fn list(keyword: &'static Keyword, lines: Vec<Vec<Vec<u8>>>) -> Self {
+        Self { keyword, words: Vec::new(), body: Body::Lines(lines) }
+    }
+
+    pub(crate) fn block(keyword: &'static Keyword, words: Vec<Vec<u8>>, nodes: Vec<Self>) -> Self {
+        Self { keyword, words, body: Body::Block(nodes) }
+    }
+
+    fn write(&self, depth: usize, out: &mut Vec<u8>) {
+        indent(depth, out);
+        out.extend_from_slice(self.keyword.name.as_bytes());
+        for word in &self.words {
+            out.push(b' ');
+            quote(word, out);
+        }
+        match &self.body {
+            Body::None => {}
+            Body::Lines(lines) => {
+                out.extend_from_slice(b" {\n");
+                for line in lines {
+                    indent(depth + 1, out);
+                    for (i, word) in line.iter().enumerate() {
+                        if i > 0 {
+                            out.push(b' ');
+                        }
+                        quote(word, out);
+                    }
+                    out.push(b'\n');
+                }
+                indent(depth, out);
+                out.push(b'}');
+            }
+            Body::Block(nodes) => {
+                out.extend_from_slice(b" {\n");
+                for node in nodes {
+                    node.write(depth + 1, out);
+                }
+                indent(depth, out);
+                out.push(b'}');
+            }
+        }
+        out.push(b'\n');
+    }
+}
+
+impl Document {
+    /// The configuration in keepalived's syntax.
+    #[must_use]
+    pub fn to_conf(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        for (i, node) in self.nodes.iter().enumerate() {
+            if i > 0 && !matches!(node.body, Body::None) {
+                out.push(b'\n');
+            }
+            node.write(0, &mut out);
+        }
+        out
+    }
+}
+
+fn indent(depth: usize, out: &mut Vec<u8>) {
+    for _ in 0..depth {
+        out.extend_from_slice(b"    ");
+    }
+}
+
+/// Writes a word, between double quotes if it would not be read back as it is. A first byte 0 marks a word that is
+/// in the syntax of the file already.
+pub(crate) fn quote(word: &[u8], out: &mut Vec<u8>) {
+    if let Some(raw) = word.strip_prefix(&[RAW]) {
+        out.extend_from_slice(raw);
+        return;
+    }
+    let special = |b: &u8| matches!(b, b'{' | b'}' | b'#' | b'!') || super::expand::is_blank(*b);
+    let plain = !word.is_empty()
+        && !word.iter().any(special)
+        && !matches!(word.first(), Some(b'@' | b'~' | b'$'))
+        && !word.starts_with(b"include");
+    if plain {
+        out.extend_from_slice(word);
+    } else {
+        out.push(b'"');
+        out.extend(word.iter().filter(|b| **b != b'"'));
+        out.push(b'"');
+    }
+}
+
+/// Marks a word that is in the syntax of the file already.
+pub(crate) const RAW: u8 = 0;
+
+/// The text of a script's words for the file: it survives both splittings. Double quotes around it; anything that
+/// the language would look at becomes an escape.
+pub(crate) fn script_text(words: &[Box<[u8]>]) -> Vec<u8> {
+    let mut text = vec![RAW, b'"'];
+    for (i, word) in words.iter().enumerate() {
+        if i > 0 {
+            text.push(b' ');
+        }
+        let group = word.is_empty() || word.iter().any(|b| matches!(b, b' ' | b'\t'));
+        if group {
+            text.push(b'\'');
+        }
+        for &byte in word.iter() {
+            match byte {
+                b' ' => text.push(byte),
+                b'\\' | b'"' | b'\'' | b'$' | 0..=31 | 127.. => {
+                    text.extend_from_slice(format!("\\\\x{byte:02x}").as_bytes());
+                }
+                _ => text.push(byte),
+            }
+        }
+        if group {
+            text.push(b'\'');
+        }
+    }
+    text.push(b'"');
+    text
+}

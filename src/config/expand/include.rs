@@ -1,0 +1,284 @@
+//! Includes: `include`, `includer`, `includem`, `includew`, `includeb`, `includea`.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use super::define::starts_with_word;
+use super::{Cx, Expander, FileFrame, Frame, Text, Trim};
+use crate::config::codes;
+use crate::config::diagnostic::{Class, Diagnostic};
+use crate::config::host::FileKind;
+use crate::config::source::{absolute, alternatives, directory_of, has_wildcard, matches};
+use crate::config::span::{Span, Unit};
+
+/// Which problems of an include are errors.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Checks {
+    /// A file that matches cannot be used.
+    pub read: bool,
+    /// A name without wildcards does not exist.
+    pub matched: bool,
+    /// A pattern has no match.
+    pub wildcard: bool,
+    /// An alternative in braces has no match.
+    pub braces: bool,
+}
+
+impl Checks {
+    /// Everything is checked.
+    pub(crate) const ALL: Self = Self { read: true, matched: true, wildcard: true, braces: true };
+
+    fn of_letter(letter: Option<u8>) -> Self {
+        let none = Self::default();
+        match letter {
+            Some(b'r') => Self { read: true, ..none },
+            Some(b'm') => Self { read: true, matched: true, ..none },
+            Some(b'w') => Self { braces: false, ..Self::ALL },
+            Some(b'b') => Self { read: true, braces: true, ..none },
+            Some(b'a') => Self::ALL,
+            _ => none,
+        }
+    }
+
+    fn or(self, other: Self) -> Self {
+        Self {
+            read: self.read || other.read,
+            matched: self.matched || other.matched,
+            wildcard: self.wildcard || other.wildcard,
+            braces: self.braces || other.braces,
+        }
+    }
+}
+
+/// Where the pattern of an include begins; none if the line is none.
+pub(super) fn pattern_at(line: &[u8]) -> Option<usize> {
+    let rest = line.strip_prefix(b"include")?;
+    let letter = usize::from(matches!(rest.first(), Some(b'r' | b'm' | b'w' | b'b' | b'a')));
+    let head = line.get(..b"include".len() + letter)?;
+    starts_with_word(line, head).then_some(head.len())
+}
+
+impl Expander {
+    /// Opens the main file, or all files that match if the name is a pattern.
+    pub(super) fn open_main(&mut self, cx: &mut Cx<'_>) {
+        let pattern = cx.options.file.clone();
+        let directory = cx.files.current_directory();
+        let limit = cx.options.limits.files;
+        let found: Vec<Vec<u8>> = alternatives(&pattern, limit)
+            .iter()
+            .flat_map(|p| matches(cx.files, &directory, p))
+            .collect();
+        let shown = String::from_utf8_lossy(&pattern).into_owned();
+        if found.is_empty() {
+            refuse_main(cx, format!("configuration file '{shown}' does not exist"));
+            return;
+        }
+        if found.len() > 1 {
+            cx.report(Diagnostic::warning(
+                &codes::SEVERAL_FILES,
+                format!("'{shown}' matches {} files, all are read", found.len()),
+            ));
+        }
+        self.frames.push(Frame::Files(Pending {
+            paths: found.into_iter(),
+            directory: directory.into(),
+            site: Span::NONE,
+            checks: Checks::default(),
+        }));
+    }
+
+    /// Carries out an include. The line is `include... PATTERN`, `site` its keyword.
+    pub(super) fn include(&mut self, cx: &mut Cx<'_>, line: &Text, site: Span) {
+        let keyword_len = pattern_at(&line.bytes).unwrap_or(0);
+        let letter = (keyword_len > b"include".len())
+            .then(|| line.bytes.get(keyword_len - 1).copied())
+            .flatten();
+        let checks = Checks::of_letter(letter).or(cx.include_checks);
+        let pattern =
+            line.bytes.get(keyword_len..).unwrap_or_default().trim_ascii_start_vt().to_vec();
+        let whole = line.span(line.bytes.len() - pattern.len(), line.bytes.len());
+        let whole = if whole.is_some() { whole } else { site };
+        if self.frames.len() > cx.options.limits.depth {
+            cx.report(
+                Diagnostic::error(
+                    &codes::LIMIT,
+                    format!("includes nest deeper than {}", cx.options.limits.depth),
+                )
+                .at(whole)
+                .label("this one is left out")
+                .class(Class::Include),
+            );
+            return;
+        }
+        let directory = match self.current_file() {
+            Some(file) => Rc::clone(&file.directory),
+            None => cx.files.current_directory().into(),
+        };
+        let choices = alternatives(&pattern, cx.options.limits.files);
+        let mut paths = Vec::new();
+        let mut failed = false;
+        for choice in &choices {
+            let found = matches(cx.files, &directory, choice);
+            if found.is_empty() {
+                let wild = has_wildcard(choice);
+                let counted = (checks.braces && choices.len() > 1)
+                    || (checks.matched && !wild)
+                    || (checks.wildcard && wild);
+                failed |= checks.braces && choices.len() > 1;
+                if counted || !(wild && checks.matched) {
+                    missing(cx, choice, whole, counted, &directory);
+                }
+            }
+            paths.extend(found);
+        }
+        if failed {
+            return;
+        }
+        paths.truncate(cx.options.limits.files);
+        self.frames.push(Frame::Files(Pending {
+            paths: paths.into_iter(),
+            directory,
+            site: whole,
+            checks,
+        }));
+    }
+
+    /// Opens the next of the files that an include matched.
+    pub(super) fn open_pending(&mut self, cx: &mut Cx<'_>) {
+        let Some(Frame::Files(pending)) = self.frames.last_mut() else {
+            return;
+        };
+        let Some(path) = pending.paths.next() else {
+            self.frames.pop();
+            return;
+        };
+        let (directory, site, checks) =
+            (Rc::clone(&pending.directory), pending.site, pending.checks);
+        let name = String::from_utf8_lossy(&path).into_owned();
+        match self.open(cx, &path, &directory, site) {
+            Ok(()) => {}
+            Err(Refusal::Loop) => {
+                let new = Diagnostic::error(
+                    &codes::INCLUDE_LOOP,
+                    format!("file '{name}' includes itself"),
+                );
+                cx.report(new.at(site).label("this include is left out"));
+            }
+            Err(Refusal::Unusable(reason)) if !site.is_some() => {
+                refuse_main(cx, format!("configuration file '{name}' {reason}"));
+            }
+            Err(Refusal::Unusable(reason)) => {
+                let message = format!("included file '{name}' {reason}, skipped");
+                let new = if checks.read {
+                    Diagnostic::error(&codes::INCLUDE_UNUSABLE, message).class(Class::Include)
+                } else {
+                    let mut new = Diagnostic::advice(&codes::INCLUDE_UNUSABLE, message);
+                    new.environment = true;
+                    new
+                };
+                cx.report(new.at(site));
+            }
+        }
+    }
+
+    /// The name of a file for people: relative names follow that of the file that includes them.
+    fn shown_name(&self, path: &[u8]) -> String {
+        let mut shown = Vec::new();
+        if path.first() != Some(&b'/') {
+            if let Some(file) = self.current_file() {
+                shown.extend_from_slice(directory_of(&file.name).unwrap_or_default());
+            }
+        }
+        shown.extend_from_slice(path);
+        String::from_utf8_lossy(&shown).into_owned()
+    }
+
+    /// Puts a file on top of the frames.
+    fn open(
+        &mut self,
+        cx: &mut Cx<'_>,
+        path: &[u8],
+        directory: &[u8],
+        include: Span,
+    ) -> Result<(), Refusal> {
+        let unusable = |reason: &str| Err(Refusal::Unusable(reason.into()));
+        let full = absolute(directory, path);
+        let on_the_way = |f: &Frame| matches!(f, Frame::File(file) if *file.path == *full);
+        if self.frames.iter().any(on_the_way) {
+            return Err(Refusal::Loop);
+        }
+        match cx.files.status(&full) {
+            None => return unusable("does not exist"),
+            Some((FileKind::Directory, _)) => return unusable("is a directory"),
+            Some((FileKind::Regular, mode)) if mode & 0o111 != 0 => {
+                return unusable("is executable");
+            }
+            Some((FileKind::Regular, _)) => {}
+            Some(_) => return unusable("is not a regular file"),
+        }
+        let name = self.shown_name(path);
+        let text = match cx.file_text(&full) {
+            Ok(text) => text,
+            Err(reason) => return unusable(&format!("cannot be read ({reason})")),
+        };
+        if text.len() > cx.options.limits.file {
+            return unusable(&format!("is larger than {} bytes", cx.options.limits.file));
+        }
+        let file = cx.sources.add_file(&name, Arc::clone(&text));
+        let unit = cx.sources.add_unit(Unit { file, include, expansion: u32::MAX });
+        let directory = match directory_of(path) {
+            Some(_) => directory_of(&full).unwrap_or(directory).into(),
+            None => directory.into(),
+        };
+        self.frames.push(Frame::File(FileFrame {
+            unit,
+            text,
+            at: 0,
+            directory,
+            path: full.into(),
+            name: name.into_bytes().into(),
+            checks: cx.include_checks,
+        }));
+        Ok(())
+    }
+}
+
+/// Files that an include matched and that are still to be read.
+pub(super) struct Pending {
+    paths: std::vec::IntoIter<Vec<u8>>,
+    directory: Rc<[u8]>,
+    site: Span,
+    checks: Checks,
+}
+
+/// Reports a main file that cannot be used. keepalived's configuration test does not count it.
+fn refuse_main(cx: &mut Cx<'_>, reason: String) {
+    let class = if cx.options.all_checks { Class::Fatal } else { Class::Quiet };
+    cx.report(Diagnostic::error(&codes::MAIN_FILE, reason).class(class));
+}
+
+enum Refusal {
+    Loop,
+    Unusable(String),
+}
+
+/// Reports an include without a file.
+fn missing(cx: &mut Cx<'_>, pattern: &[u8], at: Span, counted: bool, directory: &[u8]) {
+    let name = String::from_utf8_lossy(pattern).into_owned();
+    let message = format!("no file matches include '{name}'");
+    let new = if counted {
+        Diagnostic::error(&codes::INCLUDE_MISSING, message).class(Class::Include)
+    } else {
+        let mut new = Diagnostic::advice(&codes::INCLUDE_MISSING, message);
+        new.environment = true;
+        new
+    };
+    let new = new.at(at);
+    cx.report(if pattern.starts_with(b"\"") {
+        new.help("quotes are part of the name here; leave them out")
+    } else if pattern.first() == Some(&b'/') {
+        new
+    } else {
+        new.note(format!("relative names start in '{}'", String::from_utf8_lossy(directory)))
+    });
+}

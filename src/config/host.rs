@@ -1,0 +1,276 @@
+//! What the configuration language asks of the machine: accounts, interfaces, permissions, names.
+//!
+//! The core only defines the questions. `sys::host` asks the operating system; [`StaticHost`] answers from a
+//! table, for tests and fuzzing.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use crate::base::{IfName, Prefix};
+
+/// An account as the user database has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Account {
+    /// User id.
+    pub uid: u32,
+    /// Primary group id.
+    pub gid: u32,
+    /// All groups, the primary one included.
+    pub groups: Vec<u32>,
+}
+
+/// An interface of the machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Interface {
+    /// Its addresses with the lengths of their prefixes.
+    pub addresses: Vec<Prefix>,
+    /// It is the loopback interface.
+    pub loopback: bool,
+    /// It has Ethernet addresses.
+    pub ethernet: bool,
+    /// It takes part in multicast.
+    pub multicast: bool,
+    /// Largest packet in bytes.
+    pub mtu: u32,
+    /// It is a macvlan or ipvlan interface.
+    pub stacked: bool,
+}
+
+/// What a path names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FileKind {
+    /// A regular file.
+    Regular,
+    /// A directory.
+    Directory,
+    /// A symbolic link.
+    Link,
+    /// Anything else.
+    Other,
+}
+
+/// What is known of a file without opening it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FileInfo {
+    /// What it is.
+    pub kind: FileKind,
+    /// Permission bits, set-id and sticky bits included.
+    pub mode: u32,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+}
+
+/// The machine on which the configuration is to run. Paths are octets: file names have no character set.
+pub trait Host {
+    /// The node name.
+    fn host_name(&self) -> String;
+    /// The interface, if it exists now.
+    fn interface(&self, name: &IfName) -> Option<Interface>;
+    /// Names of all interfaces.
+    fn interfaces(&self) -> Vec<IfName>;
+    /// The account of that name or number.
+    fn user(&self, name: &str) -> Option<Account>;
+    /// The group of that name or number.
+    fn group(&self, name: &str) -> Option<u32>;
+    /// The name of a user id, for messages.
+    fn user_name(&self, uid: u32) -> Option<String>;
+    /// The account the daemon runs as.
+    fn own_account(&self) -> Account;
+    /// An address of the host name; none if it does not resolve now.
+    fn resolve(&self, name: &str) -> Option<IpAddr>;
+    /// An environment variable.
+    fn environment(&self, name: &str) -> Option<Vec<u8>>;
+    /// The file itself, a link not followed.
+    fn inspect(&self, path: &[u8]) -> Option<FileInfo>;
+    /// Where a symbolic link points.
+    fn read_link(&self, path: &[u8]) -> Option<Vec<u8>>;
+    /// At most `limit` bytes of the beginning of a file.
+    fn read_start(&self, path: &[u8], limit: usize) -> Option<Vec<u8>>;
+    /// The number of an entry in one of iproute2's tables (`rt_tables`, `rt_protos`, `rt_scopes`, `rt_dsfield`,
+    /// `rt_realms`, `group`).
+    fn route_name(&self, table: &str, name: &str) -> Option<u32>;
+    /// The number of an IP protocol.
+    fn protocol(&self, name: &str) -> Option<u8>;
+    /// Number of processors online.
+    fn processors(&self) -> u32;
+    /// Time since the machine started.
+    fn uptime(&self) -> Option<Duration>;
+    /// A seed for random numbers in the configuration.
+    fn seed(&self) -> u64;
+}
+
+/// A machine described by a table: for tests and fuzzing.
+///
+/// Every interface named in `interfaces` exists, with an address of each family; so does every program below
+/// `/usr/bin`, and the accounts `root` and those in `users`.
+#[derive(Clone, Debug)]
+pub struct StaticHost {
+    /// The node name.
+    pub name: String,
+    /// Interfaces; `*` stands for all names.
+    pub interfaces: Vec<(String, Interface)>,
+    /// Users with their ids; the group has the same name and id.
+    pub users: Vec<(String, u32)>,
+    /// Names that resolve.
+    pub hosts: Vec<(String, IpAddr)>,
+    /// Environment variables.
+    pub variables: Vec<(String, Vec<u8>)>,
+    /// Files that exist besides those below `/usr/bin`.
+    pub files: Vec<(String, FileInfo)>,
+    /// Time since the machine started.
+    pub uptime: Option<Duration>,
+    /// The seed.
+    pub seed: u64,
+}
+
+impl Default for StaticHost {
+    fn default() -> Self {
+        Self {
+            name: "node1".into(),
+            interfaces: Vec::new(),
+            users: vec![("root".into(), 0)],
+            hosts: vec![("localhost".into(), IpAddr::from([127, 0, 0, 1]))],
+            variables: Vec::new(),
+            files: Vec::new(),
+            uptime: None,
+            seed: 1,
+        }
+    }
+}
+
+impl StaticHost {
+    /// The same host with an Ethernet interface `name` that holds `addresses`.
+    #[must_use]
+    pub fn with_interface(mut self, name: &str, addresses: &[Prefix]) -> Self {
+        let mut interface = Interface::ethernet();
+        interface.addresses = addresses.to_vec();
+        self.interfaces.push((name.into(), interface));
+        self
+    }
+
+    /// The same host, on which every interface exists.
+    #[must_use]
+    pub fn with_all_interfaces(self) -> Self {
+        self.with_interface("*", &[])
+    }
+}
+
+impl Interface {
+    /// A plain Ethernet interface without addresses.
+    #[must_use]
+    pub const fn ethernet() -> Self {
+        Self {
+            addresses: Vec::new(),
+            loopback: false,
+            ethernet: true,
+            multicast: true,
+            mtu: 1500,
+            stacked: false,
+        }
+    }
+}
+
+const PROGRAM: FileInfo = FileInfo { kind: FileKind::Regular, mode: 0o755, uid: 0, gid: 0 };
+
+const DIRECTORY: FileInfo = FileInfo { kind: FileKind::Directory, mode: 0o755, uid: 0, gid: 0 };
+
+impl Host for StaticHost {
+    fn host_name(&self) -> String {
+        self.name.clone()
+    }
+
+    fn interface(&self, name: &IfName) -> Option<Interface> {
+        let known = |n: &str| n == name.as_str() || (n == "*" && name.as_str() != "lo");
+        self.interfaces.iter().find(|(n, _)| known(n)).map(|(_, i)| i.clone())
+    }
+
+    fn interfaces(&self) -> Vec<IfName> {
+        self.interfaces.iter().filter_map(|(n, _)| n.parse().ok()).collect()
+    }
+
+    fn user(&self, name: &str) -> Option<Account> {
+        let (_, id) = self.users.iter().find(|(n, id)| n == name || id.to_string() == name)?;
+        Some(Account { uid: *id, gid: *id, groups: vec![*id] })
+    }
+
+    fn group(&self, name: &str) -> Option<u32> {
+        self.user(name).map(|u| u.gid)
+    }
+
+    fn user_name(&self, uid: u32) -> Option<String> {
+        self.users.iter().find(|(_, id)| *id == uid).map(|(n, _)| n.clone())
+    }
+
+    fn own_account(&self) -> Account {
+        Account { uid: 0, gid: 0, groups: vec![0] }
+    }
+
+    fn resolve(&self, name: &str) -> Option<IpAddr> {
+        self.hosts.iter().find(|(n, _)| n == name).map(|(_, a)| *a)
+    }
+
+    fn environment(&self, name: &str) -> Option<Vec<u8>> {
+        self.variables.iter().find(|(n, _)| n == name).map(|(_, v)| v.clone())
+    }
+
+    fn inspect(&self, path: &[u8]) -> Option<FileInfo> {
+        let found = self.files.iter().find(|(n, _)| n.as_bytes() == path);
+        match (found, path) {
+            (Some((_, info)), _) => Some(*info),
+            (None, b"/" | b"/usr" | b"/usr/bin" | b"/tmp" | b"/etc" | b"/bin") => Some(DIRECTORY),
+            (None, _) => path.starts_with(b"/usr/bin/").then_some(PROGRAM),
+        }
+    }
+
+    fn read_link(&self, _path: &[u8]) -> Option<Vec<u8>> {
+        None
+    }
+
+    fn read_start(&self, path: &[u8], _limit: usize) -> Option<Vec<u8>> {
+        self.inspect(path).map(|_| b"#!/bin/sh\n".to_vec())
+    }
+
+    fn route_name(&self, table: &str, name: &str) -> Option<u32> {
+        match (table, name) {
+            ("rt_tables", "main") => Some(254),
+            ("rt_tables", "default") => Some(253),
+            ("rt_tables", "local") => Some(255),
+            ("rt_protos", "kernel") => Some(2),
+            ("rt_protos", "boot") => Some(3),
+            ("rt_protos", "static") => Some(4),
+            ("rt_protos", "keepalived") => Some(18),
+            ("rt_scopes", "global" | "universe") => Some(0),
+            ("rt_scopes", "site") => Some(200),
+            ("rt_scopes", "link") => Some(253),
+            ("rt_scopes", "host") => Some(254),
+            ("rt_scopes", "nowhere") => Some(255),
+            ("group", "default") => Some(0),
+            _ => None,
+        }
+    }
+
+    fn protocol(&self, name: &str) -> Option<u8> {
+        match name {
+            "icmp" => Some(1),
+            "tcp" => Some(6),
+            "udp" => Some(17),
+            "ipv6-icmp" => Some(58),
+            "sctp" => Some(132),
+            _ => None,
+        }
+    }
+
+    fn processors(&self) -> u32 {
+        4
+    }
+
+    fn uptime(&self) -> Option<Duration> {
+        self.uptime
+    }
+
+    fn seed(&self) -> u64 {
+        self.seed
+    }
+}

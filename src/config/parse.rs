@@ -1,0 +1,85 @@
+//! The structure of a chunk of text: braces, and what stands between them.
+
+use pest::Parser;
+
+use super::expand::Text;
+use super::grammar::file::{FileParser, Rule};
+use super::span::u32_of;
+
+/// A token of the grammar.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Token {
+    /// Lines without a brace outside quotes: from, to.
+    Text(u32, u32),
+    /// `{`
+    Open(u32),
+    /// `}`
+    Close(u32),
+}
+
+/// Splits a chunk of whole lines at its braces.
+pub(crate) fn tokens(chunk: &Text, out: &mut Vec<Token>) {
+    out.clear();
+    match core::str::from_utf8(&chunk.bytes) {
+        Ok(text) => parse(text, out),
+        // Files have no character set; the grammar only looks at ASCII, so anything else may stand as one letter.
+        Err(_) => {
+            let masked: String = chunk
+                .bytes
+                .iter()
+                .map(|&b| if b.is_ascii() { char::from(b) } else { 'x' })
+                .collect();
+            parse(&masked, out);
+        }
+    }
+}
+
+fn parse(text: &str, out: &mut Vec<Token>) {
+    // The grammar accepts every text, so there is no error to report.
+    let Ok(pairs) = FileParser::parse(Rule::pieces, text) else {
+        return;
+    };
+    for pair in pairs {
+        let span = pair.as_span();
+        let (start, end) = (u32_of(span.start()), u32_of(span.end()));
+        match pair.as_rule() {
+            Rule::text => out.push(Token::Text(start, end)),
+            Rule::open => out.push(Token::Open(start)),
+            Rule::close => out.push(Token::Close(start)),
+            _ => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn split(text: &[u8]) -> Vec<String> {
+        let mut chunk = Text::default();
+        chunk.push_linear(text, 0, 0);
+        let mut found = Vec::new();
+        tokens(&chunk, &mut found);
+        found
+            .into_iter()
+            .map(|t| match t {
+                Token::Text(a, b) => {
+                    String::from_utf8_lossy(&text[a as usize..b as usize]).into_owned()
+                }
+                Token::Open(_) => "{".into(),
+                Token::Close(_) => "}".into(),
+            })
+            .collect()
+    }
+
+    #[test]
+    fn braces_cut_unless_quoted() {
+        assert_eq!(split(b"a{b}c\n"), ["a", "{", "b", "}", "c\n"]);
+        assert_eq!(split(b"a \"{\" b\nc\n{"), ["a \"{\" b\nc\n", "{"]);
+        // A quote ends with its line even when it is not closed.
+        assert_eq!(split(b"a \"{ b\nc {\n"), ["a \"{ b\nc ", "{", "\n"]);
+        assert_eq!(split(b""), Vec::<String>::new());
+        assert_eq!(split(b"\xff{\xfe}"), ["\u{fffd}", "{", "\u{fffd}", "}"]);
+        assert_eq!(split("ä{ö\"{\"}".as_bytes()), ["ä", "{", "ö\"{\"", "}"]);
+    }
+}

@@ -1,0 +1,273 @@
+//! Walks through the text of a configuration: statements and braces, with keepalived's way of going on after a
+//! misplaced one.
+//!
+//! Which keyword opens a block decides what a brace means, so the walk is led by the tables: an opening brace
+//! after any other keyword is reported and ignored, and the next closing brace ends the block around it.
+
+use super::codes;
+use super::context::Cx;
+use super::diagnostic::Diagnostic;
+use super::expand::{Expander, Text, Trim};
+use super::parse::{Token, tokens};
+use super::span::{Span, u32_of};
+use super::words::{Range, Statement, split};
+
+/// What comes next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Piece {
+    /// A statement: from, to within the chunk.
+    Line(u32, u32),
+    Open(u32),
+    Close(u32),
+    End,
+}
+
+/// Reads statements and braces, chunk by chunk.
+pub(crate) struct Reader {
+    expander: Expander,
+    chunk: Text,
+    tokens: Vec<Token>,
+    next: usize,
+    /// What is left of the current text token.
+    text: (u32, u32),
+    /// A piece that was read too early.
+    back: Option<Piece>,
+    words: Vec<Range>,
+    /// Blocks that are open, with their keywords.
+    blocks: Vec<(&'static str, Span)>,
+    /// Opening minus closing braces.
+    balance: i64,
+    /// The last `{` or `}` that was out of place, to explain what follows from it.
+    misplaced: Option<Span>,
+    ended: bool,
+}
+
+impl Reader {
+    pub(crate) fn new(expander: Expander) -> Self {
+        Self {
+            expander,
+            chunk: Text::default(),
+            tokens: Vec::new(),
+            next: 0,
+            text: (0, 0),
+            back: None,
+            words: Vec::new(),
+            blocks: Vec::new(),
+            balance: 0,
+            misplaced: None,
+            ended: false,
+        }
+    }
+
+    /// The next statement or brace.
+    pub(crate) fn next(&mut self, cx: &mut Cx<'_>) -> Piece {
+        if let Some(piece) = self.back.take() {
+            return piece;
+        }
+        loop {
+            while self.text.0 < self.text.1 {
+                let (from, to) = self.text;
+                let bytes = self.chunk.bytes.get(from as usize..to as usize).unwrap_or_default();
+                let length = memchr::memchr(b'\n', bytes).unwrap_or(bytes.len());
+                self.text.0 = from.saturating_add(u32_of(length) + 1);
+                let line = bytes.get(..length).unwrap_or_default();
+                let start = line.trim_ascii_start_vt();
+                let kept = start.trim_ascii_end_vt();
+                if !kept.is_empty() {
+                    let from = from + u32_of(line.len() - start.len());
+                    return Piece::Line(from, from + u32_of(kept.len()));
+                }
+            }
+            let Some(&token) = self.tokens.get(self.next) else {
+                if self.ended {
+                    return Piece::End;
+                }
+                self.ended = !self.expander.fill(cx, &mut self.chunk);
+                tokens(&self.chunk, &mut self.tokens);
+                self.next = 0;
+                self.text = (0, 0);
+                continue;
+            };
+            self.next += 1;
+            match token {
+                Token::Text(from, to) => self.text = (from, to),
+                Token::Open(at) => {
+                    self.balance += 1;
+                    return Piece::Open(at);
+                }
+                Token::Close(at) => {
+                    self.balance -= 1;
+                    return Piece::Close(at);
+                }
+            }
+        }
+    }
+
+    /// The statement between two offsets of the chunk, split into words. Reports a quote that is not closed.
+    pub(crate) fn statement(&mut self, cx: &mut Cx<'_>, from: u32, to: u32) -> Statement<'_> {
+        let bytes = self.chunk.bytes.get(from as usize..to as usize).unwrap_or_default();
+        if let Some(open) = split(bytes, from, &mut self.words) {
+            let open = from as usize + open;
+            cx.report(
+                Diagnostic::error(&codes::MISSING_QUOTE, "missing closing quote")
+                    .at(self.chunk.span(open, open + 1))
+                    .label("this quote is not closed on its line; the words before it are used"),
+            );
+        }
+        Statement::new(&self.chunk, &self.words, from, to)
+    }
+
+    /// Where a brace stands.
+    pub(crate) fn brace(&self, at: u32) -> Span {
+        self.chunk.span(at as usize, at as usize + 1)
+    }
+
+    /// Reads the `{` of a block whose keyword stands at `at`. A missing one is reported, and the block begins all the
+    /// same.
+    pub(crate) fn enter(&mut self, cx: &mut Cx<'_>, keyword: &'static str, at: Span) {
+        match self.next(cx) {
+            Piece::Open(_) => {}
+            piece => {
+                let here = match piece {
+                    Piece::Line(from, to) => self.chunk.span(from as usize, to as usize),
+                    Piece::Close(at) => self.brace(at),
+                    _ => at,
+                };
+                cx.report(
+                    Diagnostic::error(
+                        &codes::MISSING_OPEN,
+                        format!("missing '{{' at the beginning of block '{keyword}'"),
+                    )
+                    .at(here)
+                    .label("expected '{' before this")
+                    .related(at, "the block begins here"),
+                );
+                self.back = Some(piece);
+            }
+        }
+        self.blocks.push((keyword, at));
+    }
+
+    /// Ends a block at its `}`, or where the text ends.
+    pub(crate) fn leave(&mut self, cx: &mut Cx<'_>, piece: Piece) {
+        match piece {
+            Piece::Close(at) if self.balance < 0 => {
+                self.balance = 0;
+                let related = self.blocks.last().map_or(Span::NONE, |b| b.1);
+                cx.report(
+                    Diagnostic::error(&codes::UNEXPECTED_CLOSE, "'}' without a '{'")
+                        .at(self.brace(at))
+                        .related(related, "it ends this block, which has no '{'"),
+                );
+            }
+            Piece::End if !self.blocks.is_empty() => {
+                let mut open = self.blocks.iter().rev();
+                let (keyword, at) = open.next().copied().unwrap_or(("", Span::NONE));
+                let mut new = Diagnostic::error(
+                    &codes::MISSING_CLOSE,
+                    format!("missing '}}': block '{keyword}' is not closed"),
+                )
+                .at(at)
+                .label("this block has no end");
+                for (keyword, at) in open {
+                    new = new.related(*at, format!("block '{keyword}' is open as well"));
+                }
+                if let Some(span) = self.misplaced {
+                    new = new.related(span, "this brace was ignored");
+                }
+                cx.report(new);
+                self.blocks.clear();
+            }
+            _ => {}
+        }
+        self.blocks.pop();
+    }
+
+    /// Reports a `{` that opens nothing.
+    pub(crate) fn unexpected_open(&mut self, cx: &mut Cx<'_>, at: u32) {
+        let span = self.brace(at);
+        self.misplaced = Some(span);
+        let mut new = Diagnostic::error(&codes::UNEXPECTED_OPEN, "unexpected '{', ignored")
+            .at(span)
+            .label("no block can begin here");
+        // `${NAME}` of an unknown name falls apart at its braces.
+        let before = self.chunk.bytes.get(..at as usize).unwrap_or_default();
+        if before.ends_with(b"$") {
+            let rest = self.chunk.bytes.get(at as usize + 1..).unwrap_or_default();
+            let name: Vec<u8> = rest
+                .trim_ascii_start_vt()
+                .iter()
+                .copied()
+                .take_while(|b| b.is_ascii_alphanumeric() || *b == b'_')
+                .collect();
+            let name = String::from_utf8_lossy(&name);
+            new = new.help(format!(
+                "there is no definition '{name}' before this line; one is made with ${name}=value"
+            ));
+        } else if let Some((keyword, _)) = self.blocks.last() {
+            new = new.note(format!("the next '}}' ends block '{keyword}'"));
+        }
+        cx.report(new);
+    }
+
+    /// Reports a `}` outside all blocks.
+    pub(crate) fn unexpected_close(&mut self, cx: &mut Cx<'_>, at: u32) {
+        let mut new = Diagnostic::error(&codes::UNEXPECTED_CLOSE, "unexpected '}', ignored")
+            .at(self.brace(at))
+            .label("no block is open here");
+        if let Some(span) = self.misplaced {
+            new = new.related(span, "the '{' that was ignored here may explain it");
+        }
+        self.balance = self.balance.max(0);
+        cx.report(new);
+    }
+
+    /// Reads a block and throws it away, nested blocks included, without a word.
+    pub(crate) fn skip(&mut self, cx: &mut Cx<'_>, keyword: &'static str, at: Span) {
+        match self.next(cx) {
+            Piece::Open(_) => self.skip_rest(cx, keyword, at),
+            piece => self.back = Some(piece),
+        }
+    }
+
+    fn skip_rest(&mut self, cx: &mut Cx<'_>, keyword: &'static str, at: Span) {
+        self.blocks.push((keyword, at));
+        self.abandon(cx);
+    }
+
+    /// Reads the rest of a block that was entered and throws it away.
+    pub(crate) fn abandon(&mut self, cx: &mut Cx<'_>) {
+        let mut depth = 1_u32;
+        loop {
+            match self.next(cx) {
+                Piece::Open(_) => depth += 1,
+                Piece::Close(_) if depth > 1 => depth -= 1,
+                piece @ (Piece::Close(_) | Piece::End) => return self.leave(cx, piece),
+                Piece::Line(..) => {}
+            }
+        }
+    }
+
+    /// Reads the lines of a list block: `each` gets every line.
+    pub(crate) fn lines(
+        &mut self,
+        cx: &mut Cx<'_>,
+        keyword: &'static str,
+        at: Span,
+        mut each: impl FnMut(&Statement<'_>, &mut Cx<'_>),
+    ) {
+        self.enter(cx, keyword, at);
+        loop {
+            match self.next(cx) {
+                Piece::Line(from, to) => {
+                    let statement = self.statement(cx, from, to);
+                    if statement.len() > 0 {
+                        each(&statement, cx);
+                    }
+                }
+                Piece::Open(at) => self.unexpected_open(cx, at),
+                piece => return self.leave(cx, piece),
+            }
+        }
+    }
+}

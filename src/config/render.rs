@@ -1,0 +1,305 @@
+//! Diagnostics for people and programs: rustc's form, lines for a log, JSON.
+
+use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
+use serde::Serialize;
+
+use super::diagnostic::{Diagnostic, Diagnostics, Severity};
+use super::span::{Place, Span};
+
+/// The form of the text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Style {
+    /// Without colours.
+    Plain,
+    /// With the colours of a terminal.
+    Coloured,
+}
+
+/// What stands above the source line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Head {
+    /// `error[E0101]: message`
+    Title,
+    /// `(FILE: Line N) Message`, as keepalived prints it.
+    Log,
+}
+
+impl Diagnostics {
+    /// One diagnostic with its source line and a caret.
+    #[must_use]
+    pub fn render(&self, diagnostic: &Diagnostic, style: Style, head: Head) -> String {
+        let renderer = match style {
+            Style::Plain => Renderer::plain(),
+            Style::Coloured => Renderer::styled(),
+        };
+        let level = match diagnostic.severity {
+            Severity::Error => Level::ERROR,
+            Severity::Warning => Level::WARNING,
+            Severity::Note => Level::NOTE,
+        };
+        let mut group = match head {
+            Head::Title => level
+                .primary_title(diagnostic.message.as_str())
+                .id(diagnostic.code.id)
+                .elements(Vec::<annotate_snippets::Message<'_>>::new()),
+            Head::Log => Group::with_level(level),
+        };
+        let lines = self.lines(diagnostic);
+        for line in &lines {
+            let mut snippet = Snippet::source(line.text.as_str())
+                .line_start(line.number as usize)
+                .path(line.file.as_str())
+                .fold(false);
+            for mark in &line.marks {
+                let kind =
+                    if mark.primary { AnnotationKind::Primary } else { AnnotationKind::Context };
+                snippet =
+                    snippet.annotation(kind.span(mark.from..mark.to).label(mark.label.as_str()));
+            }
+            group = group.element(snippet);
+        }
+        for note in self.chain(diagnostic.span).iter().chain(&diagnostic.notes) {
+            group = group.element(Level::NOTE.message(note.clone()));
+        }
+        for help in &diagnostic.help {
+            group = group.element(Level::HELP.message(help.as_str()));
+        }
+        if let Some(text) = replacement_help(diagnostic) {
+            group = group.element(Level::HELP.message(text));
+        }
+        let body = renderer.render(&[group]).to_string();
+        match head {
+            Head::Title => body,
+            Head::Log => format!("{}\n{body}", self.log_line(diagnostic)),
+        }
+    }
+
+    /// All diagnostics, with a line that counts them.
+    #[must_use]
+    pub fn text(&self, style: Style) -> String {
+        let mut text = String::new();
+        for diagnostic in self.iter() {
+            text.push_str(&self.render(diagnostic, style, Head::Title));
+            text.push_str("\n\n");
+        }
+        text
+    }
+
+    /// `(FILE: Line N) Message [CODE]`: one line for the log, the place first, as keepalived writes it.
+    #[must_use]
+    pub fn log_line(&self, diagnostic: &Diagnostic) -> String {
+        let mut message = diagnostic.message.clone();
+        if let Some(first) = message.get_mut(..1) {
+            first.make_ascii_uppercase();
+        }
+        let code = diagnostic.code.id;
+        match self.sources.place(diagnostic.span) {
+            Some(place) => format!("({}: Line {}) {message} [{code}]", place.file, place.line),
+            None => format!("{message} [{code}]"),
+        }
+    }
+
+    /// A log line for each diagnostic.
+    pub fn log_lines(&self) -> impl Iterator<Item = (Severity, String)> {
+        self.iter().map(|d| (d.severity, self.log_line(d)))
+    }
+
+    /// File and line of a diagnostic, for tests and tools.
+    #[must_use]
+    pub fn location(&self, diagnostic: &Diagnostic) -> Option<(&str, u32, u32)> {
+        let place = self.sources.place(diagnostic.span)?;
+        Some((place.file, place.line, place.column))
+    }
+
+    /// The diagnostics as JSON, as `docs/diagnostics.schema.json` describes it.
+    #[must_use]
+    pub fn json(&self) -> String {
+        let report = Report {
+            format: 1,
+            errors: self.errors(),
+            warnings: self.warnings(),
+            keepalived_status: self.status(),
+            usable: !self.unusable(),
+            diagnostics: self.iter().map(|d| self.item(d)).collect(),
+        };
+        // A report holds nothing that JSON cannot say.
+        serde_json::to_string_pretty(&report).unwrap_or_default()
+    }
+
+    fn item<'a>(&'a self, diagnostic: &'a Diagnostic) -> Item<'a> {
+        Item {
+            code: diagnostic.code.id,
+            title: diagnostic.code.title,
+            severity: diagnostic.severity.to_string(),
+            environment: diagnostic.environment,
+            message: &diagnostic.message,
+            label: &diagnostic.label,
+            location: self.spot(diagnostic.span),
+            related: diagnostic
+                .related
+                .iter()
+                .filter_map(|(span, text)| {
+                    Some(Related { message: text, location: self.spot(*span)? })
+                })
+                .collect(),
+            chain: self.chain(diagnostic.span),
+            notes: &diagnostic.notes,
+            help: &diagnostic.help,
+            replacement: diagnostic.replacement.as_deref(),
+        }
+    }
+
+    fn spot(&self, span: Span) -> Option<Spot> {
+        let place = self.sources.place(span)?;
+        Some(Spot {
+            file: place.file.to_owned(),
+            line: place.line,
+            column: place.column,
+            length: place.end - place.start,
+            text: String::from_utf8_lossy(place.text).into_owned(),
+        })
+    }
+
+    /// The includes and definitions that a place came through, innermost first.
+    fn chain(&self, span: Span) -> Vec<String> {
+        let mut chain = Vec::new();
+        let Some(unit) = self.sources.unit(span.unit) else {
+            return chain;
+        };
+        let mut next = unit.expansion;
+        while let Some(expansion) = self.sources.expansion(next) {
+            chain.push(match self.sources.place(expansion.defined) {
+                Some(place) => format!(
+                    "in the expansion of '{}', defined at {}:{}",
+                    expansion.name, place.file, place.line
+                ),
+                None => format!("in the expansion of '{}'", expansion.name),
+            });
+            next = expansion.parent;
+            if chain.len() > 16 {
+                break;
+            }
+        }
+        let mut include = unit.include;
+        while let Some(place) = self.sources.place(include) {
+            chain.push(format!("included at {}:{}", place.file, place.line));
+            include = match self.sources.unit(include.unit) {
+                Some(unit) => unit.include,
+                None => Span::NONE,
+            };
+            if chain.len() > 32 {
+                break;
+            }
+        }
+        chain
+    }
+
+    /// The source lines of a diagnostic with their marks, that of the primary place first.
+    fn lines(&self, diagnostic: &Diagnostic) -> Vec<Line> {
+        let mut lines: Vec<Line> = Vec::new();
+        let primary = (diagnostic.span, diagnostic.label.as_str(), true);
+        let related = diagnostic.related.iter().map(|(span, text)| (*span, text.as_str(), false));
+        for (span, label, primary) in core::iter::once(primary).chain(related) {
+            let Some(place) = self.sources.place(span) else {
+                continue;
+            };
+            let (text, from, to) = shown(&place);
+            let mark = Mark { from, to, label: label.to_owned(), primary };
+            let known = lines.iter_mut().find(|l| l.number == place.line && l.file == place.file);
+            match known {
+                Some(line) => line.marks.push(mark),
+                None => lines.push(Line {
+                    file: place.file.to_owned(),
+                    number: place.line,
+                    text,
+                    marks: vec![mark],
+                }),
+            }
+        }
+        lines
+    }
+}
+
+/// A source line with what is marked in it.
+struct Line {
+    file: String,
+    number: u32,
+    text: String,
+    marks: Vec<Mark>,
+}
+
+struct Mark {
+    from: usize,
+    to: usize,
+    label: String,
+    primary: bool,
+}
+
+/// A line as text, with the marked range; bytes that are not UTF-8 are replaced.
+fn shown(place: &Place<'_>) -> (String, usize, usize) {
+    let part = |from: usize, to: usize| {
+        String::from_utf8_lossy(place.text.get(from..to).unwrap_or_default()).into_owned()
+    };
+    let before = part(0, place.start);
+    let marked = part(place.start, place.end);
+    let after = part(place.end, place.text.len());
+    let (from, to) = (before.len(), before.len() + marked.len());
+    (before + &marked + &after, from, to)
+}
+
+/// What to write instead, unless the label says it already.
+fn replacement_help(diagnostic: &Diagnostic) -> Option<String> {
+    let text = diagnostic.replacement.as_ref()?;
+    if diagnostic.label.contains(text.as_str()) && diagnostic.label.starts_with("did you mean") {
+        return None;
+    }
+    Some(format!("write '{text}' instead"))
+}
+
+#[derive(Serialize)]
+struct Report<'a> {
+    format: u32,
+    errors: usize,
+    warnings: usize,
+    keepalived_status: u8,
+    usable: bool,
+    diagnostics: Vec<Item<'a>>,
+}
+
+#[derive(Serialize)]
+struct Item<'a> {
+    code: &'a str,
+    title: &'a str,
+    severity: String,
+    environment: bool,
+    message: &'a str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    label: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    location: Option<Spot>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    related: Vec<Related<'a>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    chain: Vec<String>,
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    notes: &'a [String],
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    help: &'a [String],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    replacement: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+struct Related<'a> {
+    message: &'a str,
+    location: Spot,
+}
+
+#[derive(Serialize)]
+struct Spot {
+    file: String,
+    line: u32,
+    column: u32,
+    length: usize,
+    text: String,
+}

@@ -1,0 +1,368 @@
+//! Scripts against the machine: accounts, paths, permissions.
+
+use std::rc::Rc;
+
+use crate::config::codes::{self, Code};
+use crate::config::context::Cx;
+use crate::config::diagnostic::{Class, Diagnostic};
+use crate::config::host::{FileInfo, FileKind};
+use crate::config::source::absolute;
+use crate::config::span::Span;
+use crate::config::value::script::{Account, Script};
+use crate::config::value::text::decode;
+use crate::model::{Command, User};
+
+/// What a command is for: decides how keepalived counts a problem with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// A check: without it something is left out that the configuration relies on.
+    Check,
+    /// A notification: problems are only logged.
+    Notify,
+}
+
+impl Purpose {
+    fn class(self) -> Class {
+        match self {
+            Self::Check => Class::Problem,
+            Self::Notify => Class::Quiet,
+        }
+    }
+}
+
+/// What is known of a program for an account.
+#[derive(Debug)]
+pub(crate) struct Verdict {
+    /// The path to run, links resolved.
+    path: Vec<u8>,
+    /// Why it cannot be run.
+    refusal: Option<String>,
+    /// Why others than root could change it, with what mends it.
+    insecure: Option<(String, String)>,
+    /// It has neither an interpreter line nor a binary format.
+    shell: bool,
+}
+
+/// The account of the configuration's words. Reports what does not exist.
+pub(crate) fn account(account: &Account, cx: &mut Cx<'_>) -> Option<User> {
+    account_for(account, Purpose::Check, cx)
+}
+
+fn account_for(account: &Account, purpose: Purpose, cx: &mut Cx<'_>) -> Option<User> {
+    let name = &account.user.value;
+    let unknown = |what: &str, name: &str, at: Span, cx: &mut Cx<'_>| {
+        let message = format!("{what} '{name}' does not exist");
+        cx.report(Diagnostic::environment(&codes::NO_USER, message).at(at).class(purpose.class()));
+    };
+    let Some(found) = cx.host.user(name) else {
+        unknown("user", name, account.user.span, cx);
+        return None;
+    };
+    let mut user = User { uid: found.uid, gid: found.gid, groups: vec![found.gid] };
+    let mut all = cx.draft.global().set_supplementary_groups.value().is_some_and(|b| b.0);
+    if let Some(group) = &account.group {
+        // A leading colon asks for the supplementary groups of the user.
+        let (supplementary, name) = match group.value.strip_prefix(':') {
+            Some(name) => (true, name),
+            None => (false, &*group.value),
+        };
+        all |= supplementary;
+        if !name.is_empty() {
+            let Some(gid) = cx.host.group(name) else {
+                unknown("group", name, group.span, cx);
+                return None;
+            };
+            user.gid = gid;
+            user.groups = vec![gid];
+        }
+    }
+    if all {
+        user.groups.extend(found.groups);
+        user.groups.sort_unstable();
+        user.groups.dedup();
+    }
+    Some(user)
+}
+
+/// The account of scripts that name none: none if there is no such account and security demands one.
+fn default_account(cx: &mut Cx<'_>) -> Option<User> {
+    if let Some(known) = &cx.draft.default_user {
+        return known.clone();
+    }
+    let global = cx.draft.global();
+    let secure = global.enable_script_security.is_set();
+    let given = global.script_user.value().cloned();
+    let user = match given {
+        Some(given) => account(&given, cx),
+        None if cx.draft.bad_script_user => None,
+        None => match cx.host.user("keepalived_script") {
+            Some(found) => Some(User { uid: found.uid, gid: found.gid, groups: vec![found.gid] }),
+            None if secure => None,
+            None => {
+                let own = cx.host.own_account();
+                Some(User { uid: own.uid, gid: own.gid, groups: vec![own.gid] })
+            }
+        },
+    };
+    cx.draft.default_user = Some(user.clone());
+    user
+}
+
+/// Checks a command and makes it ready to run. Reports why it cannot be.
+pub(crate) fn command(
+    script: &Script,
+    own: Option<&Account>,
+    purpose: Purpose,
+    what: &str,
+    cx: &mut Cx<'_>,
+) -> Option<Command> {
+    let at = script.at.0;
+    let user = match script.account.as_ref().or(own) {
+        Some(account) => account_for(account, purpose, cx)?,
+        None => match default_account(cx) {
+            Some(user) => user,
+            None => {
+                let mut new = Diagnostic::environment(
+                    &codes::NO_USER,
+                    format!("{what} is left out: there is no account to run it"),
+                )
+                .at(at)
+                .class(purpose.class());
+                new = if cx.draft.bad_script_user {
+                    new.note("script_user does not exist")
+                } else {
+                    new.help("set script_user, or make the account keepalived_script")
+                };
+                cx.report(new);
+                return None;
+            }
+        },
+    };
+    let first = script.words.first()?;
+    if first.starts_with(b"<") {
+        cx.draft.scripts_run.get_or_insert(at);
+        return Some(Command {
+            words: script.words.clone(),
+            through_shell: true,
+            user: Some(user),
+        });
+    }
+    let verdict = verdict(first, &user, cx);
+    let secure = cx.draft.global().enable_script_security.is_set();
+    if let Some(reason) = &verdict.refusal {
+        left_out(&codes::NO_SCRIPT, what, reason, None, at, purpose.class(), cx);
+        return None;
+    }
+    if let Some((reason, mend)) = &verdict.insecure {
+        if secure {
+            left_out(&codes::INSECURE_SCRIPT, what, reason, Some(mend), at, Class::Security, cx);
+            return None;
+        }
+        cx.draft.insecure.get_or_insert_with(|| (at, reason.clone(), mend.clone()));
+    }
+    cx.draft.scripts_run.get_or_insert(at);
+    let mut words = script.words.clone();
+    if let Some(first) = words.first_mut() {
+        *first = verdict.path.clone().into();
+    }
+    Some(Command { words, through_shell: verdict.shell, user: Some(user) })
+}
+
+fn left_out(
+    code: &'static Code,
+    what: &str,
+    reason: &str,
+    mend: Option<&String>,
+    at: Span,
+    class: Class,
+    cx: &mut Cx<'_>,
+) {
+    let mut new =
+        Diagnostic::environment(code, format!("{what} is left out: {reason}")).at(at).class(class);
+    if let Some(mend) = mend {
+        new = new.help(format!("mend it with: {mend}"));
+    }
+    cx.report(new);
+}
+
+/// Looks a program up, once for each account.
+fn verdict(program: &[u8], user: &User, cx: &mut Cx<'_>) -> Rc<Verdict> {
+    let links = cx.draft.global().use_symlink_paths.value().is_some_and(|b| b.0);
+    let key = (program.to_vec(), user.uid, user.gid);
+    if let Some(known) = cx.draft.verdicts.get(&key) {
+        return Rc::clone(known);
+    }
+    let new = Rc::new(examine(program, user, links, cx));
+    cx.draft.verdicts.insert(key, Rc::clone(&new));
+    new
+}
+
+fn examine(program: &[u8], user: &User, links: bool, cx: &Cx<'_>) -> Verdict {
+    let refuse = |reason: String| Verdict {
+        path: program.to_vec(),
+        refusal: Some(reason),
+        insecure: None,
+        shell: false,
+    };
+    let shown = decode(program);
+    let written = if program.contains(&b'/') {
+        absolute(&cx.files.current_directory(), program)
+    } else {
+        match search(program, cx) {
+            Some(path) => path,
+            None => return refuse(format!("'{shown}' is not in the search path")),
+        }
+    };
+    let mut visited = Vec::new();
+    let Some((real, info)) = follow(&written, cx, &mut visited) else {
+        return refuse(format!("'{shown}' does not exist"));
+    };
+    let real_shown = decode(&real);
+    if info.kind != FileKind::Regular {
+        return refuse(format!("'{real_shown}' is not a regular file"));
+    }
+    if !executable(&info, user) {
+        return refuse(format!(
+            "'{real_shown}' may not be executed by user {}: owner {}, mode {:04o}; mend it with: chmod +x '{real_shown}'",
+            name_of(user.uid, cx),
+            name_of(info.uid, cx),
+            info.mode & 0o7777,
+        ));
+    }
+    if let Some((path, info)) =
+        visited.iter().find(|(_, i)| i.kind == FileKind::Directory && !executable(i, user))
+    {
+        return refuse(format!(
+            "user {} may not enter '{}': owner {}, mode {:04o}",
+            name_of(user.uid, cx),
+            decode(path),
+            name_of(info.uid, cx),
+            info.mode & 0o7777,
+        ));
+    }
+    let set_id_root =
+        info.mode & 0o4000 != 0 && info.uid == 0 || info.mode & 0o2000 != 0 && info.gid == 0;
+    let insecure = if user.uid == 0 || user.gid == 0 || set_id_root {
+        visited.push((real.clone(), info));
+        visited.iter().find_map(|(p, i)| weakness(p, i, cx))
+    } else {
+        None
+    };
+    let start = cx.host.read_start(&real, 4).unwrap_or_default();
+    let shell = !(start.is_empty() || start.starts_with(b"#!") || start.starts_with(b"\x7fELF"));
+    Verdict { path: if links { written } else { real }, refusal: None, insecure, shell }
+}
+
+/// Why a path element that root relies on can be changed by others, and the command that mends it.
+fn weakness(path: &[u8], info: &FileInfo, cx: &Cx<'_>) -> Option<(String, String)> {
+    let shown = decode(path);
+    let mode = info.mode & 0o7777;
+    if info.uid != 0 {
+        let reason = format!(
+            "'{shown}' belongs to {} (mode {mode:04o}), not to root",
+            name_of(info.uid, cx)
+        );
+        return Some((reason, format!("chown root '{shown}'")));
+    }
+    let sticky = info.kind == FileKind::Directory && mode & 0o1000 != 0;
+    if info.kind == FileKind::Link || sticky {
+        return None;
+    }
+    if mode & 0o020 != 0 && info.gid != 0 {
+        let reason = format!("group {} may write '{shown}' (mode {mode:04o})", info.gid);
+        return Some((reason, format!("chmod g-w '{shown}'")));
+    }
+    if mode & 0o002 != 0 {
+        let reason = format!("anybody may write '{shown}' (mode {mode:04o})");
+        return Some((reason, format!("chmod o-w '{shown}'")));
+    }
+    None
+}
+
+fn name_of(uid: u32, cx: &Cx<'_>) -> String {
+    cx.host.user_name(uid).unwrap_or_else(|| uid.to_string())
+}
+
+fn executable(info: &FileInfo, user: &User) -> bool {
+    if user.uid == 0 {
+        return info.mode & 0o111 != 0;
+    }
+    let bits = if info.uid == user.uid {
+        info.mode >> 6
+    } else if user.gid == info.gid || user.groups.contains(&info.gid) {
+        info.mode >> 3
+    } else {
+        info.mode
+    };
+    bits & 1 != 0
+}
+
+/// Searches the directories of `PATH`.
+fn search(program: &[u8], cx: &Cx<'_>) -> Option<Vec<u8>> {
+    let path = cx.host.environment("PATH").unwrap_or_else(|| {
+        b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".to_vec()
+    });
+    path.split(|&b| b == b':')
+        .filter(|d| d.first() == Some(&b'/'))
+        .map(|directory| {
+            let mut full = directory.to_vec();
+            full.push(b'/');
+            full.extend_from_slice(program);
+            absolute(b"/", &full)
+        })
+        .find(|full| {
+            follow(full, cx, &mut Vec::new())
+                .is_some_and(|(_, i)| i.kind == FileKind::Regular && i.mode & 0o111 != 0)
+        })
+}
+
+/// The file that a path leads to, links resolved, with everything that was passed on the way.
+fn follow(
+    path: &[u8],
+    cx: &Cx<'_>,
+    visited: &mut Vec<(Vec<u8>, FileInfo)>,
+) -> Option<(Vec<u8>, FileInfo)> {
+    let mut rest: Vec<Vec<u8>> = parts(path).rev().map(<[u8]>::to_vec).collect();
+    let mut here = b"/".to_vec();
+    let mut links = 0;
+    let root = cx.host.inspect(&here)?;
+    let mut last = root;
+    visited.push((here.clone(), root));
+    while let Some(part) = rest.pop() {
+        if part == b".." {
+            here = absolute(b"/", super::super::source::directory_of(&here)?);
+            if here.len() > 1 && here.last() == Some(&b'/') {
+                here.pop();
+            }
+            continue;
+        }
+        let next = absolute(&here, &part);
+        let info = cx.host.inspect(&next)?;
+        last = info;
+        if info.kind == FileKind::Link {
+            links += 1;
+            if links > 40 {
+                return None;
+            }
+            let target = cx.host.read_link(&next)?;
+            visited.push((next, info));
+            if target.first() == Some(&b'/') {
+                here = b"/".to_vec();
+            }
+            rest.extend(parts(&target).rev().map(<[u8]>::to_vec));
+            continue;
+        }
+        if !rest.is_empty() {
+            if info.kind != FileKind::Directory {
+                return None;
+            }
+            visited.push((next.clone(), info));
+        }
+        here = next;
+    }
+    Some((here, last))
+}
+
+fn parts(path: &[u8]) -> impl DoubleEndedIterator<Item = &[u8]> {
+    path.split(|&b| b == b'/').filter(|p| !p.is_empty() && *p != b".")
+}

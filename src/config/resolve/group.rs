@@ -1,0 +1,231 @@
+//! `vrrp_sync_group`: members, and what membership does to them.
+
+use indexmap::IndexSet;
+
+use super::instance::script;
+use super::tracker;
+use crate::base::Name;
+use crate::config::block::group::SyncGroup;
+use crate::config::block::root::TopLevel;
+use crate::config::codes;
+use crate::config::context::Cx;
+use crate::config::diagnostic::{Class, Diagnostic};
+use crate::config::span::{Span, Spanned};
+use crate::config::value::text::ObjectName;
+use crate::model::notify::NotifyCommands;
+use crate::model::vrrp::InitialState;
+use crate::model::{self, Instance, Weight};
+
+/// A group whose members may come later.
+#[derive(Debug)]
+pub(crate) struct GroupDraft {
+    pub span: Span,
+    members: Vec<Spanned<ObjectName>>,
+    /// Trackers of members keep their weights.
+    weights: bool,
+    group: model::SyncGroup,
+}
+
+impl TopLevel for SyncGroup {
+    fn open(&self, cx: &mut Cx<'_>) -> bool {
+        let name = &self.header.0;
+        let Some(first) = cx.draft.groups.get(name).map(|g| g.span) else {
+            return true;
+        };
+        cx.report(
+            Diagnostic::error(
+                &codes::DUPLICATE_NAME,
+                format!("vrrp sync group {name} already defined, this block is left out"),
+            )
+            .at(self.span)
+            .related(first, "this one counts"),
+        );
+        false
+    }
+
+    fn close(self, cx: &mut Cx<'_>) {
+        let name = self.header.0.clone();
+        let group = model::SyncGroup {
+            name: name.clone(),
+            members: Vec::new(),
+            track_files: Vec::new(),
+            track_processes: Vec::new(),
+            track_bfds: Vec::new(),
+            track_interfaces: tracker::interfaces(&self.track_interface.items, None, &name, cx),
+            track_scripts: tracker::scripts(&self.track_script.items, &name, cx),
+            notify: NotifyCommands {
+                master: script(&self.notify_master, "notify_master", &name, cx),
+                backup: script(&self.notify_backup, "notify_backup", &name, cx),
+                fault: script(&self.notify_fault, "notify_fault", &name, cx),
+                stop: script(&self.notify_stop, "notify_stop", &name, cx),
+                any: script(&self.notify, "notify", &name, cx),
+                deleted: None,
+                master_rx_lower_pri: None,
+            },
+            smtp_alert: match self.smtp_alert.value() {
+                Some(own) => own.0,
+                None => cx.draft.global().mail_vrrp(),
+            },
+        };
+        let draft = GroupDraft {
+            span: self.span,
+            weights: self.sync_group_tracking_weight.is_set() || self.global_tracking.is_set(),
+            members: self.group.items,
+            group,
+        };
+        cx.draft.groups.insert(name, draft);
+    }
+}
+
+/// Finds the members of all groups.
+pub(super) fn finish(cx: &mut Cx<'_>) {
+    let drafts = core::mem::take(&mut cx.draft.groups);
+    for (name, mut draft) in drafts {
+        let mut members: IndexSet<Name> = IndexSet::new();
+        let mut parked = false;
+        for member in &draft.members {
+            let wanted = &member.value.0;
+            let problem = match cx.draft.instances.get_mut(wanted) {
+                None => Some(format!(
+                    "virtual router {wanted} specified in sync group {name} doesn't exist, ignored"
+                )),
+                Some(notes) => match &notes.group {
+                    Some(other) if *other != name => Some(format!(
+                        "virtual router {wanted} cannot be in more than one sync group, {name} is ignored"
+                    )),
+                    Some(_) => None,
+                    None => {
+                        notes.group = Some(name.clone());
+                        parked |= notes.parked;
+                        if notes.index.is_some() {
+                            members.insert(wanted.clone());
+                        }
+                        None
+                    }
+                },
+            };
+            if let Some(message) = problem {
+                cx.report(Diagnostic::error(&codes::UNKNOWN_REFERENCE, message).at(member.span));
+            }
+        }
+        if parked {
+            let message = format!(
+                "sync group {name} has a member that is not possible in this version, all its members are left out"
+            );
+            cx.report(
+                Diagnostic::error(&codes::LEFT_OUT, message).class(Class::Quiet).at(draft.span),
+            );
+            forget(&members, cx);
+            continue;
+        }
+        match members.len() {
+            0 => {
+                let message = format!("sync group {name} has no virtual routers, it is left out");
+                cx.report(Diagnostic::error(&codes::INCOMPLETE, message).at(draft.span));
+                continue;
+            }
+            1 => {
+                let message = format!(
+                    "sync group {name} has only 1 virtual router, this probably isn't what you want"
+                );
+                cx.report(Diagnostic::warning(&codes::INCOMPLETE, message).at(draft.span));
+            }
+            _ => {}
+        }
+        draft.group.members = members.into_iter().collect();
+        join(&mut draft, cx);
+        cx.draft.model.vrrp.groups.push(draft.group);
+    }
+}
+
+/// Makes the members fit for moving together.
+fn join(draft: &mut GroupDraft, cx: &mut Cx<'_>) {
+    let indices: Vec<usize> =
+        draft.group.members.iter().filter_map(|m| cx.draft.instances.get(m)?.index).collect();
+    let mut all_master = true;
+    let mut any_owner = false;
+    let mut reports = Vec::new();
+    for &index in &indices {
+        let Some(instance) = cx.draft.model.vrrp.instances.get_mut(index) else {
+            continue;
+        };
+        let owner = instance.priority.is_owner();
+        any_owner |= owner;
+        all_master &= owner && instance.state == InitialState::Master;
+        if !draft.weights {
+            without_weights(instance, &mut reports);
+        }
+    }
+    for &index in &indices {
+        let Some(instance) = cx.draft.model.vrrp.instances.get_mut(index) else {
+            continue;
+        };
+        if !all_master {
+            instance.state = InitialState::Backup;
+        }
+    }
+    if any_owner {
+        for tracked in &mut draft.group.track_interfaces {
+            tracked.weight = Weight::FAULT;
+        }
+        for tracked in &mut draft.group.track_scripts {
+            tracked.weight = Weight::FAULT;
+        }
+    }
+    for (name, message) in reports {
+        let at = cx.draft.instances.get(&name).map_or(Span::NONE, |n| n.span);
+        cx.report(
+            Diagnostic::warning(&codes::NO_EFFECT_HERE, message)
+                .at(at)
+                .help("say 'weight 0', or 'sync_group_tracking_weight' in the group"),
+        );
+    }
+}
+
+/// A member moves with its group: what would change its own priority does not count.
+fn without_weights(instance: &mut Instance, reports: &mut Vec<(Name, String)>) {
+    let name = &instance.name;
+    for tracked in &mut instance.track_interfaces {
+        if matches!(tracked.weight, Weight::Priority { .. }) {
+            reports.push((
+                name.clone(),
+                format!(
+                    "({name}) ignoring weight of tracked interface {} due to sync group",
+                    tracked.interface
+                ),
+            ));
+            tracked.weight = Weight::FAULT;
+        }
+    }
+    instance.track_scripts.retain(|tracked| {
+        let weighted = matches!(tracked.weight, Weight::Priority { .. });
+        if weighted {
+            reports.push((
+                name.clone(),
+                format!(
+                    "({name}) ignoring tracked script {} with a weight due to sync group",
+                    tracked.script
+                ),
+            ));
+        }
+        !weighted
+    });
+}
+
+/// Takes instances out of the model and out of their groups.
+pub(super) fn forget(names: &IndexSet<Name>, cx: &mut Cx<'_>) {
+    if names.is_empty() {
+        return;
+    }
+    let vrrp = &mut cx.draft.model.vrrp;
+    vrrp.instances.retain(|i| !names.contains(&i.name));
+    for group in &mut vrrp.groups {
+        group.members.retain(|m| !names.contains(m));
+    }
+    vrrp.groups.retain(|g| !g.members.is_empty());
+    let places: indexmap::IndexMap<Name, usize> =
+        vrrp.instances.iter().enumerate().map(|(i, instance)| (instance.name.clone(), i)).collect();
+    for (name, notes) in &mut cx.draft.instances {
+        notes.index = places.get(name).copied();
+    }
+}

@@ -1,0 +1,116 @@
+//! `vrrp_script`.
+
+use core::time::Duration;
+
+use super::command::{Purpose, command};
+use crate::base::Name;
+use crate::config::block::root::TopLevel;
+use crate::config::block::script::VrrpScript;
+use crate::config::codes;
+use crate::config::context::Cx;
+use crate::config::diagnostic::Diagnostic;
+use crate::config::span::{Span, Spanned};
+use crate::config::value::script::{Account, Script};
+use crate::model;
+
+/// A script that waits for somebody to use it.
+#[derive(Debug)]
+pub(crate) struct ScriptDraft {
+    pub span: Span,
+    pub weight: i16,
+    pub reverse: bool,
+    pub used: bool,
+    command: Script,
+    account: Option<Account>,
+    interval: Duration,
+    timeout: Duration,
+    rise: u32,
+    fall: u32,
+}
+
+impl TopLevel for VrrpScript {
+    fn close(self, cx: &mut Cx<'_>) {
+        let name = self.header.0.clone();
+        let Some(script) = self.script.0 else {
+            let message = format!("vrrp_script {name} has no 'script', it is left out");
+            cx.report(
+                Diagnostic::error(&codes::INCOMPLETE, message)
+                    .at(self.end)
+                    .label("the block ends without 'script'")
+                    .related(self.span, "it begins here"),
+            );
+            return;
+        };
+        if let Some(account) = self.user.value() {
+            if super::command::account(account, cx).is_none() {
+                return;
+            }
+        }
+        let mut positive = |time: Option<&Spanned<_>>, what: &str| {
+            let time: &Spanned<crate::config::value::number::Time<0, 4_294_000_000, 3>> = time?;
+            if time.value.0 == 0 {
+                let message = format!("{what} of script {name} must be greater than 0, 1 is used");
+                cx.report(Diagnostic::warning(&codes::ADJUSTED, message).at(time.span));
+                return Some(Duration::from_secs(1));
+            }
+            Some(time.value.duration())
+        };
+        let interval =
+            positive(self.interval.0.as_ref(), "interval").unwrap_or(Duration::from_secs(1));
+        let timeout = positive(self.timeout.0.as_ref(), "timeout").unwrap_or(interval);
+        if cx.draft.scripts.contains_key(&name) {
+            // Both exist for keepalived; references find the first one.
+            return;
+        }
+        let weight = self.weight.value().copied();
+        let draft = ScriptDraft {
+            span: self.span,
+            weight: weight.map_or(0, |w| w.weight),
+            reverse: weight.is_some_and(|w| w.reverse),
+            used: false,
+            command: script.value,
+            account: self.user.value().cloned(),
+            interval,
+            timeout,
+            rise: self.rise.value().map_or(1, |n| n.u32()),
+            fall: self.fall.value().map_or(1, |n| n.u32()),
+        };
+        cx.draft.scripts.insert(name, draft);
+    }
+}
+
+/// Checks the scripts that are used; whatever tracks one that cannot run loses it.
+pub(super) fn finish(cx: &mut Cx<'_>) {
+    let drafts = core::mem::take(&mut cx.draft.scripts);
+    let mut gone: indexmap::IndexSet<Name> = indexmap::IndexSet::new();
+    for (name, draft) in &drafts {
+        if !draft.used {
+            continue;
+        }
+        let what = format!("track script {name}");
+        match command(&draft.command, draft.account.as_ref(), Purpose::Check, &what, cx) {
+            Some(command) => cx.draft.model.vrrp.scripts.push(model::Script {
+                name: name.clone(),
+                command,
+                interval: draft.interval,
+                timeout: draft.timeout,
+                rise: draft.rise,
+                fall: draft.fall,
+            }),
+            None => {
+                gone.insert(name.clone());
+            }
+        }
+    }
+    cx.draft.scripts = drafts;
+    if gone.is_empty() {
+        return;
+    }
+    let vrrp = &mut cx.draft.model.vrrp;
+    for instance in &mut vrrp.instances {
+        instance.track_scripts.retain(|t| !gone.contains(&t.script));
+    }
+    for group in &mut vrrp.groups {
+        group.track_scripts.retain(|t| !gone.contains(&t.script));
+    }
+}

@@ -1,0 +1,543 @@
+//! `virtual_server`: families, ports, quorum and what the checks inherit.
+
+use core::net::{IpAddr, SocketAddr};
+use core::time::Duration;
+
+use indexmap::{IndexMap, IndexSet};
+
+use super::command::{Purpose, command};
+use crate::base::{Family, Name};
+use crate::config::block::checker::TcpCheck;
+use crate::config::block::root::TopLevel;
+use crate::config::block::service::{RealServer, VirtualServer};
+use crate::config::codes;
+use crate::config::context::Cx;
+use crate::config::diagnostic::Diagnostic;
+use crate::config::slot::First;
+use crate::config::span::Span;
+use crate::config::value::script::Script;
+use crate::config::value::service::{Endpoint, Granularity, Scheduler, ServerName};
+use crate::model::checker::Source;
+use crate::model::service::{Persistence, Protocol, SorryServer};
+use crate::model::{self, Checker, CheckerKind, Command, Connection, Forward, Service, ServiceKey};
+
+/// What the end of the text has to know about a service.
+#[derive(Debug)]
+pub(crate) struct Notes {
+    pub span: Span,
+}
+
+impl TopLevel for VirtualServer {
+    fn close(self, cx: &mut Cx<'_>) {
+        let span = self.span;
+        if let Some(service) = resolve(self, cx) {
+            cx.draft.model.lvs.services.push(service);
+            cx.draft.services.push(Notes { span });
+        }
+    }
+}
+
+/// What servers and checks inherit from their service.
+struct Inherited {
+    name: String,
+    delay_loop: Duration,
+    connect_timeout: Duration,
+    retry: Option<u32>,
+    delay_before_retry: Option<Duration>,
+    warmup: Option<Duration>,
+    alpha: bool,
+    log_all: bool,
+    inhibit: bool,
+    weight: u32,
+    smtp_alert: bool,
+    family: Family,
+    key_port: u16,
+    is_mark: bool,
+}
+
+fn resolve(mut block: VirtualServer, cx: &mut Cx<'_>) -> Option<Service> {
+    let servers = core::mem::take(&mut block.real_server.0);
+    let family = family(&block, &servers);
+    let shown = match &block.header {
+        ServerName::Address(endpoint) => {
+            let protocol = block.protocol.value().map_or("udp", |p| Protocol::from(*p).word());
+            format!("[{}]:{protocol}:{}", endpoint.ip(), endpoint.port())
+        }
+        ServerName::Mark(mark) => format!("FWM {mark}"),
+        ServerName::Group(name) => format!("[{name}]"),
+    };
+    if servers.is_empty() {
+        let message = format!("virtual server {shown} has no real servers, it is left out");
+        cx.report(Diagnostic::error(&codes::INCOMPLETE, message).at(block.span));
+        return None;
+    }
+    let key = key(&block, family, &shown, cx)?;
+    let scheduler = match block.lvs_sched.value() {
+        Some(scheduler) => scheduler.word(),
+        None => {
+            let message = format!("virtual server {shown}: no scheduler set, wlc is used");
+            cx.report(Diagnostic::warning(&codes::DEFAULTED, message).at(block.span));
+            Scheduler::WeightedLeastConnection.word()
+        }
+    };
+    if block.lvs_method.value().is_none() && servers.iter().any(|s| s.lvs_method.value().is_none())
+    {
+        let message = format!("virtual server {shown}: no forwarding method set, NAT is used");
+        cx.report(Diagnostic::warning(&codes::DEFAULTED, message).at(block.span));
+    }
+    let method = block.lvs_method.value().map_or(Forward::Nat, |m| m.0);
+    let persistence = persistence(&block, &key, &shown, cx);
+    let flags = flags(&block, &key, &shown, cx);
+    let global = cx.draft.global();
+    let inherited = Inherited {
+        name: shown,
+        delay_loop: block.delay_loop.value().map_or(Duration::from_secs(60), |t| t.duration()),
+        connect_timeout: block
+            .connect_timeout
+            .value()
+            .map_or(Duration::from_secs(5), |t| t.duration()),
+        retry: block.retry.value().map(|n| n.u32()),
+        delay_before_retry: block.delay_before_retry.value().map(|t| t.duration()),
+        warmup: block.warmup.value().map(|t| t.duration()),
+        alpha: block.alpha.is_set(),
+        log_all: global.checker_log_all_failures.value().is_some_and(|b| b.0),
+        inhibit: block.inhibit_on_failure.is_set(),
+        weight: block.weight.value().map_or(1, |n| n.u32()),
+        smtp_alert: global.mail_checker().unwrap_or(true),
+        family,
+        key_port: match &key {
+            ServiceKey::Address { endpoint, .. } => endpoint.port(),
+            ServiceKey::Mark { .. } => 0,
+        },
+        is_mark: matches!(key, ServiceKey::Mark { .. }),
+    };
+    let smtp_alert =
+        block.smtp_alert.value().map_or_else(|| global.mail_checker().unwrap_or(false), |b| b.0);
+    let mut list: IndexMap<(IpAddr, u16), model::RealServer> =
+        IndexMap::with_capacity(servers.len());
+    for server in servers {
+        let written = server.header;
+        let Some(server) = real_server(server, &inherited, method, cx) else {
+            continue;
+        };
+        let (spot, span) = ((written.address, written.port), server.1);
+        if list.contains_key(&spot) {
+            let message = format!(
+                "virtual server {}: real server {} port {} is listed already, ignored",
+                inherited.name, written.address, written.port
+            );
+            cx.report(Diagnostic::error(&codes::DUPLICATE_ENTRY, message).at(span));
+        } else {
+            list.insert(spot, server.0);
+        }
+    }
+    let sorry_server = sorry_server(&block, &inherited, method, cx);
+    let servers: Vec<model::RealServer> = list.into_values().collect();
+    let (quorum, hysteresis) = quorum(&block, &servers, &inherited.name, cx);
+    let name = &inherited.name;
+    Some(Service {
+        key,
+        scheduler: Name::from(scheduler),
+        flags,
+        persistence,
+        quorum,
+        hysteresis,
+        quorum_up: script(&block.quorum_up, "quorum_up", name, cx),
+        quorum_down: script(&block.quorum_down, "quorum_down", name, cx),
+        sorry_server,
+        omega: block.omega.is_set(),
+        smtp_alert,
+        servers,
+        extras: None,
+    })
+}
+
+fn script(slot: &First<Script>, keyword: &str, owner: &str, cx: &mut Cx<'_>) -> Option<Command> {
+    let script = slot.value()?;
+    command(script, None, Purpose::Notify, &format!("{keyword} of {owner}"), cx)
+}
+
+/// The family of a service by mark is that of whatever tells one.
+fn family(block: &VirtualServer, servers: &[RealServer]) -> Family {
+    if let ServerName::Address(endpoint) = &block.header {
+        return Family::of(&endpoint.ip());
+    }
+    if let Some(word) = block.ip_family.value() {
+        return Family::from(*word);
+    }
+    match block.persistence_granularity.value() {
+        Some(Granularity::Mask(_)) => return Family::V4,
+        Some(Granularity::Length(_)) => return Family::V6,
+        None => {}
+    }
+    let tunnelled = |s: &RealServer| {
+        let own = s.lvs_method.value().or(block.lvs_method.value());
+        own.is_some_and(|m| matches!(m.0, Forward::Tun(_)))
+    };
+    let server = servers.iter().find(|s| !tunnelled(s)).or(servers.first());
+    server.map_or(Family::V4, |s| Family::of(&s.header.address))
+}
+
+fn key(block: &VirtualServer, family: Family, shown: &str, cx: &mut Cx<'_>) -> Option<ServiceKey> {
+    if let (ServerName::Address(endpoint), Some(word)) = (&block.header, block.ip_family.value()) {
+        if Family::from(*word) != Family::of(&endpoint.ip()) {
+            let message =
+                format!("virtual server {shown}: ip_family does not fit the address, ignored");
+            cx.report(Diagnostic::error(&codes::CONFLICT, message).at(block.ip_family.span()));
+        }
+    }
+    match &block.header {
+        ServerName::Address(endpoint) => {
+            let protocol = match block.protocol.value() {
+                Some(word) => (*word).into(),
+                None => {
+                    let message = format!("virtual server {shown}: no protocol set, UDP is used");
+                    cx.report(
+                        Diagnostic::warning(&codes::DEFAULTED, message)
+                            .at(block.span)
+                            .help("most services want 'protocol TCP'"),
+                    );
+                    Protocol::Udp
+                }
+            };
+            Some(ServiceKey::Address { protocol, endpoint: *endpoint })
+        }
+        ServerName::Mark(0) => {
+            let message = "a virtual server with mark 0 is not possible, it is left out";
+            cx.report(Diagnostic::error(&codes::RANGE, message).at(block.span));
+            None
+        }
+        ServerName::Mark(mark) => {
+            if block.protocol.is_set() {
+                let message =
+                    format!("virtual server {shown}: a service by mark has no protocol, ignored");
+                cx.report(
+                    Diagnostic::warning(&codes::NO_EFFECT_HERE, message).at(block.protocol.span()),
+                );
+            }
+            Some(ServiceKey::Mark { mark: *mark, family })
+        }
+        ServerName::Group(name) => {
+            let message = format!(
+                "virtual server group {name} is not possible in this version, the service is left out"
+            );
+            cx.report(
+                Diagnostic::error(&codes::LEFT_OUT, message)
+                    .class(crate::config::diagnostic::Class::Quiet)
+                    .at(block.span),
+            );
+            None
+        }
+    }
+}
+
+fn persistence(
+    block: &VirtualServer,
+    key: &ServiceKey,
+    shown: &str,
+    cx: &mut Cx<'_>,
+) -> Option<Persistence> {
+    let mut timeout = block.persistence_timeout.value().map(|t| t.0);
+    let granularity = block.persistence_granularity.value().copied();
+    if timeout.is_none() && granularity.is_some() {
+        timeout = Some(360);
+    }
+    let everything = matches!(key, ServiceKey::Address { endpoint, .. } if endpoint.port() == 0);
+    if timeout.is_none() && everything {
+        let message = format!(
+            "virtual server {shown}: a service for all ports needs persistence, a timeout of 360 is used"
+        );
+        cx.report(Diagnostic::warning(&codes::DEFAULTED, message).at(block.span));
+        timeout = Some(360);
+    }
+    let timeout = timeout?;
+    let granularity = match (granularity, key.family()) {
+        (Some(Granularity::Mask(mask)), Family::V4) => u32::from_ne_bytes(mask.octets()),
+        (Some(Granularity::Length(length)), Family::V6) => u32::from(length),
+        // A number alone is an address of inet_aton's short form for IPv4.
+        (Some(Granularity::Length(length)), Family::V4) => u32::from_ne_bytes([0, 0, 0, length]),
+        (_, Family::V4) => u32::MAX,
+        (_, Family::V6) => 128,
+    };
+    Some(Persistence {
+        timeout,
+        granularity,
+        engine: block.persistence_engine.value().map(|e| Name::from(e.0.clone())),
+    })
+}
+
+fn flags(block: &VirtualServer, key: &ServiceKey, shown: &str, cx: &mut Cx<'_>) -> u32 {
+    let mut flags = 0;
+    for (on, bit) in [
+        (block.ops.is_set(), 0x04),
+        (block.flag_1.is_set(), 0x08),
+        (block.flag_2.is_set(), 0x10),
+        (block.flag_3.is_set(), 0x20),
+        (block.sh_port.is_set() || block.mh_port.is_set(), 0x10),
+        (block.sh_fallback.is_set() || block.mh_fallback.is_set(), 0x08),
+    ] {
+        if on {
+            flags |= bit;
+        }
+    }
+    let datagrams = match key {
+        ServiceKey::Address { protocol, .. } => *protocol == Protocol::Udp,
+        ServiceKey::Mark { .. } => true,
+    };
+    if flags & 0x04 != 0 && !datagrams {
+        let message =
+            format!("virtual server {shown}: one packet scheduling requires UDP, ignored");
+        cx.report(Diagnostic::error(&codes::CONFLICT, message).at(block.ops.span()));
+        flags &= !0x04;
+    }
+    flags
+}
+
+/// The port as IPVS gets it.
+fn port(
+    written: Endpoint,
+    forward: Forward,
+    service: &Inherited,
+    what: &str,
+    at: Span,
+    cx: &mut Cx<'_>,
+) -> u16 {
+    let wanted = match (forward, service.is_mark) {
+        (Forward::Nat, false) if written.port == 0 => return service.key_port,
+        (Forward::Nat, _) => return written.port,
+        (_, true) => 0,
+        (_, false) => service.key_port,
+    };
+    if written.port != wanted && written.port != 0 {
+        let message = if service.is_mark {
+            format!(
+                "virtual server {}: {what} of a service by mark has no port, ignored",
+                service.name
+            )
+        } else {
+            format!(
+                "virtual server {}: {what} has port {}, with DR and TUN the port of the service is used",
+                service.name, written.port
+            )
+        };
+        cx.report(Diagnostic::warning(&codes::ADJUSTED, message).at(at));
+    }
+    wanted
+}
+
+fn wrong_family(address: &IpAddr, forward: Forward, service: &Inherited) -> bool {
+    Family::of(address) != service.family && !matches!(forward, Forward::Tun(_))
+}
+
+fn real_server(
+    block: RealServer,
+    service: &Inherited,
+    method: Forward,
+    cx: &mut Cx<'_>,
+) -> Option<(model::RealServer, Span)> {
+    let at = block.span;
+    let Endpoint { address, .. } = block.header;
+    let forward = block.lvs_method.value().map_or(method, |m| m.0);
+    if wrong_family(&address, forward, service) {
+        let message = format!(
+            "virtual server {}: real server {address} is not an {} address, it is left out",
+            service.name, service.family
+        );
+        cx.report(
+            Diagnostic::error(&codes::FAMILY, message)
+                .at(at)
+                .help("only a server reached through TUN may be of another family"),
+        );
+        return None;
+    }
+    let what = format!("real server {address}");
+    let port = port(block.header, forward, service, &what, at, cx);
+    let mut checkers = Vec::with_capacity(block.tcp_check.0.len());
+    for check in &block.tcp_check.0 {
+        checkers.extend(tcp_check(check, &block, port, service, cx));
+    }
+    let owner = &service.name;
+    let server = model::RealServer {
+        address,
+        port,
+        forward,
+        weight: block.weight.value().map_or(service.weight, |n| n.u32()),
+        upper_threshold: block.uthreshold.value().map_or(0, |n| n.u32()),
+        lower_threshold: block.lthreshold.value().map_or(0, |n| n.u32()),
+        inhibit_on_failure: block.inhibit_on_failure.value().map_or(service.inhibit, |b| b.0),
+        notify_up: script(&block.notify_up, "notify_up", owner, cx),
+        notify_down: script(&block.notify_down, "notify_down", owner, cx),
+        smtp_alert: block.smtp_alert.value().map_or(service.smtp_alert, |b| b.0),
+        checkers,
+        extras: None,
+    };
+    Some((server, at))
+}
+
+fn tcp_check(
+    block: &TcpCheck,
+    server: &RealServer,
+    port: u16,
+    service: &Inherited,
+    cx: &mut Cx<'_>,
+) -> Option<Checker> {
+    let address = block.connect_ip.value().map_or(server.header.address, |ip| ip.0);
+    // A server without a port of its own is checked at the port of the service, which keepalived forgets.
+    let written = if server.header.port == 0 { port } else { server.header.port };
+    let port = block.connect_port.value().map_or(written, |p| u16::try_from(p.0).unwrap_or(0));
+    let link_local = matches!(address, IpAddr::V6(a) if a.is_unicast_link_local());
+    if link_local && !block.bind_if.is_set() {
+        let message =
+            format!("a check of link-local address {address} needs 'bind_if', it is left out");
+        cx.report(
+            Diagnostic::error(&codes::INCOMPLETE, message)
+                .at(block.end)
+                .related(block.span, "it begins here"),
+        );
+        return None;
+    }
+    let from = block.bindto.value().map(|ip| ip.0);
+    let from = match from {
+        Some(source) if Family::of(&source) != Family::of(&address) => {
+            let message =
+                format!("source address {source} is of another family than {address}, ignored");
+            cx.report(Diagnostic::error(&codes::FAMILY, message).at(block.bindto.span()));
+            None
+        }
+        other => other,
+    };
+    let delay_loop = block
+        .delay_loop
+        .value()
+        .map(|t| t.duration())
+        .or(server.delay_loop.value().map(|t| t.duration()))
+        .unwrap_or(service.delay_loop);
+    Some(Checker {
+        kind: CheckerKind::Tcp(Connection {
+            to: SocketAddr::new(address, port),
+            from: from.map(|address| Source {
+                address,
+                port: block.bind_port.value().map_or(0, |p| u16::try_from(p.0).unwrap_or(0)),
+            }),
+            interface: block.bind_if.value().map(|i| i.0.clone()),
+            timeout: block
+                .connect_timeout
+                .value()
+                .or(server.connect_timeout.value())
+                .map_or(service.connect_timeout, |t| t.duration()),
+            mark: block.fwmark.value().map_or(0, |n| n.u32()),
+        }),
+        delay_loop,
+        retry: block
+            .retry
+            .value()
+            .map(|n| n.u32())
+            .or(server.retry.value().map(|n| n.u32()))
+            .or(service.retry)
+            .unwrap_or(1),
+        delay_before_retry: block
+            .delay_before_retry
+            .value()
+            .or(server.delay_before_retry.value())
+            .map(|t| t.duration())
+            .or(service.delay_before_retry)
+            .unwrap_or(Duration::from_secs(1)),
+        warmup: block
+            .warmup
+            .value()
+            .or(server.warmup.value())
+            .map(|t| t.duration())
+            .or(service.warmup)
+            .unwrap_or(delay_loop),
+        alpha: block.alpha.value().or(server.alpha.value()).map_or(service.alpha, |b| b.0),
+        log_all_failures: service.log_all || block.log_all_failures.value().is_some_and(|b| b.0),
+    })
+}
+
+fn sorry_server(
+    block: &VirtualServer,
+    service: &Inherited,
+    method: Forward,
+    cx: &mut Cx<'_>,
+) -> Option<SorryServer> {
+    let written = *block.sorry_server.value()?;
+    let at = block.sorry_server.span();
+    let forward = block.sorry_server_lvs_method.value().map_or(method, |m| m.0);
+    if wrong_family(&written.address, forward, service) {
+        let message = format!(
+            "virtual server {}: sorry server {} is not an {} address, it is left out",
+            service.name, written.address, service.family
+        );
+        cx.report(Diagnostic::error(&codes::FAMILY, message).at(at));
+        return None;
+    }
+    let port = match forward {
+        // A sorry server without a port keeps 0, as with keepalived.
+        Forward::Nat => written.port,
+        _ => port(written, forward, service, "the sorry server", at, cx),
+    };
+    Some(SorryServer {
+        address: written.address,
+        port,
+        forward,
+        inhibit: block.sorry_server_inhibit.is_set(),
+    })
+}
+
+/// The quorum cannot exceed what the servers have to offer.
+fn quorum(
+    block: &VirtualServer,
+    servers: &[model::RealServer],
+    shown: &str,
+    cx: &mut Cx<'_>,
+) -> (u32, u32) {
+    let sum: u64 = servers.iter().map(|s| u64::from(s.weight)).sum();
+    let sum = u32::try_from(sum).unwrap_or(u32::MAX);
+    let mut quorum = block.quorum.value().map_or(1, |n| n.u32());
+    if quorum > sum {
+        let message = format!(
+            "virtual server {shown}: quorum {quorum} exceeds the total weight of the real servers, {sum} is used"
+        );
+        let at = if block.quorum.is_set() { block.quorum.span() } else { block.span };
+        cx.report(Diagnostic::warning(&codes::ADJUSTED, message).at(at));
+        quorum = sum;
+    }
+    let mut hysteresis = block.hysteresis.value().map_or(0, |n| n.u32());
+    let most = quorum.saturating_sub(1);
+    if hysteresis > most {
+        let message = format!(
+            "virtual server {shown}: hysteresis {hysteresis} must be below the quorum, {most} is used"
+        );
+        cx.report(Diagnostic::warning(&codes::ADJUSTED, message).at(block.hysteresis.span()));
+        hysteresis = most;
+    }
+    (quorum, hysteresis)
+}
+
+/// Services that are defined twice: IPVS knows each once, so the later one is left out.
+pub(super) fn finish(cx: &mut Cx<'_>) {
+    let mut seen: IndexSet<ServiceKey> = IndexSet::with_capacity(cx.draft.services.len());
+    let mut keep = Vec::with_capacity(cx.draft.services.len());
+    let mut reports = Vec::new();
+    for (i, service) in cx.draft.model.lvs.services.iter().enumerate() {
+        let (first, new) = seen.insert_full(service.key);
+        keep.push(new);
+        if !new {
+            reports.push((i, first, service.key.to_string()));
+        }
+    }
+    if reports.is_empty() {
+        return;
+    }
+    for (i, _, shown) in reports {
+        let at = cx.draft.services.get(i).map_or(Span::NONE, |n| n.span);
+        let message = format!("virtual server {shown} is defined already, this one is left out");
+        cx.report(
+            Diagnostic::error(&codes::DUPLICATE_NAME, message)
+                .class(crate::config::diagnostic::Class::Quiet)
+                .at(at),
+        );
+    }
+    let mut keep = keep.into_iter();
+    cx.draft.model.lvs.services.retain(|_| keep.next().unwrap_or(true));
+}

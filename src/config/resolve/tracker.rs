@@ -1,0 +1,101 @@
+//! What instances and groups track.
+
+use indexmap::IndexMap;
+
+use crate::base::{IfName, Name};
+use crate::config::codes;
+use crate::config::context::Cx;
+use crate::config::diagnostic::Diagnostic;
+use crate::config::span::Spanned;
+use crate::config::value::tracker::{TrackEntry, TrackInterface};
+use crate::model::{TrackedInterface, TrackedScript, Weight};
+
+/// Tracked interfaces, each once.
+pub(super) fn interfaces(
+    entries: &[Spanned<TrackInterface>],
+    own: Option<&IfName>,
+    owner: &str,
+    cx: &mut Cx<'_>,
+) -> Vec<TrackedInterface> {
+    let mut list: IndexMap<IfName, Weight> = IndexMap::new();
+    for entry in entries {
+        let interface = &entry.value.interface;
+        if own == Some(interface) {
+            let message =
+                format!("({owner}) ignoring track_interface {interface} since own interface");
+            cx.report(
+                Diagnostic::warning(&codes::NO_EFFECT_HERE, message)
+                    .at(entry.span)
+                    .note("the own interface is tracked anyway, unless dont_track_primary is set"),
+            );
+            continue;
+        }
+        let weight = Weight::new(entry.value.weight, entry.value.reverse);
+        if list.contains_key(interface) {
+            let message = format!("({owner}) interface {interface} is tracked already, ignored");
+            cx.report(Diagnostic::error(&codes::DUPLICATE_ENTRY, message).at(entry.span));
+        } else {
+            list.insert(interface.clone(), weight);
+        }
+    }
+    list.into_iter().map(|(interface, weight)| TrackedInterface { interface, weight }).collect()
+}
+
+/// Tracked scripts that are defined, each once.
+pub(super) fn scripts<const MAX: i64>(
+    entries: &[Spanned<TrackEntry<MAX>>],
+    owner: &Name,
+    cx: &mut Cx<'_>,
+) -> Vec<TrackedScript> {
+    let mut list: IndexMap<Name, Weight> = IndexMap::new();
+    for entry in entries {
+        let name = &entry.value.name;
+        let Some(script) = cx.draft.scripts.get_mut(name) else {
+            let name = name.clone();
+            cx.draft.unresolved.push(("script", name, entry.span, owner.clone()));
+            continue;
+        };
+        script.used = true;
+        let (weight, reverse) = match entry.value.weight {
+            Some((weight, reverse)) => (weight, reverse.unwrap_or(script.reverse)),
+            None => (script.weight, script.reverse),
+        };
+        if list.contains_key(name) {
+            let message = format!("({owner}) script {name} is tracked already, ignored");
+            cx.report(Diagnostic::error(&codes::DUPLICATE_ENTRY, message).at(entry.span));
+        } else {
+            list.insert(name.clone(), Weight::new(weight, reverse));
+        }
+    }
+    list.into_iter().map(|(script, weight)| TrackedScript { script, weight }).collect()
+}
+
+/// Reports references to what was not defined before them.
+pub(super) fn unresolved(cx: &mut Cx<'_>) {
+    for (kind, name, at, owner) in core::mem::take(&mut cx.draft.unresolved) {
+        let defined = match kind {
+            "script" => cx.draft.scripts.get(&name).map(|s| s.span),
+            _ => None,
+        };
+        let new = match defined {
+            Some(span) => Diagnostic::error(
+                &codes::DEFINED_LATER,
+                format!("({owner}) track {kind} {name} is defined after its use, ignored"),
+            )
+            .related(span, "defined here")
+            .help("move the definition up, before this block"),
+            None => {
+                let new = Diagnostic::error(
+                    &codes::UNKNOWN_REFERENCE,
+                    format!("({owner}) track {kind} {name} not found, ignored"),
+                );
+                let names = cx.draft.scripts.keys().map(|n| n.as_str());
+                match crate::config::suggest::nearest(&name, names) {
+                    Some(near) if kind == "script" => new.label(format!("did you mean '{near}'?")),
+                    _ => new,
+                }
+            }
+        };
+        cx.report(new.at(at));
+    }
+}

@@ -1,0 +1,659 @@
+//! Tables of keywords: one row declares a keyword for the parser, the dump, the reference pages and the reload.
+//!
+//! The `block!` macro makes a struct of a table. A field is a slot (how often the keyword may stand, and what
+//! counts then) of a value type (what its words mean). The rest of the row names the keyword, its aliases, what a
+//! reload does with a change, and marks: `later` for what this version does not carry out, `default("..")` for the
+//! reference page, `lenient` and `quiet` for how a missing value is taken.
+
+use std::sync::OnceLock;
+
+use super::codes;
+use super::context::Cx;
+use super::diagnostic::{Class, Diagnostic};
+use super::document::Node;
+use super::reader::{Piece, Reader};
+use super::span::Span;
+use super::words::{Statement, Word};
+
+/// What a reload does when the value changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reload {
+    /// The new value is used from now on.
+    Live,
+    /// Deadlines are recomputed, the phase stays.
+    Timers,
+    /// Sockets are joined anew, the new before the old.
+    Socket,
+    /// This object alone starts anew.
+    Restart,
+    /// The old value stays until the daemon restarts.
+    Fixed,
+}
+
+/// How often a keyword may stand in its block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Times {
+    /// Any number of times, the last one counts.
+    Last,
+    /// The first one counts, others are reported.
+    First,
+    /// All count.
+    Many,
+}
+
+/// The form of a value, for reference pages, completion and JSON.
+#[derive(Clone, Debug)]
+pub enum Shape {
+    /// No value: the keyword alone.
+    Flag,
+    /// A truth value; the keyword alone means true.
+    Boolean,
+    /// An integer.
+    Integer {
+        /// Least value.
+        min: i64,
+        /// Largest value.
+        max: i64,
+    },
+    /// A time in seconds, with decimals.
+    Seconds {
+        /// Least value.
+        min: f64,
+        /// Largest value.
+        max: f64,
+    },
+    /// One of these words.
+    Choice(&'static [&'static str]),
+    /// One word of text.
+    Text(&'static str),
+    /// Several words, as in this description.
+    Words(String),
+    /// A block of lines, each as in this description.
+    Lines(String),
+    /// A block of words, each as in this description.
+    List(String),
+    /// A block with keywords of its own.
+    Block(fn() -> &'static Table, String),
+}
+
+/// How a keyword without its value is taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Missing {
+    /// keepalived ends with status 2.
+    Fatal,
+    /// Reported, the line is left out.
+    Reported,
+    /// Not even reported.
+    Quiet,
+}
+
+/// Another name of a keyword.
+#[derive(Clone, Copy, Debug)]
+pub struct Alias {
+    /// The name.
+    pub name: &'static str,
+    /// It is deprecated.
+    pub deprecated: bool,
+    /// keepalived says so.
+    pub counted: bool,
+}
+
+/// One row of a table.
+#[derive(Debug)]
+pub struct Keyword {
+    /// Its name.
+    pub name: &'static str,
+    /// Other names.
+    pub aliases: &'static [Alias],
+    /// What it means.
+    pub doc: &'static str,
+    /// The form of its value.
+    pub shape: fn() -> Shape,
+    /// How often it may stand.
+    pub times: Times,
+    /// What a reload does with a change.
+    pub reload: Reload,
+    /// The default as the reference page shows it.
+    pub default: Option<&'static str>,
+    /// Not carried out in this version.
+    pub later: bool,
+    /// How a missing value is taken.
+    pub missing: Missing,
+    /// Deprecated, with what to use instead.
+    pub deprecated: Option<&'static str>,
+    /// Accepted without any effect.
+    pub dead: bool,
+    /// Not part of keepalived 2.4.3.
+    pub newer: bool,
+}
+
+impl Keyword {
+    pub(crate) const fn new(
+        name: &'static str,
+        aliases: &'static [Alias],
+        doc: &'static str,
+        shape: fn() -> Shape,
+        times: Times,
+        reload: Reload,
+    ) -> Self {
+        Self {
+            name,
+            aliases,
+            doc,
+            shape,
+            times,
+            reload,
+            default: None,
+            later: false,
+            missing: Missing::Fatal,
+            deprecated: None,
+            dead: false,
+            newer: false,
+        }
+    }
+
+    pub(crate) const fn default(mut self, text: &'static str) -> Self {
+        self.default = Some(text);
+        self
+    }
+
+    /// Parsed, but not in effect in this version.
+    pub(crate) const fn later(mut self) -> Self {
+        self.later = true;
+        self
+    }
+
+    /// A missing value is reported only.
+    pub(crate) const fn lenient(mut self) -> Self {
+        self.missing = Missing::Reported;
+        self
+    }
+
+    /// A missing value is not reported.
+    pub(crate) const fn quiet(mut self) -> Self {
+        self.missing = Missing::Quiet;
+        self
+    }
+
+    pub(crate) const fn deprecated(mut self, instead: &'static str) -> Self {
+        self.deprecated = Some(instead);
+        self
+    }
+
+    pub(crate) const fn dead(mut self) -> Self {
+        self.dead = true;
+        self
+    }
+
+    pub(crate) const fn newer(mut self) -> Self {
+        self.newer = true;
+        self
+    }
+}
+
+/// The keywords of a block.
+#[derive(Debug)]
+pub struct Table {
+    /// The keyword that opens the block, `global_defs` or `virtual_server`.
+    pub name: &'static str,
+    /// What the block is.
+    pub doc: &'static str,
+    /// The rows, in the order of the dump.
+    pub keywords: &'static [Keyword],
+    /// Names in sorted order with their rows, and the alias each is.
+    index: OnceLock<Vec<Entry>>,
+}
+
+type Entry = (&'static [u8], u16, Option<&'static Alias>);
+
+impl Table {
+    pub(crate) const fn new(
+        name: &'static str,
+        doc: &'static str,
+        keywords: &'static [Keyword],
+    ) -> Self {
+        Self { name, doc, keywords, index: OnceLock::new() }
+    }
+
+    fn index(&'static self) -> &'static [Entry] {
+        self.index.get_or_init(|| {
+            let mut index = Vec::new();
+            for (row, keyword) in self.keywords.iter().enumerate() {
+                let row = u16::try_from(row).unwrap_or(u16::MAX);
+                index.push((keyword.name.as_bytes(), row, None));
+                for alias in keyword.aliases {
+                    index.push((alias.name.as_bytes(), row, Some(alias)));
+                }
+            }
+            index.sort_unstable_by_key(|e| e.0);
+            index
+        })
+    }
+
+    /// The row of a keyword, and the alias if it is not the proper name.
+    pub(crate) fn find(&'static self, word: &[u8]) -> Option<(usize, Option<&'static Alias>)> {
+        let index = self.index();
+        let at = index.binary_search_by_key(&word, |e| e.0).ok()?;
+        index.get(at).map(|e| (usize::from(e.1), e.2))
+    }
+
+    /// All names, aliases included.
+    pub fn names(&'static self) -> impl Iterator<Item = &'static str> {
+        self.keywords
+            .iter()
+            .flat_map(|k| core::iter::once(k.name).chain(k.aliases.iter().map(|a| a.name)))
+    }
+}
+
+/// What comes after a statement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Next {
+    /// The statement is complete.
+    Done,
+    /// A block follows and is wanted.
+    Body,
+    /// A block follows and is to be thrown away.
+    Skip,
+    /// The rest of the block around is to be thrown away.
+    Leave,
+}
+
+/// The meaning of the words of a statement or a line.
+pub(crate) trait Value: Sized {
+    /// The form.
+    fn shape() -> Shape;
+    /// Takes the words; reports what is wrong with them and gives none if nothing usable remains.
+    fn read(args: &mut Args<'_>, cx: &mut Cx<'_>) -> Option<Self>;
+    /// Gives the words back in canonical form.
+    fn words(&self, out: &mut Words);
+}
+
+/// A struct made of a table.
+pub(crate) trait Block: Sized + 'static {
+    /// What stands between the keyword and the brace.
+    type Header: Value;
+    fn table() -> &'static Table;
+    fn new(header: Self::Header, span: Span) -> Self;
+    fn header(&self) -> &Self::Header;
+    /// Where the keyword stands.
+    fn span(&self) -> Span;
+    /// The block ended at this place.
+    fn ended(&mut self, at: Span);
+    fn begin(&mut self, row: usize, statement: &Statement<'_>, cx: &mut Cx<'_>) -> Next;
+    fn body(&mut self, row: usize, reader: &mut Reader, cx: &mut Cx<'_>) -> Next;
+    /// The statements of the block.
+    fn nodes(&self) -> Vec<Node>;
+}
+
+/// A field of a block.
+pub(crate) trait Slot: Default {
+    const TIMES: Times;
+    fn shape() -> Shape;
+    fn begin(
+        &mut self,
+        keyword: &'static Keyword,
+        statement: &Statement<'_>,
+        cx: &mut Cx<'_>,
+    ) -> Next;
+    fn body(&mut self, _keyword: &'static Keyword, _reader: &mut Reader, _cx: &mut Cx<'_>) -> Next {
+        Next::Done
+    }
+    fn nodes(&self, keyword: &'static Keyword, out: &mut Vec<Node>);
+}
+
+/// Words of a statement on their way into a value.
+pub(crate) struct Args<'a> {
+    pub keyword: &'static Keyword,
+    pub statement: &'a Statement<'a>,
+    next: usize,
+}
+
+impl<'a> Args<'a> {
+    /// The words after the keyword.
+    pub(crate) fn of(keyword: &'static Keyword, statement: &'a Statement<'a>) -> Self {
+        Self { keyword, statement, next: 1 }
+    }
+
+    /// All words of a line of a list.
+    pub(crate) fn line(keyword: &'static Keyword, statement: &'a Statement<'a>) -> Self {
+        Self { keyword, statement, next: 0 }
+    }
+
+    /// One word of a line of a list.
+    pub(crate) fn one(
+        keyword: &'static Keyword,
+        statement: &'a Statement<'a>,
+        next: usize,
+    ) -> Self {
+        Self { keyword, statement, next }
+    }
+
+    /// The next word, if there is one.
+    pub(crate) fn next(&mut self) -> Option<Word<'a>> {
+        let word = self.statement.word(self.next)?;
+        self.next += 1;
+        Some(word)
+    }
+
+    /// The next word without taking it.
+    pub(crate) fn peek(&self) -> Option<Word<'a>> {
+        self.statement.word(self.next)
+    }
+
+    /// The next word. A missing one is reported as the keyword's row says.
+    pub(crate) fn need(&mut self, cx: &mut Cx<'_>) -> Option<Word<'a>> {
+        let word = self.next();
+        if word.is_none() {
+            self.report_missing(cx);
+        }
+        word
+    }
+
+    /// Reports that a word is missing, as the keyword's row says.
+    pub(crate) fn report_missing(&self, cx: &mut Cx<'_>) {
+        let class = match self.keyword.missing {
+            Missing::Quiet => return,
+            Missing::Reported => Class::Problem,
+            Missing::Fatal => Class::Parameter,
+        };
+        self.missing_with(cx, class);
+    }
+
+    /// Reports that a word is missing and that keepalived does not go on without it.
+    pub(crate) fn need_or_end(&mut self, cx: &mut Cx<'_>) -> Option<Word<'a>> {
+        let word = self.next();
+        if word.is_none() {
+            self.missing_with(cx, Class::Parameter);
+        }
+        word
+    }
+
+    fn missing_with(&self, cx: &mut Cx<'_>, class: Class) {
+        let last = self.statement.len().saturating_sub(1);
+        let at = self.statement.word(last).map_or_else(|| self.statement.span(), |w| w.span());
+        let name = self.keyword.name;
+        cx.report(
+            Diagnostic::error(&codes::MISSING_PARAMETER, format!("'{name}' lacks a value"))
+                .at(at)
+                .label(format!("expected {}", (self.keyword.shape)().expected()))
+                .class(class),
+        );
+    }
+
+    /// Where the words that were taken and those that follow stand.
+    pub(crate) fn span(&self) -> Span {
+        self.statement.span_from(1.min(self.statement.len().saturating_sub(1)))
+    }
+
+    /// Takes all words that remain.
+    pub(crate) fn finish(&mut self) {
+        self.next = self.statement.len();
+    }
+
+    /// Words that nobody took.
+    pub(crate) fn rest(&self) -> Option<Word<'a>> {
+        self.statement.word(self.next)
+    }
+}
+
+/// Words in canonical form.
+#[derive(Debug, Default)]
+pub(crate) struct Words(pub Vec<Vec<u8>>);
+
+impl Words {
+    /// A word as it is; quotes are added when it is written.
+    pub(crate) fn push(&mut self, word: impl AsRef<[u8]>) {
+        self.0.push(word.as_ref().to_vec());
+    }
+
+    /// A value by its text.
+    pub(crate) fn show(&mut self, value: impl core::fmt::Display) {
+        self.0.push(value.to_string().into_bytes());
+    }
+}
+
+impl Shape {
+    /// The form in words, for messages: `an integer from 1 to 255`.
+    pub(crate) fn expected(&self) -> String {
+        match self {
+            Self::Flag => "no value".into(),
+            Self::Boolean => "one of true, on, yes, false, off, no".into(),
+            Self::Integer { min, max } => format!("an integer from {min} to {max}"),
+            Self::Seconds { min, max } => format!("a time from {min} to {max} seconds"),
+            Self::Choice(words) => format!("one of {}", words.join(", ")),
+            Self::Text(what) => (*what).to_owned(),
+            Self::Words(form) | Self::Lines(form) | Self::List(form) => form.clone(),
+            Self::Block(_, header) if header.is_empty() => "a block".into(),
+            Self::Block(_, header) => format!("{header} and a block"),
+        }
+    }
+}
+
+impl Shape {
+    /// The form of the words before a block; nothing if there are none.
+    pub(crate) fn expected_header(&self) -> String {
+        match self {
+            Self::Flag => String::new(),
+            other => other.expected(),
+        }
+    }
+}
+
+/// Reads the statements of a block up to its closing brace.
+pub(crate) fn read_block<B: Block>(
+    block: &mut B,
+    keyword: &'static str,
+    reader: &mut Reader,
+    cx: &mut Cx<'_>,
+) -> Next {
+    reader.enter(cx, keyword, block.span());
+    loop {
+        match reader.next(cx) {
+            Piece::Line(from, to) => {
+                if statement(block, reader, cx, from, to) == Next::Leave {
+                    reader.abandon(cx);
+                    return Next::Leave;
+                }
+            }
+            Piece::Open(at) => reader.unexpected_open(cx, at),
+            piece => {
+                if let Piece::Close(at) = piece {
+                    block.ended(reader.brace(at));
+                }
+                reader.leave(cx, piece);
+                return Next::Done;
+            }
+        }
+    }
+}
+
+/// Carries out one statement of a block, with the block it may open.
+pub(crate) fn statement<B: Block>(
+    block: &mut B,
+    reader: &mut Reader,
+    cx: &mut Cx<'_>,
+    from: u32,
+    to: u32,
+) -> Next {
+    let table = B::table();
+    let (row, keyword, next, at) = {
+        let statement = reader.statement(cx, from, to);
+        let Some(word) = statement.word(0) else {
+            return Next::Done;
+        };
+        let Some((row, alias)) = table.find(word.bytes) else {
+            super::suggest::unknown_keyword(cx, table, &word);
+            return Next::Done;
+        };
+        let Some(keyword) = table.keywords.get(row) else {
+            return Next::Done;
+        };
+        notice(cx, table, keyword, alias, &word);
+        (row, keyword, block.begin(row, &statement, cx), word.span())
+    };
+    match next {
+        Next::Body => block.body(row, reader, cx),
+        Next::Skip => {
+            reader.skip(cx, keyword.name, at);
+            Next::Done
+        }
+        next => next,
+    }
+}
+
+/// Says what there is to say about a keyword whatever its value.
+fn notice(
+    cx: &mut Cx<'_>,
+    table: &'static Table,
+    keyword: &'static Keyword,
+    alias: Option<&'static Alias>,
+    word: &Word<'_>,
+) {
+    if let Some(alias) = alias.filter(|a| a.deprecated) {
+        let message = format!("'{}' is deprecated, use '{}'", alias.name, keyword.name);
+        let new = if alias.counted {
+            Diagnostic::warning(&codes::DEPRECATED, message)
+        } else {
+            Diagnostic::advice(&codes::DEPRECATED, message)
+        };
+        cx.report(new.at(word.span()).replacement(keyword.name));
+    }
+    if let Some(instead) = keyword.deprecated {
+        let message = format!("'{}' is deprecated, {instead}", keyword.name);
+        cx.report(Diagnostic::warning(&codes::DEPRECATED, message).at(word.span()));
+    }
+    if keyword.later {
+        cx.later(table, keyword, word.span());
+    }
+}
+
+/// Makes a struct of a table of keywords.
+macro_rules! block {
+    (
+        $(#[doc = $block_doc:literal])+
+        pub struct $Block:ident($Header:ty) = $block_name:literal {
+            $(
+                $(#[doc = $doc:literal])+
+                $field:ident: $slot:ty = $name:literal $(| $alias:literal $(($($mark:ident)+))?)*,
+                    $reload:ident $(, $flag:ident $(($arg:literal))?)* $(=> $hook:path)?;
+            )*
+        }
+    ) => {
+        $(#[doc = $block_doc])+
+        #[derive(Debug)]
+        pub(crate) struct $Block {
+            pub header: $Header,
+            pub span: $crate::config::span::Span,
+            pub end: $crate::config::span::Span,
+            $(pub $field: $slot,)*
+        }
+
+        impl $crate::config::schema::Block for $Block {
+            type Header = $Header;
+
+            fn table() -> &'static $crate::config::schema::Table {
+                use $crate::config::schema::{Keyword, Reload, Slot, Table};
+                static KEYWORDS: &[Keyword] = &[$(
+                    Keyword::new(
+                        $name,
+                        &[$($crate::config::schema::Alias {
+                            name: $alias,
+                            deprecated: $crate::config::schema::has!(old $($($mark)+)?),
+                            counted: !$crate::config::schema::has!(silent $($($mark)+)?),
+                        }),*],
+                        concat!($($doc, "\n"),+),
+                        <$slot as Slot>::shape,
+                        <$slot as Slot>::TIMES,
+                        Reload::$reload,
+                    )$(.$flag($($arg)?))*,
+                )*];
+                static TABLE: Table =
+                    Table::new($block_name, concat!($($block_doc, "\n"),+), KEYWORDS);
+                &TABLE
+            }
+
+            fn new(header: $Header, span: $crate::config::span::Span) -> Self {
+                Self { header, span, end: span, $($field: Default::default(),)* }
+            }
+
+            fn header(&self) -> &$Header {
+                &self.header
+            }
+
+            fn span(&self) -> $crate::config::span::Span {
+                self.span
+            }
+
+            fn ended(&mut self, at: $crate::config::span::Span) {
+                self.end = at;
+            }
+
+            fn begin(
+                &mut self,
+                row: usize,
+                statement: &$crate::config::words::Statement<'_>,
+                cx: &mut $crate::config::context::Cx<'_>,
+            ) -> $crate::config::schema::Next {
+                use $crate::config::schema::{Keyword, Next, Slot};
+                type Begin = fn(
+                    &mut $Block,
+                    &'static Keyword,
+                    &$crate::config::words::Statement<'_>,
+                    &mut $crate::config::context::Cx<'_>,
+                ) -> Next;
+                static BEGIN: &[Begin] = &[$(|block, keyword, statement, cx| {
+                    let next = Slot::begin(&mut block.$field, keyword, statement, cx);
+                    $(if next == Next::Done {
+                        return $hook(block, statement, cx);
+                    })?
+                    next
+                },)*];
+                match (BEGIN.get(row), Self::table().keywords.get(row)) {
+                    (Some(begin), Some(keyword)) => begin(self, keyword, statement, cx),
+                    _ => Next::Done,
+                }
+            }
+
+            fn body(
+                &mut self,
+                row: usize,
+                reader: &mut $crate::config::reader::Reader,
+                cx: &mut $crate::config::context::Cx<'_>,
+            ) -> $crate::config::schema::Next {
+                use $crate::config::schema::{Keyword, Next, Slot};
+                type Body = fn(
+                    &mut $Block,
+                    &'static Keyword,
+                    &mut $crate::config::reader::Reader,
+                    &mut $crate::config::context::Cx<'_>,
+                ) -> Next;
+                static BODY: &[Body] = &[$(|block, keyword, reader, cx| {
+                    Slot::body(&mut block.$field, keyword, reader, cx)
+                },)*];
+                match (BODY.get(row), Self::table().keywords.get(row)) {
+                    (Some(body), Some(keyword)) => body(self, keyword, reader, cx),
+                    _ => Next::Done,
+                }
+            }
+
+            fn nodes(&self) -> Vec<$crate::config::document::Node> {
+                let mut out = Vec::new();
+                let mut rows = Self::table().keywords.iter();
+                $(if let Some(keyword) = rows.next() {
+                    $crate::config::schema::Slot::nodes(&self.$field, keyword, &mut out);
+                })*
+                out
+            }
+        }
+    };
+}
+
+/// Whether a mark is among others.
+macro_rules! has {
+    ($want:ident) => { false };
+    (old old $($rest:ident)*) => { true };
+    (silent silent $($rest:ident)*) => { true };
+    ($want:ident $other:ident $($rest:ident)*) => { $crate::config::schema::has!($want $($rest)*) };
+}
+
+pub(crate) use {block, has};

@@ -1,0 +1,9 @@
+//! What the words of keywords mean, one file a family.
+
+pub(crate) mod address;
+pub(crate) mod entry;
+pub(crate) mod number;
+pub(crate) mod script;
+pub(crate) mod service;
+pub(crate) mod text;
+pub(crate) mod tracker;

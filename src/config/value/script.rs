@@ -1,0 +1,183 @@
+//! Commands with the account that runs them.
+
+use crate::config::codes;
+use crate::config::context::Cx;
+use crate::config::diagnostic::Diagnostic;
+use crate::config::document::script_text;
+use crate::config::schema::{Args, Shape, Value, Words};
+use crate::config::span::{Span, Spanned};
+use crate::config::value::text::decode;
+use crate::config::words::split_script;
+
+/// A command as it was written: checked against the machine when it is used.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Script {
+    /// The program and its arguments, at least one word.
+    pub words: Vec<Box<[u8]>>,
+    /// The account behind the command.
+    pub account: Option<Account>,
+    /// Where the command stands.
+    pub at: Span2,
+}
+
+/// A place that does not take part in comparisons.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Span2(pub Span);
+
+impl PartialEq for Span2 {
+    fn eq(&self, _other: &Self) -> bool {
+        true
+    }
+}
+
+/// A command; one is not needed.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct OptionalScript(pub Option<Script>);
+
+/// A user with an optional group.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Account {
+    pub user: Spanned<Box<str>>,
+    pub group: Option<Spanned<Box<str>>>,
+}
+
+/// A path with the account that owns it.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Fifo {
+    pub path: Box<[u8]>,
+    pub account: Option<Account>,
+}
+
+const FORM: &str = "a command, in quotes if it has arguments, with an optional user and group";
+
+impl Value for Script {
+    fn shape() -> Shape {
+        Shape::Words(FORM.into())
+    }
+
+    fn read(args: &mut Args<'_>, cx: &mut Cx<'_>) -> Option<Self> {
+        let script = command(args, cx)?;
+        if script.is_none() {
+            args.report_missing(cx);
+        }
+        script
+    }
+
+    fn words(&self, out: &mut Words) {
+        out.0.push(script_text(&self.words));
+        if let Some(account) = &self.account {
+            account.words(out);
+        }
+    }
+}
+
+impl Value for OptionalScript {
+    fn shape() -> Shape {
+        Shape::Words(format!("nothing, or {FORM}"))
+    }
+
+    fn read(args: &mut Args<'_>, cx: &mut Cx<'_>) -> Option<Self> {
+        command(args, cx).map(Self)
+    }
+
+    fn words(&self, out: &mut Words) {
+        if let Some(script) = &self.0 {
+            script.words(out);
+        }
+    }
+}
+
+/// Reads the line of a script keyword: none if it is malformed, `Some(None)` if there is no command.
+fn command(args: &mut Args<'_>, cx: &mut Cx<'_>) -> Option<Option<Script>> {
+    args.finish();
+    let statement = args.statement;
+    let raw = statement.raw();
+    let line = match split_script(raw) {
+        Ok(line) => line,
+        Err(open) => {
+            cx.report(
+                Diagnostic::error(&codes::SCRIPT_TEXT, "missing closing quote in a command")
+                    .at(statement.raw_span(open.0, open.0 + 1))
+                    .label("this quote is not closed on its line; the line is left out"),
+            );
+            return None;
+        }
+    };
+    let place = |i: usize| line.get(i).map(|w| statement.raw_span(w.start, w.end));
+    let word = |i: usize| {
+        let text = line.get(i).map(|w| decode(&w.bytes))?;
+        Some(Spanned::new(text, place(i)?))
+    };
+    let Some(text) = line.get(1) else {
+        return Some(None);
+    };
+    let at = place(1).unwrap_or(Span::NONE);
+    let words = match split_script(&text.bytes) {
+        Ok(words) => words,
+        Err(_) => {
+            let message = format!(
+                "missing closing quote in command '{}'",
+                String::from_utf8_lossy(&text.bytes)
+            );
+            cx.report(
+                Diagnostic::error(&codes::SCRIPT_TEXT, message)
+                    .at(at)
+                    .label("the command is split once more; a quote in it is not closed"),
+            );
+            return None;
+        }
+    };
+    if words.is_empty() {
+        return Some(None);
+    }
+    let account = word(2).map(|user| Account { user, group: word(3) });
+    Some(Some(Script {
+        words: words.into_iter().map(|w| w.bytes.into()).collect(),
+        account,
+        at: Span2(at),
+    }))
+}
+
+impl Value for Account {
+    fn shape() -> Shape {
+        Shape::Words("a user and an optional group".into())
+    }
+
+    fn read(args: &mut Args<'_>, cx: &mut Cx<'_>) -> Option<Self> {
+        let user = args.need(cx)?;
+        let group = args.next();
+        Some(Self {
+            user: Spanned::new(decode(user.bytes), user.span()),
+            group: group.map(|g| Spanned::new(decode(g.bytes), g.span())),
+        })
+    }
+
+    fn words(&self, out: &mut Words) {
+        out.push(self.user.value.as_bytes());
+        if let Some(group) = &self.group {
+            out.push(group.value.as_bytes());
+        }
+    }
+}
+
+impl Value for Fifo {
+    fn shape() -> Shape {
+        Shape::Words("a path, with an optional user and group".into())
+    }
+
+    fn read(args: &mut Args<'_>, cx: &mut Cx<'_>) -> Option<Self> {
+        let path = args.need(cx)?.bytes.into();
+        let account = match args.peek() {
+            Some(_) => Account::read(args, cx),
+            None => None,
+        };
+        Some(Self { path, account })
+    }
+
+    fn words(&self, out: &mut Words) {
+        out.push(&self.path);
+        if let Some(account) = &self.account {
+            account.words(out);
+        }
+    }
+}

@@ -1,0 +1,356 @@
+//! Virtual and real servers: their addresses, schedulers, forwarding methods and persistence.
+
+use core::net::{IpAddr, SocketAddr};
+
+use crate::base::{Family, Name};
+use crate::config::codes;
+use crate::config::context::Cx;
+use crate::config::diagnostic::{Class, Diagnostic};
+use crate::config::schema::{Args, Shape, Value, Words};
+use crate::config::value::address::{parse, report};
+use crate::config::value::number::integer;
+use crate::config::value::text::{choice, decode, report_choice};
+use crate::config::words::Word;
+use crate::model::Forward;
+use crate::model::service::{Protocol, Tunnel, TunnelChecksum};
+
+/// What stands between `virtual_server` and its brace.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum ServerName {
+    Address(SocketAddr),
+    Mark(u32),
+    Group(Name),
+}
+
+/// An address with an optional port; no port and port 0 are the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Endpoint {
+    pub address: IpAddr,
+    pub port: u16,
+}
+
+/// `lvs_method`, `lb_kind`
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Method(pub Forward);
+
+/// `persistence_timeout`: seconds, 360 without a value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct PersistenceTimeout(pub u32);
+
+/// `persistence_granularity`: an IPv4 mask or an IPv6 prefix length.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Granularity {
+    /// The mask as the kernel wants it: its bytes in network order, read as a number of this machine.
+    Mask(core::net::Ipv4Addr),
+    Length(u8),
+}
+
+choice! {
+    /// The schedulers of IPVS.
+    pub enum Scheduler {
+        RoundRobin = "rr",
+        WeightedRoundRobin = "wrr",
+        LeastConnection = "lc",
+        WeightedLeastConnection = "wlc",
+        Locality = "lblc",
+        SourceHashing = "sh",
+        Maglev = "mh",
+        DestinationHashing = "dh",
+        Failover = "fo",
+        Overflow = "ovf",
+        LocalityReplication = "lblcr",
+        ShortestDelay = "sed",
+        NeverQueue = "nq",
+        TwoChoices = "twos",
+    }
+}
+
+choice! {
+    /// The protocols of IPVS.
+    pub enum ProtocolWord {
+        Tcp = "TCP",
+        Udp = "UDP",
+        Sctp = "SCTP",
+    }
+    ignore_case
+}
+
+choice! {
+    /// The family of a service.
+    pub enum FamilyWord {
+        V4 = "inet",
+        V6 = "inet6",
+    }
+}
+
+impl From<ProtocolWord> for Protocol {
+    fn from(word: ProtocolWord) -> Self {
+        match word {
+            ProtocolWord::Tcp => Self::Tcp,
+            ProtocolWord::Udp => Self::Udp,
+            ProtocolWord::Sctp => Self::Sctp,
+        }
+    }
+}
+
+impl From<FamilyWord> for Family {
+    fn from(word: FamilyWord) -> Self {
+        match word {
+            FamilyWord::V4 => Self::V4,
+            FamilyWord::V6 => Self::V6,
+        }
+    }
+}
+
+/// The port behind an address: 0 for none or for zeros. A bad one is reported.
+pub(crate) fn port(word: Option<Word<'_>>, cx: &mut Cx<'_>) -> Option<u16> {
+    let Some(word) = word else {
+        return Some(0);
+    };
+    if !word.bytes.is_empty() && word.bytes.iter().all(|b| *b == b'0') {
+        return Some(0);
+    }
+    let number = integer(&word, 1, 65535, false, cx)?;
+    u16::try_from(number).ok()
+}
+
+impl Value for ServerName {
+    fn shape() -> Shape {
+        Shape::Words("ADDRESS [PORT], 'fwmark' NUMBER or 'group' NAME".into())
+    }
+
+    fn read(args: &mut Args<'_>, cx: &mut Cx<'_>) -> Option<Self> {
+        let word = args.need(cx)?;
+        match word.bytes {
+            b"group" => args.need_or_end(cx).map(|w| Self::Group(Name::from(decode(w.bytes)))),
+            b"fwmark" => {
+                let word = args.need_or_end(cx)?;
+                let mark = integer(&word, 0, i64::from(u32::MAX), true, cx)?;
+                Some(Self::Mark(u32::try_from(mark).unwrap_or(0)))
+            }
+            _ => {
+                let cut = word.bytes.iter().position(|b| matches!(b, b'-' | b'/'));
+                let head = word.slice(0, cut.unwrap_or(word.bytes.len()));
+                let Some(address) = parse(head.bytes) else {
+                    report(
+                        &word,
+                        "expected an address, 'fwmark' or 'group'; the block is left out",
+                        cx,
+                    );
+                    return None;
+                };
+                let port = port(args.next(), cx)?;
+                Some(Self::Address(SocketAddr::new(address, port)))
+            }
+        }
+    }
+
+    fn words(&self, out: &mut Words) {
+        match self {
+            Self::Address(endpoint) => {
+                out.show(endpoint.ip());
+                if endpoint.port() != 0 {
+                    out.show(endpoint.port());
+                }
+            }
+            Self::Mark(mark) => {
+                out.push("fwmark");
+                out.show(mark);
+            }
+            Self::Group(name) => {
+                out.push("group");
+                out.push(name.as_str());
+            }
+        }
+    }
+}
+
+impl Value for Endpoint {
+    fn shape() -> Shape {
+        Shape::Words("ADDRESS [PORT]".into())
+    }
+
+    fn read(args: &mut Args<'_>, cx: &mut Cx<'_>) -> Option<Self> {
+        let word = args.need(cx)?;
+        let cut = word.bytes.iter().position(|b| matches!(b, b'-' | b'/'));
+        let head = word.slice(0, cut.unwrap_or(word.bytes.len()));
+        let Some(address) = parse(head.bytes) else {
+            report(&word, "expected an IPv4 or IPv6 address; the server is left out", cx);
+            return None;
+        };
+        let port = port(args.next(), cx)?;
+        Some(Self { address, port })
+    }
+
+    fn words(&self, out: &mut Words) {
+        out.show(self.address);
+        if self.port != 0 {
+            out.show(self.port);
+        }
+    }
+}
+
+impl Value for Method {
+    fn shape() -> Shape {
+        Shape::Words(
+            "NAT, DR or TUN [type ipip|gue|gre] [port NUMBER] [nocsum|csum|remcsum]".into(),
+        )
+    }
+
+    fn read(args: &mut Args<'_>, cx: &mut Cx<'_>) -> Option<Self> {
+        const METHODS: &[&str] = &["NAT", "DR", "TUN"];
+        let word = args.need(cx)?;
+        let method = match word.bytes {
+            b"NAT" => Forward::Nat,
+            b"DR" => Forward::Dr,
+            b"TUN" => Forward::Tun(Tunnel::Ipip),
+            _ => {
+                report_choice(&word, METHODS, cx);
+                args.finish();
+                return None;
+            }
+        };
+        let tunnel = tunnel(args, cx);
+        Some(Self(match (method, tunnel) {
+            (Forward::Tun(_), Some(tunnel)) => Forward::Tun(tunnel),
+            (other, _) => other,
+        }))
+    }
+
+    fn words(&self, out: &mut Words) {
+        let tunnel = match self.0 {
+            Forward::Nat => return out.push("NAT"),
+            Forward::Dr => return out.push("DR"),
+            Forward::Tun(tunnel) => tunnel,
+        };
+        out.push("TUN");
+        let checksum = match tunnel {
+            Tunnel::Ipip => return,
+            Tunnel::Gue { port, checksum } => {
+                for word in ["type", "gue", "port"] {
+                    out.push(word);
+                }
+                out.show(port);
+                checksum
+            }
+            Tunnel::Gre { checksum } => {
+                out.push("type");
+                out.push("gre");
+                checksum
+            }
+        };
+        out.push(match checksum {
+            TunnelChecksum::None => "nocsum",
+            TunnelChecksum::Checksum => "csum",
+            TunnelChecksum::Remote => "remcsum",
+        });
+    }
+}
+
+/// The options of TUN. None if they do not fit together, which is reported.
+fn tunnel(args: &mut Args<'_>, cx: &mut Cx<'_>) -> Option<Tunnel> {
+    const OPTIONS: &[&str] = &["type", "port", "nocsum", "csum", "remcsum"];
+    const KINDS: &[&str] = &["ipip", "gue", "gre"];
+    let whole = args.statement.span();
+    let mut kind = "ipip";
+    let mut port: Option<u16> = None;
+    let mut checksum: Option<TunnelChecksum> = None;
+    while let Some(option) = args.next() {
+        match option.bytes {
+            b"type" => {
+                let word = super::entry::value(&option, args, cx)?;
+                match KINDS.iter().find(|k| k.as_bytes() == word.bytes) {
+                    Some(known) => kind = known,
+                    None => {
+                        report_choice(&word, KINDS, cx);
+                        return None;
+                    }
+                }
+            }
+            b"port" => {
+                let word = super::entry::value(&option, args, cx)?;
+                port = u16::try_from(integer(&word, 1, 65535, false, cx)?).ok();
+            }
+            b"nocsum" => checksum = Some(TunnelChecksum::None),
+            b"csum" => checksum = Some(TunnelChecksum::Checksum),
+            b"remcsum" => checksum = Some(TunnelChecksum::Remote),
+            _ => {
+                super::entry::unknown_option(&option, OPTIONS, "a forwarding method", cx);
+                return None;
+            }
+        }
+    }
+    let refuse = |text: &str, cx: &mut Cx<'_>| {
+        cx.report(Diagnostic::error(&codes::CONFLICT, text).at(whole));
+        None
+    };
+    let sum = checksum.unwrap_or(TunnelChecksum::None);
+    match (kind, port) {
+        ("gue", Some(port)) => Some(Tunnel::Gue { port, checksum: sum }),
+        ("gue", None) => refuse("a tunnel of type gue needs a port, its options are ignored", cx),
+        (_, Some(_)) => refuse("only a tunnel of type gue has a port, its options are ignored", cx),
+        ("gre", None) if sum == TunnelChecksum::Remote => {
+            refuse("remcsum does not go with type gre, its options are ignored", cx)
+        }
+        ("gre", None) => Some(Tunnel::Gre { checksum: sum }),
+        _ if !matches!(checksum, None | Some(TunnelChecksum::None)) => {
+            refuse("a tunnel of type ipip has no checksum, its options are ignored", cx)
+        }
+        _ => Some(Tunnel::Ipip),
+    }
+}
+
+impl Value for PersistenceTimeout {
+    fn shape() -> Shape {
+        Shape::Words("nothing, or an integer from 1 to 2678400".into())
+    }
+
+    fn read(args: &mut Args<'_>, cx: &mut Cx<'_>) -> Option<Self> {
+        let Some(word) = args.next() else {
+            return Some(Self(360));
+        };
+        let seconds = integer(&word, 1, 2_678_400, false, cx)?;
+        Some(Self(u32::try_from(seconds).unwrap_or(360)))
+    }
+
+    fn words(&self, out: &mut Words) {
+        out.show(self.0);
+    }
+}
+
+impl Value for Granularity {
+    fn shape() -> Shape {
+        Shape::Words("an IPv4 mask or an IPv6 prefix length".into())
+    }
+
+    fn read(args: &mut Args<'_>, cx: &mut Cx<'_>) -> Option<Self> {
+        let word = args.need(cx)?;
+        if word.bytes.contains(&b'.') {
+            return match parse(word.bytes) {
+                Some(IpAddr::V4(mask)) => Some(Self::Mask(mask)),
+                _ => {
+                    report(&word, "expected a mask such as 255.255.255.0", cx);
+                    None
+                }
+            };
+        }
+        let length = integer(&word, 1, 128, false, cx)?;
+        Some(Self::Length(u8::try_from(length).unwrap_or(128)))
+    }
+
+    fn words(&self, out: &mut Words) {
+        match self {
+            Self::Mask(mask) => out.show(mask),
+            Self::Length(length) => out.show(length),
+        }
+    }
+}
+
+/// Reports that a keyword stands where it cannot.
+pub(crate) fn misplaced(
+    text: &str,
+    statement: &crate::config::words::Statement<'_>,
+    cx: &mut Cx<'_>,
+) {
+    cx.report(Diagnostic::error(&codes::CONFLICT, text).at(statement.span()).class(Class::Problem));
+}

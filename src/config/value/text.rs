@@ -1,0 +1,273 @@
+//! Words of text: names, interfaces, mail addresses, paths, choices.
+
+use crate::base::{IfName, Name};
+use crate::config::codes;
+use crate::config::context::Cx;
+use crate::config::diagnostic::Diagnostic;
+use crate::config::schema::{Args, Shape, Value, Words};
+use crate::config::words::Word;
+
+/// One word of any text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Text(pub Box<str>);
+
+/// One word, not longer than `MAX` bytes; a longer one is refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Short<const MAX: usize>(pub Box<str>);
+
+/// One word; what is beyond `MAX` bytes is reported and cut off.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Cut<const MAX: usize>(pub Box<str>);
+
+/// The name of an object of the configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ObjectName(pub Name);
+
+/// The name of an interface.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Interface(pub IfName);
+
+/// A path of any bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Path(pub Box<[u8]>);
+
+/// All words of the statement, as they are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Rest(pub Vec<Box<str>>);
+
+/// Text of a configuration: UTF-8, or Latin-1 where it is not.
+pub(crate) fn decode(bytes: &[u8]) -> Box<str> {
+    match core::str::from_utf8(bytes) {
+        Ok(text) => text.into(),
+        Err(_) => bytes.iter().map(|&b| char::from(b)).collect::<String>().into(),
+    }
+}
+
+impl Value for Text {
+    fn shape() -> Shape {
+        Shape::Text("text")
+    }
+
+    fn read(args: &mut Args<'_>, cx: &mut Cx<'_>) -> Option<Self> {
+        args.need(cx).map(|w| Self(decode(w.bytes)))
+    }
+
+    fn words(&self, out: &mut Words) {
+        out.push(self.0.as_bytes());
+    }
+}
+
+impl<const MAX: usize> Value for Short<MAX> {
+    fn shape() -> Shape {
+        Shape::Text("a short text")
+    }
+
+    fn read(args: &mut Args<'_>, cx: &mut Cx<'_>) -> Option<Self> {
+        let word = args.need(cx)?;
+        if word.bytes.len() > MAX || word.bytes.is_empty() {
+            report_length(&word, MAX, "it is left out", cx);
+            return None;
+        }
+        Some(Self(decode(word.bytes)))
+    }
+
+    fn words(&self, out: &mut Words) {
+        out.push(self.0.as_bytes());
+    }
+}
+
+impl<const MAX: usize> Value for Cut<MAX> {
+    fn shape() -> Shape {
+        Shape::Text("a short text")
+    }
+
+    fn read(args: &mut Args<'_>, cx: &mut Cx<'_>) -> Option<Self> {
+        let word = args.need(cx)?;
+        if word.bytes.len() > MAX {
+            report_length(&word, MAX, "the rest is cut off", cx);
+        }
+        Some(Self(decode(word.slice(0, MAX).bytes)))
+    }
+
+    fn words(&self, out: &mut Words) {
+        out.push(self.0.as_bytes());
+    }
+}
+
+/// Reports a text that is empty or longer than it may be.
+pub(crate) fn report_length(word: &Word<'_>, max: usize, effect: &str, cx: &mut Cx<'_>) {
+    let message = format!("'{}' has not 1 to {max} characters", word.text());
+    let new = Diagnostic::error(&codes::TOO_LONG, message);
+    let from = max.min(word.bytes.len());
+    let at = if from < word.bytes.len() { word.part(from, word.bytes.len()) } else { word.span() };
+    cx.report(new.at(at).label(effect));
+}
+
+impl Value for ObjectName {
+    fn shape() -> Shape {
+        Shape::Text("a name")
+    }
+
+    fn read(args: &mut Args<'_>, cx: &mut Cx<'_>) -> Option<Self> {
+        args.need(cx).map(|w| Self(Name::from(decode(w.bytes))))
+    }
+
+    fn words(&self, out: &mut Words) {
+        out.push(self.0.as_str());
+    }
+}
+
+impl Value for Interface {
+    fn shape() -> Shape {
+        Shape::Text("an interface")
+    }
+
+    fn read(args: &mut Args<'_>, cx: &mut Cx<'_>) -> Option<Self> {
+        let word = args.need(cx)?;
+        interface(&word, cx).map(Self)
+    }
+
+    fn words(&self, out: &mut Words) {
+        out.push(self.0.as_str());
+    }
+}
+
+/// Reads the name of an interface.
+pub(crate) fn interface(word: &Word<'_>, cx: &mut Cx<'_>) -> Option<IfName> {
+    let name = word.str().and_then(|t| t.parse::<IfName>().ok());
+    if name.is_none() {
+        let message = format!("'{}' is not an interface name", word.text());
+        cx.report(
+            Diagnostic::error(&codes::INTERFACE_NAME, message)
+                .at(word.span())
+                .label("expected 1 to 15 characters, none of them '/', ':' or blank"),
+        );
+    }
+    name
+}
+
+impl Value for Path {
+    fn shape() -> Shape {
+        Shape::Text("a path")
+    }
+
+    fn read(args: &mut Args<'_>, cx: &mut Cx<'_>) -> Option<Self> {
+        args.need(cx).map(|w| Self(w.bytes.into()))
+    }
+
+    fn words(&self, out: &mut Words) {
+        out.push(&self.0);
+    }
+}
+
+impl Value for Rest {
+    fn shape() -> Shape {
+        Shape::Words("words".into())
+    }
+
+    fn read(args: &mut Args<'_>, cx: &mut Cx<'_>) -> Option<Self> {
+        let mut words = vec![decode(args.need(cx)?.bytes)];
+        while let Some(word) = args.next() {
+            words.push(decode(word.bytes));
+        }
+        Some(Self(words))
+    }
+
+    fn words(&self, out: &mut Words) {
+        for word in &self.0 {
+            out.push(word.as_bytes());
+        }
+    }
+}
+
+impl Value for () {
+    fn shape() -> Shape {
+        Shape::Flag
+    }
+
+    fn read(_args: &mut Args<'_>, _cx: &mut Cx<'_>) -> Option<Self> {
+        Some(())
+    }
+
+    fn words(&self, _out: &mut Words) {}
+}
+
+/// Reports a word that is none of those possible.
+pub(crate) fn report_choice(word: &Word<'_>, choices: &'static [&'static str], cx: &mut Cx<'_>) {
+    let message = format!("'{}' is not possible here", word.text());
+    let mut new = Diagnostic::error(&codes::CHOICE, message)
+        .at(word.span())
+        .label(format!("expected one of {}", choices.join(", ")));
+    let text = word.text();
+    if let Some(same) = choices.iter().find(|c| c.eq_ignore_ascii_case(&text)) {
+        new = new.replacement(*same);
+    } else if let Some(near) = crate::config::suggest::nearest(&text, choices.iter().copied()) {
+        new = new.replacement(near);
+    }
+    cx.report(new);
+}
+
+/// An enum whose values are words of the configuration.
+macro_rules! choice {
+    (
+        $(#[$meta:meta])*
+        pub enum $Name:ident { $($(#[$doc:meta])* $Variant:ident = $word:literal $(| $other:literal)*,)+ }
+        $($case:ident)?
+    ) => {
+        $(#[$meta])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub(crate) enum $Name { $($(#[$doc])* $Variant,)+ }
+
+        impl $Name {
+            pub(crate) const WORDS: &'static [&'static str] = &[$($word),+];
+
+            /// The value of a word.
+            pub(crate) fn of(word: &[u8]) -> Option<Self> {
+                let same = |text: &str| $crate::config::value::text::same_word!(word, text $(, $case)?);
+                $(if same($word) $(|| same($other))* {
+                    return Some(Self::$Variant);
+                })+
+                None
+            }
+
+            /// The word of a value.
+            pub(crate) const fn word(self) -> &'static str {
+                match self { $(Self::$Variant => $word,)+ }
+            }
+        }
+
+        impl $crate::config::schema::Value for $Name {
+            fn shape() -> $crate::config::schema::Shape {
+                $crate::config::schema::Shape::Choice(Self::WORDS)
+            }
+
+            fn read(
+                args: &mut $crate::config::schema::Args<'_>,
+                cx: &mut $crate::config::context::Cx<'_>,
+            ) -> Option<Self> {
+                let word = args.need(cx)?;
+                let value = Self::of(word.bytes);
+                if value.is_none() {
+                    $crate::config::value::text::report_choice(&word, Self::WORDS, cx);
+                }
+                value
+            }
+
+            fn words(&self, out: &mut $crate::config::schema::Words) {
+                out.push(self.word());
+            }
+        }
+    };
+}
+
+/// Whether a word is a text, in any case if asked for.
+macro_rules! same_word {
+    ($word:expr, $text:expr) => {
+        $word == $text.as_bytes()
+    };
+    ($word:expr, $text:expr, ignore_case) => {
+        $word.eq_ignore_ascii_case($text.as_bytes())
+    };
+}
+
+pub(crate) use {choice, same_word};

@@ -1,0 +1,297 @@
+//! Settings of virtual routers that are known and checked, and that most instances do not have.
+
+use core::net::IpAddr;
+use core::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::route::{Route, Rule};
+use super::tracker::Tracked;
+use crate::base::{IfName, Mac, Name, Prefix, Secret};
+
+/// What few instances have.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InstanceExtras {
+    /// `strict_mode`
+    pub strict: bool,
+    /// `accept` without `no_accept`: packets to the virtual addresses are let in though this router does not own
+    /// them. None: the default, which is yes unless strict.
+    pub accept: Option<bool>,
+    /// `use_vmac`
+    pub vmac: Option<Vmac>,
+    /// `use_vmac_addr`: also for addresses on other interfaces.
+    pub vmac_for_addresses: bool,
+    /// `vmac_xmit_base`: adverts go through the parent interface.
+    pub vmac_xmit_base: bool,
+    /// Addresses with `use_vmac` of their own.
+    pub vmac_addresses: Vec<Prefix>,
+    /// `use_ipvlan`
+    pub ipvlan: Option<Ipvlan>,
+    /// `vrf`
+    pub vrf: Option<IfName>,
+    /// `unicast_peer` and what goes with it.
+    pub unicast: Option<Unicast>,
+    /// `authentication` of type AH: its key.
+    pub ah_key: Option<Secret<[u8; 8]>>,
+    /// `auth_hmac`
+    pub hmac: Option<Hmac>,
+    /// `track_src_ip`: FAULT while the source address is not on the interface.
+    pub track_source: bool,
+    /// `promote_secondaries`
+    pub promote_secondaries: bool,
+    /// `linkbeat_use_polling`
+    pub linkbeat_polling: bool,
+    /// `virtual_routes`
+    pub routes: Vec<Route>,
+    /// `virtual_rules`
+    pub rules: Vec<Rule>,
+    /// `track_file`
+    pub track_files: Vec<Tracked>,
+    /// `track_process`
+    pub track_processes: Vec<Tracked>,
+    /// `track_bfd`
+    pub track_bfds: Vec<Tracked>,
+    /// `timer_expired_backup`: highest priority of the other routers.
+    pub timer_expired_backup: Option<u8>,
+    /// `garp_extra_if`
+    pub garp_extra: Option<GarpExtra>,
+    /// `notify_priority_changes`
+    pub notify_priority_changes: bool,
+    /// `kernel_rx_buf_size` in bytes.
+    pub receive_buffer: Option<u32>,
+    /// `lvs_sync_daemon_interface`
+    pub sync_daemon_interface: Option<IfName>,
+}
+
+/// `use_vmac`: the instance runs on a macvlan interface with the address of the virtual router.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Vmac {
+    /// Name of the interface; generated if none.
+    pub name: Option<IfName>,
+    /// Its address; 00:00:5e:00:01 or 02 and the router id if none.
+    pub address: Option<Mac>,
+    /// `netlink_notify_msg`
+    pub notify: bool,
+    /// Link group; that of the parent if none.
+    pub group: Option<u32>,
+}
+
+/// `use_ipvlan`: the instance runs on an ipvlan interface.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ipvlan {
+    /// Name of the interface; generated if none.
+    pub name: Option<IfName>,
+    /// Its address, needed for IPv4.
+    pub address: Option<Prefix>,
+    /// How it talks to its neighbours.
+    pub mode: IpvlanMode,
+    /// Link group; that of the parent if none.
+    pub group: Option<u32>,
+}
+
+/// The flag of an ipvlan interface.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum IpvlanMode {
+    /// `bridge`
+    #[default]
+    Bridge,
+    /// `private`
+    Private,
+    /// `vepa`
+    Vepa,
+}
+
+/// Adverts to single routers.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unicast {
+    /// `unicast_peer`; empty with `unicast_fault_no_peer`.
+    pub peers: Vec<UnicastPeer>,
+    /// `unicast_ttl`
+    pub ttl: Option<u8>,
+    /// `check_unicast_src`: adverts of others are dropped.
+    pub check_source: bool,
+    /// `unicast_fault_no_peer`: FAULT rather than multicast without peers.
+    pub fault_without_peer: bool,
+    /// `old_unicast_checksum`
+    pub old_checksum: OldChecksum,
+}
+
+/// One peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UnicastPeer {
+    /// Its address.
+    pub address: IpAddr,
+    /// `min_ttl`: lowest TTL accepted from it.
+    pub min_ttl: u8,
+    /// `max_ttl`: highest TTL accepted from it.
+    pub max_ttl: u8,
+}
+
+/// The form of the version 3 checksum of unicast adverts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum OldChecksum {
+    /// As the peer does it.
+    #[default]
+    Detect,
+    /// The old form, with the multicast group in the pseudo header.
+    Always,
+    /// The right form.
+    Never,
+}
+
+/// `auth_hmac`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hmac {
+    /// Keys by id; all are accepted.
+    pub keys: Vec<HmacKey>,
+    /// Id of the key used for sending.
+    pub active: u8,
+    /// `time_window`: accepted difference of clocks, 1 to 300 s.
+    pub window: Duration,
+    /// `anti_replay monotonic`: only growth counts, not the clock.
+    pub monotonic: bool,
+    /// `mode`
+    pub mode: HmacMode,
+}
+
+/// A key of `auth_hmac`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HmacKey {
+    /// Its id, not 0.
+    pub id: u8,
+    /// 32 to 64 octets.
+    pub key: SecretBytes,
+}
+
+/// Octets that must not reach a log.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct SecretBytes(Vec<u8>);
+
+impl SecretBytes {
+    /// Wraps `bytes`.
+    #[must_use]
+    pub const fn new(bytes: Vec<u8>) -> Self {
+        Self(bytes)
+    }
+
+    /// The octets themselves. Call this only where they go into a key.
+    #[must_use]
+    pub fn reveal(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl core::fmt::Debug for SecretBytes {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str("***")
+    }
+}
+
+/// What `auth_hmac` demands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum HmacMode {
+    /// Send and require.
+    #[default]
+    Enforce,
+    /// Send, accept without.
+    Permissive,
+    /// Do not send, accept without, verify what is there.
+    ReceiveOnly,
+}
+
+/// `garp_extra_if`: periodic gratuitous ARP on further interfaces.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GarpExtra {
+    /// Also on interfaces that are no VMAC.
+    pub all: bool,
+    /// Time from one to the next.
+    pub period: Duration,
+}
+
+/// `garp_group`: interfaces that share a least time between announcements.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GarpGroup {
+    /// Between gratuitous ARPs.
+    pub garp: Option<Duration>,
+    /// Between neighbour adverts.
+    pub na: Option<Duration>,
+    /// The interfaces.
+    pub interfaces: Vec<IfName>,
+}
+
+/// `track_group`: instances that also track the interfaces of static addresses, routes and rules.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TrackGroup {
+    /// Its name.
+    pub name: Name,
+    /// Instances.
+    pub members: Vec<Name>,
+    /// Interfaces of the static items that name the group.
+    pub interfaces: Vec<IfName>,
+}
+
+/// A line of `interface_up_down_delays`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InterfaceDelay {
+    /// The interface.
+    pub interface: IfName,
+    /// Before a loss of the link counts.
+    pub down: Duration,
+    /// Before a return of the link counts.
+    pub up: Duration,
+}
+
+/// A line of `linkbeat_interfaces`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Linkbeat {
+    /// The interface.
+    pub interface: IfName,
+    /// How its link is asked for.
+    pub method: LinkbeatMethod,
+}
+
+/// How the state of a link is asked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum LinkbeatMethod {
+    /// Whatever works.
+    #[default]
+    Auto,
+    /// MII registers.
+    Mii,
+    /// ethtool.
+    Ethtool,
+    /// Flags of the interface.
+    Ioctl,
+}
+
+/// `bfd_instance`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bfd {
+    /// Its name, at most 31 octets.
+    pub name: Name,
+    /// `neighbor_ip`
+    pub neighbor: IpAddr,
+    /// `source_ip`
+    pub source: Option<IpAddr>,
+    /// `min_rx`
+    pub min_rx: Duration,
+    /// `min_tx`
+    pub min_tx: Duration,
+    /// `idle_tx`
+    pub idle_tx: Duration,
+    /// `multiplier`
+    pub multiplier: u8,
+    /// `passive`
+    pub passive: bool,
+    /// `ttl`, `hoplimit`
+    pub ttl: u8,
+    /// `max_hops`
+    pub max_hops: u8,
+    /// `multihop`
+    pub multihop: bool,
+    /// Events go to the VRRP role.
+    pub for_vrrp: bool,
+    /// Events go to the checker role.
+    pub for_checker: bool,
+}

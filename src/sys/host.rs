@@ -1,0 +1,276 @@
+//! The operating system's answers to the configuration language: files, accounts, interfaces, host names.
+
+use std::cell::OnceCell;
+use std::collections::BTreeMap;
+use std::ffi::{CString, OsStr, OsString};
+use std::fs;
+use std::net::{IpAddr, ToSocketAddrs};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use nix::ifaddrs::getifaddrs;
+use nix::net::if_::InterfaceFlags;
+use nix::unistd::{Gid, Group, Uid, User, getegid, geteuid, getgrouplist};
+
+use crate::base::{IfName, Prefix};
+use crate::config::{Account, FileInfo, FileKind, Files, Host, Interface};
+
+/// This machine. What it is asked is asked of the operating system once and kept.
+#[derive(Debug, Default)]
+pub struct Machine {
+    interfaces: OnceCell<BTreeMap<IfName, Interface>>,
+    tables: OnceCell<BTreeMap<String, u32>>,
+}
+
+impl Machine {
+    /// The machine as it is when it is first asked.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    fn all_interfaces(&self) -> &BTreeMap<IfName, Interface> {
+        self.interfaces.get_or_init(read_interfaces)
+    }
+}
+
+impl Files for Machine {
+    fn status(&self, path: &[u8]) -> Option<(FileKind, u32)> {
+        let found = fs::metadata(path_of(path)).ok()?;
+        Some((kind(found.file_type()), found.mode()))
+    }
+
+    fn read(&self, path: &[u8]) -> Result<Vec<u8>, String> {
+        fs::read(path_of(path)).map_err(|e| e.to_string())
+    }
+
+    fn list(&self, directory: &[u8]) -> Vec<Vec<u8>> {
+        let Ok(entries) = fs::read_dir(path_of(directory)) else {
+            return Vec::new();
+        };
+        entries.flatten().map(|e| e.file_name().into_vec()).collect()
+    }
+
+    fn current_directory(&self) -> Vec<u8> {
+        std::env::current_dir().unwrap_or_else(|_| PathBuf::from("/")).into_os_string().into_vec()
+    }
+}
+
+impl Host for Machine {
+    fn host_name(&self) -> String {
+        let name = nix::unistd::gethostname().unwrap_or_else(|_| OsString::from("localhost"));
+        name.to_string_lossy().into_owned()
+    }
+
+    fn interface(&self, name: &IfName) -> Option<Interface> {
+        self.all_interfaces().get(name).cloned()
+    }
+
+    fn interfaces(&self) -> Vec<IfName> {
+        self.all_interfaces().keys().cloned().collect()
+    }
+
+    fn user(&self, name: &str) -> Option<Account> {
+        let number = || User::from_uid(Uid::from_raw(name.parse().ok()?)).ok().flatten();
+        let user = User::from_name(name).ok().flatten().or_else(number)?;
+        Some(account(&user.name, user.uid, user.gid))
+    }
+
+    fn group(&self, name: &str) -> Option<u32> {
+        let number = || name.parse().ok();
+        let group = Group::from_name(name).ok().flatten();
+        group.map(|g| g.gid.as_raw()).or_else(number)
+    }
+
+    fn user_name(&self, uid: u32) -> Option<String> {
+        User::from_uid(Uid::from_raw(uid)).ok().flatten().map(|u| u.name)
+    }
+
+    fn own_account(&self) -> Account {
+        let (uid, gid) = (geteuid(), getegid());
+        match User::from_uid(uid).ok().flatten() {
+            Some(user) => account(&user.name, uid, gid),
+            None => Account { uid: uid.as_raw(), gid: gid.as_raw(), groups: vec![gid.as_raw()] },
+        }
+    }
+
+    fn resolve(&self, name: &str) -> Option<IpAddr> {
+        (name, 0).to_socket_addrs().ok()?.next().map(|a| a.ip())
+    }
+
+    fn environment(&self, name: &str) -> Option<Vec<u8>> {
+        std::env::var_os(name).map(OsString::into_vec)
+    }
+
+    fn inspect(&self, path: &[u8]) -> Option<FileInfo> {
+        let found = fs::symlink_metadata(path_of(path)).ok()?;
+        Some(FileInfo {
+            kind: kind(found.file_type()),
+            mode: found.mode(),
+            uid: found.uid(),
+            gid: found.gid(),
+        })
+    }
+
+    fn read_link(&self, path: &[u8]) -> Option<Vec<u8>> {
+        fs::read_link(path_of(path)).ok().map(|p| p.into_os_string().into_vec())
+    }
+
+    fn read_start(&self, path: &[u8], limit: usize) -> Option<Vec<u8>> {
+        use std::io::Read;
+        let mut text = Vec::new();
+        let limit = u64::try_from(limit).unwrap_or(u64::MAX);
+        fs::File::open(path_of(path)).ok()?.take(limit).read_to_end(&mut text).ok()?;
+        Some(text)
+    }
+
+    fn route_name(&self, table: &str, name: &str) -> Option<u32> {
+        let _ = &self.tables;
+        [
+            format!("/etc/iproute2/{table}"),
+            format!("/usr/share/iproute2/{table}"),
+            format!("/usr/lib/iproute2/{table}"),
+        ]
+        .iter()
+        .filter_map(|path| fs::read_to_string(path).ok())
+        .find_map(|text| {
+            text.lines().find_map(|line| {
+                let mut words = line.split_whitespace();
+                let number = words.next()?;
+                if words.next()? != name {
+                    return None;
+                }
+                match number.strip_prefix("0x") {
+                    Some(hex) => u32::from_str_radix(hex, 16).ok(),
+                    None => number.parse().ok(),
+                }
+            })
+        })
+    }
+
+    fn protocol(&self, name: &str) -> Option<u8> {
+        let text = fs::read_to_string("/etc/protocols").ok()?;
+        text.lines().find_map(|line| {
+            let line = line.split('#').next()?;
+            let mut words = line.split_whitespace();
+            let first = words.next()?;
+            let number = words.next()?.parse().ok()?;
+            (first == name || words.any(|w| w == name)).then_some(number)
+        })
+    }
+
+    fn processors(&self) -> u32 {
+        let online = nix::unistd::sysconf(nix::unistd::SysconfVar::_NPROCESSORS_ONLN);
+        online.ok().flatten().and_then(|n| u32::try_from(n).ok()).unwrap_or(1)
+    }
+
+    fn uptime(&self) -> Option<Duration> {
+        let text = fs::read_to_string("/proc/uptime").ok()?;
+        text.split_whitespace()
+            .next()?
+            .parse()
+            .ok()
+            .and_then(|s| Duration::try_from_secs_f64(s).ok())
+    }
+
+    fn seed(&self) -> u64 {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        now.as_secs() ^ (u64::from(now.subsec_nanos()) << 32) ^ u64::from(std::process::id())
+    }
+}
+
+fn path_of(path: &[u8]) -> &Path {
+    Path::new(OsStr::from_bytes(path))
+}
+
+fn kind(kind: fs::FileType) -> FileKind {
+    if kind.is_file() {
+        FileKind::Regular
+    } else if kind.is_dir() {
+        FileKind::Directory
+    } else if kind.is_symlink() {
+        FileKind::Link
+    } else {
+        FileKind::Other
+    }
+}
+
+fn account(name: &str, uid: Uid, gid: Gid) -> Account {
+    let groups = CString::new(name)
+        .ok()
+        .and_then(|name| getgrouplist(&name, gid).ok())
+        .unwrap_or_else(|| vec![gid]);
+    Account {
+        uid: uid.as_raw(),
+        gid: gid.as_raw(),
+        groups: groups.into_iter().map(Gid::as_raw).collect(),
+    }
+}
+
+fn read_interfaces() -> BTreeMap<IfName, Interface> {
+    let mut found: BTreeMap<IfName, Interface> = BTreeMap::new();
+    let Ok(entries) = getifaddrs() else {
+        return found;
+    };
+    for entry in entries {
+        let Ok(name) = entry.interface_name.parse::<IfName>() else {
+            continue;
+        };
+        let interface = found.entry(name).or_insert_with_key(|name| {
+            let attribute = |file: &str| {
+                fs::read_to_string(format!("/sys/class/net/{name}/{file}")).unwrap_or_default()
+            };
+            let kind = attribute("uevent");
+            let loopback = entry.flags.contains(InterfaceFlags::IFF_LOOPBACK);
+            Interface {
+                addresses: Vec::new(),
+                loopback,
+                ethernet: match attribute("type").trim().parse::<u32>() {
+                    Ok(kind) => kind == 1,
+                    Err(_) => !loopback,
+                },
+                multicast: entry.flags.contains(InterfaceFlags::IFF_MULTICAST),
+                mtu: attribute("mtu").trim().parse().unwrap_or(1500),
+                stacked: kind.contains("DEVTYPE=macvlan") || kind.contains("DEVTYPE=ipvlan"),
+            }
+        });
+        let Some(address) = entry.address else {
+            continue;
+        };
+        let (address, mask): (IpAddr, Option<u32>) = if let Some(address) = address.as_sockaddr_in()
+        {
+            let mask = entry.netmask.as_ref().and_then(|m| m.as_sockaddr_in());
+            (address.ip().into(), mask.map(|m| m.ip().to_bits().count_ones()))
+        } else if let Some(address) = address.as_sockaddr_in6() {
+            let mask = entry.netmask.as_ref().and_then(|m| m.as_sockaddr_in6());
+            (address.ip().into(), mask.map(|m| m.ip().to_bits().count_ones()))
+        } else {
+            continue;
+        };
+        let prefix = mask
+            .and_then(|bits| Prefix::new(address, u8::try_from(bits).ok()?))
+            .unwrap_or(Prefix::host(address));
+        interface.addresses.push(prefix);
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_machine_knows_itself() {
+        let machine = Machine::new();
+        let lo = machine.interface(&"lo".parse().unwrap()).unwrap();
+        assert!(lo.loopback);
+        assert_eq!(machine.user("root").unwrap().uid, 0);
+        assert_eq!(machine.user_name(0).as_deref(), Some("root"));
+        assert_eq!(machine.user("no-such-user-here"), None);
+        assert_eq!(machine.inspect(b"/").unwrap().kind, FileKind::Directory);
+        assert_eq!(machine.status(b"/nonexistent"), None);
+        assert!(machine.processors() >= 1);
+    }
+}
