@@ -27,6 +27,8 @@ pub mod base;
 #[cfg(feature = "daemon")]
 pub mod cli;
 pub mod config;
+#[cfg(feature = "daemon")]
+pub mod ipc;
 pub mod model;
 pub mod plan;
 pub mod sim;
