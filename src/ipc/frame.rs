@@ -195,19 +195,13 @@ mod tests {
         for bad in [&[2, 0][..], &[0], &[0, 0xff, 0xff, 0xff], &[1], &[0, 0, 0]] {
             a.send(bad, &[]).unwrap();
             assert!(
-                matches!(
-                    receive::<FromRole>(&b, &mut buffer),
-                    Err(ReceiveError::Bad(_))
-                ),
+                matches!(receive::<FromRole>(&b, &mut buffer), Err(ReceiveError::Bad(_))),
                 "{bad:?}"
             );
         }
         send_small(&a, &FromRole::Alive).unwrap();
         assert!(receive::<FromRole>(&b, &mut buffer).unwrap().is_some());
-        assert!(matches!(
-            receive::<FromRole>(&b, &mut buffer),
-            Err(ReceiveError::Empty)
-        ));
+        assert!(matches!(receive::<FromRole>(&b, &mut buffer), Err(ReceiveError::Empty)));
     }
 
     proptest! {

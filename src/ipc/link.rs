@@ -190,14 +190,12 @@ mod tests {
     type Ends = (Link<u32, Vec<u8>>, Link<Vec<u8>, u32>);
 
     fn run<F: Future>(future: impl FnOnce(Ends) -> F) -> F::Output {
-        tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .unwrap()
-            .block_on(async {
+        tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(
+            async {
                 let (a, b) = Channel::pair().unwrap();
                 future((Link::new(a).unwrap(), Link::new(b).unwrap())).await
-            })
+            },
+        )
     }
 
     #[test]

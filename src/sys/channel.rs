@@ -108,9 +108,7 @@ impl Channel {
                 other => break other?,
             }
         };
-        let cut = message
-            .flags
-            .intersects(MsgFlags::MSG_TRUNC | MsgFlags::MSG_CTRUNC);
+        let cut = message.flags.intersects(MsgFlags::MSG_TRUNC | MsgFlags::MSG_CTRUNC);
         let mut fds = Vec::new();
         // Descriptors come first, so that they are closed if the message is refused.
         if let Ok(list) = message.cmsgs() {
@@ -130,10 +128,7 @@ impl Channel {
         if message.bytes == 0 && fds.is_empty() {
             return Ok(None);
         }
-        Ok(Some(Received {
-            length: message.bytes,
-            fds,
-        }))
+        Ok(Some(Received { length: message.bytes, fds }))
     }
 
     /// Waits until something can be taken, or the peer is gone. False when `limit` passed before. For processes
@@ -191,9 +186,7 @@ mod tests {
     #[test]
     fn a_peer_that_does_not_read_stalls_nobody() {
         let (a, _b) = Channel::pair().unwrap();
-        let sent = (0..100_000)
-            .take_while(|_| a.send(&[0; 1000], &[]).is_ok())
-            .count();
+        let sent = (0..100_000).take_while(|_| a.send(&[0; 1000], &[]).is_ok()).count();
         assert!((10..100_000).contains(&sent));
         let refused = a.send(&[0; 1000], &[]).unwrap_err();
         assert_eq!(refused.kind(), io::ErrorKind::WouldBlock);
@@ -205,10 +198,7 @@ mod tests {
         a.send(&[0; 100], &[]).unwrap();
         a.send(b"next", &[]).unwrap();
         let mut buffer = [0; 16];
-        assert_eq!(
-            b.receive(&mut buffer).unwrap_err().kind(),
-            io::ErrorKind::InvalidData
-        );
+        assert_eq!(b.receive(&mut buffer).unwrap_err().kind(), io::ErrorKind::InvalidData);
         assert_eq!(b.receive(&mut buffer).unwrap().unwrap().length, 4);
     }
 
@@ -216,9 +206,6 @@ mod tests {
     fn a_dead_peer_is_told() {
         let (a, b) = Channel::pair().unwrap();
         drop(b);
-        assert_eq!(
-            a.send(b"x", &[]).unwrap_err().kind(),
-            io::ErrorKind::BrokenPipe
-        );
+        assert_eq!(a.send(b"x", &[]).unwrap_err().kind(), io::ErrorKind::BrokenPipe);
     }
 }

@@ -55,10 +55,6 @@ impl FrameSocket {
                 super::size::<libc::sockaddr_ll>(),
             )
         };
-        if sent < 0 {
-            Err(io::Error::last_os_error())
-        } else {
-            Ok(())
-        }
+        if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
     }
 }

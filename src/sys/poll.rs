@@ -26,10 +26,7 @@ impl Ready {
     /// None yet.
     #[must_use]
     pub fn new() -> Self {
-        Self {
-            events: [EpollEvent::empty(); Self::ROOM],
-            count: 0,
-        }
+        Self { events: [EpollEvent::empty(); Self::ROOM], count: 0 }
     }
 
     /// The numbers, in no particular order.
@@ -121,10 +118,7 @@ impl Timer {
                     libc::time_t::try_from(nanos / 1_000_000_000).unwrap_or(libc::time_t::MAX),
                     libc::c_long::try_from(nanos % 1_000_000_000).unwrap_or(0),
                 );
-                self.fd.set(
-                    Expiration::OneShot(time),
-                    TimerSetTimeFlags::TFD_TIMER_ABSTIME,
-                )?;
+                self.fd.set(Expiration::OneShot(time), TimerSetTimeFlags::TFD_TIMER_ABSTIME)?;
             }
             None => self.fd.unset()?,
         }
@@ -155,10 +149,7 @@ impl Wake {
     /// # Errors
     /// When the process has no descriptor left.
     pub fn new() -> io::Result<Self> {
-        Ok(Self(EventFd::from_value_and_flags(
-            0,
-            EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK,
-        )?))
+        Ok(Self(EventFd::from_value_and_flags(0, EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?))
     }
 
     /// Makes the descriptor ready. Never waits.

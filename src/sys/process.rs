@@ -50,10 +50,7 @@ impl Process {
         }
         // SAFETY: just made for us, nobody else owns it.
         let fd = unsafe { OwnedFd::from_raw_fd(fd) };
-        Ok(Self {
-            pid,
-            fd: Async::read_only(fd)?,
-        })
+        Ok(Self { pid, fd: Async::read_only(fd)? })
     }
 
     /// Its number.
@@ -89,10 +86,7 @@ impl Process {
     pub async fn ending(&self) -> io::Result<()> {
         self.fd
             .read(|fd| {
-                let mut fds = [nix::poll::PollFd::new(
-                    fd.as_fd(),
-                    nix::poll::PollFlags::POLLIN,
-                )];
+                let mut fds = [nix::poll::PollFd::new(fd.as_fd(), nix::poll::PollFlags::POLLIN)];
                 match nix::poll::poll(&mut fds, nix::poll::PollTimeout::ZERO) {
                     Ok(0) | Err(Errno::EINTR) => Err(io::ErrorKind::WouldBlock.into()),
                     Ok(_) => Ok(()),
@@ -112,10 +106,7 @@ impl Process {
 }
 
 fn reap(fd: &OwnedFd) -> io::Result<Exit> {
-    match waitid(
-        Id::PIDFd(fd.as_fd()),
-        WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG,
-    ) {
+    match waitid(Id::PIDFd(fd.as_fd()), WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG) {
         Ok(WaitStatus::Exited(_, code)) => Ok(Exit::Code(code)),
         Ok(WaitStatus::Signaled(_, signal, _)) => Ok(Exit::Signal(signal as i32)),
         Ok(_) | Err(Errno::EINTR) => Err(io::ErrorKind::WouldBlock.into()),
@@ -190,10 +181,7 @@ pub fn leave_terminal() -> io::Result<()> {
     // Fails only for a leader of a group, which the child of a fork is not.
     let _ = nix::unistd::setsid();
     nix::unistd::chdir("/")?;
-    let null = std::fs::File::options()
-        .read(true)
-        .write(true)
-        .open("/dev/null")?;
+    let null = std::fs::File::options().read(true).write(true).open("/dev/null")?;
     nix::unistd::dup2_stdin(&null)?;
     nix::unistd::dup2_stdout(&null)?;
     nix::unistd::dup2_stderr(&null)?;
@@ -203,9 +191,6 @@ pub fn leave_terminal() -> io::Result<()> {
 /// Whether writing to `fd` would not wait, for pipes and terminals. `limit` in milliseconds.
 #[must_use]
 pub fn writable_within(fd: impl AsFd, limit: u16) -> bool {
-    let mut fds = [nix::poll::PollFd::new(
-        fd.as_fd(),
-        nix::poll::PollFlags::POLLOUT,
-    )];
+    let mut fds = [nix::poll::PollFd::new(fd.as_fd(), nix::poll::PollFlags::POLLOUT)];
     matches!(nix::poll::poll(&mut fds, limit), Ok(n) if n > 0)
 }

@@ -141,10 +141,7 @@ impl Batch {
             slots.push(Slot {
                 // SAFETY: plain numbers, for which zero bits are valid.
                 name: unsafe { core::mem::zeroed() },
-                vector: libc::iovec {
-                    iov_base: core::ptr::null_mut(),
-                    iov_len: 0,
-                },
+                vector: libc::iovec { iov_base: core::ptr::null_mut(), iov_len: 0 },
                 control: Control([0; CONTROL]),
                 data: [0; LONGEST as usize],
                 length: 0,
@@ -153,11 +150,7 @@ impl Batch {
             // SAFETY: numbers and pointers, for which zero bits are valid.
             headers.push(unsafe { core::mem::zeroed() });
         }
-        Self {
-            slots,
-            headers,
-            filled: 0,
-        }
+        Self { slots, headers, filled: 0 }
     }
 
     /// The packets taken last: IPv4 from the IP header on, IPv6 from the VRRP header on. Those whose interface
@@ -172,10 +165,8 @@ impl Batch {
     fn fill(&mut self, socket: &Socket, family: Family) -> io::Result<usize> {
         self.filled = 0;
         for (slot, header) in self.slots.iter_mut().zip(&mut self.headers) {
-            slot.vector = libc::iovec {
-                iov_base: slot.data.as_mut_ptr().cast(),
-                iov_len: slot.data.len(),
-            };
+            slot.vector =
+                libc::iovec { iov_base: slot.data.as_mut_ptr().cast(), iov_len: slot.data.len() };
             let h = &mut header.msg_hdr;
             h.msg_name = (&raw mut slot.name).cast();
             h.msg_namelen = super::size::<libc::sockaddr_storage>();
@@ -272,12 +263,7 @@ fn origin(header: &libc::msghdr, family: Family) -> Option<From> {
         // SAFETY: `at` is a header within the buffer that `header` describes.
         at = unsafe { libc::CMSG_NXTHDR(header, at) };
     }
-    Some(From {
-        interface: IfIndex(interface?),
-        source,
-        destination: destination?,
-        hop_limit,
-    })
+    Some(From { interface: IfIndex(interface?), source, destination: destination?, hop_limit })
 }
 
 /// A sending socket of one family. Receives nothing.
@@ -351,9 +337,7 @@ impl Sender {
                 to.sin_addr.s_addr = destination.to_bits().to_be();
                 let info = libc::in_pktinfo {
                     ipi_ifindex: index,
-                    ipi_spec_dst: libc::in_addr {
-                        s_addr: source.to_bits().to_be(),
-                    },
+                    ipi_spec_dst: libc::in_addr { s_addr: source.to_bits().to_be() },
                     ipi_addr: libc::in_addr { s_addr: 0 },
                 };
                 self.send_with(&to, libc::IPPROTO_IP, libc::IP_PKTINFO, &info, packet)
@@ -365,9 +349,7 @@ impl Sender {
                 to.sin6_addr.s6_addr = destination.octets();
                 to.sin6_scope_id = interface.0;
                 let info = libc::in6_pktinfo {
-                    ipi6_addr: libc::in6_addr {
-                        s6_addr: source.octets(),
-                    },
+                    ipi6_addr: libc::in6_addr { s6_addr: source.octets() },
                     ipi6_ifindex: index as _,
                 };
                 self.send_with(&to, libc::IPPROTO_IPV6, libc::IPV6_PKTINFO, &info, packet)
@@ -386,10 +368,8 @@ impl Sender {
         packet: &[u8],
     ) -> io::Result<()> {
         let mut control = Control([0; CONTROL]);
-        let mut vector = libc::iovec {
-            iov_base: packet.as_ptr().cast_mut().cast(),
-            iov_len: packet.len(),
-        };
+        let mut vector =
+            libc::iovec { iov_base: packet.as_ptr().cast_mut().cast(), iov_len: packet.len() };
         // SAFETY: numbers and pointers, for which zero bits are valid.
         let mut header: libc::msghdr = unsafe { core::mem::zeroed() };
         header.msg_name = core::ptr::from_ref(to).cast_mut().cast();
@@ -410,17 +390,9 @@ impl Sender {
         }
         // SAFETY: everything the header points to is live until the call returns; the kernel only reads it.
         let sent = unsafe {
-            libc::sendmsg(
-                self.socket.as_raw_fd(),
-                &raw const header,
-                libc::MSG_DONTWAIT,
-            )
+            libc::sendmsg(self.socket.as_raw_fd(), &raw const header, libc::MSG_DONTWAIT)
         };
-        if sent < 0 {
-            Err(io::Error::last_os_error())
-        } else {
-            Ok(())
-        }
+        if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
     }
 }
 

@@ -31,11 +31,7 @@ fn set_policy(policy: libc::c_int, priority: u8) -> io::Result<()> {
     let answer = unsafe {
         libc::sched_setscheduler(0, policy | libc::SCHED_RESET_ON_FORK, &raw const param)
     };
-    if answer < 0 {
-        Err(io::Error::last_os_error())
-    } else {
-        Ok(())
-    }
+    if answer < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
 /// Sets the nice value, -20 to 19, of the calling thread; threads started later inherit it.
@@ -45,11 +41,7 @@ fn set_policy(policy: libc::c_int, priority: u8) -> io::Result<()> {
 pub fn nice(value: i8) -> io::Result<()> {
     // SAFETY: no pointers.
     let answer = unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, value.into()) };
-    if answer < 0 {
-        Err(io::Error::last_os_error())
-    } else {
-        Ok(())
-    }
+    if answer < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
 /// Keeps all memory of this process, also what it gets later, from being swapped out. Pages count once they are

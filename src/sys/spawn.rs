@@ -171,11 +171,7 @@ fn default_signals() {
 }
 
 fn check(answer: libc::c_int) -> io::Result<()> {
-    if answer < 0 {
-        Err(io::Error::last_os_error())
-    } else {
-        Ok(())
-    }
+    if answer < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
 #[cfg(test)]
@@ -188,11 +184,7 @@ mod tests {
     }
 
     fn run<F: Future>(future: F) -> F::Output {
-        tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .unwrap()
-            .block_on(future)
+        tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
     }
 
     #[test]
@@ -219,11 +211,7 @@ mod tests {
         run(async {
             // Its child has the same group, so both end by one signal.
             let p = program(
-                &words(&[
-                    "/bin/sh",
-                    "-c",
-                    "sleep 100 & test $(ps -o pgid= -p $$) = $$ && wait",
-                ]),
+                &words(&["/bin/sh", "-c", "sleep 100 & test $(ps -o pgid= -p $$) = $$ && wait"]),
                 None,
             )
             .unwrap();
@@ -240,19 +228,12 @@ mod tests {
             line.extend(words(&["it's", "=", "it's"]));
             let line = shell_line(&line);
             let p = program(
-                &[
-                    b"/bin/sh".as_slice().into(),
-                    b"-c".as_slice().into(),
-                    line.as_bytes().into(),
-                ],
+                &[b"/bin/sh".as_slice().into(), b"-c".as_slice().into(), line.as_bytes().into()],
                 None,
             )
             .unwrap();
             assert_eq!(p.ended().await.unwrap(), Exit::Code(0));
-            assert_eq!(
-                shell_line(&words(&odd)),
-                OsStr::new("'a b' 'it'\\''s' '' '$HOME' '\\'")
-            );
+            assert_eq!(shell_line(&words(&odd)), OsStr::new("'a b' 'it'\\''s' '' '$HOME' '\\'"));
             assert_eq!(shell_line(&words(&["</tmp/x"])), OsStr::new("</tmp/x"));
         });
     }
