@@ -29,6 +29,8 @@ pub mod cli;
 pub mod config;
 #[cfg(feature = "daemon")]
 pub mod ipc;
+#[cfg(feature = "daemon")]
+pub mod kernel;
 pub mod model;
 pub mod plan;
 pub mod sim;

@@ -25,6 +25,8 @@ pub mod raw;
 pub mod sched;
 pub mod spawn;
 pub mod tap;
+#[cfg(test)]
+pub(crate) mod testing;
 
 /// The size of a structure as the socket calls want it.
 fn size<T>() -> libc::socklen_t {

@@ -402,3 +402,6 @@ const fn domain(family: Family) -> Domain {
         Family::V6 => Domain::IPV6,
     }
 }
+
+#[cfg(test)]
+mod tests;
