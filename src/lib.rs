@@ -31,6 +31,8 @@ pub mod config;
 pub mod ipc;
 #[cfg(feature = "daemon")]
 pub mod kernel;
+#[cfg(feature = "daemon")]
+pub mod log;
 pub mod model;
 pub mod plan;
 pub mod sim;

@@ -22,6 +22,7 @@ pub mod packet;
 pub mod poll;
 pub mod process;
 pub mod raw;
+pub mod ring;
 pub mod sched;
 pub mod spawn;
 pub mod tap;
