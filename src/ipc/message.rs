@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::base::Name;
 use crate::model::{Command, Global, Lvs, Vrrp};
-use crate::status::MailText;
 use crate::status::vrrp::Summary;
+use crate::status::{MailText, RunEnd};
 
 /// A role of the daemon, each a process of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -246,17 +246,4 @@ pub enum FromRunner {
         /// That of `Notice`.
         id: u64,
     },
-}
-
-/// How a run of a program ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum RunEnd {
-    /// It exited with this status.
-    Exit(i32),
-    /// A signal ended it.
-    Signal(i32),
-    /// It took longer than allowed and was ended.
-    TimedOut,
-    /// It could not be started: error number.
-    NotStarted(i32),
 }

@@ -18,5 +18,5 @@ pub use frame::{ReceiveError, SendError};
 pub use link::Link;
 pub use message::{
     CheckerPart, Deliver, FromConfig, FromRole, FromRunner, LoadReport, LoadRequest, Needs,
-    RoleName, RunEnd, RunnerPart, ToRole, ToRunner, VrrpPart,
+    RoleName, RunnerPart, ToRole, ToRunner, VrrpPart,
 };
