@@ -28,6 +28,8 @@ pub mod base;
 pub mod cli;
 pub mod config;
 #[cfg(feature = "daemon")]
+pub mod drive;
+#[cfg(feature = "daemon")]
 pub mod ipc;
 #[cfg(feature = "daemon")]
 pub mod kernel;
