@@ -9,3 +9,4 @@
 
 pub mod script;
 pub mod smtp;
+pub mod vrrp;

@@ -118,6 +118,9 @@ pub struct Batch {
     filled: usize,
 }
 
+// SAFETY: the pointers in it are set anew before each use, into memory that belongs to this value.
+unsafe impl Send for Batch {}
+
 struct Slot {
     name: libc::sockaddr_storage,
     vector: libc::iovec,
