@@ -37,6 +37,8 @@ pub mod kernel;
 pub mod log;
 pub mod model;
 pub mod plan;
+#[cfg(feature = "daemon")]
+pub mod role;
 pub mod sim;
 pub mod status;
 #[cfg(feature = "daemon")]

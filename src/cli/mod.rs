@@ -9,6 +9,6 @@
 
 pub mod args;
 pub mod check;
+pub mod daemon;
 pub mod demo;
 pub mod exit;
-

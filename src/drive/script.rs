@@ -12,7 +12,7 @@ use crate::status::RunEnd;
 use crate::sys::process::{Exit, Process};
 use crate::sys::spawn::{self, Account};
 
-/// From SIGTERM to SIGKILL.
+/// From SIGTERM to SIGKILL, for tracking scripts.
 const GRACE: Duration = Duration::from_secs(2);
 /// How long a process that was sent SIGKILL may hang in the kernel before it is given up.
 const LAST: Duration = Duration::from_secs(2);
@@ -48,9 +48,9 @@ impl Running {
         Ok(Self { process, name: command.display() })
     }
 
-    /// Waits until it ends. With a `limit` it is made to end then: SIGTERM to its process group, SIGKILL after
-    /// 2 s. What it started and left behind is ended as well in that case, and only then.
-    pub async fn end(self, limit: Option<Duration>) -> RunEnd {
+    /// Waits until it ends. After `limit` it is made to end: SIGTERM to its process group, SIGKILL after `grace`.
+    /// What it started and left behind is ended as well in that case, and only then.
+    pub async fn end(self, limit: Option<Duration>, grace: Duration) -> RunEnd {
         let in_time = match limit {
             Some(limit) => timeout(limit, self.process.ending()).await.is_ok(),
             None => {
@@ -65,14 +65,16 @@ impl Running {
                 Err(e) => RunEnd::NotStarted(e.raw_os_error().unwrap_or(libc::ECHILD)),
             };
         }
-        self.kill().await;
+        self.kill(grace).await;
         RunEnd::TimedOut
     }
 
     /// Ends it and everything in its process group.
-    async fn kill(self) {
-        self.process.signal_group(Signal::SIGTERM);
-        let _ = timeout(GRACE, self.process.ending()).await;
+    async fn kill(self, grace: Duration) {
+        if !grace.is_zero() {
+            self.process.signal_group(Signal::SIGTERM);
+            let _ = timeout(grace, self.process.ending()).await;
+        }
         // Whoever of its group has not ended ends now. It has not been reaped, so the group is still its own.
         self.process.signal_group(Signal::SIGKILL);
         if timeout(LAST, self.process.ending()).await.is_ok() {
@@ -90,11 +92,6 @@ impl Running {
         });
     }
 
-    /// Asks it and its process group to end, and no longer looks after it.
-    pub fn abandon(self) {
-        self.process.signal_group(Signal::SIGTERM);
-    }
-
     /// Waits until it has ended; nothing is done about it. May be dropped and called again.
     pub async fn ending(&self) {
         let _ = self.process.ending().await;
@@ -110,7 +107,7 @@ impl Running {
 /// Runs a program whose status matters, for at most `limit`.
 pub async fn run(command: &Command, limit: Duration) -> RunEnd {
     match Running::start(command) {
-        Ok(running) => running.end(Some(limit)).await,
+        Ok(running) => running.end(Some(limit), GRACE).await,
         Err(e) => {
             // Each run fails the same way: the engine says so when the condition of the script changes.
             tracing::debug!("cannot run {}: {e}", command.display());

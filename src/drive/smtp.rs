@@ -95,7 +95,7 @@ struct Waiting<T> {
 }
 
 /// Sends what comes through `jobs` until that is closed and everything is sent or given up, calling `done` with
-/// the tag of each.
+/// the tag of each. Once it is closed nothing is tried again.
 pub async fn run<T>(
     settings: watch::Receiver<Arc<Settings>>,
     mut jobs: mpsc::UnboundedReceiver<Job<T>>,
@@ -144,7 +144,7 @@ pub async fn run<T>(
             continue;
         };
         let late = first.since.elapsed() > OLD;
-        let wait = RETRY.get(first.attempts - 1).filter(|_| !error.is_final() && !late);
+        let wait = RETRY.get(first.attempts - 1).filter(|_| open && !error.is_final() && !late);
         let Some(wait) = wait else {
             tracing::warn!(
                 "SMTP alert \"{subject}\" given up after {} attempts at server {server}: {error}",
@@ -157,10 +157,10 @@ pub async fn run<T>(
         queue.push_front(first);
         let again = tokio::time::sleep(*wait);
         tokio::pin!(again);
-        loop {
+        while open {
             tokio::select! {
                 () = &mut again => break,
-                more = jobs.recv(), if open => match more {
+                more = jobs.recv() => match more {
                     Some(job) => add(&mut queue, job, &mut done),
                     None => open = false,
                 },

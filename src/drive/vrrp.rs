@@ -28,13 +28,16 @@ use crate::vrrp::{Action, Actions, Engine, Event, InstanceId, Link, RunId, Snaps
 use crate::wire;
 
 /// Messages between the two threads that may wait, each way.
-const WAITING: usize = 1024;
+const WAITING: usize = 256;
 /// Notices that may wait beyond that.
 const NOTICES: usize = 4096;
 /// Packets handed over before the clock is looked at again: all that fit into the receive queue of a socket.
 const PACKETS: usize = 8192;
 /// Messages of the other thread handed over before the clock is looked at again.
 const INPUTS: usize = 64;
+/// A real-time thread that works this long, in microseconds, without waiting once has gone wild: the kernel ends
+/// the process, which is started again.
+const RUNAWAY: u64 = 500_000;
 /// Time from one sign of life to the next.
 pub const BEAT: Duration = Duration::from_millis(500);
 
@@ -80,14 +83,23 @@ pub enum Input {
     Reload {
         /// The virtual routers.
         config: Arc<model::Vrrp>,
-        /// Real-time priority of this thread.
-        priority: Option<u8>,
+        /// How this thread is treated.
+        scheduling: Scheduling,
     },
     /// Leave in good order; answered with `Output::Stopped`.
     Stop {
         /// Leave addresses as they are.
         keep_addresses: bool,
     },
+}
+
+/// How the kernel is to treat the real-time thread.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Scheduling {
+    /// Real-time priority, 1 to 99; none: the normal class.
+    pub priority: Option<u8>,
+    /// Nice value.
+    pub nice: Option<i8>,
 }
 
 /// From the real-time thread.
@@ -176,6 +188,7 @@ pub struct Driver {
     beat: Box<dyn FnMut() + Send>,
     beat_at: Instant,
     report: bool,
+    scheduling: Scheduling,
     sockets: Sockets,
     routers: BTreeMap<IfIndex, bool>,
 }
@@ -225,6 +238,7 @@ impl Driver {
             beat,
             beat_at: now,
             report: false,
+            scheduling: Scheduling::default(),
             sockets: Sockets::open()?,
             routers: BTreeMap::new(),
         };
@@ -346,21 +360,37 @@ impl Driver {
             Input::Ran { run, end } => Event::Ran { run, end },
             Input::RunnerReady => Event::RunnerReady,
             Input::Resume(summary) => Event::Resume(summary),
-            Input::Reload { config, priority } => {
+            Input::Reload { config, scheduling } => {
                 // A large configuration takes longer than a real-time thread may work without a break.
-                let _ = sched::normal();
+                self.schedule(Scheduling { priority: None, ..scheduling });
                 self.handle(now, Event::Reload(config));
-                if let Some(priority) = priority
-                    && let Err(e) = sched::real_time(priority)
-                {
-                    tracing::warn!("cannot use real-time priority {priority}: {e}");
-                }
+                self.schedule(scheduling);
                 self.tell(Output::Reloaded);
                 return;
             }
             Input::Stop { keep_addresses } => Event::Stop { keep_addresses },
         };
         self.handle(now, event);
+    }
+
+    fn schedule(&mut self, wanted: Scheduling) {
+        if let Some(nice) = wanted.nice.filter(|_| wanted.nice != self.scheduling.nice)
+            && let Err(e) = sched::nice(nice)
+        {
+            tracing::warn!("cannot use nice value {nice} for the real-time thread: {e}");
+        }
+        if wanted.priority != self.scheduling.priority {
+            let result = match wanted.priority {
+                Some(priority) => {
+                    sched::limit_real_time(RUNAWAY).and_then(|()| sched::real_time(priority))
+                }
+                None => sched::normal(),
+            };
+            if let Err(e) = result {
+                tracing::warn!("cannot use real-time priority {:?}: {e}", wanted.priority);
+            }
+        }
+        self.scheduling = wanted;
     }
 
     /// Hands one event to the engine and carries out what it asks for.

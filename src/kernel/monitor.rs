@@ -193,6 +193,12 @@ impl Monitor {
         Ok(view)
     }
 
+    /// The name of an interface, for messages.
+    #[must_use]
+    pub fn name(&self, index: IfIndex) -> String {
+        self.links.get(&index).map_or_else(|| format!("{index:?}"), |link| link.name.to_string())
+    }
+
     fn drop_waiting(&mut self) {
         // Bounded: events may come in faster than they are read.
         for _ in 0..100_000 {

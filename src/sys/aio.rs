@@ -18,6 +18,8 @@ unsafe impl Stable for OwnedFd {}
 unsafe impl Stable for super::channel::Channel {}
 // SAFETY: as above.
 unsafe impl Stable for super::poll::Wake {}
+// SAFETY: the value behind it lives as long as this reference to it.
+unsafe impl<T: Stable> Stable for std::sync::Arc<T> {}
 // SAFETY: a socket owns its descriptor until dropped.
 unsafe impl Stable for netlink_sys::Socket {}
 

@@ -23,7 +23,7 @@ pub fn reduce(keep: &[Capability], bounding: bool) -> Result<(), CapError> {
     caps::clear(None, CapSet::Ambient)?;
     caps::set(None, CapSet::Effective, &keep)?;
     caps::set(None, CapSet::Permitted, &keep)?;
-    caps::set(None, CapSet::Inheritable, &keep)?;
+    caps::clear(None, CapSet::Inheritable)?;
     Ok(())
 }
 

@@ -6,16 +6,18 @@ use std::time::Duration;
 
 use nix::cmsg_space;
 use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout};
 use nix::sys::socket::{
     AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, UnixAddr,
-    recvmsg, sendmsg, socketpair,
+    getsockopt, recvmsg, sendmsg, socketpair, sockopt,
 };
 
 /// The most descriptors that go with one message.
 pub const MOST_FDS: usize = 8;
 
 /// One end of a pair. Messages keep their boundaries and their order; sending and receiving never wait.
+#[derive(Debug)]
 pub struct Channel(OwnedFd);
 
 /// One message as it came in.
@@ -40,6 +42,21 @@ impl Channel {
             SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK,
         )?;
         Ok((Self(a), Self(b)))
+    }
+
+    /// The end that a process was started with, as its descriptor `number`. Closed on exec from now on.
+    ///
+    /// # Errors
+    /// `EBADF` or `InvalidInput` when that descriptor is not one, so the process was started by somebody else.
+    pub fn inherited(number: RawFd) -> io::Result<Self> {
+        // SAFETY: only asks; the descriptor need not be open.
+        let fd = unsafe { BorrowedFd::borrow_raw(number) };
+        if getsockopt(&fd, sockopt::SockType)? != SockType::SeqPacket {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        fcntl(fd, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC))?;
+        // SAFETY: it is open, and was handed to this process by number: nothing else in it owns it.
+        Ok(Self(unsafe { OwnedFd::from_raw_fd(number) }))
     }
 
     /// Takes an end that was handed over. That it is one is found out at the first use.

@@ -162,6 +162,12 @@ impl Wake {
     pub fn clear(&self) {
         let _ = self.0.read();
     }
+
+    /// Makes the descriptor not ready; whether it was.
+    #[must_use]
+    pub fn take(&self) -> bool {
+        self.0.read().is_ok()
+    }
 }
 
 impl AsFd for Wake {

@@ -59,6 +59,7 @@ pub fn role(title: &str, arguments: &[&str], control: Channel) -> io::Result<Pro
         command.pre_exec(move || {
             follow(parent)?;
             default_signals();
+            keep_descriptors();
             if fd == CONTROL_FD {
                 check(libc::fcntl(fd, libc::F_SETFD, 0))
             } else {
@@ -94,6 +95,7 @@ pub fn program(words: &[Box<[u8]>], account: Option<Account<'_>>) -> io::Result<
     unsafe {
         command.pre_exec(move || {
             default_signals();
+            keep_descriptors();
             check(libc::setpgid(0, 0))?;
             if let Some((uid, gid, groups)) = &account {
                 // Without these rights, being that user already is good enough.
@@ -168,6 +170,15 @@ fn default_signals() {
         // SAFETY: default dispositions involve no code of ours. Refused for KILL, STOP and the C library's own.
         unsafe { libc::signal(number, libc::SIG_DFL) };
     }
+}
+
+/// In the child: nothing but the standard descriptors passes to the program, whatever this process inherited.
+fn keep_descriptors() {
+    // SAFETY: no pointers; only marks descriptors to be closed by execve. Kernels before 5.11 refuse: then those
+    // of this daemon are closed all the same, and only strangers' remain.
+    unsafe {
+        libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC)
+    };
 }
 
 fn check(answer: libc::c_int) -> io::Result<()> {

@@ -110,7 +110,7 @@ fn signal_numbers_are_keepalived_own() {
 #[test]
 fn beginnings_of_long_names_do() {
     assert!(options("--dont-f").foreground);
-    assert!(options("--use /x").file == "/x");
+    assert_eq!(options("--use /x").file, std::path::Path::new("/x"));
     assert_eq!(error("--log"), "Option --log is ambiguous");
     assert_eq!(read("--vers").wish, Some(Wish::Version));
     // The whole name, although it is the beginning of others.

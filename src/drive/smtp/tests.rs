@@ -77,15 +77,22 @@ fn text(subject: &str) -> MailText {
 /// Sends these mails and gives the tags in the order they were done with.
 fn deliver(mail: Mail, texts: Vec<MailText>) -> Vec<usize> {
     testing::run(async {
+        let count = texts.len();
         let (jobs, receiver) = mpsc::unbounded_channel();
         for (tag, text) in texts.into_iter().enumerate() {
             jobs.send(Job { tag, text }).unwrap();
         }
-        drop(jobs);
+        let mut jobs = Some(jobs);
         let settings = Settings { router: "svr1".into(), mail: Some(mail) };
         let (_keep, settings) = watch::channel(Arc::new(settings));
         let mut done = Vec::new();
-        run(settings, receiver, |tag| done.push(tag)).await;
+        run(settings, receiver, |tag| {
+            done.push(tag);
+            if done.len() == count {
+                jobs = None;
+            }
+        })
+        .await;
         done
     })
 }
@@ -226,17 +233,47 @@ fn an_absent_server_is_given_up_in_the_end() {
         for tag in 0..WAITING + 20 {
             jobs.send(Job { tag, text: text("a") }).unwrap();
         }
-        drop(jobs);
+        let mut jobs = Some(jobs);
         let settings = Settings { router: "svr1".into(), mail: Some(mail) };
         let (_keep, settings) = watch::channel(Arc::new(settings));
         let start = Instant::now();
         let mut done = Vec::new();
-        run(settings, receiver, |tag| done.push(tag)).await;
+        run(settings, receiver, |tag| {
+            done.push(tag);
+            if done.len() == WAITING + 20 {
+                jobs = None;
+            }
+        })
+        .await;
         done.sort_unstable();
         assert_eq!(done, (0..WAITING + 20).collect::<Vec<_>>());
         // Six attempts for the first ones, one for each that got old meanwhile.
         let all: Duration = RETRY.iter().sum();
         assert!((all..3 * (OLD + all)).contains(&start.elapsed()), "{:?}", start.elapsed());
+    });
+}
+
+#[test]
+fn at_the_end_nothing_is_tried_again() {
+    testing::run(async {
+        let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let mail = Mail { port: free, ..Server::polite().mail() };
+        let (jobs, receiver) = mpsc::unbounded_channel();
+        for tag in 0..3 {
+            jobs.send(Job { tag, text: text("a") }).unwrap();
+        }
+        let settings = Settings { router: "svr1".into(), mail: Some(mail) };
+        let (_keep, settings) = watch::channel(Arc::new(settings));
+        let mut done = Vec::new();
+        let work = run(settings, receiver, |tag| done.push(tag));
+        // The first attempt fails; the end comes while it waits for the second one.
+        let end = async {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            drop(jobs);
+        };
+        let limit = RETRY[0] / 2;
+        timeout(limit, async { tokio::join!(work, end) }).await.expect("no waiting");
+        assert_eq!(done, [0, 1, 2]);
     });
 }
 

@@ -1,54 +1,22 @@
 use std::thread::JoinHandle;
 
 use super::*;
-use crate::base::{IfName, Mac, Name};
+use crate::base::Mac;
 use crate::kernel::monitor::Monitor;
 use crate::kernel::netlink::Requests;
 use crate::kernel::route;
-use crate::model::vrrp::{
-    Authentication, Garp, InitialState, Instance, Preempt, Priority, Version, Vrid,
-};
-use crate::model::{Address, NotifyCommands};
+use crate::model::sample;
+use crate::model::vrrp::Version;
 use crate::sys::testing::{in_namespace, ip, run};
 
 const GROUP: IpAddr = IpAddr::V4(crate::base::net::VRRP_GROUP_V4);
 
-/// One instance on veth0, advertising every second with priority 100.
+/// One instance on veth0, advertising every second with priority 100; one missed advert is enough.
 fn config() -> model::Vrrp {
-    let interface: IfName = "veth0".parse().unwrap();
-    let address = Prefix::new("10.0.0.100".parse().unwrap(), 24).unwrap();
-    model::Vrrp {
-        instances: vec![Instance {
-            name: Name::from("VI"),
-            interface: interface.clone(),
-            vrid: Vrid::new(41).unwrap(),
-            family: Family::V4,
-            version: Version::V2,
-            state: InitialState::Backup,
-            priority: Priority::new(100).unwrap(),
-            advert_int: Duration::from_secs(1),
-            down_timer_adverts: 1,
-            authentication: Authentication::None,
-            source: None,
-            destination: GROUP,
-            addresses: vec![Address::new(address, interface)],
-            excluded: vec![],
-            preempt: Preempt::After(Duration::ZERO),
-            dont_track_primary: false,
-            track_interfaces: vec![],
-            track_scripts: vec![],
-            garp: Garp::default(),
-            lower_prio_no_advert: false,
-            higher_prio_send_advert: false,
-            skip_check_adv_addr: false,
-            owner_ignore_adverts: false,
-            v3_checksum_as_v2: false,
-            notify: NotifyCommands::default(),
-            notify_deleted: false,
-            smtp_alert: false,
-        }],
-        ..model::Vrrp::default()
-    }
+    let mut instance = sample::instance("VI", "veth0", 41, 100, &["10.0.0.100/24"]);
+    instance.down_timer_adverts = 1;
+    instance.authentication = model::vrrp::Authentication::None;
+    model::Vrrp { instances: vec![instance], ..model::Vrrp::default() }
 }
 
 /// A cable in this namespace: the driver at veth0, the test at veth1.
@@ -104,7 +72,7 @@ impl Bench {
 }
 
 fn reload(config: model::Vrrp) -> Input {
-    Input::Reload { config: Arc::new(config), priority: None }
+    Input::Reload { config: Arc::new(config), scheduling: Scheduling::default() }
 }
 
 fn until<T>(mut what: impl FnMut() -> Option<T>) -> T {

@@ -170,12 +170,12 @@ fn frames_leave_as_they_are() {
     in_namespace("sys::raw::tests::frames_leave_as_they_are", || {
         use crate::sys::packet::FrameSocket;
         let (a, b) = cable();
-        // A member that is not tied to VRRP: an ARP request asks for the address of veth1, whose answer shows
-        // in the neighbour table.
-        let frame = crate::wire::arp::gratuitous(
-            crate::base::Mac([2, 0, 0, 0, 0, 9]),
-            "10.0.0.77".parse().unwrap(),
-        );
+        // A gratuitous ARP request; who believes it has the sender in its neighbour table.
+        let mut frame = vec![0xff; 6];
+        frame.extend([2, 0, 0, 0, 0, 9, 8, 6, 0, 1, 8, 0, 6, 4, 0, 1]);
+        frame.extend([2, 0, 0, 0, 0, 9, 10, 0, 0, 77]);
+        frame.extend([0xff; 6]);
+        frame.extend([10, 0, 0, 77]);
         std::fs::write("/proc/sys/net/ipv4/conf/veth1/arp_accept", "1").unwrap();
         FrameSocket::open().unwrap().send(a, &frame).unwrap();
         let end = clock::now() + LONG;
