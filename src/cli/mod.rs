@@ -7,5 +7,8 @@
     reason = "part of the shell: speaks to a terminal"
 )]
 
+pub mod args;
 pub mod check;
+pub mod daemon;
 pub mod demo;
+pub mod exit;

@@ -7,4 +7,4 @@
 pub mod notice;
 pub mod vrrp;
 
-pub use notice::{MailText, Notice};
+pub use notice::{MailText, Notice, RunEnd};

@@ -34,3 +34,16 @@ pub struct MailText {
     /// The single line of the body.
     pub body: String,
 }
+
+/// How a run of a program ended, for those whose status matters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum RunEnd {
+    /// It exited with this status.
+    Exit(i32),
+    /// A signal ended it.
+    Signal(i32),
+    /// It took longer than its timeout and was killed.
+    TimedOut,
+    /// It could not be started: error number.
+    NotStarted(i32),
+}

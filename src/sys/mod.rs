@@ -10,6 +10,32 @@
     reason = "this is where clocks, files, sockets and processes are touched"
 )]
 
+pub mod aio;
+pub mod bpf;
+pub mod caps;
+pub mod channel;
+pub mod clock;
 pub mod host;
+pub mod memfd;
 pub mod netns;
+pub mod packet;
+pub mod poll;
+pub mod process;
+pub mod raw;
+pub mod ring;
+pub mod sched;
+pub mod spawn;
 pub mod tap;
+#[cfg(test)]
+pub(crate) mod testing;
+
+/// The size of a structure as the socket calls want it.
+fn size<T>() -> libc::socklen_t {
+    // No structure of the kernel's comes near the limit.
+    libc::socklen_t::try_from(size_of::<T>()).unwrap_or(libc::socklen_t::MAX)
+}
+
+/// An address family as it stands in a socket address.
+fn family(number: libc::c_int) -> libc::sa_family_t {
+    libc::sa_family_t::try_from(number).unwrap_or(0)
+}

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::base::{IfIndex, IfName, Mac, Prefix};
 use crate::model::Vrrp;
 use crate::plan::{Outcome, Token};
+pub use crate::status::RunEnd;
 use crate::status::vrrp::Summary;
 
 /// Something that happened.
@@ -135,16 +136,3 @@ pub struct InstanceId(pub u32);
 /// Which run of a script a result belongs to; never used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RunId(pub u64);
-
-/// How a run of a script ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RunEnd {
-    /// It exited with this status.
-    Exit(i32),
-    /// A signal ended it.
-    Signal(i32),
-    /// It took longer than its timeout and was killed.
-    TimedOut,
-    /// It could not be started: error number.
-    NotStarted(i32),
-}

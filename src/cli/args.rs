@@ -1,0 +1,538 @@
+//! keepalived's command line: the same options, short and long, read the same way.
+//!
+//! An option that this version does not serve is an error that says so: nothing is swallowed.
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+
+use lexopt::Arg;
+
+use crate::log::Facility;
+
+/// Where the configuration is unless another file is named.
+pub const DEFAULT_FILE: &str = "/etc/keepalived/keepalived.conf";
+/// keepalived's default umask: what the daemon writes is for its own user alone.
+const DEFAULT_UMASK: u32 = 0o177;
+/// keepalived's default name of a log file, in the directory for temporary files.
+const DEFAULT_LOG: &str = "keepalived.log";
+
+/// What is asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Wish {
+    /// Run the daemon.
+    Run(Box<Options>),
+    /// Test the configuration; messages go to the file, if one is named.
+    Test(Box<Options>, Option<PathBuf>),
+    /// Print the version.
+    Version,
+    /// Print what options there are.
+    Help,
+    /// Print this number.
+    Number(i32),
+}
+
+/// How to run the daemon.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// Main configuration file or a pattern for several.
+    pub file: PathBuf,
+    /// Run virtual routers (off: `--check`).
+    pub vrrp: bool,
+    /// Run health checks (off: `--vrrp`).
+    pub checker: bool,
+    /// Run both even without configuration.
+    pub all: bool,
+    /// Copy the log to standard error, if it stays in the foreground.
+    pub console: bool,
+    /// How much to log: 0 to 2.
+    pub detail: u8,
+    /// Facility in syslog.
+    pub facility: Facility,
+    /// Log to this file as well.
+    pub log_file: Option<PathBuf>,
+    /// Do not log to syslog.
+    pub no_syslog: bool,
+    /// Permissions that new files do not get.
+    pub umask: u32,
+    /// Leave addresses in place at the end.
+    pub keep_vrrp: bool,
+    /// Leave the IPVS table in place at the end.
+    pub keep_ipvs: bool,
+    /// Start processes again that end.
+    pub respawn: bool,
+    /// Do not go to the background.
+    pub foreground: bool,
+    /// Log the configuration at start.
+    pub dump: bool,
+    /// Pid files of the supervisor, of `vrrp`, of `checker`.
+    pub pid_files: PidFiles,
+    /// Log addresses that others add and remove.
+    pub watch_addresses: bool,
+    /// Write core files.
+    pub core_files: bool,
+    /// Every check of included files is on.
+    pub all_checks: bool,
+    /// Which lines with `@` in the configuration are for this host.
+    pub config_id: Option<String>,
+    /// SIGINT does not end the daemon.
+    pub ignore_sigint: bool,
+}
+
+/// Names of pid files, where they are given.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PidFiles {
+    /// `--pid`
+    pub supervisor: Option<PathBuf>,
+    /// `--vrrp_pid`
+    pub vrrp: Option<PathBuf>,
+    /// `--checkers_pid`
+    pub checker: Option<PathBuf>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            file: DEFAULT_FILE.into(),
+            vrrp: true,
+            checker: true,
+            all: false,
+            console: false,
+            detail: 0,
+            facility: Facility::DAEMON,
+            log_file: None,
+            no_syslog: false,
+            umask: DEFAULT_UMASK,
+            keep_vrrp: false,
+            keep_ipvs: false,
+            respawn: true,
+            foreground: false,
+            dump: false,
+            pid_files: PidFiles::default(),
+            watch_addresses: false,
+            core_files: false,
+            all_checks: false,
+            config_id: None,
+            ignore_sigint: false,
+        }
+    }
+}
+
+/// A command line, read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Parsed {
+    /// What is asked for; none if there is an error.
+    pub wish: Option<Wish>,
+    /// What is wrong with it, a line each. Print these in any case.
+    pub errors: Vec<String>,
+    /// Words that are no options. keepalived mentions and ignores them.
+    pub extra: Vec<OsString>,
+}
+
+/// Whether an option takes a value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Value {
+    None,
+    Required(&'static str),
+    /// Only as `-xVALUE` or `--long=VALUE`.
+    Optional(&'static str),
+}
+
+use Value::{None as Flag, Optional, Required};
+
+/// One option: short and long name, value, what it is, in the order of the help text.
+struct Row(Option<char>, &'static str, Value, What, &'static str);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum What {
+    File,
+    OnlyVrrp,
+    OnlyCheck,
+    NoBfd,
+    All,
+    Console,
+    Detail,
+    Facility,
+    LogFile,
+    FlushLog,
+    NoSyslog,
+    Umask,
+    KeepVrrp,
+    KeepIpvs,
+    NoRespawn,
+    Foreground,
+    Dump,
+    Pid,
+    VrrpPid,
+    CheckerPid,
+    Watch,
+    Core,
+    AllChecks,
+    Id,
+    IgnoreInt,
+    Signum,
+    Test,
+    Version,
+    Help,
+    /// Not in this version.
+    Later,
+    /// keepalived's own business.
+    Never,
+}
+
+const ROWS: &[Row] = &[
+    Row(
+        Some('f'),
+        "use-file",
+        Required("FILE"),
+        What::File,
+        "read this configuration file (/etc/keepalived/keepalived.conf)",
+    ),
+    Row(Some('P'), "vrrp", Flag, What::OnlyVrrp, "virtual routers only"),
+    Row(Some('C'), "check", Flag, What::OnlyCheck, "virtual servers and their health checks only"),
+    Row(Some('B'), "no_bfd", Flag, What::NoBfd, "no BFD (this version has none)"),
+    Row(None, "all", Flag, What::All, "start all processes, also without configuration for them"),
+    Row(
+        Some('l'),
+        "log-console",
+        Flag,
+        What::Console,
+        "copy the log to standard error (with --dont-fork)",
+    ),
+    Row(Some('D'), "log-detail", Flag, What::Detail, "log details; twice: more of them"),
+    Row(
+        Some('S'),
+        "log-facility",
+        Required("FACILITY"),
+        What::Facility,
+        "syslog facility: 0-7, local0-local7, user, daemon (daemon)",
+    ),
+    Row(
+        Some('g'),
+        "log-file",
+        Optional("FILE"),
+        What::LogFile,
+        "log to a file as well (/tmp/keepalived.log)",
+    ),
+    Row(
+        None,
+        "flush-log-file",
+        Flag,
+        What::FlushLog,
+        "write each line to the file at once (it always is)",
+    ),
+    Row(Some('G'), "no-syslog", Flag, What::NoSyslog, "do not log to syslog"),
+    Row(Some('u'), "umask", Required("MASK"), What::Umask, "umask for files and programs (0177)"),
+    Row(Some('X'), "release-vips", Flag, What::Later, ""),
+    Row(
+        Some('V'),
+        "dont-release-vrrp",
+        Flag,
+        What::KeepVrrp,
+        "leave virtual addresses in place at the end",
+    ),
+    Row(
+        Some('I'),
+        "dont-release-ipvs",
+        Flag,
+        What::KeepIpvs,
+        "leave the IPVS table in place at the end",
+    ),
+    Row(Some('R'), "dont-respawn", Flag, What::NoRespawn, "end when one of the processes ends"),
+    Row(Some('n'), "dont-fork", Flag, What::Foreground, "stay in the foreground"),
+    Row(Some('d'), "dump-conf", Flag, What::Dump, "log the configuration at start"),
+    Row(Some('p'), "pid", Required("FILE"), What::Pid, "pid file (/run/keepalived.pid)"),
+    Row(
+        Some('r'),
+        "vrrp_pid",
+        Required("FILE"),
+        What::VrrpPid,
+        "pid file of the process for virtual routers (/run/vrrp.pid)",
+    ),
+    Row(
+        Some('c'),
+        "checkers_pid",
+        Required("FILE"),
+        What::CheckerPid,
+        "pid file of the process for health checks (/run/checkers.pid)",
+    ),
+    Row(Some('b'), "bfd_pid", Required("FILE"), What::Later, ""),
+    Row(Some('T'), "genhash", Flag, What::Later, ""),
+    Row(Some('a'), "address-monitoring", Flag, What::Watch, "log addresses that come and go"),
+    Row(Some('x'), "snmp", Flag, What::Later, ""),
+    Row(Some('A'), "snmp-agent-socket", Required("FILE"), What::Later, ""),
+    Row(Some('s'), "namespace", Required("NAME"), What::Later, ""),
+    Row(Some('m'), "core-dump", Flag, What::Core, "write a core file after a crash"),
+    Row(Some('M'), "core-dump-pattern", Optional("PATTERN"), What::Later, ""),
+    Row(
+        Some('e'),
+        "all-config",
+        Flag,
+        What::AllChecks,
+        "included files that are missing are errors",
+    ),
+    Row(
+        Some('i'),
+        "config-id",
+        Required("ID"),
+        What::Id,
+        "which lines starting with @ in the configuration count",
+    ),
+    Row(None, "ignore-sigint", Flag, What::IgnoreInt, "SIGINT does not end the daemon"),
+    Row(
+        None,
+        "signum",
+        Required("NAME"),
+        What::Signum,
+        "print a signal number: STOP, RELOAD, DATA, STATS, STATS_CLEAR, JSON",
+    ),
+    Row(
+        Some('t'),
+        "config-test",
+        Optional("FILE"),
+        What::Test,
+        "test the configuration and end; messages to standard error or FILE",
+    ),
+    Row(Some('v'), "version", Flag, What::Version, "print the version"),
+    Row(Some('h'), "help", Flag, What::Help, "print this"),
+    Row(None, "config-fd", Required("N"), What::Never, ""),
+    Row(None, "perf", Optional("WHEN"), What::Never, ""),
+    Row(None, "debug", Optional("OPTIONS"), What::Never, ""),
+    Row(None, "no-mem-check", Flag, What::Never, ""),
+    Row(None, "mem-check-log", Flag, What::Never, ""),
+];
+
+/// Names of signals for scripts, and what they stand for.
+const SIGNALS: [(&str, i32); 6] = [
+    ("STOP", libc::SIGTERM),
+    ("RELOAD", libc::SIGHUP),
+    ("DATA", libc::SIGUSR1),
+    ("STATS", libc::SIGUSR2),
+    // SIGRTMAX - 1 and SIGRTMIN + 2 of the C library: tools have these numbers built in.
+    ("STATS_CLEAR", 63),
+    ("JSON", 36),
+];
+
+/// Reads a command line, without the name of the program. `temporary` is the directory for temporary files.
+#[must_use]
+pub fn parse<I>(words: I, temporary: &OsStr) -> Parsed
+where
+    I: IntoIterator,
+    I::Item: Into<OsString>,
+{
+    let mut reader = Reader {
+        options: Options::default(),
+        test: None,
+        errors: Vec::new(),
+        extra: Vec::new(),
+        temporary: temporary.into(),
+        console_at: false,
+    };
+    // lexopt takes the first word for the name of the program.
+    let words = words.into_iter().map(Into::into);
+    let mut parser = lexopt::Parser::from_iter(core::iter::once(OsString::new()).chain(words));
+    let wish = loop {
+        match reader.next(&mut parser) {
+            Ok(Step::On) => {}
+            Ok(Step::Wish(wish)) => break Some(wish),
+            Ok(Step::End) => break reader.finish(),
+            Err(error) => reader.errors.push(error),
+        }
+    };
+    Parsed { wish, errors: reader.errors, extra: reader.extra }
+}
+
+enum Step {
+    On,
+    Wish(Wish),
+    End,
+}
+
+struct Reader {
+    options: Options,
+    test: Option<Option<PathBuf>>,
+    errors: Vec<String>,
+    extra: Vec<OsString>,
+    temporary: OsString,
+    console_at: bool,
+}
+
+impl Reader {
+    fn next(&mut self, parser: &mut lexopt::Parser) -> Result<Step, String> {
+        let argument = match parser.next() {
+            Ok(Some(argument)) => argument,
+            Ok(None) => return Ok(Step::End),
+            Err(e) => return Err(e.to_string()),
+        };
+        let (row, shown) = match argument {
+            Arg::Value(word) => {
+                self.extra.push(word);
+                return Ok(Step::On);
+            }
+            Arg::Short(c) => (ROWS.iter().find(|r| r.0 == Some(c)), format!("-{c}")),
+            Arg::Long(name) => (long(name)?, format!("--{name}")),
+        };
+        let Some(row) = row else {
+            if shown.starts_with("--") {
+                // A value belongs to it.
+                let _ = parser.optional_value();
+            }
+            return Err(format!("Unknown option {shown}"));
+        };
+        let value = match row.2 {
+            // What follows a short one are further options.
+            Flag if !shown.starts_with("--") => OsString::new(),
+            Flag => match parser.optional_value() {
+                Some(_) => return Err(format!("Option {shown} takes no value")),
+                None => OsString::new(),
+            },
+            Required(_) => parser
+                .value()
+                .ok()
+                .filter(|v| !v.is_empty())
+                .ok_or_else(|| format!("Missing parameter for option {shown}"))?,
+            Optional(_) => parser.optional_value().unwrap_or_default(),
+        };
+        self.take(row, &shown, value)
+    }
+
+    fn take(&mut self, row: &Row, shown: &str, value: OsString) -> Result<Step, String> {
+        let o = &mut self.options;
+        match row.3 {
+            What::File => o.file = value.into(),
+            What::OnlyVrrp => o.checker = false,
+            What::OnlyCheck => o.vrrp = false,
+            What::NoBfd | What::FlushLog => {}
+            What::All => o.all = true,
+            What::Console => self.console_at = true,
+            What::Detail => o.detail = o.detail.saturating_add(1).min(2),
+            What::Facility => {
+                o.facility = value
+                    .to_str()
+                    .and_then(|text| text.parse().ok())
+                    .ok_or_else(|| format!("Invalid log facility '{}'", value.display()))?;
+            }
+            What::LogFile => {
+                let name = if value.is_empty() { DEFAULT_LOG.into() } else { value };
+                o.log_file = Some(PathBuf::from(&self.temporary).join(name));
+            }
+            What::NoSyslog => o.no_syslog = true,
+            What::Umask => {
+                o.umask = value
+                    .to_str()
+                    .and_then(number)
+                    .filter(|mask| *mask <= 0o777)
+                    .ok_or_else(|| format!("Invalid umask '{}'", value.display()))?;
+            }
+            What::KeepVrrp => o.keep_vrrp = true,
+            What::KeepIpvs => o.keep_ipvs = true,
+            What::NoRespawn => o.respawn = false,
+            What::Foreground => o.foreground = true,
+            What::Dump => o.dump = true,
+            What::Pid => o.pid_files.supervisor = Some(value.into()),
+            What::VrrpPid => o.pid_files.vrrp = Some(value.into()),
+            What::CheckerPid => o.pid_files.checker = Some(value.into()),
+            What::Watch => o.watch_addresses = true,
+            What::Core => o.core_files = true,
+            What::AllChecks => o.all_checks = true,
+            What::Id => o.config_id = Some(value.to_string_lossy().into_owned()),
+            What::IgnoreInt => o.ignore_sigint = true,
+            What::Signum => {
+                let found = SIGNALS.iter().find(|(name, _)| value.as_bytes() == name.as_bytes());
+                let (_, n) = found.ok_or_else(|| format!("Unknown sigfunc {}", value.display()))?;
+                return Ok(Step::Wish(Wish::Number(*n)));
+            }
+            What::Test => self.test = Some((!value.is_empty()).then(|| value.into())),
+            What::Version => return Ok(Step::Wish(Wish::Version)),
+            What::Help => return Ok(Step::Wish(Wish::Help)),
+            What::Later => {
+                return Err(format!(
+                    "Option {shown} (--{}) is not served by this version of EverVIP",
+                    row.1
+                ));
+            }
+            What::Never => {
+                return Err(format!("Option {shown} is for keepalived's own use"));
+            }
+        }
+        Ok(Step::On)
+    }
+
+    fn finish(&mut self) -> Option<Wish> {
+        if !self.errors.is_empty() {
+            return None;
+        }
+        let mut options = core::mem::take(&mut self.options);
+        // In the background standard error leads nowhere.
+        options.console = self.console_at && options.foreground;
+        Some(match self.test.take() {
+            Some(file) => Wish::Test(Box::new(options), file),
+            None => Wish::Run(Box::new(options)),
+        })
+    }
+}
+
+/// The option of this long name, or of which it is the beginning, as getopt_long has it.
+fn long(name: &str) -> Result<Option<&'static Row>, String> {
+    if let Some(exact) = ROWS.iter().find(|row| row.1 == name) {
+        return Ok(Some(exact));
+    }
+    let mut found = ROWS.iter().filter(|row| row.1.starts_with(name));
+    match (found.next(), found.next()) {
+        (Some(_), Some(_)) => Err(format!("Option --{name} is ambiguous")),
+        (one, _) => Ok(one),
+    }
+}
+
+/// A number in C notation: decimal, octal with a leading 0, hexadecimal with 0x.
+fn number(text: &str) -> Option<u32> {
+    if let Some(hex) = text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
+        u32::from_str_radix(hex, 16).ok()
+    } else if let Some(octal) = text.strip_prefix('0').filter(|rest| !rest.is_empty()) {
+        u32::from_str_radix(octal, 8).ok()
+    } else {
+        text.parse().ok()
+    }
+}
+
+/// The help text.
+#[must_use]
+pub fn help() -> String {
+    let mut text = String::from("Usage: evervipd [OPTION...]\n\n");
+    let (mut later, mut list) = (Vec::new(), Vec::new());
+    for row in ROWS {
+        let value = match row.2 {
+            Flag => String::new(),
+            Required(name) => format!("={name}"),
+            Optional(name) => format!("[={name}]"),
+        };
+        let short = row.0.map_or("    ".into(), |c| format!("-{c}, "));
+        match row.3 {
+            What::Later => later.push(format!("--{}", row.1)),
+            What::Never => {}
+            _ => list.push((format!("  {short}--{}{value}", row.1), row.4)),
+        }
+    }
+    for (option, meaning) in list {
+        text.push_str(&format!("{option:<32}{meaning}\n"));
+    }
+    text.push_str("\nOptions of keepalived that this version refuses: ");
+    text.push_str(&later.join(" "));
+    text.push_str(
+        "\n\nThe options are keepalived's. Documentation: evervipd(8), docs/operations.md.\n",
+    );
+    text
+}
+
+/// The version text, in the form that tools which ask keepalived expect.
+#[must_use]
+pub fn version() -> String {
+    format!(
+        "EverVIP v{} (takes the configuration and the options of keepalived 2.4.3)\n\n\
+         Licensed under MIT OR Apache-2.0.\n",
+        env!("CARGO_PKG_VERSION")
+    )
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,198 @@
+//! `evervipd`: what the command line asks for, up to the supervisor.
+
+use core::time::Duration;
+use std::ffi::{OsStr, OsString};
+use std::io::{self, Read, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::process::ExitCode;
+
+use super::args::{self, Options, Wish};
+use super::check;
+use super::exit::Exit;
+use crate::config::Style;
+use crate::role::supervisor::{self, PidFiles};
+use crate::sys::process::{self, Split};
+use crate::sys::{caps, sched};
+use crate::{log, role};
+
+/// Runs the program.
+#[must_use]
+pub fn main() -> ExitCode {
+    let words: Vec<OsString> = std::env::args_os().skip(1).collect();
+    if let Some(name) = words.first().and_then(|word| word.to_str())
+        && let Some(name) = name.strip_prefix(role::ARGUMENT)
+    {
+        return role::main(name);
+    }
+    let parsed = args::parse(words.clone(), &temporary_folder());
+    for error in &parsed.errors {
+        eprintln!("evervipd: {error}");
+    }
+    if !parsed.extra.is_empty() {
+        let words: Vec<String> = parsed.extra.iter().map(|w| w.display().to_string()).collect();
+        eprintln!("evervipd: unexpected arguments, ignored: {}", words.join(" "));
+    }
+    match parsed.wish {
+        None => {
+            eprintln!("evervipd --help tells what there is");
+            Exit::Fatal.into()
+        }
+        Some(Wish::Version) => {
+            // To standard error, as keepalived: tools read it there.
+            eprint!("{}", args::version());
+            Exit::Ok.into()
+        }
+        Some(Wish::Help) => {
+            eprint!("{}", args::help());
+            Exit::Ok.into()
+        }
+        Some(Wish::Number(number)) => {
+            println!("{number}");
+            Exit::Ok.into()
+        }
+        Some(Wish::Test(options, file)) => test(&options, file.as_deref()),
+        Some(Wish::Run(options)) => daemon(*options, &words).into(),
+    }
+}
+
+/// Tests the configuration, with messages to standard error or to a file.
+fn test(options: &Options, file: Option<&Path>) -> ExitCode {
+    let what = check::Test {
+        file: Some(options.file.clone().into()),
+        config_id: options.config_id.clone().map(Into::into),
+        all_checks: options.all_checks,
+    };
+    let result = match file {
+        Some(path) => std::fs::File::create(path)
+            .and_then(|mut out| check::test(&what, &mut out, Style::Plain)),
+        None => {
+            let mut out = io::stderr();
+            let style = check::style_for(&out);
+            check::test(&what, &mut out, style)
+        }
+    };
+    match result {
+        Ok(status) => ExitCode::from(status),
+        Err(e) => {
+            eprintln!("evervipd: writing the result of the test: {e}");
+            Exit::Fatal.into()
+        }
+    }
+}
+
+/// Directory for temporary files: `TMPDIR` if that is an absolute path.
+fn temporary_folder() -> OsString {
+    std::env::var_os("TMPDIR")
+        .filter(|path| Path::new(path).is_absolute())
+        .unwrap_or_else(|| OsStr::new("/tmp").into())
+}
+
+/// Starts the daemon and, in the foreground, stays with it to its end.
+fn daemon(mut options: Options, words: &[OsString]) -> Exit {
+    sched::thrifty_allocator();
+    // In the background the working directory is another one; reloads read the same file all the same.
+    if let Ok(path) = std::path::absolute(&options.file) {
+        options.file = path;
+    }
+    process::umask(options.umask);
+    let pid_files = match PidFiles::lock(&options) {
+        Ok(files) => files,
+        Err(e) => return refuse(&options, &e.to_string()),
+    };
+    if options.core_files
+        && let Err(e) = sched::core_files()
+    {
+        eprintln!("evervipd: core files: {e}");
+    }
+    let report = if options.foreground {
+        None
+    } else {
+        match go_to_background() {
+            Ok(Background::Here(pipe)) => Some(pipe),
+            Ok(Background::There(exit)) => return exit,
+            Err(e) => return refuse(&options, &format!("cannot go to the background: {e}")),
+        }
+    };
+    if let Err(e) = log::start(&supervisor::log_settings(&options)) {
+        eprintln!("evervipd: cannot start the log: {e}");
+        return Exit::Fatal;
+    }
+    if process::is_root()
+        // Roles get what they need when they are executed.
+        && let Err(e) = caps::reduce(&[], false)
+    {
+        tracing::warn!("cannot give up privileges: {e}");
+    }
+    greet(&options, words);
+    let mut report = report;
+    let exit = supervisor::run(options, pid_files, || tell(&mut report, Exit::Ok));
+    log::flush(Duration::from_secs(1));
+    tell(&mut report, exit);
+    exit
+}
+
+/// Another daemon runs, or nothing can be done: said on the terminal and in the log.
+fn refuse(options: &Options, why: &str) -> Exit {
+    eprintln!("evervipd: {why}");
+    let quiet = log::Settings { console: false, ..supervisor::log_settings(options) };
+    if log::start(&quiet).is_ok() {
+        tracing::error!("{why}");
+        log::flush(Duration::from_secs(1));
+    }
+    Exit::Fatal
+}
+
+fn greet(options: &Options, words: &[OsString]) {
+    tracing::info!("Starting EverVIP v{}", env!("CARGO_PKG_VERSION"));
+    if let Ok(system) = nix::sys::utsname::uname() {
+        let text = |s: &OsStr| String::from_utf8_lossy(s.as_bytes()).into_owned();
+        tracing::info!("Running on {} {}", text(system.sysname()), text(system.release()));
+    }
+    let line: Vec<String> = words.iter().map(|w| format!("'{}'", w.display())).collect();
+    tracing::info!("Command line: 'evervipd' {}", line.join(" "));
+    tracing::info!("Configuration file {}", options.file.display());
+}
+
+enum Background {
+    /// This is the daemon; it says here how its start went.
+    Here(io::PipeWriter),
+    /// This is the process that was called; the daemon runs, or could not start.
+    There(Exit),
+}
+
+/// Forks. The process that was called ends when the daemon runs or has failed to: whoever called it knows then.
+fn go_to_background() -> io::Result<Background> {
+    let (mut reader, writer) = io::pipe()?;
+    match process::split()? {
+        Split::Child => {
+            drop(reader);
+            process::leave_terminal()?;
+            Ok(Background::Here(writer))
+        }
+        Split::Parent(_) => {
+            drop(writer);
+            let mut status = [Exit::Internal.into()];
+            let exit = match reader.read_exact(&mut status) {
+                Ok(()) => match status {
+                    [0] => Exit::Ok,
+                    [2] => Exit::Config,
+                    [4] => Exit::Permission,
+                    [6] => Exit::NoConfig,
+                    [70] => Exit::Internal,
+                    _ => Exit::Fatal,
+                },
+                // It ended without a word.
+                Err(_) => Exit::Internal,
+            };
+            Ok(Background::There(exit))
+        }
+    }
+}
+
+/// Tells the process that was called; once.
+fn tell(report: &mut Option<io::PipeWriter>, exit: Exit) {
+    if let Some(mut pipe) = report.take() {
+        let _ = pipe.write_all(&[exit.into()]);
+    }
+}

@@ -1,0 +1,12 @@
+//! The interpreters: they carry out what engines ask for and answer with events.
+//!
+//! No decision is taken here; what an answer means is the engine's business.
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "part of the shell: clocks, threads, sockets, programs"
+)]
+
+pub mod script;
+pub mod smtp;
+pub mod vrrp;

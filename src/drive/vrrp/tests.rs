@@ -1,0 +1,248 @@
+use std::thread::JoinHandle;
+
+use super::*;
+use crate::base::Mac;
+use crate::kernel::monitor::Monitor;
+use crate::kernel::netlink::Requests;
+use crate::kernel::route;
+use crate::model::sample;
+use crate::model::vrrp::Version;
+use crate::sys::testing::{in_namespace, ip, run};
+
+const GROUP: IpAddr = IpAddr::V4(crate::base::net::VRRP_GROUP_V4);
+
+/// One instance on veth0, advertising every second with priority 100; one missed advert is enough.
+fn config() -> model::Vrrp {
+    let mut instance = sample::instance("VI", "veth0", 41, 100, &["10.0.0.100/24"]);
+    instance.down_timer_adverts = 1;
+    instance.authentication = model::vrrp::Authentication::None;
+    model::Vrrp { instances: vec![instance], ..model::Vrrp::default() }
+}
+
+/// A cable in this namespace: the driver at veth0, the test at veth1.
+struct Bench {
+    requests: Requests,
+    monitor: Monitor,
+    /// Hears what veth0 sends.
+    ear: Receiver,
+    mouth: Sender,
+    far: IfIndex,
+}
+
+impl Bench {
+    fn new() -> Self {
+        ip("link add veth0 address 02:00:00:00:00:01 type veth peer name veth1");
+        for name in ["veth0", "veth1"] {
+            std::fs::write(format!("/proc/sys/net/ipv4/conf/{name}/accept_local"), "1").unwrap();
+            std::fs::write(format!("/proc/sys/net/ipv4/conf/{name}/rp_filter"), "0").unwrap();
+            ip(&format!("link set {name} up"));
+        }
+        ip("address add 10.0.0.71/24 dev veth0");
+        ip("address add 10.0.0.72/24 dev veth1");
+        let far = IfIndex(nix::net::if_::if_nametoindex("veth1").unwrap());
+        let requests = Requests::open().unwrap();
+        let monitor = Monitor::open(requests.port()).unwrap();
+        let ear = Receiver::open(Family::V4).unwrap();
+        ear.join(GROUP, far).unwrap();
+        Self { requests, monitor, ear, mouth: Sender::open(Family::V4).unwrap(), far }
+    }
+
+    fn view(&mut self) -> Input {
+        Input::View(self.monitor.view(&mut self.requests).unwrap())
+    }
+
+    /// An advert of a master with this priority.
+    fn advertise(&self, priority: u8) {
+        let mut vrrp = vec![0x21, 41, priority, 1, 0, 1, 0, 0, 10, 0, 0, 100];
+        vrrp.extend([0; 8]);
+        let sum = wire::checksum::Sum::new().octets(&vrrp).finish().to_be_bytes();
+        vrrp[6..8].copy_from_slice(&sum);
+        let mut packet = vec![0x45, 0xc0, 0, 0, 0, 0, 0, 0, 255, 112, 0, 0, 10, 0, 0, 72];
+        packet.extend([224, 0, 0, 18]);
+        packet.extend(vrrp);
+        self.mouth.send(self.far, "10.0.0.72".parse().unwrap(), GROUP, &packet).unwrap();
+    }
+
+    /// Priorities of the adverts that were sent meanwhile.
+    fn heard(&self) -> Vec<u8> {
+        let mut batch = Batch::new();
+        self.ear.receive(&mut batch).unwrap();
+        batch.packets().map(|(_, packet)| packet[22]).collect()
+    }
+}
+
+fn reload(config: model::Vrrp) -> Input {
+    Input::Reload { config: Arc::new(config), scheduling: Scheduling::default() }
+}
+
+fn until<T>(mut what: impl FnMut() -> Option<T>) -> T {
+    let end = clock::now() + Duration::from_secs(10);
+    loop {
+        if let Some(found) = what() {
+            return found;
+        }
+        assert!(clock::now() < end, "it happens");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+fn start() -> (JoinHandle<io::Result<()>>, Handle) {
+    let (driver, handle) = Driver::new(Box::new(|| {})).unwrap();
+    (std::thread::spawn(move || driver.run()), handle)
+}
+
+#[test]
+fn from_silence_to_master_to_the_end() {
+    in_namespace("drive::vrrp::tests::from_silence_to_master_to_the_end", || {
+        run(async {
+            let mut bench = Bench::new();
+            let (thread, mut handle) = start();
+            handle.send(bench.view()).unwrap();
+            handle.send(reload(config())).unwrap();
+            // Nobody else is there: it becomes master and asks for its address.
+            let (token, ops) = until(|| match handle.receive()? {
+                Output::Apply { token, ops } => Some((token, ops)),
+                _ => None,
+            });
+            assert_eq!(until(|| bench.heard().first().copied()), 100);
+            // The address is announced once the kernel has it, and only then.
+            let mut arp = ArpEar::open();
+            assert_eq!(route::carry_out(&mut bench.requests, &ops[0]), Outcome::Done);
+            handle.send(Input::Applied { token, item: 0, outcome: Outcome::Done }).unwrap();
+            let want =
+                wire::arp::gratuitous(Mac([2, 0, 0, 0, 0, 1]), "10.0.0.100".parse().unwrap());
+            assert_eq!(until(|| arp.take()), want);
+            // The end: priority 0, and the address is asked away.
+            handle.send(Input::Stop { keep_addresses: false }).unwrap();
+            let token = until(|| match handle.receive()? {
+                Output::Apply { token, ops } => {
+                    assert!(matches!(ops.as_slice(), [Op::DeleteAddress { .. }]));
+                    Some(token)
+                }
+                _ => None,
+            });
+            until(|| bench.heard().contains(&0).then_some(()));
+            handle.send(Input::Applied { token, item: 0, outcome: Outcome::Done }).unwrap();
+            until(|| matches!(handle.receive()?, Output::Stopped).then_some(()));
+            drop(handle);
+            thread.join().unwrap().unwrap();
+        });
+    });
+}
+
+/// Receives ARP frames.
+struct ArpEar(socket2::Socket);
+
+impl ArpEar {
+    /// On all interfaces; what leaves by one is not heard there.
+    fn open() -> Self {
+        let arp = i32::from(0x0806_u16.to_be());
+        let kind = socket2::Type::RAW.nonblocking();
+        Self(socket2::Socket::new(socket2::Domain::PACKET, kind, Some(arp.into())).unwrap())
+    }
+
+    fn take(&mut self) -> Option<[u8; 42]> {
+        let mut buffer = [0; 42];
+        io::Read::read_exact(&mut self.0, &mut buffer).ok().map(|()| buffer)
+    }
+}
+
+#[test]
+fn what_was_missed_during_a_stall_is_heard_before_anybody_is_taken_for_silent() {
+    in_namespace(
+        "drive::vrrp::tests::what_was_missed_during_a_stall_is_heard_before_anybody_is_taken_for_silent",
+        || {
+            run(async {
+                let mut bench = Bench::new();
+                let (mut driver, mut handle) = Driver::new(Box::new(|| {})).unwrap();
+                handle.send(bench.view()).unwrap();
+                handle.send(reload(config())).unwrap();
+                driver.turn().unwrap();
+                assert_eq!(driver.engine.state("VI"), Some(crate::status::vrrp::State::Backup));
+                // The thread is not on the processor for a long time. Its master goes on, a flood comes on top.
+                let stalled = clock::now();
+                bench.advertise(200);
+                for _ in 0..500 {
+                    bench.advertise(50);
+                }
+                bench.advertise(200);
+                while clock::now() < stalled + Duration::from_millis(2500) {
+                    std::thread::sleep(Duration::from_millis(10));
+                }
+                assert!(driver.engine.deadline().unwrap() < clock::now());
+                driver.turn().unwrap();
+                assert_eq!(driver.engine.state("VI"), Some(crate::status::vrrp::State::Backup));
+                assert!(driver.engine.deadline().unwrap() > clock::now());
+            });
+        },
+    );
+}
+
+#[test]
+fn the_steady_state_sends_without_the_other_thread() {
+    in_namespace("drive::vrrp::tests::the_steady_state_sends_without_the_other_thread", || {
+        run(async {
+            let mut bench = Bench::new();
+            let (thread, mut handle) = start();
+            handle.send(bench.view()).unwrap();
+            let mut config = config();
+            config.instances[0].version = Version::V3;
+            config.instances[0].advert_int = Duration::from_millis(10);
+            handle.send(reload(config)).unwrap();
+            // Nobody takes its messages or answers them; adverts go on.
+            let mut count = 0;
+            until(|| {
+                count += bench.heard().len();
+                (count > 100).then_some(())
+            });
+            drop(handle);
+            thread.join().unwrap().unwrap();
+        });
+    });
+}
+
+#[test]
+fn signs_of_life_come_from_a_thread_that_takes_turns() {
+    use core::sync::atomic::AtomicU32;
+    let beats = Arc::new(AtomicU32::new(0));
+    in_namespace("drive::vrrp::tests::signs_of_life_come_from_a_thread_that_takes_turns", || {
+        let counted = Arc::clone(&beats);
+        let (mut driver, handle) = Driver::new(Box::new(move || {
+            counted.fetch_add(1, Ordering::Relaxed);
+        }))
+        .unwrap();
+        let begin = clock::now();
+        while beats.load(Ordering::Relaxed) < 3 {
+            driver.turn().unwrap();
+        }
+        // The first at once, the others half a second apart, without anything to do.
+        assert!(clock::now() >= begin + 2 * BEAT);
+        drop(handle);
+    });
+}
+
+#[test]
+fn more_memberships_than_a_socket_may_have() {
+    in_namespace("drive::vrrp::tests::more_memberships_than_a_socket_may_have", || {
+        let epoll = Epoll::new().unwrap();
+        let mut sockets = Sockets::open().unwrap();
+        let mut links = Vec::new();
+        for n in 0..30 {
+            ip(&format!("link add v{n} type veth peer name w{n}"));
+            links.push(IfIndex(nix::net::if_::if_nametoindex(format!("v{n}").as_str()).unwrap()));
+        }
+        for link in &links {
+            sockets.join(&epoll, GROUP, *link).unwrap();
+        }
+        assert_eq!(sockets.receivers.len(), 2);
+        let members = |s: &Sockets| s.receivers.iter().map(|r| r.members.len()).sum::<usize>();
+        assert_eq!(members(&sockets), 30);
+        // Again is the same, also when the interface was made anew.
+        sockets.join(&epoll, GROUP, links[0]).unwrap();
+        assert_eq!(members(&sockets), 30);
+        sockets.forget(links[0]);
+        sockets.leave(GROUP, links[1]);
+        assert_eq!(members(&sockets), 28);
+        assert!(sockets.join(&epoll, GROUP, IfIndex(4711)).is_err());
+    });
+}

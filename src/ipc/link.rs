@@ -1,0 +1,256 @@
+//! One end of a channel on the tokio runtime: in order, bounded, never waiting.
+
+use core::marker::PhantomData;
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::OwnedFd;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::frame::{self, Encoded, ReceiveError, SendError};
+use crate::sys::aio::Async;
+use crate::sys::channel::Channel;
+
+/// Messages that wait for a slow peer, beyond what the kernel holds.
+const WAITING: usize = 256;
+
+/// Sends `Out`, receives `In`.
+pub struct Link<Out, In> {
+    channel: Async<Channel>,
+    buffer: Box<[u8]>,
+    waiting: VecDeque<Encoded>,
+    gone: bool,
+    /// Messages that made no sense.
+    bad: u64,
+    types: PhantomData<fn(Out) -> In>,
+}
+
+impl<Out: Serialize, In: DeserializeOwned> Link<Out, In> {
+    /// Uses this end.
+    ///
+    /// # Errors
+    /// Those of `epoll_ctl(2)`.
+    pub fn new(channel: Channel) -> io::Result<Self> {
+        Ok(Self {
+            channel: Async::new(channel)?,
+            buffer: vec![0; frame::BUFFER].into(),
+            waiting: VecDeque::new(),
+            gone: false,
+            bad: 0,
+            types: PhantomData,
+        })
+    }
+
+    /// Sends `value` now, or as soon as the peer reads again. For messages that must arrive as long as the peer
+    /// lives.
+    ///
+    /// # Errors
+    /// `Gone` when the peer is gone, `Full` when it has not read for so long that 256 messages wait: it is as
+    /// good as dead then.
+    pub fn post(&mut self, value: &Out, fds: Vec<OwnedFd>) -> Result<(), SendError> {
+        if self.gone {
+            return Err(SendError::Gone);
+        }
+        let message = frame::encode(value, fds)?;
+        if self.waiting.is_empty() {
+            match frame::send(self.channel.inner(), &message) {
+                Err(SendError::Full) => {}
+                other => return other,
+            }
+        }
+        if self.waiting.len() >= WAITING {
+            return Err(SendError::Full);
+        }
+        self.waiting.push_back(message);
+        Ok(())
+    }
+
+    /// Sends `value` now or not at all. For messages that the next one makes up for.
+    ///
+    /// # Errors
+    /// `Full` when the peer is slow, `Gone` when it is gone.
+    pub fn offer(&mut self, value: &Out) -> Result<(), SendError> {
+        if self.gone {
+            return Err(SendError::Gone);
+        }
+        if !self.waiting.is_empty() {
+            return Err(SendError::Full);
+        }
+        let message = frame::encode(value, Vec::new())?;
+        frame::send(self.channel.inner(), &message)
+    }
+
+    /// Whether messages wait for the peer.
+    #[must_use]
+    pub fn is_slow(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
+    /// A second handle on the channel, for a thread without a runtime.
+    ///
+    /// # Errors
+    /// When the process has no descriptor left.
+    pub fn duplicate(&self) -> io::Result<Channel> {
+        self.channel.inner().duplicate()
+    }
+
+    /// The next message; none when the peer is gone. Sends what waits meanwhile. Nothing is lost when the future
+    /// is dropped.
+    pub async fn next(&mut self) -> Option<(In, Vec<OwnedFd>)> {
+        if self.gone {
+            return None;
+        }
+        loop {
+            let answer = if self.waiting.is_empty() {
+                take::<In>(&self.channel, &mut self.buffer).await
+            } else {
+                tokio::select! {
+                    biased;
+                    answer = take::<In>(&self.channel, &mut self.buffer) => answer,
+                    more = flush(&self.channel, &mut self.waiting) => match more {
+                        Ok(()) => continue,
+                        Err(_) => Ok(None),
+                    },
+                }
+            };
+            match answer {
+                Ok(Some(message)) => return Some(message),
+                Ok(None) => {
+                    self.gone = true;
+                    return None;
+                }
+                Err(ReceiveError::Bad(why)) => {
+                    self.bad += 1;
+                    // A peer gone wild must not fill the log.
+                    if self.bad.is_power_of_two() {
+                        tracing::warn!(
+                            "dropped a message from another process ({why}), {} so far",
+                            self.bad
+                        );
+                    }
+                }
+                Err(e) => {
+                    tracing::warn!("channel to another process: {e}");
+                    self.gone = true;
+                    return None;
+                }
+            }
+        }
+    }
+
+    /// Waits until nothing waits for the peer any more, or it is gone.
+    pub async fn drain(&mut self) {
+        while !self.waiting.is_empty() && !self.gone {
+            if flush(&self.channel, &mut self.waiting).await.is_err() {
+                self.gone = true;
+            }
+        }
+    }
+}
+
+async fn take<In: DeserializeOwned>(
+    channel: &Async<Channel>,
+    buffer: &mut [u8],
+) -> Result<Option<(In, Vec<OwnedFd>)>, ReceiveError> {
+    channel
+        .read(|inner| match frame::receive(inner, buffer) {
+            Err(ReceiveError::Empty) => Err(io::ErrorKind::WouldBlock.into()),
+            other => Ok(other),
+        })
+        .await
+        .map_err(ReceiveError::Io)?
+}
+
+/// Sends the first of those that wait.
+async fn flush(channel: &Async<Channel>, waiting: &mut VecDeque<Encoded>) -> Result<(), SendError> {
+    let Some(message) = waiting.front() else {
+        return Ok(());
+    };
+    let sent = channel
+        .write(|inner| match frame::send(inner, message) {
+            Err(SendError::Full) => Err(io::ErrorKind::WouldBlock.into()),
+            other => Ok(other),
+        })
+        .await?;
+    match sent {
+        Err(SendError::Gone) => Err(SendError::Gone),
+        // Sent, or a message that can never be sent: neither waits any longer.
+        _ => {
+            waiting.pop_front();
+            Ok(())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    type Ends = (Link<u32, Vec<u8>>, Link<Vec<u8>, u32>);
+
+    fn run<F: Future>(future: impl FnOnce(Ends) -> F) -> F::Output {
+        tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(
+            async {
+                let (a, b) = Channel::pair().unwrap();
+                future((Link::new(a).unwrap(), Link::new(b).unwrap())).await
+            },
+        )
+    }
+
+    #[test]
+    fn a_slow_peer_gets_everything_in_order() {
+        run(|(mut a, mut b)| async move {
+            let mut sent = 0_u32;
+            while !a.is_slow() {
+                a.post(&sent, Vec::new()).unwrap();
+                sent += 1;
+            }
+            for _ in 0..100 {
+                a.post(&sent, Vec::new()).unwrap();
+                sent += 1;
+            }
+            assert!(matches!(a.offer(&0), Err(SendError::Full)));
+            let reader = async {
+                for expected in 0..sent {
+                    assert_eq!(b.next().await.unwrap().0, expected);
+                }
+            };
+            // `next` sends what waits although nothing comes in.
+            tokio::select! {
+                () = reader => {}
+                _ = a.next() => panic!("nothing was sent"),
+            }
+        });
+    }
+
+    #[test]
+    fn a_peer_that_never_reads_is_found_out() {
+        run(|(mut a, b)| async move {
+            let refused = (0..1_000_000).find_map(|n| a.post(&n, Vec::new()).err());
+            drop(b);
+            assert!(matches!(refused, Some(SendError::Full)));
+        });
+    }
+
+    #[test]
+    fn nonsense_is_skipped() {
+        run(|(mut a, mut b)| async move {
+            a.channel.inner().send(&[9, 9, 9], &[]).unwrap();
+            a.post(&5, Vec::new()).unwrap();
+            assert_eq!(b.next().await.unwrap().0, 5);
+            assert_eq!(b.bad, 1);
+        });
+    }
+
+    #[test]
+    fn the_end_of_a_peer_is_the_end() {
+        run(|(mut a, mut b)| async move {
+            a.post(&1, Vec::new()).unwrap();
+            drop(a);
+            assert_eq!(b.next().await.unwrap().0, 1);
+            assert!(b.next().await.is_none());
+            assert!(matches!(b.post(&vec![1], Vec::new()), Err(SendError::Gone)));
+        });
+    }
+}

@@ -1,0 +1,249 @@
+//! The messages, by pair of roles.
+
+use core::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::base::Name;
+use crate::model::{Command, Global, Lvs, Vrrp};
+use crate::status::vrrp::Summary;
+use crate::status::{MailText, RunEnd};
+
+/// A role of the daemon, each a process of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum RoleName {
+    /// Reads the configuration and ends.
+    Config,
+    /// Virtual routers.
+    Vrrp,
+    /// Programs and mails.
+    Runner,
+    /// Virtual servers and health checks.
+    Checker,
+}
+
+impl RoleName {
+    /// Its name in messages and arguments.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Config => "config",
+            Self::Vrrp => "vrrp",
+            Self::Runner => "runner",
+            Self::Checker => "checker",
+        }
+    }
+
+    /// The role of this name.
+    #[must_use]
+    pub fn from_word(word: &str) -> Option<Self> {
+        [Self::Config, Self::Vrrp, Self::Runner, Self::Checker]
+            .into_iter()
+            .find(|role| role.word() == word)
+    }
+}
+
+impl core::fmt::Display for RoleName {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.pad(self.word())
+    }
+}
+
+/// From the supervisor to a role that runs on. A role starts with `Prepare` and `Apply`; a reload is the same
+/// pair again.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum ToRole {
+    /// Decode the part of the configuration that comes as descriptor (sealed memory, one of [`VrrpPart`],
+    /// [`CheckerPart`], [`RunnerPart`]) and answer with `Ready` or `Refused`. Change nothing yet.
+    Prepare {
+        /// Number of the configuration.
+        generation: u32,
+    },
+    /// Carry out what was prepared; answer with `Applied`.
+    Apply {
+        /// That of `Prepare`.
+        generation: u32,
+    },
+    /// Forget what was prepared.
+    Abandon {
+        /// That of `Prepare`.
+        generation: u32,
+    },
+    /// A channel to another role comes as descriptor. It replaces the last one.
+    Peer(RoleName),
+    /// For `vrrp`, before the first `Prepare`: what its last process told.
+    Resume(Summary),
+    /// Leave in good order, answer with `Done` and end.
+    Stop {
+        /// Leave what is in the kernel as it is (`--dont-release-vrrp`, `--dont-release-ipvs`).
+        keep: bool,
+    },
+}
+
+/// From a role to the supervisor.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum FromRole {
+    /// The thread that matters took another turn.
+    Alive,
+    /// Decoded what was to be prepared.
+    Ready {
+        /// That of `Prepare`.
+        generation: u32,
+    },
+    /// Cannot carry it out.
+    Refused {
+        /// That of `Prepare`.
+        generation: u32,
+        /// Why.
+        reason: String,
+    },
+    /// Carried it out, or began to.
+    Applied {
+        /// That of `Apply`.
+        generation: u32,
+    },
+    /// From `vrrp`: what its next process should know.
+    Summary(Summary),
+    /// One line for the status shown by `systemctl status`.
+    Status(String),
+    /// Somebody sent this role a signal that asks for a reload.
+    ReloadWanted,
+    /// Everything is undone; the process ends next.
+    Done,
+}
+
+/// What `vrrp` carries out.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct VrrpPart {
+    /// What belongs to the daemon as a whole.
+    pub global: Global,
+    /// Virtual routers and what they track.
+    pub vrrp: Vrrp,
+}
+
+/// What `checker` carries out.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct CheckerPart {
+    /// What belongs to the daemon as a whole.
+    pub global: Global,
+    /// Virtual servers.
+    pub lvs: Lvs,
+}
+
+/// What `runner` carries out.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct RunnerPart {
+    /// What belongs to the daemon as a whole.
+    pub global: Global,
+}
+
+/// From the supervisor to `config`: read this, answer once with [`FromConfig`], end.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LoadRequest {
+    /// The file, or a pattern for several, as octets.
+    pub path: Box<[u8]>,
+    /// `--config-id`
+    pub id: Option<String>,
+    /// `--all-config`: every check of included files is on.
+    pub all_checks: bool,
+    /// Log the configuration as it is understood (`--dump-conf`).
+    pub dump: bool,
+    /// Whether a configuration is in force already.
+    pub reload: bool,
+}
+
+/// From `config` to the supervisor.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum FromConfig {
+    /// The verdict. With it, when the configuration can be carried out, come three descriptors: sealed memory
+    /// with a [`VrrpPart`], a [`CheckerPart`] and a [`RunnerPart`].
+    Loaded(Box<LoadReport>),
+}
+
+/// What became of a configuration.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LoadReport {
+    /// Whether the daemon can run with it at all.
+    pub usable: bool,
+    /// Problems that make a reload refuse it.
+    pub errors: u32,
+    /// Other problems.
+    pub warnings: u32,
+    /// The status with which a configuration test would exit.
+    pub exit_status: u8,
+    /// The first error, or else the first warning, as one line.
+    pub first: Option<String>,
+    /// What belongs to the daemon as a whole.
+    pub global: Global,
+    /// Which roles it needs.
+    pub needs: Needs,
+}
+
+/// Which roles a configuration needs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Needs {
+    /// There are instances or static addresses.
+    pub vrrp: bool,
+    /// There are virtual servers.
+    pub checker: bool,
+    /// An instance or a group runs programs or sends mail.
+    pub vrrp_runner: bool,
+    /// A virtual server runs programs or sends mail.
+    pub checker_runner: bool,
+}
+
+/// From a role to `runner`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ToRunner {
+    /// Run a program whose status matters; answered with `Ran`. Several run side by side.
+    Run {
+        /// Comes back with the answer.
+        run: u64,
+        /// What to run.
+        command: Command,
+        /// When to end it.
+        timeout: Duration,
+    },
+    /// Carry out a part of a notice; answered with `Delivered`.
+    Notice {
+        /// Comes back with the answer; never used twice by one process.
+        id: u64,
+        /// What to do.
+        deliver: Deliver,
+    },
+}
+
+/// A part of a `status::Notice`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Deliver {
+    /// Run programs one after the other; those of one subject in the order they came.
+    Programs {
+        /// What the notice is about.
+        subject: Name,
+        /// The state announced.
+        state: Name,
+        /// What to run.
+        commands: Vec<Command>,
+        /// How long each may take.
+        limit: Option<Duration>,
+    },
+    /// Send a mail.
+    Mail(MailText),
+}
+
+/// From `runner` to a role.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum FromRunner {
+    /// A `Run` ended.
+    Ran {
+        /// That of `Run`.
+        run: u64,
+        /// How.
+        end: RunEnd,
+    },
+    /// A `Notice` is done with, well or not.
+    Delivered {
+        /// That of `Notice`.
+        id: u64,
+    },
+}

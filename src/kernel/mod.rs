@@ -1,0 +1,13 @@
+//! What the kernel is asked for and what it tells, over netlink.
+//!
+//! Writers carry out operations of `plan`, one request after the other, each with its answer; monitors tell what
+//! others did. What to do about either is left to the engines.
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "part of the shell: works on sockets"
+)]
+
+pub mod monitor;
+pub mod netlink;
+pub mod route;

@@ -1,0 +1,194 @@
+use core::time::Duration;
+
+use super::*;
+use crate::kernel::route;
+use crate::model::Address;
+use crate::plan::{Op, Outcome};
+use crate::sys::testing::{in_namespace, ip, run};
+
+/// The next changes until `done` likes one, which comes last.
+async fn until(monitor: &mut Monitor, done: impl Fn(&Change) -> bool) -> Vec<Change> {
+    let mut all = Vec::new();
+    while !all.iter().any(&done) {
+        tokio::time::timeout(Duration::from_secs(10), monitor.next(&mut all))
+            .await
+            .expect("the change comes")
+            .unwrap();
+    }
+    all
+}
+
+fn prefix(text: &str) -> Prefix {
+    let (address, length) = text.split_once('/').unwrap();
+    Prefix::new(address.parse().unwrap(), length.parse().unwrap()).unwrap()
+}
+
+fn index(name: &str) -> IfIndex {
+    IfIndex(nix::net::if_::if_nametoindex(name).unwrap())
+}
+
+#[test]
+fn links_and_addresses_of_others_are_told() {
+    in_namespace("kernel::monitor::tests::links_and_addresses_of_others_are_told", || {
+        run(async {
+            let mut requests = Requests::open().unwrap();
+            let mut monitor = Monitor::open(requests.port()).unwrap();
+            ip("link add veth0 address 02:00:00:00:00:07 mtu 1400 type veth peer name veth1");
+            ip("link set veth1 up");
+            ip("link set veth0 up");
+            let all = until(
+                &mut monitor,
+                |c| matches!(c, Change::Link(l) if l.up && l.name.as_str() == "veth0"),
+            )
+            .await;
+            let up = all.iter().find_map(|c| match c {
+                Change::Link(l) if l.up && l.name.as_str() == "veth0" => Some(l.clone()),
+                _ => None,
+            });
+            let want = Link {
+                index: index("veth0"),
+                name: "veth0".parse().unwrap(),
+                up: true,
+                arp: true,
+                mac: Mac([2, 0, 0, 0, 0, 7]),
+                mtu: 1400,
+            };
+            assert_eq!(up, Some(want.clone()));
+
+            ip("address add 10.0.0.1/24 dev veth0");
+            let seen = |present| Change::Address {
+                interface: want.index,
+                prefix: prefix("10.0.0.1/24"),
+                present,
+                own: false,
+            };
+            until(&mut monitor, |c| *c == seen(true)).await;
+            let view = monitor.view(&mut requests).unwrap();
+            assert!(view.links.contains(&want));
+            assert!(view.addresses.contains(&(want.index, prefix("10.0.0.1/24"))));
+
+            ip("address delete 10.0.0.1/24 dev veth0");
+            until(&mut monitor, |c| *c == seen(false)).await;
+            // The far end's carrier is this one's too.
+            ip("link set veth1 down");
+            until(&mut monitor, |c| matches!(c, Change::Link(l) if l.index == want.index && !l.up))
+                .await;
+            ip("link delete veth0");
+            until(&mut monitor, |c| *c == Change::LinkGone(want.index)).await;
+        });
+    });
+}
+
+#[test]
+fn a_port_that_leaves_its_bridge_is_not_gone() {
+    in_namespace("kernel::monitor::tests::a_port_that_leaves_its_bridge_is_not_gone", || {
+        run(async {
+            ip("link add br0 type bridge");
+            ip("link add veth0 type veth peer name veth1");
+            ip("link set veth0 master br0");
+            let requests = Requests::open().unwrap();
+            let mut monitor = Monitor::open(requests.port()).unwrap();
+            let port = index("veth0");
+            ip("link set veth0 nomaster");
+            ip("link delete br0");
+            let all = until(&mut monitor, |c| matches!(c, Change::LinkGone(_))).await;
+            assert!(!all.contains(&Change::LinkGone(port)), "{all:?}");
+        });
+    });
+}
+
+#[test]
+fn an_address_being_checked_is_told_when_it_can_be_used() {
+    in_namespace(
+        "kernel::monitor::tests::an_address_being_checked_is_told_when_it_can_be_used",
+        || {
+            run(async {
+                ip("link add veth0 type veth peer name veth1");
+                ip("link set veth0 up");
+                ip("link set veth1 up");
+                let mut requests = Requests::open().unwrap();
+                let mut monitor = Monitor::open(requests.port()).unwrap();
+                ip("address add 2001:db8::1/64 dev veth0");
+                let wanted = (index("veth0"), prefix("2001:db8::1/64"));
+                let view = monitor.view(&mut requests).unwrap();
+                assert!(!view.addresses.contains(&wanted), "it is tentative for a second");
+                until(&mut monitor, |c| {
+                    matches!(c, Change::Address { interface, prefix, present: true, .. }
+                        if (*interface, *prefix) == wanted)
+                })
+                .await;
+                assert!(monitor.view(&mut requests).unwrap().addresses.contains(&wanted));
+            });
+        },
+    );
+}
+
+#[test]
+fn removals_of_our_own_are_told_as_such_and_additions_not_at_all() {
+    in_namespace(
+        "kernel::monitor::tests::removals_of_our_own_are_told_as_such_and_additions_not_at_all",
+        || {
+            run(async {
+                let mut requests = Requests::open().unwrap();
+                let mut monitor = Monitor::open(requests.port()).unwrap();
+                let interface = index("lo");
+                let address = |text| Address::new(prefix(text), "lo".parse().unwrap());
+                for text in ["10.0.0.1/24", "10.0.0.2/24"] {
+                    let op = Op::AddAddress { interface, address: address(text) };
+                    assert_eq!(route::carry_out(&mut requests, &op), Outcome::Done);
+                }
+                // With the first, the kernel drops the second: nobody asked for that one.
+                let op = Op::DeleteAddress { interface, address: address("10.0.0.1/24") };
+                assert_eq!(route::carry_out(&mut requests, &op), Outcome::Done);
+                let gone = |text| Change::Address {
+                    interface,
+                    prefix: prefix(text),
+                    present: false,
+                    own: true,
+                };
+                let all = until(&mut monitor, |c| *c == gone("10.0.0.1/24")).await;
+                assert!(all.contains(&gone("10.0.0.2/24")), "{all:?}");
+                assert!(
+                    all.iter().all(|c| !matches!(c, Change::Address { present: true, .. })),
+                    "{all:?}"
+                );
+            });
+        },
+    );
+}
+
+#[test]
+fn a_queue_that_overruns_is_noticed() {
+    in_namespace("kernel::monitor::tests::a_queue_that_overruns_is_noticed", || {
+        run(async {
+            let mut requests = Requests::open().unwrap();
+            let mut monitor = Monitor::open(requests.port()).unwrap();
+            // The least the kernel allows.
+            setsockopt(monitor.socket.inner(), sockopt::RcvBuf, &1).unwrap();
+            let interface = index("lo");
+            for n in 1..=200_u8 {
+                let prefix = prefix(&format!("10.0.{n}.1/24"));
+                let address = Address::new(prefix, "lo".parse().unwrap());
+                let op = Op::AddAddress { interface, address };
+                assert_eq!(route::carry_out(&mut requests, &op), Outcome::Done);
+            }
+            until(&mut monitor, |c| *c == Change::Lost).await;
+            let view = monitor.view(&mut requests).unwrap();
+            assert!(view.addresses.contains(&(interface, prefix("10.0.200.1/24"))));
+        });
+    });
+}
+
+#[test]
+fn no_message_panics() {
+    // Every cut of a message that is right.
+    let mut body = vec![2, 24, 0, 0, 1, 0, 0, 0];
+    body.extend([8, 0, 2, 0, 10, 0, 0, 1, 8, 0, 8, 0, 0x80, 0, 0, 0]);
+    for kind in 0..30 {
+        for length in 0..=body.len() {
+            let body = &body[..length];
+            let message = Message { kind, flags: 0, sequence: 0, port: 0, body };
+            let _ = change(&message, 1, &mut BTreeMap::new());
+        }
+    }
+}

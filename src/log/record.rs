@@ -1,0 +1,82 @@
+//! One line of the log.
+
+use core::fmt::Write;
+
+use tracing::field::{Field, Visit};
+use tracing::{Event, Level};
+
+use crate::base::WallTime;
+use crate::sys::clock;
+
+/// An event, ready to be written.
+#[derive(Debug)]
+pub(super) struct Record {
+    pub time: WallTime,
+    pub level: Level,
+    pub text: String,
+    pub instance: Option<String>,
+    pub vrid: Option<u64>,
+    pub state: Option<String>,
+}
+
+impl Record {
+    pub fn new(event: &Event<'_>) -> Self {
+        let mut record = Self::plain(*event.metadata().level(), String::new());
+        event.record(&mut record);
+        // A text with line ends would look like several events.
+        if record.text.contains('\n') {
+            record.text = record.text.replace('\n', " ");
+        }
+        record
+    }
+
+    pub fn plain(level: Level, text: String) -> Self {
+        Self { time: clock::wall(), level, text, instance: None, vrid: None, state: None }
+    }
+
+    /// The severity in syslog. Details are of the same severity as the rest: whoever asks for them wants to see
+    /// them, and most syslog daemons drop what is less.
+    pub fn severity(&self) -> u8 {
+        match self.level {
+            Level::ERROR => 3,
+            Level::WARN => 4,
+            Level::INFO | Level::DEBUG => 6,
+            Level::TRACE => 7,
+        }
+    }
+
+    fn other(&mut self, field: &Field, value: &dyn core::fmt::Debug) {
+        let _ = write!(self.text, " {}={value:?}", field.name());
+    }
+}
+
+impl Visit for Record {
+    fn record_debug(&mut self, field: &Field, value: &dyn core::fmt::Debug) {
+        match field.name() {
+            // The message comes before other fields, whatever the order of recording.
+            "message" => {
+                let rest = core::mem::take(&mut self.text);
+                let _ = write!(self.text, "{value:?}{rest}");
+            }
+            "instance" => self.instance = Some(format!("{value:?}")),
+            "state" => self.state = Some(format!("{value:?}")),
+            _ => self.other(field, value),
+        }
+    }
+
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        match field.name() {
+            "vrid" => self.vrid = Some(value),
+            _ => self.other(field, &value),
+        }
+    }
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        match field.name() {
+            "instance" => self.instance = Some(value.into()),
+            "state" => self.state = Some(value.into()),
+            "message" => self.record_debug(field, &format_args!("{value}")),
+            _ => self.other(field, &value),
+        }
+    }
+}

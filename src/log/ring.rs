@@ -1,0 +1,122 @@
+//! From the threads that log to the thread that writes.
+
+use core::cell::RefCell;
+use core::sync::atomic::{AtomicBool, Ordering};
+use std::io;
+use std::sync::mpsc::SyncSender;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tracing::level_filters::LevelFilter;
+use tracing::subscriber::Interest;
+use tracing::{Event, Metadata, Subscriber, span};
+
+use super::{Lost, Record};
+use crate::sys::poll::Wake;
+use crate::sys::ring::{Consumer, Producer, ring};
+
+/// Records that may wait, of the real-time thread and of all others.
+const WAITING: usize = 4096;
+
+pub(super) type Input = Producer<Box<Record>>;
+pub(super) type Output = Consumer<Box<Record>>;
+
+thread_local! {
+    /// The queue of this thread, if it has one of its own.
+    static OWN: RefCell<Option<Input>> = const { RefCell::new(None) };
+}
+
+/// Makes `input` the queue of the calling thread.
+pub(super) fn own(input: Option<Input>) {
+    OWN.with(|own| own.replace(input));
+}
+
+/// What both sides know.
+pub(super) struct Shared {
+    pub wake: Wake,
+    pub reopen: AtomicBool,
+    pub lost: Lost,
+    flushes: Mutex<Vec<SyncSender<()>>>,
+    /// For all threads without a queue of their own.
+    common: Mutex<Input>,
+}
+
+impl Shared {
+    pub fn ask_flush(&self, done: SyncSender<()>) {
+        self.flushes.lock().unwrap_or_else(PoisonError::into_inner).push(done);
+        self.wake.call();
+    }
+
+    /// Who waits for everything to be written. Take these before the records.
+    pub fn take_flushes(&self) -> Vec<SyncSender<()>> {
+        core::mem::take(&mut *self.flushes.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// Makes the queues: what is shared, what takes events, the input of the real-time thread, all outputs.
+pub(super) fn make(level: LevelFilter) -> io::Result<(Arc<Shared>, Collector, Input, [Output; 2])> {
+    let (common, first) = ring(WAITING);
+    let (real_time, second) = ring(WAITING);
+    let shared = Arc::new(Shared {
+        wake: Wake::new()?,
+        reopen: AtomicBool::new(false),
+        lost: Lost::default(),
+        flushes: Mutex::default(),
+        common: Mutex::new(common),
+    });
+    let collector = Collector { shared: Arc::clone(&shared), level };
+    Ok((shared, collector, real_time, [first, second]))
+}
+
+/// Takes events.
+pub(super) struct Collector {
+    shared: Arc<Shared>,
+    level: LevelFilter,
+}
+
+impl Subscriber for Collector {
+    fn register_callsite(&self, metadata: &'static Metadata<'static>) -> Interest {
+        if self.enabled(metadata) { Interest::always() } else { Interest::never() }
+    }
+
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        metadata.is_event() && *metadata.level() <= self.level
+    }
+
+    fn max_level_hint(&self) -> Option<LevelFilter> {
+        Some(self.level)
+    }
+
+    fn event(&self, event: &Event<'_>) {
+        let record = Box::new(Record::new(event));
+        let refused = OWN.with(|own| match own.try_borrow_mut() {
+            Ok(mut own) => match own.as_mut() {
+                Some(input) => input.push(record).is_err(),
+                None => {
+                    let mut common =
+                        self.shared.common.lock().unwrap_or_else(PoisonError::into_inner);
+                    common.push(record).is_err()
+                }
+            },
+            Err(_) => true,
+        });
+        if refused {
+            self.shared.lost.total.fetch_add(1, Ordering::Relaxed);
+            self.shared.lost.told.store(false, Ordering::Relaxed);
+        }
+        self.shared.wake.call();
+    }
+
+    // Spans are not used: events carry their fields themselves.
+
+    fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
+        span::Id::from_u64(1)
+    }
+
+    fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
+
+    fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
+
+    fn enter(&self, _: &span::Id) {}
+
+    fn exit(&self, _: &span::Id) {}
+}

@@ -1,0 +1,137 @@
+//! The classic syslog socket.
+
+use core::fmt;
+use core::str::FromStr;
+use std::io;
+use std::os::unix::net::UnixDatagram;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::Settings;
+use super::record::Record;
+use crate::sys::clock::LocalTime;
+use crate::sys::process;
+
+/// Where syslog daemons listen.
+const SOCKET: &str = "/dev/log";
+
+/// The kind of program that logs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Facility(u8);
+
+impl Facility {
+    /// `daemon`
+    pub const DAEMON: Self = Self(3);
+
+    /// Its number in syslog.
+    #[must_use]
+    pub const fn number(self) -> u8 {
+        self.0
+    }
+}
+
+/// A text that names no facility.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a log facility is a number from 0 to 7, local0 to local7, user or daemon")]
+pub struct BadFacility;
+
+impl FromStr for Facility {
+    type Err = BadFacility;
+
+    /// As keepalived's `--log-facility`: `0` to `7` and `local0` to `local7`, `user`, `daemon`.
+    fn from_str(text: &str) -> Result<Self, BadFacility> {
+        match text {
+            "user" => Ok(Self(1)),
+            "daemon" => Ok(Self::DAEMON),
+            _ => match text.strip_prefix("local").unwrap_or(text).as_bytes() {
+                [digit @ b'0'..=b'7'] => Ok(Self(16 + digit - b'0')),
+                _ => Err(BadFacility),
+            },
+        }
+    }
+}
+
+impl fmt::Display for Facility {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            1 => f.write_str("user"),
+            n @ 16..=23 => write!(f, "local{}", n - 16),
+            _ => f.write_str("daemon"),
+        }
+    }
+}
+
+/// A connection to the syslog daemon, made when needed.
+pub(super) struct Syslog {
+    path: PathBuf,
+    identity: String,
+    facility: Facility,
+    socket: Option<UnixDatagram>,
+    /// Lines that the daemon did not take.
+    dropped: u64,
+}
+
+impl Syslog {
+    pub fn new(settings: &Settings) -> Self {
+        Self::at(SOCKET.as_ref(), settings)
+    }
+
+    pub fn at(path: &Path, settings: &Settings) -> Self {
+        Self {
+            path: path.into(),
+            identity: settings.identity.clone(),
+            facility: settings.facility,
+            socket: None,
+            dropped: 0,
+        }
+    }
+
+    pub fn write(&mut self, record: &Record) {
+        if self.dropped > 0 {
+            let text = format!("{} lines were dropped: syslog did not take them", self.dropped);
+            let note = Record::plain(tracing::Level::WARN, text);
+            if self.send(&note).is_ok() {
+                self.dropped = 0;
+            }
+        }
+        if self.send(record).is_err() {
+            self.dropped += 1;
+        }
+    }
+
+    /// One attempt, and a second one with a new connection when the daemon was started again.
+    fn send(&mut self, record: &Record) -> io::Result<()> {
+        let t = LocalTime::at(record.time);
+        let line = format!(
+            "<{}>{} {:2} {:02}:{:02}:{:02} {}[{}]: {}",
+            self.facility.number() * 8 + record.severity(),
+            t.month_name(),
+            t.day,
+            t.hour,
+            t.minute,
+            t.second,
+            self.identity,
+            process::own_pid(),
+            record.text
+        );
+        for _ in 0..2 {
+            let socket = match &self.socket {
+                Some(socket) => socket,
+                None => {
+                    let socket = UnixDatagram::unbound()?;
+                    socket.set_nonblocking(true)?;
+                    socket.connect(&self.path)?;
+                    self.socket.insert(socket)
+                }
+            };
+            match socket.send(line.as_bytes()) {
+                Ok(_) => return Ok(()),
+                // Busy: it gets no second chance, waiting would hold up the other places.
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Err(e),
+                Err(_) => self.socket = None,
+            }
+        }
+        Err(io::ErrorKind::NotConnected.into())
+    }
+}

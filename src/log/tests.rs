@@ -1,0 +1,160 @@
+use std::os::unix::net::UnixDatagram;
+
+use tracing::Level;
+
+use super::record::Record;
+use super::*;
+use crate::base::WallTime;
+
+fn settings() -> Settings {
+    Settings {
+        identity: "evervip".into(),
+        syslog: true,
+        facility: Facility::DAEMON,
+        console: false,
+        file: None,
+        detail: 0,
+    }
+}
+
+/// What this block logs, as records.
+#[allow(clippy::vec_box, reason = "as they come from the queue")]
+fn recorded(detail: u8, log: impl FnOnce()) -> Vec<Box<Record>> {
+    let level = Settings { detail, ..settings() }.level();
+    let (_, collector, _, [mut common, _]) = ring::make(level).unwrap();
+    tracing::subscriber::with_default(collector, log);
+    core::iter::from_fn(|| common.pop()).collect()
+}
+
+#[test]
+fn fields_of_an_instance_are_kept_apart_and_others_appended() {
+    let records = recorded(0, || {
+        tracing::info!(
+            instance = %"VRRP1",
+            vrid = 41_u8,
+            state = "MASTER",
+            "VRRP_Instance({}) Entering MASTER STATE",
+            "VRRP1"
+        );
+        tracing::warn!(errno = 5, "odd\nthing");
+    });
+    let [first, second] = records.as_slice() else { panic!("{records:?}") };
+    assert_eq!(first.text, "VRRP_Instance(VRRP1) Entering MASTER STATE");
+    assert_eq!(first.instance.as_deref(), Some("VRRP1"));
+    assert_eq!((first.vrid, first.state.as_deref()), (Some(41), Some("MASTER")));
+    assert_eq!((second.text.as_str(), second.level), ("odd thing errno=5", Level::WARN));
+}
+
+#[test]
+fn details_are_logged_when_asked_for() {
+    let count = |detail| {
+        recorded(detail, || {
+            tracing::info!("a");
+            tracing::debug!("b");
+            tracing::trace!("c");
+        })
+        .len()
+    };
+    assert_eq!([count(0), count(1), count(2)], [1, 2, 3]);
+}
+
+#[test]
+fn a_full_queue_drops_and_counts() {
+    let (shared, collector, real_time, [mut common, mut own]) =
+        ring::make(LevelFilter::INFO).unwrap();
+    tracing::subscriber::with_default(collector, || {
+        for n in 0..5000 {
+            tracing::info!("{n}");
+        }
+        ring::own(Some(real_time));
+        tracing::info!("real-time");
+        ring::own(None);
+    });
+    let kept = core::iter::from_fn(|| common.pop()).count() as u64;
+    assert_eq!(kept + shared.lost.total.load(Ordering::Relaxed), 5000);
+    assert!(kept >= 4000);
+    // The other queue has room all the same.
+    assert_eq!(own.pop().unwrap().text, "real-time");
+}
+
+#[test]
+fn a_console_line_has_keepalived_form() {
+    let mut record = Record::plain(Level::INFO, "text".into());
+    record.time = WallTime { secs: 1_795_462_356, nanos: 0 };
+    let line = file::line(&record);
+    let want = crate::sys::clock::LocalTime::at(record.time);
+    assert_eq!(line, format!("{want}: text\n"));
+    assert_eq!(want.to_string().len(), "Mon Nov 23 19:32:36 2026".len());
+}
+
+#[test]
+fn syslog_gets_lines_also_after_it_was_started_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("log");
+    let mut out =
+        syslog::Syslog::at(&path, &Settings { facility: "local1".parse().unwrap(), ..settings() });
+    let mut record = Record::plain(Level::WARN, "first".into());
+    // Nobody there: dropped, and told later.
+    out.write(&record);
+    let listen = || {
+        let _ = std::fs::remove_file(&path);
+        UnixDatagram::bind(&path).unwrap()
+    };
+    let take = |socket: &UnixDatagram| {
+        let mut buffer = [0; 1000];
+        let n = socket.recv(&mut buffer).unwrap();
+        String::from_utf8_lossy(&buffer[..n]).into_owned()
+    };
+    let socket = listen();
+    record.text = "second".into();
+    out.write(&record);
+    assert!(take(&socket).ends_with("1 lines were dropped: syslog did not take them"));
+    let line = take(&socket);
+    // local1 is 17, a warning 4.
+    assert!(line.starts_with("<140>"), "{line}");
+    assert!(line.ends_with(&format!(" evervip[{}]: second", std::process::id())), "{line}");
+    drop(socket);
+    let socket = listen();
+    record.text = "third".into();
+    out.write(&record);
+    assert!(take(&socket).ends_with(": third"));
+}
+
+#[test]
+fn the_journal_gets_fields() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("socket");
+    assert!(journald::Journal::at(&path, &settings()).is_none());
+    let socket = UnixDatagram::bind(&path).unwrap();
+    let mut out = journald::Journal::at(&path, &settings()).unwrap();
+    let mut record = Record::plain(Level::INFO, "Entering MASTER STATE".into());
+    record.instance = Some("VRRP1".into());
+    record.vrid = Some(41);
+    record.state = Some("MASTER".into());
+    out.write(&record);
+    let mut buffer = [0; 1000];
+    let n = socket.recv(&mut buffer).unwrap();
+    assert_eq!(
+        String::from_utf8_lossy(&buffer[..n]),
+        "MESSAGE=Entering MASTER STATE\nPRIORITY=6\nSYSLOG_IDENTIFIER=evervip\n\
+         SYSLOG_FACILITY=3\nINSTANCE=VRRP1\nVRID=41\nSTATE=MASTER\n"
+    );
+}
+
+#[test]
+fn facilities_have_keepalived_names() {
+    for (text, number) in [("0", 16), ("7", 23), ("local3", 19), ("user", 1), ("daemon", 3)] {
+        assert_eq!(text.parse::<Facility>().map(Facility::number), Ok(number), "{text}");
+    }
+    for text in ["8", "local8", "local", "", "kern", "LOCAL1"] {
+        assert!(text.parse::<Facility>().is_err(), "{text}");
+    }
+}
+
+#[test]
+fn a_role_has_a_name_and_a_file_of_its_own() {
+    let all = Settings { file: Some("/var/log/ha.log".into()), ..settings() };
+    let role = all.for_role("vrrp");
+    assert_eq!(role.identity, "evervip_vrrp");
+    assert_eq!(role.file, Some("/var/log/ha_vrrp.log".into()));
+}

@@ -1,0 +1,243 @@
+//! The supervisor's view of one role: its process, its channel, how it fares.
+
+use std::io;
+use std::os::fd::OwnedFd;
+
+use nix::sys::signal::Signal;
+use serde::Serialize;
+use tokio::time::{Instant, sleep_until};
+
+use super::pidfile::PidFile;
+use super::table::{self, FIRST_PATIENCE, Row};
+use super::{ARGUMENT, Setup};
+use crate::ipc::{FromRole, Link, RoleName, SendError, ToRole, frame};
+use crate::sys::channel::Channel;
+use crate::sys::process::{Exit, Process};
+use crate::sys::spawn;
+
+/// A role that ran this long is started again at once.
+const GOOD_RUN: core::time::Duration = core::time::Duration::from_secs(60);
+
+/// How long a role that was ended by a signal stays away.
+const MOMENT: core::time::Duration = core::time::Duration::from_millis(300);
+
+/// A role of which at most one process runs.
+pub struct Child {
+    /// Which.
+    pub role: RoleName,
+    /// Whether it is to run.
+    pub wanted: bool,
+    running: Option<Running>,
+    /// Ends in a row of processes that did not run for long.
+    failures: u32,
+    /// When it is to be started again.
+    restart_at: Option<Instant>,
+    pid_file: Option<PidFile>,
+}
+
+struct Running {
+    process: Process,
+    link: Link<ToRole, FromRole>,
+    since: Instant,
+    /// Looks since the last sign of life.
+    missed: u32,
+    /// Whether there was one at all.
+    seen: bool,
+    /// It was told to stop.
+    stopping: bool,
+    /// It has left in good order.
+    done: bool,
+}
+
+/// What happened to a role.
+#[derive(Debug)]
+pub enum Happened {
+    /// It says something.
+    Said(FromRole),
+    /// Its process ended. What it said before has been told.
+    Ended(Ended),
+    /// It is time to start it again.
+    RestartDue,
+}
+
+/// Why a process ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// It was told to.
+    AsTold,
+    /// Somebody sent it a signal that asks it to end, and it left in good order.
+    BySignal,
+    /// It should not have.
+    Failed(Exit),
+}
+
+impl Child {
+    /// A role that does not run.
+    pub const fn new(role: RoleName) -> Self {
+        Self { role, wanted: false, running: None, failures: 0, restart_at: None, pid_file: None }
+    }
+
+    /// Gives it the file for the number of its process.
+    pub fn set_pid_file(&mut self, file: Option<PidFile>) {
+        if let Some(old) = core::mem::replace(&mut self.pid_file, file) {
+            old.remove();
+        }
+    }
+
+    /// Whether it has such a file.
+    pub const fn has_pid_file(&self) -> bool {
+        self.pid_file.is_some()
+    }
+
+    /// Whether a process runs.
+    pub const fn is_running(&self) -> bool {
+        self.running.is_some()
+    }
+
+    /// Starts it.
+    ///
+    /// # Errors
+    /// When there is no process or descriptor to be had; it is tried again later then.
+    pub fn start(&mut self, setup: &Setup) -> io::Result<()> {
+        self.restart_at = None;
+        let lock = self.pid_file.as_ref().and_then(PidFile::share);
+        match spawn(self.role, setup, lock) {
+            Ok((process, channel)) => {
+                if let Some(file) = &mut self.pid_file
+                    && let Err(e) = file.write(process.pid())
+                {
+                    tracing::warn!("{e}");
+                }
+                tracing::info!("Starting {} process, pid={}", self.role, process.pid());
+                self.running = Some(Running {
+                    process,
+                    link: Link::new(channel)?,
+                    since: Instant::now(),
+                    missed: 0,
+                    seen: false,
+                    stopping: false,
+                    done: false,
+                });
+                Ok(())
+            }
+            Err(e) => {
+                self.retry_later();
+                Err(e)
+            }
+        }
+    }
+
+    /// Tells it something. If it does not take it, it is as good as dead and killed.
+    pub fn tell(&mut self, message: &ToRole, fds: Vec<OwnedFd>) {
+        let Some(running) = &mut self.running else {
+            return;
+        };
+        running.stopping |= matches!(message, ToRole::Stop { .. });
+        match running.link.post(message, fds) {
+            Ok(()) | Err(SendError::Gone) => {}
+            Err(e) => {
+                tracing::error!("{} process: {e}, killing it", self.role);
+                running.process.signal(Signal::SIGKILL);
+            }
+        }
+    }
+
+    /// Waits for something to happen to it. Nothing is lost when the future is dropped.
+    pub async fn next(&mut self) -> Happened {
+        let Some(running) = &mut self.running else {
+            match self.restart_at {
+                Some(at) => sleep_until(at).await,
+                None => core::future::pending().await,
+            }
+            self.restart_at = None;
+            return Happened::RestartDue;
+        };
+        // First what it said, then that it ended. The end of the channel alone means nothing: the process may
+        // have closed it and go on.
+        let said = tokio::select! {
+            biased;
+            said = running.link.next() => said,
+            () = ending(&running.process) => None,
+        };
+        if let Some((message, _)) = said {
+            running.missed = 0;
+            running.seen = true;
+            running.done |= message == FromRole::Done;
+            return Happened::Said(message);
+        }
+        let exit = running.process.ended().await.unwrap_or(Exit::Code(0));
+        let ended = match (running.stopping, running.done) {
+            (true, _) => Ended::AsTold,
+            (false, true) => Ended::BySignal,
+            (false, false) => Ended::Failed(exit),
+        };
+        if ended != Ended::Failed(exit) || running.since.elapsed() >= GOOD_RUN {
+            self.failures = 0;
+        }
+        self.running = None;
+        match ended {
+            Ended::AsTold => {}
+            // Whoever ends all processes of the daemon at once will have ended this one too in a moment.
+            Ended::BySignal => self.restart_at = Some(Instant::now() + MOMENT),
+            Ended::Failed(_) => self.retry_later(),
+        }
+        Happened::Ended(ended)
+    }
+
+    fn retry_later(&mut self) {
+        self.failures = self.failures.saturating_add(1);
+        let delay = table::row(self.role).delays.after(self.failures);
+        self.restart_at = Some(Instant::now() + delay);
+    }
+
+    /// Does not start it again.
+    pub fn forget_restart(&mut self) {
+        self.restart_at = None;
+    }
+
+    /// Half a second has passed: kills it if it has been silent for too long. Counts its own looks and not the
+    /// time: after this process was stalled itself nobody is to blame for it.
+    pub fn look(&mut self) {
+        let Some(running) = &mut self.running else {
+            return;
+        };
+        let Row { patience, .. } = table::row(self.role);
+        let patience = if running.seen { patience } else { patience.max(FIRST_PATIENCE) };
+        running.missed += 1;
+        if running.missed > patience && !running.stopping {
+            tracing::error!(
+                "{} process {} does not respond, killing it",
+                self.role,
+                running.process.pid()
+            );
+            self.kill();
+        }
+    }
+
+    /// Ends it at once.
+    pub fn kill(&mut self) {
+        if let Some(running) = &mut self.running {
+            running.missed = 0;
+            running.process.signal(Signal::SIGKILL);
+        }
+    }
+}
+
+async fn ending(process: &Process) {
+    let _ = process.ending().await;
+}
+
+/// Starts the process of a role and tells it its setup.
+pub fn spawn(
+    role: RoleName,
+    setup: &impl Serialize,
+    lock: Option<OwnedFd>,
+) -> io::Result<(Process, Channel)> {
+    let (near, far) = Channel::pair()?;
+    let title = format!("evervipd: {role}");
+    let process = spawn::role(&title, &[&format!("{ARGUMENT}{role}")], far)?;
+    let message = frame::encode(setup, lock.into_iter().collect()).map_err(io::Error::other)?;
+    // The channel is empty: there is room.
+    frame::send(&near, &message).map_err(io::Error::other)?;
+    Ok((process, near))
+}

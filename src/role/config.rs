@@ -1,0 +1,188 @@
+//! The config role: reads the configuration once, says what is wrong with it, hands over what every other role
+//! carries out, and ends.
+
+use core::time::Duration;
+use std::ffi::CStr;
+use std::io;
+use std::os::fd::OwnedFd;
+
+use serde::Serialize;
+
+use super::Start;
+use crate::cli::exit::Exit;
+use crate::config::{self, Loaded, Options, Severity};
+use crate::ipc::{
+    CheckerPart, FromConfig, LoadReport, LoadRequest, Needs, RunnerPart, VrrpPart, frame,
+};
+use crate::log;
+use crate::model::{Model, NotifyCommands};
+use crate::sys::host::Machine;
+use crate::sys::memfd;
+
+/// How long the supervisor may take to say what is to be read.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Runs the role.
+pub(super) fn run(start: Start) -> Exit {
+    let Some(request) = request(&start) else {
+        tracing::error!("reading the configuration: the supervisor does not say which");
+        return Exit::Internal;
+    };
+    let loaded = load(&request);
+    tell(&loaded, request.dump);
+    match answer(loaded) {
+        Ok((report, parts)) => {
+            let sent = frame::encode(&FromConfig::Loaded(Box::new(report)), parts)
+                .and_then(|message| frame::send(&start.control, &message));
+            match sent {
+                Ok(()) => Exit::Ok,
+                Err(e) => {
+                    tracing::error!("handing the configuration over: {e}");
+                    Exit::Internal
+                }
+            }
+        }
+        Err(e) => {
+            tracing::error!("handing the configuration over: {e}");
+            Exit::Internal
+        }
+    }
+}
+
+fn request(start: &Start) -> Option<LoadRequest> {
+    start.control.wait(PATIENCE).ok().filter(|ready| *ready)?;
+    let mut buffer = vec![0; frame::BUFFER];
+    Some(frame::receive(&start.control, &mut buffer).ok()??.0)
+}
+
+fn load(request: &LoadRequest) -> Loaded {
+    let machine = Machine::new();
+    let mut options = Options::new(request.path.to_vec(), &machine);
+    if let Some(id) = &request.id {
+        options.config_id = id.as_bytes().to_vec();
+    }
+    options.all_checks = request.all_checks;
+    options.document = request.dump;
+    config::load(&machine, &machine, &options)
+}
+
+fn tell(loaded: &Loaded, dump: bool) {
+    let mut count = 0_u32;
+    // The queue of the log is bounded, and this process has nothing better to do than to wait.
+    let mut pause = || {
+        count += 1;
+        if count.is_multiple_of(1000) {
+            log::flush(Duration::from_secs(1));
+        }
+    };
+    for (severity, line) in loaded.diagnostics.log_lines() {
+        match severity {
+            Severity::Error => tracing::error!("{line}"),
+            _ => tracing::warn!("{line}"),
+        }
+        pause();
+    }
+    if dump {
+        for line in String::from_utf8_lossy(&loaded.document.to_conf()).lines() {
+            tracing::info!("{line}");
+            pause();
+        }
+    }
+}
+
+/// The verdict, and sealed memory with what `vrrp`, `checker` and `runner` carry out.
+fn answer(loaded: Loaded) -> io::Result<(LoadReport, Vec<OwnedFd>)> {
+    let diagnostics = &loaded.diagnostics;
+    let lines: Vec<_> = diagnostics.log_lines().collect();
+    let first = lines
+        .iter()
+        .find(|(severity, _)| *severity == Severity::Error)
+        .or_else(|| lines.first())
+        .map(|(_, line)| line.to_string());
+    let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+    let report = LoadReport {
+        usable: !loaded.unusable(),
+        errors: count(diagnostics.errors()),
+        warnings: count(diagnostics.warnings()),
+        exit_status: diagnostics.status(),
+        first,
+        global: loaded.model.global.clone(),
+        needs: needs(&loaded.model),
+    };
+    let Model { global, vrrp, lvs } = loaded.model;
+    let vrrp = VrrpPart { global: global.clone(), vrrp };
+    let checker = CheckerPart { global: global.clone(), lvs };
+    let runner = RunnerPart { global };
+    let parts = vec![
+        seal(c"evervip-vrrp", &vrrp)?,
+        seal(c"evervip-checker", &checker)?,
+        seal(c"evervip-runner", &runner)?,
+    ];
+    Ok((report, parts))
+}
+
+fn seal<T: Serialize>(name: &CStr, part: &T) -> io::Result<OwnedFd> {
+    let octets = postcard::to_stdvec(part).map_err(io::Error::other)?;
+    memfd::seal(name, &octets)
+}
+
+/// Which roles a configuration needs.
+fn needs(model: &Model) -> Needs {
+    let mail = model.global.mail.is_some();
+    let vrrp = &model.vrrp;
+    let tells = |commands: &NotifyCommands, alert: bool| {
+        *commands != NotifyCommands::default() || (alert && mail)
+    };
+    let services = &model.lvs.services;
+    Needs {
+        vrrp: !vrrp.instances.is_empty() || !vrrp.static_addresses.is_empty(),
+        checker: !services.is_empty(),
+        vrrp_runner: !vrrp.scripts.is_empty()
+            || vrrp.instances.iter().any(|i| tells(&i.notify, i.smtp_alert))
+            || vrrp.groups.iter().any(|g| tells(&g.notify, g.smtp_alert)),
+        checker_runner: services.iter().any(|s| {
+            s.quorum_up.is_some()
+                || s.quorum_down.is_some()
+                || (s.smtp_alert && mail)
+                || s.servers.iter().any(|r| {
+                    r.notify_up.is_some() || r.notify_down.is_some() || (r.smtp_alert && mail)
+                })
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{MemoryFiles, StaticHost};
+
+    fn of(text: &str) -> Needs {
+        let files = MemoryFiles::single("/k.conf", text.as_bytes());
+        let host = StaticHost::default().with_all_interfaces();
+        needs(&config::load(&files, &host, &Options::new("/k.conf", &host)).model)
+    }
+
+    const INSTANCE: &str = "interface eth0\nvirtual_router_id 1\npriority 100\n\
+        virtual_ipaddress {\n10.0.0.1\n}\n";
+    const MAIL: &str = "global_defs {\nnotification_email {\na@b.c\n}\nsmtp_server 10.0.0.9\n}\n";
+
+    #[test]
+    fn only_what_is_needed_is_started() {
+        assert_eq!(of(""), Needs::default());
+        let vrrp = Needs { vrrp: true, ..Needs::default() };
+        assert_eq!(of(&format!("vrrp_instance A {{\n{INSTANCE}}}\n")), vrrp);
+        // A mail server alone is no reason; that somebody wants mail is.
+        assert_eq!(of(&format!("{MAIL}vrrp_instance A {{\n{INSTANCE}}}\n")), vrrp);
+        let runner = Needs { vrrp_runner: true, ..vrrp };
+        let alert = format!("vrrp_instance A {{\n{INSTANCE}smtp_alert\n}}\n");
+        assert_eq!(of(&alert), vrrp);
+        assert_eq!(of(&format!("{MAIL}{alert}")), runner);
+        let notify = format!("vrrp_instance A {{\n{INSTANCE}notify /usr/bin/true\n}}\n");
+        assert_eq!(of(&notify), runner);
+        let service = "virtual_server 10.0.0.1 80 {\nlb_algo rr\nreal_server 10.0.0.2 80 {\n";
+        let checker = Needs { checker: true, ..Needs::default() };
+        assert_eq!(of(&format!("{service}TCP_CHECK {{\n}}\n}}\n}}\n")), checker);
+        let up = format!("{service}notify_up /usr/bin/true\nTCP_CHECK {{\n}}\n}}\n}}\n");
+        assert_eq!(of(&up), Needs { checker_runner: true, ..checker });
+    }
+}

@@ -1,0 +1,102 @@
+//! The supervisor's side of reading a configuration: starts the config process, waits for its verdict, sees to it
+//! that it ends.
+
+use core::time::Duration;
+use std::io;
+use std::os::fd::OwnedFd;
+
+use nix::sys::signal::Signal;
+use tokio::time::timeout;
+
+use super::{Setup, child};
+use crate::ipc::{FromConfig, Link, LoadReport, LoadRequest, RoleName};
+use crate::sys::process::Exit;
+
+/// How long reading may take. Most of it would be waiting for name servers.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// How long the process may take to end after its verdict.
+const LAST: Duration = Duration::from_secs(2);
+
+/// A verdict.
+#[derive(Debug)]
+pub struct Loaded {
+    /// What became of it.
+    pub report: LoadReport,
+    /// The parts for the roles, if it can be carried out.
+    pub parts: Option<Parts>,
+}
+
+/// Sealed memory with the part of each role.
+#[derive(Debug)]
+pub struct Parts {
+    vrrp: OwnedFd,
+    checker: OwnedFd,
+    runner: OwnedFd,
+}
+
+impl Parts {
+    /// The part of a role.
+    ///
+    /// # Errors
+    /// When the process has no descriptor left.
+    pub fn of(&self, role: RoleName) -> io::Result<OwnedFd> {
+        match role {
+            RoleName::Vrrp | RoleName::Config => &self.vrrp,
+            RoleName::Checker => &self.checker,
+            RoleName::Runner => &self.runner,
+        }
+        .try_clone()
+    }
+}
+
+/// Why there is no verdict.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// The process cannot be started.
+    #[error("the process that reads the configuration cannot be started: {0}")]
+    Start(#[from] io::Error),
+    /// It ended without a verdict.
+    #[error("the process that reads the configuration {0}")]
+    Ended(Exit),
+    /// It took too long.
+    #[error("the process that reads the configuration took longer than {PATIENCE:?}")]
+    TooLong,
+}
+
+/// Reads the configuration in a process of its own.
+///
+/// # Errors
+/// When that process does not come to a verdict.
+pub async fn load(setup: Setup, request: LoadRequest) -> Result<Loaded, LoadError> {
+    let (process, channel) = child::spawn(RoleName::Config, &setup, None)?;
+    let mut link: Link<LoadRequest, FromConfig> = Link::new(channel)?;
+    let answer = match link.post(&request, Vec::new()) {
+        Ok(()) => timeout(PATIENCE, link.next()).await,
+        Err(_) => Ok(None),
+    };
+    drop(link);
+    let exit = match &answer {
+        // It has all the time it needs to write its log, but no more.
+        Ok(_) => timeout(LAST, process.ended()).await.ok().and_then(Result::ok),
+        Err(_) => None,
+    };
+    let exit = match exit {
+        Some(exit) => exit,
+        None => {
+            process.signal(Signal::SIGKILL);
+            process.ended().await?
+        }
+    };
+    match answer {
+        Ok(Some((FromConfig::Loaded(report), fds))) => {
+            let mut fds = fds.into_iter();
+            let parts = match (fds.next(), fds.next(), fds.next()) {
+                (Some(vrrp), Some(checker), Some(runner)) => Some(Parts { vrrp, checker, runner }),
+                _ => None,
+            };
+            Ok(Loaded { report: *report, parts })
+        }
+        Ok(None) => Err(LoadError::Ended(exit)),
+        Err(_) => Err(LoadError::TooLong),
+    }
+}

@@ -1,0 +1,141 @@
+//! The roles of the daemon, each a process: what runs where, and who starts whom.
+//!
+//! A role is this program started again by the supervisor, which hands it one channel and its [`Setup`]. It gives
+//! up the privileges it does not need, starts its log and its runtime and then serves its [`Control`].
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    clippy::print_stderr,
+    reason = "part of the shell: processes, clocks, files"
+)]
+
+mod child;
+mod config;
+mod control;
+mod load;
+mod notices;
+mod pidfile;
+mod runner;
+pub mod supervisor;
+mod systemd;
+pub mod table;
+mod vrrp;
+
+use core::time::Duration;
+use std::os::fd::OwnedFd;
+use std::process::ExitCode;
+
+use serde::{Deserialize, Serialize};
+
+use crate::cli::exit::Exit;
+use crate::ipc::{RoleName, frame};
+use crate::log;
+use crate::sys::channel::Channel;
+use crate::sys::{caps, process, sched, spawn};
+
+pub use control::{Control, Order};
+pub use notices::Notices;
+
+/// The argument by which a process knows that it is a role, before the role's name.
+pub const ARGUMENT: &str = "--role=";
+
+/// What a role is told first of all. With it comes the descriptor of its pid file, if it has one: the lock on it
+/// holds as long as the role lives.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Setup {
+    /// Where to log.
+    pub log: log::Settings,
+    /// On SIGTERM, or when the supervisor ends: leave what is in the kernel as it is.
+    pub keep: bool,
+    /// SIGINT is not for this daemon.
+    pub ignore_sigint: bool,
+    /// Log addresses that come and go.
+    pub watch_addresses: bool,
+}
+
+/// A role's beginnings.
+pub struct Start {
+    /// What it was told.
+    pub setup: Setup,
+    /// The channel to the supervisor.
+    pub control: Channel,
+    /// Keeps the lock on its pid file.
+    _pid_file: Option<OwnedFd>,
+}
+
+/// Runs the role of this name in this process, from start to end.
+#[must_use]
+pub fn main(name: &str) -> ExitCode {
+    sched::thrifty_allocator();
+    let (Some(role), Ok(control)) =
+        (RoleName::from_word(name), Channel::inherited(spawn::CONTROL_FD))
+    else {
+        eprintln!("evervipd: {ARGUMENT} is for the daemon's own use");
+        return Exit::Fatal.into();
+    };
+    let row = table::row(role);
+    process::set_name(row.title);
+    let Some(start) = begin(role, control) else {
+        return Exit::Internal.into();
+    };
+    let exit = match role {
+        RoleName::Config => config::run(start),
+        RoleName::Vrrp => serve(start, vrrp::run),
+        RoleName::Runner => serve(start, runner::run),
+        RoleName::Checker => Exit::Internal,
+    };
+    log::flush(Duration::from_secs(1));
+    exit.into()
+}
+
+/// Waits for the setup and carries it out.
+fn begin(role: RoleName, control: Channel) -> Option<Start> {
+    let mut buffer = vec![0; frame::BUFFER];
+    // The supervisor sends it right after the start. If it does not, it is gone.
+    control.wait(Duration::from_secs(10)).ok().filter(|ready| *ready)?;
+    let (setup, fds) = frame::receive::<Setup>(&control, &mut buffer).ok()??;
+    let row = table::row(role);
+    if row.confined {
+        // Kernels since 3.5 have it.
+        process::no_new_privileges().ok()?;
+    }
+    let reduced = caps::reduce(row.keep, row.confined);
+    // What is wrong with a configuration is the daemon's own word.
+    let own =
+        if role == RoleName::Config { setup.log.clone() } else { setup.log.for_role(row.log) };
+    log::start(&own).ok()?;
+    if let Err(e) = reduced {
+        tracing::warn!("cannot give up privileges: {e}");
+    }
+    Some(Start { setup, control, _pid_file: fds.into_iter().next() })
+}
+
+/// Runs a role on a runtime of this thread.
+fn serve<F: Future<Output = Exit>>(start: Start, role: impl FnOnce(Control) -> F) -> Exit {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        // For looking up names, and nothing else.
+        .max_blocking_threads(2)
+        .thread_stack_size(256 << 10)
+        .build();
+    match runtime {
+        Ok(runtime) => {
+            let exit = runtime.block_on(async {
+                match Control::new(start) {
+                    Ok(control) => role(control).await,
+                    Err(e) => {
+                        tracing::error!("cannot serve the supervisor: {e}");
+                        Exit::Internal
+                    }
+                }
+            });
+            // A name server that does not answer must not hold up the end.
+            runtime.shutdown_background();
+            exit
+        }
+        Err(e) => {
+            tracing::error!("cannot start a runtime: {e}");
+            Exit::Internal
+        }
+    }
+}

@@ -1,0 +1,243 @@
+//! Notices on their way to the runner: in order for each subject, bounded, and sent again to a runner that was
+//! started anew as long as it has not said that they are done with.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use crate::base::Name;
+use crate::ipc::{Deliver, FromRunner, Link, SendError, ToRunner};
+use crate::status::Notice;
+
+/// Notices of one subject that may wait. What is older than the newest ones of a subject that changes faster than
+/// its programs run interests nobody.
+const WAITING: usize = 64;
+/// Notices of one subject that the runner may have at a time.
+const SENT: usize = 8;
+/// The subject of mails. They have no order among each other that would hold anything up.
+const MAILS: &str = "mail";
+/// Mails that may wait.
+const MAILS_WAITING: usize = 256;
+
+/// The queue of one role.
+#[derive(Debug, Default)]
+pub struct Notices {
+    next: u64,
+    subjects: BTreeMap<Name, Subject>,
+    /// Whose a number is.
+    ids: BTreeMap<u64, Name>,
+    lost: u64,
+}
+
+#[derive(Debug, Default)]
+struct Subject {
+    sent: VecDeque<(u64, Deliver)>,
+    waiting: VecDeque<(u64, Deliver)>,
+}
+
+impl Notices {
+    /// Adds a notice.
+    pub fn push(&mut self, notice: Notice) {
+        let Notice { subject, state, commands, limit, mail, .. } = notice;
+        if !commands.is_empty() {
+            let deliver = Deliver::Programs { subject: subject.clone(), state, commands, limit };
+            self.add(subject, deliver, WAITING);
+        }
+        if let Some(mail) = mail {
+            self.add(Name::from(MAILS), Deliver::Mail(mail), MAILS_WAITING);
+        }
+    }
+
+    fn add(&mut self, subject: Name, deliver: Deliver, most: usize) {
+        self.next += 1;
+        let id = self.next;
+        self.ids.insert(id, subject.clone());
+        let queue = self.subjects.entry(subject).or_default();
+        queue.waiting.push_back((id, deliver));
+        if queue.waiting.len() > most
+            && let Some((oldest, deliver)) = queue.waiting.pop_front()
+        {
+            self.ids.remove(&oldest);
+            self.lost += 1;
+            if let Deliver::Programs { subject, state, .. } = deliver {
+                tracing::warn!("notice of {subject} ({state}) dropped: too many newer ones wait");
+            }
+        }
+    }
+
+    /// Sends what the runner may have now.
+    ///
+    /// # Errors
+    /// `Gone` when the runner is gone.
+    pub fn send(&mut self, link: &mut Link<ToRunner, FromRunner>) -> Result<(), SendError> {
+        for queue in self.subjects.values_mut() {
+            while queue.sent.len() < SENT
+                && let Some((id, deliver)) = queue.waiting.pop_front()
+            {
+                let message = ToRunner::Notice { id, deliver: deliver.clone() };
+                match link.post(&message, Vec::new()) {
+                    Ok(()) => queue.sent.push_back((id, deliver)),
+                    Err(e) => {
+                        queue.waiting.push_front((id, deliver));
+                        return if matches!(e, SendError::Gone) { Err(e) } else { Ok(()) };
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The runner is done with one.
+    pub fn delivered(&mut self, id: u64) {
+        let Some(subject) = self.ids.remove(&id) else {
+            return;
+        };
+        if let Some(queue) = self.subjects.get_mut(&subject) {
+            queue.sent.retain(|(sent, _)| *sent != id);
+            if queue.sent.is_empty() && queue.waiting.is_empty() {
+                self.subjects.remove(&subject);
+            }
+        }
+    }
+
+    /// There is a new runner: what the last one had not done comes first.
+    pub fn begin_anew(&mut self) {
+        for queue in self.subjects.values_mut() {
+            while let Some(last) = queue.sent.pop_back() {
+                queue.waiting.push_front(last);
+            }
+        }
+    }
+
+    /// Whether the runner is done with everything.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.subjects.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Command;
+    use crate::status::MailText;
+    use crate::sys::channel::Channel;
+    use crate::sys::testing;
+
+    fn notice(subject: &str, state: &str) -> Notice {
+        let words = vec![b"/bin/true".as_slice().into()];
+        Notice {
+            subject: Name::from(subject),
+            state: Name::from(state),
+            commands: vec![Command { words, through_shell: false, user: None }],
+            limit: None,
+            fifo: "".into(),
+            mail: None,
+        }
+    }
+
+    type Ends = (Link<ToRunner, FromRunner>, Link<FromRunner, ToRunner>);
+
+    fn pair() -> Ends {
+        let (a, b) = Channel::pair().unwrap();
+        (Link::new(a).unwrap(), Link::new(b).unwrap())
+    }
+
+    /// What came: number and state.
+    async fn take(link: &mut Link<FromRunner, ToRunner>, count: usize) -> Vec<(u64, String)> {
+        let mut all = Vec::new();
+        for _ in 0..count {
+            match link.next().await {
+                Some((ToRunner::Notice { id, deliver: Deliver::Programs { state, .. } }, _)) => {
+                    all.push((id, state.to_string()));
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+        all
+    }
+
+    fn states(list: &[(u64, String)]) -> Vec<&str> {
+        list.iter().map(|(_, s)| s.as_str()).collect()
+    }
+
+    #[test]
+    fn a_new_runner_gets_what_the_last_one_had_not_done_in_order() {
+        testing::run(async {
+            let mut notices = Notices::default();
+            let (mut near, mut far) = pair();
+            for state in ["1", "2", "3"] {
+                notices.push(notice("instance A", state));
+            }
+            notices.send(&mut near).unwrap();
+            let got = take(&mut far, 3).await;
+            assert_eq!(states(&got), ["1", "2", "3"]);
+            notices.delivered(got[0].0);
+            drop(far);
+            notices.push(notice("instance A", "4"));
+            let (mut near, mut far) = pair();
+            notices.begin_anew();
+            notices.send(&mut near).unwrap();
+            let got = take(&mut far, 3).await;
+            assert_eq!(states(&got), ["2", "3", "4"]);
+            for (id, _) in got {
+                notices.delivered(id);
+            }
+            assert!(notices.is_empty());
+            // Numbers that mean nothing change nothing.
+            notices.delivered(4711);
+        });
+    }
+
+    #[test]
+    fn the_newest_survive_when_too_many_wait() {
+        testing::run(async {
+            let mut notices = Notices::default();
+            let (mut near, mut far) = pair();
+            for n in 0..500 {
+                notices.push(notice("instance A", &n.to_string()));
+                notices.send(&mut near).unwrap();
+            }
+            // Others are not concerned.
+            notices.push(notice("instance B", "b"));
+            notices.send(&mut near).unwrap();
+            let mut all = take(&mut far, SENT + 1).await;
+            assert_eq!(all.pop().unwrap().1, "b");
+            while let Some((id, _)) = all.first().cloned() {
+                notices.delivered(id);
+                all.remove(0);
+                let before = notices.ids.len();
+                notices.send(&mut near).unwrap();
+                if before > all.len() + 1 {
+                    all.extend(take(&mut far, 1).await);
+                    if all.last().unwrap().1 == "499" {
+                        break;
+                    }
+                }
+            }
+            assert_eq!(all.last().unwrap().1, "499");
+            assert_eq!(notices.lost, 500 - (SENT + WAITING) as u64);
+        });
+    }
+
+    #[test]
+    fn mails_do_not_wait_for_programs() {
+        testing::run(async {
+            let mut notices = Notices::default();
+            let (mut near, mut far) = pair();
+            for n in 0..20 {
+                let mut one = notice("instance A", &n.to_string());
+                one.mail = Some(MailText { subject: n.to_string(), body: String::new() });
+                notices.push(one);
+            }
+            notices.send(&mut near).unwrap();
+            let mut mails = 0;
+            for _ in 0..2 * SENT {
+                if let Some((ToRunner::Notice { deliver: Deliver::Mail(_), .. }, _)) =
+                    far.next().await
+                {
+                    mails += 1;
+                }
+            }
+            assert_eq!(mails, SENT);
+        });
+    }
+}

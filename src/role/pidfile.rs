@@ -1,0 +1,235 @@
+//! Pid files: who runs, and that nobody runs twice.
+//!
+//! A file is locked from before the daemon starts until its end. The lock belongs to the open file, so it passes
+//! to the daemon in the background and to the role whose file it is, and ends with the last of them. keepalived
+//! locks the same files in the same way: the two exclude each other.
+
+use core::time::Duration;
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use nix::fcntl::{FcntlArg, fcntl};
+
+/// Why a pid file cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum PidFileError {
+    /// Another process has locked it.
+    #[error("daemon is already running: {} is locked by process {holder}", path.display())]
+    Taken {
+        /// The file.
+        path: PathBuf,
+        /// What stands in it.
+        holder: String,
+    },
+    /// It cannot be used.
+    #[error("pid file {}: {source}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+/// A pid file that is locked. Removed by [`Self::remove`] only.
+#[derive(Debug)]
+pub struct PidFile {
+    path: PathBuf,
+    file: File,
+}
+
+impl PidFile {
+    /// Opens and locks a file, which is made if need be, and its directory too if that is one of our own.
+    ///
+    /// # Errors
+    /// `Taken` when another process has it.
+    pub fn lock(path: &Path) -> Result<Self, PidFileError> {
+        let failed = |source| PidFileError::Io { path: path.into(), source };
+        // The file may be removed between opening and locking: then this lock excludes nobody.
+        for _ in 0..10 {
+            let file = open(path).map_err(failed)?;
+            // Every field is a plain number; those not named are zero.
+            let lock = libc::flock {
+                l_type: i16::try_from(libc::F_WRLCK).unwrap_or(1),
+                l_whence: i16::try_from(libc::SEEK_SET).unwrap_or(0),
+                l_start: 0,
+                l_len: 0,
+                l_pid: 0,
+            };
+            match fcntl(&file, FcntlArg::F_OFD_SETLK(&lock)) {
+                Ok(_) => {}
+                Err(nix::errno::Errno::EAGAIN | nix::errno::Errno::EACCES) => {
+                    let holder = holder(&file);
+                    return Err(PidFileError::Taken { path: path.into(), holder });
+                }
+                Err(e) => return Err(failed(e.into())),
+            }
+            let this = Self { path: path.into(), file };
+            if this.is_in_place() {
+                return Ok(this);
+            }
+        }
+        Err(failed(io::ErrorKind::Interrupted.into()))
+    }
+
+    /// As [`Self::lock`], but waits for another process to give it up, for at most `limit`.
+    ///
+    /// # Errors
+    /// As [`Self::lock`].
+    pub fn lock_patiently(path: &Path, limit: Duration) -> Result<Self, PidFileError> {
+        let end = std::time::Instant::now() + limit;
+        loop {
+            match Self::lock(path) {
+                Err(PidFileError::Taken { .. }) if std::time::Instant::now() < end => {
+                    // Waiting for a lock of this kind with a limit is not possible otherwise.
+                    std::thread::sleep(Duration::from_millis(20));
+                }
+                other => return other,
+            }
+        }
+    }
+
+    /// Writes the number of a process. If somebody removed the file it is made again.
+    ///
+    /// # Errors
+    /// As [`Self::lock`].
+    pub fn write(&mut self, pid: i32) -> Result<(), PidFileError> {
+        if !self.is_in_place() {
+            *self = Self::lock(&self.path)?;
+        }
+        let path = &self.path;
+        let mut write = || {
+            self.file.set_len(0)?;
+            io::Seek::rewind(&mut self.file)?;
+            self.file.write_all(format!("{pid}\n").as_bytes())
+        };
+        write().map_err(|source| PidFileError::Io { path: path.clone(), source })
+    }
+
+    /// A descriptor for a role, which holds the lock too.
+    #[must_use]
+    pub fn share(&self) -> Option<OwnedFd> {
+        self.file.as_fd().try_clone_to_owned().ok()
+    }
+
+    /// Removes the file, and its directory if that is our own and empty.
+    pub fn remove(self) {
+        if self.is_in_place() {
+            let _ = std::fs::remove_file(&self.path);
+            if let Some(folder) = own_folder(&self.path) {
+                let _ = std::fs::remove_dir(folder);
+            }
+        }
+    }
+
+    /// Whether the file of that name is still this one.
+    fn is_in_place(&self) -> bool {
+        match (self.file.metadata(), std::fs::symlink_metadata(&self.path)) {
+            (Ok(a), Ok(b)) => (a.dev(), a.ino()) == (b.dev(), b.ino()),
+            _ => false,
+        }
+    }
+}
+
+fn open(path: &Path) -> io::Result<File> {
+    if let Some(folder) = own_folder(path)
+        && !folder.exists()
+    {
+        std::fs::DirBuilder::new().mode(0o755).create(folder)?;
+        std::fs::set_permissions(folder, PermissionsExt::from_mode(0o755))?;
+    }
+    let file = File::options()
+        .read(true)
+        .write(true)
+        .create(true)
+        .mode(0o644)
+        .custom_flags(libc::O_NOFOLLOW | libc::O_CLOEXEC)
+        .open(path)?;
+    // Whatever the umask is.
+    let _ = file.set_permissions(PermissionsExt::from_mode(0o644));
+    Ok(file)
+}
+
+/// The directory of a file, if the daemon makes and removes it.
+fn own_folder(path: &Path) -> Option<&Path> {
+    path.parent().filter(|folder| *folder == Path::new("/run/keepalived"))
+}
+
+fn holder(mut file: &File) -> String {
+    let mut text = String::new();
+    let _ = (&mut file).take(20).read_to_string(&mut text);
+    let text = text.trim();
+    if text.is_empty() { "unknown".into() } else { text.into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_one_is_refused_and_told_who_is_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("pid");
+        let mut first = PidFile::lock(&path).unwrap();
+        first.write(4711).unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "4711\n");
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o644);
+        let error = PidFile::lock(&path).unwrap_err().to_string();
+        assert!(error.starts_with("daemon is already running: "), "{error}");
+        assert!(error.ends_with("is locked by process 4711"), "{error}");
+        // A shorter number leaves nothing of the longer one.
+        first.write(5).unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "5\n");
+        // The lock lives as long as any copy.
+        let copy = first.share();
+        first.remove();
+        assert!(!path.exists());
+        drop(copy);
+        PidFile::lock(&path).unwrap();
+    }
+
+    #[test]
+    fn what_a_crash_left_behind_is_in_nobodys_way() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("pid");
+        std::fs::write(&path, "1\n").unwrap();
+        PidFile::lock(&path).unwrap();
+    }
+
+    #[test]
+    fn a_removed_file_is_made_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("pid");
+        let mut file = PidFile::lock(&path).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        file.write(7).unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "7\n");
+        assert!(PidFile::lock(&path).is_err());
+    }
+
+    #[test]
+    fn who_is_about_to_leave_is_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("pid");
+        let first = PidFile::lock(&path).unwrap();
+        assert!(PidFile::lock_patiently(&path, Duration::from_millis(50)).is_err());
+        let leaving = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(50));
+            drop(first);
+        });
+        PidFile::lock_patiently(&path, Duration::from_secs(10)).unwrap();
+        leaving.join().unwrap();
+    }
+
+    #[test]
+    fn links_are_not_followed() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, other) = (folder.path().join("pid"), folder.path().join("other"));
+        std::os::unix::fs::symlink(&other, &path).unwrap();
+        assert!(matches!(PidFile::lock(&path), Err(PidFileError::Io { .. })));
+        assert!(!other.exists());
+    }
+}

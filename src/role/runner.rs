@@ -1,0 +1,253 @@
+//! The runner role: programs of users and mails, for all other roles.
+//!
+//! Tracking scripts run side by side. Programs of notices run one after the other for each subject. Nothing here
+//! is waited for by anybody: the other roles send what is to be done and hear later how it went.
+
+mod subject;
+
+use core::time::Duration;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, timeout};
+
+use super::control::{Control, Order};
+use crate::base::Name;
+use crate::cli::exit::Exit;
+use crate::drive::{script, smtp};
+use crate::ipc::{Deliver, FromRole, FromRunner, Link, RoleName, RunnerPart, ToRunner, frame};
+use crate::sys::channel::Channel;
+use crate::sys::memfd;
+use subject::{Job, Subject};
+
+/// The longest configuration.
+const LONGEST: usize = 64 << 20;
+/// At the end: how long the other roles are waited for, so that what they say last is heard.
+const LAST_WORDS: Duration = Duration::from_secs(5);
+/// At the end: how long roles that run on must have been silent.
+const SILENCE: Duration = Duration::from_millis(500);
+/// At the end: how long programs and mails under way may take.
+const LAST_WORK: Duration = Duration::from_millis(1500);
+
+/// Where an answer goes: a role, and which of its channels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Whom {
+    role: RoleName,
+    channel: u64,
+}
+
+/// An answer on its way.
+type Answer = (Whom, FromRunner);
+
+/// Runs the role.
+pub(super) async fn run(control: Control) -> Exit {
+    let (answer, answers) = mpsc::unbounded_channel();
+    let (settings, for_mailer) = watch::channel(Arc::new(smtp::Settings::default()));
+    let (mails, jobs) = mpsc::unbounded_channel();
+    let back = answer.clone();
+    let mailer = tokio::spawn(smtp::run(for_mailer, jobs, move |(whom, id)| {
+        let _ = back.send((whom, FromRunner::Delivered { id }));
+    }));
+    let runner = Runner {
+        vrrp: None,
+        checker: None,
+        channels: 0,
+        subjects: BTreeMap::new(),
+        settings,
+        prepared: None,
+        mails: Some(mails),
+        answer,
+        busy: Arc::new(()),
+        open: 0,
+        asked: Instant::now(),
+    };
+    runner.serve(control, answers, mailer).await
+}
+
+struct Runner {
+    vrrp: Option<Peer>,
+    checker: Option<Peer>,
+    channels: u64,
+    subjects: BTreeMap<(RoleName, Name), Subject>,
+    settings: watch::Sender<Arc<smtp::Settings>>,
+    prepared: Option<(u32, RunnerPart)>,
+    mails: Option<mpsc::UnboundedSender<smtp::Job<(Whom, u64)>>>,
+    answer: mpsc::UnboundedSender<Answer>,
+    /// Each subject at work holds a copy.
+    busy: Arc<()>,
+    /// What was asked for and has not been answered.
+    open: usize,
+    /// When something was asked for last.
+    asked: Instant,
+}
+
+struct Peer {
+    whom: Whom,
+    link: Link<FromRunner, ToRunner>,
+}
+
+impl Runner {
+    async fn serve(
+        mut self,
+        mut control: Control,
+        mut answers: mpsc::UnboundedReceiver<Answer>,
+        mailer: tokio::task::JoinHandle<()>,
+    ) -> Exit {
+        let mut until: Option<Instant> = None;
+        loop {
+            if until.is_some_and(|end| self.may_end() || Instant::now() >= end) {
+                break;
+            }
+            tokio::select! {
+                order = control.next() => match order {
+                    Order::Stop { .. } => {
+                        // Others that stop at this moment have something to say yet.
+                        until = Some(Instant::now() + LAST_WORDS);
+                    }
+                    other => self.order(&mut control, other),
+                },
+                message = hear(&mut self.vrrp) => match message {
+                    Some((whom, message)) => self.take(whom, message),
+                    None => self.vrrp = None,
+                },
+                message = hear(&mut self.checker) => match message {
+                    Some((whom, message)) => self.take(whom, message),
+                    None => self.checker = None,
+                },
+                answer = answers.recv() => if let Some((whom, message)) = answer {
+                    self.answer(whom, &message);
+                },
+            }
+            if until.is_some() {
+                for subject in self.subjects.values() {
+                    subject.hurry();
+                }
+            }
+        }
+        // What is under way gets a moment.
+        self.mails = None;
+        self.subjects.clear();
+        let busy = core::mem::take(&mut self.busy);
+        let work = async {
+            while Arc::strong_count(&busy) > 1 {
+                let _ = timeout(Duration::from_millis(10), answers.recv()).await;
+            }
+            let _ = mailer.await;
+        };
+        if timeout(LAST_WORK, work).await.is_err() {
+            tracing::info!("ending while programs or mails are under way");
+        }
+        control.done().await;
+        Exit::Ok
+    }
+
+    /// Whether nobody has anything more to say.
+    fn may_end(&self) -> bool {
+        let alone = self.vrrp.is_none() && self.checker.is_none();
+        alone || (self.open == 0 && self.asked.elapsed() >= SILENCE)
+    }
+
+    fn order(&mut self, control: &mut Control, order: Order) {
+        match order {
+            Order::Prepare { generation, part } => {
+                let decoded = memfd::read(part, LONGEST)
+                    .map_err(|e| e.to_string())
+                    .and_then(|octets| frame::open(&octets).map_err(|e| e.to_string()));
+                match decoded {
+                    Ok(part) => {
+                        self.prepared = Some((generation, part));
+                        control.tell(&FromRole::Ready { generation });
+                    }
+                    Err(reason) => control.tell(&FromRole::Refused { generation, reason }),
+                }
+            }
+            Order::Apply { generation } => {
+                if let Some((_, part)) = self.prepared.take().filter(|(g, _)| *g == generation) {
+                    let RunnerPart { global } = part;
+                    let settings = smtp::Settings { router: global.router_id, mail: global.mail };
+                    self.settings.send_replace(Arc::new(settings));
+                    control.tell(&FromRole::Applied { generation });
+                }
+            }
+            Order::Abandon => self.prepared = None,
+            Order::Peer(role, channel) => self.connect(role, channel),
+            Order::Resume(_) | Order::Stop { .. } | Order::Tick => {}
+        }
+    }
+
+    fn connect(&mut self, role: RoleName, channel: Channel) {
+        let slot = match role {
+            RoleName::Vrrp => &mut self.vrrp,
+            RoleName::Checker => &mut self.checker,
+            RoleName::Config | RoleName::Runner => return,
+        };
+        match Link::new(channel) {
+            Ok(link) => {
+                self.channels += 1;
+                *slot = Some(Peer { whom: Whom { role, channel: self.channels }, link });
+            }
+            Err(e) => tracing::error!("channel to {role}: {e}"),
+        }
+    }
+
+    fn take(&mut self, whom: Whom, message: ToRunner) {
+        self.open += 1;
+        self.asked = Instant::now();
+        match message {
+            ToRunner::Run { run, command, timeout } => {
+                let answer = self.answer.clone();
+                tokio::spawn(async move {
+                    let end = script::run(&command, timeout).await;
+                    let _ = answer.send((whom, FromRunner::Ran { run, end }));
+                });
+            }
+            ToRunner::Notice { id, deliver: Deliver::Mail(text) } => {
+                let job = smtp::Job { tag: (whom, id), text };
+                if let Some(mails) = &self.mails {
+                    let _ = mails.send(job);
+                }
+            }
+            ToRunner::Notice {
+                id,
+                deliver: Deliver::Programs { subject, state, commands, limit },
+            } => {
+                let answer = self.answer.clone();
+                let done = move || {
+                    let _ = answer.send((whom, FromRunner::Delivered { id }));
+                };
+                let job = Job { state, commands, limit, done: Box::new(done) };
+                let key = (whom.role, subject);
+                let queue = self.subjects.entry(key).or_insert_with_key(|(_, subject)| {
+                    Subject::new(subject.clone(), Arc::clone(&self.busy))
+                });
+                queue.push(job);
+            }
+        }
+    }
+
+    /// Answers to a process that has ended meanwhile go nowhere.
+    fn answer(&mut self, whom: Whom, message: &FromRunner) {
+        self.open = self.open.saturating_sub(1);
+        let slot = match whom.role {
+            RoleName::Vrrp => &mut self.vrrp,
+            _ => &mut self.checker,
+        };
+        if let Some(peer) = slot.as_mut().filter(|peer| peer.whom == whom)
+            && peer.link.post(message, Vec::new()).is_err()
+        {
+            *slot = None;
+        }
+    }
+}
+
+/// The next message of a role; none when it is gone.
+async fn hear(peer: &mut Option<Peer>) -> Option<(Whom, ToRunner)> {
+    match peer {
+        Some(Peer { whom, link }) => {
+            let whom = *whom;
+            link.next().await.map(|(message, _)| (whom, message))
+        }
+        None => core::future::pending().await,
+    }
+}

@@ -1,0 +1,457 @@
+//! The supervisor: starts the roles, watches them, passes configurations on, and ends them.
+//!
+//! A configuration comes into force in three steps. A process of its own reads it and gives a verdict. Every role
+//! decodes its part and says that it can carry it out. Only then are they told to. Until that moment anything that
+//! goes wrong leaves what is in force as it was. The start is the same thing with nothing in force before.
+
+mod reload;
+mod stop;
+
+use core::time::Duration;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::time::{Interval, MissedTickBehavior, interval};
+
+use super::child::{Child, Ended, Happened};
+use super::control::{asked, asking, not_served};
+use super::load::{LoadError, Loaded, Parts};
+use super::pidfile::{PidFile, PidFileError};
+use super::systemd::Manager;
+use super::table::TICK;
+use super::{Setup, load};
+use crate::cli::args::Options;
+use crate::cli::exit::Exit;
+use crate::ipc::{FromRole, LoadReport, LoadRequest, Needs, RoleName, ToRole};
+use crate::log;
+use crate::status::vrrp::{State, Summary};
+use crate::sys::channel::Channel;
+use crate::sys::process::Exit as End;
+use reload::Reload;
+
+/// Default names of pid files, keepalived's: tools that look for them find this daemon, and the two cannot run at
+/// the same time by mistake.
+const PID_FILES: [&str; 3] = ["/run/keepalived.pid", "/run/vrrp.pid", "/run/checkers.pid"];
+/// How long processes of a daemon that was killed may take to leave.
+const LEFTOVERS: Duration = Duration::from_secs(5);
+/// Roles in the order in which they are told of a new configuration: who carries out before who asks.
+const ROLES: [RoleName; 3] = [RoleName::Runner, RoleName::Vrrp, RoleName::Checker];
+
+/// Pid files, locked before the daemon goes to the background.
+pub struct PidFiles {
+    supervisor: PidFile,
+    vrrp: Option<PidFile>,
+    checker: Option<PidFile>,
+}
+
+impl PidFiles {
+    /// Opens and locks all of them.
+    ///
+    /// # Errors
+    /// `Taken` when another daemon runs.
+    pub fn lock(options: &Options) -> Result<Self, PidFileError> {
+        let [main, vrrp, checker] = pid_file_names(options);
+        Ok(Self {
+            supervisor: PidFile::lock(&main)?,
+            // No daemon runs: who still holds these is about to end.
+            vrrp: Some(PidFile::lock_patiently(&vrrp, LEFTOVERS)?),
+            checker: Some(PidFile::lock_patiently(&checker, LEFTOVERS)?),
+        })
+    }
+}
+
+fn pid_file_names(options: &Options) -> [PathBuf; 3] {
+    let given = &options.pid_files;
+    let [main, vrrp, checker] = PID_FILES;
+    let or = |given: &Option<PathBuf>, default: &str| {
+        given.clone().unwrap_or_else(|| Path::new(default).into())
+    };
+    [or(&given.supervisor, main), or(&given.vrrp, vrrp), or(&given.checker, checker)]
+}
+
+/// Runs the daemon until it is told to end. `started` is called once it runs.
+#[must_use]
+pub fn run(options: Options, pid_files: PidFiles, started: impl FnOnce()) -> Exit {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let result = runtime.and_then(|runtime| {
+        runtime.block_on(async { Ok(Supervisor::new(options, pid_files)?.serve(started).await) })
+    });
+    result.unwrap_or_else(|e| {
+        tracing::error!("cannot start: {e}");
+        Exit::Internal
+    })
+}
+
+struct Supervisor {
+    options: Options,
+    pid_file: PidFile,
+    setup: Setup,
+    children: [Child; 3],
+    manager: Manager,
+    signals: Signals,
+    tick: Interval,
+    reload: Reload,
+    /// A reload is wanted as soon as the current one is through.
+    again: bool,
+    /// The start failed.
+    failed: Option<Ending>,
+    generation: u32,
+    /// What is in force.
+    current: Option<InForce>,
+    /// What `vrrp` told last.
+    summary: Option<Summary>,
+    status: String,
+}
+
+/// A configuration in force.
+struct InForce {
+    generation: u32,
+    report: LoadReport,
+    parts: Parts,
+}
+
+struct Signals {
+    hangup: Signal,
+    terminate: Signal,
+    interrupt: Signal,
+    asking: [Signal; 4],
+}
+
+/// What happened.
+enum Turn {
+    Child(RoleName, Happened),
+    Loaded(Result<Loaded, LoadError>),
+    Deadline,
+    Reload,
+    Stop(&'static str),
+    Asked(&'static str),
+    Look,
+}
+
+/// How the daemon is to end.
+struct Ending {
+    exit: Exit,
+}
+
+impl Supervisor {
+    fn new(options: Options, mut pid_files: PidFiles) -> io::Result<Self> {
+        let mut tick = interval(TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let setup = Setup {
+            log: log_settings(&options),
+            keep: false,
+            ignore_sigint: options.ignore_sigint,
+            watch_addresses: options.watch_addresses,
+        };
+        let mut children = ROLES.map(Child::new);
+        for child in &mut children {
+            match child.role {
+                RoleName::Vrrp => child.set_pid_file(pid_files.vrrp.take()),
+                RoleName::Checker => child.set_pid_file(pid_files.checker.take()),
+                _ => {}
+            }
+        }
+        Ok(Self {
+            options,
+            pid_file: pid_files.supervisor,
+            setup,
+            children,
+            manager: Manager::find(),
+            signals: Signals {
+                hangup: signal(SignalKind::hangup())?,
+                terminate: signal(SignalKind::terminate())?,
+                interrupt: signal(SignalKind::interrupt())?,
+                asking: asking()?,
+            },
+            tick,
+            reload: Reload::Idle,
+            again: false,
+            failed: None,
+            generation: 0,
+            current: None,
+            summary: None,
+            status: String::new(),
+        })
+    }
+
+    async fn serve(mut self, started: impl FnOnce()) -> Exit {
+        if let Err(e) = self.pid_file.write(std::process::id().cast_signed()) {
+            tracing::warn!("{e}");
+        }
+        let mut started = Some(started);
+        self.begin_reload();
+        let ending = loop {
+            let turn = self.turn().await;
+            if let Some(ending) = self.take(turn).or_else(|| self.failed.take()) {
+                break ending;
+            }
+            if self.current.is_some()
+                && matches!(self.reload, Reload::Idle)
+                && let Some(started) = started.take()
+            {
+                started();
+            }
+        };
+        self.stop(ending.exit).await
+    }
+
+    /// Waits for the next thing to happen. Nothing is lost when the future is dropped.
+    async fn turn(&mut self) -> Turn {
+        let Self { children, signals, tick, reload, options, .. } = self;
+        let [a, b, c] = children;
+        // What roles say comes first: a sign of life that has come in counts before anybody is looked at.
+        tokio::select! {
+            biased;
+            happened = a.next() => Turn::Child(a.role, happened),
+            happened = b.next() => Turn::Child(b.role, happened),
+            happened = c.next() => Turn::Child(c.role, happened),
+            turn = reload.next() => turn,
+            _ = signals.terminate.recv() => Turn::Stop("SIGTERM"),
+            _ = signals.interrupt.recv(), if !options.ignore_sigint => Turn::Stop("SIGINT"),
+            _ = signals.hangup.recv() => Turn::Reload,
+            name = asked(&mut signals.asking) => Turn::Asked(name),
+            _ = tick.tick() => Turn::Look,
+        }
+    }
+
+    /// Takes in what happened; how the daemon is to end, if it is.
+    fn take(&mut self, turn: Turn) -> Option<Ending> {
+        match turn {
+            Turn::Child(role, Happened::Said(message)) => self.said(role, message),
+            Turn::Child(role, Happened::Ended(ended)) => return self.ended(role, ended),
+            Turn::Child(role, Happened::RestartDue) => self.start_again(role),
+            Turn::Loaded(result) => return self.loaded(result),
+            Turn::Deadline => self.deadline(),
+            Turn::Reload => self.want_reload(),
+            Turn::Stop(name) => {
+                tracing::debug!("stopping because of {name}");
+                return Some(Ending { exit: Exit::Ok });
+            }
+            Turn::Asked(name) => not_served(name),
+            Turn::Look => {
+                self.manager.look();
+                // Taking on a configuration may keep a role busy; there is a limit on that as well.
+                if !matches!(self.reload, Reload::Preparing { .. } | Reload::Applying { .. }) {
+                    for child in &mut self.children {
+                        child.look();
+                    }
+                }
+            }
+        }
+        None
+    }
+
+    fn said(&mut self, role: RoleName, message: FromRole) {
+        match message {
+            FromRole::Alive => {}
+            FromRole::Ready { generation } => self.ready(role, generation),
+            FromRole::Refused { generation, reason } => self.refused(role, generation, &reason),
+            FromRole::Applied { generation } => self.applied(role, generation),
+            FromRole::Summary(summary) => {
+                self.summary = Some(summary);
+                self.tell_status();
+            }
+            FromRole::Status(status) => {
+                self.status = status;
+                self.tell_status();
+            }
+            FromRole::ReloadWanted => self.want_reload(),
+            // Its process ends next.
+            FromRole::Done => {}
+        }
+    }
+
+    /// The process of a role ended.
+    fn ended(&mut self, role: RoleName, ended: Ended) -> Option<Ending> {
+        match ended {
+            Ended::AsTold => {
+                tracing::debug!("{role} process ended");
+                return None;
+            }
+            Ended::BySignal => tracing::info!("{role} process was ended by a signal"),
+            Ended::Failed(exit) => tracing::error!("{role} process {exit}"),
+        }
+        self.lost(role);
+        if let Ended::Failed(End::Code(code)) = ended
+            && Exit::is_permanent(code)
+            && self.current.is_none()
+        {
+            // It would end the same way again.
+            return Some(Ending { exit: exit_of(code) });
+        }
+        if !self.options.respawn {
+            tracing::info!("{role} process is not started again (--dont-respawn), stopping");
+            return Some(Ending { exit: Exit::Ok });
+        }
+        // While the daemon starts it is not said yet which roles stay.
+        let needed = self.current.is_none() || matches!(self.reload, Reload::Preparing { .. });
+        if let Some(child) = self.child(role)
+            && !child.wanted
+            && !needed
+        {
+            child.forget_restart();
+        }
+        None
+    }
+
+    /// Starts a role that ended, and tells it what is in force.
+    fn start_again(&mut self, role: RoleName) {
+        self.start(role);
+        let (configuration, apply) = match (&self.current, &self.reload) {
+            (Some(current), _) => (current, true),
+            // The daemon is still starting.
+            (None, Reload::Preparing { candidate, .. }) => (candidate, false),
+            _ => return,
+        };
+        let generation = configuration.generation;
+        match configuration.parts.of(role) {
+            Ok(part) => {
+                if let Some(child) = self.child(role) {
+                    child.tell(&ToRole::Prepare { generation }, vec![part]);
+                    if apply {
+                        child.tell(&ToRole::Apply { generation }, Vec::new());
+                    }
+                }
+            }
+            Err(e) => tracing::error!("cannot pass the configuration to {role}: {e}"),
+        }
+    }
+
+    /// Starts a role and connects it with those it talks to.
+    fn start(&mut self, role: RoleName) {
+        let mut setup = self.setup.clone();
+        setup.keep = self.keeps(role);
+        let summary = self.summary.clone();
+        let Some(child) = self.child(role) else {
+            return;
+        };
+        if let Err(e) = child.start(&setup) {
+            tracing::error!("cannot start the {role} process: {e}, trying again");
+            return;
+        }
+        if role == RoleName::Vrrp
+            && let Some(summary) = summary
+        {
+            child.tell(&ToRole::Resume(summary), Vec::new());
+        }
+        match role {
+            RoleName::Runner => {
+                self.connect(RoleName::Vrrp);
+                self.connect(RoleName::Checker);
+            }
+            other => self.connect(other),
+        }
+    }
+
+    /// Makes a channel between a role and the runner, if both run.
+    fn connect(&mut self, role: RoleName) {
+        let [runner, others @ ..] = &mut self.children;
+        let Some(other) = others.iter_mut().find(|c| c.role == role && c.is_running()) else {
+            return;
+        };
+        if !runner.is_running() {
+            return;
+        }
+        match Channel::pair() {
+            Ok((near, far)) => {
+                runner.tell(&ToRole::Peer(role), vec![near.into_fd()]);
+                other.tell(&ToRole::Peer(RoleName::Runner), vec![far.into_fd()]);
+            }
+            Err(e) => tracing::error!("cannot connect {role} and the runner: {e}"),
+        }
+    }
+
+    /// Whether a role leaves what is in the kernel at its end.
+    fn keeps(&self, role: RoleName) -> bool {
+        match role {
+            RoleName::Vrrp => self.options.keep_vrrp,
+            RoleName::Checker => self.options.keep_ipvs,
+            RoleName::Runner | RoleName::Config => false,
+        }
+    }
+
+    fn child(&mut self, role: RoleName) -> Option<&mut Child> {
+        self.children.iter_mut().find(|c| c.role == role)
+    }
+
+    /// Which roles are to run for these needs.
+    fn wanted(&self, needs: Needs) -> [(RoleName, bool); 3] {
+        let all = self.options.all;
+        let vrrp = self.options.vrrp && (needs.vrrp || all);
+        let checker = self.options.checker && (needs.checker || all);
+        let runner = (vrrp && needs.vrrp_runner) || (checker && needs.checker_runner);
+        [(RoleName::Runner, runner), (RoleName::Vrrp, vrrp), (RoleName::Checker, checker)]
+    }
+
+    /// Tells the service manager how things are.
+    fn tell_status(&self) {
+        if self.current.is_some() && matches!(self.reload, Reload::Idle) {
+            self.manager.status(&self.status_line());
+        }
+    }
+
+    /// For example `3 instances: 2 MASTER, 1 BACKUP`.
+    fn status_line(&self) -> String {
+        let mut line = String::new();
+        if let Some(summary) = &self.summary
+            && !summary.instances.is_empty()
+        {
+            let count = |state| summary.instances.iter().filter(|i| i.state == state).count();
+            let states = [State::Master, State::Backup, State::Fault, State::Init];
+            let parts: Vec<String> = states
+                .iter()
+                .filter(|state| count(**state) > 0)
+                .map(|state| format!("{} {state}", count(*state)))
+                .collect();
+            let n = summary.instances.len();
+            line = format!("{n} instance{}: {}", if n == 1 { "" } else { "s" }, parts.join(", "));
+        }
+        if !self.status.is_empty() {
+            if !line.is_empty() {
+                line.push_str("; ");
+            }
+            line.push_str(&self.status);
+        }
+        if line.is_empty() { "running".into() } else { line }
+    }
+}
+
+/// Where the processes of this daemon log.
+#[must_use]
+pub fn log_settings(options: &Options) -> log::Settings {
+    log::Settings {
+        identity: "EverVIP".into(),
+        syslog: !options.no_syslog,
+        facility: options.facility,
+        console: options.console,
+        file: options.log_file.clone(),
+        detail: options.detail,
+    }
+}
+
+/// The request for the configuration that the options name.
+fn load_request(options: &Options, reload: bool) -> LoadRequest {
+    LoadRequest {
+        path: options.file.as_os_str().as_bytes().into(),
+        id: options.config_id.clone(),
+        all_checks: options.all_checks,
+        dump: options.dump && !reload,
+        reload,
+    }
+}
+
+fn exit_of(code: i32) -> Exit {
+    match code {
+        0 => Exit::Ok,
+        2 => Exit::Config,
+        4 => Exit::Permission,
+        6 => Exit::NoConfig,
+        70 => Exit::Internal,
+        _ => Exit::Fatal,
+    }
+}
+
+/// How long roles may take to decode and to carry out a configuration.
+const PREPARE_LIMIT: Duration = Duration::from_secs(30);

@@ -1,0 +1,328 @@
+//! From one configuration to the next.
+
+use core::pin::Pin;
+use std::collections::BTreeSet;
+
+use tokio::time::{Instant, sleep_until};
+
+use super::{
+    Ending, Exit, InForce, LoadError, LoadReport, Loaded, PREPARE_LIMIT, Parts, ROLES, RoleName,
+    Supervisor, ToRole, Turn, exit_of, load, load_request, pid_file_names,
+};
+use crate::log;
+use crate::role::pidfile::PidFile;
+
+/// How far a new configuration has come.
+pub(super) enum Reload {
+    /// None is on its way.
+    Idle,
+    /// It is being read.
+    Loading(Pin<Box<dyn Future<Output = Result<Loaded, LoadError>>>>),
+    /// The roles decode it.
+    Preparing {
+        candidate: InForce,
+        waiting: BTreeSet<RoleName>,
+        /// Roles that were started for it.
+        new: BTreeSet<RoleName>,
+        until: Instant,
+    },
+    /// The roles carry it out. There is no way back.
+    Applying { waiting: BTreeSet<RoleName>, first: bool, until: Instant },
+}
+
+impl Reload {
+    /// What comes next by itself.
+    pub async fn next(&mut self) -> Turn {
+        match self {
+            Self::Idle => core::future::pending().await,
+            Self::Loading(load) => Turn::Loaded(load.await),
+            Self::Preparing { until, .. } | Self::Applying { until, .. } => {
+                sleep_until(*until).await;
+                Turn::Deadline
+            }
+        }
+    }
+}
+
+impl Supervisor {
+    /// A reload is asked for. One is done at a time; while one is under way one more is remembered.
+    pub(super) fn want_reload(&mut self) {
+        if matches!(self.reload, Reload::Idle) {
+            tracing::info!("Reloading");
+            log::reopen();
+            self.manager.reloading();
+            self.begin_reload();
+        } else if !core::mem::replace(&mut self.again, true) {
+            tracing::info!("another reload comes after the one under way");
+        }
+    }
+
+    /// Begins to read the configuration.
+    pub(super) fn begin_reload(&mut self) {
+        let request = load_request(&self.options, self.current.is_some());
+        self.reload = Reload::Loading(Box::pin(load::load(self.setup.clone(), request)));
+    }
+
+    /// The configuration was read.
+    pub(super) fn loaded(&mut self, result: Result<Loaded, LoadError>) -> Option<Ending> {
+        self.reload = Reload::Idle;
+        let first = self.current.is_none();
+        let (report, parts) = match result {
+            Ok(Loaded { report, parts: Some(parts) }) if report.usable => (report, parts),
+            Ok(Loaded { report, .. }) => {
+                let why = report.first.unwrap_or_else(|| "no usable configuration".into());
+                if first {
+                    tracing::error!("the configuration cannot be used: {why}");
+                    self.manager.errno(libc::EINVAL.cast_unsigned());
+                    return Some(Ending { exit: first_exit(report.exit_status) });
+                }
+                self.refuse(&why);
+                return None;
+            }
+            Err(e) => {
+                if first {
+                    tracing::error!("{e}");
+                    self.manager.errno(1);
+                    return Some(Ending { exit: Exit::Internal });
+                }
+                self.refuse(&e.to_string());
+                return None;
+            }
+        };
+        if !first && report.errors > 0 {
+            let n = report.errors;
+            let why = report.first.as_deref().unwrap_or_default();
+            let more = if n > 1 { format!(" (and {} more)", n - 1) } else { String::new() };
+            self.refuse(&format!("{why}{more}"));
+            return None;
+        }
+        self.prepare(report, parts);
+        None
+    }
+
+    /// Lets every role decode its part.
+    fn prepare(&mut self, report: LoadReport, parts: Parts) {
+        self.generation = self.generation.wrapping_add(1);
+        let generation = self.generation;
+        let (mut waiting, mut new) = (BTreeSet::new(), BTreeSet::new());
+        for (role, wanted) in self.wanted(report.needs) {
+            let Some(child) = self.child(role) else {
+                continue;
+            };
+            let runs = child.is_running();
+            if wanted && !runs {
+                new.insert(role);
+            }
+            if wanted || runs {
+                waiting.insert(role);
+            }
+        }
+        for role in &new {
+            self.want_pid_file(*role);
+            self.start(*role);
+        }
+        for role in &waiting {
+            match parts.of(*role) {
+                Ok(part) => {
+                    if let Some(child) = self.child(*role) {
+                        child.tell(&ToRole::Prepare { generation }, vec![part]);
+                    }
+                }
+                Err(e) => tracing::error!("cannot pass the configuration to {role}: {e}"),
+            }
+        }
+        let candidate = InForce { generation, report, parts };
+        let until = Instant::now() + PREPARE_LIMIT;
+        self.reload = Reload::Preparing { candidate, waiting, new, until };
+        self.apply_if_ready();
+    }
+
+    /// A role of which there was none gets its pid file.
+    fn want_pid_file(&mut self, role: RoleName) {
+        let [_, vrrp, checker] = pid_file_names(&self.options);
+        let path = match role {
+            RoleName::Vrrp => vrrp,
+            RoleName::Checker => checker,
+            RoleName::Runner | RoleName::Config => return,
+        };
+        if let Some(child) = self.child(role)
+            && !child.has_pid_file()
+        {
+            match PidFile::lock(&path) {
+                Ok(file) => child.set_pid_file(Some(file)),
+                Err(e) => tracing::warn!("{e}"),
+            }
+        }
+    }
+
+    /// A role has decoded its part.
+    pub(super) fn ready(&mut self, role: RoleName, ready: u32) {
+        if let Reload::Preparing { candidate, waiting, .. } = &mut self.reload
+            && candidate.generation == ready
+        {
+            waiting.remove(&role);
+            self.apply_if_ready();
+        }
+    }
+
+    /// A role cannot carry out its part.
+    pub(super) fn refused(&mut self, role: RoleName, refused: u32, reason: &str) {
+        if matches!(&self.reload, Reload::Preparing { candidate, .. } if candidate.generation == refused)
+        {
+            self.abandon(&format!("{role}: {reason}"));
+        } else {
+            tracing::error!("{role} process: {reason}");
+        }
+    }
+
+    /// The process of a role ended while a configuration is on its way.
+    pub(super) fn lost(&mut self, role: RoleName) {
+        match &mut self.reload {
+            Reload::Preparing { waiting, .. } => {
+                // The start goes on: it is started again, with the configuration that comes first.
+                if waiting.contains(&role) && self.current.is_some() {
+                    self.abandon(&format!("the {role} process ended"));
+                } else {
+                    waiting.insert(role);
+                }
+            }
+            Reload::Applying { waiting, .. } => {
+                // It is started again with the new one.
+                waiting.remove(&role);
+                self.finish_if_applied();
+            }
+            Reload::Idle | Reload::Loading(_) => {}
+        }
+    }
+
+    /// A role has taken too long.
+    pub(super) fn deadline(&mut self) {
+        match &mut self.reload {
+            Reload::Preparing { waiting, .. } => {
+                let who: Vec<&str> = waiting.iter().map(|role| role.word()).collect();
+                let why = format!("{} did not answer in time", who.join(", "));
+                self.abandon(&why);
+            }
+            Reload::Applying { waiting, .. } => {
+                let who: Vec<&str> = waiting.iter().map(|role| role.word()).collect();
+                tracing::warn!("{} still busy with the new configuration", who.join(", "));
+                waiting.clear();
+                self.finish_if_applied();
+            }
+            Reload::Idle | Reload::Loading(_) => {}
+        }
+    }
+
+    /// When every role is ready: now the new configuration is the one in force.
+    fn apply_if_ready(&mut self) {
+        if !matches!(&self.reload, Reload::Preparing { waiting, .. } if waiting.is_empty()) {
+            return;
+        }
+        let Reload::Preparing { candidate, .. } =
+            core::mem::replace(&mut self.reload, Reload::Idle)
+        else {
+            return;
+        };
+        let generation = candidate.generation;
+        let first = self.current.is_none();
+        let wanted = self.wanted(candidate.report.needs);
+        self.current = Some(candidate);
+        let mut waiting = BTreeSet::new();
+        // ROLES is the order to tell them in.
+        for role in ROLES {
+            let needed = wanted.iter().any(|(r, wanted)| *r == role && *wanted);
+            if let Some(child) = self.child(role) {
+                child.wanted = needed;
+                if child.is_running() {
+                    child.tell(&ToRole::Apply { generation }, Vec::new());
+                    waiting.insert(role);
+                }
+            }
+        }
+        self.reload = Reload::Applying { waiting, first, until: Instant::now() + PREPARE_LIMIT };
+        self.finish_if_applied();
+    }
+
+    /// A role carries it out.
+    pub(super) fn applied(&mut self, role: RoleName, applied: u32) {
+        if let Reload::Applying { waiting, .. } = &mut self.reload
+            && self.generation == applied
+        {
+            waiting.remove(&role);
+            self.finish_if_applied();
+        }
+    }
+
+    fn finish_if_applied(&mut self) {
+        let Reload::Applying { waiting, first, .. } = &self.reload else {
+            return;
+        };
+        if !waiting.is_empty() {
+            return;
+        }
+        let first = *first;
+        self.reload = Reload::Idle;
+        for child in &mut self.children {
+            if !child.wanted {
+                if child.role == RoleName::Vrrp {
+                    self.summary = None;
+                }
+                // Its part is empty now: what it had is undone.
+                child.tell(&ToRole::Stop { keep: false }, Vec::new());
+                child.set_pid_file(None);
+            }
+        }
+        if !self.children.iter().any(|c| c.wanted) {
+            tracing::warn!("the configuration asks for nothing, so nothing is running");
+        }
+        tracing::info!("{} complete", if first { "Startup" } else { "Reload" });
+        self.manager.ready(&self.status_line());
+        self.go_again();
+    }
+
+    /// The new configuration does not come into force.
+    fn abandon(&mut self, why: &str) {
+        let Reload::Preparing { candidate, new, .. } =
+            core::mem::replace(&mut self.reload, Reload::Idle)
+        else {
+            return;
+        };
+        if self.current.is_none() {
+            tracing::error!("cannot start: {why}");
+            self.failed = Some(Ending { exit: Exit::Internal });
+            return;
+        }
+        let generation = candidate.generation;
+        for child in &mut self.children {
+            if new.contains(&child.role) {
+                child.tell(&ToRole::Stop { keep: true }, Vec::new());
+                child.set_pid_file(None);
+            } else {
+                child.tell(&ToRole::Abandon { generation }, Vec::new());
+            }
+        }
+        self.refuse(why);
+    }
+
+    /// Says why the old configuration stays.
+    fn refuse(&mut self, why: &str) {
+        self.reload = Reload::Idle;
+        tracing::error!("reload refused, the running configuration stays: {why}");
+        self.manager.ready(&format!("reload refused: {why}"));
+        self.go_again();
+    }
+
+    fn go_again(&mut self) {
+        if core::mem::take(&mut self.again) {
+            self.want_reload();
+        }
+    }
+}
+
+/// The status to end with when the first configuration cannot be used.
+fn first_exit(status: u8) -> Exit {
+    match i32::from(status) {
+        0 => Exit::Config,
+        code => exit_of(code),
+    }
+}

@@ -1,0 +1,125 @@
+//! What is particular to each role.
+
+use core::time::Duration;
+
+use caps::Capability;
+
+use crate::ipc::RoleName;
+
+/// Time from one look at the roles to the next.
+pub const TICK: Duration = Duration::from_millis(500);
+
+/// What a role needs and how it is treated.
+pub struct Row {
+    /// Its name for `ps`, at most 15 octets.
+    pub title: &'static core::ffi::CStr,
+    /// What is added to the name of the daemon in the log, if anything.
+    pub log: &'static str,
+    /// What it may do besides what any user may.
+    pub keep: &'static [Capability],
+    /// Whether what it executes must not get more than that.
+    pub confined: bool,
+    /// Looks at it without a sign of life after which it is killed.
+    pub patience: u32,
+    /// How long it is waited for before it is started again.
+    pub delays: Delays,
+}
+
+/// When a role that ended is started again. Whatever ran for a minute is started again at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Delays {
+    /// At once, five times in a row; then after 0.1 s, 0.2 s and so on up to 5 s. Every moment counts, but a
+    /// process that ends as soon as it starts must not keep the machine busy.
+    AtOnce,
+    /// After 0, 1, 2, 4, 8, 16, 32, 60, 60 … seconds, as keepalived.
+    Backoff,
+}
+
+impl Delays {
+    /// The delay after `failures` ends in a row.
+    #[must_use]
+    pub fn after(self, failures: u32) -> Duration {
+        match (self, failures) {
+            (_, 0 | 1) => Duration::ZERO,
+            (Self::AtOnce, 2..=5) => Duration::ZERO,
+            (Self::AtOnce, n) => (Duration::from_millis(100) * 2_u32.saturating_pow(n - 6))
+                .min(Duration::from_secs(5)),
+            (Self::Backoff, n) => {
+                Duration::from_secs(2_u64.saturating_pow(n - 2)).min(Duration::from_secs(60))
+            }
+        }
+    }
+}
+
+/// Before its first sign of life a role gets this many looks: it has to be loaded and to read its settings.
+pub const FIRST_PATIENCE: u32 = 20;
+
+/// The row of a role.
+#[must_use]
+pub const fn row(role: RoleName) -> Row {
+    use Capability as C;
+    match role {
+        RoleName::Config => Row {
+            title: c"evervipd-config",
+            log: "",
+            // The configuration may belong to another user.
+            keep: &[C::CAP_DAC_READ_SEARCH],
+            confined: true,
+            patience: u32::MAX,
+            delays: Delays::Backoff,
+        },
+        RoleName::Vrrp => Row {
+            title: c"evervipd-vrrp",
+            log: "vrrp",
+            // SYS_NICE, IPC_LOCK: a reload can ask for real-time priority and locked memory.
+            keep: &[C::CAP_NET_ADMIN, C::CAP_NET_RAW, C::CAP_SYS_NICE, C::CAP_IPC_LOCK],
+            confined: true,
+            // 2 s: a master that stops for good is back before others take over, three intervals of a second.
+            patience: 4,
+            delays: Delays::AtOnce,
+        },
+        RoleName::Runner => Row {
+            title: c"evervipd-runner",
+            log: "runner",
+            // DAC_OVERRIDE is not needed: who may execute a program is decided as the user that runs it.
+            keep: &[C::CAP_SETUID, C::CAP_SETGID, C::CAP_KILL],
+            // A program that runs as root, or one that takes on its owner's rights, must be able to do its work.
+            confined: false,
+            patience: 20,
+            delays: Delays::Backoff,
+        },
+        RoleName::Checker => Row {
+            title: c"evervipd-check",
+            log: "healthcheckers",
+            // SYS_RESOURCE: more descriptors than usual, one for each probe under way.
+            keep: &[C::CAP_NET_ADMIN, C::CAP_NET_RAW, C::CAP_SYS_NICE, C::CAP_SYS_RESOURCE],
+            confined: true,
+            patience: 20,
+            delays: Delays::Backoff,
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn delays_grow_as_documented() {
+        let seconds = |n| Delays::Backoff.after(n).as_secs();
+        let got: Vec<u64> = (1..=10).map(seconds).collect();
+        assert_eq!(got, [0, 1, 2, 4, 8, 16, 32, 60, 60, 60]);
+        let millis = |n| Delays::AtOnce.after(n).as_millis();
+        let got: Vec<u128> = (1..=13).map(millis).collect();
+        assert_eq!(got, [0, 0, 0, 0, 0, 100, 200, 400, 800, 1600, 3200, 5000, 5000]);
+        assert_eq!(Delays::AtOnce.after(u32::MAX).as_secs(), 5);
+        assert_eq!(Delays::Backoff.after(u32::MAX).as_secs(), 60);
+    }
+
+    #[test]
+    fn titles_fit() {
+        for role in [RoleName::Config, RoleName::Vrrp, RoleName::Runner, RoleName::Checker] {
+            assert!(row(role).title.to_bytes().len() <= 15);
+        }
+    }
+}

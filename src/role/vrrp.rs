@@ -1,0 +1,372 @@
+//! The VRRP role: the real-time thread with the engine, and beside it this one, which does everything that may
+//! take time: netlink, other processes, decoding configurations.
+
+mod writer;
+
+use core::sync::atomic::{AtomicU64, Ordering};
+use core::time::Duration;
+use std::collections::VecDeque;
+use std::io;
+use std::sync::Arc;
+use std::thread;
+
+use super::control::{Control, Order};
+use super::notices::Notices;
+use crate::base::Instant;
+use crate::cli::exit::Exit;
+use crate::drive::vrrp::{Driver, Handle, Input, Output, Scheduling};
+use crate::ipc::{FromRole, FromRunner, Link, RoleName, ToRunner, VrrpPart, frame};
+use crate::kernel::monitor::{Change, Monitor};
+use crate::kernel::netlink::Requests;
+use crate::log;
+use crate::model::Global;
+use crate::sys::aio::Async;
+use crate::sys::poll::Wake;
+use crate::sys::{clock, memfd, process, sched};
+use crate::vrrp::RunId;
+use writer::Writer;
+
+/// The longest configuration.
+const LONGEST: usize = 512 << 20;
+/// Stack of the real-time thread. All of it may become resident.
+const STACK: usize = 256 << 10;
+/// This thread may be busy for so long before the role counts as wedged: a kernel that is short of time holds up
+/// netlink requests, and adverts go on meanwhile.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Runs the role.
+pub(super) async fn run(mut control: Control) -> Exit {
+    match Role::start(&mut control) {
+        Ok(role) => role.serve(control).await,
+        Err(e) => {
+            tracing::error!("cannot start: {e}");
+            match e.raw_os_error() {
+                Some(libc::EPERM | libc::EACCES) => Exit::Permission,
+                _ => Exit::Internal,
+            }
+        }
+    }
+}
+
+struct Role {
+    handle: Handle,
+    /// What found no room on its way to the engine.
+    waiting: VecDeque<Input>,
+    requests: Requests,
+    monitor: Monitor,
+    writer: Writer,
+    notices: Notices,
+    runner: Option<Link<ToRunner, FromRunner>>,
+    /// A configuration that was decoded.
+    prepared: Option<(u32, VrrpPart)>,
+    /// The configuration whose turn it is, until the engine has it.
+    applying: Option<u32>,
+    /// The summary that the supervisor could not take.
+    summary: Option<FromRole>,
+    /// When this thread took a turn last.
+    alive: Arc<AtomicU64>,
+    /// A view must be taken.
+    view_due: bool,
+    /// The engine has undone everything.
+    stopped: bool,
+    watch_addresses: bool,
+}
+
+impl Role {
+    fn start(control: &mut Control) -> io::Result<Self> {
+        let requests = Requests::open()?;
+        let monitor = Monitor::open(requests.port())?;
+        let channel = control.leave_beats()?;
+        let alive = Arc::new(AtomicU64::new(clock::now().as_nanos()));
+        let other = Arc::clone(&alive);
+        let beat = Box::new(move || {
+            let last = Instant::from_nanos(other.load(Ordering::Relaxed));
+            if clock::now().since(last) < PATIENCE {
+                let _ = frame::send_small(&channel, &FromRole::Alive);
+            }
+        });
+        let (driver, handle) = Driver::new(beat)?;
+        thread::Builder::new()
+            .name("vrrp-rt".into())
+            .stack_size(STACK)
+            .spawn(move || real_time(driver))?;
+        Ok(Self {
+            handle,
+            waiting: VecDeque::new(),
+            requests,
+            monitor,
+            writer: Writer::default(),
+            notices: Notices::default(),
+            runner: None,
+            prepared: None,
+            applying: None,
+            summary: None,
+            alive,
+            view_due: true,
+            stopped: false,
+            watch_addresses: control.setup().watch_addresses,
+        })
+    }
+
+    async fn serve(mut self, mut control: Control) -> Exit {
+        let Ok(wake) = WakeRef::new(&self.handle) else {
+            return Exit::Internal;
+        };
+        let mut changes = Vec::new();
+        while !self.stopped {
+            self.alive.store(clock::now().as_nanos(), Ordering::Relaxed);
+            if core::mem::take(&mut self.view_due) {
+                self.view();
+            }
+            tokio::select! {
+                biased;
+                () = wake.called() => {}
+                result = self.monitor.next(&mut changes) => if let Err(e) = result {
+                    tracing::error!("listening to the kernel: {e}");
+                    return Exit::Internal;
+                },
+                () = writer_turn(self.writer.is_busy()) => self.write(),
+                message = hear(&mut self.runner) => self.heard(message),
+                order = control.next() => self.order(&mut control, order),
+            }
+            self.changed(&mut changes);
+            self.outputs(&mut control);
+            // At once: an address is waited for. What takes longer goes on between other things.
+            if self.writer.is_busy() {
+                self.write();
+            }
+            self.pass_on();
+        }
+        self.leave(control).await
+    }
+
+    /// The end: everything is undone; the runner still has to hear of it.
+    async fn leave(mut self, mut control: Control) -> Exit {
+        self.outputs(&mut control);
+        if let Some(runner) = &mut self.runner {
+            let _ = self.notices.send(runner);
+            // It carries them out after this process has gone.
+            let _ = tokio::time::timeout(Duration::from_millis(500), runner.drain()).await;
+        }
+        control.done().await;
+        Exit::Ok
+    }
+
+    fn order(&mut self, control: &mut Control, order: Order) {
+        match order {
+            Order::Prepare { generation, part } => {
+                let decoded = memfd::read(part, LONGEST)
+                    .map_err(|e| e.to_string())
+                    .and_then(|octets| frame::open(&octets).map_err(|e| e.to_string()));
+                match decoded {
+                    Ok(part) => {
+                        self.prepared = Some((generation, part));
+                        control.tell(&FromRole::Ready { generation });
+                    }
+                    Err(reason) => control.tell(&FromRole::Refused { generation, reason }),
+                }
+            }
+            Order::Apply { generation } => {
+                if let Some((_, part)) = self.prepared.take().filter(|(g, _)| *g == generation) {
+                    self.applying = Some(generation);
+                    let scheduling = settle_in(&part.global);
+                    self.tell(Input::Reload { config: Arc::new(part.vrrp), scheduling });
+                }
+            }
+            Order::Abandon => self.prepared = None,
+            Order::Peer(RoleName::Runner, channel) => match Link::new(channel) {
+                Ok(link) => {
+                    self.runner = Some(link);
+                    self.notices.begin_anew();
+                    self.send_notices();
+                    self.tell(Input::RunnerReady);
+                }
+                Err(e) => tracing::error!("channel to the runner: {e}"),
+            },
+            Order::Peer(..) => {}
+            Order::Resume(summary) => self.tell(Input::Resume(summary)),
+            Order::Stop { keep } => self.tell(Input::Stop { keep_addresses: keep }),
+            Order::Tick => {
+                self.send_notices();
+                if let Some(summary) = self.summary.take()
+                    && !control.offer(&summary)
+                {
+                    self.summary = Some(summary);
+                }
+            }
+        }
+    }
+
+    /// Hands something to the engine.
+    fn tell(&mut self, input: Input) {
+        self.waiting.push_back(input);
+        self.pass_on();
+    }
+
+    fn pass_on(&mut self) {
+        while let Some(input) = self.waiting.pop_front() {
+            if let Err(input) = self.handle.send(input) {
+                self.waiting.push_front(input);
+                return;
+            }
+        }
+    }
+
+    /// What the engine says.
+    fn outputs(&mut self, control: &mut Control) {
+        while let Some(output) = self.handle.receive() {
+            match output {
+                Output::Apply { token, ops } => self.writer.add(token, ops),
+                Output::Run { run, command, timeout } => {
+                    if let Some(runner) = &mut self.runner {
+                        // A runner that is too slow for this is started anew, and the engine told so.
+                        let message = ToRunner::Run { run: run.0, command, timeout };
+                        let _ = runner.post(&message, Vec::new());
+                    }
+                }
+                Output::Notify(notice) => {
+                    self.notices.push(*notice);
+                    self.send_notices();
+                }
+                Output::Summary(summary) => {
+                    let message = FromRole::Summary(summary);
+                    if control.offer(&message) {
+                        self.summary = None;
+                    } else {
+                        self.summary = Some(message);
+                    }
+                }
+                Output::Reloaded => {
+                    if let Some(generation) = self.applying.take() {
+                        control.tell(&FromRole::Applied { generation });
+                        // What reading it took is not needed any more.
+                        sched::trim();
+                    }
+                }
+                Output::Stopped => self.stopped = true,
+            }
+        }
+    }
+
+    fn write(&mut self) {
+        let Self { writer, requests, waiting, .. } = self;
+        writer.turn(requests, |input| waiting.push_back(input));
+        self.pass_on();
+    }
+
+    fn changed(&mut self, changes: &mut Vec<Change>) {
+        for change in changes.drain(..) {
+            if change == Change::Lost {
+                tracing::warn!("the kernel's messages came too fast, looking at everything anew");
+                self.view_due = true;
+                continue;
+            }
+            if self.watch_addresses
+                && let Change::Address { interface, prefix, present, .. } = change
+            {
+                let what = if present { "added to" } else { "removed from" };
+                let name = self.monitor.name(interface);
+                tracing::info!("Netlink: address {prefix} {what} {name}");
+            }
+            self.waiting.push_back(Input::Change(change));
+        }
+        self.pass_on();
+    }
+
+    fn view(&mut self) {
+        match self.monitor.view(&mut self.requests) {
+            Ok(view) => self.tell(Input::View(view)),
+            Err(e) => {
+                tracing::warn!("cannot look at links and addresses: {e}");
+                self.view_due = true;
+            }
+        }
+    }
+
+    fn heard(&mut self, message: Option<FromRunner>) {
+        match message {
+            Some(FromRunner::Ran { run, end }) => self.tell(Input::Ran { run: RunId(run), end }),
+            Some(FromRunner::Delivered { id }) => {
+                self.notices.delivered(id);
+                self.send_notices();
+            }
+            // The supervisor starts another one.
+            None => self.runner = None,
+        }
+    }
+
+    fn send_notices(&mut self) {
+        if let Some(runner) = &mut self.runner
+            && self.notices.send(runner).is_err()
+        {
+            self.runner = None;
+        }
+    }
+}
+
+/// The real-time thread. The process is of no use without it.
+fn real_time(driver: Driver) {
+    process::block_signals();
+    log::enter_real_time();
+    sched::timer_slack(1);
+    let end = std::panic::catch_unwind(core::panic::AssertUnwindSafe(|| driver.run()));
+    if let Ok(Err(e)) = &end {
+        tracing::error!("waiting for adverts: {e}");
+    }
+    if !matches!(end, Ok(Ok(()))) {
+        log::flush(Duration::from_millis(200));
+        std::process::exit(i32::from(u8::from(Exit::Internal)));
+    }
+}
+
+/// Settings of the process as a whole; what concerns the real-time thread is returned.
+fn settle_in(global: &Global) -> Scheduling {
+    if let Some(nice) = global.vrrp_nice
+        && let Err(e) = sched::nice(nice)
+    {
+        tracing::warn!("cannot use nice value {nice}: {e}");
+    }
+    if global.vrrp_no_swap
+        && let Err(e) = sched::lock_memory()
+    {
+        tracing::warn!("cannot lock memory: {e}");
+    }
+    Scheduling { priority: global.vrrp_rt_priority, nice: global.vrrp_nice }
+}
+
+/// The next message of the runner, if there is one; none when it is gone.
+async fn hear(runner: &mut Option<Link<ToRunner, FromRunner>>) -> Option<FromRunner> {
+    match runner {
+        Some(link) => link.next().await.map(|(message, _)| message),
+        None => core::future::pending().await,
+    }
+}
+
+/// At once when there is something to write, never otherwise.
+async fn writer_turn(busy: bool) {
+    if busy {
+        tokio::task::yield_now().await;
+    } else {
+        core::future::pending().await
+    }
+}
+
+/// The wake-up call of the real-time thread.
+struct WakeRef(Async<Arc<Wake>>);
+
+impl WakeRef {
+    fn new(handle: &Handle) -> io::Result<Self> {
+        Async::read_only(handle.wake()).map(Self)
+    }
+
+    async fn called(&self) {
+        let answer = self
+            .0
+            .read(|wake| if wake.take() { Ok(()) } else { Err(io::ErrorKind::WouldBlock.into()) })
+            .await;
+        if answer.is_err() {
+            // Only while the runtime shuts down.
+            core::future::pending::<()>().await;
+        }
+    }
+}

@@ -1,0 +1,196 @@
+//! This process, and others by descriptor.
+
+use std::ffi::CStr;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+
+use nix::errno::Errno;
+use nix::sys::signal::{SigSet, SigmaskHow, Signal, killpg, pthread_sigmask};
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
+use nix::unistd::{ForkResult, Pid};
+
+use super::aio::Async;
+
+/// How a process ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// It exited with this status.
+    Code(i32),
+    /// This signal ended it.
+    Signal(i32),
+}
+
+impl core::fmt::Display for Exit {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            Self::Code(code) => write!(f, "exited with status {code}"),
+            Self::Signal(number) => write!(f, "ended by signal {number}"),
+        }
+    }
+}
+
+/// A child of this process, held by a descriptor: its number cannot come to mean another process. Dropping this
+/// neither ends nor reaps it.
+pub struct Process {
+    pid: Pid,
+    fd: Async<OwnedFd>,
+}
+
+impl Process {
+    /// Takes hold of the child `pid`, which this process has not waited for.
+    ///
+    /// # Errors
+    /// When the process has no descriptor left.
+    pub(super) fn hold(pid: Pid) -> io::Result<Self> {
+        // SAFETY: no pointers; the kernel answers with a new descriptor or -1.
+        let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid.as_raw(), 0) };
+        let fd = i32::try_from(fd).unwrap_or(-1);
+        if fd < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: just made for us, nobody else owns it.
+        let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+        Ok(Self { pid, fd: Async::read_only(fd)? })
+    }
+
+    /// Its number.
+    #[must_use]
+    pub const fn pid(&self) -> i32 {
+        self.pid.as_raw()
+    }
+
+    /// Sends it a signal. One that has ended already does not mind.
+    pub fn signal(&self, signal: Signal) {
+        // SAFETY: no live pointer; the descriptor is open.
+        let _ = unsafe {
+            libc::syscall(
+                libc::SYS_pidfd_send_signal,
+                self.fd.as_fd().as_raw_fd(),
+                signal as libc::c_int,
+                core::ptr::null::<libc::siginfo_t>(),
+                0,
+            )
+        };
+    }
+
+    /// Sends a signal to the process group it leads, also when it has ended and others of its group have not.
+    /// Call this only before [`Self::ended`] has answered: until then its number is not given to anybody else.
+    pub fn signal_group(&self, signal: Signal) {
+        let _ = killpg(self.pid, signal);
+    }
+
+    /// Waits until it has ended, without taking note of it: it stays a zombie and keeps its number.
+    ///
+    /// # Errors
+    /// When the runtime is shutting down.
+    pub async fn ending(&self) -> io::Result<()> {
+        self.fd
+            .read(|fd| {
+                let mut fds = [nix::poll::PollFd::new(fd.as_fd(), nix::poll::PollFlags::POLLIN)];
+                match nix::poll::poll(&mut fds, nix::poll::PollTimeout::ZERO) {
+                    Ok(0) | Err(Errno::EINTR) => Err(io::ErrorKind::WouldBlock.into()),
+                    Ok(_) => Ok(()),
+                    Err(e) => Err(e.into()),
+                }
+            })
+            .await
+    }
+
+    /// Waits until it has ended and reaps it.
+    ///
+    /// # Errors
+    /// `ECHILD` when it has been reaped before.
+    pub async fn ended(&self) -> io::Result<Exit> {
+        self.fd.read(reap).await
+    }
+}
+
+fn reap(fd: &OwnedFd) -> io::Result<Exit> {
+    match waitid(Id::PIDFd(fd.as_fd()), WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG) {
+        Ok(WaitStatus::Exited(_, code)) => Ok(Exit::Code(code)),
+        Ok(WaitStatus::Signaled(_, signal, _)) => Ok(Exit::Signal(signal as i32)),
+        Ok(_) | Err(Errno::EINTR) => Err(io::ErrorKind::WouldBlock.into()),
+        Err(e) => Err(e.into()),
+    }
+}
+
+/// Names the calling thread, as `ps` and `top` show it; 15 octets count. The first thread's is the process's.
+pub fn set_name(name: &CStr) {
+    let _ = nix::sys::prctl::set_name(name);
+}
+
+/// From now on programs executed here cannot gain privileges.
+///
+/// # Errors
+/// Those of `prctl(2)`.
+pub fn no_new_privileges() -> io::Result<()> {
+    Ok(nix::sys::prctl::set_no_new_privs()?)
+}
+
+/// Lets no signal run its handler on the calling thread.
+pub fn block_signals() {
+    let _ = pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::all()), None);
+}
+
+/// Sets the mask of permissions that new files do not get.
+pub fn umask(mask: u32) {
+    let _ = nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(mask & 0o777));
+}
+
+/// Number of this process.
+#[must_use]
+pub fn own_pid() -> i32 {
+    nix::unistd::getpid().as_raw()
+}
+
+/// Whether this process may do everything because of its user.
+#[must_use]
+pub fn is_root() -> bool {
+    nix::unistd::geteuid().is_root()
+}
+
+/// The two sides of [`split`].
+pub enum Split {
+    /// The process that was called.
+    Parent(i32),
+    /// The new one.
+    Child,
+}
+
+/// Forks, with one thread only: the child goes on where the parent was.
+///
+/// # Errors
+/// `EBUSY` when there is another thread; those of `fork(2)`.
+pub fn split() -> io::Result<Split> {
+    let threads = std::fs::read_dir("/proc/self/task").map_or(1, Iterator::count);
+    if threads > 1 {
+        return Err(io::ErrorKind::ResourceBusy.into());
+    }
+    // SAFETY: there is one thread, so no lock is held by one that would not exist in the child.
+    match unsafe { nix::unistd::fork() }? {
+        ForkResult::Parent { child } => Ok(Split::Parent(child.as_raw())),
+        ForkResult::Child => Ok(Split::Child),
+    }
+}
+
+/// Leaves the terminal: a new session, the root directory, standard descriptors to `/dev/null`.
+///
+/// # Errors
+/// When `/dev/null` cannot be opened.
+pub fn leave_terminal() -> io::Result<()> {
+    // Fails only for a leader of a group, which the child of a fork is not.
+    let _ = nix::unistd::setsid();
+    nix::unistd::chdir("/")?;
+    let null = std::fs::File::options().read(true).write(true).open("/dev/null")?;
+    nix::unistd::dup2_stdin(&null)?;
+    nix::unistd::dup2_stdout(&null)?;
+    nix::unistd::dup2_stderr(&null)?;
+    Ok(())
+}
+
+/// Whether writing to `fd` would not wait, for pipes and terminals. `limit` in milliseconds.
+#[must_use]
+pub fn writable_within(fd: impl AsFd, limit: u16) -> bool {
+    let mut fds = [nix::poll::PollFd::new(fd.as_fd(), nix::poll::PollFlags::POLLOUT)];
+    matches!(nix::poll::poll(&mut fds, limit), Ok(n) if n > 0)
+}

@@ -1,0 +1,410 @@
+//! Raw sockets of IP protocol 112: receiving adverts of many groups and interfaces, sending them.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+
+use nix::sys::socket::{setsockopt, sockopt};
+use socket2::{Domain, InterfaceIndexOrAddress, Protocol, Socket, Type};
+
+use super::bpf;
+use crate::base::{Family, IfIndex};
+
+/// VRRP among the IP protocols (RFC 9568 5.1.1.4).
+const VRRP: i32 = 112;
+/// The longest advert: an IPv4 header with options, 8 octets, 255 IPv6 addresses. What is longer is cut here
+/// and refused by whoever compares it with its header.
+const LONGEST: u32 = 60 + 8 + 255 * 16;
+/// Packets taken with one call.
+const BATCH: u32 = 32;
+/// Room for control messages: packet information and hop limit, with much to spare.
+const CONTROL: usize = 128;
+/// Size of the receive queue. A process that was stalled must find what it missed: some 5,000 adverts.
+const QUEUE: usize = 4 << 20;
+
+/// Where a packet came from and where it was sent to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct From {
+    /// The interface it came in on.
+    pub interface: IfIndex,
+    /// Its source.
+    pub source: IpAddr,
+    /// Its destination.
+    pub destination: IpAddr,
+    /// IPv6: its hop limit. IPv4: 0; the packet is delivered with its header.
+    pub hop_limit: u8,
+}
+
+/// A receiving socket of one family. It hears only the groups it joined, each on the interface it was joined on.
+pub struct Receiver {
+    socket: Socket,
+    family: Family,
+}
+
+impl Receiver {
+    /// Opens a socket that hears nothing yet.
+    ///
+    /// # Errors
+    /// `EPERM` without the capability NET_RAW; `EAFNOSUPPORT` where the kernel lacks the family.
+    pub fn open(family: Family) -> io::Result<Self> {
+        let socket = Socket::new(
+            domain(family),
+            Type::RAW.nonblocking().cloexec(),
+            Some(Protocol::from(VRRP)),
+        )?;
+        match family {
+            Family::V4 => {
+                socket.set_multicast_all_v4(false)?;
+                setsockopt(&socket, sockopt::Ipv4PacketInfo, &true)?;
+            }
+            Family::V6 => {
+                socket.set_multicast_all_v6(false)?;
+                setsockopt(&socket, sockopt::Ipv6RecvPacketInfo, &true)?;
+                socket.set_recv_hoplimit_v6(true)?;
+            }
+        }
+        // Needs NET_ADMIN; with less, the kernel's own limit holds.
+        let _ = setsockopt(&socket, sockopt::RcvBufForce, &QUEUE);
+        bpf::cut_at(&socket, LONGEST)?;
+        Ok(Self { socket, family })
+    }
+
+    /// Hears `group` on `interface` from now on.
+    ///
+    /// # Errors
+    /// `ENOBUFS` when this socket has as many memberships as one may have (`net.ipv4.igmp_max_memberships`),
+    /// `EADDRINUSE` when it has this one, `ENODEV` when there is no such interface.
+    pub fn join(&self, group: IpAddr, interface: IfIndex) -> io::Result<()> {
+        match group {
+            IpAddr::V4(group) => self
+                .socket
+                .join_multicast_v4_n(&group, &InterfaceIndexOrAddress::Index(interface.0)),
+            IpAddr::V6(group) => self.socket.join_multicast_v6(&group, interface.0),
+        }
+    }
+
+    /// Does not hear `group` on `interface` any more.
+    ///
+    /// # Errors
+    /// `EADDRNOTAVAIL` or `ENODEV` when it did not.
+    pub fn leave(&self, group: IpAddr, interface: IfIndex) -> io::Result<()> {
+        match group {
+            IpAddr::V4(group) => self
+                .socket
+                .leave_multicast_v4_n(&group, &InterfaceIndexOrAddress::Index(interface.0)),
+            IpAddr::V6(group) => self.socket.leave_multicast_v6(&group, interface.0),
+        }
+    }
+
+    /// Takes the packets that wait, as many as fit into `batch`; how many that are, 0 when none waits.
+    ///
+    /// # Errors
+    /// Those of `recvmmsg(2)` but `EAGAIN`.
+    pub fn receive(&self, batch: &mut Batch) -> io::Result<usize> {
+        batch.fill(&self.socket, self.family)
+    }
+}
+
+impl AsFd for Receiver {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+/// Room for packets, used again and again.
+pub struct Batch {
+    slots: Vec<Slot>,
+    headers: Vec<libc::mmsghdr>,
+    filled: usize,
+}
+
+// SAFETY: the pointers in it are set anew before each use, into memory that belongs to this value.
+unsafe impl Send for Batch {}
+
+struct Slot {
+    name: libc::sockaddr_storage,
+    vector: libc::iovec,
+    control: Control,
+    data: [u8; LONGEST as usize],
+    length: usize,
+    from: Option<From>,
+}
+
+/// Control messages start at the alignment of their header.
+#[repr(C, align(8))]
+struct Control([u8; CONTROL]);
+
+impl Batch {
+    /// Room for 32 packets.
+    #[must_use]
+    pub fn new() -> Self {
+        let mut slots = Vec::with_capacity(BATCH as usize);
+        let mut headers = Vec::with_capacity(BATCH as usize);
+        for _ in 0..BATCH {
+            slots.push(Slot {
+                // SAFETY: plain numbers, for which zero bits are valid.
+                name: unsafe { core::mem::zeroed() },
+                vector: libc::iovec { iov_base: core::ptr::null_mut(), iov_len: 0 },
+                control: Control([0; CONTROL]),
+                data: [0; LONGEST as usize],
+                length: 0,
+                from: None,
+            });
+            // SAFETY: numbers and pointers, for which zero bits are valid.
+            headers.push(unsafe { core::mem::zeroed() });
+        }
+        Self { slots, headers, filled: 0 }
+    }
+
+    /// The packets taken last: IPv4 from the IP header on, IPv6 from the VRRP header on. Those whose interface
+    /// the kernel did not name are left out.
+    pub fn packets(&self) -> impl Iterator<Item = (From, &[u8])> {
+        self.slots
+            .iter()
+            .take(self.filled)
+            .filter_map(|slot| Some((slot.from?, slot.data.get(..slot.length)?)))
+    }
+
+    fn fill(&mut self, socket: &Socket, family: Family) -> io::Result<usize> {
+        self.filled = 0;
+        for (slot, header) in self.slots.iter_mut().zip(&mut self.headers) {
+            slot.vector =
+                libc::iovec { iov_base: slot.data.as_mut_ptr().cast(), iov_len: slot.data.len() };
+            let h = &mut header.msg_hdr;
+            h.msg_name = (&raw mut slot.name).cast();
+            h.msg_namelen = super::size::<libc::sockaddr_storage>();
+            h.msg_iov = &raw mut slot.vector;
+            h.msg_iovlen = 1;
+            h.msg_control = slot.control.0.as_mut_ptr().cast();
+            h.msg_controllen = CONTROL as _;
+            h.msg_flags = 0;
+        }
+        // SAFETY: each header points into its slot, set up above with the true lengths; neither vector moves
+        // before the call returns, and the kernel keeps no pointer.
+        let n = unsafe {
+            libc::recvmmsg(
+                socket.as_raw_fd(),
+                self.headers.as_mut_ptr(),
+                BATCH,
+                libc::MSG_DONTWAIT as _,
+                core::ptr::null_mut(),
+            )
+        };
+        let n = match usize::try_from(n) {
+            Ok(n) => n,
+            Err(_) => {
+                let e = io::Error::last_os_error();
+                return match e.kind() {
+                    io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted => Ok(0),
+                    _ => Err(e),
+                };
+            }
+        };
+        for (slot, header) in self.slots.iter_mut().zip(&self.headers).take(n) {
+            slot.length = (header.msg_len as usize).min(LONGEST as usize);
+            slot.from = origin(&header.msg_hdr, family);
+        }
+        self.filled = n;
+        Ok(n)
+    }
+}
+
+impl Default for Batch {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Reads the sender's address and the control messages of a header that the kernel filled in.
+fn origin(header: &libc::msghdr, family: Family) -> Option<From> {
+    let source = match family {
+        Family::V4 if header.msg_namelen as usize >= size_of::<libc::sockaddr_in>() => {
+            // SAFETY: msg_name points to a live sockaddr_storage, into which the kernel wrote this many octets.
+            let name = unsafe { header.msg_name.cast::<libc::sockaddr_in>().read() };
+            IpAddr::V4(Ipv4Addr::from_bits(u32::from_be(name.sin_addr.s_addr)))
+        }
+        Family::V6 if header.msg_namelen as usize >= size_of::<libc::sockaddr_in6>() => {
+            // SAFETY: as above.
+            let name = unsafe { header.msg_name.cast::<libc::sockaddr_in6>().read() };
+            IpAddr::V6(Ipv6Addr::from(name.sin6_addr.s6_addr))
+        }
+        _ => return None,
+    };
+    let (mut interface, mut destination, mut hop_limit) = (None, None, 0);
+    // SAFETY: the header's control pointer and length describe a live buffer that the kernel filled in; the
+    // walk below stays within it by the macros' own checks.
+    let mut at = unsafe { libc::CMSG_FIRSTHDR(header) };
+    while !at.is_null() {
+        // SAFETY: not null, so a whole header lies there.
+        let message = unsafe { at.read() };
+        // SAFETY: as above.
+        let data = unsafe { libc::CMSG_DATA(at) };
+        // SAFETY: a plain computation.
+        let room =
+            (message.cmsg_len as usize).saturating_sub(unsafe { libc::CMSG_LEN(0) } as usize);
+        match (message.cmsg_level, message.cmsg_type) {
+            (libc::IPPROTO_IP, libc::IP_PKTINFO) if room >= size_of::<libc::in_pktinfo>() => {
+                // SAFETY: the message is that long; it need not be aligned for the type.
+                let info = unsafe { data.cast::<libc::in_pktinfo>().read_unaligned() };
+                interface = u32::try_from(info.ipi_ifindex).ok();
+                let bits = u32::from_be(info.ipi_addr.s_addr);
+                destination = Some(IpAddr::V4(Ipv4Addr::from_bits(bits)));
+            }
+            (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO) if room >= size_of::<libc::in6_pktinfo>() => {
+                // SAFETY: as above.
+                let info = unsafe { data.cast::<libc::in6_pktinfo>().read_unaligned() };
+                interface = Some(info.ipi6_ifindex);
+                destination = Some(IpAddr::V6(Ipv6Addr::from(info.ipi6_addr.s6_addr)));
+            }
+            (libc::IPPROTO_IPV6, libc::IPV6_HOPLIMIT) if room >= size_of::<libc::c_int>() => {
+                // SAFETY: as above.
+                let limit = unsafe { data.cast::<libc::c_int>().read_unaligned() };
+                hop_limit = u8::try_from(limit).unwrap_or(0);
+            }
+            _ => {}
+        }
+        // SAFETY: `at` is a header within the buffer that `header` describes.
+        at = unsafe { libc::CMSG_NXTHDR(header, at) };
+    }
+    Some(From { interface: IfIndex(interface?), source, destination: destination?, hop_limit })
+}
+
+/// A sending socket of one family. Receives nothing.
+pub struct Sender {
+    socket: Socket,
+}
+
+impl Sender {
+    /// Opens the socket. IPv4 packets are sent with the header given; the kernel fills in its checksum. IPv6
+    /// packets begin with the VRRP header, whose checksum the kernel fills in; they leave with hop limit 255.
+    ///
+    /// # Errors
+    /// `EPERM` without the capability NET_RAW; `EAFNOSUPPORT` where the kernel lacks the family.
+    pub fn open(family: Family) -> io::Result<Self> {
+        let socket = Socket::new(
+            domain(family),
+            Type::RAW.nonblocking().cloexec(),
+            Some(Protocol::from(VRRP)),
+        )?;
+        bpf::drop_all(&socket)?;
+        // The class of control traffic (TC_PRIO_CONTROL): the first band of the usual queues.
+        socket.set_priority(7)?;
+        match family {
+            Family::V4 => {
+                socket.set_header_included_v4(true)?;
+                socket.set_multicast_loop_v4(false)?;
+            }
+            Family::V6 => {
+                socket.set_multicast_loop_v6(false)?;
+                socket.set_multicast_hops_v6(255)?;
+                socket.set_unicast_hops_v6(255)?;
+                // Class selector 6, as for IPv4 (keepalived's).
+                socket.set_tclass_v6(0xc0)?;
+                let offset: libc::c_int = 6;
+                // SAFETY: the option value is a live int of the length given.
+                let answer = unsafe {
+                    libc::setsockopt(
+                        socket.as_raw_fd(),
+                        libc::IPPROTO_IPV6,
+                        libc::IPV6_CHECKSUM,
+                        (&raw const offset).cast(),
+                        super::size::<libc::c_int>(),
+                    )
+                };
+                if answer < 0 {
+                    return Err(io::Error::last_os_error());
+                }
+            }
+        }
+        Ok(Self { socket })
+    }
+
+    /// Sends one packet from `source` by `interface`. Never waits and allocates nothing.
+    ///
+    /// # Errors
+    /// Those of `sendmsg(2)`: `ENETDOWN`, `ENETUNREACH`, `ENODEV`, `EADDRNOTAVAIL`, `ENOBUFS`, `EAGAIN`, and
+    /// `EAFNOSUPPORT` when the addresses are of two families.
+    pub fn send(
+        &self,
+        interface: IfIndex,
+        source: IpAddr,
+        destination: IpAddr,
+        packet: &[u8],
+    ) -> io::Result<()> {
+        let index = i32::try_from(interface.0).map_err(|_| io::ErrorKind::InvalidInput)?;
+        match (source, destination) {
+            (IpAddr::V4(source), IpAddr::V4(destination)) => {
+                // SAFETY: plain numbers, for which zero bits are valid.
+                let mut to: libc::sockaddr_in = unsafe { core::mem::zeroed() };
+                to.sin_family = super::family(libc::AF_INET);
+                to.sin_addr.s_addr = destination.to_bits().to_be();
+                let info = libc::in_pktinfo {
+                    ipi_ifindex: index,
+                    ipi_spec_dst: libc::in_addr { s_addr: source.to_bits().to_be() },
+                    ipi_addr: libc::in_addr { s_addr: 0 },
+                };
+                self.send_with(&to, libc::IPPROTO_IP, libc::IP_PKTINFO, &info, packet)
+            }
+            (IpAddr::V6(source), IpAddr::V6(destination)) => {
+                // SAFETY: plain numbers, for which zero bits are valid.
+                let mut to: libc::sockaddr_in6 = unsafe { core::mem::zeroed() };
+                to.sin6_family = super::family(libc::AF_INET6);
+                to.sin6_addr.s6_addr = destination.octets();
+                to.sin6_scope_id = interface.0;
+                let info = libc::in6_pktinfo {
+                    ipi6_addr: libc::in6_addr { s6_addr: source.octets() },
+                    ipi6_ifindex: index as _,
+                };
+                self.send_with(&to, libc::IPPROTO_IPV6, libc::IPV6_PKTINFO, &info, packet)
+            }
+            _ => Err(io::Error::from_raw_os_error(libc::EAFNOSUPPORT)),
+        }
+    }
+
+    /// `to` is a socket address; `info` one of the two structures of packet information.
+    fn send_with<A, I: Copy>(
+        &self,
+        to: &A,
+        level: i32,
+        kind: i32,
+        info: &I,
+        packet: &[u8],
+    ) -> io::Result<()> {
+        let mut control = Control([0; CONTROL]);
+        let mut vector =
+            libc::iovec { iov_base: packet.as_ptr().cast_mut().cast(), iov_len: packet.len() };
+        // SAFETY: numbers and pointers, for which zero bits are valid.
+        let mut header: libc::msghdr = unsafe { core::mem::zeroed() };
+        header.msg_name = core::ptr::from_ref(to).cast_mut().cast();
+        header.msg_namelen = super::size::<A>();
+        header.msg_iov = &raw mut vector;
+        header.msg_iovlen = 1;
+        header.msg_control = control.0.as_mut_ptr().cast();
+        // SAFETY: plain computations; 32 octets at most, of 128.
+        header.msg_controllen = unsafe { libc::CMSG_SPACE(super::size::<I>()) } as _;
+        // SAFETY: the control buffer is live, aligned and holds the space computed above, so the first header
+        // exists and its data has room for an `I`.
+        unsafe {
+            let message = libc::CMSG_FIRSTHDR(&raw const header);
+            (*message).cmsg_level = level;
+            (*message).cmsg_type = kind;
+            (*message).cmsg_len = libc::CMSG_LEN(super::size::<I>()) as _;
+            libc::CMSG_DATA(message).cast::<I>().write_unaligned(*info);
+        }
+        // SAFETY: everything the header points to is live until the call returns; the kernel only reads it.
+        let sent = unsafe {
+            libc::sendmsg(self.socket.as_raw_fd(), &raw const header, libc::MSG_DONTWAIT)
+        };
+        if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    }
+}
+
+const fn domain(family: Family) -> Domain {
+    match family {
+        Family::V4 => Domain::IPV4,
+        Family::V6 => Domain::IPV6,
+    }
+}
+
+#[cfg(test)]
+mod tests;

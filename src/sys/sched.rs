@@ -1,0 +1,116 @@
+//! How the kernel treats this process among others: scheduling, memory, limits.
+
+use std::io;
+
+use nix::errno::Errno;
+use nix::sys::mman::{MlockAllFlags, mlockall};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+
+/// Puts the calling thread into the real-time class SCHED_RR with `priority` from 1 to 99. Programs that it
+/// starts do not inherit this.
+///
+/// # Errors
+/// `EPERM` without the capability SYS_NICE.
+pub fn real_time(priority: u8) -> io::Result<()> {
+    set_policy(libc::SCHED_RR, priority)
+}
+
+/// Puts the calling thread back into the normal class.
+///
+/// # Errors
+/// Those of `sched_setscheduler(2)`.
+pub fn normal() -> io::Result<()> {
+    set_policy(libc::SCHED_OTHER, 0)
+}
+
+fn set_policy(policy: libc::c_int, priority: u8) -> io::Result<()> {
+    // SAFETY: plain numbers, for which zero bits are valid.
+    let mut param: libc::sched_param = unsafe { core::mem::zeroed() };
+    param.sched_priority = priority.into();
+    // SAFETY: the pointer is to a live value; 0 means the calling thread.
+    let answer = unsafe {
+        libc::sched_setscheduler(0, policy | libc::SCHED_RESET_ON_FORK, &raw const param)
+    };
+    if answer < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Sets the nice value, -20 to 19, of the calling thread; threads started later inherit it.
+///
+/// # Errors
+/// `EACCES` when lowering it without the capability SYS_NICE.
+pub fn nice(value: i8) -> io::Result<()> {
+    // SAFETY: no pointers.
+    let answer = unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, value.into()) };
+    if answer < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Keeps all memory of this process, also what it gets later, from being swapped out. Pages count once they are
+/// used.
+///
+/// # Errors
+/// `EPERM`, `ENOMEM` beyond `RLIMIT_MEMLOCK` without the capability IPC_LOCK.
+pub fn lock_memory() -> io::Result<()> {
+    let all = MlockAllFlags::MCL_CURRENT | MlockAllFlags::MCL_FUTURE;
+    // On use only: without this each thread's whole stack becomes resident.
+    let on_fault = MlockAllFlags::from_bits_retain(libc::MCL_ONFAULT as _);
+    match mlockall(all | on_fault) {
+        Err(Errno::EINVAL) => Ok(mlockall(all)?),
+        other => Ok(other?),
+    }
+}
+
+/// Microseconds of processor time that a real-time thread may use without waiting: at the limit the kernel ends
+/// the process, so that a thread gone wild does not take the machine with it.
+///
+/// # Errors
+/// Those of `setrlimit(2)`.
+pub fn limit_real_time(micros: u64) -> io::Result<()> {
+    Ok(setrlimit(Resource::RLIMIT_RTTIME, micros, micros)?)
+}
+
+/// Timers of the calling thread expire this close to their time, in nanoseconds (50,000 by default).
+pub fn timer_slack(nanos: u32) {
+    // Only a hint; nothing depends on it.
+    let _ = nix::sys::prctl::set_timerslack(nanos.into());
+}
+
+/// Allows this process at least `wanted` descriptors, or as many as it may have.
+pub fn descriptors(wanted: u64) {
+    if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
+        && soft < wanted
+    {
+        // Beyond the hard limit only with SYS_RESOURCE.
+        if wanted <= hard || setrlimit(Resource::RLIMIT_NOFILE, wanted, wanted).is_err() {
+            let _ = setrlimit(Resource::RLIMIT_NOFILE, wanted.min(hard), hard);
+        }
+    }
+}
+
+/// Lets a crash write a core file of any size.
+///
+/// # Errors
+/// `EPERM` when the hard limit is lower and the capability SYS_RESOURCE is missing.
+pub fn core_files() -> io::Result<()> {
+    let all = libc::RLIM_INFINITY;
+    Ok(setrlimit(Resource::RLIMIT_CORE, all, all)?)
+}
+
+/// Makes the allocator give memory back and keep few pools. Called first, while there is one thread.
+pub fn thrifty_allocator() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: only sets numbers within the allocator. Two arenas: the real-time thread has one of its own.
+    unsafe {
+        libc::mallopt(libc::M_ARENA_MAX, 2);
+        libc::mallopt(libc::M_TRIM_THRESHOLD, 64 << 10);
+        libc::mallopt(libc::M_MMAP_THRESHOLD, 64 << 10);
+    }
+}
+
+/// Gives unused memory of the allocator back to the kernel.
+pub fn trim() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: has no preconditions.
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}

@@ -1,0 +1,40 @@
+//! Help for tests that need a network of their own.
+
+use std::process::Command;
+
+/// Set in a test that runs in its own namespaces.
+const INSIDE: &str = "EVERVIP_TEST_INSIDE";
+
+/// Runs `test`, which is the test called `name` (its full path), in a user and a network namespace of its own: it
+/// is root there. Needs no privileges, but a kernel that allows user namespaces.
+pub fn in_namespace(name: &str, test: impl FnOnce()) {
+    if std::env::var_os(INSIDE).is_some() {
+        ip("link set lo up");
+        return test();
+    }
+    let output = Command::new("unshare")
+        .args(["--user", "--map-root-user", "--net", "--"])
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", name, "--nocapture", "--test-threads=1"])
+        .env(INSIDE, "1")
+        .output()
+        .expect("unshare (package util-linux) runs");
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        output.status.success() && text.contains("1 passed"),
+        "{text}\n{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
+
+/// Runs `ip` with these arguments and gives what it prints.
+pub fn ip(arguments: &str) -> String {
+    let output = Command::new("ip").args(arguments.split_whitespace()).output().unwrap();
+    assert!(output.status.success(), "ip {arguments}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// Runs a future on a runtime of this thread.
+pub fn run<F: Future>(future: F) -> F::Output {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
+}
