@@ -46,6 +46,8 @@ mod service;
 mod snapshot;
 mod start;
 mod stop;
+#[cfg(test)]
+mod tests;
 mod text;
 mod write;
 
