@@ -203,8 +203,11 @@ impl Connection {
             return Ok(found);
         }
         let wanted: BTreeSet<ServiceKey> = services.iter().copied().collect();
-        for _ in 0..ATTEMPTS {
-            found.clear();
+        // The kernel makes the list in parts and counts its way through a table that all network namespaces
+        // share: changes in any of them between two parts make it leave out entries. So the list is asked for
+        // until it brings nothing new.
+        for attempt in 0..ATTEMPTS {
+            let before = found.len();
             let sequence = self.begin();
             message::ask_services(&mut self.out, self.family, sequence);
             self.send()?;
@@ -219,7 +222,7 @@ impl Connection {
                 }
                 Ok(())
             })?;
-            if whole {
+            if whole && attempt > 0 && found.len() == before {
                 break;
             }
         }
