@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use super::probe::{Closing, ProbeId};
-use crate::model::{CheckerKind, ServiceKey};
+use super::probe::{Closing, ProbeId, Request};
+use crate::model::ServiceKey;
 use crate::plan::Token;
 use crate::plan::ipvs::Op;
 use crate::status::Notice;
@@ -31,7 +31,7 @@ pub enum Action {
         /// Comes back with the answer.
         probe: ProbeId,
         /// What to try. Its limit of time is the engine's business.
-        kind: CheckerKind,
+        request: Request,
         /// How to end the connection.
         closing: Closing,
     },

@@ -7,6 +7,7 @@
 use std::sync::Arc;
 
 use super::notify::{self, say};
+use super::probe::Kind;
 use super::schedule::Beginning;
 use super::service::{Checkers, Dirty, Server, Service, Sorry, Standing, Why};
 use super::start::Origin;
@@ -183,11 +184,17 @@ impl Engine {
         new: &RealServer,
         begun: &mut Vec<u32>,
     ) {
+        let config_of =
+            |slot: u32| old.checkers.get(self.checkers.get(slot as usize)?.position as usize);
+        let slots = server.checkers.as_slice().iter().copied();
         let mut before: Vec<Option<(u32, &model::Checker)>> =
-            server.checkers.as_slice().iter().copied().zip(&old.checkers).map(Some).collect();
+            slots.map(|slot| Some((slot, config_of(slot)?))).collect();
         let down = server.standing == Standing::Down;
         let mut slots = Vec::with_capacity(new.checkers.len());
         for (at, checker) in new.checkers.iter().enumerate() {
+            if Kind::of(&checker.kind).is_none() {
+                continue;
+            }
             let at = number(at);
             let partner = before
                 .iter_mut()

@@ -9,7 +9,7 @@ use core::time::Duration;
 use std::sync::Arc;
 
 use super::notify::say;
-use super::probe::{self, Closing, Failure, ProbeId, Verdict};
+use super::probe::{Closing, Failure, Kind, ProbeId, Request, Verdict};
 use super::{Action, Cx, Engine, number};
 use crate::base::Instant;
 use crate::model::{self, CheckerKind, Lvs, RealServer};
@@ -63,6 +63,7 @@ pub(super) struct Place<'c> {
     pub service: &'c model::Service,
     pub server: &'c RealServer,
     pub checker: &'c model::Checker,
+    pub kind: Kind,
 }
 
 /// How a new check begins.
@@ -156,9 +157,8 @@ impl Engine {
             .iter()
             .flat_map(|service| &service.servers)
             .flat_map(|server| &server.checkers)
-            .map(|checker| match checker.kind {
-                CheckerKind::Tcp(_) => 1.0 / checker.delay_loop.as_secs_f64().max(1e-6),
-            })
+            .filter(|checker| matches!(checker.kind, CheckerKind::Tcp(_)))
+            .map(|checker| 1.0 / checker.delay_loop.as_secs_f64().max(1e-6))
             .sum();
         let closing = if rate > ORDERLY_PER_SECOND { Closing::Reset } else { Closing::Orderly };
         if closing != self.closing {
@@ -192,7 +192,7 @@ impl Engine {
         let service = self.config_of(config, checker.service)?;
         let server = service.servers.get(checker.server as usize)?;
         let checker = server.checkers.get(checker.position as usize)?;
-        Some(Place { service, server, checker })
+        Some(Place { service, server, checker, kind: Kind::of(&checker.kind)? })
     }
 
     /// A timer of a check: the limit of its attempt, or time for one.
@@ -235,7 +235,8 @@ impl Engine {
 
     fn try_check(&mut self, cx: &mut Cx<'_>, slot: u32, repeated: bool) {
         let config = Arc::clone(&self.config);
-        let Some(place) = self.place(&config, slot) else {
+        let place = self.place(&config, slot);
+        let Some(request) = place.and_then(|place| Request::of(&place.checker.kind)) else {
             return;
         };
         let Some(checker) = self.checkers.get_mut(slot as usize) else {
@@ -252,10 +253,10 @@ impl Engine {
         self.serial += 1;
         self.counters.attempts += 1;
         checker.attempt = Some(Attempt { serial: self.serial, repeated });
-        let kind = place.checker.kind.clone();
-        self.checks.set(slot, cx.now + probe::limit(&kind));
+        self.checks.set(slot, cx.now + request.limit());
         let probe = ProbeId { checker: slot, serial: self.serial };
-        cx.out.push(Action::StartProbe { probe, kind, closing: self.closing });
+        let closing = request.closing(self.closing);
+        cx.out.push(Action::StartProbe { probe, request, closing });
     }
 
     fn try_waiting(&mut self, cx: &mut Cx<'_>) {
@@ -290,7 +291,7 @@ impl Engine {
             Verdict::Untried { .. } => {
                 self.counters.untried += 1;
                 if before != Some(verdict) {
-                    let keyword = probe::keyword(&settings.kind);
+                    let keyword = place.kind.keyword();
                     say!(warn, key, "{keyword} on service {}: {verdict}. Rescheduling", name());
                 }
                 None
@@ -298,14 +299,14 @@ impl Engine {
             Verdict::Success => {
                 self.counters.succeeded += 1;
                 if first || !checker.up {
-                    say!(info, key, "{}", probe::success_line(&settings.kind, &name()));
+                    say!(info, key, "{}", place.kind.success_line(&name()));
                 }
                 Some(true)
             }
             Verdict::Failure(failure) => {
                 self.counters.failed += 1;
                 if checker.up && settings.log_all_failures {
-                    say!(info, key, "{}", probe::attempt_line(&settings.kind, &name(), failure));
+                    say!(info, key, "{}", place.kind.attempt_line(&name(), failure));
                 }
                 if checker.up && !checker.decisive && checker.tries < settings.retry {
                     checker.tries += 1;
@@ -314,7 +315,7 @@ impl Engine {
                 }
                 if first || checker.up {
                     let retries = (checker.tries > 0).then_some(checker.tries);
-                    say!(info, key, "{}", probe::failure_line(&settings.kind, &name(), retries));
+                    say!(info, key, "{}", place.kind.failure_line(&name(), retries));
                 }
                 Some(false)
             }

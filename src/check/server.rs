@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::notify::{self, say};
 use super::service::{Sorry, Standing, Why};
-use super::{Action, Cx, Engine, probe};
+use super::{Action, Cx, Engine};
 use crate::model::{self, Lvs, RealServer};
 
 impl Engine {
@@ -43,7 +43,7 @@ impl Engine {
             (true, 0) => self.bring_up(cx, service, position, Why::Check(slot)),
             (false, 1) => self.take_down(cx, service, position, slot),
             _ if !config.no_checker_emails => {
-                let body = probe::mail_body(&place.checker.kind, up);
+                let body = place.kind.mail_body(up);
                 self.mail_check(cx, service, position, body);
             }
             _ => {}
@@ -106,9 +106,7 @@ impl Engine {
             }
             Why::Start | Why::Other => self.announce_server(cx, slot, position, true, None),
             Why::Check(checker) => {
-                let body = self
-                    .place(&config, checker)
-                    .map(|place| probe::mail_body(&place.checker.kind, true));
+                let body = self.place(&config, checker).map(|place| place.kind.mail_body(true));
                 self.announce_server(cx, slot, position, true, body);
             }
         }
@@ -129,8 +127,7 @@ impl Engine {
         } else {
             say!(info, key, "Removing service {name} from VS {key}");
         }
-        let body =
-            self.place(&config, checker).map(|place| probe::mail_body(&place.checker.kind, false));
+        let body = self.place(&config, checker).map(|place| place.kind.mail_body(false));
         self.announce_server(cx, slot, position, false, body);
         self.settle(cx, slot);
     }

@@ -2,7 +2,7 @@
 
 use core::net::SocketAddr;
 
-use super::probe;
+use super::probe::Kind;
 use super::service::{Server, Service, Standing};
 use super::{Engine, Phase};
 use crate::base::Instant;
@@ -81,11 +81,11 @@ impl Engine {
             .checkers
             .as_slice()
             .iter()
-            .zip(&real.checkers)
-            .filter_map(|(slot, config)| {
+            .filter_map(|slot| {
                 let checker = self.checkers.get(*slot as usize)?;
+                let config = real.checkers.get(checker.position as usize)?;
                 Some(check::Checker {
-                    kind: probe::keyword(&config.kind).into(),
+                    kind: Kind::of(&config.kind)?.keyword().into(),
                     up: checker.up,
                     has_run: checker.has_run,
                     failed_attempts: checker.tries,

@@ -14,7 +14,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::probe::Errno;
+use super::probe::{Errno, Kind};
 use super::schedule::Beginning;
 use super::service::{Checkers, Dirty, Server, Service, Sorry, Standing, Why};
 use super::write::backoff;
@@ -260,6 +260,9 @@ impl Engine {
         let mut server = Server::new(cx.now);
         let mut slots = Vec::with_capacity(real.checkers.len());
         for (number_of, checker) in real.checkers.iter().enumerate() {
+            if Kind::of(&checker.kind).is_none() {
+                continue;
+            }
             let up = match held {
                 Some(held) => !held,
                 None => !checker.alpha,

@@ -79,8 +79,10 @@ impl Engine {
             let name = real.display(&key);
             let inhibited = real.inhibit_on_failure && server.standing != Standing::Up;
             let word = if inhibited { "(inhibited) " } else { "" };
-            say!(info, key, "Shutting down {word}service {name} from VS {key}");
-            if model.omega && server.standing == Standing::Up {
+            if !config.flush_services_only {
+                say!(info, key, "Shutting down {word}service {name} from VS {key}");
+            }
+            if model.omega && !config.flush_services_only && server.standing == Standing::Up {
                 let body = real.smtp_alert.then(|| ENDING.to_owned());
                 let notice = notify::of_server(&key, real, false, true, body, true);
                 cx.out.extend(notice.map(Action::Notify));

@@ -39,6 +39,7 @@ fn config() -> Arc<Lvs> {
             alpha: false,
             log_all_failures: false,
         }],
+        extras: None,
     };
     let service = |n| model::Service {
         key: key(n),
@@ -53,6 +54,7 @@ fn config() -> Arc<Lvs> {
         omega: false,
         smtp_alert: false,
         servers: vec![server(n)],
+        extras: None,
     };
     Arc::new(Lvs { services: vec![service(1), service(2)], ..Lvs::default() })
 }

@@ -347,8 +347,13 @@ impl Engine {
         let have = self.known.services.get(&key);
         let dirty = core::mem::replace(&mut service.dirty, Dirty::Servers(Vec::new()));
         let blocked = service.refused.as_ref().is_some_and(|refusal| refusal.blocks);
+        let stopping = matches!(self.phase, Phase::Stopping { .. });
         let Some(model) = model.filter(|_| !service.leaving) else {
             return match have {
+                // The kernel removes its servers with it.
+                Some(_) if !blocked && stopping && config.flush_services_only => {
+                    vec![Op::DeleteService { service: key }]
+                }
                 Some(entry) if !blocked => removal(key, entry, model),
                 _ => Vec::new(),
             };

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use evervip::base::{Instant, Name};
-use evervip::check::probe::{Failure, ProbeId, Step, Verdict};
+use evervip::check::probe::{Closing, Failure, ProbeId, Request, Step, Verdict};
 use evervip::check::{Action, Actions, Engine, Event, Limits};
 use evervip::model::checker::{Checker, CheckerKind, Connection};
 use evervip::model::service::{Forward, Protocol, SorryServer};
@@ -43,9 +43,11 @@ pub struct Bench {
     /// Everything done, one line each: operations, notices, attempts, times before them if asked for.
     pub trace: Vec<String>,
     pub log: Log,
-    pub open: BTreeMap<ProbeId, CheckerKind>,
+    pub open: BTreeMap<ProbeId, Request>,
     pub owned: Vec<ServiceKey>,
     pub most_open: usize,
+    /// How connections of attempts that are not answered at once are to end.
+    pub closings: Vec<Closing>,
     pub done: bool,
     /// Attempts are written into the trace.
     pub trace_probes: bool,
@@ -73,6 +75,7 @@ impl Bench {
             open: BTreeMap::new(),
             owned: Vec::new(),
             most_open: 0,
+            closings: Vec::new(),
             done: false,
             trace_probes: false,
             hold: false,
@@ -186,7 +189,7 @@ impl Bench {
         let probe = self
             .open
             .iter()
-            .find(|(_, kind)| target(kind) == server)
+            .find(|(_, request)| target(request) == server)
             .map(|(probe, _)| *probe)
             .expect("an attempt is under way");
         self.open.remove(&probe);
@@ -229,8 +232,8 @@ impl Bench {
                     events.push(Event::Applied { token, item, outcome });
                 }
             }
-            Action::StartProbe { probe, kind, .. } => {
-                let server = target(&kind);
+            Action::StartProbe { probe, request, closing } => {
+                let server = target(&request);
                 if self.trace_probes {
                     self.trace.push(format!("try {server}"));
                 }
@@ -243,7 +246,10 @@ impl Bench {
                 };
                 match verdict {
                     Some(verdict) => events.push(Event::Probed { probe, verdict }),
-                    None => assert!(self.open.insert(probe, kind).is_none(), "used twice"),
+                    None => {
+                        self.closings.push(closing);
+                        assert!(self.open.insert(probe, request).is_none(), "used twice");
+                    }
                 }
                 self.most_open = self.most_open.max(self.open.len());
             }
@@ -264,9 +270,9 @@ impl Bench {
 }
 
 /// Where a check goes.
-fn target(kind: &CheckerKind) -> SocketAddr {
-    match kind {
-        CheckerKind::Tcp(connection) => connection.to,
+fn target(request: &Request) -> SocketAddr {
+    match request {
+        Request::Tcp(connection) => connection.to,
     }
 }
 
@@ -372,6 +378,7 @@ pub fn real(n: u8) -> RealServer {
         notify_down: None,
         smtp_alert: false,
         checkers: vec![tcp(n)],
+        extras: None,
     }
 }
 
@@ -390,6 +397,7 @@ pub fn service(n: u8, servers: Vec<RealServer>) -> Service {
         omega: false,
         smtp_alert: false,
         servers,
+        extras: None,
     }
 }
 

@@ -325,6 +325,47 @@ fn many_checks_end_their_connections_by_reset() {
     assert_eq!(closing(101), Closing::Reset);
 }
 
+/// A connection in TIME_WAIT would keep the next one from the same port.
+#[test]
+fn a_check_from_a_fixed_port_ends_its_connection_by_reset() {
+    use evervip::check::probe::{Closing, Request};
+    use evervip::model::CheckerKind;
+    use evervip::model::checker::Source;
+    for (port, closing) in [(0, Closing::Orderly), (4711, Closing::Reset)] {
+        let config = with_check(|check| {
+            let CheckerKind::Tcp(connection) = &mut check.kind else { panic!("another kind") };
+            connection.from = Some(Source { address: [10, 0, 0, 2].into(), port });
+            check.warmup = Duration::ZERO;
+        });
+        let mut bench = Bench::new();
+        bench.answer("10.0.0.71:80", Answer::Silent);
+        bench.reload(&config);
+        bench.seconds(1);
+        let Request::Tcp(connection) = bench.open.values().next().expect("an attempt");
+        assert_eq!(connection.from.map(|from| from.port), Some(port));
+        assert_eq!(bench.closings, [closing]);
+    }
+}
+
+#[test]
+fn a_check_of_a_kind_that_is_not_carried_out_counts_as_none() {
+    let config = with_check(|check| {
+        let evervip::model::CheckerKind::Tcp(connection) = check.kind.clone() else { return };
+        check.kind = evervip::model::CheckerKind::Ping(connection);
+        check.alpha = true;
+    });
+    let mut bench = Bench::settled(&config);
+    bench.answer("10.0.0.71:80", Answer::Refuses);
+    bench.seconds(60);
+    assert_eq!(bench.pool(), "71*1 72*1");
+    assert!(bench.engine.snapshot(bench.now).services[0].servers[0].checks.is_empty());
+    // It becomes one that is: the server stays in until it has spoken.
+    bench.reload(&with_check(|_| {}));
+    assert_eq!(bench.pool(), "71*1 72*1");
+    bench.seconds(60);
+    assert_eq!(bench.pool(), "72*1");
+}
+
 #[test]
 fn alpha_holds_a_server_out_until_it_succeeds() {
     let config = with_check(|check| {

@@ -96,6 +96,16 @@ fn flush_on_stop_is_one_operation() {
 }
 
 #[test]
+fn flush_on_stop_of_services_leaves_their_servers_to_the_kernel() {
+    let mut config = pair();
+    config.flush_services_only = true;
+    config.services.push(service(2, vec![real(80)]));
+    let mut bench = Bench::settled(&config);
+    bench.stop(false);
+    bench.expect(&["-service 10.0.0.1:80", "-service 10.0.0.2:80", "done"]);
+}
+
+#[test]
 fn refusals_do_not_keep_it_from_leaving() {
     let mut bench = Bench::settled(&pair());
     bench.refuse = Box::new(|_| Some(1));

@@ -90,7 +90,7 @@ fn some_config(rng: &mut Rng, old: &Lvs) -> Lvs {
 fn wanted(service: &Service, answers: &BTreeMap<std::net::SocketAddr, Answer>) -> Vec<Entry> {
     let is_good = |server: &RealServer| {
         server.checkers.iter().all(|check| {
-            let evervip::model::CheckerKind::Tcp(to) = &check.kind;
+            let evervip::model::CheckerKind::Tcp(to) = &check.kind else { return true };
             answers.get(&to.to).copied().unwrap_or(Answer::Good) == Answer::Good
         })
     };

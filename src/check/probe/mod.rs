@@ -10,7 +10,7 @@ use std::io;
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::CheckerKind;
+use crate::model::{CheckerKind, Connection};
 
 pub mod tcp;
 
@@ -117,45 +117,92 @@ pub enum Closing {
     Reset,
 }
 
-/// The limit on one attempt.
-pub(super) const fn limit(kind: &CheckerKind) -> Duration {
-    match kind {
-        CheckerKind::Tcp(connection) => connection.timeout,
+/// What an attempt tries, for the kinds of check that this version carries out. Checks of other kinds count as
+/// not configured; whoever reads the configuration says so.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Request {
+    /// `TCP_CHECK`
+    Tcp(Connection),
+}
+
+impl Request {
+    /// What a check tries; none if it is of a kind that is not carried out.
+    #[must_use]
+    pub fn of(kind: &CheckerKind) -> Option<Self> {
+        Kind::of(kind)?;
+        match kind {
+            CheckerKind::Tcp(connection) => Some(Self::Tcp(connection.clone())),
+            _ => None,
+        }
+    }
+
+    /// The limit on one attempt.
+    #[must_use]
+    pub const fn limit(&self) -> Duration {
+        match self {
+            Self::Tcp(connection) => connection.timeout,
+        }
+    }
+
+    /// How the connection is to end, where nothing else decides. One from a fixed port must leave nothing
+    /// behind that the next one would collide with.
+    pub(super) fn closing(&self, usual: Closing) -> Closing {
+        match self {
+            Self::Tcp(connection) if connection.from.is_some_and(|from| from.port != 0) => {
+                Closing::Reset
+            }
+            Self::Tcp(_) => usual,
+        }
     }
 }
 
-/// The keyword of a check.
-pub(super) const fn keyword(kind: &CheckerKind) -> &'static str {
-    match kind {
-        CheckerKind::Tcp(_) => "TCP_CHECK",
-    }
+/// A kind of check that this version carries out: its words in logs and mails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Tcp,
 }
 
-/// The body of the mail when a check changes its mind.
-pub(super) fn mail_body(kind: &CheckerKind, up: bool) -> String {
-    match kind {
-        CheckerKind::Tcp(_) => tcp::mail_body(up).into(),
+impl Kind {
+    pub const fn of(kind: &CheckerKind) -> Option<Self> {
+        match kind {
+            CheckerKind::Tcp(_) => Some(Self::Tcp),
+            _ => None,
+        }
     }
-}
 
-/// The log line of a first success or a recovery.
-pub(super) fn success_line(kind: &CheckerKind, server: &str) -> String {
-    match kind {
-        CheckerKind::Tcp(_) => tcp::success_line(server),
+    /// The keyword of the check.
+    pub const fn keyword(self) -> &'static str {
+        match self {
+            Self::Tcp => "TCP_CHECK",
+        }
     }
-}
 
-/// The log line of the failure that decides, after so many retries.
-pub(super) fn failure_line(kind: &CheckerKind, server: &str, retries: Option<u32>) -> String {
-    match kind {
-        CheckerKind::Tcp(_) => tcp::failure_line(server, retries),
+    /// The body of the mail when a check changes its mind.
+    pub fn mail_body(self, up: bool) -> String {
+        match self {
+            Self::Tcp => tcp::mail_body(up).into(),
+        }
     }
-}
 
-/// The log line of any failure, for `log_all_failures`.
-pub(super) fn attempt_line(kind: &CheckerKind, server: &str, failure: Failure) -> String {
-    match kind {
-        CheckerKind::Tcp(_) => tcp::attempt_line(server, failure),
+    /// The log line of a first success or a recovery.
+    pub fn success_line(self, server: &str) -> String {
+        match self {
+            Self::Tcp => tcp::success_line(server),
+        }
+    }
+
+    /// The log line of the failure that decides, after so many retries.
+    pub fn failure_line(self, server: &str, retries: Option<u32>) -> String {
+        match self {
+            Self::Tcp => tcp::failure_line(server, retries),
+        }
+    }
+
+    /// The log line of any failure, for `log_all_failures`.
+    pub fn attempt_line(self, server: &str, failure: Failure) -> String {
+        match self {
+            Self::Tcp => tcp::attempt_line(server, failure),
+        }
     }
 }
 

@@ -105,7 +105,8 @@ impl Ipvs {
     }
 
     /// Carries out operations in order; what became of each.
-    pub fn apply(&mut self, ops: &[Op]) -> Vec<Outcome> {
+    pub fn apply<'o>(&mut self, ops: impl IntoIterator<Item = &'o Op>) -> Vec<Outcome> {
+        let ops: Vec<&Op> = ops.into_iter().collect();
         let mut outcomes = Vec::with_capacity(ops.len());
         for packet in ops.chunks(PACKED) {
             let answers = match self.connect().and_then(|connection| connection.apply(packet)) {
@@ -254,7 +255,7 @@ impl Connection {
     }
 
     /// Sends operations in one datagram. For each the error number, if it was refused.
-    fn apply(&mut self, ops: &[Op]) -> Result<Vec<Option<i32>>, Error> {
+    fn apply(&mut self, ops: &[&Op]) -> Result<Vec<Option<i32>>, Error> {
         let answers = self.apply_once(ops)?;
         // The kernel answers so to a family that it does not know as well: the module was loaded anew.
         if answers.contains(&Some(libc::ENOENT)) {
@@ -267,7 +268,7 @@ impl Connection {
         Ok(answers)
     }
 
-    fn apply_once(&mut self, ops: &[Op]) -> Result<Vec<Option<i32>>, Error> {
+    fn apply_once(&mut self, ops: &[&Op]) -> Result<Vec<Option<i32>>, Error> {
         let first = self.sequence.wrapping_add(1);
         self.out.clear();
         for (position, op) in ops.iter().enumerate() {

@@ -204,6 +204,7 @@ fn a_model_becomes_settings() {
         omega: false,
         smtp_alert: false,
         servers: vec![],
+        extras: None,
     };
     let plain = Settings { flags: 0x08, netmask: 128, ..settings("sh") };
     assert_eq!(Settings::of(&model), plain);
