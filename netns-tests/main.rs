@@ -25,6 +25,7 @@ mod process;
 mod reload;
 mod scenario;
 mod systemd;
+mod table;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -50,6 +51,7 @@ fn main() -> ExitCode {
         mail::CASES,
         command::CASES,
         systemd::CASES,
+        table::CASES,
     ]
     .concat();
     let words: Vec<String> = std::env::args().skip(1).collect();

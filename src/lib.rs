@@ -24,6 +24,7 @@
 extern crate alloc;
 
 pub mod base;
+pub mod check;
 #[cfg(feature = "daemon")]
 pub mod cli;
 pub mod config;

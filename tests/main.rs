@@ -6,4 +6,5 @@
 )]
 
 mod arch;
+mod check;
 mod config;

@@ -7,6 +7,8 @@
     reason = "part of the shell: clocks, threads, sockets, programs"
 )]
 
+pub mod check;
+pub mod probe;
 pub mod script;
 pub mod smtp;
 pub mod vrrp;

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::base::Name;
 use crate::model::{Command, Global, Lvs, Vrrp};
 use crate::status::vrrp::Summary;
-use crate::status::{MailText, RunEnd};
+use crate::status::{MailText, RunEnd, check};
 
 /// A role of the daemon, each a process of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -73,6 +73,8 @@ pub enum ToRole {
     Peer(RoleName),
     /// For `vrrp`, before the first `Prepare`: what its last process told.
     Resume(Summary),
+    /// For `checker`, before the first `Prepare`: what its last process told.
+    ResumeChecks(check::Summary),
     /// Leave in good order, answer with `Done` and end.
     Stop {
         /// Leave what is in the kernel as it is (`--dont-release-vrrp`, `--dont-release-ipvs`).
@@ -104,6 +106,8 @@ pub enum FromRole {
     },
     /// From `vrrp`: what its next process should know.
     Summary(Summary),
+    /// From `checker`: what its next process should know.
+    Checks(check::Summary),
     /// One line for the status shown by `systemctl status`.
     Status(String),
     /// Somebody sent this role a signal that asks for a reload.

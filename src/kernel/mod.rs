@@ -8,6 +8,7 @@
     reason = "part of the shell: works on sockets"
 )]
 
+pub mod ipvs;
 pub mod monitor;
 pub mod netlink;
 pub mod route;

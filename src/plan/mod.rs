@@ -9,6 +9,8 @@ use serde::{Deserialize, Serialize};
 use crate::base::IfIndex;
 use crate::model::Address;
 
+pub mod ipvs;
+
 /// Ties the answers of the kernel to the request of an engine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Token(pub u64);

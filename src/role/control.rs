@@ -9,6 +9,7 @@ use tokio::time::{Interval, MissedTickBehavior, interval};
 use super::table::TICK;
 use super::{Setup, Start};
 use crate::ipc::{FromRole, Link, RoleName, ToRole};
+use crate::status::check;
 use crate::status::vrrp::Summary;
 use crate::sys::channel::Channel;
 
@@ -33,6 +34,8 @@ pub enum Order {
     Peer(RoleName, Channel),
     /// What the last process of this role told.
     Resume(Summary),
+    /// What the last process of the checker told.
+    ResumeChecks(check::Summary),
     /// Leave in good order and end.
     Stop {
         /// Leave what is in the kernel as it is.
@@ -169,6 +172,7 @@ fn order(message: ToRole, fds: Vec<OwnedFd>) -> Option<Order> {
         ToRole::Abandon { .. } => Order::Abandon,
         ToRole::Peer(role) => Order::Peer(role, Channel::from_fd(fd?)),
         ToRole::Resume(summary) => Order::Resume(summary),
+        ToRole::ResumeChecks(summary) => Order::ResumeChecks(summary),
         ToRole::Stop { keep } => Order::Stop { keep },
     })
 }

@@ -9,6 +9,7 @@
     reason = "part of the shell: processes, clocks, files"
 )]
 
+mod checker;
 mod child;
 mod config;
 mod control;
@@ -23,6 +24,7 @@ mod vrrp;
 
 use core::time::Duration;
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use serde::{Deserialize, Serialize};
@@ -51,6 +53,8 @@ pub struct Setup {
     pub ignore_sigint: bool,
     /// Log addresses that come and go.
     pub watch_addresses: bool,
+    /// Where the checker records its virtual servers for a later process.
+    pub services: Option<PathBuf>,
 }
 
 /// A role's beginnings.
@@ -82,7 +86,7 @@ pub fn main(name: &str) -> ExitCode {
         RoleName::Config => config::run(start),
         RoleName::Vrrp => serve(start, vrrp::run),
         RoleName::Runner => serve(start, runner::run),
-        RoleName::Checker => Exit::Internal,
+        RoleName::Checker => serve(start, checker::run),
     };
     log::flush(Duration::from_secs(1));
     exit.into()

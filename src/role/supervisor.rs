@@ -26,6 +26,7 @@ use crate::cli::args::Options;
 use crate::cli::exit::Exit;
 use crate::ipc::{FromRole, LoadReport, LoadRequest, Needs, RoleName, ToRole};
 use crate::log;
+use crate::status::check;
 use crate::status::vrrp::{State, Summary};
 use crate::sys::channel::Channel;
 use crate::sys::process::Exit as End;
@@ -60,6 +61,13 @@ impl PidFiles {
             checker: Some(PidFile::lock_patiently(&checker, LEFTOVERS)?),
         })
     }
+}
+
+/// The checker's record of virtual servers, beside its pid file. A name that is not UTF-8 has none.
+fn services_file(options: &Options) -> Option<PathBuf> {
+    let [_, _, checker] = pid_file_names(options);
+    let path = checker.with_extension("services");
+    path.to_str().is_some().then_some(path)
 }
 
 fn pid_file_names(options: &Options) -> [PathBuf; 3] {
@@ -102,6 +110,8 @@ struct Supervisor {
     current: Option<InForce>,
     /// What `vrrp` told last.
     summary: Option<Summary>,
+    /// What `checker` told last.
+    checks: Option<check::Summary>,
     status: String,
 }
 
@@ -144,6 +154,7 @@ impl Supervisor {
             keep: false,
             ignore_sigint: options.ignore_sigint,
             watch_addresses: options.watch_addresses,
+            services: services_file(&options),
         };
         let mut children = ROLES.map(Child::new);
         for child in &mut children {
@@ -172,6 +183,7 @@ impl Supervisor {
             generation: 0,
             current: None,
             summary: None,
+            checks: None,
             status: String::new(),
         })
     }
@@ -253,6 +265,7 @@ impl Supervisor {
                 self.summary = Some(summary);
                 self.tell_status();
             }
+            FromRole::Checks(summary) => self.checks = Some(summary),
             FromRole::Status(status) => {
                 self.status = status;
                 self.tell_status();
@@ -323,7 +336,11 @@ impl Supervisor {
     fn start(&mut self, role: RoleName) {
         let mut setup = self.setup.clone();
         setup.keep = self.keeps(role);
-        let summary = self.summary.clone();
+        let resume = match role {
+            RoleName::Vrrp => self.summary.clone().map(ToRole::Resume),
+            RoleName::Checker => self.checks.clone().map(ToRole::ResumeChecks),
+            RoleName::Runner | RoleName::Config => None,
+        };
         let Some(child) = self.child(role) else {
             return;
         };
@@ -331,10 +348,8 @@ impl Supervisor {
             tracing::error!("cannot start the {role} process: {e}, trying again");
             return;
         }
-        if role == RoleName::Vrrp
-            && let Some(summary) = summary
-        {
-            child.tell(&ToRole::Resume(summary), Vec::new());
+        if let Some(resume) = resume {
+            child.tell(&resume, Vec::new());
         }
         match role {
             RoleName::Runner => {
@@ -380,7 +395,10 @@ impl Supervisor {
     fn wanted(&self, needs: Needs) -> [(RoleName, bool); 3] {
         let all = self.options.all;
         let vrrp = self.options.vrrp && (needs.vrrp || all);
-        let checker = self.options.checker && (needs.checker || all);
+        // What a daemon that crashed left in the kernel is removed even if nothing else is to be done there.
+        let left =
+            self.current.is_none() && self.setup.services.as_deref().is_some_and(Path::exists);
+        let checker = self.options.checker && (needs.checker || all || left);
         let runner = (vrrp && needs.vrrp_runner) || (checker && needs.checker_runner);
         [(RoleName::Runner, runner), (RoleName::Vrrp, vrrp), (RoleName::Checker, checker)]
     }

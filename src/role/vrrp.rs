@@ -183,7 +183,7 @@ impl Role {
                 }
                 Err(e) => tracing::error!("channel to the runner: {e}"),
             },
-            Order::Peer(..) => {}
+            Order::Peer(..) | Order::ResumeChecks(_) => {}
             Order::Resume(summary) => self.tell(Input::Resume(summary)),
             Order::Stop { keep } => self.tell(Input::Stop { keep_addresses: keep }),
             Order::Tick => {

@@ -4,6 +4,7 @@
 //! supervisor, the runner, the operator's command.
 #![forbid(unsafe_code)]
 
+pub mod check;
 pub mod notice;
 pub mod vrrp;
 

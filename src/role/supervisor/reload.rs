@@ -264,8 +264,10 @@ impl Supervisor {
         self.reload = Reload::Idle;
         for child in &mut self.children {
             if !child.wanted {
-                if child.role == RoleName::Vrrp {
-                    self.summary = None;
+                match child.role {
+                    RoleName::Vrrp => self.summary = None,
+                    RoleName::Checker => self.checks = None,
+                    RoleName::Runner | RoleName::Config => {}
                 }
                 // Its part is empty now: what it had is undone.
                 child.tell(&ToRole::Stop { keep: false }, Vec::new());

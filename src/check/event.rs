@@ -1,0 +1,56 @@
+//! Everything that can happen to the engine.
+
+use std::sync::Arc;
+
+use super::probe::{ProbeId, Verdict};
+use crate::model::{Lvs, ServiceKey};
+use crate::plan::ipvs::Table;
+use crate::plan::{Outcome, Token};
+use crate::status::check::Summary;
+
+/// Something that happened.
+///
+/// The driver's duties: `now` never goes back; results of probes are handed over before [`Event::Timer`]
+/// whenever both are due, so that a process that was stalled hears what came in meanwhile before it decides
+/// that nothing did.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// The deadline that `Engine::deadline` gave is reached.
+    Timer,
+    /// Services that an earlier process of this daemon put into the kernel's table. Comes before the first
+    /// configuration or not at all.
+    Owned(Vec<ServiceKey>),
+    /// What the last process of this role, which ended without being told to, had announced. Comes before the
+    /// first configuration or not at all.
+    Resume(Summary),
+    /// The configuration to carry out from now on, checked and complete.
+    Reload(Arc<Lvs>),
+    /// The answer to `Action::Read`: what the kernel holds of these services, or the error number.
+    Table {
+        /// Those of the action.
+        services: Arc<[ServiceKey]>,
+        /// The answer. The table holds no other services than those asked for.
+        result: Result<Table, i32>,
+    },
+    /// The kernel answered one operation of an `Action::Apply`.
+    Applied {
+        /// That of the action.
+        token: Token,
+        /// Position in its list.
+        item: u32,
+        /// The answer.
+        outcome: Outcome,
+    },
+    /// An attempt ended.
+    Probed {
+        /// That of the action.
+        probe: ProbeId,
+        /// How.
+        verdict: Verdict,
+    },
+    /// Leave: remove our entries, answer with `Action::Done`.
+    Stop {
+        /// `--dont-release-ipvs`: leave the entries in place.
+        keep_entries: bool,
+    },
+}

@@ -1,0 +1,300 @@
+//! The check engine: which real servers are good, and what IPVS is to hold because of it, as a value.
+//!
+//! [`Engine::handle`] takes what happened and the time, and lists what is to be done. It has no clock, socket,
+//! thread or file; equal inputs give equal outputs. Connecting to servers, writing the kernel's table and
+//! running scripts is left to an interpreter of [`Action`]s: the driver of the daemon, or the simulator.
+//!
+//! | file | concern |
+//! |---|---|
+//! | `service` | the data of a service and of its servers |
+//! | `schedule` | when a check is tried, how often, and what its results amount to |
+//! | `server` | a server goes up or down |
+//! | `quorum` | a service gains or loses its quorum; the sorry server |
+//! | `write` | from what is wanted to what the kernel holds, refusals included |
+//! | `start` | reading and adopting the kernel's table |
+//! | `reload` | from one configuration to the next |
+//! | `stop` | leaving |
+//! | `notify`, `text` | what scripts, people and logs are told |
+//! | `snapshot` | views for others |
+//! | `probe` | conversations with servers, without sockets |
+//!
+//! Nothing is assumed to have worked: a server counts once the kernel has taken it, and what the kernel
+//! refuses is tried again later and later. A service has one list of operations under way at most; what is
+//! wanted by the time it is answered is then found by comparison, so the newest weight wins.
+#![forbid(unsafe_code)]
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use slab::Slab;
+
+use crate::base::{Instant, TimerQueue, rng::Rng};
+use crate::model::{self, Lvs, ServiceKey};
+use crate::plan::ipvs::Table;
+use crate::status::check::{Counters, ServiceSummary};
+
+pub mod action;
+pub mod event;
+mod notify;
+pub mod probe;
+mod quorum;
+mod reload;
+mod schedule;
+mod server;
+mod service;
+mod snapshot;
+mod start;
+mod stop;
+#[cfg(test)]
+mod tests;
+mod text;
+mod write;
+
+pub use action::{Action, Actions};
+pub use event::Event;
+pub use probe::{ProbeId, Verdict};
+use schedule::Checker;
+use service::Service;
+
+/// All services of one host.
+#[derive(Debug)]
+pub struct Engine {
+    phase: Phase,
+    config: Arc<Lvs>,
+    /// What the kernel holds of our services, as far as it told us.
+    known: Table,
+    services: Slab<Service>,
+    by_key: BTreeMap<ServiceKey, u32>,
+    /// Services of the configuration, in its order.
+    order: Vec<u32>,
+    checkers: Slab<Checker>,
+    /// The next attempt of a check, or the end of the one under way.
+    checks: TimerQueue,
+    /// The next attempt at what the kernel refused, by service.
+    retries: TimerQueue,
+    /// The next attempt to read the table.
+    table_retry: Option<Instant>,
+    table_backoff: u8,
+    limits: Limits,
+    rng: Rng,
+    /// Attempts under way.
+    running: usize,
+    /// Checks that are due and wait for one of them to end.
+    waiting: VecDeque<u32>,
+    /// Services with operations under way.
+    in_flight: usize,
+    /// Services that wait for one of them to be answered.
+    writes: VecDeque<u32>,
+    /// Many services change at once: what comes meanwhile goes first.
+    bulk: bool,
+    serial: u64,
+    closing: probe::Closing,
+    /// Services to be removed from the kernel that are not yet.
+    leaving: BTreeSet<ServiceKey>,
+    /// From an earlier process.
+    owned: BTreeSet<ServiceKey>,
+    resumed: bool,
+    resume: BTreeMap<ServiceKey, ServiceSummary>,
+    changed: bool,
+    counters: Counters,
+    /// The service being worked on, to name the culprit if its step panics.
+    current: Option<u32>,
+    #[cfg(test)]
+    panic_in: Option<ServiceKey>,
+}
+
+/// How much may be under way at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Attempts, at least 1. Each takes a file descriptor.
+    pub probes: usize,
+    /// Services with unanswered operations, at least 1. More do not go faster; fewer let urgent ones through
+    /// sooner.
+    pub writes: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { probes: 1000, writes: 256 }
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Phase {
+    /// No configuration yet.
+    Idle,
+    /// The kernel's table is being read. `outdated`: for a configuration that is no longer the newest.
+    Reading {
+        asked: Arc<[ServiceKey]>,
+        outdated: bool,
+    },
+    /// The kernel has no table for us: error number.
+    Waiting {
+        errno: i32,
+    },
+    /// The table is being emptied, as the configuration asks.
+    Flushing {
+        was: Table,
+    },
+    Running,
+    /// Until the kernel has answered for everything.
+    Stopping {
+        flushing: bool,
+    },
+    Stopped,
+}
+
+/// What a step works with.
+struct Cx<'a> {
+    now: Instant,
+    out: &'a mut Actions,
+}
+
+impl Engine {
+    /// An engine without a configuration.
+    #[must_use]
+    pub fn new(seed: u64, limits: Limits) -> Self {
+        Self {
+            phase: Phase::Idle,
+            config: Arc::default(),
+            known: Table::default(),
+            services: Slab::new(),
+            by_key: BTreeMap::new(),
+            order: Vec::new(),
+            checkers: Slab::new(),
+            checks: TimerQueue::new(),
+            retries: TimerQueue::new(),
+            table_retry: None,
+            table_backoff: 0,
+            limits: Limits { probes: limits.probes.max(1), writes: limits.writes.max(1) },
+            rng: Rng::new(seed),
+            running: 0,
+            waiting: VecDeque::new(),
+            in_flight: 0,
+            writes: VecDeque::new(),
+            bulk: false,
+            serial: 0,
+            closing: probe::Closing::Orderly,
+            leaving: BTreeSet::new(),
+            owned: BTreeSet::new(),
+            resumed: false,
+            resume: BTreeMap::new(),
+            changed: false,
+            counters: Counters::default(),
+            current: None,
+            #[cfg(test)]
+            panic_in: None,
+        }
+    }
+
+    /// Takes one event and appends to `out` what is to be done about it. `now` must not go back.
+    ///
+    /// A panic in here, which would be a defect, ends the service it happened in and no other: that one is
+    /// left in the kernel as it stands.
+    pub fn handle(&mut self, now: Instant, event: Event, out: &mut Actions) {
+        self.current = None;
+        if catch_unwind(AssertUnwindSafe(|| self.dispatch(&mut Cx { now, out }, event))).is_err() {
+            self.quarantine(&mut Cx { now, out });
+        }
+        if core::mem::take(&mut self.changed) {
+            out.push(Action::Report);
+        }
+    }
+
+    /// When [`Event::Timer`] is due next.
+    pub fn deadline(&mut self) -> Option<Instant> {
+        [self.checks.earliest(), self.retries.earliest(), self.table_retry]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    fn dispatch(&mut self, cx: &mut Cx<'_>, event: Event) {
+        match event {
+            Event::Timer => self.timer(cx),
+            Event::Owned(services) => self.owned = services.into_iter().collect(),
+            Event::Resume(summary) => {
+                self.resumed = true;
+                self.resume = summary.services.into_iter().map(|s| (s.key, s)).collect();
+            }
+            Event::Reload(config) => self.reload(cx, config),
+            Event::Table { services, result } => self.table(cx, &services, result),
+            Event::Applied { token, item, outcome } => self.applied(cx, token, item, outcome),
+            Event::Probed { probe, verdict } => self.probed(cx, probe, verdict),
+            Event::Stop { keep_entries } => self.stop(cx, keep_entries),
+        }
+        self.finish(cx);
+    }
+
+    fn timer(&mut self, cx: &mut Cx<'_>) {
+        // Refusals first: a burst of checks may follow that takes the places of writes.
+        while let Some((slot, _)) = self.retries.pop(cx.now) {
+            self.retry(cx, slot);
+        }
+        if self.table_retry.is_some_and(|at| at <= cx.now) {
+            self.table_retry = None;
+            self.read_table(cx);
+        }
+        while let Some((slot, due)) = self.checks.pop(cx.now) {
+            self.check_due(cx, slot, due);
+        }
+    }
+
+    fn service(&self, slot: u32) -> Option<&Service> {
+        self.services.get(slot as usize)
+    }
+
+    fn service_mut(&mut self, slot: u32) -> Option<&mut Service> {
+        self.services.get_mut(slot as usize)
+    }
+
+    /// The configuration of a service; none for one that only has to leave the kernel.
+    fn config_of<'c>(&self, config: &'c Lvs, slot: u32) -> Option<&'c model::Service> {
+        config.services.get(self.service(slot)?.position? as usize)
+    }
+
+    /// Begins work on a service.
+    fn enter(&mut self, slot: u32) {
+        self.current = Some(slot);
+        #[cfg(test)]
+        if self.panic_in.is_some() && self.service(slot).map(|s| s.key) == self.panic_in {
+            self.panic_in = None;
+            panic!("provoked by a test");
+        }
+    }
+
+    fn quarantine(&mut self, cx: &mut Cx<'_>) {
+        let slot = self.current.take();
+        let Some(service) = slot.and_then(|slot| self.services.get_mut(slot as usize)) else {
+            tracing::error!(
+                "a step of the check engine failed; this is a defect, please report it"
+            );
+            return;
+        };
+        notify::say!(
+            error,
+            service.key,
+            "VS {}: a step failed; this is a defect, please report it. Its servers stay as they are",
+            service.key
+        );
+        service.quarantined = true;
+        if service.flight.take().is_some() {
+            self.in_flight = self.in_flight.saturating_sub(1);
+        }
+        let checkers: Vec<u32> =
+            service.servers.iter().flat_map(|s| s.checkers.as_slice()).copied().collect();
+        for checker in checkers {
+            self.drop_attempt(cx, checker);
+            self.checks.clear(checker);
+        }
+        if let Some(slot) = slot {
+            self.retries.clear(slot);
+        }
+    }
+}
+
+/// A position as it is stored.
+fn number(n: usize) -> u32 {
+    u32::try_from(n).unwrap_or(u32::MAX)
+}

@@ -1,0 +1,53 @@
+//! `TCP_CHECK`: a connection can be made; nothing is said on it.
+
+use super::{Failure, In, Verdict, unconnected};
+
+/// The conversation of one attempt.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Tcp;
+
+impl Tcp {
+    /// Takes what happened to the connection; it decides at once.
+    #[must_use]
+    pub fn step(self, input: In) -> Verdict {
+        match input {
+            In::Connected => Verdict::Success,
+            In::Failed { step, errno } => unconnected(step, errno),
+        }
+    }
+}
+
+pub(super) fn success_line(server: &str) -> String {
+    format!("TCP connection to {server} success.")
+}
+
+pub(super) fn failure_line(server: &str, retries: Option<u32>) -> String {
+    match retries {
+        None => format!("TCP_CHECK on service {server} failed."),
+        Some(n) => format!("TCP_CHECK on service {server} failed after {n} retries."),
+    }
+}
+
+pub(super) fn attempt_line(server: &str, failure: Failure) -> String {
+    let how = if failure == Failure::Timeout { "timeout" } else { "failed" };
+    format!("TCP connection to {server} {how}.")
+}
+
+pub(super) const fn mail_body(up: bool) -> &'static str {
+    if up { "=> TCP CHECK succeed on service <=" } else { "=> TCP CHECK failed on service <=" }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Step;
+    use super::*;
+
+    #[test]
+    fn a_connection_is_success_a_refusal_is_failure() {
+        assert_eq!(Tcp.step(In::Connected), Verdict::Success);
+        assert_eq!(
+            Tcp.step(In::Failed { step: Step::Connect, errno: 111 }),
+            Verdict::Failure(Failure::Connection(111))
+        );
+    }
+}

@@ -1,0 +1,160 @@
+//! A service gains or loses its quorum, and the sorry server steps in.
+//!
+//! The quorum is looked at only when the kernel has answered for everything asked so far: a server on its way
+//! in is neither up nor down, and a reload that replaces one server by another must not look like a loss
+//! between the two.
+
+use std::sync::Arc;
+
+use super::notify::{self, say};
+use super::service::{Dirty, Service, Sorry, Standing};
+use super::{Action, Cx, Engine};
+use crate::model;
+use crate::plan::ipvs::{Destination, DestinationKey, Table};
+
+impl Engine {
+    /// Looks at the quorum; true if something changed that the kernel must hear of.
+    pub(super) fn evaluate(&mut self, cx: &mut Cx<'_>, slot: u32) -> bool {
+        let config = Arc::clone(&self.config);
+        let Some(model) = self.config_of(&config, slot) else {
+            return false;
+        };
+        let Some(service) = self.service_mut(slot) else {
+            return false;
+        };
+        let fresh = core::mem::take(&mut service.fresh);
+        let weight = service.weight;
+        let rise = u64::from(model.quorum) + u64::from(model.hysteresis);
+        let fall = u64::from(model.quorum).saturating_sub(u64::from(model.hysteresis));
+        // With all weights 0 there is no quorum to reach: nobody would get a connection.
+        let up = weight > 0 && weight >= if service.up { fall } else { rise };
+        let untold = service.announced != Some(false) || !service.sorry.wanted();
+        let begins_down = fresh
+            && !up
+            && (model.sorry_server.is_some() && untold || service.announced == Some(true));
+        let begins_up = fresh && up && service.announced != Some(true);
+        if up == service.up && !begins_down && !begins_up {
+            return false;
+        }
+        if service.up != up {
+            service.since = cx.now;
+        }
+        let was_up = core::mem::replace(&mut service.up, up);
+        let (key, quorum, dead) = (model.key, model.quorum, model.hysteresis);
+        let (what, sign, edge, relation) = match (up, fresh) {
+            (true, true) if was_up => ("Starting with quorum up", '-', fall, "<="),
+            (true, _) => ("Gained quorum", '+', rise, "<="),
+            (false, false) => ("Lost quorum", '-', fall, ">"),
+            (false, true) => ("Starting with quorum down", '-', fall, ">"),
+        };
+        say!(info, key, "{what} {quorum}{sign}{dead}={edge} {relation} {weight} for VS {key}");
+        let turned = if up { self.leave_sorry(slot, model) } else { self.enter_sorry(slot, model) };
+        let what = if up && fresh { "Starting with quorum up" } else { what };
+        let limit = if up { rise } else { fall };
+        self.announce_service(
+            cx,
+            slot,
+            up,
+            format!("=> {what} {quorum}+{dead}={limit} <= {weight} <="),
+        );
+        turned
+    }
+
+    /// Tells of the quorum of a service, once for each change.
+    pub(super) fn announce_service(&mut self, cx: &mut Cx<'_>, slot: u32, up: bool, body: String) {
+        let config = Arc::clone(&self.config);
+        let Some(model) = self.config_of(&config, slot) else {
+            return;
+        };
+        let Some(service) = self.service_mut(slot) else {
+            return;
+        };
+        if service.announced.replace(up) == Some(up) {
+            return;
+        }
+        cx.out.extend(notify::of_service(model, up, body, false).map(Action::Notify));
+        self.changed = true;
+    }
+
+    fn enter_sorry(&mut self, slot: u32, model: &model::Service) -> bool {
+        let (Some(sorry), Some(service)) = (&model.sorry_server, self.service_mut(slot)) else {
+            return false;
+        };
+        if service.sorry.wanted() {
+            return false;
+        }
+        service.sorry = Sorry::Coming;
+        service.dirty = Dirty::All;
+        let (key, name) = (model.key, notify::sorry_name(&model.key, sorry));
+        if sorry.inhibit {
+            say!(info, key, "Enabling sorry server {name} of VS {key}");
+        } else {
+            say!(info, key, "Adding sorry server {name} to VS {key}");
+        }
+        say!(info, key, "Removing alive servers from the pool for VS {key}");
+        true
+    }
+
+    fn leave_sorry(&mut self, slot: u32, model: &model::Service) -> bool {
+        let (Some(sorry), Some(service)) = (&model.sorry_server, self.service_mut(slot)) else {
+            return false;
+        };
+        if !service.sorry.wanted() {
+            return false;
+        }
+        service.sorry = Sorry::Leaving;
+        service.dirty = Dirty::All;
+        let (key, name) = (model.key, notify::sorry_name(&model.key, sorry));
+        if sorry.inhibit {
+            say!(info, key, "Disabling sorry server {name} of VS {key}");
+        } else {
+            say!(info, key, "Removing sorry server {name} from VS {key}");
+        }
+        say!(info, key, "Adding alive servers to the pool for VS {key}");
+        true
+    }
+
+    /// Moves the sorry server on once the kernel has what the next step rests on; true if it moved.
+    pub(super) fn advance_sorry(&mut self, slot: u32) -> bool {
+        let config = Arc::clone(&self.config);
+        let Some(model) = self.config_of(&config, slot) else {
+            return false;
+        };
+        let Some(service) = self.services.get_mut(slot as usize) else {
+            return false;
+        };
+        let next = match service.sorry {
+            Sorry::Out => return false,
+            Sorry::Coming if is_in(&self.known, model) => Sorry::In,
+            Sorry::Coming => return false,
+            // A reload named another one, and the kernel does not take it.
+            Sorry::In if service.sorry_refused.is_some() && !is_in(&self.known, model) => {
+                Sorry::Coming
+            }
+            Sorry::In => return false,
+            Sorry::Leaving if has_server(&self.known, model, service) => Sorry::Out,
+            Sorry::Leaving => return false,
+        };
+        service.sorry = next;
+        service.dirty = Dirty::All;
+        true
+    }
+}
+
+/// Whether the kernel holds the sorry server as one that gets connections.
+fn is_in(known: &Table, model: &model::Service) -> bool {
+    model.sorry_server.is_some_and(|sorry| {
+        known.destination(&model.key, &DestinationKey::of_sorry(&sorry))
+            == Some(&Destination::of_sorry(&sorry, 1))
+    })
+}
+
+/// Whether the kernel holds a server that counts.
+fn has_server(known: &Table, model: &model::Service, service: &Service) -> bool {
+    model.servers.iter().zip(&service.servers).any(|(real, server)| {
+        server.standing == Standing::Up
+            && known
+                .destination(&model.key, &DestinationKey::of(real))
+                .is_some_and(|entry| entry.weight > 0)
+    })
+}

@@ -1,0 +1,359 @@
+//! When a check is tried, how often, and what its results amount to.
+//!
+//! A check is tried every `delay_loop`, counted from the beginning of an attempt, so that its phase neither
+//! drifts nor depends on how long a server takes. A failed attempt of a check that is up is repeated after
+//! `delay_before_retry`, `retry` times, before it takes the server down; the very first attempt after a start
+//! decides at once, because nothing is known yet. A check that is down comes up with the first success.
+
+use core::time::Duration;
+use std::sync::Arc;
+
+use super::notify::say;
+use super::probe::{Closing, Failure, Kind, ProbeId, Request, Verdict};
+use super::{Action, Cx, Engine, number};
+use crate::base::Instant;
+use crate::model::{self, CheckerKind, Lvs, RealServer};
+
+/// The first attempt comes this long after the start.
+const SETTLING: Duration = Duration::from_secs(1);
+/// A limit of time that is noticed this much later was noticed by a process that did not run, or by a machine
+/// that stood still: the attempt is made again before anything is concluded.
+const LATE: Duration = Duration::from_millis(200);
+/// Up to so many TCP checks a second end their connections in the ordinary way. More would fill the tables of
+/// the kernel and of connection tracking with sockets in TIME_WAIT (60 s each), so they are reset.
+const ORDERLY_PER_SECOND: f64 = 100.0;
+/// Up to so many checks are named one by one when they begin.
+const NAMED: usize = 1000;
+
+/// One check.
+#[derive(Debug)]
+pub(super) struct Checker {
+    pub service: u32,
+    /// Position of its server in the service.
+    pub server: u32,
+    /// Its position among the checks of the server.
+    pub position: u32,
+    /// It finds the server good.
+    pub up: bool,
+    /// It had a result.
+    pub has_run: bool,
+    /// The first failure decides, without retries.
+    pub decisive: bool,
+    /// Failed attempts in a row that have not decided yet.
+    pub tries: u32,
+    /// When the regular attempt was due that came last, or is due that comes next.
+    pub due: Instant,
+    pub attempt: Option<Attempt>,
+    /// It is due and waits for another attempt to end.
+    pub waiting: bool,
+    pub last: Option<Verdict>,
+}
+
+/// An attempt under way.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Attempt {
+    pub serial: u64,
+    /// It was made again because we were late.
+    pub repeated: bool,
+}
+
+/// Where a check stands in the configuration.
+#[derive(Clone, Copy)]
+pub(super) struct Place<'c> {
+    pub service: &'c model::Service,
+    pub server: &'c RealServer,
+    pub checker: &'c model::Checker,
+    pub kind: Kind,
+}
+
+/// How a new check begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Beginning {
+    pub up: bool,
+    pub decisive: bool,
+    /// Its server is out of service until it speaks: do not let it wait for the whole warm-up.
+    pub early: bool,
+}
+
+impl Engine {
+    /// Adds a check and schedules its first attempt.
+    pub(super) fn add_checker(
+        &mut self,
+        cx: &Cx<'_>,
+        (service, server, position): (u32, u32, u32),
+        checker: &model::Checker,
+        beginning: Beginning,
+    ) -> u32 {
+        let warmup = if beginning.early { checker.warmup.min(SETTLING) } else { checker.warmup };
+        let spread = u64::try_from(warmup.as_nanos()).unwrap_or(u64::MAX);
+        let due = cx.now
+            + SETTLING
+            + Duration::from_nanos(self.rng.below(spread.saturating_add(1).max(1)));
+        let slot = number(self.checkers.insert(Checker {
+            service,
+            server,
+            position,
+            up: beginning.up,
+            has_run: false,
+            decisive: beginning.decisive,
+            tries: 0,
+            due,
+            attempt: None,
+            waiting: false,
+            last: None,
+        }));
+        self.checks.set(slot, due);
+        slot
+    }
+
+    /// Ends a check.
+    pub(super) fn remove_checker(&mut self, cx: &mut Cx<'_>, slot: u32) {
+        self.drop_attempt(cx, slot);
+        self.checks.clear(slot);
+        self.checkers.try_remove(slot as usize);
+    }
+
+    /// Gives up the attempt under way, if there is one.
+    pub(super) fn drop_attempt(&mut self, cx: &mut Cx<'_>, slot: u32) {
+        let Some(checker) = self.checkers.get_mut(slot as usize) else {
+            return;
+        };
+        checker.waiting = false;
+        if let Some(attempt) = checker.attempt.take() {
+            self.running = self.running.saturating_sub(1);
+            let probe = ProbeId { checker: slot, serial: attempt.serial };
+            cx.out.push(Action::CancelProbe { probe });
+        }
+    }
+
+    /// Follows a check to the next configuration: state and phase stay.
+    pub(super) fn keep_checker(
+        &mut self,
+        cx: &Cx<'_>,
+        slot: u32,
+        (server, position): (u32, u32),
+        old: &model::Checker,
+        new: &model::Checker,
+    ) {
+        let Some(checker) = self.checkers.get_mut(slot as usize) else {
+            return;
+        };
+        checker.server = server;
+        checker.position = position;
+        checker.tries = checker.tries.min(new.retry);
+        if new.delay_loop < old.delay_loop && checker.attempt.is_none() && checker.tries == 0 {
+            checker.due = checker.due.min(cx.now + new.delay_loop);
+            if !checker.waiting {
+                self.checks.set(slot, checker.due);
+            }
+        }
+    }
+
+    /// Decides once for a configuration what depends on all checks together.
+    pub(super) fn weigh_checks(&mut self) {
+        let rate: f64 = self
+            .config
+            .services
+            .iter()
+            .flat_map(|service| &service.servers)
+            .flat_map(|server| &server.checkers)
+            .filter(|checker| matches!(checker.kind, CheckerKind::Tcp(_)))
+            .map(|checker| 1.0 / checker.delay_loop.as_secs_f64().max(1e-6))
+            .sum();
+        let closing = if rate > ORDERLY_PER_SECOND { Closing::Reset } else { Closing::Orderly };
+        if closing != self.closing {
+            tracing::info!(
+                "{rate:.0} TCP checks a second: their connections end by {}",
+                match closing {
+                    Closing::Orderly => "an ordinary close",
+                    Closing::Reset => "a reset, so that none stays in TIME_WAIT",
+                }
+            );
+            self.closing = closing;
+        }
+    }
+
+    /// Says which checks begin.
+    pub(super) fn say_beginning(&self, slots: &[u32]) {
+        if slots.len() > NAMED {
+            tracing::info!("Activating {} healthcheckers", slots.len());
+            return;
+        }
+        for slot in slots {
+            if let Some(place) = self.place(&self.config, *slot) {
+                let (key, server) = (place.service.key, place.server.display(&place.service.key));
+                say!(info, key, "Activating healthchecker for service {server} for VS {key}");
+            }
+        }
+    }
+
+    pub(super) fn place<'c>(&self, config: &'c Lvs, slot: u32) -> Option<Place<'c>> {
+        let checker = self.checkers.get(slot as usize)?;
+        let service = self.config_of(config, checker.service)?;
+        let server = service.servers.get(checker.server as usize)?;
+        let checker = server.checkers.get(checker.position as usize)?;
+        Some(Place { service, server, checker, kind: Kind::of(&checker.kind)? })
+    }
+
+    /// A timer of a check: the limit of its attempt, or time for one.
+    pub(super) fn check_due(&mut self, cx: &mut Cx<'_>, slot: u32, due: Instant) {
+        let Some(checker) = self.checkers.get(slot as usize) else {
+            return;
+        };
+        let (service, attempt) = (checker.service, checker.attempt);
+        self.enter(service);
+        match attempt {
+            None => self.try_check(cx, slot, false),
+            Some(attempt) => {
+                self.drop_attempt(cx, slot);
+                if cx.now.since(due) > LATE && !attempt.repeated {
+                    self.counters.repeated += 1;
+                    self.try_check(cx, slot, true);
+                } else {
+                    self.judge(cx, slot, Verdict::Failure(Failure::Timeout));
+                }
+                self.try_waiting(cx);
+            }
+        }
+    }
+
+    /// An attempt ended. Answers to attempts given up are too late and say nothing.
+    pub(super) fn probed(&mut self, cx: &mut Cx<'_>, probe: ProbeId, verdict: Verdict) {
+        let Some(checker) = self.checkers.get_mut(probe.checker as usize) else {
+            return;
+        };
+        if checker.attempt.is_none_or(|attempt| attempt.serial != probe.serial) {
+            return;
+        }
+        checker.attempt = None;
+        let service = checker.service;
+        self.running = self.running.saturating_sub(1);
+        self.enter(service);
+        self.judge(cx, probe.checker, verdict);
+        self.try_waiting(cx);
+    }
+
+    fn try_check(&mut self, cx: &mut Cx<'_>, slot: u32, repeated: bool) {
+        let config = Arc::clone(&self.config);
+        let place = self.place(&config, slot);
+        let Some(request) = place.and_then(|place| Request::of(&place.checker.kind)) else {
+            return;
+        };
+        let Some(checker) = self.checkers.get_mut(slot as usize) else {
+            return;
+        };
+        if self.running >= self.limits.probes {
+            if !checker.waiting {
+                checker.waiting = true;
+                self.waiting.push_back(slot);
+            }
+            return;
+        }
+        self.running += 1;
+        self.serial += 1;
+        self.counters.attempts += 1;
+        checker.attempt = Some(Attempt { serial: self.serial, repeated });
+        self.checks.set(slot, cx.now + request.limit());
+        let probe = ProbeId { checker: slot, serial: self.serial };
+        let closing = request.closing(self.closing);
+        cx.out.push(Action::StartProbe { probe, request, closing });
+    }
+
+    fn try_waiting(&mut self, cx: &mut Cx<'_>) {
+        while self.running < self.limits.probes {
+            let Some(slot) = self.waiting.pop_front() else {
+                return;
+            };
+            // The check may be gone, and its number another's.
+            if let Some(checker) = self.checkers.get_mut(slot as usize)
+                && core::mem::take(&mut checker.waiting)
+            {
+                self.try_check(cx, slot, false);
+            }
+        }
+    }
+
+    /// What a verdict amounts to: nothing yet, or a result of the check.
+    fn judge(&mut self, cx: &mut Cx<'_>, slot: u32, verdict: Verdict) {
+        let config = Arc::clone(&self.config);
+        let Some(place) = self.place(&config, slot) else {
+            return;
+        };
+        let Some(checker) = self.checkers.get_mut(slot as usize) else {
+            return;
+        };
+        let key = place.service.key;
+        let settings = place.checker;
+        let before = checker.last.replace(verdict);
+        let first = !checker.has_run;
+        let name = || place.server.display(&key);
+        let result = match verdict {
+            Verdict::Untried { .. } => {
+                self.counters.untried += 1;
+                if before != Some(verdict) {
+                    let keyword = place.kind.keyword();
+                    say!(warn, key, "{keyword} on service {}: {verdict}. Rescheduling", name());
+                }
+                None
+            }
+            Verdict::Success => {
+                self.counters.succeeded += 1;
+                if first || !checker.up {
+                    say!(info, key, "{}", place.kind.success_line(&name()));
+                }
+                Some(true)
+            }
+            Verdict::Failure(failure) => {
+                self.counters.failed += 1;
+                if checker.up && settings.log_all_failures {
+                    say!(info, key, "{}", place.kind.attempt_line(&name(), failure));
+                }
+                if checker.up && !checker.decisive && checker.tries < settings.retry {
+                    checker.tries += 1;
+                    self.checks.set(slot, cx.now + settings.delay_before_retry);
+                    return;
+                }
+                if first || checker.up {
+                    let retries = (checker.tries > 0).then_some(checker.tries);
+                    say!(info, key, "{}", place.kind.failure_line(&name(), retries));
+                }
+                Some(false)
+            }
+        };
+        checker.due = next_point(checker.due, settings.delay_loop, cx.now);
+        self.checks.set(slot, checker.due);
+        if let Some(up) = result {
+            checker.tries = 0;
+            checker.decisive = false;
+            self.report(cx, slot, up);
+        }
+    }
+}
+
+/// The first point after `now` of the series that `due` and `period` make.
+fn next_point(due: Instant, period: Duration, now: Instant) -> Instant {
+    if due > now {
+        return due;
+    }
+    let period = u64::try_from(period.as_nanos()).unwrap_or(u64::MAX).max(1);
+    let behind = now.as_nanos() - due.as_nanos();
+    let steps = behind / period + 1;
+    due + Duration::from_nanos(period.saturating_mul(steps))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_phase_stays() {
+        let at = Instant::from_nanos;
+        let period = Duration::from_nanos(10);
+        assert_eq!(next_point(at(3), period, at(3)), at(13));
+        assert_eq!(next_point(at(3), period, at(12)), at(13));
+        assert_eq!(next_point(at(3), period, at(13)), at(23));
+        assert_eq!(next_point(at(3), period, at(39)), at(43));
+        assert_eq!(next_point(at(50), period, at(39)), at(50));
+        assert_eq!(next_point(at(3), Duration::MAX, at(39)), Instant::from_nanos(u64::MAX));
+    }
+}

@@ -1,0 +1,108 @@
+//! Views of the engine for others.
+
+use core::net::SocketAddr;
+
+use super::probe::Kind;
+use super::service::{Server, Service, Standing};
+use super::{Engine, Phase};
+use crate::base::Instant;
+use crate::model::{self, RealServer};
+use crate::plan::ipvs::DestinationKey;
+use crate::status::check::{self, Check, Kernel, ServiceSummary, Summary};
+
+impl Engine {
+    /// What is kept, so that a restarted role announces nothing twice.
+    #[must_use]
+    pub fn summary(&self) -> Summary {
+        let services = self.order.iter().filter_map(|slot| self.service(*slot));
+        let services = services.filter_map(|service| {
+            let model = self.config.services.get(service.position? as usize)?;
+            let pairs = model.servers.iter().zip(&service.servers);
+            let down: Vec<SocketAddr> = pairs
+                .filter(|(_, server)| server.announced == Some(false))
+                .map(|(real, _)| (real.address, real.port).into())
+                .collect();
+            (service.announced.is_some() || !down.is_empty()).then_some(ServiceSummary {
+                key: service.key,
+                announced: service.announced,
+                down,
+            })
+        });
+        Summary { services: services.collect() }
+    }
+
+    /// A full view.
+    #[must_use]
+    pub fn snapshot(&self, now: Instant) -> Check {
+        let kernel = match self.phase {
+            Phase::Idle | Phase::Reading { .. } | Phase::Flushing { .. } => Kernel::Unknown,
+            Phase::Waiting { errno } => Kernel::Unavailable(errno),
+            Phase::Running | Phase::Stopping { .. } | Phase::Stopped => Kernel::Ready,
+        };
+        let services = self
+            .order
+            .iter()
+            .filter_map(|slot| self.service(*slot))
+            .filter_map(|service| {
+                let model = self.config.services.get(service.position? as usize)?;
+                Some(self.view(service, model))
+            })
+            .collect();
+        Check {
+            schema: 1,
+            at: now,
+            kernel,
+            services,
+            probes_running: self.running,
+            probes_waiting: self.checkers.iter().filter(|(_, checker)| checker.waiting).count(),
+            counters: self.counters,
+        }
+    }
+
+    fn view(&self, service: &Service, model: &model::Service) -> check::Service {
+        let pairs = model.servers.iter().zip(&service.servers);
+        check::Service {
+            key: service.key,
+            up: service.up,
+            since: service.since,
+            weight: service.weight,
+            quorum: model.quorum,
+            hysteresis: model.hysteresis,
+            sorry: service.sorry.wanted(),
+            refused: service.refused.map(|refusal| refusal.errno),
+            quarantined: service.quarantined,
+            servers: pairs.map(|(real, server)| self.server_view(service, real, server)).collect(),
+        }
+    }
+
+    fn server_view(&self, service: &Service, real: &RealServer, server: &Server) -> check::Server {
+        let entry = self.known.destination(&service.key, &DestinationKey::of(real));
+        let checks = server
+            .checkers
+            .as_slice()
+            .iter()
+            .filter_map(|slot| {
+                let checker = self.checkers.get(*slot as usize)?;
+                let config = real.checkers.get(checker.position as usize)?;
+                Some(check::Checker {
+                    kind: Kind::of(&config.kind)?.keyword().into(),
+                    up: checker.up,
+                    has_run: checker.has_run,
+                    failed_attempts: checker.tries,
+                    last: checker.last.map(|verdict| verdict.to_string()).unwrap_or_default(),
+                    due: self.checks.get(*slot),
+                })
+            })
+            .collect();
+        check::Server {
+            address: real.address,
+            port: real.port,
+            weight: real.weight,
+            up: server.standing == Standing::Up,
+            since: server.since,
+            in_kernel: entry.map(|entry| entry.weight),
+            refused: server.refused.as_ref().map(|refusal| refusal.errno),
+            checks,
+        }
+    }
+}

@@ -1,0 +1,307 @@
+//! Reading and adopting the kernel's table.
+//!
+//! What is in the table at the start is evidence: a service that is there already was served by a process
+//! before this one. Its servers that are in the table stay in, those that are not stay out until their first
+//! check has spoken, so that nothing that is right flaps and no dead server returns for a moment. A service
+//! that is not there begins as the configuration says: servers in, unless `alpha` holds them out.
+//!
+//! Services are ours if the configuration names them, or if an earlier process of this daemon recorded that it
+//! made them ([`Event::Owned`]); the latter are removed when the configuration names them no more. The rest of
+//! the table belongs to others.
+//!
+//! [`Event::Owned`]: super::Event::Owned
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use super::probe::{Errno, Kind};
+use super::schedule::Beginning;
+use super::service::{Checkers, Dirty, Server, Service, Sorry, Standing, Why};
+use super::write::backoff;
+use super::{Action, Cx, Engine, Phase, number};
+use crate::model::{self, Lvs, RealServer, ServiceKey};
+use crate::plan::ipvs::{Destination, DestinationKey, Entry, Op, Table};
+use crate::plan::{Outcome, Token};
+
+/// The token of [`Op::Flush`]; services have larger ones.
+pub(super) const FLUSH: Token = Token(0);
+
+/// How a service begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Origin {
+    /// With the process: the first result of a check decides.
+    Start,
+    /// With a reload.
+    Reload,
+}
+
+impl Engine {
+    /// The newest configuration.
+    pub(super) fn reload(&mut self, cx: &mut Cx<'_>, config: Arc<Lvs>) {
+        match &mut self.phase {
+            Phase::Idle => {
+                self.config = config;
+                self.read_table(cx);
+            }
+            Phase::Reading { outdated, .. } => {
+                *outdated = true;
+                self.config = config;
+            }
+            Phase::Waiting { .. } | Phase::Flushing { .. } => self.config = config,
+            Phase::Running => self.change(cx, config),
+            Phase::Stopping { .. } | Phase::Stopped => {}
+        }
+    }
+
+    /// Asks for what the kernel holds of our services.
+    pub(super) fn read_table(&mut self, cx: &mut Cx<'_>) {
+        let keys = self.config.services.iter().map(|service| service.key);
+        let asked: BTreeSet<ServiceKey> = keys.chain(self.owned.iter().copied()).collect();
+        let asked: Arc<[ServiceKey]> = asked.into_iter().collect();
+        self.phase = Phase::Reading { asked: Arc::clone(&asked), outdated: false };
+        cx.out.push(Action::Read { services: asked });
+    }
+
+    /// What the kernel holds.
+    pub(super) fn table(
+        &mut self,
+        cx: &mut Cx<'_>,
+        services: &Arc<[ServiceKey]>,
+        result: Result<Table, i32>,
+    ) {
+        let result = result.map(normalised);
+        match &self.phase {
+            Phase::Reading { asked, outdated } if asked == services => match result {
+                Err(errno) => self.unavailable(cx, errno),
+                Ok(_) if *outdated => self.read_table(cx),
+                Ok(table) => self.adopt(cx, table),
+            },
+            Phase::Running | Phase::Stopping { .. } => {
+                for key in services.iter() {
+                    self.read(cx, *key, &result);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// A service that another program changed was read again.
+    fn read(&mut self, cx: &mut Cx<'_>, key: ServiceKey, result: &Result<Table, i32>) {
+        let Some(slot) = self.by_key.get(&key).copied() else {
+            return;
+        };
+        self.enter(slot);
+        let Some(service) = self.services.get_mut(slot as usize).filter(|s| s.reading) else {
+            return;
+        };
+        service.reading = false;
+        service.dirty = Dirty::All;
+        match result {
+            Ok(table) => {
+                service.stale = false;
+                match table.services.get(&key) {
+                    Some(entry) => self.known.services.insert(key, entry.clone()),
+                    None => self.known.services.remove(&key),
+                };
+            }
+            Err(errno) => {
+                tracing::error!(service = %key, "cannot read VS {key}: {}", Errno(*errno));
+                self.try_later(cx, slot);
+            }
+        }
+        self.settle(cx, slot);
+    }
+
+    /// The kernel has no table for us. Services wait for one; everything else of the daemon goes on.
+    fn unavailable(&mut self, cx: &mut Cx<'_>, errno: i32) {
+        if self.table_backoff == 0 {
+            tracing::error!("IPVS: Can't initialize ipvs: {}", Errno(errno));
+            tracing::error!(
+                "no virtual server is in service until the kernel has IPVS (module ip_vs); trying again"
+            );
+        }
+        self.phase = Phase::Waiting { errno };
+        self.table_retry = Some(cx.now + backoff(self.table_backoff));
+        self.table_backoff = self.table_backoff.saturating_add(1);
+    }
+
+    fn adopt(&mut self, cx: &mut Cx<'_>, table: Table) {
+        if self.table_backoff > 0 {
+            tracing::info!("IPVS is there now");
+            self.table_backoff = 0;
+        }
+        // A role that is restarted goes on with what it made itself.
+        if self.config.flush && !self.resumed {
+            self.phase = Phase::Flushing { was: table };
+            cx.out.push(Action::Apply { token: FLUSH, ops: [Op::Flush].into() });
+        } else {
+            self.begin(cx, table);
+        }
+    }
+
+    /// The answer to [`Op::Flush`].
+    pub(super) fn flushed(&mut self, cx: &mut Cx<'_>, outcome: Outcome) {
+        if let Outcome::Refused(errno) = outcome {
+            tracing::error!("{}", super::text::Refused { op: &Op::Flush, errno });
+        }
+        match core::mem::replace(&mut self.phase, Phase::Running) {
+            Phase::Flushing { was } => {
+                let table = if outcome == Outcome::Done { Table::default() } else { was };
+                self.begin(cx, table);
+            }
+            Phase::Stopping { .. } => self.phase = Phase::Stopping { flushing: false },
+            phase => self.phase = phase,
+        }
+    }
+
+    fn begin(&mut self, cx: &mut Cx<'_>, table: Table) {
+        self.phase = Phase::Running;
+        self.known = table;
+        self.weigh_checks();
+        let config = Arc::clone(&self.config);
+        for (position, model) in config.services.iter().enumerate() {
+            self.create(cx, number(position), model, Origin::Start);
+        }
+        for key in core::mem::take(&mut self.owned) {
+            if !self.by_key.contains_key(&key) && self.known.services.contains_key(&key) {
+                let mut service = Service::new(key, None, cx.now);
+                service.leaving = true;
+                self.by_key.insert(key, number(self.services.insert(service)));
+                self.leaving.insert(key);
+                tracing::info!(service = %key, "Removing Virtual Server {key}");
+            }
+        }
+        self.resume.clear();
+        self.own(cx);
+        let begun: Vec<u32> = self.checkers.iter().map(|(slot, _)| number(slot)).collect();
+        let leaving: Vec<u32> =
+            self.leaving.iter().filter_map(|key| self.by_key.get(key).copied()).collect();
+        let services: Vec<u32> = self.order.iter().copied().chain(leaving).collect();
+        self.settle_all(cx, &services);
+        self.say_beginning(&begun);
+    }
+
+    /// Settles many services: what comes up meanwhile goes before those that have to wait.
+    pub(super) fn settle_all(&mut self, cx: &mut Cx<'_>, slots: &[u32]) {
+        self.bulk = true;
+        for slot in slots {
+            self.enter(*slot);
+            self.settle(cx, *slot);
+        }
+        self.bulk = false;
+    }
+
+    /// Says which services are ours, those that are about to go included.
+    pub(super) fn own(&self, cx: &mut Cx<'_>) {
+        let services = self.config.services.iter().map(|service| service.key);
+        let all: BTreeSet<ServiceKey> = services.chain(self.leaving.iter().copied()).collect();
+        cx.out.push(Action::Own(all.into_iter().collect()));
+    }
+
+    /// Makes a service of the configuration.
+    pub(super) fn create(
+        &mut self,
+        cx: &Cx<'_>,
+        position: u32,
+        model: &model::Service,
+        origin: Origin,
+    ) -> u32 {
+        let slot = number(self.services.insert(Service::new(model.key, Some(position), cx.now)));
+        self.current = Some(slot);
+        self.by_key.insert(model.key, slot);
+        self.order.push(slot);
+        let entry = match origin {
+            Origin::Start => self.known.services.get(&model.key).cloned(),
+            Origin::Reload => None,
+        };
+        let resume = self.resume.remove(&model.key);
+        let mut servers = Vec::with_capacity(model.servers.len());
+        let mut rising = Vec::new();
+        for (position, real) in model.servers.iter().enumerate() {
+            let position = number(position);
+            let held = entry.as_ref().map(|entry| !is_in(entry, real));
+            let mut server = self.new_server(cx, slot, position, real, origin, held);
+            if server.failed == 0 {
+                server.standing = Standing::Rising(Why::Start);
+                rising.push(position);
+            }
+            let address = (real.address, real.port).into();
+            if resume.as_ref().is_some_and(|resume| resume.down.contains(&address)) {
+                server.announced = Some(false);
+            }
+            servers.push(server);
+        }
+        let served = entry.as_ref().is_some_and(|entry| serves_sorry(entry, model));
+        if let Some(service) = self.service_mut(slot) {
+            service.index(model);
+            if served {
+                service.sorry = if rising.is_empty() { Sorry::In } else { Sorry::Leaving };
+            } else if entry.is_some() {
+                // It was up within its dead band as far as the kernel shows: only its loss is news.
+                service.up = !rising.is_empty();
+            }
+            service.servers = servers;
+            service.rising = rising;
+            service.announced = resume.and_then(|resume| resume.announced);
+        }
+        slot
+    }
+
+    /// A server with its checks. `held`: the kernel had the service, with (false) or without (true) it.
+    pub(super) fn new_server(
+        &mut self,
+        cx: &Cx<'_>,
+        slot: u32,
+        position: u32,
+        real: &RealServer,
+        origin: Origin,
+        held: Option<bool>,
+    ) -> Server {
+        let mut server = Server::new(cx.now);
+        let mut slots = Vec::with_capacity(real.checkers.len());
+        for (number_of, checker) in real.checkers.iter().enumerate() {
+            if Kind::of(&checker.kind).is_none() {
+                continue;
+            }
+            let up = match held {
+                Some(held) => !held,
+                None => !checker.alpha,
+            };
+            let beginning =
+                Beginning { up, decisive: origin == Origin::Start, early: held == Some(true) };
+            server.failed += u32::from(!up);
+            slots.push(self.add_checker(
+                cx,
+                (slot, position, number(number_of)),
+                checker,
+                beginning,
+            ));
+        }
+        server.checkers = Checkers::from(slots);
+        server
+    }
+}
+
+/// Whether the kernel has a server in service. With `inhibit_on_failure` a dead one has weight 0.
+fn is_in(entry: &Entry, real: &RealServer) -> bool {
+    entry
+        .destinations
+        .get(&DestinationKey::of(real))
+        .is_some_and(|d| d.weight > 0 || real.weight == 0 || !real.inhibit_on_failure)
+}
+
+/// Whether the kernel has the sorry server in service.
+fn serves_sorry(entry: &Entry, model: &model::Service) -> bool {
+    model.sorry_server.is_some_and(|sorry| {
+        let found = entry.destinations.get(&DestinationKey::of_sorry(&sorry));
+        found.is_some_and(|d: &Destination| d.weight > 0)
+    })
+}
+
+/// The table without what has no effect, so that it compares.
+fn normalised(mut table: Table) -> Table {
+    for (key, entry) in &mut table.services {
+        entry.settings = entry.settings.clone().normalised(key.family());
+    }
+    table
+}

@@ -1,0 +1,102 @@
+//! Leaving: what we put into the kernel's table is taken out again, in keepalived's order.
+
+use std::sync::Arc;
+
+use super::notify::{self, say};
+use super::service::{Dirty, Standing};
+use super::start::FLUSH;
+use super::{Action, Cx, Engine, Phase};
+use crate::model::Lvs;
+use crate::plan::ipvs::Op;
+
+/// The body of the mails at the end.
+const ENDING: &str = "=> Shutting down <=";
+
+impl Engine {
+    pub(super) fn stop(&mut self, cx: &mut Cx<'_>, keep_entries: bool) {
+        if matches!(self.phase, Phase::Stopping { .. } | Phase::Stopped) {
+            return;
+        }
+        let running = matches!(self.phase, Phase::Running);
+        let checkers: Vec<usize> = self.checkers.iter().map(|(slot, _)| slot).collect();
+        for slot in checkers {
+            self.remove_checker(cx, super::number(slot));
+        }
+        self.waiting.clear();
+        self.table_retry = None;
+        if keep_entries || !running {
+            self.phase = Phase::Stopped;
+            cx.out.push(Action::Done);
+            return;
+        }
+        let config = Arc::clone(&self.config);
+        let order = core::mem::take(&mut self.order);
+        if config.flush_on_stop {
+            self.phase = Phase::Stopping { flushing: true };
+            self.say_quorums_down(cx, &order, &config);
+            self.services.clear();
+            self.by_key.clear();
+            self.leaving.clear();
+            cx.out.push(Action::Apply { token: FLUSH, ops: [Op::Flush].into() });
+            return;
+        }
+        self.phase = Phase::Stopping { flushing: false };
+        for slot in &order {
+            self.say_leaving(cx, *slot, &config);
+        }
+        self.say_quorums_down(cx, &order, &config);
+        // Those that a reload took out of the configuration are on their way already.
+        for (_, service) in &mut self.services {
+            service.leaving = true;
+            service.quarantined = false;
+            service.refused = None;
+            service.dirty = Dirty::All;
+        }
+        self.settle_all(cx, &order);
+        let rest: Vec<usize> = self.services.iter().map(|(slot, _)| slot).collect();
+        self.settle_all(cx, &rest.into_iter().map(super::number).collect::<Vec<_>>());
+    }
+
+    /// Says that the last service has gone.
+    pub(super) fn finish(&mut self, cx: &mut Cx<'_>) {
+        match self.phase {
+            Phase::Stopping { flushing: false } if self.services.is_empty() => {
+                self.phase = Phase::Stopped;
+                cx.out.push(Action::Own(Arc::default()));
+                cx.out.push(Action::Done);
+            }
+            _ => {}
+        }
+    }
+
+    fn say_leaving(&self, cx: &mut Cx<'_>, slot: u32, config: &Lvs) {
+        let (Some(service), Some(model)) = (self.service(slot), self.config_of(config, slot))
+        else {
+            return;
+        };
+        let key = model.key;
+        for (real, server) in model.servers.iter().zip(&service.servers) {
+            let name = real.display(&key);
+            let inhibited = real.inhibit_on_failure && server.standing != Standing::Up;
+            let word = if inhibited { "(inhibited) " } else { "" };
+            if !config.flush_services_only {
+                say!(info, key, "Shutting down {word}service {name} from VS {key}");
+            }
+            if model.omega && !config.flush_services_only && server.standing == Standing::Up {
+                let body = real.smtp_alert.then(|| ENDING.to_owned());
+                let notice = notify::of_server(&key, real, false, true, body, true);
+                cx.out.extend(notice.map(Action::Notify));
+            }
+        }
+    }
+
+    fn say_quorums_down(&self, cx: &mut Cx<'_>, order: &[u32], config: &Lvs) {
+        for slot in order {
+            let model = self.config_of(config, *slot);
+            if let Some(model) = model.filter(|model| model.omega) {
+                let notice = notify::of_service(model, false, ENDING.into(), true);
+                cx.out.extend(notice.map(Action::Notify));
+            }
+        }
+    }
+}

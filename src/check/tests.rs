@@ -1,0 +1,139 @@
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::*;
+use crate::base::Name;
+use crate::model::checker::{CheckerKind, Connection};
+use crate::model::service::{Forward, Protocol};
+use crate::model::{Checker, RealServer};
+use crate::plan::Outcome;
+
+fn key(n: u8) -> ServiceKey {
+    ServiceKey::Address { protocol: Protocol::Tcp, endpoint: ([10, 0, 0, n], 80).into() }
+}
+
+fn config() -> Arc<Lvs> {
+    let server = |n| RealServer {
+        address: [10, 0, 1, n].into(),
+        port: 80,
+        forward: Forward::Nat,
+        weight: 1,
+        upper_threshold: 0,
+        lower_threshold: 0,
+        inhibit_on_failure: false,
+        notify_up: None,
+        notify_down: None,
+        smtp_alert: false,
+        checkers: vec![Checker {
+            kind: CheckerKind::Tcp(Connection {
+                to: ([10, 0, 1, n], 80).into(),
+                from: None,
+                interface: None,
+                timeout: Duration::from_secs(1),
+                mark: 0,
+            }),
+            delay_loop: Duration::from_secs(2),
+            retry: 0,
+            delay_before_retry: Duration::from_secs(1),
+            warmup: Duration::ZERO,
+            alpha: false,
+            log_all_failures: false,
+        }],
+        extras: None,
+    };
+    let service = |n| model::Service {
+        key: key(n),
+        scheduler: Name::from("rr"),
+        flags: 0,
+        persistence: None,
+        quorum: 1,
+        hysteresis: 0,
+        quorum_up: None,
+        quorum_down: None,
+        sorry_server: None,
+        omega: false,
+        smtp_alert: false,
+        servers: vec![server(n)],
+        extras: None,
+    };
+    Arc::new(Lvs { services: vec![service(1), service(2)], ..Lvs::default() })
+}
+
+/// The engine with a kernel that takes everything and servers that refuse every connection.
+struct Bench {
+    engine: Engine,
+    kernel: Table,
+    now: Instant,
+    done: bool,
+}
+
+impl Bench {
+    fn event(&mut self, event: Event) {
+        let mut events = vec![event];
+        while let Some(event) = events.pop() {
+            let mut out = Actions::new();
+            self.engine.handle(self.now, event, &mut out);
+            for action in out.drain() {
+                match action {
+                    Action::Read { services } => {
+                        events.push(Event::Table { services, result: Ok(self.kernel.clone()) });
+                    }
+                    Action::Apply { token, ops } => {
+                        for (item, op) in ops.iter().enumerate() {
+                            let (item, outcome) = (number(item), self.kernel.apply(op));
+                            assert_eq!(outcome, Outcome::Done, "{op:?}");
+                            events.insert(0, Event::Applied { token, item, outcome });
+                        }
+                    }
+                    Action::StartProbe { probe, .. } => {
+                        let verdict = probe::unconnected(probe::Step::Connect, 111);
+                        events.push(Event::Probed { probe, verdict });
+                    }
+                    Action::Done => self.done = true,
+                    _ => {}
+                }
+            }
+        }
+    }
+
+    fn seconds(&mut self, seconds: u64) {
+        let end = self.now + Duration::from_secs(seconds);
+        while let Some(due) = self.engine.deadline().filter(|due| *due <= end) {
+            self.now = due;
+            self.event(Event::Timer);
+        }
+        self.now = end;
+    }
+
+    fn servers(&self, n: u8) -> usize {
+        self.kernel.services[&key(n)].destinations.len()
+    }
+}
+
+#[test]
+fn a_step_that_fails_ends_one_service_and_no_other() {
+    let mut bench = Bench {
+        engine: Engine::new(1, Limits::default()),
+        kernel: Table::default(),
+        now: Instant::ZERO,
+        done: false,
+    };
+    bench.event(Event::Reload(config()));
+    assert_eq!((bench.servers(1), bench.servers(2)), (1, 1));
+    bench.engine.panic_in = Some(key(1));
+    bench.seconds(10);
+    assert_eq!((bench.servers(1), bench.servers(2)), (1, 0), "the first stays as it was");
+    let view = bench.engine.snapshot(bench.now);
+    assert!(view.services[0].quarantined && !view.services[1].quarantined);
+    assert_eq!(view.probes_running, 0);
+    // A reload gives it another chance, and it finds what the kernel holds.
+    bench.event(Event::Reload(config()));
+    bench.seconds(10);
+    assert!(!bench.engine.snapshot(bench.now).services[0].quarantined);
+    assert_eq!((bench.servers(1), bench.servers(2)), (0, 0));
+    bench.engine.panic_in = Some(key(2));
+    bench.seconds(10);
+    bench.event(Event::Stop { keep_entries: false });
+    assert!(bench.done, "a service in quarantine does not keep the process from leaving");
+    assert_eq!(bench.kernel.services.len(), 0);
+}

@@ -1,0 +1,289 @@
+//! The interpreter of the check engine: probes as tasks, the kernel's table on a thread of its own, the clock.
+//!
+//! Everything happens on one tokio thread but netlink, which may take long when a table is large or a module must
+//! be loaded. Notices, the record of what is ours and the summary go to the owner of this value, the role.
+
+use core::pin::Pin;
+use core::time::Duration;
+use std::collections::VecDeque;
+use std::io;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread;
+
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::time::{Sleep, sleep_until};
+
+use super::probe::Probes;
+use crate::base::Instant;
+use crate::check::{Action, Actions, Engine, Event, Limits};
+use crate::kernel::ipvs::Ipvs;
+use crate::model::{Lvs, ServiceKey};
+use crate::plan::ipvs::{Op, Table};
+use crate::plan::{Outcome, Token};
+use crate::status::Notice;
+use crate::status::check::{Check, Summary};
+use crate::sys::{clock, process};
+
+/// Stack of the thread that writes the table.
+const STACK: usize = 256 << 10;
+/// Operations that the thread takes together at most.
+const TOGETHER: usize = 2000;
+/// Answers and results handled before others get a turn.
+const TURN: usize = 256;
+/// A timer that is seen this much later than due was seen by a process that did not run meanwhile: what came in
+/// is looked at before.
+const LATE: Duration = Duration::from_millis(50);
+
+/// What the role hears.
+#[derive(Debug)]
+pub enum Output {
+    /// Keep this list of services where a later process finds it, before `take_output` is called again: what
+    /// makes them waits for that.
+    Own(Arc<[ServiceKey]>),
+    /// Tell scripts and mail recipients.
+    Notify(Box<Notice>),
+    /// The summary changed.
+    Report,
+    /// Everything is undone.
+    Stopped,
+}
+
+/// The engine with all it needs to run.
+pub struct Driver {
+    engine: Engine,
+    actions: Actions,
+    /// Actions that wait for an output before them to be taken.
+    held: VecDeque<Action>,
+    outputs: VecDeque<Output>,
+    probes: Probes,
+    jobs: Sender<Job>,
+    answers: UnboundedReceiver<Answer>,
+    timer: Pin<Box<Sleep>>,
+    /// What the timer is set to.
+    armed: Option<Instant>,
+}
+
+/// For the thread that talks to the kernel.
+#[derive(Debug)]
+enum Job {
+    Read(Arc<[ServiceKey]>),
+    Apply(Token, Arc<[Op]>),
+}
+
+/// From that thread.
+#[derive(Debug)]
+enum Answer {
+    Table { services: Arc<[ServiceKey]>, result: Result<Table, i32> },
+    Applied(Token, Vec<Outcome>),
+}
+
+/// Why the driver cannot go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the thread that writes the IPVS table has ended")]
+pub struct WriterLost;
+
+impl Driver {
+    /// An engine without a configuration, and the thread for the kernel's table.
+    ///
+    /// # Errors
+    /// When the thread cannot be started.
+    pub fn new(seed: u64, limits: Limits) -> io::Result<Self> {
+        let (jobs, queue) = channel();
+        let (sender, answers) = unbounded_channel();
+        thread::Builder::new().name("ipvs".into()).stack_size(STACK).spawn(move || {
+            process::block_signals();
+            serve(&queue, &sender);
+        })?;
+        Ok(Self {
+            engine: Engine::new(seed, limits),
+            actions: Actions::new(),
+            held: VecDeque::new(),
+            outputs: VecDeque::new(),
+            probes: Probes::new(),
+            jobs,
+            answers,
+            timer: Box::pin(sleep_until(tokio::time::Instant::now())),
+            armed: None,
+        })
+    }
+
+    /// Services that an earlier process recorded. Before the first configuration.
+    pub fn owned(&mut self, services: Vec<ServiceKey>) {
+        self.event(Event::Owned(services));
+    }
+
+    /// What the last process of the role had announced. Before the first configuration.
+    pub fn resume(&mut self, summary: Summary) {
+        self.event(Event::Resume(summary));
+    }
+
+    /// The configuration to carry out from now on.
+    pub fn reload(&mut self, config: Arc<Lvs>) {
+        self.event(Event::Reload(config));
+    }
+
+    /// Leave; [`Output::Stopped`] follows.
+    pub fn stop(&mut self, keep_entries: bool) {
+        self.event(Event::Stop { keep_entries });
+    }
+
+    /// What is kept of this process for the next one.
+    #[must_use]
+    pub fn summary(&self) -> Summary {
+        self.engine.summary()
+    }
+
+    /// A full view.
+    #[must_use]
+    pub fn snapshot(&self) -> Check {
+        self.engine.snapshot(clock::now())
+    }
+
+    /// The next output. To be called until there is none, after everything else.
+    pub fn take_output(&mut self) -> Option<Output> {
+        if self.outputs.is_empty() {
+            self.carry_out();
+        }
+        self.outputs.pop_front()
+    }
+
+    /// Waits for the next thing to happen and deals with it. Nothing is lost when the future is dropped.
+    ///
+    /// # Errors
+    /// When the kernel's table can be written no more.
+    pub async fn turn(&mut self) -> Result<(), WriterLost> {
+        let due = self.engine.deadline();
+        if due != self.armed {
+            self.armed = due;
+            if let Some(due) = due {
+                let wait = due.since(clock::now());
+                self.timer.as_mut().reset(tokio::time::Instant::now() + wait);
+            }
+        }
+        tokio::select! {
+            biased;
+            answer = self.answers.recv() => self.answered(answer.ok_or(WriterLost)?),
+            (probe, verdict) = self.probes.next() => self.event(Event::Probed { probe, verdict }),
+            () = self.timer.as_mut(), if due.is_some() => {
+                // The runtime counts in milliseconds and may be early by less than one.
+                self.armed = None;
+                let now = clock::now();
+                if due.is_some_and(|due| now.since(due) > LATE) {
+                    self.look_around().await;
+                }
+                if due.is_some_and(|due| due <= clock::now()) {
+                    self.event(Event::Timer);
+                }
+            }
+        }
+        for _ in 0..TURN {
+            if let Ok(answer) = self.answers.try_recv() {
+                self.answered(answer);
+            } else if let Some((probe, verdict)) = self.probes.ready() {
+                self.event(Event::Probed { probe, verdict });
+            } else {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Lets the runtime see what sockets have to say, and hears it.
+    async fn look_around(&mut self) {
+        for _ in 0..3 {
+            tokio::task::yield_now().await;
+            while let Some((probe, verdict)) = self.probes.ready() {
+                self.event(Event::Probed { probe, verdict });
+            }
+        }
+    }
+
+    fn answered(&mut self, answer: Answer) {
+        match answer {
+            Answer::Table { services, result } => self.event(Event::Table { services, result }),
+            Answer::Applied(token, outcomes) => {
+                for (item, outcome) in (0u32..).zip(outcomes) {
+                    self.event(Event::Applied { token, item, outcome });
+                }
+            }
+        }
+    }
+
+    fn event(&mut self, event: Event) {
+        self.engine.handle(clock::now(), event, &mut self.actions);
+        self.held.extend(self.actions.drain());
+        self.carry_out();
+    }
+
+    /// Carries out what waits, up to an output that must be taken first.
+    fn carry_out(&mut self) {
+        let is_own = |output: &Output| matches!(output, Output::Own(_));
+        while !self.outputs.back().is_some_and(is_own)
+            && let Some(action) = self.held.pop_front()
+        {
+            match action {
+                Action::Read { services } => self.job(Job::Read(services)),
+                Action::Apply { token, ops } => self.job(Job::Apply(token, ops)),
+                Action::StartProbe { probe, request, closing } => {
+                    self.probes.start(probe, request, closing);
+                }
+                Action::CancelProbe { probe } => self.probes.cancel(probe),
+                Action::Own(services) => self.outputs.push_back(Output::Own(services)),
+                Action::Notify(notice) => {
+                    self.outputs.push_back(Output::Notify(Box::new(notice)));
+                }
+                Action::Report => self.outputs.push_back(Output::Report),
+                Action::Done => self.outputs.push_back(Output::Stopped),
+            }
+        }
+    }
+
+    fn job(&self, job: Job) {
+        // A thread that is gone shows when its answer is waited for.
+        let _ = self.jobs.send(job);
+    }
+}
+
+/// The thread that talks to the kernel: jobs in order, operations of several jobs together.
+fn serve(queue: &Receiver<Job>, answers: &UnboundedSender<Answer>) {
+    let mut ipvs = Ipvs::new();
+    let mut next = None;
+    while let Some(job) = next.take().or_else(|| queue.recv().ok()) {
+        match job {
+            Job::Read(services) => {
+                let result = ipvs.read(&services).map_err(|e| {
+                    tracing::debug!("reading the IPVS table: {e}");
+                    e.errno()
+                });
+                let _ = answers.send(Answer::Table { services, result });
+            }
+            Job::Apply(token, ops) => {
+                let mut count = ops.len();
+                let mut jobs = vec![(token, ops)];
+                while count < TOGETHER {
+                    match queue.try_recv() {
+                        Ok(Job::Apply(token, ops)) => {
+                            count += ops.len();
+                            jobs.push((token, ops));
+                        }
+                        Ok(other) => {
+                            next = Some(other);
+                            break;
+                        }
+                        Err(_) => break,
+                    }
+                }
+                let all = jobs.iter().flat_map(|(_, ops)| ops.iter());
+                let mut outcomes = ipvs.apply(all).into_iter();
+                for (token, ops) in jobs {
+                    let outcomes = outcomes.by_ref().take(ops.len()).collect();
+                    let _ = answers.send(Answer::Applied(token, outcomes));
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

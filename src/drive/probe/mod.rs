@@ -1,0 +1,87 @@
+//! Probes on sockets: each kind's shell, a task of the runtime each.
+//!
+//! A shell connects, feeds the conversation of its kind (`check::probe`) and hands back the verdict. How long that
+//! may take is the engine's business: it cancels what takes too long, which closes the socket.
+
+mod connect;
+mod tcp;
+
+use std::collections::BTreeMap;
+
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::task::AbortHandle;
+
+use crate::check::probe::{Closing, ProbeId, Request, Verdict};
+
+/// The attempts under way. Dropping it ends them.
+#[derive(Debug)]
+pub struct Probes {
+    running: BTreeMap<ProbeId, AbortHandle>,
+    sender: UnboundedSender<(ProbeId, Verdict)>,
+    results: UnboundedReceiver<(ProbeId, Verdict)>,
+}
+
+impl Probes {
+    /// No attempt yet.
+    #[must_use]
+    pub fn new() -> Self {
+        let (sender, results) = unbounded_channel();
+        Self { running: BTreeMap::new(), sender, results }
+    }
+
+    /// Begins an attempt.
+    pub fn start(&mut self, probe: ProbeId, request: Request, closing: Closing) {
+        let sender = self.sender.clone();
+        let task = tokio::spawn(async move {
+            let verdict = match request {
+                Request::Tcp(connection) => tcp::run(&connection, closing).await,
+            };
+            // Nobody waits for it while the process ends.
+            let _ = sender.send((probe, verdict));
+        });
+        self.running.insert(probe, task.abort_handle());
+    }
+
+    /// Gives an attempt up.
+    pub fn cancel(&mut self, probe: ProbeId) {
+        if let Some(task) = self.running.remove(&probe) {
+            task.abort();
+        }
+    }
+
+    /// The next result. Nothing is lost when the future is dropped.
+    pub async fn next(&mut self) -> (ProbeId, Verdict) {
+        match self.results.recv().await {
+            Some(result) => self.ended(result),
+            // This value holds a sender itself.
+            None => core::future::pending().await,
+        }
+    }
+
+    /// A result that is there already.
+    pub fn ready(&mut self) -> Option<(ProbeId, Verdict)> {
+        self.results.try_recv().ok().map(|result| self.ended(result))
+    }
+
+    fn ended(&mut self, result: (ProbeId, Verdict)) -> (ProbeId, Verdict) {
+        self.running.remove(&result.0);
+        result
+    }
+}
+
+impl Default for Probes {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Drop for Probes {
+    fn drop(&mut self) {
+        for task in self.running.values() {
+            task.abort();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

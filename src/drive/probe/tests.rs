@@ -1,0 +1,172 @@
+use std::io::Read;
+use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::time::Duration;
+
+use socket2::{Domain, Socket, Type};
+
+use super::*;
+use crate::check::probe::{Failure, Step};
+use crate::model::Connection;
+use crate::model::checker::Source;
+use crate::sys::testing;
+
+const LIMIT: Duration = Duration::from_secs(20);
+
+fn to(address: SocketAddr) -> Connection {
+    Connection { to: address, from: None, interface: None, timeout: LIMIT, mark: 0 }
+}
+
+fn id(serial: u64) -> ProbeId {
+    ProbeId { checker: 0, serial }
+}
+
+async fn verdict(connection: Connection, closing: Closing) -> Verdict {
+    let mut probes = Probes::new();
+    probes.start(id(1), Request::Tcp(connection), closing);
+    let (probe, verdict) = tokio::time::timeout(LIMIT, probes.next()).await.expect("a verdict");
+    assert_eq!(probe, id(1));
+    assert!(probes.running.is_empty() && probes.ready().is_none());
+    verdict
+}
+
+/// A listener that takes no more connections, and those that fill it up.
+fn full() -> (Socket, Vec<std::net::TcpStream>) {
+    let listener = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    listener.bind(&"127.0.0.1:0".parse::<SocketAddr>().unwrap().into()).unwrap();
+    listener.listen(0).unwrap();
+    let address = listener.local_addr().unwrap().as_socket().unwrap();
+    let mut inside = Vec::new();
+    while let Ok(stream) =
+        std::net::TcpStream::connect_timeout(&address, Duration::from_millis(200))
+    {
+        inside.push(stream);
+        assert!(inside.len() < 10, "the queue never fills up");
+    }
+    (listener, inside)
+}
+
+#[test]
+fn a_listener_is_good_and_a_closed_port_is_not() {
+    testing::run(async {
+        for local in ["127.0.0.1:0", "[::1]:0"] {
+            let Ok(listener) = TcpListener::bind(local) else {
+                // A machine without IPv6.
+                assert_eq!(local, "[::1]:0");
+                continue;
+            };
+            let address = listener.local_addr().unwrap();
+            assert_eq!(verdict(to(address), Closing::Orderly).await, Verdict::Success);
+            drop(listener);
+            assert_eq!(
+                verdict(to(address), Closing::Orderly).await,
+                Verdict::Failure(Failure::Connection(libc::ECONNREFUSED))
+            );
+        }
+    });
+}
+
+#[test]
+fn connections_end_as_asked_for_and_nothing_is_said_on_them() {
+    testing::run(async {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        for (closing, end) in [(Closing::Orderly, Ok(0)), (Closing::Reset, Err(libc::ECONNRESET))] {
+            assert_eq!(verdict(to(address), closing).await, Verdict::Success);
+            let (mut stream, _) = listener.accept().unwrap();
+            stream.set_read_timeout(Some(LIMIT)).unwrap();
+            let read = stream.read(&mut [0; 16]).map_err(|e| e.raw_os_error().unwrap_or(0));
+            assert_eq!(read, end, "{closing:?}");
+        }
+    });
+}
+
+#[test]
+fn the_source_is_the_one_asked_for() {
+    testing::run(async {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let from = |address: [u8; 4], port| Some(Source { address: IpAddr::from(address), port });
+        let settings = Connection { from: from([127, 0, 0, 9], 0), ..to(address) };
+        assert_eq!(verdict(settings, Closing::Orderly).await, Verdict::Success);
+        let (_, peer) = listener.accept().unwrap();
+        assert_eq!(peer.ip(), IpAddr::from([127, 0, 0, 9]));
+        // An address that this machine does not have: says nothing about the server.
+        let settings = Connection { from: from([192, 0, 2, 1], 0), ..to(address) };
+        assert_eq!(
+            verdict(settings, Closing::Orderly).await,
+            Verdict::Untried { step: Step::Source, errno: libc::EADDRNOTAVAIL }
+        );
+        // A port of its own, again and again.
+        let free = TcpListener::bind("127.0.0.8:0").unwrap().local_addr().unwrap().port();
+        for _ in 0..3 {
+            let settings = Connection { from: from([127, 0, 0, 8], free), ..to(address) };
+            assert_eq!(verdict(settings, Closing::Reset).await, Verdict::Success);
+            let (_, peer) = listener.accept().unwrap();
+            assert_eq!(peer.port(), free);
+        }
+    });
+}
+
+#[test]
+fn interface_and_mark() {
+    testing::in_namespace("drive::probe::tests::interface_and_mark", || {
+        testing::run(async {
+            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            let address = listener.local_addr().unwrap();
+            let over = |name: &str| Connection {
+                interface: Some(name.parse().unwrap()),
+                mark: 7,
+                ..to(address)
+            };
+            assert_eq!(verdict(over("lo"), Closing::Orderly).await, Verdict::Success);
+            assert_eq!(
+                verdict(over("nosuch"), Closing::Orderly).await,
+                Verdict::Untried { step: Step::Device, errno: libc::ENODEV }
+            );
+            // 192.0.2.1 has no route here.
+            let nowhere = to("192.0.2.1:80".parse().unwrap());
+            assert_eq!(
+                verdict(nowhere, Closing::Orderly).await,
+                Verdict::Failure(Failure::Connection(libc::ENETUNREACH))
+            );
+        });
+    });
+}
+
+#[test]
+fn an_attempt_given_up_leaves_nothing_behind() {
+    testing::in_namespace("drive::probe::tests::an_attempt_given_up_leaves_nothing_behind", || {
+        testing::run(async {
+            let (listener, _inside) = full();
+            let address = listener.local_addr().unwrap().as_socket().unwrap();
+            let sockets = || std::fs::read_dir("/proc/self/fd").unwrap().count();
+            let before = sockets();
+            let mut probes = Probes::new();
+            for serial in 0..300 {
+                probes.start(id(serial), Request::Tcp(to(address)), Closing::Orderly);
+            }
+            // They are under way.
+            while sockets() < before + 300 {
+                tokio::task::yield_now().await;
+            }
+            for serial in 0..300 {
+                probes.cancel(id(serial));
+            }
+            let end = std::time::Instant::now() + LIMIT;
+            while sockets() > before {
+                assert!(std::time::Instant::now() < end, "sockets stay open");
+                tokio::task::yield_now().await;
+            }
+            assert!(probes.ready().is_none(), "nothing is reported of what was given up");
+            // As many that end by themselves, and those of a value that is dropped.
+            for serial in 0..300 {
+                probes.start(id(serial), Request::Tcp(to(address)), Closing::Reset);
+            }
+            drop(probes);
+            while sockets() > before {
+                assert!(std::time::Instant::now() < end, "sockets stay open");
+                tokio::task::yield_now().await;
+            }
+        });
+    });
+}

@@ -1,0 +1,402 @@
+//! The kernel's table of virtual servers, over generic netlink.
+//!
+//! Requests travel packed: many in one datagram, of which only the last asks for an acknowledgement; those that
+//! are refused answer with their sequence number. That is thirty times faster than one at a time, and a table
+//! may have tens of thousands of entries. The kernel answers while the request is being sent, so nothing here
+//! waits, except for a module that has to be loaded first.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::process::{Command, Stdio};
+
+use neli::consts::socket::{Msg, NlFamily};
+use neli::socket::NlSocket;
+use neli::utils::Groups;
+
+mod attribute;
+pub mod message;
+
+use crate::model::ServiceKey;
+use crate::plan::Outcome;
+use crate::plan::ipvs::{Destinations, Entry, Op, Settings, Table};
+use message::{Body, DecodeError};
+
+/// Operations in one datagram. Should all of them be refused, their answers still fit into the receive buffer.
+const PACKED: usize = 100;
+/// Room for the kernel's answers, as asked for; it grants what `rmem_max` allows.
+const RECEIVE_BUFFER: usize = 1 << 20;
+/// The longest datagram: the kernel packs up to 32 KiB of a list into one.
+const DATAGRAM: usize = 64 << 10;
+/// Up to so many services are asked for one by one; more by one list of all.
+const SINGLE: usize = 8;
+/// Lists that changed while they were made are asked for again, so often.
+const ATTEMPTS: usize = 5;
+/// Where the kernel keeps the name of the program that loads modules.
+const MODPROBE_PATH: &str = "/proc/sys/kernel/modprobe";
+/// That program where the kernel does not say.
+const MODPROBE: &str = "/sbin/modprobe";
+
+/// Why the table could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The kernel has no IPVS, or not for us.
+    #[error("no IPVS: {}", io::Error::from_raw_os_error(*.0))]
+    Unavailable(i32),
+    /// The kernel refused a question.
+    #[error("the kernel refused: {}", io::Error::from_raw_os_error(*.0))]
+    Refused(i32),
+    /// The socket failed.
+    #[error("netlink socket: {0}")]
+    Io(#[from] io::Error),
+    /// The kernel answered what cannot be understood.
+    #[error(transparent)]
+    Decode(#[from] DecodeError),
+    /// The kernel did not answer.
+    #[error("the kernel did not answer")]
+    Silent,
+}
+
+impl Error {
+    /// The error number, positive.
+    #[must_use]
+    pub fn errno(&self) -> i32 {
+        match self {
+            Self::Unavailable(errno) | Self::Refused(errno) => *errno,
+            Self::Io(e) => e.raw_os_error().unwrap_or(libc::EIO),
+            Self::Decode(_) => libc::EBADMSG,
+            Self::Silent => libc::ETIMEDOUT,
+        }
+    }
+}
+
+/// A connection to the kernel's IPVS. It is made when it is first used and made anew after a failure.
+pub struct Ipvs {
+    connection: Option<Connection>,
+    /// The module was asked for: once is enough for one process, the kernel asks for it by itself too.
+    asked: bool,
+}
+
+struct Connection {
+    socket: NlSocket,
+    family: u16,
+    sequence: u32,
+    out: Vec<u8>,
+    buffer: Vec<u8>,
+}
+
+impl Ipvs {
+    /// A connection that is not made yet.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self { connection: None, asked: false }
+    }
+
+    /// What the kernel holds of these services, with their servers. Entries of a kind that no configuration
+    /// can ask for are left out.
+    ///
+    /// # Errors
+    /// When the kernel has no IPVS (its module could not be loaded either), or does not let us ask.
+    pub fn read(&mut self, services: &[ServiceKey]) -> Result<Table, Error> {
+        let result = self.connect().and_then(|connection| connection.read(services));
+        if result.is_err() {
+            self.connection = None;
+        }
+        result
+    }
+
+    /// Carries out operations in order; what became of each.
+    pub fn apply<'o>(&mut self, ops: impl IntoIterator<Item = &'o Op>) -> Vec<Outcome> {
+        let ops: Vec<&Op> = ops.into_iter().collect();
+        let mut outcomes = Vec::with_capacity(ops.len());
+        for packet in ops.chunks(PACKED) {
+            let answers = match self.connect().and_then(|connection| connection.apply(packet)) {
+                Ok(answers) => answers,
+                Err(e) => {
+                    self.connection = None;
+                    vec![Some(e.errno()); packet.len()]
+                }
+            };
+            outcomes.extend(packet.iter().zip(answers).map(|(op, answer)| outcome(op, answer)));
+        }
+        outcomes
+    }
+
+    fn connect(&mut self) -> Result<&mut Connection, Error> {
+        if self.connection.is_none() {
+            let connection = match Connection::open() {
+                // The kernel loads the module by itself where it can; else the program that does may.
+                Err(Error::Unavailable(errno)) if !core::mem::replace(&mut self.asked, true) => {
+                    load_module();
+                    Connection::open().map_err(|_| Error::Unavailable(errno))
+                }
+                other => other,
+            }?;
+            self.connection = Some(connection);
+        }
+        self.connection.as_mut().ok_or(Error::Silent)
+    }
+}
+
+impl Default for Ipvs {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Connection {
+    fn open() -> Result<Self, Error> {
+        let socket = NlSocket::connect(NlFamily::Generic, None, Groups::empty())?;
+        socket.nonblock()?;
+        // A smaller one serves too.
+        let _ = socket.set_recv_buffer_size(RECEIVE_BUFFER);
+        let mut connection =
+            Self { socket, family: 0, sequence: 0, out: Vec::new(), buffer: vec![0; DATAGRAM] };
+        connection.family = connection.resolve()?;
+        Ok(connection)
+    }
+
+    /// The number that the kernel gave to the family when the module was loaded.
+    fn resolve(&mut self) -> Result<u16, Error> {
+        let sequence = self.begin();
+        message::ask_family(&mut self.out, sequence);
+        self.send()?;
+        let mut family = None;
+        self.answers(sequence, |payload| {
+            family = Some(message::family(payload)?);
+            Ok(())
+        })
+        .map_err(|e| match e {
+            Error::Refused(errno) => Error::Unavailable(errno),
+            other => other,
+        })?;
+        Ok(family.ok_or(DecodeError::Missing("FAMILY_ID"))?)
+    }
+
+    fn read(&mut self, services: &[ServiceKey]) -> Result<Table, Error> {
+        let mut table = Table::default();
+        for (key, settings) in self.services(services)? {
+            let destinations = self.destinations(&key)?;
+            table.services.insert(key, Entry { settings, destinations });
+        }
+        Ok(table)
+    }
+
+    fn services(
+        &mut self,
+        services: &[ServiceKey],
+    ) -> Result<BTreeMap<ServiceKey, Settings>, Error> {
+        let mut found = BTreeMap::new();
+        if services.len() <= SINGLE {
+            for key in services {
+                let sequence = self.begin();
+                message::ask_service(&mut self.out, self.family, sequence, key);
+                self.send()?;
+                let answer = self.answers(sequence, |payload| {
+                    let (key, settings) = message::decode_service(payload)?;
+                    found.insert(key, settings);
+                    Ok(())
+                });
+                match answer {
+                    Ok(_) | Err(Error::Refused(libc::ESRCH | libc::ENOENT)) => {}
+                    Err(e) => return Err(e),
+                }
+            }
+            return Ok(found);
+        }
+        let wanted: BTreeSet<ServiceKey> = services.iter().copied().collect();
+        // The kernel makes the list in parts and counts its way through a table that all network namespaces
+        // share: changes in any of them between two parts make it leave out entries. So the list is asked for
+        // until it brings nothing new.
+        for attempt in 0..ATTEMPTS {
+            let before = found.len();
+            let sequence = self.begin();
+            message::ask_services(&mut self.out, self.family, sequence);
+            self.send()?;
+            let whole = self.answers(sequence, |payload| {
+                match message::decode_service(payload) {
+                    Ok((key, settings)) if wanted.contains(&key) => {
+                        found.insert(key, settings);
+                    }
+                    // Another's, whatever it is.
+                    Ok(_) | Err(DecodeError::Unknown(_)) => {}
+                    Err(e) => return Err(e.into()),
+                }
+                Ok(())
+            })?;
+            if whole && attempt > 0 && found.len() == before {
+                break;
+            }
+        }
+        Ok(found)
+    }
+
+    fn destinations(&mut self, key: &ServiceKey) -> Result<Destinations, Error> {
+        let mut list = Vec::new();
+        for _ in 0..ATTEMPTS {
+            list.clear();
+            let sequence = self.begin();
+            message::ask_destinations(&mut self.out, self.family, sequence, key);
+            self.send()?;
+            let whole = self.answers(sequence, |payload| {
+                match message::decode_destination(payload, key.family()) {
+                    Ok(pair) => list.push(pair),
+                    Err(DecodeError::Unknown(what)) => {
+                        tracing::warn!(service = %key, "VS {key} has a server with unknown {what}");
+                    }
+                    Err(e) => return Err(e.into()),
+                }
+                Ok(())
+            })?;
+            if whole {
+                break;
+            }
+        }
+        Ok(list.into_iter().collect())
+    }
+
+    /// Sends operations in one datagram. For each the error number, if it was refused.
+    fn apply(&mut self, ops: &[&Op]) -> Result<Vec<Option<i32>>, Error> {
+        let answers = self.apply_once(ops)?;
+        // The kernel answers so to a family that it does not know as well: the module was loaded anew.
+        if answers.contains(&Some(libc::ENOENT)) {
+            let family = self.resolve()?;
+            if family != self.family {
+                self.family = family;
+                return self.apply_once(ops);
+            }
+        }
+        Ok(answers)
+    }
+
+    fn apply_once(&mut self, ops: &[&Op]) -> Result<Vec<Option<i32>>, Error> {
+        let first = self.sequence.wrapping_add(1);
+        self.out.clear();
+        for (position, op) in ops.iter().enumerate() {
+            self.sequence = self.sequence.wrapping_add(1);
+            let is_last = position + 1 == ops.len();
+            message::encode(&mut self.out, self.family, self.sequence, op, is_last);
+        }
+        self.send()?;
+        let mut answers = vec![None; ops.len()];
+        let mut lost = false;
+        loop {
+            let datagram = match receive(&self.socket, &mut self.buffer) {
+                Ok(Some(datagram)) => datagram,
+                Ok(None) => return Err(Error::Silent),
+                // Some answers found no room. Which were refused is not known any more: all that have not
+                // answered count as refused, and show what they are when they are tried again.
+                Err(e) if e.raw_os_error() == Some(libc::ENOBUFS) => {
+                    lost = true;
+                    continue;
+                }
+                Err(e) => return Err(e.into()),
+            };
+            for reply in message::replies(datagram) {
+                let reply = reply?;
+                let position = reply.sequence.wrapping_sub(first) as usize;
+                let (Some(answer), Body::Status(errno)) = (answers.get_mut(position), reply.body)
+                else {
+                    continue;
+                };
+                *answer = errno;
+                if position + 1 == ops.len() {
+                    if lost {
+                        for answer in answers.iter_mut().filter(|answer| answer.is_none()) {
+                            *answer = Some(libc::ENOBUFS);
+                        }
+                    }
+                    return Ok(answers);
+                }
+            }
+        }
+    }
+
+    fn begin(&mut self) -> u32 {
+        self.out.clear();
+        self.sequence = self.sequence.wrapping_add(1);
+        self.sequence
+    }
+
+    fn send(&self) -> io::Result<()> {
+        self.socket.send(&self.out, Msg::empty()).map(|_| ())
+    }
+
+    /// Reads the answers to a question, to their end. False if the list changed while it was made.
+    fn answers(
+        &mut self,
+        sequence: u32,
+        mut each: impl FnMut(&[u8]) -> Result<(), Error>,
+    ) -> Result<bool, Error> {
+        let mut whole = true;
+        loop {
+            let Some(datagram) = receive(&self.socket, &mut self.buffer)? else {
+                return Err(Error::Silent);
+            };
+            for reply in message::replies(datagram) {
+                let reply = reply?;
+                if reply.sequence != sequence {
+                    continue;
+                }
+                match reply.body {
+                    Body::Status(None) | Body::End(None) => return Ok(whole),
+                    Body::Status(Some(errno)) | Body::End(Some(errno)) => {
+                        return Err(Error::Refused(errno));
+                    }
+                    Body::Interrupted(payload) => {
+                        whole = false;
+                        each(payload)?;
+                    }
+                    Body::Payload(payload) => each(payload)?,
+                    Body::Nothing => {}
+                }
+            }
+        }
+    }
+}
+
+/// The next datagram that is there already; the kernel answers before a request is sent off.
+fn receive<'b>(socket: &NlSocket, buffer: &'b mut [u8]) -> io::Result<Option<&'b [u8]>> {
+    loop {
+        match socket.recv(&mut *buffer, Msg::empty()) {
+            Ok((length, _)) => return Ok(Some(buffer.get(..length).unwrap_or_default())),
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(None),
+            Err(e) => return Err(e),
+        }
+    }
+}
+
+fn outcome(op: &Op, errno: Option<i32>) -> Outcome {
+    let is_add = matches!(op, Op::AddService { .. } | Op::AddDestination { .. });
+    let is_removal = matches!(op, Op::DeleteService { .. } | Op::DeleteDestination { .. });
+    match errno {
+        None => Outcome::Done,
+        Some(libc::EEXIST) if is_add => Outcome::Already,
+        Some(libc::ENOENT | libc::ESRCH) if is_removal => Outcome::Already,
+        Some(errno) => Outcome::Refused(errno),
+    }
+}
+
+/// Asks the program that loads modules for `ip_vs`. Whether that helped shows when the family is asked for.
+fn load_module() {
+    let named = std::fs::read_to_string(MODPROBE_PATH).unwrap_or_default();
+    let named = named.trim();
+    for program in [named, MODPROBE] {
+        if program.is_empty() {
+            continue;
+        }
+        let run = Command::new(program)
+            .args(["-q", "--", "ip_vs"])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status();
+        match run {
+            Ok(status) if status.success() => return,
+            Ok(_) | Err(_) => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,35 @@
+use super::*;
+use crate::base::Family;
+use crate::plan::ipvs::DestinationKey;
+
+#[test]
+fn refusals_that_are_no_refusals() {
+    let service = ServiceKey::Mark { mark: 1, family: Family::V4 };
+    let delete = Op::DeleteService { service };
+    let take = Op::DeleteDestination {
+        service,
+        destination: DestinationKey { address: [10, 0, 0, 1].into(), port: 0 },
+    };
+    for op in [&delete, &take] {
+        assert_eq!(outcome(op, Some(libc::ENOENT)), Outcome::Already);
+        assert_eq!(outcome(op, Some(libc::ESRCH)), Outcome::Already);
+        assert_eq!(outcome(op, Some(libc::EEXIST)), Outcome::Refused(libc::EEXIST));
+        assert_eq!(outcome(op, None), Outcome::Done);
+    }
+    assert_eq!(outcome(&Op::Flush, Some(libc::EPERM)), Outcome::Refused(libc::EPERM));
+}
+
+/// What a kernel with IPVS answers is shown by the namespace tests; here, that one without is no trouble.
+#[test]
+fn without_ipvs_there_is_an_error_number_for_everything() {
+    let mut ipvs = Ipvs { connection: None, asked: true };
+    let service = ServiceKey::Mark { mark: 0x7fff_fff1, family: Family::V4 };
+    let read = ipvs.read(&[service]);
+    let applied = ipvs.apply(&[Op::DeleteService { service }, Op::DeleteService { service }]);
+    assert_eq!(applied.len(), 2);
+    match read {
+        // A machine that has it, for a service that it does not.
+        Ok(table) => assert!(table.services.is_empty()),
+        Err(e) => assert!(e.errno() > 0, "{e}"),
+    }
+}

@@ -1,0 +1,196 @@
+//! The checker role: health checks and the kernel's table of virtual servers.
+//!
+//! The engine and its probes run on this thread, netlink on one of its own (`drive::check`). Without IPVS in the
+//! kernel the role waits for it and the rest of the daemon goes on: addresses need no IPVS. (keepalived ends
+//! altogether there.)
+
+mod record;
+
+use core::time::Duration;
+use std::sync::Arc;
+
+use nix::sys::resource::{Resource, getrlimit};
+
+use super::control::{Control, Order};
+use super::notices::Notices;
+use crate::check::Limits;
+use crate::cli::exit::Exit;
+use crate::drive::check::{Driver, Output};
+use crate::ipc::{CheckerPart, FromRole, FromRunner, Link, RoleName, ToRunner, frame};
+use crate::sys::{clock, memfd, process, sched};
+use record::Record;
+
+/// The longest configuration.
+const LONGEST: usize = 512 << 20;
+/// Attempts that may be under way at once: so many servers may be silent without holding up the others.
+const PROBES: u64 = 16_384;
+/// Descriptors for everything else.
+const OTHERS: u64 = 64;
+/// The runner gets so long to take the last notices.
+const LAST: Duration = Duration::from_millis(500);
+
+/// Runs the role.
+pub(super) async fn run(control: Control) -> Exit {
+    let seed = clock::now().as_nanos() ^ u64::from(process::own_pid().unsigned_abs()) << 40;
+    match Driver::new(seed, limits()) {
+        Ok(driver) => Role::new(driver, &control).serve(control).await,
+        Err(e) => {
+            tracing::error!("cannot start: {e}");
+            Exit::Internal
+        }
+    }
+}
+
+struct Role {
+    driver: Driver,
+    record: Record,
+    /// What an earlier process recorded, until the engine has it.
+    owned: bool,
+    notices: Notices,
+    runner: Option<Link<ToRunner, FromRunner>>,
+    /// A configuration that was decoded.
+    prepared: Option<(u32, CheckerPart)>,
+    /// The supervisor does not have the newest summary.
+    report_due: bool,
+    stopped: bool,
+}
+
+impl Role {
+    fn new(driver: Driver, control: &Control) -> Self {
+        Self {
+            driver,
+            record: Record::at(control.setup().services.clone()),
+            owned: false,
+            notices: Notices::default(),
+            runner: None,
+            prepared: None,
+            report_due: false,
+            stopped: false,
+        }
+    }
+
+    async fn serve(mut self, mut control: Control) -> Exit {
+        while !self.stopped {
+            tokio::select! {
+                biased;
+                // The supervisor first: signs of life must not wait for a burst of results.
+                order = control.next() => self.order(&mut control, order),
+                message = hear(&mut self.runner) => self.heard(message),
+                turn = self.driver.turn() => if let Err(e) = turn {
+                    tracing::error!("{e}");
+                    return Exit::Internal;
+                },
+            }
+            self.outputs();
+        }
+        if let Some(runner) = &mut self.runner {
+            let _ = self.notices.send(runner);
+            // It carries them out after this process has gone.
+            let _ = tokio::time::timeout(LAST, runner.drain()).await;
+        }
+        control.done().await;
+        Exit::Ok
+    }
+
+    fn order(&mut self, control: &mut Control, order: Order) {
+        match order {
+            Order::Prepare { generation, part } => {
+                let decoded = memfd::read(part, LONGEST)
+                    .map_err(|e| e.to_string())
+                    .and_then(|octets| frame::open(&octets).map_err(|e| e.to_string()));
+                match decoded {
+                    Ok(part) => {
+                        self.prepared = Some((generation, part));
+                        control.tell(&FromRole::Ready { generation });
+                    }
+                    Err(reason) => control.tell(&FromRole::Refused { generation, reason }),
+                }
+            }
+            Order::Apply { generation } => {
+                if let Some((_, part)) = self.prepared.take().filter(|(g, _)| *g == generation) {
+                    if !core::mem::replace(&mut self.owned, true) {
+                        self.driver.owned(self.record.read());
+                    }
+                    self.driver.reload(Arc::new(part.lvs));
+                    control.tell(&FromRole::Applied { generation });
+                    // What reading it took is not needed any more.
+                    sched::trim();
+                }
+            }
+            Order::Abandon => self.prepared = None,
+            Order::Peer(RoleName::Runner, channel) => match Link::new(channel) {
+                Ok(link) => {
+                    self.runner = Some(link);
+                    self.notices.begin_anew();
+                    self.send_notices();
+                }
+                Err(e) => tracing::error!("channel to the runner: {e}"),
+            },
+            Order::ResumeChecks(summary) => self.driver.resume(summary),
+            Order::Peer(..) | Order::Resume(_) => {}
+            Order::Stop { keep } => self.driver.stop(keep),
+            Order::Tick => {
+                self.send_notices();
+                if self.report_due {
+                    let summary = self.driver.summary();
+                    self.report_due = !control.offer(&FromRole::Checks(summary));
+                }
+            }
+        }
+    }
+
+    fn outputs(&mut self) {
+        let mut told = false;
+        while let Some(output) = self.driver.take_output() {
+            match output {
+                Output::Own(services) => self.record.write(&services),
+                Output::Notify(notice) => {
+                    self.notices.push(*notice);
+                    told = true;
+                }
+                // With the next tick: many changes make one report.
+                Output::Report => self.report_due = true,
+                Output::Stopped => self.stopped = true,
+            }
+        }
+        if told {
+            self.send_notices();
+        }
+    }
+
+    fn heard(&mut self, message: Option<FromRunner>) {
+        match message {
+            Some(FromRunner::Delivered { id }) => {
+                self.notices.delivered(id);
+                self.send_notices();
+            }
+            Some(FromRunner::Ran { .. }) => {}
+            // The supervisor starts another one.
+            None => self.runner = None,
+        }
+    }
+
+    fn send_notices(&mut self) {
+        if let Some(runner) = &mut self.runner
+            && self.notices.send(runner).is_err()
+        {
+            self.runner = None;
+        }
+    }
+}
+
+/// As many attempts at once as there are descriptors for.
+fn limits() -> Limits {
+    sched::descriptors(PROBES + OTHERS);
+    let (descriptors, _) = getrlimit(Resource::RLIMIT_NOFILE).unwrap_or((1024, 1024));
+    let probes = descriptors.saturating_sub(OTHERS).clamp(16, PROBES);
+    Limits { probes: usize::try_from(probes).unwrap_or(16), ..Limits::default() }
+}
+
+/// The next message of the runner, if there is one; none when it is gone.
+async fn hear(runner: &mut Option<Link<ToRunner, FromRunner>>) -> Option<FromRunner> {
+    match runner {
+        Some(link) => link.next().await.map(|(message, _)| message),
+        None => core::future::pending().await,
+    }
+}

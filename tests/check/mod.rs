@@ -1,0 +1,10 @@
+//! The check engine: lists of events and what must come of them.
+
+mod bench;
+mod quorum;
+mod refusals;
+mod reload;
+mod schedule;
+mod start;
+mod stop;
+mod story;
