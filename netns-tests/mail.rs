@@ -4,7 +4,7 @@
 use std::io::{Read, Write};
 
 use crate::lab::node::Node;
-use crate::lab::service::{Mail, Server};
+use crate::lab::service::{Server, mail};
 use crate::lab::timeline::What;
 use crate::lab::{LIMIT, Lab, Res};
 use crate::scenario::{FAILOVER, Pair, steady, within};
@@ -21,7 +21,7 @@ const VIP: &str = "10.0.0.100";
 
 fn each_change_of_state_is_mailed(lab: &mut Lab) -> Res {
     let pair = Pair::new(lab)?;
-    let _server = Mail::start(&pair.svr1)?;
+    mail(&pair.svr1)?;
     let texts = FAILOVER.map(|text| within(text, "vrrp_instance VRRP1 {", "smtp_alert"));
     pair.start(&lab.subject, [&texts[0], &texts[1]])?;
     lab.always().address(&pair.svr1, VIP, true)?;

@@ -57,7 +57,8 @@ pub fn fail(text: impl Display) -> Stop {
 #[macro_export]
 macro_rules! check {
     ($condition:expr, $($message:tt)+) => {
-        if !$condition {
+        let holds: bool = $condition;
+        if !holds {
             return Err($crate::lab::fail(format!(
                 "{} [{}:{}: {}]", format!($($message)+), file!(), line!(), stringify!($condition)
             )));
