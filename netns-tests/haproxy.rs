@@ -57,8 +57,8 @@ fn a_dead_haproxy_moves_the_address_and_a_live_one_takes_it_back(lab: &mut Lab) 
     run(&pair.svr2)?;
     pair.start(&lab.subject, HAPROXY)?;
     let all = lab.always();
-    all.log(&pair.svr1, "INSTANCE VRRP1 MASTER 200")?;
-    all.log(&pair.svr2, "INSTANCE VRRP1 BACKUP 100")?;
+    all.says(&pair.svr1, "told", "INSTANCE VRRP1 MASTER 200")?;
+    all.says(&pair.svr2, "told", "INSTANCE VRRP1 BACKUP 100")?;
     all.address(&pair.svr1, VIP, true)?;
     let page = || fetch(&pair.client, PAGE);
     lab.timeline().poll(LIMIT, "a page through svr1", page)?;
@@ -68,23 +68,23 @@ fn a_dead_haproxy_moves_the_address_and_a_live_one_takes_it_back(lab: &mut Lab) 
     signal_to(first, Signal::SIGKILL)?;
     let later = lab.after(mark);
     later.log(&pair.svr1, "(VRRP1) Entering FAULT STATE")?;
-    later.log(&pair.svr1, "INSTANCE VRRP1 FAULT 200")?;
+    later.says(&pair.svr1, "told", "INSTANCE VRRP1 FAULT 200")?;
     later.address(&pair.svr1, VIP, false)?;
     later.address(&pair.svr2, VIP, true)?;
-    later.log(&pair.svr2, "INSTANCE VRRP1 MASTER 100")?;
+    later.says(&pair.svr2, "told", "INSTANCE VRRP1 MASTER 100")?;
     lab.timeline().poll(LIMIT, "a page through svr2", page)?;
 
     lab.note("haproxy on svr1 is started again");
     let mark = lab.mark();
     run(&pair.svr1)?;
     let later = lab.after(mark);
-    later.log(&pair.svr1, "INSTANCE VRRP1 MASTER 200")?;
-    later.log(&pair.svr2, "INSTANCE VRRP1 BACKUP 100")?;
+    later.says(&pair.svr1, "told", "INSTANCE VRRP1 MASTER 200")?;
+    later.says(&pair.svr2, "told", "INSTANCE VRRP1 BACKUP 100")?;
     later.address(&pair.svr2, VIP, false)?;
     check!(pair.svr1.has(LAN, "10.0.0.100/24")?, "{}", pair.svr1.addresses(LAN)?);
     lab.timeline().poll(LIMIT, "a page through svr1", page)?;
     // In order, each once.
-    let states: Vec<_> = all.logs(&pair.svr1, "INSTANCE VRRP1");
+    let states: Vec<_> = all.said(&pair.svr1, "told");
     let wanted = ["BACKUP 200", "MASTER 200", "FAULT 200", "BACKUP 200", "MASTER 200"];
     let wanted: Vec<_> = wanted.iter().map(|state| format!("INSTANCE VRRP1 {state}")).collect();
     // At the start haproxy's check had not succeeded yet: that may count as a fault first, as keepalived has it.
@@ -175,16 +175,16 @@ fn state_scripts_run_with_their_own_arguments(lab: &mut Lab) -> Res {
     pair.svr1.write(script, ON_STATE_CHANGE, 0o755)?;
     let [primary, _backup] = pair.start(&lab.subject, [&primary, FAILOVER[1]])?;
     let all = lab.always();
-    all.log(&pair.svr1, "to-backup")?;
-    all.log(&pair.svr1, "any INSTANCE VRRP1 BACKUP 200")?;
-    all.log(&pair.svr1, "to-master two words")?;
-    all.log(&pair.svr1, "any INSTANCE VRRP1 MASTER 200")?;
+    all.says(&pair.svr1, "told", "to-backup")?;
+    all.says(&pair.svr1, "told", "any INSTANCE VRRP1 BACKUP 200")?;
+    all.says(&pair.svr1, "told", "to-master two words")?;
+    all.says(&pair.svr1, "told", "any INSTANCE VRRP1 MASTER 200")?;
     pair.cables[0].cut()?;
-    all.log(&pair.svr1, "to-fault")?;
-    all.log(&pair.svr1, "any INSTANCE VRRP1 FAULT 200")?;
+    all.says(&pair.svr1, "told", "to-fault")?;
+    all.says(&pair.svr1, "told", "any INSTANCE VRRP1 FAULT 200")?;
     primary.stop()?;
-    all.log(&pair.svr1, "to-stop")?;
-    all.log(&pair.svr1, "any INSTANCE VRRP1 STOP 200")?;
+    all.says(&pair.svr1, "told", "to-stop")?;
+    all.says(&pair.svr1, "told", "any INSTANCE VRRP1 STOP 200")?;
     Ok(())
 }
 
@@ -199,8 +199,8 @@ fn a_slow_script_is_not_overtaken_by_a_later_one(lab: &mut Lab) -> Res {
     pair.svr1.write(script, slow, 0o755)?;
     pair.start(&lab.subject, [&primary, FAILOVER[1]])?;
     let all = lab.always();
-    all.log(&pair.svr1, "INSTANCE VRRP1 MASTER 200")?;
-    let lines = all.logs(&pair.svr1, "INSTANCE VRRP1");
+    all.says(&pair.svr1, "told", "INSTANCE VRRP1 MASTER 200")?;
+    let lines = all.said(&pair.svr1, "told");
     check!(lines == ["INSTANCE VRRP1 BACKUP 200", "INSTANCE VRRP1 MASTER 200"], "{lines:?}");
     Ok(())
 }

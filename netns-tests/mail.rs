@@ -4,8 +4,7 @@
 use std::io::{Read, Write};
 
 use crate::lab::node::Node;
-use crate::lab::service::{Mail, Server};
-use crate::lab::timeline::What;
+use crate::lab::service::{Server, mail};
 use crate::lab::{LIMIT, Lab, Res};
 use crate::scenario::{FAILOVER, Pair, steady, within};
 use crate::{cases, check};
@@ -21,7 +20,7 @@ const VIP: &str = "10.0.0.100";
 
 fn each_change_of_state_is_mailed(lab: &mut Lab) -> Res {
     let pair = Pair::new(lab)?;
-    let _server = Mail::start(&pair.svr1)?;
+    mail(&pair.svr1)?;
     let texts = FAILOVER.map(|text| within(text, "vrrp_instance VRRP1 {", "smtp_alert"));
     pair.start(&lab.subject, [&texts[0], &texts[1]])?;
     lab.always().address(&pair.svr1, VIP, true)?;
@@ -39,7 +38,7 @@ pub fn mailed(lab: &Lab, node: &Node, subject: &str, body: &str) -> Res {
     let subject = format!("Subject: {subject}");
     let what = format!("the mail `{subject}`");
     let mail = lab.timeline().poll(LIMIT, &what, || {
-        Ok(mails(lab, node).into_iter().find(|mail| mail.iter().any(|line| *line == subject)))
+        Ok(mails(lab, node).into_iter().find(|mail| mail.contains(&subject)))
     })?;
     let field = |name: &str| mail.iter().position(|line| line.starts_with(name));
     let order = [
@@ -60,15 +59,9 @@ pub fn mailed(lab: &Lab, node: &Node, subject: &str, body: &str) -> Res {
 
 /// The mails that the server of a node has received so far, as lines.
 fn mails(lab: &Lab, node: &Node) -> Vec<Vec<String>> {
-    let lines = lab.always().all(|event| match &event.what {
-        What::Log { source, line } if event.node == node.name && **source == *"smtp" => {
-            Some(line.clone())
-        }
-        _ => None,
-    });
     let mut mails = Vec::new();
     let mut mail = Vec::new();
-    for line in lines {
+    for line in lab.always().said(node, "smtp") {
         if line.contains("MESSAGE FOLLOWS") {
             mail.clear();
         } else if line.contains("END MESSAGE") {
@@ -131,7 +124,7 @@ fn undelayed(lab: &mut Lab, pair: &Pair) -> Res {
 fn given_up(lab: &Lab, pair: &Pair) -> Res {
     lab.subject.ours_only("it tries once")?;
     let limit = LIMIT.saturating_mul(5);
-    let (_, line) = lab.always().within(limit).log(&pair.svr1, "mail not sent")?;
+    let (_, line) = lab.always().within(limit).log(&pair.svr1, "given up")?;
     check!(line.contains("VRRP1") && line.contains("BACKUP"), "{line}");
     Ok(())
 }

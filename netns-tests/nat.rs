@@ -3,7 +3,7 @@
 use nix::sys::signal::Signal;
 
 use crate::lab::daemon::{CONF, Daemon, Role, signal_to};
-use crate::lab::service::{Mail, Server, fetch};
+use crate::lab::service::{Server, fetch, mail};
 use crate::lab::{LIMIT, Lab, Res, ipvs};
 use crate::mail::mailed;
 use crate::scenario::{Directors, NAT, replaced, steady, without};
@@ -244,7 +244,7 @@ fn services_of_others_are_left_alone(lab: &mut Lab) -> Res {
 
 fn changes_of_servers_are_mailed(lab: &mut Lab) -> Res {
     let net = Directors::new(lab)?;
-    let _server = Mail::start(&net.svr1)?;
+    mail(&net.svr1)?;
     let [first, _second] = net.serve()?;
     let primary = NAT[0]
         .replace("delay_loop 10", "delay_loop 2")

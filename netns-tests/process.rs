@@ -1,12 +1,14 @@
 //! The processes of the daemon: any of them may be killed or wedged, a second daemon is refused, a stop leaves nothing,
 //! a process that was held up causes no false failover.
 
-use std::io::Read;
+use std::io::Write;
 use std::process::{Command, Stdio};
 
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::signal::Signal;
 
-use crate::lab::daemon::{CONF, Daemon, Role, lives, signal_to};
+use crate::lab::daemon::{CONF, Role, lives, signal_to};
+use crate::lab::node::launch;
 use crate::lab::{LIMIT, Lab, Res};
 use crate::scenario::{FAILOVER, LAN, Pair, replaced, steady, within};
 use crate::{cases, check};
@@ -225,35 +227,27 @@ fn a_blocked_log_delays_nothing(lab: &mut Lab) -> Res {
     let pair = Pair::new(lab)?;
     pair.svr1.write(CONF, FAILOVER[0], 0o644)?;
     pair.svr2.write(CONF, FAILOVER[1], 0o644)?;
-    // Nobody reads the pipe, and it is nearly full already.
-    let (reader, writer) = std::io::pipe()?;
+    // Nobody reads the pipe, and it is full but for a few lines.
+    let (reader, mut writer) = std::io::pipe()?;
+    fcntl(&writer, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
+    while writer.write(&[b'.'; 1024]).is_ok() {}
+    fcntl(&writer, FcntlArg::F_SETFL(OFlag::empty()))?;
     let mut command = Command::new(&lab.subject.path);
     command.args(["-n", "-l", "-G", "-D", "-f", CONF]).stdin(Stdio::null());
-    command.stdout(Stdio::null()).stderr(writer.try_clone()?);
-    let mut filled = 0;
-    nix::fcntl::fcntl(&writer, nix::fcntl::FcntlArg::F_SETFL(nix::fcntl::OFlag::O_NONBLOCK))?;
-    while std::io::Write::write(&mut &writer, &[b'.'; 1024]).is_ok_and(|written| written > 0) {
-        filled += 1024;
-    }
-    nix::fcntl::fcntl(&writer, nix::fcntl::FcntlArg::F_SETFL(nix::fcntl::OFlag::empty()))?;
-    let mut child = pair.svr1.run(move || command.spawn())??;
+    command.stdout(Stdio::null()).stderr(writer);
+    let mut child = pair.svr1.run(move || launch(&mut command))??;
     lab.subject.start(&pair.svr2)?;
     let mark = lab.mark();
     lab.after(mark).some_garps(&pair.svr1, VIP.parse()?, 10)?;
     steady(lab, mark, &pair.svr1, 8)?;
     check!(lab.always().adverts(&pair.svr2).is_empty(), "the backup took over");
-    // What was said last can be read when somebody reads again.
-    drop(writer);
-    let mut reader = reader;
-    let mut dots = vec![0; filled];
-    reader.read_exact(&mut dots)?;
+    // What can be written again is: the log goes on when somebody reads.
+    pair.svr1.lines(reader, &"pipe".into());
+    let mark = lab.mark();
     signal_to(child.id(), Signal::SIGTERM)?;
-    let ended = child.wait()?;
-    check!(ended.success(), "{ended}");
-    let mut text = String::new();
-    reader.read_to_string(&mut text)?;
-    lab.note(&text);
-    check!(text.contains("Entering MASTER STATE") || text.contains("lost"), "{text}");
+    lab.after(mark).advert(&pair.svr1, |advert| advert.priority() == 0)?;
+    lab.timeline().poll(LIMIT, "the end of the daemon", || Ok(child.try_wait()?))?;
+    lab.after(mark).log(&pair.svr1, "Stopped")?;
     Ok(())
 }
 

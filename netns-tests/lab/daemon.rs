@@ -36,7 +36,6 @@ pub struct Daemon {
     pub make: Make,
     /// Process id of the supervisor, as seen from outside the node.
     pub pid: u32,
-    started: Mark,
 }
 
 /// What a process of the daemon does.
@@ -78,9 +77,8 @@ impl Program {
 
     /// Starts a prepared command line.
     pub fn start_command(&self, node: &Node, command: Command) -> Res<Daemon> {
-        let started = node.timeline().mark();
         let pid = node.spawn(command, self.name())?;
-        Ok(Daemon { node: node.clone(), make: self.make, pid, started })
+        Ok(Daemon { node: node.clone(), make: self.make, pid })
     }
 
     pub fn name(&self) -> &'static str {
@@ -100,11 +98,6 @@ impl Program {
 }
 
 impl Daemon {
-    /// Where its log begins in the timeline.
-    pub fn started(&self) -> Mark {
-        self.started
-    }
-
     /// Sends a signal to the supervisor.
     pub fn signal(&self, signal: Signal) -> Res {
         signal_to(self.pid, signal)

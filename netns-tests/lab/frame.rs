@@ -76,7 +76,6 @@ pub struct Neighbour {
 
 #[derive(Clone, Debug)]
 pub struct Tcp {
-    pub from: Mac,
     pub source: IpAddr,
     pub source_port: u16,
     pub target: IpAddr,
@@ -116,7 +115,7 @@ impl Frame {
         let payload = packet.get(header..length)?;
         match packet.get(9)? {
             2 => Some(Self::Igmp { source }),
-            6 => tcp(from, source.into(), target.into(), payload),
+            6 => tcp(source.into(), target.into(), payload),
             112 => Some(Self::Advert(Advert {
                 from,
                 to,
@@ -136,7 +135,7 @@ impl Frame {
         let target: Ipv6Addr = array::<16>(packet, 24)?.into();
         let payload = packet.get(40..length.min(packet.len()))?;
         match packet.get(6)? {
-            6 => tcp(from, source.into(), target.into(), payload),
+            6 => tcp(source.into(), target.into(), payload),
             58 if payload.first() == Some(&136) => {
                 let flags = payload.get(4)?;
                 Some(Self::Neighbour(Neighbour {
@@ -160,10 +159,6 @@ impl Frame {
             })),
             _ => None,
         }
-    }
-
-    pub fn advert(&self) -> Option<&Advert> {
-        if let Self::Advert(advert) = self { Some(advert) } else { None }
     }
 }
 
@@ -251,11 +246,10 @@ impl fmt::Display for Frame {
     }
 }
 
-fn tcp(from: Mac, source: IpAddr, target: IpAddr, segment: &[u8]) -> Option<Frame> {
+fn tcp(source: IpAddr, target: IpAddr, segment: &[u8]) -> Option<Frame> {
     let flags = segment.get(13)?;
     (flags & 2 != 0).then_some(())?;
     Some(Frame::Tcp(Tcp {
-        from,
         source,
         source_port: u16::from_be_bytes(array(segment, 0)?),
         target,

@@ -57,7 +57,8 @@ pub fn fail(text: impl Display) -> Stop {
 #[macro_export]
 macro_rules! check {
     ($condition:expr, $($message:tt)+) => {
-        if !$condition {
+        let holds: bool = $condition;
+        if !holds {
             return Err($crate::lab::fail(format!(
                 "{} [{}:{}: {}]", format!($($message)+), file!(), line!(), stringify!($condition)
             )));
@@ -212,6 +213,26 @@ impl After<'_> {
     /// The log lines of the node so far that hold `text`.
     pub fn logs(&self, node: &Node, text: &str) -> Vec<String> {
         self.all(|event| logged(event, node).filter(|line| line.contains(text)))
+    }
+
+    /// The lines so far of one process of the node.
+    pub fn said(&self, node: &Node, by: &str) -> Vec<String> {
+        self.all(|event| match &event.what {
+            What::Log { source, line } if event.node == node.name && **source == *by => {
+                Some(line.clone())
+            }
+            _ => None,
+        })
+    }
+
+    /// Waits until a process of the node says just this.
+    pub fn says(&self, node: &Node, by: &str, text: &str) -> Res {
+        self.wait(&format!("{by} on {} says `{text}`", node.name), |event| match &event.what {
+            What::Log { source, line } if event.node == node.name && **source == *by => {
+                (line == text).then_some(())
+            }
+            _ => None,
+        })
     }
 
     /// Waits for an advert sent by the node that `choose` likes.

@@ -14,7 +14,7 @@ use nix::errno::Errno;
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::prctl::set_pdeathsig;
-use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signal::{SigSet, SigmaskHow, Signal};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{Pid, sethostname};
 
@@ -111,7 +111,8 @@ impl Node {
     pub fn output<S: AsRef<OsStr>>(&self, words: impl IntoIterator<Item = S>) -> Res<Output> {
         let mut command = command(words);
         command.stdin(Stdio::null());
-        let done = self.run(move || command.output())?;
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let done = self.run(move || launch(&mut command)?.wait_with_output())?;
         let done = done.map_err(|error| fail(format!("{}: {error}", self.name)))?;
         Ok(Output {
             status: done.status,
@@ -141,12 +142,9 @@ impl Node {
     pub fn ip(&self, lines: &str) -> Res {
         let text = lines.to_owned();
         let (status, errors) = self.run(move || -> std::io::Result<_> {
-            let mut child = Command::new("ip")
-                .args(["-force", "-batch", "-"])
-                .stdin(Stdio::piped())
-                .stdout(Stdio::null())
-                .stderr(Stdio::piped())
-                .spawn()?;
+            let mut ip = command(["ip", "-force", "-batch", "-"]);
+            ip.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
+            let mut child = launch(&mut ip)?;
             if let Some(mut stdin) = child.stdin.take() {
                 stdin.write_all(text.as_bytes())?;
             }
@@ -195,7 +193,7 @@ impl Node {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let shown = format!("{:?}", command.get_program());
         let mut child = self
-            .run(move || command.spawn())?
+            .run(move || launch(&mut command))?
             .map_err(|error| fail(format!("{}: cannot start {shown}: {error}", self.name)))?;
         let pid = child.id();
         if let Some(stdout) = child.stdout.take() {
@@ -254,6 +252,14 @@ pub fn command<S: AsRef<OsStr>>(words: impl IntoIterator<Item = S>) -> Command {
     let mut command = Command::new(program.as_ref().map_or(OsStr::new("true"), AsRef::as_ref));
     command.args(words);
     command
+}
+
+/// Starts a process with no signal blocked: this program blocks those that would end it, and children inherit that.
+pub fn launch(command: &mut Command) -> std::io::Result<Child> {
+    let ours = SigSet::empty().thread_swap_mask(SigmaskHow::SIG_SETMASK)?;
+    let child = command.spawn();
+    ours.thread_set_mask()?;
+    child
 }
 
 /// The life of the first process of a node: makes its file system (in a shelter only /proc), says so, reaps orphans, ends
@@ -317,11 +323,9 @@ fn enter(flags: CloneFlags) -> Res {
 
 fn start_first(word: &str, host: &str) -> Res<Child> {
     let program = super::own_program()?;
-    let mut child = Command::new(program)
-        .args([word, host])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()?;
+    let mut first = Command::new(program);
+    first.args([word, host]).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut child = launch(&mut first)?;
     let mut line = String::new();
     if let Some(stdout) = child.stdout.take() {
         BufReader::new(stdout).read_line(&mut line)?;

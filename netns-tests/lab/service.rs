@@ -9,7 +9,6 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use super::daemon::signal_to;
 use super::follow::Halt;
 use super::node::{Node, command};
 use super::timeline::{Wall, What};
@@ -101,30 +100,19 @@ pub fn fetch(node: &Node, url: &str) -> Res<Option<String>> {
     Ok(answer)
 }
 
-/// Debian's aiosmtpd on port 25 of the loopback interface; what it receives is in the timeline as lines of "smtp".
-pub struct Mail {
-    pid: u32,
-}
-
-impl Mail {
-    pub fn start(node: &Node) -> Res<Self> {
-        let python = python()?;
-        let mut server = Command::new(python);
-        server.args(["-u", "-m", "aiosmtpd", "--nosetuid", "--listen", "127.0.0.1:25"]).args([
-            "--class",
-            "aiosmtpd.handlers.Debugging",
-            "stdout",
-        ]);
-        let pid = node.spawn(server, "smtp")?;
-        node.timeline().poll(LIMIT, "the SMTP server listens", || {
-            Ok(node.run(|| TcpStream::connect(("127.0.0.1", 25)))?.ok())
-        })?;
-        Ok(Self { pid })
-    }
-
-    pub fn stop(&self) -> Res {
-        signal_to(self.pid, nix::sys::signal::Signal::SIGKILL)
-    }
+/// Starts Debian's aiosmtpd on port 25 of the loopback interface; what it receives is in the timeline as lines of "smtp".
+pub fn mail(node: &Node) -> Res {
+    let mut server = Command::new(python()?);
+    server.args(["-u", "-m", "aiosmtpd", "--nosetuid", "--listen", "127.0.0.1:25"]).args([
+        "--class",
+        "aiosmtpd.handlers.Debugging",
+        "stdout",
+    ]);
+    node.spawn(server, "smtp")?;
+    node.timeline().poll(LIMIT, "the SMTP server listens", || {
+        Ok(node.run(|| TcpStream::connect(("127.0.0.1", 25)))?.ok())
+    })?;
+    Ok(())
 }
 
 /// A python3 that has aiosmtpd: the system's own first.
