@@ -48,7 +48,7 @@ impl Engine {
             announcing.second_at = Some(cx.now + garp.delay);
         }
         if !garp.refresh.is_zero() {
-            announcing.refresh_at = Some(cx.now + garp.delay + garp.refresh);
+            announcing.refresh_at = Some(cx.now + garp.refresh);
         }
         let present: Vec<u32> = instance
             .entries
