@@ -1,13 +1,15 @@
 //! Configurations to start from, for tests and the simulator.
 
-use core::net::IpAddr;
+use core::net::{IpAddr, SocketAddr};
 use core::time::Duration;
 
+use super::service::Protocol;
 use super::vrrp::{Authentication, Garp, InitialState, Instance, Preempt, Priority, Version, Vrid};
-use crate::base::{Family, IfName, Name, Prefix, Secret};
-use crate::model::{
-    Address, Command, NotifyCommands, Script, SyncGroup, TrackedScript, Vrrp, Weight,
+use super::{
+    Address, Checker, CheckerKind, Command, Connection, Forward, Lvs, NotifyCommands, RealServer,
+    Script, Service, ServiceKey, SyncGroup, TrackedScript, Vrrp, Weight,
 };
+use crate::base::{Family, IfName, Name, Prefix, Secret};
 
 /// An instance as `vrrp_instance` makes it with nothing but the named things said.
 ///
@@ -127,5 +129,68 @@ pub fn nat(priority: u8) -> Vrrp {
         ],
         groups: vec![group("VRRP1", &["external", "internal"])],
         ..Vrrp::default()
+    }
+}
+
+/// The virtual server of the `nat` scenario: two real servers, each with a `TCP_CHECK` every ten seconds.
+#[must_use]
+pub fn balanced() -> Lvs {
+    let endpoint = SocketAddr::from(([192, 168, 1, 1], 80));
+    let key = ServiceKey::Address { protocol: Protocol::Tcp, endpoint };
+    let servers = [71, 72].map(|last| real_server([10, 0, 0, last].into(), 80)).into();
+    Lvs { services: vec![service(key, servers)], ..Lvs::default() }
+}
+
+/// A service with these servers, as `virtual_server` makes it with nothing but the scheduler said.
+#[must_use]
+pub fn service(key: ServiceKey, servers: Vec<RealServer>) -> Service {
+    Service {
+        key,
+        scheduler: Name::from("rr"),
+        flags: 0,
+        persistence: None,
+        quorum: 1,
+        hysteresis: 0,
+        quorum_up: None,
+        quorum_down: None,
+        sorry_server: None,
+        omega: false,
+        smtp_alert: false,
+        servers,
+        extras: None,
+    }
+}
+
+/// A server behind NAT with a `TCP_CHECK` every ten seconds and one retry.
+#[must_use]
+pub fn real_server(address: IpAddr, port: u16) -> RealServer {
+    let connection = Connection {
+        to: SocketAddr::new(address, port),
+        from: None,
+        interface: None,
+        timeout: Duration::from_secs(5),
+        mark: 0,
+    };
+    RealServer {
+        address,
+        port,
+        forward: Forward::Nat,
+        weight: 1,
+        upper_threshold: 0,
+        lower_threshold: 0,
+        inhibit_on_failure: false,
+        notify_up: Some(command("/up")),
+        notify_down: Some(command("/down")),
+        smtp_alert: true,
+        checkers: vec![Checker {
+            kind: CheckerKind::Tcp(connection),
+            delay_loop: Duration::from_secs(10),
+            retry: 1,
+            delay_before_retry: Duration::from_secs(1),
+            warmup: Duration::from_secs(10),
+            alpha: false,
+            log_all_failures: false,
+        }],
+        extras: None,
     }
 }

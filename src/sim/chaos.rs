@@ -3,13 +3,16 @@
 //! Each round does some harm, lets time pass, mends everything and lets time pass again, long enough for the
 //! oracle to look at a settled cluster. The oracle looks after every step, also in between.
 
+use core::net::SocketAddr;
 use core::time::Duration;
 
+use super::director::Answer;
 use super::world::{NodeId, World};
 use crate::base::rng::Rng;
-use crate::model::Vrrp;
 use crate::model::sample::{self, failover, nat};
 use crate::model::vrrp::{Preempt, Priority, Version};
+use crate::model::{ServiceKey, Vrrp};
+use crate::plan::ipvs::{Destination, DestinationKey, Destinations, Entry, Settings, Table};
 use crate::vrrp::RunEnd;
 
 /// The interfaces of each host.
@@ -22,11 +25,15 @@ const SCRIPT: &str = "chk_haproxy";
 pub fn play(seed: u64, rounds: u32) -> World {
     let mut rng = Rng::new(seed ^ 0x5eed);
     let mut world = World::new(seed);
-    let kind = rng.below(8);
+    let kind = rng.below(9);
     let hosts = 2 + rng.below(2);
     for host in 0..hosts {
         let config = configuration(kind, host);
         let id = world.add(&INTERFACES, config);
+        if matches!(kind, 2 | 5 | 8) {
+            world.balance(id, sample::balanced());
+            world.add_foreign_service(id, &foreign());
+        }
         world.start(id);
     }
     world.run(Duration::from_secs(30));
@@ -49,7 +56,7 @@ pub fn play(seed: u64, rounds: u32) -> World {
 fn configuration(kind: u64, host: u64) -> Vrrp {
     let priority = u8::try_from(200 - 50 * host).unwrap_or(1);
     match kind {
-        0 => failover(priority),
+        0 | 8 => failover(priority),
         // Equal priorities: the address decides.
         1 => failover(100),
         2 | 3 => nat(priority),
@@ -103,7 +110,7 @@ fn harm(world: &mut World, rng: &mut Rng) {
     let id = NodeId(usize::try_from(rng.below(hosts)).unwrap_or(0));
     let other = NodeId((id.0 + 1) % usize::try_from(hosts).unwrap_or(1));
     let link = if rng.chance(50) { INTERFACES[0] } else { INTERFACES[1] };
-    match rng.below(17) {
+    match rng.below(21) {
         0 => world.crash(id),
         1 => world.stop(id),
         2 => {
@@ -163,6 +170,15 @@ fn harm(world: &mut World, rng: &mut Rng) {
             world.script(id, SCRIPT, RunEnd::Exit(status));
         }
         15 => world.runner(id, false),
+        16 | 17 => {
+            let answer = if rng.chance(50) { Answer::Refuses } else { Answer::Silent };
+            world.server(some_server(rng), answer);
+        }
+        18 => world.replace_checker(id),
+        19 => {
+            let percent = 20 + rng.below(70);
+            world.refuse_services(id, percent);
+        }
         _ => reload(world, rng, id),
     }
 }
@@ -210,15 +226,49 @@ fn reload(world: &mut World, rng: &mut Rng, id: NodeId) {
             }
         }
     }
+    let balanced = world.balanced(id);
+    if !balanced.services.is_empty() {
+        let mut other = balanced.clone();
+        for service in &mut other.services {
+            match rng.below(3) {
+                0 => service.servers.push(sample::real_server([10, 0, 0, 73].into(), 80)),
+                1 => service.scheduler = "wlc".into(),
+                _ => service.servers.iter_mut().for_each(|s| s.weight += 1),
+            }
+        }
+        world.rebalance(id, other);
+    }
     world.reload(id, new);
     let pause = rng.below(20_000);
     world.run(Duration::from_millis(pause));
     world.reload(id, old);
+    if !balanced.services.is_empty() {
+        world.rebalance(id, balanced);
+    }
+}
+
+fn some_server(rng: &mut Rng) -> SocketAddr {
+    let last = if rng.chance(50) { 71 } else { 72 };
+    SocketAddr::from(([10, 0, 0, last], 80))
+}
+
+/// A service that another program made.
+fn foreign() -> Table {
+    let key = ServiceKey::Mark { mark: 99, family: crate::base::Family::V4 };
+    let server = sample::real_server([10, 9, 9, 9].into(), 0);
+    let service = sample::service(key, vec![server.clone()]);
+    let mut destinations = Destinations::default();
+    destinations.insert(DestinationKey::of(&server), Destination::of(&server, 7));
+    let entry = Entry { settings: Settings::of(&service), destinations };
+    Table { services: [(key, entry)].into() }
 }
 
 /// Makes everything right again.
 fn mend(world: &mut World) {
     world.mend_network();
+    for last in [71, 72] {
+        world.server(SocketAddr::from(([10, 0, 0, last], 80)), Answer::Accepts);
+    }
     for id in world.nodes() {
         world.kernel(id, |kernel| {
             kernel.refusals = 0;
@@ -229,6 +279,7 @@ fn mend(world: &mut World) {
         }
         world.script(id, SCRIPT, RunEnd::Exit(0));
         world.runner(id, true);
+        world.refuse_services(id, 0);
         if world.engine(id).is_none() {
             world.start(id);
         }

@@ -6,6 +6,8 @@
 //! | `world` | the clock, the queue of what will happen, the hosts, the interpreter of actions |
 //! | `net` | segments: loss, delay, duplication, partition |
 //! | `kernel` | a host's links and addresses, and calls that fail |
+//! | `director` | a host's IPVS table and check engine, and the servers it looks after |
+//! | `story` | what can be done to all of them |
 //! | `oracle` | what must hold after every step |
 //! | `chaos` | a story made from a seed |
 //! | `fuzz` | octets turned into events, for fuzzers |
@@ -14,10 +16,12 @@
 #![forbid(unsafe_code)]
 
 pub mod chaos;
+pub mod director;
 pub mod fuzz;
 pub mod kernel;
 pub mod net;
 pub mod oracle;
+pub mod story;
 #[cfg(test)]
 mod tests;
 pub mod world;

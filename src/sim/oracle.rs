@@ -175,19 +175,22 @@ impl World {
                 node.kernel.refusals == 0
                     && node.kernel.impossible.is_empty()
                     && node.stalled_until.is_none()
+                    && node.director.refusals == 0
             })
     }
 
     pub(super) fn check(&mut self) {
+        let settled = self.is_settled();
         for id in self.nodes() {
             self.check_node(id);
+            self.check_director(id, settled);
         }
-        if self.is_settled() {
+        if settled {
             self.check_cluster();
         }
     }
 
-    fn violated(&mut self, text: String) {
+    pub(super) fn violated(&mut self, text: String) {
         // Once each: what is broken mostly stays so for many steps.
         if !self.oracle.violations.iter().any(|known| known.ends_with(&text)) {
             let text = format!("{}: {text}", self.now());

@@ -4,8 +4,9 @@
 use std::time::{Duration, Instant};
 
 use super::chaos;
+use super::director::Answer;
 use super::world::{NodeId, World};
-use crate::model::sample::{failover, nat};
+use crate::model::sample::{balanced, failover, nat};
 use crate::status::vrrp::State;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -231,5 +232,55 @@ fn an_hour_is_over_in_a_moment() {
     world.run(3600 * SECOND);
     println!("an hour of three hosts took {:?}", started.elapsed());
     assert_eq!(world.masters("VRRP1"), [A]);
+    assert_sound(&world);
+}
+
+#[test]
+fn a_dead_server_leaves_the_table_and_returns() {
+    let mut world = World::new(1);
+    let id = world.add(&["enp0s8", "enp0s9"], nat(200));
+    world.balance(id, balanced());
+    world.start(id);
+    world.run(30 * SECOND);
+    let key = balanced().services[0].key;
+    let weights = |world: &World| -> Vec<u32> { world.pool(id, &key).into_values().collect() };
+    assert_eq!(weights(&world), [1, 1]);
+    let dead = "10.0.0.71:80".parse().unwrap();
+    world.server(dead, Answer::Silent);
+    // At most a round, the wait for an answer, and one retry.
+    assert!(world.run_until(22 * SECOND, |w| weights(w) == [1]), "{}", world.trace());
+    assert!(
+        world.announced(id).contains(&"RS [10.0.0.71]:tcp:80 [192.168.1.1]:tcp:80 DOWN".into())
+    );
+    world.server(dead, Answer::Accepts);
+    assert!(world.run_until(11 * SECOND, |w| weights(w) == [1, 1]));
+    world.stop(id);
+    world.run(SECOND);
+    assert_eq!(weights(&world), Vec::<u32>::new());
+    assert_sound(&world);
+}
+
+#[test]
+fn a_crashed_director_adopts_its_table() {
+    let mut world = World::new(1);
+    let id = world.add(&["enp0s8", "enp0s9"], nat(200));
+    world.balance(id, balanced());
+    world.start(id);
+    world.run(30 * SECOND);
+    // One server died before the crash: it must not return for a moment.
+    world.server("10.0.0.71:80".parse().unwrap(), Answer::Refuses);
+    world.run(30 * SECOND);
+    let changes = |world: &World| world.trace().matches("kernel: ").count();
+    let before = changes(&world);
+    world.crash(id);
+    world.start(id);
+    world.run(60 * SECOND);
+    // Only the address is nobody's concern here: no operation on the table, none on addresses.
+    assert_eq!(changes(&world), before, "{}", world.trace());
+    assert_eq!(world.pool(id, &balanced().services[0].key).len(), 1);
+    world.replace_checker(id);
+    world.rebalance(id, balanced());
+    world.run(60 * SECOND);
+    assert_eq!(changes(&world), before, "{}", world.trace());
     assert_sound(&world);
 }

@@ -4,11 +4,12 @@ use core::time::Duration;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
+use super::director::{Answer, Balance, Director};
 use super::kernel::Kernel;
 use super::net::Net;
 use super::oracle::Oracle;
 use crate::base::rng::Rng;
-use crate::base::{Family, IfIndex, IfName, Instant, Prefix};
+use crate::base::{IfIndex, IfName, Instant, Prefix};
 use crate::model::Vrrp;
 use crate::plan::{Op, Outcome, Token};
 use crate::status::Notice;
@@ -22,7 +23,7 @@ pub struct NodeId(pub usize);
 /// How long a simulated script runs.
 const SCRIPT_TIME: Duration = Duration::from_millis(5);
 /// How long the kernel takes to join a group.
-const JOIN_TIME: Duration = Duration::from_micros(10);
+pub(super) const JOIN_TIME: Duration = Duration::from_micros(10);
 /// Lines of the trace that are kept.
 const TRACE: usize = 400;
 
@@ -32,7 +33,9 @@ pub struct World {
     now: Instant,
     sequence: u64,
     queue: BTreeMap<(Instant, u8, u64), What>,
-    nodes: Vec<Node>,
+    pub(super) nodes: Vec<Node>,
+    /// How real servers answer, and since when; those not named accept connections.
+    pub(super) servers: BTreeMap<std::net::SocketAddr, (Answer, Instant)>,
     /// The network; changing it counts as a disturbance only through the methods of the world.
     pub(super) net: Net,
     pub(super) rng: Rng,
@@ -47,21 +50,22 @@ pub struct World {
 pub(super) struct Node {
     pub engine: Option<Engine>,
     /// Counts starts: what was under way for an earlier engine is lost.
-    incarnation: u64,
+    pub incarnation: u64,
     pub kernel: Kernel,
+    pub director: Director,
     kernel_free_at: Instant,
     pub config: Arc<Vrrp>,
     pub stalled_until: Option<Instant>,
-    inbox: Vec<What>,
-    wake: Option<Instant>,
+    pub inbox: Vec<What>,
+    pub wake: Option<Instant>,
     /// Operations that the kernel has not answered.
     pub in_flight: u32,
     /// Kernel events on their way.
     pub events: u32,
     /// How scripts end, by the path of the program; good if not named.
-    scripts: BTreeMap<Box<[u8]>, RunEnd>,
-    runner_alive: bool,
-    summary: Summary,
+    pub scripts: BTreeMap<Box<[u8]>, RunEnd>,
+    pub runner_alive: bool,
+    pub summary: Summary,
     /// What scripts and mail recipients were told.
     pub notices: Vec<(Instant, Notice)>,
     pub finished: bool,
@@ -69,7 +73,7 @@ pub(super) struct Node {
 
 /// What will happen.
 #[derive(Clone, Debug)]
-enum What {
+pub(super) enum What {
     Packet { node: NodeId, rx: Rx, octets: Arc<[u8]> },
     Link { node: NodeId, index: IfIndex },
     Address { node: NodeId, link: IfIndex, prefix: Prefix, present: bool, own: bool },
@@ -77,6 +81,7 @@ enum What {
     Answer { node: NodeId, incarnation: u64, token: Token, item: u32, outcome: Outcome },
     Joined { node: NodeId, incarnation: u64, interface: IfIndex, group: std::net::IpAddr },
     Ran { node: NodeId, incarnation: u64, run: RunId, end: RunEnd },
+    Balance { node: NodeId, what: Balance },
     Awake { node: NodeId },
     Timer { node: NodeId },
 }
@@ -90,6 +95,7 @@ impl World {
             sequence: 0,
             queue: BTreeMap::new(),
             nodes: Vec::new(),
+            servers: BTreeMap::new(),
             net: Net::default(),
             rng: Rng::new(seed),
             oracle: Oracle::default(),
@@ -107,6 +113,7 @@ impl World {
             engine: None,
             incarnation: 0,
             kernel: Kernel::new(host, &names),
+            director: Director::default(),
             kernel_free_at: Instant::ZERO,
             config: Arc::new(config),
             stalled_until: None,
@@ -195,174 +202,6 @@ impl World {
         all
     }
 
-    // ---- what a story can do ----
-
-    /// Starts the daemon of a host.
-    pub fn start(&mut self, id: NodeId) {
-        self.boot(id, false);
-    }
-
-    /// Kills the daemon of a host: nothing is undone.
-    pub fn crash(&mut self, id: NodeId) {
-        self.note(id, "crashes");
-        self.trouble(id);
-        if let Some(node) = self.nodes.get_mut(id.0) {
-            node.engine = None;
-            node.stalled_until = None;
-            node.inbox.clear();
-            node.in_flight = 0;
-        }
-        self.oracle.forget(id);
-    }
-
-    /// Kills the VRRP role of a host and lets its supervisor start it again.
-    pub fn replace_role(&mut self, id: NodeId) {
-        self.crash(id);
-        self.boot(id, true);
-    }
-
-    fn boot(&mut self, id: NodeId, resume: bool) {
-        self.note(id, if resume { "is started again by its supervisor" } else { "starts" });
-        self.trouble(id);
-        let now = self.now;
-        let Some(node) = self.nodes.get_mut(id.0) else { return };
-        node.incarnation += 1;
-        node.engine = Some(Engine::new(now));
-        node.wake = None;
-        node.finished = false;
-        node.runner_alive = true;
-        let (config, snapshot) = (Arc::clone(&node.config), node.kernel.snapshot());
-        let summary = Summary { at: now, ..node.summary.clone() };
-        if resume {
-            self.handle(id, Event::Resume(summary));
-        }
-        self.handle(id, Event::Reload(config));
-        self.handle(id, Event::Kernel(snapshot));
-    }
-
-    /// Stops the daemon of a host in good order.
-    pub fn stop(&mut self, id: NodeId) {
-        self.note(id, "is stopped");
-        self.trouble(id);
-        self.handle(id, Event::Stop { keep_addresses: false });
-    }
-
-    /// Gives a host a new configuration while it runs.
-    pub fn reload(&mut self, id: NodeId, config: Vrrp) {
-        self.note(id, "reloads");
-        self.trouble(id);
-        let config = Arc::new(config);
-        let Some(node) = self.nodes.get_mut(id.0) else { return };
-        let old = core::mem::replace(&mut node.config, Arc::clone(&config));
-        if node.engine.is_some() {
-            self.oracle.begin_reload(id, self.now, &old, &config);
-            self.handle(id, Event::Reload(config));
-            self.oracle.end_reload();
-        }
-    }
-
-    /// Stops the process of a host for a while: it is not run, but its kernel goes on.
-    pub fn stall(&mut self, id: NodeId, time: Duration) {
-        self.note(id, &format!("stalls for {time:?}"));
-        self.disturb();
-        let until = self.now + time;
-        if let Some(node) = self.nodes.get_mut(id.0) {
-            node.stalled_until = Some(until);
-            self.push(until, 0, What::Awake { node: id });
-        }
-    }
-
-    /// Pulls or plugs the cable of an interface.
-    pub fn cable(&mut self, id: NodeId, interface: &str, plugged: bool) {
-        self.note(id, &format!("{interface} {}", if plugged { "up" } else { "down" }));
-        self.trouble(id);
-        let Some(node) = self.nodes.get_mut(id.0) else { return };
-        let Some(link) = node.kernel.links.iter_mut().find(|l| l.name.as_str() == interface) else {
-            return;
-        };
-        link.up = plugged;
-        let index = link.index;
-        node.events += 1;
-        self.push(self.now + JOIN_TIME, 1, What::Link { node: id, index });
-    }
-
-    /// Another program removes an address of a host.
-    pub fn remove_address(&mut self, id: NodeId, address: &str) {
-        self.note(id, &format!("somebody removes {address}"));
-        self.disturb();
-        let Some(node) = self.nodes.get_mut(id.0) else { return };
-        let found =
-            node.kernel.addresses.iter().position(|(_, prefix)| prefix.to_string() == address);
-        let Some(position) = found else { return };
-        let (link, prefix) = node.kernel.addresses.remove(position);
-        node.events += 1;
-        let what = What::Address { node: id, link, prefix, present: false, own: false };
-        self.push(self.now + JOIN_TIME, 1, what);
-    }
-
-    /// Changes how a script of a host ends from now on.
-    pub fn script(&mut self, id: NodeId, name: &str, end: RunEnd) {
-        self.note(id, &format!("script {name} now ends with {end:?}"));
-        self.trouble(id);
-        if let Some(node) = self.nodes.get_mut(id.0) {
-            node.scripts.insert(format!("/{name}").into_bytes().into(), end);
-        }
-    }
-
-    /// Kills the runner of a host, or starts it again.
-    pub fn runner(&mut self, id: NodeId, alive: bool) {
-        self.note(id, if alive { "has a runner again" } else { "loses its runner" });
-        if let Some(node) = self.nodes.get_mut(id.0) {
-            node.runner_alive = alive;
-        }
-        if alive {
-            self.handle(id, Event::RunnerReady);
-        }
-    }
-
-    /// Changes a segment.
-    pub fn segment(&mut self, name: &str, change: impl FnOnce(&mut super::net::Segment)) {
-        self.all_troubled();
-        if let Ok(name) = name.parse() {
-            let segment = self.net.segment(&name);
-            change(segment);
-            let text = format!("sees {name} change: {segment:?}");
-            self.note(NodeId(0), &text);
-        }
-    }
-
-    /// Makes the network perfect, as it was in the beginning.
-    pub fn mend_network(&mut self) {
-        self.all_troubled();
-        self.net.mend();
-    }
-
-    /// Changes how the kernel of a host answers.
-    pub fn kernel(&mut self, id: NodeId, change: impl FnOnce(&mut Kernel)) {
-        self.trouble(id);
-        if let Some(node) = self.nodes.get_mut(id.0) {
-            change(&mut node.kernel);
-        }
-    }
-
-    /// Hands a packet to every daemon on a segment, as if somebody had sent it.
-    pub fn inject(&mut self, interface: &str, source: std::net::IpAddr, octets: &[u8]) {
-        let octets: Arc<[u8]> = octets.into();
-        for id in self.nodes() {
-            let Some(node) = self.nodes.get(id.0) else { continue };
-            let Some(link) = node.kernel.links.iter().find(|l| l.name.as_str() == interface) else {
-                continue;
-            };
-            let destination = match Family::of(&source) {
-                Family::V4 => crate::base::net::VRRP_GROUP_V4.into(),
-                Family::V6 => crate::base::net::VRRP_GROUP_V6.into(),
-            };
-            let rx = Rx { interface: link.index, source, destination, hop_limit: 255 };
-            let what = What::Packet { node: id, rx, octets: Arc::clone(&octets) };
-            self.push(self.now, 0, what);
-        }
-    }
-
     /// Lets time pass.
     pub fn run(&mut self, time: Duration) {
         let end = self.now + time;
@@ -397,10 +236,8 @@ impl World {
         done(self)
     }
 
-    // ---- how it happens ----
-
     /// Ranks order what happens at the same moment: packets come before timers, as a driver hands them over.
-    fn push(&mut self, at: Instant, rank: u8, what: What) {
+    pub(super) fn push(&mut self, at: Instant, rank: u8, what: What) {
         self.sequence += 1;
         self.queue.insert((at, rank, self.sequence), what);
     }
@@ -428,6 +265,12 @@ impl World {
             self.push(self.now, 1, answer);
             return;
         }
+        if let What::Balance { what: Balance::Operation { incarnation, token, item, op }, .. } =
+            what
+        {
+            self.change_table(id, incarnation, token, item, &op);
+            return;
+        }
         if node.stalled_until.is_some() {
             node.inbox.push(what);
             return;
@@ -443,9 +286,12 @@ impl World {
         let Some(node) = self.nodes.get_mut(id.0) else { return };
         node.stalled_until = None;
         // Packets first, then the rest in order: a stalled driver hears what it missed before its timers.
-        let (packets, rest): (Vec<What>, Vec<What>) = core::mem::take(&mut node.inbox)
-            .into_iter()
-            .partition(|w| matches!(w, What::Packet { .. }));
+        let (packets, rest): (Vec<What>, Vec<What>) =
+            core::mem::take(&mut node.inbox).into_iter().partition(|w| match w {
+                What::Packet { .. } => true,
+                What::Balance { what, .. } => !matches!(what, Balance::Timer),
+                _ => false,
+            });
         self.oracle.forgive_gap(id);
         for what in packets.into_iter().chain(rest) {
             self.deliver(what);
@@ -458,6 +304,7 @@ impl World {
         let Some(node) = self.nodes.get_mut(id.0) else { return };
         let incarnation = node.incarnation;
         match what {
+            What::Balance { what, .. } => self.balance_happens(id, what),
             What::Packet { rx, octets, .. } => {
                 self.handle(id, Event::Advert { rx, packet: &octets });
             }
@@ -497,7 +344,7 @@ impl World {
     }
 
     /// One step of an engine.
-    fn handle(&mut self, id: NodeId, event: Event<'_>) {
+    pub(super) fn handle(&mut self, id: NodeId, event: Event<'_>) {
         let Some(engine) = self.nodes.get_mut(id.0).and_then(|n| n.engine.as_mut()) else { return };
         let mut out = core::mem::take(&mut self.actions);
         out.clear();
@@ -634,22 +481,22 @@ impl World {
         }
     }
 
-    fn disturb(&mut self) {
+    pub(super) fn disturb(&mut self) {
         self.oracle.disturbed(self.now);
     }
 
-    fn all_troubled(&mut self) {
+    pub(super) fn all_troubled(&mut self) {
         for id in self.nodes() {
             self.trouble(id);
         }
     }
 
-    fn trouble(&mut self, id: NodeId) {
+    pub(super) fn trouble(&mut self, id: NodeId) {
         self.disturb();
         self.oracle.troubled(id, self.now);
     }
 
-    fn note(&mut self, id: NodeId, text: &str) {
+    pub(super) fn note(&mut self, id: NodeId, text: &str) {
         let line = format!("{} node {} {text}", self.now, id.0 + 1);
         self.mix(line.as_bytes());
         if self.trace.len() == TRACE {
@@ -676,6 +523,7 @@ impl What {
             | Self::Answer { node, .. }
             | Self::Joined { node, .. }
             | Self::Ran { node, .. }
+            | Self::Balance { node, .. }
             | Self::Awake { node }
             | Self::Timer { node } => *node,
         }
