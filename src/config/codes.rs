@@ -157,7 +157,7 @@ codes! {
     DEFINED_LATER = "E0410", "defined after its use";
     /// This version cannot carry out the instance. It is left out rather than run as something else: two routers
     /// with different ideas of an instance would both answer.
-    LEFT_OUT = "E0411", "instance is not possible in this version";
+    LEFT_OUT = "W0411", "instance is not possible in this version";
     /// The value was adjusted to what is possible. The message says to what.
     ADJUSTED = "W0412", "value adjusted";
     /// A setting that ought to be written down is missing. The default is used.

@@ -93,8 +93,10 @@ pub(crate) struct Cx<'a> {
     texts: IndexMap<Vec<u8>, Result<Arc<[u8]>, String>>,
     interfaces: IndexMap<IfName, Option<Interface>>,
     resolved: IndexMap<Box<str>, bool>,
+    pub names: super::names::Names,
     /// Keywords that are not in effect yet: first place and number of uses.
-    later: IndexMap<(&'static str, &'static str), (Span, usize)>,
+    later_options: IndexMap<&'static str, (Span, usize)>,
+    later: IndexMap<(&'static str, &'static str), (&'static Keyword, Span, usize)>,
 }
 
 impl<'a> Cx<'a> {
@@ -112,7 +114,9 @@ impl<'a> Cx<'a> {
             texts: IndexMap::new(),
             interfaces: IndexMap::new(),
             resolved: IndexMap::new(),
+            names: IndexMap::new(),
             later: IndexMap::new(),
+            later_options: IndexMap::new(),
         }
     }
 
@@ -126,6 +130,7 @@ impl<'a> Cx<'a> {
         self.draft = Draft::second(draft);
         self.document = Document::default();
         self.later.clear();
+        self.later_options.clear();
         self.sources = Sources::default();
         self.reports.clear();
         self.dropped = 0;
@@ -203,17 +208,27 @@ impl<'a> Cx<'a> {
 
     /// Notes the use of a keyword that is not in effect yet.
     pub(crate) fn later(&mut self, table: &'static Table, keyword: &'static Keyword, at: Span) {
-        let entry = self.later.entry((table.name, keyword.name)).or_insert((at, 0));
+        let entry = self.later.entry((table.name, keyword.name)).or_insert((keyword, at, 0));
+        entry.2 += 1;
+    }
+
+    /// Notes the use of an option of a line that is not in effect yet.
+    pub(crate) fn later_option(&mut self, option: &'static str, at: Span) {
+        let entry = self.later_options.entry(option).or_insert((at, 0));
         entry.1 += 1;
     }
 
     /// The result of the load.
     pub(crate) fn finish(mut self) -> Loaded {
-        for ((block, keyword), (at, uses)) in core::mem::take(&mut self.later) {
-            let mut new = Diagnostic::advice(
-                &codes::NOT_IN_EFFECT,
-                format!("'{keyword}': parsed, but not in effect in this version"),
-            )
+        for ((block, _), (keyword, at, uses)) in core::mem::take(&mut self.later) {
+            let mut new = if keyword.dead {
+                Diagnostic::note_only(&codes::DEAD, format!("'{}' does nothing", keyword.name))
+            } else {
+                Diagnostic::advice(
+                    &codes::NOT_IN_EFFECT,
+                    format!("'{}': parsed, but not in effect in this version", keyword.name),
+                )
+            }
             .at(at);
             if !block.is_empty() {
                 new = new.label(format!("in '{block}'"));
@@ -222,6 +237,11 @@ impl<'a> Cx<'a> {
                 new = new.note(format!("it stands in {} more places", uses - 1));
             }
             self.report(new);
+        }
+        for (option, (at, _)) in core::mem::take(&mut self.later_options) {
+            let message =
+                format!("'{option}' of an address: parsed, but not in effect in this version");
+            self.report(Diagnostic::advice(&codes::NOT_IN_EFFECT, message).at(at));
         }
         if self.dropped > 0 {
             let message = format!("{} more problems are not shown", self.dropped);

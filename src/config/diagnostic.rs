@@ -96,6 +96,11 @@ impl Diagnostic {
         new
     }
 
+    /// Worth knowing, no more.
+    pub fn note_only(code: &'static Code, message: impl Into<String>) -> Self {
+        Self::new(code, Severity::Note, Class::Quiet, message.into())
+    }
+
     fn new(code: &'static Code, severity: Severity, class: Class, message: String) -> Self {
         Self {
             code,

@@ -5,7 +5,8 @@ use super::schema::Keyword;
 /// A statement with the block it may open.
 #[derive(Clone, Debug)]
 pub struct Node {
-    pub(crate) keyword: &'static Keyword,
+    /// None for a line of a block that has entries instead of keywords.
+    pub(crate) keyword: Option<&'static Keyword>,
     /// Words after the keyword.
     pub(crate) words: Vec<Vec<u8>>,
     pub(crate) body: Body,
@@ -30,22 +31,33 @@ pub struct Document {
 
 impl Node {
     pub(crate) fn statement(keyword: &'static Keyword, words: Vec<Vec<u8>>) -> Self {
-        Self { keyword, words, body: Body::None }
+        Self { keyword: Some(keyword), words, body: Body::None }
     }
 
     pub(crate) fn list(keyword: &'static Keyword, lines: Vec<Vec<Vec<u8>>>) -> Self {
-        Self { keyword, words: Vec::new(), body: Body::Lines(lines) }
+        Self { keyword: Some(keyword), words: Vec::new(), body: Body::Lines(lines) }
     }
 
     pub(crate) fn block(keyword: &'static Keyword, words: Vec<Vec<u8>>, nodes: Vec<Self>) -> Self {
-        Self { keyword, words, body: Body::Block(nodes) }
+        Self { keyword: Some(keyword), words, body: Body::Block(nodes) }
+    }
+
+    /// A line of a block that has entries instead of keywords.
+    pub(crate) fn line(words: Vec<Vec<u8>>) -> Self {
+        Self { keyword: None, words, body: Body::None }
     }
 
     fn write(&self, depth: usize, out: &mut Vec<u8>) {
         indent(depth, out);
-        out.extend_from_slice(self.keyword.name.as_bytes());
+        let mut first = true;
+        if let Some(keyword) = self.keyword {
+            out.extend_from_slice(keyword.name.as_bytes());
+            first = false;
+        }
         for word in &self.words {
-            out.push(b' ');
+            if !core::mem::take(&mut first) {
+                out.push(b' ');
+            }
             quote(word, out);
         }
         match &self.body {

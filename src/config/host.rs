@@ -88,11 +88,6 @@ pub trait Host {
     fn read_link(&self, path: &[u8]) -> Option<Vec<u8>>;
     /// At most `limit` bytes of the beginning of a file.
     fn read_start(&self, path: &[u8], limit: usize) -> Option<Vec<u8>>;
-    /// The number of an entry in one of iproute2's tables (`rt_tables`, `rt_protos`, `rt_scopes`, `rt_dsfield`,
-    /// `rt_realms`, `group`).
-    fn route_name(&self, table: &str, name: &str) -> Option<u32>;
-    /// The number of an IP protocol.
-    fn protocol(&self, name: &str) -> Option<u8>;
     /// Number of processors online.
     fn processors(&self) -> u32;
     /// Time since the machine started.
@@ -103,8 +98,7 @@ pub trait Host {
 
 /// A machine described by a table: for tests and fuzzing.
 ///
-/// Every interface named in `interfaces` exists, with an address of each family; so does every program below
-/// `/usr/bin`, and the accounts `root` and those in `users`.
+/// By default there are no interfaces, every program below `/usr/bin`, and the account `root`.
 #[derive(Clone, Debug)]
 pub struct StaticHost {
     /// The node name.
@@ -117,8 +111,10 @@ pub struct StaticHost {
     pub hosts: Vec<(String, IpAddr)>,
     /// Environment variables.
     pub variables: Vec<(String, Vec<u8>)>,
-    /// Files that exist besides those below `/usr/bin`.
+    /// Files that exist besides the programs.
     pub files: Vec<(String, FileInfo)>,
+    /// Names of programs in `/usr/bin`, which `/bin` is the same as; none for all names.
+    pub programs: Option<Vec<String>>,
     /// Time since the machine started.
     pub uptime: Option<Duration>,
     /// The seed.
@@ -134,6 +130,7 @@ impl Default for StaticHost {
             hosts: vec![("localhost".into(), IpAddr::from([127, 0, 0, 1]))],
             variables: Vec::new(),
             files: Vec::new(),
+            programs: None,
             uptime: None,
             seed: 1,
         }
@@ -220,7 +217,14 @@ impl Host for StaticHost {
         match (found, path) {
             (Some((_, info)), _) => Some(*info),
             (None, b"/" | b"/usr" | b"/usr/bin" | b"/tmp" | b"/etc" | b"/bin") => Some(DIRECTORY),
-            (None, _) => path.starts_with(b"/usr/bin/").then_some(PROGRAM),
+            (None, _) => {
+                let name = path.strip_prefix(b"/usr/bin/").or(path.strip_prefix(b"/bin/"))?;
+                let known = match &self.programs {
+                    Some(names) => names.iter().any(|n| n.as_bytes() == name),
+                    None => true,
+                };
+                known.then_some(PROGRAM)
+            }
         }
     }
 
@@ -230,36 +234,6 @@ impl Host for StaticHost {
 
     fn read_start(&self, path: &[u8], _limit: usize) -> Option<Vec<u8>> {
         self.inspect(path).map(|_| b"#!/bin/sh\n".to_vec())
-    }
-
-    fn route_name(&self, table: &str, name: &str) -> Option<u32> {
-        match (table, name) {
-            ("rt_tables", "main") => Some(254),
-            ("rt_tables", "default") => Some(253),
-            ("rt_tables", "local") => Some(255),
-            ("rt_protos", "kernel") => Some(2),
-            ("rt_protos", "boot") => Some(3),
-            ("rt_protos", "static") => Some(4),
-            ("rt_protos", "keepalived") => Some(18),
-            ("rt_scopes", "global" | "universe") => Some(0),
-            ("rt_scopes", "site") => Some(200),
-            ("rt_scopes", "link") => Some(253),
-            ("rt_scopes", "host") => Some(254),
-            ("rt_scopes", "nowhere") => Some(255),
-            ("group", "default") => Some(0),
-            _ => None,
-        }
-    }
-
-    fn protocol(&self, name: &str) -> Option<u8> {
-        match name {
-            "icmp" => Some(1),
-            "tcp" => Some(6),
-            "udp" => Some(17),
-            "ipv6-icmp" => Some(58),
-            "sctp" => Some(132),
-            _ => None,
-        }
     }
 
     fn processors(&self) -> u32 {

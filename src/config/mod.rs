@@ -13,6 +13,7 @@ mod document;
 mod expand;
 mod grammar;
 mod host;
+mod names;
 mod parse;
 mod reader;
 mod render;

@@ -248,14 +248,14 @@ impl Reader {
         }
     }
 
-    /// Reads the lines of a list block: `each` gets every line.
+    /// Reads the lines of a list block: `each` gets every line. Returns where the block ends.
     pub(crate) fn lines(
         &mut self,
         cx: &mut Cx<'_>,
         keyword: &'static str,
         at: Span,
         mut each: impl FnMut(&Statement<'_>, &mut Cx<'_>),
-    ) {
+    ) -> Span {
         self.enter(cx, keyword, at);
         loop {
             match self.next(cx) {
@@ -266,7 +266,14 @@ impl Reader {
                     }
                 }
                 Piece::Open(at) => self.unexpected_open(cx, at),
-                piece => return self.leave(cx, piece),
+                piece => {
+                    let end = match piece {
+                        Piece::Close(at) => self.brace(at),
+                        _ => at,
+                    };
+                    self.leave(cx, piece);
+                    return end;
+                }
             }
         }
     }

@@ -281,6 +281,10 @@ pub(crate) trait Block: Sized + 'static {
     fn ended(&mut self, at: Span);
     fn begin(&mut self, row: usize, statement: &Statement<'_>, cx: &mut Cx<'_>) -> Next;
     fn body(&mut self, row: usize, reader: &mut Reader, cx: &mut Cx<'_>) -> Next;
+    /// Takes a line of a block that has entries instead of keywords. False if the block is an ordinary one.
+    fn lines(&mut self, _statement: &Statement<'_>, _cx: &mut Cx<'_>) -> bool {
+        false
+    }
     /// The statements of the block.
     fn nodes(&self) -> Vec<Node>;
 }
@@ -481,6 +485,9 @@ pub(crate) fn statement<B: Block>(
         let Some(word) = statement.word(0) else {
             return Next::Done;
         };
+        if table.keywords.is_empty() && block.lines(&statement, cx) {
+            return Next::Done;
+        }
         let Some((row, alias)) = table.find(word.bytes) else {
             super::suggest::unknown_keyword(cx, table, &word);
             return Next::Done;
@@ -514,7 +521,7 @@ fn notice(
         let new = if alias.counted {
             Diagnostic::warning(&codes::DEPRECATED, message)
         } else {
-            Diagnostic::advice(&codes::DEPRECATED, message)
+            Diagnostic::note_only(&codes::DEPRECATED, message)
         };
         cx.report(new.at(word.span()).replacement(keyword.name));
     }
@@ -522,7 +529,7 @@ fn notice(
         let message = format!("'{}' is deprecated, {instead}", keyword.name);
         cx.report(Diagnostic::warning(&codes::DEPRECATED, message).at(word.span()));
     }
-    if keyword.later {
+    if keyword.later || keyword.dead {
         cx.later(table, keyword, word.span());
     }
 }

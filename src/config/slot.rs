@@ -295,7 +295,7 @@ fn read_words<T: Value>(
     cx: &mut Cx<'_>,
 ) {
     let mut count = 0_u32;
-    reader.lines(cx, keyword.name, at, |statement, cx| {
+    let end = reader.lines(cx, keyword.name, at, |statement, cx| {
         for index in 0..statement.len() {
             count += 1;
             let mut args = Args::one(keyword, statement, index);
@@ -307,7 +307,8 @@ fn read_words<T: Value>(
     });
     if count == 0 {
         let message = format!("the block of '{}' is empty", keyword.name);
-        cx.report(Diagnostic::warning(&codes::EMPTY_LIST, message).at(at));
+        let new = Diagnostic::warning(&codes::EMPTY_LIST, message).at(end);
+        cx.report(new.related(at, "it begins here"));
     }
 }
 

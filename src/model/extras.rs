@@ -27,6 +27,8 @@ pub struct InstanceExtras {
     pub vmac_addresses: Vec<Prefix>,
     /// `use_ipvlan`
     pub ipvlan: Option<Ipvlan>,
+    /// There is no `interface`: that of the instance is the default one, and only for its addresses.
+    pub without_interface: bool,
     /// `vrf`
     pub vrf: Option<IfName>,
     /// `unicast_peer` and what goes with it.

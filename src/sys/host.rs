@@ -21,7 +21,6 @@ use crate::config::{Account, FileInfo, FileKind, Files, Host, Interface};
 #[derive(Debug, Default)]
 pub struct Machine {
     interfaces: OnceCell<BTreeMap<IfName, Interface>>,
-    tables: OnceCell<BTreeMap<String, u32>>,
 }
 
 impl Machine {
@@ -124,41 +123,6 @@ impl Host for Machine {
         let limit = u64::try_from(limit).unwrap_or(u64::MAX);
         fs::File::open(path_of(path)).ok()?.take(limit).read_to_end(&mut text).ok()?;
         Some(text)
-    }
-
-    fn route_name(&self, table: &str, name: &str) -> Option<u32> {
-        let _ = &self.tables;
-        [
-            format!("/etc/iproute2/{table}"),
-            format!("/usr/share/iproute2/{table}"),
-            format!("/usr/lib/iproute2/{table}"),
-        ]
-        .iter()
-        .filter_map(|path| fs::read_to_string(path).ok())
-        .find_map(|text| {
-            text.lines().find_map(|line| {
-                let mut words = line.split_whitespace();
-                let number = words.next()?;
-                if words.next()? != name {
-                    return None;
-                }
-                match number.strip_prefix("0x") {
-                    Some(hex) => u32::from_str_radix(hex, 16).ok(),
-                    None => number.parse().ok(),
-                }
-            })
-        })
-    }
-
-    fn protocol(&self, name: &str) -> Option<u8> {
-        let text = fs::read_to_string("/etc/protocols").ok()?;
-        text.lines().find_map(|line| {
-            let line = line.split('#').next()?;
-            let mut words = line.split_whitespace();
-            let first = words.next()?;
-            let number = words.next()?.parse().ok()?;
-            (first == name || words.any(|w| w == name)).then_some(number)
-        })
     }
 
     fn processors(&self) -> u32 {

@@ -1,4 +1,5 @@
 //! The configuration language, from files as users write them.
 
+mod corpus;
 mod examples;
 mod syntax;

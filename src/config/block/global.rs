@@ -7,11 +7,16 @@ use crate::config::context::Cx;
 use crate::config::diagnostic::Diagnostic;
 use crate::config::expand::Checks;
 use crate::config::schema::{Args, Next, Shape, Value, Words, block};
-use crate::config::slot::{List, One};
+use crate::config::slot::{First, List, One};
 use crate::config::value::address::{MailServer, Multicast4, Multicast6};
-use crate::config::value::number::{Bool, Flag, Int, Seconds, TIMER_MAX, U32};
-use crate::config::value::script::Account;
-use crate::config::value::text::{Interface, Text};
+use crate::config::value::global::{
+    AbsolutePath, AutoPriority, BufferPolicy, Chains, Cpus, JsonVersion, LvsTimeouts, OnlyPath,
+    OptionalName, OptionalPath, Sets, Signed, Sync, Umask,
+};
+use crate::config::value::number::{Bool, Exact, Flag, Int, Seconds, TIMER_MAX, U32};
+use crate::config::value::router::ExtraGarp;
+use crate::config::value::script::{Account, Fifo, Script};
+use crate::config::value::text::{Cut, Interface, Path, Text};
 use crate::config::words::Statement;
 
 /// `dynamic_interfaces [allow_if_changes]`
@@ -139,6 +144,193 @@ block! {
         /// Which problems of includes are errors, for those that follow: read, match, wildcard_match, brace_match; without
         /// a word all four. `+word` adds, `-word` removes.
         include_check: One<IncludeCheck> = "include_check", Live => include_check;
+        /// Name the processes keepalived_vrrp, keepalived_lvs and keepalived_bfd.
+        process_names: One<Flag> = "process_names", Fixed, later;
+        /// Name of the supervisor.
+        process_name: One<Cut<15>> = "process_name", Fixed, later, default("the program's");
+        /// Name of the VRRP process.
+        vrrp_process_name: One<Cut<15>> = "vrrp_process_name", Fixed, later, default("process_name");
+        /// Name of the checker process.
+        checker_process_name: One<Cut<15>> = "checker_process_name" | "lvs_process_name" (old silent), Fixed, later,
+            default("process_name");
+        /// Name of the BFD process.
+        bfd_process_name: One<Cut<15>> = "bfd_process_name", Fixed, later, default("process_name");
+        /// Runs before anything is set up.
+        startup_script: First<Script> = "startup_script", Fixed, lenient, later;
+        /// Seconds that it has.
+        startup_script_timeout: One<Int<1, 1000>> = "startup_script_timeout", Fixed, lenient, later, default("10");
+        /// Runs after everything has ended.
+        shutdown_script: First<Script> = "shutdown_script", Live, lenient, later;
+        /// Seconds that it has.
+        shutdown_script_timeout: One<Int<1, 1000>> = "shutdown_script_timeout", Live, lenient, later, default("10");
+        /// Highest real-time priority that processes may give themselves when their timers run late; -1 for none and no word
+        /// about it.
+        max_auto_priority: One<AutoPriority> = "max_auto_priority", Live, later, default("0");
+        /// Microseconds by which a timer must be late for that.
+        min_auto_priority_delay: One<Int<1, 10_000_000>> = "min_auto_priority_delay", Live, lenient, later,
+            default("1000000");
+        /// Processors of the VRRP process.
+        vrrp_cpu_affinity: One<Cpus> = "vrrp_cpu_affinity", Live, lenient, later, default("all");
+        /// Microseconds of processor time without a pause that the real-time VRRP process may use.
+        vrrp_rlimit_rttime: One<Int<1, U32>> = "vrrp_rlimit_rttime" | "vrrp_rlimit_rtime" (old silent), Live, later,
+            default("10000");
+        /// Nice value of the checker process.
+        checker_priority: One<Int<-20, 19>> = "checker_priority", Live, lenient, later, default("0");
+        /// Keep the memory of the checker process from being swapped.
+        checker_no_swap: One<Flag> = "checker_no_swap", Live, later;
+        /// Real-time priority of the checker process.
+        checker_rt_priority: One<RealTime> = "checker_rt_priority", Live, lenient, later, default("not real time");
+        /// Processors of the checker process.
+        checker_cpu_affinity: One<Cpus> = "checker_cpu_affinity", Live, lenient, later, default("all");
+        /// As `vrrp_rlimit_rttime`, for the checker process.
+        checker_rlimit_rttime: One<Int<1, U32>> = "checker_rlimit_rttime" | "checker_rlimit_rtime" (old silent), Live,
+            later, default("10000");
+        /// Nice value of the BFD process.
+        bfd_priority: One<Int<-20, 19>> = "bfd_priority", Live, lenient, later, default("0");
+        /// Keep the memory of the BFD process from being swapped.
+        bfd_no_swap: One<Flag> = "bfd_no_swap", Live, later;
+        /// Real-time priority of the BFD process.
+        bfd_rt_priority: One<RealTime> = "bfd_rt_priority", Live, lenient, later, default("not real time");
+        /// Processors of the BFD process.
+        bfd_cpu_affinity: One<Cpus> = "bfd_cpu_affinity", Live, lenient, later, default("all");
+        /// As `vrrp_rlimit_rttime`, for the BFD process.
+        bfd_rlimit_rttime: One<Int<1, U32>> = "bfd_rlimit_rttime" | "bfd_rlimit_rtime" (old silent), Live, later,
+            default("10000");
+        /// No mail for transitions to FAULT.
+        no_email_faults: One<Flag> = "no_email_faults", Live, later;
+        /// Switch reports of link-local multicast groups off for parents of VMACs.
+        disable_local_igmp: One<Flag> = "disable_local_igmp", Live, later;
+        /// Timeouts of IPVS connections.
+        lvs_timeouts: One<LvsTimeouts> = "lvs_timeouts", Live, later, default("the kernel's");
+        /// Tell other directors of connections.
+        lvs_sync_daemon: First<Sync> = "lvs_sync_daemon", Live, lenient, later;
+        /// Default of `garp_extra_if`.
+        vrrp_garp_extra_if: One<ExtraGarp<1>> = "vrrp_garp_extra_if" | "vrrp_vmac_garp_intvl" (old), Live, later,
+            default("0");
+        /// Use iptables for what has to be dropped, in these chains.
+        vrrp_iptables: First<Chains> = "vrrp_iptables", Restart, later, deprecated("use 'nftables'");
+        /// Names of the sets used with iptables.
+        vrrp_ipsets: One<Sets> = "vrrp_ipsets", Restart, later, default("keepalived and names derived from it");
+        /// Use nftables for what has to be dropped, in this table.
+        nftables: First<OptionalName<30>> = "nftables", Restart, later, default("keepalived");
+        /// Priority of its chains.
+        nftables_priority: One<Signed> = "nftables_priority", Restart, later, default("-1");
+        /// Match interfaces by number.
+        nftables_ifindex: One<Flag> = "nftables_ifindex", Restart, later;
+        /// Count packets in the sets.
+        nftables_counters: One<Flag> = "nftables_counters", Restart, later;
+        /// Make one firewall mark of each group of addresses, in this table.
+        nftables_ipvs: First<OptionalName<254>> = "nftables_ipvs", Fixed, later, default("keepalived_ipvs");
+        /// Priority of its chain.
+        nftables_ipvs_priority: One<Signed> = "nftables_ipvs_priority", Fixed, later, default("-1");
+        /// The first mark.
+        nftables_ipvs_start_fwmark: One<Exact<1, U32>> = "nftables_ipvs_start_fwmark", Fixed, later, default("1000");
+        /// Default of `check_unicast_src`.
+        vrrp_check_unicast_src: One<Flag> = "vrrp_check_unicast_src", Live, later;
+        /// Pipe that receives a line for each change.
+        notify_fifo: First<Fifo> = "notify_fifo", Live, lenient, later;
+        /// Program that reads it; the path is its last argument.
+        notify_fifo_script: First<Script> = "notify_fifo_script", Live, lenient, later;
+        /// Pipe for changes of instances and groups.
+        vrrp_notify_fifo: First<Fifo> = "vrrp_notify_fifo", Live, lenient, later;
+        /// Program that reads it.
+        vrrp_notify_fifo_script: First<Script> = "vrrp_notify_fifo_script", Live, lenient, later;
+        /// Pipe for changes of servers and services.
+        lvs_notify_fifo: First<Fifo> = "lvs_notify_fifo", Live, lenient, later;
+        /// Program that reads it.
+        lvs_notify_fifo_script: First<Script> = "lvs_notify_fifo_script", Live, lenient, later;
+        /// Default of `notify_priority_changes`.
+        vrrp_notify_priority_changes: One<Bool> = "vrrp_notify_priority_changes", Live, later, default("off");
+        /// Write the states to the pipes after a reload, changed or not.
+        fifo_write_vrrp_states_on_reload: One<Flag> = "fifo_write_vrrp_states_on_reload", Live, later;
+        /// Socket of the SNMP master agent.
+        snmp_socket: First<Text> = "snmp_socket", Fixed, lenient, later, default("unix:/var/agentx/master");
+        /// Send SNMP traps.
+        enable_traps: One<Flag> = "enable_traps", Live, later;
+        /// Serve the VRRP MIB of keepalived.
+        enable_snmp_vrrp: One<Flag> = "enable_snmp_vrrp" | "enable_snmp_keepalived" (old silent), Fixed, later;
+        /// Serve both VRRP MIBs of the RFCs.
+        enable_snmp_rfc: One<Flag> = "enable_snmp_rfc", Fixed, later;
+        /// Serve the MIB of RFC 2787.
+        enable_snmp_rfcv2: One<Flag> = "enable_snmp_rfcv2", Fixed, later;
+        /// Serve the MIB of RFC 6527.
+        enable_snmp_rfcv3: One<Flag> = "enable_snmp_rfcv3", Fixed, later;
+        /// Serve the part of the MIB with virtual and real servers.
+        enable_snmp_checker: One<Flag> = "enable_snmp_checker", Fixed, later;
+        /// Seconds for which counters of services are kept.
+        snmp_vs_stats_update_interval: One<Seconds<1_000, 30_000_000>> = "snmp_vs_stats_update_interval", Live, later,
+            default("5");
+        /// Seconds for which counters of servers are kept.
+        snmp_rs_stats_update_interval: One<Seconds<1_000, 30_000_000>> = "snmp_rs_stats_update_interval", Live, later,
+            default("snmp_vs_stats_update_interval");
+        /// Serve D-Bus.
+        enable_dbus: One<Flag> = "enable_dbus", Fixed, later;
+        /// Name on the bus.
+        dbus_service_name: One<Text> = "dbus_service_name", Fixed, lenient, later, default("org.keepalived.Vrrp1");
+        /// What stands for the interface of instances that have none.
+        dbus_no_interface_name: One<Text> = "dbus_no_interface_name", Fixed, lenient, later, default("none");
+        /// Receive buffer in bytes of the VRRP process's requests to the kernel.
+        vrrp_netlink_cmd_rcv_bufs: One<Int<0, U32>> = "vrrp_netlink_cmd_rcv_bufs", Live, lenient, later, default("65536");
+        /// Also beyond the system's limit.
+        vrrp_netlink_cmd_rcv_bufs_force: One<Bool> = "vrrp_netlink_cmd_rcv_bufs_force", Live, later, default("off");
+        /// Receive buffer in bytes of its kernel monitor.
+        vrrp_netlink_monitor_rcv_bufs: One<Int<0, U32>> = "vrrp_netlink_monitor_rcv_bufs", Live, lenient, later,
+            default("65536");
+        /// Also beyond the system's limit.
+        vrrp_netlink_monitor_rcv_bufs_force: One<Bool> = "vrrp_netlink_monitor_rcv_bufs_force", Live, later, default("off");
+        /// Receive buffer in bytes of the checker process's requests to the kernel.
+        lvs_netlink_cmd_rcv_bufs: One<Int<0, U32>> = "lvs_netlink_cmd_rcv_bufs", Live, lenient, later, default("65536");
+        /// Also beyond the system's limit.
+        lvs_netlink_cmd_rcv_bufs_force: One<Bool> = "lvs_netlink_cmd_rcv_bufs_force", Live, later, default("off");
+        /// Receive buffer in bytes of its kernel monitor.
+        lvs_netlink_monitor_rcv_bufs: One<Int<0, U32>> = "lvs_netlink_monitor_rcv_bufs", Live, lenient, later,
+            default("65536");
+        /// Also beyond the system's limit.
+        lvs_netlink_monitor_rcv_bufs_force: One<Bool> = "lvs_netlink_monitor_rcv_bufs_force", Live, later, default("off");
+        /// Receive buffer in bytes of process events.
+        process_monitor_rcv_bufs: One<Int<0, U32>> = "process_monitor_rcv_bufs", Live, lenient, later,
+            default("the system's");
+        /// Also beyond the system's limit.
+        process_monitor_rcv_bufs_force: One<Bool> = "process_monitor_rcv_bufs_force", Live, later, default("off");
+        /// How large the receive buffers for adverts are: a multiple of the interface's MTU, a multiple of the own advert, or
+        /// a number of bytes.
+        vrrp_rx_bufs_policy: One<BufferPolicy> = "vrrp_rx_bufs_policy", Socket, lenient, later, default("the kernel's");
+        /// The multiple.
+        vrrp_rx_bufs_multiplier: One<Int<1, U32>> = "vrrp_rx_bufs_multiplier", Socket, later, default("3");
+        /// Prefix of the names of VMAC interfaces.
+        vmac_prefix: First<Text> = "vmac_prefix", Restart, later, default("vrrp");
+        /// Prefix of the names of VMAC interfaces for addresses on other interfaces.
+        vmac_addr_prefix: First<Text> = "vmac_addr_prefix", Restart, later, default("vmac_prefix");
+        /// File mode mask of what the daemon creates.
+        umask: One<Umask> = "umask", Fixed, later, default("0177");
+        /// Without effect, as in keepalived.
+        random_seed: One<Int<0, U32>> = "random_seed", Fixed, dead;
+        /// Test the configuration before a reload. Here every reload does; the file receives the result of the test.
+        reload_check_config: One<OptionalPath> = "reload_check_config", Live, later, default("/dev/null");
+        /// File whose first line is the time of the next reload.
+        reload_time_file: One<AbsolutePath> = "reload_time_file", Live, lenient, later;
+        /// Keep that file after the reload.
+        reload_repeat: One<Flag> = "reload_repeat", Live, later;
+        /// File that exists while a configuration is read.
+        reload_file: One<OptionalPath> = "reload_file", Live, later, default("keepalived.reload beside the pid file");
+        /// Directory for copies of the configuration.
+        config_save_dir: One<Path> = "config_save_dir", Live, later;
+        /// Directory for the copy of the configuration that keepalived's processes read. Here it is not needed.
+        tmp_config_directory: First<OnlyPath> = "tmp_config_directory", Fixed, lenient, dead, default("memory");
+        /// Put the names of instance and namespace into names of dump files.
+        data_use_instance: One<Bool> = "data_use_instance", Live, later, default("off");
+        /// Form of the JSON dump.
+        json_version: One<JsonVersion> = "json_version", Live, lenient, later, default("1");
+        /// Directory of the distribution's tables of route names.
+        iproute_usr_dir: One<OnlyPath> = "iproute_usr_dir", Live, lenient, default("/usr/share/iproute2");
+        /// Directory of this machine's tables of route names.
+        iproute_etc_dir: One<OnlyPath> = "iproute_etc_dir", Live, lenient, default("/etc/iproute2");
+        /// File of the dump on SIGUSR1.
+        state_dump_file: One<OnlyPath> = "state_dump_file", Live, lenient, later, default("/tmp/keepalived.data");
+        /// File of the dump on SIGUSR2.
+        stats_dump_file: One<OnlyPath> = "stats_dump_file", Live, lenient, later, default("/tmp/keepalived.stats");
+        /// File of the JSON dump.
+        json_dump_file: One<OnlyPath> = "json_dump_file", Live, lenient, later, default("/tmp/keepalived.json");
     }
 }
 

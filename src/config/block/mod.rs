@@ -6,6 +6,7 @@ pub(crate) mod group;
 pub(crate) mod root;
 pub(crate) mod script;
 pub(crate) mod service;
+pub(crate) mod track;
 pub(crate) mod vrrp;
 
 use super::schema::{Block, Table};

@@ -3,33 +3,74 @@
 use super::global::GlobalDefs;
 use super::group::SyncGroup;
 use super::script::VrrpScript;
-use super::service::VirtualServer;
+use super::service::{Ssl, VirtualServer, VirtualServerGroup};
+use super::track::{BfdInstance, GarpGroup, TrackFile, TrackGroup, TrackProcess};
 use super::vrrp::VrrpInstance;
 use crate::config::context::Cx;
 use crate::config::document::Node;
 use crate::config::reader::Reader;
 use crate::config::schema::{Block, Keyword, Next, Shape, Slot, Times, Value, block, read_block};
-use crate::config::slot::{Lines, One, block_node, header};
+use crate::config::slot::{First, Lines, One, block_node, header};
 use crate::config::span::Span;
 use crate::config::value::entry::AddressEntry;
-use crate::config::value::number::{Int, U32};
+use crate::config::value::global::OptionalName;
+use crate::config::value::number::{Flag, Int, U32};
+use crate::config::value::route::RouteEntry;
+use crate::config::value::router::{DelayEntry, LinkbeatEntry};
+use crate::config::value::rule::RuleEntry;
+use crate::config::value::text::ObjectName;
 use crate::config::words::Statement;
 
 block! {
     /// Keywords outside all blocks.
     pub struct Root(()) = "" {
+        /// Name of this daemon beside others on the machine.
+        instance: First<ObjectName> = "instance", Fixed, lenient, later;
+        /// Network namespace of the daemon.
+        net_namespace: First<ObjectName> = "net_namespace", Fixed, lenient, later;
+        /// Network namespace of IPVS; without a name the first one of the machine.
+        net_namespace_ipvs: First<OptionalName<255>> = "net_namespace_ipvs", Fixed, later,
+            default("that of the daemon");
+        /// Use ipsets although there is a namespace.
+        namespace_with_ipsets: One<Flag> = "namespace_with_ipsets", Fixed, later;
+        /// Put pid files into a directory of their own.
+        use_pid_dir: One<Flag> = "use_pid_dir", Fixed, later;
+        /// Ask for the state of links every second instead of waiting for the kernel's word.
+        linkbeat_use_polling: One<Flag> = "linkbeat_use_polling", Live, later;
         /// Seconds for which the supervisor waits for its processes when it stops.
         child_wait_time: One<Int<0, U32>> = "child_wait_time", Live, default("5");
         /// Settings of the daemon as a whole.
         global_defs: Global = "global_defs", Live;
+        /// TLS material for SSL_GET.
+        ssl: Each<Ssl> = "SSL", Live, later;
+        /// Instances that also track the interfaces of static items.
+        track_group: Each<TrackGroup> = "track_group", Live, lenient, later;
         /// Addresses that are set for as long as the daemon runs.
         static_ipaddress: Lines<AddressEntry> = "static_ipaddress", Live;
+        /// Routes that are set for as long as the daemon runs.
+        static_routes: Lines<RouteEntry> = "static_routes", Live, later;
+        /// Policy rules that are set for as long as the daemon runs.
+        static_rules: Lines<RuleEntry> = "static_rules", Live, later;
+        /// Interfaces whose link is asked for every second.
+        linkbeat_interfaces: Lines<LinkbeatEntry> = "linkbeat_interfaces", Live, later;
+        /// Seconds for which a change of an interface must last to count.
+        interface_up_down_delays: Lines<DelayEntry> = "interface_up_down_delays", Live, later;
+        /// Interfaces that share a least time between announcements.
+        garp_group: Each<GarpGroup> = "garp_group", Live, later;
         /// A program that runs again and again.
         vrrp_script: Each<VrrpScript> = "vrrp_script", Live;
+        /// A file whose content is a number.
+        track_file: Each<TrackFile> = "track_file" | "vrrp_track_file" (old silent), Live, later;
+        /// How many processes of a name run.
+        vrrp_track_process: Each<TrackProcess> = "vrrp_track_process", Live, later;
+        /// A BFD session.
+        bfd_instance: Each<BfdInstance> = "bfd_instance", Live, later;
         /// Instances that are master together or not at all.
         vrrp_sync_group: Each<SyncGroup> = "vrrp_sync_group", Live, lenient;
         /// One virtual router.
         vrrp_instance: Each<VrrpInstance> = "vrrp_instance", Live, lenient;
+        /// Addresses and marks that virtual servers share.
+        virtual_server_group: Each<VirtualServerGroup> = "virtual_server_group", Live, later;
         /// A service that IPVS balances.
         virtual_server: Each<VirtualServer> = "virtual_server", Live;
     }

@@ -1,18 +1,24 @@
 //! `virtual_server` and `real_server`.
 
-use super::checker::{Limit, Pause, Period, TcpCheck};
+use super::checker::{
+    BfdCheck, DnsCheck, FileCheck, HttpGet, Limit, MiscCheck, Pause, Period, PingCheck, SmtpCheck,
+    SslGet, TcpCheck, UdpCheck,
+};
 use crate::config::codes;
 use crate::config::context::Cx;
 use crate::config::diagnostic::Diagnostic;
-use crate::config::schema::{Next, block};
+use crate::config::document::Node;
+use crate::config::reader::Reader;
+use crate::config::schema::{Args, Block, Next, Table, Value, Words, block};
 use crate::config::slot::{First, One, Over, Subs};
+use crate::config::span::{Span, Spanned};
 use crate::config::value::number::{Bool, Exact, Flag, Int, U32};
 use crate::config::value::script::Script;
 use crate::config::value::service::{
-    Endpoint, FamilyWord, Granularity, Method, PersistenceTimeout, ProtocolWord, Scheduler,
-    ServerName, misplaced,
+    Endpoint, FamilyWord, Granularity, GroupLine, Method, PersistenceTimeout, ProtocolWord,
+    Scheduler, ServerName, misplaced,
 };
-use crate::config::value::text::{Cut, Text};
+use crate::config::value::text::{Cut, ObjectName, Path, Text};
 use crate::config::words::Statement;
 
 block! {
@@ -35,7 +41,7 @@ block! {
         /// The scheduler of the kernel.
         lvs_sched: One<Scheduler> = "lvs_sched" | "lb_algo", Live, default("wlc");
         /// Without effect.
-        hashed: One<Flag> = "hashed", Live, dead;
+        hashed: One<Flag> = "hashed", Live => hashed;
         /// Schedule each datagram for itself (UDP only).
         ops: One<Flag> = "ops", Live;
         /// First flag of the scheduler.
@@ -68,7 +74,7 @@ block! {
         /// Mail gains and losses of the quorum.
         smtp_alert: One<Bool> = "smtp_alert", Live, default("smtp_alert_checker, else smtp_alert, else off");
         /// Host name for HTTP checks.
-        virtualhost: Over<Text> = "virtualhost", Live, lenient, later;
+        virtualhost: Over<Text> = "virtualhost", Live, lenient;
         /// Name for SNMP.
         snmp_name: Over<Text> = "snmp_name", Live, lenient, later;
         /// All checks count as failed until their first success.
@@ -129,11 +135,112 @@ block! {
         /// Mail changes of its checks.
         smtp_alert: One<Bool> = "smtp_alert", Live, default("smtp_alert_checker, else smtp_alert, else on");
         /// Host name for HTTP checks.
-        virtualhost: Over<Text> = "virtualhost", Live, lenient, later;
+        virtualhost: Over<Text> = "virtualhost", Live, lenient;
         /// Name for SNMP.
         snmp_name: Over<Text> = "snmp_name", Live, lenient, later;
         /// A TCP connection can be made.
         tcp_check: Subs<TcpCheck> = "TCP_CHECK", Live;
+        /// Pages can be fetched.
+        http_get: Subs<HttpGet> = "HTTP_GET", Live, later;
+        /// Pages can be fetched over TLS.
+        ssl_get: Subs<SslGet> = "SSL_GET", Live, later;
+        /// A mail server greets.
+        smtp_check: Subs<SmtpCheck> = "SMTP_CHECK", Live, later;
+        /// A question is answered.
+        dns_check: Subs<DnsCheck> = "DNS_CHECK", Live, later;
+        /// An echo comes back.
+        ping_check: Subs<PingCheck> = "PING_CHECK", Live, later;
+        /// A datagram is answered, or at least not refused.
+        udp_check: Subs<UdpCheck> = "UDP_CHECK", Live, later;
+        /// A program ends well.
+        misc_check: Subs<MiscCheck> = "MISC_CHECK", Live, later;
+        /// The content of a tracked file.
+        file_check: Subs<FileCheck> = "FILE_CHECK", Live, later;
+        /// The state of a BFD session.
+        bfd_check: Subs<BfdCheck> = "BFD_CHECK", Live, later;
+    }
+}
+
+block! {
+    /// TLS material that SSL_GET shows to servers. Servers are not verified.
+    pub struct Ssl(()) = "SSL" {
+        /// Password of the key.
+        password: Over<Text> = "password", Live, lenient;
+        /// File of certificates that are trusted.
+        ca: Over<Path> = "ca", Live, lenient;
+        /// File of the certificate.
+        certificate: Over<Path> = "certificate", Live, lenient;
+        /// File of the key.
+        key: Over<Path> = "key", Live, lenient;
+    }
+}
+
+/// `virtual_server_group`: a block of entries instead of keywords.
+#[derive(Debug)]
+pub(crate) struct VirtualServerGroup {
+    pub header: ObjectName,
+    pub span: Span,
+    pub end: Span,
+    pub entries: Vec<Spanned<GroupLine>>,
+}
+
+impl Block for VirtualServerGroup {
+    type Header = ObjectName;
+
+    fn table() -> &'static Table {
+        static TABLE: Table = Table::new(
+            "virtual_server_group",
+            "Addresses and marks that virtual servers share, one a line: an address, a range or a prefix with an optional \
+             port, or `fwmark` with a number and optionally `inet` or `inet6`. The block may stand after what names it.",
+            &[],
+        );
+        &TABLE
+    }
+
+    fn new(header: ObjectName, span: Span) -> Self {
+        Self { header, span, end: span, entries: Vec::new() }
+    }
+
+    fn header(&self) -> &ObjectName {
+        &self.header
+    }
+
+    fn span(&self) -> Span {
+        self.span
+    }
+
+    fn ended(&mut self, at: Span) {
+        self.end = at;
+    }
+
+    fn begin(&mut self, _row: usize, _statement: &Statement<'_>, _cx: &mut Cx<'_>) -> Next {
+        Next::Done
+    }
+
+    fn body(&mut self, _row: usize, _reader: &mut Reader, _cx: &mut Cx<'_>) -> Next {
+        Next::Done
+    }
+
+    fn lines(&mut self, statement: &Statement<'_>, cx: &mut Cx<'_>) -> bool {
+        let Some(keyword) =
+            super::root_table().keywords.iter().find(|k| k.name == "virtual_server_group")
+        else {
+            return false;
+        };
+        let mut args = Args::line(keyword, statement);
+        if let Some(line) = GroupLine::read(&mut args, cx) {
+            self.entries.push(Spanned::new(line, statement.span()));
+        }
+        true
+    }
+
+    fn nodes(&self) -> Vec<Node> {
+        let line = |entry: &Spanned<GroupLine>| {
+            let mut words = Words::default();
+            entry.value.words(&mut words);
+            Node::line(words.0)
+        };
+        self.entries.iter().map(line).collect()
     }
 }
 
@@ -178,6 +285,15 @@ scheduler_flag! {
     sh_fallback, "sh-fallback", SourceHashing;
     mh_port, "mh-port", Maglev;
     mh_fallback, "mh-fallback", Maglev;
+}
+
+fn hashed(block: &mut VirtualServer, statement: &Statement<'_>, cx: &mut Cx<'_>) -> Next {
+    let hashing =
+        matches!(block.lvs_sched.value(), Some(Scheduler::SourceHashing | Scheduler::Maglev));
+    let new = Diagnostic::warning(&codes::DEAD, "'hashed' does nothing");
+    let new = if hashing { new.class(crate::config::diagnostic::Class::Quiet) } else { new };
+    cx.report(new.at(statement.span()).help("remove it; the schedulers that hash are sh and mh"));
+    Next::Done
 }
 
 fn after_sorry(block: &mut VirtualServer, statement: &Statement<'_>, cx: &mut Cx<'_>) -> Next {

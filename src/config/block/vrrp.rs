@@ -5,11 +5,17 @@ use crate::config::context::Cx;
 use crate::config::diagnostic::Diagnostic;
 use crate::config::document::Node;
 use crate::config::schema::{Args, Keyword, Next, Shape, Slot, Times, Value, Words, block};
-use crate::config::slot::{First, Lines, One, Sub};
+use crate::config::slot::{First, Lines, Many, One, Sub};
 use crate::config::span::Spanned;
 use crate::config::value::address::{Ip, Multicast};
 use crate::config::value::entry::AddressEntry;
 use crate::config::value::number::{Bool, Flag, Int, Seconds, U32};
+use crate::config::value::route::RouteEntry;
+use crate::config::value::router::{
+    AntiReplay, ExtraGarp, HighestOther, HmacModeWord, Key, OldChecksumWord, Peer, UseIpvlan,
+    UseVmac,
+};
+use crate::config::value::rule::RuleEntry;
 use crate::config::value::script::{OptionalScript, Script};
 use crate::config::value::text::{Interface, ObjectName, choice};
 use crate::config::value::tracker::{TrackEntry, TrackInterface};
@@ -101,6 +107,47 @@ impl Slot for State {
     }
 }
 
+/// `version`: another value than the first one is ignored.
+#[derive(Debug, Default)]
+pub(crate) struct VersionSlot(pub Option<Spanned<Int<2, 3>>>);
+
+impl Slot for VersionSlot {
+    const TIMES: Times = Times::First;
+
+    fn shape() -> Shape {
+        Int::<2, 3>::shape()
+    }
+
+    fn begin(
+        &mut self,
+        keyword: &'static Keyword,
+        statement: &Statement<'_>,
+        cx: &mut Cx<'_>,
+    ) -> Next {
+        let mut new = One::<Int<2, 3>>::default();
+        new.begin(keyword, statement, cx);
+        match (&self.0, new.0) {
+            (Some(first), Some(new)) if first.value != new.value => {
+                let message =
+                    format!("version {} conflicts with the one before, ignored", new.value.0);
+                let new = Diagnostic::error(&codes::SET_TWICE, message).at(new.span);
+                cx.report(new.related(first.span, "this one counts"));
+            }
+            (None, Some(new)) => self.0 = Some(new),
+            _ => {}
+        }
+        Next::Done
+    }
+
+    fn nodes(&self, keyword: &'static Keyword, out: &mut Vec<Node>) {
+        out.extend(
+            self.0
+                .iter()
+                .map(|v| Node::statement(keyword, vec![v.value.0.to_string().into_bytes()])),
+        );
+    }
+}
+
 block! {
     /// Authentication of version 2 adverts.
     pub struct Authentication(()) = "authentication" {
@@ -108,6 +155,22 @@ block! {
         auth_type: One<AuthType> = "auth_type", Live;
         /// The password or key, at most 8 bytes.
         auth_pass: One<Password> = "auth_pass", Live;
+    }
+}
+
+block! {
+    /// Authentication of adverts by HMAC-SHA256.
+    pub struct AuthHmac(()) = "auth_hmac" {
+        /// A key; receivers accept any of them.
+        key: Many<Key> = "key", Live, lenient;
+        /// Id of the key used for sending.
+        active_key: One<Int<1, 255>> = "active_key", Live;
+        /// Seconds by which clocks may differ.
+        time_window: One<Int<1, 300>> = "time_window", Live, default("3 x advert_int, at least 5");
+        /// What makes an advert fresh: the clock and growth, or growth alone.
+        anti_replay: One<AntiReplay> = "anti_replay", Live, default("time");
+        /// Whether adverts without are sent and accepted.
+        mode: One<HmacModeWord> = "mode", Live, default("enforce");
     }
 }
 
@@ -122,7 +185,7 @@ block! {
         /// The id of the virtual router: the same on all routers that share the addresses, and used only once on a link.
         virtual_router_id: One<Int<1, 255>> = "virtual_router_id", Restart;
         /// The version of the protocol.
-        version: One<Int<2, 3>> = "version", Restart, default("3 for IPv6, else vrrp_version");
+        version: VersionSlot = "version", Restart, default("3 for IPv6, else vrrp_version");
         /// The highest priority becomes master. 255 is for the router that owns the addresses.
         priority: One<Int<1, 255>> = "priority", Timers, default("255 if state MASTER is given, else 100");
         /// Seconds between adverts. Version 2 takes whole seconds, version 3 multiples of 10 ms up to 40.95 s.
@@ -180,10 +243,10 @@ block! {
         /// Messages for each address in a later set.
         garp_master_refresh_repeat: One<Int<0, U32>> = "garp_master_refresh_repeat", Live, default("1");
         /// Seconds to the second set after an advert of lower priority was heard while master.
-        garp_lower_prio_delay: One<Int<0, 4294>> = "garp_lower_prio_delay", Live, default("garp_master_delay");
+        garp_lower_prio_delay: One<Int<0, 4294>> = "garp_lower_prio_delay", Live, default("vrrp_garp_lower_prio_delay");
         /// Messages for each address after an advert of lower priority; 0 for none.
         garp_lower_prio_repeat: One<Int<0, 2_147_483_647>> = "garp_lower_prio_repeat", Live,
-            default("garp_master_repeat");
+            default("vrrp_garp_lower_prio_repeat");
         /// Do not answer an advert of lower priority with one at once.
         lower_prio_no_advert: One<Bool> = "lower_prio_no_advert", Live, default("vrrp_lower_prio_no_advert");
         /// Send one more advert before yielding to a router of higher priority.
@@ -195,6 +258,69 @@ block! {
         skip_check_adv_addr: One<Bool> = "skip_check_adv_addr", Live, default("vrrp_skip_check_adv_addr");
         /// Leave the pseudo header out of the checksum of version 3 IPv4 adverts, and accept any checksum.
         v3_checksum_as_v2: One<Bool> = "v3_checksum_as_v2", Live, default("v3_checksum_as_v2 of global_defs");
+        /// Run on a macvlan interface with the address of the virtual router.
+        use_vmac: One<UseVmac> = "use_vmac", Restart, later;
+        /// Make such interfaces also for addresses on other interfaces or of the other family.
+        use_vmac_addr: One<Flag> = "use_vmac_addr", Restart, later;
+        /// Send and receive adverts on the parent interface.
+        vmac_xmit_base: One<Flag> = "vmac_xmit_base", Restart, later;
+        /// Run on an ipvlan interface.
+        use_ipvlan: First<UseIpvlan> = "use_ipvlan", Restart, later;
+        /// VRF device of an instance without an interface.
+        vrf: First<Interface> = "vrf", Restart, later;
+        /// Send adverts to these routers instead of the multicast group.
+        unicast_peer: Lines<Peer> = "unicast_peer", Socket, later;
+        /// Source address of adverts to single routers.
+        unicast_src_ip: One<Ip> = "unicast_src_ip", Socket, default("the first address of the interface");
+        /// Without peers, stay in FAULT instead of using multicast.
+        unicast_fault_no_peer: One<Flag> = "unicast_fault_no_peer", Live, later;
+        /// Drop unicast adverts of routers that are no peers.
+        check_unicast_src: One<Flag> = "check_unicast_src", Live, later, default("vrrp_check_unicast_src");
+        /// Use the old checksum of unicast version 3 adverts; `never`: do not even if the other router does.
+        old_unicast_checksum: One<OldChecksumWord> = "old_unicast_checksum", Live, later,
+            default("as the other router does");
+        /// TTL or hop limit of unicast adverts.
+        unicast_ttl: One<Int<0, 255>> = "unicast_ttl", Socket, later, default("255");
+        /// Go into FAULT while the source address is not on the interface.
+        track_src_ip: One<Flag> = "track_src_ip", Live, later;
+        /// Let secondary addresses become primary ones when the primary one goes.
+        promote_secondaries: One<Flag> = "promote_secondaries", Live, later;
+        /// Ask for the state of the link every second.
+        linkbeat_use_polling: One<Flag> = "linkbeat_use_polling", Live, later,
+            deprecated("use a 'linkbeat_interfaces' block");
+        /// Routes that are there while the instance is master.
+        virtual_routes: Lines<RouteEntry> = "virtual_routes", Live, later;
+        /// Policy rules that are there while the instance is master.
+        virtual_rules: Lines<RuleEntry> = "virtual_rules", Live, later;
+        /// Let packets to the virtual addresses in though this router does not own them.
+        accept: One<Flag> = "accept", Live, default("on unless strict") => accept;
+        /// Drop packets to the virtual addresses unless this router owns them.
+        no_accept: One<Flag> = "no_accept", Live, later => no_accept;
+        /// Behave as the RFC says, also where that is unusual.
+        strict_mode: One<Bool> = "strict_mode", Restart, later, default("vrrp_strict");
+        /// Files that put the instance into FAULT or change its priority.
+        track_file: Lines<TrackEntry<254>> = "track_file", Live, later;
+        /// Processes that put the instance into FAULT or change its priority.
+        track_process: Lines<TrackEntry<254>> = "track_process", Live, later;
+        /// BFD sessions that put the instance into FAULT or change its priority.
+        track_bfd: Lines<TrackEntry<253>> = "track_bfd", Live, later;
+        /// Authentication of adverts of any version by HMAC-SHA256.
+        auth_hmac: Sub<AuthHmac> = "auth_hmac", Live, later;
+        /// When this process was stalled so long that another router must have taken over, become backup without a word.
+        /// The number is the highest priority of the other routers.
+        timer_expired_backup: One<HighestOther> = "timer_expired_backup" | "thread_timer_expired" (old), Live, later;
+        /// While master, announce the addresses on further interfaces every so many seconds.
+        garp_extra_if: One<ExtraGarp<0>> = "garp_extra_if" | "vmac_garp_intvl" (old), Live, later,
+            default("vrrp_garp_extra_if");
+        /// Write changes of the priority to the FIFOs.
+        notify_priority_changes: One<Bool> = "notify_priority_changes", Live, later,
+            default("that of the group, else vrrp_notify_priority_changes");
+        /// Bytes of the receive buffer that this instance needs.
+        kernel_rx_buf_size: One<Int<0, U32>> = "kernel_rx_buf_size", Socket, lenient, later,
+            default("vrrp_rx_bufs_policy");
+        /// Interface of an IPVS sync daemon that follows this instance.
+        lvs_sync_daemon_interface: First<Interface> = "lvs_sync_daemon_interface", Live, later,
+            deprecated("use 'lvs_sync_daemon' in global_defs");
         /// Without effect.
         debug: One<Int<0, 4>> = "debug", Live, dead;
     }
@@ -208,6 +334,16 @@ fn preempt(block: &mut VrrpInstance, _statement: &Statement<'_>, _cx: &mut Cx<'_
 
 fn nopreempt(block: &mut VrrpInstance, _statement: &Statement<'_>, _cx: &mut Cx<'_>) -> Next {
     block.preempt.clear();
+    Next::Done
+}
+
+fn accept(block: &mut VrrpInstance, _statement: &Statement<'_>, _cx: &mut Cx<'_>) -> Next {
+    block.no_accept.clear();
+    Next::Done
+}
+
+fn no_accept(block: &mut VrrpInstance, _statement: &Statement<'_>, _cx: &mut Cx<'_>) -> Next {
+    block.accept.clear();
     Next::Done
 }
 

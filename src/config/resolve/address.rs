@@ -46,7 +46,8 @@ pub(super) fn addresses(
             list.push(address);
         } else {
             let message = format!("address {} is listed already, ignored", address.prefix);
-            cx.report(Diagnostic::error(&codes::DUPLICATE_ENTRY, message).at(entry.span));
+            // Nothing is lost, and keepalived 2.2 says nothing.
+            cx.report(Diagnostic::warning(&codes::DUPLICATE_ENTRY, message).at(entry.span));
         }
     }
     list

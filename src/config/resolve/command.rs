@@ -108,6 +108,30 @@ fn default_account(cx: &mut Cx<'_>) -> Option<User> {
     user
 }
 
+/// Whether there is an account for scripts that name none. If not, that is reported.
+pub(super) fn default_exists(what: &str, at: Span, cx: &mut Cx<'_>) -> bool {
+    let known = default_account(cx).is_some();
+    if !known {
+        no_account(what, at, Purpose::Check, cx);
+    }
+    known
+}
+
+fn no_account(what: &str, at: Span, purpose: Purpose, cx: &mut Cx<'_>) {
+    let mut new = Diagnostic::environment(
+        &codes::NO_USER,
+        format!("{what} is left out: there is no account to run it"),
+    )
+    .at(at)
+    .class(purpose.class());
+    new = if cx.draft.bad_script_user {
+        new.note("script_user does not exist")
+    } else {
+        new.help("set script_user, or make the account keepalived_script")
+    };
+    cx.report(new);
+}
+
 /// Checks a command and makes it ready to run. Reports why it cannot be.
 pub(crate) fn command(
     script: &Script,
@@ -119,28 +143,16 @@ pub(crate) fn command(
     let at = script.at.0;
     let user = match script.account.as_ref().or(own) {
         Some(account) => account_for(account, purpose, cx)?,
-        None => match default_account(cx) {
-            Some(user) => user,
-            None => {
-                let mut new = Diagnostic::environment(
-                    &codes::NO_USER,
-                    format!("{what} is left out: there is no account to run it"),
-                )
-                .at(at)
-                .class(purpose.class());
-                new = if cx.draft.bad_script_user {
-                    new.note("script_user does not exist")
-                } else {
-                    new.help("set script_user, or make the account keepalived_script")
-                };
-                cx.report(new);
-                return None;
+        None => {
+            let user = default_account(cx);
+            if user.is_none() {
+                no_account(what, at, purpose, cx);
             }
-        },
+            user?
+        }
     };
     let first = script.words.first()?;
     if first.starts_with(b"<") {
-        cx.draft.scripts_run.get_or_insert(at);
         return Some(Command {
             words: script.words.clone(),
             through_shell: true,
@@ -166,6 +178,20 @@ pub(crate) fn command(
         *first = verdict.path.clone().into();
     }
     Some(Command { words, through_shell: verdict.shell, user: Some(user) })
+}
+
+/// Whether a script that nobody uses could run: keepalived counts it all the same when it looks at security.
+pub(super) fn would_run(script: &Script, own: Option<&Account>, cx: &mut Cx<'_>) -> bool {
+    let named = script.account.as_ref().or(own);
+    let uid = match named {
+        Some(account) => cx.host.user(&account.user.value).map(|u| (u.uid, u.gid)),
+        None => default_account(cx).map(|u| (u.uid, u.gid)),
+    };
+    let (Some((uid, gid)), Some(first)) = (uid, script.words.first()) else {
+        return false;
+    };
+    let user = User { uid, gid, groups: vec![gid] };
+    !first.starts_with(b"<") && verdict(first, &user, cx).refusal.is_none()
 }
 
 fn left_out(

@@ -2,11 +2,22 @@
 
 use core::time::Duration;
 
+use super::command::{Purpose, account, command};
+use crate::base::Name;
 use crate::config::block::root::Root;
 use crate::config::codes;
 use crate::config::context::Cx;
 use crate::config::diagnostic::Diagnostic;
-use crate::model::{Global, Mail};
+use crate::config::slot::One;
+use crate::config::value::global::{BufferPolicy, Cpus, OnlyPath};
+use crate::config::value::number::{Bool, Int, U32};
+use crate::config::value::script::{Fifo, Script};
+use crate::config::value::text::Cut;
+use crate::model::global::{
+    Dbus, Firewall, NetlinkBuffers, ProcessSettings, Settings, Snmp, TimedCommand,
+};
+use crate::model::vrrp::ReceiveBuffers;
+use crate::model::{Global, Mail, global};
 
 pub(super) fn finish(root: &Root, cx: &mut Cx<'_>) {
     let host = cx.host.host_name();
@@ -18,6 +29,8 @@ pub(super) fn finish(root: &Root, cx: &mut Cx<'_>) {
         let message = "smtp_connect_timeout must be greater than 0, 1 is used";
         cx.report(Diagnostic::warning(&codes::ADJUSTED, message).at(zero));
     }
+    let settings = settings(root, cx);
+    lvs(cx);
     let global = cx.draft.global();
     let to: Vec<Box<str>> =
         global.notification_email.items.iter().map(|a| a.value.0.clone()).collect();
@@ -47,7 +60,7 @@ pub(super) fn finish(root: &Root, cx: &mut Cx<'_>) {
         vrrp_rt_priority: global.vrrp_rt_priority.value().map(|p| p.0),
         vrrp_nice: global.vrrp_priority.value().and_then(|p| i8::try_from(p.0).ok()),
         vrrp_no_swap: global.vrrp_no_swap.is_set(),
-        settings: Box::default(),
+        settings: Box::new(settings),
     };
     let boot = global.vrrp_delay_after_boot.value().map(|d| d.duration());
     let delay = global.vrrp_startup_delay.value().map(|d| d.duration());
@@ -56,6 +69,21 @@ pub(super) fn finish(root: &Root, cx: &mut Cx<'_>) {
     let flush_on_stop = global.lvs_flush_on_stop.is_set();
     let no_mails = global.no_checker_emails.value().is_some_and(|b| b.0);
     let init = global.rs_init_notifies.value().is_some_and(|b| b.0);
+    let no_mail_for_faults = global.no_email_faults.is_set();
+    let disable_local_igmp = global.disable_local_igmp.is_set();
+    let vmac_prefix = global.vmac_prefix.value().map(|p| p.0.clone());
+    let vmac_address_prefix = global.vmac_addr_prefix.value().map(|p| p.0.clone());
+    let fifo_states_on_reload = global.fifo_write_vrrp_states_on_reload.is_set();
+    let multiplier = global.vrrp_rx_bufs_multiplier.value().map_or(3, |n| n.u32());
+    let receive_buffers = match global.vrrp_rx_bufs_policy.value() {
+        None => ReceiveBuffers::Kernel,
+        Some(BufferPolicy::Mtu) => ReceiveBuffers::Mtu(multiplier),
+        Some(BufferPolicy::Advert) => ReceiveBuffers::Advert(multiplier),
+        Some(BufferPolicy::Bytes(bytes)) => ReceiveBuffers::Bytes(*bytes),
+    };
+    let allow_interface_changes =
+        global.dynamic_interfaces.value().is_some_and(|d| d.allow_changes);
+    let flush_services_only = global.lvs_flush_on_stop.value().is_some_and(|f| f.services_only);
     let after_boot = boot.map_or(Duration::ZERO, |boot| {
         boot.saturating_sub(cx.host.uptime().unwrap_or(Duration::ZERO))
     });
@@ -67,4 +95,206 @@ pub(super) fn finish(root: &Root, cx: &mut Cx<'_>) {
     draft.lvs.flush_on_stop = flush_on_stop;
     draft.lvs.no_checker_emails = no_mails;
     draft.lvs.init_notifies = init;
+    draft.lvs.flush_services_only = flush_services_only;
+    draft.vrrp.no_mail_for_faults = no_mail_for_faults;
+    draft.vrrp.disable_local_igmp = disable_local_igmp;
+    draft.vrrp.vmac_prefix = vmac_prefix;
+    draft.vrrp.vmac_address_prefix = vmac_address_prefix;
+    draft.vrrp.fifo_states_on_reload = fifo_states_on_reload;
+    draft.vrrp.receive_buffers = receive_buffers;
+    draft.vrrp.allow_interface_changes = allow_interface_changes;
+}
+
+/// What only the processes, interfaces and files of the daemon need.
+fn settings(root: &Root, cx: &mut Cx<'_>) -> Settings {
+    let startup = cx.draft.global().startup_script.value().cloned();
+    let shutdown = cx.draft.global().shutdown_script.value().cloned();
+    let global = cx.draft.global();
+    let startup_time = global.startup_script_timeout.value().map_or(10, |n| n.u32());
+    let shutdown_time = global.shutdown_script_timeout.value().map_or(10, |n| n.u32());
+    let timed = |script: Option<Script>, what: &str, seconds: u32, cx: &mut Cx<'_>| {
+        let command = command(&script?, None, Purpose::Check, what, cx)?;
+        Some(TimedCommand { command, timeout: Duration::from_secs(u64::from(seconds)) })
+    };
+    let startup = timed(startup, "startup_script", startup_time, cx);
+    let shutdown = timed(shutdown, "shutdown_script", shutdown_time, cx);
+    let fifos = fifos(cx);
+    let [fifo, vrrp_fifo, lvs_fifo] = fifos;
+    let name = |n: &One<Cut<15>>| n.value().map(|n| n.0.clone());
+    let path = |p: &One<OnlyPath>| p.value().map(|p| p.0.clone());
+    let limit = |l: &One<Int<1, U32>>| l.value().map(|l| l.u32().max(2));
+    let nice = |n: &One<Int<-20, 19>>| n.value().and_then(|n| i8::try_from(n.0).ok());
+    let cpus = |c: &One<Cpus>| c.value().map_or_else(Vec::new, |c| c.0.clone());
+    let global = cx.draft.global();
+    let optional = |p: &One<crate::config::value::global::OptionalPath>, default: &[u8]| {
+        p.value().map(|p| p.0.clone().unwrap_or_else(|| default.into()))
+    };
+    Settings {
+        instance: root.instance.value().map(|n| n.0.clone()),
+        namespace: root.net_namespace.value().map(|n| n.0.clone()),
+        ipvs_namespace: root
+            .net_namespace_ipvs
+            .value()
+            .map(|n| Name::from(n.0.clone().unwrap_or_default())),
+        namespace_with_ipsets: root.namespace_with_ipsets.is_set(),
+        use_pid_directory: root.use_pid_dir.is_set(),
+        process_names: global.process_names.is_set(),
+        process_name: name(&global.process_name),
+        vrrp: ProcessSettings {
+            name: name(&global.vrrp_process_name),
+            cpus: cpus(&global.vrrp_cpu_affinity),
+            rt_limit: limit(&global.vrrp_rlimit_rttime),
+            ..ProcessSettings::default()
+        },
+        checker: ProcessSettings {
+            name: name(&global.checker_process_name),
+            nice: nice(&global.checker_priority),
+            rt_priority: global.checker_rt_priority.value().map(|p| p.0),
+            no_swap: global.checker_no_swap.is_set(),
+            cpus: cpus(&global.checker_cpu_affinity),
+            rt_limit: limit(&global.checker_rlimit_rttime),
+        },
+        bfd: ProcessSettings {
+            name: name(&global.bfd_process_name),
+            nice: nice(&global.bfd_priority),
+            rt_priority: global.bfd_rt_priority.value().map(|p| p.0),
+            no_swap: global.bfd_no_swap.is_set(),
+            cpus: cpus(&global.bfd_cpu_affinity),
+            rt_limit: limit(&global.bfd_rlimit_rttime),
+        },
+        max_auto_priority: global.max_auto_priority.value().map(|p| p.0),
+        min_auto_priority_delay: global
+            .min_auto_priority_delay
+            .value()
+            .map(|n| Duration::from_micros(u64::from(n.u32()))),
+        startup,
+        shutdown,
+        fifo,
+        vrrp_fifo,
+        lvs_fifo,
+        firewall: firewall(cx),
+        snmp: snmp(cx),
+        dbus: dbus(cx),
+        buffers: buffers(cx),
+        umask: cx.draft.global().umask.value().map(|m| m.0),
+        reload_check: optional(&cx.draft.global().reload_check_config, b"/dev/null"),
+        reload_time_file: cx.draft.global().reload_time_file.value().map(|p| p.0.clone()),
+        reload_repeat: cx.draft.global().reload_repeat.is_set(),
+        reload_file: optional(&cx.draft.global().reload_file, b""),
+        save_directory: cx.draft.global().config_save_dir.value().map(|p| p.0.clone()),
+        temporary_directory: cx.draft.global().tmp_config_directory.value().map(|p| p.0.clone()),
+        dump_with_instance: cx.draft.global().data_use_instance.value().is_some_and(|b| b.0),
+        state_file: path(&cx.draft.global().state_dump_file),
+        stats_file: path(&cx.draft.global().stats_dump_file),
+        json_file: path(&cx.draft.global().json_dump_file),
+        json_version: cx.draft.global().json_version.value().map_or(1, |v| v.0),
+    }
+}
+
+/// `notify_fifo`, `vrrp_notify_fifo` and `lvs_notify_fifo`, each with its script.
+fn fifos(cx: &mut Cx<'_>) -> [Option<global::Fifo>; 3] {
+    let global = cx.draft.global();
+    let given = [
+        (
+            global.notify_fifo.value().cloned(),
+            global.notify_fifo_script.value().cloned(),
+            "notify_fifo_script",
+        ),
+        (
+            global.vrrp_notify_fifo.value().cloned(),
+            global.vrrp_notify_fifo_script.value().cloned(),
+            "vrrp_notify_fifo_script",
+        ),
+        (
+            global.lvs_notify_fifo.value().cloned(),
+            global.lvs_notify_fifo_script.value().cloned(),
+            "lvs_notify_fifo_script",
+        ),
+    ];
+    given.map(|(fifo, script, what): (Option<Fifo>, Option<Script>, &str)| {
+        let fifo = fifo?;
+        let owner = match &fifo.account {
+            Some(wanted) => Some(account(wanted, cx)?),
+            None => None,
+        };
+        let script = script.and_then(|s| command(&s, None, Purpose::Notify, what, cx));
+        Some(global::Fifo { path: fifo.path, owner, script })
+    })
+}
+
+fn firewall(cx: &mut Cx<'_>) -> Firewall {
+    let global = cx.draft.global();
+    let name =
+        |n: Option<Option<Box<str>>>, default: &str| n.map(|n| n.unwrap_or_else(|| default.into()));
+    let priority = |p: Option<i64>| p.and_then(|p| i32::try_from(p).ok());
+    Firewall {
+        iptables: global.vrrp_iptables.value().map(|c| (c.0.clone(), c.1.clone())),
+        ipsets: global.vrrp_ipsets.value().map(|s| s.0.clone()),
+        nftables: name(global.nftables.value().map(|n| n.0.clone()), "keepalived"),
+        nftables_priority: priority(global.nftables_priority.value().map(|p| p.0)),
+        nftables_ifindex: global.nftables_ifindex.is_set(),
+        nftables_counters: global.nftables_counters.is_set(),
+        ipvs_table: name(global.nftables_ipvs.value().map(|n| n.0.clone()), "keepalived_ipvs"),
+        ipvs_priority: priority(global.nftables_ipvs_priority.value().map(|p| p.0)),
+        ipvs_first_mark: global.nftables_ipvs_start_fwmark.value().map(|n| n.u32()),
+    }
+}
+
+fn snmp(cx: &mut Cx<'_>) -> Snmp {
+    let global = cx.draft.global();
+    let both = global.enable_snmp_rfc.is_set();
+    Snmp {
+        socket: global.snmp_socket.value().map(|s| s.0.clone()),
+        traps: global.enable_traps.is_set(),
+        vrrp: global.enable_snmp_vrrp.is_set(),
+        rfc_v2: both || global.enable_snmp_rfcv2.is_set(),
+        rfc_v3: both || global.enable_snmp_rfcv3.is_set(),
+        checker: global.enable_snmp_checker.is_set(),
+        services: global.snmp_vs_stats_update_interval.value().map(|t| t.duration()),
+        servers: global.snmp_rs_stats_update_interval.value().map(|t| t.duration()),
+    }
+}
+
+fn dbus(cx: &mut Cx<'_>) -> Option<Dbus> {
+    let global = cx.draft.global();
+    let dbus = Dbus {
+        service: global.dbus_service_name.value().map(|n| n.0.clone()),
+        no_interface: global.dbus_no_interface_name.value().map(|n| n.0.clone()),
+    };
+    (global.enable_dbus.is_set() || dbus != Dbus::default()).then_some(dbus)
+}
+
+fn buffers(cx: &mut Cx<'_>) -> NetlinkBuffers {
+    let global = cx.draft.global();
+    let size = |n: &One<Int<0, U32>>| n.value().map(|n| n.u32()).filter(|n| *n > 0);
+    let force = |b: &One<Bool>| b.value().is_some_and(|b| b.0);
+    NetlinkBuffers {
+        vrrp_requests: size(&global.vrrp_netlink_cmd_rcv_bufs),
+        vrrp_requests_force: force(&global.vrrp_netlink_cmd_rcv_bufs_force),
+        vrrp_monitor: size(&global.vrrp_netlink_monitor_rcv_bufs),
+        vrrp_monitor_force: force(&global.vrrp_netlink_monitor_rcv_bufs_force),
+        lvs_requests: size(&global.lvs_netlink_cmd_rcv_bufs),
+        lvs_requests_force: force(&global.lvs_netlink_cmd_rcv_bufs_force),
+        lvs_monitor: size(&global.lvs_netlink_monitor_rcv_bufs),
+        lvs_monitor_force: force(&global.lvs_netlink_monitor_rcv_bufs_force),
+        process_monitor: size(&global.process_monitor_rcv_bufs),
+        process_monitor_force: force(&global.process_monitor_rcv_bufs_force),
+    }
+}
+
+/// `lvs_timeouts` and `lvs_sync_daemon`.
+fn lvs(cx: &mut Cx<'_>) {
+    let global = cx.draft.global();
+    let timeouts = global.lvs_timeouts.value().map(|t| t.0).unwrap_or_default();
+    let at = global.lvs_sync_daemon.span();
+    let mut sync = global.lvs_sync_daemon.value().map(|s| s.0.clone());
+    let instance = sync.as_ref().and_then(|s| s.instance.clone());
+    if let Some(name) = instance.filter(|i| !cx.draft.instances.contains_key(i)) {
+        let message =
+            format!("lvs_sync_daemon: vrrp instance {name} doesn't exist, the setting is left out");
+        cx.report(Diagnostic::error(&codes::UNKNOWN_REFERENCE, message).at(at));
+        sync = None;
+    }
+    cx.draft.model.lvs.timeouts = timeouts;
+    cx.draft.model.lvs.sync_daemon = sync;
 }

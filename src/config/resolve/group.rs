@@ -2,7 +2,8 @@
 
 use indexmap::IndexSet;
 
-use super::instance::script;
+use super::announce::script;
+use super::track::{Kind, tracked};
 use super::tracker;
 use crate::base::Name;
 use crate::config::block::group::SyncGroup;
@@ -12,6 +13,7 @@ use crate::config::context::Cx;
 use crate::config::diagnostic::{Class, Diagnostic};
 use crate::config::span::{Span, Spanned};
 use crate::config::value::text::ObjectName;
+use crate::model::extras::InstanceExtras;
 use crate::model::notify::NotifyCommands;
 use crate::model::vrrp::InitialState;
 use crate::model::{self, Instance, Weight};
@@ -23,6 +25,8 @@ pub(crate) struct GroupDraft {
     members: Vec<Spanned<ObjectName>>,
     /// Trackers of members keep their weights.
     weights: bool,
+    /// `notify_priority_changes` of members that do not say.
+    priority_changes: Option<bool>,
     group: model::SyncGroup,
 }
 
@@ -48,9 +52,9 @@ impl TopLevel for SyncGroup {
         let group = model::SyncGroup {
             name: name.clone(),
             members: Vec::new(),
-            track_files: Vec::new(),
-            track_processes: Vec::new(),
-            track_bfds: Vec::new(),
+            track_files: tracked(Kind::File, &self.track_file.items, &name, cx),
+            track_processes: tracked(Kind::Process, &self.track_process.items, &name, cx),
+            track_bfds: tracked(Kind::Bfd, &self.track_bfd.items, &name, cx),
             track_interfaces: tracker::interfaces(&self.track_interface.items, None, &name, cx),
             track_scripts: tracker::scripts(&self.track_script.items, &name, cx),
             notify: NotifyCommands {
@@ -70,6 +74,7 @@ impl TopLevel for SyncGroup {
         let draft = GroupDraft {
             span: self.span,
             weights: self.sync_group_tracking_weight.is_set() || self.global_tracking.is_set(),
+            priority_changes: self.notify_priority_changes.value().map(|b| b.0),
             members: self.group.items,
             group,
         };
@@ -163,6 +168,11 @@ fn join(draft: &mut GroupDraft, cx: &mut Cx<'_>) {
         if !all_master {
             instance.state = InitialState::Backup;
         }
+        let says = cx.draft.instances.get(&instance.name).is_some_and(|n| n.says_priority_changes);
+        if let Some(on) = draft.priority_changes.filter(|_| !says) {
+            instance.extras.get_or_insert_default().notify_priority_changes = on;
+            instance.extras.take_if(|e| **e == InstanceExtras::default());
+        }
     }
     if any_owner {
         for tracked in &mut draft.group.track_interfaces {
@@ -170,6 +180,10 @@ fn join(draft: &mut GroupDraft, cx: &mut Cx<'_>) {
         }
         for tracked in &mut draft.group.track_scripts {
             tracked.weight = Weight::FAULT;
+        }
+        let group = &mut draft.group;
+        for tracked in group.track_files.iter_mut().chain(&mut group.track_bfds) {
+            tracked.weight = 0;
         }
     }
     for (name, message) in reports {
@@ -209,6 +223,34 @@ fn without_weights(instance: &mut Instance, reports: &mut Vec<(Name, String)>) {
             ));
         }
         !weighted
+    });
+    let Some(extras) = &mut instance.extras else {
+        return;
+    };
+    let mut ignored = |what: &str, object: &Name| {
+        reports.push((
+            name.clone(),
+            format!("({name}) ignoring weight from tracked {what} {object} due to sync group"),
+        ));
+    };
+    extras.track_files.retain_mut(|tracked| match tracked.weight {
+        0 => true,
+        // The default weight of a file counts as none here.
+        1 => {
+            ignored("file", &tracked.name);
+            tracked.weight = 0;
+            true
+        }
+        _ => {
+            ignored("file", &tracked.name);
+            false
+        }
+    });
+    extras.track_bfds.retain(|tracked| {
+        if tracked.weight != 0 {
+            ignored("bfd", &tracked.name);
+        }
+        tracked.weight == 0
     });
 }
 

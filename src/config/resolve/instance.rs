@@ -6,7 +6,8 @@ use core::time::Duration;
 use indexmap::{IndexMap, IndexSet};
 
 use super::address::addresses;
-use super::command::{Purpose, command};
+use super::announce::{garp, notify};
+use super::extras::{self, Settled};
 use super::tracker;
 use crate::base::{Family, IfName, Name, Secret};
 use crate::config::block::root::TopLevel;
@@ -14,13 +15,11 @@ use crate::config::block::vrrp::{AuthType, StateWord, VrrpInstance};
 use crate::config::codes;
 use crate::config::context::Cx;
 use crate::config::diagnostic::Diagnostic;
-use crate::config::slot::First;
 use crate::config::span::{Span, Spanned};
 use crate::config::value::entry::AddressEntry;
-use crate::config::value::script::Script;
-use crate::model::notify::NotifyCommands;
-use crate::model::vrrp::{Authentication, Garp, InitialState, Preempt, Priority, Version, Vrid};
-use crate::model::{Address, Command, Instance, TrackedInterface, Weight};
+use crate::config::value::number::Bool;
+use crate::model::vrrp::{Authentication, InitialState, Preempt, Priority, Version, Vrid};
+use crate::model::{Address, Instance, TrackedInterface, Weight};
 
 /// What the end of the text has to know about an instance.
 #[derive(Debug)]
@@ -31,12 +30,12 @@ pub(crate) struct Notes {
     pub index: Option<usize>,
     /// Where the virtual router id stands.
     vrid: Span,
-    /// What the instance would like to be, also below priority 255.
-    pub wants_master: bool,
     /// The group it belongs to.
     pub group: Option<Name>,
     /// This version cannot carry it out.
     pub parked: bool,
+    /// It has `notify_priority_changes` of its own.
+    pub says_priority_changes: bool,
 }
 
 impl TopLevel for VrrpInstance {
@@ -62,20 +61,35 @@ impl TopLevel for VrrpInstance {
             span: self.span,
             index: None,
             vrid: self.virtual_router_id.span(),
-            wants_master: false,
             group: None,
             parked: false,
+            says_priority_changes: self.notify_priority_changes.is_set(),
         };
-        if let Some(instance) = resolve(&self, &mut notes, cx) {
-            notes.index = Some(cx.draft.model.vrrp.instances.len());
-            cx.draft.model.vrrp.instances.push(instance);
+        if let Some((instance, reason)) = resolve(&self, cx) {
+            match reason {
+                None => {
+                    notes.index = Some(cx.draft.model.vrrp.instances.len());
+                    cx.draft.model.vrrp.instances.push(instance);
+                }
+                Some((what, at)) => {
+                    let message = format!(
+                        "({name}) {what} not possible in this version, the instance is left out"
+                    );
+                    cx.report(Diagnostic::advice(&codes::LEFT_OUT, message).at(at));
+                    notes.parked = true;
+                    cx.draft.model.vrrp.parked.push(instance);
+                }
+            }
         }
         cx.draft.instances.insert(name, notes);
     }
 }
 
-/// Reports that a block cannot be used.
+/// Reports that a block cannot be used, and what else is wrong in it.
 fn incomplete(block: &VrrpInstance, what: &str, cx: &mut Cx<'_>) {
+    tracker::interfaces(&block.track_interface.items, None, &block.header.0, cx);
+    tracker::scripts(&block.track_script.items, &block.header.0, cx);
+    extras::trackers(block, cx);
     let name = &block.header.0;
     cx.report(
         Diagnostic::error(&codes::INCOMPLETE, format!("({name}) {what}, the instance is left out"))
@@ -83,96 +97,106 @@ fn incomplete(block: &VrrpInstance, what: &str, cx: &mut Cx<'_>) {
     );
 }
 
-fn resolve(block: &VrrpInstance, notes: &mut Notes, cx: &mut Cx<'_>) -> Option<Instance> {
+/// Reports that a setting does not count.
+pub(super) fn ignored(block: &VrrpInstance, what: &str, at: Span, cx: &mut Cx<'_>) {
+    let message = format!("({}) {what}, ignored", block.header.0);
+    cx.report(Diagnostic::warning(&codes::NO_EFFECT_HERE, message).at(at));
+}
+
+/// Why this version cannot carry an instance out, and where it says so.
+type Reason = Option<(&'static str, Span)>;
+
+fn resolve(block: &VrrpInstance, cx: &mut Cx<'_>) -> Option<(Instance, Reason)> {
     let name = &block.header.0;
-    let family = family(block, cx);
-    let version = version(block, family, cx);
+    let global = cx.draft.global();
+    let strict = block.strict_mode.value().or(global.vrrp_strict.value()).is_some_and(|b| b.0);
+    let (family, told) = family(block, cx);
+    let version = version(block, family, told, strict, cx);
     let Some(vrid) = block.virtual_router_id.value().and_then(|v| Vrid::new(v.u8())) else {
         incomplete(block, "the virtual router id must be set", cx);
         return None;
     };
-    let Some(interface) = block.interface.value().map(|i| i.0.clone()) else {
-        incomplete(block, "no interface is set", cx);
-        return None;
-    };
-    let exists = cx.check_interface(
-        Some(&interface),
-        block.interface.span(),
-        &format!("for vrrp_instance {name}"),
-    );
-    let known = exists.then(|| cx.interface(&interface)).flatten();
-
-    // Priority and state.
-    let wants = block.state.0.as_ref().map(|s| s.value);
-    let number = block
-        .priority
-        .value()
-        .map_or(if wants == Some(StateWord::Master) { 255 } else { 100 }, |p| p.u8());
-    let priority = Priority::new(number).unwrap_or(Priority::OWNER);
-    let wants_master = wants.map_or(priority.is_owner(), |w| w == StateWord::Master);
-    notes.wants_master = wants_master;
-    let state = if wants_master { InitialState::Master } else { InitialState::Backup };
-
-    let authentication = authentication(block, version, cx)?;
-    let advert_int = advert_int(block, version, cx);
-    let preempt = preempt(block, priority, wants_master, cx);
-
-    // Addresses.
-    let mut seen = IndexSet::new();
-    let (mine, other): (Vec<&Spanned<AddressEntry>>, Vec<_>) =
-        block.virtual_ipaddress.items.iter().partition(|e| e.value.prefix.family() == family);
-    let mut list;
-    if other.is_empty() {
-        list = addresses(&block.virtual_ipaddress.items, &interface, &mut seen, cx);
-    } else {
-        for entry in other {
-            let message = format!(
-                "({name}) address {} is not an {family} address like the instance, ignored",
-                entry.value.prefix
-            );
-            cx.report(Diagnostic::error(&codes::FAMILY, message).at(entry.span));
-        }
-        let mine: Vec<Spanned<AddressEntry>> = mine.into_iter().cloned().collect();
-        list = addresses(&mine, &interface, &mut seen, cx);
+    let unicast = extras::unicast(block, family, cx);
+    let (interface, known) = interface(block, unicast.is_some(), cx)?;
+    let (priority, state) = priority(block, strict, cx);
+    let wants_master = state == InitialState::Master;
+    let mut reason: Reason = None;
+    if unicast.is_some() {
+        let at = if block.unicast_peer.at.is_some() {
+            block.unicast_peer.at
+        } else {
+            block.unicast_fault_no_peer.span()
+        };
+        reason = Some(("unicast adverts are", at));
     }
+    let (authentication, ah_key) = authentication(block, version, strict, cx);
+    if ah_key.is_some() {
+        let at = block.authentication.0.as_ref().map_or(block.span, |a| a.auth_type.span());
+        reason = Some(("authentication of type AH is", at));
+    }
+    let advert_int = advert_int(block, version, cx);
+    let hmac = extras::hmac(block, strict, cx);
+    if hmac.is_some() {
+        reason = Some((
+            "authentication by HMAC is",
+            block.auth_hmac.0.as_ref().map_or(block.span, |h| h.span),
+        ));
+    }
+    let authentication = if hmac.is_some() { Authentication::None } else { authentication };
+    let preempt = preempt(block, priority, wants_master, strict, cx);
+
+    let mut seen = IndexSet::new();
+    let mut list = virtual_addresses(block, family, &interface, &mut seen, cx);
     let mut excluded =
         addresses(&block.virtual_ipaddress_excluded.items, &interface, &mut seen, cx);
-    if list.is_empty() && !block.no_virtual_ipaddress.is_set() {
-        if version == Version::V3 {
+    if list.is_empty() && (strict || !block.no_virtual_ipaddress.is_set()) {
+        if version == Version::V3 || strict {
             incomplete(block, "no VIP specified, at least one is required", cx);
             return None;
         }
         let message = format!("({name}) no VIP specified, at least one is sensible");
         cx.report(Diagnostic::warning(&codes::INCOMPLETE, message).at(block.span));
     }
-    fit(
-        block,
-        family,
-        version,
-        known.as_ref().map_or(1500, |i| i.mtu),
-        &mut list,
-        &mut excluded,
-        cx,
-    );
+    let trailer = match (&ah_key, &hmac) {
+        (_, Some(_)) => 28,
+        (Some(_), None) => 24,
+        _ => 0,
+    };
+    let room = known.as_ref().map_or(1500, |i| i.mtu).saturating_sub(trailer);
+    fit(block, family, version, room, &mut list, &mut excluded, cx);
 
     let mut track_interfaces =
         tracker::interfaces(&block.track_interface.items, Some(&interface), name, cx);
     follow_addresses(&mut track_interfaces, &interface, list.iter().chain(&excluded));
     let track_scripts = tracker::scripts(&block.track_script.items, name, cx);
     let notify = notify(block, cx);
-    let garp = garp(block, cx);
+    let garp = garp(block, strict, cx);
     let source = source(block, family, cx);
+    let settled =
+        Settled { family, version, vrid, priority, strict, preempt, multicast: unicast.is_none() };
+    let rest = extras::extras(block, settled, unicast, ah_key, hmac, cx);
+    let down_timer_adverts = down_timer_adverts(block, strict, cx);
+    let lower = switch(
+        block,
+        "lower_prio_no_advert",
+        block.lower_prio_no_advert.0.as_ref(),
+        strict.then_some(true),
+        cx,
+    );
+    let higher = switch(
+        block,
+        "higher_prio_send_advert",
+        block.higher_prio_send_advert.0.as_ref(),
+        strict.then_some(false),
+        cx,
+    );
     let global = cx.draft.global();
-    let owner_ignores = block
-        .owner_ignore_adverts
-        .value()
-        .or(global.vrrp_owner_ignore_adverts.value())
-        .is_some_and(|b| b.0);
-    let choose = |own: Option<&crate::config::value::number::Bool>,
-                  global: Option<&crate::config::value::number::Bool>| {
-        own.or(global).is_some_and(|b| b.0)
+    let on = |own: Option<bool>, global: Option<&Bool>| own.unwrap_or(global.is_some_and(|b| b.0));
+    let owner_ignores = match block.owner_ignore_adverts.value() {
+        Some(own) => own.0,
+        None => strict || on(None, global.vrrp_owner_ignore_adverts.value()),
     };
-    let instance = Instance {
+    let mut instance = Instance {
         name: name.clone(),
         interface,
         vrid,
@@ -181,18 +205,14 @@ fn resolve(block: &VrrpInstance, notes: &mut Notes, cx: &mut Cx<'_>) -> Option<I
         state,
         priority,
         advert_int,
-        down_timer_adverts: block
-            .down_timer_adverts
-            .value()
-            .or(global.vrrp_down_timer_adverts.value())
-            .map_or(3, |n| n.u8()),
+        down_timer_adverts,
         authentication,
         source,
         destination: block
             .mcast_dst_ip
             .value()
             .map(|m| m.0)
-            .filter(|m| Family::of(m) == family)
+            .filter(|m| Family::of(m) == family && settled.multicast)
             .unwrap_or_else(|| global.group(family)),
         addresses: list,
         excluded,
@@ -201,16 +221,11 @@ fn resolve(block: &VrrpInstance, notes: &mut Notes, cx: &mut Cx<'_>) -> Option<I
         track_interfaces,
         track_scripts,
         garp,
-        lower_prio_no_advert: choose(
-            block.lower_prio_no_advert.value(),
-            global.vrrp_lower_prio_no_advert.value(),
-        ),
-        higher_prio_send_advert: choose(
-            block.higher_prio_send_advert.value(),
-            global.vrrp_higher_prio_send_advert.value(),
-        ),
-        skip_check_adv_addr: choose(
-            block.skip_check_adv_addr.value(),
+        lower_prio_no_advert: on(lower, global.vrrp_lower_prio_no_advert.value()),
+        higher_prio_send_advert: on(higher, global.vrrp_higher_prio_send_advert.value()),
+        // Any value switches it on for keepalived, false too; that is a defect and not followed.
+        skip_check_adv_addr: on(
+            block.skip_check_adv_addr.value().map(|b| b.0),
             global.vrrp_skip_check_adv_addr.value(),
         ),
         owner_ignore_adverts: priority.is_owner() && owner_ignores,
@@ -220,84 +235,230 @@ fn resolve(block: &VrrpInstance, notes: &mut Notes, cx: &mut Cx<'_>) -> Option<I
             .map_or(global.v3_checksum_as_v2.is_set(), |b| b.0),
         notify,
         notify_deleted: block.notify_deleted.is_set(),
-        extras: None,
+        extras: rest,
         smtp_alert: block.smtp_alert.value().map_or_else(|| global.mail_vrrp(), |b| b.0),
     };
-    Some(instance)
+    if priority.is_owner() {
+        owner_without_weights(block, &mut instance, cx);
+    } else if block.owner_ignore_adverts.value().is_some_and(|b| b.0) {
+        ignored(
+            block,
+            "owner_ignore_adverts is for priority 255 only",
+            block.owner_ignore_adverts.span(),
+            cx,
+        );
+    }
+    Some((instance, reason))
 }
 
-/// The family is that of whatever tells one first.
-fn family(block: &VrrpInstance, cx: &Cx<'_>) -> Family {
-    let first = block.virtual_ipaddress.items.first();
-    let told = [
-        block.native_ipv6.is_set().then(|| (block.native_ipv6.span(), Family::V6)),
-        first.map(|e| (e.span, e.value.prefix.family())),
-        block.mcast_src_ip.value().map(|ip| (block.mcast_src_ip.span(), Family::of(&ip.0))),
-        block.mcast_dst_ip.value().map(|ip| (block.mcast_dst_ip.span(), Family::of(&ip.0))),
-    ];
-    told.into_iter()
-        .flatten()
-        .min_by_key(|(span, _)| cx.sources.order(*span))
-        .map_or(Family::V4, |(_, family)| family)
-}
-
-fn version(block: &VrrpInstance, family: Family, cx: &mut Cx<'_>) -> Version {
-    let own = block.version.value().map(|v| v.u8());
-    let number = match family {
-        Family::V6 => own.unwrap_or(3),
-        Family::V4 => {
-            let default = cx.draft.global().vrrp_version.value().map_or(2, |v| v.u8());
-            own.unwrap_or(default)
+/// The interface, and what is known of it. None if there is none, which is reported.
+fn interface(
+    block: &VrrpInstance,
+    unicast: bool,
+    cx: &mut Cx<'_>,
+) -> Option<(IfName, Option<crate::config::host::Interface>)> {
+    let name = &block.header.0;
+    let Some(interface) = block.interface.value().map(|i| i.0.clone()) else {
+        if unicast && block.unicast_src_ip.is_set() {
+            // Without an interface of its own it uses the default one for its addresses.
+            return cx.default_interface().map(|i| (i, None));
         }
+        incomplete(block, "no interface is set", cx);
+        return None;
     };
-    if number == 2 { Version::V2 } else { Version::V3 }
+    let at = block.interface.span();
+    let exists = cx.check_interface(Some(&interface), at, &format!("for vrrp_instance {name}"));
+    let known = exists.then(|| cx.interface(&interface)).flatten();
+    if let Some(found) = &known {
+        if !found.multicast && !unicast {
+            let message = format!("({name}) interface {interface} does not support multicast");
+            cx.report(Diagnostic::environment(&codes::NO_INTERFACE, message).at(at));
+        }
+        if !found.ethernet && (block.use_vmac.is_set() || block.use_ipvlan.is_set()) {
+            let message = format!("({name}) interface {interface} is no Ethernet interface");
+            let new = Diagnostic::environment(&codes::NO_INTERFACE, message).at(at);
+            cx.report(new.note("a VMAC or ipvlan cannot be made on it"));
+        }
+    }
+    Some((interface, known))
 }
 
-/// None if this version cannot carry out the authentication.
+/// Priority and initial state, each of which gives the default of the other.
+fn priority(block: &VrrpInstance, strict: bool, cx: &mut Cx<'_>) -> (Priority, InitialState) {
+    let wants = block.state.0.as_ref().map(|s| s.value);
+    let default = if wants == Some(StateWord::Master) { 255 } else { 100 };
+    let number = block.priority.value().map_or(default, |p| p.u8());
+    let priority = Priority::new(number).unwrap_or(Priority::OWNER);
+    let mut master = wants.map_or(priority.is_owner(), |w| w == StateWord::Master);
+    if strict && master != priority.is_owner() {
+        let at = block.state.0.as_ref().map_or(block.span, |s| s.span);
+        let message = format!(
+            "({}) in strict mode state MASTER and priority 255 go together, the priority counts",
+            block.header.0
+        );
+        cx.report(Diagnostic::warning(&codes::CONFLICT, message).at(at));
+        master = priority.is_owner();
+    }
+    let ah =
+        block.authentication.0.as_ref().is_some_and(|a| a.auth_type.value() == Some(&AuthType::Ah));
+    if ah && master && !priority.is_owner() {
+        let at = block.state.0.as_ref().map_or(block.span, |s| s.span);
+        ignored(block, "initial state MASTER is incompatible with AH authentication", at, cx);
+        master = false;
+    }
+    (priority, if master { InitialState::Master } else { InitialState::Backup })
+}
+
+/// A switch that strict mode forces one way.
+fn switch(
+    block: &VrrpInstance,
+    what: &str,
+    own: Option<&Spanned<Bool>>,
+    forced: Option<bool>,
+    cx: &mut Cx<'_>,
+) -> Option<bool> {
+    if let (Some(own), Some(forced)) = (own, forced) {
+        if own.value.0 != forced {
+            let word = if forced { "on" } else { "off" };
+            let message =
+                format!("({}) strict mode requires {what} {word}, which is used", block.header.0);
+            cx.report(Diagnostic::warning(&codes::CONFLICT, message).at(own.span));
+        }
+    }
+    forced.or(own.map(|b| b.value.0))
+}
+
+fn down_timer_adverts(block: &VrrpInstance, strict: bool, cx: &mut Cx<'_>) -> u8 {
+    let global = cx.draft.global().vrrp_down_timer_adverts.value().map(|n| n.u8());
+    let own = block.down_timer_adverts.value().map(|n| n.u8()).or(global).unwrap_or(3);
+    if strict && own != 3 {
+        let message = format!(
+            "({}) strict mode requires down_timer_adverts 3, which is used",
+            block.header.0
+        );
+        let at = if block.down_timer_adverts.is_set() {
+            block.down_timer_adverts.span()
+        } else {
+            block.span
+        };
+        cx.report(Diagnostic::warning(&codes::CONFLICT, message).at(at));
+        return 3;
+    }
+    own
+}
+
+/// The family is that of whatever tells one first, with where it stands.
+fn family(block: &VrrpInstance, cx: &mut Cx<'_>) -> (Family, Option<Span>) {
+    let vip = block.virtual_ipaddress.items.first();
+    let peer = block.unicast_peer.items.first();
+    let of = |ip: Option<&crate::config::value::address::Ip>, at: Span| {
+        ip.map(|ip| (at, Family::of(&ip.0)))
+    };
+    let ipvlan = block.use_ipvlan.value().and_then(|i| i.address);
+    let told = [
+        vip.map(|e| (e.span, e.value.prefix.family())),
+        peer.map(|p| (p.span, Family::of(&p.value.peer.address))),
+        of(block.mcast_src_ip.value(), block.mcast_src_ip.span()),
+        of(block.unicast_src_ip.value(), block.unicast_src_ip.span()),
+        block.mcast_dst_ip.value().map(|ip| (block.mcast_dst_ip.span(), Family::of(&ip.0))),
+        ipvlan.map(|p| (block.use_ipvlan.span(), p.family())),
+        block.native_ipv6.is_set().then(|| (block.native_ipv6.span(), Family::V6)),
+    ];
+    let first = told.into_iter().flatten().min_by_key(|(span, _)| cx.sources.order(*span));
+    let (family, at) = match first {
+        Some((at, family)) => (family, Some(at)),
+        None => (Family::V4, None),
+    };
+    if family == Family::V4 && block.native_ipv6.is_set() {
+        let message =
+            format!("({}) native_ipv6 does not go with IPv4 addresses, ignored", block.header.0);
+        cx.report(Diagnostic::error(&codes::CONFLICT, message).at(block.native_ipv6.span()));
+    }
+    if let Some(group) = block.mcast_dst_ip.value().filter(|g| Family::of(&g.0) != family) {
+        wrong_family(block, "destination", &group.0, family, block.mcast_dst_ip.span(), cx);
+    }
+    (family, at)
+}
+
+/// Reports an address of another family than the instance.
+pub(super) fn wrong_family(
+    block: &VrrpInstance,
+    what: &str,
+    address: &IpAddr,
+    family: Family,
+    at: Span,
+    cx: &mut Cx<'_>,
+) {
+    let name = &block.header.0;
+    let message =
+        format!("({name}) {what} {address} is not an {family} address like the instance, ignored");
+    cx.report(Diagnostic::error(&codes::FAMILY, message).at(at));
+}
+
+fn version(
+    block: &VrrpInstance,
+    family: Family,
+    told: Option<Span>,
+    strict: bool,
+    cx: &mut Cx<'_>,
+) -> Version {
+    let mut own = block.version.0.as_ref().map(|v| (v.value.u8(), v.span));
+    if family == Family::V6 {
+        let late = |at: Span| told.is_some_and(|t| cx.sources.order(at) > cx.sources.order(t));
+        match own {
+            Some((2, at)) if late(at) || strict => {
+                let name = &block.header.0;
+                let message = format!("({name}) version 2 conflicts with IPv6, version 3 is used");
+                cx.report(Diagnostic::error(&codes::CONFLICT, message).at(at));
+                own = None;
+            }
+            _ => {}
+        }
+    }
+    let default = match family {
+        Family::V6 => 3,
+        Family::V4 => cx.draft.global().vrrp_version.value().map_or(2, |v| v.u8()),
+    };
+    match own.map_or(default, |(number, _)| number) {
+        2 => Version::V2,
+        _ => Version::V3,
+    }
+}
+
+/// The authentication that adverts carry, and the key of one that this version cannot carry out.
 fn authentication(
     block: &VrrpInstance,
     version: Version,
+    strict: bool,
     cx: &mut Cx<'_>,
-) -> Option<Authentication> {
-    let name = &block.header.0;
+) -> (Authentication, Option<Secret<[u8; 8]>>) {
+    let none = (Authentication::None, None);
     let Some(given) = &block.authentication.0 else {
-        return Some(Authentication::None);
+        return none;
     };
     let Some(kind) = given.auth_type.value() else {
-        return Some(Authentication::None);
+        return none;
     };
-    let ignored = |message: String, cx: &mut Cx<'_>| {
-        cx.report(Diagnostic::warning(&codes::NO_EFFECT_HERE, message).at(given.auth_type.span()));
-        Some(Authentication::None)
-    };
+    let at = given.auth_type.span();
     if version == Version::V3 {
-        let message = format!("({name}) VRRP version 3 does not support authentication, ignored");
-        return ignored(message, cx);
+        ignored(block, "VRRP version 3 does not support authentication", at, cx);
+        return none;
     }
-    let password = given.auth_pass.value().filter(|p| !p.0.is_empty());
-    let Some(password) = password else {
-        let message = format!("({name}) authentication without a password, ignored");
-        return ignored(message, cx);
+    if strict {
+        ignored(block, "strict mode does not support authentication", at, cx);
+        return none;
+    }
+    let Some(password) = given.auth_pass.value().filter(|p| !p.0.is_empty()) else {
+        ignored(block, "authentication without a password", at, cx);
+        return none;
     };
+    let mut bytes = [0; 8];
+    for (to, from) in bytes.iter_mut().zip(password.0.iter()) {
+        *to = *from;
+    }
     match kind {
-        AuthType::Pass => {
-            let mut bytes = [0; 8];
-            for (to, from) in bytes.iter_mut().zip(password.0.iter()) {
-                *to = *from;
-            }
-            Some(Authentication::Pass(Secret::new(bytes)))
-        }
-        AuthType::Ah => {
-            let message =
-                format!("({name}) authentication type AH is not possible in this version");
-            cx.report(
-                Diagnostic::error(&codes::LEFT_OUT, message)
-                    .class(crate::config::diagnostic::Class::Quiet)
-                    .at(given.auth_type.span())
-                    .label("the instance is left out"),
-            );
-            None
-        }
+        AuthType::Pass => (Authentication::Pass(Secret::new(bytes)), None),
+        AuthType::Ah => (Authentication::None, Some(Secret::new(bytes))),
     }
 }
 
@@ -338,6 +499,7 @@ fn preempt(
     block: &VrrpInstance,
     priority: Priority,
     wants_master: bool,
+    strict: bool,
     cx: &mut Cx<'_>,
 ) -> Preempt {
     let name = &block.header.0;
@@ -357,12 +519,61 @@ fn preempt(
     let at = block.preempt_delay.span();
     if delay > 0 && wants_master {
         cleared("preempt_delay", "initial state MASTER", at, cx);
+    } else if delay > 0 && strict {
+        cleared("preempt_delay", "strict mode", at, cx);
     } else if delay > 0 && never {
         cleared("preempt_delay", "nopreempt", at, cx);
     } else if !never {
         return Preempt::After(Duration::from_micros(delay));
     }
     if never { Preempt::Never } else { Preempt::After(Duration::ZERO) }
+}
+
+/// `virtual_ipaddress`, without addresses of another family.
+fn virtual_addresses(
+    block: &VrrpInstance,
+    family: Family,
+    interface: &IfName,
+    seen: &mut IndexSet<(crate::base::Prefix, IfName)>,
+    cx: &mut Cx<'_>,
+) -> Vec<Address> {
+    let items = &block.virtual_ipaddress.items;
+    if items.iter().all(|e| e.value.prefix.family() == family) {
+        return addresses(items, interface, seen, cx);
+    }
+    let mut mine: Vec<Spanned<AddressEntry>> = Vec::with_capacity(items.len());
+    for entry in items {
+        if entry.value.prefix.family() == family {
+            mine.push(entry.clone());
+        } else {
+            wrong_family(block, "address", &entry.value.prefix.address, family, entry.span, cx);
+        }
+    }
+    addresses(&mine, interface, seen, cx)
+}
+
+/// The owner of the addresses keeps its priority: what would change it does not count.
+fn owner_without_weights(block: &VrrpInstance, instance: &mut Instance, cx: &mut Cx<'_>) {
+    let weighted = |w: &Weight| matches!(w, Weight::Priority { .. });
+    let mut lost: Vec<String> = Vec::new();
+    instance.track_interfaces.retain(|t| {
+        let keep = !weighted(&t.weight);
+        if !keep {
+            lost.push(format!("interface {}", t.interface));
+        }
+        keep
+    });
+    instance.track_scripts.retain(|t| {
+        let keep = !weighted(&t.weight);
+        if !keep {
+            lost.push(format!("script {}", t.script));
+        }
+        keep
+    });
+    for what in lost {
+        let what = format!("tracked {what} has a weight, which priority 255 does not allow");
+        ignored(block, &what, block.span, cx);
+    }
 }
 
 /// Moves addresses that do not fit into an advert to the excluded ones.
@@ -414,102 +625,22 @@ pub(super) fn follow_addresses<'a>(
     }
 }
 
-/// A notification, ready to run.
-pub(super) fn script(
-    slot: &First<Script>,
-    keyword: &str,
-    owner: &str,
-    cx: &mut Cx<'_>,
-) -> Option<Command> {
-    let script = slot.value()?;
-    command(script, None, Purpose::Notify, &format!("{keyword} of {owner}"), cx)
-}
-
-fn notify(block: &VrrpInstance, cx: &mut Cx<'_>) -> NotifyCommands {
-    let owner = &block.header.0;
-    let deleted = block.notify_deleted.value().and_then(|s| s.0.as_ref());
-    let deleted = deleted
-        .and_then(|s| command(s, None, Purpose::Notify, &format!("notify_deleted of {owner}"), cx));
-    NotifyCommands {
-        master: script(&block.notify_master, "notify_master", owner, cx),
-        backup: script(&block.notify_backup, "notify_backup", owner, cx),
-        fault: script(&block.notify_fault, "notify_fault", owner, cx),
-        stop: script(&block.notify_stop, "notify_stop", owner, cx),
-        deleted,
-        any: script(&block.notify, "notify", owner, cx),
-        master_rx_lower_pri: script(
-            &block.notify_master_rx_lower_pri,
-            "notify_master_rx_lower_pri",
-            owner,
-            cx,
-        ),
-    }
-}
-
 fn source(block: &VrrpInstance, family: Family, cx: &mut Cx<'_>) -> Option<IpAddr> {
-    let address = block.mcast_src_ip.value()?.0;
+    // Both keywords set the same thing; the later one counts.
+    let (mcast, unicast) = (&block.mcast_src_ip, &block.unicast_src_ip);
+    let slot = match (mcast.value(), unicast.value()) {
+        (Some(_), Some(_)) if cx.sources.order(mcast.span()) > cx.sources.order(unicast.span()) => {
+            mcast
+        }
+        (Some(_), None) => mcast,
+        _ => unicast,
+    };
+    let address = slot.value()?.0;
     if Family::of(&address) == family {
         return Some(address);
     }
-    let name = &block.header.0;
-    let message = format!("({name}) source address {address} is not an {family} address, ignored");
-    cx.report(Diagnostic::error(&codes::FAMILY, message).at(block.mcast_src_ip.span()));
+    wrong_family(block, "source", &address, family, slot.span(), cx);
     None
-}
-
-fn garp(block: &VrrpInstance, cx: &mut Cx<'_>) -> Garp {
-    let seconds = |n: u32| Duration::from_secs(u64::from(n));
-    // A repeat of 0 is reported and counts as 1.
-    let mut zero: Vec<(&str, Span)> = Vec::new();
-    let global = cx.draft.global();
-    let least = global.vrrp_min_garp.value().is_some_and(|b| b.0);
-    let mut repeat = |own: Option<(u32, Span)>, name: &'static str, other: u32| match own {
-        Some((0, at)) => {
-            zero.push((name, at));
-            1
-        }
-        Some((n, _)) => n,
-        None => other,
-    };
-    macro_rules! own {
-        ($slot:expr) => {
-            $slot.value().map(|n| (n.u32(), $slot.span()))
-        };
-    }
-    let first = |n: Option<u32>, default: u32, minimal: u32| match n {
-        Some(n) => n,
-        None if least => minimal,
-        None => default,
-    };
-    let delay = first(global.vrrp_garp_master_delay.value().map(|n| n.u32()), 5, 0);
-    let times = first(global.vrrp_garp_master_repeat.value().map(|n| n.u32().max(1)), 5, 1);
-    let refresh = first(global.vrrp_garp_master_refresh.value().map(|n| n.u32()), 0, 0);
-    let refresh_repeat =
-        first(global.vrrp_garp_master_refresh_repeat.value().map(|n| n.u32().max(1)), 1, 1);
-    let lower_delay = global.vrrp_garp_lower_prio_delay.value().map_or(delay, |n| n.u32());
-    let lower_repeat = global.vrrp_garp_lower_prio_repeat.value().map_or(times, |n| n.u32());
-    let garp = Garp {
-        repeat: repeat(own!(block.garp_master_repeat), "garp_master_repeat", times),
-        delay: seconds(block.garp_master_delay.value().map_or(delay, |n| n.u32())),
-        refresh: seconds(block.garp_master_refresh.value().map_or(refresh, |n| n.u32())),
-        refresh_repeat: repeat(
-            own!(block.garp_master_refresh_repeat),
-            "garp_master_refresh_repeat",
-            refresh_repeat,
-        ),
-        lower_prio_repeat: block.garp_lower_prio_repeat.value().map_or(lower_repeat, |n| n.u32()),
-        lower_prio_delay: seconds(
-            block.garp_lower_prio_delay.value().map_or(lower_delay, |n| n.u32()),
-        ),
-        interval: global.vrrp_garp_interval.value().map_or(Duration::ZERO, |t| t.duration()),
-        na_interval: global.vrrp_gna_interval.value().map_or(Duration::ZERO, |t| t.duration()),
-    };
-    let name = &block.header.0;
-    for (keyword, at) in zero {
-        let message = format!("({name}) {keyword} must be greater than 0, 1 is used");
-        cx.report(Diagnostic::warning(&codes::ADJUSTED, message).at(at).replacement("1"));
-    }
-    garp
 }
 
 /// Ids that are used twice, and what membership in a group does.

@@ -4,17 +4,22 @@
 //! groups, ids used twice, scripts that nobody uses) waits in the [`Draft`].
 
 pub(crate) mod address;
+mod announce;
+mod check;
 pub(crate) mod command;
+mod extras;
 mod global;
 mod group;
 mod instance;
+mod route;
 mod script;
 mod service;
+mod track;
 mod tracker;
 
 use std::rc::Rc;
 
-use indexmap::IndexMap;
+use indexmap::{IndexMap, IndexSet};
 
 use self::command::Verdict;
 use super::block::global::GlobalDefs;
@@ -24,7 +29,7 @@ use super::context::Cx;
 use super::diagnostic::{Class, Diagnostic};
 use super::schema::Block;
 use super::span::Span;
-use crate::base::Name;
+use crate::base::{IfName, Name};
 use crate::model::{Model, User};
 
 /// What was understood so far.
@@ -52,8 +57,21 @@ pub(crate) struct Draft {
     pub instances: IndexMap<Name, instance::Notes>,
     pub groups: IndexMap<Name, group::GroupDraft>,
     pub services: Vec<service::Notes>,
+    /// Names of VMAC interfaces.
+    pub vmac_names: IndexSet<IfName>,
+    /// Scripts that this machine cannot run.
+    pub lost_scripts: IndexSet<Name>,
+    /// Files, processes and BFD sessions that can be tracked.
+    pub objects: IndexMap<(track::Kind, Name), track::Object>,
+    /// Where BFD instances stand, also those that were left out.
+    pub bfds: IndexMap<Name, Span>,
+    pub track_groups: IndexMap<Name, track::TrackGroupDraft>,
+    /// Preferences given to rules without one, by family.
+    pub next_preference: [u32; 2],
+    /// Services by group.
+    pub group_services: Vec<service::GroupUse>,
     /// References to trackers that were not defined before: kind, name, place.
-    pub unresolved: Vec<(&'static str, Name, Span, Name)>,
+    pub unresolved: Vec<(track::Kind, Name, Span, Name)>,
 }
 
 impl Default for Draft {
@@ -74,6 +92,13 @@ impl Default for Draft {
             instances: IndexMap::new(),
             groups: IndexMap::new(),
             services: Vec::new(),
+            vmac_names: IndexSet::new(),
+            lost_scripts: IndexSet::new(),
+            objects: IndexMap::new(),
+            bfds: IndexMap::new(),
+            track_groups: IndexMap::new(),
+            next_preference: [16384; 2],
+            group_services: Vec::new(),
             unresolved: Vec::new(),
         }
     }
@@ -139,6 +164,8 @@ pub(crate) fn finish(root: Root, cx: &mut Cx<'_>) {
     }
     global::finish(&root, cx);
     address::statics(&root, cx);
+    route::statics(&root, cx);
+    track::finish(cx);
     group::finish(cx);
     script::finish(cx);
     instance::finish(cx);

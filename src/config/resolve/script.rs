@@ -41,10 +41,16 @@ impl TopLevel for VrrpScript {
             );
             return;
         };
-        if let Some(account) = self.user.value() {
-            if super::command::account(account, cx).is_none() {
-                return;
+        let runnable = match self.user.value().or(script.value.account.as_ref()) {
+            Some(account) => super::command::account(account, cx).is_some(),
+            None => {
+                let what = format!("vrrp_script {name}");
+                super::command::default_exists(&what, self.end, cx)
             }
+        };
+        if !runnable {
+            cx.draft.lost_scripts.insert(name);
+            return;
         }
         let mut positive = |time: Option<&Spanned<_>>, what: &str| {
             let time: &Spanned<crate::config::value::number::Time<0, 4_294_000_000, 3>> = time?;
@@ -85,6 +91,11 @@ pub(super) fn finish(cx: &mut Cx<'_>) {
     let mut gone: indexmap::IndexSet<Name> = indexmap::IndexSet::new();
     for (name, draft) in &drafts {
         if !draft.used {
+            let running = !cx.draft.model.vrrp.instances.is_empty();
+            let own = draft.account.as_ref();
+            if running && super::command::would_run(&draft.command, own, cx) {
+                cx.draft.scripts_run.get_or_insert(draft.command.at.0);
+            }
             continue;
         }
         let what = format!("track script {name}");

@@ -5,21 +5,23 @@ use core::time::Duration;
 
 use indexmap::{IndexMap, IndexSet};
 
+use super::check::Server;
 use super::command::{Purpose, command};
-use crate::base::{Family, Name};
-use crate::config::block::checker::TcpCheck;
+use crate::base::{Family, Name, Secret};
 use crate::config::block::root::TopLevel;
-use crate::config::block::service::{RealServer, VirtualServer};
+use crate::config::block::service::{RealServer, Ssl, VirtualServer, VirtualServerGroup};
 use crate::config::codes;
 use crate::config::context::Cx;
-use crate::config::diagnostic::Diagnostic;
+use crate::config::diagnostic::{Class, Diagnostic};
 use crate::config::slot::First;
 use crate::config::span::Span;
 use crate::config::value::script::Script;
 use crate::config::value::service::{Endpoint, Granularity, Scheduler, ServerName};
-use crate::model::checker::Source;
-use crate::model::service::{Persistence, Protocol, SorryServer};
-use crate::model::{self, Checker, CheckerKind, Command, Connection, Forward, Service, ServiceKey};
+use crate::model::service::{
+    GroupEntry, GroupService, Persistence, Protocol, ServerExtras, ServiceExtras, ServiceGroup,
+    SorryServer, Tls,
+};
+use crate::model::{self, Command, Forward, Service, ServiceKey};
 
 /// What the end of the text has to know about a service.
 #[derive(Debug)]
@@ -30,29 +32,223 @@ pub(crate) struct Notes {
 impl TopLevel for VirtualServer {
     fn close(self, cx: &mut Cx<'_>) {
         let span = self.span;
-        if let Some(service) = resolve(self, cx) {
-            cx.draft.model.lvs.services.push(service);
-            cx.draft.services.push(Notes { span });
+        let group = match &self.header {
+            ServerName::Group(name) => Some(name.clone()),
+            _ => None,
+        };
+        let protocol = self.protocol.value().map(|p| Protocol::from(*p));
+        let family = self.ip_family.value().map(|f| Family::from(*f));
+        let Some(service) = resolve(self, cx) else {
+            return;
+        };
+        match group {
+            None => {
+                cx.draft.model.lvs.services.push(service);
+                cx.draft.services.push(Notes { span });
+            }
+            Some(group) => {
+                let waiting = GroupUse { group, service, protocol, family, span };
+                cx.draft.group_services.push(waiting);
+            }
+        }
+    }
+}
+
+/// A service whose group may come later.
+#[derive(Debug)]
+pub(crate) struct GroupUse {
+    group: Name,
+    service: Service,
+    protocol: Option<Protocol>,
+    family: Option<Family>,
+    span: Span,
+}
+
+impl TopLevel for VirtualServerGroup {
+    fn close(self, cx: &mut Cx<'_>) {
+        let name = self.header.0.clone();
+        let refuse = |message: String, cx: &mut Cx<'_>| {
+            cx.report(
+                Diagnostic::error(&codes::INCOMPLETE, message)
+                    .at(self.end)
+                    .related(self.span, "it begins here"),
+            );
+        };
+        if self.entries.is_empty() {
+            refuse(format!("virtual server group {name} has no entries, it is left out"), cx);
+            return;
+        }
+        let entries: Vec<GroupEntry> = self.entries.iter().map(|e| e.value.0).collect();
+        let has = |wanted: Family| {
+            entries.iter().any(|e| match e {
+                GroupEntry::Addresses { first, .. } => Family::of(first) == wanted,
+                GroupEntry::Mark { family, .. } => *family == Some(wanted),
+            })
+        };
+        let open = entries.iter().any(|e| matches!(e, GroupEntry::Mark { family: None, .. }));
+        if has(Family::V4) && has(Family::V6) && open {
+            let message = format!(
+                "virtual server group {name} mixes IPv4, IPv6 and marks without a family, it is left out"
+            );
+            refuse(message, cx);
+            return;
+        }
+        // Two groups of one name exist side by side for keepalived; references find the first one.
+        let groups = &mut cx.draft.model.lvs.groups;
+        if !groups.iter().any(|g| g.name == name) {
+            groups.push(ServiceGroup { name, entries });
+        }
+    }
+}
+
+impl TopLevel for Ssl {
+    fn close(self, cx: &mut Cx<'_>) {
+        if cx.draft.model.lvs.tls.is_some() {
+            let message = "SSL was given before, this one replaces it";
+            cx.report(Diagnostic::warning(&codes::OVERWRITTEN, message).at(self.span));
+        }
+        let path = |p: Option<&crate::config::value::text::Path>| p.map(|p| p.0.clone());
+        cx.draft.model.lvs.tls = Some(Tls {
+            password: self.password.value().map(|p| Secret::new(p.0.clone())),
+            ca: path(self.ca.value()),
+            certificate: path(self.certificate.value()),
+            key: path(self.key.value()),
+        });
+    }
+}
+
+/// Services by group: each gets the key of the first entry.
+fn finish_groups(cx: &mut Cx<'_>) {
+    let groups: IndexMap<Name, (ServiceGroup, u32)> =
+        core::mem::take(&mut cx.draft.model.lvs.groups)
+            .into_iter()
+            .map(|g| (g.name.clone(), (g, 0)))
+            .collect();
+    let mut groups = groups;
+    for mut waiting in core::mem::take(&mut cx.draft.group_services) {
+        let Some((group, index)) = groups.get_mut(&waiting.group) else {
+            let message = format!(
+                "virtual server group {} not found, the service is left out",
+                waiting.group
+            );
+            cx.report(
+                Diagnostic::error(&codes::UNKNOWN_REFERENCE, message)
+                    .at(waiting.span)
+                    .class(Class::Quiet),
+            );
+            continue;
+        };
+        let families: IndexSet<Family> = group
+            .entries
+            .iter()
+            .filter_map(|e| match e {
+                GroupEntry::Addresses { first, .. } => Some(Family::of(first)),
+                GroupEntry::Mark { family, .. } => *family,
+            })
+            .collect();
+        if waiting.family.is_some_and(|f| !families.is_empty() && !families.contains(&f)) {
+            let message = format!(
+                "virtual server group {} is of another family, the service is left out",
+                group.name
+            );
+            cx.report(
+                Diagnostic::error(&codes::FAMILY, message).at(waiting.span).class(Class::Quiet),
+            );
+            continue;
+        }
+        let protocol = waiting.protocol.unwrap_or(Protocol::Udp);
+        let own = waiting.service.key.family();
+        waiting.service.key = match group.entries.first() {
+            Some(GroupEntry::Addresses { first, port, .. }) => {
+                ServiceKey::Address { protocol, endpoint: SocketAddr::new(*first, *port) }
+            }
+            Some(GroupEntry::Mark { mark, family }) => {
+                ServiceKey::Mark { mark: *mark, family: family.unwrap_or(own) }
+            }
+            None => continue,
+        };
+        group_ports(&waiting, group, cx);
+        let addresses = group.entries.iter().any(|e| matches!(e, GroupEntry::Addresses { .. }));
+        if addresses && waiting.protocol.is_none() {
+            let message = format!("virtual server [{}]: no protocol set, UDP is used", group.name);
+            cx.report(Diagnostic::warning(&codes::DEFAULTED, message).at(waiting.span));
+        }
+        let everything =
+            group.entries.iter().any(|e| matches!(e, GroupEntry::Addresses { port: 0, .. }));
+        if everything && waiting.service.persistence.is_none() {
+            let message = format!(
+                "virtual server [{}]: a service for all ports needs persistence, a timeout of 360 is used",
+                group.name
+            );
+            cx.report(Diagnostic::warning(&codes::DEFAULTED, message).at(waiting.span));
+            let granularity = match waiting.service.key.family() {
+                Family::V4 => u32::MAX,
+                Family::V6 => 128,
+            };
+            waiting.service.persistence =
+                Some(Persistence { timeout: 360, granularity, engine: None });
+        }
+        let marks_only = group.entries.iter().all(|e| matches!(e, GroupEntry::Mark { .. }));
+        if marks_only && waiting.protocol.is_some() {
+            let message = format!(
+                "virtual server [{}]: a service by mark has no protocol, ignored",
+                group.name
+            );
+            cx.report(Diagnostic::warning(&codes::NO_EFFECT_HERE, message).at(waiting.span));
+        }
+        let index = core::mem::replace(index, *index + 1);
+        cx.draft.model.lvs.group_services.push(GroupService {
+            group: waiting.group,
+            index,
+            service: waiting.service,
+        });
+    }
+    cx.draft.model.lvs.groups = groups.into_values().map(|(g, _)| g).collect();
+}
+
+/// With DR and TUN the port of an entry is used, and a mark has none: other ports of servers are only reported.
+fn group_ports(waiting: &GroupUse, group: &ServiceGroup, cx: &mut Cx<'_>) {
+    let name = &group.name;
+    for server in waiting.service.servers.iter().filter(|s| s.port != 0) {
+        let rewritten = server.forward == Forward::Nat;
+        let other = group
+            .entries
+            .iter()
+            .any(|e| matches!(e, GroupEntry::Addresses { port, .. } if *port != server.port));
+        if other && !rewritten {
+            let message = format!(
+                "virtual server [{name}] and real server {} port {}: ports don't match",
+                server.address, server.port
+            );
+            cx.report(Diagnostic::warning(&codes::ADJUSTED, message).at(waiting.span));
+        }
+        if group.entries.iter().any(|e| matches!(e, GroupEntry::Mark { .. })) {
+            let message = format!(
+                "virtual server [{name}] by mark: real server {} has port {}, which is ignored",
+                server.address, server.port
+            );
+            cx.report(Diagnostic::warning(&codes::ADJUSTED, message).at(waiting.span));
         }
     }
 }
 
 /// What servers and checks inherit from their service.
-struct Inherited {
-    name: String,
-    delay_loop: Duration,
-    connect_timeout: Duration,
-    retry: Option<u32>,
-    delay_before_retry: Option<Duration>,
-    warmup: Option<Duration>,
-    alpha: bool,
-    log_all: bool,
-    inhibit: bool,
-    weight: u32,
-    smtp_alert: bool,
-    family: Family,
-    key_port: u16,
-    is_mark: bool,
+pub(super) struct Inherited {
+    pub name: String,
+    pub delay_loop: Duration,
+    pub connect_timeout: Duration,
+    pub retry: Option<u32>,
+    pub delay_before_retry: Option<Duration>,
+    pub warmup: Option<Duration>,
+    pub alpha: bool,
+    pub log_all: bool,
+    pub inhibit: bool,
+    pub weight: u32,
+    pub smtp_alert: bool,
+    pub family: Family,
+    pub key_port: u16,
+    pub is_mark: bool,
+    pub is_group: bool,
 }
 
 fn resolve(mut block: VirtualServer, cx: &mut Cx<'_>) -> Option<Service> {
@@ -109,7 +305,8 @@ fn resolve(mut block: VirtualServer, cx: &mut Cx<'_>) -> Option<Service> {
             ServiceKey::Address { endpoint, .. } => endpoint.port(),
             ServiceKey::Mark { .. } => 0,
         },
-        is_mark: matches!(key, ServiceKey::Mark { .. }),
+        is_mark: matches!(block.header, ServerName::Mark(_)),
+        is_group: matches!(block.header, ServerName::Group(_)),
     };
     let smtp_alert =
         block.smtp_alert.value().map_or_else(|| global.mail_checker().unwrap_or(false), |b| b.0);
@@ -134,6 +331,11 @@ fn resolve(mut block: VirtualServer, cx: &mut Cx<'_>) -> Option<Service> {
     let sorry_server = sorry_server(&block, &inherited, method, cx);
     let servers: Vec<model::RealServer> = list.into_values().collect();
     let (quorum, hysteresis) = quorum(&block, &servers, &inherited.name, cx);
+    let extras = ServiceExtras {
+        ha_suspend: block.ha_suspend.is_set(),
+        snmp_name: block.snmp_name.value().map(|n| n.0.clone()),
+        virtualhost: block.virtualhost.value().map(|h| h.0.clone()),
+    };
     let name = &inherited.name;
     Some(Service {
         key,
@@ -148,7 +350,7 @@ fn resolve(mut block: VirtualServer, cx: &mut Cx<'_>) -> Option<Service> {
         omega: block.omega.is_set(),
         smtp_alert,
         servers,
-        extras: None,
+        extras: (extras != ServiceExtras::default()).then(|| Box::new(extras)),
     })
 }
 
@@ -217,17 +419,8 @@ fn key(block: &VirtualServer, family: Family, shown: &str, cx: &mut Cx<'_>) -> O
             }
             Some(ServiceKey::Mark { mark: *mark, family })
         }
-        ServerName::Group(name) => {
-            let message = format!(
-                "virtual server group {name} is not possible in this version, the service is left out"
-            );
-            cx.report(
-                Diagnostic::error(&codes::LEFT_OUT, message)
-                    .class(crate::config::diagnostic::Class::Quiet)
-                    .at(block.span),
-            );
-            None
-        }
+        // The first entry stands for the group until it is known.
+        ServerName::Group(_) => Some(ServiceKey::Mark { mark: 0, family }),
     }
 }
 
@@ -302,6 +495,9 @@ fn port(
     at: Span,
     cx: &mut Cx<'_>,
 ) -> u16 {
+    if service.is_group {
+        return written.port;
+    }
     let wanted = match (forward, service.is_mark) {
         (Forward::Nat, false) if written.port == 0 => return service.key_port,
         (Forward::Nat, _) => return written.port,
@@ -352,10 +548,11 @@ fn real_server(
     }
     let what = format!("real server {address}");
     let port = port(block.header, forward, service, &what, at, cx);
-    let mut checkers = Vec::with_capacity(block.tcp_check.0.len());
-    for check in &block.tcp_check.0 {
-        checkers.extend(tcp_check(check, &block, port, service, cx));
-    }
+    let checkers = Server { block: &block, port, service }.checks(cx);
+    let extras = ServerExtras {
+        snmp_name: block.snmp_name.value().map(|n| n.0.clone()),
+        virtualhost: block.virtualhost.value().map(|h| h.0.clone()),
+    };
     let owner = &service.name;
     let server = model::RealServer {
         address,
@@ -369,89 +566,9 @@ fn real_server(
         notify_down: script(&block.notify_down, "notify_down", owner, cx),
         smtp_alert: block.smtp_alert.value().map_or(service.smtp_alert, |b| b.0),
         checkers,
-        extras: None,
+        extras: (extras != ServerExtras::default()).then(|| Box::new(extras)),
     };
     Some((server, at))
-}
-
-fn tcp_check(
-    block: &TcpCheck,
-    server: &RealServer,
-    port: u16,
-    service: &Inherited,
-    cx: &mut Cx<'_>,
-) -> Option<Checker> {
-    let address = block.connect_ip.value().map_or(server.header.address, |ip| ip.0);
-    // A server without a port of its own is checked at the port of the service, which keepalived forgets.
-    let written = if server.header.port == 0 { port } else { server.header.port };
-    let port = block.connect_port.value().map_or(written, |p| u16::try_from(p.0).unwrap_or(0));
-    let link_local = matches!(address, IpAddr::V6(a) if a.is_unicast_link_local());
-    if link_local && !block.bind_if.is_set() {
-        let message =
-            format!("a check of link-local address {address} needs 'bind_if', it is left out");
-        cx.report(
-            Diagnostic::error(&codes::INCOMPLETE, message)
-                .at(block.end)
-                .related(block.span, "it begins here"),
-        );
-        return None;
-    }
-    let from = block.bindto.value().map(|ip| ip.0);
-    let from = match from {
-        Some(source) if Family::of(&source) != Family::of(&address) => {
-            let message =
-                format!("source address {source} is of another family than {address}, ignored");
-            cx.report(Diagnostic::error(&codes::FAMILY, message).at(block.bindto.span()));
-            None
-        }
-        other => other,
-    };
-    let delay_loop = block
-        .delay_loop
-        .value()
-        .map(|t| t.duration())
-        .or(server.delay_loop.value().map(|t| t.duration()))
-        .unwrap_or(service.delay_loop);
-    Some(Checker {
-        kind: CheckerKind::Tcp(Connection {
-            to: SocketAddr::new(address, port),
-            from: from.map(|address| Source {
-                address,
-                port: block.bind_port.value().map_or(0, |p| u16::try_from(p.0).unwrap_or(0)),
-            }),
-            interface: block.bind_if.value().map(|i| i.0.clone()),
-            timeout: block
-                .connect_timeout
-                .value()
-                .or(server.connect_timeout.value())
-                .map_or(service.connect_timeout, |t| t.duration()),
-            mark: block.fwmark.value().map_or(0, |n| n.u32()),
-        }),
-        delay_loop,
-        retry: block
-            .retry
-            .value()
-            .map(|n| n.u32())
-            .or(server.retry.value().map(|n| n.u32()))
-            .or(service.retry)
-            .unwrap_or(1),
-        delay_before_retry: block
-            .delay_before_retry
-            .value()
-            .or(server.delay_before_retry.value())
-            .map(|t| t.duration())
-            .or(service.delay_before_retry)
-            .unwrap_or(Duration::from_secs(1)),
-        warmup: block
-            .warmup
-            .value()
-            .or(server.warmup.value())
-            .map(|t| t.duration())
-            .or(service.warmup)
-            .unwrap_or(delay_loop),
-        alpha: block.alpha.value().or(server.alpha.value()).map_or(service.alpha, |b| b.0),
-        log_all_failures: service.log_all || block.log_all_failures.value().is_some_and(|b| b.0),
-    })
 }
 
 fn sorry_server(
@@ -514,30 +631,36 @@ fn quorum(
     (quorum, hysteresis)
 }
 
-/// Services that are defined twice: IPVS knows each once, so the later one is left out.
+/// Services that are defined twice: IPVS knows each once, so the servers of the later one join the first.
 pub(super) fn finish(cx: &mut Cx<'_>) {
+    finish_groups(cx);
     let mut seen: IndexSet<ServiceKey> = IndexSet::with_capacity(cx.draft.services.len());
-    let mut keep = Vec::with_capacity(cx.draft.services.len());
-    let mut reports = Vec::new();
-    for (i, service) in cx.draft.model.lvs.services.iter().enumerate() {
-        let (first, new) = seen.insert_full(service.key);
-        keep.push(new);
-        if !new {
-            reports.push((i, first, service.key.to_string()));
-        }
-    }
-    if reports.is_empty() {
+    let twice = cx.draft.model.lvs.services.iter().any(|s| !seen.insert(s.key));
+    if !twice {
         return;
     }
-    for (i, _, shown) in reports {
+    let mut merged: IndexMap<ServiceKey, Service> = IndexMap::with_capacity(seen.len());
+    let services = core::mem::take(&mut cx.draft.model.lvs.services);
+    for (i, service) in services.into_iter().enumerate() {
+        let Some(first) = merged.get_mut(&service.key) else {
+            merged.insert(service.key, service);
+            continue;
+        };
         let at = cx.draft.services.get(i).map_or(Span::NONE, |n| n.span);
-        let message = format!("virtual server {shown} is defined already, this one is left out");
+        let message = format!(
+            "virtual server {} is defined already, its servers join the first one",
+            first.key
+        );
+        let known: IndexSet<(IpAddr, u16)> =
+            first.servers.iter().map(|s| (s.address, s.port)).collect();
+        first
+            .servers
+            .extend(service.servers.into_iter().filter(|s| !known.contains(&(s.address, s.port))));
         cx.report(
-            Diagnostic::error(&codes::DUPLICATE_NAME, message)
-                .class(crate::config::diagnostic::Class::Quiet)
-                .at(at),
+            Diagnostic::note_only(&codes::DUPLICATE_NAME, message)
+                .at(at)
+                .note("the settings of the first one count"),
         );
     }
-    let mut keep = keep.into_iter();
-    cx.draft.model.lvs.services.retain(|_| keep.next().unwrap_or(true));
+    cx.draft.model.lvs.services = merged.into_values().collect();
 }

@@ -2,11 +2,14 @@
 
 use indexmap::IndexMap;
 
+use super::track::Kind;
+
 use crate::base::{IfName, Name};
 use crate::config::codes;
 use crate::config::context::Cx;
 use crate::config::diagnostic::Diagnostic;
 use crate::config::span::Spanned;
+use crate::config::suggest::nearest;
 use crate::config::value::tracker::{TrackEntry, TrackInterface};
 use crate::model::{TrackedInterface, TrackedScript, Weight};
 
@@ -52,7 +55,7 @@ pub(super) fn scripts<const MAX: i64>(
         let name = &entry.value.name;
         let Some(script) = cx.draft.scripts.get_mut(name) else {
             let name = name.clone();
-            cx.draft.unresolved.push(("script", name, entry.span, owner.clone()));
+            cx.draft.unresolved.push((Kind::Script, name, entry.span, owner.clone()));
             continue;
         };
         script.used = true;
@@ -74,25 +77,41 @@ pub(super) fn scripts<const MAX: i64>(
 pub(super) fn unresolved(cx: &mut Cx<'_>) {
     for (kind, name, at, owner) in core::mem::take(&mut cx.draft.unresolved) {
         let defined = match kind {
-            "script" => cx.draft.scripts.get(&name).map(|s| s.span),
-            _ => None,
+            Kind::Script => cx.draft.scripts.get(&name).map(|s| s.span),
+            kind => cx.draft.objects.get(&(kind, name.clone())).map(|o| o.span),
         };
+        let word = kind.word();
         let new = match defined {
             Some(span) => Diagnostic::error(
                 &codes::DEFINED_LATER,
-                format!("({owner}) track {kind} {name} is defined after its use, ignored"),
+                format!("({owner}) track {word} {name} is defined after its use, ignored"),
             )
             .related(span, "defined here")
             .help("move the definition up, before this block"),
+            None if kind == Kind::Script && cx.draft.lost_scripts.contains(&name) => {
+                Diagnostic::environment(
+                    &codes::NO_SCRIPT,
+                    format!("({owner}) track script {name} cannot be run, ignored"),
+                )
+            }
+            None if kind == Kind::Bfd && cx.draft.bfds.contains_key(&name) => Diagnostic::advice(
+                &codes::UNKNOWN_REFERENCE,
+                format!("({owner}) BFD instance {name} is left out, so it is not tracked"),
+            ),
             None => {
                 let new = Diagnostic::error(
                     &codes::UNKNOWN_REFERENCE,
-                    format!("({owner}) track {kind} {name} not found, ignored"),
+                    format!("({owner}) track {word} {name} not found, ignored"),
                 );
-                let names = cx.draft.scripts.keys().map(|n| n.as_str());
-                match crate::config::suggest::nearest(&name, names) {
-                    Some(near) if kind == "script" => new.label(format!("did you mean '{near}'?")),
-                    _ => new,
+                let scripts = cx.draft.scripts.keys().map(|n| n.as_str());
+                let objects = cx.draft.objects.keys().filter(|(k, _)| *k == kind);
+                let near = match kind {
+                    Kind::Script => nearest(&name, scripts),
+                    _ => nearest(&name, objects.map(|(_, n)| n.as_str())),
+                };
+                match near {
+                    Some(near) => new.label(format!("did you mean '{near}'?")),
+                    None => new,
                 }
             }
         };

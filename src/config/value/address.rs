@@ -32,6 +32,20 @@ pub(crate) struct MailServer {
     pub port: u16,
 }
 
+/// Reads a numeric address. What follows a '/' or '-' is passed over, as keepalived does.
+pub(crate) fn host(word: &Word<'_>, cx: &mut Cx<'_>) -> Option<IpAddr> {
+    let address = parse_host(word.bytes);
+    if address.is_none() {
+        report(word, "expected a numeric IPv4 or IPv6 address", cx);
+    }
+    address
+}
+
+/// The address before a '/' or '-', or none.
+pub(crate) fn parse_host(bytes: &[u8]) -> Option<IpAddr> {
+    parse(bytes.split(|b| matches!(b, b'/' | b'-')).next()?)
+}
+
 /// Reads a numeric address.
 pub(crate) fn ip(word: &Word<'_>, cx: &mut Cx<'_>) -> Option<IpAddr> {
     let address = parse(word.bytes);
@@ -119,7 +133,7 @@ impl Value for Ip {
 
     fn read(args: &mut Args<'_>, cx: &mut Cx<'_>) -> Option<Self> {
         let word = args.need(cx)?;
-        ip(&word, cx).map(Self)
+        host(&word, cx).map(Self)
     }
 
     fn words(&self, out: &mut Words) {

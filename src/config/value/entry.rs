@@ -276,13 +276,15 @@ pub(crate) fn value<'a>(
 /// A number, or the name of an entry in one of iproute2's tables.
 pub(crate) fn number_or_name(
     word: &Word<'_>,
-    table: &str,
+    table: &'static str,
     max: u32,
     cx: &mut Cx<'_>,
 ) -> Option<u32> {
     let text = word.text();
-    let number =
-        text.parse().ok().or_else(|| cx.host.route_name(table, &text)).filter(|n| *n <= max);
+    let number = super::route::any_base(&text)
+        .and_then(|n| u32::try_from(n).ok())
+        .or_else(|| cx.number_of(table, &text))
+        .filter(|n| *n <= max);
     if number.is_none() {
         let message = format!("'{text}' is neither a number up to {max} nor a name in {table}");
         cx.report(Diagnostic::error(&codes::VALUE, message).at(word.span()));

@@ -12,7 +12,7 @@ use crate::config::value::number::integer;
 use crate::config::value::text::{choice, decode, report_choice};
 use crate::config::words::Word;
 use crate::model::Forward;
-use crate::model::service::{Protocol, Tunnel, TunnelChecksum};
+use crate::model::service::{GroupEntry, Protocol, Tunnel, TunnelChecksum};
 
 /// What stands between `virtual_server` and its brace.
 #[derive(Clone, Debug, PartialEq)]
@@ -342,6 +342,136 @@ impl Value for Granularity {
         match self {
             Self::Mask(mask) => out.show(mask),
             Self::Length(length) => out.show(length),
+        }
+    }
+}
+
+/// A line of `virtual_server_group`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct GroupLine(pub GroupEntry);
+
+impl Value for GroupLine {
+    fn shape() -> Shape {
+        Shape::Words("ADDRESS[-LAST][/LENGTH] [PORT], or 'fwmark' NUMBER [inet|inet6]".into())
+    }
+
+    fn read(args: &mut Args<'_>, cx: &mut Cx<'_>) -> Option<Self> {
+        let word = args.need(cx)?;
+        if word.bytes == b"fwmark" {
+            let word = args.need_or_end(cx)?;
+            let mark = integer(&word, 0, i64::from(u32::MAX), false, cx)?;
+            let family = match args.next() {
+                Some(word) => match FamilyWord::of(word.bytes) {
+                    Some(family) => Some(Family::from(family)),
+                    None => {
+                        report_choice(&word, FamilyWord::WORDS, cx);
+                        return None;
+                    }
+                },
+                None => None,
+            };
+            let mark = u32::try_from(mark).unwrap_or(0);
+            return Some(Self(GroupEntry::Mark { mark, family }));
+        }
+        let (first, last) = addresses(&word, cx)?;
+        let port = port(args.next(), cx)?;
+        Some(Self(GroupEntry::Addresses { first, last, port }))
+    }
+
+    fn words(&self, out: &mut Words) {
+        match self.0 {
+            GroupEntry::Addresses { first, last, port } => {
+                if first == last {
+                    out.show(first);
+                } else {
+                    out.show(format_args!("{first}-{last}"));
+                }
+                if port != 0 {
+                    out.show(port);
+                }
+            }
+            GroupEntry::Mark { mark, family } => {
+                out.push("fwmark");
+                out.show(mark);
+                match family {
+                    Some(Family::V4) => out.push("inet"),
+                    Some(Family::V6) => out.push("inet6"),
+                    None => {}
+                }
+            }
+        }
+    }
+}
+
+/// An address, a range with a short or a whole end, or a prefix: the first and the last address.
+fn addresses(word: &Word<'_>, cx: &mut Cx<'_>) -> Option<(IpAddr, IpAddr)> {
+    const EXPECTED: &str = "expected an address, a range such as 10.0.0.1-9, a prefix, or 'fwmark'; the line is left out";
+    let cut = word.bytes.iter().position(|b| matches!(b, b'-' | b'/'));
+    let head = word.slice(0, cut.unwrap_or(word.bytes.len()));
+    let Some(first) = parse(head.bytes) else {
+        report(word, EXPECTED, cx);
+        return None;
+    };
+    let Some(cut) = cut else {
+        return Some((first, first));
+    };
+    let tail = word.slice(cut + 1, word.bytes.len());
+    let refuse = |what: &str, cx: &mut Cx<'_>| {
+        let message = format!("'{}': {what}, the line is left out", word.text());
+        cx.report(Diagnostic::error(&codes::RANGE, message).at(tail.span()));
+        None
+    };
+    if word.bytes.get(cut) == Some(&b'/') {
+        let length = tail.str().and_then(|t| t.parse::<u8>().ok());
+        let bits = Family::of(&first).bits();
+        let Some(length) = length.filter(|l| (1..=bits).contains(l)) else {
+            return refuse("no prefix length", cx);
+        };
+        let (low, high) = ends(first, length);
+        if low != first {
+            return refuse("the address has bits beyond its prefix", cx);
+        }
+        return Some((low, high));
+    }
+    let last = match (first, parse(tail.bytes)) {
+        (_, Some(last)) if Family::of(&last) == Family::of(&first) => Some(last),
+        (IpAddr::V4(first), _) => tail.str().and_then(|t| t.parse::<u8>().ok()).map(|n| {
+            let [a, b, c, _] = first.octets();
+            IpAddr::from([a, b, c, n])
+        }),
+        (IpAddr::V6(first), _) => {
+            tail.str().and_then(|t| u16::from_str_radix(t, 16).ok()).map(|n| {
+                let [a, b, c, d, e, f, g, _] = first.segments();
+                IpAddr::from([a, b, c, d, e, f, g, n])
+            })
+        }
+    };
+    let whole = parse(tail.bytes).is_some();
+    match last {
+        Some(last) if last > first || (whole && last == first) => Some((first, last)),
+        Some(_) => refuse("the end is not above the start", cx),
+        None => refuse("no end of a range", cx),
+    }
+}
+
+/// First and last address of a prefix.
+fn ends(address: IpAddr, length: u8) -> (IpAddr, IpAddr) {
+    match address {
+        IpAddr::V4(a) => {
+            let host = u32::MAX.checked_shr(u32::from(length)).unwrap_or(0);
+            let low = a.to_bits() & !host;
+            (
+                core::net::Ipv4Addr::from_bits(low).into(),
+                core::net::Ipv4Addr::from_bits(low | host).into(),
+            )
+        }
+        IpAddr::V6(a) => {
+            let host = u128::MAX.checked_shr(u32::from(length)).unwrap_or(0);
+            let low = a.to_bits() & !host;
+            (
+                core::net::Ipv6Addr::from_bits(low).into(),
+                core::net::Ipv6Addr::from_bits(low | host).into(),
+            )
         }
     }
 }

@@ -1,0 +1,240 @@
+//! `track_file`, `vrrp_track_process`, `track_group`, `garp_group` and `bfd_instance`.
+
+use crate::config::codes;
+use crate::config::context::Cx;
+use crate::config::diagnostic::Diagnostic;
+use crate::config::schema::{Args, Shape, Value, Words, block};
+use crate::config::slot::{First, List, Many, One, OneList};
+use crate::config::value::address::Ip;
+use crate::config::value::number::{Bool, Flag, Int, Seconds, TIMER_MAX, integer};
+use crate::config::value::text::{Interface, ObjectName, Path, choice};
+use crate::config::value::tracker::BlockWeight;
+
+/// `init_file [VALUE] [overwrite]`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct InitFileWords {
+    pub value: i32,
+    pub overwrite: bool,
+}
+
+/// `process NAME [ARGS]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ProcessWords(pub Vec<Box<[u8]>>);
+
+/// Milliseconds with three decimals, kept in microseconds; the bounds are in microseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Millis<const MIN: u64>(pub u64);
+
+choice! {
+    /// `param_match`
+    pub enum ParamMatch {
+        Initial = "initial",
+        Partial = "partial",
+    }
+}
+
+/// `param_match`, which may stand alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct OptionalMatch(pub Option<ParamMatch>);
+
+block! {
+    /// A file whose content is a number. Instances, sync groups and checks that track it add the number, multiplied by a
+    /// weight, or go into FAULT while it is not 0. The block must stand before what names it.
+    pub struct TrackFile(ObjectName) = "track_file" {
+        /// The file. Its directory must exist.
+        file: First<Path> = "file", Live, lenient;
+        /// What the number is multiplied by; 0 means FAULT while the number is not 0.
+        weight: First<BlockWeight<254>> = "weight", Live, lenient, default("1");
+        /// Write this number, 0 if none is given, into the file at start if it does not exist; with `overwrite` always.
+        init_file: One<InitFileWords> = "init_file", Live;
+    }
+}
+
+block! {
+    /// How many processes of a name run. The block must stand before what names it.
+    pub struct TrackProcess(ObjectName) = "vrrp_track_process" {
+        /// The program, and its arguments if they count.
+        process: First<ProcessWords> = "process", Live;
+        /// How arguments are compared: all of them, the first ones, or the first ones with the last one cut short.
+        param_match: One<OptionalMatch> = "param_match", Live, default("all, if there are any");
+        /// What is added to the priority while enough processes run (if positive) or not (if negative). 0: FAULT while
+        /// not enough run.
+        weight: First<BlockWeight<254>> = "weight", Live, lenient, default("0");
+        /// Least number of processes.
+        quorum: One<Int<1, 65535>> = "quorum", Live, default("1");
+        /// Largest number of processes.
+        quorum_max: One<Int<0, 65535>> = "quorum_max", Live, default("no limit");
+        /// Both delays below.
+        delay: One<Delay> = "delay", Live;
+        /// Seconds before a loss counts.
+        terminate_delay: One<Delay> = "terminate_delay", Live, default("0");
+        /// Seconds before a gain counts.
+        fork_delay: One<Delay> = "fork_delay", Live, default("0");
+        /// Compare the first word of the command line, not the short name of the process.
+        full_command: One<Flag> = "full_command", Live;
+    }
+}
+
+/// A delay of a tracked process.
+pub(crate) type Delay = Seconds<1, 3_600_000_000>;
+
+block! {
+    /// Instances that also go into FAULT with the interfaces of static addresses, routes and rules that name this group.
+    pub struct TrackGroup(ObjectName) = "track_group" {
+        /// The instances.
+        group: OneList<ObjectName> = "group", Live;
+    }
+}
+
+block! {
+    /// Interfaces that share a least time between gratuitous ARPs and between neighbour adverts.
+    pub struct GarpGroup(()) = "garp_group" {
+        /// Seconds between gratuitous ARPs.
+        garp_interval: One<Seconds<0, TIMER_MAX>> = "garp_interval", Live;
+        /// Seconds between neighbour adverts.
+        gna_interval: One<Seconds<0, TIMER_MAX>> = "gna_interval", Live;
+        /// One interface.
+        interface: Many<Interface> = "interface", Live;
+        /// Several interfaces.
+        interfaces: List<Interface> = "interfaces", Live;
+    }
+}
+
+block! {
+    /// A BFD session. Instances, sync groups and checks can follow its state. The block must stand before what names it.
+    pub struct BfdInstance(ObjectName) = "bfd_instance" {
+        /// Address of the other end.
+        neighbor_ip: One<Ip> = "neighbor_ip" | "neighbour_ip", Restart;
+        /// Own address.
+        source_ip: One<Ip> = "source_ip", Restart, default("any");
+        /// Milliseconds between packets that we can take.
+        min_rx: One<Millis<1_000>> = "min_rx", Timers, default("10");
+        /// Milliseconds between packets that we send while up.
+        min_tx: One<Millis<1_000>> = "min_tx", Timers, default("10");
+        /// Milliseconds between packets that we send while not up.
+        idle_tx: One<Millis<1_000_000>> = "idle_tx", Timers, default("1000");
+        /// Packets that may be missed.
+        multiplier: One<Int<1, 255>> = "multiplier", Timers, default("5");
+        /// Say nothing before the other end does.
+        passive: One<Flag> = "passive", Live;
+        /// TTL or hop limit of packets.
+        ttl: One<Int<1, 255>> = "ttl" | "hoplimit", Live, default("255 for IPv4, 64 for IPv6");
+        /// Hops that a packet may have travelled.
+        max_hops: One<Int<-1, 255>> = "max_hops", Live, default("0");
+        /// Use port 4784 instead of 3784.
+        multihop: One<Bool> = "multihop", Restart, default("off");
+        /// Weight for those that track the session and name none.
+        weight: One<BlockWeight<253>> = "weight", Live, default("0");
+        /// Tell the VRRP process only, unless `checker` is given too.
+        vrrp: One<Flag> = "vrrp", Live;
+        /// Tell the checker process only, unless `vrrp` is given too.
+        checker: One<Flag> = "checker", Live;
+    }
+}
+
+impl Value for InitFileWords {
+    fn shape() -> Shape {
+        Shape::Words("an optional number, and optionally 'overwrite'".into())
+    }
+
+    fn read(args: &mut Args<'_>, cx: &mut Cx<'_>) -> Option<Self> {
+        let mut new = Self { value: 0, overwrite: false };
+        while let Some(word) = args.next() {
+            if word.bytes == b"overwrite" {
+                new.overwrite = true;
+            } else if word.bytes.iter().any(u8::is_ascii_digit) {
+                let number = integer(&word, i64::from(i32::MIN), i64::from(i32::MAX), false, cx);
+                new.value = number.and_then(|n| i32::try_from(n).ok()).unwrap_or(0);
+                if !(-254..=254).contains(&new.value) {
+                    let message = format!("{} counts as {}", new.value, new.value.clamp(-254, 254));
+                    cx.report(Diagnostic::warning(&codes::RANGE, message).at(word.span()));
+                }
+            } else {
+                crate::config::value::entry::unknown_option(&word, &["overwrite"], "init_file", cx);
+            }
+        }
+        Some(new)
+    }
+
+    fn words(&self, out: &mut Words) {
+        out.show(self.value);
+        if self.overwrite {
+            out.push("overwrite");
+        }
+    }
+}
+
+impl Value for ProcessWords {
+    fn shape() -> Shape {
+        Shape::Words("a program and its arguments".into())
+    }
+
+    fn read(args: &mut Args<'_>, cx: &mut Cx<'_>) -> Option<Self> {
+        let mut words = vec![args.need(cx)?.bytes.into()];
+        while let Some(word) = args.next() {
+            words.push(word.bytes.into());
+        }
+        Some(Self(words))
+    }
+
+    fn words(&self, out: &mut Words) {
+        for word in &self.0 {
+            out.push(word);
+        }
+    }
+}
+
+impl Value for OptionalMatch {
+    fn shape() -> Shape {
+        Shape::Words("nothing for all, or one of initial, partial".into())
+    }
+
+    fn read(args: &mut Args<'_>, cx: &mut Cx<'_>) -> Option<Self> {
+        match args.peek() {
+            None => Some(Self(None)),
+            Some(_) => ParamMatch::read(args, cx).map(|m| Self(Some(m))),
+        }
+    }
+
+    fn words(&self, out: &mut Words) {
+        if let Some(how) = self.0 {
+            out.push(how.word());
+        }
+    }
+}
+
+impl<const MIN: u64> Value for Millis<MIN> {
+    fn shape() -> Shape {
+        Shape::Words(format!(
+            "milliseconds from {} to 4294967, with up to three decimals",
+            MIN / 1000
+        ))
+    }
+
+    fn read(args: &mut Args<'_>, cx: &mut Cx<'_>) -> Option<Self> {
+        let word = args.need(cx)?;
+        let read = crate::config::value::number::decimal(word.bytes, 3);
+        let micros = read.filter(|d| (MIN..=4_294_967_000).contains(&d.value)).map(|d| d.value);
+        let Some(micros) = micros else {
+            let message = format!("invalid time '{}' in milliseconds, ignored", word.text());
+            let new = Diagnostic::error(&codes::RANGE, message).at(word.span());
+            cx.report(new.label(format!("expected {}", Self::shape().expected())));
+            return None;
+        };
+        if micros > 10_000_000 {
+            let message = format!("'{}' is longer than 10 seconds", word.text());
+            cx.report(Diagnostic::warning(&codes::RANGE, message).at(word.span()));
+        }
+        Some(Self(micros))
+    }
+
+    fn words(&self, out: &mut Words) {
+        // Microseconds shown as milliseconds: the same digits, the point three places further.
+        let (whole, part) = (self.0 / 1000, self.0 % 1000);
+        if part == 0 {
+            out.show(whole);
+        } else {
+            out.push(format!("{whole}.{part:03}").trim_end_matches('0'));
+        }
+    }
+}

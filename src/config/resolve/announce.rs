@@ -1,0 +1,124 @@
+//! What an instance announces: gratuitous ARP settings and notify scripts.
+
+use core::time::Duration;
+
+use super::command::{Purpose, command};
+use crate::config::block::vrrp::VrrpInstance;
+use crate::config::codes;
+use crate::config::context::Cx;
+use crate::config::diagnostic::Diagnostic;
+use crate::config::slot::First;
+use crate::config::span::Span;
+use crate::config::value::script::Script;
+use crate::model::Command;
+use crate::model::notify::NotifyCommands;
+use crate::model::vrrp::Garp;
+
+/// A notification, ready to run.
+pub(super) fn script(
+    slot: &First<Script>,
+    keyword: &str,
+    owner: &str,
+    cx: &mut Cx<'_>,
+) -> Option<Command> {
+    let script = slot.value()?;
+    command(script, None, Purpose::Notify, &format!("{keyword} of {owner}"), cx)
+}
+
+pub(super) fn notify(block: &VrrpInstance, cx: &mut Cx<'_>) -> NotifyCommands {
+    let owner = &block.header.0;
+    let deleted = block.notify_deleted.value().and_then(|s| s.0.as_ref());
+    let deleted = deleted
+        .and_then(|s| command(s, None, Purpose::Notify, &format!("notify_deleted of {owner}"), cx));
+    NotifyCommands {
+        master: script(&block.notify_master, "notify_master", owner, cx),
+        backup: script(&block.notify_backup, "notify_backup", owner, cx),
+        fault: script(&block.notify_fault, "notify_fault", owner, cx),
+        stop: script(&block.notify_stop, "notify_stop", owner, cx),
+        deleted,
+        any: script(&block.notify, "notify", owner, cx),
+        master_rx_lower_pri: script(
+            &block.notify_master_rx_lower_pri,
+            "notify_master_rx_lower_pri",
+            owner,
+            cx,
+        ),
+    }
+}
+
+pub(super) fn garp(block: &VrrpInstance, strict: bool, cx: &mut Cx<'_>) -> Garp {
+    let seconds = |n: u32| Duration::from_secs(u64::from(n));
+    // A repeat of 0 is reported and counts as 1.
+    let mut zero: Vec<(&str, Span)> = Vec::new();
+    let global = cx.draft.global();
+    let least = global.vrrp_min_garp.value().is_some_and(|b| b.0);
+    let mut repeat = |own: Option<(u32, Span)>, name: &'static str, other: u32| match own {
+        Some((0, at)) => {
+            zero.push((name, at));
+            1
+        }
+        Some((n, _)) => n,
+        None => other,
+    };
+    macro_rules! own {
+        ($slot:expr) => {
+            $slot.value().map(|n| (n.u32(), $slot.span()))
+        };
+    }
+    let first = |n: Option<u32>, default: u32, minimal: u32| match n {
+        Some(n) => n,
+        None if least => minimal,
+        None => default,
+    };
+    let delay = first(global.vrrp_garp_master_delay.value().map(|n| n.u32()), 5, 0);
+    let times = first(global.vrrp_garp_master_repeat.value().map(|n| n.u32().max(1)), 5, 1);
+    let refresh = first(global.vrrp_garp_master_refresh.value().map(|n| n.u32()), 0, 0);
+    let refresh_repeat =
+        first(global.vrrp_garp_master_refresh_repeat.value().map(|n| n.u32().max(1)), 1, 1);
+    let lower_delay = global.vrrp_garp_lower_prio_delay.value().map_or(delay, |n| n.u32());
+    let lower_repeat = global.vrrp_garp_lower_prio_repeat.value().map_or(times, |n| n.u32());
+    let garp = Garp {
+        repeat: repeat(own!(block.garp_master_repeat), "garp_master_repeat", times),
+        delay: seconds(block.garp_master_delay.value().map_or(delay, |n| n.u32())),
+        refresh: seconds(block.garp_master_refresh.value().map_or(refresh, |n| n.u32())),
+        refresh_repeat: repeat(
+            own!(block.garp_master_refresh_repeat),
+            "garp_master_refresh_repeat",
+            refresh_repeat,
+        ),
+        lower_prio_repeat: block.garp_lower_prio_repeat.value().map_or(lower_repeat, |n| n.u32()),
+        lower_prio_delay: seconds(
+            block.garp_lower_prio_delay.value().map_or(lower_delay, |n| n.u32()),
+        ),
+        interval: global.vrrp_garp_interval.value().map_or(Duration::ZERO, |t| t.duration()),
+        na_interval: global.vrrp_gna_interval.value().map_or(Duration::ZERO, |t| t.duration()),
+    };
+    let name = &block.header.0;
+    let mut garp = garp;
+    if strict {
+        for (given, keyword, at) in [
+            (
+                garp.lower_prio_repeat > 0 && block.garp_lower_prio_repeat.is_set(),
+                "garp_lower_prio_repeat",
+                block.garp_lower_prio_repeat.span(),
+            ),
+            (
+                !garp.lower_prio_delay.is_zero() && block.garp_lower_prio_delay.is_set(),
+                "garp_lower_prio_delay",
+                block.garp_lower_prio_delay.span(),
+            ),
+        ] {
+            if given {
+                let message = format!("({name}) strict mode requires {keyword} 0, which is used");
+                cx.report(Diagnostic::warning(&codes::CONFLICT, message).at(at));
+            }
+        }
+        garp.lower_prio_repeat = 0;
+        garp.lower_prio_delay = Duration::ZERO;
+    }
+    for (keyword, at) in zero {
+        let message = format!("({name}) {keyword} must be greater than 0, 1 is used");
+        cx.report(Diagnostic::warning(&codes::ADJUSTED, message).at(at).replacement("1"));
+    }
+    garp
+}

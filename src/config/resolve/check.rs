@@ -1,0 +1,510 @@
+//! The checks of a real server, with what they inherit.
+
+use core::net::{IpAddr, SocketAddr};
+use core::time::Duration;
+
+use super::command::{Purpose, command};
+use super::service::Inherited;
+use super::track::Kind;
+use crate::base::{Family, IfName};
+use crate::config::block::checker::{
+    BfdCheck, DnsCheck, FileCheck, HttpGet, MiscCheck, PingCheck, SmtpCheck, SmtpHost, SslGet,
+    TcpCheck, TlsUrlBlock, UdpCheck, UrlBlock,
+};
+use crate::config::block::service::RealServer;
+use crate::config::codes;
+use crate::config::context::Cx;
+use crate::config::diagnostic::Diagnostic;
+use crate::config::span::{Span, Spanned};
+use crate::config::value::number::{Bool, Int};
+use crate::model::checker::{self, HttpCheck, Pattern, Source, Url};
+use crate::model::{Checker, CheckerKind, Connection};
+
+/// A server whose checks are resolved.
+pub(super) struct Server<'a> {
+    pub block: &'a RealServer,
+    /// The port as IPVS gets it.
+    pub port: u16,
+    pub service: &'a Inherited,
+}
+
+/// Where a check connects, as it was written.
+struct Target {
+    ip: Option<IpAddr>,
+    port: Option<u16>,
+    source: Option<(IpAddr, Span)>,
+    source_port: u16,
+    interface: Option<IfName>,
+    timeout: Option<Duration>,
+    mark: u32,
+    span: Span,
+    end: Span,
+}
+
+/// The pace of a check, as it was written.
+struct Pace {
+    retry: Option<u32>,
+    delay_before_retry: Option<Duration>,
+    warmup: Option<Duration>,
+    delay_loop: Option<Duration>,
+    alpha: Option<bool>,
+    log_all_failures: bool,
+}
+
+/// Takes the common keywords of a check's block.
+macro_rules! target {
+    ($block:expr) => {
+        Target {
+            ip: $block.connect_ip.value().map(|ip| ip.0),
+            port: $block.connect_port.value().and_then(|p| u16::try_from(p.0).ok()),
+            source: $block.bindto.value().map(|ip| (ip.0, $block.bindto.span())),
+            source_port: port_of($block.bind_port.value()),
+            interface: $block.bind_if.value().map(|i| i.0.clone()),
+            timeout: $block.connect_timeout.value().map(|t| t.duration()),
+            mark: $block.fwmark.value().map_or(0, |n| n.u32()),
+            span: $block.span,
+            end: $block.end,
+        }
+    };
+}
+
+macro_rules! pace {
+    ($block:expr) => {
+        Pace {
+            retry: $block.retry.value().map(|n| n.u32()),
+            delay_before_retry: $block.delay_before_retry.value().map(|t| t.duration()),
+            warmup: $block.warmup.value().map(|t| t.duration()),
+            delay_loop: $block.delay_loop.value().map(|t| t.duration()),
+            alpha: $block.alpha.value().map(|b| b.0),
+            log_all_failures: is_on($block.log_all_failures.value()),
+        }
+    };
+}
+
+fn port_of(port: Option<&Int<1, 65535>>) -> u16 {
+    port.and_then(|p| u16::try_from(p.0).ok()).unwrap_or(0)
+}
+
+fn is_on(value: Option<&Bool>) -> bool {
+    value.is_some_and(|b| b.0)
+}
+
+impl Server<'_> {
+    /// All checks of the server.
+    pub(super) fn checks(&self, cx: &mut Cx<'_>) -> Vec<Checker> {
+        let block = self.block;
+        let mut list = Vec::with_capacity(block.tcp_check.0.len());
+        for check in &block.tcp_check.0 {
+            list.extend(self.tcp(check, cx));
+        }
+        for check in &block.http_get.0 {
+            list.extend(self.http(check, cx));
+        }
+        for check in &block.ssl_get.0 {
+            list.extend(self.https(check, cx));
+        }
+        for check in &block.smtp_check.0 {
+            list.extend(self.smtp(check, cx));
+            for host in &check.host.0 {
+                list.extend(self.smtp_host(check, host, cx));
+            }
+        }
+        for check in &block.dns_check.0 {
+            list.extend(self.dns(check, cx));
+        }
+        for check in &block.ping_check.0 {
+            list.extend(self.ping(check, cx));
+        }
+        for check in &block.udp_check.0 {
+            list.extend(self.udp(check, cx));
+        }
+        for check in &block.misc_check.0 {
+            list.extend(self.misc(check, cx));
+        }
+        for check in &block.file_check.0 {
+            list.extend(self.file(check, cx));
+        }
+        for check in &block.bfd_check.0 {
+            list.extend(self.bfd(check, &list, cx));
+        }
+        list
+    }
+
+    /// Where the check connects. None if it cannot, which is reported.
+    fn connection(&self, target: Target, cx: &mut Cx<'_>) -> Option<Connection> {
+        let own = self.block.header;
+        let address = target.ip.unwrap_or(own.address);
+        // A server without a port of its own is checked at the port of the service, which keepalived forgets.
+        let port = target.port.unwrap_or(if own.port == 0 { self.port } else { own.port });
+        let link_local = matches!(address, IpAddr::V6(a) if a.is_unicast_link_local());
+        if link_local && target.interface.is_none() {
+            let message =
+                format!("a check of link-local address {address} needs 'bind_if', it is left out");
+            self.left_out(message, target.end, target.span, cx);
+            return None;
+        }
+        let from = match target.source {
+            Some((source, at)) if Family::of(&source) != Family::of(&address) => {
+                let message =
+                    format!("source address {source} is of another family than {address}, ignored");
+                cx.report(Diagnostic::error(&codes::FAMILY, message).at(at));
+                None
+            }
+            Some((address, _)) => Some(Source { address, port: target.source_port }),
+            None => None,
+        };
+        let timeout = target.timeout.or(self.block.connect_timeout.value().map(|t| t.duration()));
+        Some(Connection {
+            to: SocketAddr::new(address, port),
+            from,
+            interface: target.interface,
+            timeout: timeout.unwrap_or(self.service.connect_timeout),
+            mark: target.mark,
+        })
+    }
+
+    fn left_out(&self, message: String, at: Span, start: Span, cx: &mut Cx<'_>) {
+        cx.report(
+            Diagnostic::error(&codes::INCOMPLETE, message).at(at).related(start, "it begins here"),
+        );
+    }
+
+    /// A check with its pace: what it says, else what its server says, else its service, else the default of its kind.
+    fn paced(
+        &self,
+        kind: CheckerKind,
+        pace: &Pace,
+        retry: u32,
+        pause: Option<Duration>,
+    ) -> Checker {
+        let (server, service) = (self.block, self.service);
+        let delay_loop = pace
+            .delay_loop
+            .or(server.delay_loop.value().map(|t| t.duration()))
+            .unwrap_or(service.delay_loop);
+        Checker {
+            kind,
+            delay_loop,
+            retry: pace
+                .retry
+                .or(server.retry.value().map(|n| n.u32()))
+                .or(service.retry)
+                .unwrap_or(retry),
+            delay_before_retry: pace
+                .delay_before_retry
+                .or(server.delay_before_retry.value().map(|t| t.duration()))
+                .or(service.delay_before_retry)
+                .or(pause)
+                .unwrap_or(delay_loop),
+            warmup: pace
+                .warmup
+                .or(server.warmup.value().map(|t| t.duration()))
+                .or(service.warmup)
+                .unwrap_or(delay_loop),
+            alpha: pace.alpha.or(server.alpha.value().map(|b| b.0)).unwrap_or(service.alpha),
+            log_all_failures: service.log_all || pace.log_all_failures,
+        }
+    }
+
+    fn tcp(&self, block: &TcpCheck, cx: &mut Cx<'_>) -> Option<Checker> {
+        let connection = self.connection(target!(block), cx)?;
+        let second = Some(Duration::from_secs(1));
+        Some(self.paced(CheckerKind::Tcp(connection), &pace!(block), 1, second))
+    }
+
+    fn ping(&self, block: &PingCheck, cx: &mut Cx<'_>) -> Option<Checker> {
+        let connection = self.connection(target!(block), cx)?;
+        let second = Some(Duration::from_secs(1));
+        Some(self.paced(CheckerKind::Ping(connection), &pace!(block), 1, second))
+    }
+
+    fn udp(&self, block: &UdpCheck, cx: &mut Cx<'_>) -> Option<Checker> {
+        let connection = self.connection(target!(block), cx)?;
+        let length =
+            |n: Option<u32>, default: u16| n.and_then(|n| u16::try_from(n).ok()).unwrap_or(default);
+        let min_reply = length(block.min_reply_length.value().map(|n| n.u32()), 0);
+        let max_reply = length(block.max_reply_length.value().map(|n| n.u32()), 255);
+        if min_reply > max_reply {
+            let message = "min_reply_length is above max_reply_length: the check always fails";
+            let at = block.min_reply_length.span();
+            cx.report(Diagnostic::warning(&codes::CONFLICT, message).at(at));
+        }
+        let check = checker::UdpCheck {
+            connection,
+            payload: block.payload.value().map(|p| p.0.clone()),
+            reply: block.require_reply.value().map(|r| r.0.clone()),
+            min_reply,
+            max_reply,
+        };
+        let second = Some(Duration::from_secs(1));
+        Some(self.paced(CheckerKind::Udp(Box::new(check)), &pace!(block), 1, second))
+    }
+
+    fn smtp(&self, block: &SmtpCheck, cx: &mut Cx<'_>) -> Option<Checker> {
+        let connection = self.connection(target!(block), cx)?;
+        let helo = block.helo_name.value().map(|n| n.0.clone());
+        let check = checker::SmtpCheck { connection, helo };
+        let second = Some(Duration::from_secs(1));
+        Some(self.paced(CheckerKind::Smtp(Box::new(check)), &pace!(block), 1, second))
+    }
+
+    /// A `host` block is a check of its own, which takes from the check around it what it does not say.
+    fn smtp_host(&self, outer: &SmtpCheck, block: &SmtpHost, cx: &mut Cx<'_>) -> Option<Checker> {
+        let (mut target, around) = (target!(block), target!(outer));
+        target.timeout = target.timeout.or(around.timeout);
+        target.interface = target.interface.or(around.interface);
+        target.source = target.source.or(around.source);
+        let connection = self.connection(target, cx)?;
+        let helo = outer.helo_name.value().map(|n| n.0.clone());
+        let check = checker::SmtpCheck { connection, helo };
+        let (mut pace, around) = (pace!(block), pace!(outer));
+        pace.retry = pace.retry.or(around.retry);
+        pace.delay_before_retry = pace.delay_before_retry.or(around.delay_before_retry);
+        pace.warmup = pace.warmup.or(around.warmup);
+        pace.delay_loop = pace.delay_loop.or(around.delay_loop);
+        pace.alpha = pace.alpha.or(around.alpha);
+        let second = Some(Duration::from_secs(1));
+        Some(self.paced(CheckerKind::Smtp(Box::new(check)), &pace, 1, second))
+    }
+
+    fn dns(&self, block: &DnsCheck, cx: &mut Cx<'_>) -> Option<Checker> {
+        let connection = self.connection(target!(block), cx)?;
+        let check = checker::DnsCheck {
+            connection,
+            kind: block.record.value().map_or(6, |r| r.number()),
+            name: block.name.value().map_or_else(Box::default, |n| n.0.clone()),
+        };
+        Some(self.paced(CheckerKind::Dns(Box::new(check)), &pace!(block), 3, None))
+    }
+
+    fn http(&self, block: &HttpGet, cx: &mut Cx<'_>) -> Option<Checker> {
+        let connection = self.connection(target!(block), cx)?;
+        let mut urls = Vec::with_capacity(block.url.0.len());
+        for url in &block.url.0 {
+            urls.extend(plain_url(url, cx));
+        }
+        if urls.is_empty() {
+            let message = "HTTP_GET has no url, it is left out".to_owned();
+            self.left_out(message, block.end, block.span, cx);
+            return None;
+        }
+        let check = HttpCheck {
+            connection,
+            tls: false,
+            protocol: block.http_protocol.value().map(|p| p.0).unwrap_or_default(),
+            sni: is_on(block.enable_sni.value()) || block.sni_name.value().is_some(),
+            sni_name: block.sni_name.value().and_then(|n| n.0.clone()),
+            fast_recovery: is_on(block.fast_recovery.value()),
+            tls_compliant: false,
+            virtualhost: block.virtualhost.value().map(|h| h.0.clone()),
+            urls,
+        };
+        let three = Some(Duration::from_secs(3));
+        Some(self.paced(CheckerKind::Http(Box::new(check)), &pace!(block), 1, three))
+    }
+
+    fn https(&self, block: &SslGet, cx: &mut Cx<'_>) -> Option<Checker> {
+        let connection = self.connection(target!(block), cx)?;
+        let mut urls = Vec::with_capacity(block.url.0.len());
+        for url in &block.url.0 {
+            urls.extend(tls_url(url, cx));
+        }
+        if urls.is_empty() {
+            let message = "SSL_GET has no url, it is left out".to_owned();
+            self.left_out(message, block.end, block.span, cx);
+            return None;
+        }
+        let check = HttpCheck {
+            connection,
+            tls: true,
+            protocol: block.http_protocol.value().map(|p| p.0).unwrap_or_default(),
+            sni: is_on(block.enable_sni.value()) || block.sni_name.value().is_some(),
+            sni_name: block.sni_name.value().and_then(|n| n.0.clone()),
+            fast_recovery: is_on(block.fast_recovery.value()),
+            tls_compliant: is_on(block.tls_compliant.value()),
+            virtualhost: block.virtualhost.value().map(|h| h.0.clone()),
+            urls,
+        };
+        let three = Some(Duration::from_secs(3));
+        Some(self.paced(CheckerKind::Http(Box::new(check)), &pace!(block), 1, three))
+    }
+
+    fn misc(&self, block: &MiscCheck, cx: &mut Cx<'_>) -> Option<Checker> {
+        let Some(script) = block.misc_path.value() else {
+            let message = "MISC_CHECK has no misc_path, it is left out".to_owned();
+            self.left_out(message, block.end, block.span, cx);
+            return None;
+        };
+        let what = format!("misc check of {}", self.block.header.address);
+        let account = block.user.value().or(script.account.as_ref());
+        match account {
+            Some(account) => {
+                super::command::account(account, cx)?;
+            }
+            None if !super::command::default_exists(&what, block.end, cx) => return None,
+            None => {}
+        }
+        let command = command(script, account, Purpose::Check, &what, cx)?;
+        let timeout = block.misc_timeout.value().map_or(0, |n| n.u32());
+        let check = checker::MiscCheck {
+            command,
+            timeout: match timeout {
+                0 => self.service.delay_loop,
+                n => Duration::from_secs(u64::from(n)),
+            },
+            dynamic: block.misc_dynamic.is_set(),
+        };
+        let second = Some(Duration::from_secs(1));
+        Some(self.paced(CheckerKind::Misc(Box::new(check)), &pace!(block), 0, second))
+    }
+
+    fn file(&self, block: &FileCheck, cx: &mut Cx<'_>) -> Option<Checker> {
+        let named = block.track_file.value().map(|n| n.0.clone());
+        let known = named.as_ref().and_then(|name| {
+            cx.draft.objects.get(&(Kind::File, name.clone())).copied().map(|o| (name.clone(), o))
+        });
+        let Some((file, object)) = known else {
+            let message = match &named {
+                Some(name) => format!("track_file {name} not found, the check is left out"),
+                None => "FILE_CHECK has no track_file, it is left out".to_owned(),
+            };
+            if named.is_some() {
+                let at = block.track_file.span();
+                cx.report(Diagnostic::error(&codes::UNKNOWN_REFERENCE, message).at(at));
+            } else {
+                self.left_out(message, block.end, block.span, cx);
+            }
+            return None;
+        };
+        let own = block.weight.value();
+        let check = checker::FileCheck {
+            file,
+            weight: own.map_or(i32::from(object.weight), |w| w.weight),
+            reverse: own.and_then(|w| w.reverse).unwrap_or(object.reverse),
+        };
+        Some(self.idle(CheckerKind::File(check), false))
+    }
+
+    fn bfd(&self, block: &BfdCheck, others: &[Checker], cx: &mut Cx<'_>) -> Option<Checker> {
+        let Some(name) = block.name.value() else {
+            let message = "BFD_CHECK has no name, it is left out".to_owned();
+            self.left_out(message, block.end, block.span, cx);
+            return None;
+        };
+        let name = crate::base::Name::from(name.0.clone());
+        let problem = if !cx.draft.objects.contains_key(&(Kind::Bfd, name.clone())) {
+            "not found"
+        } else if others.iter().any(|c| matches!(&c.kind, CheckerKind::Bfd(n) if *n == name)) {
+            "tracked already"
+        } else {
+            let alpha = block.alpha.value().or(self.block.alpha.value());
+            let alpha = alpha.map_or(self.service.alpha, |b| b.0);
+            return Some(self.idle(CheckerKind::Bfd(name), alpha));
+        };
+        let message = format!("BFD instance {name} {problem}, the check is left out");
+        let at = block.name.span();
+        cx.report(Diagnostic::error(&codes::UNKNOWN_REFERENCE, message).at(at));
+        None
+    }
+
+    /// A check that waits for events instead of trying something again and again.
+    fn idle(&self, kind: CheckerKind, alpha: bool) -> Checker {
+        let mut checker = self.paced(kind, &NO_PACE, 0, None);
+        checker.alpha = alpha;
+        checker
+    }
+}
+
+const NO_PACE: Pace = Pace {
+    retry: None,
+    delay_before_retry: None,
+    warmup: None,
+    delay_loop: None,
+    alpha: None,
+    log_all_failures: false,
+};
+
+macro_rules! url {
+    ($name:ident, $Block:ty, $compliant:expr) => {
+        fn $name(block: &$Block, cx: &mut Cx<'_>) -> Option<Url> {
+            let Some(path) = block.path.value() else {
+                let message = "the url has no path, it is left out";
+                cx.report(
+                    Diagnostic::error(&codes::INCOMPLETE, message)
+                        .at(block.end)
+                        .related(block.span, "it begins here"),
+                );
+                return None;
+            };
+            let mut status: Vec<(u16, u16)> =
+                block.status_code.0.iter().flat_map(|s| s.value.0.iter().copied()).collect();
+            if status.is_empty() {
+                status.push((200, 299));
+            }
+            let options = block.regex_options.0.iter().flat_map(|o| o.value.0.iter().cloned());
+            let parts = PatternParts {
+                text: block.regex.value().map(|r| r.0.clone()),
+                options: options.collect(),
+                absent: block.regex_no_match.is_set(),
+                min: block.regex_min_offset.0.as_ref().map(|o| Spanned::new(o.value.0, o.span)),
+                max: block.regex_max_offset.value().map(|o| o.0),
+                stack: block.regex_stack.value().map(|s| (s.0, s.1)),
+                at: block.span,
+            };
+            let compliant: fn(&$Block) -> Option<bool> = $compliant;
+            Some(Url {
+                path: path.0.clone(),
+                digest: block.digest.value().map(|d| d.0),
+                status,
+                virtualhost: block.virtualhost.value().map(|h| h.0.clone()),
+                pattern: pattern(parts, cx),
+                tls_compliant: compliant(block),
+            })
+        }
+    };
+}
+
+url!(plain_url, UrlBlock, |_| None);
+url!(tls_url, TlsUrlBlock, |block| block.tls_compliant.value().map(|b| b.0));
+
+/// What a page's block says about its expression.
+struct PatternParts {
+    text: Option<Box<[u8]>>,
+    options: Vec<Box<str>>,
+    absent: bool,
+    min: Option<Spanned<u64>>,
+    max: Option<u64>,
+    stack: Option<(u64, u64)>,
+    at: Span,
+}
+
+fn pattern(mut parts: PatternParts, cx: &mut Cx<'_>) -> Option<Box<Pattern>> {
+    let Some(text) = parts.text else {
+        let given = parts.absent
+            || !parts.options.is_empty()
+            || parts.min.is_some()
+            || parts.max.is_some()
+            || parts.stack.is_some();
+        if given {
+            let message = "settings of a regular expression without 'regex' have no effect";
+            cx.report(Diagnostic::advice(&codes::NO_EFFECT_HERE, message).at(parts.at));
+        }
+        return None;
+    };
+    let mut min = parts.min.as_ref().map_or(0, |m| m.value);
+    if let (Some(low), Some(high)) = (&parts.min, parts.max) {
+        if low.value >= high {
+            let message = "regex_min_offset is not below regex_max_offset, both are ignored";
+            cx.report(Diagnostic::advice(&codes::CONFLICT, message).at(low.span));
+            (min, parts.max) = (0, None);
+        }
+    }
+    Some(Box::new(Pattern {
+        text,
+        options: parts.options,
+        absent: parts.absent,
+        min_offset: min,
+        max_offset: parts.max,
+        stack: parts.stack,
+    }))
+}

@@ -1,0 +1,354 @@
+//! What few instances have: unicast, VMACs, HMAC, routes, further trackers.
+
+use core::time::Duration;
+
+use indexmap::IndexSet;
+
+use super::instance::{ignored, wrong_family};
+use super::route::{routes, rules};
+use super::track::{Kind, tracked};
+use crate::base::{Family, Secret};
+use crate::config::block::vrrp::VrrpInstance;
+use crate::config::codes;
+use crate::config::context::Cx;
+use crate::config::diagnostic::Diagnostic;
+use crate::config::value::router::{AntiReplay, HmacModeWord, UseVmac, VmacAddress};
+use crate::model::extras::{
+    GarpExtra, Hmac, HmacKey, HmacMode, InstanceExtras, Ipvlan, Unicast, Vmac,
+};
+use crate::model::vrrp::{Preempt, Priority, Version, Vrid};
+
+/// What is settled about the instance already.
+#[derive(Clone, Copy)]
+pub(super) struct Settled {
+    pub family: Family,
+    pub version: Version,
+    pub vrid: Vrid,
+    pub priority: Priority,
+    pub strict: bool,
+    pub preempt: Preempt,
+    pub multicast: bool,
+}
+
+/// Adverts to single routers; none for multicast.
+pub(super) fn unicast(block: &VrrpInstance, family: Family, cx: &mut Cx<'_>) -> Option<Unicast> {
+    let mut seen = IndexSet::new();
+    let mut peers = Vec::with_capacity(block.unicast_peer.items.len());
+    let mut limited = false;
+    for entry in &block.unicast_peer.items {
+        let peer = entry.value.peer;
+        if Family::of(&peer.address) != family {
+            wrong_family(block, "peer", &peer.address, family, entry.span, cx);
+        } else if !seen.insert(peer.address) {
+            let message =
+                format!("({}) peer {} is listed already, ignored", block.header.0, peer.address);
+            cx.report(Diagnostic::error(&codes::DUPLICATE_ENTRY, message).at(entry.span));
+        } else {
+            limited |= entry.value.limited;
+            peers.push(peer);
+        }
+    }
+    let fault = block.unicast_fault_no_peer.is_set();
+    if peers.is_empty() {
+        if block.unicast_ttl.is_set() {
+            ignored(block, "unicast_ttl without peers", block.unicast_ttl.span(), cx);
+        }
+        let keyword = [
+            block.unicast_peer.at,
+            block.unicast_src_ip.span(),
+            block.check_unicast_src.span(),
+            block.old_unicast_checksum.span(),
+        ];
+        if let (Some(at), false) = (keyword.into_iter().find(|s| s.is_some()), fault) {
+            let message = format!(
+                "({}) a unicast keyword without peers is deprecated, multicast is used",
+                block.header.0
+            );
+            cx.report(Diagnostic::warning(&codes::DEPRECATED, message).at(at));
+        }
+        if !fault {
+            return None;
+        }
+    }
+    if block.mcast_dst_ip.is_set() {
+        ignored(
+            block,
+            "mcast_dst_ip does not go with unicast peers",
+            block.mcast_dst_ip.span(),
+            cx,
+        );
+    }
+    Some(Unicast {
+        peers,
+        ttl: block.unicast_ttl.value().map(|n| n.u8()),
+        check_source: limited
+            || block.check_unicast_src.is_set()
+            || cx.draft.global().vrrp_check_unicast_src.is_set(),
+        fault_without_peer: fault,
+        old_checksum: block.old_unicast_checksum.value().map(|o| o.0).unwrap_or_default(),
+    })
+}
+
+/// `auth_hmac`, if it is complete.
+pub(super) fn hmac(block: &VrrpInstance, strict: bool, cx: &mut Cx<'_>) -> Option<Hmac> {
+    let given = block.auth_hmac.0.as_ref()?;
+    let name = &block.header.0;
+    let mut ids = IndexSet::new();
+    let mut keys = Vec::with_capacity(given.key.0.len());
+    for key in &given.key.0 {
+        if ids.insert(key.value.id) {
+            keys.push(HmacKey { id: key.value.id, key: key.value.octets.clone() });
+        } else {
+            let message = format!("({name}) key {} is defined already, ignored", key.value.id);
+            cx.report(Diagnostic::error(&codes::DUPLICATE_ENTRY, message).at(key.span));
+        }
+    }
+    let active = given.active_key.value().map_or(0, |n| n.u8());
+    if !ids.contains(&active) {
+        let message =
+            format!("({name}) the active_key of auth_hmac is not defined, the block is left out");
+        cx.report(
+            Diagnostic::error(&codes::INCOMPLETE, message)
+                .at(given.end)
+                .related(given.span, "it begins here"),
+        );
+        return None;
+    }
+    if let Some(old) = block.authentication.0.as_ref().filter(|a| a.auth_type.is_set()) {
+        ignored(block, "authentication beside auth_hmac", old.auth_type.span(), cx);
+    }
+    let mut mode = match given.mode.value() {
+        None | Some(HmacModeWord::Enforce) => HmacMode::Enforce,
+        Some(HmacModeWord::Permissive) => HmacMode::Permissive,
+        Some(HmacModeWord::ReceiveOnly) => HmacMode::ReceiveOnly,
+    };
+    if strict && mode != HmacMode::Enforce {
+        ignored(block, "strict mode requires mode enforce of auth_hmac", given.mode.span(), cx);
+        mode = HmacMode::Enforce;
+    }
+    let window = match given.time_window.value() {
+        Some(seconds) => u64::from(seconds.u32()),
+        None => {
+            let interval = block.advert_int.value().map_or(0, |t| t.0 / 1_000_000);
+            (interval * 3).clamp(5, 300)
+        }
+    };
+    Some(Hmac {
+        keys,
+        active,
+        window: Duration::from_secs(window),
+        monotonic: given.anti_replay.value() == Some(&AntiReplay::Monotonic),
+        mode,
+    })
+}
+
+/// Everything else. None if there is nothing.
+pub(super) fn extras(
+    block: &VrrpInstance,
+    settled: Settled,
+    unicast: Option<Unicast>,
+    ah_key: Option<Secret<[u8; 8]>>,
+    hmac: Option<Hmac>,
+    cx: &mut Cx<'_>,
+) -> Option<Box<InstanceExtras>> {
+    let name = &block.header.0;
+    let mut new = InstanceExtras {
+        strict: settled.strict,
+        accept: accept(block, settled, cx),
+        unicast,
+        ah_key,
+        hmac,
+        without_interface: !block.interface.is_set(),
+        track_source: block.track_src_ip.is_set() && source_is_set(block),
+        linkbeat_polling: block.linkbeat_use_polling.is_set(),
+        routes: routes(&block.virtual_routes.items),
+        rules: rules(&block.virtual_rules.items, cx),
+        track_files: tracked(Kind::File, &block.track_file.items, name, cx),
+        track_processes: tracked(Kind::Process, &block.track_process.items, name, cx),
+        track_bfds: tracked(Kind::Bfd, &block.track_bfd.items, name, cx),
+        timer_expired_backup: block.timer_expired_backup.value().map(|p| p.0),
+        garp_extra: garp_extra(block, cx),
+        receive_buffer: block.kernel_rx_buf_size.value().map(|n| n.u32()),
+        sync_daemon_interface: block.lvs_sync_daemon_interface.value().map(|i| i.0.clone()),
+        notify_priority_changes: match block.notify_priority_changes.value() {
+            Some(own) => own.0,
+            None => cx.draft.global().vrrp_notify_priority_changes.value().is_some_and(|b| b.0),
+        },
+        ..InstanceExtras::default()
+    };
+    if new.timer_expired_backup.is_some() && settled.preempt != Preempt::Never {
+        let at = block.timer_expired_backup.span();
+        ignored(block, "timer_expired_backup needs nopreempt", at, cx);
+        new.timer_expired_backup = None;
+    }
+    if let Some(vrf) = block.vrf.value() {
+        if block.interface.is_set() || settled.multicast {
+            ignored(
+                block,
+                "vrf is for unicast instances without an interface",
+                block.vrf.span(),
+                cx,
+            );
+        } else {
+            new.vrf = Some(vrf.0.clone());
+        }
+    }
+    stacked(block, settled, &mut new, cx);
+    for entry in &block.virtual_routes.items {
+        not_static(entry.value.track_group.is_some(), block, entry.span, cx);
+    }
+    for entry in &block.virtual_rules.items {
+        not_static(entry.value.track_group.is_some(), block, entry.span, cx);
+    }
+    let addresses =
+        block.virtual_ipaddress.items.iter().chain(&block.virtual_ipaddress_excluded.items);
+    for entry in addresses {
+        not_static(entry.value.track_group.is_some(), block, entry.span, cx);
+        if entry.value.use_vmac {
+            if new.vmac.is_some() || new.vmac_for_addresses {
+                ignored(
+                    block,
+                    "use_vmac of an address beside use_vmac of the instance",
+                    entry.span,
+                    cx,
+                );
+            } else {
+                cx.later_option("use_vmac", entry.span);
+                new.vmac_addresses.push(entry.value.prefix);
+            }
+        }
+    }
+    if settled.priority.is_owner() {
+        let lost = |t: &crate::model::tracker::Tracked| t.weight != 0 && t.weight != 1;
+        let count = new.track_files.iter().filter(|t| lost(t)).count()
+            + new.track_bfds.iter().filter(|t| t.weight != 0).count();
+        if count > 0 {
+            ignored(block, "weights of trackers with priority 255", block.span, cx);
+        }
+        new.track_files.retain(|t| !lost(t));
+        for file in &mut new.track_files {
+            file.weight = 0;
+        }
+        new.track_bfds.retain(|t| t.weight == 0);
+    }
+    (new != InstanceExtras::default()).then(|| Box::new(new))
+}
+
+/// Reports what is wrong with further trackers of an instance that is left out.
+pub(super) fn trackers(block: &VrrpInstance, cx: &mut Cx<'_>) {
+    let name = &block.header.0;
+    tracked(Kind::File, &block.track_file.items, name, cx);
+    tracked(Kind::Process, &block.track_process.items, name, cx);
+    tracked(Kind::Bfd, &block.track_bfd.items, name, cx);
+}
+
+fn source_is_set(block: &VrrpInstance) -> bool {
+    block.mcast_src_ip.is_set() || block.unicast_src_ip.is_set()
+}
+
+/// `track_group` is for static items.
+fn not_static(given: bool, block: &VrrpInstance, at: crate::config::span::Span, cx: &mut Cx<'_>) {
+    if given {
+        let message =
+            format!("({}) 'track_group' is for static items only, ignored", block.header.0);
+        cx.report(Diagnostic::error(&codes::OPTION, message).at(at));
+    }
+}
+
+/// Whether packets to the addresses are let in; none for the default.
+fn accept(block: &VrrpInstance, settled: Settled, cx: &mut Cx<'_>) -> Option<bool> {
+    let owner = settled.priority.is_owner();
+    if block.accept.is_set() && settled.strict && settled.version == Version::V2 && !owner {
+        ignored(
+            block,
+            "accept does not comply with RFC 3768 in strict mode",
+            block.accept.span(),
+            cx,
+        );
+        return Some(false);
+    }
+    if block.no_accept.is_set() {
+        return Some(owner);
+    }
+    if settled.strict && !owner && !block.accept.is_set() {
+        return Some(false);
+    }
+    None
+}
+
+/// Interfaces that are made for the instance.
+fn stacked(block: &VrrpInstance, settled: Settled, new: &mut InstanceExtras, cx: &mut Cx<'_>) {
+    if let Some(wanted) = block.use_vmac.value() {
+        let UseVmac { mut name, address, notify, group } = wanted.clone();
+        if let Some(wanted) = &name {
+            let taken = cx.draft.vmac_names.insert_full(wanted.clone());
+            if !taken.1 {
+                let message = format!(
+                    "({}) interface name {wanted} is used by another instance, ignored",
+                    block.header.0
+                );
+                cx.report(
+                    Diagnostic::error(&codes::DUPLICATE_ENTRY, message).at(block.use_vmac.span()),
+                );
+                name = None;
+            }
+        }
+        let mut address = address.map(|a: VmacAddress| a.complete(settled.vrid.get()));
+        if settled.strict && address.is_some() {
+            ignored(
+                block,
+                "strict mode does not allow another VMAC address",
+                block.use_vmac.span(),
+                cx,
+            );
+            address = None;
+        }
+        new.vmac = Some(Vmac { name, address, notify, group });
+    }
+    if let Some(wanted) = block.use_ipvlan.value() {
+        let address = wanted.address.filter(|a| a.family() == settled.family);
+        if let Some(other) = wanted.address.filter(|a| a.family() != settled.family) {
+            let at = block.use_ipvlan.span();
+            wrong_family(block, "ipvlan address", &other.address, settled.family, at, cx);
+        }
+        if address.is_none() && settled.family == Family::V4 && !source_is_set(block) {
+            let message = format!("({}) an IPv4 ipvlan needs an address", block.header.0);
+            cx.report(Diagnostic::warning(&codes::INCOMPLETE, message).at(block.use_ipvlan.span()));
+        }
+        new.ipvlan = Some(Ipvlan {
+            name: wanted.name.clone(),
+            address,
+            mode: wanted.mode.unwrap_or_default(),
+            group: wanted.group,
+        });
+    }
+    new.vmac_for_addresses = block.use_vmac_addr.is_set();
+    let any = new.vmac.is_some() || new.ipvlan.is_some();
+    if block.vmac_xmit_base.is_set() {
+        let at = block.vmac_xmit_base.span();
+        if !any {
+            ignored(block, "vmac_xmit_base is only for a VMAC or ipvlan", at, cx);
+        } else if settled.strict {
+            ignored(block, "strict mode does not allow vmac_xmit_base", at, cx);
+        } else {
+            new.vmac_xmit_base = true;
+        }
+    }
+    // Unicast adverts cannot leave from a VMAC.
+    new.vmac_xmit_base |= new.vmac.is_some() && !settled.multicast;
+    if block.promote_secondaries.is_set() {
+        if any {
+            let at = block.promote_secondaries.span();
+            ignored(block, "promote_secondaries is set for VMACs anyway", at, cx);
+        } else {
+            new.promote_secondaries = true;
+        }
+    }
+}
+
+fn garp_extra(block: &VrrpInstance, cx: &mut Cx<'_>) -> Option<GarpExtra> {
+    let own = block.garp_extra_if.value().map(|g| (g.all, g.seconds));
+    let global = cx.draft.global().vrrp_garp_extra_if.value().map(|g| (g.all, g.seconds));
+    let (all, seconds) = own.or(global).filter(|(_, s)| *s > 0)?;
+    Some(GarpExtra { all, period: Duration::from_secs(u64::from(seconds)) })
+}
