@@ -91,6 +91,7 @@ fn temporary_folder() -> OsString {
 /// Starts the daemon and, in the foreground, stays with it to its end.
 fn daemon(mut options: Options, words: &[OsString]) -> Exit {
     sched::thrifty_allocator();
+    process::unblock_signals();
     // In the background the working directory is another one; reloads read the same file all the same.
     if let Ok(path) = std::path::absolute(&options.file) {
         options.file = path;

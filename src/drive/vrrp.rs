@@ -168,6 +168,14 @@ impl Handle {
     }
 }
 
+/// What the thread calls besides its work. Neither may wait or allocate.
+pub struct Hooks {
+    /// Every half second, as long as the thread takes turns.
+    pub beat: Box<dyn FnMut() + Send>,
+    /// At the end of each turn.
+    pub rest: Box<dyn FnMut() + Send>,
+}
+
 /// The engine with its sockets.
 pub struct Driver {
     engine: Engine,
@@ -185,7 +193,7 @@ pub struct Driver {
     lost_notices: u64,
     wake: Arc<Wake>,
     wake_other: Arc<Wake>,
-    beat: Box<dyn FnMut() + Send>,
+    hooks: Hooks,
     beat_at: Instant,
     report: bool,
     scheduling: Scheduling,
@@ -199,12 +207,11 @@ enum Answer {
 }
 
 impl Driver {
-    /// Makes the engine and what it needs. `beat` is called every half second as long as the thread takes turns;
-    /// it must neither wait nor allocate.
+    /// Makes the engine and what it needs.
     ///
     /// # Errors
     /// `EPERM` without the capability NET_RAW.
-    pub fn new(beat: Box<dyn FnMut() + Send>) -> io::Result<(Self, Handle)> {
+    pub fn new(hooks: Hooks) -> io::Result<(Self, Handle)> {
         let epoll = Epoll::new()?;
         let timer = Timer::new()?;
         let (to_input, input) = ring(WAITING);
@@ -235,7 +242,7 @@ impl Driver {
             lost_notices: 0,
             wake,
             wake_other,
-            beat,
+            hooks,
             beat_at: now,
             report: false,
             scheduling: Scheduling::default(),
@@ -263,11 +270,13 @@ impl Driver {
         let mut ready = core::mem::take(&mut self.ready);
         let waited = self.epoll.wait(&mut ready);
         let timer = ready.keys().any(|key| key == TIMER);
-        let packets = timer || ready.keys().any(|key| key >= RECEIVERS);
+        let packets = ready.keys().any(|key| key >= RECEIVERS);
         let input = ready.keys().any(|key| key == INPUT);
         self.ready = ready;
         waited?;
-        if packets {
+        // By the clock: after the process was stopped and goes on, waiting ends without naming anything.
+        let begin = clock::now();
+        if packets || self.engine.deadline().is_some_and(|at| at <= begin) {
             self.packets();
         }
         if input {
@@ -277,15 +286,18 @@ impl Driver {
         if timer {
             self.timer.clear();
         }
-        let now = clock::now();
-        if self.engine.deadline().is_some_and(|at| at <= now) {
-            self.handle(now, Event::Timer);
+        // Before the packets were read, not now: what came in after that is heard in the next turn, and nobody is
+        // taken for silent whose packet is there already.
+        if self.engine.deadline().is_some_and(|at| at <= begin) {
+            self.handle(clock::now(), Event::Timer);
         }
+        let now = clock::now();
         if self.beat_at <= now {
-            (self.beat)();
+            (self.hooks.beat)();
             self.beat_at = now + BEAT;
         }
         self.flush();
+        (self.hooks.rest)();
         Ok(())
     }
 

@@ -113,10 +113,20 @@ pub fn start(settings: &Settings) -> io::Result<()> {
 }
 
 /// Gives the calling thread a queue of its own, for the real-time thread: writing a record takes no lock then.
+/// Nobody is woken either, until [`nudge`] is called.
 pub fn enter_real_time() {
     if let Some(log) = LOG.get() {
         let input = log.real_time.lock().unwrap_or_else(PoisonError::into_inner).take();
         ring::own(input);
+    }
+}
+
+/// Sees to it that what the calling thread has logged into a queue of its own is written.
+pub fn nudge() {
+    if ring::take_quiet()
+        && let Some(log) = LOG.get()
+    {
+        log.shared.wake.call();
     }
 }
 

@@ -1,6 +1,6 @@
 //! From the threads that log to the thread that writes.
 
-use core::cell::RefCell;
+use core::cell::{Cell, RefCell};
 use core::sync::atomic::{AtomicBool, Ordering};
 use std::io;
 use std::sync::mpsc::SyncSender;
@@ -23,11 +23,18 @@ pub(super) type Output = Consumer<Box<Record>>;
 thread_local! {
     /// The queue of this thread, if it has one of its own.
     static OWN: RefCell<Option<Input>> = const { RefCell::new(None) };
+    /// This thread has put something into its own queue and woken nobody.
+    static QUIET: Cell<bool> = const { Cell::new(false) };
 }
 
 /// Makes `input` the queue of the calling thread.
 pub(super) fn own(input: Option<Input>) {
     OWN.with(|own| own.replace(input));
+}
+
+/// Whether the calling thread has put something into its own queue since the last call.
+pub(super) fn take_quiet() -> bool {
+    QUIET.take()
 }
 
 /// What both sides know.
@@ -88,22 +95,27 @@ impl Subscriber for Collector {
 
     fn event(&self, event: &Event<'_>) {
         let record = Box::new(Record::new(event));
-        let refused = OWN.with(|own| match own.try_borrow_mut() {
+        let (refused, own) = OWN.with(|own| match own.try_borrow_mut() {
             Ok(mut own) => match own.as_mut() {
-                Some(input) => input.push(record).is_err(),
+                Some(input) => (input.push(record).is_err(), true),
                 None => {
                     let mut common =
                         self.shared.common.lock().unwrap_or_else(PoisonError::into_inner);
-                    common.push(record).is_err()
+                    (common.push(record).is_err(), false)
                 }
             },
-            Err(_) => true,
+            Err(_) => (true, false),
         });
         if refused {
             self.shared.lost.total.fetch_add(1, Ordering::Relaxed);
             self.shared.lost.told.store(false, Ordering::Relaxed);
         }
-        self.shared.wake.call();
+        if own {
+            // Waking another thread costs more than all of the above: that comes when the thread rests.
+            QUIET.set(true);
+        } else {
+            self.shared.wake.call();
+        }
     }
 
     // Spans are not used: events carry their fields themselves.

@@ -71,6 +71,7 @@ pub struct Start {
 #[must_use]
 pub fn main(name: &str) -> ExitCode {
     sched::thrifty_allocator();
+    process::unblock_signals();
     let (Some(role), Ok(control)) =
         (RoleName::from_word(name), Channel::inherited(spawn::CONTROL_FD))
     else {

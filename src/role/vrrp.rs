@@ -14,7 +14,7 @@ use super::control::{Control, Order};
 use super::notices::Notices;
 use crate::base::Instant;
 use crate::cli::exit::Exit;
-use crate::drive::vrrp::{Driver, Handle, Input, Output, Scheduling};
+use crate::drive::vrrp::{Driver, Handle, Hooks, Input, Output, Scheduling};
 use crate::ipc::{FromRole, FromRunner, Link, RoleName, ToRunner, VrrpPart, frame};
 use crate::kernel::monitor::{Change, Monitor};
 use crate::kernel::netlink::Requests;
@@ -85,7 +85,7 @@ impl Role {
                 let _ = frame::send_small(&channel, &FromRole::Alive);
             }
         });
-        let (driver, handle) = Driver::new(beat)?;
+        let (driver, handle) = Driver::new(Hooks { beat, rest: Box::new(log::nudge) })?;
         thread::Builder::new()
             .name("vrrp-rt".into())
             .stack_size(STACK)

@@ -132,6 +132,11 @@ pub fn block_signals() {
     let _ = pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::all()), None);
 }
 
+/// Lets all signals arrive at the calling thread, whatever the process that started this one left blocked.
+pub fn unblock_signals() {
+    let _ = pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None);
+}
+
 /// Sets the mask of permissions that new files do not get.
 pub fn umask(mask: u32) {
     let _ = nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(mask & 0o777));

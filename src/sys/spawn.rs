@@ -164,8 +164,9 @@ fn follow(parent: Pid) -> io::Result<()> {
     }
 }
 
-/// In the child: no signal is ignored because somebody up the line ignored it.
+/// In the child: no signal is ignored or blocked because somebody up the line did so.
 fn default_signals() {
+    super::process::unblock_signals();
     for number in 1..=64 {
         // SAFETY: default dispositions involve no code of ours. Refused for KILL, STOP and the C library's own.
         unsafe { libc::signal(number, libc::SIG_DFL) };
@@ -228,6 +229,26 @@ mod tests {
             .unwrap();
             p.signal_group(Signal::SIGKILL);
             assert_eq!(p.ended().await.unwrap(), Exit::Signal(9));
+        });
+    }
+
+    #[test]
+    fn nothing_is_left_blocked_ignored_or_open() {
+        crate::sys::process::block_signals();
+        // SAFETY: no handler involved. The signal has no meaning in this process.
+        unsafe { libc::signal(libc::SIGUSR2, libc::SIG_IGN) };
+        let stranger = std::fs::File::open("/").unwrap();
+        nix::fcntl::fcntl(&stranger, nix::fcntl::FcntlArg::F_SETFD(nix::fcntl::FdFlag::empty()))
+            .unwrap();
+        let number = stranger.as_raw_fd();
+        run(async move {
+            let text = format!(
+                "grep -q '^SigBlk:.*0000000000000000' /proc/self/status || exit 1
+                 grep -q '^SigIgn:.*0000000000000000' /proc/self/status || exit 2
+                 test ! -e /proc/self/fd/{number} || exit 3"
+            );
+            let p = program(&words(&["/bin/sh", "-c", &text]), None).unwrap();
+            assert_eq!(p.ended().await.unwrap(), Exit::Code(0));
         });
     }
 

@@ -86,8 +86,12 @@ fn until<T>(mut what: impl FnMut() -> Option<T>) -> T {
     }
 }
 
+fn hooks(beat: impl FnMut() + Send + 'static) -> Hooks {
+    Hooks { beat: Box::new(beat), rest: Box::new(|| {}) }
+}
+
 fn start() -> (JoinHandle<io::Result<()>>, Handle) {
-    let (driver, handle) = Driver::new(Box::new(|| {})).unwrap();
+    let (driver, handle) = Driver::new(hooks(|| {})).unwrap();
     (std::thread::spawn(move || driver.run()), handle)
 }
 
@@ -154,7 +158,7 @@ fn what_was_missed_during_a_stall_is_heard_before_anybody_is_taken_for_silent() 
         || {
             run(async {
                 let mut bench = Bench::new();
-                let (mut driver, mut handle) = Driver::new(Box::new(|| {})).unwrap();
+                let (mut driver, mut handle) = Driver::new(hooks(|| {})).unwrap();
                 handle.send(bench.view()).unwrap();
                 handle.send(reload(config())).unwrap();
                 driver.turn().unwrap();
