@@ -110,6 +110,15 @@ def main():
                     "ms",
                 )
                 r.add(case, "GARP overshoot%s" % (" (max of n)" if n > 1 else ""), name, max(og), "ms")
+                if n == 1:
+                    # The address is seen a moment after it is there: negative when the announcement was faster.
+                    r.add(
+                        case,
+                        "address to first GARP",
+                        name,
+                        (min(garp.values()) - min(got.values())) / 1e6,
+                        "ms",
+                    )
                 if oa:
                     r.add(
                         case,

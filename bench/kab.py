@@ -10,6 +10,7 @@ import argparse
 import atexit
 import contextlib
 import ctypes
+import glob
 import json
 import os
 import random
