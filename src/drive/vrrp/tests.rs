@@ -211,7 +211,7 @@ fn signs_of_life_come_from_a_thread_that_takes_turns() {
     let beats = Arc::new(AtomicU32::new(0));
     in_namespace("drive::vrrp::tests::signs_of_life_come_from_a_thread_that_takes_turns", || {
         let counted = Arc::clone(&beats);
-        let (mut driver, handle) = Driver::new(Box::new(move || {
+        let (mut driver, handle) = Driver::new(hooks(move || {
             counted.fetch_add(1, Ordering::Relaxed);
         }))
         .unwrap();
