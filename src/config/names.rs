@@ -85,11 +85,11 @@ impl Cx<'_> {
             for line in String::from_utf8_lossy(&text).lines() {
                 let line = line.split('#').next().unwrap_or_default();
                 let words: Vec<&str> = line.split_whitespace().collect();
-                if let [name, number, others @ ..] = words.as_slice() {
-                    if let Ok(number) = number.parse() {
-                        for name in core::iter::once(name).chain(others) {
-                            names.insert((*name).to_owned(), number);
-                        }
+                if let [name, number, others @ ..] = words.as_slice()
+                    && let Ok(number) = number.parse()
+                {
+                    for name in core::iter::once(name).chain(others) {
+                        names.insert((*name).to_owned(), number);
                     }
                 }
             }

@@ -459,10 +459,10 @@ impl<B: Block> Slot for Sub<B> {
     }
 
     fn body(&mut self, keyword: &'static Keyword, reader: &mut Reader, cx: &mut Cx<'_>) -> Next {
-        if let Some(block) = &mut self.0 {
-            if read_block(block.as_mut(), keyword.name, reader, cx) == Next::Leave {
-                self.0 = None;
-            }
+        if let Some(block) = &mut self.0
+            && read_block(block.as_mut(), keyword.name, reader, cx) == Next::Leave
+        {
+            self.0 = None;
         }
         Next::Done
     }
@@ -495,10 +495,10 @@ impl<B: Block> Slot for Subs<B> {
     }
 
     fn body(&mut self, keyword: &'static Keyword, reader: &mut Reader, cx: &mut Cx<'_>) -> Next {
-        if let Some(block) = self.0.last_mut() {
-            if read_block(block, keyword.name, reader, cx) == Next::Leave {
-                self.0.pop();
-            }
+        if let Some(block) = self.0.last_mut()
+            && read_block(block, keyword.name, reader, cx) == Next::Leave
+        {
+            self.0.pop();
         }
         Next::Done
     }

@@ -128,10 +128,6 @@ impl Sources {
         self.expansions.get(index as usize)
     }
 
-    pub(crate) fn files(&self) -> &[SourceFile] {
-        &self.files
-    }
-
     /// File, line and column of `span`; none for a span without a place.
     pub(crate) fn place(&self, span: Span) -> Option<Place<'_>> {
         let unit = self.units.get(span.unit as usize)?;

@@ -8,7 +8,6 @@ use super::span::{Span, u32_of};
 pub(crate) struct Range {
     pub start: u32,
     pub end: u32,
-    pub quoted: bool,
 }
 
 /// A statement: one line, or the part of one between braces.
@@ -27,7 +26,6 @@ pub(crate) struct Word<'a> {
     chunk: &'a Text,
     start: u32,
     end: u32,
-    pub quoted: bool,
 }
 
 impl<'a> Statement<'a> {
@@ -51,7 +49,6 @@ impl<'a> Statement<'a> {
             chunk: self.chunk,
             start: range.start,
             end: range.end,
-            quoted: range.quoted,
         })
     }
 
@@ -131,19 +128,11 @@ pub(crate) fn split(bytes: &[u8], base: u32, out: &mut Vec<Range>) -> Option<usi
             let Some(length) = memchr::memchr(b'"', inner) else {
                 return Some(at);
             };
-            out.push(Range {
-                start: base + u32_of(at + 1),
-                end: base + u32_of(at + 1 + length),
-                quoted: true,
-            });
+            out.push(Range { start: base + u32_of(at + 1), end: base + u32_of(at + 1 + length) });
             at += length + 2;
         } else {
             let length = rest.iter().position(|&b| is_blank(b) || b == b'"').unwrap_or(rest.len());
-            out.push(Range {
-                start: base + u32_of(at),
-                end: base + u32_of(at + length),
-                quoted: false,
-            });
+            out.push(Range { start: base + u32_of(at), end: base + u32_of(at + length) });
             at += length;
         }
     }

@@ -151,11 +151,20 @@ pub struct Fifo {
     pub script: Option<Command>,
 }
 
+/// Chains of iptables: for incoming and for outgoing packets.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Chains {
+    /// For packets to the addresses.
+    pub input: Option<Box<str>>,
+    /// For packets from them.
+    pub output: Option<Box<str>>,
+}
+
 /// Packet filters.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Firewall {
-    /// `vrrp_iptables`: chains for incoming and outgoing packets.
-    pub iptables: Option<(Option<Box<str>>, Option<Box<str>>)>,
+    /// `vrrp_iptables`
+    pub iptables: Option<Chains>,
     /// `vrrp_ipsets`: names of the sets; empty to use none.
     pub ipsets: Option<Vec<Box<str>>>,
     /// `nftables`: name of the table.

@@ -315,7 +315,7 @@ impl Supervisor {
         let (configuration, apply) = match (&self.current, &self.reload) {
             (Some(current), _) => (current, true),
             // The daemon is still starting.
-            (None, Reload::Preparing { candidate, .. }) => (candidate, false),
+            (None, Reload::Preparing { candidate, .. }) => (&**candidate, false),
             _ => return,
         };
         let generation = configuration.generation;

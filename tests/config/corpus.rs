@@ -1,6 +1,8 @@
 //! Configurations of other people, with what keepalived says about them. They are not part of the project: the test runs
 //! when `EVERVIP_CORPUS` names their directory, or when it is found beside the checkout as `../shared/corpus`.
 
+#![allow(clippy::print_stdout, reason = "says that it was skipped")]
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};

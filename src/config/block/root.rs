@@ -115,14 +115,14 @@ impl<B: TopLevel> Slot for Each<B> {
     }
 
     fn body(&mut self, keyword: &'static Keyword, reader: &mut Reader, cx: &mut Cx<'_>) -> Next {
-        if let Some(mut block) = self.0.take() {
-            if read_block(&mut block, keyword.name, reader, cx) != Next::Leave {
-                if cx.options.document {
-                    let node = block_node(keyword, &block);
-                    cx.document.nodes.push(node);
-                }
-                block.close(cx);
+        if let Some(mut block) = self.0.take()
+            && read_block(&mut block, keyword.name, reader, cx) != Next::Leave
+        {
+            if cx.options.document {
+                let node = block_node(keyword, &block);
+                cx.document.nodes.push(node);
             }
+            block.close(cx);
         }
         Next::Done
     }

@@ -184,10 +184,10 @@ impl Expander {
     /// The name of a file for people: relative names follow that of the file that includes them.
     fn shown_name(&self, path: &[u8]) -> String {
         let mut shown = Vec::new();
-        if path.first() != Some(&b'/') {
-            if let Some(file) = self.current_file() {
-                shown.extend_from_slice(directory_of(&file.name).unwrap_or_default());
-            }
+        if path.first() != Some(&b'/')
+            && let Some(file) = self.current_file()
+        {
+            shown.extend_from_slice(directory_of(&file.name).unwrap_or_default());
         }
         shown.extend_from_slice(path);
         String::from_utf8_lossy(&shown).into_owned()

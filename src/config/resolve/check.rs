@@ -492,12 +492,12 @@ fn pattern(mut parts: PatternParts, cx: &mut Cx<'_>) -> Option<Box<Pattern>> {
         return None;
     };
     let mut min = parts.min.as_ref().map_or(0, |m| m.value);
-    if let (Some(low), Some(high)) = (&parts.min, parts.max) {
-        if low.value >= high {
-            let message = "regex_min_offset is not below regex_max_offset, both are ignored";
-            cx.report(Diagnostic::advice(&codes::CONFLICT, message).at(low.span));
-            (min, parts.max) = (0, None);
-        }
+    if let (Some(low), Some(high)) = (&parts.min, parts.max)
+        && low.value >= high
+    {
+        let message = "regex_min_offset is not below regex_max_offset, both are ignored";
+        cx.report(Diagnostic::advice(&codes::CONFLICT, message).at(low.span));
+        (min, parts.max) = (0, None);
     }
     Some(Box::new(Pattern {
         text,

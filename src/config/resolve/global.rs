@@ -14,7 +14,7 @@ use crate::config::value::number::{Bool, Int, U32};
 use crate::config::value::script::{Fifo, Script};
 use crate::config::value::text::Cut;
 use crate::model::global::{
-    Dbus, Firewall, NetlinkBuffers, ProcessSettings, Settings, Snmp, TimedCommand,
+    Chains, Dbus, Firewall, NetlinkBuffers, ProcessSettings, Settings, Snmp, TimedCommand,
 };
 use crate::model::vrrp::ReceiveBuffers;
 use crate::model::{Global, Mail, global};
@@ -228,7 +228,10 @@ fn firewall(cx: &mut Cx<'_>) -> Firewall {
         |n: Option<Option<Box<str>>>, default: &str| n.map(|n| n.unwrap_or_else(|| default.into()));
     let priority = |p: Option<i64>| p.and_then(|p| i32::try_from(p).ok());
     Firewall {
-        iptables: global.vrrp_iptables.value().map(|c| (c.0.clone(), c.1.clone())),
+        iptables: global
+            .vrrp_iptables
+            .value()
+            .map(|c| Chains { input: c.0.clone(), output: c.1.clone() }),
         ipsets: global.vrrp_ipsets.value().map(|s| s.0.clone()),
         nftables: name(global.nftables.value().map(|n| n.0.clone()), "keepalived"),
         nftables_priority: priority(global.nftables_priority.value().map(|p| p.0)),

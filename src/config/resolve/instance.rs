@@ -317,13 +317,13 @@ fn switch(
     forced: Option<bool>,
     cx: &mut Cx<'_>,
 ) -> Option<bool> {
-    if let (Some(own), Some(forced)) = (own, forced) {
-        if own.value.0 != forced {
-            let word = if forced { "on" } else { "off" };
-            let message =
-                format!("({}) strict mode requires {what} {word}, which is used", block.header.0);
-            cx.report(Diagnostic::warning(&codes::CONFLICT, message).at(own.span));
-        }
+    if let (Some(own), Some(forced)) = (own, forced)
+        && own.value.0 != forced
+    {
+        let word = if forced { "on" } else { "off" };
+        let message =
+            format!("({}) strict mode requires {what} {word}, which is used", block.header.0);
+        cx.report(Diagnostic::warning(&codes::CONFLICT, message).at(own.span));
     }
     forced.or(own.map(|b| b.value.0))
 }

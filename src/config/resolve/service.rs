@@ -381,12 +381,12 @@ fn family(block: &VirtualServer, servers: &[RealServer]) -> Family {
 }
 
 fn key(block: &VirtualServer, family: Family, shown: &str, cx: &mut Cx<'_>) -> Option<ServiceKey> {
-    if let (ServerName::Address(endpoint), Some(word)) = (&block.header, block.ip_family.value()) {
-        if Family::from(*word) != Family::of(&endpoint.ip()) {
-            let message =
-                format!("virtual server {shown}: ip_family does not fit the address, ignored");
-            cx.report(Diagnostic::error(&codes::CONFLICT, message).at(block.ip_family.span()));
-        }
+    if let (ServerName::Address(endpoint), Some(word)) = (&block.header, block.ip_family.value())
+        && Family::from(*word) != Family::of(&endpoint.ip())
+    {
+        let message =
+            format!("virtual server {shown}: ip_family does not fit the address, ignored");
+        cx.report(Diagnostic::error(&codes::CONFLICT, message).at(block.ip_family.span()));
     }
     match &block.header {
         ServerName::Address(endpoint) => {

@@ -65,10 +65,10 @@ pub(crate) fn report(word: &Word<'_>, expected: &str, cx: &mut Cx<'_>) {
     let message = format!("'{}' is not an address", word.text());
     let mut new = Diagnostic::error(&codes::ADDRESS, message).at(word.span()).label(expected);
     let text = word.text();
-    if let Some(bare) = text.strip_prefix('<').and_then(|t| t.strip_suffix('>')) {
-        if parse(bare.as_bytes()).is_some() {
-            new = new.replacement(bare);
-        }
+    if let Some(bare) = text.strip_prefix('<').and_then(|t| t.strip_suffix('>'))
+        && parse(bare.as_bytes()).is_some()
+    {
+        new = new.replacement(bare);
     }
     if text.contains('/') && parse(text.split('/').next().unwrap_or_default().as_bytes()).is_some()
     {

@@ -285,7 +285,7 @@ pub(crate) fn time(word: &Word<'_>, min: u64, max: u64, kept: u32, cx: &mut Cx<'
         return None;
     };
     let scale = 10_u64.pow(6 - kept.min(6));
-    let micros = read.value.checked_mul(scale).unwrap_or(u64::MAX);
+    let micros = read.value.saturating_mul(scale);
     if !(min..=max).contains(&micros) {
         let message = format!(
             "number '{}' outside range [{}, {}]",

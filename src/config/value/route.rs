@@ -416,9 +416,7 @@ fn destination(
             draft.destination = Some(None);
         }
         _ => {
-            let Some(prefix) = super::address::prefix(&word, cx) else {
-                return None;
-            };
+            let prefix = super::address::prefix(&word, cx)?;
             family(&mut draft.family, prefix.family(), &word, cx)?;
             draft.destination = Some(Some(prefix));
         }

@@ -486,7 +486,7 @@ fn key_text(text: &[u8], word: &Word<'_>, cx: &mut Cx<'_>) -> Option<Vec<u8>> {
 /// Pairs of hexadecimal digits.
 pub(super) fn hex(digits: &[u8]) -> Option<Vec<u8>> {
     let value = |b: &u8| char::from(*b).to_digit(16).and_then(|d| u8::try_from(d).ok());
-    if digits.len() % 2 != 0 {
+    if !digits.len().is_multiple_of(2) {
         return None;
     }
     digits

@@ -31,10 +31,6 @@ pub(crate) struct Interface(pub IfName);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Path(pub Box<[u8]>);
 
-/// All words of the statement, as they are.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Rest(pub Vec<Box<str>>);
-
 /// Text of a configuration: UTF-8, or Latin-1 where it is not.
 pub(crate) fn decode(bytes: &[u8]) -> Box<str> {
     match core::str::from_utf8(bytes) {
@@ -157,26 +153,6 @@ impl Value for Path {
 
     fn words(&self, out: &mut Words) {
         out.push(&self.0);
-    }
-}
-
-impl Value for Rest {
-    fn shape() -> Shape {
-        Shape::Words("words".into())
-    }
-
-    fn read(args: &mut Args<'_>, cx: &mut Cx<'_>) -> Option<Self> {
-        let mut words = vec![decode(args.need(cx)?.bytes)];
-        while let Some(word) = args.next() {
-            words.push(decode(word.bytes));
-        }
-        Some(Self(words))
-    }
-
-    fn words(&self, out: &mut Words) {
-        for word in &self.0 {
-            out.push(word.as_bytes());
-        }
     }
 }
 

@@ -20,7 +20,7 @@ pub(super) enum Reload {
     Loading(Pin<Box<dyn Future<Output = Result<Loaded, LoadError>>>>),
     /// The roles decode it.
     Preparing {
-        candidate: InForce,
+        candidate: Box<InForce>,
         waiting: BTreeSet<RoleName>,
         /// Roles that were started for it.
         new: BTreeSet<RoleName>,
@@ -131,7 +131,7 @@ impl Supervisor {
                 Err(e) => tracing::error!("cannot pass the configuration to {role}: {e}"),
             }
         }
-        let candidate = InForce { generation, report, parts };
+        let candidate = Box::new(InForce { generation, report, parts });
         let until = Instant::now() + PREPARE_LIMIT;
         self.reload = Reload::Preparing { candidate, waiting, new, until };
         self.apply_if_ready();
@@ -226,7 +226,7 @@ impl Supervisor {
         let generation = candidate.generation;
         let first = self.current.is_none();
         let wanted = self.wanted(candidate.report.needs);
-        self.current = Some(candidate);
+        self.current = Some(*candidate);
         let mut waiting = BTreeSet::new();
         // ROLES is the order to tell them in.
         for role in ROLES {
