@@ -167,9 +167,21 @@ fn follow(parent: Pid) -> io::Result<()> {
 /// In the child: no signal is ignored or blocked because somebody up the line did so.
 fn default_signals() {
     super::process::unblock_signals();
+    // The kernel's form of `struct sigaction`, all zero: the default disposition, no flags, an empty mask.
+    let default = [0_u64; 8];
     for number in 1..=64 {
-        // SAFETY: default dispositions involve no code of ours. Refused for KILL, STOP and the C library's own.
-        unsafe { libc::signal(number, libc::SIG_DFL) };
+        // Not by the C library: it refuses the two signals of its own, which may be ignored like any other.
+        // SAFETY: default dispositions involve no code of ours; the buffer is longer than the structure on every
+        // architecture. Refused for KILL and STOP.
+        unsafe {
+            libc::syscall(
+                libc::SYS_rt_sigaction,
+                libc::c_long::from(number),
+                default.as_ptr(),
+                core::ptr::null_mut::<u64>(),
+                8_usize,
+            )
+        };
     }
 }
 

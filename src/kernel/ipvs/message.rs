@@ -106,7 +106,7 @@ pub(super) fn ask_family(buffer: &mut Vec<u8>, sequence: u32) {
     });
 }
 
-/// The number of the family in the answer to [`ask_family`].
+/// The number of the family in the answer to the question for it.
 ///
 /// # Errors
 /// When the answer holds none.
