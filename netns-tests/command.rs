@@ -97,7 +97,7 @@ fn what_is_not_understood_is_refused(lab: &mut Lab) -> Res {
     }
     lab.subject.ours_only("it serves these")?;
     // What this version does not serve is said, not swallowed.
-    for option in ["-x", "-B", "-T"] {
+    for option in ["-x", "-X", "-T"] {
         let output = run(&node, &lab.subject.clone(), &[option, "-n", "-f", CONF])?;
         check!(output.status.code() == Some(1), "{option}: {}", output.status);
         check!(output.stderr.contains(option), "{option}: {}", output.stderr);

@@ -321,10 +321,11 @@ impl Supervisor {
     }
 }
 
-/// The status to end with when the first configuration cannot be used.
+/// The status to end with when the first configuration cannot be used, from the status of a test of it.
 fn first_exit(status: u8) -> Exit {
     match i32::from(status) {
-        0 => Exit::Config,
+        // The main file is missing or no configuration: the least grave class, the graver one with `-e`.
+        0 | 4 => Exit::NoConfig,
         code => exit_of(code),
     }
 }
