@@ -24,10 +24,10 @@ fn an_address_removed_by_somebody_else_is_put_back(lab: &mut Lab) -> Res {
         pair.svr1.ip("addr del 10.0.0.100/24 dev enp0s8\n")?;
         let later = lab.after(mark);
         later.address(&pair.svr1, VIP, false)?;
-        let gone = lab.mark();
-        lab.after(gone).address(&pair.svr1, VIP, true)?;
-        // The neighbours are told again where it is.
-        lab.after(gone).some_garps(&pair.svr1, VIP.parse()?, 1)?;
+        // It was there before, so this is its return.
+        later.address(&pair.svr1, VIP, true)?;
+        // The neighbours are told again where it is: all announcements before were waited for.
+        later.some_garps(&pair.svr1, VIP.parse()?, 5)?;
         later.some_adverts(&pair.svr1, 2)?;
     }
     check!(pair.svr1.has(LAN, "10.0.0.100/24")?, "{}", pair.svr1.addresses(LAN)?);

@@ -164,14 +164,17 @@ fn a_unit_whose_process_dies_is_started_again(lab: &mut Lab) -> Res {
     check!(unit.systemctl("start")?, "the unit does not start: {}", unit.story());
     lab.always().address(&unit.host, VIP, true)?;
     let main = unit.show("MainPID")?;
-    let mark = lab.mark();
     unit.host.must(["kill", "-KILL", &main])?;
     let other = || {
         let now = unit.show("MainPID")?;
         Ok((now != main && now != "0" && unit.show("ActiveState")? == "active").then_some(()))
     };
     lab.timeline().poll(LIMIT, "the unit runs again", other)?;
-    lab.after(mark).address(&unit.host, VIP, true)?;
+    // Whether the old processes could still take the address away or not: it is held and advertised again.
+    lab.after(lab.mark()).some_adverts(&unit.host, 2)?;
+    lab.timeline().poll(LIMIT, "the address is there", || {
+        Ok(unit.host.has(LAN, "10.0.0.100/24")?.then_some(()))
+    })?;
     unit.systemctl("stop")?;
     Ok(())
 }
