@@ -5,7 +5,7 @@ use std::io::{self, IsTerminal, Write};
 use std::os::unix::ffi::OsStringExt;
 use std::process::ExitCode;
 
-use crate::config::{self, Head, Loaded, Options, Style};
+use crate::config::{self, Head, Loaded, Options, Peer, Style};
 use crate::sys::host::Machine;
 
 /// The file that is read when none is named.
@@ -20,6 +20,8 @@ pub struct Test {
     pub config_id: Option<OsString>,
     /// `-e`: all include checks are on.
     pub all_checks: bool,
+    /// Look for what is valid and doubtful, too.
+    pub lints: bool,
 }
 
 /// Reads a configuration as the daemon does.
@@ -28,6 +30,7 @@ pub fn load(test: &Test, document: bool) -> Loaded {
     let machine = Machine::new();
     let mut options = options(test.file.clone(), test.config_id.clone(), &machine);
     options.all_checks = test.all_checks;
+    options.lints = test.lints;
     options.document = document;
     config::load(&machine, &machine, &options)
 }
@@ -72,6 +75,8 @@ pub fn run(mut args: lexopt::Parser) -> Result<ExitCode, lexopt::Error> {
     let machine = Machine::new();
     let mut file = None;
     let mut id = None;
+    let mut peer = None;
+    let mut peer_id = None;
     let mut strict = false;
     let mut json = false;
     let mut colour = None;
@@ -79,6 +84,8 @@ pub fn run(mut args: lexopt::Parser) -> Result<ExitCode, lexopt::Error> {
     while let Some(arg) = args.next()? {
         match arg {
             Short('i') | Long("config-id") => id = Some(args.value()?),
+            Long("peer") => peer = Some(args.value()?),
+            Long("peer-id") => peer_id = Some(args.value()?),
             Long("strict") => strict = true,
             Long("format") => match args.value()?.string()?.as_str() {
                 "json" => json = true,
@@ -107,6 +114,9 @@ pub fn run(mut args: lexopt::Parser) -> Result<ExitCode, lexopt::Error> {
     }
     let mut options = options(file, id, &machine);
     options.lints = true;
+    if let Some(name) = peer {
+        options.peer = Some(other_router(name, peer_id, &machine)?);
+    }
     options.strict = strict;
     let mut loaded = config::load(&machine, &machine, &options);
     loaded.diagnostics.silence(&silenced);
@@ -125,6 +135,21 @@ pub fn run(mut args: lexopt::Parser) -> Result<ExitCode, lexopt::Error> {
     Ok(if bad { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
+/// Reads the other router's file. What is wrong there is for a check of that file to say.
+fn other_router(
+    name: OsString,
+    id: Option<OsString>,
+    machine: &Machine,
+) -> Result<Peer, lexopt::Error> {
+    let shown = name.display().to_string();
+    let loaded = config::load(machine, machine, &options(Some(name), id, machine));
+    if loaded.unusable() {
+        let why = loaded.diagnostics.log_lines().next().map_or_else(String::new, |(_, line)| line);
+        return Err(format!("the peer's file cannot be used: {why}").into());
+    }
+    Ok(Peer { file: shown, vrrp: loaded.model.vrrp })
+}
+
 fn count(n: usize, what: &str) -> String {
     match n {
         1 => format!("1 {what}"),
@@ -138,6 +163,8 @@ Usage: evervip check [OPTION]... [FILE]
 Reads a configuration (default: /etc/keepalived/keepalived.conf) and says what is wrong with it.
 
   -i, --config-id ID   read '@ID' lines for this configuration id
+      --peer FILE      compare with the file of the router that takes over from this one
+      --peer-id ID     read '@ID' lines of that file for this configuration id
       --strict         warnings count as errors, and so does what keepalived passes over in silence
       --silence CODES  leave out warnings with these codes (comma separated)
       --format FORMAT  text or json

@@ -62,6 +62,7 @@ fn test(options: &Options, file: Option<&Path>) -> ExitCode {
         file: Some(options.file.clone().into()),
         config_id: options.config_id.clone().map(Into::into),
         all_checks: options.all_checks,
+        lints: true,
     };
     let result = match file {
         Some(path) => std::fs::File::create(path)

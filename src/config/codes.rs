@@ -134,6 +134,9 @@ codes! {
     HEX = "E0313", "not hexadecimal";
     /// The text of a script is malformed: a quote that is not closed, or nothing at all.
     SCRIPT_TEXT = "E0314", "malformed command";
+    /// An advert of version 2 has room for a password of 8 bytes (RFC 2338 5.3.10). The rest is cut off, so
+    /// passwords that begin alike are the same.
+    PASSWORD_CUT = "W0315", "password is cut off";
 
     /// The name is used already. The later block is left out.
     DUPLICATE_NAME = "E0401", "name used already";
@@ -164,6 +167,9 @@ codes! {
     DEFAULTED = "W0413", "default used";
     /// The setting does not fit the rest of the block, so it has no effect.
     NO_EFFECT_HERE = "W0414", "setting without effect here";
+    /// `nopreempt` keeps a router that returns from taking over. One that starts with state MASTER takes over by
+    /// definition, so keepalived and EverVIP ignore `nopreempt` there. Write state BACKUP on both routers.
+    NOPREEMPT_MASTER = "W0415", "nopreempt with state MASTER";
 
     /// The interface does not exist now. keepalived does not start then, unless `dynamic_interfaces` is set. Here the
     /// instance waits in FAULT until the interface appears.
@@ -193,4 +199,50 @@ codes! {
     NOT_IN_EFFECT = "W0702", "not in effect in this version";
     /// The keyword is accepted for old files and does nothing, in keepalived as here.
     DEAD = "W0703", "keyword does nothing";
+
+    /// The failure of a tracked object lowers the priority, but not below that of the other router, so the address
+    /// stays where the failure is. The weight must be greater than the gap between the two priorities.
+    ///
+    /// With `--peer FILE` the other router's priority is known. Without, an instance that wants to be master is
+    /// held against priority 100, which a router has that names none.
+    WEAK_WEIGHT = "L0801", "weight smaller than the priority gap";
+    /// In strict mode (`vrrp_strict`, `strict_mode`) a router that does not own the virtual addresses drops what is
+    /// sent to them, as RFC 5798 6.4.3 asks: they do not answer, not even to ping. Only priority 255 owns them. In
+    /// version 3 `accept` lets packets in; otherwise remove strict mode.
+    STRICT_DROPS = "L0802", "strict mode drops traffic";
+    /// Unicast adverts can come from anywhere, while multicast ones stay on their link and a TTL of 255 shows it.
+    /// Without authentication and without a packet filter, whoever can send packets to this router can take over.
+    OPEN_UNICAST = "L0803", "unicast without authentication";
+    /// The virtual address is in no network that its interface is connected to. Hosts on the link ask their router for
+    /// it instead of looking for it here, unless they have a route. Usually the address or `dev` is mistyped.
+    OUTSIDE = "L0804", "address outside the networks of its interface";
+    /// `state MASTER` without `priority` means priority 255: the router owns the addresses, takes over from every
+    /// other one, and its tracked weights have no effect.
+    OWNER_BY_DEFAULT = "L0805", "owner without meaning to";
+    /// A script that no `track_script` block names is never run.
+    UNUSED_SCRIPT = "L0806", "script is never run";
+    /// Mails are asked for and there is nobody to mail to.
+    MAIL_NOWHERE = "L0807", "mails without an address";
+    /// Two virtual servers on different groups use one real server. Each checks it by itself and counts its
+    /// connections by itself, so weights and schedulers do not know of the other half of its load.
+    TWO_GROUPS = "L0808", "real server in two groups";
+    /// The file has instances, and none of them brings the address of this virtual server; neither does an interface.
+    NOBODY_HOLDS = "L0809", "nobody holds the address of the service";
+
+    /// The two routers have different ids for this instance. Each takes the other's adverts for those of a stranger,
+    /// and both become master.
+    PEER_VRID = "L0811", "other router id than the peer";
+    /// The two routers send adverts at different intervals. Version 2 drops them; in version 3 the backup follows its
+    /// master, so the time of a takeover depends on who is master.
+    PEER_ADVERT_INT = "L0812", "other interval than the peer";
+    /// The two routers speak different versions of the protocol and drop each other's adverts.
+    PEER_VERSION = "L0813", "other version than the peer";
+    /// The two routers authenticate differently and drop each other's adverts.
+    PEER_AUTH = "L0814", "other authentication than the peer";
+    /// The two routers have different virtual addresses. What only one has is gone while the other is master.
+    PEER_ADDRESSES = "L0815", "other addresses than the peer";
+    /// The two routers have the same priority: the higher address decides, which nobody sees in the files.
+    PEER_PRIORITY = "L0816", "same priority as the peer";
+    /// The other file has no instance of this name or router id: nobody takes over.
+    PEER_MISSING = "L0817", "instance without a counterpart";
 }

@@ -10,6 +10,7 @@ use super::diagnostic::{Class, Diagnostic, Diagnostics};
 use super::document::Document;
 use super::expand::Checks;
 use super::host::{Host, Interface};
+use super::lint::Peer;
 use super::resolve::Draft;
 use super::schema::{Keyword, Table};
 use super::source::Files;
@@ -25,8 +26,10 @@ pub struct Options {
     pub config_id: Vec<u8>,
     /// All include checks are on from the start (`-e`).
     pub all_checks: bool,
-    /// Run the lints of `evervip check`.
+    /// Run the lints.
     pub lints: bool,
+    /// The other router, for lints that compare with it.
+    pub peer: Option<Peer>,
     /// Also report what keepalived passes over in silence, as errors.
     pub strict: bool,
     /// Keep what was understood as a [`super::Document`], for dumps and conversion.
@@ -46,6 +49,7 @@ impl Options {
             config_id: id.as_bytes().to_vec(),
             all_checks: false,
             lints: false,
+            peer: None,
             strict: false,
             document: false,
             limits: Limits::default(),

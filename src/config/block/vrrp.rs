@@ -50,10 +50,13 @@ impl Value for Password {
         let word = args.need(cx)?;
         if word.bytes.len() > 8 {
             cx.report(
-                Diagnostic::warning(&codes::TOO_LONG, "auth_pass is cut off after 8 characters")
-                    .at(word.part(8, word.bytes.len()))
-                    .label("this is lost")
-                    .help("version 2 adverts have room for 8 bytes (RFC 2338 5.3.10)"),
+                Diagnostic::warning(
+                    &codes::PASSWORD_CUT,
+                    "auth_pass is cut off after 8 characters",
+                )
+                .at(word.part(8, word.bytes.len()))
+                .label("this is lost")
+                .help("version 2 adverts have room for 8 bytes (RFC 2338 5.3.10)"),
             );
         }
         Some(Self(word.slice(0, 8).bytes.into()))

@@ -259,11 +259,12 @@ fn examine(program: &[u8], user: &User, links: bool, cx: &Cx<'_>) -> Verdict {
         visited.iter().find(|(_, i)| i.kind == FileKind::Directory && !executable(i, user))
     {
         return refuse(format!(
-            "user {} may not enter '{}': owner {}, mode {:04o}",
+            "user {} may not enter '{shown}': owner {}, mode {:04o}; mend it with: chmod {}+x '{shown}'",
             name_of(user.uid, cx),
-            decode(path),
             name_of(info.uid, cx),
             info.mode & 0o7777,
+            whose(info, user),
+            shown = decode(path),
         ));
     }
     let set_id_root =
@@ -313,14 +314,23 @@ fn executable(info: &FileInfo, user: &User) -> bool {
     if user.uid == 0 {
         return info.mode & 0o111 != 0;
     }
-    let bits = if info.uid == user.uid {
-        info.mode >> 6
-    } else if user.gid == info.gid || user.groups.contains(&info.gid) {
-        info.mode >> 3
-    } else {
-        info.mode
+    let bits = match whose(info, user) {
+        'u' => info.mode >> 6,
+        'g' => info.mode >> 3,
+        _ => info.mode,
     };
     bits & 1 != 0
+}
+
+/// Which permissions of a file count for a user, as `chmod` names them.
+fn whose(info: &FileInfo, user: &User) -> char {
+    if info.uid == user.uid {
+        'u'
+    } else if user.gid == info.gid || user.groups.contains(&info.gid) {
+        'g'
+    } else {
+        'o'
+    }
 }
 
 /// Searches the directories of `PATH`.

@@ -82,6 +82,9 @@ impl TopLevel for VrrpInstance {
             }
         }
         cx.draft.instances.insert(name, notes);
+        if cx.options.lints {
+            cx.draft.kept.instance(self);
+        }
     }
 }
 
@@ -512,7 +515,14 @@ fn preempt(
         cleared("nopreempt", "priority 255", block.nopreempt.span(), cx);
         never = false;
     } else if never && wants_master {
-        cleared("nopreempt", "initial state MASTER", block.nopreempt.span(), cx);
+        let message =
+            format!("({name}) nopreempt does not work with initial state MASTER, ignored");
+        cx.report(
+            Diagnostic::warning(&codes::NOPREEMPT_MASTER, message)
+                .at(block.nopreempt.span())
+                .related(block.state.0.as_ref().map_or(Span::NONE, |s| s.span), "the state")
+                .help("write 'state BACKUP': the higher priority becomes master at start all the same"),
+        );
         never = false;
     }
     let delay = block.preempt_delay.value().map_or(0, |d| d.0);

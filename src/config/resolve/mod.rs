@@ -27,6 +27,7 @@ use super::block::root::Root;
 use super::codes;
 use super::context::Cx;
 use super::diagnostic::{Class, Diagnostic};
+use super::lint::{self, Kept};
 use super::schema::Block;
 use super::span::Span;
 use crate::base::{IfName, Name};
@@ -72,6 +73,8 @@ pub(crate) struct Draft {
     pub group_services: Vec<service::GroupUse>,
     /// References to trackers that were not defined before: kind, name, place.
     pub unresolved: Vec<(track::Kind, Name, Span, Name)>,
+    /// What the lints look at.
+    pub kept: Kept,
 }
 
 impl Default for Draft {
@@ -100,6 +103,7 @@ impl Default for Draft {
             next_preference: [16384; 2],
             group_services: Vec::new(),
             unresolved: Vec::new(),
+            kept: Kept::default(),
         }
     }
 }
@@ -172,6 +176,9 @@ pub(crate) fn finish(root: Root, cx: &mut Cx<'_>) {
     service::finish(cx);
     tracker::unresolved(cx);
     security(cx);
+    if cx.options.lints {
+        lint::run(cx);
+    }
 }
 
 /// Says once that scripts run without script security, or that one of them is insecure.

@@ -38,6 +38,9 @@ impl TopLevel for VirtualServer {
         };
         let protocol = self.protocol.value().map(|p| Protocol::from(*p));
         let family = self.ip_family.value().map(|f| Family::from(*f));
+        if cx.options.lints {
+            cx.draft.kept.service(&self);
+        }
         let Some(service) = resolve(self, cx) else {
             return;
         };

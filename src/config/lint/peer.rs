@@ -1,0 +1,170 @@
+//! This router's file against that of the router it shares addresses with.
+
+use std::collections::BTreeSet;
+
+use super::Kept;
+use super::router::{best, priority, weights};
+use crate::base::Prefix;
+use crate::config::block::vrrp::VrrpInstance;
+use crate::config::codes::{self, Code};
+use crate::config::context::Cx;
+use crate::config::diagnostic::Diagnostic;
+use crate::config::span::Span;
+use crate::model::vrrp::{Authentication, Vrrp};
+use crate::model::{Instance, Weight};
+
+/// The other router.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Peer {
+    /// The name of its file, as it is shown.
+    pub file: String,
+    /// What its file says.
+    pub vrrp: Vrrp,
+}
+
+/// Compares instance by instance: those of the same name, else those of the same router id.
+pub(super) fn compare(kept: &Kept, cx: &mut Cx<'_>) {
+    let Some(peer) = &cx.options.peer else {
+        return;
+    };
+    for block in &kept.instances {
+        let all = cx.draft.model.vrrp.instances.iter().chain(&cx.draft.model.vrrp.parked);
+        let Some(own) = all.into_iter().find(|i| i.name == block.header.0).cloned() else {
+            continue;
+        };
+        let theirs = || peer.vrrp.instances.iter().chain(&peer.vrrp.parked);
+        let other = theirs()
+            .find(|i| i.name == own.name)
+            .or_else(|| theirs().find(|i| i.vrid == own.vrid && i.family == own.family));
+        match other {
+            Some(other) => pair(block, &own, other, &peer.file, cx),
+            None => {
+                let message = format!(
+                    "({}) {} has neither this name nor this router id",
+                    own.name, peer.file
+                );
+                let new = Diagnostic::advice(&codes::PEER_MISSING, message).at(block.span);
+                cx.report(new.label("nobody takes over from this instance"));
+            }
+        }
+    }
+}
+
+fn pair(block: &VrrpInstance, own: &Instance, other: &Instance, file: &str, cx: &mut Cx<'_>) {
+    let mut say = |code: &'static Code, at: Span, text: String, note: &str| {
+        let at = if at.is_some() { at } else { block.span };
+        let message = format!("({}) {text} in {file}", own.name);
+        cx.report(Diagnostic::advice(code, message).at(at).note(note.to_owned()));
+    };
+    if own.vrid != other.vrid {
+        let text = format!("virtual_router_id {} here, {}", own.vrid, other.vrid);
+        let note = "they do not hear each other: both become master";
+        say(&codes::PEER_VRID, block.virtual_router_id.span(), text, note);
+    }
+    if own.version != other.version {
+        let text = format!("version {} here, {}", own.version.number(), other.version.number());
+        let at = block.version.0.as_ref().map_or(Span::NONE, |v| v.span);
+        say(&codes::PEER_VERSION, at, text, "each drops the other's adverts: both become master");
+    }
+    if own.advert_int != other.advert_int {
+        let text = format!(
+            "advert_int {} here, {}",
+            own.advert_int.as_secs_f64(),
+            other.advert_int.as_secs_f64()
+        );
+        let note = match own.version.number() {
+            2 => "version 2 drops adverts with another interval: both become master",
+            _ => {
+                "a backup follows the interval of its master, so a takeover takes as long as that says"
+            }
+        };
+        say(&codes::PEER_ADVERT_INT, block.advert_int.span(), text, note);
+    }
+    if own.authentication != other.authentication {
+        let at = block.authentication.0.as_ref().map_or(Span::NONE, |a| a.span);
+        let kind = |a: &Authentication| match a {
+            Authentication::None => "none",
+            Authentication::Pass(_) => "a password",
+        };
+        let text = match (&own.authentication, &other.authentication) {
+            (Authentication::Pass(_), Authentication::Pass(_)) => {
+                "another auth_pass here than".to_owned()
+            }
+            (own, other) => format!("authentication: {} here, {}", kind(own), kind(other)),
+        };
+        say(&codes::PEER_AUTH, at, text, "each drops the other's adverts: both become master");
+    }
+    addresses(block, own, other, &mut say);
+    if own.priority == other.priority && !own.priority.is_owner() {
+        let text = format!("priority {} here and", own.priority.get());
+        let note = "the higher address of their interfaces decides who is master";
+        say(&codes::PEER_PRIORITY, block.priority.span(), text, note);
+    }
+    weak(block, other, file, cx);
+}
+
+/// Adverts name the addresses: routers that disagree on them do not agree on who is master.
+fn addresses(
+    block: &VrrpInstance,
+    own: &Instance,
+    other: &Instance,
+    say: &mut impl FnMut(&'static Code, Span, String, &str),
+) {
+    let set = |i: &Instance| -> BTreeSet<Prefix> {
+        i.addresses.iter().chain(&i.excluded).map(|a| a.prefix).collect()
+    };
+    let (mine, theirs) = (set(own), set(other));
+    if mine == theirs {
+        return;
+    }
+    let list = |from: &BTreeSet<Prefix>, without: &BTreeSet<Prefix>| {
+        let shown: Vec<String> = from.difference(without).map(ToString::to_string).collect();
+        if shown.is_empty() { "nothing".to_owned() } else { shown.join(", ") }
+    };
+    let text = format!(
+        "other addresses: only here {}, only there {}",
+        list(&mine, &theirs),
+        list(&theirs, &mine)
+    );
+    let note = "an address that only one of them has is gone while the other is master";
+    say(&codes::PEER_ADDRESSES, block.virtual_ipaddress.at, text, note);
+}
+
+/// A failure that leaves this router above the other one moves nothing.
+fn weak(block: &VrrpInstance, other: &Instance, file: &str, cx: &mut Cx<'_>) {
+    let written = priority(block);
+    if written == 255 {
+        return;
+    }
+    let weights = weights(block, cx);
+    let own = best(written, &weights);
+    let tracked = other
+        .track_scripts
+        .iter()
+        .map(|t| t.weight)
+        .chain(other.track_interfaces.iter().map(|t| t.weight));
+    let gain: i16 = tracked
+        .map(|w| if matches!(w, Weight::Priority { .. }) { w.contribution(true) } else { 0 })
+        .sum();
+    let theirs = (i16::from(other.priority.get()) + gain).clamp(1, 255);
+    for weight in weights.iter().filter(|w| w.fall() > 0) {
+        let left = own - weight.fall();
+        if own < theirs || left < theirs {
+            continue;
+        }
+        let message = format!(
+            "({}) when {} fails the priority only falls from {own} to {left}, and {file} has {theirs}",
+            block.header.0, weight.what
+        );
+        let mut new = Diagnostic::advice(&codes::WEAK_WEIGHT, message)
+            .at(weight.span)
+            .related(block.priority.span(), "the priority")
+            .help(format!("give it a weight of more than {}", own - theirs));
+        if left == theirs {
+            new = new.note("at equal priorities the higher address decides");
+        } else {
+            new = new.note("so the address stays where the failure is");
+        }
+        cx.report(new);
+    }
+}

@@ -1,0 +1,289 @@
+//! Lints of one node's virtual routers.
+
+use core::net::IpAddr;
+
+use super::Kept;
+use crate::base::{Family, Name, Prefix};
+use crate::config::block::vrrp::{AuthType, StateWord, VrrpInstance};
+use crate::config::codes;
+use crate::config::context::Cx;
+use crate::config::diagnostic::Diagnostic;
+use crate::config::span::Span;
+use crate::config::value::entry::AddressEntry;
+use crate::config::value::tracker::TrackEntry;
+
+/// The priority of a router whose configuration names none.
+const DEFAULT_PRIORITY: i16 = 100;
+/// Priorities that trackers can lead to.
+const PRIORITIES: core::ops::RangeInclusive<i16> = 1..=254;
+
+/// A tracked object that changes the priority.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Weighted {
+    pub what: String,
+    pub weight: i16,
+    pub reverse: bool,
+    pub span: Span,
+}
+
+impl Weighted {
+    /// What it adds while the object is well, or failed.
+    fn adds(&self, good: bool) -> i16 {
+        let signed = if self.reverse { -self.weight } else { self.weight };
+        if (self.weight > 0) == good { signed } else { 0 }
+    }
+
+    /// By how much a failure lowers the priority.
+    pub(super) fn fall(&self) -> i16 {
+        self.adds(true) - self.adds(false)
+    }
+}
+
+/// The priority as it is written, or its default.
+pub(super) fn priority(block: &VrrpInstance) -> i16 {
+    let wants_master = block.state.0.as_ref().is_some_and(|s| s.value == StateWord::Master);
+    let default = if wants_master { 255 } else { DEFAULT_PRIORITY };
+    block.priority.value().map_or(default, |p| i16::from(p.u8()))
+}
+
+/// The priority while everything that is tracked is well.
+pub(super) fn best(priority: i16, weights: &[Weighted]) -> i16 {
+    let sum: i32 = weights.iter().map(|w| i32::from(w.adds(true))).sum();
+    let bounds = (i32::from(*PRIORITIES.start()), i32::from(*PRIORITIES.end()));
+    let best = (i32::from(priority) + sum).clamp(bounds.0, bounds.1);
+    i16::try_from(best).unwrap_or(priority)
+}
+
+/// What changes the priority of an instance.
+pub(super) fn weights(block: &VrrpInstance, cx: &Cx<'_>) -> Vec<Weighted> {
+    let mut list: Vec<Weighted> = Vec::new();
+    for line in &block.track_interface.items {
+        let entry = &line.value;
+        list.push(Weighted {
+            what: format!("interface {}", entry.interface),
+            weight: entry.weight,
+            reverse: entry.reverse,
+            span: line.span,
+        });
+    }
+    for line in &block.track_script.items {
+        let own = cx.draft.scripts.get(&line.value.name).map(|s| (s.weight, s.reverse));
+        let (weight, reverse) = settle(&line.value, own.unwrap_or_default());
+        let what = format!("script {}", line.value.name);
+        list.push(Weighted { what, weight, reverse, span: line.span });
+    }
+    let mut named = |kind: &str, name: &Name, settled: (i16, bool), span: Span| {
+        let what = format!("{kind} {name}");
+        list.push(Weighted { what, weight: settled.0, reverse: settled.1, span });
+    };
+    for line in &block.track_process.items {
+        named("process", &line.value.name, settle(&line.value, (0, false)), line.span);
+    }
+    for line in &block.track_bfd.items {
+        named("BFD session", &line.value.name, settle(&line.value, (0, false)), line.span);
+    }
+    list.retain(|w| w.weight != 0);
+    list
+}
+
+/// The weight of a line, which counts before that of the object.
+fn settle<const MAX: i64>(entry: &TrackEntry<MAX>, own: (i16, bool)) -> (i16, bool) {
+    match entry.weight {
+        Some((weight, reverse)) => (weight, reverse.unwrap_or(false)),
+        None => own,
+    }
+}
+
+/// Everything about one instance.
+pub(super) fn instance(block: &VrrpInstance, cx: &mut Cx<'_>) {
+    if cx.options.peer.is_none() {
+        weak_weights(block, cx);
+    }
+    strict(block, cx);
+    open_unicast(block, cx);
+    subnets(block, cx);
+    owner(block, cx);
+}
+
+/// Without the other router's file: a preferred master that fails must at least fall below what a router has that
+/// names no priority.
+fn weak_weights(block: &VrrpInstance, cx: &mut Cx<'_>) {
+    let wants_master = block.state.0.as_ref().is_some_and(|s| s.value == StateWord::Master);
+    let written = priority(block);
+    if !wants_master || written == 255 {
+        return;
+    }
+    let weights = weights(block, cx);
+    let best = best(written, &weights);
+    for weight in &weights {
+        let left = best - weight.fall();
+        if weight.fall() > 0 && left > DEFAULT_PRIORITY {
+            let message = format!(
+                "({}) when {} fails the priority only falls from {best} to {left}",
+                block.header.0, weight.what
+            );
+            cx.report(
+                Diagnostic::advice(&codes::WEAK_WEIGHT, message)
+                    .at(weight.span)
+                    .related(block.priority.span(), "the priority")
+                    .note(format!(
+                        "another router takes over only with a priority above {left}; the usual {DEFAULT_PRIORITY} is not"
+                    ))
+                    .help("compare with the other router's file: evervip check --peer FILE"),
+            );
+        }
+    }
+}
+
+/// Strict mode: only the owner of an address answers on it.
+fn strict(block: &VrrpInstance, cx: &mut Cx<'_>) {
+    let global = cx.draft.global();
+    let from_global = global.vrrp_strict.value().is_some_and(|b| b.0);
+    let at = match (block.strict_mode.value(), from_global) {
+        (Some(own), _) if own.0 => block.strict_mode.span(),
+        (None, true) => global.vrrp_strict.span(),
+        _ => return,
+    };
+    // In version 2 strict mode overrules accept; in version 3 accept is the remedy.
+    let version = block.version.0.as_ref().map(|v| v.value.u8());
+    let version = version.or(global.vrrp_version.value().map(|v| v.u8()));
+    let v6 = block.virtual_ipaddress.items.iter().any(|e| e.value.prefix.family() == Family::V6);
+    let third = v6 || version == Some(3);
+    if priority(block) == 255 || (third && block.accept.is_set()) {
+        return;
+    }
+    let mut new = Diagnostic::advice(
+        &codes::STRICT_DROPS,
+        format!(
+            "({}) strict mode: packets to the virtual addresses are dropped unless the priority is 255",
+            block.header.0
+        ),
+    )
+    .at(at)
+    .related(block.span, "this instance")
+    .note("a router that does not own the addresses must not answer on them (RFC 5798 6.4.3), not even to ping");
+    new = if third {
+        new.help("add 'accept' to the instance, or remove strict mode")
+    } else {
+        new.help("remove strict mode; version 2 has no way to accept them")
+    };
+    cx.report(new);
+}
+
+/// Unicast adverts that anybody who reaches the address can forge.
+fn open_unicast(block: &VrrpInstance, cx: &mut Cx<'_>) {
+    let Some(peer) = block.unicast_peer.items.first() else {
+        return;
+    };
+    let old = block.authentication.0.as_ref().is_some_and(|a| {
+        matches!(a.auth_type.value(), Some(AuthType::Pass | AuthType::Ah)) && a.auth_pass.is_set()
+    });
+    if old || block.auth_hmac.0.is_some() {
+        return;
+    }
+    let message = format!("({}) unicast adverts without authentication", block.header.0);
+    cx.report(
+        Diagnostic::advice(&codes::OPEN_UNICAST, message)
+            .at(peer.span)
+            .note("unlike multicast ones they may come from other networks: whoever can send to this router can take its addresses")
+            .help("add an 'auth_hmac' or 'authentication' block, or let a packet filter admit protocol 112 only from the peers"),
+    );
+}
+
+/// Addresses that are in no network of their interface.
+fn subnets(block: &VrrpInstance, cx: &mut Cx<'_>) {
+    let own = block.interface.value().map(|i| i.0.clone());
+    let lines = block.virtual_ipaddress.items.iter();
+    for line in lines.chain(&block.virtual_ipaddress_excluded.items) {
+        let AddressEntry { prefix, interface, .. } = &line.value;
+        let Some(name) = interface.as_ref().or(own.as_ref()) else {
+            continue;
+        };
+        let Some(known) = cx.interface(name) else {
+            continue;
+        };
+        let address = prefix.address;
+        let networks: Vec<Prefix> = known
+            .addresses
+            .iter()
+            .filter(|p| Family::of(&p.address) == Family::of(&address))
+            .filter(|p| p.address != address && !link_local(&p.address))
+            .copied()
+            .collect();
+        let inside = networks.iter().any(|p| p.contains(&address));
+        if known.loopback || networks.is_empty() || inside || link_local(&address) {
+            continue;
+        }
+        let shown: Vec<String> = networks.iter().map(ToString::to_string).collect();
+        let message = format!("({}) {address} is in no network of {name}", block.header.0);
+        cx.report(
+            Diagnostic::advice(&codes::OUTSIDE, message)
+                .at(line.span)
+                .label("hosts on this link do not look for it here")
+                .note(format!("{name} has {}", shown.join(", "))),
+        );
+    }
+}
+
+fn link_local(address: &IpAddr) -> bool {
+    match address {
+        IpAddr::V4(v4) => v4.is_link_local(),
+        IpAddr::V6(v6) => v6.is_unicast_link_local(),
+    }
+}
+
+/// Priority 255 is for the router that has the addresses anyway.
+fn owner(block: &VrrpInstance, cx: &mut Cx<'_>) {
+    let given = block.priority.value().is_some();
+    if priority(block) != 255 || given {
+        return;
+    }
+    let at = block.state.0.as_ref().map_or(block.span, |s| s.span);
+    let message =
+        format!("({}) state MASTER without a priority makes this router the owner", block.header.0);
+    cx.report(
+        Diagnostic::advice(&codes::OWNER_BY_DEFAULT, message)
+            .at(at)
+            .note("the priority is then 255: tracked scripts and interfaces with weights do not change it")
+            .help("set a priority from 1 to 254"),
+    );
+}
+
+/// Scripts that nothing tracks.
+pub(super) fn scripts(cx: &mut Cx<'_>) {
+    let unused: Vec<_> = cx
+        .draft
+        .scripts
+        .iter()
+        .filter(|(_, script)| !script.used)
+        .map(|(name, script)| (name.clone(), script.span))
+        .collect();
+    for (name, span) in unused {
+        cx.report(
+            Diagnostic::advice(
+                &codes::UNUSED_SCRIPT,
+                format!("vrrp_script {name} is never tracked"),
+            )
+            .at(span)
+            .help("name it in a 'track_script' block, or remove it"),
+        );
+    }
+}
+
+/// Mails that go nowhere.
+pub(super) fn mails(kept: &Kept, cx: &mut Cx<'_>) {
+    let wanted = |block: &&VrrpInstance| block.smtp_alert.value().is_some_and(|b| b.0);
+    let Some(block) = kept.instances.iter().find(wanted) else {
+        return;
+    };
+    let global = cx.draft.global();
+    if !global.notification_email.items.is_empty() {
+        return;
+    }
+    let message = format!("({}) smtp_alert without an address to mail to", block.header.0);
+    cx.report(
+        Diagnostic::advice(&codes::MAIL_NOWHERE, message)
+            .at(block.smtp_alert.span())
+            .help("add a 'notification_email' block to global_defs"),
+    );
+}

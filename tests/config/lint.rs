@@ -1,0 +1,298 @@
+//! Lints, each from both sides: a configuration that it speaks of, and the nearest one that is right.
+
+use evervip::base::Prefix;
+use evervip::config::{Loaded, MemoryFiles, Options, Peer, Severity, StaticHost, load};
+
+fn host() -> StaticHost {
+    let own = |text: &str| Prefix::new(text.parse().unwrap(), 24).unwrap();
+    StaticHost::default()
+        .with_interface("eth0", &[own("10.0.0.2")])
+        .with_interface("eth1", &[own("192.168.1.2")])
+}
+
+fn read(text: &str, peer: Option<&str>) -> Loaded {
+    let host = host();
+    let mut options = Options::new("a.conf", &host);
+    options.lints = true;
+    options.peer = peer.map(|text| {
+        let files = MemoryFiles::single("b.conf", text.as_bytes());
+        let loaded = load(&files, &host, &Options::new("b.conf", &host));
+        Peer { file: "b.conf".into(), vrrp: loaded.model.vrrp }
+    });
+    load(&MemoryFiles::single("a.conf", text.as_bytes()), &host, &options)
+}
+
+/// Line and text of each thing said with this code.
+fn said(loaded: &Loaded, code: &str) -> Vec<(u32, String)> {
+    let of_code = loaded.diagnostics.iter().filter(|d| d.code.id == code);
+    of_code
+        .map(|d| (loaded.diagnostics.location(d).map_or(0, |l| l.1), d.message.clone()))
+        .collect()
+}
+
+/// `wrong` gets the code on that line, with these words; `right` does not get it.
+fn lint(code: &str, line: u32, words: &str, wrong: &str, right: &str) {
+    between(code, line, words, (wrong, None), (right, None));
+}
+
+fn between(
+    code: &str,
+    line: u32,
+    words: &str,
+    wrong: (&str, Option<&str>),
+    right: (&str, Option<&str>),
+) {
+    let mut loaded = read(wrong.0, wrong.1);
+    let found = said(&loaded, code);
+    assert_eq!(found.len(), 1, "{code}: {found:?}\n{wrong:?}");
+    assert_eq!(found[0].0, line, "{code}: {found:?}");
+    assert!(found[0].1.contains(words), "{code}: {found:?}");
+    if code.starts_with('L') {
+        // Advice changes neither the meaning nor the status.
+        let plain = {
+            let host = host();
+            let files = MemoryFiles::single("a.conf", wrong.0.as_bytes());
+            load(&files, &host, &Options::new("a.conf", &host))
+        };
+        assert_eq!(plain.model, loaded.model);
+        assert_eq!(plain.diagnostics.status(), loaded.diagnostics.status());
+        assert!(said(&plain, code).is_empty(), "{code} without being asked");
+    }
+    let severities = loaded.diagnostics.iter().filter(|d| d.code.id == code).map(|d| d.severity);
+    assert!(severities.into_iter().all(|s| s == Severity::Warning), "{code}");
+    loaded.diagnostics.silence(&[code.to_lowercase()]);
+    assert!(said(&loaded, code).is_empty(), "{code} cannot be silenced");
+    let loaded = read(right.0, right.1);
+    let found = said(&loaded, code);
+    assert!(found.is_empty(), "{code}: {found:?}\n{right:?}");
+}
+
+/// An instance with further lines from line 6 on.
+fn instance(head: &str, lines: &str) -> String {
+    format!(
+        "{head}\nvrrp_instance V {{\n interface eth0\n virtual_router_id 5\n virtual_ipaddress {{\n  10.0.0.9\n }}\n{lines}\n}}\n"
+    )
+}
+
+#[test]
+fn a_weight_smaller_than_the_gap() {
+    let script = "vrrp_script s { script /usr/bin/true\n weight -20 }";
+    let of = |priority: u32, line: &str| {
+        instance(
+            &script.replace('\n', ";").replace(';', " \n"),
+            &format!(" state MASTER\n priority {priority}\n track_script {{\n  {line}\n }}"),
+        )
+    };
+    lint("L0801", 12, "falls from 150 to 130", &of(150, "s"), &of(110, "s"));
+    lint("L0801", 12, "falls from 150 to 120", &of(150, "s weight -30"), &of(150, "s weight -60"));
+    // A backup, and a script whose failure is a fault, say nothing.
+    let backup = of(150, "s").replace("state MASTER", "state BACKUP");
+    assert!(said(&read(&backup, None), "L0801").is_empty());
+    assert!(said(&read(&of(150, "s weight 0"), None), "L0801").is_empty());
+}
+
+#[test]
+fn a_weight_smaller_than_the_gap_to_the_peer() {
+    let of = |priority: u32, weight: i32| {
+        instance(
+            "",
+            &format!(" priority {priority}\n track_interface {{\n  eth1 weight {weight}\n }}"),
+        )
+    };
+    let peer = instance("", " priority 100");
+    let words = "only falls from 150 to 130, and b.conf has 100";
+    between("L0801", 10, words, (&of(150, -20), Some(&peer)), (&of(150, -60), Some(&peer)));
+    let words = "only falls from 120 to 100";
+    between("L0801", 10, words, (&of(120, -20), Some(&peer)), (&of(120, -21), Some(&peer)));
+    // A positive weight counts while all is well: 90 + 30 against 100.
+    assert!(said(&read(&of(90, 30), Some(&peer)), "L0801").is_empty());
+    let words = "only falls from 180 to 150";
+    between("L0801", 10, words, (&of(150, 30), Some(&peer)), (&of(90, 30), Some(&peer)));
+    // The peer is the better one: what fails here moves nothing anyway.
+    assert!(said(&read(&of(150, -20), Some(&instance("", " priority 200"))), "L0801").is_empty());
+}
+
+#[test]
+fn nopreempt_with_state_master() {
+    let of = |state: &str| instance("", &format!(" state {state}\n priority 150\n nopreempt"));
+    lint("W0415", 10, "initial state MASTER", &of("MASTER"), &of("BACKUP"));
+}
+
+#[test]
+fn strict_mode_drops_traffic() {
+    let strict = "global_defs { vrrp_strict\n}";
+    let wrong = instance(strict, " priority 150");
+    lint("L0802", 1, "are dropped", &wrong, &instance(strict, " priority 255\n state MASTER"));
+    lint(
+        "L0802",
+        8,
+        "are dropped",
+        &instance("", " strict_mode"),
+        &instance("", " strict_mode off"),
+    );
+    // Version 3 has a remedy, version 2 has none.
+    let third = instance("", " version 3\n strict_mode\n accept");
+    assert!(said(&read(&third, None), "L0802").is_empty());
+    let second = instance("", " version 2\n strict_mode\n accept");
+    assert_eq!(said(&read(&second, None), "L0802").len(), 1);
+}
+
+#[test]
+fn a_password_that_is_cut_off() {
+    let of = |password: &str| {
+        instance("", &format!(" authentication {{\n auth_type PASS\n auth_pass {password}\n }}"))
+    };
+    lint("W0315", 10, "after 8 characters", &of("123456789"), &of("12345678"));
+}
+
+#[test]
+fn unicast_without_authentication() {
+    let peers = " unicast_peer {\n  10.0.0.3\n }";
+    let keyed = format!("{peers}\n authentication {{\n auth_type PASS\n auth_pass x\n }}");
+    lint("L0803", 9, "without authentication", &instance("", peers), &instance("", &keyed));
+    assert!(said(&read(&instance("", ""), None), "L0803").is_empty());
+}
+
+#[test]
+fn an_address_in_no_network_of_its_interface() {
+    let of = |line: &str| instance("", &format!(" virtual_ipaddress_excluded {{\n  {line}\n }}"));
+    lint("L0804", 9, "10.0.1.9 is in no network of eth0", &of("10.0.1.9"), &of("10.0.0.10"));
+    lint("L0804", 9, "of eth1", &of("10.0.0.10 dev eth1"), &of("192.168.1.9 dev eth1"));
+    // Nothing is known of an interface without addresses of the family, or one that is not there.
+    assert!(said(&read(&of("2001:db8::9"), None), "L0804").is_empty());
+    assert!(said(&read(&of("10.0.1.9 dev eth7"), None), "L0804").is_empty());
+}
+
+#[test]
+fn state_master_without_a_priority() {
+    let wrong = instance("", " state MASTER");
+    lint("L0805", 8, "the owner", &wrong, &instance("", " state MASTER\n priority 150"));
+}
+
+#[test]
+fn a_script_that_nothing_tracks() {
+    let script = "vrrp_script s { script /usr/bin/true\n}";
+    let used = instance(script, " track_script {\n  s\n }");
+    lint("L0806", 1, "vrrp_script s", &instance(script, ""), &used);
+}
+
+#[test]
+fn mails_to_nobody() {
+    let to = "global_defs {\n notification_email { a@example.com\n }\n}";
+    lint("L0807", 8, "smtp_alert", &instance("", " smtp_alert"), &instance(to, " smtp_alert"));
+}
+
+#[test]
+fn a_real_server_in_two_groups() {
+    let of = |port: u32| {
+        let service = |group: &str, port: u32| {
+            format!(
+                "virtual_server_group {group} {{\n 10.0.{}.9 80\n}}\nvirtual_server group {group} {{\n lb_algo rr\n lb_kind NAT\n protocol TCP\n real_server 10.1.0.1 {port} {{ }}\n}}\n",
+                group.len()
+            )
+        };
+        service("g", 80) + &service("hh", port)
+    };
+    lint("L0808", 17, "10.1.0.1 port 80 is in two groups", &of(80), &of(8080));
+}
+
+#[test]
+fn a_service_whose_address_nobody_holds() {
+    let of = |address: &str| {
+        let service = format!(
+            "virtual_server {address} 80 {{\n lb_algo rr\n lb_kind DR\n protocol TCP\n real_server 10.1.0.1 80 {{ }}\n}}"
+        );
+        instance(&service, "")
+    };
+    lint("L0809", 1, "10.0.0.8", &of("10.0.0.8"), &of("10.0.0.9"));
+    // The interface has it, or there are no instances at all.
+    assert!(said(&read(&of("10.0.0.2"), None), "L0809").is_empty());
+    let alone = of("10.0.0.8").split("vrrp_instance").next().unwrap().to_owned();
+    assert!(said(&read(&alone, None), "L0809").is_empty());
+}
+
+#[test]
+fn what_differs_from_the_peer() {
+    let own = instance(
+        "",
+        " priority 150\n advert_int 1\n authentication {\n auth_type PASS\n auth_pass a\n }",
+    );
+    let peer = own.replace("priority 150", "priority 100");
+    let against = |code: &str, line: u32, words: &str, other: &str| {
+        between(code, line, words, (&own, Some(other)), (&own, Some(&peer)));
+    };
+    against("L0811", 4, "virtual_router_id 5 here, 6", &peer.replace("router_id 5", "router_id 6"));
+    against("L0812", 9, "advert_int 1 here, 2", &peer.replace("advert_int 1", "advert_int 2"));
+    against("L0813", 2, "version 2 here, 3", &peer.replace("priority", "version 3\n priority"));
+    against("L0814", 10, "another auth_pass", &peer.replace("auth_pass a", "auth_pass b"));
+    let words = "only here 10.0.0.9/32, only there 10.0.0.8/32";
+    against("L0815", 5, words, &peer.replace("10.0.0.9", "10.0.0.8"));
+    against("L0816", 8, "priority 150 here and in b.conf", &own);
+    let stranger = peer.replace("vrrp_instance V", "vrrp_instance W");
+    // Another name with the same router id is the same instance.
+    assert!(said(&read(&own, Some(&stranger)), "L0817").is_empty());
+    against("L0817", 2, "neither", &stranger.replace("router_id 5", "router_id 6"));
+}
+
+#[test]
+fn a_script_that_may_not_run_names_the_obstacle_and_the_remedy() {
+    use evervip::config::{FileInfo, FileKind};
+    let mut host = host();
+    host.users.push(("web".into(), 33));
+    let file = |mode, uid| FileInfo { kind: FileKind::Regular, mode, uid, gid: uid };
+    let directory = |mode, uid| FileInfo { kind: FileKind::Directory, mode, uid, gid: uid };
+    host.files = vec![
+        ("/opt".into(), directory(0o755, 0)),
+        ("/opt/plain.sh".into(), file(0o644, 0)),
+        ("/opt/closed".into(), directory(0o700, 0)),
+        ("/opt/closed/run.sh".into(), file(0o755, 0)),
+        ("/opt/run.sh".into(), file(0o755, 0)),
+        ("/opt/loose.sh".into(), file(0o777, 0)),
+    ];
+    let said = |path: &str, user: &str, security: &str| -> String {
+        let text = instance(
+            &format!("global_defs {{ {security}\n}}"),
+            &format!(" notify_master {path} {user}"),
+        );
+        let mut options = Options::new("a.conf", &host);
+        options.lints = true;
+        let loaded = load(&MemoryFiles::single("a.conf", text.as_bytes()), &host, &options);
+        let scripts = loaded.diagnostics.iter().filter(|d| matches!(d.code.id, "W0502" | "W0602"));
+        scripts.map(|d| format!("{} {} {}\n", d.code.id, d.message, d.help.join(" "))).collect()
+    };
+    let plain = said("/opt/plain.sh", "web", "");
+    for part in ["W0502", "'/opt/plain.sh'", "user web", "owner root", "mode 0644", "chmod +x"] {
+        assert!(plain.contains(part), "{part}: {plain}");
+    }
+    let closed = said("/opt/closed/run.sh", "web", "");
+    for part in ["'/opt/closed'", "owner root", "mode 0700", "chmod o+x '/opt/closed'"] {
+        assert!(closed.contains(part), "{part}: {closed}");
+    }
+    let loose = said("/opt/loose.sh", "root", "enable_script_security");
+    for part in ["W0602", "'/opt/loose.sh'", "mode 0777", "chmod o-w '/opt/loose.sh'"] {
+        assert!(loose.contains(part), "{part}: {loose}");
+    }
+    assert_eq!(said("/opt/run.sh", "web", "enable_script_security"), "");
+}
+
+#[test]
+fn examples_have_nothing_doubtful() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("etc/examples");
+    let host = StaticHost::default().with_all_interfaces();
+    let text = |name: &str| std::fs::read(root.join(name)).unwrap();
+    for scenario in ["failover", "nat", "dr", "fwmark", "haproxy"] {
+        let (first, second) =
+            (format!("{scenario}-primary.conf"), format!("{scenario}-backup.conf"));
+        let plain = |name: &str| {
+            let files = MemoryFiles::single(name, &text(name));
+            load(&files, &host, &Options::new(name, &host)).model.vrrp
+        };
+        let mut options = Options::new(first.as_str(), &host);
+        options.lints = true;
+        options.peer = Some(Peer { file: second.clone(), vrrp: plain(&second) });
+        let loaded = load(&MemoryFiles::single(&first, &text(&first)), &host, &options);
+        let lints: Vec<_> =
+            loaded.diagnostics.iter().filter(|d| d.code.id.starts_with('L')).collect();
+        assert!(lints.is_empty(), "{first}: {lints:?}");
+    }
+}
