@@ -8,3 +8,4 @@
 mod arch;
 mod check;
 mod config;
+mod reference;

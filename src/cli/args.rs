@@ -8,6 +8,8 @@ use std::path::PathBuf;
 
 use lexopt::Arg;
 
+use super::command;
+use super::generate::roff;
 use crate::log::Facility;
 
 /// Where the configuration is unless another file is named.
@@ -523,6 +525,91 @@ pub fn help() -> String {
     );
     text
 }
+
+/// The options that are served, for completion.
+pub(super) fn flags() -> impl Iterator<Item = command::Flag<'static>> {
+    let served = ROWS.iter().filter(|row| !matches!(row.3, What::Later | What::Never));
+    served.map(|row| {
+        let value = match row.2 {
+            Value::None => None,
+            Required(name) | Optional(name) => Some(name),
+        };
+        command::Flag { short: row.0, long: row.1, value, what: row.4 }
+    })
+}
+
+/// `evervipd(8)`
+#[must_use]
+pub fn manual() -> String {
+    let mut page = String::from(MANUAL_HEAD);
+    for row in ROWS {
+        let value = match row.2 {
+            Flag => String::new(),
+            Required(name) => format!("=\\fI{}\\fR", roff(name)),
+            Optional(name) => format!("[=\\fI{}\\fR]", roff(name)),
+        };
+        let short = row.0.map_or(String::new(), |c| format!("\\fB\\-{c}\\fR, "));
+        let text = match row.3 {
+            What::Never => continue,
+            What::Later => "Refused: not in this version.".to_owned(),
+            _ => format!("{}.", roff(row.4)),
+        };
+        page.push_str(&format!(".TP\n{short}\\fB\\-\\-{}\\fR{value}\n{text}\n", roff(row.1)));
+    }
+    page.push_str(MANUAL_TAIL);
+    page
+}
+
+const MANUAL_HEAD: &str = r#".\" Made from the tables of the program: do not edit.
+.TH EVERVIPD 8 "" "EverVIP" "System Administration"
+.SH NAME
+evervipd \- high availability by VRRP and load balancing by LVS
+.SH SYNOPSIS
+.B evervipd
+[\fIOPTION\fR]...
+.SH DESCRIPTION
+Takes the configuration and the options of keepalived 2.4.3.
+A value of a long option follows an equals sign; the optional value of a short one is written without a blank.
+.SH OPTIONS
+"#;
+
+const MANUAL_TAIL: &str = r#".SH SIGNALS
+.TP
+.B HUP
+Read the configuration again. It comes into force as a whole or not at all.
+.TP
+.B TERM\fR, \fBINT
+Give up the virtual addresses and the IPVS table, and end.
+.SH EXIT STATUS
+.TP
+.B 0
+A normal end.
+.TP
+.B 1
+A wrong option, another instance, something the daemon cannot do without.
+.TP
+.B 2
+A configuration that cannot be carried out.
+.TP
+.B 4
+A missing permission.
+.TP
+.B 6
+No configuration file.
+.PP
+With
+.B \-\-config\-test
+the status is that of keepalived: 0 no problem, 2 a keyword lacks its value, 4 a missing file with
+.BR \-\-all\-config ,
+5 problems, 6 script security or a failed include.
+.SH FILES
+.I /etc/keepalived/keepalived.conf
+.br
+.I /run/keepalived.pid
+.SH SEE ALSO
+.BR evervip (1),
+.BR evervip.conf (5)
+"#;
 
 /// The version text, in the form that tools which ask keepalived expect.
 #[must_use]

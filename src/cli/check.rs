@@ -157,7 +157,7 @@ fn count(n: usize, what: &str) -> String {
     }
 }
 
-const HELP: &str = "\
+pub(super) const HELP: &str = "\
 Usage: evervip check [OPTION]... [FILE]
 
 Reads a configuration (default: /etc/keepalived/keepalived.conf) and says what is wrong with it.

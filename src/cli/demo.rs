@@ -56,8 +56,31 @@ pub enum Error {
 }
 
 /// Runs the demonstration; the status is zero when everything happened as it must.
-#[must_use]
-pub fn run() -> ExitCode {
+///
+/// # Errors
+/// Wrong options, as a text for the user.
+pub fn run(mut args: lexopt::Parser) -> Result<ExitCode, lexopt::Error> {
+    use lexopt::prelude::*;
+    match args.next()? {
+        None => Ok(show()),
+        Some(Short('h') | Long("help")) => {
+            print!("{HELP}");
+            Ok(ExitCode::SUCCESS)
+        }
+        Some(other) => Err(other.unexpected()),
+    }
+}
+
+pub(super) const HELP: &str = "\
+Usage: evervip demo
+
+Makes two machines of namespaces, without root, and lets them share a virtual address: who holds it, what goes over the
+wire, a power failure, the takeover and its time, the way back. About 20 seconds.
+
+  -h, --help   print this text
+";
+
+fn show() -> ExitCode {
     match prepared() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -9,6 +9,8 @@
 
 pub mod args;
 pub mod check;
+pub mod command;
 pub mod daemon;
 pub mod demo;
 pub mod exit;
+pub mod generate;

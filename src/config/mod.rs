@@ -17,6 +17,7 @@ mod lint;
 mod names;
 mod parse;
 mod reader;
+pub mod reference;
 mod render;
 mod resolve;
 pub(crate) mod schema;

@@ -1,0 +1,109 @@
+//! The commands of `evervip`, one row each: for the program, its help, its manual page and its completion.
+
+use std::process::ExitCode;
+
+use super::{check, demo, generate};
+
+/// One command.
+#[derive(Clone, Copy, Debug)]
+pub struct Command {
+    /// Its name.
+    pub name: &'static str,
+    /// What it does, in a few words.
+    pub what: &'static str,
+    /// What `--help` prints. Lines that begin with two blanks and a dash declare options.
+    pub help: &'static str,
+    /// Carries it out with the words after its name.
+    pub run: fn(lexopt::Parser) -> Result<ExitCode, lexopt::Error>,
+}
+
+/// All commands, in the order of the help text.
+pub const COMMANDS: &[Command] = &[
+    Command {
+        name: "check",
+        what: "say what is wrong with a configuration, and what is doubtful",
+        help: check::HELP,
+        run: check::run,
+    },
+    Command {
+        name: "generate",
+        what: "print reference pages and shell completion",
+        help: generate::HELP,
+        run: generate::run,
+    },
+    Command {
+        name: "demo",
+        what: "show a failover between two nodes, without root",
+        help: demo::HELP,
+        run: demo::run,
+    },
+];
+
+/// An option of a command, as its help text declares it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Flag<'a> {
+    /// `-i`, if there is a short form.
+    pub short: Option<char>,
+    /// `config-id`
+    pub long: &'a str,
+    /// The name of its value, if it takes one.
+    pub value: Option<&'a str>,
+    /// What it does.
+    pub what: &'a str,
+}
+
+impl Command {
+    /// The options, from the help text.
+    pub fn flags(&self) -> impl Iterator<Item = Flag<'static>> {
+        self.help.lines().filter_map(flag)
+    }
+}
+
+/// `  -i, --config-id ID   what it does`
+fn flag(line: &str) -> Option<Flag<'_>> {
+    let (names, what) = line.strip_prefix("  ")?.trim_start().split_once("  ")?;
+    let (short, long) = match names.split_once(", ") {
+        Some((short, long)) => (short.strip_prefix('-')?.chars().next(), long),
+        None => (None, names),
+    };
+    let long = long.strip_prefix("--")?;
+    let (long, value) = match long.split_once(' ') {
+        Some((long, value)) => (long, Some(value)),
+        None => (long, None),
+    };
+    Some(Flag { short, long, value, what: what.trim_start() })
+}
+
+/// What `evervip --help` prints.
+#[must_use]
+pub fn help() -> String {
+    let mut text = String::from("Usage: evervip COMMAND [OPTION]...\n\n");
+    for command in COMMANDS {
+        text.push_str(&format!("  {:<12} {}\n", command.name, command.what));
+    }
+    text.push_str("\n'evervip COMMAND --help' tells more.\n");
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_are_read_from_the_help_text() {
+        let with_short = flag("  -i, --config-id ID   read '@ID' lines");
+        let wanted = Flag {
+            short: Some('i'),
+            long: "config-id",
+            value: Some("ID"),
+            what: "read '@ID' lines",
+        };
+        assert_eq!(with_short, Some(wanted));
+        let plain = flag("      --strict         warnings count");
+        assert_eq!(plain.map(|f| (f.short, f.long, f.value)), Some((None, "strict", None)));
+        assert_eq!(flag("Usage: evervip check [OPTION]..."), None);
+        for command in COMMANDS {
+            assert!(command.flags().any(|f| f.long == "help"), "{}", command.name);
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! Reference pages made from the tables of keywords: what is declared is what is documented.
+//!
+//! [`keywords`] gives `docs/keywords.md`, [`manual`] the manual page `evervip.conf(5)`. Programs' options and
+//! completion belong to `cli`.
+
+mod manual;
+mod markdown;
+
+pub use manual::manual;
+pub use markdown::keywords;
+
+use super::block;
+use super::schema::{Keyword, Reload, Shape, Table, Times};
+
+/// A block with the path that leads to it.
+struct Chapter {
+    /// Keywords of the blocks around it and its own, `virtual_server`, `real_server`.
+    path: Vec<&'static str>,
+    table: &'static Table,
+    /// What stands between its keyword and the brace.
+    header: String,
+}
+
+/// All blocks, each once, in the order of the tables; the first is the text outside of blocks.
+fn chapters() -> Vec<Chapter> {
+    let root = Chapter { path: Vec::new(), table: block::root_table(), header: String::new() };
+    let mut list = vec![root];
+    let mut at = 0;
+    while let Some(chapter) = list.get(at) {
+        let path = chapter.path.clone();
+        let mut found = Vec::new();
+        for keyword in chapter.table.keywords {
+            if let Shape::Block(table, header) = (keyword.shape)() {
+                let table = table();
+                let known = list.iter().chain(&found).any(|c| core::ptr::eq(c.table, table));
+                if !known {
+                    let mut path = path.clone();
+                    path.push(keyword.name);
+                    found.push(Chapter { path, table, header });
+                }
+            }
+        }
+        // Inner blocks come right after the block that holds them.
+        at += 1;
+        list.splice(at..at, found);
+    }
+    list
+}
+
+/// A doc comment as one paragraph, or several when it has empty lines.
+fn paragraphs(doc: &str) -> Vec<String> {
+    let mut list = vec![String::new()];
+    for line in doc.lines().map(str::trim) {
+        match list.last_mut() {
+            Some(last) if line.is_empty() && !last.is_empty() => list.push(String::new()),
+            Some(last) => {
+                if !last.is_empty() && !line.is_empty() {
+                    last.push(' ');
+                }
+                last.push_str(line);
+            }
+            None => {}
+        }
+    }
+    list.retain(|p| !p.is_empty());
+    list
+}
+
+/// The form of a value; none for a keyword that stands alone.
+fn form(keyword: &Keyword) -> Option<String> {
+    match (keyword.shape)() {
+        Shape::Flag => None,
+        Shape::Boolean => Some("[true|false]".into()),
+        Shape::Integer { min, max } => Some(format!("{min} to {max}")),
+        Shape::Seconds { min, max } => Some(format!("{min} to {max} seconds")),
+        Shape::Choice(words) => Some(words.join("|")),
+        Shape::Text(what) => Some(what.to_owned()),
+        Shape::Words(form) => Some(form),
+        Shape::Lines(form) => Some(format!("{{ a line each: {form} }}")),
+        Shape::List(form) => Some(format!("{{ any number of: {form} }}")),
+        Shape::Block(_, header) if header.is_empty() => Some("{ … }".into()),
+        Shape::Block(_, header) => Some(format!("{header} {{ … }}")),
+    }
+}
+
+/// What else there is to say about a keyword, a sentence each.
+fn remarks(keyword: &Keyword) -> Vec<String> {
+    let mut list = Vec::new();
+    for alias in keyword.aliases {
+        let old = if alias.deprecated { ", deprecated" } else { "" };
+        list.push(format!("Also written {}{old}.", alias.name));
+    }
+    if let Some(instead) = keyword.deprecated {
+        list.push(format!("Deprecated: {instead}."));
+    }
+    if keyword.newer {
+        list.push("Newer than keepalived 2.4.3.".into());
+    }
+    if keyword.dead {
+        list.push("Accepted, and does nothing.".into());
+    } else if keyword.later {
+        list.push("Not in effect in this version.".into());
+    }
+    let block = matches!((keyword.shape)(), Shape::Block(..) | Shape::Lines(_) | Shape::List(_));
+    match keyword.times {
+        Times::First if block => list.push("Once; a later block is ignored.".into()),
+        Times::First => list.push("The first one counts.".into()),
+        Times::Many if block => list.push("Several add up.".into()),
+        Times::Many => list.push("May stand several times.".into()),
+        Times::Last => {}
+    }
+    list.extend(on_reload(keyword).map(str::to_owned));
+    list
+}
+
+/// What a reload does with a change, unless it simply takes effect.
+fn on_reload(keyword: &Keyword) -> Option<&'static str> {
+    if keyword.dead {
+        return None;
+    }
+    match keyword.reload {
+        Reload::Live | Reload::Timers | Reload::Socket => None,
+        Reload::Restart => Some("A change restarts this object alone."),
+        Reload::Fixed => Some("A change takes effect when the daemon is restarted."),
+    }
+}
