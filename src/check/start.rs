@@ -71,6 +71,10 @@ impl Engine {
     ) {
         let result = result.map(normalised);
         match &self.phase {
+            Phase::Reading { asked, .. } if asked == services && self.leaving_early => {
+                // Without a table there is nothing to remove.
+                self.leave_unbegun(cx, result.unwrap_or_default());
+            }
             Phase::Reading { asked, outdated } if asked == services => match result {
                 Err(errno) => self.unavailable(cx, errno),
                 Ok(_) if *outdated => self.read_table(cx),
@@ -164,10 +168,7 @@ impl Engine {
         }
         for key in core::mem::take(&mut self.owned) {
             if !self.by_key.contains_key(&key) && self.known.services.contains_key(&key) {
-                let mut service = Service::new(key, None, cx.now);
-                service.leaving = true;
-                self.by_key.insert(key, number(self.services.insert(service)));
-                self.leaving.insert(key);
+                self.insert_leaving(cx, key);
                 tracing::info!(service = %key, "Removing Virtual Server {key}");
             }
         }
@@ -179,6 +180,16 @@ impl Engine {
         let services: Vec<u32> = self.order.iter().copied().chain(leaving).collect();
         self.settle_all(cx, &services);
         self.say_beginning(&begun);
+    }
+
+    /// Adds a service that only has to leave the kernel.
+    pub(super) fn insert_leaving(&mut self, cx: &Cx<'_>, key: ServiceKey) -> u32 {
+        let mut service = Service::new(key, None, cx.now);
+        service.leaving = true;
+        let slot = number(self.services.insert(service));
+        self.by_key.insert(key, slot);
+        self.leaving.insert(key);
+        slot
     }
 
     /// Settles many services: what comes up meanwhile goes before those that have to wait.
