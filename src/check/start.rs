@@ -120,9 +120,13 @@ impl Engine {
     fn unavailable(&mut self, cx: &mut Cx<'_>, errno: i32) {
         if self.table_backoff == 0 {
             tracing::error!("IPVS: Can't initialize ipvs: {}", Errno(errno));
-            tracing::error!(
-                "no virtual server is in service until the kernel has IPVS (module ip_vs); trying again"
-            );
+            // EPERM or EACCES.
+            let lack = if matches!(errno, 1 | 13) {
+                "this process may change IPVS (CAP_NET_ADMIN)"
+            } else {
+                "the kernel has IPVS (module ip_vs)"
+            };
+            tracing::error!("no virtual server is in service until {lack}; trying again");
         }
         self.phase = Phase::Waiting { errno };
         self.table_retry = Some(cx.now + backoff(self.table_backoff));

@@ -318,6 +318,18 @@ fn a_flush_that_is_refused_leaves_a_table_to_adopt() {
 }
 
 #[test]
+fn without_permission_it_says_what_it_lacks() {
+    let mut bench = Bench::new();
+    bench.broken = Some(1);
+    bench.reload(&pair());
+    bench.seconds(600);
+    bench.log.expect(&[
+        "IPVS: Can't initialize ipvs: Operation not permitted",
+        "no virtual server is in service until this process may change IPVS (CAP_NET_ADMIN); trying again",
+    ]);
+}
+
+#[test]
 fn without_ipvs_it_waits_and_says_so_once() {
     let mut bench = Bench::new();
     bench.broken = Some(2);
