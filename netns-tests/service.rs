@@ -3,6 +3,7 @@
 
 use nix::sys::signal::Signal;
 
+use crate::haproxy::told;
 use crate::lab::daemon::{CONF, Daemon};
 use crate::lab::node::Node;
 use crate::lab::service::Server;
@@ -15,6 +16,7 @@ cases![Ipvs:
     schedulers_and_their_flags_are_in_the_table,
     without_its_servers_a_service_is_what_the_file_says,
     a_reload_edits_what_differs_in_place,
+    scripts_of_servers_and_quorums_run_with_their_own_arguments,
 ];
 
 /// A machine with the addresses of three servers, on none of which anybody listens yet.
@@ -325,4 +327,39 @@ fn a_reload_edits_what_differs_in_place(lab: &mut Lab) -> Res {
         &format!("{service} wlc -p 60"),
         &[server(71, 6), "-A -f 99 -s rr".into(), "-a -f 99 -r 10.0.0.71:0 -g -w 1".into()],
     )
+}
+
+fn scripts_of_servers_and_quorums_run_with_their_own_arguments(lab: &mut Lab) -> Res {
+    let node = director(lab)?;
+    let script = "/usr/local/bin/tell";
+    node.write(script, "#!/bin/sh\nfor word in \"$@\"; do line=\"$line<$word>\"; done; echo \"$line\" >/run/told\n", 0o755)?;
+    told(&node)?;
+    let text = checked(
+        "10.1.0.1",
+        &format!(
+            "quorum 4\nquorum_up \"{script} quorum up\"\nquorum_down \"{script} quorum down\""
+        ),
+    );
+    let notify = format!("notify_up \"{script} 71 'is up'\"\nnotify_down \"{script} 71 down\"");
+    let text = text.replace("weight 3", &format!("weight 3\n{notify}"));
+    let first = Server::web(&node, "10.0.0.71:80")?;
+    let _second = Server::web(&node, "10.0.0.72:80")?;
+    let daemon = start(lab, &node, &text)?;
+    let says = |mark, lines: [&str; 2]| {
+        lines.iter().try_for_each(|line| lab.after(mark).says(&node, "told", line))
+    };
+    // What is in service from the start is no news, the quorum is.
+    lab.always().says(&node, "told", "<quorum><up>")?;
+    lab.always().log(&node, "TCP connection to [10.0.0.71]:tcp:80 success.")?;
+    let mark = lab.mark();
+    drop(first);
+    says(mark, ["<71><down>", "<quorum><down>"])?;
+    let mark = lab.mark();
+    let _first = Server::web(&node, "10.0.0.71:80")?;
+    says(mark, ["<71><is up>", "<quorum><up>"])?;
+    // Without omega the end is no news.
+    check!(daemon.stop()?, "the exit status is not zero");
+    let said = lab.always().said(&node, "told");
+    check!(said.len() == 5, "{said:?}");
+    Ok(())
 }

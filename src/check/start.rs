@@ -3,7 +3,9 @@
 //! What is in the table at the start is evidence: a service that is there already was served by a process
 //! before this one. Its servers that are in the table stay in, those that are not stay out until their first
 //! check has spoken, so that nothing that is right flaps and no dead server returns for a moment. A service
-//! that is not there begins as the configuration says: servers in, unless `alpha` holds them out.
+//! that is not there begins as the configuration says: servers in, unless `alpha` holds them out. The first
+//! failure takes a server out, as at every start, unless only this role was restarted: then the process before it
+//! found the servers in the table good a moment ago, and each gets its retries.
 //!
 //! Services are ours if the configuration names them, or if an earlier process of this daemon recorded that it
 //! made them ([`Event::Owned`]); the latter are removed when the configuration names them no more. The rest of
@@ -282,8 +284,13 @@ impl Engine {
                 Some(held) => !held,
                 None => !checker.alpha,
             };
-            let beginning =
-                Beginning { up, decisive: origin == Origin::Start, early: held == Some(true) };
+            // The process before this one found it good a moment ago: one lost packet is no reason to drop it.
+            let known_good = self.resumed && held == Some(false);
+            let beginning = Beginning {
+                up,
+                decisive: origin == Origin::Start && !known_good,
+                early: held == Some(true),
+            };
             server.failed += u32::from(!up);
             slots.push(self.add_checker(
                 cx,
