@@ -122,6 +122,7 @@ fn a_reload_touches_only_what_changed(lab: &mut Lab) -> Res {
         check!(fetch(&net.client, PAGE)?.is_some(), "no answer through {OUTER}");
     }
     let before = ipvs::counters(&net.svr1)?;
+    check!(before.values().any(|count| *count > (0, 0)), "nothing is counted: {before:?}");
     ipvs::watch(&net.svr1)?;
 
     lab.note("the same file again");
