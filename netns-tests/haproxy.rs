@@ -212,7 +212,7 @@ fn tracked(script: &str, options: &str) -> String {
 }
 
 /// Makes the pipe that scripts write to; its lines go to the timeline.
-fn told(node: &Node) -> Res {
+pub fn told(node: &Node) -> Res {
     let pipe = node.run(|| -> std::io::Result<std::fs::File> {
         nix::unistd::mkfifo(TOLD, nix::sys::stat::Mode::from_bits_truncate(0o666))?;
         // Open for writing, too: then it never ends.

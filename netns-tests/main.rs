@@ -24,6 +24,7 @@ mod nat;
 mod process;
 mod reload;
 mod scenario;
+mod service;
 mod systemd;
 mod table;
 
@@ -52,6 +53,7 @@ fn main() -> ExitCode {
         command::CASES,
         systemd::CASES,
         table::CASES,
+        service::CASES,
     ]
     .concat();
     let words: Vec<String> = std::env::args().skip(1).collect();

@@ -13,6 +13,7 @@ use nix::sys::socket::{
     recvmsg, send, setsockopt, socket, sockopt,
 };
 
+use super::monitor::Change;
 use super::node::Node;
 use super::timeline::{Wall, What};
 use super::{LIMIT, Res, Stop, fail, need};
@@ -78,8 +79,16 @@ pub fn counters(node: &Node) -> Res<BTreeMap<String, (u64, u64)>> {
 /// Begins to write the commands into the timeline; skips the test where the kernel has no nlmon.
 pub fn watch(node: &Node) -> Res {
     let family = node.run(family)??;
+    let mark = node.timeline().mark();
     node.ip("link add nlmon0 type nlmon\nlink set nlmon0 up\n")
         .map_err(|_| Stop::Skip("the kernel has no nlmon".to_owned()))?;
+    // The kernel's news of this very device must not be taken for something that the daemon did later.
+    node.timeline().wait(mark, LIMIT, "the monitor device is up", |event| match &event.what {
+        What::Kernel(Change::Link { name, up: true, .. }) if event.node == node.name => {
+            (name == "nlmon0").then_some(())
+        }
+        _ => None,
+    })?;
     let fd = node.run(|| -> Res<OwnedFd> {
         let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
         let fd = socket(AddressFamily::Packet, SockType::Raw, flags, SockProtocol::EthAll)?;

@@ -94,6 +94,8 @@ pub struct Engine {
     leaving: BTreeSet<ServiceKey>,
     /// From an earlier process.
     owned: BTreeSet<ServiceKey>,
+    /// Told to leave before the table was read.
+    leaving_early: bool,
     resumed: bool,
     resume: BTreeMap<ServiceKey, ServiceSummary>,
     changed: bool,
@@ -178,6 +180,7 @@ impl Engine {
             closing: probe::Closing::Orderly,
             leaving: BTreeSet::new(),
             owned: BTreeSet::new(),
+            leaving_early: false,
             resumed: false,
             resume: BTreeMap::new(),
             changed: false,

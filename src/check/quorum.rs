@@ -87,7 +87,7 @@ impl Engine {
         service.dirty = Dirty::All;
         let (key, name) = (model.key, notify::sorry_name(&model.key, sorry));
         if sorry.inhibit {
-            say!(info, key, "Enabling sorry server {name} of VS {key}");
+            say!(info, key, "Enabling sorry server {name} to VS {key}");
         } else {
             say!(info, key, "Adding sorry server {name} to VS {key}");
         }
@@ -106,7 +106,7 @@ impl Engine {
         service.dirty = Dirty::All;
         let (key, name) = (model.key, notify::sorry_name(&model.key, sorry));
         if sorry.inhibit {
-            say!(info, key, "Disabling sorry server {name} of VS {key}");
+            say!(info, key, "Disabling sorry server {name} from VS {key}");
         } else {
             say!(info, key, "Removing sorry server {name} from VS {key}");
         }

@@ -3,7 +3,9 @@
 //! What is in the table at the start is evidence: a service that is there already was served by a process
 //! before this one. Its servers that are in the table stay in, those that are not stay out until their first
 //! check has spoken, so that nothing that is right flaps and no dead server returns for a moment. A service
-//! that is not there begins as the configuration says: servers in, unless `alpha` holds them out.
+//! that is not there begins as the configuration says: servers in, unless `alpha` holds them out. The first
+//! failure takes a server out, as at every start, unless only this role was restarted: then the process before it
+//! found the servers in the table good a moment ago, and each gets its retries.
 //!
 //! Services are ours if the configuration names them, or if an earlier process of this daemon recorded that it
 //! made them ([`Event::Owned`]); the latter are removed when the configuration names them no more. The rest of
@@ -71,6 +73,10 @@ impl Engine {
     ) {
         let result = result.map(normalised);
         match &self.phase {
+            Phase::Reading { asked, .. } if asked == services && self.leaving_early => {
+                // Without a table there is nothing to remove.
+                self.leave_unbegun(cx, result.unwrap_or_default());
+            }
             Phase::Reading { asked, outdated } if asked == services => match result {
                 Err(errno) => self.unavailable(cx, errno),
                 Ok(_) if *outdated => self.read_table(cx),
@@ -116,9 +122,13 @@ impl Engine {
     fn unavailable(&mut self, cx: &mut Cx<'_>, errno: i32) {
         if self.table_backoff == 0 {
             tracing::error!("IPVS: Can't initialize ipvs: {}", Errno(errno));
-            tracing::error!(
-                "no virtual server is in service until the kernel has IPVS (module ip_vs); trying again"
-            );
+            // EPERM or EACCES.
+            let lack = if matches!(errno, 1 | 13) {
+                "this process may change IPVS (CAP_NET_ADMIN)"
+            } else {
+                "the kernel has IPVS (module ip_vs)"
+            };
+            tracing::error!("no virtual server is in service until {lack}; trying again");
         }
         self.phase = Phase::Waiting { errno };
         self.table_retry = Some(cx.now + backoff(self.table_backoff));
@@ -164,10 +174,7 @@ impl Engine {
         }
         for key in core::mem::take(&mut self.owned) {
             if !self.by_key.contains_key(&key) && self.known.services.contains_key(&key) {
-                let mut service = Service::new(key, None, cx.now);
-                service.leaving = true;
-                self.by_key.insert(key, number(self.services.insert(service)));
-                self.leaving.insert(key);
+                self.insert_leaving(cx, key);
                 tracing::info!(service = %key, "Removing Virtual Server {key}");
             }
         }
@@ -179,6 +186,16 @@ impl Engine {
         let services: Vec<u32> = self.order.iter().copied().chain(leaving).collect();
         self.settle_all(cx, &services);
         self.say_beginning(&begun);
+    }
+
+    /// Adds a service that only has to leave the kernel.
+    pub(super) fn insert_leaving(&mut self, cx: &Cx<'_>, key: ServiceKey) -> u32 {
+        let mut service = Service::new(key, None, cx.now);
+        service.leaving = true;
+        let slot = number(self.services.insert(service));
+        self.by_key.insert(key, slot);
+        self.leaving.insert(key);
+        slot
     }
 
     /// Settles many services: what comes up meanwhile goes before those that have to wait.
@@ -267,8 +284,13 @@ impl Engine {
                 Some(held) => !held,
                 None => !checker.alpha,
             };
-            let beginning =
-                Beginning { up, decisive: origin == Origin::Start, early: held == Some(true) };
+            // The process before this one found it good a moment ago: one lost packet is no reason to drop it.
+            let known_good = self.resumed && held == Some(false);
+            let beginning = Beginning {
+                up,
+                decisive: origin == Origin::Start && !known_good,
+                early: held == Some(true),
+            };
             server.failed += u32::from(!up);
             slots.push(self.add_checker(
                 cx,

@@ -7,7 +7,7 @@ use super::service::{Dirty, Standing};
 use super::start::FLUSH;
 use super::{Action, Cx, Engine, Phase};
 use crate::model::Lvs;
-use crate::plan::ipvs::Op;
+use crate::plan::ipvs::{Op, Table};
 
 /// The body of the mails at the end.
 const ENDING: &str = "=> Shutting down <=";
@@ -18,6 +18,10 @@ impl Engine {
             return;
         }
         let running = matches!(self.phase, Phase::Running);
+        if matches!(self.phase, Phase::Reading { .. }) && !keep_entries && !self.owned.is_empty() {
+            self.leaving_early = true;
+            return;
+        }
         let checkers: Vec<usize> = self.checkers.iter().map(|(slot, _)| slot).collect();
         for slot in checkers {
             self.remove_checker(cx, super::number(slot));
@@ -55,6 +59,25 @@ impl Engine {
         self.settle_all(cx, &order);
         let rest: Vec<usize> = self.services.iter().map(|(slot, _)| slot).collect();
         self.settle_all(cx, &rest.into_iter().map(super::number).collect::<Vec<_>>());
+    }
+
+    /// Leaves before anything was begun: what an earlier process made goes.
+    pub(super) fn leave_unbegun(&mut self, cx: &mut Cx<'_>, table: Table) {
+        self.known = table;
+        if self.config.flush_on_stop {
+            self.phase = Phase::Stopping { flushing: true };
+            cx.out.push(Action::Apply { token: FLUSH, ops: [Op::Flush].into() });
+            return;
+        }
+        self.phase = Phase::Stopping { flushing: false };
+        let mut slots = Vec::new();
+        for key in core::mem::take(&mut self.owned) {
+            if self.known.services.contains_key(&key) {
+                say!(info, key, "Removing Virtual Server {key}");
+                slots.push(self.insert_leaving(cx, key));
+            }
+        }
+        self.settle_all(cx, &slots);
     }
 
     /// Says that the last service has gone.

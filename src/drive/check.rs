@@ -253,7 +253,7 @@ fn serve(queue: &Receiver<Job>, answers: &UnboundedSender<Answer>) {
         match job {
             Job::Read(services) => {
                 let result = ipvs.read(&services).map_err(|e| {
-                    tracing::debug!("reading the IPVS table: {e}");
+                    tracing::trace!("reading the IPVS table: {e}");
                     e.errno()
                 });
                 let _ = answers.send(Answer::Table { services, result });

@@ -71,6 +71,9 @@ impl Journal {
         if let Some(state) = &record.state {
             field(b, "STATE", state);
         }
+        if let Some(service) = &record.service {
+            field(b, "SERVICE", service);
+        }
         self.socket.send_to(b, &self.path).is_ok()
     }
 }

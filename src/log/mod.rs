@@ -4,8 +4,8 @@
 //! syslog daemon that blocks stalls that thread alone. When the queue is full records are dropped and counted.
 //! The real-time thread has a queue of its own without locks.
 //!
-//! Fields `instance`, `vrid` and `state` go to the journal as fields of their own; the text says them already.
-//! Other fields are appended to the text.
+//! Fields `instance`, `vrid`, `state` and `service` go to the journal as fields of their own; the text says them
+//! already. Other fields are appended to the text.
 #![allow(
     clippy::disallowed_methods,
     clippy::disallowed_types,

@@ -17,6 +17,7 @@ pub(super) struct Record {
     pub instance: Option<String>,
     pub vrid: Option<u64>,
     pub state: Option<String>,
+    pub service: Option<String>,
 }
 
 impl Record {
@@ -31,7 +32,15 @@ impl Record {
     }
 
     pub fn plain(level: Level, text: String) -> Self {
-        Self { time: clock::wall(), level, text, instance: None, vrid: None, state: None }
+        Self {
+            time: clock::wall(),
+            level,
+            text,
+            instance: None,
+            vrid: None,
+            state: None,
+            service: None,
+        }
     }
 
     /// The severity in syslog. Details are of the same severity as the rest: whoever asks for them wants to see
@@ -60,6 +69,7 @@ impl Visit for Record {
             }
             "instance" => self.instance = Some(format!("{value:?}")),
             "state" => self.state = Some(format!("{value:?}")),
+            "service" => self.service = Some(format!("{value:?}")),
             _ => self.other(field, value),
         }
     }
@@ -75,6 +85,7 @@ impl Visit for Record {
         match field.name() {
             "instance" => self.instance = Some(value.into()),
             "state" => self.state = Some(value.into()),
+            "service" => self.service = Some(value.into()),
             "message" => self.record_debug(field, &format_args!("{value}")),
             _ => self.other(field, &value),
         }

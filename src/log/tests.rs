@@ -37,12 +37,15 @@ fn fields_of_an_instance_are_kept_apart_and_others_appended() {
             "VRRP1"
         );
         tracing::warn!(errno = 5, "odd\nthing");
+        tracing::info!(service = %"[10.0.0.1]:tcp:80", "Gained quorum for VS [10.0.0.1]:tcp:80");
     });
-    let [first, second] = records.as_slice() else { panic!("{records:?}") };
+    let [first, second, third] = records.as_slice() else { panic!("{records:?}") };
     assert_eq!(first.text, "VRRP_Instance(VRRP1) Entering MASTER STATE");
     assert_eq!(first.instance.as_deref(), Some("VRRP1"));
     assert_eq!((first.vrid, first.state.as_deref()), (Some(41), Some("MASTER")));
     assert_eq!((second.text.as_str(), second.level), ("odd thing errno=5", Level::WARN));
+    assert_eq!(third.text, "Gained quorum for VS [10.0.0.1]:tcp:80");
+    assert_eq!(third.service.as_deref(), Some("[10.0.0.1]:tcp:80"));
 }
 
 #[test]
@@ -131,13 +134,14 @@ fn the_journal_gets_fields() {
     record.instance = Some("VRRP1".into());
     record.vrid = Some(41);
     record.state = Some("MASTER".into());
+    record.service = Some("FWM 123".into());
     out.write(&record);
     let mut buffer = [0; 1000];
     let n = socket.recv(&mut buffer).unwrap();
     assert_eq!(
         String::from_utf8_lossy(&buffer[..n]),
         "MESSAGE=Entering MASTER STATE\nPRIORITY=6\nSYSLOG_IDENTIFIER=evervip\n\
-         SYSLOG_FACILITY=3\nINSTANCE=VRRP1\nVRID=41\nSTATE=MASTER\n"
+         SYSLOG_FACILITY=3\nINSTANCE=VRRP1\nVRID=41\nSTATE=MASTER\nSERVICE=FWM 123\n"
     );
 }
 

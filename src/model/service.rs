@@ -254,7 +254,8 @@ impl Protocol {
 pub struct Persistence {
     /// `persistence_timeout` in seconds, 1 to 2,678,400.
     pub timeout: u32,
-    /// `persistence_granularity` as the kernel wants it: an IPv4 mask, or an IPv6 prefix length 1 to 128.
+    /// `persistence_granularity`: an IPv4 mask as a number (255.255.255.0 is 0xffffff00), or an IPv6 prefix
+    /// length 1 to 128.
     pub granularity: u32,
     /// `persistence_engine`
     pub engine: Option<Name>,

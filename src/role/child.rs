@@ -32,6 +32,8 @@ pub struct Child {
     failures: u32,
     /// When it is to be started again.
     restart_at: Option<Instant>,
+    /// Its last process ended without undoing what it had done.
+    astray: bool,
     pid_file: Option<PidFile>,
 }
 
@@ -74,7 +76,15 @@ pub enum Ended {
 impl Child {
     /// A role that does not run.
     pub const fn new(role: RoleName) -> Self {
-        Self { role, wanted: false, running: None, failures: 0, restart_at: None, pid_file: None }
+        Self {
+            role,
+            wanted: false,
+            running: None,
+            failures: 0,
+            restart_at: None,
+            astray: false,
+            pid_file: None,
+        }
     }
 
     /// Gives it the file for the number of its process.
@@ -92,6 +102,11 @@ impl Child {
     /// Whether a process runs.
     pub const fn is_running(&self) -> bool {
         self.running.is_some()
+    }
+
+    /// Whether no process runs and the last one ended without undoing what it had done.
+    pub const fn is_astray(&self) -> bool {
+        self.astray && self.running.is_none()
     }
 
     /// Starts it.
@@ -174,6 +189,7 @@ impl Child {
         if ended != Ended::Failed(exit) || running.since.elapsed() >= GOOD_RUN {
             self.failures = 0;
         }
+        self.astray = !running.done;
         self.running = None;
         match ended {
             Ended::AsTold => {}

@@ -184,7 +184,7 @@ fn a_sorry_server_with_inhibit_keeps_its_entry() {
     let log = bench.log.take();
     assert!(
         log.contains(
-            &"Disabling sorry server [10.0.0.9]:tcp:80 of VS [10.0.0.1]:tcp:80".to_owned()
+            &"Disabling sorry server [10.0.0.9]:tcp:80 from VS [10.0.0.1]:tcp:80".to_owned()
         ),
         "{log:#?}"
     );

@@ -263,6 +263,30 @@ fn a_dead_server_does_not_return_for_a_moment_when_the_role_restarts() {
     bench.expect(&["read"]);
 }
 
+/// Who restarts the daemon wants to know how things are; when only the role died its servers were good a moment ago.
+#[test]
+fn one_failure_after_a_restart_of_the_role_alone_takes_no_server_out() {
+    for role_only in [true, false] {
+        let mut bench = Bench::settled(&pair());
+        let summary = bench.crash(2);
+        if role_only {
+            bench.event(Event::Resume(summary));
+        }
+        bench.reload(&pair());
+        bench.answer("10.0.0.72:80", Answer::Refuses);
+        while bench.engine.snapshot(bench.now).counters.failed == 0 {
+            bench.seconds(1);
+        }
+        bench.answer("10.0.0.72:80", Answer::Good);
+        bench.seconds(60);
+        let want: &[&str] =
+            if role_only { &["read"] } else { &["read", "-10.0.0.72:80", "+10.0.0.72:80*1"] };
+        let mut took = bench.took();
+        took.retain(|line| !line.starts_with("VS") && !line.starts_with("RS"));
+        assert_eq!(took, want, "role only: {role_only}");
+    }
+}
+
 #[test]
 fn a_table_of_others_alone_is_no_business_of_ours() {
     let mut bench = Bench::new();
@@ -314,6 +338,18 @@ fn a_flush_that_is_refused_leaves_a_table_to_adopt() {
         "Starting with quorum up 1-0=1 <= 1 for VS [10.0.0.1]:tcp:80",
         "Activating healthchecker for service [10.0.0.71]:tcp:80 for VS [10.0.0.1]:tcp:80",
         "Activating healthchecker for service [10.0.0.72]:tcp:80 for VS [10.0.0.1]:tcp:80",
+    ]);
+}
+
+#[test]
+fn without_permission_it_says_what_it_lacks() {
+    let mut bench = Bench::new();
+    bench.broken = Some(1);
+    bench.reload(&pair());
+    bench.seconds(600);
+    bench.log.expect(&[
+        "IPVS: Can't initialize ipvs: Operation not permitted",
+        "no virtual server is in service until this process may change IPVS (CAP_NET_ADMIN); trying again",
     ]);
 }
 

@@ -147,3 +147,36 @@ fn nothing_happens_after_the_end() {
     bench.seconds(60);
     bench.expect(&[]);
 }
+
+/// The process before this one died, and the daemon is told to stop before the table was read.
+#[test]
+fn told_to_leave_at_once_it_removes_what_an_earlier_process_made() {
+    let mut bench = Bench::settled(&pair());
+    let theirs = service(9, vec![real(90)]);
+    bench.kernel.services.extend(
+        [theirs]
+            .map(|service| (service.key, bench.kernel.services.values().next().unwrap().clone())),
+    );
+    bench.crash(2);
+    bench.hold = true;
+    bench.reload(&pair());
+    bench.stop(false);
+    assert!(!bench.done, "the table is not known yet");
+    bench.release();
+    bench.expect(&["read", "-10.0.0.71:80", "-10.0.0.72:80", "-service 10.0.0.1:80", "done"]);
+    bench.log.expect(&["Removing Virtual Server [10.0.0.1]:tcp:80"]);
+    assert_eq!(bench.kernel.services.len(), 1, "what others made stays");
+    assert!(bench.owned.is_empty());
+}
+
+#[test]
+fn told_to_leave_at_once_without_ipvs_it_leaves() {
+    let mut bench = Bench::settled(&pair());
+    bench.crash(2);
+    bench.hold = true;
+    bench.broken = Some(2);
+    bench.reload(&pair());
+    bench.stop(false);
+    bench.release();
+    bench.expect(&["read", "done"]);
+}

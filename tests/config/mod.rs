@@ -3,4 +3,5 @@
 mod corpus;
 mod examples;
 mod lint;
+mod service;
 mod syntax;

@@ -331,8 +331,9 @@ fn resolve(mut block: VirtualServer, cx: &mut Cx<'_>) -> Option<Service> {
             list.insert(spot, server.0);
         }
     }
-    let sorry_server = sorry_server(&block, &inherited, method, cx);
     let servers: Vec<model::RealServer> = list.into_values().collect();
+    let sorry_server = sorry_server(&block, &inherited, method, cx)
+        .map(|sorry| like_its_server(sorry, &servers, &block, &inherited.name, cx));
     let (quorum, hysteresis) = quorum(&block, &servers, &inherited.name, cx);
     let extras = ServiceExtras {
         ha_suspend: block.ha_suspend.is_set(),
@@ -448,10 +449,10 @@ fn persistence(
     }
     let timeout = timeout?;
     let granularity = match (granularity, key.family()) {
-        (Some(Granularity::Mask(mask)), Family::V4) => u32::from_ne_bytes(mask.octets()),
+        (Some(Granularity::Mask(mask)), Family::V4) => u32::from(mask),
         (Some(Granularity::Length(length)), Family::V6) => u32::from(length),
         // A number alone is an address of inet_aton's short form for IPv4.
-        (Some(Granularity::Length(length)), Family::V4) => u32::from_ne_bytes([0, 0, 0, length]),
+        (Some(Granularity::Length(length)), Family::V4) => u32::from(length),
         (_, Family::V4) => u32::MAX,
         (_, Family::V6) => 128,
     };
@@ -602,6 +603,30 @@ fn sorry_server(
         forward,
         inhibit: block.sorry_server_inhibit.is_set(),
     })
+}
+
+/// A sorry server that is one of the servers, too, has one entry in the kernel: it is inhibited as the server is.
+fn like_its_server(
+    sorry: SorryServer,
+    servers: &[model::RealServer],
+    block: &VirtualServer,
+    shown: &str,
+    cx: &mut Cx<'_>,
+) -> SorryServer {
+    let same = servers.iter().find(|s| (s.address, s.port) == (sorry.address, sorry.port));
+    let Some(server) = same.filter(|server| server.inhibit_on_failure != sorry.inhibit) else {
+        return sorry;
+    };
+    let inhibit = server.inhibit_on_failure;
+    let message = format!(
+        "virtual server {shown}: the sorry server is real server {} port {}, too, whose inhibit_on_failure \
+         counts for both",
+        server.address, server.port
+    );
+    let written = &block.sorry_server_inhibit;
+    let at = if written.is_set() { written.span() } else { block.sorry_server.span() };
+    cx.report(Diagnostic::warning(&codes::ADJUSTED, message).at(at));
+    SorryServer { inhibit, ..sorry }
 }
 
 /// The quorum cannot exceed what the servers have to offer.

@@ -40,7 +40,6 @@ pub(crate) struct PersistenceTimeout(pub u32);
 /// `persistence_granularity`: an IPv4 mask or an IPv6 prefix length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Granularity {
-    /// The mask as the kernel wants it: its bytes in network order, read as a number of this machine.
     Mask(core::net::Ipv4Addr),
     Length(u8),
 }

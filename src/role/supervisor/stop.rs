@@ -7,8 +7,12 @@ use tokio::time::{Instant, timeout_at};
 use super::{Ended, Happened, RoleName, Supervisor, ToRole, Turn};
 use crate::cli::exit::Exit;
 
+/// Roles that put something into the kernel.
+const UNDOING: [RoleName; 2] = [RoleName::Vrrp, RoleName::Checker];
 /// How long roles may take to leave, unless the configuration says otherwise (`child_wait_time`).
 const PATIENCE: Duration = Duration::from_secs(5);
+/// How long they may take when they had to be started once more for that.
+const SECOND_PATIENCE: Duration = Duration::from_secs(2);
 /// How long the runner may take beyond that for what was said last.
 const RUNNER_PATIENCE: Duration = Duration::from_secs(3);
 
@@ -21,14 +25,15 @@ impl Supervisor {
         self.reload = super::Reload::Idle;
         let wait = self.current.as_ref().and_then(|c| c.report.global.child_wait);
         let until = Instant::now() + wait.unwrap_or(PATIENCE);
-        for role in [RoleName::Vrrp, RoleName::Checker] {
-            let keep = self.keeps(role);
-            if let Some(child) = self.child(role) {
-                child.forget_restart();
-                child.tell(&ToRole::Stop { keep }, Vec::new());
-            }
+        for role in UNDOING {
+            self.stop_role(role);
         }
-        self.wait_for(&[RoleName::Vrrp, RoleName::Checker], until).await;
+        self.wait_for(&UNDOING, until).await;
+        // What had to be killed, or died over it, gets another chance to undo what it had done.
+        for role in UNDOING {
+            self.stop_role(role);
+        }
+        self.wait_for(&UNDOING, Instant::now() + SECOND_PATIENCE).await;
         if let Some(runner) = self.child(RoleName::Runner) {
             runner.forget_restart();
             runner.tell(&ToRole::Stop { keep: false }, Vec::new());
@@ -40,6 +45,24 @@ impl Supervisor {
         tracing::info!("Stopped");
         self.pid_file.remove();
         exit
+    }
+
+    /// Tells a role to stop. One whose process died and was not replaced yet is started once more for that: nobody
+    /// else knows what it has put into the kernel.
+    fn stop_role(&mut self, role: RoleName) {
+        let keep = self.keeps(role);
+        let again = !keep && self.options.respawn && self.current.is_some();
+        let Some(child) = self.child(role) else {
+            return;
+        };
+        child.forget_restart();
+        if child.wanted && again && child.is_astray() {
+            self.start_again(role);
+        }
+        if let Some(child) = self.child(role) {
+            child.forget_restart();
+            child.tell(&ToRole::Stop { keep }, Vec::new());
+        }
     }
 
     /// Waits until none of these roles runs; those that do after that are killed.
