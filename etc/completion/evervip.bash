@@ -3,11 +3,12 @@ _evervip() {
     local cur=${COMP_WORDS[COMP_CWORD]} words=
     case ${COMP_WORDS[1]} in
         check) words='--config-id --peer --peer-id --strict --silence --format --color --help' ;;
+        fmt) words='--write --check --help' ;;
         generate) words='--help keywords evervip.conf.5 evervipd.8 evervip.1 bash zsh fish' ;;
         demo) words='--help' ;;
-        *) words='check generate demo --help --version' ;;
+        *) words='check fmt generate demo --help --version' ;;
     esac
-    [ "$COMP_CWORD" -gt 1 ] || words='check generate demo --help --version'
+    [ "$COMP_CWORD" -gt 1 ] || words='check fmt generate demo --help --version'
     COMPREPLY=($(compgen -W "$words" -- "$cur"))
     [ ${#COMPREPLY[@]} -gt 0 ] || COMPREPLY=($(compgen -f -- "$cur"))
 }

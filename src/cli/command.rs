@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use super::{check, demo, generate};
+use super::{check, demo, fmt, generate};
 
 /// One command.
 #[derive(Clone, Copy, Debug)]
@@ -25,6 +25,7 @@ pub const COMMANDS: &[Command] = &[
         help: check::HELP,
         run: check::run,
     },
+    Command { name: "fmt", what: "lay out a configuration", help: fmt::HELP, run: fmt::run },
     Command {
         name: "generate",
         what: "print reference pages and shell completion",

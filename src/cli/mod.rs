@@ -13,4 +13,5 @@ pub mod command;
 pub mod daemon;
 pub mod demo;
 pub mod exit;
+pub mod fmt;
 pub mod generate;

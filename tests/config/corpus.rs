@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use evervip::config::{Loaded, MemoryFiles, Options, Severity, StaticHost, load};
 
-fn directory() -> Option<PathBuf> {
+pub fn directory() -> Option<PathBuf> {
     let given = std::env::var_os("EVERVIP_CORPUS").map(PathBuf::from);
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut places: Vec<PathBuf> = given.into_iter().collect();

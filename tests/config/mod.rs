@@ -2,6 +2,7 @@
 
 mod corpus;
 mod examples;
+mod format;
 mod lint;
 mod service;
 mod syntax;

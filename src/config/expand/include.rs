@@ -51,7 +51,7 @@ impl Checks {
 }
 
 /// Where the pattern of an include begins; none if the line is none.
-pub(super) fn pattern_at(line: &[u8]) -> Option<usize> {
+pub(crate) fn pattern_at(line: &[u8]) -> Option<usize> {
     let rest = line.strip_prefix(b"include")?;
     let letter = usize::from(matches!(rest.first(), Some(b'r' | b'm' | b'w' | b'b' | b'a')));
     let head = line.get(..b"include".len() + letter)?;

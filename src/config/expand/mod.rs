@@ -14,8 +14,9 @@ mod repeat;
 use std::rc::Rc;
 use std::sync::Arc;
 
-pub(crate) use include::Checks;
+pub(crate) use include::{Checks, pattern_at};
 pub(crate) use line::{Text, Trim, is_blank};
+pub(crate) use repeat::is_head as is_repetition;
 
 use self::define::Definitions;
 use self::repeat::Repetition;
@@ -233,7 +234,7 @@ impl Expander {
         if line.is_empty() {
             return;
         }
-        if let Some(at) = include::pattern_at(&line.bytes) {
+        if let Some(at) = pattern_at(&line.bytes) {
             self.held = Some((line.clone(), line.span(0, at)));
             return;
         }
@@ -337,7 +338,7 @@ fn classify(line: &[u8]) -> Option<usize> {
 }
 
 /// Where the comment of a line begins, and positions of backslashes to drop before it.
-fn strip_comment(line: &[u8]) -> (Vec<usize>, usize) {
+pub(crate) fn strip_comment(line: &[u8]) -> (Vec<usize>, usize) {
     let mut quoted = false;
     let mut dropped = Vec::new();
     let mut at = 0;

@@ -24,7 +24,7 @@ enum Values {
 }
 
 /// Whether a line claims to be a repetition.
-pub(super) fn is_head(line: &[u8]) -> bool {
+pub(crate) fn is_head(line: &[u8]) -> bool {
     line.starts_with(b"~SEQ") || line.starts_with(b"~LST")
 }
 

@@ -1,0 +1,140 @@
+//! `evervip fmt`: configurations in the canonical layout.
+
+use std::ffi::OsString;
+use std::fs;
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use crate::config::format;
+
+pub(super) const HELP: &str = "\
+Usage: evervip fmt [OPTION]... [FILE]...
+
+Prints configurations in one layout: a statement a line, indented by blocks, comments kept. The meaning stays.
+Without FILE, or for -, standard input.
+
+  -w, --write   put the result into the files; those that are laid out already are not touched
+      --check   print the names of the files that are not laid out like that, and fail if there are any
+  -h, --help    print this text
+";
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Mode {
+    Print,
+    Write,
+    Check,
+}
+
+/// `evervip fmt [OPTION]... [FILE]...`
+///
+/// # Errors
+/// Wrong options, and files that cannot be read or written, as a text for the user.
+pub fn run(mut args: lexopt::Parser) -> Result<ExitCode, lexopt::Error> {
+    use lexopt::prelude::*;
+    let mut files: Vec<OsString> = Vec::new();
+    let mut mode = Mode::Print;
+    while let Some(arg) = args.next()? {
+        match arg {
+            Short('w') | Long("write") => mode = Mode::Write,
+            Long("check") => mode = Mode::Check,
+            Short('h') | Long("help") => {
+                print!("{HELP}");
+                return Ok(ExitCode::SUCCESS);
+            }
+            Value(name) => files.push(name),
+            other => return Err(other.unexpected()),
+        }
+    }
+    if files.is_empty() {
+        files.push("-".into());
+    }
+    let mut differs = false;
+    for name in files {
+        let path = PathBuf::from(&name);
+        let failed = |what: &str, e: io::Error| format!("{what} {}: {e}", path.display());
+        let standard = name == "-";
+        if standard && mode == Mode::Write {
+            return Err("--write needs a FILE".into());
+        }
+        let text = read(standard.then_some(()).map_or(Some(&path), |()| None))
+            .map_err(|e| failed("reading", e))?;
+        let laid_out = format(&text);
+        match mode {
+            Mode::Print => {
+                io::stdout().write_all(&laid_out).map_err(|e| failed("printing", e))?;
+            }
+            Mode::Write if laid_out == text => {}
+            Mode::Write => replace(&path, &laid_out).map_err(|e| failed("writing", e))?,
+            Mode::Check if laid_out == text => {}
+            Mode::Check => {
+                println!("{}", path.display());
+                differs = true;
+            }
+        }
+    }
+    Ok(if differs { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+fn read(path: Option<&PathBuf>) -> io::Result<Vec<u8>> {
+    match path {
+        Some(path) => fs::read(path),
+        None => {
+            let mut text = Vec::new();
+            io::stdin().read_to_end(&mut text)?;
+            Ok(text)
+        }
+    }
+}
+
+/// Puts a new text in the place of a file, as a whole or not at all. Owner and permissions stay; a link is followed.
+fn replace(path: &Path, text: &[u8]) -> io::Result<()> {
+    let path = fs::canonicalize(path)?;
+    let old = fs::metadata(&path)?;
+    let folder = path.parent().unwrap_or(Path::new("/"));
+    let mut name = OsString::from(".");
+    name.push(path.file_name().unwrap_or_default());
+    name.push(format!(".{}", std::process::id()));
+    let temporary = folder.join(name);
+    let write = || -> io::Result<()> {
+        let mut file = fs::OpenOptions::new().write(true).create_new(true).open(&temporary)?;
+        file.write_all(text)?;
+        // A user who is not root keeps the file when it was their own.
+        if let Err(e) = std::os::unix::fs::chown(&temporary, Some(old.uid()), Some(old.gid())) {
+            let own = fs::metadata(&temporary)?;
+            if (own.uid(), own.gid()) != (old.uid(), old.gid()) {
+                return Err(e);
+            }
+        }
+        file.set_permissions(fs::Permissions::from_mode(old.mode() & 0o7777))?;
+        file.sync_all()?;
+        fs::rename(&temporary, &path)
+    };
+    let result = write();
+    if result.is_err() {
+        let _ = fs::remove_file(&temporary);
+    }
+    result
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_replaced_with_its_permissions() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("a.conf");
+        fs::write(&file, "a{b}").unwrap();
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o640)).unwrap();
+        let link = folder.path().join("link.conf");
+        std::os::unix::fs::symlink("a.conf", &link).unwrap();
+        replace(&link, b"a {\n}\n").unwrap();
+        assert_eq!(fs::read(&file).unwrap(), b"a {\n}\n");
+        assert_eq!(fs::metadata(&file).unwrap().mode() & 0o7777, 0o640);
+        assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2);
+        assert!(replace(&folder.path().join("none"), b"").is_err());
+    }
+}
