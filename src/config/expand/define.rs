@@ -157,6 +157,7 @@ impl Expander {
                     .at(line.span(0, 1))
                     .label("this line is left out"),
                 );
+                self.account(cx, line.bytes.len(), line.span(0, 1));
                 return (Text::default(), Vec::new());
             }
         }
