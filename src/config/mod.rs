@@ -11,6 +11,8 @@ mod context;
 mod diagnostic;
 mod document;
 mod expand;
+#[doc(hidden)]
+pub mod fuzz;
 mod grammar;
 mod host;
 mod lint;

@@ -4,7 +4,7 @@
 //! kernel the role waits for it and the rest of the daemon goes on: addresses need no IPVS. (keepalived ends
 //! altogether there.)
 
-mod record;
+pub(super) mod record;
 
 use core::time::Duration;
 use std::sync::Arc;
