@@ -20,13 +20,13 @@ pub fn expand(data: &[u8]) {
 pub fn load_all(data: &[u8]) {
     let loaded = read(data);
     let diagnostics = &loaded.diagnostics;
-    for style in [Style::Plain, Style::Coloured] {
-        assert!(diagnostics.text(style).len() < 1 << 24);
+    // Drawing takes longer than all the rest.
+    let style = if data.len().is_multiple_of(5) { Style::Coloured } else { Style::Plain };
+    for diagnostic in diagnostics.iter().take(4) {
+        assert!(!diagnostics.render(diagnostic, style, Head::Title).is_empty());
+        assert!(!diagnostics.render(diagnostic, style, Head::Log).is_empty());
     }
-    for diagnostic in diagnostics.iter().take(50) {
-        assert!(!diagnostics.render(diagnostic, Style::Plain, Head::Log).is_empty());
-        assert!(!diagnostic.message.is_empty());
-    }
+    assert!(diagnostics.iter().all(|diagnostic| !diagnostic.message.is_empty()));
     assert!(diagnostics.log_lines().count() >= diagnostics.len().min(1));
     // What travels to the roles arrives.
     let octets = postcard::to_allocvec(&loaded.model).expect("a model can be sent");

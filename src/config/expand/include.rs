@@ -11,6 +11,9 @@ use crate::config::host::FileKind;
 use crate::config::source::{absolute, alternatives, directory_of, has_wildcard, matches};
 use crate::config::span::{Span, Unit};
 
+/// Opening a file once more takes as long as reading so many bytes of it.
+const OPENING: usize = 512;
+
 /// Which problems of an include are errors.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Checks {
@@ -232,7 +235,7 @@ impl Expander {
         }
         let full: Rc<[u8]> = full.into();
         if !self.opened.insert(Rc::clone(&full)) {
-            self.account(cx, text.len(), include);
+            self.account(cx, text.len() + OPENING, include);
             if self.exhausted {
                 return Ok(());
             }
