@@ -237,6 +237,9 @@ pub fn envelope(text: &str, host: &str) -> Result<Address, SmtpError> {
         _ => text,
     };
     let bare = bare.trim();
+    if bare.contains(char::is_control) {
+        return Err(SmtpError::Address(text.into()));
+    }
     let (user, domain) = bare.rsplit_once('@').unwrap_or((bare, host));
     Address::new(user, domain).map_err(|_| SmtpError::Address(text.into()))
 }
