@@ -84,7 +84,7 @@ fn replay(target: &str) {
     let (_, run) = targets::TARGETS.iter().find(|(name, _)| *name == target).unwrap();
     let all = seeds(target);
     assert!(!all.is_empty(), "{target} has no seeds");
-    let copies = COPIES.min(4000 / all.len() as u64).max(8);
+    let copies = COPIES.min(1600 / all.len() as u64).max(6);
     for (number, (name, seed)) in (0..).zip(&all) {
         let mut rng = Rng::new(number);
         let mut inputs = vec![seed.clone()];
