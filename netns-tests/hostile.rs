@@ -1,7 +1,9 @@
 //! Packets that are wrong in one thing, or in everything: none may move an address or end a process.
 
-use crate::lab::daemon::Daemon;
-use crate::lab::inject::{Forged, Injector, ethernet};
+use nix::sys::signal::Signal;
+
+use crate::lab::daemon::{CONF, Daemon};
+use crate::lab::inject::{Forged, Forged6, Injector, ethernet};
 use crate::lab::node::Node;
 use crate::lab::{Lab, Res};
 use crate::scenario::{FAILOVER, LAN, Pair, steady};
@@ -10,6 +12,8 @@ use crate::{cases, check};
 cases![Here:
     a_valid_advert_of_a_stranger_takes_the_address,
     adverts_that_are_wrong_in_one_thing_move_nothing,
+    what_is_dropped_is_counted_by_reason,
+    adverts_over_ipv6_that_are_wrong_move_nothing,
     random_packets_move_nothing,
     a_flood_of_packets_moves_nothing,
 ];
@@ -45,6 +49,11 @@ impl Attack {
         }
         // Had one of the packets counted, somebody would have given up or taken over by then.
         later.some_adverts(&pair.svr1, rounds + 4)?;
+        // Reading what is wrong does not keep the primary from its own adverts.
+        for two in later.adverts(&pair.svr1).windows(2) {
+            let gap = two[1].0.millis_since(two[0].0);
+            check!((900.0..1_500.0).contains(&gap), "{gap} ms between two adverts");
+        }
         for node in [&pair.svr1, &pair.svr2] {
             let moved: Vec<_> =
                 later.kernel(node).into_iter().filter(|text| text.contains(VIP)).collect();
@@ -148,6 +157,102 @@ fn adverts_that_are_wrong_in_one_thing_move_nothing(lab: &mut Lab) -> Res {
     let more = Forged { count: 2, addresses: addresses(2), ..good() };
     let none = Forged { count: 0, addresses: Vec::new(), ..good() };
     attack.survives(lab, |_| vec![more.frame(), none.frame()], 3)
+}
+
+fn what_is_dropped_is_counted_by_reason(lab: &mut Lab) -> Res {
+    lab.subject.ours_only("it writes a file on this signal")?;
+    let attack = Attack::new(lab)?;
+    let good = Forged::default;
+    let right = good().payload().len();
+    let router_alert = vec![0x94, 4, 0, 0];
+    let wrong = [
+        Forged { ttl: 254, ..good() },
+        Forged { kind: 0x31, ..good() },
+        Forged { kind: 0x22, ..good() },
+        Forged { checksum_error: 1, ..good() },
+        // With options the header is longer, and what follows is found all the same.
+        Forged { checksum_error: 1, options: router_alert.clone(), ..good() },
+        Forged { keep: right - 1, ..good() },
+        Forged { auth_type: 77, ..good() },
+        Forged { auth_type: 0, ..good() },
+        Forged { password: b"1067\0\0\0\0".to_vec(), ..good() },
+        Forged { interval: 2, ..good() },
+        Forged { ttl: 1, options: router_alert, ..good() },
+        Forged { vrid: 42, ..good() },
+        Forged { keep: 0, ..good() },
+        Forged {
+            count: 2,
+            addresses: vec![[10, 0, 0, 100].into(), [10, 0, 0, 101].into()],
+            ..good()
+        },
+    ];
+    let mark = lab.mark();
+    attack.survives(lab, |_| wrong.iter().map(Forged::frame).collect(), 1)?;
+    let dropped = "dropped: wrong TTL 2, wrong version 1, wrong type 1, wrong checksum 2, \
+                   wrong length 1, unknown authentication 1, other authentication 1, \
+                   wrong password 1, wrong address count 1, wrong interval 1";
+    let later = lab.after(mark);
+    for (daemon, became) in attack.daemons.iter().zip([1, 0]) {
+        daemon.signal(Signal::SIGUSR2)?;
+        let (_, line) = later.log(&daemon.node, "(VRRP1) statistics: adverts received")?;
+        check!(line.ends_with(dropped), "{line}");
+        check!(line.contains(&format!("; became master {became}, ")), "{line}");
+        later.log(&daemon.node, "statistics: packets for unknown VRIDs 2, malformed packets 0")?;
+    }
+    Ok(())
+}
+
+fn adverts_over_ipv6_that_are_wrong_move_nothing(lab: &mut Lab) -> Res {
+    lab.subject.ours_only("it writes a file on this signal")?;
+    lab.segment("lan")?;
+    let (node, attacker) = (lab.node("svr1")?, lab.node("attacker")?);
+    lab.plug(&attacker, "lan", LAN, &["10.0.0.66/24"])?;
+    lab.plug(&node, "lan", LAN, &["10.0.0.71/24"])?;
+    node.sysctl("net.ipv6.conf.enp0s8.addr_gen_mode", "1")?;
+    node.sysctl("net.ipv6.conf.enp0s8.disable_ipv6", "0")?;
+    node.ip("addr add fe80::71/64 dev enp0s8 nodad\n")?;
+    let text = "vrrp_instance VRRP1 {\n interface enp0s8\n state MASTER\n priority 200\n version 3\n \
+                virtual_router_id 41\n virtual_ipaddress {\n  fe80::100/64\n }\n}\n";
+    node.write(CONF, text, 0o644)?;
+    let daemon = lab.subject.start(&node)?;
+    lab.always().some_adverts(&node, 2)?;
+    let injector = Injector::new(&attacker, LAN)?;
+    let good = Forged6::default;
+    // Eight octets of options that say nothing; the first and only fragment of a packet.
+    let (padding, fragment) = (vec![112, 0, 1, 4, 0, 0, 0, 0], vec![112, 0, 0, 0, 0, 0, 0, 9]);
+    let wrong = [
+        Forged6 { hop_limit: 254, ..good() },
+        Forged6 { hop_limit: 1, extension: Some((0, padding.clone())), ..good() },
+        Forged6 { kind: 0x21, ..good() },
+        Forged6 { kind: 0x32, ..good() },
+        Forged6 { checksum_error: 1, ..good() },
+        Forged6 { checksum_error: 1, extension: Some((0, padding.clone())), ..good() },
+        Forged6 { checksum_error: 1, extension: Some((44, fragment)), ..good() },
+        Forged6 { count: 2, ..good() },
+        Forged6 { count: 0, keep: 8, ..good() },
+        Forged6 { keep: 7, ..good() },
+        Forged6 { keep: 23, ..good() },
+        Forged6 { keep: 1, ..good() },
+        Forged6 { vrid: 42, ..good() },
+        Forged6 { keep: 0, ..good() },
+    ];
+    let mark = lab.mark();
+    let later = lab.after(mark);
+    injector.send(wrong.iter().map(Forged6::frame).collect())?;
+    later.some_adverts(&node, 4)?;
+    let moved: Vec<_> =
+        later.kernel(&node).into_iter().filter(|text| text.contains("fe80::100")).collect();
+    check!(moved.is_empty(), "{moved:?}");
+    daemon.signal(Signal::SIGUSR2)?;
+    let (_, line) = later.log(&node, "(VRRP1) statistics: adverts received 0, ")?;
+    let dropped = "dropped: wrong TTL 2, wrong version 1, wrong type 1, wrong checksum 3, \
+                   wrong length 3, wrong address count 1";
+    check!(line.ends_with(dropped), "{line}");
+    later.log(&node, "statistics: packets for unknown VRIDs 3, ")?;
+    // The test of the test: behind an extension header the right one counts.
+    injector.send(vec![Forged6 { extension: Some((0, padding)), ..good() }.frame()])?;
+    later.log(&node, "(VRRP1) Entering BACKUP STATE")?;
+    Ok(())
 }
 
 fn random_packets_move_nothing(lab: &mut Lab) -> Res {

@@ -38,7 +38,7 @@ fn modules_use_only_the_layers_below_them() {
 #[test]
 fn unsafe_stands_only_in_sys_and_says_why() {
     let mut wrong = Vec::new();
-    let files = ["src", "tests", "netns-tests", "benches"].into_iter().flat_map(sources);
+    let files = ["src", "tests", "netns-tests", "benches", "fuzz"].into_iter().flat_map(sources);
     for (path, text) in files {
         let inside = path.starts_with("src/sys");
         let mut explained = false;
@@ -75,7 +75,7 @@ fn every_module_of_the_core_forbids_unsafe_code() {
 
 #[test]
 fn every_module_opens_with_what_it_holds() {
-    let files = ["src", "tests", "netns-tests", "benches"].into_iter().flat_map(sources);
+    let files = ["src", "tests", "netns-tests", "benches", "fuzz"].into_iter().flat_map(sources);
     let missing: Vec<_> = files
         .filter(|(path, text)| !text.starts_with("//!") && !path.ends_with("tests.rs"))
         .map(|(path, _)| path)

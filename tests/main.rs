@@ -8,4 +8,5 @@
 mod arch;
 mod check;
 mod config;
+mod fuzz;
 mod reference;

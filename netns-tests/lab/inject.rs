@@ -1,7 +1,7 @@
 //! Frames made by hand, put on a wire as they are.
 
 use std::io::IoSlice;
-use std::net::{Ipv4Addr, UdpSocket};
+use std::net::{Ipv4Addr, Ipv6Addr, UdpSocket};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
@@ -152,6 +152,68 @@ pub fn ethernet(target: Ipv4Addr, packet: &[u8]) -> Vec<u8> {
     frame.extend([8, 0]);
     frame.extend(packet);
     frame
+}
+
+/// An advert of version 3 over IPv6, to be spoiled like a [`Forged`]. By default it is valid for VRID 41 and
+/// fe80::100.
+#[derive(Clone, Debug)]
+pub struct Forged6 {
+    pub hop_limit: u8,
+    /// Version and type.
+    pub kind: u8,
+    pub vrid: u8,
+    pub count: u8,
+    /// Added to the right checksum.
+    pub checksum_error: u16,
+    /// Extension headers: the number of the first, then all, of which the last names protocol 112.
+    pub extension: Option<(u8, Vec<u8>)>,
+    /// Octets kept of the VRRP packet.
+    pub keep: usize,
+}
+
+impl Default for Forged6 {
+    fn default() -> Self {
+        Self {
+            hop_limit: 255,
+            kind: 0x31,
+            vrid: 41,
+            count: 1,
+            checksum_error: 0,
+            extension: None,
+            keep: usize::MAX,
+        }
+    }
+}
+
+impl Forged6 {
+    /// The whole frame.
+    pub fn frame(&self) -> Vec<u8> {
+        let source = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0x66).octets();
+        let target = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 0x12).octets();
+        let address = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0x100).octets();
+        let mut payload = vec![self.kind, self.vrid, 254, self.count, 0, 100, 0, 0];
+        payload.extend(address);
+        payload.truncate(self.keep);
+        let length = payload.len() as u16;
+        let mut covered = [source, target].concat();
+        covered.extend([0, 0, (length >> 8) as u8, length as u8, 0, 0, 0, 112]);
+        covered.extend(&payload);
+        let checksum = (!sum(&covered)).wrapping_add(self.checksum_error).to_be_bytes();
+        if let Some(field) = payload.get_mut(6..8) {
+            field.copy_from_slice(&checksum);
+        }
+        let (first, headers) = self.extension.clone().unwrap_or((112, Vec::new()));
+        let mut frame = vec![0x33, 0x33, 0, 0, 0, 0x12];
+        frame.extend(SOURCE_MAC);
+        frame.extend([0x86, 0xdd, 0x60, 0, 0, 0]);
+        frame.extend((length + headers.len() as u16).to_be_bytes());
+        frame.extend([first, self.hop_limit]);
+        frame.extend(source);
+        frame.extend(target);
+        frame.extend(headers);
+        frame.extend(payload);
+        frame
+    }
 }
 
 /// A packet socket and the address of the interface, learned from a frame that the kernel itself sends out of it.

@@ -12,6 +12,8 @@ mod diagnostic;
 mod document;
 mod expand;
 mod format;
+#[doc(hidden)]
+pub mod fuzz;
 mod grammar;
 mod host;
 mod lint;

@@ -183,7 +183,9 @@ fn add<T>(queue: &mut VecDeque<Waiting<T>>, job: Job<T>, done: &mut impl FnMut(T
 }
 
 /// The message as it goes to the server, but for the last line end and the dot.
-fn compose(router: &str, mail: &Mail, text: &MailText, now: LocalTime) -> String {
+#[doc(hidden)]
+#[must_use]
+pub fn compose(router: &str, mail: &Mail, text: &MailText, now: LocalTime) -> String {
     let subject = format!("[{router}] {}", text.subject);
     let to = mail.to.iter().map(|a| one_line(a)).collect::<Vec<_>>().join(",\r\n ");
     let (sign, offset) = if now.offset < 0 { ('-', -now.offset) } else { ('+', now.offset) };
@@ -225,12 +227,19 @@ fn cut(text: &str, longest: usize) -> &str {
 
 /// The address of an envelope: what stands between angle brackets, or all of it. Without a domain the name of
 /// this host is added, as local mail servers do.
-fn envelope(text: &str, host: &str) -> Result<Address, SmtpError> {
+///
+/// # Errors
+/// When it cannot stand in an envelope.
+#[doc(hidden)]
+pub fn envelope(text: &str, host: &str) -> Result<Address, SmtpError> {
     let bare = match (text.rfind('<'), text.rfind('>')) {
         (Some(start), Some(end)) if start < end => text.get(start + 1..end).unwrap_or_default(),
         _ => text,
     };
     let bare = bare.trim();
+    if bare.contains(char::is_control) {
+        return Err(SmtpError::Address(text.into()));
+    }
     let (user, domain) = bare.rsplit_once('@').unwrap_or((bare, host));
     Address::new(user, domain).map_err(|_| SmtpError::Address(text.into()))
 }

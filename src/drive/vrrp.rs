@@ -17,7 +17,7 @@ use crate::kernel::monitor::{self, View};
 use crate::model;
 use crate::plan::{Op, Outcome, Token};
 use crate::status::vrrp::Summary;
-use crate::status::{Notice, RunEnd};
+use crate::status::{self, Notice, RunEnd};
 use crate::sys::packet::FrameSocket;
 use crate::sys::poll::{Epoll, Ready, Timer, Wake};
 use crate::sys::raw::{Batch, Receiver, Sender};
@@ -86,6 +86,8 @@ pub enum Input {
         /// How this thread is treated.
         scheduling: Scheduling,
     },
+    /// Answered with `Output::View`.
+    Look,
     /// Leave in good order; answered with `Output::Stopped`.
     Stop {
         /// Leave addresses as they are.
@@ -125,6 +127,8 @@ pub enum Output {
     Notify(Box<Notice>),
     /// What the supervisor should know.
     Summary(Summary),
+    /// Everything there is to see.
+    View(Box<status::vrrp::Vrrp>),
     /// The configuration is in force.
     Reloaded,
     /// Everything is undone.
@@ -378,6 +382,11 @@ impl Driver {
                 self.handle(now, Event::Reload(config));
                 self.schedule(scheduling);
                 self.tell(Output::Reloaded);
+                return;
+            }
+            Input::Look => {
+                let view = self.engine.snapshot(now);
+                self.tell(Output::View(Box::new(view)));
                 return;
             }
             Input::Stop { keep_addresses } => Event::Stop { keep_addresses },

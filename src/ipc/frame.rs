@@ -124,7 +124,11 @@ pub fn receive<T: DeserializeOwned>(
 }
 
 /// The value of a packet.
-fn decode<T: DeserializeOwned>(
+///
+/// # Errors
+/// `Bad` when it makes no sense.
+#[doc(hidden)]
+pub fn decode<T: DeserializeOwned>(
     packet: &[u8],
     mut fds: Vec<OwnedFd>,
 ) -> Result<(T, Vec<OwnedFd>), ReceiveError> {
@@ -140,7 +144,11 @@ fn decode<T: DeserializeOwned>(
 }
 
 /// The value in postcard's encoding; all octets must belong to it.
-pub(crate) fn open<T: DeserializeOwned>(body: &[u8]) -> Result<T, ReceiveError> {
+///
+/// # Errors
+/// `Bad` when it makes no sense.
+#[doc(hidden)]
+pub fn open<T: DeserializeOwned>(body: &[u8]) -> Result<T, ReceiveError> {
     match postcard::take_from_bytes(body) {
         Ok((value, [])) => Ok(value),
         Ok(_) => Err(ReceiveError::Bad("longer than its value")),

@@ -80,6 +80,8 @@ pub enum ToRole {
         /// Leave what is in the kernel as it is (`--dont-release-vrrp`, `--dont-release-ipvs`).
         keep: bool,
     },
+    /// Log what was counted.
+    Count,
 }
 
 /// From a role to the supervisor.

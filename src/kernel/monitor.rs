@@ -156,9 +156,7 @@ impl Monitor {
                         changes.push(Change::Lost);
                         continue;
                     };
-                    for message in messages(datagram) {
-                        changes.extend(change(&message, *writer, links));
-                    }
+                    decode(datagram, *writer, links, changes);
                 }
                 Ok(())
             })
@@ -208,6 +206,19 @@ impl Monitor {
                 Err(_) => break,
             }
         }
+    }
+}
+
+/// Appends what the messages of a datagram tell. `links` is what was told before.
+#[doc(hidden)]
+pub fn decode(
+    datagram: &[u8],
+    writer: u32,
+    links: &mut BTreeMap<IfIndex, Link>,
+    changes: &mut Vec<Change>,
+) {
+    for message in messages(datagram) {
+        changes.extend(change(&message, writer, links));
     }
 }
 

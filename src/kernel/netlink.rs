@@ -175,7 +175,9 @@ impl AsFd for Requests {
 }
 
 /// The error in an `NLMSG_ERROR`; none if it is an acknowledgement.
-fn refusal(message: &Message<'_>) -> Option<RequestError> {
+#[doc(hidden)]
+#[must_use]
+pub fn refusal(message: &Message<'_>) -> Option<RequestError> {
     let Some((code, rest)) = message.body.split_first_chunk::<4>() else {
         return Some(io::Error::from(io::ErrorKind::InvalidData).into());
     };

@@ -56,25 +56,29 @@ impl Journal {
 
     /// Sent by path each time, so that a journal that was started again is found.
     fn send(&mut self, record: &Record) -> bool {
-        let b = &mut self.buffer;
-        b.clear();
-        field(b, "MESSAGE", &record.text);
-        field(b, "PRIORITY", &record.severity().to_string());
-        field(b, "SYSLOG_IDENTIFIER", &self.identity);
-        field(b, "SYSLOG_FACILITY", &self.facility.to_string());
-        if let Some(instance) = &record.instance {
-            field(b, "INSTANCE", instance);
-        }
-        if let Some(vrid) = record.vrid {
-            field(b, "VRID", &vrid.to_string());
-        }
-        if let Some(state) = &record.state {
-            field(b, "STATE", state);
-        }
-        if let Some(service) = &record.service {
-            field(b, "SERVICE", service);
-        }
-        self.socket.send_to(b, &self.path).is_ok()
+        self.buffer.clear();
+        encode(record, &self.identity, self.facility, &mut self.buffer);
+        self.socket.send_to(&self.buffer, &self.path).is_ok()
+    }
+}
+
+/// Appends a record in the form that the journal reads.
+pub(super) fn encode(record: &Record, identity: &str, facility: u8, buffer: &mut Vec<u8>) {
+    field(buffer, "MESSAGE", &record.text);
+    field(buffer, "PRIORITY", &record.severity().to_string());
+    field(buffer, "SYSLOG_IDENTIFIER", identity);
+    field(buffer, "SYSLOG_FACILITY", &facility.to_string());
+    if let Some(instance) = &record.instance {
+        field(buffer, "INSTANCE", instance);
+    }
+    if let Some(vrid) = record.vrid {
+        field(buffer, "VRID", &vrid.to_string());
+    }
+    if let Some(state) = &record.state {
+        field(buffer, "STATE", state);
+    }
+    if let Some(service) = &record.service {
+        field(buffer, "SERVICE", service);
     }
 }
 

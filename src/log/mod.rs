@@ -13,6 +13,8 @@
 )]
 
 mod file;
+#[doc(hidden)]
+pub mod fuzz;
 mod journald;
 mod record;
 mod ring;

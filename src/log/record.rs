@@ -24,11 +24,15 @@ impl Record {
     pub fn new(event: &Event<'_>) -> Self {
         let mut record = Self::plain(*event.metadata().level(), String::new());
         event.record(&mut record);
-        // A text with line ends would look like several events.
-        if record.text.contains('\n') {
-            record.text = record.text.replace('\n', " ");
+        record.cleaned()
+    }
+
+    /// With blanks for line ends, which would look like several events, and for whatever else a terminal obeys.
+    pub fn cleaned(mut self) -> Self {
+        if self.text.contains(|c: char| c.is_control() && c != '\t') {
+            self.text = self.text.replace(|c: char| c.is_control() && c != '\t', " ");
         }
-        record
+        self
     }
 
     pub fn plain(level: Level, text: String) -> Self {

@@ -102,19 +102,7 @@ impl Syslog {
 
     /// One attempt, and a second one with a new connection when the daemon was started again.
     fn send(&mut self, record: &Record) -> io::Result<()> {
-        let t = LocalTime::at(record.time);
-        let line = format!(
-            "<{}>{} {:2} {:02}:{:02}:{:02} {}[{}]: {}",
-            self.facility.number() * 8 + record.severity(),
-            t.month_name(),
-            t.day,
-            t.hour,
-            t.minute,
-            t.second,
-            self.identity,
-            process::own_pid(),
-            record.text
-        );
+        let line = line(record, &self.identity, self.facility);
         for _ in 0..2 {
             let socket = match &self.socket {
                 Some(socket) => socket,
@@ -134,4 +122,20 @@ impl Syslog {
         }
         Err(io::ErrorKind::NotConnected.into())
     }
+}
+
+/// A record in the form that syslog daemons read (RFC 3164, local time).
+pub(super) fn line(record: &Record, identity: &str, facility: Facility) -> String {
+    let t = LocalTime::at(record.time);
+    format!(
+        "<{}>{} {:2} {:02}:{:02}:{:02} {identity}[{}]: {}",
+        facility.number() * 8 + record.severity(),
+        t.month_name(),
+        t.day,
+        t.hour,
+        t.minute,
+        t.second,
+        process::own_pid(),
+        record.text
+    )
 }

@@ -4,7 +4,7 @@
 //! kernel the role waits for it and the rest of the daemon goes on: addresses need no IPVS. (keepalived ends
 //! altogether there.)
 
-mod record;
+pub(super) mod record;
 
 use core::time::Duration;
 use std::sync::Arc;
@@ -129,6 +129,7 @@ impl Role {
             Order::ResumeChecks(summary) => self.driver.resume(summary),
             Order::Peer(..) | Order::Resume(_) => {}
             Order::Stop { keep } => self.driver.stop(keep),
+            Order::Count => self.count(),
             Order::Tick => {
                 self.send_notices();
                 if self.report_due {
@@ -137,6 +138,23 @@ impl Role {
                 }
             }
         }
+    }
+
+    /// Logs what was counted.
+    fn count(&self) {
+        let view = self.driver.snapshot();
+        let c = &view.counters;
+        tracing::info!(
+            "statistics: checks {}, good {}, failed {}, not tried {}, repeated {}; changes of the \
+             IPVS table {}, refused {}",
+            c.attempts,
+            c.succeeded,
+            c.failed,
+            c.untried,
+            c.repeated,
+            c.operations,
+            c.refused
+        );
     }
 
     fn outputs(&mut self) {

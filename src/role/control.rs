@@ -41,8 +41,23 @@ pub enum Order {
         /// Leave what is in the kernel as it is.
         keep: bool,
     },
+    /// Log what was counted.
+    Count,
     /// Half a second has passed.
     Tick,
+}
+
+/// What keepalived's signals ask for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asked {
+    /// SIGUSR1: everything that is known.
+    Data,
+    /// SIGUSR2: what was counted.
+    Counts,
+    /// SIGRTMAX-1: to count from nothing again.
+    Clear,
+    /// SIGRTMIN+2: everything, as JSON.
+    Json,
 }
 
 /// Orders, from the supervisor or by signal.
@@ -147,7 +162,10 @@ impl Control {
                     return order;
                 },
                 _ = self.hangup.recv() => self.tell(&FromRole::ReloadWanted),
-                name = asked(&mut self.asking) => not_served(name),
+                what = asked(&mut self.asking) => match what {
+                    Asked::Counts => return Order::Count,
+                    other => not_served(other),
+                },
                 _ = self.tick.tick() => {
                     if self.beats {
                         let _ = self.link.offer(&FromRole::Alive);
@@ -174,6 +192,7 @@ fn order(message: ToRole, fds: Vec<OwnedFd>) -> Option<Order> {
         ToRole::Resume(summary) => Order::Resume(summary),
         ToRole::ResumeChecks(summary) => Order::ResumeChecks(summary),
         ToRole::Stop { keep } => Order::Stop { keep },
+        ToRole::Count => Order::Count,
     })
 }
 
@@ -188,18 +207,24 @@ pub(super) fn asking() -> io::Result<[Signal; 4]> {
     ])
 }
 
-/// Waits for one of them; its name.
-pub(super) async fn asked(signals: &mut [Signal; 4]) -> &'static str {
+/// Waits for one of them.
+pub(super) async fn asked(signals: &mut [Signal; 4]) -> Asked {
     let [data, stats, clear, json] = signals;
     tokio::select! {
-        _ = data.recv() => "SIGUSR1 (DATA)",
-        _ = stats.recv() => "SIGUSR2 (STATS)",
-        _ = clear.recv() => "STATS_CLEAR",
-        _ = json.recv() => "JSON",
+        _ = data.recv() => Asked::Data,
+        _ = stats.recv() => Asked::Counts,
+        _ = clear.recv() => Asked::Clear,
+        _ = json.recv() => Asked::Json,
     }
 }
 
 /// Says that a signal is not served.
-pub(super) fn not_served(name: &str) {
-    tracing::warn!("signal {name}: writing this file is not served by this version");
+pub(super) fn not_served(what: Asked) {
+    let name = match what {
+        Asked::Data => "SIGUSR1 (DATA)",
+        Asked::Counts => "SIGUSR2 (STATS)",
+        Asked::Clear => "STATS_CLEAR",
+        Asked::Json => "JSON",
+    };
+    tracing::warn!("signal {name}: not served by this version");
 }

@@ -22,6 +22,13 @@ mod systemd;
 pub mod table;
 mod vrrp;
 
+/// Readers of what other programs may have written, for fuzzers.
+#[doc(hidden)]
+pub mod fuzz {
+    pub use super::checker::record::{services, text};
+    pub use super::pidfile::number;
+}
+
 use core::time::Duration;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;

@@ -158,11 +158,18 @@ fn own_folder(path: &Path) -> Option<&Path> {
     path.parent().filter(|folder| *folder == Path::new("/run/keepalived"))
 }
 
-fn holder(mut file: &File) -> String {
-    let mut text = String::new();
-    let _ = (&mut file).take(20).read_to_string(&mut text);
-    let text = text.trim();
-    if text.is_empty() { "unknown".into() } else { text.into() }
+fn holder(file: &File) -> String {
+    let mut text = Vec::new();
+    let _ = file.take(20).read_to_end(&mut text);
+    number(&text).map_or_else(|| "unknown".into(), |pid| pid.to_string())
+}
+
+/// The number of a process that stands in a pid file. Other programs write these files too: nothing but a number
+/// gets into a message.
+#[doc(hidden)]
+#[must_use]
+pub fn number(text: &[u8]) -> Option<u32> {
+    core::str::from_utf8(text).ok()?.trim().parse().ok().filter(|pid| *pid > 0)
 }
 
 #[cfg(test)]
@@ -189,6 +196,14 @@ mod tests {
         assert!(!path.exists());
         drop(copy);
         PidFile::lock(&path).unwrap();
+    }
+
+    #[test]
+    fn only_a_number_is_a_process() {
+        assert_eq!(number(b" 4711\n"), Some(4711));
+        for bad in [&b""[..], b"0", b"-1", b"47 11", b"\x1b[31m7", b"\xff", b"99999999999"] {
+            assert_eq!(number(bad), None, "{bad:?}");
+        }
     }
 
     #[test]

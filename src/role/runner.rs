@@ -172,7 +172,11 @@ impl Runner {
             }
             Order::Abandon => self.prepared = None,
             Order::Peer(role, channel) => self.connect(role, channel),
-            Order::Resume(_) | Order::ResumeChecks(_) | Order::Stop { .. } | Order::Tick => {}
+            Order::Resume(_)
+            | Order::ResumeChecks(_)
+            | Order::Stop { .. }
+            | Order::Count
+            | Order::Tick => {}
         }
     }
 

@@ -16,7 +16,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
 use super::child::{Child, Ended, Happened};
-use super::control::{asked, asking, not_served};
+use super::control::{Asked, asked, asking, not_served};
 use super::load::{LoadError, Loaded, Parts};
 use super::pidfile::{PidFile, PidFileError};
 use super::systemd::Manager;
@@ -136,7 +136,7 @@ enum Turn {
     Deadline,
     Reload,
     Stop(&'static str),
-    Asked(&'static str),
+    Asked(Asked),
     Look,
 }
 
@@ -223,7 +223,7 @@ impl Supervisor {
             _ = signals.terminate.recv() => Turn::Stop("SIGTERM"),
             _ = signals.interrupt.recv(), if !options.ignore_sigint => Turn::Stop("SIGINT"),
             _ = signals.hangup.recv() => Turn::Reload,
-            name = asked(&mut signals.asking) => Turn::Asked(name),
+            what = asked(&mut signals.asking) => Turn::Asked(what),
             _ = tick.tick() => Turn::Look,
         }
     }
@@ -241,7 +241,12 @@ impl Supervisor {
                 tracing::debug!("stopping because of {name}");
                 return Some(Ending { exit: Exit::Ok });
             }
-            Turn::Asked(name) => not_served(name),
+            Turn::Asked(Asked::Counts) => {
+                for child in &mut self.children {
+                    child.tell(&ToRole::Count, Vec::new());
+                }
+            }
+            Turn::Asked(other) => not_served(other),
             Turn::Look => {
                 self.manager.look();
                 // Taking on a configuration may keep a role busy; there is a limit on that as well.

@@ -185,6 +185,7 @@ impl Role {
             },
             Order::Peer(..) | Order::ResumeChecks(_) => {}
             Order::Resume(summary) => self.tell(Input::Resume(summary)),
+            Order::Count => self.tell(Input::Look),
             Order::Stop { keep } => self.tell(Input::Stop { keep_addresses: keep }),
             Order::Tick => {
                 self.send_notices();
@@ -236,6 +237,7 @@ impl Role {
                         self.summary = Some(message);
                     }
                 }
+                Output::View(view) => count(&view),
                 Output::Reloaded => {
                     if let Some(generation) = self.applying.take() {
                         control.tell(&FromRole::Applied { generation });
@@ -317,6 +319,36 @@ fn real_time(driver: Driver) {
         log::flush(Duration::from_millis(200));
         std::process::exit(i32::from(u8::from(Exit::Internal)));
     }
+}
+
+/// Logs what was counted: a line for each instance, and one for packets that belong to none.
+fn count(view: &crate::status::vrrp::Vrrp) {
+    for i in &view.instances {
+        let c = &i.counters;
+        let dropped: Vec<String> = c
+            .dropped()
+            .into_iter()
+            .filter(|(_, count)| *count > 0)
+            .map(|(reason, count)| format!("{reason} {count}"))
+            .collect();
+        let dropped = if dropped.is_empty() { "none".into() } else { dropped.join(", ") };
+        tracing::info!(
+            instance = %i.name,
+            "({}) statistics: adverts received {}, sent {}, not sent {}; became master {}, \
+             released master {}; dropped: {dropped}",
+            i.name,
+            c.adverts_received,
+            c.adverts_sent,
+            c.adverts_unsent,
+            c.became_master,
+            c.released_master
+        );
+    }
+    tracing::info!(
+        "statistics: packets for unknown VRIDs {}, malformed packets {}",
+        view.unknown_vrid,
+        view.malformed
+    );
 }
 
 /// Settings of the process as a whole; what concerns the real-time thread is returned.

@@ -11,8 +11,14 @@ use crate::model::sample;
 use crate::plan::{Outcome, Token};
 use crate::vrrp::{Action, Actions, Engine, Event, Link, RunEnd, RunId, Rx, Snapshot};
 
+/// More actions than any event of so small a configuration asks for.
+const MOST: usize = 1000;
+
 /// Hands an engine the events that `data` spells, in any order, sensible or not, and returns how many of its
 /// steps panicked. Whatever happens, the steps end and the deadlines move on.
+///
+/// # Panics
+/// When the engine asks for too much at once, for a deadline that has passed, or for an advert that is none.
 #[must_use]
 pub fn vrrp_events(data: &[u8]) -> u64 {
     let mut input = Input(data);
@@ -82,18 +88,36 @@ pub fn vrrp_events(data: &[u8]) -> u64 {
             _ => Event::Resume(engine.summary(now)),
         };
         out.clear();
+        let was_timer = matches!(event, Event::Timer);
         engine.handle(now, event, &mut out);
+        assert!(out.list().len() < MOST, "{} actions for one event", out.list().len());
+        let late = engine.deadline().filter(|due| was_timer && *due <= now);
+        assert_eq!(late, None, "a deadline that does not move on");
         for action in out.list() {
             match action {
                 Action::Apply { token, ops } => {
                     asked.extend((0..).zip(ops).map(|(item, _)| (*token, item)));
                 }
                 Action::RunScript { run, .. } => runs.push(*run),
+                Action::SendAdvert { source, packet, .. } => {
+                    let sent = read_back(*source, out.bytes(packet));
+                    assert!(sent.is_some(), "an advert that nobody can read");
+                }
                 _ => {}
             }
         }
     }
     engine.failures()
+}
+
+/// The priority of an advert that was sent.
+fn read_back(source: IpAddr, packet: &[u8]) -> Option<u8> {
+    let family = crate::base::Family::of(&source);
+    let payload = match family {
+        crate::base::Family::V4 => crate::wire::ip::decode(packet).ok()?.1,
+        crate::base::Family::V6 => packet,
+    };
+    crate::wire::vrrp::decode(payload, family).ok().map(|advert| advert.priority)
 }
 
 /// One of a few configurations with something of everything.
@@ -108,6 +132,9 @@ fn configuration(number: u8) -> Vrrp {
     }
     if number & 16 != 0 {
         config.instances.reverse();
+    }
+    if number & 3 == 3 {
+        config.instances.push(sample::instance("six", "enp0s9", 93, 150, &["fe80::100/64"]));
     }
     if number & 32 != 0 {
         config.instances.pop();

@@ -171,3 +171,24 @@ pub struct Counters {
     /// Ignored: we own the addresses and are told to ignore others.
     pub ignored_as_owner: u64,
 }
+
+impl Counters {
+    /// Packets that were dropped, by reason.
+    #[must_use]
+    pub const fn dropped(&self) -> [(&'static str, u64); 12] {
+        [
+            ("wrong TTL", self.bad_ttl),
+            ("wrong version", self.bad_version),
+            ("wrong type", self.bad_type),
+            ("wrong checksum", self.bad_checksum),
+            ("wrong length", self.bad_length),
+            ("unknown authentication", self.bad_auth_type),
+            ("other authentication", self.auth_mismatch),
+            ("wrong password", self.auth_failure),
+            ("wrong address count", self.bad_address_count),
+            ("wrong interval", self.bad_interval),
+            ("wrong destination", self.bad_destination),
+            ("own addresses", self.ignored_as_owner),
+        ]
+    }
+}

@@ -9,6 +9,9 @@ use crate::config::diagnostic::Diagnostic;
 use crate::config::grammar::value::{Rule, ValueParser};
 use crate::config::span::{Expansion, Span, Unit};
 
+/// What is remembered of one use of a name, in bytes.
+const USE: usize = 64;
+
 /// All definitions in force.
 #[derive(Default)]
 pub(super) struct Definitions {
@@ -121,6 +124,10 @@ impl Expander {
                     continue;
                 };
                 next.push_part(&line, copied, reference.start);
+                self.account(cx, USE, line.span(reference.start, reference.end));
+                if self.exhausted {
+                    return (Text::default(), Vec::new());
+                }
                 let site = line.span(reference.start, reference.end);
                 let unit = |at: Span, cx: &mut Cx<'_>| expansion(cx, &reference.name, at, site);
                 let mut lines = value.into_iter();
@@ -157,6 +164,7 @@ impl Expander {
                     .at(line.span(0, 1))
                     .label("this line is left out"),
                 );
+                self.account(cx, line.bytes.len(), line.span(0, 1));
                 return (Text::default(), Vec::new());
             }
         }
@@ -301,8 +309,22 @@ fn head(line: &[u8]) -> Option<(Box<str>, usize)> {
     Some((name.as_str().into(), end))
 }
 
+/// As much of `text`, which begins with `$`, as a use of a name can take, and the byte behind it. A line may hold
+/// tens of thousands of them: none may look at all the rest of it.
+fn window(text: &[u8]) -> &[u8] {
+    let length = match text.strip_prefix(b"${") {
+        Some(rest) => memchr::memchr2(b'{', b'}', rest).map_or(text.len(), |at| at + 3),
+        None => {
+            let of_name = |b: &&u8| b.is_ascii_alphanumeric() || **b == b'_';
+            text.iter().skip(1).take_while(of_name).count() + 2
+        }
+    };
+    text.get(..length).unwrap_or(text)
+}
+
 /// The name used at the beginning of `text` and where the use ends.
 fn reference(text: &[u8]) -> Option<(usize, Box<str>)> {
+    let text = window(text);
     let ascii = ascii_prefix(text);
     let pair = ValueParser::parse(Rule::reference, ascii).ok()?.next()?;
     let form = pair.into_inner().next()?;
@@ -317,7 +339,7 @@ fn reference(text: &[u8]) -> Option<(usize, Box<str>)> {
 
 /// A predefined name with arguments at the beginning of `text`.
 fn with_arguments(text: &[u8]) -> Option<(usize, String, Vec<String>)> {
-    let pair = ValueParser::parse(Rule::predefined, ascii_prefix(text)).ok()?.next()?;
+    let pair = ValueParser::parse(Rule::predefined, ascii_prefix(window(text))).ok()?.next()?;
     let end = pair.as_span().end();
     let form = pair.into_inner().next()?;
     let name = match form.as_rule() {

@@ -11,6 +11,9 @@ use crate::config::host::FileKind;
 use crate::config::source::{absolute, alternatives, directory_of, has_wildcard, matches};
 use crate::config::span::{Span, Unit};
 
+/// Opening a file once more takes as long as reading so many bytes of it.
+const OPENING: usize = 512;
+
 /// Which problems of an include are errors.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Checks {
@@ -115,6 +118,12 @@ impl Expander {
             None => cx.files.current_directory().into(),
         };
         let choices = alternatives(&pattern, cx.options.limits.files);
+        // The first is for free: every file has its includes.
+        let more = choices.iter().skip(1).map(Vec::len).sum();
+        self.account(cx, more, whole);
+        if self.exhausted {
+            return;
+        }
         let mut paths = Vec::new();
         let mut failed = false;
         for choice in &choices {
@@ -224,6 +233,13 @@ impl Expander {
         if text.len() > cx.options.limits.file {
             return unusable(&format!("is larger than {} bytes", cx.options.limits.file));
         }
+        let full: Rc<[u8]> = full.into();
+        if !self.opened.insert(Rc::clone(&full)) {
+            self.account(cx, text.len() + OPENING, include);
+            if self.exhausted {
+                return Ok(());
+            }
+        }
         let file = cx.sources.add_file(&name, Arc::clone(&text));
         let unit = cx.sources.add_unit(Unit { file, include, expansion: u32::MAX });
         let directory = match directory_of(path) {
@@ -235,7 +251,7 @@ impl Expander {
             text,
             at: 0,
             directory,
-            path: full.into(),
+            path: full,
             name: name.into_bytes().into(),
             checks: cx.include_checks,
         }));

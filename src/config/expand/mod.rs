@@ -11,6 +11,7 @@ mod line;
 mod random;
 mod repeat;
 
+use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -42,6 +43,8 @@ pub(crate) struct Expander {
     /// Includes are held back until everything before them was understood, because `include_check` may stand there.
     held: Option<(Text, Span)>,
     random: random::Random,
+    /// Files that were opened: they may be opened again, by several includes.
+    opened: BTreeSet<Rc<[u8]>>,
     exhausted: bool,
 }
 
@@ -89,6 +92,7 @@ impl Expander {
             expanded: 0,
             held: None,
             random: random::Random::new(cx.host.seed()),
+            opened: BTreeSet::new(),
             exhausted: false,
         };
         new.open_main(cx);
@@ -135,12 +139,19 @@ impl Expander {
                         self.frames.pop();
                     }
                 },
-                Frame::Repeat(repetition) => match repetition.next(&mut self.definitions) {
-                    Some(line) => self.line(cx, out, line),
-                    None => {
-                        self.frames.pop();
+                Frame::Repeat(repetition) => {
+                    let site = repetition.span;
+                    match repetition.next(&mut self.definitions) {
+                        Some(line) => {
+                            self.line(cx, out, line);
+                            // A round may make no text at all, and there may be very many.
+                            self.account(cx, 0, site);
+                        }
+                        None => {
+                            self.frames.pop();
+                        }
                     }
-                },
+                }
             }
         }
         !(out.is_empty() && self.frames.is_empty() && self.held.is_none())
@@ -225,7 +236,13 @@ impl Expander {
             replace = false;
         }
         if replace && memchr::memchr(b'$', &line.bytes).is_some() {
+            let site = line.span(0, line.bytes.len());
             let (replaced, further) = self.replace(cx, line);
+            // What it takes counts, also when nothing comes of it.
+            self.account(cx, replaced.bytes.len(), site);
+            if self.exhausted {
+                return;
+            }
             if !further.is_empty() {
                 self.frames.push(Frame::Lines(further.into_iter()));
             }
@@ -263,7 +280,7 @@ impl Expander {
                 Diagnostic::error(
                     &codes::LIMIT,
                     format!(
-                        "definitions and repetitions make more than {} bytes of text",
+                        "definitions, repetitions and repeated includes make more than {} bytes of text",
                         cx.options.limits.expansion
                     ),
                 )

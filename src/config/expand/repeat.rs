@@ -15,7 +15,7 @@ pub(super) struct Repetition {
     names: Vec<Box<str>>,
     values: Values,
     rest: Text,
-    span: Span,
+    pub(super) span: Span,
 }
 
 enum Values {

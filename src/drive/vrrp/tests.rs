@@ -162,7 +162,7 @@ fn what_was_missed_during_a_stall_is_heard_before_anybody_is_taken_for_silent() 
                 handle.send(bench.view()).unwrap();
                 handle.send(reload(config())).unwrap();
                 driver.turn().unwrap();
-                assert_eq!(driver.engine.state("VI"), Some(crate::status::vrrp::State::Backup));
+                assert_eq!(driver.engine.state("VI"), Some(status::vrrp::State::Backup));
                 // The thread is not on the processor for a long time. Its master goes on, a flood comes on top.
                 let stalled = clock::now();
                 bench.advertise(200);
@@ -175,7 +175,7 @@ fn what_was_missed_during_a_stall_is_heard_before_anybody_is_taken_for_silent() 
                 }
                 assert!(driver.engine.deadline().unwrap() < clock::now());
                 driver.turn().unwrap();
-                assert_eq!(driver.engine.state("VI"), Some(crate::status::vrrp::State::Backup));
+                assert_eq!(driver.engine.state("VI"), Some(status::vrrp::State::Backup));
                 assert!(driver.engine.deadline().unwrap() > clock::now());
             });
         },

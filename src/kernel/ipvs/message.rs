@@ -141,7 +141,8 @@ pub(super) fn ask_destinations(buffer: &mut Vec<u8>, family: u16, sequence: u32,
 
 /// Appends the request for an operation; the last one of a buffer asks for an acknowledgement, the others
 /// answer only when they are refused.
-pub(super) fn encode(buffer: &mut Vec<u8>, family: u16, sequence: u32, op: &Op, is_last: bool) {
+#[doc(hidden)]
+pub fn encode(buffer: &mut Vec<u8>, family: u16, sequence: u32, op: &Op, is_last: bool) {
     let flags = if is_last { NlmF::REQUEST | NlmF::ACK } else { NlmF::REQUEST };
     let mut put = |command: Command, fill: &mut dyn FnMut(&mut Writer<'_>)| {
         message(buffer, family, flags, sequence, command as u8, |w| fill(w));

@@ -34,7 +34,7 @@ impl Record {
             return Vec::new();
         };
         match std::fs::read_to_string(path) {
-            Ok(text) => text.lines().filter_map(service).collect(),
+            Ok(text) => services(&text),
             Err(e) => {
                 if e.kind() != io::ErrorKind::NotFound {
                     tracing::warn!("cannot read {}: {e}", path.display());
@@ -88,7 +88,8 @@ fn replace(path: &PathBuf, text: &str) -> io::Result<()> {
     std::fs::rename(&name, path)
 }
 
-fn text(services: &[ServiceKey]) -> String {
+/// What stands in the file for these services.
+pub fn text(services: &[ServiceKey]) -> String {
     let mut text = String::from("# virtual servers that evervipd put into the kernel\n");
     for service in services {
         // Writing to a string does not fail.
@@ -101,6 +102,11 @@ fn text(services: &[ServiceKey]) -> String {
         };
     }
     text
+}
+
+/// The services that a text of the file names.
+pub fn services(text: &str) -> Vec<ServiceKey> {
+    text.lines().filter_map(service).collect()
 }
 
 fn service(line: &str) -> Option<ServiceKey> {

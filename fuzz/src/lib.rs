@@ -1,0 +1,33 @@
+//! What fuzzers do with octets: one function a target, to be called with anything. None may panic, and none may
+//! take long for what it is given.
+//!
+//! The same file is a module of the test program (`tests/fuzz.rs`), which calls every target with its seeds and with
+//! changed copies of them. So nothing here needs a fuzzer, and the functions use only what the crate shows.
+
+pub mod check;
+pub mod config;
+pub mod input;
+pub mod others;
+pub mod packet;
+pub mod process;
+pub mod reload;
+
+/// A target: its name and its function.
+pub type Target = (&'static str, fn(&[u8]));
+
+/// All targets. `fuzz/Cargo.toml` has a program for each.
+pub const TARGETS: &[Target] = &[
+    ("advert", packet::advert),
+    ("arguments", others::arguments),
+    ("check_events", check::events),
+    ("config", config::load_all),
+    ("expand", config::expand),
+    ("files", others::files),
+    ("ipc", process::ipc),
+    ("ipvs", process::ipvs),
+    ("log", process::log),
+    ("mail", others::mail),
+    ("reload", reload::pair),
+    ("rtnetlink", process::rtnetlink),
+    ("vrrp_events", packet::events),
+];

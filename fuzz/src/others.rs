@@ -1,0 +1,64 @@
+//! What users and other programs write: command lines, pid files, records of services, mail addresses.
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStringExt;
+use std::time::Duration;
+
+use evervip::base::WallTime;
+use evervip::cli::args;
+use evervip::drive::smtp;
+use evervip::model::Mail;
+use evervip::role::fuzz as role;
+use evervip::status::MailText;
+use evervip::sys::clock::LocalTime;
+
+/// Arguments with NUL between them.
+pub fn arguments(data: &[u8]) {
+    let words = data.split(|o| *o == 0).map(|word| OsString::from_vec(word.to_vec()));
+    let parsed = args::parse(words, OsStr::new("/tmp"));
+    assert!(parsed.wish.is_some() || !parsed.errors.is_empty(), "refused without a reason");
+    for line in &parsed.errors {
+        assert!(!line.is_empty());
+    }
+}
+
+/// Files beside the daemon: its pid file and the record of its virtual servers.
+pub fn files(data: &[u8]) {
+    if let Some(pid) = role::number(data) {
+        assert_eq!(role::number(format!("{pid}\n").as_bytes()), Some(pid));
+    }
+    if let Ok(text) = core::str::from_utf8(data) {
+        let services = role::services(text);
+        assert_eq!(role::services(&role::text(&services)), services, "written and read again");
+    }
+}
+
+/// Sender, recipient, subject and text of a mail, with NUL between them.
+pub fn mail(data: &[u8]) {
+    let text = String::from_utf8_lossy(data);
+    let mut parts = text.split('\0');
+    let mut part = || parts.next().unwrap_or("");
+    let (from, to, subject, body) = (part(), part(), part(), part());
+    for address in [from, to] {
+        if let Ok(address) = smtp::envelope(address, "node1") {
+            let address = address.to_string();
+            let bad = address.chars().find(|c| c.is_control() || matches!(c, '<' | '>'));
+            assert_eq!(bad, None, "{address:?}");
+        }
+    }
+    let mail = Mail {
+        server: "localhost".into(),
+        port: 25,
+        timeout: Duration::from_secs(1),
+        helo: "node1".into(),
+        from: from.into(),
+        to: vec![to.into()],
+    };
+    let text = MailText { subject: subject.into(), body: body.into() };
+    let now = LocalTime::at(WallTime::default());
+    let message = smtp::compose("node1", &mail, &text, now);
+    let (head, _) = message.split_once("\r\n\r\n").expect("a head and a body");
+    let names: Vec<&str> = head.split("\r\n").filter_map(|l| l.split(':').next()).collect();
+    assert_eq!(names, ["Date", "From", "Subject", "X-Mailer", "To"], "no text makes a header");
+    assert!(!head.replace("\r\n", "").contains(['\r', '\n']));
+}
