@@ -59,8 +59,7 @@ fn a_crashed_director_adopts_what_it_finds(lab: &mut Lab) -> Res {
     lab.always().address(&net.svr1, VIP, true)?;
     ipvs::becomes(&net.svr1, &TABLE)?;
     check!(fetch(&net.client, PAGE)?.is_some(), "no answer through {VIP}");
-    let before = ipvs::counters(&net.svr1)?;
-    check!(before.values().any(|count| *count > (0, 0)), "nothing is counted: {before:?}");
+    let before = ipvs::counted(&net.svr1)?;
 
     lab.note("svr1 crashes; its address stays on it");
     let mark = lab.mark();

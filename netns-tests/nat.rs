@@ -121,8 +121,7 @@ fn a_reload_touches_only_what_changed(lab: &mut Lab) -> Res {
     for _ in 0..3 {
         check!(fetch(&net.client, PAGE)?.is_some(), "no answer through {OUTER}");
     }
-    let before = ipvs::counters(&net.svr1)?;
-    check!(before.values().any(|count| *count > (0, 0)), "nothing is counted: {before:?}");
+    let before = ipvs::counted(&net.svr1)?;
     ipvs::watch(&net.svr1)?;
 
     lab.note("the same file again");

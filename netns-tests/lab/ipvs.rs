@@ -29,9 +29,22 @@ pub struct Command {
     pub weight: Option<u32>,
 }
 
-/// The table as `ipvsadm --save` prints it, a line each, sorted.
+/// The table as `ipvsadm --save` prints it, a line each, sorted. The kernel lists the services of all namespaces by
+/// position, so what other tests change meanwhile makes it repeat or leave out some of ours: a table counts when it is
+/// read twice.
 pub fn table(node: &Node) -> Res<Vec<String>> {
     need::program("ipvsadm", "ipvsadm")?;
+    let mut before = read(node)?;
+    loop {
+        let now = read(node)?;
+        if now == before {
+            return Ok(now);
+        }
+        before = now;
+    }
+}
+
+fn read(node: &Node) -> Res<Vec<String>> {
     let mut lines: Vec<String> = node
         .must(["ipvsadm", "--save", "--numeric"])?
         .lines()
@@ -74,6 +87,14 @@ pub fn counters(node: &Node) -> Res<BTreeMap<String, (u64, u64)>> {
             Some(((*words.get(1)?).to_owned(), (number(2)?, number(3)?)))
         })
         .collect())
+}
+
+/// The same once there is anything: the kernel adds up what it counts every two seconds.
+pub fn counted(node: &Node) -> Res<BTreeMap<String, (u64, u64)>> {
+    node.timeline().poll(LIMIT, "the kernel has counted packets", || {
+        let counters = counters(node)?;
+        Ok(counters.values().any(|count| *count > (0, 0)).then_some(counters))
+    })
 }
 
 /// Begins to write the commands into the timeline; skips the test where the kernel has no nlmon.
