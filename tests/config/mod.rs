@@ -4,4 +4,5 @@ mod corpus;
 mod examples;
 mod lint;
 mod service;
+mod limits;
 mod syntax;
