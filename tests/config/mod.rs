@@ -2,7 +2,7 @@
 
 mod corpus;
 mod examples;
+mod limits;
 mod lint;
 mod service;
-mod limits;
 mod syntax;
