@@ -68,13 +68,22 @@ pub struct Limits {
     pub depth: usize,
     /// Files that one include may match.
     pub files: usize,
-    /// Problems that are kept; further ones are counted only.
+    /// Values of one repetition.
+    pub rounds: u64,
+    /// Problems that are kept; further ones are counted only, and at ten times as many reading ends.
     pub problems: usize,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { file: 1 << 30, expansion: 64 << 20, depth: 64, files: 100_000, problems: 100_000 }
+        Self {
+            file: 1 << 30,
+            expansion: 64 << 20,
+            depth: 64,
+            files: 100_000,
+            rounds: 1_000_000,
+            problems: 10_000,
+        }
     }
 }
 
@@ -147,6 +156,11 @@ impl<'a> Cx<'a> {
         } else {
             self.dropped += 1;
         }
+    }
+
+    /// Whether there are so many problems that reading on is a waste of time.
+    pub(crate) fn flooded(&self) -> bool {
+        self.dropped / 9 >= self.options.limits.problems
     }
 
     /// The text of a file, read at most once.
@@ -248,7 +262,8 @@ impl<'a> Cx<'a> {
             self.report(Diagnostic::advice(&codes::NOT_IN_EFFECT, message).at(at));
         }
         if self.dropped > 0 {
-            let message = format!("{} more problems are not shown", self.dropped);
+            let end = if self.flooded() { ", and reading ended there" } else { "" };
+            let message = format!("{} more problems are not shown{end}", self.dropped);
             self.reports.push(Diagnostic::error(&codes::LIMIT, message));
         }
         let Self { reports, sources, draft, mut document, options, .. } = self;

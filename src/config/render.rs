@@ -235,14 +235,27 @@ struct Mark {
     primary: bool,
 }
 
-/// A line as text, with the marked range; bytes that are not UTF-8 are replaced.
+/// The most of a line that is shown, in bytes: more than the language allows a line to have.
+const SHOWN: usize = 1100;
+/// Of a longer line, what is shown on either side of the mark.
+const AROUND: usize = 100;
+
+/// A line as text, with the marked range; bytes that are not UTF-8 are replaced. Of an endless line, only the
+/// surroundings of the mark.
 fn shown(place: &Place<'_>) -> (String, usize, usize) {
     let part = |from: usize, to: usize| {
         String::from_utf8_lossy(place.text.get(from..to).unwrap_or_default()).into_owned()
     };
-    let before = part(0, place.start);
-    let marked = part(place.start, place.end);
-    let after = part(place.end, place.text.len());
+    let whole = place.text.len();
+    let (first, end, last) = if whole <= SHOWN {
+        (0, place.end, whole)
+    } else {
+        let end = place.end.min(place.start.saturating_add(AROUND));
+        (place.start.saturating_sub(AROUND), end, end.saturating_add(AROUND).min(whole))
+    };
+    let before = part(first, place.start);
+    let marked = part(place.start, end);
+    let after = part(end, last);
     let (from, to) = (before.len(), before.len() + marked.len());
     (before + &marked + &after, from, to)
 }

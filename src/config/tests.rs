@@ -70,3 +70,16 @@ fn what_is_unknown_is_named_with_line_and_column() {
         "(/etc/k.conf: Line 2) Unknown keyword 'routr_id' [E0101]"
     );
 }
+
+#[test]
+fn a_name_of_two_words_leaves_the_block_out() {
+    for keyword in ["vrrp_instance", "vrrp_sync_group", "track_group"] {
+        let loaded = load_text(&format!("{keyword} a b {{\n nosuch {{\n }}\n}}\n"));
+        let errors: Vec<_> = codes(&loaded).into_iter().filter(|c| *c != "W0702").collect();
+        assert_eq!(errors, ["E0300"], "{keyword}");
+        assert_eq!(loaded.diagnostics.status(), 5);
+    }
+    let loaded = load_text(&instance("").replacen(" A ", " \"a b\" ", 1));
+    assert_eq!(codes(&loaded), Vec::<&str>::new());
+    assert_eq!(loaded.model.vrrp.instances[0].name.as_str(), "a b");
+}

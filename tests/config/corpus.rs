@@ -7,7 +7,9 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use evervip::config::{Loaded, MemoryFiles, Options, Severity, StaticHost, load};
+use evervip::config::{
+    FileInfo, FileKind, Loaded, MemoryFiles, Options, Severity, StaticHost, load,
+};
 
 pub fn directory() -> Option<PathBuf> {
     let given = std::env::var_os("EVERVIP_CORPUS").map(PathBuf::from);
@@ -17,8 +19,22 @@ pub fn directory() -> Option<PathBuf> {
     places.into_iter().find(|p| p.join("INDEX.tsv").exists())
 }
 
-/// What keepalived 2.2.7 reports and we do not, or elsewhere, each with its reason in docs/configuration.md.
-const JUDGED: &[&str] = &["Unknown keyword 'vrrp_ipsets'"];
+/// What keepalived 2.2.7 reports and we do not: the anchor of the reason in docs/configuration.md, and the message.
+const JUDGED: &[(&str, &str)] = &[("newer-keywords", "Unknown keyword 'vrrp_ipsets'")];
+
+/// What we report with a place and keepalived 2.2.7 does not: the anchor of the reason, and our code.
+const MORE: &[(&str, &str)] = &[
+    ("deprecated", "W0701"),
+    ("repeated-addresses", "E0407"),
+    ("follow-ups", "E0404 BFD instance"),
+    ("mark-ports", "W0412 virtual server [test2] by mark"),
+];
+
+/// Files whose exit status differs, with the anchor of the reason.
+const STATUS: &[(&str, &str)] = &[("unused-scripts", "101-copy.conf")];
+
+/// The anchor of the reason for what another process of keepalived says.
+const OTHER_PROCESS: &str = "one-reading";
 
 /// Lines about the machine of the verdict, not about the text.
 const ENVIRONMENT: &[&str] = &[
@@ -74,11 +90,38 @@ fn verdict(path: &Path) -> Verdict {
 }
 
 fn run(path: &Path, name: &str, verdict: &Verdict) -> Loaded {
-    let programs =
-        ["true", "false", "bash", "sh", "killall", "pidof", "echo", "test", "cat", "ping"];
+    let programs = [
+        "true",
+        "false",
+        "bash",
+        "sh",
+        "killall",
+        "pidof",
+        "echo",
+        "test",
+        "cat",
+        "ping",
+        "nft",
+        "pkill",
+        "pgrep",
+        "curl",
+        "python3",
+        "systemctl",
+        "ip",
+    ];
     let mut host = StaticHost {
         name: "vm".into(),
         users: vec![("root".into(), 0), ("nobody".into(), 65534)],
+        files: vec![
+            (
+                "/usr/sbin".into(),
+                FileInfo { kind: FileKind::Directory, mode: 0o755, uid: 0, gid: 0 },
+            ),
+            (
+                "/usr/sbin/ip".into(),
+                FileInfo { kind: FileKind::Regular, mode: 0o755, uid: 0, gid: 0 },
+            ),
+        ],
         programs: Some(programs.map(str::to_owned).to_vec()),
         ..StaticHost::default()
     };
@@ -97,6 +140,24 @@ fn other_process(ours: &[Ours], line: u32, text: &str) -> bool {
     let structure = ["Unknown keyword", "Unexpected '{'", "Extra '}'"];
     structure.iter().any(|s| text.starts_with(s))
         && ours.iter().any(|o| o.3.starts_with("E0103") && o.0 <= line)
+}
+
+/// keepalived 2.2.7 kills itself in a test that meets some scripts, and ends early in a namespace it cannot enter.
+fn cut_short(path: &Path, verdict: &Verdict) -> bool {
+    let text = fs::read(path).unwrap();
+    let namespace = b"net_namespace";
+    verdict.exit == 143
+        || verdict.exit == 0 && text.windows(namespace.len()).any(|w| w == namespace)
+}
+
+#[test]
+fn every_difference_has_its_reason_in_the_documentation() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/configuration.md");
+    let text = fs::read_to_string(path).unwrap();
+    let anchors = [JUDGED, MORE, STATUS].concat();
+    for anchor in anchors.iter().map(|(anchor, _)| *anchor).chain([OTHER_PROCESS]) {
+        assert!(text.contains(&format!("<a id=\"{anchor}\">")), "no reason for {anchor}");
+    }
 }
 
 #[test]
@@ -132,28 +193,32 @@ fn other_peoples_files_get_keepalived_s_verdict() {
             .collect();
         for (line, text) in &verdict.lines {
             let judged =
-                JUDGED.iter().any(|j| text.contains(j)) || other_process(&ours, *line, text);
+                JUDGED.iter().any(|(_, j)| text.contains(j)) || other_process(&ours, *line, text);
             if !judged && !ours.iter().any(|o| o.0 == *line) {
                 wrong.push(format!("{name}:{line}: only keepalived says: {text}"));
             }
         }
-        let quiet = verdict.lines.is_empty() && verdict.others.is_empty();
+        let cut = cut_short(&directory.join(name), &verdict);
+        // A message without a line may be about any line, and after status 2 keepalived read no further.
+        let quiet = verdict.others.is_empty() && !cut && verdict.exit != 2;
         for (line, _, environment, text) in &ours {
             let same = verdict.lines.iter().any(|(n, _)| n == line);
-            if !environment && !same && (quiet || std::env::var_os("EVERVIP_ALL").is_some()) {
+            let judged = MORE.iter().any(|(_, code)| text.starts_with(code));
+            if !environment
+                && !same
+                && !judged
+                && (quiet || std::env::var_os("EVERVIP_ALL").is_some())
+            {
                 wrong.push(format!(
                     "{name}:{line}: only we say: {text} [others: {}]",
                     verdict.others.len()
                 ));
             }
         }
-        if verdict.exit != loaded.diagnostics.status() && std::env::var_os("EVERVIP_ALL").is_some()
-        {
-            wrong.push(format!(
-                "{name}: exit {} instead of {}",
-                loaded.diagnostics.status(),
-                verdict.exit
-            ));
+        let status = loaded.diagnostics.status();
+        let known = STATUS.iter().any(|(_, file)| file == name);
+        if verdict.exit != status && !known && !cut {
+            wrong.push(format!("{name}: exit {status} instead of {}", verdict.exit));
         }
     }
     assert!(wrong.is_empty(), "{} differences:\n{}", wrong.len(), wrong.join("\n"));

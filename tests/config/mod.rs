@@ -3,6 +3,7 @@
 mod corpus;
 mod examples;
 mod format;
+mod limits;
 mod lint;
 mod service;
 mod syntax;

@@ -4,12 +4,12 @@ use crate::config::schema::block;
 use crate::config::slot::{First, Lines, One, OneList};
 use crate::config::value::number::{Bool, Flag};
 use crate::config::value::script::Script;
-use crate::config::value::text::ObjectName;
+use crate::config::value::text::{ObjectName, SoleName};
 use crate::config::value::tracker::{TrackEntry, TrackInterface};
 
 block! {
     /// Instances that are master together or not at all.
-    pub struct SyncGroup(ObjectName) = "vrrp_sync_group" {
+    pub struct SyncGroup(SoleName) = "vrrp_sync_group" {
         /// The members, by name; they may be defined later. An instance is in one group only.
         group: OneList<ObjectName> = "group", Restart;
         /// Interfaces tracked for every member.

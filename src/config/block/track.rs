@@ -7,7 +7,7 @@ use crate::config::schema::{Args, Shape, Value, Words, block};
 use crate::config::slot::{First, List, Many, One, OneList};
 use crate::config::value::address::Ip;
 use crate::config::value::number::{Bool, Flag, Int, Seconds, TIMER_MAX, integer};
-use crate::config::value::text::{Interface, ObjectName, Path, choice};
+use crate::config::value::text::{Interface, ObjectName, Path, SoleName, choice};
 use crate::config::value::tracker::BlockWeight;
 
 /// `init_file [VALUE] [overwrite]`
@@ -80,7 +80,7 @@ pub(crate) type Delay = Seconds<1, 3_600_000_000>;
 
 block! {
     /// Instances that also go into FAULT with the interfaces of static addresses, routes and rules that name this group.
-    pub struct TrackGroup(ObjectName) = "track_group" {
+    pub struct TrackGroup(SoleName) = "track_group" {
         /// The instances.
         group: OneList<ObjectName> = "group", Live;
     }

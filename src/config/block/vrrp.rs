@@ -17,7 +17,7 @@ use crate::config::value::router::{
 };
 use crate::config::value::rule::RuleEntry;
 use crate::config::value::script::{OptionalScript, Script};
-use crate::config::value::text::{Interface, ObjectName, choice};
+use crate::config::value::text::{Interface, SoleName, choice};
 use crate::config::value::tracker::{TrackEntry, TrackInterface};
 use crate::config::words::Statement;
 
@@ -179,7 +179,7 @@ block! {
 
 block! {
     /// One virtual router.
-    pub struct VrrpInstance(ObjectName) = "vrrp_instance" {
+    pub struct VrrpInstance(SoleName) = "vrrp_instance" {
         /// What the instance would like to be at start. Below priority 255 every instance starts as backup and takes
         /// over when it hears no master.
         state: State = "state", Live, default("MASTER if the priority is 255, else BACKUP");

@@ -33,6 +33,9 @@ const LINE: usize = 1022;
 /// Longest line after names were replaced.
 const EXPANDED_LINE: usize = 64 << 10;
 
+/// What a line counts beside its bytes against the limit on expansion: the work of reading it.
+const LINE_COST: usize = 64;
+
 /// Produces the text of a configuration chunk by chunk.
 pub(crate) struct Expander {
     /// Where the next line comes from: the last one first.
@@ -102,6 +105,11 @@ impl Expander {
     /// Puts the next chunk into `out`: whole lines, each ended by a line feed. False at the end of the text.
     pub(crate) fn fill(&mut self, cx: &mut Cx<'_>, out: &mut Text) -> bool {
         out.clear();
+        if cx.flooded() {
+            self.exhausted = true;
+            self.held = None;
+            self.frames.clear();
+        }
         if let Some((pattern, site)) = self.held.take() {
             self.include(cx, &pattern, site);
         }
@@ -167,6 +175,9 @@ impl Expander {
         from: usize,
         to: usize,
     ) {
+        let Some(from) = self.shorten(cx, unit, text, from, to) else {
+            return;
+        };
         let raw = text.get(from..to).unwrap_or_default();
         let mut whole = Text::default();
         whole.push_linear(raw, unit, from);
@@ -178,26 +189,6 @@ impl Expander {
             );
             return;
         }
-        if raw.len() > LINE {
-            let head = raw.get(..=LINE).unwrap_or_default();
-            let tail_of_comment = strip_comment(head).1 < head.len();
-            cx.report(
-                Diagnostic::error(
-                    &codes::LINE_TOO_LONG,
-                    format!("line holds {} bytes, more than {LINE}", raw.len()),
-                )
-                .at(whole.span(0, raw.len()))
-                .label(if tail_of_comment {
-                    "the line is left out"
-                } else {
-                    "the first 1023 bytes are left out, the rest is read as a line"
-                }),
-            );
-            if !tail_of_comment {
-                self.file_line(cx, out, unit, text, from + LINE + 1, to);
-            }
-            return;
-        }
         let line = glue(uncomment(&whole));
         if line.is_empty() {
             let blank = raw.trim_ascii_start_vt().is_empty();
@@ -207,6 +198,42 @@ impl Expander {
             return;
         }
         self.line(cx, out, line);
+    }
+
+    /// Drops what is too long from the beginning of a line: where the rest begins, or none if nothing is to be read.
+    fn shorten(
+        &mut self,
+        cx: &mut Cx<'_>,
+        unit: u32,
+        text: &[u8],
+        from: usize,
+        to: usize,
+    ) -> Option<usize> {
+        let mut from = from;
+        while to.saturating_sub(from) > LINE {
+            let raw = text.get(from..to).unwrap_or_default();
+            let head = raw.get(..=LINE).unwrap_or_default();
+            let tail_of_comment = strip_comment(head).1 < head.len();
+            let mut place = Text::default();
+            place.push_linear(head, unit, from);
+            cx.report(
+                Diagnostic::error(
+                    &codes::LINE_TOO_LONG,
+                    format!("line holds {} bytes, more than {LINE}", raw.len()),
+                )
+                .at(place.span(0, head.len()))
+                .label(if tail_of_comment {
+                    "the line is left out"
+                } else {
+                    "the first 1023 bytes are left out, the rest is read as a line"
+                }),
+            );
+            if tail_of_comment {
+                return None;
+            }
+            from += LINE + 1;
+        }
+        Some(from)
     }
 
     /// A line without comments and without blanks at its ends, wherever it came from.
@@ -273,7 +300,7 @@ impl Expander {
 
     /// Counts text that a configuration can make out of little.
     fn account(&mut self, cx: &mut Cx<'_>, bytes: usize, site: Span) {
-        self.expanded = self.expanded.saturating_add(bytes + 16);
+        self.expanded = self.expanded.saturating_add(bytes + LINE_COST);
         if self.expanded > cx.options.limits.expansion && !self.exhausted {
             self.exhausted = true;
             cx.report(

@@ -23,6 +23,19 @@ enum Values {
     List(std::vec::IntoIter<Vec<Box<str>>>),
 }
 
+impl Values {
+    /// How many values there are.
+    fn count(&self) -> u64 {
+        match self {
+            Self::Sequence { next: None, .. } => 0,
+            Self::Sequence { next: Some(next), step, end, .. } => {
+                end.abs_diff(*next) / step.unsigned_abs().max(1) + 1
+            }
+            Self::List(tuples) => u64::try_from(tuples.len()).unwrap_or(u64::MAX),
+        }
+    }
+}
+
 /// Whether a line claims to be a repetition.
 pub(crate) fn is_head(line: &[u8]) -> bool {
     line.starts_with(b"~SEQ") || line.starts_with(b"~LST")
@@ -62,6 +75,16 @@ impl Expander {
         head.push_part(line, 0, close);
         let (head, _) = self.replace(cx, head);
         match read_head(ascii_prefix(&head.bytes)) {
+            Ok((_, values)) if values.count() > cx.options.limits.rounds => {
+                let message = format!(
+                    "repetition has {} values, more than {}",
+                    values.count(),
+                    cx.options.limits.rounds
+                );
+                let new = Diagnostic::error(&codes::LIMIT, message).at(line.span(0, close));
+                cx.report(new.label("this line is left out"));
+                None
+            }
             Ok((names, values)) => Some(Repetition {
                 names,
                 values,

@@ -113,6 +113,35 @@ impl Value for ObjectName {
     }
 }
 
+/// A name that must be the only word before its block.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct SoleName(pub Name);
+
+impl Value for SoleName {
+    fn shape() -> Shape {
+        Shape::Text("a name")
+    }
+
+    fn read(args: &mut Args<'_>, cx: &mut Cx<'_>) -> Option<Self> {
+        let ObjectName(name) = ObjectName::read(args, cx)?;
+        if let Some(word) = args.rest() {
+            let message = format!("'{}' takes one word as its name", args.keyword.name);
+            cx.report(
+                Diagnostic::error(&codes::VALUE, message)
+                    .at(word.span())
+                    .label("the block is left out because of this")
+                    .help("put a name that holds blanks between double quotes"),
+            );
+            return None;
+        }
+        Some(Self(name))
+    }
+
+    fn words(&self, out: &mut Words) {
+        out.push(self.0.as_str());
+    }
+}
+
 impl Value for Interface {
     fn shape() -> Shape {
         Shape::Text("an interface")
