@@ -78,7 +78,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             file: 1 << 30,
-            expansion: 64 << 20,
+            expansion: 256 << 20,
             depth: 64,
             files: 100_000,
             rounds: 1_000_000,
