@@ -1,35 +1,49 @@
 //! Lints: what is valid and still not what its author wants.
 //!
 //! They run after a configuration was read, when [`Options::lints`](super::Options) asks for them, and only give
-//! advice: they change neither the model nor the exit status. What is read for them is kept in [`Kept`] while the
-//! blocks are resolved. Mistakes that keepalived reports too belong to `resolve`.
+//! advice: they change neither the model nor the exit status. An instance is looked at when its block ends;
+//! what the end of the text has to know is noted in [`Kept`]. Mistakes that keepalived reports too belong to `resolve`.
 
 mod peer;
 mod router;
 mod service;
+
+use core::net::IpAddr;
+
+use indexmap::IndexSet;
 
 use super::block::service::VirtualServer;
 use super::block::vrrp::VrrpInstance;
 use super::context::Cx;
 use super::span::Span;
 use super::value::service::{Endpoint, ServerName};
+use crate::base::Name;
 use crate::model::Forward;
 use crate::model::service::Protocol;
 
 pub use peer::Peer;
 
-/// Blocks as they were written, with their places.
+/// What the end of the text has to know of the blocks.
 #[derive(Debug, Default)]
 pub(crate) struct Kept {
+    /// Instances, for a comparison with the other router's.
     instances: Vec<VrrpInstance>,
-    services: Vec<Service>,
+    /// There is an instance.
+    any: bool,
+    /// Addresses of instances.
+    held: IndexSet<IpAddr>,
+    /// The first instance that asks for mails.
+    mails: Option<(Name, Span)>,
+    /// Services by address.
+    addresses: Vec<(IpAddr, Span)>,
+    /// Services by group.
+    groups: Vec<Group>,
 }
 
-/// What the lints want to know of a `virtual_server`.
+/// A `virtual_server` on a group.
 #[derive(Debug)]
-struct Service {
-    name: ServerName,
-    span: Span,
+struct Group {
+    name: Name,
     protocol: Protocol,
     servers: Vec<Server>,
 }
@@ -41,33 +55,48 @@ struct Server {
     forward: Forward,
 }
 
-impl Kept {
-    pub(crate) fn instance(&mut self, block: VrrpInstance) {
-        self.instances.push(block);
+/// An instance was read.
+pub(crate) fn instance(block: VrrpInstance, cx: &mut Cx<'_>) {
+    router::instance(&block, cx);
+    let kept = &mut cx.draft.kept;
+    kept.any = true;
+    let lines = block.virtual_ipaddress.items.iter();
+    kept.held.extend(
+        lines.chain(&block.virtual_ipaddress_excluded.items).map(|line| line.value.prefix.address),
+    );
+    if kept.mails.is_none() && block.smtp_alert.value().is_some_and(|b| b.0) {
+        kept.mails = Some((block.header.0.clone(), block.smtp_alert.span()));
     }
-
-    pub(crate) fn service(&mut self, block: &VirtualServer) {
-        let method = block.lvs_method.value().map_or(Forward::Nat, |m| m.0);
-        let servers = block.real_server.0.iter().map(|server| Server {
-            endpoint: server.header,
-            span: server.span,
-            forward: server.lvs_method.value().map_or(method, |m| m.0),
-        });
-        self.services.push(Service {
-            name: block.header.clone(),
-            span: block.span,
-            protocol: block.protocol.value().map_or(Protocol::Udp, |p| Protocol::from(*p)),
-            servers: servers.collect(),
-        });
+    if cx.options.peer.is_some() {
+        cx.draft.kept.instances.push(block);
     }
 }
 
-/// Looks for everything.
+/// A service was read.
+pub(crate) fn service(block: &VirtualServer, cx: &mut Cx<'_>) {
+    let kept = &mut cx.draft.kept;
+    match &block.header {
+        ServerName::Address(endpoint) => kept.addresses.push((endpoint.ip(), block.span)),
+        ServerName::Mark(_) => {}
+        ServerName::Group(name) => {
+            let method = block.lvs_method.value().map_or(Forward::Nat, |m| m.0);
+            let servers = block.real_server.0.iter().map(|server| Server {
+                endpoint: server.header,
+                span: server.span,
+                forward: server.lvs_method.value().map_or(method, |m| m.0),
+            });
+            kept.groups.push(Group {
+                name: name.clone(),
+                protocol: block.protocol.value().map_or(Protocol::Udp, |p| Protocol::from(*p)),
+                servers: servers.collect(),
+            });
+        }
+    }
+}
+
+/// Looks for what only the whole text can tell.
 pub(crate) fn run(cx: &mut Cx<'_>) {
     let kept = core::mem::take(&mut cx.draft.kept);
-    for block in &kept.instances {
-        router::instance(block, cx);
-    }
     router::scripts(cx);
     router::mails(&kept, cx);
     service::servers(&kept, cx);

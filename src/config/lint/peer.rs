@@ -2,9 +2,11 @@
 
 use std::collections::BTreeSet;
 
+use indexmap::IndexMap;
+
 use super::Kept;
 use super::router::{best, priority, weights};
-use crate::base::Prefix;
+use crate::base::{Family, Name, Prefix};
 use crate::config::block::vrrp::VrrpInstance;
 use crate::config::codes::{self, Code};
 use crate::config::context::Cx;
@@ -27,17 +29,24 @@ pub(super) fn compare(kept: &Kept, cx: &mut Cx<'_>) {
     let Some(peer) = &cx.options.peer else {
         return;
     };
+    let all = |vrrp: &'_ Vrrp| -> Vec<Instance> {
+        vrrp.instances.iter().chain(&vrrp.parked).cloned().collect()
+    };
+    let ours: IndexMap<Name, Instance> =
+        all(&cx.draft.model.vrrp).into_iter().map(|i| (i.name.clone(), i)).collect();
+    let mut by_id: IndexMap<(u8, Family), &Instance> = IndexMap::new();
+    let theirs: IndexMap<&Name, &Instance> =
+        peer.vrrp.instances.iter().chain(&peer.vrrp.parked).map(|i| (&i.name, i)).collect();
+    for other in theirs.values() {
+        by_id.entry((other.vrid.get(), other.family)).or_insert(other);
+    }
     for block in &kept.instances {
-        let all = cx.draft.model.vrrp.instances.iter().chain(&cx.draft.model.vrrp.parked);
-        let Some(own) = all.into_iter().find(|i| i.name == block.header.0).cloned() else {
+        let Some(own) = ours.get(&block.header.0) else {
             continue;
         };
-        let theirs = || peer.vrrp.instances.iter().chain(&peer.vrrp.parked);
-        let other = theirs()
-            .find(|i| i.name == own.name)
-            .or_else(|| theirs().find(|i| i.vrid == own.vrid && i.family == own.family));
-        match other {
-            Some(other) => pair(block, &own, other, &peer.file, cx),
+        let same_id = || by_id.get(&(own.vrid.get(), own.family));
+        match theirs.get(&own.name).or_else(same_id) {
+            Some(other) => pair(block, own, other, &peer.file, cx),
             None => {
                 let message = format!(
                     "({}) {} has neither this name nor this router id",

@@ -2,8 +2,10 @@
 
 use core::net::IpAddr;
 
+use indexmap::{IndexMap, IndexSet};
+
 use super::Kept;
-use crate::base::{Family, Name, Prefix};
+use crate::base::{Family, IfName, Name, Prefix};
 use crate::config::block::vrrp::{AuthType, StateWord, VrrpInstance};
 use crate::config::codes;
 use crate::config::context::Cx;
@@ -193,28 +195,27 @@ fn open_unicast(block: &VrrpInstance, cx: &mut Cx<'_>) {
 /// Addresses that are in no network of their interface.
 fn subnets(block: &VrrpInstance, cx: &mut Cx<'_>) {
     let own = block.interface.value().map(|i| i.0.clone());
+    let mut networks: IndexMap<IfName, Vec<Prefix>> = IndexMap::new();
     let lines = block.virtual_ipaddress.items.iter();
     for line in lines.chain(&block.virtual_ipaddress_excluded.items) {
         let AddressEntry { prefix, interface, .. } = &line.value;
         let Some(name) = interface.as_ref().or(own.as_ref()) else {
             continue;
         };
-        let Some(known) = cx.interface(name) else {
-            continue;
-        };
+        if !networks.contains_key(name) {
+            let found = connected(name, cx);
+            networks.insert(name.clone(), found);
+        }
         let address = prefix.address;
-        let networks: Vec<Prefix> = known
-            .addresses
-            .iter()
-            .filter(|p| Family::of(&p.address) == Family::of(&address))
-            .filter(|p| p.address != address && !link_local(&p.address))
-            .copied()
-            .collect();
-        let inside = networks.iter().any(|p| p.contains(&address));
-        if known.loopback || networks.is_empty() || inside || link_local(&address) {
+        let of_family = || {
+            let all = networks.get(name).into_iter().flatten();
+            all.filter(|p| p.family() == prefix.family())
+        };
+        let inside = of_family().any(|p| p.contains(&address));
+        if inside || link_local(&address) || of_family().next().is_none() {
             continue;
         }
-        let shown: Vec<String> = networks.iter().map(ToString::to_string).collect();
+        let shown: Vec<String> = of_family().map(ToString::to_string).collect();
         let message = format!("({}) {address} is in no network of {name}", block.header.0);
         cx.report(
             Diagnostic::advice(&codes::OUTSIDE, message)
@@ -223,6 +224,19 @@ fn subnets(block: &VrrpInstance, cx: &mut Cx<'_>) {
                 .note(format!("{name} has {}", shown.join(", "))),
         );
     }
+}
+
+/// The networks of an interface, each once. Single addresses are none, nor are those of the loopback interface.
+fn connected(name: &IfName, cx: &mut Cx<'_>) -> Vec<Prefix> {
+    let mut seen = IndexSet::new();
+    let mut found = Vec::new();
+    for prefix in cx.interface(name).filter(|i| !i.loopback).iter().flat_map(|i| &i.addresses) {
+        let single = prefix.length() == prefix.family().bits();
+        if !single && !link_local(&prefix.address) && seen.insert(prefix.network()) {
+            found.push(*prefix);
+        }
+    }
+    found
 }
 
 fn link_local(address: &IpAddr) -> bool {
@@ -272,18 +286,17 @@ pub(super) fn scripts(cx: &mut Cx<'_>) {
 
 /// Mails that go nowhere.
 pub(super) fn mails(kept: &Kept, cx: &mut Cx<'_>) {
-    let wanted = |block: &&VrrpInstance| block.smtp_alert.value().is_some_and(|b| b.0);
-    let Some(block) = kept.instances.iter().find(wanted) else {
+    let Some((name, span)) = &kept.mails else {
         return;
     };
     let global = cx.draft.global();
     if !global.notification_email.items.is_empty() {
         return;
     }
-    let message = format!("({}) smtp_alert without an address to mail to", block.header.0);
+    let message = format!("({name}) smtp_alert without an address to mail to");
     cx.report(
         Diagnostic::advice(&codes::MAIL_NOWHERE, message)
-            .at(block.smtp_alert.span())
+            .at(*span)
             .help("add a 'notification_email' block to global_defs"),
     );
 }

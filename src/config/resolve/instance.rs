@@ -15,6 +15,7 @@ use crate::config::block::vrrp::{AuthType, StateWord, VrrpInstance};
 use crate::config::codes;
 use crate::config::context::Cx;
 use crate::config::diagnostic::Diagnostic;
+use crate::config::lint;
 use crate::config::span::{Span, Spanned};
 use crate::config::value::entry::AddressEntry;
 use crate::config::value::number::Bool;
@@ -83,7 +84,7 @@ impl TopLevel for VrrpInstance {
         }
         cx.draft.instances.insert(name, notes);
         if cx.options.lints {
-            cx.draft.kept.instance(self);
+            lint::instance(self, cx);
         }
     }
 }

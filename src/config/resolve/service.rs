@@ -13,6 +13,7 @@ use crate::config::block::service::{RealServer, Ssl, VirtualServer, VirtualServe
 use crate::config::codes;
 use crate::config::context::Cx;
 use crate::config::diagnostic::{Class, Diagnostic};
+use crate::config::lint;
 use crate::config::slot::First;
 use crate::config::span::Span;
 use crate::config::value::script::Script;
@@ -39,7 +40,7 @@ impl TopLevel for VirtualServer {
         let protocol = self.protocol.value().map(|p| Protocol::from(*p));
         let family = self.ip_family.value().map(|f| Family::from(*f));
         if cx.options.lints {
-            cx.draft.kept.service(&self);
+            lint::service(&self, cx);
         }
         let Some(service) = resolve(self, cx) else {
             return;
