@@ -74,7 +74,13 @@ fn prepare(data: &[u8]) -> (MemoryFiles, StaticHost, Options) {
     options.document = true;
     options.lints = data.len().is_multiple_of(2);
     options.strict = data.len().is_multiple_of(3);
-    options.limits =
-        Limits { file: 1 << 20, expansion: 1 << 16, depth: 16, files: 100, problems: 200, rounds: 1 << 12 };
+    options.limits = Limits {
+        file: 1 << 20,
+        expansion: 1 << 16,
+        depth: 16,
+        files: 100,
+        problems: 200,
+        rounds: 1 << 12,
+    };
     (files, host, options)
 }

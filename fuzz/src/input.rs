@@ -20,11 +20,4 @@ impl<'a> Input<'a> {
     pub fn below(&mut self, bound: u8) -> u8 {
         self.octet() % bound.max(1)
     }
-
-    /// The next octets, fewer at the end.
-    pub fn take(&mut self, length: usize) -> &'a [u8] {
-        let (first, rest) = self.0.split_at(length.min(self.0.len()));
-        self.0 = rest;
-        first
-    }
 }
