@@ -37,6 +37,8 @@ complete -c evervip -n '__fish_seen_subcommand_from check' -l silence -r -d 'lea
 complete -c evervip -n '__fish_seen_subcommand_from check' -l format -r -d 'text or json'
 complete -c evervip -n '__fish_seen_subcommand_from check' -l color -r -d 'auto, always or never'
 complete -c evervip -n '__fish_seen_subcommand_from check' -s h -l help -d 'print this text'
+complete -c evervip -n __fish_use_subcommand -a explain -d 'tell what a message of check means'
+complete -c evervip -n '__fish_seen_subcommand_from explain' -s h -l help -d 'print this text'
 complete -c evervip -n __fish_use_subcommand -a fmt -d 'lay out a configuration'
 complete -c evervip -n '__fish_seen_subcommand_from fmt' -s w -l write -d 'put the result into the files; those that are laid out already are not touched'
 complete -c evervip -n '__fish_seen_subcommand_from fmt' -l check -d 'print the names of the files that are not laid out like that, and fail if there are any'

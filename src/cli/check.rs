@@ -5,7 +5,7 @@ use std::io::{self, IsTerminal, Write};
 use std::os::unix::ffi::OsStringExt;
 use std::process::ExitCode;
 
-use crate::config::{self, Head, Loaded, Options, Peer, Style};
+use crate::config::{self, Head, Loaded, Options, Peer, Style, codes};
 use crate::sys::host::Machine;
 
 /// The file that is read when none is named.
@@ -101,8 +101,10 @@ pub fn run(mut args: lexopt::Parser) -> Result<ExitCode, lexopt::Error> {
                 };
             }
             Long("silence") => {
-                let codes = args.value()?.string()?;
-                silenced.extend(codes.split(',').map(str::to_owned));
+                let list = args.value()?.string()?;
+                for code in list.split(',').map(str::trim).filter(|c| !c.is_empty()) {
+                    silenced.push(known(code)?.id.to_owned());
+                }
             }
             Short('h') | Long("help") => {
                 print!("{HELP}");
@@ -150,6 +152,18 @@ fn other_router(
     Ok(Peer { file: shown, vrrp: loaded.model.vrrp })
 }
 
+/// The code of that name, in any case.
+///
+/// # Errors
+/// When there is none, with the one that may be meant.
+pub(super) fn known(id: &str) -> Result<&'static codes::Code, lexopt::Error> {
+    codes::find(id).ok_or_else(|| {
+        let near =
+            codes::similar(id).map_or(String::new(), |c| format!(", did you mean {}?", c.id));
+        format!("unknown code '{id}'{near}").into()
+    })
+}
+
 fn count(n: usize, what: &str) -> String {
     match n {
         1 => format!("1 {what}"),
@@ -170,6 +184,8 @@ Reads a configuration (default: /etc/keepalived/keepalived.conf) and says what i
       --format FORMAT  text or json
       --color WHEN     auto, always or never
   -h, --help           print this text
+
+'evervip explain CODE' tells more about a code.
 
 Exit status: 0 when there is no error, 1 when there is one, 2 for wrong options.
 ";

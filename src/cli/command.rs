@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use super::{check, demo, fmt, generate};
+use super::{check, demo, explain, fmt, generate};
 
 /// One command.
 #[derive(Clone, Copy, Debug)]
@@ -24,6 +24,12 @@ pub const COMMANDS: &[Command] = &[
         what: "say what is wrong with a configuration, and what is doubtful",
         help: check::HELP,
         run: check::run,
+    },
+    Command {
+        name: "explain",
+        what: "tell what a message of check means",
+        help: explain::HELP,
+        run: explain::run,
     },
     Command { name: "fmt", what: "lay out a configuration", help: fmt::HELP, run: fmt::run },
     Command {

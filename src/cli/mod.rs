@@ -13,5 +13,6 @@ pub mod command;
 pub mod daemon;
 pub mod demo;
 pub mod exit;
+pub mod explain;
 pub mod fmt;
 pub mod generate;

@@ -1,5 +1,7 @@
 //! The codes of diagnostics and what `evervip explain` says about them.
 
+use super::suggest::nearest;
+
 /// A stable name for a kind of problem.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Code {
@@ -15,6 +17,23 @@ pub struct Code {
 #[must_use]
 pub fn find(id: &str) -> Option<&'static Code> {
     ALL.iter().copied().find(|c| c.id.eq_ignore_ascii_case(id))
+}
+
+/// The code that was probably meant by `id`.
+#[must_use]
+pub fn similar(id: &str) -> Option<&'static Code> {
+    let id = id.to_ascii_uppercase();
+    let number = id.trim_start_matches(|c: char| c.is_ascii_alphabetic());
+    let padded = format!("{number:0>4}");
+    let same = ALL.iter().copied().find(|c| !number.is_empty() && c.id.ends_with(&padded));
+    same.or_else(|| find(nearest(&id, ALL.iter().map(|c| c.id))?))
+}
+
+impl Code {
+    /// The lines of the text; an empty one stands between two paragraphs.
+    pub fn lines(&self) -> impl Iterator<Item = &'static str> {
+        self.text.lines().map(str::trim)
+    }
 }
 
 macro_rules! codes {

@@ -1,0 +1,268 @@
+//! Every code has a small configuration that produces it, and what is said about it.
+//!
+//! `tests/data/diagnostics/CODE.conf` is the configuration, `CODE.txt` the text. After a wanted change run with
+//! `EVERVIP_BLESS=1` and read the difference; the same run writes `docs/diagnostics.md` anew.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use evervip::base::Prefix;
+use evervip::config::codes::{self, Code};
+use evervip::config::{
+    FileInfo, FileKind, Loaded, MemoryFiles, Options, Peer, Severity, StaticHost, Style, load,
+};
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/diagnostics")
+}
+
+fn blessing() -> bool {
+    std::env::var_os("EVERVIP_BLESS").is_some()
+}
+
+/// All files of the directory. Two are special by their permissions.
+fn files() -> MemoryFiles {
+    let mut files = MemoryFiles::default();
+    let mut entries: Vec<_> = fs::read_dir(root()).unwrap().map(|e| e.unwrap().path()).collect();
+    entries.sort();
+    for path in entries {
+        let name = path.file_name().unwrap().to_str().unwrap();
+        let mode = if name == "executable.inc" || name == "E0113.conf" { 0o755 } else { 0o644 };
+        files = files.with_mode(name, mode, &fs::read(&path).unwrap());
+    }
+    files
+}
+
+fn prefix(address: &str) -> Prefix {
+    Prefix::new(address.parse().unwrap(), 24).unwrap()
+}
+
+/// A machine on which all is well but for what some of the files are about.
+pub fn machine() -> StaticHost {
+    let info = |kind, mode, uid| FileInfo { kind, mode, uid, gid: uid };
+    let mut host = StaticHost {
+        users: vec![("root".into(), 0), ("alice".into(), 1000)],
+        ..StaticHost::default()
+    };
+    for name in ["eth0", "eth1"] {
+        host = host.with_interface(name, &[prefix("192.0.2.9")]);
+    }
+    host = host.with_interface("lan0", &[prefix("198.51.100.9")]);
+    for (path, kind, mode, uid) in [
+        ("/opt", FileKind::Directory, 0o755, 0),
+        ("/opt/app", FileKind::Directory, 0o700, 0),
+        ("/opt/app/check.sh", FileKind::Regular, 0o755, 0),
+        ("/opt/mine", FileKind::Directory, 0o755, 0),
+        ("/opt/mine/check.sh", FileKind::Regular, 0o644, 1000),
+        ("/opt/loose", FileKind::Directory, 0o777, 0),
+        ("/opt/loose/check.sh", FileKind::Regular, 0o755, 0),
+        ("/etc/loose.key", FileKind::Regular, 0o644, 0),
+    ] {
+        host.files.push((path.into(), info(kind, mode, uid)));
+    }
+    host
+}
+
+fn run(code: &Code) -> Loaded {
+    let files = files();
+    let host = machine();
+    let name = match code.id {
+        "W0115" => "W0115*.conf".to_owned(),
+        id => format!("{id}.conf"),
+    };
+    let mut options = Options::new(name, &host);
+    options.lints = true;
+    if code.id == "E0112" {
+        options.limits.depth = 1;
+    }
+    if code.id.starts_with("L081") {
+        let peer = load(&files, &host, &Options::new("peer.conf", &host));
+        options.peer = Some(Peer { file: "peer.conf".into(), vrrp: peer.model.vrrp });
+    }
+    load(&files, &host, &options)
+}
+
+#[test]
+fn every_code_has_an_example_and_says_what_it_always_said() {
+    let mut wrong = Vec::new();
+    for code in codes::ALL {
+        let loaded = run(code);
+        if !loaded.diagnostics.iter().any(|d| d.code == *code) {
+            let got: Vec<_> = loaded.diagnostics.log_lines().collect();
+            wrong.push(format!("{} is not produced, but {got:?}", code.id));
+            continue;
+        }
+        let text = loaded.diagnostics.text(Style::Plain);
+        let path = root().join(format!("{}.txt", code.id));
+        if blessing() {
+            fs::write(&path, &text).unwrap();
+        } else if fs::read_to_string(&path).unwrap_or_default() != text {
+            wrong.push(format!("{} says something else now:\n{text}", code.id));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn a_lint_is_advice_and_leaves_the_exit_status_alone() {
+    for code in codes::ALL.iter().filter(|c| c.id.starts_with('L')) {
+        let loaded = run(code);
+        for d in loaded.diagnostics.iter().filter(|d| d.code.id.starts_with('L')) {
+            assert!(d.severity < Severity::Error, "{}: {}", d.code.id, d.message);
+        }
+        assert_eq!(loaded.diagnostics.status(), without_lints(code).diagnostics.status());
+        assert!(!without_lints(code).diagnostics.iter().any(|d| d.code.id.starts_with('L')));
+    }
+}
+
+fn without_lints(code: &Code) -> Loaded {
+    let host = machine();
+    load(&files(), &host, &Options::new(format!("{}.conf", code.id), &host))
+}
+
+#[test]
+fn colours_are_for_terminals_only() {
+    let loaded = run(&codes::UNKNOWN_KEYWORD);
+    assert!(!loaded.diagnostics.text(Style::Plain).contains('\u{1b}'));
+    assert!(loaded.diagnostics.text(Style::Coloured).contains("\u{1b}["));
+}
+
+/// The page of all codes.
+fn page() -> String {
+    let mut page = String::from(
+        "# Diagnostics\n\n\
+         <!-- Made from src/config/codes.rs and tests/data/diagnostics by the test config::diagnostics. Do not edit. -->\n\n\
+         What `evervip check` and `evervipd -t` say, by code. The first letter tells the kind: `E` for what is not\n\
+         carried out as written, `W` for what is doubtful or does not fit this machine, `L` for lints, which keepalived\n\
+         does not have. `evervip explain CODE` shows the text below on a terminal.\n\n\
+         - `evervip check --silence CODE,CODE` leaves out warnings and lints; errors cannot be silenced.\n\
+         - `evervip check --peer FILE` compares with the configuration of the other router (L0811 to L0817).\n\
+         - `evervip check --strict` fails also for warnings, and reports what keepalived passes over in silence.\n\
+         - `evervip check --format json` prints what [diagnostics.schema.json](diagnostics.schema.json) describes.\n\n\
+         `evervipd -t` says the same and ends with keepalived's exit status, which lints do not change.\n\n",
+    );
+    for code in codes::ALL {
+        page.push_str(&format!("- [{0}](#{1}) {2}\n", code.id, code.id.to_lowercase(), code.title));
+    }
+    for code in codes::ALL {
+        page.push_str(&format!("\n<a id=\"{}\"></a>\n", code.id.to_lowercase()));
+        page.push_str(&format!("## {}: {}\n\n", code.id, code.title));
+        for line in code.lines() {
+            page.push_str(line);
+            page.push('\n');
+        }
+        let loaded = run(code);
+        if let Some(d) = loaded.diagnostics.iter().find(|d| d.code == *code) {
+            let text = loaded.diagnostics.render(d, Style::Plain, evervip::config::Head::Title);
+            let short = text.lines().all(|l| l.len() < 300 && !l.contains('\0'));
+            if short {
+                page.push_str(&format!("\n```text\n{}\n```\n", text.trim_end()));
+            }
+        }
+    }
+    page
+}
+
+#[test]
+fn the_page_of_codes_is_up_to_date() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/diagnostics.md");
+    let page = page();
+    if blessing() {
+        fs::write(&path, page).unwrap();
+        return;
+    }
+    let written = fs::read_to_string(&path).unwrap_or_default();
+    assert!(written == page, "docs/diagnostics.md is stale: run the tests with EVERVIP_BLESS=1");
+}
+
+#[test]
+fn codes_are_unique_and_sorted_within_their_hundred() {
+    let mut numbers: Vec<&str> = codes::ALL.iter().map(|c| &c.id[1..]).collect();
+    let before = numbers.clone();
+    numbers.sort_unstable();
+    numbers.dedup();
+    assert_eq!(numbers, before, "two codes of one number, or out of order");
+}
+
+/// What does not fit a JSON Schema, as far as ours uses the language.
+fn misfits(
+    value: &serde_json::Value,
+    schema: &serde_json::Value,
+    whole: &serde_json::Value,
+    at: &str,
+) -> Vec<String> {
+    use serde_json::Value;
+    if let Some(name) = schema.get("$ref").and_then(Value::as_str) {
+        let target =
+            whole.pointer(name.trim_start_matches('#')).expect("a reference leads somewhere");
+        return misfits(value, target, whole, at);
+    }
+    let mut found = Vec::new();
+    for (word, rule) in schema.as_object().expect("a schema is an object") {
+        let fits = match word.as_str() {
+            "type" => match rule.as_str().unwrap() {
+                "object" => value.is_object(),
+                "array" => value.is_array(),
+                "string" => value.is_string(),
+                "integer" => value.is_u64(),
+                "boolean" => value.is_boolean(),
+                other => panic!("type {other}"),
+            },
+            "const" => value == rule,
+            "enum" => rule.as_array().unwrap().contains(value),
+            "minimum" => value.as_u64() >= rule.as_u64(),
+            "maximum" => value.as_u64() <= rule.as_u64(),
+            "required" => {
+                rule.as_array().unwrap().iter().all(|k| value.get(k.as_str().unwrap()).is_some())
+            }
+            "additionalProperties" => {
+                assert_eq!(*rule, Value::Bool(false));
+                let known = schema["properties"].as_object().unwrap();
+                value.as_object().is_none_or(|o| o.keys().all(|k| known.contains_key(k)))
+            }
+            "properties" => {
+                for (key, rule) in rule.as_object().unwrap() {
+                    if let Some(child) = value.get(key) {
+                        found.extend(misfits(child, rule, whole, &format!("{at}/{key}")));
+                    }
+                }
+                true
+            }
+            "items" => {
+                for (i, child) in value.as_array().into_iter().flatten().enumerate() {
+                    found.extend(misfits(child, rule, whole, &format!("{at}/{i}")));
+                }
+                true
+            }
+            "$schema" | "$id" | "$defs" | "title" | "description" => true,
+            other => panic!("the test does not know '{other}' of the schema"),
+        };
+        if !fits {
+            found.push(format!("{at}: {word} {rule} is not met by {value}"));
+        }
+    }
+    found
+}
+
+#[test]
+fn json_is_as_the_published_schema_says() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/diagnostics.schema.json");
+    let schema: serde_json::Value =
+        serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap();
+    let mut seen = std::collections::BTreeSet::new();
+    for code in codes::ALL {
+        let report: serde_json::Value =
+            serde_json::from_str(&run(code).diagnostics.json()).unwrap();
+        assert_eq!(misfits(&report, &schema, &schema, ""), Vec::<String>::new(), "{}", code.id);
+        for item in report["diagnostics"].as_array().unwrap() {
+            seen.extend(item.as_object().unwrap().keys().cloned());
+        }
+    }
+    // Every member that the schema describes is really given by some diagnostic.
+    let described = schema["$defs"]["diagnostic"]["properties"].as_object().unwrap();
+    let described: std::collections::BTreeSet<String> = described.keys().cloned().collect();
+    assert_eq!(seen, described);
+    // The check itself notices what is wrong.
+    let wrong = serde_json::json!({ "format": 2, "errors": "none" });
+    assert!(misfits(&wrong, &schema, &schema, "").len() > 3);
+}
