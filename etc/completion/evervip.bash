@@ -5,11 +5,12 @@ _evervip() {
         check) words='--config-id --peer --peer-id --strict --silence --format --color --help' ;;
         explain) words='--help' ;;
         fmt) words='--write --check --help' ;;
-        generate) words='--help keywords evervip.conf.5 evervipd.8 evervip.1 bash zsh fish' ;;
+        convert) words='--to --config-id --help' ;;
+        generate) words='--help keywords evervip.conf.5 evervipd.8 evervip.1 config.schema.json bash zsh fish' ;;
         demo) words='--help' ;;
-        *) words='check explain fmt generate demo --help --version' ;;
+        *) words='check explain fmt convert generate demo --help --version' ;;
     esac
-    [ "$COMP_CWORD" -gt 1 ] || words='check explain fmt generate demo --help --version'
+    [ "$COMP_CWORD" -gt 1 ] || words='check explain fmt convert generate demo --help --version'
     COMPREPLY=($(compgen -W "$words" -- "$cur"))
     [ ${#COMPREPLY[@]} -gt 0 ] || COMPREPLY=($(compgen -f -- "$cur"))
 }

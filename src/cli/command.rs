@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use super::{check, demo, explain, fmt, generate};
+use super::{check, convert, demo, explain, fmt, generate};
 
 /// One command.
 #[derive(Clone, Copy, Debug)]
@@ -32,6 +32,12 @@ pub const COMMANDS: &[Command] = &[
         run: explain::run,
     },
     Command { name: "fmt", what: "lay out a configuration", help: fmt::HELP, run: fmt::run },
+    Command {
+        name: "convert",
+        what: "turn a configuration into JSON, and back",
+        help: convert::HELP,
+        run: convert::run,
+    },
     Command {
         name: "generate",
         what: "print reference pages and shell completion",

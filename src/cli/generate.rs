@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use super::args;
 use super::command::{COMMANDS, Flag};
-use crate::config::reference;
+use crate::config::{convert, reference};
 
 /// Something that can be made.
 #[derive(Clone, Copy, Debug)]
@@ -27,6 +27,7 @@ pub const TARGETS: &[Target] = &[
     target("evervip.conf.5", "etc/man/evervip.conf.5", reference::manual),
     target("evervipd.8", "etc/man/evervipd.8", args::manual),
     target("evervip.1", "etc/man/evervip.1", manual),
+    target("config.schema.json", "docs/config.schema.json", convert::schema),
     target("bash", "etc/completion/evervip.bash", bash),
     target("zsh", "etc/completion/_evervip", zsh),
     target("fish", "etc/completion/evervip.fish", fish),
@@ -41,6 +42,7 @@ Prints a page or a script that is made from the program's own tables.
   evervip.conf.5   manual page of the configuration
   evervipd.8       manual page of the daemon
   evervip.1        manual page of this command
+  config.schema.json  JSON Schema of what 'evervip convert' writes
   bash, zsh, fish  completion for these shells, for both programs
 
   -h, --help       print this text

@@ -10,6 +10,7 @@
 pub mod args;
 pub mod check;
 pub mod command;
+pub mod convert;
 pub mod daemon;
 pub mod demo;
 pub mod exit;

@@ -8,6 +8,7 @@
 pub(crate) mod block;
 pub mod codes;
 mod context;
+pub mod convert;
 mod diagnostic;
 mod document;
 mod expand;

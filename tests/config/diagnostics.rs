@@ -184,66 +184,6 @@ fn codes_are_unique_and_sorted_within_their_hundred() {
     assert_eq!(numbers, before, "two codes of one number, or out of order");
 }
 
-/// What does not fit a JSON Schema, as far as ours uses the language.
-fn misfits(
-    value: &serde_json::Value,
-    schema: &serde_json::Value,
-    whole: &serde_json::Value,
-    at: &str,
-) -> Vec<String> {
-    use serde_json::Value;
-    if let Some(name) = schema.get("$ref").and_then(Value::as_str) {
-        let target =
-            whole.pointer(name.trim_start_matches('#')).expect("a reference leads somewhere");
-        return misfits(value, target, whole, at);
-    }
-    let mut found = Vec::new();
-    for (word, rule) in schema.as_object().expect("a schema is an object") {
-        let fits = match word.as_str() {
-            "type" => match rule.as_str().unwrap() {
-                "object" => value.is_object(),
-                "array" => value.is_array(),
-                "string" => value.is_string(),
-                "integer" => value.is_u64(),
-                "boolean" => value.is_boolean(),
-                other => panic!("type {other}"),
-            },
-            "const" => value == rule,
-            "enum" => rule.as_array().unwrap().contains(value),
-            "minimum" => value.as_u64() >= rule.as_u64(),
-            "maximum" => value.as_u64() <= rule.as_u64(),
-            "required" => {
-                rule.as_array().unwrap().iter().all(|k| value.get(k.as_str().unwrap()).is_some())
-            }
-            "additionalProperties" => {
-                assert_eq!(*rule, Value::Bool(false));
-                let known = schema["properties"].as_object().unwrap();
-                value.as_object().is_none_or(|o| o.keys().all(|k| known.contains_key(k)))
-            }
-            "properties" => {
-                for (key, rule) in rule.as_object().unwrap() {
-                    if let Some(child) = value.get(key) {
-                        found.extend(misfits(child, rule, whole, &format!("{at}/{key}")));
-                    }
-                }
-                true
-            }
-            "items" => {
-                for (i, child) in value.as_array().into_iter().flatten().enumerate() {
-                    found.extend(misfits(child, rule, whole, &format!("{at}/{i}")));
-                }
-                true
-            }
-            "$schema" | "$id" | "$defs" | "title" | "description" => true,
-            other => panic!("the test does not know '{other}' of the schema"),
-        };
-        if !fits {
-            found.push(format!("{at}: {word} {rule} is not met by {value}"));
-        }
-    }
-    found
-}
-
 #[test]
 fn json_is_as_the_published_schema_says() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/diagnostics.schema.json");
@@ -253,7 +193,12 @@ fn json_is_as_the_published_schema_says() {
     for code in codes::ALL {
         let report: serde_json::Value =
             serde_json::from_str(&run(code).diagnostics.json()).unwrap();
-        assert_eq!(misfits(&report, &schema, &schema, ""), Vec::<String>::new(), "{}", code.id);
+        assert_eq!(
+            super::schema::misfits(&report, &schema, &schema, ""),
+            Vec::<String>::new(),
+            "{}",
+            code.id
+        );
         for item in report["diagnostics"].as_array().unwrap() {
             seen.extend(item.as_object().unwrap().keys().cloned());
         }
@@ -264,5 +209,5 @@ fn json_is_as_the_published_schema_says() {
     assert_eq!(seen, described);
     // The check itself notices what is wrong.
     let wrong = serde_json::json!({ "format": 2, "errors": "none" });
-    assert!(misfits(&wrong, &schema, &schema, "").len() > 3);
+    assert!(super::schema::misfits(&wrong, &schema, &schema, "").len() > 3);
 }

@@ -41,7 +41,7 @@ fn alone(name: &str, text: &[u8]) {
     check(name, text, |text| MemoryFiles::single(name, text));
 }
 
-fn all_files(root: &Path, at: &Path, found: &mut Vec<(String, Vec<u8>)>) {
+pub fn all_files(root: &Path, at: &Path, found: &mut Vec<(String, Vec<u8>)>) {
     for entry in fs::read_dir(at).unwrap() {
         let path = entry.unwrap().path();
         if path.is_dir() {

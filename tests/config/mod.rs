@@ -1,10 +1,12 @@
 //! The configuration language, from files as users write them.
 
+mod convert;
 mod corpus;
 mod diagnostics;
 mod examples;
 mod format;
 mod limits;
 mod lint;
+mod schema;
 mod service;
 mod syntax;

@@ -1,0 +1,84 @@
+//! `evervip convert`: configurations as JSON, and back.
+
+use std::ffi::OsString;
+use std::io::{self, Read, Write};
+use std::process::ExitCode;
+
+use super::check;
+use crate::config::Document;
+
+pub(super) const HELP: &str = "\
+Usage: evervip convert --to json [FILE]
+       evervip convert --to conf [FILE]
+
+Prints a configuration (default: /etc/keepalived/keepalived.conf) as JSON, as it was understood: definitions are put in,
+included files are part of it, comments are gone. With --to conf, prints the configuration that such JSON describes;
+without FILE, or for -, it is read from standard input.
+
+      --to FORM        json or conf
+  -i, --config-id ID   read '@ID' lines for this configuration id
+  -h, --help           print this text
+
+Problems of a configuration go to standard error; what is wrong is not part of the result. docs/config.schema.json
+describes the JSON.
+";
+
+/// `evervip convert --to FORM [FILE]`
+///
+/// # Errors
+/// Wrong options and files that cannot be read, as a text for the user.
+pub fn run(mut args: lexopt::Parser) -> Result<ExitCode, lexopt::Error> {
+    use lexopt::prelude::*;
+    let mut file: Option<OsString> = None;
+    let mut id = None;
+    let mut json = None;
+    while let Some(arg) = args.next()? {
+        match arg {
+            Long("to") => {
+                json = match args.value()?.string()?.as_str() {
+                    "json" => Some(true),
+                    "conf" => Some(false),
+                    other => return Err(format!("unknown form '{other}': json or conf").into()),
+                };
+            }
+            Short('i') | Long("config-id") => id = Some(args.value()?),
+            Short('h') | Long("help") => {
+                print!("{HELP}");
+                return Ok(ExitCode::SUCCESS);
+            }
+            Value(name) if file.is_none() => file = Some(name),
+            other => return Err(other.unexpected()),
+        }
+    }
+    let (result, failed) = match json {
+        Some(true) => to_json(file, id),
+        Some(false) => (to_conf(file)?, false),
+        None => return Err("--to json or --to conf is needed".into()),
+    };
+    io::stdout().write_all(&result).map_err(|e| format!("printing: {e}"))?;
+    Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+fn to_json(file: Option<OsString>, id: Option<OsString>) -> (Vec<u8>, bool) {
+    let what = check::Test { file, config_id: id, ..check::Test::default() };
+    let loaded = check::load(&what, true);
+    let style = check::style_for(&io::stderr());
+    eprint!("{}", loaded.diagnostics.text(style));
+    (loaded.document.to_json().into_bytes(), loaded.unusable())
+}
+
+fn to_conf(file: Option<OsString>) -> Result<Vec<u8>, lexopt::Error> {
+    let text = match file.filter(|name| name != "-") {
+        Some(name) => {
+            let shown = name.display().to_string();
+            std::fs::read(&name).map_err(|e| format!("reading {shown}: {e}"))?
+        }
+        None => {
+            let mut text = Vec::new();
+            io::stdin().read_to_end(&mut text).map_err(|e| format!("reading: {e}"))?;
+            text
+        }
+    };
+    let document = Document::from_json(&text).map_err(|e| e.to_string())?;
+    Ok(document.to_conf())
+}
