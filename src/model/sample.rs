@@ -89,6 +89,7 @@ pub fn script(name: &str, rise: u32, fall: u32) -> Script {
         timeout: Duration::from_secs(1),
         rise,
         fall,
+        init_fail: false,
     }
 }
 

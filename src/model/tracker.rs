@@ -22,6 +22,8 @@ pub struct Script {
     pub rise: u32,
     /// `fall`: failures in a row that make a good script bad, at least 1.
     pub fall: u32,
+    /// `init_fail`: failed until the first result.
+    pub init_fail: bool,
 }
 
 /// What the condition of a tracked object does to an instance.

@@ -21,13 +21,13 @@ pub(super) struct Script {
 
 impl Script {
     pub const fn new(config: model::Script) -> Self {
-        Self {
-            config,
-            condition: Condition::Unknown,
-            running: None,
-            last_status: 0,
-            users: Vec::new(),
-        }
+        // Assumed to have failed, it needs one success, as the first result of any script decides alone.
+        let condition = if config.init_fail {
+            Condition::Bad { successes: config.rise.saturating_sub(1) }
+        } else {
+            Condition::Unknown
+        };
+        Self { config, condition, running: None, last_status: 0, users: Vec::new() }
     }
 }
 

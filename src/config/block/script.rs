@@ -31,6 +31,6 @@ block! {
         user: One<Account> = "user", Live, default("script_user");
         /// Count as failed until the first result. Without effect in keepalived, since the first reference to the script
         /// overwrites it.
-        init_fail: One<Flag> = "init_fail", Live, later;
+        init_fail: One<Flag> = "init_fail", Live;
     }
 }

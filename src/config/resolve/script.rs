@@ -26,6 +26,7 @@ pub(crate) struct ScriptDraft {
     timeout: Duration,
     rise: u32,
     fall: u32,
+    init_fail: bool,
 }
 
 impl TopLevel for VrrpScript {
@@ -80,6 +81,7 @@ impl TopLevel for VrrpScript {
             timeout,
             rise: self.rise.value().map_or(1, |n| n.u32()),
             fall: self.fall.value().map_or(1, |n| n.u32()),
+            init_fail: self.init_fail.is_set(),
         };
         cx.draft.scripts.insert(name, draft);
     }
@@ -107,6 +109,7 @@ pub(super) fn finish(cx: &mut Cx<'_>) {
                 timeout: draft.timeout,
                 rise: draft.rise,
                 fall: draft.fall,
+                init_fail: draft.init_fail,
             }),
             None => {
                 gone.insert(name.clone());

@@ -54,6 +54,16 @@ fn an_instance_waits_in_silence_for_the_first_result_of_its_script() {
 }
 
 #[test]
+fn a_script_can_count_as_failed_until_its_first_success() {
+    let mut vrrp = tracked(0);
+    vrrp.scripts[0].init_fail = true;
+    let mut host = Host::new(vrrp);
+    assert_eq!((host.state(), host.faults()), (State::Fault, vec!["script chk".to_owned()]));
+    host.end_run(RunEnd::Exit(0));
+    assert_eq!(host.state(), State::Backup);
+}
+
+#[test]
 fn a_script_runs_every_interval_and_its_results_count_by_rise_and_fall() {
     let mut host = Host::new(tracked(0));
     let mut states = String::new();
