@@ -5,6 +5,7 @@ mod corpus;
 mod diagnostics;
 mod examples;
 mod format;
+mod keywords;
 mod limits;
 mod lint;
 mod schema;

@@ -124,3 +124,58 @@ fn on_reload(keyword: &Keyword) -> Option<&'static str> {
         Reload::Fixed => Some("A change takes effect when the daemon is restarted."),
     }
 }
+
+/// A keyword in the blocks it stands in.
+#[derive(Clone, Debug)]
+pub struct Term {
+    /// The blocks, `virtual_server/real_server`; `-` outside of blocks.
+    pub path: String,
+    /// The keyword, or another name of it.
+    pub name: &'static str,
+    /// keepalived 2.4.3 knows it.
+    pub upstream: bool,
+    /// It is accepted and does nothing.
+    pub dead: bool,
+    /// Values that it takes; none if its form alone does not tell any.
+    pub values: Vec<String>,
+}
+
+/// Every keyword, other names included.
+#[must_use]
+pub fn vocabulary() -> Vec<Term> {
+    let mut list = Vec::new();
+    for chapter in chapters() {
+        let path = if chapter.path.is_empty() { "-".to_owned() } else { chapter.path.join("/") };
+        for keyword in chapter.table.keywords {
+            let aliases = keyword.aliases.iter().map(|a| a.name);
+            for name in core::iter::once(keyword.name).chain(aliases) {
+                list.push(Term {
+                    path: path.clone(),
+                    name,
+                    upstream: !keyword.newer,
+                    dead: keyword.dead,
+                    values: values(&(keyword.shape)()),
+                });
+            }
+        }
+    }
+    list
+}
+
+fn values(shape: &Shape) -> Vec<String> {
+    match shape {
+        Shape::Flag => vec![String::new()],
+        Shape::Boolean => vec!["true".into(), "false".into()],
+        Shape::Integer { min, max } => {
+            let between = [min.saturating_add(1), 7, 150, 2000].map(|n| n.clamp(*min, *max));
+            between.iter().chain([min, max]).map(ToString::to_string).collect()
+        }
+        Shape::Seconds { min, max } => {
+            [3.0_f64.clamp(*min, *max), *min, *max].iter().map(ToString::to_string).collect()
+        }
+        Shape::Choice(words) => words.iter().map(|w| (*w).to_owned()).collect(),
+        Shape::Text(_) | Shape::Words(_) | Shape::Lines(_) | Shape::List(_) | Shape::Block(..) => {
+            Vec::new()
+        }
+    }
+}
