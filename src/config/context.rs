@@ -257,8 +257,7 @@ impl<'a> Cx<'a> {
             self.report(new);
         }
         for (option, (at, _)) in core::mem::take(&mut self.later_options) {
-            let message =
-                format!("'{option}' of an address: parsed, but not in effect in this version");
+            let message = format!("{option}: parsed, but not in effect in this version");
             self.report(Diagnostic::advice(&codes::NOT_IN_EFFECT, message).at(at));
         }
         if self.dropped > 0 {

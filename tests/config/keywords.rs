@@ -5,6 +5,9 @@ use std::collections::BTreeSet;
 
 use evervip::config::reference::vocabulary;
 use evervip::config::{Loaded, MemoryFiles, Options, Severity, StaticHost, load};
+use evervip::model::service::Lvs;
+use evervip::model::vrrp::Vrrp;
+use evervip::model::{CheckerKind, Model};
 
 fn upstream() -> BTreeSet<(String, String)> {
     let text = include_str!("../data/upstream-keywords.txt");
@@ -652,6 +655,52 @@ fn inside(path: &str, line: &str) -> Vec<String> {
     }
 }
 
+/// What they ask for is what happens anyway: interfaces are waited for, and packets to the addresses are let in. (The word
+/// `allow_if_changes` and strict mode, which would change that, are named as not in effect.)
+const AS_IT_IS: &[&str] = &["dynamic_interfaces", "accept"];
+
+/// What of the model the daemon acts on in this version. A part that becomes effective leaves this list, and its
+/// keywords their mark.
+fn effective(mut model: Model) -> Model {
+    model.global.settings = Default::default();
+    let vrrp = &mut model.vrrp;
+    for instance in vrrp.instances.iter_mut() {
+        instance.extras = None;
+    }
+    for group in &mut vrrp.groups {
+        group.track_files.clear();
+        group.track_processes.clear();
+        group.track_bfds.clear();
+    }
+    *vrrp = Vrrp {
+        instances: vrrp.instances.split_off(0),
+        groups: vrrp.groups.split_off(0),
+        scripts: vrrp.scripts.split_off(0),
+        static_addresses: vrrp.static_addresses.split_off(0),
+        startup_delay: vrrp.startup_delay,
+        log_unknown_vrids: vrrp.log_unknown_vrids,
+        ..Vrrp::default()
+    };
+    let lvs = &mut model.lvs;
+    for service in &mut lvs.services {
+        service.extras = None;
+        for server in &mut service.servers {
+            server.extras = None;
+            server.checkers.retain(|c| matches!(c.kind, CheckerKind::Tcp(_)));
+        }
+    }
+    *lvs = Lvs {
+        services: lvs.services.split_off(0),
+        flush: lvs.flush,
+        flush_on_stop: lvs.flush_on_stop,
+        flush_services_only: lvs.flush_services_only,
+        no_checker_emails: lvs.no_checker_emails,
+        init_notifies: lvs.init_notifies,
+        ..Lvs::default()
+    };
+    model
+}
+
 #[test]
 fn every_keyword_lands_in_the_model() {
     let all = vocabulary();
@@ -693,12 +742,19 @@ fn every_keyword_lands_in_the_model() {
             }
         };
         let empty: Vec<_> = inside(&term.path, "").iter().map(|text| model(text)).collect();
-        let lands = values.iter().any(|value| {
+        let (mut lands, mut works) = (false, false);
+        for value in &values {
             let with = inside(&term.path, &format!(" {} {value}", term.name));
-            with.iter().zip(&empty).any(|(text, empty)| model(text) != *empty)
-        });
+            for (text, empty) in with.iter().zip(&empty) {
+                let model = model(text);
+                lands |= model != *empty;
+                works |= effective(model) != effective(empty.clone());
+            }
+        }
         if !lands {
             wrong.push(format!("{} {}: dropped, whatever its value", term.path, term.name));
+        } else if !works && !term.later && !AS_IT_IS.contains(&term.name) {
+            wrong.push(format!("{} {}: not in effect, and not marked so", term.path, term.name));
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));

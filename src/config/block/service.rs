@@ -74,7 +74,7 @@ block! {
         /// Mail gains and losses of the quorum.
         smtp_alert: One<Bool> = "smtp_alert", Live, default("smtp_alert_checker, else smtp_alert, else off");
         /// Host name for HTTP checks.
-        virtualhost: Over<Text> = "virtualhost", Live, lenient;
+        virtualhost: Over<Text> = "virtualhost", Live, lenient, later;
         /// Name for SNMP.
         snmp_name: Over<Text> = "snmp_name", Live, lenient, later;
         /// All checks count as failed until their first success.
@@ -135,7 +135,7 @@ block! {
         /// Mail changes of its checks.
         smtp_alert: One<Bool> = "smtp_alert", Live, default("smtp_alert_checker, else smtp_alert, else on");
         /// Host name for HTTP checks.
-        virtualhost: Over<Text> = "virtualhost", Live, lenient;
+        virtualhost: Over<Text> = "virtualhost", Live, lenient, later;
         /// Name for SNMP.
         snmp_name: Over<Text> = "snmp_name", Live, lenient, later;
         /// A TCP connection can be made.

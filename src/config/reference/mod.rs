@@ -19,15 +19,22 @@ struct Chapter {
     table: &'static Table,
     /// What stands between its keyword and the brace.
     header: String,
+    /// It is not in effect in this version.
+    later: bool,
 }
 
 /// All blocks, each once, in the order of the tables; the first is the text outside of blocks.
 fn chapters() -> Vec<Chapter> {
-    let root = Chapter { path: Vec::new(), table: block::root_table(), header: String::new() };
+    let root = Chapter {
+        path: Vec::new(),
+        table: block::root_table(),
+        header: String::new(),
+        later: false,
+    };
     let mut list = vec![root];
     let mut at = 0;
     while let Some(chapter) = list.get(at) {
-        let path = chapter.path.clone();
+        let (path, around) = (chapter.path.clone(), chapter.later);
         let mut found = Vec::new();
         for keyword in chapter.table.keywords {
             if let Shape::Block(table, header) = (keyword.shape)() {
@@ -36,7 +43,8 @@ fn chapters() -> Vec<Chapter> {
                 if !known {
                     let mut path = path.clone();
                     path.push(keyword.name);
-                    found.push(Chapter { path, table, header });
+                    let later = around || keyword.later;
+                    found.push(Chapter { path, table, header, later });
                 }
             }
         }
@@ -136,6 +144,8 @@ pub struct Term {
     pub upstream: bool,
     /// It is accepted and does nothing.
     pub dead: bool,
+    /// It is not in effect in this version, or a block around it is not.
+    pub later: bool,
     /// Values that it takes; none if its form alone does not tell any.
     pub values: Vec<String>,
 }
@@ -154,6 +164,7 @@ pub fn vocabulary() -> Vec<Term> {
                     name,
                     upstream: !keyword.newer,
                     dead: keyword.dead,
+                    later: chapter.later || keyword.later,
                     values: values(&(keyword.shape)()),
                 });
             }

@@ -213,7 +213,7 @@ pub(super) fn extras(
                     cx,
                 );
             } else {
-                cx.later_option("use_vmac", entry.span);
+                cx.later_option("'use_vmac' of an address", entry.span);
                 new.vmac_addresses.push(entry.value.prefix);
             }
         }
