@@ -252,7 +252,8 @@ impl<'a> Cx<'a> {
                 new = new.label(format!("in '{block}'"));
             }
             if uses > 1 {
-                new = new.note(format!("it stands in {} more places", uses - 1));
+                let places = if uses == 2 { "place" } else { "places" };
+                new = new.note(format!("it stands in {} more {places}", uses - 1));
             }
             self.report(new);
         }
