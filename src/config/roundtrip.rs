@@ -7,8 +7,11 @@ use std::collections::BTreeSet;
 
 use super::block::root_table;
 use super::document::{Body, Document, Node};
-use super::schema::{Keyword, Shape, Table};
+use super::schema::{Shape, Table};
 use super::{Loaded, MemoryFiles, Options, StaticHost, load};
+
+/// How often the keywords of a block are put together.
+const ROUNDS: u64 = 20;
 
 /// Values that one keyword or another accepts. Which one takes which is for the reader to say.
 const POOL: &[&str] = &[
@@ -148,13 +151,17 @@ fn values(shape: &Shape) -> Vec<String> {
     }
 }
 
-fn holds(nodes: &[Node], keyword: &'static Keyword) -> bool {
+/// Whether the keyword stands in the block that the path leads to.
+fn holds(nodes: &[Node], path: &[(&'static str, &'static str)], keyword: &str) -> bool {
     // An old name that is written back as the new one.
-    let name = if keyword.name == "nb_get_retry" { "retry" } else { keyword.name };
-    nodes.iter().any(|node| {
-        node.keyword.is_some_and(|k| k.name == name)
-            || matches!(&node.body, Body::Block(inner) if holds(inner, keyword))
-    })
+    let keyword = if keyword == "nb_get_retry" { "retry" } else { keyword };
+    let named = |node: &Node, name: &str| node.keyword.is_some_and(|k| k.name == name);
+    match path.split_first() {
+        None => nodes.iter().any(|node| named(node, keyword)),
+        Some(((block, _), rest)) => nodes.iter().any(|node| {
+            matches!(&node.body, Body::Block(inner) if named(node, block) && holds(inner, rest, keyword))
+        }),
+    }
 }
 
 /// What changes when the configuration is written and read again.
@@ -163,12 +170,15 @@ fn changes(text: &str, loaded: &Loaded) -> Option<String> {
     let again = read(&conf);
     let shown = String::from_utf8_lossy(&conf).into_owned();
     if again.model != loaded.model {
-        return Some(format!("another model:\n{text}---\n{shown}"));
+        let (first, second) = (format!("{:#?}", loaded.model), format!("{:#?}", again.model));
+        let differs = first.lines().zip(second.lines()).find(|(a, b)| a != b);
+        return Some(format!("another model: {differs:?}\n{text}---\n{shown}"));
     }
     if again.document.to_conf() != conf {
         let second = again.document.to_conf();
         let second = String::from_utf8_lossy(&second);
-        return Some(format!("another text:\n{text}---\n{shown}---\n{second}"));
+        let differs = shown.lines().zip(second.lines()).find(|(a, b)| a != b);
+        return Some(format!("another text: {differs:?}\n{text}---\n{shown}---\n{second}"));
     }
     let json = loaded.document.to_json();
     match Document::from_json(json.as_bytes()) {
@@ -187,9 +197,11 @@ struct Found {
     changes: Vec<String>,
     silent: BTreeSet<String>,
     keywords: usize,
+    accepted: usize,
 }
 
 fn walk(table: &'static Table, path: &Path, found: &mut Found) {
+    let mut statements: Vec<Vec<String>> = Vec::new();
     for keyword in table.keywords {
         let shape = (keyword.shape)();
         found.keywords += 1;
@@ -197,7 +209,7 @@ fn walk(table: &'static Table, path: &Path, found: &mut Found) {
         let mut check = |inner: &str, found: &mut Found| {
             let text = wrap(path, inner);
             let loaded = read(text.as_bytes());
-            let here = holds(&loaded.document.nodes, keyword);
+            let here = holds(&loaded.document.nodes, path, keyword.name);
             if here {
                 found.changes.extend(changes(&text, &loaded));
             }
@@ -220,21 +232,53 @@ fn walk(table: &'static Table, path: &Path, found: &mut Found) {
             // A block of settings that is empty leaves no trace; its keywords speak for it.
             continue;
         }
-        for value in values(&shape) {
-            check(&format!("{}{} {value}", before(keyword.name), keyword.name), found);
-        }
+        let written = |value| format!("{}{} {value}\n", before(keyword.name), keyword.name);
+        let mut all: Vec<String> = values(&shape).into_iter().map(written).collect();
+        all.retain(|statement| check(statement, found));
+        found.accepted += all.len();
         if !taken && !keyword.dead {
             let names: Vec<_> = path.iter().map(|p| p.0).collect();
             found.silent.insert(format!("{} / {} {shape:?}", names.join(" / "), keyword.name));
         }
+        if !all.is_empty() {
+            statements.push(all);
+        }
     }
+    // In these two, statements that contradict one another (families of addresses, flags of another scheduler) are
+    // judged in the order in which they stand, and the order of the table is another.
+    let ordered = matches!(path.last(), Some(("vrrp_instance" | "virtual_server", _)));
+    let rounds = if ordered { 0 } else { ROUNDS };
+    for round in 0..rounds {
+        let text = wrap(path, &mixed(&statements, round));
+        found.changes.extend(changes(&text, &read(text.as_bytes())));
+    }
+}
+
+/// One statement of each keyword, or none, in an order of its own in each round.
+fn mixed(statements: &[Vec<String>], round: u64) -> String {
+    let mut state = round;
+    let mut random = move |below: usize| {
+        state =
+            state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        usize::try_from(state >> 33).unwrap() % below
+    };
+    let mut left: Vec<&Vec<String>> = statements.iter().collect();
+    let mut text = String::new();
+    while !left.is_empty() {
+        let all = left.swap_remove(random(left.len()));
+        if random(8) > 0 {
+            text.push_str(&all[random(all.len())]);
+        }
+    }
+    text
 }
 
 #[test]
 fn every_keyword_comes_back() {
     let mut found = Found::default();
     walk(root_table(), &Vec::new(), &mut found);
-    assert!(found.keywords > 300, "{}", found.keywords);
+    assert!(found.keywords > 500, "{} keywords", found.keywords);
+    assert!(found.accepted > 7000, "{} statements were taken", found.accepted);
     let silent: Vec<_> = found.silent.into_iter().collect();
     assert!(silent.is_empty(), "no value of the pool fits:\n{}", silent.join("\n"));
     assert!(
