@@ -107,4 +107,6 @@ fn read(cx: &mut Cx<'_>) {
 }
 
 #[cfg(test)]
+mod roundtrip;
+#[cfg(test)]
 mod tests;
