@@ -32,7 +32,7 @@ ENVIRONMENT = re.compile(
     "SECURITY VIOLATION|Disabling (track|notify)? ?script|insecure|doesn't exist|Error setting global script uid/gid"
     "|Unable to set default user|Unable to (access|resolve|find)|not found in path|Unable to set script"
     "|Invalid script_user|is a symbolic link|not executable|WARNING - script|Non-existent interface"
-    "|default user 'keepalived_script'|No such file or directory|Couldn't setuid"
+    "|default user 'keepalived_script'|No such file or directory|Couldn't setuid|Unable to set uid/gid|Invalid smtp server"
 )
 # Codes of ours that are about the machine or about this version.
 OURS_ENVIRONMENT = {"W0501", "W0502", "W0503", "W0504", "W0505", "W0601", "W0602", "W0603"}
