@@ -33,6 +33,7 @@ ENVIRONMENT = re.compile(
     "|Unable to set default user|Unable to (access|resolve|find)|not found in path|Unable to set script"
     "|Invalid script_user|is a symbolic link|not executable|WARNING - script|Non-existent interface"
     "|default user 'keepalived_script'|No such file or directory|Couldn't setuid"
+    "|(Unable|Failed) to set uid/gid|Invalid smtp server"
 )
 # Codes of ours that are about the machine or about this version.
 OURS_ENVIRONMENT = {"W0501", "W0502", "W0503", "W0504", "W0505", "W0601", "W0602", "W0603"}
@@ -104,7 +105,8 @@ def compare(them, us):
         if place not in us.placed:
             found.append(("theirs", place, texts[0]))
     for place, texts in us.placed.items():
-        if place not in them.placed:
+        # Advice is ours alone; it refuses nothing.
+        if place not in them.placed and not all(t.startswith("L") for t in texts):
             found.append(("ours", place, texts[0]))
     if bool(them.loose) != bool(us.loose) and not found:
         found.append(("loose", None, " / ".join(them.loose or us.loose)))
