@@ -12,6 +12,7 @@
 
 mod case;
 mod command;
+mod demo;
 mod dr;
 mod failover;
 mod foreign;
@@ -51,6 +52,7 @@ fn main() -> ExitCode {
         hostile::CASES,
         mail::CASES,
         command::CASES,
+        demo::CASES,
         systemd::CASES,
         table::CASES,
         service::CASES,

@@ -138,11 +138,7 @@ async fn story(program: &Path) -> Result<(), Error> {
 
     screen.step("svr1 comes back.");
     lan.power_on(Machine::Svr1).await?;
-    holds(&mut lan, &mut screen, Machine::Svr1, "the return of svr1").await?;
-    until(&mut lan, &mut screen, "svr2 gives the address up", |word| {
-        matches!(word, Word::Log { from: Machine::Svr2, line } if line.contains("Entering BACKUP"))
-    })
-    .await?;
+    takes_back(&mut lan, &mut screen).await?;
     screen.remark("The machine with the higher priority has it again; svr2 gave it up.");
     adverts(&mut lan, &mut screen, Machine::Svr1, 1).await?;
     screen.addresses(&lan);
@@ -169,19 +165,45 @@ async fn holds(
     machine: Machine,
     what: &'static str,
 ) -> Result<Duration, Error> {
-    let (mut first, mut announced) = (None, 0);
-    until(lan, screen, what, |word| {
+    let mut taking = Taking::by(machine);
+    until(lan, screen, what, |word| taking.done(word)).await?;
+    Ok(taking.first.unwrap_or_default())
+}
+
+/// Shows what happens until svr1 has the address again and svr2 gave it up. Which is heard first is open.
+async fn takes_back(lan: &mut Lan, screen: &mut Screen) -> Result<(), Error> {
+    let (mut taking, mut given) = (Taking::by(Machine::Svr1), false);
+    until(lan, screen, "the return of svr1", |word| {
+        given |= matches!(word, Word::Log { from: Machine::Svr2, line } if line.contains("Entering BACKUP"));
+        taking.done(word) && given
+    })
+    .await
+}
+
+/// A machine on its way to the address.
+struct Taking {
+    machine: Machine,
+    /// When its first advert as master was on the wire.
+    first: Option<Duration>,
+    announced: u32,
+}
+
+impl Taking {
+    const fn by(machine: Machine) -> Self {
+        Self { machine, first: None, announced: 0 }
+    }
+
+    /// Takes in what happened; whether the machine has arrived.
+    fn done(&mut self, word: &Word) -> bool {
         match word {
-            Word::Advert { from, at, priority } if *from == machine && *priority > 0 => {
-                first.get_or_insert(*at);
+            Word::Advert { from, at, priority } if *from == self.machine && *priority > 0 => {
+                self.first.get_or_insert(*at);
             }
-            Word::Announced { from, .. } if *from == machine => announced += 1,
+            Word::Announced { from, .. } if *from == self.machine => self.announced += 1,
             _ => {}
         }
-        first.is_some() && announced >= REPEAT
-    })
-    .await?;
-    Ok(first.unwrap_or_default())
+        self.first.is_some() && self.announced >= REPEAT
+    }
 }
 
 /// Shows what happens until the machine has sent that many more adverts.
