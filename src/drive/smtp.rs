@@ -237,7 +237,8 @@ pub fn envelope(text: &str, host: &str) -> Result<Address, SmtpError> {
         _ => text,
     };
     let bare = bare.trim();
-    if bare.contains(char::is_control) {
+    // Angle brackets end an address for servers that do not look for quotes.
+    if bare.contains(|c: char| c.is_control() || matches!(c, '<' | '>')) {
         return Err(SmtpError::Address(text.into()));
     }
     let (user, domain) = bare.rsplit_once('@').unwrap_or((bare, host));
