@@ -33,6 +33,14 @@ struct Line {
     kind: Kind,
 }
 
+impl Line {
+    /// Bytes of the line without its indentation.
+    fn width(&self) -> usize {
+        let comment = if self.comment.is_empty() { 0 } else { 2 + self.comment.len() };
+        self.code.len() + comment
+    }
+}
+
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Kind {
     /// Nothing.
@@ -127,7 +135,7 @@ impl Layout {
         let skipped = |l: &Line| matches!(l.kind, Kind::Blank | Kind::Comment);
         let owner = self.lines.iter().rposition(|l| !skipped(l));
         let after = match owner.and_then(|at| Some((at, self.lines.get_mut(at)?))) {
-            Some((at, line)) if line.kind == Kind::Statement && line.code.len() + 2 <= LINE => {
+            Some((at, line)) if line.kind == Kind::Statement && line.width() + 2 <= LINE => {
                 line.code.extend_from_slice(b" {");
                 line.kind = Kind::Open;
                 at + 1
@@ -201,11 +209,7 @@ impl Layout {
             if owed && line.kind != Kind::Close {
                 out.push(b'\n');
             }
-            let mut width = line.depth * INDENT + line.code.len();
-            if !line.comment.is_empty() {
-                width += 2 + line.comment.len();
-            }
-            if width <= LINE {
+            if line.depth * INDENT + line.width() <= LINE {
                 out.resize(out.len() + line.depth * INDENT, b' ');
             }
             out.extend_from_slice(&line.code);
@@ -360,5 +364,8 @@ mod tests {
         let shown = show(&comment);
         assert!(shown.lines().all(|l| l.len() <= LINE), "{shown}");
         assert_eq!(show(&shown), shown);
+        // A brace that would not fit stays on its line.
+        let full = format!("b  # {}\n{{\n    c\n}}\n", "x".repeat(LINE - 5));
+        assert_eq!(show(&full), full);
     }
 }
