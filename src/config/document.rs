@@ -121,7 +121,8 @@ pub(crate) fn quote(word: &[u8], out: &mut Vec<u8>) {
     let special = |b: &u8| matches!(b, b'{' | b'}' | b'#' | b'!') || super::expand::is_blank(*b);
     let plain = !word.is_empty()
         && !word.iter().any(special)
-        && !matches!(word.first(), Some(b'@' | b'~' | b'$'))
+        && !matches!(word.first(), Some(b'@' | b'~' | b'\\'))
+        && !word.contains(&b'$')
         && !word.starts_with(b"include");
     if plain {
         out.extend_from_slice(word);

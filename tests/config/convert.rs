@@ -85,6 +85,17 @@ fn other_peoples_files_come_back() {
 }
 
 #[test]
+fn words_that_look_like_syntax_come_back() {
+    for text in [
+        "global_defs {\n router_id \"x$_PWD\"y\n}\n",
+        "global_defs {\n router_id \\\n smtp_helo_name a\n}\n",
+        "static_routes {\n 10.0.0.0/0 dev eth0\n}\n",
+    ] {
+        check(text, &read_text(text.as_bytes()), &schema());
+    }
+}
+
+#[test]
 fn values_have_their_types() {
     let text = "global_defs {\n vrrp_garp_interval 0.5\n}\nvrrp_instance V {\n interface eth0\n virtual_router_id 5\n nopreempt\n smtp_alert off\n advert_int 2\n virtual_ipaddress {\n 10.0.0.9/24 dev eth1\n 10.0.0.8\n }\n notify \"/bin/x 'a b'\" root\n}\n";
     let json: Value = serde_json::from_str(&read_text(text.as_bytes()).document.to_json()).unwrap();

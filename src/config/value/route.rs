@@ -669,14 +669,17 @@ pub(super) fn any_base(text: &str) -> Option<u64> {
 
 /// Writes a route without its next hops.
 fn write(route: &Route, out: &mut Words) {
-    let default = route.family == Family::V4 && route.destination.length() == 0;
+    let destination = route.destination;
+    let default = route.family == Family::V4
+        && destination.length() == 0
+        && destination.address.is_unspecified();
     if let Some((name, _)) = TYPES.iter().find(|t| t.1 == route.kind && t.1 != 1) {
         out.push(name);
     }
     if default {
         out.push("default");
     } else {
-        out.show(route.destination);
+        out.show(destination);
     }
     let mut pair = |name: &str, value: Option<String>| {
         if let Some(value) = value {
