@@ -54,6 +54,9 @@ fn a_killed_vrrp_process_keeps_its_addresses(lab: &mut Lab) -> Res {
     steady(lab, mark, &pair.svr1, 4)?;
     check!(later.kernel(&pair.svr1).is_empty(), "{:?}", later.kernel(&pair.svr1));
     check!(later.adverts(&pair.svr2).is_empty(), "the backup took over");
+    // It goes on as master, however long it has been one: waiting for others first would be a gap.
+    let waited = later.logs(&pair.svr1, "Entering BACKUP STATE");
+    check!(waited.is_empty(), "{waited:?}");
     Ok(())
 }
 

@@ -29,6 +29,7 @@ use crate::log;
 use crate::status::check;
 use crate::status::vrrp::{State, Summary};
 use crate::sys::channel::Channel;
+use crate::sys::clock;
 use crate::sys::process::Exit as End;
 use reload::Reload;
 
@@ -108,8 +109,10 @@ struct Supervisor {
     generation: u32,
     /// What is in force.
     current: Option<InForce>,
-    /// What `vrrp` told last.
+    /// What `vrrp` told last. It holds as long as that process gives signs of life.
     summary: Option<Summary>,
+    /// The process that runs as `vrrp` now has told it, not one before.
+    summary_is_own: bool,
     /// What `checker` told last.
     checks: Option<check::Summary>,
     status: String,
@@ -183,6 +186,7 @@ impl Supervisor {
             generation: 0,
             current: None,
             summary: None,
+            summary_is_own: false,
             checks: None,
             status: String::new(),
         })
@@ -262,12 +266,21 @@ impl Supervisor {
 
     fn said(&mut self, role: RoleName, message: FromRole) {
         match message {
-            FromRole::Alive => {}
+            FromRole::Alive => {
+                // How long its masters have been silent when it ends counts from here.
+                if role == RoleName::Vrrp
+                    && self.summary_is_own
+                    && let Some(summary) = &mut self.summary
+                {
+                    summary.at = clock::now();
+                }
+            }
             FromRole::Ready { generation } => self.ready(role, generation),
             FromRole::Refused { generation, reason } => self.refused(role, generation, &reason),
             FromRole::Applied { generation } => self.applied(role, generation),
             FromRole::Summary(summary) => {
                 self.summary = Some(summary);
+                self.summary_is_own = true;
                 self.tell_status();
             }
             FromRole::Checks(summary) => self.checks = Some(summary),
@@ -342,7 +355,10 @@ impl Supervisor {
         let mut setup = self.setup.clone();
         setup.keep = self.keeps(role);
         let resume = match role {
-            RoleName::Vrrp => self.summary.clone().map(ToRole::Resume),
+            RoleName::Vrrp => {
+                self.summary_is_own = false;
+                self.summary.clone().map(ToRole::Resume)
+            }
             RoleName::Checker => self.checks.clone().map(ToRole::ResumeChecks),
             RoleName::Runner | RoleName::Config => None,
         };

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::kernel::Kernel;
 use super::world::{JOIN_TIME, NodeId, What, World};
-use crate::base::Family;
+use crate::base::{Family, Instant};
 use crate::model::Vrrp;
 use crate::status::vrrp::Summary;
 use crate::vrrp::{Engine, Event, RunEnd, Rx};
@@ -52,7 +52,9 @@ impl World {
         node.finished = false;
         node.runner_alive = true;
         let (config, snapshot) = (Arc::clone(&node.config), node.kernel.snapshot());
-        let summary = Summary { at: now, ..node.summary.clone() };
+        // The last sign of life came up to half a second ago.
+        let at = Instant::from_nanos(now.as_nanos().saturating_sub(500_000_000));
+        let summary = Summary { at, ..node.summary.clone() };
         if resume {
             self.handle(id, Event::Resume(summary));
         }

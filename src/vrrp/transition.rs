@@ -238,9 +238,10 @@ impl Engine {
     }
 
     /// Whether the last process of this role left an instance as master so recently that no backup can have
-    /// taken over.
+    /// taken over: its last advert was sent at most an interval before its last sign of life, and backups wait for
+    /// three.
     fn was_master_until(&self, instance: &super::Instance, now: Instant) -> bool {
-        instance.was_master && now.since(self.resume.at) < instance.config.advert_int * 3
+        instance.was_master && now.since(self.resume.at) < instance.config.advert_int * 2
     }
 
     /// Waits anew for the silence of the master.
