@@ -253,11 +253,15 @@ impl Supervisor {
             Turn::Asked(other) => not_served(other),
             Turn::Look => {
                 self.manager.look();
-                // Taking on a configuration may keep a role busy; there is a limit on that as well.
-                if !matches!(self.reload, Reload::Preparing { .. } | Reload::Applying { .. }) {
-                    for child in &mut self.children {
-                        child.look();
-                    }
+                // Taking on a configuration may keep a role busy; there is a limit on that as well. The thread of
+                // vrrp that gives signs of life has nothing to do with preparing.
+                let busy = |role| match self.reload {
+                    Reload::Applying { .. } => true,
+                    Reload::Preparing { .. } => role != RoleName::Vrrp,
+                    _ => false,
+                };
+                for child in self.children.iter_mut().filter(|child| !busy(child.role)) {
+                    child.look();
                 }
             }
         }

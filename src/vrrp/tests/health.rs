@@ -284,3 +284,39 @@ fn a_step_that_panics_ends_one_instance_and_no_other() {
     host.pass(SECOND);
     assert_eq!(host.packets.len(), 1);
 }
+
+#[test]
+fn the_first_advert_carries_the_priority_that_counts() {
+    let mut host = Host::new(tracked(-60));
+    host.end_run(RunEnd::Exit(1));
+    host.priorities();
+    host.pass(5 * SECOND);
+    assert_eq!((host.state(), host.priorities().first().copied()), (State::Master, Some(40)));
+}
+
+#[test]
+fn addresses_found_at_the_start_are_the_masters_own_once_it_is_master() {
+    let mut host = Host::off();
+    host.event(Event::Reload(Arc::new(failover(200))));
+    let mut kernel = host.kernel();
+    kernel.addresses.push((ETH, prefix("10.0.2.100/24")));
+    host.event(Event::Kernel(kernel));
+    host.pass(4 * SECOND);
+    assert_eq!(host.state(), State::Master);
+    host.look();
+    // As a backup it would have removed them for the new master.
+    host.hear(PEER, 50);
+    host.pass(SECOND);
+    assert_eq!((host.state(), host.ops()), (State::Master, vec![]));
+}
+
+#[test]
+fn an_interface_that_got_another_number_is_joined_again() {
+    let mut host = Host::new(failover(100));
+    host.look();
+    let new = IfIndex(9);
+    host.event(Event::Link(link(new, "enp0s8", true)));
+    let joined =
+        host.seen.iter().any(|a| matches!(a, Action::Join { interface, .. } if *interface == new));
+    assert!(joined, "{:?}", host.seen);
+}
