@@ -11,7 +11,7 @@ impl Engine {
         let instances = self
             .instances
             .iter()
-            .map(|(_, i)| InstanceSummary {
+            .map(|i| InstanceSummary {
                 name: i.config.name.clone(),
                 state: i.state(),
                 announced: i.announced,
@@ -27,7 +27,7 @@ impl Engine {
             .config
             .instances
             .iter()
-            .filter_map(|config| self.by_name.get(&config.name).and_then(|id| self.instance(*id)))
+            .filter_map(|config| self.named(&config.name))
             .map(|i| Instance {
                 name: i.config.name.clone(),
                 interface: i.config.interface.clone(),
@@ -59,8 +59,8 @@ impl Engine {
                 .collect(),
             scripts: self
                 .scripts
-                .iter()
-                .map(|(_, s)| Script { name: s.config.name.clone(), good: s.condition.good() })
+                .values()
+                .map(|s| Script { name: s.config.name.clone(), good: s.condition.good() })
                 .collect(),
             unknown_vrid: self.unknown_vrid,
             malformed: self.malformed,
@@ -110,6 +110,6 @@ impl Engine {
     }
 
     fn named(&self, name: &str) -> Option<&super::Instance> {
-        self.by_name.get(name).and_then(|id| self.instance(*id))
+        self.instances.named(name).and_then(|id| self.instance(id))
     }
 }

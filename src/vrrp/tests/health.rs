@@ -96,7 +96,7 @@ fn weights_change_the_priority_and_the_time_to_wait() {
     let due = host.engine.snapshot(host.now);
     assert_eq!(due.instances[0].master, Some(PEER.into()));
     let deadline = |host: &mut Host| {
-        let key = Timer::Protocol.key(0);
+        let key = Timer::Protocol(InstanceId(0));
         host.engine.timers.get(key).unwrap().since(host.now)
     };
     let before = deadline(&mut host);
