@@ -190,13 +190,28 @@ impl Engine {
 
     /// When [`Event::Timer`] is due next.
     pub fn deadline(&mut self) -> Option<Instant> {
-        self.timers.earliest()
+        let two = [self.timers.earliest_advert(), self.timers.earliest_other()];
+        two.into_iter().flatten().min()
+    }
+
+    /// When [`Event::Adverts`] is due next, the part of [`Self::deadline`] that does not depend on what others send.
+    pub fn advert_deadline(&mut self) -> Option<Instant> {
+        self.timers.earliest_advert()
+    }
+
+    /// When anything else is due next.
+    pub fn other_deadline(&mut self) -> Option<Instant> {
+        self.timers.earliest_other()
     }
 
     fn dispatch(&mut self, cx: &mut Cx<'_>, event: Event<'_>) {
         match event {
             Event::Advert { rx, packet } => self.heard(cx, &rx, packet),
-            Event::Timer => self.timer(cx),
+            Event::Timer => {
+                self.adverts(cx);
+                self.timer(cx);
+            }
+            Event::Adverts => self.adverts(cx),
             Event::Kernel(snapshot) => self.kernel(cx, snapshot),
             Event::Link(link) => self.link(cx, link),
             Event::LinkGone(index) => self.link_gone(cx, index),
@@ -220,12 +235,18 @@ impl Engine {
         }
     }
 
+    fn adverts(&mut self, cx: &mut Cx<'_>) {
+        while let Some((id, due)) = self.timers.pop_advert(cx.now) {
+            self.advert_due(cx, id, due);
+        }
+    }
+
     fn timer(&mut self, cx: &mut Cx<'_>) {
         while self.budget > 0
             && let Some((timer, due)) = self.timers.pop(cx.now)
         {
             match timer {
-                Timer::Protocol(id) => self.protocol_timer(cx, id, due),
+                Timer::Silence(id) => self.silence(cx, id),
                 Timer::Announce(id) => self.announce_due(cx, id),
                 Timer::Notice(id) => self.announce_state(cx, id),
                 Timer::Script(id) => self.script_due(cx, id, due),
@@ -238,8 +259,8 @@ impl Engine {
                         self.reconsider_all(cx, [id]);
                     }
                 }
-                // After all others that are due.
-                Timer::Slice => {}
+                // A slice comes after all others that are due, adverts have a queue of their own.
+                Timer::Slice | Timer::Advert(_) => {}
             }
         }
         self.sliced = false;

@@ -1,5 +1,5 @@
-//! What the engine waits for, by name. Timers of all kinds share one queue, whose keys are made here and
-//! nowhere else.
+//! What the engine waits for, by name. The adverts of masters have a queue of their own, so that they are never
+//! late because others send too many; the other kinds share one. Its keys are made here and nowhere else.
 
 use super::event::InstanceId;
 use crate::base::{Instant, TimerQueue};
@@ -8,8 +8,10 @@ use crate::track::TrackerId;
 /// What a timer is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Timer {
-    /// The advert of a master, the silence of its master for a backup.
-    Protocol(InstanceId),
+    /// The next advert of a master.
+    Advert(InstanceId),
+    /// For a backup: its master has been silent for long enough.
+    Silence(InstanceId),
     /// Gratuitous frames.
     Announce(InstanceId),
     /// The kernel took too long to answer: announce the state anyway.
@@ -29,9 +31,10 @@ pub(super) enum Timer {
 const KINDS: u32 = 8;
 
 impl Timer {
+    /// Its key among the timers that share a queue.
     const fn key(self) -> u32 {
         let (kind, id) = match self {
-            Self::Protocol(id) => (0, id.0),
+            Self::Advert(id) | Self::Silence(id) => (0, id.0),
             Self::Announce(id) => (1, id.0),
             Self::Notice(id) => (2, id.0),
             Self::Script(id) => (3, id.0),
@@ -46,7 +49,7 @@ impl Timer {
     const fn from_key(key: u32) -> Self {
         let id = key / KINDS;
         match key % KINDS {
-            0 => Self::Protocol(InstanceId(id)),
+            0 => Self::Silence(InstanceId(id)),
             1 => Self::Announce(InstanceId(id)),
             2 => Self::Notice(InstanceId(id)),
             3 => Self::Script(TrackerId(id)),
@@ -60,29 +63,52 @@ impl Timer {
 
 /// The timers of an engine.
 #[derive(Debug, Default)]
-pub(super) struct Timers(TimerQueue);
+pub(super) struct Timers {
+    /// By instance.
+    adverts: TimerQueue,
+    others: TimerQueue,
+}
 
 impl Timers {
     /// Sets a timer, replacing the time it had.
     pub fn set(&mut self, timer: Timer, at: Instant) {
-        self.0.set(timer.key(), at);
+        match timer {
+            Timer::Advert(id) => self.adverts.set(id.0, at),
+            _ => self.others.set(timer.key(), at),
+        }
     }
 
     pub fn clear(&mut self, timer: Timer) {
-        self.0.clear(timer.key());
+        match timer {
+            Timer::Advert(id) => self.adverts.clear(id.0),
+            _ => self.others.clear(timer.key()),
+        }
     }
 
     pub fn get(&self, timer: Timer) -> Option<Instant> {
-        self.0.get(timer.key())
+        match timer {
+            Timer::Advert(id) => self.adverts.get(id.0),
+            _ => self.others.get(timer.key()),
+        }
     }
 
-    pub fn earliest(&mut self) -> Option<Instant> {
-        self.0.earliest()
+    pub fn earliest_advert(&mut self) -> Option<Instant> {
+        self.adverts.earliest()
     }
 
-    /// Takes the timer that is due first, with the time it was set to.
+    /// The earliest of all but adverts.
+    pub fn earliest_other(&mut self) -> Option<Instant> {
+        self.others.earliest()
+    }
+
+    /// Takes the instance whose advert is due first, with the time it was set to.
+    pub fn pop_advert(&mut self, now: Instant) -> Option<(InstanceId, Instant)> {
+        self.adverts.pop(now).map(|(id, at)| (InstanceId(id), at))
+    }
+
+    /// Takes the timer other than an advert that is due first, with the time it was set to.
     pub fn pop(&mut self, now: Instant) -> Option<(Timer, Instant)> {
-        self.0.pop(now).map(|(key, at)| (Timer::from_key(key), at))
+        self.others.pop(now).map(|(key, at)| (Timer::from_key(key), at))
     }
 }
 
@@ -95,7 +121,7 @@ mod tests {
         let mut keys = std::collections::BTreeSet::new();
         for n in [0, 1, 77, u32::MAX / KINDS] {
             let id = InstanceId(n);
-            let of_one = [Timer::Protocol(id), Timer::Announce(id), Timer::Notice(id)];
+            let of_one = [Timer::Silence(id), Timer::Announce(id), Timer::Notice(id)];
             let others = [Timer::Script(TrackerId(n)), Timer::Retry(n), Timer::HoldDown(id)];
             for timer in of_one.into_iter().chain(others) {
                 assert_eq!(Timer::from_key(timer.key()), timer);

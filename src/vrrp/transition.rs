@@ -63,7 +63,11 @@ impl Engine {
             instance.counters.became_master += 1;
         }
         let touches = held || instance.holds_addresses();
-        self.set_timer(Timer::Protocol(id), deadline);
+        self.timers.clear(Timer::Advert(id));
+        self.timers.clear(Timer::Silence(id));
+        if let Some(at) = deadline {
+            self.rearm(id, at);
+        }
         self.recount(id);
         if to == State::Init {
             return;
@@ -101,23 +105,38 @@ impl Engine {
         self.announce_nothing(id);
     }
 
-    /// The protocol timer of an instance ran out: an advert is due, or the master was silent for too long.
-    pub(super) fn protocol_timer(&mut self, cx: &mut Cx<'_>, id: InstanceId, due: Instant) {
+    /// An advert of a master is due.
+    pub(super) fn advert_due(&mut self, cx: &mut Cx<'_>, id: InstanceId, due: Instant) {
+        let Some(instance) = self.instance(id) else { return };
+        let input = Input::Timer { agreed: true };
+        if !matches!(fsm::step(instance.state(), input), Step::Advertise) {
+            return;
+        }
+        // The next one is counted from when this one was due, so that lateness does not add up; a process that
+        // was stalled for longer sends one, not all it missed.
+        let (interval, priority) = (instance.config.advert_int, instance.priority);
+        let next = due + interval;
+        self.rearm(id, if next > cx.now { next } else { cx.now + interval });
+        self.send_advert(cx, id, priority);
+    }
+
+    /// The timer of a backup ran out: it heard no master for long enough.
+    pub(super) fn silence(&mut self, cx: &mut Cx<'_>, id: InstanceId) {
         let silent_until = self.silent_until;
         let Some(instance) = self.instance_mut(id) else { return };
         let state = instance.state();
-        if state == State::Backup {
-            if cx.now < silent_until {
-                let again = silent_until + instance.master_down();
-                self.rearm(id, again);
-                return;
-            }
-            say!(debug, *instance, "Receive advertisement timeout");
-            instance.willing = true;
-            self.recount(id);
+        if state != State::Backup {
+            return;
         }
+        if cx.now < silent_until {
+            let again = silent_until + instance.master_down();
+            self.rearm(id, again);
+            return;
+        }
+        say!(debug, *instance, "Receive advertisement timeout");
+        instance.willing = true;
+        self.recount(id);
         match fsm::step(state, Input::Timer { agreed: self.all_ready(id) }) {
-            Step::Advertise => self.advertise(cx, id, due),
             Step::Enter(_) => self.lead(cx, id, Input::Rise),
             Step::Wait => {
                 // Another member still hears its master. If that goes silent too, it is the one to decide.
@@ -128,23 +147,13 @@ impl Engine {
         }
     }
 
-    fn advertise(&mut self, cx: &mut Cx<'_>, id: InstanceId, due: Instant) {
-        let Some(instance) = self.instance(id) else { return };
-        // The next one is counted from when this one was due, so that lateness does not add up; a process that
-        // was stalled for longer sends one, not all it missed.
-        let (interval, priority) = (instance.config.advert_int, instance.priority);
-        let next = due + interval;
-        self.rearm(id, if next > cx.now { next } else { cx.now + interval });
-        self.send_advert(cx, id, priority);
-    }
-
-    /// Sets when the protocol timer of the present state is due: the next advert, or the end of the wait for a
-    /// silent master.
+    /// Sets when the timer of the present state is due: the next advert, or the end of the wait for a silent
+    /// master.
     pub(super) fn rearm(&mut self, id: InstanceId, at: Instant) {
-        if let Some(instance) = self.instance_mut(id)
-            && instance.set_deadline(at)
-        {
-            self.timers.set(Timer::Protocol(id), at);
+        let Some(instance) = self.instance_mut(id) else { return };
+        if instance.set_deadline(at) {
+            let master = instance.is_master();
+            self.timers.set(if master { Timer::Advert(id) } else { Timer::Silence(id) }, at);
         }
     }
 

@@ -154,7 +154,7 @@ fn adverts_that_are_due_go_out_between_the_slices() {
     host.pass(10 * SECOND);
     host.look();
     let fast = host.engine.instances.named("fast").unwrap();
-    let due = host.engine.timers.get(Timer::Protocol(fast)).unwrap();
+    let due = host.engine.timers.get(Timer::Advert(fast)).unwrap();
     // The link fails just before an advert is due; a slice takes a while.
     host.now = due - MS / 2;
     host.event(Event::Link(Link { index: index(0), ..large_link(0, false) }));
