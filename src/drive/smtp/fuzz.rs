@@ -56,17 +56,20 @@ impl AsyncWrite for Memory {
 }
 
 /// Sends a message to a server that answers with these octets, whatever it hears. What it heard, and what went wrong.
-pub async fn converse(
-    mail: &Mail,
-    message: &str,
-    answers: &[u8],
-) -> (Vec<u8>, Result<(), SmtpError>) {
+///
+/// # Panics
+/// When there is no memory for a runtime.
+#[must_use]
+pub fn converse(mail: &Mail, message: &str, answers: &[u8]) -> (Vec<u8>, Result<(), SmtpError>) {
     let heard = Arc::new(Mutex::new(Vec::new()));
     let memory = Memory { answers: answers.iter().copied().collect(), heard: Arc::clone(&heard) };
-    let outcome = match envelope(&mail.from, &mail.helo) {
-        Ok(from) => talk(memory, mail, from, message.as_bytes()).await,
-        Err(e) => Err(e),
+    let conversation = async {
+        let from = envelope(&mail.from, &mail.helo)?;
+        talk(memory, mail, from, message.as_bytes()).await
     };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
+    #[allow(clippy::expect_used, reason = "never in the daemon")]
+    let outcome = runtime.expect("a runtime").block_on(conversation);
     let heard = std::mem::take(&mut *heard.lock().unwrap_or_else(PoisonError::into_inner));
     (heard, outcome)
 }
