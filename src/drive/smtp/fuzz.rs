@@ -59,7 +59,6 @@ impl AsyncWrite for Memory {
 ///
 /// # Panics
 /// When there is no memory for a runtime.
-#[must_use]
 pub fn converse(mail: &Mail, message: &str, answers: &[u8]) -> (Vec<u8>, Result<(), SmtpError>) {
     let heard = Arc::new(Mutex::new(Vec::new()));
     let memory = Memory { answers: answers.iter().copied().collect(), heard: Arc::clone(&heard) };
