@@ -99,8 +99,6 @@ pub struct Engine {
     closing: probe::Closing,
     /// Services to be removed from the kernel that are not yet.
     leaving: BTreeSet<ServiceKey>,
-    /// Services that the kernel did not let go when we left.
-    abandoned: BTreeSet<ServiceKey>,
     /// Looks for what other programs did to the table.
     audit: Audit,
     /// From an earlier process.
@@ -191,7 +189,6 @@ impl Engine {
             serial: 0,
             closing: probe::Closing::Orderly,
             leaving: BTreeSet::new(),
-            abandoned: BTreeSet::new(),
             audit: Audit::default(),
             owned: BTreeSet::new(),
             leaving_early: false,

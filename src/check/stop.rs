@@ -40,6 +40,9 @@ impl Engine {
         if config.flush_on_stop {
             self.phase = Phase::Stopping { flushing: true };
             self.say_quorums_down(cx, &order, &config);
+            // Until the kernel has agreed.
+            let fronts = self.services.iter().flat_map(|(_, service)| &service.fronts);
+            self.owned = fronts.map(|front| front.key).collect();
             self.services.clear();
             self.by_id.clear();
             self.by_front.clear();
@@ -91,8 +94,8 @@ impl Engine {
         match self.phase {
             Phase::Stopping { flushing: false } if self.services.is_empty() => {
                 self.phase = Phase::Stopped;
-                // What the kernel did not let go is still ours, for whoever comes next.
-                let left = core::mem::take(&mut self.abandoned);
+                // What the kernel would not let go of is left for the next process to remove.
+                let left = core::mem::take(&mut self.owned);
                 cx.out.push(Action::Own(left.into_iter().collect()));
                 cx.out.push(Action::Done);
             }

@@ -143,9 +143,6 @@ impl Engine {
         let refused = front.is_some_and(|front| front.refused.is_some());
         match (op, outcome) {
             (_, Outcome::Done) => {
-                if let Op::DeleteService { service } = op {
-                    self.abandoned.remove(service);
-                }
                 self.counters.operations += 1;
                 self.known.apply(op);
                 self.accept(slot, op);
@@ -251,10 +248,16 @@ impl Engine {
             say!(error, id, "{line}");
         }
         if stopping {
-            // There is no later: it stays, and the next process is told that it is ours.
-            if matches!(op, Op::DeleteService { .. } | Op::DeleteDestination { .. }) {
-                self.abandoned.insert(key);
-                self.known.apply(op);
+            // There is no later: it stays, and is on record for the next process.
+            match op {
+                Op::DeleteService { service } => {
+                    self.known.apply(op);
+                    self.owned.insert(*service);
+                }
+                Op::DeleteDestination { .. } => {
+                    self.known.apply(op);
+                }
+                _ => {}
             }
             return;
         }

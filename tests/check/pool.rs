@@ -22,7 +22,7 @@ fn group(addresses: &[u8], mark: Option<u32>, servers: Vec<RealServer>) -> Servi
     let address = |n: &u8| GroupEntry::Addresses { first: at(*n), last: at(*n), port: 80 };
     let mut keys: Vec<ServiceKey> = addresses.iter().map(|n| key(*n)).collect();
     let mut entries: Vec<GroupEntry> = addresses.iter().map(address).collect();
-    for mark in mark {
+    if let Some(mark) = mark {
         entries.push(GroupEntry::Mark { mark, family: None });
         keys.push(ServiceKey::Mark { mark, family: evervip::base::Family::V4 });
     }

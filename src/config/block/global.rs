@@ -123,7 +123,7 @@ block! {
         vrrp_version: One<Int<2, 3>> = "vrrp_version", Restart, default("2");
         /// Default of `strict_mode`.
         vrrp_strict: One<Bool> = "vrrp_strict", Restart, later, default("off");
-        /// For this many seconds after the start no instance becomes master and adverts are ignored.
+        /// For this many seconds after the start no instance becomes master; adverts are heard.
         vrrp_startup_delay: One<Seconds<1_000, 4_294_000_000>> = "vrrp_startup_delay", Fixed, default("0");
         /// As `vrrp_startup_delay`, counted from the start of the machine.
         vrrp_delay_after_boot: One<Seconds<1_000, 4_294_000_000>> = "vrrp_delay_after_boot", Fixed, default("0");

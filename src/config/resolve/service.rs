@@ -771,8 +771,8 @@ fn quorum(
 pub(super) fn finish(cx: &mut Cx<'_>) {
     finish_groups(cx);
     let mut seen: IndexSet<ServiceKey> = IndexSet::with_capacity(cx.draft.services.len());
-    let all = cx.draft.model.lvs.services.iter().flat_map(Service::keys);
-    let twice = all.fold(false, |twice, key| !seen.insert(*key) || twice);
+    let mut all = cx.draft.model.lvs.services.iter().flat_map(Service::keys);
+    let twice = all.any(|key| !seen.insert(*key));
     if !twice {
         return;
     }
