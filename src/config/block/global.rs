@@ -308,8 +308,10 @@ block! {
         umask: One<Umask> = "umask", Fixed, later, default("0177");
         /// Without effect, as in keepalived.
         random_seed: One<Int<0, U32>> = "random_seed", Fixed, dead;
-        /// Test the configuration before a reload. Here every reload does; the file receives the result of the test.
-        reload_check_config: One<OptionalPath> = "reload_check_config", Live, later, default("/dev/null");
+        /// Refuse a reload for whatever a configuration test reports, mistakes of the running configuration and
+        /// warnings included; the file receives the result of the test. Without it only what is new and wrong refuses a
+        /// reload.
+        reload_check_config: One<OptionalPath> = "reload_check_config", Live, default("/dev/null");
         /// File whose first line is the time of the next reload.
         reload_time_file: One<AbsolutePath> = "reload_time_file", Live, lenient, later;
         /// Keep that file after the reload.
