@@ -5,7 +5,7 @@ mod writer;
 
 use core::sync::atomic::{AtomicU64, Ordering};
 use core::time::Duration;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -15,6 +15,7 @@ use super::control::{Control, Order, Prepared};
 use super::notices::Notices;
 use crate::base::Instant;
 use crate::cli::exit::Exit;
+use crate::drive::vrrp::look::Views;
 use crate::drive::vrrp::{Driver, Handle, Hooks, Input, Output, Scheduling};
 use crate::ipc::{
     Answer, Ask, FromRole, FromRunner, Memory, Peer, Question, RoleName, ToRole, ToRunner, Told,
@@ -32,7 +33,7 @@ use crate::sys::{clock, process, sched};
 use crate::vrrp::RunId;
 use writer::Writer;
 
-/// Views that may be asked for before the first is there.
+/// Views that may be asked for before the first is there; the engine's thread has room for twice as many.
 const LOOKS: usize = 8;
 /// Stack of the real-time thread. All of it may become resident.
 const STACK: usize = 256 << 10;
@@ -73,14 +74,16 @@ struct Role {
     notices: Notices,
     runner: Option<Peer<ToRunner, FromRunner>>,
     api: Option<Peer<Answer, Question>>,
-    /// Who asked for the views that the engine has not shown yet, in their order.
-    looks: VecDeque<Look>,
     /// A configuration that was decoded.
     prepared: Prepared<VrrpPart>,
     /// The configuration whose turn it is, until the engine has it.
     applying: Option<u32>,
     /// The summary that the supervisor could not take.
     summary: Option<FromRole>,
+    /// Requests for a view so far, what those that are open are for, and the answers to them.
+    asked: u64,
+    looks: BTreeMap<u64, Look>,
+    views: Views,
     /// When this thread took a turn last.
     alive: Arc<AtomicU64>,
     /// A view must be taken.
@@ -117,10 +120,12 @@ impl Role {
             notices: Notices::default(),
             runner: None,
             api: None,
-            looks: VecDeque::new(),
             prepared: Prepared::default(),
             applying: None,
             summary: None,
+            asked: 0,
+            looks: BTreeMap::new(),
+            views: Views::default(),
             alive,
             view_due: true,
             stopped: false,
@@ -226,21 +231,23 @@ impl Role {
     /// Asks the engine for a view. One that there is no room for is never answered: who asks has a deadline.
     fn look(&mut self, purpose: Look) {
         if self.looks.len() < LOOKS {
-            self.looks.push_back(purpose);
-            self.tell(Input::Look);
+            self.asked += 1;
+            self.looks.insert(self.asked, purpose);
+            self.tell(Input::Look { request: self.asked });
         }
     }
 
     /// The engine shows itself.
-    fn seen(&mut self, view: Box<Vrrp>) {
-        match self.looks.pop_front() {
+    fn seen(&mut self, request: u64, view: Vrrp) {
+        match self.looks.remove(&request) {
             Some(Look::Answer(id)) => {
                 if let Some(api) = &mut self.api {
                     // One that does not read asks again.
-                    let _ = api.offer(&Answer { id, told: Told::Vrrp(view) });
+                    let _ = api.offer(&Answer { id, told: Told::Vrrp(Box::new(view)) });
                 }
             }
-            Some(Look::Log) | None => count(&view),
+            Some(Look::Log) => count(&view),
+            None => {}
         }
     }
 
@@ -291,7 +298,11 @@ impl Role {
                         self.summary = Some(message);
                     }
                 }
-                Output::View(view) => self.seen(view),
+                Output::Part(part) => {
+                    if let Some((request, view)) = self.views.join(*part) {
+                        self.seen(request, view);
+                    }
+                }
                 Output::Reloaded => {
                     if let Some(generation) = self.applying.take() {
                         control.tell(&FromRole::Applied { generation });

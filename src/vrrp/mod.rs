@@ -84,6 +84,8 @@ pub struct Engine {
     /// When the next gratuitous frame may leave by an interface.
     spacing: BTreeMap<(IfIndex, Family), Instant>,
     timers: TimerQueue,
+    /// When masters send adverts, by instance: these are never late because others send too many.
+    adverts: TimerQueue,
     resume: Summary,
     /// No instance becomes master before this (`vrrp_startup_delay`).
     silent_until: Instant,
@@ -119,7 +121,7 @@ struct Cx<'a> {
 /// What a timer is for. Timers of all kinds share one queue; a key is the number of an object and a kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Timer {
-    /// The advert of a master, the silence of its master for a backup.
+    /// The advert of a master (in a queue of its own), the silence of its master for a backup.
     Protocol,
     /// Gratuitous frames.
     Announce,
@@ -176,6 +178,7 @@ impl Engine {
             memberships: BTreeMap::new(),
             spacing: BTreeMap::new(),
             timers: TimerQueue::new(),
+            adverts: TimerQueue::new(),
             resume: Summary::default(),
             silent_until: now,
             unknown_vrid: 0,
@@ -199,13 +202,28 @@ impl Engine {
 
     /// When [`Event::Timer`] is due next.
     pub fn deadline(&mut self) -> Option<Instant> {
+        let two = [self.adverts.earliest(), self.timers.earliest()];
+        two.into_iter().flatten().min()
+    }
+
+    /// When [`Event::Adverts`] is due next, the part of [`Self::deadline`] that does not depend on what others send.
+    pub fn advert_deadline(&mut self) -> Option<Instant> {
+        self.adverts.earliest()
+    }
+
+    /// When anything else is due next.
+    pub fn other_deadline(&mut self) -> Option<Instant> {
         self.timers.earliest()
     }
 
     fn dispatch(&mut self, cx: &mut Cx<'_>, event: Event<'_>) {
         match event {
             Event::Advert { rx, packet } => self.heard(cx, &rx, packet),
-            Event::Timer => self.timer(cx),
+            Event::Timer => {
+                self.adverts(cx);
+                self.timer(cx);
+            }
+            Event::Adverts => self.adverts(cx),
             Event::Kernel(snapshot) => self.kernel(cx, snapshot),
             Event::Link(link) => self.link(cx, link),
             Event::LinkGone(index) => self.link_gone(cx, index),
@@ -229,11 +247,17 @@ impl Engine {
         }
     }
 
+    fn adverts(&mut self, cx: &mut Cx<'_>) {
+        while let Some((id, due)) = self.adverts.pop(cx.now) {
+            self.advert_due(cx, InstanceId(id), due);
+        }
+    }
+
     fn timer(&mut self, cx: &mut Cx<'_>) {
         while let Some((key, due)) = self.timers.pop(cx.now) {
             let Some((kind, id)) = Timer::from_key(key) else { continue };
             match kind {
-                Timer::Protocol => self.protocol_timer(cx, InstanceId(id), due),
+                Timer::Protocol => self.silence(cx, InstanceId(id)),
                 Timer::Announce => self.announce_due(cx, InstanceId(id)),
                 Timer::Notice => self.announce_state(cx, InstanceId(id)),
                 Timer::Script => self.script_due(cx, id, due),
@@ -250,6 +274,17 @@ impl Engine {
     }
 
     fn set_timer(&mut self, kind: Timer, id: u32, at: Option<Instant>) {
+        if kind == Timer::Protocol {
+            let master = self.instance(InstanceId(id)).is_some_and(Instance::is_master);
+            self.adverts.clear(id);
+            if master {
+                self.timers.clear(kind.key(id));
+                if let Some(at) = at {
+                    self.adverts.set(id, at);
+                }
+                return;
+            }
+        }
         match at {
             Some(at) => self.timers.set(kind.key(id), at),
             None => self.timers.clear(kind.key(id)),

@@ -322,7 +322,7 @@ impl Engine {
             self.leave(cx, index, destination);
         }
         for kind in [Timer::Protocol, Timer::Announce, Timer::Notice] {
-            self.timers.clear(kind.key(id.0));
+            self.set_timer(kind, id.0, None);
         }
         self.instances.try_remove(id.0 as usize);
         self.current = None;

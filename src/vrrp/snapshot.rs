@@ -20,50 +20,69 @@ impl Engine {
         Summary { at: now, instances }
     }
 
-    /// A full view.
+    /// A full view, in one piece: for tests and for the end of a process. Whoever must not be held up takes parts
+    /// by [`Self::view`].
     #[must_use]
     pub fn snapshot(&self, now: Instant) -> Vrrp {
-        let instances = self
-            .config
-            .instances
+        self.view(now, 0, usize::MAX).0
+    }
+
+    /// A part of the view: at most `count` objects (instances, groups, scripts, in this order) after the first
+    /// `skip` of them; and whether there are more behind these. [`Vrrp::joined`] puts parts together.
+    #[must_use]
+    pub fn view(&self, now: Instant, skip: usize, count: usize) -> (Vrrp, bool) {
+        let config = &self.config.instances;
+        let (own, groups) = (config.len(), self.groups.len());
+        let total = own + groups + self.scripts.len();
+        let end = skip.saturating_add(count).min(total);
+        // Objects of a list that begins at this position among all.
+        let some = |begin: usize, length: usize| {
+            let first = skip.saturating_sub(begin).min(length);
+            let behind = end.saturating_sub(begin).min(length);
+            (first, behind.saturating_sub(first))
+        };
+        let (first, length) = some(0, own);
+        let instances = config
             .iter()
-            .filter_map(|config| self.by_name.get(&config.name).and_then(|id| self.instance(*id)))
-            .map(|i| Instance {
-                name: i.config.name.clone(),
-                interface: i.config.interface.clone(),
-                vrid: i.config.vrid,
-                state: i.state(),
-                since: i.since,
-                priority: i.config.priority.get(),
-                effective_priority: i.priority,
-                master: i.master.map(|(source, _)| source),
-                faults: self.faults(i),
-                addresses_set: i.entries.iter().filter(|e| self.addresses.is_present(**e)).count(),
-                addresses_refused: i
-                    .entries
-                    .iter()
-                    .filter_map(|e| self.addresses.entry(*e))
-                    .filter_map(|e| Some((e.address.prefix.to_string(), e.refused?.errno)))
-                    .collect(),
-                counters: i.counters,
-            })
+            .skip(first)
+            .take(length)
+            .filter_map(|config| self.named(&config.name))
+            .map(|instance| self.view_of(instance))
             .collect();
-        Vrrp {
-            schema: 1,
-            at: now,
-            instances,
-            groups: self
-                .groups
+        let (first, length) = some(own, groups);
+        let groups = (self.groups.iter().skip(first).take(length))
+            .map(|g| Group { name: g.config.name.clone(), state: g.state })
+            .collect();
+        let (first, length) = some(total - self.scripts.len(), self.scripts.len());
+        let scripts = (self.scripts.iter().skip(first).take(length))
+            .map(|(_, s)| Script { name: s.config.name.clone(), good: s.condition.good() })
+            .collect();
+        let (unknown_vrid, malformed) = (self.unknown_vrid, self.malformed);
+        (
+            Vrrp { schema: 1, at: now, instances, groups, scripts, unknown_vrid, malformed },
+            end < total,
+        )
+    }
+
+    fn view_of(&self, i: &super::Instance) -> Instance {
+        Instance {
+            name: i.config.name.clone(),
+            interface: i.config.interface.clone(),
+            vrid: i.config.vrid,
+            state: i.state(),
+            since: i.since,
+            priority: i.config.priority.get(),
+            effective_priority: i.priority,
+            master: i.master.map(|(source, _)| source),
+            faults: self.faults(i),
+            addresses_set: i.entries.iter().filter(|e| self.addresses.is_present(**e)).count(),
+            addresses_refused: i
+                .entries
                 .iter()
-                .map(|g| Group { name: g.config.name.clone(), state: g.state })
+                .filter_map(|e| self.addresses.entry(*e))
+                .filter_map(|e| Some((e.address.prefix.to_string(), e.refused?.errno)))
                 .collect(),
-            scripts: self
-                .scripts
-                .iter()
-                .map(|(_, s)| Script { name: s.config.name.clone(), good: s.condition.good() })
-                .collect(),
-            unknown_vrid: self.unknown_vrid,
-            malformed: self.malformed,
+            counters: i.counters,
         }
     }
 }

@@ -9,31 +9,28 @@ use crate::model::vrrp::{InitialState, Preempt, Priority};
 use crate::status::vrrp::State;
 
 impl Engine {
-    /// The protocol timer of an instance ran out: an advert is due, or the master was silent for too long.
-    pub(super) fn protocol_timer(&mut self, cx: &mut Cx<'_>, id: InstanceId, due: Instant) {
-        let Some(instance) = self.instance_mut(id) else { return };
-        match instance.machine {
-            Machine::Master { .. } => {
-                //= rfc9568 6.4.3: If the Adver_Timer fires, then send an ADVERTISEMENT
-                // The next one is counted from when this one was due, so that lateness does not add up; a
-                // process that was stalled for longer sends one, not all it missed.
-                let interval = instance.config.advert_int;
-                let next = due + interval;
-                let next = if next > cx.now { next } else { cx.now + interval };
-                instance.machine = Machine::Master { next_advert: next };
-                let priority = instance.priority;
-                self.set_timer(Timer::Protocol, id.0, Some(next));
-                self.send_advert(cx, id, priority);
-            }
-            Machine::Backup { .. } => self.silence(cx, id),
-            Machine::Init | Machine::Fault => {}
-        }
+    /// An advert of a master is due.
+    pub(super) fn advert_due(&mut self, cx: &mut Cx<'_>, id: InstanceId, due: Instant) {
+        let Some(instance) = self.instance_mut(id).filter(|i| i.is_master()) else { return };
+        //= rfc9568 6.4.3: If the Adver_Timer fires, then send an ADVERTISEMENT
+        // The next one is counted from when this one was due, so that lateness does not add up; a
+        // process that was stalled for longer sends one, not all it missed.
+        let interval = instance.config.advert_int;
+        let next = due + interval;
+        let next = if next > cx.now { next } else { cx.now + interval };
+        instance.machine = Machine::Master { next_advert: next };
+        let priority = instance.priority;
+        self.set_timer(Timer::Protocol, id.0, Some(next));
+        self.send_advert(cx, id, priority);
     }
 
-    /// A backup heard no master for long enough.
-    fn silence(&mut self, cx: &mut Cx<'_>, id: InstanceId) {
+    /// The timer of a backup ran out: it heard no master for long enough.
+    pub(super) fn silence(&mut self, cx: &mut Cx<'_>, id: InstanceId) {
         let silent_until = self.silent_until;
         let Some(instance) = self.instance_mut(id) else { return };
+        if !matches!(instance.machine, Machine::Backup { .. }) {
+            return;
+        }
         if cx.now < silent_until {
             let again = silent_until + instance.master_down();
             self.wait_until(id, again);
@@ -148,7 +145,7 @@ impl Engine {
         instance.preempt_at = None;
         say!(info, *instance, "Entering FAULT STATE");
         let entries = instance.entries.clone();
-        self.timers.clear(Timer::Protocol.key(id.0));
+        self.set_timer(Timer::Protocol, id.0, None);
         self.settle(cx, &entries);
         self.announce_state_later(cx, id);
         cx.out.push(Action::Report);
