@@ -18,6 +18,7 @@ pub type Target = (&'static str, fn(&[u8]));
 /// All targets. `fuzz/Cargo.toml` has a program for each.
 pub const TARGETS: &[Target] = &[
     ("advert", packet::advert),
+    ("api", others::api),
     ("arguments", others::arguments),
     ("check_events", check::events),
     ("config", config::load_all),

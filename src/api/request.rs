@@ -88,6 +88,12 @@ pub fn parse(line: &[u8]) -> Result<Request, (Option<u64>, Wrong)> {
         let message = format!("a request has at most {LONGEST} octets");
         return Err((None, Wrong { column: Some(LONGEST + 1), ..Wrong::new(message) }));
     }
+    // An array would do for the reader below.
+    let start = line.iter().position(|octet| !octet.is_ascii_whitespace()).unwrap_or(line.len());
+    if line.get(start) != Some(&b'{') {
+        let message = "a request is a JSON object, such as {\"request\":\"status\"}";
+        return Err((None, Wrong { column: Some(start + 1), ..Wrong::new(message) }));
+    }
     let Line { id, request } =
         serde_json::from_slice(line).map_err(|e| (id_of(line), syntax(&e)))?;
     let what = What::ALL.into_iter().find(|what| what.word() == request);
@@ -203,7 +209,9 @@ mod tests {
         assert_eq!((id, wrong.field.as_deref()), (Some(3), Some("request")));
         let (id, wrong) = refused(r#"{"id":-1,"request":"status"}"#);
         assert_eq!((id, wrong.column), (None, Some(8)));
-        for (bad, column) in [("", 1), ("x", 1), ("{", 1), ("[1,2]", 5), ("{\"id\":1,}", 9)] {
+        for (bad, column) in
+            [("", 1), ("x", 1), ("{", 1), (" [1,\"status\"]", 2), ("{\"id\":1,}", 9)]
+        {
             let (_, wrong) = refused(bad);
             assert!(!wrong.message.is_empty() && !wrong.message.contains(" at line "), "{bad}");
             assert_eq!(wrong.column, Some(column), "{bad}");

@@ -289,7 +289,7 @@ fn wrapped(text: &mut String, indent: &str, content: &str) {
             current = format!("{indent}  {word}");
         }
     }
-    line(text, &current);
+    line(text, current.trim_end());
 }
 
 /// At most `width` characters, without any that would steer a terminal; `~` where something is missing.
@@ -364,6 +364,194 @@ impl<const N: usize> Table<N> {
                 }
                 Row::Note(note) => wrapped(text, "    ", note),
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::report::{Check, Configuration, Group, Process, Refused, Reload};
+
+    const NOW: &str = "2026-03-01T00:00:10.500Z";
+
+    fn instance(name: &str, state: State) -> Instance {
+        Instance {
+            name: name.into(),
+            interface: "eth0".into(),
+            vrid: 51,
+            state,
+            since: "2026-02-28T23:58:05.100Z".into(),
+            priority: 100,
+            effective_priority: 80,
+            master: (state == State::Backup).then(|| "10.0.0.1".into()),
+            faults: if state == State::Fault { vec!["eth0 is down".into()] } else { Vec::new() },
+            addresses_held: 1,
+            addresses_refused: vec![Refused {
+                what: "10.0.0.9/24".into(),
+                error: "Permission denied".into(),
+            }],
+            counters: std::collections::BTreeMap::new(),
+        }
+    }
+
+    fn sample() -> Report {
+        let long = "x".repeat(90);
+        let server = Server {
+            address: "10.0.0.71:80".into(),
+            up: false,
+            since: "2026-02-27T22:00:10.500Z".into(),
+            weight: 3,
+            kernel_weight: None,
+            refused: None,
+            checks: vec![Check {
+                kind: "TCP_CHECK".into(),
+                up: false,
+                last_result: Some("connection refused".into()),
+                failed_attempts: 0,
+            }],
+        };
+        Report {
+            schema: 1,
+            at: NOW.into(),
+            daemon: Answer::Known(Daemon {
+                version: "0.1.0".into(),
+                pid: 7,
+                since: "2026-02-28T23:00:10.000Z".into(),
+                configuration: Some(Configuration {
+                    file: "/etc/keepalived/keepalived.conf".into(),
+                    generation: 1,
+                    read: "2026-03-01T00:00:01.000Z".into(),
+                    errors: 0,
+                    warnings: 1,
+                    first_problem: Some(format!("(/etc/k.conf: Line 2) {}", "word ".repeat(30))),
+                }),
+                reloading: false,
+                last_reload: Some(Reload { at: NOW.into(), refused: Some("no\x1b[31m".into()) }),
+                processes: vec![Process {
+                    role: "checker".into(),
+                    wanted: true,
+                    pid: None,
+                    since: None,
+                    starts: 3,
+                }],
+            }),
+            vrrp: Some(Answer::Known(Vrrp {
+                instances: vec![
+                    instance("A", State::Master),
+                    instance(&long, State::Backup),
+                    instance("C", State::Fault),
+                ],
+                groups: vec![Group { name: "G".into(), state: State::Backup }],
+                trackers: vec![Tracker {
+                    kind: "script".into(),
+                    name: "T".into(),
+                    good: Some(false),
+                }],
+                unknown_vrid: 0,
+                malformed: 0,
+            })),
+            checker: Some(Answer::Known(Checker {
+                ipvs: "unavailable".into(),
+                ipvs_error: Some("Protocol not available".into()),
+                services: vec![Service {
+                    name: "[10.0.0.1]:tcp:80".into(),
+                    up: true,
+                    since: NOW.into(),
+                    weight: 4,
+                    quorum: 1,
+                    sorry: true,
+                    refused: None,
+                    servers: vec![server],
+                }],
+                counters: std::collections::BTreeMap::new(),
+            })),
+        }
+    }
+
+    #[test]
+    fn the_screen_fits_and_says_what_matters() {
+        let screen = screen(&sample());
+        for line in screen.lines() {
+            assert!(line.chars().count() <= WIDTH, "{line}");
+        }
+        assert!(!screen.contains('\x1b'), "{screen}");
+        insta::assert_snapshot!(screen, @r"
+    evervipd 0.1.0, pid 7, up 1h00m
+    configuration: /etc/keepalived/keepalived.conf, read 9s ago
+      0 errors, 1 warning: (/etc/k.conf: Line 2) word word word word word word word
+        word word word word word word word word word word word word word word word
+        word word word word word word word word
+      LAST RELOAD REFUSED 0s ago: no?[31m
+      the checker process does not run now
+
+    INSTANCE                 INTERFACE  VRID  STATE     FOR  PRIO  VIPS  MASTER
+    A                        eth0         51  MASTER  2m05s    80     1  this router
+        configured priority 100, changed by trackers
+        10.0.0.9/24 refused: Permission denied
+    xxxxxxxxxxxxxxxxxxxxxx~  eth0         51  BACKUP  2m05s    80     1  10.0.0.1
+        configured priority 100, changed by trackers
+        10.0.0.9/24 refused: Permission denied
+    C                        eth0         51  FAULT   2m05s    80     1  none heard
+        configured priority 100, changed by trackers
+        fault: eth0 is down
+        10.0.0.9/24 refused: Permission denied
+
+    GROUP  STATE
+    G      BACKUP
+
+    TRACKER  KIND    RESULT
+    T        script  BAD
+
+    IPVS is not available: Protocol not available
+
+    [10.0.0.1]:tcp:80 UP for 0s, weight 4 of quorum 1, sorry server in service
+      SERVER        STATE    FOR  WEIGHT  LAST CHECK
+      10.0.0.71:80  DOWN   1d02h     (3)  TCP_CHECK connection refused
+    ");
+    }
+
+    #[test]
+    fn what_is_unknown_is_said() {
+        let unknown = || Answer::Unknown { unknown: "vrrp did not answer in 1 s".into() };
+        let report = Report { vrrp: Some(unknown()), checker: None, ..sample() };
+        assert!(screen(&report).contains("virtual routers: unknown: vrrp did not answer in 1 s\n"));
+        // What does not answer may have anything.
+        assert!(select(report, "Z").is_ok());
+    }
+
+    #[test]
+    fn one_is_found_by_its_name() {
+        let one = select(sample(), "A").unwrap();
+        let vrrp = one.vrrp.as_ref().and_then(Answer::known).unwrap();
+        assert_eq!((vrrp.instances.len(), vrrp.groups.len()), (1, 0));
+        assert_eq!(one.checker.as_ref().and_then(Answer::known).unwrap().services.len(), 0);
+        let service = select(sample(), "[10.0.0.1]:tcp:80").unwrap();
+        assert_eq!(service.checker.as_ref().and_then(Answer::known).unwrap().services.len(), 1);
+        let none = select(sample(), "[10.0.0.1]:tcp:81").unwrap_err();
+        assert_eq!(
+            none.to_string(),
+            "no instance, group or service '[10.0.0.1]:tcp:81', did you mean '[10.0.0.1]:tcp:80'?"
+        );
+    }
+
+    #[test]
+    fn times_are_told_by_their_distance() {
+        for (from, text) in [
+            (NOW, "0s"),
+            ("2026-02-28T23:59:11.000Z", "59s"),
+            ("2026-02-28T23:59:10.000Z", "1m00s"),
+            ("2026-02-28T00:00:00.000Z", "1d00h"),
+            ("2024-02-29T00:00:10.000Z", "731d00h"),
+            ("2026-03-01T00:00:11.000Z", "0s"),
+            ("nonsense", "?"),
+        ] {
+            assert_eq!(ago(from, NOW), text, "{from}");
+        }
+        // The reader and the writer of times agree.
+        for secs in [0, 68_169_599, 951_782_400, 4_107_542_399, 4_107_542_400] {
+            let text = crate::base::WallTime { secs, nanos: 0 }.to_string();
+            assert_eq!(seconds(&text), Some(secs), "{text}");
         }
     }
 }

@@ -119,5 +119,5 @@ macro_rules! replays {
 }
 
 replays! {
-    advert arguments check_events config expand files ipc ipvs log mail reload rtnetlink vrrp_events
+    advert api arguments check_events config expand files ipc ipvs log mail reload rtnetlink vrrp_events
 }
