@@ -123,10 +123,8 @@ pub struct Configuration {
     /// When it was read.
     #[schemars(extend("format" = "date-time"))]
     pub read: String,
-    /// Errors in it.
-    pub errors: u32,
-    /// Warnings about it.
-    pub warnings: u32,
+    /// Mistakes in it for which something is left out.
+    pub left_out: usize,
     /// The first error, or else the first warning; null if there is none.
     pub first_problem: Option<String>,
 }
@@ -382,8 +380,7 @@ impl Clocks {
             file: c.file.clone(),
             generation: c.generation,
             read: self.time(c.read),
-            errors: c.errors,
-            warnings: c.warnings,
+            left_out: c.left_out,
             first_problem: c.first_problem.clone(),
         });
         let last_reload = view.last_reload.as_ref();

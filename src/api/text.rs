@@ -84,9 +84,12 @@ fn head(text: &mut String, daemon: &Daemon, now: &str) {
         Some(c) => {
             line(text, &format!("configuration: {}, read {} ago", c.file, ago(&c.read, now)));
             if let Some(first) = &c.first_problem {
-                let count =
-                    format!("{}, {}", plural(c.errors, "error"), plural(c.warnings, "warning"));
-                wrapped(text, "  ", &format!("{count}: {first}"));
+                let left_out = match c.left_out {
+                    0 => String::new(),
+                    1 => "1 mistake, left out: ".into(),
+                    n => format!("{n} mistakes, left out; the first: "),
+                };
+                wrapped(text, "  ", &format!("{left_out}{first}"));
             }
         }
         None => line(text, "configuration: the first one is being read"),
@@ -232,10 +235,6 @@ fn last(server: &Server) -> String {
         let result = check.last_result.as_deref().unwrap_or("not yet checked");
         format!("{} {result}", check.kind)
     })
-}
-
-fn plural(count: u32, word: &str) -> String {
-    format!("{count} {word}{}", if count == 1 { "" } else { "s" })
 }
 
 /// The time from one RFC 3339 time of this program to another, with its two largest units.
@@ -422,8 +421,7 @@ mod tests {
                     file: "/etc/keepalived/keepalived.conf".into(),
                     generation: 1,
                     read: "2026-03-01T00:00:01.000Z".into(),
-                    errors: 0,
-                    warnings: 1,
+                    left_out: 2,
                     first_problem: Some(format!("(/etc/k.conf: Line 2) {}", "word ".repeat(30))),
                 }),
                 reloading: false,
@@ -479,9 +477,9 @@ mod tests {
         insta::assert_snapshot!(screen, @r"
     evervipd 0.1.0, pid 7, up 1h00m
     configuration: /etc/keepalived/keepalived.conf, read 9s ago
-      0 errors, 1 warning: (/etc/k.conf: Line 2) word word word word word word word
+      2 mistakes, left out; the first: (/etc/k.conf: Line 2) word word word word
         word word word word word word word word word word word word word word word
-        word word word word word word word word
+        word word word word word word word word word word word
       LAST RELOAD REFUSED 0s ago: no?[31m
       the checker process does not run now
 

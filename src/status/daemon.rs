@@ -34,10 +34,8 @@ pub struct Configuration {
     pub generation: u32,
     /// When it was read.
     pub read: Instant,
-    /// Problems that would make a reload refuse it.
-    pub errors: u32,
-    /// Other problems.
-    pub warnings: u32,
+    /// Mistakes in it for which something is left out.
+    pub left_out: usize,
     /// The first error, or else the first warning, as one line.
     pub first_problem: Option<String>,
 }

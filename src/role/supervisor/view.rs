@@ -30,8 +30,7 @@ impl Supervisor {
             file: self.options.file.to_string_lossy().into_owned(),
             generation: current.generation,
             read: current.read,
-            errors: current.report.errors,
-            warnings: current.report.warnings,
+            left_out: current.report.mistakes.len(),
             first_problem: current.report.first.clone(),
         });
         Daemon {
