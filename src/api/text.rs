@@ -374,6 +374,41 @@ mod tests {
 
     const NOW: &str = "2026-03-01T00:00:10.500Z";
 
+    #[rustfmt::skip]
+    const SCREEN: &str = "\
+evervipd 0.1.0, pid 7, up 1h00m
+configuration: /etc/keepalived/keepalived.conf, read 9s ago
+  2 mistakes, left out; the first: (/etc/k.conf: Line 2) word word word word
+    word word word word word word word word word word word word word word word
+    word word word word word word word word word word word
+  LAST RELOAD REFUSED 0s ago: no?[31m
+  the checker process does not run now
+
+INSTANCE                 INTERFACE  VRID  STATE     FOR  PRIO  VIPS  MASTER
+A                        eth0         51  MASTER  2m05s    80     1  this router
+    configured priority 100, changed by trackers
+    10.0.0.9/24 refused: Permission denied
+xxxxxxxxxxxxxxxxxxxxxx~  eth0         51  BACKUP  2m05s    80     1  10.0.0.1
+    configured priority 100, changed by trackers
+    10.0.0.9/24 refused: Permission denied
+C                        eth0         51  FAULT   2m05s    80     1  none heard
+    configured priority 100, changed by trackers
+    fault: eth0 is down
+    10.0.0.9/24 refused: Permission denied
+
+GROUP  STATE
+G      BACKUP
+
+TRACKER  KIND    RESULT
+T        script  BAD
+
+IPVS is not available: Protocol not available
+
+[10.0.0.1]:tcp:80 UP for 0s, weight 4 of quorum 1, sorry server in service
+  SERVER        STATE    FOR  WEIGHT  LAST CHECK
+  10.0.0.71:80  DOWN   1d02h     (3)  TCP_CHECK connection refused
+";
+
     fn instance(name: &str, state: State) -> Instance {
         Instance {
             name: name.into(),
@@ -474,39 +509,7 @@ mod tests {
             assert!(line.chars().count() <= WIDTH, "{line}");
         }
         assert!(!screen.contains('\x1b'), "{screen}");
-        insta::assert_snapshot!(screen, @r"
-    evervipd 0.1.0, pid 7, up 1h00m
-    configuration: /etc/keepalived/keepalived.conf, read 9s ago
-      2 mistakes, left out; the first: (/etc/k.conf: Line 2) word word word word
-        word word word word word word word word word word word word word word word
-        word word word word word word word word word word word
-      LAST RELOAD REFUSED 0s ago: no?[31m
-      the checker process does not run now
-
-    INSTANCE                 INTERFACE  VRID  STATE     FOR  PRIO  VIPS  MASTER
-    A                        eth0         51  MASTER  2m05s    80     1  this router
-        configured priority 100, changed by trackers
-        10.0.0.9/24 refused: Permission denied
-    xxxxxxxxxxxxxxxxxxxxxx~  eth0         51  BACKUP  2m05s    80     1  10.0.0.1
-        configured priority 100, changed by trackers
-        10.0.0.9/24 refused: Permission denied
-    C                        eth0         51  FAULT   2m05s    80     1  none heard
-        configured priority 100, changed by trackers
-        fault: eth0 is down
-        10.0.0.9/24 refused: Permission denied
-
-    GROUP  STATE
-    G      BACKUP
-
-    TRACKER  KIND    RESULT
-    T        script  BAD
-
-    IPVS is not available: Protocol not available
-
-    [10.0.0.1]:tcp:80 UP for 0s, weight 4 of quorum 1, sorry server in service
-      SERVER        STATE    FOR  WEIGHT  LAST CHECK
-      10.0.0.71:80  DOWN   1d02h     (3)  TCP_CHECK connection refused
-    ");
+        assert_eq!(screen, SCREEN);
     }
 
     #[test]
