@@ -10,8 +10,8 @@ use super::director::Answer;
 use super::world::{NodeId, World};
 use crate::base::rng::Rng;
 use crate::model::sample::{self, failover, nat};
-use crate::model::vrrp::{Preempt, Priority, Version};
-use crate::model::{ServiceKey, Vrrp};
+use crate::model::vrrp::{InitialState, Preempt, Priority, Version, Vrid};
+use crate::model::{Instance, ServiceKey, Vrrp};
 use crate::plan::ipvs::{Destination, DestinationKey, Destinations, Entry, Settings, Table};
 use crate::vrrp::RunEnd;
 
@@ -20,15 +20,64 @@ const INTERFACES: [&str; 2] = ["enp0s8", "enp0s9"];
 /// The tracking script of some clusters.
 const SCRIPT: &str = "chk_haproxy";
 
+/// Harm after which the engine is known to do wrong. Chaos leaves it out until that is mended.
+const KNOWN_FAULTS: &[Harm] = &[
+    // No farewell without a source address.
+    Harm::NoSource,
+    // Addresses stay on the link that was renamed.
+    Harm::Rename,
+    // The other addresses are added beside a living master.
+    Harm::Leftovers,
+    // No farewell where the router was, no election where it goes.
+    Harm::MoveInterface,
+    Harm::MoveVrid,
+    Harm::MoveVersion,
+];
+
+/// What goes wrong beyond crashes, stalls, cables and the network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Harm {
+    /// The addresses of the host itself are removed.
+    NoSource,
+    /// A link gets another name while it is up.
+    Rename,
+    /// A link is removed and made again with another number.
+    Recreate,
+    /// Some virtual addresses are there when a daemon starts.
+    Leftovers,
+    /// A reload changes the interface of an instance.
+    MoveInterface,
+    /// A reload changes the virtual router id.
+    MoveVrid,
+    /// A reload changes the version.
+    MoveVersion,
+    /// A reload waits for a process that is stalled.
+    ReloadStalled,
+}
+
+const HARMS: [Harm; 8] = [
+    Harm::NoSource,
+    Harm::Rename,
+    Harm::Recreate,
+    Harm::Leftovers,
+    Harm::MoveInterface,
+    Harm::MoveVrid,
+    Harm::MoveVersion,
+    Harm::ReloadStalled,
+];
+
 /// Plays the story of `seed` with this many rounds and returns the world at its end.
 #[must_use]
 pub fn play(seed: u64, rounds: u32) -> World {
     let mut rng = Rng::new(seed ^ 0x5eed);
     let mut world = World::new(seed);
-    let kind = rng.below(9);
+    let kind = rng.below(11);
     let hosts = 2 + rng.below(2);
+    let startup_delay =
+        if rng.chance(15) { Duration::from_secs(1 + rng.below(8)) } else { Duration::ZERO };
     for host in 0..hosts {
-        let config = configuration(kind, host);
+        let mut config = configuration(kind, host);
+        config.startup_delay = startup_delay;
         let id = world.add(&INTERFACES, config);
         if matches!(kind, 2 | 5 | 8) {
             world.balance(id, sample::balanced());
@@ -92,6 +141,24 @@ fn configuration(kind: u64, host: u64) -> Vrrp {
             config.instances.push(other);
             config
         }
+        // An owner beside routers that are none.
+        9 => {
+            let mut config = failover(if host == 0 { 255 } else { priority });
+            for instance in config.instances.iter_mut().filter(|i| i.priority == Priority::OWNER) {
+                instance.state = InitialState::Master;
+            }
+            config
+        }
+        // Each its own interval: the master's counts.
+        10 => {
+            let mut config = failover(priority);
+            for instance in &mut config.instances {
+                instance.version = Version::V3;
+                instance.authentication = crate::model::vrrp::Authentication::None;
+                instance.advert_int = Duration::from_millis(200 * (1 + host));
+            }
+            config
+        }
         _ => {
             let vips = ["fe80::100/64", "2001:db8::100/64"];
             let mut instance = sample::instance("VRRP6", "enp0s8", 61, priority, &vips);
@@ -110,7 +177,7 @@ fn harm(world: &mut World, rng: &mut Rng) {
     let id = NodeId(usize::try_from(rng.below(hosts)).unwrap_or(0));
     let other = NodeId((id.0 + 1) % usize::try_from(hosts).unwrap_or(1));
     let link = if rng.chance(50) { INTERFACES[0] } else { INTERFACES[1] };
-    match rng.below(21) {
+    match rng.below(26) {
         0 => world.crash(id),
         1 => world.stop(id),
         2 => {
@@ -179,7 +246,92 @@ fn harm(world: &mut World, rng: &mut Rng) {
             let percent = 20 + rng.below(70);
             world.refuse_services(id, percent);
         }
-        _ => reload(world, rng, id),
+        20 | 21 => reload(world, rng, id),
+        _ => {
+            let harm = HARMS.get(usize::try_from(rng.below(8)).unwrap_or(0)).copied();
+            if let Some(harm) = harm.filter(|harm| !KNOWN_FAULTS.contains(harm)) {
+                do_harm(world, rng, id, link, harm);
+            }
+        }
+    }
+}
+
+fn do_harm(world: &mut World, rng: &mut Rng, id: NodeId, link: &str, harm: Harm) {
+    let pause = Duration::from_millis(rng.below(9_000));
+    match harm {
+        Harm::NoSource => {
+            world.remove_home(id, link);
+            world.run(pause);
+            if rng.chance(50) {
+                world.restore_home(id);
+            }
+        }
+        Harm::Rename => {
+            world.rename_link(id, link, "other0");
+            world.run(pause);
+            world.rename_link(id, link, link);
+        }
+        Harm::Recreate => {
+            world.remove_link(id, link);
+            world.run(pause);
+            world.make_link(id, link);
+            let late = rng.below(3_000);
+            world.run(Duration::from_millis(late));
+            world.restore_home(id);
+        }
+        Harm::Leftovers => {
+            world.crash(id);
+            let instances = world.config(id).instances;
+            let addresses = instances.iter().flat_map(|i| i.addresses.iter().chain(&i.excluded));
+            for address in addresses {
+                if rng.chance(50) {
+                    world.add_address(id, address.interface.as_str(), address.prefix);
+                }
+            }
+            world.run(pause);
+            world.start(id);
+        }
+        Harm::MoveInterface | Harm::MoveVrid | Harm::MoveVersion => {
+            let old = world.config(id);
+            let mut new = old.clone();
+            for instance in &mut new.instances {
+                move_router(instance, harm);
+            }
+            world.reload(id, new);
+            world.run(pause);
+            world.reload(id, old);
+        }
+        Harm::ReloadStalled => {
+            let time = rng.below(4_000);
+            world.stall(id, Duration::from_millis(time));
+            reload(world, rng, id);
+        }
+    }
+}
+
+/// Changes what identifies a router on the wire.
+fn move_router(instance: &mut Instance, harm: Harm) {
+    match harm {
+        Harm::MoveInterface => {
+            let there = instance.interface.as_str() == INTERFACES[0];
+            let to = interface(if there { INTERFACES[1] } else { INTERFACES[0] });
+            for address in instance.addresses.iter_mut().chain(&mut instance.excluded) {
+                address.interface = to.clone();
+            }
+            instance.interface = to;
+        }
+        Harm::MoveVrid => {
+            instance.vrid = Vrid::new(instance.vrid.get() ^ 0x40).unwrap_or(instance.vrid);
+        }
+        _ if instance.family == crate::base::Family::V4 => {
+            instance.version = match instance.version {
+                Version::V2 => Version::V3,
+                Version::V3 => Version::V2,
+            };
+            instance.authentication = crate::model::vrrp::Authentication::None;
+            instance.advert_int = Duration::from_secs(1);
+        }
+        _ => {}
     }
 }
 
@@ -275,8 +427,11 @@ fn mend(world: &mut World) {
             kernel.latency = Duration::from_micros(20);
         });
         for link in INTERFACES {
+            world.make_link(id, link);
+            world.rename_link(id, link, link);
             world.cable(id, link, true);
         }
+        world.restore_home(id);
         world.script(id, SCRIPT, RunEnd::Exit(0));
         world.runner(id, true);
         world.refuse_services(id, 0);

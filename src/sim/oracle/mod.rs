@@ -83,6 +83,10 @@ impl Oracle {
 
     pub(super) fn started(&mut self, id: NodeId, now: Instant, resume: bool) {
         self.started.insert(id, (now, resume));
+        if !resume {
+            self.told.retain(|(node, _), _| *node != id);
+            self.replaced.retain(|(node, _)| *node != id);
+        }
     }
 
     pub(super) fn woke(&mut self, id: NodeId, now: Instant) {
