@@ -3,10 +3,12 @@
 use super::accept::{self, Heard, Refusal};
 use super::event::{InstanceId, Rx};
 use super::fsm::{self, BackupDecision, BackupView, MasterDecision, MasterView};
-use super::instance::{Disagreement, Machine, say};
+use super::instance::{Disagreement, Machine, peer, say};
+use super::limit::{Correction, Reason};
 use super::{Action, Cx, Engine, Timer, notify};
-use crate::base::Family;
+use crate::base::{Family, Instant};
 use crate::model::vrrp::{Authentication, Version, Vrid};
+use crate::status::PEER;
 use crate::wire::{ip, vrrp};
 
 /// Adverts in a row with another number of addresses after which their sender is taken for a real master that
@@ -26,10 +28,10 @@ impl Engine {
             .and_then(|vrid| self.by_key.get(&(rx.interface, family, vrid)).copied());
         let Some(id) = id else {
             self.unknown_vrid += 1;
-            if self.config.log_unknown_vrids {
+            if self.config.log_unknown_vrids && self.unknown_lines.take(cx.now) {
                 let vrid = accept::vrid(packet.payload).unwrap_or_default();
                 let name = self.links.get(&rx.interface).map_or("?", |l| l.name.as_str());
-                tracing::info!("Unknown VRID({vrid}) received on interface({name}). ignoring...");
+                tracing::info!(target: PEER, "Unknown VRID({vrid}) received on interface({name}). ignoring...");
             }
             return;
         };
@@ -56,9 +58,10 @@ impl Engine {
     ) {
         let Some(instance) = self.instance_mut(id) else { return };
         refusal.count(&mut instance.counters);
-        if instance.logged & refusal.bit() == 0 {
-            instance.logged |= refusal.bit();
-            say!(warn, *instance, "dropped an advert from {source}: {refusal}");
+        if self.admits(id, Reason::Refused(refusal.kind()), cx.now)
+            && let Some(instance) = self.instance(id)
+        {
+            peer!(warn, *instance, "dropped an advert from {source}: {refusal}");
         }
         if let Refusal::AddressCount { heard, .. } = refusal {
             self.disagrees(cx, id, *heard);
@@ -132,10 +135,10 @@ impl Engine {
         let compare = !(known && instance.config.skip_check_adv_addr);
         if compare && !heard.same_addresses {
             instance.counters.address_list_mismatch += 1;
-            const BIT: u32 = 1 << 31;
-            if instance.logged & BIT == 0 {
-                instance.logged |= BIT;
-                say!(
+            if self.admits(id, Reason::OtherAddresses, cx.now)
+                && let Some(instance) = self.instance(id)
+            {
+                peer!(
                     warn,
                     *instance,
                     "the addresses in the adverts of {} differ from ours",
@@ -143,6 +146,7 @@ impl Engine {
                 );
             }
         }
+        let Some(instance) = self.instance_mut(id) else { return };
         if instance.holds_leftovers && heard.priority != 0 {
             instance.holds_leftovers = false;
             say!(info, *instance, "{} is master: removing VIPs.", heard.source);
@@ -171,16 +175,24 @@ impl Engine {
                 self.wait_until(id, master_down);
             }
             BackupDecision::Follow => {
-                if instance.master.is_none_or(|(source, _)| source != heard.source) {
-                    match instance.master {
-                        Some((old, _)) => {
-                            say!(debug, *instance, "master changed from {old} to {}", heard.source);
+                let old = instance.master.map(|(source, _)| source);
+                if old != Some(heard.source)
+                    && self.admits(id, Reason::NewMaster, cx.now)
+                    && let Some(instance) = self.instance(id)
+                {
+                    match old {
+                        Some(old) => {
+                            peer!(
+                                debug,
+                                *instance,
+                                "master changed from {old} to {}",
+                                heard.source
+                            );
                         }
-                        None => say!(debug, *instance, "master set to {}", heard.source),
+                        None => peer!(debug, *instance, "master set to {}", heard.source),
                     }
-                    instance.logged = 0;
-                    cx.out.push(Action::Report);
                 }
+                let Some(instance) = self.instance_mut(id) else { return };
                 instance.master = Some((heard.source, heard.priority));
                 instance.wishes_master = false;
                 instance.disagreement = None;
@@ -188,19 +200,21 @@ impl Engine {
                 let master_down = cx.now + instance.master_down();
                 self.wait_until(id, master_down);
                 // A member that joined a group of masters and finds a better router here: all follow.
-                let split = self
-                    .fellows(id)
-                    .iter()
-                    .any(|other| self.instance(*other).is_some_and(super::Instance::is_master));
+                let group = self.instance(id).and_then(|i| self.groups.get(i.group?));
+                let split = group.is_some_and(|group| {
+                    let is_master =
+                        |id: &InstanceId| self.instance(*id).is_some_and(|i| i.is_master());
+                    group.members.iter().any(is_master)
+                });
                 if split {
                     self.yield_to_better(cx, id);
                 }
             }
             BackupDecision::Discard => {
-                const BIT: u32 = 1 << 29;
-                if instance.logged & BIT == 0 {
-                    instance.logged |= BIT;
-                    say!(
+                if self.admits(id, Reason::Discarded, cx.now)
+                    && let Some(instance) = self.instance(id)
+                {
+                    peer!(
                         info,
                         *instance,
                         "received lower priority ({}) advert from {} - discarding",
@@ -218,14 +232,23 @@ impl Engine {
         let ours = instance.priority;
         match decision {
             MasterDecision::Assert => {
-                say!(debug, *instance, "Master received priority 0 message");
-                self.send_advert_now(cx, id);
+                peer!(debug, *instance, "Master received priority 0 message");
+                if self.may_correct(cx, id, Correction::Advert) {
+                    self.send_advert_now(cx, id);
+                }
             }
-            MasterDecision::Echo => say!(
-                warn,
-                *instance,
-                "WARNING - equal priority advert received from remote host with our IP address."
-            ),
+            MasterDecision::Echo => {
+                if self.admits(id, Reason::Echo, cx.now)
+                    && let Some(instance) = self.instance(id)
+                {
+                    peer!(
+                        warn,
+                        *instance,
+                        "WARNING - equal priority advert received from remote host with our IP \
+                         address."
+                    );
+                }
+            }
             MasterDecision::Yield => {
                 if heard.priority > ours {
                     say!(
@@ -258,20 +281,41 @@ impl Engine {
     }
 
     /// A router of lower priority believes to be master: it hears from us, and so do the caches it may have
-    /// turned. Other members of the group correct theirs too.
+    /// turned.
     fn reassert(&mut self, cx: &mut Cx<'_>, id: InstanceId, heard: Heard) {
-        let Some(instance) = self.instance_mut(id) else { return };
-        let (ours, quiet) = (instance.priority, instance.config.lower_prio_no_advert);
-        say!(
-            info,
-            *instance,
-            "Received advert from {} with lower priority {}, ours {ours}{}",
-            heard.source,
-            heard.priority,
-            if quiet { "" } else { ", forcing new election" }
-        );
+        if self.admits(id, Reason::Lower, cx.now)
+            && let Some(instance) = self.instance(id)
+        {
+            let (ours, quiet) = (instance.priority, instance.config.lower_prio_no_advert);
+            peer!(
+                info,
+                *instance,
+                "Received advert from {} with lower priority {}, ours {ours}{}",
+                heard.source,
+                heard.priority,
+                if quiet { "" } else { ", forcing new election" }
+            );
+        }
+        if self.may_correct(cx, id, Correction::Announce) {
+            self.correct_all(cx, id);
+        }
+    }
+
+    /// Carries out a correction that was held back.
+    pub(super) fn correct(&mut self, cx: &mut Cx<'_>, id: InstanceId, what: Correction) {
+        if self.may_correct(cx, id, what) {
+            match what {
+                Correction::Advert => self.send_advert_now(cx, id),
+                Correction::Announce => self.correct_all(cx, id),
+            }
+        }
+    }
+
+    /// Says that we are here, to routers and to caches. Other members of the group correct theirs too.
+    fn correct_all(&mut self, cx: &mut Cx<'_>, id: InstanceId) {
+        let Some(instance) = self.instance(id) else { return };
         let notice = notify::of_lower_priority(instance);
-        if !quiet {
+        if !instance.config.lower_prio_no_advert {
             self.send_advert_now(cx, id);
         }
         for member in self.fellows(id) {
@@ -342,12 +386,12 @@ impl Engine {
     }
 
     /// The socket refused an advert.
-    pub(super) fn unsent(&mut self, id: InstanceId, errno: i32) {
+    pub(super) fn unsent(&mut self, now: Instant, id: InstanceId, errno: i32) {
         let Some(instance) = self.instance_mut(id) else { return };
         instance.counters.adverts_unsent += 1;
-        const BIT: u32 = 1 << 30;
-        if instance.logged & BIT == 0 {
-            instance.logged |= BIT;
+        if self.admits(id, Reason::Unsent, now)
+            && let Some(instance) = self.instance(id)
+        {
             say!(warn, *instance, "send advert error {errno}");
         }
     }

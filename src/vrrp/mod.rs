@@ -13,6 +13,7 @@
 //! | `health` | why an instance cannot take part, and its priority |
 //! | `address`, `link` | addresses wanted, seen and asked for; links |
 //! | `garp`, `notify` | what the segment and what scripts and people are told |
+//! | `limit` | how often others make an instance answer or log |
 //! | `script` | when tracking scripts run |
 //! | `lifecycle` | start, end, announcements of state |
 //! | `reload` | from one configuration to the next |
@@ -25,6 +26,7 @@ use std::sync::Arc;
 
 use slab::Slab;
 
+use crate::base::limit::Limit;
 use crate::base::{Family, IfIndex, IfName, Instant, Name, TimerQueue};
 use crate::model;
 use crate::model::vrrp::Vrid;
@@ -41,6 +43,7 @@ mod group;
 mod health;
 mod instance;
 mod lifecycle;
+mod limit;
 mod link;
 mod notify;
 mod reload;
@@ -62,6 +65,9 @@ use script::Script;
 const NOTICE_PATIENCE: core::time::Duration = core::time::Duration::from_secs(1);
 /// How long an instance takes no part after the kernel refused all its addresses.
 const BAR: core::time::Duration = core::time::Duration::from_secs(30);
+
+/// Lines about unknown VRIDs in a row (`log_unknown_vrids`); after that one every three seconds.
+const UNKNOWN: u32 = 20;
 
 /// All virtual routers of one host.
 #[derive(Debug)]
@@ -89,6 +95,9 @@ pub struct Engine {
     resume: Summary,
     /// No instance becomes master before this (`vrrp_startup_delay`).
     silent_until: Instant,
+    /// Frames that this step may still send.
+    frames: u32,
+    unknown_lines: Limit,
     unknown_vrid: u64,
     malformed: u64,
     /// Steps that panicked.
@@ -135,10 +144,12 @@ enum Timer {
     Join,
     /// An instance whose addresses the kernel refused may try again.
     Bar,
+    /// What was held back because others asked for it too often.
+    Limits,
 }
 
 impl Timer {
-    const KINDS: [Self; 7] = [
+    const KINDS: [Self; 8] = [
         Self::Protocol,
         Self::Announce,
         Self::Notice,
@@ -146,6 +157,7 @@ impl Timer {
         Self::Retry,
         Self::Join,
         Self::Bar,
+        Self::Limits,
     ];
 
     const fn key(self, id: u32) -> u32 {
@@ -181,6 +193,8 @@ impl Engine {
             adverts: TimerQueue::new(),
             resume: Summary::default(),
             silent_until: now,
+            frames: garp::SLICE,
+            unknown_lines: Limit::new(UNKNOWN, core::time::Duration::from_secs(3)),
             unknown_vrid: 0,
             malformed: 0,
             failures: 0,
@@ -195,6 +209,7 @@ impl Engine {
     /// A panic in here, which would be a defect, ends the part of the instance it happened in and no other.
     pub fn handle(&mut self, now: Instant, event: Event<'_>, out: &mut Actions) {
         self.current = None;
+        self.frames = garp::SLICE;
         if catch_unwind(AssertUnwindSafe(|| self.dispatch(&mut Cx { now, out }, event))).is_err() {
             self.quarantine(now, out);
         }
@@ -234,7 +249,7 @@ impl Engine {
             Event::Joined { interface, group, outcome } => {
                 self.joined(cx, interface, group, outcome)
             }
-            Event::Unsent { instance, errno } => self.unsent(instance, errno),
+            Event::Unsent { instance, errno } => self.unsent(cx.now, instance, errno),
             Event::Ran { run, end } => self.ran(cx, run, end),
             Event::RunnerReady => self.runner_ready(),
             Event::Resume(summary) => self.resume = summary,
@@ -259,6 +274,7 @@ impl Engine {
             match kind {
                 Timer::Protocol => self.silence(cx, InstanceId(id)),
                 Timer::Announce => self.announce_due(cx, InstanceId(id)),
+                Timer::Limits => self.limits_due(cx, InstanceId(id)),
                 Timer::Notice => self.announce_state(cx, InstanceId(id)),
                 Timer::Script => self.script_due(cx, id, due),
                 Timer::Retry => self.settle(cx, &[id]),

@@ -321,7 +321,7 @@ impl Engine {
             }
             self.leave(cx, index, destination);
         }
-        for kind in [Timer::Protocol, Timer::Announce, Timer::Notice] {
+        for kind in [Timer::Protocol, Timer::Announce, Timer::Notice, Timer::Limits] {
             self.set_timer(kind, id.0, None);
         }
         self.instances.try_remove(id.0 as usize);

@@ -68,7 +68,6 @@ impl Engine {
         instance.master_interval = instance.config.advert_int;
         instance.preempt_at = None;
         instance.disagreement = None;
-        instance.logged = 0;
         instance.counters.became_master += 1;
         let priority = instance.priority;
         //= rfc9568 6.4.2: If the Active_Down_Timer fires, then send an ADVERTISEMENT
@@ -158,7 +157,6 @@ impl Engine {
             return;
         }
         instance.counters.released_master += 1;
-        instance.logged = 0;
         if !instance.entries.is_empty() {
             say!(debug, *instance, "removing VIPs.");
         }
