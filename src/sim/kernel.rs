@@ -1,10 +1,11 @@
-//! The kernel of a simulated host: links, addresses, and calls that fail.
+//! The kernel of a simulated host: links, addresses, memberships, and calls that fail.
 
+use core::net::IpAddr;
 use core::time::Duration;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::base::rng::Rng;
-use crate::base::{IfIndex, IfName, Mac, Prefix};
+use crate::base::{Family, IfIndex, IfName, Mac, Prefix};
 use crate::plan::{Op, Outcome};
 use crate::vrrp::{Link, Snapshot};
 
@@ -12,6 +13,8 @@ use crate::vrrp::{Link, Snapshot};
 pub const BUSY: i32 = 16;
 /// EINVAL: what calls that never work answer.
 pub const INVALID: i32 = 22;
+/// ENODEV
+const NO_DEVICE: i32 = 19;
 
 /// Links and addresses of one host.
 #[derive(Clone, Debug, Default)]
@@ -20,6 +23,15 @@ pub struct Kernel {
     pub links: Vec<Link>,
     /// The addresses in the order they were added.
     pub addresses: Vec<(IfIndex, Prefix)>,
+    /// The segment that each link is plugged into, whatever it is called.
+    plugs: BTreeMap<IfIndex, IfName>,
+    /// The addresses of the host itself, by the segment of their link.
+    home: Vec<(IfName, Prefix)>,
+    /// Groups joined by the daemon.
+    joined: BTreeSet<(IfIndex, IpAddr)>,
+    next_index: u32,
+    /// `promote_secondaries`: whether the secondary addresses of a subnet outlive the primary one.
+    pub promote: bool,
     /// Percentage of address changes that are refused.
     pub refusals: u64,
     /// Addresses that are always refused.
@@ -29,31 +41,51 @@ pub struct Kernel {
 }
 
 impl Kernel {
-    /// A host with a link for each name, numbered from 2, each with its own address.
+    /// A host with a link for each name, numbered from 2, each with its own address and on a segment of the same
+    /// name. Secondary addresses are promoted.
     #[must_use]
     pub fn new(host: u8, names: &[IfName]) -> Self {
-        let mut kernel = Self { latency: Duration::from_micros(20), ..Self::default() };
-        for (index, name) in (2u32..).zip(names) {
-            let last = u8::try_from(index).unwrap_or(u8::MAX);
-            kernel.links.push(Link {
-                index: IfIndex(index),
-                name: name.clone(),
-                up: true,
-                arp: true,
-                mac: Mac([2, 0, 0, 0, last, host]),
-                mtu: 1500,
-            });
+        let mut kernel = Self {
+            latency: Duration::from_micros(20),
+            promote: true,
+            next_index: 2,
+            ..Self::default()
+        };
+        for (segment, name) in (2u8..).zip(names) {
             for address in [
-                std::net::IpAddr::from([10, 0, last, host.saturating_add(70)]),
-                std::net::IpAddr::from([0xfe80, 0, 0, 0, 0, 0, u16::from(last), u16::from(host)]),
+                IpAddr::from([10, 0, segment, host.saturating_add(70)]),
+                IpAddr::from([0xfe80, 0, 0, 0, 0, 0, u16::from(segment), u16::from(host)]),
             ] {
                 let length = if address.is_ipv4() { 24 } else { 64 };
-                if let Some(prefix) = Prefix::new(address, length) {
-                    kernel.addresses.push((IfIndex(index), prefix));
-                }
+                kernel.home.extend(Prefix::new(address, length).map(|p| (name.clone(), p)));
             }
+            let link = kernel.make_link(name, Mac([2, 0, 0, 0, segment, host]));
+            let home: Vec<Prefix> = kernel.home_of(name).collect();
+            kernel.addresses.extend(home.into_iter().map(|prefix| (link, prefix)));
         }
         kernel
+    }
+
+    /// Makes a link that is up, without addresses, and returns its number, which no link had before.
+    pub fn make_link(&mut self, name: &IfName, mac: Mac) -> IfIndex {
+        let index = IfIndex(self.next_index);
+        self.next_index += 1;
+        self.plugs.insert(index, name.clone());
+        let name = name.clone();
+        self.links.push(Link { index, name, up: true, arp: true, mac, mtu: 1500 });
+        index
+    }
+
+    /// Removes a link with its addresses, which are returned, and memberships.
+    pub fn remove_link(&mut self, index: IfIndex) -> Vec<Prefix> {
+        self.links.retain(|link| link.index != index);
+        self.plugs.remove(&index);
+        self.joined.retain(|(link, _)| *link != index);
+        let (gone, left) = core::mem::take(&mut self.addresses)
+            .into_iter()
+            .partition::<Vec<_>, _>(|(link, _)| *link == index);
+        self.addresses = left;
+        gone.into_iter().map(|(_, prefix)| prefix).collect()
     }
 
     /// The link of this name.
@@ -68,6 +100,29 @@ impl Kernel {
         self.links.iter().find(|link| link.index == index)
     }
 
+    /// The link that is plugged into a segment.
+    #[must_use]
+    pub fn on_segment(&self, segment: &IfName) -> Option<&Link> {
+        self.links.iter().find(|link| self.plugs.get(&link.index) == Some(segment))
+    }
+
+    /// The segment that a link is plugged into.
+    #[must_use]
+    pub fn segment_of(&self, index: IfIndex) -> Option<&IfName> {
+        self.plugs.get(&index)
+    }
+
+    /// The host's own addresses on the link of a segment.
+    pub fn home_of(&self, segment: &IfName) -> impl Iterator<Item = Prefix> {
+        self.home.iter().filter(move |(on, _)| on == segment).map(|(_, prefix)| *prefix)
+    }
+
+    /// Whether an address is the host's own.
+    #[must_use]
+    pub fn is_home(&self, prefix: Prefix) -> bool {
+        self.home.iter().any(|(_, own)| *own == prefix)
+    }
+
     /// Everything at once, as a dump.
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {
@@ -80,29 +135,94 @@ impl Kernel {
         self.addresses.contains(&(link, prefix))
     }
 
-    /// Carries out a change.
+    /// The links that have an address.
+    pub fn holders(&self, prefix: Prefix) -> impl Iterator<Item = IfIndex> {
+        self.addresses.iter().filter(move |(_, p)| *p == prefix).map(|(link, _)| *link)
+    }
+
+    /// Puts an address on a link. Says whether it was not there.
+    pub fn add(&mut self, link: IfIndex, prefix: Prefix) -> bool {
+        let new = self.link_at(link).is_some() && !self.has(link, prefix);
+        if new {
+            self.addresses.push((link, prefix));
+        }
+        new
+    }
+
+    /// Takes an address off a link and returns what went: with the first IPv4 address of a subnet the others go
+    /// too, unless they are promoted.
+    pub fn remove(&mut self, link: IfIndex, prefix: Prefix) -> Vec<Prefix> {
+        if !self.has(link, prefix) {
+            return Vec::new();
+        }
+        let subnet =
+            |other: &Prefix| other.length() == prefix.length() && prefix.contains(&other.address);
+        let first = self.addresses.iter().find(|(on, other)| *on == link && subnet(other));
+        let cascade = !self.promote
+            && prefix.family() == Family::V4
+            && first.is_some_and(|(_, first)| *first == prefix);
+        let (gone, left) = core::mem::take(&mut self.addresses).into_iter().partition::<Vec<_>, _>(
+            |(on, other)| *on == link && (*other == prefix || cascade && subnet(other)),
+        );
+        self.addresses = left;
+        gone.into_iter().map(|(_, prefix)| prefix).collect()
+    }
+
+    /// Carries out a change. What else it removed is to be had from [`Kernel::change`].
     pub fn apply(&mut self, op: &Op, rng: &mut Rng) -> Outcome {
+        self.change(op, rng).0
+    }
+
+    /// Carries out a change: its outcome, and the addresses that it removed.
+    pub fn change(&mut self, op: &Op, rng: &mut Rng) -> (Outcome, Vec<Prefix>) {
         let (Op::AddAddress { interface, address } | Op::DeleteAddress { interface, address }) = op;
         let (link, prefix) = (*interface, address.prefix);
-        if self.link_at(link).is_none() {
-            return Outcome::Refused(19);
-        }
-        if rng.chance(self.refusals) {
-            return Outcome::Refused(BUSY);
-        }
-        let there = self.has(link, prefix);
-        match op {
-            Op::AddAddress { .. } if self.impossible.contains(&prefix) => Outcome::Refused(INVALID),
-            Op::AddAddress { .. } if there => Outcome::Already,
-            Op::AddAddress { .. } => {
-                self.addresses.push((link, prefix));
-                Outcome::Done
+        let outcome = if self.link_at(link).is_none() {
+            Outcome::Refused(NO_DEVICE)
+        } else if rng.chance(self.refusals) {
+            Outcome::Refused(BUSY)
+        } else {
+            match op {
+                Op::AddAddress { .. } if self.impossible.contains(&prefix) => {
+                    Outcome::Refused(INVALID)
+                }
+                Op::AddAddress { .. } if self.add(link, prefix) => Outcome::Done,
+                Op::AddAddress { .. } => Outcome::Already,
+                Op::DeleteAddress { .. } => {
+                    let gone = self.remove(link, prefix);
+                    let outcome = if gone.is_empty() { Outcome::Already } else { Outcome::Done };
+                    return (outcome, gone);
+                }
             }
-            Op::DeleteAddress { .. } if !there => Outcome::Already,
-            Op::DeleteAddress { .. } => {
-                self.addresses.retain(|a| *a != (link, prefix));
-                Outcome::Done
-            }
+        };
+        (outcome, Vec::new())
+    }
+
+    /// Joins a group. Says whether the link is there.
+    pub fn join(&mut self, link: IfIndex, group: IpAddr) -> bool {
+        let there = self.link_at(link).is_some();
+        if there {
+            self.joined.insert((link, group));
         }
+        there
+    }
+
+    /// Leaves a group.
+    pub fn leave(&mut self, link: IfIndex, group: IpAddr) {
+        self.joined.remove(&(link, group));
+    }
+
+    /// The sockets of the daemon are closed.
+    pub fn leave_all(&mut self) {
+        self.joined.clear();
+    }
+
+    /// Whether a packet for this address is taken from a link.
+    #[must_use]
+    pub fn receives(&self, link: IfIndex, destination: IpAddr) -> bool {
+        if destination.is_multicast() {
+            return self.joined.contains(&(link, destination));
+        }
+        self.addresses.iter().any(|(_, prefix)| prefix.address == destination)
     }
 }

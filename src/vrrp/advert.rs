@@ -2,13 +2,14 @@
 
 use super::accept::{self, Heard, Refusal};
 use super::event::{InstanceId, Rx};
-use super::fsm::{self, BackupDecision, BackupView, MasterDecision, MasterView};
+use super::fsm::{self, Input, Rank, Step};
 use super::instance::{Disagreement, Machine, peer, say};
 use super::limit::{Correction, Reason};
-use super::{Action, Cx, Engine, Timer, notify};
+use super::{Action, Cx, Engine, notify};
 use crate::base::{Family, Instant};
 use crate::model::vrrp::{Authentication, Version, Vrid};
 use crate::status::PEER;
+use crate::status::vrrp::State;
 use crate::wire::{ip, vrrp};
 
 /// Adverts in a row with another number of addresses after which their sender is taken for a real master that
@@ -25,7 +26,7 @@ impl Engine {
         let family = Family::of(&packet.source);
         let id = accept::vrid(packet.payload)
             .and_then(Vrid::new)
-            .and_then(|vrid| self.by_key.get(&(rx.interface, family, vrid)).copied());
+            .and_then(|vrid| self.instances.addressee(&(rx.interface, family, vrid)));
         let Some(id) = id else {
             self.unknown_vrid += 1;
             if self.config.log_unknown_vrids && self.unknown_lines.take(cx.now) {
@@ -35,12 +36,11 @@ impl Engine {
             }
             return;
         };
-        if !self.running() || cx.now < self.silent_until {
+        if !self.running() {
             return;
         }
         let Some(instance) = self.instance_mut(id) else { return };
-        let leftovers = instance.machine == Machine::Init && instance.holds_leftovers;
-        if matches!(instance.machine, Machine::Init | Machine::Fault) && !leftovers {
+        if matches!(instance.machine(), Machine::Init | Machine::Fault) && !instance.retained {
             return;
         }
         match accept::check(&instance.config, &instance.advertised, &packet) {
@@ -85,12 +85,12 @@ impl Engine {
             _ => 1,
         };
         instance.disagreement = Some(Disagreement { source: heard.source, last: cx.now, streak });
-        let machine = instance.machine;
+        let machine = instance.machine();
         let follows = heard.priority >= instance.priority || instance.tolerates_lower(cx.now);
         match machine {
             Machine::Backup { .. } if follows => {
                 let master_down = cx.now + instance.master_down();
-                self.wait_until(id, master_down);
+                self.rearm(id, master_down);
             }
             Machine::Master { .. } if streak >= DISAGREEMENTS => self.give_up(cx, id, heard),
             _ => {}
@@ -99,7 +99,7 @@ impl Engine {
 
     /// A master that another one will not listen to: the lower one leaves, so that not both answer.
     fn give_up(&mut self, cx: &mut Cx<'_>, id: InstanceId, heard: Heard) {
-        if self.judge(id, heard) != Some(MasterDecision::Yield) {
+        if self.judge(id, heard, false) != Some(Step::Enter(State::Backup)) {
             return;
         }
         if let Some(instance) = self.instance(id) {
@@ -115,14 +115,12 @@ impl Engine {
         self.yield_to_better(cx, id);
     }
 
-    fn judge(&self, id: InstanceId, heard: Heard) -> Option<MasterDecision> {
+    /// What the table says about an advert.
+    fn judge(&self, id: InstanceId, heard: Heard, tolerant: bool) -> Option<Step> {
         let instance = self.instance(id)?;
-        Some(fsm::in_master(MasterView {
-            heard: heard.priority,
-            sender: heard.source,
-            ours: instance.priority,
-            address: instance.source?,
-        }))
+        let ours = (instance.priority, instance.source);
+        let rank = Rank::of((heard.priority, heard.source), ours);
+        Some(fsm::step(instance.state(), Input::Advert { rank, tolerant }))
     }
 
     fn valid(&mut self, cx: &mut Cx<'_>, id: InstanceId, heard: Heard) {
@@ -147,70 +145,27 @@ impl Engine {
             }
         }
         let Some(instance) = self.instance_mut(id) else { return };
-        if instance.holds_leftovers && heard.priority != 0 {
-            instance.holds_leftovers = false;
+        if instance.retained && heard.priority != 0 {
+            instance.retained = false;
             say!(info, *instance, "{} is master: removing VIPs.", heard.source);
             let entries = instance.entries.clone();
             self.settle(cx, &entries);
         }
-        match self.instance(id).map(|i| i.machine) {
-            Some(Machine::Backup { .. }) => self.heard_in_backup(cx, id, heard),
-            Some(Machine::Master { .. }) => self.heard_in_master(cx, id, heard),
-            _ => {}
-        }
-    }
-
-    fn heard_in_backup(&mut self, cx: &mut Cx<'_>, id: InstanceId, heard: Heard) {
-        self.consider_preemption(cx, id, heard.priority);
-        let Some(instance) = self.instance_mut(id) else { return };
-        let view = BackupView {
-            heard: heard.priority,
-            ours: instance.priority,
-            tolerant: instance.tolerates_lower(cx.now),
+        let Some(state) = self.instance(id).map(super::Instance::state) else { return };
+        let tolerant = state == State::Backup && {
+            self.consider_preemption(cx, id, heard.priority);
+            self.instance(id).is_some_and(|i| i.tolerates_lower(cx.now))
         };
-        match fsm::in_backup(view) {
-            BackupDecision::TakeOverSoon => {
+        let Some(step) = self.judge(id, heard, tolerant) else { return };
+        let Some(instance) = self.instance_mut(id) else { return };
+        match step {
+            Step::TakeOverSoon => {
                 say!(debug, *instance, "Backup received priority 0 advertisement");
                 let master_down = cx.now + instance.skew();
-                self.wait_until(id, master_down);
+                self.rearm(id, master_down);
             }
-            BackupDecision::Follow => {
-                let old = instance.master.map(|(source, _)| source);
-                if old != Some(heard.source)
-                    && self.admits(id, Reason::NewMaster, cx.now)
-                    && let Some(instance) = self.instance(id)
-                {
-                    match old {
-                        Some(old) => {
-                            peer!(
-                                debug,
-                                *instance,
-                                "master changed from {old} to {}",
-                                heard.source
-                            );
-                        }
-                        None => peer!(debug, *instance, "master set to {}", heard.source),
-                    }
-                }
-                let Some(instance) = self.instance_mut(id) else { return };
-                instance.master = Some((heard.source, heard.priority));
-                instance.wishes_master = false;
-                instance.disagreement = None;
-                learn_interval(instance, heard);
-                let master_down = cx.now + instance.master_down();
-                self.wait_until(id, master_down);
-                // A member that joined a group of masters and finds a better router here: all follow.
-                let group = self.instance(id).and_then(|i| self.groups.get(i.group?));
-                let split = group.is_some_and(|group| {
-                    let is_master =
-                        |id: &InstanceId| self.instance(*id).is_some_and(|i| i.is_master());
-                    group.members.iter().any(is_master)
-                });
-                if split {
-                    self.yield_to_better(cx, id);
-                }
-            }
-            BackupDecision::Discard => {
+            Step::Follow => self.follow_master(cx, id, heard),
+            Step::Discard => {
                 if self.admits(id, Reason::Discarded, cx.now)
                     && let Some(instance) = self.instance(id)
                 {
@@ -223,21 +178,13 @@ impl Engine {
                     );
                 }
             }
-        }
-    }
-
-    fn heard_in_master(&mut self, cx: &mut Cx<'_>, id: InstanceId, heard: Heard) {
-        let Some(decision) = self.judge(id, heard) else { return };
-        let Some(instance) = self.instance_mut(id) else { return };
-        let ours = instance.priority;
-        match decision {
-            MasterDecision::Assert => {
+            Step::Assert => {
                 peer!(debug, *instance, "Master received priority 0 message");
                 if self.may_correct(cx, id, Correction::Advert) {
                     self.send_advert_now(cx, id);
                 }
             }
-            MasterDecision::Echo => {
+            Step::Echo => {
                 if self.admits(id, Reason::Echo, cx.now)
                     && let Some(instance) = self.instance(id)
                 {
@@ -249,35 +196,69 @@ impl Engine {
                     );
                 }
             }
-            MasterDecision::Yield => {
-                if heard.priority > ours {
-                    say!(
-                        info,
-                        *instance,
-                        "Master received advert from {} with higher priority {}, ours {ours}",
-                        heard.source,
-                        heard.priority
-                    );
-                } else {
-                    say!(
-                        info,
-                        *instance,
-                        "Master received advert from {} with same priority {ours} but higher IP \
-                         address than ours",
-                        heard.source
-                    );
-                }
-                if instance.config.higher_prio_send_advert {
-                    self.send_advert(cx, id, ours);
-                }
-                if let Some(instance) = self.instance_mut(id) {
-                    instance.master = Some((heard.source, heard.priority));
-                    learn_interval(instance, heard);
-                }
-                self.yield_to_better(cx, id);
-            }
-            MasterDecision::Reassert => self.reassert(cx, id, heard),
+            Step::Enter(_) => self.give_way(cx, id, heard),
+            Step::Reassert => self.reassert(cx, id, heard),
+            Step::Stay | Step::Wait | Step::Advertise => {}
         }
+    }
+
+    /// The sender is the master of this backup.
+    fn follow_master(&mut self, cx: &mut Cx<'_>, id: InstanceId, heard: Heard) {
+        let old = self.instance(id).and_then(|i| i.master).map(|(source, _)| source);
+        if old != Some(heard.source)
+            && self.admits(id, Reason::NewMaster, cx.now)
+            && let Some(instance) = self.instance(id)
+        {
+            match old {
+                Some(old) => {
+                    peer!(debug, *instance, "master changed from {old} to {}", heard.source);
+                }
+                None => peer!(debug, *instance, "master set to {}", heard.source),
+            }
+        }
+        let Some(instance) = self.instance_mut(id) else { return };
+        instance.master = Some((heard.source, heard.priority));
+        instance.willing = false;
+        instance.disagreement = None;
+        learn_interval(instance, heard);
+        let master_down = cx.now + instance.master_down();
+        self.rearm(id, master_down);
+        self.recount(id);
+        // A member that joined a group of masters and finds a better router here: all follow.
+        if self.any_master(id) {
+            self.yield_to_better(cx, id);
+        }
+    }
+
+    /// A master heard a better one.
+    fn give_way(&mut self, cx: &mut Cx<'_>, id: InstanceId, heard: Heard) {
+        let Some(instance) = self.instance_mut(id) else { return };
+        let ours = instance.priority;
+        if heard.priority > ours {
+            say!(
+                info,
+                *instance,
+                "Master received advert from {} with higher priority {}, ours {ours}",
+                heard.source,
+                heard.priority
+            );
+        } else {
+            say!(
+                info,
+                *instance,
+                "Master received advert from {} with same priority {ours} but higher IP address than \
+                 ours",
+                heard.source
+            );
+        }
+        if instance.config.higher_prio_send_advert {
+            self.send_advert(cx, id, ours);
+        }
+        if let Some(instance) = self.instance_mut(id) {
+            instance.master = Some((heard.source, heard.priority));
+            learn_interval(instance, heard);
+        }
+        self.yield_to_better(cx, id);
     }
 
     /// A router of lower priority believes to be master: it hears from us, and so do the caches it may have
@@ -297,25 +278,37 @@ impl Engine {
             );
         }
         if self.may_correct(cx, id, Correction::Announce) {
-            self.correct_all(cx, id);
+            self.correct_all(cx, id, true);
         }
     }
 
-    /// Carries out a correction that was held back.
-    pub(super) fn correct(&mut self, cx: &mut Cx<'_>, id: InstanceId, what: Correction) {
-        if self.may_correct(cx, id, what) {
-            match what {
-                Correction::Advert => self.send_advert_now(cx, id),
-                Correction::Announce => self.correct_all(cx, id),
-            }
+    /// Carries out a correction that was held back. An advert that left in its turn since the other router was
+    /// `heard` last is answer enough.
+    pub(super) fn correct(
+        &mut self,
+        cx: &mut Cx<'_>,
+        id: InstanceId,
+        what: Correction,
+        heard: Instant,
+    ) {
+        let Some(instance) = self.instance(id) else { return };
+        let Machine::Master { next_advert } = instance.machine() else { return };
+        let silent = next_advert - instance.config.advert_int <= heard;
+        if !self.may_correct(cx, id, what) {
+            return;
+        }
+        match what {
+            Correction::Advert if silent => self.send_advert_now(cx, id),
+            Correction::Advert => {}
+            Correction::Announce => self.correct_all(cx, id, silent),
         }
     }
 
     /// Says that we are here, to routers and to caches. Other members of the group correct theirs too.
-    fn correct_all(&mut self, cx: &mut Cx<'_>, id: InstanceId) {
+    fn correct_all(&mut self, cx: &mut Cx<'_>, id: InstanceId, advert: bool) {
         let Some(instance) = self.instance(id) else { return };
         let notice = notify::of_lower_priority(instance);
-        if !instance.config.lower_prio_no_advert {
+        if advert && !instance.config.lower_prio_no_advert {
             self.send_advert_now(cx, id);
         }
         for member in self.fellows(id) {
@@ -328,15 +321,20 @@ impl Engine {
     pub(super) fn send_advert_now(&mut self, cx: &mut Cx<'_>, id: InstanceId) {
         let Some(instance) = self.instance_mut(id) else { return };
         let (priority, next_advert) = (instance.priority, cx.now + instance.config.advert_int);
-        instance.machine = Machine::Master { next_advert };
-        self.set_timer(Timer::Protocol, id.0, Some(next_advert));
+        self.rearm(id, next_advert);
         self.send_advert(cx, id, priority);
     }
 
-    /// Sends an advert of this priority.
+    /// Sends an advert of this priority. One of priority 0, the farewell, leaves from where the last one did when
+    /// the source or the interface is cleared already.
     pub(super) fn send_advert(&mut self, cx: &mut Cx<'_>, id: InstanceId, priority: u8) {
+        let Some(instance) = self.instance(id) else { return };
+        let last = instance
+            .last_sent_from
+            .filter(|(link, _)| priority == 0 && self.links.contains_key(link));
+        let Some((interface, source)) = instance.link.zip(instance.source).or(last) else { return };
         let Some(instance) = self.instance_mut(id) else { return };
-        let (Some(interface), Some(source)) = (instance.link, instance.source) else { return };
+        instance.last_sent_from = Some((interface, source));
         let config = &instance.config;
         let destination = config.destination;
         let auth = match &config.authentication {

@@ -321,7 +321,7 @@ impl Engine {
 
     fn arm_announcing(&mut self, id: InstanceId) {
         let next = self.instance(id).and_then(|i| i.announcing.next());
-        self.set_timer(Timer::Announce, id.0, next);
+        self.set_timer(Timer::Announce(id), next);
     }
 
     /// One line an address, as users grep for; a long list is cut.

@@ -29,8 +29,10 @@ pub(super) struct Corrections {
     until: Instant,
     /// Time for one of them.
     pause: Duration,
-    /// What was heard since the last one asks for one.
+    /// What was heard since the last one asks for one,
     held: Option<Correction>,
+    /// the last time at this moment.
+    heard: Instant,
 }
 
 /// How a master answers another one; the greater includes the smaller.
@@ -175,6 +177,7 @@ impl Engine {
         if cx.now < instance.corrections.next() {
             let first = instance.corrections.held.is_none();
             instance.corrections.held = instance.corrections.held.max(Some(what));
+            instance.corrections.heard = cx.now;
             if first {
                 self.arm_limits(id);
             }
@@ -189,7 +192,7 @@ impl Engine {
         };
         let pause = CORRECTION.max(FRAME.saturating_mul(frames));
         let until = instance.corrections.until.max(cx.now) + pause;
-        instance.corrections = Corrections { until, pause, held: None };
+        instance.corrections = Corrections { until, pause, held: None, heard: cx.now };
         true
     }
 
@@ -201,12 +204,13 @@ impl Engine {
             say!(info, *instance, "{count} more in the last minute were not logged: {words}");
         }
         instance.lines = lines;
+        let heard = instance.corrections.heard;
         let held = match instance.corrections.next() <= cx.now {
             true => instance.corrections.held.take(),
             false => None,
         };
         if let Some(what) = held.filter(|_| instance.is_master()) {
-            self.correct(cx, id, what);
+            self.correct(cx, id, what, heard);
         }
         self.arm_limits(id);
     }
@@ -215,7 +219,7 @@ impl Engine {
         let Some(instance) = self.instance(id) else { return };
         let held = instance.corrections.held.map(|_| instance.corrections.next());
         let next = held.into_iter().chain(instance.lines.next()).min();
-        self.set_timer(Timer::Limits, id.0, next);
+        self.set_timer(Timer::Limits(id), next);
     }
 }
 

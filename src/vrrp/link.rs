@@ -1,20 +1,19 @@
 //! What the kernel tells of links and addresses, and what it is asked to change about them.
 
+use std::collections::BTreeSet;
+
 use super::address::Kind;
 use super::event::{InstanceId, Link, Snapshot};
 use super::instance::{Instance, say};
-use super::{Action, BAR, Cx, Engine, Phase, Timer};
+use super::{Action, Cx, Engine, HOLD_DOWN, Phase, Timer};
 use crate::base::{IfIndex, IfName};
 use crate::plan::{Op, Outcome, Token};
 
 impl Engine {
     pub(super) fn kernel(&mut self, cx: &mut Cx<'_>, snapshot: Snapshot) {
-        let gone: Vec<IfIndex> = self
-            .links
-            .keys()
-            .copied()
-            .filter(|index| snapshot.links.iter().all(|link| link.index != *index))
-            .collect();
+        let there: BTreeSet<IfIndex> = snapshot.links.iter().map(|link| link.index).collect();
+        let gone: Vec<IfIndex> =
+            self.links.keys().copied().filter(|index| !there.contains(index)).collect();
         // The addresses first: what a link event leads to depends on them.
         self.addresses.forget_all();
         for (link, prefix) in snapshot.addresses {
@@ -30,7 +29,7 @@ impl Engine {
             self.phase = Phase::Waiting { configured, seen: true };
             self.start(cx);
         } else {
-            self.reconsider_sources(cx, None);
+            self.reconsider_sources(cx, self.instances.ids());
             let ids = self.addresses.ids();
             self.settle(cx, &ids);
         }
@@ -57,7 +56,7 @@ impl Engine {
             }
             self.rebind(cx, &name, Some(index));
         } else if before != self.links.get(&index).cloned() {
-            self.reconsider_watchers(cx, &name);
+            self.interface_changed(cx, &name);
             let entries = self.addresses.on_interface(&name);
             self.settle(cx, &entries);
         }
@@ -80,20 +79,18 @@ impl Engine {
         for entry in &entries {
             self.addresses.set_link(*entry, index);
         }
-        for id in self.ids() {
-            if self.instance(id).is_some_and(|i| i.config.interface == *name) {
-                self.bind(cx, id, index);
-            }
+        for id in self.instances.on_interface(name) {
+            self.bind(cx, id, index);
         }
+        self.interface_changed(cx, name);
         if self.running() {
-            self.reconsider_watchers(cx, name);
             self.settle(cx, &entries);
         }
     }
 
     /// Ties an instance to an interface number.
     pub(super) fn bind(&mut self, cx: &mut Cx<'_>, id: InstanceId, index: Option<IfIndex>) {
-        let Some(instance) = self.instances.get_mut(id.0 as usize) else { return };
+        let Some(instance) = self.instances.get_mut(id) else { return };
         let (family, vrid) = (instance.config.family, instance.config.vrid);
         let before = core::mem::replace(&mut instance.link, index);
         if before == index {
@@ -101,11 +98,11 @@ impl Engine {
         }
         let group = instance.config.destination;
         if let Some(old) = before {
-            self.by_key.remove(&(old, family, vrid));
+            self.instances.unlisten(&(old, family, vrid), id);
             self.leave(cx, old, group);
         }
         if let Some(new) = index {
-            self.by_key.insert((new, family, vrid), id);
+            self.instances.listen((new, family, vrid), id);
             self.join(cx, new, group);
         }
         self.choose_source(id);
@@ -140,7 +137,7 @@ impl Engine {
                 }
             }
         }
-        self.reconsider_sources(cx, Some(interface));
+        self.reconsider_sources(cx, self.on_link(interface));
     }
 
     /// An address that is wanted was taken away: it is put back, unless somebody keeps at it.
@@ -169,18 +166,21 @@ impl Engine {
         if self.addresses.may_restore(entry, cx.now) {
             self.settle(cx, &[entry]);
         } else if let Some(at) = self.addresses.put_off(entry, 0, cx.now) {
-            self.set_timer(Timer::Retry, entry, Some(at));
+            self.timers.set(Timer::Retry(entry), at);
         }
     }
 
-    /// Whether an address is to be on its interface now.
+    /// Whether an address is to be on its interface now. One that is only retained is to stay where it is, not
+    /// to be added.
     pub(super) fn wanted(&self, entry: u32) -> bool {
         self.addresses.entry(entry).is_some_and(|e| {
             let running = matches!(self.phase, Phase::Running | Phase::Waiting { .. });
+            let owned = |test: fn(&Instance) -> bool| {
+                e.owners.iter().any(|id| self.instance(*id).is_some_and(test))
+            };
             (e.fixed && running)
-                || e.owners
-                    .iter()
-                    .any(|id| self.instance(*id).is_some_and(Instance::holds_addresses))
+                || owned(Instance::is_master)
+                || (owned(|i| i.retained) && self.addresses.is_present(entry))
         })
     }
 
@@ -200,7 +200,7 @@ impl Engine {
             };
             let owners = self.addresses.entry(*entry).map(|e| e.owners.clone()).unwrap_or_default();
             for owner in owners {
-                if let Some(instance) = self.instances.get_mut(owner.0 as usize) {
+                if let Some(instance) = self.instances.get_mut(owner) {
                     instance.in_flight += 1;
                 }
             }
@@ -234,10 +234,10 @@ impl Engine {
                 );
             }
             if let Some(at) = self.addresses.put_off(answer.entry, errno, cx.now) {
-                self.set_timer(Timer::Retry, answer.entry, Some(at));
+                self.timers.set(Timer::Retry(answer.entry), at);
             }
             for id in &owners {
-                self.bar_if_hopeless(cx, *id);
+                self.hold_down_if_hopeless(cx, *id);
             }
         } else if answer.kind == Kind::Add {
             for id in &owners {
@@ -249,19 +249,20 @@ impl Engine {
         self.settle(cx, &[answer.entry]);
         for id in owners {
             self.announce_state_if_settled(cx, id);
-            self.reconsider(cx, id);
+            self.reconsider_all(cx, [id]);
         }
     }
 
     /// A master none of whose addresses the kernel takes leaves the field to others for a while.
-    pub(super) fn bar_if_hopeless(&mut self, cx: &Cx<'_>, id: InstanceId) {
+    pub(super) fn hold_down_if_hopeless(&mut self, cx: &Cx<'_>, id: InstanceId) {
         let Some(instance) = self.instance(id) else { return };
         if instance.is_master() && self.all_refused(instance) {
-            let until = cx.now + BAR;
+            let until = cx.now + HOLD_DOWN;
             if let Some(instance) = self.instance_mut(id) {
-                instance.barred_until = Some(until);
+                instance.held_down_until = Some(until);
             }
-            self.set_timer(Timer::Bar, id.0, Some(until));
+            self.refresh(id);
+            self.timers.set(Timer::HoldDown(id), until);
         }
     }
 }

@@ -11,7 +11,7 @@ impl Engine {
         let instances = self
             .instances
             .iter()
-            .map(|(_, i)| InstanceSummary {
+            .map(|i| InstanceSummary {
                 name: i.config.name.clone(),
                 state: i.state(),
                 announced: i.announced,
@@ -54,8 +54,8 @@ impl Engine {
             .map(|g| Group { name: g.config.name.clone(), state: g.state })
             .collect();
         let (first, length) = some(total - self.scripts.len(), self.scripts.len());
-        let scripts = (self.scripts.iter().skip(first).take(length))
-            .map(|(_, s)| Script { name: s.config.name.clone(), good: s.condition.good() })
+        let scripts = (self.scripts.values().skip(first).take(length))
+            .map(|s| Script { name: s.config.name.clone(), good: s.condition.good() })
             .collect();
         let (unknown_vrid, malformed) = (self.unknown_vrid, self.malformed);
         (
@@ -129,6 +129,6 @@ impl Engine {
     }
 
     fn named(&self, name: &str) -> Option<&super::Instance> {
-        self.by_name.get(name).and_then(|id| self.instance(*id))
+        self.instances.named(name).and_then(|id| self.instance(id))
     }
 }

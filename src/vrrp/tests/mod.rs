@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::*;
 use crate::base::{Mac, Prefix};
 use crate::model::sample::{self, failover};
-use crate::model::vrrp::{Authentication, Preempt, Priority, Version};
+use crate::model::vrrp::{Authentication, Preempt, Priority, Version, Vrid};
 use crate::model::{Vrrp, Weight};
 use crate::plan::{Op, Outcome, Token};
 use crate::status::Notice;
@@ -18,6 +18,7 @@ use crate::wire::{ip, vrrp as wire};
 mod addresses;
 mod adverts;
 mod announcements;
+mod budget;
 mod health;
 mod reload;
 
