@@ -4,8 +4,8 @@ use super::accept::{self, Heard, Refusal};
 use super::event::{InstanceId, Rx};
 use super::fsm::{self, Input, Rank, Step};
 use super::instance::{Disagreement, Machine, peer, say};
-use super::limit::{Correction, Reason};
-use super::{Action, Cx, Engine, notify};
+use super::limit::Reason;
+use super::{Action, Cx, Engine};
 use crate::base::{Family, Instant};
 use crate::model::vrrp::{Authentication, Version, Vrid};
 use crate::status::PEER;
@@ -161,8 +161,11 @@ impl Engine {
         match step {
             Step::TakeOverSoon => {
                 say!(debug, *instance, "Backup received priority 0 advertisement");
-                let master_down = cx.now + instance.skew();
-                self.rearm(id, master_down);
+                // Who would have taken over sooner does: a flood of farewells must not put it off.
+                let soon = cx.now + instance.skew();
+                if let Machine::Backup { master_down } = instance.machine() {
+                    self.rearm(id, master_down.min(soon));
+                }
             }
             Step::Follow => self.follow_master(cx, id, heard),
             Step::Discard => {
@@ -180,9 +183,7 @@ impl Engine {
             }
             Step::Assert => {
                 peer!(debug, *instance, "Master received priority 0 message");
-                if self.may_correct(cx, id, Correction::Advert) {
-                    self.send_advert_now(cx, id);
-                }
+                self.correct(cx, id, false);
             }
             Step::Echo => {
                 if self.admits(id, Reason::Echo, cx.now)
@@ -277,44 +278,7 @@ impl Engine {
                 if quiet { "" } else { ", forcing new election" }
             );
         }
-        if self.may_correct(cx, id, Correction::Announce) {
-            self.correct_all(cx, id, true);
-        }
-    }
-
-    /// Carries out a correction that was held back. An advert that left in its turn since the other router was
-    /// `heard` last is answer enough.
-    pub(super) fn correct(
-        &mut self,
-        cx: &mut Cx<'_>,
-        id: InstanceId,
-        what: Correction,
-        heard: Instant,
-    ) {
-        let Some(instance) = self.instance(id) else { return };
-        let Machine::Master { next_advert } = instance.machine() else { return };
-        let silent = next_advert - instance.config.advert_int <= heard;
-        if !self.may_correct(cx, id, what) {
-            return;
-        }
-        match what {
-            Correction::Advert if silent => self.send_advert_now(cx, id),
-            Correction::Advert => {}
-            Correction::Announce => self.correct_all(cx, id, silent),
-        }
-    }
-
-    /// Says that we are here, to routers and to caches. Other members of the group correct theirs too.
-    fn correct_all(&mut self, cx: &mut Cx<'_>, id: InstanceId, advert: bool) {
-        let Some(instance) = self.instance(id) else { return };
-        let notice = notify::of_lower_priority(instance);
-        if advert && !instance.config.lower_prio_no_advert {
-            self.send_advert_now(cx, id);
-        }
-        for member in self.fellows(id) {
-            self.announce_after_lower(cx, member);
-        }
-        cx.out.extend(notice.map(Action::Notify));
+        self.correct(cx, id, true);
     }
 
     /// Sends an advert out of turn; the next one comes a whole interval later.

@@ -7,41 +7,60 @@
 use core::time::Duration;
 
 use super::event::InstanceId;
-use super::instance::say;
-use super::{Cx, Engine, Timer};
+use super::instance::{Instance, Machine, say};
+use super::{Action, Cx, Engine, Timer, notify};
 use crate::base::Instant;
 
 /// Corrections in a row, as when several routers were masters at once.
 const BURST: u32 = 3;
-/// Time between two corrections after that. With more addresses it is longer:
+/// Time between two corrections after that. Between announcements of many addresses it is longer:
 const CORRECTION: Duration = Duration::from_millis(100);
-/// so much for each frame of an announcement.
+/// so much for each frame.
 const FRAME: Duration = Duration::from_micros(200);
 /// Lines of one kind in this time are limited,
 const PERIOD: Duration = Duration::from_secs(60);
 /// to so many for kinds of which each may matter.
 const SEVERAL: u32 = 5;
 
-/// Corrections of a master of lower priority.
+/// Answers to masters of lower priority, and to those that leave.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Corrections {
-    /// Those so far are worked off by then.
-    until: Instant,
-    /// Time for one of them.
-    pause: Duration,
-    /// What was heard since the last one asks for one,
-    held: Option<Correction>,
-    /// the last time at this moment.
-    heard: Instant,
+    /// Adverts.
+    adverts: Pace,
+    /// Announcements of the addresses.
+    sets: Pace,
+    /// What was heard since the last advert asks for one.
+    advert_owed: Option<Owed>,
+    /// What was heard since the last announcement asks for one.
+    set_owed: bool,
 }
 
-/// How a master answers another one; the greater includes the smaller.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Correction {
-    /// With an advert.
-    Advert,
-    /// And by announcing its addresses.
-    Announce,
+#[derive(Clone, Copy, Debug)]
+struct Owed {
+    /// When it was asked for last.
+    heard: Instant,
+    /// By a master of lower priority, not only by one that leaves.
+    lower: bool,
+}
+
+/// How often something may be done: some times in a row, then once in a time.
+#[derive(Clone, Copy, Debug, Default)]
+struct Pace {
+    /// What was done so far is worked off by then.
+    until: Instant,
+    /// Time for one.
+    pause: Duration,
+}
+
+impl Pace {
+    /// When the next one may go.
+    fn next(&self) -> Instant {
+        self.until - self.pause.saturating_mul(BURST - 1)
+    }
+
+    fn take(&mut self, now: Instant, pause: Duration) {
+        *self = Self { until: self.until.max(now) + pause, pause };
+    }
 }
 
 /// Kinds of lines that others cause.
@@ -119,13 +138,6 @@ struct Kind {
     seen: u32,
 }
 
-impl Corrections {
-    /// When the next one may go.
-    fn next(&self) -> Instant {
-        self.until - self.pause.saturating_mul(BURST - 1)
-    }
-}
-
 impl Lines {
     /// Whether a line of this kind is to be logged now; it is counted otherwise. The second value: the first one is
     /// left out, and must be told of later.
@@ -171,29 +183,64 @@ impl Engine {
         logged
     }
 
-    /// Whether a master may answer another one now. If not, it does so later.
-    pub(super) fn may_correct(&mut self, cx: &Cx<'_>, id: InstanceId, what: Correction) -> bool {
-        let Some(instance) = self.instance_mut(id) else { return false };
-        if cx.now < instance.corrections.next() {
-            let first = instance.corrections.held.is_none();
-            instance.corrections.held = instance.corrections.held.max(Some(what));
-            instance.corrections.heard = cx.now;
-            if first {
-                self.arm_limits(id);
-            }
-            return false;
+    /// A master heard another one: it says that it is here, to caches too if the other one does not leave. What is
+    /// asked for too often is done later.
+    pub(super) fn correct(&mut self, cx: &mut Cx<'_>, id: InstanceId, lower: bool) {
+        let Some(instance) = self.instance_mut(id) else { return };
+        let corrections = &mut instance.corrections;
+        let (advert, set) =
+            (corrections.adverts.next() <= cx.now, corrections.sets.next() <= cx.now);
+        if !advert {
+            let lower = lower || corrections.advert_owed.is_some_and(|owed| owed.lower);
+            corrections.advert_owed = Some(Owed { heard: cx.now, lower });
         }
-        let frames = match what {
-            Correction::Advert => 0,
-            Correction::Announce => {
-                let addresses = u32::try_from(instance.entries.len()).unwrap_or(u32::MAX);
-                addresses.saturating_mul(instance.config.garp.lower_prio_repeat)
-            }
+        corrections.set_owed |= lower && !set;
+        if advert {
+            self.correct_routers(cx, id, lower, true);
+        }
+        if lower && set {
+            self.correct_caches(cx, id);
+        }
+        if !advert || (lower && !set) {
+            self.arm_limits(id);
+        }
+    }
+
+    /// Says to routers that we are here. An advert that left in its turn meanwhile is answer enough.
+    fn correct_routers(&mut self, cx: &mut Cx<'_>, id: InstanceId, lower: bool, silent: bool) {
+        let Some(instance) = self.instance_mut(id) else { return };
+        instance.corrections.adverts.take(cx.now, CORRECTION);
+        instance.corrections.advert_owed = None;
+        let notice = if lower { notify::of_lower_priority(instance) } else { None };
+        if silent && !(lower && instance.config.lower_prio_no_advert) {
+            self.send_advert_now(cx, id);
+        }
+        cx.out.extend(notice.map(Action::Notify));
+    }
+
+    /// Announces the addresses. Other members of the group do so too, and none of them soon again.
+    fn correct_caches(&mut self, cx: &mut Cx<'_>, id: InstanceId) {
+        let frames = |i: &Instance| {
+            let addresses = u32::try_from(i.entries.len()).unwrap_or(u32::MAX);
+            addresses.saturating_mul(i.config.garp.lower_prio_repeat)
         };
-        let pause = CORRECTION.max(FRAME.saturating_mul(frames));
-        let until = instance.corrections.until.max(cx.now) + pause;
-        instance.corrections = Corrections { until, pause, held: None, heard: cx.now };
-        true
+        let mut total = 0u32;
+        for member in (0..).map_while(|n| self.fellow(id, n)) {
+            total = total.saturating_add(self.instance(member).map_or(0, frames));
+        }
+        let pause = CORRECTION.max(FRAME.saturating_mul(total));
+        let Some(instance) = self.instance_mut(id) else { return };
+        instance.corrections.sets.take(cx.now, pause);
+        instance.corrections.set_owed = false;
+        let pace = instance.corrections.sets;
+        let mut n = 0;
+        while let Some(member) = self.fellow(id, n) {
+            n += 1;
+            if let Some(instance) = self.instance_mut(member) {
+                instance.corrections.sets = pace;
+            }
+            self.announce_after_lower(cx, member);
+        }
     }
 
     /// A correction that was held back may go, or lines that were left out are to be told of.
@@ -204,21 +251,27 @@ impl Engine {
             say!(info, *instance, "{count} more in the last minute were not logged: {words}");
         }
         instance.lines = lines;
-        let heard = instance.corrections.heard;
-        let held = match instance.corrections.next() <= cx.now {
-            true => instance.corrections.held.take(),
-            false => None,
-        };
-        if let Some(what) = held.filter(|_| instance.is_master()) {
-            self.correct(cx, id, what, heard);
+        let corrections = instance.corrections;
+        let advert = corrections.advert_owed.filter(|_| corrections.adverts.next() <= cx.now);
+        let set = corrections.set_owed && corrections.sets.next() <= cx.now;
+        if let Machine::Master { next_advert } = instance.machine() {
+            let sent = next_advert - instance.config.advert_int;
+            if let Some(owed) = advert {
+                self.correct_routers(cx, id, owed.lower, sent <= owed.heard);
+            }
+            if set {
+                self.correct_caches(cx, id);
+            }
         }
         self.arm_limits(id);
     }
 
     fn arm_limits(&mut self, id: InstanceId) {
         let Some(instance) = self.instance(id) else { return };
-        let held = instance.corrections.held.map(|_| instance.corrections.next());
-        let next = held.into_iter().chain(instance.lines.next()).min();
+        let corrections = &instance.corrections;
+        let advert = corrections.advert_owed.map(|_| corrections.adverts.next());
+        let set = corrections.set_owed.then(|| corrections.sets.next());
+        let next = [advert, set, instance.lines.next()].into_iter().flatten().min();
         self.set_timer(Timer::Limits(id), next);
     }
 }
