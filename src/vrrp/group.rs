@@ -152,6 +152,14 @@ impl Engine {
         self.group_of(id).map_or_else(|| vec![id], |(_, group)| group.members.clone())
     }
 
+    /// One of them, by its position.
+    pub(super) fn fellow(&self, id: InstanceId, position: usize) -> Option<InstanceId> {
+        match self.group_of(id) {
+            Some((_, group)) => group.members.get(position).copied(),
+            None => (position == 0).then_some(id),
+        }
+    }
+
     /// Brings what the group of an instance counts of it up to date: to be called after each change of its
     /// state, health, will or announcements.
     pub(super) fn recount(&mut self, id: InstanceId) {

@@ -14,6 +14,7 @@
 //! | `health` | why an instance cannot take part, and its priority |
 //! | `address`, `link`, `membership` | addresses wanted, seen and asked for; links; multicast groups |
 //! | `garp`, `notify` | what the segment and what scripts and people are told |
+//! | `limit` | how often others make an instance answer or log |
 //! | `script` | when tracking scripts run |
 //! | `lifecycle` | start, end, announcements of state |
 //! | `reload` | from one configuration to the next |
@@ -24,6 +25,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
+use crate::base::limit::Limit;
 use crate::base::{Family, IfIndex, IfName, Instant};
 use crate::model;
 use crate::status::vrrp::Summary;
@@ -40,6 +42,7 @@ mod group;
 mod health;
 mod instance;
 mod lifecycle;
+mod limit;
 mod link;
 mod membership;
 mod notify;
@@ -73,6 +76,9 @@ const SLICE: usize = 64;
 #[cfg(test)]
 const CHECKED: usize = 16;
 
+/// Lines about unknown VRIDs in a row (`log_unknown_vrids`); after that one every three seconds.
+const UNKNOWN: u32 = 20;
+
 /// All virtual routers of one host.
 #[derive(Debug)]
 pub struct Engine {
@@ -105,6 +111,9 @@ pub struct Engine {
     resume: Summary,
     /// No instance becomes master before this (`vrrp_startup_delay`).
     silent_until: Instant,
+    /// Frames that this step may still send.
+    frames: u32,
+    unknown_lines: Limit,
     unknown_vrid: u64,
     malformed: u64,
     /// Steps that panicked.
@@ -162,6 +171,8 @@ impl Engine {
             budget: SLICE,
             resume: Summary::default(),
             silent_until: now,
+            frames: garp::SLICE,
+            unknown_lines: Limit::new(UNKNOWN, core::time::Duration::from_secs(3)),
             unknown_vrid: 0,
             malformed: 0,
             failures: 0,
@@ -179,6 +190,7 @@ impl Engine {
     pub fn handle(&mut self, now: Instant, event: Event<'_>, out: &mut Actions) {
         self.current = None;
         self.budget = SLICE;
+        self.frames = garp::SLICE;
         if catch_unwind(AssertUnwindSafe(|| self.dispatch(&mut Cx { now, out }, event))).is_err() {
             self.quarantine(now, out);
         }
@@ -222,7 +234,7 @@ impl Engine {
             Event::Joined { interface, group, outcome } => {
                 self.joined(cx, interface, group, outcome)
             }
-            Event::Unsent { instance, errno } => self.unsent(instance, errno),
+            Event::Unsent { instance, errno } => self.unsent(cx.now, instance, errno),
             Event::Ran { run, end } => self.ran(cx, run, end),
             Event::RunnerReady => self.runner_ready(),
             Event::Resume(summary) => self.resume = summary,
@@ -248,6 +260,7 @@ impl Engine {
             match timer {
                 Timer::Silence(id) => self.silence(cx, id),
                 Timer::Announce(id) => self.announce_due(cx, id),
+                Timer::Limits(id) => self.limits_due(cx, id),
                 Timer::Notice(id) => self.announce_state(cx, id),
                 Timer::Script(id) => self.script_due(cx, id, due),
                 Timer::Retry(entry) => self.settle(cx, &[entry]),

@@ -313,7 +313,9 @@ impl Engine {
             self.instances.unlisten(&key, id);
             self.leave(cx, key.0, destination);
         }
-        for timer in [Timer::Announce(id), Timer::Notice(id), Timer::HoldDown(id)] {
+        for timer in
+            [Timer::Announce(id), Timer::Notice(id), Timer::HoldDown(id), Timer::Limits(id)]
+        {
             self.timers.clear(timer);
         }
         self.instances.remove(id);

@@ -24,11 +24,13 @@ pub(super) enum Timer {
     Join,
     /// An instance whose addresses the kernel refused may try again.
     HoldDown(InstanceId),
+    /// What was held back because others asked for it too often.
+    Limits(InstanceId),
     /// The rest of a step that was cut into slices; one for all.
     Slice,
 }
 
-const KINDS: u32 = 8;
+const KINDS: u32 = 16;
 
 impl Timer {
     /// Its key among the timers that share a queue.
@@ -42,6 +44,7 @@ impl Timer {
             Self::Join => (5, 0),
             Self::HoldDown(id) => (6, id.0),
             Self::Slice => (7, 0),
+            Self::Limits(id) => (8, id.0),
         };
         id * KINDS + kind
     }
@@ -56,6 +59,7 @@ impl Timer {
             4 => Self::Retry(id),
             5 => Self::Join,
             6 => Self::HoldDown(InstanceId(id)),
+            8 => Self::Limits(InstanceId(id)),
             _ => Self::Slice,
         }
     }
@@ -123,7 +127,7 @@ mod tests {
             let id = InstanceId(n);
             let of_one = [Timer::Silence(id), Timer::Announce(id), Timer::Notice(id)];
             let others = [Timer::Script(TrackerId(n)), Timer::Retry(n), Timer::HoldDown(id)];
-            for timer in of_one.into_iter().chain(others) {
+            for timer in of_one.into_iter().chain(others).chain([Timer::Limits(id)]) {
                 assert_eq!(Timer::from_key(timer.key()), timer);
                 assert!(keys.insert(timer.key()), "{timer:?}");
             }
