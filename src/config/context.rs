@@ -5,18 +5,18 @@ use std::sync::Arc;
 use indexmap::IndexMap;
 
 use super::Loaded;
+use super::checks::Checks;
 use super::codes;
 use super::diagnostic::{Class, Diagnostic, Diagnostics, Severity};
 use super::document::Document;
-use super::expand::Checks;
 use super::host::{Host, Interface};
-use super::lint::Peer;
 use super::mistake::Position;
 use super::resolve::Draft;
 use super::schema::{Keyword, Table};
 use super::source::Files;
 use super::span::{Sources, Span};
 use crate::base::IfName;
+use crate::model::Vrrp;
 
 /// How a configuration is to be read.
 #[derive(Clone, Debug)]
@@ -56,6 +56,15 @@ impl Options {
             limits: Limits::default(),
         }
     }
+}
+
+/// The other router.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Peer {
+    /// The name of its file, as it is shown.
+    pub file: String,
+    /// What its file says.
+    pub vrrp: Vrrp,
 }
 
 /// Bounds on what a configuration may ask for.

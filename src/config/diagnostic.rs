@@ -6,7 +6,6 @@
 use std::fmt;
 
 use super::codes::{self, Code};
-use super::mistake::Subject;
 use super::span::{Sources, Span};
 
 /// How bad it is.
@@ -221,6 +220,30 @@ impl Diagnostic {
         self.class = class;
         self
     }
+}
+
+/// What an error is about.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Subject {
+    pub kind: Kind,
+    pub block: &'static str,
+    pub keyword: &'static str,
+    pub within: Span,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// Files, includes, definitions: the message says it all.
+    #[default]
+    Text,
+    /// The marked word is no keyword.
+    Unknown,
+    /// The value of a keyword.
+    Word,
+    /// A block, or an entry of a list.
+    Object,
+    /// Found when a block was resolved.
+    Settled,
 }
 
 /// All problems of a configuration, sorted by place, each once.

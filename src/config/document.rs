@@ -118,7 +118,7 @@ pub(crate) fn quote(word: &[u8], out: &mut Vec<u8>) {
         out.extend_from_slice(raw);
         return;
     }
-    let special = |b: &u8| matches!(b, b'{' | b'}' | b'#' | b'!') || super::expand::is_blank(*b);
+    let special = |b: &u8| matches!(b, b'{' | b'}' | b'#' | b'!') || super::text::is_blank(*b);
     let plain = !word.is_empty()
         && !word.iter().any(special)
         && !matches!(word.first(), Some(b'@' | b'~' | b'\\'))

@@ -1,10 +1,11 @@
 //! The first stages on their own, with what must hold between them, for fuzzers.
 
 use super::context::{Cx, Options};
-use super::expand::{Expander, Text, is_blank};
+use super::expand::Expander;
 use super::host::Host;
 use super::parse::{Token, tokens};
 use super::source::Files;
+use super::text::{Text, is_blank};
 use super::words::{Statement, split, split_script};
 
 /// What came out of the first stages.

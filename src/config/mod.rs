@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 pub(crate) mod block;
+mod checks;
 pub mod codes;
 mod context;
 pub mod convert;
@@ -20,6 +21,7 @@ mod host;
 mod lint;
 mod mistake;
 mod names;
+mod near;
 mod parse;
 mod reader;
 pub mod reference;
@@ -30,15 +32,15 @@ mod slot;
 mod source;
 mod span;
 mod suggest;
+mod text;
 mod value;
 mod words;
 
-pub use context::{Limits, Options};
+pub use context::{Limits, Options, Peer};
 pub use diagnostic::{Class, Diagnostic, Diagnostics, Severity, Stops};
 pub use document::Document;
 pub use format::format;
 pub use host::{Account, FileInfo, FileKind, Host, Interface, StaticHost};
-pub use lint::Peer;
 pub use render::{Head, Style};
 pub use source::{Files, MemoryFiles};
 pub use span::Span;

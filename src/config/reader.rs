@@ -7,9 +7,10 @@
 use super::codes;
 use super::context::Cx;
 use super::diagnostic::Diagnostic;
-use super::expand::{Expander, Text, Trim};
+use super::expand::Expander;
 use super::parse::{Token, tokens};
 use super::span::{Span, u32_of};
+use super::text::{Text, Trim};
 use super::words::{Range, Statement, split};
 
 /// What comes next.

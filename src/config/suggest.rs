@@ -1,8 +1,9 @@
-//! "Did you mean": the keyword or word nearest to one that is unknown.
+//! "Did you mean": what to say about a word that is no keyword.
 
 use super::codes;
 use super::context::Cx;
 use super::diagnostic::Diagnostic;
+use super::near::nearest;
 use super::schema::{Shape, Table};
 use super::words::Word;
 pub(crate) use crate::base::near::nearest;

@@ -5,7 +5,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 
 use nix::errno::Errno;
-use nix::sys::signal::{SigSet, SigmaskHow, Signal, killpg, pthread_sigmask};
+use nix::sys::signal::{SigHandler, SigSet, SigmaskHow, Signal, killpg, pthread_sigmask};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use nix::unistd::{ForkResult, Pid};
 
@@ -151,6 +151,12 @@ pub fn become_user(uid: u32, gid: u32) -> io::Result<()> {
     setresuid(uid, uid, uid)?;
     nix::sys::prctl::set_pdeathsig(Signal::SIGTERM)?;
     if getppid() == parent { Ok(()) } else { Err(Errno::ESRCH.into()) }
+}
+
+/// Ends this process silently when it writes to a pipe that nobody reads, as filters do.
+pub fn end_at_broken_pipe() {
+    // SAFETY: the default disposition runs no code of ours.
+    let _ = unsafe { nix::sys::signal::signal(Signal::SIGPIPE, SigHandler::SigDfl) };
 }
 
 /// Sets the mask of permissions that new files do not get.

@@ -2,10 +2,10 @@
 
 use core::net::IpAddr;
 
+use crate::config::checks::Checks;
 use crate::config::codes;
 use crate::config::context::Cx;
 use crate::config::diagnostic::Diagnostic;
-use crate::config::expand::Checks;
 use crate::config::schema::{Args, Next, Shape, Value, Words, block};
 use crate::config::slot::{First, List, One};
 use crate::config::value::address::{MailServer, Multicast4, Multicast6};

@@ -21,8 +21,6 @@ use crate::base::Name;
 use crate::model::Forward;
 use crate::model::service::Protocol;
 
-pub use peer::Peer;
-
 /// What the end of the text has to know of the blocks.
 #[derive(Debug, Default)]
 pub(crate) struct Kept {

@@ -15,15 +15,6 @@ use crate::config::span::Span;
 use crate::model::vrrp::{Authentication, Vrrp};
 use crate::model::{Instance, Weight};
 
-/// The other router.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Peer {
-    /// The name of its file, as it is shown.
-    pub file: String,
-    /// What its file says.
-    pub vrrp: Vrrp,
-}
-
 /// Compares instance by instance: those of the same name, else those of the same router id.
 pub(super) fn compare(kept: &Kept, cx: &mut Cx<'_>) {
     let Some(peer) = &cx.options.peer else {

@@ -212,7 +212,9 @@ fn subnets(block: &VrrpInstance, cx: &mut Cx<'_>) {
             all.filter(|p| p.family() == prefix.family())
         };
         let inside = of_family().any(|p| p.contains(&address));
-        if inside || link_local(&address) || of_family().next().is_none() {
+        // An address with a prefix brings its network to the interface.
+        let alone = prefix.length() == Prefix::host(address).length();
+        if inside || !alone || link_local(&address) || of_family().next().is_none() {
             continue;
         }
         let shown: Vec<String> = of_family().map(ToString::to_string).collect();
@@ -269,7 +271,7 @@ pub(super) fn scripts(cx: &mut Cx<'_>) {
         .draft
         .scripts
         .iter()
-        .filter(|(_, script)| !script.used)
+        .filter(|(_, script)| !script.used && !script.named)
         .map(|(name, script)| (name.clone(), script.span))
         .collect();
     for (name, span) in unused {

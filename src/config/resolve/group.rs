@@ -126,7 +126,11 @@ pub(super) fn finish(cx: &mut Cx<'_>) {
         match members.len() {
             0 => {
                 let message = format!("sync group {name} has no virtual routers, it is left out");
-                cx.report(Diagnostic::error(&codes::INCOMPLETE, message).at(draft.span));
+                let mut new = Diagnostic::error(&codes::INCOMPLETE, message).at(draft.span);
+                if draft.members.is_empty() {
+                    new = new.help("write the names of its instances into 'group { }'");
+                }
+                cx.report(new);
                 continue;
             }
             1 => {

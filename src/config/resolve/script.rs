@@ -20,6 +20,8 @@ pub(crate) struct ScriptDraft {
     pub weight: i16,
     pub reverse: bool,
     pub used: bool,
+    /// It is named by a tracker that stands before it, which does not count.
+    pub named: bool,
     command: Script,
     account: Option<Account>,
     interval: Duration,
@@ -75,6 +77,7 @@ impl TopLevel for VrrpScript {
             weight: weight.map_or(0, |w| w.weight),
             reverse: weight.is_some_and(|w| w.reverse),
             used: false,
+            named: false,
             command: script.value,
             account: self.user.value().cloned(),
             interval,

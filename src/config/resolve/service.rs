@@ -417,6 +417,12 @@ fn resolve(mut block: VirtualServer, cx: &mut Cx<'_>) -> Option<Service> {
             list.insert(spot, server.0);
         }
     }
+    if list.is_empty() {
+        let name = &inherited.name;
+        let message = format!("virtual server {name} has no usable real server, it is left out");
+        cx.report(Diagnostic::error(&codes::INCOMPLETE, message).at(block.span));
+        return None;
+    }
     let servers: Vec<model::RealServer> = list.into_values().collect();
     if !inherited.is_group {
         sharing(&servers, &inherited.name, block.span, cx);

@@ -8,8 +8,8 @@ use crate::base::{IfName, Name};
 use crate::config::codes;
 use crate::config::context::Cx;
 use crate::config::diagnostic::Diagnostic;
+use crate::config::near::nearest;
 use crate::config::span::Spanned;
-use crate::config::suggest::nearest;
 use crate::config::value::tracker::{TrackEntry, TrackInterface};
 use crate::model::{TrackedInterface, TrackedScript, Weight};
 
@@ -77,7 +77,10 @@ pub(super) fn scripts<const MAX: i64>(
 pub(super) fn unresolved(cx: &mut Cx<'_>) {
     for (kind, name, at, owner) in core::mem::take(&mut cx.draft.unresolved) {
         let defined = match kind {
-            Kind::Script => cx.draft.scripts.get(&name).map(|s| s.span),
+            Kind::Script => cx.draft.scripts.get_mut(&name).map(|script| {
+                script.named = true;
+                script.span
+            }),
             kind => cx.draft.objects.get(&(kind, name.clone())).map(|o| o.span),
         };
         let word = kind.word();
