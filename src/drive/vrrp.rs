@@ -12,7 +12,7 @@ use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use crate::base::{Family, IfIndex, Instant, Prefix};
+use crate::base::{Family, IfIndex, Instant};
 use crate::kernel::monitor::{self, View};
 use crate::model;
 use crate::plan::{Op, Outcome, Token};
@@ -107,7 +107,7 @@ pub struct Scheduling {
 /// From the real-time thread.
 #[derive(Debug)]
 pub enum Output {
-    /// Change the kernel's addresses, in order; each operation is answered with `Input::Applied`.
+    /// Change the kernel's objects, in order; each operation is answered with `Input::Applied`.
     Apply {
         /// Comes back with each answer.
         token: Token,
@@ -362,9 +362,7 @@ impl Driver {
                     self.routers.remove(&index);
                     Event::LinkGone(index)
                 }
-                monitor::Change::Address { interface, prefix, present, own } => {
-                    Event::Address { interface, prefix, present, own }
-                }
+                monitor::Change::Object(change) => Event::Object(change),
                 // The other thread takes a view then.
                 monitor::Change::Lost => return,
             },
@@ -620,8 +618,7 @@ impl Sockets {
 }
 
 fn snapshot(view: View) -> Snapshot {
-    let addresses: Vec<(IfIndex, Prefix)> = view.addresses;
-    Snapshot { links: view.links.into_iter().map(link).collect(), addresses }
+    Snapshot { links: view.links.into_iter().map(link).collect(), objects: view.objects }
 }
 
 fn link(l: monitor::Link) -> Link {

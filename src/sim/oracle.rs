@@ -8,7 +8,7 @@ use super::World;
 use super::world::{Node, NodeId};
 use crate::base::{Family, IfIndex, IfName, Instant, Name, Prefix};
 use crate::model::Vrrp;
-use crate::plan::Op;
+use crate::plan::{Op, Verb};
 use crate::status::vrrp::State;
 use crate::vrrp::accept;
 use crate::wire::{ip, vrrp};
@@ -98,7 +98,7 @@ impl Oracle {
     pub(super) fn asked(&mut self, id: NodeId, ops: &[Op], now: Instant) {
         let Some(kept) = &self.kept else { return };
         for op in ops {
-            if let Op::DeleteAddress { address, .. } = op
+            if let (Verb::Delete { .. }, Some((_, address))) = (&op.verb, op.as_address())
                 && kept.contains(&(address.interface.clone(), address.prefix))
             {
                 self.violations.push(format!(

@@ -7,6 +7,7 @@ use super::kernel::Kernel;
 use super::world::{JOIN_TIME, NodeId, What, World};
 use crate::base::{Family, Instant};
 use crate::model::Vrrp;
+use crate::plan::Change;
 use crate::status::vrrp::Summary;
 use crate::vrrp::{Engine, Event, RunEnd, Rx};
 
@@ -106,6 +107,10 @@ impl World {
         link.up = plugged;
         let index = link.index;
         node.events += 1;
+        if !plugged {
+            node.kernel.went_down(index);
+            self.tell_events(id);
+        }
         self.push(self.now() + JOIN_TIME, 1, What::Link { node: id, index });
     }
 
@@ -117,10 +122,28 @@ impl World {
         let found =
             node.kernel.addresses.iter().position(|(_, prefix)| prefix.to_string() == address);
         let Some(position) = found else { return };
-        let (link, prefix) = node.kernel.addresses.remove(position);
-        node.events += 1;
-        let what = What::Address { node: id, link, prefix, present: false, own: false };
-        self.push(self.now() + JOIN_TIME, 1, what);
+        let Some((link, prefix)) = node.kernel.addresses.get(position).copied() else { return };
+        node.kernel.delete_address(link, prefix, false);
+        for change in node.kernel.take_events() {
+            self.foreign_event(id, Change { own: false, ..change });
+        }
+    }
+
+    /// Another program removes the routes of a host that bear our mark.
+    pub fn remove_routes(&mut self, id: NodeId) {
+        self.note(id, "somebody removes the routes");
+        self.disturb();
+        let Some(node) = self.nodes.get_mut(id.0) else { return };
+        for change in node.kernel.flush_routes() {
+            self.foreign_event(id, change);
+        }
+    }
+
+    fn foreign_event(&mut self, id: NodeId, change: Change) {
+        if let Some(node) = self.nodes.get_mut(id.0) {
+            node.events += 1;
+        }
+        self.push(self.now() + JOIN_TIME, 1, What::Object { node: id, change });
     }
 
     /// Changes how a script of a host ends from now on.

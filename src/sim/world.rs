@@ -9,9 +9,9 @@ use super::kernel::Kernel;
 use super::net::Net;
 use super::oracle::Oracle;
 use crate::base::rng::Rng;
-use crate::base::{IfIndex, IfName, Instant, Prefix};
+use crate::base::{IfIndex, IfName, Instant};
 use crate::model::Vrrp;
-use crate::plan::{Op, Outcome, Token};
+use crate::plan::{Change, Op, Outcome, Token};
 use crate::status::Notice;
 use crate::status::vrrp::{State, Summary};
 use crate::vrrp::{Action, Actions, Engine, Event, InstanceId, RunEnd, RunId, Rx};
@@ -76,7 +76,7 @@ pub(super) struct Node {
 pub(super) enum What {
     Packet { node: NodeId, rx: Rx, octets: Arc<[u8]> },
     Link { node: NodeId, index: IfIndex },
-    Address { node: NodeId, link: IfIndex, prefix: Prefix, present: bool, own: bool },
+    Object { node: NodeId, change: Change },
     Operation { node: NodeId, incarnation: u64, token: Token, item: u32, op: Op },
     Answer { node: NodeId, incarnation: u64, token: Token, item: u32, outcome: Outcome },
     Joined { node: NodeId, incarnation: u64, interface: IfIndex, group: std::net::IpAddr },
@@ -254,13 +254,8 @@ impl World {
         // The kernel works on while the process is stalled.
         if let What::Operation { incarnation, token, item, op, .. } = what {
             let outcome = node.kernel.apply(&op, &mut self.rng);
-            if let (Op::DeleteAddress { interface, address }, Outcome::Done) = (&op, outcome) {
-                let (link, prefix) = (*interface, address.prefix);
-                node.events += 1;
-                let what = What::Address { node: id, link, prefix, present: false, own: true };
-                self.push(self.now, 1, what);
-            }
-            self.note(id, &format!("kernel: {} {outcome:?}", describe(&op)));
+            self.tell_events(id);
+            self.note(id, &format!("kernel: {op} {outcome:?}"));
             let answer = What::Answer { node: id, incarnation, token, item, outcome };
             self.push(self.now, 1, answer);
             return;
@@ -277,6 +272,17 @@ impl World {
         }
         self.deliver(what);
         self.check();
+    }
+
+    /// Lets the engine of a host hear what its kernel tells.
+    pub(super) fn tell_events(&mut self, id: NodeId) {
+        let Some(node) = self.nodes.get_mut(id.0) else { return };
+        for change in node.kernel.take_events() {
+            node.events += 1;
+            self.sequence += 1;
+            let key = (self.now, 1, self.sequence);
+            self.queue.insert(key, What::Object { node: id, change });
+        }
     }
 
     fn wake_up(&mut self, id: NodeId) {
@@ -314,9 +320,9 @@ impl World {
                     self.handle(id, Event::Link(link));
                 }
             }
-            What::Address { link, prefix, present, own, .. } => {
+            What::Object { change, .. } => {
                 node.events = node.events.saturating_sub(1);
-                self.handle(id, Event::Address { interface: link, prefix, present, own });
+                self.handle(id, Event::Object(change));
             }
             What::Answer { incarnation: of, token, item, outcome, .. } if of == incarnation => {
                 node.in_flight = node.in_flight.saturating_sub(1);
@@ -518,7 +524,7 @@ impl What {
         match self {
             Self::Packet { node, .. }
             | Self::Link { node, .. }
-            | Self::Address { node, .. }
+            | Self::Object { node, .. }
             | Self::Operation { node, .. }
             | Self::Answer { node, .. }
             | Self::Joined { node, .. }
@@ -530,19 +536,10 @@ impl What {
     }
 }
 
-fn describe(op: &Op) -> String {
-    match op {
-        Op::AddAddress { interface, address } => format!("add {} {interface:?}", address.prefix),
-        Op::DeleteAddress { interface, address } => {
-            format!("delete {} {interface:?}", address.prefix)
-        }
-    }
-}
-
 fn summarise(action: &Action) -> String {
     match action {
         Action::Apply { ops, .. } => {
-            let ops: Vec<String> = ops.iter().map(describe).collect();
+            let ops: Vec<String> = ops.iter().map(ToString::to_string).collect();
             format!("asks: {}", ops.join(", "))
         }
         Action::Notify(notice) => format!("announces {}", notice.fifo),

@@ -9,6 +9,7 @@ use super::timing;
 use crate::base::{IfIndex, IfName, Instant};
 use crate::model::vrrp::Preempt;
 use crate::model::{self, Weight};
+use crate::plan::ObjectId;
 use crate::status::vrrp::{Counters, State};
 
 /// One virtual router at work.
@@ -45,8 +46,8 @@ pub(super) struct Instance {
     pub scripts: Vec<(u32, Weight)>,
     /// Interfaces that concern this instance, those of its group included; not its own.
     pub interfaces: Vec<(IfName, Weight)>,
-    /// Its virtual addresses: entries of the address table, advertised ones first.
-    pub entries: Vec<u32>,
+    /// What it wants in the kernel while it is master: its virtual addresses, advertised ones first, then its routes.
+    pub entries: Vec<ObjectId>,
     /// How many of them the kernel has not answered for.
     pub in_flight: u32,
     pub announcing: Announcing,

@@ -8,6 +8,7 @@ use super::instance::{Instance, Machine, say};
 use super::notify::{self, Word};
 use super::{Action, Cx, Engine, NOTICE_PATIENCE, Phase, Timer};
 use crate::base::{Instant, TimerQueue};
+use crate::plan::ObjectId;
 use crate::status::vrrp::State;
 
 impl Engine {
@@ -40,7 +41,7 @@ impl Engine {
         for id in self.ids() {
             self.reconsider(cx, id);
         }
-        let ids = self.addresses.ids();
+        let ids = self.objects.ids();
         self.settle(cx, &ids);
         cx.out.push(Action::Report);
     }
@@ -49,7 +50,10 @@ impl Engine {
     /// turns out to hold them, they simply stay.
     pub(super) fn look_for_leftovers(&mut self, id: InstanceId) {
         let Some(instance) = self.instances.get_mut(id.0 as usize) else { return };
-        instance.holds_leftovers = instance.entries.iter().any(|e| self.addresses.is_present(*e));
+        // A route alone is no sign: another instance may name it too.
+        let objects = &self.objects;
+        let address = |e: &ObjectId| objects.is_present(*e) && objects.address(*e).is_some();
+        instance.holds_leftovers = instance.entries.iter().any(address);
         if instance.holds_leftovers {
             say!(
                 info,
@@ -85,7 +89,7 @@ impl Engine {
                     instance.holds_leftovers = false;
                 }
             }
-            let ids = self.addresses.ids();
+            let ids = self.objects.ids();
             self.settle(cx, &ids);
         }
         self.timers = TimerQueue::new();

@@ -11,7 +11,7 @@
 //! | `advert` | adverts received and sent |
 //! | `transition` | from one state to another, and who else follows |
 //! | `health` | why an instance cannot take part, and its priority |
-//! | `address`, `link` | addresses wanted, seen and asked for; links |
+//! | `object`, `link` | who wants which objects in the kernel; links |
 //! | `garp`, `notify` | what the segment and what scripts and people are told |
 //! | `script` | when tracking scripts run |
 //! | `lifecycle` | start, end, announcements of state |
@@ -28,11 +28,11 @@ use slab::Slab;
 use crate::base::{Family, IfIndex, IfName, Instant, Name, TimerQueue};
 use crate::model;
 use crate::model::vrrp::Vrid;
+use crate::plan::{ObjectId, Table};
 use crate::status::vrrp::Summary;
 
 pub mod accept;
 pub mod action;
-mod address;
 mod advert;
 pub mod event;
 pub mod fsm;
@@ -43,6 +43,7 @@ mod instance;
 mod lifecycle;
 mod link;
 mod notify;
+mod object;
 mod reload;
 mod script;
 mod snapshot;
@@ -56,6 +57,7 @@ pub use event::{Event, InstanceId, Link, RunEnd, RunId, Rx, Snapshot};
 use group::Group;
 use health::{Health, Membership};
 use instance::Instance;
+use object::Owner;
 use script::Script;
 
 /// Longest time a change of state waits for the kernel before scripts are told.
@@ -79,7 +81,7 @@ pub struct Engine {
     link_names: BTreeMap<IfName, IfIndex>,
     /// Instances that an interface concerns.
     watchers: BTreeMap<IfName, Vec<InstanceId>>,
-    addresses: address::Table,
+    objects: Table<Owner>,
     memberships: BTreeMap<(IfIndex, core::net::IpAddr), Membership>,
     /// When the next gratuitous frame may leave by an interface.
     spacing: BTreeMap<(IfIndex, Family), Instant>,
@@ -127,7 +129,7 @@ enum Timer {
     Notice,
     /// The next run of a script.
     Script,
-    /// The next attempt for an address.
+    /// The next attempt for an object.
     Retry,
     /// The next attempt to join multicast groups; one for all.
     Join,
@@ -172,7 +174,7 @@ impl Engine {
             links: BTreeMap::new(),
             link_names: BTreeMap::new(),
             watchers: BTreeMap::new(),
-            addresses: address::Table::default(),
+            objects: Table::default(),
             memberships: BTreeMap::new(),
             spacing: BTreeMap::new(),
             timers: TimerQueue::new(),
@@ -209,9 +211,7 @@ impl Engine {
             Event::Kernel(snapshot) => self.kernel(cx, snapshot),
             Event::Link(link) => self.link(cx, link),
             Event::LinkGone(index) => self.link_gone(cx, index),
-            Event::Address { interface, prefix, present, own } => {
-                self.address(cx, interface, prefix, present, own);
-            }
+            Event::Object(change) => self.object_changed(cx, &change),
             Event::Applied { token, item, outcome } => self.applied(cx, token, item, outcome),
             Event::Joined { interface, group, outcome } => {
                 self.joined(cx, interface, group, outcome)
@@ -223,7 +223,7 @@ impl Engine {
             Event::Reload(config) => self.reload(cx, config),
             Event::Stop { keep_addresses } => self.stop(cx, keep_addresses),
         }
-        if self.phase == Phase::Stopping && !self.addresses.is_busy() {
+        if self.phase == Phase::Stopping && !self.objects.is_busy() {
             self.phase = Phase::Stopped;
             cx.out.push(Action::Done);
         }
@@ -237,7 +237,7 @@ impl Engine {
                 Timer::Announce => self.announce_due(cx, InstanceId(id)),
                 Timer::Notice => self.announce_state(cx, InstanceId(id)),
                 Timer::Script => self.script_due(cx, id, due),
-                Timer::Retry => self.settle(cx, &[id]),
+                Timer::Retry => self.settle(cx, &[ObjectId(id)]),
                 Timer::Join => self.join_again(cx),
                 Timer::Bar => {
                     if let Some(instance) = self.instance_mut(InstanceId(id)) {

@@ -1,6 +1,6 @@
 //! From one configuration to the next: what is the same before and after is not touched.
 //!
-//! Wanted addresses are claimed anew by the new configuration and then compared with what is there, so an
+//! Wanted objects are claimed anew by the new configuration and then compared with what is there, so an
 //! address that stays wanted, by whichever instance, leads to no operation. Instances are matched as
 //! [`crate::model::diff`] says and keep their state, timers and counters.
 
@@ -59,7 +59,7 @@ impl Engine {
             .zip(&ids)
             .filter_map(|(config, id)| Some((config.name.clone(), (*id)?)))
             .collect();
-        self.claim_addresses(&new, &ids);
+        self.claim_objects(&new, &ids);
         self.rebuild_scripts(&new);
         self.rebuild_groups(&new);
         self.rebuild_trackers(&new, &ids);
@@ -82,7 +82,7 @@ impl Engine {
         for id in removed {
             self.remove(cx, id);
         }
-        let entries = self.addresses.ids();
+        let entries = self.objects.ids();
         self.settle(cx, &entries);
         cx.out.push(Action::Report);
     }
@@ -156,34 +156,6 @@ impl Engine {
             Machine::Init | Machine::Fault => return,
         };
         self.set_timer(Timer::Protocol, id.0, Some(due));
-    }
-
-    fn claim_addresses(&mut self, new: &model::Vrrp, ids: &[Option<InstanceId>]) {
-        self.addresses.release_all();
-        for (config, id) in new.instances.iter().zip(ids) {
-            let Some(id) = id else { continue };
-            let mut entries = Vec::with_capacity(config.addresses.len() + config.excluded.len());
-            for address in config.addresses.iter().chain(&config.excluded) {
-                let link = self.link_index(&address.interface);
-                let entry = self.addresses.claim(address, Some(*id), link);
-                // The same address twice is one entry; lists are short or have no doubles.
-                if entries.last() != Some(&entry) {
-                    entries.push(entry);
-                }
-            }
-            let in_flight = entries
-                .iter()
-                .filter(|e| self.addresses.entry(**e).is_some_and(|e| e.in_flight.is_some()))
-                .count();
-            if let Some(instance) = self.instances.get_mut(id.0 as usize) {
-                instance.entries = entries;
-                instance.in_flight = u32::try_from(in_flight).unwrap_or(u32::MAX);
-            }
-        }
-        for address in &new.static_addresses {
-            let link = self.link_index(&address.interface);
-            self.addresses.claim(address, None, link);
-        }
     }
 
     /// A script that is the same command for the same user keeps its condition.

@@ -4,9 +4,10 @@ use super::*;
 use crate::base::Mac;
 use crate::kernel::monitor::Monitor;
 use crate::kernel::netlink::Requests;
-use crate::kernel::route;
+use crate::kernel::object;
 use crate::model::sample;
 use crate::model::vrrp::Version;
+use crate::plan::Verb;
 use crate::sys::testing::{in_namespace, ip, run};
 
 const GROUP: IpAddr = IpAddr::V4(crate::base::net::VRRP_GROUP_V4);
@@ -111,7 +112,7 @@ fn from_silence_to_master_to_the_end() {
             assert_eq!(until(|| bench.heard().first().copied()), 100);
             // The address is announced once the kernel has it, and only then.
             let mut arp = ArpEar::open();
-            assert_eq!(route::carry_out(&mut bench.requests, &ops[0]), Outcome::Done);
+            assert_eq!(object::carry_out(&mut bench.requests, &ops), [Outcome::Done]);
             handle.send(Input::Applied { token, item: 0, outcome: Outcome::Done }).unwrap();
             let want =
                 wire::arp::gratuitous(Mac([2, 0, 0, 0, 0, 1]), "10.0.0.100".parse().unwrap());
@@ -120,7 +121,7 @@ fn from_silence_to_master_to_the_end() {
             handle.send(Input::Stop { keep_addresses: false }).unwrap();
             let token = until(|| match handle.receive()? {
                 Output::Apply { token, ops } => {
-                    assert!(matches!(ops.as_slice(), [Op::DeleteAddress { .. }]));
+                    assert!(matches!(ops.as_slice(), [Op { verb: Verb::Delete { .. }, .. }]));
                     Some(token)
                 }
                 _ => None,
