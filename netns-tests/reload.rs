@@ -18,6 +18,9 @@ cases![Here:
     many_reloads_in_a_row_miss_no_advert,
     a_backup_that_reloads_stays_backup,
     a_new_priority_is_advertised_at_once,
+    an_old_mistake_does_not_refuse_a_reload,
+    a_file_that_lost_every_virtual_router_is_refused,
+    a_start_without_anything_usable_ends,
 ];
 
 const VIP: &str = "10.0.0.100";
@@ -207,5 +210,85 @@ fn a_new_priority_is_advertised_at_once(lab: &mut Lab) -> Res {
     // The other one is the better now.
     later.address(&pair.svr2, VIP, true)?;
     later.address(&pair.svr1, VIP, false)?;
+    Ok(())
+}
+
+fn an_old_mistake_does_not_refuse_a_reload(lab: &mut Lab) -> Res {
+    let pair = Pair::new(lab)?;
+    let host = &pair.svr1;
+    let old = within(FAILOVER[0], "vrrp_instance VRRP1 {", "debuging 3");
+    host.write(CONF, &old, 0o644)?;
+    let daemon = lab.subject.start(host)?;
+    lab.always().some_garps(host, VIP.parse()?, 10)?;
+    // The same mistake on another line, and an address more.
+    let more = format!("# lines\n\n{}", within(&old, "virtual_ipaddress {", "10.0.0.101/24"));
+    host.write(CONF, &more, 0o644)?;
+    let mark = lab.mark();
+    daemon.signal(Signal::SIGHUP)?;
+    lab.after(mark).address(host, "10.0.0.101", true)?;
+    lab.subject.ours_only("it takes a new mistake on")?;
+    let text = within(&more, "vrrp_instance VRRP1 {", "priorty 3").replace("0.101/24", "0.102/24");
+    host.write(CONF, &text, 0o644)?;
+    let mark = lab.mark();
+    daemon.signal(Signal::SIGHUP)?;
+    let later = lab.after(mark);
+    later.log(host, "reload refused")?;
+    later.log(host, "'priorty'")?;
+    steady(lab, mark, host, 3)?;
+    check!(later.kernel(host).is_empty(), "{:?}", later.kernel(host));
+    lab.note("reload_check_config: an old mistake refuses, and the file says why");
+    let report = "/run/check.log";
+    let strict = format!("global_defs {{\nreload_check_config {report}\n}}\n{more}");
+    host.write(CONF, &strict, 0o644)?;
+    let mark = lab.mark();
+    daemon.signal(Signal::SIGHUP)?;
+    lab.after(mark).log(host, "Reload complete")?;
+    let mark = lab.mark();
+    daemon.signal(Signal::SIGHUP)?;
+    lab.after(mark).log(host, "reload refused")?;
+    let said = host.must(["cat", report])?;
+    check!(said.contains("debuging"), "{said}");
+    Ok(())
+}
+
+fn a_file_that_lost_every_virtual_router_is_refused(lab: &mut Lab) -> Res {
+    lab.subject.ours_only("it takes an empty file on")?;
+    let pair = Pair::new(lab)?;
+    let host = &pair.svr1;
+    host.write(CONF, FAILOVER[0], 0o644)?;
+    let daemon = lab.subject.start(host)?;
+    lab.always().some_garps(host, VIP.parse()?, 10)?;
+    let address = "static_ipaddress {\n10.0.0.77/24 dev enp0s8\n}\n";
+    for (text, why) in [("", "asks for nothing"), (address, "no virtual router")] {
+        host.write(CONF, text, 0o644)?;
+        let mark = lab.mark();
+        daemon.signal(Signal::SIGHUP)?;
+        let later = lab.after(mark);
+        later.log(host, why)?;
+        steady(lab, mark, host, 3)?;
+        check!(later.kernel(host).is_empty(), "{:?}", later.kernel(host));
+    }
+    check!(daemon.stop()?, "it did not stop well");
+    host.write(CONF, FAILOVER[0], 0o644)?;
+    let mark = lab.mark();
+    let daemon = lab.subject.start_with(host, &["-f", CONF, "--allow-empty"])?;
+    lab.after(mark).address(host, VIP, true)?;
+    host.write(CONF, "", 0o644)?;
+    let mark = lab.mark();
+    daemon.signal(Signal::SIGHUP)?;
+    lab.after(mark).address(host, VIP, false)?;
+    Ok(())
+}
+
+fn a_start_without_anything_usable_ends(lab: &mut Lab) -> Res {
+    let pair = Pair::new(lab)?;
+    let host = &pair.svr1;
+    let text = FAILOVER[0].replace("virtual_router_id", "# virtual_router_id");
+    host.write(CONF, &text, 0o644)?;
+    let mark = lab.mark();
+    let daemon = lab.subject.start(host)?;
+    check!(!daemon.ended(mark)?, "it ended as if all were well");
+    lab.subject.ours_only("its words are others")?;
+    lab.after(mark).log(host, "nothing of the configuration can be used")?;
     Ok(())
 }

@@ -16,7 +16,7 @@ _evervip() {
 }
 complete -o filenames -F _evervip evervip
 _evervipd() {
-    COMPREPLY=($(compgen -W '--use-file --vrrp --check --no_bfd --all --log-console --log-detail --log-facility --log-file --flush-log-file --no-syslog --umask --dont-release-vrrp --dont-release-ipvs --dont-respawn --dont-fork --dump-conf --pid --vrrp_pid --checkers_pid --address-monitoring --core-dump --all-config --config-id --ignore-sigint --signum --config-test --version --help' -- "${COMP_WORDS[COMP_CWORD]}"))
+    COMPREPLY=($(compgen -W '--use-file --vrrp --check --no_bfd --all --log-console --log-detail --log-facility --log-file --flush-log-file --no-syslog --umask --dont-release-vrrp --dont-release-ipvs --dont-respawn --dont-fork --dump-conf --pid --vrrp_pid --checkers_pid --address-monitoring --core-dump --all-config --config-id --ignore-sigint --allow-empty --signum --config-test --version --help' -- "${COMP_WORDS[COMP_CWORD]}"))
     [ ${#COMPREPLY[@]} -gt 0 ] || COMPREPLY=($(compgen -f -- "${COMP_WORDS[COMP_CWORD]}"))
 }
 complete -o filenames -F _evervipd evervipd

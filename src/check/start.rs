@@ -159,7 +159,12 @@ impl Engine {
                 let table = if outcome == Outcome::Done { Table::default() } else { was };
                 self.begin(cx, table);
             }
-            Phase::Stopping { .. } => self.phase = Phase::Stopping { flushing: false },
+            Phase::Stopping { .. } => {
+                if outcome == Outcome::Done {
+                    self.owned.clear();
+                }
+                self.phase = Phase::Stopping { flushing: false };
+            }
             phase => self.phase = phase,
         }
     }

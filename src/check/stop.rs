@@ -38,6 +38,8 @@ impl Engine {
         if config.flush_on_stop {
             self.phase = Phase::Stopping { flushing: true };
             self.say_quorums_down(cx, &order, &config);
+            // Until the kernel has agreed.
+            self.owned = self.services.iter().map(|(_, service)| service.key).collect();
             self.services.clear();
             self.by_key.clear();
             self.leaving.clear();
@@ -85,7 +87,9 @@ impl Engine {
         match self.phase {
             Phase::Stopping { flushing: false } if self.services.is_empty() => {
                 self.phase = Phase::Stopped;
-                cx.out.push(Action::Own(Arc::default()));
+                // What the kernel would not let go of is left for the next process to remove.
+                let left = core::mem::take(&mut self.owned);
+                cx.out.push(Action::Own(left.into_iter().collect()));
                 cx.out.push(Action::Done);
             }
             _ => {}

@@ -7,6 +7,7 @@ use crate::model::checker::{CheckerKind, Connection};
 use crate::model::service::{Forward, Protocol};
 use crate::model::{Checker, RealServer};
 use crate::plan::Outcome;
+use crate::plan::ipvs::Op;
 
 fn key(n: u8) -> ServiceKey {
     ServiceKey::Address { protocol: Protocol::Tcp, endpoint: ([10, 0, 0, n], 80).into() }
@@ -136,4 +137,48 @@ fn a_step_that_fails_ends_one_service_and_no_other() {
     bench.event(Event::Stop { keep_entries: false });
     assert!(bench.done, "a service in quarantine does not keep the process from leaving");
     assert_eq!(bench.kernel.services.len(), 0);
+}
+
+/// What the kernel does not let go of at a stop stays on record, for the next process to remove.
+#[test]
+fn a_refused_removal_at_a_stop_stays_on_record() {
+    let at = Instant::from_nanos(1_000_000_000);
+    for flush in [false, true] {
+        let mut engine = Engine::new(1, Limits::default());
+        let mut out = Actions::new();
+        let mut lvs = Lvs::clone(&config());
+        lvs.flush_on_stop = flush;
+        engine.handle(at, Event::Reload(Arc::new(lvs)), &mut out);
+        let services: Arc<[ServiceKey]> = [key(1), key(2)].into();
+        engine.handle(at, Event::Table { services, result: Ok(Table::default()) }, &mut out);
+        let mut recorded = None;
+        let mut stopped = false;
+        loop {
+            let actions: Vec<Action> = out.drain().collect();
+            if actions.is_empty() && core::mem::replace(&mut stopped, true) {
+                break;
+            } else if actions.is_empty() {
+                engine.handle(at, Event::Stop { keep_entries: false }, &mut out);
+            }
+            for action in actions {
+                match action {
+                    Action::Own(services) => recorded = Some(services),
+                    Action::Apply { token, ops } => {
+                        for (item, op) in (0u32..).zip(ops.iter()) {
+                            let kept = Op::DeleteService { service: key(2) };
+                            let outcome = if *op == kept || *op == Op::Flush {
+                                Outcome::Refused(16)
+                            } else {
+                                Outcome::Done
+                            };
+                            engine.handle(at, Event::Applied { token, item, outcome }, &mut out);
+                        }
+                    }
+                    _ => {}
+                }
+            }
+        }
+        let left: &[ServiceKey] = if flush { &[key(1), key(2)] } else { &[key(2)] };
+        assert_eq!(recorded.as_deref(), Some(left), "flush {flush}");
+    }
 }

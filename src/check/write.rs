@@ -242,6 +242,9 @@ impl Engine {
         if matches!(self.phase, Phase::Stopping { .. }) {
             // There is no later: it stays.
             self.known.apply(op);
+            if let Op::DeleteService { service } = op {
+                self.owned.insert(*service);
+            }
             return;
         }
         match op {

@@ -79,6 +79,8 @@ pub struct Options {
     pub config_id: Option<String>,
     /// SIGINT does not end the daemon.
     pub ignore_sigint: bool,
+    /// A reload may leave the daemon without virtual routers, or with nothing to do.
+    pub allow_empty: bool,
 }
 
 /// Names of pid files, where they are given.
@@ -116,6 +118,7 @@ impl Default for Options {
             all_checks: false,
             config_id: None,
             ignore_sigint: false,
+            allow_empty: false,
         }
     }
 }
@@ -172,6 +175,7 @@ enum What {
     AllChecks,
     Id,
     IgnoreInt,
+    AllowEmpty,
     Signum,
     Test,
     Version,
@@ -281,6 +285,13 @@ const ROWS: &[Row] = &[
         "which lines starting with @ in the configuration count",
     ),
     Row(None, "ignore-sigint", Flag, What::IgnoreInt, "SIGINT does not end the daemon"),
+    Row(
+        None,
+        "allow-empty",
+        Flag,
+        What::AllowEmpty,
+        "a reload may take away every virtual router, or everything",
+    ),
     Row(
         None,
         "signum",
@@ -439,6 +450,7 @@ impl Reader {
             What::AllChecks => o.all_checks = true,
             What::Id => o.config_id = Some(value.to_string_lossy().into_owned()),
             What::IgnoreInt => o.ignore_sigint = true,
+            What::AllowEmpty => o.allow_empty = true,
             What::Signum => {
                 let found = SIGNALS.iter().find(|(name, _)| value.as_bytes() == name.as_bytes());
                 let (_, n) = found.ok_or_else(|| format!("Unknown sigfunc {}", value.display()))?;

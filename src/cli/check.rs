@@ -5,7 +5,7 @@ use std::io::{self, IsTerminal, Write};
 use std::os::unix::ffi::OsStringExt;
 use std::process::ExitCode;
 
-use crate::config::{self, Head, Loaded, Options, Peer, Style, codes};
+use crate::config::{self, Diagnostics, Head, Loaded, Options, Peer, Stops, Style, codes};
 use crate::sys::host::Machine;
 
 /// The file that is read when none is named.
@@ -130,7 +130,12 @@ pub fn run(mut args: lexopt::Parser) -> Result<ExitCode, lexopt::Error> {
         print!("{}", diagnostics.text(style));
         let (errors, warnings) = (diagnostics.errors(), diagnostics.warnings());
         if errors + warnings > 0 {
-            println!("{}, {}", count(errors, "error"), count(warnings, "warning"));
+            println!(
+                "{}{}, {}",
+                count(errors, "error"),
+                stopping(diagnostics),
+                count(warnings, "warning")
+            );
         }
     }
     let bad = diagnostics.errors() > 0 || (strict && diagnostics.warnings() > 0);
@@ -162,6 +167,18 @@ pub(super) fn known(id: &str) -> Result<&'static codes::Code, lexopt::Error> {
             codes::similar(id).map_or(String::new(), |c| format!(", did you mean {}?", c.id));
         format!("unknown code '{id}'{near}").into()
     })
+}
+
+/// What the errors stop: ` (1 stops the start, 2 stop a reload)`.
+fn stopping(diagnostics: &Diagnostics) -> String {
+    let of = |stops, what| {
+        let n = diagnostics.iter().filter(|d| d.stops() == stops).count();
+        let verb = if n == 1 { "stops" } else { "stop" };
+        (n > 0).then(|| format!("{n} {verb} {what}"))
+    };
+    let parts = [of(Stops::Start, "the start"), of(Stops::Reload, "a reload that brings it")];
+    let parts: Vec<String> = parts.into_iter().flatten().collect();
+    if parts.is_empty() { String::new() } else { format!(" ({})", parts.join(", ")) }
 }
 
 fn count(n: usize, what: &str) -> String {

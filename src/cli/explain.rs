@@ -74,7 +74,7 @@ mod tests {
     #[test]
     fn an_unknown_code_is_met_with_the_likely_one() {
         let said = |id: &str| known(id).unwrap_err().to_string();
-        assert_eq!(said("E0801"), "unknown code 'E0801', did you mean L0801?");
+        assert_eq!(said("X0801"), "unknown code 'X0801', did you mean L0801?");
         assert_eq!(said("E101"), "unknown code 'E101', did you mean E0101?");
         assert_eq!(said("nonsense"), "unknown code 'nonsense'");
     }

@@ -5,7 +5,8 @@ use super::suggest::nearest;
 /// A stable name for a kind of problem.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Code {
-    /// `E0101`: E for what is refused, W for what is doubtful, L for lints of `evervip check`.
+    /// `E0101`: the letter with which it usually comes, and the number. A diagnostic has the letter that says what it
+    /// stops ([`super::Diagnostic::id`]).
     pub id: &'static str,
     /// The kind of problem in a few words.
     pub title: &'static str,
@@ -13,10 +14,11 @@ pub struct Code {
     pub text: &'static str,
 }
 
-/// The code named `id`, in any case.
+/// The code named `id`, in any case and with any of the letters that a diagnostic can have.
 #[must_use]
 pub fn find(id: &str) -> Option<&'static Code> {
-    ALL.iter().copied().find(|c| c.id.eq_ignore_ascii_case(id))
+    let number = id.strip_prefix(['F', 'E', 'W', 'L', 'N', 'f', 'e', 'w', 'l', 'n'])?;
+    ALL.iter().copied().find(|c| c.number() == number)
 }
 
 /// The code that was probably meant by `id`.
@@ -30,6 +32,18 @@ pub fn similar(id: &str) -> Option<&'static Code> {
 }
 
 impl Code {
+    /// The number, which no other code has.
+    #[must_use]
+    pub fn number(&self) -> &'static str {
+        self.id.trim_start_matches(|c: char| c.is_ascii_alphabetic())
+    }
+
+    /// Whether it is advice that keepalived does not give.
+    #[must_use]
+    pub fn is_lint(&self) -> bool {
+        self.id.starts_with('L')
+    }
+
     /// The lines of the text; an empty one stands between two paragraphs.
     pub fn lines(&self) -> impl Iterator<Item = &'static str> {
         self.text.lines().map(str::trim)
@@ -91,7 +105,7 @@ codes! {
     LIMIT = "E0112", "limit exceeded";
     /// The main configuration file cannot be used: it is missing, cannot be read, is not a regular file, or is
     /// executable by somebody. keepalived refuses executable configuration files, and so do we.
-    MAIN_FILE = "E0113", "configuration file cannot be used";
+    MAIN_FILE = "F0113", "configuration file cannot be used";
     /// Words follow that the keyword does not take. keepalived ignores them in silence. For a flag such as
     /// `nopreempt` this is a trap: `nopreempt false` switches it on.
     EXTRA_WORDS = "L0114", "words without effect";

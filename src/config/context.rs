@@ -6,11 +6,12 @@ use indexmap::IndexMap;
 
 use super::Loaded;
 use super::codes;
-use super::diagnostic::{Class, Diagnostic, Diagnostics};
+use super::diagnostic::{Class, Diagnostic, Diagnostics, Severity};
 use super::document::Document;
 use super::expand::Checks;
 use super::host::{Host, Interface};
 use super::lint::Peer;
+use super::mistake::Position;
 use super::resolve::Draft;
 use super::schema::{Keyword, Table};
 use super::source::Files;
@@ -98,6 +99,8 @@ pub(crate) struct Cx<'a> {
     pub dropped: usize,
     /// Include checks in force, from `include_check` and `-e`.
     pub include_checks: Checks,
+    /// How far reading has come.
+    pub position: Position,
     /// What was understood.
     pub draft: Draft,
     /// What was understood, statement by statement.
@@ -122,6 +125,7 @@ impl<'a> Cx<'a> {
             reports: Vec::new(),
             dropped: 0,
             include_checks: Self::initial_checks(options),
+            position: Position::default(),
             draft: Draft::default(),
             document: Document::default(),
             texts: IndexMap::new(),
@@ -148,9 +152,13 @@ impl<'a> Cx<'a> {
         self.reports.clear();
         self.dropped = 0;
         self.include_checks = Self::initial_checks(self.options);
+        self.position = Position::default();
     }
 
-    pub(crate) fn report(&mut self, diagnostic: Diagnostic) {
+    pub(crate) fn report(&mut self, mut diagnostic: Diagnostic) {
+        if diagnostic.severity == Severity::Error {
+            diagnostic.subject = self.position.subject();
+        }
         if self.reports.len() < self.options.limits.problems {
             self.reports.push(diagnostic);
         } else {
@@ -270,6 +278,8 @@ impl<'a> Cx<'a> {
         if options.document {
             draft.describe(&mut document);
         }
-        Loaded { model: draft.model, diagnostics: Diagnostics::new(reports, sources), document }
+        let instances_asked = draft.instances.len();
+        let diagnostics = Diagnostics::new(reports, sources);
+        Loaded { model: draft.model, diagnostics, document, instances_asked }
     }
 }

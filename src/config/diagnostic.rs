@@ -6,6 +6,7 @@
 use std::fmt;
 
 use super::codes::{self, Code};
+use super::mistake::Subject;
 use super::span::{Sources, Span};
 
 /// How bad it is.
@@ -13,10 +14,34 @@ use super::span::{Sources, Span};
 pub enum Severity {
     /// Worth knowing.
     Note,
-    /// Carried out as written, or the surroundings do not fit (a script that is missing): does not refuse a reload.
+    /// Carried out as written, or what is left out changes nothing, or the surroundings do not fit (a script that is
+    /// missing): does not refuse a reload.
     Warning,
-    /// Something that was written is not carried out: refuses a reload.
+    /// Something that was written is not carried out: refuses a reload that brings it.
     Error,
+}
+
+/// What a problem stops.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Stops {
+    /// Nothing: at most a word is left out that changes nothing.
+    Nothing,
+    /// A reload, if the configuration in force does not have it already.
+    Reload,
+    /// The start, and every reload: keepalived does not start either.
+    Start,
+}
+
+impl Stops {
+    /// The word for it in JSON.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Nothing => "nothing",
+            Self::Reload => "reload",
+            Self::Start => "start",
+        }
+    }
 }
 
 impl fmt::Display for Severity {
@@ -71,9 +96,37 @@ pub struct Diagnostic {
     pub help: Vec<String>,
     /// What to write instead of the marked text, when that is certain enough.
     pub replacement: Option<String>,
+    /// What an error is about.
+    pub(super) subject: Subject,
 }
 
 impl Diagnostic {
+    /// What it stops.
+    #[must_use]
+    pub fn stops(&self) -> Stops {
+        if self.class >= Class::Include || *self.code == codes::MAIN_FILE {
+            Stops::Start
+        } else if self.severity == Severity::Error {
+            Stops::Reload
+        } else {
+            Stops::Nothing
+        }
+    }
+
+    /// Its code with the letter that says what it stops: `F` a start, `E` a reload, `W`, `L` (a lint) and `N` (a
+    /// note) nothing. The number is that of the code.
+    #[must_use]
+    pub fn id(&self) -> String {
+        let letter = match (self.stops(), self.severity) {
+            (Stops::Start, _) => 'F',
+            (Stops::Reload, _) => 'E',
+            (Stops::Nothing, _) if self.code.is_lint() => 'L',
+            (Stops::Nothing, Severity::Note) => 'N',
+            (Stops::Nothing, _) => 'W',
+        };
+        format!("{letter}{}", self.code.number())
+    }
+
     /// Something is not carried out as written.
     pub fn error(code: &'static Code, message: impl Into<String>) -> Self {
         Self::new(code, Severity::Error, Class::Problem, message.into())
@@ -114,6 +167,7 @@ impl Diagnostic {
             notes: Vec::new(),
             help: Vec::new(),
             replacement: None,
+            subject: Subject::default(),
         }
     }
 
@@ -191,7 +245,7 @@ impl Diagnostics {
     }
 
     /// The problems, in the order of the files.
-    pub fn iter(&self) -> impl Iterator<Item = &Diagnostic> {
+    pub fn iter(&self) -> impl DoubleEndedIterator<Item = &Diagnostic> {
         self.list.iter()
     }
 
@@ -226,8 +280,7 @@ impl Diagnostics {
     /// Whether the daemon must not start with this: keepalived does not either.
     #[must_use]
     pub fn unusable(&self) -> bool {
-        let fatal = |d: &Diagnostic| d.class >= Class::Include || *d.code == codes::MAIN_FILE;
-        self.list.iter().any(fatal)
+        self.list.iter().any(|d| d.stops() == Stops::Start)
     }
 
     /// The exit status of `keepalived -t`.

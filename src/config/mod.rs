@@ -18,6 +18,7 @@ pub mod fuzz;
 mod grammar;
 mod host;
 mod lint;
+mod mistake;
 mod names;
 mod parse;
 mod reader;
@@ -33,7 +34,7 @@ mod value;
 mod words;
 
 pub use context::{Limits, Options};
-pub use diagnostic::{Class, Diagnostic, Diagnostics, Severity};
+pub use diagnostic::{Class, Diagnostic, Diagnostics, Severity, Stops};
 pub use document::Document;
 pub use format::format;
 pub use host::{Account, FileInfo, FileKind, Host, Interface, StaticHost};
@@ -57,6 +58,8 @@ pub struct Loaded {
     pub diagnostics: Diagnostics,
     /// What was understood, statement by statement, if [`Options::document`] asked for it.
     pub document: Document,
+    /// Virtual routers that the text asks for, with those that are left out.
+    pub instances_asked: usize,
 }
 
 impl Loaded {
@@ -67,7 +70,8 @@ impl Loaded {
         self.diagnostics.unusable()
     }
 
-    /// Whether something that was written is not carried out. A reload is refused then.
+    /// Whether something that was written is not carried out. A reload is refused then, unless the configuration in
+    /// force has the same mistakes ([`Diagnostics::new_errors`]).
     #[must_use]
     pub fn has_errors(&self) -> bool {
         self.diagnostics.errors() > 0

@@ -40,7 +40,7 @@ impl Diagnostics {
         let mut group = match head {
             Head::Title => level
                 .primary_title(diagnostic.message.as_str())
-                .id(diagnostic.code.id)
+                .id(diagnostic.id())
                 .elements(Vec::<annotate_snippets::Message<'_>>::new()),
             Head::Log => Group::with_level(level),
         };
@@ -92,7 +92,7 @@ impl Diagnostics {
         if let Some(first) = message.get_mut(..1) {
             first.make_ascii_uppercase();
         }
-        let code = diagnostic.code.id;
+        let code = diagnostic.id();
         match self.sources.place(diagnostic.span) {
             Some(place) => format!("({}: Line {}) {message} [{code}]", place.file, place.line),
             None => format!("{message} [{code}]"),
@@ -128,7 +128,8 @@ impl Diagnostics {
 
     fn item<'a>(&'a self, diagnostic: &'a Diagnostic) -> Item<'a> {
         Item {
-            code: diagnostic.code.id,
+            code: diagnostic.id(),
+            stops: diagnostic.stops().word(),
             title: diagnostic.code.title,
             severity: diagnostic.severity.to_string(),
             environment: diagnostic.environment,
@@ -281,7 +282,8 @@ struct Report<'a> {
 
 #[derive(Serialize)]
 struct Item<'a> {
-    code: &'a str,
+    code: String,
+    stops: &'static str,
     title: &'a str,
     severity: String,
     environment: bool,

@@ -480,6 +480,7 @@ pub(crate) fn statement<B: Block>(
     to: u32,
 ) -> Next {
     let table = B::table();
+    cx.position.begin(table.name);
     let (row, keyword, next, at) = {
         let statement = reader.statement(cx, from, to);
         let Some(word) = statement.word(0) else {
@@ -495,6 +496,7 @@ pub(crate) fn statement<B: Block>(
         let Some(keyword) = table.keywords.get(row) else {
             return Next::Done;
         };
+        cx.position.keyword = Some(keyword);
         notice(cx, table, keyword, alias, &word);
         (row, keyword, block.begin(row, &statement, cx), word.span())
     };

@@ -1,9 +1,19 @@
 //! The real-time thread of the VRRP role: sockets and timers around the engine.
 //!
-//! One turn: wait; hand over the packets that came in; hand over what the other thread says; if the engine's
-//! deadline has passed, say so. In this order also after the process was stalled: what was missed is heard before
-//! anybody is taken for silent. Nothing here waits for a lock, another process, the disk or netlink, and a turn
-//! that only sends or receives adverts allocates nothing.
+//! One turn: wait; hand over some of the packets that came in; send the adverts that are due; if other timers are
+//! due, hand over the packets that were there by then, also after the process was stalled: what was missed is heard
+//! before anybody is taken for silent; hand over what the other thread says. Nothing here waits for a lock, another
+//! process, the disk or netlink, and a turn that only sends or receives adverts allocates nothing. What takes
+//! longer than a turn may (a flood, announcements of thousands of addresses, views) is done in slices, a slice a
+//! turn.
+//!
+//! `hear` decides how much is read, `sockets` holds the sockets, `message` what the threads say to each other,
+//! `look` answers who wants to see everything.
+
+mod hear;
+pub mod look;
+mod message;
+mod sockets;
 
 use core::sync::atomic::{AtomicBool, Ordering};
 use core::time::Duration;
@@ -12,29 +22,33 @@ use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use crate::base::{Family, IfIndex, Instant};
+use crate::base::{IfIndex, Instant};
 use crate::kernel::monitor::{self, View};
-use crate::model;
-use crate::plan::{Op, Outcome, Token};
-use crate::status::vrrp::Summary;
-use crate::status::{self, Notice, RunEnd};
-use crate::sys::packet::FrameSocket;
+use crate::plan::Outcome;
 use crate::sys::poll::{Epoll, Ready, Timer, Wake};
-use crate::sys::raw::{Batch, Receiver, Sender};
 use crate::sys::ring::{Consumer, Producer, ring};
 use crate::sys::{clock, sched};
-use crate::vrrp::event::Rx;
-use crate::vrrp::{Action, Actions, Engine, Event, InstanceId, Link, RunId, Snapshot};
+use crate::vrrp::{Action, Actions, Engine, Event, InstanceId, Link, Snapshot};
 use crate::wire;
+use hear::Clocks;
+use look::Looks;
+pub use message::{Handle, Input, Output, Scheduling};
+use sockets::Sockets;
 
 /// Messages between the two threads that may wait, each way.
 const WAITING: usize = 256;
 /// Notices that may wait beyond that.
 const NOTICES: usize = 4096;
-/// Packets handed over before the clock is looked at again: all that fit into the receive queue of a socket.
-const PACKETS: usize = 8192;
-/// Messages of the other thread handed over before the clock is looked at again.
+/// Messages of the other thread handed over in a turn,
 const INPUTS: usize = 64;
+/// and packets and frames sent because of them.
+const WORK: u32 = 64;
+/// Waiting that takes longer than this has let others run.
+const WAITED: Duration = Duration::from_micros(20);
+/// How long a real-time thread goes on without waiting once,
+const BUSY: Duration = Duration::from_millis(50);
+/// and for how long it waits then.
+const BREATH: Duration = Duration::from_micros(200);
 /// A real-time thread that works this long, in microseconds, without waiting once has gone wild: the kernel ends
 /// the process, which is started again.
 const RUNAWAY: u64 = 500_000;
@@ -44,133 +58,6 @@ pub const BEAT: Duration = Duration::from_millis(500);
 const TIMER: u64 = 0;
 const INPUT: u64 = 1;
 const RECEIVERS: u64 = 2;
-
-/// To the real-time thread.
-#[derive(Debug)]
-pub enum Input {
-    /// A complete view of the kernel.
-    View(View),
-    /// What the kernel told.
-    Change(monitor::Change),
-    /// The kernel's answer to one operation.
-    Applied {
-        /// That of the request.
-        token: Token,
-        /// Position in its list.
-        item: u32,
-        /// The answer.
-        outcome: Outcome,
-    },
-    /// Whether an interface forwards IPv6, for neighbour adverts.
-    Router {
-        /// The interface.
-        interface: IfIndex,
-        /// It does.
-        forwards: bool,
-    },
-    /// A run of a script ended.
-    Ran {
-        /// That of the request.
-        run: RunId,
-        /// How.
-        end: RunEnd,
-    },
-    /// The runner started again.
-    RunnerReady,
-    /// What the last process of this role told.
-    Resume(Summary),
-    /// A configuration to carry out; answered with `Output::Reloaded`.
-    Reload {
-        /// The virtual routers.
-        config: Arc<model::Vrrp>,
-        /// How this thread is treated.
-        scheduling: Scheduling,
-    },
-    /// Answered with `Output::View`.
-    Look,
-    /// Leave in good order; answered with `Output::Stopped`.
-    Stop {
-        /// Leave addresses as they are.
-        keep_addresses: bool,
-    },
-}
-
-/// How the kernel is to treat the real-time thread.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Scheduling {
-    /// Real-time priority, 1 to 99; none: the normal class.
-    pub priority: Option<u8>,
-    /// Nice value.
-    pub nice: Option<i8>,
-}
-
-/// From the real-time thread.
-#[derive(Debug)]
-pub enum Output {
-    /// Change the kernel's objects, in order; each operation is answered with `Input::Applied`.
-    Apply {
-        /// Comes back with each answer.
-        token: Token,
-        /// What to do.
-        ops: Vec<Op>,
-    },
-    /// Run a script.
-    Run {
-        /// Comes back with the answer.
-        run: RunId,
-        /// What to run.
-        command: model::Command,
-        /// When to give up.
-        timeout: Duration,
-    },
-    /// Tell scripts and people.
-    Notify(Box<Notice>),
-    /// What the supervisor should know.
-    Summary(Summary),
-    /// Everything there is to see.
-    View(Box<status::vrrp::Vrrp>),
-    /// The configuration is in force.
-    Reloaded,
-    /// Everything is undone.
-    Stopped,
-}
-
-/// The other thread's end.
-pub struct Handle {
-    input: Producer<Input>,
-    output: Consumer<Output>,
-    to: Arc<Wake>,
-    from: Arc<Wake>,
-    /// A message found no room.
-    starved: Arc<AtomicBool>,
-}
-
-impl Handle {
-    /// Hands a message over; gives it back when the real-time thread has too many already.
-    ///
-    /// # Errors
-    /// The message.
-    pub fn send(&mut self, message: Input) -> Result<(), Input> {
-        let result = self.input.push(message);
-        self.to.call();
-        result
-    }
-
-    /// The next message. To be called until it gives none whenever [`Self::wake`] is ready.
-    pub fn receive(&mut self) -> Option<Output> {
-        let message = self.output.pop();
-        if message.is_some() && self.starved.swap(false, Ordering::AcqRel) {
-            self.to.call();
-        }
-        message
-    }
-
-    /// Is ready when there is something to receive.
-    #[must_use]
-    pub fn wake(&self) -> Arc<Wake> {
-        Arc::clone(&self.from)
-    }
-}
 
 /// What the thread calls besides its work. Neither may wait or allocate.
 pub struct Hooks {
@@ -199,6 +86,12 @@ pub struct Driver {
     wake_other: Arc<Wake>,
     hooks: Hooks,
     beat_at: Instant,
+    /// When this thread waited last.
+    busy_since: Instant,
+    /// Packets and frames sent in this turn.
+    work: u32,
+    clocks: Clocks,
+    looks: Looks,
     report: bool,
     scheduling: Scheduling,
     sockets: Sockets,
@@ -248,6 +141,10 @@ impl Driver {
             wake_other,
             hooks,
             beat_at: now,
+            busy_since: now,
+            work: 0,
+            clocks: Clocks::new(),
+            looks: Looks::default(),
             report: false,
             scheduling: Scheduling::default(),
             sockets: Sockets::open()?,
@@ -271,78 +168,81 @@ impl Driver {
     fn turn(&mut self) -> io::Result<()> {
         let due = self.engine.deadline().map_or(self.beat_at, |at| at.min(self.beat_at));
         self.timer.set(Some(due))?;
-        let mut ready = core::mem::take(&mut self.ready);
-        let waited = self.epoll.wait(&mut ready);
-        let timer = ready.keys().any(|key| key == TIMER);
-        let packets = ready.keys().any(|key| key >= RECEIVERS);
-        let input = ready.keys().any(|key| key == INPUT);
-        self.ready = ready;
-        waited?;
-        // By the clock: after the process was stopped and goes on, waiting ends without naming anything.
-        let begin = clock::now();
-        if packets || self.engine.deadline().is_some_and(|at| at <= begin) {
-            self.packets();
+        if !self.looks.is_empty() {
+            self.wake.call();
         }
+        let mut ready = core::mem::take(&mut self.ready);
+        let asked = clock::now();
+        let waited = self.epoll.wait(&mut ready);
+        let begin = clock::now();
+        if begin.since(asked) > WAITED {
+            self.busy_since = begin;
+        }
+        let timer = ready.keys().any(|key| key == TIMER);
+        let input = ready.keys().any(|key| key == INPUT);
+        waited?;
+        self.work = 0;
+        // By the clock: after the process was stopped and goes on, waiting ends without naming anything.
+        let horizon = self.clocks.horizon();
+        if self.timers_due(begin) || self.held_up(begin) {
+            let adverts_wait = self.held_up(begin);
+            self.hear(horizon, adverts_wait);
+            self.adverts();
+            // Those due when the packets were read, not now: what came in after that is heard in the next turn, and
+            // nobody is taken for silent whose packet is there already.
+            if self.timers_due(begin) {
+                self.handle(clock::now(), Event::Timer);
+            }
+        } else {
+            for key in ready.keys().filter(|key| *key >= RECEIVERS) {
+                let position = usize::try_from(key - RECEIVERS).unwrap_or(usize::MAX);
+                self.some_packets(position);
+                self.adverts();
+            }
+        }
+        self.adverts();
+        self.ready = ready;
         if input {
             self.wake.clear();
             self.inputs();
         }
+        if let Some(part) = self.looks.part(&self.engine, clock::now()) {
+            self.tell(Output::Part(Box::new(part)));
+        }
         if timer {
             self.timer.clear();
         }
-        // Before the packets were read, not now: what came in after that is heard in the next turn, and nobody is
-        // taken for silent whose packet is there already.
-        if self.engine.deadline().is_some_and(|at| at <= begin) {
-            self.handle(clock::now(), Event::Timer);
-        }
+        self.beat();
+        self.flush();
+        (self.hooks.rest)();
+        self.breathe();
+        Ok(())
+    }
+
+    /// A sign of life when it is time for one.
+    fn beat(&mut self) {
         let now = clock::now();
         if self.beat_at <= now {
             (self.hooks.beat)();
             self.beat_at = now + BEAT;
         }
-        self.flush();
-        (self.hooks.rest)();
-        Ok(())
     }
 
-    /// Hands over the packets that have come in. Those of all sockets: the kernel names some of them only.
-    fn packets(&mut self) {
-        let Some(mut batch) = self.sockets.batch.take() else {
-            return;
-        };
-        for position in 0..self.sockets.receivers.len() {
-            let mut count = 0;
-            while count < PACKETS {
-                let Some(group) = self.sockets.receivers.get(position) else {
-                    break;
-                };
-                match group.socket.receive(&mut batch) {
-                    Ok(0) => break,
-                    Ok(n) => count += n,
-                    // ENETDOWN and the like: told once, about nothing that matters here.
-                    Err(e) => {
-                        tracing::debug!("receiving adverts: {e}");
-                        break;
-                    }
-                }
-                let now = clock::now();
-                for (from, packet) in batch.packets() {
-                    let rx = Rx {
-                        interface: from.interface,
-                        source: from.source,
-                        destination: from.destination,
-                        hop_limit: from.hop_limit,
-                    };
-                    self.handle(now, Event::Advert { rx, packet });
-                }
-            }
+    /// Under a flood there is always something to do. A real-time thread that never blocks keeps its processor from
+    /// everybody else and is ended by the kernel (RLIMIT_RTTIME).
+    fn breathe(&mut self) {
+        if self.scheduling.priority.is_some() && clock::now().since(self.busy_since) > BUSY {
+            std::thread::sleep(BREATH);
+            self.busy_since = clock::now();
         }
-        self.sockets.batch = Some(batch);
     }
 
     /// Hands over what the other thread says. What is left after some is for the next turn.
     fn inputs(&mut self) {
         for _ in 0..INPUTS {
+            if self.work >= WORK {
+                break;
+            }
             let Some(input) = self.input.pop() else {
                 return;
             };
@@ -378,13 +278,13 @@ impl Driver {
                 // A large configuration takes longer than a real-time thread may work without a break.
                 self.schedule(Scheduling { priority: None, ..scheduling });
                 self.handle(now, Event::Reload(config));
+                self.looks.restart();
                 self.schedule(scheduling);
                 self.tell(Output::Reloaded);
                 return;
             }
-            Input::Look => {
-                let view = self.engine.snapshot(now);
-                self.tell(Output::View(Box::new(view)));
+            Input::Look { request } => {
+                self.looks.ask(request);
                 return;
             }
             Input::Stop { keep_addresses } => Event::Stop { keep_addresses },
@@ -435,6 +335,7 @@ impl Driver {
         for action in actions.list() {
             match action {
                 Action::SendAdvert { instance, interface, source, destination, packet } => {
+                    self.work += 1;
                     let packet = actions.bytes(packet);
                     if let Err(e) = self.sockets.send(*interface, *source, *destination, packet) {
                         let errno = e.raw_os_error().unwrap_or(libc::EIO);
@@ -442,6 +343,7 @@ impl Driver {
                     }
                 }
                 Action::SendGarp { interface, mac, address, count } => {
+                    self.work = self.work.saturating_add(*count);
                     let sent = match address {
                         IpAddr::V4(address) => {
                             let frame = wire::arp::gratuitous(*mac, *address);
@@ -517,102 +419,6 @@ impl Driver {
         if core::mem::take(&mut self.report) {
             let summary = self.engine.summary(clock::now());
             self.tell(Output::Summary(summary));
-        }
-    }
-}
-
-/// Sockets of all families.
-struct Sockets {
-    receivers: Vec<Group>,
-    senders: [Option<Sender>; 2],
-    frames: FrameSocket,
-    /// None only while it is in use.
-    batch: Option<Batch>,
-}
-
-/// A receiving socket and its memberships: the kernel allows some twenty for each.
-struct Group {
-    socket: Receiver,
-    family: Family,
-    members: Vec<(IpAddr, IfIndex)>,
-}
-
-impl Sockets {
-    fn open() -> io::Result<Self> {
-        Ok(Self {
-            receivers: Vec::new(),
-            senders: [None, None],
-            frames: FrameSocket::open()?,
-            batch: Some(Batch::new()),
-        })
-    }
-
-    fn send(
-        &mut self,
-        interface: IfIndex,
-        source: IpAddr,
-        destination: IpAddr,
-        packet: &[u8],
-    ) -> io::Result<()> {
-        let family = Family::of(&source);
-        let [v4, v6] = &mut self.senders;
-        let slot = match family {
-            Family::V4 => v4,
-            Family::V6 => v6,
-        };
-        let sender = match slot {
-            Some(sender) => sender,
-            None => slot.insert(Sender::open(family)?),
-        };
-        sender.send(interface, source, destination, packet)
-    }
-
-    fn frames(&self, interface: IfIndex, frame: &[u8], count: u32) -> io::Result<()> {
-        (0..count).try_for_each(|_| self.frames.send(interface, frame))
-    }
-
-    fn join(&mut self, epoll: &Epoll, group: IpAddr, interface: IfIndex) -> io::Result<()> {
-        // What an interface of the same number left behind would be in the way.
-        self.leave(group, interface);
-        let family = Family::of(&group);
-        for one in self.receivers.iter_mut().filter(|r| r.family == family) {
-            match one.socket.join(group, interface) {
-                Ok(()) => {
-                    one.members.push((group, interface));
-                    return Ok(());
-                }
-                Err(e) if matches!(e.raw_os_error(), Some(libc::ENOBUFS | libc::ENOMEM)) => {}
-                Err(e) => return Err(e),
-            }
-        }
-        let socket = Receiver::open(family)?;
-        socket.join(group, interface)?;
-        epoll.add(&socket, RECEIVERS)?;
-        self.receivers.push(Group { socket, family, members: vec![(group, interface)] });
-        Ok(())
-    }
-
-    fn leave(&mut self, group: IpAddr, interface: IfIndex) {
-        self.drop_members(|member| *member == (group, interface));
-    }
-
-    /// An interface is gone, and its memberships with it.
-    fn forget(&mut self, interface: IfIndex) {
-        self.drop_members(|(_, i)| *i == interface);
-    }
-
-    fn drop_members(&mut self, which: impl Fn(&(IpAddr, IfIndex)) -> bool) {
-        for one in &mut self.receivers {
-            let socket = &one.socket;
-            one.members.retain(|member| {
-                if which(member) {
-                    // Refused when the interface is gone, which comes to the same.
-                    let _ = socket.leave(member.0, member.1);
-                    false
-                } else {
-                    true
-                }
-            });
         }
     }
 }

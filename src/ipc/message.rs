@@ -1,6 +1,7 @@
 //! The messages, by pair of roles.
 
 use core::time::Duration;
+use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
@@ -154,8 +155,11 @@ pub struct LoadRequest {
     pub all_checks: bool,
     /// Log the configuration as it is understood (`--dump-conf`).
     pub dump: bool,
-    /// Whether a configuration is in force already.
-    pub reload: bool,
+    /// What the configuration in force is known to leave out; none at the start.
+    pub known: Option<BTreeSet<String>>,
+    /// `reload_check_config` of the configuration in force: the file for what a test reports. A reload is refused for
+    /// any of it.
+    pub check: Option<Box<[u8]>>,
 }
 
 /// From `config` to the supervisor.
@@ -171,13 +175,19 @@ pub enum FromConfig {
 pub struct LoadReport {
     /// Whether the daemon can run with it at all.
     pub usable: bool,
-    /// Problems that make a reload refuse it.
+    /// Problems for which a reload is refused; of the start, those for which another file would be.
     pub errors: u32,
-    /// Other problems.
-    pub warnings: u32,
+    /// The first of them, as one line.
+    pub first_error: Option<String>,
+    /// What is left out, by its meaning.
+    pub mistakes: BTreeSet<String>,
+    /// Virtual routers that the text asks for, with those that are left out.
+    pub asked: u32,
+    /// Virtual routers that are carried out.
+    pub instances: u32,
     /// The status with which a configuration test would exit.
     pub exit_status: u8,
-    /// The first error, or else the first warning, as one line.
+    /// The first thing that stops a start, or else the first error, or else the first warning, as one line.
     pub first: Option<String>,
     /// What belongs to the daemon as a whole.
     pub global: Global,

@@ -25,7 +25,7 @@ pub struct Vrrp {
     pub scripts: Vec<Script>,
     /// `static_ipaddress`: on their interfaces for as long as the daemon runs.
     pub static_addresses: Vec<Address>,
-    /// `vrrp_startup_delay`: for this long after the start no instance becomes master and adverts are ignored.
+    /// `vrrp_startup_delay`: for this long after the start no instance becomes master; adverts are heard.
     pub startup_delay: Duration,
     /// `log_unknown_vrids`
     pub log_unknown_vrids: bool,

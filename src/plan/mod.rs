@@ -23,7 +23,7 @@ mod table;
 
 pub use object::{Change, ChangeKind, Identity, Object, Op, Phase, Sight, Verb};
 pub use request::{Answer, Request};
-pub use table::{Effect, Entry, ObjectId, Refused, Table, Waits};
+pub use table::{Effect, Entry, ObjectId, Refused, Table, Waits, Want};
 
 /// Ties the answers of the kernel to the request of an engine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::object::{Difference, Op, Sight, Verb};
-use super::table::{InFlight, ObjectId, Table};
+use super::table::{InFlight, ObjectId, Table, Want};
 use super::{Outcome, Token};
 use crate::base::{IfIndex, Instant, Prefix};
 
@@ -38,20 +38,19 @@ pub struct Answer {
 }
 
 impl<O: Copy + PartialEq> Table<O> {
-    /// What has to be asked of the kernel for these entries; `wanted` says which owners want their objects now. What
+    /// What has to be asked of the kernel for these entries; `want` says how an owner wants its objects now. What
     /// is new comes before what is old goes, and what others depend on before these.
     pub fn request(
         &mut self,
         ids: &[ObjectId],
         now: Instant,
-        wanted: impl Fn(&O) -> bool,
+        want: impl Fn(&O) -> Want,
     ) -> Option<Request> {
         let mut ids = ids.to_vec();
         ids.sort_by_key(|id| self.entry(*id).map(|e| e.object.phase()));
         let (mut additions, mut removals) = (Vec::new(), Vec::new());
         for id in ids {
-            let Some(entry) = self.entry(id) else { continue };
-            let wanted = entry.owners.iter().any(&wanted);
+            let wanted = self.is_wanted(id, &want);
             match self.next(id, wanted, now) {
                 None if wanted => {}
                 None => self.collect(id),

@@ -93,6 +93,17 @@ pub struct Refused {
     pub retry_at: Instant,
 }
 
+/// How an owner wants its objects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Want {
+    /// Not at all.
+    No,
+    /// As they are: those that are there are to stay.
+    Keep,
+    /// There.
+    Yes,
+}
+
 /// What a wanted object waits for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Waits {
@@ -531,6 +542,16 @@ impl<O: Copy + PartialEq> Table<O> {
                 .range(begin..)
                 .take_while(|(place, _)| matches!(place, Identity::Route(r) if r.slot == own.slot))
                 .any(|(place, _)| !matches!(place, Identity::Route(r) if r == own))
+    }
+
+    /// Whether an entry is to be there, after what each owner wants.
+    pub fn is_wanted(&self, id: ObjectId, want: impl Fn(&O) -> Want) -> bool {
+        let wants = self.entry(id).and_then(|entry| entry.owners.iter().map(want).max());
+        match wants {
+            Some(Want::Yes) => true,
+            Some(Want::Keep) => self.is_present(id),
+            Some(Want::No) | None => false,
+        }
     }
 
     /// What a wanted entry waits for; none if it can be added as far as is known here.

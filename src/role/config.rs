@@ -2,15 +2,18 @@
 //! carries out, and ends.
 
 use core::time::Duration;
-use std::ffi::CStr;
+use std::ffi::{CStr, OsStr};
+use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
 use serde::Serialize;
 
 use super::Start;
 use crate::cli::exit::Exit;
-use crate::config::{self, Loaded, Options, Severity};
+use crate::config::{self, Class, Diagnostic, Diagnostics, Loaded, Options, Severity};
 use crate::ipc::{
     CheckerPart, FromConfig, LoadReport, LoadRequest, Needs, RunnerPart, VrrpPart, frame,
 };
@@ -30,7 +33,10 @@ pub(super) fn run(start: Start) -> Exit {
     };
     let loaded = load(&request);
     tell(&loaded, request.dump);
-    match answer(loaded) {
+    if let Some(path) = &request.check {
+        record(&loaded.diagnostics, path);
+    }
+    match answer(loaded, &request) {
         Ok((report, parts)) => {
             let sent = frame::encode(&FromConfig::Loaded(Box::new(report)), parts)
                 .and_then(|message| frame::send(&start.control, &message));
@@ -90,22 +96,30 @@ fn tell(loaded: &Loaded, dump: bool) {
     }
 }
 
+/// Writes what a configuration test says into the file of `reload_check_config`.
+fn record(diagnostics: &Diagnostics, path: &[u8]) {
+    let text: String = diagnostics.log_lines().map(|(_, line)| line + "\n").collect();
+    let path = Path::new(OsStr::from_bytes(path));
+    if let Err(e) = fs::write(path, text) {
+        tracing::warn!("reload_check_config: {}: {e}", path.display());
+    }
+}
+
 /// The verdict, and sealed memory with what `vrrp`, `checker` and `runner` carry out.
-fn answer(loaded: Loaded) -> io::Result<(LoadReport, Vec<OwnedFd>)> {
+fn answer(loaded: Loaded, request: &LoadRequest) -> io::Result<(LoadReport, Vec<OwnedFd>)> {
     let diagnostics = &loaded.diagnostics;
-    let lines: Vec<_> = diagnostics.log_lines().collect();
-    let first = lines
-        .iter()
-        .find(|(severity, _)| *severity == Severity::Error)
-        .or_else(|| lines.first())
-        .map(|(_, line)| line.to_string());
+    let first = diagnostics.iter().rev().max_by_key(|d| (d.stops(), d.severity));
+    let refusing = refusing(diagnostics, request);
     let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
     let report = LoadReport {
         usable: !loaded.unusable(),
-        errors: count(diagnostics.errors()),
-        warnings: count(diagnostics.warnings()),
+        errors: count(refusing.len()),
+        first_error: refusing.first().map(|d| diagnostics.log_line(d)),
+        mistakes: diagnostics.mistakes(),
+        asked: count(loaded.instances_asked),
+        instances: count(loaded.model.vrrp.instances.len()),
         exit_status: diagnostics.status(),
-        first,
+        first: first.map(|d| diagnostics.log_line(d)),
         global: loaded.model.global.clone(),
         needs: needs(&loaded.model),
     };
@@ -119,6 +133,17 @@ fn answer(loaded: Loaded) -> io::Result<(LoadReport, Vec<OwnedFd>)> {
         seal(c"evervip-runner", &runner)?,
     ];
     Ok((report, parts))
+}
+
+/// What makes a reload worse than what is in force; with `reload_check_config`, whatever a configuration test reports.
+fn refusing<'a>(diagnostics: &'a Diagnostics, request: &'a LoadRequest) -> Vec<&'a Diagnostic> {
+    if request.check.is_some() {
+        return diagnostics.iter().filter(|d| d.class != Class::Quiet).collect();
+    }
+    match &request.known {
+        Some(known) => diagnostics.new_errors(known).collect(),
+        None => Vec::new(),
+    }
 }
 
 fn seal<T: Serialize>(name: &CStr, part: &T) -> io::Result<OwnedFd> {

@@ -21,7 +21,7 @@ const LAST: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub struct Loaded {
     /// What became of it.
-    pub report: LoadReport,
+    pub report: Box<LoadReport>,
     /// The parts for the roles, if it can be carried out.
     pub parts: Option<Parts>,
 }
@@ -94,7 +94,7 @@ pub async fn load(setup: Setup, request: LoadRequest) -> Result<Loaded, LoadErro
                 (Some(vrrp), Some(checker), Some(runner)) => Some(Parts { vrrp, checker, runner }),
                 _ => None,
             };
-            Ok(Loaded { report: *report, parts })
+            Ok(Loaded { report, parts })
         }
         Ok(None) => Err(LoadError::Ended(exit)),
         Err(_) => Err(LoadError::TooLong),

@@ -121,7 +121,7 @@ struct Supervisor {
 /// A configuration in force.
 struct InForce {
     generation: u32,
-    report: LoadReport,
+    report: Box<LoadReport>,
     parts: Parts,
 }
 
@@ -475,13 +475,14 @@ pub fn log_settings(options: &Options) -> log::Settings {
 }
 
 /// The request for the configuration that the options name.
-fn load_request(options: &Options, reload: bool) -> LoadRequest {
+fn load_request(options: &Options, current: Option<&LoadReport>) -> LoadRequest {
     LoadRequest {
         path: options.file.as_os_str().as_bytes().into(),
         id: options.config_id.clone(),
         all_checks: options.all_checks,
-        dump: options.dump && !reload,
-        reload,
+        dump: options.dump && current.is_none(),
+        known: current.map(|report| report.mistakes.clone()),
+        check: current.and_then(|report| report.global.settings.reload_check.clone()),
     }
 }
 

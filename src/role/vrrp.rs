@@ -14,6 +14,7 @@ use super::control::{Control, Order};
 use super::notices::Notices;
 use crate::base::Instant;
 use crate::cli::exit::Exit;
+use crate::drive::vrrp::look::Views;
 use crate::drive::vrrp::{Driver, Handle, Hooks, Input, Output, Scheduling};
 use crate::ipc::{FromRole, FromRunner, Link, RoleName, ToRunner, VrrpPart, frame};
 use crate::kernel::monitor::{Change, Monitor};
@@ -64,6 +65,9 @@ struct Role {
     applying: Option<u32>,
     /// The summary that the supervisor could not take.
     summary: Option<FromRole>,
+    /// Requests for a view so far, and the answers to them.
+    asked: u64,
+    views: Views,
     /// When this thread took a turn last.
     alive: Arc<AtomicU64>,
     /// A view must be taken.
@@ -102,6 +106,8 @@ impl Role {
             prepared: None,
             applying: None,
             summary: None,
+            asked: 0,
+            views: Views::default(),
             alive,
             view_due: true,
             stopped: false,
@@ -187,7 +193,10 @@ impl Role {
             },
             Order::Peer(..) | Order::ResumeChecks(_) => {}
             Order::Resume(summary) => self.tell(Input::Resume(summary)),
-            Order::Count => self.tell(Input::Look),
+            Order::Count => {
+                self.asked += 1;
+                self.tell(Input::Look { request: self.asked });
+            }
             Order::Stop { keep } => self.tell(Input::Stop { keep_addresses: keep }),
             Order::Tick => {
                 self.send_notices();
@@ -249,7 +258,11 @@ impl Role {
                         self.summary = Some(message);
                     }
                 }
-                Output::View(view) => count(&view),
+                Output::Part(part) => {
+                    if let Some((_, view)) = self.views.join(*part) {
+                        count(&view);
+                    }
+                }
                 Output::Reloaded => {
                     if let Some(generation) = self.applying.take() {
                         control.tell(&FromRole::Applied { generation });

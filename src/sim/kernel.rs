@@ -1,7 +1,8 @@
-//! The kernel of a simulated host: links, addresses, routes, what goes with what, and calls that fail.
+//! The kernel of a simulated host: links, addresses, memberships, and calls that fail.
 
+use core::net::IpAddr;
 use core::time::Duration;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::base::rng::Rng;
 use crate::base::{Family, IfIndex, IfName, Mac, Prefix};
@@ -13,8 +14,7 @@ use crate::vrrp::{Link, Snapshot};
 pub const BUSY: i32 = 16;
 /// EINVAL: what calls that never work answer.
 pub const INVALID: i32 = 22;
-
-/// ENODEV: what is asked about an interface that does not exist.
+/// ENODEV
 const NO_DEVICE: i32 = 19;
 /// ENETDOWN: a route by an interface that is down.
 const NET_DOWN: i32 = 100;
@@ -28,7 +28,17 @@ pub struct Kernel {
     pub addresses: Vec<(IfIndex, Prefix)>,
     /// The routes, as far as they bear our mark.
     pub routes: Vec<SimRoute>,
+    /// Removals of routes that nobody was told of.
     events: Vec<Change>,
+    /// The segment that each link is plugged into, whatever it is called.
+    plugs: BTreeMap<IfIndex, IfName>,
+    /// The addresses of the host itself, by the segment of their link.
+    home: Vec<(IfName, Prefix)>,
+    /// Groups joined by the daemon.
+    joined: BTreeSet<(IfIndex, IpAddr)>,
+    next_index: u32,
+    /// `promote_secondaries`: whether the secondary addresses of a subnet outlive the primary one.
+    pub promote: bool,
     /// Percentage of address changes that are refused.
     pub refusals: u64,
     /// Addresses that are always refused.
@@ -38,31 +48,55 @@ pub struct Kernel {
 }
 
 impl Kernel {
-    /// A host with a link for each name, numbered from 2, each with its own address.
+    /// A host with a link for each name, numbered from 2, each with its own address and on a segment of the same
+    /// name. Secondary addresses are promoted.
     #[must_use]
     pub fn new(host: u8, names: &[IfName]) -> Self {
-        let mut kernel = Self { latency: Duration::from_micros(20), ..Self::default() };
-        for (index, name) in (2u32..).zip(names) {
-            let last = u8::try_from(index).unwrap_or(u8::MAX);
-            kernel.links.push(Link {
-                index: IfIndex(index),
-                name: name.clone(),
-                up: true,
-                arp: true,
-                mac: Mac([2, 0, 0, 0, last, host]),
-                mtu: 1500,
-            });
+        let mut kernel = Self {
+            latency: Duration::from_micros(20),
+            promote: true,
+            next_index: 2,
+            ..Self::default()
+        };
+        for (segment, name) in (2u8..).zip(names) {
             for address in [
-                std::net::IpAddr::from([10, 0, last, host.saturating_add(70)]),
-                std::net::IpAddr::from([0xfe80, 0, 0, 0, 0, 0, u16::from(last), u16::from(host)]),
+                IpAddr::from([10, 0, segment, host.saturating_add(70)]),
+                IpAddr::from([0xfe80, 0, 0, 0, 0, 0, u16::from(segment), u16::from(host)]),
             ] {
                 let length = if address.is_ipv4() { 24 } else { 64 };
-                if let Some(prefix) = Prefix::new(address, length) {
-                    kernel.addresses.push((IfIndex(index), prefix));
-                }
+                kernel.home.extend(Prefix::new(address, length).map(|p| (name.clone(), p)));
             }
+            let link = kernel.make_link(name, Mac([2, 0, 0, 0, segment, host]));
+            let home: Vec<Prefix> = kernel.home_of(name).collect();
+            kernel.addresses.extend(home.into_iter().map(|prefix| (link, prefix)));
         }
         kernel
+    }
+
+    /// Makes a link that is up, without addresses, and returns its number, which no link had before.
+    pub fn make_link(&mut self, name: &IfName, mac: Mac) -> IfIndex {
+        let index = IfIndex(self.next_index);
+        self.next_index += 1;
+        self.plugs.insert(index, name.clone());
+        let name = name.clone();
+        self.links.push(Link { index, name, up: true, arp: true, mac, mtu: 1500 });
+        index
+    }
+
+    /// Removes a link with its addresses, which are returned, and memberships.
+    pub fn remove_link(&mut self, index: IfIndex) -> Vec<Prefix> {
+        self.went_down(index);
+        self.links.retain(|link| link.index != index);
+        self.plugs.remove(&index);
+        self.joined.retain(|(link, _)| *link != index);
+        let (gone, left) = core::mem::take(&mut self.addresses)
+            .into_iter()
+            .partition::<Vec<_>, _>(|(link, _)| *link == index);
+        self.addresses = left;
+        for (_, prefix) in &gone {
+            self.lose_source(prefix.address);
+        }
+        gone.into_iter().map(|(_, prefix)| prefix).collect()
     }
 
     /// The link of this name.
@@ -75,6 +109,29 @@ impl Kernel {
     #[must_use]
     pub fn link_at(&self, index: IfIndex) -> Option<&Link> {
         self.links.iter().find(|link| link.index == index)
+    }
+
+    /// The link that is plugged into a segment.
+    #[must_use]
+    pub fn on_segment(&self, segment: &IfName) -> Option<&Link> {
+        self.links.iter().find(|link| self.plugs.get(&link.index) == Some(segment))
+    }
+
+    /// The segment that a link is plugged into.
+    #[must_use]
+    pub fn segment_of(&self, index: IfIndex) -> Option<&IfName> {
+        self.plugs.get(&index)
+    }
+
+    /// The host's own addresses on the link of a segment.
+    pub fn home_of(&self, segment: &IfName) -> impl Iterator<Item = Prefix> {
+        self.home.iter().filter(move |(on, _)| on == segment).map(|(_, prefix)| *prefix)
+    }
+
+    /// Whether an address is the host's own.
+    #[must_use]
+    pub fn is_home(&self, prefix: Prefix) -> bool {
+        self.home.iter().any(|(_, own)| *own == prefix)
     }
 
     /// Everything at once, as a dump.
@@ -91,67 +148,96 @@ impl Kernel {
         self.addresses.contains(&(link, prefix))
     }
 
-    /// Carries out a change. What it drops beside what was asked is told by [`Self::take_events`].
-    pub fn apply(&mut self, op: &Op, rng: &mut Rng) -> Outcome {
-        let Some(identity) = op.identity() else { return Outcome::Refused(NO_DEVICE) };
-        if op.links.iter().any(|(_, link)| self.link_at(*link).is_none()) {
-            return Outcome::Refused(NO_DEVICE);
+    /// The links that have an address.
+    pub fn holders(&self, prefix: Prefix) -> impl Iterator<Item = IfIndex> {
+        self.addresses.iter().filter(move |(_, p)| *p == prefix).map(|(link, _)| *link)
+    }
+
+    /// Puts an address on a link. Says whether it was not there.
+    pub fn add(&mut self, link: IfIndex, prefix: Prefix) -> bool {
+        let new = self.link_at(link).is_some() && !self.has(link, prefix);
+        if new {
+            self.addresses.push((link, prefix));
         }
-        if rng.chance(self.refusals) {
-            return Outcome::Refused(BUSY);
+        new
+    }
+
+    /// Takes an address off a link and returns what went: with the first IPv4 address of a subnet the others go
+    /// too, unless they are promoted. Routes go with their preferred source.
+    pub fn remove(&mut self, link: IfIndex, prefix: Prefix) -> Vec<Prefix> {
+        self.remove_some(link, prefix, self.promote)
+    }
+
+    fn remove_some(&mut self, link: IfIndex, prefix: Prefix, promote: bool) -> Vec<Prefix> {
+        if !self.has(link, prefix) {
+            return Vec::new();
         }
-        match identity {
-            Identity::Address(link, prefix) => self.apply_address(op, link, prefix),
-            Identity::Route(route) => self.apply_route(op, *route),
+        let subnet =
+            |other: &Prefix| other.length() == prefix.length() && prefix.contains(&other.address);
+        let first = self.addresses.iter().find(|(on, other)| *on == link && subnet(other));
+        let cascade = !promote
+            && prefix.family() == Family::V4
+            && first.is_some_and(|(_, first)| *first == prefix);
+        let (gone, left) = core::mem::take(&mut self.addresses).into_iter().partition::<Vec<_>, _>(
+            |(on, other)| *on == link && (*other == prefix || cascade && subnet(other)),
+        );
+        self.addresses = left;
+        for (_, prefix) in &gone {
+            self.lose_source(prefix.address);
+        }
+        gone.into_iter().map(|(_, prefix)| prefix).collect()
+    }
+
+    /// An address went: routes of IPv4 that have it as preferred source go without a word, those of IPv6 lose it.
+    fn lose_source(&mut self, address: IpAddr) {
+        if self.addresses.iter().any(|(_, other)| other.address == address) {
+            return;
+        }
+        self.routes.retain(|r| r.source != Some(address) || address.is_ipv6());
+        for route in self.routes.iter_mut().filter(|r| r.source == Some(address)) {
+            route.source = None;
         }
     }
 
-    fn apply_address(&mut self, op: &Op, link: IfIndex, prefix: Prefix) -> Outcome {
-        let there = self.has(link, prefix);
+    /// Carries out a change. What else it removed is to be had from [`Kernel::change`].
+    pub fn apply(&mut self, op: &Op, rng: &mut Rng) -> Outcome {
+        self.change(op, rng).0
+    }
+
+    /// Carries out a change: its outcome, and the addresses that it removed.
+    pub fn change(&mut self, op: &Op, rng: &mut Rng) -> (Outcome, Vec<Prefix>) {
+        let there = op.links.iter().all(|(_, link)| self.link_at(*link).is_some());
+        let Some(identity) = op.identity().filter(|_| there) else {
+            return (Outcome::Refused(NO_DEVICE), Vec::new());
+        };
+        if rng.chance(self.refusals) {
+            return (Outcome::Refused(BUSY), Vec::new());
+        }
+        let (link, prefix) = match identity {
+            Identity::Address(link, prefix) => (link, prefix),
+            Identity::Route(route) => return (self.change_route(op, *route), Vec::new()),
+        };
         match &op.verb {
             Verb::Add | Verb::Replace { .. } if self.impossible.contains(&prefix) => {
-                Outcome::Refused(INVALID)
+                (Outcome::Refused(INVALID), Vec::new())
             }
-            Verb::Add if there => Outcome::Already,
-            Verb::Replace { in_place: true, .. } if there => Outcome::Done,
+            Verb::Replace { in_place: false, .. } => {
+                let gone = self.remove_some(link, prefix, true);
+                self.add(link, prefix);
+                (Outcome::Done, gone)
+            }
             Verb::Add | Verb::Replace { .. } => {
-                self.delete_address(link, prefix, true);
-                self.addresses.push((link, prefix));
-                Outcome::Done
+                let new = self.add(link, prefix);
+                (if new { Outcome::Done } else { Outcome::Already }, Vec::new())
             }
-            Verb::Delete { .. } if !there => Outcome::Already,
             Verb::Delete { keep_secondaries } => {
-                self.delete_address(link, prefix, *keep_secondaries);
-                Outcome::Done
+                let gone = self.remove_some(link, prefix, self.promote || *keep_secondaries);
+                (if gone.is_empty() { Outcome::Already } else { Outcome::Done }, gone)
             }
         }
     }
 
-    /// Takes an address away, and with the first one of an IPv4 subnet the others, as Linux does.
-    pub fn delete_address(&mut self, link: IfIndex, prefix: Prefix, keep_secondaries: bool) {
-        let mate = |a: &(IfIndex, Prefix)| {
-            a.0 == link && a.1.family() == Family::V4 && a.1.network() == prefix.network()
-        };
-        let first = self.addresses.iter().find(|a| mate(a)) == Some(&(link, prefix));
-        let (gone, left): (Vec<_>, Vec<_>) = core::mem::take(&mut self.addresses)
-            .into_iter()
-            .partition(|a| *a == (link, prefix) || (first && !keep_secondaries && mate(a)));
-        self.addresses = left;
-        for (link, prefix) in gone {
-            self.events.push(Change::address(link, prefix, false, true));
-            if self.addresses.iter().any(|(_, other)| other.address == prefix.address) {
-                continue;
-            }
-            // Routes of IPv4 go without a word, those of IPv6 lose their source.
-            let source = Some(prefix.address);
-            self.routes.retain(|r| r.source != source || prefix.family() == Family::V6);
-            for route in self.routes.iter_mut().filter(|r| r.source == source) {
-                route.source = None;
-            }
-        }
-    }
-
-    fn apply_route(&mut self, op: &Op, identity: RouteIdentity<IfIndex>) -> Outcome {
+    fn change_route(&mut self, op: &Op, identity: RouteIdentity<IfIndex>) -> Outcome {
         let there = self.routes.iter().position(|r| r.identity == identity);
         let links = op.links.iter().map(|(_, link)| *link).collect::<Vec<_>>();
         if let Verb::Delete { .. } = op.verb {
@@ -182,7 +268,7 @@ impl Kernel {
         Outcome::Done
     }
 
-    /// Drops routes of IPv4 by an interface that went down, as Linux does, without a word; those of IPv6 with one.
+    /// Drops the routes of an interface that went down: those of IPv4 without a word, as Linux does.
     pub fn went_down(&mut self, link: IfIndex) {
         let (gone, left): (Vec<_>, Vec<_>) = core::mem::take(&mut self.routes)
             .into_iter()
@@ -192,15 +278,43 @@ impl Kernel {
         self.events.extend(told.map(|r| r.change(ChangeKind::Gone, false)));
     }
 
-    /// Another program takes all routes away.
-    pub fn flush_routes(&mut self) -> Vec<Change> {
-        let gone = core::mem::take(&mut self.routes);
-        gone.iter().map(|r| r.change(ChangeKind::Gone, false)).collect()
-    }
-
-    /// What happened since the last call and was not asked for as such, or was.
+    /// What happened to routes since the last call, as far as Linux tells it.
     pub fn take_events(&mut self) -> Vec<Change> {
         core::mem::take(&mut self.events)
+    }
+
+    /// Another program takes all routes away.
+    pub fn flush_routes(&mut self) {
+        let gone = core::mem::take(&mut self.routes);
+        self.events.extend(gone.iter().map(|r| r.change(ChangeKind::Gone, false)));
+    }
+
+    /// Joins a group. Says whether the link is there.
+    pub fn join(&mut self, link: IfIndex, group: IpAddr) -> bool {
+        let there = self.link_at(link).is_some();
+        if there {
+            self.joined.insert((link, group));
+        }
+        there
+    }
+
+    /// Leaves a group.
+    pub fn leave(&mut self, link: IfIndex, group: IpAddr) {
+        self.joined.remove(&(link, group));
+    }
+
+    /// The sockets of the daemon are closed.
+    pub fn leave_all(&mut self) {
+        self.joined.clear();
+    }
+
+    /// Whether a packet for this address is taken from a link.
+    #[must_use]
+    pub fn receives(&self, link: IfIndex, destination: IpAddr) -> bool {
+        if destination.is_multicast() {
+            return self.joined.contains(&(link, destination));
+        }
+        self.addresses.iter().any(|(_, prefix)| prefix.address == destination)
     }
 }
 
@@ -212,7 +326,7 @@ pub struct SimRoute {
     /// The interfaces it is on.
     pub links: Vec<IfIndex>,
     /// Its preferred source.
-    pub source: Option<core::net::IpAddr>,
+    pub source: Option<IpAddr>,
 }
 
 impl SimRoute {

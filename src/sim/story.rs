@@ -5,9 +5,8 @@ use std::sync::Arc;
 
 use super::kernel::Kernel;
 use super::world::{JOIN_TIME, NodeId, What, World};
-use crate::base::{Family, Instant};
+use crate::base::{Family, IfIndex, Instant, Mac, Prefix};
 use crate::model::Vrrp;
-use crate::plan::Change;
 use crate::status::vrrp::Summary;
 use crate::vrrp::{Engine, Event, RunEnd, Rx};
 
@@ -30,14 +29,21 @@ impl World {
         if let Some(node) = self.nodes.get_mut(id.0) {
             node.engine = None;
             node.stalled_until = None;
-            node.inbox.clear();
+            // The next process reads the newest configuration.
+            for what in core::mem::take(&mut node.inbox) {
+                if let What::Reload { config, .. } = what {
+                    node.config = config;
+                }
+            }
             node.in_flight = 0;
+            node.kernel.leave_all();
         }
         self.oracle.forget(id);
     }
 
     /// Kills the VRRP role of a host and lets its supervisor start it again.
     pub fn replace_role(&mut self, id: NodeId) {
+        self.oracle.replaced(id);
         self.crash_role(id);
         self.boot(id, true);
     }
@@ -52,10 +58,12 @@ impl World {
         node.wake = None;
         node.finished = false;
         node.runner_alive = true;
+        node.leftovers = node.kernel.addresses.iter().copied().collect();
         let (config, snapshot) = (Arc::clone(&node.config), node.kernel.snapshot());
         // The last sign of life came up to half a second ago.
         let at = Instant::from_nanos(now.as_nanos().saturating_sub(500_000_000));
         let summary = Summary { at, ..node.summary.clone() };
+        self.oracle.started(id, now, resume);
         if resume {
             self.handle(id, Event::Resume(summary));
         }
@@ -67,7 +75,7 @@ impl World {
     pub fn stop(&mut self, id: NodeId) {
         self.note(id, "is stopped");
         self.trouble(id);
-        self.handle(id, Event::Stop { keep_addresses: false });
+        self.soon(id, What::Stop { node: id });
         self.stop_director(id);
     }
 
@@ -75,13 +83,16 @@ impl World {
     pub fn reload(&mut self, id: NodeId, config: Vrrp) {
         self.note(id, "reloads");
         self.trouble(id);
-        let config = Arc::new(config);
+        self.soon(id, What::Reload { node: id, config: Arc::new(config) });
+    }
+
+    /// Lets something happen to a process now, or as soon as it goes on.
+    fn soon(&mut self, id: NodeId, what: What) {
         let Some(node) = self.nodes.get_mut(id.0) else { return };
-        let old = core::mem::replace(&mut node.config, Arc::clone(&config));
-        if node.engine.is_some() {
-            self.oracle.begin_reload(id, self.now(), &old, &config);
-            self.handle(id, Event::Reload(config));
-            self.oracle.end_reload();
+        if node.stalled_until.is_some() {
+            node.inbox.push(what);
+        } else {
+            self.deliver(what);
         }
     }
 
@@ -96,36 +107,36 @@ impl World {
         }
     }
 
-    /// Pulls or plugs the cable of an interface.
+    /// Pulls or plugs the cable between a host and a segment.
     pub fn cable(&mut self, id: NodeId, interface: &str, plugged: bool) {
         self.note(id, &format!("{interface} {}", if plugged { "up" } else { "down" }));
         self.trouble(id);
         let Some(node) = self.nodes.get_mut(id.0) else { return };
-        let Some(link) = node.kernel.links.iter_mut().find(|l| l.name.as_str() == interface) else {
-            return;
-        };
-        link.up = plugged;
-        let index = link.index;
-        node.events += 1;
+        let segment = interface.parse().ok();
+        let index = segment.and_then(|segment| node.kernel.on_segment(&segment)).map(|l| l.index);
+        let Some(index) = index else { return };
+        if let Some(link) = node.kernel.links.iter_mut().find(|l| l.index == index) {
+            link.up = plugged;
+        }
         if !plugged {
             node.kernel.went_down(index);
-            self.tell_events(id);
+            self.tell_routes(id);
         }
+        let Some(node) = self.nodes.get_mut(id.0) else { return };
+        node.events += 1;
         self.push(self.now() + JOIN_TIME, 1, What::Link { node: id, index });
     }
 
-    /// Another program removes an address of a host.
+    /// Another program removes an address of a host, wherever it is.
     pub fn remove_address(&mut self, id: NodeId, address: &str) {
         self.note(id, &format!("somebody removes {address}"));
         self.disturb();
         let Some(node) = self.nodes.get_mut(id.0) else { return };
-        let found =
-            node.kernel.addresses.iter().position(|(_, prefix)| prefix.to_string() == address);
-        let Some(position) = found else { return };
-        let Some((link, prefix)) = node.kernel.addresses.get(position).copied() else { return };
-        node.kernel.delete_address(link, prefix, false);
-        for change in node.kernel.take_events() {
-            self.foreign_event(id, Change { own: false, ..change });
+        let found = node.kernel.addresses.iter().find(|(_, prefix)| prefix.to_string() == address);
+        let Some((link, prefix)) = found.copied() else { return };
+        let gone = node.kernel.remove(link, prefix);
+        for prefix in gone {
+            self.tell_address(id, link, prefix, false, false);
         }
     }
 
@@ -133,17 +144,97 @@ impl World {
     pub fn remove_routes(&mut self, id: NodeId) {
         self.note(id, "somebody removes the routes");
         self.disturb();
-        let Some(node) = self.nodes.get_mut(id.0) else { return };
-        for change in node.kernel.flush_routes() {
-            self.foreign_event(id, change);
+        if let Some(node) = self.nodes.get_mut(id.0) {
+            node.kernel.flush_routes();
+        }
+        self.tell_routes(id);
+    }
+
+    /// Another program removes the addresses that a host has of its own on a segment.
+    pub fn remove_home(&mut self, id: NodeId, segment: &str) {
+        self.trouble(id);
+        let (Some(node), Ok(segment)) = (self.node(id), segment.parse()) else { return };
+        let own: Vec<String> = node.kernel.home_of(&segment).map(|p| p.to_string()).collect();
+        for address in own {
+            self.remove_address(id, &address);
         }
     }
 
-    fn foreign_event(&mut self, id: NodeId, change: Change) {
+    /// Gives a host back its own addresses on every link.
+    pub fn restore_home(&mut self, id: NodeId) {
+        self.trouble(id);
+        let Some(node) = self.nodes.get_mut(id.0) else { return };
+        let mut back = Vec::new();
+        let links: Vec<IfIndex> = node.kernel.links.iter().map(|link| link.index).collect();
+        for link in links {
+            let Some(segment) = node.kernel.segment_of(link).cloned() else { continue };
+            let home: Vec<Prefix> = node.kernel.home_of(&segment).collect();
+            back.extend(home.into_iter().filter(|p| node.kernel.add(link, *p)).map(|p| (link, p)));
+        }
+        for (link, prefix) in back {
+            self.note(id, &format!("gets {prefix} back"));
+            self.tell_address(id, link, prefix, true, false);
+        }
+    }
+
+    /// Another program, or an earlier daemon, puts an address on the link of a segment.
+    pub fn add_address(&mut self, id: NodeId, segment: &str, prefix: Prefix) {
+        self.note(id, &format!("somebody adds {prefix} on {segment}"));
+        self.disturb();
+        let (Some(node), Ok(segment)) = (self.nodes.get_mut(id.0), segment.parse()) else { return };
+        let Some(link) = node.kernel.on_segment(&segment).map(|l| l.index) else { return };
+        if node.kernel.add(link, prefix) {
+            self.tell_address(id, link, prefix, true, false);
+        }
+    }
+
+    /// Gives the link of a segment another name while it is up. Does nothing if the name is taken.
+    pub fn rename_link(&mut self, id: NodeId, segment: &str, name: &str) {
+        self.note(id, &format!("the link on {segment} is called {name}"));
+        self.trouble(id);
+        let Some(node) = self.nodes.get_mut(id.0) else { return };
+        let (Ok(segment), Ok(name)) = (segment.parse(), name.parse()) else { return };
+        let Some(index) = node.kernel.on_segment(&segment).map(|l| l.index) else { return };
+        if node.kernel.link(&name).is_some() {
+            return;
+        }
+        if let Some(link) = node.kernel.links.iter_mut().find(|l| l.index == index) {
+            link.name = name;
+            node.events += 1;
+            self.push(self.now() + JOIN_TIME, 1, What::Link { node: id, index });
+        }
+    }
+
+    /// Removes the link on a segment.
+    pub fn remove_link(&mut self, id: NodeId, segment: &str) {
+        self.note(id, &format!("the link on {segment} is removed"));
+        self.trouble(id);
+        let (Some(node), Ok(segment)) = (self.nodes.get_mut(id.0), segment.parse()) else { return };
+        let Some(index) = node.kernel.on_segment(&segment).map(|l| l.index) else { return };
+        let gone = node.kernel.remove_link(index);
+        for prefix in gone {
+            self.tell_address(id, index, prefix, false, false);
+        }
         if let Some(node) = self.nodes.get_mut(id.0) {
             node.events += 1;
         }
-        self.push(self.now() + JOIN_TIME, 1, What::Object { node: id, change });
+        self.push(self.now() + JOIN_TIME, 1, What::LinkGone { node: id, index });
+    }
+
+    /// Makes the link on a segment again if it is not there: it has another number, no address, and the name of the
+    /// segment.
+    pub fn make_link(&mut self, id: NodeId, segment: &str) {
+        let (Some(node), Ok(segment)) = (self.nodes.get_mut(id.0), segment.parse()) else { return };
+        if node.kernel.on_segment(&segment).is_some() {
+            return;
+        }
+        let number = node.incarnation.to_be_bytes();
+        let mac = Mac([2, 1, number[7], number[6], u8::try_from(id.0).unwrap_or(0), 7]);
+        let index = node.kernel.make_link(&segment, mac);
+        node.events += 1;
+        self.note(id, &format!("the link on {segment} is made again"));
+        self.trouble(id);
+        self.push(self.now() + JOIN_TIME, 1, What::Link { node: id, index });
     }
 
     /// Changes how a script of a host ends from now on.
@@ -162,7 +253,7 @@ impl World {
             node.runner_alive = alive;
         }
         if alive {
-            self.handle(id, Event::RunnerReady);
+            self.soon(id, What::RunnerReady { node: id });
         }
     }
 

@@ -201,8 +201,10 @@ fn seeds() -> std::ops::Range<u64> {
 #[test]
 fn chaos_breaks_nothing() {
     let mut broken = Vec::new();
+    let mut simulated = Duration::ZERO;
     for seed in seeds() {
         let world = chaos::play(seed, 6);
+        simulated += world.now().since(crate::base::Instant::ZERO);
         if !world.violations().is_empty() {
             println!("seed {seed}: {:#?}", world.violations());
             if broken.is_empty() {
@@ -211,6 +213,8 @@ fn chaos_breaks_nothing() {
             broken.push(seed);
         }
     }
+    let (hours, count) = (simulated.as_secs() / 3600, seeds().count());
+    println!("chaos: {count} seeds, {hours} simulated hours, {} findings", broken.len());
     assert!(
         broken.is_empty(),
         "seeds {broken:?} break an invariant; replay one with EVERVIP_SEED={} cargo test chaos_breaks",

@@ -1,7 +1,7 @@
 //! Hosts on a virtual clock.
 
 use core::time::Duration;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use super::director::{Answer, Balance, Director};
@@ -9,7 +9,7 @@ use super::kernel::Kernel;
 use super::net::Net;
 use super::oracle::Oracle;
 use crate::base::rng::Rng;
-use crate::base::{IfIndex, IfName, Instant};
+use crate::base::{IfIndex, IfName, Instant, Prefix};
 use crate::model::Vrrp;
 use crate::plan::{Change, Op, Outcome, Token};
 use crate::status::Notice;
@@ -69,21 +69,85 @@ pub(super) struct Node {
     /// What scripts and mail recipients were told.
     pub notices: Vec<(Instant, Notice)>,
     pub finished: bool,
+    /// Addresses that were there when the daemon started: it may leave them until it knows better.
+    pub leftovers: BTreeSet<(IfIndex, Prefix)>,
+    /// Addresses that were added for the daemon and are there still.
+    pub ours: BTreeSet<(IfIndex, Prefix)>,
 }
 
 /// What will happen.
 #[derive(Clone, Debug)]
 pub(super) enum What {
-    Packet { node: NodeId, rx: Rx, octets: Arc<[u8]> },
-    Link { node: NodeId, index: IfIndex },
-    Object { node: NodeId, change: Change },
-    Operation { node: NodeId, incarnation: u64, token: Token, item: u32, op: Op },
-    Answer { node: NodeId, incarnation: u64, token: Token, item: u32, outcome: Outcome },
-    Joined { node: NodeId, incarnation: u64, interface: IfIndex, group: std::net::IpAddr },
-    Ran { node: NodeId, incarnation: u64, run: RunId, end: RunEnd },
-    Balance { node: NodeId, what: Balance },
-    Awake { node: NodeId },
-    Timer { node: NodeId },
+    Packet {
+        node: NodeId,
+        rx: Rx,
+        octets: Arc<[u8]>,
+    },
+    Link {
+        node: NodeId,
+        index: IfIndex,
+    },
+    LinkGone {
+        node: NodeId,
+        index: IfIndex,
+    },
+    Object {
+        node: NodeId,
+        change: Change,
+    },
+    Operation {
+        node: NodeId,
+        incarnation: u64,
+        token: Token,
+        item: u32,
+        op: Op,
+    },
+    Answer {
+        node: NodeId,
+        incarnation: u64,
+        token: Token,
+        item: u32,
+        outcome: Outcome,
+    },
+    Join {
+        node: NodeId,
+        incarnation: u64,
+        interface: IfIndex,
+        group: std::net::IpAddr,
+    },
+    Joined {
+        node: NodeId,
+        incarnation: u64,
+        interface: IfIndex,
+        group: std::net::IpAddr,
+        outcome: Outcome,
+    },
+    Ran {
+        node: NodeId,
+        incarnation: u64,
+        run: RunId,
+        end: RunEnd,
+    },
+    RunnerReady {
+        node: NodeId,
+    },
+    Reload {
+        node: NodeId,
+        config: Arc<Vrrp>,
+    },
+    Stop {
+        node: NodeId,
+    },
+    Balance {
+        node: NodeId,
+        what: Balance,
+    },
+    Awake {
+        node: NodeId,
+    },
+    Timer {
+        node: NodeId,
+    },
 }
 
 impl World {
@@ -126,6 +190,8 @@ impl World {
             summary: Summary::default(),
             notices: Vec::new(),
             finished: false,
+            leftovers: BTreeSet::new(),
+            ours: BTreeSet::new(),
         });
         NodeId(self.nodes.len() - 1)
     }
@@ -214,7 +280,9 @@ impl World {
             self.happen(what);
         }
         self.now = end;
-        self.check();
+        for id in self.nodes() {
+            self.check(id);
+        }
     }
 
     /// Lets time pass until `done` holds, at most `limit`. Says whether it does.
@@ -253,11 +321,31 @@ impl World {
         }
         // The kernel works on while the process is stalled.
         if let What::Operation { incarnation, token, item, op, .. } = what {
-            let outcome = node.kernel.apply(&op, &mut self.rng);
-            self.tell_events(id);
+            let (outcome, gone) = node.kernel.change(&op, &mut self.rng);
+            if let Some((link, _)) = op.as_address() {
+                for prefix in &gone {
+                    self.tell_address(id, link, *prefix, false, true);
+                }
+            }
+            self.tell_routes(id);
             self.note(id, &format!("kernel: {op} {outcome:?}"));
+            self.judge_change(id, &op, outcome, &gone);
             let answer = What::Answer { node: id, incarnation, token, item, outcome };
             self.push(self.now, 1, answer);
+            return;
+        }
+        if let What::Join { incarnation, interface, group, .. } = what {
+            if node.incarnation == incarnation && node.engine.is_some() {
+                let there = node.kernel.join(interface, group);
+                let outcome = if there { Outcome::Done } else { Outcome::Refused(19) };
+                let what = What::Joined { node: id, incarnation, interface, group, outcome };
+                self.push(self.now, 1, what);
+            }
+            return;
+        }
+        if let What::Packet { rx, .. } = &what
+            && !node.kernel.receives(rx.interface, rx.destination)
+        {
             return;
         }
         if let What::Balance { what: Balance::Operation { incarnation, token, item, op }, .. } =
@@ -271,18 +359,7 @@ impl World {
             return;
         }
         self.deliver(what);
-        self.check();
-    }
-
-    /// Lets the engine of a host hear what its kernel tells.
-    pub(super) fn tell_events(&mut self, id: NodeId) {
-        let Some(node) = self.nodes.get_mut(id.0) else { return };
-        for change in node.kernel.take_events() {
-            node.events += 1;
-            self.sequence += 1;
-            let key = (self.now, 1, self.sequence);
-            self.queue.insert(key, What::Object { node: id, change });
-        }
+        self.check(id);
     }
 
     fn wake_up(&mut self, id: NodeId) {
@@ -302,16 +379,17 @@ impl World {
         for what in packets.into_iter().chain(rest) {
             self.deliver(what);
         }
-        self.check();
+        self.check(id);
     }
 
-    fn deliver(&mut self, what: What) {
+    pub(super) fn deliver(&mut self, what: What) {
         let id = what.node();
         let Some(node) = self.nodes.get_mut(id.0) else { return };
         let incarnation = node.incarnation;
         match what {
             What::Balance { what, .. } => self.balance_happens(id, what),
             What::Packet { rx, octets, .. } => {
+                self.judge_delivery(id, &rx, &octets);
                 self.handle(id, Event::Advert { rx, packet: &octets });
             }
             What::Link { index, .. } => {
@@ -320,6 +398,20 @@ impl World {
                     self.handle(id, Event::Link(link));
                 }
             }
+            What::LinkGone { index, .. } => {
+                node.events = node.events.saturating_sub(1);
+                self.handle(id, Event::LinkGone(index));
+            }
+            What::RunnerReady { .. } => self.handle(id, Event::RunnerReady),
+            What::Reload { config, .. } => {
+                let old = core::mem::replace(&mut node.config, Arc::clone(&config));
+                if node.engine.is_some() {
+                    self.oracle.begin_reload(id, self.now, &old, &config);
+                    self.handle(id, Event::Reload(config));
+                    self.oracle.end_reload();
+                }
+            }
+            What::Stop { .. } => self.handle(id, Event::Stop { keep_addresses: false }),
             What::Object { change, .. } => {
                 node.events = node.events.saturating_sub(1);
                 self.handle(id, Event::Object(change));
@@ -328,8 +420,10 @@ impl World {
                 node.in_flight = node.in_flight.saturating_sub(1);
                 self.handle(id, Event::Applied { token, item, outcome });
             }
-            What::Joined { incarnation: of, interface, group, .. } if of == incarnation => {
-                self.handle(id, Event::Joined { interface, group, outcome: Outcome::Done });
+            What::Joined { incarnation: of, interface, group, outcome, .. }
+                if of == incarnation =>
+            {
+                self.handle(id, Event::Joined { interface, group, outcome });
             }
             What::Ran { incarnation: of, run, end, .. }
                 if of == incarnation && node.runner_alive =>
@@ -355,13 +449,15 @@ impl World {
         let mut out = core::mem::take(&mut self.actions);
         out.clear();
         engine.handle(self.now, event, &mut out);
-        self.follow_states(id);
         self.interpret(id, &out);
         self.actions = out;
+        self.judge_step(id);
         let Some(node) = self.nodes.get_mut(id.0) else { return };
         if node.finished {
             node.engine = None;
             node.in_flight = 0;
+            node.kernel.leave_all();
+            self.judge_end(id);
             self.oracle.forget(id);
             return;
         }
@@ -392,8 +488,8 @@ impl World {
                     let octets: Arc<[u8]> = out.bytes(packet).into();
                     self.transmit(id, *instance, *interface, *source, *destination, &octets);
                 }
-                Action::SendGarp { interface, address, .. } => {
-                    self.oracle.saw_garp(id, *interface, *address, self.now);
+                Action::SendGarp { interface, mac, address, count } => {
+                    self.judge_announcement(id, *interface, *mac, *address, *count);
                 }
                 Action::Apply { token, ops } => self.ask_kernel(id, *token, ops),
                 Action::Join { interface, group } => {
@@ -401,10 +497,14 @@ impl World {
                         continue;
                     };
                     let (interface, group) = (*interface, *group);
-                    let what = What::Joined { node: id, incarnation, interface, group };
+                    let what = What::Join { node: id, incarnation, interface, group };
                     self.push(self.now + JOIN_TIME, 1, what);
                 }
-                Action::Leave { .. } => {}
+                Action::Leave { interface, group } => {
+                    if let Some(node) = self.nodes.get_mut(id.0) {
+                        node.kernel.leave(*interface, *group);
+                    }
+                }
                 Action::RunScript { run, command, .. } => {
                     let Some(node) = self.nodes.get(id.0) else { continue };
                     let end = command.words.first().and_then(|path| node.scripts.get(path));
@@ -415,6 +515,7 @@ impl World {
                 }
                 Action::Notify(notice) => {
                     let now = self.now;
+                    self.judge_notice(id, &notice.fifo);
                     if let Some(node) = self.nodes.get_mut(id.0) {
                         node.notices.push((now, notice.clone()));
                     }
@@ -437,7 +538,7 @@ impl World {
     }
 
     fn ask_kernel(&mut self, id: NodeId, token: Token, ops: &[Op]) {
-        self.oracle.asked(id, ops, self.now);
+        self.judge_request(id, ops);
         for (item, op) in (0u32..).zip(ops) {
             let Some(node) = self.nodes.get_mut(id.0) else { return };
             let start = node.kernel_free_at.max(self.now);
@@ -459,16 +560,20 @@ impl World {
         octets: &Arc<[u8]>,
     ) {
         let link = self.nodes.get(id.0).and_then(|n| n.kernel.link_at(interface));
-        let Some(name) = link.filter(|l| l.up).map(|l| l.name.clone()) else {
+        let segment = link
+            .filter(|l| l.up)
+            .and_then(|l| self.nodes.get(id.0)?.kernel.segment_of(l.index).cloned());
+        let Some(segment) = segment else {
+            self.oracle.forgive_gap(id);
             self.handle_unsent(id, instance);
             return;
         };
         self.mix(octets);
-        self.oracle.saw_advert(id, &name, source, destination, octets, self.now);
+        self.judge_advert(id, interface, source, destination, octets);
         for other in self.nodes().filter(|other| *other != id) {
-            let deliveries = self.net.deliveries(&name, id, other, &mut self.rng);
+            let deliveries = self.net.deliveries(&segment, id, other, &mut self.rng);
             let Some(node) = self.nodes.get(other.0) else { continue };
-            let Some(there) = node.kernel.link(&name).filter(|l| l.up) else { continue };
+            let Some(there) = node.kernel.on_segment(&segment).filter(|l| l.up) else { continue };
             let rx = Rx { interface: there.index, source, destination, hop_limit: 255 };
             for delay in deliveries {
                 let octets = Arc::clone(octets);
@@ -484,6 +589,40 @@ impl World {
         if let Some(engine) = self.nodes.get_mut(id.0).and_then(|n| n.engine.as_mut()) {
             let mut out = Actions::new();
             engine.handle(now, Event::Unsent { instance, errno: 100 }, &mut out);
+        }
+    }
+
+    /// The kernel tells of a change of addresses.
+    pub(super) fn tell_address(
+        &mut self,
+        id: NodeId,
+        link: IfIndex,
+        prefix: Prefix,
+        present: bool,
+        own: bool,
+    ) {
+        if !own {
+            self.oracle.muddle(id);
+        }
+        let Some(node) = self.nodes.get_mut(id.0) else { return };
+        if !present {
+            node.ours.remove(&(link, prefix));
+        }
+        node.events += 1;
+        let delay = if own { Duration::ZERO } else { JOIN_TIME };
+        let change = Change::address(link, prefix, present, own);
+        self.push(self.now + delay, 1, What::Object { node: id, change });
+    }
+
+    /// The kernel tells of changes of routes.
+    pub(super) fn tell_routes(&mut self, id: NodeId) {
+        let Some(node) = self.nodes.get_mut(id.0) else { return };
+        for change in node.kernel.take_events() {
+            if let Some(node) = self.nodes.get_mut(id.0) {
+                node.events += 1;
+            }
+            let delay = if change.own { Duration::ZERO } else { JOIN_TIME };
+            self.push(self.now + delay, 1, What::Object { node: id, change });
         }
     }
 
@@ -524,6 +663,11 @@ impl What {
         match self {
             Self::Packet { node, .. }
             | Self::Link { node, .. }
+            | Self::LinkGone { node, .. }
+            | Self::Join { node, .. }
+            | Self::RunnerReady { node }
+            | Self::Reload { node, .. }
+            | Self::Stop { node }
             | Self::Object { node, .. }
             | Self::Operation { node, .. }
             | Self::Answer { node, .. }

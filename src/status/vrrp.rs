@@ -78,6 +78,20 @@ pub struct Vrrp {
     pub malformed: u64,
 }
 
+impl Vrrp {
+    /// This part of a view with the next one behind it; what is counted is taken from that.
+    #[must_use]
+    pub fn joined(mut self, next: Self) -> Self {
+        let Self { schema, at, instances, groups, scripts, unknown_vrid, malformed } = next;
+        (self.schema, self.at) = (schema, at);
+        self.instances.extend(instances);
+        self.groups.extend(groups);
+        self.scripts.extend(scripts);
+        (self.unknown_vrid, self.malformed) = (unknown_vrid, malformed);
+        self
+    }
+}
+
 /// View of one instance.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Instance {

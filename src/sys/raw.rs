@@ -8,7 +8,7 @@ use nix::sys::socket::{setsockopt, sockopt};
 use socket2::{Domain, InterfaceIndexOrAddress, Protocol, Socket, Type};
 
 use super::bpf;
-use crate::base::{Family, IfIndex};
+use crate::base::{Family, IfIndex, WallTime};
 
 /// VRRP among the IP protocols (RFC 9568 5.1.1.4).
 const VRRP: i32 = 112;
@@ -17,7 +17,7 @@ const VRRP: i32 = 112;
 const LONGEST: u32 = 60 + 8 + 255 * 16;
 /// Packets taken with one call.
 const BATCH: u32 = 32;
-/// Room for control messages: packet information and hop limit, with much to spare.
+/// Room for control messages: packet information, hop limit and time, with much to spare.
 const CONTROL: usize = 128;
 /// Size of the receive queue. A process that was stalled must find what it missed: some 5,000 adverts.
 const QUEUE: usize = 4 << 20;
@@ -33,6 +33,9 @@ pub struct From {
     pub destination: IpAddr,
     /// IPv6: its hop limit. IPv4: 0; the packet is delivered with its header.
     pub hop_limit: u8,
+    /// When the kernel took it in, by the clock that [`clock::wall`](super::clock::wall) reads; none when the
+    /// kernel does not say.
+    pub at: Option<WallTime>,
 }
 
 /// A receiving socket of one family. It hears only the groups it joined, each on the interface it was joined on.
@@ -63,6 +66,8 @@ impl Receiver {
                 socket.set_recv_hoplimit_v6(true)?;
             }
         }
+        // Without it nothing is known of the time a packet waited, see `From::at`.
+        let _ = setsockopt(&socket, sockopt::ReceiveTimestampns, &true);
         // Needs NET_ADMIN; with less, the kernel's own limit holds.
         let _ = setsockopt(&socket, sockopt::RcvBufForce, &QUEUE);
         bpf::cut_at(&socket, LONGEST)?;
@@ -230,7 +235,7 @@ fn origin(header: &libc::msghdr, family: Family) -> Option<From> {
         }
         _ => return None,
     };
-    let (mut interface, mut destination, mut hop_limit) = (None, None, 0);
+    let (mut interface, mut destination, mut hop_limit, mut stamp) = (None, None, 0, None);
     // SAFETY: the header's control pointer and length describe a live buffer that the kernel filled in; the
     // walk below stays within it by the macros' own checks.
     let mut at = unsafe { libc::CMSG_FIRSTHDR(header) };
@@ -261,12 +266,21 @@ fn origin(header: &libc::msghdr, family: Family) -> Option<From> {
                 let limit = unsafe { data.cast::<libc::c_int>().read_unaligned() };
                 hop_limit = u8::try_from(limit).unwrap_or(0);
             }
+            (libc::SOL_SOCKET, libc::SCM_TIMESTAMPNS) if room >= size_of::<libc::timespec>() => {
+                // SAFETY: as above.
+                let time = unsafe { data.cast::<libc::timespec>().read_unaligned() };
+                stamp = Some(WallTime {
+                    secs: u64::try_from(time.tv_sec).unwrap_or(0),
+                    nanos: u32::try_from(time.tv_nsec).unwrap_or(0),
+                });
+            }
             _ => {}
         }
         // SAFETY: `at` is a header within the buffer that `header` describes.
         at = unsafe { libc::CMSG_NXTHDR(header, at) };
     }
-    Some(From { interface: IfIndex(interface?), source, destination: destination?, hop_limit })
+    let interface = IfIndex(interface?);
+    Some(From { interface, source, destination: destination?, hop_limit, at: stamp })
 }
 
 /// A sending socket of one family. Receives nothing.

@@ -1,9 +1,15 @@
-//! Conditions of tracked things, counted the same way for every engine.
+//! What instances track, counted the same way for every engine: rows with a state, references with a weight.
 //!
-//! What a condition does to an instance is a [`crate::model::Weight`]; when it is asked for again is the
-//! engine's business.
+//! A [`Table`] has a row for each tracked thing, whatever its kind. Users refer to rows by id; a change of a row
+//! reaches its users only, and what all rows of a user come to ([`Standing`]) is kept, not looked up. Where the
+//! state of a row comes from (netlink, a run of a script, ...) and what follows for a user is the engine's
+//! business.
 #![forbid(unsafe_code)]
 
+pub mod effect;
 pub mod script;
+pub mod table;
 
+pub use effect::{Effect, Standing};
 pub use script::{Condition, Rule};
+pub use table::{Reference, State, Subject, Table, TrackerId};

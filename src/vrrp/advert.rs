@@ -2,11 +2,12 @@
 
 use super::accept::{self, Heard, Refusal};
 use super::event::{InstanceId, Rx};
-use super::fsm::{self, BackupDecision, BackupView, MasterDecision, MasterView};
+use super::fsm::{self, Input, Rank, Step};
 use super::instance::{Disagreement, Machine, say};
-use super::{Action, Cx, Engine, Timer, notify};
+use super::{Action, Cx, Engine, notify};
 use crate::base::Family;
 use crate::model::vrrp::{Authentication, Version, Vrid};
+use crate::status::vrrp::State;
 use crate::wire::{ip, vrrp};
 
 /// Adverts in a row with another number of addresses after which their sender is taken for a real master that
@@ -23,7 +24,7 @@ impl Engine {
         let family = Family::of(&packet.source);
         let id = accept::vrid(packet.payload)
             .and_then(Vrid::new)
-            .and_then(|vrid| self.by_key.get(&(rx.interface, family, vrid)).copied());
+            .and_then(|vrid| self.instances.addressee(&(rx.interface, family, vrid)));
         let Some(id) = id else {
             self.unknown_vrid += 1;
             if self.config.log_unknown_vrids {
@@ -33,12 +34,11 @@ impl Engine {
             }
             return;
         };
-        if !self.running() || cx.now < self.silent_until {
+        if !self.running() {
             return;
         }
         let Some(instance) = self.instance_mut(id) else { return };
-        let leftovers = instance.machine == Machine::Init && instance.holds_leftovers;
-        if matches!(instance.machine, Machine::Init | Machine::Fault) && !leftovers {
+        if matches!(instance.machine(), Machine::Init | Machine::Fault) && !instance.retained {
             return;
         }
         match accept::check(&instance.config, &instance.advertised, &packet) {
@@ -82,12 +82,12 @@ impl Engine {
             _ => 1,
         };
         instance.disagreement = Some(Disagreement { source: heard.source, last: cx.now, streak });
-        let machine = instance.machine;
+        let machine = instance.machine();
         let follows = heard.priority >= instance.priority || instance.tolerates_lower(cx.now);
         match machine {
             Machine::Backup { .. } if follows => {
                 let master_down = cx.now + instance.master_down();
-                self.wait_until(id, master_down);
+                self.rearm(id, master_down);
             }
             Machine::Master { .. } if streak >= DISAGREEMENTS => self.give_up(cx, id, heard),
             _ => {}
@@ -96,7 +96,7 @@ impl Engine {
 
     /// A master that another one will not listen to: the lower one leaves, so that not both answer.
     fn give_up(&mut self, cx: &mut Cx<'_>, id: InstanceId, heard: Heard) {
-        if self.judge(id, heard) != Some(MasterDecision::Yield) {
+        if self.judge(id, heard, false) != Some(Step::Enter(State::Backup)) {
             return;
         }
         if let Some(instance) = self.instance(id) {
@@ -112,14 +112,12 @@ impl Engine {
         self.yield_to_better(cx, id);
     }
 
-    fn judge(&self, id: InstanceId, heard: Heard) -> Option<MasterDecision> {
+    /// What the table says about an advert.
+    fn judge(&self, id: InstanceId, heard: Heard, tolerant: bool) -> Option<Step> {
         let instance = self.instance(id)?;
-        Some(fsm::in_master(MasterView {
-            heard: heard.priority,
-            sender: heard.source,
-            ours: instance.priority,
-            address: instance.source?,
-        }))
+        let ours = (instance.priority, instance.source);
+        let rank = Rank::of((heard.priority, heard.source), ours);
+        Some(fsm::step(instance.state(), Input::Advert { rank, tolerant }))
     }
 
     fn valid(&mut self, cx: &mut Cx<'_>, id: InstanceId, heard: Heard) {
@@ -143,60 +141,27 @@ impl Engine {
                 );
             }
         }
-        if instance.holds_leftovers && heard.priority != 0 {
-            instance.holds_leftovers = false;
+        if instance.retained && heard.priority != 0 {
+            instance.retained = false;
             say!(info, *instance, "{} is master: removing VIPs.", heard.source);
             let entries = instance.entries.clone();
             self.settle(cx, &entries);
         }
-        match self.instance(id).map(|i| i.machine) {
-            Some(Machine::Backup { .. }) => self.heard_in_backup(cx, id, heard),
-            Some(Machine::Master { .. }) => self.heard_in_master(cx, id, heard),
-            _ => {}
-        }
-    }
-
-    fn heard_in_backup(&mut self, cx: &mut Cx<'_>, id: InstanceId, heard: Heard) {
-        self.consider_preemption(cx, id, heard.priority);
-        let Some(instance) = self.instance_mut(id) else { return };
-        let view = BackupView {
-            heard: heard.priority,
-            ours: instance.priority,
-            tolerant: instance.tolerates_lower(cx.now),
+        let Some(state) = self.instance(id).map(super::Instance::state) else { return };
+        let tolerant = state == State::Backup && {
+            self.consider_preemption(cx, id, heard.priority);
+            self.instance(id).is_some_and(|i| i.tolerates_lower(cx.now))
         };
-        match fsm::in_backup(view) {
-            BackupDecision::TakeOverSoon => {
+        let Some(step) = self.judge(id, heard, tolerant) else { return };
+        let Some(instance) = self.instance_mut(id) else { return };
+        match step {
+            Step::TakeOverSoon => {
                 say!(debug, *instance, "Backup received priority 0 advertisement");
                 let master_down = cx.now + instance.skew();
-                self.wait_until(id, master_down);
+                self.rearm(id, master_down);
             }
-            BackupDecision::Follow => {
-                if instance.master.is_none_or(|(source, _)| source != heard.source) {
-                    match instance.master {
-                        Some((old, _)) => {
-                            say!(debug, *instance, "master changed from {old} to {}", heard.source);
-                        }
-                        None => say!(debug, *instance, "master set to {}", heard.source),
-                    }
-                    instance.logged = 0;
-                    cx.out.push(Action::Report);
-                }
-                instance.master = Some((heard.source, heard.priority));
-                instance.wishes_master = false;
-                instance.disagreement = None;
-                learn_interval(instance, heard);
-                let master_down = cx.now + instance.master_down();
-                self.wait_until(id, master_down);
-                // A member that joined a group of masters and finds a better router here: all follow.
-                let split = self
-                    .fellows(id)
-                    .iter()
-                    .any(|other| self.instance(*other).is_some_and(super::Instance::is_master));
-                if split {
-                    self.yield_to_better(cx, id);
-                }
-            }
-            BackupDecision::Discard => {
+            Step::Follow => self.follow_master(cx, id, heard),
+            Step::Discard => {
                 const BIT: u32 = 1 << 29;
                 if instance.logged & BIT == 0 {
                     instance.logged |= BIT;
@@ -209,52 +174,76 @@ impl Engine {
                     );
                 }
             }
-        }
-    }
-
-    fn heard_in_master(&mut self, cx: &mut Cx<'_>, id: InstanceId, heard: Heard) {
-        let Some(decision) = self.judge(id, heard) else { return };
-        let Some(instance) = self.instance_mut(id) else { return };
-        let ours = instance.priority;
-        match decision {
-            MasterDecision::Assert => {
+            Step::Assert => {
                 say!(debug, *instance, "Master received priority 0 message");
                 self.send_advert_now(cx, id);
             }
-            MasterDecision::Echo => say!(
+            Step::Echo => say!(
                 warn,
                 *instance,
                 "WARNING - equal priority advert received from remote host with our IP address."
             ),
-            MasterDecision::Yield => {
-                if heard.priority > ours {
-                    say!(
-                        info,
-                        *instance,
-                        "Master received advert from {} with higher priority {}, ours {ours}",
-                        heard.source,
-                        heard.priority
-                    );
-                } else {
-                    say!(
-                        info,
-                        *instance,
-                        "Master received advert from {} with same priority {ours} but higher IP \
-                         address than ours",
-                        heard.source
-                    );
-                }
-                if instance.config.higher_prio_send_advert {
-                    self.send_advert(cx, id, ours);
-                }
-                if let Some(instance) = self.instance_mut(id) {
-                    instance.master = Some((heard.source, heard.priority));
-                    learn_interval(instance, heard);
-                }
-                self.yield_to_better(cx, id);
-            }
-            MasterDecision::Reassert => self.reassert(cx, id, heard),
+            Step::Enter(_) => self.give_way(cx, id, heard),
+            Step::Reassert => self.reassert(cx, id, heard),
+            Step::Stay | Step::Wait | Step::Advertise => {}
         }
+    }
+
+    /// The sender is the master of this backup.
+    fn follow_master(&mut self, cx: &mut Cx<'_>, id: InstanceId, heard: Heard) {
+        let Some(instance) = self.instance_mut(id) else { return };
+        if instance.master.is_none_or(|(source, _)| source != heard.source) {
+            match instance.master {
+                Some((old, _)) => {
+                    say!(debug, *instance, "master changed from {old} to {}", heard.source);
+                }
+                None => say!(debug, *instance, "master set to {}", heard.source),
+            }
+            instance.logged = 0;
+            cx.out.push(Action::Report);
+        }
+        instance.master = Some((heard.source, heard.priority));
+        instance.willing = false;
+        instance.disagreement = None;
+        learn_interval(instance, heard);
+        let master_down = cx.now + instance.master_down();
+        self.rearm(id, master_down);
+        self.recount(id);
+        // A member that joined a group of masters and finds a better router here: all follow.
+        if self.any_master(id) {
+            self.yield_to_better(cx, id);
+        }
+    }
+
+    /// A master heard a better one.
+    fn give_way(&mut self, cx: &mut Cx<'_>, id: InstanceId, heard: Heard) {
+        let Some(instance) = self.instance_mut(id) else { return };
+        let ours = instance.priority;
+        if heard.priority > ours {
+            say!(
+                info,
+                *instance,
+                "Master received advert from {} with higher priority {}, ours {ours}",
+                heard.source,
+                heard.priority
+            );
+        } else {
+            say!(
+                info,
+                *instance,
+                "Master received advert from {} with same priority {ours} but higher IP address than \
+                 ours",
+                heard.source
+            );
+        }
+        if instance.config.higher_prio_send_advert {
+            self.send_advert(cx, id, ours);
+        }
+        if let Some(instance) = self.instance_mut(id) {
+            instance.master = Some((heard.source, heard.priority));
+            learn_interval(instance, heard);
+        }
+        self.yield_to_better(cx, id);
     }
 
     /// A router of lower priority believes to be master: it hears from us, and so do the caches it may have
@@ -284,15 +273,20 @@ impl Engine {
     pub(super) fn send_advert_now(&mut self, cx: &mut Cx<'_>, id: InstanceId) {
         let Some(instance) = self.instance_mut(id) else { return };
         let (priority, next_advert) = (instance.priority, cx.now + instance.config.advert_int);
-        instance.machine = Machine::Master { next_advert };
-        self.set_timer(Timer::Protocol, id.0, Some(next_advert));
+        self.rearm(id, next_advert);
         self.send_advert(cx, id, priority);
     }
 
-    /// Sends an advert of this priority.
+    /// Sends an advert of this priority. One of priority 0, the farewell, leaves from where the last one did when
+    /// the source or the interface is cleared already.
     pub(super) fn send_advert(&mut self, cx: &mut Cx<'_>, id: InstanceId, priority: u8) {
+        let Some(instance) = self.instance(id) else { return };
+        let last = instance
+            .last_sent_from
+            .filter(|(link, _)| priority == 0 && self.links.contains_key(link));
+        let Some((interface, source)) = instance.link.zip(instance.source).or(last) else { return };
         let Some(instance) = self.instance_mut(id) else { return };
-        let (Some(interface), Some(source)) = (instance.link, instance.source) else { return };
+        instance.last_sent_from = Some((interface, source));
         let config = &instance.config;
         let destination = config.destination;
         let auth = match &config.authentication {

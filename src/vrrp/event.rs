@@ -11,9 +11,9 @@ use crate::status::vrrp::Summary;
 
 /// Something that happened.
 ///
-/// The driver's duties: `now` never goes back; received adverts are handed over before [`Event::Timer`]
-/// whenever both are due, so that a process that was stalled hears what it missed before it decides that its
-/// master is silent.
+/// The driver's duties: `now` never goes back; the adverts that were received when [`Event::Timer`] fell due are
+/// handed over before it, so that a process that was stalled hears what it missed before it decides that its
+/// master is silent. [`Event::Adverts`] may come at any time, also between received adverts.
 #[derive(Debug)]
 pub enum Event<'a> {
     /// A packet of IP protocol 112 came in.
@@ -25,6 +25,8 @@ pub enum Event<'a> {
     },
     /// The deadline that `Engine::deadline` gave is reached.
     Timer,
+    /// The deadline that `Engine::advert_deadline` gave is reached: masters send their adverts, nothing else.
+    Adverts,
     /// A complete view of links and addresses: the first one starts the instances; later ones replace all
     /// that single events told (after the kernel dropped some).
     Kernel(Snapshot),

@@ -126,12 +126,12 @@ impl Engine {
         if let Some(instance) = self.instance_mut(id) {
             instance.announcing = Announcing::default();
         }
-        self.timers.clear(Timer::Announce.key(id.0));
+        self.timers.clear(Timer::Announce(id));
     }
 
     /// Sends or queues `count` frames for each entry that is on its interface.
     fn announce(&mut self, cx: &mut Cx<'_>, id: InstanceId, entries: &[ObjectId], count: u32) {
-        let Some(instance) = self.instances.get_mut(id.0 as usize) else { return };
+        let Some(instance) = self.instances.get_mut(id) else { return };
         if !instance.is_master() {
             return;
         }
@@ -165,7 +165,7 @@ impl Engine {
     /// Sends the frames whose interface is free and says when the next one may go. Each address in turn, so
     /// that all are announced once before any is announced twice.
     fn drain_queue(&mut self, cx: &mut Cx<'_>, id: InstanceId) {
-        let Some(instance) = self.instances.get_mut(id.0 as usize) else { return };
+        let Some(instance) = self.instances.get_mut(id) else { return };
         let garp = instance.config.garp;
         let mut next: Option<Instant> = None;
         let mut later = |at: Instant| next = Some(next.map_or(at, |n| n.min(at)));
@@ -200,7 +200,7 @@ impl Engine {
 
     fn arm_announcing(&mut self, id: InstanceId) {
         let next = self.instance(id).and_then(|i| i.announcing.next());
-        self.set_timer(Timer::Announce, id.0, next);
+        self.set_timer(Timer::Announce(id), next);
     }
 
     /// One line an address, as users grep for; a long list is cut.

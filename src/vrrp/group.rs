@@ -1,16 +1,30 @@
 //! Sync groups: instances that are master together or not at all.
+//!
+//! What a decision needs to know of all members is counted as it changes ([`Counts`]), never looked up. A change
+//! of state reaches the members one after the other in a [`Walk`], in slices, so that a large group does not
+//! hold up the adverts of others.
 
 use super::event::InstanceId;
+use super::fsm::{self, Input, Step};
+use super::health::Health;
+use super::instance::Instance;
 use super::notify::{self, Word};
-use super::{Action, Cx, Engine, Health};
+use super::{Action, Cx, Engine};
 use crate::model;
 use crate::status::vrrp::State;
+
+/// Position in the list of groups; stable from one reload to the next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct GroupId(pub u32);
 
 /// A sync group at work.
 #[derive(Debug)]
 pub(super) struct Group {
     pub config: model::SyncGroup,
     pub members: Vec<InstanceId>,
+    pub counts: Counts,
+    /// A change of state that has not reached all members.
+    walk: Option<Walk>,
     pub state: State,
     /// A state that is to be announced after those of the members.
     pub unannounced: Option<State>,
@@ -18,45 +32,256 @@ pub(super) struct Group {
     pub mailed: Option<State>,
 }
 
+/// What a group counts of one member.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Tally {
+    init: bool,
+    fault: bool,
+    master: bool,
+    /// Master, or would become it.
+    ready: bool,
+    unfit: bool,
+    unknown: bool,
+    unannounced: bool,
+}
+
+/// How many members are what.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Counts {
+    pub init: u32,
+    pub fault: u32,
+    pub masters: u32,
+    pub ready: u32,
+    pub unfit: u32,
+    pub unknown: u32,
+    pub unannounced: u32,
+}
+
+/// The way of a change of state through the members.
+#[derive(Clone, Copy, Debug)]
+struct Walk {
+    input: Input,
+    /// The next member; a second round, where there is one, counts on.
+    next: usize,
+}
+
+impl Tally {
+    fn of(instance: &Instance) -> Self {
+        let (state, health) = (instance.state(), instance.health());
+        Self {
+            init: state == State::Init,
+            fault: state == State::Fault,
+            master: state == State::Master,
+            ready: state == State::Master || instance.willing,
+            unfit: health == Health::Unfit,
+            unknown: health == Health::Unknown,
+            unannounced: instance.unannounced.is_some(),
+        }
+    }
+}
+
+impl Counts {
+    fn replace(&mut self, before: Tally, after: Tally) {
+        for (count, before, after) in [
+            (&mut self.init, before.init, after.init),
+            (&mut self.fault, before.fault, after.fault),
+            (&mut self.masters, before.master, after.master),
+            (&mut self.ready, before.ready, after.ready),
+            (&mut self.unfit, before.unfit, after.unfit),
+            (&mut self.unknown, before.unknown, after.unknown),
+            (&mut self.unannounced, before.unannounced, after.unannounced),
+        ] {
+            *count = (*count + u32::from(after)).saturating_sub(u32::from(before));
+        }
+    }
+
+    /// The worst of what the members can.
+    const fn health(&self) -> Health {
+        if self.unfit > 0 {
+            Health::Unfit
+        } else if self.unknown > 0 {
+            Health::Unknown
+        } else {
+            Health::Fit
+        }
+    }
+}
+
 impl Group {
-    pub const fn new(config: model::SyncGroup, members: Vec<InstanceId>) -> Self {
+    pub fn new(config: model::SyncGroup, members: Vec<InstanceId>) -> Self {
         Self {
             config,
             members,
+            counts: Counts::default(),
+            walk: None,
             state: State::Init,
             unannounced: None,
             announced: None,
             mailed: None,
         }
     }
+
+    /// The same group with the members and settings of a new configuration; nothing is counted yet.
+    pub fn renewed(self, config: model::SyncGroup, members: Vec<InstanceId>) -> Self {
+        Self { config, members, counts: Counts::default(), walk: None, ..self }
+    }
+
+    /// Whether this many members are all of them.
+    fn is_all(&self, count: u32) -> bool {
+        count as usize == self.members.len()
+    }
 }
 
 impl Engine {
-    /// The members of the group of an instance, itself included; itself alone if it is in none.
-    pub(super) fn fellows(&self, id: InstanceId) -> Vec<InstanceId> {
-        self.instance(id)
-            .and_then(|i| self.groups.get(i.group?))
-            .map_or_else(|| vec![id], |group| group.members.clone())
+    pub(super) fn group(&self, id: GroupId) -> Option<&Group> {
+        self.groups.get(id.0 as usize)
     }
 
-    /// The worst of what the members can.
-    pub(super) fn health_of_all(&self, members: &[InstanceId]) -> Health {
-        members.iter().map(|id| self.health(*id)).max().unwrap_or(Health::Fit)
+    fn group_mut(&mut self, id: GroupId) -> Option<&mut Group> {
+        self.groups.get_mut(id.0 as usize)
+    }
+
+    fn group_of(&self, id: InstanceId) -> Option<(GroupId, &Group)> {
+        let group = self.instance(id)?.group?;
+        Some((group, self.group(group)?))
+    }
+
+    /// The members of the group of an instance, itself included; itself alone if it is in none. Not for a step
+    /// that comes with each advert.
+    pub(super) fn fellows(&self, id: InstanceId) -> Vec<InstanceId> {
+        self.group_of(id).map_or_else(|| vec![id], |(_, group)| group.members.clone())
+    }
+
+    /// Brings what the group of an instance counts of it up to date: to be called after each change of its
+    /// state, health, will or announcements.
+    pub(super) fn recount(&mut self, id: InstanceId) {
+        let Some(instance) = self.instances.get_mut(id) else { return };
+        let after = Tally::of(instance);
+        let before = core::mem::replace(&mut instance.counted, after);
+        if before != after
+            && let Some(group) = instance.group
+            && let Some(group) = self.group_mut(group)
+        {
+            group.counts.replace(before, after);
+        }
+    }
+
+    /// What an instance can, together with its group.
+    pub(super) fn common_health(&self, id: InstanceId) -> Health {
+        match self.group_of(id) {
+            Some((_, group)) => group.counts.health(),
+            None => self.instance(id).map_or(Health::Fit, Instance::health),
+        }
     }
 
     /// Whether a member whose silence lasted long enough may become master: every other member is master or
-    /// would like to be.
-    pub(super) fn others_agree(&self, id: InstanceId) -> bool {
-        self.fellows(id)
-            .into_iter()
-            .filter(|other| *other != id)
-            .all(|other| self.instance(other).is_some_and(|i| i.is_master() || i.wishes_master))
+    /// would become it. The member itself is counted as willing.
+    pub(super) fn all_ready(&self, id: InstanceId) -> bool {
+        self.group_of(id).is_none_or(|(_, group)| group.is_all(group.counts.ready))
+    }
+
+    /// Whether some member of the group of an instance is master.
+    pub(super) fn any_master(&self, id: InstanceId) -> bool {
+        match self.group_of(id) {
+            Some((_, group)) => group.counts.masters > 0,
+            None => self.instance(id).is_some_and(Instance::is_master),
+        }
+    }
+
+    /// Whether an instance and its whole group have not started.
+    pub(super) fn all_in_init(&self, id: InstanceId) -> bool {
+        match self.group_of(id) {
+            Some((_, group)) => group.is_all(group.counts.init),
+            None => self.instance(id).is_some_and(|i| i.state() == State::Init),
+        }
+    }
+
+    /// Whether an instance and its whole group are in FAULT.
+    pub(super) fn all_in_fault(&self, id: InstanceId) -> bool {
+        match self.group_of(id) {
+            Some((_, group)) => group.is_all(group.counts.fault),
+            None => self.instance(id).is_some_and(|i| i.state() == State::Fault),
+        }
+    }
+
+    /// What the group of an instance is being brought to.
+    pub(super) fn under_way(&self, id: InstanceId) -> Option<Input> {
+        self.group_of(id).and_then(|(_, group)| group.walk).map(|walk| walk.input)
+    }
+
+    /// Does to an instance and then to the other members of its group what `input` means to each.
+    pub(super) fn lead(&mut self, cx: &mut Cx<'_>, id: InstanceId, input: Input) {
+        // The member that has the fault goes first.
+        let first =
+            input != Input::Unfit || self.instance(id).is_some_and(|i| i.health() == Health::Unfit);
+        if first {
+            self.follow(cx, id, input);
+        }
+        let Some(group) = self.instance(id).and_then(|i| i.group) else { return };
+        if let Some(entry) = self.group_mut(group)
+            && entry.walk.replace(Walk { input, next: 0 }).is_none()
+        {
+            self.walking.push_back(group);
+        }
+        self.walk(cx);
+    }
+
+    fn follow(&mut self, cx: &mut Cx<'_>, id: InstanceId, input: Input) {
+        let Some(state) = self.instance(id).map(Instance::state) else { return };
+        if let Step::Enter(to) = fsm::step(state, input) {
+            if input == Input::Unfit {
+                self.log_faults(id);
+            }
+            self.enter(cx, id, to);
+        }
+    }
+
+    /// Lets changes of state go on through their groups, as far as one slice goes.
+    pub(super) fn walk(&mut self, cx: &mut Cx<'_>) {
+        while self.may_go_on()
+            && let Some(group) = self.walking.front().copied()
+        {
+            if self.walk_on(cx, group) {
+                self.walking.pop_front();
+            }
+        }
+        if !self.walking.is_empty() {
+            self.go_on_later(cx);
+        }
+    }
+
+    /// True when the change has reached all members.
+    fn walk_on(&mut self, cx: &mut Cx<'_>, id: GroupId) -> bool {
+        while self.may_go_on() {
+            let Some(group) = self.group_mut(id) else { return true };
+            let Some(walk) = &mut group.walk else { return true };
+            let (input, count, next) = (walk.input, group.members.len(), walk.next);
+            // Members with a fault of their own go to FAULT before those that follow them.
+            let rounds = if input == Input::Unfit { 2 } else { 1 };
+            if count == 0 || next >= count * rounds {
+                group.walk = None;
+                self.group_entered(cx, id, input);
+                return true;
+            }
+            walk.next += 1;
+            let Some(member) = group.members.get(next % count).copied() else { continue };
+            let own = next >= count * (rounds - 1)
+                || self.instance(member).is_some_and(|i| i.health() == Health::Unfit);
+            if own {
+                self.follow(cx, member, input);
+            }
+        }
+        false
     }
 
     /// Notes and logs the state of a group after its members changed theirs.
-    pub(super) fn group_entered(&mut self, cx: &mut Cx<'_>, id: InstanceId, state: State) {
-        let Some(index) = self.instance(id).and_then(|i| i.group) else { return };
-        let Some(group) = self.groups.get_mut(index) else { return };
+    fn group_entered(&mut self, cx: &mut Cx<'_>, id: GroupId, input: Input) {
+        let state = match input {
+            Input::Rise => State::Master,
+            Input::Unfit => State::Fault,
+            _ => State::Backup,
+        };
+        let Some(group) = self.group_mut(id) else { return };
         if group.state == state {
             return;
         }
@@ -67,26 +292,40 @@ impl Engine {
             "VRRP_Group({}) Syncing instances to {state} state",
             group.config.name
         );
-        self.announce_group(cx, index);
+        self.announce_group(cx, id);
     }
 
     /// Announces the state of a group once all its members have announced theirs.
-    pub(super) fn announce_group(&mut self, cx: &mut Cx<'_>, index: usize) {
-        let Some(group) = self.groups.get(index) else { return };
-        let waiting = group
-            .members
-            .iter()
-            .any(|id| self.instance(*id).is_some_and(|i| i.unannounced.is_some()));
-        if waiting {
-            return;
-        }
-        let Some(group) = self.groups.get_mut(index) else { return };
+    pub(super) fn announce_group(&mut self, cx: &mut Cx<'_>, id: GroupId) {
+        let Some(group) = self.group_mut(id).filter(|g| g.counts.unannounced == 0) else { return };
         let Some(state) = group.unannounced.take() else { return };
         if group.announced.replace(state) == Some(state) {
             return;
         }
         if let Some(notice) = notify::of_group(group, Word::State(state)) {
             cx.out.push(Action::Notify(notice));
+        }
+    }
+
+    /// What the groups count is what their members are. For tests.
+    #[cfg(test)]
+    pub(super) fn check_counts(&self) {
+        for (n, group) in self.groups.iter().enumerate() {
+            let mut counts = Counts::default();
+            for member in group.members.iter().filter_map(|id| self.instance(*id)) {
+                assert_eq!(member.group.map(|g| g.0 as usize), Some(n));
+                counts.replace(Tally::default(), Tally::of(member));
+            }
+            assert_eq!(group.counts, counts, "{}", group.config.name);
+        }
+        for instance in self.instances.iter() {
+            let mut standing = crate::track::Standing::default();
+            for reference in &instance.references {
+                let state = self.trackers.state(reference.tracker);
+                standing.add(crate::track::Effect::of(state, reference.weight));
+            }
+            assert_eq!(instance.standing, standing, "{}", instance.config.name);
+            assert_eq!(instance.own_faults, self.own_faults(instance), "{}", instance.config.name);
         }
     }
 }

@@ -1,20 +1,16 @@
 //! Whether an instance can take part, and with which priority: links, source addresses, group memberships,
-//! tracked interfaces and scripts.
+//! and what it tracks.
 //!
-//! Faults are looked up afresh each time instead of being counted, so two broken things need both mending
-//! before an instance returns.
-
-use core::net::IpAddr;
+//! Faults are kept, each as a bit or a count of its own, so two broken things need both mending before an
+//! instance returns. Texts are made when somebody reads them.
 
 use super::event::InstanceId;
 use super::instance::{Instance, say};
-use super::{Action, Cx, Engine, Timer};
+use super::{Cx, Engine};
 use crate::base::{IfIndex, IfName};
 use crate::model::vrrp::Priority;
-use crate::plan::Outcome;
+use crate::track::{Effect, State, Subject, TrackerId};
 
-/// Time between two attempts to join a multicast group.
-const JOIN_AGAIN: core::time::Duration = core::time::Duration::from_secs(1);
 /// Attempts after which an address counts as refused for good when no other address works either.
 const HOPELESS: u32 = 6;
 
@@ -25,81 +21,128 @@ pub(super) enum Health {
     Fit,
     /// Not known until a script has run.
     Unknown,
-    /// Nothing: it belongs into FAULT.
+    /// Nothing: it must enter FAULT.
     Unfit,
 }
 
-/// A multicast group on an interface.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Membership {
-    /// Instances that need it.
-    users: u32,
-    /// Error number of the last attempt to join; none if it worked or was not answered yet.
-    refused: Option<i32>,
+/// What of its own keeps an instance from taking part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum OwnFault {
+    /// A step of it panicked.
+    Quarantined,
+    /// Its interface does not exist.
+    NoInterface,
+    /// Its interface is down.
+    InterfaceDown,
+    /// It has no source for its adverts.
+    NoSource,
+    /// Its multicast group cannot be joined.
+    NotJoined,
+    /// The kernel refuses all its addresses.
+    HeldDown,
+}
+
+/// A set of [`OwnFault`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct OwnFaults(u8);
+
+impl OwnFaults {
+    /// In the order in which they are told; those of tracked things come before the last.
+    const ALL: [OwnFault; 6] = [
+        OwnFault::Quarantined,
+        OwnFault::NoInterface,
+        OwnFault::InterfaceDown,
+        OwnFault::NoSource,
+        OwnFault::NotJoined,
+        OwnFault::HeldDown,
+    ];
+
+    pub const fn any(self) -> bool {
+        self.0 != 0
+    }
+
+    const fn contains(self, fault: OwnFault) -> bool {
+        self.0 & (1 << fault as u8) != 0
+    }
+
+    const fn put(&mut self, fault: OwnFault, there: bool) {
+        if there {
+            self.0 |= 1 << fault as u8;
+        }
+    }
 }
 
 impl Engine {
-    pub(super) fn health(&self, id: InstanceId) -> Health {
-        let Some(instance) = self.instance(id) else {
-            return Health::Fit;
-        };
-        if self.first_fault(instance).is_some() {
-            return Health::Unfit;
+    pub(super) fn own_faults(&self, instance: &Instance) -> OwnFaults {
+        let mut faults = OwnFaults::default();
+        faults.put(OwnFault::Quarantined, instance.quarantined);
+        match instance.link.and_then(|index| self.links.get(&index)) {
+            None => faults.put(OwnFault::NoInterface, true),
+            Some(link) => {
+                faults
+                    .put(OwnFault::InterfaceDown, !link.up && !instance.config.dont_track_primary);
+                faults.put(OwnFault::NoSource, instance.source.is_none());
+                faults.put(OwnFault::NotJoined, self.refused_join(instance).is_some());
+            }
         }
-        let unknown = instance.scripts.iter().any(|(script, weight)| {
-            matches!(weight, crate::model::Weight::Fault { .. })
-                && self.script_condition(*script).is_none()
-        });
-        if unknown { Health::Unknown } else { Health::Fit }
+        faults.put(OwnFault::HeldDown, instance.held_down_until.is_some());
+        faults
     }
 
-    fn first_fault(&self, instance: &Instance) -> Option<String> {
-        self.faults(instance).into_iter().next()
+    fn refused_join(&self, instance: &Instance) -> Option<i32> {
+        let key = (instance.link?, instance.config.destination);
+        self.memberships.get(&key).and_then(|m| m.refused)
+    }
+
+    /// Looks anew at what keeps an instance itself from taking part.
+    pub(super) fn refresh(&mut self, id: InstanceId) {
+        let Some(faults) = self.instance(id).map(|i| self.own_faults(i)) else { return };
+        if let Some(instance) = self.instances.get_mut(id)
+            && instance.own_faults != faults
+        {
+            instance.own_faults = faults;
+            self.recount(id);
+        }
+    }
+
+    /// Notes the state of a tracked thing for all that refer to it, and says who they are; nobody if the state
+    /// is not new.
+    pub(super) fn note_tracker(&mut self, tracker: TrackerId, state: State) -> Vec<InstanceId> {
+        let Some(before) = self.trackers.set(tracker, state) else { return Vec::new() };
+        let users = self.trackers.users(tracker).to_vec();
+        for (id, weight) in &users {
+            if let Some(instance) = self.instances.get_mut(*id) {
+                instance.standing.replace(Effect::of(before, *weight), Effect::of(state, *weight));
+                self.recount(*id);
+            }
+        }
+        users.into_iter().map(|(id, _)| id).collect()
     }
 
     /// Why an instance cannot take part, in words.
     pub(super) fn faults(&self, instance: &Instance) -> Vec<String> {
-        let mut faults = Vec::new();
-        if instance.quarantined {
-            faults.push("a step of it failed".to_owned());
-        }
         let own = &instance.config.interface;
-        match instance.link.and_then(|index| self.links.get(&index)) {
-            None => faults.push(format!("interface {own} does not exist")),
-            Some(link) => {
-                if !link.up && !instance.config.dont_track_primary {
-                    faults.push(format!("interface {own} down"));
-                }
-                if instance.source.is_none() {
-                    faults.push(match instance.config.source {
-                        Some(source) => format!("source address {source} not configured"),
-                        None => {
-                            format!("no {} address for interface {own}", instance.config.family)
-                        }
-                    });
-                }
-                let key = (link.index, instance.config.destination);
-                if let Some(errno) = self.memberships.get(&key).and_then(|m| m.refused) {
-                    faults.push(format!("cannot join {} on {own}: error {errno}", key.1));
-                }
+        let text = |fault: OwnFault| match fault {
+            OwnFault::Quarantined => "a step of it failed".to_owned(),
+            OwnFault::NoInterface => format!("interface {own} does not exist"),
+            OwnFault::InterfaceDown => format!("interface {own} down"),
+            OwnFault::NoSource => match instance.config.source {
+                Some(source) => format!("source address {source} not configured"),
+                None => format!("no {} address for interface {own}", instance.config.family),
+            },
+            OwnFault::NotJoined => {
+                let errno = self.refused_join(instance).unwrap_or_default();
+                format!("cannot join {} on {own}: error {errno}", instance.config.destination)
             }
-        }
-        for (name, weight) in &instance.interfaces {
-            if weight.faults(self.is_up(name)) {
-                faults.push(format!("interface {name} down"));
-            }
-        }
-        for (script, weight) in &instance.scripts {
-            if let Some(good) = self.script_condition(*script)
-                && weight.faults(good)
-            {
-                faults.push(format!("script {}", self.script_name(*script)));
-            }
-        }
-        if instance.barred_until.is_some() {
-            faults.push("the kernel refuses all its addresses".to_owned());
-        }
-        faults
+            OwnFault::HeldDown => "the kernel refuses all its addresses".to_owned(),
+        };
+        let tracked = instance
+            .references
+            .iter()
+            .filter(|r| Effect::of(self.trackers.state(r.tracker), r.weight).fault)
+            .filter_map(|r| self.trackers.subject(r.tracker).map(Subject::to_string));
+        let own = OwnFaults::ALL.into_iter().filter(|f| instance.own_faults.contains(*f)).map(text);
+        own.chain(tracked).collect()
     }
 
     /// A master none of whose addresses the kernel takes serves nobody: another router may do better.
@@ -123,7 +166,7 @@ impl Engine {
         }
     }
 
-    fn is_up(&self, name: &IfName) -> bool {
+    pub(super) fn is_up(&self, name: &IfName) -> bool {
         self.link_names.get(name).and_then(|index| self.links.get(index)).is_some_and(|l| l.up)
     }
 
@@ -132,27 +175,24 @@ impl Engine {
         self.link_names.get(name).copied()
     }
 
-    /// Computes the priority in force from the weights of what is tracked; the wait for a silent master
-    /// changes with it.
+    /// The instances whose own interface has this number.
+    pub(super) fn on_link(&self, index: IfIndex) -> Vec<InstanceId> {
+        let name = self.links.get(&index).map(|link| &link.name);
+        name.map(|name| self.instances.on_interface(name)).unwrap_or_default()
+    }
+
+    /// Computes the effective priority from the weights of what is tracked; the wait for a silent master changes
+    /// with it.
     pub(super) fn update_priority(&mut self, cx: &Cx<'_>, id: InstanceId) {
-        let Some(instance) = self.instance(id) else { return };
+        let Some(instance) = self.instance_mut(id) else { return };
         let base = instance.config.priority;
-        let mut total = i32::from(base.get());
-        for (name, weight) in &instance.interfaces {
-            total += i32::from(weight.contribution(self.is_up(name)));
-        }
-        for (script, weight) in &instance.scripts {
-            if let Some(good) = self.script_condition(*script) {
-                total += i32::from(weight.contribution(good));
-            }
-        }
         // Tracking never makes an owner or unmakes one.
         let effective = if base == Priority::OWNER {
             base.get()
         } else {
+            let total = i32::from(base.get()) + instance.standing.priority;
             u8::try_from(total.clamp(1, i32::from(Priority::MAX))).unwrap_or(Priority::MAX)
         };
-        let Some(instance) = self.instance_mut(id) else { return };
         let before = instance.priority;
         if before == effective {
             return;
@@ -161,27 +201,30 @@ impl Engine {
         let old = instance.master_down();
         instance.priority = effective;
         let new = instance.master_down();
-        if let super::instance::Machine::Backup { master_down } = instance.machine {
+        if let super::instance::Machine::Backup { master_down } = instance.machine() {
             let shifted = (master_down + new) - old;
-            self.wait_until(id, shifted.max(cx.now));
+            self.rearm(id, shifted.max(cx.now));
         }
     }
 
-    /// Something about an interface changed that instances may depend on.
-    pub(super) fn reconsider_watchers(&mut self, cx: &mut Cx<'_>, name: &IfName) {
-        for id in self.watchers.get(name).cloned().unwrap_or_default() {
-            self.reconsider(cx, id);
+    /// Something about an interface changed: those that have it or track it look at it anew.
+    pub(super) fn interface_changed(&mut self, cx: &mut Cx<'_>, name: &IfName) {
+        let mut concerned = self.instances.on_interface(name);
+        for id in &concerned {
+            self.refresh(*id);
         }
+        if let Some(tracker) = self.trackers.find(&Subject::Interface(name.clone())) {
+            let state = State::of(Some(self.is_up(name)));
+            concerned.extend(self.note_tracker(tracker, state));
+        }
+        self.reconsider_all(cx, concerned);
     }
 
-    /// Chooses the source of adverts anew, on one interface or on all, and what follows from that.
-    pub(super) fn reconsider_sources(&mut self, cx: &mut Cx<'_>, link: Option<IfIndex>) {
-        for id in self.ids() {
-            let concerned = self.instance(id).is_some_and(|i| link.is_none() || i.link == link);
-            if concerned && self.choose_source(id) {
-                self.reconsider(cx, id);
-            }
-        }
+    /// Chooses the source of adverts anew for these instances, and what follows from that.
+    pub(super) fn reconsider_sources(&mut self, cx: &mut Cx<'_>, ids: Vec<InstanceId>) {
+        let changed: Vec<InstanceId> =
+            ids.into_iter().filter(|id| self.choose_source(*id)).collect();
+        self.reconsider_all(cx, changed);
     }
 
     /// Chooses the source of adverts: as configured, else the first address of the interface that is not a
@@ -195,69 +238,9 @@ impl Engine {
             (Some(_), Some(configured)) => Some(configured),
             (Some(link), None) => self.objects.source(link, instance.config.family),
         };
-        match self.instance_mut(id) {
-            Some(instance) => core::mem::replace(&mut instance.source, source) != source,
-            None => false,
-        }
-    }
-
-    // ---- multicast groups ----
-
-    pub(super) fn join(&mut self, cx: &mut Cx<'_>, interface: IfIndex, group: IpAddr) {
-        let membership = self
-            .memberships
-            .entry((interface, group))
-            .or_insert(Membership { users: 0, refused: None });
-        membership.users += 1;
-        if membership.users == 1 {
-            cx.out.push(Action::Join { interface, group });
-        }
-    }
-
-    pub(super) fn leave(&mut self, cx: &mut Cx<'_>, interface: IfIndex, group: IpAddr) {
-        if let Some(membership) = self.memberships.get_mut(&(interface, group)) {
-            membership.users = membership.users.saturating_sub(1);
-            if membership.users == 0 {
-                self.memberships.remove(&(interface, group));
-                cx.out.push(Action::Leave { interface, group });
-            }
-        }
-    }
-
-    pub(super) fn joined(
-        &mut self,
-        cx: &mut Cx<'_>,
-        interface: IfIndex,
-        group: IpAddr,
-        outcome: Outcome,
-    ) {
-        let Some(membership) = self.memberships.get_mut(&(interface, group)) else { return };
-        let refused = match outcome {
-            Outcome::Done | Outcome::Already => None,
-            Outcome::Refused(errno) => Some(errno),
-        };
-        let changed = membership.refused != refused;
-        membership.refused = refused;
-        if refused.is_some() {
-            self.set_timer(Timer::Join, 0, Some(cx.now + JOIN_AGAIN));
-        }
-        if changed {
-            let concerned: Vec<InstanceId> = self
-                .ids()
-                .into_iter()
-                .filter(|id| self.instance(*id).is_some_and(|i| i.link == Some(interface)))
-                .collect();
-            for id in concerned {
-                self.reconsider(cx, id);
-            }
-        }
-    }
-
-    pub(super) fn join_again(&mut self, cx: &mut Cx<'_>) {
-        let refused: Vec<(IfIndex, IpAddr)> =
-            self.memberships.iter().filter(|(_, m)| m.refused.is_some()).map(|(k, _)| *k).collect();
-        for (interface, group) in refused {
-            cx.out.push(Action::Join { interface, group });
-        }
+        let Some(instance) = self.instance_mut(id) else { return false };
+        let changed = core::mem::replace(&mut instance.source, source) != source;
+        self.refresh(id);
+        changed
     }
 }

@@ -1,16 +1,20 @@
-//! The data of one virtual router. What happens to it is in the other files of this folder.
+//! The data of one virtual router. What happens to it is in the other files of this folder; its state changes
+//! in `transition` only.
 
 use core::net::IpAddr;
 use core::time::Duration;
 
 use super::event::InstanceId;
 use super::garp::Announcing;
+use super::group::{GroupId, Tally};
+use super::health::{Health, OwnFaults};
 use super::timing;
-use crate::base::{IfIndex, IfName, Instant};
+use crate::base::{IfIndex, Instant};
+use crate::model;
 use crate::model::vrrp::Preempt;
-use crate::model::{self, Weight};
 use crate::plan::ObjectId;
 use crate::status::vrrp::{Counters, State};
+use crate::track::{Reference, Standing};
 
 /// One virtual router at work.
 #[derive(Debug)]
@@ -19,17 +23,22 @@ pub(super) struct Instance {
     pub config: model::Instance,
     /// The advertised addresses, as they go into the packet.
     pub advertised: Vec<IpAddr>,
-    pub machine: Machine,
+    /// The state, with its deadline. Set by [`Instance::set_machine`] and [`Instance::set_deadline`] alone.
+    machine: Machine,
     /// When the machine entered its state.
     pub since: Instant,
     /// The interface as the kernel numbers it, while it exists.
     pub link: Option<IfIndex>,
     /// Source of the adverts, while there is one.
     pub source: Option<IpAddr>,
-    /// Position in the list of groups.
-    pub group: Option<usize>,
+    /// Interface and source of the last advert: a farewell may have to leave when they are cleared already.
+    pub last_sent_from: Option<(IfIndex, IpAddr)>,
+    /// Its group.
+    pub group: Option<GroupId>,
+    /// What the group counted of it last.
+    pub counted: Tally,
     /// A member of a group whose silence lasted long enough, waiting for the other members.
-    pub wishes_master: bool,
+    pub willing: bool,
     /// Priority in force.
     pub priority: u8,
     /// Interval of the master as learned from its adverts (version 3), else our own.
@@ -38,14 +47,19 @@ pub(super) struct Instance {
     pub master: Option<(IpAddr, u8)>,
     /// Until when a master of lower priority is tolerated.
     pub preempt_at: Option<Instant>,
-    /// Addresses found at start are kept until another master is heard.
-    pub holds_leftovers: bool,
+    /// Addresses that were on their interfaces before it took part stay there until a master is heard. What is
+    /// not there is not added for that.
+    pub retained: bool,
     /// A router that advertises another number of addresses.
     pub disagreement: Option<Disagreement>,
-    /// Scripts that concern this instance, those of its group included.
-    pub scripts: Vec<(u32, Weight)>,
-    /// Interfaces that concern this instance, those of its group included; not its own.
-    pub interfaces: Vec<(IfName, Weight)>,
+    /// What is tracked for this instance, for its group included.
+    pub references: Vec<Reference>,
+    /// What all of them come to.
+    pub standing: Standing,
+    /// What of its own keeps it from taking part.
+    pub own_faults: OwnFaults,
+    /// It waits to be looked at in a later slice.
+    pub queued: bool,
     /// What it wants in the kernel while it is master: its virtual addresses, advertised ones first, then its routes.
     pub entries: Vec<ObjectId>,
     /// How many of them the kernel has not answered for.
@@ -64,7 +78,7 @@ pub(super) struct Instance {
     /// Kinds of refusal logged since the last change of master.
     pub logged: u32,
     /// The kernel refused every address: takes no part until then.
-    pub barred_until: Option<Instant>,
+    pub held_down_until: Option<Instant>,
     /// A step of this instance panicked: it takes no part any more.
     pub quarantined: bool,
     pub counters: Counters,
@@ -111,16 +125,20 @@ impl Instance {
             since: now,
             link: None,
             source: None,
+            last_sent_from: None,
             group: None,
-            wishes_master: false,
+            counted: Tally::default(),
+            willing: false,
             priority,
             master_interval,
             master: None,
             preempt_at: None,
-            holds_leftovers: false,
+            retained: false,
             disagreement: None,
-            scripts: Vec::new(),
-            interfaces: Vec::new(),
+            references: Vec::new(),
+            standing: Standing::default(),
+            own_faults: OwnFaults::default(),
+            queued: false,
             entries: Vec::new(),
             in_flight: 0,
             announcing: Announcing::default(),
@@ -130,9 +148,29 @@ impl Instance {
             mailed: None,
             packet_id: 0,
             logged: 0,
-            barred_until: None,
+            held_down_until: None,
             quarantined: false,
             counters: Counters::default(),
+        }
+    }
+
+    pub const fn machine(&self) -> Machine {
+        self.machine
+    }
+
+    /// Sets the state. For [`super::Engine::enter`], the one way from state to state.
+    pub const fn set_machine(&mut self, machine: Machine) {
+        self.machine = machine;
+    }
+
+    /// Sets when the timer of the protocol is due in the present state. False in a state without such a timer.
+    pub const fn set_deadline(&mut self, at: Instant) -> bool {
+        match &mut self.machine {
+            Machine::Backup { master_down: due } | Machine::Master { next_advert: due } => {
+                *due = at;
+                true
+            }
+            Machine::Init | Machine::Fault => false,
         }
     }
 
@@ -149,9 +187,20 @@ impl Instance {
         matches!(self.machine, Machine::Master { .. })
     }
 
-    /// Whether its addresses are to be on their interfaces.
+    /// Whether addresses of it may be on their interfaces.
     pub const fn holds_addresses(&self) -> bool {
-        self.is_master() || self.holds_leftovers
+        self.is_master() || self.retained
+    }
+
+    /// What it is able to do.
+    pub fn health(&self) -> Health {
+        if self.own_faults.any() || self.standing.faults > 0 {
+            Health::Unfit
+        } else if self.standing.unknown > 0 {
+            Health::Unknown
+        } else {
+            Health::Fit
+        }
     }
 
     /// How long to wait for a silent master.

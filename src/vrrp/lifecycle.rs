@@ -4,10 +4,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::action::Actions;
 use super::event::InstanceId;
-use super::instance::{Instance, Machine, say};
+use super::instance::say;
 use super::notify::{self, Word};
-use super::{Action, Cx, Engine, NOTICE_PATIENCE, Phase, Timer};
-use crate::base::{Instant, TimerQueue};
+use super::{Action, Cx, Engine, NOTICE_PATIENCE, Phase, SLICE, Timer, Timers};
+use crate::base::Instant;
 use crate::plan::ObjectId;
 use crate::status::vrrp::State;
 
@@ -26,35 +26,34 @@ impl Engine {
             );
         }
         for known in core::mem::take(&mut self.resume.instances) {
-            let id = self.by_name.get(&known.name).copied();
+            let id = self.instances.named(&known.name);
             if let Some(instance) = id.and_then(|id| self.instance_mut(id)) {
                 instance.was_master = known.state == State::Master;
                 instance.announced = known.announced;
                 instance.mailed = known.announced;
             }
         }
-        for id in self.ids() {
-            self.choose_source(id);
-            self.look_for_leftovers(id);
+        let ids = self.instances.ids();
+        for id in &ids {
+            self.choose_source(*id);
+            self.look_for_retained(*id);
         }
         self.start_scripts(cx);
-        for id in self.ids() {
-            self.reconsider(cx, id);
-        }
-        let ids = self.objects.ids();
-        self.settle(cx, &ids);
+        self.reconsider_all(cx, ids);
+        let entries = self.objects.ids();
+        self.settle(cx, &entries);
         cx.out.push(Action::Report);
     }
 
     /// Addresses of an instance that are there already are neither removed nor added again: if nobody else
     /// turns out to hold them, they simply stay.
-    pub(super) fn look_for_leftovers(&mut self, id: InstanceId) {
-        let Some(instance) = self.instances.get_mut(id.0 as usize) else { return };
+    pub(super) fn look_for_retained(&mut self, id: InstanceId) {
+        let Some(instance) = self.instances.get_mut(id) else { return };
         // A route alone is no sign: another instance may name it too.
         let objects = &self.objects;
         let address = |e: &ObjectId| objects.is_present(*e) && objects.address(*e).is_some();
-        instance.holds_leftovers = instance.entries.iter().any(address);
-        if instance.holds_leftovers {
+        instance.retained = instance.entries.iter().any(address);
+        if instance.retained {
             say!(
                 info,
                 *instance,
@@ -75,25 +74,17 @@ impl Engine {
             self.phase = Phase::Stopped;
         } else {
             self.phase = Phase::Stopping;
-            for id in self.ids() {
-                if self.instance(id).is_some_and(Instance::is_master) {
-                    self.send_advert(cx, id, 0);
-                }
-            }
-            for id in self.ids() {
-                if let Some(instance) = self.instance_mut(id) {
-                    if instance.is_master() {
-                        say!(debug, *instance, "removing VIPs.");
-                    }
-                    instance.machine = Machine::Init;
-                    instance.holds_leftovers = false;
-                }
+            for id in self.instances.ids() {
+                self.enter(cx, id, State::Init);
             }
             let ids = self.objects.ids();
             self.settle(cx, &ids);
         }
-        self.timers = TimerQueue::new();
-        for id in self.ids() {
+        self.timers = Timers::default();
+        self.walking.clear();
+        self.queue.clear();
+        self.sliced = false;
+        for id in self.instances.ids() {
             let notice = self.instance_mut(id).and_then(|i| notify::of_instance(i, Word::Stop));
             cx.out.extend(notice.map(Action::Notify));
         }
@@ -113,12 +104,15 @@ impl Engine {
             return;
         };
         let mut cx = Cx { now, out };
+        self.budget = SLICE;
         let outcome = catch_unwind(AssertUnwindSafe(|| {
-            if let Some(instance) = self.instances.get_mut(id.0 as usize) {
+            if let Some(instance) = self.instances.get_mut(id) {
                 instance.quarantined = true;
                 say!(error, *instance, "a step failed; this is a defect, please report it");
             }
-            self.reconsider(&mut cx, id);
+            self.refresh(id);
+            self.recount(id);
+            self.reconsider_all(&mut cx, [id]);
         }));
         if outcome.is_err() {
             tracing::error!("taking a failed instance out of service failed as well");
@@ -129,7 +123,8 @@ impl Engine {
     pub(super) fn announce_state_later(&mut self, cx: &mut Cx<'_>, id: InstanceId) {
         let Some(instance) = self.instance_mut(id) else { return };
         instance.unannounced = Some(instance.state());
-        self.set_timer(Timer::Notice, id.0, Some(cx.now + NOTICE_PATIENCE));
+        self.recount(id);
+        self.timers.set(Timer::Notice(id), cx.now + NOTICE_PATIENCE);
         self.announce_state_if_settled(cx, id);
     }
 
@@ -148,7 +143,8 @@ impl Engine {
         {
             cx.out.push(Action::Notify(notice));
         }
-        self.timers.clear(Timer::Notice.key(id.0));
+        self.timers.clear(Timer::Notice(id));
+        self.recount(id);
         cx.out.push(Action::Report);
         if let Some(group) = group {
             self.announce_group(cx, group);

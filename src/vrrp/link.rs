@@ -1,17 +1,16 @@
 //! What the kernel tells of links, and which instances depend on them.
 
+use std::collections::BTreeSet;
+
 use super::event::{InstanceId, Link, Snapshot};
 use super::{Cx, Engine, Phase};
 use crate::base::{IfIndex, IfName};
 
 impl Engine {
     pub(super) fn kernel(&mut self, cx: &mut Cx<'_>, snapshot: Snapshot) {
-        let gone: Vec<IfIndex> = self
-            .links
-            .keys()
-            .copied()
-            .filter(|index| snapshot.links.iter().all(|link| link.index != *index))
-            .collect();
+        let there: BTreeSet<IfIndex> = snapshot.links.iter().map(|link| link.index).collect();
+        let gone: Vec<IfIndex> =
+            self.links.keys().copied().filter(|index| !there.contains(index)).collect();
         // The objects first: what a link event leads to depends on them.
         self.objects.forget_all();
         for sight in snapshot.objects {
@@ -27,7 +26,7 @@ impl Engine {
             self.phase = Phase::Waiting { configured, seen: true };
             self.start(cx);
         } else {
-            self.reconsider_sources(cx, None);
+            self.reconsider_sources(cx, self.instances.ids());
             let ids = self.objects.ids();
             self.settle(cx, &ids);
         }
@@ -55,7 +54,7 @@ impl Engine {
             }
             self.rebind(cx, &name, Some(index));
         } else if before != self.links.get(&index).cloned() {
-            self.reconsider_watchers(cx, &name);
+            self.interface_changed(cx, &name);
             let entries = self.objects.link_changed(&name);
             self.settle(cx, &entries);
         }
@@ -76,20 +75,18 @@ impl Engine {
     /// An interface of this name has another number now, or none.
     pub(super) fn rebind(&mut self, cx: &mut Cx<'_>, name: &IfName, index: Option<IfIndex>) {
         let entries = self.objects.set_link(name, index);
-        for id in self.ids() {
-            if self.instance(id).is_some_and(|i| i.config.interface == *name) {
-                self.bind(cx, id, index);
-            }
+        for id in self.instances.on_interface(name) {
+            self.bind(cx, id, index);
         }
+        self.interface_changed(cx, name);
         if self.running() {
-            self.reconsider_watchers(cx, name);
             self.settle(cx, &entries);
         }
     }
 
     /// Ties an instance to an interface number.
     pub(super) fn bind(&mut self, cx: &mut Cx<'_>, id: InstanceId, index: Option<IfIndex>) {
-        let Some(instance) = self.instances.get_mut(id.0 as usize) else { return };
+        let Some(instance) = self.instances.get_mut(id) else { return };
         let (family, vrid) = (instance.config.family, instance.config.vrid);
         let before = core::mem::replace(&mut instance.link, index);
         if before == index {
@@ -97,11 +94,11 @@ impl Engine {
         }
         let group = instance.config.destination;
         if let Some(old) = before {
-            self.by_key.remove(&(old, family, vrid));
+            self.instances.unlisten(&(old, family, vrid), id);
             self.leave(cx, old, group);
         }
         if let Some(new) = index {
-            self.by_key.insert((new, family, vrid), id);
+            self.instances.listen((new, family, vrid), id);
             self.join(cx, new, group);
         }
         self.choose_source(id);

@@ -7,11 +7,12 @@
 //! | file | concern |
 //! |---|---|
 //! | `accept`, `fsm`, `timing` | the protocol's rules, without state |
-//! | `instance`, `group` | the data of one virtual router, of one sync group |
+//! | `instance`, `registry`, `timers` | the data of one virtual router; all of them; what is waited for |
+//! | `transition` | the one way from one state to another, and when it is gone |
+//! | `group` | sync groups: what they count, and how a change reaches all members |
 //! | `advert` | adverts received and sent |
-//! | `transition` | from one state to another, and who else follows |
 //! | `health` | why an instance cannot take part, and its priority |
-//! | `object`, `link` | who wants which objects in the kernel; links |
+//! | `object`, `link`, `membership` | who wants which objects in the kernel; links; multicast groups |
 //! | `garp`, `notify` | what the segment and what scripts and people are told |
 //! | `script` | when tracking scripts run |
 //! | `lifecycle` | start, end, announcements of state |
@@ -19,17 +20,15 @@
 //! | `snapshot` | views for others |
 #![forbid(unsafe_code)]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use slab::Slab;
-
-use crate::base::{Family, IfIndex, IfName, Instant, Name, TimerQueue};
+use crate::base::{Family, IfIndex, IfName, Instant};
 use crate::model;
-use crate::model::vrrp::Vrid;
-use crate::plan::{ObjectId, Table};
+use crate::plan::Table;
 use crate::status::vrrp::Summary;
+use crate::track::{self, TrackerId};
 
 pub mod accept;
 pub mod action;
@@ -42,50 +41,69 @@ mod health;
 mod instance;
 mod lifecycle;
 mod link;
+mod membership;
 mod notify;
 mod object;
+mod registry;
 mod reload;
 mod script;
 mod snapshot;
 #[cfg(test)]
 mod tests;
+mod timers;
 pub mod timing;
 mod transition;
 
 pub use action::{Action, Actions};
 pub use event::{Event, InstanceId, Link, RunEnd, RunId, Rx, Snapshot};
-use group::Group;
-use health::{Health, Membership};
+use group::{Group, GroupId};
 use instance::Instance;
+use membership::Membership;
 use object::Owner;
+use registry::Registry;
 use script::Script;
+use timers::{Timer, Timers};
 
 /// Longest time a change of state waits for the kernel before scripts are told.
 const NOTICE_PATIENCE: core::time::Duration = core::time::Duration::from_secs(1);
 /// How long an instance takes no part after the kernel refused all its addresses.
-const BAR: core::time::Duration = core::time::Duration::from_secs(30);
+const HOLD_DOWN: core::time::Duration = core::time::Duration::from_secs(30);
+/// How many instances change their state in one step; the others follow in later ones, between which adverts go
+/// out. One costs some 10 us, most of it for its log lines.
+const SLICE: usize = 64;
+/// Up to how many instances tests compare what is kept with what is, after each step.
+#[cfg(test)]
+const CHECKED: usize = 16;
 
 /// All virtual routers of one host.
 #[derive(Debug)]
 pub struct Engine {
     phase: Phase,
     config: Arc<model::Vrrp>,
-    instances: Slab<Instance>,
-    by_name: BTreeMap<Name, InstanceId>,
-    by_key: BTreeMap<(IfIndex, Family, Vrid), InstanceId>,
+    instances: Registry,
     groups: Vec<Group>,
-    scripts: Slab<Script>,
-    runs: BTreeMap<RunId, u32>,
+    /// What instances and groups track.
+    trackers: track::Table<InstanceId>,
+    /// Those of the trackers that are scripts.
+    scripts: BTreeMap<TrackerId, Script>,
+    runs: BTreeMap<RunId, TrackerId>,
     next_run: u64,
     links: BTreeMap<IfIndex, Link>,
     link_names: BTreeMap<IfName, IfIndex>,
-    /// Instances that an interface concerns.
-    watchers: BTreeMap<IfName, Vec<InstanceId>>,
     objects: Table<Owner>,
     memberships: BTreeMap<(IfIndex, core::net::IpAddr), Membership>,
     /// When the next gratuitous frame may leave by an interface.
     spacing: BTreeMap<(IfIndex, Family), Instant>,
-    timers: TimerQueue,
+    timers: Timers,
+    /// Groups that a change of state has not reached as a whole.
+    walking: VecDeque<GroupId>,
+    /// Instances that are to be looked at.
+    queue: VecDeque<InstanceId>,
+    /// Something is left of a step that was cut into slices. It goes on with [`Timer::Slice`] alone: other events
+    /// come many at a time.
+    sliced: bool,
+    /// How many more instances may change their state in this step.
+    budget: usize,
     resume: Summary,
     /// No instance becomes master before this (`vrrp_startup_delay`).
     silent_until: Instant,
@@ -97,6 +115,9 @@ pub struct Engine {
     current: Option<InstanceId>,
     #[cfg(test)]
     panic_in: Option<InstanceId>,
+    /// Changes of state since a test looked last.
+    #[cfg(test)]
+    entered: usize,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -118,45 +139,6 @@ struct Cx<'a> {
     out: &'a mut Actions,
 }
 
-/// What a timer is for. Timers of all kinds share one queue; a key is the number of an object and a kind.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Timer {
-    /// The advert of a master, the silence of its master for a backup.
-    Protocol,
-    /// Gratuitous frames.
-    Announce,
-    /// The kernel took too long to answer: announce the state anyway.
-    Notice,
-    /// The next run of a script.
-    Script,
-    /// The next attempt for an object.
-    Retry,
-    /// The next attempt to join multicast groups; one for all.
-    Join,
-    /// An instance whose addresses the kernel refused may try again.
-    Bar,
-}
-
-impl Timer {
-    const KINDS: [Self; 7] = [
-        Self::Protocol,
-        Self::Announce,
-        Self::Notice,
-        Self::Script,
-        Self::Retry,
-        Self::Join,
-        Self::Bar,
-    ];
-
-    const fn key(self, id: u32) -> u32 {
-        id * 8 + self as u32
-    }
-
-    fn from_key(key: u32) -> Option<(Self, u32)> {
-        Self::KINDS.get((key % 8) as usize).map(|kind| (*kind, key / 8))
-    }
-}
-
 impl Engine {
     /// An engine without a configuration.
     #[must_use]
@@ -164,20 +146,22 @@ impl Engine {
         Self {
             phase: Phase::Waiting { configured: false, seen: false },
             config: Arc::default(),
-            instances: Slab::new(),
-            by_name: BTreeMap::new(),
-            by_key: BTreeMap::new(),
+            instances: Registry::default(),
             groups: Vec::new(),
-            scripts: Slab::new(),
+            trackers: track::Table::default(),
+            scripts: BTreeMap::new(),
             runs: BTreeMap::new(),
             next_run: 0,
             links: BTreeMap::new(),
             link_names: BTreeMap::new(),
-            watchers: BTreeMap::new(),
             objects: Table::default(),
             memberships: BTreeMap::new(),
             spacing: BTreeMap::new(),
-            timers: TimerQueue::new(),
+            timers: Timers::default(),
+            walking: VecDeque::new(),
+            queue: VecDeque::new(),
+            sliced: false,
+            budget: SLICE,
             resume: Summary::default(),
             silent_until: now,
             unknown_vrid: 0,
@@ -186,6 +170,8 @@ impl Engine {
             current: None,
             #[cfg(test)]
             panic_in: None,
+            #[cfg(test)]
+            entered: 0,
         }
     }
 
@@ -194,20 +180,40 @@ impl Engine {
     /// A panic in here, which would be a defect, ends the part of the instance it happened in and no other.
     pub fn handle(&mut self, now: Instant, event: Event<'_>, out: &mut Actions) {
         self.current = None;
+        self.budget = SLICE;
         if catch_unwind(AssertUnwindSafe(|| self.dispatch(&mut Cx { now, out }, event))).is_err() {
             self.quarantine(now, out);
+        }
+        #[cfg(test)]
+        if self.instances.len() <= CHECKED {
+            self.check_counts();
         }
     }
 
     /// When [`Event::Timer`] is due next.
     pub fn deadline(&mut self) -> Option<Instant> {
-        self.timers.earliest()
+        let two = [self.timers.earliest_advert(), self.timers.earliest_other()];
+        two.into_iter().flatten().min()
+    }
+
+    /// When [`Event::Adverts`] is due next, the part of [`Self::deadline`] that does not depend on what others send.
+    pub fn advert_deadline(&mut self) -> Option<Instant> {
+        self.timers.earliest_advert()
+    }
+
+    /// When anything else is due next.
+    pub fn other_deadline(&mut self) -> Option<Instant> {
+        self.timers.earliest_other()
     }
 
     fn dispatch(&mut self, cx: &mut Cx<'_>, event: Event<'_>) {
         match event {
             Event::Advert { rx, packet } => self.heard(cx, &rx, packet),
-            Event::Timer => self.timer(cx),
+            Event::Timer => {
+                self.adverts(cx);
+                self.timer(cx);
+            }
+            Event::Adverts => self.adverts(cx),
             Event::Kernel(snapshot) => self.kernel(cx, snapshot),
             Event::Link(link) => self.link(cx, link),
             Event::LinkGone(index) => self.link_gone(cx, index),
@@ -229,35 +235,47 @@ impl Engine {
         }
     }
 
-    fn timer(&mut self, cx: &mut Cx<'_>) {
-        while let Some((key, due)) = self.timers.pop(cx.now) {
-            let Some((kind, id)) = Timer::from_key(key) else { continue };
-            match kind {
-                Timer::Protocol => self.protocol_timer(cx, InstanceId(id), due),
-                Timer::Announce => self.announce_due(cx, InstanceId(id)),
-                Timer::Notice => self.announce_state(cx, InstanceId(id)),
-                Timer::Script => self.script_due(cx, id, due),
-                Timer::Retry => self.settle(cx, &[ObjectId(id)]),
-                Timer::Join => self.join_again(cx),
-                Timer::Bar => {
-                    if let Some(instance) = self.instance_mut(InstanceId(id)) {
-                        instance.barred_until = None;
-                        self.reconsider(cx, InstanceId(id));
-                    }
-                }
-            }
+    fn adverts(&mut self, cx: &mut Cx<'_>) {
+        while let Some((id, due)) = self.timers.pop_advert(cx.now) {
+            self.advert_due(cx, id, due);
         }
     }
 
-    fn set_timer(&mut self, kind: Timer, id: u32, at: Option<Instant>) {
+    fn timer(&mut self, cx: &mut Cx<'_>) {
+        while self.budget > 0
+            && let Some((timer, due)) = self.timers.pop(cx.now)
+        {
+            match timer {
+                Timer::Silence(id) => self.silence(cx, id),
+                Timer::Announce(id) => self.announce_due(cx, id),
+                Timer::Notice(id) => self.announce_state(cx, id),
+                Timer::Script(id) => self.script_due(cx, id, due),
+                Timer::Retry(entry) => self.settle(cx, &[entry]),
+                Timer::Join => self.join_again(cx),
+                Timer::HoldDown(id) => {
+                    if let Some(instance) = self.instance_mut(id) {
+                        instance.held_down_until = None;
+                        self.refresh(id);
+                        self.reconsider_all(cx, [id]);
+                    }
+                }
+                // A slice comes after all others that are due, adverts have a queue of their own.
+                Timer::Slice | Timer::Advert(_) => {}
+            }
+        }
+        self.sliced = false;
+        self.work(cx);
+    }
+
+    fn set_timer(&mut self, timer: Timer, at: Option<Instant>) {
         match at {
-            Some(at) => self.timers.set(kind.key(id), at),
-            None => self.timers.clear(kind.key(id)),
+            Some(at) => self.timers.set(timer, at),
+            None => self.timers.clear(timer),
         }
     }
 
     fn instance(&self, id: InstanceId) -> Option<&Instance> {
-        self.instances.get(id.0 as usize)
+        self.instances.get(id)
     }
 
     /// For a step of an instance: notes whose it is.
@@ -265,12 +283,7 @@ impl Engine {
         self.current = Some(id);
         #[cfg(test)]
         assert_ne!(self.panic_in.take_if(|p| *p == id), Some(id), "asked for by a test");
-        self.instances.get_mut(id.0 as usize)
-    }
-
-    /// All instances, in the order of their numbers.
-    fn ids(&self) -> Vec<InstanceId> {
-        self.instances.iter().map(|(_, i)| i.id).collect()
+        self.instances.get_mut(id)
     }
 
     fn running(&self) -> bool {

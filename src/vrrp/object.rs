@@ -3,10 +3,11 @@
 
 use super::event::InstanceId;
 use super::instance::{Instance, say};
-use super::{Action, BAR, Cx, Engine, Phase, Timer};
+use super::registry::Registry;
+use super::{Action, Cx, Engine, HOLD_DOWN, Phase, Timer};
 use crate::model;
 use crate::plan::route::objects;
-use crate::plan::{Change, Object, ObjectId, Outcome, Token};
+use crate::plan::{Change, Object, ObjectId, Outcome, Token, Want};
 
 /// Who names an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,10 +20,10 @@ pub(super) enum Owner {
 
 impl Engine {
     /// Claims everything that a configuration names.
-    pub(super) fn claim_objects(&mut self, new: &model::Vrrp, ids: &[Option<InstanceId>]) {
+    pub(super) fn claim_objects(&mut self, new: &model::Vrrp, ids: &[InstanceId]) {
         self.objects.release_all();
         for (config, id) in new.instances.iter().zip(ids) {
-            let Some(id) = *id else { continue };
+            let id = *id;
             let mut entries = Vec::with_capacity(config.addresses.len() + config.excluded.len());
             for object in wanted_by(config) {
                 let entry = self.objects.claim(object, Owner::Instance(id));
@@ -33,7 +34,7 @@ impl Engine {
             }
             let entry = |id: &ObjectId| self.objects.entry(*id);
             let in_flight = entries.iter().filter_map(entry).filter(|e| e.is_in_flight()).count();
-            if let Some(instance) = self.instances.get_mut(id.0 as usize) {
+            if let Some(instance) = self.instances.get_mut(id) {
                 instance.entries = entries;
                 instance.in_flight = u32::try_from(in_flight).unwrap_or(u32::MAX);
             }
@@ -53,7 +54,7 @@ impl Engine {
         if effect.foreign
             && let Some((link, _)) = change.sight.as_address()
         {
-            self.reconsider_sources(cx, Some(link));
+            self.reconsider_sources(cx, self.on_link(link));
         }
     }
 
@@ -81,15 +82,14 @@ impl Engine {
             return true;
         }
         if let Some(at) = self.objects.put_off(entry, 0, cx.now) {
-            self.set_timer(Timer::Retry, entry.0, Some(at));
+            self.timers.set(Timer::Retry(entry), at);
         }
         false
     }
 
     /// Whether an object is to be in the kernel now.
     fn wanted(&self, entry: ObjectId) -> bool {
-        let wants = |owner: &Owner| wants(&self.instances, self.phase, *owner);
-        self.objects.entry(entry).is_some_and(|e| e.owners.iter().any(wants))
+        self.objects.is_wanted(entry, |owner| wants(&self.instances, self.phase, *owner))
     }
 
     /// Asks the kernel for what is missing or too much among these entries.
@@ -104,7 +104,7 @@ impl Engine {
             let owners = self.objects.entry(entry).map(|e| e.owners.clone()).unwrap_or_default();
             for owner in owners {
                 if let Owner::Instance(id) = owner
-                    && let Some(instance) = self.instances.get_mut(id.0 as usize)
+                    && let Some(instance) = self.instances.get_mut(id)
                 {
                     instance.in_flight += 1;
                 }
@@ -135,9 +135,9 @@ impl Engine {
             }
         }
         if let Some(at) = answer.retry_at {
-            self.set_timer(Timer::Retry, answer.object.0, Some(at));
+            self.timers.set(Timer::Retry(answer.object), at);
             for id in &owners {
-                self.bar_if_hopeless(cx, *id);
+                self.hold_down_if_hopeless(cx, *id);
             }
         } else if answer.added && !answer.existed {
             for id in &owners {
@@ -151,19 +151,20 @@ impl Engine {
         self.settle(cx, &entries);
         for id in owners {
             self.announce_state_if_settled(cx, id);
-            self.reconsider(cx, id);
+            self.reconsider_all(cx, [id]);
         }
     }
 
     /// A master none of whose addresses the kernel takes leaves the field to others for a while.
-    fn bar_if_hopeless(&mut self, cx: &Cx<'_>, id: InstanceId) {
+    fn hold_down_if_hopeless(&mut self, cx: &Cx<'_>, id: InstanceId) {
         let Some(instance) = self.instance(id) else { return };
         if instance.is_master() && self.all_refused(instance) {
-            let until = cx.now + BAR;
+            let until = cx.now + HOLD_DOWN;
             if let Some(instance) = self.instance_mut(id) {
-                instance.barred_until = Some(until);
+                instance.held_down_until = Some(until);
             }
-            self.set_timer(Timer::Bar, id.0, Some(until));
+            self.refresh(id);
+            self.timers.set(Timer::HoldDown(id), until);
         }
     }
 }
@@ -177,9 +178,15 @@ fn wanted_by(config: &model::Instance) -> impl Iterator<Item = Object> {
     addresses.chain(routes.iter().filter(|route| route.vrf.is_none()).flat_map(objects))
 }
 
-fn wants(instances: &slab::Slab<Instance>, phase: Phase, owner: Owner) -> bool {
+/// How an owner wants its objects now. What is only retained is to stay where it is, not to be added.
+fn wants(instances: &Registry, phase: Phase, owner: Owner) -> Want {
     match owner {
-        Owner::Instance(id) => instances.get(id.0 as usize).is_some_and(Instance::holds_addresses),
-        Owner::Host => matches!(phase, Phase::Running | Phase::Waiting { .. }),
+        Owner::Instance(id) => match instances.get(id) {
+            Some(instance) if instance.is_master() => Want::Yes,
+            Some(instance) if instance.retained => Want::Keep,
+            _ => Want::No,
+        },
+        Owner::Host if matches!(phase, Phase::Running | Phase::Waiting { .. }) => Want::Yes,
+        Owner::Host => Want::No,
     }
 }

@@ -1,6 +1,6 @@
 //! From one configuration to the next: what is the same before and after is not touched.
 //!
-//! Wanted objects are claimed anew by the new configuration and then compared with what is there, so an
+//! Wanted addresses are claimed anew by the new configuration and then compared with what is there, so an
 //! address that stays wanted, by whichever instance, leads to no operation. Instances are matched as
 //! [`crate::model::diff`] says and keep their state, timers and counters.
 
@@ -8,14 +8,15 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::event::InstanceId;
-use super::group::Group;
+use super::group::{Group, GroupId};
 use super::instance::{Instance, Machine, say};
 use super::notify::{self, Word};
 use super::script::Script;
-use super::{Action, Cx, Engine, Phase, Timer};
-use crate::base::{IfName, Instant, Name};
+use super::{Action, Cx, Engine, Phase, SLICE, Timer};
+use crate::base::{Instant, Name};
 use crate::model::{self, Weight, diff};
 use crate::status::vrrp::State;
+use crate::track::{self, Effect, Reference, Standing, Subject, TrackerId};
 
 impl Engine {
     /// Takes a new configuration, or the first one.
@@ -23,62 +24,61 @@ impl Engine {
         if matches!(self.phase, Phase::Stopping | Phase::Stopped) {
             return;
         }
+        // What is still under way comes to its end first, and what follows from the new configuration does so
+        // before addresses are compared: an address that one instance leaves and another wants is not touched.
+        self.budget = usize::MAX;
+        self.sliced = false;
+        self.work(cx);
+        self.take(cx, new);
+        self.budget = SLICE;
+        self.start(cx);
+    }
+
+    fn take(&mut self, cx: &mut Cx<'_>, new: Arc<model::Vrrp>) {
         let old = core::mem::replace(&mut self.config, Arc::clone(&new));
         let matching = diff::instances(&old, &new);
+        let id_of = |position: &usize| self.instances.named(&old.instances.get(*position)?.name);
+        let removed: Vec<InstanceId> = matching.removed.iter().filter_map(id_of).collect();
         let mut ids: Vec<Option<InstanceId>> = vec![None; new.instances.len()];
-        let removed: Vec<InstanceId> = matching
-            .removed
-            .iter()
-            .filter_map(|n| old.instances.get(*n))
-            .filter_map(|i| self.by_name.get(&i.name).copied())
-            .collect();
         for (before, after) in &matching.kept {
-            let id = old.instances.get(*before).and_then(|i| self.by_name.get(&i.name)).copied();
-            if let (Some(id), Some(slot)) = (id, ids.get_mut(*after)) {
-                *slot = Some(id);
+            if let Some(slot) = ids.get_mut(*after) {
+                *slot = id_of(before);
             }
         }
-        // Group memberships and claims are made anew, so nothing of the old may stay.
+        let mut added: Vec<InstanceId> = Vec::with_capacity(matching.added.len());
         for position in &matching.added {
             let Some(config) = new.instances.get(*position) else { continue };
-            let number = u32::try_from(self.instances.vacant_key()).unwrap_or(u32::MAX);
-            let id = InstanceId(number);
-            self.instances.insert(Instance::new(id, config.clone(), cx.now));
+            let id = self.instances.add(|id| Instance::new(id, config.clone(), cx.now));
+            added.push(id);
             if let Some(slot) = ids.get_mut(*position) {
                 *slot = Some(id);
             }
         }
+        debug_assert!(ids.iter().all(Option::is_some), "each configuration has its instance");
+        let ids: Vec<InstanceId> = ids.into_iter().flatten().collect();
         for (id, config) in ids.iter().zip(&new.instances) {
-            if let Some(id) = id {
-                self.change(cx, *id, config);
-            }
+            self.change(cx, *id, config);
         }
-        self.by_name = new
-            .instances
-            .iter()
-            .zip(&ids)
-            .filter_map(|(config, id)| Some((config.name.clone(), (*id)?)))
-            .collect();
+        // Group memberships, references and claims are made anew, so nothing of the old may stay.
+        self.instances.index(&ids);
         self.claim_objects(&new, &ids);
         self.rebuild_scripts(&new);
         self.rebuild_groups(&new);
-        self.rebuild_trackers(&new, &ids);
+        self.rebuild_references(&new, &ids);
         if let Phase::Waiting { seen, .. } = self.phase {
             self.phase = Phase::Waiting { configured: true, seen };
-            self.start(cx);
+            for id in removed {
+                self.remove(cx, id);
+            }
             return;
         }
         // Additions first: what an old instance leaves and a new one wants is not to go and come.
-        for position in &matching.added {
-            if let Some(Some(id)) = ids.get(*position) {
-                self.choose_source(*id);
-                self.look_for_leftovers(*id);
-            }
+        for id in added {
+            self.choose_source(id);
+            self.look_for_retained(id);
         }
         self.start_scripts(cx);
-        for id in ids.iter().flatten() {
-            self.reconsider(cx, *id);
-        }
+        self.reconsider_all(cx, ids);
         for id in removed {
             self.remove(cx, id);
         }
@@ -110,11 +110,16 @@ impl Engine {
         let wanted = self.link_index(&new.interface);
         if socket || bound != wanted {
             // Listen to the new before leaving the old.
-            let key = bound.map(|index| (index, old.family, old.vrid));
-            if key.is_some_and(|key| self.by_key.get(&key) == Some(&id)) {
-                key.and_then(|key| self.by_key.remove(&key));
+            if let Some(index) = bound {
+                self.instances.unlisten(&(index, old.family, old.vrid), id);
             }
-            self.join_moved(cx, id, wanted, new);
+            if let Some(index) = wanted {
+                self.instances.listen((index, new.family, new.vrid), id);
+                self.join(cx, index, new.destination);
+            }
+            if let Some(instance) = self.instance_mut(id) {
+                instance.link = wanted;
+            }
             if let Some(index) = bound {
                 self.leave(cx, index, old.destination);
             }
@@ -122,97 +127,74 @@ impl Engine {
         self.choose_source(id);
     }
 
-    fn join_moved(
-        &mut self,
-        cx: &mut Cx<'_>,
-        id: InstanceId,
-        index: Option<crate::base::IfIndex>,
-        new: &model::Instance,
-    ) {
-        if let Some(index) = index {
-            self.by_key.insert((index, new.family, new.vrid), id);
-            self.join(cx, index, new.destination);
-        }
-        if let Some(instance) = self.instance_mut(id) {
-            instance.link = index;
-        }
-    }
-
     /// Applies a new interval: a master keeps the phase of its adverts, a backup has waited what it waited.
     fn retime(&mut self, cx: &Cx<'_>, id: InstanceId, old_interval: core::time::Duration) {
         let Some(instance) = self.instance_mut(id) else { return };
-        let due: Instant = match instance.machine {
+        let due: Instant = match instance.machine() {
             Machine::Master { next_advert } => {
                 let last = next_advert - old_interval;
-                let next = (last + instance.config.advert_int).max(cx.now);
-                instance.machine = Machine::Master { next_advert: next };
-                next
+                (last + instance.config.advert_int).max(cx.now)
             }
-            Machine::Backup { .. } => {
-                let master_down = cx.now + instance.master_down();
-                instance.machine = Machine::Backup { master_down };
-                master_down
-            }
+            Machine::Backup { .. } => cx.now + instance.master_down(),
             Machine::Init | Machine::Fault => return,
         };
-        self.set_timer(Timer::Protocol, id.0, Some(due));
+        self.rearm(id, due);
     }
 
     /// A script that is the same command for the same user keeps its condition.
     fn rebuild_scripts(&mut self, new: &model::Vrrp) {
-        let mut old: BTreeMap<Name, u32> = self
-            .scripts
-            .iter()
-            .filter_map(|(id, s)| Some((s.config.name.clone(), u32::try_from(id).ok()?)))
-            .collect();
+        let mut old = core::mem::take(&mut self.scripts);
         for config in &new.scripts {
-            let known = old.remove(&config.name);
-            match known.and_then(|id| self.scripts.get_mut(id as usize)) {
-                Some(script) if script.config.command == config.command => {
-                    script.config = config.clone();
+            let subject = Subject::Script(config.name.clone());
+            let script = Script::new(config.clone());
+            let state = script.state();
+            let id = self.trackers.row(&subject, || state);
+            let script = match old.remove(&id) {
+                Some(mut known) if known.config.command == config.command => {
+                    known.config = config.clone();
+                    known
                 }
-                Some(script) => {
-                    *script = Script::new(config.clone());
-                    if let Some(id) = known {
-                        self.timers.clear(Timer::Script.key(id));
-                    }
+                _ => {
+                    // Who refers to it is told when the references are made anew.
+                    self.trackers.set(id, state);
+                    self.timers.clear(Timer::Script(id));
+                    script
                 }
-                None => {
-                    self.scripts.insert(Script::new(config.clone()));
-                }
-            }
+            };
+            self.scripts.insert(id, script);
         }
-        for id in old.into_values() {
-            self.scripts.remove(id as usize);
-            self.timers.clear(Timer::Script.key(id));
+        for id in old.into_keys() {
+            self.timers.clear(Timer::Script(id));
         }
     }
 
     fn rebuild_groups(&mut self, new: &model::Vrrp) {
         let mut old: BTreeMap<Name, Group> =
             self.groups.drain(..).map(|g| (g.config.name.clone(), g)).collect();
-        for (_, instance) in &mut self.instances {
+        for instance in self.instances.iter_mut() {
             instance.group = None;
+            instance.counted = super::group::Tally::default();
         }
         for config in &new.groups {
+            let id = GroupId(u32::try_from(self.groups.len()).unwrap_or(u32::MAX));
             let members: Vec<InstanceId> =
-                config.members.iter().filter_map(|name| self.by_name.get(name).copied()).collect();
-            for id in &members {
-                if let Some(instance) = self.instances.get_mut(id.0 as usize) {
-                    instance.group = Some(self.groups.len());
+                config.members.iter().filter_map(|name| self.instances.named(name)).collect();
+            let mut states: Vec<State> = Vec::new();
+            for member in &members {
+                if let Some(instance) = self.instances.get_mut(*member) {
+                    instance.group = Some(id);
+                    states.push(instance.state());
                 }
             }
             let group = match old.remove(&config.name) {
-                Some(group) => Group { config: config.clone(), members, ..group },
+                Some(group) => group.renewed(config.clone(), members),
                 None => {
-                    // A group made of instances that run already has the state they have.
                     let mut group = Group::new(config.clone(), members);
-                    let states = group.members.iter().filter_map(|id| self.instance(*id));
-                    let mut states = states.map(Instance::state);
-                    if let Some(first) = states.next()
-                        && states.all(|s| s == first)
+                    // A group made of instances that run already has the state they have.
+                    if let Some(first) = states.first()
+                        && states.iter().all(|s| s == first)
                     {
-                        group.state = first;
+                        group.state = *first;
                     }
                     group
                 }
@@ -221,50 +203,39 @@ impl Engine {
         }
     }
 
-    /// Works out what each instance depends on: its own trackers and those of its group. Where both name the
-    /// same thing, the group's weight counts unless it is 0.
-    fn rebuild_trackers(&mut self, new: &model::Vrrp, ids: &[Option<InstanceId>]) {
-        let numbers: BTreeMap<Name, u32> = self
-            .scripts
-            .iter()
-            .filter_map(|(id, s)| Some((s.config.name.clone(), u32::try_from(id).ok()?)))
-            .collect();
-        for (_, script) in &mut self.scripts {
-            script.users.clear();
-        }
-        self.watchers.clear();
+    /// Works out what each instance depends on.
+    fn rebuild_references(&mut self, new: &model::Vrrp, ids: &[InstanceId]) {
+        self.trackers.release_all();
         for (config, id) in new.instances.iter().zip(ids) {
-            let Some(id) = id else { continue };
-            let group = self.instance(*id).and_then(|i| self.groups.get(i.group?));
-            let mut scripts: BTreeMap<u32, Weight> = BTreeMap::new();
-            let mut interfaces: BTreeMap<IfName, Weight> = BTreeMap::new();
-            let group_scripts =
-                group.map(|g| g.config.track_scripts.as_slice()).unwrap_or_default();
-            for tracked in config.track_scripts.iter().chain(group_scripts) {
-                if let Some(number) = numbers.get(&tracked.script) {
-                    merge(&mut scripts, *number, tracked.weight);
-                }
+            let group = self.instance(*id).and_then(|i| self.group(i.group?));
+            let mut references = Vec::new();
+            let mut standing = Standing::default();
+            for (subject, weight) in tracked(config, group.map(|g| &g.config)) {
+                let Some(tracker) = self.row(&subject) else { continue };
+                let reference = Reference { tracker, weight };
+                self.trackers.refer(*id, reference);
+                standing.add(Effect::of(self.trackers.state(tracker), weight));
+                references.push(reference);
             }
-            let group_interfaces =
-                group.map(|g| g.config.track_interfaces.as_slice()).unwrap_or_default();
-            for tracked in config.track_interfaces.iter().chain(group_interfaces) {
-                merge(&mut interfaces, tracked.interface.clone(), tracked.weight);
+            if let Some(instance) = self.instances.get_mut(*id) {
+                instance.references = references;
+                instance.standing = standing;
             }
-            for number in scripts.keys() {
-                if let Some(script) = self.scripts.get_mut(*number as usize) {
-                    script.users.push(*id);
-                }
+            self.refresh(*id);
+            self.recount(*id);
+        }
+        self.trackers.collect(|id, _| self.scripts.contains_key(&id));
+    }
+
+    /// The row of something that is tracked.
+    fn row(&mut self, subject: &Subject) -> Option<TrackerId> {
+        match subject {
+            Subject::Interface(name) => {
+                let up = self.is_up(name);
+                Some(self.trackers.row(subject, || track::State::of(Some(up))))
             }
-            for name in interfaces.keys().chain(core::iter::once(&config.interface)) {
-                let watchers = self.watchers.entry(name.clone()).or_default();
-                if watchers.last() != Some(id) {
-                    watchers.push(*id);
-                }
-            }
-            if let Some(instance) = self.instances.get_mut(id.0 as usize) {
-                instance.scripts = scripts.into_iter().collect();
-                instance.interfaces = interfaces.into_iter().collect();
-            }
+            // Made with the scripts themselves.
+            Subject::Script(_) => self.trackers.find(subject),
         }
     }
 
@@ -272,41 +243,53 @@ impl Engine {
     fn remove(&mut self, cx: &mut Cx<'_>, id: InstanceId) {
         let Some(instance) = self.instance_mut(id) else { return };
         say!(info, *instance, "removed by the new configuration");
-        if instance.is_master() {
-            self.send_advert(cx, id, 0);
-        }
+        self.enter(cx, id, State::Init);
+        // Who never started has nothing to announce.
+        let waiting = matches!(self.phase, Phase::Waiting { .. });
         let Some(instance) = self.instance_mut(id) else { return };
-        let (family, vrid) = (instance.config.family, instance.config.vrid);
-        let (link, destination) = (instance.link, instance.config.destination);
-        instance.machine = Machine::Fault;
-        instance.holds_leftovers = false;
+        let key = |link| (link, instance.config.family, instance.config.vrid);
+        let bound = instance.link.map(|link| (key(link), instance.config.destination));
         let word =
             if instance.config.notify_deleted { Word::Deleted } else { Word::State(State::Fault) };
         let notice = match word {
+            _ if waiting => None,
             Word::State(state) if instance.announced == Some(state) => None,
             word => notify::of_instance(instance, word),
         };
         cx.out.extend(notice.map(Action::Notify));
-        if let Some(index) = link {
-            if self.by_key.get(&(index, family, vrid)) == Some(&id) {
-                self.by_key.remove(&(index, family, vrid));
-            }
-            self.leave(cx, index, destination);
+        if let Some((key, destination)) = bound {
+            self.instances.unlisten(&key, id);
+            self.leave(cx, key.0, destination);
         }
-        for kind in [Timer::Protocol, Timer::Announce, Timer::Notice] {
-            self.timers.clear(kind.key(id.0));
+        for timer in [Timer::Announce(id), Timer::Notice(id), Timer::HoldDown(id)] {
+            self.timers.clear(timer);
         }
-        self.instances.try_remove(id.0 as usize);
+        self.instances.remove(id);
         self.current = None;
     }
 }
 
-fn merge<K: Ord>(all: &mut BTreeMap<K, Weight>, key: K, weight: Weight) {
-    all.entry(key)
-        .and_modify(|w| {
-            if !matches!(weight, Weight::Fault { reverse: false }) {
-                *w = weight;
-            }
-        })
-        .or_insert(weight);
+/// What is tracked for an instance: by itself and by its group. Where both name the same thing, the group's
+/// weight counts unless it is 0. One line for each kind.
+fn tracked(
+    instance: &model::Instance,
+    group: Option<&model::SyncGroup>,
+) -> BTreeMap<Subject, Weight> {
+    let mut all = BTreeMap::new();
+    let mut add = |subject: Subject, weight: Weight| {
+        all.entry(subject)
+            .and_modify(|w| {
+                if weight != Weight::FAULT {
+                    *w = weight;
+                }
+            })
+            .or_insert(weight);
+    };
+    let of_group = group.map(|g| (&g.track_interfaces[..], &g.track_scripts[..]));
+    let own = (&instance.track_interfaces[..], &instance.track_scripts[..]);
+    for (interfaces, scripts) in [Some(own), of_group].into_iter().flatten() {
+        interfaces.iter().for_each(|t| add(Subject::Interface(t.interface.clone()), t.weight));
+        scripts.iter().for_each(|t| add(Subject::Script(t.script.clone()), t.weight));
+    }
+    all
 }

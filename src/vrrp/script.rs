@@ -1,10 +1,10 @@
 //! Tracking scripts: when each runs, and what its result means for whom.
 
-use super::event::{InstanceId, RunEnd, RunId};
+use super::event::{RunEnd, RunId};
 use super::{Action, Cx, Engine, Timer};
-use crate::base::{Instant, Name};
+use crate::base::Instant;
 use crate::model;
-use crate::track::{Condition, Rule};
+use crate::track::{Condition, Rule, State, TrackerId};
 
 /// A script at work.
 #[derive(Debug)]
@@ -15,8 +15,6 @@ pub(super) struct Script {
     running: Option<RunId>,
     /// Exit status of the last run, for the log.
     last_status: i32,
-    /// Instances it concerns.
-    pub users: Vec<InstanceId>,
 }
 
 impl Script {
@@ -27,35 +25,31 @@ impl Script {
         } else {
             Condition::Unknown
         };
-        Self { config, condition, running: None, last_status: 0, users: Vec::new() }
+        Self { config, condition, running: None, last_status: 0 }
+    }
+
+    /// Its state as one of the things that are tracked.
+    pub const fn state(&self) -> State {
+        State::of(self.condition.good())
     }
 }
 
 impl Engine {
-    pub(super) fn script_condition(&self, id: u32) -> Option<bool> {
-        self.scripts.get(id as usize).and_then(|s| s.condition.good())
-    }
-
-    pub(super) fn script_name(&self, id: u32) -> Name {
-        self.scripts.get(id as usize).map(|s| s.config.name.clone()).unwrap_or_default()
-    }
-
     /// Starts scripts that have no run scheduled yet.
     pub(super) fn start_scripts(&mut self, cx: &mut Cx<'_>) {
-        let ids: Vec<u32> =
-            self.scripts.iter().filter_map(|(id, _)| u32::try_from(id).ok()).collect();
+        let ids: Vec<TrackerId> = self.scripts.keys().copied().collect();
         for id in ids {
-            if self.timers.get(Timer::Script.key(id)).is_none() {
+            if self.timers.get(Timer::Script(id)).is_none() {
                 self.script_due(cx, id, cx.now);
             }
         }
     }
 
     /// The next run of a script is due.
-    pub(super) fn script_due(&mut self, cx: &mut Cx<'_>, id: u32, due: Instant) {
+    pub(super) fn script_due(&mut self, cx: &mut Cx<'_>, id: TrackerId, due: Instant) {
         self.next_run += 1;
         let run = RunId(self.next_run);
-        let Some(script) = self.scripts.get_mut(id as usize) else { return };
+        let Some(script) = self.scripts.get_mut(&id) else { return };
         let interval = script.config.interval;
         let next = due + interval;
         let next = if next > cx.now { next } else { cx.now + interval };
@@ -70,12 +64,13 @@ impl Engine {
             let (command, timeout) = (script.config.command.clone(), script.config.timeout);
             cx.out.push(Action::RunScript { run, command, timeout });
         }
-        self.set_timer(Timer::Script, id, Some(next));
+        self.timers.set(Timer::Script(id), next);
     }
 
     /// A run ended.
     pub(super) fn ran(&mut self, cx: &mut Cx<'_>, run: RunId, end: RunEnd) {
-        let script = self.runs.remove(&run).and_then(|id| self.scripts.get_mut(id as usize));
+        let Some(id) = self.runs.remove(&run) else { return };
+        let script = self.scripts.get_mut(&id);
         // A script that a reload replaced meanwhile waits for another run.
         let Some(script) = script.filter(|s| s.running == Some(run)) else { return };
         script.running = None;
@@ -91,7 +86,6 @@ impl Engine {
         let rule = Rule { rise: script.config.rise, fall: script.config.fall };
         script.condition = script.condition.after(success, rule);
         let after = script.condition.good();
-        let users = script.users.clone();
         if before == after {
             return;
         }
@@ -108,15 +102,14 @@ impl Engine {
                 tracing::info!("VRRP_Script({name}) failed (could not be started: error {errno})");
             }
         }
-        for id in users {
-            self.reconsider(cx, id);
-        }
+        let users = self.note_tracker(id, State::of(after));
+        self.reconsider_all(cx, users);
     }
 
     /// What the runner was doing is lost: the next runs come at their times.
     pub(super) fn runner_ready(&mut self) {
         self.runs.clear();
-        for (_, script) in &mut self.scripts {
+        for script in self.scripts.values_mut() {
             script.running = None;
         }
     }

@@ -14,7 +14,7 @@ impl Engine {
         let instances = self
             .instances
             .iter()
-            .map(|(_, i)| InstanceSummary {
+            .map(|i| InstanceSummary {
                 name: i.config.name.clone(),
                 state: i.state(),
                 announced: i.announced,
@@ -23,46 +23,65 @@ impl Engine {
         Summary { at: now, instances }
     }
 
-    /// A full view.
+    /// A full view, in one piece: for tests and for the end of a process. Whoever must not be held up takes parts
+    /// by [`Self::view`].
     #[must_use]
     pub fn snapshot(&self, now: Instant) -> Vrrp {
-        let instances = self
-            .config
-            .instances
+        self.view(now, 0, usize::MAX).0
+    }
+
+    /// A part of the view: at most `count` objects (instances, groups, scripts, in this order) after the first
+    /// `skip` of them; and whether there are more behind these. [`Vrrp::joined`] puts parts together.
+    #[must_use]
+    pub fn view(&self, now: Instant, skip: usize, count: usize) -> (Vrrp, bool) {
+        let config = &self.config.instances;
+        let (own, groups) = (config.len(), self.groups.len());
+        let total = own + groups + self.scripts.len();
+        let end = skip.saturating_add(count).min(total);
+        // Objects of a list that begins at this position among all.
+        let some = |begin: usize, length: usize| {
+            let first = skip.saturating_sub(begin).min(length);
+            let behind = end.saturating_sub(begin).min(length);
+            (first, behind.saturating_sub(first))
+        };
+        let (first, length) = some(0, own);
+        let instances = config
             .iter()
-            .filter_map(|config| self.by_name.get(&config.name).and_then(|id| self.instance(*id)))
-            .map(|i| Instance {
-                name: i.config.name.clone(),
-                interface: i.config.interface.clone(),
-                vrid: i.config.vrid,
-                state: i.state(),
-                since: i.since,
-                priority: i.config.priority.get(),
-                effective_priority: i.priority,
-                master: i.master.map(|(source, _)| source),
-                faults: self.faults(i),
-                objects_wanted: i.entries.len(),
-                objects_present: i.entries.iter().filter(|e| self.objects.is_present(**e)).count(),
-                objects_missing: i.entries.iter().filter_map(|e| self.missing(i, *e)).collect(),
-                counters: i.counters,
-            })
+            .skip(first)
+            .take(length)
+            .filter_map(|config| self.named(&config.name))
+            .map(|instance| self.view_of(instance))
             .collect();
-        Vrrp {
-            schema: 1,
-            at: now,
-            instances,
-            groups: self
-                .groups
-                .iter()
-                .map(|g| Group { name: g.config.name.clone(), state: g.state })
-                .collect(),
-            scripts: self
-                .scripts
-                .iter()
-                .map(|(_, s)| Script { name: s.config.name.clone(), good: s.condition.good() })
-                .collect(),
-            unknown_vrid: self.unknown_vrid,
-            malformed: self.malformed,
+        let (first, length) = some(own, groups);
+        let groups = (self.groups.iter().skip(first).take(length))
+            .map(|g| Group { name: g.config.name.clone(), state: g.state })
+            .collect();
+        let (first, length) = some(total - self.scripts.len(), self.scripts.len());
+        let scripts = (self.scripts.values().skip(first).take(length))
+            .map(|s| Script { name: s.config.name.clone(), good: s.condition.good() })
+            .collect();
+        let (unknown_vrid, malformed) = (self.unknown_vrid, self.malformed);
+        (
+            Vrrp { schema: 1, at: now, instances, groups, scripts, unknown_vrid, malformed },
+            end < total,
+        )
+    }
+
+    fn view_of(&self, i: &super::Instance) -> Instance {
+        Instance {
+            name: i.config.name.clone(),
+            interface: i.config.interface.clone(),
+            vrid: i.config.vrid,
+            state: i.state(),
+            since: i.since,
+            priority: i.config.priority.get(),
+            effective_priority: i.priority,
+            master: i.master.map(|(source, _)| source),
+            faults: self.faults(i),
+            objects_wanted: i.entries.len(),
+            objects_present: i.entries.iter().filter(|e| self.objects.is_present(**e)).count(),
+            objects_missing: i.entries.iter().filter_map(|e| self.missing(i, *e)).collect(),
+            counters: i.counters,
         }
     }
 }
@@ -77,7 +96,7 @@ impl Engine {
                 attempts: refused.attempts,
                 retry_at: refused.retry_at,
             },
-            (None, Some(waits)) if instance.holds_addresses() => match waits {
+            (None, Some(waits)) if instance.is_master() => match waits {
                 Waits::Interface(name) => Missing::NoInterface(name),
                 Waits::Address(address) => Missing::NoAddress(address),
             },
@@ -129,6 +148,6 @@ impl Engine {
     }
 
     fn named(&self, name: &str) -> Option<&super::Instance> {
-        self.by_name.get(name).and_then(|id| self.instance(*id))
+        self.instances.named(name).and_then(|id| self.instance(id))
     }
 }

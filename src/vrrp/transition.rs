@@ -1,175 +1,208 @@
-//! From one state to another: what an instance does on the way, and who else follows.
+//! From one state to another: [`Engine::enter`] is the one way into a state and out of one; the rest of this
+//! file decides when it is gone.
 
 use super::event::InstanceId;
+use super::fsm::{self, Input, Step};
 use super::health::Health;
-use super::instance::{Machine, say};
+use super::instance::{Instance, Machine, say};
 use super::{Action, Cx, Engine, Timer};
 use crate::base::Instant;
 use crate::model::vrrp::{InitialState, Preempt, Priority};
 use crate::status::vrrp::State;
 
 impl Engine {
-    /// The protocol timer of an instance ran out: an advert is due, or the master was silent for too long.
-    pub(super) fn protocol_timer(&mut self, cx: &mut Cx<'_>, id: InstanceId, due: Instant) {
-        let Some(instance) = self.instance_mut(id) else { return };
-        match instance.machine {
-            Machine::Master { .. } => {
-                //= rfc9568 6.4.3: If the Adver_Timer fires, then send an ADVERTISEMENT
-                // The next one is counted from when this one was due, so that lateness does not add up; a
-                // process that was stalled for longer sends one, not all it missed.
-                let interval = instance.config.advert_int;
-                let next = due + interval;
-                let next = if next > cx.now { next } else { cx.now + interval };
-                instance.machine = Machine::Master { next_advert: next };
-                let priority = instance.priority;
-                self.set_timer(Timer::Protocol, id.0, Some(next));
-                self.send_advert(cx, id, priority);
-            }
-            Machine::Backup { .. } => self.silence(cx, id),
-            Machine::Init | Machine::Fault => {}
+    /// Changes the state of an instance, with all that belongs to it: farewell, timers, addresses,
+    /// announcements, notices.
+    ///
+    /// INIT, which is entered when an instance ends, leaves addresses and notices to the caller: only that one
+    /// knows what else wants the addresses, and what the end is called.
+    pub(super) fn enter(&mut self, cx: &mut Cx<'_>, id: InstanceId, to: State) {
+        let Some(from) = self.instance(id).map(Instance::state) else { return };
+        self.budget = self.budget.saturating_sub(1);
+        #[cfg(test)]
+        {
+            self.entered += 1;
         }
-    }
-
-    /// A backup heard no master for long enough.
-    fn silence(&mut self, cx: &mut Cx<'_>, id: InstanceId) {
-        let silent_until = self.silent_until;
-        let Some(instance) = self.instance_mut(id) else { return };
-        if cx.now < silent_until {
-            let again = silent_until + instance.master_down();
-            self.wait_until(id, again);
-            return;
-        }
-        say!(debug, *instance, "Receive advertisement timeout");
-        instance.wishes_master = true;
-        if !self.others_agree(id) {
-            // Another member still hears its master. If that goes silent too, it is the one to decide.
-            let again = self.instance(id).map_or(cx.now, |i| cx.now + i.master_down());
-            self.wait_until(id, again);
-            return;
-        }
-        self.all_become_master(cx, id);
-    }
-
-    /// An instance and the members of its group become master, the one that decided first.
-    fn all_become_master(&mut self, cx: &mut Cx<'_>, first: InstanceId) {
-        self.become_master(cx, first);
-        for id in self.fellows(first) {
-            if self.instance(id).is_some_and(|i| !i.is_master()) {
-                self.become_master(cx, id);
-            }
-        }
-        self.group_entered(cx, first, State::Master);
-    }
-
-    fn become_master(&mut self, cx: &mut Cx<'_>, id: InstanceId) {
-        let Some(instance) = self.instance_mut(id) else { return };
-        let next_advert = cx.now + instance.config.advert_int;
-        instance.machine = Machine::Master { next_advert };
-        instance.since = cx.now;
-        instance.holds_leftovers = false;
-        instance.master = None;
-        instance.master_interval = instance.config.advert_int;
-        instance.preempt_at = None;
-        instance.disagreement = None;
-        instance.logged = 0;
-        instance.counters.became_master += 1;
-        let priority = instance.priority;
-        //= rfc9568 6.4.2: If the Active_Down_Timer fires, then send an ADVERTISEMENT
-        // Before anything else: every other backup is about to run out of patience as well.
-        self.set_timer(Timer::Protocol, id.0, Some(next_advert));
-        self.send_advert(cx, id, priority);
-        let Some(instance) = self.instance_mut(id) else { return };
-        say!(info, *instance, "Entering MASTER STATE");
-        if !instance.entries.is_empty() {
-            say!(info, *instance, "setting VIPs.");
-        }
-        let entries = instance.entries.clone();
-        self.settle(cx, &entries);
-        self.announce_master(cx, id);
-        self.announce_state_later(cx, id);
-        cx.out.push(Action::Report);
-    }
-
-    /// A master heard a better one: the whole group follows.
-    pub(super) fn yield_to_better(&mut self, cx: &mut Cx<'_>, id: InstanceId) {
-        if self.instance(id).is_some_and(super::Instance::is_master) {
-            self.become_backup(cx, id, "");
-        }
-        for other in self.fellows(id) {
-            if self.instance(other).is_some_and(super::Instance::is_master) {
-                self.become_backup(cx, other, "");
-            }
-        }
-        self.group_entered(cx, id, State::Backup);
-    }
-
-    /// Enters BACKUP and waits for the master's silence.
-    pub(super) fn become_backup(&mut self, cx: &mut Cx<'_>, id: InstanceId, remark: &str) {
-        self.leave_master(cx, id);
-        let silent_until = self.silent_until;
-        let Some(instance) = self.instance_mut(id) else { return };
-        if instance.machine == Machine::Fault {
-            instance.master_interval = instance.config.advert_int;
-        }
-        //= rfc9568 6.4.1: set the Active_Down_Timer to Active_Down_Interval
-        // departs: whose addresses are there already listens for one interval only. A living master is heard
-        // in that time, and if there is none, this router was it until its daemon ended: back in time, it
-        // goes on before any backup has run out of patience.
-        let patience = if instance.holds_leftovers {
-            instance.master_interval + instance.skew()
-        } else {
-            instance.master_down()
-        };
-        let master_down = silent_until.max(cx.now) + patience;
-        instance.machine = Machine::Backup { master_down };
-        instance.since = cx.now;
-        instance.wishes_master = false;
-        instance.preempt_at = None;
-        instance.disagreement = None;
-        say!(info, *instance, "Entering BACKUP STATE{remark}");
-        self.set_timer(Timer::Protocol, id.0, Some(master_down));
-        self.announce_state_later(cx, id);
-        cx.out.push(Action::Report);
-    }
-
-    fn become_fault(&mut self, cx: &mut Cx<'_>, id: InstanceId) {
-        let Some(instance) = self.instance_mut(id) else { return };
-        if instance.is_master() {
-            // Leaving without a word would cost the others the whole wait for our silence.
+        if fsm::says_farewell(from, to) {
             self.send_advert(cx, id, 0);
         }
-        self.leave_master(cx, id);
+        if from == State::Master {
+            self.leave_master(id);
+        }
+        let silent_until = self.silent_until;
         let Some(instance) = self.instance_mut(id) else { return };
-        instance.machine = Machine::Fault;
+        let held = instance.holds_addresses();
+        let machine = match to {
+            State::Init => Machine::Init,
+            State::Backup => {
+                if from == State::Fault {
+                    instance.master_interval = instance.config.advert_int;
+                }
+                Machine::Backup { master_down: silent_until.max(cx.now) + patience(instance) }
+            }
+            State::Master => Machine::Master { next_advert: cx.now + instance.config.advert_int },
+            State::Fault => Machine::Fault,
+        };
+        let deadline = match machine {
+            Machine::Backup { master_down: at } | Machine::Master { next_advert: at } => Some(at),
+            Machine::Init | Machine::Fault => None,
+        };
+        instance.set_machine(machine);
         instance.since = cx.now;
-        instance.holds_leftovers = false;
-        instance.wishes_master = false;
-        instance.master = None;
         instance.preempt_at = None;
-        say!(info, *instance, "Entering FAULT STATE");
-        let entries = instance.entries.clone();
-        self.timers.clear(Timer::Protocol.key(id.0));
-        self.settle(cx, &entries);
+        instance.disagreement = None;
+        instance.willing = false;
+        if to != State::Backup {
+            instance.retained = false;
+            instance.master = None;
+        }
+        let priority = instance.priority;
+        if to == State::Master {
+            instance.master_interval = instance.config.advert_int;
+            instance.logged = 0;
+            instance.counters.became_master += 1;
+        }
+        let touches = held || instance.holds_addresses();
+        self.timers.clear(Timer::Advert(id));
+        self.timers.clear(Timer::Silence(id));
+        if let Some(at) = deadline {
+            self.rearm(id, at);
+        }
+        self.recount(id);
+        if to == State::Init {
+            return;
+        }
+        if to == State::Master {
+            //= rfc9568 6.4.2: If the Active_Down_Timer fires, then send an ADVERTISEMENT
+            // Before anything else: every other backup is about to run out of patience as well.
+            self.send_advert(cx, id, priority);
+        }
+        let Some(instance) = self.instance(id) else { return };
+        // The first state has always been logged with its origin.
+        let remark = if (from, to) == (State::Init, State::Backup) { " (init)" } else { "" };
+        say!(info, *instance, "Entering {to} STATE{remark}");
+        if to == State::Master && !instance.entries.is_empty() {
+            say!(info, *instance, "setting VIPs.");
+        }
+        if touches {
+            let entries = instance.entries.clone();
+            self.settle(cx, &entries);
+        }
+        if to == State::Master {
+            self.announce_master(cx, id);
+        }
         self.announce_state_later(cx, id);
         cx.out.push(Action::Report);
     }
 
-    /// What leaving MASTER undoes. The state itself is the caller's to set.
-    fn leave_master(&mut self, cx: &mut Cx<'_>, id: InstanceId) {
+    fn leave_master(&mut self, id: InstanceId) {
         let Some(instance) = self.instance_mut(id) else { return };
-        if !instance.is_master() {
-            return;
-        }
         instance.counters.released_master += 1;
         instance.logged = 0;
         if !instance.entries.is_empty() {
             say!(debug, *instance, "removing VIPs.");
         }
-        // From here on it does not want its addresses any more.
-        instance.machine = Machine::Init;
-        let entries = instance.entries.clone();
         self.announce_nothing(id);
-        self.settle(cx, &entries);
+    }
+
+    /// An advert of a master is due.
+    pub(super) fn advert_due(&mut self, cx: &mut Cx<'_>, id: InstanceId, due: Instant) {
+        let Some(instance) = self.instance(id) else { return };
+        let input = Input::Timer { agreed: true };
+        if !matches!(fsm::step(instance.state(), input), Step::Advertise) {
+            return;
+        }
+        // The next one is counted from when this one was due, so that lateness does not add up; a process that
+        // was stalled for longer sends one, not all it missed.
+        let (interval, priority) = (instance.config.advert_int, instance.priority);
+        let next = due + interval;
+        self.rearm(id, if next > cx.now { next } else { cx.now + interval });
+        self.send_advert(cx, id, priority);
+    }
+
+    /// The timer of a backup ran out: it heard no master for long enough.
+    pub(super) fn silence(&mut self, cx: &mut Cx<'_>, id: InstanceId) {
+        let silent_until = self.silent_until;
+        let Some(instance) = self.instance_mut(id) else { return };
+        let state = instance.state();
+        if state != State::Backup {
+            return;
+        }
+        if cx.now < silent_until {
+            let again = silent_until + instance.master_down();
+            self.rearm(id, again);
+            return;
+        }
+        say!(debug, *instance, "Receive advertisement timeout");
+        instance.willing = true;
+        self.recount(id);
+        match fsm::step(state, Input::Timer { agreed: self.all_ready(id) }) {
+            Step::Enter(_) => self.lead(cx, id, Input::Rise),
+            Step::Wait => {
+                // Another member still hears its master. If that goes silent too, it is the one to decide.
+                let again = self.instance(id).map_or(cx.now, |i| cx.now + i.master_down());
+                self.rearm(id, again);
+            }
+            _ => {}
+        }
+    }
+
+    /// Sets when the timer of the present state is due: the next advert, or the end of the wait for a silent
+    /// master.
+    pub(super) fn rearm(&mut self, id: InstanceId, at: Instant) {
+        let Some(instance) = self.instance_mut(id) else { return };
+        if instance.set_deadline(at) {
+            let master = instance.is_master();
+            self.timers.set(if master { Timer::Advert(id) } else { Timer::Silence(id) }, at);
+        }
+    }
+
+    /// A master heard a better one: the whole group follows.
+    pub(super) fn yield_to_better(&mut self, cx: &mut Cx<'_>, id: InstanceId) {
+        self.lead(cx, id, Input::Yield);
+    }
+
+    /// Looks at many instances, as far as one slice goes and later at the rest.
+    pub(super) fn reconsider_all(
+        &mut self,
+        cx: &mut Cx<'_>,
+        ids: impl IntoIterator<Item = InstanceId>,
+    ) {
+        for id in ids {
+            if let Some(instance) = self.instances.get_mut(id)
+                && !core::mem::replace(&mut instance.queued, true)
+            {
+                self.queue.push_back(id);
+            }
+        }
+        self.work(cx);
+    }
+
+    /// Goes on with what is left, as far as one slice goes.
+    pub(super) fn work(&mut self, cx: &mut Cx<'_>) {
+        self.walk(cx);
+        while self.may_go_on()
+            && let Some(id) = self.queue.pop_front()
+        {
+            if let Some(instance) = self.instances.get_mut(id) {
+                instance.queued = false;
+                self.reconsider(cx, id);
+            }
+        }
+        if !self.queue.is_empty() {
+            self.go_on_later(cx);
+        }
+    }
+
+    /// Whether this step may do more of what is left.
+    pub(super) const fn may_go_on(&self) -> bool {
+        self.budget > 0 && !self.sliced
+    }
+
+    /// The rest waits for a timer that is due at once: adverts that are due go out before it.
+    pub(super) fn go_on_later(&mut self, cx: &Cx<'_>) {
+        self.sliced = true;
+        self.timers.set(Timer::Slice, cx.now);
     }
 
     /// Compares the state of an instance and its group with what they are able to, and changes it if that
@@ -179,79 +212,44 @@ impl Engine {
             return;
         }
         self.update_priority(cx, id);
-        let members = self.fellows(id);
-        match self.health_of_all(&members) {
+        let Some(state) = self.instance(id).map(Instance::state) else { return };
+        let under_way = self.under_way(id);
+        match self.common_health(id) {
             Health::Unfit => {
-                // The member that has the fault goes first.
-                let mut order = members;
-                order.sort_by_key(|member| self.health(*member) != Health::Unfit);
-                let mut any = false;
-                for member in order {
-                    if self.instance(member).is_some_and(|i| i.machine != Machine::Fault) {
-                        self.log_faults(member);
-                        self.become_fault(cx, member);
-                        any = true;
-                    }
-                }
-                if any {
-                    self.group_entered(cx, id, State::Fault);
+                if !self.all_in_fault(id) && under_way != Some(Input::Unfit) {
+                    self.lead(cx, id, Input::Unfit);
                 }
             }
             // An instance that runs goes on while a new script has not spoken yet; one that does not, waits.
             Health::Unknown => {}
             Health::Fit => {
-                let waiting = |m: &Machine| matches!(m, Machine::Init | Machine::Fault);
-                if !self.instance(id).is_some_and(|i| waiting(&i.machine)) {
-                    return;
+                let starts = fsm::step(state, Input::Fit) != Step::Stay;
+                if starts && matches!(under_way, None | Some(Input::Unfit)) {
+                    let at_once = self.all_in_init(id) && self.may_start_as_master(cx.now, id);
+                    self.lead(cx, id, if at_once { Input::Rise } else { Input::Fit });
                 }
-                self.bring_in(cx, &members);
             }
         }
     }
 
-    /// Lets instances take part that did not before: members of one group, or one alone.
-    fn bring_in(&mut self, cx: &mut Cx<'_>, members: &[InstanceId]) {
-        let all = |test: &dyn Fn(&super::Instance) -> bool| {
+    /// The owner of the addresses does not wait (RFC 9568 6.4.1), nor does a master whose process was only
+    /// replaced; in a group this must hold for all.
+    fn may_start_as_master(&self, now: Instant, id: InstanceId) -> bool {
+        let members = self.fellows(id);
+        let all = |test: &dyn Fn(&Instance) -> bool| {
             members.iter().all(|id| self.instance(*id).is_some_and(test))
         };
-        // The owner of the addresses does not wait (RFC 9568 6.4.1), nor does a master whose process was
-        // only replaced; in a group this must hold for all.
-        let starts = all(&|i| matches!(i.machine, Machine::Init));
-        let owner = all(&|i| {
+        let owner = |i: &Instance| {
             i.config.priority == Priority::OWNER && i.config.state == InitialState::Master
-        });
-        let was_master = all(&|i| self.was_master_until(i, cx.now));
-        let Some(first) = members.first().copied() else { return };
-        if starts && (owner && cx.now >= self.silent_until || was_master) {
-            self.all_become_master(cx, first);
-            return;
-        }
-        for id in members {
-            let Some(instance) = self.instance(*id) else { continue };
-            match instance.machine {
-                Machine::Init => self.become_backup(cx, *id, " (init)"),
-                Machine::Fault => self.become_backup(cx, *id, ""),
-                Machine::Backup { .. } | Machine::Master { .. } => {}
-            }
-        }
-        self.group_entered(cx, first, State::Backup);
+        };
+        now >= self.silent_until && all(&owner) || all(&|i| self.was_master_until(i, now))
     }
 
     /// Whether the last process of this role left an instance as master so recently that no backup can have
     /// taken over: its last advert was sent at most an interval before its last sign of life, and backups wait for
     /// three.
-    fn was_master_until(&self, instance: &super::Instance, now: Instant) -> bool {
+    fn was_master_until(&self, instance: &Instance, now: Instant) -> bool {
         instance.was_master && now.since(self.resume.at) < instance.config.advert_int * 2
-    }
-
-    /// Waits anew for the silence of the master.
-    pub(super) fn wait_until(&mut self, id: InstanceId, master_down: Instant) {
-        if let Some(instance) = self.instance_mut(id)
-            && matches!(instance.machine, Machine::Backup { .. })
-        {
-            instance.machine = Machine::Backup { master_down };
-            self.set_timer(Timer::Protocol, id.0, Some(master_down));
-        }
     }
 
     /// Starts or stops tolerating a master of lower priority (`preempt_delay`).
@@ -269,5 +267,18 @@ impl Engine {
             instance.preempt_at = Some(cx.now + delay);
             say!(debug, *instance, "start preempt delay ({:.6})", delay.as_secs_f64());
         }
+    }
+}
+
+/// How long a backup waits for an advert before it takes over.
+fn patience(instance: &Instance) -> core::time::Duration {
+    //= rfc9568 6.4.1: set the Active_Down_Timer to Active_Down_Interval
+    // departs: whose addresses are there already listens for one interval only. A living master is heard in
+    // that time, and if there is none, this router was it until its daemon ended: back in time, it goes on
+    // before any backup has run out of patience.
+    if instance.retained {
+        instance.master_interval + instance.skew()
+    } else {
+        instance.master_down()
     }
 }

@@ -27,7 +27,7 @@ fn files() -> MemoryFiles {
     entries.sort();
     for path in entries {
         let name = path.file_name().unwrap().to_str().unwrap();
-        let mode = if name == "executable.inc" || name == "E0113.conf" { 0o755 } else { 0o644 };
+        let mode = if name == "executable.inc" || name == "F0113.conf" { 0o755 } else { 0o644 };
         files = files.with_mode(name, mode, &fs::read(&path).unwrap());
     }
     files
@@ -63,7 +63,7 @@ pub fn machine() -> StaticHost {
     host
 }
 
-fn run(code: &Code) -> Loaded {
+pub fn run(code: &Code) -> Loaded {
     let files = files();
     let host = machine();
     let name = match code.id {
@@ -132,9 +132,11 @@ fn page() -> String {
     let mut page = String::from(
         "# Diagnostics\n\n\
          <!-- Made from src/config/codes.rs and tests/data/diagnostics by the test config::diagnostics. Do not edit. -->\n\n\
-         What `evervip check` and `evervipd -t` say, by code. The first letter tells the kind: `E` for what is not\n\
-         carried out as written, `W` for what is doubtful or does not fit this machine, `L` for lints, which keepalived\n\
-         does not have. `evervip explain CODE` shows the text below on a terminal.\n\n\
+         What `evervip check` and `evervipd -t` say, by code. The letter tells what the problem stops: `F` the start and\n\
+         every reload, `E` a reload that brings it (what is wrong is left out), `W` nothing: it is doubtful, or does not\n\
+         fit this machine; `L` are lints, which keepalived does not have, and `N` notes. The number tells the kind of\n\
+         problem. Some kinds come with several letters: below stands the usual one. `evervip explain CODE` shows the text\n\
+         below on a terminal.\n\n\
          - `evervip check --silence CODE,CODE` leaves out warnings and lints; errors cannot be silenced.\n\
          - `evervip check --peer FILE` compares with the configuration of the other router (L0811 to L0817).\n\
          - `evervip check --strict` fails also for warnings, and reports what keepalived passes over in silence.\n\

@@ -663,7 +663,9 @@ const AS_IT_IS: &[&str] = &["dynamic_interfaces", "accept"];
 /// What of the model the daemon acts on in this version. A part that becomes effective leaves this list, and its
 /// keywords their mark.
 fn effective(mut model: Model) -> Model {
+    let reload_check = model.global.settings.reload_check.take();
     model.global.settings = Default::default();
+    model.global.settings.reload_check = reload_check;
     let vrrp = &mut model.vrrp;
     for instance in vrrp.instances.iter_mut() {
         instance.extras =

@@ -8,6 +8,7 @@ mod format;
 mod keywords;
 mod limits;
 mod lint;
+mod reload;
 mod schema;
 mod service;
 mod syntax;

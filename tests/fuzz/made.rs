@@ -128,7 +128,8 @@ fn messages() -> Vec<Seed> {
         id: Some("node1".into()),
         all_checks: false,
         dump: false,
-        reload: true,
+        known: Some(["E0101 vrrp_instance priorty".to_owned()].into()),
+        check: Some(b"/tmp/check.log".as_slice().into()),
     };
     let vrrp = VrrpPart { vrrp: sample::nat(100), ..VrrpPart::default() };
     let checker = CheckerPart { lvs: sample::balanced(), ..CheckerPart::default() };

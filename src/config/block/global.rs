@@ -120,7 +120,7 @@ block! {
         vrrp_version: One<Int<2, 3>> = "vrrp_version", Restart, default("2");
         /// Default of `strict_mode`.
         vrrp_strict: One<Bool> = "vrrp_strict", Restart, later, default("off");
-        /// For this many seconds after the start no instance becomes master and adverts are ignored.
+        /// For this many seconds after the start no instance becomes master; adverts are heard.
         vrrp_startup_delay: One<Seconds<1_000, 4_294_000_000>> = "vrrp_startup_delay", Fixed, default("0");
         /// As `vrrp_startup_delay`, counted from the start of the machine.
         vrrp_delay_after_boot: One<Seconds<1_000, 4_294_000_000>> = "vrrp_delay_after_boot", Fixed, default("0");
@@ -305,8 +305,10 @@ block! {
         umask: One<Umask> = "umask", Fixed, later, default("0177");
         /// Without effect, as in keepalived.
         random_seed: One<Int<0, U32>> = "random_seed", Fixed, dead;
-        /// Test the configuration before a reload. Here every reload does; the file receives the result of the test.
-        reload_check_config: One<OptionalPath> = "reload_check_config", Live, later, default("/dev/null");
+        /// Refuse a reload for whatever a configuration test reports, mistakes of the running configuration and
+        /// warnings included; the file receives the result of the test. Without it only what is new and wrong refuses a
+        /// reload.
+        reload_check_config: One<OptionalPath> = "reload_check_config", Live, default("/dev/null");
         /// File whose first line is the time of the next reload.
         reload_time_file: One<AbsolutePath> = "reload_time_file", Live, lenient, later;
         /// Keep that file after the reload.

@@ -110,7 +110,9 @@ impl<B: TopLevel> Slot for Each<B> {
         statement: &Statement<'_>,
         cx: &mut Cx<'_>,
     ) -> Next {
+        cx.position.within = Span::NONE;
         self.0 = header::<B>(keyword, statement, cx).filter(|b| b.open(cx));
+        cx.position.within = statement.span();
         if self.0.is_some() { Next::Body } else { Next::Skip }
     }
 
@@ -122,6 +124,7 @@ impl<B: TopLevel> Slot for Each<B> {
                 let node = block_node(keyword, &block);
                 cx.document.nodes.push(node);
             }
+            cx.position.settle(keyword.name, block.span());
             block.close(cx);
         }
         Next::Done

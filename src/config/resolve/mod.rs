@@ -163,6 +163,7 @@ impl Draft {
 
 /// Resolves what only the whole text can tell.
 pub(crate) fn finish(root: Root, cx: &mut Cx<'_>) {
+    cx.position.settle("", Span::NONE);
     if cx.options.document {
         cx.document.nodes.splice(0..0, root.nodes());
     }

@@ -1,13 +1,16 @@
 use std::thread::JoinHandle;
 
 use super::*;
+use crate::base::Family;
 use crate::base::Mac;
 use crate::kernel::monitor::Monitor;
 use crate::kernel::netlink::Requests;
 use crate::kernel::object;
-use crate::model::sample;
 use crate::model::vrrp::Version;
-use crate::plan::Verb;
+use crate::model::{self, sample};
+use crate::plan::{Op, Verb};
+use crate::status;
+use crate::sys::raw::{Batch, Receiver, Sender};
 use crate::sys::testing::{in_namespace, ip, run};
 
 const GROUP: IpAddr = IpAddr::V4(crate::base::net::VRRP_GROUP_V4);
@@ -181,6 +184,100 @@ fn what_was_missed_during_a_stall_is_heard_before_anybody_is_taken_for_silent() 
             });
         },
     );
+}
+
+#[test]
+fn under_a_flood_packets_come_in_batches_and_adverts_leave_between() {
+    in_namespace(
+        "drive::vrrp::tests::under_a_flood_packets_come_in_batches_and_adverts_leave_between",
+        || {
+            run(async {
+                let mut bench = Bench::new();
+                let (mut driver, mut handle) = Driver::new(hooks(|| {})).unwrap();
+                handle.send(bench.view()).unwrap();
+                let mut config = config();
+                config.instances[0].lower_prio_no_advert = true;
+                // Nothing but adverts is due.
+                config.instances[0].garp.delay = Duration::ZERO;
+                handle.send(reload(config)).unwrap();
+                until(|| {
+                    driver.turn().unwrap();
+                    let master = driver.engine.state("VI") == Some(status::vrrp::State::Master);
+                    (master && driver.engine.other_deadline().is_none()).then_some(())
+                });
+                let _ = bench.heard();
+                // A queue takes some 270 without the right to make it longer.
+                (0..250).for_each(|_| bench.advertise(50));
+                let received = |driver: &Driver| {
+                    driver.engine.snapshot(clock::now()).instances[0].counters.adverts_received
+                };
+                let before = received(&driver);
+                driver.turn().unwrap();
+                assert!((1..=64).contains(&(received(&driver) - before)));
+                // An advert falls due while most of it is still to be read.
+                until(|| (driver.engine.advert_deadline()? <= clock::now()).then_some(()));
+                let before = received(&driver);
+                driver.turn().unwrap();
+                assert!(received(&driver) - before <= 64);
+                assert_eq!(bench.heard(), [100]);
+            });
+        },
+    );
+}
+
+#[test]
+fn what_comes_in_after_a_timer_fell_due_is_not_waited_for() {
+    in_namespace(
+        "drive::vrrp::tests::what_comes_in_after_a_timer_fell_due_is_not_waited_for",
+        || {
+            run(async {
+                let mut bench = Bench::new();
+                let (mut driver, mut handle) = Driver::new(hooks(|| {})).unwrap();
+                handle.send(bench.view()).unwrap();
+                handle.send(reload(config())).unwrap();
+                driver.turn().unwrap();
+                let received = |driver: &Driver| {
+                    driver.engine.snapshot(clock::now()).instances[0].counters.adverts_received
+                };
+                (0..100).for_each(|_| bench.advertise(50));
+                let horizon = driver.clocks.horizon();
+                (0..100).for_each(|_| bench.advertise(50));
+                driver.hear(horizon, false);
+                // All that was there, and what is left of the batch in which the first later one came.
+                assert!((100..132).contains(&received(&driver)), "{}", received(&driver));
+                let horizon = driver.clocks.horizon();
+                driver.hear(horizon, false);
+                assert_eq!(received(&driver), 200);
+            });
+        },
+    );
+}
+
+#[test]
+fn a_view_comes_in_parts() {
+    in_namespace("drive::vrrp::tests::a_view_comes_in_parts", || {
+        let (mut driver, mut handle) = Driver::new(hooks(|| {})).unwrap();
+        let mut config = config();
+        config.instances = (1..=200)
+            .map(|n| sample::instance(&format!("V{n}"), "veth0", n, 100, &["10.0.0.100/24"]))
+            .collect();
+        handle.send(reload(config)).unwrap();
+        handle.send(Input::Look { request: 42 }).unwrap();
+        let (mut views, mut parts) = (look::Views::default(), 0);
+        let (request, view) = until(|| {
+            driver.turn().unwrap();
+            while let Some(output) = handle.receive() {
+                if let Output::Part(part) = output {
+                    parts += 1;
+                    if let Some(whole) = views.join(*part) {
+                        return Some(whole);
+                    }
+                }
+            }
+            None
+        });
+        assert_eq!((request, view.instances.len(), parts), (42, 200, 4));
+    });
 }
 
 #[test]

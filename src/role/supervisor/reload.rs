@@ -59,7 +59,7 @@ impl Supervisor {
 
     /// Begins to read the configuration.
     pub(super) fn begin_reload(&mut self) {
-        let request = load_request(&self.options, self.current.is_some());
+        let request = load_request(&self.options, self.current.as_ref().map(|c| &*c.report));
         self.reload = Reload::Loading(Box::pin(load::load(self.setup.clone(), request)));
     }
 
@@ -72,7 +72,9 @@ impl Supervisor {
             Ok(Loaded { report, .. }) => {
                 let why = report.first.unwrap_or_else(|| "no usable configuration".into());
                 if first {
-                    tracing::error!("the configuration cannot be used: {why}");
+                    let why = format!("the configuration cannot be used: {why}");
+                    tracing::error!("{why}");
+                    self.manager.status(&why);
                     self.manager.errno(libc::EINVAL.cast_unsigned());
                     return Some(Ending { exit: first_exit(report.exit_status) });
                 }
@@ -89,19 +91,28 @@ impl Supervisor {
                 return None;
             }
         };
-        if !first && report.errors > 0 {
-            let n = report.errors;
-            let why = report.first.as_deref().unwrap_or_default();
-            let more = if n > 1 { format!(" (and {} more)", n - 1) } else { String::new() };
-            self.refuse(&format!("{why}{more}"));
-            return None;
+        match &self.current {
+            None => {
+                if let Some(why) = unusable_start(&report, self.options.all) {
+                    tracing::error!("{why}");
+                    self.manager.status(&why);
+                    self.manager.errno(libc::EINVAL.cast_unsigned());
+                    return Some(Ending { exit: Exit::Config });
+                }
+            }
+            Some(current) => {
+                if let Some(why) = worse(&current.report, &report, self.options.allow_empty) {
+                    self.refuse(&why);
+                    return None;
+                }
+            }
         }
         self.prepare(report, parts);
         None
     }
 
     /// Lets every role decode its part.
-    fn prepare(&mut self, report: LoadReport, parts: Parts) {
+    fn prepare(&mut self, report: Box<LoadReport>, parts: Parts) {
         self.generation = self.generation.wrapping_add(1);
         let generation = self.generation;
         let (mut waiting, mut new) = (BTreeSet::new(), BTreeSet::new());
@@ -319,6 +330,34 @@ impl Supervisor {
             self.want_reload();
         }
     }
+}
+
+/// Why a configuration is not taken on in place of the one in force.
+fn worse(current: &LoadReport, new: &LoadReport, allow_empty: bool) -> Option<String> {
+    if let Some(why) = &new.first_error {
+        let more =
+            if new.errors > 1 { format!(" (and {} more)", new.errors - 1) } else { String::new() };
+        return Some(format!("{why}{more}"));
+    }
+    let serves = |report: &LoadReport| report.needs.vrrp || report.needs.checker;
+    let lost = if serves(current) && !serves(new) {
+        "it asks for nothing"
+    } else if current.instances > 0 && new.instances == 0 {
+        "it has no virtual router any more"
+    } else {
+        return None;
+    };
+    (!allow_empty).then(|| format!("{lost}; --allow-empty takes that on"))
+}
+
+/// Why the daemon does not start: it was asked for virtual routers and has none, nor anything else to do. keepalived's
+/// process for virtual routers ends the daemon then.
+fn unusable_start(report: &LoadReport, all: bool) -> Option<String> {
+    let nothing = !report.needs.vrrp && !report.needs.checker && !all;
+    (nothing && report.asked > 0).then(|| {
+        let why = report.first.as_deref().unwrap_or_default();
+        format!("nothing of the configuration can be used: {why}")
+    })
 }
 
 /// The status to end with when the first configuration cannot be used, from the status of a test of it.

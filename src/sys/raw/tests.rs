@@ -61,10 +61,13 @@ fn ipv4_packets_arrive_with_their_header_and_origin() {
         send();
         assert!(wait(&receiver, SHORT).is_empty());
         receiver.join(GROUP4, b).unwrap();
+        let before = clock::wall();
         send();
         let got = wait(&receiver, LONG);
         let [(from, packet)] = got.as_slice() else { panic!("{got:?}") };
-        let want = From { interface: b, source, destination: GROUP4, hop_limit: 0 };
+        let at = from.at;
+        assert!(before <= at.unwrap() && at.unwrap() <= clock::wall(), "{before:?} {at:?}");
+        let want = From { interface: b, source, destination: GROUP4, hop_limit: 0, at };
         assert_eq!(*from, want);
         assert_eq!((packet[8], packet[9], &packet[20..]), (255, 112, &b"hello"[..]));
         // The kernel filled in the length.
@@ -103,7 +106,9 @@ fn ipv6_packets_arrive_with_origin_and_hop_limit() {
         sender.send(a, source, GROUP6, &[0x31, 41, 100, 0, 0, 100, 0, 0]).unwrap();
         let got = wait(&receiver, LONG);
         let [(from, packet)] = got.as_slice() else { panic!("{got:?}") };
-        let want = From { interface: b, source, destination: GROUP6, hop_limit: 255 };
+        assert!(from.at.is_some());
+        let at = from.at;
+        let want = From { interface: b, source, destination: GROUP6, hop_limit: 255, at };
         assert_eq!(*from, want);
         assert_eq!(packet[..6], [0x31, 41, 100, 0, 0, 100]);
         assert_ne!(packet[6..8], [0, 0], "the kernel filled in the checksum");

@@ -147,7 +147,7 @@ fn after_an_overrun_the_whole_view_is_compared() {
 }
 
 #[test]
-fn leftovers_stay_until_a_master_is_heard() {
+fn retained_addresses_stay_until_a_master_is_heard() {
     let start = || {
         let mut host = Host::off();
         host.event(Event::Reload(Arc::new(failover(200))));
@@ -193,4 +193,94 @@ fn stopping_says_goodbye_removes_and_ends() {
     let mut host = Host::off();
     host.event(Event::Stop { keep_addresses: false });
     assert_eq!(host.seen, [Action::Done]);
+}
+
+/// Three virtual addresses, one of which is on the interface before anything starts.
+fn one_of_three(mut config: Vrrp) -> Host {
+    let vips = ["10.0.2.100/24", "10.0.2.101/24", "10.0.2.102/24"];
+    config.instances[0] = sample::instance("VRRP1", "enp0s8", 41, 100, &vips);
+    let mut host = Host::off();
+    host.event(Event::Reload(Arc::new(config)));
+    let mut kernel = host.kernel();
+    kernel.objects.push(Sight::address(ETH, prefix("10.0.2.101/24")));
+    host.event(Event::Kernel(kernel));
+    host
+}
+
+fn hear_three(host: &mut Host, priority: u8) {
+    let addresses = [100, 101, 102].map(|last| IpAddr::from([10, 0, 2, last]));
+    let packet = advert_of(PEER, &addresses, |c| c.priority = priority);
+    host.receive(PEER, &packet);
+}
+
+#[test]
+fn what_is_retained_is_kept_and_never_completed() {
+    let mut host = one_of_three(failover(100));
+    host.pass(500 * MS);
+    assert_eq!((host.state(), host.ops()), (State::Backup, vec![]));
+    // Somebody takes it off: it is not put back either.
+    let taken = prefix("10.0.2.101/24");
+    host.event(Event::Object(Change::address(ETH, taken, false, false)));
+    assert_eq!(host.ops(), [""; 0]);
+    host.event(Event::Object(Change::address(ETH, taken, true, false)));
+    hear_three(&mut host, 200);
+    assert_eq!(host.ops(), ["-10.0.2.101/24"]);
+    // Without a master it stays, and becoming master completes the others.
+    let mut host = one_of_three(failover(100));
+    host.pass(2 * SECOND);
+    assert_eq!(host.state(), State::Master);
+    assert_eq!(host.ops(), ["+10.0.2.100/24", "+10.0.2.102/24"]);
+}
+
+#[test]
+fn adverts_are_heard_during_the_startup_delay() {
+    let mut config = failover(100);
+    config.startup_delay = 10 * SECOND;
+    let mut host = one_of_three(config);
+    host.pass(SECOND);
+    hear_three(&mut host, 200);
+    assert_eq!((host.state(), host.ops()), (State::Backup, vec!["-10.0.2.101/24".to_owned()]));
+    // The master goes on until after the delay: nobody takes over before it has been silent for long enough.
+    for _ in 0..12 {
+        host.pass(SECOND);
+        hear_three(&mut host, 200);
+    }
+    host.pass(3 * SECOND);
+    assert_eq!(host.state(), State::Backup);
+    host.pass(SECOND);
+    assert_eq!(host.state(), State::Master);
+}
+
+#[test]
+fn nobody_becomes_master_during_the_startup_delay_even_if_its_master_leaves() {
+    let mut config = failover(100);
+    config.startup_delay = 10 * SECOND;
+    let mut host = Host::new(config);
+    host.pass(SECOND);
+    host.hear(PEER, 0);
+    host.pass(9 * SECOND + 3 * SECOND);
+    assert_eq!(host.state(), State::Backup);
+    host.pass(SECOND);
+    assert_eq!(host.state(), State::Master);
+}
+
+#[test]
+fn an_instance_that_a_reload_adds_keeps_what_is_there_and_adds_nothing() {
+    let mut config = failover(100);
+    config.instances[0] = sample::instance("other", "enp0s9", 7, 100, &["10.0.3.7/24"]);
+    let mut host = Host::off();
+    host.event(Event::Reload(Arc::new(config.clone())));
+    let mut kernel = host.kernel();
+    kernel.objects.push(Sight::address(ETH, prefix("10.0.2.101/24")));
+    host.event(Event::Kernel(kernel));
+    host.pass(5 * SECOND);
+    host.look();
+    let vips = ["10.0.2.100/24", "10.0.2.101/24"];
+    config.instances.push(sample::instance("VRRP1", "enp0s8", 41, 100, &vips));
+    host.event(Event::Reload(Arc::new(config)));
+    host.pass(500 * MS);
+    assert_eq!(host.ops(), [""; 0]);
+    let addresses = [100, 101].map(|last| IpAddr::from([10, 0, 2, last]));
+    host.receive(PEER, &advert_of(PEER, &addresses, |_| {}));
+    assert_eq!(host.ops(), ["-10.0.2.101/24"]);
 }

@@ -325,3 +325,26 @@ fn ipv6_adverts_come_from_the_link_local_address() {
     assert!(wire::checksum_holds(&host.packets[0], Some((source, destination))));
     assert_eq!(host.frames().len(), 2 * 2);
 }
+
+#[test]
+fn due_adverts_leave_while_silence_is_still_to_be_judged() {
+    let mut config = failover(200);
+    let mut other = sample::instance("OTHER", "enp0s9", 42, 100, &["10.0.3.100/24"]);
+    other.advert_int = SECOND;
+    config.instances.push(other);
+    let mut host = Host::new(config);
+    host.pass(3_219 * MS);
+    assert_eq!(host.state(), State::Master);
+    assert_eq!(host.engine.state("OTHER"), Some(State::Backup));
+    host.look();
+    // Both are due: one has to send, the other has heard nobody for too long.
+    host.now = host.now + 5 * SECOND;
+    assert!(host.engine.advert_deadline().unwrap() <= host.now);
+    assert!(host.engine.other_deadline().unwrap() <= host.now);
+    host.event(Event::Adverts);
+    assert_eq!(host.priorities(), [200]);
+    assert_eq!(host.engine.state("OTHER"), Some(State::Backup));
+    assert!(host.engine.advert_deadline().unwrap() > host.now);
+    host.event(Event::Timer);
+    assert_eq!(host.engine.state("OTHER"), Some(State::Master));
+}

@@ -96,7 +96,7 @@ fn weights_change_the_priority_and_the_time_to_wait() {
     let due = host.engine.snapshot(host.now);
     assert_eq!(due.instances[0].master, Some(PEER.into()));
     let deadline = |host: &mut Host| {
-        let key = Timer::Protocol.key(0);
+        let key = Timer::Silence(InstanceId(0));
         host.engine.timers.get(key).unwrap().since(host.now)
     };
     let before = deadline(&mut host);
@@ -309,4 +309,37 @@ fn an_interface_that_got_another_number_is_joined_again() {
     let joined =
         host.seen.iter().any(|a| matches!(a, Action::Join { interface, .. } if *interface == new));
     assert!(joined, "{:?}", host.seen);
+}
+
+#[test]
+fn a_farewell_leaves_from_where_the_last_advert_did() {
+    let mut host = Host::master();
+    let own = prefix("10.0.2.71/24");
+    host.event(Event::Object(Change::address(ETH, own, false, false)));
+    let farewell = host.seen.iter().find_map(|a| match a {
+        Action::SendAdvert { interface, source, .. } => Some((*interface, *source)),
+        _ => None,
+    });
+    assert_eq!(farewell, Some((ETH, [10, 0, 2, 71].into())));
+    assert_eq!((host.state(), host.priorities()), (State::Fault, vec![0]));
+    // An interface that does not exist any more carries nothing.
+    let mut host = Host::master();
+    host.event(Event::LinkGone(ETH));
+    assert_eq!((host.state(), host.priorities()), (State::Fault, vec![]));
+}
+
+#[test]
+fn every_way_out_of_master_but_yielding_says_farewell_once() {
+    type Way = fn(&mut Host);
+    let ways: [(Way, State, Vec<u8>); 4] = [
+        (|h| h.event(Event::Link(link(ETH, "enp0s8", false))), State::Fault, vec![0]),
+        (|h| h.event(Event::Stop { keep_addresses: false }), State::Init, vec![0]),
+        (|h| h.event(Event::Stop { keep_addresses: true }), State::Master, vec![]),
+        (|h| h.hear(PEER, 250), State::Backup, vec![]),
+    ];
+    for (way, state, farewell) in ways {
+        let mut host = Host::master();
+        way(&mut host);
+        assert_eq!((host.state(), host.priorities()), (state, farewell));
+    }
 }

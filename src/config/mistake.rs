@@ -1,0 +1,173 @@
+//! Errors by their meaning, whatever line they stand on: what a reload compares with the configuration in force.
+//!
+//! An ignored word is known by its code, the kind of block and the keyword, so a generated file may repeat an old
+//! mistake in each new block. What is left out as a whole (an address, a server, an instance) is known by what
+//! identifies it: losing another one is a new mistake. Which errors there are is for the other modules to say.
+
+use std::collections::BTreeSet;
+
+use super::codes::{self, Code};
+use super::diagnostic::{Diagnostic, Diagnostics, Severity};
+use super::schema::{Keyword, Shape, Times};
+use super::span::Span;
+
+/// How far reading has come, noted in every error.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Position {
+    /// The kind of the block, as its table is named.
+    pub block: &'static str,
+    /// The keyword of the statement, once it is known.
+    pub keyword: Option<&'static Keyword>,
+    /// The top-level block around it.
+    pub within: Span,
+    /// The text is read; blocks are being resolved.
+    pub settled: bool,
+}
+
+/// What an error is about.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Subject {
+    kind: Kind,
+    block: &'static str,
+    keyword: &'static str,
+    within: Span,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Kind {
+    /// Files, includes, definitions: the message says it all.
+    #[default]
+    Text,
+    /// The marked word is no keyword.
+    Unknown,
+    /// The value of a keyword.
+    Word,
+    /// A block, or an entry of a list.
+    Object,
+    /// Found when a block was resolved.
+    Settled,
+}
+
+impl Position {
+    /// A statement of a block begins.
+    pub(crate) fn begin(&mut self, block: &'static str) {
+        let within = if self.settled { Span::NONE } else { self.within };
+        *self = Self { block, within, ..Self::default() };
+    }
+
+    /// The top-level block `within`, or the whole text, was read.
+    pub(crate) fn settle(&mut self, block: &'static str, within: Span) {
+        *self = Self { block, within, keyword: None, settled: true };
+    }
+
+    /// What an error at this position is about.
+    pub(crate) fn subject(&self) -> Subject {
+        let (kind, keyword) = match self.keyword {
+            _ if self.settled => (Kind::Settled, ""),
+            Some(keyword) if identifies(keyword) => (Kind::Object, keyword.name),
+            Some(keyword) => (Kind::Word, keyword.name),
+            None if self.block.is_empty() && !self.within.is_some() => (Kind::Text, ""),
+            None => (Kind::Unknown, ""),
+        };
+        Subject { kind, block: self.block, keyword, within: self.within }
+    }
+}
+
+/// Whether each use of a keyword makes an object of its own.
+fn identifies(keyword: &Keyword) -> bool {
+    let block = matches!((keyword.shape)(), Shape::Block(..) | Shape::Lines(_) | Shape::List(_));
+    block || keyword.times == Times::Many
+}
+
+/// Errors by which a whole object is lost, or a reference to one. Their messages name it.
+const OBJECTS: [&Code; 8] = [
+    &codes::INCOMPLETE,
+    &codes::DUPLICATE_NAME,
+    &codes::DUPLICATE_VRID,
+    &codes::DUPLICATE_ENTRY,
+    &codes::UNKNOWN_REFERENCE,
+    &codes::DEFINED_LATER,
+    &codes::FAMILY,
+    &codes::LEFT_OUT,
+];
+
+impl Diagnostics {
+    /// Every error by its meaning. Two readings of one text give the same.
+    #[must_use]
+    pub fn mistakes(&self) -> BTreeSet<String> {
+        self.iter().filter(|d| d.severity == Severity::Error).map(|d| self.meaning(d)).collect()
+    }
+
+    /// The errors that are not among `known`, which [`Self::mistakes`] gave for another text.
+    pub fn new_errors<'a>(
+        &'a self,
+        known: &'a BTreeSet<String>,
+    ) -> impl Iterator<Item = &'a Diagnostic> {
+        self.iter()
+            .filter(|d| d.severity == Severity::Error)
+            .filter(move |d| !known.contains(&self.meaning(d)))
+    }
+
+    /// What an error is about, as text to compare.
+    fn meaning(&self, error: &Diagnostic) -> String {
+        let code = error.code.id;
+        // How many problems are over the limit changes with every line.
+        if *error.code == codes::LIMIT {
+            return code.to_owned();
+        }
+        let Subject { kind, block, keyword, within } = error.subject;
+        match kind {
+            Kind::Text => format!("{code} {}", error.message),
+            Kind::Unknown => format!("{code} {block} {}", self.marked(error.span)),
+            Kind::Word => format!("{code} {block} {keyword}"),
+            Kind::Object => {
+                format!("{code} {} / {keyword} {}", self.line(within), self.line(error.span))
+            }
+            Kind::Settled => {
+                let at = self.beginning(error);
+                let line = self.line(at);
+                let lost = OBJECTS.contains(&error.code) || self.opens(at);
+                if lost || line.is_empty() {
+                    format!("{code} {} / {} / {line}", self.line(within), error.message)
+                } else {
+                    format!("{code} {block} {}", line.split(' ').next().unwrap_or_default())
+                }
+            }
+        }
+    }
+
+    /// Where the object begins, also when the error stands at its closing brace.
+    fn beginning(&self, error: &Diagnostic) -> Span {
+        match error.related.first() {
+            Some((start, _)) if self.marked(error.span) == "}" => *start,
+            _ => error.span,
+        }
+    }
+
+    /// Whether the place is where a line begins.
+    fn opens(&self, span: Span) -> bool {
+        self.sources.place(span).is_some_and(|place| {
+            place.text.iter().take(place.start).all(|byte| byte.is_ascii_whitespace())
+        })
+    }
+
+    /// The marked text.
+    fn marked(&self, span: Span) -> String {
+        let Some(place) = self.sources.place(span) else {
+            return String::new();
+        };
+        let text = place.text.get(place.start..place.end).unwrap_or_default();
+        String::from_utf8_lossy(text).into_owned()
+    }
+
+    /// The statement of the line: without comment and brace, with single blanks.
+    fn line(&self, span: Span) -> String {
+        let Some(place) = self.sources.place(span) else {
+            return String::new();
+        };
+        let is_end = |byte: &u8| matches!(byte, b'{' | b'#' | b'!');
+        let end = place.text.iter().position(is_end).unwrap_or(place.text.len());
+        let text = String::from_utf8_lossy(place.text.get(..end).unwrap_or_default());
+        text.split_whitespace().collect::<Vec<_>>().join(" ")
+    }
+}

@@ -1,0 +1,151 @@
+//! Views of the engine, taken in parts so that no turn of the real-time thread is long, and joined on the other
+//! side.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use crate::base::Instant;
+use crate::status::vrrp::Vrrp;
+use crate::vrrp::Engine;
+
+/// Objects in a part.
+const PART: usize = 64;
+/// Requests that may wait. Whoever asks more often than they are answered gets no answer to the rest.
+const WAITING: usize = 16;
+
+/// A part of the answer to a request.
+#[derive(Debug)]
+pub struct Part {
+    /// That of the request.
+    pub request: u64,
+    /// The answer begins here, and anew if it had begun before: a new configuration came between.
+    pub first: bool,
+    /// The answer is complete.
+    pub last: bool,
+    /// Some of the objects; the counters of the engine at this moment.
+    pub view: Vrrp,
+}
+
+/// Requests that are being answered, on the real-time thread.
+#[derive(Debug, Default)]
+pub(super) struct Looks {
+    /// Requests, and how many objects their parts have shown.
+    waiting: VecDeque<(u64, usize)>,
+}
+
+impl Looks {
+    pub fn ask(&mut self, request: u64) {
+        if self.waiting.len() < WAITING {
+            self.waiting.push_back((request, 0));
+        }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
+    /// The objects may be others now: every answer begins anew.
+    pub fn restart(&mut self) {
+        for (_, shown) in &mut self.waiting {
+            *shown = 0;
+        }
+    }
+
+    /// The next part of the oldest request.
+    pub fn part(&mut self, engine: &Engine, now: Instant) -> Option<Part> {
+        let (request, shown) = self.waiting.front_mut()?;
+        let (request, first) = (*request, *shown == 0);
+        let (view, more) = engine.view(now, *shown, PART);
+        *shown += PART;
+        if !more {
+            self.waiting.pop_front();
+        }
+        Some(Part { request, first, last: !more, view })
+    }
+}
+
+/// Answers that are not complete yet, on the side of whoever asked.
+#[derive(Debug, Default)]
+pub struct Views {
+    begun: BTreeMap<u64, Vrrp>,
+}
+
+impl Views {
+    /// Takes a part; gives the request and the whole answer with the last one.
+    pub fn join(&mut self, part: Part) -> Option<(u64, Vrrp)> {
+        let Part { request, first, last, view } = part;
+        let whole = match self.begun.remove(&request).filter(|_| !first) {
+            Some(begun) => begun.joined(view),
+            None => view,
+        };
+        if last {
+            return Some((request, whole));
+        }
+        self.begun.insert(request, whole);
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::model::{self, sample};
+    use crate::vrrp::{Actions, Event};
+
+    fn engine(count: u8) -> Engine {
+        let now = Instant::ZERO;
+        let instances = (1..=count)
+            .map(|n| sample::instance(&format!("V{n}"), "eth0", n, 100, &["10.0.0.1/24"]))
+            .collect();
+        let config = model::Vrrp { instances, ..model::Vrrp::default() };
+        let mut engine = Engine::new(now);
+        engine.handle(now, Event::Reload(Arc::new(config)), &mut Actions::new());
+        engine.handle(now, Event::Kernel(crate::vrrp::Snapshot::default()), &mut Actions::new());
+        engine
+    }
+
+    #[test]
+    fn parts_are_small_and_together_the_whole() {
+        let engine = engine(200);
+        let (mut looks, mut views) = (Looks::default(), Views::default());
+        looks.ask(7);
+        looks.ask(8);
+        let mut answers = Vec::new();
+        while let Some(part) = looks.part(&engine, Instant::ZERO) {
+            assert!(part.view.instances.len() <= PART);
+            answers.extend(views.join(part));
+        }
+        let whole = engine.snapshot(Instant::ZERO);
+        assert_eq!(whole.instances.len(), 200);
+        assert_eq!(answers, [(7, whole.clone()), (8, whole)]);
+    }
+
+    #[test]
+    fn an_answer_that_begins_anew_holds_nothing_twice() {
+        let engine = engine(100);
+        let (mut looks, mut views) = (Looks::default(), Views::default());
+        looks.ask(1);
+        let part = looks.part(&engine, Instant::ZERO).unwrap();
+        assert!(part.first && !part.last);
+        assert_eq!(views.join(part), None);
+        looks.restart();
+        let mut answer = None;
+        while let Some(part) = looks.part(&engine, Instant::ZERO) {
+            answer = views.join(part);
+        }
+        assert_eq!(answer.unwrap().1.instances.len(), 100);
+    }
+
+    #[test]
+    fn requests_do_not_pile_up() {
+        let engine = engine(1);
+        let mut looks = Looks::default();
+        (0..1000).for_each(|n| looks.ask(n));
+        let mut answers = 0;
+        while looks.part(&engine, Instant::ZERO).is_some() {
+            answers += 1;
+        }
+        assert_eq!(answers, WAITING);
+    }
+}

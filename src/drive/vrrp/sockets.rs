@@ -1,0 +1,107 @@
+//! The sockets of the real-time thread: who hears which group where, and what leaves by which socket.
+
+use std::io;
+use std::net::IpAddr;
+
+use super::RECEIVERS;
+use crate::base::{Family, IfIndex};
+use crate::sys::packet::FrameSocket;
+use crate::sys::poll::Epoll;
+use crate::sys::raw::{Batch, Receiver, Sender};
+
+/// Sockets of all families.
+pub(super) struct Sockets {
+    pub receivers: Vec<Group>,
+    senders: [Option<Sender>; 2],
+    frames: FrameSocket,
+    /// None only while it is in use.
+    pub batch: Option<Batch>,
+}
+
+/// A receiving socket and its memberships: the kernel allows some twenty for each.
+pub(super) struct Group {
+    pub socket: Receiver,
+    family: Family,
+    pub members: Vec<(IpAddr, IfIndex)>,
+}
+
+impl Sockets {
+    pub fn open() -> io::Result<Self> {
+        Ok(Self {
+            receivers: Vec::new(),
+            senders: [None, None],
+            frames: FrameSocket::open()?,
+            batch: Some(Batch::new()),
+        })
+    }
+
+    pub fn send(
+        &mut self,
+        interface: IfIndex,
+        source: IpAddr,
+        destination: IpAddr,
+        packet: &[u8],
+    ) -> io::Result<()> {
+        let family = Family::of(&source);
+        let [v4, v6] = &mut self.senders;
+        let slot = match family {
+            Family::V4 => v4,
+            Family::V6 => v6,
+        };
+        let sender = match slot {
+            Some(sender) => sender,
+            None => slot.insert(Sender::open(family)?),
+        };
+        sender.send(interface, source, destination, packet)
+    }
+
+    pub fn frames(&self, interface: IfIndex, frame: &[u8], count: u32) -> io::Result<()> {
+        (0..count).try_for_each(|_| self.frames.send(interface, frame))
+    }
+
+    pub fn join(&mut self, epoll: &Epoll, group: IpAddr, interface: IfIndex) -> io::Result<()> {
+        // What an interface of the same number left behind would be in the way.
+        self.leave(group, interface);
+        let family = Family::of(&group);
+        for one in self.receivers.iter_mut().filter(|r| r.family == family) {
+            match one.socket.join(group, interface) {
+                Ok(()) => {
+                    one.members.push((group, interface));
+                    return Ok(());
+                }
+                Err(e) if matches!(e.raw_os_error(), Some(libc::ENOBUFS | libc::ENOMEM)) => {}
+                Err(e) => return Err(e),
+            }
+        }
+        let socket = Receiver::open(family)?;
+        socket.join(group, interface)?;
+        // One is never closed again, so its position is its number.
+        epoll.add(&socket, RECEIVERS + self.receivers.len() as u64)?;
+        self.receivers.push(Group { socket, family, members: vec![(group, interface)] });
+        Ok(())
+    }
+
+    pub fn leave(&mut self, group: IpAddr, interface: IfIndex) {
+        self.drop_members(|member| *member == (group, interface));
+    }
+
+    /// An interface is gone, and its memberships with it.
+    pub fn forget(&mut self, interface: IfIndex) {
+        self.drop_members(|(_, i)| *i == interface);
+    }
+
+    fn drop_members(&mut self, which: impl Fn(&(IpAddr, IfIndex)) -> bool) {
+        for one in &mut self.receivers {
+            let socket = &one.socket;
+            one.members.retain(|member| {
+                if which(member) {
+                    // Refused when the interface is gone, which comes to the same.
+                    let _ = socket.leave(member.0, member.1);
+                    false
+                } else {
+                    true
+                }
+            });
+        }
+    }
+}

@@ -1,0 +1,154 @@
+//! What holds between hosts once all is settled.
+
+use core::time::Duration;
+use std::collections::BTreeMap;
+
+use super::{Wire, wire_of};
+use crate::base::Name;
+use crate::model::vrrp::{Preempt, Priority};
+use crate::model::{Instance, Weight};
+use crate::sim::World;
+use crate::sim::world::{Node, NodeId};
+use crate::status::vrrp::State;
+use crate::vrrp::RunEnd;
+
+/// A router as it should be, judging by its host alone.
+#[derive(Debug)]
+struct Router {
+    id: NodeId,
+    instance: Instance,
+    fit: bool,
+    priority: u8,
+}
+
+impl World {
+    /// Of each virtual router the best one that can is master, alone; each says so, and has the addresses.
+    pub(super) fn check_cluster(&mut self) {
+        let mut routers: BTreeMap<Wire, Vec<Router>> = BTreeMap::new();
+        let mut found = Vec::new();
+        for id in self.nodes() {
+            let Some(node) = self.node(id).filter(|node| node.engine.is_some()) else { continue };
+            for instance in &node.config.instances {
+                let Some(wire) = wire_of(node, instance) else { continue };
+                let group = self.group_of(id, &instance.name);
+                let fit = node
+                    .config
+                    .instances
+                    .iter()
+                    .filter(|i| group.contains(&i.name))
+                    .all(|member| is_fit(node, member));
+                let priority = priority(node, instance);
+                routers.entry(wire).or_default().push(Router {
+                    id,
+                    instance: instance.clone(),
+                    fit,
+                    priority,
+                });
+            }
+        }
+        for ((segment, _, vrid), members) in &routers {
+            let masters: Vec<&Router> =
+                members.iter().filter(|r| self.is_sending(r.id, &r.instance)).collect();
+            let fit = || members.iter().filter(|r| r.fit);
+            if masters.len() != usize::from(fit().next().is_some()) {
+                found.push(format!("VRID {vrid} on {segment} has {} masters", masters.len()));
+            }
+            for router in members {
+                self.check_router(router, &mut found);
+            }
+            // Among equals whoever is master stays it (RFC 9568 6.4.2): only a lower priority is wrong.
+            let patient = |r: &&Router| r.instance.preempt == Preempt::After(Duration::ZERO);
+            let best = fit().map(|r| r.priority).max();
+            if let [master] = masters.as_slice() {
+                if !master.fit {
+                    found.push(format!("VRID {vrid} on {segment} is held by a router in fault"));
+                }
+                if Some(master.priority) < best && members.iter().by_ref().all(|r| patient(&r)) {
+                    found.push(format!("VRID {vrid} on {segment} is not held by the best router"));
+                }
+            }
+        }
+        for text in found {
+            self.violated(text);
+        }
+    }
+
+    /// What a router says of itself is what it does.
+    fn check_router(&self, router: &Router, found: &mut Vec<String>) {
+        let (id, name) = (router.id, &router.instance.name);
+        let Some(engine) = self.engine(id) else { return };
+        let sending = self.is_sending(id, &router.instance);
+        let want = match (sending, router.fit) {
+            (true, _) => State::Master,
+            (false, true) => State::Backup,
+            (false, false) => State::Fault,
+        };
+        let node = id.0 + 1;
+        if engine.state(name) != Some(want) {
+            found.push(format!("node {node}: {name} is {:?}, not {want:?}", engine.state(name)));
+        }
+        if engine.priority(name) != Some(router.priority) {
+            let said = engine.priority(name);
+            found.push(format!(
+                "node {node}: {name} has priority {said:?}, not {}",
+                router.priority
+            ));
+        }
+        if let Some(told) = self.oracle.told.get(&(id, format!("INSTANCE {name}")))
+            && told.state != want.word()
+        {
+            found.push(format!("node {node}: {name} announced {} and is {want:?}", told.state));
+        }
+        for group in self.node(id).into_iter().flat_map(|n| &n.config.groups) {
+            if group.members.contains(name)
+                && let Some(told) = self.oracle.told.get(&(id, format!("GROUP {}", group.name)))
+                && told.state != want.word()
+            {
+                let state = &told.state;
+                found
+                    .push(format!("node {node}: {} announced {state} and is {want:?}", group.name));
+            }
+        }
+    }
+}
+
+/// Whether the world lets a router take part.
+fn is_fit(node: &Node, instance: &Instance) -> bool {
+    let Some(link) = node.kernel.link(&instance.interface) else { return false };
+    let source = node.kernel.addresses.iter().any(|(l, prefix)| {
+        *l == link.index && prefix.family() == instance.family && node.kernel.is_home(*prefix)
+    });
+    let up = |name| node.kernel.link(name).is_some_and(|l| l.up);
+    (link.up || instance.dont_track_primary)
+        && (source || instance.source.is_some())
+        && instance.track_interfaces.iter().all(|t| !t.weight.faults(up(&t.interface)))
+        && tracked(node, instance).all(|(weight, good)| !weight.faults(good))
+}
+
+/// The scripts of a router and of its group, with the way they end now.
+fn tracked<'a>(
+    node: &'a Node,
+    instance: &'a Instance,
+) -> impl Iterator<Item = (Weight, bool)> + 'a {
+    let group = node.config.groups.iter().find(|g| g.members.contains(&instance.name));
+    let of_group = group.into_iter().flat_map(|g| &g.track_scripts);
+    instance.track_scripts.iter().chain(of_group).map(|t| (t.weight, is_good(node, &t.script)))
+}
+
+fn is_good(node: &Node, script: &Name) -> bool {
+    let config = node.config.scripts.iter().find(|s| s.name == *script);
+    let path = config.and_then(|s| s.command.words.first());
+    path.and_then(|path| node.scripts.get(path)).is_none_or(|end| *end == RunEnd::Exit(0))
+}
+
+/// The priority of a router by its configuration and its scripts.
+fn priority(node: &Node, instance: &Instance) -> u8 {
+    let base = instance.priority;
+    if base == Priority::OWNER {
+        return base.get();
+    }
+    let change: i32 =
+        tracked(node, instance).map(|(w, good)| i32::from(w.contribution(good))).sum();
+    let total = (i32::from(base.get()) + change).clamp(1, i32::from(Priority::MAX));
+    u8::try_from(total).unwrap_or(Priority::MAX)
+}

@@ -1,0 +1,278 @@
+//! Addresses on the links of each host and what the segment is told of them.
+
+use core::net::IpAddr;
+use core::time::Duration;
+use std::collections::BTreeSet;
+
+use super::{SETTLE, wire_of};
+use crate::base::{Family, IfIndex, Instant, Mac, Prefix};
+use crate::model::{Address, Instance};
+use crate::plan::{Op, Outcome, Verb};
+use crate::sim::World;
+use crate::sim::world::{Node, NodeId};
+use crate::status::vrrp::State;
+
+/// A new master has announced its addresses after this time, and no later set is sent before.
+const ANNOUNCE: Duration = Duration::from_secs(1);
+/// What was refused is tried again within this time.
+const RETRY: Duration = Duration::from_secs(12);
+
+/// How often an address was announced since its router became master.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Announcement {
+    since: Instant,
+    frames: u32,
+    /// Nothing happened that leads to more frames or fewer.
+    clean: bool,
+}
+
+impl Announcement {
+    pub const fn muddle(&mut self) {
+        self.clean = false;
+    }
+}
+
+fn all(instance: &Instance) -> impl Iterator<Item = &Address> {
+    instance.addresses.iter().chain(&instance.excluded)
+}
+
+impl World {
+    /// A router becomes master: its addresses are to be announced.
+    pub(super) fn expect_announcements(&mut self, id: NodeId, instance: &Instance) {
+        let since = self.now();
+        for address in all(instance) {
+            let link = self.node(id).and_then(|n| n.kernel.link(&address.interface));
+            if let Some(link) = link.map(|l| l.index) {
+                let fresh = Announcement { since, frames: 0, clean: true };
+                self.oracle.announcements.insert((id, link, address.prefix.address), fresh);
+            }
+        }
+    }
+
+    /// A daemon announces an address: it is there, and no other router is to have it.
+    pub(in crate::sim) fn judge_announcement(
+        &mut self,
+        id: NodeId,
+        link: IfIndex,
+        mac: Mac,
+        address: IpAddr,
+        count: u32,
+    ) {
+        if let Some(a) = self.oracle.announcements.get_mut(&(id, link, address)) {
+            a.frames += count;
+        }
+        let Some(node) = self.node(id) else { return };
+        if node.events > 0 {
+            return;
+        }
+        let there = node.kernel.addresses.iter().any(|(l, p)| *l == link && p.address == address);
+        let master = node
+            .config
+            .instances
+            .iter()
+            .any(|i| all(i).any(|a| a.prefix.address == address) && self.is_sending(id, i));
+        let right = node.kernel.link_at(link).is_some_and(|l| l.mac == mac && l.up);
+        if !there {
+            self.violated_by(id, &format!("announces {address}, which is not there"));
+        } else if !master {
+            self.violated_by(id, &format!("announces {address} without being master"));
+        } else if !right || count == 0 {
+            self.violated_by(id, &format!("announces {address} from a wrong link"));
+        }
+    }
+
+    /// A daemon asks its kernel for changes.
+    pub(in crate::sim) fn judge_request(&mut self, id: NodeId, ops: &[Op]) {
+        let mut found = Vec::new();
+        let Some(node) = self.node(id) else { return };
+        for op in ops {
+            // Routes are judged by where they are.
+            let Some((_, address)) = op.as_address() else { continue };
+            match op.verb {
+                Verb::Add | Verb::Replace { .. } => {
+                    let prefix = address.prefix;
+                    if node.events == 0 && !self.is_wanted(id, node, address) {
+                        found.push(format!("adds {prefix} without being master"));
+                    }
+                }
+                Verb::Delete { .. } => {
+                    let prefix = address.prefix;
+                    if node.kernel.is_home(prefix) {
+                        found.push(format!("removes the address {prefix} of the host"));
+                    }
+                    let place = (address.interface.clone(), prefix);
+                    if self.oracle.kept.as_ref().is_some_and(|kept| kept.contains(&place)) {
+                        found.push(format!("removes {prefix} in a reload that keeps it"));
+                    }
+                }
+            }
+        }
+        for text in found {
+            self.violated_by(id, &text);
+        }
+    }
+
+    fn is_wanted(&self, id: NodeId, node: &Node, address: &Address) -> bool {
+        let same = |a: &Address| a.prefix == address.prefix && a.interface == address.interface;
+        node.config.static_addresses.iter().any(same)
+            || node.config.instances.iter().any(|i| all(i).any(same) && self.is_sending(id, i))
+    }
+
+    /// A kernel carried out a change, or refused it.
+    pub(in crate::sim) fn judge_change(
+        &mut self,
+        id: NodeId,
+        op: &Op,
+        outcome: Outcome,
+        gone: &[Prefix],
+    ) {
+        if let Outcome::Refused(_) = outcome {
+            self.oracle.refused = Some(self.now());
+            self.oracle.muddle(id);
+        }
+        let Some((link, address)) = op.as_address() else { return };
+        if let Some(node) = self.nodes.get_mut(id.0) {
+            for prefix in gone {
+                node.ours.remove(&(link, *prefix));
+            }
+            if outcome == Outcome::Done && op.verb.adds() {
+                node.ours.insert((link, address.prefix));
+            }
+        }
+        let Some(node) = self.node(id) else { return };
+        let mut found = Vec::new();
+        for prefix in gone.iter().filter(|prefix| **prefix != address.prefix) {
+            let other = Address { prefix: *prefix, ..address.clone() };
+            if node.engine.is_some() && self.is_wanted(id, node, &other) {
+                found.push(format!("{prefix} goes with {}", address.prefix));
+            }
+        }
+        if gone.len() > 1 {
+            self.oracle.muddle(id);
+        }
+        for text in found {
+            self.violated_by(id, &text);
+        }
+    }
+
+    /// A daemon that has ended in good order leaves no address of its own.
+    pub(in crate::sim) fn judge_end(&mut self, id: NodeId) {
+        let Some(node) = self.node(id) else { return };
+        if node.kernel.refusals > 0 || !node.kernel.impossible.is_empty() || node.events > 0 {
+            return;
+        }
+        let virtual_ones: BTreeSet<Prefix> =
+            node.config.instances.iter().flat_map(all).map(|a| a.prefix).collect();
+        let left: Vec<Prefix> = node
+            .kernel
+            .addresses
+            .iter()
+            .filter(|(link, prefix)| {
+                !node.kernel.is_home(*prefix)
+                    && (node.ours.contains(&(*link, *prefix)) || virtual_ones.contains(prefix))
+            })
+            .map(|(_, prefix)| *prefix)
+            .collect();
+        if !left.is_empty() {
+            self.violated_by(id, &format!("leaves addresses behind: {left:?}"));
+        }
+        self.judge_last_notices(id);
+    }
+
+    /// What holds on each host alone, at every moment at which nothing is on its way.
+    pub(super) fn check_host(&mut self, id: NodeId) {
+        let mut found = Vec::new();
+        if let Some(node) = self.node(id)
+            && let Some(engine) = &node.engine
+            && node.stalled_until.is_none()
+            && node.events == 0
+        {
+            for group in &node.config.groups {
+                let states: BTreeSet<State> =
+                    group.members.iter().filter_map(|name| engine.state(name)).collect();
+                // Only a member that a reload added may take a while to join a group of masters.
+                let joining = self.within(&self.oracle.reloaded, id, SETTLE);
+                if states.contains(&State::Master) && states.len() > 1 && !joining {
+                    found.push(format!("group {} is split: {states:?}", group.name));
+                }
+            }
+            let works = node.kernel.refusals == 0 && node.kernel.impossible.is_empty();
+            let retrying = self.oracle.refused.is_some_and(|at| self.now().since(at) < RETRY)
+                || engine.is_retrying() && !self.is_settled();
+            if node.in_flight == 0 && works && !retrying {
+                self.check_addresses(id, node, &mut found);
+            }
+            self.check_announcements(id, node, &mut found);
+        }
+        for text in found {
+            self.violated_by(id, &text);
+        }
+    }
+
+    /// The addresses of masters are on their links, no others of ours are on any.
+    fn check_addresses(&self, id: NodeId, node: &Node, found: &mut Vec<String>) {
+        let mut wanted: BTreeSet<(IfIndex, Prefix)> = BTreeSet::new();
+        let mut virtual_ones: BTreeSet<Prefix> = BTreeSet::new();
+        for instance in &node.config.instances {
+            let sending = self.is_sending(id, instance);
+            for address in all(instance) {
+                virtual_ones.insert(address.prefix);
+                let link = node.kernel.link(&address.interface).filter(|_| sending);
+                wanted.extend(link.map(|link| (link.index, address.prefix)));
+            }
+        }
+        for (link, prefix) in &wanted {
+            if !node.kernel.has(*link, *prefix) {
+                found.push(format!("{prefix} is missing on {link:?}"));
+            }
+        }
+        for place in &node.kernel.addresses {
+            let (link, prefix) = place;
+            let ours = virtual_ones.contains(prefix) || node.ours.contains(place);
+            let free = node.kernel.is_home(*prefix) || node.leftovers.contains(place);
+            if ours && !free && !wanted.contains(place) {
+                found.push(format!("{prefix} is not to be there on {link:?}"));
+            }
+        }
+    }
+
+    /// A master announces its addresses: each in the set at once, and in the one after the delay.
+    fn check_announcements(&self, id: NodeId, node: &Node, found: &mut Vec<String>) {
+        for instance in &node.config.instances {
+            let Some(wire) = wire_of(node, instance) else { continue };
+            if !self.oracle.routers.get(&(id, wire)).is_some_and(super::wire::Router::is_sending) {
+                continue;
+            }
+            let garp = instance.garp;
+            for address in all(instance) {
+                let Some(link) = node.kernel.link(&address.interface) else { continue };
+                let key = (id, link.index, address.prefix.address);
+                let Some(seen) = self.oracle.announcements.get(&key) else { continue };
+                let age = self.now().since(seen.since);
+                let there = link.up && node.kernel.has(link.index, address.prefix);
+                if age < ANNOUNCE || !there || node.in_flight > 0 {
+                    continue;
+                }
+                let text = address.prefix;
+                if seen.frames == 0 {
+                    found.push(format!("{text} was not announced"));
+                }
+                let spacing = match address.prefix.family() {
+                    Family::V4 => garp.interval,
+                    Family::V6 => garp.na_interval,
+                };
+                let second = garp.delay + spacing * garp.repeat * 16;
+                let wanted = if garp.delay.is_zero() || age < garp.delay {
+                    garp.repeat
+                } else if age > second {
+                    garp.repeat * 2
+                } else {
+                    continue;
+                };
+                if seen.clean && garp.refresh.is_zero() && seen.frames != wanted {
+                    found.push(format!("{text} was announced {} times, not {wanted}", seen.frames));
+                }
+            }
+        }
+    }
+}

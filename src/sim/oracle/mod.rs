@@ -1,0 +1,242 @@
+//! What must hold after every step, whatever happened.
+//!
+//! The oracle judges by the world: adverts and announcements on the wire, adverts delivered, addresses in the
+//! kernels, notices given. It keeps a model of its own of when each router may and must take over. The engine is
+//! asked for its state and priority only to compare them with that.
+//!
+//! | file | what must hold |
+//! |---|---|
+//! | `wire` | adverts: content, period, first and last one, answers, who yields; takeovers at the exact time |
+//! | `host` | addresses and their announcements on each host, what a stopped daemon leaves |
+//! | `notice` | what scripts are told: order, once each, not before it is true |
+//! | `cluster` | between hosts, once all is settled |
+
+mod cluster;
+mod host;
+mod notice;
+mod wire;
+
+use core::net::IpAddr;
+use core::time::Duration;
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::World;
+use super::world::{Node, NodeId};
+use crate::base::{Family, IfIndex, IfName, Instant, Name, Prefix};
+use crate::model::{Instance, Vrrp};
+use crate::status::vrrp::State;
+
+/// After the last disturbance everything has settled within this time: a refused address is tried again after
+/// ten seconds at the latest, an election takes less than five.
+const SETTLE: Duration = Duration::from_secs(20);
+/// A router whose addresses were refused may hold back for so long after the last refusal before that.
+const HELD_DOWN: Duration = Duration::from_secs(30);
+/// How often a settled cluster is looked at.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// What identifies a virtual router on the wire: the segment, the family, the VRID.
+type Wire = (IfName, Family, u8);
+
+/// What the oracle remembers, and what it found.
+#[derive(Debug, Default)]
+pub struct Oracle {
+    disturbed: Option<Instant>,
+    /// When something last happened to a host that may make it silent, deaf or better than others.
+    troubled: BTreeMap<NodeId, Instant>,
+    /// When a host last got a new configuration.
+    reloaded: BTreeMap<NodeId, Instant>,
+    /// When a host was last stalled.
+    stalled: BTreeMap<NodeId, Instant>,
+    /// When the daemon of a host was started, and whether it goes on for another process.
+    started: BTreeMap<NodeId, (Instant, bool)>,
+    /// When the kernel last refused something.
+    refused: Option<Instant>,
+    looked: Option<Instant>,
+    routers: BTreeMap<(NodeId, Wire), wire::Router>,
+    step: wire::Step,
+    announcements: BTreeMap<(NodeId, IfIndex, IpAddr), host::Announcement>,
+    states: BTreeMap<(NodeId, Wire), (State, Instant)>,
+    /// What was announced last: host, kind and name.
+    told: BTreeMap<(NodeId, String), notice::Told>,
+    /// Routers that were master when their process was replaced.
+    replaced: BTreeSet<(NodeId, Wire)>,
+    /// Addresses that the configuration has before and after the reload that is going on.
+    kept: Option<BTreeSet<(IfName, Prefix)>>,
+    violations: Vec<String>,
+}
+
+impl Oracle {
+    /// What did not hold, in words; empty if all is well.
+    #[must_use]
+    pub fn violations(&self) -> &[String] {
+        &self.violations
+    }
+
+    pub(super) fn disturbed(&mut self, now: Instant) {
+        self.disturbed = Some(now);
+    }
+
+    pub(super) fn troubled(&mut self, id: NodeId, now: Instant) {
+        self.troubled.insert(id, now);
+        self.muddle(id);
+    }
+
+    pub(super) fn started(&mut self, id: NodeId, now: Instant, resume: bool) {
+        self.started.insert(id, (now, resume));
+    }
+
+    pub(super) fn woke(&mut self, id: NodeId, now: Instant) {
+        self.stalled.insert(id, now);
+        self.muddle(id);
+        for (_, router) in self.routers.iter_mut().filter(|((node, _), _)| *node == id) {
+            router.held_up();
+        }
+    }
+
+    /// A process is about to be replaced by another.
+    pub(super) fn replaced(&mut self, id: NodeId) {
+        let masters = self.routers.iter().filter(|((node, _), r)| *node == id && r.is_sending());
+        self.replaced = masters.map(|(key, _)| key.clone()).collect();
+    }
+
+    /// The daemon of a host is gone: what it did before does not count any more.
+    pub(super) fn forget(&mut self, id: NodeId) {
+        self.routers.retain(|(node, _), _| *node != id);
+        self.announcements.retain(|(node, ..), _| *node != id);
+        self.states.retain(|(node, _), _| *node != id);
+        let resumed: BTreeSet<NodeId> = self.replaced.iter().map(|(node, _)| *node).collect();
+        self.told.retain(|(node, kind), _| {
+            // Groups are announced anew by a replaced process.
+            *node != id || resumed.contains(&id) && kind.starts_with("INSTANCE")
+        });
+    }
+
+    /// Adverts that a host could not send are not its fault.
+    pub(super) fn forgive_gap(&mut self, id: NodeId) {
+        for (_, router) in self.routers.iter_mut().filter(|((node, _), _)| *node == id) {
+            router.forgive();
+        }
+    }
+
+    /// Exact numbers of announcements are not to be had any more.
+    pub(super) fn muddle(&mut self, id: NodeId) {
+        for (_, a) in self.announcements.iter_mut().filter(|((node, ..), _)| *node == id) {
+            a.muddle();
+        }
+    }
+
+    pub(super) fn begin_reload(&mut self, id: NodeId, now: Instant, old: &Vrrp, new: &Vrrp) {
+        self.reloaded.insert(id, now);
+        self.muddle(id);
+        self.told.retain(|(node, _), _| *node != id);
+        for ((_, wire), router) in self.routers.iter_mut().filter(|((node, _), _)| *node == id) {
+            let named = |i: &&Instance| i.family == wire.1 && i.vrid.get() == wire.2;
+            router.reloaded(new.instances.iter().filter(named).map(|i| i.advert_int).max());
+        }
+        let all = |config: &Vrrp| -> BTreeSet<(IfName, Prefix)> {
+            config
+                .instances
+                .iter()
+                .flat_map(|i| i.addresses.iter().chain(&i.excluded))
+                .map(|a| (a.interface.clone(), a.prefix))
+                .collect()
+        };
+        self.kept = Some(all(old).intersection(&all(new)).cloned().collect());
+    }
+
+    pub(super) fn end_reload(&mut self) {
+        self.kept = None;
+    }
+}
+
+impl World {
+    /// What the oracle found so far.
+    #[must_use]
+    pub fn violations(&self) -> &[String] {
+        self.oracle.violations()
+    }
+
+    /// Whether nothing was disturbed for so long that all elections must be over.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        let long_ago = |at: Option<Instant>, time| at.is_none_or(|at| self.now().since(at) >= time);
+        long_ago(self.oracle.disturbed, SETTLE)
+            && long_ago(self.oracle.refused, SETTLE + HELD_DOWN)
+            && self.net.is_perfect()
+            && self.nodes().filter_map(|id| self.node(id)).all(|node| {
+                node.kernel.refusals == 0
+                    && node.kernel.impossible.is_empty()
+                    && node.stalled_until.is_none()
+                    && node.runner_alive
+                    && node.director.refusals == 0
+            })
+    }
+
+    /// After something happened to a host.
+    pub(super) fn check(&mut self, id: NodeId) {
+        let settled = self.is_settled();
+        self.check_host(id);
+        self.check_waiting(id);
+        self.check_director(id, settled);
+        let due = self.oracle.looked.is_none_or(|at| self.now().since(at) >= LOOK);
+        if settled && due {
+            self.oracle.looked = Some(self.now());
+            self.check_cluster();
+        }
+    }
+
+    pub(super) fn violated(&mut self, text: String) {
+        // Once each: what is broken mostly stays so for many steps.
+        if !self.oracle.violations.iter().any(|known| known.ends_with(&text)) {
+            let text = format!("{}: {text}", self.now());
+            self.oracle.violations.push(text);
+        }
+    }
+
+    fn violated_by(&mut self, id: NodeId, text: &str) {
+        self.violated(format!("node {}: {text}", id.0 + 1));
+    }
+
+    /// The instances of the group of one, itself included.
+    fn group_of(&self, id: NodeId, name: &Name) -> Vec<Name> {
+        self.node(id)
+            .and_then(|node| node.config.groups.iter().find(|g| g.members.contains(name)))
+            .map_or_else(|| vec![name.clone()], |group| group.members.clone())
+    }
+
+    fn is_sending(&self, id: NodeId, instance: &Instance) -> bool {
+        self.node(id)
+            .and_then(|node| wire_of(node, instance))
+            .and_then(|wire| self.oracle.routers.get(&(id, wire)))
+            .is_some_and(wire::Router::is_sending)
+    }
+
+    fn within(&self, map: &BTreeMap<NodeId, Instant>, id: NodeId, time: Duration) -> bool {
+        map.get(&id).is_some_and(|at| self.now().since(*at) < time)
+    }
+}
+
+/// The routers that a host has, with the segments they are on now.
+fn routers_of<'a, 'c>(
+    node: &'a Node,
+    config: &'c Vrrp,
+) -> impl Iterator<Item = (Wire, &'c Instance)> + use<'a, 'c> {
+    config.instances.iter().filter_map(|i| Some((wire_of(node, i)?, i)))
+}
+
+/// The router that a host has on a wire.
+fn instance_on<'a>(node: &Node, config: &'a Vrrp, wire: &Wire) -> Option<&'a Instance> {
+    config.instances.iter().find(|i| {
+        (i.family, i.vrid.get()) == (wire.1, wire.2)
+            && node
+                .kernel
+                .link(&i.interface)
+                .is_some_and(|link| node.kernel.segment_of(link.index) == Some(&wire.0))
+    })
+}
+
+fn wire_of(node: &Node, instance: &Instance) -> Option<Wire> {
+    let link = node.kernel.link(&instance.interface)?;
+    let segment = node.kernel.segment_of(link.index)?.clone();
+    Some((segment, instance.family, instance.vrid.get()))
+}

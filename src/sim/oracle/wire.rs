@@ -1,0 +1,543 @@
+//! Adverts: their content and period, the first and the last one of a master, answers, and takeovers at the exact
+//! time.
+
+use core::net::IpAddr;
+use core::time::Duration;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use super::{SETTLE, Wire, instance_on, routers_of, wire_of};
+use crate::base::{Family, IfIndex, Instant, Name};
+use crate::model::Instance;
+use crate::model::vrrp::{Authentication, InitialState, Preempt, Priority, Version};
+use crate::sim::World;
+use crate::sim::world::NodeId;
+use crate::status::vrrp::State;
+use crate::vrrp::Rx;
+use crate::wire::{ip, vrrp};
+
+/// What the wire shows of one router, and what follows from it.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Router {
+    sending: Option<Sending>,
+    /// When it takes over if it hears nothing more.
+    due: Option<Due>,
+    /// Until when it follows a master of lower priority.
+    preempt_at: Option<Instant>,
+    /// The interval of its master (version 3).
+    learned: Option<Duration>,
+    /// It said farewell, or a better router was heard, so that it may leave.
+    leaving: bool,
+    priority: Option<u8>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Sending {
+    /// When the last advert left; none if some could not be sent.
+    last: Option<Instant>,
+    /// The longest interval in force since.
+    longest: Duration,
+    /// The next advert may come before its time.
+    excused: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Due {
+    at: Instant,
+    /// It must be then, not only not before.
+    exact: bool,
+}
+
+/// What the step that is going on has seen.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Step {
+    /// Adverts sent, and whether with priority 0.
+    sent: Vec<(Wire, bool)>,
+    /// An advert of a better router was delivered.
+    better: bool,
+    /// A master must go from this wire.
+    yields: Option<Wire>,
+    /// A master must answer here.
+    answers: Option<Wire>,
+}
+
+impl Router {
+    pub const fn is_sending(&self) -> bool {
+        self.sending.is_some()
+    }
+
+    /// Some adverts could not be sent.
+    pub fn forgive(&mut self) {
+        if let Some(sending) = &mut self.sending {
+            sending.last = None;
+        }
+    }
+
+    /// The process was not run for a while: a takeover may come late.
+    pub fn held_up(&mut self) {
+        self.forgive();
+        if let Some(due) = &mut self.due {
+            due.exact = false;
+        }
+    }
+
+    pub fn reloaded(&mut self, interval: Option<Duration>) {
+        if let (Some(sending), Some(interval)) = (&mut self.sending, interval) {
+            sending.longest = sending.longest.max(interval);
+            sending.excused = true;
+        }
+        self.due = None;
+    }
+
+    fn wait(&mut self, at: Instant, exact: bool) {
+        self.due = Some(Due { at, exact });
+    }
+}
+
+/// (256 - Priority) / 256 of the interval: a second in version 2, the master's interval in version 3. RFC 3768 6.1,
+/// RFC 9568 6.1.
+fn skew(instance: &Instance, priority: u8, interval: Duration) -> Duration {
+    let unit = if instance.version == Version::V2 { Duration::from_secs(1) } else { interval };
+    let microseconds = unit.as_micros() * (256 - u128::from(priority)) / 256;
+    Duration::from_micros(u64::try_from(microseconds).unwrap_or(u64::MAX))
+}
+
+/// Master_Down_Interval of the same sections.
+fn patience(instance: &Instance, priority: u8, interval: Duration) -> Duration {
+    interval * u32::from(instance.down_timer_adverts) + skew(instance, priority, interval)
+}
+
+/// Whether a router takes an advert for one of its own virtual router.
+fn accepts(instance: &Instance, advert: &vrrp::Advert<'_>, to: IpAddr) -> bool {
+    let secret = match &instance.authentication {
+        Authentication::Pass(secret) if instance.version == Version::V2 => Some(*secret.reveal()),
+        _ => None,
+    };
+    let auth = advert.auth.filter(|a| a.kind == 1).map(|a| a.data);
+    advert.version == instance.version.number()
+        && to == instance.destination
+        && (instance.version == Version::V3 || advert.interval == instance.advert_int)
+        && auth == secret
+        && advert.count() == instance.addresses.len()
+}
+
+impl World {
+    /// An advert is about to be handed to a daemon.
+    pub(in crate::sim) fn judge_delivery(&mut self, id: NodeId, rx: &Rx, octets: &[u8]) {
+        let now = self.now();
+        let family = Family::of(&rx.source);
+        let payload = match family {
+            Family::V4 => ip::decode(octets).ok().map(|(_, payload)| payload),
+            Family::V6 => Some(octets),
+        };
+        let Some(advert) = payload.and_then(|p| vrrp::decode(p, family).ok()) else { return };
+        let Some(node) = self.node(id) else { return };
+        let Some(engine) = &node.engine else { return };
+        let Some(segment) = node.kernel.segment_of(rx.interface).cloned() else { return };
+        let wire = (segment, family, advert.vrid);
+        let config = Arc::clone(&node.config);
+        let Some(instance) = instance_on(node, &config, &wire) else { return };
+        let (Some(ours), Some(state)) =
+            (engine.priority(&instance.name), engine.state(&instance.name))
+        else {
+            return;
+        };
+        let ranks = engine.source(&instance.name).map(|source| (ours, source));
+        let silent = self.is_starting(id);
+        let (has_leftovers, busy) = (!node.leftovers.is_empty(), node.events > 0);
+        let Some(router) = self.oracle.routers.get_mut(&(id, wire.clone())) else { return };
+        if busy {
+            // What the daemon knows of its links is not what they are.
+            router.due = None;
+            if let Some(sending) = &mut router.sending {
+                sending.excused = true;
+            }
+            self.oracle.step.better = true;
+            self.oracle.muddle(id);
+            return;
+        }
+        if silent || !accepts(instance, &advert, rx.destination) {
+            router.due = None;
+            return;
+        }
+        let (heard, sender) = (advert.priority, rx.source);
+        let learned = if instance.version == Version::V3 && !advert.interval.is_zero() {
+            advert.interval
+        } else {
+            instance.advert_int
+        };
+        match state {
+            State::Backup => {
+                let interval = router.learned.unwrap_or(instance.advert_int);
+                if let Preempt::After(delay) = instance.preempt
+                    && !delay.is_zero()
+                    && heard != 0
+                {
+                    if heard >= ours {
+                        router.preempt_at = None;
+                    } else {
+                        router.preempt_at = router.preempt_at.or(Some(now + delay));
+                    }
+                }
+                let tolerant = match instance.preempt {
+                    Preempt::Never => true,
+                    Preempt::After(_) => router.preempt_at.is_some_and(|at| now < at),
+                };
+                if heard == 0 {
+                    router.wait(now + skew(instance, ours, interval), true);
+                } else if tolerant || heard >= ours {
+                    router.learned = Some(learned);
+                    router.wait(now + patience(instance, ours, learned), true);
+                    self.oracle.step.better = true;
+                    if has_leftovers && let Some(node) = self.nodes.get_mut(id.0) {
+                        let ours: BTreeSet<_> = instance
+                            .addresses
+                            .iter()
+                            .chain(&instance.excluded)
+                            .map(|a| a.prefix)
+                            .collect();
+                        node.leftovers.retain(|(_, prefix)| !ours.contains(prefix));
+                    }
+                }
+            }
+            State::Master => {
+                if heard == 0 {
+                    if let Some(sending) = &mut router.sending {
+                        sending.excused = true;
+                    }
+                    self.oracle.step.answers = Some(wire);
+                } else if Some((heard, sender)) > ranks {
+                    router.learned = Some(learned);
+                    self.oracle.step.better = true;
+                    self.oracle.step.yields = Some(wire);
+                } else if Some((heard, sender)) < ranks {
+                    if let Some(sending) = &mut router.sending {
+                        sending.excused = true;
+                    }
+                    self.oracle.muddle(id);
+                    if !instance.lower_prio_no_advert {
+                        self.oracle.step.answers = Some(wire);
+                    }
+                }
+            }
+            State::Init | State::Fault => {}
+        }
+    }
+
+    /// A daemon sends an advert.
+    pub(in crate::sim) fn judge_advert(
+        &mut self,
+        id: NodeId,
+        link: IfIndex,
+        source: IpAddr,
+        destination: IpAddr,
+        octets: &[u8],
+    ) {
+        let family = Family::of(&source);
+        let (header, payload) = match family {
+            Family::V4 => match ip::decode(octets) {
+                Ok((header, payload)) => (Some(header), payload),
+                Err(_) => return self.violated_by(id, "sends no IP packet"),
+            },
+            Family::V6 => (None, octets),
+        };
+        let Ok(advert) = vrrp::decode(payload, family) else {
+            return self.violated_by(id, "sends no advert");
+        };
+        let pseudo = (advert.version == 3).then_some((source, destination));
+        if !vrrp::checksum_holds(payload, pseudo) {
+            self.violated_by(id, "sends a wrong checksum");
+        }
+        if header.is_some_and(|h| h.ttl != 255 || h.protocol != ip::VRRP || h.source != source) {
+            self.violated_by(id, "sends a wrong IP header");
+        }
+        let Some(node) = self.node(id) else { return };
+        let config = Arc::clone(&node.config);
+        let Some(segment) = node.kernel.segment_of(link).cloned() else { return };
+        let wire = (segment, family, advert.vrid);
+        let farewell = advert.priority == 0;
+        self.oracle.step.sent.push((wire.clone(), farewell));
+        if farewell {
+            return;
+        }
+        let Some(node) = self.node(id) else { return };
+        let Some(instance) = instance_on(node, &config, &wire) else {
+            // What the kernel has not told yet nobody can know.
+            if self.node(id).is_some_and(|n| n.events == 0) {
+                self.violated_by(id, &format!("sends adverts for the unknown VRID {}", wire.2));
+            }
+            return;
+        };
+        let listed = advert.addresses().eq(instance.addresses.iter().map(|a| a.prefix.address));
+        if !listed || !accepts(instance, &advert, destination) {
+            self.violated_by(id, &format!("sends wrong adverts of {}", instance.name));
+        }
+        if advert.interval != instance.advert_int {
+            self.violated_by(id, &format!("{} names a wrong interval", instance.name));
+        }
+        let engine = self.engine(id);
+        if engine.is_some_and(|e| e.priority(&instance.name) != Some(advert.priority)) {
+            self.violated_by(id, &format!("{} names a wrong priority", instance.name));
+        }
+        let quiet = self.node(id).is_some_and(|n| n.events == 0);
+        let own = self
+            .node(id)
+            .is_some_and(|n| n.kernel.home_of(&wire.0).any(|prefix| prefix.address == source));
+        if quiet && !own && instance.source != Some(source) {
+            self.violated_by(id, &format!("{} sends from {source}", instance.name));
+        }
+        self.judge_period(id, &wire, instance);
+    }
+
+    /// An advert that is no farewell: the first one of a master, or one in a row.
+    fn judge_period(&mut self, id: NodeId, wire: &Wire, instance: &Instance) {
+        let (now, interval) = (self.now(), instance.advert_int);
+        let router = self.oracle.routers.entry((id, wire.clone())).or_default();
+        let fresh = Sending { last: Some(now), longest: interval, excused: false };
+        let Some(before) = router.sending.replace(fresh) else {
+            self.judge_takeover(id, wire, instance);
+            self.expect_announcements(id, instance);
+            return;
+        };
+        let Some(last) = before.last else {
+            // It was late, and the one after it keeps to the period of old.
+            if let Some(sending) = &mut router.sending {
+                sending.excused = true;
+            }
+            return;
+        };
+        let gap = now.since(last);
+        if gap > before.longest {
+            let text = format!("{} missed an advert: the last one was at {last}", instance.name);
+            self.violated_by(id, &text);
+        }
+        if gap < interval && !before.excused {
+            let text = format!("{} sends too often: the last advert was at {last}", instance.name);
+            self.violated_by(id, &text);
+        }
+    }
+
+    /// Whether the start of a daemon is so recent that `vrrp_startup_delay` is not over.
+    fn is_starting(&self, id: NodeId) -> bool {
+        let delay = self.node(id).map_or(Duration::ZERO, |node| node.config.startup_delay);
+        self.oracle.started.get(&id).is_some_and(|(at, _)| self.now() < *at + delay)
+    }
+
+    /// The first advert of a master: neither before its time nor after it.
+    fn judge_takeover(&mut self, id: NodeId, wire: &Wire, instance: &Instance) {
+        let now = self.now();
+        let key = (id, wire.clone());
+        let before = self.oracle.states.get(&key).map_or(State::Init, |(state, _)| *state);
+        let name = &instance.name;
+        let resumed =
+            self.oracle.started.get(&id).is_some_and(|(at, resume)| *resume && *at == now);
+        if before == State::Init && resumed {
+            let group = self.group_of(id, name);
+            let had = |name: &Name| {
+                self.node(id)
+                    .into_iter()
+                    .flat_map(|node| routers_of(node, &node.config))
+                    .any(|(w, i)| i.name == *name && self.oracle.replaced.contains(&(id, w)))
+            };
+            if !group.iter().all(had) {
+                self.violated_by(id, &format!("{name} goes on as the master it was not"));
+            }
+            return;
+        }
+        if self.is_starting(id) {
+            self.violated_by(
+                id,
+                &format!("{name} becomes master before the startup delay is over"),
+            );
+        }
+        if before != State::Backup {
+            let owner =
+                instance.priority == Priority::OWNER && instance.state == InitialState::Master;
+            if !owner && self.group_of(id, name).len() == 1 {
+                self.violated_by(id, &format!("{name} becomes master without waiting"));
+            }
+            return;
+        }
+        let due = self.oracle.routers.get_mut(&key).and_then(|router| router.due.take());
+        if let Some(due) = due {
+            if now < due.at {
+                let text = format!("{name} takes over before its time, which is {}", due.at);
+                self.violated_by(id, &text);
+            }
+            if now > due.at && due.exact && self.group_of(id, name).len() == 1 {
+                let text = format!("{name} takes over late, its time was {}", due.at);
+                self.violated_by(id, &text);
+            }
+        }
+        self.judge_failover(id, name, wire);
+    }
+
+    /// A host becomes master. If another one has been master undisturbed and is at least as good, this is a
+    /// false failover: the new master was stalled and did not hear what it had missed.
+    fn judge_failover(&mut self, id: NodeId, name: &Name, wire: &Wire) {
+        let now = self.now();
+        if !self.net.is_perfect() || self.within(&self.oracle.troubled, id, SETTLE) {
+            return;
+        }
+        let rank = |id: NodeId| {
+            let engine = self.engine(id)?;
+            Some((engine.priority(name)?, engine.source(name)?))
+        };
+        let better = self.nodes().filter(|other| *other != id).any(|other| {
+            let state = self.oracle.states.get(&(other, wire.clone()));
+            let lasting =
+                state.is_some_and(|(state, at)| *state == State::Master && now.since(*at) > SETTLE);
+            let awake = self.node(other).is_some_and(|n| n.stalled_until.is_none());
+            lasting
+                && awake
+                && !self.within(&self.oracle.troubled, other, SETTLE)
+                && !self.within(&self.oracle.stalled, other, SETTLE)
+                && rank(other) > rank(id)
+        });
+        if better {
+            self.violated_by(id, &format!("{name} is taken from a living master"));
+        }
+    }
+
+    /// After a step of an engine: who left MASTER said so, who heard a better one left, who must answer did.
+    pub(in crate::sim) fn judge_step(&mut self, id: NodeId) {
+        let now = self.now();
+        let step = core::mem::take(&mut self.oracle.step);
+        let Some(node) = self.node(id) else { return };
+        let Some(engine) = &node.engine else { return };
+        if engine.failures() > 0 {
+            self.violated_by(id, "a step panicked");
+            return;
+        }
+        let config = Arc::clone(&node.config);
+        let states: Vec<(Wire, &Instance, State, u8)> = routers_of(node, &config)
+            .filter_map(|(wire, i)| {
+                Some((wire, i, engine.state(&i.name)?, engine.priority(&i.name)?))
+            })
+            .collect();
+        let sent = |wire: &Wire, zero: bool| step.sent.iter().any(|(w, z)| w == wire && *z == zero);
+        let mut found = Vec::new();
+        let busy = node.events > 0;
+        for ((_, wire), router) in
+            self.oracle.routers.iter_mut().filter(|((node, _), _)| *node == id)
+        {
+            let master = states.iter().any(|(w, _, s, _)| w == wire && *s == State::Master);
+            if router.sending.is_none() {
+                if sent(wire, true) && !sent(wire, false) {
+                    found.push(format!("VRID {} says farewell but was no master", wire.2));
+                }
+                continue;
+            }
+            if step.yields.as_ref() == Some(wire) && master {
+                found.push(format!("VRID {} stays master beside a better one", wire.2));
+            }
+            if step.answers.as_ref() == Some(wire) && master && !sent(wire, false) {
+                found.push(format!("VRID {} does not answer", wire.2));
+            }
+            if master && sent(wire, true) {
+                found.push(format!("VRID {} says farewell and stays", wire.2));
+            }
+            router.leaving |= step.better || sent(wire, true);
+            if master && !busy {
+                router.leaving = false;
+            }
+            // The kernel has more to tell: whether it is master will show.
+            if !master && !busy {
+                let can_send = self
+                    .nodes
+                    .get(id.0)
+                    .and_then(|n| n.kernel.on_segment(&wire.0))
+                    .is_some_and(|link| link.up);
+                if can_send && !core::mem::take(&mut router.leaving) {
+                    found.push(format!("VRID {} leaves without a farewell", wire.2));
+                }
+                router.sending = None;
+            }
+        }
+        if !busy {
+            let known = |wire: &Wire| states.iter().any(|(w, ..)| w == wire);
+            self.oracle.states.retain(|(node, wire), _| *node != id || known(wire));
+            self.oracle.routers.retain(|(node, wire), _| *node != id || known(wire));
+        }
+        for (wire, instance, state, priority) in states {
+            self.follow(id, wire, instance, state, priority, now);
+        }
+        for text in found {
+            self.violated_by(id, &text);
+        }
+    }
+
+    /// Notes a change of state or priority of a router.
+    fn follow(
+        &mut self,
+        id: NodeId,
+        wire: Wire,
+        instance: &Instance,
+        state: State,
+        priority: u8,
+        now: Instant,
+    ) {
+        let starting = self.is_starting(id);
+        let leftovers = self.node(id).is_some_and(|node| {
+            let mut all = instance.addresses.iter().chain(&instance.excluded);
+            all.any(|a| node.leftovers.iter().any(|(_, prefix)| *prefix == a.prefix))
+        });
+        let key = (id, wire);
+        let before = self.oracle.states.get(&key).map(|(state, _)| *state);
+        let router = self.oracle.routers.entry(key.clone()).or_default();
+        if router.priority.replace(priority).is_some_and(|p| p != priority) {
+            // Its patience changes with it; the next advert heard tells how much is left.
+            router.due = None;
+        }
+        if before == Some(state) {
+            return;
+        }
+        self.oracle.states.insert(key, (state, now));
+        router.preempt_at = None;
+        if before != Some(State::Master) || state != State::Backup {
+            router.learned = None;
+        }
+        router.due = None;
+        if matches!(state, State::Master | State::Fault)
+            && let Some(node) = self.nodes.get_mut(id.0)
+        {
+            let ours = |prefix| {
+                instance.addresses.iter().chain(&instance.excluded).any(|a| a.prefix == prefix)
+            };
+            node.leftovers.retain(|(_, prefix)| !ours(*prefix));
+        }
+        if state == State::Backup && !starting {
+            let interval = router.learned.unwrap_or(instance.advert_int);
+            if leftovers {
+                router.wait(now + interval + skew(instance, priority, interval), false);
+            } else {
+                router.wait(now + patience(instance, priority, interval), true);
+            }
+        }
+    }
+
+    /// A backup whose time is over has taken over.
+    pub(super) fn check_waiting(&mut self, id: NodeId) {
+        let now = self.now();
+        let Some(node) = self.node(id) else { return };
+        if node.engine.is_none() || node.stalled_until.is_some() || node.events > 0 {
+            return;
+        }
+        let late: Vec<Name> = node
+            .config
+            .instances
+            .iter()
+            .filter(|i| {
+                let router = wire_of(node, i).and_then(|w| self.oracle.routers.get(&(id, w)));
+                router.is_some_and(|r| {
+                    r.sending.is_none() && r.due.is_some_and(|due| due.exact && due.at < now)
+                })
+            })
+            .map(|i| i.name.clone())
+            .filter(|name| self.group_of(id, name).len() == 1)
+            .collect();
+        for name in late {
+            self.violated_by(id, &format!("{name} does not take over"));
+        }
+    }
+}

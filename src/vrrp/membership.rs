@@ -1,0 +1,81 @@
+//! Multicast groups: which are joined for whom, and what the kernel said.
+
+use core::net::IpAddr;
+
+use super::event::InstanceId;
+use super::{Action, Cx, Engine, Timer};
+use crate::base::IfIndex;
+use crate::plan::Outcome;
+
+/// Time between two attempts to join a multicast group.
+const JOIN_AGAIN: core::time::Duration = core::time::Duration::from_secs(1);
+
+/// A multicast group on an interface.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Membership {
+    /// Instances that need it.
+    users: u32,
+    /// Error number of the last attempt to join; none if it worked or was not answered yet.
+    pub refused: Option<i32>,
+}
+
+impl Engine {
+    pub(super) fn join(&mut self, cx: &mut Cx<'_>, interface: IfIndex, group: IpAddr) {
+        let membership = self
+            .memberships
+            .entry((interface, group))
+            .or_insert(Membership { users: 0, refused: None });
+        membership.users += 1;
+        if membership.users == 1 {
+            cx.out.push(Action::Join { interface, group });
+        }
+    }
+
+    pub(super) fn leave(&mut self, cx: &mut Cx<'_>, interface: IfIndex, group: IpAddr) {
+        if let Some(membership) = self.memberships.get_mut(&(interface, group)) {
+            membership.users = membership.users.saturating_sub(1);
+            if membership.users == 0 {
+                self.memberships.remove(&(interface, group));
+                cx.out.push(Action::Leave { interface, group });
+            }
+        }
+    }
+
+    pub(super) fn joined(
+        &mut self,
+        cx: &mut Cx<'_>,
+        interface: IfIndex,
+        group: IpAddr,
+        outcome: Outcome,
+    ) {
+        let Some(membership) = self.memberships.get_mut(&(interface, group)) else { return };
+        let refused = match outcome {
+            Outcome::Done | Outcome::Already => None,
+            Outcome::Refused(errno) => Some(errno),
+        };
+        let changed = membership.refused != refused;
+        membership.refused = refused;
+        if refused.is_some() {
+            self.timers.set(Timer::Join, cx.now + JOIN_AGAIN);
+        }
+        if changed {
+            let concerned: Vec<InstanceId> = self
+                .on_link(interface)
+                .into_iter()
+                .filter(|id| self.instance(*id).is_some_and(|i| i.link == Some(interface)))
+                .collect();
+            for id in &concerned {
+                self.refresh(*id);
+            }
+            self.reconsider_all(cx, concerned);
+        }
+    }
+
+    pub(super) fn join_again(&mut self, cx: &mut Cx<'_>) {
+        let refused: Vec<(IfIndex, IpAddr)> =
+            self.memberships.iter().filter(|(_, m)| m.refused.is_some()).map(|(k, _)| *k).collect();
+        for (interface, group) in refused {
+            cx.out.push(Action::Join { interface, group });
+        }
+    }
+}

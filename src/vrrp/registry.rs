@@ -1,0 +1,127 @@
+//! All instances of the engine, and how they are found: by number, by name, by interface, by what an advert
+//! says.
+
+use std::collections::BTreeMap;
+
+use slab::Slab;
+
+use super::event::InstanceId;
+use super::instance::Instance;
+use crate::base::{Family, IfIndex, IfName, Name};
+use crate::model::vrrp::Vrid;
+
+/// What an advert says about the instance it is for.
+pub(super) type Key = (IfIndex, Family, Vrid);
+
+/// All instances.
+#[derive(Debug, Default)]
+pub(super) struct Registry {
+    slab: Slab<Instance>,
+    by_name: BTreeMap<Name, InstanceId>,
+    by_key: BTreeMap<Key, InstanceId>,
+    /// Instances by the name of their own interface, whether it exists or not.
+    by_interface: BTreeMap<IfName, Vec<InstanceId>>,
+    /// How often an instance was looked at: what a step costs, whatever the machine.
+    #[cfg(test)]
+    pub visits: core::cell::Cell<u64>,
+}
+
+impl Registry {
+    #[cfg(test)]
+    fn visit(&self, count: usize) {
+        self.visits.set(self.visits.get() + count as u64);
+    }
+
+    pub fn get(&self, id: InstanceId) -> Option<&Instance> {
+        #[cfg(test)]
+        self.visit(1);
+        self.slab.get(id.0 as usize)
+    }
+
+    pub fn get_mut(&mut self, id: InstanceId) -> Option<&mut Instance> {
+        #[cfg(test)]
+        self.visit(1);
+        self.slab.get_mut(id.0 as usize)
+    }
+
+    /// All instances in the order of their numbers. Not for a step that concerns only some.
+    pub fn iter(&self) -> impl Iterator<Item = &Instance> {
+        #[cfg(test)]
+        self.visit(self.slab.len());
+        self.slab.iter().map(|(_, instance)| instance)
+    }
+
+    /// As [`Registry::iter`], to change them.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Instance> {
+        #[cfg(test)]
+        self.visit(self.slab.len());
+        self.slab.iter_mut().map(|(_, instance)| instance)
+    }
+
+    #[cfg(test)]
+    pub fn len(&self) -> usize {
+        self.slab.len()
+    }
+
+    /// The numbers of all instances.
+    pub fn ids(&self) -> Vec<InstanceId> {
+        self.iter().map(|i| i.id).collect()
+    }
+
+    /// Adds what `make` makes of a new number.
+    pub fn add(&mut self, make: impl FnOnce(InstanceId) -> Instance) -> InstanceId {
+        let id = InstanceId(u32::try_from(self.slab.vacant_key()).unwrap_or(u32::MAX));
+        self.slab.insert(make(id));
+        id
+    }
+
+    /// Removes an instance; its name and interface go with [`Registry::index`].
+    pub fn remove(&mut self, id: InstanceId) {
+        self.slab.try_remove(id.0 as usize);
+    }
+
+    pub fn named(&self, name: &str) -> Option<InstanceId> {
+        self.by_name.get(name).copied()
+    }
+
+    /// Makes these the instances that have a name and an interface.
+    pub fn index(&mut self, ids: &[InstanceId]) {
+        self.by_name.clear();
+        for list in self.by_interface.values_mut() {
+            list.clear();
+        }
+        for id in ids {
+            let Some(instance) = self.slab.get(id.0 as usize) else { continue };
+            self.by_name.insert(instance.config.name.clone(), *id);
+            match self.by_interface.get_mut(&instance.config.interface) {
+                Some(list) => list.push(*id),
+                None => {
+                    self.by_interface.insert(instance.config.interface.clone(), vec![*id]);
+                }
+            }
+        }
+        self.by_interface.retain(|_, list| !list.is_empty());
+    }
+
+    /// The instances whose own interface has this name.
+    pub fn on_interface(&self, name: &IfName) -> Vec<InstanceId> {
+        self.by_interface.get(name).cloned().unwrap_or_default()
+    }
+
+    /// Whose adverts these are.
+    pub fn addressee(&self, key: &Key) -> Option<InstanceId> {
+        self.by_key.get(key).copied()
+    }
+
+    /// From now on adverts of this kind are for this instance.
+    pub fn listen(&mut self, key: Key, id: InstanceId) {
+        self.by_key.insert(key, id);
+    }
+
+    /// Adverts of this kind are no more for this instance; another one may have taken its place already.
+    pub fn unlisten(&mut self, key: &Key, id: InstanceId) {
+        if self.by_key.get(key) == Some(&id) {
+            self.by_key.remove(key);
+        }
+    }
+}

@@ -1,0 +1,232 @@
+//! What a step costs, counted and not timed: how often an instance is looked at, and how many change their state
+//! at once. A thousand members of one group, and thousands of links.
+
+use super::*;
+
+const MEMBERS: u8 = 250;
+const LINKS: u32 = 4;
+
+/// 1,000 instances in one group, on four links.
+fn large(priority: u8) -> Vrrp {
+    let mut config = Vrrp::default();
+    let mut names = Vec::new();
+    for link in 0..LINKS {
+        for vrid in 1..=MEMBERS {
+            let name = format!("I{link}.{vrid}");
+            let vip = format!("10.{link}.1.{vrid}/24");
+            names.push(name.clone());
+            config.instances.push(sample::instance(
+                &name,
+                &format!("eth{link}"),
+                vrid,
+                priority,
+                &[&vip],
+            ));
+        }
+    }
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    config.groups.push(sample::group("G", &names));
+    config
+}
+
+fn index(link: u32) -> IfIndex {
+    IfIndex(link + 1)
+}
+
+fn large_link(number: u32, up: bool) -> Link {
+    Link { mac: Mac([2, 0, 0, 0, 0, 1]), ..link(IfIndex(9), &format!("eth{number}"), up) }
+}
+
+fn view(links: u32) -> Snapshot {
+    let links: Vec<Link> =
+        (0..links).map(|n| Link { index: index(n), ..large_link(n, true) }).collect();
+    let objects = links
+        .iter()
+        .take(LINKS as usize)
+        .map(|l| Sight::address(l.index, prefix(&format!("10.{}.1.254/24", l.index.0 - 1))))
+        .collect();
+    Snapshot { links, objects }
+}
+
+/// What one event led to until nothing was left to do at its moment.
+#[derive(Debug, Default)]
+struct Cost {
+    /// How often an instance was looked at.
+    visits: u64,
+    /// The same, in the step that did so most.
+    largest: u64,
+    /// How many instances changed their state in the step that changed most.
+    changes: usize,
+}
+
+impl Host {
+    fn cost(&mut self, event: Event<'_>) -> Cost {
+        let mut cost = Cost::default();
+        self.engine.entered = 0;
+        self.count(event, &mut cost);
+        while self.engine.deadline().is_some_and(|at| at <= self.now) {
+            self.count(Event::Timer, &mut cost);
+        }
+        cost
+    }
+
+    fn count(&mut self, event: Event<'_>, cost: &mut Cost) {
+        self.engine.instances.visits.set(0);
+        self.out.clear();
+        self.engine.handle(self.now, event, &mut self.out);
+        let out = std::mem::take(&mut self.out);
+        let visits = self.engine.instances.visits.get();
+        let changes = std::mem::take(&mut self.engine.entered);
+        cost.visits += visits;
+        cost.largest = cost.largest.max(visits);
+        cost.changes = cost.changes.max(changes);
+        self.seen.extend(out.list().iter().cloned());
+        let applies: Vec<(Token, usize)> = out
+            .list()
+            .iter()
+            .filter_map(|a| match a {
+                Action::Apply { token, ops } => Some((*token, ops.len())),
+                _ => None,
+            })
+            .collect();
+        for (token, count) in applies {
+            for item in 0..u32::try_from(count).unwrap() {
+                let outcome = Outcome::Done;
+                self.engine.handle(
+                    self.now,
+                    Event::Applied { token, item, outcome },
+                    &mut self.out,
+                );
+            }
+        }
+    }
+
+    fn in_state(&self, state: State) -> usize {
+        let view = self.engine.snapshot(self.now);
+        view.instances.iter().filter(|i| i.state == state).count()
+    }
+
+    fn large_masters() -> Self {
+        let mut host = Self::off();
+        host.event(Event::Reload(Arc::new(large(200))));
+        host.event(Event::Kernel(view(LINKS)));
+        host.pass(10 * SECOND);
+        assert_eq!(host.in_state(State::Master), 1000);
+        host.look();
+        host
+    }
+}
+
+/// Every instance may be looked at a few times for a change that concerns all, not once for each other one.
+const EACH: u64 = 40_000;
+
+#[test]
+fn a_reload_that_changes_nothing_looks_at_each_instance_a_few_times() {
+    let mut host = Host::large_masters();
+    let cost = host.cost(Event::Reload(Arc::new(large(200))));
+    assert!(cost.visits <= EACH, "{cost:?}");
+    assert_eq!(host.seen, [Action::Report]);
+}
+
+#[test]
+fn a_link_that_goes_down_takes_its_group_along_in_slices() {
+    let mut host = Host::large_masters();
+    let down = Link { index: index(0), ..large_link(0, false) };
+    let cost = host.cost(Event::Link(down));
+    assert!(cost.visits <= EACH && cost.changes <= SLICE, "{cost:?}");
+    assert_eq!(host.in_state(State::Fault), 1000);
+    // And back, as a backup first.
+    let up = Link { index: index(0), ..large_link(0, true) };
+    let cost = host.cost(Event::Link(up));
+    assert!(cost.visits <= EACH && cost.changes <= SLICE, "{cost:?}");
+    assert_eq!(host.in_state(State::Backup), 1000);
+}
+
+#[test]
+fn adverts_that_are_due_go_out_between_the_slices() {
+    let mut config = large(200);
+    let mut alone = sample::instance("fast", "eth3", 255, 200, &["10.3.2.1/24"]);
+    alone.advert_int = 100 * MS;
+    config.instances.push(alone);
+    let mut host = Host::off();
+    host.event(Event::Reload(Arc::new(config)));
+    host.event(Event::Kernel(view(LINKS)));
+    host.pass(10 * SECOND);
+    host.look();
+    let fast = host.engine.instances.named("fast").unwrap();
+    let due = host.engine.timers.get(Timer::Advert(fast)).unwrap();
+    // The link fails just before an advert is due; a slice takes a while.
+    host.now = due - MS / 2;
+    host.event(Event::Link(Link { index: index(0), ..large_link(0, false) }));
+    assert!(host.engine.deadline().unwrap() < due, "something is left for later");
+    host.look();
+    host.now = due;
+    host.event(Event::Timer);
+    let first = host.seen.iter().find_map(|a| match a {
+        Action::SendAdvert { instance, .. } => Some(*instance),
+        _ => None,
+    });
+    assert_eq!(first, Some(fast));
+}
+
+#[test]
+fn an_advert_costs_the_same_in_a_group_of_a_thousand() {
+    let mut host = Host::off();
+    host.event(Event::Reload(Arc::new(large(100))));
+    host.event(Event::Kernel(view(LINKS)));
+    host.pass(MS);
+    let addresses = [IpAddr::from([10, 0, 1, 7])];
+    let from = [10, 0, 1, 253];
+    let packet = advert_of(from, &addresses, |c| c.vrid = 7);
+    let (source, destination) = (from.into(), IpAddr::from([224, 0, 0, 18]));
+    let rx = Rx { interface: index(0), source, destination, hop_limit: 0 };
+    host.event(Event::Advert { rx, packet: &packet });
+    let cost = host.cost(Event::Advert { rx, packet: &packet });
+    assert_eq!(host.engine.snapshot(host.now).instances[6].counters.adverts_received, 2);
+    assert!(cost.visits <= 20, "{cost:?}");
+    // The silence of a master that others still hear is no more work.
+    host.look();
+    host.pass(3 * SECOND);
+    host.event(Event::Advert { rx, packet: &packet });
+    let cost = host.cost(Event::Timer);
+    assert!(cost.visits <= 20 * 1000, "{cost:?}");
+}
+
+#[test]
+fn a_group_rises_in_slices() {
+    let mut host = Host::off();
+    host.event(Event::Reload(Arc::new(large(200))));
+    host.event(Event::Kernel(view(LINKS)));
+    // All timers run out at once; the last one decides.
+    let mut most = 0;
+    for _ in 0..500 {
+        let Some(at) = host.engine.deadline() else { break };
+        host.now = host.now.max(at);
+        let cost = host.cost(Event::Timer);
+        most = most.max(cost.changes);
+        if host.in_state(State::Master) == 1000 {
+            break;
+        }
+    }
+    assert_eq!(host.in_state(State::Master), 1000);
+    assert!(most <= SLICE, "{most}");
+}
+
+#[test]
+fn the_first_view_of_many_links_looks_at_those_concerned() {
+    let mut host = Host::off();
+    host.event(Event::Reload(Arc::new(large(200))));
+    let cost = host.cost(Event::Kernel(view(4000)));
+    assert!(cost.visits <= EACH, "{cost:?}");
+    assert_eq!(host.in_state(State::Backup), 1000);
+    // A link that nobody uses is nobody's business, neither is an address on it.
+    let other = Link { index: index(3999), ..large_link(3999, false) };
+    let cost = host.cost(Event::Link(other));
+    assert_eq!(cost.visits, 0);
+    let (interface, prefix) = (index(3999), prefix("10.9.9.9/24"));
+    let cost = host.cost(Event::Object(Change::address(interface, prefix, true, false)));
+    assert_eq!(cost.visits, 0);
+    // The same view again.
+    let cost = host.cost(Event::Kernel(view(4000)));
+    assert!(cost.visits <= EACH, "{cost:?}");
+}

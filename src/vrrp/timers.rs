@@ -1,0 +1,138 @@
+//! What the engine waits for, by name. The adverts of masters have a queue of their own, so that they are never
+//! late because others send too many; the other kinds share one. Its keys are made here and nowhere else.
+
+use super::event::InstanceId;
+use crate::base::{Instant, TimerQueue};
+use crate::plan::ObjectId;
+use crate::track::TrackerId;
+
+/// What a timer is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Timer {
+    /// The next advert of a master.
+    Advert(InstanceId),
+    /// For a backup: its master has been silent for long enough.
+    Silence(InstanceId),
+    /// Gratuitous frames.
+    Announce(InstanceId),
+    /// The kernel took too long to answer: announce the state anyway.
+    Notice(InstanceId),
+    /// The next run of a script.
+    Script(TrackerId),
+    /// The next attempt for an object.
+    Retry(ObjectId),
+    /// The next attempt to join multicast groups; one for all.
+    Join,
+    /// An instance whose addresses the kernel refused may try again.
+    HoldDown(InstanceId),
+    /// The rest of a step that was cut into slices; one for all.
+    Slice,
+}
+
+const KINDS: u32 = 8;
+
+impl Timer {
+    /// Its key among the timers that share a queue.
+    const fn key(self) -> u32 {
+        let (kind, id) = match self {
+            Self::Advert(id) | Self::Silence(id) => (0, id.0),
+            Self::Announce(id) => (1, id.0),
+            Self::Notice(id) => (2, id.0),
+            Self::Script(id) => (3, id.0),
+            Self::Retry(id) => (4, id.0),
+            Self::Join => (5, 0),
+            Self::HoldDown(id) => (6, id.0),
+            Self::Slice => (7, 0),
+        };
+        id * KINDS + kind
+    }
+
+    const fn from_key(key: u32) -> Self {
+        let id = key / KINDS;
+        match key % KINDS {
+            0 => Self::Silence(InstanceId(id)),
+            1 => Self::Announce(InstanceId(id)),
+            2 => Self::Notice(InstanceId(id)),
+            3 => Self::Script(TrackerId(id)),
+            4 => Self::Retry(ObjectId(id)),
+            5 => Self::Join,
+            6 => Self::HoldDown(InstanceId(id)),
+            _ => Self::Slice,
+        }
+    }
+}
+
+/// The timers of an engine.
+#[derive(Debug, Default)]
+pub(super) struct Timers {
+    /// By instance.
+    adverts: TimerQueue,
+    others: TimerQueue,
+}
+
+impl Timers {
+    /// Sets a timer, replacing the time it had.
+    pub fn set(&mut self, timer: Timer, at: Instant) {
+        match timer {
+            Timer::Advert(id) => self.adverts.set(id.0, at),
+            _ => self.others.set(timer.key(), at),
+        }
+    }
+
+    pub fn clear(&mut self, timer: Timer) {
+        match timer {
+            Timer::Advert(id) => self.adverts.clear(id.0),
+            _ => self.others.clear(timer.key()),
+        }
+    }
+
+    pub fn get(&self, timer: Timer) -> Option<Instant> {
+        match timer {
+            Timer::Advert(id) => self.adverts.get(id.0),
+            _ => self.others.get(timer.key()),
+        }
+    }
+
+    pub fn earliest_advert(&mut self) -> Option<Instant> {
+        self.adverts.earliest()
+    }
+
+    /// The earliest of all but adverts.
+    pub fn earliest_other(&mut self) -> Option<Instant> {
+        self.others.earliest()
+    }
+
+    /// Takes the instance whose advert is due first, with the time it was set to.
+    pub fn pop_advert(&mut self, now: Instant) -> Option<(InstanceId, Instant)> {
+        self.adverts.pop(now).map(|(id, at)| (InstanceId(id), at))
+    }
+
+    /// Takes the timer other than an advert that is due first, with the time it was set to.
+    pub fn pop(&mut self, now: Instant) -> Option<(Timer, Instant)> {
+        self.others.pop(now).map(|(key, at)| (Timer::from_key(key), at))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_timer_has_a_key_of_its_own() {
+        let mut keys = std::collections::BTreeSet::new();
+        for n in [0, 1, 77, u32::MAX / KINDS] {
+            let id = InstanceId(n);
+            let of_one = [Timer::Silence(id), Timer::Announce(id), Timer::Notice(id)];
+            let others =
+                [Timer::Script(TrackerId(n)), Timer::Retry(ObjectId(n)), Timer::HoldDown(id)];
+            for timer in of_one.into_iter().chain(others) {
+                assert_eq!(Timer::from_key(timer.key()), timer);
+                assert!(keys.insert(timer.key()), "{timer:?}");
+            }
+        }
+        for timer in [Timer::Join, Timer::Slice] {
+            assert_eq!(Timer::from_key(timer.key()), timer);
+            assert!(keys.insert(timer.key()), "{timer:?}");
+        }
+    }
+}
