@@ -86,21 +86,73 @@ fn every_module_opens_with_what_it_holds() {
 #[test]
 fn every_dependency_has_its_reason_in_the_architecture_page() {
     let page = architecture();
-    let manifest = read(&root().join("Cargo.toml"));
-    let mut listed = false;
-    let mut missing = Vec::new();
-    for line in manifest.lines() {
-        if line.starts_with('[') {
-            listed = line.ends_with("dependencies]");
-        }
-        let name = line.split(['=', ' ']).next().unwrap_or_default();
-        let is_name = name.starts_with(|c: char| c.is_ascii_lowercase());
+    let missing: Vec<_> = dependencies("Cargo.toml")
+        .into_iter()
         // Names may be written as words or as code.
-        if listed && is_name && !words(&page).any(|word| word == name) {
-            missing.push(name.to_owned());
+        .filter(|(_, name)| !words(&page).any(|word| word == name))
+        .collect();
+    assert!(missing.is_empty(), "not named in docs/architecture.md: {missing:?}");
+}
+
+#[test]
+fn every_dependency_is_used() {
+    let code = |folders: &[&str]| -> String {
+        folders.iter().flat_map(|folder| sources(folder)).map(|(_, text)| code(&text)).collect()
+    };
+    let product = code(&["src"]);
+    let all = format!("{product}{}", code(&["tests", "netns-tests", "benches"]));
+    let fuzz = code(&["fuzz"]);
+    let mut unused = Vec::new();
+    for (manifest, text) in [("Cargo.toml", &product), ("fuzz/Cargo.toml", &fuzz)] {
+        for (section, name) in dependencies(manifest) {
+            let text = if section == "dev-dependencies" { &all } else { text };
+            if !names_crate(text, &name.replace('-', "_")) {
+                unused.push(format!("{manifest}: {name}"));
+            }
         }
     }
-    assert!(missing.is_empty(), "not named in docs/architecture.md: {missing:?}");
+    assert!(unused.is_empty(), "dependencies that no code names: {unused:?}");
+}
+
+#[test]
+fn a_crate_is_used_where_a_path_begins_with_its_name() {
+    assert!(names_crate("use nix::net;", "nix"));
+    assert!(names_crate("fn f() -> nix::Result {", "nix"));
+    for other in ["use crate::nix::net;", "use unix::net;", "use nix_more::net;", "let nix = 1;"] {
+        assert!(!names_crate(other, "nix"), "{other}");
+    }
+    assert!(!names_crate(&code("a(); // nix::net"), "nix"));
+}
+
+/// Whether a path in the code begins with the name of this crate.
+fn names_crate(code: &str, name: &str) -> bool {
+    code.match_indices(&format!("{name}::")).any(|(at, _)| {
+        let before = code.get(..at).unwrap_or_default();
+        let inside = before.ends_with(|c: char| c.is_alphanumeric() || c == '_');
+        // `::nix::net` is the crate, `crate::nix::net` is not.
+        let below = before
+            .strip_suffix("::")
+            .is_some_and(|path| path.ends_with(|c: char| c.is_alphanumeric() || c == '_'));
+        !inside && !below
+    })
+}
+
+/// Section and name of each dependency that a manifest declares.
+fn dependencies(manifest: &str) -> Vec<(String, String)> {
+    let manifest = read(&root().join(manifest));
+    let mut found = Vec::new();
+    let mut section = "";
+    for line in manifest.lines() {
+        if let Some(heading) = line.strip_prefix('[') {
+            section = heading.trim_end_matches(']');
+        }
+        let name = line.split(['=', ' ']).next().unwrap_or_default();
+        if section.ends_with("dependencies") && name.starts_with(|c: char| c.is_ascii_lowercase()) {
+            found.push((section.to_owned(), name.to_owned()));
+        }
+    }
+    assert!(!found.is_empty(), "a manifest without dependencies");
+    found
 }
 
 #[test]
@@ -176,15 +228,10 @@ fn table() -> Table {
     table
 }
 
-/// The modules of the crate that a file names outside its tests: `crate::a`, `crate::{a, b}`, `evervip::a`, and chains
+/// The modules of the crate that a file names, its tests included: `crate::a`, `crate::{a, b}`, `evervip::a`, and chains
 /// of `super::` that reach the root.
 fn used(path: &Path, text: &str) -> BTreeSet<String> {
-    let body = text.split("#[cfg(test)]").next().unwrap_or_default();
-    let code: String = body
-        .lines()
-        .map(|line| line.split("//").next().unwrap_or_default())
-        .collect::<Vec<_>>()
-        .join("\n");
+    let code = code(text);
     let is_module_file = path.ends_with("mod.rs");
     let depth = path.components().count().saturating_sub(if is_module_file { 2 } else { 1 });
     let up = "super::".repeat(depth);
@@ -200,6 +247,11 @@ fn used(path: &Path, text: &str) -> BTreeSet<String> {
         }
     }
     found
+}
+
+/// A text without what stands behind `//`.
+fn code(text: &str) -> String {
+    text.lines().flat_map(|line| [line.split("//").next().unwrap_or_default(), "\n"]).collect()
 }
 
 /// `a` of `a::b`, `a` and `c` of `{a::b, c}`.

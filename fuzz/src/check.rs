@@ -10,6 +10,7 @@ use evervip::check::{Action, Actions, Engine, Event, Limits};
 use evervip::model::{Lvs, ServiceKey, sample};
 use evervip::plan::ipvs::{Op, Table};
 use evervip::plan::{Outcome, Token};
+use evervip::status::check::Summary;
 
 use super::input::Input;
 
@@ -163,6 +164,11 @@ impl World {
             kernel: Table::default(),
             ops: Vec::new(),
         }
+    }
+
+    /// Takes over what an earlier process left.
+    pub fn resume(&mut self, summary: Summary) {
+        self.event(Event::Resume(summary));
     }
 
     /// Carries out a configuration and lets some time pass.

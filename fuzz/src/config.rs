@@ -51,7 +51,14 @@ pub fn read(data: &[u8]) -> Loaded {
     load(&files, &host, &options)
 }
 
-fn prepare(data: &[u8]) -> (MemoryFiles, StaticHost, Options) {
+/// Reads octets as the main file, whatever stands in them.
+pub fn main_file(data: &[u8]) -> Loaded {
+    let (_, host, options) = prepare(&[]);
+    load(&MemoryFiles::default().with(MAIN, data), &host, &options)
+}
+
+/// Files, machine and options for what `expand` describes.
+pub fn prepare(data: &[u8]) -> (MemoryFiles, StaticHost, Options) {
     let mut files = MemoryFiles::default();
     let (mut name, mut text) = (MAIN.to_owned(), Vec::new());
     for line in data.split_inclusive(|o| *o == b'\n') {

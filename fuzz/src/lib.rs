@@ -4,6 +4,7 @@
 //! The same file is a module of the test program (`tests/fuzz.rs`), which calls every target with its seeds and with
 //! changed copies of them. So nothing here needs a fuzzer, and the functions use only what the crate shows.
 
+pub mod channel;
 pub mod check;
 pub mod config;
 pub mod input;
@@ -11,6 +12,9 @@ pub mod others;
 pub mod packet;
 pub mod process;
 pub mod reload;
+pub mod resume;
+pub mod scripts;
+pub mod text;
 
 /// A target: its name and its function.
 pub type Target = (&'static str, fn(&[u8]));
@@ -19,15 +23,22 @@ pub type Target = (&'static str, fn(&[u8]));
 pub const TARGETS: &[Target] = &[
     ("advert", packet::advert),
     ("arguments", others::arguments),
+    ("channel", channel::channel),
     ("check_events", check::events),
     ("config", config::load_all),
     ("expand", config::expand),
     ("files", others::files),
+    ("format", text::layout),
     ("ipc", process::ipc),
     ("ipvs", process::ipvs),
+    ("json", text::json),
     ("log", process::log),
     ("mail", others::mail),
+    ("peer", text::peer),
     ("reload", reload::pair),
+    ("resume", resume::resume),
     ("rtnetlink", process::rtnetlink),
+    ("scripts", scripts::walk),
+    ("smtp", others::smtp),
     ("vrrp_events", packet::events),
 ];

@@ -62,3 +62,32 @@ pub fn mail(data: &[u8]) {
     assert_eq!(names, ["Date", "From", "Subject", "X-Mailer", "To"], "no text makes a header");
     assert!(!head.replace("\r\n", "").contains(['\r', '\n']));
 }
+
+/// What a mail server answers, whatever it hears: no text of it becomes a command or breaks a line of the log.
+pub fn smtp(data: &[u8]) {
+    let data = data.get(..100_000).unwrap_or(data);
+    let mail = Mail {
+        server: "localhost".into(),
+        port: 25,
+        timeout: Duration::from_secs(1),
+        helo: "node1".into(),
+        from: "a@example.org".into(),
+        to: vec!["b@example.org".into(), "c@example.org".into()],
+    };
+    let (heard, outcome) = smtp::fuzz::converse(&mail, "Subject: x\r\n\r\ny\r\n", data);
+    let heard = String::from_utf8(heard).expect("what is sent is ours");
+    let known = |line: &str| {
+        let ours = ["EHLO node1", "MAIL FROM:<a@example.org>", "RCPT TO:<b@example.org>"];
+        let more = ["RCPT TO:<c@example.org>", "DATA", "Subject: x", "", "y", ".", "QUIT"];
+        ours.contains(&line) || more.contains(&line)
+    };
+    assert!(heard.split("\r\n").all(known), "{heard:?}");
+    assert!(heard.len() < 400, "{heard:?}");
+    match outcome {
+        Ok(()) => assert!(heard.contains("\r\n.\r\n"), "sent without its text: {heard:?}"),
+        Err(error) => {
+            let text = error.to_string();
+            assert!(text.len() < 600 && !text.contains(char::is_control), "{text:?}");
+        }
+    }
+}

@@ -80,6 +80,12 @@ impl Layout {
             self.push(0, raw, Kind::Literal);
             return;
         }
+        if text.contains(&0) {
+            // The reader leaves the line out, and a definition goes on after it.
+            self.continued = continued;
+            self.push(self.depth + usize::from(continued), text, Kind::Literal);
+            return;
+        }
         let (_, end) = strip_comment(text);
         let (code, comment) = text.split_at(end);
         let code = trim(code);
@@ -93,7 +99,7 @@ impl Layout {
             self.push(self.depth, comment, Kind::Comment);
             return;
         }
-        if text.contains(&0) || !closed(code) {
+        if !closed(code) {
             return self.literal(text, code);
         }
         let first = self.lines.len();
@@ -350,6 +356,8 @@ mod tests {
             show("a {\n$X=b {  c \\\n   d  }\n\n  e $X\n}\n"),
             "a {\n    $X=b {  c \\\n        d  }\n\n    e $X\n}\n"
         );
+        // A line with a zero byte is left out: the definition goes on after it.
+        assert_eq!(show("$X=\\\n\0\n{ a\nb{\n}\n"), "$X=\\\n    \0\n    { a\nb {\n}\n");
         assert_eq!(show("  @a  b   {\nc\n}\n"), "@a  b   {\n    c\n}\n");
         assert_eq!(show("include  x  {a,b}.conf  # c\n"), "include  x  {a,b}.conf  # c\n");
         assert_eq!(show("~SEQ(X, 3)  a ${X}  {\n b\n}\n"), "~SEQ(X, 3)  a ${X}  {\n    b\n}\n");

@@ -113,6 +113,8 @@ pub struct StaticHost {
     pub variables: Vec<(String, Vec<u8>)>,
     /// Files that exist besides the programs.
     pub files: Vec<(String, FileInfo)>,
+    /// Where those of them that are symbolic links point.
+    pub links: Vec<(String, Vec<u8>)>,
     /// Names of programs in `/usr/bin`, which `/bin` is the same as; none for all names.
     pub programs: Option<Vec<String>>,
     /// Time since the machine started.
@@ -130,6 +132,7 @@ impl Default for StaticHost {
             hosts: vec![("localhost".into(), IpAddr::from([127, 0, 0, 1]))],
             variables: Vec::new(),
             files: Vec::new(),
+            links: Vec::new(),
             programs: None,
             uptime: None,
             seed: 1,
@@ -228,8 +231,8 @@ impl Host for StaticHost {
         }
     }
 
-    fn read_link(&self, _path: &[u8]) -> Option<Vec<u8>> {
-        None
+    fn read_link(&self, path: &[u8]) -> Option<Vec<u8>> {
+        self.links.iter().find(|(n, _)| n.as_bytes() == path).map(|(_, target)| target.clone())
     }
 
     fn read_start(&self, path: &[u8], _limit: usize) -> Option<Vec<u8>> {

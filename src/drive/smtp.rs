@@ -1,8 +1,9 @@
 //! Mails in keepalived's form, sent with lettre: one after the other, tried again, given up in the end.
 //!
-//! Each step has a time limit of its own, and the server's words a limit on their length: a server that is slow,
-//! says nothing, or never stops talking holds up nothing but the mails behind.
+//! Each step has a time limit of its own, and the server's answers a limit on their length: a server that is slow,
+//! says nothing, or never stops talking holds up nothing but the mails behind. Answers are octets of any kind.
 
+use core::fmt::Debug;
 use core::pin::Pin;
 use core::task::{Context, Poll};
 use core::time::Duration;
@@ -38,6 +39,8 @@ const RETRY: [Duration; 5] = [
 const OLD: Duration = Duration::from_secs(300);
 /// What a server may say in one conversation, in octets.
 const LONGEST_TALK: usize = 64 << 10;
+/// How much of an answer goes into the log, in octets.
+const LONGEST_REASON: usize = 512;
 /// keepalived cuts subject and body at these lengths, in octets.
 const LONGEST_SUBJECT: usize = 255;
 const LONGEST_BODY: usize = 511;
@@ -70,7 +73,7 @@ pub enum SmtpError {
     #[error("connecting: {0}")]
     Connect(#[source] io::Error),
     /// The server refused a step or broke off.
-    #[error("{0}: {1}")]
+    #[error("{0}: {reason}", reason = reason(.1))]
     Step(&'static str, #[source] lettre::transport::smtp::Error),
     /// An address that cannot stand in an envelope.
     #[error("{0} is no mail address")]
@@ -86,6 +89,17 @@ impl SmtpError {
             Self::Slow(..) | Self::Connect(_) => false,
         }
     }
+}
+
+/// The server's answer as it can stand in a line of the log.
+fn reason(error: &lettre::transport::smtp::Error) -> String {
+    let mut text = error.to_string();
+    let end = cut(&text, LONGEST_REASON).len();
+    if end < text.len() {
+        text.truncate(end);
+        text.push_str("...");
+    }
+    text.replace(char::is_control, " ")
 }
 
 struct Waiting<T> {
@@ -247,9 +261,26 @@ pub fn envelope(text: &str, host: &str) -> Result<Address, SmtpError> {
 
 /// One conversation with the server.
 async fn send(mail: &Mail, message: &[u8]) -> Result<(), SmtpError> {
-    let limit = mail.timeout;
     let from = envelope(&mail.from, &mail.helo)?;
-    let mut connection = connect(mail).await?;
+    let connection = connect(mail).await?;
+    talk(connection, mail, from, message).await
+}
+
+/// From the greeting to the end.
+async fn talk<S: Stream>(
+    stream: S,
+    mail: &Mail,
+    from: Address,
+    message: &[u8],
+) -> Result<(), SmtpError> {
+    let limit = mail.timeout;
+    let stream = Box::new(Limited { stream, left: LONGEST_TALK });
+    let name = ClientId::Domain(mail.helo.to_string());
+    let greeting = AsyncSmtpConnection::connect_with_transport(stream, &name);
+    let mut connection = match timeout(limit, greeting).await {
+        Ok(result) => result.map_err(|e| SmtpError::Step("greeting", e))?,
+        Err(_) => return Err(SmtpError::Slow("greeting", limit)),
+    };
     let outcome = converse(&mut connection, mail, from, message).await;
     // The server has taken the mail or refused it: what it says to the end does not matter.
     let _ = timeout(limit.min(Duration::from_secs(2)), connection.quit()).await;
@@ -306,8 +337,8 @@ async fn step<R>(
     }
 }
 
-/// Finds the server, connects and greets it.
-async fn connect(mail: &Mail) -> Result<AsyncSmtpConnection, SmtpError> {
+/// Finds the server and connects to it.
+async fn connect(mail: &Mail) -> Result<TcpStream, SmtpError> {
     let limit = mail.timeout;
     let name = mail.server.trim_start_matches('[').trim_end_matches(']');
     let found: Vec<SocketAddr> = match name.parse::<IpAddr>() {
@@ -321,15 +352,7 @@ async fn connect(mail: &Mail) -> Result<AsyncSmtpConnection, SmtpError> {
     let mut last = SmtpError::Connect(io::ErrorKind::NotFound.into());
     for address in found {
         match timeout(limit, TcpStream::connect(address)).await {
-            Ok(Ok(stream)) => {
-                let stream = Box::new(Limited { stream, left: LONGEST_TALK });
-                let name = ClientId::Domain(mail.helo.to_string());
-                let greeting = AsyncSmtpConnection::connect_with_transport(stream, &name);
-                return match timeout(limit, greeting).await {
-                    Ok(result) => result.map_err(|e| SmtpError::Step("greeting", e)),
-                    Err(_) => Err(SmtpError::Slow("greeting", limit)),
-                };
-            }
+            Ok(Ok(stream)) => return Ok(stream),
             Ok(Err(e)) => last = SmtpError::Connect(e),
             Err(_) => last = SmtpError::Slow("connecting", limit),
         }
@@ -337,20 +360,31 @@ async fn connect(mail: &Mail) -> Result<AsyncSmtpConnection, SmtpError> {
     Err(last)
 }
 
-/// A connection on which the other end may say so much and no more.
-#[derive(Debug)]
-struct Limited {
-    stream: TcpStream,
-    left: usize,
+/// What mails are sent through: TCP, or octets in memory.
+trait Stream: AsyncRead + AsyncWrite + Debug + Send + Sync + Unpin + 'static {
+    fn peer(&self) -> io::Result<SocketAddr>;
 }
 
-impl AsyncTokioStream for Limited {
-    fn peer_addr(&self) -> io::Result<SocketAddr> {
-        self.stream.peer_addr()
+impl Stream for TcpStream {
+    fn peer(&self) -> io::Result<SocketAddr> {
+        self.peer_addr()
     }
 }
 
-impl AsyncRead for Limited {
+/// A connection on which the other end may say so much and no more, and nothing that is not ASCII.
+#[derive(Debug)]
+struct Limited<S> {
+    stream: S,
+    left: usize,
+}
+
+impl<S: Stream> AsyncTokioStream for Limited<S> {
+    fn peer_addr(&self) -> io::Result<SocketAddr> {
+        self.stream.peer()
+    }
+}
+
+impl<S: Stream> AsyncRead for Limited<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -361,12 +395,17 @@ impl AsyncRead for Limited {
         }
         let before = buffer.filled().len();
         let answer = Pin::new(&mut self.stream).poll_read(cx, buffer);
-        self.left = self.left.saturating_sub(buffer.filled().len() - before);
+        let new = buffer.filled_mut().get_mut(before..).unwrap_or_default();
+        // lettre wants UTF-8, which servers with messages in Latin-1 do not send. Only the numbers matter.
+        for octet in new.iter_mut().filter(|octet| !octet.is_ascii()) {
+            *octet = b'?';
+        }
+        self.left = self.left.saturating_sub(new.len());
         answer
     }
 }
 
-impl AsyncWrite for Limited {
+impl<S: Stream> AsyncWrite for Limited<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -384,5 +423,8 @@ impl AsyncWrite for Limited {
     }
 }
 
+/// Whole conversations with a server that is not there, for fuzzers.
+#[doc(hidden)]
+pub mod fuzz;
 #[cfg(test)]
 mod tests;

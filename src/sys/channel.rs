@@ -4,13 +4,12 @@ use std::io::{self, IoSlice, IoSliceMut};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::time::Duration;
 
-use nix::cmsg_space;
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout};
 use nix::sys::socket::{
-    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, UnixAddr,
-    getsockopt, recvmsg, sendmsg, socketpair, sockopt,
+    AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, UnixAddr, getsockopt, sendmsg,
+    socketpair, sockopt,
 };
 
 /// The most descriptors that go with one message.
@@ -115,37 +114,37 @@ impl Channel {
     /// `WouldBlock` when nothing is there; `InvalidData` when the message was longer than `buffer` or brought
     /// more descriptors than allowed: it is lost then, the next one can be taken.
     pub fn receive(&self, buffer: &mut [u8]) -> io::Result<Option<Received>> {
-        let mut control = cmsg_space!([RawFd; MOST_FDS]);
-        let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_CMSG_CLOEXEC;
+        let mut control = Control([0; CONTROL]);
         let mut vector = [IoSliceMut::new(buffer)];
-        let message = loop {
-            match recvmsg::<UnixAddr>(self.0.as_raw_fd(), &mut vector, Some(&mut control), flags) {
+        // SAFETY: a structure of numbers and pointers, for which zero is a value.
+        let mut header: libc::msghdr = unsafe { core::mem::zeroed() };
+        header.msg_iov = vector.as_mut_ptr().cast();
+        header.msg_iovlen = vector.len();
+        header.msg_control = control.0.as_mut_ptr().cast();
+        header.msg_controllen = CONTROL;
+        let flags = libc::MSG_DONTWAIT | libc::MSG_CMSG_CLOEXEC;
+        let length = loop {
+            // SAFETY: the header names a buffer and a control buffer that live until the call returns.
+            match Errno::result(unsafe {
+                libc::recvmsg(self.0.as_raw_fd(), &raw mut header, flags)
+            }) {
+                Ok(length) => break length.unsigned_abs(),
                 Err(Errno::EINTR) => {}
                 Err(Errno::ECONNRESET) => return Ok(None),
-                other => break other?,
+                Err(e) => return Err(e.into()),
             }
         };
-        let cut = message.flags.intersects(MsgFlags::MSG_TRUNC | MsgFlags::MSG_CTRUNC);
-        let mut fds = Vec::new();
         // Descriptors come first, so that they are closed if the message is refused.
-        if let Ok(list) = message.cmsgs() {
-            for one in list {
-                if let ControlMessageOwned::ScmRights(raw) = one {
-                    fds.extend(raw.into_iter().map(|fd| {
-                        // SAFETY: the kernel just made this descriptor for us; nobody else owns it.
-                        unsafe { OwnedFd::from_raw_fd(fd) }
-                    }));
-                }
-            }
-        }
+        let fds = descriptors(&header);
+        let cut = header.msg_flags & (libc::MSG_TRUNC | libc::MSG_CTRUNC) != 0;
         if cut {
             return Err(io::ErrorKind::InvalidData.into());
         }
         // No message has length 0 here, so this is the end.
-        if message.bytes == 0 && fds.is_empty() {
+        if length == 0 && fds.is_empty() {
             return Ok(None);
         }
-        Ok(Some(Received { length: message.bytes, fds }))
+        Ok(Some(Received { length, fds }))
     }
 
     /// Waits until something can be taken, or the peer is gone. False when `limit` passed before. For processes
@@ -167,6 +166,38 @@ impl Channel {
             }
         }
     }
+}
+
+/// Room for [`MOST_FDS`] descriptors behind their header.
+const CONTROL: usize = size_of::<libc::cmsghdr>() + MOST_FDS * size_of::<RawFd>();
+
+/// What comes beside a message, aligned as the kernel writes it.
+#[repr(C, align(8))]
+struct Control([u8; CONTROL]);
+
+/// The descriptors that `recvmsg` put beside a message. All of them, even if there was no room for more: those that it
+/// did make are open and nobody else closes them.
+fn descriptors(header: &libc::msghdr) -> Vec<OwnedFd> {
+    let mut fds = Vec::new();
+    // SAFETY: the kernel has filled in this header; the macros stay within its control buffer.
+    let mut next = unsafe { libc::CMSG_FIRSTHDR(header) };
+    // SAFETY: not null, so a header within the control buffer.
+    while let Some(one) = unsafe { next.as_ref() } {
+        if (one.cmsg_level, one.cmsg_type) == (libc::SOL_SOCKET, libc::SCM_RIGHTS) {
+            // SAFETY: as above; no octet is read.
+            let data: *const RawFd = unsafe { libc::CMSG_DATA(next) }.cast();
+            let count =
+                one.cmsg_len.saturating_sub(size_of::<libc::cmsghdr>()) / size_of::<RawFd>();
+            for at in 0..count.min(MOST_FDS) {
+                // SAFETY: the kernel wrote `count` numbers there, all within the buffer, and just made these
+                // descriptors for us; nobody else owns them.
+                fds.push(unsafe { OwnedFd::from_raw_fd(data.add(at).read_unaligned()) });
+            }
+        }
+        // SAFETY: as for the first one.
+        next = unsafe { libc::CMSG_NXTHDR(header, next) };
+    }
+    fds
 }
 
 impl AsFd for Channel {
@@ -217,6 +248,24 @@ mod tests {
         let mut buffer = [0; 16];
         assert_eq!(b.receive(&mut buffer).unwrap_err().kind(), io::ErrorKind::InvalidData);
         assert_eq!(b.receive(&mut buffer).unwrap().unwrap().length, 4);
+    }
+
+    #[test]
+    fn descriptors_of_a_refused_message_are_closed() {
+        let (a, b) = Channel::pair().unwrap();
+        let mut buffer = [0; 16];
+        for (count, length) in [(MOST_FDS, 16), (MOST_FDS, 17), (MOST_FDS + 1, 1), (200, 1)] {
+            let (mut reader, writer) = io::pipe().unwrap();
+            a.send(&[0; 17][..length], &vec![writer.as_fd(); count]).unwrap();
+            drop(writer);
+            let received = b.receive(&mut buffer);
+            assert_eq!(received.is_ok(), length <= 16 && count <= MOST_FDS, "{count}, {length}");
+            drop(received);
+            // Without an end left to write to, reading ends at once.
+            let mut ready = [PollFd::new(reader.as_fd(), PollFlags::POLLIN)];
+            assert_eq!(nix::poll::poll(&mut ready, PollTimeout::ZERO), Ok(1), "{count}, {length}");
+            assert_eq!(reader.read(&mut [0; 1]).unwrap(), 0);
+        }
     }
 
     #[test]

@@ -5,7 +5,8 @@ use std::fs;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use evervip::base::{Family, Name};
+use evervip::base::rng::Rng;
+use evervip::base::{Family, Instant, Name};
 use evervip::ipc::message::{
     CheckerPart, Deliver, FromRole, FromRunner, LoadRequest, ToRole, ToRunner, VrrpPart,
 };
@@ -13,7 +14,8 @@ use evervip::kernel::ipvs::message;
 use evervip::model::service::Forward;
 use evervip::model::{ServiceKey, sample};
 use evervip::plan::ipvs::{Destination, DestinationKey, Op, Settings};
-use evervip::status::{MailText, RunEnd};
+use evervip::status::vrrp::State;
+use evervip::status::{MailText, RunEnd, check as check_status, vrrp as vrrp_status};
 use evervip::wire::{ip, vrrp};
 use serde::Serialize;
 
@@ -24,7 +26,10 @@ type Seed = (&'static str, &'static str, Vec<u8>);
 #[test]
 fn seeds_that_are_made_are_up_to_date() {
     let all: Vec<Seed> =
-        [adverts(), events(), messages(), links(), services()].into_iter().flatten().collect();
+        [adverts(), events(), messages(), links(), services(), wild(), summaries(), trees()]
+            .into_iter()
+            .flatten()
+            .collect();
     for (target, name, octets) in all {
         let path = root().join("fuzz/seeds").join(target).join(name);
         if std::env::var_os("EVERVIP_BLESS").is_some() {
@@ -147,6 +152,75 @@ fn messages() -> Vec<Seed> {
         ("ipc", "request", seed(4, &request)),
         ("ipc", "vrrp-part", seed(6, &vrrp)),
         ("ipc", "checker-part", seed(7, &checker)),
+    ]
+}
+
+/// Messages of a process gone wild: a kind, a number of descriptors, a length, octets.
+fn wild() -> Vec<Seed> {
+    let alive = postcard::to_allocvec(&FromRole::Alive).unwrap();
+    let one = |kind: u8, fds: u8, body: &[u8]| {
+        [&[kind, fds, u8::try_from(body.len()).unwrap()], body].concat()
+    };
+    let kinds = |fds: u8| (0..12).flat_map(|kind| one(kind, fds, &alive)).collect::<Vec<u8>>();
+    vec![
+        ("channel", "without-descriptors", kinds(0)),
+        ("channel", "with-descriptors", kinds(7)),
+        ("channel", "with-too-many", [kinds(8), kinds(9), kinds(39)].concat()),
+    ]
+}
+
+/// One octet for the engine, then a summary.
+fn summaries() -> Vec<Seed> {
+    let instance = |name: &str, state, announced| vrrp_status::InstanceSummary {
+        name: Name::from(name),
+        state,
+        announced,
+    };
+    let config = sample::failover(200);
+    let name = config.instances[0].name.as_str();
+    let at = Instant::from_nanos(1_000_000_000_000);
+    let master = vrrp_status::Summary {
+        at,
+        instances: vec![instance(name, State::Master, Some(State::Master))],
+    };
+    let twice = vrrp_status::Summary {
+        at: Instant::from_nanos(u64::MAX),
+        instances: vec![
+            instance(name, State::Fault, None),
+            instance(name, State::Master, Some(State::Backup)),
+            instance("", State::Init, Some(State::Fault)),
+        ],
+    };
+    let lvs = sample::balanced();
+    let down = |key| check_status::ServiceSummary {
+        key,
+        announced: Some(false),
+        down: vec!["10.0.0.1:80".parse().unwrap(), "[::]:0".parse().unwrap()],
+    };
+    let mark = ServiceKey::Mark { mark: 0, family: Family::V6 };
+    let servers = check_status::Summary {
+        services: vec![down(lvs.services[0].key), down(mark), down(lvs.services[0].key)],
+    };
+    vec![
+        ("resume", "master", postcard::to_extend(&master, vec![0]).unwrap()),
+        ("resume", "twice", postcard::to_extend(&twice, vec![0]).unwrap()),
+        ("resume", "servers", postcard::to_extend(&servers, vec![1]).unwrap()),
+    ]
+}
+
+/// Trees of files and the path of a script: random ones, the same in every run.
+fn trees() -> Vec<Seed> {
+    // A directory `/a`, a program `/a/b`, then the path `/a/b`.
+    let plain = [0, 2, 0, 0, 0, 0, 0, 0, 1, 1, 4, 0, 0, 0, 1, 0, 0, 0, 1];
+    let random = |seed: u64| {
+        let mut rng = Rng::new(seed);
+        (0..400).map(|_| rng.next_u64() as u8).collect::<Vec<u8>>()
+    };
+    vec![
+        ("scripts", "plain", plain.to_vec()),
+        ("scripts", "random-1", random(1)),
+        ("scripts", "random-2", random(2)),
+        ("scripts", "random-3", random(3)),
     ]
 }
 

@@ -1,4 +1,5 @@
-//! Every fuzz target on stable Rust: its seeds, and changed copies of them, the same in every run.
+//! Every fuzz target on stable Rust: its seeds, and changed copies of them, the same in every run. `FUZZ_COPIES` sets
+//! the number of copies of each seed, for a longer search without a fuzzer.
 
 #[path = "../../fuzz/src/lib.rs"]
 mod targets;
@@ -35,7 +36,7 @@ fn root() -> PathBuf {
 /// The seeds of a target, by name. Configurations are also those that come with the program and its tests.
 fn seeds(target: &str) -> Vec<(String, Vec<u8>)> {
     let mut folders = vec![root().join("fuzz/seeds").join(target)];
-    if matches!(target, "config" | "expand") {
+    if matches!(target, "config" | "expand" | "format") {
         folders.push(root().join("etc/examples"));
         folders.push(root().join("tests/data/syntax-cases"));
     }
@@ -84,13 +85,13 @@ fn replay(target: &str) {
     let (_, run) = targets::TARGETS.iter().find(|(name, _)| *name == target).unwrap();
     let all = seeds(target);
     assert!(!all.is_empty(), "{target} has no seeds");
-    let copies = COPIES.min(1600 / all.len() as u64).max(6);
+    let asked = std::env::var("FUZZ_COPIES").ok().map(|n| n.parse().expect("a number"));
+    let copies = asked.unwrap_or(COPIES.min(1600 / all.len() as u64).max(6));
     for (number, (name, seed)) in (0..).zip(&all) {
         let mut rng = Rng::new(number);
-        let mut inputs = vec![seed.clone()];
-        inputs.extend((0..copies).map(|_| changed(seed, &mut rng)));
-        for (copy, input) in inputs.iter().enumerate() {
-            let end = std::panic::catch_unwind(|| run(input));
+        for copy in 0..=copies {
+            let input = if copy == 0 { seed.clone() } else { changed(seed, &mut rng) };
+            let end = std::panic::catch_unwind(|| run(&input));
             assert!(end.is_ok(), "{name}, copy {copy}: {}", input.escape_ascii());
         }
     }
@@ -119,5 +120,6 @@ macro_rules! replays {
 }
 
 replays! {
-    advert arguments check_events config expand files ipc ipvs log mail reload rtnetlink vrrp_events
+    advert arguments channel check_events config expand files format ipc ipvs json log
+    mail peer reload resume rtnetlink scripts smtp vrrp_events
 }

@@ -14,6 +14,11 @@ struct Server {
 impl Server {
     /// Answers each line of the client with what `answer` gives, for as many connections as come.
     fn start(answer: impl Fn(&mut Peer, &str) -> String + Send + 'static) -> Self {
+        Self::speak(move |peer, line| answer(peer, line).into_bytes())
+    }
+
+    /// The same with answers in any encoding.
+    fn speak(answer: impl Fn(&mut Peer, &str) -> Vec<u8> + Send + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let (tell, heard) = channel::channel();
@@ -22,7 +27,7 @@ impl Server {
                 let mut stream = stream.unwrap();
                 let mut lines = BufReader::new(stream.try_clone().unwrap());
                 let greeting = answer(&mut stream, "");
-                let _ = stream.write_all(greeting.as_bytes());
+                let _ = stream.write_all(&greeting);
                 let mut data = false;
                 loop {
                     let mut line = String::new();
@@ -36,8 +41,8 @@ impl Server {
                         continue;
                     }
                     let reply = answer(&mut stream, line.trim_end());
-                    data = reply.starts_with("354");
-                    let _ = stream.write_all(reply.as_bytes());
+                    data = reply.starts_with(b"354");
+                    let _ = stream.write_all(&reply);
                 }
             }
         });
@@ -215,6 +220,36 @@ fn a_server_that_talks_nonsense_is_an_error() {
             let server = Server::start(move |_, _| nonsense.into());
             assert!(send(&server.mail(), b"x").await.is_err(), "{nonsense:?}");
         }
+    });
+}
+
+#[test]
+fn answers_need_not_be_utf_8() {
+    let latin = |line: &str| {
+        polite(line).replace("fine", "f\u{fc}gt sich").replace("hello", "gr\u{fc}\u{df} Gott")
+    };
+    let server = Server::speak(move |_, line| latin(line).chars().map(|c| c as u8).collect());
+    assert_eq!(deliver(server.mail(), vec![text("a")]), [0]);
+    let heard: Vec<String> = server.heard.try_iter().collect();
+    assert!(heard.contains(&".\r\n".to_owned()), "{heard:?}");
+    assert_eq!(heard.iter().filter(|l| l.starts_with("MAIL")).count(), 1);
+}
+
+#[test]
+fn a_refusal_is_one_line_of_the_log() {
+    testing::run(async {
+        let server = Server::speak(|_, line| match line.split(':').next().unwrap() {
+            "MAIL FROM" => {
+                let line = [&b"550-\xfcberlastet \x1b[31m"[..], &[b'x'; 600], b"\r\n"].concat();
+                [line.repeat(20), b"550 no\r\n".to_vec()].concat()
+            }
+            _ => polite(line).into(),
+        });
+        let error = send(&server.mail(), b"x").await.unwrap_err();
+        assert!(error.is_final());
+        let text = error.to_string();
+        assert!(text.starts_with("MAIL FROM: permanent error (550): ?berlastet"), "{text}");
+        assert!(text.len() < LONGEST_REASON + 20 && !text.contains(char::is_control), "{text}");
     });
 }
 

@@ -1,0 +1,83 @@
+//! Messages with descriptors and in sealed memory, as a process gone wild would send them.
+
+use std::fs::File;
+use std::io::{ErrorKind, Read, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+
+use evervip::ipc::frame::{self, ReceiveError};
+use evervip::ipc::message::{FromRole, LoadRequest};
+use evervip::sys::channel::{Channel, MOST_FDS};
+use evervip::sys::memfd;
+
+use super::input::Input;
+
+/// Messages: each a kind, a number of descriptors, a length and its octets. What comes is what was sent or is refused;
+/// no descriptor outlives its message; the next message arrives all the same.
+pub fn channel(data: &[u8]) {
+    let mut input = Input(data.get(..4000).unwrap_or(data));
+    let (ours, theirs) = Channel::pair().expect("a channel");
+    let mut buffer = vec![0; frame::BUFFER];
+    while let Some(kind) = input.next() {
+        let count = usize::from(input.below(40));
+        let length = usize::from(input.octet()).min(input.0.len());
+        let (body, rest) = input.0.split_at(length);
+        input.0 = rest;
+        let (mut mark, held) = UnixStream::pair().expect("a pair");
+        mark.set_nonblocking(true).expect("it does not wait");
+        let held = OwnedFd::from(held);
+        let fds: Vec<OwnedFd> = (0..count).map(|_| held.try_clone().expect("a copy")).collect();
+        drop(held);
+        let sent = send(&theirs, kind, body, fds);
+        let received = match kind % 2 {
+            0 => frame::receive::<FromRole>(&ours, &mut buffer).map(|m| m.map(|(_, fds)| fds)),
+            _ => frame::receive::<LoadRequest>(&ours, &mut buffer).map(|m| m.map(|(_, fds)| fds)),
+        };
+        match received {
+            Ok(Some(fds)) => assert!(sent && fds.len() <= MOST_FDS, "{} descriptors", fds.len()),
+            Ok(None) => panic!("the peer is there"),
+            Err(ReceiveError::Bad(_)) => assert!(sent),
+            Err(ReceiveError::Empty) => assert!(!sent, "a message was lost"),
+            Err(ReceiveError::Io(e)) => panic!("{e}"),
+        }
+        // Nobody has the other end of the mark any more, so it is at its end.
+        match mark.read(&mut [0; 1]) {
+            Ok(0) => {}
+            Ok(_) => panic!("nobody writes there"),
+            Err(e) if e.kind() == ErrorKind::WouldBlock => panic!("{count} descriptors: some stay"),
+            Err(e) => panic!("{e}"),
+        }
+        frame::send_small(&theirs, &FromRole::Alive).expect("sent");
+        let next = frame::receive::<FromRole>(&ours, &mut buffer);
+        assert!(matches!(next, Ok(Some((FromRole::Alive, _)))), "the next message is lost");
+    }
+}
+
+/// Sends it one way or another; whether it went.
+fn send(channel: &Channel, kind: u8, body: &[u8], mut fds: Vec<OwnedFd>) -> bool {
+    let packet = match kind / 2 % 6 {
+        // In the packet.
+        0 => [&[0][..], body].concat(),
+        // In sealed memory.
+        1 => {
+            fds.insert(0, memfd::seal(c"fuzz", body).expect("memory"));
+            vec![1]
+        }
+        // In memory that may still change, or in no memory at all.
+        2 => {
+            let mut file = File::options().write(true).open("/dev/null").expect("a file");
+            file.write_all(body).expect("written");
+            fds.insert(0, file.into());
+            vec![1]
+        }
+        // In memory that should have come along.
+        3 => vec![1],
+        // Longer than any packet.
+        4 => [&[0][..], &body.repeat(frame::BUFFER / body.len().max(1) + 2)].concat(),
+        _ => body.to_vec(),
+    };
+    let fds: Vec<BorrowedFd<'_>> = fds.iter().map(AsFd::as_fd).collect();
+    // A message without octets and without descriptors would be the end of the peer.
+    let nothing = packet.is_empty();
+    channel.send(if nothing { &[9] } else { &packet }, &fds).is_ok()
+}
