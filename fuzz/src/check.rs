@@ -100,7 +100,7 @@ pub fn events(data: &[u8]) {
 
 fn verdict(number: u8) -> Verdict {
     match number % 5 {
-        0 | 1 => Verdict::Success,
+        0 | 1 => Verdict::SUCCESS,
         2 => Verdict::Failure(Failure::Timeout),
         3 => unconnected(Step::Connect, i32::from(number)),
         _ => unconnected(Step::Source, i32::from(number)),
@@ -204,7 +204,7 @@ impl World {
                         self.ops.extend(ops.iter().cloned());
                     }
                     Action::StartProbe { probe, .. } => {
-                        events.push(Event::Probed { probe, verdict: Verdict::Success });
+                        events.push(Event::Probed { probe, verdict: Verdict::SUCCESS });
                     }
                     _ => {}
                 }

@@ -9,8 +9,10 @@
 //! | `service` | the data of a service and of its servers |
 //! | `schedule` | when a check is tried, how often, and what its results amount to |
 //! | `server` | a server goes up or down |
+//! | `weight` | how much of the traffic a server is to get |
 //! | `quorum` | a service gains or loses its quorum; the sorry server |
 //! | `write` | from what is wanted to what the kernel holds, refusals included |
+//! | `audit` | what other programs did to the table is found |
 //! | `start` | reading and adopting the kernel's table |
 //! | `reload` | from one configuration to the next |
 //! | `stop` | leaving |
@@ -30,11 +32,12 @@ use std::sync::Arc;
 use slab::Slab;
 
 use crate::base::{Instant, TimerQueue, rng::Rng};
-use crate::model::{self, Lvs, ServiceKey};
+use crate::model::{self, Lvs, ServiceId, ServiceKey};
 use crate::plan::ipvs::Table;
 use crate::status::check::{Counters, ServiceSummary};
 
 pub mod action;
+mod audit;
 pub mod event;
 mod notify;
 pub mod probe;
@@ -49,9 +52,11 @@ mod stop;
 #[cfg(test)]
 mod tests;
 mod text;
+mod weight;
 mod write;
 
 pub use action::{Action, Actions};
+use audit::Audit;
 pub use event::Event;
 pub use probe::{ProbeId, Verdict};
 use schedule::Checker;
@@ -65,7 +70,9 @@ pub struct Engine {
     /// What the kernel holds of our services, as far as it told us.
     known: Table,
     services: Slab<Service>,
-    by_key: BTreeMap<ServiceKey, u32>,
+    by_id: BTreeMap<ServiceId, u32>,
+    /// Services by what the kernel finds them by: those of a group have several keys.
+    by_front: BTreeMap<ServiceKey, u32>,
     /// Services of the configuration, in its order.
     order: Vec<u32>,
     checkers: Slab<Checker>,
@@ -92,12 +99,14 @@ pub struct Engine {
     closing: probe::Closing,
     /// Services to be removed from the kernel that are not yet.
     leaving: BTreeSet<ServiceKey>,
+    /// Looks for what other programs did to the table.
+    audit: Audit,
     /// From an earlier process.
     owned: BTreeSet<ServiceKey>,
     /// Told to leave before the table was read.
     leaving_early: bool,
     resumed: bool,
-    resume: BTreeMap<ServiceKey, ServiceSummary>,
+    resume: BTreeMap<ServiceId, ServiceSummary>,
     changed: bool,
     counters: Counters,
     /// The service being worked on, to name the culprit if its step panics.
@@ -162,7 +171,8 @@ impl Engine {
             config: Arc::default(),
             known: Table::default(),
             services: Slab::new(),
-            by_key: BTreeMap::new(),
+            by_id: BTreeMap::new(),
+            by_front: BTreeMap::new(),
             order: Vec::new(),
             checkers: Slab::new(),
             checks: TimerQueue::new(),
@@ -179,6 +189,7 @@ impl Engine {
             serial: 0,
             closing: probe::Closing::Orderly,
             leaving: BTreeSet::new(),
+            audit: Audit::default(),
             owned: BTreeSet::new(),
             leaving_early: false,
             resumed: false,
@@ -207,7 +218,7 @@ impl Engine {
 
     /// When [`Event::Timer`] is due next.
     pub fn deadline(&mut self) -> Option<Instant> {
-        [self.checks.earliest(), self.retries.earliest(), self.table_retry]
+        [self.checks.earliest(), self.retries.earliest(), self.table_retry, self.audit.due()]
             .into_iter()
             .flatten()
             .min()
@@ -219,7 +230,7 @@ impl Engine {
             Event::Owned(services) => self.owned = services.into_iter().collect(),
             Event::Resume(summary) => {
                 self.resumed = true;
-                self.resume = summary.services.into_iter().map(|s| (s.key, s)).collect();
+                self.resume = summary.services.into_iter().map(|s| (s.id.clone(), s)).collect();
             }
             Event::Reload(config) => self.reload(cx, config),
             Event::Table { services, result } => self.table(cx, &services, result),
@@ -238,6 +249,9 @@ impl Engine {
         if self.table_retry.is_some_and(|at| at <= cx.now) {
             self.table_retry = None;
             self.read_table(cx);
+        }
+        if self.audit.due().is_some_and(|at| at <= cx.now) {
+            self.audit_begin(cx);
         }
         while let Some((slot, due)) = self.checks.pop(cx.now) {
             self.check_due(cx, slot, due);
@@ -261,7 +275,7 @@ impl Engine {
     fn enter(&mut self, slot: u32) {
         self.current = Some(slot);
         #[cfg(test)]
-        if self.panic_in.is_some() && self.service(slot).map(|s| s.key) == self.panic_in {
+        if self.panic_in.is_some_and(|key| self.by_front.get(&key) == Some(&slot)) {
             self.panic_in = None;
             panic!("provoked by a test");
         }
@@ -277,9 +291,9 @@ impl Engine {
         };
         notify::say!(
             error,
-            service.key,
+            service.id,
             "VS {}: a step failed; this is a defect, please report it. Its servers stay as they are",
-            service.key
+            service.id
         );
         service.quarantined = true;
         if service.flight.take().is_some() {

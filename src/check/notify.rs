@@ -29,14 +29,14 @@ pub(super) fn sorry_name(service: &ServiceKey, sorry: &SorryServer) -> String {
 
 /// The notice of a real server: its programs and FIFO line if `changed`, a mail if there is a `body`.
 pub(super) fn of_server(
-    service: &ServiceKey,
+    service: &Service,
     server: &RealServer,
     up: bool,
     changed: bool,
     body: Option<String>,
     stopping: bool,
 ) -> Option<Notice> {
-    let name = server.display(service);
+    let (name, service) = (server.display(&service.key), service.id());
     let command = if up { &server.notify_up } else { &server.notify_down };
     let mail = body.map(|body| MailText {
         subject: format!("Realserver {name} of virtual server {service} - {}", word(up)),
@@ -57,7 +57,7 @@ pub(super) fn of_service(
     body: String,
     stopping: bool,
 ) -> Option<Notice> {
-    let name = service.key;
+    let name = service.id();
     let command = if up { &service.quorum_up } else { &service.quorum_down };
     let mail = service
         .smtp_alert

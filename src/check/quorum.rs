@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use super::notify::{self, say};
-use super::service::{Dirty, Service, Sorry, Standing};
+use super::service::{Dirty, Front, Service, Sorry, Standing};
 use super::{Action, Cx, Engine};
 use crate::model;
 use crate::plan::ipvs::{Destination, DestinationKey, Table};
@@ -40,14 +40,14 @@ impl Engine {
             service.since = cx.now;
         }
         let was_up = core::mem::replace(&mut service.up, up);
-        let (key, quorum, dead) = (model.key, model.quorum, model.hysteresis);
+        let (id, quorum, dead) = (model.id(), model.quorum, model.hysteresis);
         let (what, sign, edge, relation) = match (up, fresh) {
             (true, true) if was_up => ("Starting with quorum up", '-', fall, "<="),
             (true, _) => ("Gained quorum", '+', rise, "<="),
             (false, false) => ("Lost quorum", '-', fall, ">"),
             (false, true) => ("Starting with quorum down", '-', fall, ">"),
         };
-        say!(info, key, "{what} {quorum}{sign}{dead}={edge} {relation} {weight} for VS {key}");
+        say!(info, id, "{what} {quorum}{sign}{dead}={edge} {relation} {weight} for VS {id}");
         let turned = if up { self.leave_sorry(slot, model) } else { self.enter_sorry(slot, model) };
         let what = if up && fresh { "Starting with quorum up" } else { what };
         let limit = if up { rise } else { fall };
@@ -85,13 +85,13 @@ impl Engine {
         }
         service.sorry = Sorry::Coming;
         service.dirty = Dirty::All;
-        let (key, name) = (model.key, notify::sorry_name(&model.key, sorry));
+        let (id, name) = (model.id(), notify::sorry_name(&model.key, sorry));
         if sorry.inhibit {
-            say!(info, key, "Enabling sorry server {name} to VS {key}");
+            say!(info, id, "Enabling sorry server {name} to VS {id}");
         } else {
-            say!(info, key, "Adding sorry server {name} to VS {key}");
+            say!(info, id, "Adding sorry server {name} to VS {id}");
         }
-        say!(info, key, "Removing alive servers from the pool for VS {key}");
+        say!(info, id, "Removing alive servers from the pool for VS {id}");
         true
     }
 
@@ -104,13 +104,13 @@ impl Engine {
         }
         service.sorry = Sorry::Leaving;
         service.dirty = Dirty::All;
-        let (key, name) = (model.key, notify::sorry_name(&model.key, sorry));
+        let (id, name) = (model.id(), notify::sorry_name(&model.key, sorry));
         if sorry.inhibit {
-            say!(info, key, "Disabling sorry server {name} from VS {key}");
+            say!(info, id, "Disabling sorry server {name} from VS {id}");
         } else {
-            say!(info, key, "Removing sorry server {name} from VS {key}");
+            say!(info, id, "Removing sorry server {name} from VS {id}");
         }
-        say!(info, key, "Adding alive servers to the pool for VS {key}");
+        say!(info, id, "Adding alive servers to the pool for VS {id}");
         true
     }
 
@@ -125,10 +125,10 @@ impl Engine {
         };
         let next = match service.sorry {
             Sorry::Out => return false,
-            Sorry::Coming if is_in(&self.known, model) => Sorry::In,
+            Sorry::Coming if is_in(&self.known, model, service) => Sorry::In,
             Sorry::Coming => return false,
             // A reload named another one, and the kernel does not take it.
-            Sorry::In if service.sorry_refused.is_some() && !is_in(&self.known, model) => {
+            Sorry::In if is_refused(service, model) && !is_in(&self.known, model, service) => {
                 Sorry::Coming
             }
             Sorry::In => return false,
@@ -141,20 +141,33 @@ impl Engine {
     }
 }
 
-/// Whether the kernel holds the sorry server as one that gets connections.
-fn is_in(known: &Table, model: &model::Service) -> bool {
+/// Whether the kernel refuses the sorry server in some front.
+fn is_refused(service: &Service, model: &model::Service) -> bool {
     model.sorry_server.is_some_and(|sorry| {
-        known.destination(&model.key, &DestinationKey::of_sorry(&sorry))
-            == Some(&Destination::of_sorry(&sorry, 1))
+        let key = |front: &Front| DestinationKey::sorry_at(&sorry, &front.key);
+        service.fronts.iter().any(|front| front.refusals.contains_key(&key(front)))
+    })
+}
+
+/// Whether the kernel holds the sorry server as one that gets connections, in one front at least.
+fn is_in(known: &Table, model: &model::Service, service: &Service) -> bool {
+    model.sorry_server.is_some_and(|sorry| {
+        let wanted = Destination::of_sorry(&sorry, 1);
+        service.fronts.iter().filter(|front| !front.leaving).any(|front| {
+            let key = DestinationKey::sorry_at(&sorry, &front.key);
+            known.destination(&front.key, &key) == Some(&wanted)
+        })
     })
 }
 
 /// Whether the kernel holds a server that counts.
 fn has_server(known: &Table, model: &model::Service, service: &Service) -> bool {
-    model.servers.iter().zip(&service.servers).any(|(real, server)| {
+    let mut up = model.servers.iter().zip(&service.servers);
+    up.any(|(real, server)| {
         server.standing == Standing::Up
-            && known
-                .destination(&model.key, &DestinationKey::of(real))
-                .is_some_and(|entry| entry.weight > 0)
+            && service.fronts.iter().any(|front| {
+                let entry = known.destination(&front.key, &DestinationKey::at(real, &front.key));
+                entry.is_some_and(|entry| entry.weight > 0)
+            })
     })
 }

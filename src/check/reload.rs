@@ -1,18 +1,23 @@
 //! From one configuration to the next.
 //!
-//! Services are matched by what the kernel finds them by, servers by address and port, checks by what they
-//! try. What matches keeps its state, its counters in the kernel and the phase of its checks; what is equal is
+//! Services are matched by what the kernel finds them by, those of a group by its name and their place in it; servers
+//! by address and port, checks by what they try. A service of the kernel may pass from one to another, as when an entry
+//! of a group gets a service of its own: it is not touched for that.
+//!
+//! What matches keeps its state, its counters in the kernel and the phase of its checks; what is equal is
 //! not even looked at. What is new is added before what is gone is removed.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::notify::{self, say};
 use super::probe::Kind;
 use super::schedule::Beginning;
-use super::service::{Checkers, Dirty, Server, Service, Sorry, Standing, Why};
+use super::service::{Checkers, Dirty, Front, Server, Service, Sorry, Standing, Why};
 use super::start::Origin;
+use super::weight::{contribution, effective, say_changed};
 use super::{Action, Cx, Engine, number};
-use crate::model::{self, Lvs, RealServer};
+use crate::model::{self, Lvs, RealServer, ServiceId, ServiceKey};
 use crate::plan::ipvs::DestinationKey;
 
 impl Engine {
@@ -25,7 +30,7 @@ impl Engine {
         let mut kept = vec![false; self.services.capacity()];
         for (position, model) in new.services.iter().enumerate() {
             let position = number(position);
-            match self.by_key.get(&model.key).copied() {
+            match self.by_id.get(&model.id()).copied() {
                 Some(slot) if self.service(slot).is_some_and(is_sound) => {
                     if let Some(kept) = kept.get_mut(slot as usize) {
                         *kept = true;
@@ -36,6 +41,9 @@ impl Engine {
                     let was = service.position.replace(position);
                     let was = was.and_then(|was| old.services.get(was as usize));
                     if let Some(was) = was.filter(|was| *was != model) {
+                        if was.keys() != model.keys() {
+                            self.update_fronts(slot, was, model);
+                        }
                         self.update(cx, slot, was, model, &mut begun);
                         touched.push(slot);
                     }
@@ -47,8 +55,9 @@ impl Engine {
                         }
                         self.forget(cx, slot);
                     }
+                    let moved = self.vacate(model.keys());
                     let slot = self.create(cx, position, model, Origin::Reload);
-                    if found.is_some()
+                    if (found.is_some() || moved)
                         && let Some(service) = self.service_mut(slot)
                     {
                         // Operations on it may be under way whose answers find nobody.
@@ -69,6 +78,65 @@ impl Engine {
         self.own(cx);
         self.settle_all(cx, &touched);
         self.say_beginning(&begun);
+        self.audit_begin(cx);
+    }
+
+    /// Takes services of the kernel away from whoever has them; true if somebody had.
+    fn vacate(&mut self, keys: &[ServiceKey]) -> bool {
+        let mut moved = false;
+        for key in keys {
+            let Some(service) =
+                self.by_front.remove(key).and_then(|slot| self.services.get_mut(slot as usize))
+            else {
+                continue;
+            };
+            service.fronts.retain(|front| front.key != *key);
+            // An answer under way does not tell everything any more.
+            service.stale |= core::mem::take(&mut service.reading);
+            self.leaving.remove(key);
+            moved = true;
+        }
+        moved
+    }
+
+    /// Follows a group to its new entries.
+    fn update_fronts(&mut self, slot: u32, old: &model::Service, new: &model::Service) {
+        let id = new.id();
+        let protocol = new.key.protocol_word();
+        if let (Some(was), Some(now)) = (old.group(), new.group()) {
+            for entry in was.entries.iter().filter(|entry| !now.entries.contains(entry)) {
+                let (entry, name) = (entry.display(protocol), &now.name);
+                say!(info, id, "VS [{entry}] in group {name} no longer exists");
+            }
+            for entry in now.entries.iter().filter(|entry| !was.entries.contains(entry)) {
+                let (entry, name) = (entry.display(protocol), &now.name);
+                say!(info, id, "VS [{entry}] added into group {name}");
+            }
+        }
+        let wanted: BTreeSet<ServiceKey> = new.keys().iter().copied().collect();
+        let Some(service) = self.services.get_mut(slot as usize) else {
+            return;
+        };
+        for front in &mut service.fronts {
+            let leaving = !wanted.contains(&front.key);
+            match (front.leaving, leaving) {
+                (false, true) => self.leaving.insert(front.key),
+                (true, false) => self.leaving.remove(&front.key),
+                _ => false,
+            };
+            front.leaving = leaving;
+        }
+        let have: BTreeSet<ServiceKey> = service.fronts.iter().map(|front| front.key).collect();
+        let added: Vec<ServiceKey> = wanted.difference(&have).copied().collect();
+        let moved = self.vacate(&added);
+        for key in &added {
+            self.by_front.insert(*key, slot);
+        }
+        if let Some(service) = self.service_mut(slot) {
+            service.fronts.extend(added.into_iter().map(Front::new));
+            service.fronts.sort_by_key(|front| front.key);
+            service.stale |= moved;
+        }
     }
 
     /// Gives up a service that was about to leave the kernel, or on which a step failed, to begin anew.
@@ -78,8 +146,11 @@ impl Engine {
         }
         if let Some(service) = self.services.try_remove(slot as usize) {
             self.retries.clear(slot);
-            self.by_key.remove(&service.key);
-            self.leaving.remove(&service.key);
+            self.by_id.remove(&service.id);
+            for front in &service.fronts {
+                self.by_front.remove(&front.key);
+                self.leaving.remove(&front.key);
+            }
             if service.flight.is_some() {
                 self.in_flight = self.in_flight.saturating_sub(1);
             }
@@ -105,11 +176,12 @@ impl Engine {
         };
         let mut before: Vec<Option<Server>> =
             core::mem::take(&mut service.servers).into_iter().map(Some).collect();
-        let partners: Vec<Option<u32>> =
-            new.servers.iter().map(|real| service.find(old, &DestinationKey::of(real))).collect();
+        let partners = partners(service, old, new);
         service.index(new);
-        service.refused = None;
-        service.sorry_refused = None;
+        for front in &mut service.fronts {
+            front.refused = None;
+            front.refusals.clear();
+        }
         service.fresh = true;
         service.dirty = Dirty::All;
         service.rising.clear();
@@ -121,19 +193,14 @@ impl Engine {
             let kept = partner.and_then(|partner| before.get_mut(partner as usize)?.take());
             let server = match (was, kept) {
                 (Some(was), Some(mut server)) => {
+                    let before = effective(was, &server);
                     self.update_checkers(cx, (slot, position), &mut server, was, real, begun);
-                    server.refused = None;
-                    if was.weight != real.weight {
-                        let activity =
-                            if server.standing == Standing::Up { "active" } else { "inactive" };
-                        let (name, key) = (real.display(&new.key), new.key);
-                        say!(
-                            info,
-                            key,
-                            "Changing weight from {} to {} for {activity} service {name} of VS {key}",
-                            was.weight,
-                            real.weight
-                        );
+                    let shares = server.checkers.as_slice().iter();
+                    let shares = shares.filter_map(|slot| self.checkers.get(*slot as usize));
+                    server.dynamic = shares.map(|c| contribution(c.share, real)).sum();
+                    let now = effective(real, &server);
+                    if before != now {
+                        say_changed(new, real, before, now, server.standing == Standing::Up);
                     }
                     server
                 }
@@ -154,18 +221,18 @@ impl Engine {
         }
         let gone = old.servers.iter().zip(before);
         for (real, server) in gone.filter_map(|(real, server)| Some((real, server?))) {
-            let (name, key) = (real.display(&new.key), new.key);
-            say!(info, key, "service {name} no longer exist");
+            let (name, id) = (real.display(&new.key), new.id());
+            say!(info, id, "service {name} no longer exist");
             self.dismiss(cx, old, real, &server);
         }
         if let Some(service) = self.service_mut(slot) {
-            service.weight = weight(&servers, new);
             service.rising = (0u32..)
                 .zip(&servers)
                 .filter(|(_, server)| matches!(server.standing, Standing::Rising(_)))
                 .map(|(position, _)| position)
                 .collect();
             service.servers = servers;
+            service.recount(new);
             change_sorry(service, old, new);
         }
         // The check that had failed is gone.
@@ -192,13 +259,15 @@ impl Engine {
         let down = server.standing == Standing::Down;
         let mut slots = Vec::with_capacity(new.checkers.len());
         for (at, checker) in new.checkers.iter().enumerate() {
-            if Kind::of(&checker.kind).is_none() {
+            let Some(kind) = Kind::of(&checker.kind) else {
                 continue;
-            }
+            };
             let at = number(at);
+            let same =
+                |was: &model::Checker| Kind::of(&was.kind).is_some_and(|was| was.matches(kind));
             let partner = before
                 .iter_mut()
-                .find(|was| was.is_some_and(|(_, was)| was.kind == checker.kind))
+                .find(|was| was.is_some_and(|(_, was)| same(was)))
                 .and_then(Option::take);
             if let Some((kept, was)) = partner {
                 self.keep_checker(cx, kept, (position, at), was, checker);
@@ -236,11 +305,11 @@ impl Engine {
         if server.standing == Standing::Down {
             return;
         }
-        let (name, key) = (real.display(&model.key), model.key);
-        say!(info, key, "Removing service {name} from VS {key}");
+        let (name, id) = (real.display(&model.key), model.id());
+        say!(info, id, "Removing service {name} from VS {id}");
         if server.standing == Standing::Up {
             let body = real.smtp_alert.then(|| "=> Removing <=".to_owned());
-            let notice = notify::of_server(&key, real, false, true, body, false);
+            let notice = notify::of_server(model, real, false, true, body, false);
             cx.out.extend(notice.map(Action::Notify));
         }
     }
@@ -250,7 +319,7 @@ impl Engine {
         let Some(service) = self.service_mut(slot) else {
             return;
         };
-        let key = service.key;
+        let id = service.id.clone();
         let model = service.position.take().and_then(|was| old.services.get(was as usize));
         let servers = core::mem::take(&mut service.servers);
         let was_up = service.up;
@@ -258,11 +327,19 @@ impl Engine {
         service.quarantined = false;
         service.dirty = Dirty::All;
         service.rising.clear();
-        service.by_key = Box::default();
-        service.refused = None;
-        service.sorry_refused = None;
-        self.leaving.insert(key);
-        say!(info, key, "Removing Virtual Server {key}");
+        service.by_address = Box::default();
+        for front in &mut service.fronts {
+            front.refused = None;
+            front.refusals.clear();
+        }
+        let keys: Vec<ServiceKey> = service.fronts.iter().map(|front| front.key).collect();
+        self.leaving.extend(keys);
+        match &id {
+            ServiceId::Single(key) => say!(info, id, "Removing Virtual Server {key}"),
+            ServiceId::Group { name, .. } => {
+                say!(info, id, "Removing Virtual Server Group [{name}]");
+            }
+        }
         let Some(model) = model else {
             return;
         };
@@ -289,33 +366,44 @@ const fn is_sound(service: &Service) -> bool {
     !service.leaving && !service.quarantined
 }
 
-fn weight(servers: &[Server], model: &model::Service) -> u64 {
-    servers
-        .iter()
-        .zip(&model.servers)
-        .filter(|(server, _)| server.standing == Standing::Up)
-        .map(|(_, real)| u64::from(real.weight))
-        .sum()
+/// The servers of the old configuration that those of the new one go on from. Servers that are one for the kernel are
+/// told apart by all they are, else by their order.
+fn partners(service: &Service, old: &model::Service, new: &model::Service) -> Vec<Option<u32>> {
+    let mut taken = BTreeSet::new();
+    let of = |position: &u32| old.servers.get(*position as usize);
+    let partner = |real: &RealServer| {
+        let alike = service.at_address(old, real.address).iter().copied();
+        let alike = alike.filter(|p| of(p).is_some_and(|was| was.port == real.port));
+        if !service.twins {
+            return alike.into_iter().next();
+        }
+        let free: Vec<u32> = alike.filter(|p| !taken.contains(p)).collect();
+        let equal = free.iter().find(|p| of(p) == Some(real));
+        let found = equal.or(free.first()).copied();
+        taken.extend(found);
+        found
+    };
+    new.servers.iter().map(partner).collect()
 }
 
 /// Follows a change of the sorry server. One that serves is replaced at once; its entry goes when the new one
 /// is there.
 fn change_sorry(service: &mut Service, old: &model::Service, new: &model::Service) {
-    let key = new.key;
-    let name = |sorry| notify::sorry_name(&key, sorry);
+    let id = new.id();
+    let name = |sorry| notify::sorry_name(&new.key, sorry);
     let (Some(was), true) = (&old.sorry_server, service.sorry.serves()) else {
         return;
     };
     match &new.sorry_server {
         Some(now) if DestinationKey::of_sorry(now) == DestinationKey::of_sorry(was) => {}
         Some(now) => {
-            say!(info, key, "Adding sorry server {} to VS {key}", name(now));
-            say!(info, key, "Removing sorry server {} from VS {key}", name(was));
+            say!(info, id, "Adding sorry server {} to VS {id}", name(now));
+            say!(info, id, "Removing sorry server {} from VS {id}", name(was));
         }
         None => {
             service.sorry = Sorry::Out;
-            say!(info, key, "Removing sorry server {} from VS {key}", name(was));
-            say!(info, key, "Adding alive servers to the pool for VS {key}");
+            say!(info, id, "Removing sorry server {} from VS {id}", name(was));
+            say!(info, id, "Adding alive servers to the pool for VS {id}");
         }
     }
 }

@@ -9,7 +9,7 @@ use core::time::Duration;
 use std::sync::Arc;
 
 use super::notify::say;
-use super::probe::{Closing, Failure, Kind, ProbeId, Request, Verdict};
+use super::probe::{Closing, Kind, ProbeId, Share, Subject, Tries, Verdict};
 use super::{Action, Cx, Engine, number};
 use crate::base::Instant;
 use crate::model::{self, CheckerKind, Lvs, RealServer};
@@ -47,6 +47,8 @@ pub(super) struct Checker {
     /// It is due and waits for another attempt to end.
     pub waiting: bool,
     pub last: Option<Verdict>,
+    /// What it last found its server can take.
+    pub share: Share,
 }
 
 /// An attempt under way.
@@ -63,7 +65,14 @@ pub(super) struct Place<'c> {
     pub service: &'c model::Service,
     pub server: &'c RealServer,
     pub checker: &'c model::Checker,
-    pub kind: Kind,
+    pub kind: Kind<'c>,
+}
+
+impl Place<'_> {
+    /// What it is about, in words.
+    fn subject(&self) -> Subject {
+        Subject { server: self.server.display(&self.service.key), service: self.service.id() }
+    }
 }
 
 /// How a new check begins.
@@ -101,6 +110,7 @@ impl Engine {
             attempt: None,
             waiting: false,
             last: None,
+            share: Share::Configured,
         }));
         self.checks.set(slot, due);
         slot
@@ -181,8 +191,12 @@ impl Engine {
         }
         for slot in slots {
             if let Some(place) = self.place(&self.config, *slot) {
-                let (key, server) = (place.service.key, place.server.display(&place.service.key));
-                say!(info, key, "Activating healthchecker for service {server} for VS {key}");
+                let Subject { server, service } = place.subject();
+                say!(
+                    info,
+                    service,
+                    "Activating healthchecker for service {server} for VS {service}"
+                );
             }
         }
     }
@@ -192,7 +206,8 @@ impl Engine {
         let service = self.config_of(config, checker.service)?;
         let server = service.servers.get(checker.server as usize)?;
         let checker = server.checkers.get(checker.position as usize)?;
-        Some(Place { service, server, checker, kind: Kind::of(&checker.kind)? })
+        let kind = Kind::of(&checker.kind)?;
+        Some(Place { service, server, checker, kind })
     }
 
     /// A timer of a check: the limit of its attempt, or time for one.
@@ -210,7 +225,10 @@ impl Engine {
                     self.counters.repeated += 1;
                     self.try_check(cx, slot, true);
                 } else {
-                    self.judge(cx, slot, Verdict::Failure(Failure::Timeout));
+                    let config = Arc::clone(&self.config);
+                    if let Some(place) = self.place(&config, slot) {
+                        self.judge(cx, slot, place.kind.unanswered());
+                    }
                 }
                 self.try_waiting(cx);
             }
@@ -235,8 +253,7 @@ impl Engine {
 
     fn try_check(&mut self, cx: &mut Cx<'_>, slot: u32, repeated: bool) {
         let config = Arc::clone(&self.config);
-        let place = self.place(&config, slot);
-        let Some(request) = place.and_then(|place| Request::of(&place.checker.kind)) else {
+        let Some(request) = self.place(&config, slot).map(|place| place.kind.request()) else {
             return;
         };
         let Some(checker) = self.checkers.get_mut(slot as usize) else {
@@ -282,42 +299,49 @@ impl Engine {
         let Some(checker) = self.checkers.get_mut(slot as usize) else {
             return;
         };
-        let key = place.service.key;
         let settings = place.checker;
-        let before = checker.last.replace(verdict);
+        let before = checker.last.replace(verdict.clone());
         let first = !checker.has_run;
-        let name = || place.server.display(&key);
-        let result = match verdict {
+        let (result, share) = match &verdict {
             Verdict::Untried { .. } => {
                 self.counters.untried += 1;
-                if before != Some(verdict) {
-                    let keyword = place.kind.keyword();
-                    say!(warn, key, "{keyword} on service {}: {verdict}. Rescheduling", name());
+                if before.as_ref() != Some(&verdict) {
+                    let (keyword, Subject { server, service }) =
+                        (place.kind.keyword(), place.subject());
+                    say!(warn, service, "{keyword} on service {server}: {verdict}. Rescheduling");
                 }
-                None
+                (None, Share::Configured)
             }
-            Verdict::Success => {
+            Verdict::Success(share) => {
                 self.counters.succeeded += 1;
                 if first || !checker.up {
-                    say!(info, key, "{}", place.kind.success_line(&name()));
+                    let subject = place.subject();
+                    say!(info, subject.service, "{}", place.kind.success_line(&subject));
                 }
-                Some(true)
+                (Some(true), *share)
             }
             Verdict::Failure(failure) => {
                 self.counters.failed += 1;
+                let again = checker.up && !checker.decisive && checker.tries < settings.retry;
                 if checker.up && settings.log_all_failures {
-                    say!(info, key, "{}", place.kind.attempt_line(&name(), failure));
+                    let tries = Tries { so_far: checker.tries, all: settings.retry, again };
+                    let subject = place.subject();
+                    if let Some(line) = place.kind.attempt_line(&subject, failure, tries) {
+                        say!(info, subject.service, "{line}");
+                    }
                 }
-                if checker.up && !checker.decisive && checker.tries < settings.retry {
+                if again {
                     checker.tries += 1;
                     self.checks.set(slot, cx.now + settings.delay_before_retry);
                     return;
                 }
                 if first || checker.up {
-                    let retries = (checker.tries > 0).then_some(checker.tries);
-                    say!(info, key, "{}", place.kind.failure_line(&name(), retries));
+                    let tries = Tries { so_far: checker.tries, all: settings.retry, again: false };
+                    let subject = place.subject();
+                    let line = place.kind.failure_line(&subject, failure, tries);
+                    say!(info, subject.service, "{line}");
                 }
-                Some(false)
+                (Some(false), Share::Configured)
             }
         };
         checker.due = next_point(checker.due, settings.delay_loop, cx.now);
@@ -325,7 +349,14 @@ impl Engine {
         if let Some(up) = result {
             checker.tries = 0;
             checker.decisive = false;
-            self.report(cx, slot, up);
+            // In either case the server is in the table with one weight only.
+            if up {
+                self.share(cx, slot, share);
+                self.report(cx, slot, up);
+            } else {
+                self.report(cx, slot, up);
+                self.share(cx, slot, share);
+            }
         }
     }
 }

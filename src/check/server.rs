@@ -7,9 +7,11 @@
 use std::sync::Arc;
 
 use super::notify::{self, say};
-use super::service::{Sorry, Standing, Why};
+use super::service::{Service, Sorry, Standing, Why};
+use super::write::is_taken;
 use super::{Action, Cx, Engine};
 use crate::model::{self, Lvs, RealServer};
+use crate::plan::ipvs::DestinationKey;
 
 impl Engine {
     /// A check has a result.
@@ -24,17 +26,20 @@ impl Engine {
         let first = !core::mem::replace(&mut checker.has_run, true);
         let changed = core::mem::replace(&mut checker.up, up) != up;
         let (service, position) = (checker.service, checker.server);
-        let Some(server) = self
-            .services
-            .get_mut(service as usize)
-            .and_then(|service| service.servers.get_mut(position as usize))
-        else {
+        let body = || place.kind.mail_body(checker.last.as_ref());
+        let pool = self.services.get_mut(service as usize);
+        let server = pool.and_then(|pool| pool.servers.get_mut(position as usize));
+        let Some(server) = server else {
             return;
         };
         if !changed {
+            let (standing, body) = (server.standing, body());
             // What began as down and is: nobody was told yet.
-            if first && !up && server.standing == Standing::Down {
+            if first && !up && standing == Standing::Down {
                 self.announce_server(cx, service, position, false, None);
+            }
+            if first && up && place.kind.mails_first_success() {
+                self.mail_check(cx, service, position, body);
             }
             return;
         }
@@ -43,7 +48,7 @@ impl Engine {
             (true, 0) => self.bring_up(cx, service, position, Why::Check(slot)),
             (false, 1) => self.take_down(cx, service, position, slot),
             _ if !config.no_checker_emails => {
-                let body = place.kind.mail_body(up);
+                let body = body();
                 self.mail_check(cx, service, position, body);
             }
             _ => {}
@@ -67,12 +72,12 @@ impl Engine {
             return;
         }
         server.standing = Standing::Rising(why);
-        let at_once = alone && server.refused.is_none();
-        let (key, name) = (model.key, real.display(&model.key));
+        let at_once = alone && !is_refused(service, model, position);
+        let (id, name) = (model.id(), real.display(&model.key));
         if real.inhibit_on_failure {
-            say!(info, key, "Enabling service {name} of VS {key}");
+            say!(info, id, "Enabling service {name} of VS {id}");
         } else {
-            say!(info, key, "Adding service {name} to VS {key}");
+            say!(info, id, "Adding service {name} to VS {id}");
         }
         service.touch(position);
         if at_once {
@@ -86,13 +91,12 @@ impl Engine {
     /// The kernel has taken a server, or need not know of it yet.
     pub(super) fn promote(&mut self, cx: &mut Cx<'_>, slot: u32, position: u32, why: Why) {
         let config = Arc::clone(&self.config);
-        let Some((_, real)) = self.real(&config, slot, position) else {
+        let Some((model, _)) = self.real(&config, slot, position) else {
             return;
         };
         let Some(service) = self.service_mut(slot) else {
             return;
         };
-        service.weight += u64::from(real.weight);
         // While the sorry server stands alone it may have been tried with weight 0.
         service.touch(position);
         let Some(server) = service.servers.get_mut(position as usize) else {
@@ -100,13 +104,17 @@ impl Engine {
         };
         server.standing = Standing::Up;
         server.since = cx.now;
+        let announced = server.announced;
+        service.count(model, position);
         match why {
-            Why::Start if !config.init_notifies && server.announced != Some(false) => {
-                server.announced = Some(true);
+            Why::Start if !config.init_notifies && announced != Some(false) => {
+                if let Some(server) = service.servers.get_mut(position as usize) {
+                    server.announced = Some(true);
+                }
             }
             Why::Start | Why::Other => self.announce_server(cx, slot, position, true, None),
             Why::Check(checker) => {
-                let body = self.place(&config, checker).map(|place| place.kind.mail_body(true));
+                let body = self.mail_body(&config, checker);
                 self.announce_server(cx, slot, position, true, body);
             }
         }
@@ -118,16 +126,16 @@ impl Engine {
         let Some((model, real)) = self.real(&config, slot, position) else {
             return;
         };
-        if !self.lay_down(cx, slot, position, real, Standing::Down) {
+        if !self.lay_down(cx, slot, position, model, Standing::Down) {
             return;
         }
-        let (key, name) = (model.key, real.display(&model.key));
+        let (id, name) = (model.id(), real.display(&model.key));
         if real.inhibit_on_failure {
-            say!(info, key, "Disabling service {name} of VS {key}");
+            say!(info, id, "Disabling service {name} of VS {id}");
         } else {
-            say!(info, key, "Removing service {name} from VS {key}");
+            say!(info, id, "Removing service {name} from VS {id}");
         }
-        let body = self.place(&config, checker).map(|place| place.kind.mail_body(false));
+        let body = self.mail_body(&config, checker);
         self.announce_server(cx, slot, position, false, body);
         self.settle(cx, slot);
     }
@@ -138,19 +146,21 @@ impl Engine {
         let Some((model, real)) = self.real(&config, slot, position) else {
             return;
         };
-        if self
-            .service(slot)
-            .and_then(|service| service.servers.get(position as usize))
-            .is_none_or(|server| server.standing != Standing::Up)
+        let Some(service) = self.service(slot) else {
+            return;
+        };
+        let server = service.servers.get(position as usize);
+        if server.is_none_or(|server| server.standing != Standing::Up)
+            || is_taken(&self.known, service, model, position)
         {
             return;
         }
-        self.lay_down(cx, slot, position, real, Standing::Rising(Why::Other));
+        self.lay_down(cx, slot, position, model, Standing::Rising(Why::Other));
         if let Some(service) = self.service_mut(slot) {
             service.rising.push(position);
         }
-        let (key, name) = (model.key, real.display(&model.key));
-        say!(warn, key, "service {name} of VS {key} does not count: the kernel refuses it");
+        let (id, name) = (model.id(), real.display(&model.key));
+        say!(warn, id, "service {name} of VS {id} does not count: the kernel refuses it");
         let body = Some("=> IPVS refused the service <=".into());
         self.announce_server(cx, slot, position, false, body);
     }
@@ -161,7 +171,7 @@ impl Engine {
         cx: &Cx<'_>,
         slot: u32,
         position: u32,
-        real: &RealServer,
+        model: &model::Service,
         standing: Standing,
     ) -> bool {
         let Some(service) = self.service_mut(slot) else {
@@ -175,9 +185,7 @@ impl Engine {
         if before != Standing::Down {
             server.since = cx.now;
         }
-        if before == Standing::Up {
-            service.weight = service.weight.saturating_sub(u64::from(real.weight));
-        }
+        service.count(model, position);
         before != Standing::Down
     }
 
@@ -201,9 +209,15 @@ impl Engine {
         };
         let changed = server.announced.replace(up) != Some(up);
         let body = body.filter(|_| real.smtp_alert);
-        let notice = notify::of_server(&model.key, real, up, changed, body, false);
+        let notice = notify::of_server(model, real, up, changed, body, false);
         cx.out.extend(notice.map(Action::Notify));
         self.changed |= changed;
+    }
+
+    /// What a mail says of the last attempt of a check.
+    fn mail_body(&self, config: &Lvs, checker: u32) -> Option<String> {
+        let last = self.checkers.get(checker as usize)?.last.as_ref();
+        Some(self.place(config, checker)?.kind.mail_body(last))
     }
 
     /// A check changed its mind and its server stays what it is.
@@ -214,12 +228,12 @@ impl Engine {
         let server = self.service(slot).and_then(|s| s.servers.get(position as usize));
         if let Some(server) = server.filter(|_| real.smtp_alert) {
             let up = server.standing == Standing::Up;
-            let notice = notify::of_server(&model.key, real, up, false, Some(body), false);
+            let notice = notify::of_server(model, real, up, false, Some(body), false);
             cx.out.extend(notice.map(Action::Notify));
         }
     }
 
-    fn real<'c>(
+    pub(super) fn real<'c>(
         &self,
         config: &'c Lvs,
         slot: u32,
@@ -228,4 +242,14 @@ impl Engine {
         let model = self.config_of(config, slot)?;
         Some((model, model.servers.get(position as usize)?))
     }
+}
+
+/// Whether the kernel refuses a server in every front.
+fn is_refused(service: &Service, model: &model::Service, position: u32) -> bool {
+    let Some(real) = model.servers.get(position as usize) else {
+        return false;
+    };
+    service.fronts.iter().filter(|front| !front.leaving).all(|front| {
+        front.is_blocked() || front.refusals.contains_key(&DestinationKey::at(real, &front.key))
+    })
 }

@@ -1,22 +1,29 @@
-//! The data of one service and of its servers.
+//! The data of one service: its pool of servers, and the services of the kernel that the pool serves.
 
+use core::net::IpAddr;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::weight;
 use crate::base::Instant;
-use crate::model::{self, ServiceKey};
+use crate::model::{self, ServiceId, ServiceKey};
 use crate::plan::Token;
 use crate::plan::ipvs::{Destination, DestinationKey, Op};
 
 /// One service. Its configuration is looked up by position, so that nothing is stored twice.
 #[derive(Debug)]
 pub(super) struct Service {
-    pub key: ServiceKey,
+    pub id: ServiceId,
     /// Position in the configuration; none for one that is only to be removed from the kernel.
     pub position: Option<u32>,
+    /// One, or those of a group; by key.
+    pub fronts: Vec<Front>,
     /// In the order of the configuration.
     pub servers: Vec<Server>,
-    /// Positions of the servers, sorted by what IPVS finds them by.
-    pub by_key: Box<[u32]>,
+    /// Positions of the servers, sorted by address.
+    pub by_address: Box<[u32]>,
+    /// Some servers have one address, so that they may share an entry of the kernel.
+    pub twins: bool,
     /// The quorum is reached.
     pub up: bool,
     pub since: Instant,
@@ -25,8 +32,6 @@ pub(super) struct Service {
     /// Weight of the servers that are up.
     pub weight: u64,
     pub sorry: Sorry,
-    /// The kernel refuses the sorry server.
-    pub sorry_refused: Option<Refusal>,
     /// The quorum was not looked at yet since the start or a reload.
     pub fresh: bool,
     pub dirty: Dirty,
@@ -35,8 +40,6 @@ pub(super) struct Service {
     /// Servers that wait for the kernel.
     pub rising: Vec<u32>,
     pub flight: Option<Flight>,
-    /// The kernel refuses the service itself, or to remove something.
-    pub refused: Option<Refusal>,
     /// What the kernel holds is not what we believed: read it before the next change.
     pub stale: bool,
     pub reading: bool,
@@ -46,6 +49,33 @@ pub(super) struct Service {
     pub backoff: u8,
     /// A step failed on it, which is a defect: nothing is done with it any more.
     pub quarantined: bool,
+}
+
+/// One service of the kernel.
+#[derive(Debug)]
+pub(super) struct Front {
+    pub key: ServiceKey,
+    /// It is to leave the kernel.
+    pub leaving: bool,
+    /// The kernel refuses the service itself, or to remove something that has no name any more.
+    pub refused: Option<Refusal>,
+    /// Entries that the kernel refuses. Usually empty.
+    pub refusals: BTreeMap<DestinationKey, Refusal>,
+}
+
+impl Front {
+    pub const fn new(key: ServiceKey) -> Self {
+        Self { key, leaving: false, refused: None, refusals: BTreeMap::new() }
+    }
+
+    pub fn is_blocked(&self) -> bool {
+        self.refused.is_some_and(|refusal| refusal.blocks)
+    }
+
+    /// Whether the kernel refuses anything of it.
+    pub fn is_refused(&self) -> bool {
+        self.refused.is_some() || !self.refusals.is_empty()
+    }
 }
 
 /// Operations the kernel has not answered yet. A service has one such list at most; what changes meanwhile is
@@ -123,8 +153,10 @@ pub(super) struct Server {
     pub since: Instant,
     /// What was announced last.
     pub announced: Option<bool>,
-    /// The kernel refuses it.
-    pub refused: Option<Box<Refusal>>,
+    /// What its checks add to the configured weight.
+    pub dynamic: i64,
+    /// Its part of the weight of the service.
+    pub counted: u32,
 }
 
 /// Whether a server counts.
@@ -179,24 +211,26 @@ impl From<Vec<u32>> for Checkers {
 }
 
 impl Service {
-    pub fn new(key: ServiceKey, position: Option<u32>, now: Instant) -> Self {
+    pub fn new(id: ServiceId, position: Option<u32>, keys: &[ServiceKey], now: Instant) -> Self {
+        let mut fronts: Vec<Front> = keys.iter().copied().map(Front::new).collect();
+        fronts.sort_by_key(|front| front.key);
         Self {
-            key,
+            id,
             position,
+            fronts,
             servers: Vec::new(),
-            by_key: Box::default(),
+            by_address: Box::default(),
+            twins: false,
             up: false,
             since: now,
             announced: None,
             weight: 0,
             sorry: Sorry::Out,
-            sorry_refused: None,
             fresh: true,
             dirty: Dirty::All,
             leaving: false,
             rising: Vec::new(),
             flight: None,
-            refused: None,
             stale: false,
             reading: false,
             queued: Queued::No,
@@ -205,24 +239,95 @@ impl Service {
         }
     }
 
-    /// The position of a server.
-    pub fn find(&self, config: &model::Service, key: &DestinationKey) -> Option<u32> {
-        let at = self
-            .by_key
-            .binary_search_by(|position| {
-                let server = config.servers.get(*position as usize);
-                server.map(DestinationKey::of).cmp(&Some(*key))
-            })
-            .ok()?;
-        self.by_key.get(at).copied()
+    pub fn front(&self, key: &ServiceKey) -> Option<&Front> {
+        let at = self.fronts.binary_search_by_key(key, |front| front.key).ok()?;
+        self.fronts.get(at)
+    }
+
+    pub fn front_mut(&mut self, key: &ServiceKey) -> Option<&mut Front> {
+        let at = self.fronts.binary_search_by_key(key, |front| front.key).ok()?;
+        self.fronts.get_mut(at)
+    }
+
+    /// Positions of the servers with this address, in the order of the configuration.
+    pub fn at_address(&self, config: &model::Service, address: IpAddr) -> &[u32] {
+        let of = |position: &u32| config.servers.get(*position as usize).map(|s| s.address);
+        let start = self.by_address.partition_point(|p| of(p) < Some(address));
+        let rest = self.by_address.get(start..).unwrap_or_default();
+        let length = rest.partition_point(|p| of(p) <= Some(address));
+        rest.get(..length).unwrap_or_default()
+    }
+
+    /// Positions of the servers that share an entry of a front, in the order of the configuration.
+    pub fn sharing<'s>(
+        &'s self,
+        config: &'s model::Service,
+        front: &'s ServiceKey,
+        key: &'s DestinationKey,
+    ) -> impl Iterator<Item = u32> + 's {
+        self.at_address(config, key.address).iter().copied().filter(move |position| {
+            let server = config.servers.get(*position as usize);
+            server.is_some_and(|server| DestinationKey::at(server, front) == *key)
+        })
     }
 
     /// Sorts the positions after the configuration changed.
     pub fn index(&mut self, config: &model::Service) {
         let mut positions: Vec<u32> = (0u32..).take(config.servers.len()).collect();
-        positions
-            .sort_by_key(|position| config.servers.get(*position as usize).map(DestinationKey::of));
-        self.by_key = positions.into();
+        let of = |p: u32| config.servers.get(p as usize).map(|server| server.address);
+        // Stable: servers with one address keep their order.
+        positions.sort_by_key(|position| of(*position));
+        self.by_address = positions.into();
+        self.twins = self.by_address.windows(2).any(|pair| match pair {
+            [a, b] => of(*a) == of(*b),
+            _ => false,
+        });
+    }
+
+    /// Counts a server anew whose standing or weight changed.
+    pub fn count(&mut self, config: &model::Service, position: u32) {
+        let parts = config.servers.get(position as usize);
+        if let (Some(real), Some(server)) = (parts, self.servers.get_mut(position as usize)) {
+            let is_up = server.standing == Standing::Up;
+            let now = if is_up { weight::effective(real, server) } else { 0 };
+            let before = core::mem::replace(&mut server.counted, now);
+            self.weight = (self.weight + u64::from(now)).saturating_sub(u64::from(before));
+        }
+        if self.twins {
+            self.weight = self.weight_of_entries(config);
+        }
+    }
+
+    /// Counts all servers anew after the configuration changed.
+    pub fn recount(&mut self, config: &model::Service) {
+        self.weight = 0;
+        for (real, server) in config.servers.iter().zip(&mut self.servers) {
+            let is_up = server.standing == Standing::Up;
+            server.counted = if is_up { weight::effective(real, server) } else { 0 };
+            self.weight += u64::from(server.counted);
+        }
+        if self.twins {
+            self.weight = self.weight_of_entries(config);
+        }
+    }
+
+    /// The weight of the servers that are up, where those that share an entry count once: as the kernel sees it.
+    pub fn weight_of_entries(&self, config: &model::Service) -> u64 {
+        let key = |p: u32| {
+            config.servers.get(p as usize).map(|server| DestinationKey::at(server, &config.key))
+        };
+        let is_up =
+            |p: u32| self.servers.get(p as usize).is_some_and(|s| s.standing == Standing::Up);
+        let weight = |group: &[u32]| -> u64 {
+            let firsts = group.iter().enumerate().filter(|(at, p)| {
+                let earlier = group.get(..*at).unwrap_or_default();
+                is_up(**p) && !earlier.iter().any(|e| is_up(*e) && key(*e) == key(**p))
+            });
+            let counted = |p: u32| self.servers.get(p as usize).map_or(0, |s| u64::from(s.counted));
+            firsts.map(|(_, p)| counted(*p)).sum()
+        };
+        let address = |p: u32| config.servers.get(p as usize).map(|server| server.address);
+        self.by_address.chunk_by(|a, b| address(*a) == address(*b)).map(weight).sum()
     }
 
     /// Remembers that a server must be compared with the kernel.
@@ -239,9 +344,7 @@ impl Service {
 
     /// Whether the kernel refuses anything of it.
     pub fn is_refused(&self) -> bool {
-        self.refused.is_some()
-            || self.sorry_refused.is_some()
-            || self.servers.iter().any(|server| server.refused.is_some())
+        self.fronts.iter().any(Front::is_refused)
     }
 }
 
@@ -253,7 +356,8 @@ impl Server {
             standing: Standing::Down,
             since: now,
             announced: None,
-            refused: None,
+            dynamic: 0,
+            counted: 0,
         }
     }
 }

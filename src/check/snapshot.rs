@@ -4,6 +4,7 @@ use core::net::SocketAddr;
 
 use super::probe::Kind;
 use super::service::{Server, Service, Standing};
+use super::weight::effective;
 use super::{Engine, Phase};
 use crate::base::Instant;
 use crate::model::{self, RealServer};
@@ -23,7 +24,7 @@ impl Engine {
                 .map(|(real, _)| (real.address, real.port).into())
                 .collect();
             (service.announced.is_some() || !down.is_empty()).then_some(ServiceSummary {
-                key: service.key,
+                id: service.id.clone(),
                 announced: service.announced,
                 down,
             })
@@ -62,21 +63,34 @@ impl Engine {
     fn view(&self, service: &Service, model: &model::Service) -> check::Service {
         let pairs = model.servers.iter().zip(&service.servers);
         check::Service {
-            key: service.key,
+            id: service.id.clone(),
+            key: model.key,
             up: service.up,
             since: service.since,
             weight: service.weight,
             quorum: model.quorum,
             hysteresis: model.hysteresis,
             sorry: service.sorry.wanted(),
-            refused: service.refused.map(|refusal| refusal.errno),
+            refused: service.fronts.iter().find_map(|f| f.refused).map(|refusal| refusal.errno),
             quarantined: service.quarantined,
-            servers: pairs.map(|(real, server)| self.server_view(service, real, server)).collect(),
+            servers: pairs
+                .map(|(real, server)| self.server_view(service, model, real, server))
+                .collect(),
         }
     }
 
-    fn server_view(&self, service: &Service, real: &RealServer, server: &Server) -> check::Server {
-        let entry = self.known.destination(&service.key, &DestinationKey::of(real));
+    fn server_view(
+        &self,
+        service: &Service,
+        model: &model::Service,
+        real: &RealServer,
+        server: &Server,
+    ) -> check::Server {
+        let entry = self.known.destination(&model.key, &DestinationKey::at(real, &model.key));
+        let refusal = service
+            .fronts
+            .iter()
+            .find_map(|front| front.refusals.get(&DestinationKey::at(real, &front.key)));
         let checks = server
             .checkers
             .as_slice()
@@ -89,7 +103,7 @@ impl Engine {
                     up: checker.up,
                     has_run: checker.has_run,
                     failed_attempts: checker.tries,
-                    last: checker.last.map(|verdict| verdict.to_string()).unwrap_or_default(),
+                    last: checker.last.as_ref().map(ToString::to_string).unwrap_or_default(),
                     due: self.checks.get(*slot),
                 })
             })
@@ -97,11 +111,11 @@ impl Engine {
         check::Server {
             address: real.address,
             port: real.port,
-            weight: real.weight,
+            weight: effective(real, server),
             up: server.standing == Standing::Up,
             since: server.since,
             in_kernel: entry.map(|entry| entry.weight),
-            refused: server.refused.as_ref().map(|refusal| refusal.errno),
+            refused: refusal.map(|refusal| refusal.errno),
             checks,
         }
     }

@@ -16,12 +16,13 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::probe::{Errno, Kind};
+use super::probe::{Errno, Kind, Share};
 use super::schedule::Beginning;
 use super::service::{Checkers, Dirty, Server, Service, Sorry, Standing, Why};
+use super::weight::contribution;
 use super::write::backoff;
 use super::{Action, Cx, Engine, Phase, number};
-use crate::model::{self, Lvs, RealServer, ServiceKey};
+use crate::model::{self, Lvs, RealServer, ServiceId, ServiceKey};
 use crate::plan::ipvs::{Destination, DestinationKey, Entry, Op, Table};
 use crate::plan::{Outcome, Token};
 
@@ -57,7 +58,7 @@ impl Engine {
 
     /// Asks for what the kernel holds of our services.
     pub(super) fn read_table(&mut self, cx: &mut Cx<'_>) {
-        let keys = self.config.services.iter().map(|service| service.key);
+        let keys = self.config.services.iter().flat_map(model::Service::keys).copied();
         let asked: BTreeSet<ServiceKey> = keys.chain(self.owned.iter().copied()).collect();
         let asked: Arc<[ServiceKey]> = asked.into_iter().collect();
         self.phase = Phase::Reading { asked: Arc::clone(&asked), outdated: false };
@@ -82,36 +83,42 @@ impl Engine {
                 Ok(_) if *outdated => self.read_table(cx),
                 Ok(table) => self.adopt(cx, table),
             },
-            Phase::Running | Phase::Stopping { .. } => {
-                for key in services.iter() {
-                    self.read(cx, *key, &result);
-                }
-            }
+            Phase::Running | Phase::Stopping { .. } => self.read(cx, services, result),
             _ => {}
         }
     }
 
-    /// A service that another program changed was read again.
-    fn read(&mut self, cx: &mut Cx<'_>, key: ServiceKey, result: &Result<Table, i32>) {
-        let Some(slot) = self.by_key.get(&key).copied() else {
+    /// Some services were read again: one that another program changed, or a part of all.
+    fn read(&mut self, cx: &mut Cx<'_>, keys: &[ServiceKey], result: Result<Table, i32>) {
+        let slot = keys.first().and_then(|key| self.by_front.get(key)).copied();
+        let asked = slot.filter(|slot| self.service(*slot).is_some_and(|s| s.reading));
+        // A part of all is asked for while no service is read by itself, and answered in its turn.
+        if self.audit.is_answer(keys) {
+            self.audited(cx, keys, result);
+            return;
+        }
+        let Some(slot) = asked else {
             return;
         };
         self.enter(slot);
-        let Some(service) = self.services.get_mut(slot as usize).filter(|s| s.reading) else {
+        let Some(service) = self.services.get_mut(slot as usize) else {
             return;
         };
         service.reading = false;
         service.dirty = Dirty::All;
         match result {
-            Ok(table) => {
+            Ok(mut table) => {
                 service.stale = false;
-                match table.services.get(&key) {
-                    Some(entry) => self.known.services.insert(key, entry.clone()),
-                    None => self.known.services.remove(&key),
-                };
+                for key in keys {
+                    match table.services.remove(key) {
+                        Some(entry) => self.known.services.insert(*key, entry),
+                        None => self.known.services.remove(key),
+                    };
+                }
             }
             Err(errno) => {
-                tracing::error!(service = %key, "cannot read VS {key}: {}", Errno(*errno));
+                let id = &service.id;
+                tracing::error!(service = %id, "cannot read VS {id}: {}", Errno(errno));
                 self.try_later(cx, slot);
             }
         }
@@ -178,7 +185,7 @@ impl Engine {
             self.create(cx, number(position), model, Origin::Start);
         }
         for key in core::mem::take(&mut self.owned) {
-            if !self.by_key.contains_key(&key) && self.known.services.contains_key(&key) {
+            if !self.by_front.contains_key(&key) && self.known.services.contains_key(&key) {
                 self.insert_leaving(cx, key);
                 tracing::info!(service = %key, "Removing Virtual Server {key}");
             }
@@ -187,18 +194,21 @@ impl Engine {
         self.own(cx);
         let begun: Vec<u32> = self.checkers.iter().map(|(slot, _)| number(slot)).collect();
         let leaving: Vec<u32> =
-            self.leaving.iter().filter_map(|key| self.by_key.get(key).copied()).collect();
+            self.leaving.iter().filter_map(|key| self.by_front.get(key).copied()).collect();
         let services: Vec<u32> = self.order.iter().copied().chain(leaving).collect();
         self.settle_all(cx, &services);
         self.say_beginning(&begun);
+        self.audit_later(cx);
     }
 
     /// Adds a service that only has to leave the kernel.
     pub(super) fn insert_leaving(&mut self, cx: &Cx<'_>, key: ServiceKey) -> u32 {
-        let mut service = Service::new(key, None, cx.now);
+        let id = ServiceId::Single(key);
+        let mut service = Service::new(id.clone(), None, &[key], cx.now);
         service.leaving = true;
         let slot = number(self.services.insert(service));
-        self.by_key.insert(key, slot);
+        self.by_id.insert(id, slot);
+        self.by_front.insert(key, slot);
         self.leaving.insert(key);
         slot
     }
@@ -215,8 +225,8 @@ impl Engine {
 
     /// Says which services are ours, those that are about to go included.
     pub(super) fn own(&self, cx: &mut Cx<'_>) {
-        let services = self.config.services.iter().map(|service| service.key);
-        let all: BTreeSet<ServiceKey> = services.chain(self.leaving.iter().copied()).collect();
+        let services = self.config.services.iter().flat_map(model::Service::keys);
+        let all: BTreeSet<ServiceKey> = services.chain(&self.leaving).copied().collect();
         cx.out.push(Action::Own(all.into_iter().collect()));
     }
 
@@ -228,20 +238,28 @@ impl Engine {
         model: &model::Service,
         origin: Origin,
     ) -> u32 {
-        let slot = number(self.services.insert(Service::new(model.key, Some(position), cx.now)));
+        let (id, keys) = (model.id(), model.keys());
+        let service = Service::new(id.clone(), Some(position), keys, cx.now);
+        let slot = number(self.services.insert(service));
         self.current = Some(slot);
-        self.by_key.insert(model.key, slot);
+        let resume = self.resume.remove(&id);
+        self.by_id.insert(id, slot);
+        for key in keys {
+            self.by_front.insert(*key, slot);
+        }
         self.order.push(slot);
-        let entry = match origin {
-            Origin::Start => self.known.services.get(&model.key).cloned(),
-            Origin::Reload => None,
+        let held_at = |key: &ServiceKey| Some((*key, self.known.services.get(key)?.clone()));
+        let entries: Vec<(ServiceKey, Entry)> = match origin {
+            Origin::Start => keys.iter().filter_map(held_at).collect(),
+            Origin::Reload => Vec::new(),
         };
-        let resume = self.resume.remove(&model.key);
         let mut servers = Vec::with_capacity(model.servers.len());
         let mut rising = Vec::new();
         for (position, real) in model.servers.iter().enumerate() {
             let position = number(position);
-            let held = entry.as_ref().map(|entry| !is_in(entry, real));
+            let weight =
+                entries.iter().filter_map(|(key, entry)| weight_in(key, entry, real)).max();
+            let held = (!entries.is_empty()).then_some(weight);
             let mut server = self.new_server(cx, slot, position, real, origin, held);
             if server.failed == 0 {
                 server.standing = Standing::Rising(Why::Start);
@@ -253,12 +271,12 @@ impl Engine {
             }
             servers.push(server);
         }
-        let served = entry.as_ref().is_some_and(|entry| serves_sorry(entry, model));
+        let served = entries.iter().any(|(key, entry)| serves_sorry(key, entry, model));
         if let Some(service) = self.service_mut(slot) {
             service.index(model);
             if served {
                 service.sorry = if rising.is_empty() { Sorry::In } else { Sorry::Leaving };
-            } else if entry.is_some() {
+            } else if !entries.is_empty() {
                 // It was up within its dead band as far as the kernel shows: only its loss is news.
                 service.up = !rising.is_empty();
             }
@@ -269,7 +287,7 @@ impl Engine {
         slot
     }
 
-    /// A server with its checks. `held`: the kernel had the service, with (false) or without (true) it.
+    /// A server with its checks. `held`: the kernel had the service, with the server at this weight or without it.
     pub(super) fn new_server(
         &mut self,
         cx: &Cx<'_>,
@@ -277,50 +295,54 @@ impl Engine {
         position: u32,
         real: &RealServer,
         origin: Origin,
-        held: Option<bool>,
+        held: Option<Option<u32>>,
     ) -> Server {
         let mut server = Server::new(cx.now);
         let mut slots = Vec::with_capacity(real.checkers.len());
+        // What a program said before is still so, until it says something else.
+        let mut weight = held.flatten().filter(|weight| *weight != real.weight);
         for (number_of, checker) in real.checkers.iter().enumerate() {
-            if Kind::of(&checker.kind).is_none() {
+            let Some(kind) = Kind::of(&checker.kind) else {
                 continue;
-            }
+            };
             let up = match held {
-                Some(held) => !held,
+                Some(held) => held.is_some(),
                 None => !checker.alpha,
             };
             // The process before this one found it good a moment ago: one lost packet is no reason to drop it.
-            let known_good = self.resumed && held == Some(false);
+            let known_good = self.resumed && held.is_some_and(|held| held.is_some());
             let beginning = Beginning {
                 up,
                 decisive: origin == Origin::Start && !known_good,
-                early: held == Some(true),
+                early: held == Some(None),
             };
             server.failed += u32::from(!up);
-            slots.push(self.add_checker(
-                cx,
-                (slot, position, number(number_of)),
-                checker,
-                beginning,
-            ));
+            let place = (slot, position, number(number_of));
+            let added = self.add_checker(cx, place, checker, beginning);
+            slots.push(added);
+            if kind.weighs()
+                && let Some(weight) = weight.take()
+                && let Some(checker) = self.checkers.get_mut(added as usize)
+            {
+                checker.share = Share::Instead(weight);
+                server.dynamic = contribution(checker.share, real);
+            }
         }
         server.checkers = Checkers::from(slots);
         server
     }
 }
 
-/// Whether the kernel has a server in service. With `inhibit_on_failure` a dead one has weight 0.
-fn is_in(entry: &Entry, real: &RealServer) -> bool {
-    entry
-        .destinations
-        .get(&DestinationKey::of(real))
-        .is_some_and(|d| d.weight > 0 || real.weight == 0 || !real.inhibit_on_failure)
+/// The weight of a server that the kernel has in service. With `inhibit_on_failure` a dead one has weight 0.
+fn weight_in(key: &ServiceKey, entry: &Entry, real: &RealServer) -> Option<u32> {
+    let weight = entry.destinations.get(&DestinationKey::at(real, key))?.weight;
+    (weight > 0 || real.weight == 0 || !real.inhibit_on_failure).then_some(weight)
 }
 
 /// Whether the kernel has the sorry server in service.
-fn serves_sorry(entry: &Entry, model: &model::Service) -> bool {
+fn serves_sorry(key: &ServiceKey, entry: &Entry, model: &model::Service) -> bool {
     model.sorry_server.is_some_and(|sorry| {
-        let found = entry.destinations.get(&DestinationKey::of_sorry(&sorry));
+        let found = entry.destinations.get(&DestinationKey::sorry_at(&sorry, key));
         found.is_some_and(|d: &Destination| d.weight > 0)
     })
 }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::audit::Audit;
 use super::notify::{self, say};
 use super::service::{Dirty, Standing};
 use super::start::FLUSH;
@@ -28,6 +29,7 @@ impl Engine {
         }
         self.waiting.clear();
         self.table_retry = None;
+        self.audit = Audit::default();
         if keep_entries || !running {
             self.phase = Phase::Stopped;
             cx.out.push(Action::Done);
@@ -39,9 +41,11 @@ impl Engine {
             self.phase = Phase::Stopping { flushing: true };
             self.say_quorums_down(cx, &order, &config);
             // Until the kernel has agreed.
-            self.owned = self.services.iter().map(|(_, service)| service.key).collect();
+            let fronts = self.services.iter().flat_map(|(_, service)| &service.fronts);
+            self.owned = fronts.map(|front| front.key).collect();
             self.services.clear();
-            self.by_key.clear();
+            self.by_id.clear();
+            self.by_front.clear();
             self.leaving.clear();
             cx.out.push(Action::Apply { token: FLUSH, ops: [Op::Flush].into() });
             return;
@@ -55,7 +59,10 @@ impl Engine {
         for (_, service) in &mut self.services {
             service.leaving = true;
             service.quarantined = false;
-            service.refused = None;
+            for front in &mut service.fronts {
+                front.refused = None;
+                front.refusals.clear();
+            }
             service.dirty = Dirty::All;
         }
         self.settle_all(cx, &order);
@@ -101,17 +108,17 @@ impl Engine {
         else {
             return;
         };
-        let key = model.key;
+        let id = model.id();
         for (real, server) in model.servers.iter().zip(&service.servers) {
-            let name = real.display(&key);
+            let name = real.display(&model.key);
             let inhibited = real.inhibit_on_failure && server.standing != Standing::Up;
             let word = if inhibited { "(inhibited) " } else { "" };
             if !config.flush_services_only {
-                say!(info, key, "Shutting down {word}service {name} from VS {key}");
+                say!(info, id, "Shutting down {word}service {name} from VS {id}");
             }
             if model.omega && !config.flush_services_only && server.standing == Standing::Up {
                 let body = real.smtp_alert.then(|| ENDING.to_owned());
-                let notice = notify::of_server(&key, real, false, true, body, true);
+                let notice = notify::of_server(model, real, false, true, body, true);
                 cx.out.extend(notice.map(Action::Notify));
             }
         }

@@ -6,14 +6,17 @@
 //! kernel refuses is left out of the comparison until its time comes again.
 
 use core::time::Duration;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::notify::say;
-use super::service::{Dirty, Flight, Queued, Refusal, Service, Standing};
+use super::service::{Dirty, Flight, Front, Queued, Refusal, Service, Standing};
+use super::weight::effective;
 use super::{Action, Cx, Engine, Phase, number, text};
 use crate::model::{self, ServiceKey};
 use crate::plan::ipvs::{
-    Destination, DestinationKey, ENOENT, ESRCH, Entry, Op, Settings, destination_op, service_op,
+    Destination, DestinationKey, ENOENT, ESRCH, Entry, Op, Settings, Table, destination_op,
+    service_op,
 };
 use crate::plan::{Outcome, Token};
 
@@ -56,8 +59,9 @@ impl Engine {
                 self.write(cx, slot, ops);
                 return;
             }
+            self.drop_fronts(cx, slot);
             if self.is_gone(slot) {
-                self.drop_service(cx, slot);
+                self.drop_service(slot);
                 return;
             }
             if self.service(slot).is_none_or(|service| service.leaving) {
@@ -135,16 +139,22 @@ impl Engine {
     }
 
     fn took(&mut self, cx: &mut Cx<'_>, slot: u32, op: &Op, outcome: Outcome) {
-        let refused = self.service(slot).is_some_and(|service| service.refused.is_some());
+        let front = op.service().and_then(|key| self.service(slot)?.front(&key));
+        let refused = front.is_some_and(|front| front.refused.is_some());
         match (op, outcome) {
-            (_, Outcome::Done)
-            | (Op::DeleteService { .. } | Op::DeleteDestination { .. }, Outcome::Already) => {
+            (_, Outcome::Done) => {
                 self.counters.operations += 1;
                 self.known.apply(op);
                 self.accept(slot, op);
             }
+            // As it should be, but by another hand: what else is different must be read.
+            (Op::DeleteService { .. } | Op::DeleteDestination { .. }, Outcome::Already) => {
+                self.known.apply(op);
+                self.accept(slot, op);
+                self.doubt(cx, slot, op);
+            }
             // Somebody else made it: what it is like must be read.
-            (_, Outcome::Already) => self.doubt(slot, op),
+            (_, Outcome::Already) => self.doubt(cx, slot, op),
             // The service could not be made, so its servers could not be added.
             (Op::AddDestination { .. }, Outcome::Refused(ESRCH)) if refused => {
                 if let Some(service) = self.service_mut(slot) {
@@ -156,7 +166,7 @@ impl Engine {
                 Op::SetService { .. } | Op::AddDestination { .. } | Op::SetDestination { .. },
                 Outcome::Refused(ESRCH),
             )
-            | (Op::SetDestination { .. }, Outcome::Refused(ENOENT)) => self.doubt(slot, op),
+            | (Op::SetDestination { .. }, Outcome::Refused(ENOENT)) => self.doubt(cx, slot, op),
             (_, Outcome::Refused(errno)) => {
                 self.counters.refused += 1;
                 self.refuse(cx, slot, op, errno);
@@ -166,46 +176,41 @@ impl Engine {
 
     /// What was asked for is so: earlier refusals of it are past.
     fn accept(&mut self, slot: u32, op: &Op) {
-        let config = Arc::clone(&self.config);
-        let model = self.config_of(&config, slot);
-        let Some(service) = self.service_mut(slot) else {
+        let front = op.service().and_then(|key| self.service_mut(slot)?.front_mut(&key));
+        let Some(front) = front else {
             return;
         };
-        let Some(destination) = op.destination() else {
-            service.refused = None;
-            return;
-        };
-        let Some(model) = model else {
-            return;
-        };
-        if model.sorry_server.is_some_and(|s| DestinationKey::of_sorry(&s) == destination) {
-            service.sorry_refused = None;
-        }
-        if let Some(position) = service.find(model, &destination)
-            && let Some(server) = service.servers.get_mut(position as usize)
-        {
-            server.refused = None;
+        match op.destination() {
+            None => front.refused = None,
+            Some(destination) => {
+                front.refusals.remove(&destination);
+            }
         }
     }
 
     /// What the kernel holds is not what we believed.
-    fn doubt(&mut self, slot: u32, op: &Op) {
+    fn doubt(&mut self, cx: &Cx<'_>, slot: u32, op: &Op) {
+        let stopping = matches!(self.phase, Phase::Stopping { .. });
         if let Some(service) = self.service_mut(slot) {
             if !core::mem::replace(&mut service.stale, true) {
                 tracing::warn!(
-                    service = %service.key,
+                    service = %service.id,
                     "the kernel's entries of VS {} were changed by another program ({}): reading them again",
-                    service.key,
+                    service.id,
                     text::name(op)
                 );
             }
             service.dirty = Dirty::All;
+        }
+        if !stopping {
+            self.audit_soon(cx);
         }
     }
 
     fn refuse(&mut self, cx: &mut Cx<'_>, slot: u32, op: &Op, errno: i32) {
         let config = Arc::clone(&self.config);
         let model = self.config_of(&config, slot);
+        let stopping = matches!(self.phase, Phase::Stopping { .. });
         let Some(service) = self.services.get_mut(slot as usize) else {
             return;
         };
@@ -216,40 +221,55 @@ impl Engine {
             _ => None,
         };
         let refusal = Refusal { errno, wanted, blocks: true };
-        let position =
-            model.and_then(|model| op.destination().and_then(|key| service.find(model, &key)));
-        let is_sorry = model
-            .and_then(|model| model.sorry_server.as_ref())
-            .is_some_and(|s| Some(DestinationKey::of_sorry(s)) == op.destination());
-        let is_removal = matches!(op, Op::DeleteDestination { .. });
-        let before = if is_sorry {
-            service.sorry_refused.replace(refusal)
-        } else if let Some(position) = position {
-            match service.servers.get_mut(position as usize) {
-                Some(server) => server.refused.replace(Box::new(refusal)).map(|before| *before),
-                None => None,
+        let Some(key) = op.service() else {
+            return;
+        };
+        let named = match (model, op.destination()) {
+            (Some(model), Some(destination)) => {
+                is_named(service, model, &key, &destination).then_some(destination)
             }
-        } else if op.destination().is_none() || is_removal {
-            service.refused.replace(refusal)
-        } else {
+            _ => None,
+        };
+        let id = service.id.clone();
+        let Some(front) = service.front_mut(&key) else {
             // It went with a reload meanwhile.
+            return;
+        };
+        let is_removal = matches!(op, Op::DeleteDestination { .. });
+        let before = if let Some(destination) = named {
+            front.refusals.insert(destination, refusal)
+        } else if op.destination().is_none() || is_removal {
+            front.refused.replace(refusal)
+        } else {
             return;
         };
         if before.is_none_or(|before| before.errno != errno || before.wanted != wanted) {
             let line = text::Refused { op, errno };
-            say!(error, service.key, "{line}");
+            say!(error, id, "{line}");
         }
-        if matches!(self.phase, Phase::Stopping { .. }) {
-            // There is no later: it stays.
-            self.known.apply(op);
-            if let Op::DeleteService { service } = op {
-                self.owned.insert(*service);
+        if stopping {
+            // There is no later: it stays, and is on record for the next process.
+            match op {
+                Op::DeleteService { service } => {
+                    self.known.apply(op);
+                    self.owned.insert(*service);
+                }
+                Op::DeleteDestination { .. } => {
+                    self.known.apply(op);
+                }
+                _ => {}
             }
             return;
         }
         match op {
-            Op::AddDestination { .. } => {
-                if let Some(position) = position {
+            Op::AddDestination { destination, .. } => {
+                let positions: Vec<u32> = match (model, self.service(slot)) {
+                    (Some(model), Some(service)) => {
+                        service.sharing(model, &key, destination).collect()
+                    }
+                    _ => Vec::new(),
+                };
+                for position in positions {
                     self.knock_out(cx, slot, position);
                 }
             }
@@ -282,10 +302,10 @@ impl Engine {
         let Some(service) = self.service_mut(slot) else {
             return;
         };
-        let servers = service.servers.iter_mut().filter_map(|s| s.refused.as_deref_mut());
-        for refusal in servers.chain(service.refused.as_mut()).chain(service.sorry_refused.as_mut())
-        {
-            refusal.blocks = false;
+        for front in &mut service.fronts {
+            for refusal in front.refusals.values_mut().chain(front.refused.as_mut()) {
+                refusal.blocks = false;
+            }
         }
         service.dirty = Dirty::All;
         self.settle(cx, slot);
@@ -299,14 +319,14 @@ impl Engine {
         if service.backoff > 0 && self.retries.get(slot).is_some() {
             return;
         }
-        let key = service.key;
+        let keys: Arc<[ServiceKey]> = service.fronts.iter().map(|front| front.key).collect();
         service.reading = true;
         if service.backoff == 0 {
             service.backoff = 1;
         } else {
             self.try_later(cx, slot);
         }
-        cx.out.push(Action::Read { services: [key].into() });
+        cx.out.push(Action::Read { services: keys });
     }
 
     fn promote_taken(&mut self, cx: &mut Cx<'_>, slot: u32) -> bool {
@@ -327,9 +347,7 @@ impl Engine {
             let Some(Standing::Rising(why)) = server.map(|server| server.standing) else {
                 continue;
             };
-            let want = wanted(service, model, position);
-            let key = model.servers.get(position as usize).map(DestinationKey::of);
-            if key.is_some_and(|key| self.known.destination(&model.key, &key) == want.as_ref()) {
+            if is_taken(&self.known, service, model, position) {
                 self.promote(cx, slot, position, why);
                 moved = true;
             } else {
@@ -346,66 +364,82 @@ impl Engine {
         let Some(service) = self.services.get_mut(slot as usize) else {
             return Vec::new();
         };
-        let key = service.key;
-        let have = self.known.services.get(&key);
-        let dirty = core::mem::replace(&mut service.dirty, Dirty::Servers(Vec::new()));
-        let blocked = service.refused.as_ref().is_some_and(|refusal| refusal.blocks);
+        let mut dirty = core::mem::replace(&mut service.dirty, Dirty::Servers(Vec::new()));
+        if let Dirty::Servers(positions) = &mut dirty {
+            positions.sort_unstable();
+            positions.dedup();
+        }
         let stopping = matches!(self.phase, Phase::Stopping { .. });
-        let Some(model) = model.filter(|_| !service.leaving) else {
-            return match have {
-                // The kernel removes its servers with it.
-                Some(_) if !blocked && stopping && config.flush_services_only => {
-                    vec![Op::DeleteService { service: key }]
-                }
-                Some(entry) if !blocked => removal(key, entry, model),
-                _ => Vec::new(),
-            };
-        };
+        let at_once = stopping && config.flush_services_only;
         let mut ops = Vec::new();
-        match dirty {
-            // Without the service itself there is nothing to add servers to.
-            _ if have.is_none() && blocked => service.dirty = Dirty::All,
-            Dirty::Servers(mut positions) if have.is_some() => {
-                positions.sort_unstable();
-                positions.dedup();
-                let changes = positions.iter().filter_map(|p| server_op(service, model, *p, have));
-                ops.extend(changes);
-            }
-            _ => {
-                if !blocked {
-                    let settings = Settings::of(model);
-                    ops.extend(service_op(key, have.map(|e| &e.settings), Some(&settings)));
+        let mut again = false;
+        for front in &service.fronts {
+            let have = self.known.services.get(&front.key);
+            let Some(model) = model.filter(|_| !service.leaving && !front.leaving) else {
+                match have {
+                    // The kernel removes its servers with it.
+                    Some(_) if !front.is_blocked() && at_once => {
+                        ops.push(Op::DeleteService { service: front.key });
+                    }
+                    Some(entry) if !front.is_blocked() => {
+                        ops.extend(removal(front.key, entry, model));
+                    }
+                    _ => {}
                 }
-                let positions = 0..number(service.servers.len());
-                ops.extend(positions.filter_map(|p| server_op(service, model, p, have)));
-                ops.extend(sorry_op(service, model, have));
-                if let Some(entry) = have.filter(|_| !blocked) {
-                    ops.extend(strays(service, model, entry));
+                continue;
+            };
+            match &dirty {
+                // Without the service itself there is nothing to add servers to.
+                _ if have.is_none() && front.is_blocked() => again = true,
+                Dirty::Servers(positions) if have.is_some() => {
+                    ops.extend(changes(service, model, front, have, positions.iter().copied()));
                 }
+                _ => ops.extend(everything(service, model, front, have)),
             }
         }
-        // Stable: what is alike keeps the order of the configuration.
-        ops.sort_by_key(|op| matches!(op, Op::DeleteDestination { .. }));
+        if again {
+            service.dirty = Dirty::All;
+        }
+        // Stable: what is alike keeps its order.
+        ops.sort_by_key(|op| matches!(op, Op::DeleteDestination { .. } | Op::DeleteService { .. }));
         ops
     }
 
     /// Whether a service that is to go has gone.
     fn is_gone(&self, slot: u32) -> bool {
-        self.service(slot).is_some_and(|service| {
-            service.leaving && !self.known.services.contains_key(&service.key)
-        })
+        self.service(slot).is_some_and(|service| service.leaving && service.fronts.is_empty())
     }
 
-    fn drop_service(&mut self, cx: &mut Cx<'_>, slot: u32) {
-        self.retries.clear(slot);
-        let Some(service) = self.services.try_remove(slot as usize) else {
+    /// Forgets what was to leave the kernel and has.
+    fn drop_fronts(&mut self, cx: &mut Cx<'_>, slot: u32) {
+        let Some(service) = self.services.get_mut(slot as usize) else {
             return;
         };
-        self.by_key.remove(&service.key);
+        let whole = service.leaving;
+        let known = &self.known;
+        let has_gone =
+            |front: &Front| (whole || front.leaving) && !known.services.contains_key(&front.key);
+        if !service.fronts.iter().any(has_gone) {
+            return;
+        }
+        let (gone, kept): (Vec<Front>, Vec<Front>) =
+            core::mem::take(&mut service.fronts).into_iter().partition(has_gone);
+        service.fronts = kept;
+        let mut was_leaving = false;
+        for front in gone {
+            self.by_front.remove(&front.key);
+            was_leaving |= self.leaving.remove(&front.key);
+        }
         // What another program puts there from now on is not ours.
-        let was_last = self.leaving.remove(&service.key) && self.leaving.is_empty();
-        if was_last && matches!(self.phase, Phase::Running) {
+        if was_leaving && self.leaving.is_empty() && matches!(self.phase, Phase::Running) {
             self.own(cx);
+        }
+    }
+
+    fn drop_service(&mut self, slot: u32) {
+        self.retries.clear(slot);
+        if let Some(service) = self.services.try_remove(slot as usize) {
+            self.by_id.remove(&service.id);
         }
     }
 }
@@ -415,87 +449,143 @@ pub(super) fn backoff(step: u8) -> Duration {
     Duration::from_secs(seconds).min(LONGEST_RETRY)
 }
 
-/// What a server is to be in the kernel's table; none if it is to have no entry.
-pub(super) fn wanted(
+/// What an entry is to be in the kernel's table; none if there is to be none. Servers that share it are in it while
+/// one of them is good: it has the weight of the first of those.
+fn wanted(
     service: &Service,
     model: &model::Service,
-    position: u32,
+    front: &ServiceKey,
+    key: &DestinationKey,
 ) -> Option<Destination> {
-    let real = model.servers.get(position as usize)?;
-    let server = service.servers.get(position as usize)?;
-    let sorry = model
-        .sorry_server
-        .as_ref()
-        .filter(|sorry| DestinationKey::of_sorry(sorry) == DestinationKey::of(real));
+    let sorry = model.sorry_server.as_ref().filter(|s| DestinationKey::sorry_at(s, front) == *key);
     if let Some(sorry) = sorry.filter(|_| service.sorry.serves()) {
         return Some(Destination::of_sorry(sorry, 1));
     }
-    let inhibited = real.inhibit_on_failure.then_some(0);
-    let weight = match server.standing {
-        Standing::Up | Standing::Rising(_) if service.is_open() => Some(real.weight),
-        // The kernel refused it: it must prove that it can be added before it counts again.
-        Standing::Rising(_) => Some(0),
-        Standing::Up | Standing::Down => inhibited,
-    };
-    weight.map(|weight| Destination::of(real, weight)).or_else(|| {
+    let mut found = None;
+    for position in service.sharing(model, front, key) {
+        let real = model.servers.get(position as usize)?;
+        let server = service.servers.get(position as usize)?;
+        let weight = match server.standing {
+            Standing::Up | Standing::Rising(_) if service.is_open() => {
+                return Some(Destination::of(real, effective(real, server)));
+            }
+            // The kernel refused it: it must prove that it can be added before it counts again.
+            Standing::Rising(_) => Some(0),
+            Standing::Up | Standing::Down => real.inhibit_on_failure.then_some(0),
+        };
+        found = found.or_else(|| weight.map(|weight| Destination::of(real, weight)));
+    }
+    found.or_else(|| {
         sorry.filter(|sorry| sorry.inhibit).map(|sorry| Destination::of_sorry(sorry, 0))
     })
 }
 
-fn server_op(
+/// Whether the kernel has what is wanted of a server, in one front at least: others may refuse it.
+pub(super) fn is_taken(
+    known: &Table,
     service: &Service,
     model: &model::Service,
     position: u32,
+) -> bool {
+    let Some(real) = model.servers.get(position as usize) else {
+        return false;
+    };
+    service.fronts.iter().filter(|front| !front.leaving).any(|front| {
+        let key = DestinationKey::at(real, &front.key);
+        let want = wanted(service, model, &front.key, &key);
+        known.destination(&front.key, &key) == want.as_ref()
+    })
+}
+
+/// Whether the configuration names an entry.
+fn is_named(
+    service: &Service,
+    model: &model::Service,
+    front: &ServiceKey,
+    key: &DestinationKey,
+) -> bool {
+    let sorry = model.sorry_server.as_ref();
+    sorry.is_some_and(|sorry| DestinationKey::sorry_at(sorry, front) == *key)
+        || service.sharing(model, front, key).next().is_some()
+}
+
+/// What makes one entry what is wanted, unless the kernel refuses just that.
+fn entry_op(
+    service: &Service,
+    model: &model::Service,
+    front: &Front,
     have: Option<&Entry>,
+    key: DestinationKey,
 ) -> Option<Op> {
-    let key = DestinationKey::of(model.servers.get(position as usize)?);
-    let want = wanted(service, model, position);
-    let refusal = service.servers.get(position as usize)?.refused.as_deref();
-    if refusal.is_some_and(|refusal| refusal.blocks && refusal.wanted == want) {
+    let want = wanted(service, model, &front.key, &key);
+    if front.refusals.get(&key).is_some_and(|refusal| refusal.blocks && refusal.wanted == want) {
         return None;
     }
     let have = have.and_then(|entry| entry.destinations.get(&key));
-    destination_op(model.key, key, have, want.as_ref())
+    destination_op(front.key, key, have, want.as_ref())
 }
 
-/// The sorry server, unless it is one of the servers too.
-fn sorry_op(service: &Service, model: &model::Service, have: Option<&Entry>) -> Option<Op> {
-    let sorry = model.sorry_server.as_ref()?;
-    let key = DestinationKey::of_sorry(sorry);
-    if service.find(model, &key).is_some() {
-        return None;
-    }
-    let weight = if service.sorry.serves() { Some(1) } else { sorry.inhibit.then_some(0) };
-    let want = weight.map(|weight| Destination::of_sorry(sorry, weight));
-    if service.sorry_refused.as_ref().is_some_and(|r| r.blocks && r.wanted == want) {
-        return None;
-    }
-    let have = have.and_then(|entry| entry.destinations.get(&key));
-    destination_op(model.key, key, have, want.as_ref())
-}
-
-/// Entries of our service that the configuration does not name.
-fn strays(service: &Service, model: &model::Service, entry: &Entry) -> Vec<Op> {
-    let sorry = model.sorry_server.as_ref().map(DestinationKey::of_sorry);
-    entry
-        .destinations
-        .iter()
-        .map(|(key, _)| key)
-        .filter(|key| Some(*key) != sorry && service.find(model, key).is_none())
-        .map(|destination| Op::DeleteDestination { service: model.key, destination })
+/// What makes the entries of these servers what is wanted.
+fn changes(
+    service: &Service,
+    model: &model::Service,
+    front: &Front,
+    have: Option<&Entry>,
+    positions: impl Iterator<Item = u32>,
+) -> Vec<Op> {
+    let mut seen = BTreeSet::new();
+    positions
+        .filter_map(|position| model.servers.get(position as usize))
+        .map(|real| DestinationKey::at(real, &front.key))
+        // Two operations on one entry in one list would contradict each other.
+        .filter(|key| !service.twins || seen.insert(*key))
+        .filter_map(|key| entry_op(service, model, front, have, key))
         .collect()
 }
 
-/// Everything of a service: the sorry server, its servers in the order of the configuration, the service.
-fn removal(service: ServiceKey, entry: &Entry, model: Option<&model::Service>) -> Vec<Op> {
+/// What makes a front what is wanted, compared as a whole.
+fn everything(
+    service: &Service,
+    model: &model::Service,
+    front: &Front,
+    have: Option<&Entry>,
+) -> Vec<Op> {
+    let mut ops = Vec::new();
+    if !front.is_blocked() {
+        let settings = Settings::at(model, &front.key);
+        ops.extend(service_op(front.key, have.map(|entry| &entry.settings), Some(&settings)));
+    }
+    let positions = 0..number(service.servers.len());
+    ops.extend(changes(service, model, front, have, positions));
+    if let Some(sorry) = &model.sorry_server {
+        let key = DestinationKey::sorry_at(sorry, &front.key);
+        // One that is a server, too, had its turn.
+        if service.sharing(model, &front.key, &key).next().is_none() {
+            ops.extend(entry_op(service, model, front, have, key));
+        }
+    }
+    if let Some(entry) = have.filter(|_| !front.is_blocked()) {
+        let strays = entry.destinations.iter().map(|(key, _)| key);
+        let strays = strays.filter(|key| !is_named(service, model, &front.key, key));
+        ops.extend(
+            strays.map(|destination| Op::DeleteDestination { service: front.key, destination }),
+        );
+    }
+    ops
+}
+
+/// Everything of a front: the sorry server, the servers in the order of the configuration, the service.
+fn removal(key: ServiceKey, entry: &Entry, model: Option<&model::Service>) -> Vec<Op> {
     let mut left = entry.destinations.clone();
-    let sorry = model.and_then(|m| m.sorry_server.as_ref()).map(DestinationKey::of_sorry);
-    let servers = model.into_iter().flat_map(|m| &m.servers).map(DestinationKey::of);
+    let sorry = model.and_then(|m| m.sorry_server.as_ref());
+    let sorry = sorry.map(|sorry| DestinationKey::sorry_at(sorry, &key));
+    let servers = model.into_iter().flat_map(|m| &m.servers);
+    let servers = servers.map(|server| DestinationKey::at(server, &key));
     let named: Vec<_> = sorry.into_iter().chain(servers).filter(|key| left.remove(key)).collect();
     named
         .into_iter()
         .chain(left.iter().map(|(key, _)| key))
-        .map(|destination| Op::DeleteDestination { service, destination })
-        .chain([Op::DeleteService { service }])
+        .map(|destination| Op::DeleteDestination { service: key, destination })
+        .chain([Op::DeleteService { service: key }])
         .collect()
 }

@@ -5,7 +5,7 @@
 
 use core::pin::Pin;
 use core::time::Duration;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -16,13 +16,16 @@ use tokio::time::{Sleep, sleep_until};
 
 use super::probe::Probes;
 use crate::base::Instant;
+use crate::check::probe::misc::Misc;
+use crate::check::probe::{ProbeId, Request};
 use crate::check::{Action, Actions, Engine, Event, Limits};
 use crate::kernel::ipvs::Ipvs;
+use crate::model::checker::MiscCheck;
 use crate::model::{Lvs, ServiceKey};
 use crate::plan::ipvs::{Op, Table};
 use crate::plan::{Outcome, Token};
-use crate::status::Notice;
 use crate::status::check::{Check, Summary};
+use crate::status::{Notice, RunEnd};
 use crate::sys::{clock, process};
 
 /// Stack of the thread that writes the table.
@@ -41,6 +44,9 @@ pub enum Output {
     /// Keep this list of services where a later process finds it, before `take_output` is called again: what
     /// makes them waits for that.
     Own(Arc<[ServiceKey]>),
+    /// Have the runner run the program of a check; answered with [`Driver::ran`]. [`Driver::programs`] has it, too,
+    /// until then.
+    Run(u64),
     /// Tell scripts and mail recipients.
     Notify(Box<Notice>),
     /// The summary changed.
@@ -57,7 +63,11 @@ pub struct Driver {
     held: VecDeque<Action>,
     outputs: VecDeque<Output>,
     probes: Probes,
+    /// Programs of checks that have not ended, by the number under which the runner knows them.
+    programs: BTreeMap<u64, Program>,
     jobs: Sender<Job>,
+    /// Operations for the next job.
+    batch: Vec<(Token, Arc<[Op]>)>,
     answers: UnboundedReceiver<Answer>,
     timer: Pin<Box<Sleep>>,
     /// What the timer is set to.
@@ -68,7 +78,15 @@ pub struct Driver {
 #[derive(Debug)]
 enum Job {
     Read(Arc<[ServiceKey]>),
-    Apply(Token, Arc<[Op]>),
+    /// Operations of several services, so that they travel together.
+    Apply(Vec<(Token, Arc<[Op]>)>),
+}
+
+/// The program of a check.
+#[derive(Debug)]
+struct Program {
+    probe: ProbeId,
+    check: Box<MiscCheck>,
 }
 
 /// From that thread.
@@ -101,7 +119,9 @@ impl Driver {
             held: VecDeque::new(),
             outputs: VecDeque::new(),
             probes: Probes::new(),
+            programs: BTreeMap::new(),
             jobs,
+            batch: Vec::new(),
             answers,
             timer: Box::pin(sleep_until(tokio::time::Instant::now())),
             armed: None,
@@ -126,6 +146,25 @@ impl Driver {
     /// Leave; [`Output::Stopped`] follows.
     pub fn stop(&mut self, keep_entries: bool) {
         self.event(Event::Stop { keep_entries });
+    }
+
+    /// The programs that the runner has to run, by number: all of them, for a runner that is new.
+    pub fn programs(&self) -> impl Iterator<Item = u64> + use<'_> {
+        self.programs.keys().copied()
+    }
+
+    /// One of them.
+    #[must_use]
+    pub fn program(&self, run: u64) -> Option<&MiscCheck> {
+        self.programs.get(&run).map(|program| &*program.check)
+    }
+
+    /// A program ended. Those given up meanwhile say nothing.
+    pub fn ran(&mut self, run: u64, end: RunEnd) {
+        if let Some(Program { probe, check }) = self.programs.remove(&run) {
+            let verdict = Misc { dynamic: check.dynamic }.step(end);
+            self.event(Event::Probed { probe, verdict });
+        }
     }
 
     /// What is kept of this process for the next one.
@@ -164,7 +203,7 @@ impl Driver {
         tokio::select! {
             biased;
             answer = self.answers.recv() => self.answered(answer.ok_or(WriterLost)?),
-            (probe, verdict) = self.probes.next() => self.event(Event::Probed { probe, verdict }),
+            (probe, verdict) = self.probes.next() => self.take(Event::Probed { probe, verdict }),
             () = self.timer.as_mut(), if due.is_some() => {
                 // The runtime counts in milliseconds and may be early by less than one.
                 self.armed = None;
@@ -173,7 +212,7 @@ impl Driver {
                     self.look_around().await;
                 }
                 if due.is_some_and(|due| due <= clock::now()) {
-                    self.event(Event::Timer);
+                    self.take(Event::Timer);
                 }
             }
         }
@@ -181,11 +220,13 @@ impl Driver {
             if let Ok(answer) = self.answers.try_recv() {
                 self.answered(answer);
             } else if let Some((probe, verdict)) = self.probes.ready() {
-                self.event(Event::Probed { probe, verdict });
+                self.take(Event::Probed { probe, verdict });
             } else {
                 break;
             }
         }
+        // Together: what many answers lead to travels in few datagrams.
+        self.carry_out();
         Ok(())
     }
 
@@ -194,26 +235,31 @@ impl Driver {
         for _ in 0..3 {
             tokio::task::yield_now().await;
             while let Some((probe, verdict)) = self.probes.ready() {
-                self.event(Event::Probed { probe, verdict });
+                self.take(Event::Probed { probe, verdict });
             }
         }
     }
 
     fn answered(&mut self, answer: Answer) {
         match answer {
-            Answer::Table { services, result } => self.event(Event::Table { services, result }),
+            Answer::Table { services, result } => self.take(Event::Table { services, result }),
             Answer::Applied(token, outcomes) => {
                 for (item, outcome) in (0u32..).zip(outcomes) {
-                    self.event(Event::Applied { token, item, outcome });
+                    self.take(Event::Applied { token, item, outcome });
                 }
             }
         }
     }
 
     fn event(&mut self, event: Event) {
+        self.take(event);
+        self.carry_out();
+    }
+
+    /// One step of the engine. What it asks for waits for `carry_out`.
+    fn take(&mut self, event: Event) {
         self.engine.handle(clock::now(), event, &mut self.actions);
         self.held.extend(self.actions.drain());
-        self.carry_out();
     }
 
     /// Carries out what waits, up to an output that must be taken first.
@@ -223,12 +269,23 @@ impl Driver {
             && let Some(action) = self.held.pop_front()
         {
             match action {
-                Action::Read { services } => self.job(Job::Read(services)),
-                Action::Apply { token, ops } => self.job(Job::Apply(token, ops)),
+                Action::Read { services } => {
+                    self.write();
+                    self.job(Job::Read(services));
+                }
+                Action::Apply { token, ops } => self.batch.push((token, ops)),
+                Action::StartProbe { probe, request: Request::Misc(check), .. } => {
+                    self.programs.insert(probe.serial, Program { probe, check });
+                    self.outputs.push_back(Output::Run(probe.serial));
+                }
                 Action::StartProbe { probe, request, closing } => {
                     self.probes.start(probe, request, closing);
                 }
-                Action::CancelProbe { probe } => self.probes.cancel(probe),
+                Action::CancelProbe { probe } => {
+                    if self.programs.remove(&probe.serial).is_none() {
+                        self.probes.cancel(probe);
+                    }
+                }
                 Action::Own(services) => self.outputs.push_back(Output::Own(services)),
                 Action::Notify(notice) => {
                     self.outputs.push_back(Output::Notify(Box::new(notice)));
@@ -236,6 +293,15 @@ impl Driver {
                 Action::Report => self.outputs.push_back(Output::Report),
                 Action::Done => self.outputs.push_back(Output::Stopped),
             }
+        }
+        self.write();
+    }
+
+    /// Hands over the operations that wait.
+    fn write(&mut self) {
+        if !self.batch.is_empty() {
+            let batch = core::mem::take(&mut self.batch);
+            self.job(Job::Apply(batch));
         }
     }
 
@@ -258,15 +324,13 @@ fn serve(queue: &Receiver<Job>, answers: &UnboundedSender<Answer>) {
                 });
                 let _ = answers.send(Answer::Table { services, result });
             }
-            Job::Apply(token, ops) => {
-                let mut count = ops.len();
-                let mut jobs = vec![(token, ops)];
-                while count < TOGETHER {
+            Job::Apply(mut jobs) => {
+                let count = |jobs: &[(Token, Arc<[Op]>)]| -> usize {
+                    jobs.iter().map(|(_, ops)| ops.len()).sum()
+                };
+                while count(&jobs) < TOGETHER {
                     match queue.try_recv() {
-                        Ok(Job::Apply(token, ops)) => {
-                            count += ops.len();
-                            jobs.push((token, ops));
-                        }
+                        Ok(Job::Apply(more)) => jobs.extend(more),
                         Ok(other) => {
                             next = Some(other);
                             break;

@@ -2,6 +2,7 @@
 
 use core::fmt;
 use core::net::{IpAddr, SocketAddr};
+use core::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -12,7 +13,7 @@ use crate::base::{Family, IfName, Name, Secret};
 /// Everything the checker role carries out.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Lvs {
-    /// The virtual servers, keys unique, in the order of the configuration.
+    /// The virtual servers in the order of the configuration. No two have a key in common, those of groups included.
     pub services: Vec<Service>,
     /// `lvs_flush`: empty the kernel's table at start instead of adopting what is there.
     pub flush: bool,
@@ -24,10 +25,9 @@ pub struct Lvs {
     pub init_notifies: bool,
     /// `lvs_flush_on_stop VS`: only the services of the configuration are removed.
     pub flush_services_only: bool,
-    /// Services by `virtual_server_group`; nobody runs them in this version.
-    pub group_services: Vec<GroupService>,
-    /// `virtual_server_group`
-    pub groups: Vec<ServiceGroup>,
+    /// `lvs_audit_interval`: how often the kernel's table is compared with what it should be, at least 1 s; none for
+    /// never.
+    pub audit_interval: Option<Duration>,
     /// `lvs_timeouts`
     pub timeouts: Timeouts,
     /// `lvs_sync_daemon`
@@ -36,24 +36,18 @@ pub struct Lvs {
     pub tls: Option<Tls>,
 }
 
-/// A virtual server that stands for all entries of a group.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct GroupService {
-    /// Name of the group.
-    pub group: Name,
-    /// Its place among the services of the group, from 0: `[group]:0` in logs.
-    pub index: u32,
-    /// The service, with the key of the group's first entry.
-    pub service: Service,
-}
-
-/// A `virtual_server_group`.
+/// The `virtual_server_group` that a virtual server stands for: one pool of real servers behind many services of the
+/// kernel.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServiceGroup {
     /// Its name.
     pub name: Name,
-    /// Its entries. Never empty.
+    /// The place of the virtual server among those that use the group, from 0: `[group]:0` in logs.
+    pub index: u32,
+    /// Its entries as they were written. Never empty.
     pub entries: Vec<GroupEntry>,
+    /// The services of the kernel, each once: addresses before marks, in the order of the entries. Never empty.
+    pub keys: Vec<ServiceKey>,
 }
 
 /// An entry of a group.
@@ -75,6 +69,20 @@ pub enum GroupEntry {
         /// Its family; none for that of the service.
         family: Option<Family>,
     },
+}
+
+impl GroupEntry {
+    /// As in logs: `FWM 7`, `[10.0.0.1]:tcp:80` or `[10.0.0.1]:tcp:80-10.0.0.9`, with the word of the protocol.
+    #[must_use]
+    pub fn display(&self, protocol: &str) -> String {
+        match self {
+            Self::Mark { mark, .. } => format!("FWM {mark}"),
+            Self::Addresses { first, last, port } if first == last => {
+                format!("[{first}]:{protocol}:{port}")
+            }
+            Self::Addresses { first, last, port } => format!("[{first}]:{protocol}:{port}-{last}"),
+        }
+    }
 }
 
 /// Timeouts of IPVS connections in seconds; 0 leaves the kernel's value.
@@ -123,7 +131,7 @@ pub struct Tls {
 /// A `virtual_server`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Service {
-    /// What the kernel finds it by.
+    /// What the kernel finds it by; of a group the first of its keys.
     pub key: ServiceKey,
     /// `lvs_sched`, `lb_algo`: the kernel's scheduler.
     pub scheduler: Name,
@@ -145,7 +153,7 @@ pub struct Service {
     pub omega: bool,
     /// `smtp_alert` of the service: mail when the quorum changes.
     pub smtp_alert: bool,
-    /// The real servers, address and port unique.
+    /// The real servers. Several may be one for the kernel, because DR, TUN and marks set their ports.
     pub servers: Vec<RealServer>,
     /// What few services have.
     pub extras: Option<Box<ServiceExtras>>,
@@ -160,9 +168,58 @@ pub struct ServiceExtras {
     pub snmp_name: Option<Box<str>>,
     /// `virtualhost`: default host name of HTTP checks.
     pub virtualhost: Option<Box<str>>,
+    /// `virtual_server group`
+    pub group: Option<ServiceGroup>,
 }
 
-/// What identifies a service.
+impl Service {
+    /// What it is known by from one configuration to the next, and in logs.
+    #[must_use]
+    pub fn id(&self) -> ServiceId {
+        match self.group() {
+            Some(group) => ServiceId::Group { name: group.name.clone(), index: group.index },
+            None => ServiceId::Single(self.key),
+        }
+    }
+
+    /// The group it stands for, if it does.
+    #[must_use]
+    pub fn group(&self) -> Option<&ServiceGroup> {
+        self.extras.as_ref()?.group.as_ref()
+    }
+
+    /// The services of the kernel that it is. Never empty.
+    #[must_use]
+    pub fn keys(&self) -> &[ServiceKey] {
+        self.group().map_or(core::slice::from_ref(&self.key), |group| &group.keys)
+    }
+}
+
+/// What identifies a virtual server of the configuration.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum ServiceId {
+    /// One service of the kernel.
+    Single(ServiceKey),
+    /// All entries of a group.
+    Group {
+        /// Name of the group.
+        name: Name,
+        /// Place among the virtual servers that use it, from 0.
+        index: u32,
+    },
+}
+
+impl fmt::Display for ServiceId {
+    /// As in logs, mails and FIFO lines: `[10.0.0.1]:tcp:80`, `FWM 123` or `[group]:0`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Single(key) => key.fmt(f),
+            Self::Group { name, index } => write!(f, "[{name}]:{index}"),
+        }
+    }
+}
+
+/// What identifies a service of the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum ServiceKey {
     /// An address, a port (0: every port) and a protocol.
@@ -307,7 +364,8 @@ pub enum TunnelChecksum {
 pub struct RealServer {
     /// Its address.
     pub address: IpAddr,
-    /// Its port as IPVS gets it: the configured one for NAT, the service's for DR and TUN, 0 for a mark.
+    /// Its port as IPVS gets it: the configured one for NAT, the service's for DR and TUN, 0 for a mark. In a group
+    /// the configured one, 0 for none: there DR and TUN follow each entry.
     pub port: u16,
     /// `lvs_method`, `lb_kind`
     pub forward: Forward,

@@ -129,10 +129,22 @@ impl Settings {
     /// What `service` wants.
     #[must_use]
     pub fn of(service: &Service) -> Self {
+        Self::at(service, &service.key)
+    }
+
+    /// What `service` wants of one of its keys. A mask is one of the family of the first: keys of the other family
+    /// count single hosts.
+    #[must_use]
+    pub fn at(service: &Service, key: &ServiceKey) -> Self {
         let flags = service.flags & SCHEDULER_FLAGS;
+        let host = host_mask(key.family());
+        let alike = key.family() == service.key.family();
         let (flags, timeout, netmask, engine) = match &service.persistence {
-            Some(p) => (flags | PERSISTENT, p.timeout, p.granularity, p.engine.clone()),
-            None => (flags, 0, host_mask(service.key.family()), None),
+            Some(p) => {
+                let mask = if alike { p.granularity } else { host };
+                (flags | PERSISTENT, p.timeout, mask, p.engine.clone())
+            }
+            None => (flags, 0, host, None),
         };
         Self { scheduler: service.scheduler.clone(), flags, timeout, netmask, engine }
     }
@@ -161,16 +173,37 @@ pub struct DestinationKey {
 }
 
 impl DestinationKey {
-    /// That of a real server.
+    /// That of a real server of a service that is no group.
     #[must_use]
     pub const fn of(server: &RealServer) -> Self {
         Self { address: server.address, port: server.port }
     }
 
-    /// That of a sorry server.
+    /// That of a sorry server of a service that is no group.
     #[must_use]
     pub const fn of_sorry(server: &SorryServer) -> Self {
         Self { address: server.address, port: server.port }
+    }
+
+    /// That of a real server in the service `key`.
+    #[must_use]
+    pub const fn at(server: &RealServer, key: &ServiceKey) -> Self {
+        Self { address: server.address, port: port(server.forward, server.port, key) }
+    }
+
+    /// That of a sorry server in the service `key`.
+    #[must_use]
+    pub const fn sorry_at(server: &SorryServer, key: &ServiceKey) -> Self {
+        Self { address: server.address, port: port(server.forward, server.port, key) }
+    }
+}
+
+/// Only NAT can change a port: else it is that of the service, and none where the service has none.
+const fn port(forward: Forward, own: u16, key: &ServiceKey) -> u16 {
+    match (forward, key) {
+        (Forward::Nat, _) => own,
+        (_, ServiceKey::Address { endpoint, .. }) => endpoint.port(),
+        (_, ServiceKey::Mark { .. }) => 0,
     }
 }
 

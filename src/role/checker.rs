@@ -123,6 +123,9 @@ impl Role {
                     self.runner = Some(link);
                     self.notices.begin_anew();
                     self.send_notices();
+                    // What the last one did not finish.
+                    let open: Vec<u64> = self.driver.programs().collect();
+                    open.into_iter().for_each(|run| self.run_program(run));
                 }
                 Err(e) => tracing::error!("channel to the runner: {e}"),
             },
@@ -146,14 +149,15 @@ impl Role {
         let c = &view.counters;
         tracing::info!(
             "statistics: checks {}, good {}, failed {}, not tried {}, repeated {}; changes of the \
-             IPVS table {}, refused {}",
+             IPVS table {}, refused {}, put right {}",
             c.attempts,
             c.succeeded,
             c.failed,
             c.untried,
             c.repeated,
             c.operations,
-            c.refused
+            c.refused,
+            c.restored
         );
     }
 
@@ -162,6 +166,7 @@ impl Role {
         while let Some(output) = self.driver.take_output() {
             match output {
                 Output::Own(services) => self.record.write(&services),
+                Output::Run(run) => self.run_program(run),
                 Output::Notify(notice) => {
                     self.notices.push(*notice);
                     told = true;
@@ -182,9 +187,19 @@ impl Role {
                 self.notices.delivered(id);
                 self.send_notices();
             }
-            Some(FromRunner::Ran { .. }) => {}
+            Some(FromRunner::Ran { run, end }) => self.driver.ran(run, end),
             // The supervisor starts another one.
             None => self.runner = None,
+        }
+    }
+
+    /// Has the runner run the program of a check. Without a runner it waits for the next one.
+    fn run_program(&mut self, run: u64) {
+        if let (Some(runner), Some(check)) = (&mut self.runner, self.driver.program(run)) {
+            let (command, timeout) = (check.command.clone(), check.timeout);
+            if runner.post(&ToRunner::Run { run, command, timeout }, Vec::new()).is_err() {
+                self.runner = None;
+            }
         }
     }
 

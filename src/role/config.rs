@@ -18,7 +18,7 @@ use crate::ipc::{
     CheckerPart, FromConfig, LoadReport, LoadRequest, Needs, RunnerPart, VrrpPart, frame,
 };
 use crate::log;
-use crate::model::{Model, NotifyCommands};
+use crate::model::{CheckerKind, Model, NotifyCommands};
 use crate::sys::host::Machine;
 use crate::sys::memfd;
 
@@ -170,7 +170,10 @@ fn needs(model: &Model) -> Needs {
                 || s.quorum_down.is_some()
                 || (s.smtp_alert && mail)
                 || s.servers.iter().any(|r| {
-                    r.notify_up.is_some() || r.notify_down.is_some() || (r.smtp_alert && mail)
+                    r.notify_up.is_some()
+                        || r.notify_down.is_some()
+                        || (r.smtp_alert && mail)
+                        || r.checkers.iter().any(|c| matches!(c.kind, CheckerKind::Misc(_)))
                 })
         }),
     }

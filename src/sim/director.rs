@@ -48,6 +48,8 @@ pub(super) struct Director {
     pub owned: BTreeSet<ServiceKey>,
     summary: Summary,
     wake: Option<Instant>,
+    /// Until when the thread that talks to the kernel has something to do: it takes one thing after the other.
+    busy: Instant,
     open: BTreeSet<ProbeId>,
     pub in_flight: u32,
     /// It was told to leave.
@@ -62,6 +64,7 @@ pub(super) enum Balance {
     Timer,
     Event(u64, Event),
     Operation { incarnation: u64, token: Token, item: u32, op: Op },
+    Read { incarnation: u64, services: Arc<[ServiceKey]> },
 }
 
 impl World {
@@ -185,6 +188,13 @@ impl World {
                 }
                 self.balance_step(id, event);
             }
+            Balance::Read { incarnation, services } if incarnation == director.incarnation => {
+                let mut table = director.table.clone();
+                table.services.retain(|key, _| services.contains(key));
+                let event = Event::Table { services, result: Ok(table) };
+                let what = Balance::Event(incarnation, event);
+                self.push(now, 1, What::Balance { node: id, what });
+            }
             _ => {}
         }
     }
@@ -244,9 +254,10 @@ impl World {
         match action {
             Action::Read { services } => {
                 let Some(director) = self.director(id) else { return };
-                let mut table = director.table.clone();
-                table.services.retain(|key, _| services.contains(key));
-                self.push(now + OP_TIME, 1, later(Event::Table { services, result: Ok(table) }));
+                let at = director.busy.max(now) + OP_TIME;
+                director.busy = at;
+                let what = Balance::Read { incarnation, services };
+                self.push(at, 1, What::Balance { node: id, what });
             }
             Action::Own(services) => {
                 if let Some(director) = self.director(id) {
@@ -254,11 +265,12 @@ impl World {
                 }
             }
             Action::Apply { token, ops } => {
-                let mut at = now;
+                let mut at = self.director(id).map_or(now, |d| d.busy.max(now));
                 for (item, op) in (0u32..).zip(ops.iter()) {
                     at = at + OP_TIME;
                     if let Some(director) = self.director(id) {
                         director.in_flight += 1;
+                        director.busy = at;
                     }
                     let what = Balance::Operation { incarnation, token, item, op: op.clone() };
                     self.push(at, 1, What::Balance { node: id, what });
@@ -268,9 +280,10 @@ impl World {
                 if let Some(director) = self.director(id) {
                     director.open.insert(probe);
                 }
-                let Request::Tcp(to) = request;
+                // The simulation has servers, and no programs.
+                let Request::Tcp(to) = request else { return };
                 let verdict = match self.answer(to.to) {
-                    Answer::Accepts => Verdict::Success,
+                    Answer::Accepts => Verdict::SUCCESS,
                     Answer::Refuses => Verdict::Failure(Failure::Connection(REFUSED)),
                     Answer::Silent => return,
                 };

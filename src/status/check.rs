@@ -5,7 +5,7 @@ use core::net::{IpAddr, SocketAddr};
 use serde::{Deserialize, Serialize};
 
 use crate::base::Instant;
-use crate::model::ServiceKey;
+use crate::model::{ServiceId, ServiceKey};
 
 /// What is kept of the checker role, so that a restarted one announces nothing twice.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -18,7 +18,7 @@ pub struct Summary {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServiceSummary {
     /// Which.
-    pub key: ServiceKey,
+    pub id: ServiceId,
     /// Whether it was announced as up (its quorum is reached) or as down; none if nothing was announced.
     pub announced: Option<bool>,
     /// Servers announced as down.
@@ -59,6 +59,8 @@ pub enum Kernel {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Service {
     /// Which.
+    pub id: ServiceId,
+    /// What the kernel finds it by; of a group the first of its keys.
     pub key: ServiceKey,
     /// Whether the quorum is reached.
     pub up: bool,
@@ -135,4 +137,6 @@ pub struct Counters {
     pub operations: u64,
     /// Operations on the kernel's table that were refused.
     pub refused: u64,
+    /// Services of the kernel that another program had changed and that were put right.
+    pub restored: u64,
 }

@@ -118,7 +118,11 @@ impl Bench {
     }
 
     pub fn event(&mut self, event: Event) {
-        let mut events = vec![event];
+        self.events(vec![event]);
+    }
+
+    /// Events, and what comes of them after them: the kernel answers in order.
+    fn events(&mut self, mut events: Vec<Event>) {
         while !events.is_empty() {
             let mut actions = Actions::new();
             for event in events.drain(..) {
@@ -138,9 +142,7 @@ impl Bench {
         for action in std::mem::take(&mut self.held) {
             self.act(action, &mut events);
         }
-        for event in events {
-            self.event(event);
-        }
+        self.events(events);
     }
 
     /// Lets time pass, timers fire on time.
@@ -239,7 +241,7 @@ impl Bench {
                 }
                 let errno = 111;
                 let verdict = match self.answers.get(&server).copied().unwrap_or(Answer::Good) {
-                    Answer::Good => Some(Verdict::Success),
+                    Answer::Good => Some(Verdict::SUCCESS),
                     Answer::Refuses => Some(Verdict::Failure(Failure::Connection(errno))),
                     Answer::Untried => Some(Verdict::Untried { step: Step::Source, errno: 99 }),
                     Answer::Silent => None,
@@ -273,6 +275,8 @@ impl Bench {
 fn target(request: &Request) -> SocketAddr {
     match request {
         Request::Tcp(connection) => connection.to,
+        // Programs are told apart by their timeout: 71 s is that of 10.0.0.71:80.
+        Request::Misc(check) => SocketAddr::new(at(check.timeout.as_secs() as u8), 80),
     }
 }
 

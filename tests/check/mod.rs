@@ -1,6 +1,7 @@
 //! The check engine: lists of events and what must come of them.
 
 mod bench;
+mod pool;
 mod quorum;
 mod refusals;
 mod reload;

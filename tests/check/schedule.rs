@@ -260,13 +260,13 @@ fn a_late_answer_to_an_attempt_given_up_says_nothing() {
     let probe = *bench.open.keys().next().unwrap();
     bench.seconds(5);
     assert_eq!(bench.pool(), "72*1");
-    bench.event(Event::Probed { probe, verdict: Verdict::Success });
+    bench.event(Event::Probed { probe, verdict: Verdict::SUCCESS });
     assert_eq!(bench.pool(), "72*1");
     // An answer in time counts, and the timer of its attempt is gone.
     while bench.open.is_empty() {
         bench.run(Duration::from_millis(10));
     }
-    bench.end_probe("10.0.0.71:80", Verdict::Success);
+    bench.end_probe("10.0.0.71:80", Verdict::SUCCESS);
     assert_eq!(bench.pool(), "71*1 72*1");
 }
 
@@ -341,7 +341,9 @@ fn a_check_from_a_fixed_port_ends_its_connection_by_reset() {
         bench.answer("10.0.0.71:80", Answer::Silent);
         bench.reload(&config);
         bench.seconds(1);
-        let Request::Tcp(connection) = bench.open.values().next().expect("an attempt");
+        let Some(Request::Tcp(connection)) = bench.open.values().next() else {
+            panic!("no attempt")
+        };
         assert_eq!(connection.from.map(|from| from.port), Some(port));
         assert_eq!(bench.closings, [closing]);
     }

@@ -51,7 +51,7 @@ fn around(kind: &str, line: &str) -> String {
         }
         "virtual_server_group" => {
             format!(
-                "virtual_server_group G {{\n {line}\n}}\nvirtual_server group G {{\n lb_algo rr\n lb_kind NAT\n protocol TCP\n real_server 10.1.0.1 80 {{\n }}\n}}\n"
+                "virtual_server_group G {{\n {line}\n}}\nvirtual_server group G {{\n lb_algo rr\n lb_kind TUN\n protocol TCP\n real_server 10.1.0.1 80 {{\n }}\n}}\n"
             )
         }
         "global_defs" => format!("global_defs {{\n {line}\n}}\n{}", instance("")),
@@ -689,10 +689,19 @@ fn effective(mut model: Model) -> Model {
     };
     let lvs = &mut model.lvs;
     for service in &mut lvs.services {
-        service.extras = None;
+        if let Some(extras) = &mut service.extras {
+            let group = extras.group.take();
+            **extras = Default::default();
+            extras.group = group;
+        }
+        if service.group().is_none() {
+            service.extras = None;
+        }
         for server in &mut service.servers {
             server.extras = None;
-            server.checkers.retain(|c| matches!(c.kind, CheckerKind::Tcp(_)));
+            server
+                .checkers
+                .retain(|c| matches!(c.kind, CheckerKind::Tcp(_) | CheckerKind::Misc(_)));
         }
     }
     *lvs = Lvs {
@@ -702,6 +711,7 @@ fn effective(mut model: Model) -> Model {
         flush_services_only: lvs.flush_services_only,
         no_checker_emails: lvs.no_checker_emails,
         init_notifies: lvs.init_notifies,
+        audit_interval: lvs.audit_interval,
         ..Lvs::default()
     };
     model

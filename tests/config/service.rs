@@ -142,6 +142,90 @@ fn what_has_no_effect_yet_is_named() {
     let group = "virtual_server_group G {\n 10.0.0.1 80\n}\nvirtual_server group G {\n lvs_sched rr\n lvs_method NAT\n \
                  protocol TCP\n real_server 10.0.0.71 80 {\n }\n}\n";
     let loaded = loaded(group);
-    assert!(loaded.model.lvs.services.is_empty());
-    assert!(loaded.diagnostics.iter().any(|d| d.code.id == "W0702"));
+    assert!(!loaded.diagnostics.iter().any(|d| d.code.id == "W0702"));
+}
+
+/// A group, one line an entry, and a service with its lines.
+fn group(entries: &[&str], lines: &str) -> (Vec<Service>, Vec<&'static str>) {
+    let entries = entries.join("\n ");
+    let text = format!(
+        "virtual_server_group G {{\n {entries}\n}}\nvirtual_server group G {{\n lvs_sched rr\n {lines}\n}}\n"
+    );
+    let loaded = loaded(&text);
+    let codes = loaded.diagnostics.iter().map(|d| d.code.id).collect();
+    (loaded.model.lvs.services, codes)
+}
+
+#[test]
+fn a_group_is_one_service_with_many_keys() {
+    const NAT: &str = "lvs_method NAT\nprotocol TCP\nreal_server 10.0.0.71 80 {\n}\n";
+    const TUN: &str = "lvs_method TUN\nprotocol TCP\nreal_server 10.0.0.71 80 {\n}\n";
+    let shown = |services: &[Service]| -> Vec<String> {
+        services.iter().flat_map(|s| s.keys()).map(ToString::to_string).collect()
+    };
+    let entries = ["fwmark 7", "10.0.0.1-3 80", "10.0.0.3 80", "10.0.1.0/31 443"];
+    let (services, codes) = group(&entries, NAT);
+    assert_eq!(codes, Vec::<&str>::new());
+    assert_eq!(services.len(), 1);
+    assert_eq!(services[0].id().to_string(), "[G]:0");
+    assert_eq!(
+        shown(&services),
+        [
+            "[10.0.0.1]:tcp:80",
+            "[10.0.0.2]:tcp:80",
+            "[10.0.0.3]:tcp:80",
+            "[10.0.1.0]:tcp:443",
+            "[10.0.1.1]:tcp:443",
+            "FWM 7",
+        ]
+    );
+    // Both families: every server must be reached through a tunnel.
+    let both = ["10.0.0.1 80", "fd00::1 80", "fwmark 7 inet6"];
+    let (services, codes) = group(&both, NAT);
+    assert_eq!((services.len(), codes), (0, vec!["E0307"]));
+    let (services, codes) = group(&both, TUN);
+    // The port that a mark does not have.
+    assert_eq!(codes, ["W0412"]);
+    assert_eq!(shown(&services), ["[10.0.0.1]:tcp:80", "[fd00::1]:tcp:80", "FWM 7"]);
+    // More than anybody can want.
+    let (services, codes) = group(&["10.0.0.0/15 80"], NAT);
+    assert_eq!((services.len(), codes), (0, vec!["E0405", "E0404"]));
+}
+
+#[test]
+fn groups_and_services_keep_their_order_and_share_no_key() {
+    let server = "lvs_sched rr\nlvs_method NAT\nreal_server 10.0.0.71 80 {\n}\n";
+    let text = format!(
+        "virtual_server 10.0.0.9 80 {{\nprotocol TCP\n{server}}}\n\
+         virtual_server group G {{\nprotocol TCP\n{server}}}\n\
+         virtual_server 10.0.0.2 80 {{\nprotocol TCP\n{server}}}\n\
+         virtual_server group G {{\nprotocol UDP\n{server}}}\n\
+         virtual_server group G {{\nprotocol TCP\n{server}}}\n\
+         virtual_server_group G {{\n 10.0.0.1-2 80\n fwmark 7\n}}\n"
+    );
+    let loaded = loaded(&text);
+    let shown: Vec<String> = loaded
+        .model
+        .lvs
+        .services
+        .iter()
+        .map(|s| format!("{} {:?}", s.id(), s.keys()).replace("Address ", ""))
+        .collect();
+    let ids: Vec<String> = loaded.model.lvs.services.iter().map(|s| s.id().to_string()).collect();
+    assert_eq!(ids, ["[10.0.0.9]:tcp:80", "[G]:0", "[G]:1"], "{shown:?}");
+    let sizes: Vec<usize> = loaded.model.lvs.services.iter().map(|s| s.keys().len()).collect();
+    // The mark belongs to the first; the third service by group has nothing left.
+    assert_eq!(sizes, [1, 3, 2], "{shown:?}");
+}
+
+#[test]
+fn servers_that_are_one_for_the_kernel_are_named() {
+    let of = |method: &str| {
+        let line = format!("lvs_method {method}\nreal_server 10.0.0.71 81 {{\n}}");
+        let (service, codes) = service(&line);
+        (service.servers.len(), codes.iter().filter(|code| **code == "W0412").count())
+    };
+    assert_eq!(of("NAT"), (2, 0));
+    // The port that DR does not use, and that both have one entry.
+    assert_eq!(of("DR"), (2, 2));
 }

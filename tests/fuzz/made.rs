@@ -193,7 +193,7 @@ fn summaries() -> Vec<Seed> {
     };
     let lvs = sample::balanced();
     let down = |key| check_status::ServiceSummary {
-        key,
+        id: evervip::model::ServiceId::Single(key),
         announced: Some(false),
         down: vec!["10.0.0.1:80".parse().unwrap(), "[::]:0".parse().unwrap()],
     };

@@ -10,8 +10,10 @@ use std::io;
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{CheckerKind, Connection};
+use crate::model::checker::MiscCheck;
+use crate::model::{CheckerKind, Connection, ServiceId};
 
+pub mod misc;
 pub mod tcp;
 
 /// Which attempt of which check a result belongs to. The serial number is never used twice.
@@ -24,10 +26,10 @@ pub struct ProbeId {
 }
 
 /// How an attempt ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Verdict {
-    /// The server is good.
-    Success,
+    /// The server is good, and can take so much.
+    Success(Share),
     /// It is not.
     Failure(Failure),
     /// It could not be tried, for a reason on this side: this says nothing about the server.
@@ -39,23 +41,45 @@ pub enum Verdict {
     },
 }
 
+impl Verdict {
+    /// The server is good, and nothing is said about its weight.
+    pub const SUCCESS: Self = Self::Success(Share::Configured);
+}
+
 impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Success => f.write_str("success"),
+            Self::Success(Share::Configured) => f.write_str("success"),
+            Self::Success(Share::Instead(weight)) => write!(f, "success, weight {weight}"),
             Self::Failure(failure) => failure.fmt(f),
             Self::Untried { step, errno } => write!(f, "not tried: {step}: {}", Errno(*errno)),
         }
     }
 }
 
+/// How much of the traffic a server can take, as a check found it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Share {
+    /// What the configuration says.
+    #[default]
+    Configured,
+    /// This weight in place of the configured one, 0 to 2,147,483,647.
+    Instead(u32),
+}
+
 /// Why an attempt failed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Failure {
     /// No answer in time.
     Timeout,
     /// The connection could not be made: error number, positive.
     Connection(i32),
+    /// A program exited with this status.
+    Exited(i32),
+    /// A signal ended a program.
+    Killed(i32),
+    /// The answer is not the one that was asked for; why, in words.
+    Answer(Box<str>),
 }
 
 impl fmt::Display for Failure {
@@ -63,6 +87,9 @@ impl fmt::Display for Failure {
         match self {
             Self::Timeout => f.write_str("timeout"),
             Self::Connection(errno) => Errno(*errno).fmt(f),
+            Self::Exited(status) => write!(f, "exited with status {status}"),
+            Self::Killed(signal) => write!(f, "due to signal {signal}"),
+            Self::Answer(text) => f.write_str(text),
         }
     }
 }
@@ -80,6 +107,8 @@ pub enum Step {
     Source,
     /// The connection itself.
     Connect,
+    /// The program of a check.
+    Program,
 }
 
 impl fmt::Display for Step {
@@ -90,6 +119,7 @@ impl fmt::Display for Step {
             Self::Device => "cannot bind to the interface",
             Self::Source => "cannot bind to the source address",
             Self::Connect => "cannot connect",
+            Self::Program => "cannot run the program",
         })
     }
 }
@@ -117,30 +147,154 @@ pub enum Closing {
     Reset,
 }
 
-/// What an attempt tries, for the kinds of check that this version carries out. Checks of other kinds count as
-/// not configured; whoever reads the configuration says so.
+/// What an attempt tries.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Request {
     /// `TCP_CHECK`
     Tcp(Connection),
+    /// `MISC_CHECK`; judged by [`misc::Misc`].
+    Misc(Box<MiscCheck>),
 }
 
-impl Request {
-    /// What a check tries; none if it is of a kind that is not carried out.
-    #[must_use]
-    pub fn of(kind: &CheckerKind) -> Option<Self> {
-        Kind::of(kind)?;
+/// What a check is about, in words.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Subject {
+    /// `[10.0.0.71]:tcp:80`
+    pub server: String,
+    /// Its virtual server.
+    pub service: ServiceId,
+}
+
+/// Where a series of failed attempts stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Tries {
+    /// Retries before this attempt.
+    pub so_far: u32,
+    /// Retries that the configuration asks for.
+    pub all: u32,
+    /// Another attempt follows before this decides.
+    pub again: bool,
+}
+
+impl Tries {
+    /// The retries before a failure that decides; none if there were none.
+    fn made(self) -> Option<u32> {
+        (self.so_far > 0).then_some(self.so_far)
+    }
+}
+
+/// A kind of check that this version carries out, with its settings. Checks of other kinds count as not configured;
+/// whoever reads the configuration says so.
+///
+/// A new kind is a file beside `tcp.rs` with its conversation and its words, and a line in each method here.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Kind<'c> {
+    Tcp(&'c Connection),
+    Misc(&'c MiscCheck),
+}
+
+impl<'c> Kind<'c> {
+    pub const fn of(kind: &'c CheckerKind) -> Option<Self> {
         match kind {
-            CheckerKind::Tcp(connection) => Some(Self::Tcp(connection.clone())),
+            CheckerKind::Tcp(connection) => Some(Self::Tcp(connection)),
+            CheckerKind::Misc(check) => Some(Self::Misc(check)),
             _ => None,
         }
     }
 
+    /// What an attempt tries.
+    pub fn request(self) -> Request {
+        match self {
+            Self::Tcp(connection) => Request::Tcp(connection.clone()),
+            Self::Misc(check) => Request::Misc(Box::new(check.clone())),
+        }
+    }
+
+    /// What it amounts to when nothing is heard of an attempt within [`Request::limit`].
+    pub const fn unanswered(self) -> Verdict {
+        match self {
+            Self::Tcp(_) => Verdict::Failure(Failure::Timeout),
+            Self::Misc(_) => misc::UNANSWERED,
+        }
+    }
+
+    /// Whether a check of the next configuration is the same, so that its state stays.
+    pub fn matches(self, other: Kind<'_>) -> bool {
+        match (self, other) {
+            (Self::Tcp(a), Kind::Tcp(b)) => a == b,
+            (Self::Misc(a), Kind::Misc(b)) => misc::matches(a, b),
+            _ => false,
+        }
+    }
+
+    /// Whether its verdicts carry a weight.
+    pub const fn weighs(self) -> bool {
+        match self {
+            Self::Tcp(_) => false,
+            Self::Misc(check) => check.dynamic,
+        }
+    }
+
+    /// Whether the very first success is worth a mail.
+    pub const fn mails_first_success(self) -> bool {
+        matches!(self, Self::Misc(_))
+    }
+
+    /// The keyword of the check.
+    pub const fn keyword(self) -> &'static str {
+        match self {
+            Self::Tcp(_) => "TCP_CHECK",
+            Self::Misc(_) => "MISC_CHECK",
+        }
+    }
+
+    /// The body of the mail when a check changes its mind.
+    pub fn mail_body(self, last: Option<&Verdict>) -> String {
+        match self {
+            Self::Tcp(_) => tcp::mail_body(last).into(),
+            Self::Misc(_) => misc::mail_body(last).into(),
+        }
+    }
+
+    /// The log line of a first success or a recovery.
+    pub fn success_line(self, subject: &Subject) -> String {
+        match self {
+            Self::Tcp(_) => tcp::success_line(&subject.server),
+            Self::Misc(check) => misc::success_line(check, subject),
+        }
+    }
+
+    /// The log line of the failure that decides.
+    pub fn failure_line(self, subject: &Subject, failure: &Failure, tries: Tries) -> String {
+        match self {
+            Self::Tcp(_) => tcp::failure_line(&subject.server, tries.made()),
+            Self::Misc(check) => misc::failure_line(check, subject, failure, tries),
+        }
+    }
+
+    /// The log line of any failure, for `log_all_failures`; none where the one that decides says it all.
+    pub fn attempt_line(
+        self,
+        subject: &Subject,
+        failure: &Failure,
+        tries: Tries,
+    ) -> Option<String> {
+        match self {
+            Self::Tcp(_) => Some(tcp::attempt_line(&subject.server, failure)),
+            Self::Misc(check) => {
+                tries.again.then(|| misc::failure_line(check, subject, failure, tries))
+            }
+        }
+    }
+}
+
+impl Request {
     /// The limit on one attempt.
     #[must_use]
-    pub const fn limit(&self) -> Duration {
+    pub fn limit(&self) -> Duration {
         match self {
             Self::Tcp(connection) => connection.timeout,
+            Self::Misc(check) => check.timeout + misc::GRACE,
         }
     }
 
@@ -151,57 +305,7 @@ impl Request {
             Self::Tcp(connection) if connection.from.is_some_and(|from| from.port != 0) => {
                 Closing::Reset
             }
-            Self::Tcp(_) => usual,
-        }
-    }
-}
-
-/// A kind of check that this version carries out: its words in logs and mails.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
-    Tcp,
-}
-
-impl Kind {
-    pub const fn of(kind: &CheckerKind) -> Option<Self> {
-        match kind {
-            CheckerKind::Tcp(_) => Some(Self::Tcp),
-            _ => None,
-        }
-    }
-
-    /// The keyword of the check.
-    pub const fn keyword(self) -> &'static str {
-        match self {
-            Self::Tcp => "TCP_CHECK",
-        }
-    }
-
-    /// The body of the mail when a check changes its mind.
-    pub fn mail_body(self, up: bool) -> String {
-        match self {
-            Self::Tcp => tcp::mail_body(up).into(),
-        }
-    }
-
-    /// The log line of a first success or a recovery.
-    pub fn success_line(self, server: &str) -> String {
-        match self {
-            Self::Tcp => tcp::success_line(server),
-        }
-    }
-
-    /// The log line of the failure that decides, after so many retries.
-    pub fn failure_line(self, server: &str, retries: Option<u32>) -> String {
-        match self {
-            Self::Tcp => tcp::failure_line(server, retries),
-        }
-    }
-
-    /// The log line of any failure, for `log_all_failures`.
-    pub fn attempt_line(self, server: &str, failure: Failure) -> String {
-        match self {
-            Self::Tcp => tcp::attempt_line(server, failure),
+            Self::Tcp(_) | Self::Misc(_) => usual,
         }
     }
 }

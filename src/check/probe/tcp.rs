@@ -1,6 +1,6 @@
 //! `TCP_CHECK`: a connection can be made; nothing is said on it.
 
-use super::{Failure, In, Verdict, unconnected};
+use super::{Failure, In, Share, Verdict, unconnected};
 
 /// The conversation of one attempt.
 #[derive(Clone, Copy, Debug, Default)]
@@ -11,7 +11,7 @@ impl Tcp {
     #[must_use]
     pub fn step(self, input: In) -> Verdict {
         match input {
-            In::Connected => Verdict::Success,
+            In::Connected => Verdict::Success(Share::Configured),
             In::Failed { step, errno } => unconnected(step, errno),
         }
     }
@@ -28,13 +28,16 @@ pub(super) fn failure_line(server: &str, retries: Option<u32>) -> String {
     }
 }
 
-pub(super) fn attempt_line(server: &str, failure: Failure) -> String {
-    let how = if failure == Failure::Timeout { "timeout" } else { "failed" };
+pub(super) fn attempt_line(server: &str, failure: &Failure) -> String {
+    let how = if *failure == Failure::Timeout { "timeout" } else { "failed" };
     format!("TCP connection to {server} {how}.")
 }
 
-pub(super) const fn mail_body(up: bool) -> &'static str {
-    if up { "=> TCP CHECK succeed on service <=" } else { "=> TCP CHECK failed on service <=" }
+pub(super) const fn mail_body(last: Option<&Verdict>) -> &'static str {
+    match last {
+        Some(Verdict::Success(_)) => "=> TCP CHECK succeed on service <=",
+        _ => "=> TCP CHECK failed on service <=",
+    }
 }
 
 #[cfg(test)]
@@ -44,7 +47,7 @@ mod tests {
 
     #[test]
     fn a_connection_is_success_a_refusal_is_failure() {
-        assert_eq!(Tcp.step(In::Connected), Verdict::Success);
+        assert_eq!(Tcp.step(In::Connected), Verdict::Success(Share::Configured));
         assert_eq!(
             Tcp.step(In::Failed { step: Step::Connect, errno: 111 }),
             Verdict::Failure(Failure::Connection(111))

@@ -79,6 +79,9 @@ block! {
         lvs_flush: One<Flag> = "lvs_flush", Live;
         /// Empty IPVS at stop; with VS only the services of the configuration.
         lvs_flush_on_stop: One<FlushOnStop> = "lvs_flush_on_stop" | "lvs_flush_onstop" (old silent), Live;
+        /// Seconds from one comparison of the IPVS table with what it should be to the next; what other programs
+        /// changed of the services of the configuration is put back. 0 for never. A keyword of evervip's own.
+        lvs_audit_interval: One<Int<0, 86400>> = "lvs_audit_interval", Live, newer, default("60");
         /// Destination of IPv4 adverts.
         vrrp_mcast_group4: One<Multicast4> = "vrrp_mcast_group4", Socket, default("224.0.0.18");
         /// Destination of IPv6 adverts.

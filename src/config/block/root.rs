@@ -70,7 +70,7 @@ block! {
         /// One virtual router.
         vrrp_instance: Each<VrrpInstance> = "vrrp_instance", Live, lenient;
         /// Addresses and marks that virtual servers share.
-        virtual_server_group: Each<VirtualServerGroup> = "virtual_server_group", Live, later;
+        virtual_server_group: Each<VirtualServerGroup> = "virtual_server_group", Live;
         /// A service that IPVS balances.
         virtual_server: Each<VirtualServer> = "virtual_server", Live;
     }

@@ -153,7 +153,7 @@ block! {
         /// A datagram is answered, or at least not refused.
         udp_check: Subs<UdpCheck> = "UDP_CHECK", Live, later;
         /// A program ends well.
-        misc_check: Subs<MiscCheck> = "MISC_CHECK", Live, later;
+        misc_check: Subs<MiscCheck> = "MISC_CHECK", Live;
         /// The content of a tracked file.
         file_check: Subs<FileCheck> = "FILE_CHECK", Live, later;
         /// The state of a BFD session.

@@ -69,6 +69,8 @@ pub(crate) struct Draft {
     pub track_groups: IndexMap<Name, track::TrackGroupDraft>,
     /// Preferences given to rules without one, by family.
     pub next_preference: [u32; 2],
+    /// Groups of services.
+    pub service_groups: Vec<service::Group>,
     /// Services by group.
     pub group_services: Vec<service::GroupUse>,
     /// References to trackers that were not defined before: kind, name, place.
@@ -101,6 +103,7 @@ impl Default for Draft {
             bfds: IndexMap::new(),
             track_groups: IndexMap::new(),
             next_preference: [16384; 2],
+            service_groups: Vec::new(),
             group_services: Vec::new(),
             unresolved: Vec::new(),
             kept: Kept::default(),

@@ -1,6 +1,6 @@
 //! `virtual_server`: families, ports, quorum and what the checks inherit.
 
-use core::net::{IpAddr, SocketAddr};
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use core::time::Duration;
 
 use indexmap::{IndexMap, IndexSet};
@@ -19,10 +19,12 @@ use crate::config::span::Span;
 use crate::config::value::script::Script;
 use crate::config::value::service::{Endpoint, Granularity, Scheduler, ServerName};
 use crate::model::service::{
-    GroupEntry, GroupService, Persistence, Protocol, ServerExtras, ServiceExtras, ServiceGroup,
-    SorryServer, Tls,
+    GroupEntry, Persistence, Protocol, ServerExtras, ServiceExtras, ServiceGroup, SorryServer, Tls,
 };
 use crate::model::{self, Command, Forward, Service, ServiceKey};
+
+/// The flag of `ops`.
+const ONE_PACKET: u32 = 0x04;
 
 /// What the end of the text has to know about a service.
 #[derive(Debug)]
@@ -51,11 +53,24 @@ impl TopLevel for VirtualServer {
                 cx.draft.services.push(Notes { span });
             }
             Some(group) => {
-                let waiting = GroupUse { group, service, protocol, family, span };
+                let own = service.key.family();
+                let bound = service.servers.iter().any(|s| !matches!(s.forward, Forward::Tun(_)));
+                let family = family.or(bound.then_some(own));
+                let place = cx.draft.model.lvs.services.len();
+                let waiting = GroupUse { group, service, protocol, family, span, place };
                 cx.draft.group_services.push(waiting);
             }
         }
     }
+}
+
+/// A `virtual_server_group`.
+#[derive(Debug)]
+pub(crate) struct Group {
+    name: Name,
+    entries: Vec<GroupEntry>,
+    /// How many services use it.
+    uses: u32,
 }
 
 /// A service whose group may come later.
@@ -64,9 +79,15 @@ pub(crate) struct GroupUse {
     group: Name,
     service: Service,
     protocol: Option<Protocol>,
+    /// The only family that its servers allow.
     family: Option<Family>,
     span: Span,
+    /// Its place among the other services.
+    place: usize,
 }
+
+/// The most services that the entries of a group may be together.
+const LARGEST_GROUP: u128 = 65_536;
 
 impl TopLevel for VirtualServerGroup {
     fn close(self, cx: &mut Cx<'_>) {
@@ -83,6 +104,14 @@ impl TopLevel for VirtualServerGroup {
             return;
         }
         let entries: Vec<GroupEntry> = self.entries.iter().map(|e| e.value.0).collect();
+        let size = entries.iter().map(size).fold(0, u128::saturating_add);
+        if size > LARGEST_GROUP {
+            let message = format!(
+                "virtual server group {name} has more than {LARGEST_GROUP} addresses, it is left out"
+            );
+            refuse(message, cx);
+            return;
+        }
         let has = |wanted: Family| {
             entries.iter().any(|e| match e {
                 GroupEntry::Addresses { first, .. } => Family::of(first) == wanted,
@@ -98,9 +127,9 @@ impl TopLevel for VirtualServerGroup {
             return;
         }
         // Two groups of one name exist side by side for keepalived; references find the first one.
-        let groups = &mut cx.draft.model.lvs.groups;
+        let groups = &mut cx.draft.service_groups;
         if !groups.iter().any(|g| g.name == name) {
-            groups.push(ServiceGroup { name, entries });
+            groups.push(Group { name, entries, uses: 0 });
         }
     }
 }
@@ -121,97 +150,153 @@ impl TopLevel for Ssl {
     }
 }
 
-/// Services by group: each gets the key of the first entry.
-fn finish_groups(cx: &mut Cx<'_>) {
-    let groups: IndexMap<Name, (ServiceGroup, u32)> =
-        core::mem::take(&mut cx.draft.model.lvs.groups)
-            .into_iter()
-            .map(|g| (g.name.clone(), (g, 0)))
-            .collect();
-    let mut groups = groups;
-    for mut waiting in core::mem::take(&mut cx.draft.group_services) {
-        let Some((group, index)) = groups.get_mut(&waiting.group) else {
-            let message = format!(
-                "virtual server group {} not found, the service is left out",
-                waiting.group
-            );
-            cx.report(
-                Diagnostic::error(&codes::UNKNOWN_REFERENCE, message)
-                    .at(waiting.span)
-                    .class(Class::Quiet),
-            );
-            continue;
-        };
-        let families: IndexSet<Family> = group
-            .entries
-            .iter()
-            .filter_map(|e| match e {
-                GroupEntry::Addresses { first, .. } => Some(Family::of(first)),
-                GroupEntry::Mark { family, .. } => *family,
-            })
-            .collect();
-        if waiting.family.is_some_and(|f| !families.is_empty() && !families.contains(&f)) {
-            let message = format!(
-                "virtual server group {} is of another family, the service is left out",
-                group.name
-            );
-            cx.report(
-                Diagnostic::error(&codes::FAMILY, message).at(waiting.span).class(Class::Quiet),
-            );
-            continue;
+/// How many services of the kernel an entry is.
+fn size(entry: &GroupEntry) -> u128 {
+    match entry {
+        GroupEntry::Mark { .. } => 1,
+        GroupEntry::Addresses { first, last, .. } => {
+            number(last).saturating_sub(number(first)).saturating_add(1)
         }
-        let protocol = waiting.protocol.unwrap_or(Protocol::Udp);
-        let own = waiting.service.key.family();
-        waiting.service.key = match group.entries.first() {
-            Some(GroupEntry::Addresses { first, port, .. }) => {
-                ServiceKey::Address { protocol, endpoint: SocketAddr::new(*first, *port) }
-            }
-            Some(GroupEntry::Mark { mark, family }) => {
-                ServiceKey::Mark { mark: *mark, family: family.unwrap_or(own) }
-            }
-            None => continue,
-        };
-        group_ports(&waiting, group, cx);
-        let addresses = group.entries.iter().any(|e| matches!(e, GroupEntry::Addresses { .. }));
-        if addresses && waiting.protocol.is_none() {
-            let message = format!("virtual server [{}]: no protocol set, UDP is used", group.name);
-            cx.report(Diagnostic::warning(&codes::DEFAULTED, message).at(waiting.span));
-        }
-        let everything =
-            group.entries.iter().any(|e| matches!(e, GroupEntry::Addresses { port: 0, .. }));
-        if everything && waiting.service.persistence.is_none() {
-            let message = format!(
-                "virtual server [{}]: a service for all ports needs persistence, a timeout of 360 is used",
-                group.name
-            );
-            cx.report(Diagnostic::warning(&codes::DEFAULTED, message).at(waiting.span));
-            let granularity = match waiting.service.key.family() {
-                Family::V4 => u32::MAX,
-                Family::V6 => 128,
-            };
-            waiting.service.persistence =
-                Some(Persistence { timeout: 360, granularity, engine: None });
-        }
-        let marks_only = group.entries.iter().all(|e| matches!(e, GroupEntry::Mark { .. }));
-        if marks_only && waiting.protocol.is_some() {
-            let message = format!(
-                "virtual server [{}]: a service by mark has no protocol, ignored",
-                group.name
-            );
-            cx.report(Diagnostic::warning(&codes::NO_EFFECT_HERE, message).at(waiting.span));
-        }
-        let index = core::mem::replace(index, *index + 1);
-        cx.draft.model.lvs.group_services.push(GroupService {
-            group: waiting.group,
-            index,
-            service: waiting.service,
-        });
     }
-    cx.draft.model.lvs.groups = groups.into_values().map(|(g, _)| g).collect();
+}
+
+fn number(address: &IpAddr) -> u128 {
+    match address {
+        IpAddr::V4(address) => u128::from(address.to_bits()),
+        IpAddr::V6(address) => address.to_bits(),
+    }
+}
+
+/// The services of the kernel that the entries of a group are: addresses, then marks, each once.
+fn keys(entries: &[GroupEntry], protocol: Protocol, own: Family) -> IndexSet<ServiceKey> {
+    let mut keys = IndexSet::new();
+    for entry in entries {
+        let GroupEntry::Addresses { first, last, port } = entry else {
+            continue;
+        };
+        for bits in number(first)..=number(last) {
+            let address = match first {
+                IpAddr::V4(_) => u32::try_from(bits).map(|b| Ipv4Addr::from_bits(b).into()),
+                IpAddr::V6(_) => Ok(Ipv6Addr::from_bits(bits).into()),
+            };
+            if let Ok(address) = address {
+                let endpoint = SocketAddr::new(address, *port);
+                keys.insert(ServiceKey::Address { protocol, endpoint });
+            }
+        }
+    }
+    for entry in entries {
+        if let GroupEntry::Mark { mark, family } = entry {
+            keys.insert(ServiceKey::Mark { mark: *mark, family: family.unwrap_or(own) });
+        }
+    }
+    keys
+}
+
+/// Services by group take their place among the others, each with the entries of its group.
+fn finish_groups(cx: &mut Cx<'_>) {
+    let waiting = core::mem::take(&mut cx.draft.group_services);
+    if waiting.is_empty() {
+        return;
+    }
+    let mut groups = core::mem::take(&mut cx.draft.service_groups);
+    let services = core::mem::take(&mut cx.draft.model.lvs.services);
+    let notes = core::mem::take(&mut cx.draft.services);
+    let mut single = services.into_iter().zip(notes);
+    let mut taken = 0;
+    let mut ordered = Vec::with_capacity(single.len() + waiting.len());
+    for waiting in waiting {
+        let ahead = waiting.place.saturating_sub(taken);
+        ordered.extend(single.by_ref().take(ahead));
+        taken += ahead;
+        let span = waiting.span;
+        let service = finish_group(waiting, &mut groups, cx);
+        ordered.extend(service.map(|service| (service, Notes { span })));
+    }
+    ordered.extend(single);
+    (cx.draft.model.lvs.services, cx.draft.services) = ordered.into_iter().unzip();
+}
+
+/// A service by group, if it can be one.
+fn finish_group(mut waiting: GroupUse, groups: &mut [Group], cx: &mut Cx<'_>) -> Option<Service> {
+    let quiet = |code, message: String, cx: &mut Cx<'_>| {
+        cx.report(Diagnostic::error(code, message).at(waiting.span).class(Class::Quiet));
+    };
+    let Some(group) = groups.iter_mut().find(|group| group.name == waiting.group) else {
+        let message =
+            format!("virtual server group {} not found, the service is left out", waiting.group);
+        quiet(&codes::UNKNOWN_REFERENCE, message, cx);
+        return None;
+    };
+    let name = group.name.clone();
+    let families: IndexSet<Family> = group
+        .entries
+        .iter()
+        .filter_map(|e| match e {
+            GroupEntry::Addresses { first, .. } => Some(Family::of(first)),
+            GroupEntry::Mark { family, .. } => *family,
+        })
+        .collect();
+    if waiting.family.is_some_and(|f| families.iter().any(|other| *other != f)) {
+        let message = if families.len() > 1 {
+            format!(
+                "virtual server group {name} has both families, which needs TUN for every server and no ip_family; \
+                 the service is left out"
+            )
+        } else {
+            format!("virtual server group {name} is of another family, the service is left out")
+        };
+        quiet(&codes::FAMILY, message, cx);
+        return None;
+    }
+    let protocol = waiting.protocol.unwrap_or(Protocol::Udp);
+    let own = waiting.service.key.family();
+    let keys = keys(&group.entries, protocol, own);
+    waiting.service.key = *keys.first()?;
+    group_ports(&waiting, group, cx);
+    let warn = |code, message: String, cx: &mut Cx<'_>| {
+        cx.report(Diagnostic::warning(code, message).at(waiting.span));
+    };
+    let addresses = group.entries.iter().any(|e| matches!(e, GroupEntry::Addresses { .. }));
+    if addresses && waiting.protocol.is_none() {
+        let message = format!("virtual server [{name}]: no protocol set, UDP is used");
+        warn(&codes::DEFAULTED, message, cx);
+    }
+    if addresses && protocol != Protocol::Udp && waiting.service.flags & ONE_PACKET != 0 {
+        let message =
+            format!("virtual server [{name}]: one packet scheduling requires UDP, ignored");
+        cx.report(Diagnostic::error(&codes::CONFLICT, message).at(waiting.span));
+        waiting.service.flags &= !ONE_PACKET;
+    }
+    let everything =
+        group.entries.iter().any(|e| matches!(e, GroupEntry::Addresses { port: 0, .. }));
+    if everything && waiting.service.persistence.is_none() {
+        let message = format!(
+            "virtual server [{name}]: a service for all ports needs persistence, a timeout of 360 is used"
+        );
+        warn(&codes::DEFAULTED, message, cx);
+        let granularity = match waiting.service.key.family() {
+            Family::V4 => u32::MAX,
+            Family::V6 => 128,
+        };
+        waiting.service.persistence = Some(Persistence { timeout: 360, granularity, engine: None });
+    }
+    if !addresses && waiting.protocol.is_some() {
+        let message =
+            format!("virtual server [{name}]: a service by mark has no protocol, ignored");
+        warn(&codes::NO_EFFECT_HERE, message, cx);
+    }
+    let index = group.uses;
+    group.uses += 1;
+    let keys = keys.into_iter().collect();
+    let entries = group.entries.clone();
+    let extras = waiting.service.extras.get_or_insert_default();
+    extras.group = Some(ServiceGroup { name, index, entries, keys });
+    Some(waiting.service)
 }
 
 /// With DR and TUN the port of an entry is used, and a mark has none: other ports of servers are only reported.
-fn group_ports(waiting: &GroupUse, group: &ServiceGroup, cx: &mut Cx<'_>) {
+fn group_ports(waiting: &GroupUse, group: &Group, cx: &mut Cx<'_>) {
     let name = &group.name;
     for server in waiting.service.servers.iter().filter(|s| s.port != 0) {
         let rewritten = server.forward == Forward::Nat;
@@ -226,7 +311,7 @@ fn group_ports(waiting: &GroupUse, group: &ServiceGroup, cx: &mut Cx<'_>) {
             );
             cx.report(Diagnostic::warning(&codes::ADJUSTED, message).at(waiting.span));
         }
-        if group.entries.iter().any(|e| matches!(e, GroupEntry::Mark { .. })) {
+        if !rewritten && group.entries.iter().any(|e| matches!(e, GroupEntry::Mark { .. })) {
             let message = format!(
                 "virtual server [{name}] by mark: real server {} has port {}, which is ignored",
                 server.address, server.port
@@ -333,6 +418,9 @@ fn resolve(mut block: VirtualServer, cx: &mut Cx<'_>) -> Option<Service> {
         }
     }
     let servers: Vec<model::RealServer> = list.into_values().collect();
+    if !inherited.is_group {
+        sharing(&servers, &inherited.name, block.span, cx);
+    }
     let sorry_server = sorry_server(&block, &inherited, method, cx)
         .map(|sorry| like_its_server(sorry, &servers, &block, &inherited.name, cx));
     let (quorum, hysteresis) = quorum(&block, &servers, &inherited.name, cx);
@@ -340,6 +428,7 @@ fn resolve(mut block: VirtualServer, cx: &mut Cx<'_>) -> Option<Service> {
         ha_suspend: block.ha_suspend.is_set(),
         snmp_name: block.snmp_name.value().map(|n| n.0.clone()),
         virtualhost: block.virtualhost.value().map(|h| h.0.clone()),
+        group: None,
     };
     let name = &inherited.name;
     Some(Service {
@@ -357,6 +446,23 @@ fn resolve(mut block: VirtualServer, cx: &mut Cx<'_>) -> Option<Service> {
         servers,
         extras: (extras != ServiceExtras::default()).then(|| Box::new(extras)),
     })
+}
+
+/// Reports servers that are one for the kernel, because only NAT can change a port.
+fn sharing(servers: &[model::RealServer], shown: &str, at: Span, cx: &mut Cx<'_>) {
+    let mut seen: IndexSet<(IpAddr, u16)> = IndexSet::with_capacity(servers.len());
+    for server in servers.iter().filter(|server| !seen.insert((server.address, server.port))) {
+        let message = format!(
+            "virtual server {shown}: several real servers are {} port {} for the kernel: they share one entry, \
+             which is in service while one of them is good",
+            server.address, server.port
+        );
+        cx.report(
+            Diagnostic::warning(&codes::ADJUSTED, message)
+                .at(at)
+                .note("with DR, TUN and marks the ports of real servers have no effect"),
+        );
+    }
 }
 
 fn script(slot: &First<Script>, keyword: &str, owner: &str, cx: &mut Cx<'_>) -> Option<Command> {
@@ -660,36 +766,82 @@ fn quorum(
     (quorum, hysteresis)
 }
 
-/// Services that are defined twice: IPVS knows each once, so the servers of the later one join the first.
+/// Services that are defined twice: IPVS knows each once, so the servers of the later one join the first. What an
+/// entry of a group would define again belongs to the first, too.
 pub(super) fn finish(cx: &mut Cx<'_>) {
     finish_groups(cx);
     let mut seen: IndexSet<ServiceKey> = IndexSet::with_capacity(cx.draft.services.len());
-    let twice = cx.draft.model.lvs.services.iter().any(|s| !seen.insert(s.key));
+    let mut all = cx.draft.model.lvs.services.iter().flat_map(Service::keys);
+    let twice = all.any(|key| !seen.insert(*key));
     if !twice {
         return;
     }
-    let mut merged: IndexMap<ServiceKey, Service> = IndexMap::with_capacity(seen.len());
+    // The place of the service that has a key.
+    let mut owners: IndexMap<ServiceKey, usize> = IndexMap::with_capacity(seen.len());
+    let mut merged: Vec<Service> = Vec::with_capacity(cx.draft.services.len());
     let services = core::mem::take(&mut cx.draft.model.lvs.services);
-    for (i, service) in services.into_iter().enumerate() {
-        let Some(first) = merged.get_mut(&service.key) else {
-            merged.insert(service.key, service);
+    for (i, mut service) in services.into_iter().enumerate() {
+        let at = cx.draft.services.get(i).map_or(Span::NONE, |n| n.span);
+        let place = merged.len();
+        if service.group().is_some() {
+            if let Some(service) = without_taken(service, &owners, at, cx) {
+                owners.extend(service.keys().iter().map(|key| (*key, place)));
+                merged.push(service);
+            }
+            continue;
+        }
+        let Some(first) = owners.get(&service.key).and_then(|place| merged.get_mut(*place)) else {
+            owners.insert(service.key, place);
+            merged.push(service);
             continue;
         };
-        let at = cx.draft.services.get(i).map_or(Span::NONE, |n| n.span);
+        if let Some(group) = first.group() {
+            let message = format!(
+                "virtual server {} is in group {} already, it is left out",
+                service.key, group.name
+            );
+            cx.report(
+                Diagnostic::error(&codes::DUPLICATE_NAME, message).at(at).class(Class::Quiet),
+            );
+            continue;
+        }
         let message = format!(
             "virtual server {} is defined already, its servers join the first one",
             first.key
         );
         let known: IndexSet<(IpAddr, u16)> =
             first.servers.iter().map(|s| (s.address, s.port)).collect();
-        first
-            .servers
-            .extend(service.servers.into_iter().filter(|s| !known.contains(&(s.address, s.port))));
+        service.servers.retain(|s| !known.contains(&(s.address, s.port)));
+        first.servers.append(&mut service.servers);
         cx.report(
             Diagnostic::note_only(&codes::DUPLICATE_NAME, message)
                 .at(at)
                 .note("the settings of the first one count"),
         );
     }
-    cx.draft.model.lvs.services = merged.into_values().collect();
+    cx.draft.model.lvs.services = merged;
+}
+
+/// A service by group without the entries that an earlier service has; none if nothing is left.
+fn without_taken(
+    mut service: Service,
+    owners: &IndexMap<ServiceKey, usize>,
+    at: Span,
+    cx: &mut Cx<'_>,
+) -> Option<Service> {
+    let id = service.id();
+    let group = service.extras.as_mut()?.group.as_mut()?;
+    let first = group.keys.iter().copied().find(|key| owners.contains_key(key));
+    let Some(first) = first else {
+        return Some(service);
+    };
+    let before = group.keys.len();
+    group.keys.retain(|key| !owners.contains_key(key));
+    let (gone, left) = (before - group.keys.len(), group.keys.len());
+    let message = format!(
+        "virtual server {id}: {first} belongs to an earlier virtual server, {gone} of {before} are left out"
+    );
+    cx.report(Diagnostic::error(&codes::DUPLICATE_NAME, message).at(at).class(Class::Quiet));
+    service.key = *group.keys.first()?;
+    (left > 0).then_some(service)
 }

@@ -72,13 +72,17 @@ fn driver() -> (Driver, Receiver<Job>, UnboundedSender<Answer>) {
 /// Answers what the driver asks of the kernel.
 fn play(table: &mut Table, queue: &Receiver<Job>, answers: &UnboundedSender<Answer>) {
     while let Ok(job) = queue.try_recv() {
-        let answer = match job {
-            Job::Read(services) => Answer::Table { services, result: Ok(table.clone()) },
-            Job::Apply(token, ops) => {
-                Answer::Applied(token, ops.iter().map(|op| table.apply(op)).collect())
+        let batch = match job {
+            Job::Read(services) => {
+                answers.send(Answer::Table { services, result: Ok(table.clone()) }).unwrap();
+                continue;
             }
+            Job::Apply(batch) => batch,
         };
-        answers.send(answer).unwrap();
+        for (token, ops) in batch {
+            let outcomes = ops.iter().map(|op| table.apply(op)).collect();
+            answers.send(Answer::Applied(token, outcomes)).unwrap();
+        }
     }
 }
 

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::AbortHandle;
 
-use crate::check::probe::{Closing, ProbeId, Request, Verdict};
+use crate::check::probe::{Closing, ProbeId, Request, Step, Verdict};
 
 /// The attempts under way. Dropping it ends them.
 #[derive(Debug)]
@@ -35,6 +35,10 @@ impl Probes {
         let task = tokio::spawn(async move {
             let verdict = match request {
                 Request::Tcp(connection) => tcp::run(&connection, closing).await,
+                // The runner's: the driver does not give it to us.
+                Request::Misc(_) => {
+                    Verdict::Untried { step: Step::Program, errno: libc::EOPNOTSUPP }
+                }
             };
             // Nobody waits for it while the process ends.
             let _ = sender.send((probe, verdict));

@@ -55,7 +55,7 @@ fn a_listener_is_good_and_a_closed_port_is_not() {
                 continue;
             };
             let address = listener.local_addr().unwrap();
-            assert_eq!(verdict(to(address), Closing::Orderly).await, Verdict::Success);
+            assert_eq!(verdict(to(address), Closing::Orderly).await, Verdict::SUCCESS);
             drop(listener);
             assert_eq!(
                 verdict(to(address), Closing::Orderly).await,
@@ -71,7 +71,7 @@ fn connections_end_as_asked_for_and_nothing_is_said_on_them() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         for (closing, end) in [(Closing::Orderly, Ok(0)), (Closing::Reset, Err(libc::ECONNRESET))] {
-            assert_eq!(verdict(to(address), closing).await, Verdict::Success);
+            assert_eq!(verdict(to(address), closing).await, Verdict::SUCCESS);
             let (mut stream, _) = listener.accept().unwrap();
             stream.set_read_timeout(Some(LIMIT)).unwrap();
             let read = stream.read(&mut [0; 16]).map_err(|e| e.raw_os_error().unwrap_or(0));
@@ -87,7 +87,7 @@ fn the_source_is_the_one_asked_for() {
         let address = listener.local_addr().unwrap();
         let from = |address: [u8; 4], port| Some(Source { address: IpAddr::from(address), port });
         let settings = Connection { from: from([127, 0, 0, 9], 0), ..to(address) };
-        assert_eq!(verdict(settings, Closing::Orderly).await, Verdict::Success);
+        assert_eq!(verdict(settings, Closing::Orderly).await, Verdict::SUCCESS);
         let (_, peer) = listener.accept().unwrap();
         assert_eq!(peer.ip(), IpAddr::from([127, 0, 0, 9]));
         // An address that this machine does not have: says nothing about the server.
@@ -100,7 +100,7 @@ fn the_source_is_the_one_asked_for() {
         let free = TcpListener::bind("127.0.0.8:0").unwrap().local_addr().unwrap().port();
         for _ in 0..3 {
             let settings = Connection { from: from([127, 0, 0, 8], free), ..to(address) };
-            assert_eq!(verdict(settings, Closing::Reset).await, Verdict::Success);
+            assert_eq!(verdict(settings, Closing::Reset).await, Verdict::SUCCESS);
             let (_, peer) = listener.accept().unwrap();
             assert_eq!(peer.port(), free);
         }
@@ -118,7 +118,7 @@ fn interface_and_mark() {
                 mark: 7,
                 ..to(address)
             };
-            assert_eq!(verdict(over("lo"), Closing::Orderly).await, Verdict::Success);
+            assert_eq!(verdict(over("lo"), Closing::Orderly).await, Verdict::SUCCESS);
             assert_eq!(
                 verdict(over("nosuch"), Closing::Orderly).await,
                 Verdict::Untried { step: Step::Device, errno: libc::ENODEV }

@@ -1,0 +1,89 @@
+//! How much of the traffic a server is to get.
+//!
+//! [`effective`] is the one place where that is decided. It starts from the configured weight and takes what the
+//! checks of the server found; what else changes a weight (a drain, a slow start) belongs here too, so that the
+//! kernel's table, the quorum and the views can never differ.
+
+use std::sync::Arc;
+
+use super::notify::say;
+use super::probe::Share;
+use super::service::{Server, Standing};
+use super::{Cx, Engine};
+use crate::model::RealServer;
+
+/// The largest weight of IPVS.
+const LARGEST: i64 = i32::MAX as i64;
+
+/// The weight of a server while it is in service.
+pub(super) fn effective(real: &RealServer, server: &Server) -> u32 {
+    let weight = i64::from(real.weight).saturating_add(server.dynamic).clamp(0, LARGEST);
+    u32::try_from(weight).unwrap_or(0)
+}
+
+/// What a check with this result adds to the configured weight.
+pub(super) fn contribution(share: Share, real: &RealServer) -> i64 {
+    match share {
+        Share::Configured => 0,
+        Share::Instead(weight) => i64::from(weight) - i64::from(real.weight),
+    }
+}
+
+impl Engine {
+    /// A check found how much its server is to get.
+    pub(super) fn share(&mut self, cx: &mut Cx<'_>, slot: u32, share: Share) {
+        let Some(checker) = self.checkers.get_mut(slot as usize) else {
+            return;
+        };
+        if core::mem::replace(&mut checker.share, share) == share {
+            return;
+        }
+        let (service, position) = (checker.service, checker.server);
+        self.weigh(cx, service, position);
+        self.settle(cx, service);
+    }
+
+    /// Adds up what the checks of a server found.
+    pub(super) fn weigh(&mut self, _cx: &Cx<'_>, slot: u32, position: u32) {
+        let config = Arc::clone(&self.config);
+        let Some((model, real)) = self.real(&config, slot, position) else {
+            return;
+        };
+        let Some(service) = self.services.get_mut(slot as usize) else {
+            return;
+        };
+        let Some(server) = service.servers.get_mut(position as usize) else {
+            return;
+        };
+        let shares = server.checkers.as_slice().iter();
+        let shares = shares.filter_map(|checker| self.checkers.get(*checker as usize));
+        let before = effective(real, server);
+        server.dynamic = shares.map(|checker| contribution(checker.share, real)).sum();
+        let now = effective(real, server);
+        if before == now {
+            return;
+        }
+        let up = server.standing == Standing::Up;
+        say_changed(model, real, before, now, up);
+        service.count(model, position);
+        service.touch(position);
+        self.changed = true;
+    }
+}
+
+/// Says that the weight of a server changes.
+pub(super) fn say_changed(
+    model: &crate::model::Service,
+    real: &RealServer,
+    before: u32,
+    now: u32,
+    up: bool,
+) {
+    let activity = if up { "active" } else { "inactive" };
+    let (name, id) = (real.display(&model.key), model.id());
+    say!(
+        info,
+        id,
+        "Changing weight from {before} to {now} for {activity} service {name} of VS {id}"
+    );
+}
