@@ -21,7 +21,6 @@ mod host;
 mod lint;
 mod mistake;
 mod names;
-mod near;
 mod parse;
 mod reader;
 pub mod reference;

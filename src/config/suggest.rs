@@ -3,10 +3,9 @@
 use super::codes;
 use super::context::Cx;
 use super::diagnostic::Diagnostic;
-use super::near::nearest;
 use super::schema::{Shape, Table};
 use super::words::Word;
-pub(crate) use crate::base::near::nearest;
+use crate::base::near::nearest;
 
 /// Reports a word that is no keyword of `table`.
 pub(crate) fn unknown_keyword(cx: &mut Cx<'_>, table: &'static Table, word: &Word<'_>) {

@@ -4,11 +4,11 @@ use indexmap::IndexMap;
 
 use super::track::Kind;
 
+use crate::base::near::nearest;
 use crate::base::{IfName, Name};
 use crate::config::codes;
 use crate::config::context::Cx;
 use crate::config::diagnostic::Diagnostic;
-use crate::config::near::nearest;
 use crate::config::span::Spanned;
 use crate::config::value::tracker::{TrackEntry, TrackInterface};
 use crate::model::{TrackedInterface, TrackedScript, Weight};

@@ -284,7 +284,7 @@ impl Value for RegexOptions {
                         format!("unknown option '{}' of a regular expression", word.text());
                     let mut new = Diagnostic::advice(&codes::OPTION, message).at(word.span());
                     let near =
-                        crate::config::near::nearest(&word.text(), REGEX_OPTIONS.iter().copied());
+                        crate::base::near::nearest(&word.text(), REGEX_OPTIONS.iter().copied());
                     if let Some(near) = near {
                         new = new.replacement(near);
                     }
