@@ -26,6 +26,7 @@ mod process;
 mod reload;
 mod scenario;
 mod service;
+mod status;
 mod systemd;
 mod table;
 
@@ -56,6 +57,7 @@ fn main() -> ExitCode {
         systemd::CASES,
         table::CASES,
         service::CASES,
+        status::CASES,
     ]
     .concat();
     let words: Vec<String> = std::env::args().skip(1).collect();

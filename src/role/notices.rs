@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use crate::base::Name;
-use crate::ipc::{Deliver, FromRunner, Link, SendError, ToRunner};
+use crate::ipc::{Deliver, FromRunner, Peer, SendError, ToRunner};
 use crate::status::Notice;
 
 /// Notices of one subject that may wait. What is older than the newest ones of a subject that changes faster than
@@ -67,13 +67,13 @@ impl Notices {
     ///
     /// # Errors
     /// `Gone` when the runner is gone.
-    pub fn send(&mut self, link: &mut Link<ToRunner, FromRunner>) -> Result<(), SendError> {
+    pub fn send(&mut self, peer: &mut Peer<ToRunner, FromRunner>) -> Result<(), SendError> {
         for queue in self.subjects.values_mut() {
             while queue.sent.len() < SENT
                 && let Some((id, deliver)) = queue.waiting.pop_front()
             {
                 let message = ToRunner::Notice { id, deliver: deliver.clone() };
-                match link.post(&message, Vec::new()) {
+                match peer.post(&message, Vec::new()) {
                     Ok(()) => queue.sent.push_back((id, deliver)),
                     Err(e) => {
                         queue.waiting.push_front((id, deliver));
@@ -134,18 +134,18 @@ mod tests {
         }
     }
 
-    type Ends = (Link<ToRunner, FromRunner>, Link<FromRunner, ToRunner>);
+    type Ends = (Peer<ToRunner, FromRunner>, Peer<FromRunner, ToRunner>);
 
     fn pair() -> Ends {
         let (a, b) = Channel::pair().unwrap();
-        (Link::new(a).unwrap(), Link::new(b).unwrap())
+        (Peer::new(a).unwrap(), Peer::new(b).unwrap())
     }
 
     /// What came: number and state.
-    async fn take(link: &mut Link<FromRunner, ToRunner>, count: usize) -> Vec<(u64, String)> {
+    async fn take(peer: &mut Peer<FromRunner, ToRunner>, count: usize) -> Vec<(u64, String)> {
         let mut all = Vec::new();
         for _ in 0..count {
-            match link.next().await {
+            match peer.next().await {
                 Some((ToRunner::Notice { id, deliver: Deliver::Programs { state, .. } }, _)) => {
                     all.push((id, state.to_string()));
                 }

@@ -19,6 +19,9 @@ pub struct Row {
     pub keep: &'static [Capability],
     /// Whether what it executes must not get more than that.
     pub confined: bool,
+    /// Which user it becomes, where there is one of this name and the daemon is root. Its table of capabilities is
+    /// empty then.
+    pub user: Option<&'static str>,
     /// Looks at it without a sign of life after which it is killed.
     pub patience: u32,
     /// How long it is waited for before it is started again.
@@ -65,6 +68,7 @@ pub const fn row(role: RoleName) -> Row {
             // The configuration may belong to another user.
             keep: &[C::CAP_DAC_READ_SEARCH],
             confined: true,
+            user: None,
             patience: u32::MAX,
             delays: Delays::Backoff,
         },
@@ -74,6 +78,7 @@ pub const fn row(role: RoleName) -> Row {
             // SYS_NICE, IPC_LOCK: a reload can ask for real-time priority and locked memory.
             keep: &[C::CAP_NET_ADMIN, C::CAP_NET_RAW, C::CAP_SYS_NICE, C::CAP_IPC_LOCK],
             confined: true,
+            user: None,
             // 2 s: a master that stops for good is back before others take over, three intervals of a second.
             patience: 4,
             delays: Delays::AtOnce,
@@ -85,6 +90,7 @@ pub const fn row(role: RoleName) -> Row {
             keep: &[C::CAP_SETUID, C::CAP_SETGID, C::CAP_KILL],
             // A program that runs as root, or one that takes on its owner's rights, must be able to do its work.
             confined: false,
+            user: None,
             patience: 20,
             delays: Delays::Backoff,
         },
@@ -94,6 +100,16 @@ pub const fn row(role: RoleName) -> Row {
             // SYS_RESOURCE: more descriptors than usual, one for each probe under way.
             keep: &[C::CAP_NET_ADMIN, C::CAP_NET_RAW, C::CAP_SYS_NICE, C::CAP_SYS_RESOURCE],
             confined: true,
+            user: None,
+            patience: 20,
+            delays: Delays::Backoff,
+        },
+        RoleName::Api => Row {
+            title: c"evervipd-api",
+            log: "api",
+            keep: &[],
+            confined: true,
+            user: Some(super::socket::ACCOUNT),
             patience: 20,
             delays: Delays::Backoff,
         },
@@ -118,7 +134,9 @@ mod tests {
 
     #[test]
     fn titles_fit() {
-        for role in [RoleName::Config, RoleName::Vrrp, RoleName::Runner, RoleName::Checker] {
+        for role in
+            [RoleName::Config, RoleName::Vrrp, RoleName::Runner, RoleName::Checker, RoleName::Api]
+        {
             assert!(row(role).title.to_bytes().len() <= 15);
         }
     }

@@ -137,6 +137,22 @@ pub fn unblock_signals() {
     let _ = pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None);
 }
 
+/// Becomes another user for good, with all threads, and gives up every capability with it. The signal that tells of
+/// the parent's end is asked for again: the kernel forgets it here.
+///
+/// # Errors
+/// `EPERM` without SETUID and SETGID, `ESRCH` when the parent has ended meanwhile.
+pub fn become_user(uid: u32, gid: u32) -> io::Result<()> {
+    use nix::unistd::{Gid, Uid, getppid, setgroups, setresgid, setresuid};
+    let parent = getppid();
+    let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
+    setgroups(&[])?;
+    setresgid(gid, gid, gid)?;
+    setresuid(uid, uid, uid)?;
+    nix::sys::prctl::set_pdeathsig(Signal::SIGTERM)?;
+    if getppid() == parent { Ok(()) } else { Err(Errno::ESRCH.into()) }
+}
+
 /// Sets the mask of permissions that new files do not get.
 pub fn umask(mask: u32) {
     let _ = nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(mask & 0o777));
