@@ -46,6 +46,8 @@ pub struct Summary {
     pub at: Instant,
     /// Each instance.
     pub instances: Vec<InstanceSummary>,
+    /// Each group.
+    pub groups: Vec<GroupSummary>,
 }
 
 /// One instance in a [`Summary`].
@@ -55,6 +57,15 @@ pub struct InstanceSummary {
     pub name: Name,
     /// Its state.
     pub state: State,
+    /// The state it announced last, so that it is not announced twice.
+    pub announced: Option<State>,
+}
+
+/// One group in a [`Summary`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GroupSummary {
+    /// Its name.
+    pub name: Name,
     /// The state it announced last, so that it is not announced twice.
     pub announced: Option<State>,
 }

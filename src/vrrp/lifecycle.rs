@@ -1,5 +1,6 @@
 //! How the engine starts and ends, and how states are announced to scripts and people.
 
+use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::action::Actions;
@@ -7,7 +8,7 @@ use super::event::InstanceId;
 use super::instance::say;
 use super::notify::{self, Word};
 use super::{Action, Cx, Engine, NOTICE_PATIENCE, Phase, SLICE, Timer, Timers};
-use crate::base::Instant;
+use crate::base::{Instant, Name};
 use crate::status::vrrp::State;
 
 impl Engine {
@@ -23,6 +24,12 @@ impl Engine {
                 "Delaying startup for {} seconds",
                 self.config.startup_delay.as_secs_f64()
             );
+        }
+        let known = core::mem::take(&mut self.resume.groups);
+        let known: BTreeMap<Name, _> = known.into_iter().map(|g| (g.name, g.announced)).collect();
+        for group in &mut self.groups {
+            let announced = known.get(&group.config.name).copied().flatten();
+            (group.announced, group.mailed) = (announced, announced);
         }
         for known in core::mem::take(&mut self.resume.instances) {
             let id = self.instances.named(&known.name);

@@ -2,7 +2,9 @@
 
 use super::Engine;
 use crate::base::Instant;
-use crate::status::vrrp::{Group, Instance, InstanceSummary, Script, State, Summary, Vrrp};
+use crate::status::vrrp::{
+    Group, GroupSummary, Instance, InstanceSummary, Script, State, Summary, Vrrp,
+};
 
 impl Engine {
     /// What the supervisor keeps, so that a restarted role goes on where this one stopped.
@@ -17,7 +19,11 @@ impl Engine {
                 announced: i.announced,
             })
             .collect();
-        Summary { at: now, instances }
+        let groups = self
+            .groups
+            .iter()
+            .map(|g| GroupSummary { name: g.config.name.clone(), announced: g.announced });
+        Summary { at: now, instances, groups: groups.collect() }
     }
 
     /// A full view, in one piece: for tests and for the end of a process. Whoever must not be held up takes parts
