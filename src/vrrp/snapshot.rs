@@ -19,13 +19,14 @@ impl Engine {
                 name: i.config.name.clone(),
                 state: i.state(),
                 announced: i.announced,
+                own: i.entries.iter().filter_map(|e| self.objects.own(*e)).collect(),
             })
             .collect();
         let groups = self
             .groups
             .iter()
             .map(|g| GroupSummary { name: g.config.name.clone(), announced: g.announced });
-        Summary { at: now, instances, groups: groups.collect() }
+        Summary { at: now, instances, groups: groups.collect(), renamed: self.renamed() }
     }
 
     /// A full view, in one piece: for tests and for the end of a process. Whoever must not be held up takes parts
