@@ -22,6 +22,7 @@ mod interop;
 mod lab;
 mod mail;
 mod nat;
+mod ownership;
 mod process;
 mod reload;
 mod scenario;
@@ -48,6 +49,7 @@ fn main() -> ExitCode {
         haproxy::CASES,
         reload::CASES,
         foreign::CASES,
+        ownership::CASES,
         process::CASES,
         interop::CASES,
         hostile::CASES,

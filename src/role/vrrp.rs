@@ -13,18 +13,20 @@ use std::thread;
 
 use super::control::{Control, Order, Prepared};
 use super::notices::Notices;
+use super::table;
 use crate::base::Instant;
 use crate::cli::exit::Exit;
 use crate::drive::vrrp::look::Views;
 use crate::drive::vrrp::{Driver, Handle, Hooks, Input, Output, Scheduling};
 use crate::ipc::{
     Answer, Ask, FromRole, FromRunner, Memory, Peer, Question, RoleName, ToRole, ToRunner, Told,
-    VrrpPart, frame, peer::next,
+    VrrpPart, frame,
+    peer::{next, next_with_fd},
 };
 use crate::kernel::monitor::{Change, Monitor};
 use crate::kernel::netlink::Requests;
 use crate::log;
-use crate::model::Global;
+use crate::model::{self, Global};
 use crate::plan::ChangeKind;
 use crate::status::vrrp::Vrrp;
 use crate::sys::aio::Async;
@@ -152,7 +154,7 @@ impl Role {
                     return Exit::Internal;
                 },
                 () = writer_turn(self.writer.is_busy()) => self.write(),
-                message = next(&mut self.runner) => self.heard(message),
+                message = next_with_fd(&mut self.runner) => self.heard(message),
                 question = next(&mut self.api) => self.asked(question),
                 order = control.next() => self.order(&mut control, order),
             }
@@ -189,7 +191,7 @@ impl Role {
                 if let Some(part) = self.prepared.take(generation) {
                     self.applying = Some(generation);
                     self.watch_routes(&part);
-                    let scheduling = settle_in(&part.global);
+                    let scheduling = settle_in(&part.global, &part.vrrp);
                     self.tell(Input::Reload { config: Arc::new(part.vrrp), scheduling });
                 }
             }
@@ -364,8 +366,12 @@ impl Role {
         }
     }
 
-    fn heard(&mut self, message: Option<FromRunner>) {
+    fn heard(&mut self, message: Option<(FromRunner, Option<OwnedFd>)>) {
+        let (message, process) = message.unzip();
         match message {
+            Some(FromRunner::Began { id, command }) => {
+                self.notices.began(id, command, process.flatten());
+            }
             Some(FromRunner::Ran { run, end }) => self.tell(Input::Ran { run: RunId(run), end }),
             Some(FromRunner::Delivered { id }) => {
                 self.notices.delivered(id);
@@ -431,7 +437,7 @@ fn count(view: &Vrrp) {
 }
 
 /// Settings of the process as a whole; what concerns the real-time thread is returned.
-fn settle_in(global: &Global) -> Scheduling {
+fn settle_in(global: &Global, vrrp: &model::Vrrp) -> Scheduling {
     if let Some(nice) = global.vrrp_nice
         && let Err(e) = sched::nice(nice)
     {
@@ -442,7 +448,11 @@ fn settle_in(global: &Global) -> Scheduling {
     {
         tracing::warn!("cannot lock memory: {e}");
     }
-    Scheduling { priority: global.vrrp_rt_priority, nice: global.vrrp_nice }
+    Scheduling {
+        priority: global.vrrp_rt_priority,
+        nice: global.vrrp_nice,
+        beat: Some(table::beat(vrrp.shortest_interval())),
+    }
 }
 
 /// At once when there is something to write, never otherwise.

@@ -315,6 +315,7 @@ impl Engine {
         if let Some(notice) = notify::of_group(group, Word::State(state)) {
             cx.out.push(Action::Notify(notice));
         }
+        cx.out.push(Action::Report);
     }
 
     /// What the groups count is what their members are. For tests.

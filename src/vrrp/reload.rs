@@ -73,7 +73,9 @@ impl Engine {
             return;
         }
         // Additions first: what an old instance leaves and a new one wants is not to go and come.
+        self.forget_names(cx);
         for id in added {
+            self.look_for_own(id, None);
             self.choose_source(id);
             self.look_for_retained(id);
         }
@@ -90,7 +92,9 @@ impl Engine {
     /// Gives an instance its new configuration.
     fn change(&mut self, cx: &mut Cx<'_>, id: InstanceId, new: &model::Instance) {
         let Some(instance) = self.instance(id) else { return };
-        if instance.state() != State::Init && is_elsewhere(&instance.config, new) {
+        let renamed = instance.link.is_some() && instance.link == self.link_index(&new.interface);
+        let elsewhere = is_elsewhere(&instance.config, new, renamed);
+        if instance.state() != State::Init && elsewhere {
             self.move_away(cx, id, new);
         }
         let Some(instance) = self.instance_mut(id) else { return };
@@ -297,10 +301,10 @@ impl Engine {
 }
 
 /// Whether a configuration puts an instance into another election: other routers that hear it, or none of those
-/// that did.
-fn is_elsewhere(old: &model::Instance, new: &model::Instance) -> bool {
-    (&old.interface, old.family, old.vrid, old.version)
-        != (&new.interface, new.family, new.vrid, new.version)
+/// that did. `same_link`: the names of the interfaces mean the same one.
+fn is_elsewhere(old: &model::Instance, new: &model::Instance, same_link: bool) -> bool {
+    (old.family, old.vrid, old.version) != (new.family, new.vrid, new.version)
+        || (old.interface != new.interface && !same_link)
 }
 
 /// What is tracked for an instance: by itself and by its group. Where both name the same thing, the group's

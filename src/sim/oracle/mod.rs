@@ -109,10 +109,7 @@ impl Oracle {
         self.announcements.retain(|(node, ..), _| *node != id);
         self.states.retain(|(node, _), _| *node != id);
         let resumed: BTreeSet<NodeId> = self.replaced.iter().map(|(node, _)| *node).collect();
-        self.told.retain(|(node, kind), _| {
-            // Groups are announced anew by a replaced process.
-            *node != id || resumed.contains(&id) && kind.starts_with("INSTANCE")
-        });
+        self.told.retain(|(node, _), _| *node != id || resumed.contains(&id));
     }
 
     /// Adverts that a host could not send are not its fault.

@@ -21,6 +21,7 @@ mod announcements;
 mod budget;
 mod groups;
 mod health;
+mod interfaces;
 mod reload;
 mod routes;
 

@@ -142,6 +142,29 @@ fn an_instance_that_moves_says_farewell_where_it_was_and_elects_where_it_comes()
 }
 
 #[test]
+fn an_instance_that_changes_its_family_says_farewell_in_the_old_one() {
+    let (mut host, mut config) = two();
+    let local = prefix("fe80::71/64");
+    host.event(Event::Object(Change::address(ETH, local, true, false)));
+    let instance = &mut config.instances[0];
+    (instance.family, instance.version) = (Family::V6, Version::V3);
+    instance.authentication = Authentication::None;
+    instance.destination = "ff02::12".parse().unwrap();
+    let interface = instance.interface.clone();
+    instance.addresses = vec![sample::address("fe80::100/64", &interface)];
+    reload(&mut host, &config);
+    // Of version 2, VRID 41, priority 0, with an IPv4 header.
+    let packets: Vec<_> = host.packets.iter().map(|p| p[ip::HEADER..][..3].to_vec()).collect();
+    assert_eq!(packets, [[0x21, 41, 0]]);
+    assert_eq!(host.ops(), ["-10.0.2.100/24"]);
+    host.look();
+    host.pass(3 * SECOND);
+    assert_eq!((masters(&host), host.ops()), (["VRRP2".to_owned()].into(), vec![]));
+    host.pass(SECOND);
+    assert_eq!((masters(&host).len(), host.ops()), (2, vec!["+fe80::100/64".to_owned()]));
+}
+
+#[test]
 fn a_living_master_is_followed_where_an_instance_comes() {
     let (mut host, mut config) = two();
     config.instances[0].vrid = Vrid::new(77).unwrap();
