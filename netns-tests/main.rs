@@ -16,6 +16,7 @@ mod demo;
 mod dr;
 mod failover;
 mod foreign;
+mod group;
 mod haproxy;
 mod hostile;
 mod interop;
@@ -56,6 +57,7 @@ fn main() -> ExitCode {
         systemd::CASES,
         table::CASES,
         service::CASES,
+        group::CASES,
     ]
     .concat();
     let words: Vec<String> = std::env::args().skip(1).collect();
