@@ -95,7 +95,8 @@ pub const fn row(role: RoleName) -> Row {
             keep: &[C::CAP_NET_ADMIN, C::CAP_NET_RAW, C::CAP_SYS_NICE, C::CAP_SYS_RESOURCE],
             confined: true,
             patience: 20,
-            delays: Delays::Backoff,
+            // Nobody looks at the servers meanwhile.
+            delays: Delays::AtOnce,
         },
     }
 }
@@ -114,6 +115,13 @@ mod tests {
         assert_eq!(got, [0, 0, 0, 0, 0, 100, 200, 400, 800, 1600, 3200, 5000, 5000]);
         assert_eq!(Delays::AtOnce.after(u32::MAX).as_secs(), 5);
         assert_eq!(Delays::Backoff.after(u32::MAX).as_secs(), 60);
+    }
+
+    #[test]
+    fn servers_are_not_left_unchecked_for_long() {
+        let delays = row(RoleName::Checker).delays;
+        assert!((1..=5).all(|failures| delays.after(failures) < Duration::from_secs(1)));
+        assert!((6..100).all(|failures| delays.after(failures) <= Duration::from_secs(5)));
     }
 
     #[test]
