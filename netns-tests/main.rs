@@ -16,6 +16,7 @@ mod demo;
 mod dr;
 mod failover;
 mod foreign;
+mod group;
 mod haproxy;
 mod hostile;
 mod interop;
@@ -60,6 +61,7 @@ fn main() -> ExitCode {
         table::CASES,
         service::CASES,
         status::CASES,
+        group::CASES,
     ]
     .concat();
     let words: Vec<String> = std::env::args().skip(1).collect();

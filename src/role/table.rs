@@ -119,7 +119,8 @@ pub const fn row(role: RoleName) -> Row {
             confined: true,
             user: None,
             patience: 20,
-            delays: Delays::Backoff,
+            // Nobody looks at the servers meanwhile.
+            delays: Delays::AtOnce,
         },
         RoleName::Api => Row {
             title: c"evervipd-api",
@@ -157,6 +158,13 @@ mod tests {
             assert_eq!(beat.as_micros(), looks, "{interval} ms");
         }
         assert_eq!(beat(None) * row(RoleName::Vrrp).patience, Duration::from_secs(2));
+    }
+
+    #[test]
+    fn servers_are_not_left_unchecked_for_long() {
+        let delays = row(RoleName::Checker).delays;
+        assert!((1..=5).all(|failures| delays.after(failures) < Duration::from_secs(1)));
+        assert!((6..100).all(|failures| delays.after(failures) <= Duration::from_secs(5)));
     }
 
     #[test]
