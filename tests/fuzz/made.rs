@@ -175,6 +175,7 @@ fn summaries() -> Vec<Seed> {
         name: Name::from(name),
         state,
         announced,
+        own: Vec::new(),
     };
     let group =
         |name: &str, announced| vrrp_status::GroupSummary { name: Name::from(name), announced };
@@ -185,6 +186,7 @@ fn summaries() -> Vec<Seed> {
         at,
         instances: vec![instance(name, State::Master, Some(State::Master))],
         groups: vec![group("VRRP1", Some(State::Master))],
+        renamed: Vec::new(),
     };
     let twice = vrrp_status::Summary {
         at: Instant::from_nanos(u64::MAX),
@@ -194,6 +196,7 @@ fn summaries() -> Vec<Seed> {
             instance("", State::Init, Some(State::Fault)),
         ],
         groups: vec![group("", None), group("VRRP1", Some(State::Init))],
+        renamed: Vec::new(),
     };
     let lvs = sample::balanced();
     let down = |key| check_status::ServiceSummary {
