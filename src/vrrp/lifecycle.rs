@@ -19,6 +19,9 @@ impl Engine {
         if self.phase != (Phase::Waiting { configured: true, seen: true }) {
             return;
         }
+        // While nobody acts on it.
+        let renamed = core::mem::take(&mut self.resume.renamed);
+        self.resume_names(cx, renamed);
         self.phase = Phase::Running;
         self.silent_until = cx.now + self.config.startup_delay;
         if !self.config.startup_delay.is_zero() {
@@ -27,8 +30,6 @@ impl Engine {
                 self.config.startup_delay.as_secs_f64()
             );
         }
-        let renamed = core::mem::take(&mut self.resume.renamed);
-        self.resume_names(cx, renamed);
         let known = core::mem::take(&mut self.resume.groups);
         let known: BTreeMap<Name, _> = known.into_iter().map(|g| (g.name, g.announced)).collect();
         for group in &mut self.groups {
