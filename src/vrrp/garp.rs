@@ -17,6 +17,7 @@ use super::instance::say;
 use super::{Cx, Engine, Timer};
 use crate::base::{Family, IfIndex, Instant};
 use crate::model::vrrp::Garp;
+use crate::plan::ObjectId;
 
 /// Addresses named in the log for each set; the rest is counted.
 const LOGGED: usize = 8;
@@ -26,9 +27,6 @@ pub(super) const SLICE: u32 = 64;
 const VISITS: u32 = 1024;
 /// To the next step.
 const NEXT: core::time::Duration = core::time::Duration::from_nanos(1);
-
-/// An entry of the table of addresses.
-type Entry = u32;
 
 /// What an instance still has to announce.
 #[derive(Clone, Debug, Default)]
@@ -77,13 +75,13 @@ struct Set {
 /// is announced once before any is announced twice.
 #[derive(Clone, Debug, Default)]
 struct Lane {
-    left: BTreeMap<Entry, u32>,
+    left: BTreeMap<ObjectId, u32>,
     /// By frames left. An entry whose number is another one by now is skipped.
-    order: BTreeMap<u32, VecDeque<Entry>>,
+    order: BTreeMap<u32, VecDeque<ObjectId>>,
 }
 
 impl Lane {
-    fn push(&mut self, entry: Entry, frames: u32) {
+    fn push(&mut self, entry: ObjectId, frames: u32) {
         let left = self.left.entry(entry).or_default();
         if frames > *left {
             *left = frames;
@@ -91,7 +89,7 @@ impl Lane {
         }
     }
 
-    fn pop(&mut self) -> Option<(Entry, u32)> {
+    fn pop(&mut self) -> Option<(ObjectId, u32)> {
         loop {
             let mut most = self.order.last_entry()?;
             let frames = *most.key();
@@ -135,7 +133,7 @@ impl Engine {
     }
 
     /// An address of a master is confirmed.
-    pub(super) fn announce_confirmed(&mut self, cx: &mut Cx<'_>, id: InstanceId, entry: Entry) {
+    pub(super) fn announce_confirmed(&mut self, cx: &mut Cx<'_>, id: InstanceId, entry: ObjectId) {
         let Some(instance) = self.instance(id).filter(|i| i.is_master()) else { return };
         let repeat = instance.config.garp.repeat;
         if instance.entries.iter().take(LOGGED).any(|e| *e == entry) {
@@ -309,12 +307,11 @@ impl Engine {
     }
 
     /// Where an address is announced: none while it is not there, or where nobody resolves addresses.
-    fn target(&self, entry: Entry) -> Option<(IfIndex, IpAddr)> {
-        if !self.addresses.is_present(entry) {
+    fn target(&self, entry: ObjectId) -> Option<(IfIndex, IpAddr)> {
+        if !self.objects.is_present(entry) {
             return None;
         }
-        let (link, address) =
-            self.addresses.entry(entry).and_then(|e| Some((e.link?, e.address.prefix.address)))?;
+        let (link, address) = self.objects.address(entry)?;
         self.links.get(&link).filter(|l| l.up && l.arp)?;
         Some((link, address))
     }
@@ -325,10 +322,11 @@ impl Engine {
     }
 
     /// One line an address, as users grep for; a long list is cut.
-    fn log_set<'a>(&self, id: InstanceId, mut entries: impl Iterator<Item = &'a Entry>) {
+    fn log_set<'a>(&self, id: InstanceId, mut entries: impl Iterator<Item = &'a ObjectId>) {
         let Some(instance) = self.instance(id) else { return };
-        for entry in entries.by_ref().take(LOGGED).filter_map(|e| self.addresses.entry(*e)) {
-            let (prefix, interface) = (entry.address.prefix, &entry.address.interface);
+        for entry in entries.by_ref().take(LOGGED).filter_map(|e| self.objects.entry(*e)) {
+            let Some(address) = entry.object.address() else { continue };
+            let (prefix, interface) = (address.prefix, &address.interface);
             match prefix.family() {
                 Family::V4 => say!(
                     info,

@@ -12,7 +12,7 @@
 //! | `group` | sync groups: what they count, and how a change reaches all members |
 //! | `advert` | adverts received and sent |
 //! | `health` | why an instance cannot take part, and its priority |
-//! | `address`, `link`, `membership` | addresses wanted, seen and asked for; links; multicast groups |
+//! | `object`, `link`, `membership` | who wants which objects in the kernel; links; multicast groups |
 //! | `garp`, `notify` | what the segment and what scripts and people are told |
 //! | `limit` | how often others make an instance answer or log |
 //! | `script` | when tracking scripts run |
@@ -28,12 +28,12 @@ use std::sync::Arc;
 use crate::base::limit::Limit;
 use crate::base::{Family, IfIndex, IfName, Instant};
 use crate::model;
+use crate::plan::Table;
 use crate::status::vrrp::Summary;
 use crate::track::{self, TrackerId};
 
 pub mod accept;
 pub mod action;
-mod address;
 mod advert;
 pub mod event;
 pub mod fsm;
@@ -46,6 +46,7 @@ mod limit;
 mod link;
 mod membership;
 mod notify;
+mod object;
 mod registry;
 mod reload;
 mod script;
@@ -61,6 +62,7 @@ pub use event::{Event, InstanceId, Link, RunEnd, RunId, Rx, Snapshot};
 use group::{Group, GroupId};
 use instance::Instance;
 use membership::Membership;
+use object::Owner;
 use registry::Registry;
 use script::Script;
 use timers::{Timer, Timers};
@@ -94,7 +96,7 @@ pub struct Engine {
     next_run: u64,
     links: BTreeMap<IfIndex, Link>,
     link_names: BTreeMap<IfName, IfIndex>,
-    addresses: address::Table,
+    objects: Table<Owner>,
     memberships: BTreeMap<(IfIndex, core::net::IpAddr), Membership>,
     /// When the next gratuitous frame may leave by an interface.
     spacing: BTreeMap<(IfIndex, Family), Instant>,
@@ -161,7 +163,7 @@ impl Engine {
             next_run: 0,
             links: BTreeMap::new(),
             link_names: BTreeMap::new(),
-            addresses: address::Table::default(),
+            objects: Table::default(),
             memberships: BTreeMap::new(),
             spacing: BTreeMap::new(),
             timers: Timers::default(),
@@ -227,9 +229,7 @@ impl Engine {
             Event::Kernel(snapshot) => self.kernel(cx, snapshot),
             Event::Link(link) => self.link(cx, link),
             Event::LinkGone(index) => self.link_gone(cx, index),
-            Event::Address { interface, prefix, present, own } => {
-                self.address(cx, interface, prefix, present, own);
-            }
+            Event::Object(change) => self.object_changed(cx, &change),
             Event::Applied { token, item, outcome } => self.applied(cx, token, item, outcome),
             Event::Joined { interface, group, outcome } => {
                 self.joined(cx, interface, group, outcome)
@@ -241,7 +241,7 @@ impl Engine {
             Event::Reload(config) => self.reload(cx, config),
             Event::Stop { keep_addresses } => self.stop(cx, keep_addresses),
         }
-        if self.phase == Phase::Stopping && !self.addresses.is_busy() {
+        if self.phase == Phase::Stopping && !self.objects.is_busy() {
             self.phase = Phase::Stopped;
             cx.out.push(Action::Done);
         }
