@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use evervip::base::{Family, IfIndex, Instant, Mac, Prefix};
 use evervip::model::{self, sample};
-use evervip::plan::Outcome;
+use evervip::plan::{Outcome, Sight};
 use evervip::status::vrrp::State;
 use evervip::vrrp::{Action, Actions, Engine, Event, Link, Rx, Snapshot};
 use evervip::wire::{ip, vrrp};
@@ -85,7 +85,10 @@ impl Host {
         };
         let own = Prefix::new([10, 0, 2, 71].into(), 24).unwrap();
         host.event(Event::Reload(Arc::new(config)));
-        host.event(Event::Kernel(Snapshot { links: vec![link], addresses: vec![(ETH, own)] }));
+        host.event(Event::Kernel(Snapshot {
+            links: vec![link],
+            objects: vec![Sight::address(ETH, own)],
+        }));
         host
     }
 

@@ -14,7 +14,7 @@ use super::control::{Control, Order};
 use super::notices::Notices;
 use crate::base::Instant;
 use crate::cli::exit::Exit;
-use crate::drive::vrrp::look::Views;
+use crate::drive::vrrp::look::{Summaries, Views};
 use crate::drive::vrrp::{Driver, Handle, Hooks, Input, Output, Scheduling};
 use crate::ipc::{FromRole, FromRunner, Link, RoleName, ToRunner, VrrpPart, frame};
 use crate::kernel::monitor::{Change, Monitor};
@@ -63,8 +63,10 @@ struct Role {
     prepared: Option<(u32, VrrpPart)>,
     /// The configuration whose turn it is, until the engine has it.
     applying: Option<u32>,
-    /// The summary that the supervisor could not take.
+    /// The summary that the supervisor could not take,
     summary: Option<FromRole>,
+    /// and the one that is coming in.
+    summaries: Summaries,
     /// Requests for a view so far, and the answers to them.
     asked: u64,
     views: Views,
@@ -106,6 +108,7 @@ impl Role {
             prepared: None,
             applying: None,
             summary: None,
+            summaries: Summaries::default(),
             asked: 0,
             views: Views::default(),
             alive,
@@ -250,7 +253,8 @@ impl Role {
                     self.notices.push(*notice);
                     self.send_notices();
                 }
-                Output::Summary(summary) => {
+                Output::Summary(part) => {
+                    let Some(summary) = self.summaries.join(part) else { continue };
                     let message = FromRole::Summary(summary);
                     if control.offer(&message) {
                         self.summary = None;

@@ -8,19 +8,22 @@ use crate::status::vrrp::{
 };
 
 impl Engine {
-    /// What the supervisor keeps, so that a restarted role goes on where this one stopped.
+    /// What the supervisor keeps, so that a restarted role goes on where this one stopped; in one piece.
     #[must_use]
     pub fn summary(&self, now: Instant) -> Summary {
-        let instances = self
-            .instances
-            .iter()
-            .map(|i| InstanceSummary {
-                name: i.config.name.clone(),
-                state: i.state(),
-                announced: i.announced,
-            })
-            .collect();
-        Summary { at: now, instances }
+        Summary { at: now, instances: self.summary_part(0, usize::MAX).0 }
+    }
+
+    /// At most `count` instances of the summary after the first `skip` of them; and whether there are more.
+    #[must_use]
+    pub fn summary_part(&self, skip: usize, count: usize) -> (Vec<InstanceSummary>, bool) {
+        let mut all = self.instances.iter().skip(skip);
+        let part = all.by_ref().take(count).map(|i| InstanceSummary {
+            name: i.config.name.clone(),
+            state: i.state(),
+            announced: i.announced,
+        });
+        (part.collect(), all.next().is_some())
     }
 
     /// A full view, in one piece: for tests and for the end of a process. Whoever must not be held up takes parts
