@@ -184,7 +184,7 @@ impl Driver {
         self.work = 0;
         // By the clock: after the process was stopped and goes on, waiting ends without naming anything.
         let horizon = self.clocks.horizon();
-        if self.timers_due(begin) || self.held_up(begin) {
+        if self.silence_due(begin) || self.held_up(begin) {
             let adverts_wait = self.held_up(begin);
             self.hear(horizon, adverts_wait);
             self.adverts();
@@ -194,6 +194,11 @@ impl Driver {
                 self.handle(clock::now(), Event::Timer);
             }
         } else {
+            // These judge no silence, so they need not wait for what was received. At the time of the beginning: a
+            // silence that is over since then may have been broken by a packet that is there.
+            if self.timers_due(begin) {
+                self.handle(begin, Event::Timer);
+            }
             for key in ready.keys().filter(|key| *key >= RECEIVERS) {
                 let position = usize::try_from(key - RECEIVERS).unwrap_or(usize::MAX);
                 self.some_packets(position);
