@@ -16,7 +16,7 @@ use super::notices::Notices;
 use super::table;
 use crate::base::Instant;
 use crate::cli::exit::Exit;
-use crate::drive::vrrp::look::Views;
+use crate::drive::vrrp::look::{Summaries, Views};
 use crate::drive::vrrp::{Driver, Handle, Hooks, Input, Output, Scheduling};
 use crate::ipc::{
     Answer, Ask, FromRole, FromRunner, Memory, Peer, Question, RoleName, ToRole, ToRunner, Told,
@@ -81,8 +81,10 @@ struct Role {
     prepared: Prepared<VrrpPart>,
     /// The configuration whose turn it is, until the engine has it.
     applying: Option<u32>,
-    /// The summary that the supervisor could not take.
+    /// The summary that the supervisor could not take,
     summary: Option<FromRole>,
+    /// and the one that is coming in.
+    summaries: Summaries,
     /// Requests for a view so far, what those that are open are for, and the answers to them.
     asked: u64,
     looks: BTreeMap<u64, Look>,
@@ -126,6 +128,7 @@ impl Role {
             prepared: Prepared::default(),
             applying: None,
             summary: None,
+            summaries: Summaries::default(),
             asked: 0,
             looks: BTreeMap::new(),
             views: Views::default(),
@@ -304,7 +307,8 @@ impl Role {
                     self.notices.push(*notice);
                     self.send_notices();
                 }
-                Output::Summary(summary) => {
+                Output::Summary(part) => {
+                    let Some(summary) = self.summaries.join(part) else { continue };
                     let message = FromRole::Remember(Memory::Vrrp(summary));
                     if control.offer(&message) {
                         self.summary = None;

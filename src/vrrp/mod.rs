@@ -217,7 +217,12 @@ impl Engine {
         self.timers.earliest_advert()
     }
 
-    /// When anything else is due next.
+    /// When a silence is to be judged next: by then everything must have been heard that has come in.
+    pub fn silence_deadline(&mut self) -> Option<Instant> {
+        self.timers.earliest_silence()
+    }
+
+    /// When anything but adverts is due next.
     pub fn other_deadline(&mut self) -> Option<Instant> {
         self.timers.earliest_other()
     }

@@ -9,12 +9,22 @@ use crate::status::vrrp::{
 };
 
 impl Engine {
-    /// What the supervisor keeps, so that a restarted role goes on where this one stopped.
+    /// What the supervisor keeps, so that a restarted role goes on where this one stopped; in one piece.
     #[must_use]
     pub fn summary(&self, now: Instant) -> Summary {
-        let instances = self
+        self.summary_part(now, 0, usize::MAX).0
+    }
+
+    /// A part of the summary: at most `count` objects (instances, groups, in this order) after the first `skip` of
+    /// them; and whether there are more. The names of interfaces are in the first part.
+    #[must_use]
+    pub fn summary_part(&self, now: Instant, skip: usize, count: usize) -> (Summary, bool) {
+        let own = self.instances.iter().count();
+        let instances: Vec<InstanceSummary> = self
             .instances
             .iter()
+            .skip(skip)
+            .take(count)
             .map(|i| InstanceSummary {
                 name: i.config.name.clone(),
                 state: i.state(),
@@ -25,8 +35,13 @@ impl Engine {
         let groups = self
             .groups
             .iter()
-            .map(|g| GroupSummary { name: g.config.name.clone(), announced: g.announced });
-        Summary { at: now, instances, groups: groups.collect(), renamed: self.renamed() }
+            .skip(skip.saturating_sub(own))
+            .take(count.saturating_sub(own.saturating_sub(skip)))
+            .map(|g| GroupSummary { name: g.config.name.clone(), announced: g.announced })
+            .collect();
+        let renamed = if skip == 0 { self.renamed() } else { Vec::new() };
+        let more = skip.saturating_add(count) < own + self.groups.len();
+        (Summary { at: now, instances, groups, renamed }, more)
     }
 
     /// A full view, in one piece: for tests and for the end of a process. Whoever must not be held up takes parts

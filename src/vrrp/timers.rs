@@ -19,7 +19,7 @@ pub(super) enum Timer {
     Notice(InstanceId),
     /// The next run of a script.
     Script(TrackerId),
-    /// The next attempt for an object.
+    /// The next attempt for an entry of the address table.
     Retry(ObjectId),
     /// The next attempt to join multicast groups; one for all.
     Join,
@@ -71,39 +71,56 @@ impl Timer {
 pub(super) struct Timers {
     /// By instance.
     adverts: TimerQueue,
+    /// By instance.
+    silences: TimerQueue,
     others: TimerQueue,
 }
 
 impl Timers {
+    fn queue(&self, timer: Timer) -> (&TimerQueue, u32) {
+        match timer {
+            Timer::Advert(id) => (&self.adverts, id.0),
+            Timer::Silence(id) => (&self.silences, id.0),
+            _ => (&self.others, timer.key()),
+        }
+    }
+
+    fn queue_mut(&mut self, timer: Timer) -> (&mut TimerQueue, u32) {
+        match timer {
+            Timer::Advert(id) => (&mut self.adverts, id.0),
+            Timer::Silence(id) => (&mut self.silences, id.0),
+            _ => (&mut self.others, timer.key()),
+        }
+    }
+
     /// Sets a timer, replacing the time it had.
     pub fn set(&mut self, timer: Timer, at: Instant) {
-        match timer {
-            Timer::Advert(id) => self.adverts.set(id.0, at),
-            _ => self.others.set(timer.key(), at),
-        }
+        let (queue, key) = self.queue_mut(timer);
+        queue.set(key, at);
     }
 
     pub fn clear(&mut self, timer: Timer) {
-        match timer {
-            Timer::Advert(id) => self.adverts.clear(id.0),
-            _ => self.others.clear(timer.key()),
-        }
+        let (queue, key) = self.queue_mut(timer);
+        queue.clear(key);
     }
 
     pub fn get(&self, timer: Timer) -> Option<Instant> {
-        match timer {
-            Timer::Advert(id) => self.adverts.get(id.0),
-            _ => self.others.get(timer.key()),
-        }
+        let (queue, key) = self.queue(timer);
+        queue.get(key)
     }
 
     pub fn earliest_advert(&mut self) -> Option<Instant> {
         self.adverts.earliest()
     }
 
+    /// The earliest that judges a silence.
+    pub fn earliest_silence(&mut self) -> Option<Instant> {
+        self.silences.earliest()
+    }
+
     /// The earliest of all but adverts.
     pub fn earliest_other(&mut self) -> Option<Instant> {
-        self.others.earliest()
+        self.silences.earliest().into_iter().chain(self.others.earliest()).min()
     }
 
     /// Takes the instance whose advert is due first, with the time it was set to.
@@ -113,6 +130,10 @@ impl Timers {
 
     /// Takes the timer other than an advert that is due first, with the time it was set to.
     pub fn pop(&mut self, now: Instant) -> Option<(Timer, Instant)> {
+        let other = self.others.earliest();
+        if self.silences.earliest().is_some_and(|at| other.is_none_or(|other| at <= other)) {
+            return self.silences.pop(now).map(|(id, at)| (Timer::Silence(InstanceId(id)), at));
+        }
         self.others.pop(now).map(|(key, at)| (Timer::from_key(key), at))
     }
 }
