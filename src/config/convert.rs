@@ -8,8 +8,8 @@ use serde_json::{Map, Number, Value, json};
 
 use super::block::root_table;
 use super::document::{Body, Document, Node, RAW};
+use super::keyword::{Keyword, Shape, Table, Times};
 use super::near::nearest;
-use super::schema::{Keyword, Shape, Table, Times};
 
 /// The version of the form.
 const FORMAT: u64 = 1;

@@ -1,6 +1,6 @@
 //! What was understood, as a tree of statements in canonical form: for dumps and conversion.
 
-use super::schema::Keyword;
+use super::keyword::Keyword;
 
 /// A statement with the block it may open.
 #[derive(Clone, Debug)]

@@ -3,8 +3,8 @@
 use super::codes;
 use super::context::Cx;
 use super::diagnostic::Diagnostic;
+use super::keyword::{Table, walk};
 use super::near::nearest;
-use super::schema::{Shape, Table};
 use super::words::Word;
 
 /// Reports a word that is no keyword of `table`.
@@ -13,7 +13,7 @@ pub(crate) fn unknown_keyword(cx: &mut Cx<'_>, table: &'static Table, word: &Wor
     let mut new = Diagnostic::error(&codes::UNKNOWN_KEYWORD, format!("unknown keyword '{text}'"))
         .at(word.span());
     let place = place(table);
-    let homes = homes(&text);
+    let homes = homes(cx.vocabulary, &text);
     if text.bytes().any(|b| b.is_ascii_uppercase())
         && table.find(text.to_ascii_lowercase().as_bytes()).is_some()
     {
@@ -53,9 +53,9 @@ fn place(table: &Table) -> String {
 }
 
 /// The blocks in which a word is a keyword.
-fn homes(word: &str) -> Vec<String> {
+fn homes(vocabulary: &'static Table, word: &str) -> Vec<String> {
     let mut found = Vec::new();
-    walk(super::block::root_table(), &mut |table| {
+    walk(vocabulary, &mut |table| {
         if table.find(word.as_bytes()).is_some() && found.len() < 4 {
             let name = place(table);
             if !found.contains(&name) {
@@ -64,14 +64,4 @@ fn homes(word: &str) -> Vec<String> {
         }
     });
     found
-}
-
-/// Visits a table and all below it.
-pub(crate) fn walk(table: &'static Table, visit: &mut impl FnMut(&'static Table)) {
-    visit(table);
-    for keyword in table.keywords {
-        if let Shape::Block(child, _) = (keyword.shape)() {
-            walk(child(), visit);
-        }
-    }
 }

@@ -5,7 +5,7 @@ use core::net::IpAddr;
 use crate::config::checks::Checks;
 use crate::config::codes;
 use crate::config::context::Cx;
-use crate::config::diagnostic::Diagnostic;
+use crate::config::diagnostic::{Class, Diagnostic};
 use crate::config::schema::{Args, Next, Shape, Value, Words, block};
 use crate::config::slot::{First, List, One};
 use crate::config::value::address::{MailServer, Multicast4, Multicast6};
@@ -350,8 +350,8 @@ fn account_exists(block: &mut GlobalDefs, _statement: &Statement<'_>, cx: &mut C
     let Some(account) = block.script_user.value().cloned() else {
         return Next::Done;
     };
-    if crate::config::resolve::command::account(&account, cx).is_none() {
-        cx.draft.bad_script_user = true;
+    if account.find(Class::Problem, cx).is_none() {
+        cx.given.bad_script_user = true;
         block.script_user.clear();
     }
     Next::Done

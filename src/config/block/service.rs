@@ -8,8 +8,9 @@ use crate::config::codes;
 use crate::config::context::Cx;
 use crate::config::diagnostic::Diagnostic;
 use crate::config::document::Node;
+use crate::config::keyword::{Keyword, Reload, Table, Times};
 use crate::config::reader::Reader;
-use crate::config::schema::{Args, Block, Next, Table, Value, Words, block};
+use crate::config::schema::{Args, Block, Next, Value, Words, block};
 use crate::config::slot::{First, One, Over, Subs};
 use crate::config::span::{Span, Spanned};
 use crate::config::value::number::{Bool, Exact, Flag, Int, U32};
@@ -184,6 +185,16 @@ pub(crate) struct VirtualServerGroup {
     pub entries: Vec<Spanned<GroupLine>>,
 }
 
+/// What messages say about a line of it.
+static LINE: Keyword = Keyword::new(
+    "virtual_server_group",
+    &[],
+    "",
+    <GroupLine as Value>::shape,
+    Times::Many,
+    Reload::Live,
+);
+
 impl Block for VirtualServerGroup {
     type Header = ObjectName;
 
@@ -222,12 +233,7 @@ impl Block for VirtualServerGroup {
     }
 
     fn lines(&mut self, statement: &Statement<'_>, cx: &mut Cx<'_>) -> bool {
-        let Some(keyword) =
-            super::root_table().keywords.iter().find(|k| k.name == "virtual_server_group")
-        else {
-            return false;
-        };
-        let mut args = Args::line(keyword, statement);
+        let mut args = Args::line(&LINE, statement);
         if let Some(line) = GroupLine::read(&mut args, cx) {
             self.entries.push(Spanned::new(line, statement.span()));
         }

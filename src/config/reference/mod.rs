@@ -10,7 +10,7 @@ pub use manual::manual;
 pub use markdown::keywords;
 
 use super::block;
-use super::schema::{Keyword, Reload, Shape, Table, Times};
+use super::keyword::{Keyword, Reload, Shape, Table, Times};
 
 /// A block with the path that leads to it.
 struct Chapter {
