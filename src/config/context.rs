@@ -1,5 +1,6 @@
 //! What every stage of a load shares: the files, the machine, the options, and the list of problems.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use indexmap::IndexMap;
@@ -136,6 +137,27 @@ pub(crate) struct Cx<'a> {
     /// Keywords that are not in effect yet: first place and number of uses.
     later_options: IndexMap<&'static str, (Span, usize)>,
     later: IndexMap<(&'static str, &'static str), (&'static Keyword, Span, usize)>,
+    /// Names of all definitions.
+    pub defined: BTreeSet<Box<str>>,
+}
+
+/// Characters that look like a blank or like nothing.
+const HIDDEN: &[(char, &str)] = &[
+    ('\u{feff}', "a byte order mark (U+FEFF)"),
+    ('\u{a0}', "a no-break space (U+00A0)"),
+    ('\u{202f}', "a narrow no-break space (U+202F)"),
+    ('\u{200b}', "a zero-width space (U+200B)"),
+];
+
+/// The first name in `text` that looks like the use of a definition, `$NAME` or `${NAME}`.
+fn name_used(text: &str) -> Option<&str> {
+    text.split('$').skip(1).find_map(|rest| {
+        let rest = rest.strip_prefix('{').unwrap_or(rest);
+        let end =
+            rest.find(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).unwrap_or(rest.len());
+        let name = rest.get(..end)?;
+        name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_').then_some(name)
+    })
 }
 
 impl<'a> Cx<'a> {
@@ -163,6 +185,7 @@ impl<'a> Cx<'a> {
             names: Names::default(),
             later: IndexMap::new(),
             later_options: IndexMap::new(),
+            defined: BTreeSet::new(),
         }
     }
 
@@ -207,7 +230,7 @@ impl<'a> Cx<'a> {
         if let Some(text) = self.texts.get(path) {
             return text.clone();
         }
-        let text = self.files.read(path).map(Arc::from);
+        let text = self.files.read(path, self.options.limits.file).map(Arc::from);
         self.texts.insert(path.to_vec(), text.clone());
         text
     }
@@ -286,6 +309,37 @@ impl<'a> Cx<'a> {
         entry.1 += 1;
     }
 
+    /// Says what cannot be seen in the marked text: definitions that there are not, and blanks that are none.
+    fn explain_marks(&mut self) {
+        let Self { reports, sources, defined, .. } = self;
+        for report in reports {
+            let Some(place) = sources.place(report.span) else {
+                continue;
+            };
+            let marked = place.text.get(place.start..place.end).unwrap_or_default();
+            let text = String::from_utf8_lossy(marked);
+            for (hidden, name) in HIDDEN {
+                if text.contains(*hidden) {
+                    report
+                        .help
+                        .push(format!("it contains {name}; remove it, or write an ordinary blank"));
+                }
+            }
+            let Some(name) = name_used(&text)
+                .filter(|name| !name.starts_with('_') && !report.names_definition())
+            else {
+                continue;
+            };
+            report.help.push(if defined.contains(name) {
+                format!(
+                    "'${name}' is replaced before a blank, a comma, a ')' and the end of the line only: write ${{{name}}}"
+                )
+            } else {
+                format!("there is no definition '{name}' before this line; one is made with ${name}=value")
+            });
+        }
+    }
+
     /// The problems of the whole load, and what was understood statement by statement.
     pub(crate) fn finish(mut self) -> (Diagnostics, Document) {
         for ((block, _), (keyword, at, uses)) in core::mem::take(&mut self.later) {
@@ -316,6 +370,7 @@ impl<'a> Cx<'a> {
             let message = format!("{} more problems are not shown{end}", self.dropped);
             self.reports.push(Diagnostic::error(&codes::LIMIT, message));
         }
+        self.explain_marks();
         let Self { reports, sources, document, .. } = self;
         (Diagnostics::new(reports, sources), document)
     }

@@ -1,22 +1,7 @@
-//! What a table says of a keyword: names, the form of its value, how often it counts, what a reload does with it.
+//! What a table says of a keyword: names, the form of its value, how often it counts.
 //! How a statement is read by it belongs to `schema`.
 
 use std::sync::OnceLock;
-
-/// What a reload does when the value changes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reload {
-    /// The new value is used from now on.
-    Live,
-    /// Deadlines are recomputed, the phase stays.
-    Timers,
-    /// Sockets are joined anew, the new before the old.
-    Socket,
-    /// This object alone starts anew.
-    Restart,
-    /// The old value stays until the daemon restarts.
-    Fixed,
-}
 
 /// How often a keyword may stand in its block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,8 +84,6 @@ pub struct Keyword {
     pub shape: fn() -> Shape,
     /// How often it may stand.
     pub times: Times,
-    /// What a reload does with a change.
-    pub reload: Reload,
     /// The default as the reference page shows it.
     pub default: Option<&'static str>,
     /// Not carried out in this version.
@@ -122,7 +105,6 @@ impl Keyword {
         doc: &'static str,
         shape: fn() -> Shape,
         times: Times,
-        reload: Reload,
     ) -> Self {
         Self {
             name,
@@ -130,7 +112,6 @@ impl Keyword {
             doc,
             shape,
             times,
-            reload,
             default: None,
             later: false,
             missing: Missing::Fatal,

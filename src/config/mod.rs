@@ -43,7 +43,7 @@ pub use document::Document;
 pub use format::format;
 pub use host::{Account, FileInfo, FileKind, Host, Interface, StaticHost};
 pub use render::{Head, Style};
-pub use source::{Files, MemoryFiles};
+pub use source::{Files, MemoryFiles, too_large};
 pub use span::Span;
 
 use self::block::root::{Root, Top};

@@ -1,17 +1,19 @@
-//! Tables of keywords: one row declares a keyword for the parser, the dump, the reference pages and the reload.
+//! Tables of keywords: one row declares a keyword for the parser, the dump and the reference pages.
 //!
 //! The `block!` macro makes a struct of a table. A field is a slot (how often the keyword may stand, and what
-//! counts then) of a value type (what its words mean). The rest of the row names the keyword, its aliases, what a
-//! reload does with a change, and marks: `later` for what this version does not carry out, `default("..")` for the
-//! reference page, `lenient` and `quiet` for how a missing value is taken.
+//! counts then) of a value type (what its words mean). The rest of the row names the keyword, its aliases
+//! and marks: `later` for what this version does not carry out, `default("..")` for the reference page, `lenient` and
+//! `quiet` for how a missing value is taken. What a reload does with a change is for the difference of two models
+//! (`model::diff`) to say.
 
 use super::codes;
 use super::context::Cx;
 use super::diagnostic::{Class, Diagnostic};
 use super::document::Node;
-pub(crate) use super::keyword::{Alias, Keyword, Missing, Reload, Shape, Table, Times};
+pub(crate) use super::keyword::{Alias, Keyword, Missing, Shape, Table, Times};
 use super::reader::{Piece, Reader};
 use super::span::Span;
+use super::suggest;
 use super::words::{Statement, Word};
 
 /// What comes after a statement.
@@ -245,13 +247,27 @@ pub(crate) fn begin<B: Block>(
 ) -> Option<Begun> {
     let table = B::table();
     cx.position.begin(table.name);
+    let (astray, opens, around) = (reader.is_astray(), reader.block_follows(), reader.innermost());
     let statement = reader.statement(cx, from, to);
     let word = statement.word(0)?;
     if table.keywords.is_empty() && block.lines(&statement, cx) {
         return None;
     }
     let Some((row, alias)) = table.find(word.bytes) else {
-        super::suggest::unknown_keyword(cx, table, &word);
+        // The rest of a broken `${NAME}` is no block.
+        let opens = opens && word.bytes.first().is_some_and(u8::is_ascii_alphabetic);
+        let missing = opens && around.is_some() && cx.vocabulary.find(word.bytes).is_some();
+        match around {
+            _ if astray => {}
+            Some(around) if missing => suggest::missing_close(cx, &word, around),
+            _ => suggest::unknown_keyword(cx, table, &word, opens),
+        }
+        if missing {
+            reader.named_unclosed();
+        }
+        if opens {
+            reader.go_astray();
+        }
         return None;
     };
     let keyword = table.keywords.get(row)?;
@@ -310,8 +326,8 @@ macro_rules! block {
         pub struct $Block:ident($Header:ty) = $block_name:literal {
             $(
                 $(#[doc = $doc:literal])+
-                $field:ident: $slot:ty = $name:literal $(| $alias:literal $(($($mark:ident)+))?)*,
-                    $reload:ident $(, $flag:ident $(($arg:literal))?)* $(=> $hook:path)?;
+                $field:ident: $slot:ty = $name:literal $(| $alias:literal $(($($mark:ident)+))?)*
+                    $(, $flag:ident $(($arg:literal))?)* $(=> $hook:path)?;
             )*
         }
     ) => {
@@ -328,7 +344,7 @@ macro_rules! block {
             type Header = $Header;
 
             fn table() -> &'static $crate::config::schema::Table {
-                use $crate::config::schema::{Keyword, Reload, Slot, Table};
+                use $crate::config::schema::{Keyword, Slot, Table};
                 static KEYWORDS: &[Keyword] = &[$(
                     Keyword::new(
                         $name,
@@ -340,7 +356,6 @@ macro_rules! block {
                         concat!($($doc, "\n"),+),
                         <$slot as Slot>::shape,
                         <$slot as Slot>::TIMES,
-                        Reload::$reload,
                     )$(.$flag($($arg)?))*,
                 )*];
                 static TABLE: Table =

@@ -37,19 +37,19 @@ macro_rules! check {
         check! {
             [
                 /// Address to connect to.
-                connect_ip: One<Ip> = "connect_ip", Restart, default("that of the real server");
+                connect_ip: One<Ip> = "connect_ip", default("that of the real server");
                 /// Port to connect to.
-                connect_port: One<Int<1, 65535>> = "connect_port", Restart, default("that of the real server");
+                connect_port: One<Int<1, 65535>> = "connect_port", default("that of the real server");
                 /// Source address.
-                bindto: One<Ip> = "bindto", Restart;
+                bindto: One<Ip> = "bindto";
                 /// Source port.
-                bind_port: One<Int<1, 65535>> = "bind_port", Restart;
+                bind_port: One<Int<1, 65535>> = "bind_port";
                 /// Interface that must be used; needed for link-local addresses.
-                bind_if: One<Interface> = "bind_if", Restart;
+                bind_if: One<Interface> = "bind_if";
                 /// Seconds after which a connection counts as failed.
-                connect_timeout: One<Limit> = "connect_timeout", Timers, default("that of the real server");
+                connect_timeout: One<Limit> = "connect_timeout", default("that of the real server");
                 /// Firewall mark of the packets.
-                fwmark: One<Int<0, U32>> = "fwmark", Restart, default("0");
+                fwmark: One<Int<0, U32>> = "fwmark", default("0");
             ]
             $(#[doc = $doc])+ pub struct $Check = $name ($retry, $pause) { $($own)* }
         }
@@ -62,17 +62,17 @@ macro_rules! check {
             $(#[doc = $doc])+
             pub struct $Check = $name (connects, retry $retry, pause $pause) {
                 /// Old name of `retry`.
-                nb_get_retry: One<Int<0, U32>> = "nb_get_retry", Live, deprecated("use 'retry'") => $Check::old_retry;
+                nb_get_retry: One<Int<0, U32>> = "nb_get_retry", deprecated("use 'retry'") => $Check::old_retry;
                 /// Host name in requests.
-                virtualhost: Over<Text> = "virtualhost", Live, lenient, default("that of the real or virtual server, else address and port");
+                virtualhost: Over<Text> = "virtualhost", lenient, default("that of the real or virtual server, else address and port");
                 /// Version in requests; 1.0C and 1.1 ask for the connection to be closed.
-                http_protocol: One<Protocol> = "http_protocol", Live, lenient, default("1.0");
+                http_protocol: One<Protocol> = "http_protocol", lenient, default("1.0");
                 /// Send the host name in the TLS greeting.
-                enable_sni: One<Bool> = "enable_sni", Live, default("off");
+                enable_sni: One<Bool> = "enable_sni", default("off");
                 /// Send this name in the TLS greeting.
-                sni_name: Over<OptionalName<255>> = "sni_name", Live, newer;
+                sni_name: Over<OptionalName<255>> = "sni_name", newer;
                 /// No pause between pages while starting or recovering.
-                fast_recovery: One<Bool> = "fast_recovery", Live, default("off");
+                fast_recovery: One<Bool> = "fast_recovery", default("off");
                 $($own)*
             }
         }
@@ -97,17 +97,17 @@ macro_rules! check {
             pub struct $Check(()) = $name {
                 $($first)*
                 /// Attempts after the first failed one before the server goes down.
-                retry: One<Int<0, U32>> = "retry", Live, default($retry);
+                retry: One<Int<0, U32>> = "retry", default($retry);
                 /// Seconds to such an attempt.
-                delay_before_retry: One<Pause> = "delay_before_retry", Timers, default($pause);
+                delay_before_retry: One<Pause> = "delay_before_retry", default($pause);
                 /// Most seconds by which the first attempt is delayed at random, so that not all come at once.
-                warmup: One<Pause> = "warmup", Timers, default("that of the real server, else delay_loop");
+                warmup: One<Pause> = "warmup", default("that of the real server, else delay_loop");
                 /// Seconds from one attempt to the next.
-                delay_loop: One<Period> = "delay_loop", Timers, default("that of the real server");
+                delay_loop: One<Period> = "delay_loop", default("that of the real server");
                 /// Down until the first success.
-                alpha: One<Bool> = "alpha", Restart, default("that of the real server");
+                alpha: One<Bool> = "alpha", default("that of the real server");
                 /// Log each failed attempt of a server that is up.
-                log_all_failures: One<Bool> = "log_all_failures", Live, default("checker_log_all_failures");
+                log_all_failures: One<Bool> = "log_all_failures", default("checker_log_all_failures");
                 $($own)*
             }
         }
@@ -121,25 +121,25 @@ macro_rules! page {
             $(#[doc = $doc])+
             pub struct $Page(()) = "url" {
                 /// What is asked for.
-                path: Over<Text> = "path", Live;
+                path: Over<Text> = "path";
                 /// MD5 that the page must have.
-                digest: First<Digest> = "digest", Live;
+                digest: First<Digest> = "digest";
                 /// Status codes that are right.
-                status_code: Many<StatusCodes> = "status_code", Live, default("200-299");
+                status_code: Many<StatusCodes> = "status_code", default("200-299");
                 /// Host name in the request.
-                virtualhost: Over<Text> = "virtualhost", Live, lenient, default("that of the check");
+                virtualhost: Over<Text> = "virtualhost", lenient, default("that of the check");
                 /// What must be found in the page (PCRE2).
-                regex: Over<Regex> = "regex", Live, lenient;
+                regex: Over<Regex> = "regex", lenient;
                 /// What `regex` matches must not be there.
-                regex_no_match: One<Flag> = "regex_no_match", Live;
+                regex_no_match: One<Flag> = "regex_no_match";
                 /// Options of the expression.
-                regex_options: Many<RegexOptions> = "regex_options", Live;
+                regex_options: Many<RegexOptions> = "regex_options";
                 /// First byte of the page at which a match may begin.
-                regex_min_offset: One<Offset> = "regex_min_offset", Live, default("0");
+                regex_min_offset: One<Offset> = "regex_min_offset", default("0");
                 /// Last byte of the page at which a match may begin.
-                regex_max_offset: One<Offset> = "regex_max_offset", Live, default("no limit");
+                regex_max_offset: One<Offset> = "regex_max_offset", default("no limit");
                 /// Smallest and largest stack of the expression, in bytes.
-                regex_stack: One<Stack> = "regex_stack", Live, default("the library's");
+                regex_stack: One<Stack> = "regex_stack", default("the library's");
                 $($own)*
             }
         }
@@ -148,9 +148,7 @@ macro_rules! page {
 
 check! {
     /// The server is up if a TCP connection to it can be made.
-    pub struct TcpCheck = "TCP_CHECK" (connects, retry "that of the real server, else 1", pause "that of the real server, else 1") {
-
-    }
+    pub struct TcpCheck = "TCP_CHECK" (connects, retry "that of the real server, else 1", pause "that of the real server, else 1") {}
 }
 
 check! {
@@ -164,13 +162,13 @@ check! {
     /// The server is up if a datagram to it is answered, or at least not refused.
     pub struct UdpCheck = "UDP_CHECK" (connects, retry "that of the real server, else 1", pause "that of the real server, else 1") {
         /// What is sent, as hexadecimal digits.
-        payload: One<Payload> = "payload", Live, lenient, default("a fixed text");
+        payload: One<Payload> = "payload", lenient, default("a fixed text");
         /// An answer must come; with hexadecimal digits it must begin with them, X standing for any digit.
-        require_reply: One<Reply> = "require_reply", Live, default("no answer is needed");
+        require_reply: One<Reply> = "require_reply", default("no answer is needed");
         /// Shortest answer, if its content counts.
-        min_reply_length: One<Exact<0, 65535>> = "min_reply_length", Live, default("0");
+        min_reply_length: One<Exact<0, 65535>> = "min_reply_length", default("0");
         /// Longest answer, if its content counts.
-        max_reply_length: One<Exact<0, 65535>> = "max_reply_length", Live, default("255");
+        max_reply_length: One<Exact<0, 65535>> = "max_reply_length", default("255");
     }
 }
 
@@ -178,9 +176,9 @@ check! {
     /// The server is up if it greets as a mail server does.
     pub struct SmtpCheck = "SMTP_CHECK" (connects, retry "that of the real server, else 1", pause "that of the real server, else 1") {
         /// Name sent in HELO.
-        helo_name: Over<Text> = "helo_name", Live, lenient, default("smtpchecker.keepalived.org");
+        helo_name: Over<Text> = "helo_name", lenient, default("smtpchecker.keepalived.org");
         /// Another host to check. Use a second SMTP_CHECK instead.
-        host: Subs<SmtpHost> = "host", Live, deprecated("use several SMTP_CHECK blocks");
+        host: Subs<SmtpHost> = "host", deprecated("use several SMTP_CHECK blocks");
     }
 }
 
@@ -195,9 +193,9 @@ check! {
     /// The server is up if it answers a DNS question.
     pub struct DnsCheck = "DNS_CHECK" (connects, retry "that of the real server, else 3", pause "that of the real server, else delay_loop") {
         /// Type of the question.
-        record: One<RecordType> = "type", Live, default("SOA");
+        record: One<RecordType> = "type", default("SOA");
         /// Name in question.
-        name: First<Domain> = "name", Live, default("the root");
+        name: First<Domain> = "name", default("the root");
     }
 }
 
@@ -205,7 +203,7 @@ check! {
     /// The server is up if pages can be fetched from it.
     pub struct HttpGet = "HTTP_GET" (fetches, retry "that of the real server, else 1", pause "that of the real server, else 3") {
         /// A page; all must be right.
-        url: Subs<UrlBlock> = "url", Live;
+        url: Subs<UrlBlock> = "url";
     }
 }
 
@@ -213,9 +211,9 @@ check! {
     /// The server is up if pages can be fetched from it over TLS. Its certificate is not verified.
     pub struct SslGet = "SSL_GET" (fetches, retry "that of the real server, else 1", pause "that of the real server, else 3") {
         /// Say goodbye properly when a TLS connection ends.
-        tls_compliant: One<Bool> = "tls_compliant", Live, default("off");
+        tls_compliant: One<Bool> = "tls_compliant", default("off");
         /// A page; all must be right.
-        url: Subs<TlsUrlBlock> = "url", Live;
+        url: Subs<TlsUrlBlock> = "url";
     }
 }
 
@@ -228,7 +226,7 @@ page! {
     /// A page.
     pub struct TlsUrlBlock {
         /// Say goodbye properly when the connection for this page ends.
-        tls_compliant: One<Bool> = "tls_compliant", Live, default("that of the check");
+        tls_compliant: One<Bool> = "tls_compliant", default("that of the check");
     }
 }
 
@@ -236,13 +234,13 @@ check! {
     /// The server is up if a program ends with status 0. It is run directly, not by a shell.
     pub struct MiscCheck = "MISC_CHECK" (runs, retry "that of the real server, else 0", pause "that of the real server, else 1") {
         /// The program and its arguments, in quotes if there are any.
-        misc_path: One<Script> = "misc_path", Restart, quiet;
+        misc_path: One<Script> = "misc_path", quiet;
         /// Seconds that it has; 0 for delay_loop.
-        misc_timeout: One<Int<0, 4294>> = "misc_timeout", Timers, default("delay_loop");
+        misc_timeout: One<Int<0, 4294>> = "misc_timeout", default("delay_loop");
         /// Status 2 to 255 is a success that sets the weight to the status minus 2.
-        misc_dynamic: One<Flag> = "misc_dynamic", Live;
+        misc_dynamic: One<Flag> = "misc_dynamic";
         /// The account that runs it.
-        user: One<Account> = "user", Live, lenient, default("script_user");
+        user: One<Account> = "user", lenient, default("script_user");
     }
 }
 
@@ -250,9 +248,9 @@ block! {
     /// The content of a tracked file adds to the weight of the server, or takes it down.
     pub struct FileCheck(()) = "FILE_CHECK" {
         /// Name of a `track_file` block, which must stand before this.
-        track_file: One<ObjectName> = "track_file", Restart;
+        track_file: One<ObjectName> = "track_file";
         /// What the content is multiplied by; 0: the server is down while the content is not 0.
-        weight: One<FileWeight> = "weight", Live, lenient, default("that of the track_file");
+        weight: One<FileWeight> = "weight", lenient, default("that of the track_file");
     }
 }
 
@@ -260,8 +258,8 @@ block! {
     /// The server is up while a BFD session is.
     pub struct BfdCheck(()) = "BFD_CHECK" {
         /// Name of a `bfd_instance` block, which must stand before this.
-        name: First<Short<31>> = "name", Restart, lenient;
+        name: First<Short<31>> = "name", lenient;
         /// Down until the session reports up.
-        alpha: One<Bool> = "alpha", Restart, default("that of the real server");
+        alpha: One<Bool> = "alpha", default("that of the real server");
     }
 }

@@ -26,54 +26,54 @@ block! {
     /// Keywords outside all blocks.
     pub struct Root(()) = "" {
         /// Name of this daemon beside others on the machine.
-        instance: First<ObjectName> = "instance", Fixed, lenient, later;
+        instance: First<ObjectName> = "instance", lenient, later;
         /// Network namespace of the daemon.
-        net_namespace: First<ObjectName> = "net_namespace", Fixed, lenient, later;
+        net_namespace: First<ObjectName> = "net_namespace", lenient, later;
         /// Network namespace of IPVS; without a name the first one of the machine.
-        net_namespace_ipvs: First<OptionalName<255>> = "net_namespace_ipvs", Fixed, later,
+        net_namespace_ipvs: First<OptionalName<255>> = "net_namespace_ipvs", later,
             default("that of the daemon");
         /// Use ipsets although there is a namespace.
-        namespace_with_ipsets: One<Flag> = "namespace_with_ipsets", Fixed, later;
+        namespace_with_ipsets: One<Flag> = "namespace_with_ipsets", later;
         /// Put pid files into a directory of their own.
-        use_pid_dir: One<Flag> = "use_pid_dir", Fixed, later;
+        use_pid_dir: One<Flag> = "use_pid_dir", later;
         /// Ask for the state of links every second instead of waiting for the kernel's word.
-        linkbeat_use_polling: One<Flag> = "linkbeat_use_polling", Live, later;
+        linkbeat_use_polling: One<Flag> = "linkbeat_use_polling", later;
         /// Seconds for which the supervisor waits for its processes when it stops.
-        child_wait_time: One<Int<0, U32>> = "child_wait_time", Live, default("5");
+        child_wait_time: One<Int<0, U32>> = "child_wait_time", default("5");
         /// Settings of the daemon as a whole.
-        global_defs: Global = "global_defs", Live;
+        global_defs: Global = "global_defs";
         /// TLS material for SSL_GET.
-        ssl: Each<Ssl> = "SSL", Live, later;
+        ssl: Each<Ssl> = "SSL", later;
         /// Instances that also track the interfaces of static items.
-        track_group: Each<TrackGroup> = "track_group", Live, lenient, later;
+        track_group: Each<TrackGroup> = "track_group", lenient, later;
         /// Addresses that are set for as long as the daemon runs.
-        static_ipaddress: Lines<AddressEntry> = "static_ipaddress", Live;
+        static_ipaddress: Lines<AddressEntry> = "static_ipaddress";
         /// Routes that are set for as long as the daemon runs.
-        static_routes: Lines<RouteEntry> = "static_routes", Live, later;
+        static_routes: Lines<RouteEntry> = "static_routes", later;
         /// Policy rules that are set for as long as the daemon runs.
-        static_rules: Lines<RuleEntry> = "static_rules", Live, later;
+        static_rules: Lines<RuleEntry> = "static_rules", later;
         /// Interfaces whose link is asked for every second.
-        linkbeat_interfaces: Lines<LinkbeatEntry> = "linkbeat_interfaces", Live, later;
+        linkbeat_interfaces: Lines<LinkbeatEntry> = "linkbeat_interfaces", later;
         /// Seconds for which a change of an interface must last to count.
-        interface_up_down_delays: Lines<DelayEntry> = "interface_up_down_delays", Live, later;
+        interface_up_down_delays: Lines<DelayEntry> = "interface_up_down_delays", later;
         /// Interfaces that share a least time between announcements.
-        garp_group: Each<GarpGroup> = "garp_group", Live, later;
+        garp_group: Each<GarpGroup> = "garp_group", later;
         /// A program that runs again and again.
-        vrrp_script: Each<VrrpScript> = "vrrp_script", Live;
+        vrrp_script: Each<VrrpScript> = "vrrp_script";
         /// A file whose content is a number.
-        track_file: Each<TrackFile> = "track_file" | "vrrp_track_file" (old silent), Live, later;
+        track_file: Each<TrackFile> = "track_file" | "vrrp_track_file" (old silent), later;
         /// How many processes of a name run.
-        vrrp_track_process: Each<TrackProcess> = "vrrp_track_process", Live, later;
+        vrrp_track_process: Each<TrackProcess> = "vrrp_track_process", later;
         /// A BFD session.
-        bfd_instance: Each<BfdInstance> = "bfd_instance", Live, later;
+        bfd_instance: Each<BfdInstance> = "bfd_instance", later;
         /// Instances that are master together or not at all.
-        vrrp_sync_group: Each<SyncGroup> = "vrrp_sync_group", Live, lenient;
+        vrrp_sync_group: Each<SyncGroup> = "vrrp_sync_group", lenient;
         /// One virtual router.
-        vrrp_instance: Each<VrrpInstance> = "vrrp_instance", Live, lenient;
+        vrrp_instance: Each<VrrpInstance> = "vrrp_instance", lenient;
         /// Addresses and marks that virtual servers share.
-        virtual_server_group: Each<VirtualServerGroup> = "virtual_server_group", Live;
+        virtual_server_group: Each<VirtualServerGroup> = "virtual_server_group";
         /// A service that IPVS balances.
-        virtual_server: Each<VirtualServer> = "virtual_server", Live;
+        virtual_server: Each<VirtualServer> = "virtual_server";
     }
 }
 

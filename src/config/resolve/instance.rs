@@ -92,7 +92,8 @@ fn incomplete(block: &VrrpInstance, what: &str, cx: &mut Load<'_>) {
     let name = &block.header.0;
     cx.report(
         Diagnostic::error(&codes::INCOMPLETE, format!("({name}) {what}, the instance is left out"))
-            .at(block.span),
+            .at(block.span)
+            .after(block.end),
     );
 }
 
