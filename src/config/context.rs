@@ -33,6 +33,8 @@ pub struct Options {
     pub peer: Option<Peer>,
     /// Also report what keepalived passes over in silence, as errors.
     pub strict: bool,
+    /// Also report what only follows from a misspelt block word or a missing brace, as keepalived does.
+    pub consequences: bool,
     /// Keep what was understood as a [`super::Document`], for dumps and conversion.
     pub document: bool,
     /// Bounds on what a configuration may ask for.
@@ -52,6 +54,7 @@ impl Options {
             lints: false,
             peer: None,
             strict: false,
+            consequences: false,
             document: false,
             limits: Limits::default(),
         }

@@ -265,7 +265,7 @@ pub(crate) fn begin<B: Block>(
         if missing {
             reader.named_unclosed();
         }
-        if opens {
+        if opens && !cx.options.consequences {
             reader.go_astray();
         }
         return None;
