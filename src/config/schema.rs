@@ -256,7 +256,10 @@ pub(crate) fn begin<B: Block>(
     let Some((row, alias)) = table.find(word.bytes) else {
         // The rest of a broken `${NAME}` is no block.
         let opens = opens && word.bytes.first().is_some_and(u8::is_ascii_alphabetic);
-        let missing = opens && around.is_some() && cx.vocabulary.find(word.bytes).is_some();
+        let missing = opens
+            && !cx.options.consequences
+            && around.is_some()
+            && cx.vocabulary.find(word.bytes).is_some();
         match around {
             _ if astray => {}
             Some(around) if missing => suggest::missing_close(cx, &word, around),
