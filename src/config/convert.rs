@@ -8,7 +8,7 @@ use serde_json::{Map, Number, Value, json};
 
 use super::block::root_table;
 use super::document::{Body, Document, Node, RAW};
-use super::schema::{Keyword, Shape, Table, Times};
+use super::keyword::{Keyword, Shape, Table, Times};
 use crate::base::near::nearest;
 
 /// The version of the form.

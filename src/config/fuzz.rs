@@ -28,7 +28,7 @@ pub struct Amounts {
 /// without an end, a place that is in no file.
 #[must_use]
 pub fn stages(files: &dyn Files, host: &dyn Host, options: &Options) -> Amounts {
-    let mut cx = Cx::new(files, host, options);
+    let mut cx = Cx::new(files, host, options, super::block::root_table());
     let mut expander = Expander::new(&mut cx);
     let (mut chunk, mut pieces, mut words) = (Text::default(), Vec::new(), Vec::new());
     let mut amounts = Amounts::default();
@@ -59,8 +59,8 @@ pub fn stages(files: &dyn Files, host: &dyn Host, options: &Options) -> Amounts 
         }
         assert_eq!(end, chunk.bytes.len(), "pieces cover the text");
     }
-    let loaded = cx.finish();
-    amounts.problems = loaded.diagnostics.len();
+    let (diagnostics, _) = cx.finish();
+    amounts.problems = diagnostics.len();
     amounts
 }
 

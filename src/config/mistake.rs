@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 
 use super::codes::{self, Code};
 use super::diagnostic::{Diagnostic, Diagnostics, Kind, Severity, Subject};
-use super::schema::{Keyword, Shape, Times};
+use super::keyword::{Keyword, Shape, Times};
 use super::span::Span;
 
 /// How far reading has come, noted in every error.

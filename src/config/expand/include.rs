@@ -192,9 +192,6 @@ impl Expander {
             Ok(text) => text,
             Err(reason) => return unusable(&format!("cannot be read ({reason})")),
         };
-        if text.len() > cx.options.limits.file {
-            return unusable(&format!("is larger than {} bytes", cx.options.limits.file));
-        }
         let full: Rc<[u8]> = full.into();
         if !self.opened.insert(Rc::clone(&full)) {
             self.account(cx, text.len() + OPENING, include);

@@ -249,7 +249,7 @@ impl Expander {
                 None => return,
             }
         }
-        if line.bytes.first() == Some(&b'$') && self.definitions.define(&line) {
+        if line.bytes.first() == Some(&b'$') && self.definitions.define(cx, &line) {
             return;
         }
         let mut replace = true;
