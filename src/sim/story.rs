@@ -30,19 +30,29 @@ impl World {
             node.engine = None;
             node.stalled_until = None;
             // The next process reads the newest configuration.
+            let mut others = Vec::new();
             for what in core::mem::take(&mut node.inbox) {
-                if let What::Reload { config, .. } = what {
-                    node.config = config;
+                match what {
+                    What::Reload { config, .. } => node.config = config,
+                    What::Balance { .. } => others.push(what),
+                    _ => {}
                 }
             }
             node.in_flight = 0;
             node.kernel.leave_all();
+            // The checker goes on.
+            for what in others {
+                self.push(self.now(), 1, what);
+            }
         }
         self.oracle.forget(id);
     }
 
-    /// Kills the VRRP role of a host and lets its supervisor start it again.
+    /// Kills the VRRP role of a host and lets its supervisor start it again; nothing if there is none.
     pub fn replace_role(&mut self, id: NodeId) {
+        if self.engine(id).is_none() {
+            return;
+        }
         self.oracle.replaced(id);
         self.crash_role(id);
         self.boot(id, true);
@@ -60,8 +70,9 @@ impl World {
         node.runner_alive = true;
         node.leftovers = node.kernel.addresses.iter().copied().collect();
         let (config, snapshot) = (Arc::clone(&node.config), node.kernel.snapshot());
-        // The last sign of life came up to half a second ago.
+        // The last sign of life came up to half a second ago, or before the process was stalled.
         let at = Instant::from_nanos(now.as_nanos().saturating_sub(500_000_000));
+        let at = node.stalled_since.take().map_or(at, |since| since.min(at));
         let summary = Summary { at, ..node.summary.clone() };
         self.oracle.started(id, now, resume);
         if resume {
@@ -102,6 +113,7 @@ impl World {
         self.disturb();
         let until = self.now() + time;
         if let Some(node) = self.nodes.get_mut(id.0) {
+            node.stalled_since.get_or_insert(until - time);
             node.stalled_until = Some(until);
             self.push(until, 0, What::Awake { node: id });
         }
@@ -249,6 +261,7 @@ impl World {
     /// Kills the runner of a host, or starts it again.
     pub fn runner(&mut self, id: NodeId, alive: bool) {
         self.note(id, if alive { "has a runner again" } else { "loses its runner" });
+        self.trouble(id);
         if let Some(node) = self.nodes.get_mut(id.0) {
             node.runner_alive = alive;
         }

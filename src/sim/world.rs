@@ -56,6 +56,8 @@ pub(super) struct Node {
     kernel_free_at: Instant,
     pub config: Arc<Vrrp>,
     pub stalled_until: Option<Instant>,
+    /// Since when the process, or the one before it, gave no sign of life.
+    pub stalled_since: Option<Instant>,
     pub inbox: Vec<What>,
     pub wake: Option<Instant>,
     /// Operations that the kernel has not answered.
@@ -181,6 +183,7 @@ impl World {
             kernel_free_at: Instant::ZERO,
             config: Arc::new(config),
             stalled_until: None,
+            stalled_since: None,
             inbox: Vec::new(),
             wake: None,
             in_flight: 0,
@@ -281,6 +284,7 @@ impl World {
         }
         self.now = end;
         for id in self.nodes() {
+            self.oracle.touched(id);
             self.check(id);
         }
     }
@@ -336,8 +340,13 @@ impl World {
         }
         if let What::Join { incarnation, interface, group, .. } = what {
             if node.incarnation == incarnation && node.engine.is_some() {
-                let there = node.kernel.join(interface, group);
-                let outcome = if there { Outcome::Done } else { Outcome::Refused(19) };
+                let outcome = if node.kernel.refuses_joins {
+                    Outcome::Refused(super::kernel::NO_BUFFERS)
+                } else if node.kernel.join(interface, group) {
+                    Outcome::Done
+                } else {
+                    Outcome::Refused(super::kernel::NO_DEVICE)
+                };
                 let what = What::Joined { node: id, incarnation, interface, group, outcome };
                 self.push(self.now, 1, what);
             }
@@ -368,6 +377,7 @@ impl World {
         self.oracle.woke(id, self.now);
         let Some(node) = self.nodes.get_mut(id.0) else { return };
         node.stalled_until = None;
+        node.stalled_since = None;
         // Packets first, then the rest in order: a stalled driver hears what it missed before its timers.
         let (packets, rest): (Vec<What>, Vec<What>) =
             core::mem::take(&mut node.inbox).into_iter().partition(|w| match w {
@@ -386,6 +396,9 @@ impl World {
         let id = what.node();
         let Some(node) = self.nodes.get_mut(id.0) else { return };
         let incarnation = node.incarnation;
+        if !matches!(what, What::Packet { .. } | What::Timer { .. } | What::Ran { .. }) {
+            self.oracle.touched(id);
+        }
         match what {
             What::Balance { what, .. } => self.balance_happens(id, what),
             What::Packet { rx, octets, .. } => {
@@ -407,8 +420,8 @@ impl World {
                 let old = core::mem::replace(&mut node.config, Arc::clone(&config));
                 if node.engine.is_some() {
                     self.oracle.begin_reload(id, self.now, &old, &config);
-                    self.handle(id, Event::Reload(config));
-                    self.oracle.end_reload();
+                    self.handle(id, Event::Reload(Arc::clone(&config)));
+                    self.oracle.end_reload(id, &config);
                 }
             }
             What::Stop { .. } => self.handle(id, Event::Stop { keep_addresses: false }),
@@ -565,6 +578,7 @@ impl World {
             .and_then(|l| self.nodes.get(id.0)?.kernel.segment_of(l.index).cloned());
         let Some(segment) = segment else {
             self.oracle.forgive_gap(id);
+            self.oracle.unsendable(id, source, octets);
             self.handle_unsent(id, instance);
             return;
         };
@@ -603,6 +617,9 @@ impl World {
     ) {
         if !own {
             self.oracle.muddle(id);
+            if !present {
+                self.oracle.tugged(id, link, prefix, self.now);
+            }
         }
         let Some(node) = self.nodes.get_mut(id.0) else { return };
         if !present {
@@ -642,6 +659,7 @@ impl World {
     }
 
     pub(super) fn note(&mut self, id: NodeId, text: &str) {
+        self.oracle.touched(id);
         let line = format!("{} node {} {text}", self.now, id.0 + 1);
         self.mix(line.as_bytes());
         if self.trace.len() == TRACE {

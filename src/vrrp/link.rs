@@ -57,6 +57,9 @@ impl Engine {
             self.interface_changed(cx, &name);
             let entries = self.objects.link_changed(&name);
             self.settle(cx, &entries);
+            if before.as_ref().is_some_and(|link| !link.up) && self.is_up(&name) {
+                self.announce_again(cx, &entries);
+            }
         }
     }
 

@@ -155,6 +155,20 @@ impl Engine {
         }
     }
 
+    /// Announces addresses whose link has come up, for those masters that do not depend on it.
+    pub(super) fn announce_again(&mut self, cx: &mut Cx<'_>, entries: &[ObjectId]) {
+        for entry in entries {
+            let owners = self.objects.entry(*entry).map(|e| e.owners.clone()).unwrap_or_default();
+            for owner in owners {
+                if let Owner::Instance(id) = owner
+                    && self.instance(id).is_some_and(Instance::is_master)
+                {
+                    self.announce_confirmed(cx, id, *entry);
+                }
+            }
+        }
+    }
+
     /// A master none of whose addresses the kernel takes leaves the field to others for a while.
     fn hold_down_if_hopeless(&mut self, cx: &Cx<'_>, id: InstanceId) {
         let Some(instance) = self.instance(id) else { return };

@@ -13,6 +13,8 @@ const PATIENCE: Duration = Duration::from_secs(1);
 #[derive(Clone, Debug)]
 pub(super) struct Told {
     pub state: String,
+    /// It may be repeated.
+    pub again: bool,
 }
 
 impl World {
@@ -31,8 +33,9 @@ impl World {
             return;
         }
         let key = (id, format!("{kind}{name}"));
-        let told = Told { state: state.to_owned() };
-        if self.oracle.told.insert(key, told).is_some_and(|before| before.state == state) {
+        let told = Told { state: state.to_owned(), again: false };
+        let before = self.oracle.told.insert(key, told);
+        if before.is_some_and(|before| before.state == state && !before.again) {
             self.violated_by(id, &format!("announces {line} twice"));
         }
         if kind.starts_with("GROUP") {

@@ -6,7 +6,7 @@ use core::time::Duration;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::{SETTLE, Wire, instance_on, routers_of, wire_of};
+use super::{Oracle, SETTLE, Wire, instance_on, routers_of, wire_of};
 use crate::base::{Family, IfIndex, Instant, Name};
 use crate::model::Instance;
 use crate::model::vrrp::{Authentication, InitialState, Preempt, Priority, Version};
@@ -26,6 +26,8 @@ pub(super) struct Router {
     preempt_at: Option<Instant>,
     /// The interval of its master (version 3).
     learned: Option<Duration>,
+    /// What it heard while `vrrp_startup_delay` lasted may have begun its preemption delay, or not.
+    vague: bool,
     /// It said farewell, or a better router was heard, so that it may leave.
     leaving: bool,
     priority: Option<u8>,
@@ -90,7 +92,7 @@ impl Router {
     }
 
     fn wait(&mut self, at: Instant, exact: bool) {
-        self.due = Some(Due { at, exact });
+        self.due = (!self.vague).then_some(Due { at, exact });
     }
 }
 
@@ -119,6 +121,22 @@ fn accepts(instance: &Instance, advert: &vrrp::Advert<'_>, to: IpAddr) -> bool {
         && (instance.version == Version::V3 || advert.interval == instance.advert_int)
         && auth == secret
         && advert.count() == instance.addresses.len()
+}
+
+impl Oracle {
+    /// The link for an advert is down or gone. One that was a farewell need not be sent again.
+    pub(in crate::sim) fn unsendable(&mut self, id: NodeId, source: IpAddr, octets: &[u8]) {
+        let family = Family::of(&source);
+        let payload = match family {
+            Family::V4 => ip::decode(octets).map_or(octets, |(_, payload)| payload),
+            Family::V6 => octets,
+        };
+        let Ok(advert) = vrrp::decode(payload, family) else { return };
+        for ((node, wire), router) in &mut self.routers {
+            let same = *node == id && (wire.1, wire.2) == (family, advert.vrid);
+            router.leaving |= same && advert.priority == 0;
+        }
+    }
 }
 
 impl World {
@@ -156,7 +174,10 @@ impl World {
             self.oracle.muddle(id);
             return;
         }
+        // A process that goes on as the master it was does so at once.
+        let silent = silent && state != State::Master;
         if silent || !accepts(instance, &advert, rx.destination) {
+            router.vague |= silent && instance.preempt != Preempt::After(Duration::ZERO);
             router.due = None;
             return;
         }
@@ -329,8 +350,9 @@ impl World {
         let key = (id, wire.clone());
         let before = self.oracle.states.get(&key).map_or(State::Init, |(state, _)| *state);
         let name = &instance.name;
-        let resumed =
-            self.oracle.started.get(&id).is_some_and(|(at, resume)| *resume && *at == now);
+        let since = self.oracle.started.get(&id).map(|(at, resume)| (now.since(*at), *resume));
+        // As long as no backup can have lost its patience; scripts may have to speak first.
+        let resumed = since.is_some_and(|(age, resume)| resume && age < instance.advert_int * 2);
         if before == State::Init && resumed {
             let group = self.group_of(id, name);
             let had = |name: &Name| {
@@ -478,6 +500,9 @@ impl World {
         now: Instant,
     ) {
         let starting = self.is_starting(id);
+        if self.oracle.states.get(&(id, wire.clone())).is_none_or(|(before, _)| *before != state) {
+            self.oracle.touched(id);
+        }
         let leftovers = self.node(id).is_some_and(|node| {
             let mut all = instance.addresses.iter().chain(&instance.excluded);
             all.any(|a| node.leftovers.iter().any(|(_, prefix)| *prefix == a.prefix))
@@ -494,6 +519,7 @@ impl World {
         }
         self.oracle.states.insert(key, (state, now));
         router.preempt_at = None;
+        router.vague = false;
         if before != Some(State::Master) || state != State::Backup {
             router.learned = None;
         }
