@@ -22,10 +22,12 @@ mod interop;
 mod lab;
 mod mail;
 mod nat;
+mod ownership;
 mod process;
 mod reload;
 mod scenario;
 mod service;
+mod status;
 mod systemd;
 mod table;
 
@@ -47,6 +49,7 @@ fn main() -> ExitCode {
         haproxy::CASES,
         reload::CASES,
         foreign::CASES,
+        ownership::CASES,
         process::CASES,
         interop::CASES,
         hostile::CASES,
@@ -56,6 +59,7 @@ fn main() -> ExitCode {
         systemd::CASES,
         table::CASES,
         service::CASES,
+        status::CASES,
     ]
     .concat();
     let words: Vec<String> = std::env::args().skip(1).collect();

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use super::{check, convert, demo, explain, fmt, generate};
+use super::{check, convert, demo, explain, fmt, generate, status};
 
 /// One command.
 #[derive(Clone, Copy, Debug)]
@@ -19,6 +19,12 @@ pub struct Command {
 
 /// All commands, in the order of the help text.
 pub const COMMANDS: &[Command] = &[
+    Command {
+        name: "status",
+        what: "show what the daemon is doing",
+        help: status::HELP,
+        run: status::run,
+    },
     Command {
         name: "check",
         what: "say what is wrong with a configuration, and what is doubtful",

@@ -52,8 +52,8 @@ const BREATH: Duration = Duration::from_micros(200);
 /// A real-time thread that works this long, in microseconds, without waiting once has gone wild: the kernel ends
 /// the process, which is started again.
 const RUNAWAY: u64 = 500_000;
-/// Time from one sign of life to the next.
-pub const BEAT: Duration = Duration::from_millis(500);
+/// Time from one sign of life to the next, until a configuration says otherwise.
+pub const BEAT: Duration = Duration::from_millis(50);
 
 const TIMER: u64 = 0;
 const INPUT: u64 = 1;
@@ -61,7 +61,7 @@ const RECEIVERS: u64 = 2;
 
 /// What the thread calls besides its work. Neither may wait or allocate.
 pub struct Hooks {
-    /// Every half second, as long as the thread takes turns.
+    /// As often as [`Scheduling`] says, as long as the thread takes turns.
     pub beat: Box<dyn FnMut() + Send>,
     /// At the end of each turn.
     pub rest: Box<dyn FnMut() + Send>,
@@ -224,7 +224,7 @@ impl Driver {
         let now = clock::now();
         if self.beat_at <= now {
             (self.hooks.beat)();
-            self.beat_at = now + BEAT;
+            self.beat_at = now + self.scheduling.beat.unwrap_or(BEAT);
         }
     }
 

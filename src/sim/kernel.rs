@@ -132,10 +132,10 @@ impl Kernel {
         self.home.iter().filter(move |(on, _)| on == segment).map(|(_, prefix)| *prefix)
     }
 
-    /// Whether an address is the host's own.
+    /// Whether an address is the host's own and belongs on this link.
     #[must_use]
-    pub fn is_home(&self, prefix: Prefix) -> bool {
-        self.home.iter().any(|(_, own)| *own == prefix)
+    pub fn is_home_on(&self, link: IfIndex, prefix: Prefix) -> bool {
+        self.segment_of(link).is_some_and(|segment| self.home_of(segment).any(|own| own == prefix))
     }
 
     /// Everything at once, as a dump.

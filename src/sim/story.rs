@@ -7,6 +7,7 @@ use super::kernel::Kernel;
 use super::world::{JOIN_TIME, NodeId, What, World};
 use crate::base::{Family, IfIndex, Instant, Mac, Prefix};
 use crate::model::Vrrp;
+use crate::model::vrrp::Priority;
 use crate::status::vrrp::Summary;
 use crate::vrrp::{Engine, Event, RunEnd, Rx};
 
@@ -63,6 +64,18 @@ impl World {
         self.trouble(id);
         let now = self.now();
         let Some(node) = self.nodes.get_mut(id.0) else { return };
+        if !resume {
+            node.former.clear();
+            let owned: Vec<Prefix> = node
+                .config
+                .instances
+                .iter()
+                .filter(|i| i.priority == Priority::OWNER)
+                .flat_map(|i| i.addresses.iter().map(|a| a.prefix))
+                .collect();
+            let there = node.kernel.addresses.iter().filter(|(_, prefix)| owned.contains(prefix));
+            node.taken = there.map(|(_, prefix)| *prefix).collect();
+        }
         node.incarnation += 1;
         node.engine = Some(Engine::new(now));
         node.wake = None;
@@ -134,9 +147,7 @@ impl World {
             node.kernel.went_down(index);
             self.tell_routes(id);
         }
-        let Some(node) = self.nodes.get_mut(id.0) else { return };
-        node.events += 1;
-        self.push(self.now() + JOIN_TIME, 1, What::Link { node: id, index });
+        self.tell_link(id, index);
     }
 
     /// Another program removes an address of a host, wherever it is.
@@ -211,9 +222,12 @@ impl World {
             return;
         }
         if let Some(link) = node.kernel.links.iter_mut().find(|l| l.index == index) {
-            link.name = name;
-            node.events += 1;
-            self.push(self.now() + JOIN_TIME, 1, What::Link { node: id, index });
+            let old = core::mem::replace(&mut link.name, name.clone());
+            if node.engine.is_some() && !node.former.contains_key(&old) {
+                node.former.insert(old, index);
+            }
+            node.former.retain(|name, index| *name != link.name || *index != link.index);
+            self.tell_link(id, index);
         }
     }
 
@@ -224,6 +238,7 @@ impl World {
         let (Some(node), Ok(segment)) = (self.nodes.get_mut(id.0), segment.parse()) else { return };
         let Some(index) = node.kernel.on_segment(&segment).map(|l| l.index) else { return };
         let gone = node.kernel.remove_link(index);
+        node.former.retain(|_, former| *former != index);
         for prefix in gone {
             self.tell_address(id, index, prefix, false, false);
         }
@@ -243,10 +258,9 @@ impl World {
         let number = node.incarnation.to_be_bytes();
         let mac = Mac([2, 1, number[7], number[6], u8::try_from(id.0).unwrap_or(0), 7]);
         let index = node.kernel.make_link(&segment, mac);
-        node.events += 1;
         self.note(id, &format!("the link on {segment} is made again"));
         self.trouble(id);
-        self.push(self.now() + JOIN_TIME, 1, What::Link { node: id, index });
+        self.tell_link(id, index);
     }
 
     /// Changes how a script of a host ends from now on.

@@ -14,7 +14,7 @@ use crate::model::Vrrp;
 use crate::plan::{Change, Op, Outcome, Token};
 use crate::status::Notice;
 use crate::status::vrrp::{State, Summary};
-use crate::vrrp::{Action, Actions, Engine, Event, InstanceId, RunEnd, RunId, Rx};
+use crate::vrrp::{Action, Actions, Engine, Event, InstanceId, Link, RunEnd, RunId, Rx};
 
 /// Number of a host, from 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -75,6 +75,22 @@ pub(super) struct Node {
     pub leftovers: BTreeSet<(IfIndex, Prefix)>,
     /// Addresses that were added for the daemon and are there still.
     pub ours: BTreeSet<(IfIndex, Prefix)>,
+    /// Addresses that an owner found when it started and takes for those of the interface, even if an earlier daemon
+    /// has left them: nothing tells one from the other.
+    pub taken: BTreeSet<Prefix>,
+    /// Links that were called so when the daemon came to know them, and are not any more.
+    pub former: BTreeMap<IfName, IfIndex>,
+}
+
+impl Node {
+    /// The link that a name of the configuration means: the one that had it, until that is gone, or else the one that
+    /// has it.
+    pub fn link_named(&self, name: &IfName) -> Option<&Link> {
+        match self.former.get(name) {
+            Some(index) => self.kernel.link_at(*index),
+            None => self.kernel.link(name),
+        }
+    }
 }
 
 /// What will happen.
@@ -87,7 +103,8 @@ pub(super) enum What {
     },
     Link {
         node: NodeId,
-        index: IfIndex,
+        /// As it was when the kernel told of it.
+        link: Link,
     },
     LinkGone {
         node: NodeId,
@@ -195,6 +212,8 @@ impl World {
             finished: false,
             leftovers: BTreeSet::new(),
             ours: BTreeSet::new(),
+            taken: BTreeSet::new(),
+            former: BTreeMap::new(),
         });
         NodeId(self.nodes.len() - 1)
     }
@@ -405,11 +424,9 @@ impl World {
                 self.judge_delivery(id, &rx, &octets);
                 self.handle(id, Event::Advert { rx, packet: &octets });
             }
-            What::Link { index, .. } => {
+            What::Link { link, .. } => {
                 node.events = node.events.saturating_sub(1);
-                if let Some(link) = node.kernel.link_at(index).cloned() {
-                    self.handle(id, Event::Link(link));
-                }
+                self.handle(id, Event::Link(link));
             }
             What::LinkGone { index, .. } => {
                 node.events = node.events.saturating_sub(1);
@@ -578,7 +595,6 @@ impl World {
             .and_then(|l| self.nodes.get(id.0)?.kernel.segment_of(l.index).cloned());
         let Some(segment) = segment else {
             self.oracle.forgive_gap(id);
-            self.oracle.unsendable(id, source, octets);
             self.handle_unsent(id, instance);
             return;
         };
@@ -641,6 +657,14 @@ impl World {
             let delay = if change.own { Duration::ZERO } else { JOIN_TIME };
             self.push(self.now + delay, 1, What::Object { node: id, change });
         }
+    }
+
+    /// The kernel tells of a link.
+    pub(super) fn tell_link(&mut self, id: NodeId, index: IfIndex) {
+        let Some(node) = self.nodes.get_mut(id.0) else { return };
+        let Some(link) = node.kernel.link_at(index).cloned() else { return };
+        node.events += 1;
+        self.push(self.now + JOIN_TIME, 1, What::Link { node: id, link });
     }
 
     pub(super) fn disturb(&mut self) {

@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 pub mod check;
+pub mod daemon;
 pub mod notice;
 pub mod vrrp;
 

@@ -172,6 +172,9 @@ impl Engine {
         let (mut waiting, mut again) = (VecDeque::new(), Vec::new());
         for (entry, count) in core::mem::take(&mut instance.announcing.queue) {
             let Some((link, address)) = self.objects.address(entry) else { continue };
+            if !self.objects.is_present(entry) {
+                continue;
+            }
             let family = Family::of(&address);
             let free = self.spacing.entry((link, family)).or_insert(Instant::ZERO);
             if *free > cx.now {

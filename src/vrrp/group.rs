@@ -282,7 +282,9 @@ impl Engine {
             _ => State::Backup,
         };
         let Some(group) = self.group_mut(id) else { return };
-        if group.state == state {
+        // A member that comes to a group of masters waits as a backup for its turn; the others stay what they are.
+        let joins = input == Input::Fit && group.counts.masters > 0;
+        if group.state == state || joins {
             return;
         }
         group.state = state;
@@ -305,6 +307,7 @@ impl Engine {
         if let Some(notice) = notify::of_group(group, Word::State(state)) {
             cx.out.push(Action::Notify(notice));
         }
+        cx.out.push(Action::Report);
     }
 
     /// What the groups count is what their members are. For tests.

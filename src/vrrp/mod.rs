@@ -89,7 +89,10 @@ pub struct Engine {
     runs: BTreeMap<RunId, TrackerId>,
     next_run: u64,
     links: BTreeMap<IfIndex, Link>,
+    /// Which interface a name means.
     link_names: BTreeMap<IfName, IfIndex>,
+    /// Former names that still mean an interface.
+    aliases: BTreeMap<IfIndex, Vec<IfName>>,
     objects: Table<Owner>,
     memberships: BTreeMap<(IfIndex, core::net::IpAddr), Membership>,
     /// When the next gratuitous frame may leave by an interface.
@@ -154,6 +157,7 @@ impl Engine {
             next_run: 0,
             links: BTreeMap::new(),
             link_names: BTreeMap::new(),
+            aliases: BTreeMap::new(),
             objects: Table::default(),
             memberships: BTreeMap::new(),
             spacing: BTreeMap::new(),

@@ -5,7 +5,9 @@ use super::event::InstanceId;
 use super::instance::{Instance, say};
 use super::registry::Registry;
 use super::{Action, Cx, Engine, HOLD_DOWN, Phase, Timer};
+use crate::base::IfIndex;
 use crate::model;
+use crate::model::vrrp::Priority;
 use crate::plan::route::objects;
 use crate::plan::{Change, Object, ObjectId, Outcome, Token, Want};
 
@@ -51,11 +53,19 @@ impl Engine {
         entries.retain(|entry| self.removed_by_others(cx, *entry));
         entries.extend(effect.settle);
         self.settle(cx, &entries);
-        if effect.foreign
-            && let Some((link, _)) = change.sight.as_address()
+        if let Some((link, _)) = change.sight.as_address()
+            && (effect.foreign || self.has_owner(link))
         {
             self.reconsider_sources(cx, self.on_link(link));
         }
+    }
+
+    /// Whether a virtual address on this link may be the source of adverts, too.
+    fn has_owner(&self, link: IfIndex) -> bool {
+        let owns = |id: &InstanceId| {
+            self.instance(*id).is_some_and(|i| i.config.priority == Priority::OWNER)
+        };
+        self.on_link(link).iter().any(owns)
     }
 
     /// An object was taken away. Says whether it is to be put back now: not while another program keeps at it.
@@ -145,6 +155,11 @@ impl Engine {
                     self.announce_confirmed(cx, *id, answer.object);
                 }
             }
+        }
+        if self.objects.own(answer.object).is_some()
+            && let Some((link, _)) = self.objects.address(answer.object)
+        {
+            self.reconsider_sources(cx, self.on_link(link));
         }
         let mut entries = answer.affected;
         entries.push(answer.object);

@@ -4,7 +4,8 @@ use super::Engine;
 use crate::base::Instant;
 use crate::plan::{ObjectId, Waits};
 use crate::status::vrrp::{
-    Group, Instance, InstanceSummary, Missing, MissingObject, Script, State, Summary, Vrrp,
+    Group, GroupSummary, Instance, InstanceSummary, Missing, MissingObject, Script, State, Summary,
+    Vrrp,
 };
 
 impl Engine {
@@ -18,9 +19,14 @@ impl Engine {
                 name: i.config.name.clone(),
                 state: i.state(),
                 announced: i.announced,
+                own: i.entries.iter().filter_map(|e| self.objects.own(*e)).collect(),
             })
             .collect();
-        Summary { at: now, instances }
+        let groups = self
+            .groups
+            .iter()
+            .map(|g| GroupSummary { name: g.config.name.clone(), announced: g.announced });
+        Summary { at: now, instances, groups: groups.collect(), renamed: self.renamed() }
     }
 
     /// A full view, in one piece: for tests and for the end of a process. Whoever must not be held up takes parts

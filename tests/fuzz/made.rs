@@ -176,12 +176,15 @@ fn summaries() -> Vec<Seed> {
         state,
         announced,
     };
+    let group =
+        |name: &str, announced| vrrp_status::GroupSummary { name: Name::from(name), announced };
     let config = sample::failover(200);
     let name = config.instances[0].name.as_str();
     let at = Instant::from_nanos(1_000_000_000_000);
     let master = vrrp_status::Summary {
         at,
         instances: vec![instance(name, State::Master, Some(State::Master))],
+        groups: vec![group("VRRP1", Some(State::Master))],
     };
     let twice = vrrp_status::Summary {
         at: Instant::from_nanos(u64::MAX),
@@ -190,6 +193,7 @@ fn summaries() -> Vec<Seed> {
             instance(name, State::Master, Some(State::Backup)),
             instance("", State::Init, Some(State::Fault)),
         ],
+        groups: vec![group("", None), group("VRRP1", Some(State::Init))],
     };
     let lvs = sample::balanced();
     let down = |key| check_status::ServiceSummary {

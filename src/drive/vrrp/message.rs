@@ -75,6 +75,8 @@ pub struct Scheduling {
     pub priority: Option<u8>,
     /// Nice value.
     pub nice: Option<i8>,
+    /// Time from one sign of life to the next; none: [`super::BEAT`].
+    pub beat: Option<Duration>,
 }
 
 /// From the real-time thread.

@@ -67,6 +67,15 @@ impl Bench {
         self.mouth.send(self.far, "10.0.0.72".parse().unwrap(), GROUP, &packet).unwrap();
     }
 
+    /// The same so many times, and waits until all of them are in the queues of their receivers.
+    fn advertise_all(&self, priority: u8, count: usize) {
+        for _ in 0..count {
+            let before = queued();
+            self.advertise(priority);
+            until(|| (queued() > before).then_some(()));
+        }
+    }
+
     /// Priorities of the adverts that were sent meanwhile.
     fn heard(&self) -> Vec<u8> {
         let mut batch = Batch::new();
@@ -77,6 +86,16 @@ impl Bench {
 
 fn reload(config: model::Vrrp) -> Input {
     Input::Reload { config: Arc::new(config), scheduling: Scheduling::default() }
+}
+
+/// Octets in the queues of all raw sockets of this namespace.
+fn queued() -> u64 {
+    let table = std::fs::read_to_string("/proc/thread-self/net/raw").unwrap();
+    let queue = |line: &str| {
+        let (_, received) = line.split_whitespace().nth(4)?.split_once(':')?;
+        u64::from_str_radix(received, 16).ok()
+    };
+    table.lines().skip(1).filter_map(queue).sum()
 }
 
 fn until<T>(mut what: impl FnMut() -> Option<T>) -> T {
@@ -239,9 +258,9 @@ fn what_comes_in_after_a_timer_fell_due_is_not_waited_for() {
                 let received = |driver: &Driver| {
                     driver.engine.snapshot(clock::now()).instances[0].counters.adverts_received
                 };
-                (0..100).for_each(|_| bench.advertise(50));
+                bench.advertise_all(50, 100);
                 let horizon = driver.clocks.horizon();
-                (0..100).for_each(|_| bench.advertise(50));
+                bench.advertise_all(50, 100);
                 driver.hear(horizon, false);
                 // All that was there, and what is left of the batch in which the first later one came.
                 assert!((100..132).contains(&received(&driver)), "{}", received(&driver));

@@ -156,11 +156,13 @@ impl World {
 
 /// Whether the world lets a router take part.
 fn is_fit(node: &Node, instance: &Instance) -> bool {
-    let Some(link) = node.kernel.link(&instance.interface) else { return false };
+    let Some(link) = node.link_named(&instance.interface) else { return false };
     let source = node.kernel.addresses.iter().any(|(l, prefix)| {
-        *l == link.index && prefix.family() == instance.family && node.kernel.is_home(*prefix)
+        *l == link.index
+            && prefix.family() == instance.family
+            && (node.kernel.is_home_on(*l, *prefix) || node.taken.contains(prefix))
     });
-    let up = |name| node.kernel.link(name).is_some_and(|l| l.up);
+    let up = |name| node.link_named(name).is_some_and(|l| l.up);
     (link.up || instance.dont_track_primary)
         && node.kernel.may_listen(link.index, instance.destination)
         && (source || instance.source.is_some())

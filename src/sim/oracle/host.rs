@@ -69,7 +69,7 @@ impl World {
     pub(super) fn expect_announcements(&mut self, id: NodeId, instance: &Instance) {
         let since = self.now();
         for address in all(instance) {
-            let link = self.node(id).and_then(|n| n.kernel.link(&address.interface));
+            let link = self.node(id).and_then(|n| n.link_named(&address.interface));
             if let Some(link) = link.map(|l| l.index) {
                 let fresh = Announcement { since, frames: 0, clean: true };
                 self.oracle.announcements.insert((id, link, address.prefix.address), fresh);
@@ -122,12 +122,13 @@ impl World {
                     if node.events == 0 && !self.is_wanted(id, node, address) {
                         found.push(format!("adds {prefix} without being master"));
                     }
-                    let link = node.kernel.link(&address.interface).map(|link| link.index);
+                    let link = node.link_named(&address.interface).map(|link| link.index);
                     added.extend(link.map(|link| (id, link, prefix)));
                 }
                 Verb::Delete { .. } => {
                     let prefix = address.prefix;
-                    if node.kernel.is_home(prefix) {
+                    let link = node.link_named(&address.interface).map(|link| link.index);
+                    if link.is_some_and(|link| node.kernel.is_home_on(link, prefix)) {
                         found.push(format!("removes the address {prefix} of the host"));
                     }
                     let place = (address.interface.clone(), prefix);
@@ -214,7 +215,8 @@ impl World {
             .addresses
             .iter()
             .filter(|(link, prefix)| {
-                !node.kernel.is_home(*prefix)
+                !node.kernel.is_home_on(*link, *prefix)
+                    && !node.taken.contains(prefix)
                     && (node.ours.contains(&(*link, *prefix)) || virtual_ones.contains(prefix))
             })
             .map(|(_, prefix)| *prefix)
@@ -270,7 +272,7 @@ impl World {
             let sending = self.is_sending(id, instance);
             for address in all(instance) {
                 virtual_ones.insert(address.prefix);
-                let link = node.kernel.link(&address.interface).filter(|_| sending);
+                let link = node.link_named(&address.interface).filter(|_| sending);
                 wanted.extend(link.map(|link| (link.index, address.prefix)));
             }
         }
@@ -282,7 +284,9 @@ impl World {
         for place in &node.kernel.addresses {
             let (link, prefix) = place;
             let ours = virtual_ones.contains(prefix) || node.ours.contains(place);
-            let free = node.kernel.is_home(*prefix) || node.leftovers.contains(place);
+            let free = node.kernel.is_home_on(*link, *prefix)
+                || node.leftovers.contains(place)
+                || node.taken.contains(prefix);
             if ours && !free && !wanted.contains(place) {
                 found.push(format!("{prefix} is not to be there on {link:?}"));
             }
@@ -298,7 +302,7 @@ impl World {
             }
             let garp = instance.garp;
             for address in all(instance) {
-                let Some(link) = node.kernel.link(&address.interface) else { continue };
+                let Some(link) = node.link_named(&address.interface) else { continue };
                 let key = (id, link.index, address.prefix.address);
                 let Some(seen) = self.oracle.announcements.get(&key) else { continue };
                 let age = self.now().since(seen.since);

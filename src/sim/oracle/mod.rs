@@ -23,7 +23,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::World;
 use super::world::{Node, NodeId};
 use crate::base::{Family, IfIndex, IfName, Instant, Name, Prefix};
-use crate::model::{Instance, Vrrp};
+use crate::model::{Address, Instance, Vrrp};
 use crate::status::vrrp::State;
 
 /// After the last disturbance everything has settled within this time: a refused address is tried again after
@@ -126,10 +126,6 @@ impl Oracle {
         self.routers.retain(|(node, _), _| *node != id);
         self.announcements.retain(|(node, ..), _| *node != id);
         self.states.retain(|(node, _), _| *node != id);
-        for ((node, kind), told) in &mut self.told {
-            // Groups are announced anew by a replaced process.
-            told.again |= *node == id && kind.starts_with("GROUP");
-        }
     }
 
     /// Adverts that a host could not send are not its fault.
@@ -154,15 +150,20 @@ impl Oracle {
             let named = |i: &&Instance| i.family == wire.1 && i.vrid.get() == wire.2;
             router.reloaded(new.instances.iter().filter(named).map(|i| i.advert_int).max());
         }
-        let all = |config: &Vrrp| -> BTreeSet<(IfName, Prefix)> {
-            config
-                .instances
-                .iter()
-                .flat_map(|i| i.addresses.iter().chain(&i.excluded))
-                .map(|a| (a.interface.clone(), a.prefix))
-                .collect()
+        // A router that moves leaves its addresses for a new election.
+        let all = |config: &Vrrp| -> BTreeSet<_> {
+            let place = |i: &Instance, a: &Address| {
+                let router = (i.interface.clone(), i.family, i.vrid, i.version);
+                (router, a.interface.clone(), a.prefix)
+            };
+            let of = |i: &Instance| -> Vec<_> {
+                i.addresses.iter().chain(&i.excluded).map(|a| place(i, a)).collect()
+            };
+            config.instances.iter().flat_map(of).collect()
         };
-        self.kept = Some(all(old).intersection(&all(new)).cloned().collect());
+        let (old, new) = (all(old), all(new));
+        let places = old.intersection(&new).map(|(_, link, prefix)| (link.clone(), *prefix));
+        self.kept = Some(places.collect());
     }
 
     pub(super) fn end_reload(&mut self, id: NodeId, new: &Vrrp) {
@@ -291,14 +292,13 @@ fn instance_on<'a>(node: &Node, config: &'a Vrrp, wire: &Wire) -> Option<&'a Ins
     config.instances.iter().find(|i| {
         (i.family, i.vrid.get()) == (wire.1, wire.2)
             && node
-                .kernel
-                .link(&i.interface)
+                .link_named(&i.interface)
                 .is_some_and(|link| node.kernel.segment_of(link.index) == Some(&wire.0))
     })
 }
 
 fn wire_of(node: &Node, instance: &Instance) -> Option<Wire> {
-    let link = node.kernel.link(&instance.interface)?;
+    let link = node.link_named(&instance.interface)?;
     let segment = node.kernel.segment_of(link.index)?.clone();
     Some((segment, instance.family, instance.vrid.get()))
 }

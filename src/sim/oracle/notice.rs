@@ -13,8 +13,6 @@ const PATIENCE: Duration = Duration::from_secs(1);
 #[derive(Clone, Debug)]
 pub(super) struct Told {
     pub state: String,
-    /// It may be repeated.
-    pub again: bool,
 }
 
 impl World {
@@ -33,9 +31,9 @@ impl World {
             return;
         }
         let key = (id, format!("{kind}{name}"));
-        let told = Told { state: state.to_owned(), again: false };
+        let told = Told { state: state.to_owned() };
         let before = self.oracle.told.insert(key, told);
-        if before.is_some_and(|before| before.state == state && !before.again) {
+        if before.is_some_and(|before| before.state == state) {
             self.violated_by(id, &format!("announces {line} twice"));
         }
         if kind.starts_with("GROUP") {
@@ -68,7 +66,7 @@ impl World {
                     .is_some_and(|at| self.now().since(at) < Duration::from_secs(12));
             let missing = self.node(id).is_some_and(|node| {
                 instance.addresses.iter().chain(&instance.excluded).any(|a| {
-                    let link = node.kernel.link(&a.interface);
+                    let link = node.link_named(&a.interface);
                     link.is_some_and(|link| !node.kernel.has(link.index, a.prefix))
                 })
             });

@@ -6,7 +6,7 @@ use core::time::Duration;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::{Oracle, SETTLE, Wire, instance_on, routers_of, wire_of};
+use super::{SETTLE, Wire, instance_on, routers_of, wire_of};
 use crate::base::{Family, IfIndex, Instant, Name};
 use crate::model::Instance;
 use crate::model::vrrp::{Authentication, InitialState, Preempt, Priority, Version};
@@ -41,6 +41,8 @@ struct Sending {
     longest: Duration,
     /// The next advert may come before its time.
     excused: bool,
+    /// The link by which the last one left.
+    link: IfIndex,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -121,22 +123,6 @@ fn accepts(instance: &Instance, advert: &vrrp::Advert<'_>, to: IpAddr) -> bool {
         && (instance.version == Version::V3 || advert.interval == instance.advert_int)
         && auth == secret
         && advert.count() == instance.addresses.len()
-}
-
-impl Oracle {
-    /// The link for an advert is down or gone. One that was a farewell need not be sent again.
-    pub(in crate::sim) fn unsendable(&mut self, id: NodeId, source: IpAddr, octets: &[u8]) {
-        let family = Family::of(&source);
-        let payload = match family {
-            Family::V4 => ip::decode(octets).map_or(octets, |(_, payload)| payload),
-            Family::V6 => octets,
-        };
-        let Ok(advert) = vrrp::decode(payload, family) else { return };
-        for ((node, wire), router) in &mut self.routers {
-            let same = *node == id && (wire.1, wire.2) == (family, advert.vrid);
-            router.leaving |= same && advert.priority == 0;
-        }
-    }
 }
 
 impl World {
@@ -301,20 +287,21 @@ impl World {
             self.violated_by(id, &format!("{} names a wrong priority", instance.name));
         }
         let quiet = self.node(id).is_some_and(|n| n.events == 0);
-        let own = self
-            .node(id)
-            .is_some_and(|n| n.kernel.home_of(&wire.0).any(|prefix| prefix.address == source));
+        let own = self.node(id).is_some_and(|n| {
+            let mut own = n.kernel.home_of(&wire.0).chain(n.taken.iter().copied());
+            own.any(|prefix| prefix.address == source)
+        });
         if quiet && !own && instance.source != Some(source) {
             self.violated_by(id, &format!("{} sends from {source}", instance.name));
         }
-        self.judge_period(id, &wire, instance);
+        self.judge_period(id, link, &wire, instance);
     }
 
     /// An advert that is no farewell: the first one of a master, or one in a row.
-    fn judge_period(&mut self, id: NodeId, wire: &Wire, instance: &Instance) {
+    fn judge_period(&mut self, id: NodeId, link: IfIndex, wire: &Wire, instance: &Instance) {
         let (now, interval) = (self.now(), instance.advert_int);
         let router = self.oracle.routers.entry((id, wire.clone())).or_default();
-        let fresh = Sending { last: Some(now), longest: interval, excused: false };
+        let fresh = Sending { last: Some(now), longest: interval, excused: false, link };
         let Some(before) = router.sending.replace(fresh) else {
             self.judge_takeover(id, wire, instance);
             self.expect_announcements(id, instance);
@@ -444,19 +431,20 @@ impl World {
             self.oracle.routers.iter_mut().filter(|((node, _), _)| *node == id)
         {
             let master = states.iter().any(|(w, _, s, _)| w == wire && *s == State::Master);
-            if router.sending.is_none() {
+            let Some(sending) = router.sending else {
                 if sent(wire, true) && !sent(wire, false) {
                     found.push(format!("VRID {} says farewell but was no master", wire.2));
                 }
                 continue;
-            }
+            };
             if step.yields.as_ref() == Some(wire) && master {
                 found.push(format!("VRID {} stays master beside a better one", wire.2));
             }
             if step.answers.as_ref() == Some(wire) && master && !sent(wire, false) {
                 found.push(format!("VRID {} does not answer", wire.2));
             }
-            if master && sent(wire, true) {
+            // A reload that makes it another router on the same wire ends one and begins the other.
+            if master && sent(wire, true) && self.oracle.kept.is_none() {
                 found.push(format!("VRID {} says farewell and stays", wire.2));
             }
             router.leaving |= step.better || sent(wire, true);
@@ -468,7 +456,7 @@ impl World {
                 let can_send = self
                     .nodes
                     .get(id.0)
-                    .and_then(|n| n.kernel.on_segment(&wire.0))
+                    .and_then(|n| n.kernel.link_at(sending.link))
                     .is_some_and(|link| link.up);
                 if can_send && !core::mem::take(&mut router.leaving) {
                     found.push(format!("VRID {} leaves without a farewell", wire.2));
