@@ -94,7 +94,7 @@ fn a_renamed_interface_keeps_role_and_address_until_the_end(lab: &mut Lab) -> Re
     let later = lab.after(mark);
     later.log(&pair.svr1, "is called lan7 now")?;
     steady(lab, mark, &pair.svr1, 4)?;
-    check!(moved(&later, &pair.svr1).is_empty(), "{:?}", moved(&later, &pair.svr1));
+    check!(removed(&later, &pair.svr1).is_empty(), "{:?}", removed(&later, &pair.svr1));
     check!(later.adverts(&pair.svr2).is_empty(), "the backup took over");
     // What is taken away there is put back there.
     pair.svr1.ip("addr del 10.0.0.100/24 dev lan7\n")?;
@@ -107,7 +107,7 @@ fn a_renamed_interface_keeps_role_and_address_until_the_end(lab: &mut Lab) -> Re
     let later = lab.after(mark);
     later.log(&pair.svr1, "Reload complete")?;
     steady(lab, mark, &pair.svr1, 3)?;
-    check!(moved(&later, &pair.svr1).is_empty(), "{:?}", moved(&later, &pair.svr1));
+    check!(removed(&later, &pair.svr1).is_empty(), "{:?}", removed(&later, &pair.svr1));
     ends_clean(lab, &primary, &pair.svr1, &["lan7"])
 }
 
@@ -125,7 +125,7 @@ fn interfaces_that_swap_their_names_keep_their_addresses(lab: &mut Lab) -> Res {
     rename(&pair.svr1, &[(LAN, "between"), ("enp0s9", LAN), ("between", "enp0s9")])?;
     steady(lab, mark, &pair.svr1, 4)?;
     let later = lab.after(mark);
-    check!(moved(&later, &pair.svr1).is_empty(), "{:?}", moved(&later, &pair.svr1));
+    check!(removed(&later, &pair.svr1).is_empty(), "{:?}", removed(&later, &pair.svr1));
     for (link, address) in [("enp0s9", "10.0.0.100/24"), (LAN, "10.0.1.100/24")] {
         check!(pair.svr1.has(link, address)?, "{}", pair.svr1.addresses(link)?);
     }
@@ -145,7 +145,7 @@ fn a_replaced_process_finds_the_renamed_interface(lab: &mut Lab) -> Res {
     crate::lab::daemon::signal_to(vrrp, Signal::SIGKILL)?;
     let later = lab.after(mark);
     steady(lab, mark, &pair.svr1, 4)?;
-    check!(moved(&later, &pair.svr1).is_empty(), "{:?}", moved(&later, &pair.svr1));
+    check!(removed(&later, &pair.svr1).is_empty(), "{:?}", removed(&later, &pair.svr1));
     ends_clean(lab, &primary, &pair.svr1, &["lan7"])
 }
 
@@ -341,12 +341,10 @@ fn added(later: &After<'_>, node: &Node) -> Vec<std::net::IpAddr> {
     })
 }
 
-/// Addresses that came or went.
-fn moved(later: &After<'_>, node: &Node) -> Vec<std::net::IpAddr> {
+/// Addresses that were removed. (The kernel tells anew of those of an interface that it renames.)
+fn removed(later: &After<'_>, node: &Node) -> Vec<std::net::IpAddr> {
     later.all(|event| match &event.what {
-        What::Kernel(change) if event.node == node.name => {
-            change.address(true).or_else(|| change.address(false))
-        }
+        What::Kernel(change) if event.node == node.name => change.address(false),
         _ => None,
     })
 }

@@ -425,7 +425,6 @@ impl Clocks {
     }
 
     fn instance(&self, view: &vrrp::Instance) -> Instance {
-        let refused = view.addresses_refused.iter();
         Instance {
             name: view.name.to_string(),
             interface: view.interface.to_string(),
@@ -436,9 +435,21 @@ impl Clocks {
             effective_priority: view.effective_priority,
             master: view.master.map(|address| address.to_string()),
             faults: view.faults.clone(),
-            addresses_held: view.addresses_set,
-            addresses_refused: refused
-                .map(|(what, errno)| Refused { what: what.clone(), error: error(*errno) })
+            addresses_held: view.objects_present,
+            addresses_refused: view
+                .objects_missing
+                .iter()
+                .map(|missing| Refused {
+                    what: missing.object.clone(),
+                    error: match &missing.reason {
+                        vrrp::Missing::Refused { errno: 0, .. } => {
+                            "another program keeps removing it".into()
+                        }
+                        vrrp::Missing::Refused { errno, .. } => error(*errno),
+                        vrrp::Missing::NoInterface(name) => format!("there is no interface {name}"),
+                        vrrp::Missing::NoAddress(address) => format!("{address} is not there"),
+                    },
+                })
                 .collect(),
             counters: counters(&view.counters),
         }

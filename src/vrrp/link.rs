@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::event::{InstanceId, Link, Snapshot};
-use super::{Cx, Engine, Phase};
+use super::{Action, Cx, Engine, Phase};
 use crate::base::{IfIndex, IfName};
 
 impl Engine {
@@ -91,6 +91,8 @@ impl Engine {
                  there until that interface is gone"
             );
             self.aliases.entry(index).or_default().push(old);
+            // The next process of this role has to know.
+            cx.out.push(Action::Report);
         } else {
             self.link_names.remove(&old);
             self.rebind(cx, &old, None);

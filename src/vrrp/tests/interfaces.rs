@@ -135,6 +135,7 @@ fn a_file_with_the_new_name_is_the_same_router() {
 fn a_replaced_process_knows_what_was_renamed() {
     let mut host = Host::master();
     host.event(named(ETH, "lan7"));
+    assert!(host.look().contains(&Action::Report));
     let summary = host.engine.summary(host.now);
     let mut next = Host::off();
     next.now = host.now + SECOND;
