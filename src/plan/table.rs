@@ -162,6 +162,11 @@ impl<O> Entry<O> {
     pub const fn is_in_flight(&self) -> bool {
         self.in_flight.is_some()
     }
+
+    /// Whether such an operation is about this place, and not about one on a link that is gone.
+    fn is_asked_at(&self, place: &Identity<IfIndex>) -> bool {
+        self.in_flight.as_ref().is_some_and(|asked| asked.sight.identity == *place)
+    }
 }
 
 impl<O: Copy + PartialEq> Table<O> {
@@ -513,8 +518,8 @@ impl<O: Copy + PartialEq> Table<O> {
         let mut effect = Effect::default();
         let known = self.by_place.get(identity).copied();
         match known {
-            // What is asked of the kernel comes after this, so its answer counts.
-            Some(id) if self.entry(id).is_some_and(Entry::is_in_flight) => {}
+            // What is asked of the kernel in this place comes after this, so its answer counts.
+            Some(id) if self.entry(id).is_some_and(|entry| entry.is_asked_at(identity)) => {}
             Some(id) if change.kind == ChangeKind::Gone => {
                 if self.lost(identity, &mut effect.settle) {
                     // With the first address of a subnet the kernel may have dropped it at our own request.

@@ -17,22 +17,13 @@ use crate::vrrp::RunEnd;
 
 /// The interfaces of each host.
 const INTERFACES: [&str; 2] = ["enp0s8", "enp0s9"];
+/// The address of the first host on the first of them.
+const OWN_ADDRESS: &str = "10.0.2.71/24";
 /// The tracking script of some clusters.
 const SCRIPT: &str = "chk_haproxy";
 
 /// Harm after which the engine is known to do wrong. Chaos leaves it out until that is mended.
-const KNOWN_FAULTS: &[Harm] = &[
-    // No farewell without a source address.
-    Harm::NoSource,
-    // Addresses stay on the link that was renamed.
-    Harm::Rename,
-    // The other addresses are added beside a living master.
-    Harm::Leftovers,
-    // No farewell where the router was, no election where it goes.
-    Harm::MoveInterface,
-    Harm::MoveVrid,
-    Harm::MoveVersion,
-];
+const KNOWN_FAULTS: &[Harm] = &[];
 
 /// What goes wrong beyond crashes, stalls, cables and the network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,9 +44,20 @@ enum Harm {
     MoveVersion,
     /// A reload waits for a process that is stalled.
     ReloadStalled,
+    /// A process that is stalled while a reload waits for it is replaced.
+    Wedge,
+    /// Groups cannot be joined for a while in which a daemon starts.
+    RefusedJoins,
+    /// The runner is replaced, and what it was running is lost.
+    ReplacedRunner,
+    /// A virtual address is removed again and again.
+    Tug,
+    /// The virtual address is the address of a host, which has priority 255. Not something that goes wrong: such a
+    /// cluster.
+    OwnAddress,
 }
 
-const HARMS: [Harm; 8] = [
+const HARMS: [Harm; 12] = [
     Harm::NoSource,
     Harm::Rename,
     Harm::Recreate,
@@ -64,6 +66,10 @@ const HARMS: [Harm; 8] = [
     Harm::MoveVrid,
     Harm::MoveVersion,
     Harm::ReloadStalled,
+    Harm::Wedge,
+    Harm::RefusedJoins,
+    Harm::ReplacedRunner,
+    Harm::Tug,
 ];
 
 /// Plays the story of `seed` with this many rounds and returns the world at its end.
@@ -71,14 +77,16 @@ const HARMS: [Harm; 8] = [
 pub fn play(seed: u64, rounds: u32) -> World {
     let mut rng = Rng::new(seed ^ 0x5eed);
     let mut world = World::new(seed);
-    let kind = rng.below(11);
+    let kind = rng.below(if KNOWN_FAULTS.contains(&Harm::OwnAddress) { 11 } else { 12 });
     let hosts = 2 + rng.below(2);
     let startup_delay =
         if rng.chance(15) { Duration::from_secs(1 + rng.below(8)) } else { Duration::ZERO };
+    let promote = rng.chance(70);
     for host in 0..hosts {
         let mut config = configuration(kind, host);
         config.startup_delay = startup_delay;
         let id = world.add(&INTERFACES, config);
+        world.kernel(id, |kernel| kernel.promote = promote);
         if matches!(kind, 2 | 5 | 8) {
             world.balance(id, sample::balanced());
             world.add_foreign_service(id, &foreign());
@@ -89,7 +97,8 @@ pub fn play(seed: u64, rounds: u32) -> World {
     for _ in 0..rounds {
         for _ in 0..=rng.below(2) {
             harm(&mut world, &mut rng);
-            let pause = rng.below(6_000);
+            let longest = if rng.chance(20) { 40_000 } else { 6_000 };
+            let pause = rng.below(longest);
             world.run(Duration::from_millis(pause));
         }
         mend(&mut world);
@@ -149,6 +158,18 @@ fn configuration(kind: u64, host: u64) -> Vrrp {
             }
             config
         }
+        // The first host owns the address.
+        11 => {
+            let mut config = failover(if host == 0 { 255 } else { priority });
+            for instance in &mut config.instances {
+                let address = sample::address(OWN_ADDRESS, &instance.interface.clone());
+                instance.addresses = vec![address];
+                if host == 0 {
+                    instance.state = InitialState::Master;
+                }
+            }
+            config
+        }
         // Each its own interval: the master's counts.
         10 => {
             let mut config = failover(priority);
@@ -177,7 +198,7 @@ fn harm(world: &mut World, rng: &mut Rng) {
     let id = NodeId(usize::try_from(rng.below(hosts)).unwrap_or(0));
     let other = NodeId((id.0 + 1) % usize::try_from(hosts).unwrap_or(1));
     let link = if rng.chance(50) { INTERFACES[0] } else { INTERFACES[1] };
-    match rng.below(26) {
+    match rng.below(28) {
         0 => world.crash(id),
         1 => world.stop(id),
         2 => {
@@ -248,7 +269,8 @@ fn harm(world: &mut World, rng: &mut Rng) {
         }
         20 | 21 => reload(world, rng, id),
         _ => {
-            let harm = HARMS.get(usize::try_from(rng.below(8)).unwrap_or(0)).copied();
+            let one = rng.below(HARMS.len() as u64);
+            let harm = HARMS.get(usize::try_from(one).unwrap_or(0)).copied();
             if let Some(harm) = harm.filter(|harm| !KNOWN_FAULTS.contains(harm)) {
                 do_harm(world, rng, id, link, harm);
             }
@@ -267,8 +289,18 @@ fn do_harm(world: &mut World, rng: &mut Rng, id: NodeId, link: &str, harm: Harm)
             }
         }
         Harm::Rename => {
+            // Some swap their names.
+            let other = INTERFACES.into_iter().find(|name| *name != link && rng.chance(40));
             world.rename_link(id, link, "other0");
+            if let Some(other) = other {
+                world.rename_link(id, other, link);
+                world.rename_link(id, link, other);
+            }
             world.run(pause);
+            if let Some(other) = other {
+                world.rename_link(id, link, "other0");
+                world.rename_link(id, other, other);
+            }
             world.rename_link(id, link, link);
         }
         Harm::Recreate => {
@@ -306,6 +338,52 @@ fn do_harm(world: &mut World, rng: &mut Rng, id: NodeId, link: &str, harm: Harm)
             world.stall(id, Duration::from_millis(time));
             reload(world, rng, id);
         }
+        Harm::Wedge => {
+            let old = world.config(id);
+            let mut new = old.clone();
+            new.instances.reverse();
+            world.stall(id, Duration::from_secs(20));
+            let early = rng.below(500);
+            world.run(Duration::from_millis(early));
+            world.reload(id, new);
+            let noticed = 200 + rng.below(2_000);
+            world.run(Duration::from_millis(noticed));
+            world.replace_role(id);
+            world.run(pause);
+            world.reload(id, old);
+        }
+        Harm::RefusedJoins => {
+            world.kernel(id, |kernel| kernel.refuses_joins = true);
+            if rng.chance(50) {
+                world.crash(id);
+                world.start(id);
+            } else {
+                world.remove_link(id, link);
+                world.make_link(id, link);
+                world.restore_home(id);
+            }
+            world.run(pause);
+            world.kernel(id, |kernel| kernel.refuses_joins = false);
+        }
+        Harm::ReplacedRunner => {
+            world.runner(id, false);
+            let gone = rng.below(2_000);
+            world.run(Duration::from_millis(gone));
+            world.runner(id, true);
+        }
+        Harm::Tug => {
+            let instances = world.config(id).instances;
+            let address = instances.iter().flat_map(|i| i.addresses.first()).next();
+            let times = 1 + rng.below(24);
+            let pause = Duration::from_millis(1 + rng.below(300));
+            for _ in 0..times {
+                if let Some(address) = address {
+                    world.remove_address(id, &address.prefix.to_string());
+                }
+                world.run(pause);
+            }
+        }
+        Harm::OwnAddress => {}
     }
 }
 
@@ -424,6 +502,7 @@ fn mend(world: &mut World) {
     for id in world.nodes() {
         world.kernel(id, |kernel| {
             kernel.refusals = 0;
+            kernel.refuses_joins = false;
             kernel.latency = Duration::from_micros(20);
         });
         for link in INTERFACES {

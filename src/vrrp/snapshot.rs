@@ -159,15 +159,6 @@ impl Engine {
         self.named(name).is_some_and(super::Instance::holds_addresses)
     }
 
-    /// Whether some object was refused and is to be tried again.
-    #[must_use]
-    pub fn is_retrying(&self) -> bool {
-        self.objects
-            .ids()
-            .iter()
-            .any(|id| self.objects.entry(*id).is_some_and(|e| e.refused.is_some()))
-    }
-
     fn named(&self, name: &str) -> Option<&super::Instance> {
         self.instances.named(name).and_then(|id| self.instance(id))
     }
