@@ -105,7 +105,7 @@ impl Engine {
     }
 
     /// The names that mean an interface: its own, unless that goes on to mean another one, and former ones.
-    fn names_of(&self, index: IfIndex) -> Vec<IfName> {
+    pub(super) fn names_of(&self, index: IfIndex) -> Vec<IfName> {
         let own = self.links.get(&index).map(|link| link.name.clone());
         let own = own.filter(|name| self.link_names.get(name) == Some(&index));
         own.into_iter().chain(self.aliases.get(&index).into_iter().flatten().cloned()).collect()
