@@ -117,6 +117,8 @@ fn undelayed(lab: &mut Lab, pair: &Pair) -> Res {
     let later = lab.after(mark);
     later.address(&pair.svr1, VIP, true)?;
     later.address(&pair.svr2, VIP, false)?;
+    // The address may be told of before the advert that went out before it; the silence of the cut is not meant.
+    later.some_adverts(&pair.svr1, 1)?;
     steady(lab, lab.mark(), &pair.svr1, 3)
 }
 
