@@ -104,7 +104,8 @@ fn capture() -> Res<OwnedFd> {
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
     let fd = socket(AddressFamily::Packet, SockType::Raw, flags, SockProtocol::EthAll)?;
     setsockopt(&fd, sockopt::ReceiveTimestampns, &true)?;
-    setsockopt(&fd, sockopt::RcvBufForce, &(8 << 20))?;
+    // A flood must not push out what is looked for.
+    setsockopt(&fd, sockopt::RcvBufForce, &(256 << 20))?;
     Ok(fd)
 }
 
