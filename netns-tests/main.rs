@@ -29,6 +29,7 @@ mod scenario;
 mod service;
 mod systemd;
 mod table;
+mod without;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -58,6 +59,7 @@ fn main() -> ExitCode {
         table::CASES,
         service::CASES,
         group::CASES,
+        without::CASES,
     ]
     .concat();
     let words: Vec<String> = std::env::args().skip(1).collect();

@@ -76,6 +76,11 @@ pub enum ToRole {
     Resume(Summary),
     /// For `checker`, before the first `Prepare`: what its last process told.
     ResumeChecks(check::Summary),
+    /// For `vrrp`: whether the kernel's IPVS can be written, as `checker` found.
+    Ipvs {
+        /// It can.
+        works: bool,
+    },
     /// Leave in good order, answer with `Done` and end.
     Stop {
         /// Leave what is in the kernel as it is (`--dont-release-vrrp`, `--dont-release-ipvs`).
@@ -111,6 +116,11 @@ pub enum FromRole {
     Summary(Summary),
     /// From `checker`: what its next process should know.
     Checks(check::Summary),
+    /// From `checker`: whether the kernel's IPVS can be written; when that is news.
+    Ipvs {
+        /// It can.
+        works: bool,
+    },
     /// One line for the status shown by `systemctl status`.
     Status(String),
     /// Somebody sent this role a signal that asks for a reload.

@@ -1,8 +1,8 @@
 //! The checker role: health checks and the kernel's table of virtual servers.
 //!
 //! The engine and its probes run on this thread, netlink on one of its own (`drive::check`). Without IPVS in the
-//! kernel the role waits for it and the rest of the daemon goes on: addresses need no IPVS. (keepalived ends
-//! altogether there.)
+//! kernel the role waits for it, and says so: virtual routers hold back meanwhile unless told otherwise. (keepalived
+//! ends altogether there.)
 
 pub(super) mod record;
 
@@ -17,6 +17,7 @@ use crate::check::Limits;
 use crate::cli::exit::Exit;
 use crate::drive::check::{Driver, Output};
 use crate::ipc::{CheckerPart, FromRole, FromRunner, Link, RoleName, ToRunner, frame};
+use crate::status::check::Kernel;
 use crate::sys::{clock, memfd, process, sched};
 use record::Record;
 
@@ -52,6 +53,8 @@ struct Role {
     prepared: Option<(u32, CheckerPart)>,
     /// The supervisor does not have the newest summary.
     report_due: bool,
+    /// What the supervisor was told last: whether the kernel's table can be written.
+    ipvs: Option<bool>,
     stopped: bool,
 }
 
@@ -65,6 +68,7 @@ impl Role {
             runner: None,
             prepared: None,
             report_due: false,
+            ipvs: None,
             stopped: false,
         }
     }
@@ -82,6 +86,7 @@ impl Role {
                 },
             }
             self.outputs();
+            self.tell_ipvs(&mut control);
         }
         if let Some(runner) = &mut self.runner {
             let _ = self.notices.send(runner);
@@ -90,6 +95,18 @@ impl Role {
         }
         control.done().await;
         Exit::Ok
+    }
+
+    /// Tells whether virtual servers can be served, when that is news: virtual routers hold back while they cannot.
+    fn tell_ipvs(&mut self, control: &mut Control) {
+        let works = match self.driver.kernel() {
+            Kernel::Unknown => return,
+            Kernel::Ready => true,
+            Kernel::Unavailable(_) => false,
+        };
+        if self.ipvs.replace(works) != Some(works) {
+            control.tell(&FromRole::Ipvs { works });
+        }
     }
 
     fn order(&mut self, control: &mut Control, order: Order) {
@@ -130,7 +147,7 @@ impl Role {
                 Err(e) => tracing::error!("channel to the runner: {e}"),
             },
             Order::ResumeChecks(summary) => self.driver.resume(summary),
-            Order::Peer(..) | Order::Resume(_) => {}
+            Order::Peer(..) | Order::Resume(_) | Order::Ipvs { .. } => {}
             Order::Stop { keep } => self.driver.stop(keep),
             Order::Count => self.count(),
             Order::Tick => {

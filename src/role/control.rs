@@ -1,10 +1,11 @@
 //! A role's side of its channel to the supervisor.
 
+use core::time::Duration;
 use std::io;
 use std::os::fd::OwnedFd;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::time::{Interval, MissedTickBehavior, interval};
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep_until};
 
 use super::table::TICK;
 use super::{Setup, Start};
@@ -12,6 +13,10 @@ use crate::ipc::{FromRole, Link, RoleName, ToRole};
 use crate::status::check;
 use crate::status::vrrp::Summary;
 use crate::sys::channel::Channel;
+
+/// How long a role goes on without a supervisor before it leaves in good order. A service manager ends what is left of
+/// a daemon whose first process died, at once and the hard way: then everything is still in place for the next one.
+pub(super) const ORPHAN: Duration = Duration::from_secs(2);
 
 /// What a role is to do next.
 #[derive(Debug)]
@@ -36,6 +41,11 @@ pub enum Order {
     Resume(Summary),
     /// What the last process of the checker told.
     ResumeChecks(check::Summary),
+    /// Whether the kernel's IPVS can be written.
+    Ipvs {
+        /// It can.
+        works: bool,
+    },
     /// Leave in good order and end.
     Stop {
         /// Leave what is in the kernel as it is.
@@ -74,8 +84,10 @@ pub struct Control {
     beats: bool,
     /// Stop was ordered.
     stopping: bool,
-    /// Nobody is at the other end.
-    orphan: bool,
+    /// Nobody is at the other end: until when the role goes on.
+    orphan: Option<Instant>,
+    /// The signal by which the kernel tells of the end of the supervisor came.
+    told: bool,
     /// Keeps the lock on the pid file.
     _pid_file: Option<OwnedFd>,
 }
@@ -94,7 +106,8 @@ impl Control {
             tick,
             beats: true,
             stopping: false,
-            orphan: false,
+            orphan: None,
+            told: false,
             _pid_file: start._pid_file,
         })
     }
@@ -138,7 +151,7 @@ impl Control {
         loop {
             tokio::select! {
                 biased;
-                message = self.link.next(), if !self.orphan => match message {
+                message = self.link.next(), if self.orphan.is_none() => match message {
                     Some((message, fds)) => {
                         if let Some(order) = order(message, fds) {
                             self.stopping |= matches!(order, Order::Stop { .. });
@@ -146,16 +159,28 @@ impl Control {
                         }
                     }
                     None => {
-                        self.orphan = true;
-                        if !core::mem::replace(&mut self.stopping, true) {
-                            tracing::warn!("the supervisor is gone, leaving in good order");
-                            return Order::Stop { keep: self.setup.keep };
+                        if !self.stopping {
+                            tracing::warn!(
+                                "the supervisor is gone, going on for {} s",
+                                ORPHAN.as_secs()
+                            );
                         }
+                        self.orphan = Some(Instant::now() + ORPHAN);
                     }
                 },
-                _ = self.terminate.recv() => if let Some(order) = self.stop() {
-                    return order;
-                },
+                () = orphaned(self.orphan), if !self.stopping => {
+                    tracing::warn!("no supervisor, leaving in good order");
+                    if let Some(order) = self.stop() {
+                        return order;
+                    }
+                }
+                _ = self.terminate.recv() => {
+                    // The first one after the end of the supervisor says just that.
+                    let news = self.orphan.is_none() || core::mem::replace(&mut self.told, true);
+                    if news && let Some(order) = self.stop() {
+                        return order;
+                    }
+                }
                 _ = self.interrupt.recv() => if !self.setup.ignore_sigint
                     && let Some(order) = self.stop()
                 {
@@ -182,6 +207,14 @@ impl Control {
     }
 }
 
+/// Waits until a role without a supervisor has gone on for long enough.
+async fn orphaned(until: Option<Instant>) {
+    match until {
+        Some(until) => sleep_until(until).await,
+        None => core::future::pending().await,
+    }
+}
+
 fn order(message: ToRole, fds: Vec<OwnedFd>) -> Option<Order> {
     let fd = fds.into_iter().next();
     Some(match message {
@@ -191,6 +224,7 @@ fn order(message: ToRole, fds: Vec<OwnedFd>) -> Option<Order> {
         ToRole::Peer(role) => Order::Peer(role, Channel::from_fd(fd?)),
         ToRole::Resume(summary) => Order::Resume(summary),
         ToRole::ResumeChecks(summary) => Order::ResumeChecks(summary),
+        ToRole::Ipvs { works } => Order::Ipvs { works },
         ToRole::Stop { keep } => Order::Stop { keep },
         ToRole::Count => Order::Count,
     })

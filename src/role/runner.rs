@@ -174,6 +174,7 @@ impl Runner {
             Order::Peer(role, channel) => self.connect(role, channel),
             Order::Resume(_)
             | Order::ResumeChecks(_)
+            | Order::Ipvs { .. }
             | Order::Stop { .. }
             | Order::Count
             | Order::Tick => {}

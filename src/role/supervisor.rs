@@ -115,6 +115,8 @@ struct Supervisor {
     summary_is_own: bool,
     /// What `checker` told last.
     checks: Option<check::Summary>,
+    /// Whether `checker` can write the kernel's IPVS.
+    ipvs: Option<bool>,
     status: String,
 }
 
@@ -167,6 +169,7 @@ impl Supervisor {
                 _ => {}
             }
         }
+        let checker = options.checker;
         Ok(Self {
             options,
             pid_file: pid_files.supervisor,
@@ -188,6 +191,8 @@ impl Supervisor {
             summary: None,
             summary_is_own: false,
             checks: None,
+            // Without that role nobody asks for virtual servers here.
+            ipvs: (!checker).then_some(true),
             status: String::new(),
         })
     }
@@ -288,6 +293,13 @@ impl Supervisor {
                 self.tell_status();
             }
             FromRole::Checks(summary) => self.checks = Some(summary),
+            FromRole::Ipvs { works } => {
+                self.ipvs = Some(works);
+                if let Some(vrrp) = self.child(RoleName::Vrrp) {
+                    vrrp.tell(&ToRole::Ipvs { works }, Vec::new());
+                }
+                self.tell_status();
+            }
             FromRole::Status(status) => {
                 self.status = status;
                 self.tell_status();
@@ -358,6 +370,7 @@ impl Supervisor {
     fn start(&mut self, role: RoleName) {
         let mut setup = self.setup.clone();
         setup.keep = self.keeps(role);
+        let ipvs = self.ipvs.filter(|_| role == RoleName::Vrrp);
         let resume = match role {
             RoleName::Vrrp => {
                 self.summary_is_own = false;
@@ -375,6 +388,9 @@ impl Supervisor {
         }
         if let Some(resume) = resume {
             child.tell(&resume, Vec::new());
+        }
+        if let Some(works) = ipvs {
+            child.tell(&ToRole::Ipvs { works }, Vec::new());
         }
         match role {
             RoleName::Runner => {
@@ -435,6 +451,10 @@ impl Supervisor {
         }
     }
 
+    fn checks_needed(&self) -> bool {
+        self.current.as_ref().is_some_and(|current| current.report.needs.checker)
+    }
+
     /// For example `3 instances: 2 MASTER, 1 BACKUP`.
     fn status_line(&self) -> String {
         let mut line = String::new();
@@ -450,6 +470,11 @@ impl Supervisor {
                 .collect();
             let n = summary.instances.len();
             line = format!("{n} instance{}: {}", if n == 1 { "" } else { "s" }, parts.join(", "));
+        }
+        if self.ipvs == Some(false) && self.checks_needed() {
+            let gap = if line.is_empty() { "" } else { "; " };
+            line.push_str(gap);
+            line.push_str("IPVS does not work, virtual servers cannot be served");
         }
         if !self.status.is_empty() {
             if !line.is_empty() {

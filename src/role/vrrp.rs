@@ -191,6 +191,7 @@ impl Role {
             },
             Order::Peer(..) | Order::ResumeChecks(_) => {}
             Order::Resume(summary) => self.tell(Input::Resume(summary)),
+            Order::Ipvs { works } => self.tell(Input::Ipvs { works }),
             Order::Count => {
                 self.asked += 1;
                 self.tell(Input::Look { request: self.asked });
