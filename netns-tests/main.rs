@@ -23,10 +23,12 @@ mod interop;
 mod lab;
 mod mail;
 mod nat;
+mod ownership;
 mod process;
 mod reload;
 mod scenario;
 mod service;
+mod status;
 mod systemd;
 mod table;
 mod without;
@@ -49,6 +51,7 @@ fn main() -> ExitCode {
         haproxy::CASES,
         reload::CASES,
         foreign::CASES,
+        ownership::CASES,
         process::CASES,
         interop::CASES,
         hostile::CASES,
@@ -58,6 +61,7 @@ fn main() -> ExitCode {
         systemd::CASES,
         table::CASES,
         service::CASES,
+        status::CASES,
         group::CASES,
         without::CASES,
     ]

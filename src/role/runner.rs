@@ -7,22 +7,21 @@ mod subject;
 
 use core::time::Duration;
 use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, timeout};
 
-use super::control::{Control, Order};
+use super::control::{Control, Order, Prepared};
 use crate::base::Name;
 use crate::cli::exit::Exit;
 use crate::drive::{script, smtp};
-use crate::ipc::{Deliver, FromRole, FromRunner, Link, RoleName, RunnerPart, ToRunner, frame};
+use crate::ipc::{Deliver, FromRole, FromRunner, Peer, RoleName, RunnerPart, ToRole, ToRunner};
 use crate::sys::channel::Channel;
-use crate::sys::memfd;
+use crate::sys::process::Stranger;
 use subject::{Job, Subject};
 
-/// The longest configuration.
-const LONGEST: usize = 64 << 20;
 /// At the end: how long the other roles are waited for, so that what they say last is heard.
 const LAST_WORDS: Duration = Duration::from_secs(5);
 /// At the end: how long roles that run on must have been silent.
@@ -38,7 +37,7 @@ struct Whom {
 }
 
 /// An answer on its way.
-type Answer = (Whom, FromRunner);
+type Answer = (Whom, FromRunner, Option<OwnedFd>);
 
 /// Runs the role.
 pub(super) async fn run(control: Control) -> Exit {
@@ -47,7 +46,7 @@ pub(super) async fn run(control: Control) -> Exit {
     let (mails, jobs) = mpsc::unbounded_channel();
     let back = answer.clone();
     let mailer = tokio::spawn(smtp::run(for_mailer, jobs, move |(whom, id)| {
-        let _ = back.send((whom, FromRunner::Delivered { id }));
+        let _ = back.send((whom, FromRunner::Delivered { id }, None));
     }));
     let runner = Runner {
         vrrp: None,
@@ -55,7 +54,7 @@ pub(super) async fn run(control: Control) -> Exit {
         channels: 0,
         subjects: BTreeMap::new(),
         settings,
-        prepared: None,
+        prepared: Prepared::default(),
         mails: Some(mails),
         answer,
         busy: Arc::new(()),
@@ -66,12 +65,12 @@ pub(super) async fn run(control: Control) -> Exit {
 }
 
 struct Runner {
-    vrrp: Option<Peer>,
-    checker: Option<Peer>,
+    vrrp: Option<Client>,
+    checker: Option<Client>,
     channels: u64,
     subjects: BTreeMap<(RoleName, Name), Subject>,
     settings: watch::Sender<Arc<smtp::Settings>>,
-    prepared: Option<(u32, RunnerPart)>,
+    prepared: Prepared<RunnerPart>,
     mails: Option<mpsc::UnboundedSender<smtp::Job<(Whom, u64)>>>,
     answer: mpsc::UnboundedSender<Answer>,
     /// Each subject at work holds a copy.
@@ -82,9 +81,9 @@ struct Runner {
     asked: Instant,
 }
 
-struct Peer {
+struct Client {
     whom: Whom,
-    link: Link<FromRunner, ToRunner>,
+    peer: Peer<FromRunner, ToRunner>,
 }
 
 impl Runner {
@@ -101,22 +100,22 @@ impl Runner {
             }
             tokio::select! {
                 order = control.next() => match order {
-                    Order::Stop { .. } => {
+                    Order::Do(ToRole::Stop { .. }, _) => {
                         // Others that stop at this moment have something to say yet.
                         until = Some(Instant::now() + LAST_WORDS);
                     }
                     other => self.order(&mut control, other),
                 },
                 message = hear(&mut self.vrrp) => match message {
-                    Some((whom, message)) => self.take(whom, message),
+                    Some((whom, message, fd)) => self.take(whom, message, fd),
                     None => self.vrrp = None,
                 },
                 message = hear(&mut self.checker) => match message {
-                    Some((whom, message)) => self.take(whom, message),
+                    Some((whom, message, fd)) => self.take(whom, message, fd),
                     None => self.checker = None,
                 },
-                answer = answers.recv() => if let Some((whom, message)) = answer {
-                    self.answer(whom, &message);
+                answer = answers.recv() => if let Some((whom, message, fd)) = answer {
+                    self.answer(whom, &message, fd);
                 },
             }
             if until.is_some() {
@@ -149,35 +148,30 @@ impl Runner {
     }
 
     fn order(&mut self, control: &mut Control, order: Order) {
-        match order {
-            Order::Prepare { generation, part } => {
-                let decoded = memfd::read(part, LONGEST)
-                    .map_err(|e| e.to_string())
-                    .and_then(|octets| frame::open(&octets).map_err(|e| e.to_string()));
-                match decoded {
-                    Ok(part) => {
-                        self.prepared = Some((generation, part));
-                        control.tell(&FromRole::Ready { generation });
-                    }
-                    Err(reason) => control.tell(&FromRole::Refused { generation, reason }),
-                }
-            }
-            Order::Apply { generation } => {
-                if let Some((_, part)) = self.prepared.take().filter(|(g, _)| *g == generation) {
-                    let RunnerPart { global } = part;
+        let Order::Do(message, fd) = order else {
+            return;
+        };
+        match message {
+            ToRole::Prepare { generation } => self.prepared.decode(control, generation, fd),
+            ToRole::Apply { generation } => {
+                if let Some(RunnerPart { global }) = self.prepared.take(generation) {
                     let settings = smtp::Settings { router: global.router_id, mail: global.mail };
                     self.settings.send_replace(Arc::new(settings));
                     control.tell(&FromRole::Applied { generation });
                 }
             }
-            Order::Abandon => self.prepared = None,
-            Order::Peer(role, channel) => self.connect(role, channel),
-            Order::Resume(_)
-            | Order::ResumeChecks(_)
-            | Order::Ipvs { .. }
-            | Order::Stop { .. }
-            | Order::Count
-            | Order::Tick => {}
+            ToRole::Abandon { .. } => self.prepared.abandon(),
+            ToRole::Connect(role) => {
+                if let Some(fd) = fd {
+                    self.connect(role, Channel::from_fd(fd));
+                }
+            }
+            // `serve` deals with the first of these.
+            ToRole::Stop { .. }
+            | ToRole::Resume(_)
+            | ToRole::Ipvs { .. }
+            | ToRole::Count
+            | ToRole::Answer(_) => {}
         }
     }
 
@@ -185,18 +179,18 @@ impl Runner {
         let slot = match role {
             RoleName::Vrrp => &mut self.vrrp,
             RoleName::Checker => &mut self.checker,
-            RoleName::Config | RoleName::Runner => return,
+            RoleName::Config | RoleName::Runner | RoleName::Api => return,
         };
-        match Link::new(channel) {
-            Ok(link) => {
+        match Peer::new(channel) {
+            Ok(peer) => {
                 self.channels += 1;
-                *slot = Some(Peer { whom: Whom { role, channel: self.channels }, link });
+                *slot = Some(Client { whom: Whom { role, channel: self.channels }, peer });
             }
             Err(e) => tracing::error!("channel to {role}: {e}"),
         }
     }
 
-    fn take(&mut self, whom: Whom, message: ToRunner) {
+    fn take(&mut self, whom: Whom, message: ToRunner, fd: Option<OwnedFd>) {
         self.open += 1;
         self.asked = Instant::now();
         match message {
@@ -204,7 +198,7 @@ impl Runner {
                 let answer = self.answer.clone();
                 tokio::spawn(async move {
                     let end = script::run(&command, timeout).await;
-                    let _ = answer.send((whom, FromRunner::Ran { run, end }));
+                    let _ = answer.send((whom, FromRunner::Ran { run, end }, None));
                 });
             }
             ToRunner::Notice { id, deliver: Deliver::Mail(text) } => {
@@ -218,10 +212,16 @@ impl Runner {
                 deliver: Deliver::Programs { subject, state, commands, limit },
             } => {
                 let answer = self.answer.clone();
-                let done = move || {
-                    let _ = answer.send((whom, FromRunner::Delivered { id }));
+                let running = answer.clone();
+                let began = move |command, process| {
+                    let _ = running.send((whom, FromRunner::Began { id, command }, process));
                 };
-                let job = Job { state, commands, limit, done: Box::new(done) };
+                let done = move || {
+                    let _ = answer.send((whom, FromRunner::Delivered { id }, None));
+                };
+                let before = fd.and_then(|fd| Stranger::hold(fd).ok());
+                let (began, done) = (Box::new(began), Box::new(done));
+                let job = Job { state, commands, limit, before, began, done };
                 let key = (whom.role, subject);
                 let queue = self.subjects.entry(key).or_insert_with_key(|(_, subject)| {
                     Subject::new(subject.clone(), Arc::clone(&self.busy))
@@ -232,14 +232,16 @@ impl Runner {
     }
 
     /// Answers to a process that has ended meanwhile go nowhere.
-    fn answer(&mut self, whom: Whom, message: &FromRunner) {
-        self.open = self.open.saturating_sub(1);
+    fn answer(&mut self, whom: Whom, message: &FromRunner, fd: Option<OwnedFd>) {
+        if !matches!(message, FromRunner::Began { .. }) {
+            self.open = self.open.saturating_sub(1);
+        }
         let slot = match whom.role {
             RoleName::Vrrp => &mut self.vrrp,
             _ => &mut self.checker,
         };
-        if let Some(peer) = slot.as_mut().filter(|peer| peer.whom == whom)
-            && peer.link.post(message, Vec::new()).is_err()
+        if let Some(client) = slot.as_mut().filter(|client| client.whom == whom)
+            && client.peer.post(message, fd.into_iter().collect()).is_err()
         {
             *slot = None;
         }
@@ -247,11 +249,11 @@ impl Runner {
 }
 
 /// The next message of a role; none when it is gone.
-async fn hear(peer: &mut Option<Peer>) -> Option<(Whom, ToRunner)> {
-    match peer {
-        Some(Peer { whom, link }) => {
+async fn hear(client: &mut Option<Client>) -> Option<(Whom, ToRunner, Option<OwnedFd>)> {
+    match client {
+        Some(Client { whom, peer }) => {
             let whom = *whom;
-            link.next().await.map(|(message, _)| (whom, message))
+            peer.next().await.map(|(message, fds)| (whom, message, fds.into_iter().next()))
         }
         None => core::future::pending().await,
     }

@@ -8,15 +8,13 @@ use core::time::Duration;
 
 use indexmap::{IndexMap, IndexSet};
 
+use super::Load;
 use super::check::Server;
 use super::command::{Purpose, command};
 use crate::base::{Family, Name, Secret};
-use crate::config::block::root::TopLevel;
 use crate::config::block::service::{RealServer, Ssl, VirtualServer};
 use crate::config::codes;
-use crate::config::context::Cx;
 use crate::config::diagnostic::Diagnostic;
-use crate::config::lint;
 use crate::config::slot::First;
 use crate::config::span::Span;
 use crate::config::value::script::Script;
@@ -24,6 +22,7 @@ use crate::config::value::service::{Endpoint, Granularity, Scheduler, ServerName
 use crate::model::service::{Persistence, Protocol, ServerExtras, ServiceExtras, SorryServer, Tls};
 use crate::model::{self, Command, Forward, Service, ServiceKey};
 
+pub(super) use group::close as group;
 pub(crate) use group::{Group, GroupUse};
 pub(super) use unique::finish;
 
@@ -36,52 +35,47 @@ pub(crate) struct Notes {
     pub span: Span,
 }
 
-impl TopLevel for VirtualServer {
-    fn close(self, cx: &mut Cx<'_>) {
-        let span = self.span;
-        let group = match &self.header {
-            ServerName::Group(name) => Some(name.clone()),
-            _ => None,
-        };
-        let protocol = self.protocol.value().map(|p| Protocol::from(*p));
-        let family = self.ip_family.value().map(|f| Family::from(*f));
-        if cx.options.lints {
-            lint::service(&self, cx);
+/// Resolves a block.
+pub(super) fn close(block: VirtualServer, cx: &mut Load<'_>) {
+    let span = block.span;
+    let group = match &block.header {
+        ServerName::Group(name) => Some(name.clone()),
+        _ => None,
+    };
+    let protocol = block.protocol.value().map(|p| Protocol::from(*p));
+    let family = block.ip_family.value().map(|f| Family::from(*f));
+    let Some(service) = resolve(block, cx) else {
+        return;
+    };
+    match group {
+        None => {
+            cx.draft.model.lvs.services.push(service);
+            cx.draft.services.push(Notes { span });
         }
-        let Some(service) = resolve(self, cx) else {
-            return;
-        };
-        match group {
-            None => {
-                cx.draft.model.lvs.services.push(service);
-                cx.draft.services.push(Notes { span });
-            }
-            Some(group) => {
-                let own = service.key.family();
-                let bound = service.servers.iter().any(|s| !matches!(s.forward, Forward::Tun(_)));
-                let family = family.or(bound.then_some(own));
-                let place = cx.draft.model.lvs.services.len();
-                let waiting = GroupUse { group, service, protocol, family, span, place };
-                cx.draft.group_services.push(waiting);
-            }
+        Some(group) => {
+            let own = service.key.family();
+            let bound = service.servers.iter().any(|s| !matches!(s.forward, Forward::Tun(_)));
+            let family = family.or(bound.then_some(own));
+            let place = cx.draft.model.lvs.services.len();
+            let waiting = GroupUse { group, service, protocol, family, span, place };
+            cx.draft.group_services.push(waiting);
         }
     }
 }
 
-impl TopLevel for Ssl {
-    fn close(self, cx: &mut Cx<'_>) {
-        if cx.draft.model.lvs.tls.is_some() {
-            let message = "SSL was given before, this one replaces it";
-            cx.report(Diagnostic::warning(&codes::OVERWRITTEN, message).at(self.span));
-        }
-        let path = |p: Option<&crate::config::value::text::Path>| p.map(|p| p.0.clone());
-        cx.draft.model.lvs.tls = Some(Tls {
-            password: self.password.value().map(|p| Secret::new(p.0.clone())),
-            ca: path(self.ca.value()),
-            certificate: path(self.certificate.value()),
-            key: path(self.key.value()),
-        });
+/// Resolves a block.
+pub(super) fn tls(block: Ssl, cx: &mut Load<'_>) {
+    if cx.draft.model.lvs.tls.is_some() {
+        let message = "SSL was given before, this one replaces it";
+        cx.report(Diagnostic::warning(&codes::OVERWRITTEN, message).at(block.span));
     }
+    let path = |p: Option<&crate::config::value::text::Path>| p.map(|p| p.0.clone());
+    cx.draft.model.lvs.tls = Some(Tls {
+        password: block.password.value().map(|p| Secret::new(p.0.clone())),
+        ca: path(block.ca.value()),
+        certificate: path(block.certificate.value()),
+        key: path(block.key.value()),
+    });
 }
 
 /// What servers and checks inherit from their service.
@@ -103,7 +97,7 @@ pub(super) struct Inherited {
     pub is_group: bool,
 }
 
-fn resolve(mut block: VirtualServer, cx: &mut Cx<'_>) -> Option<Service> {
+fn resolve(mut block: VirtualServer, cx: &mut Load<'_>) -> Option<Service> {
     let servers = core::mem::take(&mut block.real_server.0);
     let family = family(&block, &servers);
     let shown = match &block.header {
@@ -180,6 +174,12 @@ fn resolve(mut block: VirtualServer, cx: &mut Cx<'_>) -> Option<Service> {
             list.insert(spot, server.0);
         }
     }
+    if list.is_empty() {
+        let name = &inherited.name;
+        let message = format!("virtual server {name} has no usable real server, it is left out");
+        cx.report(Diagnostic::error(&codes::INCOMPLETE, message).at(block.span));
+        return None;
+    }
     let servers: Vec<model::RealServer> = list.into_values().collect();
     if !inherited.is_group {
         sharing(&servers, &inherited.name, block.span, cx);
@@ -212,7 +212,7 @@ fn resolve(mut block: VirtualServer, cx: &mut Cx<'_>) -> Option<Service> {
 }
 
 /// Reports servers that are one for the kernel, because only NAT can change a port.
-fn sharing(servers: &[model::RealServer], shown: &str, at: Span, cx: &mut Cx<'_>) {
+fn sharing(servers: &[model::RealServer], shown: &str, at: Span, cx: &mut Load<'_>) {
     let mut seen: IndexSet<(IpAddr, u16)> = IndexSet::with_capacity(servers.len());
     for server in servers.iter().filter(|server| !seen.insert((server.address, server.port))) {
         let message = format!(
@@ -228,7 +228,7 @@ fn sharing(servers: &[model::RealServer], shown: &str, at: Span, cx: &mut Cx<'_>
     }
 }
 
-fn script(slot: &First<Script>, keyword: &str, owner: &str, cx: &mut Cx<'_>) -> Option<Command> {
+fn script(slot: &First<Script>, keyword: &str, owner: &str, cx: &mut Load<'_>) -> Option<Command> {
     let script = slot.value()?;
     command(script, None, Purpose::Notify, &format!("{keyword} of {owner}"), cx)
 }
@@ -254,7 +254,12 @@ fn family(block: &VirtualServer, servers: &[RealServer]) -> Family {
     server.map_or(Family::V4, |s| Family::of(&s.header.address))
 }
 
-fn key(block: &VirtualServer, family: Family, shown: &str, cx: &mut Cx<'_>) -> Option<ServiceKey> {
+fn key(
+    block: &VirtualServer,
+    family: Family,
+    shown: &str,
+    cx: &mut Load<'_>,
+) -> Option<ServiceKey> {
     if let (ServerName::Address(endpoint), Some(word)) = (&block.header, block.ip_family.value())
         && Family::from(*word) != Family::of(&endpoint.ip())
     {
@@ -302,7 +307,7 @@ fn persistence(
     block: &VirtualServer,
     key: &ServiceKey,
     shown: &str,
-    cx: &mut Cx<'_>,
+    cx: &mut Load<'_>,
 ) -> Option<Persistence> {
     let mut timeout = block.persistence_timeout.value().map(|t| t.0);
     let granularity = block.persistence_granularity.value().copied();
@@ -333,7 +338,7 @@ fn persistence(
     })
 }
 
-fn flags(block: &VirtualServer, key: &ServiceKey, shown: &str, cx: &mut Cx<'_>) -> u32 {
+fn flags(block: &VirtualServer, key: &ServiceKey, shown: &str, cx: &mut Load<'_>) -> u32 {
     let mut flags = 0;
     for (on, bit) in [
         (block.ops.is_set(), 0x04),
@@ -367,7 +372,7 @@ fn port(
     service: &Inherited,
     what: &str,
     at: Span,
-    cx: &mut Cx<'_>,
+    cx: &mut Load<'_>,
 ) -> u16 {
     if service.is_group {
         return written.port;
@@ -403,7 +408,7 @@ fn real_server(
     block: RealServer,
     service: &Inherited,
     method: Forward,
-    cx: &mut Cx<'_>,
+    cx: &mut Load<'_>,
 ) -> Option<(model::RealServer, Span)> {
     let at = block.span;
     let Endpoint { address, .. } = block.header;
@@ -449,7 +454,7 @@ fn sorry_server(
     block: &VirtualServer,
     service: &Inherited,
     method: Forward,
-    cx: &mut Cx<'_>,
+    cx: &mut Load<'_>,
 ) -> Option<SorryServer> {
     let written = *block.sorry_server.value()?;
     let at = block.sorry_server.span();
@@ -481,7 +486,7 @@ fn like_its_server(
     servers: &[model::RealServer],
     block: &VirtualServer,
     shown: &str,
-    cx: &mut Cx<'_>,
+    cx: &mut Load<'_>,
 ) -> SorryServer {
     let same = servers.iter().find(|s| (s.address, s.port) == (sorry.address, sorry.port));
     let Some(server) = same.filter(|server| server.inhibit_on_failure != sorry.inhibit) else {
@@ -504,7 +509,7 @@ fn quorum(
     block: &VirtualServer,
     servers: &[model::RealServer],
     shown: &str,
-    cx: &mut Cx<'_>,
+    cx: &mut Load<'_>,
 ) -> (u32, u32) {
     let sum: u64 = servers.iter().map(|s| u64::from(s.weight)).sum();
     let sum = u32::try_from(sum).unwrap_or(u32::MAX);

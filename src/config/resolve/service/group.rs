@@ -6,11 +6,10 @@ use indexmap::IndexSet;
 
 use super::{Notes, ONE_PACKET};
 use crate::base::{Family, Name};
-use crate::config::block::root::TopLevel;
 use crate::config::block::service::VirtualServerGroup;
 use crate::config::codes;
-use crate::config::context::Cx;
 use crate::config::diagnostic::{Class, Diagnostic};
+use crate::config::resolve::Load;
 use crate::config::span::Span;
 use crate::model::service::{GroupEntry, Persistence, Protocol, ServiceGroup};
 use crate::model::{Forward, Service, ServiceKey};
@@ -40,48 +39,47 @@ pub(crate) struct GroupUse {
 /// The most services that the entries of a group may be together.
 const LARGEST_GROUP: u128 = 65_536;
 
-impl TopLevel for VirtualServerGroup {
-    fn close(self, cx: &mut Cx<'_>) {
-        let name = self.header.0.clone();
-        let refuse = |message: String, cx: &mut Cx<'_>| {
-            cx.report(
-                Diagnostic::error(&codes::INCOMPLETE, message)
-                    .at(self.end)
-                    .related(self.span, "it begins here"),
-            );
-        };
-        if self.entries.is_empty() {
-            refuse(format!("virtual server group {name} has no entries, it is left out"), cx);
-            return;
-        }
-        let entries: Vec<GroupEntry> = self.entries.iter().map(|e| e.value.0).collect();
-        let size = entries.iter().map(size).fold(0, u128::saturating_add);
-        if size > LARGEST_GROUP {
-            let message = format!(
-                "virtual server group {name} has more than {LARGEST_GROUP} addresses, it is left out"
-            );
-            refuse(message, cx);
-            return;
-        }
-        let has = |wanted: Family| {
-            entries.iter().any(|e| match e {
-                GroupEntry::Addresses { first, .. } => Family::of(first) == wanted,
-                GroupEntry::Mark { family, .. } => *family == Some(wanted),
-            })
-        };
-        let open = entries.iter().any(|e| matches!(e, GroupEntry::Mark { family: None, .. }));
-        if has(Family::V4) && has(Family::V6) && open {
-            let message = format!(
-                "virtual server group {name} mixes IPv4, IPv6 and marks without a family, it is left out"
-            );
-            refuse(message, cx);
-            return;
-        }
-        // Two groups of one name exist side by side for keepalived; references find the first one.
-        let groups = &mut cx.draft.service_groups;
-        if !groups.iter().any(|g| g.name == name) {
-            groups.push(Group { name, entries, uses: 0 });
-        }
+/// Resolves a block.
+pub(in crate::config::resolve) fn close(block: VirtualServerGroup, cx: &mut Load<'_>) {
+    let name = block.header.0.clone();
+    let refuse = |message: String, cx: &mut Load<'_>| {
+        cx.report(
+            Diagnostic::error(&codes::INCOMPLETE, message)
+                .at(block.end)
+                .related(block.span, "it begins here"),
+        );
+    };
+    if block.entries.is_empty() {
+        refuse(format!("virtual server group {name} has no entries, it is left out"), cx);
+        return;
+    }
+    let entries: Vec<GroupEntry> = block.entries.iter().map(|e| e.value.0).collect();
+    let size = entries.iter().map(size).fold(0, u128::saturating_add);
+    if size > LARGEST_GROUP {
+        let message = format!(
+            "virtual server group {name} has more than {LARGEST_GROUP} addresses, it is left out"
+        );
+        refuse(message, cx);
+        return;
+    }
+    let has = |wanted: Family| {
+        entries.iter().any(|e| match e {
+            GroupEntry::Addresses { first, .. } => Family::of(first) == wanted,
+            GroupEntry::Mark { family, .. } => *family == Some(wanted),
+        })
+    };
+    let open = entries.iter().any(|e| matches!(e, GroupEntry::Mark { family: None, .. }));
+    if has(Family::V4) && has(Family::V6) && open {
+        let message = format!(
+            "virtual server group {name} mixes IPv4, IPv6 and marks without a family, it is left out"
+        );
+        refuse(message, cx);
+        return;
+    }
+    // Two groups of one name exist side by side for keepalived; references find the first one.
+    let groups = &mut cx.draft.service_groups;
+    if !groups.iter().any(|g| g.name == name) {
+        groups.push(Group { name, entries, uses: 0 });
     }
 }
 
@@ -129,7 +127,7 @@ fn keys(entries: &[GroupEntry], protocol: Protocol, own: Family) -> IndexSet<Ser
 }
 
 /// Services by group take their place among the others, each with the entries of its group.
-pub(super) fn finish_groups(cx: &mut Cx<'_>) {
+pub(super) fn finish_groups(cx: &mut Load<'_>) {
     let waiting = core::mem::take(&mut cx.draft.group_services);
     if waiting.is_empty() {
         return;
@@ -153,8 +151,8 @@ pub(super) fn finish_groups(cx: &mut Cx<'_>) {
 }
 
 /// A service by group, if it can be one.
-fn finish_group(mut waiting: GroupUse, groups: &mut [Group], cx: &mut Cx<'_>) -> Option<Service> {
-    let quiet = |code, message: String, cx: &mut Cx<'_>| {
+fn finish_group(mut waiting: GroupUse, groups: &mut [Group], cx: &mut Load<'_>) -> Option<Service> {
+    let quiet = |code, message: String, cx: &mut Load<'_>| {
         cx.report(Diagnostic::error(code, message).at(waiting.span).class(Class::Quiet));
     };
     let Some(group) = groups.iter_mut().find(|group| group.name == waiting.group) else {
@@ -189,7 +187,7 @@ fn finish_group(mut waiting: GroupUse, groups: &mut [Group], cx: &mut Cx<'_>) ->
     let keys = keys(&group.entries, protocol, own);
     waiting.service.key = *keys.first()?;
     group_ports(&waiting, group, cx);
-    let warn = |code, message: String, cx: &mut Cx<'_>| {
+    let warn = |code, message: String, cx: &mut Load<'_>| {
         cx.report(Diagnostic::warning(code, message).at(waiting.span));
     };
     let addresses = group.entries.iter().any(|e| matches!(e, GroupEntry::Addresses { .. }));
@@ -231,7 +229,7 @@ fn finish_group(mut waiting: GroupUse, groups: &mut [Group], cx: &mut Cx<'_>) ->
 }
 
 /// With DR and TUN the port of an entry is used, and a mark has none: other ports of servers are only reported.
-fn group_ports(waiting: &GroupUse, group: &Group, cx: &mut Cx<'_>) {
+fn group_ports(waiting: &GroupUse, group: &Group, cx: &mut Load<'_>) {
     let name = &group.name;
     for server in waiting.service.servers.iter().filter(|s| s.port != 0) {
         let rewritten = server.forward == Forward::Nat;

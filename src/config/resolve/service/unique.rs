@@ -6,14 +6,14 @@ use indexmap::{IndexMap, IndexSet};
 
 use super::group::finish_groups;
 use crate::config::codes;
-use crate::config::context::Cx;
 use crate::config::diagnostic::{Class, Diagnostic};
+use crate::config::resolve::Load;
 use crate::config::span::Span;
 use crate::model::{Service, ServiceKey};
 
 /// Services that are defined twice: IPVS knows each once, so the servers of the later one join the first. What an
 /// entry of a group would define again belongs to the first, too.
-pub(in crate::config::resolve) fn finish(cx: &mut Cx<'_>) {
+pub(in crate::config::resolve) fn finish(cx: &mut Load<'_>) {
     finish_groups(cx);
     let mut seen: IndexSet<ServiceKey> = IndexSet::with_capacity(cx.draft.services.len());
     let mut all = cx.draft.model.lvs.services.iter().flat_map(Service::keys);
@@ -72,7 +72,7 @@ fn without_taken(
     mut service: Service,
     owners: &IndexMap<ServiceKey, usize>,
     at: Span,
-    cx: &mut Cx<'_>,
+    cx: &mut Load<'_>,
 ) -> Option<Service> {
     let id = service.id();
     let group = service.extras.as_mut()?.group.as_mut()?;
