@@ -3,7 +3,7 @@
 
 use nix::sys::signal::Signal;
 
-use crate::lab::daemon::{CONF, Daemon, Program};
+use crate::lab::daemon::{CONF, Daemon, Program, signal_to};
 use crate::lab::node::Node;
 use crate::lab::service::Server;
 use crate::lab::{LIMIT, Lab, Res, ipvs};
@@ -14,6 +14,7 @@ cases![Ipvs:
     a_dead_server_of_a_group_leaves_all_its_entries,
     a_program_takes_its_server_out_and_in,
     what_other_programs_do_to_the_table_is_put_right,
+    after_the_end_of_the_supervisor_the_table_stays_for_a_moment,
 ];
 
 /// Groups of addresses, ranges and marks of both families, and virtual servers of each kind on them.
@@ -330,6 +331,36 @@ fn what_other_programs_do_to_the_table_is_put_right(lab: &mut Lab) -> Res {
     daemon.signal(Signal::SIGHUP)?;
     lab.after(mark).log(&node, "putting it right")?;
     ipvs::becomes(&node, &others)
+}
+
+fn after_the_end_of_the_supervisor_the_table_stays_for_a_moment(lab: &mut Lab) -> Res {
+    lab.subject.ours_only("its children end at once")?;
+    let node = director(lab)?;
+    let text = "virtual_server 10.1.0.1 80 {\nlvs_sched rr\nlvs_method NAT\nprotocol TCP\n\
+        real_server 10.0.0.71 80 {\n}\n}\n";
+    let wanted = ["-A -t 10.1.0.1:80 -s rr", "-a -t 10.1.0.1:80 -r 10.0.0.71:80 -m -w 1"];
+    let daemon = start(lab, &node, text)?;
+    ipvs::becomes(&node, &wanted)?;
+    ipvs::watch(&node)?;
+
+    lab.note(
+        "the supervisor is killed; then a service manager ends the rest of it and starts it again",
+    );
+    let mark = lab.mark();
+    let below: Vec<u32> = daemon.processes().into_iter().skip(1).collect();
+    daemon.signal(Signal::SIGKILL)?;
+    lab.after(mark).log(&node, "the supervisor is gone")?;
+    below.into_iter().try_for_each(|pid| signal_to(pid, Signal::SIGKILL))?;
+    let mark_of_start = lab.mark();
+    let daemon = lab.subject.start(&node)?;
+    lab.after(mark_of_start).log(&node, "Startup complete")?;
+    ipvs::becomes(&node, &wanted)?;
+    let commands = lab.after(mark).ipvs(&node);
+    check!(commands.is_empty(), "{commands:?}");
+
+    lab.note("it is killed, and nobody starts it again");
+    daemon.signal(Signal::SIGKILL)?;
+    ipvs::becomes(&node, &[])
 }
 
 /// A machine with the addresses of three servers, on none of which anybody listens yet.

@@ -31,6 +31,7 @@ mod service;
 mod status;
 mod systemd;
 mod table;
+mod without;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -62,6 +63,7 @@ fn main() -> ExitCode {
         service::CASES,
         status::CASES,
         group::CASES,
+        without::CASES,
     ]
     .concat();
     let words: Vec<String> = std::env::args().skip(1).collect();

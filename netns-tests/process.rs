@@ -197,7 +197,13 @@ fn a_killed_supervisor_takes_everything_with_it(lab: &mut Lab) -> Res {
     let mark = lab.mark();
     primary.signal(Signal::SIGKILL)?;
     let later = lab.after(mark);
-    later.advert(&pair.svr1, |advert| advert.priority() == 0)?;
+    let (gone, _) = later.log(&pair.svr1, "the supervisor is gone")?;
+    let (end, _) = later.advert(&pair.svr1, |advert| advert.priority() == 0)?;
+    // For a moment all goes on: one that is started again at once finds everything in place.
+    let went_on = end.millis_since(gone);
+    check!(went_on > 1_900.0, "it left after {went_on} ms");
+    let adverts = later.adverts(&pair.svr1);
+    check!(adverts.iter().any(|(_, advert)| advert.priority() == 200), "it fell silent");
     later.address(&pair.svr1, VIP, false)?;
     later.address(&pair.svr2, VIP, true)?;
     lab.timeline().poll(LIMIT, "its children are gone", || {

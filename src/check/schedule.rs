@@ -19,9 +19,8 @@ const SETTLING: Duration = Duration::from_secs(1);
 /// A limit of time that is noticed this much later was noticed by a process that did not run, or by a machine
 /// that stood still: the attempt is made again before anything is concluded.
 const LATE: Duration = Duration::from_millis(200);
-/// Up to so many TCP checks a second end their connections in the ordinary way. More would fill the tables of
-/// the kernel and of connection tracking with sockets in TIME_WAIT (60 s each), so they are reset.
-const ORDERLY_PER_SECOND: f64 = 100.0;
+/// TCP checks a second above which the log tells how to leave none of their connections in TIME_WAIT.
+const MANY_PER_SECOND: f64 = 100.0;
 /// Up to so many checks are named one by one when they begin.
 const NAMED: usize = 1000;
 
@@ -170,17 +169,14 @@ impl Engine {
             .filter(|checker| matches!(checker.kind, CheckerKind::Tcp(_)))
             .map(|checker| 1.0 / checker.delay_loop.as_secs_f64().max(1e-6))
             .sum();
-        let closing = if rate > ORDERLY_PER_SECOND { Closing::Reset } else { Closing::Orderly };
-        if closing != self.closing {
+        let closing = if self.config.close_by_reset { Closing::Reset } else { Closing::Orderly };
+        if closing == Closing::Orderly && rate > MANY_PER_SECOND {
             tracing::info!(
-                "{rate:.0} TCP checks a second: their connections end by {}",
-                match closing {
-                    Closing::Orderly => "an ordinary close",
-                    Closing::Reset => "a reset, so that none stays in TIME_WAIT",
-                }
+                "{rate:.0} TCP checks a second: each connection stays in TIME_WAIT for a minute, \
+                 checker_close_by_reset avoids that"
             );
-            self.closing = closing;
         }
+        self.closing = closing;
     }
 
     /// Says which checks begin.

@@ -32,14 +32,19 @@ impl Engine {
         Summary { services: services.collect() }
     }
 
-    /// A full view.
+    /// Whether the kernel's table can be written.
     #[must_use]
-    pub fn snapshot(&self, now: Instant) -> Check {
-        let kernel = match self.phase {
+    pub const fn kernel(&self) -> Kernel {
+        match self.phase {
             Phase::Idle | Phase::Reading { .. } | Phase::Flushing { .. } => Kernel::Unknown,
             Phase::Waiting { errno } => Kernel::Unavailable(errno),
             Phase::Running | Phase::Stopping { .. } | Phase::Stopped => Kernel::Ready,
-        };
+        }
+    }
+
+    /// A full view.
+    #[must_use]
+    pub fn snapshot(&self, now: Instant) -> Check {
         let services = self
             .order
             .iter()
@@ -52,7 +57,7 @@ impl Engine {
         Check {
             schema: 1,
             at: now,
-            kernel,
+            kernel: self.kernel(),
             services,
             probes_running: self.running,
             probes_waiting: self.checkers.iter().filter(|(_, checker)| checker.waiting).count(),

@@ -20,7 +20,7 @@ use super::probe::{Errno, Kind, Share};
 use super::schedule::Beginning;
 use super::service::{Checkers, Dirty, Server, Service, Sorry, Standing, Why};
 use super::weight::contribution;
-use super::write::backoff;
+use super::write::{LONGEST_RETRY, backoff};
 use super::{Action, Cx, Engine, Phase, number};
 use crate::model::{self, Lvs, RealServer, ServiceId, ServiceKey};
 use crate::plan::ipvs::{Destination, DestinationKey, Entry, Op, Table};
@@ -41,6 +41,7 @@ pub(super) enum Origin {
 impl Engine {
     /// The newest configuration.
     pub(super) fn reload(&mut self, cx: &mut Cx<'_>, config: Arc<Lvs>) {
+        debug_assert!(keys_are_unique(&config), "a service of the kernel has two owners");
         match &mut self.phase {
             Phase::Idle => {
                 self.config = config;
@@ -127,7 +128,8 @@ impl Engine {
 
     /// The kernel has no table for us. Services wait for one; everything else of the daemon goes on.
     fn unavailable(&mut self, cx: &mut Cx<'_>, errno: i32) {
-        if self.table_backoff == 0 {
+        // At first, and then with each attempt that is a minute after the last one.
+        if self.table_backoff == 0 || backoff(self.table_backoff) >= LONGEST_RETRY {
             tracing::error!("IPVS: Can't initialize ipvs: {}", Errno(errno));
             // EPERM or EACCES.
             let lack = if matches!(errno, 1 | 13) {
@@ -331,6 +333,12 @@ impl Engine {
         server.checkers = Checkers::from(slots);
         server
     }
+}
+
+/// Whether each service of the kernel belongs to one virtual server, as the configuration guarantees.
+fn keys_are_unique(config: &Lvs) -> bool {
+    let mut seen = BTreeSet::new();
+    config.services.iter().flat_map(model::Service::keys).all(|key| seen.insert(*key))
 }
 
 /// The weight of a server that the kernel has in service. With `inhibit_on_failure` a dead one has weight 0.

@@ -21,7 +21,7 @@ use crate::plan::ipvs::{
 use crate::plan::{Outcome, Token};
 
 /// Longest time to the next attempt at what the kernel refuses.
-const LONGEST_RETRY: Duration = Duration::from_secs(60);
+pub(super) const LONGEST_RETRY: Duration = Duration::from_secs(60);
 /// More rounds of one service without an operation between them would be a circle.
 const ROUNDS: usize = 16;
 

@@ -24,7 +24,7 @@ use crate::model::checker::MiscCheck;
 use crate::model::{Lvs, ServiceKey};
 use crate::plan::ipvs::{Op, Table};
 use crate::plan::{Outcome, Token};
-use crate::status::check::{Check, Summary};
+use crate::status::check::{Check, Kernel, Summary};
 use crate::status::{Notice, RunEnd};
 use crate::sys::{clock, process};
 
@@ -173,6 +173,12 @@ impl Driver {
     #[must_use]
     pub fn summary(&self) -> Summary {
         self.engine.summary()
+    }
+
+    /// Whether the kernel's table can be written.
+    #[must_use]
+    pub const fn kernel(&self) -> Kernel {
+        self.engine.kernel()
     }
 
     /// A full view.

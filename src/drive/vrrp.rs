@@ -278,6 +278,7 @@ impl Driver {
             }
             Input::Ran { run, end } => Event::Ran { run, end },
             Input::RunnerReady => Event::RunnerReady,
+            Input::Ipvs { works } => Event::Ipvs { works },
             Input::Resume(summary) => Event::Resume(summary),
             Input::Reload { config, scheduling } => {
                 // A large configuration takes longer than a real-time thread may work without a break.

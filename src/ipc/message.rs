@@ -76,6 +76,11 @@ pub enum ToRole {
     Connect(RoleName),
     /// Before the first `Prepare`: what the last process of this role told.
     Resume(Memory),
+    /// For `vrrp`: whether the kernel's IPVS can be written, as `checker` found.
+    Ipvs {
+        /// It can.
+        works: bool,
+    },
     /// Leave in good order, answer with `Done` and end.
     Stop {
         /// Leave what is in the kernel as it is (`--dont-release-vrrp`, `--dont-release-ipvs`).
@@ -111,6 +116,11 @@ pub enum FromRole {
     },
     /// What its next process should know.
     Remember(Memory),
+    /// From `checker`: whether the kernel's IPVS can be written; when that is news.
+    Ipvs {
+        /// It can.
+        works: bool,
+    },
     /// From `api`: a question to the supervisor.
     Ask(Question),
     /// Somebody sent this role a signal that asks for a reload.

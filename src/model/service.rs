@@ -28,6 +28,8 @@ pub struct Lvs {
     /// `lvs_audit_interval`: how often the kernel's table is compared with what it should be, at least 1 s; none for
     /// never.
     pub audit_interval: Option<Duration>,
+    /// `checker_close_by_reset`: connections of checks end by a reset.
+    pub close_by_reset: bool,
     /// `lvs_timeouts`
     pub timeouts: Timeouts,
     /// `lvs_sync_daemon`

@@ -29,6 +29,8 @@ pub struct Vrrp {
     pub startup_delay: Duration,
     /// `log_unknown_vrids`
     pub log_unknown_vrids: bool,
+    /// There are virtual servers, and without `vrrp_without_ipvs` no instance takes part while they cannot be served.
+    pub needs_ipvs: bool,
     /// Instances that this version cannot carry out; nobody runs them.
     pub parked: Vec<Instance>,
     /// `static_routes`

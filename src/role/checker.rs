@@ -1,8 +1,8 @@
 //! The checker role: health checks and the kernel's table of virtual servers.
 //!
 //! The engine and its probes run on this thread, netlink on one of its own (`drive::check`). Without IPVS in the
-//! kernel the role waits for it and the rest of the daemon goes on: addresses need no IPVS. (keepalived ends
-//! altogether there.)
+//! kernel the role waits for it, and says so: virtual routers hold back meanwhile unless told otherwise. (keepalived
+//! ends altogether there.)
 
 pub(super) mod record;
 
@@ -22,6 +22,7 @@ use crate::ipc::{
     ToRunner, Told,
     peer::{next, next_with_fd},
 };
+use crate::status::check::Kernel;
 use crate::sys::channel::Channel;
 use crate::sys::{clock, process, sched};
 use record::Record;
@@ -57,6 +58,8 @@ struct Role {
     prepared: Prepared<CheckerPart>,
     /// The supervisor does not have the newest summary.
     report_due: bool,
+    /// What the supervisor was told last: whether the kernel's table can be written.
+    ipvs: Option<bool>,
     stopped: bool,
 }
 
@@ -71,6 +74,7 @@ impl Role {
             api: None,
             prepared: Prepared::default(),
             report_due: false,
+            ipvs: None,
             stopped: false,
         }
     }
@@ -89,6 +93,7 @@ impl Role {
                 },
             }
             self.outputs();
+            self.tell_ipvs(&mut control);
         }
         if let Some(runner) = &mut self.runner {
             let _ = self.notices.send(runner);
@@ -97,6 +102,18 @@ impl Role {
         }
         control.done().await;
         Exit::Ok
+    }
+
+    /// Tells whether virtual servers can be served, when that is news: virtual routers hold back while they cannot.
+    fn tell_ipvs(&mut self, control: &mut Control) {
+        let works = match self.driver.kernel() {
+            Kernel::Unknown => return,
+            Kernel::Ready => true,
+            Kernel::Unavailable(_) => false,
+        };
+        if self.ipvs.replace(works) != Some(works) {
+            control.tell(&FromRole::Ipvs { works });
+        }
     }
 
     fn order(&mut self, control: &mut Control, order: Order) {
@@ -121,7 +138,7 @@ impl Role {
             ToRole::Resume(Memory::Checker(summary)) => self.driver.resume(summary),
             ToRole::Stop { keep } => self.driver.stop(keep),
             ToRole::Count => self.count(),
-            ToRole::Resume(Memory::Vrrp(_)) | ToRole::Answer(_) => {}
+            ToRole::Resume(Memory::Vrrp(_)) | ToRole::Ipvs { .. } | ToRole::Answer(_) => {}
         }
     }
 

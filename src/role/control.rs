@@ -1,11 +1,12 @@
 //! A role's side of its channel to the supervisor.
 
+use core::time::Duration;
 use std::io;
 use std::os::fd::OwnedFd;
 
 use serde::de::DeserializeOwned;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::time::{Interval, MissedTickBehavior, interval};
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep_until};
 
 use super::table::TICK;
 use super::{Setup, Start};
@@ -15,6 +16,10 @@ use crate::sys::memfd;
 
 /// The longest part of a configuration.
 const LONGEST_PART: usize = 512 << 20;
+
+/// How long a role goes on without a supervisor before it leaves in good order. A service manager ends what is left of
+/// a daemon whose first process died, at once and the hard way: then everything is still in place for the next one.
+pub(super) const ORPHAN: Duration = Duration::from_secs(2);
 
 /// What a role is to do next.
 #[derive(Debug)]
@@ -89,8 +94,10 @@ pub struct Control {
     beats: bool,
     /// Stop was ordered.
     stopping: bool,
-    /// Nobody is at the other end.
-    orphan: bool,
+    /// Nobody is at the other end: until when the role goes on.
+    orphan: Option<Instant>,
+    /// The signal by which the kernel tells of the end of the supervisor came.
+    told: bool,
     /// What came with the setup.
     fd: Option<OwnedFd>,
 }
@@ -109,7 +116,8 @@ impl Control {
             tick,
             beats: true,
             stopping: false,
-            orphan: false,
+            orphan: None,
+            told: false,
             fd: start.fd,
         })
     }
@@ -158,22 +166,34 @@ impl Control {
         loop {
             tokio::select! {
                 biased;
-                message = self.supervisor.next(), if !self.orphan => match message {
+                message = self.supervisor.next(), if self.orphan.is_none() => match message {
                     Some((message, fds)) => {
                         self.stopping |= matches!(message, ToRole::Stop { .. });
                         return Order::Do(message, fds.into_iter().next());
                     }
                     None => {
-                        self.orphan = true;
-                        if !core::mem::replace(&mut self.stopping, true) {
-                            tracing::warn!("the supervisor is gone, leaving in good order");
-                            return Order::Do(ToRole::Stop { keep: self.setup.keep }, None);
+                        if !self.stopping {
+                            tracing::warn!(
+                                "the supervisor is gone, going on for {} s",
+                                ORPHAN.as_secs()
+                            );
                         }
+                        self.orphan = Some(Instant::now() + ORPHAN);
                     }
                 },
-                _ = self.terminate.recv() => if let Some(order) = self.stop() {
-                    return order;
-                },
+                () = orphaned(self.orphan), if !self.stopping => {
+                    tracing::warn!("no supervisor, leaving in good order");
+                    if let Some(order) = self.stop() {
+                        return order;
+                    }
+                }
+                _ = self.terminate.recv() => {
+                    // The first one after the end of the supervisor says just that.
+                    let news = self.orphan.is_none() || core::mem::replace(&mut self.told, true);
+                    if news && let Some(order) = self.stop() {
+                        return order;
+                    }
+                }
                 _ = self.interrupt.recv() => if !self.setup.ignore_sigint
                     && let Some(order) = self.stop()
                 {
@@ -197,6 +217,14 @@ impl Control {
     fn stop(&mut self) -> Option<Order> {
         (!core::mem::replace(&mut self.stopping, true))
             .then_some(Order::Do(ToRole::Stop { keep: self.setup.keep }, None))
+    }
+}
+
+/// Waits until a role without a supervisor has gone on for long enough.
+async fn orphaned(until: Option<Instant>) {
+    match until {
+        Some(until) => sleep_until(until).await,
+        None => core::future::pending().await,
     }
 }
 

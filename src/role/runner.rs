@@ -167,7 +167,11 @@ impl Runner {
                 }
             }
             // `serve` deals with the first of these.
-            ToRole::Stop { .. } | ToRole::Resume(_) | ToRole::Count | ToRole::Answer(_) => {}
+            ToRole::Stop { .. }
+            | ToRole::Resume(_)
+            | ToRole::Ipvs { .. }
+            | ToRole::Count
+            | ToRole::Answer(_) => {}
         }
     }
 

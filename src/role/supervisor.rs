@@ -143,6 +143,8 @@ struct Supervisor {
     summary_is_own: bool,
     /// What `checker` told last.
     checks: Option<check::Summary>,
+    /// Whether `checker` can write the kernel's IPVS.
+    ipvs: Option<bool>,
     /// How the last reload ended.
     last_reload: Option<daemon::Reload>,
 }
@@ -206,6 +208,7 @@ impl Supervisor {
                 RoleName::Runner | RoleName::Config => {}
             }
         }
+        let checker = options.checker;
         Ok(Self {
             options,
             pid_file: pid_files.supervisor,
@@ -230,6 +233,8 @@ impl Supervisor {
             summary: None,
             summary_is_own: false,
             checks: None,
+            // Without that role nobody asks for virtual servers here.
+            ipvs: (!checker).then_some(true),
             last_reload: None,
         })
     }
@@ -340,6 +345,13 @@ impl Supervisor {
                 (RoleName::Checker, Memory::Checker(summary)) => self.checks = Some(summary),
                 _ => tracing::warn!("{role} process: a summary of another role"),
             },
+            FromRole::Ipvs { works } => {
+                self.ipvs = Some(works);
+                if let Some(vrrp) = self.child(RoleName::Vrrp) {
+                    vrrp.tell(&ToRole::Ipvs { works }, Vec::new());
+                }
+                self.tell_status();
+            }
             FromRole::Ask(question) => self.answer(role, question),
             FromRole::ReloadWanted => self.want_reload(),
             // Its process ends next.
@@ -415,6 +427,7 @@ impl Supervisor {
     fn start(&mut self, role: RoleName) {
         let mut setup = self.setup.clone();
         setup.keep = self.keeps(role);
+        let ipvs = self.ipvs.filter(|_| role == RoleName::Vrrp);
         let resume = match role {
             RoleName::Vrrp => {
                 self.summary_is_own = false;
@@ -432,6 +445,9 @@ impl Supervisor {
         }
         if let Some(memory) = resume {
             child.tell(&ToRole::Resume(memory), Vec::new());
+        }
+        if let Some(works) = ipvs {
+            child.tell(&ToRole::Ipvs { works }, Vec::new());
         }
         let asked = ASKED.into_iter();
         match role {
@@ -495,6 +511,10 @@ impl Supervisor {
         }
     }
 
+    fn checks_needed(&self) -> bool {
+        self.current.as_ref().is_some_and(|current| current.report.needs.checker)
+    }
+
     /// For example `3 instances: 2 MASTER, 1 BACKUP`.
     fn status_line(&self) -> String {
         let mut line = String::new();
@@ -510,6 +530,11 @@ impl Supervisor {
                 .collect();
             let n = summary.instances.len();
             line = format!("{n} instance{}: {}", if n == 1 { "" } else { "s" }, parts.join(", "));
+        }
+        if self.ipvs == Some(false) && self.checks_needed() {
+            let gap = if line.is_empty() { "" } else { "; " };
+            line.push_str(gap);
+            line.push_str("IPVS does not work, virtual servers cannot be served");
         }
         if line.is_empty() { "running".into() } else { line }
     }

@@ -201,6 +201,7 @@ impl Role {
             ToRole::Abandon { .. } => self.prepared.abandon(),
             ToRole::Connect(role) => self.connect(role, fd),
             ToRole::Resume(Memory::Vrrp(summary)) => self.tell(Input::Resume(summary)),
+            ToRole::Ipvs { works } => self.tell(Input::Ipvs { works }),
             ToRole::Count => self.look(Look::Log),
             ToRole::Stop { keep } => self.tell(Input::Stop { keep_addresses: keep }),
             ToRole::Resume(Memory::Checker(_)) | ToRole::Answer(_) => {}

@@ -84,6 +84,7 @@ pub fn vrrp_events(data: &[u8]) -> u64 {
             }
             13 => Event::RunnerReady,
             14 => Event::Reload(Arc::new(configuration(number))),
+            15 if number % 8 == 0 => Event::Ipvs { works: number >= 128 },
             _ if number == 255 => Event::Stop { keep_addresses: kind >= 128 },
             _ => Event::Resume(engine.summary(now)),
         };

@@ -71,6 +71,12 @@ pub enum Event<'a> {
     },
     /// The runner started (again): what it was asked to run before is lost.
     RunnerReady,
+    /// Whether the kernel's IPVS can be written. Told before the first configuration if it is known then, and whenever
+    /// it changes.
+    Ipvs {
+        /// It can.
+        works: bool,
+    },
     /// What the last process of this role told the supervisor. Comes before the first configuration or not at
     /// all.
     Resume(Summary),

@@ -219,6 +219,15 @@ impl Engine {
         self.reconsider_all(cx, concerned);
     }
 
+    /// Virtual servers can be served, or not any more.
+    pub(super) fn ipvs(&mut self, cx: &mut Cx<'_>, works: bool) {
+        self.ipvs = State::of(Some(works));
+        if let Some(tracker) = self.trackers.find(&Subject::VirtualServers) {
+            let concerned = self.note_tracker(tracker, self.ipvs);
+            self.reconsider_all(cx, concerned);
+        }
+    }
+
     /// Chooses the source of adverts anew for these instances, and what follows from that.
     pub(super) fn reconsider_sources(&mut self, cx: &mut Cx<'_>, ids: Vec<InstanceId>) {
         let changed: Vec<InstanceId> =

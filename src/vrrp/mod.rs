@@ -92,6 +92,8 @@ pub struct Engine {
     trackers: track::Table<InstanceId>,
     /// Those of the trackers that are scripts.
     scripts: BTreeMap<TrackerId, Script>,
+    /// Whether virtual servers can be served.
+    ipvs: track::State,
     runs: BTreeMap<RunId, TrackerId>,
     next_run: u64,
     links: BTreeMap<IfIndex, Link>,
@@ -162,6 +164,7 @@ impl Engine {
             groups: Vec::new(),
             trackers: track::Table::default(),
             scripts: BTreeMap::new(),
+            ipvs: track::State::Unknown,
             runs: BTreeMap::new(),
             next_run: 0,
             links: BTreeMap::new(),
@@ -246,6 +249,7 @@ impl Engine {
             Event::Unsent { instance, errno } => self.unsent(cx.now, instance, errno),
             Event::Ran { run, end } => self.ran(cx, run, end),
             Event::RunnerReady => self.runner_ready(),
+            Event::Ipvs { works } => self.ipvs(cx, works),
             Event::Resume(summary) => self.resume = summary,
             Event::Reload(config) => self.reload(cx, config),
             Event::Stop { keep_addresses } => self.stop(cx, keep_addresses),

@@ -239,7 +239,7 @@ impl Engine {
             let group = self.instance(*id).and_then(|i| self.group(i.group?));
             let mut references = Vec::new();
             let mut standing = Standing::default();
-            for (subject, weight) in tracked(config, group.map(|g| &g.config)) {
+            for (subject, weight) in tracked(new, config, group.map(|g| &g.config)) {
                 let Some(tracker) = self.row(&subject) else { continue };
                 let reference = Reference { tracker, weight };
                 self.trackers.refer(*id, reference);
@@ -265,6 +265,10 @@ impl Engine {
             }
             // Made with the scripts themselves.
             Subject::Script(_) => self.trackers.find(subject),
+            Subject::VirtualServers => {
+                let state = self.ipvs;
+                Some(self.trackers.row(subject, || state))
+            }
         }
     }
 
@@ -310,6 +314,7 @@ fn is_elsewhere(old: &model::Instance, new: &model::Instance, same_link: bool) -
 /// What is tracked for an instance: by itself and by its group. Where both name the same thing, the group's
 /// weight counts unless it is 0. One line for each kind.
 fn tracked(
+    config: &model::Vrrp,
     instance: &model::Instance,
     group: Option<&model::SyncGroup>,
 ) -> BTreeMap<Subject, Weight> {
@@ -328,6 +333,9 @@ fn tracked(
     for (interfaces, scripts) in [Some(own), of_group].into_iter().flatten() {
         interfaces.iter().for_each(|t| add(Subject::Interface(t.interface.clone()), t.weight));
         scripts.iter().for_each(|t| add(Subject::Script(t.script.clone()), t.weight));
+    }
+    if config.needs_ipvs {
+        add(Subject::VirtualServers, Weight::FAULT);
     }
     all
 }

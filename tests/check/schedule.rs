@@ -293,9 +293,9 @@ fn no_more_attempts_than_the_limit_run_at_once_and_none_is_forgotten() {
 }
 
 #[test]
-fn many_checks_end_their_connections_by_reset() {
+fn connections_end_by_reset_only_when_the_configuration_says_so() {
     use evervip::check::probe::Closing;
-    let closing = |count: u8| {
+    let closing = |count: u8, close_by_reset: bool| {
         let servers: Vec<_> = (0..count)
             .map(|n| {
                 let mut server = real(n);
@@ -306,8 +306,8 @@ fn many_checks_end_their_connections_by_reset() {
         let mut engine = Engine::new(1, Limits::default());
         let mut out = Actions::new();
         let now = Instant::from_nanos(0);
-        let config = std::sync::Arc::new(lvs(vec![service(1, servers)]));
-        engine.handle(now, Event::Reload(config), &mut out);
+        let config = Lvs { close_by_reset, ..lvs(vec![service(1, servers)]) };
+        engine.handle(now, Event::Reload(std::sync::Arc::new(config)), &mut out);
         let Some(Action::Read { services }) = out.drain().next() else { panic!("no reading") };
         let result = Ok(evervip::plan::ipvs::Table::default());
         engine.handle(now, Event::Table { services, result }, &mut out);
@@ -321,8 +321,9 @@ fn many_checks_end_their_connections_by_reset() {
             })
             .expect("an attempt")
     };
-    assert_eq!(closing(100), Closing::Orderly);
-    assert_eq!(closing(101), Closing::Reset);
+    assert_eq!(closing(1, false), Closing::Orderly);
+    assert_eq!(closing(250, false), Closing::Orderly);
+    assert_eq!(closing(1, true), Closing::Reset);
 }
 
 /// A connection in TIME_WAIT would keep the next one from the same port.

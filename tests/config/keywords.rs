@@ -685,6 +685,7 @@ fn effective(mut model: Model) -> Model {
         static_addresses: vrrp.static_addresses.split_off(0),
         startup_delay: vrrp.startup_delay,
         log_unknown_vrids: vrrp.log_unknown_vrids,
+        needs_ipvs: vrrp.needs_ipvs,
         ..Vrrp::default()
     };
     let lvs = &mut model.lvs;
@@ -712,6 +713,7 @@ fn effective(mut model: Model) -> Model {
         no_checker_emails: lvs.no_checker_emails,
         init_notifies: lvs.init_notifies,
         audit_interval: lvs.audit_interval,
+        close_by_reset: lvs.close_by_reset,
         ..Lvs::default()
     };
     model

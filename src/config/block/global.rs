@@ -82,6 +82,12 @@ block! {
         /// Seconds from one comparison of the IPVS table with what it should be to the next; what other programs
         /// changed of the services of the configuration is put back. 0 for never. A keyword of evervip's own.
         lvs_audit_interval: One<Int<0, 86400>> = "lvs_audit_interval", newer, default("60");
+        /// End the connections of checks by a reset, so that none stays in TIME_WAIT. Servers may log it as an error.
+        /// A keyword of evervip's own.
+        checker_close_by_reset: One<Bool> = "checker_close_by_reset", newer, default("off");
+        /// Instances take part although the virtual servers of the configuration cannot be served, because IPVS does
+        /// not work; without it they are in FAULT as long. A keyword of evervip's own.
+        vrrp_without_ipvs: One<Bool> = "vrrp_without_ipvs", newer, default("off");
         /// Destination of IPv4 adverts.
         vrrp_mcast_group4: One<Multicast4> = "vrrp_mcast_group4", default("224.0.0.18");
         /// Destination of IPv6 adverts.

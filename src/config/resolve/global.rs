@@ -67,6 +67,7 @@ pub(super) fn finish(root: &Root, cx: &mut Load<'_>) {
     let log_unknown = global.log_unknown_vrids.is_set();
     let flush = global.lvs_flush.is_set();
     let audit = global.lvs_audit_interval.value().map_or(60, |n| n.u32());
+    let close_by_reset = global.checker_close_by_reset.value().is_some_and(|b| b.0);
     let flush_on_stop = global.lvs_flush_on_stop.is_set();
     let no_mails = global.no_checker_emails.value().is_some_and(|b| b.0);
     let init = global.rs_init_notifies.value().is_some_and(|b| b.0);
@@ -95,6 +96,7 @@ pub(super) fn finish(root: &Root, cx: &mut Load<'_>) {
     draft.vrrp.log_unknown_vrids = log_unknown;
     draft.lvs.flush = flush;
     draft.lvs.audit_interval = (audit > 0).then(|| Duration::from_secs(u64::from(audit)));
+    draft.lvs.close_by_reset = close_by_reset;
     draft.lvs.flush_on_stop = flush_on_stop;
     draft.lvs.no_checker_emails = no_mails;
     draft.lvs.init_notifies = init;

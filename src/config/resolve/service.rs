@@ -1,6 +1,9 @@
 //! `virtual_server`: families, ports, quorum and what the checks inherit.
 
-use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+mod group;
+mod unique;
+
+use core::net::IpAddr;
 use core::time::Duration;
 
 use indexmap::{IndexMap, IndexSet};
@@ -9,17 +12,19 @@ use super::Load;
 use super::check::Server;
 use super::command::{Purpose, command};
 use crate::base::{Family, Name, Secret};
-use crate::config::block::service::{RealServer, Ssl, VirtualServer, VirtualServerGroup};
+use crate::config::block::service::{RealServer, Ssl, VirtualServer};
 use crate::config::codes;
-use crate::config::diagnostic::{Class, Diagnostic};
+use crate::config::diagnostic::Diagnostic;
 use crate::config::slot::First;
 use crate::config::span::Span;
 use crate::config::value::script::Script;
 use crate::config::value::service::{Endpoint, Granularity, Scheduler, ServerName};
-use crate::model::service::{
-    GroupEntry, Persistence, Protocol, ServerExtras, ServiceExtras, ServiceGroup, SorryServer, Tls,
-};
+use crate::model::service::{Persistence, Protocol, ServerExtras, ServiceExtras, SorryServer, Tls};
 use crate::model::{self, Command, Forward, Service, ServiceKey};
+
+pub(super) use group::close as group;
+pub(crate) use group::{Group, GroupUse};
+pub(super) use unique::finish;
 
 /// The flag of `ops`.
 const ONE_PACKET: u32 = 0x04;
@@ -58,75 +63,6 @@ pub(super) fn close(block: VirtualServer, cx: &mut Load<'_>) {
     }
 }
 
-/// A `virtual_server_group`.
-#[derive(Debug)]
-pub(crate) struct Group {
-    name: Name,
-    entries: Vec<GroupEntry>,
-    /// How many services use it.
-    uses: u32,
-}
-
-/// A service whose group may come later.
-#[derive(Debug)]
-pub(crate) struct GroupUse {
-    group: Name,
-    service: Service,
-    protocol: Option<Protocol>,
-    /// The only family that its servers allow.
-    family: Option<Family>,
-    span: Span,
-    /// Its place among the other services.
-    place: usize,
-}
-
-/// The most services that the entries of a group may be together.
-const LARGEST_GROUP: u128 = 65_536;
-
-/// Resolves a block.
-pub(super) fn group(block: VirtualServerGroup, cx: &mut Load<'_>) {
-    let name = block.header.0.clone();
-    let refuse = |message: String, cx: &mut Load<'_>| {
-        cx.report(
-            Diagnostic::error(&codes::INCOMPLETE, message)
-                .at(block.end)
-                .related(block.span, "it begins here"),
-        );
-    };
-    if block.entries.is_empty() {
-        refuse(format!("virtual server group {name} has no entries, it is left out"), cx);
-        return;
-    }
-    let entries: Vec<GroupEntry> = block.entries.iter().map(|e| e.value.0).collect();
-    let size = entries.iter().map(size).fold(0, u128::saturating_add);
-    if size > LARGEST_GROUP {
-        let message = format!(
-            "virtual server group {name} has more than {LARGEST_GROUP} addresses, it is left out"
-        );
-        refuse(message, cx);
-        return;
-    }
-    let has = |wanted: Family| {
-        entries.iter().any(|e| match e {
-            GroupEntry::Addresses { first, .. } => Family::of(first) == wanted,
-            GroupEntry::Mark { family, .. } => *family == Some(wanted),
-        })
-    };
-    let open = entries.iter().any(|e| matches!(e, GroupEntry::Mark { family: None, .. }));
-    if has(Family::V4) && has(Family::V6) && open {
-        let message = format!(
-            "virtual server group {name} mixes IPv4, IPv6 and marks without a family, it is left out"
-        );
-        refuse(message, cx);
-        return;
-    }
-    // Two groups of one name exist side by side for keepalived; references find the first one.
-    let groups = &mut cx.draft.service_groups;
-    if !groups.iter().any(|g| g.name == name) {
-        groups.push(Group { name, entries, uses: 0 });
-    }
-}
-
 /// Resolves a block.
 pub(super) fn tls(block: Ssl, cx: &mut Load<'_>) {
     if cx.draft.model.lvs.tls.is_some() {
@@ -140,177 +76,6 @@ pub(super) fn tls(block: Ssl, cx: &mut Load<'_>) {
         certificate: path(block.certificate.value()),
         key: path(block.key.value()),
     });
-}
-
-/// How many services of the kernel an entry is.
-fn size(entry: &GroupEntry) -> u128 {
-    match entry {
-        GroupEntry::Mark { .. } => 1,
-        GroupEntry::Addresses { first, last, .. } => {
-            number(last).saturating_sub(number(first)).saturating_add(1)
-        }
-    }
-}
-
-fn number(address: &IpAddr) -> u128 {
-    match address {
-        IpAddr::V4(address) => u128::from(address.to_bits()),
-        IpAddr::V6(address) => address.to_bits(),
-    }
-}
-
-/// The services of the kernel that the entries of a group are: addresses, then marks, each once.
-fn keys(entries: &[GroupEntry], protocol: Protocol, own: Family) -> IndexSet<ServiceKey> {
-    let mut keys = IndexSet::new();
-    for entry in entries {
-        let GroupEntry::Addresses { first, last, port } = entry else {
-            continue;
-        };
-        for bits in number(first)..=number(last) {
-            let address = match first {
-                IpAddr::V4(_) => u32::try_from(bits).map(|b| Ipv4Addr::from_bits(b).into()),
-                IpAddr::V6(_) => Ok(Ipv6Addr::from_bits(bits).into()),
-            };
-            if let Ok(address) = address {
-                let endpoint = SocketAddr::new(address, *port);
-                keys.insert(ServiceKey::Address { protocol, endpoint });
-            }
-        }
-    }
-    for entry in entries {
-        if let GroupEntry::Mark { mark, family } = entry {
-            keys.insert(ServiceKey::Mark { mark: *mark, family: family.unwrap_or(own) });
-        }
-    }
-    keys
-}
-
-/// Services by group take their place among the others, each with the entries of its group.
-fn finish_groups(cx: &mut Load<'_>) {
-    let waiting = core::mem::take(&mut cx.draft.group_services);
-    if waiting.is_empty() {
-        return;
-    }
-    let mut groups = core::mem::take(&mut cx.draft.service_groups);
-    let services = core::mem::take(&mut cx.draft.model.lvs.services);
-    let notes = core::mem::take(&mut cx.draft.services);
-    let mut single = services.into_iter().zip(notes);
-    let mut taken = 0;
-    let mut ordered = Vec::with_capacity(single.len() + waiting.len());
-    for waiting in waiting {
-        let ahead = waiting.place.saturating_sub(taken);
-        ordered.extend(single.by_ref().take(ahead));
-        taken += ahead;
-        let span = waiting.span;
-        let service = finish_group(waiting, &mut groups, cx);
-        ordered.extend(service.map(|service| (service, Notes { span })));
-    }
-    ordered.extend(single);
-    (cx.draft.model.lvs.services, cx.draft.services) = ordered.into_iter().unzip();
-}
-
-/// A service by group, if it can be one.
-fn finish_group(mut waiting: GroupUse, groups: &mut [Group], cx: &mut Load<'_>) -> Option<Service> {
-    let quiet = |code, message: String, cx: &mut Load<'_>| {
-        cx.report(Diagnostic::error(code, message).at(waiting.span).class(Class::Quiet));
-    };
-    let Some(group) = groups.iter_mut().find(|group| group.name == waiting.group) else {
-        let message =
-            format!("virtual server group {} not found, the service is left out", waiting.group);
-        quiet(&codes::UNKNOWN_REFERENCE, message, cx);
-        return None;
-    };
-    let name = group.name.clone();
-    let families: IndexSet<Family> = group
-        .entries
-        .iter()
-        .filter_map(|e| match e {
-            GroupEntry::Addresses { first, .. } => Some(Family::of(first)),
-            GroupEntry::Mark { family, .. } => *family,
-        })
-        .collect();
-    if waiting.family.is_some_and(|f| families.iter().any(|other| *other != f)) {
-        let message = if families.len() > 1 {
-            format!(
-                "virtual server group {name} has both families, which needs TUN for every server and no ip_family; \
-                 the service is left out"
-            )
-        } else {
-            format!("virtual server group {name} is of another family, the service is left out")
-        };
-        quiet(&codes::FAMILY, message, cx);
-        return None;
-    }
-    let protocol = waiting.protocol.unwrap_or(Protocol::Udp);
-    let own = waiting.service.key.family();
-    let keys = keys(&group.entries, protocol, own);
-    waiting.service.key = *keys.first()?;
-    group_ports(&waiting, group, cx);
-    let warn = |code, message: String, cx: &mut Load<'_>| {
-        cx.report(Diagnostic::warning(code, message).at(waiting.span));
-    };
-    let addresses = group.entries.iter().any(|e| matches!(e, GroupEntry::Addresses { .. }));
-    if addresses && waiting.protocol.is_none() {
-        let message = format!("virtual server [{name}]: no protocol set, UDP is used");
-        warn(&codes::DEFAULTED, message, cx);
-    }
-    if addresses && protocol != Protocol::Udp && waiting.service.flags & ONE_PACKET != 0 {
-        let message =
-            format!("virtual server [{name}]: one packet scheduling requires UDP, ignored");
-        cx.report(Diagnostic::error(&codes::CONFLICT, message).at(waiting.span));
-        waiting.service.flags &= !ONE_PACKET;
-    }
-    let everything =
-        group.entries.iter().any(|e| matches!(e, GroupEntry::Addresses { port: 0, .. }));
-    if everything && waiting.service.persistence.is_none() {
-        let message = format!(
-            "virtual server [{name}]: a service for all ports needs persistence, a timeout of 360 is used"
-        );
-        warn(&codes::DEFAULTED, message, cx);
-        let granularity = match waiting.service.key.family() {
-            Family::V4 => u32::MAX,
-            Family::V6 => 128,
-        };
-        waiting.service.persistence = Some(Persistence { timeout: 360, granularity, engine: None });
-    }
-    if !addresses && waiting.protocol.is_some() {
-        let message =
-            format!("virtual server [{name}]: a service by mark has no protocol, ignored");
-        warn(&codes::NO_EFFECT_HERE, message, cx);
-    }
-    let index = group.uses;
-    group.uses += 1;
-    let keys = keys.into_iter().collect();
-    let entries = group.entries.clone();
-    let extras = waiting.service.extras.get_or_insert_default();
-    extras.group = Some(ServiceGroup { name, index, entries, keys });
-    Some(waiting.service)
-}
-
-/// With DR and TUN the port of an entry is used, and a mark has none: other ports of servers are only reported.
-fn group_ports(waiting: &GroupUse, group: &Group, cx: &mut Load<'_>) {
-    let name = &group.name;
-    for server in waiting.service.servers.iter().filter(|s| s.port != 0) {
-        let rewritten = server.forward == Forward::Nat;
-        let other = group
-            .entries
-            .iter()
-            .any(|e| matches!(e, GroupEntry::Addresses { port, .. } if *port != server.port));
-        if other && !rewritten {
-            let message = format!(
-                "virtual server [{name}] and real server {} port {}: ports don't match",
-                server.address, server.port
-            );
-            cx.report(Diagnostic::warning(&codes::ADJUSTED, message).at(waiting.span));
-        }
-        if !rewritten && group.entries.iter().any(|e| matches!(e, GroupEntry::Mark { .. })) {
-            let message = format!(
-                "virtual server [{name}] by mark: real server {} has port {}, which is ignored",
-                server.address, server.port
-            );
-            cx.report(Diagnostic::warning(&codes::ADJUSTED, message).at(waiting.span));
-        }
-    }
 }
 
 /// What servers and checks inherit from their service.
@@ -767,84 +532,4 @@ fn quorum(
         hysteresis = most;
     }
     (quorum, hysteresis)
-}
-
-/// Services that are defined twice: IPVS knows each once, so the servers of the later one join the first. What an
-/// entry of a group would define again belongs to the first, too.
-pub(super) fn finish(cx: &mut Load<'_>) {
-    finish_groups(cx);
-    let mut seen: IndexSet<ServiceKey> = IndexSet::with_capacity(cx.draft.services.len());
-    let mut all = cx.draft.model.lvs.services.iter().flat_map(Service::keys);
-    let twice = all.any(|key| !seen.insert(*key));
-    if !twice {
-        return;
-    }
-    // The place of the service that has a key.
-    let mut owners: IndexMap<ServiceKey, usize> = IndexMap::with_capacity(seen.len());
-    let mut merged: Vec<Service> = Vec::with_capacity(cx.draft.services.len());
-    let services = core::mem::take(&mut cx.draft.model.lvs.services);
-    for (i, mut service) in services.into_iter().enumerate() {
-        let at = cx.draft.services.get(i).map_or(Span::NONE, |n| n.span);
-        let place = merged.len();
-        if service.group().is_some() {
-            if let Some(service) = without_taken(service, &owners, at, cx) {
-                owners.extend(service.keys().iter().map(|key| (*key, place)));
-                merged.push(service);
-            }
-            continue;
-        }
-        let Some(first) = owners.get(&service.key).and_then(|place| merged.get_mut(*place)) else {
-            owners.insert(service.key, place);
-            merged.push(service);
-            continue;
-        };
-        if let Some(group) = first.group() {
-            let message = format!(
-                "virtual server {} is in group {} already, it is left out",
-                service.key, group.name
-            );
-            cx.report(
-                Diagnostic::error(&codes::DUPLICATE_NAME, message).at(at).class(Class::Quiet),
-            );
-            continue;
-        }
-        let message = format!(
-            "virtual server {} is defined already, its servers join the first one",
-            first.key
-        );
-        let known: IndexSet<(IpAddr, u16)> =
-            first.servers.iter().map(|s| (s.address, s.port)).collect();
-        service.servers.retain(|s| !known.contains(&(s.address, s.port)));
-        first.servers.append(&mut service.servers);
-        cx.report(
-            Diagnostic::note_only(&codes::DUPLICATE_NAME, message)
-                .at(at)
-                .note("the settings of the first one count"),
-        );
-    }
-    cx.draft.model.lvs.services = merged;
-}
-
-/// A service by group without the entries that an earlier service has; none if nothing is left.
-fn without_taken(
-    mut service: Service,
-    owners: &IndexMap<ServiceKey, usize>,
-    at: Span,
-    cx: &mut Load<'_>,
-) -> Option<Service> {
-    let id = service.id();
-    let group = service.extras.as_mut()?.group.as_mut()?;
-    let first = group.keys.iter().copied().find(|key| owners.contains_key(key));
-    let Some(first) = first else {
-        return Some(service);
-    };
-    let before = group.keys.len();
-    group.keys.retain(|key| !owners.contains_key(key));
-    let (gone, left) = (before - group.keys.len(), group.keys.len());
-    let message = format!(
-        "virtual server {id}: {first} belongs to an earlier virtual server, {gone} of {before} are left out"
-    );
-    cx.report(Diagnostic::error(&codes::DUPLICATE_NAME, message).at(at).class(Class::Quiet));
-    service.key = *group.keys.first()?;
-    (left > 0).then_some(service)
 }

@@ -47,6 +47,11 @@ pub enum Input {
     },
     /// The runner started again.
     RunnerReady,
+    /// Whether the kernel's IPVS can be written.
+    Ipvs {
+        /// It can.
+        works: bool,
+    },
     /// What the last process of this role told.
     Resume(Summary),
     /// A configuration to carry out; answered with `Output::Reloaded`.

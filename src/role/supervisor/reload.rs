@@ -282,7 +282,10 @@ impl Supervisor {
             if !child.wanted {
                 match child.role {
                     RoleName::Vrrp => self.summary = None,
-                    RoleName::Checker => self.checks = None,
+                    RoleName::Checker => {
+                        self.checks = None;
+                        self.ipvs = (!self.options.checker).then_some(true);
+                    }
                     RoleName::Runner | RoleName::Config | RoleName::Api => {}
                 }
                 // Its part is empty now: what it had is undone.

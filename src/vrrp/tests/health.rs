@@ -54,6 +54,40 @@ fn an_instance_waits_in_silence_for_the_first_result_of_its_script() {
 }
 
 #[test]
+fn an_instance_holds_back_while_virtual_servers_cannot_be_served() {
+    let with_servers = || Vrrp { needs_ipvs: true, ..failover(100) };
+    let mut host = Host::new(with_servers());
+    host.pass(500 * MS);
+    // It waits to hear of it.
+    assert_eq!((host.state(), host.faults()), (State::Init, vec![]));
+    host.event(Event::Ipvs { works: false });
+    assert_eq!(host.state(), State::Fault);
+    assert_eq!(host.faults(), ["IPVS does not work, virtual servers cannot be served"]);
+    host.pass(10 * SECOND);
+    assert_eq!(host.state(), State::Fault);
+    host.event(Event::Ipvs { works: true });
+    assert_eq!((host.state(), host.faults()), (State::Backup, vec![]));
+    host.pass(10 * SECOND);
+    assert_eq!(host.state(), State::Master);
+    host.event(Event::Ipvs { works: false });
+    assert_eq!(host.state(), State::Fault);
+
+    // The configuration decides whether it counts, and what was heard before is still known.
+    host.event(Event::Reload(Arc::new(failover(100))));
+    assert_eq!(host.state(), State::Backup);
+    host.event(Event::Reload(Arc::new(with_servers())));
+    assert_eq!(host.state(), State::Fault);
+
+    // A master goes on when a reload brings the first virtual server and nothing is known yet.
+    let mut host = Host::new(failover(100));
+    host.pass(10 * SECOND);
+    host.event(Event::Reload(Arc::new(with_servers())));
+    assert_eq!(host.state(), State::Master);
+    host.event(Event::Ipvs { works: true });
+    assert_eq!(host.state(), State::Master);
+}
+
+#[test]
 fn a_script_can_count_as_failed_until_its_first_success() {
     let mut vrrp = tracked(0);
     vrrp.scripts[0].init_fail = true;
