@@ -25,6 +25,7 @@ mod nat;
 mod process;
 mod reload;
 mod scenario;
+mod script;
 mod service;
 mod systemd;
 mod table;
@@ -56,6 +57,7 @@ fn main() -> ExitCode {
         systemd::CASES,
         table::CASES,
         service::CASES,
+        script::CASES,
     ]
     .concat();
     let words: Vec<String> = std::env::args().skip(1).collect();

@@ -220,6 +220,11 @@ pub enum ToRunner {
         /// When to end it.
         timeout: Duration,
     },
+    /// End the program of a `Run` that nobody waits for any more. Its answer comes all the same.
+    End {
+        /// That of `Run`.
+        run: u64,
+    },
     /// Carry out a part of a notice; answered with `Delivered`.
     Notice {
         /// Comes back with the answer; never used twice by one process.

@@ -167,6 +167,11 @@ impl Role {
             match output {
                 Output::Own(services) => self.record.write(&services),
                 Output::Run(run) => self.run_program(run),
+                Output::EndRun(run) => {
+                    if let Some(runner) = &mut self.runner {
+                        let _ = runner.post(&ToRunner::End { run }, Vec::new());
+                    }
+                }
                 Output::Notify(notice) => {
                     self.notices.push(*notice);
                     told = true;

@@ -74,6 +74,8 @@ pub struct Control {
     beats: bool,
     /// Stop was ordered.
     stopping: bool,
+    /// The supervisor ordered it, or is gone.
+    told: bool,
     /// Nobody is at the other end.
     orphan: bool,
     /// Keeps the lock on the pid file.
@@ -94,6 +96,7 @@ impl Control {
             tick,
             beats: true,
             stopping: false,
+            told: false,
             orphan: false,
             _pid_file: start._pid_file,
         })
@@ -126,6 +129,12 @@ impl Control {
         self.link.offer(message).is_ok()
     }
 
+    /// Whether it is the supervisor that wants this role to stop, by its word or by its end, and not just a signal.
+    #[must_use]
+    pub const fn told(&self) -> bool {
+        self.told
+    }
+
     /// Tells the supervisor that everything is undone.
     pub async fn done(mut self) {
         self.tell(&FromRole::Done);
@@ -141,12 +150,14 @@ impl Control {
                 message = self.link.next(), if !self.orphan => match message {
                     Some((message, fds)) => {
                         if let Some(order) = order(message, fds) {
-                            self.stopping |= matches!(order, Order::Stop { .. });
+                            self.told |= matches!(order, Order::Stop { .. });
+                            self.stopping |= self.told;
                             return order;
                         }
                     }
                     None => {
                         self.orphan = true;
+                        self.told = true;
                         if !core::mem::replace(&mut self.stopping, true) {
                             tracing::warn!("the supervisor is gone, leaving in good order");
                             return Order::Stop { keep: self.setup.keep };

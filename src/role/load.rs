@@ -84,7 +84,18 @@ pub async fn load(setup: Setup, request: LoadRequest) -> Result<Loaded, LoadErro
         Some(exit) => exit,
         None => {
             process.signal(Signal::SIGKILL);
-            process.ended().await?
+            match timeout(LAST, process.ended()).await {
+                Ok(exit) => exit?,
+                Err(_) => {
+                    // It hangs in the kernel, on a dead file server for example: others may be read meanwhile.
+                    let pid = process.pid();
+                    tracing::warn!("config process {pid} failed to terminate after kill");
+                    tokio::spawn(async move {
+                        let _ = process.ended().await;
+                    });
+                    Exit::Signal(Signal::SIGKILL as i32)
+                }
+            }
         }
     };
     match answer {

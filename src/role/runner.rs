@@ -9,17 +9,18 @@ use core::time::Duration;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, timeout};
 
 use super::control::{Control, Order};
 use crate::base::Name;
 use crate::cli::exit::Exit;
-use crate::drive::{script, smtp};
+use crate::drive::script::Checks;
+use crate::drive::smtp;
 use crate::ipc::{Deliver, FromRole, FromRunner, Link, RoleName, RunnerPart, ToRunner, frame};
 use crate::sys::channel::Channel;
 use crate::sys::memfd;
-use subject::{Job, Subject};
+use subject::{Job, Patience, Subject};
 
 /// The longest configuration.
 const LONGEST: usize = 64 << 20;
@@ -27,8 +28,12 @@ const LONGEST: usize = 64 << 20;
 const LAST_WORDS: Duration = Duration::from_secs(5);
 /// At the end: how long roles that run on must have been silent.
 const SILENCE: Duration = Duration::from_millis(500);
-/// At the end: how long programs and mails under way may take.
-const LAST_WORK: Duration = Duration::from_millis(1500);
+/// After a signal of somebody else than the supervisor: how long until this process ends by itself. Whoever ends the
+/// daemon by a signal to all of its processes has told the supervisor as well.
+const ALONE: Duration = Duration::from_secs(10);
+/// At the end: how long programs and mails under way may take: a program of before is ended within
+/// [`crate::drive::script::STOP_GRACE`], those of the end have a second of their own after that.
+const LAST_WORK: Duration = Duration::from_millis(2500);
 
 /// Where an answer goes: a role, and which of its channels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,6 +59,10 @@ pub(super) async fn run(control: Control) -> Exit {
         checker: None,
         channels: 0,
         subjects: BTreeMap::new(),
+        checks: Checks::default(),
+        runs: BTreeMap::new(),
+        patience: Patience::default(),
+        stopping: false,
         settings,
         prepared: None,
         mails: Some(mails),
@@ -70,11 +79,17 @@ struct Runner {
     checker: Option<Peer>,
     channels: u64,
     subjects: BTreeMap<(RoleName, Name), Subject>,
+    checks: Checks,
+    /// Programs whose status matters, by the channel that asked and its number: dropping the sender ends the program.
+    runs: BTreeMap<(u64, u64), oneshot::Sender<()>>,
+    patience: Patience,
+    /// The daemon stops.
+    stopping: bool,
     settings: watch::Sender<Arc<smtp::Settings>>,
     prepared: Option<(u32, RunnerPart)>,
     mails: Option<mpsc::UnboundedSender<smtp::Job<(Whom, u64)>>>,
     answer: mpsc::UnboundedSender<Answer>,
-    /// Each subject at work holds a copy.
+    /// Each subject and each program at work holds a copy.
     busy: Arc<()>,
     /// What was asked for and has not been answered.
     open: usize,
@@ -102,30 +117,37 @@ impl Runner {
             tokio::select! {
                 order = control.next() => match order {
                     Order::Stop { .. } => {
-                        // Others that stop at this moment have something to say yet.
-                        until = Some(Instant::now() + LAST_WORDS);
+                        until.get_or_insert(Instant::now() + ALONE);
                     }
                     other => self.order(&mut control, other),
                 },
                 message = hear(&mut self.vrrp) => match message {
                     Some((whom, message)) => self.take(whom, message),
-                    None => self.vrrp = None,
+                    None => {
+                        let gone = self.vrrp.take();
+                        self.forsake(gone);
+                    }
                 },
                 message = hear(&mut self.checker) => match message {
                     Some((whom, message)) => self.take(whom, message),
-                    None => self.checker = None,
+                    None => {
+                        let gone = self.checker.take();
+                        self.forsake(gone);
+                    }
                 },
                 answer = answers.recv() => if let Some((whom, message)) = answer {
                     self.answer(whom, &message);
                 },
             }
-            if until.is_some() {
-                for subject in self.subjects.values() {
-                    subject.hurry();
-                }
+            if until.is_some() && control.told() && !self.stopping {
+                // Others that stop at this moment have something to say yet.
+                until = Some(Instant::now() + LAST_WORDS);
+                self.asked = Instant::now();
+                self.stop_programs();
             }
         }
         // What is under way gets a moment.
+        self.stop_programs();
         self.mails = None;
         self.subjects.clear();
         let busy = core::mem::take(&mut self.busy);
@@ -145,7 +167,23 @@ impl Runner {
     /// Whether nobody has anything more to say.
     fn may_end(&self) -> bool {
         let alone = self.vrrp.is_none() && self.checker.is_none();
-        alone || (self.open == 0 && self.asked.elapsed() >= SILENCE)
+        alone || (self.stopping && self.open == 0 && self.asked.elapsed() >= SILENCE)
+    }
+
+    /// Ends what runs; what is asked for from now on belongs to the end.
+    fn stop_programs(&mut self) {
+        self.stopping = true;
+        self.runs.clear();
+        for subject in self.subjects.values() {
+            subject.stop();
+        }
+    }
+
+    /// Nobody waits any more for the programs of a role that is gone.
+    fn forsake(&mut self, gone: Option<Peer>) {
+        if let Some(Peer { whom, .. }) = gone {
+            self.runs.retain(|(channel, _), _| *channel != whom.channel);
+        }
     }
 
     fn order(&mut self, control: &mut Control, order: Order) {
@@ -165,6 +203,7 @@ impl Runner {
             Order::Apply { generation } => {
                 if let Some((_, part)) = self.prepared.take().filter(|(g, _)| *g == generation) {
                     let RunnerPart { global } = part;
+                    self.patience.set(global.notify_max_delay);
                     let settings = smtp::Settings { router: global.router_id, mail: global.mail };
                     self.settings.send_replace(Arc::new(settings));
                     control.tell(&FromRole::Applied { generation });
@@ -189,23 +228,38 @@ impl Runner {
         match Link::new(channel) {
             Ok(link) => {
                 self.channels += 1;
-                *slot = Some(Peer { whom: Whom { role, channel: self.channels }, link });
+                let gone = slot.replace(Peer { whom: Whom { role, channel: self.channels }, link });
+                self.forsake(gone);
             }
             Err(e) => tracing::error!("channel to {role}: {e}"),
         }
     }
 
     fn take(&mut self, whom: Whom, message: ToRunner) {
+        if let ToRunner::End { run } = message {
+            self.runs.remove(&(whom.channel, run));
+            return;
+        }
         self.open += 1;
         self.asked = Instant::now();
         match message {
             ToRunner::Run { run, command, timeout } => {
-                let answer = self.answer.clone();
+                let (answer, checks) = (self.answer.clone(), self.checks.clone());
+                let (keep, stop) = oneshot::channel::<()>();
+                if !self.stopping {
+                    self.runs.insert((whom.channel, run), keep);
+                }
+                let busy = Arc::clone(&self.busy);
                 tokio::spawn(async move {
-                    let end = script::run(&command, timeout).await;
+                    let stopped = async {
+                        let _ = stop.await;
+                    };
+                    let end = checks.run(&command, timeout, stopped).await;
+                    drop(busy);
                     let _ = answer.send((whom, FromRunner::Ran { run, end }));
                 });
             }
+            ToRunner::End { .. } => {}
             ToRunner::Notice { id, deliver: Deliver::Mail(text) } => {
                 let job = smtp::Job { tag: (whom, id), text };
                 if let Some(mails) = &self.mails {
@@ -223,8 +277,11 @@ impl Runner {
                 let job = Job { state, commands, limit, done: Box::new(done) };
                 let key = (whom.role, subject);
                 let queue = self.subjects.entry(key).or_insert_with_key(|(_, subject)| {
-                    Subject::new(subject.clone(), Arc::clone(&self.busy))
+                    Subject::new(subject.clone(), self.patience.clone(), Arc::clone(&self.busy))
                 });
+                if self.stopping {
+                    queue.stop();
+                }
                 queue.push(job);
             }
         }
@@ -233,6 +290,9 @@ impl Runner {
     /// Answers to a process that has ended meanwhile go nowhere.
     fn answer(&mut self, whom: Whom, message: &FromRunner) {
         self.open = self.open.saturating_sub(1);
+        if let FromRunner::Ran { run, .. } = message {
+            self.runs.remove(&(whom.channel, *run));
+        }
         let slot = match whom.role {
             RoleName::Vrrp => &mut self.vrrp,
             _ => &mut self.checker,

@@ -30,7 +30,7 @@ use crate::status::check;
 use crate::status::vrrp::{State, Summary};
 use crate::sys::channel::Channel;
 use crate::sys::clock;
-use crate::sys::process::Exit as End;
+use crate::sys::process::{self, Exit as End};
 use reload::Reload;
 
 /// Default names of pid files, keepalived's: tools that look for them find this daemon, and the two cannot run at
@@ -130,6 +130,8 @@ struct Signals {
     terminate: Signal,
     interrupt: Signal,
     asking: [Signal; 4],
+    /// A child ended.
+    child: Signal,
 }
 
 /// What happened.
@@ -140,6 +142,8 @@ enum Turn {
     Reload,
     Stop(&'static str),
     Asked(Asked),
+    /// A child ended, maybe one that another process left to this one.
+    Orphans,
     Look,
 }
 
@@ -178,6 +182,7 @@ impl Supervisor {
                 terminate: signal(SignalKind::terminate())?,
                 interrupt: signal(SignalKind::interrupt())?,
                 asking: asking()?,
+                child: signal(SignalKind::child())?,
             },
             tick,
             reload: Reload::Idle,
@@ -228,6 +233,7 @@ impl Supervisor {
             _ = signals.interrupt.recv(), if !options.ignore_sigint => Turn::Stop("SIGINT"),
             _ = signals.hangup.recv() => Turn::Reload,
             what = asked(&mut signals.asking) => Turn::Asked(what),
+            _ = signals.child.recv() => Turn::Orphans,
             _ = tick.tick() => Turn::Look,
         }
     }
@@ -251,7 +257,12 @@ impl Supervisor {
                 }
             }
             Turn::Asked(other) => not_served(other),
+            Turn::Orphans => {
+                process::reap_orphans();
+            }
             Turn::Look => {
+                // One of the daemon's own may have been in the way.
+                process::reap_orphans();
                 self.manager.look();
                 // Taking on a configuration may keep a role busy; there is a limit on that as well. The thread of
                 // vrrp that gives signs of life has nothing to do with preparing.

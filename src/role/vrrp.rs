@@ -234,6 +234,11 @@ impl Role {
                         let _ = runner.post(&message, Vec::new());
                     }
                 }
+                Output::EndRun(run) => {
+                    if let Some(runner) = &mut self.runner {
+                        let _ = runner.post(&ToRunner::End { run: run.0 }, Vec::new());
+                    }
+                }
                 Output::Notify(notice) => {
                     self.notices.push(*notice);
                     self.send_notices();

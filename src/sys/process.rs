@@ -1,8 +1,10 @@
 //! This process, and others by descriptor.
 
+use std::collections::BTreeSet;
 use std::ffi::CStr;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use nix::errno::Errno;
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, killpg, pthread_sigmask};
@@ -29,6 +31,34 @@ impl core::fmt::Display for Exit {
     }
 }
 
+/// Children that somebody here waits for, by number.
+static HELD: Mutex<BTreeSet<i32>> = Mutex::new(BTreeSet::new());
+
+fn held() -> MutexGuard<'static, BTreeSet<i32>> {
+    HELD.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Reaps children that have ended and that nobody here waits for: processes whose parent ended are given to the first
+/// process of a container, which this one may be. Gives how many there were. To be called again soon when one that is
+/// waited for is in the way of others.
+pub fn reap_orphans() -> usize {
+    let mut count = 0;
+    loop {
+        // Only looks: the status of one that is waited for must stay.
+        let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
+        let Some(pid) = waitid(Id::All, flags).ok().and_then(|status| status.pid()) else {
+            return count;
+        };
+        if held().contains(&pid.as_raw()) {
+            return count;
+        }
+        if waitid(Id::Pid(pid), WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG).is_err() {
+            return count;
+        }
+        count += 1;
+    }
+}
+
 /// A child of this process, held by a descriptor: its number cannot come to mean another process. Dropping this
 /// neither ends nor reaps it.
 pub struct Process {
@@ -50,7 +80,9 @@ impl Process {
         }
         // SAFETY: just made for us, nobody else owns it.
         let fd = unsafe { OwnedFd::from_raw_fd(fd) };
-        Ok(Self { pid, fd: Async::read_only(fd)? })
+        let process = Self { pid, fd: Async::read_only(fd)? };
+        held().insert(pid.as_raw());
+        Ok(process)
     }
 
     /// Its number.
@@ -102,6 +134,12 @@ impl Process {
     /// `ECHILD` when it has been reaped before.
     pub async fn ended(&self) -> io::Result<Exit> {
         self.fd.read(reap).await
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        held().remove(&self.pid.as_raw());
     }
 }
 

@@ -82,6 +82,9 @@ block! {
         /// Seconds from one comparison of the IPVS table with what it should be to the next; what other programs
         /// changed of the services of the configuration is put back. 0 for never. A keyword of evervip's own.
         lvs_audit_interval: One<Int<0, 86400>> = "lvs_audit_interval", Live, newer, default("60");
+        /// Seconds that a notify script which still runs may delay the next one of the same instance, group or
+        /// server; then it is ended: SIGTERM, SIGKILL after a second. A keyword of evervip's own.
+        notify_max_delay: One<Int<0, 3600>> = "notify_max_delay", Live, newer, default("5");
         /// Destination of IPv4 adverts.
         vrrp_mcast_group4: One<Multicast4> = "vrrp_mcast_group4", Socket, default("224.0.0.18");
         /// Destination of IPv6 adverts.

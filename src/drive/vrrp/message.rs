@@ -96,6 +96,8 @@ pub enum Output {
         /// When to give up.
         timeout: Duration,
     },
+    /// End a run of a script.
+    EndRun(RunId),
     /// Tell scripts and people.
     Notify(Box<Notice>),
     /// What the supervisor should know.

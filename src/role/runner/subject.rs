@@ -1,9 +1,11 @@
 //! The programs of one subject: one at a time, in the order asked for.
 //!
-//! keepalived runs them side by side, so a quick master-backup-master may end with the programs in any order. Some
-//! users' programs never end, though: they *are* the service that the state asks for. So a program that the next
-//! one has waited for long enough is left to itself.
+//! keepalived runs them side by side, so a quick master-backup-master may end with the programs in any order. Here
+//! the next one waits, but not for long: a program that hangs must not keep the next state's from running, and one of
+//! an old state must not go on beside it. So the old one is ended: after `notify_max_delay`, or at once when the
+//! daemon stops.
 
+use core::sync::atomic::{AtomicU64, Ordering};
 use core::time::Duration;
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,14 +14,25 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::base::Name;
-use crate::drive::script::Running;
+use crate::drive::script::{Running, STOP_GRACE};
 use crate::model::Command;
 use crate::status::RunEnd;
 
-/// How long a program without a limit of its own may keep others of its subject waiting.
-const PATIENCE: Duration = Duration::from_secs(30);
-/// The same when the daemon stops.
-const HURRY: Duration = Duration::from_millis(300);
+/// How long a program may keep the next one of its subject waiting, for all subjects.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Patience(Arc<AtomicU64>);
+
+impl Patience {
+    /// Changes it, for those that wait later.
+    pub fn set(&self, patience: Duration) {
+        let millis = u64::try_from(patience.as_millis()).unwrap_or(u64::MAX);
+        self.0.store(millis, Ordering::Relaxed);
+    }
+
+    fn is(&self) -> Duration {
+        Duration::from_millis(self.0.load(Ordering::Relaxed))
+    }
+}
 
 /// Programs to run.
 pub(super) struct Job {
@@ -27,7 +40,7 @@ pub(super) struct Job {
     pub state: Name,
     /// What to run, one after the other.
     pub commands: Vec<Command>,
-    /// How long each may take.
+    /// How long each may take; only at the end of the daemon there is a limit.
     pub limit: Option<Duration>,
     /// To be called at the end.
     pub done: Box<dyn FnOnce() + Send>,
@@ -39,7 +52,8 @@ pub(super) struct Subject(Arc<Shared>);
 struct Shared {
     name: Name,
     state: Mutex<State>,
-    /// Called when there is a new job, or reason to hurry.
+    patience: Patience,
+    /// Called when there is a new job, or the daemon stops.
     news: Notify,
     /// Held while there is work.
     busy: Arc<()>,
@@ -50,17 +64,20 @@ struct State {
     /// With the time since which each waits.
     jobs: VecDeque<(Instant, Job)>,
     working: bool,
-    hurry: bool,
+    /// The daemon stops: programs of the end only.
+    stopping: bool,
 }
 
 impl Subject {
-    pub fn new(name: Name, busy: Arc<()>) -> Self {
-        Self(Arc::new(Shared { name, state: Mutex::default(), news: Notify::new(), busy }))
+    pub fn new(name: Name, patience: Patience, busy: Arc<()>) -> Self {
+        let state = Mutex::default();
+        Self(Arc::new(Shared { name, state, patience, news: Notify::new(), busy }))
     }
 
     /// Adds a job and sees to it that somebody works.
     pub fn push(&self, job: Job) {
         let mut state = self.0.state();
+        state.stopping |= job.limit.is_some();
         state.jobs.push_back((Instant::now(), job));
         if !core::mem::replace(&mut state.working, true) {
             tokio::spawn(work(Arc::clone(&self.0), Arc::clone(&self.0.busy)));
@@ -68,9 +85,9 @@ impl Subject {
         self.0.news.notify_one();
     }
 
-    /// The daemon stops: nobody is waited for long.
-    pub fn hurry(&self) {
-        if !core::mem::replace(&mut self.0.state().hurry, true) {
+    /// The daemon stops: what runs is ended, and of what waits or comes only the programs of the end run.
+    pub fn stop(&self) {
+        if !core::mem::replace(&mut self.0.state().stopping, true) {
             self.0.news.notify_one();
         }
     }
@@ -81,11 +98,14 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// When the program that runs now is no longer waited for, if somebody waits.
-    fn patience_ends(&self) -> Option<Instant> {
+    /// When the program that runs since `started` is ended, if somebody waits or the daemon stops.
+    fn patience_ends(&self, started: Instant) -> Option<Instant> {
         let state = self.state();
-        let patience = if state.hurry { HURRY } else { PATIENCE };
-        state.jobs.front().map(|(since, _)| *since + patience)
+        if state.stopping {
+            return Some(started);
+        }
+        // A program after the first one of its job gets its time as well.
+        state.jobs.front().map(|(since, _)| (*since).max(started) + self.patience.is())
     }
 }
 
@@ -103,6 +123,11 @@ async fn work(shared: Arc<Shared>, _busy: Arc<()>) {
             }
         };
         for command in &job.commands {
+            if job.limit.is_none() && shared.state().stopping {
+                let (program, subject) = (command.display(), &shared.name);
+                tracing::info!("{program} for {subject} ({}) not run: stopping", job.state);
+                continue;
+            }
             one(&shared, &job.state, command, job.limit).await;
         }
         (job.done)();
@@ -110,34 +135,50 @@ async fn work(shared: Arc<Shared>, _busy: Arc<()>) {
 }
 
 async fn one(shared: &Shared, state: &Name, command: &Command, limit: Option<Duration>) {
+    let of = &shared.name;
     let running = match Running::start(command) {
         Ok(running) => running,
         Err(e) => {
-            tracing::warn!("cannot run {} for {} ({state}): {e}", command.display(), shared.name);
+            tracing::warn!("cannot run {} for {of} ({state}): {e}", command.display());
             return;
         }
     };
+    tracing::debug!("running {} for {of} ({state})", command.display());
     let name = running.name().to_owned();
-    let Some(limit) = limit else {
-        if let Some(running) = wait(shared, running).await {
-            tracing::warn!(
-                "{name} for {} ({state}) still runs while others wait: leaving it to itself",
-                shared.name
-            );
-            tokio::spawn(running.end(None, Duration::ZERO));
+    let end = match limit {
+        // keepalived's way with programs that have a limit: SIGKILL at once.
+        Some(limit) => running.end(Some(limit), Duration::ZERO).await,
+        None if overdue(shared, &running).await => {
+            let why = if shared.state().stopping { "stopping" } else { "the next one waits" };
+            tracing::warn!("{name} for {of} ({state}) still runs: ending it, {why}");
+            running.stop(STOP_GRACE).await;
+            return;
         }
-        return;
+        None => running.end(None, Duration::ZERO).await,
     };
-    // keepalived's way with programs that have a limit: SIGKILL at once.
-    if running.end(Some(limit), Duration::ZERO).await == RunEnd::TimedOut {
-        tracing::warn!("{name} for {} ({state}) took longer than {limit:?}: ended", shared.name);
+    match end {
+        RunEnd::Exit(0) => {}
+        RunEnd::Exit(status) => {
+            tracing::info!("{name} for {of} ({state}) exited with status {status}");
+        }
+        RunEnd::Signal(number) => {
+            tracing::warn!("{name} for {of} ({state}) was ended by signal {number}");
+        }
+        RunEnd::TimedOut => {
+            tracing::warn!("{name} for {of} ({state}) took longer than {limit:?}: ended");
+        }
+        RunEnd::NotStarted(number) => {
+            let e = std::io::Error::from_raw_os_error(number);
+            tracing::warn!("cannot run {name} for {of} ({state}): {e}");
+        }
     }
 }
 
-/// Waits for the end of a program; gives it back when others have waited for too long.
-async fn wait(shared: &Shared, running: Running) -> Option<Running> {
+/// Waits for the end of a program; whether others have waited for too long.
+async fn overdue(shared: &Shared, running: &Running) -> bool {
+    let started = Instant::now();
     loop {
-        let patience_ends = shared.patience_ends();
+        let patience_ends = shared.patience_ends(started);
         let impatient = async {
             match patience_ends {
                 Some(at) => tokio::time::sleep_until(at).await,
@@ -146,11 +187,8 @@ async fn wait(shared: &Shared, running: Running) -> Option<Running> {
         };
         tokio::select! {
             biased;
-            () = running.ending() => {
-                let _ = running.end(None, Duration::ZERO).await;
-                return None;
-            }
-            () = impatient => return Some(running),
+            () = running.ending() => return false,
+            () = impatient => return true,
             () = shared.news.notified() => {}
         }
     }
@@ -192,8 +230,8 @@ mod tests {
         testing::run(async {
             let folder = tempfile::tempdir().unwrap();
             let file = folder.path().join("out");
-            let busy = Arc::new(());
-            let subject = Subject::new(Name::from("instance A"), Arc::clone(&busy));
+            let subject = subject(LONG);
+            let busy = Arc::clone(&subject.0.busy);
             let (done, mut tags) = mpsc::unbounded_channel();
             for (tag, pause) in [(1, "0.2"), (2, "0"), (3, "0.1")] {
                 let text = format!(
@@ -216,60 +254,121 @@ mod tests {
         });
     }
 
+    /// A subject with all the time that a test may take, or so many milliseconds.
+    fn subject(millis: u64) -> Subject {
+        let patience = Patience::default();
+        patience.set(Duration::from_millis(millis));
+        Subject::new(Name::from("instance A"), patience, Arc::new(()))
+    }
+
+    const LONG: u64 = 60_000;
+    const AT_STOP: Option<Duration> = Some(Duration::from_secs(30));
+
+    /// Waits until a program has written something.
+    async fn written(file: &Path) -> Vec<String> {
+        loop {
+            let lines = lines(file);
+            if !lines.is_empty() {
+                return lines;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    fn lives(pid: &str) -> bool {
+        std::fs::read_to_string(format!("/proc/{pid}/stat"))
+            .is_ok_and(|stat| !stat.contains(") Z "))
+    }
+
     #[test]
     fn two_subjects_do_not_wait_for_each_other() {
         testing::run(async {
-            let busy = Arc::new(());
-            let (a, b) = (
-                Subject::new(Name::from("a"), Arc::clone(&busy)),
-                Subject::new(Name::from("b"), busy),
-            );
+            let (a, b) = (subject(LONG), subject(LONG));
             let (done, mut tags) = mpsc::unbounded_channel();
-            a.push(job(&done, 1, Some(Duration::from_secs(30)), "sleep 30"));
+            a.push(job(&done, 1, None, "exec sleep 30"));
             b.push(job(&done, 2, None, "exit 0"));
             assert_eq!(tags.recv().await, Some(2));
-            a.hurry();
+            a.stop();
+            assert_eq!(tags.recv().await, Some(1));
         });
     }
 
     #[test]
     fn a_limit_ends_a_program() {
         testing::run(async {
-            let subject = Subject::new(Name::from("a"), Arc::new(()));
+            let subject = subject(LONG);
             let (done, mut tags) = mpsc::unbounded_channel();
             let limit = Some(Duration::from_millis(100));
             subject.push(job(&done, 1, limit, "trap '' TERM; sleep 100"));
-            subject.push(job(&done, 2, None, "/nonexistent"));
+            subject.push(job(&done, 2, limit, "/nonexistent"));
             assert_eq!((tags.recv().await, tags.recv().await), (Some(1), Some(2)));
         });
     }
 
     #[test]
-    fn a_program_that_never_ends_is_left_to_itself_when_another_waits() {
+    fn a_program_that_never_ends_is_ended_when_another_has_waited() {
         testing::run(async {
             let folder = tempfile::tempdir().unwrap();
             let file = folder.path().join("pid");
-            let subject = Subject::new(Name::from("a"), Arc::new(()));
+            let subject = subject(300);
             let (done, mut tags) = mpsc::unbounded_channel();
+            // It ignores SIGTERM as well.
+            let text =
+                format!("trap '' TERM; echo $$ > {}; while :; do sleep 1; done", file.display());
+            subject.push(job(&done, 1, None, &text));
+            let pid = written(&file).await.remove(0);
+            // Alone it may run as long as it likes.
+            assert!(tokio::time::timeout(Duration::from_millis(600), tags.recv()).await.is_err());
             subject.push(job(
                 &done,
-                1,
+                2,
                 None,
-                &format!("echo $$ > {}; exec sleep 60", file.display()),
+                &format!("test ! -e /proc/{pid} && echo 2 >> {}", file.display()),
             ));
-            while lines(&file).is_empty() {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-            // Alone it may run as long as it likes.
-            assert!(tokio::time::timeout(Duration::from_millis(500), tags.recv()).await.is_err());
-            subject.hurry();
-            subject.push(job(&done, 2, None, "exit 0"));
             assert_eq!((tags.recv().await, tags.recv().await), (Some(1), Some(2)));
-            // It still runs.
-            let pid = lines(&file).remove(0);
-            assert!(Path::new(&format!("/proc/{pid}")).exists());
-            let pid = nix::unistd::Pid::from_raw(pid.parse().unwrap());
-            nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).unwrap();
+            assert!(!lives(&pid));
+            assert_eq!(lines(&file).pop().as_deref(), Some("2"), "both ran at the same time");
+        });
+    }
+
+    #[test]
+    fn at_a_stop_nothing_of_before_outlives_the_last_program() {
+        testing::run(async {
+            let folder = tempfile::tempdir().unwrap();
+            let file = folder.path().join("out");
+            let out = file.display();
+            let subject = subject(LONG);
+            let (done, mut tags) = mpsc::unbounded_channel();
+            let slow = format!("echo $$ > {out}; sleep 60; echo late >> {out}");
+            subject.push(job(&done, 1, None, &slow));
+            let pid = written(&file).await.remove(0);
+            subject.push(job(&done, 2, None, &format!("echo waited >> {out}")));
+            subject.push(job(
+                &done,
+                3,
+                AT_STOP,
+                &format!("test ! -e /proc/{pid} && echo stop >> {out}"),
+            ));
+            for tag in [1, 2, 3] {
+                assert_eq!(tags.recv().await, Some(tag));
+            }
+            assert_eq!(lines(&file), [pid.as_str(), "stop"]);
+        });
+    }
+
+    #[test]
+    fn a_subject_that_was_stopped_runs_the_programs_of_the_end_only() {
+        testing::run(async {
+            let folder = tempfile::tempdir().unwrap();
+            let file = folder.path().join("out");
+            let out = file.display();
+            let subject = subject(LONG);
+            subject.stop();
+            let (done, mut tags) = mpsc::unbounded_channel();
+            subject.push(job(&done, 1, None, &format!("echo state >> {out}")));
+            subject.push(job(&done, 2, AT_STOP, &format!("echo stop >> {out}")));
+            assert_eq!((tags.recv().await, tags.recv().await), (Some(1), Some(2)));
+            assert_eq!(lines(&file), ["stop"]);
         });
     }
 }
