@@ -21,6 +21,7 @@ use crate::kernel::monitor::{Change, Monitor};
 use crate::kernel::netlink::Requests;
 use crate::log;
 use crate::model::Global;
+use crate::plan::ChangeKind;
 use crate::sys::aio::Async;
 use crate::sys::poll::Wake;
 use crate::sys::{clock, memfd, process, sched};
@@ -175,6 +176,7 @@ impl Role {
             Order::Apply { generation } => {
                 if let Some((_, part)) = self.prepared.take().filter(|(g, _)| *g == generation) {
                     self.applying = Some(generation);
+                    self.watch_routes(&part);
                     let scheduling = settle_in(&part.global);
                     self.tell(Input::Reload { config: Arc::new(part.vrrp), scheduling });
                 }
@@ -204,6 +206,16 @@ impl Role {
                     self.summary = Some(summary);
                 }
             }
+        }
+    }
+
+    /// Routes of others may be very many: the kernel is asked to tell of them only where some are ours.
+    fn watch_routes(&mut self, part: &VrrpPart) {
+        let extras = part.vrrp.instances.iter().filter_map(|i| i.extras.as_deref());
+        let any = extras.into_iter().any(|e| !e.routes.is_empty());
+        match self.monitor.watch_routes(any) {
+            Ok(news) => self.view_due |= news,
+            Err(e) => tracing::warn!("cannot listen to changes of routes: {e}"),
         }
     }
 
@@ -282,9 +294,11 @@ impl Role {
                 continue;
             }
             if self.watch_addresses
-                && let Change::Address { interface, prefix, present, .. } = change
+                && let Change::Object(change) = &change
+                && let Some((interface, prefix)) = change.sight.as_address()
             {
-                let what = if present { "added to" } else { "removed from" };
+                let gone = change.kind == ChangeKind::Gone;
+                let what = if gone { "removed from" } else { "added to" };
                 let name = self.monitor.name(interface);
                 tracing::info!("Netlink: address {prefix} {what} {name}");
             }
@@ -297,7 +311,7 @@ impl Role {
         match self.monitor.view(&mut self.requests) {
             Ok(view) => self.tell(Input::View(view)),
             Err(e) => {
-                tracing::warn!("cannot look at links and addresses: {e}");
+                tracing::warn!("cannot look at links, addresses and routes: {e}");
                 self.view_due = true;
             }
         }

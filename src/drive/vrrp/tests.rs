@@ -5,10 +5,10 @@ use crate::base::Family;
 use crate::base::Mac;
 use crate::kernel::monitor::Monitor;
 use crate::kernel::netlink::Requests;
-use crate::kernel::route;
+use crate::kernel::object;
 use crate::model::vrrp::Version;
 use crate::model::{self, sample};
-use crate::plan::Op;
+use crate::plan::{Op, Verb};
 use crate::status;
 use crate::sys::raw::{Batch, Receiver, Sender};
 use crate::sys::testing::{in_namespace, ip, run};
@@ -115,7 +115,7 @@ fn from_silence_to_master_to_the_end() {
             assert_eq!(until(|| bench.heard().first().copied()), 100);
             // The address is announced once the kernel has it, and only then.
             let mut arp = ArpEar::open();
-            assert_eq!(route::carry_out(&mut bench.requests, &ops[0]), Outcome::Done);
+            assert_eq!(object::carry_out(&mut bench.requests, &ops), [Outcome::Done]);
             handle.send(Input::Applied { token, item: 0, outcome: Outcome::Done }).unwrap();
             let want =
                 wire::arp::gratuitous(Mac([2, 0, 0, 0, 0, 1]), "10.0.0.100".parse().unwrap());
@@ -124,7 +124,7 @@ fn from_silence_to_master_to_the_end() {
             handle.send(Input::Stop { keep_addresses: false }).unwrap();
             let token = until(|| match handle.receive()? {
                 Output::Apply { token, ops } => {
-                    assert!(matches!(ops.as_slice(), [Op::DeleteAddress { .. }]));
+                    assert!(matches!(ops.as_slice(), [Op { verb: Verb::Delete { .. }, .. }]));
                     Some(token)
                 }
                 _ => None,
