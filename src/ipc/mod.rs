@@ -17,6 +17,6 @@ pub mod message;
 pub use frame::{ReceiveError, SendError};
 pub use link::Link;
 pub use message::{
-    CheckerPart, Deliver, FromConfig, FromRole, FromRunner, LoadReport, LoadRequest, Needs,
+    CheckerPart, Deliver, FromConfig, FromRole, FromRunner, LoadReport, LoadRequest, Needs, Remark,
     RoleName, RunnerPart, ToRole, ToRunner, VrrpPart,
 };

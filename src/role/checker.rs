@@ -84,7 +84,7 @@ impl Role {
             self.outputs();
         }
         if let Some(runner) = &mut self.runner {
-            let _ = self.notices.send(runner);
+            let _ = self.notices.send_rest(runner);
             // It carries them out after this process has gone.
             let _ = tokio::time::timeout(LAST, runner.drain()).await;
         }

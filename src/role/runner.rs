@@ -151,14 +151,19 @@ impl Runner {
         self.mails = None;
         self.subjects.clear();
         let busy = core::mem::take(&mut self.busy);
+        let mut left = self.open;
         let work = async {
-            while Arc::strong_count(&busy) > 1 {
-                let _ = timeout(Duration::from_millis(10), answers.recv()).await;
+            let mut mailer = mailer;
+            while Arc::strong_count(&busy) > 1 || !mailer.is_finished() {
+                tokio::select! {
+                    answer = answers.recv() => left = left.saturating_sub(usize::from(answer.is_some())),
+                    _ = &mut mailer, if !mailer.is_finished() => {}
+                    () = tokio::time::sleep(Duration::from_millis(10)) => {}
+                }
             }
-            let _ = mailer.await;
         };
         if timeout(LAST_WORK, work).await.is_err() {
-            tracing::info!("ending while programs or mails are under way");
+            tracing::warn!("ending before {left} programs and mails are done with");
         }
         control.done().await;
         Exit::Ok

@@ -151,7 +151,7 @@ impl Role {
     async fn leave(mut self, mut control: Control) -> Exit {
         self.outputs(&mut control);
         if let Some(runner) = &mut self.runner {
-            let _ = self.notices.send(runner);
+            let _ = self.notices.send_rest(runner);
             // It carries them out after this process has gone.
             let _ = tokio::time::timeout(Duration::from_millis(500), runner.drain()).await;
         }
