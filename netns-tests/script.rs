@@ -27,16 +27,6 @@ const VIP: &str = "10.0.0.100";
 /// What scripts have to say.
 const TOLD: &str = "/run/told";
 
-/// One machine whose instance has these lines; others stand before it.
-fn start(lab: &mut Lab, before: &str, lines: &str) -> Res<(Pair, Daemon)> {
-    let pair = Pair::new(lab)?;
-    let text = within(FAILOVER[0], "vrrp_instance VRRP1 {", lines);
-    pair.svr1.write(CONF, &format!("{before}\n{text}"), 0o644)?;
-    let daemon = lab.subject.start(&pair.svr1)?;
-    lab.always().address(&pair.svr1, VIP, true)?;
-    Ok((pair, daemon))
-}
-
 fn script(node: &Node, name: &str, text: &str) -> Res {
     node.write(name, &format!("#!/bin/sh\n{text}\n"), 0o755)
 }
@@ -54,17 +44,15 @@ fn runs(node: &Node, text: &str) -> Res<bool> {
 }
 
 fn a_signal_to_all_processes_runs_notify_stop(lab: &mut Lab) -> Res {
-    let (pair, daemon) = start(lab, "", "notify_stop /run/stop.sh")?;
+    let pair = Pair::new(lab)?;
+    let text = within(FAILOVER[0], "vrrp_instance VRRP1 {", "notify_stop /run/stop.sh");
     script(&pair.svr1, "/run/stop.sh", "echo stop >>/run/told")?;
+    pair.svr1.write(CONF, &text, 0o644)?;
     for supervisor_first in [true, false] {
         pair.svr1.write(TOLD, "", 0o644)?;
-        let again;
-        let daemon = if supervisor_first {
-            &daemon
-        } else {
-            again = lab.subject.start(&pair.svr1)?;
-            &again
-        };
+        let mark = lab.mark();
+        let daemon = lab.subject.start(&pair.svr1)?;
+        lab.after(mark).address(&pair.svr1, VIP, true)?;
         // Long enough that its runner has had nothing to do for a while.
         let mark = lab.mark();
         lab.after(mark).some_adverts(&pair.svr1, 4)?;
@@ -165,7 +153,12 @@ fn scripts_that_hang_hold_up_the_next_state_for_seconds_only(lab: &mut Lab) -> R
 const HOLD: &str = "import fcntl, signal, sys
 signal.signal(signal.SIGIO, signal.SIG_IGN)
 file = open(sys.argv[1])
-fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+while True:
+    try:
+        fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+        break
+    except BlockingIOError:
+        pass
 print('held', flush=True)
 signal.pause()
 ";
@@ -175,19 +168,24 @@ fn a_file_system_that_hangs_stops_one_script_only(lab: &mut Lab) -> Res {
     script(&pair.svr1, "/run/dead.sh", "exit 0")?;
     script(&pair.svr1, "/run/alive.sh", "test -e /run/good")?;
     script(&pair.svr1, "/run/notify.sh", "echo $3 >>/run/told")?;
-    let mut hold = Command::new(python()?);
-    hold.args(["-c", HOLD, "/run/dead.sh"]);
-    let holder = pair.svr1.spawn(hold, "hold")?;
-    lab.always().says(&pair.svr1, "hold", "held")?;
     let checks = "vrrp_script dead {\n script /run/dead.sh\n interval 1\n timeout 600\n weight 2\n}\n\
         vrrp_script alive {\n script /run/alive.sh\n interval 1\n fall 1\n rise 1\n}\n";
     let lines = "track_script {\n dead\n alive\n }\n notify /run/notify.sh";
     let text = within(FAILOVER[0], "vrrp_instance VRRP1 {", lines);
     pair.svr1.write("/run/good", "", 0o644)?;
     pair.svr1.write(CONF, &format!("{checks}{text}"), 0o644)?;
-    // The scripts are looked at when the configuration is read: that must not hang.
     lab.subject.start(&pair.svr1)?;
     told(lab, &pair.svr1, "MASTER")?;
+    let mut hold = Command::new(python()?);
+    hold.args(["-c", HOLD, "/run/dead.sh"]);
+    let holder = pair.svr1.spawn(hold, "hold")?;
+    lab.always().says(&pair.svr1, "hold", "held")?;
+    // It has been run once more meanwhile, and hangs.
+    lab.timeline().poll(LIMIT, "a process that hangs in execve", || {
+        let all = pair.svr1.must(["ps", "-e", "-o", "ppid=,args="])?;
+        let runner = |line: &&str| line.contains("--role=runner");
+        Ok((all.lines().filter(runner).count() == 2).then_some(()))
+    })?;
     let mark = lab.mark();
     pair.svr1.must(["rm", "/run/good"])?;
     lab.after(mark).log(&pair.svr1, "Entering FAULT STATE")?;
