@@ -23,6 +23,8 @@
 // pest_derive names this crate.
 extern crate alloc;
 
+#[cfg(feature = "daemon")]
+pub mod api;
 pub mod base;
 pub mod check;
 #[cfg(feature = "daemon")]

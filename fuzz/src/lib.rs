@@ -22,6 +22,7 @@ pub type Target = (&'static str, fn(&[u8]));
 /// All targets. `fuzz/Cargo.toml` has a program for each.
 pub const TARGETS: &[Target] = &[
     ("advert", packet::advert),
+    ("api", others::api),
     ("arguments", others::arguments),
     ("channel", channel::channel),
     ("check_events", check::events),

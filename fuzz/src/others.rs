@@ -1,9 +1,11 @@
-//! What users and other programs write: command lines, pid files, records of services, mail addresses.
+//! What users and other programs write: command lines, requests of the control socket and its reports, pid files, records of services, mail addresses.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStringExt;
 use std::time::Duration;
 
+use evervip::api::report::Report;
+use evervip::api::{request, text};
 use evervip::base::WallTime;
 use evervip::cli::args;
 use evervip::drive::smtp;
@@ -19,6 +21,22 @@ pub fn arguments(data: &[u8]) {
     assert!(parsed.wish.is_some() || !parsed.errors.is_empty(), "refused without a reason");
     for line in &parsed.errors {
         assert!(!line.is_empty());
+    }
+}
+
+/// A line for the control socket; and the same octets as the report of a daemon that is not trusted.
+pub fn api(data: &[u8]) {
+    if let Err((id, wrong)) = request::parse(data) {
+        assert!(!wrong.message.is_empty() && wrong.message.len() < 2000, "{wrong:?}");
+        let line = request::refusal(id, &wrong);
+        assert!(line.ends_with('\n') && line.matches('\n').count() == 1, "{line:?}");
+    }
+    if let Ok(report) = serde_json::from_slice::<Report>(data) {
+        let screen = text::screen(&report);
+        for line in screen.lines() {
+            assert!(line.chars().count() <= 80 && !line.chars().any(char::is_control), "{line:?}");
+        }
+        let _ = text::select(report, "A");
     }
 }
 

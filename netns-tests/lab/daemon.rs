@@ -45,6 +45,7 @@ pub enum Role {
     Checker,
     Runner,
     Config,
+    Api,
 }
 
 impl Program {
@@ -178,6 +179,7 @@ impl Daemon {
             Role::Checker => "checker",
             Role::Runner => "runner",
             Role::Config => "config",
+            Role::Api => "api",
         };
         let below = self.processes().into_iter().skip(1);
         below.into_iter().find(|pid| {

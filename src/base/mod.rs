@@ -5,6 +5,7 @@
 
 pub mod id;
 pub mod limit;
+pub mod near;
 pub mod net;
 pub mod rng;
 pub mod time;

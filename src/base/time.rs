@@ -76,9 +76,55 @@ pub struct WallTime {
     pub nanos: u32,
 }
 
+impl WallTime {
+    /// This much earlier; the start of 1970 at the least.
+    #[must_use]
+    pub fn before(self, by: Duration) -> Self {
+        let all = Duration::new(self.secs, self.nanos).saturating_sub(by);
+        Self { secs: all.as_secs(), nanos: all.subsec_nanos() }
+    }
+}
+
+impl fmt::Display for WallTime {
+    /// RFC 3339 in UTC with milliseconds: `2026-11-26T13:20:52.123Z`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (day, second) = (self.secs / 86_400, self.secs % 86_400);
+        // Days of the proleptic Gregorian calendar in eras of 400 years that begin with March: leap days come last.
+        let since_era_0 = day + 719_468;
+        let (era, of_era) = (since_era_0 / 146_097, since_era_0 % 146_097);
+        let year = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
+        let of_year = of_era - (365 * year + year / 4 - year / 100);
+        let month = (5 * of_year + 2) / 153;
+        let date = of_year - (153 * month + 2) / 5 + 1;
+        let (month, over) = if month < 10 { (month + 3, 0) } else { (month - 9, 1) };
+        let year = year + era * 400 + over;
+        let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
+        let milli = self.nanos / 1_000_000;
+        write!(f, "{year:04}-{month:02}-{date:02}T{hour:02}:{minute:02}:{second:02}.{milli:03}Z")
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn wall_time_prints_as_rfc_3339() {
+        // As `date -u -d @SECONDS` says.
+        for (secs, text) in [
+            (0, "1970-01-01T00:00:00.007Z"),
+            (951_782_399, "2000-02-28T23:59:59.007Z"),
+            (951_782_400, "2000-02-29T00:00:00.007Z"),
+            (951_868_800, "2000-03-01T00:00:00.007Z"),
+            (1_767_225_599, "2025-12-31T23:59:59.007Z"),
+            (4_107_542_400, "2100-03-01T00:00:00.007Z"),
+        ] {
+            assert_eq!(WallTime { secs, nanos: 7_999_999 }.to_string(), text);
+        }
+        let t = WallTime { secs: 2, nanos: 0 };
+        assert_eq!(t.before(Duration::from_millis(1)), WallTime { secs: 1, nanos: 999_000_000 });
+        assert_eq!(t.before(Duration::from_secs(3)), WallTime::default());
+    }
 
     #[test]
     fn arithmetic_saturates_at_both_ends() {

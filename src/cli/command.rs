@@ -1,8 +1,10 @@
 //! The commands of `evervip`, one row each: for the program, its help, its manual page and its completion.
 
+pub use crate::sys::process::end_at_broken_pipe;
+
 use std::process::ExitCode;
 
-use super::{check, convert, demo, explain, fmt, generate};
+use super::{check, convert, demo, explain, fmt, generate, status};
 
 /// One command.
 #[derive(Clone, Copy, Debug)]
@@ -19,6 +21,12 @@ pub struct Command {
 
 /// All commands, in the order of the help text.
 pub const COMMANDS: &[Command] = &[
+    Command {
+        name: "status",
+        what: "show what the daemon is doing",
+        help: status::HELP,
+        run: status::run,
+    },
     Command {
         name: "check",
         what: "say what is wrong with a configuration, and what is doubtful",

@@ -7,6 +7,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::process::ExitCode;
 
+use ::caps::Capability;
+
 use super::args::{self, Options, Wish};
 use super::check;
 use super::exit::Exit;
@@ -98,10 +100,11 @@ fn daemon(mut options: Options, words: &[OsString]) -> Exit {
         options.file = path;
     }
     process::umask(options.umask);
-    let pid_files = match PidFiles::lock(&options) {
+    let mut pid_files = match PidFiles::lock(&options) {
         Ok(files) => files,
         Err(e) => return refuse(&options, &e.to_string()),
     };
+    let no_socket = pid_files.open_socket(&options);
     if options.core_files
         && let Err(e) = sched::core_files()
     {
@@ -121,12 +124,15 @@ fn daemon(mut options: Options, words: &[OsString]) -> Exit {
         return Exit::Fatal;
     }
     if process::is_root()
-        // Roles get what they need when they are executed.
-        && let Err(e) = caps::reduce(&[], false)
+        // Roles get what they need when they are executed. KILL: one of them may be of another user.
+        && let Err(e) = caps::reduce(&[Capability::CAP_KILL], None)
     {
         tracing::warn!("cannot give up privileges: {e}");
     }
     greet(&options, words);
+    if let Err(why) = no_socket {
+        tracing::warn!("{why}");
+    }
     let mut report = report;
     let exit = supervisor::run(options, pid_files, || tell(&mut report, Exit::Ok));
     log::flush(Duration::from_secs(1));

@@ -28,6 +28,7 @@ pub const TARGETS: &[Target] = &[
     target("evervipd.8", "etc/man/evervipd.8", args::manual),
     target("evervip.1", "etc/man/evervip.1", manual),
     target("config.schema.json", "docs/config.schema.json", convert::schema),
+    target("status.schema.json", "docs/status.schema.json", crate::api::report::schema),
     target("bash", "etc/completion/evervip.bash", bash),
     target("zsh", "etc/completion/_evervip", zsh),
     target("fish", "etc/completion/evervip.fish", fish),
@@ -43,6 +44,7 @@ Prints a page or a script that is made from the program's own tables.
   evervipd.8       manual page of the daemon
   evervip.1        manual page of this command
   config.schema.json  JSON Schema of what 'evervip convert' writes
+  status.schema.json  JSON Schema of what 'evervip status --json' prints
   bash, zsh, fish  completion for these shells, for both programs
 
   -h, --help       print this text
@@ -88,7 +90,7 @@ fn manual() -> String {
     let mut page = String::from(
         ".\\\" Made from the tables of the program: do not edit.\n\
          .TH EVERVIP 1 \"\" \"EverVIP\" \"User Commands\"\n\
-         .SH NAME\nevervip \\- look at and work on configurations of evervipd\n\
+         .SH NAME\nevervip \\- look at evervipd and work on its configurations\n\
          .SH SYNOPSIS\n.B evervip\n.I COMMAND\n[\\fIOPTION\\fR]...\n",
     );
     page.push_str(".SH COMMANDS\n");

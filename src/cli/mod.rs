@@ -17,3 +17,4 @@ pub mod exit;
 pub mod explain;
 pub mod fmt;
 pub mod generate;
+pub mod status;

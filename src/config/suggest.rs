@@ -1,18 +1,26 @@
-//! "Did you mean": the keyword or word nearest to one that is unknown.
+//! "Did you mean": what to say about a word that is no keyword.
 
 use super::codes;
 use super::context::Cx;
 use super::diagnostic::Diagnostic;
-use super::schema::{Shape, Table};
+use super::keyword::{Table, walk};
+
+use super::span::Span;
 use super::words::Word;
+use crate::base::near::nearest;
 
 /// Reports a word that is no keyword of `table`.
-pub(crate) fn unknown_keyword(cx: &mut Cx<'_>, table: &'static Table, word: &Word<'_>) {
+pub(crate) fn unknown_keyword(
+    cx: &mut Cx<'_>,
+    table: &'static Table,
+    word: &Word<'_>,
+    opens: bool,
+) {
     let text = word.text();
     let mut new = Diagnostic::error(&codes::UNKNOWN_KEYWORD, format!("unknown keyword '{text}'"))
         .at(word.span());
     let place = place(table);
-    let homes = homes(&text);
+    let homes = homes(cx.vocabulary, &text);
     if text.bytes().any(|b| b.is_ascii_uppercase())
         && table.find(text.to_ascii_lowercase().as_bytes()).is_some()
     {
@@ -35,8 +43,6 @@ pub(crate) fn unknown_keyword(cx: &mut Cx<'_>, table: &'static Table, word: &Wor
         } else if text.starts_with("include") {
             new = new
                 .help("the forms are include, includer, includem, includew, includeb and includea");
-        } else if text.starts_with("\u{feff}") {
-            new = new.help("the file begins with a byte order mark; save it without one");
         } else if let Some((keyword, _)) =
             text.split_once('=').filter(|(k, _)| table.find(k.as_bytes()).is_some())
         {
@@ -44,6 +50,30 @@ pub(crate) fn unknown_keyword(cx: &mut Cx<'_>, table: &'static Table, word: &Wor
                 .help(format!("a keyword and its value are separated by a blank: '{keyword} ...'"));
         }
     }
+    if opens {
+        let lines = if table.name.is_empty() {
+            "its lines are read as if they stood outside blocks".to_owned()
+        } else {
+            format!(
+                "its lines are read as if they stood in '{0}', and its '}}' ends '{0}'",
+                table.name
+            )
+        };
+        new = new.note(format!("{lines}; what follows from that is not reported"));
+    }
+    cx.report(new);
+}
+
+/// Reports a keyword that stands outside blocks only, but is found in a block.
+pub(crate) fn missing_close(cx: &mut Cx<'_>, word: &Word<'_>, (open, at): (&str, Span)) {
+    let text = word.text();
+    let message = format!("missing '}}' before '{text}': block '{open}' is still open");
+    let new = Diagnostic::error(&codes::MISSING_CLOSE, message)
+        .at(word.span())
+        .label(format!("'{text}' does not stand in '{open}'"))
+        .related(at, "this block has no end before that")
+        .help(format!("close '{open}', or a block in it whose '}}' ended it instead"))
+        .note("what follows from that is not reported");
     cx.report(new);
 }
 
@@ -52,9 +82,9 @@ fn place(table: &Table) -> String {
 }
 
 /// The blocks in which a word is a keyword.
-fn homes(word: &str) -> Vec<String> {
+fn homes(vocabulary: &'static Table, word: &str) -> Vec<String> {
     let mut found = Vec::new();
-    walk(super::block::root_table(), &mut |table| {
+    walk(vocabulary, &mut |table| {
         if table.find(word.as_bytes()).is_some() && found.len() < 4 {
             let name = place(table);
             if !found.contains(&name) {
@@ -63,76 +93,4 @@ fn homes(word: &str) -> Vec<String> {
         }
     });
     found
-}
-
-/// Visits a table and all below it.
-pub(crate) fn walk(table: &'static Table, visit: &mut impl FnMut(&'static Table)) {
-    visit(table);
-    for keyword in table.keywords {
-        if let Shape::Block(child, _) = (keyword.shape)() {
-            walk(child(), visit);
-        }
-    }
-}
-
-/// The candidate nearest to `word`, if it is near enough to be what was meant.
-pub(crate) fn nearest<'a>(
-    word: &str,
-    candidates: impl Iterator<Item = &'a str>,
-) -> Option<&'a str> {
-    let limit = match word.len() {
-        0..=2 => return None,
-        3..=5 => 1,
-        6..=9 => 2,
-        _ => 3,
-    };
-    candidates
-        .filter(|c| c.len().abs_diff(word.len()) <= limit)
-        .map(|c| (distance(word.as_bytes(), c.as_bytes()), c))
-        .filter(|(d, _)| *d <= limit)
-        .min()
-        .map(|(_, c)| c)
-}
-
-/// Insertions, deletions, replacements and swaps of neighbours that turn one text into the other. Texts longer than 64
-/// bytes count as far apart.
-fn distance(a: &[u8], b: &[u8]) -> usize {
-    if a.len() > 64 || b.len() > 64 {
-        return usize::MAX;
-    }
-    let mut before: Vec<usize> = Vec::new();
-    let mut last: Vec<usize> = (0..=b.len()).collect();
-    for (i, &x) in a.iter().enumerate() {
-        let mut row = vec![i + 1];
-        for (j, &y) in b.iter().enumerate() {
-            let at = |v: &[usize], k: usize| v.get(k).copied().unwrap_or(usize::MAX / 2);
-            let mut best =
-                (at(&last, j) + usize::from(x != y)).min(at(&last, j + 1) + 1).min(at(&row, j) + 1);
-            let swapped = i > 0 && j > 0 && a.get(i - 1) == Some(&y) && b.get(j - 1) == Some(&x);
-            if swapped {
-                best = best.min(at(&before, j - 1) + 1);
-            }
-            row.push(best);
-        }
-        before = core::mem::replace(&mut last, row);
-    }
-    last.last().copied().unwrap_or(usize::MAX)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn near_words() {
-        let words = ["interface", "priority", "virtual_ipaddress", "state"];
-        let near = |w| nearest(w, words.into_iter());
-        assert_eq!(near("interfaec"), Some("interface"));
-        assert_eq!(near("prioritiy"), Some("priority"));
-        assert_eq!(near("virtul_ipadress"), Some("virtual_ipaddress"));
-        assert_eq!(near("stat"), Some("state"));
-        assert_eq!(near("xyz"), None);
-        assert_eq!(distance(b"ab", b"ba"), 1);
-        assert_eq!(distance(b"", b"abc"), 3);
-    }
 }

@@ -3,6 +3,7 @@
 use core::time::Duration;
 use std::collections::BTreeSet;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use nix::sys::signal::Signal;
@@ -11,7 +12,7 @@ use tokio::time::timeout;
 
 use crate::model::{Command, User};
 use crate::status::RunEnd;
-use crate::sys::process::Exit;
+use crate::sys::process::{Exit, Stranger};
 use crate::sys::spawn::{self, Account, Program};
 
 /// From SIGTERM to SIGKILL, for tracking scripts.
@@ -94,10 +95,29 @@ impl Running {
         let _ = self.program.process.ending().await;
     }
 
+    /// A descriptor of its process, for whoever waits for it after this process has gone; none when there is none to be
+    /// had.
+    #[must_use]
+    pub fn share(&self) -> Option<OwnedFd> {
+        self.program.process.share().ok()
+    }
+
     /// The command line, for messages.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
+    }
+}
+
+/// Ends a program that another process started, as [`Running::stop`].
+pub async fn stop_stranger(process: &Stranger, grace: Duration) {
+    if !grace.is_zero() {
+        process.signal_group(Signal::SIGTERM);
+        let _ = timeout(grace, process.ending()).await;
+    }
+    process.signal_group(Signal::SIGKILL);
+    if timeout(LAST, process.ending()).await.is_err() {
+        tracing::warn!("a program of the last runner failed to terminate after kill");
     }
 }
 

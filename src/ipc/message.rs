@@ -6,9 +6,8 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 
 use crate::base::Name;
-use crate::model::{Command, Global, Lvs, Vrrp};
-use crate::status::vrrp::Summary;
-use crate::status::{MailText, RunEnd, check};
+use crate::model::{self, Command, Global, Lvs};
+use crate::status::{MailText, RunEnd, check, daemon, vrrp};
 
 /// A role of the daemon, each a process of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -21,6 +20,8 @@ pub enum RoleName {
     Runner,
     /// Virtual servers and health checks.
     Checker,
+    /// The control socket.
+    Api,
 }
 
 impl RoleName {
@@ -32,13 +33,14 @@ impl RoleName {
             Self::Vrrp => "vrrp",
             Self::Runner => "runner",
             Self::Checker => "checker",
+            Self::Api => "api",
         }
     }
 
     /// The role of this name.
     #[must_use]
     pub fn from_word(word: &str) -> Option<Self> {
-        [Self::Config, Self::Vrrp, Self::Runner, Self::Checker]
+        [Self::Config, Self::Vrrp, Self::Runner, Self::Checker, Self::Api]
             .into_iter()
             .find(|role| role.word() == word)
     }
@@ -51,7 +53,7 @@ impl core::fmt::Display for RoleName {
 }
 
 /// From the supervisor to a role that runs on. A role starts with `Prepare` and `Apply`; a reload is the same
-/// pair again.
+/// pair again. `api` gets no configuration. Roles work on these very values: they are not declared a second time.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum ToRole {
     /// Decode the part of the configuration that comes as descriptor (sealed memory, one of [`VrrpPart`],
@@ -71,11 +73,9 @@ pub enum ToRole {
         generation: u32,
     },
     /// A channel to another role comes as descriptor. It replaces the last one.
-    Peer(RoleName),
-    /// For `vrrp`, before the first `Prepare`: what its last process told.
-    Resume(Summary),
-    /// For `checker`, before the first `Prepare`: what its last process told.
-    ResumeChecks(check::Summary),
+    Connect(RoleName),
+    /// Before the first `Prepare`: what the last process of this role told.
+    Resume(Memory),
     /// Leave in good order, answer with `Done` and end.
     Stop {
         /// Leave what is in the kernel as it is (`--dont-release-vrrp`, `--dont-release-ipvs`).
@@ -83,6 +83,8 @@ pub enum ToRole {
     },
     /// Log what was counted.
     Count,
+    /// For `api`: the answer to its question.
+    Answer(Answer),
 }
 
 /// From a role to the supervisor.
@@ -107,16 +109,59 @@ pub enum FromRole {
         /// That of `Apply`.
         generation: u32,
     },
-    /// From `vrrp`: what its next process should know.
-    Summary(Summary),
-    /// From `checker`: what its next process should know.
-    Checks(check::Summary),
-    /// One line for the status shown by `systemctl status`.
-    Status(String),
+    /// What its next process should know.
+    Remember(Memory),
+    /// From `api`: a question to the supervisor.
+    Ask(Question),
     /// Somebody sent this role a signal that asks for a reload.
     ReloadWanted,
     /// Everything is undone; the process ends next.
     Done,
+}
+
+/// What the supervisor keeps of a role for its next process.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Memory {
+    /// Of `vrrp`.
+    Vrrp(vrrp::Summary),
+    /// Of `checker`.
+    Checker(check::Summary),
+}
+
+/// From `api` to whoever knows: the supervisor, `vrrp`, `checker`. Several may be under way at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Question {
+    /// Comes back with the answer; never used twice by one process.
+    pub id: u64,
+    /// What is asked for.
+    pub ask: Ask,
+}
+
+/// What can be asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Ask {
+    /// A full view of the state.
+    State,
+}
+
+/// To `api`. There is none to a question that the asked process has no room for: who asks has a deadline.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Answer {
+    /// That of the question.
+    pub id: u64,
+    /// What was asked for.
+    pub told: Told,
+}
+
+/// The state of one process.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Told {
+    /// From the supervisor.
+    Daemon(Box<daemon::Daemon>),
+    /// From `vrrp`.
+    Vrrp(Box<vrrp::Vrrp>),
+    /// From `checker`.
+    Checker(Box<check::Check>),
 }
 
 /// What `vrrp` carries out.
@@ -125,7 +170,7 @@ pub struct VrrpPart {
     /// What belongs to the daemon as a whole.
     pub global: Global,
     /// Virtual routers and what they track.
-    pub vrrp: Vrrp,
+    pub vrrp: model::Vrrp,
 }
 
 /// What `checker` carries out.
@@ -195,6 +240,8 @@ pub struct LoadReport {
     pub asked: u32,
     /// Virtual routers that are carried out.
     pub instances: u32,
+    /// The shortest interval between adverts of these.
+    pub advert_interval: Option<Duration>,
     /// The status with which a configuration test would exit.
     pub exit_status: u8,
     /// The first thing that stops a start, or else the first error, or else the first warning, as one line.
@@ -235,7 +282,8 @@ pub enum ToRunner {
         /// That of `Run`.
         run: u64,
     },
-    /// Carry out a part of a notice; answered with `Delivered`.
+    /// Carry out a part of a notice; answered with `Delivered`. A descriptor that comes along is a process that the
+    /// last runner started for it: nothing of this subject runs beside it.
     Notice {
         /// Comes back with the answer; never used twice by one process.
         id: u64,
@@ -271,6 +319,13 @@ pub enum FromRunner {
         run: u64,
         /// How.
         end: RunEnd,
+    },
+    /// A program of a `Notice` runs; its process comes as descriptor. It is not to be run again.
+    Began {
+        /// That of `Notice`.
+        id: u64,
+        /// Position in its list.
+        command: u32,
     },
     /// A `Notice` is done with, well or not.
     Delivered {

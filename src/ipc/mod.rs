@@ -11,12 +11,12 @@
 )]
 
 pub mod frame;
-pub mod link;
 pub mod message;
+pub mod peer;
 
 pub use frame::{ReceiveError, SendError};
-pub use link::Link;
 pub use message::{
-    CheckerPart, Deliver, FromConfig, FromRole, FromRunner, LoadReport, LoadRequest, Needs, Remark,
-    RoleName, RunnerPart, ToRole, ToRunner, VrrpPart,
+    Answer, Ask, CheckerPart, Deliver, FromConfig, FromRole, FromRunner, LoadReport, LoadRequest,
+    Memory, Needs, Question, Remark, RoleName, RunnerPart, ToRole, ToRunner, Told, VrrpPart,
 };
+pub use peer::Peer;

@@ -7,21 +7,25 @@
 pub(super) mod record;
 
 use core::time::Duration;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use nix::sys::resource::{Resource, getrlimit};
 
-use super::control::{Control, Order};
+use super::control::{Control, Order, Prepared};
 use super::notices::Notices;
 use crate::check::Limits;
 use crate::cli::exit::Exit;
 use crate::drive::check::{Driver, Output};
-use crate::ipc::{CheckerPart, FromRole, FromRunner, Link, RoleName, ToRunner, frame};
-use crate::sys::{clock, memfd, process, sched};
+use crate::ipc::{
+    Answer, Ask, CheckerPart, FromRole, FromRunner, Memory, Peer, Question, RoleName, ToRole,
+    ToRunner, Told,
+    peer::{next, next_with_fd},
+};
+use crate::sys::channel::Channel;
+use crate::sys::{clock, process, sched};
 use record::Record;
 
-/// The longest configuration.
-const LONGEST: usize = 512 << 20;
 /// Attempts that may be under way at once: so many servers may be silent without holding up the others.
 const PROBES: u64 = 16_384;
 /// Descriptors for everything else.
@@ -47,9 +51,10 @@ struct Role {
     /// What an earlier process recorded, until the engine has it.
     owned: bool,
     notices: Notices,
-    runner: Option<Link<ToRunner, FromRunner>>,
+    runner: Option<Peer<ToRunner, FromRunner>>,
+    api: Option<Peer<Answer, Question>>,
     /// A configuration that was decoded.
-    prepared: Option<(u32, CheckerPart)>,
+    prepared: Prepared<CheckerPart>,
     /// The supervisor does not have the newest summary.
     report_due: bool,
     stopped: bool,
@@ -63,7 +68,8 @@ impl Role {
             owned: false,
             notices: Notices::default(),
             runner: None,
-            prepared: None,
+            api: None,
+            prepared: Prepared::default(),
             report_due: false,
             stopped: false,
         }
@@ -75,7 +81,8 @@ impl Role {
                 biased;
                 // The supervisor first: signs of life must not wait for a burst of results.
                 order = control.next() => self.order(&mut control, order),
-                message = hear(&mut self.runner) => self.heard(message),
+                message = next_with_fd(&mut self.runner) => self.heard(message),
+                question = next(&mut self.api) => self.asked(question),
                 turn = self.driver.turn() => if let Err(e) = turn {
                     tracing::error!("{e}");
                     return Exit::Internal;
@@ -93,21 +100,13 @@ impl Role {
     }
 
     fn order(&mut self, control: &mut Control, order: Order) {
-        match order {
-            Order::Prepare { generation, part } => {
-                let decoded = memfd::read(part, LONGEST)
-                    .map_err(|e| e.to_string())
-                    .and_then(|octets| frame::open(&octets).map_err(|e| e.to_string()));
-                match decoded {
-                    Ok(part) => {
-                        self.prepared = Some((generation, part));
-                        control.tell(&FromRole::Ready { generation });
-                    }
-                    Err(reason) => control.tell(&FromRole::Refused { generation, reason }),
-                }
-            }
-            Order::Apply { generation } => {
-                if let Some((_, part)) = self.prepared.take().filter(|(g, _)| *g == generation) {
+        let Order::Do(message, fd) = order else {
+            return self.tick(control);
+        };
+        match message {
+            ToRole::Prepare { generation } => self.prepared.decode(control, generation, fd),
+            ToRole::Apply { generation } => {
+                if let Some(part) = self.prepared.take(generation) {
                     if !core::mem::replace(&mut self.owned, true) {
                         self.driver.owned(self.record.read());
                     }
@@ -117,29 +116,55 @@ impl Role {
                     sched::trim();
                 }
             }
-            Order::Abandon => self.prepared = None,
-            Order::Peer(RoleName::Runner, channel) => match Link::new(channel) {
-                Ok(link) => {
-                    self.runner = Some(link);
-                    self.notices.begin_anew();
-                    self.send_notices();
-                    // What the last one did not finish.
-                    let open: Vec<u64> = self.driver.programs().collect();
-                    open.into_iter().for_each(|run| self.run_program(run));
-                }
-                Err(e) => tracing::error!("channel to the runner: {e}"),
-            },
-            Order::ResumeChecks(summary) => self.driver.resume(summary),
-            Order::Peer(..) | Order::Resume(_) => {}
-            Order::Stop { keep } => self.driver.stop(keep),
-            Order::Count => self.count(),
-            Order::Tick => {
+            ToRole::Abandon { .. } => self.prepared.abandon(),
+            ToRole::Connect(role) => self.connect(role, fd),
+            ToRole::Resume(Memory::Checker(summary)) => self.driver.resume(summary),
+            ToRole::Stop { keep } => self.driver.stop(keep),
+            ToRole::Count => self.count(),
+            ToRole::Resume(Memory::Vrrp(_)) | ToRole::Answer(_) => {}
+        }
+    }
+
+    fn connect(&mut self, role: RoleName, fd: Option<OwnedFd>) {
+        let Some(channel) = fd.map(Channel::from_fd) else {
+            return;
+        };
+        let result = match role {
+            RoleName::Runner => Peer::new(channel).map(|peer| {
+                self.runner = Some(peer);
+                self.notices.begin_anew();
                 self.send_notices();
-                if self.report_due {
-                    let summary = self.driver.summary();
-                    self.report_due = !control.offer(&FromRole::Checks(summary));
+                // What the last one did not finish.
+                let open: Vec<u64> = self.driver.programs().collect();
+                open.into_iter().for_each(|run| self.run_program(run));
+            }),
+            RoleName::Api => Peer::new(channel).map(|peer| self.api = Some(peer)),
+            RoleName::Config | RoleName::Vrrp | RoleName::Checker => Ok(()),
+        };
+        if let Err(e) = result {
+            tracing::error!("channel to {role}: {e}");
+        }
+    }
+
+    fn tick(&mut self, control: &mut Control) {
+        self.send_notices();
+        if self.report_due {
+            let summary = self.driver.summary();
+            self.report_due = !control.offer(&FromRole::Remember(Memory::Checker(summary)));
+        }
+    }
+
+    /// `api` asks, or is gone.
+    fn asked(&mut self, question: Option<Question>) {
+        match question {
+            Some(Question { id, ask: Ask::State }) => {
+                let told = Told::Checker(Box::new(self.driver.snapshot()));
+                if let Some(api) = &mut self.api {
+                    // One that does not read asks again.
+                    let _ = api.offer(&Answer { id, told });
                 }
             }
+            None => self.api = None,
         }
     }
 
@@ -186,8 +211,12 @@ impl Role {
         }
     }
 
-    fn heard(&mut self, message: Option<FromRunner>) {
+    fn heard(&mut self, message: Option<(FromRunner, Option<OwnedFd>)>) {
+        let (message, process) = message.unzip();
         match message {
+            Some(FromRunner::Began { id, command }) => {
+                self.notices.began(id, command, process.flatten());
+            }
             Some(FromRunner::Delivered { id }) => {
                 self.notices.delivered(id);
                 self.send_notices();
@@ -223,12 +252,4 @@ fn limits() -> Limits {
     let (descriptors, _) = getrlimit(Resource::RLIMIT_NOFILE).unwrap_or((1024, 1024));
     let probes = descriptors.saturating_sub(OTHERS).clamp(16, PROBES);
     Limits { probes: usize::try_from(probes).unwrap_or(16), ..Limits::default() }
-}
-
-/// The next message of the runner, if there is one; none when it is gone.
-async fn hear(runner: &mut Option<Link<ToRunner, FromRunner>>) -> Option<FromRunner> {
-    match runner {
-        Some(link) => link.next().await.map(|(message, _)| message),
-        None => core::future::pending().await,
-    }
 }

@@ -10,8 +10,10 @@ use tokio::time::{Instant, sleep_until};
 use super::pidfile::PidFile;
 use super::table::{self, FIRST_PATIENCE, Row};
 use super::{ARGUMENT, Setup};
-use crate::ipc::{FromRole, Link, RoleName, SendError, ToRole, frame};
+use crate::ipc::{FromRole, Peer, RoleName, SendError, ToRole, frame};
+use crate::status::daemon;
 use crate::sys::channel::Channel;
+use crate::sys::clock;
 use crate::sys::process::{Exit, Process};
 use crate::sys::spawn;
 
@@ -34,12 +36,16 @@ pub struct Child {
     restart_at: Option<Instant>,
     /// Its last process ended without undoing what it had done.
     astray: bool,
+    /// Processes started so far.
+    starts: u32,
     pid_file: Option<PidFile>,
+    /// What each of its processes is given instead of a pid file.
+    socket: Option<OwnedFd>,
 }
 
 struct Running {
     process: Process,
-    link: Link<ToRole, FromRole>,
+    peer: Peer<ToRole, FromRole>,
     since: Instant,
     /// Looks since the last sign of life.
     missed: u32,
@@ -83,7 +89,9 @@ impl Child {
             failures: 0,
             restart_at: None,
             astray: false,
+            starts: 0,
             pid_file: None,
+            socket: None,
         }
     }
 
@@ -94,7 +102,12 @@ impl Child {
         }
     }
 
-    /// Whether it has such a file.
+    /// Gives it a socket that its processes serve, one after the other.
+    pub fn set_socket(&mut self, socket: OwnedFd) {
+        self.socket = Some(socket);
+    }
+
+    /// Whether it has a pid file.
     pub const fn has_pid_file(&self) -> bool {
         self.pid_file.is_some()
     }
@@ -115,9 +128,13 @@ impl Child {
     /// When there is no process or descriptor to be had; it is tried again later then.
     pub fn start(&mut self, setup: &Setup) -> io::Result<()> {
         self.restart_at = None;
-        let lock = self.pid_file.as_ref().and_then(PidFile::share);
-        match spawn(self.role, setup, lock) {
-            Ok((process, channel)) => {
+        let fd = match &self.socket {
+            Some(socket) => socket.try_clone().ok(),
+            None => self.pid_file.as_ref().and_then(PidFile::share),
+        };
+        match spawn(self.role, setup, fd).and_then(connected) {
+            Ok((process, peer)) => {
+                self.starts = self.starts.saturating_add(1);
                 if let Some(file) = &mut self.pid_file
                     && let Err(e) = file.write(process.pid())
                 {
@@ -126,7 +143,7 @@ impl Child {
                 tracing::info!("Starting {} process, pid={}", self.role, process.pid());
                 self.running = Some(Running {
                     process,
-                    link: Link::new(channel)?,
+                    peer,
                     since: Instant::now(),
                     missed: 0,
                     seen: false,
@@ -148,7 +165,7 @@ impl Child {
             return;
         };
         running.stopping |= matches!(message, ToRole::Stop { .. });
-        match running.link.post(message, fds) {
+        match running.peer.post(message, fds) {
             Ok(()) | Err(SendError::Gone) => {}
             Err(e) => {
                 tracing::error!("{} process: {e}, killing it", self.role);
@@ -171,7 +188,7 @@ impl Child {
         // have closed it and go on.
         let said = tokio::select! {
             biased;
-            said = running.link.next() => said,
+            said = running.peer.next() => said,
             () = ending(&running.process) => None,
         };
         if let Some((message, _)) = said {
@@ -211,14 +228,16 @@ impl Child {
         self.restart_at = None;
     }
 
-    /// Half a second has passed: kills it if it has been silent for too long. Counts its own looks and not the
-    /// time: after this process was stalled itself nobody is to blame for it.
-    pub fn look(&mut self) {
+    /// Looks at it, which is done once in `period`: kills it if it has been silent for too long. Counts its own looks
+    /// and not the time: after this process was stalled itself nobody is to blame for it.
+    pub fn look(&mut self, period: core::time::Duration) {
         let Some(running) = &mut self.running else {
             return;
         };
         let Row { patience, .. } = table::row(self.role);
-        let patience = if running.seen { patience } else { patience.max(FIRST_PATIENCE) };
+        let first = FIRST_PATIENCE.as_micros() / period.as_micros().max(1);
+        let first = u32::try_from(first).unwrap_or(u32::MAX);
+        let patience = if running.seen { patience } else { patience.max(first) };
         running.missed += 1;
         if running.missed > patience && !running.stopping {
             tracing::error!(
@@ -227,6 +246,18 @@ impl Child {
                 running.process.pid()
             );
             self.kill();
+        }
+    }
+
+    /// How it fares, for readers.
+    pub fn view(&self) -> daemon::Process {
+        let running = self.running.as_ref();
+        daemon::Process {
+            role: self.role.word().into(),
+            wanted: self.wanted,
+            pid: running.map(|r| r.process.pid()),
+            since: running.map(|r| clock::now() - r.since.elapsed()),
+            starts: self.starts,
         }
     }
 
@@ -239,20 +270,34 @@ impl Child {
     }
 }
 
+/// The channel to a process just started. Without one it is of no use, and ended.
+fn connected(
+    (process, channel): (Process, Channel),
+) -> io::Result<(Process, Peer<ToRole, FromRole>)> {
+    match Peer::new(channel) {
+        Ok(peer) => Ok((process, peer)),
+        Err(e) => {
+            process.signal(Signal::SIGKILL);
+            tokio::spawn(async move { process.ended().await });
+            Err(e)
+        }
+    }
+}
+
 async fn ending(process: &Process) {
     let _ = process.ending().await;
 }
 
-/// Starts the process of a role and tells it its setup.
+/// Starts the process of a role and tells it its setup, with a descriptor.
 pub fn spawn(
     role: RoleName,
     setup: &impl Serialize,
-    lock: Option<OwnedFd>,
+    fd: Option<OwnedFd>,
 ) -> io::Result<(Process, Channel)> {
     let (near, far) = Channel::pair()?;
     let title = format!("evervipd: {role}");
     let process = spawn::role(&title, &[&format!("{ARGUMENT}{role}")], far)?;
-    let message = frame::encode(setup, lock.into_iter().collect()).map_err(io::Error::other)?;
+    let message = frame::encode(setup, fd.into_iter().collect()).map_err(io::Error::other)?;
     // The channel is empty: there is room.
     frame::send(&near, &message).map_err(io::Error::other)?;
     Ok((process, near))

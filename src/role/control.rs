@@ -3,48 +3,63 @@
 use std::io;
 use std::os::fd::OwnedFd;
 
+use serde::de::DeserializeOwned;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
 use super::table::TICK;
 use super::{Setup, Start};
-use crate::ipc::{FromRole, Link, RoleName, ToRole};
-use crate::status::check;
-use crate::status::vrrp::Summary;
+use crate::ipc::{FromRole, Peer, ToRole, frame};
 use crate::sys::channel::Channel;
+use crate::sys::memfd;
+
+/// The longest part of a configuration.
+const LONGEST_PART: usize = 512 << 20;
 
 /// What a role is to do next.
 #[derive(Debug)]
 pub enum Order {
-    /// Decode this sealed memory and answer with `Ready` or `Refused`.
-    Prepare {
-        /// Number of the configuration.
-        generation: u32,
-        /// The part of the configuration.
-        part: OwnedFd,
-    },
-    /// Carry out what was prepared and answer with `Applied`.
-    Apply {
-        /// That of `Prepare`.
-        generation: u32,
-    },
-    /// Forget what was prepared.
-    Abandon,
-    /// The channel to another role.
-    Peer(RoleName, Channel),
-    /// What the last process of this role told.
-    Resume(Summary),
-    /// What the last process of the checker told.
-    ResumeChecks(check::Summary),
-    /// Leave in good order and end.
-    Stop {
-        /// Leave what is in the kernel as it is.
-        keep: bool,
-    },
-    /// Log what was counted.
-    Count,
+    /// What the supervisor says, or a signal in its place, with the descriptor that came with it.
+    Do(ToRole, Option<OwnedFd>),
     /// Half a second has passed.
     Tick,
+}
+
+/// A part of a configuration, from [`ToRole::Prepare`] to [`ToRole::Apply`].
+#[derive(Debug)]
+pub struct Prepared<P>(Option<(u32, P)>);
+
+impl<P> Default for Prepared<P> {
+    fn default() -> Self {
+        Self(None)
+    }
+}
+
+impl<P: DeserializeOwned> Prepared<P> {
+    /// Decodes it and tells the supervisor how that went.
+    pub fn decode(&mut self, control: &mut Control, generation: u32, part: Option<OwnedFd>) {
+        let part = part.ok_or_else(|| "no part of the configuration came".to_owned());
+        let decoded = part
+            .and_then(|part| memfd::read(part, LONGEST_PART).map_err(|e| e.to_string()))
+            .and_then(|octets| frame::open(&octets).map_err(|e| e.to_string()));
+        match decoded {
+            Ok(part) => {
+                self.0 = Some((generation, part));
+                control.tell(&FromRole::Ready { generation });
+            }
+            Err(reason) => control.tell(&FromRole::Refused { generation, reason }),
+        }
+    }
+
+    /// Hands it out, if it is the one of this number.
+    pub fn take(&mut self, generation: u32) -> Option<P> {
+        self.0.take().filter(|(g, _)| *g == generation).map(|(_, part)| part)
+    }
+
+    /// Forgets it.
+    pub fn abandon(&mut self) {
+        self.0 = None;
+    }
 }
 
 /// What keepalived's signals ask for.
@@ -63,7 +78,7 @@ pub enum Asked {
 /// Orders, from the supervisor or by signal.
 pub struct Control {
     setup: Setup,
-    link: Link<FromRole, ToRole>,
+    supervisor: Peer<FromRole, ToRole>,
     terminate: Signal,
     interrupt: Signal,
     hangup: Signal,
@@ -78,8 +93,8 @@ pub struct Control {
     told: bool,
     /// Nobody is at the other end.
     orphan: bool,
-    /// Keeps the lock on the pid file.
-    _pid_file: Option<OwnedFd>,
+    /// What came with the setup.
+    fd: Option<OwnedFd>,
 }
 
 impl Control {
@@ -88,7 +103,7 @@ impl Control {
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Ok(Self {
             setup: start.setup,
-            link: Link::new(start.control)?,
+            supervisor: Peer::new(start.control)?,
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
             hangup: signal(SignalKind::hangup())?,
@@ -98,7 +113,7 @@ impl Control {
             stopping: false,
             told: false,
             orphan: false,
-            _pid_file: start._pid_file,
+            fd: start.fd,
         })
     }
 
@@ -108,25 +123,30 @@ impl Control {
         &self.setup
     }
 
+    /// Takes the descriptor that came with the setup. Not for roles with a pid file: it keeps their lock.
+    pub fn take_fd(&mut self) -> Option<OwnedFd> {
+        self.fd.take()
+    }
+
     /// Leaves signs of life to another thread, which sends [`FromRole::Alive`] on this channel.
     ///
     /// # Errors
     /// When the process has no descriptor left.
     pub fn leave_beats(&mut self) -> io::Result<Channel> {
         self.beats = false;
-        self.link.duplicate()
+        self.supervisor.duplicate()
     }
 
     /// Tells the supervisor something.
     pub fn tell(&mut self, message: &FromRole) {
         // Full: the supervisor has not read for very long; gone: the next order says so.
-        let _ = self.link.post(message, Vec::new());
+        let _ = self.supervisor.post(message, Vec::new());
     }
 
     /// Tells the supervisor something that the next message of the kind makes up for; false if it cannot take it
     /// now.
     pub fn offer(&mut self, message: &FromRole) -> bool {
-        self.link.offer(message).is_ok()
+        self.supervisor.offer(message).is_ok()
     }
 
     /// Whether it is the supervisor that wants this role to stop, by its word or by its end, and not just a signal.
@@ -138,7 +158,7 @@ impl Control {
     /// Tells the supervisor that everything is undone.
     pub async fn done(mut self) {
         self.tell(&FromRole::Done);
-        let _ = tokio::time::timeout(TICK, self.link.drain()).await;
+        let _ = tokio::time::timeout(TICK, self.supervisor.drain()).await;
     }
 
     /// The next order. When the supervisor is gone or a signal says so, that is to stop. Nothing is lost when the
@@ -147,20 +167,18 @@ impl Control {
         loop {
             tokio::select! {
                 biased;
-                message = self.link.next(), if !self.orphan => match message {
+                message = self.supervisor.next(), if !self.orphan => match message {
                     Some((message, fds)) => {
-                        if let Some(order) = order(message, fds) {
-                            self.told |= matches!(order, Order::Stop { .. });
-                            self.stopping |= self.told;
-                            return order;
-                        }
+                        self.told |= matches!(message, ToRole::Stop { .. });
+                        self.stopping |= self.told;
+                        return Order::Do(message, fds.into_iter().next());
                     }
                     None => {
                         self.orphan = true;
                         self.told = true;
                         if !core::mem::replace(&mut self.stopping, true) {
                             tracing::warn!("the supervisor is gone, leaving in good order");
-                            return Order::Stop { keep: self.setup.keep };
+                            return Order::Do(ToRole::Stop { keep: self.setup.keep }, None);
                         }
                     }
                 },
@@ -174,12 +192,12 @@ impl Control {
                 },
                 _ = self.hangup.recv() => self.tell(&FromRole::ReloadWanted),
                 what = asked(&mut self.asking) => match what {
-                    Asked::Counts => return Order::Count,
+                    Asked::Counts => return Order::Do(ToRole::Count, None),
                     other => not_served(other),
                 },
                 _ = self.tick.tick() => {
                     if self.beats {
-                        let _ = self.link.offer(&FromRole::Alive);
+                        let _ = self.supervisor.offer(&FromRole::Alive);
                     }
                     return Order::Tick;
                 }
@@ -189,22 +207,8 @@ impl Control {
 
     fn stop(&mut self) -> Option<Order> {
         (!core::mem::replace(&mut self.stopping, true))
-            .then_some(Order::Stop { keep: self.setup.keep })
+            .then_some(Order::Do(ToRole::Stop { keep: self.setup.keep }, None))
     }
-}
-
-fn order(message: ToRole, fds: Vec<OwnedFd>) -> Option<Order> {
-    let fd = fds.into_iter().next();
-    Some(match message {
-        ToRole::Prepare { generation } => Order::Prepare { generation, part: fd? },
-        ToRole::Apply { generation } => Order::Apply { generation },
-        ToRole::Abandon { .. } => Order::Abandon,
-        ToRole::Peer(role) => Order::Peer(role, Channel::from_fd(fd?)),
-        ToRole::Resume(summary) => Order::Resume(summary),
-        ToRole::ResumeChecks(summary) => Order::ResumeChecks(summary),
-        ToRole::Stop { keep } => Order::Stop { keep },
-        ToRole::Count => Order::Count,
-    })
 }
 
 /// The signals by which keepalived is asked to write files: SIGUSR1, SIGUSR2, SIGRTMAX-1, SIGRTMIN+2.

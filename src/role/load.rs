@@ -9,7 +9,7 @@ use nix::sys::signal::Signal;
 use tokio::time::timeout;
 
 use super::{Setup, child};
-use crate::ipc::{FromConfig, Link, LoadReport, LoadRequest, Remark, RoleName};
+use crate::ipc::{FromConfig, LoadReport, LoadRequest, Peer, Remark, RoleName};
 use crate::sys::process::Exit;
 
 /// How long reading may take. Most of it would be waiting for name servers.
@@ -45,7 +45,7 @@ impl Parts {
     /// When the process has no descriptor left.
     pub fn of(&self, role: RoleName) -> io::Result<OwnedFd> {
         match role {
-            RoleName::Vrrp | RoleName::Config => &self.vrrp,
+            RoleName::Vrrp | RoleName::Config | RoleName::Api => &self.vrrp,
             RoleName::Checker => &self.checker,
             RoleName::Runner => &self.runner,
         }
@@ -73,12 +73,12 @@ pub enum LoadError {
 /// When that process does not come to a verdict.
 pub async fn load(setup: Setup, request: LoadRequest) -> Result<Loaded, LoadError> {
     let (process, channel) = child::spawn(RoleName::Config, &setup, None)?;
-    let mut link: Link<LoadRequest, FromConfig> = Link::new(channel)?;
-    let answer = match link.post(&request, Vec::new()) {
-        Ok(()) => timeout(PATIENCE, link.next()).await,
+    let mut peer: Peer<LoadRequest, FromConfig> = Peer::new(channel)?;
+    let answer = match peer.post(&request, Vec::new()) {
+        Ok(()) => timeout(PATIENCE, peer.next()).await,
         Err(_) => Ok(None),
     };
-    drop(link);
+    drop(peer);
     let exit = match &answer {
         // It has all the time it needs to write its log, but no more.
         Ok(_) => timeout(LAST, process.ended()).await.ok().and_then(Result::ok),

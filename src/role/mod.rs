@@ -9,6 +9,7 @@
     reason = "part of the shell: processes, clocks, files"
 )]
 
+mod api;
 mod checker;
 mod child;
 mod config;
@@ -17,6 +18,7 @@ mod load;
 mod notices;
 mod pidfile;
 mod runner;
+pub mod socket;
 pub mod supervisor;
 mod systemd;
 pub mod table;
@@ -34,13 +36,14 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use ::caps::Capability;
 use serde::{Deserialize, Serialize};
 
 use crate::cli::exit::Exit;
 use crate::ipc::{RoleName, frame};
 use crate::log;
 use crate::sys::channel::Channel;
-use crate::sys::{caps, process, sched, spawn};
+use crate::sys::{account, caps, process, sched, spawn};
 
 pub use control::{Control, Order};
 pub use notices::Notices;
@@ -49,7 +52,7 @@ pub use notices::Notices;
 pub const ARGUMENT: &str = "--role=";
 
 /// What a role is told first of all. With it comes the descriptor of its pid file, if it has one: the lock on it
-/// holds as long as the role lives.
+/// holds as long as the role lives. `api` gets the control socket.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Setup {
     /// Where to log.
@@ -70,8 +73,8 @@ pub struct Start {
     pub setup: Setup,
     /// The channel to the supervisor.
     pub control: Channel,
-    /// Keeps the lock on its pid file.
-    _pid_file: Option<OwnedFd>,
+    /// What came with the setup: its pid file, which keeps the lock on it, or for `api` the control socket.
+    fd: Option<OwnedFd>,
 }
 
 /// Runs the role of this name in this process, from start to end.
@@ -95,6 +98,7 @@ pub fn main(name: &str) -> ExitCode {
         RoleName::Vrrp => serve(start, vrrp::run),
         RoleName::Runner => serve(start, runner::run),
         RoleName::Checker => serve(start, checker::run),
+        RoleName::Api => serve(start, api::run),
     };
     log::flush(Duration::from_secs(1));
     exit.into()
@@ -111,7 +115,10 @@ fn begin(role: RoleName, control: Channel) -> Option<Start> {
         // Kernels since 3.5 have it.
         process::no_new_privileges().ok()?;
     }
-    let reduced = caps::reduce(row.keep, row.confined);
+    let user = row.user.and_then(account::user).filter(|_| process::is_root());
+    let switching = [Capability::CAP_SETUID, Capability::CAP_SETGID];
+    let keep = if user.is_some() { &switching } else { row.keep };
+    let reduced = caps::reduce(keep, row.confined.then_some(row.keep));
     // What is wrong with a configuration is the daemon's own word.
     let own =
         if role == RoleName::Config { setup.log.clone() } else { setup.log.for_role(row.log) };
@@ -119,7 +126,14 @@ fn begin(role: RoleName, control: Channel) -> Option<Start> {
     if let Err(e) = reduced {
         tracing::warn!("cannot give up privileges: {e}");
     }
-    Some(Start { setup, control, _pid_file: fds.into_iter().next() })
+    // After the log was started: its file may be root's.
+    if let Some((uid, gid)) = user
+        && let Err(e) = process::become_user(uid, gid)
+    {
+        tracing::error!("cannot become user {uid}: {e}");
+        return None;
+    }
+    Some(Start { setup, control, fd: fds.into_iter().next() })
 }
 
 /// Runs a role on a runtime of this thread.

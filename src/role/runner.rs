@@ -7,23 +7,22 @@ mod subject;
 
 use core::time::Duration;
 use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, timeout};
 
-use super::control::{Control, Order};
+use super::control::{Control, Order, Prepared};
 use crate::base::Name;
 use crate::cli::exit::Exit;
 use crate::drive::script::Checks;
 use crate::drive::smtp;
-use crate::ipc::{Deliver, FromRole, FromRunner, Link, RoleName, RunnerPart, ToRunner, frame};
+use crate::ipc::{Deliver, FromRole, FromRunner, Peer, RoleName, RunnerPart, ToRole, ToRunner};
 use crate::sys::channel::Channel;
-use crate::sys::memfd;
+use crate::sys::process::Stranger;
 use subject::{Job, Patience, Subject};
 
-/// The longest configuration.
-const LONGEST: usize = 64 << 20;
 /// At the end: how long the other roles are waited for, so that what they say last is heard.
 const LAST_WORDS: Duration = Duration::from_secs(5);
 /// At the end: how long roles that run on must have been silent.
@@ -43,7 +42,7 @@ struct Whom {
 }
 
 /// An answer on its way.
-type Answer = (Whom, FromRunner);
+type Answer = (Whom, FromRunner, Option<OwnedFd>);
 
 /// Runs the role.
 pub(super) async fn run(control: Control) -> Exit {
@@ -52,7 +51,7 @@ pub(super) async fn run(control: Control) -> Exit {
     let (mails, jobs) = mpsc::unbounded_channel();
     let back = answer.clone();
     let mailer = tokio::spawn(smtp::run(for_mailer, jobs, move |(whom, id)| {
-        let _ = back.send((whom, FromRunner::Delivered { id }));
+        let _ = back.send((whom, FromRunner::Delivered { id }, None));
     }));
     let runner = Runner {
         vrrp: None,
@@ -64,7 +63,7 @@ pub(super) async fn run(control: Control) -> Exit {
         patience: Patience::default(),
         stopping: false,
         settings,
-        prepared: None,
+        prepared: Prepared::default(),
         mails: Some(mails),
         answer,
         busy: Arc::new(()),
@@ -75,8 +74,8 @@ pub(super) async fn run(control: Control) -> Exit {
 }
 
 struct Runner {
-    vrrp: Option<Peer>,
-    checker: Option<Peer>,
+    vrrp: Option<Client>,
+    checker: Option<Client>,
     channels: u64,
     subjects: BTreeMap<(RoleName, Name), Subject>,
     checks: Checks,
@@ -86,7 +85,7 @@ struct Runner {
     /// The daemon stops.
     stopping: bool,
     settings: watch::Sender<Arc<smtp::Settings>>,
-    prepared: Option<(u32, RunnerPart)>,
+    prepared: Prepared<RunnerPart>,
     mails: Option<mpsc::UnboundedSender<smtp::Job<(Whom, u64)>>>,
     answer: mpsc::UnboundedSender<Answer>,
     /// Each subject and each program at work holds a copy.
@@ -97,9 +96,9 @@ struct Runner {
     asked: Instant,
 }
 
-struct Peer {
+struct Client {
     whom: Whom,
-    link: Link<FromRunner, ToRunner>,
+    peer: Peer<FromRunner, ToRunner>,
 }
 
 impl Runner {
@@ -116,27 +115,27 @@ impl Runner {
             }
             tokio::select! {
                 order = control.next() => match order {
-                    Order::Stop { .. } => {
+                    Order::Do(ToRole::Stop { .. }, _) => {
                         until.get_or_insert(Instant::now() + ALONE);
                     }
                     other => self.order(&mut control, other),
                 },
                 message = hear(&mut self.vrrp) => match message {
-                    Some((whom, message)) => self.take(whom, message),
+                    Some((whom, message, fd)) => self.take(whom, message, fd),
                     None => {
                         let gone = self.vrrp.take();
                         self.forsake(gone);
                     }
                 },
                 message = hear(&mut self.checker) => match message {
-                    Some((whom, message)) => self.take(whom, message),
+                    Some((whom, message, fd)) => self.take(whom, message, fd),
                     None => {
                         let gone = self.checker.take();
                         self.forsake(gone);
                     }
                 },
-                answer = answers.recv() => if let Some((whom, message)) = answer {
-                    self.answer(whom, &message);
+                answer = answers.recv() => if let Some((whom, message, fd)) = answer {
+                    self.answer(whom, &message, fd);
                 },
             }
             if until.is_some() && control.told() && !self.stopping {
@@ -156,7 +155,11 @@ impl Runner {
             let mut mailer = mailer;
             while Arc::strong_count(&busy) > 1 || !mailer.is_finished() {
                 tokio::select! {
-                    answer = answers.recv() => left = left.saturating_sub(usize::from(answer.is_some())),
+                    answer = answers.recv() => if let Some((_, message, _)) = answer
+                        && !matches!(message, FromRunner::Began { .. })
+                    {
+                        left = left.saturating_sub(1);
+                    },
                     _ = &mut mailer, if !mailer.is_finished() => {}
                     () = tokio::time::sleep(Duration::from_millis(10)) => {}
                 }
@@ -185,42 +188,34 @@ impl Runner {
     }
 
     /// Nobody waits any more for the programs of a role that is gone.
-    fn forsake(&mut self, gone: Option<Peer>) {
-        if let Some(Peer { whom, .. }) = gone {
+    fn forsake(&mut self, gone: Option<Client>) {
+        if let Some(Client { whom, .. }) = gone {
             self.runs.retain(|(channel, _), _| *channel != whom.channel);
         }
     }
 
     fn order(&mut self, control: &mut Control, order: Order) {
-        match order {
-            Order::Prepare { generation, part } => {
-                let decoded = memfd::read(part, LONGEST)
-                    .map_err(|e| e.to_string())
-                    .and_then(|octets| frame::open(&octets).map_err(|e| e.to_string()));
-                match decoded {
-                    Ok(part) => {
-                        self.prepared = Some((generation, part));
-                        control.tell(&FromRole::Ready { generation });
-                    }
-                    Err(reason) => control.tell(&FromRole::Refused { generation, reason }),
-                }
-            }
-            Order::Apply { generation } => {
-                if let Some((_, part)) = self.prepared.take().filter(|(g, _)| *g == generation) {
-                    let RunnerPart { global } = part;
+        let Order::Do(message, fd) = order else {
+            return;
+        };
+        match message {
+            ToRole::Prepare { generation } => self.prepared.decode(control, generation, fd),
+            ToRole::Apply { generation } => {
+                if let Some(RunnerPart { global }) = self.prepared.take(generation) {
                     self.patience.set(global.notify_max_delay);
                     let settings = smtp::Settings { router: global.router_id, mail: global.mail };
                     self.settings.send_replace(Arc::new(settings));
                     control.tell(&FromRole::Applied { generation });
                 }
             }
-            Order::Abandon => self.prepared = None,
-            Order::Peer(role, channel) => self.connect(role, channel),
-            Order::Resume(_)
-            | Order::ResumeChecks(_)
-            | Order::Stop { .. }
-            | Order::Count
-            | Order::Tick => {}
+            ToRole::Abandon { .. } => self.prepared.abandon(),
+            ToRole::Connect(role) => {
+                if let Some(fd) = fd {
+                    self.connect(role, Channel::from_fd(fd));
+                }
+            }
+            // `serve` deals with the first of these.
+            ToRole::Stop { .. } | ToRole::Resume(_) | ToRole::Count | ToRole::Answer(_) => {}
         }
     }
 
@@ -228,19 +223,20 @@ impl Runner {
         let slot = match role {
             RoleName::Vrrp => &mut self.vrrp,
             RoleName::Checker => &mut self.checker,
-            RoleName::Config | RoleName::Runner => return,
+            RoleName::Config | RoleName::Runner | RoleName::Api => return,
         };
-        match Link::new(channel) {
-            Ok(link) => {
+        match Peer::new(channel) {
+            Ok(peer) => {
                 self.channels += 1;
-                let gone = slot.replace(Peer { whom: Whom { role, channel: self.channels }, link });
+                let gone =
+                    slot.replace(Client { whom: Whom { role, channel: self.channels }, peer });
                 self.forsake(gone);
             }
             Err(e) => tracing::error!("channel to {role}: {e}"),
         }
     }
 
-    fn take(&mut self, whom: Whom, message: ToRunner) {
+    fn take(&mut self, whom: Whom, message: ToRunner, fd: Option<OwnedFd>) {
         if let ToRunner::End { run } = message {
             self.runs.remove(&(whom.channel, run));
             return;
@@ -261,7 +257,7 @@ impl Runner {
                     };
                     let end = checks.run(&command, timeout, stopped).await;
                     drop(busy);
-                    let _ = answer.send((whom, FromRunner::Ran { run, end }));
+                    let _ = answer.send((whom, FromRunner::Ran { run, end }, None));
                 });
             }
             ToRunner::End { .. } => {}
@@ -276,10 +272,16 @@ impl Runner {
                 deliver: Deliver::Programs { subject, state, commands, limit },
             } => {
                 let answer = self.answer.clone();
-                let done = move || {
-                    let _ = answer.send((whom, FromRunner::Delivered { id }));
+                let running = answer.clone();
+                let began = move |command, process| {
+                    let _ = running.send((whom, FromRunner::Began { id, command }, process));
                 };
-                let job = Job { state, commands, limit, done: Box::new(done) };
+                let done = move || {
+                    let _ = answer.send((whom, FromRunner::Delivered { id }, None));
+                };
+                let before = fd.and_then(|fd| Stranger::hold(fd).ok());
+                let (began, done) = (Box::new(began), Box::new(done));
+                let job = Job { state, commands, limit, before, began, done };
                 let key = (whom.role, subject);
                 let queue = self.subjects.entry(key).or_insert_with_key(|(_, subject)| {
                     Subject::new(subject.clone(), self.patience.clone(), Arc::clone(&self.busy))
@@ -293,8 +295,10 @@ impl Runner {
     }
 
     /// Answers to a process that has ended meanwhile go nowhere.
-    fn answer(&mut self, whom: Whom, message: &FromRunner) {
-        self.open = self.open.saturating_sub(1);
+    fn answer(&mut self, whom: Whom, message: &FromRunner, fd: Option<OwnedFd>) {
+        if !matches!(message, FromRunner::Began { .. }) {
+            self.open = self.open.saturating_sub(1);
+        }
         if let FromRunner::Ran { run, .. } = message {
             self.runs.remove(&(whom.channel, *run));
         }
@@ -302,8 +306,8 @@ impl Runner {
             RoleName::Vrrp => &mut self.vrrp,
             _ => &mut self.checker,
         };
-        if let Some(peer) = slot.as_mut().filter(|peer| peer.whom == whom)
-            && peer.link.post(message, Vec::new()).is_err()
+        if let Some(client) = slot.as_mut().filter(|client| client.whom == whom)
+            && client.peer.post(message, fd.into_iter().collect()).is_err()
         {
             *slot = None;
         }
@@ -311,11 +315,11 @@ impl Runner {
 }
 
 /// The next message of a role; none when it is gone.
-async fn hear(peer: &mut Option<Peer>) -> Option<(Whom, ToRunner)> {
-    match peer {
-        Some(Peer { whom, link }) => {
+async fn hear(client: &mut Option<Client>) -> Option<(Whom, ToRunner, Option<OwnedFd>)> {
+    match client {
+        Some(Client { whom, peer }) => {
             let whom = *whom;
-            link.next().await.map(|(message, _)| (whom, message))
+            peer.next().await.map(|(message, fds)| (whom, message, fds.into_iter().next()))
         }
         None => core::future::pending().await,
     }

@@ -6,6 +6,7 @@
 
 mod reload;
 mod stop;
+mod view;
 
 use core::time::Duration;
 use std::io;
@@ -19,15 +20,17 @@ use super::child::{Child, Ended, Happened};
 use super::control::{Asked, asked, asking, not_served};
 use super::load::{LoadError, Loaded, Parts};
 use super::pidfile::{PidFile, PidFileError};
+use super::socket::{self, ControlSocket};
 use super::systemd::Manager;
-use super::table::TICK;
+use super::table::{self, TICK};
 use super::{Setup, load};
+use crate::base::Instant;
 use crate::cli::args::Options;
 use crate::cli::exit::Exit;
-use crate::ipc::{FromRole, LoadReport, LoadRequest, Needs, RoleName, ToRole};
+use crate::ipc::{FromRole, LoadReport, LoadRequest, Memory, Needs, RoleName, ToRole};
 use crate::log;
-use crate::status::check;
 use crate::status::vrrp::{State, Summary};
+use crate::status::{check, daemon};
 use crate::sys::channel::Channel;
 use crate::sys::clock;
 use crate::sys::process::{self, Exit as End};
@@ -40,12 +43,16 @@ const PID_FILES: [&str; 3] = ["/run/keepalived.pid", "/run/vrrp.pid", "/run/chec
 const LEFTOVERS: Duration = Duration::from_secs(5);
 /// Roles in the order in which they are told of a new configuration: who carries out before who asks.
 const ROLES: [RoleName; 3] = [RoleName::Runner, RoleName::Vrrp, RoleName::Checker];
+/// Roles that `api` asks.
+const ASKED: [RoleName; 2] = [RoleName::Vrrp, RoleName::Checker];
 
-/// Pid files, locked before the daemon goes to the background.
+/// Pid files, locked before the daemon goes to the background, and the control socket, made with them.
 pub struct PidFiles {
     supervisor: PidFile,
     vrrp: Option<PidFile>,
     checker: Option<PidFile>,
+    /// None when it cannot be made: the daemon does without.
+    socket: Option<ControlSocket>,
 }
 
 impl PidFiles {
@@ -60,7 +67,23 @@ impl PidFiles {
             // No daemon runs: who still holds these is about to end.
             vrrp: Some(PidFile::lock_patiently(&vrrp, LEFTOVERS)?),
             checker: Some(PidFile::lock_patiently(&checker, LEFTOVERS)?),
+            socket: None,
         })
+    }
+
+    /// Makes the control socket. Before the rights to do so are given up.
+    ///
+    /// # Errors
+    /// Those of [`ControlSocket::bind`], with the path. The daemon can do without one.
+    pub fn open_socket(&mut self, options: &Options) -> Result<(), String> {
+        let path = socket::path_for(options.pid_files.supervisor.as_deref());
+        match ControlSocket::bind(&path) {
+            Ok(socket) => {
+                self.socket = Some(socket);
+                Ok(())
+            }
+            Err(e) => Err(format!("no control socket at {}: {e}", path.display())),
+        }
     }
 }
 
@@ -97,10 +120,15 @@ struct Supervisor {
     options: Options,
     pid_file: PidFile,
     setup: Setup,
-    children: [Child; 3],
+    socket: Option<ControlSocket>,
+    /// When it started.
+    since: Instant,
+    children: [Child; 4],
     manager: Manager,
     signals: Signals,
     tick: Interval,
+    /// When the VRRP process is looked at.
+    watch: Interval,
     reload: Reload,
     /// A reload is wanted as soon as the current one is through.
     again: bool,
@@ -115,12 +143,15 @@ struct Supervisor {
     summary_is_own: bool,
     /// What `checker` told last.
     checks: Option<check::Summary>,
-    status: String,
+    /// How the last reload ended.
+    last_reload: Option<daemon::Reload>,
 }
 
 /// A configuration in force.
 struct InForce {
     generation: u32,
+    /// When it was read.
+    read: Instant,
     report: Box<LoadReport>,
     parts: Parts,
 }
@@ -145,6 +176,7 @@ enum Turn {
     /// A child ended, maybe one that another process left to this one.
     Orphans,
     Look,
+    Watch,
 }
 
 /// How the daemon is to end.
@@ -154,8 +186,8 @@ struct Ending {
 
 impl Supervisor {
     fn new(options: Options, mut pid_files: PidFiles) -> io::Result<Self> {
-        let mut tick = interval(TICK);
-        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let tick = every(TICK);
+        let watch = every(table::beat(None));
         let setup = Setup {
             log: log_settings(&options),
             keep: false,
@@ -163,17 +195,26 @@ impl Supervisor {
             watch_addresses: options.watch_addresses,
             services: services_file(&options),
         };
-        let mut children = ROLES.map(Child::new);
+        let [runner, vrrp, checker] = ROLES;
+        let mut children = [runner, vrrp, checker, RoleName::Api].map(Child::new);
         for child in &mut children {
             match child.role {
                 RoleName::Vrrp => child.set_pid_file(pid_files.vrrp.take()),
                 RoleName::Checker => child.set_pid_file(pid_files.checker.take()),
-                _ => {}
+                RoleName::Api => {
+                    if let Some(socket) = &pid_files.socket {
+                        child.set_socket(socket.share()?);
+                        child.wanted = true;
+                    }
+                }
+                RoleName::Runner | RoleName::Config => {}
             }
         }
         Ok(Self {
             options,
             pid_file: pid_files.supervisor,
+            socket: pid_files.socket,
+            since: clock::now(),
             setup,
             children,
             manager: Manager::find(),
@@ -185,6 +226,7 @@ impl Supervisor {
                 child: signal(SignalKind::child())?,
             },
             tick,
+            watch,
             reload: Reload::Idle,
             again: false,
             failed: None,
@@ -193,7 +235,7 @@ impl Supervisor {
             summary: None,
             summary_is_own: false,
             checks: None,
-            status: String::new(),
+            last_reload: None,
         })
     }
 
@@ -213,6 +255,8 @@ impl Supervisor {
                 && let Some(started) = started.take()
             {
                 started();
+                // Not before: nothing is to hold up the first advert.
+                self.start_api();
             }
         };
         self.stop(ending.exit).await
@@ -220,14 +264,15 @@ impl Supervisor {
 
     /// Waits for the next thing to happen. Nothing is lost when the future is dropped.
     async fn turn(&mut self) -> Turn {
-        let Self { children, signals, tick, reload, options, .. } = self;
-        let [a, b, c] = children;
+        let Self { children, signals, tick, watch, reload, options, .. } = self;
+        let [a, b, c, d] = children;
         // What roles say comes first: a sign of life that has come in counts before anybody is looked at.
         tokio::select! {
             biased;
             happened = a.next() => Turn::Child(a.role, happened),
             happened = b.next() => Turn::Child(b.role, happened),
             happened = c.next() => Turn::Child(c.role, happened),
+            happened = d.next() => Turn::Child(d.role, happened),
             turn = reload.next() => turn,
             _ = signals.terminate.recv() => Turn::Stop("SIGTERM"),
             _ = signals.interrupt.recv(), if !options.ignore_sigint => Turn::Stop("SIGINT"),
@@ -235,6 +280,7 @@ impl Supervisor {
             what = asked(&mut signals.asking) => Turn::Asked(what),
             _ = signals.child.recv() => Turn::Orphans,
             _ = tick.tick() => Turn::Look,
+            _ = watch.tick() => Turn::Watch,
         }
     }
 
@@ -264,15 +310,18 @@ impl Supervisor {
                 // One of the daemon's own may have been in the way.
                 process::reap_orphans();
                 self.manager.look();
-                // Taking on a configuration may keep a role busy; there is a limit on that as well. The thread of
-                // vrrp that gives signs of life has nothing to do with preparing.
-                let busy = |role| match self.reload {
-                    Reload::Applying { .. } => true,
-                    Reload::Preparing { .. } => role != RoleName::Vrrp,
-                    _ => false,
-                };
-                for child in self.children.iter_mut().filter(|child| !busy(child.role)) {
-                    child.look();
+                // Taking on a configuration may keep a role busy; there is a limit on that as well.
+                let reload = &self.reload;
+                if !matches!(reload, Reload::Preparing { .. } | Reload::Applying { .. }) {
+                    let others = self.children.iter_mut().filter(|c| c.role != RoleName::Vrrp);
+                    others.for_each(|child| child.look(TICK));
+                }
+            }
+            // Always: the thread of vrrp that gives signs of life is never busy for long.
+            Turn::Watch => {
+                let period = self.watch.period();
+                if let Some(child) = self.child(RoleName::Vrrp) {
+                    child.look(period);
                 }
             }
         }
@@ -293,16 +342,16 @@ impl Supervisor {
             FromRole::Ready { generation } => self.ready(role, generation),
             FromRole::Refused { generation, reason } => self.refused(role, generation, &reason),
             FromRole::Applied { generation } => self.applied(role, generation),
-            FromRole::Summary(summary) => {
-                self.summary = Some(summary);
-                self.summary_is_own = true;
-                self.tell_status();
-            }
-            FromRole::Checks(summary) => self.checks = Some(summary),
-            FromRole::Status(status) => {
-                self.status = status;
-                self.tell_status();
-            }
+            FromRole::Remember(memory) => match (role, memory) {
+                (RoleName::Vrrp, Memory::Vrrp(summary)) => {
+                    self.summary = Some(summary);
+                    self.summary_is_own = true;
+                    self.tell_status();
+                }
+                (RoleName::Checker, Memory::Checker(summary)) => self.checks = Some(summary),
+                _ => tracing::warn!("{role} process: a summary of another role"),
+            },
+            FromRole::Ask(question) => self.answer(role, question),
             FromRole::ReloadWanted => self.want_reload(),
             // Its process ends next.
             FromRole::Done => {}
@@ -318,6 +367,10 @@ impl Supervisor {
             }
             Ended::BySignal => tracing::info!("{role} process was ended by a signal"),
             Ended::Failed(exit) => tracing::error!("{role} process {exit}"),
+        }
+        if role == RoleName::Api {
+            // Nobody waits for it, and nothing ends because of it.
+            return None;
         }
         self.lost(role);
         if let Ended::Failed(End::Code(code)) = ended
@@ -344,6 +397,10 @@ impl Supervisor {
 
     /// Starts a role that ended, and tells it what is in force.
     fn start_again(&mut self, role: RoleName) {
+        if role == RoleName::Api {
+            self.start_api();
+            return;
+        }
         self.start(role);
         let (configuration, apply) = match (&self.current, &self.reload) {
             (Some(current), _) => (current, true),
@@ -372,10 +429,10 @@ impl Supervisor {
         let resume = match role {
             RoleName::Vrrp => {
                 self.summary_is_own = false;
-                self.summary.clone().map(ToRole::Resume)
+                self.summary.clone().map(Memory::Vrrp)
             }
-            RoleName::Checker => self.checks.clone().map(ToRole::ResumeChecks),
-            RoleName::Runner | RoleName::Config => None,
+            RoleName::Checker => self.checks.clone().map(Memory::Checker),
+            RoleName::Runner | RoleName::Config | RoleName::Api => None,
         };
         let Some(child) = self.child(role) else {
             return;
@@ -384,33 +441,36 @@ impl Supervisor {
             tracing::error!("cannot start the {role} process: {e}, trying again");
             return;
         }
-        if let Some(resume) = resume {
-            child.tell(&resume, Vec::new());
+        if let Some(memory) = resume {
+            child.tell(&ToRole::Resume(memory), Vec::new());
         }
+        let asked = ASKED.into_iter();
         match role {
-            RoleName::Runner => {
-                self.connect(RoleName::Vrrp);
-                self.connect(RoleName::Checker);
+            RoleName::Runner => asked.for_each(|other| self.connect(RoleName::Runner, other)),
+            RoleName::Api => asked.for_each(|other| self.connect(RoleName::Api, other)),
+            other => {
+                self.connect(RoleName::Runner, other);
+                self.connect(RoleName::Api, other);
             }
-            other => self.connect(other),
         }
     }
 
-    /// Makes a channel between a role and the runner, if both run.
-    fn connect(&mut self, role: RoleName) {
-        let [runner, others @ ..] = &mut self.children;
-        let Some(other) = others.iter_mut().find(|c| c.role == role && c.is_running()) else {
-            return;
-        };
-        if !runner.is_running() {
+    /// Makes a channel between two roles, if both run.
+    fn connect(&mut self, first: RoleName, second: RoleName) {
+        let both = [(first, second), (second, first)];
+        let runs = |role| self.children.iter().any(|c| c.role == role && c.is_running());
+        if !runs(first) || !runs(second) {
             return;
         }
         match Channel::pair() {
             Ok((near, far)) => {
-                runner.tell(&ToRole::Peer(role), vec![near.into_fd()]);
-                other.tell(&ToRole::Peer(RoleName::Runner), vec![far.into_fd()]);
+                for ((role, other), end) in both.into_iter().zip([near, far]) {
+                    if let Some(child) = self.child(role) {
+                        child.tell(&ToRole::Connect(other), vec![end.into_fd()]);
+                    }
+                }
             }
-            Err(e) => tracing::error!("cannot connect {role} and the runner: {e}"),
+            Err(e) => tracing::error!("cannot connect {first} and {second}: {e}"),
         }
     }
 
@@ -419,7 +479,7 @@ impl Supervisor {
         match role {
             RoleName::Vrrp => self.options.keep_vrrp,
             RoleName::Checker => self.options.keep_ipvs,
-            RoleName::Runner | RoleName::Config => false,
+            RoleName::Runner | RoleName::Config | RoleName::Api => false,
         }
     }
 
@@ -462,14 +522,15 @@ impl Supervisor {
             let n = summary.instances.len();
             line = format!("{n} instance{}: {}", if n == 1 { "" } else { "s" }, parts.join(", "));
         }
-        if !self.status.is_empty() {
-            if !line.is_empty() {
-                line.push_str("; ");
-            }
-            line.push_str(&self.status);
-        }
         if line.is_empty() { "running".into() } else { line }
     }
+}
+
+/// Ticks of this period; those that were missed are not made up for.
+fn every(period: Duration) -> Interval {
+    let mut interval = interval(period);
+    interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    interval
 }
 
 /// Where the processes of this daemon log.

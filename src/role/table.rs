@@ -19,7 +19,11 @@ pub struct Row {
     pub keep: &'static [Capability],
     /// Whether what it executes must not get more than that.
     pub confined: bool,
-    /// Looks at it without a sign of life after which it is killed.
+    /// Which user it becomes, where there is one of this name and the daemon is root. Its table of capabilities is
+    /// empty then.
+    pub user: Option<&'static str>,
+    /// Looks at it without a sign of life after which it is killed; of the VRRP process looks [`beat`] apart, of the
+    /// others looks [`TICK`] apart.
     pub patience: u32,
     /// How long it is waited for before it is started again.
     pub delays: Delays,
@@ -51,8 +55,25 @@ impl Delays {
     }
 }
 
-/// Before its first sign of life a role gets this many looks: it has to be loaded and to read its settings.
-pub const FIRST_PATIENCE: u32 = 20;
+/// A role that gave no sign of life yet may be silent for so long: it has to be loaded and to read its settings.
+pub const FIRST_PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long the VRRP process may be silent at least, whatever its interval: a busy machine can hold up a healthy one.
+const SHORTEST: Duration = Duration::from_millis(500);
+/// The same at most.
+const LONGEST: Duration = Duration::from_secs(2);
+/// Signs of life of the VRRP process, and looks at it, in that time.
+const BEATS: u32 = 8;
+
+/// Time from one sign of life of the VRRP process to the next, given its shortest interval between adverts.
+///
+/// Others wait for three intervals and a skew since the last advert before they take over, and that one may be an
+/// interval old when the process stops. So one that stops for good is found out within an interval (and an eighth of
+/// it), which leaves nearly another for its replacement to speak up.
+#[must_use]
+pub fn beat(advert_interval: Option<Duration>) -> Duration {
+    advert_interval.unwrap_or(LONGEST).clamp(SHORTEST, LONGEST) / BEATS
+}
 
 /// The row of a role.
 #[must_use]
@@ -65,6 +86,7 @@ pub const fn row(role: RoleName) -> Row {
             // The configuration may belong to another user.
             keep: &[C::CAP_DAC_READ_SEARCH],
             confined: true,
+            user: None,
             patience: u32::MAX,
             delays: Delays::Backoff,
         },
@@ -74,8 +96,8 @@ pub const fn row(role: RoleName) -> Row {
             // SYS_NICE, IPC_LOCK: a reload can ask for real-time priority and locked memory.
             keep: &[C::CAP_NET_ADMIN, C::CAP_NET_RAW, C::CAP_SYS_NICE, C::CAP_IPC_LOCK],
             confined: true,
-            // 2 s: a master that stops for good is back before others take over, three intervals of a second.
-            patience: 4,
+            user: None,
+            patience: BEATS,
             delays: Delays::AtOnce,
         },
         RoleName::Runner => Row {
@@ -85,6 +107,7 @@ pub const fn row(role: RoleName) -> Row {
             keep: &[C::CAP_SETUID, C::CAP_SETGID, C::CAP_KILL],
             // A program that runs as root, or one that takes on its owner's rights, must be able to do its work.
             confined: false,
+            user: None,
             patience: 20,
             delays: Delays::Backoff,
         },
@@ -94,6 +117,17 @@ pub const fn row(role: RoleName) -> Row {
             // SYS_RESOURCE: more descriptors than usual, one for each probe under way.
             keep: &[C::CAP_NET_ADMIN, C::CAP_NET_RAW, C::CAP_SYS_NICE, C::CAP_SYS_RESOURCE],
             confined: true,
+            user: None,
+            patience: 20,
+            // Nobody looks at the servers meanwhile.
+            delays: Delays::AtOnce,
+        },
+        RoleName::Api => Row {
+            title: c"evervipd-api",
+            log: "api",
+            keep: &[],
+            confined: true,
+            user: Some(super::socket::ACCOUNT),
             patience: 20,
             delays: Delays::Backoff,
         },
@@ -117,8 +151,27 @@ mod tests {
     }
 
     #[test]
+    fn a_wedge_is_found_within_an_interval_and_an_eighth() {
+        for (interval, looks) in [(10, 62_500), (500, 62_500), (1_000, 125_000), (40_950, 250_000)]
+        {
+            let beat = beat(Some(Duration::from_millis(interval)));
+            assert_eq!(beat.as_micros(), looks, "{interval} ms");
+        }
+        assert_eq!(beat(None) * row(RoleName::Vrrp).patience, Duration::from_secs(2));
+    }
+
+    #[test]
+    fn servers_are_not_left_unchecked_for_long() {
+        let delays = row(RoleName::Checker).delays;
+        assert!((1..=5).all(|failures| delays.after(failures) < Duration::from_secs(1)));
+        assert!((6..100).all(|failures| delays.after(failures) <= Duration::from_secs(5)));
+    }
+
+    #[test]
     fn titles_fit() {
-        for role in [RoleName::Config, RoleName::Vrrp, RoleName::Runner, RoleName::Checker] {
+        for role in
+            [RoleName::Config, RoleName::Vrrp, RoleName::Runner, RoleName::Checker, RoleName::Api]
+        {
             assert!(row(role).title.to_bytes().len() <= 15);
         }
     }

@@ -5,31 +5,39 @@ mod writer;
 
 use core::sync::atomic::{AtomicU64, Ordering};
 use core::time::Duration;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::thread;
 
-use super::control::{Control, Order};
+use super::control::{Control, Order, Prepared};
 use super::notices::Notices;
+use super::table;
 use crate::base::Instant;
 use crate::cli::exit::Exit;
-use crate::drive::vrrp::look::Views;
+use crate::drive::vrrp::look::{Summaries, Views};
 use crate::drive::vrrp::{Driver, Handle, Hooks, Input, Output, Scheduling};
-use crate::ipc::{FromRole, FromRunner, Link, RoleName, ToRunner, VrrpPart, frame};
+use crate::ipc::{
+    Answer, Ask, FromRole, FromRunner, Memory, Peer, Question, RoleName, ToRole, ToRunner, Told,
+    VrrpPart, frame,
+    peer::{next, next_with_fd},
+};
 use crate::kernel::monitor::{Change, Monitor};
 use crate::kernel::netlink::Requests;
 use crate::log;
-use crate::model::Global;
+use crate::model::{self, Global};
 use crate::plan::ChangeKind;
+use crate::status::vrrp::Vrrp;
 use crate::sys::aio::Async;
+use crate::sys::channel::Channel;
 use crate::sys::poll::Wake;
-use crate::sys::{clock, memfd, process, sched};
+use crate::sys::{clock, process, sched};
 use crate::vrrp::RunId;
 use writer::Writer;
 
-/// The longest configuration.
-const LONGEST: usize = 512 << 20;
+/// Views that may be asked for before the first is there; the engine's thread has room for twice as many.
+const LOOKS: usize = 8;
 /// Stack of the real-time thread. All of it may become resident.
 const STACK: usize = 256 << 10;
 /// This thread may be busy for so long before the role counts as wedged: a kernel that is short of time holds up
@@ -50,6 +58,15 @@ pub(super) async fn run(mut control: Control) -> Exit {
     }
 }
 
+/// What a view is for.
+#[derive(Clone, Copy, Debug)]
+enum Look {
+    /// For the log.
+    Log,
+    /// An answer to `api`.
+    Answer(u64),
+}
+
 struct Role {
     handle: Handle,
     /// What found no room on its way to the engine.
@@ -58,15 +75,19 @@ struct Role {
     monitor: Monitor,
     writer: Writer,
     notices: Notices,
-    runner: Option<Link<ToRunner, FromRunner>>,
+    runner: Option<Peer<ToRunner, FromRunner>>,
+    api: Option<Peer<Answer, Question>>,
     /// A configuration that was decoded.
-    prepared: Option<(u32, VrrpPart)>,
+    prepared: Prepared<VrrpPart>,
     /// The configuration whose turn it is, until the engine has it.
     applying: Option<u32>,
-    /// The summary that the supervisor could not take.
+    /// The summary that the supervisor could not take,
     summary: Option<FromRole>,
-    /// Requests for a view so far, and the answers to them.
+    /// and the one that is coming in.
+    summaries: Summaries,
+    /// Requests for a view so far, what those that are open are for, and the answers to them.
     asked: u64,
+    looks: BTreeMap<u64, Look>,
     views: Views,
     /// When this thread took a turn last.
     alive: Arc<AtomicU64>,
@@ -103,10 +124,13 @@ impl Role {
             writer: Writer::default(),
             notices: Notices::default(),
             runner: None,
-            prepared: None,
+            api: None,
+            prepared: Prepared::default(),
             applying: None,
             summary: None,
+            summaries: Summaries::default(),
             asked: 0,
+            looks: BTreeMap::new(),
             views: Views::default(),
             alive,
             view_due: true,
@@ -133,7 +157,8 @@ impl Role {
                     return Exit::Internal;
                 },
                 () = writer_turn(self.writer.is_busy()) => self.write(),
-                message = hear(&mut self.runner) => self.heard(message),
+                message = next_with_fd(&mut self.runner) => self.heard(message),
+                question = next(&mut self.api) => self.asked(question),
                 order = control.next() => self.order(&mut control, order),
             }
             self.changed(&mut changes);
@@ -160,52 +185,84 @@ impl Role {
     }
 
     fn order(&mut self, control: &mut Control, order: Order) {
-        match order {
-            Order::Prepare { generation, part } => {
-                let decoded = memfd::read(part, LONGEST)
-                    .map_err(|e| e.to_string())
-                    .and_then(|octets| frame::open(&octets).map_err(|e| e.to_string()));
-                match decoded {
-                    Ok(part) => {
-                        self.prepared = Some((generation, part));
-                        control.tell(&FromRole::Ready { generation });
-                    }
-                    Err(reason) => control.tell(&FromRole::Refused { generation, reason }),
-                }
-            }
-            Order::Apply { generation } => {
-                if let Some((_, part)) = self.prepared.take().filter(|(g, _)| *g == generation) {
+        let Order::Do(message, fd) = order else {
+            return self.tick(control);
+        };
+        match message {
+            ToRole::Prepare { generation } => self.prepared.decode(control, generation, fd),
+            ToRole::Apply { generation } => {
+                if let Some(part) = self.prepared.take(generation) {
                     self.applying = Some(generation);
                     self.watch_routes(&part);
-                    let scheduling = settle_in(&part.global);
+                    let scheduling = settle_in(&part.global, &part.vrrp);
                     self.tell(Input::Reload { config: Arc::new(part.vrrp), scheduling });
                 }
             }
-            Order::Abandon => self.prepared = None,
-            Order::Peer(RoleName::Runner, channel) => match Link::new(channel) {
-                Ok(link) => {
-                    self.runner = Some(link);
-                    self.notices.begin_anew();
-                    self.send_notices();
-                    self.tell(Input::RunnerReady);
-                }
-                Err(e) => tracing::error!("channel to the runner: {e}"),
-            },
-            Order::Peer(..) | Order::ResumeChecks(_) => {}
-            Order::Resume(summary) => self.tell(Input::Resume(summary)),
-            Order::Count => {
-                self.asked += 1;
-                self.tell(Input::Look { request: self.asked });
-            }
-            Order::Stop { keep } => self.tell(Input::Stop { keep_addresses: keep }),
-            Order::Tick => {
+            ToRole::Abandon { .. } => self.prepared.abandon(),
+            ToRole::Connect(role) => self.connect(role, fd),
+            ToRole::Resume(Memory::Vrrp(summary)) => self.tell(Input::Resume(summary)),
+            ToRole::Count => self.look(Look::Log),
+            ToRole::Stop { keep } => self.tell(Input::Stop { keep_addresses: keep }),
+            ToRole::Resume(Memory::Checker(_)) | ToRole::Answer(_) => {}
+        }
+    }
+
+    fn connect(&mut self, role: RoleName, fd: Option<OwnedFd>) {
+        let Some(channel) = fd.map(Channel::from_fd) else {
+            return;
+        };
+        let result = match role {
+            RoleName::Runner => Peer::new(channel).map(|peer| {
+                self.runner = Some(peer);
+                self.notices.begin_anew();
                 self.send_notices();
-                if let Some(summary) = self.summary.take()
-                    && !control.offer(&summary)
-                {
-                    self.summary = Some(summary);
+                self.tell(Input::RunnerReady);
+            }),
+            RoleName::Api => Peer::new(channel).map(|peer| self.api = Some(peer)),
+            RoleName::Config | RoleName::Vrrp | RoleName::Checker => Ok(()),
+        };
+        if let Err(e) = result {
+            tracing::error!("channel to {role}: {e}");
+        }
+    }
+
+    fn tick(&mut self, control: &mut Control) {
+        self.send_notices();
+        if let Some(summary) = self.summary.take()
+            && !control.offer(&summary)
+        {
+            self.summary = Some(summary);
+        }
+    }
+
+    /// Asks the engine for a view. One that there is no room for is never answered: who asks has a deadline.
+    fn look(&mut self, purpose: Look) {
+        if self.looks.len() < LOOKS {
+            self.asked += 1;
+            self.looks.insert(self.asked, purpose);
+            self.tell(Input::Look { request: self.asked });
+        }
+    }
+
+    /// The engine shows itself.
+    fn seen(&mut self, request: u64, view: Vrrp) {
+        match self.looks.remove(&request) {
+            Some(Look::Answer(id)) => {
+                if let Some(api) = &mut self.api {
+                    // One that does not read asks again.
+                    let _ = api.offer(&Answer { id, told: Told::Vrrp(Box::new(view)) });
                 }
             }
+            Some(Look::Log) => count(&view),
+            None => {}
+        }
+    }
+
+    /// `api` asks, or is gone.
+    fn asked(&mut self, question: Option<Question>) {
+        match question {
+            Some(Question { id, ask: Ask::State }) => self.look(Look::Answer(id)),
+            None => self.api = None,
         }
     }
 
@@ -255,8 +312,9 @@ impl Role {
                     self.notices.push(*notice);
                     self.send_notices();
                 }
-                Output::Summary(summary) => {
-                    let message = FromRole::Summary(summary);
+                Output::Summary(part) => {
+                    let Some(summary) = self.summaries.join(part) else { continue };
+                    let message = FromRole::Remember(Memory::Vrrp(summary));
                     if control.offer(&message) {
                         self.summary = None;
                     } else {
@@ -264,8 +322,8 @@ impl Role {
                     }
                 }
                 Output::Part(part) => {
-                    if let Some((_, view)) = self.views.join(*part) {
-                        count(&view);
+                    if let Some((request, view)) = self.views.join(*part) {
+                        self.seen(request, view);
                     }
                 }
                 Output::Reloaded => {
@@ -317,8 +375,12 @@ impl Role {
         }
     }
 
-    fn heard(&mut self, message: Option<FromRunner>) {
+    fn heard(&mut self, message: Option<(FromRunner, Option<OwnedFd>)>) {
+        let (message, process) = message.unzip();
         match message {
+            Some(FromRunner::Began { id, command }) => {
+                self.notices.began(id, command, process.flatten());
+            }
             Some(FromRunner::Ran { run, end }) => self.tell(Input::Ran { run: RunId(run), end }),
             Some(FromRunner::Delivered { id }) => {
                 self.notices.delivered(id);
@@ -354,7 +416,7 @@ fn real_time(driver: Driver) {
 }
 
 /// Logs what was counted: a line for each instance, and one for packets that belong to none.
-fn count(view: &crate::status::vrrp::Vrrp) {
+fn count(view: &Vrrp) {
     for i in &view.instances {
         let c = &i.counters;
         let dropped: Vec<String> = c
@@ -384,7 +446,7 @@ fn count(view: &crate::status::vrrp::Vrrp) {
 }
 
 /// Settings of the process as a whole; what concerns the real-time thread is returned.
-fn settle_in(global: &Global) -> Scheduling {
+fn settle_in(global: &Global, vrrp: &model::Vrrp) -> Scheduling {
     if let Some(nice) = global.vrrp_nice
         && let Err(e) = sched::nice(nice)
     {
@@ -395,14 +457,10 @@ fn settle_in(global: &Global) -> Scheduling {
     {
         tracing::warn!("cannot lock memory: {e}");
     }
-    Scheduling { priority: global.vrrp_rt_priority, nice: global.vrrp_nice }
-}
-
-/// The next message of the runner, if there is one; none when it is gone.
-async fn hear(runner: &mut Option<Link<ToRunner, FromRunner>>) -> Option<FromRunner> {
-    match runner {
-        Some(link) => link.next().await.map(|(message, _)| message),
-        None => core::future::pending().await,
+    Scheduling {
+        priority: global.vrrp_rt_priority,
+        nice: global.vrrp_nice,
+        beat: Some(table::beat(vrrp.shortest_interval())),
     }
 }
 

@@ -5,7 +5,11 @@
 #![forbid(unsafe_code)]
 
 pub mod check;
+pub mod daemon;
 pub mod notice;
 pub mod vrrp;
 
 pub use notice::{MailText, Notice, RunEnd};
+
+/// Target of log events that others on the segment cause. When lines come too fast these are the first to be lost.
+pub const PEER: &str = "evervip::peer";

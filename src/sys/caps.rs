@@ -8,16 +8,18 @@ use caps::{CapSet, Capability, CapsHashSet};
 pub struct CapError(#[from] caps::errors::CapsError);
 
 /// Reduces the calling thread, which must be the only one, to `keep`; what it does not have it does not get.
-/// With `bounding`, programs it executes cannot get others either.
+/// With `bounding`, programs it executes cannot get others than those either.
 ///
 /// # Errors
 /// When the kernel refuses.
-pub fn reduce(keep: &[Capability], bounding: bool) -> Result<(), CapError> {
+pub fn reduce(keep: &[Capability], bounding: Option<&[Capability]>) -> Result<(), CapError> {
     let have = caps::read(None, CapSet::Permitted)?;
     let keep: CapsHashSet = keep.iter().copied().filter(|c| have.contains(c)).collect();
-    if bounding && have.contains(&Capability::CAP_SETPCAP) {
-        for one in caps::read(None, CapSet::Bounding)?.difference(&keep) {
-            caps::drop(None, CapSet::Bounding, *one)?;
+    if let Some(bounding) = bounding.filter(|_| have.contains(&Capability::CAP_SETPCAP)) {
+        for one in caps::read(None, CapSet::Bounding)? {
+            if !bounding.contains(&one) {
+                caps::drop(None, CapSet::Bounding, one)?;
+            }
         }
     }
     caps::clear(None, CapSet::Ambient)?;

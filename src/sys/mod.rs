@@ -10,6 +10,7 @@
     reason = "this is where clocks, files, sockets and processes are touched"
 )]
 
+pub mod account;
 pub mod aio;
 pub mod bpf;
 pub mod caps;

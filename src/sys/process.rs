@@ -3,11 +3,11 @@
 use std::collections::BTreeSet;
 use std::ffi::CStr;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use nix::errno::Errno;
-use nix::sys::signal::{SigSet, SigmaskHow, Signal, killpg, pthread_sigmask};
+use nix::sys::signal::{SigHandler, SigSet, SigmaskHow, Signal, killpg, pthread_sigmask};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use nix::unistd::{ForkResult, Pid};
 
@@ -93,16 +93,7 @@ impl Process {
 
     /// Sends it a signal. One that has ended already does not mind.
     pub fn signal(&self, signal: Signal) {
-        // SAFETY: no live pointer; the descriptor is open.
-        let _ = unsafe {
-            libc::syscall(
-                libc::SYS_pidfd_send_signal,
-                self.fd.as_fd().as_raw_fd(),
-                signal as libc::c_int,
-                core::ptr::null::<libc::siginfo_t>(),
-                0,
-            )
-        };
+        let _ = send_signal(self.fd.as_fd(), signal, 0);
     }
 
     /// Sends a signal to the process group it leads, also when it has ended and others of its group have not.
@@ -116,16 +107,15 @@ impl Process {
     /// # Errors
     /// When the runtime is shutting down.
     pub async fn ending(&self) -> io::Result<()> {
-        self.fd
-            .read(|fd| {
-                let mut fds = [nix::poll::PollFd::new(fd.as_fd(), nix::poll::PollFlags::POLLIN)];
-                match nix::poll::poll(&mut fds, nix::poll::PollTimeout::ZERO) {
-                    Ok(0) | Err(Errno::EINTR) => Err(io::ErrorKind::WouldBlock.into()),
-                    Ok(_) => Ok(()),
-                    Err(e) => Err(e.into()),
-                }
-            })
-            .await
+        self.fd.read(has_ended).await
+    }
+
+    /// A descriptor of it for another process, which can wait for its end with [`Stranger`].
+    ///
+    /// # Errors
+    /// When the process has no descriptor left.
+    pub fn share(&self) -> io::Result<OwnedFd> {
+        self.fd.inner().try_clone()
     }
 
     /// Waits until it has ended and reaps it.
@@ -140,6 +130,57 @@ impl Process {
 impl Drop for Process {
     fn drop(&mut self) {
         held().remove(&self.pid.as_raw());
+    }
+}
+
+/// A process that is no child of this one, held by a descriptor that came from its parent.
+pub struct Stranger(Async<OwnedFd>);
+
+impl Stranger {
+    /// Takes hold of it.
+    ///
+    /// # Errors
+    /// Those of `epoll_ctl(2)`, for a descriptor of another kind too.
+    pub fn hold(fd: OwnedFd) -> io::Result<Self> {
+        Async::read_only(fd).map(Self)
+    }
+
+    /// Waits until it has ended.
+    pub async fn ending(&self) {
+        let _ = self.0.read(has_ended).await;
+    }
+
+    /// Sends a signal to the process group it leads; before Linux 6.9 only to itself.
+    pub fn signal_group(&self, signal: Signal) {
+        if send_signal(self.0.as_fd(), signal, PIDFD_SIGNAL_PROCESS_GROUP) == Err(Errno::EINVAL) {
+            let _ = send_signal(self.0.as_fd(), signal, 0);
+        }
+    }
+}
+
+/// The group that the process leads, not just the process.
+const PIDFD_SIGNAL_PROCESS_GROUP: libc::c_uint = 4;
+
+fn send_signal(process: BorrowedFd<'_>, signal: Signal, flags: libc::c_uint) -> nix::Result<()> {
+    // SAFETY: no live pointer; the descriptor is open.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_pidfd_send_signal,
+            process.as_raw_fd(),
+            signal as libc::c_int,
+            core::ptr::null::<libc::siginfo_t>(),
+            flags,
+        )
+    };
+    Errno::result(result).map(drop)
+}
+
+fn has_ended(fd: &OwnedFd) -> io::Result<()> {
+    let mut fds = [nix::poll::PollFd::new(fd.as_fd(), nix::poll::PollFlags::POLLIN)];
+    match nix::poll::poll(&mut fds, nix::poll::PollTimeout::ZERO) {
+        Ok(0) | Err(Errno::EINTR) => Err(io::ErrorKind::WouldBlock.into()),
+        Ok(_) => Ok(()),
+        Err(e) => Err(e.into()),
     }
 }
 
@@ -173,6 +214,28 @@ pub fn block_signals() {
 /// Lets all signals arrive at the calling thread, whatever the process that started this one left blocked.
 pub fn unblock_signals() {
     let _ = pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None);
+}
+
+/// Becomes another user for good, with all threads, and gives up every capability with it. The signal that tells of
+/// the parent's end is asked for again: the kernel forgets it here.
+///
+/// # Errors
+/// `EPERM` without SETUID and SETGID, `ESRCH` when the parent has ended meanwhile.
+pub fn become_user(uid: u32, gid: u32) -> io::Result<()> {
+    use nix::unistd::{Gid, Uid, getppid, setgroups, setresgid, setresuid};
+    let parent = getppid();
+    let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
+    setgroups(&[])?;
+    setresgid(gid, gid, gid)?;
+    setresuid(uid, uid, uid)?;
+    nix::sys::prctl::set_pdeathsig(Signal::SIGTERM)?;
+    if getppid() == parent { Ok(()) } else { Err(Errno::ESRCH.into()) }
+}
+
+/// Ends this process silently when it writes to a pipe that nobody reads, as filters do.
+pub fn end_at_broken_pipe() {
+    // SAFETY: the default disposition runs no code of ours.
+    let _ = unsafe { nix::sys::signal::signal(Signal::SIGPIPE, SigHandler::SigDfl) };
 }
 
 /// Sets the mask of permissions that new files do not get.

@@ -5,18 +5,21 @@
 //! an old state must not go on beside it. So the old one is ended: after `notify_max_delay`, or at once when the
 //! daemon stops.
 
+use core::pin::pin;
 use core::sync::atomic::{AtomicU64, Ordering};
 use core::time::Duration;
 use std::collections::VecDeque;
+use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::base::Name;
-use crate::drive::script::{Running, STOP_GRACE};
+use crate::drive::script::{self, Running, STOP_GRACE};
 use crate::model::Command;
 use crate::status::RunEnd;
+use crate::sys::process::Stranger;
 
 /// How long a program may keep the next one of its subject waiting, for all subjects.
 #[derive(Clone, Debug, Default)]
@@ -42,6 +45,10 @@ pub(super) struct Job {
     pub commands: Vec<Command>,
     /// How long each may take; only at the end of the daemon there is a limit.
     pub limit: Option<Duration>,
+    /// A process of the last runner that nothing may run beside.
+    pub before: Option<Stranger>,
+    /// To be called with the position of each command that runs, and its process.
+    pub began: Box<dyn FnMut(u32, Option<OwnedFd>) + Send>,
     /// To be called at the end.
     pub done: Box<dyn FnOnce() + Send>,
 }
@@ -122,19 +129,41 @@ async fn work(shared: Arc<Shared>, _busy: Arc<()>) {
                 }
             }
         };
-        for command in &job.commands {
-            if job.limit.is_none() && shared.state().stopping {
-                let (program, subject) = (command.display(), &shared.name);
-                tracing::info!("{program} for {subject} ({}) not run: stopping", job.state);
+        let Job { state, commands, limit, before, mut began, done } = job;
+        if let Some(before) = before {
+            let in_time = match limit {
+                // It is a program of the end as well, and has the time of one.
+                Some(limit) => tokio::time::timeout(limit, before.ending()).await.is_ok(),
+                None => ends_in_time(&shared, before.ending()).await,
+            };
+            if !in_time {
+                let of = &shared.name;
+                tracing::warn!(
+                    "a program of the last runner for {of} ({state}) still runs: ending it"
+                );
+                let grace = if limit.is_some() { Duration::ZERO } else { STOP_GRACE };
+                script::stop_stranger(&before, grace).await;
+            }
+        }
+        for (position, command) in (0..).zip(&commands) {
+            if limit.is_none() && shared.state().stopping {
+                let (program, of) = (command.display(), &shared.name);
+                tracing::info!("{program} for {of} ({state}) not run: stopping");
                 continue;
             }
-            one(&shared, &job.state, command, job.limit).await;
+            one(&shared, &state, command, limit, |process| began(position, process)).await;
         }
-        (job.done)();
+        done();
     }
 }
 
-async fn one(shared: &Shared, state: &Name, command: &Command, limit: Option<Duration>) {
+async fn one(
+    shared: &Shared,
+    state: &Name,
+    command: &Command,
+    limit: Option<Duration>,
+    began: impl FnOnce(Option<OwnedFd>),
+) {
     let of = &shared.name;
     let running = match Running::start(command) {
         Ok(running) => running,
@@ -143,12 +172,13 @@ async fn one(shared: &Shared, state: &Name, command: &Command, limit: Option<Dur
             return;
         }
     };
+    began(running.share());
     tracing::debug!("running {} for {of} ({state})", command.display());
     let name = running.name().to_owned();
     let end = match limit {
         // keepalived's way with programs that have a limit: SIGKILL at once.
         Some(limit) => running.end(Some(limit), Duration::ZERO).await,
-        None if overdue(shared, &running).await => {
+        None if !ends_in_time(shared, running.ending()).await => {
             let why = if shared.state().stopping { "stopping" } else { "the next one waits" };
             tracing::warn!("{name} for {of} ({state}) still runs: ending it, {why}");
             running.stop(STOP_GRACE).await;
@@ -174,9 +204,10 @@ async fn one(shared: &Shared, state: &Name, command: &Command, limit: Option<Dur
     }
 }
 
-/// Waits for the end of a program; whether others have waited for too long.
-async fn overdue(shared: &Shared, running: &Running) -> bool {
+/// Waits for the end of a program; false when others have waited for too long, or the daemon stops.
+async fn ends_in_time(shared: &Shared, ending: impl Future<Output = ()>) -> bool {
     let started = Instant::now();
+    let mut ending = pin!(ending);
     loop {
         let patience_ends = shared.patience_ends(started);
         let impatient = async {
@@ -187,8 +218,8 @@ async fn overdue(shared: &Shared, running: &Running) -> bool {
         };
         tokio::select! {
             biased;
-            () = running.ending() => return false,
-            () = impatient => return true,
+            () = &mut ending => return true,
+            () = impatient => return false,
             () = shared.news.notified() => {}
         }
     }
@@ -217,6 +248,8 @@ mod tests {
             state: Name::from("MASTER"),
             commands: vec![command],
             limit,
+            before: None,
+            began: Box::new(|_, _| {}),
             done: Box::new(move || done.send(tag).unwrap()),
         }
     }
@@ -278,6 +311,77 @@ mod tests {
     fn lives(pid: &str) -> bool {
         std::fs::read_to_string(format!("/proc/{pid}/stat"))
             .is_ok_and(|stat| !stat.contains(") Z "))
+    }
+
+    #[test]
+    fn nothing_runs_beside_what_the_last_runner_started() {
+        testing::run(async {
+            let folder = tempfile::tempdir().unwrap();
+            let file = folder.path().join("out");
+            let (done, mut tags) = mpsc::unbounded_channel();
+            let (began, mut processes) = mpsc::unbounded_channel();
+            let append = |what: &str| format!("echo {what} >> {}", file.display());
+            // The last runner starts one and is forgotten; nobody else waits for it.
+            let last = subject(LONG);
+            let text = format!("sleep 0.3; {}", append("first"));
+            let mut first = job(&done, 1, None, &text);
+            first.began = Box::new(move |n, process| began.send((n, process)).unwrap());
+            last.push(first);
+            let (position, process) = processes.recv().await.unwrap();
+            assert_eq!(position, 0);
+            // The next one is to do the rest of that notice, which is nothing, and another.
+            let next = subject(LONG);
+            let mut rest = job(&done, 2, None, "");
+            rest.commands.clear();
+            rest.before = Some(Stranger::hold(process.unwrap()).unwrap());
+            next.push(rest);
+            next.push(job(&done, 3, None, &append("second")));
+            let mut all = Vec::new();
+            while all.len() < 3 {
+                all.push(tags.recv().await.unwrap());
+            }
+            assert_eq!(lines(&file), ["first", "second"]);
+            all.retain(|tag| *tag != 1);
+            assert_eq!(all, [2, 3]);
+        });
+    }
+
+    #[test]
+    fn what_the_last_runner_started_is_ended_when_another_has_waited_or_at_a_stop() {
+        for stop in [false, true] {
+            testing::run(async {
+                let folder = tempfile::tempdir().unwrap();
+                let file = folder.path().join("out");
+                let out = file.display();
+                let (done, mut tags) = mpsc::unbounded_channel();
+                let (began, mut processes) = mpsc::unbounded_channel();
+                let last = subject(LONG);
+                let mut first = job(&done, 1, None, &format!("echo $$ > {out}; exec sleep 60"));
+                first.began = Box::new(move |_, process| began.send(process).unwrap());
+                last.push(first);
+                let process = processes.recv().await.unwrap();
+                let pid = written(&file).await.remove(0);
+                let next = subject(if stop { LONG } else { 300 });
+                let mut rest = job(&done, 2, None, "");
+                rest.commands.clear();
+                rest.before = Some(Stranger::hold(process.unwrap()).unwrap());
+                next.push(rest);
+                // Alone it may run as long as it likes.
+                assert!(
+                    tokio::time::timeout(Duration::from_millis(600), tags.recv()).await.is_err()
+                );
+                let limit = if stop { AT_STOP } else { None };
+                next.push(job(&done, 3, limit, &format!("echo last >> {out}")));
+                let mut all = Vec::new();
+                while all.len() < 3 {
+                    all.push(tags.recv().await.unwrap());
+                }
+                assert!(!lives(&pid));
+                assert_eq!(lines(&file), [pid.as_str(), "last"]);
+                all.retain(|tag| *tag != 1);
+                assert_eq!(all, [2, 3]);
+            });
+        }
     }
 
     #[test]

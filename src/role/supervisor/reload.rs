@@ -7,10 +7,11 @@ use tokio::time::{Instant, sleep_until};
 
 use super::{
     Ending, Exit, InForce, LoadError, LoadReport, Loaded, PREPARE_LIMIT, Parts, ROLES, RoleName,
-    Supervisor, ToRole, Turn, exit_of, load, load_request, pid_file_names,
+    Supervisor, ToRole, Turn, every, exit_of, load, load_request, pid_file_names, table,
 };
 use crate::log;
 use crate::role::pidfile::PidFile;
+use crate::sys::clock;
 
 /// How far a new configuration has come.
 pub(super) enum Reload {
@@ -142,7 +143,7 @@ impl Supervisor {
                 Err(e) => tracing::error!("cannot pass the configuration to {role}: {e}"),
             }
         }
-        let candidate = Box::new(InForce { generation, report, parts });
+        let candidate = Box::new(InForce { generation, read: clock::now(), report, parts });
         let until = Instant::now() + PREPARE_LIMIT;
         self.reload = Reload::Preparing { candidate, waiting, new, until };
         self.apply_if_ready();
@@ -154,7 +155,7 @@ impl Supervisor {
         let path = match role {
             RoleName::Vrrp => vrrp,
             RoleName::Checker => checker,
-            RoleName::Runner | RoleName::Config => return,
+            RoleName::Runner | RoleName::Config | RoleName::Api => return,
         };
         if let Some(child) = self.child(role)
             && !child.has_pid_file()
@@ -237,6 +238,10 @@ impl Supervisor {
         let generation = candidate.generation;
         let first = self.current.is_none();
         let wanted = self.wanted(candidate.report.needs);
+        let beat = table::beat(candidate.report.advert_interval);
+        if beat != self.watch.period() {
+            self.watch = every(beat);
+        }
         self.current = Some(*candidate);
         let mut waiting = BTreeSet::new();
         // ROLES is the order to tell them in.
@@ -278,14 +283,17 @@ impl Supervisor {
                 match child.role {
                     RoleName::Vrrp => self.summary = None,
                     RoleName::Checker => self.checks = None,
-                    RoleName::Runner | RoleName::Config => {}
+                    RoleName::Runner | RoleName::Config | RoleName::Api => {}
                 }
                 // Its part is empty now: what it had is undone.
                 child.tell(&ToRole::Stop { keep: false }, Vec::new());
                 child.set_pid_file(None);
             }
         }
-        if !self.children.iter().any(|c| c.wanted) {
+        if !first {
+            self.note_reload(None);
+        }
+        if !self.children.iter().any(|c| c.wanted && ROLES.contains(&c.role)) {
             tracing::warn!("the configuration asks for nothing, so nothing is running");
         }
         tracing::info!("{} complete", if first { "Startup" } else { "Reload" });
@@ -306,7 +314,7 @@ impl Supervisor {
             return;
         }
         let generation = candidate.generation;
-        for child in &mut self.children {
+        for child in self.children.iter_mut().filter(|child| ROLES.contains(&child.role)) {
             if new.contains(&child.role) {
                 child.tell(&ToRole::Stop { keep: true }, Vec::new());
                 child.set_pid_file(None);
@@ -320,6 +328,7 @@ impl Supervisor {
     /// Says why the old configuration stays.
     fn refuse(&mut self, why: &str) {
         self.reload = Reload::Idle;
+        self.note_reload(Some(why));
         tracing::error!("reload refused, the running configuration stays: {why}");
         self.manager.ready(&format!("reload refused: {why}"));
         self.go_again();

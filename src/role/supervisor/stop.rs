@@ -38,11 +38,19 @@ impl Supervisor {
             runner.forget_restart();
             runner.tell(&ToRole::Stop { keep: false }, Vec::new());
         }
-        self.wait_for(&[RoleName::Runner], Instant::now() + RUNNER_PATIENCE).await;
+        if let Some(api) = self.child(RoleName::Api) {
+            api.forget_restart();
+            api.tell(&ToRole::Stop { keep: false }, Vec::new());
+        }
+        let last = [RoleName::Runner, RoleName::Api];
+        self.wait_for(&last, Instant::now() + RUNNER_PATIENCE).await;
         for child in &mut self.children {
             child.set_pid_file(None);
         }
         tracing::info!("Stopped");
+        if let Some(socket) = self.socket {
+            socket.remove();
+        }
         self.pid_file.remove();
         exit
     }

@@ -1,4 +1,4 @@
-//! One end of a channel on the tokio runtime: in order, bounded, never waiting.
+//! Another process, as this end of a channel on the tokio runtime: in order, bounded, never waiting.
 
 use core::marker::PhantomData;
 use std::collections::VecDeque;
@@ -16,7 +16,7 @@ use crate::sys::channel::Channel;
 const WAITING: usize = 256;
 
 /// Sends `Out`, receives `In`.
-pub struct Link<Out, In> {
+pub struct Peer<Out, In> {
     channel: Async<Channel>,
     buffer: Box<[u8]>,
     waiting: VecDeque<Encoded>,
@@ -26,7 +26,7 @@ pub struct Link<Out, In> {
     types: PhantomData<fn(Out) -> In>,
 }
 
-impl<Out: Serialize, In: DeserializeOwned> Link<Out, In> {
+impl<Out: Serialize, In: DeserializeOwned> Peer<Out, In> {
     /// Uses this end.
     ///
     /// # Errors
@@ -149,6 +149,23 @@ impl<Out: Serialize, In: DeserializeOwned> Link<Out, In> {
     }
 }
 
+/// The next message of a peer that may not be there; none when it is gone. Descriptors are closed.
+pub async fn next<Out: Serialize, In: DeserializeOwned>(
+    peer: &mut Option<Peer<Out, In>>,
+) -> Option<In> {
+    next_with_fd(peer).await.map(|(message, _)| message)
+}
+
+/// The same, with the first descriptor that comes along.
+pub async fn next_with_fd<Out: Serialize, In: DeserializeOwned>(
+    peer: &mut Option<Peer<Out, In>>,
+) -> Option<(In, Option<OwnedFd>)> {
+    match peer {
+        Some(peer) => peer.next().await.map(|(message, fds)| (message, fds.into_iter().next())),
+        None => core::future::pending().await,
+    }
+}
+
 async fn take<In: DeserializeOwned>(
     channel: &Async<Channel>,
     buffer: &mut [u8],
@@ -187,13 +204,13 @@ async fn flush(channel: &Async<Channel>, waiting: &mut VecDeque<Encoded>) -> Res
 mod tests {
     use super::*;
 
-    type Ends = (Link<u32, Vec<u8>>, Link<Vec<u8>, u32>);
+    type Ends = (Peer<u32, Vec<u8>>, Peer<Vec<u8>, u32>);
 
     fn run<F: Future>(future: impl FnOnce(Ends) -> F) -> F::Output {
         tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(
             async {
                 let (a, b) = Channel::pair().unwrap();
-                future((Link::new(a).unwrap(), Link::new(b).unwrap())).await
+                future((Peer::new(a).unwrap(), Peer::new(b).unwrap())).await
             },
         )
     }

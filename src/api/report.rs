@@ -1,0 +1,525 @@
+//! The report of the state, as JSON has it: made from the views of the processes. Pure. Its schema,
+//! `docs/status.schema.json`, is made from these types.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::SCHEMA;
+use super::rounds::Party;
+use crate::base::{Instant, WallTime};
+use crate::status::{check, daemon, vrrp};
+
+/// What a process has told.
+#[derive(Debug)]
+pub enum Part<T> {
+    /// There is no such process.
+    Absent,
+    /// It did not answer: why.
+    Unknown(String),
+    /// This.
+    Known(Box<T>),
+}
+
+/// What the processes have told.
+#[derive(Debug)]
+pub struct Parts {
+    /// The supervisor.
+    pub daemon: Part<daemon::Daemon>,
+    /// The role `vrrp`.
+    pub vrrp: Part<vrrp::Vrrp>,
+    /// The role `checker`.
+    pub checker: Part<check::Check>,
+}
+
+impl Default for Parts {
+    fn default() -> Self {
+        Self { daemon: Part::Absent, vrrp: Part::Absent, checker: Part::Absent }
+    }
+}
+
+impl Parts {
+    /// A party has nothing to tell: it does not run, or, with a reason, did not answer.
+    pub fn absent(&mut self, party: Party, reason: Option<&str>) {
+        fn settle<T>(part: &mut Part<T>, reason: Option<&str>) {
+            *part = reason.map_or(Part::Absent, |reason| Part::Unknown(reason.into()));
+        }
+        match party {
+            Party::Supervisor => settle(&mut self.daemon, reason),
+            Party::Vrrp => settle(&mut self.vrrp, reason),
+            Party::Checker => settle(&mut self.checker, reason),
+        }
+    }
+}
+
+/// The state of the daemon. Times are RFC 3339 in UTC.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Report {
+    /// Version of this form; a new number means that a field went or changed its meaning.
+    pub schema: u32,
+    /// When the report was made.
+    #[schemars(extend("format" = "date-time"))]
+    pub at: String,
+    /// The daemon as a whole.
+    pub daemon: Answer<Daemon>,
+    /// Virtual routers; null if the configuration has none.
+    pub vrrp: Option<Answer<Vrrp>>,
+    /// Virtual servers; null if the configuration has none.
+    pub checker: Option<Answer<Checker>>,
+}
+
+/// What a process answered.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+#[schemars(rename = "{T}Answer")]
+pub enum Answer<T> {
+    /// Nothing in time.
+    Unknown {
+        /// Why, for example `vrrp did not answer in 1 s`.
+        unknown: String,
+    },
+    /// This.
+    Known(T),
+}
+
+impl<T> Answer<T> {
+    /// What was answered, if anything was.
+    pub const fn known(&self) -> Option<&T> {
+        match self {
+            Self::Known(known) => Some(known),
+            Self::Unknown { .. } => None,
+        }
+    }
+}
+
+/// The daemon as a whole.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Daemon {
+    /// Version of the program.
+    pub version: String,
+    /// Process id of the supervisor, the one to send signals to.
+    pub pid: u32,
+    /// When it started.
+    #[schemars(extend("format" = "date-time"))]
+    pub since: String,
+    /// The configuration in force; null while the first one is being read.
+    pub configuration: Option<Configuration>,
+    /// Whether a reload is under way.
+    pub reloading: bool,
+    /// How the last reload ended; null if there was none.
+    pub last_reload: Option<Reload>,
+    /// The processes of the daemon but the supervisor.
+    pub processes: Vec<Process>,
+}
+
+/// A configuration in force.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Configuration {
+    /// The file, or the pattern for several.
+    pub file: String,
+    /// Number of the configuration since the daemon started, from 1.
+    pub generation: u32,
+    /// When it was read.
+    #[schemars(extend("format" = "date-time"))]
+    pub read: String,
+    /// Mistakes in it for which something is left out.
+    pub left_out: usize,
+    /// The first error, or else the first warning; null if there is none.
+    pub first_problem: Option<String>,
+}
+
+/// The end of a reload.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Reload {
+    /// When.
+    #[schemars(extend("format" = "date-time"))]
+    pub at: String,
+    /// Why the configuration before stayed in force; null if the new one came into force.
+    pub refused: Option<String>,
+}
+
+/// A process of the daemon.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Process {
+    /// `vrrp`, `checker`, `runner` or `api`.
+    pub role: String,
+    /// Whether the configuration asks for it.
+    pub wanted: bool,
+    /// Its process id; null if it does not run.
+    pub pid: Option<i32>,
+    /// When it started; null if it does not run.
+    #[schemars(extend("format" = "date-time"))]
+    pub since: Option<String>,
+    /// How often one of its kind was started.
+    pub starts: u32,
+}
+
+/// Virtual routers and what they depend on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Vrrp {
+    /// The instances, in the order of the configuration.
+    pub instances: Vec<Instance>,
+    /// The sync groups.
+    pub groups: Vec<Group>,
+    /// What instances and groups track.
+    pub trackers: Vec<Tracker>,
+    /// Adverts received for a VRID that no instance has.
+    pub unknown_vrid: u64,
+    /// Packets of IP protocol 112 that belong to no instance.
+    pub malformed: u64,
+}
+
+/// A state of an instance or a group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum State {
+    /// Not started yet, or waiting for the first result of a script.
+    Init,
+    /// Listening to a master, or waiting for its silence to last long enough.
+    Backup,
+    /// Holding the addresses.
+    Master,
+    /// Not able to take part.
+    Fault,
+}
+
+impl From<vrrp::State> for State {
+    fn from(state: vrrp::State) -> Self {
+        match state {
+            vrrp::State::Init => Self::Init,
+            vrrp::State::Backup => Self::Backup,
+            vrrp::State::Master => Self::Master,
+            vrrp::State::Fault => Self::Fault,
+        }
+    }
+}
+
+/// A virtual router.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Instance {
+    /// Its name.
+    pub name: String,
+    /// Its interface.
+    pub interface: String,
+    /// Its virtual router id.
+    pub vrid: u8,
+    /// Its state.
+    pub state: State,
+    /// When it entered the state.
+    #[schemars(extend("format" = "date-time"))]
+    pub since: String,
+    /// The configured priority.
+    pub priority: u8,
+    /// The priority in force: trackers may change it.
+    pub effective_priority: u8,
+    /// Address of the master that it hears; null if it is the master itself or hears none.
+    pub master: Option<String>,
+    /// Why it is in FAULT; empty otherwise.
+    pub faults: Vec<String>,
+    /// How many addresses, routes and the like it puts into the kernel as master.
+    pub objects_wanted: usize,
+    /// How many of them are there now.
+    pub objects_held: usize,
+    /// Those that the kernel refuses or that wait for something.
+    pub objects_missing: Vec<Missing>,
+    /// What it counted since the process started, by name.
+    pub counters: BTreeMap<String, u64>,
+}
+
+/// An address, route or the like that is not in the kernel as it is wanted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Missing {
+    /// `address 10.0.0.100/24 on eth0`, for example.
+    pub object: String,
+    /// The kernel's answer, or what is waited for.
+    pub reason: String,
+}
+
+/// A sync group.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Group {
+    /// Its name.
+    pub name: String,
+    /// Its state.
+    pub state: State,
+}
+
+/// Something that is tracked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Tracker {
+    /// `script`
+    pub kind: String,
+    /// Its name.
+    pub name: String,
+    /// Whether it is good; null before its first result.
+    pub good: Option<bool>,
+}
+
+/// Virtual servers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Checker {
+    /// Whether the kernel's table of virtual servers can be used: `reading`, `ready` or `unavailable`.
+    pub ipvs: String,
+    /// Why it is unavailable; null otherwise.
+    pub ipvs_error: Option<String>,
+    /// The services, in the order of the configuration.
+    pub services: Vec<Service>,
+    /// What was counted since the process started, by name.
+    pub counters: BTreeMap<String, u64>,
+}
+
+/// A virtual server.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Service {
+    /// For example `[10.0.0.1]:tcp:80` or `FWM 123`.
+    pub name: String,
+    /// Whether its quorum is reached.
+    pub up: bool,
+    /// Since when.
+    #[schemars(extend("format" = "date-time"))]
+    pub since: String,
+    /// Weight of the servers in service.
+    pub weight: u64,
+    /// Weight at which it is up.
+    pub quorum: u32,
+    /// Whether the sorry server is in service.
+    pub sorry: bool,
+    /// Why the kernel refuses it; null if it does not.
+    pub refused: Option<String>,
+    /// Its real servers, in the order of the configuration.
+    pub servers: Vec<Server>,
+}
+
+/// A real server.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Server {
+    /// Address and port.
+    pub address: String,
+    /// Whether it is in service.
+    pub up: bool,
+    /// Since when.
+    #[schemars(extend("format" = "date-time"))]
+    pub since: String,
+    /// Its weight while it is in service.
+    pub weight: u32,
+    /// Its weight in the kernel's table; null if it has no entry.
+    pub kernel_weight: Option<u32>,
+    /// Why the kernel refuses it; null if it does not.
+    pub refused: Option<String>,
+    /// Its checks.
+    pub checks: Vec<Check>,
+}
+
+/// A health check.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Check {
+    /// Its keyword, as in `TCP_CHECK`.
+    pub kind: String,
+    /// Whether it finds the server good.
+    pub up: bool,
+    /// How its last attempt ended; null before the first.
+    pub last_result: Option<String>,
+    /// Failed attempts in a row that have not taken the server down yet.
+    pub failed_attempts: u32,
+}
+
+/// The clocks of one moment.
+#[derive(Clone, Copy, Debug)]
+pub struct Clocks {
+    /// Since the machine started.
+    pub now: Instant,
+    /// Of the day.
+    pub wall: WallTime,
+}
+
+impl Clocks {
+    fn time(&self, at: Instant) -> String {
+        self.wall.before(self.now.since(at)).to_string()
+    }
+}
+
+/// Makes the report.
+#[must_use]
+pub fn report(parts: &Parts, clocks: Clocks) -> Report {
+    let wanted = |role: &str| match &parts.daemon {
+        Part::Known(daemon) => daemon.processes.iter().any(|p| p.role == role && p.wanted),
+        _ => false,
+    };
+    let daemon = match &parts.daemon {
+        Part::Known(view) => Answer::Known(clocks.daemon(view)),
+        Part::Unknown(why) => Answer::Unknown { unknown: why.clone() },
+        Part::Absent => Answer::Unknown { unknown: "the supervisor is gone".into() },
+    };
+    Report {
+        schema: SCHEMA,
+        at: clocks.wall.to_string(),
+        daemon,
+        vrrp: answer(&parts.vrrp, "vrrp", wanted("vrrp"), |view| clocks.vrrp(view)),
+        checker: answer(&parts.checker, "checker", wanted("checker"), |view| clocks.checker(view)),
+    }
+}
+
+fn answer<T, U>(
+    part: &Part<T>,
+    role: &str,
+    wanted: bool,
+    known: impl FnOnce(&T) -> U,
+) -> Option<Answer<U>> {
+    match part {
+        Part::Known(view) => Some(Answer::Known(known(view))),
+        Part::Unknown(why) => Some(Answer::Unknown { unknown: why.clone() }),
+        Part::Absent if wanted => {
+            Some(Answer::Unknown { unknown: format!("the {role} process does not run now") })
+        }
+        Part::Absent => None,
+    }
+}
+
+impl Clocks {
+    fn daemon(&self, view: &daemon::Daemon) -> Daemon {
+        let configuration = view.configuration.as_ref().map(|c| Configuration {
+            file: c.file.clone(),
+            generation: c.generation,
+            read: self.time(c.read),
+            left_out: c.left_out,
+            first_problem: c.first_problem.clone(),
+        });
+        let last_reload = view.last_reload.as_ref();
+        Daemon {
+            version: view.version.clone(),
+            pid: view.pid,
+            since: self.time(view.since),
+            configuration,
+            reloading: view.reloading,
+            last_reload: last_reload
+                .map(|r| Reload { at: self.time(r.at), refused: r.refused.clone() }),
+            processes: view
+                .processes
+                .iter()
+                .map(|p| Process {
+                    role: p.role.clone(),
+                    wanted: p.wanted,
+                    pid: p.pid,
+                    since: p.since.map(|since| self.time(since)),
+                    starts: p.starts,
+                })
+                .collect(),
+        }
+    }
+
+    fn vrrp(&self, view: &vrrp::Vrrp) -> Vrrp {
+        Vrrp {
+            instances: view.instances.iter().map(|i| self.instance(i)).collect(),
+            groups: view
+                .groups
+                .iter()
+                .map(|g| Group { name: g.name.to_string(), state: g.state.into() })
+                .collect(),
+            trackers: view
+                .scripts
+                .iter()
+                .map(|s| Tracker { kind: "script".into(), name: s.name.to_string(), good: s.good })
+                .collect(),
+            unknown_vrid: view.unknown_vrid,
+            malformed: view.malformed,
+        }
+    }
+
+    fn instance(&self, view: &vrrp::Instance) -> Instance {
+        Instance {
+            name: view.name.to_string(),
+            interface: view.interface.to_string(),
+            vrid: view.vrid.get(),
+            state: view.state.into(),
+            since: self.time(view.since),
+            priority: view.priority,
+            effective_priority: view.effective_priority,
+            master: view.master.map(|address| address.to_string()),
+            faults: view.faults.clone(),
+            objects_wanted: view.objects_wanted,
+            objects_held: view.objects_present,
+            objects_missing: view.objects_missing.iter().map(missing).collect(),
+            counters: counters(&view.counters),
+        }
+    }
+
+    fn checker(&self, view: &check::Check) -> Checker {
+        let (ipvs, ipvs_error) = match view.kernel {
+            check::Kernel::Unknown => ("reading", None),
+            check::Kernel::Ready => ("ready", None),
+            check::Kernel::Unavailable(errno) => ("unavailable", Some(error(errno))),
+        };
+        Checker {
+            ipvs: ipvs.into(),
+            ipvs_error,
+            services: view.services.iter().map(|s| self.service(s)).collect(),
+            counters: counters(&view.counters),
+        }
+    }
+
+    fn service(&self, view: &check::Service) -> Service {
+        Service {
+            name: view.key.to_string(),
+            up: view.up,
+            since: self.time(view.since),
+            weight: view.weight,
+            quorum: view.quorum,
+            sorry: view.sorry,
+            refused: view.refused.map(error),
+            servers: view.servers.iter().map(|s| self.server(s)).collect(),
+        }
+    }
+
+    fn server(&self, view: &check::Server) -> Server {
+        Server {
+            address: core::net::SocketAddr::new(view.address, view.port).to_string(),
+            up: view.up,
+            since: self.time(view.since),
+            weight: view.weight,
+            kernel_weight: view.in_kernel,
+            refused: view.refused.map(error),
+            checks: view
+                .checks
+                .iter()
+                .map(|c| Check {
+                    kind: c.kind.clone(),
+                    up: c.up,
+                    last_result: (!c.last.is_empty()).then(|| c.last.clone()),
+                    failed_attempts: c.failed_attempts,
+                })
+                .collect(),
+        }
+    }
+}
+
+/// The system's words for an error number.
+fn missing(view: &vrrp::MissingObject) -> Missing {
+    let reason = match &view.reason {
+        vrrp::Missing::Refused { errno: 0, .. } => "another program keeps removing it".into(),
+        vrrp::Missing::Refused { errno, attempts, .. } => {
+            format!("refused {attempts} times: {}", error(*errno))
+        }
+        vrrp::Missing::NoInterface(name) => format!("interface {name} does not exist"),
+        vrrp::Missing::NoAddress(address) => format!("address {address} is not there"),
+    };
+    Missing { object: view.object.clone(), reason }
+}
+
+fn error(errno: i32) -> String {
+    nix::errno::Errno::from_raw(errno).desc().into()
+}
+
+/// Counters by the names of their fields.
+fn counters(counters: &impl Serialize) -> BTreeMap<String, u64> {
+    // Plain structures of numbers always are such a map.
+    serde_json::to_value(counters).and_then(serde_json::from_value).unwrap_or_default()
+}
+
+/// The JSON Schema of the report.
+#[must_use]
+pub fn schema() -> String {
+    let mut schema = schemars::schema_for!(Report);
+    schema.insert("title".into(), "State of evervipd".into());
+    serde_json::to_string_pretty(&schema).unwrap_or_default() + "\n"
+}

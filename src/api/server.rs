@@ -1,0 +1,139 @@
+//! The clients of the control socket: one task each, everything bounded. A client that stalls, floods or dies has its
+//! own task held up and nothing else.
+
+use core::sync::atomic::{AtomicU64, Ordering};
+use core::time::Duration;
+use std::sync::Arc;
+
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::UnixStream;
+use tokio::net::unix::OwnedReadHalf;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::AbortHandle;
+use tokio::time::{Instant, timeout};
+
+use super::request::{self, LONGEST, Request, What};
+
+/// Clients at a time. For one more, the one that was silent longest must go.
+pub const CLIENTS: usize = 64;
+/// How long a client may say nothing.
+const SILENCE: Duration = Duration::from_secs(60);
+/// How long a client may take to read an answer. What it sends meanwhile is not read.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// A report as JSON, for whoever waits for it.
+pub type Report = Arc<str>;
+
+/// Takes in connections.
+#[derive(Debug)]
+pub struct Server {
+    asks: mpsc::Sender<oneshot::Sender<Report>>,
+    clients: Vec<Client>,
+    started: Instant,
+}
+
+#[derive(Debug)]
+struct Client {
+    task: AbortHandle,
+    /// When it sent its last request, in milliseconds since the server started.
+    last: Arc<AtomicU64>,
+}
+
+impl Server {
+    /// Reports are asked for with `asks`, which has room for [`CLIENTS`].
+    #[must_use]
+    pub fn new(asks: mpsc::Sender<oneshot::Sender<Report>>) -> Self {
+        Self { asks, clients: Vec::new(), started: Instant::now() }
+    }
+
+    /// Serves one more client.
+    pub fn add(&mut self, stream: UnixStream) {
+        self.clients.retain(|client| !client.task.is_finished());
+        if self.clients.len() >= CLIENTS
+            && let Some((position, client)) = self
+                .clients
+                .iter()
+                .enumerate()
+                .min_by_key(|(_, client)| client.last.load(Ordering::Relaxed))
+        {
+            client.task.abort();
+            self.clients.swap_remove(position);
+        }
+        let (started, asks) = (self.started, self.asks.clone());
+        let now = move || u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let last = Arc::new(AtomicU64::new(now()));
+        let mark = Arc::clone(&last);
+        let task = tokio::spawn(async move {
+            let told = serve(stream, &asks, || mark.store(now(), Ordering::Relaxed)).await;
+            if let Err(e) = told {
+                tracing::trace!("client of the control socket: {e}");
+            }
+        });
+        self.clients.push(Client { task: task.abort_handle(), last });
+    }
+}
+
+/// Answers the requests of one client, one after the other.
+async fn serve(
+    stream: UnixStream,
+    asks: &mpsc::Sender<oneshot::Sender<Report>>,
+    mark: impl Fn(),
+) -> std::io::Result<()> {
+    let (reader, mut writer) = stream.into_split();
+    let mut reader = BufReader::with_capacity(LONGEST, reader);
+    let mut line = Vec::new();
+    loop {
+        let there = timeout(SILENCE, next(&mut reader, &mut line)).await;
+        let whole = match there {
+            Ok(read) => read?,
+            Err(_) => return Ok(()),
+        };
+        if line.is_empty() && !whole {
+            return Ok(());
+        }
+        mark();
+        let writing = async {
+            match request::parse(&line) {
+                Ok(Request { id, what: What::Version }) => {
+                    writer.write_all(request::version(id).as_bytes()).await
+                }
+                Ok(Request { id, what: What::Status }) => {
+                    let (answer, report) = oneshot::channel();
+                    if asks.send(answer).await.is_err() {
+                        return Ok(());
+                    }
+                    let Ok(report) = report.await else {
+                        return Ok(());
+                    };
+                    writer.write_all(request::status_head(id).as_bytes()).await?;
+                    writer.write_all(report.as_bytes()).await?;
+                    writer.write_all(b"}\n").await
+                }
+                Err((id, wrong)) => writer.write_all(request::refusal(id, &wrong).as_bytes()).await,
+            }
+        };
+        match timeout(PATIENCE, writing).await {
+            Ok(written) => written?,
+            Err(_) => return Ok(()),
+        }
+        // What is too long has no end that could be looked for; what has no newline was the last.
+        if !whole {
+            return Ok(());
+        }
+    }
+}
+
+/// Reads a line without its newline; whether it had one. One that is too long is cut.
+async fn next(reader: &mut BufReader<OwnedReadHalf>, line: &mut Vec<u8>) -> std::io::Result<bool> {
+    line.clear();
+    let most = u64::try_from(LONGEST).unwrap_or(u64::MAX).saturating_add(2);
+    reader.take(most).read_until(b'\n', line).await?;
+    let whole = line.last() == Some(&b'\n');
+    if whole {
+        line.pop();
+        if line.last() == Some(&b'\r') {
+            line.pop();
+        }
+    }
+    Ok(whole && line.len() <= LONGEST)
+}

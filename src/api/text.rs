@@ -1,0 +1,559 @@
+//! The report as text for people, 80 columns wide. Pure.
+
+use core::fmt::Write as _;
+
+use super::report::{
+    Answer, Checker, Daemon, Instance, Report, Server, Service, State, Tracker, Vrrp,
+};
+use crate::base::near::nearest;
+
+/// Columns of a line.
+const WIDTH: usize = 80;
+
+/// There is nothing of this name.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("no instance, group or service '{name}'{}", hint.as_ref().map(|h| format!(", did you mean '{h}'?")).unwrap_or_default())]
+pub struct NotFound {
+    /// The name.
+    pub name: String,
+    /// One that is near.
+    pub hint: Option<String>,
+}
+
+/// Leaves in a report only what has this name.
+///
+/// # Errors
+/// When nothing has, though everybody answered.
+pub fn select(mut report: Report, name: &str) -> Result<Report, NotFound> {
+    let mut names: Vec<String> = Vec::new();
+    let mut found = false;
+    let mut keep = |one: &str| {
+        names.push(one.into());
+        found |= one == name;
+        one == name
+    };
+    let mut complete = true;
+    match &mut report.vrrp {
+        Some(Answer::Known(vrrp)) => {
+            vrrp.instances.retain(|i| keep(&i.name));
+            vrrp.groups.retain(|g| keep(&g.name));
+            vrrp.trackers.retain(|t| keep(&t.name));
+        }
+        other => complete &= other.is_none(),
+    }
+    match &mut report.checker {
+        Some(Answer::Known(checker)) => checker.services.retain(|s| keep(&s.name)),
+        other => complete &= other.is_none(),
+    }
+    if found || !complete {
+        return Ok(report);
+    }
+    let hint = nearest(name, names.iter().map(String::as_str)).map(Into::into);
+    Err(NotFound { name: name.into(), hint })
+}
+
+/// The screen for a report.
+#[must_use]
+pub fn screen(report: &Report) -> String {
+    let mut text = String::new();
+    match &report.daemon {
+        Answer::Known(daemon) => head(&mut text, daemon, &report.at),
+        Answer::Unknown { unknown } => line(&mut text, &format!("evervipd: unknown: {unknown}")),
+    }
+    match &report.vrrp {
+        Some(Answer::Known(vrrp)) => routers(&mut text, vrrp, &report.at),
+        Some(Answer::Unknown { unknown }) => {
+            line(&mut text, &format!("\nvirtual routers: unknown: {unknown}"));
+        }
+        None => {}
+    }
+    match &report.checker {
+        Some(Answer::Known(checker)) => servers(&mut text, checker, &report.at),
+        Some(Answer::Unknown { unknown }) => {
+            line(&mut text, &format!("\nvirtual servers: unknown: {unknown}"));
+        }
+        None => {}
+    }
+    text
+}
+
+fn head(text: &mut String, daemon: &Daemon, now: &str) {
+    let up = ago(&daemon.since, now);
+    line(text, &format!("evervipd {}, pid {}, up {up}", daemon.version, daemon.pid));
+    match &daemon.configuration {
+        Some(c) => {
+            line(text, &format!("configuration: {}, read {} ago", c.file, ago(&c.read, now)));
+            if let Some(first) = &c.first_problem {
+                let left_out = match c.left_out {
+                    0 => String::new(),
+                    1 => "1 mistake, left out: ".into(),
+                    n => format!("{n} mistakes, left out; the first: "),
+                };
+                wrapped(text, "  ", &format!("{left_out}{first}"));
+            }
+        }
+        None => line(text, "configuration: the first one is being read"),
+    }
+    if daemon.reloading {
+        line(text, "  a reload is under way");
+    }
+    if let Some(reload) = &daemon.last_reload
+        && let Some(why) = &reload.refused
+    {
+        let when = ago(&reload.at, now);
+        wrapped(text, "  ", &format!("LAST RELOAD REFUSED {when} ago: {why}"));
+    }
+    for process in daemon.processes.iter().filter(|p| p.wanted && p.pid.is_none()) {
+        line(text, &format!("  the {} process does not run now", process.role));
+    }
+}
+
+fn routers(text: &mut String, vrrp: &Vrrp, now: &str) {
+    if !vrrp.instances.is_empty() {
+        let mut table =
+            Table::new(["INSTANCE", "INTERFACE", "VRID", "STATE", "FOR", "PRIO", "HELD", "MASTER"]);
+        table.right = [false, false, true, false, true, true, true, false];
+        for i in &vrrp.instances {
+            table.row([
+                i.name.clone(),
+                i.interface.clone(),
+                i.vrid.to_string(),
+                state(i.state).into(),
+                ago(&i.since, now),
+                i.effective_priority.to_string(),
+                i.objects_held.to_string(),
+                master(i),
+            ]);
+            if i.effective_priority != i.priority {
+                table.note(format!("configured priority {}, changed by trackers", i.priority));
+            }
+            for fault in &i.faults {
+                table.note(format!("fault: {fault}"));
+            }
+            for missing in &i.objects_missing {
+                table.note(format!("{}: {}", missing.object, missing.reason));
+            }
+        }
+        table.print(text);
+    }
+    if !vrrp.groups.is_empty() {
+        let mut table = Table::new(["GROUP", "STATE"]);
+        vrrp.groups.iter().for_each(|g| table.row([g.name.clone(), state(g.state).into()]));
+        table.print(text);
+    }
+    if !vrrp.trackers.is_empty() {
+        let mut table = Table::new(["TRACKER", "KIND", "RESULT"]);
+        for Tracker { kind, name, good } in &vrrp.trackers {
+            let result = match good {
+                None => "unknown",
+                Some(true) => "good",
+                Some(false) => "BAD",
+            };
+            table.row([name.clone(), kind.clone(), result.into()]);
+        }
+        table.print(text);
+    }
+}
+
+fn servers(text: &mut String, checker: &Checker, now: &str) {
+    if let Some(error) = &checker.ipvs_error {
+        line(text, &format!("\nIPVS is not available: {error}"));
+    }
+    for service in &checker.services {
+        text.push('\n');
+        line(text, &service_line(service, now));
+        if let Some(error) = &service.refused {
+            wrapped(text, "  ", &format!("refused: {error}"));
+        }
+        if service.servers.is_empty() {
+            continue;
+        }
+        let mut table = Table::new(["  SERVER", "STATE", "FOR", "WEIGHT", "LAST CHECK"]);
+        table.right = [false, false, true, true, false];
+        table.gap = false;
+        for server in &service.servers {
+            table.row([
+                format!("  {}", server.address),
+                up(server.up).into(),
+                ago(&server.since, now),
+                weight(server),
+                last(server),
+            ]);
+            if let Some(error) = &server.refused {
+                table.note(format!("refused: {error}"));
+            }
+        }
+        table.print(text);
+    }
+}
+
+fn service_line(service: &Service, now: &str) -> String {
+    let sorry = if service.sorry { ", sorry server in service" } else { "" };
+    format!(
+        "{} {} for {}, weight {} of quorum {}{sorry}",
+        service.name,
+        up(service.up),
+        ago(&service.since, now),
+        service.weight,
+        service.quorum
+    )
+}
+
+const fn state(state: State) -> &'static str {
+    match state {
+        State::Init => "INIT",
+        State::Backup => "BACKUP",
+        State::Master => "MASTER",
+        State::Fault => "FAULT",
+    }
+}
+
+const fn up(up: bool) -> &'static str {
+    if up { "UP" } else { "DOWN" }
+}
+
+fn master(instance: &Instance) -> String {
+    match (&instance.master, instance.state) {
+        (_, State::Master) => "this router".into(),
+        (Some(master), _) => master.clone(),
+        (None, _) => "none heard".into(),
+    }
+}
+
+/// The weight in the kernel, or the configured one where the kernel has no entry.
+fn weight(server: &Server) -> String {
+    match server.kernel_weight {
+        Some(weight) => weight.to_string(),
+        None => format!("({})", server.weight),
+    }
+}
+
+/// The result of the check that is to blame, else of the first.
+fn last(server: &Server) -> String {
+    let check = server.checks.iter().find(|check| !check.up).or_else(|| server.checks.first());
+    check.map_or_else(String::new, |check| {
+        let result = check.last_result.as_deref().unwrap_or("not yet checked");
+        format!("{} {result}", check.kind)
+    })
+}
+
+/// The time from one RFC 3339 time of this program to another, with its two largest units.
+fn ago(from: &str, to: &str) -> String {
+    let (Some(from), Some(to)) = (seconds(from), seconds(to)) else {
+        return "?".into();
+    };
+    let s = to.saturating_sub(from);
+    match s {
+        0..60 => format!("{s}s"),
+        60..3600 => format!("{}m{:02}s", s / 60, s % 60),
+        3600..86_400 => format!("{}h{:02}m", s / 3600, s / 60 % 60),
+        _ => format!("{}d{:02}h", s / 86_400, s / 3600 % 24),
+    }
+}
+
+/// Seconds since 1970 of a time as this program writes it.
+fn seconds(time: &str) -> Option<u64> {
+    let mut numbers = time.split(['-', 'T', ':', '.']).map(str::parse::<u64>);
+    let mut next = || numbers.next()?.ok();
+    let (year, month, day) = (next()?, next()?, next()?);
+    let (hour, minute, second) = (next()?, next()?, next()?);
+    // Years that begin with March, so that a leap day is the last.
+    let (year, month) =
+        if month > 2 { (year, month - 3) } else { (year.checked_sub(1)?, month + 9) };
+    let days = 365 * year + year / 4 - year / 100 + year / 400 + (153 * month + 2) / 5 + day;
+    let since = days.checked_sub(719_469)?;
+    Some(since * 86_400 + hour * 3600 + minute * 60 + second)
+}
+
+/// One line, cut at the width of the screen.
+fn line(text: &mut String, content: &str) {
+    let (start, content) = match content.strip_prefix('\n') {
+        Some(rest) => ("\n", rest),
+        None => ("", content),
+    };
+    let _ = writeln!(text, "{start}{}", cut(content, WIDTH));
+}
+
+/// A text over several lines, broken at blanks.
+fn wrapped(text: &mut String, indent: &str, content: &str) {
+    let mut current = indent.to_owned();
+    for word in content.split(' ') {
+        if current.trim_start().is_empty() {
+            current.push_str(word);
+        } else if current.chars().count() + 1 + word.chars().count() <= WIDTH {
+            current.push(' ');
+            current.push_str(word);
+        } else {
+            line(text, current.trim_end());
+            current = format!("{indent}  {word}");
+        }
+    }
+    line(text, current.trim_end());
+}
+
+/// At most `width` characters, without any that would steer a terminal; `~` where something is missing.
+fn cut(content: &str, width: usize) -> String {
+    let clean = content.chars().map(|c| if c.is_control() { '?' } else { c });
+    let mut short: String = clean.take(width).collect();
+    if content.chars().count() > width {
+        short.pop();
+        short.push('~');
+    }
+    short
+}
+
+/// A table whose columns are made narrower until it fits.
+struct Table<const N: usize> {
+    rows: Vec<Row<N>>,
+    right: [bool; N],
+    /// Whether an empty line comes before it.
+    gap: bool,
+}
+
+enum Row<const N: usize> {
+    Cells([String; N]),
+    Note(String),
+}
+
+impl<const N: usize> Table<N> {
+    fn new(head: [&str; N]) -> Self {
+        Self { rows: vec![Row::Cells(head.map(Into::into))], right: [false; N], gap: true }
+    }
+
+    fn row(&mut self, cells: [String; N]) {
+        self.rows.push(Row::Cells(cells));
+    }
+
+    fn note(&mut self, text: String) {
+        self.rows.push(Row::Note(text));
+    }
+
+    fn print(&self, text: &mut String) {
+        let mut widths = [0; N];
+        for row in &self.rows {
+            if let Row::Cells(cells) = row {
+                for (width, cell) in widths.iter_mut().zip(cells) {
+                    *width = cell.chars().count().max(*width);
+                }
+            }
+        }
+        // Two blanks between columns; what is widest gives way.
+        let room = WIDTH - 2 * (N - 1);
+        while widths.iter().sum::<usize>() > room {
+            match widths.iter_mut().max() {
+                Some(width) if *width > 1 => *width -= 1,
+                _ => break,
+            }
+        }
+        if self.gap {
+            text.push('\n');
+        }
+        for row in &self.rows {
+            match row {
+                Row::Cells(cells) => {
+                    let mut content = String::new();
+                    for ((cell, width), right) in cells.iter().zip(widths).zip(self.right) {
+                        let cell = cut(cell, width);
+                        let _ = match right {
+                            true => write!(content, "{cell:>width$}  "),
+                            false => write!(content, "{cell:<width$}  "),
+                        };
+                    }
+                    line(text, content.trim_end());
+                }
+                Row::Note(note) => wrapped(text, "    ", note),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::report::{Check, Configuration, Group, Missing, Process, Reload};
+
+    const NOW: &str = "2026-03-01T00:00:10.500Z";
+
+    #[rustfmt::skip]
+    const SCREEN: &str = "\
+evervipd 0.1.0, pid 7, up 1h00m
+configuration: /etc/keepalived/keepalived.conf, read 9s ago
+  2 mistakes, left out; the first: (/etc/k.conf: Line 2) word word word word
+    word word word word word word word word word word word word word word word
+    word word word word word word word word word word word
+  LAST RELOAD REFUSED 0s ago: no?[31m
+  the checker process does not run now
+
+INSTANCE                 INTERFACE  VRID  STATE     FOR  PRIO  HELD  MASTER
+A                        eth0         51  MASTER  2m05s    80     1  this router
+    configured priority 100, changed by trackers
+    address 10.0.0.9/24 on eth0: refused 2 times: Permission denied
+xxxxxxxxxxxxxxxxxxxxxx~  eth0         51  BACKUP  2m05s    80     1  10.0.0.1
+    configured priority 100, changed by trackers
+    address 10.0.0.9/24 on eth0: refused 2 times: Permission denied
+C                        eth0         51  FAULT   2m05s    80     1  none heard
+    configured priority 100, changed by trackers
+    fault: eth0 is down
+    address 10.0.0.9/24 on eth0: refused 2 times: Permission denied
+
+GROUP  STATE
+G      BACKUP
+
+TRACKER  KIND    RESULT
+T        script  BAD
+
+IPVS is not available: Protocol not available
+
+[10.0.0.1]:tcp:80 UP for 0s, weight 4 of quorum 1, sorry server in service
+  SERVER        STATE    FOR  WEIGHT  LAST CHECK
+  10.0.0.71:80  DOWN   1d02h     (3)  TCP_CHECK connection refused
+";
+
+    fn instance(name: &str, state: State) -> Instance {
+        Instance {
+            name: name.into(),
+            interface: "eth0".into(),
+            vrid: 51,
+            state,
+            since: "2026-02-28T23:58:05.100Z".into(),
+            priority: 100,
+            effective_priority: 80,
+            master: (state == State::Backup).then(|| "10.0.0.1".into()),
+            faults: if state == State::Fault { vec!["eth0 is down".into()] } else { Vec::new() },
+            objects_wanted: 2,
+            objects_held: 1,
+            objects_missing: vec![Missing {
+                object: "address 10.0.0.9/24 on eth0".into(),
+                reason: "refused 2 times: Permission denied".into(),
+            }],
+            counters: std::collections::BTreeMap::new(),
+        }
+    }
+
+    fn sample() -> Report {
+        let long = "x".repeat(90);
+        let server = Server {
+            address: "10.0.0.71:80".into(),
+            up: false,
+            since: "2026-02-27T22:00:10.500Z".into(),
+            weight: 3,
+            kernel_weight: None,
+            refused: None,
+            checks: vec![Check {
+                kind: "TCP_CHECK".into(),
+                up: false,
+                last_result: Some("connection refused".into()),
+                failed_attempts: 0,
+            }],
+        };
+        Report {
+            schema: 1,
+            at: NOW.into(),
+            daemon: Answer::Known(Daemon {
+                version: "0.1.0".into(),
+                pid: 7,
+                since: "2026-02-28T23:00:10.000Z".into(),
+                configuration: Some(Configuration {
+                    file: "/etc/keepalived/keepalived.conf".into(),
+                    generation: 1,
+                    read: "2026-03-01T00:00:01.000Z".into(),
+                    left_out: 2,
+                    first_problem: Some(format!("(/etc/k.conf: Line 2) {}", "word ".repeat(30))),
+                }),
+                reloading: false,
+                last_reload: Some(Reload { at: NOW.into(), refused: Some("no\x1b[31m".into()) }),
+                processes: vec![Process {
+                    role: "checker".into(),
+                    wanted: true,
+                    pid: None,
+                    since: None,
+                    starts: 3,
+                }],
+            }),
+            vrrp: Some(Answer::Known(Vrrp {
+                instances: vec![
+                    instance("A", State::Master),
+                    instance(&long, State::Backup),
+                    instance("C", State::Fault),
+                ],
+                groups: vec![Group { name: "G".into(), state: State::Backup }],
+                trackers: vec![Tracker {
+                    kind: "script".into(),
+                    name: "T".into(),
+                    good: Some(false),
+                }],
+                unknown_vrid: 0,
+                malformed: 0,
+            })),
+            checker: Some(Answer::Known(Checker {
+                ipvs: "unavailable".into(),
+                ipvs_error: Some("Protocol not available".into()),
+                services: vec![Service {
+                    name: "[10.0.0.1]:tcp:80".into(),
+                    up: true,
+                    since: NOW.into(),
+                    weight: 4,
+                    quorum: 1,
+                    sorry: true,
+                    refused: None,
+                    servers: vec![server],
+                }],
+                counters: std::collections::BTreeMap::new(),
+            })),
+        }
+    }
+
+    #[test]
+    fn the_screen_fits_and_says_what_matters() {
+        let screen = screen(&sample());
+        for line in screen.lines() {
+            assert!(line.chars().count() <= WIDTH, "{line}");
+        }
+        assert!(!screen.contains('\x1b'), "{screen}");
+        assert_eq!(screen, SCREEN);
+    }
+
+    #[test]
+    fn what_is_unknown_is_said() {
+        let unknown = || Answer::Unknown { unknown: "vrrp did not answer in 1 s".into() };
+        let report = Report { vrrp: Some(unknown()), checker: None, ..sample() };
+        assert!(screen(&report).contains("virtual routers: unknown: vrrp did not answer in 1 s\n"));
+        // What does not answer may have anything.
+        assert!(select(report, "Z").is_ok());
+    }
+
+    #[test]
+    fn one_is_found_by_its_name() {
+        let one = select(sample(), "A").unwrap();
+        let vrrp = one.vrrp.as_ref().and_then(Answer::known).unwrap();
+        assert_eq!((vrrp.instances.len(), vrrp.groups.len()), (1, 0));
+        assert_eq!(one.checker.as_ref().and_then(Answer::known).unwrap().services.len(), 0);
+        let service = select(sample(), "[10.0.0.1]:tcp:80").unwrap();
+        assert_eq!(service.checker.as_ref().and_then(Answer::known).unwrap().services.len(), 1);
+        let none = select(sample(), "[10.0.0.1]:tcp:81").unwrap_err();
+        assert_eq!(
+            none.to_string(),
+            "no instance, group or service '[10.0.0.1]:tcp:81', did you mean '[10.0.0.1]:tcp:80'?"
+        );
+    }
+
+    #[test]
+    fn times_are_told_by_their_distance() {
+        for (from, text) in [
+            (NOW, "0s"),
+            ("2026-02-28T23:59:11.000Z", "59s"),
+            ("2026-02-28T23:59:10.000Z", "1m00s"),
+            ("2026-02-28T00:00:00.000Z", "1d00h"),
+            ("2024-02-29T00:00:10.000Z", "731d00h"),
+            ("2026-03-01T00:00:11.000Z", "0s"),
+            ("nonsense", "?"),
+        ] {
+            assert_eq!(ago(from, NOW), text, "{from}");
+        }
+        // The reader and the writer of times agree.
+        for secs in [0, 68_169_599, 951_782_400, 4_107_542_399, 4_107_542_400] {
+            let text = crate::base::WallTime { secs, nanos: 0 }.to_string();
+            assert_eq!(seconds(&text), Some(secs), "{text}");
+        }
+    }
+}

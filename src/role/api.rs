@@ -1,0 +1,143 @@
+//! The role that serves the control socket. It holds no capability, and no other process waits for it: it asks them,
+//! with a deadline, and passes on what they answer.
+
+use core::time::Duration;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use tokio::net::UnixListener;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::sleep;
+
+use super::control::{Control, Order};
+use crate::api::report::{Clocks, report};
+use crate::api::rounds::{Party, Rounds};
+use crate::api::server::{CLIENTS, Report, Server};
+use crate::cli::exit::Exit;
+use crate::ipc::{Answer, Ask, FromRole, Peer, Question, RoleName, ToRole, peer::next};
+use crate::sys::channel::Channel;
+use crate::sys::clock;
+
+/// How long no connection is accepted after the process ran out of descriptors.
+const RECOVERY: Duration = Duration::from_millis(100);
+
+/// Runs the role.
+pub(super) async fn run(mut control: Control) -> Exit {
+    match listener(&mut control) {
+        Ok(listener) => serve(control, listener).await,
+        Err(e) => {
+            tracing::error!("cannot serve the control socket: {e}");
+            Exit::Internal
+        }
+    }
+}
+
+fn listener(control: &mut Control) -> io::Result<UnixListener> {
+    let fd = control.take_fd().ok_or(io::ErrorKind::InvalidInput)?;
+    UnixListener::from_std(fd.into())
+}
+
+#[derive(Default)]
+struct Role {
+    vrrp: Option<Peer<Question, Answer>>,
+    checker: Option<Peer<Question, Answer>>,
+    rounds: Rounds<oneshot::Sender<Report>>,
+}
+
+async fn serve(mut control: Control, listener: UnixListener) -> Exit {
+    let (asks, mut asked) = mpsc::channel(CLIENTS);
+    let mut server = Server::new(asks);
+    let mut role = Role::default();
+    loop {
+        let wait = role.rounds.due().map(|due| due.since(clock::now()));
+        tokio::select! {
+            biased;
+            order = control.next() => match order {
+                Order::Do(ToRole::Stop { .. }, _) => {
+                    control.done().await;
+                    return Exit::Ok;
+                }
+                Order::Do(ToRole::Connect(party), Some(fd)) => role.connect(party, fd),
+                Order::Do(ToRole::Answer(Answer { id, told }), _) => {
+                    role.rounds.answer(id, Party::Supervisor, told);
+                }
+                Order::Do(..) | Order::Tick => {}
+            },
+            answer = next(&mut role.vrrp) => match answer {
+                Some(Answer { id, told }) => role.rounds.answer(id, Party::Vrrp, told),
+                None => {
+                    role.vrrp = None;
+                    role.rounds.lost(Party::Vrrp);
+                }
+            },
+            answer = next(&mut role.checker) => match answer {
+                Some(Answer { id, told }) => role.rounds.answer(id, Party::Checker, told),
+                None => {
+                    role.checker = None;
+                    role.rounds.lost(Party::Checker);
+                }
+            },
+            client = asked.recv() => if let Some(client) = client {
+                role.rounds.join(client);
+            },
+            () = sleep(wait.unwrap_or_default()), if wait.is_some() => {}
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => server.add(stream),
+                Err(e) => {
+                    tracing::debug!("accepting a client: {e}");
+                    sleep(RECOVERY).await;
+                }
+            },
+        }
+        role.turn(&mut control);
+    }
+}
+
+impl Role {
+    fn connect(&mut self, role: RoleName, fd: OwnedFd) {
+        let slot = match role {
+            RoleName::Vrrp => &mut self.vrrp,
+            RoleName::Checker => &mut self.checker,
+            RoleName::Config | RoleName::Runner | RoleName::Api => return,
+        };
+        match Peer::new(Channel::from_fd(fd)) {
+            Ok(peer) => *slot = Some(peer),
+            Err(e) => tracing::error!("channel to {role}: {e}"),
+        }
+    }
+
+    /// Begins and ends rounds that are due.
+    fn turn(&mut self, control: &mut Control) {
+        let now = clock::now();
+        if let Some(id) = self.rounds.begin(now) {
+            let question = Question { id, ask: Ask::State };
+            if !control.offer(&FromRole::Ask(question)) {
+                let why = "the supervisor does not read";
+                self.rounds.absent(id, Party::Supervisor, Some(why));
+            }
+            for (party, peer) in
+                [(Party::Vrrp, &mut self.vrrp), (Party::Checker, &mut self.checker)]
+            {
+                match peer.as_mut().map(|peer| peer.offer(&question)) {
+                    None => self.rounds.absent(id, party, None),
+                    Some(Ok(())) => {}
+                    Some(Err(e)) => {
+                        let why = format!("the {} process cannot be asked: {e}", party.word());
+                        self.rounds.absent(id, party, Some(&why));
+                    }
+                }
+            }
+        }
+        for done in self.rounds.take_done(now) {
+            let clocks = Clocks { now: clock::now(), wall: clock::wall() };
+            let report = report(&done.parts, clocks);
+            // Plain structures of numbers and text are always JSON.
+            let text: Report = Arc::from(serde_json::to_string(&report).unwrap_or_default());
+            for client in done.clients {
+                // One that has gone meanwhile does not mind.
+                let _ = client.send(Arc::clone(&text));
+            }
+        }
+    }
+}
