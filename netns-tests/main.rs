@@ -27,6 +27,7 @@ mod ownership;
 mod process;
 mod reload;
 mod scenario;
+mod script;
 mod service;
 mod status;
 mod systemd;
@@ -61,6 +62,7 @@ fn main() -> ExitCode {
         systemd::CASES,
         table::CASES,
         service::CASES,
+        script::CASES,
         status::CASES,
         group::CASES,
         without::CASES,

@@ -134,7 +134,8 @@ fn a_script_that_runs_while_the_runner_is_replaced_runs_once(lab: &mut Lab) -> R
     pair.svr1.write(script, text, 0o755)?;
     pair.svr1.must(["mkfifo", "/run/gate"])?;
     let primary = within(FAILOVER[0], "vrrp_instance VRRP1 {", &format!("notify \"{script}\""));
-    let [daemon, _backup] = pair.start(&lab.subject, [&primary, FAILOVER[1]])?;
+    let patient = "global_defs {\n notify_max_delay 60\n}\n".to_owned();
+    let [daemon, _backup] = pair.start(&lab.subject, [&(patient + &primary), FAILOVER[1]])?;
     let told = || pair.svr1.read("/run/told").unwrap_or_default();
     let waits_for = |what: &'static str| {
         lab.timeline().poll(LIMIT, what, || Ok(told().contains(what).then_some(())))

@@ -4,6 +4,7 @@
 use nix::sys::signal::Signal;
 
 use crate::lab::daemon::CONF;
+use crate::lab::timeline::What;
 use crate::lab::{Lab, Res};
 use crate::scenario::{FAILOVER, LAN, Pair, steady, within};
 use crate::{cases, check};
@@ -218,7 +219,16 @@ fn an_old_mistake_does_not_refuse_a_reload(lab: &mut Lab) -> Res {
     host.write(CONF, &more, 0o644)?;
     let mark = lab.mark();
     daemon.signal(Signal::SIGHUP)?;
-    lab.after(mark).address(host, "10.0.0.101", true)?;
+    let later = lab.after(mark);
+    later.address(host, "10.0.0.101", true)?;
+    // The kernel's own word on the address comes after it, and is none of what follows.
+    later.wait("the route to the address", |event| match &event.what {
+        What::Kernel(change) if event.node == host.name => {
+            (change.to_string() == "route added").then_some(())
+        }
+        _ => None,
+    })?;
+    later.log(host, "Reload complete")?;
     lab.subject.ours_only("it takes a new mistake on")?;
     let text = within(&more, "vrrp_instance VRRP1 {", "priorty 3").replace("0.101/24", "0.102/24");
     host.write(CONF, &text, 0o644)?;

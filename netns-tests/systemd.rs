@@ -13,6 +13,7 @@ cases![Systemd:
     the_unit_starts_reloads_and_stops,
     the_journal_keeps_the_instance_and_its_state,
     a_unit_whose_process_dies_is_started_again,
+    what_scripts_mount_is_there_for_the_host,
     the_unit_is_sound,
 ];
 
@@ -188,8 +189,32 @@ fn the_unit_is_sound(lab: &mut Lab) -> Res {
     let text = unit.host.must(options)?;
     lab.note(&text);
     let line = text.lines().last().unwrap_or_default();
+    // Told, not judged: scripts of users run inside, and roles confine themselves.
     let level: Option<f64> = line.split_whitespace().find_map(|word| word.parse().ok());
-    let level = level.ok_or_else(|| fail(format!("no exposure level in `{line}`")))?;
-    check!(level < 6.0, "{line}");
+    level.ok_or_else(|| fail(format!("no exposure level in `{line}`")))?;
+    Ok(())
+}
+
+fn what_scripts_mount_is_there_for_the_host(lab: &mut Lab) -> Res {
+    let unit = Installed::new(lab)?;
+    let script = "#!/bin/sh\nmkdir -p /run/share\nmount -t tmpfs share /run/share\n\
+        ip netns add inner\necho done >/run/share/file\n";
+    unit.host.write("/usr/local/bin/on_master", script, 0o755)?;
+    let lines = "notify_master /usr/local/bin/on_master";
+    let text = within(FAILOVER[0], "vrrp_instance VRRP1 {", lines);
+    unit.host.write(CONF, &text, 0o644)?;
+    check!(unit.systemctl("start")?, "the unit does not start: {}", unit.story());
+    let seen = lab.timeline().poll(LIMIT, "the file on what the script mounted", || {
+        let mounts = unit.host.must(["cat", "/proc/self/mounts"])?;
+        let read = unit.host.read("/run/share/file").is_ok();
+        Ok((read && mounts.contains(" /run/share ")).then_some(()))
+    });
+    let inside = unit.host.output(["ip", "netns", "exec", "inner", "ip", "link", "show", "lo"]);
+    unit.systemctl("stop")?;
+    let _ = unit.host.output(["umount", "/run/share"]);
+    let _ = unit.host.output(["ip", "netns", "del", "inner"]);
+    seen?;
+    let inside = inside?;
+    check!(inside.status.success(), "the namespace is not there: {}", inside.stderr);
     Ok(())
 }

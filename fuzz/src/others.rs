@@ -72,7 +72,7 @@ pub fn mail(data: &[u8]) {
         from: from.into(),
         to: vec![to.into()],
     };
-    let text = MailText { subject: subject.into(), body: body.into() };
+    let text = MailText { subject: subject.into(), body: body.into(), urgent: false };
     let now = LocalTime::at(WallTime::default());
     let message = smtp::compose("node1", &mail, &text, now);
     let (head, _) = message.split_once("\r\n\r\n").expect("a head and a body");

@@ -116,7 +116,7 @@ pub fn mail(node: &Node) -> Res {
 }
 
 /// A python3 that has aiosmtpd: the system's own first.
-fn python() -> Res<&'static str> {
+pub fn python() -> Res<&'static str> {
     ["/usr/bin/python3", "python3"]
         .into_iter()
         .filter(|program| program.starts_with('/') <= Path::new(program).exists())

@@ -41,6 +41,7 @@ pub(super) fn of_server(
     let mail = body.map(|body| MailText {
         subject: format!("Realserver {name} of virtual server {service} - {}", word(up)),
         body,
+        urgent: false,
     });
     Some(Notice {
         subject: Name::from(format!("server {name} of {service}")),
@@ -59,9 +60,11 @@ pub(super) fn of_service(
 ) -> Option<Notice> {
     let name = service.id();
     let command = if up { &service.quorum_up } else { &service.quorum_down };
-    let mail = service
-        .smtp_alert
-        .then(|| MailText { subject: format!("Virtualserver {name} - {}", word(up)), body });
+    let mail = service.smtp_alert.then(|| MailText {
+        subject: format!("Virtualserver {name} - {}", word(up)),
+        body,
+        urgent: true,
+    });
     Some(Notice {
         subject: Name::from(format!("service {name}")),
         fifo: format!("VS {name} {}", word(up)).into(),

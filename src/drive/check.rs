@@ -45,6 +45,8 @@ pub enum Output {
     /// Have the runner run the program of a check; answered with [`Driver::ran`]. [`Driver::programs`] has it, too,
     /// until then.
     Run(u64),
+    /// End that program: nobody waits for its verdict any more.
+    EndRun(u64),
     /// Tell scripts and mail recipients.
     Notify(Box<Notice>),
     /// The summary changed.
@@ -292,7 +294,9 @@ impl Driver {
                     self.probes.start(probe, request, closing);
                 }
                 Action::CancelProbe { probe } => {
-                    if self.programs.remove(&probe.serial).is_none() {
+                    if self.programs.remove(&probe.serial).is_some() {
+                        self.outputs.push_back(Output::EndRun(probe.serial));
+                    } else {
                         self.probes.cancel(probe);
                     }
                 }

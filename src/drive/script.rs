@@ -1,108 +1,105 @@
 //! Programs of users: run one, end it in time, whatever it does.
 
 use core::time::Duration;
+use std::collections::BTreeSet;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::ffi::OsStrExt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use nix::sys::signal::Signal;
+use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use crate::model::{Command, User};
 use crate::status::RunEnd;
-use crate::sys::process::{Exit, Process};
-use crate::sys::spawn::{self, Account};
+use crate::sys::process::{Exit, Stranger};
+use crate::sys::spawn::{self, Account, Program};
 
 /// From SIGTERM to SIGKILL, for tracking scripts.
 const GRACE: Duration = Duration::from_secs(2);
+/// The same for programs that are not wanted any more, as keepalived.
+pub const STOP_GRACE: Duration = Duration::from_secs(1);
 /// How long a process that was sent SIGKILL may hang in the kernel before it is given up.
 const LAST: Duration = Duration::from_secs(2);
 
 /// A program that runs. Dropping this leaves it running.
 pub struct Running {
-    process: Process,
+    program: Program,
     name: String,
 }
 
 impl Running {
-    /// Starts `command`.
+    /// Starts `command`. Nobody waits until it is loaded: that may take as long as a dead file server is dead.
     ///
     /// # Errors
-    /// The reason why it cannot be started.
+    /// The reason why there is no process for it. That there is no such program is told at the end.
     pub fn start(command: &Command) -> io::Result<Self> {
         let account = command.user.as_ref().map(account);
-        let shell = || {
-            let line = spawn::shell_line(&command.words);
-            let words: [&[u8]; 3] = [b"/bin/sh", b"-c", line.as_bytes()];
-            spawn::program(&words.map(Box::from), account)
-        };
-        let process = if command.through_shell {
-            shell()
-        } else {
-            match spawn::program(&command.words, account) {
-                // A script without an interpreter line.
-                Err(e) if e.raw_os_error() == Some(libc::ENOEXEC) => shell(),
-                other => other,
-            }
-        }?;
-        tracing::debug!("running {} as process {}", command.display(), process.pid());
-        Ok(Self { process, name: command.display() })
+        let program = spawn::program(&command.words, command.through_shell, account)?;
+        tracing::trace!("running {} as process {}", command.display(), program.process.pid());
+        Ok(Self { program, name: command.display() })
     }
 
-    /// Waits until it ends. After `limit` it is made to end: SIGTERM to its process group, SIGKILL after `grace`.
-    /// What it started and left behind is ended as well in that case, and only then.
+    /// Waits until it ends. After `limit` it is made to end as by [`Self::stop`].
     pub async fn end(self, limit: Option<Duration>, grace: Duration) -> RunEnd {
         let in_time = match limit {
-            Some(limit) => timeout(limit, self.process.ending()).await.is_ok(),
+            Some(limit) => timeout(limit, self.ending()).await.is_ok(),
             None => {
-                let _ = self.process.ending().await;
+                self.ending().await;
                 true
             }
         };
         if in_time {
-            return match self.process.ended().await {
-                Ok(Exit::Code(code)) => RunEnd::Exit(code),
-                Ok(Exit::Signal(number)) => RunEnd::Signal(number),
-                Err(e) => RunEnd::NotStarted(e.raw_os_error().unwrap_or(libc::ECHILD)),
-            };
+            return self.outcome().await;
         }
-        self.kill(grace).await;
+        self.stop(grace).await;
         RunEnd::TimedOut
     }
 
-    /// Ends it and everything in its process group.
-    async fn kill(self, grace: Duration) {
+    /// How it ended.
+    async fn outcome(&self) -> RunEnd {
+        let end = self.program.process.ended().await;
+        if let Some(number) = self.program.failure() {
+            return RunEnd::NotStarted(number);
+        }
+        match end {
+            Ok(Exit::Code(code)) => RunEnd::Exit(code),
+            Ok(Exit::Signal(number)) => RunEnd::Signal(number),
+            Err(e) => RunEnd::NotStarted(e.raw_os_error().unwrap_or(libc::ECHILD)),
+        }
+    }
+
+    /// Ends it: SIGTERM to its process group, SIGKILL after `grace`. What it started and left behind is ended as well
+    /// in that case, and only then. Gives the task that still waits for it when it cannot be killed.
+    pub async fn stop(self, grace: Duration) -> Option<JoinHandle<()>> {
+        let process = &self.program.process;
         if !grace.is_zero() {
-            self.process.signal_group(Signal::SIGTERM);
-            let _ = timeout(grace, self.process.ending()).await;
+            process.signal_group(Signal::SIGTERM);
+            let _ = timeout(grace, process.ending()).await;
         }
         // Whoever of its group has not ended ends now. It has not been reaped, so the group is still its own.
-        self.process.signal_group(Signal::SIGKILL);
-        if timeout(LAST, self.process.ending()).await.is_ok() {
-            let _ = self.process.ended().await;
-            return;
+        process.signal_group(Signal::SIGKILL);
+        if timeout(LAST, process.ending()).await.is_ok() {
+            let _ = process.ended().await;
+            return None;
         }
-        tracing::warn!(
-            "{} (process {}) failed to terminate after kill",
-            self.name,
-            self.process.pid()
-        );
+        tracing::warn!("{} (process {}) failed to terminate after kill", self.name, process.pid());
         // It hangs in the kernel, on a dead file server for example. Nobody waits for it but the reaper.
-        tokio::spawn(async move {
-            let _ = self.process.ended().await;
-        });
+        Some(tokio::spawn(async move {
+            let _ = self.program.process.ended().await;
+        }))
     }
 
     /// Waits until it has ended; nothing is done about it. May be dropped and called again.
     pub async fn ending(&self) {
-        let _ = self.process.ending().await;
+        let _ = self.program.process.ending().await;
     }
 
     /// A descriptor of its process, for whoever waits for it after this process has gone; none when there is none to be
     /// had.
     #[must_use]
     pub fn share(&self) -> Option<OwnedFd> {
-        self.process.share().ok()
+        self.program.process.share().ok()
     }
 
     /// The command line, for messages.
@@ -112,15 +109,66 @@ impl Running {
     }
 }
 
-/// Runs a program whose status matters, for at most `limit`.
-pub async fn run(command: &Command, limit: Duration) -> RunEnd {
-    match Running::start(command) {
-        Ok(running) => running.end(Some(limit), GRACE).await,
-        Err(e) => {
-            // Each run fails the same way: the engine says so when the condition of the script changes.
-            tracing::debug!("cannot run {}: {e}", command.display());
-            RunEnd::NotStarted(e.raw_os_error().unwrap_or(libc::EIO))
+/// Ends a program that another process started, as [`Running::stop`].
+pub async fn stop_stranger(process: &Stranger, grace: Duration) {
+    if !grace.is_zero() {
+        process.signal_group(Signal::SIGTERM);
+        let _ = timeout(grace, process.ending()).await;
+    }
+    process.signal_group(Signal::SIGKILL);
+    if timeout(LAST, process.ending()).await.is_err() {
+        tracing::warn!("a program of the last runner failed to terminate after kill");
+    }
+}
+
+/// Programs whose status matters.
+#[derive(Clone, Default)]
+pub struct Checks {
+    /// What hangs in the kernel and cannot be killed. Another process of the same kind would hang beside it.
+    hanging: Arc<Mutex<BTreeSet<String>>>,
+}
+
+impl Checks {
+    /// Runs a program for at most `limit`. When `stopped` comes first, it is ended within a second and some, and the
+    /// answer means nothing.
+    pub async fn run(
+        &self,
+        command: &Command,
+        limit: Duration,
+        stopped: impl Future<Output = ()>,
+    ) -> RunEnd {
+        let name = command.display();
+        if self.hanging().contains(&name) {
+            tracing::debug!("not running {name}: its last process hangs and cannot be killed");
+            return RunEnd::TimedOut;
         }
+        let running = match Running::start(command) {
+            Ok(running) => running,
+            Err(e) => {
+                // Each run fails the same way: the engine says so when the condition of the script changes.
+                tracing::trace!("cannot run {name}: {e}");
+                return RunEnd::NotStarted(e.raw_os_error().unwrap_or(libc::EIO));
+            }
+        };
+        let grace = tokio::select! {
+            biased;
+            () = running.ending() => return running.outcome().await,
+            () = tokio::time::sleep(limit) => GRACE,
+            () = stopped => STOP_GRACE,
+        };
+        if let Some(hangs) = running.stop(grace).await {
+            self.hanging().insert(name.clone());
+            let all = self.clone();
+            tokio::spawn(async move {
+                let _ = hangs.await;
+                all.hanging().remove(&name);
+            });
+        }
+        RunEnd::TimedOut
+    }
+
+    fn hanging(&self) -> MutexGuard<'_, BTreeSet<String>> {
+        self.hanging.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -1,4 +1,5 @@
-//! Mails in keepalived's form, sent with lettre: one after the other, tried again, given up in the end.
+//! Mails in keepalived's form, sent with lettre: urgent ones first, a few at a time, tried again, given up in the end.
+//! When more wait than anybody would read one by one, they become digests. Mails on the same thing keep their order.
 //!
 //! Each step has a time limit of its own, and the server's answers a limit on their length: a server that is slow,
 //! says nothing, or never stops talking holds up nothing but the mails behind. Answers are octets of any kind.
@@ -7,7 +8,7 @@ use core::fmt::Debug;
 use core::pin::Pin;
 use core::task::{Context, Poll};
 use core::time::Duration;
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -18,15 +19,23 @@ use lettre::transport::smtp::commands::{Data, Mail as MailFrom, Rcpt};
 use lettre::transport::smtp::extension::{ClientId, Extension, MailBodyParameter, MailParameter};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::sync::mpsc::error::TryRecvError;
 use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
 use crate::model::Mail;
 use crate::status::MailText;
 use crate::sys::clock::{self, LocalTime};
 
-/// Mails that may wait; beyond that the oldest is dropped.
-const WAITING: usize = 100;
+/// Mails of a kind that may wait; beyond that the oldest is dropped.
+const WAITING: usize = 1000;
+/// Conversations at a time, while the server takes mails.
+const CONNECTIONS: usize = 4;
+/// So many mails of a kind that wait go as one.
+const FLOOD: usize = 10;
+/// The most that go as one.
+const LONGEST_DIGEST: usize = 200;
 /// Times from one attempt to the next. After the last one a mail is given up.
 const RETRY: [Duration; 5] = [
     Duration::from_secs(1),
@@ -102,105 +111,228 @@ fn reason(error: &lettre::transport::smtp::Error) -> String {
     text.replace(char::is_control, " ")
 }
 
-struct Waiting<T> {
-    job: Job<T>,
+/// Mails that go as one.
+struct Batch<T> {
+    mails: Vec<Job<T>>,
     since: Instant,
     attempts: usize,
 }
 
-/// Sends what comes through `jobs` until that is closed and everything is sent or given up, calling `done` with
-/// the tag of each. Once it is closed nothing is tried again.
-pub async fn run<T>(
-    settings: watch::Receiver<Arc<Settings>>,
-    mut jobs: mpsc::UnboundedReceiver<Job<T>>,
-    mut done: impl FnMut(T),
-) {
-    let mut queue: VecDeque<Waiting<T>> = VecDeque::new();
-    let mut open = true;
-    loop {
-        if queue.is_empty() {
-            match jobs.recv().await {
-                Some(job) => add(&mut queue, job, &mut done),
-                None => return,
+impl<T> Batch<T> {
+    /// For messages: the subject of one, or how many.
+    fn name(&self) -> String {
+        match self.mails.as_slice() {
+            [only] => format!("\"{}\"", only.text.subject),
+            several => format!("with {} messages", several.len()),
+        }
+    }
+
+    fn is_urgent(&self) -> bool {
+        self.mails.iter().any(|mail| mail.text.urgent)
+    }
+}
+
+/// What a mail is about: its subject without the state.
+fn about(text: &MailText) -> &str {
+    text.subject.rsplit_once(" - ").map_or(text.subject.as_str(), |(about, _)| about)
+}
+
+/// What waits, urgent mails and others.
+struct Queue<T> {
+    urgent: VecDeque<Batch<T>>,
+    other: VecDeque<Batch<T>>,
+    dropped: u64,
+    /// What mails under way are about.
+    busy: BTreeSet<String>,
+}
+
+impl<T> Queue<T> {
+    fn is_empty(&self) -> bool {
+        self.urgent.is_empty() && self.other.is_empty()
+    }
+
+    fn of(&mut self, urgent: bool) -> &mut VecDeque<Batch<T>> {
+        if urgent { &mut self.urgent } else { &mut self.other }
+    }
+
+    fn add(&mut self, job: Job<T>, done: &mut impl FnMut(T)) {
+        let queue = self.of(job.text.urgent);
+        let full = queue.len() >= WAITING;
+        let oldest = if full { queue.pop_front() } else { None };
+        queue.push_back(Batch { mails: vec![job], since: Instant::now(), attempts: 0 });
+        if let Some(oldest) = oldest {
+            for mail in oldest.mails {
+                self.dropped += 1;
+                done(mail.tag);
+            }
+            // A line for each would be a flood of its own.
+            if self.dropped.is_power_of_two() {
+                let dropped = self.dropped;
+                tracing::warn!("SMTP alerts dropped, {WAITING} others wait: {dropped} so far");
             }
         }
-        while let Ok(job) = jobs.try_recv() {
-            add(&mut queue, job, &mut done);
-        }
-        let Some(mut first) = queue.pop_front() else {
-            continue;
-        };
-        let now = Arc::clone(&settings.borrow());
-        let Some(mail) = &now.mail else {
-            done(first.job.tag);
-            continue;
-        };
-        first.attempts += 1;
-        let message = compose(&now.router, mail, &first.job.text, LocalTime::at(clock::wall()));
-        let error = {
-            let attempt = send(mail, message.as_bytes());
-            tokio::pin!(attempt);
-            loop {
-                tokio::select! {
-                    result = &mut attempt => break result.err(),
-                    more = jobs.recv(), if open => match more {
-                        Some(job) => add(&mut queue, job, &mut done),
-                        None => open = false,
-                    },
+    }
+
+    /// What to send next: urgent before others, a flood as one.
+    fn next(&mut self) -> Option<Batch<T>> {
+        let Self { urgent, other, busy, .. } = self;
+        for queue in [urgent, other] {
+            let free =
+                |batch: &Batch<T>| batch.mails.iter().all(|mail| !busy.contains(about(&mail.text)));
+            let Some(position) = queue.iter().position(free) else {
+                continue;
+            };
+            let mut batch = queue.remove(position)?;
+            if queue.len() + 1 >= FLOOD {
+                let mut rest = VecDeque::new();
+                for more in queue.drain(..) {
+                    if batch.mails.len() < LONGEST_DIGEST && free(&more) {
+                        batch.mails.extend(more.mails);
+                        batch.since = batch.since.min(more.since);
+                    } else {
+                        rest.push_back(more);
+                    }
                 }
+                *queue = rest;
             }
-        };
-        let server = &mail.server;
-        let subject = &first.job.text.subject;
-        let Some(error) = error else {
-            tracing::debug!("SMTP alert successfully sent: {subject}");
-            done(first.job.tag);
-            continue;
-        };
-        let late = first.since.elapsed() > OLD;
-        let wait = RETRY.get(first.attempts - 1).filter(|_| open && !error.is_final() && !late);
-        let Some(wait) = wait else {
-            tracing::warn!(
-                "SMTP alert \"{subject}\" given up after {} attempts at server {server}: {error}",
-                first.attempts
-            );
-            done(first.job.tag);
-            continue;
-        };
-        tracing::debug!("SMTP alert \"{subject}\" to server {server}: {error}; again in {wait:?}");
-        queue.push_front(first);
-        let again = tokio::time::sleep(*wait);
-        tokio::pin!(again);
-        while open {
-            tokio::select! {
-                () = &mut again => break,
-                more = jobs.recv() => match more {
-                    Some(job) => add(&mut queue, job, &mut done),
-                    None => open = false,
-                },
-            }
+            busy.extend(batch.mails.iter().map(|mail| about(&mail.text).to_owned()));
+            return Some(batch);
+        }
+        None
+    }
+
+    /// One is no longer under way.
+    fn free(&mut self, batch: &Batch<T>) {
+        for mail in &batch.mails {
+            self.busy.remove(about(&mail.text));
         }
     }
 }
 
-fn add<T>(queue: &mut VecDeque<Waiting<T>>, job: Job<T>, done: &mut impl FnMut(T)) {
-    if queue.len() >= WAITING
-        && let Some(oldest) = queue.pop_front()
-    {
-        tracing::warn!(
-            "SMTP alert \"{}\" dropped: {WAITING} others wait for the server",
-            oldest.job.text.subject
-        );
-        done(oldest.job.tag);
+/// Sends what comes through `jobs` until that is closed and everything is sent or given up, calling `done` with
+/// the tag of each. Once it is closed nothing is tried again.
+pub async fn run<T: Send + 'static>(
+    settings: watch::Receiver<Arc<Settings>>,
+    mut jobs: mpsc::UnboundedReceiver<Job<T>>,
+    mut done: impl FnMut(T),
+) {
+    let mut queue = Queue {
+        urgent: VecDeque::new(),
+        other: VecDeque::new(),
+        dropped: 0,
+        busy: BTreeSet::new(),
+    };
+    let mut under_way = JoinSet::new();
+    let mut open = true;
+    // The server takes no mails: one attempt at a time, and when the next one is due.
+    let mut trouble: Option<Instant> = None;
+    loop {
+        // All that is there, so that a flood is known for one.
+        while open {
+            match jobs.try_recv() {
+                Ok(job) => queue.add(job, &mut done),
+                Err(TryRecvError::Empty) => break,
+                Err(TryRecvError::Disconnected) => open = false,
+            }
+        }
+        if !open {
+            trouble = None;
+        }
+        let most = if trouble.is_some() { 1 } else { CONNECTIONS };
+        let due = trouble.is_none_or(|until| until <= Instant::now());
+        while due
+            && under_way.len() < most
+            && let Some(mut batch) = queue.next()
+        {
+            let settings = Arc::clone(&settings.borrow());
+            let Some(mail) = settings.mail.clone() else {
+                queue.free(&batch);
+                batch.mails.into_iter().for_each(|mail| done(mail.tag));
+                continue;
+            };
+            batch.attempts += 1;
+            let texts: Vec<&MailText> = batch.mails.iter().map(|mail| &mail.text).collect();
+            let now = LocalTime::at(clock::wall());
+            let message = match texts.as_slice() {
+                [only] => compose(&settings.router, &mail, only, now),
+                several => digest(&settings.router, &mail, several, now),
+            };
+            under_way.spawn(async move {
+                let error = send(&mail, message.as_bytes()).await.err();
+                (batch, mail.server, error)
+            });
+        }
+        if !open && under_way.is_empty() && queue.is_empty() {
+            return;
+        }
+        let waits = under_way.is_empty() && !queue.is_empty();
+        let again = async {
+            match trouble {
+                Some(until) if waits => tokio::time::sleep_until(until).await,
+                _ => core::future::pending().await,
+            }
+        };
+        let ended = tokio::select! {
+            Some(ended) = under_way.join_next() => ended,
+            more = jobs.recv(), if open => {
+                match more {
+                    Some(job) => queue.add(job, &mut done),
+                    None => open = false,
+                }
+                continue;
+            }
+            () = again => continue,
+        };
+        let Ok((batch, server, error)) = ended else {
+            continue;
+        };
+        queue.free(&batch);
+        let name = batch.name();
+        let Some(error) = error else {
+            trouble = None;
+            tracing::debug!("SMTP alert {name} successfully sent");
+            batch.mails.into_iter().for_each(|mail| done(mail.tag));
+            continue;
+        };
+        let late = batch.since.elapsed() > OLD;
+        let wait = RETRY.get(batch.attempts - 1).filter(|_| open && !error.is_final() && !late);
+        let Some(wait) = wait else {
+            tracing::warn!(
+                "SMTP alert {name} given up after {} attempts at server {server}: {error}",
+                batch.attempts
+            );
+            batch.mails.into_iter().for_each(|mail| done(mail.tag));
+            continue;
+        };
+        tracing::debug!("SMTP alert {name} to server {server}: {error}; again in {wait:?}");
+        trouble = Some(Instant::now() + *wait);
+        queue.of(batch.is_urgent()).push_front(batch);
     }
-    queue.push_back(Waiting { job, since: Instant::now(), attempts: 0 });
+}
+
+/// Several mails as one.
+fn digest(router: &str, mail: &Mail, texts: &[&MailText], now: LocalTime) -> String {
+    let first = texts.first().map_or("", |text| text.subject.as_str());
+    let subject = format!("{} alerts, the first: {first}", texts.len());
+    let body: Vec<String> = texts
+        .iter()
+        .map(|text| {
+            let line = format!("{}: {}", one_line(&text.subject), one_line(&text.body));
+            cut(&line, LONGEST_SUBJECT + LONGEST_BODY).to_owned()
+        })
+        .collect();
+    write(router, mail, &subject, &body.join("\r\n"), now)
 }
 
 /// The message as it goes to the server, but for the last line end and the dot.
 #[doc(hidden)]
 #[must_use]
 pub fn compose(router: &str, mail: &Mail, text: &MailText, now: LocalTime) -> String {
-    let subject = format!("[{router}] {}", text.subject);
+    write(router, mail, &text.subject, cut(&text.body, LONGEST_BODY), now)
+}
+
+fn write(router: &str, mail: &Mail, subject: &str, body: &str, now: LocalTime) -> String {
+    let subject = format!("[{router}] {subject}");
     let to = mail.to.iter().map(|a| one_line(a)).collect::<Vec<_>>().join(",\r\n ");
     let (sign, offset) = if now.offset < 0 { ('-', -now.offset) } else { ('+', now.offset) };
     format!(
@@ -222,7 +354,7 @@ pub fn compose(router: &str, mail: &Mail, text: &MailText, now: LocalTime) -> St
         offset % 60,
         one_line(&mail.from),
         cut(&one_line(&subject), LONGEST_SUBJECT),
-        cut(&text.body, LONGEST_BODY),
+        body,
     )
 }
 

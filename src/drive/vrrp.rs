@@ -382,6 +382,7 @@ impl Driver {
                     let (run, command, timeout) = (*run, command.clone(), *timeout);
                     self.tell(Output::Run { run, command, timeout });
                 }
+                Action::EndScript(run) => self.tell(Output::EndRun(*run)),
                 Action::Notify(notice) => self.tell(Output::Notify(Box::new(notice.clone()))),
                 Action::Report => self.telling.ask(),
                 Action::Done => self.tell(Output::Stopped),

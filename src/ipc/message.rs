@@ -220,9 +220,19 @@ pub struct LoadRequest {
 /// From `config` to the supervisor.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum FromConfig {
-    /// The verdict. With it, when the configuration can be carried out, come three descriptors: sealed memory
+    /// The verdict, and what there is to say about it, for the supervisor to log: the service manager may no longer know
+    /// whose a line is of a process that has ended. With it, when the configuration can be carried out, come three descriptors: sealed memory
     /// with a [`VrrpPart`], a [`CheckerPart`] and a [`RunnerPart`].
-    Loaded(Box<LoadReport>),
+    Loaded(Box<LoadReport>, Vec<Remark>),
+}
+
+/// A line about a configuration.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Remark {
+    /// An error, or else a warning.
+    pub is_error: bool,
+    /// The line.
+    pub text: String,
 }
 
 /// What became of a configuration.
@@ -276,6 +286,11 @@ pub enum ToRunner {
         command: Command,
         /// When to end it.
         timeout: Duration,
+    },
+    /// End the program of a `Run` that nobody waits for any more. Its answer comes all the same.
+    End {
+        /// That of `Run`.
+        run: u64,
     },
     /// Carry out a part of a notice; answered with `Delivered`. A descriptor that comes along is a process that the
     /// last runner started for it: nothing of this subject runs beside it.

@@ -17,6 +17,6 @@ pub mod peer;
 pub use frame::{ReceiveError, SendError};
 pub use message::{
     Answer, Ask, CheckerPart, Deliver, FromConfig, FromRole, FromRunner, LoadReport, LoadRequest,
-    Memory, Needs, Question, RoleName, RunnerPart, ToRole, ToRunner, Told, VrrpPart,
+    Memory, Needs, Question, Remark, RoleName, RunnerPart, ToRole, ToRunner, Told, VrrpPart,
 };
 pub use peer::Peer;

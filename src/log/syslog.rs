@@ -2,6 +2,7 @@
 
 use core::fmt;
 use core::str::FromStr;
+use core::time::Duration;
 use std::io;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
@@ -10,7 +11,8 @@ use serde::{Deserialize, Serialize};
 
 use super::Settings;
 use super::record::Record;
-use crate::sys::clock::LocalTime;
+use crate::base::Instant;
+use crate::sys::clock::{self, LocalTime};
 use crate::sys::process;
 
 /// Where syslog daemons listen.
@@ -70,7 +72,14 @@ pub(super) struct Syslog {
     socket: Option<UnixDatagram>,
     /// Lines that the daemon did not take.
     dropped: u64,
+    /// Nobody listens: when to look again, and how long after that.
+    absent: Option<(Instant, Duration)>,
 }
+
+/// How long a daemon that does not listen is not looked for: it may never have been there (a container). The longer
+/// it is absent the longer, so that no more lines are lost after its return than before.
+const FIRST_WAIT: Duration = Duration::from_millis(100);
+const LONGEST_WAIT: Duration = Duration::from_secs(10);
 
 impl Syslog {
     pub fn new(settings: &Settings) -> Self {
@@ -84,24 +93,35 @@ impl Syslog {
             facility: settings.facility,
             socket: None,
             dropped: 0,
+            absent: None,
         }
     }
 
     pub fn write(&mut self, record: &Record) {
+        self.write_at(record, clock::now());
+    }
+
+    pub fn write_at(&mut self, record: &Record, now: Instant) {
+        if self.absent.is_some_and(|(until, _)| now < until) {
+            self.dropped += 1;
+            return;
+        }
         if self.dropped > 0 {
             let text = format!("{} lines were dropped: syslog did not take them", self.dropped);
             let note = Record::plain(tracing::Level::WARN, text);
-            if self.send(&note).is_ok() {
+            if self.send(&note, now).is_ok() {
                 self.dropped = 0;
             }
         }
-        if self.send(record).is_err() {
+        // Not when the note has just found nobody.
+        let absent = self.absent.is_some_and(|(until, _)| now < until);
+        if absent || self.send(record, now).is_err() {
             self.dropped += 1;
         }
     }
 
     /// One attempt, and a second one with a new connection when the daemon was started again.
-    fn send(&mut self, record: &Record) -> io::Result<()> {
+    fn send(&mut self, record: &Record, now: Instant) -> io::Result<()> {
         let line = line(record, &self.identity, self.facility);
         for _ in 0..2 {
             let socket = match &self.socket {
@@ -109,7 +129,14 @@ impl Syslog {
                 None => {
                     let socket = UnixDatagram::unbound()?;
                     socket.set_nonblocking(true)?;
-                    socket.connect(&self.path)?;
+                    if let Err(e) = socket.connect(&self.path) {
+                        let wait = self.absent.map_or(FIRST_WAIT, |(_, last)| {
+                            last.saturating_mul(2).min(LONGEST_WAIT)
+                        });
+                        self.absent = Some((now + wait, wait));
+                        return Err(e);
+                    }
+                    self.absent = None;
                     self.socket.insert(socket)
                 }
             };

@@ -118,7 +118,8 @@ fn syslog_gets_lines_also_after_it_was_started_again() {
         syslog::Syslog::at(&path, &Settings { facility: "local1".parse().unwrap(), ..settings() });
     let mut record = Record::plain(Level::WARN, "first".into());
     // Nobody there: dropped, and told later.
-    out.write(&record);
+    let now = crate::sys::clock::now();
+    out.write_at(&record, now);
     let listen = || {
         let _ = std::fs::remove_file(&path);
         UnixDatagram::bind(&path).unwrap()
@@ -129,9 +130,13 @@ fn syslog_gets_lines_also_after_it_was_started_again() {
         String::from_utf8_lossy(&buffer[..n]).into_owned()
     };
     let socket = listen();
+    socket.set_nonblocking(true).unwrap();
     record.text = "second".into();
-    out.write(&record);
-    assert!(take(&socket).ends_with("1 lines were dropped: syslog did not take them"));
+    // Nobody is looked for with each line.
+    out.write_at(&record, now);
+    assert!(socket.recv(&mut [0; 10]).is_err());
+    out.write_at(&record, now + Duration::from_millis(100));
+    assert!(take(&socket).ends_with("2 lines were dropped: syslog did not take them"));
     let line = take(&socket);
     // local1 is 17, a warning 4.
     assert!(line.starts_with("<140>"), "{line}");
@@ -139,8 +144,20 @@ fn syslog_gets_lines_also_after_it_was_started_again() {
     drop(socket);
     let socket = listen();
     record.text = "third".into();
-    out.write(&record);
+    // One that was there a moment ago is looked for at once.
+    out.write_at(&record, now + Duration::from_millis(100));
     assert!(take(&socket).ends_with(": third"));
+    drop(socket);
+    std::fs::remove_file(&path).unwrap();
+    let mut later = now + Duration::from_secs(1);
+    (0..10).for_each(|_| {
+        out.write_at(&record, later);
+        later = later + Duration::from_secs(11);
+    });
+    let socket = listen();
+    // It has been away for long: it may be looked for ten seconds later.
+    out.write_at(&record, later);
+    assert!(take(&socket).contains("10 lines were dropped"));
 }
 
 #[test]

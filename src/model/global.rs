@@ -16,6 +16,9 @@ pub struct Global {
     pub mail: Option<Mail>,
     /// `child_wait_time`: how long the supervisor waits for the other processes to stop.
     pub child_wait: Option<Duration>,
+    /// `notify_max_delay`: how long a notify script that still runs may delay the next one of its subject before it is
+    /// ended; 5 s by default.
+    pub notify_max_delay: Duration,
     /// `vrrp_rt_priority`: SCHED_RR priority of the VRRP thread, 1 to 99.
     pub vrrp_rt_priority: Option<u8>,
     /// `vrrp_priority`: nice value of the VRRP role, -20 to 19.

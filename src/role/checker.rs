@@ -96,7 +96,7 @@ impl Role {
             self.tell_ipvs(&mut control);
         }
         if let Some(runner) = &mut self.runner {
-            let _ = self.notices.send(runner);
+            let _ = self.notices.send_rest(runner);
             // It carries them out after this process has gone.
             let _ = tokio::time::timeout(LAST, runner.drain()).await;
         }
@@ -209,6 +209,11 @@ impl Role {
             match output {
                 Output::Own(services) => self.record.write(&services),
                 Output::Run(run) => self.run_program(run),
+                Output::EndRun(run) => {
+                    if let Some(runner) = &mut self.runner {
+                        let _ = runner.post(&ToRunner::End { run }, Vec::new());
+                    }
+                }
                 Output::Notify(notice) => {
                     self.notices.push(*notice);
                     told = true;

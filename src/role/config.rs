@@ -12,10 +12,11 @@ use std::path::Path;
 use serde::Serialize;
 
 use super::Start;
+use super::load::MOST_REMARKS;
 use crate::cli::exit::Exit;
 use crate::config::{self, Class, Diagnostic, Diagnostics, Loaded, Options, Severity};
 use crate::ipc::{
-    CheckerPart, FromConfig, LoadReport, LoadRequest, Needs, RunnerPart, VrrpPart, frame,
+    CheckerPart, FromConfig, LoadReport, LoadRequest, Needs, Remark, RunnerPart, VrrpPart, frame,
 };
 use crate::log;
 use crate::model::{CheckerKind, Model, NotifyCommands};
@@ -32,13 +33,19 @@ pub(super) fn run(start: Start) -> Exit {
         return Exit::Internal;
     };
     let loaded = load(&request);
-    tell(&loaded, request.dump);
+    let mut remarks: Vec<Remark> = loaded
+        .diagnostics
+        .log_lines()
+        .map(|(severity, text)| Remark { is_error: severity == Severity::Error, text })
+        .collect();
+    let rest = remarks.split_off(remarks.len().min(MOST_REMARKS));
+    tell(&loaded, &rest, request.dump);
     if let Some(path) = &request.check {
         record(&loaded.diagnostics, path);
     }
     match answer(loaded, &request) {
         Ok((report, parts)) => {
-            let sent = frame::encode(&FromConfig::Loaded(Box::new(report)), parts)
+            let sent = frame::encode(&FromConfig::Loaded(Box::new(report), remarks), parts)
                 .and_then(|message| frame::send(&start.control, &message));
             match sent {
                 Ok(()) => Exit::Ok,
@@ -72,7 +79,8 @@ fn load(request: &LoadRequest) -> Loaded {
     config::load(&machine, &machine, &options)
 }
 
-fn tell(loaded: &Loaded, dump: bool) {
+/// Logs what this process logs itself: what the supervisor cannot be bothered with.
+fn tell(loaded: &Loaded, rest: &[Remark], dump: bool) {
     let mut count = 0_u32;
     // The queue of the log is bounded, and this process has nothing better to do than to wait.
     let mut pause = || {
@@ -81,10 +89,11 @@ fn tell(loaded: &Loaded, dump: bool) {
             log::flush(Duration::from_secs(1));
         }
     };
-    for (severity, line) in loaded.diagnostics.log_lines() {
-        match severity {
-            Severity::Error => tracing::error!("{line}"),
-            _ => tracing::warn!("{line}"),
+    for Remark { is_error, text } in rest {
+        if *is_error {
+            tracing::error!("{text}");
+        } else {
+            tracing::warn!("{text}");
         }
         pause();
     }

@@ -94,10 +94,12 @@ pub struct Control {
     beats: bool,
     /// Stop was ordered.
     stopping: bool,
+    /// The supervisor ordered it, or is gone.
+    told: bool,
     /// Nobody is at the other end: until when the role goes on.
     orphan: Option<Instant>,
     /// The signal by which the kernel tells of the end of the supervisor came.
-    told: bool,
+    signalled: bool,
     /// What came with the setup.
     fd: Option<OwnedFd>,
 }
@@ -116,8 +118,9 @@ impl Control {
             tick,
             beats: true,
             stopping: false,
-            orphan: None,
             told: false,
+            orphan: None,
+            signalled: false,
             fd: start.fd,
         })
     }
@@ -154,6 +157,12 @@ impl Control {
         self.supervisor.offer(message).is_ok()
     }
 
+    /// Whether it is the supervisor that wants this role to stop, by its word or by its end, and not just a signal.
+    #[must_use]
+    pub const fn told(&self) -> bool {
+        self.told
+    }
+
     /// Tells the supervisor that everything is undone.
     pub async fn done(mut self) {
         self.tell(&FromRole::Done);
@@ -168,10 +177,13 @@ impl Control {
                 biased;
                 message = self.supervisor.next(), if self.orphan.is_none() => match message {
                     Some((message, fds)) => {
-                        self.stopping |= matches!(message, ToRole::Stop { .. });
+                        self.told |= matches!(message, ToRole::Stop { .. });
+                        self.stopping |= self.told;
                         return Order::Do(message, fds.into_iter().next());
                     }
                     None => {
+                        // A role that leaves already need not wait for more.
+                        self.told |= self.stopping;
                         if !self.stopping {
                             tracing::warn!(
                                 "the supervisor is gone, going on for {} s",
@@ -183,13 +195,15 @@ impl Control {
                 },
                 () = orphaned(self.orphan), if !self.stopping => {
                     tracing::warn!("no supervisor, leaving in good order");
+                    self.told = true;
                     if let Some(order) = self.stop() {
                         return order;
                     }
                 }
                 _ = self.terminate.recv() => {
                     // The first one after the end of the supervisor says just that.
-                    let news = self.orphan.is_none() || core::mem::replace(&mut self.told, true);
+                    let news = self.orphan.is_none() || core::mem::replace(&mut self.signalled, true);
+                    self.told |= news && self.orphan.is_some();
                     if news && let Some(order) = self.stop() {
                         return order;
                     }

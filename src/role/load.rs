@@ -9,13 +9,17 @@ use nix::sys::signal::Signal;
 use tokio::time::timeout;
 
 use super::{Setup, child};
-use crate::ipc::{FromConfig, LoadReport, LoadRequest, Peer, RoleName};
+use crate::ipc::{FromConfig, LoadReport, LoadRequest, Peer, Remark, RoleName};
 use crate::sys::process::Exit;
 
 /// How long reading may take. Most of it would be waiting for name servers.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// How long the process may take to end after its verdict.
 const LAST: Duration = Duration::from_secs(2);
+
+/// Lines about a configuration that the supervisor logs, well below what the queue of the log takes. The process that
+/// read it logs what is beyond.
+pub const MOST_REMARKS: usize = 1000;
 
 /// A verdict.
 #[derive(Debug)]
@@ -84,11 +88,29 @@ pub async fn load(setup: Setup, request: LoadRequest) -> Result<Loaded, LoadErro
         Some(exit) => exit,
         None => {
             process.signal(Signal::SIGKILL);
-            process.ended().await?
+            match timeout(LAST, process.ended()).await {
+                Ok(exit) => exit?,
+                Err(_) => {
+                    // It hangs in the kernel, on a dead file server for example: others may be read meanwhile.
+                    let pid = process.pid();
+                    tracing::warn!("config process {pid} failed to terminate after kill");
+                    tokio::spawn(async move {
+                        let _ = process.ended().await;
+                    });
+                    Exit::Signal(Signal::SIGKILL as i32)
+                }
+            }
         }
     };
     match answer {
-        Ok(Some((FromConfig::Loaded(report), fds))) => {
+        Ok(Some((FromConfig::Loaded(report, remarks), fds))) => {
+            for Remark { is_error, text } in remarks.into_iter().take(MOST_REMARKS) {
+                if is_error {
+                    tracing::error!("{text}");
+                } else {
+                    tracing::warn!("{text}");
+                }
+            }
             let mut fds = fds.into_iter();
             let parts = match (fds.next(), fds.next(), fds.next()) {
                 (Some(vrrp), Some(checker), Some(runner)) => Some(Parts { vrrp, checker, runner }),

@@ -13,10 +13,12 @@ use crate::status::Notice;
 const WAITING: usize = 64;
 /// Notices of one subject that the runner may have at a time.
 const SENT: usize = 8;
-/// The subject of mails. They have no order among each other that would hold anything up.
-const MAILS: &str = "mail";
-/// Mails that may wait.
-const MAILS_WAITING: usize = 256;
+/// The subjects of mails, urgent ones and others. The runner puts them in order.
+const MAILS: [&str; 2] = ["mail", "urgent mail"];
+/// Mails of either kind that may wait.
+const MAILS_WAITING: usize = 4096;
+/// Mails of either kind that the runner may have at a time: enough for it to see that there is a flood.
+const MAILS_SENT: usize = 128;
 
 /// The queue of one role.
 #[derive(Debug, Default)]
@@ -26,6 +28,7 @@ pub struct Notices {
     /// Whose a number is.
     ids: BTreeMap<u64, Name>,
     lost: u64,
+    mails_lost: u64,
 }
 
 #[derive(Debug, Default)]
@@ -53,7 +56,9 @@ impl Notices {
             self.add(subject, deliver, WAITING);
         }
         if let Some(mail) = mail {
-            self.add(Name::from(MAILS), Deliver::Mail(mail), MAILS_WAITING);
+            let [other, urgent] = MAILS;
+            let kind = if mail.urgent { urgent } else { other };
+            self.add(Name::from(kind), Deliver::Mail(mail), MAILS_WAITING);
         }
     }
 
@@ -68,8 +73,22 @@ impl Notices {
         {
             self.ids.remove(&oldest.id);
             self.lost += 1;
-            if let Deliver::Programs { subject, state, .. } = oldest.deliver {
-                tracing::warn!("notice of {subject} ({state}) dropped: too many newer ones wait");
+            match oldest.deliver {
+                Deliver::Programs { subject, state, .. } => {
+                    tracing::warn!(
+                        "notice of {subject} ({state}) dropped: too many newer ones wait"
+                    );
+                }
+                // A line for each would be a flood of its own.
+                Deliver::Mail(_) => {
+                    self.mails_lost += 1;
+                    if self.mails_lost.is_power_of_two() {
+                        tracing::warn!(
+                            "SMTP alerts dropped, too many newer ones wait: {} so far",
+                            self.mails_lost
+                        );
+                    }
+                }
             }
         }
     }
@@ -79,8 +98,31 @@ impl Notices {
     /// # Errors
     /// `Gone` when the runner is gone.
     pub fn send(&mut self, peer: &mut Peer<ToRunner, FromRunner>) -> Result<(), SendError> {
-        for queue in self.subjects.values_mut() {
-            while queue.sent.len() < SENT
+        self.pass(peer, false)
+    }
+
+    /// The process is about to end: sends everything, as far as the channel takes it.
+    ///
+    /// # Errors
+    /// `Gone` when the runner is gone.
+    pub fn send_rest(&mut self, peer: &mut Peer<ToRunner, FromRunner>) -> Result<(), SendError> {
+        let result = self.pass(peer, true);
+        let left: usize = self.subjects.values().map(|queue| queue.waiting.len()).sum();
+        if left > 0 {
+            tracing::warn!("{left} notices and mails dropped: the daemon ends");
+        }
+        result
+    }
+
+    fn pass(&mut self, peer: &mut Peer<ToRunner, FromRunner>, all: bool) -> Result<(), SendError> {
+        let [mail, urgent] = MAILS;
+        for (subject, queue) in &mut self.subjects {
+            let most = match subject.as_str() {
+                _ if all => usize::MAX,
+                name if name == mail || name == urgent => MAILS_SENT,
+                _ => SENT,
+            };
+            while queue.sent.len() < most
                 && let Some(entry) = queue.waiting.pop_front()
             {
                 let message = ToRunner::Notice { id: entry.id, deliver: entry.deliver.clone() };
@@ -290,21 +332,26 @@ mod tests {
         testing::run(async {
             let mut notices = Notices::default();
             let (mut near, mut far) = pair();
-            for n in 0..20 {
+            let count = 4 * SENT;
+            for n in 0..count {
                 let mut one = notice("instance A", &n.to_string());
-                one.mail = Some(MailText { subject: n.to_string(), body: String::new() });
+                one.mail = Some(MailText {
+                    subject: n.to_string(),
+                    body: String::new(),
+                    urgent: n % 2 == 0,
+                });
                 notices.push(one);
             }
             notices.send(&mut near).unwrap();
             let mut mails = 0;
-            for _ in 0..2 * SENT {
+            for _ in 0..SENT + count {
                 if let Some((ToRunner::Notice { deliver: Deliver::Mail(_), .. }, _)) =
                     far.next().await
                 {
                     mails += 1;
                 }
             }
-            assert_eq!(mails, SENT);
+            assert_eq!(mails, count);
         });
     }
 }

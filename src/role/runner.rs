@@ -10,24 +10,29 @@ use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, timeout};
 
 use super::control::{Control, Order, Prepared};
 use crate::base::Name;
 use crate::cli::exit::Exit;
-use crate::drive::{script, smtp};
+use crate::drive::script::Checks;
+use crate::drive::smtp;
 use crate::ipc::{Deliver, FromRole, FromRunner, Peer, RoleName, RunnerPart, ToRole, ToRunner};
 use crate::sys::channel::Channel;
 use crate::sys::process::Stranger;
-use subject::{Job, Subject};
+use subject::{Job, Patience, Subject};
 
 /// At the end: how long the other roles are waited for, so that what they say last is heard.
 const LAST_WORDS: Duration = Duration::from_secs(5);
 /// At the end: how long roles that run on must have been silent.
 const SILENCE: Duration = Duration::from_millis(500);
-/// At the end: how long programs and mails under way may take.
-const LAST_WORK: Duration = Duration::from_millis(1500);
+/// After a signal of somebody else than the supervisor: how long until this process ends by itself. Whoever ends the
+/// daemon by a signal to all of its processes has told the supervisor as well.
+const ALONE: Duration = Duration::from_secs(10);
+/// At the end: how long programs and mails under way may take: a program of before is ended within
+/// [`crate::drive::script::STOP_GRACE`], those of the end have a second of their own after that.
+const LAST_WORK: Duration = Duration::from_millis(2500);
 
 /// Where an answer goes: a role, and which of its channels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,6 +58,10 @@ pub(super) async fn run(control: Control) -> Exit {
         checker: None,
         channels: 0,
         subjects: BTreeMap::new(),
+        checks: Checks::default(),
+        runs: BTreeMap::new(),
+        patience: Patience::default(),
+        stopping: false,
         settings,
         prepared: Prepared::default(),
         mails: Some(mails),
@@ -69,11 +78,17 @@ struct Runner {
     checker: Option<Client>,
     channels: u64,
     subjects: BTreeMap<(RoleName, Name), Subject>,
+    checks: Checks,
+    /// Programs whose status matters, by the channel that asked and its number: dropping the sender ends the program.
+    runs: BTreeMap<(u64, u64), oneshot::Sender<()>>,
+    patience: Patience,
+    /// The daemon stops.
+    stopping: bool,
     settings: watch::Sender<Arc<smtp::Settings>>,
     prepared: Prepared<RunnerPart>,
     mails: Option<mpsc::UnboundedSender<smtp::Job<(Whom, u64)>>>,
     answer: mpsc::UnboundedSender<Answer>,
-    /// Each subject at work holds a copy.
+    /// Each subject and each program at work holds a copy.
     busy: Arc<()>,
     /// What was asked for and has not been answered.
     open: usize,
@@ -101,41 +116,57 @@ impl Runner {
             tokio::select! {
                 order = control.next() => match order {
                     Order::Do(ToRole::Stop { .. }, _) => {
-                        // Others that stop at this moment have something to say yet.
-                        until = Some(Instant::now() + LAST_WORDS);
+                        until.get_or_insert(Instant::now() + ALONE);
                     }
                     other => self.order(&mut control, other),
                 },
                 message = hear(&mut self.vrrp) => match message {
                     Some((whom, message, fd)) => self.take(whom, message, fd),
-                    None => self.vrrp = None,
+                    None => {
+                        let gone = self.vrrp.take();
+                        self.forsake(gone);
+                    }
                 },
                 message = hear(&mut self.checker) => match message {
                     Some((whom, message, fd)) => self.take(whom, message, fd),
-                    None => self.checker = None,
+                    None => {
+                        let gone = self.checker.take();
+                        self.forsake(gone);
+                    }
                 },
                 answer = answers.recv() => if let Some((whom, message, fd)) = answer {
                     self.answer(whom, &message, fd);
                 },
             }
-            if until.is_some() {
-                for subject in self.subjects.values() {
-                    subject.hurry();
-                }
+            if until.is_some() && control.told() && !self.stopping {
+                // Others that stop at this moment have something to say yet.
+                until = Some(Instant::now() + LAST_WORDS);
+                self.asked = Instant::now();
+                self.stop_programs();
             }
         }
         // What is under way gets a moment.
+        self.stop_programs();
         self.mails = None;
         self.subjects.clear();
         let busy = core::mem::take(&mut self.busy);
+        let mut left = self.open;
         let work = async {
-            while Arc::strong_count(&busy) > 1 {
-                let _ = timeout(Duration::from_millis(10), answers.recv()).await;
+            let mut mailer = mailer;
+            while Arc::strong_count(&busy) > 1 || !mailer.is_finished() {
+                tokio::select! {
+                    answer = answers.recv() => if let Some((_, message, _)) = answer
+                        && !matches!(message, FromRunner::Began { .. })
+                    {
+                        left = left.saturating_sub(1);
+                    },
+                    _ = &mut mailer, if !mailer.is_finished() => {}
+                    () = tokio::time::sleep(Duration::from_millis(10)) => {}
+                }
             }
-            let _ = mailer.await;
         };
         if timeout(LAST_WORK, work).await.is_err() {
-            tracing::info!("ending while programs or mails are under way");
+            tracing::warn!("ending before {left} programs and mails are done with");
         }
         control.done().await;
         Exit::Ok
@@ -144,7 +175,23 @@ impl Runner {
     /// Whether nobody has anything more to say.
     fn may_end(&self) -> bool {
         let alone = self.vrrp.is_none() && self.checker.is_none();
-        alone || (self.open == 0 && self.asked.elapsed() >= SILENCE)
+        alone || (self.stopping && self.open == 0 && self.asked.elapsed() >= SILENCE)
+    }
+
+    /// Ends what runs; what is asked for from now on belongs to the end.
+    fn stop_programs(&mut self) {
+        self.stopping = true;
+        self.runs.clear();
+        for subject in self.subjects.values() {
+            subject.stop();
+        }
+    }
+
+    /// Nobody waits any more for the programs of a role that is gone.
+    fn forsake(&mut self, gone: Option<Client>) {
+        if let Some(Client { whom, .. }) = gone {
+            self.runs.retain(|(channel, _), _| *channel != whom.channel);
+        }
     }
 
     fn order(&mut self, control: &mut Control, order: Order) {
@@ -155,6 +202,7 @@ impl Runner {
             ToRole::Prepare { generation } => self.prepared.decode(control, generation, fd),
             ToRole::Apply { generation } => {
                 if let Some(RunnerPart { global }) = self.prepared.take(generation) {
+                    self.patience.set(global.notify_max_delay);
                     let settings = smtp::Settings { router: global.router_id, mail: global.mail };
                     self.settings.send_replace(Arc::new(settings));
                     control.tell(&FromRole::Applied { generation });
@@ -184,23 +232,39 @@ impl Runner {
         match Peer::new(channel) {
             Ok(peer) => {
                 self.channels += 1;
-                *slot = Some(Client { whom: Whom { role, channel: self.channels }, peer });
+                let gone =
+                    slot.replace(Client { whom: Whom { role, channel: self.channels }, peer });
+                self.forsake(gone);
             }
             Err(e) => tracing::error!("channel to {role}: {e}"),
         }
     }
 
     fn take(&mut self, whom: Whom, message: ToRunner, fd: Option<OwnedFd>) {
+        if let ToRunner::End { run } = message {
+            self.runs.remove(&(whom.channel, run));
+            return;
+        }
         self.open += 1;
         self.asked = Instant::now();
         match message {
             ToRunner::Run { run, command, timeout } => {
-                let answer = self.answer.clone();
+                let (answer, checks) = (self.answer.clone(), self.checks.clone());
+                let (keep, stop) = oneshot::channel::<()>();
+                if !self.stopping {
+                    self.runs.insert((whom.channel, run), keep);
+                }
+                let busy = Arc::clone(&self.busy);
                 tokio::spawn(async move {
-                    let end = script::run(&command, timeout).await;
+                    let stopped = async {
+                        let _ = stop.await;
+                    };
+                    let end = checks.run(&command, timeout, stopped).await;
+                    drop(busy);
                     let _ = answer.send((whom, FromRunner::Ran { run, end }, None));
                 });
             }
+            ToRunner::End { .. } => {}
             ToRunner::Notice { id, deliver: Deliver::Mail(text) } => {
                 let job = smtp::Job { tag: (whom, id), text };
                 if let Some(mails) = &self.mails {
@@ -224,8 +288,11 @@ impl Runner {
                 let job = Job { state, commands, limit, before, began, done };
                 let key = (whom.role, subject);
                 let queue = self.subjects.entry(key).or_insert_with_key(|(_, subject)| {
-                    Subject::new(subject.clone(), Arc::clone(&self.busy))
+                    Subject::new(subject.clone(), self.patience.clone(), Arc::clone(&self.busy))
                 });
+                if self.stopping {
+                    queue.stop();
+                }
                 queue.push(job);
             }
         }
@@ -235,6 +302,9 @@ impl Runner {
     fn answer(&mut self, whom: Whom, message: &FromRunner, fd: Option<OwnedFd>) {
         if !matches!(message, FromRunner::Began { .. }) {
             self.open = self.open.saturating_sub(1);
+        }
+        if let FromRunner::Ran { run, .. } = message {
+            self.runs.remove(&(whom.channel, *run));
         }
         let slot = match whom.role {
             RoleName::Vrrp => &mut self.vrrp,

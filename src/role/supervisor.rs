@@ -33,7 +33,7 @@ use crate::status::vrrp::{State, Summary};
 use crate::status::{check, daemon};
 use crate::sys::channel::Channel;
 use crate::sys::clock;
-use crate::sys::process::Exit as End;
+use crate::sys::process::{self, Exit as End};
 use reload::Reload;
 
 /// Default names of pid files, keepalived's: tools that look for them find this daemon, and the two cannot run at
@@ -163,6 +163,8 @@ struct Signals {
     terminate: Signal,
     interrupt: Signal,
     asking: [Signal; 4],
+    /// A child ended.
+    child: Signal,
 }
 
 /// What happened.
@@ -173,6 +175,8 @@ enum Turn {
     Reload,
     Stop(&'static str),
     Asked(Asked),
+    /// A child ended, maybe one that another process left to this one.
+    Orphans,
     Look,
     Watch,
 }
@@ -222,6 +226,7 @@ impl Supervisor {
                 terminate: signal(SignalKind::terminate())?,
                 interrupt: signal(SignalKind::interrupt())?,
                 asking: asking()?,
+                child: signal(SignalKind::child())?,
             },
             tick,
             watch,
@@ -278,6 +283,7 @@ impl Supervisor {
             _ = signals.interrupt.recv(), if !options.ignore_sigint => Turn::Stop("SIGINT"),
             _ = signals.hangup.recv() => Turn::Reload,
             what = asked(&mut signals.asking) => Turn::Asked(what),
+            _ = signals.child.recv() => Turn::Orphans,
             _ = tick.tick() => Turn::Look,
             _ = watch.tick() => Turn::Watch,
         }
@@ -302,7 +308,12 @@ impl Supervisor {
                 }
             }
             Turn::Asked(other) => not_served(other),
+            Turn::Orphans => {
+                process::reap_orphans();
+            }
             Turn::Look => {
+                // One of the daemon's own may have been in the way.
+                process::reap_orphans();
                 self.manager.look();
                 // Taking on a configuration may keep a role busy; there is a limit on that as well.
                 let reload = &self.reload;

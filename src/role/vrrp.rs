@@ -176,7 +176,7 @@ impl Role {
     async fn leave(mut self, mut control: Control) -> Exit {
         self.outputs(&mut control);
         if let Some(runner) = &mut self.runner {
-            let _ = self.notices.send(runner);
+            let _ = self.notices.send_rest(runner);
             // It carries them out after this process has gone.
             let _ = tokio::time::timeout(Duration::from_millis(500), runner.drain()).await;
         }
@@ -302,6 +302,11 @@ impl Role {
                         // A runner that is too slow for this is started anew, and the engine told so.
                         let message = ToRunner::Run { run: run.0, command, timeout };
                         let _ = runner.post(&message, Vec::new());
+                    }
+                }
+                Output::EndRun(run) => {
+                    if let Some(runner) = &mut self.runner {
+                        let _ = runner.post(&ToRunner::End { run: run.0 }, Vec::new());
                     }
                 }
                 Output::Notify(notice) => {

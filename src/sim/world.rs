@@ -543,6 +543,8 @@ impl World {
                         What::Ran { node: id, incarnation: node.incarnation, run: *run, end };
                     self.push(self.now + SCRIPT_TIME, 1, what);
                 }
+                // Simulated scripts end by themselves.
+                Action::EndScript(_) => {}
                 Action::Notify(notice) => {
                     let now = self.now;
                     self.judge_notice(id, &notice.fifo);

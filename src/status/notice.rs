@@ -33,6 +33,8 @@ pub struct MailText {
     pub subject: String,
     /// The single line of the body.
     pub body: String,
+    /// It goes before others: the state of a virtual router or the quorum of a virtual server, not a single server's.
+    pub urgent: bool,
 }
 
 /// How a run of a program ended, for those whose status matters.

@@ -1,8 +1,10 @@
 //! This process, and others by descriptor.
 
+use std::collections::BTreeSet;
 use std::ffi::CStr;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use nix::errno::Errno;
 use nix::sys::signal::{SigHandler, SigSet, SigmaskHow, Signal, killpg, pthread_sigmask};
@@ -29,6 +31,34 @@ impl core::fmt::Display for Exit {
     }
 }
 
+/// Children that somebody here waits for, by number.
+static HELD: Mutex<BTreeSet<i32>> = Mutex::new(BTreeSet::new());
+
+fn held() -> MutexGuard<'static, BTreeSet<i32>> {
+    HELD.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Reaps children that have ended and that nobody here waits for: processes whose parent ended are given to the first
+/// process of a container, which this one may be. Gives how many there were. To be called again soon when one that is
+/// waited for is in the way of others.
+pub fn reap_orphans() -> usize {
+    let mut count = 0;
+    loop {
+        // Only looks: the status of one that is waited for must stay.
+        let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
+        let Some(pid) = waitid(Id::All, flags).ok().and_then(|status| status.pid()) else {
+            return count;
+        };
+        if held().contains(&pid.as_raw()) {
+            return count;
+        }
+        if waitid(Id::Pid(pid), WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG).is_err() {
+            return count;
+        }
+        count += 1;
+    }
+}
+
 /// A child of this process, held by a descriptor: its number cannot come to mean another process. Dropping this
 /// neither ends nor reaps it.
 pub struct Process {
@@ -50,7 +80,9 @@ impl Process {
         }
         // SAFETY: just made for us, nobody else owns it.
         let fd = unsafe { OwnedFd::from_raw_fd(fd) };
-        Ok(Self { pid, fd: Async::read_only(fd)? })
+        let process = Self { pid, fd: Async::read_only(fd)? };
+        held().insert(pid.as_raw());
+        Ok(process)
     }
 
     /// Its number.
@@ -61,16 +93,7 @@ impl Process {
 
     /// Sends it a signal. One that has ended already does not mind.
     pub fn signal(&self, signal: Signal) {
-        // SAFETY: no live pointer; the descriptor is open.
-        let _ = unsafe {
-            libc::syscall(
-                libc::SYS_pidfd_send_signal,
-                self.fd.as_fd().as_raw_fd(),
-                signal as libc::c_int,
-                core::ptr::null::<libc::siginfo_t>(),
-                0,
-            )
-        };
+        let _ = send_signal(self.fd.as_fd(), signal, 0);
     }
 
     /// Sends a signal to the process group it leads, also when it has ended and others of its group have not.
@@ -104,6 +127,12 @@ impl Process {
     }
 }
 
+impl Drop for Process {
+    fn drop(&mut self) {
+        held().remove(&self.pid.as_raw());
+    }
+}
+
 /// A process that is no child of this one, held by a descriptor that came from its parent.
 pub struct Stranger(Async<OwnedFd>);
 
@@ -120,6 +149,30 @@ impl Stranger {
     pub async fn ending(&self) {
         let _ = self.0.read(has_ended).await;
     }
+
+    /// Sends a signal to the process group it leads; before Linux 6.9 only to itself.
+    pub fn signal_group(&self, signal: Signal) {
+        if send_signal(self.0.as_fd(), signal, PIDFD_SIGNAL_PROCESS_GROUP) == Err(Errno::EINVAL) {
+            let _ = send_signal(self.0.as_fd(), signal, 0);
+        }
+    }
+}
+
+/// The group that the process leads, not just the process.
+const PIDFD_SIGNAL_PROCESS_GROUP: libc::c_uint = 4;
+
+fn send_signal(process: BorrowedFd<'_>, signal: Signal, flags: libc::c_uint) -> nix::Result<()> {
+    // SAFETY: no live pointer; the descriptor is open.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_pidfd_send_signal,
+            process.as_raw_fd(),
+            signal as libc::c_int,
+            core::ptr::null::<libc::siginfo_t>(),
+            flags,
+        )
+    };
+    Errno::result(result).map(drop)
 }
 
 fn has_ended(fd: &OwnedFd) -> io::Result<()> {

@@ -1,14 +1,17 @@
 //! Starting processes: roles of this daemon, and programs of users.
 
-use std::ffi::{OsStr, OsString};
-use std::io;
-use std::os::fd::{AsFd, AsRawFd, RawFd};
-use std::os::unix::ffi::OsStrExt;
+use std::ffi::{CString, OsStr, OsString};
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 
-use nix::sys::signal::Signal;
-use nix::unistd::{Pid, getpid};
+use nix::fcntl::OFlag;
+use nix::sys::signal::{SigSet, SigmaskHow, Signal, pthread_sigmask};
+use nix::sys::wait::waitpid;
+use nix::unistd::{ForkResult, Pid, getpid, pipe2, setpgid};
 
 use super::channel::Channel;
 use super::process::Process;
@@ -30,6 +33,9 @@ const NOT_INHERITED: [&str; 10] = [
     "LISTEN_FDNAMES",
     "JOURNAL_STREAM",
 ];
+
+/// Words of a command, and variables of the environment, that a program can be given.
+const MOST_WORDS: usize = 4096;
 
 /// The account that runs a program.
 #[derive(Clone, Copy, Debug)]
@@ -70,46 +76,171 @@ pub fn role(title: &str, arguments: &[&str], control: Channel) -> io::Result<Pro
     start(command)
 }
 
+/// A program of a user that was started. Nobody waits for `execve(2)`, which may hang as long as a file system does.
+pub struct Program {
+    /// The process: it hangs in `execve`, is the program, or has ended because there is no such program.
+    pub process: Process,
+    /// Says why the program could not be executed, as the number of an error.
+    failure: OwnedFd,
+}
+
+impl Program {
+    /// Why the program was not executed, once the process has ended.
+    #[must_use]
+    pub fn failure(&self) -> Option<i32> {
+        let mut number = [0; 4];
+        let mut pipe = File::from(self.failure.try_clone().ok()?);
+        pipe.read_exact(&mut number).ok()?;
+        Some(i32::from_ne_bytes(number))
+    }
+}
+
 /// Starts a program of a user: as `account`, in a process group of its own, input and output going nowhere, the
-/// environment cleaned. It gets SIGTERM when the calling thread ends.
+/// environment cleaned. It gets SIGTERM when the calling thread ends. `through_shell` hands its words to the shell as
+/// one line; a file that is no program (`ENOEXEC`) is handed to the shell in any case.
 ///
 /// # Errors
-/// Those of `fork(2)`, `setgroups(2)`, `setresuid(2)` and `execve(2)`: `ENOENT`, `EACCES`, `ENOEXEC` for a file
-/// that is no program.
-pub fn program(words: &[Box<[u8]>], account: Option<Account<'_>>) -> io::Result<Process> {
-    let Some((path, arguments)) = words.split_first() else {
-        return Err(io::ErrorKind::InvalidInput.into());
-    };
-    let mut command = Command::new(OsStr::from_bytes(path));
-    command
-        .args(arguments.iter().map(|word| OsStr::from_bytes(word)))
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null());
-    for name in NOT_INHERITED {
-        command.env_remove(name);
-    }
-    let parent = getpid();
+/// Those of `fork(2)` and `pipe(2)`. Whatever happens later, `ENOENT` of `execve(2)` for example, is told by
+/// [`Program::failure`].
+pub fn program(
+    words: &[Box<[u8]>],
+    through_shell: bool,
+    account: Option<Account<'_>>,
+) -> io::Result<Program> {
+    let image = Image::new(words, through_shell)?;
     let account = account.map(|a| (a.uid, a.gid, a.groups.to_vec()));
-    // SAFETY: the closure only makes system calls and allocates nothing.
-    unsafe {
-        command.pre_exec(move || {
+    let null = File::options().read(true).write(true).open("/dev/null")?;
+    let (failure, tell) = pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)?;
+    let parent = getpid();
+    // A signal that arrives before the child has let go of this process's handlers would be taken for one of this
+    // process.
+    let mut mask = SigSet::empty();
+    pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::all()), Some(&mut mask))?;
+    // SAFETY: the child makes system calls only, allocates nothing, takes no lock and ends by `_exit`.
+    let forked = unsafe { nix::unistd::fork() };
+    if matches!(forked, Ok(ForkResult::Child)) {
+        let number = image.enter(parent, account.as_ref(), null.as_raw_fd());
+        let octets = number.to_ne_bytes();
+        // SAFETY: the buffer is as long as said; `_exit` runs nothing of this process.
+        unsafe {
+            libc::write(tell.as_raw_fd(), octets.as_ptr().cast(), octets.len());
+            libc::_exit(127);
+        }
+    }
+    let _ = pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&mask), None);
+    let Ok(ForkResult::Parent { child }) = forked else {
+        return Err(forked.err().unwrap_or(nix::errno::Errno::EIO).into());
+    };
+    // Both do it: whoever comes first, a signal to the group reaches it from now on.
+    let _ = setpgid(child, child);
+    match Process::hold(child) {
+        Ok(process) => Ok(Program { process, failure }),
+        Err(e) => {
+            // Without a descriptor nobody could ever wait for it.
+            let _ = nix::sys::signal::kill(child, Signal::SIGKILL);
+            let _ = waitpid(child, None);
+            Err(e)
+        }
+    }
+}
+
+/// What `execve(2)` is to be given, made before the fork: after it nothing may be allocated.
+struct Image {
+    /// Where the program may be; the first that is there.
+    paths: Vec<CString>,
+    words: Vec<CString>,
+    shell: Vec<CString>,
+    environment: Vec<CString>,
+    direct: bool,
+}
+
+impl Image {
+    fn new(words: &[Box<[u8]>], through_shell: bool) -> io::Result<Self> {
+        let first = words.first().ok_or(io::ErrorKind::InvalidInput)?;
+        let text = |octets: &[u8]| CString::new(octets).map_err(io::Error::from);
+        let paths = if first.contains(&b'/') {
+            vec![text(first)?]
+        } else {
+            let path = std::env::var_os("PATH").unwrap_or_else(|| "/usr/bin:/bin".into());
+            std::env::split_paths(&path)
+                .map(|folder| text(folder.join(OsStr::from_bytes(first)).as_os_str().as_bytes()))
+                .collect::<io::Result<_>>()?
+        };
+        let line = shell_line(words);
+        let environment = std::env::vars_os()
+            .filter(|(name, _)| !NOT_INHERITED.iter().any(|n| name == n))
+            .map(|(mut name, value)| {
+                name.push("=");
+                name.push(value);
+                CString::new(name.into_vec()).map_err(io::Error::from)
+            })
+            .collect::<io::Result<_>>()?;
+        Ok(Self {
+            paths,
+            words: words.iter().map(|word| text(word)).collect::<io::Result<_>>()?,
+            shell: vec![c"/bin/sh".into(), c"-c".into(), text(line.as_bytes())?],
+            environment,
+            direct: !through_shell,
+        })
+    }
+
+    /// In the child: becomes the program. Returns the number of the error if that cannot be.
+    fn enter(&self, parent: Pid, account: Option<&(u32, u32, Vec<u32>)>, null: RawFd) -> i32 {
+        let prepared = (|| {
             default_signals();
             keep_descriptors();
-            check(libc::setpgid(0, 0))?;
-            if let Some((uid, gid, groups)) = &account {
-                // Without these rights, being that user already is good enough.
-                if libc::geteuid() == 0 {
-                    check(libc::setgroups(groups.len(), groups.as_ptr()))?;
+            for standard in 0..=2 {
+                // SAFETY: no pointers.
+                check(unsafe { libc::dup2(null, standard) })?;
+            }
+            // SAFETY: no pointers, but for the list of groups, which is as long as said.
+            unsafe {
+                check(libc::setpgid(0, 0))?;
+                if let Some((uid, gid, groups)) = account {
+                    // Without these rights, being that user already is good enough.
+                    if libc::geteuid() == 0 {
+                        check(libc::setgroups(groups.len(), groups.as_ptr()))?;
+                    }
+                    check(libc::setresgid(*gid, *gid, *gid))?;
+                    check(libc::setresuid(*uid, *uid, *uid))?;
                 }
-                check(libc::setresgid(*gid, *gid, *gid))?;
-                check(libc::setresuid(*uid, *uid, *uid))?;
             }
             // After the change of user, which clears it.
             follow(parent)
-        });
+        })();
+        if let Err(e) = prepared {
+            return e.raw_os_error().unwrap_or(libc::EIO);
+        }
+        let mut number = libc::ENOENT;
+        if self.direct {
+            for path in &self.paths {
+                number = self.execute(path, &self.words);
+                if !matches!(number, libc::ENOENT | libc::ENOTDIR) {
+                    break;
+                }
+            }
+            if number != libc::ENOEXEC {
+                return number;
+            }
+        }
+        self.execute(c"/bin/sh", &self.shell)
     }
-    start(command)
+
+    fn execute(&self, path: &core::ffi::CStr, words: &[CString]) -> i32 {
+        let mut arguments = [core::ptr::null(); MOST_WORDS + 1];
+        let mut environment = [core::ptr::null(); MOST_WORDS + 1];
+        for (list, texts) in [(&mut arguments, words), (&mut environment, &self.environment)] {
+            if texts.len() > MOST_WORDS {
+                return libc::E2BIG;
+            }
+            for (slot, text) in list.iter_mut().zip(texts) {
+                *slot = text.as_ptr();
+            }
+        }
+        // SAFETY: both lists end with a null pointer, and the texts outlive the call.
+        unsafe { libc::execve(path.as_ptr(), arguments.as_ptr(), environment.as_ptr()) };
+        io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO)
+    }
 }
 
 /// The words of a command as one line that a shell takes apart into the same words. A first word that starts
@@ -166,7 +297,6 @@ fn follow(parent: Pid) -> io::Result<()> {
 
 /// In the child: no signal is ignored or blocked because somebody up the line did so.
 fn default_signals() {
-    super::process::unblock_signals();
     // The kernel's form of `struct sigaction`, all zero: the default disposition, no flags, an empty mask.
     let default = [0_u64; 8];
     for number in 1..=64 {
@@ -183,6 +313,8 @@ fn default_signals() {
             )
         };
     }
+    // Last: no handler of the process that forked may run here.
+    super::process::unblock_signals();
 }
 
 /// In the child: nothing but the standard descriptors passes to the program, whatever this process inherited.
@@ -207,6 +339,10 @@ mod tests {
         list.iter().map(|w| w.as_bytes().into()).collect()
     }
 
+    fn started(list: &[&str]) -> Program {
+        program(&words(list), false, None).unwrap()
+    }
+
     fn run<F: Future>(future: F) -> F::Output {
         tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
     }
@@ -214,19 +350,51 @@ mod tests {
     #[test]
     fn a_program_gets_its_words_and_its_status_comes_back() {
         run(async {
-            let p = program(&words(&["/bin/sh", "-c", "exit $1", "x", "7"]), None).unwrap();
-            assert_eq!(p.ended().await.unwrap(), Exit::Code(7));
-            let p = program(&words(&["/bin/sh", "-c", "kill -9 $$"]), None).unwrap();
-            assert_eq!(p.ended().await.unwrap(), Exit::Signal(9));
+            let p = started(&["/bin/sh", "-c", "exit $1", "x", "7"]);
+            assert_eq!(p.process.ended().await.unwrap(), Exit::Code(7));
+            assert_eq!(p.failure(), None);
+            let p = started(&["/bin/sh", "-c", "kill -9 $$"]);
+            assert_eq!(p.process.ended().await.unwrap(), Exit::Signal(9));
+            // Found as a shell would.
+            let p = started(&["sh", "-c", "exit 8"]);
+            assert_eq!(p.process.ended().await.unwrap(), Exit::Code(8));
         });
     }
 
     #[test]
     fn what_is_no_program_is_refused_with_its_reason() {
         run(async {
-            let refused = |path: &str| program(&words(&[path]), None).err().unwrap();
-            assert_eq!(refused("/nonexistent/x").raw_os_error(), Some(libc::ENOENT));
-            assert_eq!(refused("/etc/passwd").raw_os_error(), Some(libc::EACCES));
+            for (path, number) in [
+                ("/nonexistent/x", libc::ENOENT),
+                ("no-such-program-anywhere", libc::ENOENT),
+                ("/etc/passwd", libc::EACCES),
+            ] {
+                let p = started(&[path]);
+                p.process.ended().await.unwrap();
+                assert_eq!(p.failure(), Some(number), "{path}");
+            }
+        });
+    }
+
+    #[test]
+    fn nobody_waits_for_a_file_system_that_hangs() {
+        run(async {
+            let folder = tempfile::tempdir().unwrap();
+            let script = folder.path().join("script");
+            std::fs::write(&script, "#!/bin/sh\nexit 9\n").unwrap();
+            let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+            std::fs::set_permissions(&script, mode).unwrap();
+            let held = crate::sys::testing::hold_up(&script);
+            let path = script.to_str().unwrap();
+            let mut hanging = started(&[path]);
+            // Others run meanwhile, and it can be ended.
+            let p = started(&["/bin/sh", "-c", "exit 7"]);
+            assert_eq!(p.process.ended().await.unwrap(), Exit::Code(7));
+            hanging.process.signal_group(Signal::SIGKILL);
+            assert_eq!(hanging.process.ended().await.unwrap(), Exit::Signal(9));
+            hanging = started(&[path]);
+            drop(held);
+            assert_eq!(hanging.process.ended().await.unwrap(), Exit::Code(9));
         });
     }
 
@@ -234,13 +402,10 @@ mod tests {
     fn a_program_leads_a_group_of_its_own() {
         run(async {
             // Its child has the same group, so both end by one signal.
-            let p = program(
-                &words(&["/bin/sh", "-c", "sleep 100 & test $(ps -o pgid= -p $$) = $$ && wait"]),
-                None,
-            )
-            .unwrap();
-            p.signal_group(Signal::SIGKILL);
-            assert_eq!(p.ended().await.unwrap(), Exit::Signal(9));
+            let p =
+                started(&["/bin/sh", "-c", "sleep 100 & test $(ps -o pgid= -p $$) = $$ && wait"]);
+            p.process.signal_group(Signal::SIGKILL);
+            assert_eq!(p.process.ended().await.unwrap(), Exit::Signal(9));
         });
     }
 
@@ -249,7 +414,7 @@ mod tests {
         crate::sys::process::block_signals();
         // SAFETY: no handler involved. The signal has no meaning in this process.
         unsafe { libc::signal(libc::SIGUSR2, libc::SIG_IGN) };
-        let stranger = std::fs::File::open("/").unwrap();
+        let stranger = File::open("/").unwrap();
         nix::fcntl::fcntl(&stranger, nix::fcntl::FcntlArg::F_SETFD(nix::fcntl::FdFlag::empty()))
             .unwrap();
         let number = stranger.as_raw_fd();
@@ -259,8 +424,8 @@ mod tests {
                  grep -q '^SigIgn:.*0000000000000000' /proc/self/status || exit 2
                  test ! -e /proc/self/fd/{number} || exit 3"
             );
-            let p = program(&words(&["/bin/sh", "-c", &text]), None).unwrap();
-            assert_eq!(p.ended().await.unwrap(), Exit::Code(0));
+            let p = started(&["/bin/sh", "-c", &text]);
+            assert_eq!(p.process.ended().await.unwrap(), Exit::Code(0));
         });
     }
 
@@ -270,13 +435,8 @@ mod tests {
             let odd = ["a b", "it's", "", "$HOME", "\\"];
             let mut line = words(&["/usr/bin/test"]);
             line.extend(words(&["it's", "=", "it's"]));
-            let line = shell_line(&line);
-            let p = program(
-                &[b"/bin/sh".as_slice().into(), b"-c".as_slice().into(), line.as_bytes().into()],
-                None,
-            )
-            .unwrap();
-            assert_eq!(p.ended().await.unwrap(), Exit::Code(0));
+            let p = program(&line, true, None).unwrap();
+            assert_eq!(p.process.ended().await.unwrap(), Exit::Code(0));
             assert_eq!(shell_line(&words(&odd)), OsStr::new("'a b' 'it'\\''s' '' '$HOME' '\\'"));
             assert_eq!(shell_line(&words(&["</tmp/x"])), OsStr::new("</tmp/x"));
         });

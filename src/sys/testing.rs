@@ -1,5 +1,8 @@
 //! Help for tests that need a network of their own.
 
+use std::fs::File;
+use std::os::fd::AsRawFd;
+use std::path::Path;
 use std::process::Command;
 
 /// Set in a test that runs in its own namespaces.
@@ -37,4 +40,16 @@ pub fn ip(arguments: &str) -> String {
 /// Runs a future on a runtime of this thread.
 pub fn run<F: Future>(future: F) -> F::Output {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
+}
+
+/// Whoever opens or executes this file hangs until the answer is dropped, but for 45 s at most
+/// (`fs.lease-break-time`): as on a file system whose server is gone.
+pub fn hold_up(path: &Path) -> File {
+    let file = File::open(path).unwrap();
+    // SAFETY: no handler involved: the kernel's call to give up the lease is of no interest.
+    unsafe { libc::signal(libc::SIGIO, libc::SIG_IGN) };
+    // SAFETY: no pointers.
+    let answer = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETLEASE, libc::F_WRLCK) };
+    assert_eq!(answer, 0, "{}", std::io::Error::last_os_error());
+    file
 }

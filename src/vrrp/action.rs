@@ -68,6 +68,8 @@ pub enum Action {
         /// When to give up.
         timeout: Duration,
     },
+    /// End a run of a script that the configuration has no more; what is answered to it means nothing.
+    EndScript(RunId),
     /// Tell scripts, FIFOs and mail recipients.
     Notify(Notice),
     /// The summary changed: hand `Engine::summary` to the supervisor.

@@ -53,6 +53,7 @@ pub(super) fn of_instance(instance: &mut Instance, word: Word) -> Option<Notice>
             Word::Deleted => "=> VRRP Deleted at reload <=",
         }
         .into(),
+        urgent: true,
     });
     let priority = instance.priority.to_string();
     notice("INSTANCE", &name, word, &priority, &instance.config.notify, mail)
@@ -67,6 +68,7 @@ pub(super) fn of_group(group: &mut Group, word: Word) -> Option<Notice> {
             Word::Stop => "=> All VRRP group instances are now stopping <=".into(),
             _ => format!("=> All VRRP group instances are now in {} state <=", word.text()),
         },
+        urgent: true,
     });
     notice("GROUP", &name, word, "0", &group.config.notify, mail)
 }

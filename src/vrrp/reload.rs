@@ -62,7 +62,7 @@ impl Engine {
         // Group memberships, references and claims are made anew, so nothing of the old may stay.
         self.instances.index(&ids);
         self.claim_objects(&new, &ids);
-        self.rebuild_scripts(&new);
+        self.rebuild_scripts(cx, &new);
         self.rebuild_groups(&new);
         self.rebuild_references(&new, &ids);
         if let Phase::Waiting { seen, .. } = self.phase {
@@ -171,7 +171,7 @@ impl Engine {
     }
 
     /// A script that is the same command for the same user keeps its condition.
-    fn rebuild_scripts(&mut self, new: &model::Vrrp) {
+    fn rebuild_scripts(&mut self, cx: &mut Cx<'_>, new: &model::Vrrp) {
         let mut old = core::mem::take(&mut self.scripts);
         for config in &new.scripts {
             let subject = Subject::Script(config.name.clone());
@@ -183,7 +183,10 @@ impl Engine {
                     known.config = config.clone();
                     known
                 }
-                _ => {
+                other => {
+                    if let Some(other) = other {
+                        self.end_script(cx, &other);
+                    }
                     // Who refers to it is told when the references are made anew.
                     self.trackers.set(id, state);
                     self.timers.clear(Timer::Script(id));
@@ -192,7 +195,8 @@ impl Engine {
             };
             self.scripts.insert(id, script);
         }
-        for id in old.into_keys() {
+        for (id, script) in old {
+            self.end_script(cx, &script);
             self.timers.clear(Timer::Script(id));
         }
     }

@@ -1,5 +1,7 @@
 //! Tracking scripts: when each runs, and what its result means for whom.
 
+use core::time::Duration;
+
 use super::event::{RunEnd, RunId};
 use super::{Action, Cx, Engine, Timer};
 use crate::base::Instant;
@@ -12,10 +14,22 @@ pub(super) struct Script {
     pub config: model::Script,
     pub condition: Condition,
     /// The run that has not been answered.
-    running: Option<RunId>,
+    running: Option<Running>,
     /// Exit status of the last run, for the log.
     last_status: i32,
 }
+
+/// A run of a script.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Running {
+    run: RunId,
+    /// When it was asked for.
+    since: Instant,
+}
+
+/// How long the answer to a run may take beyond the script's `timeout`: SIGTERM, SIGKILL and the giving up after that
+/// take up to four seconds. An answer that has not come by then will not come.
+const LOST: Duration = Duration::from_secs(10);
 
 impl Script {
     pub const fn new(config: model::Script) -> Self {
@@ -26,6 +40,12 @@ impl Script {
             Condition::Unknown
         };
         Self { config, condition, running: None, last_status: 0 }
+    }
+
+    /// Its run, if an answer to that can no longer be expected.
+    fn lost(&self, now: Instant) -> Option<RunId> {
+        let Running { run, since } = self.running?;
+        (now.since(since) > self.config.timeout.saturating_add(LOST)).then_some(run)
     }
 
     /// Its state as one of the things that are tracked.
@@ -49,6 +69,14 @@ impl Engine {
     pub(super) fn script_due(&mut self, cx: &mut Cx<'_>, id: TrackerId, due: Instant) {
         self.next_run += 1;
         let run = RunId(self.next_run);
+        let script = self.scripts.get(&id);
+        if let Some((script, run)) = script.and_then(|s| Some((s, s.lost(cx.now)?))) {
+            let name = &script.config.name;
+            tracing::warn!(
+                "Track script {name}: no answer about its last run, counted as timed out"
+            );
+            self.ran(cx, run, RunEnd::TimedOut);
+        }
         let Some(script) = self.scripts.get_mut(&id) else { return };
         let interval = script.config.interval;
         let next = due + interval;
@@ -59,7 +87,7 @@ impl Engine {
                 script.config.name
             );
         } else {
-            script.running = Some(run);
+            script.running = Some(Running { run, since: cx.now });
             self.runs.insert(run, id);
             let (command, timeout) = (script.config.command.clone(), script.config.timeout);
             cx.out.push(Action::RunScript { run, command, timeout });
@@ -72,7 +100,9 @@ impl Engine {
         let Some(id) = self.runs.remove(&run) else { return };
         let script = self.scripts.get_mut(&id);
         // A script that a reload replaced meanwhile waits for another run.
-        let Some(script) = script.filter(|s| s.running == Some(run)) else { return };
+        let Some(script) = script.filter(|s| s.running.is_some_and(|r| r.run == run)) else {
+            return;
+        };
         script.running = None;
         let name = script.config.name.clone();
         if let RunEnd::Exit(status) = end
@@ -104,6 +134,15 @@ impl Engine {
         }
         let users = self.note_tracker(id, State::of(after));
         self.reconsider_all(cx, users);
+    }
+
+    /// A script is not wanted any more: what runs of it is ended.
+    pub(super) fn end_script(&mut self, cx: &mut Cx<'_>, script: &Script) {
+        if let Some(Running { run, .. }) = script.running
+            && self.runs.remove(&run).is_some()
+        {
+            cx.out.push(Action::EndScript(run));
+        }
     }
 
     /// What the runner was doing is lost: the next runs come at their times.

@@ -127,7 +127,8 @@ fn messages() -> Vec<Seed> {
         commands: vec![command.clone()],
         limit: None,
     };
-    let mail = Deliver::Mail(MailText { subject: "VI".into(), body: "MASTER".into() });
+    let mail =
+        Deliver::Mail(MailText { subject: "VI".into(), body: "MASTER".into(), urgent: true });
     let request = LoadRequest {
         path: b"/etc/k.conf".as_slice().into(),
         id: Some("node1".into()),

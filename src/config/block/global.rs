@@ -88,6 +88,9 @@ block! {
         /// Instances take part although the virtual servers of the configuration cannot be served, because IPVS does
         /// not work; without it they are in FAULT as long. A keyword of evervip's own.
         vrrp_without_ipvs: One<Bool> = "vrrp_without_ipvs", newer, default("off");
+        /// Seconds that a notify script which still runs may delay the next one of the same instance, group or
+        /// server; then it is ended: SIGTERM, SIGKILL after a second. A keyword of evervip's own.
+        notify_max_delay: One<Int<0, 3600>> = "notify_max_delay", newer, default("5");
         /// Destination of IPv4 adverts.
         vrrp_mcast_group4: One<Multicast4> = "vrrp_mcast_group4", default("224.0.0.18");
         /// Destination of IPv6 adverts.

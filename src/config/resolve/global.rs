@@ -57,6 +57,9 @@ pub(super) fn finish(root: &Root, cx: &mut Load<'_>) {
         router_id: global.router_id.value().map_or_else(|| host.into(), |r| r.0.clone()),
         mail,
         child_wait: root.child_wait_time.value().map(|t| Duration::from_secs(u64::from(t.u32()))),
+        notify_max_delay: Duration::from_secs(u64::from(
+            global.notify_max_delay.value().map_or(5, |n| n.u32()),
+        )),
         vrrp_rt_priority: global.vrrp_rt_priority.value().map(|p| p.0),
         vrrp_nice: global.vrrp_priority.value().and_then(|p| i8::try_from(p.0).ok()),
         vrrp_no_swap: global.vrrp_no_swap.is_set(),

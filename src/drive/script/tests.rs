@@ -1,3 +1,4 @@
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use super::*;
@@ -6,6 +7,10 @@ use crate::sys::testing;
 fn shell(text: &str) -> Command {
     let words: [&[u8]; 3] = [b"/bin/sh", b"-c", text.as_bytes()];
     Command { words: words.map(Box::from).into(), through_shell: false, user: None }
+}
+
+async fn run(command: &Command, limit: Duration) -> RunEnd {
+    Checks::default().run(command, limit, core::future::pending()).await
 }
 
 fn run_for(text: &str, millis: u64) -> RunEnd {
@@ -45,6 +50,60 @@ fn what_ignores_a_request_to_end_is_killed_with_all_it_started() {
         assert!(crate::sys::clock::now() < end, "its child ends too");
         std::thread::yield_now();
     }
+}
+
+#[test]
+fn what_is_not_wanted_any_more_ends_within_a_second() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("pid");
+    let text = format!("trap '' TERM; echo $$ > {}; while :; do sleep 1; done", file.display());
+    let command = shell(&text);
+    testing::run(async {
+        let begun = async {
+            while std::fs::read_to_string(&file).unwrap_or_default().is_empty() {
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        };
+        let end = Checks::default().run(&command, Duration::from_secs(60), begun).await;
+        assert_eq!(end, RunEnd::TimedOut);
+    });
+    assert!(!runs(&file));
+}
+
+#[test]
+fn a_file_system_that_hangs_is_a_timeout_of_its_scripts_only() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("script");
+    std::fs::write(&file, "#!/bin/sh\nexit 0\n").unwrap();
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(&file, mode).unwrap();
+    let words = vec![file.as_os_str().as_bytes().into()];
+    let command = Command { words, through_shell: false, user: None };
+    let _held = testing::hold_up(&file);
+    testing::run(async {
+        let hanging = run(&command, Duration::from_millis(300));
+        tokio::pin!(hanging);
+        let other = shell("exit 3");
+        let other = run(&other, Duration::from_secs(30));
+        tokio::select! {
+            biased;
+            end = &mut hanging => panic!("{end:?} before the other one"),
+            end = other => assert_eq!(end, RunEnd::Exit(3)),
+        }
+        assert_eq!(hanging.await, RunEnd::TimedOut);
+    });
+}
+
+#[test]
+fn what_hangs_and_cannot_be_killed_is_not_started_again() {
+    let checks = Checks::default();
+    let command = shell("exit 0");
+    checks.hanging().insert(command.display());
+    let again = || testing::run(checks.run(&command, Duration::from_secs(9), async {}));
+    assert_eq!(again(), RunEnd::TimedOut);
+    checks.hanging().clear();
+    let pending = checks.run(&command, Duration::from_secs(9), core::future::pending());
+    assert_eq!(testing::run(pending), RunEnd::Exit(0));
 }
 
 #[test]

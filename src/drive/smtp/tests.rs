@@ -76,7 +76,11 @@ fn polite(line: &str) -> &'static str {
 }
 
 fn text(subject: &str) -> MailText {
-    MailText { subject: subject.into(), body: "=> VRRP Instance is now owning VRRP VIPs <=".into() }
+    MailText {
+        subject: subject.into(),
+        body: "=> VRRP Instance is now owning VRRP VIPs <=".into(),
+        urgent: false,
+    }
 }
 
 /// Sends these mails and gives the tags in the order they were done with.
@@ -100,6 +104,77 @@ fn deliver(mail: Mail, texts: Vec<MailText>) -> Vec<usize> {
         .await;
         done
     })
+}
+
+fn sorted(mut tags: Vec<usize>) -> Vec<usize> {
+    tags.sort_unstable();
+    tags
+}
+
+#[test]
+fn a_flood_becomes_digests_and_what_is_urgent_goes_first() {
+    let server = Server::polite();
+    let down = |n| text(&format!("Realserver [10.0.0.{n}]:tcp:80 - DOWN"));
+    let mut texts: Vec<MailText> = (0..400).map(down).collect();
+    texts.push(MailText { urgent: true, ..text("Virtualserver [10.1.0.1]:tcp:80 - DOWN") });
+    let done = deliver(server.mail(), texts);
+    assert_eq!(done.len(), 401);
+    let heard: Vec<String> = server.heard.try_iter().collect();
+    let subjects: Vec<&String> = heard.iter().filter(|l| l.starts_with("Subject: ")).collect();
+    assert_eq!(subjects.len(), 3, "{subjects:#?}");
+    assert_eq!(sorted(done), (0..401).collect::<Vec<_>>());
+    // Each is in one of them.
+    for n in 0..400 {
+        let line = format!("Realserver [10.0.0.{n}]:tcp:80 - DOWN: =>");
+        assert_eq!(heard.iter().filter(|l| l.starts_with(&line)).count(), 1, "{line}");
+    }
+    let whole = "Subject: [svr1] Virtualserver [10.1.0.1]:tcp:80 - DOWN\r\n".to_owned();
+    assert!(subjects.contains(&&whole), "{subjects:#?}");
+}
+
+#[test]
+fn what_is_urgent_goes_first_and_mails_on_one_thing_keep_their_order() {
+    let mut queue = Queue {
+        urgent: VecDeque::new(),
+        other: VecDeque::new(),
+        dropped: 0,
+        busy: BTreeSet::new(),
+    };
+    let mut done = |_| {};
+    let jobs = [
+        ("server A - DOWN", false),
+        ("server A - UP", false),
+        ("server B - DOWN", false),
+        ("service - DOWN", true),
+    ];
+    for (tag, (subject, urgent)) in jobs.into_iter().enumerate() {
+        queue.add(Job { tag, text: MailText { urgent, ..text(subject) } }, &mut done);
+    }
+    let next = |queue: &mut Queue<usize>| queue.next().map(|batch| (batch.mails[0].tag, batch));
+    let mut taken = Vec::new();
+    while let Some((tag, batch)) = next(&mut queue) {
+        taken.push((tag, batch));
+    }
+    let tags: Vec<usize> = taken.iter().map(|(tag, _)| *tag).collect();
+    assert_eq!(tags, [3, 0, 2], "the second one on A waits for the first");
+    queue.free(&taken[1].1);
+    assert_eq!(next(&mut queue).map(|(tag, _)| tag), Some(1));
+}
+
+#[test]
+fn what_is_dropped_is_counted() {
+    let mut queue = Queue {
+        urgent: VecDeque::new(),
+        other: VecDeque::new(),
+        dropped: 0,
+        busy: BTreeSet::new(),
+    };
+    let mut gone = Vec::new();
+    for tag in 0..WAITING + 3 {
+        queue.add(Job { tag, text: text(&tag.to_string()) }, &mut |tag| gone.push(tag));
+    }
+    queue.add(Job { tag: 0, text: MailText { urgent: true, ..text("x") } }, &mut |_| panic!());
+    assert_eq!((queue.dropped, gone), (3, vec![0, 1, 2]));
 }
 
 #[test]
@@ -138,8 +213,9 @@ fn long_and_odd_texts_do_no_harm() {
     let odd = MailText {
         subject: format!("x\r\nBcc: all@example.org {}", "ä".repeat(200)),
         body: ".\r\n".repeat(400),
+        urgent: false,
     };
-    assert_eq!(deliver(server.mail(), vec![odd, text("next")]), [0, 1]);
+    assert_eq!(sorted(deliver(server.mail(), vec![odd, text("next")])), [0, 1]);
     let heard: Vec<String> = server.heard.try_iter().collect();
     assert!(heard.iter().all(|l| !l.starts_with("Bcc")));
     let subject = heard.iter().find(|l| l.starts_with("Subject")).unwrap();
@@ -181,7 +257,7 @@ fn a_server_that_is_busy_is_tried_again() {
             polite(line).into()
         }
     });
-    assert_eq!(deliver(server.mail(), vec![text("a"), text("b")]), [0, 1]);
+    assert_eq!(deliver(server.mail(), vec![text("a"), text("a")]), [0, 1]);
     let heard: Vec<String> = server.heard.try_iter().collect();
     assert_eq!(heard.iter().filter(|l| l.as_str() == ".\r\n").count(), 2);
 }

@@ -103,6 +103,8 @@ pub enum Output {
         /// When to give up.
         timeout: Duration,
     },
+    /// End a run of a script.
+    EndRun(RunId),
     /// Tell scripts and people.
     Notify(Box<Notice>),
     /// A part of what the supervisor should know; `look::Summaries` joins them.

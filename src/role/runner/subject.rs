@@ -1,10 +1,12 @@
 //! The programs of one subject: one at a time, in the order asked for.
 //!
-//! keepalived runs them side by side, so a quick master-backup-master may end with the programs in any order. Some
-//! users' programs never end, though: they *are* the service that the state asks for. So a program that the next
-//! one has waited for long enough is left to itself.
+//! keepalived runs them side by side, so a quick master-backup-master may end with the programs in any order. Here
+//! the next one waits, but not for long: a program that hangs must not keep the next state's from running, and one of
+//! an old state must not go on beside it. So the old one is ended: after `notify_max_delay`, or at once when the
+//! daemon stops.
 
 use core::pin::pin;
+use core::sync::atomic::{AtomicU64, Ordering};
 use core::time::Duration;
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
@@ -14,15 +16,26 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::base::Name;
-use crate::drive::script::Running;
+use crate::drive::script::{self, Running, STOP_GRACE};
 use crate::model::Command;
 use crate::status::RunEnd;
 use crate::sys::process::Stranger;
 
-/// How long a program without a limit of its own may keep others of its subject waiting.
-const PATIENCE: Duration = Duration::from_secs(30);
-/// The same when the daemon stops.
-const HURRY: Duration = Duration::from_millis(300);
+/// How long a program may keep the next one of its subject waiting, for all subjects.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Patience(Arc<AtomicU64>);
+
+impl Patience {
+    /// Changes it, for those that wait later.
+    pub fn set(&self, patience: Duration) {
+        let millis = u64::try_from(patience.as_millis()).unwrap_or(u64::MAX);
+        self.0.store(millis, Ordering::Relaxed);
+    }
+
+    fn is(&self) -> Duration {
+        Duration::from_millis(self.0.load(Ordering::Relaxed))
+    }
+}
 
 /// Programs to run.
 pub(super) struct Job {
@@ -30,7 +43,7 @@ pub(super) struct Job {
     pub state: Name,
     /// What to run, one after the other.
     pub commands: Vec<Command>,
-    /// How long each may take.
+    /// How long each may take; only at the end of the daemon there is a limit.
     pub limit: Option<Duration>,
     /// A process of the last runner that nothing may run beside.
     pub before: Option<Stranger>,
@@ -46,7 +59,8 @@ pub(super) struct Subject(Arc<Shared>);
 struct Shared {
     name: Name,
     state: Mutex<State>,
-    /// Called when there is a new job, or reason to hurry.
+    patience: Patience,
+    /// Called when there is a new job, or the daemon stops.
     news: Notify,
     /// Held while there is work.
     busy: Arc<()>,
@@ -57,17 +71,20 @@ struct State {
     /// With the time since which each waits.
     jobs: VecDeque<(Instant, Job)>,
     working: bool,
-    hurry: bool,
+    /// The daemon stops: programs of the end only.
+    stopping: bool,
 }
 
 impl Subject {
-    pub fn new(name: Name, busy: Arc<()>) -> Self {
-        Self(Arc::new(Shared { name, state: Mutex::default(), news: Notify::new(), busy }))
+    pub fn new(name: Name, patience: Patience, busy: Arc<()>) -> Self {
+        let state = Mutex::default();
+        Self(Arc::new(Shared { name, state, patience, news: Notify::new(), busy }))
     }
 
     /// Adds a job and sees to it that somebody works.
     pub fn push(&self, job: Job) {
         let mut state = self.0.state();
+        state.stopping |= job.limit.is_some();
         state.jobs.push_back((Instant::now(), job));
         if !core::mem::replace(&mut state.working, true) {
             tokio::spawn(work(Arc::clone(&self.0), Arc::clone(&self.0.busy)));
@@ -75,9 +92,9 @@ impl Subject {
         self.0.news.notify_one();
     }
 
-    /// The daemon stops: nobody is waited for long.
-    pub fn hurry(&self) {
-        if !core::mem::replace(&mut self.0.state().hurry, true) {
+    /// The daemon stops: what runs is ended, and of what waits or comes only the programs of the end run.
+    pub fn stop(&self) {
+        if !core::mem::replace(&mut self.0.state().stopping, true) {
             self.0.news.notify_one();
         }
     }
@@ -88,11 +105,14 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// When the program that runs now is no longer waited for, if somebody waits.
-    fn patience_ends(&self) -> Option<Instant> {
+    /// When the program that runs since `started` is ended, if somebody waits or the daemon stops.
+    fn patience_ends(&self, started: Instant) -> Option<Instant> {
         let state = self.state();
-        let patience = if state.hurry { HURRY } else { PATIENCE };
-        state.jobs.front().map(|(since, _)| *since + patience)
+        if state.stopping {
+            return Some(started);
+        }
+        // A program after the first one of its job gets its time as well.
+        state.jobs.front().map(|(since, _)| (*since).max(started) + self.patience.is())
     }
 }
 
@@ -111,16 +131,26 @@ async fn work(shared: Arc<Shared>, _busy: Arc<()>) {
         };
         let Job { state, commands, limit, before, mut began, done } = job;
         if let Some(before) = before {
-            let ending = ends_in_time(&shared, before.ending());
-            let ended = match limit {
-                Some(limit) => tokio::time::timeout(limit, ending).await.unwrap_or(false),
-                None => ending.await,
+            let in_time = match limit {
+                // It is a program of the end as well, and has the time of one.
+                Some(limit) => tokio::time::timeout(limit, before.ending()).await.is_ok(),
+                None => ends_in_time(&shared, before.ending()).await,
             };
-            if !ended {
-                tracing::warn!("a program for {} still runs: leaving it to itself", shared.name);
+            if !in_time {
+                let of = &shared.name;
+                tracing::warn!(
+                    "a program of the last runner for {of} ({state}) still runs: ending it"
+                );
+                let grace = if limit.is_some() { Duration::ZERO } else { STOP_GRACE };
+                script::stop_stranger(&before, grace).await;
             }
         }
         for (position, command) in (0..).zip(&commands) {
+            if limit.is_none() && shared.state().stopping {
+                let (program, of) = (command.display(), &shared.name);
+                tracing::info!("{program} for {of} ({state}) not run: stopping");
+                continue;
+            }
             one(&shared, &state, command, limit, |process| began(position, process)).await;
         }
         done();
@@ -134,38 +164,52 @@ async fn one(
     limit: Option<Duration>,
     began: impl FnOnce(Option<OwnedFd>),
 ) {
+    let of = &shared.name;
     let running = match Running::start(command) {
         Ok(running) => running,
         Err(e) => {
-            tracing::warn!("cannot run {} for {} ({state}): {e}", command.display(), shared.name);
+            tracing::warn!("cannot run {} for {of} ({state}): {e}", command.display());
             return;
         }
     };
     began(running.share());
+    tracing::debug!("running {} for {of} ({state})", command.display());
     let name = running.name().to_owned();
-    let Some(limit) = limit else {
-        if ends_in_time(shared, running.ending()).await {
-            let _ = running.end(None, Duration::ZERO).await;
-        } else {
-            tracing::warn!(
-                "{name} for {} ({state}) still runs while others wait: leaving it to itself",
-                shared.name
-            );
-            tokio::spawn(running.end(None, Duration::ZERO));
+    let end = match limit {
+        // keepalived's way with programs that have a limit: SIGKILL at once.
+        Some(limit) => running.end(Some(limit), Duration::ZERO).await,
+        None if !ends_in_time(shared, running.ending()).await => {
+            let why = if shared.state().stopping { "stopping" } else { "the next one waits" };
+            tracing::warn!("{name} for {of} ({state}) still runs: ending it, {why}");
+            running.stop(STOP_GRACE).await;
+            return;
         }
-        return;
+        None => running.end(None, Duration::ZERO).await,
     };
-    // keepalived's way with programs that have a limit: SIGKILL at once.
-    if running.end(Some(limit), Duration::ZERO).await == RunEnd::TimedOut {
-        tracing::warn!("{name} for {} ({state}) took longer than {limit:?}: ended", shared.name);
+    match end {
+        RunEnd::Exit(0) => {}
+        RunEnd::Exit(status) => {
+            tracing::info!("{name} for {of} ({state}) exited with status {status}");
+        }
+        RunEnd::Signal(number) => {
+            tracing::warn!("{name} for {of} ({state}) was ended by signal {number}");
+        }
+        RunEnd::TimedOut => {
+            tracing::warn!("{name} for {of} ({state}) took longer than {limit:?}: ended");
+        }
+        RunEnd::NotStarted(number) => {
+            let e = std::io::Error::from_raw_os_error(number);
+            tracing::warn!("cannot run {name} for {of} ({state}): {e}");
+        }
     }
 }
 
-/// Waits for the end of a program; false when others have waited for too long.
+/// Waits for the end of a program; false when others have waited for too long, or the daemon stops.
 async fn ends_in_time(shared: &Shared, ending: impl Future<Output = ()>) -> bool {
+    let started = Instant::now();
     let mut ending = pin!(ending);
     loop {
-        let patience_ends = shared.patience_ends();
+        let patience_ends = shared.patience_ends(started);
         let impatient = async {
             match patience_ends {
                 Some(at) => tokio::time::sleep_until(at).await,
@@ -219,8 +263,8 @@ mod tests {
         testing::run(async {
             let folder = tempfile::tempdir().unwrap();
             let file = folder.path().join("out");
-            let busy = Arc::new(());
-            let subject = Subject::new(Name::from("instance A"), Arc::clone(&busy));
+            let subject = subject(LONG);
+            let busy = Arc::clone(&subject.0.busy);
             let (done, mut tags) = mpsc::unbounded_channel();
             for (tag, pause) in [(1, "0.2"), (2, "0"), (3, "0.1")] {
                 let text = format!(
@@ -243,6 +287,32 @@ mod tests {
         });
     }
 
+    /// A subject with all the time that a test may take, or so many milliseconds.
+    fn subject(millis: u64) -> Subject {
+        let patience = Patience::default();
+        patience.set(Duration::from_millis(millis));
+        Subject::new(Name::from("instance A"), patience, Arc::new(()))
+    }
+
+    const LONG: u64 = 60_000;
+    const AT_STOP: Option<Duration> = Some(Duration::from_secs(30));
+
+    /// Waits until a program has written something.
+    async fn written(file: &Path) -> Vec<String> {
+        loop {
+            let lines = lines(file);
+            if !lines.is_empty() {
+                return lines;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    fn lives(pid: &str) -> bool {
+        std::fs::read_to_string(format!("/proc/{pid}/stat"))
+            .is_ok_and(|stat| !stat.contains(") Z "))
+    }
+
     #[test]
     fn nothing_runs_beside_what_the_last_runner_started() {
         testing::run(async {
@@ -252,7 +322,7 @@ mod tests {
             let (began, mut processes) = mpsc::unbounded_channel();
             let append = |what: &str| format!("echo {what} >> {}", file.display());
             // The last runner starts one and is forgotten; nobody else waits for it.
-            let last = Subject::new(Name::from("a"), Arc::new(()));
+            let last = subject(LONG);
             let text = format!("sleep 0.3; {}", append("first"));
             let mut first = job(&done, 1, None, &text);
             first.began = Box::new(move |n, process| began.send((n, process)).unwrap());
@@ -260,7 +330,7 @@ mod tests {
             let (position, process) = processes.recv().await.unwrap();
             assert_eq!(position, 0);
             // The next one is to do the rest of that notice, which is nothing, and another.
-            let next = Subject::new(Name::from("a"), Arc::new(()));
+            let next = subject(LONG);
             let mut rest = job(&done, 2, None, "");
             rest.commands.clear();
             rest.before = Some(Stranger::hold(process.unwrap()).unwrap());
@@ -277,59 +347,132 @@ mod tests {
     }
 
     #[test]
+    fn what_the_last_runner_started_is_ended_when_another_has_waited_or_at_a_stop() {
+        for stop in [false, true] {
+            testing::run(async {
+                let folder = tempfile::tempdir().unwrap();
+                let file = folder.path().join("out");
+                let out = file.display();
+                let (done, mut tags) = mpsc::unbounded_channel();
+                let (began, mut processes) = mpsc::unbounded_channel();
+                let last = subject(LONG);
+                let mut first = job(&done, 1, None, &format!("echo $$ > {out}; exec sleep 60"));
+                first.began = Box::new(move |_, process| began.send(process).unwrap());
+                last.push(first);
+                let process = processes.recv().await.unwrap();
+                let pid = written(&file).await.remove(0);
+                let next = subject(if stop { LONG } else { 300 });
+                let mut rest = job(&done, 2, None, "");
+                rest.commands.clear();
+                rest.before = Some(Stranger::hold(process.unwrap()).unwrap());
+                next.push(rest);
+                // Alone it may run as long as it likes.
+                assert!(
+                    tokio::time::timeout(Duration::from_millis(600), tags.recv()).await.is_err()
+                );
+                let limit = if stop { AT_STOP } else { None };
+                next.push(job(&done, 3, limit, &format!("echo last >> {out}")));
+                let mut all = Vec::new();
+                while all.len() < 3 {
+                    all.push(tags.recv().await.unwrap());
+                }
+                assert!(!lives(&pid));
+                assert_eq!(lines(&file), [pid.as_str(), "last"]);
+                all.retain(|tag| *tag != 1);
+                assert_eq!(all, [2, 3]);
+            });
+        }
+    }
+
+    #[test]
     fn two_subjects_do_not_wait_for_each_other() {
         testing::run(async {
-            let busy = Arc::new(());
-            let (a, b) = (
-                Subject::new(Name::from("a"), Arc::clone(&busy)),
-                Subject::new(Name::from("b"), busy),
-            );
+            let (a, b) = (subject(LONG), subject(LONG));
             let (done, mut tags) = mpsc::unbounded_channel();
-            a.push(job(&done, 1, Some(Duration::from_secs(30)), "sleep 30"));
+            a.push(job(&done, 1, None, "exec sleep 30"));
             b.push(job(&done, 2, None, "exit 0"));
             assert_eq!(tags.recv().await, Some(2));
-            a.hurry();
+            a.stop();
+            assert_eq!(tags.recv().await, Some(1));
         });
     }
 
     #[test]
     fn a_limit_ends_a_program() {
         testing::run(async {
-            let subject = Subject::new(Name::from("a"), Arc::new(()));
+            let subject = subject(LONG);
             let (done, mut tags) = mpsc::unbounded_channel();
             let limit = Some(Duration::from_millis(100));
             subject.push(job(&done, 1, limit, "trap '' TERM; sleep 100"));
-            subject.push(job(&done, 2, None, "/nonexistent"));
+            subject.push(job(&done, 2, limit, "/nonexistent"));
             assert_eq!((tags.recv().await, tags.recv().await), (Some(1), Some(2)));
         });
     }
 
     #[test]
-    fn a_program_that_never_ends_is_left_to_itself_when_another_waits() {
+    fn a_program_that_never_ends_is_ended_when_another_has_waited() {
         testing::run(async {
             let folder = tempfile::tempdir().unwrap();
             let file = folder.path().join("pid");
-            let subject = Subject::new(Name::from("a"), Arc::new(()));
+            let subject = subject(300);
             let (done, mut tags) = mpsc::unbounded_channel();
+            // It ignores SIGTERM as well.
+            let text =
+                format!("trap '' TERM; echo $$ > {}; while :; do sleep 1; done", file.display());
+            subject.push(job(&done, 1, None, &text));
+            let pid = written(&file).await.remove(0);
+            // Alone it may run as long as it likes.
+            assert!(tokio::time::timeout(Duration::from_millis(600), tags.recv()).await.is_err());
             subject.push(job(
                 &done,
-                1,
+                2,
                 None,
-                &format!("echo $$ > {}; exec sleep 60", file.display()),
+                &format!("test ! -e /proc/{pid} && echo 2 >> {}", file.display()),
             ));
-            while lines(&file).is_empty() {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-            // Alone it may run as long as it likes.
-            assert!(tokio::time::timeout(Duration::from_millis(500), tags.recv()).await.is_err());
-            subject.hurry();
-            subject.push(job(&done, 2, None, "exit 0"));
             assert_eq!((tags.recv().await, tags.recv().await), (Some(1), Some(2)));
-            // It still runs.
-            let pid = lines(&file).remove(0);
-            assert!(Path::new(&format!("/proc/{pid}")).exists());
-            let pid = nix::unistd::Pid::from_raw(pid.parse().unwrap());
-            nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).unwrap();
+            assert!(!lives(&pid));
+            assert_eq!(lines(&file).pop().as_deref(), Some("2"), "both ran at the same time");
+        });
+    }
+
+    #[test]
+    fn at_a_stop_nothing_of_before_outlives_the_last_program() {
+        testing::run(async {
+            let folder = tempfile::tempdir().unwrap();
+            let file = folder.path().join("out");
+            let out = file.display();
+            let subject = subject(LONG);
+            let (done, mut tags) = mpsc::unbounded_channel();
+            let slow = format!("echo $$ > {out}; sleep 60; echo late >> {out}");
+            subject.push(job(&done, 1, None, &slow));
+            let pid = written(&file).await.remove(0);
+            subject.push(job(&done, 2, None, &format!("echo waited >> {out}")));
+            subject.push(job(
+                &done,
+                3,
+                AT_STOP,
+                &format!("test ! -e /proc/{pid} && echo stop >> {out}"),
+            ));
+            for tag in [1, 2, 3] {
+                assert_eq!(tags.recv().await, Some(tag));
+            }
+            assert_eq!(lines(&file), [pid.as_str(), "stop"]);
+        });
+    }
+
+    #[test]
+    fn a_subject_that_was_stopped_runs_the_programs_of_the_end_only() {
+        testing::run(async {
+            let folder = tempfile::tempdir().unwrap();
+            let file = folder.path().join("out");
+            let out = file.display();
+            let subject = subject(LONG);
+            subject.stop();
+            let (done, mut tags) = mpsc::unbounded_channel();
+            subject.push(job(&done, 1, None, &format!("echo state >> {out}")));
+            subject.push(job(&done, 2, AT_STOP, &format!("echo stop >> {out}")));
+            assert_eq!((tags.recv().await, tags.recv().await), (Some(1), Some(2)));
+            assert_eq!(lines(&file), ["stop"]);
         });
     }
 }

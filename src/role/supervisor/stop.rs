@@ -14,7 +14,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// How long they may take when they had to be started once more for that.
 const SECOND_PATIENCE: Duration = Duration::from_secs(2);
 /// How long the runner may take beyond that for what was said last.
-const RUNNER_PATIENCE: Duration = Duration::from_secs(3);
+const RUNNER_PATIENCE: Duration = Duration::from_secs(4);
 
 impl Supervisor {
     /// Ends all roles, and says with which status the daemon ends. The runner ends last: it hears what the others

@@ -123,6 +123,18 @@ fn a_script_that_does_not_end_is_not_started_again_until_the_runner_is() {
 }
 
 #[test]
+fn an_answer_that_does_not_come_counts_as_a_timeout_and_the_script_runs_again() {
+    let mut host = Host::new(tracked(0));
+    host.end_run(RunEnd::Exit(0));
+    host.pass(SECOND);
+    host.look();
+    // The runner lives but has lost this one. A condition falls with the third failure.
+    host.pass(60 * SECOND);
+    assert!(host.runs() >= 3, "{} runs", host.runs());
+    assert_eq!((host.state(), host.faults()), (State::Fault, vec!["script chk".to_owned()]));
+}
+
+#[test]
 fn weights_change_the_priority_and_the_time_to_wait() {
     let mut host = Host::new(tracked(-60));
     assert_eq!((host.state(), host.effective()), (State::Backup, 100));

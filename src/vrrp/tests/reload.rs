@@ -233,10 +233,17 @@ fn a_new_script_does_not_disturb_and_an_old_one_keeps_its_condition() {
     config.scripts[0].rise = 5;
     reload(&mut host, &config);
     assert_eq!(masters(&host).len(), 1);
-    // Not tracked any more: the fault is gone.
+    // Not tracked any more: the fault is gone, and what runs of the script is ended.
+    host.pass(SECOND);
+    let running = host.seen.iter().rev().find_map(|a| match a {
+        Action::RunScript { run, .. } => Some(*run),
+        _ => None,
+    });
     config.instances[0].track_scripts.clear();
     config.scripts.clear();
-    reload(&mut host, &config);
+    let actions = reload(&mut host, &config);
+    assert_ne!(running, run);
+    assert!(actions.contains(&Action::EndScript(running.unwrap())), "{actions:?}");
     host.pass(4 * SECOND);
     assert_eq!(masters(&host).len(), 2);
 }
