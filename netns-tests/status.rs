@@ -38,10 +38,10 @@ fn a_pair_is_shown_and_so_is_its_failover(lab: &mut Lab) -> Res {
         let instance = instance(&pair.svr2)?;
         Ok((instance["master"] == "10.0.0.71").then_some(()))
     })?;
-    check!(backup["addresses_held"] == 0 && backup["interface"] == "enp0s8", "{backup}");
+    check!(backup["objects_held"] == 0 && backup["interface"] == "enp0s8", "{backup}");
     check!(backup["priority"] == 100 && backup["effective_priority"] == 100, "{backup}");
     lab.timeline().poll(LIMIT, "the master holds its address", || {
-        Ok((instance(&pair.svr1)?["addresses_held"] == 1).then_some(()))
+        Ok((instance(&pair.svr1)?["objects_held"] == 1).then_some(()))
     })?;
     let screen = status(&pair.svr1, &[])?;
     check!(screen.status.success() && screen.stderr.is_empty(), "{}", screen.stderr);
@@ -49,7 +49,10 @@ fn a_pair_is_shown_and_so_is_its_failover(lab: &mut Lab) -> Res {
     check!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
     let row = text.lines().find(|line| line.starts_with("VRRP1")).unwrap_or_default();
     let words: Vec<&str> = row.split_whitespace().collect();
-    check!(matches!(words.as_slice(), [_, "enp0s8", "41", "MASTER", _, "200", "1", ..]), "{text}");
+    check!(
+        matches!(words.as_slice(), [_, "enp0s8", "41", "MASTER", _, "200", "1/1", ..]),
+        "{text}"
+    );
     check!(text.contains(&format!("configuration: {CONF}, read ")), "{text}");
     // One by name, and the nearest one of a name that is wrong.
     let one = status(&pair.svr1, &["VRRP1"])?;

@@ -8,8 +8,8 @@ use evervip::base::rng::Rng;
 use evervip::base::{IfIndex, IfName, Instant, Prefix};
 use evervip::model::vrrp::{Instance, Vrrp};
 use evervip::model::{Lvs, diff};
+use evervip::plan::Outcome;
 use evervip::plan::ipvs::{Destination, DestinationKey, Entry, Settings, Table, plan};
-use evervip::plan::{Op, Outcome};
 use evervip::sim::kernel::Kernel;
 use evervip::status::vrrp::State;
 use evervip::vrrp::{Action, Actions, Engine, Event, RunEnd};
@@ -176,9 +176,8 @@ impl Host {
             match action {
                 Action::Apply { token, ops } => {
                     for (item, op) in (0..).zip(ops) {
-                        let (Op::AddAddress { interface, address }
-                        | Op::DeleteAddress { interface, address }) = op;
-                        self.touched.push((*interface, address.prefix));
+                        let address = op.as_address();
+                        self.touched.extend(address.map(|(i, a)| (i, a.prefix)));
                         let outcome = self.kernel.apply(op, &mut self.rng);
                         self.event(Event::Applied { token: *token, item, outcome });
                     }

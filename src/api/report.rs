@@ -217,21 +217,23 @@ pub struct Instance {
     pub master: Option<String>,
     /// Why it is in FAULT; empty otherwise.
     pub faults: Vec<String>,
-    /// How many of its virtual addresses are on their interfaces.
-    pub addresses_held: usize,
-    /// Virtual addresses that the kernel refuses.
-    pub addresses_refused: Vec<Refused>,
+    /// How many addresses, routes and the like it puts into the kernel as master.
+    pub objects_wanted: usize,
+    /// How many of them are there now.
+    pub objects_held: usize,
+    /// Those that the kernel refuses, or that wait for something else.
+    pub objects_missing: Vec<Missing>,
     /// What it counted since the process started, by name.
     pub counters: BTreeMap<String, u64>,
 }
 
-/// Something that the kernel refuses.
+/// Something that is not in the kernel as it is wanted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct Refused {
-    /// What.
-    pub what: String,
-    /// Why, in the words of the system.
-    pub error: String,
+pub struct Missing {
+    /// What, for example `address 10.0.0.100/24 on eth0`.
+    pub object: String,
+    /// Why, for example `the kernel refuses it: Permission denied (3 attempts)`.
+    pub reason: String,
 }
 
 /// A sync group.
@@ -425,7 +427,6 @@ impl Clocks {
     }
 
     fn instance(&self, view: &vrrp::Instance) -> Instance {
-        let refused = view.addresses_refused.iter();
         Instance {
             name: view.name.to_string(),
             interface: view.interface.to_string(),
@@ -436,9 +437,12 @@ impl Clocks {
             effective_priority: view.effective_priority,
             master: view.master.map(|address| address.to_string()),
             faults: view.faults.clone(),
-            addresses_held: view.addresses_set,
-            addresses_refused: refused
-                .map(|(what, errno)| Refused { what: what.clone(), error: error(*errno) })
+            objects_wanted: view.objects_wanted,
+            objects_held: view.objects_present,
+            objects_missing: view
+                .objects_missing
+                .iter()
+                .map(|m| Missing { object: m.object.clone(), reason: missing(&m.reason) })
                 .collect(),
             counters: counters(&view.counters),
         }
@@ -490,6 +494,19 @@ impl Clocks {
                 })
                 .collect(),
         }
+    }
+}
+
+/// Why an object is missing, in words.
+fn missing(reason: &vrrp::Missing) -> String {
+    match reason {
+        vrrp::Missing::Refused { errno: 0, .. } => "another program keeps removing it".into(),
+        vrrp::Missing::Refused { errno, attempts, .. } => {
+            let plural = if *attempts == 1 { "" } else { "s" };
+            format!("the kernel refuses it: {} ({attempts} attempt{plural})", error(*errno))
+        }
+        vrrp::Missing::NoInterface(name) => format!("there is no interface {name}"),
+        vrrp::Missing::NoAddress(address) => format!("address {address} is not there"),
     }
 }
 

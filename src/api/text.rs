@@ -111,7 +111,7 @@ fn head(text: &mut String, daemon: &Daemon, now: &str) {
 fn routers(text: &mut String, vrrp: &Vrrp, now: &str) {
     if !vrrp.instances.is_empty() {
         let mut table =
-            Table::new(["INSTANCE", "INTERFACE", "VRID", "STATE", "FOR", "PRIO", "VIPS", "MASTER"]);
+            Table::new(["INSTANCE", "INTERFACE", "VRID", "STATE", "FOR", "PRIO", "HELD", "MASTER"]);
         table.right = [false, false, true, false, true, true, true, false];
         for i in &vrrp.instances {
             table.row([
@@ -121,7 +121,7 @@ fn routers(text: &mut String, vrrp: &Vrrp, now: &str) {
                 state(i.state).into(),
                 ago(&i.since, now),
                 i.effective_priority.to_string(),
-                i.addresses_held.to_string(),
+                format!("{}/{}", i.objects_held, i.objects_wanted),
                 master(i),
             ]);
             if i.effective_priority != i.priority {
@@ -130,8 +130,8 @@ fn routers(text: &mut String, vrrp: &Vrrp, now: &str) {
             for fault in &i.faults {
                 table.note(format!("fault: {fault}"));
             }
-            for refused in &i.addresses_refused {
-                table.note(format!("{} refused: {}", refused.what, refused.error));
+            for missing in &i.objects_missing {
+                table.note(format!("{}: {}", missing.object, missing.reason));
             }
         }
         table.print(text);
@@ -370,7 +370,7 @@ impl<const N: usize> Table<N> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::report::{Check, Configuration, Group, Process, Refused, Reload};
+    use crate::api::report::{Check, Configuration, Group, Missing, Process, Reload};
 
     const NOW: &str = "2026-03-01T00:00:10.500Z";
 
@@ -384,17 +384,17 @@ configuration: /etc/keepalived/keepalived.conf, read 9s ago
   LAST RELOAD REFUSED 0s ago: no?[31m
   the checker process does not run now
 
-INSTANCE                 INTERFACE  VRID  STATE     FOR  PRIO  VIPS  MASTER
-A                        eth0         51  MASTER  2m05s    80     1  this router
+INSTANCE                 INTERFACE  VRID  STATE     FOR  PRIO  HELD  MASTER
+A                        eth0         51  MASTER  2m05s    80   1/2  this router
     configured priority 100, changed by trackers
-    10.0.0.9/24 refused: Permission denied
-xxxxxxxxxxxxxxxxxxxxxx~  eth0         51  BACKUP  2m05s    80     1  10.0.0.1
+    address 10.0.0.9/24 on eth0: there is no interface eth0
+xxxxxxxxxxxxxxxxxxxxxx~  eth0         51  BACKUP  2m05s    80   1/2  10.0.0.1
     configured priority 100, changed by trackers
-    10.0.0.9/24 refused: Permission denied
-C                        eth0         51  FAULT   2m05s    80     1  none heard
+    address 10.0.0.9/24 on eth0: there is no interface eth0
+C                        eth0         51  FAULT   2m05s    80   1/2  none heard
     configured priority 100, changed by trackers
     fault: eth0 is down
-    10.0.0.9/24 refused: Permission denied
+    address 10.0.0.9/24 on eth0: there is no interface eth0
 
 GROUP  STATE
 G      BACKUP
@@ -420,10 +420,11 @@ IPVS is not available: Protocol not available
             effective_priority: 80,
             master: (state == State::Backup).then(|| "10.0.0.1".into()),
             faults: if state == State::Fault { vec!["eth0 is down".into()] } else { Vec::new() },
-            addresses_held: 1,
-            addresses_refused: vec![Refused {
-                what: "10.0.0.9/24".into(),
-                error: "Permission denied".into(),
+            objects_wanted: 2,
+            objects_held: 1,
+            objects_missing: vec![Missing {
+                object: "address 10.0.0.9/24 on eth0".into(),
+                reason: "there is no interface eth0".into(),
             }],
             counters: std::collections::BTreeMap::new(),
         }

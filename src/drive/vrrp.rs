@@ -22,7 +22,7 @@ use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use crate::base::{IfIndex, Instant, Prefix};
+use crate::base::{IfIndex, Instant};
 use crate::kernel::monitor::{self, View};
 use crate::plan::Outcome;
 use crate::sys::poll::{Epoll, Ready, Timer, Wake};
@@ -262,9 +262,7 @@ impl Driver {
                     self.routers.remove(&index);
                     Event::LinkGone(index)
                 }
-                monitor::Change::Address { interface, prefix, present, own } => {
-                    Event::Address { interface, prefix, present, own }
-                }
+                monitor::Change::Object(change) => Event::Object(change),
                 // The other thread takes a view then.
                 monitor::Change::Lost => return,
             },
@@ -426,8 +424,7 @@ impl Driver {
 }
 
 fn snapshot(view: View) -> Snapshot {
-    let addresses: Vec<(IfIndex, Prefix)> = view.addresses;
-    Snapshot { links: view.links.into_iter().map(link).collect(), addresses }
+    Snapshot { links: view.links.into_iter().map(link).collect(), objects: view.objects }
 }
 
 fn link(l: monitor::Link) -> Link {

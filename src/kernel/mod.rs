@@ -1,6 +1,6 @@
 //! What the kernel is asked for and what it tells, over netlink.
 //!
-//! Writers carry out operations of `plan`, one request after the other, each with its answer; monitors tell what
+//! Writers carry out operations of `plan` in order, each with its answer; monitors tell what
 //! others did. What to do about either is left to the engines.
 #![allow(
     clippy::disallowed_methods,
@@ -11,4 +11,4 @@
 pub mod ipvs;
 pub mod monitor;
 pub mod netlink;
-pub mod route;
+pub mod object;

@@ -1,31 +1,28 @@
-//! What happens to links and addresses, told by the kernel as it happens.
+//! What happens to links, addresses and routes, told by the kernel as it happens.
 //!
 //! The monitor has a socket of its own with a large queue. If the queue overruns all the same, or at the start, a
 //! complete view is taken; nothing is ever guessed.
 
-use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::collections::BTreeMap;
 use std::io;
 
 use netlink_packet_core::Emitable;
-use netlink_packet_route::address::AddressMessage;
 use netlink_sys::protocols::NETLINK_ROUTE;
 use netlink_sys::{Socket, SocketAddr};
 use nix::sys::socket::{setsockopt, sockopt};
 
 use super::netlink::{DATAGRAM, Message, RequestError, Requests, attributes, messages, text};
-use crate::base::{IfIndex, IfName, Mac, Prefix};
+use super::object;
+use crate::base::{IfIndex, IfName, Mac};
+use crate::plan::{self, Sight};
 use crate::sys::aio::Async;
 
 const RTM_NEWLINK: u16 = 16;
 const RTM_DELLINK: u16 = 17;
 const RTM_GETLINK: u16 = 18;
-const RTM_NEWADDR: u16 = 20;
-const RTM_DELADDR: u16 = 21;
-const RTM_GETADDR: u16 = 22;
 
-/// Groups of events: links, IPv4 addresses, IPv6 addresses.
-const GROUPS: [u32; 3] = [1, 5, 9];
+/// Group of events about links (`RTNLGRP_LINK`).
+const LINKS: u32 = 1;
 /// Size of the queue: some 10,000 events.
 const QUEUE: usize = 8 << 20;
 /// Datagrams read at once before others get their turn.
@@ -36,15 +33,9 @@ const ATTEMPTS: u32 = 5;
 const IFLA_ADDRESS: u16 = 1;
 const IFLA_IFNAME: u16 = 3;
 const IFLA_MTU: u16 = 4;
-const IFA_ADDRESS: u16 = 1;
-const IFA_LOCAL: u16 = 2;
-const IFA_FLAGS: u16 = 8;
 const IFF_UP: u32 = 0x1;
 const IFF_RUNNING: u32 = 0x40;
 const IFF_NOARP: u32 = 0x80;
-const IFA_F_OPTIMISTIC: u32 = 0x04;
-const IFA_F_DADFAILED: u32 = 0x08;
-const IFA_F_TENTATIVE: u32 = 0x40;
 
 /// A network interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,28 +61,19 @@ pub enum Change {
     Link(Link),
     /// A link is gone.
     LinkGone(IfIndex),
-    /// An address appeared or is gone.
-    Address {
-        /// The interface.
-        interface: IfIndex,
-        /// The address.
-        prefix: Prefix,
-        /// There now, or gone.
-        present: bool,
-        /// It came of a request of the writer.
-        own: bool,
-    },
+    /// An address or a route appeared or is gone.
+    Object(plan::Change),
     /// Events were lost: take a view.
     Lost,
 }
 
-/// Links and addresses at one moment.
+/// Links and objects at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct View {
     /// All links.
     pub links: Vec<Link>,
-    /// All addresses that can be used, in the kernel's order.
-    pub addresses: Vec<(IfIndex, Prefix)>,
+    /// All addresses that can be used, in the kernel's order, and the routes that bear our mark.
+    pub objects: Vec<Sight>,
 }
 
 /// Listens to the kernel.
@@ -101,6 +83,8 @@ pub struct Monitor {
     writer: u32,
     /// What was told last of each link: most events about links change nothing that matters here.
     links: BTreeMap<IfIndex, Link>,
+    /// Whether routes are listened to.
+    routes: bool,
     buffer: Vec<u8>,
 }
 
@@ -115,15 +99,31 @@ impl Monitor {
         // Needs NET_ADMIN; with less, the kernel's own limit holds and a view is taken more often.
         let _ = setsockopt(&socket, sockopt::RcvBufForce, &QUEUE);
         socket.bind(&SocketAddr::new(0, 0))?;
-        for group in GROUPS {
+        for group in object::GROUPS.into_iter().chain([LINKS]) {
             socket.add_membership(group)?;
         }
         Ok(Self {
             socket: Async::read_only(socket)?,
             writer,
             links: BTreeMap::new(),
+            routes: false,
             buffer: vec![0; DATAGRAM],
         })
+    }
+
+    /// Listens to routes as well, or not any more. True when a view must be taken: there is news to be had.
+    ///
+    /// # Errors
+    /// When the socket refuses.
+    pub fn watch_routes(&mut self, watch: bool) -> io::Result<bool> {
+        if core::mem::replace(&mut self.routes, watch) == watch {
+            return Ok(false);
+        }
+        for group in object::ROUTE_GROUPS {
+            let socket = self.socket.inner();
+            if watch { socket.add_membership(group)? } else { socket.drop_membership(group)? }
+        }
+        Ok(watch)
     }
 
     /// Waits for events and appends them to `changes`. Nothing is lost when the future is dropped.
@@ -131,7 +131,7 @@ impl Monitor {
     /// # Errors
     /// When the socket fails for another reason than an overrun.
     pub async fn next(&mut self, changes: &mut Vec<Change>) -> io::Result<()> {
-        let Self { socket, writer, links, buffer } = self;
+        let Self { socket, writer, links, buffer, .. } = self;
         socket
             .read(|socket| {
                 let mut seen = 0;
@@ -173,16 +173,9 @@ impl Monitor {
         let mut view = View::default();
         for _ in 0..ATTEMPTS {
             view = View::default();
-            let whole =
-                requests.dump(RTM_GETLINK, &Anything, |message| {
-                    view.links.extend(link(message).flatten());
-                })? & requests.dump(RTM_GETADDR, &AddressMessage::default(), |message| {
-                    view.addresses.extend(
-                        address(message)
-                            .filter(|(_, _, usable)| *usable == Usable::Yes)
-                            .map(|(interface, prefix, _)| (interface, prefix)),
-                    );
-                })?;
+            let whole = requests.dump(RTM_GETLINK, &Anything, |message| {
+                view.links.extend(link(message).flatten());
+            })? & object::list(requests, self.routes, &mut view.objects)?;
             if whole {
                 break;
             }
@@ -218,44 +211,36 @@ pub fn decode(
     changes: &mut Vec<Change>,
 ) {
     for message in messages(datagram) {
-        changes.extend(change(&message, writer, links));
+        change(&message, writer, links, changes);
     }
 }
 
-/// What a message means, if it is news.
+/// Appends what a message means, if it is news.
 fn change(
     message: &Message<'_>,
     writer: u32,
     links: &mut BTreeMap<IfIndex, Link>,
-) -> Option<Change> {
-    let own = writer != 0 && message.port == writer;
+    changes: &mut Vec<Change>,
+) {
     match message.kind {
         RTM_NEWLINK => {
-            let link = link(message)??;
-            let before = links.insert(link.index, link.clone());
-            (before.as_ref() != Some(&link)).then_some(Change::Link(link))
+            if let Some(Some(link)) = link(message)
+                && links.insert(link.index, link.clone()).as_ref() != Some(&link)
+            {
+                changes.push(Change::Link(link));
+            }
         }
         RTM_DELLINK => {
-            let index = head(message.body)?.index;
             // The bridge module says so as well when a port leaves the bridge.
-            link(message)?;
-            links.remove(&index);
-            Some(Change::LinkGone(index))
+            if let (Some(head), Some(_)) = (head(message.body), link(message)) {
+                links.remove(&head.index);
+                changes.push(Change::LinkGone(head.index));
+            }
         }
-        RTM_NEWADDR => {
-            let (interface, prefix, state) = address(message)?;
-            let present = match state {
-                Usable::Yes => true,
-                Usable::Never => false,
-                Usable::NotYet => return None,
-            };
-            (!own).then_some(Change::Address { interface, prefix, present, own })
+        _ => {
+            let own = writer != 0 && message.port == writer;
+            changes.extend(object::changes(message, own).into_iter().map(Change::Object));
         }
-        RTM_DELADDR => {
-            let (interface, prefix, _) = address(message)?;
-            Some(Change::Address { interface, prefix, present: false, own })
-        }
-        _ => None,
     }
 }
 
@@ -272,21 +257,17 @@ impl Emitable for Anything {
     }
 }
 
-/// The head of messages about links and addresses alike.
+/// The head of a message about a link.
 struct Head {
     family: u8,
-    /// Of an address: length of the prefix.
-    second: u8,
-    /// Of an address: the first eight flags.
-    third: u8,
     index: IfIndex,
 }
 
 fn head(body: &[u8]) -> Option<Head> {
-    let [family, second, third, _, a, b, c, d, ..] = *body else {
+    let [family, _, _, _, a, b, c, d, ..] = *body else {
         return None;
     };
-    Some(Head { family, second, third, index: IfIndex(u32::from_ne_bytes([a, b, c, d])) })
+    Some(Head { family, index: IfIndex(u32::from_ne_bytes([a, b, c, d])) })
 }
 
 /// The link of a message. Outer none: not a message about a link as such. Inner none: its name is not valid.
@@ -314,46 +295,6 @@ fn link(message: &Message<'_>) -> Option<Option<Link>> {
         mac,
         mtu,
     }))
-}
-
-/// Whether an address can be used as a source.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Usable {
-    Yes,
-    /// It is being checked for duplicates.
-    NotYet,
-    /// It is a duplicate.
-    Never,
-}
-
-/// The address of a message, and whether it can be used.
-fn address(message: &Message<'_>) -> Option<(IfIndex, Prefix, Usable)> {
-    let head = head(message.body)?;
-    let (mut local, mut far, mut flags) = (None, None, u32::from(head.third));
-    for (kind, value) in attributes(message.body.get(8..)?) {
-        match kind {
-            IFA_LOCAL => local = ip(head.family, value),
-            IFA_ADDRESS => far = ip(head.family, value),
-            IFA_FLAGS => flags = number(value)?,
-            _ => {}
-        }
-    }
-    let usable = if flags & IFA_F_DADFAILED != 0 {
-        Usable::Never
-    } else if flags & IFA_F_TENTATIVE != 0 && flags & IFA_F_OPTIMISTIC == 0 {
-        Usable::NotYet
-    } else {
-        Usable::Yes
-    };
-    Some((head.index, Prefix::new(local.or(far)?, head.second)?, usable))
-}
-
-fn ip(family: u8, value: &[u8]) -> Option<IpAddr> {
-    match i32::from(family) {
-        libc::AF_INET => Some(IpAddr::V4(Ipv4Addr::from(<[u8; 4]>::try_from(value).ok()?))),
-        libc::AF_INET6 => Some(IpAddr::V6(Ipv6Addr::from(<[u8; 16]>::try_from(value).ok()?))),
-        _ => None,
-    }
 }
 
 fn number(value: &[u8]) -> Option<u32> {

@@ -1,4 +1,4 @@
-//! Requests over a netlink socket: one at a time, each with its answer and a limit on the time for it.
+//! Requests over a netlink socket: many in one datagram, each with its answer and a limit on the time for it.
 //!
 //! Messages are taken apart attribute by attribute with the iterators of `netlink-packet-core`. The typed messages
 //! of `netlink-packet-route` are made for whoever wants everything; here a link with one attribute that a library
@@ -9,7 +9,8 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
 use netlink_packet_core::{
-    Emitable, NLM_F_ACK, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NetlinkHeader, NlasIterator,
+    Emitable, NLM_F_ACK, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NetlinkBuffer, NetlinkHeader,
+    NlasIterator,
 };
 use netlink_sys::protocols::NETLINK_ROUTE;
 use netlink_sys::{Socket, SocketAddr};
@@ -18,6 +19,8 @@ use nix::sys::time::TimeVal;
 
 /// Longest time for one answer. The kernel answers at once, unless an answer is lost.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// Requests in one datagram: the failures of so many find room in the queue for answers.
+const PACKED: usize = 128;
 /// Octets of a message's header.
 const HEADER: usize = 16;
 /// Octets of one datagram: the kernel packs up to 32 KiB of a dump into one.
@@ -57,11 +60,34 @@ impl RequestError {
     }
 }
 
+/// A request ready to be sent, but for its number.
+#[derive(Debug)]
+pub struct Packed(Vec<u8>);
+
+impl Packed {
+    /// A request of this type; `flags` beside `NLM_F_REQUEST`.
+    #[must_use]
+    pub fn new(kind: u16, flags: u16, body: &impl Emitable) -> Self {
+        let length = HEADER + body.buffer_len();
+        let mut octets = vec![0; length];
+        let mut header = NetlinkHeader::default();
+        // Beyond any limit of the kernel it is refused as a whole.
+        header.length = u32::try_from(length).unwrap_or(u32::MAX);
+        header.message_type = kind;
+        header.flags = NLM_F_REQUEST | flags;
+        let (head, rest) = octets.split_at_mut(HEADER);
+        header.emit(head);
+        body.emit(rest);
+        Self(octets)
+    }
+}
+
 /// A socket for requests.
 pub struct Requests {
     socket: Socket,
     port: u32,
     sequence: u32,
+    datagrams: u64,
     out: Vec<u8>,
     buffer: Vec<u8>,
 }
@@ -78,9 +104,18 @@ impl Requests {
         // Both since Linux 4.12; only the words of refusals are lost without them.
         let _ = socket.set_ext_ack(true);
         let _ = socket.set_cap_ack(true);
+        // Since Linux 4.20: lists hold what was asked for only. Without it, what is too much is left out here.
+        let _ = socket.set_netlink_get_strict_chk(true);
         let patience = TimeVal::new(PATIENCE.as_secs().try_into().unwrap_or(1), 0);
         setsockopt(&socket, sockopt::ReceiveTimeout, &patience)?;
-        Ok(Self { socket, port, sequence: 0, out: Vec::new(), buffer: vec![0; DATAGRAM] })
+        Ok(Self {
+            socket,
+            port,
+            sequence: 0,
+            datagrams: 0,
+            out: Vec::new(),
+            buffer: vec![0; DATAGRAM],
+        })
     }
 
     /// The port of this socket: events that its requests cause bear it.
@@ -89,19 +124,118 @@ impl Requests {
         self.port
     }
 
-    /// Sends one request and waits for its acknowledgement.
+    /// How many datagrams with changes were sent.
+    #[must_use]
+    pub const fn datagrams(&self) -> u64 {
+        self.datagrams
+    }
+
+    /// Carries out requests in order, many to a datagram, and gives the answer to each.
+    ///
+    /// Only the last request of a datagram asks for an acknowledgement: the kernel takes them in order and answers every
+    /// failure, so what was not answered when that one is has been carried out. An answer that cannot be had in 2 s is
+    /// `ETIMEDOUT`, one that found no room in the queue `ENOBUFS`; such a request may or may not have been carried out.
+    pub fn change(&mut self, requests: &[Packed]) -> Vec<Result<(), RequestError>> {
+        let mut results = Vec::with_capacity(requests.len());
+        let mut rest = requests;
+        while !rest.is_empty() {
+            let mut length = 0;
+            let fits = rest.iter().take(PACKED).take_while(|request| {
+                length += request.0.len().next_multiple_of(4);
+                length <= DATAGRAM
+            });
+            let (now, later) = rest.split_at_checked(fits.count().max(1)).unwrap_or((rest, &[]));
+            rest = later;
+            self.send_packed(now, &mut results);
+        }
+        results
+    }
+
+    fn send_packed(&mut self, requests: &[Packed], results: &mut Vec<Result<(), RequestError>>) {
+        let first = self.sequence.wrapping_add(1);
+        self.out.clear();
+        let count = requests.len();
+        for (number, Packed(octets)) in requests.iter().enumerate() {
+            self.sequence = self.sequence.wrapping_add(1);
+            let start = self.out.len();
+            self.out.extend_from_slice(octets);
+            let mut header = NetlinkBuffer::new(self.out.get_mut(start..).unwrap_or_default());
+            header.set_sequence_number(self.sequence);
+            if number + 1 == count {
+                header.set_flags(header.flags() | NLM_F_ACK);
+            }
+            self.out.resize(self.out.len().next_multiple_of(4), 0);
+        }
+        let mut answers: Vec<Option<RequestError>> =
+            core::iter::repeat_with(|| None).take(count).collect();
+        self.datagrams += 1;
+        let mut failed = self.socket.send(&self.out, 0).err();
+        if failed.is_none() {
+            failed = self.packed_answers(first, &mut answers).err();
+        }
+        let errno = failed.map(|e| e.raw_os_error().unwrap_or(libc::EIO));
+        results.extend(answers.into_iter().map(|answer| match (answer, errno) {
+            (Some(error), _) => Err(error),
+            (None, Some(errno)) => Err(io::Error::from_raw_os_error(errno).into()),
+            (None, None) => Ok(()),
+        }));
+    }
+
+    /// Reads failures until the last request is answered.
+    fn packed_answers(
+        &mut self,
+        first: u32,
+        answers: &mut [Option<RequestError>],
+    ) -> io::Result<()> {
+        let end = std::time::Instant::now() + PATIENCE;
+        let mut lost = false;
+        loop {
+            let length = match self.socket.recv(&mut self.buffer.as_mut_slice(), 0) {
+                Ok(length) => length,
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
+                    let errno = if lost { libc::ENOBUFS } else { libc::ETIMEDOUT };
+                    return Err(io::Error::from_raw_os_error(errno));
+                }
+                Err(e) if e.raw_os_error() == Some(libc::ENOBUFS) => {
+                    lost = true;
+                    continue;
+                }
+                Err(e) => return Err(e),
+            };
+            let mut done = false;
+            for message in messages(self.buffer.get(..length).unwrap_or_default()) {
+                let position = message.sequence.wrapping_sub(first) as usize;
+                if message.kind != ERROR || position >= answers.len() {
+                    continue;
+                }
+                done |= position + 1 == answers.len();
+                if let Some(slot) = answers.get_mut(position) {
+                    *slot = refusal(&message);
+                }
+            }
+            if done {
+                let errno = io::Error::from_raw_os_error(libc::ENOBUFS);
+                return if lost { Err(errno) } else { Ok(()) };
+            }
+            if std::time::Instant::now() > end {
+                return Err(io::Error::from_raw_os_error(libc::ETIMEDOUT));
+            }
+        }
+    }
+
+    /// Asks for one thing and hands over what the kernel tells of it.
     ///
     /// # Errors
-    /// What the kernel answers; `ETIMEDOUT` when it does not within 2 s, in which case it may or may not have
-    /// been carried out.
-    pub fn change(
+    /// What the kernel answers; `ETIMEDOUT` when it does not within 2 s.
+    pub fn get(
         &mut self,
         kind: u16,
-        flags: u16,
         body: &impl Emitable,
+        each: impl FnMut(&Message<'_>),
     ) -> Result<(), RequestError> {
-        self.send(kind, flags | NLM_F_ACK, body)?;
-        self.answers(|_| {})?;
+        self.send(kind, NLM_F_ACK, body)?;
+        self.answers(each)?;
         Ok(())
     }
 
@@ -109,7 +243,7 @@ impl Requests {
     /// entries then or have some twice.
     ///
     /// # Errors
-    /// As [`Self::change`].
+    /// As [`Self::get`].
     pub fn dump(
         &mut self,
         kind: u16,
@@ -121,19 +255,10 @@ impl Requests {
     }
 
     fn send(&mut self, kind: u16, flags: u16, body: &impl Emitable) -> io::Result<()> {
-        self.sequence = self.sequence.wrapping_add(1).max(1);
-        let length = HEADER + body.buffer_len();
-        self.out.clear();
-        self.out.resize(length, 0);
-        let mut header = NetlinkHeader::default();
-        header.length = u32::try_from(length).map_err(|_| io::ErrorKind::InvalidInput)?;
-        header.message_type = kind;
-        header.flags = NLM_F_REQUEST | flags;
-        header.sequence_number = self.sequence;
-        let (head, rest) = self.out.split_at_mut(HEADER);
-        header.emit(head);
-        body.emit(rest);
-        self.socket.send(&self.out, 0)?;
+        self.sequence = self.sequence.wrapping_add(1);
+        let Packed(mut octets) = Packed::new(kind, flags, body);
+        NetlinkBuffer::new(&mut octets).set_sequence_number(self.sequence);
+        self.socket.send(&octets, 0)?;
         Ok(())
     }
 
@@ -211,7 +336,7 @@ pub struct Message<'a> {
 /// The messages of a datagram, up to the first one that is not whole.
 pub fn messages(mut datagram: &[u8]) -> impl Iterator<Item = Message<'_>> {
     core::iter::from_fn(move || {
-        let buffer = netlink_packet_core::NetlinkBuffer::new_checked(datagram).ok()?;
+        let buffer = NetlinkBuffer::new_checked(datagram).ok()?;
         let length = usize::try_from(buffer.length()).ok()?;
         let message = Message {
             kind: buffer.message_type(),

@@ -26,6 +26,7 @@ pub use checker::{Checker, CheckerKind, Connection};
 pub use global::{Global, Mail};
 pub use group::SyncGroup;
 pub use notify::{Command, NotifyCommands, User};
+pub use route::Route;
 pub use service::{Forward, Lvs, RealServer, Service, ServiceId, ServiceKey};
 pub use tracker::{Script, TrackedInterface, TrackedScript, Weight};
 pub use vrrp::{Instance, Vrrp};

@@ -3,6 +3,7 @@
 use core::net::{IpAddr, SocketAddr};
 use core::time::Duration;
 
+use super::route::{Route, RouteMode};
 use super::service::Protocol;
 use super::vrrp::{Authentication, Garp, InitialState, Instance, Preempt, Priority, Version, Vrid};
 use super::{
@@ -193,5 +194,36 @@ pub fn real_server(address: IpAddr, port: u16) -> RealServer {
             log_all_failures: false,
         }],
         extras: None,
+    }
+}
+
+/// A route of the main table as `virtual_routes` makes it.
+#[must_use]
+pub fn route(destination: Prefix, gateway: Option<IpAddr>, interface: Option<IfName>) -> Route {
+    Route {
+        family: destination.family(),
+        kind: 1,
+        destination,
+        from: None,
+        source: None,
+        gateway,
+        interface,
+        table: 254,
+        tos: 0,
+        scope: 0,
+        protocol: 18,
+        metric: None,
+        onlink: false,
+        encap: None,
+        expires: None,
+        metrics: Vec::new(),
+        congestion: None,
+        realms: None,
+        preference: None,
+        ttl_propagate: None,
+        mode: RouteMode::default(),
+        nexthops: Vec::new(),
+        vrf: None,
+        no_track: false,
     }
 }

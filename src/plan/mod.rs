@@ -2,44 +2,39 @@
 //!
 //! Pure comparison: no kernel is asked here. Engines hand the resulting operations to the shell, which answers
 //! each of them with an outcome.
+//!
+//! | file | concern |
+//! |---|---|
+//! | `object` | the kinds of objects: identity, phase, dependencies; operations on them |
+//! | `address`, `route` | the answers of one kind |
+//! | `table` | the reconciler: wanted, seen, in flight, refused; who wants what is the caller's business |
+//! | `request` | the operations that bring the kernel to what is wanted, and the answers to them |
+//! | `ipvs` | virtual services and real servers, which have a planner of their own |
 #![forbid(unsafe_code)]
 
 use serde::{Deserialize, Serialize};
 
-use crate::base::IfIndex;
-use crate::model::Address;
-
+mod address;
 pub mod ipvs;
+pub mod object;
+mod request;
+pub mod route;
+mod table;
+
+pub use object::{Change, ChangeKind, Identity, Object, Op, Phase, Sight, Verb};
+pub use request::{Answer, Request};
+pub use table::{Effect, Entry, ObjectId, Refused, Table, Waits, Want};
 
 /// Ties the answers of the kernel to the request of an engine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Token(pub u64);
-
-/// One change of the kernel's addresses.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Op {
-    /// Put the address on the interface. Being there already is success.
-    AddAddress {
-        /// The interface, which `address.interface` names.
-        interface: IfIndex,
-        /// The address and its attributes.
-        address: Address,
-    },
-    /// Take the address off the interface. Not being there is success.
-    DeleteAddress {
-        /// The interface, which `address.interface` names.
-        interface: IfIndex,
-        /// The address and its attributes.
-        address: Address,
-    },
-}
 
 /// How the kernel answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Outcome {
     /// Done: something changed.
     Done,
-    /// It was so already: an address to be added was there, one to be deleted was not.
+    /// It was so already: an object to be added was there, one to be deleted was not.
     Already,
     /// Refused, with this error number (positive, as in errno.h).
     Refused(i32),

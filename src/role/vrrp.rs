@@ -25,6 +25,7 @@ use crate::kernel::monitor::{Change, Monitor};
 use crate::kernel::netlink::Requests;
 use crate::log;
 use crate::model::Global;
+use crate::plan::ChangeKind;
 use crate::status::vrrp::Vrrp;
 use crate::sys::aio::Async;
 use crate::sys::channel::Channel;
@@ -187,6 +188,7 @@ impl Role {
             ToRole::Apply { generation } => {
                 if let Some(part) = self.prepared.take(generation) {
                     self.applying = Some(generation);
+                    self.watch_routes(&part);
                     let scheduling = settle_in(&part.global);
                     self.tell(Input::Reload { config: Arc::new(part.vrrp), scheduling });
                 }
@@ -256,6 +258,16 @@ impl Role {
         match question {
             Some(Question { id, ask: Ask::State }) => self.look(Look::Answer(id)),
             None => self.api = None,
+        }
+    }
+
+    /// Routes of others may be very many: the kernel is asked to tell of them only where some are ours.
+    fn watch_routes(&mut self, part: &VrrpPart) {
+        let extras = part.vrrp.instances.iter().filter_map(|i| i.extras.as_deref());
+        let any = extras.into_iter().any(|e| !e.routes.is_empty());
+        match self.monitor.watch_routes(any) {
+            Ok(news) => self.view_due |= news,
+            Err(e) => tracing::warn!("cannot listen to changes of routes: {e}"),
         }
     }
 
@@ -329,9 +341,11 @@ impl Role {
                 continue;
             }
             if self.watch_addresses
-                && let Change::Address { interface, prefix, present, .. } = change
+                && let Change::Object(change) = &change
+                && let Some((interface, prefix)) = change.sight.as_address()
             {
-                let what = if present { "added to" } else { "removed from" };
+                let gone = change.kind == ChangeKind::Gone;
+                let what = if gone { "removed from" } else { "added to" };
                 let name = self.monitor.name(interface);
                 tracing::info!("Netlink: address {prefix} {what} {name}");
             }
@@ -344,7 +358,7 @@ impl Role {
         match self.monitor.view(&mut self.requests) {
             Ok(view) => self.tell(Input::View(view)),
             Err(e) => {
-                tracing::warn!("cannot look at links and addresses: {e}");
+                tracing::warn!("cannot look at links, addresses and routes: {e}");
                 self.view_due = true;
             }
         }

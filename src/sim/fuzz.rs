@@ -8,7 +8,7 @@ use super::kernel::Kernel;
 use crate::base::{IfIndex, Instant, Prefix};
 use crate::model::Vrrp;
 use crate::model::sample;
-use crate::plan::{Outcome, Token};
+use crate::plan::{Change, Outcome, Token};
 use crate::vrrp::{Action, Actions, Engine, Event, Link, RunEnd, RunId, Rx, Snapshot};
 
 /// More actions than any event of so small a configuration asks for.
@@ -63,7 +63,7 @@ pub fn vrrp_events(data: &[u8]) -> u64 {
                 let prefix = Prefix::new(IpAddr::from([10, 0, 2, number]), 24);
                 let prefix = prefix.unwrap_or(Prefix::host(IpAddr::from([10, 0, 2, number])));
                 let (present, own) = (kind >= 128, kind % 32 >= 16);
-                Event::Address { interface, prefix, present, own }
+                Event::Object(Change::address(interface, prefix, present, own))
             }
             10 => match asked.pop() {
                 Some((token, item)) => Event::Applied { token, item, outcome },

@@ -6,7 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::base::rng::Rng;
 use crate::base::{Family, IfIndex, IfName, Mac, Prefix};
-use crate::plan::{Op, Outcome};
+use crate::plan::route::RouteIdentity;
+use crate::plan::{Change, ChangeKind, Identity, Op, Outcome, Sight, Verb};
 use crate::vrrp::{Link, Snapshot};
 
 /// EBUSY: what calls that fail now and then answer.
@@ -15,6 +16,8 @@ pub const BUSY: i32 = 16;
 pub const INVALID: i32 = 22;
 /// ENODEV
 const NO_DEVICE: i32 = 19;
+/// ENETDOWN: a route by an interface that is down.
+const NET_DOWN: i32 = 100;
 
 /// Links and addresses of one host.
 #[derive(Clone, Debug, Default)]
@@ -23,6 +26,10 @@ pub struct Kernel {
     pub links: Vec<Link>,
     /// The addresses in the order they were added.
     pub addresses: Vec<(IfIndex, Prefix)>,
+    /// The routes, as far as they bear our mark.
+    pub routes: Vec<SimRoute>,
+    /// Removals of routes that nobody was told of.
+    events: Vec<Change>,
     /// The segment that each link is plugged into, whatever it is called.
     plugs: BTreeMap<IfIndex, IfName>,
     /// The addresses of the host itself, by the segment of their link.
@@ -78,6 +85,7 @@ impl Kernel {
 
     /// Removes a link with its addresses, which are returned, and memberships.
     pub fn remove_link(&mut self, index: IfIndex) -> Vec<Prefix> {
+        self.went_down(index);
         self.links.retain(|link| link.index != index);
         self.plugs.remove(&index);
         self.joined.retain(|(link, _)| *link != index);
@@ -85,6 +93,9 @@ impl Kernel {
             .into_iter()
             .partition::<Vec<_>, _>(|(link, _)| *link == index);
         self.addresses = left;
+        for (_, prefix) in &gone {
+            self.lose_source(prefix.address);
+        }
         gone.into_iter().map(|(_, prefix)| prefix).collect()
     }
 
@@ -126,7 +137,9 @@ impl Kernel {
     /// Everything at once, as a dump.
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {
-        Snapshot { links: self.links.clone(), addresses: self.addresses.clone() }
+        let addresses = self.addresses.iter().map(|(link, prefix)| Sight::address(*link, *prefix));
+        let routes = self.routes.iter().map(SimRoute::sight);
+        Snapshot { links: self.links.clone(), objects: addresses.chain(routes).collect() }
     }
 
     /// Whether an address is on a link.
@@ -150,22 +163,40 @@ impl Kernel {
     }
 
     /// Takes an address off a link and returns what went: with the first IPv4 address of a subnet the others go
-    /// too, unless they are promoted.
+    /// too, unless they are promoted. Routes go with their preferred source.
     pub fn remove(&mut self, link: IfIndex, prefix: Prefix) -> Vec<Prefix> {
+        self.remove_some(link, prefix, self.promote)
+    }
+
+    fn remove_some(&mut self, link: IfIndex, prefix: Prefix, promote: bool) -> Vec<Prefix> {
         if !self.has(link, prefix) {
             return Vec::new();
         }
         let subnet =
             |other: &Prefix| other.length() == prefix.length() && prefix.contains(&other.address);
         let first = self.addresses.iter().find(|(on, other)| *on == link && subnet(other));
-        let cascade = !self.promote
+        let cascade = !promote
             && prefix.family() == Family::V4
             && first.is_some_and(|(_, first)| *first == prefix);
         let (gone, left) = core::mem::take(&mut self.addresses).into_iter().partition::<Vec<_>, _>(
             |(on, other)| *on == link && (*other == prefix || cascade && subnet(other)),
         );
         self.addresses = left;
+        for (_, prefix) in &gone {
+            self.lose_source(prefix.address);
+        }
         gone.into_iter().map(|(_, prefix)| prefix).collect()
+    }
+
+    /// An address went: routes of IPv4 that have it as preferred source go without a word, those of IPv6 lose it.
+    fn lose_source(&mut self, address: IpAddr) {
+        if self.addresses.iter().any(|(_, other)| other.address == address) {
+            return;
+        }
+        self.routes.retain(|r| r.source != Some(address) || address.is_ipv6());
+        for route in self.routes.iter_mut().filter(|r| r.source == Some(address)) {
+            route.source = None;
+        }
     }
 
     /// Carries out a change. What else it removed is to be had from [`Kernel::change`].
@@ -175,27 +206,87 @@ impl Kernel {
 
     /// Carries out a change: its outcome, and the addresses that it removed.
     pub fn change(&mut self, op: &Op, rng: &mut Rng) -> (Outcome, Vec<Prefix>) {
-        let (Op::AddAddress { interface, address } | Op::DeleteAddress { interface, address }) = op;
-        let (link, prefix) = (*interface, address.prefix);
-        let outcome = if self.link_at(link).is_none() {
-            Outcome::Refused(NO_DEVICE)
-        } else if rng.chance(self.refusals) {
-            Outcome::Refused(BUSY)
-        } else {
-            match op {
-                Op::AddAddress { .. } if self.impossible.contains(&prefix) => {
-                    Outcome::Refused(INVALID)
-                }
-                Op::AddAddress { .. } if self.add(link, prefix) => Outcome::Done,
-                Op::AddAddress { .. } => Outcome::Already,
-                Op::DeleteAddress { .. } => {
-                    let gone = self.remove(link, prefix);
-                    let outcome = if gone.is_empty() { Outcome::Already } else { Outcome::Done };
-                    return (outcome, gone);
-                }
-            }
+        let there = op.links.iter().all(|(_, link)| self.link_at(*link).is_some());
+        let Some(identity) = op.identity().filter(|_| there) else {
+            return (Outcome::Refused(NO_DEVICE), Vec::new());
         };
-        (outcome, Vec::new())
+        if rng.chance(self.refusals) {
+            return (Outcome::Refused(BUSY), Vec::new());
+        }
+        let (link, prefix) = match identity {
+            Identity::Address(link, prefix) => (link, prefix),
+            Identity::Route(route) => return (self.change_route(op, *route), Vec::new()),
+        };
+        match &op.verb {
+            Verb::Add | Verb::Replace { .. } if self.impossible.contains(&prefix) => {
+                (Outcome::Refused(INVALID), Vec::new())
+            }
+            Verb::Replace { in_place: false, .. } => {
+                let gone = self.remove_some(link, prefix, true);
+                self.add(link, prefix);
+                (Outcome::Done, gone)
+            }
+            Verb::Add | Verb::Replace { .. } => {
+                let new = self.add(link, prefix);
+                (if new { Outcome::Done } else { Outcome::Already }, Vec::new())
+            }
+            Verb::Delete { keep_secondaries } => {
+                let gone = self.remove_some(link, prefix, self.promote || *keep_secondaries);
+                (if gone.is_empty() { Outcome::Already } else { Outcome::Done }, gone)
+            }
+        }
+    }
+
+    fn change_route(&mut self, op: &Op, identity: RouteIdentity<IfIndex>) -> Outcome {
+        let there = self.routes.iter().position(|r| r.identity == identity);
+        let links = op.links.iter().map(|(_, link)| *link).collect::<Vec<_>>();
+        if let Verb::Delete { .. } = op.verb {
+            return match there {
+                Some(position) => {
+                    let gone = self.routes.remove(position);
+                    self.events.push(gone.change(ChangeKind::Gone, true));
+                    Outcome::Done
+                }
+                None => Outcome::Already,
+            };
+        }
+        if links.iter().any(|link| self.link_at(*link).is_some_and(|l| !l.up)) {
+            return Outcome::Refused(NET_DOWN);
+        }
+        let source = op.object.source();
+        if source.is_some_and(|s| self.addresses.iter().all(|(_, prefix)| prefix.address != s)) {
+            return Outcome::Refused(INVALID);
+        }
+        match (&op.verb, there) {
+            (Verb::Add, Some(_)) => return Outcome::Already,
+            (Verb::Replace { .. }, Some(position)) => {
+                self.routes.remove(position);
+            }
+            _ => {}
+        }
+        self.routes.push(SimRoute { identity, links, source });
+        Outcome::Done
+    }
+
+    /// Drops the routes of an interface that went down: those of IPv4 without a word, as Linux does.
+    pub fn went_down(&mut self, link: IfIndex) {
+        let (gone, left): (Vec<_>, Vec<_>) = core::mem::take(&mut self.routes)
+            .into_iter()
+            .partition(|route| route.links.contains(&link));
+        self.routes = left;
+        let told = gone.iter().filter(|r| r.identity.slot.family == Family::V6);
+        self.events.extend(told.map(|r| r.change(ChangeKind::Gone, false)));
+    }
+
+    /// What happened to routes since the last call, as far as Linux tells it.
+    pub fn take_events(&mut self) -> Vec<Change> {
+        core::mem::take(&mut self.events)
+    }
+
+    /// Another program takes all routes away.
+    pub fn flush_routes(&mut self) {
+        let gone = core::mem::take(&mut self.routes);
+        self.events.extend(gone.iter().map(|r| r.change(ChangeKind::Gone, false)));
     }
 
     /// Joins a group. Says whether the link is there.
@@ -224,5 +315,27 @@ impl Kernel {
             return self.joined.contains(&(link, destination));
         }
         self.addresses.iter().any(|(_, prefix)| prefix.address == destination)
+    }
+}
+
+/// A route in the simulated kernel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SimRoute {
+    /// What identifies it.
+    pub identity: RouteIdentity<IfIndex>,
+    /// The interfaces it is on.
+    pub links: Vec<IfIndex>,
+    /// Its preferred source.
+    pub source: Option<IpAddr>,
+}
+
+impl SimRoute {
+    fn sight(&self) -> Sight {
+        let identity = Identity::Route(Box::new(self.identity.clone()));
+        Sight { identity, links: self.links.clone() }
+    }
+
+    fn change(&self, kind: ChangeKind, own: bool) -> Change {
+        Change { sight: self.sight(), kind, own }
     }
 }

@@ -118,6 +118,11 @@ impl World {
         if let Some(link) = node.kernel.links.iter_mut().find(|l| l.index == index) {
             link.up = plugged;
         }
+        if !plugged {
+            node.kernel.went_down(index);
+            self.tell_routes(id);
+        }
+        let Some(node) = self.nodes.get_mut(id.0) else { return };
         node.events += 1;
         self.push(self.now() + JOIN_TIME, 1, What::Link { node: id, index });
     }
@@ -133,6 +138,16 @@ impl World {
         for prefix in gone {
             self.tell_address(id, link, prefix, false, false);
         }
+    }
+
+    /// Another program removes the routes of a host that bear our mark.
+    pub fn remove_routes(&mut self, id: NodeId) {
+        self.note(id, "somebody removes the routes");
+        self.disturb();
+        if let Some(node) = self.nodes.get_mut(id.0) {
+            node.kernel.flush_routes();
+        }
+        self.tell_routes(id);
     }
 
     /// Another program removes the addresses that a host has of its own on a segment.

@@ -11,7 +11,7 @@ use super::oracle::Oracle;
 use crate::base::rng::Rng;
 use crate::base::{IfIndex, IfName, Instant, Prefix};
 use crate::model::Vrrp;
-use crate::plan::{Op, Outcome, Token};
+use crate::plan::{Change, Op, Outcome, Token};
 use crate::status::Notice;
 use crate::status::vrrp::{State, Summary};
 use crate::vrrp::{Action, Actions, Engine, Event, InstanceId, RunEnd, RunId, Rx};
@@ -91,12 +91,9 @@ pub(super) enum What {
         node: NodeId,
         index: IfIndex,
     },
-    Address {
+    Object {
         node: NodeId,
-        link: IfIndex,
-        prefix: Prefix,
-        present: bool,
-        own: bool,
+        change: Change,
     },
     Operation {
         node: NodeId,
@@ -325,12 +322,13 @@ impl World {
         // The kernel works on while the process is stalled.
         if let What::Operation { incarnation, token, item, op, .. } = what {
             let (outcome, gone) = node.kernel.change(&op, &mut self.rng);
-            let (Op::AddAddress { interface: link, .. }
-            | Op::DeleteAddress { interface: link, .. }) = op;
-            for prefix in &gone {
-                self.tell_address(id, link, *prefix, false, true);
+            if let Some((link, _)) = op.as_address() {
+                for prefix in &gone {
+                    self.tell_address(id, link, *prefix, false, true);
+                }
             }
-            self.note(id, &format!("kernel: {} {outcome:?}", describe(&op)));
+            self.tell_routes(id);
+            self.note(id, &format!("kernel: {op} {outcome:?}"));
             self.judge_change(id, &op, outcome, &gone);
             let answer = What::Answer { node: id, incarnation, token, item, outcome };
             self.push(self.now, 1, answer);
@@ -414,9 +412,9 @@ impl World {
                 }
             }
             What::Stop { .. } => self.handle(id, Event::Stop { keep_addresses: false }),
-            What::Address { link, prefix, present, own, .. } => {
+            What::Object { change, .. } => {
                 node.events = node.events.saturating_sub(1);
-                self.handle(id, Event::Address { interface: link, prefix, present, own });
+                self.handle(id, Event::Object(change));
             }
             What::Answer { incarnation: of, token, item, outcome, .. } if of == incarnation => {
                 node.in_flight = node.in_flight.saturating_sub(1);
@@ -612,8 +610,20 @@ impl World {
         }
         node.events += 1;
         let delay = if own { Duration::ZERO } else { JOIN_TIME };
-        let what = What::Address { node: id, link, prefix, present, own };
-        self.push(self.now + delay, 1, what);
+        let change = Change::address(link, prefix, present, own);
+        self.push(self.now + delay, 1, What::Object { node: id, change });
+    }
+
+    /// The kernel tells of changes of routes.
+    pub(super) fn tell_routes(&mut self, id: NodeId) {
+        let Some(node) = self.nodes.get_mut(id.0) else { return };
+        for change in node.kernel.take_events() {
+            if let Some(node) = self.nodes.get_mut(id.0) {
+                node.events += 1;
+            }
+            let delay = if change.own { Duration::ZERO } else { JOIN_TIME };
+            self.push(self.now + delay, 1, What::Object { node: id, change });
+        }
     }
 
     pub(super) fn disturb(&mut self) {
@@ -658,7 +668,7 @@ impl What {
             | Self::RunnerReady { node }
             | Self::Reload { node, .. }
             | Self::Stop { node }
-            | Self::Address { node, .. }
+            | Self::Object { node, .. }
             | Self::Operation { node, .. }
             | Self::Answer { node, .. }
             | Self::Joined { node, .. }
@@ -670,19 +680,10 @@ impl What {
     }
 }
 
-fn describe(op: &Op) -> String {
-    match op {
-        Op::AddAddress { interface, address } => format!("add {} {interface:?}", address.prefix),
-        Op::DeleteAddress { interface, address } => {
-            format!("delete {} {interface:?}", address.prefix)
-        }
-    }
-}
-
 fn summarise(action: &Action) -> String {
     match action {
         Action::Apply { ops, .. } => {
-            let ops: Vec<String> = ops.iter().map(describe).collect();
+            let ops: Vec<String> = ops.iter().map(ToString::to_string).collect();
             format!("asks: {}", ops.join(", "))
         }
         Action::Notify(notice) => format!("announces {}", notice.fifo),

@@ -113,12 +113,41 @@ pub struct Instance {
     pub master: Option<IpAddr>,
     /// Why it is in FAULT, in words; empty otherwise.
     pub faults: Vec<String>,
-    /// Addresses of the instance that are on their interfaces now.
-    pub addresses_set: usize,
-    /// Addresses that the kernel refuses, with the error number.
-    pub addresses_refused: Vec<(String, i32)>,
+    /// Addresses, routes and the like that it puts into the kernel as master.
+    pub objects_wanted: usize,
+    /// Those of them that are there now.
+    pub objects_present: usize,
+    /// Those that the kernel refuses or that wait for something.
+    pub objects_missing: Vec<MissingObject>,
     /// What it counted.
     pub counters: Counters,
+}
+
+/// An object that is not in the kernel as it is wanted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MissingObject {
+    /// Which, in words: `address 10.0.0.100/24 on eth0`.
+    pub object: String,
+    /// Why.
+    pub reason: Missing,
+}
+
+/// Why an object is not in the kernel as it is wanted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Missing {
+    /// The kernel refuses it.
+    Refused {
+        /// Its error number; 0 when another program keeps removing the object.
+        errno: i32,
+        /// Attempts in a row.
+        attempts: u32,
+        /// When the next one is made.
+        retry_at: Instant,
+    },
+    /// An interface does not exist.
+    NoInterface(IfName),
+    /// A virtual address that it depends on is not there.
+    NoAddress(IpAddr),
 }
 
 /// View of one group.
@@ -156,8 +185,8 @@ pub struct Counters {
     pub priority_zero_received: u64,
     /// Adverts of priority 0 sent.
     pub priority_zero_sent: u64,
-    /// Addresses put back because another program had removed them.
-    pub addresses_restored: u64,
+    /// Addresses, routes and the like put back because another program had removed them.
+    pub objects_restored: u64,
     /// Refused: TTL or hop limit not 255.
     pub bad_ttl: u64,
     /// Refused: another version.

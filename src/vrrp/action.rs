@@ -38,7 +38,7 @@ pub enum Action {
         /// How many frames, one right after the other.
         count: u32,
     },
-    /// Change the kernel's addresses, one operation after the other; each is answered with `Event::Applied`.
+    /// Change the kernel's objects, one operation after the other; each is answered with `Event::Applied`.
     Apply {
         /// Comes back with each answer.
         token: Token,

@@ -3,9 +3,9 @@
 use core::net::IpAddr;
 use std::sync::Arc;
 
-use crate::base::{IfIndex, IfName, Mac, Prefix};
+use crate::base::{IfIndex, IfName, Mac};
 use crate::model::Vrrp;
-use crate::plan::{Outcome, Token};
+use crate::plan::{Change, Outcome, Sight, Token};
 pub use crate::status::RunEnd;
 use crate::status::vrrp::Summary;
 
@@ -34,18 +34,9 @@ pub enum Event<'a> {
     Link(Link),
     /// A link is gone.
     LinkGone(IfIndex),
-    /// An address was added or removed. Additions of our own need not be told, they come as
+    /// An address, a route or the like was added or removed. Additions of our own need not be told, they come as
     /// [`Event::Applied`]; removals must be: with a primary address the kernel drops its secondary ones.
-    Address {
-        /// The interface.
-        interface: IfIndex,
-        /// The address with its prefix length.
-        prefix: Prefix,
-        /// There now, or gone.
-        present: bool,
-        /// It came of a request of ours.
-        own: bool,
-    },
+    Object(Change),
     /// The kernel answered one operation of an `Action::Apply`.
     Applied {
         /// That of the action.
@@ -122,13 +113,14 @@ pub struct Link {
     pub mtu: u32,
 }
 
-/// Links and addresses of this host at one moment.
+/// Links and objects of this host at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Snapshot {
     /// All links.
     pub links: Vec<Link>,
-    /// All addresses, in the kernel's order (the first of a link is its primary one).
-    pub addresses: Vec<(IfIndex, Prefix)>,
+    /// All addresses, in the kernel's order (the first of a link is its primary one), and the routes that bear
+    /// our mark.
+    pub objects: Vec<Sight>,
 }
 
 /// Which instance an action belongs to; stable as long as the instance exists.

@@ -11,6 +11,7 @@ use super::event::InstanceId;
 use super::instance::say;
 use super::{Cx, Engine, Timer};
 use crate::base::{Family, Instant};
+use crate::plan::ObjectId;
 
 /// Addresses named in the log for each set; the rest is counted.
 const LOGGED: usize = 8;
@@ -25,7 +26,7 @@ pub(super) struct Announcing {
     /// The second set after an advert of lower priority.
     lower_at: Option<Instant>,
     /// Frames waiting for their turn on an interface: entry and number.
-    queue: VecDeque<(u32, u32)>,
+    queue: VecDeque<(ObjectId, u32)>,
     /// When the head of the queue may go.
     queue_at: Option<Instant>,
 }
@@ -50,18 +51,18 @@ impl Engine {
         if !garp.refresh.is_zero() {
             announcing.refresh_at = Some(cx.now + garp.refresh);
         }
-        let present: Vec<u32> = instance
+        let present: Vec<ObjectId> = instance
             .entries
             .clone()
             .into_iter()
-            .filter(|e| self.addresses.is_present(*e))
+            .filter(|e| self.objects.is_present(*e) && self.objects.address(*e).is_some())
             .collect();
         self.log_set(id, &present);
         self.announce(cx, id, &present, garp.repeat);
     }
 
     /// An address of a master is confirmed.
-    pub(super) fn announce_confirmed(&mut self, cx: &mut Cx<'_>, id: InstanceId, entry: u32) {
+    pub(super) fn announce_confirmed(&mut self, cx: &mut Cx<'_>, id: InstanceId, entry: ObjectId) {
         let Some(instance) = self.instance(id) else { return };
         let repeat = instance.config.garp.repeat;
         let position = instance.entries.iter().take(LOGGED).position(|e| *e == entry);
@@ -129,23 +130,17 @@ impl Engine {
     }
 
     /// Sends or queues `count` frames for each entry that is on its interface.
-    fn announce(&mut self, cx: &mut Cx<'_>, id: InstanceId, entries: &[u32], count: u32) {
+    fn announce(&mut self, cx: &mut Cx<'_>, id: InstanceId, entries: &[ObjectId], count: u32) {
         let Some(instance) = self.instances.get_mut(id) else { return };
         if !instance.is_master() {
             return;
         }
         let garp = instance.config.garp;
         for entry in entries {
-            if !self.addresses.is_present(*entry) {
+            if !self.objects.is_present(*entry) {
                 continue;
             }
-            let Some((link, address)) = self
-                .addresses
-                .entry(*entry)
-                .and_then(|e| Some((e.link?, e.address.prefix.address)))
-            else {
-                continue;
-            };
+            let Some((link, address)) = self.objects.address(*entry) else { continue };
             let Some(state) = self.links.get(&link).filter(|l| l.up && l.arp) else { continue };
             let spacing = match Family::of(&address) {
                 Family::V4 => garp.interval,
@@ -176,11 +171,7 @@ impl Engine {
         let mut later = |at: Instant| next = Some(next.map_or(at, |n| n.min(at)));
         let (mut waiting, mut again) = (VecDeque::new(), Vec::new());
         for (entry, count) in core::mem::take(&mut instance.announcing.queue) {
-            let Some((link, address)) =
-                self.addresses.entry(entry).and_then(|e| Some((e.link?, e.address.prefix.address)))
-            else {
-                continue;
-            };
+            let Some((link, address)) = self.objects.address(entry) else { continue };
             let family = Family::of(&address);
             let free = self.spacing.entry((link, family)).or_insert(Instant::ZERO);
             if *free > cx.now {
@@ -213,10 +204,11 @@ impl Engine {
     }
 
     /// One line an address, as users grep for; a long list is cut.
-    fn log_set(&self, id: InstanceId, entries: &[u32]) {
+    fn log_set(&self, id: InstanceId, entries: &[ObjectId]) {
         let Some(instance) = self.instance(id) else { return };
-        for entry in entries.iter().take(LOGGED).filter_map(|e| self.addresses.entry(*e)) {
-            let (prefix, interface) = (entry.address.prefix, &entry.address.interface);
+        for entry in entries.iter().take(LOGGED).filter_map(|e| self.objects.entry(*e)) {
+            let Some(address) = entry.object.address() else { continue };
+            let (prefix, interface) = (address.prefix, &address.interface);
             match prefix.family() {
                 Family::V4 => say!(
                     info,
@@ -239,7 +231,7 @@ impl Engine {
 }
 
 /// Queues frames of an address before those of which fewer are left, so that each address in turn is announced.
-fn enqueue(queue: &mut VecDeque<(u32, u32)>, entry: u32, count: u32) {
+fn enqueue(queue: &mut VecDeque<(ObjectId, u32)>, entry: ObjectId, count: u32) {
     let place = queue.iter().position(|(_, left)| *left < count).unwrap_or(queue.len());
     queue.insert(place, (entry, count));
 }

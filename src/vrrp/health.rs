@@ -147,9 +147,9 @@ impl Engine {
 
     /// A master none of whose addresses the kernel takes serves nobody: another router may do better.
     pub(super) fn all_refused(&self, instance: &Instance) -> bool {
-        let entries = instance.entries.iter().filter_map(|id| self.addresses.entry(*id));
+        let entries = instance.entries.iter().filter_map(|id| self.objects.entry(*id));
         let mut any = false;
-        for entry in entries {
+        for entry in entries.filter(|e| e.object.address().is_some()) {
             any = true;
             if !entry.refused.is_some_and(|r| r.errno != 0 && r.attempts >= HOPELESS) {
                 return false;
@@ -236,7 +236,7 @@ impl Engine {
         let source = match (instance.link, instance.config.source) {
             (None, _) => None,
             (Some(_), Some(configured)) => Some(configured),
-            (Some(link), None) => self.addresses.source(link, instance.config.family),
+            (Some(link), None) => self.objects.source(link, instance.config.family),
         };
         let Some(instance) = self.instance_mut(id) else { return false };
         let changed = core::mem::replace(&mut instance.source, source) != source;

@@ -12,6 +12,7 @@ use super::timing;
 use crate::base::{IfIndex, Instant};
 use crate::model;
 use crate::model::vrrp::Preempt;
+use crate::plan::ObjectId;
 use crate::status::vrrp::{Counters, State};
 use crate::track::{Reference, Standing};
 
@@ -59,8 +60,8 @@ pub(super) struct Instance {
     pub own_faults: OwnFaults,
     /// It waits to be looked at in a later slice.
     pub queued: bool,
-    /// Its virtual addresses: entries of the address table, advertised ones first.
-    pub entries: Vec<u32>,
+    /// What it wants in the kernel while it is master: its virtual addresses, advertised ones first, then its routes.
+    pub entries: Vec<ObjectId>,
     /// How many of them the kernel has not answered for.
     pub in_flight: u32,
     pub announcing: Announcing,

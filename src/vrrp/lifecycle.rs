@@ -8,6 +8,7 @@ use super::instance::say;
 use super::notify::{self, Word};
 use super::{Action, Cx, Engine, NOTICE_PATIENCE, Phase, SLICE, Timer, Timers};
 use crate::base::Instant;
+use crate::plan::ObjectId;
 use crate::status::vrrp::State;
 
 impl Engine {
@@ -39,7 +40,7 @@ impl Engine {
         }
         self.start_scripts(cx);
         self.reconsider_all(cx, ids);
-        let entries = self.addresses.ids();
+        let entries = self.objects.ids();
         self.settle(cx, &entries);
         cx.out.push(Action::Report);
     }
@@ -48,7 +49,10 @@ impl Engine {
     /// turns out to hold them, they simply stay.
     pub(super) fn look_for_retained(&mut self, id: InstanceId) {
         let Some(instance) = self.instances.get_mut(id) else { return };
-        instance.retained = instance.entries.iter().any(|e| self.addresses.is_present(*e));
+        // A route alone is no sign: another instance may name it too.
+        let objects = &self.objects;
+        let address = |e: &ObjectId| objects.is_present(*e) && objects.address(*e).is_some();
+        instance.retained = instance.entries.iter().any(address);
         if instance.retained {
             say!(
                 info,
@@ -73,7 +77,7 @@ impl Engine {
             for id in self.instances.ids() {
                 self.enter(cx, id, State::Init);
             }
-            let ids = self.addresses.ids();
+            let ids = self.objects.ids();
             self.settle(cx, &ids);
         }
         self.timers = Timers::default();

@@ -12,7 +12,7 @@
 //! | `group` | sync groups: what they count, and how a change reaches all members |
 //! | `advert` | adverts received and sent |
 //! | `health` | why an instance cannot take part, and its priority |
-//! | `address`, `link`, `membership` | addresses wanted, seen and asked for; links; multicast groups |
+//! | `object`, `link`, `membership` | who wants which objects in the kernel; links; multicast groups |
 //! | `garp`, `notify` | what the segment and what scripts and people are told |
 //! | `script` | when tracking scripts run |
 //! | `lifecycle` | start, end, announcements of state |
@@ -26,12 +26,12 @@ use std::sync::Arc;
 
 use crate::base::{Family, IfIndex, IfName, Instant};
 use crate::model;
+use crate::plan::Table;
 use crate::status::vrrp::Summary;
 use crate::track::{self, TrackerId};
 
 pub mod accept;
 pub mod action;
-mod address;
 mod advert;
 pub mod event;
 pub mod fsm;
@@ -43,6 +43,7 @@ mod lifecycle;
 mod link;
 mod membership;
 mod notify;
+mod object;
 mod registry;
 mod reload;
 mod script;
@@ -58,6 +59,7 @@ pub use event::{Event, InstanceId, Link, RunEnd, RunId, Rx, Snapshot};
 use group::{Group, GroupId};
 use instance::Instance;
 use membership::Membership;
+use object::Owner;
 use registry::Registry;
 use script::Script;
 use timers::{Timer, Timers};
@@ -88,7 +90,7 @@ pub struct Engine {
     next_run: u64,
     links: BTreeMap<IfIndex, Link>,
     link_names: BTreeMap<IfName, IfIndex>,
-    addresses: address::Table,
+    objects: Table<Owner>,
     memberships: BTreeMap<(IfIndex, core::net::IpAddr), Membership>,
     /// When the next gratuitous frame may leave by an interface.
     spacing: BTreeMap<(IfIndex, Family), Instant>,
@@ -152,7 +154,7 @@ impl Engine {
             next_run: 0,
             links: BTreeMap::new(),
             link_names: BTreeMap::new(),
-            addresses: address::Table::default(),
+            objects: Table::default(),
             memberships: BTreeMap::new(),
             spacing: BTreeMap::new(),
             timers: Timers::default(),
@@ -215,9 +217,7 @@ impl Engine {
             Event::Kernel(snapshot) => self.kernel(cx, snapshot),
             Event::Link(link) => self.link(cx, link),
             Event::LinkGone(index) => self.link_gone(cx, index),
-            Event::Address { interface, prefix, present, own } => {
-                self.address(cx, interface, prefix, present, own);
-            }
+            Event::Object(change) => self.object_changed(cx, &change),
             Event::Applied { token, item, outcome } => self.applied(cx, token, item, outcome),
             Event::Joined { interface, group, outcome } => {
                 self.joined(cx, interface, group, outcome)
@@ -229,7 +229,7 @@ impl Engine {
             Event::Reload(config) => self.reload(cx, config),
             Event::Stop { keep_addresses } => self.stop(cx, keep_addresses),
         }
-        if self.phase == Phase::Stopping && !self.addresses.is_busy() {
+        if self.phase == Phase::Stopping && !self.objects.is_busy() {
             self.phase = Phase::Stopped;
             cx.out.push(Action::Done);
         }

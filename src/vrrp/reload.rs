@@ -61,7 +61,7 @@ impl Engine {
         }
         // Group memberships, references and claims are made anew, so nothing of the old may stay.
         self.instances.index(&ids);
-        self.claim_addresses(&new, &ids);
+        self.claim_objects(&new, &ids);
         self.rebuild_scripts(&new);
         self.rebuild_groups(&new);
         self.rebuild_references(&new, &ids);
@@ -82,7 +82,7 @@ impl Engine {
         for id in removed {
             self.remove(cx, id);
         }
-        let entries = self.addresses.ids();
+        let entries = self.objects.ids();
         self.settle(cx, &entries);
         cx.out.push(Action::Report);
     }
@@ -139,33 +139,6 @@ impl Engine {
             Machine::Init | Machine::Fault => return,
         };
         self.rearm(id, due);
-    }
-
-    fn claim_addresses(&mut self, new: &model::Vrrp, ids: &[InstanceId]) {
-        self.addresses.release_all();
-        for (config, id) in new.instances.iter().zip(ids) {
-            let mut entries = Vec::with_capacity(config.addresses.len() + config.excluded.len());
-            for address in config.addresses.iter().chain(&config.excluded) {
-                let link = self.link_index(&address.interface);
-                let entry = self.addresses.claim(address, Some(*id), link);
-                // The same address twice is one entry; lists are short or have no doubles.
-                if entries.last() != Some(&entry) {
-                    entries.push(entry);
-                }
-            }
-            let in_flight = entries
-                .iter()
-                .filter(|e| self.addresses.entry(**e).is_some_and(|e| e.in_flight.is_some()))
-                .count();
-            if let Some(instance) = self.instances.get_mut(*id) {
-                instance.entries = entries;
-                instance.in_flight = u32::try_from(in_flight).unwrap_or(u32::MAX);
-            }
-        }
-        for address in &new.static_addresses {
-            let link = self.link_index(&address.interface);
-            self.addresses.claim(address, None, link);
-        }
     }
 
     /// A script that is the same command for the same user keeps its condition.

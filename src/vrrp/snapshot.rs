@@ -2,7 +2,10 @@
 
 use super::Engine;
 use crate::base::Instant;
-use crate::status::vrrp::{Group, Instance, InstanceSummary, Script, State, Summary, Vrrp};
+use crate::plan::{ObjectId, Waits};
+use crate::status::vrrp::{
+    Group, Instance, InstanceSummary, Missing, MissingObject, Script, State, Summary, Vrrp,
+};
 
 impl Engine {
     /// What the supervisor keeps, so that a restarted role goes on where this one stopped.
@@ -75,15 +78,31 @@ impl Engine {
             effective_priority: i.priority,
             master: i.master.map(|(source, _)| source),
             faults: self.faults(i),
-            addresses_set: i.entries.iter().filter(|e| self.addresses.is_present(**e)).count(),
-            addresses_refused: i
-                .entries
-                .iter()
-                .filter_map(|e| self.addresses.entry(*e))
-                .filter_map(|e| Some((e.address.prefix.to_string(), e.refused?.errno)))
-                .collect(),
+            objects_wanted: i.entries.len(),
+            objects_present: i.entries.iter().filter(|e| self.objects.is_present(**e)).count(),
+            objects_missing: i.entries.iter().filter_map(|e| self.missing(i, *e)).collect(),
             counters: i.counters,
         }
+    }
+}
+
+impl Engine {
+    /// Why an object of an instance is not as it is wanted, if the kernel refuses it or something it needs is missing.
+    fn missing(&self, instance: &super::Instance, id: ObjectId) -> Option<MissingObject> {
+        let entry = self.objects.entry(id)?;
+        let reason = match (entry.refused, self.objects.waits(id)) {
+            (Some(refused), _) => Missing::Refused {
+                errno: refused.errno,
+                attempts: refused.attempts,
+                retry_at: refused.retry_at,
+            },
+            (None, Some(waits)) if instance.is_master() => match waits {
+                Waits::Interface(name) => Missing::NoInterface(name),
+                Waits::Address(address) => Missing::NoAddress(address),
+            },
+            _ => return None,
+        };
+        Some(MissingObject { object: entry.object.to_string(), reason })
     }
 }
 
@@ -119,13 +138,13 @@ impl Engine {
         self.named(name).is_some_and(super::Instance::holds_addresses)
     }
 
-    /// Whether some address was refused and is to be tried again.
+    /// Whether some object was refused and is to be tried again.
     #[must_use]
     pub fn is_retrying(&self) -> bool {
-        self.addresses
+        self.objects
             .ids()
             .iter()
-            .any(|id| self.addresses.entry(*id).is_some_and(|e| e.refused.is_some()))
+            .any(|id| self.objects.entry(*id).is_some_and(|e| e.refused.is_some()))
     }
 
     fn named(&self, name: &str) -> Option<&super::Instance> {

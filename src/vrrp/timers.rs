@@ -3,6 +3,7 @@
 
 use super::event::InstanceId;
 use crate::base::{Instant, TimerQueue};
+use crate::plan::ObjectId;
 use crate::track::TrackerId;
 
 /// What a timer is for.
@@ -18,8 +19,8 @@ pub(super) enum Timer {
     Notice(InstanceId),
     /// The next run of a script.
     Script(TrackerId),
-    /// The next attempt for an entry of the address table.
-    Retry(u32),
+    /// The next attempt for an object.
+    Retry(ObjectId),
     /// The next attempt to join multicast groups; one for all.
     Join,
     /// An instance whose addresses the kernel refused may try again.
@@ -38,7 +39,7 @@ impl Timer {
             Self::Announce(id) => (1, id.0),
             Self::Notice(id) => (2, id.0),
             Self::Script(id) => (3, id.0),
-            Self::Retry(id) => (4, id),
+            Self::Retry(id) => (4, id.0),
             Self::Join => (5, 0),
             Self::HoldDown(id) => (6, id.0),
             Self::Slice => (7, 0),
@@ -53,7 +54,7 @@ impl Timer {
             1 => Self::Announce(InstanceId(id)),
             2 => Self::Notice(InstanceId(id)),
             3 => Self::Script(TrackerId(id)),
-            4 => Self::Retry(id),
+            4 => Self::Retry(ObjectId(id)),
             5 => Self::Join,
             6 => Self::HoldDown(InstanceId(id)),
             _ => Self::Slice,
@@ -122,7 +123,8 @@ mod tests {
         for n in [0, 1, 77, u32::MAX / KINDS] {
             let id = InstanceId(n);
             let of_one = [Timer::Silence(id), Timer::Announce(id), Timer::Notice(id)];
-            let others = [Timer::Script(TrackerId(n)), Timer::Retry(n), Timer::HoldDown(id)];
+            let others =
+                [Timer::Script(TrackerId(n)), Timer::Retry(ObjectId(n)), Timer::HoldDown(id)];
             for timer in of_one.into_iter().chain(others) {
                 assert_eq!(Timer::from_key(timer.key()), timer);
                 assert!(keys.insert(timer.key()), "{timer:?}");

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 
 use evervip::config::reference::vocabulary;
 use evervip::config::{Loaded, MemoryFiles, Options, Severity, StaticHost, load};
+use evervip::model::extras::InstanceExtras;
 use evervip::model::service::Lvs;
 use evervip::model::vrrp::Vrrp;
 use evervip::model::{CheckerKind, Model};
@@ -667,7 +668,10 @@ fn effective(mut model: Model) -> Model {
     model.global.settings.reload_check = reload_check;
     let vrrp = &mut model.vrrp;
     for instance in vrrp.instances.iter_mut() {
-        instance.extras = None;
+        instance.extras =
+            instance.extras.take().filter(|e| !e.routes.is_empty()).map(|e| {
+                Box::new(InstanceExtras { routes: e.routes, ..InstanceExtras::default() })
+            });
     }
     for group in &mut vrrp.groups {
         group.track_files.clear();

@@ -292,7 +292,7 @@ block! {
         linkbeat_use_polling: One<Flag> = "linkbeat_use_polling", Live, later,
             deprecated("use a 'linkbeat_interfaces' block");
         /// Routes that are there while the instance is master.
-        virtual_routes: Lines<RouteEntry> = "virtual_routes", Live, later;
+        virtual_routes: Lines<RouteEntry> = "virtual_routes", Live;
         /// Policy rules that are there while the instance is master.
         virtual_rules: Lines<RuleEntry> = "virtual_rules", Live, later;
         /// Let packets to the virtual addresses in though this router does not own them.

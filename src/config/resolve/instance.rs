@@ -172,6 +172,8 @@ fn resolve(block: &VrrpInstance, cx: &mut Cx<'_>) -> Option<(Instance, Reason)> 
     let mut track_interfaces =
         tracker::interfaces(&block.track_interface.items, Some(&interface), name, cx);
     follow_addresses(&mut track_interfaces, &interface, list.iter().chain(&excluded));
+    let routes = block.virtual_routes.items.iter().map(|e| &e.value.route);
+    follow(&mut track_interfaces, &interface, routes.flat_map(super::route::tracked));
     let track_scripts = tracker::scripts(&block.track_script.items, name, cx);
     let notify = notify(block, cx);
     let garp = garp(block, strict, cx);
@@ -625,13 +627,19 @@ pub(super) fn follow_addresses<'a>(
     own: &IfName,
     addresses: impl Iterator<Item = &'a Address>,
 ) {
+    follow(tracked, own, addresses.filter(|a| !a.no_track).map(|a| &a.interface));
+}
+
+/// Without one of these interfaces the instance cannot take part.
+fn follow<'a>(
+    tracked: &mut Vec<TrackedInterface>,
+    own: &IfName,
+    interfaces: impl Iterator<Item = &'a IfName>,
+) {
     let mut seen: IndexSet<IfName> = tracked.iter().map(|t| t.interface.clone()).collect();
-    for address in addresses.filter(|a| !a.no_track && a.interface != *own) {
-        if seen.insert(address.interface.clone()) {
-            tracked.push(TrackedInterface {
-                interface: address.interface.clone(),
-                weight: Weight::FAULT,
-            });
+    for interface in interfaces.filter(|name| *name != own) {
+        if seen.insert(interface.clone()) {
+            tracked.push(TrackedInterface { interface: interface.clone(), weight: Weight::FAULT });
         }
     }
 }

@@ -3,7 +3,7 @@
 use core::time::Duration;
 
 use super::track::follow;
-use crate::base::Family;
+use crate::base::{Family, IfName};
 use crate::config::block::root::Root;
 use crate::config::codes;
 use crate::config::context::Cx;
@@ -17,6 +17,12 @@ use crate::model::route::{Route, Rule};
 /// Routes of an instance.
 pub(super) fn routes(entries: &[Spanned<RouteEntry>]) -> Vec<Route> {
     entries.iter().map(|e| e.value.route.clone()).collect()
+}
+
+/// The interfaces of a route that is tracked.
+pub(super) fn tracked(route: &Route) -> impl Iterator<Item = &IfName> {
+    let ways = route.nexthops.iter().filter_map(|hop| hop.interface.as_ref());
+    route.interface.iter().chain(ways).filter(|_| !route.no_track)
 }
 
 /// Rules, those without a preference with one.

@@ -80,7 +80,7 @@ pub struct Scheduling {
 /// From the real-time thread.
 #[derive(Debug)]
 pub enum Output {
-    /// Change the kernel's addresses, in order; each operation is answered with `Input::Applied`.
+    /// Change the kernel's objects, in order; each operation is answered with `Input::Applied`.
     Apply {
         /// Comes back with each answer.
         token: Token,

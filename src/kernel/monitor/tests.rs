@@ -1,9 +1,10 @@
 use core::time::Duration;
 
 use super::*;
-use crate::kernel::route;
+use crate::base::Prefix;
+use crate::kernel::object::carry_out;
 use crate::model::Address;
-use crate::plan::{Op, Outcome};
+use crate::plan::{ChangeKind, Object, Op, Outcome, Verb};
 use crate::sys::testing::{in_namespace, ip, run};
 
 /// The next changes until `done` likes one, which comes last.
@@ -21,6 +22,16 @@ async fn until(monitor: &mut Monitor, done: impl Fn(&Change) -> bool) -> Vec<Cha
 fn prefix(text: &str) -> Prefix {
     let (address, length) = text.split_once('/').unwrap();
     Prefix::new(address.parse().unwrap(), length.parse().unwrap()).unwrap()
+}
+
+fn told(interface: IfIndex, text: &str, present: bool, own: bool) -> Change {
+    Change::Object(plan::Change::address(interface, prefix(text), present, own))
+}
+
+fn op(verb: Verb, text: &str) -> Op {
+    let name: IfName = "lo".parse().unwrap();
+    let object = Object::Address(Address::new(prefix(text), name.clone())).into();
+    Op { verb, object, links: vec![(name, index("lo"))] }
 }
 
 fn index(name: &str) -> IfIndex {
@@ -56,16 +67,11 @@ fn links_and_addresses_of_others_are_told() {
             assert_eq!(up, Some(want.clone()));
 
             ip("address add 10.0.0.1/24 dev veth0");
-            let seen = |present| Change::Address {
-                interface: want.index,
-                prefix: prefix("10.0.0.1/24"),
-                present,
-                own: false,
-            };
+            let seen = |present| told(want.index, "10.0.0.1/24", present, false);
             until(&mut monitor, |c| *c == seen(true)).await;
             let view = monitor.view(&mut requests).unwrap();
             assert!(view.links.contains(&want));
-            assert!(view.addresses.contains(&(want.index, prefix("10.0.0.1/24"))));
+            assert!(view.objects.contains(&Sight::address(want.index, prefix("10.0.0.1/24"))));
 
             ip("address delete 10.0.0.1/24 dev veth0");
             until(&mut monitor, |c| *c == seen(false)).await;
@@ -109,15 +115,12 @@ fn an_address_being_checked_is_told_when_it_can_be_used() {
                 let mut requests = Requests::open().unwrap();
                 let mut monitor = Monitor::open(requests.port()).unwrap();
                 ip("address add 2001:db8::1/64 dev veth0");
-                let wanted = (index("veth0"), prefix("2001:db8::1/64"));
+                let wanted = Sight::address(index("veth0"), prefix("2001:db8::1/64"));
                 let view = monitor.view(&mut requests).unwrap();
-                assert!(!view.addresses.contains(&wanted), "it is tentative for a second");
-                until(&mut monitor, |c| {
-                    matches!(c, Change::Address { interface, prefix, present: true, .. }
-                        if (*interface, *prefix) == wanted)
-                })
-                .await;
-                assert!(monitor.view(&mut requests).unwrap().addresses.contains(&wanted));
+                assert!(!view.objects.contains(&wanted), "it is tentative for a second");
+                let usable = told(index("veth0"), "2001:db8::1/64", true, false);
+                until(&mut monitor, |c| *c == usable).await;
+                assert!(monitor.view(&mut requests).unwrap().objects.contains(&wanted));
             });
         },
     );
@@ -132,26 +135,17 @@ fn removals_of_our_own_are_told_as_such_and_additions_not_at_all() {
                 let mut requests = Requests::open().unwrap();
                 let mut monitor = Monitor::open(requests.port()).unwrap();
                 let interface = index("lo");
-                let address = |text| Address::new(prefix(text), "lo".parse().unwrap());
-                for text in ["10.0.0.1/24", "10.0.0.2/24"] {
-                    let op = Op::AddAddress { interface, address: address(text) };
-                    assert_eq!(route::carry_out(&mut requests, &op), Outcome::Done);
-                }
+                let ops = ["10.0.0.1/24", "10.0.0.2/24"].map(|text| op(Verb::Add, text));
+                assert_eq!(carry_out(&mut requests, &ops), [Outcome::Done; 2]);
                 // With the first, the kernel drops the second: nobody asked for that one.
-                let op = Op::DeleteAddress { interface, address: address("10.0.0.1/24") };
-                assert_eq!(route::carry_out(&mut requests, &op), Outcome::Done);
-                let gone = |text| Change::Address {
-                    interface,
-                    prefix: prefix(text),
-                    present: false,
-                    own: true,
-                };
+                let ops = [op(Verb::Delete { keep_secondaries: false }, "10.0.0.1/24")];
+                assert_eq!(carry_out(&mut requests, &ops), [Outcome::Done]);
+                let gone = |text| told(interface, text, false, true);
                 let all = until(&mut monitor, |c| *c == gone("10.0.0.1/24")).await;
                 assert!(all.contains(&gone("10.0.0.2/24")), "{all:?}");
-                assert!(
-                    all.iter().all(|c| !matches!(c, Change::Address { present: true, .. })),
-                    "{all:?}"
-                );
+                let added =
+                    |c: &Change| matches!(c, Change::Object(c) if c.kind == ChangeKind::Present);
+                assert!(!all.iter().any(added), "{all:?}");
             });
         },
     );
@@ -165,16 +159,12 @@ fn a_queue_that_overruns_is_noticed() {
             let mut monitor = Monitor::open(requests.port()).unwrap();
             // The least the kernel allows.
             setsockopt(monitor.socket.inner(), sockopt::RcvBuf, &1).unwrap();
-            let interface = index("lo");
-            for n in 1..=200_u8 {
-                let prefix = prefix(&format!("10.0.{n}.1/24"));
-                let address = Address::new(prefix, "lo".parse().unwrap());
-                let op = Op::AddAddress { interface, address };
-                assert_eq!(route::carry_out(&mut requests, &op), Outcome::Done);
-            }
+            let ops: Vec<Op> =
+                (1..=200_u8).map(|n| op(Verb::Add, &format!("10.0.{n}.1/24"))).collect();
+            assert_eq!(carry_out(&mut requests, &ops), [Outcome::Done; 200]);
             until(&mut monitor, |c| *c == Change::Lost).await;
             let view = monitor.view(&mut requests).unwrap();
-            assert!(view.addresses.contains(&(interface, prefix("10.0.200.1/24"))));
+            assert!(view.objects.contains(&Sight::address(index("lo"), prefix("10.0.200.1/24"))));
         });
     });
 }
@@ -188,7 +178,7 @@ fn no_message_panics() {
         for length in 0..=body.len() {
             let body = &body[..length];
             let message = Message { kind, flags: 0, sequence: 0, port: 0, body };
-            let _ = change(&message, 1, &mut BTreeMap::new());
+            change(&message, 1, &mut BTreeMap::new(), &mut Vec::new());
         }
     }
 }

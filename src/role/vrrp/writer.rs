@@ -1,4 +1,4 @@
-//! Operations on the kernel, one at a time, fairly between those who ask.
+//! Operations on the kernel, as many at a time as take a moment, fairly between those who ask.
 
 use core::time::Duration;
 use std::collections::{BTreeMap, VecDeque};
@@ -6,20 +6,25 @@ use std::collections::{BTreeMap, VecDeque};
 use crate::base::{Family, IfIndex, Instant};
 use crate::drive::vrrp::Input;
 use crate::kernel::netlink::Requests;
-use crate::kernel::route;
+use crate::kernel::object;
 use crate::plan::{Op, Token};
 use crate::sys::clock;
 
 /// How long a turn may take before others get theirs.
 const TURN: Duration = Duration::from_millis(1);
+/// Operations at a time at the start, and at most.
+const FIRST: usize = 8;
+const MOST: usize = 128;
 /// How long it is remembered whether an interface forwards IPv6.
 const FRESH: Duration = Duration::from_secs(5);
 
 /// What is still to be done.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Writer {
     /// Each asks for one operation in its turn.
     jobs: VecDeque<Job>,
+    /// How many operations take about a turn: adding an address takes from 10 us to 1 ms.
+    size: usize,
     /// When it was looked up whether an interface forwards IPv6.
     looked: BTreeMap<IfIndex, Instant>,
 }
@@ -27,14 +32,27 @@ pub(super) struct Writer {
 #[derive(Debug)]
 struct Job {
     token: Token,
-    ops: Vec<Op>,
+    ops: std::vec::IntoIter<Op>,
     next: u32,
+}
+
+/// How many operations may leave at a time when `count` of them took `time`.
+fn size_for(count: usize, time: Duration) -> usize {
+    let one = time.as_nanos() / u128::try_from(count.max(1)).unwrap_or(1);
+    let size = TURN.as_nanos() / one.max(1);
+    usize::try_from(size).unwrap_or(MOST).clamp(1, MOST)
+}
+
+impl Default for Writer {
+    fn default() -> Self {
+        Self { jobs: VecDeque::new(), size: FIRST, looked: BTreeMap::new() }
+    }
 }
 
 impl Writer {
     /// Adds operations that are to be carried out in order.
     pub fn add(&mut self, token: Token, ops: Vec<Op>) {
-        self.jobs.push_back(Job { token, ops, next: 0 });
+        self.jobs.push_back(Job { token, ops: ops.into_iter(), next: 0 });
     }
 
     /// Whether there is something to do.
@@ -45,36 +63,71 @@ impl Writer {
     /// Carries out operations for a moment and answers each.
     pub fn turn(&mut self, requests: &mut Requests, mut answer: impl FnMut(Input)) {
         let begin = clock::now();
-        while let Some(mut job) = self.jobs.pop_front() {
-            let Some(op) = job.ops.get(job.next as usize) else {
-                continue;
-            };
-            self.look(op, begin, &mut answer);
-            let outcome = route::carry_out(requests, op);
-            answer(Input::Applied { token: job.token, item: job.next, outcome });
-            job.next += 1;
-            if (job.next as usize) < job.ops.len() {
-                self.jobs.push_back(job);
+        loop {
+            let (places, ops) = self.take(self.size);
+            if ops.is_empty() {
+                return;
             }
-            if clock::now().since(begin) >= TURN {
+            for op in &ops {
+                self.look(op, begin, &mut answer);
+            }
+            let before = clock::now();
+            let outcomes = object::carry_out(requests, &ops);
+            for ((token, item), outcome) in places.into_iter().zip(outcomes) {
+                answer(Input::Applied { token, item, outcome });
+            }
+            let now = clock::now();
+            self.size = size_for(ops.len(), now.since(before));
+            if now.since(begin) >= TURN {
                 return;
             }
         }
     }
 
+    /// Takes up to `size` operations, one of each job in turn. Those of one job stay in order.
+    fn take(&mut self, size: usize) -> (Vec<(Token, u32)>, Vec<Op>) {
+        let (mut places, mut ops) = (Vec::new(), Vec::new());
+        while ops.len() < size
+            && let Some(mut job) = self.jobs.pop_front()
+        {
+            if let Some(op) = job.ops.next() {
+                ops.push(op);
+                places.push((job.token, job.next));
+                job.next += 1;
+                self.jobs.push_back(job);
+            }
+        }
+        (places, ops)
+    }
+
     /// Neighbour adverts say whether this is a router; the announcement that follows an address needs to know.
     fn look(&mut self, op: &Op, now: Instant, answer: &mut impl FnMut(Input)) {
-        let Op::AddAddress { interface, address } = op else {
+        let Some((interface, address)) = op.as_address().filter(|_| op.verb.adds()) else {
             return;
         };
         if address.prefix.family() == Family::V4
-            || self.looked.get(interface).is_some_and(|at| now.since(*at) < FRESH)
+            || self.looked.get(&interface).is_some_and(|at| now.since(*at) < FRESH)
         {
             return;
         }
-        self.looked.insert(*interface, now);
+        self.looked.insert(interface, now);
         let path = format!("/proc/sys/net/ipv6/conf/{}/forwarding", address.interface);
         let forwards = std::fs::read_to_string(path).is_ok_and(|text| text.trim() != "0");
-        answer(Input::Router { interface: *interface, forwards });
+        answer(Input::Router { interface, forwards });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn as_many_leave_at_a_time_as_take_a_turn() {
+        let us = Duration::from_micros;
+        assert_eq!(size_for(8, us(8 * 10)), 100);
+        assert_eq!(size_for(8, us(8 * 130)), 7);
+        // However slow the kernel is, it goes on; however fast, answers are not put off for ever.
+        assert_eq!(size_for(8, us(8 * 5_000)), 1);
+        assert_eq!(size_for(128, us(1)), MOST);
     }
 }

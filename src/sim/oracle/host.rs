@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use super::{SETTLE, wire_of};
 use crate::base::{Family, IfIndex, Instant, Mac, Prefix};
 use crate::model::{Address, Instance};
-use crate::plan::{Op, Outcome};
+use crate::plan::{Op, Outcome, Verb};
 use crate::sim::World;
 use crate::sim::world::{Node, NodeId};
 use crate::status::vrrp::State;
@@ -86,14 +86,16 @@ impl World {
         let mut found = Vec::new();
         let Some(node) = self.node(id) else { return };
         for op in ops {
-            match op {
-                Op::AddAddress { address, .. } => {
+            // Routes are judged by where they are.
+            let Some((_, address)) = op.as_address() else { continue };
+            match op.verb {
+                Verb::Add | Verb::Replace { .. } => {
                     let prefix = address.prefix;
                     if node.events == 0 && !self.is_wanted(id, node, address) {
                         found.push(format!("adds {prefix} without being master"));
                     }
                 }
-                Op::DeleteAddress { address, .. } => {
+                Verb::Delete { .. } => {
                     let prefix = address.prefix;
                     if node.kernel.is_home(prefix) {
                         found.push(format!("removes the address {prefix} of the host"));
@@ -124,17 +126,16 @@ impl World {
         outcome: Outcome,
         gone: &[Prefix],
     ) {
-        let (Op::AddAddress { interface, address } | Op::DeleteAddress { interface, address }) = op;
-        let link = *interface;
         if let Outcome::Refused(_) = outcome {
             self.oracle.refused = Some(self.now());
             self.oracle.muddle(id);
         }
+        let Some((link, address)) = op.as_address() else { return };
         if let Some(node) = self.nodes.get_mut(id.0) {
             for prefix in gone {
                 node.ours.remove(&(link, *prefix));
             }
-            if outcome == Outcome::Done && matches!(op, Op::AddAddress { .. }) {
+            if outcome == Outcome::Done && op.verb.adds() {
                 node.ours.insert((link, address.prefix));
             }
         }

@@ -3,7 +3,7 @@
 use super::*;
 
 fn removed(text: &str, own: bool) -> Event<'static> {
-    Event::Address { interface: ETH, prefix: prefix(text), present: false, own }
+    Event::Object(Change::address(ETH, prefix(text), false, own))
 }
 
 #[test]
@@ -21,7 +21,7 @@ fn a_removed_address_is_put_back_at_once_but_not_in_a_fight() {
     assert_eq!(host.ops(), Vec::<String>::new());
     host.pass(200 * MS);
     assert_eq!(host.ops(), ["+10.0.2.100/24"]);
-    assert_eq!(host.counters().addresses_restored, 6);
+    assert_eq!(host.counters().objects_restored, 6);
 }
 
 #[test]
@@ -58,12 +58,7 @@ fn an_address_that_is_not_to_be_tracked_stays_away() {
 #[test]
 fn a_virtual_address_that_somebody_adds_to_a_backup_goes() {
     let mut host = Host::backup();
-    let event = Event::Address {
-        interface: ETH,
-        prefix: prefix("10.0.2.100/24"),
-        present: true,
-        own: false,
-    };
+    let event = Event::Object(Change::address(ETH, prefix("10.0.2.100/24"), true, false));
     host.event(event);
     assert_eq!(host.ops(), ["-10.0.2.100/24"]);
 }
@@ -77,7 +72,7 @@ fn a_refused_address_is_tried_again_ever_more_seldom() {
     for _ in 0..5 {
         let (token, _) = host.apply();
         host.event(Event::Applied { token, item: 0, outcome: Outcome::Refused(16) });
-        assert_eq!(host.engine.snapshot(host.now).instances[0].addresses_refused.len(), 1);
+        assert_eq!(host.engine.snapshot(host.now).instances[0].objects_missing.len(), 1);
         host.look();
         let asked = host.now;
         while host.ops().is_empty() {
@@ -89,7 +84,7 @@ fn a_refused_address_is_tried_again_ever_more_seldom() {
     assert_eq!(host.state(), State::Master);
     let (token, _) = host.apply();
     host.event(Event::Applied { token, item: 0, outcome: Outcome::Done });
-    assert_eq!(host.engine.snapshot(host.now).instances[0].addresses_set, 1);
+    assert_eq!(host.engine.snapshot(host.now).instances[0].objects_present, 1);
 }
 
 #[test]
@@ -157,7 +152,7 @@ fn retained_addresses_stay_until_a_master_is_heard() {
         let mut host = Host::off();
         host.event(Event::Reload(Arc::new(failover(200))));
         let mut kernel = host.kernel();
-        kernel.addresses.push((ETH, prefix("10.0.2.100/24")));
+        kernel.objects.push(Sight::address(ETH, prefix("10.0.2.100/24")));
         host.event(Event::Kernel(kernel));
         assert_eq!(host.ops(), Vec::<String>::new());
         host
@@ -207,7 +202,7 @@ fn one_of_three(mut config: Vrrp) -> Host {
     let mut host = Host::off();
     host.event(Event::Reload(Arc::new(config)));
     let mut kernel = host.kernel();
-    kernel.addresses.push((ETH, prefix("10.0.2.101/24")));
+    kernel.objects.push(Sight::address(ETH, prefix("10.0.2.101/24")));
     host.event(Event::Kernel(kernel));
     host
 }
@@ -225,9 +220,9 @@ fn what_is_retained_is_kept_and_never_completed() {
     assert_eq!((host.state(), host.ops()), (State::Backup, vec![]));
     // Somebody takes it off: it is not put back either.
     let taken = prefix("10.0.2.101/24");
-    host.event(Event::Address { interface: ETH, prefix: taken, present: false, own: false });
+    host.event(Event::Object(Change::address(ETH, taken, false, false)));
     assert_eq!(host.ops(), [""; 0]);
-    host.event(Event::Address { interface: ETH, prefix: taken, present: true, own: false });
+    host.event(Event::Object(Change::address(ETH, taken, true, false)));
     hear_three(&mut host, 200);
     assert_eq!(host.ops(), ["-10.0.2.101/24"]);
     // Without a master it stays, and becoming master completes the others.
@@ -276,7 +271,7 @@ fn an_instance_that_a_reload_adds_keeps_what_is_there_and_adds_nothing() {
     let mut host = Host::off();
     host.event(Event::Reload(Arc::new(config.clone())));
     let mut kernel = host.kernel();
-    kernel.addresses.push((ETH, prefix("10.0.2.101/24")));
+    kernel.objects.push(Sight::address(ETH, prefix("10.0.2.101/24")));
     host.event(Event::Kernel(kernel));
     host.pass(5 * SECOND);
     host.look();

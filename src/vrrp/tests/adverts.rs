@@ -311,8 +311,8 @@ fn ipv6_adverts_come_from_the_link_local_address() {
     let mut host = Host::off();
     host.event(Event::Reload(Arc::new(config)));
     let mut kernel = host.kernel();
-    kernel.addresses.push((ETH, prefix("2001:db8::71/64")));
-    kernel.addresses.push((ETH, prefix("fe80::71/64")));
+    kernel.objects.push(Sight::address(ETH, prefix("2001:db8::71/64")));
+    kernel.objects.push(Sight::address(ETH, prefix("fe80::71/64")));
     host.event(Event::Kernel(kernel));
     host.pass(10 * SECOND);
     let sent = host.seen.iter().find_map(|a| match a {

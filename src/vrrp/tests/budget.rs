@@ -40,12 +40,12 @@ fn large_link(number: u32, up: bool) -> Link {
 fn view(links: u32) -> Snapshot {
     let links: Vec<Link> =
         (0..links).map(|n| Link { index: index(n), ..large_link(n, true) }).collect();
-    let addresses = links
+    let objects = links
         .iter()
         .take(LINKS as usize)
-        .map(|l| (l.index, prefix(&format!("10.{}.1.254/24", l.index.0 - 1))))
+        .map(|l| Sight::address(l.index, prefix(&format!("10.{}.1.254/24", l.index.0 - 1))))
         .collect();
-    Snapshot { links, addresses }
+    Snapshot { links, objects }
 }
 
 /// What one event led to until nothing was left to do at its moment.
@@ -224,7 +224,7 @@ fn the_first_view_of_many_links_looks_at_those_concerned() {
     let cost = host.cost(Event::Link(other));
     assert_eq!(cost.visits, 0);
     let (interface, prefix) = (index(3999), prefix("10.9.9.9/24"));
-    let cost = host.cost(Event::Address { interface, prefix, present: true, own: false });
+    let cost = host.cost(Event::Object(Change::address(interface, prefix, true, false)));
     assert_eq!(cost.visits, 0);
     // The same view again.
     let cost = host.cost(Event::Kernel(view(4000)));

@@ -150,20 +150,10 @@ fn a_master_that_cannot_go_on_says_so_once() {
     let mut host = Host::master();
     host.event(Event::LinkGone(OTHER));
     assert_eq!(host.state(), State::Master);
-    host.event(Event::Address {
-        interface: ETH,
-        prefix: prefix("10.0.2.71/24"),
-        present: false,
-        own: false,
-    });
+    host.event(Event::Object(Change::address(ETH, prefix("10.0.2.71/24"), false, false)));
     // Without a source nothing can be sent; the fault is named.
     assert_eq!(host.faults(), ["no IPv4 address for interface enp0s8"]);
-    host.event(Event::Address {
-        interface: ETH,
-        prefix: prefix("10.0.2.71/24"),
-        present: true,
-        own: false,
-    });
+    host.event(Event::Object(Change::address(ETH, prefix("10.0.2.71/24"), true, false)));
     assert_eq!(host.state(), State::Backup);
     let mut host = Host::new(tracked(0));
     host.end_run(RunEnd::Exit(0));
@@ -195,7 +185,7 @@ fn an_interface_that_comes_later_or_again_is_used() {
         let group = "224.0.0.18".parse().unwrap();
         assert!(host.seen.contains(&Action::Join { interface: index, group }), "{index:?}");
         let prefix = prefix("10.0.2.71/24");
-        host.event(Event::Address { interface: index, prefix, present: true, own: false });
+        host.event(Event::Object(Change::address(index, prefix, true, false)));
         assert_eq!(host.state(), State::Backup);
         host.pass(4 * SECOND);
         assert_eq!(host.state(), State::Master);
@@ -253,7 +243,7 @@ fn a_restarted_role_goes_on_if_it_was_quick() {
         next.event(Event::Resume(summary));
         next.event(Event::Reload(Arc::new(failover(200))));
         let mut kernel = next.kernel();
-        kernel.addresses.push((ETH, prefix("10.0.2.100/24")));
+        kernel.objects.push(Sight::address(ETH, prefix("10.0.2.100/24")));
         next.event(Event::Kernel(kernel));
         next
     };
@@ -299,7 +289,7 @@ fn addresses_found_at_the_start_are_the_masters_own_once_it_is_master() {
     let mut host = Host::off();
     host.event(Event::Reload(Arc::new(failover(200))));
     let mut kernel = host.kernel();
-    kernel.addresses.push((ETH, prefix("10.0.2.100/24")));
+    kernel.objects.push(Sight::address(ETH, prefix("10.0.2.100/24")));
     host.event(Event::Kernel(kernel));
     host.pass(4 * SECOND);
     assert_eq!(host.state(), State::Master);
@@ -325,7 +315,7 @@ fn an_interface_that_got_another_number_is_joined_again() {
 fn a_farewell_leaves_from_where_the_last_advert_did() {
     let mut host = Host::master();
     let own = prefix("10.0.2.71/24");
-    host.event(Event::Address { interface: ETH, prefix: own, present: false, own: false });
+    host.event(Event::Object(Change::address(ETH, own, false, false)));
     let farewell = host.seen.iter().find_map(|a| match a {
         Action::SendAdvert { interface, source, .. } => Some((*interface, *source)),
         _ => None,

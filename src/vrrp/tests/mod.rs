@@ -10,7 +10,7 @@ use crate::base::{Mac, Prefix};
 use crate::model::sample::{self, failover};
 use crate::model::vrrp::{Authentication, Preempt, Priority, Version, Vrid};
 use crate::model::{Vrrp, Weight};
-use crate::plan::{Op, Outcome, Token};
+use crate::plan::{Change, Op, Outcome, Sight, Token, Verb};
 use crate::status::Notice;
 use crate::status::vrrp::{Counters, State};
 use crate::wire::{ip, vrrp as wire};
@@ -21,6 +21,7 @@ mod announcements;
 mod budget;
 mod health;
 mod reload;
+mod routes;
 
 const SECOND: Duration = Duration::from_secs(1);
 const MS: Duration = Duration::from_millis(1);
@@ -81,7 +82,10 @@ impl Host {
     fn kernel(&self) -> Snapshot {
         Snapshot {
             links: vec![link(ETH, "enp0s8", true), link(OTHER, "enp0s9", true)],
-            addresses: vec![(ETH, prefix("10.0.2.71/24")), (OTHER, prefix("10.0.3.71/24"))],
+            objects: vec![
+                Sight::address(ETH, prefix("10.0.2.71/24")),
+                Sight::address(OTHER, prefix("10.0.3.71/24")),
+            ],
         }
     }
 
@@ -167,14 +171,21 @@ impl Host {
         frames.collect()
     }
 
-    /// Changes asked of the kernel: `+10.0.2.100/24`, `-...`.
+    /// Changes asked of the kernel: `+10.0.2.100/24`, `-...`; `=` for other attributes; routes in words.
     fn ops(&self) -> Vec<String> {
         let mut all = Vec::new();
         for action in &self.seen {
             if let Action::Apply { ops, .. } = action {
-                all.extend(ops.iter().map(|op| match op {
-                    Op::AddAddress { address, .. } => format!("+{}", address.prefix),
-                    Op::DeleteAddress { address, .. } => format!("-{}", address.prefix),
+                all.extend(ops.iter().map(|op| {
+                    let sign = match op.verb {
+                        Verb::Add => '+',
+                        Verb::Replace { .. } => '=',
+                        Verb::Delete { .. } => '-',
+                    };
+                    match op.object.address() {
+                        Some(address) => format!("{sign}{}", address.prefix),
+                        None => format!("{sign}{}", op.object),
+                    }
                 }));
             }
         }

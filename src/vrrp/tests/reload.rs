@@ -72,7 +72,7 @@ fn differences_are_applied_as_differences() {
     host.look();
     config.instances[0].addresses[0].label = Some("enp0s8:v".into());
     reload(&mut host, &config);
-    assert_eq!(host.ops(), ["-10.0.2.100/24", "+10.0.2.100/24"]);
+    assert_eq!(host.ops(), ["=10.0.2.100/24"]);
     host.look();
     assert_eq!(reload(&mut host, &config), []);
     assert_eq!(masters(&host).len(), 2);

@@ -1,0 +1,135 @@
+//! The writer of objects, and the reader of what the kernel tells of them: here what is common to all kinds, in the files
+//! of this folder the messages of one.
+
+mod address;
+mod route;
+
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use netlink_packet_core::Emitable;
+use netlink_packet_route::address::AddressMessage;
+use netlink_packet_route::route::{RouteMessage, RouteProtocol};
+
+use super::netlink::{Message, Packed, RequestError, Requests};
+use crate::plan::{Change, ChangeKind, Object, Op, Outcome, PROTOCOL_MARK, Sight};
+
+/// Groups of events about all kinds of objects, but for routes.
+pub(super) const GROUPS: [u32; 2] = address::GROUPS;
+/// Groups of events about routes: a host may have very many that are not ours.
+pub(super) const ROUTE_GROUPS: [u32; 2] = route::GROUPS;
+
+/// One request of an operation.
+struct Step {
+    packed: Packed,
+    /// Error numbers that mean that nothing had to be done.
+    already: &'static [i32],
+    /// Its answer does not matter to the operation.
+    optional: bool,
+}
+
+impl Step {
+    fn new(kind: u16, flags: u16, body: &impl Emitable, already: &'static [i32]) -> Self {
+        Self { packed: Packed::new(kind, flags, body), already, optional: false }
+    }
+
+    fn optional(self) -> Self {
+        Self { optional: true, ..self }
+    }
+}
+
+/// Carries out operations in order and says how the kernel answered each. They leave packed, many in one datagram;
+/// each takes some 10 us to 1 ms, and up to 2 s are waited if an answer is lost.
+pub fn carry_out(requests: &mut Requests, ops: &[Op]) -> Vec<Outcome> {
+    let mut packed = Vec::new();
+    let mut steps = Vec::new();
+    for (position, op) in ops.iter().enumerate() {
+        let all = match op.object.as_ref() {
+            Object::Address(address) => address::steps(op, address, requests),
+            Object::Route(route) => route::steps(op, route),
+        };
+        for step in all.unwrap_or_default() {
+            steps.push((position, step.already, step.optional));
+            packed.push(step.packed);
+        }
+    }
+    let results = requests.change(&packed);
+    // An operation without a request cannot be put into a message.
+    let mut outcomes: Vec<Option<Outcome>> = vec![None; ops.len()];
+    for ((position, already, optional), result) in steps.into_iter().zip(results) {
+        let (Some(slot), Some(op)) = (outcomes.get_mut(position), ops.get(position)) else {
+            continue;
+        };
+        if optional || matches!(slot, Some(Outcome::Refused(_))) {
+            continue;
+        }
+        *slot = Some(match result {
+            Ok(()) => Outcome::Done,
+            Err(e) if already.contains(&e.errno()) => Outcome::Already,
+            Err(e) => {
+                if matches!(&e, RequestError::Refused { words, .. } if !words.is_empty()) {
+                    tracing::debug!("{op}: {e}");
+                }
+                Outcome::Refused(e.errno())
+            }
+        });
+    }
+    outcomes.into_iter().map(|o| o.unwrap_or(Outcome::Refused(libc::EINVAL))).collect()
+}
+
+/// What a message tells of objects; `own` says whether it came of a request of ours. Additions of our own are answers
+/// already.
+pub(super) fn changes(message: &Message<'_>, own: bool) -> Vec<Change> {
+    let all = match message.kind {
+        address::NEW | address::DELETE => address::sight(message).into_iter().collect(),
+        route::NEW | route::DELETE => route::sights(message),
+        _ => Vec::new(),
+    };
+    all.into_iter()
+        .filter(|(_, kind)| !own || *kind == ChangeKind::Gone)
+        .map(|(sight, kind)| Change { sight, kind, own })
+        .collect()
+}
+
+/// Lists all objects, and routes if `routes`. False when they changed meanwhile: some may be missing or there twice.
+///
+/// # Errors
+/// What the kernel answers.
+pub(super) fn list(
+    requests: &mut Requests,
+    routes: bool,
+    objects: &mut Vec<Sight>,
+) -> Result<bool, RequestError> {
+    let mut take = |all: Vec<(Sight, ChangeKind)>| {
+        objects.extend(all.into_iter().filter(|(_, k)| *k != ChangeKind::Gone).map(|(s, _)| s));
+    };
+    let mut whole = requests.dump(address::GET, &AddressMessage::default(), |message| {
+        take(address::sight(message).into_iter().collect());
+    })?;
+    if routes {
+        for family in
+            [netlink_packet_route::AddressFamily::Inet, netlink_packet_route::AddressFamily::Inet6]
+        {
+            let mut request = RouteMessage::default();
+            request.header.address_family = family;
+            // A kernel that knows how leaves out what others put there.
+            request.header.protocol = RouteProtocol::from(PROTOCOL_MARK);
+            whole &= requests.dump(route::GET, &request, |message| take(route::sights(message)))?;
+        }
+    }
+    Ok(whole)
+}
+
+fn ip(family: u8, value: &[u8]) -> Option<IpAddr> {
+    match i32::from(family) {
+        libc::AF_INET => Some(IpAddr::V4(Ipv4Addr::from(<[u8; 4]>::try_from(value).ok()?))),
+        libc::AF_INET6 => Some(IpAddr::V6(Ipv6Addr::from(<[u8; 16]>::try_from(value).ok()?))),
+        _ => None,
+    }
+}
+
+fn number(value: &[u8]) -> Option<u32> {
+    value.try_into().ok().map(u32::from_ne_bytes)
+}
+
+#[cfg(test)]
+mod tests;

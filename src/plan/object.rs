@@ -1,0 +1,284 @@
+//! The kinds of objects that the daemon puts into the kernel, as the planner sees them: what identifies one, in which
+//! phase it is added, what it depends on. A new kind is a variant of [`Object`] and of [`Identity`] and a file beside
+//! this one that answers these questions; how a kind is written and read is left to `kernel`.
+
+use core::fmt;
+use core::net::IpAddr;
+use std::sync::Arc;
+
+use crate::base::{Family, IfIndex, IfName, Prefix};
+use crate::model::{Address, Route};
+
+use super::route::RouteIdentity;
+
+/// Something that is to be in the kernel. Interfaces are named; the kernel's numbers for them may change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Object {
+    /// An address on an interface.
+    Address(Address),
+    /// A route.
+    Route(Box<Route>),
+}
+
+/// What makes two objects the same one; everything else about them is an attribute. With `L` = [`IfName`] as the
+/// configuration says it, with `L` = [`IfIndex`] as the kernel does.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Identity<L> {
+    /// An address on an interface.
+    Address(L, Prefix),
+    /// A route.
+    Route(Box<RouteIdentity<L>>),
+}
+
+/// When an object is added among others; removals go the other way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Phase {
+    /// Interfaces and their settings.
+    Link,
+    /// Addresses.
+    Address,
+    /// Routes: their interface and their preferred source must be there.
+    Route,
+    /// Policy rules: the table they lead to is complete.
+    Rule,
+    /// Packet filters: they name what is there.
+    Filter,
+}
+
+/// How the kernel takes new attributes of an object that it has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Difference {
+    /// There are none that the kernel knows of.
+    None,
+    /// The object can be changed.
+    InPlace,
+    /// The object must be deleted and added.
+    Anew,
+}
+
+impl Object {
+    /// What identifies it.
+    #[must_use]
+    pub fn identity(&self) -> Identity<IfName> {
+        match self {
+            Self::Address(address) => super::address::identity(address),
+            Self::Route(route) => Identity::Route(Box::new(super::route::identity(route))),
+        }
+    }
+
+    /// When it is added.
+    #[must_use]
+    pub const fn phase(&self) -> Phase {
+        match self {
+            Self::Address(_) => Phase::Address,
+            Self::Route(_) => Phase::Route,
+        }
+    }
+
+    /// The interfaces it is on. Without one of them it cannot be, and it goes with them.
+    #[must_use]
+    pub fn interfaces(&self) -> Vec<&IfName> {
+        match self {
+            Self::Address(address) => vec![&address.interface],
+            Self::Route(route) => super::route::interfaces(route),
+        }
+    }
+
+    /// A local address that it depends on.
+    #[must_use]
+    pub const fn source(&self) -> Option<IpAddr> {
+        match self {
+            Self::Address(_) => None,
+            Self::Route(route) => route.source,
+        }
+    }
+
+    /// The address, if it is one.
+    #[must_use]
+    pub const fn address(&self) -> Option<&Address> {
+        match self {
+            Self::Address(address) => Some(address),
+            Self::Route(_) => None,
+        }
+    }
+
+    /// Whether it is put back when another program removes it (no `no_track`).
+    #[must_use]
+    pub const fn is_tracked(&self) -> bool {
+        match self {
+            Self::Address(address) => !address.no_track,
+            Self::Route(route) => !route.no_track,
+        }
+    }
+
+    /// Whether the kernel drops it without a word when an interface goes down or an address that it depends on goes:
+    /// routes of IPv4 (`fib_sync_down_dev`, `fib_sync_down_addr`).
+    pub(super) const fn vanishes(&self) -> bool {
+        match self {
+            Self::Address(_) => false,
+            Self::Route(route) => matches!(route.family, Family::V4),
+        }
+    }
+
+    /// How the kernel comes from `old`, of the same identity, to this.
+    pub(super) fn difference(&self, old: &Self) -> Difference {
+        match (old, self) {
+            (Self::Address(old), Self::Address(new)) => super::address::difference(old, new),
+            (Self::Route(old), Self::Route(new)) => super::route::difference(old, new),
+            _ => Difference::Anew,
+        }
+    }
+}
+
+impl fmt::Display for Object {
+    /// As in `address 10.0.0.100/24 on eth0`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Address(address) => {
+                write!(f, "address {} on {}", address.prefix, address.interface)
+            }
+            Self::Route(route) => super::route::describe(route, f),
+        }
+    }
+}
+
+impl Identity<IfName> {
+    /// With the kernel's numbers; none if an interface does not exist.
+    pub(super) fn place(
+        &self,
+        number: impl Fn(&IfName) -> Option<IfIndex>,
+    ) -> Option<Identity<IfIndex>> {
+        Some(match self {
+            Self::Address(interface, prefix) => Identity::Address(number(interface)?, *prefix),
+            Self::Route(route) => Identity::Route(Box::new(route.place(number)?)),
+        })
+    }
+}
+
+/// An object as the kernel has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sight {
+    /// What identifies it.
+    pub identity: Identity<IfIndex>,
+    /// The interfaces it is on.
+    pub links: Vec<IfIndex>,
+}
+
+impl Sight {
+    /// An address on an interface.
+    #[must_use]
+    pub fn address(interface: IfIndex, prefix: Prefix) -> Self {
+        Self { identity: Identity::Address(interface, prefix), links: vec![interface] }
+    }
+
+    /// The interface and the address, if it is one.
+    #[must_use]
+    pub const fn as_address(&self) -> Option<(IfIndex, Prefix)> {
+        match self.identity {
+            Identity::Address(interface, prefix) => Some((interface, prefix)),
+            Identity::Route(_) => None,
+        }
+    }
+}
+
+/// What the kernel tells of one object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// Which one.
+    pub sight: Sight,
+    /// There now, gone, or put in the place of another one.
+    pub kind: ChangeKind,
+    /// It came of a request of ours.
+    pub own: bool,
+}
+
+/// What happened to an object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ChangeKind {
+    /// It is there.
+    Present,
+    /// It is gone.
+    Gone,
+    /// It is there, and one that was to all appearance equal may be gone (`ip route replace`).
+    Replaces,
+}
+
+impl Change {
+    /// An address that came or went.
+    #[must_use]
+    pub fn address(interface: IfIndex, prefix: Prefix, present: bool, own: bool) -> Self {
+        let kind = if present { ChangeKind::Present } else { ChangeKind::Gone };
+        Self { sight: Sight::address(interface, prefix), kind, own }
+    }
+}
+
+/// One change of the kernel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Op {
+    /// What to do with it.
+    pub verb: Verb,
+    /// The object.
+    pub object: Arc<Object>,
+    /// The numbers of the interfaces that it names.
+    pub links: Vec<(IfName, IfIndex)>,
+}
+
+/// What to do with an object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verb {
+    /// Put it there. Being there already is success.
+    Add,
+    /// Give it other attributes than `before`. Where the kernel cannot do that, delete and add it in one request.
+    Replace {
+        /// As the kernel has it.
+        before: Arc<Object>,
+        /// The kernel can, and no other object would be hit.
+        in_place: bool,
+    },
+    /// Take it away. Not being there is success.
+    Delete {
+        /// It is the first IPv4 address of a subnet, and the others, which the kernel would drop with it, stay.
+        keep_secondaries: bool,
+    },
+}
+
+impl Verb {
+    /// Whether the object is there afterwards.
+    #[must_use]
+    pub const fn adds(&self) -> bool {
+        !matches!(self, Self::Delete { .. })
+    }
+}
+
+impl Op {
+    /// The number of an interface that the object names.
+    #[must_use]
+    pub fn number(&self, interface: &IfName) -> Option<IfIndex> {
+        self.links.iter().find(|(name, _)| name == interface).map(|(_, index)| *index)
+    }
+
+    /// The identity of the object in the kernel.
+    #[must_use]
+    pub fn identity(&self) -> Option<Identity<IfIndex>> {
+        self.object.identity().place(|name| self.number(name))
+    }
+
+    /// The interface and the address, if it concerns one.
+    #[must_use]
+    pub fn as_address(&self) -> Option<(IfIndex, &Address)> {
+        let address = self.object.address()?;
+        Some((self.number(&address.interface)?, address))
+    }
+}
+
+impl fmt::Display for Op {
+    /// As in `add address 10.0.0.100/24 on eth0`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let verb = match self.verb {
+            Verb::Add => "add",
+            Verb::Replace { .. } => "replace",
+            Verb::Delete { .. } => "delete",
+        };
+        write!(f, "{verb} {}", self.object)
+    }
+}

@@ -1,0 +1,215 @@
+//! From the entries of the table to operations in an order that hurts nobody, and what their answers mean.
+
+use core::cmp::Reverse;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::object::{Difference, Op, Sight, Verb};
+use super::table::{InFlight, ObjectId, Table, Want};
+use super::{Outcome, Token};
+use crate::base::{IfIndex, Instant, Prefix};
+
+/// Operations to be carried out in order.
+#[derive(Debug)]
+pub struct Request {
+    /// Comes back with each answer.
+    pub token: Token,
+    /// What to do.
+    pub ops: Vec<Op>,
+    /// The entry of each operation.
+    pub objects: Vec<ObjectId>,
+}
+
+/// How an answered operation left its entry.
+#[derive(Debug)]
+pub struct Answer {
+    /// The entry.
+    pub object: ObjectId,
+    /// It was to be added, not taken away.
+    pub added: bool,
+    /// It was there before and stayed.
+    pub existed: bool,
+    /// When it is tried again; none if the kernel did what was asked.
+    pub retry_at: Option<Instant>,
+    /// The kernel refused it before as well.
+    pub repeated: bool,
+    /// Other entries to compare again.
+    pub affected: Vec<ObjectId>,
+}
+
+impl<O: Copy + PartialEq> Table<O> {
+    /// What has to be asked of the kernel for these entries; `want` says how an owner wants its objects now. What
+    /// is new comes before what is old goes, and what others depend on before these.
+    pub fn request(
+        &mut self,
+        ids: &[ObjectId],
+        now: Instant,
+        want: impl Fn(&O) -> Want,
+    ) -> Option<Request> {
+        let mut ids = ids.to_vec();
+        ids.sort_by_key(|id| self.entry(*id).map(|e| e.object.phase()));
+        let (mut additions, mut removals) = (Vec::new(), Vec::new());
+        for id in ids {
+            let wanted = self.is_wanted(id, &want);
+            match self.next(id, wanted, now) {
+                None if wanted => {}
+                None => self.collect(id),
+                Some(true) => additions.push(id),
+                Some(false) => removals.push(id),
+            }
+        }
+        if additions.is_empty() && removals.is_empty() {
+            return None;
+        }
+        additions.extend(self.arrange(removals));
+        let ops = additions.iter().filter_map(|id| self.op(*id)).collect();
+        self.next_token += 1;
+        let token = Token(self.next_token);
+        self.requests.insert(token, additions.iter().copied().map(Some).collect());
+        Some(Request { token, ops, objects: additions })
+    }
+
+    /// Begins what has to be done about an entry: true to add or change it, false to take it away. Nothing while an
+    /// operation of it is in flight, something it needs is missing or a retry is not due.
+    fn next(&mut self, id: ObjectId, wanted: bool, now: Instant) -> Option<bool> {
+        let present = self.is_present(id);
+        let waits = wanted && self.waits(id).is_some();
+        let alone = !self.shares_slot(id);
+        let links = {
+            let entry = self.entry(id)?;
+            self.numbers(&entry.object)
+        };
+        let entry = self.entries.get_mut(id.0 as usize)?;
+        if entry.in_flight.is_some() {
+            return None;
+        }
+        if !present {
+            entry.before = None;
+            entry.doubtful = false;
+        }
+        let identity = entry.place.clone()?;
+        let verb = match (wanted, present, &entry.before) {
+            (true, false, _) => Verb::Add,
+            (true, true, Some(before)) => {
+                let in_place = entry.object.difference(before) != Difference::Anew && alone;
+                Verb::Replace { before: Arc::clone(before), in_place }
+            }
+            (true, true, None) if entry.doubtful => Verb::Add,
+            (true, true, None) | (false, false, _) => {
+                entry.refused = None;
+                return None;
+            }
+            (false, true, _) => Verb::Delete { keep_secondaries: false },
+        };
+        if waits || entry.refused.is_some_and(|r| now < r.retry_at) {
+            return None;
+        }
+        entry.doubtful = false;
+        if !matches!(verb, Verb::Delete { .. }) {
+            entry.before = None;
+        }
+        let adds = verb.adds();
+        let links = links.into_iter().map(|(_, index)| index).collect();
+        entry.in_flight =
+            Some(InFlight { verb, sight: Sight { identity, links }, existed: present });
+        Some(adds)
+    }
+
+    /// Puts removals in order: what depends on others first. Where the kernel would drop addresses that stay with the
+    /// first one of their subnet, that one comes last and is told to spare them.
+    fn arrange(&mut self, mut removals: Vec<ObjectId>) -> Vec<ObjectId> {
+        let mut subnets: BTreeMap<(IfIndex, Prefix), Vec<(u64, ObjectId)>> = BTreeMap::new();
+        let mut last: BTreeMap<ObjectId, u64> = BTreeMap::new();
+        for id in &removals {
+            let place = self.entry(*id).and_then(|e| e.place.as_ref());
+            if let Some(subnet) = place.and_then(|place| self.subnet(place)) {
+                subnets.entry(subnet.key).or_default().push((subnet.place, *id));
+            }
+        }
+        for members in subnets.values() {
+            let Some((_, any)) = members.first() else { continue };
+            let place = self.entry(*any).and_then(|e| e.place.clone());
+            let Some(subnet) = place.and_then(|place| self.subnet(&place)) else { continue };
+            let first = members.iter().find(|(place, _)| *place == subnet.first);
+            let Some((_, first)) = first.filter(|_| members.len() < subnet.size) else { continue };
+            last.extend(members.iter().map(|(place, id)| (*id, u64::MAX - place)));
+            if let Some(entry) = self.entries.get_mut(first.0 as usize)
+                && let Some(operation) = &mut entry.in_flight
+            {
+                operation.verb = Verb::Delete { keep_secondaries: true };
+            }
+        }
+        removals.sort_by_key(|id| {
+            let phase = self.entry(*id).map(|e| e.object.phase());
+            (Reverse(phase), last.get(id).copied().unwrap_or(0))
+        });
+        removals
+    }
+
+    /// The operation of an entry that is in flight.
+    fn op(&self, id: ObjectId) -> Option<Op> {
+        let entry = self.entry(id)?;
+        let verb = entry.in_flight.as_ref()?.verb.clone();
+        let object = match (&verb, &entry.before) {
+            // As the kernel has it.
+            (Verb::Delete { .. }, Some(before)) => before,
+            _ => &entry.object,
+        };
+        Some(Op { verb, object: Arc::clone(object), links: self.numbers(object) })
+    }
+
+    /// Takes the kernel's answer to one operation.
+    pub fn answered(
+        &mut self,
+        token: Token,
+        item: u32,
+        outcome: Outcome,
+        now: Instant,
+    ) -> Option<Answer> {
+        let items = self.requests.get_mut(&token)?;
+        let object = items.get_mut(item as usize)?.take();
+        if items.iter().all(Option::is_none) {
+            self.requests.remove(&token);
+        }
+        let object = object?;
+        let entry = self.entries.get_mut(object.0 as usize)?;
+        let InFlight { verb, sight, existed } = entry.in_flight.take()?;
+        let anew = matches!(verb, Verb::Replace { in_place: false, .. });
+        let mut answer = Answer {
+            object,
+            added: verb.adds(),
+            existed: existed && !anew,
+            retry_at: None,
+            repeated: entry.refused.is_some(),
+            affected: Vec::new(),
+        };
+        match (outcome, verb) {
+            (Outcome::Refused(_), Verb::Replace { before, .. }) => entry.before = Some(before),
+            // It was in doubt whether it is there.
+            (Outcome::Refused(_), Verb::Add) => {
+                self.lost(&sight.identity, &mut answer.affected);
+            }
+            (Outcome::Refused(_), Verb::Delete { .. }) => {}
+            (_, Verb::Add | Verb::Replace { .. }) => {
+                entry.refused = None;
+                if anew {
+                    // It was gone for a moment, and with it what depends on it.
+                    self.lost(&sight.identity, &mut answer.affected);
+                }
+                let address = sight.as_address();
+                self.saw(sight);
+                if let Some((_, prefix)) = address {
+                    answer.affected.extend(self.waiting_for(prefix.address));
+                }
+            }
+            (_, Verb::Delete { .. }) => {
+                entry.refused = None;
+                self.lost(&sight.identity, &mut answer.affected);
+            }
+        }
+        if let Outcome::Refused(errno) = outcome {
+            answer.retry_at = self.put_off(object, errno, now);
+        }
+        Some(answer)
+    }
+}

@@ -1,0 +1,192 @@
+//! Who wants which objects in the kernel, and what the answers mean for an instance. What is to be asked of the
+//! kernel, and when, is the business of [`crate::plan::Table`].
+
+use super::event::InstanceId;
+use super::instance::{Instance, say};
+use super::registry::Registry;
+use super::{Action, Cx, Engine, HOLD_DOWN, Phase, Timer};
+use crate::model;
+use crate::plan::route::objects;
+use crate::plan::{Change, Object, ObjectId, Outcome, Token, Want};
+
+/// Who names an object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Owner {
+    /// An instance, which wants it while it is master.
+    Instance(InstanceId),
+    /// The host, which wants it as long as the daemon runs: a static address.
+    Host,
+}
+
+impl Engine {
+    /// Claims everything that a configuration names.
+    pub(super) fn claim_objects(&mut self, new: &model::Vrrp, ids: &[InstanceId]) {
+        self.objects.release_all();
+        for (config, id) in new.instances.iter().zip(ids) {
+            let id = *id;
+            let mut entries = Vec::with_capacity(config.addresses.len() + config.excluded.len());
+            for object in wanted_by(config) {
+                let entry = self.objects.claim(object, Owner::Instance(id));
+                // The same address twice is one entry; lists are short or have no doubles.
+                if entries.last() != Some(&entry) {
+                    entries.push(entry);
+                }
+            }
+            let entry = |id: &ObjectId| self.objects.entry(*id);
+            let in_flight = entries.iter().filter_map(entry).filter(|e| e.is_in_flight()).count();
+            if let Some(instance) = self.instances.get_mut(id) {
+                instance.entries = entries;
+                instance.in_flight = u32::try_from(in_flight).unwrap_or(u32::MAX);
+            }
+        }
+        for address in &new.static_addresses {
+            self.objects.claim(Object::Address(address.clone()), Owner::Host);
+        }
+    }
+
+    /// The kernel told of an object.
+    pub(super) fn object_changed(&mut self, cx: &mut Cx<'_>, change: &Change) {
+        let effect = self.objects.changed(change);
+        let mut entries = effect.removed;
+        entries.retain(|entry| self.removed_by_others(cx, *entry));
+        entries.extend(effect.settle);
+        self.settle(cx, &entries);
+        if effect.foreign
+            && let Some((link, _)) = change.sight.as_address()
+        {
+            self.reconsider_sources(cx, self.on_link(link));
+        }
+    }
+
+    /// An object was taken away. Says whether it is to be put back now: not while another program keeps at it.
+    fn removed_by_others(&mut self, cx: &Cx<'_>, entry: ObjectId) -> bool {
+        if !self.running() || !self.wanted(entry) {
+            return false;
+        }
+        let Some(what) = self.objects.entry(entry) else { return false };
+        let owners = what.owners.clone();
+        let object = std::sync::Arc::clone(&what.object);
+        if !object.is_tracked() && !owners.contains(&Owner::Host) {
+            return false;
+        }
+        for owner in owners {
+            if let Owner::Instance(id) = owner
+                && let Some(instance) = self.instance_mut(id)
+                && instance.is_master()
+            {
+                instance.counters.objects_restored += 1;
+                say!(warn, *instance, "{object} was removed by another program, putting it back");
+            }
+        }
+        if self.objects.may_restore(entry, cx.now) {
+            return true;
+        }
+        if let Some(at) = self.objects.put_off(entry, 0, cx.now) {
+            self.timers.set(Timer::Retry(entry), at);
+        }
+        false
+    }
+
+    /// Whether an object is to be in the kernel now.
+    fn wanted(&self, entry: ObjectId) -> bool {
+        self.objects.is_wanted(entry, |owner| wants(&self.instances, self.phase, *owner))
+    }
+
+    /// Asks the kernel for what is missing or too much among these entries.
+    pub(super) fn settle(&mut self, cx: &mut Cx<'_>, entries: &[ObjectId]) {
+        if entries.is_empty() || matches!(self.phase, Phase::Waiting { .. }) {
+            return;
+        }
+        let Self { objects, instances, phase, .. } = self;
+        let wants = |owner: &Owner| wants(instances, *phase, *owner);
+        let Some(request) = objects.request(entries, cx.now, wants) else { return };
+        for entry in request.objects {
+            let owners = self.objects.entry(entry).map(|e| e.owners.clone()).unwrap_or_default();
+            for owner in owners {
+                if let Owner::Instance(id) = owner
+                    && let Some(instance) = self.instances.get_mut(id)
+                {
+                    instance.in_flight += 1;
+                }
+            }
+        }
+        cx.out.push(Action::Apply { token: request.token, ops: request.ops });
+    }
+
+    /// The kernel answered one operation.
+    pub(super) fn applied(&mut self, cx: &mut Cx<'_>, token: Token, item: u32, outcome: Outcome) {
+        let Some(answer) = self.objects.answered(token, item, outcome, cx.now) else { return };
+        let Some(entry) = self.objects.entry(answer.object) else { return };
+        let owners: Vec<InstanceId> = entry
+            .owners
+            .iter()
+            .filter_map(|owner| match owner {
+                Owner::Instance(id) => Some(*id),
+                Owner::Host => None,
+            })
+            .collect();
+        if let (Outcome::Refused(errno), false) = (outcome, answer.repeated) {
+            let what = if answer.added { "add" } else { "remove" };
+            tracing::warn!("cannot {what} {}: error {errno}, trying again", entry.object);
+        }
+        for id in &owners {
+            if let Some(instance) = self.instance_mut(*id) {
+                instance.in_flight = instance.in_flight.saturating_sub(1);
+            }
+        }
+        if let Some(at) = answer.retry_at {
+            self.timers.set(Timer::Retry(answer.object), at);
+            for id in &owners {
+                self.hold_down_if_hopeless(cx, *id);
+            }
+        } else if answer.added && !answer.existed {
+            for id in &owners {
+                if self.instance(*id).is_some_and(Instance::is_master) {
+                    self.announce_confirmed(cx, *id, answer.object);
+                }
+            }
+        }
+        let mut entries = answer.affected;
+        entries.push(answer.object);
+        self.settle(cx, &entries);
+        for id in owners {
+            self.announce_state_if_settled(cx, id);
+            self.reconsider_all(cx, [id]);
+        }
+    }
+
+    /// A master none of whose addresses the kernel takes leaves the field to others for a while.
+    fn hold_down_if_hopeless(&mut self, cx: &Cx<'_>, id: InstanceId) {
+        let Some(instance) = self.instance(id) else { return };
+        if instance.is_master() && self.all_refused(instance) {
+            let until = cx.now + HOLD_DOWN;
+            if let Some(instance) = self.instance_mut(id) {
+                instance.held_down_until = Some(until);
+            }
+            self.refresh(id);
+            self.timers.set(Timer::HoldDown(id), until);
+        }
+    }
+}
+
+/// The objects of an instance, in the order in which they are added.
+fn wanted_by(config: &model::Instance) -> impl Iterator<Item = Object> {
+    let addresses = config.addresses.iter().chain(&config.excluded).cloned().map(Object::Address);
+    let extras = config.extras.as_deref();
+    let routes = extras.map(|e| e.routes.as_slice()).unwrap_or_default();
+    // The table of a VRF is not known here.
+    addresses.chain(routes.iter().filter(|route| route.vrf.is_none()).flat_map(objects))
+}
+
+/// How an owner wants its objects now. What is only retained is to stay where it is, not to be added.
+fn wants(instances: &Registry, phase: Phase, owner: Owner) -> Want {
+    match owner {
+        Owner::Instance(id) => match instances.get(id) {
+            Some(instance) if instance.is_master() => Want::Yes,
+            Some(instance) if instance.retained => Want::Keep,
+            _ => Want::No,
+        },
+        Owner::Host if matches!(phase, Phase::Running | Phase::Waiting { .. }) => Want::Yes,
+        Owner::Host => Want::No,
+    }
+}

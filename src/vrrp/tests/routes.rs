@@ -1,0 +1,194 @@
+//! Routes that come and go with an instance.
+
+use super::*;
+use crate::model::Route;
+use crate::model::extras::InstanceExtras;
+use crate::plan::route::{Hop, RouteIdentity, Slot};
+use crate::plan::{ChangeKind, Identity};
+use crate::status::vrrp::{Missing, MissingObject};
+
+fn route(destination: &str, via: [u8; 4]) -> Route {
+    sample::route(prefix(destination), Some(via.into()), Some("enp0s8".parse().unwrap()))
+}
+
+/// The failover scenario with two routes, one of which depends on the virtual address.
+fn config(priority: u8) -> Vrrp {
+    let mut config = failover(priority);
+    let mut with_source = route("10.9.0.0/16", [10, 0, 2, 1]);
+    with_source.source = Some([10, 0, 2, 100].into());
+    let routes = vec![with_source, route("0.0.0.0/0", [10, 0, 2, 2])];
+    config.instances[0].extras =
+        Some(Box::new(InstanceExtras { routes, ..InstanceExtras::default() }));
+    config
+}
+
+fn routes(config: &mut Vrrp) -> &mut Vec<Route> {
+    &mut config.instances[0].extras.as_mut().unwrap().routes
+}
+
+const WITH_SOURCE: &str = "route 10.9.0.0/16 via 10.0.2.1 dev enp0s8";
+const DEFAULT: &str = "route default via 10.0.2.2 dev enp0s8";
+
+fn master() -> Host {
+    let mut host = Host::new(config(200));
+    host.pass(10 * SECOND);
+    assert_eq!(host.state(), State::Master);
+    host
+}
+
+fn sight(destination: &str, via: [u8; 4]) -> Sight {
+    let slot = Slot::new(prefix(destination), None, 254, 0, 0);
+    let path = vec![Hop::Gateway(via.into(), None)];
+    Sight { identity: Identity::Route(Box::new(RouteIdentity { slot, path })), links: vec![ETH] }
+}
+
+fn change(kind: ChangeKind, destination: &str, via: [u8; 4]) -> Event<'static> {
+    Event::Object(Change { sight: sight(destination, via), kind, own: false })
+}
+
+#[test]
+fn routes_come_after_the_addresses_and_go_before_them() {
+    let mut host = master();
+    let plus = |text: &str| format!("+{text}");
+    let minus = |text: &str| format!("-{text}");
+    assert_eq!(host.ops(), [plus("10.0.2.100/24"), plus(WITH_SOURCE), plus(DEFAULT)]);
+    let view = &host.engine.snapshot(host.now).instances[0];
+    assert_eq!((view.objects_wanted, view.objects_present), (3, 3));
+    host.look();
+    host.hear(PEER, 250);
+    assert_eq!(host.state(), State::Backup);
+    assert_eq!(host.ops(), [minus(WITH_SOURCE), minus(DEFAULT), minus("10.0.2.100/24")]);
+}
+
+#[test]
+fn a_route_that_another_program_removes_or_replaces_is_put_back() {
+    let mut host = master();
+    for kind in [ChangeKind::Gone, ChangeKind::Replaces] {
+        host.look();
+        let other = if kind == ChangeKind::Gone { [10, 0, 2, 2] } else { [10, 0, 2, 9] };
+        host.event(change(kind, "0.0.0.0/0", other));
+        assert_eq!(host.ops(), [format!("+{DEFAULT}")], "{kind:?}");
+    }
+    assert_eq!(host.counters().objects_restored, 2);
+    // Nobody fights for ever.
+    for _ in 0..5 {
+        host.event(change(ChangeKind::Gone, "0.0.0.0/0", [10, 0, 2, 2]));
+    }
+    host.look();
+    host.event(change(ChangeKind::Gone, "0.0.0.0/0", [10, 0, 2, 2]));
+    assert_eq!(host.ops(), Vec::<String>::new());
+    host.pass(SECOND);
+    assert_eq!(host.ops(), [format!("+{DEFAULT}")]);
+}
+
+#[test]
+fn a_reload_touches_only_the_routes_that_change() {
+    let mut host = master();
+    let mut new = config(200);
+    let reload = |host: &mut Host, new: &Vrrp| {
+        host.look();
+        host.event(Event::Reload(Arc::new(new.clone())));
+        host.ops()
+    };
+    assert_eq!(reload(&mut host, &new), Vec::<String>::new());
+    // Another gateway is another route: the new one is there before the old one goes.
+    routes(&mut new)[1].gateway = Some([10, 0, 2, 3].into());
+    let third = "route default via 10.0.2.3 dev enp0s8";
+    assert_eq!(reload(&mut host, &new), [format!("+{third}"), format!("-{DEFAULT}")]);
+    // Another attribute changes the route that is there.
+    routes(&mut new)[1].scope = 253;
+    assert_eq!(reload(&mut host, &new), [format!("={third}")]);
+    routes(&mut new).remove(0);
+    assert_eq!(reload(&mut host, &new), [format!("-{WITH_SOURCE}")]);
+    assert_eq!(reload(&mut host, &new), Vec::<String>::new());
+}
+
+#[test]
+fn the_kernel_drops_a_route_with_its_source_and_it_comes_back_with_it() {
+    let mut host = master();
+    host.look();
+    host.event(Event::Object(Change::address(ETH, prefix("10.0.2.100/24"), false, false)));
+    assert_eq!(host.ops(), ["+10.0.2.100/24", &format!("+{WITH_SOURCE}")]);
+    // While the kernel refuses the address, the route waits for it.
+    host.obedient = false;
+    host.look();
+    host.event(Event::Object(Change::address(ETH, prefix("10.0.2.100/24"), false, false)));
+    let (token, _) = host.apply();
+    host.event(Event::Applied { token, item: 0, outcome: Outcome::Refused(16) });
+    host.event(Event::Applied { token, item: 1, outcome: Outcome::Refused(22) });
+    let missing = host.engine.snapshot(host.now).instances[0].objects_missing.clone();
+    let words: Vec<&str> = missing.iter().map(|m| m.object.as_str()).collect();
+    assert_eq!(words, ["address 10.0.2.100/24 on enp0s8", WITH_SOURCE]);
+    let refused = |m: &MissingObject| matches!(m.reason, Missing::Refused { attempts: 1, .. });
+    assert!(missing.iter().all(refused), "{missing:?}");
+    host.obedient = true;
+    host.look();
+    host.pass(SECOND);
+    assert_eq!(host.ops(), ["+10.0.2.100/24", &format!("+{WITH_SOURCE}")]);
+    assert!(host.engine.snapshot(host.now).instances[0].objects_missing.is_empty());
+}
+
+#[test]
+fn what_the_kernel_may_have_dropped_with_a_link_is_asked_for_again() {
+    let mut config = config(200);
+    config.instances[0].dont_track_primary = true;
+    let mut host = Host::new(config);
+    host.pass(10 * SECOND);
+    host.look();
+    host.obedient = false;
+    host.event(Event::Link(link(ETH, "enp0s8", false)));
+    let (token, ops) = host.apply();
+    assert_eq!(ops.len(), 2, "both routes are in doubt");
+    for item in 0..2 {
+        host.event(Event::Applied { token, item, outcome: Outcome::Refused(100) });
+    }
+    // Up again: at once, not when the next attempt is due.
+    host.look();
+    host.event(Event::Link(link(ETH, "enp0s8", true)));
+    assert_eq!(host.ops(), [format!("+{WITH_SOURCE}"), format!("+{DEFAULT}")]);
+}
+
+#[test]
+fn a_route_waits_for_its_interface() {
+    let mut config = config(200);
+    let mut extra = route("10.8.0.0/16", [10, 7, 0, 1]);
+    extra.interface = Some("later0".parse().unwrap());
+    routes(&mut config).push(extra);
+    let mut host = Host::new(config);
+    host.pass(10 * SECOND);
+    let missing = host.engine.snapshot(host.now).instances[0].objects_missing.clone();
+    assert_eq!(missing.len(), 1);
+    assert_eq!(missing[0].reason, Missing::NoInterface("later0".parse().unwrap()));
+    host.look();
+    host.event(Event::Link(link(IfIndex(7), "later0", true)));
+    assert_eq!(host.ops(), ["+route 10.8.0.0/16 via 10.7.0.1 dev later0"]);
+    // It goes with the interface.
+    host.look();
+    host.event(Event::LinkGone(IfIndex(7)));
+    assert_eq!(host.ops(), Vec::<String>::new());
+}
+
+#[test]
+fn the_first_address_of_a_subnet_is_removed_without_the_others() {
+    let mut config = config(200);
+    let interface = config.instances[0].interface.clone();
+    for vip in ["10.9.0.1/24", "10.9.0.2/24", "10.9.0.3/24"] {
+        config.instances[0].excluded.push(sample::address(vip, &interface));
+    }
+    let mut host = Host::new(config.clone());
+    host.pass(10 * SECOND);
+    host.look();
+    config.instances[0].excluded.drain(0..2);
+    host.event(Event::Reload(Arc::new(config)));
+    // The first one last, or the kernel would drop all of them.
+    assert_eq!(host.ops(), ["-10.9.0.2/24", "-10.9.0.1/24"]);
+    let (_, ops) = host.apply();
+    let verbs: Vec<bool> =
+        ops.iter().map(|op| matches!(op.verb, Verb::Delete { keep_secondaries: true })).collect();
+    assert_eq!(verbs, [false, true]);
+    // An older kernel drops the third all the same: it is put back, and no other program is blamed.
+    host.look();
+    host.event(Event::Object(Change::address(ETH, prefix("10.9.0.3/24"), false, true)));
+    assert_eq!(host.ops(), ["+10.9.0.3/24"]);
+    assert_eq!(host.counters().objects_restored, 0);
+}
