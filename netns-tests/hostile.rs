@@ -1,11 +1,17 @@
 //! Packets that are wrong in one thing, or in everything: none may move an address or end a process.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
 use nix::sys::signal::Signal;
 
 use crate::lab::daemon::{CONF, Daemon};
 use crate::lab::inject::{Forged, Forged6, Injector, ethernet};
 use crate::lab::node::Node;
-use crate::lab::{Lab, Res};
+use crate::lab::timeline::Wall;
+use crate::lab::{After, Lab, Res, Stop};
 use crate::scenario::{FAILOVER, LAN, Pair, steady};
 use crate::{cases, check};
 
@@ -16,6 +22,8 @@ cases![Here:
     adverts_over_ipv6_that_are_wrong_move_nothing,
     random_packets_move_nothing,
     a_flood_of_packets_moves_nothing,
+    a_flood_of_valid_adverts_ends_nothing_and_holds_up_nobody,
+    so_it_is_with_real_time_priority,
 ];
 
 const VIP: &str = "10.0.0.100";
@@ -299,6 +307,113 @@ fn a_flood_of_packets_moves_nothing(lab: &mut Lab) -> Res {
     // Bad sums: each has to be read to be refused. As many as the socket takes.
     let bad = Forged { checksum_error: 7, ..Forged::default() }.frame();
     attack.survives(lab, |_| vec![bad.clone(); 30_000], 4)
+}
+
+fn a_flood_of_valid_adverts_ends_nothing_and_holds_up_nobody(lab: &mut Lab) -> Res {
+    flooded(lab, "")
+}
+
+fn so_it_is_with_real_time_priority(lab: &mut Lab) -> Res {
+    lab.subject.ours_only("it names its threads otherwise")?;
+    flooded(lab, "vrrp_rt_priority 50")
+}
+
+/// One instance hears valid adverts of lower priority as fast as they can be sent; another one, on the same
+/// machine, advertises every tenth of a second.
+fn flooded(lab: &mut Lab, global: &str) -> Res {
+    const FLOOD: Duration = Duration::from_secs(4);
+    lab.segment("lan")?;
+    let (node, attacker) = (lab.node("svr1")?, lab.node("attacker")?);
+    lab.plug(&node, "lan", LAN, &["10.0.0.71/24"])?;
+    lab.plug(&attacker, "lan", LAN, &["10.0.0.66/24"])?;
+    let text = format!(
+        "global_defs {{\n {global}\n}}\n\
+         vrrp_instance VRRP1 {{\n interface enp0s8\n state MASTER\n priority 200\n \
+         virtual_router_id 41\n advert_int 1\n authentication {{\n  auth_type PASS\n  \
+         auth_pass 1066\n }}\n virtual_ipaddress {{\n  10.0.0.100/24\n }}\n}}\n\
+         vrrp_instance VRRP2 {{\n interface enp0s8\n state MASTER\n priority 200\n version 3\n \
+         virtual_router_id 42\n advert_int 0.1\n virtual_ipaddress {{\n  10.0.0.101/24\n }}\n}}\n"
+    );
+    node.write(CONF, &text, 0o644)?;
+    let daemon = lab.subject.start(&node)?;
+    lab.always().log(&node, "(VRRP1) Entering MASTER STATE")?;
+    lab.always().log(&node, "(VRRP2) Entering MASTER STATE")?;
+    let before = daemon.processes();
+    if !global.is_empty() && !before.iter().any(|pid| is_real_time(*pid, 50)) {
+        return Err(Stop::Skip("no real-time priority is to be had here".into()));
+    }
+    let injector = Injector::new(&attacker, LAN)?;
+    let frame = Forged { priority: 100, ..Forged::default() }.frame();
+    let (mark, bare) = (lab.mark(), Bare::start());
+    let sent = injector.flood(frame, FLOOD)?;
+    let late = bare.stop();
+    let later = lab.after(mark);
+    lab.note(format!("{sent} adverts, a bare timer was late by {late} ms"));
+    check!(daemon.processes() == before, "{before:?} became {:?}", daemon.processes());
+    let restarted = later.logs(&node, "Starting");
+    check!(restarted.is_empty(), "a process was replaced: {restarted:?}");
+    // A backup of it would not have taken over.
+    let of_other = |later: &After<'_>| -> Vec<Wall> {
+        let all = later.adverts(&node).into_iter();
+        all.filter(|(_, advert)| advert.vrid() == 42).map(|(at, _)| at).collect()
+    };
+    let times = of_other(&later);
+    check!(times.len() >= 2, "{} adverts of VRRP2", times.len());
+    for two in times.windows(2) {
+        let gap = two[1].millis_since(two[0]);
+        check!(gap < 300.0 + late, "VRRP2 was silent for {gap} ms, a bare timer late by {late} ms");
+    }
+    let due = FLOOD.as_millis() as f64 / 100.0;
+    let lost = (late / 100.0).ceil();
+    check!(times.len() as f64 >= 0.9 * due - lost, "{} of {due} adverts of VRRP2", times.len());
+    // The flood was heard and answered.
+    later.log(&node, "(VRRP1) Received advert from 10.0.0.66 with lower priority 100, ours 200")?;
+    // After it all is as before.
+    lab.after(lab.mark()).some_adverts(&node, 12)?;
+    check!(node.has(LAN, "10.0.0.100/24")?, "{}", node.addresses(LAN)?);
+    Ok(())
+}
+
+/// Whether a thread of a process runs with this real-time priority.
+fn is_real_time(pid: u32, priority: u32) -> bool {
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    threads.into_iter().any(|thread| {
+        let stat = std::fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+        // The 40th field, counted behind the name in parentheses, which may hold anything.
+        let behind = stat.rsplit(')').next().unwrap_or_default();
+        behind.split_whitespace().nth(37).is_some_and(|field| field == priority.to_string())
+    })
+}
+
+/// A thread that only sleeps, and how late it wakes: what this machine gives at the time.
+struct Bare {
+    halt: Arc<AtomicBool>,
+    thread: JoinHandle<f64>,
+}
+
+impl Bare {
+    const SLEEP: Duration = Duration::from_millis(5);
+
+    fn start() -> Self {
+        let halt = Arc::new(AtomicBool::new(false));
+        let other = Arc::clone(&halt);
+        let thread = std::thread::spawn(move || {
+            let mut worst = Duration::ZERO;
+            while !other.load(Ordering::Relaxed) {
+                let begin = Instant::now();
+                std::thread::sleep(Self::SLEEP);
+                worst = worst.max(begin.elapsed().saturating_sub(Self::SLEEP));
+            }
+            worst.as_secs_f64() * 1e3
+        });
+        Self { halt, thread }
+    }
+
+    /// By how many milliseconds it woke late, at the worst.
+    fn stop(self) -> f64 {
+        self.halt.store(true, Ordering::Relaxed);
+        self.thread.join().unwrap_or_default()
+    }
 }
 
 /// A generator whose sequence is the same in every run (splitmix64).

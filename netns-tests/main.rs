@@ -16,12 +16,14 @@ mod demo;
 mod dr;
 mod failover;
 mod foreign;
+mod group;
 mod haproxy;
 mod hostile;
 mod interop;
 mod lab;
 mod mail;
 mod nat;
+mod ownership;
 mod process;
 mod reload;
 mod scenario;
@@ -48,6 +50,7 @@ fn main() -> ExitCode {
         haproxy::CASES,
         reload::CASES,
         foreign::CASES,
+        ownership::CASES,
         process::CASES,
         interop::CASES,
         hostile::CASES,
@@ -58,6 +61,7 @@ fn main() -> ExitCode {
         table::CASES,
         service::CASES,
         status::CASES,
+        group::CASES,
     ]
     .concat();
     let words: Vec<String> = std::env::args().skip(1).collect();

@@ -16,7 +16,10 @@ use crate::{cases, check};
 cases![Here:
     only_what_the_configuration_needs_is_started,
     a_killed_vrrp_process_keeps_its_addresses,
-    a_wedged_vrrp_process_is_replaced,
+    a_wedged_vrrp_process_is_replaced_before_others_take_over,
+    a_wedge_during_a_reload_is_noticed_as_fast,
+    a_replaced_vrrp_process_repeats_no_notification,
+    a_script_that_runs_while_the_runner_is_replaced_runs_once,
     a_killed_runner_delays_nothing_and_comes_back,
     a_wedged_runner_delays_nothing,
     a_killed_supervisor_takes_everything_with_it,
@@ -60,7 +63,26 @@ fn a_killed_vrrp_process_keeps_its_addresses(lab: &mut Lab) -> Res {
     Ok(())
 }
 
-fn a_wedged_vrrp_process_is_replaced(lab: &mut Lab) -> Res {
+fn a_wedged_vrrp_process_is_replaced_before_others_take_over(lab: &mut Lab) -> Res {
+    lab.subject.ours_only("nobody watches over it")?;
+    let pair = Pair::new(lab)?;
+    let [primary, _backup] = pair.start(&lab.subject, FAILOVER)?;
+    lab.always().some_garps(&pair.svr1, VIP.parse()?, 10)?;
+    let mark = lab.mark();
+    for round in 1..=3 {
+        let vrrp = primary.role(Role::Vrrp)?;
+        let mark = lab.mark();
+        signal_to(vrrp, Signal::SIGSTOP)?;
+        replaced(lab, &primary, Role::Vrrp, vrrp)?;
+        lab.after(mark).some_adverts(&pair.svr1, 2 + round)?;
+    }
+    let later = lab.after(mark);
+    check!(later.adverts(&pair.svr2).is_empty(), "the backup took over");
+    check!(later.kernel(&pair.svr1).is_empty(), "{:?}", later.kernel(&pair.svr1));
+    settled(lab, &pair)
+}
+
+fn a_wedge_during_a_reload_is_noticed_as_fast(lab: &mut Lab) -> Res {
     lab.subject.ours_only("nobody watches over it")?;
     let pair = Pair::new(lab)?;
     let [primary, _backup] = pair.start(&lab.subject, FAILOVER)?;
@@ -68,10 +90,70 @@ fn a_wedged_vrrp_process_is_replaced(lab: &mut Lab) -> Res {
     let vrrp = primary.role(Role::Vrrp)?;
     let mark = lab.mark();
     signal_to(vrrp, Signal::SIGSTOP)?;
+    primary.signal(Signal::SIGHUP)?;
     replaced(lab, &primary, Role::Vrrp, vrrp)?;
     let later = lab.after(mark);
     later.some_adverts(&pair.svr1, 3)?;
+    check!(later.adverts(&pair.svr2).is_empty(), "the backup took over");
     settled(lab, &pair)
+}
+
+fn a_replaced_vrrp_process_repeats_no_notification(lab: &mut Lab) -> Res {
+    lab.subject.ours_only("its addresses go and the backup takes over")?;
+    let pair = Pair::new(lab)?;
+    let script = "/usr/local/bin/on_state_change";
+    pair.svr1.write(script, "#!/bin/sh\necho \"$@\" >>/run/told\n", 0o755)?;
+    let group = format!("vrrp_sync_group G {{\n group {{\n VRRP1\n }}\n notify \"{script}\"\n}}\n");
+    let text = within(FAILOVER[0], "vrrp_instance VRRP1 {", &format!("notify \"{script}\""));
+    let [daemon, _backup] = pair.start(&lab.subject, [&(group + &text), FAILOVER[1]])?;
+    lab.always().some_garps(&pair.svr1, VIP.parse()?, 10)?;
+    let told = || pair.svr1.read("/run/told").unwrap_or_default();
+    lab.timeline().poll(LIMIT, "the group is told to be master", || {
+        Ok(told().contains("GROUP G MASTER").then_some(()))
+    })?;
+    let before = told();
+    let mark = lab.mark();
+    for signal in [Signal::SIGKILL, Signal::SIGSTOP] {
+        let vrrp = daemon.role(Role::Vrrp)?;
+        signal_to(vrrp, signal)?;
+        replaced(lab, &daemon, Role::Vrrp, vrrp)?;
+    }
+    steady(lab, lab.mark(), &pair.svr1, 3)?;
+    check!(lab.after(mark).adverts(&pair.svr2).is_empty(), "the backup took over");
+    check!(told() == before, "before:\n{before}after:\n{}", told());
+    Ok(())
+}
+
+fn a_script_that_runs_while_the_runner_is_replaced_runs_once(lab: &mut Lab) -> Res {
+    lab.subject.ours_only("it has no such process")?;
+    let pair = Pair::new(lab)?;
+    let script = "/usr/local/bin/on_state_change";
+    // Runs until it is told to go on.
+    let text = "#!/bin/sh\necho $3 begins >>/run/told\n[ $3 = MASTER ] && read line </run/gate\n\
+                echo $3 ends >>/run/told\n";
+    pair.svr1.write(script, text, 0o755)?;
+    pair.svr1.must(["mkfifo", "/run/gate"])?;
+    let primary = within(FAILOVER[0], "vrrp_instance VRRP1 {", &format!("notify \"{script}\""));
+    let [daemon, _backup] = pair.start(&lab.subject, [&primary, FAILOVER[1]])?;
+    let told = || pair.svr1.read("/run/told").unwrap_or_default();
+    let waits_for = |what: &'static str| {
+        lab.timeline().poll(LIMIT, what, || Ok(told().contains(what).then_some(())))
+    };
+    waits_for("MASTER begins")?;
+    let runner = daemon.role(Role::Runner)?;
+    signal_to(runner, Signal::SIGKILL)?;
+    replaced(lab, &daemon, Role::Runner, runner)?;
+    // The next state waits for the script of the last one, although another process started that.
+    let mark = lab.mark();
+    pair.cables[0].cut()?;
+    lab.after(mark).log(&pair.svr1, "Entering FAULT STATE")?;
+    lab.after(mark).some_adverts(&pair.svr2, 3)?;
+    check!(told() == "BACKUP begins\nBACKUP ends\nMASTER begins\n", "{}", told());
+    pair.svr1.must(["sh", "-c", "echo >/run/gate"])?;
+    waits_for("FAULT ends")?;
+    let want = "MASTER begins\nMASTER ends\nFAULT begins\nFAULT ends\n";
+    check!(told().ends_with(want) && told().matches("MASTER begins").count() == 1, "{}", told());
+    Ok(())
 }
 
 fn a_killed_runner_delays_nothing_and_comes_back(lab: &mut Lab) -> Res {

@@ -14,7 +14,6 @@ cases![Here:
     addresses_are_added_and_removed_without_touching_the_others,
     a_renamed_instance_keeps_its_address,
     an_address_that_moves_between_instances_stays,
-    a_changed_virtual_router_keeps_its_addresses,
     many_reloads_in_a_row_miss_no_advert,
     a_backup_that_reloads_stays_backup,
     a_new_priority_is_advertised_at_once,
@@ -131,12 +130,6 @@ fn an_address_that_moves_between_instances_stays(lab: &mut Lab) -> Res {
     let before = text("10.0.0.100/24", "10.0.0.150/24");
     let after = text("10.0.0.150/24", "10.0.0.100/24");
     unmoved(lab, &before, &after)
-}
-
-fn a_changed_virtual_router_keeps_its_addresses(lab: &mut Lab) -> Res {
-    lab.subject.ours_only("an instance with another virtual_router_id starts anew")?;
-    let after = FAILOVER[0].replace("virtual_router_id 41", "virtual_router_id 43");
-    unmoved(lab, FAILOVER[0], &after)
 }
 
 /// Reloads one node, alone, from one file to another; no address may come or go, and it stays master.

@@ -8,7 +8,7 @@ use crate::lab::daemon::{CONF, Daemon};
 use crate::lab::node::Node;
 use crate::lab::service::Server;
 use crate::lab::timeline::What;
-use crate::lab::{Lab, Res, ipvs};
+use crate::lab::{LIMIT, Lab, Res, ipvs};
 use crate::{cases, check};
 
 cases![Ipvs:
@@ -16,6 +16,7 @@ cases![Ipvs:
     schedulers_and_their_flags_are_in_the_table,
     without_its_servers_a_service_is_what_the_file_says,
     a_reload_edits_what_differs_in_place,
+    many_services_travel_packed_and_one_change_alone,
     scripts_of_servers_and_quorums_run_with_their_own_arguments,
 ];
 
@@ -327,6 +328,73 @@ fn a_reload_edits_what_differs_in_place(lab: &mut Lab) -> Res {
         &format!("{service} wlc -p 60"),
         &[server(71, 6), "-A -f 99 -s rr".into(), "-a -f 99 -r 10.0.0.71:0 -g -w 1".into()],
     )
+}
+
+/// So many virtual servers with four servers each, the last one with another weight.
+fn many(services: u16, weight: u8) -> String {
+    (1..=services)
+        .map(|n| {
+            let [high, low] = n.to_be_bytes();
+            let last = if n == services { weight } else { 1 };
+            format!(
+                "virtual_server 10.1.{high}.{low} 80 {{\nlvs_sched rr\nlvs_method NAT\nprotocol TCP\n\
+                 real_server 10.2.{high}.{low} 80 {{\n}}\nreal_server 10.3.{high}.{low} 80 {{\n}}\n\
+                 real_server 10.4.{high}.{low} 80 {{\n}}\n\
+                 real_server 10.5.{high}.{low} 80 {{\nweight {last}\n}}\n}}\n"
+            )
+        })
+        .collect()
+}
+
+fn many_services_travel_packed_and_one_change_alone(lab: &mut Lab) -> Res {
+    const SERVICES: u16 = 5000;
+    lab.subject
+        .ours_only("each request is a datagram of its own, and a reload is more than one")?;
+    let node = director(lab)?;
+    ipvs::watch(&node)?;
+    node.write(CONF, &many(SERVICES, 1), 0o644)?;
+    let daemon = lab.subject.start_with(&node, &["-f", CONF])?;
+    let asked = |mark| {
+        lab.after(mark).all(|event| match &event.what {
+            What::Ipvs(command) => Some((command.leads, command.to_string())),
+            _ => None,
+        })
+    };
+    let begin = lab.always();
+    let all = usize::from(SERVICES) * 5;
+    let what = "all services and servers were asked for";
+    let mut count = 0;
+    let patient = begin.within(LIMIT.saturating_mul(4));
+    patient.wait(what, |event| match &event.what {
+        What::Ipvs(_) => {
+            count += 1;
+            (count == all).then_some(())
+        }
+        _ => None,
+    })?;
+    let commands = asked(lab.timeline().beginning());
+    let datagrams = commands.iter().filter(|(leads, _)| *leads).count();
+    lab.note(format!("{} commands in {datagrams} datagrams", commands.len()));
+    check!(datagrams <= all / 90, "{} commands in {datagrams} datagrams", commands.len());
+
+    lab.note("one weight changes");
+    let mark = lab.mark();
+    node.write(CONF, &many(SERVICES, 2), 0o644)?;
+    daemon.signal(Signal::SIGHUP)?;
+    let patient = lab.after(mark).within(LIMIT.saturating_mul(4));
+    patient.wait("the weight", |event| match &event.what {
+        What::Ipvs(_) => Some(()),
+        _ => None,
+    })?;
+    // The whole table is looked at after the reload; nothing of it is to be put right.
+    lab.after(mark).within(LIMIT.saturating_mul(4)).log(&node, "Reload complete")?;
+    check!(daemon.stop()?, "the exit status is not zero");
+    let reloaded = asked(mark);
+    let one = "SET_DEST TCP 10.1.19.136:80 10.5.19.136:80 weight 2";
+    check!(reloaded.first().is_some_and(|(_, command)| command == one), "{:?}", reloaded.first());
+    let edits = reloaded.iter().filter(|(_, command)| !command.starts_with("DEL_"));
+    check!(edits.count() == 1, "{:?}", &reloaded[..9.min(reloaded.len())]);
+    Ok(())
 }
 
 fn scripts_of_servers_and_quorums_run_with_their_own_arguments(lab: &mut Lab) -> Res {

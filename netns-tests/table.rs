@@ -293,19 +293,34 @@ fn a_large_table_travels_packed(lab: &mut Lab) -> Res {
         table.services.insert(service(Protocol::Tcp, &format!("10.1.{high}.{low}:80")), entry);
     }
     let wanted = table.clone();
-    let (outcomes, read, times) = node.run(move || {
+    let (outcomes, read, parts, times, sent) = node.run(move || {
         let mut ipvs = Ipvs::new();
         let ops = plan(&Table::default(), &wanted);
         let begin = Instant::now();
         let outcomes = ipvs.apply(&ops);
+        let mut sent = vec![ipvs.sent()];
         let written = begin.elapsed();
         let keys: Vec<_> = wanted.services.keys().copied().collect();
         let read = ipvs.read(&keys);
-        (outcomes, read, (written, begin.elapsed() - written))
+        sent.push(ipvs.sent());
+        let all = begin.elapsed();
+        // As an audit reads it.
+        let parts: Result<Vec<Table>, _> = keys.chunks(64).map(|keys| ipvs.read(keys)).collect();
+        sent.push(ipvs.sent());
+        (outcomes, read, parts, [written, all - written, begin.elapsed() - all], sent)
     })?;
-    lab.note(format!("{} operations: {:?}, reading: {:?}", outcomes.len(), times.0, times.1));
+    lab.note(format!("{} operations, reading, in parts: {times:?}", outcomes.len()));
     check!(outcomes.len() == 5 * usize::from(SERVICES), "{}", outcomes.len());
     check!(outcomes.iter().all(|outcome| *outcome == Outcome::Done), "something was refused");
     check!(read? == table, "what is read is not what was written");
+    let mut joined = Table::default();
+    joined.services.extend(parts?.into_iter().flat_map(|part| part.services));
+    check!(joined == table, "what is read in parts is not what was written");
+    // A hundred operations in a datagram, after the question for the family.
+    check!(sent[0] == 1 + outcomes.len().div_ceil(100) as u64, "{sent:?}");
+    // A list costs a question for each service, one datagram or two for the list; parts no more than one each.
+    let [list, parts] = [sent[1] - sent[0], sent[2] - sent[1]];
+    let services = u64::from(SERVICES);
+    check!(list >= services && parts <= services + services.div_ceil(64), "{sent:?}");
     Ok(())
 }

@@ -40,7 +40,8 @@ fn unsafe_stands_only_in_sys_and_says_why() {
     let mut wrong = Vec::new();
     let files = ["src", "tests", "netns-tests", "benches", "fuzz"].into_iter().flat_map(sources);
     for (path, text) in files {
-        let inside = path.starts_with("src/sys");
+        // An allocator that counts cannot be had otherwise.
+        let inside = path.starts_with("src/sys") || path.ends_with("tests/allocations.rs");
         let mut explained = false;
         for (number, line) in text.lines().enumerate() {
             let code = line.split("//").next().unwrap_or_default();

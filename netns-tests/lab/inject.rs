@@ -144,6 +144,24 @@ impl Injector {
     }
 }
 
+impl Injector {
+    /// Sends a frame again and again for so long; how many were sent.
+    pub fn flood(&self, frame: Vec<u8>, duration: Duration) -> Res<u64> {
+        let (fd, to) = (std::sync::Arc::clone(&self.fd), self.interface);
+        self.node.run(move || -> Res<u64> {
+            let (end, mut sent) = (Instant::now() + duration, 0);
+            while Instant::now() < end {
+                for _ in 0..64 {
+                    let parts = [IoSlice::new(&frame)];
+                    sendmsg(fd.as_raw_fd(), &parts, &[], MsgFlags::empty(), Some(&to))?;
+                    sent += 1;
+                }
+            }
+            Ok(sent)
+        })?
+    }
+}
+
 /// A frame with this IPv4 packet to a multicast group.
 pub fn ethernet(target: Ipv4Addr, packet: &[u8]) -> Vec<u8> {
     let [_, b, c, d] = target.octets();

@@ -27,6 +27,8 @@ pub struct Command {
     /// The real server.
     pub server: String,
     pub weight: Option<u32>,
+    /// It is the first of its datagram.
+    pub leads: bool,
 }
 
 /// The table as `ipvsadm --save` prints it, a line each, sorted. The kernel lists the services of all namespaces by
@@ -166,14 +168,15 @@ fn family() -> Res<u16> {
 
 /// The requests of the family that change something, in a packet of netlink messages.
 fn commands(family: u16, mut octets: &[u8]) -> Vec<Command> {
-    let mut found = Vec::new();
+    let mut found: Vec<Command> = Vec::new();
     while let Some(header) = octets.get(..16) {
         let length = u32_of(header).map_or(0, |length| length as usize);
         let Some(message) = octets.get(..length).filter(|_| length >= 16) else { break };
         let kind = header.get(4..).and_then(u16_of);
         let request = header.get(6).is_some_and(|flags| flags & 1 != 0);
         if kind == Some(family) && request {
-            found.extend(command(message.get(16..).unwrap_or_default()));
+            let command = command(message.get(16..).unwrap_or_default());
+            found.extend(command.map(|command| Command { leads: found.is_empty(), ..command }));
         }
         octets = octets.get(length.next_multiple_of(4)..).unwrap_or_default();
     }
@@ -192,7 +195,8 @@ fn command(body: &[u8]) -> Option<Command> {
         17 => "FLUSH",
         _ => return None,
     };
-    let mut command = Command { name, service: String::new(), server: String::new(), weight: None };
+    let (service, server) = (String::new(), String::new());
+    let mut command = Command { name, service, server, weight: None, leads: false };
     for (kind, value) in attributes(body.get(4..)?) {
         let parts: BTreeMap<u16, &[u8]> = attributes(value).into_iter().collect();
         let number = |at: u16| parts.get(&at).copied().and_then(u16_of);

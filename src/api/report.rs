@@ -221,18 +221,18 @@ pub struct Instance {
     pub objects_wanted: usize,
     /// How many of them are there now.
     pub objects_held: usize,
-    /// Those that the kernel refuses, or that wait for something else.
+    /// Those that the kernel refuses or that wait for something.
     pub objects_missing: Vec<Missing>,
     /// What it counted since the process started, by name.
     pub counters: BTreeMap<String, u64>,
 }
 
-/// Something that is not in the kernel as it is wanted.
+/// An address, route or the like that is not in the kernel as it is wanted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Missing {
-    /// What, for example `address 10.0.0.100/24 on eth0`.
+    /// `address 10.0.0.100/24 on eth0`, for example.
     pub object: String,
-    /// Why, for example `the kernel refuses it: Permission denied (3 attempts)`.
+    /// The kernel's answer, or what is waited for.
     pub reason: String,
 }
 
@@ -439,11 +439,7 @@ impl Clocks {
             faults: view.faults.clone(),
             objects_wanted: view.objects_wanted,
             objects_held: view.objects_present,
-            objects_missing: view
-                .objects_missing
-                .iter()
-                .map(|m| Missing { object: m.object.clone(), reason: missing(&m.reason) })
-                .collect(),
+            objects_missing: view.objects_missing.iter().map(missing).collect(),
             counters: counters(&view.counters),
         }
     }
@@ -497,17 +493,17 @@ impl Clocks {
     }
 }
 
-/// Why an object is missing, in words.
-fn missing(reason: &vrrp::Missing) -> String {
-    match reason {
+/// An object that is missing, with the reason in words.
+fn missing(view: &vrrp::MissingObject) -> Missing {
+    let reason = match &view.reason {
         vrrp::Missing::Refused { errno: 0, .. } => "another program keeps removing it".into(),
         vrrp::Missing::Refused { errno, attempts, .. } => {
-            let plural = if *attempts == 1 { "" } else { "s" };
-            format!("the kernel refuses it: {} ({attempts} attempt{plural})", error(*errno))
+            format!("refused {attempts} times: {}", error(*errno))
         }
-        vrrp::Missing::NoInterface(name) => format!("there is no interface {name}"),
+        vrrp::Missing::NoInterface(name) => format!("interface {name} does not exist"),
         vrrp::Missing::NoAddress(address) => format!("address {address} is not there"),
-    }
+    };
+    Missing { object: view.object.clone(), reason }
 }
 
 /// The system's words for an error number.

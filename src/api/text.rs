@@ -121,7 +121,7 @@ fn routers(text: &mut String, vrrp: &Vrrp, now: &str) {
                 state(i.state).into(),
                 ago(&i.since, now),
                 i.effective_priority.to_string(),
-                format!("{}/{}", i.objects_held, i.objects_wanted),
+                i.objects_held.to_string(),
                 master(i),
             ]);
             if i.effective_priority != i.priority {
@@ -385,16 +385,16 @@ configuration: /etc/keepalived/keepalived.conf, read 9s ago
   the checker process does not run now
 
 INSTANCE                 INTERFACE  VRID  STATE     FOR  PRIO  HELD  MASTER
-A                        eth0         51  MASTER  2m05s    80   1/2  this router
+A                        eth0         51  MASTER  2m05s    80     1  this router
     configured priority 100, changed by trackers
-    address 10.0.0.9/24 on eth0: there is no interface eth0
-xxxxxxxxxxxxxxxxxxxxxx~  eth0         51  BACKUP  2m05s    80   1/2  10.0.0.1
+    address 10.0.0.9/24 on eth0: refused 2 times: Permission denied
+xxxxxxxxxxxxxxxxxxxxxx~  eth0         51  BACKUP  2m05s    80     1  10.0.0.1
     configured priority 100, changed by trackers
-    address 10.0.0.9/24 on eth0: there is no interface eth0
-C                        eth0         51  FAULT   2m05s    80   1/2  none heard
+    address 10.0.0.9/24 on eth0: refused 2 times: Permission denied
+C                        eth0         51  FAULT   2m05s    80     1  none heard
     configured priority 100, changed by trackers
     fault: eth0 is down
-    address 10.0.0.9/24 on eth0: there is no interface eth0
+    address 10.0.0.9/24 on eth0: refused 2 times: Permission denied
 
 GROUP  STATE
 G      BACKUP
@@ -424,7 +424,7 @@ IPVS is not available: Protocol not available
             objects_held: 1,
             objects_missing: vec![Missing {
                 object: "address 10.0.0.9/24 on eth0".into(),
-                reason: "there is no interface eth0".into(),
+                reason: "refused 2 times: Permission denied".into(),
             }],
             counters: std::collections::BTreeMap::new(),
         }

@@ -11,6 +11,7 @@ use std::process::ExitCode;
 use evervip::cli::command::{COMMANDS, help};
 
 fn main() -> ExitCode {
+    evervip::cli::command::end_at_broken_pipe();
     let mut args = lexopt::Parser::from_env();
     match dispatch(&mut args) {
         Ok(code) => code,

@@ -1,5 +1,7 @@
 //! The commands of `evervip`, one row each: for the program, its help, its manual page and its completion.
 
+pub use crate::sys::process::end_at_broken_pipe;
+
 use std::process::ExitCode;
 
 use super::{check, convert, demo, explain, fmt, generate, status};

@@ -1,6 +1,6 @@
 //! The codes of diagnostics and what `evervip explain` says about them.
 
-use super::suggest::nearest;
+use crate::base::near::nearest;
 
 /// A stable name for a kind of problem.
 #[derive(Debug, PartialEq, Eq)]

@@ -1,22 +1,22 @@
 //! What every stage of a load shares: the files, the machine, the options, and the list of problems.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use indexmap::IndexMap;
 
-use super::Loaded;
+use super::checks::Checks;
 use super::codes;
 use super::diagnostic::{Class, Diagnostic, Diagnostics, Severity};
 use super::document::Document;
-use super::expand::Checks;
 use super::host::{Host, Interface};
-use super::lint::Peer;
+use super::keyword::{Keyword, Table};
 use super::mistake::Position;
-use super::resolve::Draft;
-use super::schema::{Keyword, Table};
+use super::names::{Folders, Names};
 use super::source::Files;
 use super::span::{Sources, Span};
 use crate::base::IfName;
+use crate::model::Vrrp;
 
 /// How a configuration is to be read.
 #[derive(Clone, Debug)]
@@ -33,6 +33,8 @@ pub struct Options {
     pub peer: Option<Peer>,
     /// Also report what keepalived passes over in silence, as errors.
     pub strict: bool,
+    /// Also report what only follows from a misspelt block word or a missing brace, as keepalived does.
+    pub consequences: bool,
     /// Keep what was understood as a [`super::Document`], for dumps and conversion.
     pub document: bool,
     /// Bounds on what a configuration may ask for.
@@ -52,10 +54,20 @@ impl Options {
             lints: false,
             peer: None,
             strict: false,
+            consequences: false,
             document: false,
             limits: Limits::default(),
         }
     }
+}
+
+/// The other router.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Peer {
+    /// The name of its file, as it is shown.
+    pub file: String,
+    /// What its file says.
+    pub vrrp: Vrrp,
 }
 
 /// Bounds on what a configuration may ask for.
@@ -88,7 +100,20 @@ impl Default for Limits {
     }
 }
 
-/// The state of one load.
+/// What values look at of `global_defs`, which may stand after them.
+#[derive(Debug, Default)]
+pub(crate) struct Given {
+    pub dynamic_interfaces: bool,
+    pub default_interface: Option<IfName>,
+    /// Where names of numbers are read.
+    pub iproute: Folders,
+    /// `script_user` names an account that does not exist.
+    pub bad_script_user: bool,
+    /// Something of it was looked at.
+    pub used: bool,
+}
+
+/// What every stage of one load shares; what was understood is kept above (`resolve::Load`).
 pub(crate) struct Cx<'a> {
     pub files: &'a dyn Files,
     pub host: &'a dyn Host,
@@ -101,22 +126,50 @@ pub(crate) struct Cx<'a> {
     pub include_checks: Checks,
     /// How far reading has come.
     pub position: Position,
-    /// What was understood.
-    pub draft: Draft,
+    /// The keywords outside all blocks, for what can be said about unknown ones.
+    pub vocabulary: &'static Table,
+    /// What values look at of `global_defs`.
+    pub given: Given,
     /// What was understood, statement by statement.
     pub document: Document,
     /// Files read so far, by normalised path: each is read once.
     texts: IndexMap<Vec<u8>, Result<Arc<[u8]>, String>>,
     interfaces: IndexMap<IfName, Option<Interface>>,
     resolved: IndexMap<Box<str>, bool>,
-    pub names: super::names::Names,
+    names: Names,
     /// Keywords that are not in effect yet: first place and number of uses.
     later_options: IndexMap<&'static str, (Span, usize)>,
     later: IndexMap<(&'static str, &'static str), (&'static Keyword, Span, usize)>,
+    /// Names of all definitions.
+    pub defined: BTreeSet<Box<str>>,
+}
+
+/// Characters that look like a blank or like nothing.
+const HIDDEN: &[(char, &str)] = &[
+    ('\u{feff}', "a byte order mark (U+FEFF)"),
+    ('\u{a0}', "a no-break space (U+00A0)"),
+    ('\u{202f}', "a narrow no-break space (U+202F)"),
+    ('\u{200b}', "a zero-width space (U+200B)"),
+];
+
+/// The first name in `text` that looks like the use of a definition, `$NAME` or `${NAME}`.
+fn name_used(text: &str) -> Option<&str> {
+    text.split('$').skip(1).find_map(|rest| {
+        let rest = rest.strip_prefix('{').unwrap_or(rest);
+        let end =
+            rest.find(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).unwrap_or(rest.len());
+        let name = rest.get(..end)?;
+        name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_').then_some(name)
+    })
 }
 
 impl<'a> Cx<'a> {
-    pub(crate) fn new(files: &'a dyn Files, host: &'a dyn Host, options: &'a Options) -> Self {
+    pub(crate) fn new(
+        files: &'a dyn Files,
+        host: &'a dyn Host,
+        options: &'a Options,
+        vocabulary: &'static Table,
+    ) -> Self {
         Self {
             files,
             host,
@@ -126,14 +179,16 @@ impl<'a> Cx<'a> {
             dropped: 0,
             include_checks: Self::initial_checks(options),
             position: Position::default(),
-            draft: Draft::default(),
+            vocabulary,
+            given: Given::default(),
             document: Document::default(),
             texts: IndexMap::new(),
             interfaces: IndexMap::new(),
             resolved: IndexMap::new(),
-            names: IndexMap::new(),
+            names: Names::default(),
             later: IndexMap::new(),
             later_options: IndexMap::new(),
+            defined: BTreeSet::new(),
         }
     }
 
@@ -141,11 +196,13 @@ impl<'a> Cx<'a> {
         if options.all_checks { Checks::ALL } else { Checks::default() }
     }
 
-    /// Forgets everything but the files and `global_defs`, for a second reading.
+    /// Forgets everything but the files and what was given, for a second reading.
     pub(crate) fn restart(&mut self) {
-        let draft = core::mem::take(&mut self.draft);
-        self.draft = Draft::second(draft);
         self.document = Document::default();
+        self.given.used = false;
+        self.given.bad_script_user = false;
+        // They may have been read in other folders.
+        self.names = Names::default();
         self.later.clear();
         self.later_options.clear();
         self.sources = Sources::default();
@@ -176,7 +233,7 @@ impl<'a> Cx<'a> {
         if let Some(text) = self.texts.get(path) {
             return text.clone();
         }
-        let text = self.files.read(path).map(Arc::from);
+        let text = self.files.read(path, self.options.limits.file).map(Arc::from);
         self.texts.insert(path.to_vec(), text.clone());
         text
     }
@@ -205,7 +262,7 @@ impl<'a> Cx<'a> {
             let mut new = Diagnostic::environment(&codes::NO_INTERFACE, message)
                 .at(at)
                 .note("it is used when it appears");
-            if self.draft.global().dynamic_interfaces.is_set() {
+            if self.given().dynamic_interfaces {
                 new = new.class(Class::Quiet);
             }
             self.report(new);
@@ -223,13 +280,24 @@ impl<'a> Cx<'a> {
         found
     }
 
+    /// `global_defs`, as far as values look at it.
+    fn given(&mut self) -> &Given {
+        self.given.used = true;
+        &self.given
+    }
+
+    /// The number of a name in `table`, which is the file name of iproute2, or `protocols`.
+    pub(crate) fn number_of(&mut self, table: &'static str, name: &str) -> Option<u32> {
+        if let Some(known) = Names::built_in(table, name) {
+            return Some(known);
+        }
+        self.given.used |= table != "protocols";
+        self.names.number_of(table, name, &self.given.iproute, self.host)
+    }
+
     /// The interface of static addresses that name none.
     pub(crate) fn default_interface(&mut self) -> Option<IfName> {
-        let given = self.draft.global().default_interface.value();
-        match given {
-            Some(interface) => Some(interface.0.clone()),
-            None => "eth0".parse().ok(),
-        }
+        self.given().default_interface.clone().or_else(|| "eth0".parse().ok())
     }
 
     /// Notes the use of a keyword that is not in effect yet.
@@ -244,8 +312,39 @@ impl<'a> Cx<'a> {
         entry.1 += 1;
     }
 
-    /// The result of the load.
-    pub(crate) fn finish(mut self) -> Loaded {
+    /// Says what cannot be seen in the marked text: definitions that there are not, and blanks that are none.
+    fn explain_marks(&mut self) {
+        let Self { reports, sources, defined, .. } = self;
+        for report in reports {
+            let Some(place) = sources.place(report.span) else {
+                continue;
+            };
+            let marked = place.text.get(place.start..place.end).unwrap_or_default();
+            let text = String::from_utf8_lossy(marked);
+            for (hidden, name) in HIDDEN {
+                if text.contains(*hidden) {
+                    report
+                        .help
+                        .push(format!("it contains {name}; remove it, or write an ordinary blank"));
+                }
+            }
+            let Some(name) = name_used(&text)
+                .filter(|name| !name.starts_with('_') && !report.names_definition())
+            else {
+                continue;
+            };
+            report.help.push(if defined.contains(name) {
+                format!(
+                    "'${name}' is replaced before a blank, a comma, a ')' and the end of the line only: write ${{{name}}}"
+                )
+            } else {
+                format!("there is no definition '{name}' before this line; one is made with ${name}=value")
+            });
+        }
+    }
+
+    /// The problems of the whole load, and what was understood statement by statement.
+    pub(crate) fn finish(mut self) -> (Diagnostics, Document) {
         for ((block, _), (keyword, at, uses)) in core::mem::take(&mut self.later) {
             let mut new = if keyword.dead {
                 Diagnostic::note_only(&codes::DEAD, format!("'{}' does nothing", keyword.name))
@@ -274,12 +373,8 @@ impl<'a> Cx<'a> {
             let message = format!("{} more problems are not shown{end}", self.dropped);
             self.reports.push(Diagnostic::error(&codes::LIMIT, message));
         }
-        let Self { reports, sources, draft, mut document, options, .. } = self;
-        if options.document {
-            draft.describe(&mut document);
-        }
-        let instances_asked = draft.instances.len();
-        let diagnostics = Diagnostics::new(reports, sources);
-        Loaded { model: draft.model, diagnostics, document, instances_asked }
+        self.explain_marks();
+        let Self { reports, sources, document, .. } = self;
+        (Diagnostics::new(reports, sources), document)
     }
 }

@@ -8,8 +8,8 @@ use serde_json::{Map, Number, Value, json};
 
 use super::block::root_table;
 use super::document::{Body, Document, Node, RAW};
-use super::schema::{Keyword, Shape, Table, Times};
-use super::suggest::nearest;
+use super::keyword::{Keyword, Shape, Table, Times};
+use crate::base::near::nearest;
 
 /// The version of the form.
 const FORMAT: u64 = 1;

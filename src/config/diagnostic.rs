@@ -6,7 +6,6 @@
 use std::fmt;
 
 use super::codes::{self, Code};
-use super::mistake::Subject;
 use super::span::{Sources, Span};
 
 /// How bad it is.
@@ -98,6 +97,8 @@ pub struct Diagnostic {
     pub replacement: Option<String>,
     /// What an error is about.
     pub(super) subject: Subject,
+    /// It follows from errors up to this place and is shown behind them.
+    after: Option<Span>,
 }
 
 impl Diagnostic {
@@ -168,6 +169,7 @@ impl Diagnostic {
             help: Vec::new(),
             replacement: None,
             subject: Subject::default(),
+            after: None,
         }
     }
 
@@ -176,6 +178,19 @@ impl Diagnostic {
     pub fn at(mut self, span: Span) -> Self {
         self.span = span;
         self
+    }
+
+    /// It may follow from errors up to this place, and is shown behind them.
+    #[must_use]
+    pub fn after(mut self, span: Span) -> Self {
+        self.after = span.is_some().then_some(span);
+        self
+    }
+
+    /// Whether it says how definitions are used already.
+    pub(super) fn names_definition(&self) -> bool {
+        *self.code == codes::DEFINITION_LOOP
+            || self.help.iter().any(|help| help.contains("definition"))
     }
 
     /// What stands at the caret.
@@ -223,6 +238,30 @@ impl Diagnostic {
     }
 }
 
+/// What an error is about.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Subject {
+    pub kind: Kind,
+    pub block: &'static str,
+    pub keyword: &'static str,
+    pub within: Span,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// Files, includes, definitions: the message says it all.
+    #[default]
+    Text,
+    /// The marked word is no keyword.
+    Unknown,
+    /// The value of a keyword.
+    Word,
+    /// A block, or an entry of a list.
+    Object,
+    /// Found when a block was resolved.
+    Settled,
+}
+
 /// All problems of a configuration, sorted by place, each once.
 #[derive(Debug, Default)]
 pub struct Diagnostics {
@@ -231,9 +270,10 @@ pub struct Diagnostics {
 }
 
 impl Diagnostics {
-    /// Sorts `list` by place, then drops repetitions.
+    /// Sorts `list` by place, causes before what follows from them, then drops repetitions.
     pub(crate) fn new(mut list: Vec<Diagnostic>, sources: Sources) -> Self {
-        let key = |d: &Diagnostic| (sources.order(d.span), d.span.len, d.code.id);
+        let key =
+            |d: &Diagnostic| (sources.order(d.after.unwrap_or(d.span)), d.span.len, d.code.id);
         list.sort_by(|a, b| key(a).cmp(&key(b)));
         list.dedup_by(|a, b| {
             a.code.id == b.code.id

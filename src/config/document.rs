@@ -1,6 +1,6 @@
 //! What was understood, as a tree of statements in canonical form: for dumps and conversion.
 
-use super::schema::Keyword;
+use super::keyword::Keyword;
 
 /// A statement with the block it may open.
 #[derive(Clone, Debug)]
@@ -118,11 +118,11 @@ pub(crate) fn quote(word: &[u8], out: &mut Vec<u8>) {
         out.extend_from_slice(raw);
         return;
     }
-    let special = |b: &u8| matches!(b, b'{' | b'}' | b'#' | b'!') || super::expand::is_blank(*b);
+    let special = |b: &u8| matches!(b, b'{' | b'}' | b'#' | b'!') || super::text::is_blank(*b);
     let plain = !word.is_empty()
         && !word.iter().any(special)
         && !matches!(word.first(), Some(b'@' | b'~' | b'\\'))
-        && !word.contains(&b'$')
+        && !word.iter().any(|b| matches!(b, b'$' | b'\''))
         && !word.starts_with(b"include");
     if plain {
         out.extend_from_slice(word);

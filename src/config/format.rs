@@ -5,7 +5,8 @@
 //! words. What the language takes literally stays as it is: definitions, conditions, repetitions, includes, lines
 //! that use definitions, lines with quotes that are not closed, and lines that are too long to be read.
 
-use super::expand::{is_blank, is_repetition, pattern_at, strip_comment};
+use super::expand::{is_repetition, pattern_at, strip_comment};
+use super::text::is_blank;
 
 /// Blanks a block is indented by.
 const INDENT: usize = 4;

@@ -1,10 +1,11 @@
 //! The first stages on their own, with what must hold between them, for fuzzers.
 
 use super::context::{Cx, Options};
-use super::expand::{Expander, Text, is_blank};
+use super::expand::Expander;
 use super::host::Host;
 use super::parse::{Token, tokens};
 use super::source::Files;
+use super::text::{Text, is_blank};
 use super::words::{Statement, split, split_script};
 
 /// What came out of the first stages.
@@ -27,7 +28,7 @@ pub struct Amounts {
 /// without an end, a place that is in no file.
 #[must_use]
 pub fn stages(files: &dyn Files, host: &dyn Host, options: &Options) -> Amounts {
-    let mut cx = Cx::new(files, host, options);
+    let mut cx = Cx::new(files, host, options, super::block::root_table());
     let mut expander = Expander::new(&mut cx);
     let (mut chunk, mut pieces, mut words) = (Text::default(), Vec::new(), Vec::new());
     let mut amounts = Amounts::default();
@@ -58,8 +59,8 @@ pub fn stages(files: &dyn Files, host: &dyn Host, options: &Options) -> Amounts 
         }
         assert_eq!(end, chunk.bytes.len(), "pieces cover the text");
     }
-    let loaded = cx.finish();
-    amounts.problems = loaded.diagnostics.len();
+    let (diagnostics, _) = cx.finish();
+    amounts.problems = diagnostics.len();
     amounts
 }
 

@@ -7,8 +7,8 @@
 use std::collections::BTreeSet;
 
 use super::codes::{self, Code};
-use super::diagnostic::{Diagnostic, Diagnostics, Severity};
-use super::schema::{Keyword, Shape, Times};
+use super::diagnostic::{Diagnostic, Diagnostics, Kind, Severity, Subject};
+use super::keyword::{Keyword, Shape, Times};
 use super::span::Span;
 
 /// How far reading has come, noted in every error.
@@ -22,30 +22,6 @@ pub(crate) struct Position {
     pub within: Span,
     /// The text is read; blocks are being resolved.
     pub settled: bool,
-}
-
-/// What an error is about.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Subject {
-    kind: Kind,
-    block: &'static str,
-    keyword: &'static str,
-    within: Span,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Kind {
-    /// Files, includes, definitions: the message says it all.
-    #[default]
-    Text,
-    /// The marked word is no keyword.
-    Unknown,
-    /// The value of a keyword.
-    Word,
-    /// A block, or an entry of a list.
-    Object,
-    /// Found when a block was resolved.
-    Settled,
 }
 
 impl Position {

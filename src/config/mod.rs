@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 pub(crate) mod block;
+mod checks;
 pub mod codes;
 mod context;
 pub mod convert;
@@ -17,6 +18,7 @@ mod format;
 pub mod fuzz;
 mod grammar;
 mod host;
+mod keyword;
 mod lint;
 mod mistake;
 mod names;
@@ -30,23 +32,26 @@ mod slot;
 mod source;
 mod span;
 mod suggest;
+mod text;
 mod value;
 mod words;
 
-pub use context::{Limits, Options};
+pub use context::{Limits, Options, Peer};
 pub use diagnostic::{Class, Diagnostic, Diagnostics, Severity, Stops};
 pub use document::Document;
 pub use format::format;
 pub use host::{Account, FileInfo, FileKind, Host, Interface, StaticHost};
-pub use lint::Peer;
 pub use render::{Head, Style};
-pub use source::{Files, MemoryFiles};
+pub use source::{Files, MemoryFiles, too_large};
 pub use span::Span;
 
+use self::block::root::{Root, Top};
 use self::context::Cx;
 use self::expand::Expander;
+use self::lint::Kept;
 use self::reader::{Piece, Reader};
-use self::schema::{Block, statement};
+use self::resolve::Load;
+use self::schema::{Block, Next};
 use crate::model::Model;
 
 /// What became of a configuration.
@@ -80,33 +85,67 @@ impl Loaded {
 
 /// Reads a configuration. Always gives a model; the diagnostics say how much of the text it covers.
 pub fn load(files: &dyn Files, host: &dyn Host, options: &Options) -> Loaded {
-    let mut cx = Cx::new(files, host, options);
-    read(&mut cx);
-    if cx.draft.needs_second() {
+    let mut load = Load::new(Cx::new(files, host, options, block::root_table()));
+    read(&mut load);
+    if load.draft.needs_second() {
         // global_defs stands after what depends on it: read again with its result, as keepalived's processes do.
-        cx.restart();
-        read(&mut cx);
+        load.restart();
+        read(&mut load);
     }
-    cx.finish()
+    let (draft, diagnostics, document) = load.finish();
+    let instances_asked = draft.instances.len();
+    Loaded { model: draft.model, diagnostics, document, instances_asked }
 }
 
-/// Reads all text into the draft of `cx`.
-fn read(cx: &mut Cx<'_>) {
-    let expander = Expander::new(cx);
+/// Reads all text into the draft, block by block.
+fn read(load: &mut Load<'_>) {
+    let expander = Expander::new(load);
     let mut reader = Reader::new(expander);
-    let mut root = block::root::Root::new((), Span::NONE);
+    let mut root = Root::new((), Span::NONE);
+    let mut kept = Kept::default();
     loop {
-        match reader.next(cx) {
+        match reader.next(load) {
             Piece::Line(from, to) => {
-                statement(&mut root, &mut reader, cx, from, to);
+                let Some(mut begun) = schema::begin(&mut root, &mut reader, load, from, to) else {
+                    continue;
+                };
+                if begun.next == Next::Body && !load.open(&mut root) {
+                    root.take();
+                    begun.next = Next::Skip;
+                }
+                schema::go_on(&mut root, begun, &mut reader, load);
+                if let Some(block) = root.take() {
+                    close(block, &mut kept, load);
+                }
             }
-            Piece::Open(at) => reader.unexpected_open(cx, at),
-            Piece::Close(at) => reader.unexpected_close(cx, at),
+            Piece::Open(at) => reader.unexpected_open(load, at),
+            Piece::Close(at) => reader.unexpected_close(load, at),
             Piece::End => break,
         }
     }
-    if !cx.draft.needs_second() {
-        resolve::finish(root, cx);
+    if !load.draft.needs_second() {
+        resolve::finish(&mut root, load);
+        if load.options.lints {
+            lint::run(&kept, load);
+        }
+    }
+}
+
+/// Resolves a block that was read and looks for what is doubtful in it.
+fn close(block: Top, kept: &mut Kept, load: &mut Load<'_>) {
+    match block {
+        Top::Instance(block) if load.options.lints => {
+            load.instance(&block);
+            lint::instance(*block, kept, load);
+        }
+        block => {
+            if let Top::Server(block) = &block
+                && load.options.lints
+            {
+                lint::service(block, kept);
+            }
+            load.close(block);
+        }
     }
 }
 

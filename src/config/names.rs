@@ -2,7 +2,7 @@
 
 use indexmap::IndexMap;
 
-use super::context::Cx;
+use super::host::Host;
 
 /// Names that every machine knows, by table.
 const BUILT_IN: &[(&str, &[(&str, u32)])] = &[
@@ -61,65 +61,75 @@ const BUILT_IN: &[(&str, &[(&str, u32)])] = &[
 /// Largest file that is read for names.
 const LARGEST: usize = 1 << 20;
 
+/// Where iproute2 keeps its tables; none for the usual places.
+#[derive(Debug, Default)]
+pub(crate) struct Folders {
+    /// Of the machine's own tables.
+    pub etc: Option<Vec<u8>>,
+    /// Of the distribution's tables.
+    pub usr: Option<Vec<u8>>,
+}
+
 /// Names read from files so far, by table.
-pub(crate) type Names = IndexMap<&'static str, IndexMap<String, u32>>;
+#[derive(Debug, Default)]
+pub(crate) struct Names(IndexMap<&'static str, IndexMap<String, u32>>);
 
-impl Cx<'_> {
-    /// The number of a name in `table`, which is the file name of iproute2, or `protocols`.
-    pub(crate) fn number_of(&mut self, table: &'static str, name: &str) -> Option<u32> {
+impl Names {
+    /// The number of a name that every machine knows.
+    pub(crate) fn built_in(table: &'static str, name: &str) -> Option<u32> {
         let fixed = BUILT_IN.iter().find(|t| t.0 == table).map_or(&[][..], |t| t.1);
-        if let Some((_, number)) = fixed.iter().find(|(n, _)| *n == name) {
-            return Some(*number);
-        }
-        if !self.names.contains_key(table) {
-            let read = self.read_names(table);
-            self.names.insert(table, read);
-        }
-        self.names.get(table)?.get(name).copied()
+        fixed.iter().find(|(n, _)| *n == name).map(|(_, number)| *number)
     }
 
-    fn read_names(&mut self, table: &'static str) -> IndexMap<String, u32> {
-        let mut names = IndexMap::new();
-        if table == "protocols" {
-            let text = self.host.read_start(b"/etc/protocols", LARGEST).unwrap_or_default();
-            for line in String::from_utf8_lossy(&text).lines() {
-                let line = line.split('#').next().unwrap_or_default();
-                let words: Vec<&str> = line.split_whitespace().collect();
-                if let [name, number, others @ ..] = words.as_slice()
-                    && let Ok(number) = number.parse()
-                {
-                    for name in core::iter::once(name).chain(others) {
-                        names.insert((*name).to_owned(), number);
-                    }
-                }
-            }
-            return names;
-        }
-        let global = self.draft.global();
-        let given =
-            |path: Option<&crate::config::value::global::OnlyPath>| path.map(|p| p.0.to_vec());
-        let etc =
-            given(global.iproute_etc_dir.value()).unwrap_or_else(|| b"/etc/iproute2".to_vec());
-        let usr = match given(global.iproute_usr_dir.value()) {
-            Some(path) => vec![path],
-            None => vec![b"/usr/lib/iproute2".to_vec(), b"/usr/share/iproute2".to_vec()],
-        };
-        // What comes later counts: the machine's own table over the distribution's.
-        for mut path in usr.into_iter().chain([etc]) {
-            path.push(b'/');
-            path.extend_from_slice(table.as_bytes());
-            let text = self.host.read_start(&path, LARGEST).unwrap_or_default();
-            for line in String::from_utf8_lossy(&text).lines() {
-                let mut words = line.split('#').next().unwrap_or_default().split_whitespace();
-                if let (Some(number), Some(name)) = (words.next(), words.next()) {
-                    let number = match number.strip_prefix("0x") {
-                        Some(hex) => u32::from_str_radix(hex, 16).ok(),
-                        None => number.parse().ok(),
-                    };
-                    names.extend(number.map(|n| (name.to_owned(), n)));
-                }
-            }
-        }
-        names
+    /// The number of a name in a file of the machine.
+    pub(crate) fn number_of(
+        &mut self,
+        table: &'static str,
+        name: &str,
+        folders: &Folders,
+        host: &dyn Host,
+    ) -> Option<u32> {
+        self.0.entry(table).or_insert_with(|| read(table, folders, host)).get(name).copied()
     }
+}
+
+fn read(table: &'static str, folders: &Folders, host: &dyn Host) -> IndexMap<String, u32> {
+    let mut names = IndexMap::new();
+    if table == "protocols" {
+        let text = host.read_start(b"/etc/protocols", LARGEST).unwrap_or_default();
+        for line in String::from_utf8_lossy(&text).lines() {
+            let line = line.split('#').next().unwrap_or_default();
+            let words: Vec<&str> = line.split_whitespace().collect();
+            if let [name, number, others @ ..] = words.as_slice()
+                && let Ok(number) = number.parse()
+            {
+                for name in core::iter::once(name).chain(others) {
+                    names.insert((*name).to_owned(), number);
+                }
+            }
+        }
+        return names;
+    }
+    let etc = folders.etc.clone().unwrap_or_else(|| b"/etc/iproute2".to_vec());
+    let usr = match folders.usr.clone() {
+        Some(path) => vec![path],
+        None => vec![b"/usr/lib/iproute2".to_vec(), b"/usr/share/iproute2".to_vec()],
+    };
+    // What comes later counts: the machine's own table over the distribution's.
+    for mut path in usr.into_iter().chain([etc]) {
+        path.push(b'/');
+        path.extend_from_slice(table.as_bytes());
+        let text = host.read_start(&path, LARGEST).unwrap_or_default();
+        for line in String::from_utf8_lossy(&text).lines() {
+            let mut words = line.split('#').next().unwrap_or_default().split_whitespace();
+            if let (Some(number), Some(name)) = (words.next(), words.next()) {
+                let number = match number.strip_prefix("0x") {
+                    Some(hex) => u32::from_str_radix(hex, 16).ok(),
+                    None => number.parse().ok(),
+                };
+                names.extend(number.map(|n| (name.to_owned(), n)));
+            }
+        }
+    }
+    names
 }

@@ -2,9 +2,9 @@
 
 use pest::Parser;
 
-use super::expand::Text;
 use super::grammar::file::{FileParser, Rule};
 use super::span::u32_of;
+use super::text::Text;
 
 /// A token of the grammar.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -7,9 +7,10 @@
 use super::codes;
 use super::context::Cx;
 use super::diagnostic::Diagnostic;
-use super::expand::{Expander, Text, Trim};
+use super::expand::Expander;
 use super::parse::{Token, tokens};
 use super::span::{Span, u32_of};
+use super::text::{Text, Trim};
 use super::words::{Range, Statement, split};
 
 /// What comes next.
@@ -40,6 +41,19 @@ pub(crate) struct Reader {
     /// The last `{` or `}` that was out of place, to explain what follows from it.
     misplaced: Option<Span>,
     ended: bool,
+    astray: Astray,
+    /// A block that is still open was named already.
+    unclosed: bool,
+}
+
+/// Whether the braces still mean what their author meant: after an unknown word with a block they do not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Astray {
+    No,
+    /// The brace of the unknown word comes next.
+    Opening,
+    /// Until all braces are closed.
+    Inside,
 }
 
 impl Reader {
@@ -56,13 +70,50 @@ impl Reader {
             balance: 0,
             misplaced: None,
             ended: false,
+            astray: Astray::No,
+            unclosed: false,
         }
+    }
+
+    /// Whether a block follows the statement that was read last.
+    pub(crate) fn block_follows(&self) -> bool {
+        let (from, to) = self.text;
+        let rest = self.chunk.bytes.get(from as usize..to as usize).unwrap_or_default();
+        rest.trim_ascii_start_vt().is_empty()
+            && matches!(self.tokens.get(self.next), Some(Token::Open(_)))
+    }
+
+    /// An unknown word opens a block: keepalived takes its lines for those of the block around, and its `}` for the end
+    /// of that one. What follows from it until all braces are closed is not reported.
+    pub(crate) fn go_astray(&mut self) {
+        if self.astray == Astray::No {
+            self.astray = Astray::Opening;
+        }
+    }
+
+    /// Whether unknown words and misplaced braces only follow from an error that was reported.
+    pub(crate) fn is_astray(&self) -> bool {
+        self.astray != Astray::No
+    }
+
+    /// The innermost block that is open.
+    pub(crate) fn innermost(&self) -> Option<(&'static str, Span)> {
+        self.blocks.last().copied()
+    }
+
+    /// The block that is open was named in an error.
+    pub(crate) fn named_unclosed(&mut self) {
+        self.unclosed = true;
     }
 
     /// The next statement or brace.
     pub(crate) fn next(&mut self, cx: &mut Cx<'_>) -> Piece {
         if let Some(piece) = self.back.take() {
             return piece;
+        }
+        if self.astray == Astray::Inside && self.balance <= 0 {
+            self.astray = Astray::No;
+            self.unclosed = false;
         }
         loop {
             while self.text.0 < self.text.1 {
@@ -93,6 +144,9 @@ impl Reader {
                 Token::Text(from, to) => self.text = (from, to),
                 Token::Open(at) => {
                     self.balance += 1;
+                    if self.astray == Astray::Opening {
+                        self.astray = Astray::Inside;
+                    }
                     return Piece::Open(at);
                 }
                 Token::Close(at) => {
@@ -160,6 +214,7 @@ impl Reader {
                         .related(related, "it ends this block, which has no '{'"),
                 );
             }
+            Piece::End if self.unclosed => self.blocks.clear(),
             Piece::End if !self.blocks.is_empty() => {
                 let mut open = self.blocks.iter().rev();
                 let (keyword, at) = open.next().copied().unwrap_or(("", Span::NONE));
@@ -187,6 +242,9 @@ impl Reader {
     pub(crate) fn unexpected_open(&mut self, cx: &mut Cx<'_>, at: u32) {
         let span = self.brace(at);
         self.misplaced = Some(span);
+        if self.is_astray() {
+            return;
+        }
         let mut new = Diagnostic::error(&codes::UNEXPECTED_OPEN, "unexpected '{', ignored")
             .at(span)
             .label("no block can begin here");
@@ -212,6 +270,10 @@ impl Reader {
 
     /// Reports a `}` outside all blocks.
     pub(crate) fn unexpected_close(&mut self, cx: &mut Cx<'_>, at: u32) {
+        if self.is_astray() {
+            self.balance = self.balance.max(0);
+            return;
+        }
         let mut new = Diagnostic::error(&codes::UNEXPECTED_CLOSE, "unexpected '}', ignored")
             .at(self.brace(at))
             .label("no block is open here");

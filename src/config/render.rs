@@ -1,10 +1,14 @@
 //! Diagnostics for people and programs: rustc's form, lines for a log, JSON.
 
+use std::borrow::Cow;
+
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 use serde::Serialize;
 
+use super::codes;
 use super::diagnostic::{Diagnostic, Diagnostics, Severity};
 use super::span::{Place, Span};
+use crate::base::near::nearest;
 
 /// The form of the text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,16 +89,29 @@ impl Diagnostics {
         text
     }
 
-    /// `(FILE: Line N) Message [CODE]`: one line for the log, the place first, as keepalived writes it.
+    /// `(FILE: Line N) Message, did you mean 'WORD'? (column N) [CODE]`: one line for the log, the place first, as
+    /// keepalived writes it.
     #[must_use]
     pub fn log_line(&self, diagnostic: &Diagnostic) -> String {
         let mut message = diagnostic.message.clone();
         if let Some(first) = message.get_mut(..1) {
             first.make_ascii_uppercase();
         }
+        if let Some(near) = &diagnostic.replacement {
+            message.push_str(&format!(", did you mean '{near}'?"));
+        }
+        if *diagnostic.code == codes::MISSING_CLOSE
+            && let Some(open) =
+                diagnostic.related.first().and_then(|(at, _)| self.sources.place(*at))
+        {
+            message.push_str(&format!(", opened at line {}", open.line));
+        }
         let code = diagnostic.id();
         match self.sources.place(diagnostic.span) {
-            Some(place) => format!("({}: Line {}) {message} [{code}]", place.file, place.line),
+            Some(place) => {
+                let (file, line, column) = (place.file, place.line, place.column);
+                format!("({file}: Line {line}) {message} (column {column}) [{code}]")
+            }
             None => format!("{message} [{code}]"),
         }
     }
@@ -157,7 +174,7 @@ impl Diagnostics {
             line: place.line,
             column: place.column,
             length: place.end - place.start,
-            text: String::from_utf8_lossy(place.text).into_owned(),
+            text: String::from_utf8_lossy(&masked(place.text)).into_owned(),
         })
     }
 
@@ -244,8 +261,9 @@ const AROUND: usize = 100;
 /// A line as text, with the marked range; bytes that are not UTF-8 are replaced. Of an endless line, only the
 /// surroundings of the mark.
 fn shown(place: &Place<'_>) -> (String, usize, usize) {
+    let text = masked(place.text);
     let part = |from: usize, to: usize| {
-        String::from_utf8_lossy(place.text.get(from..to).unwrap_or_default()).into_owned()
+        String::from_utf8_lossy(text.get(from..to).unwrap_or_default()).into_owned()
     };
     let whole = place.text.len();
     let (first, end, last) = if whole <= SHOWN {
@@ -259,6 +277,47 @@ fn shown(place: &Place<'_>) -> (String, usize, usize) {
     let after = part(end, last);
     let (from, to) = (before.len(), before.len() + marked.len());
     (before + &marked + &after, from, to)
+}
+
+/// Keywords whose values are secrets.
+const SECRETS: [&str; 3] = ["auth_pass", "key", "password"];
+
+/// The line with stars for what may be a secret: what follows one of those keywords, well spelt or not, up to a brace,
+/// and the value of a definition that is named after one.
+fn masked(line: &[u8]) -> Cow<'_, [u8]> {
+    let blank = |b: &u8| b.is_ascii_whitespace();
+    let mut at = 0;
+    let from = loop {
+        let rest = line.get(at..).unwrap_or_default();
+        let start = at + rest.iter().take_while(|b| blank(b)).count();
+        let rest = line.get(start..).unwrap_or_default();
+        let length = rest.iter().position(|b| blank(b) || matches!(b, b'{' | b'}'));
+        let end = start + length.unwrap_or(rest.len());
+        let word = String::from_utf8_lossy(line.get(start..end).unwrap_or_default());
+        if let Some((name, _)) = word.strip_prefix('$').and_then(|w| w.split_once('=')) {
+            let lower = name.to_ascii_lowercase();
+            if ["pass", "key", "secret"].iter().any(|part| lower.contains(part)) {
+                break start + name.len() + 2;
+            }
+        }
+        let misspelt = word.len() > 4 && nearest(&word, SECRETS.into_iter()).is_some();
+        if misspelt || SECRETS.contains(&&*word) {
+            // The id of a key stands before it.
+            let id = line.get(end..).unwrap_or_default();
+            let blanks = id.iter().take_while(|b| blank(b)).count();
+            let digits = id.iter().skip(blanks).take_while(|b| b.is_ascii_digit()).count();
+            break if word == "key" && digits < 4 { end + blanks + digits } else { end };
+        }
+        if start >= line.len() {
+            return Cow::Borrowed(line);
+        }
+        at = end.max(start + 1);
+    };
+    let mut text = line.to_vec();
+    for byte in text.iter_mut().skip(from).take_while(|b| **b != b'}').filter(|b| !blank(b)) {
+        *byte = b'*';
+    }
+    Cow::Owned(text)
 }
 
 /// What to write instead, unless the label says it already.

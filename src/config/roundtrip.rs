@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use super::block::root_table;
 use super::document::{Body, Document, Node};
-use super::schema::{Shape, Table};
+use super::keyword::{Shape, Table};
 use super::{Loaded, MemoryFiles, Options, StaticHost, load};
 
 /// How often the keywords of a block are put together.

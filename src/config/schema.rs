@@ -1,249 +1,20 @@
-//! Tables of keywords: one row declares a keyword for the parser, the dump, the reference pages and the reload.
+//! Tables of keywords: one row declares a keyword for the parser, the dump and the reference pages.
 //!
 //! The `block!` macro makes a struct of a table. A field is a slot (how often the keyword may stand, and what
-//! counts then) of a value type (what its words mean). The rest of the row names the keyword, its aliases, what a
-//! reload does with a change, and marks: `later` for what this version does not carry out, `default("..")` for the
-//! reference page, `lenient` and `quiet` for how a missing value is taken.
-
-use std::sync::OnceLock;
+//! counts then) of a value type (what its words mean). The rest of the row names the keyword, its aliases
+//! and marks: `later` for what this version does not carry out, `default("..")` for the reference page, `lenient` and
+//! `quiet` for how a missing value is taken. What a reload does with a change is for the difference of two models
+//! (`model::diff`) to say.
 
 use super::codes;
 use super::context::Cx;
 use super::diagnostic::{Class, Diagnostic};
 use super::document::Node;
+pub(crate) use super::keyword::{Alias, Keyword, Missing, Shape, Table, Times};
 use super::reader::{Piece, Reader};
 use super::span::Span;
+use super::suggest;
 use super::words::{Statement, Word};
-
-/// What a reload does when the value changes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reload {
-    /// The new value is used from now on.
-    Live,
-    /// Deadlines are recomputed, the phase stays.
-    Timers,
-    /// Sockets are joined anew, the new before the old.
-    Socket,
-    /// This object alone starts anew.
-    Restart,
-    /// The old value stays until the daemon restarts.
-    Fixed,
-}
-
-/// How often a keyword may stand in its block.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Times {
-    /// Any number of times, the last one counts.
-    Last,
-    /// The first one counts, others are reported.
-    First,
-    /// All count.
-    Many,
-}
-
-/// The form of a value, for reference pages, completion and JSON.
-#[derive(Clone, Debug)]
-pub enum Shape {
-    /// No value: the keyword alone.
-    Flag,
-    /// A truth value; the keyword alone means true.
-    Boolean,
-    /// An integer.
-    Integer {
-        /// Least value.
-        min: i64,
-        /// Largest value.
-        max: i64,
-    },
-    /// A time in seconds, with decimals.
-    Seconds {
-        /// Least value.
-        min: f64,
-        /// Largest value.
-        max: f64,
-    },
-    /// One of these words.
-    Choice(&'static [&'static str]),
-    /// One word of text.
-    Text(&'static str),
-    /// Several words, as in this description.
-    Words(String),
-    /// A block of lines, each as in this description.
-    Lines(String),
-    /// A block of words, each as in this description.
-    List(String),
-    /// A block with keywords of its own.
-    Block(fn() -> &'static Table, String),
-}
-
-/// How a keyword without its value is taken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Missing {
-    /// keepalived ends with status 2.
-    Fatal,
-    /// Reported, the line is left out.
-    Reported,
-    /// Not even reported.
-    Quiet,
-}
-
-/// Another name of a keyword.
-#[derive(Clone, Copy, Debug)]
-pub struct Alias {
-    /// The name.
-    pub name: &'static str,
-    /// It is deprecated.
-    pub deprecated: bool,
-    /// keepalived says so.
-    pub counted: bool,
-}
-
-/// One row of a table.
-#[derive(Debug)]
-pub struct Keyword {
-    /// Its name.
-    pub name: &'static str,
-    /// Other names.
-    pub aliases: &'static [Alias],
-    /// What it means.
-    pub doc: &'static str,
-    /// The form of its value.
-    pub shape: fn() -> Shape,
-    /// How often it may stand.
-    pub times: Times,
-    /// What a reload does with a change.
-    pub reload: Reload,
-    /// The default as the reference page shows it.
-    pub default: Option<&'static str>,
-    /// Not carried out in this version.
-    pub later: bool,
-    /// How a missing value is taken.
-    pub missing: Missing,
-    /// Deprecated, with what to use instead.
-    pub deprecated: Option<&'static str>,
-    /// Accepted without any effect.
-    pub dead: bool,
-    /// Not part of keepalived 2.4.3.
-    pub newer: bool,
-}
-
-impl Keyword {
-    pub(crate) const fn new(
-        name: &'static str,
-        aliases: &'static [Alias],
-        doc: &'static str,
-        shape: fn() -> Shape,
-        times: Times,
-        reload: Reload,
-    ) -> Self {
-        Self {
-            name,
-            aliases,
-            doc,
-            shape,
-            times,
-            reload,
-            default: None,
-            later: false,
-            missing: Missing::Fatal,
-            deprecated: None,
-            dead: false,
-            newer: false,
-        }
-    }
-
-    pub(crate) const fn default(mut self, text: &'static str) -> Self {
-        self.default = Some(text);
-        self
-    }
-
-    /// Parsed, but not in effect in this version.
-    pub(crate) const fn later(mut self) -> Self {
-        self.later = true;
-        self
-    }
-
-    /// A missing value is reported only.
-    pub(crate) const fn lenient(mut self) -> Self {
-        self.missing = Missing::Reported;
-        self
-    }
-
-    /// A missing value is not reported.
-    pub(crate) const fn quiet(mut self) -> Self {
-        self.missing = Missing::Quiet;
-        self
-    }
-
-    pub(crate) const fn deprecated(mut self, instead: &'static str) -> Self {
-        self.deprecated = Some(instead);
-        self
-    }
-
-    pub(crate) const fn dead(mut self) -> Self {
-        self.dead = true;
-        self
-    }
-
-    pub(crate) const fn newer(mut self) -> Self {
-        self.newer = true;
-        self
-    }
-}
-
-/// The keywords of a block.
-#[derive(Debug)]
-pub struct Table {
-    /// The keyword that opens the block, `global_defs` or `virtual_server`.
-    pub name: &'static str,
-    /// What the block is.
-    pub doc: &'static str,
-    /// The rows, in the order of the dump.
-    pub keywords: &'static [Keyword],
-    /// Names in sorted order with their rows, and the alias each is.
-    index: OnceLock<Vec<Entry>>,
-}
-
-type Entry = (&'static [u8], u16, Option<&'static Alias>);
-
-impl Table {
-    pub(crate) const fn new(
-        name: &'static str,
-        doc: &'static str,
-        keywords: &'static [Keyword],
-    ) -> Self {
-        Self { name, doc, keywords, index: OnceLock::new() }
-    }
-
-    fn index(&'static self) -> &'static [Entry] {
-        self.index.get_or_init(|| {
-            let mut index = Vec::new();
-            for (row, keyword) in self.keywords.iter().enumerate() {
-                let row = u16::try_from(row).unwrap_or(u16::MAX);
-                index.push((keyword.name.as_bytes(), row, None));
-                for alias in keyword.aliases {
-                    index.push((alias.name.as_bytes(), row, Some(alias)));
-                }
-            }
-            index.sort_unstable_by_key(|e| e.0);
-            index
-        })
-    }
-
-    /// The row of a keyword, and the alias if it is not the proper name.
-    pub(crate) fn find(&'static self, word: &[u8]) -> Option<(usize, Option<&'static Alias>)> {
-        let index = self.index();
-        let at = index.binary_search_by_key(&word, |e| e.0).ok()?;
-        index.get(at).map(|e| (usize::from(e.1), e.2))
-    }
-
-    /// All names, aliases included.
-    pub fn names(&'static self) -> impl Iterator<Item = &'static str> {
-        self.keywords
-            .iter()
-            .flat_map(|k| core::iter::once(k.name).chain(k.aliases.iter().map(|a| a.name)))
-    }
-}
 
 /// What comes after a statement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -416,33 +187,6 @@ impl Words {
     }
 }
 
-impl Shape {
-    /// The form in words, for messages: `an integer from 1 to 255`.
-    pub(crate) fn expected(&self) -> String {
-        match self {
-            Self::Flag => "no value".into(),
-            Self::Boolean => "one of true, on, yes, false, off, no".into(),
-            Self::Integer { min, max } => format!("an integer from {min} to {max}"),
-            Self::Seconds { min, max } => format!("a time from {min} to {max} seconds"),
-            Self::Choice(words) => format!("one of {}", words.join(", ")),
-            Self::Text(what) => (*what).to_owned(),
-            Self::Words(form) | Self::Lines(form) | Self::List(form) => form.clone(),
-            Self::Block(_, header) if header.is_empty() => "a block".into(),
-            Self::Block(_, header) => format!("{header} and a block"),
-        }
-    }
-}
-
-impl Shape {
-    /// The form of the words before a block; nothing if there are none.
-    pub(crate) fn expected_header(&self) -> String {
-        match self {
-            Self::Flag => String::new(),
-            other => other.expected(),
-        }
-    }
-}
-
 /// Reads the statements of a block up to its closing brace.
 pub(crate) fn read_block<B: Block>(
     block: &mut B,
@@ -471,6 +215,14 @@ pub(crate) fn read_block<B: Block>(
     }
 }
 
+/// A statement whose words were taken.
+pub(crate) struct Begun {
+    row: usize,
+    keyword: &'static Keyword,
+    pub next: Next,
+    at: Span,
+}
+
 /// Carries out one statement of a block, with the block it may open.
 pub(crate) fn statement<B: Block>(
     block: &mut B,
@@ -479,31 +231,65 @@ pub(crate) fn statement<B: Block>(
     from: u32,
     to: u32,
 ) -> Next {
+    match begin(block, reader, cx, from, to) {
+        Some(begun) => go_on(block, begun, reader, cx),
+        None => Next::Done,
+    }
+}
+
+/// Takes the words of a statement. None if it is no statement of the block.
+pub(crate) fn begin<B: Block>(
+    block: &mut B,
+    reader: &mut Reader,
+    cx: &mut Cx<'_>,
+    from: u32,
+    to: u32,
+) -> Option<Begun> {
     let table = B::table();
     cx.position.begin(table.name);
-    let (row, keyword, next, at) = {
-        let statement = reader.statement(cx, from, to);
-        let Some(word) = statement.word(0) else {
-            return Next::Done;
-        };
-        if table.keywords.is_empty() && block.lines(&statement, cx) {
-            return Next::Done;
+    let (astray, opens, around) = (reader.is_astray(), reader.block_follows(), reader.innermost());
+    let statement = reader.statement(cx, from, to);
+    let word = statement.word(0)?;
+    if table.keywords.is_empty() && block.lines(&statement, cx) {
+        return None;
+    }
+    let Some((row, alias)) = table.find(word.bytes) else {
+        // The rest of a broken `${NAME}` is no block.
+        let opens = opens && word.bytes.first().is_some_and(u8::is_ascii_alphabetic);
+        let missing = opens
+            && !cx.options.consequences
+            && around.is_some()
+            && cx.vocabulary.find(word.bytes).is_some();
+        match around {
+            _ if astray => {}
+            Some(around) if missing => suggest::missing_close(cx, &word, around),
+            _ => suggest::unknown_keyword(cx, table, &word, opens),
         }
-        let Some((row, alias)) = table.find(word.bytes) else {
-            super::suggest::unknown_keyword(cx, table, &word);
-            return Next::Done;
-        };
-        let Some(keyword) = table.keywords.get(row) else {
-            return Next::Done;
-        };
-        cx.position.keyword = Some(keyword);
-        notice(cx, table, keyword, alias, &word);
-        (row, keyword, block.begin(row, &statement, cx), word.span())
+        if missing {
+            reader.named_unclosed();
+        }
+        if opens && !cx.options.consequences {
+            reader.go_astray();
+        }
+        return None;
     };
-    match next {
-        Next::Body => block.body(row, reader, cx),
+    let keyword = table.keywords.get(row)?;
+    cx.position.keyword = Some(keyword);
+    notice(cx, table, keyword, alias, &word);
+    Some(Begun { row, keyword, next: block.begin(row, &statement, cx), at: word.span() })
+}
+
+/// Reads the block that a statement opens, if it opens one.
+pub(crate) fn go_on<B: Block>(
+    block: &mut B,
+    begun: Begun,
+    reader: &mut Reader,
+    cx: &mut Cx<'_>,
+) -> Next {
+    match begun.next {
+        Next::Body => block.body(begun.row, reader, cx),
         Next::Skip => {
-            reader.skip(cx, keyword.name, at);
+            reader.skip(cx, begun.keyword.name, begun.at);
             Next::Done
         }
         next => next,
@@ -543,8 +329,8 @@ macro_rules! block {
         pub struct $Block:ident($Header:ty) = $block_name:literal {
             $(
                 $(#[doc = $doc:literal])+
-                $field:ident: $slot:ty = $name:literal $(| $alias:literal $(($($mark:ident)+))?)*,
-                    $reload:ident $(, $flag:ident $(($arg:literal))?)* $(=> $hook:path)?;
+                $field:ident: $slot:ty = $name:literal $(| $alias:literal $(($($mark:ident)+))?)*
+                    $(, $flag:ident $(($arg:literal))?)* $(=> $hook:path)?;
             )*
         }
     ) => {
@@ -561,7 +347,7 @@ macro_rules! block {
             type Header = $Header;
 
             fn table() -> &'static $crate::config::schema::Table {
-                use $crate::config::schema::{Keyword, Reload, Slot, Table};
+                use $crate::config::schema::{Keyword, Slot, Table};
                 static KEYWORDS: &[Keyword] = &[$(
                     Keyword::new(
                         $name,
@@ -573,7 +359,6 @@ macro_rules! block {
                         concat!($($doc, "\n"),+),
                         <$slot as Slot>::shape,
                         <$slot as Slot>::TIMES,
-                        Reload::$reload,
                     )$(.$flag($($arg)?))*,
                 )*];
                 static TABLE: Table =

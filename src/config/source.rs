@@ -11,8 +11,9 @@ pub trait Files {
     /// The whole file.
     ///
     /// # Errors
-    /// A short reason, as the operating system words it.
-    fn read(&self, path: &[u8]) -> Result<Vec<u8>, String>;
+    /// A short reason, as the operating system words it. A file of more than `limit` bytes and one that the kernel makes
+    /// up are refused before they are read.
+    fn read(&self, path: &[u8], limit: usize) -> Result<Vec<u8>, String>;
     /// Names of the entries of a directory, in any order.
     fn list(&self, directory: &[u8]) -> Vec<Vec<u8>>;
     /// The directory in which relative names start, absolute.
@@ -60,8 +61,9 @@ impl Files for MemoryFiles {
         below.0.starts_with(&prefix).then_some((FileKind::Directory, 0o755))
     }
 
-    fn read(&self, path: &[u8]) -> Result<Vec<u8>, String> {
+    fn read(&self, path: &[u8], limit: usize) -> Result<Vec<u8>, String> {
         match self.files.get(&absolute(b"/", path)) {
+            Some((_, text)) if text.len() > limit => Err(too_large(limit)),
             Some((_, text)) => Ok(text.clone()),
             None => Err("No such file or directory".into()),
         }
@@ -87,6 +89,12 @@ impl Files for MemoryFiles {
     fn current_directory(&self) -> Vec<u8> {
         b"/".to_vec()
     }
+}
+
+/// Why a file beyond the limit is refused.
+#[must_use]
+pub fn too_large(limit: usize) -> String {
+    format!("larger than {limit} bytes")
 }
 
 /// `path`, starting in `directory` when it is relative, without `.` and empty parts.

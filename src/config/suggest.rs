@@ -1,19 +1,26 @@
-//! "Did you mean": the keyword or word nearest to one that is unknown.
+//! "Did you mean": what to say about a word that is no keyword.
 
 use super::codes;
 use super::context::Cx;
 use super::diagnostic::Diagnostic;
-use super::schema::{Shape, Table};
+use super::keyword::{Table, walk};
+
+use super::span::Span;
 use super::words::Word;
-pub(crate) use crate::base::near::nearest;
+use crate::base::near::nearest;
 
 /// Reports a word that is no keyword of `table`.
-pub(crate) fn unknown_keyword(cx: &mut Cx<'_>, table: &'static Table, word: &Word<'_>) {
+pub(crate) fn unknown_keyword(
+    cx: &mut Cx<'_>,
+    table: &'static Table,
+    word: &Word<'_>,
+    opens: bool,
+) {
     let text = word.text();
     let mut new = Diagnostic::error(&codes::UNKNOWN_KEYWORD, format!("unknown keyword '{text}'"))
         .at(word.span());
     let place = place(table);
-    let homes = homes(&text);
+    let homes = homes(cx.vocabulary, &text);
     if text.bytes().any(|b| b.is_ascii_uppercase())
         && table.find(text.to_ascii_lowercase().as_bytes()).is_some()
     {
@@ -36,8 +43,6 @@ pub(crate) fn unknown_keyword(cx: &mut Cx<'_>, table: &'static Table, word: &Wor
         } else if text.starts_with("include") {
             new = new
                 .help("the forms are include, includer, includem, includew, includeb and includea");
-        } else if text.starts_with("\u{feff}") {
-            new = new.help("the file begins with a byte order mark; save it without one");
         } else if let Some((keyword, _)) =
             text.split_once('=').filter(|(k, _)| table.find(k.as_bytes()).is_some())
         {
@@ -45,6 +50,30 @@ pub(crate) fn unknown_keyword(cx: &mut Cx<'_>, table: &'static Table, word: &Wor
                 .help(format!("a keyword and its value are separated by a blank: '{keyword} ...'"));
         }
     }
+    if opens {
+        let lines = if table.name.is_empty() {
+            "its lines are read as if they stood outside blocks".to_owned()
+        } else {
+            format!(
+                "its lines are read as if they stood in '{0}', and its '}}' ends '{0}'",
+                table.name
+            )
+        };
+        new = new.note(format!("{lines}; what follows from that is not reported"));
+    }
+    cx.report(new);
+}
+
+/// Reports a keyword that stands outside blocks only, but is found in a block.
+pub(crate) fn missing_close(cx: &mut Cx<'_>, word: &Word<'_>, (open, at): (&str, Span)) {
+    let text = word.text();
+    let message = format!("missing '}}' before '{text}': block '{open}' is still open");
+    let new = Diagnostic::error(&codes::MISSING_CLOSE, message)
+        .at(word.span())
+        .label(format!("'{text}' does not stand in '{open}'"))
+        .related(at, "this block has no end before that")
+        .help(format!("close '{open}', or a block in it whose '}}' ended it instead"))
+        .note("what follows from that is not reported");
     cx.report(new);
 }
 
@@ -53,9 +82,9 @@ fn place(table: &Table) -> String {
 }
 
 /// The blocks in which a word is a keyword.
-fn homes(word: &str) -> Vec<String> {
+fn homes(vocabulary: &'static Table, word: &str) -> Vec<String> {
     let mut found = Vec::new();
-    walk(super::block::root_table(), &mut |table| {
+    walk(vocabulary, &mut |table| {
         if table.find(word.as_bytes()).is_some() && found.len() < 4 {
             let name = place(table);
             if !found.contains(&name) {
@@ -64,14 +93,4 @@ fn homes(word: &str) -> Vec<String> {
         }
     });
     found
-}
-
-/// Visits a table and all below it.
-pub(crate) fn walk(table: &'static Table, visit: &mut impl FnMut(&'static Table)) {
-    visit(table);
-    for keyword in table.keywords {
-        if let Shape::Block(child, _) = (keyword.shape)() {
-            walk(child(), visit);
-        }
-    }
 }

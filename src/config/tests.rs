@@ -67,7 +67,7 @@ fn what_is_unknown_is_named_with_line_and_column() {
     assert_eq!(diagnostic.replacement.as_deref(), Some("router_id"));
     assert_eq!(
         loaded.diagnostics.log_line(diagnostic),
-        "(/etc/k.conf: Line 2) Unknown keyword 'routr_id' [E0101]"
+        "(/etc/k.conf: Line 2) Unknown keyword 'routr_id', did you mean 'router_id'? (column 4) [E0101]"
     );
 }
 
@@ -82,4 +82,130 @@ fn a_name_of_two_words_leaves_the_block_out() {
     let loaded = load_text(&instance("").replacen(" A ", " \"a b\" ", 1));
     assert_eq!(codes(&loaded), Vec::<&str>::new());
     assert_eq!(loaded.model.vrrp.instances[0].name.as_str(), "a b");
+}
+
+fn said(loaded: &Loaded) -> Vec<String> {
+    loaded.diagnostics.log_lines().map(|(_, line)| line).collect()
+}
+
+fn helps(loaded: &Loaded) -> String {
+    loaded.diagnostics.iter().flat_map(|d| d.help.clone()).collect::<Vec<_>>().join(" / ")
+}
+
+#[test]
+fn a_missing_brace_names_the_block_that_is_open() {
+    let text = instance("").replacen("\n}\n", "\n", 1)
+        + &instance("").replace(" A ", " B ")
+        + "track_group x {\n a\n}\n";
+    let loaded = load_text(&text);
+    let said = said(&loaded);
+    let missing: Vec<_> =
+        said.iter().filter(|s| s.contains("missing '}'") || s.contains("Missing '}'")).collect();
+    assert_eq!(missing.len(), 1, "{said:?}");
+    assert!(
+        missing[0].contains(
+            "before 'vrrp_instance': block 'vrrp_instance' is still open, opened at line 1"
+        ),
+        "{missing:?}"
+    );
+    assert!(!said.iter().any(|s| s.contains("Unknown keyword")), "{said:?}");
+}
+
+#[test]
+fn a_misspelt_block_is_one_error() {
+    let block = " virtual_ipadress {\n 192.0.2.9\n 192.0.2.10\n 192.0.2.11\n }\n nopreempt\n garp_master_delay 3";
+    let loaded = load_text(&instance(block));
+    let said = said(&loaded);
+    let of_words = |s: &&String| s.contains("nknown keyword") || s.contains("nexpected");
+    assert_eq!(said.iter().filter(of_words).count(), 1, "{said:?}");
+    // What comes behind all its braces is looked at again.
+    let loaded = load_text(&(instance(block) + "nosuch\n"));
+    assert!(self::said(&loaded).iter().any(|s| s.contains("'nosuch'")));
+    let top = instance("").replace("vrrp_instance", "vrrp_instanc");
+    assert_eq!(codes(&load_text(&top)), ["E0101"]);
+}
+
+#[test]
+fn causes_come_before_what_follows_from_them() {
+    let text = instance("").replace("virtual_router_id 7", "virtual_router_id 256");
+    assert!(text.contains("256"));
+    let said = said(&load_text(&text));
+    let at = |what: &str| said.iter().position(|s| s.contains(what));
+    let (cause, end) = (at("256").unwrap(), at("is left out").unwrap());
+    assert!(cause < end, "{said:?}");
+}
+
+#[test]
+fn names_that_are_not_defined_are_named() {
+    let host = StaticHost::default();
+    let text = instance("").replace("interface eth0", "interface $IF");
+    let files = MemoryFiles::single("/etc/k.conf", text.as_bytes());
+    let loaded = load(&files, &host, &Options::new("/etc/k.conf", &host));
+    assert!(helps(&loaded).contains("there is no definition 'IF'"), "{:?}", said(&loaded));
+    let text = format!("$N=9\n{}", instance("").replace("192.0.2.1/24", "192.0.2.$N/24"));
+    let loaded = load_text(&text);
+    assert!(helps(&loaded).contains("write ${N}"), "{:?}", said(&loaded));
+}
+
+#[test]
+fn characters_that_cannot_be_seen_are_named() {
+    let loaded = load_text(&format!("\u{feff}{}", instance("")));
+    assert!(helps(&loaded).contains("byte order mark"), "{:?}", said(&loaded));
+    let loaded = load_text(&instance(" priority\u{a0}120"));
+    assert!(helps(&loaded).contains("no-break space"), "{:?}", said(&loaded));
+}
+
+#[test]
+fn secrets_are_masked_wherever_a_line_is_shown() {
+    for line in [
+        "authentication {\n auth_type PASS\n auth_pass s3cr3t-of-mine\n }",
+        "authentication {\n auth_pas s3cr3t-of-mine\n }",
+        "authentication { auth_type NONE auth_pass s3cr3t-of-mine }",
+        "auth_pass s3cr3t-of-mine",
+    ] {
+        let loaded = load_text(&instance(&format!(" {line}")));
+        assert!(!loaded.diagnostics.is_empty(), "{line}");
+        let shown = loaded.diagnostics.text(Style::Plain) + &loaded.diagnostics.json();
+        assert!(!shown.contains("s3cr3t"), "{shown}");
+        let log = said(&loaded).join("\n");
+        assert!(!log.contains("s3cr3t"), "{log}");
+    }
+}
+
+#[test]
+fn every_character_survives_quoting() {
+    // A double quote cannot be written; the end of a line ends a word.
+    for c in ('\u{1}'..='\u{24f}').filter(|c| !matches!(c, '"' | '\n' | '\r')) {
+        for word in [
+            format!("{c}"),
+            format!("{c}a"),
+            format!("a{c}"),
+            format!("a{c}b"),
+            format!("{c}{c}"),
+            format!("a{c} {c}"),
+        ]
+        .map(String::into_bytes)
+        {
+            let mut text = b"global_defs {\n router_id ".to_vec();
+            let mut quoted = Vec::new();
+            document::quote(&word, &mut quoted);
+            // Readers since 2.4 take an apostrophe for a quote.
+            let bare = quoted.first() != Some(&b'"');
+            assert!(!(bare && word.contains(&b'\'')), "{word:?}");
+            text.extend(&quoted);
+            text.extend(b"\n}\n");
+            let files = MemoryFiles::single("/etc/k.conf", &text);
+            let host = StaticHost::default();
+            let options = Options { document: true, ..Options::new("/etc/k.conf", &host) };
+            let loaded = load(&files, &host, &options);
+            let again = loaded.document.to_conf();
+            let line = [b"router_id ".as_slice(), &quoted].concat();
+            assert!(
+                again.windows(line.len()).any(|w| w == line),
+                "{:?} of {:?}",
+                String::from_utf8_lossy(&again),
+                word
+            );
+        }
+    }
 }

@@ -1,7 +1,7 @@
 //! Words of a statement: the ordinary splitting, and the two splittings of script keywords.
 
-use super::expand::{Text, is_blank};
 use super::span::{Span, u32_of};
+use super::text::{Text, is_blank};
 
 /// A word within a chunk: its bytes without quotes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

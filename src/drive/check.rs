@@ -19,7 +19,7 @@ use crate::base::Instant;
 use crate::check::probe::misc::Misc;
 use crate::check::probe::{ProbeId, Request};
 use crate::check::{Action, Actions, Engine, Event, Limits};
-use crate::kernel::ipvs::Ipvs;
+use crate::kernel::ipvs::{Ipvs, PACKED};
 use crate::model::checker::MiscCheck;
 use crate::model::{Lvs, ServiceKey};
 use crate::plan::ipvs::{Op, Table};
@@ -30,8 +30,6 @@ use crate::sys::{clock, process};
 
 /// Stack of the thread that writes the table.
 const STACK: usize = 256 << 10;
-/// Operations that the thread takes together at most.
-const TOGETHER: usize = 2000;
 /// Answers and results handled before others get a turn.
 const TURN: usize = 256;
 /// A timer that is seen this much later than due was seen by a process that did not run meanwhile: what came in
@@ -92,8 +90,12 @@ struct Program {
 /// From that thread.
 #[derive(Debug)]
 enum Answer {
-    Table { services: Arc<[ServiceKey]>, result: Result<Table, i32> },
-    Applied(Token, Vec<Outcome>),
+    Table {
+        services: Arc<[ServiceKey]>,
+        result: Result<Table, i32>,
+    },
+    /// Those of one datagram together: what they lead to makes one datagram again.
+    Applied(Vec<(Token, Vec<Outcome>)>),
 }
 
 /// Why the driver cannot go on.
@@ -243,9 +245,11 @@ impl Driver {
     fn answered(&mut self, answer: Answer) {
         match answer {
             Answer::Table { services, result } => self.take(Event::Table { services, result }),
-            Answer::Applied(token, outcomes) => {
-                for (item, outcome) in (0u32..).zip(outcomes) {
-                    self.take(Event::Applied { token, item, outcome });
+            Answer::Applied(lists) => {
+                for (token, outcomes) in lists {
+                    for (item, outcome) in (0u32..).zip(outcomes) {
+                        self.take(Event::Applied { token, item, outcome });
+                    }
                 }
             }
         }
@@ -311,42 +315,60 @@ impl Driver {
     }
 }
 
-/// The thread that talks to the kernel: jobs in order, operations of several jobs together.
+/// The thread that talks to the kernel: jobs in order. Operations leave by the datagram, those of several jobs together,
+/// and are answered by the datagram: while the engine works out what follows from one, the next ones are written.
 fn serve(queue: &Receiver<Job>, answers: &UnboundedSender<Answer>) {
     let mut ipvs = Ipvs::new();
-    let mut next = None;
-    while let Some(job) = next.take().or_else(|| queue.recv().ok()) {
-        match job {
-            Job::Read(services) => {
-                let result = ipvs.read(&services).map_err(|e| {
-                    tracing::trace!("reading the IPVS table: {e}");
-                    e.errno()
-                });
-                let _ = answers.send(Answer::Table { services, result });
-            }
-            Job::Apply(mut jobs) => {
-                let count = |jobs: &[(Token, Arc<[Op]>)]| -> usize {
-                    jobs.iter().map(|(_, ops)| ops.len()).sum()
-                };
-                while count(&jobs) < TOGETHER {
-                    match queue.try_recv() {
-                        Ok(Job::Apply(more)) => jobs.extend(more),
-                        Ok(other) => {
-                            next = Some(other);
-                            break;
-                        }
-                        Err(_) => break,
-                    }
-                }
-                let all = jobs.iter().flat_map(|(_, ops)| ops.iter());
-                let mut outcomes = ipvs.apply(all).into_iter();
-                for (token, ops) in jobs {
-                    let outcomes = outcomes.by_ref().take(ops.len()).collect();
-                    let _ = answers.send(Answer::Applied(token, outcomes));
-                }
+    let mut lists: VecDeque<(Token, Arc<[Op]>)> = VecDeque::new();
+    let mut read = None;
+    loop {
+        while read.is_none() && filled(&lists) < PACKED {
+            let job = if lists.is_empty() { queue.recv().ok() } else { queue.try_recv().ok() };
+            match job {
+                Some(Job::Apply(more)) => lists.extend(more),
+                Some(Job::Read(services)) => read = Some(services),
+                None if lists.is_empty() => return,
+                None => break,
             }
         }
+        let part = lists.len().min(whole(&lists));
+        let part: Vec<_> = lists.drain(..part).collect();
+        if !part.is_empty() {
+            let mut outcomes = ipvs.apply(part.iter().flat_map(|(_, ops)| ops.iter())).into_iter();
+            let each = |(token, ops): &(Token, Arc<[Op]>)| {
+                (*token, outcomes.by_ref().take(ops.len()).collect())
+            };
+            let _ = answers.send(Answer::Applied(part.iter().map(each).collect()));
+        } else if let Some(services) = read.take() {
+            let result = ipvs.read(&services).map_err(|e| {
+                tracing::trace!("reading the IPVS table: {e}");
+                e.errno()
+            });
+            let _ = answers.send(Answer::Table { services, result });
+        }
     }
+}
+
+/// Operations that wait, counted up to what fills a datagram.
+fn filled(lists: &VecDeque<(Token, Arc<[Op]>)>) -> usize {
+    let mut count = 0;
+    for (_, ops) in lists {
+        if count >= PACKED {
+            break;
+        }
+        count += ops.len();
+    }
+    count
+}
+
+/// How many lists fill a datagram: no more than it holds, but at least one.
+fn whole(lists: &VecDeque<(Token, Arc<[Op]>)>) -> usize {
+    let mut count = 0;
+    let fit = lists.iter().take_while(|(_, ops)| {
+        count += ops.len();
+        count <= PACKED
+    });
+    fit.count().max(1)
 }
 
 #[cfg(test)]

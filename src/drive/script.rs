@@ -2,6 +2,7 @@
 
 use core::time::Duration;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 
 use nix::sys::signal::Signal;
@@ -95,6 +96,13 @@ impl Running {
     /// Waits until it has ended; nothing is done about it. May be dropped and called again.
     pub async fn ending(&self) {
         let _ = self.process.ending().await;
+    }
+
+    /// A descriptor of its process, for whoever waits for it after this process has gone; none when there is none to be
+    /// had.
+    #[must_use]
+    pub fn share(&self) -> Option<OwnedFd> {
+        self.process.share().ok()
     }
 
     /// The command line, for messages.

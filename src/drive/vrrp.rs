@@ -31,7 +31,7 @@ use crate::sys::{clock, sched};
 use crate::vrrp::{Action, Actions, Engine, Event, InstanceId, Link, Snapshot};
 use crate::wire;
 use hear::Clocks;
-use look::Looks;
+use look::{Looks, Telling};
 pub use message::{Handle, Input, Output, Scheduling};
 use sockets::Sockets;
 
@@ -52,8 +52,8 @@ const BREATH: Duration = Duration::from_micros(200);
 /// A real-time thread that works this long, in microseconds, without waiting once has gone wild: the kernel ends
 /// the process, which is started again.
 const RUNAWAY: u64 = 500_000;
-/// Time from one sign of life to the next.
-pub const BEAT: Duration = Duration::from_millis(500);
+/// Time from one sign of life to the next, until a configuration says otherwise.
+pub const BEAT: Duration = Duration::from_millis(50);
 
 const TIMER: u64 = 0;
 const INPUT: u64 = 1;
@@ -61,7 +61,7 @@ const RECEIVERS: u64 = 2;
 
 /// What the thread calls besides its work. Neither may wait or allocate.
 pub struct Hooks {
-    /// Every half second, as long as the thread takes turns.
+    /// As often as [`Scheduling`] says, as long as the thread takes turns.
     pub beat: Box<dyn FnMut() + Send>,
     /// At the end of each turn.
     pub rest: Box<dyn FnMut() + Send>,
@@ -92,7 +92,7 @@ pub struct Driver {
     work: u32,
     clocks: Clocks,
     looks: Looks,
-    report: bool,
+    telling: Telling,
     scheduling: Scheduling,
     sockets: Sockets,
     routers: BTreeMap<IfIndex, bool>,
@@ -145,7 +145,7 @@ impl Driver {
             work: 0,
             clocks: Clocks::new(),
             looks: Looks::default(),
-            report: false,
+            telling: Telling::default(),
             scheduling: Scheduling::default(),
             sockets: Sockets::open()?,
             routers: BTreeMap::new(),
@@ -168,7 +168,7 @@ impl Driver {
     fn turn(&mut self) -> io::Result<()> {
         let due = self.engine.deadline().map_or(self.beat_at, |at| at.min(self.beat_at));
         self.timer.set(Some(due))?;
-        if !self.looks.is_empty() {
+        if !self.looks.is_empty() || (self.backlog.is_empty() && !self.telling.is_idle()) {
             self.wake.call();
         }
         let mut ready = core::mem::take(&mut self.ready);
@@ -184,7 +184,7 @@ impl Driver {
         self.work = 0;
         // By the clock: after the process was stopped and goes on, waiting ends without naming anything.
         let horizon = self.clocks.horizon();
-        if self.timers_due(begin) || self.held_up(begin) {
+        if self.silence_due(begin) || self.held_up(begin) {
             let adverts_wait = self.held_up(begin);
             self.hear(horizon, adverts_wait);
             self.adverts();
@@ -194,6 +194,11 @@ impl Driver {
                 self.handle(clock::now(), Event::Timer);
             }
         } else {
+            // These judge no silence, so they need not wait for what was received. At the time of the beginning: a
+            // silence that is over since then may have been broken by a packet that is there.
+            if self.timers_due(begin) {
+                self.handle(begin, Event::Timer);
+            }
             for key in ready.keys().filter(|key| *key >= RECEIVERS) {
                 let position = usize::try_from(key - RECEIVERS).unwrap_or(usize::MAX);
                 self.some_packets(position);
@@ -224,7 +229,7 @@ impl Driver {
         let now = clock::now();
         if self.beat_at <= now {
             (self.hooks.beat)();
-            self.beat_at = now + BEAT;
+            self.beat_at = now + self.scheduling.beat.unwrap_or(BEAT);
         }
     }
 
@@ -279,6 +284,7 @@ impl Driver {
                 self.schedule(Scheduling { priority: None, ..scheduling });
                 self.handle(now, Event::Reload(config));
                 self.looks.restart();
+                self.telling.restart();
                 self.schedule(scheduling);
                 self.tell(Output::Reloaded);
                 return;
@@ -376,7 +382,7 @@ impl Driver {
                     self.tell(Output::Run { run, command, timeout });
                 }
                 Action::Notify(notice) => self.tell(Output::Notify(Box::new(notice.clone()))),
-                Action::Report => self.report = true,
+                Action::Report => self.telling.ask(),
                 Action::Done => self.tell(Output::Stopped),
             }
         }
@@ -406,7 +412,7 @@ impl Driver {
         self.backlog.push_back(message);
     }
 
-    /// Passes on what found no room, and what changed in this turn as one summary.
+    /// Passes on what found no room, and what changed, as a part of a summary.
     fn flush(&mut self) {
         while let Some(message) = self.backlog.pop_front() {
             if let Err(message) = self.output.push(message) {
@@ -416,9 +422,8 @@ impl Driver {
             }
             self.wake_other.call();
         }
-        if core::mem::take(&mut self.report) {
-            let summary = self.engine.summary(clock::now());
-            self.tell(Output::Summary(summary));
+        if let Some(part) = self.telling.part(&self.engine, clock::now()) {
+            self.tell(Output::Summary(part));
         }
     }
 }

@@ -230,6 +230,8 @@ pub struct LoadReport {
     pub asked: u32,
     /// Virtual routers that are carried out.
     pub instances: u32,
+    /// The shortest interval between adverts of these.
+    pub advert_interval: Option<Duration>,
     /// The status with which a configuration test would exit.
     pub exit_status: u8,
     /// The first thing that stops a start, or else the first error, or else the first warning, as one line.
@@ -265,7 +267,8 @@ pub enum ToRunner {
         /// When to end it.
         timeout: Duration,
     },
-    /// Carry out a part of a notice; answered with `Delivered`.
+    /// Carry out a part of a notice; answered with `Delivered`. A descriptor that comes along is a process that the
+    /// last runner started for it: nothing of this subject runs beside it.
     Notice {
         /// Comes back with the answer; never used twice by one process.
         id: u64,
@@ -301,6 +304,13 @@ pub enum FromRunner {
         run: u64,
         /// How.
         end: RunEnd,
+    },
+    /// A program of a `Notice` runs; its process comes as descriptor. It is not to be run again.
+    Began {
+        /// That of `Notice`.
+        id: u64,
+        /// Position in its list.
+        command: u32,
     },
     /// A `Notice` is done with, well or not.
     Delivered {

@@ -153,8 +153,15 @@ impl<Out: Serialize, In: DeserializeOwned> Peer<Out, In> {
 pub async fn next<Out: Serialize, In: DeserializeOwned>(
     peer: &mut Option<Peer<Out, In>>,
 ) -> Option<In> {
+    next_with_fd(peer).await.map(|(message, _)| message)
+}
+
+/// The same, with the first descriptor that comes along.
+pub async fn next_with_fd<Out: Serialize, In: DeserializeOwned>(
+    peer: &mut Option<Peer<Out, In>>,
+) -> Option<(In, Option<OwnedFd>)> {
     match peer {
-        Some(peer) => peer.next().await.map(|(message, _)| message),
+        Some(peer) => peer.next().await.map(|(message, fds)| (message, fds.into_iter().next())),
         None => core::future::pending().await,
     }
 }

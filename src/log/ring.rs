@@ -8,14 +8,18 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tracing::level_filters::LevelFilter;
 use tracing::subscriber::Interest;
-use tracing::{Event, Metadata, Subscriber, span};
+use tracing::{Event, Level, Metadata, Subscriber, span};
 
 use super::{Lost, Record};
+use crate::status::PEER;
 use crate::sys::poll::Wake;
 use crate::sys::ring::{Consumer, Producer, ring};
 
 /// Records that may wait, of the real-time thread and of all others.
 const WAITING: usize = 4096;
+/// Room among these that details and lines that others on the segment cause leave to what happens to us: changes of
+/// state are never the ones that are lost because of them.
+const RESERVED: usize = 2048;
 
 pub(super) type Input = Producer<Box<Record>>;
 pub(super) type Output = Consumer<Box<Record>>;
@@ -95,13 +99,17 @@ impl Subscriber for Collector {
 
     fn event(&self, event: &Event<'_>) {
         let record = Box::new(Record::new(event));
+        let metadata = event.metadata();
+        let minor = metadata.target() == PEER || *metadata.level() > Level::INFO;
+        let put =
+            |input: &mut Input| (minor && input.room() <= RESERVED) || input.push(record).is_err();
         let (refused, own) = OWN.with(|own| match own.try_borrow_mut() {
             Ok(mut own) => match own.as_mut() {
-                Some(input) => (input.push(record).is_err(), true),
+                Some(input) => (put(input), true),
                 None => {
                     let mut common =
                         self.shared.common.lock().unwrap_or_else(PoisonError::into_inner);
-                    (common.push(record).is_err(), false)
+                    (put(&mut common), false)
                 }
             },
             Err(_) => (true, false),

@@ -81,6 +81,26 @@ fn a_full_queue_drops_and_counts() {
 }
 
 #[test]
+fn lines_that_others_cause_leave_room_for_changes_of_state() {
+    let (shared, collector, real_time, [_, mut own]) = ring::make(LevelFilter::DEBUG).unwrap();
+    tracing::subscriber::with_default(collector, || {
+        ring::own(Some(real_time));
+        for n in 0..10_000 {
+            tracing::warn!(target: crate::status::PEER, "dropped an advert: {n}");
+            tracing::debug!("detail {n}");
+        }
+        for n in 0..2000 {
+            tracing::info!("Entering MASTER STATE {n}");
+        }
+        ring::own(None);
+    });
+    let kept: Vec<_> = core::iter::from_fn(|| own.pop()).map(|record| record.text).collect();
+    let states = kept.iter().filter(|text| text.starts_with("Entering")).count();
+    assert_eq!(states, 2000);
+    assert_eq!(kept.len() as u64 + shared.lost.total.load(Ordering::Relaxed), 22_000);
+}
+
+#[test]
 fn a_console_line_has_keepalived_form() {
     let mut record = Record::plain(Level::INFO, "text".into());
     record.time = WallTime { secs: 1_795_462_356, nanos: 0 };

@@ -67,6 +67,14 @@ pub struct Vrrp {
     pub allow_interface_changes: bool,
 }
 
+impl Vrrp {
+    /// The shortest interval between adverts of an instance that is carried out.
+    #[must_use]
+    pub fn shortest_interval(&self) -> Option<Duration> {
+        self.instances.iter().map(|instance| instance.advert_int).min()
+    }
+}
+
 /// How large the buffer of a receiving socket is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ReceiveBuffers {

@@ -73,6 +73,9 @@ impl<O: Copy + PartialEq> Table<O> {
     /// operation of it is in flight, something it needs is missing or a retry is not due.
     fn next(&mut self, id: ObjectId, wanted: bool, now: Instant) -> Option<bool> {
         let present = self.is_present(id);
+        if !wanted && self.is_shadowed(id) {
+            return None;
+        }
         let waits = wanted && self.waits(id).is_some();
         let alone = !self.shares_slot(id);
         let links = {
@@ -99,6 +102,7 @@ impl<O: Copy + PartialEq> Table<O> {
                 entry.refused = None;
                 return None;
             }
+            (false, true, _) if entry.own => return None,
             (false, true, _) => Verb::Delete { keep_secondaries: false },
         };
         if waits || entry.refused.is_some_and(|r| now < r.retry_at) {
@@ -109,6 +113,7 @@ impl<O: Copy + PartialEq> Table<O> {
             entry.before = None;
         }
         let adds = verb.adds();
+        entry.placed |= matches!(verb, Verb::Add);
         let links = links.into_iter().map(|(_, index)| index).collect();
         entry.in_flight =
             Some(InFlight { verb, sight: Sight { identity, links }, existed: present });

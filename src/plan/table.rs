@@ -71,6 +71,10 @@ pub struct Entry<O> {
     pub(super) before: Option<Arc<Object>>,
     /// The kernel may have dropped it without a word.
     pub(super) doubtful: bool,
+    /// This process has asked the kernel to add it.
+    pub(super) placed: bool,
+    /// An address of the interface itself, which is not ours to remove.
+    pub(super) own: bool,
 }
 
 /// An operation that was not answered.
@@ -158,6 +162,11 @@ impl<O> Entry<O> {
     pub const fn is_in_flight(&self) -> bool {
         self.in_flight.is_some()
     }
+
+    /// Whether such an operation is about this place, and not about one on a link that is gone.
+    fn is_asked_at(&self, place: &Identity<IfIndex>) -> bool {
+        self.in_flight.as_ref().is_some_and(|asked| asked.sight.identity == *place)
+    }
 }
 
 impl<O: Copy + PartialEq> Table<O> {
@@ -200,6 +209,8 @@ impl<O: Copy + PartialEq> Table<O> {
             restores: Limit::new(RESTORE_BURST, RESTORE_PERIOD),
             before: None,
             doubtful: false,
+            placed: false,
+            own: false,
         });
         let id = ObjectId(u32::try_from(number).unwrap_or(u32::MAX));
         self.by_key.insert(key, id);
@@ -352,7 +363,30 @@ impl<O: Copy + PartialEq> Table<O> {
         }
     }
 
-    /// The first address of `family` on `link` that is not of this table.
+    /// Takes an address that is there for one of the interface itself, which is never removed; where `known` is given,
+    /// only if it is among these. False if nothing changed.
+    pub fn take_for_own(&mut self, id: ObjectId, known: Option<&[Prefix]>) -> bool {
+        let present = self.is_present(id);
+        let Some(entry) = self.entry_mut(id) else { return false };
+        let Some(prefix) = entry.object.address().map(|a| a.prefix) else { return false };
+        let own = present && !entry.placed && known.is_none_or(|known| known.contains(&prefix));
+        own && !core::mem::replace(&mut entry.own, true)
+    }
+
+    /// The address of an entry if it is one of the interface itself.
+    #[must_use]
+    pub fn own(&self, id: ObjectId) -> Option<Prefix> {
+        let entry = self.entry(id).filter(|entry| entry.own)?;
+        entry.object.address().map(|a| a.prefix)
+    }
+
+    /// Whether the place of an entry is that of another one by now: their interface has two names.
+    pub(super) fn is_shadowed(&self, id: ObjectId) -> bool {
+        let place = self.entry(id).and_then(|entry| entry.place.as_ref());
+        place.is_some_and(|place| self.by_place.get(place) != Some(&id))
+    }
+
+    /// The first address of `family` on `link` that is not of this table, or of the interface itself.
     #[must_use]
     pub fn source(&self, link: IfIndex, family: Family) -> Option<IpAddr> {
         self.order
@@ -360,7 +394,10 @@ impl<O: Copy + PartialEq> Table<O> {
             .map(|(_, prefix)| prefix)
             .find(|prefix| {
                 prefix.family() == family
-                    && !self.by_place.contains_key(&Identity::Address(link, **prefix))
+                    && self
+                        .by_place
+                        .get(&Identity::Address(link, **prefix))
+                        .is_none_or(|id| self.own(*id).is_some())
                     && match prefix.address {
                         IpAddr::V4(_) => true,
                         // Adverts over IPv6 come from a link-local address (RFC 9568 5.1.2.1).
@@ -481,8 +518,8 @@ impl<O: Copy + PartialEq> Table<O> {
         let mut effect = Effect::default();
         let known = self.by_place.get(identity).copied();
         match known {
-            // What is asked of the kernel comes after this, so its answer counts.
-            Some(id) if self.entry(id).is_some_and(Entry::is_in_flight) => {}
+            // What is asked of the kernel in this place comes after this, so its answer counts.
+            Some(id) if self.entry(id).is_some_and(|entry| entry.is_asked_at(identity)) => {}
             Some(id) if change.kind == ChangeKind::Gone => {
                 if self.lost(identity, &mut effect.settle) {
                     // With the first address of a subnet the kernel may have dropped it at our own request.
@@ -620,7 +657,7 @@ impl<O: Copy + PartialEq> Table<O> {
     /// Drops an entry that nobody wants and that is nowhere.
     pub(super) fn collect(&mut self, id: ObjectId) {
         let unused = self.entry(id).is_some_and(|e| e.owners.is_empty() && !e.is_in_flight());
-        if !unused || self.is_present(id) {
+        if !unused || (self.is_present(id) && !self.is_shadowed(id)) {
             return;
         }
         self.index(id, false);

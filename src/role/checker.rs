@@ -19,7 +19,8 @@ use crate::cli::exit::Exit;
 use crate::drive::check::{Driver, Output};
 use crate::ipc::{
     Answer, Ask, CheckerPart, FromRole, FromRunner, Memory, Peer, Question, RoleName, ToRole,
-    ToRunner, Told, peer::next,
+    ToRunner, Told,
+    peer::{next, next_with_fd},
 };
 use crate::sys::channel::Channel;
 use crate::sys::{clock, process, sched};
@@ -80,7 +81,7 @@ impl Role {
                 biased;
                 // The supervisor first: signs of life must not wait for a burst of results.
                 order = control.next() => self.order(&mut control, order),
-                message = next(&mut self.runner) => self.heard(message),
+                message = next_with_fd(&mut self.runner) => self.heard(message),
                 question = next(&mut self.api) => self.asked(question),
                 turn = self.driver.turn() => if let Err(e) = turn {
                     tracing::error!("{e}");
@@ -205,8 +206,12 @@ impl Role {
         }
     }
 
-    fn heard(&mut self, message: Option<FromRunner>) {
+    fn heard(&mut self, message: Option<(FromRunner, Option<OwnedFd>)>) {
+        let (message, process) = message.unzip();
         match message {
+            Some(FromRunner::Began { id, command }) => {
+                self.notices.began(id, command, process.flatten());
+            }
             Some(FromRunner::Delivered { id }) => {
                 self.notices.delivered(id);
                 self.send_notices();

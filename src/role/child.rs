@@ -228,14 +228,16 @@ impl Child {
         self.restart_at = None;
     }
 
-    /// Half a second has passed: kills it if it has been silent for too long. Counts its own looks and not the
-    /// time: after this process was stalled itself nobody is to blame for it.
-    pub fn look(&mut self) {
+    /// Looks at it, which is done once in `period`: kills it if it has been silent for too long. Counts its own looks
+    /// and not the time: after this process was stalled itself nobody is to blame for it.
+    pub fn look(&mut self, period: core::time::Duration) {
         let Some(running) = &mut self.running else {
             return;
         };
         let Row { patience, .. } = table::row(self.role);
-        let patience = if running.seen { patience } else { patience.max(FIRST_PATIENCE) };
+        let first = FIRST_PATIENCE.as_micros() / period.as_micros().max(1);
+        let first = u32::try_from(first).unwrap_or(u32::MAX);
+        let patience = if running.seen { patience } else { patience.max(first) };
         running.missed += 1;
         if running.missed > patience && !running.stopping {
             tracing::error!(

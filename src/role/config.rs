@@ -118,6 +118,7 @@ fn answer(loaded: Loaded, request: &LoadRequest) -> io::Result<(LoadReport, Vec<
         mistakes: diagnostics.mistakes(),
         asked: count(loaded.instances_asked),
         instances: count(loaded.model.vrrp.instances.len()),
+        advert_interval: loaded.model.vrrp.shortest_interval(),
         exit_status: diagnostics.status(),
         first: first.map(|d| diagnostics.log_line(d)),
         global: loaded.model.global.clone(),

@@ -2,6 +2,7 @@
 //! started anew as long as it has not said that they are done with.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::os::fd::OwnedFd;
 
 use crate::base::Name;
 use crate::ipc::{Deliver, FromRunner, Peer, SendError, ToRunner};
@@ -29,8 +30,18 @@ pub struct Notices {
 
 #[derive(Debug, Default)]
 struct Subject {
-    sent: VecDeque<(u64, Deliver)>,
-    waiting: VecDeque<(u64, Deliver)>,
+    sent: VecDeque<Entry>,
+    waiting: VecDeque<Entry>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    id: u64,
+    deliver: Deliver,
+    /// Programs of it that were started by the runner that has it now, or had it.
+    begun: usize,
+    /// The last of these.
+    process: Option<OwnedFd>,
 }
 
 impl Notices {
@@ -51,13 +62,13 @@ impl Notices {
         let id = self.next;
         self.ids.insert(id, subject.clone());
         let queue = self.subjects.entry(subject).or_default();
-        queue.waiting.push_back((id, deliver));
+        queue.waiting.push_back(Entry { id, deliver, begun: 0, process: None });
         if queue.waiting.len() > most
-            && let Some((oldest, deliver)) = queue.waiting.pop_front()
+            && let Some(oldest) = queue.waiting.pop_front()
         {
-            self.ids.remove(&oldest);
+            self.ids.remove(&oldest.id);
             self.lost += 1;
-            if let Deliver::Programs { subject, state, .. } = deliver {
+            if let Deliver::Programs { subject, state, .. } = oldest.deliver {
                 tracing::warn!("notice of {subject} ({state}) dropped: too many newer ones wait");
             }
         }
@@ -70,13 +81,14 @@ impl Notices {
     pub fn send(&mut self, peer: &mut Peer<ToRunner, FromRunner>) -> Result<(), SendError> {
         for queue in self.subjects.values_mut() {
             while queue.sent.len() < SENT
-                && let Some((id, deliver)) = queue.waiting.pop_front()
+                && let Some(entry) = queue.waiting.pop_front()
             {
-                let message = ToRunner::Notice { id, deliver: deliver.clone() };
-                match peer.post(&message, Vec::new()) {
-                    Ok(()) => queue.sent.push_back((id, deliver)),
+                let message = ToRunner::Notice { id: entry.id, deliver: entry.deliver.clone() };
+                let process = entry.process.as_ref().and_then(|fd| fd.try_clone().ok());
+                match peer.post(&message, process.into_iter().collect()) {
+                    Ok(()) => queue.sent.push_back(entry),
                     Err(e) => {
-                        queue.waiting.push_front((id, deliver));
+                        queue.waiting.push_front(entry);
                         return if matches!(e, SendError::Gone) { Err(e) } else { Ok(()) };
                     }
                 }
@@ -85,23 +97,37 @@ impl Notices {
         Ok(())
     }
 
+    /// The runner has started a program of one.
+    pub fn began(&mut self, id: u64, command: u32, process: Option<OwnedFd>) {
+        let queue = self.ids.get(&id).and_then(|subject| self.subjects.get_mut(subject));
+        if let Some(entry) = queue.and_then(|q| q.sent.iter_mut().find(|sent| sent.id == id)) {
+            entry.begun = entry.begun.max(command as usize + 1);
+            entry.process = process;
+        }
+    }
+
     /// The runner is done with one.
     pub fn delivered(&mut self, id: u64) {
         let Some(subject) = self.ids.remove(&id) else {
             return;
         };
         if let Some(queue) = self.subjects.get_mut(&subject) {
-            queue.sent.retain(|(sent, _)| *sent != id);
+            queue.sent.retain(|sent| sent.id != id);
             if queue.sent.is_empty() && queue.waiting.is_empty() {
                 self.subjects.remove(&subject);
             }
         }
     }
 
-    /// There is a new runner: what the last one had not done comes first.
+    /// There is a new runner: what the last one had not done comes first. Programs that it had started run once, and
+    /// nothing of their subject beside them.
     pub fn begin_anew(&mut self) {
         for queue in self.subjects.values_mut() {
-            while let Some(last) = queue.sent.pop_back() {
+            while let Some(mut last) = queue.sent.pop_back() {
+                if let Deliver::Programs { commands, .. } = &mut last.deliver {
+                    commands.drain(..last.begun.min(commands.len()));
+                }
+                last.begun = 0;
                 queue.waiting.push_front(last);
             }
         }
@@ -184,6 +210,47 @@ mod tests {
             assert!(notices.is_empty());
             // Numbers that mean nothing change nothing.
             notices.delivered(4711);
+        });
+    }
+
+    #[test]
+    fn a_new_runner_gets_the_programs_that_the_last_one_had_not_started() {
+        testing::run(async {
+            let mut notices = Notices::default();
+            let (mut near, mut far) = pair();
+            let mut both = notice("instance A", "MASTER");
+            let generic =
+                Command { words: vec![b"/bin/any".as_slice().into()], ..both.commands[0].clone() };
+            both.commands.push(generic.clone());
+            notices.push(both);
+            notices.push(notice("instance A", "BACKUP"));
+            notices.send(&mut near).unwrap();
+            let got = take(&mut far, 2).await;
+            let null = || Some(OwnedFd::from(std::fs::File::open("/dev/null").unwrap()));
+            // The first program of the first notice runs; then both of them.
+            for (begun, left) in [(0, vec![generic]), (0, vec![])] {
+                notices.began(got[0].0, begun, null());
+                let (mut near, mut far) = pair();
+                notices.begin_anew();
+                notices.send(&mut near).unwrap();
+                let (first, fds) = far.next().await.unwrap();
+                let ToRunner::Notice { deliver: Deliver::Programs { commands, .. }, .. } = first
+                else {
+                    panic!("{first:?}");
+                };
+                assert_eq!((commands, fds.len()), (left, 1));
+                // The other one is untouched.
+                let (second, fds) = far.next().await.unwrap();
+                let ToRunner::Notice { deliver: Deliver::Programs { commands, .. }, .. } = second
+                else {
+                    panic!("{second:?}");
+                };
+                assert_eq!((commands.len(), fds.len()), (1, 0));
+            }
+            for (id, _) in got {
+                notices.delivered(id);
+            }
+            assert!(notices.is_empty());
         });
     }
 

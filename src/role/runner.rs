@@ -7,6 +7,7 @@ mod subject;
 
 use core::time::Duration;
 use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use tokio::sync::{mpsc, watch};
@@ -18,6 +19,7 @@ use crate::cli::exit::Exit;
 use crate::drive::{script, smtp};
 use crate::ipc::{Deliver, FromRole, FromRunner, Peer, RoleName, RunnerPart, ToRole, ToRunner};
 use crate::sys::channel::Channel;
+use crate::sys::process::Stranger;
 use subject::{Job, Subject};
 
 /// At the end: how long the other roles are waited for, so that what they say last is heard.
@@ -35,7 +37,7 @@ struct Whom {
 }
 
 /// An answer on its way.
-type Answer = (Whom, FromRunner);
+type Answer = (Whom, FromRunner, Option<OwnedFd>);
 
 /// Runs the role.
 pub(super) async fn run(control: Control) -> Exit {
@@ -44,7 +46,7 @@ pub(super) async fn run(control: Control) -> Exit {
     let (mails, jobs) = mpsc::unbounded_channel();
     let back = answer.clone();
     let mailer = tokio::spawn(smtp::run(for_mailer, jobs, move |(whom, id)| {
-        let _ = back.send((whom, FromRunner::Delivered { id }));
+        let _ = back.send((whom, FromRunner::Delivered { id }, None));
     }));
     let runner = Runner {
         vrrp: None,
@@ -105,15 +107,15 @@ impl Runner {
                     other => self.order(&mut control, other),
                 },
                 message = hear(&mut self.vrrp) => match message {
-                    Some((whom, message)) => self.take(whom, message),
+                    Some((whom, message, fd)) => self.take(whom, message, fd),
                     None => self.vrrp = None,
                 },
                 message = hear(&mut self.checker) => match message {
-                    Some((whom, message)) => self.take(whom, message),
+                    Some((whom, message, fd)) => self.take(whom, message, fd),
                     None => self.checker = None,
                 },
-                answer = answers.recv() => if let Some((whom, message)) = answer {
-                    self.answer(whom, &message);
+                answer = answers.recv() => if let Some((whom, message, fd)) = answer {
+                    self.answer(whom, &message, fd);
                 },
             }
             if until.is_some() {
@@ -184,7 +186,7 @@ impl Runner {
         }
     }
 
-    fn take(&mut self, whom: Whom, message: ToRunner) {
+    fn take(&mut self, whom: Whom, message: ToRunner, fd: Option<OwnedFd>) {
         self.open += 1;
         self.asked = Instant::now();
         match message {
@@ -192,7 +194,7 @@ impl Runner {
                 let answer = self.answer.clone();
                 tokio::spawn(async move {
                     let end = script::run(&command, timeout).await;
-                    let _ = answer.send((whom, FromRunner::Ran { run, end }));
+                    let _ = answer.send((whom, FromRunner::Ran { run, end }, None));
                 });
             }
             ToRunner::Notice { id, deliver: Deliver::Mail(text) } => {
@@ -206,10 +208,16 @@ impl Runner {
                 deliver: Deliver::Programs { subject, state, commands, limit },
             } => {
                 let answer = self.answer.clone();
-                let done = move || {
-                    let _ = answer.send((whom, FromRunner::Delivered { id }));
+                let running = answer.clone();
+                let began = move |command, process| {
+                    let _ = running.send((whom, FromRunner::Began { id, command }, process));
                 };
-                let job = Job { state, commands, limit, done: Box::new(done) };
+                let done = move || {
+                    let _ = answer.send((whom, FromRunner::Delivered { id }, None));
+                };
+                let before = fd.and_then(|fd| Stranger::hold(fd).ok());
+                let (began, done) = (Box::new(began), Box::new(done));
+                let job = Job { state, commands, limit, before, began, done };
                 let key = (whom.role, subject);
                 let queue = self.subjects.entry(key).or_insert_with_key(|(_, subject)| {
                     Subject::new(subject.clone(), Arc::clone(&self.busy))
@@ -220,14 +228,16 @@ impl Runner {
     }
 
     /// Answers to a process that has ended meanwhile go nowhere.
-    fn answer(&mut self, whom: Whom, message: &FromRunner) {
-        self.open = self.open.saturating_sub(1);
+    fn answer(&mut self, whom: Whom, message: &FromRunner, fd: Option<OwnedFd>) {
+        if !matches!(message, FromRunner::Began { .. }) {
+            self.open = self.open.saturating_sub(1);
+        }
         let slot = match whom.role {
             RoleName::Vrrp => &mut self.vrrp,
             _ => &mut self.checker,
         };
         if let Some(client) = slot.as_mut().filter(|client| client.whom == whom)
-            && client.peer.post(message, Vec::new()).is_err()
+            && client.peer.post(message, fd.into_iter().collect()).is_err()
         {
             *slot = None;
         }
@@ -235,11 +245,11 @@ impl Runner {
 }
 
 /// The next message of a role; none when it is gone.
-async fn hear(client: &mut Option<Client>) -> Option<(Whom, ToRunner)> {
+async fn hear(client: &mut Option<Client>) -> Option<(Whom, ToRunner, Option<OwnedFd>)> {
     match client {
         Some(Client { whom, peer }) => {
             let whom = *whom;
-            peer.next().await.map(|(message, _)| (whom, message))
+            peer.next().await.map(|(message, fds)| (whom, message, fds.into_iter().next()))
         }
         None => core::future::pending().await,
     }

@@ -22,7 +22,7 @@ use super::load::{LoadError, Loaded, Parts};
 use super::pidfile::{PidFile, PidFileError};
 use super::socket::{self, ControlSocket};
 use super::systemd::Manager;
-use super::table::TICK;
+use super::table::{self, TICK};
 use super::{Setup, load};
 use crate::base::Instant;
 use crate::cli::args::Options;
@@ -127,6 +127,8 @@ struct Supervisor {
     manager: Manager,
     signals: Signals,
     tick: Interval,
+    /// When the VRRP process is looked at.
+    watch: Interval,
     reload: Reload,
     /// A reload is wanted as soon as the current one is through.
     again: bool,
@@ -170,6 +172,7 @@ enum Turn {
     Stop(&'static str),
     Asked(Asked),
     Look,
+    Watch,
 }
 
 /// How the daemon is to end.
@@ -179,8 +182,8 @@ struct Ending {
 
 impl Supervisor {
     fn new(options: Options, mut pid_files: PidFiles) -> io::Result<Self> {
-        let mut tick = interval(TICK);
-        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let tick = every(TICK);
+        let watch = every(table::beat(None));
         let setup = Setup {
             log: log_settings(&options),
             keep: false,
@@ -218,6 +221,7 @@ impl Supervisor {
                 asking: asking()?,
             },
             tick,
+            watch,
             reload: Reload::Idle,
             again: false,
             failed: None,
@@ -255,7 +259,7 @@ impl Supervisor {
 
     /// Waits for the next thing to happen. Nothing is lost when the future is dropped.
     async fn turn(&mut self) -> Turn {
-        let Self { children, signals, tick, reload, options, .. } = self;
+        let Self { children, signals, tick, watch, reload, options, .. } = self;
         let [a, b, c, d] = children;
         // What roles say comes first: a sign of life that has come in counts before anybody is looked at.
         tokio::select! {
@@ -270,6 +274,7 @@ impl Supervisor {
             _ = signals.hangup.recv() => Turn::Reload,
             what = asked(&mut signals.asking) => Turn::Asked(what),
             _ = tick.tick() => Turn::Look,
+            _ = watch.tick() => Turn::Watch,
         }
     }
 
@@ -294,15 +299,18 @@ impl Supervisor {
             Turn::Asked(other) => not_served(other),
             Turn::Look => {
                 self.manager.look();
-                // Taking on a configuration may keep a role busy; there is a limit on that as well. The thread of
-                // vrrp that gives signs of life has nothing to do with preparing.
-                let busy = |role| match self.reload {
-                    Reload::Applying { .. } => true,
-                    Reload::Preparing { .. } => role != RoleName::Vrrp,
-                    _ => false,
-                };
-                for child in self.children.iter_mut().filter(|child| !busy(child.role)) {
-                    child.look();
+                // Taking on a configuration may keep a role busy; there is a limit on that as well.
+                let reload = &self.reload;
+                if !matches!(reload, Reload::Preparing { .. } | Reload::Applying { .. }) {
+                    let others = self.children.iter_mut().filter(|c| c.role != RoleName::Vrrp);
+                    others.for_each(|child| child.look(TICK));
+                }
+            }
+            // Always: the thread of vrrp that gives signs of life is never busy for long.
+            Turn::Watch => {
+                let period = self.watch.period();
+                if let Some(child) = self.child(RoleName::Vrrp) {
+                    child.look(period);
                 }
             }
         }
@@ -505,6 +513,13 @@ impl Supervisor {
         }
         if line.is_empty() { "running".into() } else { line }
     }
+}
+
+/// Ticks of this period; those that were missed are not made up for.
+fn every(period: Duration) -> Interval {
+    let mut interval = interval(period);
+    interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    interval
 }
 
 /// Where the processes of this daemon log.

@@ -22,7 +22,8 @@ pub struct Row {
     /// Which user it becomes, where there is one of this name and the daemon is root. Its table of capabilities is
     /// empty then.
     pub user: Option<&'static str>,
-    /// Looks at it without a sign of life after which it is killed.
+    /// Looks at it without a sign of life after which it is killed; of the VRRP process looks [`beat`] apart, of the
+    /// others looks [`TICK`] apart.
     pub patience: u32,
     /// How long it is waited for before it is started again.
     pub delays: Delays,
@@ -54,8 +55,25 @@ impl Delays {
     }
 }
 
-/// Before its first sign of life a role gets this many looks: it has to be loaded and to read its settings.
-pub const FIRST_PATIENCE: u32 = 20;
+/// A role that gave no sign of life yet may be silent for so long: it has to be loaded and to read its settings.
+pub const FIRST_PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long the VRRP process may be silent at least, whatever its interval: a busy machine can hold up a healthy one.
+const SHORTEST: Duration = Duration::from_millis(500);
+/// The same at most.
+const LONGEST: Duration = Duration::from_secs(2);
+/// Signs of life of the VRRP process, and looks at it, in that time.
+const BEATS: u32 = 8;
+
+/// Time from one sign of life of the VRRP process to the next, given its shortest interval between adverts.
+///
+/// Others wait for three intervals and a skew since the last advert before they take over, and that one may be an
+/// interval old when the process stops. So one that stops for good is found out within an interval (and an eighth of
+/// it), which leaves nearly another for its replacement to speak up.
+#[must_use]
+pub fn beat(advert_interval: Option<Duration>) -> Duration {
+    advert_interval.unwrap_or(LONGEST).clamp(SHORTEST, LONGEST) / BEATS
+}
 
 /// The row of a role.
 #[must_use]
@@ -79,8 +97,7 @@ pub const fn row(role: RoleName) -> Row {
             keep: &[C::CAP_NET_ADMIN, C::CAP_NET_RAW, C::CAP_SYS_NICE, C::CAP_IPC_LOCK],
             confined: true,
             user: None,
-            // 2 s: a master that stops for good is back before others take over, three intervals of a second.
-            patience: 4,
+            patience: BEATS,
             delays: Delays::AtOnce,
         },
         RoleName::Runner => Row {
@@ -102,7 +119,8 @@ pub const fn row(role: RoleName) -> Row {
             confined: true,
             user: None,
             patience: 20,
-            delays: Delays::Backoff,
+            // Nobody looks at the servers meanwhile.
+            delays: Delays::AtOnce,
         },
         RoleName::Api => Row {
             title: c"evervipd-api",
@@ -130,6 +148,23 @@ mod tests {
         assert_eq!(got, [0, 0, 0, 0, 0, 100, 200, 400, 800, 1600, 3200, 5000, 5000]);
         assert_eq!(Delays::AtOnce.after(u32::MAX).as_secs(), 5);
         assert_eq!(Delays::Backoff.after(u32::MAX).as_secs(), 60);
+    }
+
+    #[test]
+    fn a_wedge_is_found_within_an_interval_and_an_eighth() {
+        for (interval, looks) in [(10, 62_500), (500, 62_500), (1_000, 125_000), (40_950, 250_000)]
+        {
+            let beat = beat(Some(Duration::from_millis(interval)));
+            assert_eq!(beat.as_micros(), looks, "{interval} ms");
+        }
+        assert_eq!(beat(None) * row(RoleName::Vrrp).patience, Duration::from_secs(2));
+    }
+
+    #[test]
+    fn servers_are_not_left_unchecked_for_long() {
+        let delays = row(RoleName::Checker).delays;
+        assert!((1..=5).all(|failures| delays.after(failures) < Duration::from_secs(1)));
+        assert!((6..100).all(|failures| delays.after(failures) <= Duration::from_secs(5)));
     }
 
     #[test]

@@ -13,18 +13,20 @@ use std::thread;
 
 use super::control::{Control, Order, Prepared};
 use super::notices::Notices;
+use super::table;
 use crate::base::Instant;
 use crate::cli::exit::Exit;
-use crate::drive::vrrp::look::Views;
+use crate::drive::vrrp::look::{Summaries, Views};
 use crate::drive::vrrp::{Driver, Handle, Hooks, Input, Output, Scheduling};
 use crate::ipc::{
     Answer, Ask, FromRole, FromRunner, Memory, Peer, Question, RoleName, ToRole, ToRunner, Told,
-    VrrpPart, frame, peer::next,
+    VrrpPart, frame,
+    peer::{next, next_with_fd},
 };
 use crate::kernel::monitor::{Change, Monitor};
 use crate::kernel::netlink::Requests;
 use crate::log;
-use crate::model::Global;
+use crate::model::{self, Global};
 use crate::plan::ChangeKind;
 use crate::status::vrrp::Vrrp;
 use crate::sys::aio::Async;
@@ -79,8 +81,10 @@ struct Role {
     prepared: Prepared<VrrpPart>,
     /// The configuration whose turn it is, until the engine has it.
     applying: Option<u32>,
-    /// The summary that the supervisor could not take.
+    /// The summary that the supervisor could not take,
     summary: Option<FromRole>,
+    /// and the one that is coming in.
+    summaries: Summaries,
     /// Requests for a view so far, what those that are open are for, and the answers to them.
     asked: u64,
     looks: BTreeMap<u64, Look>,
@@ -124,6 +128,7 @@ impl Role {
             prepared: Prepared::default(),
             applying: None,
             summary: None,
+            summaries: Summaries::default(),
             asked: 0,
             looks: BTreeMap::new(),
             views: Views::default(),
@@ -152,7 +157,7 @@ impl Role {
                     return Exit::Internal;
                 },
                 () = writer_turn(self.writer.is_busy()) => self.write(),
-                message = next(&mut self.runner) => self.heard(message),
+                message = next_with_fd(&mut self.runner) => self.heard(message),
                 question = next(&mut self.api) => self.asked(question),
                 order = control.next() => self.order(&mut control, order),
             }
@@ -189,7 +194,7 @@ impl Role {
                 if let Some(part) = self.prepared.take(generation) {
                     self.applying = Some(generation);
                     self.watch_routes(&part);
-                    let scheduling = settle_in(&part.global);
+                    let scheduling = settle_in(&part.global, &part.vrrp);
                     self.tell(Input::Reload { config: Arc::new(part.vrrp), scheduling });
                 }
             }
@@ -302,7 +307,8 @@ impl Role {
                     self.notices.push(*notice);
                     self.send_notices();
                 }
-                Output::Summary(summary) => {
+                Output::Summary(part) => {
+                    let Some(summary) = self.summaries.join(part) else { continue };
                     let message = FromRole::Remember(Memory::Vrrp(summary));
                     if control.offer(&message) {
                         self.summary = None;
@@ -364,8 +370,12 @@ impl Role {
         }
     }
 
-    fn heard(&mut self, message: Option<FromRunner>) {
+    fn heard(&mut self, message: Option<(FromRunner, Option<OwnedFd>)>) {
+        let (message, process) = message.unzip();
         match message {
+            Some(FromRunner::Began { id, command }) => {
+                self.notices.began(id, command, process.flatten());
+            }
             Some(FromRunner::Ran { run, end }) => self.tell(Input::Ran { run: RunId(run), end }),
             Some(FromRunner::Delivered { id }) => {
                 self.notices.delivered(id);
@@ -431,7 +441,7 @@ fn count(view: &Vrrp) {
 }
 
 /// Settings of the process as a whole; what concerns the real-time thread is returned.
-fn settle_in(global: &Global) -> Scheduling {
+fn settle_in(global: &Global, vrrp: &model::Vrrp) -> Scheduling {
     if let Some(nice) = global.vrrp_nice
         && let Err(e) = sched::nice(nice)
     {
@@ -442,7 +452,11 @@ fn settle_in(global: &Global) -> Scheduling {
     {
         tracing::warn!("cannot lock memory: {e}");
     }
-    Scheduling { priority: global.vrrp_rt_priority, nice: global.vrrp_nice }
+    Scheduling {
+        priority: global.vrrp_rt_priority,
+        nice: global.vrrp_nice,
+        beat: Some(table::beat(vrrp.shortest_interval())),
+    }
 }
 
 /// At once when there is something to write, never otherwise.

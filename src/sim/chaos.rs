@@ -10,26 +10,83 @@ use super::director::Answer;
 use super::world::{NodeId, World};
 use crate::base::rng::Rng;
 use crate::model::sample::{self, failover, nat};
-use crate::model::vrrp::{Preempt, Priority, Version};
-use crate::model::{ServiceKey, Vrrp};
+use crate::model::vrrp::{InitialState, Preempt, Priority, Version, Vrid};
+use crate::model::{Instance, ServiceKey, Vrrp};
 use crate::plan::ipvs::{Destination, DestinationKey, Destinations, Entry, Settings, Table};
 use crate::vrrp::RunEnd;
 
 /// The interfaces of each host.
 const INTERFACES: [&str; 2] = ["enp0s8", "enp0s9"];
+/// The address of the first host on the first of them.
+const OWN_ADDRESS: &str = "10.0.2.71/24";
 /// The tracking script of some clusters.
 const SCRIPT: &str = "chk_haproxy";
+
+/// Harm after which the engine is known to do wrong. Chaos leaves it out until that is mended.
+const KNOWN_FAULTS: &[Harm] = &[];
+
+/// What goes wrong beyond crashes, stalls, cables and the network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Harm {
+    /// The addresses of the host itself are removed.
+    NoSource,
+    /// A link gets another name while it is up.
+    Rename,
+    /// A link is removed and made again with another number.
+    Recreate,
+    /// Some virtual addresses are there when a daemon starts.
+    Leftovers,
+    /// A reload changes the interface of an instance.
+    MoveInterface,
+    /// A reload changes the virtual router id.
+    MoveVrid,
+    /// A reload changes the version.
+    MoveVersion,
+    /// A reload waits for a process that is stalled.
+    ReloadStalled,
+    /// A process that is stalled while a reload waits for it is replaced.
+    Wedge,
+    /// Groups cannot be joined for a while in which a daemon starts.
+    RefusedJoins,
+    /// The runner is replaced, and what it was running is lost.
+    ReplacedRunner,
+    /// A virtual address is removed again and again.
+    Tug,
+    /// The virtual address is the address of a host, which has priority 255. Not something that goes wrong: such a
+    /// cluster.
+    OwnAddress,
+}
+
+const HARMS: [Harm; 12] = [
+    Harm::NoSource,
+    Harm::Rename,
+    Harm::Recreate,
+    Harm::Leftovers,
+    Harm::MoveInterface,
+    Harm::MoveVrid,
+    Harm::MoveVersion,
+    Harm::ReloadStalled,
+    Harm::Wedge,
+    Harm::RefusedJoins,
+    Harm::ReplacedRunner,
+    Harm::Tug,
+];
 
 /// Plays the story of `seed` with this many rounds and returns the world at its end.
 #[must_use]
 pub fn play(seed: u64, rounds: u32) -> World {
     let mut rng = Rng::new(seed ^ 0x5eed);
     let mut world = World::new(seed);
-    let kind = rng.below(9);
+    let kind = rng.below(if KNOWN_FAULTS.contains(&Harm::OwnAddress) { 11 } else { 12 });
     let hosts = 2 + rng.below(2);
+    let startup_delay =
+        if rng.chance(15) { Duration::from_secs(1 + rng.below(8)) } else { Duration::ZERO };
+    let promote = rng.chance(70);
     for host in 0..hosts {
-        let config = configuration(kind, host);
+        let mut config = configuration(kind, host);
+        config.startup_delay = startup_delay;
         let id = world.add(&INTERFACES, config);
+        world.kernel(id, |kernel| kernel.promote = promote);
         if matches!(kind, 2 | 5 | 8) {
             world.balance(id, sample::balanced());
             world.add_foreign_service(id, &foreign());
@@ -40,7 +97,8 @@ pub fn play(seed: u64, rounds: u32) -> World {
     for _ in 0..rounds {
         for _ in 0..=rng.below(2) {
             harm(&mut world, &mut rng);
-            let pause = rng.below(6_000);
+            let longest = if rng.chance(20) { 40_000 } else { 6_000 };
+            let pause = rng.below(longest);
             world.run(Duration::from_millis(pause));
         }
         mend(&mut world);
@@ -92,6 +150,36 @@ fn configuration(kind: u64, host: u64) -> Vrrp {
             config.instances.push(other);
             config
         }
+        // An owner beside routers that are none.
+        9 => {
+            let mut config = failover(if host == 0 { 255 } else { priority });
+            for instance in config.instances.iter_mut().filter(|i| i.priority == Priority::OWNER) {
+                instance.state = InitialState::Master;
+            }
+            config
+        }
+        // The first host owns the address.
+        11 => {
+            let mut config = failover(if host == 0 { 255 } else { priority });
+            for instance in &mut config.instances {
+                let address = sample::address(OWN_ADDRESS, &instance.interface.clone());
+                instance.addresses = vec![address];
+                if host == 0 {
+                    instance.state = InitialState::Master;
+                }
+            }
+            config
+        }
+        // Each its own interval: the master's counts.
+        10 => {
+            let mut config = failover(priority);
+            for instance in &mut config.instances {
+                instance.version = Version::V3;
+                instance.authentication = crate::model::vrrp::Authentication::None;
+                instance.advert_int = Duration::from_millis(200 * (1 + host));
+            }
+            config
+        }
         _ => {
             let vips = ["fe80::100/64", "2001:db8::100/64"];
             let mut instance = sample::instance("VRRP6", "enp0s8", 61, priority, &vips);
@@ -110,7 +198,7 @@ fn harm(world: &mut World, rng: &mut Rng) {
     let id = NodeId(usize::try_from(rng.below(hosts)).unwrap_or(0));
     let other = NodeId((id.0 + 1) % usize::try_from(hosts).unwrap_or(1));
     let link = if rng.chance(50) { INTERFACES[0] } else { INTERFACES[1] };
-    match rng.below(21) {
+    match rng.below(28) {
         0 => world.crash(id),
         1 => world.stop(id),
         2 => {
@@ -179,7 +267,149 @@ fn harm(world: &mut World, rng: &mut Rng) {
             let percent = 20 + rng.below(70);
             world.refuse_services(id, percent);
         }
-        _ => reload(world, rng, id),
+        20 | 21 => reload(world, rng, id),
+        _ => {
+            let one = rng.below(HARMS.len() as u64);
+            let harm = HARMS.get(usize::try_from(one).unwrap_or(0)).copied();
+            if let Some(harm) = harm.filter(|harm| !KNOWN_FAULTS.contains(harm)) {
+                do_harm(world, rng, id, link, harm);
+            }
+        }
+    }
+}
+
+fn do_harm(world: &mut World, rng: &mut Rng, id: NodeId, link: &str, harm: Harm) {
+    let pause = Duration::from_millis(rng.below(9_000));
+    match harm {
+        Harm::NoSource => {
+            world.remove_home(id, link);
+            world.run(pause);
+            if rng.chance(50) {
+                world.restore_home(id);
+            }
+        }
+        Harm::Rename => {
+            // Some swap their names.
+            let other = INTERFACES.into_iter().find(|name| *name != link && rng.chance(40));
+            world.rename_link(id, link, "other0");
+            if let Some(other) = other {
+                world.rename_link(id, other, link);
+                world.rename_link(id, link, other);
+            }
+            world.run(pause);
+            if let Some(other) = other {
+                world.rename_link(id, link, "other0");
+                world.rename_link(id, other, other);
+            }
+            world.rename_link(id, link, link);
+        }
+        Harm::Recreate => {
+            world.remove_link(id, link);
+            world.run(pause);
+            world.make_link(id, link);
+            let late = rng.below(3_000);
+            world.run(Duration::from_millis(late));
+            world.restore_home(id);
+        }
+        Harm::Leftovers => {
+            world.crash(id);
+            let instances = world.config(id).instances;
+            let addresses = instances.iter().flat_map(|i| i.addresses.iter().chain(&i.excluded));
+            for address in addresses {
+                if rng.chance(50) {
+                    world.add_address(id, address.interface.as_str(), address.prefix);
+                }
+            }
+            world.run(pause);
+            world.start(id);
+        }
+        Harm::MoveInterface | Harm::MoveVrid | Harm::MoveVersion => {
+            let old = world.config(id);
+            let mut new = old.clone();
+            for instance in &mut new.instances {
+                move_router(instance, harm);
+            }
+            world.reload(id, new);
+            world.run(pause);
+            world.reload(id, old);
+        }
+        Harm::ReloadStalled => {
+            let time = rng.below(4_000);
+            world.stall(id, Duration::from_millis(time));
+            reload(world, rng, id);
+        }
+        Harm::Wedge => {
+            let old = world.config(id);
+            let mut new = old.clone();
+            new.instances.reverse();
+            world.stall(id, Duration::from_secs(20));
+            let early = rng.below(500);
+            world.run(Duration::from_millis(early));
+            world.reload(id, new);
+            let noticed = 200 + rng.below(2_000);
+            world.run(Duration::from_millis(noticed));
+            world.replace_role(id);
+            world.run(pause);
+            world.reload(id, old);
+        }
+        Harm::RefusedJoins => {
+            world.kernel(id, |kernel| kernel.refuses_joins = true);
+            if rng.chance(50) {
+                world.crash(id);
+                world.start(id);
+            } else {
+                world.remove_link(id, link);
+                world.make_link(id, link);
+                world.restore_home(id);
+            }
+            world.run(pause);
+            world.kernel(id, |kernel| kernel.refuses_joins = false);
+        }
+        Harm::ReplacedRunner => {
+            world.runner(id, false);
+            let gone = rng.below(2_000);
+            world.run(Duration::from_millis(gone));
+            world.runner(id, true);
+        }
+        Harm::Tug => {
+            let instances = world.config(id).instances;
+            let address = instances.iter().flat_map(|i| i.addresses.first()).next();
+            let times = 1 + rng.below(24);
+            let pause = Duration::from_millis(1 + rng.below(300));
+            for _ in 0..times {
+                if let Some(address) = address {
+                    world.remove_address(id, &address.prefix.to_string());
+                }
+                world.run(pause);
+            }
+        }
+        Harm::OwnAddress => {}
+    }
+}
+
+/// Changes what identifies a router on the wire.
+fn move_router(instance: &mut Instance, harm: Harm) {
+    match harm {
+        Harm::MoveInterface => {
+            let there = instance.interface.as_str() == INTERFACES[0];
+            let to = interface(if there { INTERFACES[1] } else { INTERFACES[0] });
+            for address in instance.addresses.iter_mut().chain(&mut instance.excluded) {
+                address.interface = to.clone();
+            }
+            instance.interface = to;
+        }
+        Harm::MoveVrid => {
+            instance.vrid = Vrid::new(instance.vrid.get() ^ 0x40).unwrap_or(instance.vrid);
+        }
+        _ if instance.family == crate::base::Family::V4 => {
+            instance.version = match instance.version {
+                Version::V2 => Version::V3,
+                Version::V3 => Version::V2,
+            };
+            instance.authentication = crate::model::vrrp::Authentication::None;
+            instance.advert_int = Duration::from_secs(1);
+        }
+        _ => {}
     }
 }
 
@@ -272,11 +502,15 @@ fn mend(world: &mut World) {
     for id in world.nodes() {
         world.kernel(id, |kernel| {
             kernel.refusals = 0;
+            kernel.refuses_joins = false;
             kernel.latency = Duration::from_micros(20);
         });
         for link in INTERFACES {
+            world.make_link(id, link);
+            world.rename_link(id, link, link);
             world.cable(id, link, true);
         }
+        world.restore_home(id);
         world.script(id, SCRIPT, RunEnd::Exit(0));
         world.runner(id, true);
         world.refuse_services(id, 0);

@@ -14,8 +14,10 @@ use crate::vrrp::{Link, Snapshot};
 pub const BUSY: i32 = 16;
 /// EINVAL: what calls that never work answer.
 pub const INVALID: i32 = 22;
+/// ENOBUFS: the limit of memberships is reached.
+pub const NO_BUFFERS: i32 = 105;
 /// ENODEV
-const NO_DEVICE: i32 = 19;
+pub const NO_DEVICE: i32 = 19;
 /// ENETDOWN: a route by an interface that is down.
 const NET_DOWN: i32 = 100;
 
@@ -39,6 +41,8 @@ pub struct Kernel {
     next_index: u32,
     /// `promote_secondaries`: whether the secondary addresses of a subnet outlive the primary one.
     pub promote: bool,
+    /// Whether no group can be joined.
+    pub refuses_joins: bool,
     /// Percentage of address changes that are refused.
     pub refusals: u64,
     /// Addresses that are always refused.
@@ -128,10 +132,10 @@ impl Kernel {
         self.home.iter().filter(move |(on, _)| on == segment).map(|(_, prefix)| *prefix)
     }
 
-    /// Whether an address is the host's own.
+    /// Whether an address is the host's own and belongs on this link.
     #[must_use]
-    pub fn is_home(&self, prefix: Prefix) -> bool {
-        self.home.iter().any(|(_, own)| *own == prefix)
+    pub fn is_home_on(&self, link: IfIndex, prefix: Prefix) -> bool {
+        self.segment_of(link).is_some_and(|segment| self.home_of(segment).any(|own| own == prefix))
     }
 
     /// Everything at once, as a dump.
@@ -296,6 +300,12 @@ impl Kernel {
             self.joined.insert((link, group));
         }
         there
+    }
+
+    /// Whether a group is joined, or could be.
+    #[must_use]
+    pub fn may_listen(&self, link: IfIndex, group: IpAddr) -> bool {
+        !self.refuses_joins || self.joined.contains(&(link, group))
     }
 
     /// Leaves a group.

@@ -7,6 +7,7 @@ use super::kernel::Kernel;
 use super::world::{JOIN_TIME, NodeId, What, World};
 use crate::base::{Family, IfIndex, Instant, Mac, Prefix};
 use crate::model::Vrrp;
+use crate::model::vrrp::Priority;
 use crate::status::vrrp::Summary;
 use crate::vrrp::{Engine, Event, RunEnd, Rx};
 
@@ -30,19 +31,29 @@ impl World {
             node.engine = None;
             node.stalled_until = None;
             // The next process reads the newest configuration.
+            let mut others = Vec::new();
             for what in core::mem::take(&mut node.inbox) {
-                if let What::Reload { config, .. } = what {
-                    node.config = config;
+                match what {
+                    What::Reload { config, .. } => node.config = config,
+                    What::Balance { .. } => others.push(what),
+                    _ => {}
                 }
             }
             node.in_flight = 0;
             node.kernel.leave_all();
+            // The checker goes on.
+            for what in others {
+                self.push(self.now(), 1, what);
+            }
         }
         self.oracle.forget(id);
     }
 
-    /// Kills the VRRP role of a host and lets its supervisor start it again.
+    /// Kills the VRRP role of a host and lets its supervisor start it again; nothing if there is none.
     pub fn replace_role(&mut self, id: NodeId) {
+        if self.engine(id).is_none() {
+            return;
+        }
         self.oracle.replaced(id);
         self.crash_role(id);
         self.boot(id, true);
@@ -53,6 +64,18 @@ impl World {
         self.trouble(id);
         let now = self.now();
         let Some(node) = self.nodes.get_mut(id.0) else { return };
+        if !resume {
+            node.former.clear();
+            let owned: Vec<Prefix> = node
+                .config
+                .instances
+                .iter()
+                .filter(|i| i.priority == Priority::OWNER)
+                .flat_map(|i| i.addresses.iter().map(|a| a.prefix))
+                .collect();
+            let there = node.kernel.addresses.iter().filter(|(_, prefix)| owned.contains(prefix));
+            node.taken = there.map(|(_, prefix)| *prefix).collect();
+        }
         node.incarnation += 1;
         node.engine = Some(Engine::new(now));
         node.wake = None;
@@ -60,8 +83,9 @@ impl World {
         node.runner_alive = true;
         node.leftovers = node.kernel.addresses.iter().copied().collect();
         let (config, snapshot) = (Arc::clone(&node.config), node.kernel.snapshot());
-        // The last sign of life came up to half a second ago.
+        // The last sign of life came up to half a second ago, or before the process was stalled.
         let at = Instant::from_nanos(now.as_nanos().saturating_sub(500_000_000));
+        let at = node.stalled_since.take().map_or(at, |since| since.min(at));
         let summary = Summary { at, ..node.summary.clone() };
         self.oracle.started(id, now, resume);
         if resume {
@@ -102,6 +126,7 @@ impl World {
         self.disturb();
         let until = self.now() + time;
         if let Some(node) = self.nodes.get_mut(id.0) {
+            node.stalled_since.get_or_insert(until - time);
             node.stalled_until = Some(until);
             self.push(until, 0, What::Awake { node: id });
         }
@@ -122,9 +147,7 @@ impl World {
             node.kernel.went_down(index);
             self.tell_routes(id);
         }
-        let Some(node) = self.nodes.get_mut(id.0) else { return };
-        node.events += 1;
-        self.push(self.now() + JOIN_TIME, 1, What::Link { node: id, index });
+        self.tell_link(id, index);
     }
 
     /// Another program removes an address of a host, wherever it is.
@@ -199,9 +222,12 @@ impl World {
             return;
         }
         if let Some(link) = node.kernel.links.iter_mut().find(|l| l.index == index) {
-            link.name = name;
-            node.events += 1;
-            self.push(self.now() + JOIN_TIME, 1, What::Link { node: id, index });
+            let old = core::mem::replace(&mut link.name, name.clone());
+            if node.engine.is_some() && !node.former.contains_key(&old) {
+                node.former.insert(old, index);
+            }
+            node.former.retain(|name, index| *name != link.name || *index != link.index);
+            self.tell_link(id, index);
         }
     }
 
@@ -212,6 +238,7 @@ impl World {
         let (Some(node), Ok(segment)) = (self.nodes.get_mut(id.0), segment.parse()) else { return };
         let Some(index) = node.kernel.on_segment(&segment).map(|l| l.index) else { return };
         let gone = node.kernel.remove_link(index);
+        node.former.retain(|_, former| *former != index);
         for prefix in gone {
             self.tell_address(id, index, prefix, false, false);
         }
@@ -231,10 +258,9 @@ impl World {
         let number = node.incarnation.to_be_bytes();
         let mac = Mac([2, 1, number[7], number[6], u8::try_from(id.0).unwrap_or(0), 7]);
         let index = node.kernel.make_link(&segment, mac);
-        node.events += 1;
         self.note(id, &format!("the link on {segment} is made again"));
         self.trouble(id);
-        self.push(self.now() + JOIN_TIME, 1, What::Link { node: id, index });
+        self.tell_link(id, index);
     }
 
     /// Changes how a script of a host ends from now on.
@@ -249,6 +275,7 @@ impl World {
     /// Kills the runner of a host, or starts it again.
     pub fn runner(&mut self, id: NodeId, alive: bool) {
         self.note(id, if alive { "has a runner again" } else { "loses its runner" });
+        self.trouble(id);
         if let Some(node) = self.nodes.get_mut(id.0) {
             node.runner_alive = alive;
         }

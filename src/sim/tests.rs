@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 use super::chaos;
 use super::director::Answer;
 use super::world::{NodeId, World};
-use crate::model::sample::{balanced, failover, nat};
+use crate::model::sample::{address, balanced, failover, nat};
+use crate::model::vrrp::InitialState;
 use crate::status::vrrp::State;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -154,6 +155,60 @@ fn an_address_that_somebody_removes_is_put_back_at_once() {
     world.run(Duration::from_millis(1));
     assert!(world.has_address(A, "10.0.2.100/24"));
     assert_eq!(world.masters("VRRP1"), [A]);
+    assert_sound(&world);
+}
+
+#[test]
+fn an_address_is_announced_when_its_link_comes_up() {
+    let mut world = World::new(1);
+    let mut config = failover(200);
+    config.instances[0].excluded = vec![address("10.0.3.7/32", &"enp0s9".parse().unwrap())];
+    let id = world.add(&["enp0s8", "enp0s9"], config);
+    world.cable(id, "enp0s9", false);
+    world.start(id);
+    world.run(20 * SECOND);
+    let announced = |world: &World| world.trace().contains("announces 10.0.3.7 on if3, 5 frames");
+    assert!(world.has_address(id, "10.0.3.7/32") && !announced(&world));
+    world.cable(id, "enp0s9", true);
+    world.run(Duration::from_millis(10));
+    assert!(announced(&world), "{}", world.trace());
+    assert_sound(&world);
+}
+
+#[test]
+fn an_owner_takes_part_again_when_its_own_address_is_back() {
+    let mut world = World::new(1);
+    let mut config = failover(255);
+    config.instances[0].state = InitialState::Master;
+    config.instances[0].addresses = vec![address("10.0.2.71/24", &"enp0s8".parse().unwrap())];
+    let id = world.add(&["enp0s8"], config);
+    world.start(id);
+    world.run(10 * SECOND);
+    assert_eq!(world.masters("VRRP1"), [id]);
+    // The interface is made again while the address is being put back on the old one.
+    world.remove_link(id, "enp0s8");
+    world.make_link(id, "enp0s8");
+    world.restore_home(id);
+    world.run(10 * SECOND);
+    assert_eq!(world.masters("VRRP1"), [id], "{}", world.trace());
+    world.remove_address(id, "10.0.2.71/24");
+    world.run(10 * SECOND);
+    assert_eq!(world.masters("VRRP1"), [id], "{}", world.trace());
+    assert_sound(&world);
+}
+
+#[test]
+fn an_address_that_is_away_is_not_announced() {
+    let mut world = World::new(1);
+    let mut config = failover(200);
+    config.instances[0].garp.interval = Duration::from_millis(2);
+    let id = world.add(&["enp0s8"], config);
+    world.start(id);
+    world.run(20 * SECOND);
+    for _ in 0..10 {
+        world.remove_address(id, "10.0.2.100/24");
+        world.run(Duration::from_millis(3));
+    }
     assert_sound(&world);
 }
 

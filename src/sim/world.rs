@@ -14,7 +14,7 @@ use crate::model::Vrrp;
 use crate::plan::{Change, Op, Outcome, Token};
 use crate::status::Notice;
 use crate::status::vrrp::{State, Summary};
-use crate::vrrp::{Action, Actions, Engine, Event, InstanceId, RunEnd, RunId, Rx};
+use crate::vrrp::{Action, Actions, Engine, Event, InstanceId, Link, RunEnd, RunId, Rx};
 
 /// Number of a host, from 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -56,6 +56,8 @@ pub(super) struct Node {
     kernel_free_at: Instant,
     pub config: Arc<Vrrp>,
     pub stalled_until: Option<Instant>,
+    /// Since when the process, or the one before it, gave no sign of life.
+    pub stalled_since: Option<Instant>,
     pub inbox: Vec<What>,
     pub wake: Option<Instant>,
     /// Operations that the kernel has not answered.
@@ -73,6 +75,22 @@ pub(super) struct Node {
     pub leftovers: BTreeSet<(IfIndex, Prefix)>,
     /// Addresses that were added for the daemon and are there still.
     pub ours: BTreeSet<(IfIndex, Prefix)>,
+    /// Addresses that an owner found when it started and takes for those of the interface, even if an earlier daemon
+    /// has left them: nothing tells one from the other.
+    pub taken: BTreeSet<Prefix>,
+    /// Links that were called so when the daemon came to know them, and are not any more.
+    pub former: BTreeMap<IfName, IfIndex>,
+}
+
+impl Node {
+    /// The link that a name of the configuration means: the one that had it, until that is gone, or else the one that
+    /// has it.
+    pub fn link_named(&self, name: &IfName) -> Option<&Link> {
+        match self.former.get(name) {
+            Some(index) => self.kernel.link_at(*index),
+            None => self.kernel.link(name),
+        }
+    }
 }
 
 /// What will happen.
@@ -85,7 +103,8 @@ pub(super) enum What {
     },
     Link {
         node: NodeId,
-        index: IfIndex,
+        /// As it was when the kernel told of it.
+        link: Link,
     },
     LinkGone {
         node: NodeId,
@@ -181,6 +200,7 @@ impl World {
             kernel_free_at: Instant::ZERO,
             config: Arc::new(config),
             stalled_until: None,
+            stalled_since: None,
             inbox: Vec::new(),
             wake: None,
             in_flight: 0,
@@ -192,6 +212,8 @@ impl World {
             finished: false,
             leftovers: BTreeSet::new(),
             ours: BTreeSet::new(),
+            taken: BTreeSet::new(),
+            former: BTreeMap::new(),
         });
         NodeId(self.nodes.len() - 1)
     }
@@ -281,6 +303,7 @@ impl World {
         }
         self.now = end;
         for id in self.nodes() {
+            self.oracle.touched(id);
             self.check(id);
         }
     }
@@ -336,8 +359,13 @@ impl World {
         }
         if let What::Join { incarnation, interface, group, .. } = what {
             if node.incarnation == incarnation && node.engine.is_some() {
-                let there = node.kernel.join(interface, group);
-                let outcome = if there { Outcome::Done } else { Outcome::Refused(19) };
+                let outcome = if node.kernel.refuses_joins {
+                    Outcome::Refused(super::kernel::NO_BUFFERS)
+                } else if node.kernel.join(interface, group) {
+                    Outcome::Done
+                } else {
+                    Outcome::Refused(super::kernel::NO_DEVICE)
+                };
                 let what = What::Joined { node: id, incarnation, interface, group, outcome };
                 self.push(self.now, 1, what);
             }
@@ -368,6 +396,7 @@ impl World {
         self.oracle.woke(id, self.now);
         let Some(node) = self.nodes.get_mut(id.0) else { return };
         node.stalled_until = None;
+        node.stalled_since = None;
         // Packets first, then the rest in order: a stalled driver hears what it missed before its timers.
         let (packets, rest): (Vec<What>, Vec<What>) =
             core::mem::take(&mut node.inbox).into_iter().partition(|w| match w {
@@ -386,17 +415,18 @@ impl World {
         let id = what.node();
         let Some(node) = self.nodes.get_mut(id.0) else { return };
         let incarnation = node.incarnation;
+        if !matches!(what, What::Packet { .. } | What::Timer { .. } | What::Ran { .. }) {
+            self.oracle.touched(id);
+        }
         match what {
             What::Balance { what, .. } => self.balance_happens(id, what),
             What::Packet { rx, octets, .. } => {
                 self.judge_delivery(id, &rx, &octets);
                 self.handle(id, Event::Advert { rx, packet: &octets });
             }
-            What::Link { index, .. } => {
+            What::Link { link, .. } => {
                 node.events = node.events.saturating_sub(1);
-                if let Some(link) = node.kernel.link_at(index).cloned() {
-                    self.handle(id, Event::Link(link));
-                }
+                self.handle(id, Event::Link(link));
             }
             What::LinkGone { index, .. } => {
                 node.events = node.events.saturating_sub(1);
@@ -407,8 +437,8 @@ impl World {
                 let old = core::mem::replace(&mut node.config, Arc::clone(&config));
                 if node.engine.is_some() {
                     self.oracle.begin_reload(id, self.now, &old, &config);
-                    self.handle(id, Event::Reload(config));
-                    self.oracle.end_reload();
+                    self.handle(id, Event::Reload(Arc::clone(&config)));
+                    self.oracle.end_reload(id, &config);
                 }
             }
             What::Stop { .. } => self.handle(id, Event::Stop { keep_addresses: false }),
@@ -603,6 +633,9 @@ impl World {
     ) {
         if !own {
             self.oracle.muddle(id);
+            if !present {
+                self.oracle.tugged(id, link, prefix, self.now);
+            }
         }
         let Some(node) = self.nodes.get_mut(id.0) else { return };
         if !present {
@@ -626,6 +659,14 @@ impl World {
         }
     }
 
+    /// The kernel tells of a link.
+    pub(super) fn tell_link(&mut self, id: NodeId, index: IfIndex) {
+        let Some(node) = self.nodes.get_mut(id.0) else { return };
+        let Some(link) = node.kernel.link_at(index).cloned() else { return };
+        node.events += 1;
+        self.push(self.now + JOIN_TIME, 1, What::Link { node: id, link });
+    }
+
     pub(super) fn disturb(&mut self) {
         self.oracle.disturbed(self.now);
     }
@@ -642,6 +683,7 @@ impl World {
     }
 
     pub(super) fn note(&mut self, id: NodeId, text: &str) {
+        self.oracle.touched(id);
         let line = format!("{} node {} {text}", self.now, id.0 + 1);
         self.mix(line.as_bytes());
         if self.trace.len() == TRACE {

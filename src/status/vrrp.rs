@@ -4,7 +4,7 @@ use core::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::base::{IfName, Instant, Name};
+use crate::base::{IfIndex, IfName, Instant, Name, Prefix};
 use crate::model::vrrp::Vrid;
 
 /// States of an instance and of a group, by keepalived's names.
@@ -46,6 +46,10 @@ pub struct Summary {
     pub at: Instant,
     /// Each instance.
     pub instances: Vec<InstanceSummary>,
+    /// Each group.
+    pub groups: Vec<GroupSummary>,
+    /// Names of the configuration that mean an interface which is called otherwise now.
+    pub renamed: Vec<(IfName, IfIndex)>,
 }
 
 /// One instance in a [`Summary`].
@@ -55,6 +59,17 @@ pub struct InstanceSummary {
     pub name: Name,
     /// Its state.
     pub state: State,
+    /// The state it announced last, so that it is not announced twice.
+    pub announced: Option<State>,
+    /// Virtual addresses that are the interface's own, not to be removed.
+    pub own: Vec<Prefix>,
+}
+
+/// One group in a [`Summary`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GroupSummary {
+    /// Its name.
+    pub name: Name,
     /// The state it announced last, so that it is not announced twice.
     pub announced: Option<State>,
 }

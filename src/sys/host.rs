@@ -4,9 +4,10 @@ use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::ffi::{CString, OsStr, OsString};
 use std::fs;
+use std::io::Read as _;
 use std::net::{IpAddr, ToSocketAddrs};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -15,7 +16,7 @@ use nix::net::if_::InterfaceFlags;
 use nix::unistd::{Gid, Group, Uid, User, getegid, geteuid, getgrouplist};
 
 use crate::base::{IfName, Prefix};
-use crate::config::{Account, FileInfo, FileKind, Files, Host, Interface};
+use crate::config::{Account, FileInfo, FileKind, Files, Host, Interface, too_large};
 
 /// This machine. What it is asked is asked of the operating system once and kept.
 #[derive(Debug, Default)]
@@ -41,8 +42,37 @@ impl Files for Machine {
         Some((kind(found.file_type()), found.mode()))
     }
 
-    fn read(&self, path: &[u8]) -> Result<Vec<u8>, String> {
-        fs::read(path_of(path)).map_err(|e| e.to_string())
+    fn read(&self, path: &[u8], limit: usize) -> Result<Vec<u8>, String> {
+        // A pipe or a terminal must not hold up the opening.
+        let file = fs::OpenOptions::new()
+            .read(true)
+            .custom_flags(libc::O_NONBLOCK)
+            .open(path_of(path))
+            .map_err(|e| e.to_string())?;
+        let found = file.metadata().map_err(|e| e.to_string())?;
+        let made_up = nix::sys::statfs::fstatfs(&file).is_ok_and(|on| {
+            // Reading one may wait for ever (/proc/kmsg), change something, or never end.
+            matches!(
+                on.filesystem_type(),
+                nix::sys::statfs::PROC_SUPER_MAGIC
+                    | nix::sys::statfs::SYSFS_MAGIC
+                    | nix::sys::statfs::DEBUGFS_MAGIC
+                    | nix::sys::statfs::TRACEFS_MAGIC
+            )
+        });
+        if !found.is_file() || made_up {
+            return Err("not a regular file".into());
+        }
+        if found.len() > limit as u64 {
+            return Err(too_large(limit));
+        }
+        let mut text = Vec::new();
+        // It may grow meanwhile.
+        file.take(limit as u64 + 1).read_to_end(&mut text).map_err(|e| e.to_string())?;
+        if text.len() > limit {
+            return Err(too_large(limit));
+        }
+        Ok(text)
     }
 
     fn list(&self, directory: &[u8]) -> Vec<Vec<u8>> {
@@ -224,6 +254,28 @@ fn read_interfaces() -> BTreeMap<IfName, Interface> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn special_and_endless_files_are_refused_before_they_are_read() {
+        let machine = Machine::new();
+        for made_up in
+            ["/proc/kmsg", "/proc/self/status", "/sys/kernel/mm/transparent_hugepage/enabled"]
+        {
+            if machine.status(made_up.as_bytes()).is_some() {
+                let refused = machine.read(made_up.as_bytes(), 1 << 20);
+                assert_eq!(refused, Err("not a regular file".into()), "{made_up}");
+            }
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("large");
+        // More than this machine has memory: it must not be read.
+        fs::File::create(&path).unwrap().set_len(1 << 42).unwrap();
+        let path = path.as_os_str().as_bytes();
+        assert_eq!(machine.read(path, 1 << 20), Err(too_large(1 << 20)));
+        fs::write(path_of(path), "text").unwrap();
+        assert_eq!(machine.read(path, 4).unwrap(), b"text");
+        assert_eq!(machine.read(path, 3), Err(too_large(3)));
+    }
 
     #[test]
     fn the_machine_knows_itself() {

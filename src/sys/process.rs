@@ -5,7 +5,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 
 use nix::errno::Errno;
-use nix::sys::signal::{SigSet, SigmaskHow, Signal, killpg, pthread_sigmask};
+use nix::sys::signal::{SigHandler, SigSet, SigmaskHow, Signal, killpg, pthread_sigmask};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use nix::unistd::{ForkResult, Pid};
 
@@ -84,16 +84,15 @@ impl Process {
     /// # Errors
     /// When the runtime is shutting down.
     pub async fn ending(&self) -> io::Result<()> {
-        self.fd
-            .read(|fd| {
-                let mut fds = [nix::poll::PollFd::new(fd.as_fd(), nix::poll::PollFlags::POLLIN)];
-                match nix::poll::poll(&mut fds, nix::poll::PollTimeout::ZERO) {
-                    Ok(0) | Err(Errno::EINTR) => Err(io::ErrorKind::WouldBlock.into()),
-                    Ok(_) => Ok(()),
-                    Err(e) => Err(e.into()),
-                }
-            })
-            .await
+        self.fd.read(has_ended).await
+    }
+
+    /// A descriptor of it for another process, which can wait for its end with [`Stranger`].
+    ///
+    /// # Errors
+    /// When the process has no descriptor left.
+    pub fn share(&self) -> io::Result<OwnedFd> {
+        self.fd.inner().try_clone()
     }
 
     /// Waits until it has ended and reaps it.
@@ -102,6 +101,33 @@ impl Process {
     /// `ECHILD` when it has been reaped before.
     pub async fn ended(&self) -> io::Result<Exit> {
         self.fd.read(reap).await
+    }
+}
+
+/// A process that is no child of this one, held by a descriptor that came from its parent.
+pub struct Stranger(Async<OwnedFd>);
+
+impl Stranger {
+    /// Takes hold of it.
+    ///
+    /// # Errors
+    /// Those of `epoll_ctl(2)`, for a descriptor of another kind too.
+    pub fn hold(fd: OwnedFd) -> io::Result<Self> {
+        Async::read_only(fd).map(Self)
+    }
+
+    /// Waits until it has ended.
+    pub async fn ending(&self) {
+        let _ = self.0.read(has_ended).await;
+    }
+}
+
+fn has_ended(fd: &OwnedFd) -> io::Result<()> {
+    let mut fds = [nix::poll::PollFd::new(fd.as_fd(), nix::poll::PollFlags::POLLIN)];
+    match nix::poll::poll(&mut fds, nix::poll::PollTimeout::ZERO) {
+        Ok(0) | Err(Errno::EINTR) => Err(io::ErrorKind::WouldBlock.into()),
+        Ok(_) => Ok(()),
+        Err(e) => Err(e.into()),
     }
 }
 
@@ -151,6 +177,12 @@ pub fn become_user(uid: u32, gid: u32) -> io::Result<()> {
     setresuid(uid, uid, uid)?;
     nix::sys::prctl::set_pdeathsig(Signal::SIGTERM)?;
     if getppid() == parent { Ok(()) } else { Err(Errno::ESRCH.into()) }
+}
+
+/// Ends this process silently when it writes to a pipe that nobody reads, as filters do.
+pub fn end_at_broken_pipe() {
+    // SAFETY: the default disposition runs no code of ours.
+    let _ = unsafe { nix::sys::signal::signal(Signal::SIGPIPE, SigHandler::SigDfl) };
 }
 
 /// Sets the mask of permissions that new files do not get.

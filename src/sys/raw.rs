@@ -314,20 +314,11 @@ impl Sender {
                 socket.set_unicast_hops_v6(255)?;
                 // Class selector 6, as for IPv4 (keepalived's).
                 socket.set_tclass_v6(0xc0)?;
-                let offset: libc::c_int = 6;
-                // SAFETY: the option value is a live int of the length given.
-                let answer = unsafe {
-                    libc::setsockopt(
-                        socket.as_raw_fd(),
-                        libc::IPPROTO_IPV6,
-                        libc::IPV6_CHECKSUM,
-                        (&raw const offset).cast(),
-                        super::size::<libc::c_int>(),
-                    )
-                };
-                if answer < 0 {
-                    return Err(io::Error::last_os_error());
-                }
+                // The offset of the checksum in the VRRP header.
+                set_v6(&socket, libc::IPV6_CHECKSUM, 6)?;
+                // A farewell leaves from the address that others know, although it was just taken away. Over IPv4
+                // the header that comes with the packet says so.
+                set_v6(&socket, libc::IPV6_FREEBIND, 1)?;
             }
         }
         Ok(Self { socket })
@@ -411,6 +402,20 @@ impl Sender {
         };
         if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
     }
+}
+
+fn set_v6(socket: &Socket, option: libc::c_int, value: libc::c_int) -> io::Result<()> {
+    // SAFETY: the option value is a live int of the length given.
+    let answer = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::IPPROTO_IPV6,
+            option,
+            (&raw const value).cast(),
+            super::size::<libc::c_int>(),
+        )
+    };
+    if answer < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
 const fn domain(family: Family) -> Domain {

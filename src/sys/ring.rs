@@ -75,6 +75,13 @@ impl<T: Send> Producer<T> {
         }
     }
 
+    /// How many more values there is room for, at least.
+    #[must_use]
+    pub fn room(&self) -> usize {
+        let head = self.shared.head.load(Ordering::Acquire);
+        self.shared.slots.len().saturating_sub(self.tail.wrapping_sub(head))
+    }
+
     /// Whether the other end is gone.
     #[must_use]
     pub fn is_closed(&self) -> bool {
@@ -119,7 +126,9 @@ mod tests {
     fn order_is_kept_and_a_full_queue_gives_back() {
         let (mut p, mut c) = ring(2);
         assert_eq!(c.pop(), None);
+        assert_eq!(p.room(), 2);
         assert_eq!((p.push(1), p.push(2), p.push(3)), (Ok(()), Ok(()), Err(3)));
+        assert_eq!(p.room(), 0);
         assert_eq!(c.pop(), Some(1));
         assert_eq!(p.push(3), Ok(()));
         assert_eq!((c.pop(), c.pop(), c.pop()), (Some(2), Some(3), None));

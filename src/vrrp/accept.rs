@@ -114,10 +114,10 @@ impl Refusal {
         *counter += 1;
     }
 
-    /// A bit of its own for each kind, to remember which was logged.
+    /// A number of its own for each kind, from 0 on.
     #[must_use]
-    pub const fn bit(&self) -> u32 {
-        1 << match self {
+    pub const fn kind(&self) -> usize {
+        match self {
             Self::Destination(_) => 0,
             Self::Ttl(_) => 1,
             Self::Version { .. } => 2,

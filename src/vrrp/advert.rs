@@ -3,10 +3,12 @@
 use super::accept::{self, Heard, Refusal};
 use super::event::{InstanceId, Rx};
 use super::fsm::{self, Input, Rank, Step};
-use super::instance::{Disagreement, Machine, say};
-use super::{Action, Cx, Engine, notify};
-use crate::base::Family;
+use super::instance::{Disagreement, Machine, peer, say};
+use super::limit::Reason;
+use super::{Action, Cx, Engine};
+use crate::base::{Family, Instant};
 use crate::model::vrrp::{Authentication, Version, Vrid};
+use crate::status::PEER;
 use crate::status::vrrp::State;
 use crate::wire::{ip, vrrp};
 
@@ -27,10 +29,10 @@ impl Engine {
             .and_then(|vrid| self.instances.addressee(&(rx.interface, family, vrid)));
         let Some(id) = id else {
             self.unknown_vrid += 1;
-            if self.config.log_unknown_vrids {
+            if self.config.log_unknown_vrids && self.unknown_lines.take(cx.now) {
                 let vrid = accept::vrid(packet.payload).unwrap_or_default();
                 let name = self.links.get(&rx.interface).map_or("?", |l| l.name.as_str());
-                tracing::info!("Unknown VRID({vrid}) received on interface({name}). ignoring...");
+                tracing::info!(target: PEER, "Unknown VRID({vrid}) received on interface({name}). ignoring...");
             }
             return;
         };
@@ -56,9 +58,10 @@ impl Engine {
     ) {
         let Some(instance) = self.instance_mut(id) else { return };
         refusal.count(&mut instance.counters);
-        if instance.logged & refusal.bit() == 0 {
-            instance.logged |= refusal.bit();
-            say!(warn, *instance, "dropped an advert from {source}: {refusal}");
+        if self.admits(id, Reason::Refused(refusal.kind()), cx.now)
+            && let Some(instance) = self.instance(id)
+        {
+            peer!(warn, *instance, "dropped an advert from {source}: {refusal}");
         }
         if let Refusal::AddressCount { heard, .. } = refusal {
             self.disagrees(cx, id, *heard);
@@ -130,10 +133,10 @@ impl Engine {
         let compare = !(known && instance.config.skip_check_adv_addr);
         if compare && !heard.same_addresses {
             instance.counters.address_list_mismatch += 1;
-            const BIT: u32 = 1 << 31;
-            if instance.logged & BIT == 0 {
-                instance.logged |= BIT;
-                say!(
+            if self.admits(id, Reason::OtherAddresses, cx.now)
+                && let Some(instance) = self.instance(id)
+            {
+                peer!(
                     warn,
                     *instance,
                     "the addresses in the adverts of {} differ from ours",
@@ -141,6 +144,7 @@ impl Engine {
                 );
             }
         }
+        let Some(instance) = self.instance_mut(id) else { return };
         if instance.retained && heard.priority != 0 {
             instance.retained = false;
             say!(info, *instance, "{} is master: removing VIPs.", heard.source);
@@ -157,15 +161,18 @@ impl Engine {
         match step {
             Step::TakeOverSoon => {
                 say!(debug, *instance, "Backup received priority 0 advertisement");
-                let master_down = cx.now + instance.skew();
-                self.rearm(id, master_down);
+                // Who would have taken over sooner does: a flood of farewells must not put it off.
+                let soon = cx.now + instance.skew();
+                if let Machine::Backup { master_down } = instance.machine() {
+                    self.rearm(id, master_down.min(soon));
+                }
             }
             Step::Follow => self.follow_master(cx, id, heard),
             Step::Discard => {
-                const BIT: u32 = 1 << 29;
-                if instance.logged & BIT == 0 {
-                    instance.logged |= BIT;
-                    say!(
+                if self.admits(id, Reason::Discarded, cx.now)
+                    && let Some(instance) = self.instance(id)
+                {
+                    peer!(
                         info,
                         *instance,
                         "received lower priority ({}) advert from {} - discarding",
@@ -175,14 +182,21 @@ impl Engine {
                 }
             }
             Step::Assert => {
-                say!(debug, *instance, "Master received priority 0 message");
-                self.send_advert_now(cx, id);
+                peer!(debug, *instance, "Master received priority 0 message");
+                self.correct(cx, id, false);
             }
-            Step::Echo => say!(
-                warn,
-                *instance,
-                "WARNING - equal priority advert received from remote host with our IP address."
-            ),
+            Step::Echo => {
+                if self.admits(id, Reason::Echo, cx.now)
+                    && let Some(instance) = self.instance(id)
+                {
+                    peer!(
+                        warn,
+                        *instance,
+                        "WARNING - equal priority advert received from remote host with our IP \
+                         address."
+                    );
+                }
+            }
             Step::Enter(_) => self.give_way(cx, id, heard),
             Step::Reassert => self.reassert(cx, id, heard),
             Step::Stay | Step::Wait | Step::Advertise => {}
@@ -191,17 +205,19 @@ impl Engine {
 
     /// The sender is the master of this backup.
     fn follow_master(&mut self, cx: &mut Cx<'_>, id: InstanceId, heard: Heard) {
-        let Some(instance) = self.instance_mut(id) else { return };
-        if instance.master.is_none_or(|(source, _)| source != heard.source) {
-            match instance.master {
-                Some((old, _)) => {
-                    say!(debug, *instance, "master changed from {old} to {}", heard.source);
+        let old = self.instance(id).and_then(|i| i.master).map(|(source, _)| source);
+        if old != Some(heard.source)
+            && self.admits(id, Reason::NewMaster, cx.now)
+            && let Some(instance) = self.instance(id)
+        {
+            match old {
+                Some(old) => {
+                    peer!(debug, *instance, "master changed from {old} to {}", heard.source);
                 }
-                None => say!(debug, *instance, "master set to {}", heard.source),
+                None => peer!(debug, *instance, "master set to {}", heard.source),
             }
-            instance.logged = 0;
-            cx.out.push(Action::Report);
         }
+        let Some(instance) = self.instance_mut(id) else { return };
         instance.master = Some((heard.source, heard.priority));
         instance.willing = false;
         instance.disagreement = None;
@@ -247,26 +263,22 @@ impl Engine {
     }
 
     /// A router of lower priority believes to be master: it hears from us, and so do the caches it may have
-    /// turned. Other members of the group correct theirs too.
+    /// turned.
     fn reassert(&mut self, cx: &mut Cx<'_>, id: InstanceId, heard: Heard) {
-        let Some(instance) = self.instance_mut(id) else { return };
-        let (ours, quiet) = (instance.priority, instance.config.lower_prio_no_advert);
-        say!(
-            info,
-            *instance,
-            "Received advert from {} with lower priority {}, ours {ours}{}",
-            heard.source,
-            heard.priority,
-            if quiet { "" } else { ", forcing new election" }
-        );
-        let notice = notify::of_lower_priority(instance);
-        if !quiet {
-            self.send_advert_now(cx, id);
+        if self.admits(id, Reason::Lower, cx.now)
+            && let Some(instance) = self.instance(id)
+        {
+            let (ours, quiet) = (instance.priority, instance.config.lower_prio_no_advert);
+            peer!(
+                info,
+                *instance,
+                "Received advert from {} with lower priority {}, ours {ours}{}",
+                heard.source,
+                heard.priority,
+                if quiet { "" } else { ", forcing new election" }
+            );
         }
-        for member in self.fellows(id) {
-            self.announce_after_lower(cx, member);
-        }
-        cx.out.extend(notice.map(Action::Notify));
+        self.correct(cx, id, true);
     }
 
     /// Sends an advert out of turn; the next one comes a whole interval later.
@@ -336,12 +348,12 @@ impl Engine {
     }
 
     /// The socket refused an advert.
-    pub(super) fn unsent(&mut self, id: InstanceId, errno: i32) {
+    pub(super) fn unsent(&mut self, now: Instant, id: InstanceId, errno: i32) {
         let Some(instance) = self.instance_mut(id) else { return };
         instance.counters.adverts_unsent += 1;
-        const BIT: u32 = 1 << 30;
-        if instance.logged & BIT == 0 {
-            instance.logged |= BIT;
+        if self.admits(id, Reason::Unsent, now)
+            && let Some(instance) = self.instance(id)
+        {
             say!(warn, *instance, "send advert error {errno}");
         }
     }

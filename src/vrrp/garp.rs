@@ -3,18 +3,30 @@
 //! A new master announces each address as the kernel confirms it, `garp_master_repeat` frames one after the
 //! other, and all of them again after `garp_master_delay`, then every `garp_master_refresh`. Frames on one
 //! interface keep `garp_interval` between them. Leaving MASTER forgets what was still to be sent.
+//!
+//! A step sends [`SLICE`] frames at most, of all instances together; the rest follows in the next steps, behind the
+//! adverts that are due by then. A set of all addresses is a position in the list of them, so that asking for one
+//! costs the same for one address and for thousands.
 
-use std::collections::VecDeque;
+use core::net::IpAddr;
+use std::collections::{BTreeMap, VecDeque};
 
 use super::action::Action;
 use super::event::InstanceId;
 use super::instance::say;
 use super::{Cx, Engine, Timer};
-use crate::base::{Family, Instant};
+use crate::base::{Family, IfIndex, Instant};
+use crate::model::vrrp::Garp;
 use crate::plan::ObjectId;
 
 /// Addresses named in the log for each set; the rest is counted.
 const LOGGED: usize = 8;
+/// Frames that one step of the engine sends.
+pub(super) const SLICE: u32 = 64;
+/// Addresses of a set that one step looks at, most of which may have nothing to announce.
+const VISITS: u32 = 1024;
+/// To the next step.
+const NEXT: core::time::Duration = core::time::Duration::from_nanos(1);
 
 /// What an instance still has to announce.
 #[derive(Clone, Debug, Default)]
@@ -25,15 +37,77 @@ pub(super) struct Announcing {
     refresh_at: Option<Instant>,
     /// The second set after an advert of lower priority.
     lower_at: Option<Instant>,
-    /// Frames waiting for their turn on an interface: entry and number.
-    queue: VecDeque<(ObjectId, u32)>,
-    /// When the head of the queue may go.
+    /// The set that is being announced.
+    set: Option<Set>,
+    /// Frames for each address of the set that comes after it; 0: none does.
+    again: u32,
+    /// Frames waiting for their turn, by interface.
+    lanes: BTreeMap<(IfIndex, Family), Lane>,
+    /// When the set or one of the lanes goes on.
     queue_at: Option<Instant>,
 }
 
 impl Announcing {
     fn next(&self) -> Option<Instant> {
         [self.second_at, self.refresh_at, self.lower_at, self.queue_at].into_iter().flatten().min()
+    }
+
+    /// Asks for a set. One that has not begun serves this as well.
+    fn ask(&mut self, frames: u32) {
+        match &mut self.set {
+            Some(set) if set.next == 0 => set.frames = set.frames.max(frames),
+            Some(_) => self.again = self.again.max(frames),
+            None => self.set = (frames > 0).then_some(Set { next: 0, frames }),
+        }
+    }
+}
+
+/// All addresses of an instance, announced in order.
+#[derive(Clone, Copy, Debug)]
+struct Set {
+    /// Position of the next one.
+    next: usize,
+    /// Frames for each.
+    frames: u32,
+}
+
+/// Frames that wait on an interface. Those of addresses with the most frames left go first, so that each address
+/// is announced once before any is announced twice.
+#[derive(Clone, Debug, Default)]
+struct Lane {
+    left: BTreeMap<ObjectId, u32>,
+    /// By frames left. An entry whose number is another one by now is skipped.
+    order: BTreeMap<u32, VecDeque<ObjectId>>,
+}
+
+impl Lane {
+    fn push(&mut self, entry: ObjectId, frames: u32) {
+        let left = self.left.entry(entry).or_default();
+        if frames > *left {
+            *left = frames;
+            self.order.entry(frames).or_default().push_back(entry);
+        }
+    }
+
+    fn pop(&mut self) -> Option<(ObjectId, u32)> {
+        loop {
+            let mut most = self.order.last_entry()?;
+            let frames = *most.key();
+            let entry = most.get_mut().pop_front();
+            if most.get().is_empty() {
+                most.remove();
+            }
+            if let Some(entry) = entry
+                && self.left.get(&entry) == Some(&frames)
+            {
+                self.left.remove(&entry);
+                return Some((entry, frames));
+            }
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.left.is_empty()
     }
 }
 
@@ -51,30 +125,32 @@ impl Engine {
         if !garp.refresh.is_zero() {
             announcing.refresh_at = Some(cx.now + garp.refresh);
         }
-        let present: Vec<ObjectId> = instance
-            .entries
-            .clone()
-            .into_iter()
-            .filter(|e| self.objects.is_present(*e) && self.objects.address(*e).is_some())
-            .collect();
-        self.log_set(id, &present);
-        self.announce(cx, id, &present, garp.repeat);
+        announcing.ask(garp.repeat);
+        if let Some(instance) = self.instance(id) {
+            self.log_set(id, instance.entries.iter().filter(|e| self.target(**e).is_some()));
+        }
+        self.announce(cx, id);
     }
 
     /// An address of a master is confirmed.
     pub(super) fn announce_confirmed(&mut self, cx: &mut Cx<'_>, id: InstanceId, entry: ObjectId) {
-        let Some(instance) = self.instance(id) else { return };
+        let Some(instance) = self.instance(id).filter(|i| i.is_master()) else { return };
         let repeat = instance.config.garp.repeat;
-        let position = instance.entries.iter().take(LOGGED).position(|e| *e == entry);
-        if position.is_some() {
-            self.log_set(id, &[entry]);
+        if instance.entries.iter().take(LOGGED).any(|e| *e == entry) {
+            self.log_set(id, [entry].iter());
         }
-        self.announce(cx, id, &[entry], repeat);
+        if let Some((link, address)) = self.target(entry)
+            && let Some(instance) = self.instance_mut(id)
+        {
+            let lane = (link, Family::of(&address));
+            instance.announcing.lanes.entry(lane).or_default().push(entry, repeat);
+        }
+        self.announce(cx, id);
     }
 
     /// A master heard an advert of lower priority: caches may have been turned to the other router.
     pub(super) fn announce_after_lower(&mut self, cx: &mut Cx<'_>, id: InstanceId) {
-        let Some(instance) = self.instance_mut(id) else { return };
+        let Some(instance) = self.instance_mut(id).filter(|i| i.is_master()) else { return };
         let garp = instance.config.garp;
         if garp.lower_prio_repeat == 0 {
             return;
@@ -82,17 +158,13 @@ impl Engine {
         if !garp.lower_prio_delay.is_zero() {
             instance.announcing.lower_at = Some(cx.now + garp.lower_prio_delay);
         }
-        let entries = instance.entries.clone();
-        self.announce(cx, id, &entries, garp.lower_prio_repeat);
+        instance.announcing.ask(garp.lower_prio_repeat);
+        self.announce(cx, id);
     }
 
-    /// Some set is due.
+    /// Some set is due, or the next slice.
     pub(super) fn announce_due(&mut self, cx: &mut Cx<'_>, id: InstanceId) {
         let Some(instance) = self.instance_mut(id) else { return };
-        if !instance.is_master() {
-            instance.announcing = Announcing::default();
-            return;
-        }
         let garp = instance.config.garp;
         let due = |at: &mut Option<Instant>| at.take_if(|at| *at <= cx.now).is_some();
         let announcing = &mut instance.announcing;
@@ -109,16 +181,11 @@ impl Engine {
                 announcing.refresh_at = Some(cx.now + garp.refresh);
             }
         }
-        let queue_due = due(&mut announcing.queue_at);
         if frames > 0 {
-            let entries = instance.entries.clone();
-            say!(debug, *instance, "announcing {} addresses again", entries.len());
-            self.announce(cx, id, &entries, frames);
+            announcing.ask(frames);
+            say!(debug, *instance, "announcing {} addresses again", instance.entries.len());
         }
-        if queue_due {
-            self.drain_queue(cx, id);
-        }
-        self.arm_announcing(id);
+        self.announce(cx, id);
     }
 
     /// Forgets what was still to be announced.
@@ -126,76 +193,127 @@ impl Engine {
         if let Some(instance) = self.instance_mut(id) {
             instance.announcing = Announcing::default();
         }
-        self.timers.clear(Timer::Announce(id));
+        self.arm_announcing(id);
     }
 
-    /// Sends or queues `count` frames for each entry that is on its interface.
-    fn announce(&mut self, cx: &mut Cx<'_>, id: InstanceId, entries: &[ObjectId], count: u32) {
-        let Some(instance) = self.instances.get_mut(id) else { return };
+    /// Sends what may go in this step and says when the rest goes on.
+    fn announce(&mut self, cx: &mut Cx<'_>, id: InstanceId) {
+        let Some(instance) = self.instance_mut(id) else { return };
         if !instance.is_master() {
+            self.announce_nothing(id);
             return;
         }
         let garp = instance.config.garp;
-        for entry in entries {
-            if !self.objects.is_present(*entry) {
-                continue;
-            }
-            let Some((link, address)) = self.objects.address(*entry) else { continue };
-            let Some(state) = self.links.get(&link).filter(|l| l.up && l.arp) else { continue };
-            let spacing = match Family::of(&address) {
-                Family::V4 => garp.interval,
-                Family::V6 => garp.na_interval,
+        let mut announcing = core::mem::take(&mut instance.announcing);
+        let mut visits = VISITS;
+        loop {
+            let next = self.send_lanes(cx, &mut announcing, &garp);
+            let stop = self.frames == 0 || visits == 0;
+            let Some(set) = announcing.set.as_mut() else {
+                announcing.queue_at = next;
+                break;
             };
-            if spacing.is_zero() {
-                cx.out.push(Action::SendGarp { interface: link, mac: state.mac, address, count });
-            } else {
-                let queue = &mut instance.announcing.queue;
-                match queue.iter_mut().find(|(e, _)| e == entry) {
-                    Some((_, waiting)) => *waiting = (*waiting).max(count),
-                    None => enqueue(queue, *entry, count),
+            if stop {
+                announcing.queue_at = Some(cx.now + NEXT);
+                break;
+            }
+            let frames = set.frames;
+            let entry = self.instance(id).and_then(|i| i.entries.get(set.next).copied());
+            match entry {
+                Some(entry) => {
+                    set.next += 1;
+                    visits -= 1;
+                    if let Some((link, address)) = self.target(entry) {
+                        let lane = (link, Family::of(&address));
+                        announcing.lanes.entry(lane).or_default().push(entry, frames);
+                    }
+                }
+                None => {
+                    announcing.set = None;
+                    let again = core::mem::take(&mut announcing.again);
+                    announcing.ask(again);
+                    // Not in this step: without addresses there would be no end.
+                    visits = 0;
                 }
             }
         }
-        if instance.announcing.queue_at.is_none() && !instance.announcing.queue.is_empty() {
-            self.drain_queue(cx, id);
+        if let Some(instance) = self.instance_mut(id) {
+            instance.announcing = announcing;
         }
         self.arm_announcing(id);
     }
 
-    /// Sends the frames whose interface is free and says when the next one may go. Each address in turn, so
-    /// that all are announced once before any is announced twice.
-    fn drain_queue(&mut self, cx: &mut Cx<'_>, id: InstanceId) {
-        let Some(instance) = self.instances.get_mut(id) else { return };
-        let garp = instance.config.garp;
+    /// Sends the frames whose interface is free; when the next ones may go.
+    fn send_lanes(
+        &mut self,
+        cx: &mut Cx<'_>,
+        announcing: &mut Announcing,
+        garp: &Garp,
+    ) -> Option<Instant> {
         let mut next: Option<Instant> = None;
-        let mut later = |at: Instant| next = Some(next.map_or(at, |n| n.min(at)));
-        let (mut waiting, mut again) = (VecDeque::new(), Vec::new());
-        for (entry, count) in core::mem::take(&mut instance.announcing.queue) {
-            let Some((link, address)) = self.objects.address(entry) else { continue };
-            let family = Family::of(&address);
-            let free = self.spacing.entry((link, family)).or_insert(Instant::ZERO);
-            if *free > cx.now {
-                later(*free);
-                waiting.push_back((entry, count));
+        announcing.lanes.retain(|key, lane| {
+            let at = self.send_lane(cx, *key, lane, garp);
+            next = next.into_iter().chain(at).min();
+            !lane.is_empty()
+        });
+        next
+    }
+
+    /// The same for one interface.
+    fn send_lane(
+        &mut self,
+        cx: &mut Cx<'_>,
+        key: (IfIndex, Family),
+        lane: &mut Lane,
+        garp: &Garp,
+    ) -> Option<Instant> {
+        let spacing = match key.1 {
+            Family::V4 => garp.interval,
+            Family::V6 => garp.na_interval,
+        };
+        while !lane.is_empty() {
+            let free = self.spacing.get(&key).copied().filter(|at| *at > cx.now);
+            if let (Some(at), false) = (free, spacing.is_zero()) {
+                return Some(at);
+            }
+            if self.frames == 0 {
+                return Some(cx.now + NEXT);
+            }
+            let Some((entry, left)) = lane.pop() else { break };
+            // It may have gone, or changed its interface, since it was queued.
+            let Some((link, address)) = self.target(entry).filter(|(link, _)| *link == key.0)
+            else {
+                continue;
+            };
+            let Some(mac) = self.links.get(&link).map(|l| l.mac) else { continue };
+            let count = if spacing.is_zero() { left } else { 1 };
+            if count > self.frames && self.frames < SLICE {
+                // Frames of one address stay together.
+                lane.push(entry, left);
+                self.frames = 0;
                 continue;
             }
-            let Some(state) = self.links.get(&link).filter(|l| l.up && l.arp) else { continue };
-            cx.out.push(Action::SendGarp { interface: link, mac: state.mac, address, count: 1 });
-            *free = cx.now
-                + match family {
-                    Family::V4 => garp.interval,
-                    Family::V6 => garp.na_interval,
-                };
-            if count > 1 {
-                later(*free);
-                again.push((entry, count - 1));
+            let count = count.min(SLICE);
+            self.frames = self.frames.saturating_sub(count);
+            cx.out.push(Action::SendGarp { interface: link, mac, address, count });
+            if !spacing.is_zero() {
+                self.spacing.insert(key, cx.now + spacing);
+            }
+            if left > count {
+                lane.push(entry, left - count);
             }
         }
-        for (entry, count) in again {
-            enqueue(&mut waiting, entry, count);
+        None
+    }
+
+    /// Where an address is announced: none while it is not there, or where nobody resolves addresses.
+    fn target(&self, entry: ObjectId) -> Option<(IfIndex, IpAddr)> {
+        if !self.objects.is_present(entry) {
+            return None;
         }
-        instance.announcing.queue = waiting;
-        instance.announcing.queue_at = next;
+        let (link, address) = self.objects.address(entry)?;
+        self.links.get(&link).filter(|l| l.up && l.arp)?;
+        Some((link, address))
     }
 
     fn arm_announcing(&mut self, id: InstanceId) {
@@ -204,9 +322,9 @@ impl Engine {
     }
 
     /// One line an address, as users grep for; a long list is cut.
-    fn log_set(&self, id: InstanceId, entries: &[ObjectId]) {
+    fn log_set<'a>(&self, id: InstanceId, mut entries: impl Iterator<Item = &'a ObjectId>) {
         let Some(instance) = self.instance(id) else { return };
-        for entry in entries.iter().take(LOGGED).filter_map(|e| self.objects.entry(*e)) {
+        for entry in entries.by_ref().take(LOGGED).filter_map(|e| self.objects.entry(*e)) {
             let Some(address) = entry.object.address() else { continue };
             let (prefix, interface) = (address.prefix, &address.interface);
             match prefix.family() {
@@ -224,14 +342,9 @@ impl Engine {
                 ),
             }
         }
-        if entries.len() > LOGGED {
-            say!(info, *instance, "and for {} other addresses", entries.len() - LOGGED);
+        let others = entries.count();
+        if others > 0 {
+            say!(info, *instance, "and for {others} other addresses");
         }
     }
-}
-
-/// Queues frames of an address before those of which fewer are left, so that each address in turn is announced.
-fn enqueue(queue: &mut VecDeque<(ObjectId, u32)>, entry: ObjectId, count: u32) {
-    let place = queue.iter().position(|(_, left)| *left < count).unwrap_or(queue.len());
-    queue.insert(place, (entry, count));
 }

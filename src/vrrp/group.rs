@@ -152,6 +152,14 @@ impl Engine {
         self.group_of(id).map_or_else(|| vec![id], |(_, group)| group.members.clone())
     }
 
+    /// One of them, by its position.
+    pub(super) fn fellow(&self, id: InstanceId, position: usize) -> Option<InstanceId> {
+        match self.group_of(id) {
+            Some((_, group)) => group.members.get(position).copied(),
+            None => (position == 0).then_some(id),
+        }
+    }
+
     /// Brings what the group of an instance counts of it up to date: to be called after each change of its
     /// state, health, will or announcements.
     pub(super) fn recount(&mut self, id: InstanceId) {
@@ -282,7 +290,9 @@ impl Engine {
             _ => State::Backup,
         };
         let Some(group) = self.group_mut(id) else { return };
-        if group.state == state {
+        // A member that comes to a group of masters waits as a backup for its turn; the others stay what they are.
+        let joins = input == Input::Fit && group.counts.masters > 0;
+        if group.state == state || joins {
             return;
         }
         group.state = state;
@@ -305,6 +315,7 @@ impl Engine {
         if let Some(notice) = notify::of_group(group, Word::State(state)) {
             cx.out.push(Action::Notify(notice));
         }
+        cx.out.push(Action::Report);
     }
 
     /// What the groups count is what their members are. For tests.

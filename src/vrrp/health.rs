@@ -177,8 +177,7 @@ impl Engine {
 
     /// The instances whose own interface has this number.
     pub(super) fn on_link(&self, index: IfIndex) -> Vec<InstanceId> {
-        let name = self.links.get(&index).map(|link| &link.name);
-        name.map(|name| self.instances.on_interface(name)).unwrap_or_default()
+        self.names_of(index).iter().flat_map(|name| self.instances.on_interface(name)).collect()
     }
 
     /// Computes the effective priority from the weights of what is tracked; the wait for a silent master changes

@@ -8,6 +8,7 @@ use super::event::InstanceId;
 use super::garp::Announcing;
 use super::group::{GroupId, Tally};
 use super::health::{Health, OwnFaults};
+use super::limit::{Corrections, Lines};
 use super::timing;
 use crate::base::{IfIndex, Instant};
 use crate::model;
@@ -75,8 +76,10 @@ pub(super) struct Instance {
     pub mailed: Option<State>,
     /// Identification of the last IPv4 packet.
     pub packet_id: u16,
-    /// Kinds of refusal logged since the last change of master.
-    pub logged: u32,
+    /// Lines that others caused.
+    pub lines: Lines,
+    /// Answers to masters of lower priority.
+    pub corrections: Corrections,
     /// The kernel refused every address: takes no part until then.
     pub held_down_until: Option<Instant>,
     /// A step of this instance panicked: it takes no part any more.
@@ -147,7 +150,8 @@ impl Instance {
             announced: None,
             mailed: None,
             packet_id: 0,
-            logged: 0,
+            lines: Lines::default(),
+            corrections: Corrections::default(),
             held_down_until: None,
             quarantined: false,
             counters: Counters::default(),
@@ -235,3 +239,18 @@ macro_rules! say {
     }};
 }
 pub(super) use say;
+
+/// The same for lines that others on the segment cause: however many these are, no other line is lost.
+macro_rules! peer {
+    ($level:ident, $instance:expr, $($text:tt)+) => {{
+        let instance = &$instance;
+        tracing::$level!(
+            target: crate::status::PEER,
+            instance = %instance.config.name,
+            vrid = instance.config.vrid.get(),
+            state = instance.state().word(),
+            "VRRP_Instance({}) {}", instance.config.name, format_args!($($text)+)
+        );
+    }};
+}
+pub(super) use peer;

@@ -1,5 +1,6 @@
 //! How the engine starts and ends, and how states are announced to scripts and people.
 
+use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::action::Actions;
@@ -7,7 +8,8 @@ use super::event::InstanceId;
 use super::instance::say;
 use super::notify::{self, Word};
 use super::{Action, Cx, Engine, NOTICE_PATIENCE, Phase, SLICE, Timer, Timers};
-use crate::base::Instant;
+use crate::base::{Instant, Name, Prefix};
+use crate::model::vrrp::Priority;
 use crate::plan::ObjectId;
 use crate::status::vrrp::State;
 
@@ -17,6 +19,9 @@ impl Engine {
         if self.phase != (Phase::Waiting { configured: true, seen: true }) {
             return;
         }
+        // While nobody acts on it.
+        let renamed = core::mem::take(&mut self.resume.renamed);
+        self.resume_names(cx, renamed);
         self.phase = Phase::Running;
         self.silent_until = cx.now + self.config.startup_delay;
         if !self.config.startup_delay.is_zero() {
@@ -25,16 +30,25 @@ impl Engine {
                 self.config.startup_delay.as_secs_f64()
             );
         }
+        let known = core::mem::take(&mut self.resume.groups);
+        let known: BTreeMap<Name, _> = known.into_iter().map(|g| (g.name, g.announced)).collect();
+        for group in &mut self.groups {
+            let announced = known.get(&group.config.name).copied().flatten();
+            (group.announced, group.mailed) = (announced, announced);
+        }
+        let mut resumed = BTreeMap::new();
         for known in core::mem::take(&mut self.resume.instances) {
             let id = self.instances.named(&known.name);
             if let Some(instance) = id.and_then(|id| self.instance_mut(id)) {
                 instance.was_master = known.state == State::Master;
                 instance.announced = known.announced;
                 instance.mailed = known.announced;
+                resumed.extend(id.map(|id| (id, known.own)));
             }
         }
         let ids = self.instances.ids();
         for id in &ids {
+            self.look_for_own(*id, resumed.get(id).map(Vec::as_slice));
             self.choose_source(*id);
             self.look_for_retained(*id);
         }
@@ -59,6 +73,28 @@ impl Engine {
                 *instance,
                 "virtual addresses are there already: they stay until a master is heard"
             );
+        }
+    }
+
+    /// The owner of an address (RFC 9568 1.6: priority 255) may have it as an address of the interface itself, which
+    /// was there before us and stays when we leave. What the last process of this role put there is not taken for one:
+    /// `known` are those it took for such.
+    pub(super) fn look_for_own(&mut self, id: InstanceId, known: Option<&[Prefix]>) {
+        let Some(instance) = self.instances.get_mut(id) else { return };
+        if instance.config.priority != Priority::OWNER {
+            return;
+        }
+        for entry in &instance.entries {
+            if self.objects.take_for_own(*entry, known)
+                && let Some(prefix) = self.objects.own(*entry)
+            {
+                say!(
+                    info,
+                    *instance,
+                    "{prefix} is an address of {} itself: it stays there whatever this instance does",
+                    instance.config.interface
+                );
+            }
         }
     }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::event::{InstanceId, Link, Snapshot};
-use super::{Cx, Engine, Phase};
+use super::{Action, Cx, Engine, Phase};
 use crate::base::{IfIndex, IfName};
 
 impl Engine {
@@ -18,6 +18,10 @@ impl Engine {
         }
         for index in gone {
             self.link_gone(cx, index);
+        }
+        // Names before anything else: two interfaces may have swapped theirs.
+        for link in &snapshot.links {
+            self.rename(cx, link.index, &link.name);
         }
         for link in snapshot.links {
             self.link(cx, link);
@@ -34,40 +38,134 @@ impl Engine {
 
     pub(super) fn link(&mut self, cx: &mut Cx<'_>, link: Link) {
         let (index, name) = (link.index, link.name.clone());
+        self.rename(cx, index, &name);
         let before = self.links.insert(index, link);
-        if let Some(before) = &before
-            && before.name != name
-        {
-            if self.link_names.get(&before.name) == Some(&index) {
-                self.link_names.remove(&before.name);
+        match self.link_names.get(&name).copied() {
+            None => {
+                self.link_names.insert(name.clone(), index);
+                self.rebind(cx, &name, Some(index));
             }
-            self.rebind(cx, &before.name.clone(), None);
-        }
-        if before.as_ref().is_none_or(|b| b.name != name) {
             // An interface that is deleted and made again keeps its name but not its number.
-            if let Some(old) =
-                self.link_names.insert(name.clone(), index).filter(|old| *old != index)
-            {
+            Some(old) if old != index && self.links.get(&old).is_none_or(|l| l.name == name) => {
                 self.links.remove(&old);
                 let affected = self.objects.forget_link(old);
                 self.settle(cx, &affected);
+                self.link_names.insert(name.clone(), index);
+                self.rebind(cx, &name, Some(index));
+                for alias in self.aliases.remove(&old).unwrap_or_default() {
+                    self.resolve(cx, &alias);
+                }
             }
-            self.rebind(cx, &name, Some(index));
-        } else if before != self.links.get(&index).cloned() {
+            // The name goes on to mean another one, see `rename`.
+            Some(_) => {}
+        }
+        if before.is_none() || before == self.links.get(&index).cloned() {
+            return;
+        }
+        for name in self.names_of(index) {
             self.interface_changed(cx, &name);
             let entries = self.objects.link_changed(&name);
             self.settle(cx, &entries);
+            if before.as_ref().is_some_and(|link| !link.up) && self.is_up(&name) {
+                self.announce_again(cx, &entries);
+            }
         }
+    }
+
+    /// An interface may have another name now. What the configuration calls by the old one has addresses, adverts and
+    /// neighbours there, so the old name goes on to mean this interface until it is gone, and the new one nothing else.
+    fn rename(&mut self, cx: &mut Cx<'_>, index: IfIndex, name: &IfName) {
+        let Some(link) = self.links.get_mut(&index).filter(|link| link.name != *name) else {
+            return;
+        };
+        let old = core::mem::replace(&mut link.name, name.clone());
+        if let Some(aliases) = self.aliases.get_mut(&index) {
+            aliases.retain(|alias| alias != name);
+        }
+        if self.link_names.get(&old) != Some(&index) {
+            return;
+        }
+        if self.names(&old) {
+            tracing::warn!(
+                "interface {old} is called {name} now: what the configuration says of {old} goes on \
+                 there until that interface is gone"
+            );
+            self.aliases.entry(index).or_default().push(old);
+            // The next process of this role has to know.
+            cx.out.push(Action::Report);
+        } else {
+            self.link_names.remove(&old);
+            self.rebind(cx, &old, None);
+        }
+    }
+
+    /// Whether the configuration names an interface.
+    fn names(&self, name: &IfName) -> bool {
+        let tracker = crate::track::Subject::Interface(name.clone());
+        !self.instances.on_interface(name).is_empty()
+            || !self.objects.on_interface(name).is_empty()
+            || self.trackers.find(&tracker).is_some()
+    }
+
+    /// The names that mean an interface: its own, unless that goes on to mean another one, and former ones.
+    pub(super) fn names_of(&self, index: IfIndex) -> Vec<IfName> {
+        let own = self.links.get(&index).map(|link| link.name.clone());
+        let own = own.filter(|name| self.link_names.get(name) == Some(&index));
+        own.into_iter().chain(self.aliases.get(&index).into_iter().flatten().cloned()).collect()
+    }
+
+    /// Former names of interfaces, for the next process of this role.
+    pub(super) fn renamed(&self) -> Vec<(IfName, IfIndex)> {
+        let all = self.aliases.iter();
+        all.flat_map(|(index, names)| names.iter().map(|name| (name.clone(), *index))).collect()
+    }
+
+    /// What the last process of this role called by former names goes on to be called so.
+    pub(super) fn resume_names(&mut self, cx: &mut Cx<'_>, renamed: Vec<(IfName, IfIndex)>) {
+        for (name, index) in renamed {
+            let known = self.links.get(&index).is_some_and(|link| link.name != name);
+            if known && self.names(&name) {
+                self.link_names.insert(name.clone(), index);
+                self.aliases.entry(index).or_default().push(name.clone());
+                self.rebind(cx, &name, Some(index));
+            }
+        }
+    }
+
+    /// Former names that a new configuration does not use any more mean what they say again.
+    pub(super) fn forget_names(&mut self, cx: &mut Cx<'_>) {
+        for (name, index) in self.renamed() {
+            if !self.names(&name) {
+                if let Some(aliases) = self.aliases.get_mut(&index) {
+                    aliases.retain(|alias| *alias != name);
+                }
+                self.resolve(cx, &name);
+            }
+        }
+    }
+
+    /// Binds a name to the interface that has it.
+    fn resolve(&mut self, cx: &mut Cx<'_>, name: &IfName) {
+        let found = self.links.values().find(|link| link.name == *name).map(|link| link.index);
+        match found {
+            Some(index) => self.link_names.insert(name.clone(), index),
+            None => self.link_names.remove(name),
+        };
+        self.rebind(cx, name, found);
     }
 
     pub(super) fn link_gone(&mut self, cx: &mut Cx<'_>, index: IfIndex) {
         let affected = self.objects.forget_link(index);
         self.memberships.retain(|(interface, _), _| *interface != index);
+        let aliases = self.aliases.remove(&index).unwrap_or_default();
         if let Some(link) = self.links.remove(&index)
             && self.link_names.get(&link.name) == Some(&index)
         {
             self.link_names.remove(&link.name);
             self.rebind(cx, &link.name, None);
+        }
+        for alias in aliases {
+            self.resolve(cx, &alias);
         }
         self.settle(cx, &affected);
     }

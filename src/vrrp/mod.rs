@@ -14,6 +14,7 @@
 //! | `health` | why an instance cannot take part, and its priority |
 //! | `object`, `link`, `membership` | who wants which objects in the kernel; links; multicast groups |
 //! | `garp`, `notify` | what the segment and what scripts and people are told |
+//! | `limit` | how often others make an instance answer or log |
 //! | `script` | when tracking scripts run |
 //! | `lifecycle` | start, end, announcements of state |
 //! | `reload` | from one configuration to the next |
@@ -24,6 +25,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
+use crate::base::limit::Limit;
 use crate::base::{Family, IfIndex, IfName, Instant};
 use crate::model;
 use crate::plan::Table;
@@ -40,6 +42,7 @@ mod group;
 mod health;
 mod instance;
 mod lifecycle;
+mod limit;
 mod link;
 mod membership;
 mod notify;
@@ -75,6 +78,9 @@ const SLICE: usize = 64;
 #[cfg(test)]
 const CHECKED: usize = 16;
 
+/// Lines about unknown VRIDs in a row (`log_unknown_vrids`); after that one every three seconds.
+const UNKNOWN: u32 = 20;
+
 /// All virtual routers of one host.
 #[derive(Debug)]
 pub struct Engine {
@@ -89,7 +95,10 @@ pub struct Engine {
     runs: BTreeMap<RunId, TrackerId>,
     next_run: u64,
     links: BTreeMap<IfIndex, Link>,
+    /// Which interface a name means.
     link_names: BTreeMap<IfName, IfIndex>,
+    /// Former names that still mean an interface.
+    aliases: BTreeMap<IfIndex, Vec<IfName>>,
     objects: Table<Owner>,
     memberships: BTreeMap<(IfIndex, core::net::IpAddr), Membership>,
     /// When the next gratuitous frame may leave by an interface.
@@ -107,6 +116,9 @@ pub struct Engine {
     resume: Summary,
     /// No instance becomes master before this (`vrrp_startup_delay`).
     silent_until: Instant,
+    /// Frames that this step may still send.
+    frames: u32,
+    unknown_lines: Limit,
     unknown_vrid: u64,
     malformed: u64,
     /// Steps that panicked.
@@ -154,6 +166,7 @@ impl Engine {
             next_run: 0,
             links: BTreeMap::new(),
             link_names: BTreeMap::new(),
+            aliases: BTreeMap::new(),
             objects: Table::default(),
             memberships: BTreeMap::new(),
             spacing: BTreeMap::new(),
@@ -164,6 +177,8 @@ impl Engine {
             budget: SLICE,
             resume: Summary::default(),
             silent_until: now,
+            frames: garp::SLICE,
+            unknown_lines: Limit::new(UNKNOWN, core::time::Duration::from_secs(3)),
             unknown_vrid: 0,
             malformed: 0,
             failures: 0,
@@ -181,6 +196,7 @@ impl Engine {
     pub fn handle(&mut self, now: Instant, event: Event<'_>, out: &mut Actions) {
         self.current = None;
         self.budget = SLICE;
+        self.frames = garp::SLICE;
         if catch_unwind(AssertUnwindSafe(|| self.dispatch(&mut Cx { now, out }, event))).is_err() {
             self.quarantine(now, out);
         }
@@ -201,7 +217,12 @@ impl Engine {
         self.timers.earliest_advert()
     }
 
-    /// When anything else is due next.
+    /// When a silence is to be judged next: by then everything must have been heard that has come in.
+    pub fn silence_deadline(&mut self) -> Option<Instant> {
+        self.timers.earliest_silence()
+    }
+
+    /// When anything but adverts is due next.
     pub fn other_deadline(&mut self) -> Option<Instant> {
         self.timers.earliest_other()
     }
@@ -222,7 +243,7 @@ impl Engine {
             Event::Joined { interface, group, outcome } => {
                 self.joined(cx, interface, group, outcome)
             }
-            Event::Unsent { instance, errno } => self.unsent(instance, errno),
+            Event::Unsent { instance, errno } => self.unsent(cx.now, instance, errno),
             Event::Ran { run, end } => self.ran(cx, run, end),
             Event::RunnerReady => self.runner_ready(),
             Event::Resume(summary) => self.resume = summary,
@@ -248,6 +269,7 @@ impl Engine {
             match timer {
                 Timer::Silence(id) => self.silence(cx, id),
                 Timer::Announce(id) => self.announce_due(cx, id),
+                Timer::Limits(id) => self.limits_due(cx, id),
                 Timer::Notice(id) => self.announce_state(cx, id),
                 Timer::Script(id) => self.script_due(cx, id, due),
                 Timer::Retry(entry) => self.settle(cx, &[entry]),

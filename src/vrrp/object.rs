@@ -5,7 +5,9 @@ use super::event::InstanceId;
 use super::instance::{Instance, say};
 use super::registry::Registry;
 use super::{Action, Cx, Engine, HOLD_DOWN, Phase, Timer};
+use crate::base::IfIndex;
 use crate::model;
+use crate::model::vrrp::Priority;
 use crate::plan::route::objects;
 use crate::plan::{Change, Object, ObjectId, Outcome, Token, Want};
 
@@ -51,11 +53,19 @@ impl Engine {
         entries.retain(|entry| self.removed_by_others(cx, *entry));
         entries.extend(effect.settle);
         self.settle(cx, &entries);
-        if effect.foreign
-            && let Some((link, _)) = change.sight.as_address()
+        if let Some((link, _)) = change.sight.as_address()
+            && (effect.foreign || self.has_owner(link))
         {
             self.reconsider_sources(cx, self.on_link(link));
         }
+    }
+
+    /// Whether a virtual address on this link may be the source of adverts, too.
+    fn has_owner(&self, link: IfIndex) -> bool {
+        let owns = |id: &InstanceId| {
+            self.instance(*id).is_some_and(|i| i.config.priority == Priority::OWNER)
+        };
+        self.on_link(link).iter().any(owns)
     }
 
     /// An object was taken away. Says whether it is to be put back now: not while another program keeps at it.
@@ -146,12 +156,31 @@ impl Engine {
                 }
             }
         }
+        if self.objects.own(answer.object).is_some()
+            && let Some((link, _)) = self.objects.address(answer.object)
+        {
+            self.reconsider_sources(cx, self.on_link(link));
+        }
         let mut entries = answer.affected;
         entries.push(answer.object);
         self.settle(cx, &entries);
         for id in owners {
             self.announce_state_if_settled(cx, id);
             self.reconsider_all(cx, [id]);
+        }
+    }
+
+    /// Announces addresses whose link has come up, for those masters that do not depend on it.
+    pub(super) fn announce_again(&mut self, cx: &mut Cx<'_>, entries: &[ObjectId]) {
+        for entry in entries {
+            let owners = self.objects.entry(*entry).map(|e| e.owners.clone()).unwrap_or_default();
+            for owner in owners {
+                if let Owner::Instance(id) = owner
+                    && self.instance(id).is_some_and(Instance::is_master)
+                {
+                    self.announce_confirmed(cx, id, *entry);
+                }
+            }
         }
     }
 

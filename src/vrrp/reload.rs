@@ -73,7 +73,9 @@ impl Engine {
             return;
         }
         // Additions first: what an old instance leaves and a new one wants is not to go and come.
+        self.forget_names(cx);
         for id in added {
+            self.look_for_own(id, None);
             self.choose_source(id);
             self.look_for_retained(id);
         }
@@ -89,6 +91,12 @@ impl Engine {
 
     /// Gives an instance its new configuration.
     fn change(&mut self, cx: &mut Cx<'_>, id: InstanceId, new: &model::Instance) {
+        let Some(instance) = self.instance(id) else { return };
+        let renamed = instance.link.is_some() && instance.link == self.link_index(&new.interface);
+        let elsewhere = is_elsewhere(&instance.config, new, renamed);
+        if instance.state() != State::Init && elsewhere {
+            self.move_away(cx, id, new);
+        }
         let Some(instance) = self.instance_mut(id) else { return };
         let old = core::mem::replace(&mut instance.config, new.clone());
         instance.advertised = new.addresses.iter().map(|a| a.prefix.address).collect();
@@ -125,6 +133,27 @@ impl Engine {
             }
         }
         self.choose_source(id);
+    }
+
+    /// Ends the part of an instance in the election that it took part in, while it still has the configuration for
+    /// that: those it leaves need not wait for its silence, and those it comes to are not overrun.
+    fn move_away(&mut self, cx: &mut Cx<'_>, id: InstanceId, new: &model::Instance) {
+        if let Some(instance) = self.instance(id) {
+            say!(
+                info,
+                *instance,
+                "is another virtual router in the new configuration ({} {} on {}): a new election",
+                new.family,
+                new.vrid,
+                new.interface
+            );
+        }
+        self.enter(cx, id, State::Init);
+        if let Some(instance) = self.instance_mut(id) {
+            instance.was_master = false;
+            instance.master_interval = new.advert_int;
+            instance.last_sent_from = None;
+        }
     }
 
     /// Applies a new interval: a master keeps the phase of its adverts, a backup has waited what it waited.
@@ -261,12 +290,21 @@ impl Engine {
             self.instances.unlisten(&key, id);
             self.leave(cx, key.0, destination);
         }
-        for timer in [Timer::Announce(id), Timer::Notice(id), Timer::HoldDown(id)] {
+        for timer in
+            [Timer::Announce(id), Timer::Notice(id), Timer::HoldDown(id), Timer::Limits(id)]
+        {
             self.timers.clear(timer);
         }
         self.instances.remove(id);
         self.current = None;
     }
+}
+
+/// Whether a configuration puts an instance into another election: other routers that hear it, or none of those
+/// that did. `same_link`: the names of the interfaces mean the same one.
+fn is_elsewhere(old: &model::Instance, new: &model::Instance, same_link: bool) -> bool {
+    (old.family, old.vrid, old.version) != (new.family, new.vrid, new.version)
+        || (old.interface != new.interface && !same_link)
 }
 
 /// What is tracked for an instance: by itself and by its group. Where both name the same thing, the group's

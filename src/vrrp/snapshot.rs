@@ -4,23 +4,44 @@ use super::Engine;
 use crate::base::Instant;
 use crate::plan::{ObjectId, Waits};
 use crate::status::vrrp::{
-    Group, Instance, InstanceSummary, Missing, MissingObject, Script, State, Summary, Vrrp,
+    Group, GroupSummary, Instance, InstanceSummary, Missing, MissingObject, Script, State, Summary,
+    Vrrp,
 };
 
 impl Engine {
-    /// What the supervisor keeps, so that a restarted role goes on where this one stopped.
+    /// What the supervisor keeps, so that a restarted role goes on where this one stopped; in one piece.
     #[must_use]
     pub fn summary(&self, now: Instant) -> Summary {
-        let instances = self
+        self.summary_part(now, 0, usize::MAX).0
+    }
+
+    /// A part of the summary: at most `count` objects (instances, groups, in this order) after the first `skip` of
+    /// them; and whether there are more. The names of interfaces are in the first part.
+    #[must_use]
+    pub fn summary_part(&self, now: Instant, skip: usize, count: usize) -> (Summary, bool) {
+        let own = self.instances.iter().count();
+        let instances: Vec<InstanceSummary> = self
             .instances
             .iter()
+            .skip(skip)
+            .take(count)
             .map(|i| InstanceSummary {
                 name: i.config.name.clone(),
                 state: i.state(),
                 announced: i.announced,
+                own: i.entries.iter().filter_map(|e| self.objects.own(*e)).collect(),
             })
             .collect();
-        Summary { at: now, instances }
+        let groups = self
+            .groups
+            .iter()
+            .skip(skip.saturating_sub(own))
+            .take(count.saturating_sub(own.saturating_sub(skip)))
+            .map(|g| GroupSummary { name: g.config.name.clone(), announced: g.announced })
+            .collect();
+        let renamed = if skip == 0 { self.renamed() } else { Vec::new() };
+        let more = skip.saturating_add(count) < own + self.groups.len();
+        (Summary { at: now, instances, groups, renamed }, more)
     }
 
     /// A full view, in one piece: for tests and for the end of a process. Whoever must not be held up takes parts
@@ -136,15 +157,6 @@ impl Engine {
     #[must_use]
     pub fn holds_addresses(&self, name: &str) -> bool {
         self.named(name).is_some_and(super::Instance::holds_addresses)
-    }
-
-    /// Whether some object was refused and is to be tried again.
-    #[must_use]
-    pub fn is_retrying(&self) -> bool {
-        self.objects
-            .ids()
-            .iter()
-            .any(|id| self.objects.entry(*id).is_some_and(|e| e.refused.is_some()))
     }
 
     fn named(&self, name: &str) -> Option<&super::Instance> {

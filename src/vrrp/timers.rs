@@ -19,17 +19,19 @@ pub(super) enum Timer {
     Notice(InstanceId),
     /// The next run of a script.
     Script(TrackerId),
-    /// The next attempt for an object.
+    /// The next attempt for an entry of the address table.
     Retry(ObjectId),
     /// The next attempt to join multicast groups; one for all.
     Join,
     /// An instance whose addresses the kernel refused may try again.
     HoldDown(InstanceId),
+    /// What was held back because others asked for it too often.
+    Limits(InstanceId),
     /// The rest of a step that was cut into slices; one for all.
     Slice,
 }
 
-const KINDS: u32 = 8;
+const KINDS: u32 = 16;
 
 impl Timer {
     /// Its key among the timers that share a queue.
@@ -43,6 +45,7 @@ impl Timer {
             Self::Join => (5, 0),
             Self::HoldDown(id) => (6, id.0),
             Self::Slice => (7, 0),
+            Self::Limits(id) => (8, id.0),
         };
         id * KINDS + kind
     }
@@ -57,6 +60,7 @@ impl Timer {
             4 => Self::Retry(ObjectId(id)),
             5 => Self::Join,
             6 => Self::HoldDown(InstanceId(id)),
+            8 => Self::Limits(InstanceId(id)),
             _ => Self::Slice,
         }
     }
@@ -67,39 +71,56 @@ impl Timer {
 pub(super) struct Timers {
     /// By instance.
     adverts: TimerQueue,
+    /// By instance.
+    silences: TimerQueue,
     others: TimerQueue,
 }
 
 impl Timers {
+    fn queue(&self, timer: Timer) -> (&TimerQueue, u32) {
+        match timer {
+            Timer::Advert(id) => (&self.adverts, id.0),
+            Timer::Silence(id) => (&self.silences, id.0),
+            _ => (&self.others, timer.key()),
+        }
+    }
+
+    fn queue_mut(&mut self, timer: Timer) -> (&mut TimerQueue, u32) {
+        match timer {
+            Timer::Advert(id) => (&mut self.adverts, id.0),
+            Timer::Silence(id) => (&mut self.silences, id.0),
+            _ => (&mut self.others, timer.key()),
+        }
+    }
+
     /// Sets a timer, replacing the time it had.
     pub fn set(&mut self, timer: Timer, at: Instant) {
-        match timer {
-            Timer::Advert(id) => self.adverts.set(id.0, at),
-            _ => self.others.set(timer.key(), at),
-        }
+        let (queue, key) = self.queue_mut(timer);
+        queue.set(key, at);
     }
 
     pub fn clear(&mut self, timer: Timer) {
-        match timer {
-            Timer::Advert(id) => self.adverts.clear(id.0),
-            _ => self.others.clear(timer.key()),
-        }
+        let (queue, key) = self.queue_mut(timer);
+        queue.clear(key);
     }
 
     pub fn get(&self, timer: Timer) -> Option<Instant> {
-        match timer {
-            Timer::Advert(id) => self.adverts.get(id.0),
-            _ => self.others.get(timer.key()),
-        }
+        let (queue, key) = self.queue(timer);
+        queue.get(key)
     }
 
     pub fn earliest_advert(&mut self) -> Option<Instant> {
         self.adverts.earliest()
     }
 
+    /// The earliest that judges a silence.
+    pub fn earliest_silence(&mut self) -> Option<Instant> {
+        self.silences.earliest()
+    }
+
     /// The earliest of all but adverts.
     pub fn earliest_other(&mut self) -> Option<Instant> {
-        self.others.earliest()
+        self.silences.earliest().into_iter().chain(self.others.earliest()).min()
     }
 
     /// Takes the instance whose advert is due first, with the time it was set to.
@@ -109,6 +130,10 @@ impl Timers {
 
     /// Takes the timer other than an advert that is due first, with the time it was set to.
     pub fn pop(&mut self, now: Instant) -> Option<(Timer, Instant)> {
+        let other = self.others.earliest();
+        if self.silences.earliest().is_some_and(|at| other.is_none_or(|other| at <= other)) {
+            return self.silences.pop(now).map(|(id, at)| (Timer::Silence(InstanceId(id)), at));
+        }
         self.others.pop(now).map(|(key, at)| (Timer::from_key(key), at))
     }
 }
@@ -125,7 +150,7 @@ mod tests {
             let of_one = [Timer::Silence(id), Timer::Announce(id), Timer::Notice(id)];
             let others =
                 [Timer::Script(TrackerId(n)), Timer::Retry(ObjectId(n)), Timer::HoldDown(id)];
-            for timer in of_one.into_iter().chain(others) {
+            for timer in of_one.into_iter().chain(others).chain([Timer::Limits(id)]) {
                 assert_eq!(Timer::from_key(timer.key()), timer);
                 assert!(keys.insert(timer.key()), "{timer:?}");
             }

@@ -5,6 +5,7 @@ use super::event::InstanceId;
 use super::fsm::{self, Input, Step};
 use super::health::Health;
 use super::instance::{Instance, Machine, say};
+use super::limit::Corrections;
 use super::{Action, Cx, Engine, Timer};
 use crate::base::Instant;
 use crate::model::vrrp::{InitialState, Preempt, Priority};
@@ -59,7 +60,6 @@ impl Engine {
         let priority = instance.priority;
         if to == State::Master {
             instance.master_interval = instance.config.advert_int;
-            instance.logged = 0;
             instance.counters.became_master += 1;
         }
         let touches = held || instance.holds_addresses();
@@ -98,7 +98,7 @@ impl Engine {
     fn leave_master(&mut self, id: InstanceId) {
         let Some(instance) = self.instance_mut(id) else { return };
         instance.counters.released_master += 1;
-        instance.logged = 0;
+        instance.corrections = Corrections::default();
         if !instance.entries.is_empty() {
             say!(debug, *instance, "removing VIPs.");
         }

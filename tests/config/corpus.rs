@@ -129,7 +129,9 @@ fn run(path: &Path, name: &str, verdict: &Verdict) -> Loaded {
         host = host.with_interface(interface, &[]);
     }
     let files = MemoryFiles::single(name, &fs::read(path).unwrap());
-    load(&files, &host, &Options::new(name, &host))
+    // keepalived reports each line that follows from a mistake.
+    let options = Options { consequences: true, ..Options::new(name, &host) };
+    load(&files, &host, &options)
 }
 
 type Ours = (u32, Severity, bool, String);

@@ -296,3 +296,17 @@ fn examples_have_nothing_doubtful() {
         assert!(lints.is_empty(), "{first}: {lints:?}");
     }
 }
+
+#[test]
+fn no_wrong_advice_beside_the_right_one() {
+    // A prefix shorter than the address makes the interface part of that network.
+    let text = instance("", "").replace("10.0.0.9", "203.0.113.9/29");
+    assert!(text.contains("203.0.113.9/29"), "{text}");
+    assert!(said(&read(&text, None), "L0804").is_empty());
+    // A script that is defined after its use is named.
+    let script = "vrrp_script s {\n script /usr/bin/true\n}\n";
+    let late = format!("{}{script}", instance("", " track_script {\n  s\n }"));
+    let loaded = read(&late, None);
+    assert_eq!(said(&loaded, "E0410").len(), 1, "{late}");
+    assert!(said(&loaded, "L0806").is_empty());
+}

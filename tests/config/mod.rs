@@ -6,6 +6,7 @@ mod diagnostics;
 mod examples;
 mod format;
 mod keywords;
+mod layers;
 mod limits;
 mod lint;
 mod reload;

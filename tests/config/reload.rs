@@ -174,3 +174,13 @@ fn the_letter_of_a_code_says_what_it_stops() {
     assert!(of(&group("B")).contains(&"E0405".to_owned()));
     assert_eq!(of("global_defs {\n vrrp_garp_interval\n router_id\n}\n"), ["F0107", "E0107"]);
 }
+
+#[test]
+fn a_sync_group_without_its_list_is_told_how_to_write_it() {
+    let text = format!("vrrp_sync_group G {{\n A\n}}\n{}", instance("A", 1, ""));
+    let loaded = read(&text);
+    assert!(
+        loaded.diagnostics.iter().any(|d| d.help.iter().any(|h| h.contains("group {"))),
+        "{text}"
+    );
+}

@@ -229,3 +229,18 @@ fn servers_that_are_one_for_the_kernel_are_named() {
     // The port that DR does not use, and that both have one entry.
     assert_eq!(of("DR"), (2, 2));
 }
+
+#[test]
+fn a_service_whose_servers_are_all_refused_is_left_out() {
+    let text = "virtual_server fd00:9::101 5555 {\n lb_algo rr\n lb_kind NAT\n protocol TCP\n real_server 10.9.0.12 3511 {\n }\n}\n";
+    let files = MemoryFiles::single("a.conf", text.as_bytes());
+    let host = StaticHost::default();
+    let loaded = load(&files, &host, &Options::new("a.conf", &host));
+    assert!(loaded.model.lvs.services.is_empty());
+    let said: Vec<_> = loaded.diagnostics.log_lines().map(|(_, line)| line).collect();
+    assert!(
+        said.iter().any(|line| line.contains("it is left out") && line.ends_with("[E0405]")),
+        "{said:?}"
+    );
+    assert!(!said.iter().any(|line| line.contains("quorum")), "{said:?}");
+}

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use evervip::base::rng::Rng;
-use evervip::base::{Family, Instant, Name};
+use evervip::base::{Family, IfIndex, Instant, Name, Prefix};
 use evervip::ipc::message::{
     CheckerPart, Deliver, FromRole, FromRunner, LoadRequest, ToRole, ToRunner, VrrpPart,
 };
@@ -175,13 +175,18 @@ fn summaries() -> Vec<Seed> {
         name: Name::from(name),
         state,
         announced,
+        own: vec![Prefix::new([10, 0, 0, 71].into(), 24).unwrap()],
     };
+    let group =
+        |name: &str, announced| vrrp_status::GroupSummary { name: Name::from(name), announced };
     let config = sample::failover(200);
     let name = config.instances[0].name.as_str();
     let at = Instant::from_nanos(1_000_000_000_000);
     let master = vrrp_status::Summary {
         at,
         instances: vec![instance(name, State::Master, Some(State::Master))],
+        groups: vec![group("VRRP1", Some(State::Master))],
+        renamed: vec![("enp0s8".parse().unwrap(), IfIndex(2))],
     };
     let twice = vrrp_status::Summary {
         at: Instant::from_nanos(u64::MAX),
@@ -190,6 +195,8 @@ fn summaries() -> Vec<Seed> {
             instance(name, State::Master, Some(State::Backup)),
             instance("", State::Init, Some(State::Fault)),
         ],
+        groups: vec![group("", None), group("VRRP1", Some(State::Init))],
+        renamed: vec![("enp0s8".parse().unwrap(), IfIndex(0)); 2],
     };
     let lvs = sample::balanced();
     let down = |key| check_status::ServiceSummary {

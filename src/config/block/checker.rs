@@ -21,385 +21,226 @@ pub(crate) type Period = Seconds<1, LONG_MAX>;
 /// A limit on a connection.
 pub(crate) type Limit = Seconds<1, TIMER_MAX>;
 
-block! {
+/// Makes a check: rows that checks share, then its own. `runs` takes those of every check that is repeated, `connects`
+/// also those of connections, `fetches` also those of pages.
+macro_rules! check {
+    (
+        $(#[doc = $doc:literal])+
+        pub struct $Check:ident = $name:literal (runs, retry $retry:literal, pause $pause:literal) { $($own:tt)* }
+    ) => {
+        check! { [] $(#[doc = $doc])+ pub struct $Check = $name ($retry, $pause) { $($own)* } }
+    };
+    (
+        $(#[doc = $doc:literal])+
+        pub struct $Check:ident = $name:literal (connects, retry $retry:literal, pause $pause:literal) { $($own:tt)* }
+    ) => {
+        check! {
+            [
+                /// Address to connect to.
+                connect_ip: One<Ip> = "connect_ip", default("that of the real server");
+                /// Port to connect to.
+                connect_port: One<Int<1, 65535>> = "connect_port", default("that of the real server");
+                /// Source address.
+                bindto: One<Ip> = "bindto";
+                /// Source port.
+                bind_port: One<Int<1, 65535>> = "bind_port";
+                /// Interface that must be used; needed for link-local addresses.
+                bind_if: One<Interface> = "bind_if";
+                /// Seconds after which a connection counts as failed.
+                connect_timeout: One<Limit> = "connect_timeout", default("that of the real server");
+                /// Firewall mark of the packets.
+                fwmark: One<Int<0, U32>> = "fwmark", default("0");
+            ]
+            $(#[doc = $doc])+ pub struct $Check = $name ($retry, $pause) { $($own)* }
+        }
+    };
+    (
+        $(#[doc = $doc:literal])+
+        pub struct $Check:ident = $name:literal (fetches, retry $retry:literal, pause $pause:literal) { $($own:tt)* }
+    ) => {
+        check! {
+            $(#[doc = $doc])+
+            pub struct $Check = $name (connects, retry $retry, pause $pause) {
+                /// Old name of `retry`.
+                nb_get_retry: One<Int<0, U32>> = "nb_get_retry", deprecated("use 'retry'") => $Check::old_retry;
+                /// Host name in requests.
+                virtualhost: Over<Text> = "virtualhost", lenient, default("that of the real or virtual server, else address and port");
+                /// Version in requests; 1.0C and 1.1 ask for the connection to be closed.
+                http_protocol: One<Protocol> = "http_protocol", lenient, default("1.0");
+                /// Send the host name in the TLS greeting.
+                enable_sni: One<Bool> = "enable_sni", default("off");
+                /// Send this name in the TLS greeting.
+                sni_name: Over<OptionalName<255>> = "sni_name", newer;
+                /// No pause between pages while starting or recovering.
+                fast_recovery: One<Bool> = "fast_recovery", default("off");
+                $($own)*
+            }
+        }
+
+        impl $Check {
+            /// `nb_get_retry` is `retry`.
+            fn old_retry(&mut self, _statement: &Statement<'_>, _cx: &mut Cx<'_>) -> Next {
+                if let Some(value) = self.nb_get_retry.0.take() {
+                    self.retry.0 = Some(value);
+                }
+                Next::Done
+            }
+        }
+    };
+    (
+        [$($first:tt)*]
+        $(#[doc = $doc:literal])+
+        pub struct $Check:ident = $name:literal ($retry:literal, $pause:literal) { $($own:tt)* }
+    ) => {
+        block! {
+            $(#[doc = $doc])+
+            pub struct $Check(()) = $name {
+                $($first)*
+                /// Attempts after the first failed one before the server goes down.
+                retry: One<Int<0, U32>> = "retry", default($retry);
+                /// Seconds to such an attempt.
+                delay_before_retry: One<Pause> = "delay_before_retry", default($pause);
+                /// Most seconds by which the first attempt is delayed at random, so that not all come at once.
+                warmup: One<Pause> = "warmup", default("that of the real server, else delay_loop");
+                /// Seconds from one attempt to the next.
+                delay_loop: One<Period> = "delay_loop", default("that of the real server");
+                /// Down until the first success.
+                alpha: One<Bool> = "alpha", default("that of the real server");
+                /// Log each failed attempt of a server that is up.
+                log_all_failures: One<Bool> = "log_all_failures", default("checker_log_all_failures");
+                $($own)*
+            }
+        }
+    };
+}
+
+/// Makes a block of a page: rows that all share, then its own.
+macro_rules! page {
+    ($(#[doc = $doc:literal])+ pub struct $Page:ident { $($own:tt)* }) => {
+        block! {
+            $(#[doc = $doc])+
+            pub struct $Page(()) = "url" {
+                /// What is asked for.
+                path: Over<Text> = "path";
+                /// MD5 that the page must have.
+                digest: First<Digest> = "digest";
+                /// Status codes that are right.
+                status_code: Many<StatusCodes> = "status_code", default("200-299");
+                /// Host name in the request.
+                virtualhost: Over<Text> = "virtualhost", lenient, default("that of the check");
+                /// What must be found in the page (PCRE2).
+                regex: Over<Regex> = "regex", lenient;
+                /// What `regex` matches must not be there.
+                regex_no_match: One<Flag> = "regex_no_match";
+                /// Options of the expression.
+                regex_options: Many<RegexOptions> = "regex_options";
+                /// First byte of the page at which a match may begin.
+                regex_min_offset: One<Offset> = "regex_min_offset", default("0");
+                /// Last byte of the page at which a match may begin.
+                regex_max_offset: One<Offset> = "regex_max_offset", default("no limit");
+                /// Smallest and largest stack of the expression, in bytes.
+                regex_stack: One<Stack> = "regex_stack", default("the library's");
+                $($own)*
+            }
+        }
+    };
+}
+
+check! {
     /// The server is up if a TCP connection to it can be made.
-    pub struct TcpCheck(()) = "TCP_CHECK" {
-        /// Address to connect to.
-        connect_ip: One<Ip> = "connect_ip", Restart, default("that of the real server");
-        /// Port to connect to.
-        connect_port: One<Int<1, 65535>> = "connect_port", Restart, default("that of the real server");
-        /// Source address.
-        bindto: One<Ip> = "bindto", Restart;
-        /// Source port.
-        bind_port: One<Int<1, 65535>> = "bind_port", Restart;
-        /// Interface that must be used; needed for link-local addresses.
-        bind_if: One<Interface> = "bind_if", Restart;
-        /// Seconds after which a connection counts as failed.
-        connect_timeout: One<Limit> = "connect_timeout", Timers, default("that of the real server");
-        /// Firewall mark of the packets.
-        fwmark: One<Int<0, U32>> = "fwmark", Restart, default("0");
-        /// Attempts after the first failed one before the server goes down.
-        retry: One<Int<0, U32>> = "retry", Live, default("that of the real server, else 1");
-        /// Seconds to such an attempt.
-        delay_before_retry: One<Pause> = "delay_before_retry", Timers, default("that of the real server, else 1");
-        /// Most seconds by which the first attempt is delayed at random, so that not all come at once.
-        warmup: One<Pause> = "warmup", Timers, default("that of the real server, else delay_loop");
-        /// Seconds from one attempt to the next.
-        delay_loop: One<Period> = "delay_loop", Timers, default("that of the real server");
-        /// Down until the first success.
-        alpha: One<Bool> = "alpha", Restart, default("that of the real server");
-        /// Log each failed attempt of a server that is up.
-        log_all_failures: One<Bool> = "log_all_failures", Live, default("checker_log_all_failures");
-    }
+    pub struct TcpCheck = "TCP_CHECK" (connects, retry "that of the real server, else 1", pause "that of the real server, else 1") {}
 }
 
-block! {
+check! {
     /// The server is up if an echo comes back. Ports have no meaning here.
-    pub struct PingCheck(()) = "PING_CHECK" {
-        /// Address to connect to.
-        connect_ip: One<Ip> = "connect_ip", Restart, default("that of the real server");
-        /// Port to connect to.
-        connect_port: One<Int<1, 65535>> = "connect_port", Restart, default("that of the real server");
-        /// Source address.
-        bindto: One<Ip> = "bindto", Restart;
-        /// Source port.
-        bind_port: One<Int<1, 65535>> = "bind_port", Restart;
-        /// Interface that must be used; needed for link-local addresses.
-        bind_if: One<Interface> = "bind_if", Restart;
-        /// Seconds after which a connection counts as failed.
-        connect_timeout: One<Limit> = "connect_timeout", Timers, default("that of the real server");
-        /// Firewall mark of the packets.
-        fwmark: One<Int<0, U32>> = "fwmark", Restart, default("0");
-        /// Attempts after the first failed one before the server goes down.
-        retry: One<Int<0, U32>> = "retry", Live, default("that of the real server, else 1");
-        /// Seconds to such an attempt.
-        delay_before_retry: One<Pause> = "delay_before_retry", Timers, default("that of the real server, else 1");
-        /// Most seconds by which the first attempt is delayed at random, so that not all come at once.
-        warmup: One<Pause> = "warmup", Timers, default("that of the real server, else delay_loop");
-        /// Seconds from one attempt to the next.
-        delay_loop: One<Period> = "delay_loop", Timers, default("that of the real server");
-        /// Down until the first success.
-        alpha: One<Bool> = "alpha", Restart, default("that of the real server");
-        /// Log each failed attempt of a server that is up.
-        log_all_failures: One<Bool> = "log_all_failures", Live, default("checker_log_all_failures");
+    pub struct PingCheck = "PING_CHECK" (connects, retry "that of the real server, else 1", pause "that of the real server, else 1") {
+
     }
 }
 
-block! {
+check! {
     /// The server is up if a datagram to it is answered, or at least not refused.
-    pub struct UdpCheck(()) = "UDP_CHECK" {
-        /// Address to connect to.
-        connect_ip: One<Ip> = "connect_ip", Restart, default("that of the real server");
-        /// Port to connect to.
-        connect_port: One<Int<1, 65535>> = "connect_port", Restart, default("that of the real server");
-        /// Source address.
-        bindto: One<Ip> = "bindto", Restart;
-        /// Source port.
-        bind_port: One<Int<1, 65535>> = "bind_port", Restart;
-        /// Interface that must be used; needed for link-local addresses.
-        bind_if: One<Interface> = "bind_if", Restart;
-        /// Seconds after which a connection counts as failed.
-        connect_timeout: One<Limit> = "connect_timeout", Timers, default("that of the real server");
-        /// Firewall mark of the packets.
-        fwmark: One<Int<0, U32>> = "fwmark", Restart, default("0");
-        /// Attempts after the first failed one before the server goes down.
-        retry: One<Int<0, U32>> = "retry", Live, default("that of the real server, else 1");
-        /// Seconds to such an attempt.
-        delay_before_retry: One<Pause> = "delay_before_retry", Timers, default("that of the real server, else 1");
-        /// Most seconds by which the first attempt is delayed at random, so that not all come at once.
-        warmup: One<Pause> = "warmup", Timers, default("that of the real server, else delay_loop");
-        /// Seconds from one attempt to the next.
-        delay_loop: One<Period> = "delay_loop", Timers, default("that of the real server");
-        /// Down until the first success.
-        alpha: One<Bool> = "alpha", Restart, default("that of the real server");
-        /// Log each failed attempt of a server that is up.
-        log_all_failures: One<Bool> = "log_all_failures", Live, default("checker_log_all_failures");
+    pub struct UdpCheck = "UDP_CHECK" (connects, retry "that of the real server, else 1", pause "that of the real server, else 1") {
         /// What is sent, as hexadecimal digits.
-        payload: One<Payload> = "payload", Live, lenient, default("a fixed text");
+        payload: One<Payload> = "payload", lenient, default("a fixed text");
         /// An answer must come; with hexadecimal digits it must begin with them, X standing for any digit.
-        require_reply: One<Reply> = "require_reply", Live, default("no answer is needed");
+        require_reply: One<Reply> = "require_reply", default("no answer is needed");
         /// Shortest answer, if its content counts.
-        min_reply_length: One<Exact<0, 65535>> = "min_reply_length", Live, default("0");
+        min_reply_length: One<Exact<0, 65535>> = "min_reply_length", default("0");
         /// Longest answer, if its content counts.
-        max_reply_length: One<Exact<0, 65535>> = "max_reply_length", Live, default("255");
+        max_reply_length: One<Exact<0, 65535>> = "max_reply_length", default("255");
     }
 }
 
-block! {
+check! {
     /// The server is up if it greets as a mail server does.
-    pub struct SmtpCheck(()) = "SMTP_CHECK" {
-        /// Address to connect to.
-        connect_ip: One<Ip> = "connect_ip", Restart, default("that of the real server");
-        /// Port to connect to.
-        connect_port: One<Int<1, 65535>> = "connect_port", Restart, default("that of the real server");
-        /// Source address.
-        bindto: One<Ip> = "bindto", Restart;
-        /// Source port.
-        bind_port: One<Int<1, 65535>> = "bind_port", Restart;
-        /// Interface that must be used; needed for link-local addresses.
-        bind_if: One<Interface> = "bind_if", Restart;
-        /// Seconds after which a connection counts as failed.
-        connect_timeout: One<Limit> = "connect_timeout", Timers, default("that of the real server");
-        /// Firewall mark of the packets.
-        fwmark: One<Int<0, U32>> = "fwmark", Restart, default("0");
-        /// Attempts after the first failed one before the server goes down.
-        retry: One<Int<0, U32>> = "retry", Live, default("that of the real server, else 1");
-        /// Seconds to such an attempt.
-        delay_before_retry: One<Pause> = "delay_before_retry", Timers, default("that of the real server, else 1");
-        /// Most seconds by which the first attempt is delayed at random, so that not all come at once.
-        warmup: One<Pause> = "warmup", Timers, default("that of the real server, else delay_loop");
-        /// Seconds from one attempt to the next.
-        delay_loop: One<Period> = "delay_loop", Timers, default("that of the real server");
-        /// Down until the first success.
-        alpha: One<Bool> = "alpha", Restart, default("that of the real server");
-        /// Log each failed attempt of a server that is up.
-        log_all_failures: One<Bool> = "log_all_failures", Live, default("checker_log_all_failures");
+    pub struct SmtpCheck = "SMTP_CHECK" (connects, retry "that of the real server, else 1", pause "that of the real server, else 1") {
         /// Name sent in HELO.
-        helo_name: Over<Text> = "helo_name", Live, lenient, default("smtpchecker.keepalived.org");
+        helo_name: Over<Text> = "helo_name", lenient, default("smtpchecker.keepalived.org");
         /// Another host to check. Use a second SMTP_CHECK instead.
-        host: Subs<SmtpHost> = "host", Live, deprecated("use several SMTP_CHECK blocks");
+        host: Subs<SmtpHost> = "host", deprecated("use several SMTP_CHECK blocks");
     }
 }
 
-block! {
+check! {
     /// A further host of a mail check.
-    pub struct SmtpHost(()) = "host" {
-        /// Address to connect to.
-        connect_ip: One<Ip> = "connect_ip", Restart, default("that of the real server");
-        /// Port to connect to.
-        connect_port: One<Int<1, 65535>> = "connect_port", Restart, default("that of the real server");
-        /// Source address.
-        bindto: One<Ip> = "bindto", Restart;
-        /// Source port.
-        bind_port: One<Int<1, 65535>> = "bind_port", Restart;
-        /// Interface that must be used; needed for link-local addresses.
-        bind_if: One<Interface> = "bind_if", Restart;
-        /// Seconds after which a connection counts as failed.
-        connect_timeout: One<Limit> = "connect_timeout", Timers, default("that of the real server");
-        /// Firewall mark of the packets.
-        fwmark: One<Int<0, U32>> = "fwmark", Restart, default("0");
-        /// Attempts after the first failed one before the server goes down.
-        retry: One<Int<0, U32>> = "retry", Live, default("that of the real server, else 1");
-        /// Seconds to such an attempt.
-        delay_before_retry: One<Pause> = "delay_before_retry", Timers, default("that of the real server, else 1");
-        /// Most seconds by which the first attempt is delayed at random, so that not all come at once.
-        warmup: One<Pause> = "warmup", Timers, default("that of the real server, else delay_loop");
-        /// Seconds from one attempt to the next.
-        delay_loop: One<Period> = "delay_loop", Timers, default("that of the real server");
-        /// Down until the first success.
-        alpha: One<Bool> = "alpha", Restart, default("that of the real server");
-        /// Log each failed attempt of a server that is up.
-        log_all_failures: One<Bool> = "log_all_failures", Live, default("checker_log_all_failures");
+    pub struct SmtpHost = "host" (connects, retry "that of the real server, else 1", pause "that of the real server, else 1") {
+
     }
 }
 
-block! {
+check! {
     /// The server is up if it answers a DNS question.
-    pub struct DnsCheck(()) = "DNS_CHECK" {
-        /// Address to connect to.
-        connect_ip: One<Ip> = "connect_ip", Restart, default("that of the real server");
-        /// Port to connect to.
-        connect_port: One<Int<1, 65535>> = "connect_port", Restart, default("that of the real server");
-        /// Source address.
-        bindto: One<Ip> = "bindto", Restart;
-        /// Source port.
-        bind_port: One<Int<1, 65535>> = "bind_port", Restart;
-        /// Interface that must be used; needed for link-local addresses.
-        bind_if: One<Interface> = "bind_if", Restart;
-        /// Seconds after which a connection counts as failed.
-        connect_timeout: One<Limit> = "connect_timeout", Timers, default("that of the real server");
-        /// Firewall mark of the packets.
-        fwmark: One<Int<0, U32>> = "fwmark", Restart, default("0");
-        /// Attempts after the first failed one before the server goes down.
-        retry: One<Int<0, U32>> = "retry", Live, default("that of the real server, else 3");
-        /// Seconds to such an attempt.
-        delay_before_retry: One<Pause> = "delay_before_retry", Timers, default("that of the real server, else delay_loop");
-        /// Most seconds by which the first attempt is delayed at random, so that not all come at once.
-        warmup: One<Pause> = "warmup", Timers, default("that of the real server, else delay_loop");
-        /// Seconds from one attempt to the next.
-        delay_loop: One<Period> = "delay_loop", Timers, default("that of the real server");
-        /// Down until the first success.
-        alpha: One<Bool> = "alpha", Restart, default("that of the real server");
-        /// Log each failed attempt of a server that is up.
-        log_all_failures: One<Bool> = "log_all_failures", Live, default("checker_log_all_failures");
+    pub struct DnsCheck = "DNS_CHECK" (connects, retry "that of the real server, else 3", pause "that of the real server, else delay_loop") {
         /// Type of the question.
-        record: One<RecordType> = "type", Live, default("SOA");
+        record: One<RecordType> = "type", default("SOA");
         /// Name in question.
-        name: First<Domain> = "name", Live, default("the root");
+        name: First<Domain> = "name", default("the root");
     }
 }
 
-block! {
+check! {
     /// The server is up if pages can be fetched from it.
-    pub struct HttpGet(()) = "HTTP_GET" {
-        /// Address to connect to.
-        connect_ip: One<Ip> = "connect_ip", Restart, default("that of the real server");
-        /// Port to connect to.
-        connect_port: One<Int<1, 65535>> = "connect_port", Restart, default("that of the real server");
-        /// Source address.
-        bindto: One<Ip> = "bindto", Restart;
-        /// Source port.
-        bind_port: One<Int<1, 65535>> = "bind_port", Restart;
-        /// Interface that must be used; needed for link-local addresses.
-        bind_if: One<Interface> = "bind_if", Restart;
-        /// Seconds after which a connection counts as failed.
-        connect_timeout: One<Limit> = "connect_timeout", Timers, default("that of the real server");
-        /// Firewall mark of the packets.
-        fwmark: One<Int<0, U32>> = "fwmark", Restart, default("0");
-        /// Attempts after the first failed one before the server goes down.
-        retry: One<Int<0, U32>> = "retry", Live, default("that of the real server, else 1");
-        /// Seconds to such an attempt.
-        delay_before_retry: One<Pause> = "delay_before_retry", Timers, default("that of the real server, else 3");
-        /// Most seconds by which the first attempt is delayed at random, so that not all come at once.
-        warmup: One<Pause> = "warmup", Timers, default("that of the real server, else delay_loop");
-        /// Seconds from one attempt to the next.
-        delay_loop: One<Period> = "delay_loop", Timers, default("that of the real server");
-        /// Down until the first success.
-        alpha: One<Bool> = "alpha", Restart, default("that of the real server");
-        /// Log each failed attempt of a server that is up.
-        log_all_failures: One<Bool> = "log_all_failures", Live, default("checker_log_all_failures");
-        /// Old name of `retry`.
-        nb_get_retry: One<Int<0, U32>> = "nb_get_retry", Live, deprecated("use 'retry'") => old_retry_http;
-        /// Host name in requests.
-        virtualhost: Over<Text> = "virtualhost", Live, lenient, default("that of the real or virtual server, else address and port");
-        /// Version in requests; 1.0C and 1.1 ask for the connection to be closed.
-        http_protocol: One<Protocol> = "http_protocol", Live, lenient, default("1.0");
-        /// Send the host name in the TLS greeting.
-        enable_sni: One<Bool> = "enable_sni", Live, default("off");
-        /// Send this name in the TLS greeting.
-        sni_name: Over<OptionalName<255>> = "sni_name", Live, newer;
-        /// No pause between pages while starting or recovering.
-        fast_recovery: One<Bool> = "fast_recovery", Live, default("off");
+    pub struct HttpGet = "HTTP_GET" (fetches, retry "that of the real server, else 1", pause "that of the real server, else 3") {
         /// A page; all must be right.
-        url: Subs<UrlBlock> = "url", Live;
+        url: Subs<UrlBlock> = "url";
     }
 }
 
-block! {
+check! {
     /// The server is up if pages can be fetched from it over TLS. Its certificate is not verified.
-    pub struct SslGet(()) = "SSL_GET" {
-        /// Address to connect to.
-        connect_ip: One<Ip> = "connect_ip", Restart, default("that of the real server");
-        /// Port to connect to.
-        connect_port: One<Int<1, 65535>> = "connect_port", Restart, default("that of the real server");
-        /// Source address.
-        bindto: One<Ip> = "bindto", Restart;
-        /// Source port.
-        bind_port: One<Int<1, 65535>> = "bind_port", Restart;
-        /// Interface that must be used; needed for link-local addresses.
-        bind_if: One<Interface> = "bind_if", Restart;
-        /// Seconds after which a connection counts as failed.
-        connect_timeout: One<Limit> = "connect_timeout", Timers, default("that of the real server");
-        /// Firewall mark of the packets.
-        fwmark: One<Int<0, U32>> = "fwmark", Restart, default("0");
-        /// Attempts after the first failed one before the server goes down.
-        retry: One<Int<0, U32>> = "retry", Live, default("that of the real server, else 1");
-        /// Seconds to such an attempt.
-        delay_before_retry: One<Pause> = "delay_before_retry", Timers, default("that of the real server, else 3");
-        /// Most seconds by which the first attempt is delayed at random, so that not all come at once.
-        warmup: One<Pause> = "warmup", Timers, default("that of the real server, else delay_loop");
-        /// Seconds from one attempt to the next.
-        delay_loop: One<Period> = "delay_loop", Timers, default("that of the real server");
-        /// Down until the first success.
-        alpha: One<Bool> = "alpha", Restart, default("that of the real server");
-        /// Log each failed attempt of a server that is up.
-        log_all_failures: One<Bool> = "log_all_failures", Live, default("checker_log_all_failures");
-        /// Old name of `retry`.
-        nb_get_retry: One<Int<0, U32>> = "nb_get_retry", Live, deprecated("use 'retry'") => old_retry_ssl;
-        /// Host name in requests.
-        virtualhost: Over<Text> = "virtualhost", Live, lenient, default("that of the real or virtual server, else address and port");
-        /// Version in requests; 1.0C and 1.1 ask for the connection to be closed.
-        http_protocol: One<Protocol> = "http_protocol", Live, lenient, default("1.0");
-        /// Send the host name in the TLS greeting.
-        enable_sni: One<Bool> = "enable_sni", Live, default("off");
-        /// Send this name in the TLS greeting.
-        sni_name: Over<OptionalName<255>> = "sni_name", Live, newer;
-        /// No pause between pages while starting or recovering.
-        fast_recovery: One<Bool> = "fast_recovery", Live, default("off");
+    pub struct SslGet = "SSL_GET" (fetches, retry "that of the real server, else 1", pause "that of the real server, else 3") {
         /// Say goodbye properly when a TLS connection ends.
-        tls_compliant: One<Bool> = "tls_compliant", Live, default("off");
+        tls_compliant: One<Bool> = "tls_compliant", default("off");
         /// A page; all must be right.
-        url: Subs<TlsUrlBlock> = "url", Live;
+        url: Subs<TlsUrlBlock> = "url";
     }
 }
 
-block! {
+page! {
     /// A page.
-    pub struct UrlBlock(()) = "url" {
-        /// What is asked for.
-        path: Over<Text> = "path", Live;
-        /// MD5 that the page must have.
-        digest: First<Digest> = "digest", Live;
-        /// Status codes that are right.
-        status_code: Many<StatusCodes> = "status_code", Live, default("200-299");
-        /// Host name in the request.
-        virtualhost: Over<Text> = "virtualhost", Live, lenient, default("that of the check");
-        /// What must be found in the page (PCRE2).
-        regex: Over<Regex> = "regex", Live, lenient;
-        /// What `regex` matches must not be there.
-        regex_no_match: One<Flag> = "regex_no_match", Live;
-        /// Options of the expression.
-        regex_options: Many<RegexOptions> = "regex_options", Live;
-        /// First byte of the page at which a match may begin.
-        regex_min_offset: One<Offset> = "regex_min_offset", Live, default("0");
-        /// Last byte of the page at which a match may begin.
-        regex_max_offset: One<Offset> = "regex_max_offset", Live, default("no limit");
-        /// Smallest and largest stack of the expression, in bytes.
-        regex_stack: One<Stack> = "regex_stack", Live, default("the library's");
-    }
+    pub struct UrlBlock {}
 }
 
-block! {
+page! {
     /// A page.
-    pub struct TlsUrlBlock(()) = "url" {
-        /// What is asked for.
-        path: Over<Text> = "path", Live;
-        /// MD5 that the page must have.
-        digest: First<Digest> = "digest", Live;
-        /// Status codes that are right.
-        status_code: Many<StatusCodes> = "status_code", Live, default("200-299");
-        /// Host name in the request.
-        virtualhost: Over<Text> = "virtualhost", Live, lenient, default("that of the check");
-        /// What must be found in the page (PCRE2).
-        regex: Over<Regex> = "regex", Live, lenient;
-        /// What `regex` matches must not be there.
-        regex_no_match: One<Flag> = "regex_no_match", Live;
-        /// Options of the expression.
-        regex_options: Many<RegexOptions> = "regex_options", Live;
-        /// First byte of the page at which a match may begin.
-        regex_min_offset: One<Offset> = "regex_min_offset", Live, default("0");
-        /// Last byte of the page at which a match may begin.
-        regex_max_offset: One<Offset> = "regex_max_offset", Live, default("no limit");
-        /// Smallest and largest stack of the expression, in bytes.
-        regex_stack: One<Stack> = "regex_stack", Live, default("the library's");
+    pub struct TlsUrlBlock {
         /// Say goodbye properly when the connection for this page ends.
-        tls_compliant: One<Bool> = "tls_compliant", Live, default("that of the check");
+        tls_compliant: One<Bool> = "tls_compliant", default("that of the check");
     }
 }
 
-block! {
+check! {
     /// The server is up if a program ends with status 0. It is run directly, not by a shell.
-    pub struct MiscCheck(()) = "MISC_CHECK" {
-        /// Attempts after the first failed one before the server goes down.
-        retry: One<Int<0, U32>> = "retry", Live, default("that of the real server, else 0");
-        /// Seconds to such an attempt.
-        delay_before_retry: One<Pause> = "delay_before_retry", Timers, default("that of the real server, else 1");
-        /// Most seconds by which the first attempt is delayed at random, so that not all come at once.
-        warmup: One<Pause> = "warmup", Timers, default("that of the real server, else delay_loop");
-        /// Seconds from one attempt to the next.
-        delay_loop: One<Period> = "delay_loop", Timers, default("that of the real server");
-        /// Down until the first success.
-        alpha: One<Bool> = "alpha", Restart, default("that of the real server");
-        /// Log each failed attempt of a server that is up.
-        log_all_failures: One<Bool> = "log_all_failures", Live, default("checker_log_all_failures");
+    pub struct MiscCheck = "MISC_CHECK" (runs, retry "that of the real server, else 0", pause "that of the real server, else 1") {
         /// The program and its arguments, in quotes if there are any.
-        misc_path: One<Script> = "misc_path", Restart, quiet;
+        misc_path: One<Script> = "misc_path", quiet;
         /// Seconds that it has; 0 for delay_loop.
-        misc_timeout: One<Int<0, 4294>> = "misc_timeout", Timers, default("delay_loop");
+        misc_timeout: One<Int<0, 4294>> = "misc_timeout", default("delay_loop");
         /// Status 2 to 255 is a success that sets the weight to the status minus 2.
-        misc_dynamic: One<Flag> = "misc_dynamic", Live;
+        misc_dynamic: One<Flag> = "misc_dynamic";
         /// The account that runs it.
-        user: One<Account> = "user", Live, lenient, default("script_user");
+        user: One<Account> = "user", lenient, default("script_user");
     }
 }
 
@@ -407,9 +248,9 @@ block! {
     /// The content of a tracked file adds to the weight of the server, or takes it down.
     pub struct FileCheck(()) = "FILE_CHECK" {
         /// Name of a `track_file` block, which must stand before this.
-        track_file: One<ObjectName> = "track_file", Restart;
+        track_file: One<ObjectName> = "track_file";
         /// What the content is multiplied by; 0: the server is down while the content is not 0.
-        weight: One<FileWeight> = "weight", Live, lenient, default("that of the track_file");
+        weight: One<FileWeight> = "weight", lenient, default("that of the track_file");
     }
 }
 
@@ -417,23 +258,8 @@ block! {
     /// The server is up while a BFD session is.
     pub struct BfdCheck(()) = "BFD_CHECK" {
         /// Name of a `bfd_instance` block, which must stand before this.
-        name: First<Short<31>> = "name", Restart, lenient;
+        name: First<Short<31>> = "name", lenient;
         /// Down until the session reports up.
-        alpha: One<Bool> = "alpha", Restart, default("that of the real server");
+        alpha: One<Bool> = "alpha", default("that of the real server");
     }
-}
-
-/// `nb_get_retry` is `retry`.
-fn old_retry_http(block: &mut HttpGet, _statement: &Statement<'_>, _cx: &mut Cx<'_>) -> Next {
-    if let Some(value) = block.nb_get_retry.0.take() {
-        block.retry.0 = Some(value);
-    }
-    Next::Done
-}
-
-fn old_retry_ssl(block: &mut SslGet, _statement: &Statement<'_>, _cx: &mut Cx<'_>) -> Next {
-    if let Some(value) = block.nb_get_retry.0.take() {
-        block.retry.0 = Some(value);
-    }
-    Next::Done
 }

@@ -11,36 +11,36 @@ block! {
     /// Instances that are master together or not at all.
     pub struct SyncGroup(SoleName) = "vrrp_sync_group" {
         /// The members, by name; they may be defined later. An instance is in one group only.
-        group: OneList<ObjectName> = "group", Restart;
+        group: OneList<ObjectName> = "group";
         /// Interfaces tracked for every member.
-        track_interface: Lines<TrackInterface> = "track_interface", Live;
+        track_interface: Lines<TrackInterface> = "track_interface";
         /// Scripts tracked for every member.
-        track_script: Lines<TrackEntry<254>> = "track_script", Live;
+        track_script: Lines<TrackEntry<254>> = "track_script";
         /// Files tracked for every member.
-        track_file: Lines<TrackEntry<254>> = "track_file", Live, later;
+        track_file: Lines<TrackEntry<254>> = "track_file", later;
         /// Processes tracked for every member.
-        track_process: Lines<TrackEntry<254>> = "track_process", Live, later;
+        track_process: Lines<TrackEntry<254>> = "track_process", later;
         /// BFD sessions tracked for every member.
-        track_bfd: Lines<TrackEntry<253>> = "track_bfd", Live, later;
+        track_bfd: Lines<TrackEntry<253>> = "track_bfd", later;
         /// Runs when the group becomes master.
-        notify_master: First<Script> = "notify_master", Live;
+        notify_master: First<Script> = "notify_master";
         /// Runs when the group becomes backup.
-        notify_backup: First<Script> = "notify_backup", Live;
+        notify_backup: First<Script> = "notify_backup";
         /// Runs when the group goes into FAULT.
-        notify_fault: First<Script> = "notify_fault", Live;
+        notify_fault: First<Script> = "notify_fault";
         /// Runs when the daemon stops.
-        notify_stop: First<Script> = "notify_stop", Live;
+        notify_stop: First<Script> = "notify_stop";
         /// Runs at every change, with the arguments GROUP, name, state and 0.
-        notify: First<Script> = "notify", Live;
+        notify: First<Script> = "notify";
         /// Mail changes of state.
-        smtp_alert: One<Bool> = "smtp_alert", Live, default("smtp_alert_vrrp, else smtp_alert, else off");
+        smtp_alert: One<Bool> = "smtp_alert", default("smtp_alert_vrrp, else smtp_alert, else off");
         /// Old name of `sync_group_tracking_weight`.
-        global_tracking: One<Flag> = "global_tracking", Live, deprecated("use 'sync_group_tracking_weight'");
+        global_tracking: One<Flag> = "global_tracking", deprecated("use 'sync_group_tracking_weight'");
         /// Let members keep their trackers with weights. Without it weights of members do not count, since the group
         /// changes as a whole.
-        sync_group_tracking_weight: One<Flag> = "sync_group_tracking_weight", Live;
+        sync_group_tracking_weight: One<Flag> = "sync_group_tracking_weight";
         /// Default of `notify_priority_changes` for the members.
-        notify_priority_changes: One<Bool> = "notify_priority_changes", Live, later,
+        notify_priority_changes: One<Bool> = "notify_priority_changes", later,
             default("vrrp_notify_priority_changes");
     }
 }

@@ -8,8 +8,9 @@ use super::track::{BfdInstance, GarpGroup, TrackFile, TrackGroup, TrackProcess};
 use super::vrrp::VrrpInstance;
 use crate::config::context::Cx;
 use crate::config::document::Node;
+use crate::config::keyword::{Keyword, Shape, Times};
 use crate::config::reader::Reader;
-use crate::config::schema::{Block, Keyword, Next, Shape, Slot, Times, Value, block, read_block};
+use crate::config::schema::{Block, Next, Slot, Value, block, read_block};
 use crate::config::slot::{First, Lines, One, block_node, header};
 use crate::config::span::Span;
 use crate::config::value::entry::AddressEntry;
@@ -25,71 +26,95 @@ block! {
     /// Keywords outside all blocks.
     pub struct Root(()) = "" {
         /// Name of this daemon beside others on the machine.
-        instance: First<ObjectName> = "instance", Fixed, lenient, later;
+        instance: First<ObjectName> = "instance", lenient, later;
         /// Network namespace of the daemon.
-        net_namespace: First<ObjectName> = "net_namespace", Fixed, lenient, later;
+        net_namespace: First<ObjectName> = "net_namespace", lenient, later;
         /// Network namespace of IPVS; without a name the first one of the machine.
-        net_namespace_ipvs: First<OptionalName<255>> = "net_namespace_ipvs", Fixed, later,
+        net_namespace_ipvs: First<OptionalName<255>> = "net_namespace_ipvs", later,
             default("that of the daemon");
         /// Use ipsets although there is a namespace.
-        namespace_with_ipsets: One<Flag> = "namespace_with_ipsets", Fixed, later;
+        namespace_with_ipsets: One<Flag> = "namespace_with_ipsets", later;
         /// Put pid files into a directory of their own.
-        use_pid_dir: One<Flag> = "use_pid_dir", Fixed, later;
+        use_pid_dir: One<Flag> = "use_pid_dir", later;
         /// Ask for the state of links every second instead of waiting for the kernel's word.
-        linkbeat_use_polling: One<Flag> = "linkbeat_use_polling", Live, later;
+        linkbeat_use_polling: One<Flag> = "linkbeat_use_polling", later;
         /// Seconds for which the supervisor waits for its processes when it stops.
-        child_wait_time: One<Int<0, U32>> = "child_wait_time", Live, default("5");
+        child_wait_time: One<Int<0, U32>> = "child_wait_time", default("5");
         /// Settings of the daemon as a whole.
-        global_defs: Global = "global_defs", Live;
+        global_defs: Global = "global_defs";
         /// TLS material for SSL_GET.
-        ssl: Each<Ssl> = "SSL", Live, later;
+        ssl: Each<Ssl> = "SSL", later;
         /// Instances that also track the interfaces of static items.
-        track_group: Each<TrackGroup> = "track_group", Live, lenient, later;
+        track_group: Each<TrackGroup> = "track_group", lenient, later;
         /// Addresses that are set for as long as the daemon runs.
-        static_ipaddress: Lines<AddressEntry> = "static_ipaddress", Live;
+        static_ipaddress: Lines<AddressEntry> = "static_ipaddress";
         /// Routes that are set for as long as the daemon runs.
-        static_routes: Lines<RouteEntry> = "static_routes", Live, later;
+        static_routes: Lines<RouteEntry> = "static_routes", later;
         /// Policy rules that are set for as long as the daemon runs.
-        static_rules: Lines<RuleEntry> = "static_rules", Live, later;
+        static_rules: Lines<RuleEntry> = "static_rules", later;
         /// Interfaces whose link is asked for every second.
-        linkbeat_interfaces: Lines<LinkbeatEntry> = "linkbeat_interfaces", Live, later;
+        linkbeat_interfaces: Lines<LinkbeatEntry> = "linkbeat_interfaces", later;
         /// Seconds for which a change of an interface must last to count.
-        interface_up_down_delays: Lines<DelayEntry> = "interface_up_down_delays", Live, later;
+        interface_up_down_delays: Lines<DelayEntry> = "interface_up_down_delays", later;
         /// Interfaces that share a least time between announcements.
-        garp_group: Each<GarpGroup> = "garp_group", Live, later;
+        garp_group: Each<GarpGroup> = "garp_group", later;
         /// A program that runs again and again.
-        vrrp_script: Each<VrrpScript> = "vrrp_script", Live;
+        vrrp_script: Each<VrrpScript> = "vrrp_script";
         /// A file whose content is a number.
-        track_file: Each<TrackFile> = "track_file" | "vrrp_track_file" (old silent), Live, later;
+        track_file: Each<TrackFile> = "track_file" | "vrrp_track_file" (old silent), later;
         /// How many processes of a name run.
-        vrrp_track_process: Each<TrackProcess> = "vrrp_track_process", Live, later;
+        vrrp_track_process: Each<TrackProcess> = "vrrp_track_process", later;
         /// A BFD session.
-        bfd_instance: Each<BfdInstance> = "bfd_instance", Live, later;
+        bfd_instance: Each<BfdInstance> = "bfd_instance", later;
         /// Instances that are master together or not at all.
-        vrrp_sync_group: Each<SyncGroup> = "vrrp_sync_group", Live, lenient;
+        vrrp_sync_group: Each<SyncGroup> = "vrrp_sync_group", lenient;
         /// One virtual router.
-        vrrp_instance: Each<VrrpInstance> = "vrrp_instance", Live, lenient;
+        vrrp_instance: Each<VrrpInstance> = "vrrp_instance", lenient;
         /// Addresses and marks that virtual servers share.
-        virtual_server_group: Each<VirtualServerGroup> = "virtual_server_group", Live;
+        virtual_server_group: Each<VirtualServerGroup> = "virtual_server_group";
         /// A service that IPVS balances.
-        virtual_server: Each<VirtualServer> = "virtual_server", Live;
+        virtual_server: Each<VirtualServer> = "virtual_server";
     }
 }
 
-/// A block that is resolved when it ends and not kept.
-pub(crate) trait TopLevel: Block {
-    /// Whether the block is wanted, now that its header is known.
-    fn open(&self, _cx: &mut Cx<'_>) -> bool {
-        true
-    }
-
-    /// Resolves the block.
-    fn close(self, cx: &mut Cx<'_>);
+/// A block that was read, on its way to whoever resolves it.
+pub(crate) enum Top {
+    Global(Box<GlobalDefs>),
+    Ssl(Ssl),
+    TrackGroup(TrackGroup),
+    GarpGroup(GarpGroup),
+    Script(Box<VrrpScript>),
+    File(Box<TrackFile>),
+    Process(Box<TrackProcess>),
+    Bfd(Box<BfdInstance>),
+    Group(Box<SyncGroup>),
+    Instance(Box<VrrpInstance>),
+    ServerGroup(VirtualServerGroup),
+    Server(Box<VirtualServer>),
 }
 
-/// Blocks that are resolved one by one.
+impl Root {
+    /// The block that the last statement opened, if it is wanted.
+    pub(crate) fn take(&mut self) -> Option<Top> {
+        let Self { global_defs, ssl, track_group, garp_group, vrrp_script, track_file, .. } = self;
+        None.or_else(|| global_defs.0.take().map(Top::Global))
+            .or_else(|| ssl.0.take().map(|b| Top::Ssl(*b)))
+            .or_else(|| track_group.0.take().map(|b| Top::TrackGroup(*b)))
+            .or_else(|| garp_group.0.take().map(|b| Top::GarpGroup(*b)))
+            .or_else(|| vrrp_script.0.take().map(Top::Script))
+            .or_else(|| track_file.0.take().map(Top::File))
+            .or_else(|| self.vrrp_track_process.0.take().map(Top::Process))
+            .or_else(|| self.bfd_instance.0.take().map(Top::Bfd))
+            .or_else(|| self.vrrp_sync_group.0.take().map(Top::Group))
+            .or_else(|| self.vrrp_instance.0.take().map(Top::Instance))
+            .or_else(|| self.virtual_server_group.0.take().map(|b| Top::ServerGroup(*b)))
+            .or_else(|| self.virtual_server.0.take().map(Top::Server))
+    }
+}
+
+/// Blocks that are resolved one by one as they end: holds the one that is being read.
 #[derive(Debug)]
-pub(crate) struct Each<B>(Option<B>);
+pub(crate) struct Each<B>(pub Option<Box<B>>);
 
 impl<B> Default for Each<B> {
     fn default() -> Self {
@@ -97,7 +122,7 @@ impl<B> Default for Each<B> {
     }
 }
 
-impl<B: TopLevel> Slot for Each<B> {
+impl<B: Block> Slot for Each<B> {
     const TIMES: Times = Times::Many;
 
     fn shape() -> Shape {
@@ -111,21 +136,22 @@ impl<B: TopLevel> Slot for Each<B> {
         cx: &mut Cx<'_>,
     ) -> Next {
         cx.position.within = Span::NONE;
-        self.0 = header::<B>(keyword, statement, cx).filter(|b| b.open(cx));
+        self.0 = header::<B>(keyword, statement, cx).map(Box::new);
         cx.position.within = statement.span();
         if self.0.is_some() { Next::Body } else { Next::Skip }
     }
 
     fn body(&mut self, keyword: &'static Keyword, reader: &mut Reader, cx: &mut Cx<'_>) -> Next {
-        if let Some(mut block) = self.0.take()
-            && read_block(&mut block, keyword.name, reader, cx) != Next::Leave
-        {
+        if let Some(block) = &mut self.0 {
+            if read_block(block.as_mut(), keyword.name, reader, cx) == Next::Leave {
+                self.0 = None;
+                return Next::Done;
+            }
             if cx.options.document {
-                let node = block_node(keyword, &block);
+                let node = block_node(keyword, block.as_ref());
                 cx.document.nodes.push(node);
             }
             cx.position.settle(keyword.name, block.span());
-            block.close(cx);
         }
         Next::Done
     }
@@ -133,9 +159,9 @@ impl<B: TopLevel> Slot for Each<B> {
     fn nodes(&self, _keyword: &'static Keyword, _out: &mut Vec<Node>) {}
 }
 
-/// `global_defs`: all blocks fill one struct, which other blocks look at.
+/// `global_defs`: all blocks fill one struct, which other blocks look at. Holds it while one of them is read.
 #[derive(Debug, Default)]
-pub(crate) struct Global;
+pub(crate) struct Global(pub Option<Box<GlobalDefs>>);
 
 impl Slot for Global {
     const TIMES: Times = Times::Many;
@@ -148,19 +174,24 @@ impl Slot for Global {
         &mut self,
         _keyword: &'static Keyword,
         statement: &Statement<'_>,
-        cx: &mut Cx<'_>,
+        _cx: &mut Cx<'_>,
     ) -> Next {
-        cx.draft.global_at = statement.word(0).map_or(Span::NONE, |w| w.span());
+        let at = statement.word(0).map_or(Span::NONE, |w| w.span());
+        self.0 = Some(Box::new(GlobalDefs::new((), at)));
         Next::Body
     }
 
     fn body(&mut self, keyword: &'static Keyword, reader: &mut Reader, cx: &mut Cx<'_>) -> Next {
-        let mut block = cx.draft.take_global();
-        block.span = cx.draft.global_at;
-        read_block(&mut block, keyword.name, reader, cx);
-        cx.draft.put_global(block);
+        if let Some(block) = &mut self.0 {
+            read_block(block.as_mut(), keyword.name, reader, cx);
+        }
         Next::Done
     }
 
-    fn nodes(&self, _keyword: &'static Keyword, _out: &mut Vec<Node>) {}
+    fn nodes(&self, keyword: &'static Keyword, out: &mut Vec<Node>) {
+        let nodes = self.0.as_ref().map(|block| block.nodes()).unwrap_or_default();
+        if !nodes.is_empty() {
+            out.push(Node::block(keyword, Vec::new(), nodes));
+        }
+    }
 }

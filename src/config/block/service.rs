@@ -8,8 +8,9 @@ use crate::config::codes;
 use crate::config::context::Cx;
 use crate::config::diagnostic::Diagnostic;
 use crate::config::document::Node;
+use crate::config::keyword::{Keyword, Table, Times};
 use crate::config::reader::Reader;
-use crate::config::schema::{Args, Block, Next, Table, Value, Words, block};
+use crate::config::schema::{Args, Block, Next, Value, Words, block};
 use crate::config::slot::{First, One, Over, Subs};
 use crate::config::span::{Span, Spanned};
 use crate::config::value::number::{Bool, Exact, Flag, Int, U32};
@@ -25,81 +26,81 @@ block! {
     /// A service that IPVS balances over its real servers: an address with a port, a firewall mark, or a group of both.
     pub struct VirtualServer(ServerName) = "virtual_server" {
         /// Family of a service by mark or group.
-        ip_family: One<FamilyWord> = "ip_family", Restart, default("that of the servers, else inet");
+        ip_family: One<FamilyWord> = "ip_family", default("that of the servers, else inet");
         /// Seconds between checks of a server.
-        delay_loop: One<Period> = "delay_loop", Timers, default("60");
+        delay_loop: One<Period> = "delay_loop", default("60");
         /// Attempts after the first failed one, for all checks below.
-        retry: One<Exact<1, U32>> = "retry", Live, default("that of the check");
+        retry: One<Exact<1, U32>> = "retry", default("that of the check");
         /// Seconds to such an attempt.
-        delay_before_retry: One<Pause> = "delay_before_retry", Timers, default("that of the check");
+        delay_before_retry: One<Pause> = "delay_before_retry", default("that of the check");
         /// Most seconds by which first attempts are delayed at random.
-        warmup: One<Pause> = "warmup", Timers, default("delay_loop");
+        warmup: One<Pause> = "warmup", default("delay_loop");
         /// Seconds after which a connection of a check counts as failed.
-        connect_timeout: One<Limit> = "connect_timeout", Timers, default("5");
+        connect_timeout: One<Limit> = "connect_timeout", default("5");
         /// Failed servers keep their entry with weight 0.
-        inhibit_on_failure: One<Flag> = "inhibit_on_failure", Live;
+        inhibit_on_failure: One<Flag> = "inhibit_on_failure";
         /// The scheduler of the kernel.
-        lvs_sched: One<Scheduler> = "lvs_sched" | "lb_algo", Live, default("wlc");
+        lvs_sched: One<Scheduler> = "lvs_sched" | "lb_algo", default("wlc");
         /// Without effect.
-        hashed: One<Flag> = "hashed", Live => hashed;
+        hashed: One<Flag> = "hashed" => hashed;
         /// Schedule each datagram for itself (UDP only).
-        ops: One<Flag> = "ops", Live;
+        ops: One<Flag> = "ops";
         /// First flag of the scheduler.
-        flag_1: One<Flag> = "flag-1", Live;
+        flag_1: One<Flag> = "flag-1";
         /// Second flag of the scheduler.
-        flag_2: One<Flag> = "flag-2", Live;
+        flag_2: One<Flag> = "flag-2";
         /// Third flag of the scheduler.
-        flag_3: One<Flag> = "flag-3", Live;
+        flag_3: One<Flag> = "flag-3";
         /// Source hashing takes the port into account. The scheduler must be set before.
-        sh_port: One<Flag> = "sh-port", Live => sh_port;
+        sh_port: One<Flag> = "sh-port" => sh_port;
         /// Source hashing chooses another server when the chosen one is not available. The scheduler must be set before.
-        sh_fallback: One<Flag> = "sh-fallback", Live => sh_fallback;
+        sh_fallback: One<Flag> = "sh-fallback" => sh_fallback;
         /// Maglev hashing takes the port into account. The scheduler must be set before.
-        mh_port: One<Flag> = "mh-port", Live => mh_port;
+        mh_port: One<Flag> = "mh-port" => mh_port;
         /// Maglev hashing chooses another server when the chosen one is not available. The scheduler must be set before.
-        mh_fallback: One<Flag> = "mh-fallback", Live => mh_fallback;
+        mh_fallback: One<Flag> = "mh-fallback" => mh_fallback;
         /// How packets reach the servers: NAT rewrites, DR readdresses the frame, TUN wraps.
-        lvs_method: One<Method> = "lvs_method" | "lb_kind", Restart, default("NAT");
+        lvs_method: One<Method> = "lvs_method" | "lb_kind", default("NAT");
         /// Keep a client with its server for this many seconds.
-        persistence_timeout: One<PersistenceTimeout> = "persistence_timeout", Live, default("360 if given without a value");
+        persistence_timeout: One<PersistenceTimeout> = "persistence_timeout", default("360 if given without a value");
         /// Clients that share this network are one client.
-        persistence_granularity: One<Granularity> = "persistence_granularity", Live,
+        persistence_granularity: One<Granularity> = "persistence_granularity",
             default("each address for itself");
         /// Persistence engine of the kernel.
-        persistence_engine: One<Cut<16>> = "persistence_engine", Live;
+        persistence_engine: One<Cut<16>> = "persistence_engine";
         /// Protocol of the service.
-        protocol: One<ProtocolWord> = "protocol", Restart, default("UDP");
+        protocol: One<ProtocolWord> = "protocol", default("UDP");
         /// Check only while this machine holds the service's address.
-        ha_suspend: One<Flag> = "ha_suspend", Live, later;
+        ha_suspend: One<Flag> = "ha_suspend", later;
         /// Mail gains and losses of the quorum.
-        smtp_alert: One<Bool> = "smtp_alert", Live, default("smtp_alert_checker, else smtp_alert, else off");
+        smtp_alert: One<Bool> = "smtp_alert", default("smtp_alert_checker, else smtp_alert, else off");
         /// Host name for HTTP checks.
-        virtualhost: Over<Text> = "virtualhost", Live, lenient, later;
+        virtualhost: Over<Text> = "virtualhost", lenient, later;
         /// Name for SNMP.
-        snmp_name: Over<Text> = "snmp_name", Live, lenient, later;
+        snmp_name: Over<Text> = "snmp_name", lenient, later;
         /// All checks count as failed until their first success.
-        alpha: One<Flag> = "alpha", Restart;
+        alpha: One<Flag> = "alpha";
         /// Run the down scripts when the daemon stops.
-        omega: One<Flag> = "omega", Live;
+        omega: One<Flag> = "omega";
         /// Runs when the quorum is gained, also at start.
-        quorum_up: First<Script> = "quorum_up", Live;
+        quorum_up: First<Script> = "quorum_up";
         /// Runs when the quorum is lost.
-        quorum_down: First<Script> = "quorum_down", Live;
+        quorum_down: First<Script> = "quorum_down";
         /// Weight of live servers that the service needs.
-        quorum: One<Int<1, U32>> = "quorum", Live, default("1");
+        quorum: One<Int<1, U32>> = "quorum", default("1");
         /// Dead band around the quorum.
-        hysteresis: One<Int<0, U32>> = "hysteresis", Live, default("0");
+        hysteresis: One<Int<0, U32>> = "hysteresis", default("0");
         /// Weight of servers that have none of their own.
-        weight: One<Int<1, 2_147_483_647>> = "weight", Live, default("1");
+        weight: One<Int<1, 2_147_483_647>> = "weight", default("1");
         /// Server that takes over while the quorum is lost.
-        sorry_server: One<Endpoint> = "sorry_server", Live;
+        sorry_server: One<Endpoint> = "sorry_server";
         /// Keep the sorry server's entry with weight 0 while it is not needed. Must stand after it.
-        sorry_server_inhibit: One<Flag> = "sorry_server_inhibit", Live => after_sorry;
+        sorry_server_inhibit: One<Flag> = "sorry_server_inhibit" => after_sorry;
         /// How packets reach the sorry server. Must stand after it.
-        sorry_server_lvs_method: One<Method> = "sorry_server_lvs_method", Live, default("lvs_method")
+        sorry_server_lvs_method: One<Method> = "sorry_server_lvs_method", default("lvs_method")
             => sorry_method;
         /// A server.
-        real_server: Subs<RealServer> = "real_server", Live;
+        real_server: Subs<RealServer> = "real_server";
     }
 }
 
@@ -107,57 +108,57 @@ block! {
     /// A server behind a service.
     pub struct RealServer(Endpoint) = "real_server" {
         /// Its share of connections.
-        weight: One<Int<0, 2_147_483_647>> = "weight", Live, default("that of the virtual server");
+        weight: One<Int<0, 2_147_483_647>> = "weight", default("that of the virtual server");
         /// How packets reach it.
-        lvs_method: One<Method> = "lvs_method", Restart, default("that of the virtual server");
+        lvs_method: One<Method> = "lvs_method", default("that of the virtual server");
         /// No new connections above this number; 0 for no limit.
-        uthreshold: One<Int<0, U32>> = "uthreshold", Live, default("0");
+        uthreshold: One<Int<0, U32>> = "uthreshold", default("0");
         /// New connections again below this number.
-        lthreshold: One<Int<0, U32>> = "lthreshold", Live, default("0");
+        lthreshold: One<Int<0, U32>> = "lthreshold", default("0");
         /// When it fails, it keeps its entry with weight 0.
-        inhibit_on_failure: One<Bool> = "inhibit_on_failure", Live, default("that of the virtual server");
+        inhibit_on_failure: One<Bool> = "inhibit_on_failure", default("that of the virtual server");
         /// Runs when it is put in service.
-        notify_up: First<Script> = "notify_up", Live;
+        notify_up: First<Script> = "notify_up";
         /// Runs when it is taken out of service.
-        notify_down: First<Script> = "notify_down", Live;
+        notify_down: First<Script> = "notify_down";
         /// Its checks count as failed until their first success.
-        alpha: One<Bool> = "alpha", Restart, default("that of the virtual server");
+        alpha: One<Bool> = "alpha", default("that of the virtual server");
         /// Attempts after the first failed one.
-        retry: One<Exact<1, U32>> = "retry", Live, default("that of the virtual server");
+        retry: One<Exact<1, U32>> = "retry", default("that of the virtual server");
         /// Seconds to such an attempt.
-        delay_before_retry: One<Pause> = "delay_before_retry", Timers, default("that of the virtual server");
+        delay_before_retry: One<Pause> = "delay_before_retry", default("that of the virtual server");
         /// Most seconds by which first attempts are delayed at random.
-        warmup: One<Pause> = "warmup", Timers, default("that of the virtual server");
+        warmup: One<Pause> = "warmup", default("that of the virtual server");
         /// Seconds after which a connection counts as failed.
-        connect_timeout: One<Limit> = "connect_timeout", Timers, default("that of the virtual server");
+        connect_timeout: One<Limit> = "connect_timeout", default("that of the virtual server");
         /// Seconds between checks.
-        delay_loop: One<Period> = "delay_loop", Timers, default("that of the virtual server");
+        delay_loop: One<Period> = "delay_loop", default("that of the virtual server");
         /// Mail changes of its checks.
-        smtp_alert: One<Bool> = "smtp_alert", Live, default("smtp_alert_checker, else smtp_alert, else on");
+        smtp_alert: One<Bool> = "smtp_alert", default("smtp_alert_checker, else smtp_alert, else on");
         /// Host name for HTTP checks.
-        virtualhost: Over<Text> = "virtualhost", Live, lenient, later;
+        virtualhost: Over<Text> = "virtualhost", lenient, later;
         /// Name for SNMP.
-        snmp_name: Over<Text> = "snmp_name", Live, lenient, later;
+        snmp_name: Over<Text> = "snmp_name", lenient, later;
         /// A TCP connection can be made.
-        tcp_check: Subs<TcpCheck> = "TCP_CHECK", Live;
+        tcp_check: Subs<TcpCheck> = "TCP_CHECK";
         /// Pages can be fetched.
-        http_get: Subs<HttpGet> = "HTTP_GET", Live, later;
+        http_get: Subs<HttpGet> = "HTTP_GET", later;
         /// Pages can be fetched over TLS.
-        ssl_get: Subs<SslGet> = "SSL_GET", Live, later;
+        ssl_get: Subs<SslGet> = "SSL_GET", later;
         /// A mail server greets.
-        smtp_check: Subs<SmtpCheck> = "SMTP_CHECK", Live, later;
+        smtp_check: Subs<SmtpCheck> = "SMTP_CHECK", later;
         /// A question is answered.
-        dns_check: Subs<DnsCheck> = "DNS_CHECK", Live, later;
+        dns_check: Subs<DnsCheck> = "DNS_CHECK", later;
         /// An echo comes back.
-        ping_check: Subs<PingCheck> = "PING_CHECK", Live, later;
+        ping_check: Subs<PingCheck> = "PING_CHECK", later;
         /// A datagram is answered, or at least not refused.
-        udp_check: Subs<UdpCheck> = "UDP_CHECK", Live, later;
+        udp_check: Subs<UdpCheck> = "UDP_CHECK", later;
         /// A program ends well.
-        misc_check: Subs<MiscCheck> = "MISC_CHECK", Live;
+        misc_check: Subs<MiscCheck> = "MISC_CHECK";
         /// The content of a tracked file.
-        file_check: Subs<FileCheck> = "FILE_CHECK", Live, later;
+        file_check: Subs<FileCheck> = "FILE_CHECK", later;
         /// The state of a BFD session.
-        bfd_check: Subs<BfdCheck> = "BFD_CHECK", Live, later;
+        bfd_check: Subs<BfdCheck> = "BFD_CHECK", later;
     }
 }
 
@@ -165,13 +166,13 @@ block! {
     /// TLS material that SSL_GET shows to servers. Servers are not verified.
     pub struct Ssl(()) = "SSL" {
         /// Password of the key.
-        password: Over<Text> = "password", Live, lenient;
+        password: Over<Text> = "password", lenient;
         /// File of certificates that are trusted.
-        ca: Over<Path> = "ca", Live, lenient;
+        ca: Over<Path> = "ca", lenient;
         /// File of the certificate.
-        certificate: Over<Path> = "certificate", Live, lenient;
+        certificate: Over<Path> = "certificate", lenient;
         /// File of the key.
-        key: Over<Path> = "key", Live, lenient;
+        key: Over<Path> = "key", lenient;
     }
 }
 
@@ -183,6 +184,10 @@ pub(crate) struct VirtualServerGroup {
     pub end: Span,
     pub entries: Vec<Spanned<GroupLine>>,
 }
+
+/// What messages say about a line of it.
+static LINE: Keyword =
+    Keyword::new("virtual_server_group", &[], "", <GroupLine as Value>::shape, Times::Many);
 
 impl Block for VirtualServerGroup {
     type Header = ObjectName;
@@ -222,12 +227,7 @@ impl Block for VirtualServerGroup {
     }
 
     fn lines(&mut self, statement: &Statement<'_>, cx: &mut Cx<'_>) -> bool {
-        let Some(keyword) =
-            super::root_table().keywords.iter().find(|k| k.name == "virtual_server_group")
-        else {
-            return false;
-        };
-        let mut args = Args::line(keyword, statement);
+        let mut args = Args::line(&LINE, statement);
         if let Some(line) = GroupLine::read(&mut args, cx) {
             self.entries.push(Spanned::new(line, statement.span()));
         }

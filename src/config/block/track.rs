@@ -42,11 +42,11 @@ block! {
     /// weight, or go into FAULT while it is not 0. The block must stand before what names it.
     pub struct TrackFile(ObjectName) = "track_file" {
         /// The file. Its directory must exist.
-        file: First<Path> = "file", Live, lenient;
+        file: First<Path> = "file", lenient;
         /// What the number is multiplied by; 0 means FAULT while the number is not 0.
-        weight: First<BlockWeight<254>> = "weight", Live, lenient, default("1");
+        weight: First<BlockWeight<254>> = "weight", lenient, default("1");
         /// Write this number, 0 if none is given, into the file at start if it does not exist; with `overwrite` always.
-        init_file: One<InitFileWords> = "init_file", Live;
+        init_file: One<InitFileWords> = "init_file";
     }
 }
 
@@ -54,24 +54,24 @@ block! {
     /// How many processes of a name run. The block must stand before what names it.
     pub struct TrackProcess(ObjectName) = "vrrp_track_process" {
         /// The program, and its arguments if they count.
-        process: First<ProcessWords> = "process", Live;
+        process: First<ProcessWords> = "process";
         /// How arguments are compared: all of them, the first ones, or the first ones with the last one cut short.
-        param_match: One<OptionalMatch> = "param_match", Live, default("all, if there are any");
+        param_match: One<OptionalMatch> = "param_match", default("all, if there are any");
         /// What is added to the priority while enough processes run (if positive) or not (if negative). 0: FAULT while
         /// not enough run.
-        weight: First<BlockWeight<254>> = "weight", Live, lenient, default("0");
+        weight: First<BlockWeight<254>> = "weight", lenient, default("0");
         /// Least number of processes.
-        quorum: One<Int<1, 65535>> = "quorum", Live, default("1");
+        quorum: One<Int<1, 65535>> = "quorum", default("1");
         /// Largest number of processes.
-        quorum_max: One<Int<0, 65535>> = "quorum_max", Live, default("no limit");
+        quorum_max: One<Int<0, 65535>> = "quorum_max", default("no limit");
         /// Both delays below.
-        delay: One<Delay> = "delay", Live;
+        delay: One<Delay> = "delay";
         /// Seconds before a loss counts.
-        terminate_delay: One<Delay> = "terminate_delay", Live, default("0");
+        terminate_delay: One<Delay> = "terminate_delay", default("0");
         /// Seconds before a gain counts.
-        fork_delay: One<Delay> = "fork_delay", Live, default("0");
+        fork_delay: One<Delay> = "fork_delay", default("0");
         /// Compare the first word of the command line, not the short name of the process.
-        full_command: One<Flag> = "full_command", Live;
+        full_command: One<Flag> = "full_command";
     }
 }
 
@@ -82,7 +82,7 @@ block! {
     /// Instances that also go into FAULT with the interfaces of static addresses, routes and rules that name this group.
     pub struct TrackGroup(SoleName) = "track_group" {
         /// The instances.
-        group: OneList<ObjectName> = "group", Live;
+        group: OneList<ObjectName> = "group";
     }
 }
 
@@ -90,13 +90,13 @@ block! {
     /// Interfaces that share a least time between gratuitous ARPs and between neighbour adverts.
     pub struct GarpGroup(()) = "garp_group" {
         /// Seconds between gratuitous ARPs.
-        garp_interval: One<Seconds<0, TIMER_MAX>> = "garp_interval", Live;
+        garp_interval: One<Seconds<0, TIMER_MAX>> = "garp_interval";
         /// Seconds between neighbour adverts.
-        gna_interval: One<Seconds<0, TIMER_MAX>> = "gna_interval", Live;
+        gna_interval: One<Seconds<0, TIMER_MAX>> = "gna_interval";
         /// One interface.
-        interface: Many<Interface> = "interface", Live;
+        interface: Many<Interface> = "interface";
         /// Several interfaces.
-        interfaces: List<Interface> = "interfaces", Live;
+        interfaces: List<Interface> = "interfaces";
     }
 }
 
@@ -104,31 +104,31 @@ block! {
     /// A BFD session. Instances, sync groups and checks can follow its state. The block must stand before what names it.
     pub struct BfdInstance(ObjectName) = "bfd_instance" {
         /// Address of the other end.
-        neighbor_ip: One<Ip> = "neighbor_ip" | "neighbour_ip", Restart;
+        neighbor_ip: One<Ip> = "neighbor_ip" | "neighbour_ip";
         /// Own address.
-        source_ip: One<Ip> = "source_ip", Restart, default("any");
+        source_ip: One<Ip> = "source_ip", default("any");
         /// Milliseconds between packets that we can take.
-        min_rx: One<Millis<1_000>> = "min_rx", Timers, default("10");
+        min_rx: One<Millis<1_000>> = "min_rx", default("10");
         /// Milliseconds between packets that we send while up.
-        min_tx: One<Millis<1_000>> = "min_tx", Timers, default("10");
+        min_tx: One<Millis<1_000>> = "min_tx", default("10");
         /// Milliseconds between packets that we send while not up.
-        idle_tx: One<Millis<1_000_000>> = "idle_tx", Timers, default("1000");
+        idle_tx: One<Millis<1_000_000>> = "idle_tx", default("1000");
         /// Packets that may be missed.
-        multiplier: One<Int<1, 255>> = "multiplier", Timers, default("5");
+        multiplier: One<Int<1, 255>> = "multiplier", default("5");
         /// Say nothing before the other end does.
-        passive: One<Flag> = "passive", Live;
+        passive: One<Flag> = "passive";
         /// TTL or hop limit of packets.
-        ttl: One<Int<1, 255>> = "ttl" | "hoplimit", Live, default("255 for IPv4, 64 for IPv6");
+        ttl: One<Int<1, 255>> = "ttl" | "hoplimit", default("255 for IPv4, 64 for IPv6");
         /// Hops that a packet may have travelled.
-        max_hops: One<Int<-1, 255>> = "max_hops", Live, default("0");
+        max_hops: One<Int<-1, 255>> = "max_hops", default("0");
         /// Use port 4784 instead of 3784.
-        multihop: One<Bool> = "multihop", Restart, default("off");
+        multihop: One<Bool> = "multihop", default("off");
         /// Weight for those that track the session and name none.
-        weight: One<BlockWeight<253>> = "weight", Live, default("0");
+        weight: One<BlockWeight<253>> = "weight", default("0");
         /// Tell the VRRP process only, unless `checker` is given too.
-        vrrp: One<Flag> = "vrrp", Live;
+        vrrp: One<Flag> = "vrrp";
         /// Tell the checker process only, unless `vrrp` is given too.
-        checker: One<Flag> = "checker", Live;
+        checker: One<Flag> = "checker";
     }
 }
 

@@ -155,9 +155,9 @@ block! {
     /// Authentication of version 2 adverts.
     pub struct Authentication(()) = "authentication" {
         /// PASS for a password in clear text, AH for IPsec authentication headers (IPv4 only).
-        auth_type: One<AuthType> = "auth_type", Live;
+        auth_type: One<AuthType> = "auth_type";
         /// The password or key, at most 8 bytes.
-        auth_pass: One<Password> = "auth_pass", Live;
+        auth_pass: One<Password> = "auth_pass";
     }
 }
 
@@ -165,15 +165,15 @@ block! {
     /// Authentication of adverts by HMAC-SHA256.
     pub struct AuthHmac(()) = "auth_hmac" {
         /// A key; receivers accept any of them.
-        key: Many<Key> = "key", Live, lenient;
+        key: Many<Key> = "key", lenient;
         /// Id of the key used for sending.
-        active_key: One<Int<1, 255>> = "active_key", Live;
+        active_key: One<Int<1, 255>> = "active_key";
         /// Seconds by which clocks may differ.
-        time_window: One<Int<1, 300>> = "time_window", Live, default("3 x advert_int, at least 5");
+        time_window: One<Int<1, 300>> = "time_window", default("3 x advert_int, at least 5");
         /// What makes an advert fresh: the clock and growth, or growth alone.
-        anti_replay: One<AntiReplay> = "anti_replay", Live, default("time");
+        anti_replay: One<AntiReplay> = "anti_replay", default("time");
         /// Whether adverts without are sent and accepted.
-        mode: One<HmacModeWord> = "mode", Live, default("enforce");
+        mode: One<HmacModeWord> = "mode", default("enforce");
     }
 }
 
@@ -182,150 +182,150 @@ block! {
     pub struct VrrpInstance(SoleName) = "vrrp_instance" {
         /// What the instance would like to be at start. Below priority 255 every instance starts as backup and takes
         /// over when it hears no master.
-        state: State = "state", Live, default("MASTER if the priority is 255, else BACKUP");
+        state: State = "state", default("MASTER if the priority is 255, else BACKUP");
         /// The interface on which adverts are sent and expected, and on which addresses are set unless they say otherwise.
-        interface: One<Interface> = "interface", Socket => no_loopback;
+        interface: One<Interface> = "interface" => no_loopback;
         /// The id of the virtual router: the same on all routers that share the addresses, and used only once on a link.
-        virtual_router_id: One<Int<1, 255>> = "virtual_router_id", Restart;
+        virtual_router_id: One<Int<1, 255>> = "virtual_router_id";
         /// The version of the protocol.
-        version: VersionSlot = "version", Restart, default("3 for IPv6, else vrrp_version");
+        version: VersionSlot = "version", default("3 for IPv6, else vrrp_version");
         /// The highest priority becomes master. 255 is for the router that owns the addresses.
-        priority: One<Int<1, 255>> = "priority", Timers, default("255 if state MASTER is given, else 100");
+        priority: One<Int<1, 255>> = "priority", default("255 if state MASTER is given, else 100");
         /// Seconds between adverts. Version 2 takes whole seconds, version 3 multiples of 10 ms up to 40.95 s.
-        advert_int: One<Seconds<10_000, 255_000_000>> = "advert_int", Timers, default("1");
+        advert_int: One<Seconds<10_000, 255_000_000>> = "advert_int", default("1");
         /// Adverts that must be missed before a backup takes over.
-        down_timer_adverts: One<Int<1, 100>> = "down_timer_adverts", Timers, default("3");
+        down_timer_adverts: One<Int<1, 100>> = "down_timer_adverts", default("3");
         /// Authentication of version 2 adverts.
-        authentication: Sub<Authentication> = "authentication", Live;
+        authentication: Sub<Authentication> = "authentication";
         /// Source address of adverts.
-        mcast_src_ip: One<Ip> = "mcast_src_ip", Socket, default("the first address of the interface");
+        mcast_src_ip: One<Ip> = "mcast_src_ip", default("the first address of the interface");
         /// Destination of adverts.
-        mcast_dst_ip: One<Multicast> = "mcast_dst_ip", Socket, default("vrrp_mcast_group4, vrrp_mcast_group6");
+        mcast_dst_ip: One<Multicast> = "mcast_dst_ip", default("vrrp_mcast_group4, vrrp_mcast_group6");
         /// Make the instance an IPv6 one when no address tells its family.
-        native_ipv6: One<Flag> = "native_ipv6", Restart;
+        native_ipv6: One<Flag> = "native_ipv6";
         /// The addresses of the virtual router, all of one family.
-        virtual_ipaddress: Lines<AddressEntry> = "virtual_ipaddress", Live;
+        virtual_ipaddress: Lines<AddressEntry> = "virtual_ipaddress";
         /// Addresses that move with the others but are not part of the adverts; of any family.
-        virtual_ipaddress_excluded: Lines<AddressEntry> = "virtual_ipaddress_excluded", Live;
+        virtual_ipaddress_excluded: Lines<AddressEntry> = "virtual_ipaddress_excluded";
         /// Allow an instance without addresses.
-        no_virtual_ipaddress: One<Flag> = "no_virtual_ipaddress", Live;
+        no_virtual_ipaddress: One<Flag> = "no_virtual_ipaddress";
         /// Take back the mastership from a router of lower priority: the default, for old configurations.
-        preempt: One<Flag> = "preempt", Live => preempt;
+        preempt: One<Flag> = "preempt" => preempt;
         /// Leave the mastership with a router of lower priority.
-        nopreempt: One<Flag> = "nopreempt", Live => nopreempt;
+        nopreempt: One<Flag> = "nopreempt" => nopreempt;
         /// Seconds for which a router of higher priority lets a lower one be master before it takes over.
-        preempt_delay: One<Seconds<0, 1_000_000_000>> = "preempt_delay", Timers, default("0");
+        preempt_delay: One<Seconds<0, 1_000_000_000>> = "preempt_delay", default("0");
         /// Stay out of FAULT when the own interface goes down.
-        dont_track_primary: One<Flag> = "dont_track_primary", Live;
+        dont_track_primary: One<Flag> = "dont_track_primary";
         /// Interfaces whose loss puts the instance into FAULT, or changes its priority by the weight.
-        track_interface: Lines<TrackInterface> = "track_interface", Live;
+        track_interface: Lines<TrackInterface> = "track_interface";
         /// Scripts whose failure puts the instance into FAULT, or changes its priority by the weight.
-        track_script: Lines<TrackEntry<254>> = "track_script", Live;
+        track_script: Lines<TrackEntry<254>> = "track_script";
         /// Runs when the instance becomes master.
-        notify_master: First<Script> = "notify_master", Live;
+        notify_master: First<Script> = "notify_master";
         /// Runs when the instance becomes backup.
-        notify_backup: First<Script> = "notify_backup", Live;
+        notify_backup: First<Script> = "notify_backup";
         /// Runs when the instance goes into FAULT.
-        notify_fault: First<Script> = "notify_fault", Live;
+        notify_fault: First<Script> = "notify_fault";
         /// Runs when the daemon stops; it has one second.
-        notify_stop: First<Script> = "notify_stop", Live;
+        notify_stop: First<Script> = "notify_stop";
         /// Say DELETED instead of FAULT when a reload removes the instance, and run the command if there is one.
-        notify_deleted: First<OptionalScript> = "notify_deleted", Live;
+        notify_deleted: First<OptionalScript> = "notify_deleted";
         /// Runs at every change, with the arguments INSTANCE, name, state and priority.
-        notify: First<Script> = "notify", Live;
+        notify: First<Script> = "notify";
         /// Runs when a master hears an advert of lower priority.
-        notify_master_rx_lower_pri: First<Script> = "notify_master_rx_lower_pri", Live;
+        notify_master_rx_lower_pri: First<Script> = "notify_master_rx_lower_pri";
         /// Mail changes of state.
-        smtp_alert: One<Bool> = "smtp_alert", Live, default("smtp_alert_vrrp, else smtp_alert, else off");
+        smtp_alert: One<Bool> = "smtp_alert", default("smtp_alert_vrrp, else smtp_alert, else off");
         /// Seconds from the first to the second set of gratuitous ARPs after becoming master; 0 for no second set.
-        garp_master_delay: One<Int<0, 4294>> = "garp_master_delay", Live, default("5");
+        garp_master_delay: One<Int<0, 4294>> = "garp_master_delay", default("5");
         /// Seconds between later sets while master; 0 for none.
-        garp_master_refresh: One<Int<0, U32>> = "garp_master_refresh", Live, default("0");
+        garp_master_refresh: One<Int<0, U32>> = "garp_master_refresh", default("0");
         /// Messages for each address in a set.
-        garp_master_repeat: One<Int<0, U32>> = "garp_master_repeat", Live, default("5");
+        garp_master_repeat: One<Int<0, U32>> = "garp_master_repeat", default("5");
         /// Messages for each address in a later set.
-        garp_master_refresh_repeat: One<Int<0, U32>> = "garp_master_refresh_repeat", Live, default("1");
+        garp_master_refresh_repeat: One<Int<0, U32>> = "garp_master_refresh_repeat", default("1");
         /// Seconds to the second set after an advert of lower priority was heard while master.
-        garp_lower_prio_delay: One<Int<0, 4294>> = "garp_lower_prio_delay", Live, default("vrrp_garp_lower_prio_delay");
+        garp_lower_prio_delay: One<Int<0, 4294>> = "garp_lower_prio_delay", default("vrrp_garp_lower_prio_delay");
         /// Messages for each address after an advert of lower priority; 0 for none.
-        garp_lower_prio_repeat: One<Int<0, 2_147_483_647>> = "garp_lower_prio_repeat", Live,
+        garp_lower_prio_repeat: One<Int<0, 2_147_483_647>> = "garp_lower_prio_repeat",
             default("vrrp_garp_lower_prio_repeat");
         /// Do not answer an advert of lower priority with one at once.
-        lower_prio_no_advert: One<Bool> = "lower_prio_no_advert", Live, default("vrrp_lower_prio_no_advert");
+        lower_prio_no_advert: One<Bool> = "lower_prio_no_advert", default("vrrp_lower_prio_no_advert");
         /// Send one more advert before yielding to a router of higher priority.
-        higher_prio_send_advert: One<Bool> = "higher_prio_send_advert", Live,
+        higher_prio_send_advert: One<Bool> = "higher_prio_send_advert",
             default("vrrp_higher_prio_send_advert");
         /// An instance of priority 255 drops all adverts it hears.
-        owner_ignore_adverts: One<Bool> = "owner_ignore_adverts", Live, default("vrrp_owner_ignore_adverts");
+        owner_ignore_adverts: One<Bool> = "owner_ignore_adverts", default("vrrp_owner_ignore_adverts");
         /// Compare the addresses in adverts only when the sender changes.
-        skip_check_adv_addr: One<Bool> = "skip_check_adv_addr", Live, default("vrrp_skip_check_adv_addr");
+        skip_check_adv_addr: One<Bool> = "skip_check_adv_addr", default("vrrp_skip_check_adv_addr");
         /// Leave the pseudo header out of the checksum of version 3 IPv4 adverts, and accept any checksum.
-        v3_checksum_as_v2: One<Bool> = "v3_checksum_as_v2", Live, default("v3_checksum_as_v2 of global_defs");
+        v3_checksum_as_v2: One<Bool> = "v3_checksum_as_v2", default("v3_checksum_as_v2 of global_defs");
         /// Run on a macvlan interface with the address of the virtual router.
-        use_vmac: One<UseVmac> = "use_vmac", Restart, later;
+        use_vmac: One<UseVmac> = "use_vmac", later;
         /// Make such interfaces also for addresses on other interfaces or of the other family.
-        use_vmac_addr: One<Flag> = "use_vmac_addr", Restart, later;
+        use_vmac_addr: One<Flag> = "use_vmac_addr", later;
         /// Send and receive adverts on the parent interface.
-        vmac_xmit_base: One<Flag> = "vmac_xmit_base", Restart, later;
+        vmac_xmit_base: One<Flag> = "vmac_xmit_base", later;
         /// Run on an ipvlan interface.
-        use_ipvlan: First<UseIpvlan> = "use_ipvlan", Restart, later;
+        use_ipvlan: First<UseIpvlan> = "use_ipvlan", later;
         /// VRF device of an instance without an interface.
-        vrf: First<Interface> = "vrf", Restart, later;
+        vrf: First<Interface> = "vrf", later;
         /// Send adverts to these routers instead of the multicast group.
-        unicast_peer: Lines<Peer> = "unicast_peer", Socket, later;
+        unicast_peer: Lines<Peer> = "unicast_peer", later;
         /// Source address of adverts to single routers.
-        unicast_src_ip: One<Ip> = "unicast_src_ip", Socket, default("the first address of the interface");
+        unicast_src_ip: One<Ip> = "unicast_src_ip", default("the first address of the interface");
         /// Without peers, stay in FAULT instead of using multicast.
-        unicast_fault_no_peer: One<Flag> = "unicast_fault_no_peer", Live, later;
+        unicast_fault_no_peer: One<Flag> = "unicast_fault_no_peer", later;
         /// Drop unicast adverts of routers that are no peers.
-        check_unicast_src: One<Flag> = "check_unicast_src", Live, later, default("vrrp_check_unicast_src");
+        check_unicast_src: One<Flag> = "check_unicast_src", later, default("vrrp_check_unicast_src");
         /// Use the old checksum of unicast version 3 adverts; `never`: do not even if the other router does.
-        old_unicast_checksum: One<OldChecksumWord> = "old_unicast_checksum", Live, later,
+        old_unicast_checksum: One<OldChecksumWord> = "old_unicast_checksum", later,
             default("as the other router does");
         /// TTL or hop limit of unicast adverts.
-        unicast_ttl: One<Int<0, 255>> = "unicast_ttl", Socket, later, default("255");
+        unicast_ttl: One<Int<0, 255>> = "unicast_ttl", later, default("255");
         /// Go into FAULT while the source address is not on the interface.
-        track_src_ip: One<Flag> = "track_src_ip", Live, later;
+        track_src_ip: One<Flag> = "track_src_ip", later;
         /// Let secondary addresses become primary ones when the primary one goes.
-        promote_secondaries: One<Flag> = "promote_secondaries", Live, later;
+        promote_secondaries: One<Flag> = "promote_secondaries", later;
         /// Ask for the state of the link every second.
-        linkbeat_use_polling: One<Flag> = "linkbeat_use_polling", Live, later,
+        linkbeat_use_polling: One<Flag> = "linkbeat_use_polling", later,
             deprecated("use a 'linkbeat_interfaces' block");
         /// Routes that are there while the instance is master.
-        virtual_routes: Lines<RouteEntry> = "virtual_routes", Live;
+        virtual_routes: Lines<RouteEntry> = "virtual_routes";
         /// Policy rules that are there while the instance is master.
-        virtual_rules: Lines<RuleEntry> = "virtual_rules", Live, later;
+        virtual_rules: Lines<RuleEntry> = "virtual_rules", later;
         /// Let packets to the virtual addresses in though this router does not own them.
-        accept: One<Flag> = "accept", Live, default("on unless strict") => accept;
+        accept: One<Flag> = "accept", default("on unless strict") => accept;
         /// Drop packets to the virtual addresses unless this router owns them.
-        no_accept: One<Flag> = "no_accept", Live, later => no_accept;
+        no_accept: One<Flag> = "no_accept", later => no_accept;
         /// Behave as the RFC says, also where that is unusual.
-        strict_mode: One<Bool> = "strict_mode", Restart, later, default("vrrp_strict");
+        strict_mode: One<Bool> = "strict_mode", later, default("vrrp_strict");
         /// Files that put the instance into FAULT or change its priority.
-        track_file: Lines<TrackEntry<254>> = "track_file", Live, later;
+        track_file: Lines<TrackEntry<254>> = "track_file", later;
         /// Processes that put the instance into FAULT or change its priority.
-        track_process: Lines<TrackEntry<254>> = "track_process", Live, later;
+        track_process: Lines<TrackEntry<254>> = "track_process", later;
         /// BFD sessions that put the instance into FAULT or change its priority.
-        track_bfd: Lines<TrackEntry<253>> = "track_bfd", Live, later;
+        track_bfd: Lines<TrackEntry<253>> = "track_bfd", later;
         /// Authentication of adverts of any version by HMAC-SHA256.
-        auth_hmac: Sub<AuthHmac> = "auth_hmac", Live, later;
+        auth_hmac: Sub<AuthHmac> = "auth_hmac", later;
         /// When this process was stalled so long that another router must have taken over, become backup without a word.
         /// The number is the highest priority of the other routers.
-        timer_expired_backup: One<HighestOther> = "timer_expired_backup" | "thread_timer_expired" (old), Live, later;
+        timer_expired_backup: One<HighestOther> = "timer_expired_backup" | "thread_timer_expired" (old), later;
         /// While master, announce the addresses on further interfaces every so many seconds.
-        garp_extra_if: One<ExtraGarp<0>> = "garp_extra_if" | "vmac_garp_intvl" (old), Live, later,
+        garp_extra_if: One<ExtraGarp<0>> = "garp_extra_if" | "vmac_garp_intvl" (old), later,
             default("vrrp_garp_extra_if");
         /// Write changes of the priority to the FIFOs.
-        notify_priority_changes: One<Bool> = "notify_priority_changes", Live, later,
+        notify_priority_changes: One<Bool> = "notify_priority_changes", later,
             default("that of the group, else vrrp_notify_priority_changes");
         /// Bytes of the receive buffer that this instance needs.
-        kernel_rx_buf_size: One<Int<0, U32>> = "kernel_rx_buf_size", Socket, lenient, later,
+        kernel_rx_buf_size: One<Int<0, U32>> = "kernel_rx_buf_size", lenient, later,
             default("vrrp_rx_bufs_policy");
         /// Interface of an IPVS sync daemon that follows this instance.
-        lvs_sync_daemon_interface: First<Interface> = "lvs_sync_daemon_interface", Live, later,
+        lvs_sync_daemon_interface: First<Interface> = "lvs_sync_daemon_interface", later,
             deprecated("use 'lvs_sync_daemon' in global_defs");
         /// Without effect.
-        debug: One<Int<0, 4>> = "debug", Live, dead;
+        debug: One<Int<0, 4>> = "debug", dead;
     }
 }
 

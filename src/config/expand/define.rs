@@ -66,10 +66,11 @@ impl Definitions {
     }
 
     /// Takes a line of the form `$NAME=value`; false if it has another form.
-    pub(super) fn define(&mut self, line: &Text) -> bool {
+    pub(super) fn define(&mut self, cx: &mut Cx<'_>, line: &Text) -> bool {
         let Some((name, after)) = head(&line.bytes) else {
             return false;
         };
+        cx.defined.insert(name.clone());
         let value = line.trimmed(after, line.bytes.len());
         let (text, more) = continued(&value.bytes);
         let mut definition = Definition {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::define::starts_with_word;
 use super::{Cx, Expander, FileFrame, Frame, Text, Trim};
+use crate::config::checks::Checks;
 use crate::config::codes;
 use crate::config::diagnostic::{Class, Diagnostic};
 use crate::config::host::FileKind;
@@ -13,45 +14,6 @@ use crate::config::span::{Span, Unit};
 
 /// Opening a file once more takes as long as reading so many bytes of it.
 const OPENING: usize = 512;
-
-/// Which problems of an include are errors.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Checks {
-    /// A file that matches cannot be used.
-    pub read: bool,
-    /// A name without wildcards does not exist.
-    pub matched: bool,
-    /// A pattern has no match.
-    pub wildcard: bool,
-    /// An alternative in braces has no match.
-    pub braces: bool,
-}
-
-impl Checks {
-    /// Everything is checked.
-    pub(crate) const ALL: Self = Self { read: true, matched: true, wildcard: true, braces: true };
-
-    fn of_letter(letter: Option<u8>) -> Self {
-        let none = Self::default();
-        match letter {
-            Some(b'r') => Self { read: true, ..none },
-            Some(b'm') => Self { read: true, matched: true, ..none },
-            Some(b'w') => Self { braces: false, ..Self::ALL },
-            Some(b'b') => Self { read: true, braces: true, ..none },
-            Some(b'a') => Self::ALL,
-            _ => none,
-        }
-    }
-
-    fn or(self, other: Self) -> Self {
-        Self {
-            read: self.read || other.read,
-            matched: self.matched || other.matched,
-            wildcard: self.wildcard || other.wildcard,
-            braces: self.braces || other.braces,
-        }
-    }
-}
 
 /// Where the pattern of an include begins; none if the line is none.
 pub(crate) fn pattern_at(line: &[u8]) -> Option<usize> {
@@ -230,9 +192,6 @@ impl Expander {
             Ok(text) => text,
             Err(reason) => return unusable(&format!("cannot be read ({reason})")),
         };
-        if text.len() > cx.options.limits.file {
-            return unusable(&format!("is larger than {} bytes", cx.options.limits.file));
-        }
         let full: Rc<[u8]> = full.into();
         if !self.opened.insert(Rc::clone(&full)) {
             self.account(cx, text.len() + OPENING, include);

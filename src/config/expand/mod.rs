@@ -7,7 +7,6 @@
 
 mod define;
 mod include;
-mod line;
 mod random;
 mod repeat;
 
@@ -15,16 +14,17 @@ use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::sync::Arc;
 
-pub(crate) use include::{Checks, pattern_at};
-pub(crate) use line::{Text, Trim, is_blank};
+pub(crate) use include::pattern_at;
 pub(crate) use repeat::is_head as is_repetition;
 
 use self::define::Definitions;
 use self::repeat::Repetition;
+use super::checks::Checks;
 use super::codes;
 use super::context::Cx;
 use super::diagnostic::Diagnostic;
 use super::span::Span;
+use super::text::{Text, Trim, is_blank};
 
 /// Text is handed on when this much of it is there.
 const CHUNK: usize = 64 << 10;
@@ -249,7 +249,7 @@ impl Expander {
                 None => return,
             }
         }
-        if line.bytes.first() == Some(&b'$') && self.definitions.define(&line) {
+        if line.bytes.first() == Some(&b'$') && self.definitions.define(cx, &line) {
             return;
         }
         let mut replace = true;

@@ -14,14 +14,12 @@ use indexmap::IndexSet;
 
 use super::block::service::VirtualServer;
 use super::block::vrrp::VrrpInstance;
-use super::context::Cx;
+use super::resolve::Load;
 use super::span::Span;
 use super::value::service::{Endpoint, ServerName};
 use crate::base::Name;
 use crate::model::Forward;
 use crate::model::service::Protocol;
-
-pub use peer::Peer;
 
 /// What the end of the text has to know of the blocks.
 #[derive(Debug, Default)]
@@ -56,9 +54,8 @@ struct Server {
 }
 
 /// An instance was read.
-pub(crate) fn instance(block: VrrpInstance, cx: &mut Cx<'_>) {
+pub(crate) fn instance(block: VrrpInstance, kept: &mut Kept, cx: &mut Load<'_>) {
     router::instance(&block, cx);
-    let kept = &mut cx.draft.kept;
     kept.any = true;
     let lines = block.virtual_ipaddress.items.iter();
     kept.held.extend(
@@ -68,13 +65,12 @@ pub(crate) fn instance(block: VrrpInstance, cx: &mut Cx<'_>) {
         kept.mails = Some((block.header.0.clone(), block.smtp_alert.span()));
     }
     if cx.options.peer.is_some() {
-        cx.draft.kept.instances.push(block);
+        kept.instances.push(block);
     }
 }
 
 /// A service was read.
-pub(crate) fn service(block: &VirtualServer, cx: &mut Cx<'_>) {
-    let kept = &mut cx.draft.kept;
+pub(crate) fn service(block: &VirtualServer, kept: &mut Kept) {
     match &block.header {
         ServerName::Address(endpoint) => kept.addresses.push((endpoint.ip(), block.span)),
         ServerName::Mark(_) => {}
@@ -95,11 +91,10 @@ pub(crate) fn service(block: &VirtualServer, cx: &mut Cx<'_>) {
 }
 
 /// Looks for what only the whole text can tell.
-pub(crate) fn run(cx: &mut Cx<'_>) {
-    let kept = core::mem::take(&mut cx.draft.kept);
+pub(crate) fn run(kept: &Kept, cx: &mut Load<'_>) {
     router::scripts(cx);
-    router::mails(&kept, cx);
-    service::servers(&kept, cx);
-    service::addresses(&kept, cx);
-    peer::compare(&kept, cx);
+    router::mails(kept, cx);
+    service::servers(kept, cx);
+    service::addresses(kept, cx);
+    peer::compare(kept, cx);
 }

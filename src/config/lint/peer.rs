@@ -9,23 +9,14 @@ use super::router::{best, priority, weights};
 use crate::base::{Family, Name, Prefix};
 use crate::config::block::vrrp::VrrpInstance;
 use crate::config::codes::{self, Code};
-use crate::config::context::Cx;
 use crate::config::diagnostic::Diagnostic;
+use crate::config::resolve::Load;
 use crate::config::span::Span;
 use crate::model::vrrp::{Authentication, Vrrp};
 use crate::model::{Instance, Weight};
 
-/// The other router.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Peer {
-    /// The name of its file, as it is shown.
-    pub file: String,
-    /// What its file says.
-    pub vrrp: Vrrp,
-}
-
 /// Compares instance by instance: those of the same name, else those of the same router id.
-pub(super) fn compare(kept: &Kept, cx: &mut Cx<'_>) {
+pub(super) fn compare(kept: &Kept, cx: &mut Load<'_>) {
     let Some(peer) = &cx.options.peer else {
         return;
     };
@@ -59,7 +50,7 @@ pub(super) fn compare(kept: &Kept, cx: &mut Cx<'_>) {
     }
 }
 
-fn pair(block: &VrrpInstance, own: &Instance, other: &Instance, file: &str, cx: &mut Cx<'_>) {
+fn pair(block: &VrrpInstance, own: &Instance, other: &Instance, file: &str, cx: &mut Load<'_>) {
     let mut say = |code: &'static Code, at: Span, text: String, note: &str| {
         let at = if at.is_some() { at } else { block.span };
         let message = format!("({}) {text} in {file}", own.name);
@@ -140,7 +131,7 @@ fn addresses(
 }
 
 /// A failure that leaves this router above the other one moves nothing.
-fn weak(block: &VrrpInstance, other: &Instance, file: &str, cx: &mut Cx<'_>) {
+fn weak(block: &VrrpInstance, other: &Instance, file: &str, cx: &mut Load<'_>) {
     let written = priority(block);
     if written == 255 {
         return;

@@ -8,8 +8,8 @@ use super::Kept;
 use crate::base::{Family, IfName, Name, Prefix};
 use crate::config::block::vrrp::{AuthType, StateWord, VrrpInstance};
 use crate::config::codes;
-use crate::config::context::Cx;
 use crate::config::diagnostic::Diagnostic;
+use crate::config::resolve::Load;
 use crate::config::span::Span;
 use crate::config::value::entry::AddressEntry;
 use crate::config::value::tracker::TrackEntry;
@@ -57,7 +57,7 @@ pub(super) fn best(priority: i16, weights: &[Weighted]) -> i16 {
 }
 
 /// What changes the priority of an instance.
-pub(super) fn weights(block: &VrrpInstance, cx: &Cx<'_>) -> Vec<Weighted> {
+pub(super) fn weights(block: &VrrpInstance, cx: &Load<'_>) -> Vec<Weighted> {
     let mut list: Vec<Weighted> = Vec::new();
     for line in &block.track_interface.items {
         let entry = &line.value;
@@ -97,7 +97,7 @@ fn settle<const MAX: i64>(entry: &TrackEntry<MAX>, own: (i16, bool)) -> (i16, bo
 }
 
 /// Everything about one instance.
-pub(super) fn instance(block: &VrrpInstance, cx: &mut Cx<'_>) {
+pub(super) fn instance(block: &VrrpInstance, cx: &mut Load<'_>) {
     if cx.options.peer.is_none() {
         weak_weights(block, cx);
     }
@@ -109,7 +109,7 @@ pub(super) fn instance(block: &VrrpInstance, cx: &mut Cx<'_>) {
 
 /// Without the other router's file: a preferred master that fails must at least fall below what a router has that
 /// names no priority.
-fn weak_weights(block: &VrrpInstance, cx: &mut Cx<'_>) {
+fn weak_weights(block: &VrrpInstance, cx: &mut Load<'_>) {
     let wants_master = block.state.0.as_ref().is_some_and(|s| s.value == StateWord::Master);
     let written = priority(block);
     if !wants_master || written == 255 {
@@ -138,7 +138,7 @@ fn weak_weights(block: &VrrpInstance, cx: &mut Cx<'_>) {
 }
 
 /// Strict mode: only the owner of an address answers on it.
-fn strict(block: &VrrpInstance, cx: &mut Cx<'_>) {
+fn strict(block: &VrrpInstance, cx: &mut Load<'_>) {
     let global = cx.draft.global();
     let from_global = global.vrrp_strict.value().is_some_and(|b| b.0);
     let at = match (block.strict_mode.value(), from_global) {
@@ -173,7 +173,7 @@ fn strict(block: &VrrpInstance, cx: &mut Cx<'_>) {
 }
 
 /// Unicast adverts that anybody who reaches the address can forge.
-fn open_unicast(block: &VrrpInstance, cx: &mut Cx<'_>) {
+fn open_unicast(block: &VrrpInstance, cx: &mut Load<'_>) {
     let Some(peer) = block.unicast_peer.items.first() else {
         return;
     };
@@ -193,7 +193,7 @@ fn open_unicast(block: &VrrpInstance, cx: &mut Cx<'_>) {
 }
 
 /// Addresses that are in no network of their interface.
-fn subnets(block: &VrrpInstance, cx: &mut Cx<'_>) {
+fn subnets(block: &VrrpInstance, cx: &mut Load<'_>) {
     let own = block.interface.value().map(|i| i.0.clone());
     let mut networks: IndexMap<IfName, Vec<Prefix>> = IndexMap::new();
     let lines = block.virtual_ipaddress.items.iter();
@@ -212,7 +212,9 @@ fn subnets(block: &VrrpInstance, cx: &mut Cx<'_>) {
             all.filter(|p| p.family() == prefix.family())
         };
         let inside = of_family().any(|p| p.contains(&address));
-        if inside || link_local(&address) || of_family().next().is_none() {
+        // An address with a prefix brings its network to the interface.
+        let alone = prefix.length() == Prefix::host(address).length();
+        if inside || !alone || link_local(&address) || of_family().next().is_none() {
             continue;
         }
         let shown: Vec<String> = of_family().map(ToString::to_string).collect();
@@ -227,7 +229,7 @@ fn subnets(block: &VrrpInstance, cx: &mut Cx<'_>) {
 }
 
 /// The networks of an interface, each once. Single addresses are none, nor are those of the loopback interface.
-fn connected(name: &IfName, cx: &mut Cx<'_>) -> Vec<Prefix> {
+fn connected(name: &IfName, cx: &mut Load<'_>) -> Vec<Prefix> {
     let mut seen = IndexSet::new();
     let mut found = Vec::new();
     for prefix in cx.interface(name).filter(|i| !i.loopback).iter().flat_map(|i| &i.addresses) {
@@ -247,7 +249,7 @@ fn link_local(address: &IpAddr) -> bool {
 }
 
 /// Priority 255 is for the router that has the addresses anyway.
-fn owner(block: &VrrpInstance, cx: &mut Cx<'_>) {
+fn owner(block: &VrrpInstance, cx: &mut Load<'_>) {
     let given = block.priority.value().is_some();
     if priority(block) != 255 || given {
         return;
@@ -264,12 +266,12 @@ fn owner(block: &VrrpInstance, cx: &mut Cx<'_>) {
 }
 
 /// Scripts that nothing tracks.
-pub(super) fn scripts(cx: &mut Cx<'_>) {
+pub(super) fn scripts(cx: &mut Load<'_>) {
     let unused: Vec<_> = cx
         .draft
         .scripts
         .iter()
-        .filter(|(_, script)| !script.used)
+        .filter(|(_, script)| !script.used && !script.named)
         .map(|(name, script)| (name.clone(), script.span))
         .collect();
     for (name, span) in unused {
@@ -285,7 +287,7 @@ pub(super) fn scripts(cx: &mut Cx<'_>) {
 }
 
 /// Mails that go nowhere.
-pub(super) fn mails(kept: &Kept, cx: &mut Cx<'_>) {
+pub(super) fn mails(kept: &Kept, cx: &mut Load<'_>) {
     let Some((name, span)) = &kept.mails else {
         return;
     };

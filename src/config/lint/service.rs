@@ -7,12 +7,12 @@ use indexmap::{IndexMap, IndexSet};
 
 use super::{Group, Kept, Server};
 use crate::config::codes;
-use crate::config::context::Cx;
 use crate::config::diagnostic::Diagnostic;
+use crate::config::resolve::Load;
 use crate::model::service::Protocol;
 
 /// Real servers that stand in two groups as if they were two machines.
-pub(super) fn servers(kept: &Kept, cx: &mut Cx<'_>) {
+pub(super) fn servers(kept: &Kept, cx: &mut Load<'_>) {
     let mut seen: IndexMap<(IpAddr, u16, Protocol), (&Group, &Server)> = IndexMap::new();
     for group in &kept.groups {
         // Port 0 is the port of the service: another one in each of them.
@@ -40,7 +40,7 @@ pub(super) fn servers(kept: &Kept, cx: &mut Cx<'_>) {
 }
 
 /// Virtual servers on addresses that no instance brings.
-pub(super) fn addresses(kept: &Kept, cx: &mut Cx<'_>) {
+pub(super) fn addresses(kept: &Kept, cx: &mut Load<'_>) {
     if !kept.any {
         return;
     }

@@ -10,7 +10,7 @@ pub use manual::manual;
 pub use markdown::keywords;
 
 use super::block;
-use super::schema::{Keyword, Reload, Shape, Table, Times};
+use super::keyword::{Keyword, Shape, Table, Times};
 
 /// A block with the path that leads to it.
 struct Chapter {
@@ -117,20 +117,7 @@ fn remarks(keyword: &Keyword) -> Vec<String> {
         Times::Many => list.push("May stand several times.".into()),
         Times::Last => {}
     }
-    list.extend(on_reload(keyword).map(str::to_owned));
     list
-}
-
-/// What a reload does with a change, unless it simply takes effect.
-fn on_reload(keyword: &Keyword) -> Option<&'static str> {
-    if keyword.dead {
-        return None;
-    }
-    match keyword.reload {
-        Reload::Live | Reload::Timers | Reload::Socket => None,
-        Reload::Restart => Some("A change restarts this object alone."),
-        Reload::Fixed => Some("A change takes effect when the daemon is restarted."),
-    }
 }
 
 /// A keyword in the blocks it stands in.

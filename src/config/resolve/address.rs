@@ -2,10 +2,10 @@
 
 use indexmap::IndexSet;
 
+use super::Load;
 use crate::base::{Family, IfName, Prefix};
 use crate::config::block::root::Root;
 use crate::config::codes;
-use crate::config::context::Cx;
 use crate::config::diagnostic::Diagnostic;
 use crate::config::span::Spanned;
 use crate::config::value::entry::AddressEntry;
@@ -36,7 +36,7 @@ pub(super) fn addresses(
     entries: &[Spanned<AddressEntry>],
     interface: &IfName,
     seen: &mut IndexSet<(Prefix, IfName)>,
-    cx: &mut Cx<'_>,
+    cx: &mut Load<'_>,
 ) -> Vec<Address> {
     let mut list = Vec::with_capacity(entries.len());
     for entry in entries {
@@ -54,7 +54,7 @@ pub(super) fn addresses(
 }
 
 /// `static_ipaddress`.
-pub(super) fn statics(root: &Root, cx: &mut Cx<'_>) {
+pub(super) fn statics(root: &Root, cx: &mut Load<'_>) {
     let entries = &root.static_ipaddress.items;
     if entries.is_empty() {
         return;

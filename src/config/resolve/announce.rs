@@ -2,10 +2,10 @@
 
 use core::time::Duration;
 
+use super::Load;
 use super::command::{Purpose, command};
 use crate::config::block::vrrp::VrrpInstance;
 use crate::config::codes;
-use crate::config::context::Cx;
 use crate::config::diagnostic::Diagnostic;
 use crate::config::slot::First;
 use crate::config::span::Span;
@@ -19,13 +19,13 @@ pub(super) fn script(
     slot: &First<Script>,
     keyword: &str,
     owner: &str,
-    cx: &mut Cx<'_>,
+    cx: &mut Load<'_>,
 ) -> Option<Command> {
     let script = slot.value()?;
     command(script, None, Purpose::Notify, &format!("{keyword} of {owner}"), cx)
 }
 
-pub(super) fn notify(block: &VrrpInstance, cx: &mut Cx<'_>) -> NotifyCommands {
+pub(super) fn notify(block: &VrrpInstance, cx: &mut Load<'_>) -> NotifyCommands {
     let owner = &block.header.0;
     let deleted = block.notify_deleted.value().and_then(|s| s.0.as_ref());
     let deleted = deleted
@@ -46,7 +46,7 @@ pub(super) fn notify(block: &VrrpInstance, cx: &mut Cx<'_>) -> NotifyCommands {
     }
 }
 
-pub(super) fn garp(block: &VrrpInstance, strict: bool, cx: &mut Cx<'_>) -> Garp {
+pub(super) fn garp(block: &VrrpInstance, strict: bool, cx: &mut Load<'_>) -> Garp {
     let seconds = |n: u32| Duration::from_secs(u64::from(n));
     // A repeat of 0 is reported and counts as 1.
     let mut zero: Vec<(&str, Span)> = Vec::new();

@@ -3,6 +3,7 @@
 use core::net::{IpAddr, SocketAddr};
 use core::time::Duration;
 
+use super::Load;
 use super::command::{Purpose, command};
 use super::service::Inherited;
 use super::track::Kind;
@@ -13,7 +14,6 @@ use crate::config::block::checker::{
 };
 use crate::config::block::service::RealServer;
 use crate::config::codes;
-use crate::config::context::Cx;
 use crate::config::diagnostic::Diagnostic;
 use crate::config::span::{Span, Spanned};
 use crate::config::value::number::{Bool, Int};
@@ -91,7 +91,7 @@ fn is_on(value: Option<&Bool>) -> bool {
 
 impl Server<'_> {
     /// All checks of the server.
-    pub(super) fn checks(&self, cx: &mut Cx<'_>) -> Vec<Checker> {
+    pub(super) fn checks(&self, cx: &mut Load<'_>) -> Vec<Checker> {
         let block = self.block;
         let mut list = Vec::with_capacity(block.tcp_check.0.len());
         for check in &block.tcp_check.0 {
@@ -131,7 +131,7 @@ impl Server<'_> {
     }
 
     /// Where the check connects. None if it cannot, which is reported.
-    fn connection(&self, target: Target, cx: &mut Cx<'_>) -> Option<Connection> {
+    fn connection(&self, target: Target, cx: &mut Load<'_>) -> Option<Connection> {
         let own = self.block.header;
         let address = target.ip.unwrap_or(own.address);
         // A server without a port of its own is checked at the port of the service, which keepalived forgets.
@@ -163,7 +163,7 @@ impl Server<'_> {
         })
     }
 
-    fn left_out(&self, message: String, at: Span, start: Span, cx: &mut Cx<'_>) {
+    fn left_out(&self, message: String, at: Span, start: Span, cx: &mut Load<'_>) {
         cx.report(
             Diagnostic::error(&codes::INCOMPLETE, message).at(at).related(start, "it begins here"),
         );
@@ -206,19 +206,19 @@ impl Server<'_> {
         }
     }
 
-    fn tcp(&self, block: &TcpCheck, cx: &mut Cx<'_>) -> Option<Checker> {
+    fn tcp(&self, block: &TcpCheck, cx: &mut Load<'_>) -> Option<Checker> {
         let connection = self.connection(target!(block), cx)?;
         let second = Some(Duration::from_secs(1));
         Some(self.paced(CheckerKind::Tcp(connection), &pace!(block), 1, second))
     }
 
-    fn ping(&self, block: &PingCheck, cx: &mut Cx<'_>) -> Option<Checker> {
+    fn ping(&self, block: &PingCheck, cx: &mut Load<'_>) -> Option<Checker> {
         let connection = self.connection(target!(block), cx)?;
         let second = Some(Duration::from_secs(1));
         Some(self.paced(CheckerKind::Ping(connection), &pace!(block), 1, second))
     }
 
-    fn udp(&self, block: &UdpCheck, cx: &mut Cx<'_>) -> Option<Checker> {
+    fn udp(&self, block: &UdpCheck, cx: &mut Load<'_>) -> Option<Checker> {
         let connection = self.connection(target!(block), cx)?;
         let length =
             |n: Option<u32>, default: u16| n.and_then(|n| u16::try_from(n).ok()).unwrap_or(default);
@@ -240,7 +240,7 @@ impl Server<'_> {
         Some(self.paced(CheckerKind::Udp(Box::new(check)), &pace!(block), 1, second))
     }
 
-    fn smtp(&self, block: &SmtpCheck, cx: &mut Cx<'_>) -> Option<Checker> {
+    fn smtp(&self, block: &SmtpCheck, cx: &mut Load<'_>) -> Option<Checker> {
         let connection = self.connection(target!(block), cx)?;
         let helo = block.helo_name.value().map(|n| n.0.clone());
         let check = checker::SmtpCheck { connection, helo };
@@ -249,7 +249,7 @@ impl Server<'_> {
     }
 
     /// A `host` block is a check of its own, which takes from the check around it what it does not say.
-    fn smtp_host(&self, outer: &SmtpCheck, block: &SmtpHost, cx: &mut Cx<'_>) -> Option<Checker> {
+    fn smtp_host(&self, outer: &SmtpCheck, block: &SmtpHost, cx: &mut Load<'_>) -> Option<Checker> {
         let (mut target, around) = (target!(block), target!(outer));
         target.timeout = target.timeout.or(around.timeout);
         target.interface = target.interface.or(around.interface);
@@ -267,7 +267,7 @@ impl Server<'_> {
         Some(self.paced(CheckerKind::Smtp(Box::new(check)), &pace, 1, second))
     }
 
-    fn dns(&self, block: &DnsCheck, cx: &mut Cx<'_>) -> Option<Checker> {
+    fn dns(&self, block: &DnsCheck, cx: &mut Load<'_>) -> Option<Checker> {
         let connection = self.connection(target!(block), cx)?;
         let check = checker::DnsCheck {
             connection,
@@ -277,7 +277,7 @@ impl Server<'_> {
         Some(self.paced(CheckerKind::Dns(Box::new(check)), &pace!(block), 3, None))
     }
 
-    fn http(&self, block: &HttpGet, cx: &mut Cx<'_>) -> Option<Checker> {
+    fn http(&self, block: &HttpGet, cx: &mut Load<'_>) -> Option<Checker> {
         let connection = self.connection(target!(block), cx)?;
         let mut urls = Vec::with_capacity(block.url.0.len());
         for url in &block.url.0 {
@@ -303,7 +303,7 @@ impl Server<'_> {
         Some(self.paced(CheckerKind::Http(Box::new(check)), &pace!(block), 1, three))
     }
 
-    fn https(&self, block: &SslGet, cx: &mut Cx<'_>) -> Option<Checker> {
+    fn https(&self, block: &SslGet, cx: &mut Load<'_>) -> Option<Checker> {
         let connection = self.connection(target!(block), cx)?;
         let mut urls = Vec::with_capacity(block.url.0.len());
         for url in &block.url.0 {
@@ -329,7 +329,7 @@ impl Server<'_> {
         Some(self.paced(CheckerKind::Http(Box::new(check)), &pace!(block), 1, three))
     }
 
-    fn misc(&self, block: &MiscCheck, cx: &mut Cx<'_>) -> Option<Checker> {
+    fn misc(&self, block: &MiscCheck, cx: &mut Load<'_>) -> Option<Checker> {
         let Some(script) = block.misc_path.value() else {
             let message = "MISC_CHECK has no misc_path, it is left out".to_owned();
             self.left_out(message, block.end, block.span, cx);
@@ -358,7 +358,7 @@ impl Server<'_> {
         Some(self.paced(CheckerKind::Misc(Box::new(check)), &pace!(block), 0, second))
     }
 
-    fn file(&self, block: &FileCheck, cx: &mut Cx<'_>) -> Option<Checker> {
+    fn file(&self, block: &FileCheck, cx: &mut Load<'_>) -> Option<Checker> {
         let named = block.track_file.value().map(|n| n.0.clone());
         let known = named.as_ref().and_then(|name| {
             cx.draft.objects.get(&(Kind::File, name.clone())).copied().map(|o| (name.clone(), o))
@@ -385,7 +385,7 @@ impl Server<'_> {
         Some(self.idle(CheckerKind::File(check), false))
     }
 
-    fn bfd(&self, block: &BfdCheck, others: &[Checker], cx: &mut Cx<'_>) -> Option<Checker> {
+    fn bfd(&self, block: &BfdCheck, others: &[Checker], cx: &mut Load<'_>) -> Option<Checker> {
         let Some(name) = block.name.value() else {
             let message = "BFD_CHECK has no name, it is left out".to_owned();
             self.left_out(message, block.end, block.span, cx);
@@ -426,7 +426,7 @@ const NO_PACE: Pace = Pace {
 
 macro_rules! url {
     ($name:ident, $Block:ty, $compliant:expr) => {
-        fn $name(block: &$Block, cx: &mut Cx<'_>) -> Option<Url> {
+        fn $name(block: &$Block, cx: &mut Load<'_>) -> Option<Url> {
             let Some(path) = block.path.value() else {
                 let message = "the url has no path, it is left out";
                 cx.report(
@@ -478,7 +478,7 @@ struct PatternParts {
     at: Span,
 }
 
-fn pattern(mut parts: PatternParts, cx: &mut Cx<'_>) -> Option<Box<Pattern>> {
+fn pattern(mut parts: PatternParts, cx: &mut Load<'_>) -> Option<Box<Pattern>> {
     let Some(text) = parts.text else {
         let given = parts.absent
             || !parts.options.is_empty()

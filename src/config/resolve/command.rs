@@ -2,8 +2,8 @@
 
 use std::rc::Rc;
 
+use super::Load;
 use crate::config::codes::{self, Code};
-use crate::config::context::Cx;
 use crate::config::diagnostic::{Class, Diagnostic};
 use crate::config::host::{FileInfo, FileKind};
 use crate::config::source::absolute;
@@ -44,40 +44,16 @@ pub(crate) struct Verdict {
 }
 
 /// The account of the configuration's words. Reports what does not exist.
-pub(crate) fn account(account: &Account, cx: &mut Cx<'_>) -> Option<User> {
+pub(crate) fn account(account: &Account, cx: &mut Load<'_>) -> Option<User> {
     account_for(account, Purpose::Check, cx)
 }
 
-fn account_for(account: &Account, purpose: Purpose, cx: &mut Cx<'_>) -> Option<User> {
-    let name = &account.user.value;
-    let unknown = |what: &str, name: &str, at: Span, cx: &mut Cx<'_>| {
-        let message = format!("{what} '{name}' does not exist");
-        cx.report(Diagnostic::environment(&codes::NO_USER, message).at(at).class(purpose.class()));
-    };
-    let Some(found) = cx.host.user(name) else {
-        unknown("user", name, account.user.span, cx);
-        return None;
-    };
+fn account_for(account: &Account, purpose: Purpose, cx: &mut Load<'_>) -> Option<User> {
+    let found = account.find(purpose.class(), cx)?;
     let mut user = User { uid: found.uid, gid: found.gid, groups: vec![found.gid] };
-    let mut all = cx.draft.global().set_supplementary_groups.value().is_some_and(|b| b.0);
-    if let Some(group) = &account.group {
-        // A leading colon asks for the supplementary groups of the user.
-        let (supplementary, name) = match group.value.strip_prefix(':') {
-            Some(name) => (true, name),
-            None => (false, &*group.value),
-        };
-        all |= supplementary;
-        if !name.is_empty() {
-            let Some(gid) = cx.host.group(name) else {
-                unknown("group", name, group.span, cx);
-                return None;
-            };
-            user.gid = gid;
-            user.groups = vec![gid];
-        }
-    }
-    if all {
-        user.groups.extend(found.groups);
+    let always = cx.draft.global().set_supplementary_groups.value().is_some_and(|b| b.0);
+    if found.all_groups || always {
+        user.groups.extend(found.further);
         user.groups.sort_unstable();
         user.groups.dedup();
     }
@@ -85,7 +61,7 @@ fn account_for(account: &Account, purpose: Purpose, cx: &mut Cx<'_>) -> Option<U
 }
 
 /// The account of scripts that name none: none if there is no such account and security demands one.
-fn default_account(cx: &mut Cx<'_>) -> Option<User> {
+fn default_account(cx: &mut Load<'_>) -> Option<User> {
     if let Some(known) = &cx.draft.default_user {
         return known.clone();
     }
@@ -94,7 +70,7 @@ fn default_account(cx: &mut Cx<'_>) -> Option<User> {
     let given = global.script_user.value().cloned();
     let user = match given {
         Some(given) => account(&given, cx),
-        None if cx.draft.bad_script_user => None,
+        None if cx.given.bad_script_user => None,
         None => match cx.host.user("keepalived_script") {
             Some(found) => Some(User { uid: found.uid, gid: found.gid, groups: vec![found.gid] }),
             None if secure => None,
@@ -109,7 +85,7 @@ fn default_account(cx: &mut Cx<'_>) -> Option<User> {
 }
 
 /// Whether there is an account for scripts that name none. If not, that is reported.
-pub(super) fn default_exists(what: &str, at: Span, cx: &mut Cx<'_>) -> bool {
+pub(super) fn default_exists(what: &str, at: Span, cx: &mut Load<'_>) -> bool {
     let known = default_account(cx).is_some();
     if !known {
         no_account(what, at, Purpose::Check, cx);
@@ -117,14 +93,14 @@ pub(super) fn default_exists(what: &str, at: Span, cx: &mut Cx<'_>) -> bool {
     known
 }
 
-fn no_account(what: &str, at: Span, purpose: Purpose, cx: &mut Cx<'_>) {
+fn no_account(what: &str, at: Span, purpose: Purpose, cx: &mut Load<'_>) {
     let mut new = Diagnostic::environment(
         &codes::NO_USER,
         format!("{what} is left out: there is no account to run it"),
     )
     .at(at)
     .class(purpose.class());
-    new = if cx.draft.bad_script_user {
+    new = if cx.given.bad_script_user {
         new.note("script_user does not exist")
     } else {
         new.help("set script_user, or make the account keepalived_script")
@@ -138,7 +114,7 @@ pub(crate) fn command(
     own: Option<&Account>,
     purpose: Purpose,
     what: &str,
-    cx: &mut Cx<'_>,
+    cx: &mut Load<'_>,
 ) -> Option<Command> {
     let at = script.at.0;
     let user = match script.account.as_ref().or(own) {
@@ -181,7 +157,7 @@ pub(crate) fn command(
 }
 
 /// Whether a script that nobody uses could run: keepalived counts it all the same when it looks at security.
-pub(super) fn would_run(script: &Script, own: Option<&Account>, cx: &mut Cx<'_>) -> bool {
+pub(super) fn would_run(script: &Script, own: Option<&Account>, cx: &mut Load<'_>) -> bool {
     let named = script.account.as_ref().or(own);
     let uid = match named {
         Some(account) => cx.host.user(&account.user.value).map(|u| (u.uid, u.gid)),
@@ -201,7 +177,7 @@ fn left_out(
     mend: Option<&String>,
     at: Span,
     class: Class,
-    cx: &mut Cx<'_>,
+    cx: &mut Load<'_>,
 ) {
     let mut new =
         Diagnostic::environment(code, format!("{what} is left out: {reason}")).at(at).class(class);
@@ -212,7 +188,7 @@ fn left_out(
 }
 
 /// Looks a program up, once for each account.
-fn verdict(program: &[u8], user: &User, cx: &mut Cx<'_>) -> Rc<Verdict> {
+fn verdict(program: &[u8], user: &User, cx: &mut Load<'_>) -> Rc<Verdict> {
     let links = cx.draft.global().use_symlink_paths.value().is_some_and(|b| b.0);
     let key = (program.to_vec(), user.uid, user.gid);
     if let Some(known) = cx.draft.verdicts.get(&key) {
@@ -223,7 +199,7 @@ fn verdict(program: &[u8], user: &User, cx: &mut Cx<'_>) -> Rc<Verdict> {
     new
 }
 
-fn examine(program: &[u8], user: &User, links: bool, cx: &Cx<'_>) -> Verdict {
+fn examine(program: &[u8], user: &User, links: bool, cx: &Load<'_>) -> Verdict {
     let refuse = |reason: String| Verdict {
         path: program.to_vec(),
         refusal: Some(reason),
@@ -281,7 +257,7 @@ fn examine(program: &[u8], user: &User, links: bool, cx: &Cx<'_>) -> Verdict {
 }
 
 /// Why a path element that root relies on can be changed by others, and the command that mends it.
-fn weakness(path: &[u8], info: &FileInfo, cx: &Cx<'_>) -> Option<(String, String)> {
+fn weakness(path: &[u8], info: &FileInfo, cx: &Load<'_>) -> Option<(String, String)> {
     let shown = decode(path);
     let mode = info.mode & 0o7777;
     if info.uid != 0 {
@@ -306,7 +282,7 @@ fn weakness(path: &[u8], info: &FileInfo, cx: &Cx<'_>) -> Option<(String, String
     None
 }
 
-fn name_of(uid: u32, cx: &Cx<'_>) -> String {
+fn name_of(uid: u32, cx: &Load<'_>) -> String {
     cx.host.user_name(uid).unwrap_or_else(|| uid.to_string())
 }
 
@@ -334,7 +310,7 @@ fn whose(info: &FileInfo, user: &User) -> char {
 }
 
 /// Searches the directories of `PATH`.
-fn search(program: &[u8], cx: &Cx<'_>) -> Option<Vec<u8>> {
+fn search(program: &[u8], cx: &Load<'_>) -> Option<Vec<u8>> {
     let path = cx.host.environment("PATH").unwrap_or_else(|| {
         b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".to_vec()
     });
@@ -355,7 +331,7 @@ fn search(program: &[u8], cx: &Cx<'_>) -> Option<Vec<u8>> {
 /// The file that a path leads to, links resolved, with everything that was passed on the way.
 fn follow(
     path: &[u8],
-    cx: &Cx<'_>,
+    cx: &Load<'_>,
     visited: &mut Vec<(Vec<u8>, FileInfo)>,
 ) -> Option<(Vec<u8>, FileInfo)> {
     let mut rest: Vec<Vec<u8>> = parts(path).rev().map(<[u8]>::to_vec).collect();

@@ -4,13 +4,13 @@ use core::time::Duration;
 
 use indexmap::IndexSet;
 
+use super::Load;
 use super::instance::{ignored, wrong_family};
 use super::route::{routes, rules};
 use super::track::{Kind, tracked};
 use crate::base::{Family, Secret};
 use crate::config::block::vrrp::VrrpInstance;
 use crate::config::codes;
-use crate::config::context::Cx;
 use crate::config::diagnostic::Diagnostic;
 use crate::config::value::router::{AntiReplay, HmacModeWord, UseVmac, VmacAddress};
 use crate::model::extras::{
@@ -31,7 +31,7 @@ pub(super) struct Settled {
 }
 
 /// Adverts to single routers; none for multicast.
-pub(super) fn unicast(block: &VrrpInstance, family: Family, cx: &mut Cx<'_>) -> Option<Unicast> {
+pub(super) fn unicast(block: &VrrpInstance, family: Family, cx: &mut Load<'_>) -> Option<Unicast> {
     let mut seen = IndexSet::new();
     let mut peers = Vec::with_capacity(block.unicast_peer.items.len());
     let mut limited = false;
@@ -90,7 +90,7 @@ pub(super) fn unicast(block: &VrrpInstance, family: Family, cx: &mut Cx<'_>) -> 
 }
 
 /// `auth_hmac`, if it is complete.
-pub(super) fn hmac(block: &VrrpInstance, strict: bool, cx: &mut Cx<'_>) -> Option<Hmac> {
+pub(super) fn hmac(block: &VrrpInstance, strict: bool, cx: &mut Load<'_>) -> Option<Hmac> {
     let given = block.auth_hmac.0.as_ref()?;
     let name = &block.header.0;
     let mut ids = IndexSet::new();
@@ -149,7 +149,7 @@ pub(super) fn extras(
     unicast: Option<Unicast>,
     ah_key: Option<Secret<[u8; 8]>>,
     hmac: Option<Hmac>,
-    cx: &mut Cx<'_>,
+    cx: &mut Load<'_>,
 ) -> Option<Box<InstanceExtras>> {
     let name = &block.header.0;
     let mut new = InstanceExtras {
@@ -238,7 +238,7 @@ pub(super) fn extras(
 }
 
 /// Reports what is wrong with further trackers of an instance that is left out.
-pub(super) fn trackers(block: &VrrpInstance, cx: &mut Cx<'_>) {
+pub(super) fn trackers(block: &VrrpInstance, cx: &mut Load<'_>) {
     let name = &block.header.0;
     tracked(Kind::File, &block.track_file.items, name, cx);
     tracked(Kind::Process, &block.track_process.items, name, cx);
@@ -250,7 +250,7 @@ fn source_is_set(block: &VrrpInstance) -> bool {
 }
 
 /// `track_group` is for static items.
-fn not_static(given: bool, block: &VrrpInstance, at: crate::config::span::Span, cx: &mut Cx<'_>) {
+fn not_static(given: bool, block: &VrrpInstance, at: crate::config::span::Span, cx: &mut Load<'_>) {
     if given {
         let message =
             format!("({}) 'track_group' is for static items only, ignored", block.header.0);
@@ -259,7 +259,7 @@ fn not_static(given: bool, block: &VrrpInstance, at: crate::config::span::Span, 
 }
 
 /// Whether packets to the addresses are let in; none for the default.
-fn accept(block: &VrrpInstance, settled: Settled, cx: &mut Cx<'_>) -> Option<bool> {
+fn accept(block: &VrrpInstance, settled: Settled, cx: &mut Load<'_>) -> Option<bool> {
     let owner = settled.priority.is_owner();
     if block.accept.is_set() && settled.strict && settled.version == Version::V2 && !owner {
         ignored(
@@ -280,7 +280,7 @@ fn accept(block: &VrrpInstance, settled: Settled, cx: &mut Cx<'_>) -> Option<boo
 }
 
 /// Interfaces that are made for the instance.
-fn stacked(block: &VrrpInstance, settled: Settled, new: &mut InstanceExtras, cx: &mut Cx<'_>) {
+fn stacked(block: &VrrpInstance, settled: Settled, new: &mut InstanceExtras, cx: &mut Load<'_>) {
     if let Some(wanted) = block.use_vmac.value() {
         let UseVmac { mut name, address, notify, group } = wanted.clone();
         if let Some(wanted) = &name {
@@ -349,7 +349,7 @@ fn stacked(block: &VrrpInstance, settled: Settled, new: &mut InstanceExtras, cx:
     }
 }
 
-fn garp_extra(block: &VrrpInstance, cx: &mut Cx<'_>) -> Option<GarpExtra> {
+fn garp_extra(block: &VrrpInstance, cx: &mut Load<'_>) -> Option<GarpExtra> {
     let own = block.garp_extra_if.value().map(|g| (g.all, g.seconds));
     let global = cx.draft.global().vrrp_garp_extra_if.value().map(|g| (g.all, g.seconds));
     let (all, seconds) = own.or(global).filter(|(_, s)| *s > 0)?;

@@ -2,11 +2,11 @@
 
 use core::time::Duration;
 
+use super::Load;
 use super::command::{Purpose, account, command};
 use crate::base::Name;
 use crate::config::block::root::Root;
 use crate::config::codes;
-use crate::config::context::Cx;
 use crate::config::diagnostic::Diagnostic;
 use crate::config::slot::One;
 use crate::config::value::global::{BufferPolicy, Cpus, OnlyPath};
@@ -19,7 +19,7 @@ use crate::model::global::{
 use crate::model::vrrp::ReceiveBuffers;
 use crate::model::{Global, Mail, global};
 
-pub(super) fn finish(root: &Root, cx: &mut Cx<'_>) {
+pub(super) fn finish(root: &Root, cx: &mut Load<'_>) {
     let host = cx.host.host_name();
     let own = cx.host.own_account();
     let login = cx.host.user_name(own.uid).unwrap_or_else(|| "root".into());
@@ -112,13 +112,13 @@ pub(super) fn finish(root: &Root, cx: &mut Cx<'_>) {
 }
 
 /// What only the processes, interfaces and files of the daemon need.
-fn settings(root: &Root, cx: &mut Cx<'_>) -> Settings {
+fn settings(root: &Root, cx: &mut Load<'_>) -> Settings {
     let startup = cx.draft.global().startup_script.value().cloned();
     let shutdown = cx.draft.global().shutdown_script.value().cloned();
     let global = cx.draft.global();
     let startup_time = global.startup_script_timeout.value().map_or(10, |n| n.u32());
     let shutdown_time = global.shutdown_script_timeout.value().map_or(10, |n| n.u32());
-    let timed = |script: Option<Script>, what: &str, seconds: u32, cx: &mut Cx<'_>| {
+    let timed = |script: Option<Script>, what: &str, seconds: u32, cx: &mut Load<'_>| {
         let command = command(&script?, None, Purpose::Check, what, cx)?;
         Some(TimedCommand { command, timeout: Duration::from_secs(u64::from(seconds)) })
     };
@@ -198,7 +198,7 @@ fn settings(root: &Root, cx: &mut Cx<'_>) -> Settings {
 }
 
 /// `notify_fifo`, `vrrp_notify_fifo` and `lvs_notify_fifo`, each with its script.
-fn fifos(cx: &mut Cx<'_>) -> [Option<global::Fifo>; 3] {
+fn fifos(cx: &mut Load<'_>) -> [Option<global::Fifo>; 3] {
     let global = cx.draft.global();
     let given = [
         (
@@ -228,7 +228,7 @@ fn fifos(cx: &mut Cx<'_>) -> [Option<global::Fifo>; 3] {
     })
 }
 
-fn firewall(cx: &mut Cx<'_>) -> Firewall {
+fn firewall(cx: &mut Load<'_>) -> Firewall {
     let global = cx.draft.global();
     let name =
         |n: Option<Option<Box<str>>>, default: &str| n.map(|n| n.unwrap_or_else(|| default.into()));
@@ -249,7 +249,7 @@ fn firewall(cx: &mut Cx<'_>) -> Firewall {
     }
 }
 
-fn snmp(cx: &mut Cx<'_>) -> Snmp {
+fn snmp(cx: &mut Load<'_>) -> Snmp {
     let global = cx.draft.global();
     let both = global.enable_snmp_rfc.is_set();
     Snmp {
@@ -264,7 +264,7 @@ fn snmp(cx: &mut Cx<'_>) -> Snmp {
     }
 }
 
-fn dbus(cx: &mut Cx<'_>) -> Option<Dbus> {
+fn dbus(cx: &mut Load<'_>) -> Option<Dbus> {
     let global = cx.draft.global();
     let dbus = Dbus {
         service: global.dbus_service_name.value().map(|n| n.0.clone()),
@@ -273,7 +273,7 @@ fn dbus(cx: &mut Cx<'_>) -> Option<Dbus> {
     (global.enable_dbus.is_set() || dbus != Dbus::default()).then_some(dbus)
 }
 
-fn buffers(cx: &mut Cx<'_>) -> NetlinkBuffers {
+fn buffers(cx: &mut Load<'_>) -> NetlinkBuffers {
     let global = cx.draft.global();
     let size = |n: &One<Int<0, U32>>| n.value().map(|n| n.u32()).filter(|n| *n > 0);
     let force = |b: &One<Bool>| b.value().is_some_and(|b| b.0);
@@ -292,7 +292,7 @@ fn buffers(cx: &mut Cx<'_>) -> NetlinkBuffers {
 }
 
 /// `lvs_timeouts` and `lvs_sync_daemon`.
-fn lvs(cx: &mut Cx<'_>) {
+fn lvs(cx: &mut Load<'_>) {
     let global = cx.draft.global();
     let timeouts = global.lvs_timeouts.value().map(|t| t.0).unwrap_or_default();
     let at = global.lvs_sync_daemon.span();

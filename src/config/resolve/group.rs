@@ -2,14 +2,13 @@
 
 use indexmap::IndexSet;
 
+use super::Load;
 use super::announce::script;
 use super::track::{Kind, tracked};
 use super::tracker;
 use crate::base::Name;
 use crate::config::block::group::SyncGroup;
-use crate::config::block::root::TopLevel;
 use crate::config::codes;
-use crate::config::context::Cx;
 use crate::config::diagnostic::{Class, Diagnostic};
 use crate::config::span::{Span, Spanned};
 use crate::config::value::text::ObjectName;
@@ -30,60 +29,60 @@ pub(crate) struct GroupDraft {
     group: model::SyncGroup,
 }
 
-impl TopLevel for SyncGroup {
-    fn open(&self, cx: &mut Cx<'_>) -> bool {
-        let name = &self.header.0;
-        let Some(first) = cx.draft.groups.get(name).map(|g| g.span) else {
-            return true;
-        };
-        cx.report(
-            Diagnostic::error(
-                &codes::DUPLICATE_NAME,
-                format!("vrrp sync group {name} already defined, this block is left out"),
-            )
-            .at(self.span)
-            .related(first, "this one counts"),
-        );
-        false
-    }
+/// Whether a block is wanted; another one of its name is reported.
+pub(super) fn wants(block: &SyncGroup, cx: &mut Load<'_>) -> bool {
+    let name = &block.header.0;
+    let Some(first) = cx.draft.groups.get(name).map(|g| g.span) else {
+        return true;
+    };
+    cx.report(
+        Diagnostic::error(
+            &codes::DUPLICATE_NAME,
+            format!("vrrp sync group {name} already defined, this block is left out"),
+        )
+        .at(block.span)
+        .related(first, "this one counts"),
+    );
+    false
+}
 
-    fn close(self, cx: &mut Cx<'_>) {
-        let name = self.header.0.clone();
-        let group = model::SyncGroup {
-            name: name.clone(),
-            members: Vec::new(),
-            track_files: tracked(Kind::File, &self.track_file.items, &name, cx),
-            track_processes: tracked(Kind::Process, &self.track_process.items, &name, cx),
-            track_bfds: tracked(Kind::Bfd, &self.track_bfd.items, &name, cx),
-            track_interfaces: tracker::interfaces(&self.track_interface.items, None, &name, cx),
-            track_scripts: tracker::scripts(&self.track_script.items, &name, cx),
-            notify: NotifyCommands {
-                master: script(&self.notify_master, "notify_master", &name, cx),
-                backup: script(&self.notify_backup, "notify_backup", &name, cx),
-                fault: script(&self.notify_fault, "notify_fault", &name, cx),
-                stop: script(&self.notify_stop, "notify_stop", &name, cx),
-                any: script(&self.notify, "notify", &name, cx),
-                deleted: None,
-                master_rx_lower_pri: None,
-            },
-            smtp_alert: match self.smtp_alert.value() {
-                Some(own) => own.0,
-                None => cx.draft.global().mail_vrrp(),
-            },
-        };
-        let draft = GroupDraft {
-            span: self.span,
-            weights: self.sync_group_tracking_weight.is_set() || self.global_tracking.is_set(),
-            priority_changes: self.notify_priority_changes.value().map(|b| b.0),
-            members: self.group.items,
-            group,
-        };
-        cx.draft.groups.insert(name, draft);
-    }
+/// Resolves a block.
+pub(super) fn resolve(block: SyncGroup, cx: &mut Load<'_>) {
+    let name = block.header.0.clone();
+    let group = model::SyncGroup {
+        name: name.clone(),
+        members: Vec::new(),
+        track_files: tracked(Kind::File, &block.track_file.items, &name, cx),
+        track_processes: tracked(Kind::Process, &block.track_process.items, &name, cx),
+        track_bfds: tracked(Kind::Bfd, &block.track_bfd.items, &name, cx),
+        track_interfaces: tracker::interfaces(&block.track_interface.items, None, &name, cx),
+        track_scripts: tracker::scripts(&block.track_script.items, &name, cx),
+        notify: NotifyCommands {
+            master: script(&block.notify_master, "notify_master", &name, cx),
+            backup: script(&block.notify_backup, "notify_backup", &name, cx),
+            fault: script(&block.notify_fault, "notify_fault", &name, cx),
+            stop: script(&block.notify_stop, "notify_stop", &name, cx),
+            any: script(&block.notify, "notify", &name, cx),
+            deleted: None,
+            master_rx_lower_pri: None,
+        },
+        smtp_alert: match block.smtp_alert.value() {
+            Some(own) => own.0,
+            None => cx.draft.global().mail_vrrp(),
+        },
+    };
+    let draft = GroupDraft {
+        span: block.span,
+        weights: block.sync_group_tracking_weight.is_set() || block.global_tracking.is_set(),
+        priority_changes: block.notify_priority_changes.value().map(|b| b.0),
+        members: block.group.items,
+        group,
+    };
+    cx.draft.groups.insert(name, draft);
 }
 
 /// Finds the members of all groups.
-pub(super) fn finish(cx: &mut Cx<'_>) {
+pub(super) fn finish(cx: &mut Load<'_>) {
     let drafts = core::mem::take(&mut cx.draft.groups);
     for (name, mut draft) in drafts {
         let mut members: IndexSet<Name> = IndexSet::new();
@@ -126,7 +125,11 @@ pub(super) fn finish(cx: &mut Cx<'_>) {
         match members.len() {
             0 => {
                 let message = format!("sync group {name} has no virtual routers, it is left out");
-                cx.report(Diagnostic::error(&codes::INCOMPLETE, message).at(draft.span));
+                let mut new = Diagnostic::error(&codes::INCOMPLETE, message).at(draft.span);
+                if draft.members.is_empty() {
+                    new = new.help("write the names of its instances into 'group { }'");
+                }
+                cx.report(new);
                 continue;
             }
             1 => {
@@ -144,7 +147,7 @@ pub(super) fn finish(cx: &mut Cx<'_>) {
 }
 
 /// Makes the members fit for moving together.
-fn join(draft: &mut GroupDraft, cx: &mut Cx<'_>) {
+fn join(draft: &mut GroupDraft, cx: &mut Load<'_>) {
     let indices: Vec<usize> =
         draft.group.members.iter().filter_map(|m| cx.draft.instances.get(m)?.index).collect();
     let mut all_master = true;
@@ -255,7 +258,7 @@ fn without_weights(instance: &mut Instance, reports: &mut Vec<(Name, String)>) {
 }
 
 /// Takes instances out of the model and out of their groups.
-pub(super) fn forget(names: &IndexSet<Name>, cx: &mut Cx<'_>) {
+pub(super) fn forget(names: &IndexSet<Name>, cx: &mut Load<'_>) {
     if names.is_empty() {
         return;
     }

@@ -5,17 +5,15 @@ use core::time::Duration;
 
 use indexmap::{IndexMap, IndexSet};
 
+use super::Load;
 use super::address::addresses;
 use super::announce::{garp, notify};
 use super::extras::{self, Settled};
 use super::tracker;
 use crate::base::{Family, IfName, Name, Secret};
-use crate::config::block::root::TopLevel;
 use crate::config::block::vrrp::{AuthType, StateWord, VrrpInstance};
 use crate::config::codes;
-use crate::config::context::Cx;
 use crate::config::diagnostic::Diagnostic;
-use crate::config::lint;
 use crate::config::span::{Span, Spanned};
 use crate::config::value::entry::AddressEntry;
 use crate::config::value::number::Bool;
@@ -39,70 +37,68 @@ pub(crate) struct Notes {
     pub says_priority_changes: bool,
 }
 
-impl TopLevel for VrrpInstance {
-    fn open(&self, cx: &mut Cx<'_>) -> bool {
-        let name = &self.header.0;
-        let Some(first) = cx.draft.instances.get(name).map(|n| n.span) else {
-            return true;
-        };
-        cx.report(
-            Diagnostic::error(
-                &codes::DUPLICATE_NAME,
-                format!("vrrp instance {name} already defined, this block is left out"),
-            )
-            .at(self.span)
-            .related(first, "this one counts"),
-        );
-        false
-    }
+/// Whether a block is wanted; another one of its name is reported.
+pub(super) fn wants(block: &VrrpInstance, cx: &mut Load<'_>) -> bool {
+    let name = &block.header.0;
+    let Some(first) = cx.draft.instances.get(name).map(|n| n.span) else {
+        return true;
+    };
+    cx.report(
+        Diagnostic::error(
+            &codes::DUPLICATE_NAME,
+            format!("vrrp instance {name} already defined, this block is left out"),
+        )
+        .at(block.span)
+        .related(first, "this one counts"),
+    );
+    false
+}
 
-    fn close(self, cx: &mut Cx<'_>) {
-        let name = self.header.0.clone();
-        let mut notes = Notes {
-            span: self.span,
-            index: None,
-            vrid: self.virtual_router_id.span(),
-            group: None,
-            parked: false,
-            says_priority_changes: self.notify_priority_changes.is_set(),
-        };
-        if let Some((instance, reason)) = resolve(&self, cx) {
-            match reason {
-                None => {
-                    notes.index = Some(cx.draft.model.vrrp.instances.len());
-                    cx.draft.model.vrrp.instances.push(instance);
-                }
-                Some((what, at)) => {
-                    let message = format!(
-                        "({name}) {what} not possible in this version, the instance is left out"
-                    );
-                    cx.report(Diagnostic::advice(&codes::LEFT_OUT, message).at(at));
-                    notes.parked = true;
-                    cx.draft.model.vrrp.parked.push(instance);
-                }
+/// Resolves a block.
+pub(super) fn close(block: &VrrpInstance, cx: &mut Load<'_>) {
+    let name = block.header.0.clone();
+    let mut notes = Notes {
+        span: block.span,
+        index: None,
+        vrid: block.virtual_router_id.span(),
+        group: None,
+        parked: false,
+        says_priority_changes: block.notify_priority_changes.is_set(),
+    };
+    if let Some((instance, reason)) = resolve(block, cx) {
+        match reason {
+            None => {
+                notes.index = Some(cx.draft.model.vrrp.instances.len());
+                cx.draft.model.vrrp.instances.push(instance);
+            }
+            Some((what, at)) => {
+                let message = format!(
+                    "({name}) {what} not possible in this version, the instance is left out"
+                );
+                cx.report(Diagnostic::advice(&codes::LEFT_OUT, message).at(at));
+                notes.parked = true;
+                cx.draft.model.vrrp.parked.push(instance);
             }
         }
-        cx.draft.instances.insert(name, notes);
-        if cx.options.lints {
-            lint::instance(self, cx);
-        }
     }
+    cx.draft.instances.insert(name, notes);
 }
 
 /// Reports that a block cannot be used, and what else is wrong in it.
-fn incomplete(block: &VrrpInstance, what: &str, cx: &mut Cx<'_>) {
+fn incomplete(block: &VrrpInstance, what: &str, cx: &mut Load<'_>) {
     tracker::interfaces(&block.track_interface.items, None, &block.header.0, cx);
     tracker::scripts(&block.track_script.items, &block.header.0, cx);
     extras::trackers(block, cx);
     let name = &block.header.0;
     cx.report(
         Diagnostic::error(&codes::INCOMPLETE, format!("({name}) {what}, the instance is left out"))
-            .at(block.span),
+            .at(block.span)
+            .after(block.end),
     );
 }
 
 /// Reports that a setting does not count.
-pub(super) fn ignored(block: &VrrpInstance, what: &str, at: Span, cx: &mut Cx<'_>) {
+pub(super) fn ignored(block: &VrrpInstance, what: &str, at: Span, cx: &mut Load<'_>) {
     let message = format!("({}) {what}, ignored", block.header.0);
     cx.report(Diagnostic::warning(&codes::NO_EFFECT_HERE, message).at(at));
 }
@@ -110,7 +106,7 @@ pub(super) fn ignored(block: &VrrpInstance, what: &str, at: Span, cx: &mut Cx<'_
 /// Why this version cannot carry an instance out, and where it says so.
 type Reason = Option<(&'static str, Span)>;
 
-fn resolve(block: &VrrpInstance, cx: &mut Cx<'_>) -> Option<(Instance, Reason)> {
+fn resolve(block: &VrrpInstance, cx: &mut Load<'_>) -> Option<(Instance, Reason)> {
     let name = &block.header.0;
     let global = cx.draft.global();
     let strict = block.strict_mode.value().or(global.vrrp_strict.value()).is_some_and(|b| b.0);
@@ -261,7 +257,7 @@ fn resolve(block: &VrrpInstance, cx: &mut Cx<'_>) -> Option<(Instance, Reason)> 
 fn interface(
     block: &VrrpInstance,
     unicast: bool,
-    cx: &mut Cx<'_>,
+    cx: &mut Load<'_>,
 ) -> Option<(IfName, Option<crate::config::host::Interface>)> {
     let name = &block.header.0;
     let Some(interface) = block.interface.value().map(|i| i.0.clone()) else {
@@ -290,7 +286,7 @@ fn interface(
 }
 
 /// Priority and initial state, each of which gives the default of the other.
-fn priority(block: &VrrpInstance, strict: bool, cx: &mut Cx<'_>) -> (Priority, InitialState) {
+fn priority(block: &VrrpInstance, strict: bool, cx: &mut Load<'_>) -> (Priority, InitialState) {
     let wants = block.state.0.as_ref().map(|s| s.value);
     let default = if wants == Some(StateWord::Master) { 255 } else { 100 };
     let number = block.priority.value().map_or(default, |p| p.u8());
@@ -321,7 +317,7 @@ fn switch(
     what: &str,
     own: Option<&Spanned<Bool>>,
     forced: Option<bool>,
-    cx: &mut Cx<'_>,
+    cx: &mut Load<'_>,
 ) -> Option<bool> {
     if let (Some(own), Some(forced)) = (own, forced)
         && own.value.0 != forced
@@ -334,7 +330,7 @@ fn switch(
     forced.or(own.map(|b| b.value.0))
 }
 
-fn down_timer_adverts(block: &VrrpInstance, strict: bool, cx: &mut Cx<'_>) -> u8 {
+fn down_timer_adverts(block: &VrrpInstance, strict: bool, cx: &mut Load<'_>) -> u8 {
     let global = cx.draft.global().vrrp_down_timer_adverts.value().map(|n| n.u8());
     let own = block.down_timer_adverts.value().map(|n| n.u8()).or(global).unwrap_or(3);
     if strict && own != 3 {
@@ -354,7 +350,7 @@ fn down_timer_adverts(block: &VrrpInstance, strict: bool, cx: &mut Cx<'_>) -> u8
 }
 
 /// The family is that of whatever tells one first, with where it stands.
-fn family(block: &VrrpInstance, cx: &mut Cx<'_>) -> (Family, Option<Span>) {
+fn family(block: &VrrpInstance, cx: &mut Load<'_>) -> (Family, Option<Span>) {
     let vip = block.virtual_ipaddress.items.first();
     let peer = block.unicast_peer.items.first();
     let of = |ip: Option<&crate::config::value::address::Ip>, at: Span| {
@@ -393,7 +389,7 @@ pub(super) fn wrong_family(
     address: &IpAddr,
     family: Family,
     at: Span,
-    cx: &mut Cx<'_>,
+    cx: &mut Load<'_>,
 ) {
     let name = &block.header.0;
     let message =
@@ -406,7 +402,7 @@ fn version(
     family: Family,
     told: Option<Span>,
     strict: bool,
-    cx: &mut Cx<'_>,
+    cx: &mut Load<'_>,
 ) -> Version {
     let mut own = block.version.0.as_ref().map(|v| (v.value.u8(), v.span));
     if family == Family::V6 {
@@ -436,7 +432,7 @@ fn authentication(
     block: &VrrpInstance,
     version: Version,
     strict: bool,
-    cx: &mut Cx<'_>,
+    cx: &mut Load<'_>,
 ) -> (Authentication, Option<Secret<[u8; 8]>>) {
     let none = (Authentication::None, None);
     let Some(given) = &block.authentication.0 else {
@@ -469,7 +465,7 @@ fn authentication(
 }
 
 /// Version 2 takes whole seconds, version 3 multiples of 10 ms up to 40.95 s.
-fn advert_int(block: &VrrpInstance, version: Version, cx: &mut Cx<'_>) -> Duration {
+fn advert_int(block: &VrrpInstance, version: Version, cx: &mut Load<'_>) -> Duration {
     let name = &block.header.0;
     let Some(given) = block.advert_int.value() else {
         return Duration::from_secs(1);
@@ -506,10 +502,10 @@ fn preempt(
     priority: Priority,
     wants_master: bool,
     strict: bool,
-    cx: &mut Cx<'_>,
+    cx: &mut Load<'_>,
 ) -> Preempt {
     let name = &block.header.0;
-    let cleared = |what: &str, why: &str, at: Span, cx: &mut Cx<'_>| {
+    let cleared = |what: &str, why: &str, at: Span, cx: &mut Load<'_>| {
         let message = format!("({name}) {what} does not work with {why}, ignored");
         cx.report(Diagnostic::warning(&codes::NO_EFFECT_HERE, message).at(at));
     };
@@ -548,7 +544,7 @@ fn virtual_addresses(
     family: Family,
     interface: &IfName,
     seen: &mut IndexSet<(crate::base::Prefix, IfName)>,
-    cx: &mut Cx<'_>,
+    cx: &mut Load<'_>,
 ) -> Vec<Address> {
     let items = &block.virtual_ipaddress.items;
     if items.iter().all(|e| e.value.prefix.family() == family) {
@@ -566,7 +562,7 @@ fn virtual_addresses(
 }
 
 /// The owner of the addresses keeps its priority: what would change it does not count.
-fn owner_without_weights(block: &VrrpInstance, instance: &mut Instance, cx: &mut Cx<'_>) {
+fn owner_without_weights(block: &VrrpInstance, instance: &mut Instance, cx: &mut Load<'_>) {
     let weighted = |w: &Weight| matches!(w, Weight::Priority { .. });
     let mut lost: Vec<String> = Vec::new();
     instance.track_interfaces.retain(|t| {
@@ -597,7 +593,7 @@ fn fit(
     mtu: u32,
     list: &mut Vec<Address>,
     excluded: &mut Vec<Address>,
-    cx: &mut Cx<'_>,
+    cx: &mut Load<'_>,
 ) {
     let header = match (family, version) {
         (Family::V4, Version::V2) => 20 + 8 + 8,
@@ -644,7 +640,7 @@ fn follow<'a>(
     }
 }
 
-fn source(block: &VrrpInstance, family: Family, cx: &mut Cx<'_>) -> Option<IpAddr> {
+fn source(block: &VrrpInstance, family: Family, cx: &mut Load<'_>) -> Option<IpAddr> {
     // Both keywords set the same thing; the later one counts.
     let (mcast, unicast) = (&block.mcast_src_ip, &block.unicast_src_ip);
     let slot = match (mcast.value(), unicast.value()) {
@@ -663,7 +659,7 @@ fn source(block: &VrrpInstance, family: Family, cx: &mut Cx<'_>) -> Option<IpAdd
 }
 
 /// Ids that are used twice, and what membership in a group does.
-pub(super) fn finish(cx: &mut Cx<'_>) {
+pub(super) fn finish(cx: &mut Load<'_>) {
     let mut seen: IndexMap<(Family, Vrid, IfName, IpAddr), Name> = IndexMap::new();
     let mut doubled = IndexSet::new();
     for instance in &cx.draft.model.vrrp.instances {

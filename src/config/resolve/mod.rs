@@ -17,21 +17,117 @@ mod service;
 mod track;
 mod tracker;
 
+use core::ops::{Deref, DerefMut};
 use std::rc::Rc;
 
 use indexmap::{IndexMap, IndexSet};
 
 use self::command::Verdict;
 use super::block::global::GlobalDefs;
-use super::block::root::Root;
+use super::block::root::{Root, Top};
+use super::block::vrrp::VrrpInstance;
 use super::codes;
-use super::context::Cx;
-use super::diagnostic::{Class, Diagnostic};
-use super::lint::{self, Kept};
+use super::context::{Cx, Given};
+use super::diagnostic::{Class, Diagnostic, Diagnostics};
+use super::document::Document;
+use super::names::Folders;
 use super::schema::Block;
 use super::span::Span;
 use crate::base::{IfName, Name};
 use crate::model::{Model, User};
+
+/// One load: what its stages share, and what was understood.
+pub(crate) struct Load<'a> {
+    cx: Cx<'a>,
+    pub draft: Draft,
+}
+
+impl<'a> Deref for Load<'a> {
+    type Target = Cx<'a>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.cx
+    }
+}
+
+impl DerefMut for Load<'_> {
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        &mut self.cx
+    }
+}
+
+impl<'a> Load<'a> {
+    pub(crate) fn new(cx: Cx<'a>) -> Self {
+        Self { cx, draft: Draft::default() }
+    }
+
+    /// Forgets everything but the files and `global_defs`, for a second reading.
+    pub(crate) fn restart(&mut self) {
+        self.cx.restart();
+        self.draft = Draft::second(core::mem::take(&mut self.draft));
+    }
+
+    /// Whether the block that a statement of `root` opened is to be read. Otherwise that is reported.
+    pub(crate) fn open(&mut self, root: &mut Root) -> bool {
+        if let Some(block) = &mut root.global_defs.0 {
+            let span = block.span;
+            **block = self.draft.take_global(self.cx.given.used);
+            block.span = span;
+            return true;
+        }
+        let within = core::mem::take(&mut self.position.within);
+        let wanted = root.track_group.0.as_ref().is_none_or(|b| track::wants_group(b, self))
+            && root.bfd_instance.0.as_ref().is_none_or(|b| track::wants_bfd(b, self))
+            && root.vrrp_sync_group.0.as_ref().is_none_or(|b| group::wants(b, self))
+            && root.vrrp_instance.0.as_ref().is_none_or(|b| instance::wants(b, self));
+        self.position.within = within;
+        wanted
+    }
+
+    /// Resolves a block that was read.
+    pub(crate) fn close(&mut self, block: Top) {
+        match block {
+            Top::Global(block) => self.global_ended(*block),
+            Top::Ssl(block) => service::tls(block, self),
+            Top::TrackGroup(block) => track::group(block, self),
+            Top::GarpGroup(block) => track::garp_group(block, self),
+            Top::Script(block) => script::resolve(*block, self),
+            Top::File(block) => track::file(*block, self),
+            Top::Process(block) => track::process(*block, self),
+            Top::Bfd(block) => track::bfd(*block, self),
+            Top::Group(block) => group::resolve(*block, self),
+            Top::Instance(block) => self.instance(&block),
+            Top::ServerGroup(block) => service::group(block, self),
+            Top::Server(block) => service::close(*block, self),
+        }
+    }
+
+    /// Resolves an instance.
+    pub(crate) fn instance(&mut self, block: &VrrpInstance) {
+        instance::close(block, self);
+    }
+
+    fn global_ended(&mut self, block: GlobalDefs) {
+        self.draft.put_global(block);
+        let global = &self.draft.global;
+        self.cx.given = Given {
+            dynamic_interfaces: global.dynamic_interfaces.is_set(),
+            default_interface: global.default_interface.value().map(|i| i.0.clone()),
+            iproute: Folders {
+                etc: global.iproute_etc_dir.value().map(|p| p.0.to_vec()),
+                usr: global.iproute_usr_dir.value().map(|p| p.0.to_vec()),
+            },
+            bad_script_user: self.cx.given.bad_script_user,
+            used: false,
+        };
+    }
+
+    /// The model, the problems, and what was understood statement by statement.
+    pub(crate) fn finish(self) -> (Draft, Diagnostics, Document) {
+        let (diagnostics, document) = self.cx.finish();
+        (self.draft, diagnostics, document)
+    }
+}
 
 /// What was understood so far.
 #[derive(Debug)]
@@ -41,13 +137,10 @@ pub(crate) struct Draft {
     global: GlobalDefs,
     /// Where `global_defs` of a second reading goes.
     scratch: Option<GlobalDefs>,
-    /// Where the last `global_defs` stands.
-    pub global_at: Span,
     /// A block looked at `global_defs`.
     used: bool,
     /// `global_defs` came after a block that had looked at it.
     late: bool,
-    pub bad_script_user: bool,
     pub default_user: Option<Option<User>>,
     /// The first script that will run.
     pub scripts_run: Option<Span>,
@@ -75,8 +168,6 @@ pub(crate) struct Draft {
     pub group_services: Vec<service::GroupUse>,
     /// References to trackers that were not defined before: kind, name, place.
     pub unresolved: Vec<(track::Kind, Name, Span, Name)>,
-    /// What the lints look at.
-    pub kept: Kept,
 }
 
 impl Default for Draft {
@@ -85,10 +176,8 @@ impl Default for Draft {
             model: Model::default(),
             global: GlobalDefs::new((), Span::NONE),
             scratch: None,
-            global_at: Span::NONE,
             used: false,
             late: false,
-            bad_script_user: false,
             default_user: None,
             scripts_run: None,
             insecure: None,
@@ -106,14 +195,13 @@ impl Default for Draft {
             service_groups: Vec::new(),
             group_services: Vec::new(),
             unresolved: Vec::new(),
-            kept: Kept::default(),
         }
     }
 }
 
 impl Draft {
     /// A draft for a second reading, in which `global_defs` is known from the start.
-    pub(crate) fn second(first: Self) -> Self {
+    fn second(first: Self) -> Self {
         Self {
             global: first.global,
             scratch: Some(GlobalDefs::new((), Span::NONE)),
@@ -132,22 +220,9 @@ impl Draft {
         &self.global
     }
 
-    /// Puts `global_defs` in front of a document.
-    pub(crate) fn describe(&self, document: &mut super::document::Document) {
-        let Some(keyword) =
-            super::block::root_table().keywords.iter().find(|k| k.name == "global_defs")
-        else {
-            return;
-        };
-        let nodes = self.global.nodes();
-        if !nodes.is_empty() {
-            document.nodes.insert(0, super::document::Node::block(keyword, Vec::new(), nodes));
-        }
-    }
-
     /// The block that `global_defs` statements are to fill.
-    pub(crate) fn take_global(&mut self) -> GlobalDefs {
-        self.late |= self.used;
+    fn take_global(&mut self, used: bool) -> GlobalDefs {
+        self.late |= self.used || used;
         let empty = GlobalDefs::new((), Span::NONE);
         match &mut self.scratch {
             Some(scratch) => core::mem::replace(scratch, empty),
@@ -155,7 +230,7 @@ impl Draft {
         }
     }
 
-    pub(crate) fn put_global(&mut self, block: GlobalDefs) {
+    fn put_global(&mut self, block: GlobalDefs) {
         match &mut self.scratch {
             Some(scratch) => *scratch = block,
             None => self.global = block,
@@ -165,14 +240,14 @@ impl Draft {
 }
 
 /// Resolves what only the whole text can tell.
-pub(crate) fn finish(root: Root, cx: &mut Cx<'_>) {
+pub(crate) fn finish(root: &mut Root, cx: &mut Load<'_>) {
     cx.position.settle("", Span::NONE);
     if cx.options.document {
-        cx.document.nodes.splice(0..0, root.nodes());
+        describe(root, cx);
     }
-    global::finish(&root, cx);
-    address::statics(&root, cx);
-    route::statics(&root, cx);
+    global::finish(root, cx);
+    address::statics(root, cx);
+    route::statics(root, cx);
     track::finish(cx);
     group::finish(cx);
     script::finish(cx);
@@ -180,13 +255,10 @@ pub(crate) fn finish(root: Root, cx: &mut Cx<'_>) {
     service::finish(cx);
     tracker::unresolved(cx);
     security(cx);
-    if cx.options.lints {
-        lint::run(cx);
-    }
 }
 
 /// Says once that scripts run without script security, or that one of them is insecure.
-fn security(cx: &mut Cx<'_>) {
+fn security(cx: &mut Load<'_>) {
     let Some(at) = cx.draft.scripts_run else {
         return;
     };
@@ -205,4 +277,14 @@ fn security(cx: &mut Cx<'_>) {
         new = new.note(format!("there are insecure scripts: {reason}")).help(mend);
     }
     cx.report(new);
+}
+
+/// Puts what does not stand in blocks of its own, and `global_defs`, in front of the document.
+fn describe(root: &mut Root, cx: &mut Load<'_>) {
+    let empty = GlobalDefs::new((), Span::NONE);
+    root.global_defs.0 = Some(Box::new(core::mem::replace(&mut cx.draft.global, empty)));
+    cx.document.nodes.splice(0..0, root.nodes());
+    if let Some(global) = root.global_defs.0.take() {
+        cx.draft.global = *global;
+    }
 }

@@ -2,11 +2,11 @@
 
 use core::time::Duration;
 
+use super::Load;
 use super::track::follow;
 use crate::base::{Family, IfName};
 use crate::config::block::root::Root;
 use crate::config::codes;
-use crate::config::context::Cx;
 use crate::config::diagnostic::Diagnostic;
 use crate::config::span::Spanned;
 use crate::config::value::route::RouteEntry;
@@ -26,7 +26,7 @@ pub(super) fn tracked(route: &Route) -> impl Iterator<Item = &IfName> {
 }
 
 /// Rules, those without a preference with one.
-pub(super) fn rules(entries: &[Spanned<RuleEntry>], cx: &mut Cx<'_>) -> Vec<Rule> {
+pub(super) fn rules(entries: &[Spanned<RuleEntry>], cx: &mut Load<'_>) -> Vec<Rule> {
     let mut list = Vec::with_capacity(entries.len());
     for entry in entries {
         let mut rule = entry.value.rule.clone();
@@ -50,7 +50,7 @@ pub(super) fn rules(entries: &[Spanned<RuleEntry>], cx: &mut Cx<'_>) -> Vec<Rule
 }
 
 /// `static_routes`, `static_rules`, `linkbeat_interfaces`, `interface_up_down_delays`.
-pub(super) fn statics(root: &Root, cx: &mut Cx<'_>) {
+pub(super) fn statics(root: &Root, cx: &mut Load<'_>) {
     for entry in &root.static_ipaddress.items {
         let value = &entry.value;
         let default = cx.default_interface();

@@ -2,12 +2,11 @@
 
 use core::time::Duration;
 
+use super::Load;
 use super::command::{Purpose, command};
 use crate::base::Name;
-use crate::config::block::root::TopLevel;
 use crate::config::block::script::VrrpScript;
 use crate::config::codes;
-use crate::config::context::Cx;
 use crate::config::diagnostic::Diagnostic;
 use crate::config::span::{Span, Spanned};
 use crate::config::value::script::{Account, Script};
@@ -20,6 +19,8 @@ pub(crate) struct ScriptDraft {
     pub weight: i16,
     pub reverse: bool,
     pub used: bool,
+    /// It is named by a tracker that stands before it, which does not count.
+    pub named: bool,
     command: Script,
     account: Option<Account>,
     interval: Duration,
@@ -29,66 +30,66 @@ pub(crate) struct ScriptDraft {
     init_fail: bool,
 }
 
-impl TopLevel for VrrpScript {
-    fn close(self, cx: &mut Cx<'_>) {
-        let name = self.header.0.clone();
-        let Some(script) = self.script.0 else {
-            let message = format!("vrrp_script {name} has no 'script', it is left out");
-            cx.report(
-                Diagnostic::error(&codes::INCOMPLETE, message)
-                    .at(self.end)
-                    .label("the block ends without 'script'")
-                    .related(self.span, "it begins here"),
-            );
-            return;
-        };
-        let runnable = match self.user.value().or(script.value.account.as_ref()) {
-            Some(account) => super::command::account(account, cx).is_some(),
-            None => {
-                let what = format!("vrrp_script {name}");
-                super::command::default_exists(&what, self.end, cx)
-            }
-        };
-        if !runnable {
-            cx.draft.lost_scripts.insert(name);
-            return;
+/// Resolves a block.
+pub(super) fn resolve(block: VrrpScript, cx: &mut Load<'_>) {
+    let name = block.header.0.clone();
+    let Some(script) = block.script.0 else {
+        let message = format!("vrrp_script {name} has no 'script', it is left out");
+        cx.report(
+            Diagnostic::error(&codes::INCOMPLETE, message)
+                .at(block.end)
+                .label("the block ends without 'script'")
+                .related(block.span, "it begins here"),
+        );
+        return;
+    };
+    let runnable = match block.user.value().or(script.value.account.as_ref()) {
+        Some(account) => super::command::account(account, cx).is_some(),
+        None => {
+            let what = format!("vrrp_script {name}");
+            super::command::default_exists(&what, block.end, cx)
         }
-        let mut positive = |time: Option<&Spanned<_>>, what: &str| {
-            let time: &Spanned<crate::config::value::number::Time<0, 4_294_000_000, 3>> = time?;
-            if time.value.0 == 0 {
-                let message = format!("{what} of script {name} must be greater than 0, 1 is used");
-                cx.report(Diagnostic::warning(&codes::ADJUSTED, message).at(time.span));
-                return Some(Duration::from_secs(1));
-            }
-            Some(time.value.duration())
-        };
-        let interval =
-            positive(self.interval.0.as_ref(), "interval").unwrap_or(Duration::from_secs(1));
-        let timeout = positive(self.timeout.0.as_ref(), "timeout").unwrap_or(interval);
-        if cx.draft.scripts.contains_key(&name) {
-            // Both exist for keepalived; references find the first one.
-            return;
-        }
-        let weight = self.weight.value().copied();
-        let draft = ScriptDraft {
-            span: self.span,
-            weight: weight.map_or(0, |w| w.weight),
-            reverse: weight.is_some_and(|w| w.reverse),
-            used: false,
-            command: script.value,
-            account: self.user.value().cloned(),
-            interval,
-            timeout,
-            rise: self.rise.value().map_or(1, |n| n.u32()),
-            fall: self.fall.value().map_or(1, |n| n.u32()),
-            init_fail: self.init_fail.is_set(),
-        };
-        cx.draft.scripts.insert(name, draft);
+    };
+    if !runnable {
+        cx.draft.lost_scripts.insert(name);
+        return;
     }
+    let mut positive = |time: Option<&Spanned<_>>, what: &str| {
+        let time: &Spanned<crate::config::value::number::Time<0, 4_294_000_000, 3>> = time?;
+        if time.value.0 == 0 {
+            let message = format!("{what} of script {name} must be greater than 0, 1 is used");
+            cx.report(Diagnostic::warning(&codes::ADJUSTED, message).at(time.span));
+            return Some(Duration::from_secs(1));
+        }
+        Some(time.value.duration())
+    };
+    let interval =
+        positive(block.interval.0.as_ref(), "interval").unwrap_or(Duration::from_secs(1));
+    let timeout = positive(block.timeout.0.as_ref(), "timeout").unwrap_or(interval);
+    if cx.draft.scripts.contains_key(&name) {
+        // Both exist for keepalived; references find the first one.
+        return;
+    }
+    let weight = block.weight.value().copied();
+    let draft = ScriptDraft {
+        span: block.span,
+        weight: weight.map_or(0, |w| w.weight),
+        reverse: weight.is_some_and(|w| w.reverse),
+        used: false,
+        named: false,
+        command: script.value,
+        account: block.user.value().cloned(),
+        interval,
+        timeout,
+        rise: block.rise.value().map_or(1, |n| n.u32()),
+        fall: block.fall.value().map_or(1, |n| n.u32()),
+        init_fail: block.init_fail.is_set(),
+    };
+    cx.draft.scripts.insert(name, draft);
 }
 
 /// Checks the scripts that are used; whatever tracks one that cannot run loses it.
-pub(super) fn finish(cx: &mut Cx<'_>) {
+pub(super) fn finish(cx: &mut Load<'_>) {
     let drafts = core::mem::take(&mut cx.draft.scripts);
     let mut gone: indexmap::IndexSet<Name> = indexmap::IndexSet::new();
     for (name, draft) in &drafts {

@@ -5,15 +5,13 @@ use core::time::Duration;
 
 use indexmap::{IndexMap, IndexSet};
 
+use super::Load;
 use super::check::Server;
 use super::command::{Purpose, command};
 use crate::base::{Family, Name, Secret};
-use crate::config::block::root::TopLevel;
 use crate::config::block::service::{RealServer, Ssl, VirtualServer, VirtualServerGroup};
 use crate::config::codes;
-use crate::config::context::Cx;
 use crate::config::diagnostic::{Class, Diagnostic};
-use crate::config::lint;
 use crate::config::slot::First;
 use crate::config::span::Span;
 use crate::config::value::script::Script;
@@ -32,34 +30,30 @@ pub(crate) struct Notes {
     pub span: Span,
 }
 
-impl TopLevel for VirtualServer {
-    fn close(self, cx: &mut Cx<'_>) {
-        let span = self.span;
-        let group = match &self.header {
-            ServerName::Group(name) => Some(name.clone()),
-            _ => None,
-        };
-        let protocol = self.protocol.value().map(|p| Protocol::from(*p));
-        let family = self.ip_family.value().map(|f| Family::from(*f));
-        if cx.options.lints {
-            lint::service(&self, cx);
+/// Resolves a block.
+pub(super) fn close(block: VirtualServer, cx: &mut Load<'_>) {
+    let span = block.span;
+    let group = match &block.header {
+        ServerName::Group(name) => Some(name.clone()),
+        _ => None,
+    };
+    let protocol = block.protocol.value().map(|p| Protocol::from(*p));
+    let family = block.ip_family.value().map(|f| Family::from(*f));
+    let Some(service) = resolve(block, cx) else {
+        return;
+    };
+    match group {
+        None => {
+            cx.draft.model.lvs.services.push(service);
+            cx.draft.services.push(Notes { span });
         }
-        let Some(service) = resolve(self, cx) else {
-            return;
-        };
-        match group {
-            None => {
-                cx.draft.model.lvs.services.push(service);
-                cx.draft.services.push(Notes { span });
-            }
-            Some(group) => {
-                let own = service.key.family();
-                let bound = service.servers.iter().any(|s| !matches!(s.forward, Forward::Tun(_)));
-                let family = family.or(bound.then_some(own));
-                let place = cx.draft.model.lvs.services.len();
-                let waiting = GroupUse { group, service, protocol, family, span, place };
-                cx.draft.group_services.push(waiting);
-            }
+        Some(group) => {
+            let own = service.key.family();
+            let bound = service.servers.iter().any(|s| !matches!(s.forward, Forward::Tun(_)));
+            let family = family.or(bound.then_some(own));
+            let place = cx.draft.model.lvs.services.len();
+            let waiting = GroupUse { group, service, protocol, family, span, place };
+            cx.draft.group_services.push(waiting);
         }
     }
 }
@@ -89,65 +83,63 @@ pub(crate) struct GroupUse {
 /// The most services that the entries of a group may be together.
 const LARGEST_GROUP: u128 = 65_536;
 
-impl TopLevel for VirtualServerGroup {
-    fn close(self, cx: &mut Cx<'_>) {
-        let name = self.header.0.clone();
-        let refuse = |message: String, cx: &mut Cx<'_>| {
-            cx.report(
-                Diagnostic::error(&codes::INCOMPLETE, message)
-                    .at(self.end)
-                    .related(self.span, "it begins here"),
-            );
-        };
-        if self.entries.is_empty() {
-            refuse(format!("virtual server group {name} has no entries, it is left out"), cx);
-            return;
-        }
-        let entries: Vec<GroupEntry> = self.entries.iter().map(|e| e.value.0).collect();
-        let size = entries.iter().map(size).fold(0, u128::saturating_add);
-        if size > LARGEST_GROUP {
-            let message = format!(
-                "virtual server group {name} has more than {LARGEST_GROUP} addresses, it is left out"
-            );
-            refuse(message, cx);
-            return;
-        }
-        let has = |wanted: Family| {
-            entries.iter().any(|e| match e {
-                GroupEntry::Addresses { first, .. } => Family::of(first) == wanted,
-                GroupEntry::Mark { family, .. } => *family == Some(wanted),
-            })
-        };
-        let open = entries.iter().any(|e| matches!(e, GroupEntry::Mark { family: None, .. }));
-        if has(Family::V4) && has(Family::V6) && open {
-            let message = format!(
-                "virtual server group {name} mixes IPv4, IPv6 and marks without a family, it is left out"
-            );
-            refuse(message, cx);
-            return;
-        }
-        // Two groups of one name exist side by side for keepalived; references find the first one.
-        let groups = &mut cx.draft.service_groups;
-        if !groups.iter().any(|g| g.name == name) {
-            groups.push(Group { name, entries, uses: 0 });
-        }
+/// Resolves a block.
+pub(super) fn group(block: VirtualServerGroup, cx: &mut Load<'_>) {
+    let name = block.header.0.clone();
+    let refuse = |message: String, cx: &mut Load<'_>| {
+        cx.report(
+            Diagnostic::error(&codes::INCOMPLETE, message)
+                .at(block.end)
+                .related(block.span, "it begins here"),
+        );
+    };
+    if block.entries.is_empty() {
+        refuse(format!("virtual server group {name} has no entries, it is left out"), cx);
+        return;
+    }
+    let entries: Vec<GroupEntry> = block.entries.iter().map(|e| e.value.0).collect();
+    let size = entries.iter().map(size).fold(0, u128::saturating_add);
+    if size > LARGEST_GROUP {
+        let message = format!(
+            "virtual server group {name} has more than {LARGEST_GROUP} addresses, it is left out"
+        );
+        refuse(message, cx);
+        return;
+    }
+    let has = |wanted: Family| {
+        entries.iter().any(|e| match e {
+            GroupEntry::Addresses { first, .. } => Family::of(first) == wanted,
+            GroupEntry::Mark { family, .. } => *family == Some(wanted),
+        })
+    };
+    let open = entries.iter().any(|e| matches!(e, GroupEntry::Mark { family: None, .. }));
+    if has(Family::V4) && has(Family::V6) && open {
+        let message = format!(
+            "virtual server group {name} mixes IPv4, IPv6 and marks without a family, it is left out"
+        );
+        refuse(message, cx);
+        return;
+    }
+    // Two groups of one name exist side by side for keepalived; references find the first one.
+    let groups = &mut cx.draft.service_groups;
+    if !groups.iter().any(|g| g.name == name) {
+        groups.push(Group { name, entries, uses: 0 });
     }
 }
 
-impl TopLevel for Ssl {
-    fn close(self, cx: &mut Cx<'_>) {
-        if cx.draft.model.lvs.tls.is_some() {
-            let message = "SSL was given before, this one replaces it";
-            cx.report(Diagnostic::warning(&codes::OVERWRITTEN, message).at(self.span));
-        }
-        let path = |p: Option<&crate::config::value::text::Path>| p.map(|p| p.0.clone());
-        cx.draft.model.lvs.tls = Some(Tls {
-            password: self.password.value().map(|p| Secret::new(p.0.clone())),
-            ca: path(self.ca.value()),
-            certificate: path(self.certificate.value()),
-            key: path(self.key.value()),
-        });
+/// Resolves a block.
+pub(super) fn tls(block: Ssl, cx: &mut Load<'_>) {
+    if cx.draft.model.lvs.tls.is_some() {
+        let message = "SSL was given before, this one replaces it";
+        cx.report(Diagnostic::warning(&codes::OVERWRITTEN, message).at(block.span));
     }
+    let path = |p: Option<&crate::config::value::text::Path>| p.map(|p| p.0.clone());
+    cx.draft.model.lvs.tls = Some(Tls {
+        password: block.password.value().map(|p| Secret::new(p.0.clone())),
+        ca: path(block.ca.value()),
+        certificate: path(block.certificate.value()),
+        key: path(block.key.value()),
+    });
 }
 
 /// How many services of the kernel an entry is.
@@ -194,7 +186,7 @@ fn keys(entries: &[GroupEntry], protocol: Protocol, own: Family) -> IndexSet<Ser
 }
 
 /// Services by group take their place among the others, each with the entries of its group.
-fn finish_groups(cx: &mut Cx<'_>) {
+fn finish_groups(cx: &mut Load<'_>) {
     let waiting = core::mem::take(&mut cx.draft.group_services);
     if waiting.is_empty() {
         return;
@@ -218,8 +210,8 @@ fn finish_groups(cx: &mut Cx<'_>) {
 }
 
 /// A service by group, if it can be one.
-fn finish_group(mut waiting: GroupUse, groups: &mut [Group], cx: &mut Cx<'_>) -> Option<Service> {
-    let quiet = |code, message: String, cx: &mut Cx<'_>| {
+fn finish_group(mut waiting: GroupUse, groups: &mut [Group], cx: &mut Load<'_>) -> Option<Service> {
+    let quiet = |code, message: String, cx: &mut Load<'_>| {
         cx.report(Diagnostic::error(code, message).at(waiting.span).class(Class::Quiet));
     };
     let Some(group) = groups.iter_mut().find(|group| group.name == waiting.group) else {
@@ -254,7 +246,7 @@ fn finish_group(mut waiting: GroupUse, groups: &mut [Group], cx: &mut Cx<'_>) ->
     let keys = keys(&group.entries, protocol, own);
     waiting.service.key = *keys.first()?;
     group_ports(&waiting, group, cx);
-    let warn = |code, message: String, cx: &mut Cx<'_>| {
+    let warn = |code, message: String, cx: &mut Load<'_>| {
         cx.report(Diagnostic::warning(code, message).at(waiting.span));
     };
     let addresses = group.entries.iter().any(|e| matches!(e, GroupEntry::Addresses { .. }));
@@ -296,7 +288,7 @@ fn finish_group(mut waiting: GroupUse, groups: &mut [Group], cx: &mut Cx<'_>) ->
 }
 
 /// With DR and TUN the port of an entry is used, and a mark has none: other ports of servers are only reported.
-fn group_ports(waiting: &GroupUse, group: &Group, cx: &mut Cx<'_>) {
+fn group_ports(waiting: &GroupUse, group: &Group, cx: &mut Load<'_>) {
     let name = &group.name;
     for server in waiting.service.servers.iter().filter(|s| s.port != 0) {
         let rewritten = server.forward == Forward::Nat;
@@ -340,7 +332,7 @@ pub(super) struct Inherited {
     pub is_group: bool,
 }
 
-fn resolve(mut block: VirtualServer, cx: &mut Cx<'_>) -> Option<Service> {
+fn resolve(mut block: VirtualServer, cx: &mut Load<'_>) -> Option<Service> {
     let servers = core::mem::take(&mut block.real_server.0);
     let family = family(&block, &servers);
     let shown = match &block.header {
@@ -417,6 +409,12 @@ fn resolve(mut block: VirtualServer, cx: &mut Cx<'_>) -> Option<Service> {
             list.insert(spot, server.0);
         }
     }
+    if list.is_empty() {
+        let name = &inherited.name;
+        let message = format!("virtual server {name} has no usable real server, it is left out");
+        cx.report(Diagnostic::error(&codes::INCOMPLETE, message).at(block.span));
+        return None;
+    }
     let servers: Vec<model::RealServer> = list.into_values().collect();
     if !inherited.is_group {
         sharing(&servers, &inherited.name, block.span, cx);
@@ -449,7 +447,7 @@ fn resolve(mut block: VirtualServer, cx: &mut Cx<'_>) -> Option<Service> {
 }
 
 /// Reports servers that are one for the kernel, because only NAT can change a port.
-fn sharing(servers: &[model::RealServer], shown: &str, at: Span, cx: &mut Cx<'_>) {
+fn sharing(servers: &[model::RealServer], shown: &str, at: Span, cx: &mut Load<'_>) {
     let mut seen: IndexSet<(IpAddr, u16)> = IndexSet::with_capacity(servers.len());
     for server in servers.iter().filter(|server| !seen.insert((server.address, server.port))) {
         let message = format!(
@@ -465,7 +463,7 @@ fn sharing(servers: &[model::RealServer], shown: &str, at: Span, cx: &mut Cx<'_>
     }
 }
 
-fn script(slot: &First<Script>, keyword: &str, owner: &str, cx: &mut Cx<'_>) -> Option<Command> {
+fn script(slot: &First<Script>, keyword: &str, owner: &str, cx: &mut Load<'_>) -> Option<Command> {
     let script = slot.value()?;
     command(script, None, Purpose::Notify, &format!("{keyword} of {owner}"), cx)
 }
@@ -491,7 +489,12 @@ fn family(block: &VirtualServer, servers: &[RealServer]) -> Family {
     server.map_or(Family::V4, |s| Family::of(&s.header.address))
 }
 
-fn key(block: &VirtualServer, family: Family, shown: &str, cx: &mut Cx<'_>) -> Option<ServiceKey> {
+fn key(
+    block: &VirtualServer,
+    family: Family,
+    shown: &str,
+    cx: &mut Load<'_>,
+) -> Option<ServiceKey> {
     if let (ServerName::Address(endpoint), Some(word)) = (&block.header, block.ip_family.value())
         && Family::from(*word) != Family::of(&endpoint.ip())
     {
@@ -539,7 +542,7 @@ fn persistence(
     block: &VirtualServer,
     key: &ServiceKey,
     shown: &str,
-    cx: &mut Cx<'_>,
+    cx: &mut Load<'_>,
 ) -> Option<Persistence> {
     let mut timeout = block.persistence_timeout.value().map(|t| t.0);
     let granularity = block.persistence_granularity.value().copied();
@@ -570,7 +573,7 @@ fn persistence(
     })
 }
 
-fn flags(block: &VirtualServer, key: &ServiceKey, shown: &str, cx: &mut Cx<'_>) -> u32 {
+fn flags(block: &VirtualServer, key: &ServiceKey, shown: &str, cx: &mut Load<'_>) -> u32 {
     let mut flags = 0;
     for (on, bit) in [
         (block.ops.is_set(), 0x04),
@@ -604,7 +607,7 @@ fn port(
     service: &Inherited,
     what: &str,
     at: Span,
-    cx: &mut Cx<'_>,
+    cx: &mut Load<'_>,
 ) -> u16 {
     if service.is_group {
         return written.port;
@@ -640,7 +643,7 @@ fn real_server(
     block: RealServer,
     service: &Inherited,
     method: Forward,
-    cx: &mut Cx<'_>,
+    cx: &mut Load<'_>,
 ) -> Option<(model::RealServer, Span)> {
     let at = block.span;
     let Endpoint { address, .. } = block.header;
@@ -686,7 +689,7 @@ fn sorry_server(
     block: &VirtualServer,
     service: &Inherited,
     method: Forward,
-    cx: &mut Cx<'_>,
+    cx: &mut Load<'_>,
 ) -> Option<SorryServer> {
     let written = *block.sorry_server.value()?;
     let at = block.sorry_server.span();
@@ -718,7 +721,7 @@ fn like_its_server(
     servers: &[model::RealServer],
     block: &VirtualServer,
     shown: &str,
-    cx: &mut Cx<'_>,
+    cx: &mut Load<'_>,
 ) -> SorryServer {
     let same = servers.iter().find(|s| (s.address, s.port) == (sorry.address, sorry.port));
     let Some(server) = same.filter(|server| server.inhibit_on_failure != sorry.inhibit) else {
@@ -741,7 +744,7 @@ fn quorum(
     block: &VirtualServer,
     servers: &[model::RealServer],
     shown: &str,
-    cx: &mut Cx<'_>,
+    cx: &mut Load<'_>,
 ) -> (u32, u32) {
     let sum: u64 = servers.iter().map(|s| u64::from(s.weight)).sum();
     let sum = u32::try_from(sum).unwrap_or(u32::MAX);
@@ -768,7 +771,7 @@ fn quorum(
 
 /// Services that are defined twice: IPVS knows each once, so the servers of the later one join the first. What an
 /// entry of a group would define again belongs to the first, too.
-pub(super) fn finish(cx: &mut Cx<'_>) {
+pub(super) fn finish(cx: &mut Load<'_>) {
     finish_groups(cx);
     let mut seen: IndexSet<ServiceKey> = IndexSet::with_capacity(cx.draft.services.len());
     let mut all = cx.draft.model.lvs.services.iter().flat_map(Service::keys);
@@ -827,7 +830,7 @@ fn without_taken(
     mut service: Service,
     owners: &IndexMap<ServiceKey, usize>,
     at: Span,
-    cx: &mut Cx<'_>,
+    cx: &mut Load<'_>,
 ) -> Option<Service> {
     let id = service.id();
     let group = service.extras.as_mut()?.group.as_mut()?;

@@ -4,13 +4,12 @@ use core::time::Duration;
 
 use indexmap::{IndexMap, IndexSet};
 
+use super::Load;
 use crate::base::{Family, IfName, Name};
-use crate::config::block::root::TopLevel;
 use crate::config::block::track::{
     BfdInstance, GarpGroup, OptionalMatch, ParamMatch, TrackFile, TrackGroup, TrackProcess,
 };
 use crate::config::codes;
-use crate::config::context::Cx;
 use crate::config::diagnostic::Diagnostic;
 use crate::config::host::FileKind;
 use crate::config::source::directory_of;
@@ -57,200 +56,192 @@ pub(crate) struct TrackGroupDraft {
     pub interfaces: IndexSet<IfName>,
 }
 
-fn incomplete(message: String, at: Span, start: Span, cx: &mut Cx<'_>) {
+fn incomplete(message: String, at: Span, start: Span, cx: &mut Load<'_>) {
     cx.report(
         Diagnostic::error(&codes::INCOMPLETE, message).at(at).related(start, "it begins here"),
     );
 }
 
-fn already(message: String, at: Span, first: Span, cx: &mut Cx<'_>) {
+fn already(message: String, at: Span, first: Span, cx: &mut Load<'_>) {
     cx.report(
         Diagnostic::error(&codes::DUPLICATE_NAME, message).at(at).related(first, "this one counts"),
     );
 }
 
-impl TopLevel for TrackFile {
-    fn close(self, cx: &mut Cx<'_>) {
-        let name = self.header.0.clone();
-        let Some(file) = self.file.value() else {
-            let message = format!("no file set for track_file {name}, it is left out");
-            incomplete(message, self.end, self.span, cx);
-            return;
-        };
-        let directory = directory_of(&file.0).unwrap_or(b".");
-        let known = cx
-            .host
-            .inspect(directory.strip_suffix(b"/").filter(|d| !d.is_empty()).unwrap_or(directory))
-            .is_some_and(|i| i.kind != FileKind::Regular);
-        if !known {
-            let message = format!(
-                "the directory of track_file {name} does not exist: '{}'",
-                String::from_utf8_lossy(directory)
-            );
-            let new = Diagnostic::environment(&codes::NO_FILE, message).at(self.file.span());
-            cx.report(new.class(crate::config::diagnostic::Class::Quiet));
-        }
-        let weight = self.weight.value().copied();
-        let object = Object {
-            span: self.span,
-            weight: weight.map_or(1, |w| w.weight),
-            reverse: weight.is_some_and(|w| w.reverse),
-        };
-        // Two files of one name exist side by side for keepalived; references find the first one.
-        if !remember(Kind::File, &name, object, cx) {
-            return;
-        }
-        cx.draft.model.vrrp.track_files.push(model::tracker::TrackFile {
-            name,
-            path: file.0.clone(),
-            weight: object.weight,
-            reverse: object.reverse,
-            init: self
-                .init_file
-                .value()
-                .map(|i| InitFile { value: i.value, overwrite: i.overwrite }),
-        });
-    }
-}
-
-impl TopLevel for TrackProcess {
-    fn close(self, cx: &mut Cx<'_>) {
-        let name = self.header.0.clone();
-        let Some(process) = self.process.value() else {
-            let message = format!("no process set for vrrp_track_process {name}, it is left out");
-            incomplete(message, self.end, self.span, cx);
-            return;
-        };
-        let mut quorum = self.quorum.value().map_or(1, |n| n.u32());
-        let mut most = self.quorum_max.value().map(|n| n.u32());
-        if most == Some(0) {
-            quorum = 0;
-        } else if let Some(high) = most.filter(|high| *high < quorum) {
-            let message = format!("({name}) quorum_max {high} is below quorum {quorum}, ignored");
-            cx.report(Diagnostic::error(&codes::CONFLICT, message).at(self.quorum_max.span()));
-            most = None;
-        }
-        let weight = self.weight.value().copied();
-        let object = Object {
-            span: self.span,
-            weight: weight.map_or(0, |w| w.weight),
-            reverse: weight.is_some_and(|w| w.reverse),
-        };
-        if !remember(Kind::Process, &name, object, cx) {
-            return;
-        }
-        let arguments = match self.param_match.value() {
-            Some(OptionalMatch(None)) => Some(ArgumentMatch::Exact),
-            Some(OptionalMatch(Some(ParamMatch::Initial))) => Some(ArgumentMatch::Initial),
-            Some(OptionalMatch(Some(ParamMatch::Partial))) => Some(ArgumentMatch::Partial),
-            None if process.0.len() > 1 => Some(ArgumentMatch::Exact),
-            None => None,
-        };
-        let both = self.delay.value().map_or(Duration::ZERO, |d| d.duration());
-        cx.draft.model.vrrp.track_processes.push(model::tracker::TrackProcess {
-            name,
-            words: process.0.clone(),
-            arguments,
-            full_command: self.full_command.is_set() || arguments.is_some(),
-            quorum,
-            quorum_max: most,
-            terminate_delay: self.terminate_delay.value().map_or(both, |d| d.duration()),
-            fork_delay: self.fork_delay.value().map_or(both, |d| d.duration()),
-        });
-    }
-}
-
-impl TopLevel for BfdInstance {
-    fn open(&self, cx: &mut Cx<'_>) -> bool {
-        let name = &self.header.0;
-        if name.len() > 31 {
-            let message = format!(
-                "the name of bfd_instance {name} has more than 31 characters, it is left out"
-            );
-            cx.report(Diagnostic::error(&codes::TOO_LONG, message).at(self.span));
-            return false;
-        }
-        if let Some(first) = cx.draft.bfds.get(name).copied() {
-            already(
-                format!("BFD instance {name} already defined, this block is left out"),
-                self.span,
-                first,
-                cx,
-            );
-            return false;
-        }
-        cx.draft.bfds.insert(name.clone(), self.span);
-        true
-    }
-
-    fn close(self, cx: &mut Cx<'_>) {
-        let name = self.header.0.clone();
-        let Some(neighbor) = self.neighbor_ip.value().map(|ip| ip.0) else {
-            let message = format!("BFD instance {name} has no neighbor address, it is left out");
-            incomplete(message, self.end, self.span, cx);
-            return;
-        };
-        let source = self.source_ip.value().map(|ip| ip.0);
-        if source.is_some_and(|s| Family::of(&s) != Family::of(&neighbor)) {
-            let message = format!(
-                "BFD instance {name}: source and neighbor are of different families, it is left out"
-            );
-            incomplete(message, self.end, self.span, cx);
-            return;
-        }
-        let same = cx
-            .draft
-            .model
-            .vrrp
-            .bfds
-            .iter()
-            .find(|b| b.neighbor == neighbor && b.source == source)
-            .map(|b| b.name.clone());
-        if let Some(other) = same {
-            let message =
-                format!("BFD instance {name} has the addresses of {other}, it is left out");
-            incomplete(message, self.end, self.span, cx);
-            return;
-        }
-        let weight = self.weight.value().copied();
-        let object = Object {
-            span: self.span,
-            weight: weight.map_or(0, |w| w.weight),
-            reverse: weight.is_some_and(|w| w.reverse),
-        };
-        remember(Kind::Bfd, &name, object, cx);
-        let millis =
-            |m: Option<u64>, default: u64| Duration::from_micros(m.unwrap_or(default * 1000));
-        let ttl = self.ttl.value().map_or(
-            match Family::of(&neighbor) {
-                Family::V4 => 255,
-                Family::V6 => 64,
-            },
-            |n| n.u8(),
+/// Resolves a block.
+pub(super) fn file(block: TrackFile, cx: &mut Load<'_>) {
+    let name = block.header.0.clone();
+    let Some(file) = block.file.value() else {
+        let message = format!("no file set for track_file {name}, it is left out");
+        incomplete(message, block.end, block.span, cx);
+        return;
+    };
+    let directory = directory_of(&file.0).unwrap_or(b".");
+    let known = cx
+        .host
+        .inspect(directory.strip_suffix(b"/").filter(|d| !d.is_empty()).unwrap_or(directory))
+        .is_some_and(|i| i.kind != FileKind::Regular);
+    if !known {
+        let message = format!(
+            "the directory of track_file {name} does not exist: '{}'",
+            String::from_utf8_lossy(directory)
         );
-        let (vrrp, checker) = (self.vrrp.is_set(), self.checker.is_set());
-        // -1 is 255 in eight bits.
-        let hops = self.max_hops.value().map_or(0, |n| u8::try_from(n.0).unwrap_or(u8::MAX));
-        cx.draft.model.vrrp.bfds.push(Bfd {
-            name,
-            neighbor,
-            source,
-            min_rx: millis(self.min_rx.value().map(|m| m.0), 10),
-            min_tx: millis(self.min_tx.value().map(|m| m.0), 10),
-            idle_tx: millis(self.idle_tx.value().map(|m| m.0), 1000),
-            multiplier: self.multiplier.value().map_or(5, |n| n.u8()),
-            passive: self.passive.is_set(),
-            ttl,
-            max_hops: if hops == u8::MAX { hops } else { hops.min(ttl) },
-            multihop: self.multihop.value().is_some_and(|b| b.0),
-            for_vrrp: vrrp || !checker,
-            for_checker: checker || !vrrp,
-        });
+        let new = Diagnostic::environment(&codes::NO_FILE, message).at(block.file.span());
+        cx.report(new.class(crate::config::diagnostic::Class::Quiet));
     }
+    let weight = block.weight.value().copied();
+    let object = Object {
+        span: block.span,
+        weight: weight.map_or(1, |w| w.weight),
+        reverse: weight.is_some_and(|w| w.reverse),
+    };
+    // Two files of one name exist side by side for keepalived; references find the first one.
+    if !remember(Kind::File, &name, object, cx) {
+        return;
+    }
+    cx.draft.model.vrrp.track_files.push(model::tracker::TrackFile {
+        name,
+        path: file.0.clone(),
+        weight: object.weight,
+        reverse: object.reverse,
+        init: block.init_file.value().map(|i| InitFile { value: i.value, overwrite: i.overwrite }),
+    });
+}
+
+/// Resolves a block.
+pub(super) fn process(block: TrackProcess, cx: &mut Load<'_>) {
+    let name = block.header.0.clone();
+    let Some(process) = block.process.value() else {
+        let message = format!("no process set for vrrp_track_process {name}, it is left out");
+        incomplete(message, block.end, block.span, cx);
+        return;
+    };
+    let mut quorum = block.quorum.value().map_or(1, |n| n.u32());
+    let mut most = block.quorum_max.value().map(|n| n.u32());
+    if most == Some(0) {
+        quorum = 0;
+    } else if let Some(high) = most.filter(|high| *high < quorum) {
+        let message = format!("({name}) quorum_max {high} is below quorum {quorum}, ignored");
+        cx.report(Diagnostic::error(&codes::CONFLICT, message).at(block.quorum_max.span()));
+        most = None;
+    }
+    let weight = block.weight.value().copied();
+    let object = Object {
+        span: block.span,
+        weight: weight.map_or(0, |w| w.weight),
+        reverse: weight.is_some_and(|w| w.reverse),
+    };
+    if !remember(Kind::Process, &name, object, cx) {
+        return;
+    }
+    let arguments = match block.param_match.value() {
+        Some(OptionalMatch(None)) => Some(ArgumentMatch::Exact),
+        Some(OptionalMatch(Some(ParamMatch::Initial))) => Some(ArgumentMatch::Initial),
+        Some(OptionalMatch(Some(ParamMatch::Partial))) => Some(ArgumentMatch::Partial),
+        None if process.0.len() > 1 => Some(ArgumentMatch::Exact),
+        None => None,
+    };
+    let both = block.delay.value().map_or(Duration::ZERO, |d| d.duration());
+    cx.draft.model.vrrp.track_processes.push(model::tracker::TrackProcess {
+        name,
+        words: process.0.clone(),
+        arguments,
+        full_command: block.full_command.is_set() || arguments.is_some(),
+        quorum,
+        quorum_max: most,
+        terminate_delay: block.terminate_delay.value().map_or(both, |d| d.duration()),
+        fork_delay: block.fork_delay.value().map_or(both, |d| d.duration()),
+    });
+}
+
+/// Whether a block is wanted; another one of its name is reported.
+pub(super) fn wants_bfd(block: &BfdInstance, cx: &mut Load<'_>) -> bool {
+    let name = &block.header.0;
+    if name.len() > 31 {
+        let message =
+            format!("the name of bfd_instance {name} has more than 31 characters, it is left out");
+        cx.report(Diagnostic::error(&codes::TOO_LONG, message).at(block.span));
+        return false;
+    }
+    if let Some(first) = cx.draft.bfds.get(name).copied() {
+        already(
+            format!("BFD instance {name} already defined, this block is left out"),
+            block.span,
+            first,
+            cx,
+        );
+        return false;
+    }
+    cx.draft.bfds.insert(name.clone(), block.span);
+    true
+}
+
+/// Resolves a block.
+pub(super) fn bfd(block: BfdInstance, cx: &mut Load<'_>) {
+    let name = block.header.0.clone();
+    let Some(neighbor) = block.neighbor_ip.value().map(|ip| ip.0) else {
+        let message = format!("BFD instance {name} has no neighbor address, it is left out");
+        incomplete(message, block.end, block.span, cx);
+        return;
+    };
+    let source = block.source_ip.value().map(|ip| ip.0);
+    if source.is_some_and(|s| Family::of(&s) != Family::of(&neighbor)) {
+        let message = format!(
+            "BFD instance {name}: source and neighbor are of different families, it is left out"
+        );
+        incomplete(message, block.end, block.span, cx);
+        return;
+    }
+    let same = cx
+        .draft
+        .model
+        .vrrp
+        .bfds
+        .iter()
+        .find(|b| b.neighbor == neighbor && b.source == source)
+        .map(|b| b.name.clone());
+    if let Some(other) = same {
+        let message = format!("BFD instance {name} has the addresses of {other}, it is left out");
+        incomplete(message, block.end, block.span, cx);
+        return;
+    }
+    let weight = block.weight.value().copied();
+    let object = Object {
+        span: block.span,
+        weight: weight.map_or(0, |w| w.weight),
+        reverse: weight.is_some_and(|w| w.reverse),
+    };
+    remember(Kind::Bfd, &name, object, cx);
+    let millis = |m: Option<u64>, default: u64| Duration::from_micros(m.unwrap_or(default * 1000));
+    let ttl = block.ttl.value().map_or(
+        match Family::of(&neighbor) {
+            Family::V4 => 255,
+            Family::V6 => 64,
+        },
+        |n| n.u8(),
+    );
+    let (vrrp, checker) = (block.vrrp.is_set(), block.checker.is_set());
+    // -1 is 255 in eight bits.
+    let hops = block.max_hops.value().map_or(0, |n| u8::try_from(n.0).unwrap_or(u8::MAX));
+    cx.draft.model.vrrp.bfds.push(Bfd {
+        name,
+        neighbor,
+        source,
+        min_rx: millis(block.min_rx.value().map(|m| m.0), 10),
+        min_tx: millis(block.min_tx.value().map(|m| m.0), 10),
+        idle_tx: millis(block.idle_tx.value().map(|m| m.0), 1000),
+        multiplier: block.multiplier.value().map_or(5, |n| n.u8()),
+        passive: block.passive.is_set(),
+        ttl,
+        max_hops: if hops == u8::MAX { hops } else { hops.min(ttl) },
+        multihop: block.multihop.value().is_some_and(|b| b.0),
+        for_vrrp: vrrp || !checker,
+        for_checker: checker || !vrrp,
+    });
 }
 
 /// Notes an object that can be tracked. False if the name is taken.
-fn remember(kind: Kind, name: &Name, object: Object, cx: &mut Cx<'_>) -> bool {
+fn remember(kind: Kind, name: &Name, object: Object, cx: &mut Load<'_>) -> bool {
     let key = (kind, name.clone());
     if cx.draft.objects.contains_key(&key) {
         return false;
@@ -264,7 +255,7 @@ pub(super) fn tracked<const MAX: i64>(
     kind: Kind,
     entries: &[Spanned<TrackEntry<MAX>>],
     owner: &Name,
-    cx: &mut Cx<'_>,
+    cx: &mut Load<'_>,
 ) -> Vec<Tracked> {
     let mut list: IndexMap<Name, Tracked> = IndexMap::new();
     for entry in entries {
@@ -289,33 +280,38 @@ pub(super) fn tracked<const MAX: i64>(
     list.into_values().collect()
 }
 
-impl TopLevel for TrackGroup {
-    fn open(&self, cx: &mut Cx<'_>) -> bool {
-        let name = &self.header.0;
-        let Some(first) = cx.draft.track_groups.get(name).map(|g| g.span) else {
-            return true;
-        };
-        already(
-            format!("track_group {name} already defined, this block is left out"),
-            self.span,
-            first,
-            cx,
-        );
-        false
-    }
+/// Whether a block is wanted; another one of its name is reported.
+pub(super) fn wants_group(block: &TrackGroup, cx: &mut Load<'_>) -> bool {
+    let name = &block.header.0;
+    let Some(first) = cx.draft.track_groups.get(name).map(|g| g.span) else {
+        return true;
+    };
+    already(
+        format!("track_group {name} already defined, this block is left out"),
+        block.span,
+        first,
+        cx,
+    );
+    false
+}
 
-    fn close(self, cx: &mut Cx<'_>) {
-        let draft = TrackGroupDraft {
-            span: self.span,
-            members: self.group.items,
-            interfaces: IndexSet::new(),
-        };
-        cx.draft.track_groups.insert(self.header.0.clone(), draft);
-    }
+/// Resolves a block.
+pub(super) fn group(block: TrackGroup, cx: &mut Load<'_>) {
+    let draft = TrackGroupDraft {
+        span: block.span,
+        members: block.group.items,
+        interfaces: IndexSet::new(),
+    };
+    cx.draft.track_groups.insert(block.header.0.clone(), draft);
 }
 
 /// Lets a track group follow an interface that a static item names.
-pub(super) fn follow(group: Option<&Name>, interface: Option<&IfName>, at: Span, cx: &mut Cx<'_>) {
+pub(super) fn follow(
+    group: Option<&Name>,
+    interface: Option<&IfName>,
+    at: Span,
+    cx: &mut Load<'_>,
+) {
     let Some(name) = group else {
         return;
     };
@@ -333,7 +329,7 @@ pub(super) fn follow(group: Option<&Name>, interface: Option<&IfName>, at: Span,
 }
 
 /// Finds the members of track groups.
-pub(super) fn finish(cx: &mut Cx<'_>) {
+pub(super) fn finish(cx: &mut Load<'_>) {
     for (name, draft) in core::mem::take(&mut cx.draft.track_groups) {
         let mut members = IndexSet::new();
         for member in &draft.members {
@@ -358,42 +354,40 @@ pub(super) fn finish(cx: &mut Cx<'_>) {
     }
 }
 
-impl TopLevel for GarpGroup {
-    fn close(self, cx: &mut Cx<'_>) {
-        let time = |t: Option<Duration>| t.filter(|t| !t.is_zero());
-        let garp = time(self.garp_interval.value().map(|t| t.duration()));
-        let na = time(self.gna_interval.value().map(|t| t.duration()));
-        if garp.is_none() && na.is_none() {
-            let message = "the garp_group has no interval, it is left out".to_owned();
-            incomplete(message, self.end, self.span, cx);
-            return;
-        }
-        let mut interfaces: IndexSet<IfName> = IndexSet::new();
-        for entry in self.interface.0.iter().chain(&self.interfaces.items) {
-            let name = &entry.value.0;
-            cx.check_interface(Some(name), entry.span, "specified for garp_group");
-            let grouped =
-                cx.draft.model.vrrp.garp_groups.iter().any(|g| g.interfaces.contains(name));
-            let problem = if grouped || interfaces.contains(name) {
-                Some(format!("interface {name} is in a garp_group already, ignored"))
-            } else if cx.interface(name).is_some_and(|i| i.stacked) {
-                Some(format!("interface {name} is a VMAC or ipvlan, ignored"))
-            } else {
-                None
-            };
-            match problem {
-                Some(message) => {
-                    cx.report(Diagnostic::error(&codes::DUPLICATE_ENTRY, message).at(entry.span));
-                }
-                None => {
-                    interfaces.insert(name.clone());
-                }
+/// Resolves a block.
+pub(super) fn garp_group(block: GarpGroup, cx: &mut Load<'_>) {
+    let time = |t: Option<Duration>| t.filter(|t| !t.is_zero());
+    let garp = time(block.garp_interval.value().map(|t| t.duration()));
+    let na = time(block.gna_interval.value().map(|t| t.duration()));
+    if garp.is_none() && na.is_none() {
+        let message = "the garp_group has no interval, it is left out".to_owned();
+        incomplete(message, block.end, block.span, cx);
+        return;
+    }
+    let mut interfaces: IndexSet<IfName> = IndexSet::new();
+    for entry in block.interface.0.iter().chain(&block.interfaces.items) {
+        let name = &entry.value.0;
+        cx.check_interface(Some(name), entry.span, "specified for garp_group");
+        let grouped = cx.draft.model.vrrp.garp_groups.iter().any(|g| g.interfaces.contains(name));
+        let problem = if grouped || interfaces.contains(name) {
+            Some(format!("interface {name} is in a garp_group already, ignored"))
+        } else if cx.interface(name).is_some_and(|i| i.stacked) {
+            Some(format!("interface {name} is a VMAC or ipvlan, ignored"))
+        } else {
+            None
+        };
+        match problem {
+            Some(message) => {
+                cx.report(Diagnostic::error(&codes::DUPLICATE_ENTRY, message).at(entry.span));
+            }
+            None => {
+                interfaces.insert(name.clone());
             }
         }
-        cx.draft.model.vrrp.garp_groups.push(extras::GarpGroup {
-            garp,
-            na,
-            interfaces: interfaces.into_iter().collect(),
-        });
     }
+    cx.draft.model.vrrp.garp_groups.push(extras::GarpGroup {
+        garp,
+        na,
+        interfaces: interfaces.into_iter().collect(),
+    });
 }

@@ -4,12 +4,12 @@ use indexmap::IndexMap;
 
 use super::track::Kind;
 
+use super::Load;
+use crate::base::near::nearest;
 use crate::base::{IfName, Name};
 use crate::config::codes;
-use crate::config::context::Cx;
 use crate::config::diagnostic::Diagnostic;
 use crate::config::span::Spanned;
-use crate::config::suggest::nearest;
 use crate::config::value::tracker::{TrackEntry, TrackInterface};
 use crate::model::{TrackedInterface, TrackedScript, Weight};
 
@@ -18,7 +18,7 @@ pub(super) fn interfaces(
     entries: &[Spanned<TrackInterface>],
     own: Option<&IfName>,
     owner: &str,
-    cx: &mut Cx<'_>,
+    cx: &mut Load<'_>,
 ) -> Vec<TrackedInterface> {
     let mut list: IndexMap<IfName, Weight> = IndexMap::new();
     for entry in entries {
@@ -48,7 +48,7 @@ pub(super) fn interfaces(
 pub(super) fn scripts<const MAX: i64>(
     entries: &[Spanned<TrackEntry<MAX>>],
     owner: &Name,
-    cx: &mut Cx<'_>,
+    cx: &mut Load<'_>,
 ) -> Vec<TrackedScript> {
     let mut list: IndexMap<Name, Weight> = IndexMap::new();
     for entry in entries {
@@ -74,10 +74,13 @@ pub(super) fn scripts<const MAX: i64>(
 }
 
 /// Reports references to what was not defined before them.
-pub(super) fn unresolved(cx: &mut Cx<'_>) {
+pub(super) fn unresolved(cx: &mut Load<'_>) {
     for (kind, name, at, owner) in core::mem::take(&mut cx.draft.unresolved) {
         let defined = match kind {
-            Kind::Script => cx.draft.scripts.get(&name).map(|s| s.span),
+            Kind::Script => cx.draft.scripts.get_mut(&name).map(|script| {
+                script.named = true;
+                script.span
+            }),
             kind => cx.draft.objects.get(&(kind, name.clone())).map(|o| o.span),
         };
         let word = kind.word();

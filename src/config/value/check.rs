@@ -283,10 +283,8 @@ impl Value for RegexOptions {
                     let message =
                         format!("unknown option '{}' of a regular expression", word.text());
                     let mut new = Diagnostic::advice(&codes::OPTION, message).at(word.span());
-                    let near = crate::config::suggest::nearest(
-                        &word.text(),
-                        REGEX_OPTIONS.iter().copied(),
-                    );
+                    let near =
+                        crate::base::near::nearest(&word.text(), REGEX_OPTIONS.iter().copied());
                     if let Some(near) = near {
                         new = new.replacement(near);
                     }
@@ -349,7 +347,7 @@ impl Value for Stack {
 fn digits(args: &mut Args<'_>) -> Vec<u8> {
     let mut digits = Vec::new();
     while let Some(word) = args.next() {
-        digits.extend(word.bytes.iter().filter(|b| !crate::config::expand::is_blank(**b)));
+        digits.extend(word.bytes.iter().filter(|b| !crate::config::text::is_blank(**b)));
     }
     digits
 }

@@ -304,7 +304,7 @@ pub(crate) fn unknown_option(
     let mut new =
         Diagnostic::error(&codes::OPTION, format!("'{text}' is no option of {what}, ignored"))
             .at(option.span());
-    if let Some(near) = crate::config::suggest::nearest(&text, options.iter().copied()) {
+    if let Some(near) = crate::base::near::nearest(&text, options.iter().copied()) {
         new = new.label(format!("did you mean '{near}'?")).replacement(near);
     }
     cx.report(new);

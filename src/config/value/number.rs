@@ -178,7 +178,7 @@ struct Digits {
 }
 
 fn digits(bytes: &[u8]) -> Digits {
-    let blanks = bytes.iter().take_while(|&&b| crate::config::expand::is_blank(b)).count();
+    let blanks = bytes.iter().take_while(|&&b| crate::config::text::is_blank(b)).count();
     let rest = bytes.get(blanks..).unwrap_or_default();
     let (negative, sign) = match rest.first() {
         Some(b'-') => (true, 1),
@@ -321,7 +321,7 @@ pub(crate) struct Decimal {
 
 /// Reads digits with an optional point. None if anything else is there.
 pub(crate) fn decimal(bytes: &[u8], kept: u32) -> Option<Decimal> {
-    let blanks = bytes.iter().take_while(|&&b| crate::config::expand::is_blank(b)).count();
+    let blanks = bytes.iter().take_while(|&&b| crate::config::text::is_blank(b)).count();
     let bytes = bytes.get(blanks..)?;
     let bytes = bytes.strip_prefix(b"+").unwrap_or(bytes);
     let mut value: u64 = 0;

@@ -228,7 +228,7 @@ fn option(draft: &mut Draft, word: &Word<'_>, args: &mut Args<'_>, cx: &mut Cx<'
             if word.bytes == b"ip_proto" {
                 new = new.replacement("ipproto");
             } else if let Some(near) =
-                crate::config::suggest::nearest(&word.text(), OPTIONS.iter().copied())
+                crate::base::near::nearest(&word.text(), OPTIONS.iter().copied())
             {
                 new = new.replacement(near);
             }

@@ -2,7 +2,7 @@
 
 use crate::config::codes;
 use crate::config::context::Cx;
-use crate::config::diagnostic::Diagnostic;
+use crate::config::diagnostic::{Class, Diagnostic};
 use crate::config::document::script_text;
 use crate::config::schema::{Args, Shape, Value, Words};
 use crate::config::span::{Span, Spanned};
@@ -39,6 +39,52 @@ pub(crate) struct OptionalScript(pub Option<Script>);
 pub(crate) struct Account {
     pub user: Spanned<Box<str>>,
     pub group: Option<Spanned<Box<str>>>,
+}
+
+impl Account {
+    /// The account on this machine. Reports a user or group that does not exist, counted as `class`.
+    pub(crate) fn find(&self, class: Class, cx: &mut Cx<'_>) -> Option<Found> {
+        let unknown = |what: &str, name: &str, at: Span, cx: &mut Cx<'_>| {
+            let message = format!("{what} '{name}' does not exist");
+            cx.report(Diagnostic::environment(&codes::NO_USER, message).at(at).class(class));
+        };
+        let name = &self.user.value;
+        let Some(user) = cx.host.user(name) else {
+            unknown("user", name, self.user.span, cx);
+            return None;
+        };
+        let mut found =
+            Found { uid: user.uid, gid: user.gid, further: user.groups, all_groups: false };
+        if let Some(group) = &self.group {
+            // A leading colon asks for the supplementary groups of the user.
+            let name = match group.value.strip_prefix(':') {
+                Some(name) => {
+                    found.all_groups = true;
+                    name
+                }
+                None => &*group.value,
+            };
+            if !name.is_empty() {
+                let Some(gid) = cx.host.group(name) else {
+                    unknown("group", name, group.span, cx);
+                    return None;
+                };
+                found.gid = gid;
+            }
+        }
+        Some(found)
+    }
+}
+
+/// An account of this machine.
+#[derive(Debug)]
+pub(crate) struct Found {
+    pub uid: u32,
+    pub gid: u32,
+    /// Supplementary groups of the user.
+    pub further: Vec<u32>,
+    /// The supplementary groups are asked for.
+    pub all_groups: bool,
 }
 
 /// A path with the account that owns it.

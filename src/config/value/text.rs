@@ -206,7 +206,7 @@ pub(crate) fn report_choice(word: &Word<'_>, choices: &'static [&'static str], c
     let text = word.text();
     if let Some(same) = choices.iter().find(|c| c.eq_ignore_ascii_case(&text)) {
         new = new.replacement(*same);
-    } else if let Some(near) = crate::config::suggest::nearest(&text, choices.iter().copied()) {
+    } else if let Some(near) = crate::base::near::nearest(&text, choices.iter().copied()) {
         new = new.replacement(near);
     }
     cx.report(new);

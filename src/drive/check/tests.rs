@@ -81,7 +81,7 @@ fn play(table: &mut Table, queue: &Receiver<Job>, answers: &UnboundedSender<Answ
         };
         for (token, ops) in batch {
             let outcomes = ops.iter().map(|op| table.apply(op)).collect();
-            answers.send(Answer::Applied(token, outcomes)).unwrap();
+            answers.send(Answer::Applied(vec![(token, outcomes)])).unwrap();
         }
     }
 }

@@ -75,6 +75,11 @@ impl Driver {
         self.engine.other_deadline().is_some_and(|at| at <= now)
     }
 
+    /// Whether one of them judges a silence.
+    pub(super) fn silence_due(&mut self, now: Instant) -> bool {
+        self.engine.silence_deadline().is_some_and(|at| at <= now)
+    }
+
     /// Sends the adverts that are due.
     pub(super) fn adverts(&mut self) {
         let now = clock::now();
@@ -118,7 +123,7 @@ impl Driver {
     }
 
     /// One call for packets: how many were handed over, and whether one of them came in after the horizon.
-    fn receive(&mut self, position: usize, horizon: Option<Horizon>) -> (usize, bool) {
+    pub(super) fn receive(&mut self, position: usize, horizon: Option<Horizon>) -> (usize, bool) {
         let Some(mut batch) = self.sockets.batch.take() else {
             return (0, false);
         };

@@ -1,16 +1,81 @@
-//! Views of the engine, taken in parts so that no turn of the real-time thread is long, and joined on the other
+//! Views and summaries of the engine, taken in parts so that no turn of the real-time thread is long, and joined on the other
 //! side.
 
 use std::collections::{BTreeMap, VecDeque};
 
 use crate::base::Instant;
-use crate::status::vrrp::Vrrp;
+use crate::status::vrrp::{Summary, Vrrp};
 use crate::vrrp::Engine;
 
 /// Objects in a part.
 const PART: usize = 64;
 /// Requests that may wait. Whoever asks more often than they are answered gets no answer to the rest.
 const WAITING: usize = 16;
+
+/// A part of the summary that the supervisor keeps.
+#[derive(Debug)]
+pub struct SummaryPart {
+    /// The summary begins here, and anew if it had begun before.
+    pub first: bool,
+    /// It is complete.
+    pub last: bool,
+    /// Some of its objects.
+    pub summary: Summary,
+}
+
+/// The summary that is being told, on the real-time thread.
+#[derive(Debug, Default)]
+pub(super) struct Telling {
+    /// What was told is out of date.
+    due: bool,
+    /// How many objects the parts have shown, while one is under way.
+    shown: Option<usize>,
+}
+
+impl Telling {
+    /// Something changed. A summary that is under way is told to its end, and then another one.
+    pub const fn ask(&mut self) {
+        self.due = true;
+    }
+
+    pub const fn is_idle(&self) -> bool {
+        !self.due && self.shown.is_none()
+    }
+
+    /// The instances may be others now.
+    pub fn restart(&mut self) {
+        self.due |= self.shown.take().is_some();
+    }
+
+    /// The next part.
+    pub fn part(&mut self, engine: &Engine, now: Instant) -> Option<SummaryPart> {
+        let skip = match self.shown {
+            Some(shown) => shown,
+            None if core::mem::take(&mut self.due) => 0,
+            None => return None,
+        };
+        let (summary, more) = engine.summary_part(now, skip, PART);
+        self.shown = more.then_some(skip + PART);
+        Some(SummaryPart { first: skip == 0, last: !more, summary })
+    }
+}
+
+/// Joins the parts of summaries, on the other side.
+#[derive(Debug, Default)]
+pub struct Summaries(Summary);
+
+impl Summaries {
+    /// Adds a part; the summary if it is complete. It counts from when its first part was taken.
+    pub fn join(&mut self, part: SummaryPart) -> Option<Summary> {
+        if part.first {
+            self.0 = part.summary;
+        } else {
+            self.0.instances.extend(part.summary.instances);
+            self.0.groups.extend(part.summary.groups);
+        }
+        part.last.then(|| core::mem::take(&mut self.0))
+    }
+}
 
 /// A part of the answer to a request.
 #[derive(Debug)]

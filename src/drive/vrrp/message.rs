@@ -4,7 +4,7 @@ use core::sync::atomic::{AtomicBool, Ordering};
 use core::time::Duration;
 use std::sync::Arc;
 
-use super::look::Part;
+use super::look::{Part, SummaryPart};
 use crate::base::IfIndex;
 use crate::kernel::monitor::{self, View};
 use crate::model;
@@ -75,6 +75,8 @@ pub struct Scheduling {
     pub priority: Option<u8>,
     /// Nice value.
     pub nice: Option<i8>,
+    /// Time from one sign of life to the next; none: [`super::BEAT`].
+    pub beat: Option<Duration>,
 }
 
 /// From the real-time thread.
@@ -98,8 +100,8 @@ pub enum Output {
     },
     /// Tell scripts and people.
     Notify(Box<Notice>),
-    /// What the supervisor should know.
-    Summary(Summary),
+    /// A part of what the supervisor should know; `look::Summaries` joins them.
+    Summary(SummaryPart),
     /// A part of the answer to `Input::Look`; `look::Views` joins them.
     Part(Box<Part>),
     /// The configuration is in force.

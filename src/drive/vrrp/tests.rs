@@ -258,6 +258,16 @@ fn what_comes_in_after_a_timer_fell_due_is_not_waited_for() {
                 let received = |driver: &Driver| {
                     driver.engine.snapshot(clock::now()).instances[0].counters.adverts_received
                 };
+                // The kernel begins to stamp packets a moment after it was asked to.
+                until(|| {
+                    bench.advertise(50);
+                    let horizon = driver.clocks.horizon();
+                    std::thread::sleep(Duration::from_millis(1));
+                    let (count, beyond) = driver.receive(0, Some(horizon));
+                    (count > 0 && !beyond).then_some(())
+                });
+                let before = received(&driver);
+                let received = |driver: &Driver| received(driver) - before;
                 bench.advertise_all(50, 100);
                 let horizon = driver.clocks.horizon();
                 bench.advertise_all(50, 100);
@@ -296,6 +306,69 @@ fn a_view_comes_in_parts() {
             None
         });
         assert_eq!((request, view.instances.len(), parts), (42, 200, 4));
+    });
+}
+
+#[test]
+fn the_summary_comes_in_parts_and_anew_when_something_changed_meanwhile() {
+    in_namespace(
+        "drive::vrrp::tests::the_summary_comes_in_parts_and_anew_when_something_changed_meanwhile",
+        || {
+            let (mut driver, mut handle) = Driver::new(hooks(|| {})).unwrap();
+            let mut config = config();
+            config.instances = (1..=200)
+                .map(|n| sample::instance(&format!("V{n}"), "veth0", n, 100, &["10.0.0.100/24"]))
+                .collect();
+            handle.send(reload(config.clone())).unwrap();
+            let mut summaries = look::Summaries::default();
+            let mut sizes = Vec::new();
+            let mut next = |driver: &mut Driver, handle: &mut Handle, size: &mut Vec<usize>| {
+                until(|| {
+                    driver.turn().unwrap();
+                    let mut parts = 0;
+                    while let Some(output) = handle.receive() {
+                        if let Output::Summary(part) = output {
+                            (parts, _) = (parts + 1, size.push(part.summary.instances.len()));
+                            let whole = summaries.join(part);
+                            assert_eq!(parts, 1, "more than a part in a turn");
+                            return Some(whole);
+                        }
+                    }
+                    None
+                })
+            };
+            driver.turn().unwrap();
+            driver.telling.ask();
+            // In the midst of the first one the configuration changes: it begins anew.
+            assert_eq!(next(&mut driver, &mut handle, &mut sizes), None);
+            config.instances.truncate(150);
+            handle.send(reload(config)).unwrap();
+            let whole = until(|| next(&mut driver, &mut handle, &mut sizes));
+            assert_eq!(whole.instances.len(), 150);
+            assert_eq!(sizes.last(), Some(&(150 - 2 * 64)));
+            assert!(sizes.iter().all(|size| *size <= 64), "{sizes:?}");
+        },
+    );
+}
+
+#[test]
+fn a_real_time_thread_that_never_waits_takes_a_breath() {
+    in_namespace("drive::vrrp::tests::a_real_time_thread_that_never_waits_takes_a_breath", || {
+        let (mut driver, _handle) = Driver::new(hooks(|| {})).unwrap();
+        let turn = |driver: &mut Driver, busy: Duration| {
+            driver.busy_since = clock::now() - busy;
+            let since = driver.busy_since;
+            driver.breathe();
+            driver.busy_since > since
+        };
+        assert!(!turn(&mut driver, 2 * BUSY), "only one of real-time priority need do so");
+        driver.scheduling.priority = Some(50);
+        assert!(!turn(&mut driver, BUSY / 2));
+        let begin = clock::now();
+        assert!(turn(&mut driver, BUSY + BREATH));
+        assert!(clock::now().since(begin) >= BREATH);
+        // The kernel's limit is for those that do not: far above, so that a slow turn is no reason.
+        assert!(u128::from(RUNAWAY) >= 5 * BUSY.as_micros());
     });
 }
 

@@ -22,13 +22,14 @@ use crate::plan::ipvs::{Destinations, Entry, Op, Settings, Table};
 use message::{Body, DecodeError};
 
 /// Operations in one datagram. Should all of them be refused, their answers still fit into the receive buffer.
-const PACKED: usize = 100;
+pub const PACKED: usize = 100;
 /// Room for the kernel's answers, as asked for; it grants what `rmem_max` allows.
 const RECEIVE_BUFFER: usize = 1 << 20;
 /// The longest datagram: the kernel packs up to 32 KiB of a list into one.
 const DATAGRAM: usize = 64 << 10;
-/// Up to so many services are asked for one by one; more by one list of all.
-const SINGLE: usize = 8;
+/// Up to so many services are asked for by name, in one datagram; more by a list of all, which holds those of others
+/// too. Their answers fit into the smallest receive buffer.
+const SINGLE: usize = 64;
 /// Lists that changed while they were made are asked for again, so often.
 const ATTEMPTS: usize = 5;
 /// Where the kernel keeps the name of the program that loads modules.
@@ -82,6 +83,8 @@ struct Connection {
     sequence: u32,
     out: Vec<u8>,
     buffer: Vec<u8>,
+    /// Datagrams sent.
+    sent: u64,
 }
 
 impl Ipvs {
@@ -89,6 +92,12 @@ impl Ipvs {
     #[must_use]
     pub const fn new() -> Self {
         Self { connection: None, asked: false }
+    }
+
+    /// Datagrams sent over this connection since it was made.
+    #[must_use]
+    pub fn sent(&self) -> u64 {
+        self.connection.as_ref().map_or(0, |connection| connection.sent)
     }
 
     /// What the kernel holds of these services, with their servers. Entries of a kind that no configuration
@@ -149,8 +158,8 @@ impl Connection {
         socket.nonblock()?;
         // A smaller one serves too.
         let _ = socket.set_recv_buffer_size(RECEIVE_BUFFER);
-        let mut connection =
-            Self { socket, family: 0, sequence: 0, out: Vec::new(), buffer: vec![0; DATAGRAM] };
+        let (out, buffer) = (Vec::new(), vec![0; DATAGRAM]);
+        let mut connection = Self { socket, family: 0, sequence: 0, out, buffer, sent: 0 };
         connection.family = connection.resolve()?;
         Ok(connection)
     }
@@ -187,20 +196,7 @@ impl Connection {
     ) -> Result<BTreeMap<ServiceKey, Settings>, Error> {
         let mut found = BTreeMap::new();
         if services.len() <= SINGLE {
-            for key in services {
-                let sequence = self.begin();
-                message::ask_service(&mut self.out, self.family, sequence, key);
-                self.send()?;
-                let answer = self.answers(sequence, |payload| {
-                    let (key, settings) = message::decode_service(payload)?;
-                    found.insert(key, settings);
-                    Ok(())
-                });
-                match answer {
-                    Ok(_) | Err(Error::Refused(libc::ESRCH | libc::ENOENT)) => {}
-                    Err(e) => return Err(e),
-                }
-            }
+            self.single(services, &mut found)?;
             return Ok(found);
         }
         let wanted: BTreeSet<ServiceKey> = services.iter().copied().collect();
@@ -228,6 +224,46 @@ impl Connection {
             }
         }
         Ok(found)
+    }
+
+    /// Asks for services by name, all in one datagram.
+    fn single(
+        &mut self,
+        services: &[ServiceKey],
+        found: &mut BTreeMap<ServiceKey, Settings>,
+    ) -> Result<(), Error> {
+        let first = self.sequence.wrapping_add(1);
+        self.out.clear();
+        for key in services {
+            self.sequence = self.sequence.wrapping_add(1);
+            message::ask_service(&mut self.out, self.family, self.sequence, key);
+        }
+        let mut open = services.len();
+        if open > 0 {
+            self.send()?;
+        }
+        // Each is answered by an acknowledgement, after the service if there is one.
+        while open > 0 {
+            let Some(datagram) = receive(&self.socket, &mut self.buffer)? else {
+                return Err(Error::Silent);
+            };
+            for reply in message::replies(datagram) {
+                let reply = reply?;
+                if reply.sequence.wrapping_sub(first) as usize >= services.len() {
+                    continue;
+                }
+                match reply.body {
+                    Body::Payload(payload) | Body::Interrupted(payload) => {
+                        let (key, settings) = message::decode_service(payload)?;
+                        found.insert(key, settings);
+                    }
+                    Body::Status(None | Some(libc::ESRCH | libc::ENOENT)) => open -= 1,
+                    Body::Status(Some(errno)) => return Err(Error::Refused(errno)),
+                    Body::End(_) | Body::Nothing => {}
+                }
+            }
+        }
+        Ok(())
     }
 
     fn destinations(&mut self, key: &ServiceKey) -> Result<Destinations, Error> {
@@ -317,7 +353,8 @@ impl Connection {
         self.sequence
     }
 
-    fn send(&self) -> io::Result<()> {
+    fn send(&mut self) -> io::Result<()> {
+        self.sent += 1;
         self.socket.send(&self.out, Msg::empty()).map(|_| ())
     }
 

@@ -4,8 +4,10 @@
 //! users' programs never end, though: they *are* the service that the state asks for. So a program that the next
 //! one has waited for long enough is left to itself.
 
+use core::pin::pin;
 use core::time::Duration;
 use std::collections::VecDeque;
+use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
@@ -15,6 +17,7 @@ use crate::base::Name;
 use crate::drive::script::Running;
 use crate::model::Command;
 use crate::status::RunEnd;
+use crate::sys::process::Stranger;
 
 /// How long a program without a limit of its own may keep others of its subject waiting.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -29,6 +32,10 @@ pub(super) struct Job {
     pub commands: Vec<Command>,
     /// How long each may take.
     pub limit: Option<Duration>,
+    /// A process of the last runner that nothing may run beside.
+    pub before: Option<Stranger>,
+    /// To be called with the position of each command that runs, and its process.
+    pub began: Box<dyn FnMut(u32, Option<OwnedFd>) + Send>,
     /// To be called at the end.
     pub done: Box<dyn FnOnce() + Send>,
 }
@@ -102,14 +109,31 @@ async fn work(shared: Arc<Shared>, _busy: Arc<()>) {
                 }
             }
         };
-        for command in &job.commands {
-            one(&shared, &job.state, command, job.limit).await;
+        let Job { state, commands, limit, before, mut began, done } = job;
+        if let Some(before) = before {
+            let ending = ends_in_time(&shared, before.ending());
+            let ended = match limit {
+                Some(limit) => tokio::time::timeout(limit, ending).await.unwrap_or(false),
+                None => ending.await,
+            };
+            if !ended {
+                tracing::warn!("a program for {} still runs: leaving it to itself", shared.name);
+            }
         }
-        (job.done)();
+        for (position, command) in (0..).zip(&commands) {
+            one(&shared, &state, command, limit, |process| began(position, process)).await;
+        }
+        done();
     }
 }
 
-async fn one(shared: &Shared, state: &Name, command: &Command, limit: Option<Duration>) {
+async fn one(
+    shared: &Shared,
+    state: &Name,
+    command: &Command,
+    limit: Option<Duration>,
+    began: impl FnOnce(Option<OwnedFd>),
+) {
     let running = match Running::start(command) {
         Ok(running) => running,
         Err(e) => {
@@ -117,9 +141,12 @@ async fn one(shared: &Shared, state: &Name, command: &Command, limit: Option<Dur
             return;
         }
     };
+    began(running.share());
     let name = running.name().to_owned();
     let Some(limit) = limit else {
-        if let Some(running) = wait(shared, running).await {
+        if ends_in_time(shared, running.ending()).await {
+            let _ = running.end(None, Duration::ZERO).await;
+        } else {
             tracing::warn!(
                 "{name} for {} ({state}) still runs while others wait: leaving it to itself",
                 shared.name
@@ -134,8 +161,9 @@ async fn one(shared: &Shared, state: &Name, command: &Command, limit: Option<Dur
     }
 }
 
-/// Waits for the end of a program; gives it back when others have waited for too long.
-async fn wait(shared: &Shared, running: Running) -> Option<Running> {
+/// Waits for the end of a program; false when others have waited for too long.
+async fn ends_in_time(shared: &Shared, ending: impl Future<Output = ()>) -> bool {
+    let mut ending = pin!(ending);
     loop {
         let patience_ends = shared.patience_ends();
         let impatient = async {
@@ -146,11 +174,8 @@ async fn wait(shared: &Shared, running: Running) -> Option<Running> {
         };
         tokio::select! {
             biased;
-            () = running.ending() => {
-                let _ = running.end(None, Duration::ZERO).await;
-                return None;
-            }
-            () = impatient => return Some(running),
+            () = &mut ending => return true,
+            () = impatient => return false,
             () = shared.news.notified() => {}
         }
     }
@@ -179,6 +204,8 @@ mod tests {
             state: Name::from("MASTER"),
             commands: vec![command],
             limit,
+            before: None,
+            began: Box::new(|_, _| {}),
             done: Box::new(move || done.send(tag).unwrap()),
         }
     }
@@ -213,6 +240,39 @@ mod tests {
             while Arc::strong_count(&busy) > 1 {
                 tokio::task::yield_now().await;
             }
+        });
+    }
+
+    #[test]
+    fn nothing_runs_beside_what_the_last_runner_started() {
+        testing::run(async {
+            let folder = tempfile::tempdir().unwrap();
+            let file = folder.path().join("out");
+            let (done, mut tags) = mpsc::unbounded_channel();
+            let (began, mut processes) = mpsc::unbounded_channel();
+            let append = |what: &str| format!("echo {what} >> {}", file.display());
+            // The last runner starts one and is forgotten; nobody else waits for it.
+            let last = Subject::new(Name::from("a"), Arc::new(()));
+            let text = format!("sleep 0.3; {}", append("first"));
+            let mut first = job(&done, 1, None, &text);
+            first.began = Box::new(move |n, process| began.send((n, process)).unwrap());
+            last.push(first);
+            let (position, process) = processes.recv().await.unwrap();
+            assert_eq!(position, 0);
+            // The next one is to do the rest of that notice, which is nothing, and another.
+            let next = Subject::new(Name::from("a"), Arc::new(()));
+            let mut rest = job(&done, 2, None, "");
+            rest.commands.clear();
+            rest.before = Some(Stranger::hold(process.unwrap()).unwrap());
+            next.push(rest);
+            next.push(job(&done, 3, None, &append("second")));
+            let mut all = Vec::new();
+            while all.len() < 3 {
+                all.push(tags.recv().await.unwrap());
+            }
+            assert_eq!(lines(&file), ["first", "second"]);
+            all.retain(|tag| *tag != 1);
+            assert_eq!(all, [2, 3]);
         });
     }
 

@@ -7,7 +7,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::{
     Ending, Exit, InForce, LoadError, LoadReport, Loaded, PREPARE_LIMIT, Parts, ROLES, RoleName,
-    Supervisor, ToRole, Turn, exit_of, load, load_request, pid_file_names,
+    Supervisor, ToRole, Turn, every, exit_of, load, load_request, pid_file_names, table,
 };
 use crate::log;
 use crate::role::pidfile::PidFile;
@@ -238,6 +238,10 @@ impl Supervisor {
         let generation = candidate.generation;
         let first = self.current.is_none();
         let wanted = self.wanted(candidate.report.needs);
+        let beat = table::beat(candidate.report.advert_interval);
+        if beat != self.watch.period() {
+            self.watch = every(beat);
+        }
         self.current = Some(*candidate);
         let mut waiting = BTreeSet::new();
         // ROLES is the order to tell them in.

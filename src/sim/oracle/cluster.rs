@@ -3,14 +3,17 @@
 use core::time::Duration;
 use std::collections::BTreeMap;
 
-use super::{Wire, wire_of};
-use crate::base::Name;
+use super::{HELD_DOWN, SETTLE, Wire, wire_of};
+use crate::base::{Instant, Name};
 use crate::model::vrrp::{Preempt, Priority};
 use crate::model::{Instance, Weight};
 use crate::sim::World;
 use crate::sim::world::{Node, NodeId};
 use crate::status::vrrp::State;
 use crate::vrrp::RunEnd;
+
+/// What changed on a host is known to its daemon after this time: scripts have failed often enough.
+const KNOWN: Duration = Duration::from_secs(12);
 
 /// A router as it should be, judging by its host alone.
 #[derive(Debug)]
@@ -94,19 +97,58 @@ impl World {
                 router.priority
             ));
         }
-        if let Some(told) = self.oracle.told.get(&(id, format!("INSTANCE {name}")))
-            && told.state != want.word()
-        {
-            found.push(format!("node {node}: {name} announced {} and is {want:?}", told.state));
+        match self.oracle.told.get(&(id, format!("INSTANCE {name}"))) {
+            None => found.push(format!("node {node}: {name} is {want:?} and announced nothing")),
+            Some(told) if told.state != want.word() => {
+                found.push(format!("node {node}: {name} announced {} and is {want:?}", told.state));
+            }
+            Some(_) => {}
         }
         for group in self.node(id).into_iter().flat_map(|n| &n.config.groups) {
-            if group.members.contains(name)
-                && let Some(told) = self.oracle.told.get(&(id, format!("GROUP {}", group.name)))
-                && told.state != want.word()
-            {
-                let state = &told.state;
-                found
-                    .push(format!("node {node}: {} announced {state} and is {want:?}", group.name));
+            if !group.members.contains(name) {
+                continue;
+            }
+            let key = (id, format!("GROUP {}", group.name));
+            let name = &group.name;
+            match self.oracle.told.get(&key) {
+                // One that a reload made has the state of its members and announces the next one.
+                None if self.oracle.made.contains(&key) => {}
+                None => {
+                    found.push(format!("node {node}: {name} is {want:?} and announced nothing"));
+                }
+                Some(told) if told.state != want.word() => {
+                    let state = &told.state;
+                    found.push(format!("node {node}: {name} announced {state} and is {want:?}"));
+                }
+                Some(_) => {}
+            }
+        }
+    }
+
+    /// A host on which nothing has changed for a while has the priorities that its scripts call for, and is in FAULT
+    /// exactly if it cannot take part, whatever the others do.
+    pub(super) fn check_standing(&self, id: NodeId, found: &mut Vec<String>) {
+        let long_ago = |at: Option<Instant>, time| at.is_none_or(|at| self.now().since(at) >= time);
+        let quiet = !self.within(&self.oracle.troubled, id, KNOWN)
+            && !self.within(&self.oracle.stalled, id, KNOWN)
+            && long_ago(self.oracle.disturbed, Duration::from_secs(1))
+            && long_ago(self.oracle.refused, SETTLE + HELD_DOWN);
+        let Some(node) = self.node(id).filter(|node| quiet && node.runner_alive) else { return };
+        let Some(engine) = &node.engine else { return };
+        for instance in &node.config.instances {
+            let name = &instance.name;
+            let want = priority(node, instance);
+            if engine.priority(name) != Some(want) {
+                let said = engine.priority(name);
+                found.push(format!("{name} has priority {said:?}, not {want}"));
+            }
+            let group = self.group_of(id, name);
+            let mut members = node.config.instances.iter().filter(|i| group.contains(&i.name));
+            let fit = members.all(|member| is_fit(node, member));
+            let fault = engine.state(name) == Some(State::Fault);
+            if fault == fit && node.kernel.refusals == 0 && node.kernel.impossible.is_empty() {
+                let text = if fit { "is in FAULT for no reason" } else { "is not in FAULT" };
+                found.push(format!("{name} {text}"));
             }
         }
     }
@@ -114,12 +156,15 @@ impl World {
 
 /// Whether the world lets a router take part.
 fn is_fit(node: &Node, instance: &Instance) -> bool {
-    let Some(link) = node.kernel.link(&instance.interface) else { return false };
+    let Some(link) = node.link_named(&instance.interface) else { return false };
     let source = node.kernel.addresses.iter().any(|(l, prefix)| {
-        *l == link.index && prefix.family() == instance.family && node.kernel.is_home(*prefix)
+        *l == link.index
+            && prefix.family() == instance.family
+            && (node.kernel.is_home_on(*l, *prefix) || node.taken.contains(prefix))
     });
-    let up = |name| node.kernel.link(name).is_some_and(|l| l.up);
+    let up = |name| node.link_named(name).is_some_and(|l| l.up);
     (link.up || instance.dont_track_primary)
+        && node.kernel.may_listen(link.index, instance.destination)
         && (source || instance.source.is_some())
         && instance.track_interfaces.iter().all(|t| !t.weight.faults(up(&t.interface)))
         && tracked(node, instance).all(|(weight, good)| !weight.faults(good))

@@ -2,7 +2,7 @@
 
 use core::net::IpAddr;
 use core::time::Duration;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 
 use super::{SETTLE, wire_of};
 use crate::base::{Family, IfIndex, Instant, Mac, Prefix};
@@ -16,6 +16,34 @@ use crate::status::vrrp::State;
 const ANNOUNCE: Duration = Duration::from_secs(1);
 /// What was refused is tried again within this time.
 const RETRY: Duration = Duration::from_secs(12);
+
+/// How often an address is put back at once when another program removes it again and again, and how often in
+/// [`TUGS_LAST`].
+const RESTORES: usize = 5;
+const RESTORES_LAST: usize = 11;
+const TUGS_LAST: Duration = Duration::from_secs(10);
+
+/// What another program does to an address.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Tugs {
+    /// When it was removed.
+    removed: VecDeque<Instant>,
+    /// When it was put back at once.
+    restored: VecDeque<Instant>,
+}
+
+impl Tugs {
+    pub fn removed(&mut self, now: Instant) {
+        note(&mut self.removed, now);
+    }
+}
+
+fn note(times: &mut VecDeque<Instant>, now: Instant) {
+    times.push_back(now);
+    while times.front().is_some_and(|at| now.since(*at) > TUGS_LAST) {
+        times.pop_front();
+    }
+}
 
 /// How often an address was announced since its router became master.
 #[derive(Clone, Copy, Debug)]
@@ -41,7 +69,7 @@ impl World {
     pub(super) fn expect_announcements(&mut self, id: NodeId, instance: &Instance) {
         let since = self.now();
         for address in all(instance) {
-            let link = self.node(id).and_then(|n| n.kernel.link(&address.interface));
+            let link = self.node(id).and_then(|n| n.link_named(&address.interface));
             if let Some(link) = link.map(|l| l.index) {
                 let fresh = Announcement { since, frames: 0, clean: true };
                 self.oracle.announcements.insert((id, link, address.prefix.address), fresh);
@@ -83,7 +111,7 @@ impl World {
 
     /// A daemon asks its kernel for changes.
     pub(in crate::sim) fn judge_request(&mut self, id: NodeId, ops: &[Op]) {
-        let mut found = Vec::new();
+        let (mut found, mut added) = (Vec::new(), Vec::new());
         let Some(node) = self.node(id) else { return };
         for op in ops {
             // Routes are judged by where they are.
@@ -94,10 +122,13 @@ impl World {
                     if node.events == 0 && !self.is_wanted(id, node, address) {
                         found.push(format!("adds {prefix} without being master"));
                     }
+                    let link = node.link_named(&address.interface).map(|link| link.index);
+                    added.extend(link.map(|link| (id, link, prefix)));
                 }
                 Verb::Delete { .. } => {
                     let prefix = address.prefix;
-                    if node.kernel.is_home(prefix) {
+                    let link = node.link_named(&address.interface).map(|link| link.index);
+                    if link.is_some_and(|link| node.kernel.is_home_on(link, prefix)) {
                         found.push(format!("removes the address {prefix} of the host"));
                     }
                     let place = (address.interface.clone(), prefix);
@@ -105,6 +136,16 @@ impl World {
                         found.push(format!("removes {prefix} in a reload that keeps it"));
                     }
                 }
+            }
+        }
+        let now = self.now();
+        for key in added {
+            let Some(tugs) = self.oracle.tugs.get_mut(&key) else { continue };
+            if tugs.removed.back().is_some_and(|at| now.since(*at) < Duration::from_millis(50)) {
+                note(&mut tugs.restored, now);
+            }
+            if tugs.restored.len() > RESTORES_LAST {
+                found.push(format!("puts {} back without end", key.2));
             }
         }
         for text in found {
@@ -139,6 +180,12 @@ impl World {
                 node.ours.insert((link, address.prefix));
             }
         }
+        for prefix in gone {
+            // One that was on its way out when its router became master comes back and is announced anew.
+            if let Some(a) = self.oracle.announcements.get_mut(&(id, link, prefix.address)) {
+                a.muddle();
+            }
+        }
         let Some(node) = self.node(id) else { return };
         let mut found = Vec::new();
         for prefix in gone.iter().filter(|prefix| **prefix != address.prefix) {
@@ -168,7 +215,8 @@ impl World {
             .addresses
             .iter()
             .filter(|(link, prefix)| {
-                !node.kernel.is_home(*prefix)
+                !node.kernel.is_home_on(*link, *prefix)
+                    && !node.taken.contains(prefix)
                     && (node.ours.contains(&(*link, *prefix)) || virtual_ones.contains(prefix))
             })
             .map(|(_, prefix)| *prefix)
@@ -197,12 +245,19 @@ impl World {
                 }
             }
             let works = node.kernel.refusals == 0 && node.kernel.impossible.is_empty();
-            let retrying = self.oracle.refused.is_some_and(|at| self.now().since(at) < RETRY)
-                || engine.is_retrying() && !self.is_settled();
+            let tugs = self.oracle.tugs.iter().filter(|((node, ..), _)| *node == id);
+            let tugged = tugs.map(|(_, tugs)| tugs).any(|tugs| {
+                let last = tugs.removed.back();
+                tugs.removed.len() > RESTORES
+                    && last.is_some_and(|at| self.now().since(*at) < RETRY)
+            });
+            let retrying =
+                tugged || self.oracle.refused.is_some_and(|at| self.now().since(at) < RETRY);
             if node.in_flight == 0 && works && !retrying {
                 self.check_addresses(id, node, &mut found);
             }
             self.check_announcements(id, node, &mut found);
+            self.check_standing(id, &mut found);
         }
         for text in found {
             self.violated_by(id, &text);
@@ -217,7 +272,7 @@ impl World {
             let sending = self.is_sending(id, instance);
             for address in all(instance) {
                 virtual_ones.insert(address.prefix);
-                let link = node.kernel.link(&address.interface).filter(|_| sending);
+                let link = node.link_named(&address.interface).filter(|_| sending);
                 wanted.extend(link.map(|link| (link.index, address.prefix)));
             }
         }
@@ -229,7 +284,9 @@ impl World {
         for place in &node.kernel.addresses {
             let (link, prefix) = place;
             let ours = virtual_ones.contains(prefix) || node.ours.contains(place);
-            let free = node.kernel.is_home(*prefix) || node.leftovers.contains(place);
+            let free = node.kernel.is_home_on(*link, *prefix)
+                || node.leftovers.contains(place)
+                || node.taken.contains(prefix);
             if ours && !free && !wanted.contains(place) {
                 found.push(format!("{prefix} is not to be there on {link:?}"));
             }
@@ -245,7 +302,7 @@ impl World {
             }
             let garp = instance.garp;
             for address in all(instance) {
-                let Some(link) = node.kernel.link(&address.interface) else { continue };
+                let Some(link) = node.link_named(&address.interface) else { continue };
                 let key = (id, link.index, address.prefix.address);
                 let Some(seen) = self.oracle.announcements.get(&key) else { continue };
                 let age = self.now().since(seen.since);

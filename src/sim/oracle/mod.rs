@@ -23,7 +23,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::World;
 use super::world::{Node, NodeId};
 use crate::base::{Family, IfIndex, IfName, Instant, Name, Prefix};
-use crate::model::{Instance, Vrrp};
+use crate::model::{Address, Instance, Vrrp};
 use crate::status::vrrp::State;
 
 /// After the last disturbance everything has settled within this time: a refused address is tried again after
@@ -31,8 +31,8 @@ use crate::status::vrrp::State;
 const SETTLE: Duration = Duration::from_secs(20);
 /// A router whose addresses were refused may hold back for so long after the last refusal before that.
 const HELD_DOWN: Duration = Duration::from_secs(30);
-/// How often a settled cluster is looked at.
-const LOOK: Duration = Duration::from_millis(50);
+/// How often a host and a settled cluster are looked at when nothing happens to them but adverts.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// What identifies a virtual router on the wire: the segment, the family, the VRID.
 type Wire = (IfName, Family, u8);
@@ -51,13 +51,20 @@ pub struct Oracle {
     started: BTreeMap<NodeId, (Instant, bool)>,
     /// When the kernel last refused something.
     refused: Option<Instant>,
-    looked: Option<Instant>,
+    /// When each host was last looked at, and whether something has happened to it since.
+    looked: BTreeMap<NodeId, (Instant, bool)>,
+    /// The same for all of them together.
+    compared: Option<(Instant, bool)>,
     routers: BTreeMap<(NodeId, Wire), wire::Router>,
     step: wire::Step,
     announcements: BTreeMap<(NodeId, IfIndex, IpAddr), host::Announcement>,
     states: BTreeMap<(NodeId, Wire), (State, Instant)>,
     /// What was announced last: host, kind and name.
     told: BTreeMap<(NodeId, String), notice::Told>,
+    /// Groups that a reload made.
+    made: BTreeSet<(NodeId, String)>,
+    /// Addresses that another program removed.
+    tugs: BTreeMap<(NodeId, IfIndex, Prefix), host::Tugs>,
     /// Routers that were master when their process was replaced.
     replaced: BTreeSet<(NodeId, Wire)>,
     /// Addresses that the configuration has before and after the reload that is going on.
@@ -72,6 +79,16 @@ impl Oracle {
         &self.violations
     }
 
+    /// Something other than an advert happens to a host, or it does something else.
+    pub(super) fn touched(&mut self, id: NodeId) {
+        if let Some((_, touched)) = self.looked.get_mut(&id) {
+            *touched = true;
+        }
+        if let Some((_, touched)) = &mut self.compared {
+            *touched = true;
+        }
+    }
+
     pub(super) fn disturbed(&mut self, now: Instant) {
         self.disturbed = Some(now);
     }
@@ -83,6 +100,11 @@ impl Oracle {
 
     pub(super) fn started(&mut self, id: NodeId, now: Instant, resume: bool) {
         self.started.insert(id, (now, resume));
+        if !resume {
+            self.told.retain(|(node, _), _| *node != id);
+            self.made.retain(|(node, _)| *node != id);
+            self.replaced.retain(|(node, _)| *node != id);
+        }
     }
 
     pub(super) fn woke(&mut self, id: NodeId, now: Instant) {
@@ -104,11 +126,6 @@ impl Oracle {
         self.routers.retain(|(node, _), _| *node != id);
         self.announcements.retain(|(node, ..), _| *node != id);
         self.states.retain(|(node, _), _| *node != id);
-        let resumed: BTreeSet<NodeId> = self.replaced.iter().map(|(node, _)| *node).collect();
-        self.told.retain(|(node, kind), _| {
-            // Groups are announced anew by a replaced process.
-            *node != id || resumed.contains(&id) && kind.starts_with("INSTANCE")
-        });
     }
 
     /// Adverts that a host could not send are not its fault.
@@ -128,24 +145,63 @@ impl Oracle {
     pub(super) fn begin_reload(&mut self, id: NodeId, now: Instant, old: &Vrrp, new: &Vrrp) {
         self.reloaded.insert(id, now);
         self.muddle(id);
-        self.told.retain(|(node, _), _| *node != id);
+        self.carry_notices(id, old, new);
         for ((_, wire), router) in self.routers.iter_mut().filter(|((node, _), _)| *node == id) {
             let named = |i: &&Instance| i.family == wire.1 && i.vrid.get() == wire.2;
             router.reloaded(new.instances.iter().filter(named).map(|i| i.advert_int).max());
         }
-        let all = |config: &Vrrp| -> BTreeSet<(IfName, Prefix)> {
-            config
-                .instances
-                .iter()
-                .flat_map(|i| i.addresses.iter().chain(&i.excluded))
-                .map(|a| (a.interface.clone(), a.prefix))
-                .collect()
+        // A router that moves leaves its addresses for a new election.
+        let all = |config: &Vrrp| -> BTreeSet<_> {
+            let place = |i: &Instance, a: &Address| {
+                let router = (i.interface.clone(), i.family, i.vrid, i.version);
+                (router, a.interface.clone(), a.prefix)
+            };
+            let of = |i: &Instance| -> Vec<_> {
+                i.addresses.iter().chain(&i.excluded).map(|a| place(i, a)).collect()
+            };
+            config.instances.iter().flat_map(of).collect()
         };
-        self.kept = Some(all(old).intersection(&all(new)).cloned().collect());
+        let (old, new) = (all(old), all(new));
+        let places = old.intersection(&new).map(|(_, link, prefix)| (link.clone(), *prefix));
+        self.kept = Some(places.collect());
     }
 
-    pub(super) fn end_reload(&mut self) {
+    pub(super) fn end_reload(&mut self, id: NodeId, new: &Vrrp) {
         self.kept = None;
+        let names: BTreeSet<String> = new
+            .instances
+            .iter()
+            .map(|i| format!("INSTANCE {}", i.name))
+            .chain(new.groups.iter().map(|g| format!("GROUP {}", g.name)))
+            .collect();
+        self.told.retain(|(node, name), _| *node != id || names.contains(name));
+        self.made.retain(|(node, name)| *node != id || names.contains(name));
+    }
+
+    /// What an instance has announced it has also announced under another name; a group is its name.
+    fn carry_notices(&mut self, id: NodeId, old: &Vrrp, new: &Vrrp) {
+        let mut told = BTreeMap::new();
+        for (before, after) in crate::model::diff::instances(old, new).kept {
+            let names = old.instances.get(before).zip(new.instances.get(after));
+            let Some((before, after)) = names else { continue };
+            if let Some(last) = self.told.remove(&(id, format!("INSTANCE {}", before.name))) {
+                told.insert((id, format!("INSTANCE {}", after.name)), last);
+            }
+        }
+        for group in &new.groups {
+            let key = (id, format!("GROUP {}", group.name));
+            match self.told.remove(&key) {
+                Some(last) => _ = told.insert(key, last),
+                None => _ = self.made.insert(key),
+            }
+        }
+        self.told.retain(|(node, _), _| *node != id);
+        self.told.append(&mut told);
+    }
+
+    /// Another program removed an address.
+    pub(super) fn tugged(&mut self, id: NodeId, link: IfIndex, prefix: Prefix, now: Instant) {
+        self.tugs.entry((id, link, prefix)).or_default().removed(now);
     }
 }
 
@@ -165,6 +221,7 @@ impl World {
             && self.net.is_perfect()
             && self.nodes().filter_map(|id| self.node(id)).all(|node| {
                 node.kernel.refusals == 0
+                    && !node.kernel.refuses_joins
                     && node.kernel.impossible.is_empty()
                     && node.stalled_until.is_none()
                     && node.runner_alive
@@ -172,16 +229,22 @@ impl World {
             })
     }
 
-    /// After something happened to a host.
+    /// After something happened to a host. An advert that changes nothing is no reason to look at everything.
     pub(super) fn check(&mut self, id: NodeId) {
-        let settled = self.is_settled();
-        self.check_host(id);
+        let now = self.now();
+        let is_due = |last: Option<(Instant, bool)>| {
+            last.is_none_or(|(at, touched)| touched || now.since(at) >= LOOK)
+        };
         self.check_waiting(id);
-        self.check_director(id, settled);
-        let due = self.oracle.looked.is_none_or(|at| self.now().since(at) >= LOOK);
-        if settled && due {
-            self.oracle.looked = Some(self.now());
-            self.check_cluster();
+        if is_due(self.oracle.looked.get(&id).copied()) {
+            self.oracle.looked.insert(id, (now, false));
+            self.check_host(id);
+            let settled = self.is_settled();
+            self.check_director(id, settled);
+            if settled && is_due(self.oracle.compared) {
+                self.oracle.compared = Some((now, false));
+                self.check_cluster();
+            }
         }
     }
 
@@ -229,14 +292,13 @@ fn instance_on<'a>(node: &Node, config: &'a Vrrp, wire: &Wire) -> Option<&'a Ins
     config.instances.iter().find(|i| {
         (i.family, i.vrid.get()) == (wire.1, wire.2)
             && node
-                .kernel
-                .link(&i.interface)
+                .link_named(&i.interface)
                 .is_some_and(|link| node.kernel.segment_of(link.index) == Some(&wire.0))
     })
 }
 
 fn wire_of(node: &Node, instance: &Instance) -> Option<Wire> {
-    let link = node.kernel.link(&instance.interface)?;
+    let link = node.link_named(&instance.interface)?;
     let segment = node.kernel.segment_of(link.index)?.clone();
     Some((segment, instance.family, instance.vrid.get()))
 }

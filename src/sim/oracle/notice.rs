@@ -32,7 +32,8 @@ impl World {
         }
         let key = (id, format!("{kind}{name}"));
         let told = Told { state: state.to_owned() };
-        if self.oracle.told.insert(key, told).is_some_and(|before| before.state == state) {
+        let before = self.oracle.told.insert(key, told);
+        if before.is_some_and(|before| before.state == state) {
             self.violated_by(id, &format!("announces {line} twice"));
         }
         if kind.starts_with("GROUP") {
@@ -65,7 +66,7 @@ impl World {
                     .is_some_and(|at| self.now().since(at) < Duration::from_secs(12));
             let missing = self.node(id).is_some_and(|node| {
                 instance.addresses.iter().chain(&instance.excluded).any(|a| {
-                    let link = node.kernel.link(&a.interface);
+                    let link = node.link_named(&a.interface);
                     link.is_some_and(|link| !node.kernel.has(link.index, a.prefix))
                 })
             });

@@ -198,6 +198,24 @@ fn a_backup_waits_for_three_intervals_and_the_skew() {
 }
 
 #[test]
+fn farewells_do_not_put_off_a_takeover() {
+    let mut host = Host::backup();
+    for _ in 0..60 {
+        host.hear(PEER, 0);
+        host.pass(10 * MS);
+    }
+    assert_eq!(host.state(), State::Backup);
+    host.pass(10 * MS);
+    assert_eq!(host.state(), State::Master);
+    // Nor when the silence is nearly over.
+    let mut host = Host::backup();
+    host.pass(3_600 * MS);
+    host.hear(PEER, 0);
+    host.pass(10 * MS);
+    assert_eq!(host.state(), State::Master);
+}
+
+#[test]
 fn adverts_keep_their_phase() {
     let mut host = Host::backup();
     host.pass(3_610 * MS);

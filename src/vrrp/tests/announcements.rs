@@ -161,3 +161,112 @@ fn a_group_speaks_after_its_members() {
     // Only the one whose cable is cut cannot say goodbye; it does not try in vain either.
     assert_eq!(host.priorities().iter().filter(|p| **p == 0).count(), 2);
 }
+
+/// An instance with so many addresses beside the one that it advertises.
+fn with_addresses(count: u32) -> Vrrp {
+    let mut config = failover(200);
+    let interface = config.instances[0].interface.clone();
+    for n in 0..count {
+        let [_, a, b, c] = n.to_be_bytes();
+        let text = format!("10.{}.{b}.{c}/24", 20 + a);
+        config.instances[0].excluded.push(sample::address(&text, &interface));
+    }
+    config
+}
+
+/// Frames of the actions that this step asks for.
+fn sent(actions: &[Action]) -> u32 {
+    let counts = actions.iter().map(|action| match action {
+        Action::SendGarp { count, .. } => *count,
+        _ => 0,
+    });
+    counts.sum()
+}
+
+#[test]
+fn thousands_of_addresses_are_announced_in_slices_and_adverts_are_not_late() {
+    let mut config = with_addresses(4_999);
+    let mut other = sample::instance("OTHER", "enp0s9", 42, 200, &["10.0.3.100/24"]);
+    (other.version, other.advert_int) = (Version::V3, 10 * MS);
+    other.authentication = Authentication::None;
+    config.instances.push(other);
+    let mut host = Host::new(config);
+    host.pass(4 * SECOND);
+    assert_eq!(host.state(), State::Master);
+    host.look();
+    // The second set, five seconds after the first: 25,000 frames.
+    let (mut frames, mut adverts, mut due) = (0, 0, host.now);
+    let end = host.now + 5 * SECOND;
+    let mut addresses = BTreeSet::new();
+    while let Some(at) = host.engine.deadline().filter(|at| *at <= end) {
+        // Each step takes half a millisecond here.
+        host.now = host.now.max(at) + MS / 2;
+        host.event(Event::Timer);
+        let actions = host.look();
+        assert!(sent(&actions) <= 64 + 5, "{} frames in one step", sent(&actions));
+        frames += sent(&actions);
+        for action in &actions {
+            match action {
+                Action::SendGarp { address, .. } => drop(addresses.insert(*address)),
+                Action::SendAdvert { instance: InstanceId(1), .. } => {
+                    assert!(host.now.since(due) <= 12 * MS, "an advert is late");
+                    (due, adverts) = (host.now, adverts + 1);
+                }
+                _ => {}
+            }
+        }
+    }
+    // One more of the other instance is announced in this time.
+    assert_eq!((frames, addresses.len()), (25_005, 5_001));
+    assert!(adverts > 480, "{adverts}");
+}
+
+#[test]
+fn a_flood_of_lower_priority_is_answered_at_once_then_at_a_bounded_rate() {
+    let mut host = Host::new(with_addresses(50));
+    host.pass(20 * SECOND);
+    host.look();
+    host.hear(PEER, 100);
+    assert_eq!(host.priorities(), [200]);
+    let first = sent(&host.look());
+    assert!(first > 0);
+    // Ten thousand in two seconds.
+    for _ in 0..10_000 {
+        host.pass(MS / 5);
+        host.hear(PEER, 100);
+    }
+    let (adverts, frames) = (host.priorities().len(), sent(&host.look()));
+    assert!((10..=24).contains(&adverts), "{adverts}");
+    assert!(frames <= 24 * 51 * 5, "{frames}");
+    // The last answer comes after the last advert; then it is quiet.
+    host.pass(200 * MS);
+    assert_eq!(host.priorities(), [200]);
+    assert!(sent(&host.look()) >= 51 * 5);
+    host.pass(700 * MS);
+    assert_eq!((host.priorities().len(), sent(&host.look())), (0, 0));
+}
+
+#[test]
+fn a_flood_of_farewells_is_answered_at_a_bounded_rate() {
+    let mut host = Host::master();
+    for _ in 0..1_000 {
+        host.hear(PEER, 0);
+        host.pass(MS);
+    }
+    let adverts = host.priorities().len();
+    assert!((5..=14).contains(&adverts), "{adverts}");
+}
+
+#[test]
+fn a_set_that_is_asked_for_while_one_is_under_way_follows_it_whole() {
+    let mut host = Host::new(with_addresses(99));
+    host.pass(20 * SECOND);
+    host.look();
+    host.hear(PEER, 100);
+    // In the midst of the first set an advert of lower priority again, after the pause: each address once more.
+    host.pass(101 * MS);
+    host.look();
+    host.hear(PEER, 100);
+    host.pass(SECOND / 2);
+    assert_eq!(sent(&host.look()), 500);
+}

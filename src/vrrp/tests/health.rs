@@ -256,6 +256,29 @@ fn a_restarted_role_goes_on_if_it_was_quick() {
 }
 
 #[test]
+fn a_replaced_role_repeats_no_notice_and_no_mail_of_a_group() {
+    let mut config = sample::nat(200);
+    config.groups[0].smtp_alert = true;
+    let mut host = Host::new(config.clone());
+    host.pass(8 * SECOND);
+    let told = host.notices();
+    let last = told.iter().rfind(|n| n.fifo.starts_with("GROUP")).unwrap();
+    assert_eq!((&*last.fifo, last.mail.is_some()), ("GROUP \"VRRP1\" MASTER 0", true));
+    let summary = host.engine.summary(host.now);
+    let mut next = Host::off();
+    next.now = host.now + SECOND;
+    next.engine = Engine::new(next.now);
+    next.event(Event::Resume(summary));
+    next.event(Event::Reload(Arc::new(config)));
+    let kernel = next.kernel();
+    next.event(Event::Kernel(kernel));
+    next.pass(8 * SECOND);
+    assert_eq!(next.engine.snapshot(next.now).groups[0].state, State::Master);
+    let told: Vec<_> = next.notices().into_iter().map(|n| n.fifo).collect();
+    assert!(told.iter().all(|n| !n.starts_with("GROUP")), "{told:?}");
+}
+
+#[test]
 fn a_step_that_panics_ends_one_instance_and_no_other() {
     let mut config = failover(200);
     config.instances.push(sample::instance("VRRP2", "enp0s9", 42, 200, &["10.0.3.100/24"]));

@@ -19,7 +19,9 @@ mod addresses;
 mod adverts;
 mod announcements;
 mod budget;
+mod groups;
 mod health;
+mod interfaces;
 mod reload;
 mod routes;
 

@@ -110,14 +110,80 @@ fn an_instance_that_is_removed_says_goodbye() {
 }
 
 #[test]
-fn a_new_virtual_router_id_keeps_the_master_and_its_addresses() {
+fn an_instance_that_moves_says_farewell_where_it_was_and_elects_where_it_comes() {
+    type Change = fn(&mut model::Instance);
+    let changes: [Change; 3] = [
+        |i| i.vrid = Vrid::new(77).unwrap(),
+        |i| i.interface = "enp0s9".parse().unwrap(),
+        |i| (i.version, i.authentication) = (Version::V3, Authentication::None),
+    ];
+    for change in changes {
+        let (mut host, mut config) = two();
+        change(&mut config.instances[0]);
+        let actions = reload(&mut host, &config);
+        let sent = actions.iter().filter_map(|a| match a {
+            Action::SendAdvert { interface, .. } => Some(*interface),
+            _ => None,
+        });
+        // Where it was, and as it was: interface, VRID, version.
+        assert_eq!(sent.collect::<Vec<_>>(), [ETH]);
+        let packets: Vec<_> = host.packets.iter().map(|p| p[ip::HEADER..][..3].to_vec()).collect();
+        assert_eq!(packets, [[0x21, 41, 0]]);
+        assert_eq!(host.ops(), ["-10.0.2.100/24"]);
+        assert_eq!(masters(&host), ["VRRP2".to_owned()].into());
+        assert_eq!(host.announced(), ["INSTANCE \"VRRP1\" BACKUP 200"]);
+        // Nobody is there: after the whole wait it is master, not before.
+        host.look();
+        host.pass(3 * SECOND);
+        assert_eq!(masters(&host).len(), 1);
+        host.pass(SECOND);
+        assert_eq!((masters(&host).len(), host.ops()), (2, vec!["+10.0.2.100/24".to_owned()]));
+    }
+}
+
+#[test]
+fn an_instance_that_changes_its_family_says_farewell_in_the_old_one() {
+    let (mut host, mut config) = two();
+    let local = prefix("fe80::71/64");
+    host.event(Event::Object(Change::address(ETH, local, true, false)));
+    let instance = &mut config.instances[0];
+    (instance.family, instance.version) = (Family::V6, Version::V3);
+    instance.authentication = Authentication::None;
+    instance.destination = "ff02::12".parse().unwrap();
+    let interface = instance.interface.clone();
+    instance.addresses = vec![sample::address("fe80::100/64", &interface)];
+    reload(&mut host, &config);
+    // Of version 2, VRID 41, priority 0, with an IPv4 header.
+    let packets: Vec<_> = host.packets.iter().map(|p| p[ip::HEADER..][..3].to_vec()).collect();
+    assert_eq!(packets, [[0x21, 41, 0]]);
+    assert_eq!(host.ops(), ["-10.0.2.100/24"]);
+    host.look();
+    host.pass(3 * SECOND);
+    assert_eq!((masters(&host), host.ops()), (["VRRP2".to_owned()].into(), vec![]));
+    host.pass(SECOND);
+    assert_eq!((masters(&host).len(), host.ops()), (2, vec!["+fe80::100/64".to_owned()]));
+}
+
+#[test]
+fn a_living_master_is_followed_where_an_instance_comes() {
     let (mut host, mut config) = two();
     config.instances[0].vrid = Vrid::new(77).unwrap();
     reload(&mut host, &config);
-    assert_eq!((host.ops(), masters(&host).len()), (vec![], 2));
-    host.look();
-    host.receive(PEER, &advert(PEER, |c| (c.vrid, c.priority) = (77, 250)));
-    assert_eq!(host.ops(), ["-10.0.2.100/24"]);
+    for _ in 0..5 {
+        host.receive(PEER, &advert(PEER, |c| (c.vrid, c.priority) = (77, 250)));
+        host.pass(SECOND);
+    }
+    assert_eq!(masters(&host), ["VRRP2".to_owned()].into());
+    assert_eq!(host.frames(), []);
+}
+
+#[test]
+fn a_renamed_instance_keeps_its_role_and_tells_nobody() {
+    let (mut host, mut config) = two();
+    let due = host.engine.deadline();
+    config.instances[0].name = "new".into();
+    assert_eq!(reload(&mut host, &config), []);
+    assert_eq!((masters(&host).len(), host.engine.deadline()), (2, due));
 }
 
 #[test]
@@ -131,10 +197,13 @@ fn another_interface_is_listened_to_before_the_old_one_is_left() {
     config.instances[0].addresses[0].interface = interface;
     let actions = reload(&mut host, &config);
     let group = "224.0.0.18".parse().unwrap();
-    assert_eq!(actions[0], Action::Join { interface: OTHER, group });
-    assert_eq!(actions[1], Action::Leave { interface: ETH, group });
-    assert_eq!(host.ops(), ["+10.0.2.100/24", "-10.0.2.100/24"]);
-    assert_eq!(masters(&host).len(), 1);
+    let place = |action: Action| actions.iter().position(|a| *a == action).unwrap();
+    let joined = place(Action::Join { interface: OTHER, group });
+    assert!(joined < place(Action::Leave { interface: ETH, group }));
+    assert_eq!(host.ops(), ["-10.0.2.100/24"]);
+    host.look();
+    host.pass(4 * SECOND);
+    assert_eq!((masters(&host).len(), host.ops()), (1, vec!["+10.0.2.100/24".to_owned()]));
 }
 
 #[test]

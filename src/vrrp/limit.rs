@@ -1,0 +1,298 @@
+//! What others on the segment can make an instance do is limited in rate: corrections of a master of lower
+//! priority, and lines in the log.
+//!
+//! Who sends one advert gets its answer at once. Who sends thousands a second gets a few a second, the last one after
+//! the last advert, so that caches end up right; and the log gets a line a minute and a count.
+
+use core::time::Duration;
+
+use super::event::InstanceId;
+use super::instance::{Instance, Machine, say};
+use super::{Action, Cx, Engine, Timer, notify};
+use crate::base::Instant;
+
+/// Corrections in a row, as when several routers were masters at once.
+const BURST: u32 = 3;
+/// Time between two corrections after that. Between announcements of many addresses it is longer:
+const CORRECTION: Duration = Duration::from_millis(100);
+/// so much for each frame.
+const FRAME: Duration = Duration::from_micros(200);
+/// Lines of one kind in this time are limited,
+const PERIOD: Duration = Duration::from_secs(60);
+/// to so many for kinds of which each may matter.
+const SEVERAL: u32 = 5;
+
+/// Answers to masters of lower priority, and to those that leave.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Corrections {
+    /// Adverts.
+    adverts: Pace,
+    /// Announcements of the addresses.
+    sets: Pace,
+    /// What was heard since the last advert asks for one.
+    advert_owed: Option<Owed>,
+    /// What was heard since the last announcement asks for one.
+    set_owed: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Owed {
+    /// When it was asked for last.
+    heard: Instant,
+    /// By a master of lower priority, not only by one that leaves.
+    lower: bool,
+}
+
+/// How often something may be done: some times in a row, then once in a time.
+#[derive(Clone, Copy, Debug, Default)]
+struct Pace {
+    /// What was done so far is worked off by then.
+    until: Instant,
+    /// Time for one.
+    pause: Duration,
+}
+
+impl Pace {
+    /// When the next one may go.
+    fn next(&self) -> Instant {
+        self.until - self.pause.saturating_mul(BURST - 1)
+    }
+
+    fn take(&mut self, now: Instant, pause: Duration) {
+        *self = Self { until: self.until.max(now) + pause, pause };
+    }
+}
+
+/// Kinds of lines that others cause.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reason {
+    /// A refused advert, see `Refusal::kind`.
+    Refused(usize),
+    /// Other addresses than ours.
+    OtherAddresses,
+    /// A backup heard a lower priority.
+    Discarded,
+    /// A master heard a lower priority.
+    Lower,
+    /// Our own priority and address.
+    Echo,
+    /// Another master than before.
+    NewMaster,
+    /// An advert could not be sent.
+    Unsent,
+}
+
+/// Kinds of refusals.
+const REFUSALS: usize = 12;
+const KINDS: usize = REFUSALS + 6;
+
+impl Reason {
+    const fn index(self) -> usize {
+        match self {
+            Self::Refused(kind) if kind < REFUSALS => kind,
+            Self::Refused(_) | Self::OtherAddresses => REFUSALS,
+            Self::Discarded => REFUSALS + 1,
+            Self::Lower => REFUSALS + 2,
+            Self::Echo => REFUSALS + 3,
+            Self::NewMaster => REFUSALS + 4,
+            Self::Unsent => REFUSALS + 5,
+        }
+    }
+
+    const fn lines(index: usize) -> u32 {
+        // Of a refusal one line says it all.
+        if index <= REFUSALS + 1 || index == REFUSALS + 5 { 1 } else { SEVERAL }
+    }
+
+    const WORDS: [&'static str; KINDS] = [
+        "wrong destination address",
+        "wrong TTL",
+        "wrong version",
+        "wrong type",
+        "wrong length",
+        "wrong checksum",
+        "unknown authentication",
+        "other authentication",
+        "wrong password",
+        "wrong interval",
+        "own addresses",
+        "wrong address count",
+        "other addresses than ours",
+        "lower priority, discarded",
+        "lower priority, answered",
+        "our own priority and address",
+        "another master",
+        "advert not sent",
+    ];
+}
+
+/// Lines logged and left out, by kind.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Lines([Kind; KINDS]);
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Kind {
+    /// End of the period.
+    until: Instant,
+    /// Lines in it, those left out included.
+    seen: u32,
+}
+
+impl Lines {
+    /// Whether a line of this kind is to be logged now; it is counted otherwise. The second value: the first one is
+    /// left out, and must be told of later.
+    fn admit(&mut self, reason: Reason, now: Instant) -> (bool, bool) {
+        let index = reason.index();
+        let Some(kind) = self.0.get_mut(index) else { return (true, false) };
+        if now >= kind.until {
+            *kind = Kind { until: now + PERIOD, seen: 0 };
+        }
+        kind.seen = kind.seen.saturating_add(1);
+        let lines = Reason::lines(index);
+        (kind.seen <= lines, kind.seen == lines + 1)
+    }
+
+    /// The kinds whose period is over and of which lines were left out, with their number.
+    fn left_out(&mut self, now: Instant) -> impl Iterator<Item = (&'static str, u32)> {
+        self.0.iter_mut().enumerate().zip(Reason::WORDS).filter_map(
+            move |((index, kind), words)| {
+                let left_out = kind.seen.saturating_sub(Reason::lines(index));
+                if left_out == 0 || kind.until > now {
+                    return None;
+                }
+                *kind = Kind::default();
+                Some((words, left_out))
+            },
+        )
+    }
+
+    fn next(&self) -> Option<Instant> {
+        let open = |(index, kind): &(usize, &Kind)| kind.seen > Reason::lines(*index);
+        self.0.iter().enumerate().filter(open).map(|(_, kind)| kind.until).min()
+    }
+}
+
+impl Engine {
+    /// Whether a line that others caused is to be logged now. What is left out is counted and told of later.
+    pub(super) fn admits(&mut self, id: InstanceId, reason: Reason, now: Instant) -> bool {
+        let Some(instance) = self.instance_mut(id) else { return false };
+        let (logged, first) = instance.lines.admit(reason, now);
+        if first {
+            self.arm_limits(id);
+        }
+        logged
+    }
+
+    /// A master heard another one: it says that it is here, to caches too if the other one does not leave. What is
+    /// asked for too often is done later.
+    pub(super) fn correct(&mut self, cx: &mut Cx<'_>, id: InstanceId, lower: bool) {
+        let Some(instance) = self.instance_mut(id) else { return };
+        let corrections = &mut instance.corrections;
+        let (advert, set) =
+            (corrections.adverts.next() <= cx.now, corrections.sets.next() <= cx.now);
+        if !advert {
+            let lower = lower || corrections.advert_owed.is_some_and(|owed| owed.lower);
+            corrections.advert_owed = Some(Owed { heard: cx.now, lower });
+        }
+        corrections.set_owed |= lower && !set;
+        if advert {
+            self.correct_routers(cx, id, lower, true);
+        }
+        if lower && set {
+            self.correct_caches(cx, id);
+        }
+        if !advert || (lower && !set) {
+            self.arm_limits(id);
+        }
+    }
+
+    /// Says to routers that we are here. An advert that left in its turn meanwhile is answer enough.
+    fn correct_routers(&mut self, cx: &mut Cx<'_>, id: InstanceId, lower: bool, silent: bool) {
+        let Some(instance) = self.instance_mut(id) else { return };
+        instance.corrections.adverts.take(cx.now, CORRECTION);
+        instance.corrections.advert_owed = None;
+        let notice = if lower { notify::of_lower_priority(instance) } else { None };
+        if silent && !(lower && instance.config.lower_prio_no_advert) {
+            self.send_advert_now(cx, id);
+        }
+        cx.out.extend(notice.map(Action::Notify));
+    }
+
+    /// Announces the addresses. Other members of the group do so too, and none of them soon again.
+    fn correct_caches(&mut self, cx: &mut Cx<'_>, id: InstanceId) {
+        let frames = |i: &Instance| {
+            let addresses = u32::try_from(i.entries.len()).unwrap_or(u32::MAX);
+            addresses.saturating_mul(i.config.garp.lower_prio_repeat)
+        };
+        let mut total = 0u32;
+        for member in (0..).map_while(|n| self.fellow(id, n)) {
+            total = total.saturating_add(self.instance(member).map_or(0, frames));
+        }
+        let pause = CORRECTION.max(FRAME.saturating_mul(total));
+        let Some(instance) = self.instance_mut(id) else { return };
+        instance.corrections.sets.take(cx.now, pause);
+        instance.corrections.set_owed = false;
+        let pace = instance.corrections.sets;
+        let mut n = 0;
+        while let Some(member) = self.fellow(id, n) {
+            n += 1;
+            if let Some(instance) = self.instance_mut(member) {
+                instance.corrections.sets = pace;
+            }
+            self.announce_after_lower(cx, member);
+        }
+    }
+
+    /// A correction that was held back may go, or lines that were left out are to be told of.
+    pub(super) fn limits_due(&mut self, cx: &mut Cx<'_>, id: InstanceId) {
+        let Some(instance) = self.instance_mut(id) else { return };
+        let mut lines = core::mem::take(&mut instance.lines);
+        for (words, count) in lines.left_out(cx.now) {
+            say!(info, *instance, "{count} more in the last minute were not logged: {words}");
+        }
+        instance.lines = lines;
+        let corrections = instance.corrections;
+        let advert = corrections.advert_owed.filter(|_| corrections.adverts.next() <= cx.now);
+        let set = corrections.set_owed && corrections.sets.next() <= cx.now;
+        if let Machine::Master { next_advert } = instance.machine() {
+            let sent = next_advert - instance.config.advert_int;
+            if let Some(owed) = advert {
+                self.correct_routers(cx, id, owed.lower, sent <= owed.heard);
+            }
+            if set {
+                self.correct_caches(cx, id);
+            }
+        }
+        self.arm_limits(id);
+    }
+
+    fn arm_limits(&mut self, id: InstanceId) {
+        let Some(instance) = self.instance(id) else { return };
+        let corrections = &instance.corrections;
+        let advert = corrections.advert_owed.map(|_| corrections.adverts.next());
+        let set = corrections.set_owed.then(|| corrections.sets.next());
+        let next = [advert, set, instance.lines.next()].into_iter().flatten().min();
+        self.set_timer(Timer::Limits(id), next);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_a_minute_and_a_count() {
+        let mut lines = Lines::default();
+        let at = |secs: u64| Instant::from_nanos(secs * 1_000_000_000);
+        let reason = Reason::Refused(5);
+        assert_eq!(lines.admit(reason, at(1)), (true, false));
+        assert_eq!(lines.admit(reason, at(2)), (false, true));
+        assert_eq!(lines.admit(reason, at(3)), (false, false));
+        assert_eq!(lines.admit(Reason::Refused(6), at(3)), (true, false));
+        assert_eq!(lines.left_out(at(60)).next(), None);
+        assert_eq!(lines.next(), Some(at(61)));
+        assert_eq!(lines.left_out(at(61)).collect::<Vec<_>>(), [("wrong checksum", 2)]);
+        assert_eq!((lines.next(), lines.left_out(at(61)).next()), (None, None));
+        assert_eq!(lines.admit(reason, at(61)), (true, false));
+    }
+}

@@ -1,0 +1,383 @@
+//! No allocation for an advert, sent or received: counted by an allocator of this program's own.
+//!
+//! A program of its own, because an allocator is for a whole program.
+#![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "a test")]
+#![allow(unsafe_code, reason = "an allocator cannot be written without")]
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use evervip::base::{Family, IfIndex, Instant, Mac, Prefix};
+use evervip::model::{self, sample};
+use evervip::plan::{Outcome, Sight};
+use evervip::status::vrrp::State;
+use evervip::vrrp::{Action, Actions, Engine, Event, Link, Rx, Snapshot};
+use evervip::wire::{ip, vrrp};
+
+struct Counting;
+
+static COUNTS: AtomicBool = AtomicBool::new(false);
+static COUNT: AtomicU64 = AtomicU64::new(0);
+
+fn count() {
+    if COUNTS.load(Ordering::Relaxed) {
+        COUNT.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+// SAFETY: everything is handed to the system's allocator.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        count();
+        // SAFETY: as the caller promises.
+        unsafe { System.alloc(layout) }
+    }
+
+    // SAFETY: the caller promises what the system's allocator asks for.
+    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
+        // SAFETY: as the caller promises.
+        unsafe { System.dealloc(memory, layout) }
+    }
+
+    // SAFETY: the caller promises what the system's allocator asks for.
+    unsafe fn realloc(&self, memory: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        count();
+        // SAFETY: as the caller promises.
+        unsafe { System.realloc(memory, layout, size) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// Allocations of all threads during `work`.
+fn allocations(work: impl FnOnce()) -> u64 {
+    COUNT.store(0, Ordering::Relaxed);
+    COUNTS.store(true, Ordering::Relaxed);
+    work();
+    COUNTS.store(false, Ordering::Relaxed);
+    COUNT.load(Ordering::Relaxed)
+}
+
+const ETH: IfIndex = IfIndex(2);
+const SECOND: Duration = Duration::from_secs(1);
+
+/// A host whose kernel does what it is asked.
+struct Host {
+    engine: Engine,
+    out: Actions,
+    now: Instant,
+    sent: u64,
+}
+
+impl Host {
+    fn new(config: model::Vrrp) -> Self {
+        let now = Instant::from_nanos(5_000_000_000);
+        let mut host = Self { engine: Engine::new(now), out: Actions::new(), now, sent: 0 };
+        let link = Link {
+            index: ETH,
+            name: "enp0s8".parse().unwrap(),
+            up: true,
+            arp: true,
+            mac: Mac([2, 0, 0, 0, 0, 1]),
+            mtu: 1500,
+        };
+        let own = Prefix::new([10, 0, 2, 71].into(), 24).unwrap();
+        host.event(Event::Reload(Arc::new(config)));
+        host.event(Event::Kernel(Snapshot {
+            links: vec![link],
+            objects: vec![Sight::address(ETH, own)],
+        }));
+        host
+    }
+
+    fn event(&mut self, event: Event<'_>) {
+        self.out.clear();
+        self.engine.handle(self.now, event, &mut self.out);
+        let sends = |action: &&Action| matches!(action, Action::SendAdvert { .. });
+        self.sent += self.out.list().iter().filter(sends).count() as u64;
+        let asks = |action: &Action| matches!(action, Action::Apply { .. });
+        if self.out.list().iter().any(asks) {
+            for action in self.out.clone().list() {
+                if let Action::Apply { token, ops } = action {
+                    for item in 0..u32::try_from(ops.len()).unwrap() {
+                        let (token, outcome) = (*token, Outcome::Done);
+                        self.event(Event::Applied { token, item, outcome });
+                    }
+                }
+            }
+        }
+    }
+
+    fn pass(&mut self, time: Duration) {
+        let end = self.now + time;
+        while let Some(at) = self.engine.deadline().filter(|at| *at <= end) {
+            self.now = at;
+            self.event(Event::Timer);
+        }
+        self.now = end;
+    }
+
+    fn hear(&mut self, packet: &[u8]) {
+        let source = IpAddr::from([10, 0, 2, 72]);
+        let destination = IpAddr::from([224, 0, 0, 18]);
+        let rx = Rx { interface: ETH, source, destination, hop_limit: 0 };
+        self.event(Event::Advert { rx, packet });
+    }
+}
+
+/// An advert of another router with the same configuration but for the priority.
+fn advert(vrid: u8, addresses: &[IpAddr], priority: u8, password: [u8; 8]) -> Vec<u8> {
+    let content = vrrp::Content {
+        version: 2,
+        vrid,
+        priority,
+        interval: SECOND,
+        auth: Some(vrrp::Auth { kind: 1, data: password }),
+        addresses,
+        family: Family::V4,
+        pseudo: None,
+    };
+    let mut payload = Vec::new();
+    vrrp::encode(&content, &mut payload);
+    let length = u16::try_from(payload.len()).unwrap();
+    let (from, to) = ([10, 0, 2, 72].into(), [224, 0, 0, 18].into());
+    let mut packet = ip::encode(1, length, from, to, ip::VRRP).to_vec();
+    packet.extend(payload);
+    packet
+}
+
+/// One test, as every thread is counted.
+#[test]
+fn an_advert_allocates_nothing() {
+    if !shell::is_inside() {
+        engine_alone();
+    }
+    shell::drivers_on_a_cable();
+}
+
+fn engine_alone() {
+    let vip = [IpAddr::from([10, 0, 2, 100])];
+    let (better, lower) =
+        (advert(41, &vip, 200, *b"1066\0\0\0\0"), advert(41, &vip, 50, *b"1066\0\0\0\0"));
+    let wrong = advert(41, &vip, 250, *b"1067\0\0\0\0");
+    let member = advert(42, &[[10, 0, 2, 101].into()], 200, *b"1066\0\0\0\0");
+    for group in [false, true] {
+        let config = |priority: u8| {
+            let mut config = sample::failover(priority);
+            if group {
+                let mut other = sample::instance("B", "enp0s8", 42, 1, &["10.0.2.101/24"]);
+                other.priority = config.instances[0].priority;
+                config.instances.push(other);
+                config.groups.push(sample::group("G", &["VRRP1", "B"]));
+            }
+            config
+        };
+        // A master sends.
+        let mut host = Host::new(config(200));
+        host.pass(20 * SECOND);
+        assert_eq!(host.engine.state("VRRP1"), Some(State::Master));
+        host.sent = 0;
+        let count = allocations(|| host.pass(10_000 * SECOND));
+        assert!(host.sent >= 10_000);
+        assert_eq!(count, 0, "{} adverts sent", host.sent);
+        // A backup hears its master, one of lower priority, one that is refused and one of
+        // another member, ten thousand times each.
+        let mut host = Host::new(config(100));
+        for packet in [&better, &lower, &wrong, &member] {
+            host.hear(packet);
+            host.hear(packet);
+        }
+        let count = allocations(|| {
+            for _ in 0..10_000 {
+                host.pass(SECOND / 10);
+                for packet in [&better, &lower, &wrong, &member] {
+                    host.hear(packet);
+                }
+            }
+        });
+        assert_eq!(host.engine.state("VRRP1"), Some(State::Backup));
+        assert_eq!(count, 0, "40,000 adverts received");
+    }
+}
+
+#[cfg(not(feature = "daemon"))]
+mod shell {
+    pub fn is_inside() -> bool {
+        false
+    }
+
+    pub fn drivers_on_a_cable() {}
+}
+
+#[cfg(feature = "daemon")]
+mod shell {
+    use std::process::Command;
+
+    use evervip::drive::vrrp::{Driver, Handle, Hooks, Input, Output, Scheduling, look::Views};
+    use evervip::kernel::{monitor::Monitor, netlink::Requests};
+
+    use super::*;
+
+    /// Set inside the namespace.
+    const INSIDE: &str = "EVERVIP_TEST_INSIDE";
+    /// Instances on each side.
+    const COUNT: u8 = 120;
+
+    fn ip(arguments: &str) {
+        let done = Command::new("ip").args(arguments.split_whitespace()).status().unwrap();
+        assert!(done.success(), "ip {arguments}");
+    }
+
+    fn config(link: &str, priority: u8) -> model::Vrrp {
+        let instances = (1..=COUNT).map(|n| {
+            let address = format!("10.0.1.{n}/24");
+            let mut one = sample::instance(&format!("V{n}"), link, n, priority, &[&address]);
+            one.version = model::vrrp::Version::V3;
+            one.authentication = model::vrrp::Authentication::None;
+            one.advert_int = Duration::from_millis(10);
+            one.garp.delay = Duration::ZERO;
+            // The other side must not fall out because this machine is busy.
+            one.down_timer_adverts = 100;
+            one
+        });
+        model::Vrrp { instances: instances.collect(), ..model::Vrrp::default() }
+    }
+
+    /// One side: masters on one end of the cable, backups on the other.
+    struct Side {
+        handle: Handle,
+        views: Views,
+        request: u64,
+    }
+
+    impl Side {
+        fn start(link: &str, priority: u8) -> Self {
+            let mut requests = Requests::open().unwrap();
+            let monitor = &mut Monitor::open(requests.port()).unwrap();
+            let hooks = Hooks { beat: Box::new(|| {}), rest: Box::new(|| {}) };
+            let (driver, mut handle) = Driver::new(hooks).unwrap();
+            std::thread::spawn(move || driver.run());
+            handle.send(Input::View(monitor.view(&mut requests).unwrap())).unwrap();
+            let config = Arc::new(config(link, priority));
+            handle.send(Input::Reload { config, scheduling: Scheduling::default() }).unwrap();
+            Self { handle, views: Views::default(), request: 0 }
+        }
+
+        /// Answers everything; a view when one is complete.
+        fn turn(&mut self) -> Option<evervip::status::vrrp::Vrrp> {
+            while let Some(output) = self.handle.receive() {
+                match output {
+                    Output::Apply { token, ops } => {
+                        for item in 0..u32::try_from(ops.len()).unwrap() {
+                            let outcome = Outcome::Done;
+                            let answer = Input::Applied { token, item, outcome };
+                            while self.handle.send(answer_again(&answer)).is_err() {
+                                std::thread::yield_now();
+                            }
+                        }
+                    }
+                    Output::Part(part) => {
+                        if let Some((request, view)) = self.views.join(*part)
+                            && request == self.request
+                        {
+                            return Some(view);
+                        }
+                    }
+                    _ => {}
+                }
+            }
+            None
+        }
+
+        fn look(&mut self) -> evervip::status::vrrp::Vrrp {
+            self.request += 1;
+            self.handle.send(Input::Look { request: self.request }).unwrap();
+            let end = std::time::Instant::now() + 30 * SECOND;
+            loop {
+                if let Some(view) = self.turn() {
+                    return view;
+                }
+                assert!(std::time::Instant::now() < end, "an answer");
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        }
+
+        /// Adverts sent and received.
+        fn adverts(&mut self) -> (u64, u64) {
+            let view = self.look();
+            let sum = |of: fn(&evervip::status::vrrp::Counters) -> u64| {
+                view.instances.iter().map(|i| of(&i.counters)).sum()
+            };
+            (sum(|c| c.adverts_sent), sum(|c| c.adverts_received))
+        }
+
+        fn all(&mut self, state: State) -> bool {
+            self.look().instances.iter().all(|i| i.state == state)
+        }
+    }
+
+    fn answer_again(answer: &Input) -> Input {
+        match answer {
+            Input::Applied { token, item, outcome } => {
+                Input::Applied { token: *token, item: *item, outcome: *outcome }
+            }
+            _ => Input::RunnerReady,
+        }
+    }
+
+    pub fn is_inside() -> bool {
+        std::env::var_os(INSIDE).is_some()
+    }
+
+    pub fn drivers_on_a_cable() {
+        if !is_inside() {
+            let done = Command::new("unshare")
+                .args(["--user", "--map-root-user", "--net", "--"])
+                .arg(std::env::current_exe().unwrap())
+                .args(["--exact", "an_advert_allocates_nothing", "--nocapture"])
+                .env(INSIDE, "1")
+                .status()
+                .expect("unshare (package util-linux) runs");
+            assert!(done.success());
+            return;
+        }
+        ip("link set lo up");
+        ip("link add veth0 type veth peer name veth1");
+        for (name, last) in [("veth0", 71), ("veth1", 72)] {
+            for (what, value) in [("accept_local", "1"), ("rp_filter", "0")] {
+                let path = format!("/proc/sys/net/ipv4/conf/{name}/{what}");
+                std::fs::write(path, value).unwrap();
+            }
+            ip(&format!("link set {name} up"));
+            ip(&format!("address add 10.0.0.{last}/24 dev {name}"));
+        }
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let (mut masters, mut backups) = runtime.block_on(async {
+            let masters = Side::start("veth0", 200);
+            (masters, Side::start("veth1", 100))
+        });
+        let end = std::time::Instant::now() + 60 * SECOND;
+        while !(masters.all(State::Master) && backups.all(State::Backup)) {
+            assert!(std::time::Instant::now() < end, "masters and backups");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        // Until everything has been told and has the size it needs.
+        std::thread::sleep(2 * SECOND);
+        let before = (masters.adverts().0, backups.adverts().1);
+        let mut total = 0;
+        let mut counted;
+        loop {
+            total += allocations(|| std::thread::sleep(SECOND / 2));
+            counted = (masters.adverts().0 - before.0, backups.adverts().1 - before.1);
+            if counted.0 >= 10_000 && counted.1 >= 10_000 {
+                break;
+            }
+            assert!(std::time::Instant::now() < end, "{counted:?}");
+        }
+        assert_eq!(total, 0, "{counted:?} adverts sent and received");
+    }
+}
