@@ -91,7 +91,7 @@ fn a_refused_reload_and_a_bad_script_are_shown(lab: &mut Lab) -> Res {
     lab.after(mark).log(&pair.svr1, "reload refused")?;
     let report = report(&pair.svr1)?;
     let refused = report["daemon"]["last_reload"]["refused"].as_str().unwrap_or_default();
-    check!(refused.contains("VRRP1"), "{report}");
+    check!(refused.contains("intreface"), "{report}");
     check!(report["daemon"]["configuration"]["generation"] == 1, "{report}");
     let screen = status(&pair.svr1, &[])?.stdout;
     check!(screen.contains("LAST RELOAD REFUSED"), "{screen}");
