@@ -493,7 +493,7 @@ impl Clocks {
     }
 }
 
-/// The system's words for an error number.
+/// An object that is missing, with the reason in words.
 fn missing(view: &vrrp::MissingObject) -> Missing {
     let reason = match &view.reason {
         vrrp::Missing::Refused { errno: 0, .. } => "another program keeps removing it".into(),
@@ -506,6 +506,7 @@ fn missing(view: &vrrp::MissingObject) -> Missing {
     Missing { object: view.object.clone(), reason }
 }
 
+/// The system's words for an error number.
 fn error(errno: i32) -> String {
     nix::errno::Errno::from_raw(errno).desc().into()
 }
