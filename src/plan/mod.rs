@@ -24,7 +24,7 @@ mod snapshot;
 mod table;
 
 pub use object::{Change, ChangeKind, Identity, Object, Op, Phase, Sight, Verb};
-pub use request::{Answer, Request};
+pub use request::{Answer, Part, Request};
 pub use snapshot::{Link, Snapshot};
 pub use table::{Effect, Entry, ObjectId, Refused, Table, Waits, Want};
 

@@ -20,6 +20,27 @@ pub struct Request {
     pub objects: Vec<ObjectId>,
 }
 
+/// Which operations are asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// All that are needed.
+    All,
+    /// Those of objects that are to be there.
+    Additions,
+    /// Those of objects that are not.
+    Removals,
+}
+
+impl Part {
+    const fn takes(self, wanted: bool) -> bool {
+        match self {
+            Self::All => true,
+            Self::Additions => wanted,
+            Self::Removals => !wanted,
+        }
+    }
+}
+
 /// How an answered operation left its entry.
 #[derive(Debug)]
 pub struct Answer {
@@ -48,9 +69,27 @@ impl<O: Copy + PartialEq> Table<O> {
     ) -> Option<Request> {
         let mut ids = ids.to_vec();
         ids.sort_by_key(|id| self.entry(*id).map(|e| e.object.phase()));
+        self.request_part(&mut ids.into_iter(), Part::All, usize::MAX, now, want)
+    }
+
+    /// As [`Self::request`], for entries in the order in which they are to be asked for, until there are `most`
+    /// operations; what is left in `ids` has not been looked at.
+    pub fn request_part(
+        &mut self,
+        ids: &mut impl Iterator<Item = ObjectId>,
+        part: Part,
+        most: usize,
+        now: Instant,
+        want: impl Fn(&O) -> Want,
+    ) -> Option<Request> {
         let (mut additions, mut removals) = (Vec::new(), Vec::new());
-        for id in ids {
+        while additions.len() + removals.len() < most
+            && let Some(id) = ids.next()
+        {
             let wanted = self.is_wanted(id, &want);
+            if !part.takes(wanted) {
+                continue;
+            }
             match self.next(id, wanted, now) {
                 None if wanted => {}
                 None => self.collect(id),
@@ -67,6 +106,12 @@ impl<O: Copy + PartialEq> Table<O> {
         let token = Token(self.next_token);
         self.requests.insert(token, additions.iter().copied().map(Some).collect());
         Some(Request { token, ops, objects: additions })
+    }
+
+    /// Whether operations of a request were not answered.
+    #[must_use]
+    pub fn is_open(&self, token: Token) -> bool {
+        self.requests.contains_key(&token)
     }
 
     /// Begins what has to be done about an entry: true to add or change it, false to take it away. Nothing while an

@@ -148,8 +148,7 @@ impl Engine {
         if instance.retained && heard.priority != 0 {
             instance.retained = false;
             say!(info, *instance, "{} is master: removing VIPs.", heard.source);
-            let entries = instance.entries.clone();
-            self.settle(cx, &entries);
+            self.settle_instance(cx, id);
         }
         let Some(state) = self.instance(id).map(super::Instance::state) else { return };
         let tolerant = state == State::Backup && {

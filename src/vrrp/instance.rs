@@ -65,6 +65,8 @@ pub(super) struct Instance {
     pub entries: Vec<ObjectId>,
     /// How many of them the kernel has not answered for.
     pub in_flight: u32,
+    /// Position of an address that was not refused for good when that was asked last.
+    pub witness: usize,
     pub announcing: Announcing,
     /// The last process of this role left it as master.
     pub was_master: bool,
@@ -144,6 +146,7 @@ impl Instance {
             queued: false,
             entries: Vec::new(),
             in_flight: 0,
+            witness: 0,
             announcing: Announcing::default(),
             was_master: false,
             unannounced: None,

@@ -85,8 +85,7 @@ impl Engine {
             say!(info, *instance, "setting VIPs.");
         }
         if touches {
-            let entries = instance.entries.clone();
-            self.settle(cx, &entries);
+            self.settle_instance(cx, id);
         }
         if to == State::Master {
             self.announce_master(cx, id);
