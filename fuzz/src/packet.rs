@@ -103,7 +103,7 @@ fn corrupt(ours: &Instance, addresses: &[IpAddr], rx: &Rx, mut input: Input<'_>)
     assert!(!accepted(&payload), "cut at {at}");
     if let (IpAddr::V4(from), IpAddr::V4(to)) = (rx.source, rx.destination) {
         let length = u16::try_from(payload.len()).unwrap_or(0);
-        let mut packet = ip::encode(7, length, from, to, 112).to_vec();
+        let mut packet = ip::encode(7, length, from, to, 255, 112).to_vec();
         packet.extend(&payload);
         assert_eq!(ip::decode(&packet).map(|(_, rest)| rest), Ok(payload.as_slice()));
     }
