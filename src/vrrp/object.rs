@@ -49,6 +49,9 @@ impl Engine {
     /// The kernel told of an object.
     pub(super) fn object_changed(&mut self, cx: &mut Cx<'_>, change: &Change) {
         let effect = self.objects.changed(change);
+        if let Some(entry) = effect.added {
+            self.added_by_others(entry);
+        }
         let mut entries = effect.removed;
         entries.retain(|entry| self.removed_by_others(cx, *entry));
         entries.extend(effect.settle);
