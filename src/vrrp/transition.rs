@@ -87,6 +87,9 @@ impl Engine {
         if touches {
             self.settle_instance(cx, id);
         }
+        if (from, to) == (State::Fault, State::Backup) {
+            self.announce_source(cx, id);
+        }
         if to == State::Master {
             self.announce_master(cx, id);
         }
