@@ -95,6 +95,10 @@ pub struct Engine {
     writes: VecDeque<u32>,
     /// Many services change at once: what comes meanwhile goes first.
     bulk: bool,
+    /// What the kernel says of the services of the first configuration is not complete yet.
+    beginning: bool,
+    /// Services that the kernel refuses to make and that count as not served.
+    unserved: BTreeSet<ServiceKey>,
     serial: u64,
     closing: probe::Closing,
     /// Services to be removed from the kernel that are not yet.
@@ -186,6 +190,8 @@ impl Engine {
             in_flight: 0,
             writes: VecDeque::new(),
             bulk: false,
+            beginning: false,
+            unserved: BTreeSet::new(),
             serial: 0,
             closing: probe::Closing::Orderly,
             leaving: BTreeSet::new(),

@@ -180,6 +180,7 @@ impl Engine {
 
     fn begin(&mut self, cx: &mut Cx<'_>, table: Table) {
         self.phase = Phase::Running;
+        self.beginning = true;
         self.known = table;
         self.weigh_checks();
         let config = Arc::clone(&self.config);
@@ -274,7 +275,13 @@ impl Engine {
             servers.push(server);
         }
         let served = entries.iter().any(|(key, entry)| serves_sorry(key, entry, model));
-        if let Some(service) = self.service_mut(slot) {
+        // What a reload adds is no reason to give up what was served before it.
+        let first = origin == Origin::Start && !self.resumed;
+        let known = &self.known.services;
+        if let Some(service) = self.services.get_mut(slot as usize) {
+            for front in &mut service.fronts {
+                front.counts = first || known.contains_key(&front.key);
+            }
             service.index(model);
             if served {
                 service.sorry = if rising.is_empty() { Sorry::In } else { Sorry::Leaving };

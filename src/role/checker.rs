@@ -22,7 +22,6 @@ use crate::ipc::{
     ToRunner, Told,
     peer::{next, next_with_fd},
 };
-use crate::status::check::Kernel;
 use crate::sys::channel::Channel;
 use crate::sys::{clock, process, sched};
 use record::Record;
@@ -106,10 +105,8 @@ impl Role {
 
     /// Tells whether virtual servers can be served, when that is news: virtual routers hold back while they cannot.
     fn tell_ipvs(&mut self, control: &mut Control) {
-        let works = match self.driver.kernel() {
-            Kernel::Unknown => return,
-            Kernel::Ready => true,
-            Kernel::Unavailable(_) => false,
+        let Some(works) = self.driver.serves() else {
+            return;
         };
         if self.ipvs.replace(works) != Some(works) {
             control.tell(&FromRole::Ipvs { works });
