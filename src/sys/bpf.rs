@@ -1,11 +1,18 @@
 //! Socket filters.
 
 use std::io;
+use std::os::fd::AsFd;
 
-use socket2::{SockFilter, Socket};
+use socket2::{SockFilter, SockRef, Socket};
 
 /// Opcode "return the constant": how many octets of the packet to keep, 0 to drop it.
 const RETURN: u16 = 0x06;
+/// Opcodes "load the 16 bits there, first octet high" and "load the octet there".
+const LOAD_PAIR: u16 = 0x28;
+const LOAD_OCTET: u16 = 0x30;
+/// Opcodes "skip that many when equal, or else so many" and the same "when a bit is set".
+const IF_EQUAL: u16 = 0x15;
+const IF_SET: u16 = 0x45;
 
 /// Lets nothing through. For sockets that only send, so that their queue stays empty, and for sockets that are
 /// not ready to receive.
@@ -23,4 +30,32 @@ pub fn drop_all(socket: &Socket) -> io::Result<()> {
 /// Those of `SO_ATTACH_FILTER`.
 pub fn cut_at(socket: &Socket, length: u32) -> io::Result<()> {
     socket.attach_filter(&[SockFilter::new(RETURN, 0, 0, length)])
+}
+
+/// Lets of the events about routes through only what concerns routes with this protocol mark: those that bear it, and
+/// those that took another's place, which may have been one of them. A host may have a million other routes, and each
+/// would wake the reader. Events about anything else come through.
+///
+/// # Errors
+/// Those of `SO_ATTACH_FILTER`.
+pub fn only_routes_of(socket: &impl AsFd, mark: u8) -> io::Result<()> {
+    // Type and flags of a netlink message stand in the order of the machine, behind its length (32 bits); the protocol
+    // is the sixth octet of a route's header, behind the 16 of the message's.
+    let pair = |number: u16| u32::from(u16::from_be_bytes(number.to_ne_bytes()));
+    let (kind, flags, protocol) = (4, 6, 21);
+    let (new, gone) = (pair(libc::RTM_NEWROUTE), pair(libc::RTM_DELROUTE));
+    let replaces = pair(u16::try_from(libc::NLM_F_REPLACE).unwrap_or(0));
+    SockRef::from(socket).attach_filter(&[
+        SockFilter::new(LOAD_PAIR, 0, 0, kind),
+        SockFilter::new(IF_EQUAL, 3, 0, new),
+        SockFilter::new(IF_EQUAL, 0, 6, gone),
+        SockFilter::new(LOAD_OCTET, 0, 0, protocol),
+        SockFilter::new(IF_EQUAL, 4, 5, mark.into()),
+        SockFilter::new(LOAD_OCTET, 0, 0, protocol),
+        SockFilter::new(IF_EQUAL, 2, 0, mark.into()),
+        SockFilter::new(LOAD_PAIR, 0, 0, flags),
+        SockFilter::new(IF_SET, 0, 1, replaces),
+        SockFilter::new(RETURN, 0, 0, u32::MAX),
+        SockFilter::new(RETURN, 0, 0, 0),
+    ])
 }
