@@ -26,6 +26,7 @@ mod nat;
 mod ownership;
 mod process;
 mod reload;
+mod route;
 mod scenario;
 mod script;
 mod service;
@@ -53,6 +54,8 @@ fn main() -> ExitCode {
         reload::CASES,
         foreign::CASES,
         ownership::CASES,
+        route::CASES,
+        route::guest::CASES,
         process::CASES,
         interop::CASES,
         hostile::CASES,
@@ -66,6 +69,7 @@ fn main() -> ExitCode {
         status::CASES,
         group::CASES,
         without::CASES,
+        without::guest::CASES,
     ]
     .concat();
     let words: Vec<String> = std::env::args().skip(1).collect();

@@ -290,6 +290,8 @@ fn a_reload_edits_what_differs_in_place(lab: &mut Lab) -> Res {
         .replace("weight 3", "weight 4")
         .replace("real_server 10.0.0.72", "real_server 10.0.0.73");
     let mut commands = reload(&text)?;
+    // Nobody listens on 73: its check may have said so by the time that the reload was over.
+    commands.retain(|command| command != "DEL_DEST TCP 10.1.0.1:80 10.0.0.73:80");
     commands.sort();
     let wanted = [
         "DEL_DEST TCP 10.1.0.1:80 10.0.0.72:80 weight 1",
@@ -309,7 +311,6 @@ fn a_reload_edits_what_differs_in_place(lab: &mut Lab) -> Res {
             .collect()
     };
     check!(plain(&commands) == plain(&wanted.map(String::from)), "{commands:?}");
-    // Nobody listens on 73.
     becomes(
         &format!("{service} wlc -p 60"),
         &[server(71, 4), "-A -f 99 -s rr".into(), "-a -f 99 -r 10.0.0.71:0 -g -w 1".into()],
