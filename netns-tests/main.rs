@@ -60,6 +60,7 @@ fn main() -> ExitCode {
         interop::CASES,
         hostile::CASES,
         mail::CASES,
+        mail::guest::CASES,
         command::CASES,
         demo::CASES,
         systemd::CASES,

@@ -147,6 +147,19 @@ fn start(program: &Program, nodes: [&Node; 2], configurations: [&str; 2]) -> Res
     Ok([program.start(first)?, program.start(second)?])
 }
 
+/// A machine with the addresses of three servers, on none of which anybody listens yet.
+pub fn director(lab: &mut Lab) -> Res<Node> {
+    let node = lab.node("director")?;
+    node.ip("addr add 10.0.0.71/32 dev lo\naddr add 10.0.0.72/32 dev lo\naddr add 10.0.0.73/32 dev lo\n")?;
+    Ok(node)
+}
+
+/// Starts the program under test on a machine with this configuration.
+pub fn run(lab: &Lab, node: &Node, configuration: &str) -> Res<Daemon> {
+    node.write(CONF, configuration, 0o644)?;
+    lab.subject.start(node)
+}
+
 /// The configuration with more lines after the one that begins a block.
 pub fn within(configuration: &str, block: &str, more: &str) -> String {
     configuration.replacen(block, &format!("{block}\n {more}"), 1)

@@ -80,7 +80,7 @@ pub struct Engine {
     checks: TimerQueue,
     /// The next attempt at what the kernel refused, by service.
     retries: TimerQueue,
-    /// The next attempt to read the table.
+    /// The next attempt to read the table, or the end of the one under way.
     table_retry: Option<Instant>,
     table_backoff: u8,
     limits: Limits,
@@ -254,7 +254,10 @@ impl Engine {
         }
         if self.table_retry.is_some_and(|at| at <= cx.now) {
             self.table_retry = None;
-            self.read_table(cx);
+            match self.phase {
+                Phase::Reading { .. } => self.unanswered(cx),
+                _ => self.read_table(cx),
+            }
         }
         if self.audit.due().is_some_and(|at| at <= cx.now) {
             self.audit_begin(cx);
