@@ -5,14 +5,21 @@ use std::os::fd::AsFd;
 
 use socket2::{SockFilter, SockRef, Socket};
 
+use crate::base::Family;
+
 /// Opcode "return the constant": how many octets of the packet to keep, 0 to drop it.
 const RETURN: u16 = 0x06;
 /// Opcodes "load the 16 bits there, first octet high" and "load the octet there".
 const LOAD_PAIR: u16 = 0x28;
 const LOAD_OCTET: u16 = 0x30;
-/// Opcodes "skip that many when equal, or else so many" and the same "when a bit is set".
-const IF_EQUAL: u16 = 0x15;
-const IF_SET: u16 = 0x45;
+/// Opcode "keep these bits".
+const AND: u16 = 0x54;
+/// Opcode "go on so many instructions further if it equals the constant, so many if not", and the same "if it has one
+/// of these bits".
+const JUMP_EQUAL: u16 = 0x15;
+const JUMP_SET: u16 = 0x45;
+/// Where the network header begins, whatever the socket shows (`SKF_NET_OFF`).
+const NETWORK: u32 = 0xfff0_0000;
 
 /// Lets nothing through. For sockets that only send, so that their queue stays empty, and for sockets that are
 /// not ready to receive.
@@ -32,6 +39,25 @@ pub fn cut_at(socket: &Socket, length: u32) -> io::Result<()> {
     socket.attach_filter(&[SockFilter::new(RETURN, 0, 0, length)])
 }
 
+/// As [`cut_at`], for packets to multicast groups only.
+///
+/// # Errors
+/// Those of `SO_ATTACH_FILTER`.
+pub fn multicast_cut_at(socket: &Socket, family: Family, length: u32) -> io::Result<()> {
+    // The first octet of the destination: 224 to 239, or 255.
+    let (place, bits, value) = match family {
+        Family::V4 => (NETWORK + 16, 0xf0, 0xe0),
+        Family::V6 => (NETWORK + 24, 0xff, 0xff),
+    };
+    socket.attach_filter(&[
+        SockFilter::new(LOAD_OCTET, 0, 0, place),
+        SockFilter::new(AND, 0, 0, bits),
+        SockFilter::new(JUMP_EQUAL, 0, 1, value),
+        SockFilter::new(RETURN, 0, 0, length),
+        SockFilter::new(RETURN, 0, 0, 0),
+    ])
+}
+
 /// Lets of the events about routes through only what concerns routes with this protocol mark: those that bear it, and
 /// those that took another's place, which may have been one of them. A host may have a million other routes, and each
 /// would wake the reader. Events about anything else come through.
@@ -47,14 +73,14 @@ pub fn only_routes_of(socket: &impl AsFd, mark: u8) -> io::Result<()> {
     let replaces = pair(u16::try_from(libc::NLM_F_REPLACE).unwrap_or(0));
     SockRef::from(socket).attach_filter(&[
         SockFilter::new(LOAD_PAIR, 0, 0, kind),
-        SockFilter::new(IF_EQUAL, 3, 0, new),
-        SockFilter::new(IF_EQUAL, 0, 6, gone),
+        SockFilter::new(JUMP_EQUAL, 3, 0, new),
+        SockFilter::new(JUMP_EQUAL, 0, 6, gone),
         SockFilter::new(LOAD_OCTET, 0, 0, protocol),
-        SockFilter::new(IF_EQUAL, 4, 5, mark.into()),
+        SockFilter::new(JUMP_EQUAL, 4, 5, mark.into()),
         SockFilter::new(LOAD_OCTET, 0, 0, protocol),
-        SockFilter::new(IF_EQUAL, 2, 0, mark.into()),
+        SockFilter::new(JUMP_EQUAL, 2, 0, mark.into()),
         SockFilter::new(LOAD_PAIR, 0, 0, flags),
-        SockFilter::new(IF_SET, 0, 1, replaces),
+        SockFilter::new(JUMP_SET, 0, 1, replaces),
         SockFilter::new(RETURN, 0, 0, u32::MAX),
         SockFilter::new(RETURN, 0, 0, 0),
     ])
