@@ -26,6 +26,7 @@ mod nat;
 mod ownership;
 mod process;
 mod reload;
+mod route;
 mod scenario;
 mod script;
 mod service;
@@ -54,10 +55,13 @@ fn main() -> ExitCode {
         reload::CASES,
         foreign::CASES,
         ownership::CASES,
+        route::CASES,
+        route::guest::CASES,
         process::CASES,
         interop::CASES,
         hostile::CASES,
         mail::CASES,
+        mail::guest::CASES,
         command::CASES,
         demo::CASES,
         systemd::CASES,
@@ -68,6 +72,7 @@ fn main() -> ExitCode {
         status::CASES,
         group::CASES,
         without::CASES,
+        without::guest::CASES,
     ]
     .concat();
     let words: Vec<String> = std::env::args().skip(1).collect();

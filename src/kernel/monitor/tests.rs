@@ -172,6 +172,42 @@ fn a_queue_that_overruns_is_noticed() {
 }
 
 #[test]
+fn routes_of_others_do_not_reach_the_queue() {
+    in_namespace("kernel::monitor::tests::routes_of_others_do_not_reach_the_queue", || {
+        run(async {
+            let requests = Requests::open().unwrap();
+            let mut monitor = Monitor::open(requests.port()).unwrap();
+            ip("link set lo up");
+            let mut buffer = vec![0; DATAGRAM];
+            // Those of the device and of its addresses.
+            while monitor.socket.inner().recv(&mut buffer.as_mut_slice(), 0).is_ok() {}
+            assert!(monitor.watch_routes(true).unwrap());
+            for n in 1..=9 {
+                ip(&format!("route add 10.{n}.0.0/16 dev lo proto bird"));
+                ip(&format!("route add 2001:db8:{n}::/48 dev lo proto bird"));
+                ip(&format!("route del 10.{n}.0.0/16"));
+            }
+            ip("route add 10.0.0.0/16 dev lo proto 18");
+            ip("route add 2001:db8::/48 dev lo proto 18");
+            // Whatever takes the place of another may have taken that of one of ours.
+            ip("route replace 10.0.0.0/16 dev lo proto bird");
+            ip("route del 2001:db8::/48");
+            ip("link set lo down");
+            let mut kinds = Vec::new();
+            while let Ok(length) = monitor.socket.inner().recv(&mut buffer.as_mut_slice(), 0) {
+                let all = messages(&buffer[..length]);
+                kinds.extend(all.map(|message| (message.kind, message.body[5])));
+            }
+            kinds.retain(|(kind, _)| *kind != RTM_NEWLINK);
+            let (new, gone) = (libc::RTM_NEWROUTE, libc::RTM_DELROUTE);
+            assert_eq!(kinds[..4], [(new, 18), (new, 18), (new, 12), (gone, 18)], "{kinds:?}");
+            let addresses = [libc::RTM_NEWADDR, libc::RTM_DELADDR];
+            assert!(kinds[4..].iter().all(|(kind, _)| addresses.contains(kind)), "{kinds:?}");
+        });
+    });
+}
+
+#[test]
 fn no_message_panics() {
     // Every cut of a message that is right.
     let mut body = vec![2, 24, 0, 0, 1, 0, 0, 0];
