@@ -7,7 +7,9 @@
 //! |---|---|
 //! | `object` | the kinds of objects: identity, phase, dependencies; operations on them |
 //! | `address`, `route` | the answers of one kind |
-//! | `table` | the reconciler: wanted, seen, in flight, refused; who wants what is the caller's business |
+//! | `table` | the entries of the reconciler: wanted, in flight, refused; who wants what is the caller's business |
+//! | `observed` | what the kernel has, in its order |
+//! | `event` | what interfaces and events of the kernel mean for the entries |
 //! | `request` | the operations that bring the kernel to what is wanted, and the answers to them |
 //! | `ipvs` | virtual services and real servers, which have a planner of their own |
 #![forbid(unsafe_code)]
@@ -15,13 +17,16 @@
 use serde::{Deserialize, Serialize};
 
 mod address;
+mod event;
 pub mod ipvs;
 pub mod object;
+mod observed;
 mod request;
 pub mod route;
 mod table;
 
-pub use object::{Change, ChangeKind, Identity, Object, Op, Phase, Sight, Verb};
+pub use address::AddressAttributes;
+pub use object::{Attributes, Change, ChangeKind, Identity, Object, Op, Phase, Sight, Verb};
 pub use request::{Answer, Request};
 pub use table::{Effect, Entry, ObjectId, Refused, Table, Waits, Want};
 
