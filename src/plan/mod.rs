@@ -7,6 +7,7 @@
 //! |---|---|
 //! | `object` | the kinds of objects: identity, phase, dependencies; operations on them |
 //! | `address`, `route` | the answers of one kind |
+//! | `snapshot` | what the kernel has at one moment |
 //! | `table` | the entries of the reconciler: wanted, in flight, refused; who wants what is the caller's business |
 //! | `observed` | what the kernel has, in its order |
 //! | `event` | what interfaces and events of the kernel mean for the entries |
@@ -23,11 +24,13 @@ pub mod object;
 mod observed;
 mod request;
 pub mod route;
+mod snapshot;
 mod table;
 
 pub use address::AddressAttributes;
 pub use object::{Attributes, Change, ChangeKind, Identity, Object, Op, Phase, Sight, Verb};
 pub use request::{Answer, Request};
+pub use snapshot::{Link, Snapshot};
 pub use table::{Effect, Entry, ObjectId, Refused, Table, Waits, Want};
 
 /// Ties the answers of the kernel to the request of an engine.

@@ -62,7 +62,7 @@ pub struct Entry<O> {
     pub(super) before: Option<Arc<Object>>,
     /// The kernel may have dropped it without a word.
     pub(super) doubtful: bool,
-    /// This process has asked the kernel to add it.
+    /// It is there because this process has asked the kernel to add it.
     pub(super) placed: bool,
     /// An address of the interface itself, which is not ours to remove.
     pub(super) own: bool,
@@ -113,6 +113,8 @@ pub enum Waits {
 pub struct Effect {
     /// Entries that another program removed.
     pub removed: Vec<ObjectId>,
+    /// The entry that another program added.
+    pub added: Option<ObjectId>,
     /// Entries to compare again.
     pub settle: Vec<ObjectId>,
     /// It concerned an object that is nobody's here.

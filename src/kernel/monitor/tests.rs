@@ -1,10 +1,10 @@
 use core::time::Duration;
 
 use super::*;
-use crate::base::Prefix;
+use crate::base::{IfName, Prefix};
 use crate::kernel::object::carry_out;
 use crate::model::Address;
-use crate::plan::{ChangeKind, Object, Op, Outcome, Verb};
+use crate::plan::{ChangeKind, Object, Op, Outcome, Sight, Verb};
 use crate::sys::testing::{in_namespace, ip, run};
 
 /// The next changes until `done` likes one, which comes last. Attributes are left out.
@@ -24,9 +24,9 @@ async fn until(monitor: &mut Monitor, done: impl Fn(&Change) -> bool) -> Vec<Cha
     all
 }
 
-fn has(view: &View, interface: IfIndex, text: &str) -> bool {
+fn has(snapshot: &Snapshot, interface: IfIndex, text: &str) -> bool {
     let identity = Sight::address(interface, prefix(text)).identity;
-    view.objects.iter().any(|sight| sight.identity == identity)
+    snapshot.objects.iter().any(|sight| sight.identity == identity)
 }
 
 fn prefix(text: &str) -> Prefix {
@@ -79,9 +79,9 @@ fn links_and_addresses_of_others_are_told() {
             ip("address add 10.0.0.1/24 dev veth0");
             let seen = |present| told(want.index, "10.0.0.1/24", present, false);
             until(&mut monitor, |c| *c == seen(true)).await;
-            let view = monitor.view(&mut requests).unwrap();
-            assert!(view.links.contains(&want));
-            assert!(has(&view, want.index, "10.0.0.1/24"));
+            let snapshot = monitor.snapshot(&mut requests).unwrap();
+            assert!(snapshot.links.contains(&want));
+            assert!(has(&snapshot, want.index, "10.0.0.1/24"));
 
             ip("address delete 10.0.0.1/24 dev veth0");
             until(&mut monitor, |c| *c == seen(false)).await;
@@ -126,11 +126,11 @@ fn an_address_being_checked_is_told_when_it_can_be_used() {
                 let mut monitor = Monitor::open(requests.port()).unwrap();
                 ip("address add 2001:db8::1/64 dev veth0");
                 let wanted = (index("veth0"), "2001:db8::1/64");
-                let view = monitor.view(&mut requests).unwrap();
-                assert!(!has(&view, wanted.0, wanted.1), "it is tentative for a second");
+                let snapshot = monitor.snapshot(&mut requests).unwrap();
+                assert!(!has(&snapshot, wanted.0, wanted.1), "it is tentative for a second");
                 let usable = told(index("veth0"), "2001:db8::1/64", true, false);
                 until(&mut monitor, |c| *c == usable).await;
-                assert!(has(&monitor.view(&mut requests).unwrap(), wanted.0, wanted.1));
+                assert!(has(&monitor.snapshot(&mut requests).unwrap(), wanted.0, wanted.1));
             });
         },
     );
@@ -173,8 +173,8 @@ fn a_queue_that_overruns_is_noticed() {
                 (1..=200_u8).map(|n| op(Verb::Add, &format!("10.0.{n}.1/24"))).collect();
             assert_eq!(carry_out(&mut requests, &ops), [Outcome::Done; 200]);
             until(&mut monitor, |c| *c == Change::Lost).await;
-            let view = monitor.view(&mut requests).unwrap();
-            assert!(has(&view, index("lo"), "10.0.200.1/24"));
+            let snapshot = monitor.snapshot(&mut requests).unwrap();
+            assert!(has(&snapshot, index("lo"), "10.0.200.1/24"));
         });
     });
 }
