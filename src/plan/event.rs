@@ -32,6 +32,16 @@ impl<O: Copy + PartialEq> Table<O> {
     /// what it refused may be possible now. Gives the entries to compare again.
     pub fn link_changed(&mut self, name: &IfName) -> Vec<ObjectId> {
         let entries = self.on_interface(name);
+        if let Some(link) = self.links.get(name).copied() {
+            // What nobody wants yet may be gone as well: it is asked for when somebody does.
+            for identity in self.observed.on_link(link) {
+                if matches!(&identity, Identity::Route(route) if route.slot.family == Family::V4)
+                    && !self.by_place.contains_key(&identity)
+                {
+                    self.observed.lost(&identity);
+                }
+            }
+        }
         for id in &entries {
             let present = self.is_present(*id);
             if let Some(entry) = self.entry_mut(*id) {
@@ -73,7 +83,14 @@ impl<O: Copy + PartialEq> Table<O> {
         let Some(attributes) = place.and_then(|place| self.observed.attributes(place)) else {
             return;
         };
-        let found = entry.object.found(attributes);
+        let mut found = entry.object.found(attributes);
+        // A gateway is the same one by whichever interface, but a route by another one is not what is wanted.
+        if let (Object::Route(route), Some(place)) = (&mut found, place)
+            && let Some(link) = route.interface.as_ref().and_then(|name| self.links.get(name))
+            && !self.observed.is_on(place, *link)
+        {
+            route.interface = None;
+        }
         let differs = entry.object.difference(&found) != Difference::None;
         entry.before = differs.then(|| Arc::new(found));
     }

@@ -54,10 +54,20 @@ impl Observed {
         self.objects.get(identity)?.attributes.as_deref()
     }
 
-    /// An object has the attributes that were asked for.
-    pub(super) fn confirm(&mut self, identity: &Identity<IfIndex>) {
-        if let Some(seen) = self.objects.get_mut(identity) {
-            seen.attributes = None;
+    /// Whether an object is on an interface.
+    pub(super) fn is_on(&self, identity: &Identity<IfIndex>, link: IfIndex) -> bool {
+        self.objects.get(identity).is_some_and(|seen| seen.links.contains(&link))
+    }
+
+    /// An object is as it was asked for, on these interfaces.
+    pub(super) fn confirm(&mut self, identity: &Identity<IfIndex>, links: &[IfIndex]) {
+        let Some(seen) = self.objects.get_mut(identity) else { return };
+        seen.attributes = None;
+        if seen.links != links {
+            for link in core::mem::replace(&mut seen.links, links.to_vec()) {
+                self.by_link.remove(&(link, identity.clone()));
+            }
+            self.by_link.extend(links.iter().map(|link| (*link, identity.clone())));
         }
     }
 

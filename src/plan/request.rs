@@ -151,14 +151,20 @@ impl<O: Copy + PartialEq> Table<O> {
             let Some(subnet) = place.and_then(|place| self.observed.subnet(&place)) else {
                 continue;
             };
-            let first = members.iter().find(|(place, _)| *place == subnet.first);
-            let stays = members.len() < subnet.size || coming.contains(&subnet.key);
-            let Some((_, first)) = first.filter(|_| stays) else { continue };
+            let comes = coming.contains(&subnet.key);
+            let stays = members.len() < subnet.size;
+            let with_first = members.iter().any(|(place, _)| *place == subnet.first);
+            if !comes && !(stays && with_first) {
+                continue;
+            }
             last.extend(members.iter().map(|(place, id)| (*id, u64::MAX - place)));
-            if let Some(entry) = self.entries.get_mut(first.0 as usize)
-                && let Some(operation) = &mut entry.in_flight
-            {
-                operation.verb = Verb::Delete { keep_secondaries: true };
+            // One that is deleted and added anew is the last of its subnet then, and another one the first.
+            for (_, id) in members.iter().filter(|(place, _)| comes || *place == subnet.first) {
+                if let Some(entry) = self.entries.get_mut(id.0 as usize)
+                    && let Some(operation) = &mut entry.in_flight
+                {
+                    operation.verb = Verb::Delete { keep_secondaries: true };
+                }
             }
         }
         removals.sort_by_key(|id| {
@@ -216,7 +222,7 @@ impl<O: Copy + PartialEq> Table<O> {
                 entry.refused = None;
                 if outcome == Outcome::Done || !matches!(verb, Verb::Add) {
                     sight.attributes = None;
-                    self.observed.confirm(&sight.identity);
+                    self.observed.confirm(&sight.identity, &sight.links);
                 }
                 if anew {
                     // It was gone for a moment, and with it what depends on it.

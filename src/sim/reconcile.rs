@@ -29,6 +29,8 @@ struct Host {
     /// What others put there.
     foreign: BTreeSet<(IfIndex, Prefix)>,
     foreign_routes: Vec<SimRoute>,
+    /// When what was refused is tried again.
+    retries: BTreeSet<(Instant, ObjectId)>,
 }
 
 fn name(link: &str) -> IfName {
@@ -152,6 +154,7 @@ impl Host {
             common: Vec::new(),
             foreign: BTreeSet::new(),
             foreign_routes: Vec::new(),
+            retries: BTreeSet::new(),
         };
         for text in FOREIGN {
             if host.rng.chance(50) {
@@ -228,12 +231,10 @@ impl Host {
     fn settle(&mut self, mut queue: Vec<ObjectId>, patient: bool) {
         for _ in 0..2_000 {
             if queue.is_empty() {
-                let refused = self
-                    .table
-                    .ids()
-                    .into_iter()
-                    .filter_map(|id| Some((self.table.entry(id)?.refused?.retry_at, id)));
-                let Some((at, id)) = refused.min().filter(|_| patient) else { return };
+                if !patient {
+                    return;
+                }
+                let Some((at, id)) = self.retries.pop_first() else { return };
                 self.now = self.now.max(at);
                 queue.push(id);
             }
@@ -277,6 +278,7 @@ impl Host {
                 let answer = self.table.answered(token, item, outcome, self.now).unwrap();
                 again.extend(answer.affected);
                 again.push(answer.object);
+                self.retries.extend(answer.retry_at.map(|at| (at, answer.object)));
                 assert_eq!(matches!(outcome, Outcome::Refused(_)), answer.retry_at.is_some());
             } else {
                 let event = events.next().unwrap();
@@ -312,6 +314,9 @@ impl Host {
                 let Some(place) = self.op(Verb::Add, object).identity() else { return false };
                 self.kernel.routes.iter().any(|have| {
                     have.sight().identity == place
+                        && route.interface.as_ref().is_none_or(|name| {
+                            self.kernel.link(name).is_some_and(|l| have.links.contains(&l.index))
+                        })
                         && have.source == route.source
                         && have.attributes.metrics == route.metrics
                 })

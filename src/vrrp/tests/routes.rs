@@ -3,6 +3,7 @@
 use super::*;
 use crate::model::Route;
 use crate::model::extras::InstanceExtras;
+use crate::model::route::RouteMode;
 use crate::plan::route::{Hop, RouteIdentity, Slot};
 use crate::plan::{ChangeKind, Identity};
 use crate::status::vrrp::{Missing, MissingObject};
@@ -94,7 +95,7 @@ fn a_reload_touches_only_the_routes_that_change() {
     assert_eq!(reload(&mut host, &new), Vec::<String>::new());
     // How it was added and what happens when others remove it does not show in the kernel.
     routes(&mut new)[1].no_track = true;
-    routes(&mut new)[1].mode = crate::model::route::RouteMode::Append;
+    routes(&mut new)[1].mode = RouteMode::Append;
     new.instances[0].addresses[0].no_track = true;
     assert_eq!(reload(&mut host, &new), Vec::<String>::new());
     // Another gateway is another route: the new one is there before the old one goes.
