@@ -7,6 +7,7 @@
 //! | `net` | segments: loss, delay, duplication, partition |
 //! | `kernel` | a host's links and addresses, and calls that fail |
 //! | `director` | a host's IPVS table and check engine, and the servers it looks after |
+//! | `reconcile` | a test of `plan` alone on that kernel |
 //! | `story` | what can be done to all of them |
 //! | `oracle` | what must hold after every step |
 //! | `chaos` | a story made from a seed |
@@ -21,6 +22,8 @@ pub mod fuzz;
 pub mod kernel;
 pub mod net;
 pub mod oracle;
+#[cfg(test)]
+mod reconcile;
 pub mod story;
 #[cfg(test)]
 mod tests;

@@ -286,6 +286,30 @@ mod tests {
     use super::*;
 
     #[test]
+    fn each_reason_has_lines_words_and_a_count_of_its_own() {
+        let now = Instant::from_nanos(1_000_000_000);
+        let refused = (0..REFUSALS).map(Reason::Refused);
+        let others = [
+            (Reason::OtherAddresses, 1),
+            (Reason::Discarded, 1),
+            (Reason::Lower, SEVERAL),
+            (Reason::Echo, SEVERAL),
+            (Reason::NewMaster, SEVERAL),
+            (Reason::Unsent, 1),
+            (Reason::Checksum, 1),
+        ];
+        let all: Vec<(Reason, u32)> = refused.map(|reason| (reason, 1)).chain(others).collect();
+        assert_eq!(all.len(), Reason::WORDS.len());
+        for ((reason, most), words) in all.into_iter().zip(Reason::WORDS) {
+            let mut lines = Lines::default();
+            let logged = (0..10).filter(|_| lines.admit(reason, now).0).count();
+            assert_eq!(logged, most as usize, "{words}");
+            let left_out: Vec<_> = lines.left_out(now + PERIOD).collect();
+            assert_eq!(left_out, [(words, 10 - most)]);
+        }
+    }
+
+    #[test]
     fn a_line_a_minute_and_a_count() {
         let mut lines = Lines::default();
         let at = |secs: u64| Instant::from_nanos(secs * 1_000_000_000);
