@@ -288,7 +288,7 @@ Reads a configuration (default: /etc/keepalived/keepalived.conf; - for standard
 input) and reports what is wrong with it and what is doubtful.
 
   -i, --config-id ID   read '@ID' lines for this configuration id
-      --peer FILE      compare with the file of the router that backs this one up
+      --peer FILE      compare with the file of the router that backs it up
       --peer-id ID     read '@ID' lines of that file for this configuration id
       --strict         treat warnings as errors, and report what keepalived
                        ignores without a message

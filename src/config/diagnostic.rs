@@ -192,8 +192,7 @@ impl Diagnostic {
 
     /// Whether it says how definitions are used already.
     pub(super) fn names_definition(&self) -> bool {
-        *self.code == codes::DEFINITION_LOOP
-            || self.help.iter().any(|help| help.contains("defin"))
+        *self.code == codes::DEFINITION_LOOP || self.help.iter().any(|help| help.contains("defin"))
     }
 
     /// What stands at the caret.

@@ -246,7 +246,12 @@ fn what_differs_from_the_peer() {
     let stranger = peer.replace("vrrp_instance V", "vrrp_instance W");
     // Another name with the same router id is the same instance.
     assert!(said(&read(&own, Some(&stranger)), "L0817").is_empty());
-    against("L0817", 2, "no instance of this name", &stranger.replace("router_id 5", "router_id 6"));
+    against(
+        "L0817",
+        2,
+        "no instance of this name",
+        &stranger.replace("router_id 5", "router_id 6"),
+    );
 }
 
 #[test]
