@@ -15,6 +15,7 @@ mod config;
 mod control;
 mod load;
 mod notices;
+mod peers;
 mod pidfile;
 mod runner;
 pub mod socket;
