@@ -13,9 +13,9 @@ Usage: evervip convert --to json [FILE]
        evervip convert --to conf [FILE]
 
 Prints a configuration (default: /etc/keepalived/keepalived.conf) as JSON, as it
-was understood: definitions are replaced, included files are part of it, comments
-are gone. With --to conf, prints the configuration that such JSON describes. For
--, and with --to conf also without FILE, reads standard input.
+was understood: definitions are replaced, included files are part of it and
+comments are gone. With --to conf, prints the configuration that such JSON
+describes. For -, and with --to conf also without FILE, reads standard input.
 
       --to FORM        json or conf
   -i, --config-id ID   read '@ID' lines for this configuration id
