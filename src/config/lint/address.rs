@@ -5,7 +5,7 @@ use core::net::IpAddr;
 use indexmap::{IndexMap, IndexSet};
 
 use super::Kept;
-use crate::base::{IfName, Name, Prefix};
+use crate::base::{Family, IfName, Name, Prefix};
 use crate::config::block::vrrp::VrrpInstance;
 use crate::config::codes;
 use crate::config::diagnostic::Diagnostic;
@@ -82,6 +82,7 @@ pub(super) fn outside(kept: &Kept, cx: &mut Load<'_>) {
             continue;
         }
         let shown: Vec<String> = of_family.iter().map(ToString::to_string).collect();
+        let usual = if prefix.family() == Family::V4 { 24 } else { 64 };
         let message = format!(
             "({}) {address} is in no network that this machine is connected to",
             held.instance
@@ -90,7 +91,9 @@ pub(super) fn outside(kept: &Kept, cx: &mut Load<'_>) {
             .at(held.span)
             .label("hosts on the link do not look for it here")
             .note(format!("{name} has {}", shown.join(", ")))
-            .help(format!("check the address, or write the length of its network: {address}/24"));
+            .help(format!(
+                "check the address, or write the length of its network: {address}/{usual}"
+            ));
         new.environment = true;
         cx.report(new);
     }
