@@ -7,6 +7,7 @@
 
 mod arch;
 mod check;
+mod command;
 mod config;
 mod fuzz;
 mod reference;

@@ -378,7 +378,7 @@ impl Value for Sender {
             cx.report(
                 Diagnostic::error(&codes::OPTION, "words after the mail address are ignored")
                     .at(extra.span())
-                    .help("put the whole in double quotes if it belongs together"),
+                    .help("enclose the whole address in double quotes if it contains blanks"),
             );
         }
         Some(Self(super::super::value::text::decode(word.bytes)))
