@@ -24,6 +24,7 @@ mod lab;
 mod mail;
 mod nat;
 mod ownership;
+mod privilege;
 mod process;
 mod reload;
 mod scenario;
@@ -54,6 +55,7 @@ fn main() -> ExitCode {
         foreign::CASES,
         ownership::CASES,
         process::CASES,
+        privilege::CASES,
         interop::CASES,
         hostile::CASES,
         mail::CASES,

@@ -125,7 +125,7 @@ fn daemon(mut options: Options, words: &[OsString]) -> Exit {
     }
     if process::is_root()
         // Roles get what they need when they are executed. KILL: one of them may be of another user.
-        && let Err(e) = caps::reduce(&[Capability::CAP_KILL], None)
+        && let Err(e) = caps::reduce(&[Capability::CAP_KILL])
     {
         tracing::warn!("cannot give up privileges: {e}");
     }

@@ -35,10 +35,10 @@ const OTHERS: u64 = 64;
 const LAST: Duration = Duration::from_millis(500);
 
 /// Runs the role.
-pub(super) async fn run(control: Control) -> Exit {
+pub(super) async fn run(mut control: Control) -> Exit {
     let seed = clock::now().as_nanos() ^ u64::from(process::own_pid().unsigned_abs()) << 40;
     match Driver::new(seed, limits()) {
-        Ok(driver) => Role::new(driver, &control).serve(control).await,
+        Ok(driver) => Role::new(driver, &mut control).serve(control).await,
         Err(e) => {
             tracing::error!("cannot start: {e}");
             Exit::Internal
@@ -64,10 +64,10 @@ struct Role {
 }
 
 impl Role {
-    fn new(driver: Driver, control: &Control) -> Self {
+    fn new(driver: Driver, control: &mut Control) -> Self {
         Self {
             driver,
-            record: Record::at(control.setup().services.clone()),
+            record: Record::of(control.take_file()),
             owned: false,
             notices: Notices::default(),
             runner: None,

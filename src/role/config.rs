@@ -2,12 +2,10 @@
 //! carries out, and ends.
 
 use core::time::Duration;
-use std::ffi::{CStr, OsStr};
-use std::fs;
-use std::io;
+use std::ffi::CStr;
+use std::fs::File;
+use std::io::{self, Write};
 use std::os::fd::OwnedFd;
-use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
 
 use serde::Serialize;
 
@@ -32,7 +30,7 @@ pub(super) fn run(start: Start) -> Exit {
         tracing::error!("reading the configuration: the supervisor does not say which");
         return Exit::Internal;
     };
-    let loaded = load(&request);
+    let loaded = load(&request, start.user);
     let mut remarks: Vec<Remark> = loaded
         .diagnostics
         .log_lines()
@@ -40,8 +38,8 @@ pub(super) fn run(start: Start) -> Exit {
         .collect();
     let rest = remarks.split_off(remarks.len().min(MOST_REMARKS));
     tell(&loaded, &rest, request.dump);
-    if let Some(path) = &request.check {
-        record(&loaded.diagnostics, path);
+    if let Some(file) = &start.file {
+        record(&loaded.diagnostics, file);
     }
     match answer(loaded, &request) {
         Ok((report, parts)) => {
@@ -68,8 +66,9 @@ fn request(start: &Start) -> Option<LoadRequest> {
     Some(frame::receive(&start.control, &mut buffer).ok()??.0)
 }
 
-fn load(request: &LoadRequest) -> Loaded {
-    let machine = Machine::new();
+fn load(request: &LoadRequest, daemon: (u32, u32)) -> Loaded {
+    // This process is of another user than the daemon and its programs.
+    let machine = Machine::new().of_user(daemon);
     let mut options = Options::new(request.path.to_vec(), &machine);
     if let Some(id) = &request.id {
         options.config_id = id.as_bytes().to_vec();
@@ -106,11 +105,10 @@ fn tell(loaded: &Loaded, rest: &[Remark], dump: bool) {
 }
 
 /// Writes what a configuration test says into the file of `reload_check_config`.
-fn record(diagnostics: &Diagnostics, path: &[u8]) {
+fn record(diagnostics: &Diagnostics, mut file: &File) {
     let text: String = diagnostics.log_lines().map(|(_, line)| line + "\n").collect();
-    let path = Path::new(OsStr::from_bytes(path));
-    if let Err(e) = fs::write(path, text) {
-        tracing::warn!("reload_check_config: {}: {e}", path.display());
+    if let Err(e) = file.set_len(0).and_then(|()| file.write_all(text.as_bytes())) {
+        tracing::warn!("reload_check_config: {e}");
     }
 }
 

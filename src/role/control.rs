@@ -1,6 +1,7 @@
 //! A role's side of its channel to the supervisor.
 
 use core::time::Duration;
+use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
 
@@ -102,6 +103,8 @@ pub struct Control {
     signalled: bool,
     /// What came with the setup.
     fd: Option<OwnedFd>,
+    /// The file that the role writes.
+    file: Option<File>,
 }
 
 impl Control {
@@ -122,6 +125,7 @@ impl Control {
             orphan: None,
             signalled: false,
             fd: start.fd,
+            file: start.file,
         })
     }
 
@@ -134,6 +138,11 @@ impl Control {
     /// Takes the descriptor that came with the setup. Not for roles with a pid file: it keeps their lock.
     pub fn take_fd(&mut self) -> Option<OwnedFd> {
         self.fd.take()
+    }
+
+    /// Takes the file that the role writes ([`Setup::writes`]).
+    pub fn take_file(&mut self) -> Option<File> {
+        self.file.take()
     }
 
     /// Leaves signs of life to another thread, which sends [`FromRole::Alive`] on this channel.

@@ -71,7 +71,8 @@ pub enum LoadError {
 ///
 /// # Errors
 /// When that process does not come to a verdict.
-pub async fn load(setup: Setup, request: LoadRequest) -> Result<Loaded, LoadError> {
+pub async fn load(mut setup: Setup, request: LoadRequest) -> Result<Loaded, LoadError> {
+    setup.writes = request.check.clone();
     let (process, channel) = child::spawn(RoleName::Config, &setup, None)?;
     let mut peer: Peer<LoadRequest, FromConfig> = Peer::new(channel)?;
     let answer = match peer.post(&request, Vec::new()) {

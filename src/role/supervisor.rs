@@ -23,7 +23,7 @@ use super::pidfile::{PidFile, PidFileError};
 use super::socket::{self, ControlSocket};
 use super::systemd::Manager;
 use super::table::{self, TICK};
-use super::{Setup, load};
+use super::{Setup, confine, load};
 use crate::base::Instant;
 use crate::cli::args::Options;
 use crate::cli::exit::Exit;
@@ -94,6 +94,31 @@ fn services_file(options: &Options) -> Option<PathBuf> {
     path.to_str().is_some().then_some(path)
 }
 
+/// Whether a daemon that crashed has left virtual servers in the kernel.
+fn has_services(path: &Path) -> bool {
+    path.metadata().is_ok_and(|file| file.len() > 0)
+}
+
+/// Removes the record when nothing stands in it.
+fn drop_services(path: &Path) {
+    if path.symlink_metadata().is_ok_and(|file| file.is_file() && file.len() == 0) {
+        let _ = std::fs::remove_file(path);
+    }
+}
+
+/// The user of roles that are confined.
+fn user() -> Option<(u32, u32)> {
+    match confine::separate_user() {
+        Ok(user) => Some(user),
+        Err(why) => {
+            tracing::info!(
+                "{why}: its processes keep their user, without the capabilities they do not need"
+            );
+            None
+        }
+    }
+}
+
 fn pid_file_names(options: &Options) -> [PathBuf; 3] {
     let given = &options.pid_files;
     let [main, vrrp, checker] = PID_FILES;
@@ -120,6 +145,8 @@ struct Supervisor {
     options: Options,
     pid_file: PidFile,
     setup: Setup,
+    /// Where the checker records its virtual servers for a later process.
+    services: Option<PathBuf>,
     socket: Option<ControlSocket>,
     /// When it started.
     since: Instant,
@@ -195,8 +222,11 @@ impl Supervisor {
             keep: false,
             ignore_sigint: options.ignore_sigint,
             watch_addresses: options.watch_addresses,
-            services: services_file(&options),
+            user: user(),
+            core_files: options.core_files,
+            writes: None,
         };
+        let services = services_file(&options);
         let [runner, vrrp, checker] = ROLES;
         let mut children = [runner, vrrp, checker, RoleName::Api].map(Child::new);
         for child in &mut children {
@@ -219,6 +249,7 @@ impl Supervisor {
             socket: pid_files.socket,
             since: clock::now(),
             setup,
+            services,
             children,
             manager: Manager::find(),
             signals: Signals {
@@ -438,6 +469,9 @@ impl Supervisor {
     fn start(&mut self, role: RoleName) {
         let mut setup = self.setup.clone();
         setup.keep = self.keeps(role);
+        if role == RoleName::Checker {
+            setup.writes = self.services.as_ref().map(|path| path.as_os_str().as_bytes().into());
+        }
         let ipvs = self.ipvs.filter(|_| role == RoleName::Vrrp);
         let resume = match role {
             RoleName::Vrrp => {
@@ -508,8 +542,7 @@ impl Supervisor {
         let all = self.options.all;
         let vrrp = self.options.vrrp && (needs.vrrp || all);
         // What a daemon that crashed left in the kernel is removed even if nothing else is to be done there.
-        let left =
-            self.current.is_none() && self.setup.services.as_deref().is_some_and(Path::exists);
+        let left = self.current.is_none() && self.services.as_deref().is_some_and(has_services);
         let checker = self.options.checker && (needs.checker || all || left);
         let runner = (vrrp && needs.vrrp_runner) || (checker && needs.checker_runner);
         [(RoleName::Runner, runner), (RoleName::Vrrp, vrrp), (RoleName::Checker, checker)]

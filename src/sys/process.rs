@@ -216,8 +216,8 @@ pub fn unblock_signals() {
     let _ = pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None);
 }
 
-/// Becomes another user for good, with all threads, and gives up every capability with it. The signal that tells of
-/// the parent's end is asked for again: the kernel forgets it here.
+/// Becomes another user for good; to be called while there is one thread. Permitted capabilities stay permitted, but
+/// none is effective any more. The signal that tells of the parent's end is asked for again: the kernel forgets it here.
 ///
 /// # Errors
 /// `EPERM` without SETUID and SETGID, `ESRCH` when the parent has ended meanwhile.
@@ -225,11 +225,24 @@ pub fn become_user(uid: u32, gid: u32) -> io::Result<()> {
     use nix::unistd::{Gid, Uid, getppid, setgroups, setresgid, setresuid};
     let parent = getppid();
     let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
+    nix::sys::prctl::set_keepcaps(true)?;
     setgroups(&[])?;
     setresgid(gid, gid, gid)?;
     setresuid(uid, uid, uid)?;
+    nix::sys::prctl::set_keepcaps(false)?;
     nix::sys::prctl::set_pdeathsig(Signal::SIGTERM)?;
     if getppid() == parent { Ok(()) } else { Err(Errno::ESRCH.into()) }
+}
+
+/// Other processes of the same user cannot look into this one, and it leaves no core file.
+pub fn hide() {
+    let _ = nix::sys::prctl::set_dumpable(false);
+}
+
+/// User id and group id of this process.
+#[must_use]
+pub fn own_user() -> (u32, u32) {
+    (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw())
 }
 
 /// Ends this process silently when it writes to a pipe that nobody reads, as filters do.

@@ -4,7 +4,7 @@ use core::time::Duration;
 
 use tokio::time::{Instant, timeout_at};
 
-use super::{Ended, Happened, RoleName, Supervisor, ToRole, Turn};
+use super::{Ended, Happened, RoleName, Supervisor, ToRole, Turn, drop_services};
 use crate::cli::exit::Exit;
 
 /// Roles that put something into the kernel.
@@ -46,6 +46,9 @@ impl Supervisor {
         self.wait_for(&last, Instant::now() + RUNNER_PATIENCE).await;
         for child in &mut self.children {
             child.set_pid_file(None);
+        }
+        if let Some(path) = &self.services {
+            drop_services(path);
         }
         tracing::info!("Stopped");
         if let Some(socket) = self.socket {
