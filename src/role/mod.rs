@@ -17,6 +17,7 @@ pub mod confine;
 mod control;
 mod load;
 mod notices;
+mod peers;
 mod pidfile;
 mod runner;
 pub mod socket;
