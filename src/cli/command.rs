@@ -4,7 +4,7 @@ pub use crate::sys::process::end_at_broken_pipe;
 
 use std::process::ExitCode;
 
-use super::{check, convert, demo, explain, fmt, generate, status};
+use super::{check, convert, demo, explain, fmt, generate, reload, status};
 
 /// One command.
 #[derive(Clone, Copy, Debug)]
@@ -26,6 +26,12 @@ pub const COMMANDS: &[Command] = &[
         what: "show what the daemon is doing",
         help: status::HELP,
         run: status::run,
+    },
+    Command {
+        name: "reload",
+        what: "have the daemon read its configuration again",
+        help: reload::HELP,
+        run: reload::run,
     },
     Command {
         name: "check",

@@ -17,4 +17,5 @@ pub mod exit;
 pub mod explain;
 pub mod fmt;
 pub mod generate;
+pub mod reload;
 pub mod status;

@@ -14,7 +14,7 @@ use super::peers::{Peers, Said};
 use crate::check::Limits;
 use crate::cli::exit::Exit;
 use crate::drive::check::{Driver, Output};
-use crate::ipc::{CheckerPart, FromRole, Memory, ToRole, ToRunner, Told};
+use crate::ipc::{Catalogue, CheckerPart, FromRole, Memory, ToRole, ToRunner, Told, frame};
 use crate::status::check::Kernel;
 use crate::sys::{clock, process, sched};
 use record::Record;
@@ -108,6 +108,7 @@ impl Role {
                     if !core::mem::replace(&mut self.owned, true) {
                         self.driver.owned(self.record.read());
                     }
+                    self.peers.configure(generation, Catalogue::of_checker(&part.lvs));
                     self.driver.reload(Arc::new(part.lvs));
                     control.tell(&FromRole::Applied { generation });
                     // What reading it took is not needed any more.
@@ -122,7 +123,10 @@ impl Role {
                     open.into_iter().for_each(|run| self.run_program(run));
                 }
             }
-            ToRole::Resume(Memory::Checker(summary)) => self.driver.resume(summary),
+            ToRole::Resume(Memory::Checker(octets)) => match frame::open(&octets) {
+                Ok(summary) => self.driver.resume(summary),
+                Err(e) => tracing::warn!("what the last process had announced: {e}"),
+            },
             ToRole::Stop { keep } => self.driver.stop(keep),
             ToRole::Count => self.count(),
             ToRole::Resume(Memory::Vrrp(_)) | ToRole::Ipvs { .. } | ToRole::Answer(_) => {}
@@ -133,7 +137,7 @@ impl Role {
         self.peers.send_notices();
         if self.report_due {
             let summary = self.driver.summary();
-            self.report_due = !control.offer(&FromRole::Remember(Memory::Checker(summary)));
+            self.report_due = !control.offer(&FromRole::Remember(Memory::of_checker(&summary)));
         }
     }
 
@@ -189,9 +193,8 @@ impl Role {
 
     /// Has the runner run the program of a check. Without a runner it waits for the next one.
     fn run_program(&mut self, run: u64) {
-        if let Some(check) = self.driver.program(run).filter(|_| self.peers.has_runner()) {
-            let (command, timeout) = (check.command.clone(), check.timeout);
-            self.peers.ask_runner(&ToRunner::Run { run, command, timeout });
+        if let Some(check) = self.driver.program(run) {
+            self.peers.run(run, &check.command, check.timeout);
         }
     }
 }

@@ -57,6 +57,11 @@ impl<P: DeserializeOwned> Prepared<P> {
         }
     }
 
+    /// The one of this number, while it is not handed out.
+    pub fn get_mut(&mut self, generation: u32) -> Option<&mut P> {
+        self.0.as_mut().filter(|(g, _)| *g == generation).map(|(_, part)| part)
+    }
+
     /// Hands it out, if it is the one of this number.
     pub fn take(&mut self, generation: u32) -> Option<P> {
         self.0.take().filter(|(g, _)| *g == generation).map(|(_, part)| part)

@@ -182,9 +182,66 @@ pub const fn row(role: RoleName) -> Row {
     }
 }
 
+/// All roles.
+pub const ALL: [RoleName; 5] =
+    [RoleName::Config, RoleName::Vrrp, RoleName::Checker, RoleName::Runner, RoleName::Api];
+
+/// What the daemon cannot do its work without.
+#[must_use]
+pub fn needed() -> Vec<Capability> {
+    let mut all: Vec<Capability> = ALL.iter().flat_map(|role| row(*role).needs).copied().collect();
+    all.sort_by_key(|one| one.index());
+    all.dedup();
+    all
+}
+
+/// The rows as they stand in docs/operations.md.
+#[must_use]
+pub fn page() -> String {
+    let mut page = String::from(
+        "| process | user | capabilities | sockets | reads | seccomp, Landlock |\n\
+         |---|---|---|---|---|---|\n",
+    );
+    for role in ALL {
+        let Row { title, keep, confined, .. } = row(role);
+        let names: Vec<String> =
+            keep.iter().map(|c| c.to_string().trim_start_matches("CAP_").to_owned()).collect();
+        let keep = if names.is_empty() { "none".into() } else { names.join(", ") };
+        let title = title.to_string_lossy();
+        page += &match confined {
+            Some(Confined { calls, reach }) => {
+                let families: Vec<&str> = calls.families.iter().map(|f| family(*f)).collect();
+                let reads =
+                    if reach.reads == ["/"] { "all files" } else { "what the C library reads" };
+                let families = families.join(", ");
+                format!("| `{title}` | `evervip` | {keep} | {families} | {reads} | yes |\n")
+            }
+            None => format!("| `{title}` | root | {keep} | any | any | no |\n"),
+        };
+    }
+    page
+}
+
+fn family(number: libc::c_int) -> &'static str {
+    match number {
+        libc::AF_UNIX => "UNIX",
+        libc::AF_INET => "INET",
+        libc::AF_INET6 => "INET6",
+        libc::AF_NETLINK => "NETLINK",
+        libc::AF_PACKET => "PACKET",
+        _ => "?",
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_page_is_the_table() {
+        let text = include_str!("../../docs/operations.md");
+        assert!(text.contains(&page()), "docs/operations.md is to hold this:\n{}", page());
+    }
 
     #[test]
     fn delays_grow_as_documented() {
@@ -217,9 +274,7 @@ mod tests {
 
     #[test]
     fn titles_fit() {
-        for role in
-            [RoleName::Config, RoleName::Vrrp, RoleName::Runner, RoleName::Checker, RoleName::Api]
-        {
+        for role in ALL {
             assert!(row(role).title.to_bytes().len() <= 15);
         }
     }
