@@ -145,7 +145,7 @@ fn advert(vrid: u8, addresses: &[IpAddr], priority: u8, password: [u8; 8]) -> Ve
     vrrp::encode(&content, &mut payload);
     let length = u16::try_from(payload.len()).unwrap();
     let (from, to) = ([10, 0, 2, 72].into(), [224, 0, 0, 18].into());
-    let mut packet = ip::encode(1, length, from, to, ip::VRRP).to_vec();
+    let mut packet = ip::encode(1, length, from, to, 255, ip::VRRP).to_vec();
     packet.extend(payload);
     packet
 }

@@ -99,7 +99,7 @@ pub struct Driver {
 
 enum Answer {
     Joined { interface: IfIndex, group: IpAddr, outcome: Outcome },
-    Unsent { instance: InstanceId, errno: i32 },
+    Unsent { instance: InstanceId, destination: IpAddr, errno: i32 },
 }
 
 impl Driver {
@@ -311,7 +311,9 @@ impl Driver {
                 Answer::Joined { interface, group, outcome } => {
                     Event::Joined { interface, group, outcome }
                 }
-                Answer::Unsent { instance, errno } => Event::Unsent { instance, errno },
+                Answer::Unsent { instance, destination, errno } => {
+                    Event::Unsent { instance, destination, errno }
+                }
             };
             self.actions.clear();
             self.engine.handle(now, event, &mut self.actions);
@@ -323,12 +325,22 @@ impl Driver {
         let actions = core::mem::take(&mut self.actions);
         for action in actions.list() {
             match action {
-                Action::SendAdvert { instance, interface, source, destination, packet } => {
+                Action::SendAdvert {
+                    instance,
+                    interface,
+                    source,
+                    destination,
+                    hop_limit,
+                    packet,
+                } => {
                     self.work += 1;
                     let packet = actions.bytes(packet);
-                    if let Err(e) = self.sockets.send(*interface, *source, *destination, packet) {
+                    let (instance, destination) = (*instance, *destination);
+                    let sent =
+                        self.sockets.send(*interface, *source, destination, *hop_limit, packet);
+                    if let Err(e) = sent {
                         let errno = e.raw_os_error().unwrap_or(libc::EIO);
-                        self.answers.push_back(Answer::Unsent { instance: *instance, errno });
+                        self.answers.push_back(Answer::Unsent { instance, destination, errno });
                     }
                 }
                 Action::SendGarp { interface, mac, address, count } => {

@@ -71,7 +71,7 @@ pub struct Entry<O> {
     pub(super) before: Option<Arc<Object>>,
     /// The kernel may have dropped it without a word.
     pub(super) doubtful: bool,
-    /// This process has asked the kernel to add it.
+    /// It is there because this process has asked the kernel to add it.
     pub(super) placed: bool,
     /// An address of the interface itself, which is not ours to remove.
     pub(super) own: bool,
@@ -128,6 +128,8 @@ struct Seen {
 pub struct Effect {
     /// Entries that another program removed.
     pub removed: Vec<ObjectId>,
+    /// The entry that another program added.
+    pub added: Option<ObjectId>,
     /// Entries to compare again.
     pub settle: Vec<ObjectId>,
     /// It concerned an object that is nobody's here.
@@ -363,13 +365,13 @@ impl<O: Copy + PartialEq> Table<O> {
         }
     }
 
-    /// Takes an address that is there for one of the interface itself, which is never removed; where `known` is given,
-    /// only if it is among these. False if nothing changed.
+    /// Takes an address for one of the interface itself, which is never removed: one that is there and was not put
+    /// there by this process; where `known` is given, one that is among these, there or not. False if nothing changed.
     pub fn take_for_own(&mut self, id: ObjectId, known: Option<&[Prefix]>) -> bool {
         let present = self.is_present(id);
         let Some(entry) = self.entry_mut(id) else { return false };
         let Some(prefix) = entry.object.address().map(|a| a.prefix) else { return false };
-        let own = present && !entry.placed && known.is_none_or(|known| known.contains(&prefix));
+        let own = known.map_or(present && !entry.placed, |known| known.contains(&prefix));
         own && !core::mem::replace(&mut entry.own, true)
     }
 
@@ -405,6 +407,12 @@ impl<O: Copy + PartialEq> Table<O> {
                     }
             })
             .map(|prefix| prefix.address)
+    }
+
+    /// Whether this host has an address, on whichever link.
+    #[must_use]
+    pub fn holds(&self, address: IpAddr) -> bool {
+        self.holders.contains_key(&address)
     }
 
     /// Notes that the kernel has an object.
@@ -528,6 +536,12 @@ impl<O: Copy + PartialEq> Table<O> {
                 }
             }
             Some(id) => {
+                if !change.own && !self.is_present(id) {
+                    effect.added = Some(id);
+                    if let Some(entry) = self.entry_mut(id) {
+                        entry.placed = false;
+                    }
+                }
                 self.saw(change.sight.clone());
                 effect.settle.push(id);
             }

@@ -60,6 +60,8 @@ pub enum Event<'a> {
     Unsent {
         /// That of the action.
         instance: InstanceId,
+        /// That of the action.
+        destination: IpAddr,
         /// Error number, positive.
         errno: i32,
     },

@@ -7,6 +7,7 @@ use super::action::Actions;
 use super::event::InstanceId;
 use super::instance::say;
 use super::notify::{self, Word};
+use super::object::Owner;
 use super::{Action, Cx, Engine, NOTICE_PATIENCE, Phase, SLICE, Timer, Timers};
 use crate::base::{Instant, Name, Prefix};
 use crate::model::vrrp::Priority;
@@ -49,7 +50,7 @@ impl Engine {
         let ids = self.instances.ids();
         for id in &ids {
             self.look_for_own(*id, resumed.get(id).map(Vec::as_slice));
-            self.choose_source(*id);
+            self.choose_source(cx, *id);
             self.look_for_retained(*id);
         }
         self.start_scripts(cx);
@@ -78,23 +79,40 @@ impl Engine {
 
     /// The owner of an address (RFC 9568 1.6: priority 255) may have it as an address of the interface itself, which
     /// was there before us and stays when we leave. What the last process of this role put there is not taken for one:
-    /// `known` are those it took for such.
+    /// `known` are those it took for such. They may be away for a while, and a reload may have changed the priority.
     pub(super) fn look_for_own(&mut self, id: InstanceId, known: Option<&[Prefix]>) {
-        let Some(instance) = self.instances.get_mut(id) else { return };
-        if instance.config.priority != Priority::OWNER {
+        let Some(instance) = self.instances.get(id) else { return };
+        if known.is_none() && instance.config.priority != Priority::OWNER {
             return;
         }
-        for entry in &instance.entries {
-            if self.objects.take_for_own(*entry, known)
-                && let Some(prefix) = self.objects.own(*entry)
+        for entry in instance.entries.clone() {
+            self.take_for_own(id, entry, known);
+        }
+    }
+
+    /// Another program has put an address there: for the owner it is one of the interface itself, come late or back.
+    pub(super) fn added_by_others(&mut self, entry: ObjectId) {
+        let owners = self.objects.entry(entry).map(|e| e.owners.clone()).unwrap_or_default();
+        for owner in owners {
+            if let Owner::Instance(id) = owner
+                && self.instance(id).is_some_and(|i| i.config.priority == Priority::OWNER)
             {
-                say!(
-                    info,
-                    *instance,
-                    "{prefix} is an address of {} itself: it stays there whatever this instance does",
-                    instance.config.interface
-                );
+                self.take_for_own(id, entry, None);
             }
+        }
+    }
+
+    fn take_for_own(&mut self, id: InstanceId, entry: ObjectId, known: Option<&[Prefix]>) {
+        if let Some(instance) = self.instances.get(id)
+            && self.objects.take_for_own(entry, known)
+            && let Some(prefix) = self.objects.own(entry)
+        {
+            say!(
+                info,
+                *instance,
+                "{prefix} is an address of {} itself: it stays there whatever this instance does",
+                instance.config.interface
+            );
         }
     }
 

@@ -49,14 +49,18 @@ impl Engine {
     /// The kernel told of an object.
     pub(super) fn object_changed(&mut self, cx: &mut Cx<'_>, change: &Change) {
         let effect = self.objects.changed(change);
+        if let Some(entry) = effect.added {
+            self.added_by_others(entry);
+        }
         let mut entries = effect.removed;
         entries.retain(|entry| self.removed_by_others(cx, *entry));
         entries.extend(effect.settle);
         self.settle(cx, &entries);
-        if let Some((link, _)) = change.sight.as_address()
-            && (effect.foreign || self.has_owner(link))
-        {
-            self.reconsider_sources(cx, self.on_link(link));
+        if let Some((link, prefix)) = change.sight.as_address() {
+            if effect.foreign || self.has_owner(link) {
+                self.reconsider_sources(cx, self.on_link(link));
+            }
+            self.reconsider_sources(cx, self.instances.with_source(prefix.address));
         }
     }
 

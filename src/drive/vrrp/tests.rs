@@ -46,7 +46,7 @@ impl Bench {
         let far = IfIndex(nix::net::if_::if_nametoindex("veth1").unwrap());
         let requests = Requests::open().unwrap();
         let monitor = Monitor::open(requests.port()).unwrap();
-        let ear = Receiver::open(Family::V4).unwrap();
+        let ear = Receiver::open(Family::V4, false).unwrap();
         ear.join(GROUP, far).unwrap();
         Self { requests, monitor, ear, mouth: Sender::open(Family::V4).unwrap(), far }
     }
@@ -64,7 +64,7 @@ impl Bench {
         let mut packet = vec![0x45, 0xc0, 0, 0, 0, 0, 0, 0, 255, 112, 0, 0, 10, 0, 0, 72];
         packet.extend([224, 0, 0, 18]);
         packet.extend(vrrp);
-        self.mouth.send(self.far, "10.0.0.72".parse().unwrap(), GROUP, &packet).unwrap();
+        self.mouth.send(self.far, "10.0.0.72".parse().unwrap(), GROUP, 255, &packet).unwrap();
     }
 
     /// The same so many times, and waits until all of them are in the queues of their receivers.

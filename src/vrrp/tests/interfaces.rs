@@ -196,3 +196,48 @@ fn an_owner_sends_from_the_address_of_its_interface_and_never_removes_it() {
     next.event(Event::Stop { keep_addresses: false });
     assert!(others(&next), "{:?}", next.ops());
 }
+
+/// The other programs of the host put the address of its interface there, or take it away.
+fn own_address(there: bool) -> Event<'static> {
+    Event::Object(Change::address(ETH, prefix("10.0.2.71/24"), there, false))
+}
+
+#[test]
+fn an_address_of_the_owners_interface_that_comes_late_stays() {
+    // At the start it is not there yet, as with DHCP.
+    let mut host = Host::off();
+    host.event(Event::Reload(Arc::new(owner())));
+    let mut kernel = host.kernel();
+    kernel.objects.remove(0);
+    host.event(Event::Kernel(kernel));
+    assert_eq!(host.state(), State::Fault);
+    host.event(own_address(true));
+    host.pass(4 * SECOND);
+    assert_eq!((host.state(), host.ops()), (State::Master, vec!["+10.0.2.100/24".to_owned()]));
+    host.event(Event::Stop { keep_addresses: false });
+    assert_eq!(removals(&host), [(ETH, prefix("10.0.2.100/24"))].into());
+}
+
+#[test]
+fn an_address_of_the_owners_interface_that_comes_back_to_another_process_stays() {
+    // A reload may have made it no owner meanwhile.
+    for priority in [255, 100] {
+        let mut host = Host::new(owner());
+        host.pass(2 * SECOND);
+        let summary = host.engine.summary(host.now);
+        let mut config = owner();
+        config.instances[0].priority = Priority::new(priority).unwrap();
+        let mut next = Host::off();
+        next.now = host.now;
+        next.engine = Engine::new(next.now);
+        next.event(Event::Resume(summary));
+        next.event(Event::Reload(Arc::new(config)));
+        let mut kernel = next.kernel();
+        kernel.objects.remove(0);
+        next.event(Event::Kernel(kernel));
+        assert_eq!((next.state(), removals(&next)), (State::Fault, BTreeSet::new()));
+        next.event(own_address(true));
+        next.event(Event::Stop { keep_addresses: false });
+        assert_eq!(removals(&next), BTreeSet::new(), "{:?}", next.ops());
+    }
+}
