@@ -24,6 +24,7 @@ mod lab;
 mod mail;
 mod nat;
 mod ownership;
+mod privilege;
 mod process;
 mod reload;
 mod route;
@@ -58,6 +59,7 @@ fn main() -> ExitCode {
         route::CASES,
         route::guest::CASES,
         process::CASES,
+        privilege::CASES,
         interop::CASES,
         hostile::CASES,
         mail::CASES,

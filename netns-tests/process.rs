@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::signal::Signal;
 
-use crate::lab::daemon::{CONF, Role, lives, signal_to};
+use crate::lab::daemon::{CONF, Program, Role, lives, signal_to};
 use crate::lab::node::launch;
 use crate::lab::{LIMIT, Lab, Res};
 use crate::scenario::{FAILOVER, LAN, Pair, replaced, steady, within};
@@ -24,6 +24,8 @@ cases![Here:
     a_wedged_runner_delays_nothing,
     a_killed_supervisor_takes_everything_with_it,
     a_second_daemon_is_refused,
+    a_keepalived_that_runs_is_refused_and_a_failed_start_leaves_no_file,
+    a_stop_without_a_process_to_undo_it_is_undone_all_the_same,
     a_stop_leaves_nothing,
     a_stop_can_leave_the_addresses,
     a_backup_that_was_held_up_stays_backup,
@@ -352,5 +354,75 @@ fn settled(lab: &Lab, pair: &Pair) -> Res {
     let mark = lab.mark();
     lab.after(mark).some_adverts(&pair.svr1, 3)?;
     check!(lab.after(mark).adverts(&pair.svr2).is_empty(), "two masters");
+    Ok(())
+}
+
+fn a_keepalived_that_runs_is_refused_and_a_failed_start_leaves_no_file(lab: &mut Lab) -> Res {
+    lab.subject.ours_only("it is about the two of them")?;
+    let pair = Pair::new(lab)?;
+    let node = &pair.svr1;
+    node.write(CONF, FAILOVER[0], 0o644)?;
+    let keepalived = Program::keepalived()?.start(node)?;
+    lab.always().some_garps(node, VIP.parse()?, 10)?;
+    let files = || node.must(["find", "/run", "-name", "*.pid"]);
+    let before = files()?;
+    let mark = lab.mark();
+    let ours = lab.subject.start(node)?;
+    check!(!ours.ended(mark)?, "it started beside keepalived");
+    lab.after(mark).log(node, "keepalived is already running")?;
+    check!(files()? == before, "before: {before}, now: {}", files()?);
+    steady(lab, mark, node, 3)?;
+    let later = lab.after(mark).kernel(node);
+    check!(later.is_empty(), "{later:?}");
+    check!(keepalived.stop()?, "keepalived ended badly");
+    // Nor do files of its own stay when one of them cannot be had, or when the start fails later.
+    let before = files()?;
+    for (options, file) in [
+        (["-p", "/run/own.pid", "-r", "/nosuch/vrrp.pid", "-c", "/run/own-check.pid"], FAILOVER[0]),
+        (["-p", "/run/own.pid", "-r", "/run/own-vrrp.pid", "-c", "/run/own-check.pid"], "nonsense"),
+    ] {
+        node.write("/etc/keepalived/own.conf", file, 0o644)?;
+        let mark = lab.mark();
+        let options = [&["-f", "/etc/keepalived/own.conf"][..], &options].concat();
+        let ours = lab.subject.start_with(node, &options)?;
+        check!(!ours.ended(mark)?, "it started");
+        check!(files()? == before, "before: {before}, now: {}", files()?);
+    }
+    Ok(())
+}
+
+fn a_stop_without_a_process_to_undo_it_is_undone_all_the_same(lab: &mut Lab) -> Res {
+    lab.subject.ours_only("it leaves the address")?;
+    let pair = Pair::new(lab)?;
+    let [primary, _backup] = pair.start(&lab.subject, FAILOVER)?;
+    lab.always().some_garps(&pair.svr1, VIP.parse()?, 10)?;
+    let vrrp = primary.role(Role::Vrrp)?;
+    // Starting a process takes five descriptors.
+    free_descriptors(primary.pid, 0)?;
+    let mark = lab.mark();
+    signal_to(vrrp, Signal::SIGKILL)?;
+    lab.after(mark).log(&pair.svr1, "cannot start the vrrp process")?;
+    check!(pair.svr1.has(LAN, "10.0.0.100/24")?, "the address is gone already");
+    // Those of the process that answers will be free as well: four at most, which is enough to become another.
+    free_descriptors(primary.pid, 2)?;
+    let mark = lab.mark();
+    check!(primary.stop()?, "the exit status is not zero");
+    check!(!pair.svr1.has(LAN, "10.0.0.100/24")?, "the address stays");
+    lab.after(mark).log(&pair.svr1, "the supervisor does its work")?;
+    lab.after(mark).advert(&pair.svr1, |advert| advert.priority() == 0)?;
+    Ok(())
+}
+
+/// Leaves a process so many descriptors that it may still open.
+fn free_descriptors(pid: u32, free: usize) -> Res {
+    let open: Vec<usize> = std::fs::read_dir(format!("/proc/{pid}/fd"))?
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+        .collect();
+    let gaps = |limit: usize| (0..limit).filter(|number| !open.contains(number)).count();
+    let limit = (0..).take_while(|limit| gaps(*limit) <= free).last().unwrap_or_default();
+    // The upper limit stays: it could not be raised again.
+    let limit = format!("--nofile={limit}:");
+    let done = Command::new("prlimit").args(["--pid", &pid.to_string(), &limit]).status()?;
+    check!(done.success(), "prlimit: {done}");
     Ok(())
 }

@@ -46,6 +46,8 @@ impl Installed {
                         lab.subject.path.clone().into_os_string(),
                         "/usr/sbin/evervipd".into(),
                     ]))?;
+                    let command = env!("CARGO_BIN_EXE_evervip");
+                    host.must(["install", "-m", "755", command, "/usr/sbin/evervip"])?;
                     host.must(["install", "-m", "644"].map(Into::into).into_iter().chain([
                         unit.into_os_string(),
                         "/etc/systemd/system/evervip.service".into(),
@@ -120,7 +122,9 @@ fn life(lab: &Lab, unit: &Installed) -> Res {
         lab.note("a bad file");
         host.write(CONF, &FAILOVER[0].replace("interface", "intreface"), 0o644)?;
         let mark = lab.mark();
-        unit.systemctl("reload")?;
+        check!(!unit.systemctl("reload")?, "a refused reload did not fail");
+        let printed = unit.journal(lab, "evervip: reload refused")?;
+        check!(printed.get("MESSAGE").is_some_and(|m| m.contains("intreface")), "{printed:?}");
         unit.journal(lab, "intreface")?;
         steady(lab, mark, host, 3)?;
         check!(lab.after(mark).kernel(host).is_empty(), "{:?}", lab.after(mark).kernel(host));

@@ -107,6 +107,9 @@ pub struct Daemon {
     pub configuration: Option<Configuration>,
     /// Whether a reload is under way.
     pub reloading: bool,
+    /// Reloads that have ended since the daemon started.
+    #[serde(default)]
+    pub reloads: u32,
     /// How the last reload ended; null if there was none.
     pub last_reload: Option<Reload>,
     /// The processes of the daemon but the supervisor.
@@ -392,6 +395,7 @@ impl Clocks {
             since: self.time(view.since),
             configuration,
             reloading: view.reloading,
+            reloads: view.reloads,
             last_reload: last_reload
                 .map(|r| Reload { at: self.time(r.at), refused: r.refused.clone() }),
             processes: view

@@ -461,6 +461,7 @@ IPVS is not available: Protocol not available
                     first_problem: Some(format!("(/etc/k.conf: Line 2) {}", "word ".repeat(30))),
                 }),
                 reloading: false,
+                reloads: 1,
                 last_reload: Some(Reload { at: NOW.into(), refused: Some("no\x1b[31m".into()) }),
                 processes: vec![Process {
                     role: "checker".into(),

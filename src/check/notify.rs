@@ -5,6 +5,7 @@ use core::time::Duration;
 use crate::base::Name;
 use crate::model::service::SorryServer;
 use crate::model::{Command, RealServer, Service, ServiceKey};
+use crate::status::notice::{server_subject, service_subject};
 use crate::status::{MailText, Notice};
 
 /// How long scripts may take when the daemon stops.
@@ -44,7 +45,7 @@ pub(super) fn of_server(
         urgent: false,
     });
     Some(Notice {
-        subject: Name::from(format!("server {name} of {service}")),
+        subject: server_subject(&name, &service),
         fifo: if changed { format!("RS {name} {service} {}", word(up)) } else { String::new() }
             .into(),
         ..base(command.as_ref().filter(|_| changed), up, mail, stopping)?
@@ -66,7 +67,7 @@ pub(super) fn of_service(
         urgent: true,
     });
     Some(Notice {
-        subject: Name::from(format!("service {name}")),
+        subject: service_subject(&name),
         fifo: format!("VS {name} {}", word(up)).into(),
         ..base(command.as_ref(), up, mail, stopping)?
     })

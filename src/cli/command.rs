@@ -5,7 +5,7 @@ pub use crate::sys::process::end_at_broken_pipe;
 use std::process::ExitCode;
 
 use super::print::out;
-use super::{check, convert, demo, explain, fmt, generate, status};
+use super::{check, convert, demo, explain, fmt, generate, reload, status};
 use crate::base::near::nearest;
 
 /// One command.
@@ -28,6 +28,12 @@ pub const COMMANDS: &[Command] = &[
         what: "show what the daemon is doing",
         help: status::HELP,
         run: status::run,
+    },
+    Command {
+        name: "reload",
+        what: "have the daemon read its configuration again",
+        help: reload::HELP,
+        run: reload::run,
     },
     Command {
         name: "check",

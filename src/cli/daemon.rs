@@ -79,6 +79,13 @@ fn test(options: &Options, file: Option<&Path>) -> ExitCode {
             check::test(&what, &mut out, style)
         }
     };
+    let missing = caps::missing(&role::table::needed());
+    if !missing.is_empty() {
+        eprintln!(
+            "evervipd: started by this user with these rights the daemon would lack {}",
+            caps::names(&missing)
+        );
+    }
     match result {
         Ok(status) => ExitCode::from(status),
         Err(e) => {
@@ -120,16 +127,20 @@ fn daemon(mut options: Options, words: &[OsString]) -> Exit {
         match go_to_background() {
             Ok(Background::Here(pipe)) => Some(pipe),
             Ok(Background::There(exit)) => return exit,
-            Err(e) => return refuse(&options, &format!("cannot go to the background: {e}")),
+            Err(e) => {
+                pid_files.remove();
+                return refuse(&options, &format!("cannot go to the background: {e}"));
+            }
         }
     };
     if let Err(e) = log::start(&supervisor::log_settings(&options)) {
         say(format_args!("evervipd: cannot start the log: {e}"));
+        pid_files.remove();
         return Exit::Fatal;
     }
     if process::is_root()
         // Roles get what they need when they are executed. KILL: one of them may be of another user.
-        && let Err(e) = caps::reduce(&[Capability::CAP_KILL], None)
+        && let Err(e) = caps::reduce(&[Capability::CAP_KILL])
     {
         tracing::warn!("cannot give up privileges: {e}");
     }

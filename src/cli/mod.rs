@@ -17,4 +17,5 @@ pub mod explain;
 pub mod fmt;
 pub mod generate;
 pub mod print;
+pub mod reload;
 pub mod status;

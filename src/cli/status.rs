@@ -100,7 +100,7 @@ fn is_complete(report: &Report) -> bool {
 
 /// Why there is no status.
 #[derive(Debug, thiserror::Error)]
-enum Error {
+pub(super) enum Error {
     #[error(
         "nothing listens at {path}: is evervipd running? (systemctl status evervip; a daemon with --pid FILE listens at FILE with the extension .sock: --socket)"
     )]
@@ -130,7 +130,7 @@ struct Whole {
     status: Report,
 }
 
-fn ask(path: &Path) -> Result<Report, Error> {
+pub(super) fn ask(path: &Path) -> Result<Report, Error> {
     let failed = |source: io::Error| {
         let path = path.into();
         match source.kind() {

@@ -15,8 +15,8 @@ const INLINE: u8 = 0;
 const BULK: u8 = 1;
 /// What is longer travels in sealed memory.
 const LONGEST_INLINE: usize = 16 << 10;
-/// What is longer still is refused.
-const LONGEST_BULK: usize = 512 << 20;
+/// What is longer still is refused, unless who receives says otherwise.
+pub const LONGEST_BULK: usize = 512 << 20;
 
 /// Room that [`receive`] needs.
 pub const BUFFER: usize = LONGEST_INLINE + 1;
@@ -111,6 +111,19 @@ pub fn receive<T: DeserializeOwned>(
     channel: &Channel,
     buffer: &mut [u8],
 ) -> Result<Option<(T, Vec<OwnedFd>)>, ReceiveError> {
+    let received = receive_within(channel, buffer, LONGEST_BULK)?;
+    Ok(received.map(|(value, fds, _)| (value, fds)))
+}
+
+/// The same, with a limit for values in sealed memory, in octets; with the length of the value.
+///
+/// # Errors
+/// As [`receive`].
+pub fn receive_within<T: DeserializeOwned>(
+    channel: &Channel,
+    buffer: &mut [u8],
+    longest: usize,
+) -> Result<Option<(T, Vec<OwnedFd>, usize)>, ReceiveError> {
     let received = channel.receive(buffer).map_err(|e| match e.kind() {
         io::ErrorKind::WouldBlock => ReceiveError::Empty,
         io::ErrorKind::InvalidData => ReceiveError::Bad("longer than agreed"),
@@ -120,7 +133,7 @@ pub fn receive<T: DeserializeOwned>(
         return Ok(None);
     };
     let packet = buffer.get(..received.length).unwrap_or_default();
-    decode(packet, received.fds).map(Some)
+    decode_within(packet, received.fds, longest).map(Some)
 }
 
 /// The value of a packet.
@@ -130,14 +143,22 @@ pub fn receive<T: DeserializeOwned>(
 #[doc(hidden)]
 pub fn decode<T: DeserializeOwned>(
     packet: &[u8],
-    mut fds: Vec<OwnedFd>,
+    fds: Vec<OwnedFd>,
 ) -> Result<(T, Vec<OwnedFd>), ReceiveError> {
+    decode_within(packet, fds, LONGEST_BULK).map(|(value, fds, _)| (value, fds))
+}
+
+fn decode_within<T: DeserializeOwned>(
+    packet: &[u8],
+    mut fds: Vec<OwnedFd>,
+    longest: usize,
+) -> Result<(T, Vec<OwnedFd>, usize), ReceiveError> {
     match packet.split_first() {
-        Some((&INLINE, body)) => Ok((open(body)?, fds)),
+        Some((&INLINE, body)) => Ok((open(body)?, fds, body.len())),
         Some((&BULK, [])) if !fds.is_empty() => {
-            let body = memfd::read(fds.remove(0), LONGEST_BULK)
-                .map_err(|_| ReceiveError::Bad("its memory cannot be read"))?;
-            Ok((open(&body)?, fds))
+            let body = memfd::read(fds.remove(0), longest)
+                .map_err(|_| ReceiveError::Bad("its memory cannot be read or is too long"))?;
+            Ok((open(&body)?, fds, body.len()))
         }
         _ => Err(ReceiveError::Bad("of no known form")),
     }

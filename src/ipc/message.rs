@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use crate::base::Name;
-use crate::model::{self, Command, Global, Lvs};
+use super::catalogue::{Announced, Catalogue, Chosen};
+use crate::model::{self, Global, Lvs};
 use crate::status::{MailText, RunEnd, check, daemon, vrrp};
 
 /// A role of the daemon, each a process of its own.
@@ -134,8 +134,17 @@ pub enum FromRole {
 pub enum Memory {
     /// Of `vrrp`.
     Vrrp(vrrp::Summary),
-    /// Of `checker`.
-    Checker(check::Summary),
+    /// Of `checker`: a [`check::Summary`] as [`Self::of_checker`] makes it. The supervisor looks at none of it.
+    Checker(Box<[u8]>),
+}
+
+impl Memory {
+    /// What `checker` remembers.
+    #[must_use]
+    pub fn of_checker(summary: &check::Summary) -> Self {
+        // Plain structures can always be encoded.
+        Self::Checker(postcard::to_stdvec(summary).unwrap_or_default().into())
+    }
 }
 
 /// From `api` to whoever knows: the supervisor, `vrrp`, `checker`. Several may be under way at a time.
@@ -197,6 +206,10 @@ pub struct CheckerPart {
 pub struct RunnerPart {
     /// What belongs to the daemon as a whole.
     pub global: Global,
+    /// Programs that `vrrp` can ask for.
+    pub vrrp: Catalogue,
+    /// Programs that `checker` can ask for.
+    pub checker: Catalogue,
 }
 
 /// From the supervisor to `config`: read this, answer once with [`FromConfig`], end.
@@ -282,8 +295,10 @@ pub enum ToRunner {
     Run {
         /// Comes back with the answer.
         run: u64,
-        /// What to run.
-        command: Command,
+        /// Number of the configuration that names it.
+        generation: u32,
+        /// Its place in the catalogue.
+        program: u32,
         /// When to end it.
         timeout: Duration,
     },
@@ -307,12 +322,14 @@ pub enum ToRunner {
 pub enum Deliver {
     /// Run programs one after the other; those of one subject in the order they came.
     Programs {
-        /// What the notice is about.
-        subject: Name,
+        /// Number of the configuration that names them.
+        generation: u32,
+        /// What the notice is about, as the place of any program with this subject.
+        about: u32,
         /// The state announced.
-        state: Name,
+        state: Announced,
         /// What to run.
-        commands: Vec<Command>,
+        programs: Vec<Chosen>,
         /// How long each may take.
         limit: Option<Duration>,
     },

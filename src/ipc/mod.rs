@@ -10,10 +10,12 @@
     reason = "part of the shell: works on sockets"
 )]
 
+pub mod catalogue;
 pub mod frame;
 pub mod message;
 pub mod peer;
 
+pub use catalogue::{Announced, Catalogue, Change, Chosen, Index};
 pub use frame::{ReceiveError, SendError};
 pub use message::{
     Answer, Ask, CheckerPart, Deliver, FromConfig, FromRole, FromRunner, LoadReport, LoadRequest,

@@ -23,7 +23,22 @@ pub struct Peer<Out, In> {
     gone: bool,
     /// Messages that made no sense.
     bad: u64,
+    /// The longest value in sealed memory that is taken, in octets.
+    longest: usize,
+    /// Length of the last value.
+    length: usize,
     types: PhantomData<fn(Out) -> In>,
+}
+
+/// What [`Peer::hear`] heard.
+#[derive(Debug)]
+pub enum Heard<In> {
+    /// A message, and what came with it.
+    Message(In, Vec<OwnedFd>),
+    /// One that made no sense; it was dropped.
+    Nonsense,
+    /// The peer is gone.
+    End,
 }
 
 impl<Out: Serialize, In: DeserializeOwned> Peer<Out, In> {
@@ -38,6 +53,8 @@ impl<Out: Serialize, In: DeserializeOwned> Peer<Out, In> {
             waiting: VecDeque::new(),
             gone: false,
             bad: 0,
+            longest: frame::LONGEST_BULK,
+            length: 0,
             types: PhantomData,
         })
     }
@@ -89,19 +106,42 @@ impl<Out: Serialize, In: DeserializeOwned> Peer<Out, In> {
         self.channel.inner().duplicate()
     }
 
+    /// From now on longer values than this are refused unread: what is decoded takes several times the memory.
+    pub fn limit(&mut self, longest: usize) {
+        self.longest = longest;
+    }
+
+    /// Octets of the message that came last.
+    #[must_use]
+    pub const fn length(&self) -> usize {
+        self.length
+    }
+
     /// The next message; none when the peer is gone. Sends what waits meanwhile. Nothing is lost when the future
     /// is dropped.
     pub async fn next(&mut self) -> Option<(In, Vec<OwnedFd>)> {
-        if self.gone {
-            return None;
+        loop {
+            match self.hear().await {
+                Heard::Message(message, fds) => return Some((message, fds)),
+                Heard::Nonsense => {}
+                Heard::End => return None,
+            }
         }
+    }
+
+    /// The same, told of messages that made no sense as well: for who must not be kept busy by them.
+    pub async fn hear(&mut self) -> Heard<In> {
+        if self.gone {
+            return Heard::End;
+        }
+        let longest = self.longest;
         loop {
             let answer = if self.waiting.is_empty() {
-                take::<In>(&self.channel, &mut self.buffer).await
+                take::<In>(&self.channel, &mut self.buffer, longest).await
             } else {
                 tokio::select! {
                     biased;
-                    answer = take::<In>(&self.channel, &mut self.buffer) => answer,
+                    answer = take::<In>(&self.channel, &mut self.buffer, longest) => answer,
                     more = flush(&self.channel, &mut self.waiting) => match more {
                         Ok(()) => continue,
                         Err(_) => Ok(None),
@@ -109,10 +149,13 @@ impl<Out: Serialize, In: DeserializeOwned> Peer<Out, In> {
                 }
             };
             match answer {
-                Ok(Some(message)) => return Some(message),
+                Ok(Some((message, fds, length))) => {
+                    self.length = length;
+                    return Heard::Message(message, fds);
+                }
                 Ok(None) => {
                     self.gone = true;
-                    return None;
+                    return Heard::End;
                 }
                 Err(ReceiveError::Bad(why)) => {
                     self.bad += 1;
@@ -123,11 +166,12 @@ impl<Out: Serialize, In: DeserializeOwned> Peer<Out, In> {
                             self.bad
                         );
                     }
+                    return Heard::Nonsense;
                 }
                 Err(e) => {
                     tracing::warn!("channel to another process: {e}");
                     self.gone = true;
-                    return None;
+                    return Heard::End;
                 }
             }
         }
@@ -163,9 +207,10 @@ pub async fn next_with_fd<Out: Serialize, In: DeserializeOwned>(
 async fn take<In: DeserializeOwned>(
     channel: &Async<Channel>,
     buffer: &mut [u8],
-) -> Result<Option<(In, Vec<OwnedFd>)>, ReceiveError> {
+    longest: usize,
+) -> Result<Option<(In, Vec<OwnedFd>, usize)>, ReceiveError> {
     channel
-        .read(|inner| match frame::receive(inner, buffer) {
+        .read(|inner| match frame::receive_within(inner, buffer, longest) {
             Err(ReceiveError::Empty) => Err(io::ErrorKind::WouldBlock.into()),
             other => Ok(other),
         })

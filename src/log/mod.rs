@@ -93,8 +93,36 @@ struct Log {
 /// # Errors
 /// When the thread cannot be started, the file cannot be opened, or the log is started already.
 pub fn start(settings: &Settings) -> io::Result<()> {
-    let (shared, collector, real_time, outputs) = ring::make(settings.level())?;
-    let writer = writer::Writer::new(settings)?;
+    Ready::open(settings)?.start()
+}
+
+/// A log whose places are open: to be started when the process has given up the rights that opening them takes, for
+/// the thread that writes is not to keep them.
+pub struct Ready {
+    writer: writer::Writer,
+    level: LevelFilter,
+}
+
+impl Ready {
+    /// Opens what lines go to.
+    ///
+    /// # Errors
+    /// When the file cannot be opened.
+    pub fn open(settings: &Settings) -> io::Result<Self> {
+        Ok(Self { writer: writer::Writer::new(settings)?, level: settings.level() })
+    }
+
+    /// Starts logging in this process; once.
+    ///
+    /// # Errors
+    /// When the thread cannot be started, or the log is started already.
+    pub fn start(self) -> io::Result<()> {
+        launch(self)
+    }
+}
+
+fn launch(Ready { writer, level }: Ready) -> io::Result<()> {
+    let (shared, collector, real_time, outputs) = ring::make(level)?;
     let thread = std::thread::Builder::new().name("log".into()).stack_size(64 << 10);
     let for_writer = Arc::clone(&shared);
     LOG.set(Log { shared, real_time: Mutex::new(Some(real_time)) })

@@ -14,7 +14,8 @@ use super::peers::{Peers, Said};
 use crate::check::Limits;
 use crate::cli::exit::Exit;
 use crate::drive::check::{Driver, Output};
-use crate::ipc::{CheckerPart, FromRole, Memory, ToRole, ToRunner, Told};
+use crate::ipc::{Catalogue, CheckerPart, FromRole, Memory, ToRole, ToRunner, Told, frame};
+use crate::status::check::Kernel;
 use crate::sys::{clock, process, sched};
 use record::Record;
 
@@ -24,10 +25,10 @@ const PROBES: u64 = 16_384;
 const OTHERS: u64 = 64;
 
 /// Runs the role.
-pub(super) async fn run(control: Control) -> Exit {
+pub(super) async fn run(mut control: Control) -> Exit {
     let seed = clock::now().as_nanos() ^ u64::from(process::own_pid().unsigned_abs()) << 40;
     match Driver::new(seed, limits()) {
-        Ok(driver) => Role::new(driver, &control).serve(control).await,
+        Ok(driver) => Role::new(driver, &mut control).serve(control).await,
         Err(e) => {
             tracing::error!("cannot start: {e}");
             Exit::Internal
@@ -51,10 +52,10 @@ struct Role {
 }
 
 impl Role {
-    fn new(driver: Driver, control: &Control) -> Self {
+    fn new(driver: Driver, control: &mut Control) -> Self {
         Self {
             driver,
-            record: Record::at(control.setup().services.clone()),
+            record: Record::of(control.take_file()),
             owned: false,
             peers: Peers::default(),
             prepared: Prepared::default(),
@@ -105,6 +106,7 @@ impl Role {
                     if !core::mem::replace(&mut self.owned, true) {
                         self.driver.owned(self.record.read());
                     }
+                    self.peers.configure(generation, Catalogue::of_checker(&part.lvs));
                     self.driver.reload(Arc::new(part.lvs));
                     control.tell(&FromRole::Applied { generation });
                     // What reading it took is not needed any more.
@@ -119,7 +121,10 @@ impl Role {
                     open.into_iter().for_each(|run| self.run_program(run));
                 }
             }
-            ToRole::Resume(Memory::Checker(summary)) => self.driver.resume(summary),
+            ToRole::Resume(Memory::Checker(octets)) => match frame::open(&octets) {
+                Ok(summary) => self.driver.resume(summary),
+                Err(e) => tracing::warn!("what the last process had announced: {e}"),
+            },
             ToRole::Stop { keep } => self.driver.stop(keep),
             ToRole::Count => self.count(),
             ToRole::Resume(Memory::Vrrp(_)) | ToRole::Ipvs { .. } | ToRole::Answer(_) => {}
@@ -130,7 +135,7 @@ impl Role {
         self.peers.send_notices();
         if self.report_due {
             let summary = self.driver.summary();
-            self.report_due = !control.offer(&FromRole::Remember(Memory::Checker(summary)));
+            self.report_due = !control.offer(&FromRole::Remember(Memory::of_checker(&summary)));
         }
     }
 
@@ -186,9 +191,8 @@ impl Role {
 
     /// Has the runner run the program of a check. Without a runner it waits for the next one.
     fn run_program(&mut self, run: u64) {
-        if let Some(check) = self.driver.program(run).filter(|_| self.peers.has_runner()) {
-            let (command, timeout) = (check.command.clone(), check.timeout);
-            self.peers.ask_runner(&ToRunner::Run { run, command, timeout });
+        if let Some(check) = self.driver.program(run) {
+            self.peers.run(run, &check.command, check.timeout);
         }
     }
 }

@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep_until};
 use super::pidfile::PidFile;
 use super::table::{self, FIRST_PATIENCE, Row};
 use super::{ARGUMENT, Setup};
-use crate::ipc::{FromRole, Peer, RoleName, SendError, ToRole, frame};
+use crate::ipc::{FromRole, Peer, RoleName, SendError, ToRole, frame, peer::Heard};
 use crate::status::daemon;
 use crate::sys::channel::Channel;
 use crate::sys::clock;
@@ -19,6 +19,12 @@ use crate::sys::spawn;
 
 /// A role that ran this long is started again at once.
 const GOOD_RUN: core::time::Duration = core::time::Duration::from_secs(60);
+
+/// What a role may say in a window of time: messages, a kibibyte of one counting as another. A healthy one says much
+/// less; of one gone wild the rest waits, so that everything else has its turn.
+const TALK: i64 = 256;
+/// That window.
+const WINDOW: core::time::Duration = core::time::Duration::from_millis(100);
 
 /// How long a role that was ended by a signal stays away.
 const MOMENT: core::time::Duration = core::time::Duration::from_millis(300);
@@ -39,6 +45,8 @@ pub struct Child {
     /// Processes started so far.
     starts: u32,
     pid_file: Option<PidFile>,
+    /// The longest value it may send in one piece, in octets.
+    longest: usize,
     /// What each of its processes is given instead of a pid file.
     socket: Option<OwnedFd>,
 }
@@ -55,6 +63,27 @@ struct Running {
     stopping: bool,
     /// It has left in good order.
     done: bool,
+    /// What it may say until the window ends, less than nothing when it has said more.
+    talk: i64,
+    /// When it may say more.
+    more_at: Instant,
+}
+
+impl Running {
+    /// Waits while it has said too much.
+    async fn pause(&mut self) {
+        let now = Instant::now();
+        if now >= self.more_at {
+            // Not more for having been silent.
+            self.talk = (self.talk + TALK).min(TALK);
+            self.more_at = now + WINDOW;
+        }
+        while self.talk <= 0 {
+            sleep_until(self.more_at).await;
+            self.talk += TALK;
+            self.more_at = Instant::now() + WINDOW;
+        }
+    }
 }
 
 /// What happened to a role.
@@ -91,7 +120,16 @@ impl Child {
             astray: false,
             starts: 0,
             pid_file: None,
+            longest: 0,
             socket: None,
+        }
+    }
+
+    /// Limits what it may send in one piece, beyond what fits into a packet, in octets.
+    pub fn limit(&mut self, longest: usize) {
+        self.longest = longest;
+        if let Some(running) = &mut self.running {
+            running.peer.limit(longest);
         }
     }
 
@@ -149,7 +187,10 @@ impl Child {
                     seen: false,
                     stopping: false,
                     done: false,
+                    talk: TALK,
+                    more_at: Instant::now() + WINDOW,
                 });
+                self.limit(self.longest);
                 Ok(())
             }
             Err(e) => {
@@ -186,16 +227,26 @@ impl Child {
         };
         // First what it said, then that it ended. The end of the channel alone means nothing: the process may
         // have closed it and go on.
-        let said = tokio::select! {
-            biased;
-            said = running.peer.next() => said,
-            () = ending(&running.process) => None,
-        };
-        if let Some((message, _)) = said {
-            running.missed = 0;
-            running.seen = true;
-            running.done |= message == FromRole::Done;
-            return Happened::Said(message);
+        loop {
+            running.pause().await;
+            let Running { peer, process, talk, .. } = running;
+            let heard = tokio::select! {
+                biased;
+                heard = peer.hear() => heard,
+                () = ending(process) => Heard::End,
+            };
+            match heard {
+                Heard::Message(message, _) => {
+                    let kibibytes = i64::try_from(peer.length() / 1024).unwrap_or(i64::MAX / 2);
+                    *talk = (*talk - 1 - kibibytes).max(-8 * TALK);
+                    running.missed = 0;
+                    running.seen = true;
+                    running.done |= message == FromRole::Done;
+                    return Happened::Said(message);
+                }
+                Heard::Nonsense => *talk -= 1,
+                Heard::End => break,
+            }
         }
         let exit = running.process.ended().await.unwrap_or(Exit::Code(0));
         let ended = match (running.stopping, running.done) {
@@ -238,6 +289,10 @@ impl Child {
         let first = FIRST_PATIENCE.as_micros() / period.as_micros().max(1);
         let first = u32::try_from(first).unwrap_or(u32::MAX);
         let patience = if running.seen { patience } else { patience.max(first) };
+        if running.talk <= 0 {
+            // It said so much that it is not listened to at the moment.
+            return;
+        }
         running.missed += 1;
         if running.missed > patience && !running.stopping {
             tracing::error!(
@@ -286,6 +341,11 @@ fn connected(
 
 async fn ending(process: &Process) {
     let _ = process.ending().await;
+}
+
+/// Becomes the process of a role. Gives the reason if that failed.
+pub fn become_role(role: RoleName, channel: Channel) -> io::Error {
+    spawn::become_role(&format!("evervipd: {role}"), &[&format!("{ARGUMENT}{role}")], channel)
 }
 
 /// Starts the process of a role and tells it its setup, with a descriptor.

@@ -2,21 +2,21 @@
 //! carries out, and ends.
 
 use core::time::Duration;
-use std::ffi::{CStr, OsStr};
-use std::fs;
-use std::io;
+use std::collections::BTreeSet;
+use std::ffi::CStr;
+use std::fs::File;
+use std::io::{self, Write};
 use std::os::fd::OwnedFd;
-use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
 
 use serde::Serialize;
 
 use super::Start;
-use super::load::MOST_REMARKS;
+use super::load::{LONGEST_VERDICT, MOST_REMARKS};
 use crate::cli::exit::Exit;
 use crate::config::{self, Class, Diagnostic, Diagnostics, Loaded, Options, Severity};
 use crate::ipc::{
-    CheckerPart, FromConfig, LoadReport, LoadRequest, Needs, Remark, RunnerPart, VrrpPart, frame,
+    Catalogue, CheckerPart, FromConfig, LoadReport, LoadRequest, Needs, Remark, RunnerPart,
+    VrrpPart, frame,
 };
 use crate::log;
 use crate::model::{CheckerKind, Model, NotifyCommands};
@@ -32,16 +32,21 @@ pub(super) fn run(start: Start) -> Exit {
         tracing::error!("reading the configuration: the supervisor does not say which");
         return Exit::Internal;
     };
-    let loaded = load(&request);
+    let loaded = load(&request, start.user);
     let mut remarks: Vec<Remark> = loaded
         .diagnostics
         .log_lines()
         .map(|(severity, text)| Remark { is_error: severity == Severity::Error, text })
         .collect();
-    let rest = remarks.split_off(remarks.len().min(MOST_REMARKS));
+    let mut length = 0;
+    let short = remarks.iter().take(MOST_REMARKS).take_while(|remark| {
+        length += remark.text.len() + 8;
+        length < LONGEST_VERDICT / 2
+    });
+    let rest = remarks.split_off(short.count());
     tell(&loaded, &rest, request.dump);
-    if let Some(path) = &request.check {
-        record(&loaded.diagnostics, path);
+    if let Some(file) = &start.file {
+        record(&loaded.diagnostics, file);
     }
     match answer(loaded, &request) {
         Ok((report, parts)) => {
@@ -68,8 +73,9 @@ fn request(start: &Start) -> Option<LoadRequest> {
     Some(frame::receive(&start.control, &mut buffer).ok()??.0)
 }
 
-fn load(request: &LoadRequest) -> Loaded {
-    let machine = Machine::new();
+fn load(request: &LoadRequest, daemon: (u32, u32)) -> Loaded {
+    // This process is of another user than the daemon and its programs.
+    let machine = Machine::new().of_user(daemon);
     let mut options = Options::new(request.path.to_vec(), &machine);
     if let Some(id) = &request.id {
         options.config_id = id.as_bytes().to_vec();
@@ -106,11 +112,10 @@ fn tell(loaded: &Loaded, rest: &[Remark], dump: bool) {
 }
 
 /// Writes what a configuration test says into the file of `reload_check_config`.
-fn record(diagnostics: &Diagnostics, path: &[u8]) {
+fn record(diagnostics: &Diagnostics, mut file: &File) {
     let text: String = diagnostics.log_lines().map(|(_, line)| line + "\n").collect();
-    let path = Path::new(OsStr::from_bytes(path));
-    if let Err(e) = fs::write(path, text) {
-        tracing::warn!("reload_check_config: {}: {e}", path.display());
+    if let Err(e) = file.set_len(0).and_then(|()| file.write_all(text.as_bytes())) {
+        tracing::warn!("reload_check_config: {e}");
     }
 }
 
@@ -124,7 +129,7 @@ fn answer(loaded: Loaded, request: &LoadRequest) -> io::Result<(LoadReport, Vec<
         usable: !loaded.unusable(),
         errors: count(refusing.len()),
         first_error: refusing.first().map(|d| diagnostics.log_line(d)),
-        mistakes: diagnostics.mistakes(),
+        mistakes: known(diagnostics.mistakes()),
         asked: count(loaded.instances_asked),
         instances: count(loaded.model.vrrp.instances.len()),
         advert_interval: loaded.model.vrrp.shortest_interval(),
@@ -134,15 +139,29 @@ fn answer(loaded: Loaded, request: &LoadRequest) -> io::Result<(LoadReport, Vec<
         needs: needs(&loaded.model),
     };
     let Model { global, vrrp, lvs } = loaded.model;
+    let runner = RunnerPart {
+        global: global.clone(),
+        vrrp: Catalogue::of_vrrp(&vrrp),
+        checker: Catalogue::of_checker(&lvs),
+    };
     let vrrp = VrrpPart { global: global.clone(), vrrp };
-    let checker = CheckerPart { global: global.clone(), lvs };
-    let runner = RunnerPart { global };
+    let checker = CheckerPart { global, lvs };
     let parts = vec![
         seal(c"evervip-vrrp", &vrrp)?,
         seal(c"evervip-checker", &checker)?,
         seal(c"evervip-runner", &runner)?,
     ];
     Ok((report, parts))
+}
+
+/// As many of these as the verdict has room for. One that is left out will be taken for a new one.
+fn known(mistakes: BTreeSet<String>) -> BTreeSet<String> {
+    let mut length = 0;
+    let fits = |one: &String| {
+        length += one.len() + 4;
+        length < LONGEST_VERDICT / 3
+    };
+    mistakes.into_iter().take_while(fits).collect()
 }
 
 /// What makes a reload worse than what is in force; with `reload_check_config`, whatever a configuration test reports.

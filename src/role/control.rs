@@ -1,6 +1,7 @@
 //! A role's side of its channel to the supervisor.
 
 use core::time::Duration;
+use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
 
@@ -56,6 +57,11 @@ impl<P: DeserializeOwned> Prepared<P> {
         }
     }
 
+    /// The one of this number, while it is not handed out.
+    pub fn get_mut(&mut self, generation: u32) -> Option<&mut P> {
+        self.0.as_mut().filter(|(g, _)| *g == generation).map(|(_, part)| part)
+    }
+
     /// Hands it out, if it is the one of this number.
     pub fn take(&mut self, generation: u32) -> Option<P> {
         self.0.take().filter(|(g, _)| *g == generation).map(|(_, part)| part)
@@ -102,6 +108,8 @@ pub struct Control {
     signalled: bool,
     /// What came with the setup.
     fd: Option<OwnedFd>,
+    /// The file that the role writes.
+    file: Option<File>,
 }
 
 impl Control {
@@ -122,6 +130,7 @@ impl Control {
             orphan: None,
             signalled: false,
             fd: start.fd,
+            file: start.file,
         })
     }
 
@@ -134,6 +143,11 @@ impl Control {
     /// Takes the descriptor that came with the setup. Not for roles with a pid file: it keeps their lock.
     pub fn take_fd(&mut self) -> Option<OwnedFd> {
         self.fd.take()
+    }
+
+    /// Takes the file that the role writes ([`Setup::writes`]).
+    pub fn take_file(&mut self) -> Option<File> {
+        self.file.take()
     }
 
     /// Leaves signs of life to another thread, which sends [`FromRole::Alive`] on this channel.

@@ -21,6 +21,9 @@ const LAST: Duration = Duration::from_secs(2);
 /// read it logs what is beyond.
 pub const MOST_REMARKS: usize = 1000;
 
+/// The longest verdict, in octets: decoded it takes many times that.
+pub const LONGEST_VERDICT: usize = 512 << 10;
+
 /// A verdict.
 #[derive(Debug)]
 pub struct Loaded {
@@ -71,9 +74,11 @@ pub enum LoadError {
 ///
 /// # Errors
 /// When that process does not come to a verdict.
-pub async fn load(setup: Setup, request: LoadRequest) -> Result<Loaded, LoadError> {
+pub async fn load(mut setup: Setup, request: LoadRequest) -> Result<Loaded, LoadError> {
+    setup.writes = request.check.clone();
     let (process, channel) = child::spawn(RoleName::Config, &setup, None)?;
     let mut peer: Peer<LoadRequest, FromConfig> = Peer::new(channel)?;
+    peer.limit(LONGEST_VERDICT);
     let answer = match peer.post(&request, Vec::new()) {
         Ok(()) => timeout(PATIENCE, peer.next()).await,
         Err(_) => Ok(None),

@@ -12,6 +12,7 @@ mod api;
 mod checker;
 mod child;
 mod config;
+pub mod confine;
 mod control;
 mod load;
 mod notices;
@@ -32,18 +33,20 @@ pub mod fuzz {
 }
 
 use core::time::Duration;
+use std::ffi::OsStr;
+use std::fs::File;
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::OpenOptionsExt;
 use std::process::ExitCode;
 
-use ::caps::Capability;
 use serde::{Deserialize, Serialize};
 
 use crate::cli::exit::Exit;
 use crate::ipc::{RoleName, frame};
 use crate::log;
 use crate::sys::channel::Channel;
-use crate::sys::{account, caps, process, sched, spawn};
+use crate::sys::{process, sched, spawn};
 
 pub use control::{Control, Order};
 pub use notices::Notices;
@@ -63,8 +66,12 @@ pub struct Setup {
     pub ignore_sigint: bool,
     /// Log addresses that come and go.
     pub watch_addresses: bool,
-    /// Where the checker records its virtual servers for a later process.
-    pub services: Option<PathBuf>,
+    /// User and group of roles that are confined; none: they keep those of the supervisor.
+    pub user: Option<(u32, u32)>,
+    /// A crash is to leave a core file.
+    pub core_files: bool,
+    /// A file that the role writes, which may belong to root: it is opened before the rights for it are given up.
+    pub writes: Option<Box<[u8]>>,
 }
 
 /// A role's beginnings.
@@ -75,6 +82,10 @@ pub struct Start {
     pub control: Channel,
     /// What came with the setup: its pid file, which keeps the lock on it, or for `api` the control socket.
     fd: Option<OwnedFd>,
+    /// The file that it writes.
+    file: Option<File>,
+    /// Who this process was before it became another user.
+    user: (u32, u32),
 }
 
 /// Runs the role of this name in this process, from start to end.
@@ -111,29 +122,40 @@ fn begin(role: RoleName, control: Channel) -> Option<Start> {
     control.wait(Duration::from_secs(10)).ok().filter(|ready| *ready)?;
     let (setup, fds) = frame::receive::<Setup>(&control, &mut buffer).ok()??;
     let row = table::row(role);
-    if row.confined {
-        // Kernels since 3.5 have it.
-        process::no_new_privileges().ok()?;
-    }
-    let user = row.user.and_then(account::user).filter(|_| process::is_root());
-    let switching = [Capability::CAP_SETUID, Capability::CAP_SETGID];
-    let keep = if user.is_some() { &switching } else { row.keep };
-    let reduced = caps::reduce(keep, row.confined.then_some(row.keep));
+    let user = process::own_user();
     // What is wrong with a configuration is the daemon's own word.
     let own =
         if role == RoleName::Config { setup.log.clone() } else { setup.log.for_role(row.log) };
-    log::start(&own).ok()?;
-    if let Err(e) = reduced {
-        tracing::warn!("cannot give up privileges: {e}");
-    }
-    // After the log was started: its file may be root's.
-    if let Some((uid, gid)) = user
-        && let Err(e) = process::become_user(uid, gid)
-    {
-        tracing::error!("cannot become user {uid}: {e}");
-        return None;
-    }
-    Some(Start { setup, control, fd: fds.into_iter().next() })
+    let log = log::Ready::open(&own).ok()?;
+    let file = setup.writes.as_deref().map(written).transpose();
+    let confined = confine::enter(&row, &setup);
+    // Not before: the thread of the log would keep what this one gives up.
+    log.start().ok()?;
+    let remarks = match confined {
+        Ok(remarks) => remarks,
+        Err(e) => {
+            tracing::error!("cannot give up privileges: {e}");
+            return None;
+        }
+    };
+    remarks.tell(role);
+    let file = file.unwrap_or_else(|(path, e)| {
+        tracing::warn!("cannot write {path}: {e}");
+        None
+    });
+    Some(Start { setup, control, fd: fds.into_iter().next(), file, user })
+}
+
+/// Opens a file that the role is going to write, without changing it yet.
+fn written(path: &[u8]) -> Result<File, (String, std::io::Error)> {
+    File::options()
+        .read(true)
+        .write(true)
+        .create(true)
+        .mode(0o600)
+        .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
+        .open(OsStr::from_bytes(path))
+        .map_err(|e| (String::from_utf8_lossy(path).into_owned(), e))
 }
 
 /// Runs a role on a runtime of this thread.

@@ -1,12 +1,14 @@
 //! Notices on their way to the runner: in order for each subject, bounded, and sent again to a runner that was
 //! started anew as long as it has not said that they are done with.
 
+use core::time::Duration;
 use std::collections::{BTreeMap, VecDeque};
 use std::os::fd::OwnedFd;
 
 use crate::base::Name;
-use crate::ipc::{Deliver, FromRunner, Peer, SendError, ToRunner};
-use crate::status::Notice;
+use crate::ipc::{Announced, Catalogue, Deliver, FromRunner, Index, Peer, SendError, ToRunner};
+use crate::model::Command;
+use crate::status::{MailText, Notice};
 
 /// Notices of one subject that may wait. What is older than the newest ones of a subject that changes faster than
 /// its programs run interests nobody.
@@ -29,6 +31,9 @@ pub struct Notices {
     ids: BTreeMap<u64, Name>,
     lost: u64,
     mails_lost: u64,
+    /// The programs of the configuration in force and of the one before it, the newest first: what was announced of
+    /// something that has just left the configuration is told all the same.
+    configured: VecDeque<(u32, Index)>,
 }
 
 #[derive(Debug, Default)]
@@ -40,47 +45,68 @@ struct Subject {
 #[derive(Debug)]
 struct Entry {
     id: u64,
-    deliver: Deliver,
+    what: What,
     /// Programs of it that were started by the runner that has it now, or had it.
     begun: usize,
     /// The last of these.
     process: Option<OwnedFd>,
 }
 
+/// What is to be done.
+#[derive(Debug)]
+enum What {
+    Programs { state: Name, commands: Vec<Command>, limit: Option<Duration> },
+    Mail(MailText),
+}
+
 impl Notices {
+    /// From now on the runner knows these programs, under this number.
+    pub fn configure(&mut self, generation: u32, catalogue: Catalogue) {
+        self.configured.push_front((generation, Index::new(catalogue)));
+        self.configured.truncate(2);
+    }
+
+    /// The place of a program whose status matters, and the number of the configuration that names it.
+    #[must_use]
+    pub fn program(&self, command: &Command) -> Option<(u32, u32)> {
+        let none = Name::default();
+        self.configured.iter().find_map(|(generation, index)| {
+            Some((*generation, index.choose(&none, command)?.entry))
+        })
+    }
+
     /// Adds a notice.
     pub fn push(&mut self, notice: Notice) {
         let Notice { subject, state, commands, limit, mail, .. } = notice;
         if !commands.is_empty() {
-            let deliver = Deliver::Programs { subject: subject.clone(), state, commands, limit };
-            self.add(subject, deliver, WAITING);
+            self.add(subject, What::Programs { state, commands, limit }, WAITING);
         }
         if let Some(mail) = mail {
             let [other, urgent] = MAILS;
             let kind = if mail.urgent { urgent } else { other };
-            self.add(Name::from(kind), Deliver::Mail(mail), MAILS_WAITING);
+            self.add(Name::from(kind), What::Mail(mail), MAILS_WAITING);
         }
     }
 
-    fn add(&mut self, subject: Name, deliver: Deliver, most: usize) {
+    fn add(&mut self, subject: Name, what: What, most: usize) {
         self.next += 1;
         let id = self.next;
         self.ids.insert(id, subject.clone());
-        let queue = self.subjects.entry(subject).or_default();
-        queue.waiting.push_back(Entry { id, deliver, begun: 0, process: None });
+        let queue = self.subjects.entry(subject.clone()).or_default();
+        queue.waiting.push_back(Entry { id, what, begun: 0, process: None });
         if queue.waiting.len() > most
             && let Some(oldest) = queue.waiting.pop_front()
         {
             self.ids.remove(&oldest.id);
             self.lost += 1;
-            match oldest.deliver {
-                Deliver::Programs { subject, state, .. } => {
+            match oldest.what {
+                What::Programs { state, .. } => {
                     tracing::warn!(
                         "notice of {subject} ({state}) dropped: too many newer ones wait"
                     );
                 }
                 // A line for each would be a flood of its own.
-                Deliver::Mail(_) => {
+                What::Mail(_) => {
                     self.mails_lost += 1;
                     if self.mails_lost.is_power_of_two() {
                         tracing::warn!(
@@ -116,7 +142,9 @@ impl Notices {
 
     fn pass(&mut self, peer: &mut Peer<ToRunner, FromRunner>, all: bool) -> Result<(), SendError> {
         let [mail, urgent] = MAILS;
-        for (subject, queue) in &mut self.subjects {
+        let Self { subjects, ids, configured, .. } = self;
+        let mut dropped = false;
+        for (subject, queue) in &mut *subjects {
             let most = match subject.as_str() {
                 _ if all => usize::MAX,
                 name if name == mail || name == urgent => MAILS_SENT,
@@ -125,7 +153,15 @@ impl Notices {
             while queue.sent.len() < most
                 && let Some(entry) = queue.waiting.pop_front()
             {
-                let message = ToRunner::Notice { id: entry.id, deliver: entry.deliver.clone() };
+                let Some(deliver) = deliver(configured, subject, &entry.what) else {
+                    tracing::warn!(
+                        "notice of {subject} dropped: its programs have left the configuration"
+                    );
+                    ids.remove(&entry.id);
+                    dropped = true;
+                    continue;
+                };
+                let message = ToRunner::Notice { id: entry.id, deliver };
                 let process = entry.process.as_ref().and_then(|fd| fd.try_clone().ok());
                 match peer.post(&message, process.into_iter().collect()) {
                     Ok(()) => queue.sent.push_back(entry),
@@ -135,6 +171,9 @@ impl Notices {
                     }
                 }
             }
+        }
+        if dropped {
+            subjects.retain(|_, queue| !queue.sent.is_empty() || !queue.waiting.is_empty());
         }
         Ok(())
     }
@@ -166,7 +205,7 @@ impl Notices {
     pub fn begin_anew(&mut self) {
         for queue in self.subjects.values_mut() {
             while let Some(mut last) = queue.sent.pop_back() {
-                if let Deliver::Programs { commands, .. } = &mut last.deliver {
+                if let What::Programs { commands, .. } = &mut last.what {
                     commands.drain(..last.begun.min(commands.len()));
                 }
                 last.begun = 0;
@@ -182,6 +221,26 @@ impl Notices {
     }
 }
 
+/// What the runner is told; none when it knows nothing of it.
+fn deliver(configured: &VecDeque<(u32, Index)>, subject: &Name, what: &What) -> Option<Deliver> {
+    match what {
+        What::Mail(mail) => Some(Deliver::Mail(mail.clone())),
+        What::Programs { state, commands, limit } => {
+            let state = Announced::from_word(state)?;
+            configured.iter().find_map(|(generation, index)| {
+                let programs = commands.iter().map(|command| index.choose(subject, command));
+                Some(Deliver::Programs {
+                    generation: *generation,
+                    about: index.about(subject)?,
+                    state,
+                    programs: programs.collect::<Option<Vec<_>>>()?,
+                    limit: *limit,
+                })
+            })
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -190,16 +249,34 @@ mod tests {
     use crate::sys::channel::Channel;
     use crate::sys::testing;
 
-    fn notice(subject: &str, state: &str) -> Notice {
-        let words = vec![b"/bin/true".as_slice().into()];
+    fn notice(subject: &str) -> Notice {
         Notice {
             subject: Name::from(subject),
-            state: Name::from(state),
-            commands: vec![Command { words, through_shell: false, user: None }],
+            state: Name::from("MASTER"),
+            commands: vec![true_()],
             limit: None,
             fifo: "".into(),
             mail: None,
         }
+    }
+
+    fn true_() -> Command {
+        Command { words: vec![b"/bin/true".as_slice().into()], through_shell: false, user: None }
+    }
+
+    fn any() -> Command {
+        Command { words: vec![b"/bin/any".as_slice().into()], ..true_() }
+    }
+
+    fn catalogue() -> Catalogue {
+        let of = |subject| [(subject, true_()), (subject, any())];
+        Catalogue::of(&[of("instance A"), of("instance B")].concat())
+    }
+
+    fn notices() -> Notices {
+        let mut notices = Notices::default();
+        notices.configure(1, catalogue());
+        notices
     }
 
     type Ends = (Peer<ToRunner, FromRunner>, Peer<FromRunner, ToRunner>);
@@ -209,13 +286,13 @@ mod tests {
         (Peer::new(a).unwrap(), Peer::new(b).unwrap())
     }
 
-    /// What came: number and state.
-    async fn take(peer: &mut Peer<FromRunner, ToRunner>, count: usize) -> Vec<(u64, String)> {
+    /// The numbers of what came; they count from 1.
+    async fn take(peer: &mut Peer<FromRunner, ToRunner>, count: usize) -> Vec<u64> {
         let mut all = Vec::new();
         for _ in 0..count {
             match peer.next().await {
-                Some((ToRunner::Notice { id, deliver: Deliver::Programs { state, .. } }, _)) => {
-                    all.push((id, state.to_string()));
+                Some((ToRunner::Notice { id, deliver: Deliver::Programs { .. } }, _)) => {
+                    all.push(id)
                 }
                 other => panic!("{other:?}"),
             }
@@ -223,30 +300,26 @@ mod tests {
         all
     }
 
-    fn states(list: &[(u64, String)]) -> Vec<&str> {
-        list.iter().map(|(_, s)| s.as_str()).collect()
-    }
-
     #[test]
     fn a_new_runner_gets_what_the_last_one_had_not_done_in_order() {
         testing::run(async {
-            let mut notices = Notices::default();
+            let mut notices = notices();
             let (mut near, mut far) = pair();
-            for state in ["1", "2", "3"] {
-                notices.push(notice("instance A", state));
+            for _ in 0..3 {
+                notices.push(notice("instance A"));
             }
             notices.send(&mut near).unwrap();
             let got = take(&mut far, 3).await;
-            assert_eq!(states(&got), ["1", "2", "3"]);
-            notices.delivered(got[0].0);
+            assert_eq!(got, [1, 2, 3]);
+            notices.delivered(got[0]);
             drop(far);
-            notices.push(notice("instance A", "4"));
+            notices.push(notice("instance A"));
             let (mut near, mut far) = pair();
             notices.begin_anew();
             notices.send(&mut near).unwrap();
             let got = take(&mut far, 3).await;
-            assert_eq!(states(&got), ["2", "3", "4"]);
-            for (id, _) in got {
+            assert_eq!(got, [2, 3, 4]);
+            for id in got {
                 notices.delivered(id);
             }
             assert!(notices.is_empty());
@@ -258,38 +331,41 @@ mod tests {
     #[test]
     fn a_new_runner_gets_the_programs_that_the_last_one_had_not_started() {
         testing::run(async {
-            let mut notices = Notices::default();
+            let mut notices = notices();
             let (mut near, mut far) = pair();
-            let mut both = notice("instance A", "MASTER");
-            let generic =
-                Command { words: vec![b"/bin/any".as_slice().into()], ..both.commands[0].clone() };
-            both.commands.push(generic.clone());
+            let mut both = notice("instance A");
+            both.commands.push(any());
             notices.push(both);
-            notices.push(notice("instance A", "BACKUP"));
+            notices.push(notice("instance A"));
             notices.send(&mut near).unwrap();
             let got = take(&mut far, 2).await;
             let null = || Some(OwnedFd::from(std::fs::File::open("/dev/null").unwrap()));
             // The first program of the first notice runs; then both of them.
-            for (begun, left) in [(0, vec![generic]), (0, vec![])] {
-                notices.began(got[0].0, begun, null());
+            for (begun, left) in [(0, vec![any()]), (0, vec![])] {
+                notices.began(got[0], begun, null());
                 let (mut near, mut far) = pair();
                 notices.begin_anew();
                 notices.send(&mut near).unwrap();
                 let (first, fds) = far.next().await.unwrap();
-                let ToRunner::Notice { deliver: Deliver::Programs { commands, .. }, .. } = first
+                let ToRunner::Notice { deliver: Deliver::Programs { about, programs, .. }, .. } =
+                    first
                 else {
                     panic!("{first:?}");
                 };
+                // What nothing may run beside is known even if there is nothing left to run.
+                assert_eq!(catalogue().entry(about).unwrap().subject, "instance A".into());
+                let commands: Vec<Command> =
+                    programs.iter().map(|chosen| catalogue().command(*chosen).unwrap()).collect();
                 assert_eq!((commands, fds.len()), (left, 1));
                 // The other one is untouched.
                 let (second, fds) = far.next().await.unwrap();
-                let ToRunner::Notice { deliver: Deliver::Programs { commands, .. }, .. } = second
+                let ToRunner::Notice { deliver: Deliver::Programs { programs, .. }, .. } = second
                 else {
                     panic!("{second:?}");
                 };
-                assert_eq!((commands.len(), fds.len()), (1, 0));
+                assert_eq!((programs.len(), fds.len()), (1, 0));
             }
-            for (id, _) in got {
+            for id in got {
                 notices.delivered(id);
             }
             assert!(notices.is_empty());
@@ -299,42 +375,75 @@ mod tests {
     #[test]
     fn the_newest_survive_when_too_many_wait() {
         testing::run(async {
-            let mut notices = Notices::default();
+            let mut notices = notices();
             let (mut near, mut far) = pair();
-            for n in 0..500 {
-                notices.push(notice("instance A", &n.to_string()));
+            for _ in 0..500 {
+                notices.push(notice("instance A"));
                 notices.send(&mut near).unwrap();
             }
             // Others are not concerned.
-            notices.push(notice("instance B", "b"));
+            notices.push(notice("instance B"));
             notices.send(&mut near).unwrap();
             let mut all = take(&mut far, SENT + 1).await;
-            assert_eq!(all.pop().unwrap().1, "b");
-            while let Some((id, _)) = all.first().cloned() {
+            assert_eq!(all.pop(), Some(501));
+            while let Some(id) = all.first().copied() {
                 notices.delivered(id);
                 all.remove(0);
                 let before = notices.ids.len();
                 notices.send(&mut near).unwrap();
                 if before > all.len() + 1 {
                     all.extend(take(&mut far, 1).await);
-                    if all.last().unwrap().1 == "499" {
+                    if all.last() == Some(&500) {
                         break;
                     }
                 }
             }
-            assert_eq!(all.last().unwrap().1, "499");
+            assert_eq!(all.last(), Some(&500));
             assert_eq!(notices.lost, 500 - (SENT + WAITING) as u64);
+        });
+    }
+
+    #[test]
+    fn what_has_just_left_the_configuration_is_told_and_what_was_never_in_it_is_not() {
+        testing::run(async {
+            let mut notices = notices();
+            let (mut near, mut far) = pair();
+            notices.configure(2, Catalogue::of(&[("instance B", true_())]));
+            notices.push(notice("instance A"));
+            let mut strange = notice("instance B");
+            strange.commands = vec![Command { words: vec![b"/bin/sh".as_slice().into()], ..any() }];
+            notices.push(strange);
+            notices.push(notice("instance B"));
+            notices.send(&mut near).unwrap();
+            let mut all = Vec::new();
+            for _ in 0..2 {
+                if let Some((
+                    ToRunner::Notice { id, deliver: Deliver::Programs { generation, .. } },
+                    _,
+                )) = far.next().await
+                {
+                    all.push((id, generation));
+                    notices.delivered(id);
+                }
+            }
+            assert_eq!(all, [(1, 1), (3, 2)]);
+            assert!(notices.is_empty());
+            // Two configurations later nobody knows it any more.
+            notices.configure(3, Catalogue::default());
+            notices.push(notice("instance A"));
+            notices.send(&mut near).unwrap();
+            assert!(notices.is_empty());
         });
     }
 
     #[test]
     fn mails_do_not_wait_for_programs() {
         testing::run(async {
-            let mut notices = Notices::default();
+            let mut notices = notices();
             let (mut near, mut far) = pair();
             let count = 4 * SENT;
             for n in 0..count {
-                let mut one = notice("instance A", &n.to_string());
+                let mut one = notice("instance A");
                 one.mail = Some(MailText {
                     subject: n.to_string(),
                     body: String::new(),

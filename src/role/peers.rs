@@ -6,9 +6,10 @@ use std::os::fd::OwnedFd;
 
 use super::notices::Notices;
 use crate::ipc::{
-    Answer, Ask, FromRunner, Peer, Question, RoleName, ToRunner, Told,
+    Answer, Ask, Catalogue, FromRunner, Peer, Question, RoleName, ToRunner, Told,
     peer::{next, next_with_fd},
 };
+use crate::model::Command;
 use crate::status::{Notice, RunEnd};
 use crate::sys::channel::Channel;
 
@@ -100,9 +101,23 @@ impl Peers {
         }
     }
 
-    /// Whether there is a runner.
-    pub const fn has_runner(&self) -> bool {
-        self.runner.is_some()
+    /// From now on these programs can be asked for.
+    pub fn configure(&mut self, generation: u32, catalogue: Catalogue) {
+        self.notices.configure(generation, catalogue);
+    }
+
+    /// Has the runner run a program whose status matters. Without one it is lost, as with [`Self::ask_runner`].
+    pub fn run(&mut self, run: u64, command: &Command, timeout: Duration) {
+        if self.runner.is_none() {
+            return;
+        }
+        match self.notices.program(command) {
+            Some((generation, program)) => {
+                self.ask_runner(&ToRunner::Run { run, generation, program, timeout });
+            }
+            // Nothing runs that the configuration in force does not name; who waits for it has a deadline.
+            None => tracing::warn!("{} is not in the configuration any more", command.display()),
+        }
     }
 
     /// Asks the runner for something. Without one it is lost; one that does not read for long is started anew, which

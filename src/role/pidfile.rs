@@ -24,6 +24,14 @@ pub enum PidFileError {
         /// What stands in it.
         holder: String,
     },
+    /// It names a keepalived that runs. Versions before 2.2.8 write these files without locking them.
+    #[error("keepalived is already running: {} names process {pid}", path.display())]
+    Keepalived {
+        /// The file.
+        path: PathBuf,
+        /// The process.
+        pid: u32,
+    },
     /// It cannot be used.
     #[error("pid file {}: {source}", path.display())]
     Io {
@@ -67,6 +75,10 @@ impl PidFile {
                 }
                 Err(e) => return Err(failed(e.into())),
             }
+            // Before anything is made of it: it stays as it is then.
+            if let Some(pid) = read(&file).filter(|pid| is_keepalived(*pid)) {
+                return Err(PidFileError::Keepalived { path: path.into(), pid });
+            }
             let this = Self { path: path.into(), file };
             if this.is_in_place() {
                 return Ok(this);
@@ -83,7 +95,9 @@ impl PidFile {
         let end = std::time::Instant::now() + limit;
         loop {
             match Self::lock(path) {
-                Err(PidFileError::Taken { .. }) if std::time::Instant::now() < end => {
+                Err(PidFileError::Taken { .. } | PidFileError::Keepalived { .. })
+                    if std::time::Instant::now() < end =>
+                {
                     // Waiting for a lock of this kind with a limit is not possible otherwise.
                     std::thread::sleep(Duration::from_millis(20));
                 }
@@ -159,9 +173,27 @@ fn own_folder(path: &Path) -> Option<&Path> {
 }
 
 fn holder(file: &File) -> String {
+    read(file).map_or_else(|| "unknown".into(), |pid| pid.to_string())
+}
+
+/// What stands in a file.
+fn read(mut file: &File) -> Option<u32> {
     let mut text = Vec::new();
+    let _ = io::Seek::rewind(&mut file);
     let _ = file.take(20).read_to_end(&mut text);
-    number(&text).map_or_else(|| "unknown".into(), |pid| pid.to_string())
+    number(&text)
+}
+
+/// The process of a keepalived that runs, if this file of it names one.
+#[must_use]
+pub fn keepalived_at(path: &Path) -> Option<u32> {
+    read(&File::open(path).ok()?).filter(|pid| is_keepalived(*pid))
+}
+
+/// Whether this process is a keepalived, and not another one that got the number of one that crashed.
+fn is_keepalived(pid: u32) -> bool {
+    std::fs::read_to_string(format!("/proc/{pid}/comm"))
+        .is_ok_and(|name| name.trim_end().starts_with("keepalived"))
 }
 
 /// The number of a process that stands in a pid file. Other programs write these files too: nothing but a number
@@ -195,6 +227,29 @@ mod tests {
         first.remove();
         assert!(!path.exists());
         drop(copy);
+        PidFile::lock(&path).unwrap();
+    }
+
+    #[test]
+    fn a_keepalived_that_runs_is_left_alone_and_so_is_its_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("pid");
+        // Its name is all that is looked at.
+        let program = folder.path().join("keepalived");
+        std::fs::copy("/bin/sleep", &program).unwrap();
+        let mut other = std::process::Command::new(&program).arg("60").spawn().unwrap();
+        std::fs::write(&path, format!("{}\n", other.id())).unwrap();
+        let refused = PidFile::lock(&path).unwrap_err().to_string();
+        let named = keepalived_at(&path);
+        let text = std::fs::read_to_string(&path).unwrap();
+        other.kill().unwrap();
+        other.wait().unwrap();
+        assert!(refused.starts_with("keepalived is already running: "), "{refused}");
+        assert_eq!((named, text), (Some(other.id()), format!("{}\n", other.id())));
+        // What it left behind is in nobody's way.
+        PidFile::lock(&path).unwrap();
+        // Any other program is none.
+        std::fs::write(&path, format!("{}\n", std::process::id())).unwrap();
         PidFile::lock(&path).unwrap();
     }
 

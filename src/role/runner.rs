@@ -3,8 +3,10 @@
 //! Tracking scripts run side by side. Programs of notices run one after the other for each subject. Nothing here
 //! is waited for by anybody: the other roles send what is to be done and hear later how it went.
 
+mod programs;
 mod subject;
 
+use core::sync::atomic::{AtomicUsize, Ordering};
 use core::time::Duration;
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
@@ -19,8 +21,10 @@ use crate::cli::exit::Exit;
 use crate::drive::script::Checks;
 use crate::drive::smtp;
 use crate::ipc::{Deliver, FromRole, FromRunner, Peer, RoleName, RunnerPart, ToRole, ToRunner};
+use crate::status::RunEnd;
 use crate::sys::channel::Channel;
 use crate::sys::process::Stranger;
+use programs::Programs;
 use subject::{Job, Patience, Subject};
 
 /// At the end: how long the other roles are waited for, so that what they say last is heard.
@@ -33,6 +37,10 @@ const ALONE: Duration = Duration::from_secs(10);
 /// At the end: how long programs and mails under way may take: a program of before is ended within
 /// [`crate::drive::script::STOP_GRACE`], those of the end have a second of their own after that.
 const LAST_WORK: Duration = Duration::from_millis(2500);
+/// Mails that may be under way for one role: more than it sends by itself.
+const MOST_MAILS: usize = 16_384;
+/// Jobs that may wait for one subject: more than a role sends by itself.
+const MOST_JOBS: usize = 256;
 
 /// Where an answer goes: a role, and which of its channels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,7 +58,10 @@ pub(super) async fn run(control: Control) -> Exit {
     let (settings, for_mailer) = watch::channel(Arc::new(smtp::Settings::default()));
     let (mails, jobs) = mpsc::unbounded_channel();
     let back = answer.clone();
+    let mailing = Arc::new(AtomicUsize::new(0));
+    let mailed = Arc::clone(&mailing);
     let mailer = tokio::spawn(smtp::run(for_mailer, jobs, move |(whom, id)| {
+        mailed.fetch_sub(1, Ordering::Relaxed);
         let _ = back.send((whom, FromRunner::Delivered { id }, None));
     }));
     let runner = Runner {
@@ -60,6 +71,8 @@ pub(super) async fn run(control: Control) -> Exit {
         subjects: BTreeMap::new(),
         checks: Checks::default(),
         runs: BTreeMap::new(),
+        programs: Programs::default(),
+        mailing,
         patience: Patience::default(),
         stopping: false,
         settings,
@@ -81,6 +94,10 @@ struct Runner {
     checks: Checks,
     /// Programs whose status matters, by the channel that asked and its number: dropping the sender ends the program.
     runs: BTreeMap<(u64, u64), oneshot::Sender<()>>,
+    /// What may be run.
+    programs: Programs,
+    /// Mails under way.
+    mailing: Arc<AtomicUsize>,
     patience: Patience,
     /// The daemon stops.
     stopping: bool,
@@ -120,14 +137,15 @@ impl Runner {
                     }
                     other => self.order(&mut control, other),
                 },
-                message = hear(&mut self.vrrp) => match message {
+                // Not before it is known what they may ask for.
+                message = hear(&mut self.vrrp), if self.programs.are_known() => match message {
                     Some((whom, message, fd)) => self.take(whom, message, fd),
                     None => {
                         let gone = self.vrrp.take();
                         self.forsake(gone);
                     }
                 },
-                message = hear(&mut self.checker) => match message {
+                message = hear(&mut self.checker), if self.programs.are_known() => match message {
                     Some((whom, message, fd)) => self.take(whom, message, fd),
                     None => {
                         let gone = self.checker.take();
@@ -199,16 +217,27 @@ impl Runner {
             return;
         };
         match message {
-            ToRole::Prepare { generation } => self.prepared.decode(control, generation, fd),
+            ToRole::Prepare { generation } => {
+                self.prepared.decode(control, generation, fd);
+                // Who carries out the new configuration may be faster with it than this process.
+                if let Some(part) = self.prepared.get_mut(generation) {
+                    let [vrrp, checker] = [&mut part.vrrp, &mut part.checker].map(core::mem::take);
+                    self.programs.prepare(generation, vrrp, checker);
+                }
+            }
             ToRole::Apply { generation } => {
-                if let Some(RunnerPart { global }) = self.prepared.take(generation) {
+                if let Some(RunnerPart { global, .. }) = self.prepared.take(generation) {
+                    self.programs.apply(generation);
                     self.patience.set(global.notify_max_delay);
                     let settings = smtp::Settings { router: global.router_id, mail: global.mail };
                     self.settings.send_replace(Arc::new(settings));
                     control.tell(&FromRole::Applied { generation });
                 }
             }
-            ToRole::Abandon { .. } => self.prepared.abandon(),
+            ToRole::Abandon { generation } => {
+                self.prepared.abandon();
+                self.programs.abandon(generation);
+            }
             ToRole::Connect(role) => {
                 if let Some(fd) = fd {
                     self.connect(role, Channel::from_fd(fd));
@@ -248,7 +277,13 @@ impl Runner {
         self.open += 1;
         self.asked = Instant::now();
         match message {
-            ToRunner::Run { run, command, timeout } => {
+            ToRunner::Run { run, generation, program, timeout } => {
+                let Some((command, slot)) = self.programs.run(whom.role, generation, program)
+                else {
+                    let end = RunEnd::NotStarted(libc::EPERM);
+                    let _ = self.answer.send((whom, FromRunner::Ran { run, end }, None));
+                    return;
+                };
                 let (answer, checks) = (self.answer.clone(), self.checks.clone());
                 let (keep, stop) = oneshot::channel::<()>();
                 if !self.stopping {
@@ -260,12 +295,16 @@ impl Runner {
                         let _ = stop.await;
                     };
                     let end = checks.run(&command, timeout, stopped).await;
-                    drop(busy);
+                    drop((busy, slot));
                     let _ = answer.send((whom, FromRunner::Ran { run, end }, None));
                 });
             }
             ToRunner::End { .. } => {}
             ToRunner::Notice { id, deliver: Deliver::Mail(text) } => {
+                if self.mailing.fetch_add(1, Ordering::Relaxed) >= MOST_MAILS {
+                    self.mailing.fetch_sub(1, Ordering::Relaxed);
+                    return self.refuse(whom, id);
+                }
                 let job = smtp::Job { tag: (whom, id), text };
                 if let Some(mails) = &self.mails {
                     let _ = mails.send(job);
@@ -273,8 +312,15 @@ impl Runner {
             }
             ToRunner::Notice {
                 id,
-                deliver: Deliver::Programs { subject, state, commands, limit },
+                deliver: Deliver::Programs { generation, about, state, programs, limit },
             } => {
+                let role = whom.role;
+                let Some((subject, commands)) =
+                    self.programs.notice(role, generation, about, &programs)
+                else {
+                    return self.refuse(whom, id);
+                };
+                let state = Name::from(state.word());
                 let answer = self.answer.clone();
                 let running = answer.clone();
                 let began = move |command, process| {
@@ -283,7 +329,7 @@ impl Runner {
                 let done = move || {
                     let _ = answer.send((whom, FromRunner::Delivered { id }, None));
                 };
-                let before = fd.and_then(|fd| Stranger::hold(fd).ok());
+                let before = fd.and_then(|fd| Stranger::program(fd).ok());
                 let (began, done) = (Box::new(began), Box::new(done));
                 let job = Job { state, commands, limit, before, began, done };
                 let key = (whom.role, subject);
@@ -293,9 +339,17 @@ impl Runner {
                 if self.stopping {
                     queue.stop();
                 }
+                if queue.waiting() >= MOST_JOBS {
+                    return self.refuse(whom, id);
+                }
                 queue.push(job);
             }
         }
+    }
+
+    /// Does nothing for a notice.
+    fn refuse(&self, whom: Whom, id: u64) {
+        let _ = self.answer.send((whom, FromRunner::Delivered { id }, None));
     }
 
     /// Answers to a process that has ended meanwhile go nowhere.

@@ -19,18 +19,18 @@ use tokio::time::{Interval, MissedTickBehavior, interval};
 use super::child::{Child, Ended, Happened};
 use super::control::{Asked, asked, asking, not_served};
 use super::load::{LoadError, Loaded, Parts};
-use super::pidfile::{PidFile, PidFileError};
+use super::pidfile::{self, PidFile, PidFileError};
 use super::socket::{self, ControlSocket};
 use super::systemd::Manager;
 use super::table::{self, TICK};
-use super::{Setup, load};
+use super::{Setup, confine, load};
 use crate::base::Instant;
 use crate::cli::args::Options;
 use crate::cli::exit::Exit;
 use crate::ipc::{FromRole, LoadReport, LoadRequest, Memory, Needs, RoleName, ToRole};
 use crate::log;
+use crate::status::daemon;
 use crate::status::vrrp::{State, Summary};
-use crate::status::{check, daemon};
 use crate::sys::channel::Channel;
 use crate::sys::clock;
 use crate::sys::process::{self, Exit as End};
@@ -39,6 +39,8 @@ use reload::Reload;
 /// Default names of pid files, keepalived's: tools that look for them find this daemon, and the two cannot run at
 /// the same time by mistake.
 const PID_FILES: [&str; 3] = ["/run/keepalived.pid", "/run/vrrp.pid", "/run/checkers.pid"];
+/// Where some versions of keepalived have theirs.
+const KEEPALIVED: &str = "/run/keepalived/keepalived.pid";
 /// How long processes of a daemon that was killed may take to leave.
 const LEFTOVERS: Duration = Duration::from_secs(5);
 /// Roles in the order in which they are told of a new configuration: who carries out before who asks.
@@ -62,13 +64,39 @@ impl PidFiles {
     /// `Taken` when another daemon runs.
     pub fn lock(options: &Options) -> Result<Self, PidFileError> {
         let [main, vrrp, checker] = pid_file_names(options);
-        Ok(Self {
-            supervisor: PidFile::lock(&main)?,
-            // No daemon runs: who still holds these is about to end.
-            vrrp: Some(PidFile::lock_patiently(&vrrp, LEFTOVERS)?),
-            checker: Some(PidFile::lock_patiently(&checker, LEFTOVERS)?),
-            socket: None,
-        })
+        if options.pid_files.supervisor.is_none() {
+            let theirs = Path::new(KEEPALIVED);
+            if let Some(pid) = pidfile::keepalived_at(theirs) {
+                return Err(PidFileError::Keepalived { path: theirs.into(), pid });
+            }
+        }
+        let supervisor = PidFile::lock(&main)?;
+        let mut this = Self { supervisor, vrrp: None, checker: None, socket: None };
+        // No daemon runs: who still holds these is about to end.
+        let mut others = || {
+            this.vrrp = Some(PidFile::lock_patiently(&vrrp, LEFTOVERS)?);
+            this.checker = Some(PidFile::lock_patiently(&checker, LEFTOVERS)?);
+            Ok(())
+        };
+        match others() {
+            Ok(()) => Ok(this),
+            Err(e) => {
+                this.remove();
+                Err(e)
+            }
+        }
+    }
+
+    /// Removes all of them: the daemon does not start.
+    pub fn remove(self) {
+        let Self { supervisor, vrrp, checker, socket } = self;
+        for file in [vrrp, checker].into_iter().flatten() {
+            file.remove();
+        }
+        if let Some(socket) = socket {
+            socket.remove();
+        }
+        supervisor.remove();
     }
 
     /// Makes the control socket. Before the rights to do so are given up.
@@ -92,6 +120,31 @@ fn services_file(options: &Options) -> Option<PathBuf> {
     let [_, _, checker] = pid_file_names(options);
     let path = checker.with_extension("services");
     path.to_str().is_some().then_some(path)
+}
+
+/// Whether a daemon that crashed has left virtual servers in the kernel.
+fn has_services(path: &Path) -> bool {
+    path.metadata().is_ok_and(|file| file.len() > 0)
+}
+
+/// Removes the record when nothing stands in it.
+fn drop_services(path: &Path) {
+    if path.symlink_metadata().is_ok_and(|file| file.is_file() && file.len() == 0) {
+        let _ = std::fs::remove_file(path);
+    }
+}
+
+/// The user of roles that are confined.
+fn user() -> Option<(u32, u32)> {
+    match confine::separate_user() {
+        Ok(user) => Some(user),
+        Err(why) => {
+            tracing::info!(
+                "{why}: its processes keep their user, without the capabilities they do not need"
+            );
+            None
+        }
+    }
 }
 
 fn pid_file_names(options: &Options) -> [PathBuf; 3] {
@@ -120,6 +173,8 @@ struct Supervisor {
     options: Options,
     pid_file: PidFile,
     setup: Setup,
+    /// Where the checker records its virtual servers for a later process.
+    services: Option<PathBuf>,
     socket: Option<ControlSocket>,
     /// When it started.
     since: Instant,
@@ -141,10 +196,22 @@ struct Supervisor {
     summary: Option<Summary>,
     /// The process that runs as `vrrp` now has told it, not one before.
     summary_is_own: bool,
-    /// What `checker` told last.
-    checks: Option<check::Summary>,
+    /// What `checker` told last, for the next process of it.
+    checks: Option<Box<[u8]>>,
+    /// A role was asked for a reload by a signal.
+    reload_due: bool,
+    /// The service manager does not know the newest state yet.
+    status_due: bool,
+    /// `vrrp` does not know yet whether IPVS works.
+    ipvs_due: bool,
+    /// It was told once.
+    ipvs_told: bool,
+    /// Refusals of roles that nobody asked for.
+    strange: u64,
     /// Whether `checker` can write the kernel's IPVS.
     ipvs: Option<bool>,
+    /// Reloads that have ended.
+    reloads: u32,
     /// How the last reload ended.
     last_reload: Option<daemon::Reload>,
 }
@@ -195,8 +262,11 @@ impl Supervisor {
             keep: false,
             ignore_sigint: options.ignore_sigint,
             watch_addresses: options.watch_addresses,
-            services: services_file(&options),
+            user: user(),
+            core_files: options.core_files,
+            writes: None,
         };
+        let services = services_file(&options);
         let [runner, vrrp, checker] = ROLES;
         let mut children = [runner, vrrp, checker, RoleName::Api].map(Child::new);
         for child in &mut children {
@@ -219,6 +289,7 @@ impl Supervisor {
             socket: pid_files.socket,
             since: clock::now(),
             setup,
+            services,
             children,
             manager: Manager::find(),
             signals: Signals {
@@ -238,8 +309,14 @@ impl Supervisor {
             summary: None,
             summary_is_own: false,
             checks: None,
+            reload_due: false,
+            status_due: false,
+            ipvs_due: false,
+            ipvs_told: false,
+            strange: 0,
             // Without that role nobody asks for virtual servers here.
             ipvs: (!checker).then_some(true),
+            reloads: 0,
             last_reload: None,
         })
     }
@@ -312,6 +389,7 @@ impl Supervisor {
                 process::reap_orphans();
             }
             Turn::Look => {
+                self.pass_on();
                 // One of the daemon's own may have been in the way.
                 process::reap_orphans();
                 self.manager.look();
@@ -351,22 +429,48 @@ impl Supervisor {
                 (RoleName::Vrrp, Memory::Vrrp(summary)) => {
                     self.summary = Some(summary);
                     self.summary_is_own = true;
-                    self.tell_status();
+                    self.status_due = true;
                 }
                 (RoleName::Checker, Memory::Checker(summary)) => self.checks = Some(summary),
                 _ => tracing::warn!("{role} process: a summary of another role"),
             },
             FromRole::Ipvs { works } => {
-                self.ipvs = Some(works);
-                if let Some(vrrp) = self.child(RoleName::Vrrp) {
-                    vrrp.tell(&ToRole::Ipvs { works }, Vec::new());
+                if role == RoleName::Checker && self.ipvs.replace(works) != Some(works) {
+                    // With the next look, but the first word at once: instances wait for it.
+                    if self.ipvs_told {
+                        self.ipvs_due = true;
+                    } else {
+                        self.ipvs_told = true;
+                        self.tell_ipvs();
+                    }
+                    self.status_due = true;
                 }
-                self.tell_status();
             }
             FromRole::Ask(question) => self.answer(role, question),
-            FromRole::ReloadWanted => self.want_reload(),
+            FromRole::ReloadWanted => self.reload_due = true,
             // Its process ends next.
             FromRole::Done => {}
+        }
+    }
+
+    /// Does what roles have given reason for since the last look: however often they ask, it is done once.
+    fn pass_on(&mut self) {
+        if core::mem::take(&mut self.reload_due) {
+            self.want_reload();
+        }
+        if core::mem::take(&mut self.ipvs_due) {
+            self.tell_ipvs();
+        }
+        if core::mem::take(&mut self.status_due) {
+            self.tell_status();
+        }
+    }
+
+    fn tell_ipvs(&mut self) {
+        if let Some(works) = self.ipvs
+            && let Some(vrrp) = self.child(RoleName::Vrrp)
+        {
+            vrrp.tell(&ToRole::Ipvs { works }, Vec::new());
         }
     }
 
@@ -436,8 +540,7 @@ impl Supervisor {
 
     /// Starts a role and connects it with those it talks to.
     fn start(&mut self, role: RoleName) {
-        let mut setup = self.setup.clone();
-        setup.keep = self.keeps(role);
+        let setup = self.setup_of(role);
         let ipvs = self.ipvs.filter(|_| role == RoleName::Vrrp);
         let resume = match role {
             RoleName::Vrrp => {
@@ -469,6 +572,16 @@ impl Supervisor {
                 self.connect(RoleName::Api, other);
             }
         }
+    }
+
+    /// What the next process of a role is told first.
+    fn setup_of(&self, role: RoleName) -> Setup {
+        let mut setup = self.setup.clone();
+        setup.keep = self.keeps(role);
+        if role == RoleName::Checker {
+            setup.writes = self.services.as_ref().map(|path| path.as_os_str().as_bytes().into());
+        }
+        setup
     }
 
     /// Makes a channel between two roles, if both run.
@@ -508,8 +621,7 @@ impl Supervisor {
         let all = self.options.all;
         let vrrp = self.options.vrrp && (needs.vrrp || all);
         // What a daemon that crashed left in the kernel is removed even if nothing else is to be done there.
-        let left =
-            self.current.is_none() && self.setup.services.as_deref().is_some_and(Path::exists);
+        let left = self.current.is_none() && self.services.as_deref().is_some_and(has_services);
         let checker = self.options.checker && (needs.checker || all || left);
         let runner = (vrrp && needs.vrrp_runner) || (checker && needs.checker_runner);
         [(RoleName::Runner, runner), (RoleName::Vrrp, vrrp), (RoleName::Checker, checker)]

@@ -27,7 +27,8 @@ impl Manager {
     /// The daemon runs with the configuration it has now.
     pub fn ready(&self, status: &str) {
         let pid = std::process::id();
-        tell(&[NotifyState::Ready, NotifyState::MainPid(pid), NotifyState::Status(status)]);
+        let status = one_line(status);
+        tell(&[NotifyState::Ready, NotifyState::MainPid(pid), NotifyState::Status(&status)]);
     }
 
     /// A new configuration is being read.
@@ -45,7 +46,7 @@ impl Manager {
 
     /// One line for `systemctl status`.
     pub fn status(&self, status: &str) {
-        tell(&[NotifyState::Status(status)]);
+        tell(&[NotifyState::Status(&one_line(status))]);
     }
 
     /// The start failed, or the daemon ends because of an error.
@@ -69,5 +70,24 @@ fn tell(states: &[NotifyState<'_>]) {
     // Without a service manager this does nothing.
     if let Err(e) = sd_notify::notify(states) {
         tracing::debug!("telling the service manager: {e}");
+    }
+}
+
+/// A text as one line without control characters, at most 400 of it: a line break would begin another message to the
+/// service manager, such as `MAINPID=1`.
+#[must_use]
+pub fn one_line(text: &str) -> String {
+    text.chars().take(400).map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_cannot_become_another_message() {
+        assert_eq!(one_line("no\nMAINPID=1\r\x1b[31m"), "no MAINPID=1  [31m");
+        assert_eq!(one_line(&"x".repeat(1000)).len(), 400);
+        assert_eq!(one_line("größer"), "größer");
     }
 }

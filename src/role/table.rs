@@ -5,6 +5,8 @@ use core::time::Duration;
 use caps::Capability;
 
 use crate::ipc::RoleName;
+use crate::sys::landlock::Reach;
+use crate::sys::seccomp::Calls;
 
 /// Time from one look at the roles to the next.
 pub const TICK: Duration = Duration::from_millis(500);
@@ -17,17 +19,49 @@ pub struct Row {
     pub log: &'static str,
     /// What it may do besides what any user may.
     pub keep: &'static [Capability],
-    /// Whether what it executes must not get more than that.
-    pub confined: bool,
-    /// Which user it becomes, where there is one of this name and the daemon is root. Its table of capabilities is
-    /// empty then.
-    pub user: Option<&'static str>,
+    /// What of that it cannot do its work without.
+    pub needs: &'static [Capability],
+    /// How it is confined beyond that: it becomes the user `evervip`, where there is one and the daemon is root, can
+    /// gain no privileges, and is held to these. Not the process that executes what others wrote.
+    pub confined: Option<Confined>,
     /// Looks at it without a sign of life after which it is killed; of the VRRP process looks [`beat`] apart, of the
     /// others looks [`TICK`] apart.
     pub patience: u32,
     /// How long it is waited for before it is started again.
     pub delays: Delays,
 }
+
+/// What a confined role is held to.
+#[derive(Clone, Copy, Debug)]
+pub struct Confined {
+    /// Calls of the kernel.
+    pub calls: Calls,
+    /// Files and ports.
+    pub reach: Reach,
+}
+
+/// What the C library reads by itself: time zones, names of hosts and users, its own parts.
+const LIBRARY: &[&str] = &[
+    "/etc",
+    "/usr",
+    "/lib",
+    "/lib64",
+    "/proc",
+    "/sys",
+    // Where the names in /etc lead to.
+    "/run/NetworkManager",
+    "/run/nscd",
+    "/run/resolvconf",
+    "/run/systemd/resolve",
+];
+
+/// Sockets of the log.
+const LOCAL: &[libc::c_int] = &[libc::AF_UNIX];
+/// The same, and what finding out the addresses of names and interfaces takes.
+const NAMES: &[libc::c_int] = &[libc::AF_UNIX, libc::AF_INET, libc::AF_INET6, libc::AF_NETLINK];
+/// The same, and frames.
+const LINKS: &[libc::c_int] =
+    &[libc::AF_UNIX, libc::AF_INET, libc::AF_INET6, libc::AF_NETLINK, libc::AF_PACKET];
 
 /// When a role that ended is started again. Whatever ran for a minute is started again at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,8 +119,12 @@ pub const fn row(role: RoleName) -> Row {
             log: "",
             // The configuration may belong to another user.
             keep: &[C::CAP_DAC_READ_SEARCH],
-            confined: true,
-            user: None,
+            needs: &[],
+            confined: Some(Confined {
+                // INET, INET6: names of hosts. NETLINK: the addresses of this machine.
+                calls: Calls { families: NAMES, listens: false, schedules: false },
+                reach: Reach { reads: &["/"], tcp: true },
+            }),
             patience: u32::MAX,
             delays: Delays::Backoff,
         },
@@ -95,8 +133,11 @@ pub const fn row(role: RoleName) -> Row {
             log: "vrrp",
             // SYS_NICE, IPC_LOCK: a reload can ask for real-time priority and locked memory.
             keep: &[C::CAP_NET_ADMIN, C::CAP_NET_RAW, C::CAP_SYS_NICE, C::CAP_IPC_LOCK],
-            confined: true,
-            user: None,
+            needs: &[C::CAP_NET_ADMIN, C::CAP_NET_RAW],
+            confined: Some(Confined {
+                calls: Calls { families: LINKS, listens: false, schedules: true },
+                reach: Reach { reads: LIBRARY, tcp: false },
+            }),
             patience: BEATS,
             delays: Delays::AtOnce,
         },
@@ -105,9 +146,10 @@ pub const fn row(role: RoleName) -> Row {
             log: "runner",
             // DAC_OVERRIDE is not needed: who may execute a program is decided as the user that runs it.
             keep: &[C::CAP_SETUID, C::CAP_SETGID, C::CAP_KILL],
+            // Whether they are needed depends on who runs the programs.
+            needs: &[],
             // A program that runs as root, or one that takes on its owner's rights, must be able to do its work.
-            confined: false,
-            user: None,
+            confined: None,
             patience: 20,
             delays: Delays::Backoff,
         },
@@ -116,8 +158,11 @@ pub const fn row(role: RoleName) -> Row {
             log: "healthcheckers",
             // SYS_RESOURCE: more descriptors than usual, one for each probe under way.
             keep: &[C::CAP_NET_ADMIN, C::CAP_NET_RAW, C::CAP_SYS_NICE, C::CAP_SYS_RESOURCE],
-            confined: true,
-            user: None,
+            needs: &[C::CAP_NET_ADMIN],
+            confined: Some(Confined {
+                calls: Calls { families: LINKS, listens: false, schedules: true },
+                reach: Reach { reads: LIBRARY, tcp: true },
+            }),
             patience: 20,
             // Nobody looks at the servers meanwhile.
             delays: Delays::AtOnce,
@@ -126,17 +171,77 @@ pub const fn row(role: RoleName) -> Row {
             title: c"evervipd-api",
             log: "api",
             keep: &[],
-            confined: true,
-            user: Some(super::socket::ACCOUNT),
+            needs: &[],
+            confined: Some(Confined {
+                calls: Calls { families: LOCAL, listens: true, schedules: false },
+                reach: Reach { reads: LIBRARY, tcp: false },
+            }),
             patience: 20,
             delays: Delays::Backoff,
         },
     }
 }
 
+/// All roles.
+pub const ALL: [RoleName; 5] =
+    [RoleName::Config, RoleName::Vrrp, RoleName::Checker, RoleName::Runner, RoleName::Api];
+
+/// What the daemon cannot do its work without.
+#[must_use]
+pub fn needed() -> Vec<Capability> {
+    let mut all: Vec<Capability> = ALL.iter().flat_map(|role| row(*role).needs).copied().collect();
+    all.sort_by_key(|one| one.index());
+    all.dedup();
+    all
+}
+
+/// The rows as they stand in docs/operations.md.
+#[must_use]
+pub fn page() -> String {
+    let mut page = String::from(
+        "| process | user | capabilities | sockets | reads | seccomp, Landlock |\n\
+         |---|---|---|---|---|---|\n",
+    );
+    for role in ALL {
+        let Row { title, keep, confined, .. } = row(role);
+        let names: Vec<String> =
+            keep.iter().map(|c| c.to_string().trim_start_matches("CAP_").to_owned()).collect();
+        let keep = if names.is_empty() { "none".into() } else { names.join(", ") };
+        let title = title.to_string_lossy();
+        page += &match confined {
+            Some(Confined { calls, reach }) => {
+                let families: Vec<&str> = calls.families.iter().map(|f| family(*f)).collect();
+                let reads =
+                    if reach.reads == ["/"] { "all files" } else { "what the C library reads" };
+                let families = families.join(", ");
+                format!("| `{title}` | `evervip` | {keep} | {families} | {reads} | yes |\n")
+            }
+            None => format!("| `{title}` | root | {keep} | any | any | no |\n"),
+        };
+    }
+    page
+}
+
+fn family(number: libc::c_int) -> &'static str {
+    match number {
+        libc::AF_UNIX => "UNIX",
+        libc::AF_INET => "INET",
+        libc::AF_INET6 => "INET6",
+        libc::AF_NETLINK => "NETLINK",
+        libc::AF_PACKET => "PACKET",
+        _ => "?",
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_page_is_the_table() {
+        let text = include_str!("../../docs/operations.md");
+        assert!(text.contains(&page()), "docs/operations.md is to hold this:\n{}", page());
+    }
 
     #[test]
     fn delays_grow_as_documented() {
@@ -169,9 +274,7 @@ mod tests {
 
     #[test]
     fn titles_fit() {
-        for role in
-            [RoleName::Config, RoleName::Vrrp, RoleName::Runner, RoleName::Checker, RoleName::Api]
-        {
+        for role in ALL {
             assert!(row(role).title.to_bytes().len() <= 15);
         }
     }

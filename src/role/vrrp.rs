@@ -17,7 +17,7 @@ use crate::base::Instant;
 use crate::cli::exit::Exit;
 use crate::drive::vrrp::look::{Summaries, Views};
 use crate::drive::vrrp::{Driver, Handle, Hooks, Input, Output, Scheduling};
-use crate::ipc::{FromRole, Memory, ToRole, ToRunner, Told, VrrpPart, frame};
+use crate::ipc::{Catalogue, FromRole, Memory, ToRole, ToRunner, Told, VrrpPart, frame};
 use crate::kernel::monitor::{Change, Monitor};
 use crate::kernel::netlink::Requests;
 use crate::log;
@@ -178,6 +178,7 @@ impl Role {
             ToRole::Apply { generation } => {
                 if let Some(part) = self.prepared.take(generation) {
                     self.applying = Some(generation);
+                    self.peers.configure(generation, Catalogue::of_vrrp(&part.vrrp));
                     self.watch_routes(&part);
                     let scheduling = settle_in(&part.global, &part.vrrp);
                     self.tell(Input::Reload { config: Arc::new(part.vrrp), scheduling });
@@ -268,7 +269,7 @@ impl Role {
             match output {
                 Output::Apply { token, ops } => self.writer.add(token, ops),
                 Output::Run { run, command, timeout } => {
-                    self.peers.ask_runner(&ToRunner::Run { run: run.0, command, timeout });
+                    self.peers.run(run.0, &command, timeout);
                 }
                 Output::EndRun(run) => self.peers.ask_runner(&ToRunner::End { run: run.0 }),
                 Output::Notify(notice) => {

@@ -19,6 +19,8 @@ pub struct Daemon {
     pub configuration: Option<Configuration>,
     /// A reload is under way.
     pub reloading: bool,
+    /// Reloads that have ended.
+    pub reloads: u32,
     /// How the last reload ended; none if there was none.
     pub last_reload: Option<Reload>,
     /// The other processes.

@@ -5,7 +5,7 @@ use core::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::base::Name;
-use crate::model::Command;
+use crate::model::{Command, ServiceId};
 
 /// One event that somebody asked to hear of, complete in itself: whoever carries it out needs no other state.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,6 +24,36 @@ pub struct Notice {
     pub fifo: Box<str>,
     /// The mail to send, if one is wanted.
     pub mail: Option<MailText>,
+}
+
+/// The subject of what is announced of a virtual router.
+#[must_use]
+pub fn instance_subject(name: &str) -> Name {
+    Name::from(format!("instance {name}"))
+}
+
+/// The subject of adverts of lower priority that its master hears.
+#[must_use]
+pub fn lower_priority_subject(name: &str) -> Name {
+    Name::from(format!("instance {name} lower priority"))
+}
+
+/// The subject of what is announced of a sync group.
+#[must_use]
+pub fn group_subject(name: &str) -> Name {
+    Name::from(format!("group {name}"))
+}
+
+/// The subject of what is announced of a virtual server.
+#[must_use]
+pub fn service_subject(service: &ServiceId) -> Name {
+    Name::from(format!("service {service}"))
+}
+
+/// The subject of what is announced of a real server with this name.
+#[must_use]
+pub fn server_subject(name: &str, service: &ServiceId) -> Name {
+    Name::from(format!("server {name} of {service}"))
 }
 
 /// A mail without its envelope.

@@ -7,26 +7,47 @@ use caps::{CapSet, Capability, CapsHashSet};
 #[error("capabilities: {0}")]
 pub struct CapError(#[from] caps::errors::CapsError);
 
-/// Reduces the calling thread, which must be the only one, to `keep`; what it does not have it does not get.
-/// With `bounding`, programs it executes cannot get others than those either.
+/// Reduces the calling thread, which must be the only one, to `keep`; what it does not have it does not get. The
+/// ambient and the inheritable set are empty then: what it executes gets no capability from it.
 ///
 /// # Errors
 /// When the kernel refuses.
-pub fn reduce(keep: &[Capability], bounding: Option<&[Capability]>) -> Result<(), CapError> {
+pub fn reduce(keep: &[Capability]) -> Result<(), CapError> {
     let have = caps::read(None, CapSet::Permitted)?;
     let keep: CapsHashSet = keep.iter().copied().filter(|c| have.contains(c)).collect();
-    if let Some(bounding) = bounding.filter(|_| have.contains(&Capability::CAP_SETPCAP)) {
-        for one in caps::read(None, CapSet::Bounding)? {
-            if !bounding.contains(&one) {
-                caps::drop(None, CapSet::Bounding, one)?;
-            }
-        }
-    }
     caps::clear(None, CapSet::Ambient)?;
     caps::set(None, CapSet::Effective, &keep)?;
     caps::set(None, CapSet::Permitted, &keep)?;
     caps::clear(None, CapSet::Inheritable)?;
     Ok(())
+}
+
+/// Sees to it that neither this thread nor what it executes can get others than `keep`. Without SETPCAP nothing is done.
+///
+/// # Errors
+/// When the kernel refuses.
+pub fn bound(keep: &[Capability]) -> Result<(), CapError> {
+    if has(Capability::CAP_SETPCAP) {
+        for one in caps::read(None, CapSet::Bounding)? {
+            if !keep.contains(&one) {
+                caps::drop(None, CapSet::Bounding, one)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Those of `needed` that the calling thread cannot use.
+#[must_use]
+pub fn missing(needed: &[Capability]) -> Vec<Capability> {
+    needed.iter().copied().filter(|one| !has(*one)).collect()
+}
+
+/// Names of capabilities, for messages: `CAP_NET_ADMIN, CAP_NET_RAW`.
+#[must_use]
+pub fn names(list: &[Capability]) -> String {
+    let names: Vec<String> = list.iter().map(ToString::to_string).collect();
+    names.join(", ")
 }
 
 /// Whether the calling thread can use this capability.

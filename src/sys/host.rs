@@ -22,6 +22,8 @@ use crate::config::{Account, FileInfo, FileKind, Files, Host, Interface, too_lar
 #[derive(Debug, Default)]
 pub struct Machine {
     interfaces: OnceCell<BTreeMap<IfName, Interface>>,
+    /// User and group that programs run as unless something else is said; none: those of this process.
+    user: Option<(u32, u32)>,
 }
 
 impl Machine {
@@ -29,6 +31,12 @@ impl Machine {
     #[must_use]
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// The same, asked for a daemon that runs as this user and group.
+    #[must_use]
+    pub fn of_user(self, user: (u32, u32)) -> Self {
+        Self { user: Some(user), ..self }
     }
 
     fn all_interfaces(&self) -> &BTreeMap<IfName, Interface> {
@@ -118,7 +126,10 @@ impl Host for Machine {
     }
 
     fn own_account(&self) -> Account {
-        let (uid, gid) = (geteuid(), getegid());
+        let (uid, gid) = match self.user {
+            Some((uid, gid)) => (Uid::from_raw(uid), Gid::from_raw(gid)),
+            None => (geteuid(), getegid()),
+        };
         match User::from_uid(uid).ok().flatten() {
             Some(user) => account(&user.name, uid, gid),
             None => Account { uid: uid.as_raw(), gid: gid.as_raw(), groups: vec![gid.as_raw()] },

@@ -17,6 +17,7 @@ pub mod caps;
 pub mod channel;
 pub mod clock;
 pub mod host;
+pub mod landlock;
 pub mod memfd;
 pub mod netns;
 pub mod packet;
@@ -25,6 +26,7 @@ pub mod process;
 pub mod raw;
 pub mod ring;
 pub mod sched;
+pub mod seccomp;
 pub mod spawn;
 pub mod tap;
 #[cfg(test)]

@@ -72,14 +72,7 @@ impl Process {
     /// # Errors
     /// When the process has no descriptor left.
     pub(super) fn hold(pid: Pid) -> io::Result<Self> {
-        // SAFETY: no pointers; the kernel answers with a new descriptor or -1.
-        let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid.as_raw(), 0) };
-        let fd = i32::try_from(fd).unwrap_or(-1);
-        if fd < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        // SAFETY: just made for us, nobody else owns it.
-        let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+        let fd = descriptor_of_process(pid.as_raw())?;
         let process = Self { pid, fd: Async::read_only(fd)? };
         held().insert(pid.as_raw());
         Ok(process)
@@ -143,6 +136,30 @@ impl Stranger {
     /// Those of `epoll_ctl(2)`, for a descriptor of another kind too.
     pub fn hold(fd: OwnedFd) -> io::Result<Self> {
         Async::read_only(fd).map(Self)
+    }
+
+    /// The same for a program of a user that another process of this daemon started. What somebody made up is refused:
+    /// such a program leads a process group of its own, in the session of the daemon, and is no process of the daemon.
+    ///
+    /// # Errors
+    /// `EPERM` for another process.
+    pub fn program(fd: OwnedFd) -> io::Result<Self> {
+        let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", fd.as_raw_fd()))?;
+        let pid = info.lines().find_map(|line| line.strip_prefix("Pid:")?.trim().parse().ok());
+        match pid.map(Pid::from_raw) {
+            // It has ended, or this is no process.
+            None => {}
+            Some(pid) if pid.as_raw() <= 0 => {}
+            Some(pid) => {
+                let own = [nix::unistd::getpid(), nix::unistd::getppid()].contains(&pid);
+                let here = nix::unistd::getsid(Some(pid)) == nix::unistd::getsid(None);
+                let leads = nix::unistd::getpgid(Some(pid)) == Ok(pid);
+                if own || !here || !leads {
+                    return Err(Errno::EPERM.into());
+                }
+            }
+        }
+        Self::hold(fd)
     }
 
     /// Waits until it has ended.
@@ -216,8 +233,8 @@ pub fn unblock_signals() {
     let _ = pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None);
 }
 
-/// Becomes another user for good, with all threads, and gives up every capability with it. The signal that tells of
-/// the parent's end is asked for again: the kernel forgets it here.
+/// Becomes another user for good; to be called while there is one thread. Permitted capabilities stay permitted, but
+/// none is effective any more. The signal that tells of the parent's end is asked for again: the kernel forgets it here.
 ///
 /// # Errors
 /// `EPERM` without SETUID and SETGID, `ESRCH` when the parent has ended meanwhile.
@@ -225,11 +242,56 @@ pub fn become_user(uid: u32, gid: u32) -> io::Result<()> {
     use nix::unistd::{Gid, Uid, getppid, setgroups, setresgid, setresuid};
     let parent = getppid();
     let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
+    nix::sys::prctl::set_keepcaps(true)?;
     setgroups(&[])?;
     setresgid(gid, gid, gid)?;
     setresuid(uid, uid, uid)?;
+    nix::sys::prctl::set_keepcaps(false)?;
     nix::sys::prctl::set_pdeathsig(Signal::SIGTERM)?;
     if getppid() == parent { Ok(()) } else { Err(Errno::ESRCH.into()) }
+}
+
+/// Other processes of the same user cannot look into this one, and it leaves no core file.
+pub fn hide() {
+    let _ = nix::sys::prctl::set_dumpable(false);
+}
+
+/// User id and group id of this process.
+#[must_use]
+pub fn own_user() -> (u32, u32) {
+    (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw())
+}
+
+/// A second handle on a descriptor of another process that may be looked into. For tests, which play a process that has
+/// been taken over.
+///
+/// # Errors
+/// Those of `pidfd_open(2)` and `pidfd_getfd(2)`.
+#[doc(hidden)]
+pub fn descriptor_of(pid: i32, number: i32) -> io::Result<OwnedFd> {
+    let process = descriptor_of_process(pid)?;
+    // SAFETY: no pointers; the kernel answers with a new descriptor or -1.
+    made(unsafe { libc::syscall(libc::SYS_pidfd_getfd, process.as_raw_fd(), number, 0) })
+}
+
+/// A descriptor of a process. For tests.
+///
+/// # Errors
+/// Those of `pidfd_open(2)`.
+#[doc(hidden)]
+pub fn descriptor_of_process(pid: i32) -> io::Result<OwnedFd> {
+    // SAFETY: no pointers; the kernel answers with a new descriptor or -1.
+    made(unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) })
+}
+
+/// A descriptor that the kernel has just made, or the error.
+fn made(answer: libc::c_long) -> io::Result<OwnedFd> {
+    let fd = i32::try_from(answer).unwrap_or(-1);
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: just made for this process, nobody else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
 /// Ends this process silently when it writes to a pipe that nobody reads, as filters do.

@@ -3,7 +3,7 @@
 use std::ffi::{CString, OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
@@ -74,6 +74,29 @@ pub fn role(title: &str, arguments: &[&str], control: Channel) -> io::Result<Pro
         });
     }
     start(command)
+}
+
+/// Becomes this very program with the arguments given, and `control` as its descriptor 3. Gives the reason if that
+/// failed.
+pub fn become_role(title: &str, arguments: &[&str], control: Channel) -> io::Error {
+    let mut command = Command::new("/proc/self/exe");
+    command.arg0(title).args(arguments);
+    default_signals();
+    keep_descriptors();
+    let fd = control.into_fd().into_raw_fd();
+    // SAFETY: no pointers. What descriptor 3 was before is of no use any more, whoever owned it: nothing of this process
+    // goes on but the program that takes its place.
+    let placed = unsafe {
+        if fd == CONTROL_FD {
+            libc::fcntl(fd, libc::F_SETFD, 0)
+        } else {
+            libc::dup2(fd, CONTROL_FD)
+        }
+    };
+    match check(placed) {
+        Ok(()) => command.exec(),
+        Err(e) => e,
+    }
 }
 
 /// A program of a user that was started. Nobody waits for `execve(2)`, which may hang as long as a file system does.

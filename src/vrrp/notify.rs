@@ -6,6 +6,7 @@ use super::group::Group;
 use super::instance::Instance;
 use crate::base::Name;
 use crate::model::{Command, NotifyCommands};
+use crate::status::notice::{group_subject, instance_subject, lower_priority_subject};
 use crate::status::vrrp::State;
 use crate::status::{MailText, Notice};
 
@@ -78,7 +79,7 @@ pub(super) fn of_lower_priority(instance: &Instance) -> Option<Notice> {
     let command = instance.config.notify.master_rx_lower_pri.clone()?;
     let name = &instance.config.name;
     Some(Notice {
-        subject: Name::from(format!("instance {name} lower priority")),
+        subject: lower_priority_subject(name),
         state: Name::from("MASTER_RX_LOWER_PRI"),
         commands: vec![command],
         limit: None,
@@ -129,7 +130,7 @@ fn notice(
         return None;
     }
     Some(Notice {
-        subject: Name::from(format!("{} {name}", kind.to_lowercase())),
+        subject: if kind == "GROUP" { group_subject(name) } else { instance_subject(name) },
         state: Name::from(word.text()),
         commands,
         limit: (word == Word::Stop).then_some(STOP_LIMIT),

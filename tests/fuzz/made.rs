@@ -8,8 +8,9 @@ use std::time::Duration;
 use evervip::base::rng::Rng;
 use evervip::base::{Family, IfIndex, Instant, Name, Prefix};
 use evervip::ipc::message::{
-    CheckerPart, Deliver, FromRole, FromRunner, LoadRequest, ToRole, ToRunner, VrrpPart,
+    CheckerPart, Deliver, FromRole, FromRunner, LoadRequest, RunnerPart, ToRole, ToRunner, VrrpPart,
 };
+use evervip::ipc::{Announced, Catalogue, Change, Chosen};
 use evervip::kernel::ipvs::message;
 use evervip::model::service::Forward;
 use evervip::model::{ServiceKey, sample};
@@ -120,13 +121,20 @@ fn messages() -> Vec<Seed> {
     fn seed<T: Serialize>(kind: u8, value: &T) -> Vec<u8> {
         postcard::to_extend(value, vec![kind, 0]).unwrap()
     }
-    let command = sample::command("/usr/bin/true");
+    let change = Some(Change { state: Announced::Master, priority: 100 });
     let programs = Deliver::Programs {
-        subject: Name::from("VI"),
-        state: Name::from("MASTER"),
-        commands: vec![command.clone()],
+        generation: 7,
+        about: 1,
+        state: Announced::Master,
+        programs: vec![Chosen { entry: 1, change: None }, Chosen { entry: 2, change }],
         limit: None,
     };
+    let runner = RunnerPart {
+        vrrp: Catalogue::of_vrrp(&sample::nat(100)),
+        checker: Catalogue::of_checker(&sample::balanced()),
+        ..RunnerPart::default()
+    };
+    let run = ToRunner::Run { run: 1, generation: 7, program: 0, timeout: Duration::from_secs(1) };
     let mail =
         Deliver::Mail(MailText { subject: "VI".into(), body: "MASTER".into(), urgent: true });
     let request = LoadRequest {
@@ -142,17 +150,14 @@ fn messages() -> Vec<Seed> {
     vec![
         ("ipc", "to-role", seed(0, &ToRole::Prepare { generation: 7 })),
         ("ipc", "from-role", seed(1, &FromRole::Refused { generation: 7, reason: "no".into() })),
-        (
-            "ipc",
-            "run",
-            seed(2, &ToRunner::Run { run: 1, command, timeout: Duration::from_secs(1) }),
-        ),
+        ("ipc", "run", seed(2, &run)),
         ("ipc", "programs", seed(2, &ToRunner::Notice { id: 1, deliver: programs })),
         ("ipc", "mail", seed(2, &ToRunner::Notice { id: 2, deliver: mail })),
         ("ipc", "ran", seed(3, &FromRunner::Ran { run: 1, end: RunEnd::Exit(0) })),
         ("ipc", "request", seed(4, &request)),
         ("ipc", "vrrp-part", seed(6, &vrrp)),
         ("ipc", "checker-part", seed(7, &checker)),
+        ("ipc", "runner-part", seed(8, &runner)),
     ]
 }
 

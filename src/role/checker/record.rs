@@ -4,67 +4,76 @@
 //! After a crash the kernel still holds them. What the next process finds in this file and not in its
 //! configuration any more it removes; everything else in the table belongs to others. The file is written before
 //! an entry is made, and it lies where a reboot, which empties the table, removes it too.
+//!
+//! The process has the file open and could make no other: so a new list is put behind the last one, which counts until
+//! the new one is there as a whole. When there is room for it in front of the last one it goes there, and what is behind
+//! it is cut off.
 
 use core::fmt::Write as _;
-use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::PathBuf;
+use std::fs::File;
+use std::io::{self, Read as _, Seek as _};
+use std::os::unix::fs::FileExt as _;
 
 use crate::base::Family;
 use crate::model::ServiceKey;
 use crate::model::service::Protocol;
 
+/// The first line of a list.
+const BEGIN: &str = "# virtual servers that evervipd put into the kernel\n";
+/// The last one.
+const END: &str = "# end\n";
+
 /// The file.
 #[derive(Debug)]
 pub(super) struct Record {
     /// None if there is no place for it.
-    path: Option<PathBuf>,
+    file: Option<File>,
+    /// Where the last list begins and ends.
+    last: (u64, u64),
     /// It could not be written, and that was said.
     failed: bool,
 }
 
 impl Record {
-    pub fn at(path: Option<PathBuf>) -> Self {
-        Self { path, failed: false }
+    pub const fn of(file: Option<File>) -> Self {
+        Self { file, last: (0, 0), failed: false }
     }
 
     /// What stands in it. Lines that make no sense are left out: a service that is not known to be ours stays.
-    pub fn read(&self) -> Vec<ServiceKey> {
-        let Some(path) = &self.path else {
+    pub fn read(&mut self) -> Vec<ServiceKey> {
+        let Some(file) = &mut self.file else {
             return Vec::new();
         };
-        match std::fs::read_to_string(path) {
-            Ok(text) => services(&text),
-            Err(e) => {
-                if e.kind() != io::ErrorKind::NotFound {
-                    tracing::warn!("cannot read {}: {e}", path.display());
-                }
-                Vec::new()
-            }
+        let mut octets = Vec::new();
+        if let Err(e) = file.rewind().and_then(|()| file.read_to_end(&mut octets)) {
+            tracing::warn!("cannot read the record of virtual servers: {e}");
         }
+        let text = String::from_utf8_lossy(&octets);
+        // What is torn is written anew, behind everything.
+        self.last = (0, octets.len() as u64);
+        services(&text)
     }
 
-    /// Replaces what stands in it; without services there is no file.
+    /// Replaces what stands in it; without services nothing does.
     pub fn write(&mut self, services: &[ServiceKey]) {
-        let Some(path) = &self.path else {
+        let Some(file) = &self.file else {
             return;
         };
         let result = if services.is_empty() {
-            std::fs::remove_file(path).or_else(|e| match e.kind() {
-                io::ErrorKind::NotFound => Ok(()),
-                _ => Err(e),
-            })
+            file.set_len(0).map(|()| (0, 0))
         } else {
-            replace(path, &text(services))
+            replace(file, &text(services), self.last)
         };
         match result {
-            Ok(()) => self.failed = false,
+            Ok(last) => {
+                self.last = last;
+                self.failed = false;
+            }
             Err(e) => {
                 if !core::mem::replace(&mut self.failed, true) {
                     tracing::warn!(
-                        "cannot write {}: {e}; virtual servers that leave the configuration while \
-                         the daemon does not run will have to be removed by hand",
-                        path.display()
+                        "cannot write the record of virtual servers: {e}; those that leave the \
+                         configuration while the daemon does not run will have to be removed by hand"
                     );
                 }
             }
@@ -72,25 +81,24 @@ impl Record {
     }
 }
 
-/// Writes a file so that it is there as a whole or not at all.
-fn replace(path: &PathBuf, text: &str) -> io::Result<()> {
-    let mut name = path.clone().into_os_string();
-    name.push(".new");
-    let mut file = std::fs::OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .custom_flags(libc::O_NOFOLLOW)
-        .open(&name)?;
-    file.write_all(text.as_bytes())?;
-    drop(file);
-    std::fs::rename(&name, path)
+/// Writes a list so that it counts as a whole or not at all. Gives where it is.
+fn replace(file: &File, text: &str, (begin, end): (u64, u64)) -> io::Result<(u64, u64)> {
+    let length = text.len() as u64;
+    let at = if length <= begin { 0 } else { end };
+    if at > 0 {
+        // What was cut off by a full disk.
+        file.set_len(at)?;
+    }
+    file.write_all_at(text.as_bytes(), at)?;
+    if at == 0 {
+        file.set_len(length)?;
+    }
+    Ok((at, at + length))
 }
 
 /// What stands in the file for these services.
 pub fn text(services: &[ServiceKey]) -> String {
-    let mut text = String::from("# virtual servers that evervipd put into the kernel\n");
+    let mut text = String::from(BEGIN);
     for service in services {
         // Writing to a string does not fail.
         let _ = match service {
@@ -101,12 +109,18 @@ pub fn text(services: &[ServiceKey]) -> String {
             ServiceKey::Mark { mark, family: Family::V6 } => writeln!(text, "fwmark6 {mark}"),
         };
     }
+    text.push_str(END);
     text
 }
 
-/// The services that a text of the file names.
+/// The services that a text of the file names: the last list that is whole.
 pub fn services(text: &str) -> Vec<ServiceKey> {
-    text.lines().filter_map(service).collect()
+    let Some(end) = text.rfind(END) else {
+        return Vec::new();
+    };
+    let text = text.get(..end).unwrap_or_default();
+    let begin = text.rfind(BEGIN).unwrap_or(0);
+    text.get(begin..).unwrap_or_default().lines().filter_map(service).collect()
 }
 
 fn service(line: &str) -> Option<ServiceKey> {
@@ -142,48 +156,88 @@ mod tests {
         ]
     }
 
+    fn file() -> File {
+        tempfile::tempfile().unwrap()
+    }
+
+    fn read(file: &File) -> Vec<ServiceKey> {
+        Record::of(Some(file.try_clone().unwrap())).read()
+    }
+
     #[test]
     fn what_is_written_is_read() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("checkers.services");
-        let mut record = Record::at(Some(path.clone()));
+        let file = file();
+        let mut record = Record::of(Some(file.try_clone().unwrap()));
         assert_eq!(record.read(), []);
         record.write(&[]);
-        record.write(&services());
-        assert_eq!(record.read(), services());
-        record.write(&services()[..1]);
-        assert_eq!(record.read(), services()[..1]);
-        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "nothing else is left");
+        for round in 0..100 {
+            record.write(&services());
+            assert_eq!(read(&file), services());
+            record.write(&services()[..1 + round % 4]);
+            assert_eq!(read(&file), services()[..1 + round % 4]);
+        }
+        let longest = text(&services()).len() as u64;
+        assert!(file.metadata().unwrap().len() <= 3 * longest, "the file grows");
         record.write(&[]);
-        assert!(!path.exists());
+        assert_eq!(file.metadata().unwrap().len(), 0);
+        record.write(&services());
+        // The next process goes on with it.
+        let mut next = Record::of(Some(file.try_clone().unwrap()));
+        assert_eq!(next.read(), services());
+        next.write(&services()[1..]);
+        assert_eq!(read(&file), services()[1..]);
+    }
+
+    #[test]
+    fn a_list_that_was_cut_off_does_not_count() {
+        let file = file();
+        let mut record = Record::of(Some(file.try_clone().unwrap()));
+        let (old, new) = (&services()[..2], services());
+        record.write(old);
+        let whole = file.metadata().unwrap().len();
+        // Behind the last one, up to any place.
+        for length in 0..text(&new).len() {
+            file.set_len(whole).unwrap();
+            file.write_all_at(&text(&new).as_bytes()[..length], whole).unwrap();
+            assert_eq!(read(&file), old, "{length}");
+        }
+        // In front of it, before what is behind is cut off.
+        record.write(&new);
+        let (begin, _) = record.last;
+        assert!(begin > 0);
+        let short = text(&services()[..1]);
+        for length in 0..=short.len() {
+            file.write_all_at(&short.as_bytes()[..length], 0).unwrap();
+            assert_eq!(read(&file), new, "{length}");
+        }
     }
 
     #[test]
     fn what_makes_no_sense_is_nobodys() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("x");
-        std::fs::write(&path, "# x\n\ntcp\ntcp 1\nicmp 10.0.0.1:80\nfwmark x\nudp 10.0.0.2:53\n")
-            .unwrap();
-        let record = Record::at(Some(path.clone()));
+        let file = file();
+        let nonsense = "# x\n\ntcp\ntcp 1\nicmp 10.0.0.1:80\nfwmark x\nudp 10.0.0.2:53\n# end\n";
+        file.write_all_at(nonsense.as_bytes(), 0).unwrap();
         assert_eq!(
-            record.read(),
+            read(&file),
             [ServiceKey::Address {
                 protocol: Protocol::Udp,
                 endpoint: "10.0.0.2:53".parse().unwrap()
             }]
         );
-        std::fs::write(&path, [0xff, 0xfe, b'\n']).unwrap();
-        assert_eq!(record.read(), []);
+        file.set_len(0).unwrap();
+        file.write_all_at(&[0xff, 0xfe, b'\n'], 0).unwrap();
+        assert_eq!(read(&file), []);
     }
 
     #[test]
-    fn a_place_that_cannot_be_written_is_no_trouble() {
-        let folder = tempfile::tempdir().unwrap();
-        let mut record = Record::at(Some(folder.path().join("nosuch/file")));
+    fn without_a_place_there_is_no_trouble() {
+        let mut record = Record::of(None);
+        record.write(&services());
+        assert_eq!(record.read(), []);
+        // One that cannot be written.
+        let mut record = Record::of(Some(File::open("/dev/null").unwrap()));
         record.write(&services());
         record.write(&services());
         assert_eq!(record.read(), []);
-        Record::at(None).write(&services());
-        assert_eq!(Record::at(None).read(), []);
     }
 }

@@ -92,6 +92,11 @@ impl Subject {
         self.0.news.notify_one();
     }
 
+    /// Jobs that wait.
+    pub fn waiting(&self) -> usize {
+        self.0.state().jobs.len()
+    }
+
     /// The daemon stops: what runs is ended, and of what waits or comes only the programs of the end run.
     pub fn stop(&self) {
         if !core::mem::replace(&mut self.0.state().stopping, true) {

@@ -11,7 +11,15 @@ use super::{
 };
 use crate::log;
 use crate::role::pidfile::PidFile;
+use crate::role::systemd::one_line;
 use crate::sys::clock;
+
+/// The longest summary of a VRRP process without instances, in octets,
+const SUMMARY: usize = 64 << 10;
+/// and what each instance adds.
+const SUMMARY_OF_ONE: usize = 128;
+/// The longest summary of a process for checks.
+const CHECKS: usize = 4 << 20;
 
 /// How far a new configuration has come.
 pub(super) enum Reload {
@@ -116,6 +124,7 @@ impl Supervisor {
     fn prepare(&mut self, report: Box<LoadReport>, parts: Parts) {
         self.generation = self.generation.wrapping_add(1);
         let generation = self.generation;
+        self.limit(report.instances);
         let (mut waiting, mut new) = (BTreeSet::new(), BTreeSet::new());
         for (role, wanted) in self.wanted(report.needs) {
             let Some(child) = self.child(role) else {
@@ -149,6 +158,21 @@ impl Supervisor {
         self.apply_if_ready();
     }
 
+    /// Limits what roles may say in one piece, given the virtual routers that they have or are to have: a summary names
+    /// each of them. What is decoded takes several times the memory.
+    fn limit(&mut self, instances: u32) {
+        let before = self.current.as_ref().map_or(0, |current| current.report.instances);
+        let instances = usize::try_from(instances.max(before)).unwrap_or(usize::MAX);
+        for child in &mut self.children {
+            child.limit(match child.role {
+                RoleName::Vrrp => SUMMARY + instances.saturating_mul(SUMMARY_OF_ONE),
+                // It is not decoded.
+                RoleName::Checker => CHECKS,
+                RoleName::Runner | RoleName::Config | RoleName::Api => 0,
+            });
+        }
+    }
+
     /// A role of which there was none gets its pid file.
     fn want_pid_file(&mut self, role: RoleName) {
         let [_, vrrp, checker] = pid_file_names(&self.options);
@@ -179,11 +203,16 @@ impl Supervisor {
 
     /// A role cannot carry out its part.
     pub(super) fn refused(&mut self, role: RoleName, refused: u32, reason: &str) {
-        if matches!(&self.reload, Reload::Preparing { candidate, .. } if candidate.generation == refused)
+        if matches!(&self.reload, Reload::Preparing { candidate, waiting, .. }
+            if candidate.generation == refused && waiting.contains(&role))
         {
-            self.abandon(&format!("{role}: {reason}"));
+            self.abandon(&format!("{role}: {}", one_line(reason)));
         } else {
-            tracing::error!("{role} process: {reason}");
+            self.strange += 1;
+            if self.strange.is_power_of_two() {
+                let reason = one_line(reason);
+                tracing::error!("{role} process: {reason} ({} so far)", self.strange);
+            }
         }
     }
 

@@ -1,11 +1,16 @@
 //! The end of the daemon.
 
 use core::time::Duration;
+use std::io;
+use std::os::fd::OwnedFd;
 
 use tokio::time::{Instant, timeout_at};
 
-use super::{Ended, Happened, RoleName, Supervisor, ToRole, Turn};
+use super::{Ended, Happened, Memory, RoleName, Supervisor, ToRole, Turn, drop_services};
 use crate::cli::exit::Exit;
+use crate::ipc::{SendError, frame};
+use crate::role::child;
+use crate::sys::channel::Channel;
 
 /// Roles that put something into the kernel.
 const UNDOING: [RoleName; 2] = [RoleName::Vrrp, RoleName::Checker];
@@ -44,8 +49,12 @@ impl Supervisor {
         }
         let last = [RoleName::Runner, RoleName::Api];
         self.wait_for(&last, Instant::now() + RUNNER_PATIENCE).await;
+        self.undo().await;
         for child in &mut self.children {
             child.set_pid_file(None);
+        }
+        if let Some(path) = &self.services {
+            drop_services(path);
         }
         tracing::info!("Stopped");
         if let Some(socket) = self.socket {
@@ -53,6 +62,65 @@ impl Supervisor {
         }
         self.pid_file.remove();
         exit
+    }
+
+    /// Undoes what could not be undone yet, because no process could be started for it. The others have ended and need
+    /// nothing any more; when that does not help this process becomes the role.
+    async fn undo(&mut self) {
+        for role in UNDOING {
+            self.stop_role(role);
+        }
+        self.wait_for(&UNDOING, Instant::now() + SECOND_PATIENCE).await;
+        for role in UNDOING {
+            if self.is_left_behind(role) {
+                tracing::error!(
+                    "no process for {role} can be started: the supervisor does its work"
+                );
+                if let Err(e) = self.become_role(role) {
+                    tracing::error!("{role}: what it put into the kernel stays there: {e}");
+                }
+            }
+        }
+    }
+
+    /// Whether what a role has put into the kernel is still there, and nobody is about to remove it.
+    fn is_left_behind(&mut self, role: RoleName) -> bool {
+        let undo = !self.keeps(role) && self.options.respawn && self.current.is_some();
+        undo && self.child(role).is_some_and(|child| child.wanted && child.is_astray())
+    }
+
+    /// Becomes the process of a role, with everything that it is to be told waiting for it. Returns only if that failed.
+    fn become_role(&mut self, role: RoleName) -> io::Result<()> {
+        let Some(current) = &self.current else {
+            return Ok(());
+        };
+        let (generation, part) = (current.generation, current.parts.of(role)?);
+        let resume = match role {
+            RoleName::Vrrp => self.summary.clone().map(Memory::Vrrp),
+            RoleName::Checker => self.checks.clone().map(Memory::Checker),
+            RoleName::Runner | RoleName::Config | RoleName::Api => None,
+        };
+        let setup = self.setup_of(role);
+        let (near, far) = Channel::pair()?;
+        let send = |message: Result<frame::Encoded, SendError>| {
+            message.and_then(|message| frame::send(&near, &message)).map_err(io::Error::other)
+        };
+        send(frame::encode(&setup, Vec::new()))?;
+        let mut orders: Vec<(ToRole, Vec<OwnedFd>)> = Vec::new();
+        orders.extend(resume.map(|memory| (ToRole::Resume(memory), Vec::new())));
+        orders.push((ToRole::Prepare { generation }, vec![part]));
+        orders.push((ToRole::Apply { generation }, Vec::new()));
+        orders.push((ToRole::Stop { keep: false }, Vec::new()));
+        for (order, fds) in orders {
+            send(frame::encode(&order, fds))?;
+        }
+        if let Some(path) = &self.services
+            && role == RoleName::Vrrp
+        {
+            drop_services(path);
+        }
+        crate::log::flush(Duration::from_secs(1));
+        Err(child::become_role(role, far))
     }
 
     /// Tells a role to stop. One whose process died and was not replaced yet is started once more for that: nobody

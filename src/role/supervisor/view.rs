@@ -40,6 +40,7 @@ impl Supervisor {
             since: self.since,
             reloading: configuration.is_some() && !matches!(self.reload, Reload::Idle),
             configuration,
+            reloads: self.reloads,
             last_reload: self.last_reload.clone(),
             processes: self.children.iter().map(super::Child::view).collect(),
         }
@@ -48,6 +49,7 @@ impl Supervisor {
     /// Notes how a reload ended.
     pub(super) fn note_reload(&mut self, refused: Option<&str>) {
         let refused = refused.map(Into::into);
+        self.reloads = self.reloads.saturating_add(1);
         self.last_reload = Some(daemon::Reload { at: clock::now(), refused });
     }
 }

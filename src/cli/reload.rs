@@ -1,0 +1,104 @@
+//! `evervip reload`: has the daemon read its configuration again, waits for the outcome and tells it.
+
+use core::time::Duration;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use super::status;
+use crate::api::report::{Daemon, Report};
+use crate::role::socket::DEFAULT;
+
+pub(super) const HELP: &str = "\
+Usage: evervip reload [OPTION]...
+
+Has the daemon read its configuration again, as SIGHUP does, and waits until the
+new one is in force or was refused. The reason for a refusal is printed; the
+running configuration stays then.
+
+  -s, --socket FILE  the daemon listens there; default /run/evervip/control.sock
+  -p, --pid PID      the process that the signal is sent to. With it a daemon
+                     whose socket cannot be reached gets the signal all the
+                     same, and nothing is waited for
+  -h, --help         print this text
+
+Exit status: 0 the new configuration is in force; 1 the daemon does not run or
+may not be asked by this user; 2 wrong words; 3 the reload was refused; 4 the
+daemon did not come to an end in two minutes.
+";
+
+/// The daemon gives each step a minute at most.
+const PATIENCE: Duration = Duration::from_secs(120);
+/// Time from one question to the next.
+const PAUSE: Duration = Duration::from_millis(100);
+
+const UNREACHABLE: u8 = 1;
+const REFUSED: u8 = 3;
+const TOO_LONG: u8 = 4;
+
+/// `evervip reload [OPTION]...`
+///
+/// # Errors
+/// Wrong words, as a text for the user.
+pub fn run(mut args: lexopt::Parser) -> Result<ExitCode, lexopt::Error> {
+    use lexopt::prelude::*;
+    let mut socket = PathBuf::from(DEFAULT);
+    let mut pid: Option<i32> = None;
+    while let Some(arg) = args.next()? {
+        match arg {
+            Short('s') | Long("socket") => socket = args.value()?.into(),
+            Short('p') | Long("pid") => pid = Some(args.value()?.parse()?),
+            Short('h') | Long("help") => {
+                print!("{HELP}");
+                return Ok(ExitCode::SUCCESS);
+            }
+            other => return Err(other.unexpected()),
+        }
+    }
+    let first = status::ask(&socket);
+    let asked = first.as_ref().ok().and_then(daemon);
+    let told = asked.and_then(|daemon| i32::try_from(daemon.pid).ok());
+    // 0 and what is below it mean groups of processes.
+    let Some(target) = pid.or(told).filter(|pid| *pid > 0) else {
+        match &first {
+            Err(e) => eprintln!("evervip: {e}"),
+            Ok(_) => eprintln!("evervip: the daemon does not say which process it is"),
+        }
+        return Ok(UNREACHABLE.into());
+    };
+    if let Err(e) = kill(Pid::from_raw(target), Signal::SIGHUP) {
+        eprintln!("evervip: sending SIGHUP to process {target}: {}", e.desc());
+        return Ok(UNREACHABLE.into());
+    }
+    let Some(asked) = asked else {
+        eprintln!("evervip: asked process {target} to reload; how that ends cannot be seen");
+        return Ok(ExitCode::SUCCESS);
+    };
+    let before = asked.reloads;
+    let end = Instant::now() + PATIENCE;
+    while Instant::now() < end {
+        std::thread::sleep(PAUSE);
+        // The process that answers may just be replaced.
+        let Ok(report) = status::ask(&socket) else { continue };
+        let Some(daemon) = daemon(&report).filter(|daemon| !daemon.reloading) else { continue };
+        if daemon.reloads == before {
+            continue;
+        }
+        let Some(why) = daemon.last_reload.as_ref().and_then(|reload| reload.refused.as_ref())
+        else {
+            return Ok(ExitCode::SUCCESS);
+        };
+        eprintln!("evervip: reload refused, the running configuration stays: {why}");
+        return Ok(REFUSED.into());
+    }
+    eprintln!("evervip: the daemon is not through with it after {} s", PATIENCE.as_secs());
+    Ok(TOO_LONG.into())
+}
+
+/// What the supervisor said, if it did.
+const fn daemon(report: &Report) -> Option<&Daemon> {
+    report.daemon.known()
+}
