@@ -3,7 +3,9 @@
 //!
 //! | file | holds |
 //! |---|---|
-//! | `world` | the clock, the queue of what will happen, the hosts, the interpreter of actions |
+//! | `world` | the clock, the queue of what will happen, the hosts |
+//! | `turn` | what happens to a host, step by step |
+//! | `act` | the interpreter of actions |
 //! | `net` | segments: loss, delay, duplication, partition |
 //! | `kernel` | a host's links and addresses, and calls that fail |
 //! | `director` | a host's IPVS table and check engine, and the servers it looks after |
@@ -15,6 +17,7 @@
 //! A run depends on its seed alone: the same seed gives the same trace, octet for octet.
 #![forbid(unsafe_code)]
 
+mod act;
 pub mod chaos;
 pub mod director;
 pub mod fuzz;
@@ -24,6 +27,7 @@ pub mod oracle;
 pub mod story;
 #[cfg(test)]
 mod tests;
+mod turn;
 pub mod world;
 
 pub use world::{NodeId, World};
