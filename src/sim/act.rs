@@ -44,11 +44,12 @@ impl World {
                     }
                 }
                 Action::RunScript { run, command, .. } => {
+                    let Some(path) = command.words.first() else { continue };
+                    self.judge_run(id, path, *run);
                     let Some(node) = self.nodes.get(id.0) else { continue };
-                    let end = command.words.first().and_then(|path| node.scripts.get(path));
-                    let end = end.copied().unwrap_or(RunEnd::Exit(0));
-                    let what =
-                        What::Ran { node: id, incarnation: node.incarnation, run: *run, end };
+                    let end = node.scripts.get(path).copied().unwrap_or(RunEnd::Exit(0));
+                    let (incarnation, path) = (node.incarnation, path.clone());
+                    let what = What::Ran { node: id, incarnation, run: *run, path, end };
                     self.push(self.now + SCRIPT_TIME, 1, what);
                 }
                 // Simulated scripts end by themselves.
@@ -105,6 +106,7 @@ impl World {
             .and_then(|l| self.nodes.get(id.0)?.kernel.segment_of(l.index).cloned());
         let Some(segment) = segment else {
             self.oracle.forgive_gap(id);
+            self.oracle.count_anew(id);
             self.handle_unsent(id, instance);
             return;
         };

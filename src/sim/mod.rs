@@ -9,6 +9,7 @@
 //! | `net` | segments: loss, delay, duplication, partition |
 //! | `kernel` | a host's links and addresses, and calls that fail |
 //! | `director` | a host's IPVS table and check engine, and the servers it looks after |
+//! | `forge` | packets of strangers, valid or wrong in one thing |
 //! | `story` | what can be done to all of them |
 //! | `oracle` | what must hold after every step |
 //! | `chaos` | a story made from a seed |
@@ -20,6 +21,7 @@
 mod act;
 pub mod chaos;
 pub mod director;
+pub mod forge;
 pub mod fuzz;
 pub mod kernel;
 pub mod net;

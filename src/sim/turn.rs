@@ -129,9 +129,10 @@ impl World {
             {
                 self.handle(id, Event::Joined { interface, group, outcome });
             }
-            What::Ran { incarnation: of, run, end, .. }
+            What::Ran { incarnation: of, run, path, end, .. }
                 if of == incarnation && node.runner_alive =>
             {
+                self.judge_result(id, &path, run, end);
                 self.handle(id, Event::Ran { run, end });
             }
             What::Timer { .. } if node.wake == Some(self.now) => {

@@ -143,6 +143,8 @@ pub(super) enum What {
         node: NodeId,
         incarnation: u64,
         run: RunId,
+        /// The program.
+        path: Box<[u8]>,
         end: RunEnd,
     },
     RunnerReady {

@@ -2,10 +2,11 @@
 
 use core::time::Duration;
 
-use super::{OWN_ADDRESS, SCRIPT};
+use super::{INTERFACES, OWN_ADDRESS, SCRIPT};
+use crate::base::rng::Rng;
 use crate::model::sample::{self, failover, nat};
 use crate::model::vrrp::{InitialState, Preempt, Priority, Version};
-use crate::model::{ServiceKey, Vrrp};
+use crate::model::{Script, ServiceKey, TrackedInterface, TrackedScript, Vrrp, Weight};
 use crate::plan::ipvs::{Destination, DestinationKey, Destinations, Entry, Settings, Table};
 
 /// The configuration of host number `host` in a cluster of this kind; the first host is the best.
@@ -89,6 +90,107 @@ pub(super) fn configuration(kind: u64, host: u64) -> Vrrp {
 
 pub(super) fn interface(name: &str) -> crate::base::IfName {
     sample::instance("", name, 1, 1, &[]).interface
+}
+
+/// What the hosts of a cluster have in common beside its kind.
+#[derive(Clone, Debug)]
+pub(super) struct Traits {
+    down_timer_adverts: u8,
+    repeat: u32,
+    delay: Duration,
+    lower_prio_no_advert: bool,
+    higher_prio_send_advert: bool,
+    skip_check_adv_addr: bool,
+    owner_ignore_adverts: bool,
+    v3_checksum_as_v2: bool,
+    notify: bool,
+    excluded: bool,
+    static_address: bool,
+    script: Option<(Script, Weight)>,
+    link: Option<Weight>,
+}
+
+impl Traits {
+    pub fn draw(rng: &mut Rng) -> Self {
+        let weight = |rng: &mut Rng| {
+            let reverse = rng.chance(20);
+            match rng.below(4) {
+                0 => Weight::FAULT,
+                1 => Weight::new(-60, reverse),
+                2 => Weight::new(-20, reverse),
+                _ => Weight::new(30, reverse),
+            }
+        };
+        let few = |rng: &mut Rng| u32::try_from(1 + rng.below(3)).unwrap_or(1);
+        let script = rng.chance(40).then(|| {
+            let mut script = sample::script(SCRIPT, few(rng), few(rng));
+            script.interval = Duration::from_millis(500 * (1 + rng.below(4)));
+            script.init_fail = rng.chance(20);
+            (script, weight(rng))
+        });
+        Self {
+            down_timer_adverts: if rng.chance(50) {
+                3
+            } else {
+                u8::try_from(2 + rng.below(4)).unwrap_or(3)
+            },
+            repeat: few(rng),
+            delay: Duration::from_secs(rng.below(6)),
+            lower_prio_no_advert: rng.chance(10),
+            higher_prio_send_advert: rng.chance(20),
+            skip_check_adv_addr: rng.chance(15),
+            owner_ignore_adverts: rng.chance(30),
+            v3_checksum_as_v2: rng.chance(30),
+            notify: rng.chance(50),
+            excluded: rng.chance(20),
+            static_address: rng.chance(20),
+            script,
+            link: rng.chance(25).then(|| weight(rng)),
+        }
+    }
+
+    /// Gives them to one host.
+    pub fn apply(&self, config: &mut Vrrp) {
+        let other = interface(INTERFACES[1]);
+        for (n, instance) in (0u8..).zip(&mut config.instances) {
+            instance.down_timer_adverts = self.down_timer_adverts;
+            instance.garp.repeat = self.repeat;
+            instance.garp.delay = self.delay;
+            instance.lower_prio_no_advert = self.lower_prio_no_advert;
+            instance.higher_prio_send_advert = self.higher_prio_send_advert;
+            instance.skip_check_adv_addr = self.skip_check_adv_addr;
+            instance.owner_ignore_adverts = self.owner_ignore_adverts;
+            instance.v3_checksum_as_v2 = self.v3_checksum_as_v2;
+            if self.notify {
+                instance.notify.master = Some(sample::command("/master"));
+                instance.notify.backup = Some(sample::command("/backup"));
+                instance.notify.fault = Some(sample::command("/fault"));
+                instance.notify.stop = Some(sample::command("/stop"));
+            }
+            if self.excluded {
+                let address = sample::address(&format!("10.0.9.{}/32", n + 50), &other);
+                instance.excluded.push(address);
+            }
+            if let Some(weight) = self.link.filter(|_| instance.interface != other) {
+                instance
+                    .track_interfaces
+                    .push(TrackedInterface { interface: other.clone(), weight });
+            }
+            if let Some((script, weight)) = self.script.as_ref()
+                && instance.track_scripts.is_empty()
+            {
+                instance
+                    .track_scripts
+                    .push(TrackedScript { script: script.name.clone(), weight: *weight });
+            }
+        }
+        if let Some((script, _)) = &self.script {
+            config.scripts = vec![script.clone()];
+        }
+        if self.static_address {
+            config.static_addresses.push(sample::address("10.0.8.1/24", &other));
+        }
+    }
 }
 
 /// A service that another program made.

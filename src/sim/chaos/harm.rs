@@ -2,12 +2,14 @@
 
 use core::time::Duration;
 
-use super::INTERFACES;
 use super::cluster::interface;
+use super::{INTERFACES, SCRIPT, one_of};
 use crate::base::rng::Rng;
 use crate::model::vrrp::{Authentication, Priority, Version, Vrid};
 use crate::model::{Instance, sample};
+use crate::sim::forge::Flaw;
 use crate::sim::world::{NodeId, World};
+use crate::vrrp::RunEnd;
 
 /// What goes wrong beyond crashes, stalls, cables and the network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,12 +38,18 @@ pub(super) enum Harm {
     ReplacedRunner,
     /// A virtual address is removed again and again.
     Tug,
+    /// A script succeeds and fails in turn.
+    Flap,
+    /// A stranger sends adverts as if it were a router of the cluster.
+    Stranger,
+    /// A stranger sends adverts that have an address too many.
+    Disagreement,
     /// The virtual address is the address of a host, which has priority 255. Not something that goes wrong: such a
     /// cluster.
     OwnAddress,
 }
 
-pub(super) const HARMS: [Harm; 12] = [
+pub(super) const HARMS: [Harm; 15] = [
     Harm::NoSource,
     Harm::Rename,
     Harm::Recreate,
@@ -54,6 +62,9 @@ pub(super) const HARMS: [Harm; 12] = [
     Harm::RefusedJoins,
     Harm::ReplacedRunner,
     Harm::Tug,
+    Harm::Flap,
+    Harm::Stranger,
+    Harm::Disagreement,
 ];
 
 pub(super) fn do_harm(world: &mut World, rng: &mut Rng, id: NodeId, link: &str, harm: Harm) {
@@ -161,7 +172,36 @@ pub(super) fn do_harm(world: &mut World, rng: &mut Rng, id: NodeId, link: &str, 
                 world.run(pause);
             }
         }
+        Harm::Flap => {
+            for n in 0..2 + rng.below(10) {
+                let status = i32::from(n % 2 == 0);
+                world.script(id, SCRIPT, RunEnd::Exit(status));
+                let pause = 200 + rng.below(3_000);
+                world.run(Duration::from_millis(pause));
+            }
+        }
+        Harm::Stranger | Harm::Disagreement => stranger(world, rng, id, harm),
         Harm::OwnAddress => {}
+    }
+}
+
+/// Adverts of a router that nobody has configured, about as often as those of a master, or too often.
+fn stranger(world: &mut World, rng: &mut Rng, id: NodeId, harm: Harm) {
+    let instances = world.config(id).instances;
+    let Some(instance) = one_of(rng, &instances) else { return };
+    let Some(priority) = one_of(rng, &[0, 1, 120, 150, 254]).copied() else { return };
+    let steady = rng.chance(70);
+    let percent = if rng.chance(80) { 60 + rng.below(60) } else { 20 + rng.below(200) };
+    let interval = u64::try_from(instance.advert_int.as_millis()).unwrap_or(u64::MAX);
+    for _ in 0..1 + rng.below(16) {
+        let flaw = match harm {
+            Harm::Disagreement => Flaw::More,
+            _ if rng.chance(20) => Flaw::Other,
+            _ => Flaw::None,
+        };
+        let last = if steady || rng.chance(50) { 250 } else { 60 };
+        world.forge(id, instance, last, priority, flaw);
+        world.run(Duration::from_millis(interval * percent / 100));
     }
 }
 
@@ -195,7 +235,7 @@ fn move_router(instance: &mut Instance, harm: Harm) {
 pub(super) fn reload(world: &mut World, rng: &mut Rng, id: NodeId) {
     let old = world.config(id);
     let mut new = old.clone();
-    match rng.below(7) {
+    match rng.below(12) {
         0 => {}
         1 => {
             for (n, instance) in (0u8..).zip(&mut new.instances) {
@@ -224,6 +264,33 @@ pub(super) fn reload(world: &mut World, rng: &mut Rng, id: NodeId) {
         5 => {
             for instance in &mut new.instances {
                 instance.advert_int *= 2;
+            }
+        }
+        6 => {
+            for script in &mut new.scripts {
+                (script.rise, script.fall) = (script.fall, script.rise + 1);
+                script.interval *= 2;
+            }
+        }
+        7 => {
+            for script in &mut new.scripts {
+                script.command.words.push(b"again".as_slice().into());
+            }
+        }
+        8 => new.groups.clear(),
+        9 => {
+            for instance in &mut new.instances {
+                if instance.family == crate::base::Family::V4 {
+                    let address = sample::address("10.0.7.7/32", &instance.interface.clone());
+                    instance.addresses.push(address);
+                }
+            }
+        }
+        10 => {
+            for instance in &mut new.instances {
+                instance.down_timer_adverts += 1;
+                instance.track_interfaces.clear();
+                instance.track_scripts.clear();
             }
         }
         _ => {

@@ -9,9 +9,10 @@ mod harm;
 use core::net::SocketAddr;
 use core::time::Duration;
 
-use self::cluster::{configuration, foreign};
+use self::cluster::{Traits, configuration, foreign};
 use self::harm::{HARMS, Harm, do_harm, reload};
 use super::director::Answer;
+use super::forge::REFUSED;
 use super::world::{NodeId, World};
 use crate::base::rng::Rng;
 use crate::model::sample;
@@ -37,8 +38,10 @@ pub fn play(seed: u64, rounds: u32) -> World {
     let startup_delay =
         if rng.chance(15) { Duration::from_secs(1 + rng.below(8)) } else { Duration::ZERO };
     let promote = rng.chance(70);
+    let traits = Traits::draw(&mut rng);
     for host in 0..hosts {
         let mut config = configuration(kind, host);
+        traits.apply(&mut config);
         config.startup_delay = startup_delay;
         let id = world.add(&INTERFACES, config);
         world.kernel(id, |kernel| kernel.promote = promote);
@@ -57,7 +60,9 @@ pub fn play(seed: u64, rounds: u32) -> World {
             world.run(Duration::from_millis(pause));
         }
         mend(&mut world);
-        world.run(Duration::from_secs(60));
+        world.run(Duration::from_secs(45));
+        noise(&mut world, &mut rng);
+        world.run(Duration::from_secs(15));
         if !world.violations().is_empty() {
             break;
         }
@@ -65,12 +70,33 @@ pub fn play(seed: u64, rounds: u32) -> World {
     world
 }
 
+/// A stranger sends packets that are to be refused: nothing follows from them.
+fn noise(world: &mut World, rng: &mut Rng) {
+    for _ in 0..rng.below(12) {
+        let hosts = world.nodes().count() as u64;
+        let id = NodeId(usize::try_from(rng.below(hosts)).unwrap_or(0));
+        let instances = world.config(id).instances;
+        if let (Some(instance), Some(flaw), Some(priority)) =
+            (one_of(rng, &instances), one_of(rng, &REFUSED), one_of(rng, &[0, 1, 254, 255]))
+            && flaw.is_possible(instance)
+        {
+            world.forge(id, instance, 250, *priority, *flaw);
+        }
+        let pause = rng.below(700);
+        world.run(Duration::from_millis(pause));
+    }
+}
+
+fn one_of<'a, T>(rng: &mut Rng, all: &'a [T]) -> Option<&'a T> {
+    all.get(usize::try_from(rng.below(all.len() as u64)).unwrap_or(0))
+}
+
 fn harm(world: &mut World, rng: &mut Rng) {
     let hosts = world.nodes().count() as u64;
     let id = NodeId(usize::try_from(rng.below(hosts)).unwrap_or(0));
     let other = NodeId((id.0 + 1) % usize::try_from(hosts).unwrap_or(1));
     let link = if rng.chance(50) { INTERFACES[0] } else { INTERFACES[1] };
-    match rng.below(28) {
+    match rng.below(32) {
         0 => world.crash(id),
         1 => world.stop(id),
         2 => {
@@ -141,8 +167,7 @@ fn harm(world: &mut World, rng: &mut Rng) {
         }
         20 | 21 => reload(world, rng, id),
         _ => {
-            let one = rng.below(HARMS.len() as u64);
-            let harm = HARMS.get(usize::try_from(one).unwrap_or(0)).copied();
+            let harm = one_of(rng, &HARMS).copied();
             if let Some(harm) = harm.filter(|harm| !KNOWN_FAULTS.contains(harm)) {
                 do_harm(world, rng, id, link, harm);
             }
