@@ -47,7 +47,7 @@ fn version_three_is_understood_both_ways(lab: &mut Lab) -> Res {
 }
 
 /// The primary runs one program, the backup the other: a crash, a return, a clean stop.
-fn both_ways(lab: &mut Lab, first: &Program, second: &Program, texts: [&str; 2]) -> Res {
+pub fn both_ways(lab: &mut Lab, first: &Program, second: &Program, texts: [&str; 2]) -> Res {
     let pair = Pair::new(lab)?;
     pair.svr1.write(CONF, texts[0], 0o644)?;
     pair.svr2.write(CONF, texts[1], 0o644)?;
@@ -164,7 +164,7 @@ fn the_packets_over_ipv6_are_the_same(lab: &mut Lab) -> Res {
 
 /// Runs keepalived and the program under test on machines with the same addresses in segments of their own and compares
 /// the first adverts.
-fn same_packets(lab: &mut Lab, texts: &[&str]) -> Res {
+pub fn same_packets(lab: &mut Lab, texts: &[&str]) -> Res {
     let keepalived = Program::keepalived()?;
     for group in texts.chunks(4) {
         let mut pairs = Vec::new();
@@ -275,12 +275,16 @@ fn alone(lab: &mut Lab, name: &str, program: &Program, text: &str) -> Res<(Node,
         node.sysctl("net.ipv6.conf.enp0s8.disable_ipv6", "0")?;
         node.ip("addr add fe80::71/64 dev enp0s8 nodad\n")?;
     }
+    // Peers that are not there, but known: else nothing would leave for them.
+    for peer in ["10.0.0.72", "10.0.0.73"].iter().filter(|peer| text.contains(**peer)) {
+        node.ip(&format!("neigh add {peer} lladdr 02:00:00:00:00:99 dev {LAN} nud permanent\n"))?;
+    }
     node.write(CONF, text, 0o644)?;
     let daemon = program.start(&node)?;
     Ok((node, daemon))
 }
 
-fn without_authentication(text: &str) -> String {
+pub fn without_authentication(text: &str) -> String {
     let mut inside = false;
     let mut kept = String::new();
     for line in text.lines() {

@@ -32,6 +32,7 @@ mod service;
 mod status;
 mod systemd;
 mod table;
+mod unicast;
 mod without;
 
 use std::path::Path;
@@ -61,6 +62,7 @@ fn main() -> ExitCode {
         demo::CASES,
         systemd::CASES,
         table::CASES,
+        unicast::CASES,
         service::CASES,
         script::CASES,
         status::CASES,

@@ -145,7 +145,7 @@ fn advert(vrid: u8, addresses: &[IpAddr], priority: u8, password: [u8; 8]) -> Ve
     vrrp::encode(&content, &mut payload);
     let length = u16::try_from(payload.len()).unwrap();
     let (from, to) = ([10, 0, 2, 72].into(), [224, 0, 0, 18].into());
-    let mut packet = ip::encode(1, length, from, to, ip::VRRP).to_vec();
+    let mut packet = ip::encode(1, length, from, to, 255, ip::VRRP).to_vec();
     packet.extend(payload);
     packet
 }
@@ -261,7 +261,8 @@ mod shell {
             let hooks = Hooks { beat: Box::new(|| {}), rest: Box::new(|| {}) };
             let (driver, mut handle) = Driver::new(hooks).unwrap();
             std::thread::spawn(move || driver.run());
-            handle.send(Input::View(monitor.view(&mut requests).unwrap())).unwrap();
+            let snapshot = monitor.snapshot(&mut requests).unwrap();
+            handle.send(Input::Engine(Event::Kernel(snapshot))).unwrap();
             let config = Arc::new(config(link, priority));
             handle.send(Input::Reload { config, scheduling: Scheduling::default() }).unwrap();
             Self { handle, views: Views::default(), request: 0 }
@@ -274,8 +275,10 @@ mod shell {
                     Output::Apply { token, ops } => {
                         for item in 0..u32::try_from(ops.len()).unwrap() {
                             let outcome = Outcome::Done;
-                            let answer = Input::Applied { token, item, outcome };
-                            while self.handle.send(answer_again(&answer)).is_err() {
+                            let event = Event::Applied { token, item, outcome };
+                            let mut answer = Input::Engine(event);
+                            while let Err(again) = self.handle.send(answer) {
+                                answer = again;
                                 std::thread::yield_now();
                             }
                         }
@@ -317,15 +320,6 @@ mod shell {
 
         fn all(&mut self, state: State) -> bool {
             self.look().instances.iter().all(|i| i.state == state)
-        }
-    }
-
-    fn answer_again(answer: &Input) -> Input {
-        match answer {
-            Input::Applied { token, item, outcome } => {
-                Input::Applied { token: *token, item: *item, outcome: *outcome }
-            }
-            _ => Input::RunnerReady,
         }
     }
 

@@ -26,7 +26,7 @@ pub fn advert(data: &[u8]) {
     };
     let rx = Rx { interface: IfIndex(2), source, destination: ours.destination, hop_limit };
     if let Ok(packet) = accept::unwrap(&rx, input.0) {
-        if accept::check(&ours, &addresses, &packet).is_ok() {
+        if accept::check(&ours, &addresses, ours.destination, &packet).is_ok() {
             assert_eq!((packet.ttl, packet.destination), (255, ours.destination));
             assert_eq!(packet.payload[0], ours.version.number() << 4 | 1);
             assert_eq!(usize::from(packet.payload[3]), addresses.len());
@@ -89,7 +89,7 @@ fn corrupt(ours: &Instance, addresses: &[IpAddr], rx: &Rx, mut input: Input<'_>)
     let accepted = |payload: &[u8]| {
         let (source, destination) = (rx.source, rx.destination);
         let packet = accept::Packet { source, destination, ttl: 255, payload };
-        accept::check(ours, addresses, &packet).is_ok()
+        accept::check(ours, addresses, ours.destination, &packet).is_ok()
     };
     assert!(accepted(&payload) || ours.owner_ignore_adverts, "{ours:?}");
     let (at, change) = (usize::from(input.octet()) % payload.len(), input.octet());
@@ -103,7 +103,7 @@ fn corrupt(ours: &Instance, addresses: &[IpAddr], rx: &Rx, mut input: Input<'_>)
     assert!(!accepted(&payload), "cut at {at}");
     if let (IpAddr::V4(from), IpAddr::V4(to)) = (rx.source, rx.destination) {
         let length = u16::try_from(payload.len()).unwrap_or(0);
-        let mut packet = ip::encode(7, length, from, to, 112).to_vec();
+        let mut packet = ip::encode(7, length, from, to, 255, 112).to_vec();
         packet.extend(&payload);
         assert_eq!(ip::decode(&packet).map(|(_, rest)| rest), Ok(payload.as_slice()));
     }

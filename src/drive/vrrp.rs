@@ -23,12 +23,11 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::base::{IfIndex, Instant};
-use crate::kernel::monitor::{self, View};
 use crate::plan::Outcome;
 use crate::sys::poll::{Epoll, Ready, Timer, Wake};
 use crate::sys::ring::{Consumer, Producer, ring};
 use crate::sys::{clock, sched};
-use crate::vrrp::{Action, Actions, Engine, Event, InstanceId, Link, Snapshot};
+use crate::vrrp::{Action, Actions, Engine, Event, InstanceId};
 use crate::wire;
 use hear::Clocks;
 use look::{Looks, Telling};
@@ -100,7 +99,7 @@ pub struct Driver {
 
 enum Answer {
     Joined { interface: IfIndex, group: IpAddr, outcome: Outcome },
-    Unsent { instance: InstanceId, errno: i32 },
+    Unsent { instance: InstanceId, destination: IpAddr, errno: i32 },
 }
 
 impl Driver {
@@ -258,28 +257,17 @@ impl Driver {
 
     fn input(&mut self, input: Input) {
         let now = clock::now();
-        let event = match input {
-            Input::View(view) => Event::Kernel(snapshot(view)),
-            Input::Change(change) => match change {
-                monitor::Change::Link(l) => Event::Link(link(l)),
-                monitor::Change::LinkGone(index) => {
+        match input {
+            Input::Engine(event) => {
+                if let Event::LinkGone(index) = event {
                     self.sockets.forget(index);
                     self.routers.remove(&index);
-                    Event::LinkGone(index)
                 }
-                monitor::Change::Object(change) => Event::Object(change),
-                // The other thread takes a view then.
-                monitor::Change::Lost => return,
-            },
-            Input::Applied { token, item, outcome } => Event::Applied { token, item, outcome },
+                self.handle(now, event);
+            }
             Input::Router { interface, forwards } => {
                 self.routers.insert(interface, forwards);
-                return;
             }
-            Input::Ran { run, end } => Event::Ran { run, end },
-            Input::RunnerReady => Event::RunnerReady,
-            Input::Ipvs { works } => Event::Ipvs { works },
-            Input::Resume(summary) => Event::Resume(summary),
             Input::Reload { config, scheduling } => {
                 // A large configuration takes longer than a real-time thread may work without a break.
                 self.schedule(Scheduling { priority: None, ..scheduling });
@@ -288,15 +276,9 @@ impl Driver {
                 self.telling.restart();
                 self.schedule(scheduling);
                 self.tell(Output::Reloaded);
-                return;
             }
-            Input::Look { request } => {
-                self.looks.ask(request);
-                return;
-            }
-            Input::Stop { keep_addresses } => Event::Stop { keep_addresses },
-        };
-        self.handle(now, event);
+            Input::Look { request } => self.looks.ask(request),
+        }
     }
 
     fn schedule(&mut self, wanted: Scheduling) {
@@ -329,7 +311,9 @@ impl Driver {
                 Answer::Joined { interface, group, outcome } => {
                     Event::Joined { interface, group, outcome }
                 }
-                Answer::Unsent { instance, errno } => Event::Unsent { instance, errno },
+                Answer::Unsent { instance, destination, errno } => {
+                    Event::Unsent { instance, destination, errno }
+                }
             };
             self.actions.clear();
             self.engine.handle(now, event, &mut self.actions);
@@ -341,12 +325,22 @@ impl Driver {
         let actions = core::mem::take(&mut self.actions);
         for action in actions.list() {
             match action {
-                Action::SendAdvert { instance, interface, source, destination, packet } => {
+                Action::SendAdvert {
+                    instance,
+                    interface,
+                    source,
+                    destination,
+                    hop_limit,
+                    packet,
+                } => {
                     self.work += 1;
                     let packet = actions.bytes(packet);
-                    if let Err(e) = self.sockets.send(*interface, *source, *destination, packet) {
+                    let (instance, destination) = (*instance, *destination);
+                    let sent =
+                        self.sockets.send(*interface, *source, destination, *hop_limit, packet);
+                    if let Err(e) = sent {
                         let errno = e.raw_os_error().unwrap_or(libc::EIO);
-                        self.answers.push_back(Answer::Unsent { instance: *instance, errno });
+                        self.answers.push_back(Answer::Unsent { instance, destination, errno });
                     }
                 }
                 Action::SendGarp { interface, mac, address, count } => {
@@ -428,14 +422,6 @@ impl Driver {
             self.tell(Output::Summary(part));
         }
     }
-}
-
-fn snapshot(view: View) -> Snapshot {
-    Snapshot { links: view.links.into_iter().map(link).collect(), objects: view.objects }
-}
-
-fn link(l: monitor::Link) -> Link {
-    Link { index: l.index, name: l.name, up: l.up, arp: l.arp, mac: l.mac, mtu: l.mtu }
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! What happens to links, addresses and routes, told by the kernel as it happens.
 //!
 //! The monitor has a socket of its own with a large queue. If the queue overruns all the same, or at the start, a
-//! complete view is taken; nothing is ever guessed.
+//! snapshot is taken; nothing is ever guessed.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -13,8 +13,8 @@ use nix::sys::socket::{setsockopt, sockopt};
 
 use super::netlink::{DATAGRAM, Message, RequestError, Requests, attributes, messages, text};
 use super::object;
-use crate::base::{IfIndex, IfName, Mac};
-use crate::plan::{self, Sight};
+use crate::base::{IfIndex, Mac};
+use crate::plan::{self, Link, Snapshot};
 use crate::sys::aio::Async;
 
 const RTM_NEWLINK: u16 = 16;
@@ -27,7 +27,7 @@ const LINKS: u32 = 1;
 const QUEUE: usize = 8 << 20;
 /// Datagrams read at once before others get their turn.
 const SLICE: usize = 64;
-/// Attempts for a view that did not change while it was taken.
+/// Attempts for a snapshot that did not change while it was taken.
 const ATTEMPTS: u32 = 5;
 
 const IFLA_ADDRESS: u16 = 1;
@@ -36,23 +36,6 @@ const IFLA_MTU: u16 = 4;
 const IFF_UP: u32 = 0x1;
 const IFF_RUNNING: u32 = 0x40;
 const IFF_NOARP: u32 = 0x80;
-
-/// A network interface.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Link {
-    /// Its number.
-    pub index: IfIndex,
-    /// Its name.
-    pub name: IfName,
-    /// Administratively up and running.
-    pub up: bool,
-    /// Whether it resolves addresses (no `IFF_NOARP`).
-    pub arp: bool,
-    /// Hardware address; all zero if it has none of six octets.
-    pub mac: Mac,
-    /// Largest packet.
-    pub mtu: u32,
-}
 
 /// One event.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,17 +46,8 @@ pub enum Change {
     LinkGone(IfIndex),
     /// An address or a route appeared or is gone.
     Object(plan::Change),
-    /// Events were lost: take a view.
+    /// Events were lost: take a snapshot.
     Lost,
-}
-
-/// Links and objects at one moment.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct View {
-    /// All links.
-    pub links: Vec<Link>,
-    /// All addresses that can be used, in the kernel's order, and the routes that bear our mark.
-    pub objects: Vec<Sight>,
 }
 
 /// Listens to the kernel.
@@ -96,7 +70,7 @@ impl Monitor {
     pub fn open(writer: u32) -> io::Result<Self> {
         let mut socket = Socket::new(NETLINK_ROUTE)?;
         socket.set_non_blocking(true)?;
-        // Needs NET_ADMIN; with less, the kernel's own limit holds and a view is taken more often.
+        // Needs NET_ADMIN; with less, the kernel's own limit holds and a snapshot is taken more often.
         let _ = setsockopt(&socket, sockopt::RcvBufForce, &QUEUE);
         socket.bind(&SocketAddr::new(0, 0))?;
         for group in object::GROUPS.into_iter().chain([LINKS]) {
@@ -111,7 +85,7 @@ impl Monitor {
         })
     }
 
-    /// Listens to routes as well, or not any more. True when a view must be taken: there is news to be had.
+    /// Listens to routes as well, or not any more. True when a snapshot must be taken: there is news to be had.
     ///
     /// # Errors
     /// When the socket refuses.
@@ -163,25 +137,25 @@ impl Monitor {
             .await
     }
 
-    /// Takes a complete view with the writer's socket. Events that wait are dropped before: the view holds what
-    /// they tell.
+    /// Takes a snapshot with the writer's socket. Events that wait are dropped before: the snapshot holds what they
+    /// tell.
     ///
     /// # Errors
     /// What the kernel answers.
-    pub fn view(&mut self, requests: &mut Requests) -> Result<View, RequestError> {
+    pub fn snapshot(&mut self, requests: &mut Requests) -> Result<Snapshot, RequestError> {
         self.drop_waiting();
-        let mut view = View::default();
+        let mut snapshot = Snapshot::default();
         for _ in 0..ATTEMPTS {
-            view = View::default();
+            snapshot = Snapshot::default();
             let whole = requests.dump(RTM_GETLINK, &Anything, |message| {
-                view.links.extend(link(message).flatten());
-            })? & object::list(requests, self.routes, &mut view.objects)?;
+                snapshot.links.extend(link(message).flatten());
+            })? & object::list(requests, self.routes, &mut snapshot.objects)?;
             if whole {
                 break;
             }
         }
-        self.links = view.links.iter().map(|l| (l.index, l.clone())).collect();
-        Ok(view)
+        self.links = snapshot.links.iter().map(|l| (l.index, l.clone())).collect();
+        Ok(snapshot)
     }
 
     /// The name of an interface, for messages.

@@ -19,20 +19,34 @@ pub struct Matching {
     pub removed: Vec<usize>,
 }
 
-/// Matches instances: by interface, family and virtual router id; what is left by name.
+/// Matches instances: by interface, family, virtual router id and how they hear one another, among several by name,
+/// too; what is left by name.
 #[must_use]
 pub fn instances(old: &Vrrp, new: &Vrrp) -> Matching {
-    fn wire(i: &Instance) -> (&IfName, Family, Vrid) {
-        (&i.interface, i.family, i.vrid)
+    fn wire(i: &Instance) -> (&IfName, Family, Vrid, bool) {
+        (&i.interface, i.family, i.vrid, i.unicast().is_some())
     }
-    let by_wire: BTreeMap<_, usize> =
-        old.instances.iter().enumerate().map(|(n, i)| (wire(i), n)).collect();
-    let mut partner: Vec<Option<usize>> =
-        new.instances.iter().map(|i| by_wire.get(&wire(i)).copied()).collect();
+    let mut by_wire: BTreeMap<_, Vec<usize>> = BTreeMap::new();
+    for (position, instance) in old.instances.iter().enumerate() {
+        by_wire.entry(wire(instance)).or_default().push(position);
+    }
+    let mut partner: Vec<Option<usize>> = vec![None; new.instances.len()];
     let mut taken = vec![false; old.instances.len()];
-    for position in partner.iter().flatten() {
-        if let Some(slot) = taken.get_mut(*position) {
-            *slot = true;
+    // Several of one id on one interface (other groups, other peers) are told apart by their names.
+    for same_name in [true, false] {
+        for (slot, instance) in partner.iter_mut().zip(&new.instances) {
+            let candidates = by_wire.get(&wire(instance)).map_or(&[][..], Vec::as_slice);
+            let is_it = |position: &&usize| {
+                let named = old.instances.get(**position).is_some_and(|i| i.name == instance.name);
+                taken.get(**position) == Some(&false) && (named || !same_name)
+            };
+            if slot.is_none()
+                && let Some(position) = candidates.iter().find(is_it).copied()
+                && let Some(free) = taken.get_mut(position)
+            {
+                *free = true;
+                *slot = Some(position);
+            }
         }
     }
     let by_name: BTreeMap<&Name, usize> =

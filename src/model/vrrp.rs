@@ -7,7 +7,9 @@ use core::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::address::Address;
-use super::extras::{Bfd, GarpGroup, InstanceExtras, InterfaceDelay, Linkbeat, TrackGroup};
+use super::extras::{
+    Bfd, GarpGroup, InstanceExtras, InterfaceDelay, Linkbeat, TrackGroup, Unicast,
+};
 use super::group::SyncGroup;
 use super::notify::NotifyCommands;
 use super::route::{Route, Rule};
@@ -150,6 +152,21 @@ pub struct Instance {
     pub smtp_alert: bool,
     /// What few instances have.
     pub extras: Option<Box<InstanceExtras>>,
+}
+
+impl Instance {
+    /// `unicast_peer` and what goes with it, when adverts go to single routers.
+    #[must_use]
+    pub fn unicast(&self) -> Option<&Unicast> {
+        self.extras.as_ref()?.unicast.as_ref()
+    }
+
+    /// Whether the configured source address must be on this host: `track_src_ip`, and with unicast, where the
+    /// adverts of others are sent to it.
+    #[must_use]
+    pub fn needs_source(&self) -> bool {
+        self.unicast().is_some() || self.extras.as_ref().is_some_and(|e| e.track_source)
+    }
 }
 
 /// A virtual router id, 1 to 255 (RFC 9568 5.2.3).

@@ -7,6 +7,7 @@
 //! |---|---|
 //! | `object` | the kinds of objects: identity, phase, dependencies; operations on them |
 //! | `address`, `route` | the answers of one kind |
+//! | `snapshot` | what the kernel has at one moment |
 //! | `table` | the reconciler: wanted, seen, in flight, refused; who wants what is the caller's business |
 //! | `request` | the operations that bring the kernel to what is wanted, and the answers to them |
 //! | `ipvs` | virtual services and real servers, which have a planner of their own |
@@ -19,10 +20,12 @@ pub mod ipvs;
 pub mod object;
 mod request;
 pub mod route;
+mod snapshot;
 mod table;
 
 pub use object::{Change, ChangeKind, Identity, Object, Op, Phase, Sight, Verb};
 pub use request::{Answer, Request};
+pub use snapshot::{Link, Snapshot};
 pub use table::{Effect, Entry, ObjectId, Refused, Table, Waits, Want};
 
 /// Ties the answers of the kernel to the request of an engine.

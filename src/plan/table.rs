@@ -409,6 +409,12 @@ impl<O: Copy + PartialEq> Table<O> {
             .map(|prefix| prefix.address)
     }
 
+    /// Whether this host has an address, on whichever link.
+    #[must_use]
+    pub fn holds(&self, address: IpAddr) -> bool {
+        self.holders.contains_key(&address)
+    }
+
     /// Notes that the kernel has an object.
     pub fn saw(&mut self, sight: Sight) {
         let Sight { identity, links } = sight;

@@ -5,25 +5,17 @@
 //! ends altogether there.)
 
 pub(super) mod record;
-
-use core::time::Duration;
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use nix::sys::resource::{Resource, getrlimit};
 
 use super::control::{Control, Order, Prepared};
-use super::notices::Notices;
+use super::peers::{Peers, Said};
 use crate::check::Limits;
 use crate::cli::exit::Exit;
 use crate::drive::check::{Driver, Output};
-use crate::ipc::{
-    Answer, Ask, CheckerPart, FromRole, FromRunner, Memory, Peer, Question, RoleName, ToRole,
-    ToRunner, Told,
-    peer::{next, next_with_fd},
-};
+use crate::ipc::{CheckerPart, FromRole, Memory, ToRole, ToRunner, Told};
 use crate::status::check::Kernel;
-use crate::sys::channel::Channel;
 use crate::sys::{clock, process, sched};
 use record::Record;
 
@@ -31,8 +23,6 @@ use record::Record;
 const PROBES: u64 = 16_384;
 /// Descriptors for everything else.
 const OTHERS: u64 = 64;
-/// The runner gets so long to take the last notices.
-const LAST: Duration = Duration::from_millis(500);
 
 /// Runs the role.
 pub(super) async fn run(control: Control) -> Exit {
@@ -51,9 +41,7 @@ struct Role {
     record: Record,
     /// What an earlier process recorded, until the engine has it.
     owned: bool,
-    notices: Notices,
-    runner: Option<Peer<ToRunner, FromRunner>>,
-    api: Option<Peer<Answer, Question>>,
+    peers: Peers,
     /// A configuration that was decoded.
     prepared: Prepared<CheckerPart>,
     /// The supervisor does not have the newest summary.
@@ -69,9 +57,7 @@ impl Role {
             driver,
             record: Record::at(control.setup().services.clone()),
             owned: false,
-            notices: Notices::default(),
-            runner: None,
-            api: None,
+            peers: Peers::default(),
             prepared: Prepared::default(),
             report_due: false,
             ipvs: None,
@@ -85,8 +71,7 @@ impl Role {
                 biased;
                 // The supervisor first: signs of life must not wait for a burst of results.
                 order = control.next() => self.order(&mut control, order),
-                message = next_with_fd(&mut self.runner) => self.heard(message),
-                question = next(&mut self.api) => self.asked(question),
+                said = self.peers.next() => self.said(said),
                 turn = self.driver.turn() => if let Err(e) = turn {
                     tracing::error!("{e}");
                     return Exit::Internal;
@@ -95,11 +80,7 @@ impl Role {
             self.outputs();
             self.tell_ipvs(&mut control);
         }
-        if let Some(runner) = &mut self.runner {
-            let _ = self.notices.send_rest(runner);
-            // It carries them out after this process has gone.
-            let _ = tokio::time::timeout(LAST, runner.drain()).await;
-        }
+        self.peers.leave().await;
         control.done().await;
         Exit::Ok
     }
@@ -134,7 +115,13 @@ impl Role {
                 }
             }
             ToRole::Abandon { .. } => self.prepared.abandon(),
-            ToRole::Connect(role) => self.connect(role, fd),
+            ToRole::Connect(role) => {
+                if self.peers.connect(role, fd) {
+                    // What the last one did not finish.
+                    let open: Vec<u64> = self.driver.programs().collect();
+                    open.into_iter().for_each(|run| self.run_program(run));
+                }
+            }
             ToRole::Resume(Memory::Checker(summary)) => self.driver.resume(summary),
             ToRole::Stop { keep } => self.driver.stop(keep),
             ToRole::Count => self.count(),
@@ -142,46 +129,22 @@ impl Role {
         }
     }
 
-    fn connect(&mut self, role: RoleName, fd: Option<OwnedFd>) {
-        let Some(channel) = fd.map(Channel::from_fd) else {
-            return;
-        };
-        let result = match role {
-            RoleName::Runner => Peer::new(channel).map(|peer| {
-                self.runner = Some(peer);
-                self.notices.begin_anew();
-                self.send_notices();
-                // What the last one did not finish.
-                let open: Vec<u64> = self.driver.programs().collect();
-                open.into_iter().for_each(|run| self.run_program(run));
-            }),
-            RoleName::Api => Peer::new(channel).map(|peer| self.api = Some(peer)),
-            RoleName::Config | RoleName::Vrrp | RoleName::Checker => Ok(()),
-        };
-        if let Err(e) = result {
-            tracing::error!("channel to {role}: {e}");
-        }
-    }
-
     fn tick(&mut self, control: &mut Control) {
-        self.send_notices();
+        self.peers.send_notices();
         if self.report_due {
             let summary = self.driver.summary();
             self.report_due = !control.offer(&FromRole::Remember(Memory::Checker(summary)));
         }
     }
 
-    /// `api` asks, or is gone.
-    fn asked(&mut self, question: Option<Question>) {
-        match question {
-            Some(Question { id, ask: Ask::State }) => {
+    fn said(&mut self, said: Said) {
+        match said {
+            Said::Ran(run, end) => self.driver.ran(run, end),
+            Said::Asked(id) => {
                 let told = Told::Checker(Box::new(self.driver.snapshot()));
-                if let Some(api) = &mut self.api {
-                    // One that does not read asks again.
-                    let _ = api.offer(&Answer { id, told });
-                }
+                self.peers.answer(id, told);
             }
-            None => self.api = None,
+            Said::Nothing => {}
         }
     }
 
@@ -209,13 +172,9 @@ impl Role {
             match output {
                 Output::Own(services) => self.record.write(&services),
                 Output::Run(run) => self.run_program(run),
-                Output::EndRun(run) => {
-                    if let Some(runner) = &mut self.runner {
-                        let _ = runner.post(&ToRunner::End { run }, Vec::new());
-                    }
-                }
+                Output::EndRun(run) => self.peers.ask_runner(&ToRunner::End { run }),
                 Output::Notify(notice) => {
-                    self.notices.push(*notice);
+                    self.peers.notify(*notice);
                     told = true;
                 }
                 // With the next tick: many changes make one report.
@@ -224,41 +183,15 @@ impl Role {
             }
         }
         if told {
-            self.send_notices();
-        }
-    }
-
-    fn heard(&mut self, message: Option<(FromRunner, Option<OwnedFd>)>) {
-        let (message, process) = message.unzip();
-        match message {
-            Some(FromRunner::Began { id, command }) => {
-                self.notices.began(id, command, process.flatten());
-            }
-            Some(FromRunner::Delivered { id }) => {
-                self.notices.delivered(id);
-                self.send_notices();
-            }
-            Some(FromRunner::Ran { run, end }) => self.driver.ran(run, end),
-            // The supervisor starts another one.
-            None => self.runner = None,
+            self.peers.send_notices();
         }
     }
 
     /// Has the runner run the program of a check. Without a runner it waits for the next one.
     fn run_program(&mut self, run: u64) {
-        if let (Some(runner), Some(check)) = (&mut self.runner, self.driver.program(run)) {
+        if let Some(check) = self.driver.program(run).filter(|_| self.peers.has_runner()) {
             let (command, timeout) = (check.command.clone(), check.timeout);
-            if runner.post(&ToRunner::Run { run, command, timeout }, Vec::new()).is_err() {
-                self.runner = None;
-            }
-        }
-    }
-
-    fn send_notices(&mut self) {
-        if let Some(runner) = &mut self.runner
-            && self.notices.send(runner).is_err()
-        {
-            self.runner = None;
+            self.peers.ask_runner(&ToRunner::Run { run, command, timeout });
         }
     }
 }

@@ -16,6 +16,7 @@ mod config;
 mod control;
 mod load;
 mod notices;
+mod peers;
 mod pidfile;
 mod runner;
 pub mod socket;

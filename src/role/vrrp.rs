@@ -7,22 +7,17 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use core::time::Duration;
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::thread;
 
 use super::control::{Control, Order, Prepared};
-use super::notices::Notices;
+use super::peers::{Peers, Said};
 use super::table;
 use crate::base::Instant;
 use crate::cli::exit::Exit;
 use crate::drive::vrrp::look::{Summaries, Views};
 use crate::drive::vrrp::{Driver, Handle, Hooks, Input, Output, Scheduling};
-use crate::ipc::{
-    Answer, Ask, FromRole, FromRunner, Memory, Peer, Question, RoleName, ToRole, ToRunner, Told,
-    VrrpPart, frame,
-    peer::{next, next_with_fd},
-};
+use crate::ipc::{FromRole, Memory, ToRole, ToRunner, Told, VrrpPart, frame};
 use crate::kernel::monitor::{Change, Monitor};
 use crate::kernel::netlink::Requests;
 use crate::log;
@@ -30,10 +25,9 @@ use crate::model::{self, Global};
 use crate::plan::ChangeKind;
 use crate::status::vrrp::Vrrp;
 use crate::sys::aio::Async;
-use crate::sys::channel::Channel;
 use crate::sys::poll::Wake;
 use crate::sys::{clock, process, sched};
-use crate::vrrp::RunId;
+use crate::vrrp::{Event, RunId};
 use writer::Writer;
 
 /// Views that may be asked for before the first is there; the engine's thread has room for twice as many.
@@ -74,9 +68,7 @@ struct Role {
     requests: Requests,
     monitor: Monitor,
     writer: Writer,
-    notices: Notices,
-    runner: Option<Peer<ToRunner, FromRunner>>,
-    api: Option<Peer<Answer, Question>>,
+    peers: Peers,
     /// A configuration that was decoded.
     prepared: Prepared<VrrpPart>,
     /// The configuration whose turn it is, until the engine has it.
@@ -91,8 +83,8 @@ struct Role {
     views: Views,
     /// When this thread took a turn last.
     alive: Arc<AtomicU64>,
-    /// A view must be taken.
-    view_due: bool,
+    /// A snapshot of the kernel must be taken.
+    snapshot_due: bool,
     /// The engine has undone everything.
     stopped: bool,
     watch_addresses: bool,
@@ -122,9 +114,7 @@ impl Role {
             requests,
             monitor,
             writer: Writer::default(),
-            notices: Notices::default(),
-            runner: None,
-            api: None,
+            peers: Peers::default(),
             prepared: Prepared::default(),
             applying: None,
             summary: None,
@@ -133,7 +123,7 @@ impl Role {
             looks: BTreeMap::new(),
             views: Views::default(),
             alive,
-            view_due: true,
+            snapshot_due: true,
             stopped: false,
             watch_addresses: control.setup().watch_addresses,
         })
@@ -146,8 +136,8 @@ impl Role {
         let mut changes = Vec::new();
         while !self.stopped {
             self.alive.store(clock::now().as_nanos(), Ordering::Relaxed);
-            if core::mem::take(&mut self.view_due) {
-                self.view();
+            if core::mem::take(&mut self.snapshot_due) {
+                self.snapshot();
             }
             tokio::select! {
                 biased;
@@ -157,8 +147,7 @@ impl Role {
                     return Exit::Internal;
                 },
                 () = writer_turn(self.writer.is_busy()) => self.write(),
-                message = next_with_fd(&mut self.runner) => self.heard(message),
-                question = next(&mut self.api) => self.asked(question),
+                said = self.peers.next() => self.said(said),
                 order = control.next() => self.order(&mut control, order),
             }
             self.changed(&mut changes);
@@ -175,11 +164,7 @@ impl Role {
     /// The end: everything is undone; the runner still has to hear of it.
     async fn leave(mut self, mut control: Control) -> Exit {
         self.outputs(&mut control);
-        if let Some(runner) = &mut self.runner {
-            let _ = self.notices.send_rest(runner);
-            // It carries them out after this process has gone.
-            let _ = tokio::time::timeout(Duration::from_millis(500), runner.drain()).await;
-        }
+        self.peers.leave().await;
         control.done().await;
         Exit::Ok
     }
@@ -199,36 +184,21 @@ impl Role {
                 }
             }
             ToRole::Abandon { .. } => self.prepared.abandon(),
-            ToRole::Connect(role) => self.connect(role, fd),
-            ToRole::Resume(Memory::Vrrp(summary)) => self.tell(Input::Resume(summary)),
-            ToRole::Ipvs { works } => self.tell(Input::Ipvs { works }),
+            ToRole::Connect(role) => {
+                if self.peers.connect(role, fd) {
+                    self.event(Event::RunnerReady);
+                }
+            }
+            ToRole::Resume(Memory::Vrrp(summary)) => self.event(Event::Resume(summary)),
+            ToRole::Ipvs { works } => self.event(Event::Ipvs { works }),
             ToRole::Count => self.look(Look::Log),
-            ToRole::Stop { keep } => self.tell(Input::Stop { keep_addresses: keep }),
+            ToRole::Stop { keep } => self.event(Event::Stop { keep_addresses: keep }),
             ToRole::Resume(Memory::Checker(_)) | ToRole::Answer(_) => {}
         }
     }
 
-    fn connect(&mut self, role: RoleName, fd: Option<OwnedFd>) {
-        let Some(channel) = fd.map(Channel::from_fd) else {
-            return;
-        };
-        let result = match role {
-            RoleName::Runner => Peer::new(channel).map(|peer| {
-                self.runner = Some(peer);
-                self.notices.begin_anew();
-                self.send_notices();
-                self.tell(Input::RunnerReady);
-            }),
-            RoleName::Api => Peer::new(channel).map(|peer| self.api = Some(peer)),
-            RoleName::Config | RoleName::Vrrp | RoleName::Checker => Ok(()),
-        };
-        if let Err(e) = result {
-            tracing::error!("channel to {role}: {e}");
-        }
-    }
-
     fn tick(&mut self, control: &mut Control) {
-        self.send_notices();
+        self.peers.send_notices();
         if let Some(summary) = self.summary.take()
             && !control.offer(&summary)
         {
@@ -248,22 +218,17 @@ impl Role {
     /// The engine shows itself.
     fn seen(&mut self, request: u64, view: Vrrp) {
         match self.looks.remove(&request) {
-            Some(Look::Answer(id)) => {
-                if let Some(api) = &mut self.api {
-                    // One that does not read asks again.
-                    let _ = api.offer(&Answer { id, told: Told::Vrrp(Box::new(view)) });
-                }
-            }
+            Some(Look::Answer(id)) => self.peers.answer(id, Told::Vrrp(Box::new(view))),
             Some(Look::Log) => count(&view),
             None => {}
         }
     }
 
-    /// `api` asks, or is gone.
-    fn asked(&mut self, question: Option<Question>) {
-        match question {
-            Some(Question { id, ask: Ask::State }) => self.look(Look::Answer(id)),
-            None => self.api = None,
+    fn said(&mut self, said: Said) {
+        match said {
+            Said::Ran(run, end) => self.event(Event::Ran { run: RunId(run), end }),
+            Said::Asked(id) => self.look(Look::Answer(id)),
+            Said::Nothing => {}
         }
     }
 
@@ -272,12 +237,17 @@ impl Role {
         let extras = part.vrrp.instances.iter().filter_map(|i| i.extras.as_deref());
         let any = extras.into_iter().any(|e| !e.routes.is_empty());
         match self.monitor.watch_routes(any) {
-            Ok(news) => self.view_due |= news,
+            Ok(news) => self.snapshot_due |= news,
             Err(e) => tracing::warn!("cannot listen to changes of routes: {e}"),
         }
     }
 
-    /// Hands something to the engine.
+    /// Tells the engine of something that happened.
+    fn event(&mut self, event: Event<'static>) {
+        self.tell(Input::Engine(event));
+    }
+
+    /// Hands something to the engine's thread.
     fn tell(&mut self, input: Input) {
         self.waiting.push_back(input);
         self.pass_on();
@@ -298,20 +268,12 @@ impl Role {
             match output {
                 Output::Apply { token, ops } => self.writer.add(token, ops),
                 Output::Run { run, command, timeout } => {
-                    if let Some(runner) = &mut self.runner {
-                        // A runner that is too slow for this is started anew, and the engine told so.
-                        let message = ToRunner::Run { run: run.0, command, timeout };
-                        let _ = runner.post(&message, Vec::new());
-                    }
+                    self.peers.ask_runner(&ToRunner::Run { run: run.0, command, timeout });
                 }
-                Output::EndRun(run) => {
-                    if let Some(runner) = &mut self.runner {
-                        let _ = runner.post(&ToRunner::End { run: run.0 }, Vec::new());
-                    }
-                }
+                Output::EndRun(run) => self.peers.ask_runner(&ToRunner::End { run: run.0 }),
                 Output::Notify(notice) => {
-                    self.notices.push(*notice);
-                    self.send_notices();
+                    self.peers.notify(*notice);
+                    self.peers.send_notices();
                 }
                 Output::Summary(part) => {
                     let Some(summary) = self.summaries.join(part) else { continue };
@@ -347,13 +309,20 @@ impl Role {
 
     fn changed(&mut self, changes: &mut Vec<Change>) {
         for change in changes.drain(..) {
-            if change == Change::Lost {
-                tracing::warn!("the kernel's messages came too fast, looking at everything anew");
-                self.view_due = true;
-                continue;
-            }
+            let event = match change {
+                Change::Link(link) => Event::Link(link),
+                Change::LinkGone(index) => Event::LinkGone(index),
+                Change::Object(change) => Event::Object(change),
+                Change::Lost => {
+                    tracing::warn!(
+                        "the kernel's messages came too fast, looking at everything anew"
+                    );
+                    self.snapshot_due = true;
+                    continue;
+                }
+            };
             if self.watch_addresses
-                && let Change::Object(change) = &change
+                && let Event::Object(change) = &event
                 && let Some((interface, prefix)) = change.sight.as_address()
             {
                 let gone = change.kind == ChangeKind::Gone;
@@ -361,42 +330,18 @@ impl Role {
                 let name = self.monitor.name(interface);
                 tracing::info!("Netlink: address {prefix} {what} {name}");
             }
-            self.waiting.push_back(Input::Change(change));
+            self.waiting.push_back(Input::Engine(event));
         }
         self.pass_on();
     }
 
-    fn view(&mut self) {
-        match self.monitor.view(&mut self.requests) {
-            Ok(view) => self.tell(Input::View(view)),
+    fn snapshot(&mut self) {
+        match self.monitor.snapshot(&mut self.requests) {
+            Ok(snapshot) => self.event(Event::Kernel(snapshot)),
             Err(e) => {
                 tracing::warn!("cannot look at links, addresses and routes: {e}");
-                self.view_due = true;
+                self.snapshot_due = true;
             }
-        }
-    }
-
-    fn heard(&mut self, message: Option<(FromRunner, Option<OwnedFd>)>) {
-        let (message, process) = message.unzip();
-        match message {
-            Some(FromRunner::Began { id, command }) => {
-                self.notices.began(id, command, process.flatten());
-            }
-            Some(FromRunner::Ran { run, end }) => self.tell(Input::Ran { run: RunId(run), end }),
-            Some(FromRunner::Delivered { id }) => {
-                self.notices.delivered(id);
-                self.send_notices();
-            }
-            // The supervisor starts another one.
-            None => self.runner = None,
-        }
-    }
-
-    fn send_notices(&mut self) {
-        if let Some(runner) = &mut self.runner
-            && self.notices.send(runner).is_err()
-        {
-            self.runner = None;
         }
     }
 }

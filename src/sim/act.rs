@@ -1,6 +1,7 @@
 //! The interpreter of actions: what an engine asks for, done by the simulated kernel and network, and what the kernel
 //! tells of it.
 
+use core::net::IpAddr;
 use core::time::Duration;
 use std::sync::Arc;
 
@@ -22,9 +23,9 @@ impl World {
                 self.note(id, &summarise(action));
             }
             match action {
-                Action::SendAdvert { instance, interface, source, destination, packet } => {
+                Action::SendAdvert { packet, .. } => {
                     let octets: Arc<[u8]> = out.bytes(packet).into();
-                    self.transmit(id, *instance, *interface, *source, *destination, &octets);
+                    self.transmit(id, action, &octets);
                 }
                 Action::SendGarp { interface, mac, address, count } => {
                     self.judge_announcement(id, *interface, *mac, *address, *count);
@@ -91,15 +92,12 @@ impl World {
         }
     }
 
-    fn transmit(
-        &mut self,
-        id: NodeId,
-        instance: InstanceId,
-        interface: IfIndex,
-        source: std::net::IpAddr,
-        destination: std::net::IpAddr,
-        octets: &Arc<[u8]>,
-    ) {
+    fn transmit(&mut self, id: NodeId, advert: &Action, octets: &Arc<[u8]>) {
+        let Action::SendAdvert { instance, interface, source, destination, hop_limit, .. } =
+            *advert
+        else {
+            return;
+        };
         let link = self.nodes.get(id.0).and_then(|n| n.kernel.link_at(interface));
         let segment = link
             .filter(|l| l.up)
@@ -107,7 +105,7 @@ impl World {
         let Some(segment) = segment else {
             self.oracle.forgive_gap(id);
             self.oracle.count_anew(id);
-            self.handle_unsent(id, instance);
+            self.handle_unsent(id, instance, destination);
             return;
         };
         self.mix(octets);
@@ -116,7 +114,7 @@ impl World {
             let deliveries = self.net.deliveries(&segment, id, other, &mut self.rng);
             let Some(node) = self.nodes.get(other.0) else { continue };
             let Some(there) = node.kernel.on_segment(&segment).filter(|l| l.up) else { continue };
-            let rx = Rx { interface: there.index, source, destination, hop_limit: 255 };
+            let rx = Rx { interface: there.index, source, destination, hop_limit };
             for delay in deliveries {
                 let octets = Arc::clone(octets);
                 let what = What::Packet { node: other, rx, octets };
@@ -126,11 +124,11 @@ impl World {
     }
 
     /// The refusal of a send is known at once; the engine hears of it as its next event.
-    fn handle_unsent(&mut self, id: NodeId, instance: InstanceId) {
+    fn handle_unsent(&mut self, id: NodeId, instance: InstanceId, destination: IpAddr) {
         let now = self.now;
         if let Some(engine) = self.nodes.get_mut(id.0).and_then(|n| n.engine.as_mut()) {
             let mut out = Actions::new();
-            engine.handle(now, Event::Unsent { instance, errno: 100 }, &mut out);
+            engine.handle(now, Event::Unsent { instance, destination, errno: 100 }, &mut out);
         }
     }
 

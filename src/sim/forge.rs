@@ -190,7 +190,7 @@ fn packet(
     let (IpAddr::V4(from), IpAddr::V4(to)) = (source, destination) else { return payload };
     let length = u16::try_from(payload.len()).unwrap_or(u16::MAX);
     let protocol = if flaw == Flaw::Protocol { 111 } else { ip::VRRP };
-    let mut packet = ip::encode(1, length, from, to, protocol).to_vec();
+    let mut packet = ip::encode(1, length, from, to, 255, protocol).to_vec();
     match flaw {
         Flaw::Ttl => flip(&mut packet, 8, 1),
         Flaw::Fragment => flip(&mut packet, 6, 0x20),

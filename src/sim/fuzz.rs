@@ -188,7 +188,7 @@ impl Input<'_> {
         );
         let length = u16::try_from(payload.len()).unwrap_or(0);
         let (from, to) = ([10, 0, 2, number].into(), crate::base::net::VRRP_GROUP_V4);
-        let mut packet = crate::wire::ip::encode(1, length, from, to, 112).to_vec();
+        let mut packet = crate::wire::ip::encode(1, length, from, to, 255, 112).to_vec();
         packet.extend(payload);
         let place = usize::from(self.octet().unwrap_or(0));
         if let Some(octet) = packet.get_mut(place) {

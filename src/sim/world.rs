@@ -1,5 +1,6 @@
 //! Hosts on a virtual clock.
 
+use core::net::IpAddr;
 use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -130,13 +131,13 @@ pub(super) enum What {
         node: NodeId,
         incarnation: u64,
         interface: IfIndex,
-        group: std::net::IpAddr,
+        group: IpAddr,
     },
     Joined {
         node: NodeId,
         incarnation: u64,
         interface: IfIndex,
-        group: std::net::IpAddr,
+        group: IpAddr,
         outcome: Outcome,
     },
     Ran {

@@ -228,12 +228,14 @@ pub struct Counters {
     pub bad_destination: u64,
     /// Ignored: we own the addresses and are told to ignore others.
     pub ignored_as_owner: u64,
+    /// Refused: by unicast from a router that is not a peer.
+    pub not_a_peer: u64,
 }
 
 impl Counters {
     /// Packets that were dropped, by reason.
     #[must_use]
-    pub const fn dropped(&self) -> [(&'static str, u64); 12] {
+    pub const fn dropped(&self) -> [(&'static str, u64); 13] {
         [
             ("wrong TTL", self.bad_ttl),
             ("wrong version", self.bad_version),
@@ -247,6 +249,7 @@ impl Counters {
             ("wrong interval", self.bad_interval),
             ("wrong destination", self.bad_destination),
             ("own addresses", self.ignored_as_owner),
+            ("not a peer", self.not_a_peer),
         ]
     }
 }

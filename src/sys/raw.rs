@@ -38,18 +38,20 @@ pub struct From {
     pub at: Option<WallTime>,
 }
 
-/// A receiving socket of one family. It hears only the groups it joined, each on the interface it was joined on.
+/// A receiving socket of one family. It hears the groups it joined, each on the interface it was joined on, and
+/// what is sent to this host alone when it was asked to.
 pub struct Receiver {
     socket: Socket,
     family: Family,
 }
 
 impl Receiver {
-    /// Opens a socket that hears nothing yet.
+    /// Opens a socket that hears no group yet. `unicast`: whether it hears what is sent to an address of this host;
+    /// the kernel hands that to every socket that does.
     ///
     /// # Errors
     /// `EPERM` without the capability NET_RAW; `EAFNOSUPPORT` where the kernel lacks the family.
-    pub fn open(family: Family) -> io::Result<Self> {
+    pub fn open(family: Family, unicast: bool) -> io::Result<Self> {
         let socket = Socket::new(
             domain(family),
             Type::RAW.nonblocking().cloexec(),
@@ -70,7 +72,11 @@ impl Receiver {
         let _ = setsockopt(&socket, sockopt::ReceiveTimestampns, &true);
         // Needs NET_ADMIN; with less, the kernel's own limit holds.
         let _ = setsockopt(&socket, sockopt::RcvBufForce, &QUEUE);
-        bpf::cut_at(&socket, LONGEST)?;
+        if unicast {
+            bpf::cut_at(&socket, LONGEST)?;
+        } else {
+            bpf::multicast_cut_at(&socket, family, LONGEST)?;
+        }
         Ok(Self { socket, family })
     }
 
@@ -324,7 +330,8 @@ impl Sender {
         Ok(Self { socket })
     }
 
-    /// Sends one packet from `source` by `interface`. Never waits and allocates nothing.
+    /// Sends one packet from `source` by `interface`; over IPv6 with this hop limit, over IPv4 the header says it.
+    /// Never waits and allocates nothing.
     ///
     /// # Errors
     /// Those of `sendmsg(2)`: `ENETDOWN`, `ENETUNREACH`, `ENODEV`, `EADDRNOTAVAIL`, `ENOBUFS`, `EAGAIN`, and
@@ -334,6 +341,7 @@ impl Sender {
         interface: IfIndex,
         source: IpAddr,
         destination: IpAddr,
+        hop_limit: u8,
         packet: &[u8],
     ) -> io::Result<()> {
         let index = i32::try_from(interface.0).map_err(|_| io::ErrorKind::InvalidInput)?;
@@ -348,7 +356,7 @@ impl Sender {
                     ipi_spec_dst: libc::in_addr { s_addr: source.to_bits().to_be() },
                     ipi_addr: libc::in_addr { s_addr: 0 },
                 };
-                self.send_with(&to, libc::IPPROTO_IP, libc::IP_PKTINFO, &info, packet)
+                self.send_with(&to, (libc::IPPROTO_IP, libc::IP_PKTINFO, &info), None, packet)
             }
             (IpAddr::V6(source), IpAddr::V6(destination)) => {
                 // SAFETY: plain numbers, for which zero bits are valid.
@@ -360,19 +368,20 @@ impl Sender {
                     ipi6_addr: libc::in6_addr { s6_addr: source.octets() },
                     ipi6_ifindex: index as _,
                 };
-                self.send_with(&to, libc::IPPROTO_IPV6, libc::IPV6_PKTINFO, &info, packet)
+                let hops = (hop_limit != u8::MAX).then_some(libc::c_int::from(hop_limit));
+                self.send_with(&to, (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO, &info), hops, packet)
             }
             _ => Err(io::Error::from_raw_os_error(libc::EAFNOSUPPORT)),
         }
     }
 
-    /// `to` is a socket address; `info` one of the two structures of packet information.
+    /// `to` is a socket address; `info` one of the two structures of packet information; `hops` the hop limit of
+    /// IPv6 where it is not the socket's.
     fn send_with<A, I: Copy>(
         &self,
         to: &A,
-        level: i32,
-        kind: i32,
-        info: &I,
+        (level, kind, info): (i32, i32, &I),
+        hops: Option<libc::c_int>,
         packet: &[u8],
     ) -> io::Result<()> {
         let mut control = Control([0; CONTROL]);
@@ -385,8 +394,11 @@ impl Sender {
         header.msg_iov = &raw mut vector;
         header.msg_iovlen = 1;
         header.msg_control = control.0.as_mut_ptr().cast();
-        // SAFETY: plain computations; 32 octets at most, of 128.
-        header.msg_controllen = unsafe { libc::CMSG_SPACE(super::size::<I>()) } as _;
+        // SAFETY: plain computations; 64 octets at most, of 128.
+        let (first, second) = unsafe {
+            (libc::CMSG_SPACE(super::size::<I>()), libc::CMSG_SPACE(super::size::<libc::c_int>()))
+        };
+        header.msg_controllen = (if hops.is_some() { first + second } else { first }) as _;
         // SAFETY: the control buffer is live, aligned and holds the space computed above, so the first header
         // exists and its data has room for an `I`.
         unsafe {
@@ -395,6 +407,18 @@ impl Sender {
             (*message).cmsg_type = kind;
             (*message).cmsg_len = libc::CMSG_LEN(super::size::<I>()) as _;
             libc::CMSG_DATA(message).cast::<I>().write_unaligned(*info);
+        }
+        if let Some(hops) = hops {
+            // SAFETY: as above: the space for a second header with a number was counted in, and lies behind the
+            // first one, whose length is set.
+            unsafe {
+                let message =
+                    libc::CMSG_NXTHDR(&raw const header, libc::CMSG_FIRSTHDR(&raw const header));
+                (*message).cmsg_level = libc::IPPROTO_IPV6;
+                (*message).cmsg_type = libc::IPV6_HOPLIMIT;
+                (*message).cmsg_len = libc::CMSG_LEN(super::size::<libc::c_int>()) as _;
+                libc::CMSG_DATA(message).cast::<libc::c_int>().write_unaligned(hops);
+            }
         }
         // SAFETY: everything the header points to is live until the call returns; the kernel only reads it.
         let sent = unsafe {

@@ -8,6 +8,7 @@ use core::time::Duration;
 
 use super::event::Rx;
 use crate::base::Family;
+use crate::model::extras::{OldChecksum, Unicast};
 use crate::model::vrrp::{Authentication, Instance, Priority, Version};
 use crate::status::vrrp::Counters;
 use crate::wire::{ip, vrrp};
@@ -23,14 +24,29 @@ pub struct Heard {
     pub interval: Duration,
     /// Whether it advertises every address that we have.
     pub same_addresses: bool,
+    /// Whether its checksum has the old form that some routers give version 3 adverts by unicast.
+    pub old_checksum: bool,
 }
 
 /// Why a packet is not taken for an advert.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
-    /// Sent to somebody else, or to everybody when adverts go to one.
+    /// Wrong destination address: another group, or unicast where multicast is expected.
     #[error("it was sent to {0}")]
     Destination(IpAddr),
+    /// By unicast from a router that is not a peer, with `check_unicast_src`.
+    #[error("unicast source address {0} not a unicast peer")]
+    NotPeer(IpAddr),
+    /// By unicast with a TTL that is not between `min_ttl` and `max_ttl` of the peer.
+    #[error("TTL/HL {received} not in range [{min}, {max}]")]
+    TtlRange {
+        /// The packet's.
+        received: u8,
+        /// Lowest.
+        min: u8,
+        /// Highest.
+        max: u8,
+    },
     /// It came through a router, or somebody pretends.
     #[error("invalid TTL/HL: received {0} and expect 255")]
     Ttl(u8),
@@ -56,6 +72,9 @@ pub enum Refusal {
     /// The checksum is wrong.
     #[error("invalid checksum")]
     Checksum,
+    /// The checksum has the old form, which `old_unicast_checksum never` refuses.
+    #[error("invalid checksum: the old unicast form, which `old_unicast_checksum never` refuses")]
+    OldChecksum,
     /// An authentication type that does not exist.
     #[error("invalid auth type: {0}")]
     AuthType(u8),
@@ -99,11 +118,12 @@ impl Refusal {
     pub const fn count(&self, counters: &mut Counters) {
         let counter = match self {
             Self::Destination(_) => &mut counters.bad_destination,
-            Self::Ttl(_) => &mut counters.bad_ttl,
+            Self::NotPeer(_) => &mut counters.not_a_peer,
+            Self::Ttl(_) | Self::TtlRange { .. } => &mut counters.bad_ttl,
             Self::Version { .. } => &mut counters.bad_version,
             Self::Type(_) => &mut counters.bad_type,
             Self::Length { .. } => &mut counters.bad_length,
-            Self::Checksum => &mut counters.bad_checksum,
+            Self::Checksum | Self::OldChecksum => &mut counters.bad_checksum,
             Self::AuthType(_) => &mut counters.bad_auth_type,
             Self::AuthMismatch { .. } => &mut counters.auth_mismatch,
             Self::AuthFailure => &mut counters.auth_failure,
@@ -119,17 +139,18 @@ impl Refusal {
     pub const fn kind(&self) -> usize {
         match self {
             Self::Destination(_) => 0,
-            Self::Ttl(_) => 1,
+            Self::Ttl(_) | Self::TtlRange { .. } => 1,
             Self::Version { .. } => 2,
             Self::Type(_) => 3,
             Self::Length { .. } => 4,
-            Self::Checksum => 5,
+            Self::Checksum | Self::OldChecksum => 5,
             Self::AuthType(_) => 6,
             Self::AuthMismatch { .. } => 7,
             Self::AuthFailure => 8,
             Self::Interval { .. } => 9,
             Self::Owner => 10,
             Self::AddressCount { .. } => 11,
+            Self::NotPeer(_) => 12,
         }
     }
 }
@@ -181,17 +202,25 @@ pub fn vrid(payload: &[u8]) -> Option<u8> {
     payload.get(1).copied()
 }
 
-/// Judges a packet for the instance configured by `ours`, whose advertised addresses are `addresses`.
+/// Judges a packet for the instance configured by `ours`, whose advertised addresses are `addresses` and which
+/// listens to `destination`.
 ///
 /// # Errors
 /// The first reason not to accept it.
-pub fn check(ours: &Instance, addresses: &[IpAddr], packet: &Packet<'_>) -> Result<Heard, Refusal> {
-    if packet.destination != ours.destination {
+pub fn check(
+    ours: &Instance,
+    addresses: &[IpAddr],
+    destination: IpAddr,
+    packet: &Packet<'_>,
+) -> Result<Heard, Refusal> {
+    if packet.destination != destination {
         return Err(Refusal::Destination(packet.destination));
     }
-    //= rfc9568 7.1: MUST verify that the IPv4 TTL / IPv6 Hop Limit is 255
-    if packet.ttl != 255 {
-        return Err(Refusal::Ttl(packet.ttl));
+    match ours.unicast() {
+        Some(unicast) => check_peer(unicast, packet)?,
+        //= rfc9568 7.1: MUST verify that the IPv4 TTL / IPv6 Hop Limit is 255
+        None if packet.ttl != 255 => return Err(Refusal::Ttl(packet.ttl)),
+        None => {}
     }
     let expected = ours.version.number();
     let advert = vrrp::decode(packet.payload, ours.family).map_err(|error| match error {
@@ -217,7 +246,11 @@ pub fn check(ours: &Instance, addresses: &[IpAddr], packet: &Packet<'_>) -> Resu
         (Version::V3, Family::V4) if ours.v3_checksum_as_v2 => plain || pseudo(),
         (Version::V3, Family::V4) | (_, Family::V6) => pseudo(),
     };
-    if !right {
+    let old_checksum = !right && has_old_checksum(ours, packet);
+    if old_checksum && ours.unicast().is_some_and(|u| u.old_checksum == OldChecksum::Never) {
+        return Err(Refusal::OldChecksum);
+    }
+    if !right && !old_checksum {
         return Err(Refusal::Checksum);
     }
     if let Some(auth) = &advert.auth {
@@ -237,6 +270,7 @@ pub fn check(ours: &Instance, addresses: &[IpAddr], packet: &Packet<'_>) -> Resu
         interval: advert.interval,
         same_addresses: addresses.iter().copied().eq(advert.addresses())
             || addresses.iter().all(|a| advert.addresses().any(|b| *a == b)),
+        old_checksum,
     };
     //= rfc3768 7.1: if the packet was not generated by the address owner, the receiver MUST drop the packet
     // departs: the owner's too, since whoever wants to take the addresses can say 255.
@@ -245,6 +279,29 @@ pub fn check(ours: &Instance, addresses: &[IpAddr], packet: &Packet<'_>) -> Resu
         return Err(Refusal::AddressCount { ours, received, heard });
     }
     Ok(heard)
+}
+
+/// Whether a packet that came by unicast is from where such packets may come from.
+fn check_peer(ours: &Unicast, packet: &Packet<'_>) -> Result<(), Refusal> {
+    if !ours.check_source {
+        return Ok(());
+    }
+    let peer = ours.peers.iter().find(|peer| peer.address == packet.source);
+    let peer = peer.ok_or(Refusal::NotPeer(packet.source))?;
+    let (received, min, max) = (packet.ttl, peer.min_ttl, peer.max_ttl);
+    if (min..=max).contains(&received) {
+        Ok(())
+    } else {
+        Err(Refusal::TtlRange { received, min, max })
+    }
+}
+
+/// Whether the checksum of a version 3 advert that came by unicast covers the multicast group in place of our
+/// address, as that of keepalived before 2.0 does.
+fn has_old_checksum(ours: &Instance, packet: &Packet<'_>) -> bool {
+    ours.unicast().is_some()
+        && (ours.version, ours.family) == (Version::V3, Family::V4)
+        && vrrp::checksum_holds(packet.payload, Some((packet.source, ours.destination)))
 }
 
 fn version(payload: &[u8]) -> Option<u8> {

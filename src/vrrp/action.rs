@@ -23,6 +23,8 @@ pub enum Action {
         source: IpAddr,
         /// Destination address.
         destination: IpAddr,
+        /// IPv6: the hop limit. IPv4: the TTL, which the header says, too.
+        hop_limit: u8,
         /// The packet within [`Actions::bytes`]: for IPv4 with its IP header (the kernel fills in that
         /// header's checksum), for IPv6 from the VRRP header on (the kernel fills in the VRRP checksum).
         packet: Range<usize>,
@@ -45,11 +47,12 @@ pub enum Action {
         /// What to do.
         ops: Vec<Op>,
     },
-    /// Receive adverts for this multicast group on this interface; answered with `Event::Joined`.
+    /// Receive adverts for this multicast group, or for this address of ours, on this interface; answered with
+    /// `Event::Joined`.
     Join {
         /// The interface.
         interface: IfIndex,
-        /// The group.
+        /// The group, or the address.
         group: IpAddr,
     },
     /// Stop receiving them.

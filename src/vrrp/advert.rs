@@ -1,12 +1,15 @@
 //! Adverts: what is done about those received, and how ours are sent.
 
-use super::accept::{self, Heard, Refusal};
+use core::net::IpAddr;
+
+use super::accept::{self, Heard, Packet, Refusal};
 use super::event::{InstanceId, Rx};
 use super::fsm::{self, Input, Rank, Step};
-use super::instance::{Disagreement, Machine, peer, say};
+use super::instance::{Disagreement, Instance, Machine, peer, say};
 use super::limit::Reason;
-use super::{Action, Cx, Engine};
-use crate::base::{Family, Instant};
+use super::{Action, Actions, Cx, Engine};
+use crate::base::{Family, IfIndex, Instant};
+use crate::model::extras::{OldChecksum, Unicast};
 use crate::model::vrrp::{Authentication, Version, Vrid};
 use crate::status::PEER;
 use crate::status::vrrp::State;
@@ -23,10 +26,8 @@ impl Engine {
             self.malformed += 1;
             return;
         };
-        let family = Family::of(&packet.source);
-        let id = accept::vrid(packet.payload)
-            .and_then(Vrid::new)
-            .and_then(|vrid| self.instances.addressee(&(rx.interface, family, vrid)));
+        let vrid = accept::vrid(packet.payload).and_then(Vrid::new);
+        let id = vrid.and_then(|vrid| self.addressee(rx.interface, vrid, &packet));
         let Some(id) = id else {
             self.unknown_vrid += 1;
             if self.config.log_unknown_vrids && self.unknown_lines.take(cx.now) {
@@ -43,19 +44,36 @@ impl Engine {
         if matches!(instance.machine(), Machine::Init | Machine::Fault) && !instance.retained {
             return;
         }
-        match accept::check(&instance.config, &instance.advertised, &packet) {
+        let Some((.., listens_to)) = instance.listening else { return };
+        match accept::check(&instance.config, &instance.advertised, listens_to, &packet) {
             Ok(heard) => self.valid(cx, id, heard),
             Err(refusal) => self.refused(cx, id, packet.source, &refusal),
         }
     }
 
-    fn refused(
-        &mut self,
-        cx: &mut Cx<'_>,
-        id: InstanceId,
-        source: std::net::IpAddr,
-        refusal: &Refusal,
-    ) {
+    /// Which instance a packet is for. One whose destination nobody listens to is shown to an instance of its virtual
+    /// router id, which says so.
+    fn addressee(&self, link: IfIndex, vrid: Vrid, packet: &Packet<'_>) -> Option<InstanceId> {
+        let of = |id: &InstanceId| self.instance(*id);
+        let mut first = None;
+        let mut of_peer = None;
+        for id in self.instances.addressees(&(link, vrid, packet.destination)) {
+            // Unicast instances with different peers may share an address: whose master this is, else whose peer.
+            let Some(instance) = of(&id) else { continue };
+            if instance.master.is_some_and(|(source, _)| source == packet.source) {
+                return Some(id);
+            }
+            let is_peer = |u: &Unicast| u.peers.iter().any(|peer| peer.address == packet.source);
+            if of_peer.is_none() && instance.config.unicast().is_some_and(is_peer) {
+                of_peer = Some(id);
+            }
+            first = first.or(Some(id));
+        }
+        let neighbour = || self.instances.neighbour(link, vrid, Family::of(&packet.destination));
+        of_peer.or(first).or_else(neighbour)
+    }
+
+    fn refused(&mut self, cx: &mut Cx<'_>, id: InstanceId, source: IpAddr, refusal: &Refusal) {
         let Some(instance) = self.instance_mut(id) else { return };
         refusal.count(&mut instance.counters);
         if self.admits(id, Reason::Refused(refusal.kind()), cx.now)
@@ -124,6 +142,7 @@ impl Engine {
     }
 
     fn valid(&mut self, cx: &mut Cx<'_>, id: InstanceId, heard: Heard) {
+        self.note_checksum(cx.now, id, heard);
         let Some(instance) = self.instance_mut(id) else { return };
         instance.counters.adverts_received += 1;
         if heard.priority == 0 {
@@ -151,7 +170,7 @@ impl Engine {
             let entries = instance.entries.clone();
             self.settle(cx, &entries);
         }
-        let Some(state) = self.instance(id).map(super::Instance::state) else { return };
+        let Some(state) = self.instance(id).map(Instance::state) else { return };
         let tolerant = state == State::Backup && {
             self.consider_preemption(cx, id, heard.priority);
             self.instance(id).is_some_and(|i| i.tolerates_lower(cx.now))
@@ -200,6 +219,27 @@ impl Engine {
             Step::Enter(_) => self.give_way(cx, id, heard),
             Step::Reassert => self.reassert(cx, id, heard),
             Step::Stay | Step::Wait | Step::Advertise => {}
+        }
+    }
+
+    /// A peer gives its adverts one of two forms of the checksum, and is answered in the same.
+    fn note_checksum(&mut self, now: Instant, id: InstanceId, heard: Heard) {
+        let Some(instance) = self.instance_mut(id) else { return };
+        let Some(unicast) = instance.config.unicast() else { return };
+        let position = unicast.peers.iter().position(|peer| peer.address == heard.source);
+        let known = position.and_then(|position| instance.old_checksums.get_mut(position));
+        let Some(known) = known.filter(|known| **known != heard.old_checksum) else { return };
+        *known = heard.old_checksum;
+        let form = if heard.old_checksum { "old" } else { "present" };
+        if self.admits(id, Reason::Checksum, now)
+            && let Some(instance) = self.instance(id)
+        {
+            peer!(
+                warn,
+                *instance,
+                "{} uses the {form} form of the unicast version 3 checksum, and is sent the same",
+                heard.source
+            );
         }
     }
 
@@ -299,68 +339,108 @@ impl Engine {
         let Some((interface, source)) = instance.link.zip(instance.source).or(last) else { return };
         let Some(instance) = self.instance_mut(id) else { return };
         instance.last_sent_from = Some((interface, source));
-        let config = &instance.config;
-        let destination = config.destination;
-        let auth = match &config.authentication {
-            Authentication::None => None,
-            Authentication::Pass(password) => {
-                Some(vrrp::Auth { kind: 1, data: *password.reveal() })
-            }
-        };
-        let plain = match (config.version, config.family) {
-            (_, Family::V6) => false,
-            (Version::V2, Family::V4) => true,
-            (Version::V3, Family::V4) => config.v3_checksum_as_v2,
-        };
-        let content = vrrp::Content {
-            version: config.version.number(),
-            vrid: config.vrid.get(),
-            priority,
-            interval: config.advert_int,
-            auth,
-            addresses: &instance.advertised,
-            family: config.family,
-            pseudo: (!plain).then_some((source, destination)),
-        };
         // Never 0: the kernel would put in a number of its own.
         instance.packet_id = instance.packet_id.checked_add(1).unwrap_or(1);
-        let packet_id = instance.packet_id;
-        let packet = cx.out.packet(|bytes| match (source, destination) {
-            (std::net::IpAddr::V4(from), std::net::IpAddr::V4(to)) => {
-                let start = bytes.len();
-                bytes.extend([0; ip::HEADER]);
-                vrrp::encode(&content, bytes);
-                let length = (bytes.len() - start).saturating_sub(ip::HEADER);
-                let length = u16::try_from(length).unwrap_or(u16::MAX);
-                let header = ip::encode(packet_id, length, from, to, ip::VRRP);
-                if let Some(room) = bytes.get_mut(start..start + ip::HEADER) {
-                    room.copy_from_slice(&header);
+        match instance.config.unicast() {
+            None => {
+                let to = To { address: instance.config.destination, hop_limit: 255, old: false };
+                push_advert(cx.out, instance, priority, (interface, source), to);
+            }
+            Some(unicast) => {
+                let hop_limit = unicast.ttl.unwrap_or(255);
+                for (peer, known) in unicast.peers.iter().zip(&instance.old_checksums) {
+                    let old = match unicast.old_checksum {
+                        OldChecksum::Detect => *known,
+                        OldChecksum::Always => true,
+                        OldChecksum::Never => false,
+                    };
+                    let to = To { address: peer.address, hop_limit, old };
+                    push_advert(cx.out, instance, priority, (interface, source), to);
                 }
             }
-            _ => vrrp::encode(&content, bytes),
-        });
+        }
+        let Some(instance) = self.instance_mut(id) else { return };
         instance.counters.adverts_sent += 1;
         if priority == 0 {
             instance.counters.priority_zero_sent += 1;
             say!(debug, *instance, "sent 0 priority");
         }
-        cx.out.push(Action::SendAdvert { instance: id, interface, source, destination, packet });
     }
 
     /// The socket refused an advert.
-    pub(super) fn unsent(&mut self, now: Instant, id: InstanceId, errno: i32) {
+    pub(super) fn unsent(&mut self, now: Instant, id: InstanceId, destination: IpAddr, errno: i32) {
         let Some(instance) = self.instance_mut(id) else { return };
         instance.counters.adverts_unsent += 1;
         if self.admits(id, Reason::Unsent, now)
             && let Some(instance) = self.instance(id)
         {
-            say!(warn, *instance, "send advert error {errno}");
+            if instance.config.unicast().is_some() {
+                say!(warn, *instance, "cannot send advert to {destination}: error {errno}");
+            } else {
+                say!(warn, *instance, "send advert error {errno}");
+            }
         }
     }
 }
 
+/// Where one copy of an advert goes.
+struct To {
+    address: IpAddr,
+    hop_limit: u8,
+    /// With the old form of the version 3 checksum.
+    old: bool,
+}
+
+fn push_advert(
+    out: &mut Actions,
+    instance: &Instance,
+    priority: u8,
+    (interface, source): (IfIndex, IpAddr),
+    to: To,
+) {
+    let config = &instance.config;
+    let destination = to.address;
+    let auth = match &config.authentication {
+        Authentication::None => None,
+        Authentication::Pass(password) => Some(vrrp::Auth { kind: 1, data: *password.reveal() }),
+    };
+    let plain = match (config.version, config.family) {
+        (_, Family::V6) => false,
+        (Version::V2, Family::V4) => true,
+        (Version::V3, Family::V4) => config.v3_checksum_as_v2,
+    };
+    let covered = if to.old { config.destination } else { destination };
+    let content = vrrp::Content {
+        version: config.version.number(),
+        vrid: config.vrid.get(),
+        priority,
+        interval: config.advert_int,
+        auth,
+        addresses: &instance.advertised,
+        family: config.family,
+        pseudo: (!plain).then_some((source, covered)),
+    };
+    let packet = out.packet(|bytes| match (source, destination) {
+        (IpAddr::V4(from), IpAddr::V4(to_address)) => {
+            let start = bytes.len();
+            bytes.extend([0; ip::HEADER]);
+            vrrp::encode(&content, bytes);
+            let length = (bytes.len() - start).saturating_sub(ip::HEADER);
+            let length = u16::try_from(length).unwrap_or(u16::MAX);
+            let id = instance.packet_id;
+            let header = ip::encode(id, length, from, to_address, to.hop_limit, ip::VRRP);
+            if let Some(room) = bytes.get_mut(start..start + ip::HEADER) {
+                room.copy_from_slice(&header);
+            }
+        }
+        _ => vrrp::encode(&content, bytes),
+    });
+    let (instance, hop_limit) = (instance.id, to.hop_limit);
+    out.push(Action::SendAdvert { instance, interface, source, destination, hop_limit, packet });
+}
+
 /// Version 3 lets the master decide about the interval (RFC 9568 6.4.2).
-fn learn_interval(instance: &mut super::Instance, heard: Heard) {
+fn learn_interval(instance: &mut Instance, heard: Heard) {
     if instance.config.version == Version::V3
         && !heard.interval.is_zero()
         && instance.master_interval != heard.interval

@@ -3,9 +3,10 @@
 use core::net::IpAddr;
 use std::sync::Arc;
 
-use crate::base::{IfIndex, IfName, Mac};
+use crate::base::IfIndex;
 use crate::model::Vrrp;
-use crate::plan::{Change, Outcome, Sight, Token};
+use crate::plan::{Change, Outcome, Token};
+pub use crate::plan::{Link, Snapshot};
 pub use crate::status::RunEnd;
 use crate::status::vrrp::Summary;
 
@@ -27,8 +28,8 @@ pub enum Event<'a> {
     Timer,
     /// The deadline that `Engine::advert_deadline` gave is reached: masters send their adverts, nothing else.
     Adverts,
-    /// A complete view of links and addresses: the first one starts the instances; later ones replace all
-    /// that single events told (after the kernel dropped some).
+    /// All links and objects: the first snapshot starts the instances; later ones replace all that single events told
+    /// (after the kernel dropped some).
     Kernel(Snapshot),
     /// A link appeared or changed.
     Link(Link),
@@ -59,6 +60,8 @@ pub enum Event<'a> {
     Unsent {
         /// That of the action.
         instance: InstanceId,
+        /// That of the action.
+        destination: IpAddr,
         /// Error number, positive.
         errno: i32,
     },
@@ -100,33 +103,6 @@ pub struct Rx {
     pub destination: IpAddr,
     /// IPv6 hop limit; for IPv4 the packet itself holds the TTL and this is not looked at.
     pub hop_limit: u8,
-}
-
-/// A network interface.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Link {
-    /// Its number.
-    pub index: IfIndex,
-    /// Its name.
-    pub name: IfName,
-    /// Administratively up and running (carrier).
-    pub up: bool,
-    /// Whether it resolves addresses: false for IFF_NOARP, where no gratuitous ARP is sent.
-    pub arp: bool,
-    /// Hardware address; all zero if it has none of 6 octets.
-    pub mac: Mac,
-    /// Largest packet.
-    pub mtu: u32,
-}
-
-/// Links and objects of this host at one moment.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Snapshot {
-    /// All links.
-    pub links: Vec<Link>,
-    /// All addresses, in the kernel's order (the first of a link is its primary one), and the routes that bear
-    /// our mark.
-    pub objects: Vec<Sight>,
 }
 
 /// Which instance an action belongs to; stable as long as the instance exists.

@@ -112,6 +112,17 @@ impl Lane {
 }
 
 impl Engine {
+    /// Peers that send adverts to our own address get to know where it is now, when an instance comes back.
+    pub(super) fn announce_source(&self, cx: &mut Cx<'_>, id: InstanceId) {
+        let Some(instance) = self.instance(id).filter(|i| i.config.unicast().is_some()) else {
+            return;
+        };
+        let Some((interface, address)) = instance.link.zip(instance.source) else { return };
+        if let Some(link) = self.links.get(&interface).filter(|link| link.arp) {
+            cx.out.push(Action::SendGarp { interface, mac: link.mac, address, count: 1 });
+        }
+    }
+
     /// Becoming master: addresses that are on their interfaces already are announced now, the others when
     /// they are confirmed; the later sets are scheduled.
     pub(super) fn announce_master(&mut self, cx: &mut Cx<'_>, id: InstanceId) {

@@ -36,6 +36,8 @@ pub(super) enum OwnFault {
     InterfaceDown,
     /// It has no source for its adverts.
     NoSource,
+    /// There is nobody to send adverts to (`unicast_fault_no_peer`).
+    NoPeer,
     /// Its multicast group cannot be joined.
     NotJoined,
     /// The kernel refuses all its addresses.
@@ -48,11 +50,12 @@ pub(super) struct OwnFaults(u8);
 
 impl OwnFaults {
     /// In the order in which they are told; those of tracked things come before the last.
-    const ALL: [OwnFault; 6] = [
+    const ALL: [OwnFault; 7] = [
         OwnFault::Quarantined,
         OwnFault::NoInterface,
         OwnFault::InterfaceDown,
         OwnFault::NoSource,
+        OwnFault::NoPeer,
         OwnFault::NotJoined,
         OwnFault::HeldDown,
     ];
@@ -85,13 +88,15 @@ impl Engine {
                 faults.put(OwnFault::NotJoined, self.refused_join(instance).is_some());
             }
         }
+        let no_peer = instance.config.unicast().is_some_and(|u| u.peers.is_empty());
+        faults.put(OwnFault::NoPeer, no_peer);
         faults.put(OwnFault::HeldDown, instance.held_down_until.is_some());
         faults
     }
 
     fn refused_join(&self, instance: &Instance) -> Option<i32> {
-        let key = (instance.link?, instance.config.destination);
-        self.memberships.get(&key).and_then(|m| m.refused)
+        let (interface, _, address) = instance.listening?;
+        self.memberships.get(&(interface, address)).and_then(|m| m.refused)
     }
 
     /// Looks anew at what keeps an instance itself from taking part.
@@ -130,9 +135,18 @@ impl Engine {
                 Some(source) => format!("source address {source} not configured"),
                 None => format!("no {} address for interface {own}", instance.config.family),
             },
+            OwnFault::NoPeer => "unicast without any peers".to_owned(),
             OwnFault::NotJoined => {
                 let errno = self.refused_join(instance).unwrap_or_default();
-                format!("cannot join {} on {own}: error {errno}", instance.config.destination)
+                match instance.listening {
+                    Some((_, _, address)) if !address.is_multicast() => {
+                        format!("cannot listen to {address} on {own}: error {errno}")
+                    }
+                    _ => {
+                        let group = instance.config.destination;
+                        format!("cannot join {group} on {own}: error {errno}")
+                    }
+                }
             }
             OwnFault::HeldDown => "the kernel refuses all its addresses".to_owned(),
         };
@@ -231,23 +245,27 @@ impl Engine {
     /// Chooses the source of adverts anew for these instances, and what follows from that.
     pub(super) fn reconsider_sources(&mut self, cx: &mut Cx<'_>, ids: Vec<InstanceId>) {
         let changed: Vec<InstanceId> =
-            ids.into_iter().filter(|id| self.choose_source(*id)).collect();
+            ids.into_iter().filter(|id| self.choose_source(cx, *id)).collect();
         self.reconsider_all(cx, changed);
     }
 
-    /// Chooses the source of adverts: as configured, else the first address of the interface that is not a
-    /// virtual one. Says whether it changed.
-    pub(super) fn choose_source(&mut self, id: InstanceId) -> bool {
+    /// Chooses the source of adverts: as configured (where that counts, if the host has it), else the first address
+    /// of the interface that is not a virtual one. Says whether it changed.
+    pub(super) fn choose_source(&mut self, cx: &mut Cx<'_>, id: InstanceId) -> bool {
         let Some(instance) = self.instance(id) else {
             return false;
         };
         let source = match (instance.link, instance.config.source) {
             (None, _) => None,
+            (Some(_), Some(configured)) if instance.config.needs_source() => {
+                self.objects.holds(configured).then_some(configured)
+            }
             (Some(_), Some(configured)) => Some(configured),
             (Some(link), None) => self.objects.source(link, instance.config.family),
         };
         let Some(instance) = self.instance_mut(id) else { return false };
         let changed = core::mem::replace(&mut instance.source, source) != source;
+        self.listen(cx, id);
         self.refresh(id);
         changed
     }

@@ -9,6 +9,7 @@ use super::garp::Announcing;
 use super::group::{GroupId, Tally};
 use super::health::{Health, OwnFaults};
 use super::limit::{Corrections, Lines};
+use super::registry::Key;
 use super::timing;
 use crate::base::{IfIndex, Instant};
 use crate::model;
@@ -32,6 +33,10 @@ pub(super) struct Instance {
     pub link: Option<IfIndex>,
     /// Source of the adverts, while there is one.
     pub source: Option<IpAddr>,
+    /// What it hears now, see `Engine::listen`.
+    pub listening: Option<Key>,
+    /// For each unicast peer whether it uses the old form of the version 3 checksum.
+    pub old_checksums: Vec<bool>,
     /// Interface and source of the last advert: a farewell may have to leave when they are cleared already.
     pub last_sent_from: Option<(IfIndex, IpAddr)>,
     /// Its group.
@@ -119,6 +124,7 @@ impl Instance {
     pub fn new(id: InstanceId, config: model::Instance, now: Instant) -> Self {
         let priority = config.priority.get();
         let master_interval = config.advert_int;
+        let old_checksums = vec![false; config.unicast().map_or(0, |u| u.peers.len())];
         let advertised = config.addresses.iter().map(|a| a.prefix.address).collect();
         Self {
             id,
@@ -128,6 +134,8 @@ impl Instance {
             since: now,
             link: None,
             source: None,
+            listening: None,
+            old_checksums,
             last_sent_from: None,
             group: None,
             counted: Tally::default(),

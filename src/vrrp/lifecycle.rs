@@ -50,7 +50,7 @@ impl Engine {
         let ids = self.instances.ids();
         for id in &ids {
             self.look_for_own(*id, resumed.get(id).map(Vec::as_slice));
-            self.choose_source(*id);
+            self.choose_source(cx, *id);
             self.look_for_retained(*id);
         }
         self.start_scripts(cx);

@@ -80,11 +80,13 @@ pub(super) enum Reason {
     NewMaster,
     /// An advert could not be sent.
     Unsent,
+    /// The other form of the checksum.
+    Checksum,
 }
 
 /// Kinds of refusals.
-const REFUSALS: usize = 12;
-const KINDS: usize = REFUSALS + 6;
+const REFUSALS: usize = 13;
+const KINDS: usize = REFUSALS + 7;
 
 impl Reason {
     const fn index(self) -> usize {
@@ -96,12 +98,13 @@ impl Reason {
             Self::Echo => REFUSALS + 3,
             Self::NewMaster => REFUSALS + 4,
             Self::Unsent => REFUSALS + 5,
+            Self::Checksum => REFUSALS + 6,
         }
     }
 
     const fn lines(index: usize) -> u32 {
         // Of a refusal one line says it all.
-        if index <= REFUSALS + 1 || index == REFUSALS + 5 { 1 } else { SEVERAL }
+        if index <= REFUSALS + 1 || index >= REFUSALS + 5 { 1 } else { SEVERAL }
     }
 
     const WORDS: [&'static str; KINDS] = [
@@ -117,12 +120,14 @@ impl Reason {
         "wrong interval",
         "own addresses",
         "wrong address count",
+        "not a peer",
         "other addresses than ours",
         "lower priority, discarded",
         "lower priority, answered",
         "our own priority and address",
         "another master",
         "advert not sent",
+        "another form of checksum",
     ];
 }
 

@@ -185,20 +185,8 @@ impl Engine {
     /// Ties an instance to an interface number.
     pub(super) fn bind(&mut self, cx: &mut Cx<'_>, id: InstanceId, index: Option<IfIndex>) {
         let Some(instance) = self.instances.get_mut(id) else { return };
-        let (family, vrid) = (instance.config.family, instance.config.vrid);
-        let before = core::mem::replace(&mut instance.link, index);
-        if before == index {
-            return;
+        if core::mem::replace(&mut instance.link, index) != index {
+            self.choose_source(cx, id);
         }
-        let group = instance.config.destination;
-        if let Some(old) = before {
-            self.instances.unlisten(&(old, family, vrid), id);
-            self.leave(cx, old, group);
-        }
-        if let Some(new) = index {
-            self.instances.listen((new, family, vrid), id);
-            self.join(cx, new, group);
-        }
-        self.choose_source(id);
     }
 }

@@ -1,8 +1,10 @@
-//! Multicast groups: which are joined for whom, and what the kernel said.
+//! What is listened to for whom: multicast groups, or our own address when adverts come by unicast; and what the
+//! kernel said to that.
 
 use core::net::IpAddr;
 
 use super::event::InstanceId;
+use super::registry::Key;
 use super::{Action, Cx, Engine, Timer};
 use crate::base::IfIndex;
 use crate::plan::Outcome;
@@ -10,7 +12,7 @@ use crate::plan::Outcome;
 /// Time between two attempts to join a multicast group.
 const JOIN_AGAIN: core::time::Duration = core::time::Duration::from_secs(1);
 
-/// A multicast group on an interface.
+/// A multicast group on an interface, or an address of this host.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Membership {
     /// Instances that need it.
@@ -20,7 +22,41 @@ pub(super) struct Membership {
 }
 
 impl Engine {
-    pub(super) fn join(&mut self, cx: &mut Cx<'_>, interface: IfIndex, group: IpAddr) {
+    /// Lets an instance hear what is sent to it as it is now, the new before the old is left.
+    pub(super) fn listen(&mut self, cx: &mut Cx<'_>, id: InstanceId) {
+        let Some(instance) = self.instances.get_mut(id) else { return };
+        let destination = match instance.config.unicast() {
+            None => Some(instance.config.destination),
+            Some(_) => instance.source,
+        };
+        let wanted = instance.link.zip(destination);
+        let wanted = wanted.map(|(link, to)| (link, instance.config.vrid, to));
+        let before = core::mem::replace(&mut instance.listening, wanted);
+        if before == wanted {
+            return;
+        }
+        if let Some(key) = wanted {
+            self.instances.listen(key, id);
+            self.join(cx, key.0, key.2);
+        }
+        if let Some(key) = before {
+            self.deafen(cx, id, &key);
+        }
+    }
+
+    /// Lets an instance hear nothing any more.
+    pub(super) fn stop_listening(&mut self, cx: &mut Cx<'_>, id: InstanceId) {
+        if let Some(key) = self.instances.get_mut(id).and_then(|i| i.listening.take()) {
+            self.deafen(cx, id, &key);
+        }
+    }
+
+    fn deafen(&mut self, cx: &mut Cx<'_>, id: InstanceId, key: &Key) {
+        self.instances.unlisten(key, id);
+        self.leave(cx, key.0, key.2);
+    }
+
+    fn join(&mut self, cx: &mut Cx<'_>, interface: IfIndex, group: IpAddr) {
         let membership = self
             .memberships
             .entry((interface, group))
@@ -31,7 +67,7 @@ impl Engine {
         }
     }
 
-    pub(super) fn leave(&mut self, cx: &mut Cx<'_>, interface: IfIndex, group: IpAddr) {
+    fn leave(&mut self, cx: &mut Cx<'_>, interface: IfIndex, group: IpAddr) {
         if let Some(membership) = self.memberships.get_mut(&(interface, group)) {
             membership.users = membership.users.saturating_sub(1);
             if membership.users == 0 {

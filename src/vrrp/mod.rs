@@ -246,7 +246,9 @@ impl Engine {
             Event::Joined { interface, group, outcome } => {
                 self.joined(cx, interface, group, outcome)
             }
-            Event::Unsent { instance, errno } => self.unsent(cx.now, instance, errno),
+            Event::Unsent { instance, destination, errno } => {
+                self.unsent(cx.now, instance, destination, errno);
+            }
             Event::Ran { run, end } => self.ran(cx, run, end),
             Event::RunnerReady => self.runner_ready(),
             Event::Ipvs { works } => self.ipvs(cx, works),

@@ -56,10 +56,11 @@ impl Engine {
         entries.retain(|entry| self.removed_by_others(cx, *entry));
         entries.extend(effect.settle);
         self.settle(cx, &entries);
-        if let Some((link, _)) = change.sight.as_address()
-            && (effect.foreign || self.has_owner(link))
-        {
-            self.reconsider_sources(cx, self.on_link(link));
+        if let Some((link, prefix)) = change.sight.as_address() {
+            if effect.foreign || self.has_owner(link) {
+                self.reconsider_sources(cx, self.on_link(link));
+            }
+            self.reconsider_sources(cx, self.instances.with_source(prefix.address));
         }
     }
 

@@ -1,6 +1,7 @@
 //! All instances of the engine, and how they are found: by number, by name, by interface, by what an advert
 //! says.
 
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::collections::BTreeMap;
 
 use slab::Slab;
@@ -10,17 +11,21 @@ use super::instance::Instance;
 use crate::base::{Family, IfIndex, IfName, Name};
 use crate::model::vrrp::Vrid;
 
-/// What an advert says about the instance it is for.
-pub(super) type Key = (IfIndex, Family, Vrid);
+/// What an advert says about the instance it is for: where it came in, its virtual router id and its destination.
+/// Ordered so that the instances of one id on one interface are neighbours.
+pub(super) type Key = (IfIndex, Vrid, IpAddr);
 
 /// All instances.
 #[derive(Debug, Default)]
 pub(super) struct Registry {
     slab: Slab<Instance>,
     by_name: BTreeMap<Name, InstanceId>,
-    by_key: BTreeMap<Key, InstanceId>,
+    /// Several only where unicast instances with different peers share an address.
+    by_key: BTreeMap<Key, Vec<InstanceId>>,
     /// Instances by the name of their own interface, whether it exists or not.
     by_interface: BTreeMap<IfName, Vec<InstanceId>>,
+    /// Instances by the source address that they wait for when it is not on this host.
+    by_source: BTreeMap<IpAddr, Vec<InstanceId>>,
     /// How often an instance was looked at: what a step costs, whatever the machine.
     #[cfg(test)]
     pub visits: core::cell::Cell<u64>,
@@ -90,9 +95,14 @@ impl Registry {
         for list in self.by_interface.values_mut() {
             list.clear();
         }
+        self.by_source.clear();
         for id in ids {
             let Some(instance) = self.slab.get(id.0 as usize) else { continue };
             self.by_name.insert(instance.config.name.clone(), *id);
+            if let Some(source) = instance.config.source.filter(|_| instance.config.needs_source())
+            {
+                self.by_source.entry(source).or_default().push(*id);
+            }
             match self.by_interface.get_mut(&instance.config.interface) {
                 Some(list) => list.push(*id),
                 None => {
@@ -108,20 +118,38 @@ impl Registry {
         self.by_interface.get(name).cloned().unwrap_or_default()
     }
 
-    /// Whose adverts these are.
-    pub fn addressee(&self, key: &Key) -> Option<InstanceId> {
-        self.by_key.get(key).copied()
+    /// The instances that need this source address on the host.
+    pub fn with_source(&self, source: IpAddr) -> Vec<InstanceId> {
+        self.by_source.get(&source).cloned().unwrap_or_default()
+    }
+
+    /// Whose adverts these are; the one that came last is the first.
+    pub fn addressees(&self, key: &Key) -> impl Iterator<Item = InstanceId> {
+        self.by_key.get(key).into_iter().flatten().rev().copied()
+    }
+
+    /// An instance of this family and virtual router id on this interface, whatever destination it listens to.
+    pub fn neighbour(&self, interface: IfIndex, vrid: Vrid, family: Family) -> Option<InstanceId> {
+        let (low, high) = match family {
+            Family::V4 => (IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V4(Ipv4Addr::BROADCAST)),
+            Family::V6 => (IpAddr::V6(Ipv6Addr::UNSPECIFIED), IpAddr::V6(u128::MAX.into())),
+        };
+        let range = (interface, vrid, low)..=(interface, vrid, high);
+        self.by_key.range(range).flat_map(|(_, ids)| ids).next().copied()
     }
 
     /// From now on adverts of this kind are for this instance.
     pub fn listen(&mut self, key: Key, id: InstanceId) {
-        self.by_key.insert(key, id);
+        self.by_key.entry(key).or_default().push(id);
     }
 
-    /// Adverts of this kind are no more for this instance; another one may have taken its place already.
+    /// Adverts of this kind are no more for this instance.
     pub fn unlisten(&mut self, key: &Key, id: InstanceId) {
-        if self.by_key.get(key) == Some(&id) {
-            self.by_key.remove(key);
+        if let Some(ids) = self.by_key.get_mut(key) {
+            ids.retain(|one| *one != id);
+            if ids.is_empty() {
+                self.by_key.remove(key);
+            }
         }
     }
 }

@@ -76,7 +76,7 @@ impl Engine {
         self.forget_names(cx);
         for id in added {
             self.look_for_own(id, None);
-            self.choose_source(id);
+            self.choose_source(cx, id);
             self.look_for_retained(id);
         }
         self.start_scripts(cx);
@@ -100,8 +100,7 @@ impl Engine {
         let Some(instance) = self.instance_mut(id) else { return };
         let old = core::mem::replace(&mut instance.config, new.clone());
         instance.advertised = new.addresses.iter().map(|a| a.prefix.address).collect();
-        let socket = (&old.interface, old.family, old.vrid, old.destination)
-            != (&new.interface, new.family, new.vrid, new.destination);
+        instance.old_checksums = remembered(&old, &instance.old_checksums, new);
         if old.advert_int != new.advert_int {
             instance.master_interval = new.advert_int;
         }
@@ -114,25 +113,11 @@ impl Engine {
         if timers {
             self.retime(cx, id, old.advert_int);
         }
-        let bound = self.instance(id).and_then(|i| i.link);
         let wanted = self.link_index(&new.interface);
-        if socket || bound != wanted {
-            // Listen to the new before leaving the old.
-            if let Some(index) = bound {
-                self.instances.unlisten(&(index, old.family, old.vrid), id);
-            }
-            if let Some(index) = wanted {
-                self.instances.listen((index, new.family, new.vrid), id);
-                self.join(cx, index, new.destination);
-            }
-            if let Some(instance) = self.instance_mut(id) {
-                instance.link = wanted;
-            }
-            if let Some(index) = bound {
-                self.leave(cx, index, old.destination);
-            }
+        if let Some(instance) = self.instance_mut(id) {
+            instance.link = wanted;
         }
-        self.choose_source(id);
+        self.choose_source(cx, id);
     }
 
     /// Ends the part of an instance in the election that it took part in, while it still has the configuration for
@@ -284,8 +269,6 @@ impl Engine {
         // Who never started has nothing to announce.
         let waiting = matches!(self.phase, Phase::Waiting { .. });
         let Some(instance) = self.instance_mut(id) else { return };
-        let key = |link| (link, instance.config.family, instance.config.vrid);
-        let bound = instance.link.map(|link| (key(link), instance.config.destination));
         let word =
             if instance.config.notify_deleted { Word::Deleted } else { Word::State(State::Fault) };
         let notice = match word {
@@ -294,10 +277,7 @@ impl Engine {
             word => notify::of_instance(instance, word),
         };
         cx.out.extend(notice.map(Action::Notify));
-        if let Some((key, destination)) = bound {
-            self.instances.unlisten(&key, id);
-            self.leave(cx, key.0, destination);
-        }
+        self.stop_listening(cx, id);
         for timer in
             [Timer::Announce(id), Timer::Notice(id), Timer::HoldDown(id), Timer::Limits(id)]
         {
@@ -313,6 +293,16 @@ impl Engine {
 fn is_elsewhere(old: &model::Instance, new: &model::Instance, same_link: bool) -> bool {
     (old.family, old.vrid, old.version) != (new.family, new.vrid, new.version)
         || (old.interface != new.interface && !same_link)
+        || old.unicast().is_some() != new.unicast().is_some()
+}
+
+/// Which peers of a new configuration are known to use the old form of the checksum.
+fn remembered(old: &model::Instance, known: &[bool], new: &model::Instance) -> Vec<bool> {
+    let of = |instance: &model::Instance| -> Vec<_> {
+        instance.unicast().map_or_else(Vec::new, |u| u.peers.iter().map(|p| p.address).collect())
+    };
+    let before: BTreeMap<_, bool> = of(old).into_iter().zip(known.iter().copied()).collect();
+    of(new).iter().map(|peer| before.get(peer).copied().unwrap_or_default()).collect()
 }
 
 /// What is tracked for an instance: by itself and by its group. Where both name the same thing, the group's

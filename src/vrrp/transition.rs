@@ -90,6 +90,9 @@ impl Engine {
             let entries = instance.entries.clone();
             self.settle(cx, &entries);
         }
+        if (from, to) == (State::Fault, State::Backup) {
+            self.announce_source(cx, id);
+        }
         if to == State::Master {
             self.announce_master(cx, id);
         }

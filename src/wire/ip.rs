@@ -72,7 +72,7 @@ pub fn decode(packet: &[u8]) -> Result<(Ipv4, &[u8]), Error> {
     ))
 }
 
-/// The header of an advert: TOS 0xc0 (network control), don't fragment, TTL 255.
+/// The header of an advert: TOS 0xc0 (network control), don't fragment.
 ///
 /// `length` is that of the payload in octets; the checksum is filled in.
 #[must_use]
@@ -81,13 +81,14 @@ pub fn encode(
     length: u16,
     source: Ipv4Addr,
     destination: Ipv4Addr,
+    ttl: u8,
     protocol: u8,
 ) -> [u8; HEADER] {
     #[allow(clippy::cast_possible_truncation, reason = "20")]
     let total = length.saturating_add(HEADER as u16).to_be_bytes();
     let (id, s, d) = (id.to_be_bytes(), source.octets(), destination.octets());
     let mut header = [
-        0x45, 0xc0, total[0], total[1], id[0], id[1], 0x40, 0, 255, protocol, 0, 0, s[0], s[1],
+        0x45, 0xc0, total[0], total[1], id[0], id[1], 0x40, 0, ttl, protocol, 0, 0, s[0], s[1],
         s[2], s[3], d[0], d[1], d[2], d[3],
     ];
     let checksum = Sum::new().octets(&header).finish().to_be_bytes();
@@ -102,7 +103,7 @@ mod tests {
     #[test]
     fn what_is_encoded_is_decoded() {
         let (s, d) = (Ipv4Addr::new(10, 0, 0, 71), Ipv4Addr::new(224, 0, 0, 18));
-        let mut packet = encode(7, 4, s, d, VRRP).to_vec();
+        let mut packet = encode(7, 4, s, d, 255, VRRP).to_vec();
         assert_eq!(Sum::new().octets(&packet).finish(), 0);
         packet.extend([1, 2, 3, 4, 0, 0]);
         let (header, payload) = decode(&packet).unwrap();

@@ -583,6 +583,7 @@ fn inside(path: &str, line: &str) -> Vec<String> {
                 of(" priority 255\n state MASTER"),
                 of(" use_vmac"),
                 of(" unicast_peer {\n 10.0.0.4\n }"),
+                of(" mcast_src_ip 10.0.0.2"),
                 of(" version 3\n unicast_peer {\n 10.0.0.4\n }"),
                 of(" smtp_alert"),
                 of(" priority 50"),
@@ -668,10 +669,13 @@ fn effective(mut model: Model) -> Model {
     model.global.settings.reload_check = reload_check;
     let vrrp = &mut model.vrrp;
     for instance in vrrp.instances.iter_mut() {
-        instance.extras =
-            instance.extras.take().filter(|e| !e.routes.is_empty()).map(|e| {
-                Box::new(InstanceExtras { routes: e.routes, ..InstanceExtras::default() })
-            });
+        let effective = instance.extras.take().map(|e| InstanceExtras {
+            routes: e.routes,
+            unicast: e.unicast,
+            track_source: e.track_source,
+            ..InstanceExtras::default()
+        });
+        instance.extras = effective.filter(|e| *e != InstanceExtras::default()).map(Box::new);
     }
     for group in &mut vrrp.groups {
         group.track_files.clear();

@@ -70,7 +70,7 @@ fn packet(version: u8, family: Family, auth: Option<vrrp::Auth>, options: &[u8])
     );
     let (IpAddr::V4(from), IpAddr::V4(to)) = (source, destination) else { return payload };
     let length = u16::try_from(payload.len() + options.len()).unwrap();
-    let mut packet = ip::encode(1, length, from, to, ip::VRRP).to_vec();
+    let mut packet = ip::encode(1, length, from, to, 255, ip::VRRP).to_vec();
     packet[0] += u8::try_from(options.len() / 4).unwrap();
     packet.extend(options);
     packet.extend(payload);

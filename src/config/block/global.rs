@@ -238,7 +238,7 @@ block! {
         /// The first mark.
         nftables_ipvs_start_fwmark: One<Exact<1, U32>> = "nftables_ipvs_start_fwmark", later, default("1000");
         /// Default of `check_unicast_src`.
-        vrrp_check_unicast_src: One<Flag> = "vrrp_check_unicast_src", later;
+        vrrp_check_unicast_src: One<Flag> = "vrrp_check_unicast_src";
         /// Pipe that receives a line for each change.
         notify_fifo: First<Fifo> = "notify_fifo", lenient, later;
         /// Program that reads it; the path is its last argument.

@@ -272,20 +272,20 @@ block! {
         /// VRF device of an instance without an interface.
         vrf: First<Interface> = "vrf", later;
         /// Send adverts to these routers instead of the multicast group.
-        unicast_peer: Lines<Peer> = "unicast_peer", later;
+        unicast_peer: Lines<Peer> = "unicast_peer";
         /// Source address of adverts to single routers.
         unicast_src_ip: One<Ip> = "unicast_src_ip", default("the first address of the interface");
         /// Without peers, stay in FAULT instead of using multicast.
-        unicast_fault_no_peer: One<Flag> = "unicast_fault_no_peer", later;
+        unicast_fault_no_peer: One<Flag> = "unicast_fault_no_peer";
         /// Drop unicast adverts of routers that are no peers.
-        check_unicast_src: One<Flag> = "check_unicast_src", later, default("vrrp_check_unicast_src");
+        check_unicast_src: One<Flag> = "check_unicast_src", default("vrrp_check_unicast_src");
         /// Use the old checksum of unicast version 3 adverts; `never`: do not even if the other router does.
-        old_unicast_checksum: One<OldChecksumWord> = "old_unicast_checksum", later,
+        old_unicast_checksum: One<OldChecksumWord> = "old_unicast_checksum",
             default("as the other router does");
         /// TTL or hop limit of unicast adverts.
-        unicast_ttl: One<Int<0, 255>> = "unicast_ttl", later, default("255");
+        unicast_ttl: One<Int<0, 255>> = "unicast_ttl", default("255");
         /// Go into FAULT while the source address is not on the interface.
-        track_src_ip: One<Flag> = "track_src_ip", later;
+        track_src_ip: One<Flag> = "track_src_ip";
         /// Let secondary addresses become primary ones when the primary one goes.
         promote_secondaries: One<Flag> = "promote_secondaries", later;
         /// Ask for the state of the link every second.

@@ -17,6 +17,7 @@ use crate::config::diagnostic::Diagnostic;
 use crate::config::span::{Span, Spanned};
 use crate::config::value::entry::AddressEntry;
 use crate::config::value::number::Bool;
+use crate::model::extras::UnicastPeer;
 use crate::model::vrrp::{Authentication, InitialState, Preempt, Priority, Version, Vrid};
 use crate::model::{Address, Instance, TrackedInterface, Weight};
 
@@ -121,13 +122,8 @@ fn resolve(block: &VrrpInstance, cx: &mut Load<'_>) -> Option<(Instance, Reason)
     let (priority, state) = priority(block, strict, cx);
     let wants_master = state == InitialState::Master;
     let mut reason: Reason = None;
-    if unicast.is_some() {
-        let at = if block.unicast_peer.at.is_some() {
-            block.unicast_peer.at
-        } else {
-            block.unicast_fault_no_peer.span()
-        };
-        reason = Some(("unicast adverts are", at));
+    if !block.interface.is_set() {
+        reason = Some(("unicast without an interface is", block.unicast_src_ip.span()));
     }
     let (authentication, ah_key) = authentication(block, version, strict, cx);
     if ah_key.is_some() {
@@ -658,17 +654,30 @@ fn source(block: &VrrpInstance, family: Family, cx: &mut Load<'_>) -> Option<IpA
     None
 }
 
+/// Whether two instances of one id, family and interface take the same adverts for theirs.
+fn hear_the_same(one: &Instance, other: &Instance) -> bool {
+    match (one.unicast(), other.unicast()) {
+        (None, None) => one.destination == other.destination,
+        (Some(a), Some(b)) => {
+            let is_common = |peer: &UnicastPeer| b.peers.iter().any(|p| p.address == peer.address);
+            one.source == other.source && a.peers.iter().any(is_common)
+        }
+        _ => false,
+    }
+}
+
 /// Ids that are used twice, and what membership in a group does.
 pub(super) fn finish(cx: &mut Load<'_>) {
-    let mut seen: IndexMap<(Family, Vrid, IfName, IpAddr), Name> = IndexMap::new();
+    let mut seen: IndexMap<(Family, Vrid, IfName), Vec<&Instance>> = IndexMap::new();
     let mut doubled = IndexSet::new();
     for instance in &cx.draft.model.vrrp.instances {
-        let key =
-            (instance.family, instance.vrid, instance.interface.clone(), instance.destination);
-        if let Some(first) = seen.get(&key) {
-            doubled.insert((instance.name.clone(), first.clone()));
-        } else {
-            seen.insert(key, instance.name.clone());
+        let key = (instance.family, instance.vrid, instance.interface.clone());
+        let others = seen.entry(key).or_default();
+        match others.iter().find(|other| hear_the_same(other, instance)) {
+            Some(first) => {
+                doubled.insert((instance.name.clone(), first.name.clone()));
+            }
+            None => others.push(instance),
         }
     }
     for (name, first) in &doubled {

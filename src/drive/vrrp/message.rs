@@ -6,31 +6,18 @@ use std::sync::Arc;
 
 use super::look::{Part, SummaryPart};
 use crate::base::IfIndex;
-use crate::kernel::monitor::{self, View};
 use crate::model;
-use crate::plan::{Op, Outcome, Token};
-use crate::status::vrrp::Summary;
-use crate::status::{Notice, RunEnd};
+use crate::plan::{Op, Token};
+use crate::status::Notice;
 use crate::sys::poll::Wake;
 use crate::sys::ring::{Consumer, Producer};
-use crate::vrrp::RunId;
+use crate::vrrp::{Event, RunId};
 
 /// To the real-time thread.
 #[derive(Debug)]
 pub enum Input {
-    /// A complete view of the kernel.
-    View(View),
-    /// What the kernel told.
-    Change(monitor::Change),
-    /// The kernel's answer to one operation.
-    Applied {
-        /// That of the request.
-        token: Token,
-        /// Position in its list.
-        item: u32,
-        /// The answer.
-        outcome: Outcome,
-    },
+    /// Something for the engine.
+    Engine(Event<'static>),
     /// Whether an interface forwards IPv6, for neighbour adverts.
     Router {
         /// The interface.
@@ -38,22 +25,6 @@ pub enum Input {
         /// It does.
         forwards: bool,
     },
-    /// A run of a script ended.
-    Ran {
-        /// That of the request.
-        run: RunId,
-        /// How.
-        end: RunEnd,
-    },
-    /// The runner started again.
-    RunnerReady,
-    /// Whether the kernel's IPVS can be written.
-    Ipvs {
-        /// It can.
-        works: bool,
-    },
-    /// What the last process of this role told.
-    Resume(Summary),
     /// A configuration to carry out; answered with `Output::Reloaded`.
     Reload {
         /// The virtual routers.
@@ -65,11 +36,6 @@ pub enum Input {
     Look {
         /// Comes back with each part.
         request: u64,
-    },
-    /// Leave in good order; answered with `Output::Stopped`.
-    Stop {
-        /// Leave addresses as they are.
-        keep_addresses: bool,
     },
 }
 
@@ -87,7 +53,7 @@ pub struct Scheduling {
 /// From the real-time thread.
 #[derive(Debug)]
 pub enum Output {
-    /// Change the kernel's objects, in order; each operation is answered with `Input::Applied`.
+    /// Change the kernel's objects, in order; each operation is answered with `Event::Applied`.
     Apply {
         /// Comes back with each answer.
         token: Token,

@@ -18,7 +18,8 @@ pub(super) struct Sockets {
     pub batch: Option<Batch>,
 }
 
-/// A receiving socket and its memberships: the kernel allows some twenty for each.
+/// A receiving socket and its memberships: the kernel allows some twenty for each. The first one of a family hears
+/// what is sent to this host alone, too.
 pub(super) struct Group {
     pub socket: Receiver,
     family: Family,
@@ -40,6 +41,7 @@ impl Sockets {
         interface: IfIndex,
         source: IpAddr,
         destination: IpAddr,
+        hop_limit: u8,
         packet: &[u8],
     ) -> io::Result<()> {
         let family = Family::of(&source);
@@ -52,19 +54,20 @@ impl Sockets {
             Some(sender) => sender,
             None => slot.insert(Sender::open(family)?),
         };
-        sender.send(interface, source, destination, packet)
+        sender.send(interface, source, destination, hop_limit, packet)
     }
 
     pub fn frames(&self, interface: IfIndex, frame: &[u8], count: u32) -> io::Result<()> {
         (0..count).try_for_each(|_| self.frames.send(interface, frame))
     }
 
+    /// Hears a multicast group, or what is sent to an address of this host, on an interface.
     pub fn join(&mut self, epoll: &Epoll, group: IpAddr, interface: IfIndex) -> io::Result<()> {
         // What an interface of the same number left behind would be in the way.
         self.leave(group, interface);
         let family = Family::of(&group);
         for one in self.receivers.iter_mut().filter(|r| r.family == family) {
-            match one.socket.join(group, interface) {
+            match membership(&one.socket, group, interface) {
                 Ok(()) => {
                     one.members.push((group, interface));
                     return Ok(());
@@ -73,8 +76,9 @@ impl Sockets {
                 Err(e) => return Err(e),
             }
         }
-        let socket = Receiver::open(family)?;
-        socket.join(group, interface)?;
+        let first = self.receivers.iter().all(|one| one.family != family);
+        let socket = Receiver::open(family, first)?;
+        membership(&socket, group, interface)?;
         // One is never closed again, so its position is its number.
         epoll.add(&socket, RECEIVERS + self.receivers.len() as u64)?;
         self.receivers.push(Group { socket, family, members: vec![(group, interface)] });
@@ -96,7 +100,9 @@ impl Sockets {
             one.members.retain(|member| {
                 if which(member) {
                     // Refused when the interface is gone, which comes to the same.
-                    let _ = socket.leave(member.0, member.1);
+                    if member.0.is_multicast() {
+                        let _ = socket.leave(member.0, member.1);
+                    }
                     false
                 } else {
                     true
@@ -104,4 +110,8 @@ impl Sockets {
             });
         }
     }
+}
+
+fn membership(socket: &Receiver, address: IpAddr, interface: IfIndex) -> io::Result<()> {
+    if address.is_multicast() { socket.join(address, interface) } else { Ok(()) }
 }

@@ -8,7 +8,7 @@ use crate::kernel::netlink::Requests;
 use crate::kernel::object;
 use crate::model::vrrp::Version;
 use crate::model::{self, sample};
-use crate::plan::{Op, Verb};
+use crate::plan::{Op, Token, Verb};
 use crate::status;
 use crate::sys::raw::{Batch, Receiver, Sender};
 use crate::sys::testing::{in_namespace, ip, run};
@@ -46,13 +46,13 @@ impl Bench {
         let far = IfIndex(nix::net::if_::if_nametoindex("veth1").unwrap());
         let requests = Requests::open().unwrap();
         let monitor = Monitor::open(requests.port()).unwrap();
-        let ear = Receiver::open(Family::V4).unwrap();
+        let ear = Receiver::open(Family::V4, false).unwrap();
         ear.join(GROUP, far).unwrap();
         Self { requests, monitor, ear, mouth: Sender::open(Family::V4).unwrap(), far }
     }
 
-    fn view(&mut self) -> Input {
-        Input::View(self.monitor.view(&mut self.requests).unwrap())
+    fn snapshot(&mut self) -> Input {
+        Input::Engine(Event::Kernel(self.monitor.snapshot(&mut self.requests).unwrap()))
     }
 
     /// An advert of a master with this priority.
@@ -64,7 +64,7 @@ impl Bench {
         let mut packet = vec![0x45, 0xc0, 0, 0, 0, 0, 0, 0, 255, 112, 0, 0, 10, 0, 0, 72];
         packet.extend([224, 0, 0, 18]);
         packet.extend(vrrp);
-        self.mouth.send(self.far, "10.0.0.72".parse().unwrap(), GROUP, &packet).unwrap();
+        self.mouth.send(self.far, "10.0.0.72".parse().unwrap(), GROUP, 255, &packet).unwrap();
     }
 
     /// The same so many times, and waits until all of them are in the queues of their receivers.
@@ -86,6 +86,11 @@ impl Bench {
 
 fn reload(config: model::Vrrp) -> Input {
     Input::Reload { config: Arc::new(config), scheduling: Scheduling::default() }
+}
+
+/// The kernel's answer to the only operation of a request.
+fn done(token: Token) -> Input {
+    Input::Engine(Event::Applied { token, item: 0, outcome: Outcome::Done })
 }
 
 /// Octets in the queues of all raw sockets of this namespace.
@@ -124,7 +129,7 @@ fn from_silence_to_master_to_the_end() {
         run(async {
             let mut bench = Bench::new();
             let (thread, mut handle) = start();
-            handle.send(bench.view()).unwrap();
+            handle.send(bench.snapshot()).unwrap();
             handle.send(reload(config())).unwrap();
             // Nobody else is there: it becomes master and asks for its address.
             let (token, ops) = until(|| match handle.receive()? {
@@ -135,12 +140,12 @@ fn from_silence_to_master_to_the_end() {
             // The address is announced once the kernel has it, and only then.
             let mut arp = ArpEar::open();
             assert_eq!(object::carry_out(&mut bench.requests, &ops), [Outcome::Done]);
-            handle.send(Input::Applied { token, item: 0, outcome: Outcome::Done }).unwrap();
+            handle.send(done(token)).unwrap();
             let want =
                 wire::arp::gratuitous(Mac([2, 0, 0, 0, 0, 1]), "10.0.0.100".parse().unwrap());
             assert_eq!(until(|| arp.take()), want);
             // The end: priority 0, and the address is asked away.
-            handle.send(Input::Stop { keep_addresses: false }).unwrap();
+            handle.send(Input::Engine(Event::Stop { keep_addresses: false })).unwrap();
             let token = until(|| match handle.receive()? {
                 Output::Apply { token, ops } => {
                     assert!(matches!(ops.as_slice(), [Op { verb: Verb::Delete { .. }, .. }]));
@@ -149,7 +154,7 @@ fn from_silence_to_master_to_the_end() {
                 _ => None,
             });
             until(|| bench.heard().contains(&0).then_some(()));
-            handle.send(Input::Applied { token, item: 0, outcome: Outcome::Done }).unwrap();
+            handle.send(done(token)).unwrap();
             until(|| matches!(handle.receive()?, Output::Stopped).then_some(()));
             drop(handle);
             thread.join().unwrap().unwrap();
@@ -182,7 +187,7 @@ fn what_was_missed_during_a_stall_is_heard_before_anybody_is_taken_for_silent() 
             run(async {
                 let mut bench = Bench::new();
                 let (mut driver, mut handle) = Driver::new(hooks(|| {})).unwrap();
-                handle.send(bench.view()).unwrap();
+                handle.send(bench.snapshot()).unwrap();
                 handle.send(reload(config())).unwrap();
                 driver.turn().unwrap();
                 assert_eq!(driver.engine.state("VI"), Some(status::vrrp::State::Backup));
@@ -213,7 +218,7 @@ fn under_a_flood_packets_come_in_batches_and_adverts_leave_between() {
             run(async {
                 let mut bench = Bench::new();
                 let (mut driver, mut handle) = Driver::new(hooks(|| {})).unwrap();
-                handle.send(bench.view()).unwrap();
+                handle.send(bench.snapshot()).unwrap();
                 let mut config = config();
                 config.instances[0].lower_prio_no_advert = true;
                 // Nothing but adverts is due.
@@ -252,7 +257,7 @@ fn what_comes_in_after_a_timer_fell_due_is_not_waited_for() {
             run(async {
                 let mut bench = Bench::new();
                 let (mut driver, mut handle) = Driver::new(hooks(|| {})).unwrap();
-                handle.send(bench.view()).unwrap();
+                handle.send(bench.snapshot()).unwrap();
                 handle.send(reload(config())).unwrap();
                 driver.turn().unwrap();
                 let received = |driver: &Driver| {
@@ -378,7 +383,7 @@ fn the_steady_state_sends_without_the_other_thread() {
         run(async {
             let mut bench = Bench::new();
             let (thread, mut handle) = start();
-            handle.send(bench.view()).unwrap();
+            handle.send(bench.snapshot()).unwrap();
             let mut config = config();
             config.instances[0].version = Version::V3;
             config.instances[0].advert_int = Duration::from_millis(10);

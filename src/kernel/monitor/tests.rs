@@ -1,10 +1,10 @@
 use core::time::Duration;
 
 use super::*;
-use crate::base::Prefix;
+use crate::base::{IfName, Prefix};
 use crate::kernel::object::carry_out;
 use crate::model::Address;
-use crate::plan::{ChangeKind, Object, Op, Outcome, Verb};
+use crate::plan::{ChangeKind, Object, Op, Outcome, Sight, Verb};
 use crate::sys::testing::{in_namespace, ip, run};
 
 /// The next changes until `done` likes one, which comes last.
@@ -69,9 +69,9 @@ fn links_and_addresses_of_others_are_told() {
             ip("address add 10.0.0.1/24 dev veth0");
             let seen = |present| told(want.index, "10.0.0.1/24", present, false);
             until(&mut monitor, |c| *c == seen(true)).await;
-            let view = monitor.view(&mut requests).unwrap();
-            assert!(view.links.contains(&want));
-            assert!(view.objects.contains(&Sight::address(want.index, prefix("10.0.0.1/24"))));
+            let snapshot = monitor.snapshot(&mut requests).unwrap();
+            assert!(snapshot.links.contains(&want));
+            assert!(snapshot.objects.contains(&Sight::address(want.index, prefix("10.0.0.1/24"))));
 
             ip("address delete 10.0.0.1/24 dev veth0");
             until(&mut monitor, |c| *c == seen(false)).await;
@@ -116,11 +116,11 @@ fn an_address_being_checked_is_told_when_it_can_be_used() {
                 let mut monitor = Monitor::open(requests.port()).unwrap();
                 ip("address add 2001:db8::1/64 dev veth0");
                 let wanted = Sight::address(index("veth0"), prefix("2001:db8::1/64"));
-                let view = monitor.view(&mut requests).unwrap();
-                assert!(!view.objects.contains(&wanted), "it is tentative for a second");
+                let snapshot = monitor.snapshot(&mut requests).unwrap();
+                assert!(!snapshot.objects.contains(&wanted), "it is tentative for a second");
                 let usable = told(index("veth0"), "2001:db8::1/64", true, false);
                 until(&mut monitor, |c| *c == usable).await;
-                assert!(monitor.view(&mut requests).unwrap().objects.contains(&wanted));
+                assert!(monitor.snapshot(&mut requests).unwrap().objects.contains(&wanted));
             });
         },
     );
@@ -163,8 +163,10 @@ fn a_queue_that_overruns_is_noticed() {
                 (1..=200_u8).map(|n| op(Verb::Add, &format!("10.0.{n}.1/24"))).collect();
             assert_eq!(carry_out(&mut requests, &ops), [Outcome::Done; 200]);
             until(&mut monitor, |c| *c == Change::Lost).await;
-            let view = monitor.view(&mut requests).unwrap();
-            assert!(view.objects.contains(&Sight::address(index("lo"), prefix("10.0.200.1/24"))));
+            let snapshot = monitor.snapshot(&mut requests).unwrap();
+            assert!(
+                snapshot.objects.contains(&Sight::address(index("lo"), prefix("10.0.200.1/24")))
+            );
         });
     });
 }

@@ -9,6 +9,7 @@ use crate::kernel::netlink::Requests;
 use crate::kernel::object;
 use crate::plan::{Op, Token};
 use crate::sys::clock;
+use crate::vrrp::Event;
 
 /// How long a turn may take before others get theirs.
 const TURN: Duration = Duration::from_millis(1);
@@ -74,7 +75,7 @@ impl Writer {
             let before = clock::now();
             let outcomes = object::carry_out(requests, &ops);
             for ((token, item), outcome) in places.into_iter().zip(outcomes) {
-                answer(Input::Applied { token, item, outcome });
+                answer(Input::Engine(Event::Applied { token, item, outcome }));
             }
             let now = clock::now();
             self.size = size_for(ops.len(), now.since(before));

@@ -53,10 +53,10 @@ const SHORT: Duration = Duration::from_millis(200);
 fn ipv4_packets_arrive_with_their_header_and_origin() {
     in_namespace("sys::raw::tests::ipv4_packets_arrive_with_their_header_and_origin", || {
         let (a, b) = cable();
-        let receiver = Receiver::open(Family::V4).unwrap();
+        let receiver = Receiver::open(Family::V4, false).unwrap();
         let sender = Sender::open(Family::V4).unwrap();
         let source = "10.0.0.1".parse().unwrap();
-        let send = || sender.send(a, source, GROUP4, &packet4(255, b"hello")).unwrap();
+        let send = || sender.send(a, source, GROUP4, 255, &packet4(255, b"hello")).unwrap();
         // Not a member yet.
         send();
         assert!(wait(&receiver, SHORT).is_empty());
@@ -82,13 +82,15 @@ fn ipv4_packets_arrive_with_their_header_and_origin() {
 fn a_member_on_one_interface_does_not_hear_another() {
     in_namespace("sys::raw::tests::a_member_on_one_interface_does_not_hear_another", || {
         let (a, b) = cable();
-        let (one, other) =
-            (Receiver::open(Family::V4).unwrap(), Receiver::open(Family::V4).unwrap());
+        let (one, other) = (
+            Receiver::open(Family::V4, false).unwrap(),
+            Receiver::open(Family::V4, false).unwrap(),
+        );
         one.join(GROUP4, a).unwrap();
         other.join(GROUP4, b).unwrap();
         let sender = Sender::open(Family::V4).unwrap();
         let source = "10.0.0.1".parse().unwrap();
-        sender.send(a, source, GROUP4, &packet4(255, b"x")).unwrap();
+        sender.send(a, source, GROUP4, 255, &packet4(255, b"x")).unwrap();
         assert_eq!(wait(&other, LONG).len(), 1);
         // Neither the other's membership nor a loop of what was sent brings it here.
         assert!(wait(&one, SHORT).is_empty());
@@ -99,11 +101,11 @@ fn a_member_on_one_interface_does_not_hear_another() {
 fn ipv6_packets_arrive_with_origin_and_hop_limit() {
     in_namespace("sys::raw::tests::ipv6_packets_arrive_with_origin_and_hop_limit", || {
         let (a, b) = cable();
-        let receiver = Receiver::open(Family::V6).unwrap();
+        let receiver = Receiver::open(Family::V6, false).unwrap();
         receiver.join(GROUP6, b).unwrap();
         let sender = Sender::open(Family::V6).unwrap();
         let source = "fe80::1".parse().unwrap();
-        sender.send(a, source, GROUP6, &[0x31, 41, 100, 0, 0, 100, 0, 0]).unwrap();
+        sender.send(a, source, GROUP6, 255, &[0x31, 41, 100, 0, 0, 100, 0, 0]).unwrap();
         let got = wait(&receiver, LONG);
         let [(from, packet)] = got.as_slice() else { panic!("{got:?}") };
         assert!(from.at.is_some());
@@ -119,12 +121,14 @@ fn ipv6_packets_arrive_with_origin_and_hop_limit() {
 fn what_is_too_long_is_cut() {
     in_namespace("sys::raw::tests::what_is_too_long_is_cut", || {
         let (a, b) = cable();
-        let receiver = Receiver::open(Family::V4).unwrap();
+        let receiver = Receiver::open(Family::V4, false).unwrap();
         receiver.join(GROUP4, b).unwrap();
         let sender = Sender::open(Family::V4).unwrap();
         ip("link set veth0 mtu 9000");
         ip("link set veth1 mtu 9000");
-        sender.send(a, "10.0.0.1".parse().unwrap(), GROUP4, &packet4(255, &[7; 8000])).unwrap();
+        sender
+            .send(a, "10.0.0.1".parse().unwrap(), GROUP4, 255, &packet4(255, &[7; 8000]))
+            .unwrap();
         let got = wait(&receiver, LONG);
         assert_eq!(got[0].1.len(), LONGEST as usize);
     });
@@ -134,11 +138,11 @@ fn what_is_too_long_is_cut() {
 fn many_packets_come_in_batches_and_in_order() {
     in_namespace("sys::raw::tests::many_packets_come_in_batches_and_in_order", || {
         let (a, b) = cable();
-        let receiver = Receiver::open(Family::V4).unwrap();
+        let receiver = Receiver::open(Family::V4, false).unwrap();
         receiver.join(GROUP4, b).unwrap();
         let sender = Sender::open(Family::V4).unwrap();
         for n in 0..200_u8 {
-            sender.send(a, "10.0.0.1".parse().unwrap(), GROUP4, &packet4(255, &[n])).unwrap();
+            sender.send(a, "10.0.0.1".parse().unwrap(), GROUP4, 255, &packet4(255, &[n])).unwrap();
         }
         let mut got = Vec::new();
         while got.len() < 200 {
@@ -157,15 +161,15 @@ fn errors_of_sending_are_told() {
         let sender = Sender::open(Family::V4).unwrap();
         let source: IpAddr = "10.0.0.1".parse().unwrap();
         ip("link set veth0 down");
-        let error = sender.send(a, source, GROUP4, &packet4(255, b"x")).unwrap_err();
+        let error = sender.send(a, source, GROUP4, 255, &packet4(255, b"x")).unwrap_err();
         assert!(
             matches!(error.raw_os_error(), Some(libc::ENETDOWN | libc::ENETUNREACH)),
             "{error}"
         );
         let gone = IfIndex(4711);
-        let error = sender.send(gone, source, GROUP4, &packet4(255, b"x")).unwrap_err();
+        let error = sender.send(gone, source, GROUP4, 255, &packet4(255, b"x")).unwrap_err();
         assert!(matches!(error.raw_os_error(), Some(libc::ENODEV)), "{error}");
-        let error = sender.send(a, source, GROUP6, b"x").unwrap_err();
+        let error = sender.send(a, source, GROUP6, 255, b"x").unwrap_err();
         assert_eq!(error.raw_os_error(), Some(libc::EAFNOSUPPORT));
     });
 }
@@ -190,4 +194,44 @@ fn frames_leave_as_they_are() {
         }
         assert!(FrameSocket::open().unwrap().send(b, b"short").is_err());
     });
+}
+
+#[test]
+fn one_socket_of_several_hears_what_is_sent_to_this_host_alone() {
+    in_namespace(
+        "sys::raw::tests::one_socket_of_several_hears_what_is_sent_to_this_host_alone",
+        || {
+            let (a, b) = cable();
+            ip("link set lo up");
+            for (family, group, own, source) in [
+                (Family::V4, GROUP4, "10.0.0.2", "10.0.0.1"),
+                (Family::V6, GROUP6, "fe80::1", "fe80::1"),
+            ] {
+                let first = Receiver::open(family, true).unwrap();
+                let second = Receiver::open(family, false).unwrap();
+                first.join(group, b).unwrap();
+                second.join(group, b).unwrap();
+                let sender = Sender::open(family).unwrap();
+                let (own, source): (IpAddr, IpAddr) =
+                    (own.parse().unwrap(), source.parse().unwrap());
+                let packet = |to: IpAddr| match to {
+                    IpAddr::V4(to) => {
+                        let mut packet = packet4(17, b"x");
+                        packet[16..20].copy_from_slice(&to.octets());
+                        packet
+                    }
+                    IpAddr::V6(_) => vec![0x31, 41, 100, 0, 0, 100, 0, 0],
+                };
+                sender.send(a, source, own, 17, &packet(own)).unwrap();
+                let got = wait(&first, LONG);
+                let [(from, octets)] = got.as_slice() else { panic!("{family}: {got:?}") };
+                let hops = if family == Family::V4 { octets[8] } else { from.hop_limit };
+                assert_eq!((from.source, from.destination, hops), (source, own, 17));
+                assert!(wait(&second, SHORT).is_empty(), "{family}");
+                // Both are members of the group.
+                sender.send(a, source, group, 255, &packet(group)).unwrap();
+                assert_eq!((wait(&first, LONG).len(), wait(&second, LONG).len()), (1, 1));
+            }
+        },
+    );
 }

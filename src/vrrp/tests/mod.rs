@@ -24,6 +24,7 @@ mod health;
 mod interfaces;
 mod reload;
 mod routes;
+mod unicast;
 
 const SECOND: Duration = Duration::from_secs(1);
 const MS: Duration = Duration::from_millis(1);
@@ -253,7 +254,7 @@ fn advert_of(
 fn packet(from: [u8; 4], payload: &[u8]) -> Vec<u8> {
     let length = u16::try_from(payload.len()).unwrap();
     let to = Ipv4Addr::new(224, 0, 0, 18);
-    let mut packet = ip::encode(1, length, from.into(), to, ip::VRRP).to_vec();
+    let mut packet = ip::encode(1, length, from.into(), to, 255, ip::VRRP).to_vec();
     packet.extend(payload);
     packet
 }

@@ -1,0 +1,137 @@
+//! What the roles with an engine have in common: their channels to `runner`, which gets their notices, and to `api`,
+//! which asks for their state.
+
+use core::time::Duration;
+use std::os::fd::OwnedFd;
+
+use super::notices::Notices;
+use crate::ipc::{
+    Answer, Ask, FromRunner, Peer, Question, RoleName, ToRunner, Told,
+    peer::{next, next_with_fd},
+};
+use crate::status::{Notice, RunEnd};
+use crate::sys::channel::Channel;
+
+/// The runner gets so long to take the last notices.
+const LAST: Duration = Duration::from_millis(500);
+
+/// The other processes of such a role.
+#[derive(Default)]
+pub(super) struct Peers {
+    runner: Option<Peer<ToRunner, FromRunner>>,
+    api: Option<Peer<Answer, Question>>,
+    notices: Notices,
+}
+
+/// What one of them said.
+#[derive(Debug)]
+pub(super) enum Said {
+    /// The runner ended a run.
+    Ran(u64, RunEnd),
+    /// `api` asks for a view, by this number.
+    Asked(u64),
+    /// Nothing that concerns the role.
+    Nothing,
+}
+
+impl Peers {
+    /// Takes a channel that the supervisor made. True when it leads to a runner, which knows nothing of what an earlier
+    /// one was to run.
+    pub fn connect(&mut self, role: RoleName, fd: Option<OwnedFd>) -> bool {
+        let Some(channel) = fd.map(Channel::from_fd) else {
+            return false;
+        };
+        let result = match role {
+            RoleName::Runner => Peer::new(channel).map(|peer| {
+                self.runner = Some(peer);
+                self.notices.begin_anew();
+                self.send_notices();
+                true
+            }),
+            RoleName::Api => Peer::new(channel).map(|peer| {
+                self.api = Some(peer);
+                false
+            }),
+            RoleName::Config | RoleName::Vrrp | RoleName::Checker => Ok(false),
+        };
+        result.unwrap_or_else(|e| {
+            tracing::error!("channel to {role}: {e}");
+            false
+        })
+    }
+
+    /// What is said next. Nothing is lost when the future is dropped.
+    pub async fn next(&mut self) -> Said {
+        let Self { runner, api, .. } = self;
+        tokio::select! {
+            biased;
+            message = next_with_fd(runner) => self.heard(message),
+            question = next(api) => match question {
+                Some(Question { id, ask: Ask::State }) => Said::Asked(id),
+                None => {
+                    self.api = None;
+                    Said::Nothing
+                }
+            },
+        }
+    }
+
+    fn heard(&mut self, message: Option<(FromRunner, Option<OwnedFd>)>) -> Said {
+        let (message, process) = message.unzip();
+        match message {
+            Some(FromRunner::Began { id, command }) => {
+                self.notices.began(id, command, process.flatten());
+            }
+            Some(FromRunner::Delivered { id }) => {
+                self.notices.delivered(id);
+                self.send_notices();
+            }
+            Some(FromRunner::Ran { run, end }) => return Said::Ran(run, end),
+            // The supervisor starts another one.
+            None => self.runner = None,
+        }
+        Said::Nothing
+    }
+
+    /// Answers a question of `api`. One that does not read asks again.
+    pub fn answer(&mut self, id: u64, told: Told) {
+        if let Some(api) = &mut self.api {
+            let _ = api.offer(&Answer { id, told });
+        }
+    }
+
+    /// Whether there is a runner.
+    pub const fn has_runner(&self) -> bool {
+        self.runner.is_some()
+    }
+
+    /// Asks the runner for something. Without one it is lost; one that does not read for long is started anew, which
+    /// the role learns by [`Self::connect`].
+    pub fn ask_runner(&mut self, message: &ToRunner) {
+        if let Some(runner) = &mut self.runner {
+            let _ = runner.post(message, Vec::new());
+        }
+    }
+
+    /// Adds a notice; sent with [`Self::send_notices`].
+    pub fn notify(&mut self, notice: Notice) {
+        self.notices.push(notice);
+    }
+
+    /// Sends the notices that the runner has room for.
+    pub fn send_notices(&mut self) {
+        if let Some(runner) = &mut self.runner
+            && self.notices.send(runner).is_err()
+        {
+            self.runner = None;
+        }
+    }
+
+    /// At the end of the role: all that is left goes to the runner, which carries it out after this process has gone.
+    pub async fn leave(&mut self) {
+        if let Some(runner) = &mut self.runner {
+            let _ = self.notices.send_rest(runner);
+            let _ = tokio::time::timeout(LAST, runner.drain()).await;
+        }
+    }
+}

@@ -1,0 +1,307 @@
+//! Adverts to single routers: who is sent what, and whom an instance believes.
+
+use super::*;
+use crate::model::extras::{InstanceExtras, OldChecksum, Unicast, UnicastPeer};
+
+const OWN: [u8; 4] = [10, 0, 2, 71];
+const THIRD: [u8; 4] = [10, 0, 2, 73];
+const GROUP: [u8; 4] = [224, 0, 0, 18];
+
+fn peer(address: [u8; 4]) -> UnicastPeer {
+    UnicastPeer { address: address.into(), min_ttl: 0, max_ttl: 255 }
+}
+
+/// The failover scenario with two peers.
+fn config(priority: u8, change: impl FnOnce(&mut model::Instance, &mut Unicast)) -> Vrrp {
+    let mut config = failover(priority);
+    let mut unicast = Unicast { peers: vec![peer(PEER), peer(THIRD)], ..Unicast::default() };
+    change(&mut config.instances[0], &mut unicast);
+    let extras = InstanceExtras { unicast: Some(unicast), ..InstanceExtras::default() };
+    config.instances[0].extras = Some(Box::new(extras));
+    config
+}
+
+fn plain(priority: u8) -> Vrrp {
+    config(priority, |_, _| ())
+}
+
+/// An advert to this address, with this TTL; `pseudo` is what a version 3 checksum covers.
+fn to(
+    from: [u8; 4],
+    destination: [u8; 4],
+    ttl: u8,
+    change: impl FnOnce(&mut wire::Content<'_>),
+) -> Vec<u8> {
+    let addresses = [IpAddr::from([10, 0, 2, 100])];
+    let mut content = wire::Content {
+        version: 2,
+        vrid: 41,
+        priority: 200,
+        interval: SECOND,
+        auth: Some(wire::Auth { kind: 1, data: *b"1066\0\0\0\0" }),
+        addresses: &addresses,
+        family: Family::V4,
+        pseudo: None,
+    };
+    change(&mut content);
+    let mut payload = Vec::new();
+    wire::encode(&content, &mut payload);
+    let length = u16::try_from(payload.len()).unwrap();
+    let mut packet = ip::encode(1, length, from.into(), destination.into(), ttl, ip::VRRP).to_vec();
+    packet.extend(payload);
+    packet
+}
+
+impl Host {
+    fn receive_at(&mut self, link: IfIndex, packet: &[u8]) {
+        let (header, _) = ip::decode(packet).unwrap();
+        let (source, destination) = (header.source.into(), header.destination.into());
+        let rx = Rx { interface: link, source, destination, hop_limit: 0 };
+        self.event(Event::Advert { rx, packet });
+    }
+
+    /// Destination, TTL and priority of each advert sent since the last look.
+    fn sent(&self) -> Vec<(IpAddr, u8, u8)> {
+        let adverts = self.seen.iter().filter_map(|action| match action {
+            Action::SendAdvert { destination, hop_limit, .. } => Some((*destination, *hop_limit)),
+            _ => None,
+        });
+        let priorities = self.packets.iter().map(|packet| {
+            assert_eq!(packet[8], self.ttl_of(packet));
+            packet[ip::HEADER + 2]
+        });
+        adverts.zip(priorities).map(|((to, ttl), priority)| (to, ttl, priority)).collect()
+    }
+
+    /// The TTL that the action with this packet names.
+    fn ttl_of(&self, packet: &[u8]) -> u8 {
+        let position = self.packets.iter().position(|p| p == packet).unwrap();
+        let mut limits = self.seen.iter().filter_map(|action| match action {
+            Action::SendAdvert { hop_limit, .. } => Some(*hop_limit),
+            _ => None,
+        });
+        limits.nth(position).unwrap()
+    }
+
+    fn listens(&self) -> Vec<(IfIndex, IpAddr)> {
+        let joins = self.seen.iter().filter_map(|action| match action {
+            Action::Join { interface, group } => Some((*interface, *group)),
+            _ => None,
+        });
+        joins.collect()
+    }
+
+    fn fault(&self) -> String {
+        self.engine.snapshot(self.now).instances[0].faults.join(", ")
+    }
+}
+
+#[test]
+fn each_peer_is_sent_every_advert_and_nothing_goes_to_a_group() {
+    let mut host = Host::new(config(200, |_, unicast| unicast.ttl = Some(17)));
+    assert_eq!(host.listens(), [(ETH, OWN.into())]);
+    host.pass(4 * SECOND);
+    assert_eq!(host.state(), State::Master);
+    let expected = [(PEER.into(), 17, 200), (THIRD.into(), 17, 200)];
+    assert_eq!(host.sent()[..2], expected);
+    // One number for all copies.
+    assert_eq!(host.packets[0][4..6], host.packets[1][4..6]);
+    let sent = host.counters().adverts_sent;
+    host.look();
+    host.pass(SECOND);
+    assert_eq!(host.sent(), expected);
+    assert_eq!(host.counters().adverts_sent, sent + 1);
+    host.look();
+    host.event(Event::Stop { keep_addresses: false });
+    let farewell = [(PEER.into(), 17, 0), (THIRD.into(), 17, 0)];
+    assert_eq!(host.sent(), farewell);
+}
+
+#[test]
+fn what_comes_to_our_address_elects_whatever_its_ttl() {
+    let mut host = Host::new(plain(100));
+    for _ in 0..50 {
+        host.pass(100 * MS);
+        host.receive_at(ETH, &to(PEER, OWN, 3, |_| ()));
+    }
+    assert_eq!(host.state(), State::Backup);
+    assert_eq!(host.counters().adverts_received, 50);
+    // A router that is no peer counts as well, unless `check_unicast_src` says otherwise.
+    host.receive_at(ETH, &to([10, 0, 2, 99], OWN, 3, |_| ()));
+    assert_eq!(host.counters().adverts_received, 51);
+    host.pass(4 * SECOND);
+    assert_eq!(host.state(), State::Master);
+}
+
+#[test]
+fn multicast_is_a_wrong_destination_for_unicast_and_the_other_way_round() {
+    let mut host = Host::new(plain(100));
+    for _ in 0..40 {
+        host.pass(100 * MS);
+        host.receive_at(ETH, &to(PEER, GROUP, 255, |_| ()));
+    }
+    assert_eq!((host.counters().bad_destination, host.state()), (40, State::Master));
+    let mut host = Host::backup();
+    for _ in 0..40 {
+        host.pass(100 * MS);
+        host.receive_at(ETH, &to(PEER, OWN, 255, |_| ()));
+    }
+    assert_eq!((host.counters().bad_destination, host.state()), (40, State::Master));
+}
+
+#[test]
+fn a_source_that_is_checked_must_be_a_peer_with_a_ttl_in_its_range() {
+    let mut host = Host::new(config(100, |_, unicast| {
+        unicast.check_source = true;
+        unicast.peers = vec![UnicastPeer { min_ttl: 60, max_ttl: 64, ..peer(PEER) }, peer(THIRD)];
+    }));
+    for (from, ttl, good) in [
+        (PEER, 60, true),
+        (PEER, 64, true),
+        (PEER, 59, false),
+        (PEER, 65, false),
+        (THIRD, 1, true),
+        ([10, 0, 2, 99], 64, false),
+    ] {
+        let before = host.counters();
+        host.receive_at(ETH, &to(from, OWN, ttl, |_| ()));
+        let after = host.counters();
+        let accepted = after.adverts_received - before.adverts_received;
+        assert_eq!(accepted, u64::from(good), "{from:?} {ttl}");
+    }
+    assert_eq!((host.counters().bad_ttl, host.counters().not_a_peer), (2, 1));
+}
+
+#[test]
+fn a_configured_source_is_waited_for_and_its_loss_is_a_fault() {
+    let own = "10.0.2.75";
+    let mut host =
+        Host::new(config(200, |instance, _| instance.source = Some(own.parse().unwrap())));
+    assert_eq!(host.listens(), []);
+    host.pass(10 * SECOND);
+    assert_eq!(host.state(), State::Fault);
+    assert_eq!(host.fault(), "source address 10.0.2.75 not configured");
+    host.look();
+    // On whichever link it appears.
+    let change = |present| Change::address(OTHER, prefix("10.0.2.75/32"), present, false);
+    host.event(Event::Object(change(true)));
+    assert_eq!(host.listens(), [(ETH, own.parse().unwrap())]);
+    assert_eq!(host.state(), State::Backup);
+    // Peers get to know where it is.
+    assert_eq!(host.frames(), [(own.parse().unwrap(), 1)]);
+    host.pass(4 * SECOND);
+    assert_eq!(host.state(), State::Master);
+    host.look();
+    host.event(Event::Object(change(false)));
+    assert_eq!(host.state(), State::Fault);
+    assert_eq!(host.sent(), [(PEER.into(), 255, 0), (THIRD.into(), 255, 0)]);
+}
+
+#[test]
+fn without_peers_it_stays_in_fault_where_it_must() {
+    let mut host = Host::new(config(200, |_, unicast| {
+        unicast.peers.clear();
+        unicast.fault_without_peer = true;
+    }));
+    host.pass(10 * SECOND);
+    assert_eq!((host.state(), host.fault()), (State::Fault, "unicast without any peers".into()));
+}
+
+#[test]
+fn a_peer_is_answered_in_the_form_of_checksum_that_it_uses() {
+    fn three(content: &mut wire::Content<'_>, covered: [u8; 4]) {
+        (content.version, content.auth, content.priority) = (3, None, 150);
+        content.pseudo = Some((PEER.into(), covered.into()));
+    }
+    let with = |form| {
+        config(200, |instance, unicast| {
+            (instance.version, instance.authentication) = (Version::V3, Authentication::None);
+            unicast.old_checksum = form;
+        })
+    };
+    let covers = |host: &Host, position: usize, destination: [u8; 4]| {
+        let payload = &host.packets[position][ip::HEADER..];
+        wire::checksum_holds(payload, Some((OWN.into(), destination.into())))
+    };
+    for form in [OldChecksum::Detect, OldChecksum::Always, OldChecksum::Never] {
+        let mut host = Host::new(with(form));
+        host.receive_at(ETH, &to(PEER, OWN, 255, |c| three(c, OWN)));
+        assert_eq!(host.counters().adverts_received, 1, "{form:?}");
+        host.receive_at(ETH, &to(PEER, OWN, 255, |c| three(c, GROUP)));
+        let good = u64::from(form != OldChecksum::Never);
+        assert_eq!(host.counters().adverts_received, 1 + good, "{form:?}");
+        assert_eq!(host.counters().bad_checksum, 1 - good, "{form:?}");
+        host.receive_at(ETH, &to(PEER, OWN, 255, |c| three(c, THIRD)));
+        assert_eq!(host.counters().bad_checksum, 2 - good, "{form:?}");
+        host.pass(4 * SECOND);
+        let old = form == OldChecksum::Always;
+        assert_eq!(covers(&host, 0, GROUP), form != OldChecksum::Never, "{form:?}");
+        assert_eq!(covers(&host, 0, PEER), form == OldChecksum::Never, "{form:?}");
+        // The other peer said nothing yet.
+        assert_eq!((covers(&host, 1, GROUP), covers(&host, 1, THIRD)), (old, !old), "{form:?}");
+        // It is remembered over a reload that changes the order of the peers.
+        host.event(Event::Reload(Arc::new({
+            let mut config = with(form);
+            config.instances[0].extras.as_mut().unwrap().unicast.as_mut().unwrap().peers.reverse();
+            config
+        })));
+        host.look();
+        host.pass(SECOND);
+        assert_eq!(covers(&host, 1, GROUP), form != OldChecksum::Never, "{form:?}");
+    }
+}
+
+#[test]
+fn from_multicast_to_unicast_is_another_election() {
+    let mut host = Host::master();
+    host.event(Event::Reload(Arc::new(plain(200))));
+    assert_eq!(host.sent(), [(GROUP.into(), 255, 0)]);
+    assert_eq!(host.listens(), [(ETH, OWN.into())]);
+    assert_eq!(host.state(), State::Backup);
+    host.look();
+    host.pass(4 * SECOND);
+    assert_eq!(host.state(), State::Master);
+    // Another peer is none.
+    let more = config(200, |_, unicast| unicast.peers.push(peer([10, 0, 2, 74])));
+    host.look();
+    host.event(Event::Reload(Arc::new(more)));
+    host.pass(SECOND);
+    assert_eq!(host.state(), State::Master);
+    let destinations: Vec<u8> = host
+        .sent()
+        .iter()
+        .map(|(to, ..)| match to {
+            IpAddr::V4(to) => to.octets()[3],
+            IpAddr::V6(_) => 0,
+        })
+        .collect();
+    assert_eq!(destinations, [72, 73, 74]);
+}
+
+#[test]
+fn instances_of_one_id_and_address_are_told_apart_by_their_peers() {
+    let mut both = plain(100);
+    let mut second = both.instances[0].clone();
+    second.name = "VRRP2".into();
+    second.addresses = vec![sample::address("10.0.2.101/24", &second.interface)];
+    second.extras.as_mut().unwrap().unicast.as_mut().unwrap().peers = vec![peer([10, 0, 2, 74])];
+    both.instances.push(second);
+    let mut host = Host::new(both.clone());
+    let heard = |host: &Host| {
+        let view = host.engine.snapshot(host.now);
+        view.instances.iter().map(|i| i.counters.adverts_received).collect::<Vec<_>>()
+    };
+    host.receive_at(ETH, &to([10, 0, 2, 74], OWN, 255, |_| ()));
+    host.receive_at(ETH, &to(PEER, OWN, 255, |_| ()));
+    host.receive_at(ETH, &to(PEER, OWN, 255, |_| ()));
+    assert_eq!(heard(&host), [2, 1]);
+    // In the other order, and the first one gone.
+    both.instances.reverse();
+    host.event(Event::Reload(Arc::new(both.clone())));
+    host.receive_at(ETH, &to([10, 0, 2, 74], OWN, 255, |_| ()));
+    assert_eq!(heard(&host), [2, 2]);
+    both.instances.truncate(1);
+    host.event(Event::Reload(Arc::new(both)));
+    host.receive_at(ETH, &to([10, 0, 2, 74], OWN, 255, |_| ()));
+    assert_eq!(heard(&host), [3]);
+}
