@@ -126,6 +126,11 @@ pub(super) fn patience(instance: &Instance, priority: u8, interval: Duration) ->
     interval * u32::from(instance.down_timer_adverts) + skew(instance, priority, interval)
 }
 
+/// Whether a router need not wait when it starts (RFC 9568 6.4.1).
+fn is_owner(instance: &Instance) -> bool {
+    instance.priority == Priority::OWNER && instance.state == InitialState::Master
+}
+
 impl World {
     /// A daemon sends an advert.
     pub(in crate::sim) fn judge_advert(
@@ -261,7 +266,7 @@ impl World {
                     .flat_map(|node| routers_of(node, &node.config))
                     .any(|(w, i)| i.name == *name && self.oracle.replaced.contains(&(id, w)))
             };
-            if !group.iter().all(had) {
+            if !group.iter().all(had) && !is_owner(instance) {
                 self.violated_by(id, &format!("{name} goes on as the master it was not"));
             }
             return;
@@ -273,9 +278,7 @@ impl World {
             );
         }
         if before != State::Backup {
-            let owner =
-                instance.priority == Priority::OWNER && instance.state == InitialState::Master;
-            if !owner && self.group_of(id, name).len() == 1 {
+            if !is_owner(instance) && self.group_of(id, name).len() == 1 {
                 self.violated_by(id, &format!("{name} becomes master without waiting"));
             }
             return;
