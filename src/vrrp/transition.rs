@@ -19,6 +19,8 @@ impl Engine {
     /// knows what else wants the addresses, and what the end is called.
     pub(super) fn enter(&mut self, cx: &mut Cx<'_>, id: InstanceId, to: State) {
         let Some(from) = self.instance(id).map(Instance::state) else { return };
+        // Whoever leads its group has not looked at what this one tracks: adverts and notices name what is in force.
+        self.update_priority(cx, id);
         self.budget = self.budget.saturating_sub(1);
         #[cfg(test)]
         {
