@@ -169,7 +169,7 @@ fn errors_of_sending_are_told() {
         let gone = IfIndex(4711);
         let error = sender.send(gone, source, GROUP4, 255, &packet4(255, b"x")).unwrap_err();
         assert!(matches!(error.raw_os_error(), Some(libc::ENODEV)), "{error}");
-        let error = sender.send(a, source, GROUP6, b"x").unwrap_err();
+        let error = sender.send(a, source, GROUP6, 255, b"x").unwrap_err();
         assert_eq!(error.raw_os_error(), Some(libc::EAFNOSUPPORT));
     });
 }
