@@ -245,7 +245,7 @@ fn advert(priority: u8) -> (Rx, Vec<u8>) {
     wire::encode(&content, &mut payload);
     let length = u16::try_from(payload.len()).expect("short");
     let to = [224, 0, 0, 18];
-    let mut packet = ip::encode(1, length, from.into(), to.into(), ip::VRRP).to_vec();
+    let mut packet = ip::encode(1, length, from.into(), to.into(), 255, ip::VRRP).to_vec();
     packet.extend(payload);
     let (source, destination) = (from.into(), to.into());
     (Rx { interface: IfIndex(1), source, destination, hop_limit: 255 }, packet)
