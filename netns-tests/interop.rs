@@ -176,10 +176,8 @@ pub fn same_packets(lab: &mut Lab, texts: &[&str]) -> Res {
             let [their, our] = [&theirs.0, &ours.0].map(|node| lab.always().some_adverts(node, 2));
             for ((_, their), (_, our)) in their?.iter().zip(our?) {
                 check!(
-                    their.payload == our.payload,
-                    "payloads {:02x?} and {:02x?} of\n{text}",
-                    their.payload,
-                    our.payload
+                    their.payload == our.payload && their.authentication == our.authentication,
+                    "payloads {their:02x?} and {our:02x?} of\n{text}"
                 );
                 let fields = |a: &Advert| (a.source, a.target, a.ttl, a.tos, a.to);
                 check!(fields(their) == fields(&our), "{their:?} and {our:?} of\n{text}");

@@ -5,6 +5,7 @@
     reason = "tests read files and run programs"
 )]
 
+mod adverts;
 mod arch;
 mod check;
 mod command;

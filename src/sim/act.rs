@@ -39,6 +39,8 @@ impl World {
                     let what = What::Join { node: id, incarnation, interface, group };
                     self.push(self.now + JOIN_TIME, 1, what);
                 }
+                // Packets of both kinds arrive where the group was joined.
+                Action::HearAh => {}
                 Action::Leave { interface, group } => {
                     if let Some(node) = self.nodes.get_mut(id.0) {
                         node.kernel.leave(*interface, *group);

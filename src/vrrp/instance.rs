@@ -4,6 +4,7 @@
 use core::net::IpAddr;
 use core::time::Duration;
 
+use super::auth::Sequences;
 use super::event::InstanceId;
 use super::garp::Announcing;
 use super::group::{GroupId, Tally};
@@ -83,6 +84,8 @@ pub(super) struct Instance {
     pub mailed: Option<State>,
     /// Identification of the last IPv4 packet.
     pub packet_id: u16,
+    /// Sequence numbers of authenticated adverts.
+    pub sequences: Sequences,
     /// Lines that others caused.
     pub lines: Lines,
     /// Answers to masters of lower priority.
@@ -161,6 +164,7 @@ impl Instance {
             announced: None,
             mailed: None,
             packet_id: 0,
+            sequences: Sequences::default(),
             lines: Lines::default(),
             corrections: Corrections::default(),
             held_down_until: None,

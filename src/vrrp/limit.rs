@@ -82,11 +82,13 @@ pub(super) enum Reason {
     Unsent,
     /// The other form of the checksum.
     Checksum,
+    /// The sender's clock differs from ours.
+    Clock,
 }
 
 /// Kinds of refusals.
-const REFUSALS: usize = 13;
-const KINDS: usize = REFUSALS + 7;
+const REFUSALS: usize = 19;
+const KINDS: usize = REFUSALS + 8;
 
 impl Reason {
     const fn index(self) -> usize {
@@ -99,6 +101,7 @@ impl Reason {
             Self::NewMaster => REFUSALS + 4,
             Self::Unsent => REFUSALS + 5,
             Self::Checksum => REFUSALS + 6,
+            Self::Clock => REFUSALS + 7,
         }
     }
 
@@ -121,6 +124,12 @@ impl Reason {
         "own addresses",
         "wrong address count",
         "not a peer",
+        "missing trailer",
+        "malformed trailer",
+        "unknown key",
+        "wrong HMAC",
+        "stale trailer",
+        "replayed trailer",
         "other addresses than ours",
         "lower priority, discarded",
         "lower priority, answered",
@@ -128,6 +137,7 @@ impl Reason {
         "another master",
         "advert not sent",
         "another form of checksum",
+        "another time of day",
     ];
 }
 

@@ -32,6 +32,9 @@ impl Engine {
         let wanted = instance.link.zip(destination);
         let wanted = wanted.map(|(link, to)| (link, instance.config.vrid, to));
         let before = core::mem::replace(&mut instance.listening, wanted);
+        if instance.config.ah_key().is_some() && !core::mem::replace(&mut self.hears_ah, true) {
+            cx.out.push(Action::HearAh);
+        }
         if before == wanted {
             return;
         }

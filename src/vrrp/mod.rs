@@ -27,7 +27,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use crate::base::limit::Limit;
-use crate::base::{Family, IfIndex, IfName, Instant};
+use crate::base::{Family, IfIndex, IfName, Instant, WallTime};
 use crate::model;
 use crate::plan::Table;
 use crate::status::vrrp::Summary;
@@ -36,6 +36,7 @@ use crate::track::{self, TrackerId};
 pub mod accept;
 pub mod action;
 mod advert;
+pub mod auth;
 pub mod event;
 pub mod fsm;
 mod garp;
@@ -125,6 +126,10 @@ pub struct Engine {
     silent_until: Instant,
     /// Frames that this step may still send.
     frames: u32,
+    /// Some instance uses the IP authentication header.
+    hears_ah: bool,
+    /// The time of day, and when it was told.
+    told_time: Option<(Instant, WallTime)>,
     unknown_lines: Limit,
     unknown_vrid: u64,
     malformed: u64,
@@ -187,6 +192,8 @@ impl Engine {
             resume: Summary::default(),
             silent_until: now,
             frames: garp::SLICE,
+            hears_ah: false,
+            told_time: None,
             unknown_lines: Limit::new(UNKNOWN, core::time::Duration::from_secs(3)),
             unknown_vrid: 0,
             malformed: 0,
@@ -257,6 +264,7 @@ impl Engine {
             }
             Event::Ran { run, end } => self.ran(cx, run, end),
             Event::RunnerReady => self.runner_ready(),
+            Event::TimeOfDay(time) => self.told_time = Some((cx.now, time)),
             Event::Ipvs { works } => self.ipvs(cx, works),
             Event::Resume(summary) => self.resume = summary,
             Event::Reload(config) => self.reload(cx, config),
@@ -319,6 +327,12 @@ impl Engine {
         #[cfg(test)]
         assert_ne!(self.panic_in.take_if(|p| *p == id), Some(id), "asked for by a test");
         self.instances.get_mut(id)
+    }
+
+    /// The time of day; the start of 1970 while nobody told.
+    fn time_of_day(&self, now: Instant) -> WallTime {
+        let (at, told) = self.told_time.unwrap_or_default();
+        told.after(now.since(at))
     }
 
     fn running(&self) -> bool {

@@ -63,6 +63,7 @@ impl Engine {
         if to == State::Master {
             instance.master_interval = instance.config.advert_int;
             instance.counters.became_master += 1;
+            instance.sequences.renew();
         }
         let touches = held || instance.holds_addresses();
         self.timers.clear(Timer::Advert(id));

@@ -308,7 +308,7 @@ block! {
         /// BFD sessions that put the instance into FAULT or change its priority.
         track_bfd: Lines<TrackEntry<253>> = "track_bfd", later;
         /// Authentication of adverts of any version by HMAC-SHA256.
-        auth_hmac: Sub<AuthHmac> = "auth_hmac", later;
+        auth_hmac: Sub<AuthHmac> = "auth_hmac";
         /// When this process was stalled so long that another router must have taken over, become backup without a word.
         /// The number is the highest priority of the other routers.
         timer_expired_backup: One<HighestOther> = "timer_expired_backup" | "thread_timer_expired" (old), later;

@@ -131,18 +131,8 @@ fn resolve(block: &VrrpInstance, cx: &mut Load<'_>) -> Option<(Instance, Reason)
         reason = Some(("unicast without an interface is", block.unicast_src_ip.span()));
     }
     let (authentication, ah_key) = authentication(block, version, strict, cx);
-    if ah_key.is_some() {
-        let at = block.authentication.0.as_ref().map_or(block.span, |a| a.auth_type.span());
-        reason = Some(("authentication type AH is", at));
-    }
     let advert_int = advert_int(block, version, cx);
     let hmac = extras::hmac(block, strict, cx);
-    if hmac.is_some() {
-        reason = Some((
-            "HMAC authentication is",
-            block.auth_hmac.0.as_ref().map_or(block.span, |h| h.span),
-        ));
-    }
     let authentication = if hmac.is_some() { Authentication::None } else { authentication };
     let preempt = preempt(block, priority, wants_master, strict, cx);
 
