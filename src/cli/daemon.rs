@@ -81,10 +81,10 @@ fn test(options: &Options, file: Option<&Path>) -> ExitCode {
     };
     let missing = caps::missing(&role::table::needed());
     if !missing.is_empty() {
-        eprintln!(
-            "evervipd: started by this user with these rights the daemon would lack {}",
-            caps::names(&missing)
-        );
+        let names = caps::names(&missing);
+        say(format_args!(
+            "evervipd: started by this user with these rights the daemon would lack {names}"
+        ));
     }
     match result {
         Ok(status) => ExitCode::from(status),

@@ -199,7 +199,7 @@ impl<O: Copy + PartialEq> Table<O> {
             let comes = coming.contains(&subnet.key);
             let stays = members.len() < subnet.size;
             let with_first = members.iter().any(|(place, _)| *place == subnet.first);
-            if !comes && !(stays && with_first) {
+            if !(comes || stays && with_first) {
                 continue;
             }
             last.extend(members.iter().map(|(place, id)| (*id, u64::MAX - place)));

@@ -15,7 +15,6 @@ use crate::check::Limits;
 use crate::cli::exit::Exit;
 use crate::drive::check::{Driver, Output};
 use crate::ipc::{Catalogue, CheckerPart, FromRole, Memory, ToRole, ToRunner, Told, frame};
-use crate::status::check::Kernel;
 use crate::sys::{clock, process, sched};
 use record::Record;
 

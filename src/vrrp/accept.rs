@@ -276,7 +276,7 @@ pub fn unwrap<'a>(rx: &Rx, packet: &'a [u8]) -> Result<Packet<'a>, Refusal> {
             let (ah, payload) = match header.protocol {
                 ip::VRRP => (None, payload),
                 ah::PROTOCOL => {
-                    let (ah, rest) = ah::decode(payload).ok_or(short.clone())?;
+                    let (ah, rest) = ah::decode(payload).ok_or(short)?;
                     if ah.next != ip::VRRP {
                         return Err(short);
                     }

@@ -181,6 +181,12 @@ fn inhibited_servers_are_dead_in_the_table_by_their_weight() {
     bench.answer("10.0.0.71:80", Answer::Good);
     bench.seconds(15);
     bench.expect(&["=10.0.0.71:80*1"]);
+    // One that serves goes on serving.
+    let mut bench = Bench::new();
+    put(&mut bench, 1, &[(71, 1), (72, 1)]);
+    bench.reload(&pair_with(|service| service.servers[0].inhibit_on_failure = true));
+    bench.seconds(15);
+    bench.expect(&["read"]);
 }
 
 #[test]

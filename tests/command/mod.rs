@@ -213,7 +213,7 @@ fn a_main_file_that_cannot_be_read_has_a_status_of_its_own() {
         (result.status.code().unwrap(), text(&result.stderr))
     };
     fs::write(at("k.conf"), GOOD).unwrap();
-    fs::set_permissions(at("k.conf"), fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(at("k.conf"), fs::Permissions::from_mode(0o000)).unwrap();
     if fs::File::open(at("k.conf")).is_err() {
         assert_eq!(tested(&at("k.conf")).0, 4);
     }
