@@ -344,6 +344,9 @@ impl Host {
         match self.rng.below(3) {
             0 => {
                 let held = self.kernel.addresses.clone();
+                if held.is_empty() {
+                    return;
+                }
                 let (link, prefix) = pick(&mut self.rng, &held);
                 if self.foreign.contains(&(link, prefix)) {
                     return;
