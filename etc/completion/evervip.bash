@@ -3,15 +3,16 @@ _evervip() {
     local cur=${COMP_WORDS[COMP_CWORD]} words=
     case ${COMP_WORDS[1]} in
         status) words='--json --socket --help' ;;
+        reload) words='--socket --pid --help' ;;
         check) words='--config-id --peer --peer-id --strict --silence --format --color --help' ;;
         explain) words='--help' ;;
         fmt) words='--write --check --help' ;;
         convert) words='--to --config-id --help' ;;
         generate) words='--help keywords evervip.conf.5 evervipd.8 evervip.1 config.schema.json status.schema.json bash zsh fish' ;;
         demo) words='--help' ;;
-        *) words='status check explain fmt convert generate demo --help --version' ;;
+        *) words='status reload check explain fmt convert generate demo --help --version' ;;
     esac
-    [ "$COMP_CWORD" -gt 1 ] || words='status check explain fmt convert generate demo --help --version'
+    [ "$COMP_CWORD" -gt 1 ] || words='status reload check explain fmt convert generate demo --help --version'
     COMPREPLY=($(compgen -W "$words" -- "$cur"))
     [ ${#COMPREPLY[@]} -gt 0 ] || COMPREPLY=($(compgen -f -- "$cur"))
 }
