@@ -94,7 +94,8 @@ fn each_process_holds_what_the_table_says(lab: &mut Lab) -> Res {
     let pair = Pair::new(lab)?;
     account(&pair.svr1)?;
     let text = everything();
-    let [with, without] = pair.start(&lab.subject, [&text, &text])?;
+    let lower = text.replace("priority 200", "priority 100");
+    let [with, without] = pair.start(&lab.subject, [&text, &lower])?;
     lab.always().some_adverts(&pair.svr1, 2)?;
     for (daemon, user) in [(&with, USER), (&without, 0)] {
         for (role, name) in ROLES {
