@@ -3,10 +3,10 @@
 
 use nix::sys::signal::Signal;
 
-use crate::lab::daemon::{CONF, Daemon, Program, signal_to};
-use crate::lab::node::Node;
+use crate::lab::daemon::{CONF, Program, signal_to};
 use crate::lab::service::Server;
 use crate::lab::{LIMIT, Lab, Res, ipvs};
+use crate::scenario::{director, run};
 use crate::{cases, check};
 
 cases![Ipvs:
@@ -118,7 +118,7 @@ fn groups_make_the_table_that_keepalived_makes(lab: &mut Lab) -> Res {
     }
 
     let node = director(lab)?;
-    let daemon = start(lab, &node, GROUPS)?;
+    let daemon = run(lab, &node, GROUPS)?;
     ipvs::becomes(&node, &table.iter().map(String::as_str).collect::<Vec<_>>())?;
 
     lab.note("an entry goes, a range grows, a mark becomes another");
@@ -162,7 +162,7 @@ fn a_dead_server_of_a_group_leaves_all_its_entries(lab: &mut Lab) -> Res {
     };
     let first = Server::web(&node, "10.0.0.71:80")?;
     let second = Server::web(&node, "10.0.0.72:80")?;
-    let daemon = start(lab, &node, &text)?;
+    let daemon = run(lab, &node, &text)?;
     becomes(&[(71, 3), (72, 1)])?;
     drop(first);
     becomes(&[(72, 1)])?;
@@ -202,7 +202,7 @@ fn a_program_takes_its_server_out_and_in(lab: &mut Lab) -> Res {
         };
     says(71, 0)?;
     says(72, 0)?;
-    let daemon = start(lab, &node, &text)?;
+    let daemon = run(lab, &node, &text)?;
     becomes(&[(71, 10), (72, 10)])?;
     lab.note("status 7: for one a failure, for the other a weight of 5");
     says(71, 7)?;
@@ -252,7 +252,7 @@ fn what_other_programs_do_to_the_table_is_put_right(lab: &mut Lab) -> Res {
         "-A -f 9 -s wlc",
         "-a -f 9 -r 10.0.0.71:0 -g -w 1",
     ];
-    let daemon = start(lab, &node, text)?;
+    let daemon = run(lab, &node, text)?;
     ipvs::becomes(&node, &wanted)?;
     ipvs::watch(&node)?;
     // What another does, as ipvsadm's words; what is asked of the kernel then, that command first.
@@ -339,7 +339,7 @@ fn after_the_end_of_the_supervisor_the_table_stays_for_a_moment(lab: &mut Lab) -
     let text = "virtual_server 10.1.0.1 80 {\nlvs_sched rr\nlvs_method NAT\nprotocol TCP\n\
         real_server 10.0.0.71 80 {\n}\n}\n";
     let wanted = ["-A -t 10.1.0.1:80 -s rr", "-a -t 10.1.0.1:80 -r 10.0.0.71:80 -m -w 1"];
-    let daemon = start(lab, &node, text)?;
+    let daemon = run(lab, &node, text)?;
     ipvs::becomes(&node, &wanted)?;
     ipvs::watch(&node)?;
 
@@ -361,16 +361,4 @@ fn after_the_end_of_the_supervisor_the_table_stays_for_a_moment(lab: &mut Lab) -
     lab.note("it is killed, and nobody starts it again");
     daemon.signal(Signal::SIGKILL)?;
     ipvs::becomes(&node, &[])
-}
-
-/// A machine with the addresses of three servers, on none of which anybody listens yet.
-fn director(lab: &mut Lab) -> Res<Node> {
-    let node = lab.node("director")?;
-    node.ip("addr add 10.0.0.71/32 dev lo\naddr add 10.0.0.72/32 dev lo\naddr add 10.0.0.73/32 dev lo\n")?;
-    Ok(node)
-}
-
-fn start(lab: &Lab, node: &Node, configuration: &str) -> Res<Daemon> {
-    node.write(CONF, configuration, 0o644)?;
-    lab.subject.start(node)
 }

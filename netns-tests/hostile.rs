@@ -1,9 +1,6 @@
 //! Packets that are wrong in one thing, or in everything: none may move an address or end a process.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
@@ -11,8 +8,8 @@ use crate::lab::daemon::{CONF, Daemon};
 use crate::lab::inject::{Forged, Forged6, Injector, ethernet};
 use crate::lab::node::Node;
 use crate::lab::timeline::Wall;
-use crate::lab::{After, LIMIT, Lab, Res, Stop};
-use crate::scenario::{FAILOVER, LAN, Pair, steady};
+use crate::lab::{After, LIMIT, Lab, Res, Stop, late};
+use crate::scenario::{FAILOVER, LAN, Pair, each_second, steady};
 use crate::{cases, check};
 
 cases![Here:
@@ -58,10 +55,7 @@ impl Attack {
         // Had one of the packets counted, somebody would have given up or taken over by then.
         later.some_adverts(&pair.svr1, rounds + 4)?;
         // Reading what is wrong does not keep the primary from its own adverts.
-        for two in later.adverts(&pair.svr1).windows(2) {
-            let gap = two[1].0.millis_since(two[0].0);
-            check!((900.0..1_500.0).contains(&gap), "{gap} ms between two adverts");
-        }
+        each_second(&later.adverts(&pair.svr1))?;
         for node in [&pair.svr1, &pair.svr2] {
             let moved: Vec<_> =
                 later.kernel(node).into_iter().filter(|text| text.contains(VIP)).collect();
@@ -344,10 +338,10 @@ fn flooded(lab: &mut Lab, global: &str) -> Res {
     }
     let injector = Injector::new(&attacker, LAN)?;
     let frame = Forged { priority: 100, ..Forged::default() }.frame();
-    let (mark, bare) = (lab.mark(), Bare::start());
+    let (mark, begin) = (lab.mark(), Wall::now());
     let sent = injector.flood(frame, FLOOD)?;
-    let late = bare.stop();
     let end = Wall::now();
+    let late = late::between(begin, end);
     let later = lab.after(mark);
     lab.note(format!("{sent} adverts, a bare timer was late by {late} ms"));
     check!(daemon.processes() == before, "{before:?} became {:?}", daemon.processes());
@@ -388,37 +382,6 @@ fn is_real_time(pid: u32, priority: u32) -> bool {
         let behind = stat.rsplit(')').next().unwrap_or_default();
         behind.split_whitespace().nth(37).is_some_and(|field| field == priority.to_string())
     })
-}
-
-/// A thread that only sleeps, and how late it wakes: what this machine gives at the time.
-struct Bare {
-    halt: Arc<AtomicBool>,
-    thread: JoinHandle<f64>,
-}
-
-impl Bare {
-    const SLEEP: Duration = Duration::from_millis(5);
-
-    fn start() -> Self {
-        let halt = Arc::new(AtomicBool::new(false));
-        let other = Arc::clone(&halt);
-        let thread = std::thread::spawn(move || {
-            let mut worst = Duration::ZERO;
-            while !other.load(Ordering::Relaxed) {
-                let begin = Instant::now();
-                std::thread::sleep(Self::SLEEP);
-                worst = worst.max(begin.elapsed().saturating_sub(Self::SLEEP));
-            }
-            worst.as_secs_f64() * 1e3
-        });
-        Self { halt, thread }
-    }
-
-    /// By how many milliseconds it woke late, at the worst.
-    fn stop(self) -> f64 {
-        self.halt.store(true, Ordering::Relaxed);
-        self.thread.join().unwrap_or_default()
-    }
 }
 
 /// A generator whose sequence is the same in every run (splitmix64).

@@ -130,3 +130,171 @@ fn given_up(lab: &Lab, pair: &Pair) -> Res {
     check!(line.contains("VRRP1") && line.contains("BACKUP"), "{line}");
     Ok(())
 }
+
+/// Mails about servers of a virtual server: in a kernel with IPVS.
+pub mod guest {
+    use std::io::{BufRead, BufReader, Write};
+    use std::net::{SocketAddr, TcpStream};
+    use std::sync::Arc;
+    use std::thread;
+    use std::time::Duration;
+
+    use nix::sys::signal::Signal;
+
+    use crate::lab::daemon::CONF;
+    use crate::lab::node::Node;
+    use crate::lab::service::Server;
+    use crate::lab::timeline::{Wall, What};
+    use crate::lab::{LIMIT, Lab, Res};
+    use crate::{cases, check};
+
+    cases![Ipvs:
+        the_quorum_is_mailed_before_a_flood_of_dead_servers,
+        a_stop_does_not_wait_for_a_server_that_takes_nothing,
+    ];
+
+    /// So many real servers die at once.
+    const FARM: u16 = 400;
+
+    /// A virtual server whose quorum is half of so many real servers; each is an address of the machine itself.
+    fn farm(count: u16) -> String {
+        let servers: String = (0..count)
+            .map(|n| {
+                let address = format!("10.3.{}.{}", n / 200, n % 200 + 1);
+                format!(
+                    "real_server {address} 80 {{\nTCP_CHECK {{\nconnect_timeout 5\nretry 0\n}}\n}}\n"
+                )
+            })
+            .collect();
+        format!(
+            "global_defs {{\nnotification_email {{\nroot@mydomain.com\n}}\n\
+             notification_email_from svr1@mydomain.com\nsmtp_server 127.0.0.1\nsmtp_connect_timeout 5\n\
+             router_id svr1\nsmtp_alert\n}}\n\
+             virtual_server 10.1.0.1 80 {{\ndelay_loop 3\nquorum {}\nlvs_sched rr\nlvs_method NAT\n\
+             protocol TCP\n{servers}}}\n",
+            count / 2
+        )
+    }
+
+    fn director(lab: &mut Lab, count: u16) -> Res<Node> {
+        let node = lab.node("svr1")?;
+        node.ip("link set lo up\naddr add 10.3.0.1/16 dev lo\n")?;
+        node.write(CONF, &farm(count), 0o644)?;
+        Ok(node)
+    }
+
+    /// A mail server that takes its time for each mail; what it takes is in the timeline, as lines of "smtp".
+    fn slow(node: &Node, pause: Duration) -> Res<Server> {
+        let (name, timeline) = (Arc::clone(&node.name), Arc::clone(node.timeline()));
+        let says = move |line: &str| {
+            let what = What::Log { source: "smtp".into(), line: line.to_owned() };
+            timeline.push(Wall::now(), &name, what);
+        };
+        Server::start(node, "127.0.0.1:25", move |stream: TcpStream, _: SocketAddr| {
+            let Ok(mut answers) = stream.try_clone() else { return };
+            let mut answer = |text: &str| answers.write_all(text.as_bytes()).is_ok();
+            let mut in_mail = Vec::new();
+            let mut is_mail = false;
+            answer("220 ready\r\n");
+            for line in BufReader::new(stream).lines() {
+                let Ok(line) = line else { return };
+                let good = match line.as_str() {
+                    "." if is_mail => {
+                        is_mail = false;
+                        thread::sleep(pause);
+                        // In one piece: several mails come at a time.
+                        let mut whole = vec!["MESSAGE FOLLOWS".to_owned()];
+                        whole.append(&mut in_mail);
+                        whole.push("END MESSAGE".to_owned());
+                        says(&whole.join("\n"));
+                        answer("250 taken\r\n")
+                    }
+                    _ if is_mail => {
+                        in_mail.push(line);
+                        true
+                    }
+                    "DATA" => {
+                        is_mail = true;
+                        answer("354 go on\r\n")
+                    }
+                    "QUIT" => {
+                        answer("221 bye\r\n");
+                        return;
+                    }
+                    _ => answer("250 ok\r\n"),
+                };
+                if !good {
+                    return;
+                }
+            }
+        })
+    }
+
+    /// Subjects and bodies of the mails in the order in which they were taken.
+    fn taken(lab: &Lab, node: &Node) -> Vec<(String, Vec<String>)> {
+        let whole = lab.always().said(node, "smtp");
+        whole
+            .iter()
+            .map(|mail| {
+                let lines: Vec<String> = mail.lines().map(str::to_owned).collect();
+                let subject = lines.iter().find_map(|line| line.strip_prefix("Subject: "));
+                (subject.unwrap_or_default().to_owned(), lines)
+            })
+            .collect()
+    }
+
+    fn the_quorum_is_mailed_before_a_flood_of_dead_servers(lab: &mut Lab) -> Res {
+        lab.subject.ours_only("mails of a flood are lost")?;
+        let node = director(lab, FARM)?;
+        let web = Server::start(&node, "0.0.0.0:80", |_, _| {})?;
+        let _mail = slow(&node, Duration::from_millis(300))?;
+        let daemon = lab.subject.start_with(&node, &["-f", CONF])?;
+        let patient = lab.always().within(LIMIT.saturating_mul(3));
+        patient.log(&node, "Gained quorum")?;
+        lab.timeline().poll(LIMIT.saturating_mul(3), "all servers were found good", || {
+            let all = node.must(["ipvsadm", "--save", "--numeric"])?.lines().count();
+            Ok((all == usize::from(FARM) + 1).then_some(()))
+        })?;
+        let before = taken(lab, &node).len();
+        drop(web);
+        let down = |n: u16| format!("Realserver [10.3.{}.{}]:tcp:80", n / 200, n % 200 + 1);
+        lab.timeline().poll(LIMIT.saturating_mul(3), "a mail names each server", || {
+            let all = taken(lab, &node).split_off(before.min(taken(lab, &node).len()));
+            let text: String = all.iter().map(|(_, lines)| lines.join("\n") + "\n").collect();
+            Ok((0..FARM).all(|n| text.contains(&format!("{} ", down(n)))).then_some(()))
+        })?;
+        let all = taken(lab, &node).split_off(before);
+        let subjects: Vec<&str> = all.iter().map(|(subject, _)| subject.as_str()).collect();
+        // What was on its way when the quorum went, and the others that the server takes at a time.
+        let is_quorum =
+            |subject: &&str| subject.contains("Virtualserver") && subject.ends_with("DOWN");
+        let quorum = subjects.iter().position(is_quorum);
+        check!(quorum.is_some_and(|at| at < 12), "{subjects:#?}");
+        check!(all.len() < 40, "{} mails: {subjects:#?}", all.len());
+        check!(subjects.iter().any(|subject| subject.contains(" alerts, the first")), "no digest");
+        let lost = lab.always().logs(&node, "dropped");
+        check!(lost.is_empty(), "{lost:?}");
+        check!(daemon.stop()?, "the exit status is not zero");
+        Ok(())
+    }
+
+    fn a_stop_does_not_wait_for_a_server_that_takes_nothing(lab: &mut Lab) -> Res {
+        lab.subject.ours_only("mails of a flood are lost without a word")?;
+        let node = director(lab, FARM)?;
+        let web = Server::start(&node, "0.0.0.0:80", |_, _| {})?;
+        let _mail = Server::start(&node, "127.0.0.1:25", |mut stream, _| {
+            let _ = std::io::copy(&mut stream, &mut std::io::sink());
+        })?;
+        let daemon = lab.subject.start_with(&node, &["-f", CONF])?;
+        let patient = lab.always().within(LIMIT.saturating_mul(3));
+        patient.log(&node, "Gained quorum")?;
+        drop(web);
+        patient.log(&node, "Lost quorum")?;
+        let mark = lab.mark();
+        daemon.signal(Signal::SIGTERM)?;
+        // What is not sent is told.
+        lab.after(mark).log(&node, "programs and mails are done with")?;
+        check!(daemon.ended(mark)?, "the exit status is not zero");
+        Ok(())
+    }
+}

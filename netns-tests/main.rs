@@ -27,6 +27,7 @@ mod ownership;
 mod privilege;
 mod process;
 mod reload;
+mod route;
 mod scenario;
 mod script;
 mod service;
@@ -55,11 +56,14 @@ fn main() -> ExitCode {
         reload::CASES,
         foreign::CASES,
         ownership::CASES,
+        route::CASES,
+        route::guest::CASES,
         process::CASES,
         privilege::CASES,
         interop::CASES,
         hostile::CASES,
         mail::CASES,
+        mail::guest::CASES,
         command::CASES,
         demo::CASES,
         systemd::CASES,
@@ -70,6 +74,7 @@ fn main() -> ExitCode {
         status::CASES,
         group::CASES,
         without::CASES,
+        without::guest::CASES,
     ]
     .concat();
     let words: Vec<String> = std::env::args().skip(1).collect();

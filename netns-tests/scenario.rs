@@ -2,10 +2,11 @@
 
 use crate::check;
 use crate::lab::daemon::{CONF, Daemon, Program, Role, lives};
+use crate::lab::frame::Advert;
 use crate::lab::node::Node;
 use crate::lab::switch::Cable;
-use crate::lab::timeline::Mark;
-use crate::lab::{LIMIT, Lab, Res};
+use crate::lab::timeline::{Mark, Wall};
+use crate::lab::{LIMIT, Lab, Res, fail, late};
 
 /// The text of a file of etc/examples.
 macro_rules! example {
@@ -146,6 +147,19 @@ fn start(program: &Program, nodes: [&Node; 2], configurations: [&str; 2]) -> Res
     Ok([program.start(first)?, program.start(second)?])
 }
 
+/// A machine with the addresses of three servers, on none of which anybody listens yet.
+pub fn director(lab: &mut Lab) -> Res<Node> {
+    let node = lab.node("director")?;
+    node.ip("addr add 10.0.0.71/32 dev lo\naddr add 10.0.0.72/32 dev lo\naddr add 10.0.0.73/32 dev lo\n")?;
+    Ok(node)
+}
+
+/// Starts the program under test on a machine with this configuration.
+pub fn run(lab: &Lab, node: &Node, configuration: &str) -> Res<Daemon> {
+    node.write(CONF, configuration, 0o644)?;
+    lab.subject.start(node)
+}
+
 /// The configuration with more lines after the one that begins a block.
 pub fn within(configuration: &str, block: &str, more: &str) -> String {
     configuration.replacen(block, &format!("{block}\n {more}"), 1)
@@ -159,9 +173,34 @@ pub fn steady(lab: &Lab, mark: Mark, node: &Node, count: usize) -> Res {
     let watched = all.get(all.len().saturating_sub(later + 1)..).unwrap_or_default();
     for pair in watched.windows(2) {
         let gap = pair[1].0.millis_since(pair[0].0);
-        check!(gap < 1_500.0, "{gap} ms between two adverts of {}", node.name);
+        let most = late::bound(1_500.0, pair[0].0, pair[1].0);
+        check!(gap < most, "{gap} ms between two adverts of {}, at most {most}", node.name);
     }
     Ok(())
+}
+
+/// Adverts that are due each second came so: none was missed, none came too soon.
+pub fn each_second(adverts: &[(Wall, Advert)]) -> Res {
+    for pair in adverts.windows(2) {
+        let (first, second) = (pair[0].0, pair[1].0);
+        let gap = second.millis_since(first);
+        let most = late::bound(1_500.0, first, second);
+        // The one after a late one comes at its own time.
+        let least = 900.0 - late::between(Wall(first.0 - 1_000_000_000), first);
+        check!((least..most).contains(&gap), "{gap} ms between two adverts, {least} to {most}");
+    }
+    Ok(())
+}
+
+/// What came at `after` came at most that many milliseconds after `before`, but for what a bare timer was late.
+#[track_caller]
+pub fn soon(before: Wall, after: Wall, millis: f64) -> Res {
+    let (took, most) = (after.millis_since(before), late::bound(millis, before, after));
+    if took < most {
+        return Ok(());
+    }
+    let place = std::panic::Location::caller();
+    Err(fail(format!("it took {took} ms, at most {most} [{}:{}]", place.file(), place.line())))
 }
 
 /// Waits until another process has the role.

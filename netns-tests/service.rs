@@ -4,11 +4,11 @@
 use nix::sys::signal::Signal;
 
 use crate::haproxy::told;
-use crate::lab::daemon::{CONF, Daemon};
-use crate::lab::node::Node;
+use crate::lab::daemon::CONF;
 use crate::lab::service::Server;
 use crate::lab::timeline::What;
 use crate::lab::{LIMIT, Lab, Res, ipvs};
+use crate::scenario::{director, run};
 use crate::{cases, check};
 
 cases![Ipvs:
@@ -19,18 +19,6 @@ cases![Ipvs:
     many_services_travel_packed_and_one_change_alone,
     scripts_of_servers_and_quorums_run_with_their_own_arguments,
 ];
-
-/// A machine with the addresses of three servers, on none of which anybody listens yet.
-fn director(lab: &mut Lab) -> Res<Node> {
-    let node = lab.node("director")?;
-    node.ip("addr add 10.0.0.71/32 dev lo\naddr add 10.0.0.72/32 dev lo\naddr add 10.0.0.73/32 dev lo\n")?;
-    Ok(node)
-}
-
-fn start(lab: &Lab, node: &Node, configuration: &str) -> Res<Daemon> {
-    node.write(CONF, configuration, 0o644)?;
-    lab.subject.start(node)
-}
 
 /// Lines of a service with one server, 10.0.0.71 port 80.
 fn one(header: &str, lines: &str) -> String {
@@ -113,7 +101,7 @@ fn each_kind_of_service_is_in_the_table(lab: &mut Lab) -> Res {
         &["-A -f 7 -6 -s rr", "-a -f 7 -6 -r [fd00::71]:0 -g -w 1"],
     );
     let node = director(lab)?;
-    let daemon = start(lab, &node, &text)?;
+    let daemon = run(lab, &node, &text)?;
     ipvs::becomes(&node, &lines)?;
     check!(daemon.stop()?, "the exit status is not zero");
     ipvs::becomes(&node, &[])
@@ -141,7 +129,7 @@ fn schedulers_and_their_flags_are_in_the_table(lab: &mut Lab) -> Res {
         lines.push(format!("-A -t 10.1.0.1:{port} -s {scheduler}{shown}"));
         lines.push(format!("-a -t 10.1.0.1:{port} -r 10.0.0.71:{port} -g -w 1"));
     }
-    start(lab, &node, &text)?;
+    run(lab, &node, &text)?;
     ipvs::becomes(&node, &lines.iter().map(String::as_str).collect::<Vec<_>>())
 }
 
@@ -201,7 +189,7 @@ fn without_its_servers_a_service_is_what_the_file_says(lab: &mut Lab) -> Res {
     let becomes = |lines: Vec<String>| {
         ipvs::becomes(&node, &lines.iter().map(String::as_str).collect::<Vec<_>>())
     };
-    let daemon = start(lab, &node, &text)?;
+    let daemon = run(lab, &node, &text)?;
     becomes(table(|story| story.2))?;
     lab.note("the second server begins to listen");
     let second = Server::web(&node, "10.0.0.72:80")?;
@@ -237,7 +225,7 @@ fn a_reload_edits_what_differs_in_place(lab: &mut Lab) -> Res {
     let first = Server::web(&node, "10.0.0.71:80")?;
     let _second = Server::web(&node, "10.0.0.72:80")?;
     let before = checked("10.1.0.1", "");
-    let daemon = start(lab, &node, &before)?;
+    let daemon = run(lab, &node, &before)?;
     let service = "-A -t 10.1.0.1:80 -s";
     let server = |n: u8, weight: u8| format!("-a -t 10.1.0.1:80 -r 10.0.0.{n}:80 -g -w {weight}");
     let becomes = |service: &str, servers: &[String]| {
@@ -290,6 +278,8 @@ fn a_reload_edits_what_differs_in_place(lab: &mut Lab) -> Res {
         .replace("weight 3", "weight 4")
         .replace("real_server 10.0.0.72", "real_server 10.0.0.73");
     let mut commands = reload(&text)?;
+    // Nobody listens on 73: its check may have said so by the time that the reload was over.
+    commands.retain(|command| command != "DEL_DEST TCP 10.1.0.1:80 10.0.0.73:80");
     commands.sort();
     let wanted = [
         "DEL_DEST TCP 10.1.0.1:80 10.0.0.72:80 weight 1",
@@ -309,7 +299,6 @@ fn a_reload_edits_what_differs_in_place(lab: &mut Lab) -> Res {
             .collect()
     };
     check!(plain(&commands) == plain(&wanted.map(String::from)), "{commands:?}");
-    // Nobody listens on 73.
     becomes(
         &format!("{service} wlc -p 60"),
         &[server(71, 4), "-A -f 99 -s rr".into(), "-a -f 99 -r 10.0.0.71:0 -g -w 1".into()],
@@ -412,7 +401,7 @@ fn scripts_of_servers_and_quorums_run_with_their_own_arguments(lab: &mut Lab) ->
     let text = text.replace("weight 3", &format!("weight 3\n{notify}"));
     let first = Server::web(&node, "10.0.0.71:80")?;
     let _second = Server::web(&node, "10.0.0.72:80")?;
-    let daemon = start(lab, &node, &text)?;
+    let daemon = run(lab, &node, &text)?;
     let says = |mark, lines: [&str; 2]| {
         lines.iter().try_for_each(|line| lab.after(mark).says(&node, "told", line))
     };

@@ -1,4 +1,5 @@
-//! Adverts by unicast: with Debian's keepalived in both roles, the same packets, and nothing that goes to a group.
+//! Adverts by unicast and authenticated adverts: with Debian's keepalived in both roles, the same packets, and nothing
+//! that goes to a group.
 
 use std::net::IpAddr;
 
@@ -21,6 +22,10 @@ cases![Here:
     no_router_but_the_peers_is_sent_anything,
     a_source_that_comes_later_is_waited_for,
     a_reload_from_multicast_to_unicast_keeps_one_master,
+    authentication_headers_are_understood_both_ways,
+    authentication_headers_by_unicast_are_understood_both_ways,
+    the_packets_with_authentication_headers_are_the_same,
+    trailers_elect_over_both_families_and_keys_can_be_changed,
 ];
 
 const VIP: &str = "10.0.0.100";
@@ -159,4 +164,80 @@ fn a_reload_from_multicast_to_unicast_keeps_one_master(lab: &mut Lab) -> Res {
     let peer: IpAddr = "10.0.0.72".parse()?;
     lab.after(mark).advert(&pair.svr1, |a| a.priority() == 200 && a.target == peer)?;
     steady(lab, lab.mark(), &pair.svr1, 3)
+}
+
+fn with_ah(text: &str) -> String {
+    text.replace("auth_type PASS", "auth_type AH")
+}
+
+fn authentication_headers_are_understood_both_ways(lab: &mut Lab) -> Res {
+    let (keepalived, subject, texts) =
+        (Program::keepalived()?, lab.subject.clone(), FAILOVER.map(with_ah));
+    both_ways(lab, &keepalived, &subject, [&texts[0], &texts[1]])
+}
+
+fn authentication_headers_by_unicast_are_understood_both_ways(lab: &mut Lab) -> Res {
+    let (keepalived, subject) = (Program::keepalived()?, lab.subject.clone());
+    let texts = pair().map(|text| with_ah(&text));
+    both_ways(lab, &subject, &keepalived, [&texts[0], &texts[1]])
+}
+
+fn the_packets_with_authentication_headers_are_the_same(lab: &mut Lab) -> Res {
+    let plain = with_ah(FAILOVER[0]);
+    let lines = "unicast_src_ip 10.0.0.71\n unicast_peer {\n 10.0.0.72\n }\n unicast_ttl 40";
+    same_packets(lab, &[&plain, &within(&plain, "vrrp_instance VRRP1 {", lines)])
+}
+
+fn trailers_elect_over_both_families_and_keys_can_be_changed(lab: &mut Lab) -> Res {
+    let pair = Pair::new(lab)?;
+    let (old, new) = ("0123456789abcdef0123456789abcdef", "fedcba9876543210fedcba9876543210");
+    let of = |text: &str, active: u8, keys: &[(u8, &str)]| {
+        let keys: String = keys.iter().map(|(id, key)| format!("key {id} {key}\n")).collect();
+        let hmac = format!("auth_hmac {{\n {keys} active_key {active}\n }}");
+        let four = without_authentication(text)
+            .replace("advert_int 1", &format!("advert_int 0.5\n version 3\n {hmac}"));
+        let six = four.replace("VRRP1", "VRRP6").replace("10.0.0.100/24", "fe80::100/64");
+        format!("{four}\n{six}")
+    };
+    for (node, own) in [(&pair.svr1, "fe80::71"), (&pair.svr2, "fe80::72")] {
+        node.sysctl("net.ipv6.conf.enp0s8.disable_ipv6", "0")?;
+        node.ip(&format!("addr add {own}/64 dev enp0s8 nodad\n"))?;
+    }
+    let one = [(1, old)];
+    let texts = FAILOVER.map(|text| of(text, 1, &one));
+    let [primary, backup] = pair.start(&lab.subject.clone(), [&texts[0], &texts[1]])?;
+    let vips = [VIP, "fe80::100"];
+    for vip in vips {
+        lab.always().address(&pair.svr1, vip, true)?;
+    }
+    steady(lab, lab.mark(), &pair.svr1, 10)?;
+    check!(lab.always().adverts(&pair.svr2).is_empty(), "the backup sent adverts");
+
+    lab.note("the key is changed: first all know both, then each sends the new one");
+    let both = [(1, old), (2, new)];
+    for active in [1, 2] {
+        for (node, daemon, text) in
+            [(&pair.svr2, &backup, FAILOVER[1]), (&pair.svr1, &primary, FAILOVER[0])]
+        {
+            let mark = lab.mark();
+            node.write(CONF, &of(text, active, &both), 0o644)?;
+            daemon.signal(Signal::SIGHUP)?;
+            lab.after(mark).log(node, "Reload complete")?;
+        }
+        steady(lab, lab.mark(), &pair.svr1, 8)?;
+    }
+    let (_, last) = lab.after(lab.mark()).advert(&pair.svr1, |_| true)?;
+    let key = last.payload.get(last.payload.len() - 27);
+    check!(key == Some(&2), "the trailer names key {key:?}");
+    check!(lab.always().adverts(&pair.svr2).is_empty(), "the backup sent adverts");
+
+    lab.note("the primary sends what the backup does not believe");
+    let mark = lab.mark();
+    pair.svr1.write(CONF, &of(FAILOVER[0], 2, &[(2, old)]), 0o644)?;
+    primary.signal(Signal::SIGHUP)?;
+    lab.after(mark).log(&pair.svr2, "invalid authentication HMAC")?;
+    for vip in vips {
+        lab.after(mark).address(&pair.svr2, vip, true)?;
+    }
+    Ok(())
 }

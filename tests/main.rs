@@ -5,8 +5,10 @@
     reason = "tests read files and run programs"
 )]
 
+mod adverts;
 mod arch;
 mod check;
+mod command;
 mod config;
 mod fuzz;
 mod reference;

@@ -4,9 +4,10 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use evervip::base::net::{VRRP_GROUP_V4, VRRP_GROUP_V6};
-use evervip::base::{Family, IfIndex, Secret};
+use evervip::base::{Family, IfIndex, Secret, WallTime};
 use evervip::model::sample;
 use evervip::model::vrrp::{Authentication, Instance, Priority, Version};
+use evervip::vrrp::auth::Sequences;
 use evervip::vrrp::{Rx, accept};
 use evervip::wire::{ip, vrrp};
 
@@ -26,7 +27,7 @@ pub fn advert(data: &[u8]) {
     };
     let rx = Rx { interface: IfIndex(2), source, destination: ours.destination, hop_limit };
     if let Ok(packet) = accept::unwrap(&rx, input.0) {
-        if accept::check(&ours, &addresses, ours.destination, &packet).is_ok() {
+        if accept::check(&judge(&ours, &addresses, &Sequences::default()), &packet).is_ok() {
             assert_eq!((packet.ttl, packet.destination), (255, ours.destination));
             assert_eq!(packet.payload[0], ours.version.number() << 4 | 1);
             assert_eq!(usize::from(packet.payload[3]), addresses.len());
@@ -88,8 +89,8 @@ fn corrupt(ours: &Instance, addresses: &[IpAddr], rx: &Rx, mut input: Input<'_>)
     );
     let accepted = |payload: &[u8]| {
         let (source, destination) = (rx.source, rx.destination);
-        let packet = accept::Packet { source, destination, ttl: 255, payload };
-        accept::check(ours, addresses, ours.destination, &packet).is_ok()
+        let packet = accept::Packet { source, destination, ttl: 255, ah: None, payload };
+        accept::check(&judge(ours, addresses, &Sequences::default()), &packet).is_ok()
     };
     assert!(accepted(&payload) || ours.owner_ignore_adverts, "{ours:?}");
     let (at, change) = (usize::from(input.octet()) % payload.len(), input.octet());
@@ -107,6 +108,15 @@ fn corrupt(ours: &Instance, addresses: &[IpAddr], rx: &Rx, mut input: Input<'_>)
         packet.extend(&payload);
         assert_eq!(ip::decode(&packet).map(|(_, rest)| rest), Ok(payload.as_slice()));
     }
+}
+
+fn judge<'a>(
+    ours: &'a Instance,
+    addresses: &'a [IpAddr],
+    sequences: &'a Sequences,
+) -> accept::Judge<'a> {
+    let (destination, now) = (ours.destination, WallTime::default());
+    accept::Judge { ours, addresses, destination, sequences, now }
 }
 
 /// Configurations of all kinds.

@@ -45,7 +45,9 @@ pub struct Advert {
     pub ttl: u8,
     /// Type of service or traffic class.
     pub tos: u8,
-    /// What follows the IP header, without Ethernet padding.
+    /// The IP authentication header; empty if there is none.
+    pub authentication: Vec<u8>,
+    /// What follows, without Ethernet padding.
     pub payload: Vec<u8>,
 }
 
@@ -116,15 +118,19 @@ impl Frame {
         match packet.get(9)? {
             2 => Some(Self::Igmp { source }),
             6 => tcp(source.into(), target.into(), payload),
-            112 => Some(Self::Advert(Advert {
-                from,
-                to,
-                source: source.into(),
-                target: target.into(),
-                ttl: *packet.get(8)?,
-                tos: *packet.get(1)?,
-                payload: payload.to_vec(),
-            })),
+            51 | 112 => {
+                let room = if packet.get(9)? == &51 { 24 } else { 0 };
+                Some(Self::Advert(Advert {
+                    from,
+                    to,
+                    source: source.into(),
+                    target: target.into(),
+                    ttl: *packet.get(8)?,
+                    tos: *packet.get(1)?,
+                    authentication: payload.get(..room)?.to_vec(),
+                    payload: payload.get(room..)?.to_vec(),
+                }))
+            }
             _ => None,
         }
     }
@@ -155,6 +161,7 @@ impl Frame {
                 target: target.into(),
                 ttl: *packet.get(7)?,
                 tos: (packet.first()? << 4) | (packet.get(1)? >> 4),
+                authentication: Vec::new(),
                 payload: payload.to_vec(),
             })),
             _ => None,

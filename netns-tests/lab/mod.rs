@@ -6,6 +6,7 @@ pub mod frame;
 pub mod guest;
 pub mod inject;
 pub mod ipvs;
+pub mod late;
 pub mod monitor;
 pub mod need;
 pub mod node;
@@ -78,6 +79,7 @@ pub struct Lab {
 
 impl Lab {
     pub fn new() -> Res<Self> {
+        late::watch();
         Ok(Self {
             subject: Program::subject(),
             timeline: Timeline::new(),

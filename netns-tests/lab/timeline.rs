@@ -8,7 +8,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use super::frame::Frame;
 use super::ipvs::Command;
 use super::monitor::Change;
-use super::{Res, Stop};
+use super::{Res, Stop, late};
 
 /// Nanoseconds of the clock of the day: the clock of the kernel's receive times.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -122,14 +122,14 @@ impl Timeline {
         what: &str,
         mut probe: impl FnMut() -> Res<Option<T>>,
     ) -> Res<T> {
-        let end = Instant::now() + limit;
+        let patience = Patience::new(limit);
         loop {
             if let Some(found) = probe()? {
                 return Ok(found);
             }
-            let left = end.saturating_duration_since(Instant::now());
+            let left = patience.left();
             if left.is_zero() {
-                return Err(late(what, limit));
+                return Err(patience.over(what));
             }
             let guard = self.lock();
             let tick = left.min(Duration::from_millis(50));
@@ -155,15 +155,15 @@ impl Timeline {
         what: &str,
         mut look: impl FnMut(&[Event]) -> Option<T>,
     ) -> Res<T> {
-        let end = Instant::now() + limit;
+        let patience = Patience::new(limit);
         let mut events = self.lock();
         loop {
             if let Some(found) = look(&events) {
                 return Ok(found);
             }
-            let left = end.saturating_duration_since(Instant::now());
+            let left = patience.left();
             if left.is_zero() {
-                return Err(late(what, limit));
+                return Err(patience.over(what));
             }
             events = self.grew.wait_timeout(events, left).unwrap_or_else(PoisonError::into_inner).0;
         }
@@ -187,6 +187,28 @@ impl fmt::Display for What {
     }
 }
 
-fn late(what: &str, limit: Duration) -> Stop {
-    Stop::Fail(format!("did not happen within {} s: {what}", limit.as_secs_f64()))
+/// How long to wait: a limit that holds on a machine that runs what is ready, and by how much this one was late meanwhile.
+struct Patience {
+    begin: Instant,
+    from: Wall,
+    limit: Duration,
+}
+
+impl Patience {
+    /// Nobody waits longer than so many times the limit.
+    const MOST: u32 = 8;
+
+    fn new(limit: Duration) -> Self {
+        Self { begin: Instant::now(), from: Wall::now(), limit }
+    }
+
+    fn left(&self) -> Duration {
+        let most = self.limit.saturating_mul(Self::MOST);
+        (self.limit + late::since(self.from)).min(most).saturating_sub(self.begin.elapsed())
+    }
+
+    fn over(&self, what: &str) -> Stop {
+        let waited = self.begin.elapsed().as_secs_f64();
+        Stop::Fail(format!("did not happen within {waited:.1} s: {what}"))
+    }
 }

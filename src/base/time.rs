@@ -77,6 +77,13 @@ pub struct WallTime {
 }
 
 impl WallTime {
+    /// This much later.
+    #[must_use]
+    pub fn after(self, by: Duration) -> Self {
+        let all = Duration::new(self.secs, self.nanos).saturating_add(by);
+        Self { secs: all.as_secs(), nanos: all.subsec_nanos() }
+    }
+
     /// This much earlier; the start of 1970 at the least.
     #[must_use]
     pub fn before(self, by: Duration) -> Self {

@@ -1,14 +1,10 @@
 //! The operator's command.
-#![allow(
-    clippy::print_stdout,
-    clippy::print_stderr,
-    clippy::disallowed_methods,
-    reason = "speaks to a terminal"
-)]
+#![allow(clippy::disallowed_methods, reason = "speaks to a terminal")]
 
 use std::process::ExitCode;
 
-use evervip::cli::command::{COMMANDS, help};
+use evervip::cli::command::{find, help};
+use evervip::cli::print::{out, say};
 
 fn main() -> ExitCode {
     evervip::cli::command::end_at_broken_pipe();
@@ -16,7 +12,7 @@ fn main() -> ExitCode {
     match dispatch(&mut args) {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("evervip: {error}");
+            say(format_args!("evervip: {error}"));
             ExitCode::from(2)
         }
     }
@@ -27,23 +23,21 @@ fn dispatch(args: &mut lexopt::Parser) -> Result<ExitCode, lexopt::Error> {
     match args.next()? {
         Some(Value(name)) => {
             let name = name.string()?;
-            let Some(command) = COMMANDS.iter().find(|c| c.name == name) else {
-                return Err(format!("unknown command '{name}', see 'evervip --help'").into());
-            };
+            let command = find(&name)?;
             let args = std::mem::replace(args, lexopt::Parser::from_args(Vec::<String>::new()));
             (command.run)(args)
         }
         Some(Short('V' | 'v') | Long("version")) => {
-            println!("evervip {}", env!("CARGO_PKG_VERSION"));
+            out(concat!("evervip ", env!("CARGO_PKG_VERSION"), "\n"))?;
             Ok(ExitCode::SUCCESS)
         }
         Some(Short('h') | Long("help")) => {
-            print!("{}", help());
+            out(&help())?;
             Ok(ExitCode::SUCCESS)
         }
         Some(other) => Err(other.unexpected()),
         None => {
-            print!("{}", help());
+            out(&help())?;
             Ok(ExitCode::from(2))
         }
     }

@@ -1,10 +1,5 @@
 //! The daemon: picks what the command line asks for and calls it.
-#![allow(
-    clippy::disallowed_methods,
-    clippy::print_stdout,
-    clippy::print_stderr,
-    reason = "the entry point speaks to a terminal"
-)]
+#![allow(clippy::disallowed_methods, reason = "the entry point of the shell")]
 
 use std::process::ExitCode;
 

@@ -69,12 +69,6 @@ impl Actions {
         self.0.extend(actions);
     }
 
-    /// The actions in order.
-    #[must_use]
-    pub fn list(&self) -> &[Action] {
-        &self.0
-    }
-
     /// Takes the actions out in order, keeping the memory.
     pub fn drain(&mut self) -> impl Iterator<Item = Action> {
         self.0.drain(..)

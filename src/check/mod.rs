@@ -80,7 +80,7 @@ pub struct Engine {
     checks: TimerQueue,
     /// The next attempt at what the kernel refused, by service.
     retries: TimerQueue,
-    /// The next attempt to read the table.
+    /// The next attempt to read the table, or the end of the one under way.
     table_retry: Option<Instant>,
     table_backoff: u8,
     limits: Limits,
@@ -95,6 +95,10 @@ pub struct Engine {
     writes: VecDeque<u32>,
     /// Many services change at once: what comes meanwhile goes first.
     bulk: bool,
+    /// What the kernel says of the services of the first configuration is not complete yet.
+    beginning: bool,
+    /// Services that the kernel refuses to make and that count as not served.
+    unserved: BTreeSet<ServiceKey>,
     serial: u64,
     closing: probe::Closing,
     /// Services to be removed from the kernel that are not yet.
@@ -186,6 +190,8 @@ impl Engine {
             in_flight: 0,
             writes: VecDeque::new(),
             bulk: false,
+            beginning: false,
+            unserved: BTreeSet::new(),
             serial: 0,
             closing: probe::Closing::Orderly,
             leaving: BTreeSet::new(),
@@ -248,7 +254,10 @@ impl Engine {
         }
         if self.table_retry.is_some_and(|at| at <= cx.now) {
             self.table_retry = None;
-            self.read_table(cx);
+            match self.phase {
+                Phase::Reading { .. } => self.unanswered(cx),
+                _ => self.read_table(cx),
+            }
         }
         if self.audit.due().is_some_and(|at| at <= cx.now) {
             self.audit_begin(cx);

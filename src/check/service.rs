@@ -57,6 +57,8 @@ pub(super) struct Front {
     pub key: ServiceKey,
     /// It is to leave the kernel.
     pub leaving: bool,
+    /// While it is not in the kernel, clients are not served that were, or would be but for this node.
+    pub counts: bool,
     /// The kernel refuses the service itself, or to remove something that has no name any more.
     pub refused: Option<Refusal>,
     /// Entries that the kernel refuses. Usually empty.
@@ -65,7 +67,7 @@ pub(super) struct Front {
 
 impl Front {
     pub const fn new(key: ServiceKey) -> Self {
-        Self { key, leaving: false, refused: None, refusals: BTreeMap::new() }
+        Self { key, leaving: false, counts: false, refused: None, refusals: BTreeMap::new() }
     }
 
     pub fn is_blocked(&self) -> bool {

@@ -7,7 +7,7 @@ use super::service::{Server, Service, Standing};
 use super::weight::effective;
 use super::{Engine, Phase};
 use crate::base::Instant;
-use crate::model::{self, RealServer};
+use crate::model::{self, RealServer, ServiceKey};
 use crate::plan::ipvs::DestinationKey;
 use crate::status::check::{self, Check, Kernel, ServiceSummary, Summary};
 
@@ -40,6 +40,24 @@ impl Engine {
             Phase::Waiting { errno } => Kernel::Unavailable(errno),
             Phase::Running | Phase::Stopping { .. } | Phase::Stopped => Kernel::Ready,
         }
+    }
+
+    /// Whether the virtual servers of the configuration can be served: none while that is being found out. One that the
+    /// kernel refuses to make is enough to say no, unless a reload brought it while others were served.
+    #[must_use]
+    pub fn serves(&self) -> Option<bool> {
+        match self.kernel() {
+            Kernel::Unknown => None,
+            Kernel::Unavailable(_) => Some(false),
+            Kernel::Ready if self.beginning => None,
+            Kernel::Ready => Some(!self.unserved.iter().any(|key| self.is_missing(key))),
+        }
+    }
+
+    fn is_missing(&self, key: &ServiceKey) -> bool {
+        let service = self.by_front.get(key).and_then(|slot| self.service(*slot));
+        let front = service.filter(|service| !service.leaving).and_then(|s| s.front(key));
+        front.is_some_and(|front| !front.leaving) && !self.known.services.contains_key(key)
     }
 
     /// A full view.

@@ -13,6 +13,7 @@
 //!
 //! [`Event::Owned`]: super::Event::Owned
 
+use core::time::Duration;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -28,6 +29,10 @@ use crate::plan::{Outcome, Token};
 
 /// The token of [`Op::Flush`]; services have larger ones.
 pub(super) const FLUSH: Token = Token(0);
+/// How long the kernel may take to list our services; a large table takes a few seconds.
+const LONGEST_READING: Duration = Duration::from_secs(60);
+/// `ETIMEDOUT`
+const TIMED_OUT: i32 = 110;
 
 /// How a service begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,6 +68,7 @@ impl Engine {
         let asked: BTreeSet<ServiceKey> = keys.chain(self.owned.iter().copied()).collect();
         let asked: Arc<[ServiceKey]> = asked.into_iter().collect();
         self.phase = Phase::Reading { asked: Arc::clone(&asked), outdated: false };
+        self.table_retry = Some(cx.now + LONGEST_READING);
         cx.out.push(Action::Read { services: asked });
     }
 
@@ -74,6 +80,9 @@ impl Engine {
         result: Result<Table, i32>,
     ) {
         let result = result.map(normalised);
+        if matches!(&self.phase, Phase::Reading { asked, .. } if asked == services) {
+            self.table_retry = None;
+        }
         match &self.phase {
             Phase::Reading { asked, .. } if asked == services && self.leaving_early => {
                 // Without a table there is nothing to remove.
@@ -86,6 +95,16 @@ impl Engine {
             },
             Phase::Running | Phase::Stopping { .. } => self.read(cx, services, result),
             _ => {}
+        }
+    }
+
+    /// The kernel has not answered in time: whoever asks it may be held up by a module that does not load.
+    pub(super) fn unanswered(&mut self, cx: &mut Cx<'_>) {
+        if self.leaving_early {
+            // What an earlier process made stays on record for the next one.
+            self.phase = Phase::Stopping { flushing: false };
+        } else {
+            self.unavailable(cx, TIMED_OUT);
         }
     }
 
@@ -180,6 +199,7 @@ impl Engine {
 
     fn begin(&mut self, cx: &mut Cx<'_>, table: Table) {
         self.phase = Phase::Running;
+        self.beginning = true;
         self.known = table;
         self.weigh_checks();
         let config = Arc::clone(&self.config);
@@ -274,7 +294,13 @@ impl Engine {
             servers.push(server);
         }
         let served = entries.iter().any(|(key, entry)| serves_sorry(key, entry, model));
-        if let Some(service) = self.service_mut(slot) {
+        // What a reload adds is no reason to give up what was served before it.
+        let first = origin == Origin::Start && !self.resumed;
+        let known = &self.known.services;
+        if let Some(service) = self.services.get_mut(slot as usize) {
+            for front in &mut service.fronts {
+                front.counts = first || known.contains_key(&front.key);
+            }
             service.index(model);
             if served {
                 service.sorry = if rising.is_empty() { Sorry::In } else { Sorry::Leaving };

@@ -101,6 +101,9 @@ impl Engine {
             }
             _ => {}
         }
+        if self.in_flight == 0 && self.writes.is_empty() {
+            self.beginning = false;
+        }
     }
 
     fn say_leaving(&self, cx: &mut Cx<'_>, slot: u32, config: &Lvs) {

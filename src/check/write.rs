@@ -176,12 +176,17 @@ impl Engine {
 
     /// What was asked for is so: earlier refusals of it are past.
     fn accept(&mut self, slot: u32, op: &Op) {
-        let front = op.service().and_then(|key| self.service_mut(slot)?.front_mut(&key));
+        let service = self.services.get_mut(slot as usize);
+        let front = op.service().and_then(|key| service?.front_mut(&key));
         let Some(front) = front else {
             return;
         };
         match op.destination() {
-            None => front.refused = None,
+            None => {
+                front.refused = None;
+                front.counts = true;
+                self.unserved.remove(&front.key);
+            }
             Some(destination) => {
                 front.refusals.remove(&destination);
             }
@@ -239,6 +244,9 @@ impl Engine {
         let before = if let Some(destination) = named {
             front.refusals.insert(destination, refusal)
         } else if op.destination().is_none() || is_removal {
+            if front.counts && matches!(op, Op::AddService { .. }) {
+                self.unserved.insert(key);
+            }
             front.refused.replace(refusal)
         } else {
             return;
@@ -428,6 +436,7 @@ impl Engine {
         let mut was_leaving = false;
         for front in gone {
             self.by_front.remove(&front.key);
+            self.unserved.remove(&front.key);
             was_leaving |= self.leaving.remove(&front.key);
         }
         // What another program puts there from now on is not ours.

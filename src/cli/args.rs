@@ -2,15 +2,18 @@
 //!
 //! An option that this version does not serve is an error that says so: nothing is swallowed.
 
+mod help;
+
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
 use lexopt::Arg;
 
-use super::command;
-use super::generate::roff;
 use crate::log::Facility;
+
+pub(super) use help::{FACILITIES, flags, signal_names};
+pub use help::{help, manual, version};
 
 /// Where the configuration is unless another file is named.
 pub const DEFAULT_FILE: &str = "/etc/keepalived/keepalived.conf";
@@ -197,7 +200,7 @@ const ROWS: &[Row] = &[
     Row(Some('P'), "vrrp", Flag, What::OnlyVrrp, "virtual routers only"),
     Row(Some('C'), "check", Flag, What::OnlyCheck, "virtual servers and their health checks only"),
     Row(Some('B'), "no_bfd", Flag, What::NoBfd, "no BFD (this version has none)"),
-    Row(None, "all", Flag, What::All, "start all processes, also without configuration for them"),
+    Row(None, "all", Flag, What::All, "start all processes, even without configuration for them"),
     Row(
         Some('l'),
         "log-console",
@@ -225,7 +228,7 @@ const ROWS: &[Row] = &[
         "flush-log-file",
         Flag,
         What::FlushLog,
-        "write each line to the file at once (it always is)",
+        "write each line to the file at once (always the case)",
     ),
     Row(Some('G'), "no-syslog", Flag, What::NoSyslog, "do not log to syslog"),
     Row(Some('u'), "umask", Required("MASK"), What::Umask, "umask for files and programs (0177)"),
@@ -282,7 +285,7 @@ const ROWS: &[Row] = &[
         "config-id",
         Required("ID"),
         What::Id,
-        "which lines starting with @ in the configuration count",
+        "read '@ID' lines for this configuration id (the host name)",
     ),
     Row(None, "ignore-sigint", Flag, What::IgnoreInt, "SIGINT does not end the daemon"),
     Row(
@@ -290,7 +293,7 @@ const ROWS: &[Row] = &[
         "allow-empty",
         Flag,
         What::AllowEmpty,
-        "a reload may take away every virtual router, or everything",
+        "allow a reload to remove every virtual router, or everything",
     ),
     Row(
         None,
@@ -304,10 +307,10 @@ const ROWS: &[Row] = &[
         "config-test",
         Optional("FILE"),
         What::Test,
-        "test the configuration and end; messages to standard error or FILE",
+        "test the configuration and exit; messages to standard error or FILE",
     ),
     Row(Some('v'), "version", Flag, What::Version, "print the version"),
-    Row(Some('h'), "help", Flag, What::Help, "print this"),
+    Row(Some('h'), "help", Flag, What::Help, "print this text"),
     Row(None, "config-fd", Required("N"), What::Never, ""),
     Row(None, "perf", Optional("WHEN"), What::Never, ""),
     Row(None, "debug", Optional("OPTIONS"), What::Never, ""),
@@ -404,6 +407,10 @@ impl Reader {
                 .ok()
                 .filter(|v| !v.is_empty())
                 .ok_or_else(|| format!("Missing parameter for option {shown}"))?,
+            // Upstream takes a word after `-g` for one it does not expect, and ignores it.
+            Optional(_) if row.3 == What::LogFile => {
+                parser.optional_value().or_else(|| next_word(parser)).unwrap_or_default()
+            }
             Optional(_) => parser.optional_value().unwrap_or_default(),
         };
         self.take(row, &shown, value)
@@ -486,6 +493,12 @@ impl Reader {
     }
 }
 
+/// The next word, unless it is an option.
+fn next_word(parser: &mut lexopt::Parser) -> Option<OsString> {
+    let mut words = parser.try_raw_args()?;
+    words.next_if(|word| !word.is_empty() && !word.as_bytes().starts_with(b"-"))
+}
+
 /// The option of this long name, or of which it is the beginning, as getopt_long has it.
 fn long(name: &str) -> Result<Option<&'static Row>, String> {
     if let Some(exact) = ROWS.iter().find(|row| row.1 == name) {
@@ -507,130 +520,6 @@ fn number(text: &str) -> Option<u32> {
     } else {
         text.parse().ok()
     }
-}
-
-/// The help text.
-#[must_use]
-pub fn help() -> String {
-    let mut text = String::from("Usage: evervipd [OPTION...]\n\n");
-    let (mut later, mut list) = (Vec::new(), Vec::new());
-    for row in ROWS {
-        let value = match row.2 {
-            Flag => String::new(),
-            Required(name) => format!("={name}"),
-            Optional(name) => format!("[={name}]"),
-        };
-        let short = row.0.map_or("    ".into(), |c| format!("-{c}, "));
-        match row.3 {
-            What::Later => later.push(format!("--{}", row.1)),
-            What::Never => {}
-            _ => list.push((format!("  {short}--{}{value}", row.1), row.4)),
-        }
-    }
-    for (option, meaning) in list {
-        text.push_str(&format!("{option:<32}{meaning}\n"));
-    }
-    text.push_str("\nOptions of keepalived that this version refuses: ");
-    text.push_str(&later.join(" "));
-    text.push_str(
-        "\n\nThe options are keepalived's. Documentation: evervipd(8), docs/operations.md.\n",
-    );
-    text
-}
-
-/// The options that are served, for completion.
-pub(super) fn flags() -> impl Iterator<Item = command::Flag<'static>> {
-    let served = ROWS.iter().filter(|row| !matches!(row.3, What::Later | What::Never));
-    served.map(|row| {
-        let value = match row.2 {
-            Value::None => None,
-            Required(name) | Optional(name) => Some(name),
-        };
-        command::Flag { short: row.0, long: row.1, value, what: row.4 }
-    })
-}
-
-/// `evervipd(8)`
-#[must_use]
-pub fn manual() -> String {
-    let mut page = String::from(MANUAL_HEAD);
-    for row in ROWS {
-        let value = match row.2 {
-            Flag => String::new(),
-            Required(name) => format!("=\\fI{}\\fR", roff(name)),
-            Optional(name) => format!("[=\\fI{}\\fR]", roff(name)),
-        };
-        let short = row.0.map_or(String::new(), |c| format!("\\fB\\-{c}\\fR, "));
-        let text = match row.3 {
-            What::Never => continue,
-            What::Later => "Refused: not in this version.".to_owned(),
-            _ => format!("{}.", roff(row.4)),
-        };
-        page.push_str(&format!(".TP\n{short}\\fB\\-\\-{}\\fR{value}\n{text}\n", roff(row.1)));
-    }
-    page.push_str(MANUAL_TAIL);
-    page
-}
-
-const MANUAL_HEAD: &str = r#".\" Made from the tables of the program: do not edit.
-.TH EVERVIPD 8 "" "EverVIP" "System Administration"
-.SH NAME
-evervipd \- high availability by VRRP and load balancing by LVS
-.SH SYNOPSIS
-.B evervipd
-[\fIOPTION\fR]...
-.SH DESCRIPTION
-Takes the configuration and the options of keepalived 2.4.3.
-A value of a long option follows an equals sign; the optional value of a short one is written without a blank.
-.SH OPTIONS
-"#;
-
-const MANUAL_TAIL: &str = r#".SH SIGNALS
-.TP
-.B HUP
-Read the configuration again. It comes into force as a whole or not at all.
-.TP
-.B TERM\fR, \fBINT
-Give up the virtual addresses and the IPVS table, and end.
-.SH EXIT STATUS
-.TP
-.B 0
-A normal end.
-.TP
-.B 1
-A wrong option, another instance, something the daemon cannot do without.
-.TP
-.B 2
-A configuration that cannot be carried out.
-.TP
-.B 4
-A missing permission.
-.TP
-.B 6
-No configuration file.
-.PP
-With
-.B \-\-config\-test
-the status is that of keepalived: 0 no problem, 2 a keyword lacks its value, 4 a missing file with
-.BR \-\-all\-config ,
-5 problems, 6 script security or a failed include.
-.SH FILES
-.I /etc/keepalived/keepalived.conf
-.br
-.I /run/keepalived.pid
-.SH SEE ALSO
-.BR evervip (1),
-.BR evervip.conf (5)
-"#;
-
-/// The version text, in the form that tools which ask keepalived expect.
-#[must_use]
-pub fn version() -> String {
-    format!(
-        "EverVIP v{} (takes the configuration and the options of keepalived 2.4.3)\n\n\
-         Licensed under MIT OR Apache-2.0.\n",
-        env!("CARGO_PKG_VERSION")
-    )
 }
 
 #[cfg(test)]

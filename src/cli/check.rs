@@ -1,15 +1,25 @@
 //! Configuration tests: `evervipd -t` and `evervip check`.
 
 use std::ffi::OsString;
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, IsTerminal, Read, Write};
 use std::os::unix::ffi::OsStringExt;
 use std::process::ExitCode;
 
-use crate::config::{self, Diagnostics, Head, Loaded, Options, Peer, Stops, Style, codes};
+use super::print::{self, out};
+use crate::config::{
+    self, Diagnostics, FileKind, Files, Head, Loaded, Options, Peer, Stops, Style, codes, too_large,
+};
 use crate::sys::host::Machine;
 
 /// The file that is read when none is named.
 pub const DEFAULT_FILE: &str = "/etc/keepalived/keepalived.conf";
+
+/// The name by which standard input is asked for.
+const STANDARD_INPUT: &str = "-";
+/// The name by which it is spoken of.
+const PIPED: &[u8] = b"<stdin>";
+/// Exit status: both routers would be master at the same time.
+const SPLIT_BRAIN: u8 = 3;
 
 /// What a configuration test of the daemon is to look at.
 #[derive(Clone, Debug, Default)]
@@ -35,6 +45,23 @@ pub fn load(test: &Test, document: bool) -> Loaded {
     config::load(&machine, &machine, &options)
 }
 
+/// Reads a configuration with its document; that of the name `-` from standard input.
+///
+/// # Errors
+/// When standard input cannot be read.
+pub(super) fn load_or_read(
+    file: Option<OsString>,
+    config_id: Option<OsString>,
+) -> Result<Loaded, lexopt::Error> {
+    if file.as_ref().is_none_or(|name| name != STANDARD_INPUT) {
+        return Ok(load(&Test { file, config_id, ..Test::default() }, true));
+    }
+    let machine = Machine::new();
+    let mut options = options(file, config_id, &machine);
+    options.document = true;
+    piped(&machine, &mut options)
+}
+
 fn options(file: Option<OsString>, id: Option<OsString>, machine: &Machine) -> Options {
     let file = file.map_or_else(|| DEFAULT_FILE.as_bytes().to_vec(), OsString::into_vec);
     let mut options = Options::new(file, machine);
@@ -52,18 +79,24 @@ fn options(file: Option<OsString>, id: Option<OsString>, machine: &Machine) -> O
 pub fn test(test: &Test, out: &mut dyn Write, style: Style) -> io::Result<u8> {
     let loaded = load(test, false);
     let diagnostics = &loaded.diagnostics;
-    for diagnostic in diagnostics.iter() {
-        writeln!(out, "{}\n", diagnostics.render(diagnostic, style, Head::Log))?;
-    }
-    out.flush()?;
+    let mut all = diagnostics.iter();
+    let written = all
+        .try_for_each(|d| writeln!(out, "{}\n", diagnostics.render(d, style, Head::Log)))
+        .and_then(|()| out.flush());
+    print::unless_closed(written)?;
     Ok(diagnostics.status())
 }
 
-/// Colours for a terminal, unless `NO_COLOR` is set.
+/// Colours for a terminal that has them, unless `NO_COLOR` is set (no-color.org).
 #[must_use]
 pub fn style_for(stream: &impl IsTerminal) -> Style {
-    let refused = std::env::var_os("NO_COLOR").is_some_and(|v| !v.is_empty());
-    if stream.is_terminal() && !refused { Style::Coloured } else { Style::Plain }
+    style(stream.is_terminal(), |name| std::env::var_os(name))
+}
+
+fn style(terminal: bool, variable: impl Fn(&str) -> Option<OsString>) -> Style {
+    let refused = variable("NO_COLOR").is_some_and(|v| !v.is_empty());
+    let dumb = variable("TERM").is_none_or(|v| v.is_empty() || v == "dumb");
+    if terminal && !refused && !dumb { Style::Coloured } else { Style::Plain }
 }
 
 /// `evervip check [OPTION]... FILE`
@@ -107,39 +140,87 @@ pub fn run(mut args: lexopt::Parser) -> Result<ExitCode, lexopt::Error> {
                 }
             }
             Short('h') | Long("help") => {
-                print!("{HELP}");
+                out(HELP)?;
                 return Ok(ExitCode::SUCCESS);
             }
             Value(name) if file.is_none() => file = Some(name),
             other => return Err(other.unexpected()),
         }
     }
+    let standard_input = file.as_ref().is_some_and(|name| name == STANDARD_INPUT);
     let mut options = options(file, id, &machine);
     options.lints = true;
     if let Some(name) = peer {
         options.peer = Some(other_router(name, peer_id, &machine)?);
     }
     options.strict = strict;
-    let mut loaded = config::load(&machine, &machine, &options);
+    let mut loaded = if standard_input {
+        piped(&machine, &mut options)?
+    } else {
+        config::load(&machine, &machine, &options)
+    };
     loaded.diagnostics.silence(&silenced);
     let diagnostics = &loaded.diagnostics;
     if json {
-        println!("{}", diagnostics.json());
+        out(&(diagnostics.json() + "\n"))?;
     } else {
         let style = colour.unwrap_or_else(|| style_for(&io::stdout()));
-        print!("{}", diagnostics.text(style));
-        let (errors, warnings) = (diagnostics.errors(), diagnostics.warnings());
-        if errors + warnings > 0 {
-            println!(
-                "{}{}, {}",
-                count(errors, "error"),
-                stopping(diagnostics),
-                count(warnings, "warning")
-            );
-        }
+        out(&(diagnostics.text(style) + &summary(diagnostics)))?;
     }
     let bad = diagnostics.errors() > 0 || (strict && diagnostics.warnings() > 0);
-    Ok(if bad { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    Ok(if diagnostics.split_brain() {
+        SPLIT_BRAIN.into()
+    } else if bad {
+        ExitCode::FAILURE
+    } else {
+        ExitCode::SUCCESS
+    })
+}
+
+/// Reads the configuration from standard input; what it includes is looked for from the working directory.
+fn piped(machine: &Machine, options: &mut Options) -> Result<Loaded, lexopt::Error> {
+    let mut text = Vec::new();
+    let most = options.limits.file as u64;
+    io::stdin()
+        .take(most.saturating_add(1))
+        .read_to_end(&mut text)
+        .map_err(|e| format!("cannot read standard input: {e}"))?;
+    options.file = PIPED.to_vec();
+    let mut path = machine.current_directory();
+    if path.last() != Some(&b'/') {
+        path.push(b'/');
+    }
+    path.extend_from_slice(PIPED);
+    let files = Piped { machine, path, text };
+    Ok(config::load(&files, machine, options))
+}
+
+/// The files of the machine, and standard input under a name of its own.
+struct Piped<'a> {
+    machine: &'a Machine,
+    path: Vec<u8>,
+    text: Vec<u8>,
+}
+
+impl Files for Piped<'_> {
+    fn status(&self, path: &[u8]) -> Option<(FileKind, u32)> {
+        if path == self.path { Some((FileKind::Regular, 0o600)) } else { self.machine.status(path) }
+    }
+
+    fn read(&self, path: &[u8], limit: usize) -> Result<Vec<u8>, String> {
+        if path != self.path {
+            return self.machine.read(path, limit);
+        }
+        if self.text.len() > limit { Err(too_large(limit)) } else { Ok(self.text.clone()) }
+    }
+
+    fn list(&self, directory: &[u8]) -> Vec<Vec<u8>> {
+        self.machine.list(directory)
+    }
+
+    fn current_directory(&self) -> Vec<u8> {
+        self.machine.current_directory()
+    }
 }
 
 /// Reads the other router's file. What is wrong there is for a check of that file to say.
@@ -169,16 +250,28 @@ pub(super) fn known(id: &str) -> Result<&'static codes::Code, lexopt::Error> {
     })
 }
 
-/// What the errors stop: ` (1 stops the start, 2 stop a reload)`.
-fn stopping(diagnostics: &Diagnostics) -> String {
-    let of = |stops, what| {
+/// The last line: `2 errors (1 stops a start, 1 stops a reload that adds it), 3 warnings (they stop nothing)`.
+fn summary(diagnostics: &Diagnostics) -> String {
+    let (errors, warnings) = (diagnostics.errors(), diagnostics.warnings());
+    if errors + warnings == 0 {
+        return String::new();
+    }
+    let of = |stops: Stops, one: &str, several: &str| {
         let n = diagnostics.iter().filter(|d| d.stops() == stops).count();
-        let verb = if n == 1 { "stops" } else { "stop" };
-        (n > 0).then(|| format!("{n} {verb} {what}"))
+        (n > 0).then(|| format!("{n} {}", if n == 1 { one } else { several }))
     };
-    let parts = [of(Stops::Start, "the start"), of(Stops::Reload, "a reload that brings it")];
+    let parts = [
+        of(Stops::Start, "stops a start", "stop a start"),
+        of(Stops::Reload, "stops a reload that adds it", "stop a reload that adds them"),
+    ];
     let parts: Vec<String> = parts.into_iter().flatten().collect();
-    if parts.is_empty() { String::new() } else { format!(" ({})", parts.join(", ")) }
+    let detail = if parts.is_empty() { String::new() } else { format!(" ({})", parts.join(", ")) };
+    let none = match warnings {
+        0 => "",
+        1 => " (it stops nothing)",
+        _ => " (they stop nothing)",
+    };
+    format!("{}{detail}, {}{none}\n", count(errors, "error"), count(warnings, "warning"))
 }
 
 fn count(n: usize, what: &str) -> String {
@@ -191,18 +284,43 @@ fn count(n: usize, what: &str) -> String {
 pub(super) const HELP: &str = "\
 Usage: evervip check [OPTION]... [FILE]
 
-Reads a configuration (default: /etc/keepalived/keepalived.conf) and says what is wrong with it.
+Reads a configuration (default: /etc/keepalived/keepalived.conf; - for standard
+input) and reports what is wrong with it and what is doubtful.
 
   -i, --config-id ID   read '@ID' lines for this configuration id
-      --peer FILE      compare with the file of the router that takes over from this one
+      --peer FILE      compare with the file of the router that backs it up
       --peer-id ID     read '@ID' lines of that file for this configuration id
-      --strict         warnings count as errors, and so does what keepalived passes over in silence
+      --strict         treat warnings as errors, and report what keepalived
+                       ignores without a message
       --silence CODES  leave out warnings with these codes (comma separated)
       --format FORMAT  text or json
       --color WHEN     auto, always or never
   -h, --help           print this text
 
-'evervip explain CODE' tells more about a code.
+Codes that begin with F stop a start, those with E stop a reload that adds them,
+others stop nothing. 'evervip explain CODE' explains a code. With --color auto
+there are no colours if NO_COLOR is set or TERM is dumb.
 
-Exit status: 0 when there is no error, 1 when there is one, 2 for wrong options.
+Exit status: 0 no error; 1 an error; 2 wrong options; 3 --peer found that both
+routers would be master at the same time.
 ";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn colours_are_for_terminals_that_have_them() {
+        let of = |terminal, variables: &[(&str, &str)]| {
+            style(terminal, |name| {
+                variables.iter().find(|(n, _)| *n == name).map(|(_, value)| value.into())
+            })
+        };
+        assert_eq!(of(true, &[("TERM", "xterm")]), Style::Coloured);
+        assert_eq!(of(true, &[("TERM", "xterm"), ("NO_COLOR", "")]), Style::Coloured);
+        assert_eq!(of(true, &[("TERM", "xterm"), ("NO_COLOR", "1")]), Style::Plain);
+        assert_eq!(of(true, &[("TERM", "dumb")]), Style::Plain);
+        assert_eq!(of(true, &[]), Style::Plain);
+        assert_eq!(of(false, &[("TERM", "xterm")]), Style::Plain);
+    }
+}

@@ -4,7 +4,9 @@ pub use crate::sys::process::end_at_broken_pipe;
 
 use std::process::ExitCode;
 
+use super::print::out;
 use super::{check, convert, demo, explain, fmt, generate, reload, status};
+use crate::base::near::nearest;
 
 /// One command.
 #[derive(Clone, Copy, Debug)]
@@ -35,13 +37,13 @@ pub const COMMANDS: &[Command] = &[
     },
     Command {
         name: "check",
-        what: "say what is wrong with a configuration, and what is doubtful",
+        what: "report what is wrong or doubtful in a configuration",
         help: check::HELP,
         run: check::run,
     },
     Command {
         name: "explain",
-        what: "tell what a message of check means",
+        what: "explain what a message of check means",
         help: explain::HELP,
         run: explain::run,
     },
@@ -64,7 +66,43 @@ pub const COMMANDS: &[Command] = &[
         help: demo::HELP,
         run: demo::run,
     },
+    Command { name: "help", what: "print how a command is used", help: HELP, run: print_help },
 ];
+
+/// The command of that name.
+///
+/// # Errors
+/// When there is none, with the one that may be meant.
+pub fn find(name: &str) -> Result<&'static Command, lexopt::Error> {
+    COMMANDS.iter().find(|c| c.name == name).ok_or_else(|| {
+        let near = nearest(name, COMMANDS.iter().map(|c| c.name))
+            .map_or(String::new(), |near| format!(", did you mean '{near}'?"));
+        format!("unknown command '{name}'{near} (see 'evervip --help')").into()
+    })
+}
+
+/// `evervip help [COMMAND]`
+fn print_help(mut args: lexopt::Parser) -> Result<ExitCode, lexopt::Error> {
+    use lexopt::prelude::*;
+    let text = match args.next()? {
+        None => help(),
+        Some(Short('h') | Long("help")) => HELP.to_owned(),
+        Some(Value(name)) => find(&name.string()?)?.help.to_owned(),
+        Some(other) => return Err(other.unexpected()),
+    };
+    match args.next()? {
+        Some(other) => Err(other.unexpected()),
+        None => out(&text).map(|()| ExitCode::SUCCESS),
+    }
+}
+
+const HELP: &str = "\
+Usage: evervip help [COMMAND]
+
+Prints how a command is used, or lists the commands.
+
+  -h, --help   print this text
+";
 
 /// An option of a command, as its help text declares it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,17 +142,39 @@ fn flag(line: &str) -> Option<Flag<'_>> {
 /// What `evervip --help` prints.
 #[must_use]
 pub fn help() -> String {
-    let mut text = String::from("Usage: evervip COMMAND [OPTION]...\n\n");
+    let mut text = String::from("Usage: evervip COMMAND [OPTION]...\n\nCommands:\n");
     for command in COMMANDS {
         text.push_str(&format!("  {:<12} {}\n", command.name, command.what));
     }
-    text.push_str("\n'evervip COMMAND --help' tells more.\n");
+    text.push_str(
+        "\n  -h, --help     print this text\n  \
+         -V, --version  print the version\n\n\
+         'evervip help COMMAND' explains a command.\n",
+    );
     text
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn help_fits_into_80_columns() {
+        let mut texts = vec![help(), super::super::args::help()];
+        texts.extend(COMMANDS.iter().map(|c| c.help.to_owned()));
+        for line in texts.iter().flat_map(|text| text.lines()) {
+            assert!(line.chars().count() <= super::super::print::WIDTH, "{line}");
+        }
+        assert!(help().contains("--version") && help().contains("  help "), "{}", help());
+    }
+
+    #[test]
+    fn an_unknown_command_is_met_with_the_likely_one() {
+        let said = |name: &str| find(name).unwrap_err().to_string();
+        assert!(said("chek").contains("did you mean 'check'?"), "{}", said("chek"));
+        assert_eq!(said("x"), "unknown command 'x' (see 'evervip --help')");
+        assert_eq!(find("help").unwrap().name, "help");
+    }
 
     #[test]
     fn options_are_read_from_the_help_text() {

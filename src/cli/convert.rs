@@ -1,26 +1,28 @@
 //! `evervip convert`: configurations as JSON, and back.
 
 use std::ffi::OsString;
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::process::ExitCode;
 
 use super::check;
+use super::print::{self, out};
 use crate::config::Document;
 
 pub(super) const HELP: &str = "\
 Usage: evervip convert --to json [FILE]
        evervip convert --to conf [FILE]
 
-Prints a configuration (default: /etc/keepalived/keepalived.conf) as JSON, as it was understood: definitions are put in,
-included files are part of it, comments are gone. With --to conf, prints the configuration that such JSON describes;
-without FILE, or for -, it is read from standard input.
+Prints a configuration (default: /etc/keepalived/keepalived.conf) as JSON, as it
+was understood: definitions are replaced, included files are part of it and
+comments are gone. With --to conf, prints the configuration that such JSON
+describes. For -, and with --to conf also without FILE, reads standard input.
 
       --to FORM        json or conf
   -i, --config-id ID   read '@ID' lines for this configuration id
   -h, --help           print this text
 
-Problems of a configuration go to standard error; what is wrong is not part of the result. docs/config.schema.json
-describes the JSON.
+Problems of the configuration go to standard error; what is wrong is not part of
+the result. docs/config.schema.json describes the JSON.
 ";
 
 /// `evervip convert --to FORM [FILE]`
@@ -43,7 +45,7 @@ pub fn run(mut args: lexopt::Parser) -> Result<ExitCode, lexopt::Error> {
             }
             Short('i') | Long("config-id") => id = Some(args.value()?),
             Short('h') | Long("help") => {
-                print!("{HELP}");
+                out(HELP)?;
                 return Ok(ExitCode::SUCCESS);
             }
             Value(name) if file.is_none() => file = Some(name),
@@ -51,20 +53,22 @@ pub fn run(mut args: lexopt::Parser) -> Result<ExitCode, lexopt::Error> {
         }
     }
     let (result, failed) = match json {
-        Some(true) => to_json(file, id),
+        Some(true) => to_json(file, id)?,
         Some(false) => (to_conf(file)?, false),
         None => return Err("--to json or --to conf is needed".into()),
     };
-    io::stdout().write_all(&result).map_err(|e| format!("printing: {e}"))?;
+    print::bytes(&result)?;
     Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
-fn to_json(file: Option<OsString>, id: Option<OsString>) -> (Vec<u8>, bool) {
-    let what = check::Test { file, config_id: id, ..check::Test::default() };
-    let loaded = check::load(&what, true);
+fn to_json(file: Option<OsString>, id: Option<OsString>) -> Result<(Vec<u8>, bool), lexopt::Error> {
+    let loaded = check::load_or_read(file, id)?;
     let style = check::style_for(&io::stderr());
-    eprint!("{}", loaded.diagnostics.text(style));
-    (loaded.document.to_json().into_bytes(), loaded.unusable())
+    let text = loaded.diagnostics.text(style);
+    if !text.is_empty() {
+        print::say(text.trim_end_matches('\n'));
+    }
+    Ok((loaded.document.to_json().into_bytes(), loaded.unusable()))
 }
 
 fn to_conf(file: Option<OsString>) -> Result<Vec<u8>, lexopt::Error> {

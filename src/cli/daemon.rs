@@ -12,6 +12,7 @@ use ::caps::Capability;
 use super::args::{self, Options, Wish};
 use super::check;
 use super::exit::Exit;
+use super::print::{self, say};
 use crate::config::Style;
 use crate::role::supervisor::{self, PidFiles};
 use crate::sys::process::{self, Split};
@@ -29,30 +30,33 @@ pub fn main() -> ExitCode {
     }
     let parsed = args::parse(words.clone(), &temporary_folder());
     for error in &parsed.errors {
-        eprintln!("evervipd: {error}");
+        say(format_args!("evervipd: {error}"));
     }
     if !parsed.extra.is_empty() {
         let words: Vec<String> = parsed.extra.iter().map(|w| w.display().to_string()).collect();
-        eprintln!("evervipd: unexpected arguments, ignored: {}", words.join(" "));
+        say(format_args!("evervipd: unexpected arguments, ignored: {}", words.join(" ")));
     }
     match parsed.wish {
         None => {
-            eprintln!("evervipd --help tells what there is");
+            say("'evervipd --help' lists the options");
             Exit::Fatal.into()
         }
         Some(Wish::Version) => {
             // To standard error, as keepalived: tools read it there.
-            eprint!("{}", args::version());
+            say(args::version().trim_end());
             Exit::Ok.into()
         }
         Some(Wish::Help) => {
-            eprint!("{}", args::help());
+            say(args::help().trim_end());
             Exit::Ok.into()
         }
-        Some(Wish::Number(number)) => {
-            println!("{number}");
-            Exit::Ok.into()
-        }
+        Some(Wish::Number(number)) => match print::out(&format!("{number}\n")) {
+            Ok(()) => Exit::Ok.into(),
+            Err(e) => {
+                say(format_args!("evervipd: {e}"));
+                Exit::Fatal.into()
+            }
+        },
         Some(Wish::Test(options, file)) => test(&options, file.as_deref()),
         Some(Wish::Run(options)) => daemon(*options, &words).into(),
     }
@@ -77,15 +81,15 @@ fn test(options: &Options, file: Option<&Path>) -> ExitCode {
     };
     let missing = caps::missing(&role::table::needed());
     if !missing.is_empty() {
-        eprintln!(
-            "evervipd: started by this user with these rights the daemon would lack {}",
-            caps::names(&missing)
-        );
+        let names = caps::names(&missing);
+        say(format_args!(
+            "evervipd: started by this user with these rights the daemon would lack {names}"
+        ));
     }
     match result {
         Ok(status) => ExitCode::from(status),
         Err(e) => {
-            eprintln!("evervipd: writing the result of the test: {e}");
+            say(format_args!("evervipd: cannot write the result of the test: {e}"));
             Exit::Fatal.into()
         }
     }
@@ -115,7 +119,7 @@ fn daemon(mut options: Options, words: &[OsString]) -> Exit {
     if options.core_files
         && let Err(e) = sched::core_files()
     {
-        eprintln!("evervipd: core files: {e}");
+        say(format_args!("evervipd: core files: {e}"));
     }
     let report = if options.foreground {
         None
@@ -130,7 +134,7 @@ fn daemon(mut options: Options, words: &[OsString]) -> Exit {
         }
     };
     if let Err(e) = log::start(&supervisor::log_settings(&options)) {
-        eprintln!("evervipd: cannot start the log: {e}");
+        say(format_args!("evervipd: cannot start the log: {e}"));
         pid_files.remove();
         return Exit::Fatal;
     }
@@ -153,7 +157,7 @@ fn daemon(mut options: Options, words: &[OsString]) -> Exit {
 
 /// Another daemon runs, or nothing can be done: said on the terminal and in the log.
 fn refuse(options: &Options, why: &str) -> Exit {
-    eprintln!("evervipd: {why}");
+    say(format_args!("evervipd: {why}"));
     let quiet = log::Settings { console: false, ..supervisor::log_settings(options) };
     if log::start(&quiet).is_ok() {
         tracing::error!("{why}");

@@ -15,6 +15,7 @@ use std::time::Duration;
 use tokio::runtime::Builder;
 use tokio::signal::unix::{SignalKind, signal};
 
+use super::print::{out, say};
 use crate::sys::netns;
 use lan::{Lan, Machine, Word};
 use screen::Screen;
@@ -64,7 +65,7 @@ pub fn run(mut args: lexopt::Parser) -> Result<ExitCode, lexopt::Error> {
     match args.next()? {
         None => Ok(show()),
         Some(Short('h') | Long("help")) => {
-            print!("{HELP}");
+            out(HELP)?;
             Ok(ExitCode::SUCCESS)
         }
         Some(other) => Err(other.unexpected()),
@@ -74,8 +75,9 @@ pub fn run(mut args: lexopt::Parser) -> Result<ExitCode, lexopt::Error> {
 pub(super) const HELP: &str = "\
 Usage: evervip demo
 
-Makes two machines of namespaces, without root, and lets them share a virtual address: who holds it, what goes over the
-wire, a power failure, the takeover and its time, the way back. About 20 seconds.
+Shows a failover between two nodes in network namespaces, without root: which
+node holds the virtual address, the packets on the wire, a power failure, the
+takeover with its duration, and the return. Takes about 20 seconds.
 
   -h, --help   print this text
 ";
@@ -84,9 +86,9 @@ fn show() -> ExitCode {
     match prepared() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("evervip demo: {error}");
+            say(format_args!("evervip demo: {error}"));
             if let Error::Namespace(..) = error {
-                eprint!("{}", advice(Path::new("/proc/sys")));
+                say(advice(Path::new("/proc/sys")).trim_end());
             }
             ExitCode::FAILURE
         }

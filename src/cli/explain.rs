@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use super::check::known;
+use super::print::out;
 use crate::config::codes::{ALL, Code};
 
 /// `evervip explain [CODE]...`
@@ -15,7 +16,7 @@ pub fn run(mut args: lexopt::Parser) -> Result<ExitCode, lexopt::Error> {
     while let Some(arg) = args.next()? {
         match arg {
             Short('h') | Long("help") => {
-                print!("{HELP}");
+                out(HELP)?;
                 return Ok(ExitCode::SUCCESS);
             }
             Value(id) => wanted.push(known(&id.string()?)?),
@@ -23,13 +24,13 @@ pub fn run(mut args: lexopt::Parser) -> Result<ExitCode, lexopt::Error> {
         }
     }
     if wanted.is_empty() {
-        print!("{}", list());
+        out(&list())?;
     }
     for (i, code) in wanted.into_iter().enumerate() {
         if i > 0 {
-            println!();
+            out("\n")?;
         }
-        print!("{}", explanation(code));
+        out(&explanation(code))?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -54,7 +55,8 @@ fn explanation(code: &Code) -> String {
 pub(super) const HELP: &str = "\
 Usage: evervip explain [CODE]...
 
-Tells what the code of a diagnostic means and what to do about it. Without a code: lists all codes.
+Explains what the code of a diagnostic means and what to do about it. Without
+CODE, lists all codes.
 
   -h, --help   print this text
 ";

@@ -7,16 +7,19 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use super::print::{self, out};
 use crate::config::format;
 
 pub(super) const HELP: &str = "\
 Usage: evervip fmt [OPTION]... [FILE]...
 
-Prints configurations in one layout: a statement a line, indented by blocks, comments kept. The meaning stays.
-Without FILE, or for -, standard input.
+Prints configurations in the standard layout: one statement a line, indented by
+block, comments kept. The meaning does not change. Without FILE, or for -, reads
+standard input.
 
-  -w, --write   put the result into the files; those that are laid out already are not touched
-      --check   print the names of the files that are not laid out like that, and fail if there are any
+  -w, --write   rewrite the files; files in the standard layout are not touched
+      --check   list the files that are not in the standard layout, and exit
+                with status 1 if there are any
   -h, --help    print this text
 ";
 
@@ -40,7 +43,7 @@ pub fn run(mut args: lexopt::Parser) -> Result<ExitCode, lexopt::Error> {
             Short('w') | Long("write") => mode = Mode::Write,
             Long("check") => mode = Mode::Check,
             Short('h') | Long("help") => {
-                print!("{HELP}");
+                out(HELP)?;
                 return Ok(ExitCode::SUCCESS);
             }
             Value(name) => files.push(name),
@@ -63,13 +66,13 @@ pub fn run(mut args: lexopt::Parser) -> Result<ExitCode, lexopt::Error> {
         let laid_out = format(&text);
         match mode {
             Mode::Print => {
-                io::stdout().write_all(&laid_out).map_err(|e| failed("printing", e))?;
+                print::bytes(&laid_out)?;
             }
             Mode::Write if laid_out == text => {}
             Mode::Write => replace(&path, &laid_out).map_err(|e| failed("writing", e))?,
             Mode::Check if laid_out == text => {}
             Mode::Check => {
-                println!("{}", path.display());
+                out(&format!("{}\n", path.display()))?;
                 differs = true;
             }
         }

@@ -2,14 +2,13 @@
 #![allow(
     clippy::disallowed_methods,
     clippy::disallowed_types,
-    clippy::print_stdout,
-    clippy::print_stderr,
     reason = "part of the shell: speaks to a terminal"
 )]
 
 pub mod args;
 pub mod check;
 pub mod command;
+mod completion;
 pub mod convert;
 pub mod daemon;
 pub mod demo;
@@ -17,5 +16,6 @@ pub mod exit;
 pub mod explain;
 pub mod fmt;
 pub mod generate;
+pub mod print;
 pub mod reload;
 pub mod status;

@@ -8,6 +8,7 @@ use std::time::Instant;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use super::print::{out, say};
 use super::status;
 use crate::api::report::{Daemon, Report};
 use crate::role::socket::DEFAULT;
@@ -52,7 +53,7 @@ pub fn run(mut args: lexopt::Parser) -> Result<ExitCode, lexopt::Error> {
             Short('s') | Long("socket") => socket = args.value()?.into(),
             Short('p') | Long("pid") => pid = Some(args.value()?.parse()?),
             Short('h') | Long("help") => {
-                print!("{HELP}");
+                out(HELP)?;
                 return Ok(ExitCode::SUCCESS);
             }
             other => return Err(other.unexpected()),
@@ -64,17 +65,19 @@ pub fn run(mut args: lexopt::Parser) -> Result<ExitCode, lexopt::Error> {
     // 0 and what is below it mean groups of processes.
     let Some(target) = pid.or(told).filter(|pid| *pid > 0) else {
         match &first {
-            Err(e) => eprintln!("evervip: {e}"),
-            Ok(_) => eprintln!("evervip: the daemon does not say which process it is"),
+            Err(e) => say(format_args!("evervip: {e}")),
+            Ok(_) => say("evervip: the daemon does not say which process it is"),
         }
         return Ok(UNREACHABLE.into());
     };
     if let Err(e) = kill(Pid::from_raw(target), Signal::SIGHUP) {
-        eprintln!("evervip: sending SIGHUP to process {target}: {}", e.desc());
+        say(format_args!("evervip: sending SIGHUP to process {target}: {}", e.desc()));
         return Ok(UNREACHABLE.into());
     }
     let Some(asked) = asked else {
-        eprintln!("evervip: asked process {target} to reload; how that ends cannot be seen");
+        say(format_args!(
+            "evervip: asked process {target} to reload; how that ends cannot be seen"
+        ));
         return Ok(ExitCode::SUCCESS);
     };
     let before = asked.reloads;
@@ -91,10 +94,10 @@ pub fn run(mut args: lexopt::Parser) -> Result<ExitCode, lexopt::Error> {
         else {
             return Ok(ExitCode::SUCCESS);
         };
-        eprintln!("evervip: reload refused, the running configuration stays: {why}");
+        say(format_args!("evervip: reload refused, the running configuration stays: {why}"));
         return Ok(REFUSED.into());
     }
-    eprintln!("evervip: the daemon is not through with it after {} s", PATIENCE.as_secs());
+    say(format_args!("evervip: the daemon is not through with it after {} s", PATIENCE.as_secs()));
     Ok(TOO_LONG.into())
 }
 

@@ -8,6 +8,7 @@ use std::process::ExitCode;
 
 use serde::Deserialize;
 
+use super::print::{out, say};
 use crate::api::report::{Answer, Report};
 use crate::api::request::Wrong;
 use crate::api::{SCHEMA, text};
@@ -57,7 +58,7 @@ pub fn run(mut args: lexopt::Parser) -> Result<ExitCode, lexopt::Error> {
             Short('j') | Long("json") => json = true,
             Short('s') | Long("socket") => socket = args.value()?.into(),
             Short('h') | Long("help") => {
-                print!("{HELP}");
+                out(HELP)?;
                 return Ok(ExitCode::SUCCESS);
             }
             Value(word) if name.is_none() => name = Some(word.string()?),
@@ -67,7 +68,7 @@ pub fn run(mut args: lexopt::Parser) -> Result<ExitCode, lexopt::Error> {
     let report = match ask(&socket) {
         Ok(report) => report,
         Err(e) => {
-            eprintln!("evervip: {e}");
+            say(format_args!("evervip: {e}"));
             return Ok(UNREACHABLE.into());
         }
     };
@@ -75,7 +76,7 @@ pub fn run(mut args: lexopt::Parser) -> Result<ExitCode, lexopt::Error> {
         Some(name) => match text::select(report, name) {
             Ok(report) => report,
             Err(e) => {
-                eprintln!("evervip: {e}");
+                say(format_args!("evervip: {e}"));
                 return Ok(NOT_FOUND.into());
             }
         },
@@ -86,15 +87,7 @@ pub fn run(mut args: lexopt::Parser) -> Result<ExitCode, lexopt::Error> {
     } else {
         text::screen(&report)
     };
-    match io::stdout().write_all(output.as_bytes()) {
-        // Somebody has read enough.
-        Err(e) if e.kind() == io::ErrorKind::BrokenPipe => {}
-        Err(e) => {
-            eprintln!("evervip: writing the status: {e}");
-            return Ok(UNREACHABLE.into());
-        }
-        Ok(()) => {}
-    }
+    out(&output)?;
     Ok(if is_complete(&report) { ExitCode::SUCCESS } else { INCOMPLETE.into() })
 }
 

@@ -323,9 +323,9 @@ impl<'a> Cx<'a> {
             let text = String::from_utf8_lossy(marked);
             for (hidden, name) in HIDDEN {
                 if text.contains(*hidden) {
-                    report
-                        .help
-                        .push(format!("it contains {name}; remove it, or write an ordinary blank"));
+                    report.help.push(format!(
+                        "it contains {name}; remove it, or replace it with an ordinary blank"
+                    ));
                 }
             }
             let Some(name) = name_used(&text)
@@ -335,10 +335,10 @@ impl<'a> Cx<'a> {
             };
             report.help.push(if defined.contains(name) {
                 format!(
-                    "'${name}' is replaced before a blank, a comma, a ')' and the end of the line only: write ${{{name}}}"
+                    "'${name}' is only replaced if a blank, a comma, a ')' or the end of the line follows: write ${{{name}}}"
                 )
             } else {
-                format!("there is no definition '{name}' before this line; one is made with ${name}=value")
+                format!("'{name}' is not defined before this line; define it with ${name}=value")
             });
         }
     }
@@ -347,7 +347,7 @@ impl<'a> Cx<'a> {
     pub(crate) fn finish(mut self) -> (Diagnostics, Document) {
         for ((block, _), (keyword, at, uses)) in core::mem::take(&mut self.later) {
             let mut new = if keyword.dead {
-                Diagnostic::note_only(&codes::DEAD, format!("'{}' does nothing", keyword.name))
+                Diagnostic::note_only(&codes::DEAD, format!("'{}' has no effect", keyword.name))
             } else {
                 Diagnostic::advice(
                     &codes::NOT_IN_EFFECT,
@@ -360,7 +360,7 @@ impl<'a> Cx<'a> {
             }
             if uses > 1 {
                 let places = if uses == 2 { "place" } else { "places" };
-                new = new.note(format!("it stands in {} more {places}", uses - 1));
+                new = new.note(format!("it is used in {} more {places}", uses - 1));
             }
             self.report(new);
         }
@@ -369,7 +369,7 @@ impl<'a> Cx<'a> {
             self.report(Diagnostic::advice(&codes::NOT_IN_EFFECT, message).at(at));
         }
         if self.dropped > 0 {
-            let end = if self.flooded() { ", and reading ended there" } else { "" };
+            let end = if self.flooded() { ", and the rest of the file was not read" } else { "" };
             let message = format!("{} more problems are not shown{end}", self.dropped);
             self.reports.push(Diagnostic::error(&codes::LIMIT, message));
         }

@@ -58,7 +58,7 @@ impl fmt::Display for Severity {
 pub enum Class {
     /// keepalived does not count it.
     Quiet,
-    /// A file is missing and all include checks are on; a problem that ends the daemon: status 4.
+    /// The main file cannot be read, or is missing while all include checks are on: status 4.
     Fatal,
     /// Reported and skipped, a warning, or deprecated: status 5.
     Problem,
@@ -93,6 +93,8 @@ pub struct Diagnostic {
     pub notes: Vec<String>,
     /// What to do.
     pub help: Vec<String>,
+    /// Both routers would be master at the same time: certain, whatever their links are like.
+    pub split_brain: bool,
     /// What to write instead of the marked text, when that is certain enough.
     pub replacement: Option<String>,
     /// What an error is about.
@@ -167,6 +169,7 @@ impl Diagnostic {
             related: Vec::new(),
             notes: Vec::new(),
             help: Vec::new(),
+            split_brain: false,
             replacement: None,
             subject: Subject::default(),
             after: None,
@@ -189,8 +192,7 @@ impl Diagnostic {
 
     /// Whether it says how definitions are used already.
     pub(super) fn names_definition(&self) -> bool {
-        *self.code == codes::DEFINITION_LOOP
-            || self.help.iter().any(|help| help.contains("definition"))
+        *self.code == codes::DEFINITION_LOOP || self.help.iter().any(|help| help.contains("defin"))
     }
 
     /// What stands at the caret.
@@ -227,6 +229,13 @@ impl Diagnostic {
     #[must_use]
     pub fn replacement(mut self, text: impl Into<String>) -> Self {
         self.replacement = Some(text.into());
+        self
+    }
+
+    /// With this, both routers are master at the same time.
+    #[must_use]
+    pub(crate) fn split_brain(mut self) -> Self {
+        self.split_brain = true;
         self
     }
 
@@ -321,6 +330,12 @@ impl Diagnostics {
     #[must_use]
     pub fn unusable(&self) -> bool {
         self.list.iter().any(|d| d.stops() == Stops::Start)
+    }
+
+    /// Whether a comparison with the other router found that both would be master at the same time.
+    #[must_use]
+    pub fn split_brain(&self) -> bool {
+        self.list.iter().any(|d| d.split_brain)
     }
 
     /// The exit status of `keepalived -t`.

@@ -6,7 +6,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use crate::base::{IfName, Prefix};
+use crate::base::{Family, IfName, Prefix};
 
 /// An account as the user database has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -158,6 +158,21 @@ impl StaticHost {
 }
 
 impl Interface {
+    /// The address of the interface itself that equals a virtual address, if there is one. A virtual address that a
+    /// master has put there is not taken for one: it came after the first address of the interface.
+    #[must_use]
+    pub fn own(&self, wanted: Prefix) -> Option<Prefix> {
+        let same = |p: &&Prefix| p.address == wanted.address;
+        let other = self.addresses.iter().find(|p| same(p) && p.length() != wanted.length());
+        let mut of_family = self.addresses.iter().filter(|p| p.family() == wanted.family());
+        // The kernel lists IPv4 addresses from the oldest one on, IPv6 addresses from the newest.
+        let oldest = match wanted.family() {
+            Family::V4 => of_family.next(),
+            Family::V6 => of_family.rfind(|p| !link_local(&p.address)),
+        };
+        other.or(oldest.filter(same)).filter(|_| !self.loopback).copied()
+    }
+
     /// A plain Ethernet interface without addresses.
     #[must_use]
     pub const fn ethernet() -> Self {
@@ -169,6 +184,14 @@ impl Interface {
             mtu: 1500,
             stacked: false,
         }
+    }
+}
+
+/// Whether an address is valid on one link only.
+pub(crate) const fn link_local(address: &IpAddr) -> bool {
+    match address {
+        IpAddr::V4(v4) => v4.is_link_local(),
+        IpAddr::V6(v6) => v6.is_unicast_link_local(),
     }
 }
 

@@ -74,13 +74,6 @@ impl Loaded {
     pub fn unusable(&self) -> bool {
         self.diagnostics.unusable()
     }
-
-    /// Whether something that was written is not carried out. A reload is refused then, unless the configuration in
-    /// force has the same mistakes ([`Diagnostics::new_errors`]).
-    #[must_use]
-    pub fn has_errors(&self) -> bool {
-        self.diagnostics.errors() > 0
-    }
 }
 
 /// Reads a configuration. Always gives a model; the diagnostics say how much of the text it covers.

@@ -260,7 +260,7 @@ impl Reader {
                 .collect();
             let name = String::from_utf8_lossy(&name);
             new = new.help(format!(
-                "there is no definition '{name}' before this line; one is made with ${name}=value"
+                "'{name}' is not defined before this line; define it with ${name}=value"
             ));
         } else if let Some((keyword, _)) = self.blocks.last() {
             new = new.note(format!("the next '}}' ends block '{keyword}'"));

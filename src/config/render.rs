@@ -137,6 +137,7 @@ impl Diagnostics {
             warnings: self.warnings(),
             keepalived_status: self.status(),
             usable: !self.unusable(),
+            split_brain: self.split_brain(),
             diagnostics: self.iter().map(|d| self.item(d)).collect(),
         };
         // A report holds nothing that JSON cannot say.
@@ -336,6 +337,7 @@ struct Report<'a> {
     warnings: usize,
     keepalived_status: u8,
     usable: bool,
+    split_brain: bool,
     diagnostics: Vec<Item<'a>>,
 }
 

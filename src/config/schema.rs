@@ -148,7 +148,7 @@ impl<'a> Args<'a> {
         let at = self.statement.word(last).map_or_else(|| self.statement.span(), |w| w.span());
         let name = self.keyword.name;
         cx.report(
-            Diagnostic::error(&codes::MISSING_PARAMETER, format!("'{name}' lacks a value"))
+            Diagnostic::error(&codes::MISSING_PARAMETER, format!("'{name}' needs a value"))
                 .at(at)
                 .label(format!("expected {}", (self.keyword.shape)().expected()))
                 .class(class),

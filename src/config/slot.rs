@@ -146,7 +146,7 @@ fn extra(args: &Args<'_>, cx: &mut Cx<'_>) {
             && matches!(word.bytes, b"false" | b"off" | b"no")
         {
             new = new.help(format!(
-                "'{}' is on whatever follows it; remove the line to switch it off",
+                "'{}' is on, whatever follows it; remove the line to switch it off",
                 keyword.name
             ));
         }
@@ -175,6 +175,11 @@ impl<T: Value> Slot for One<T> {
         cx: &mut Cx<'_>,
     ) -> Next {
         if let Some(value) = value(keyword, statement, cx) {
+            if let Some(first) = &self.0
+                && cx.options.lints
+            {
+                repeated(keyword, first, &value, cx);
+            }
             self.0 = Some(value);
         }
         Next::Done
@@ -183,6 +188,26 @@ impl<T: Value> Slot for One<T> {
     fn nodes(&self, keyword: &'static Keyword, out: &mut Vec<Node>) {
         out.extend(self.0.iter().map(|v| node(keyword, &v.value)));
     }
+}
+
+/// Says that a value replaces another one.
+fn repeated<T: Value>(
+    keyword: &'static Keyword,
+    first: &Spanned<T>,
+    last: &Spanned<T>,
+    cx: &mut Cx<'_>,
+) {
+    let words = |value: &T| {
+        let mut words = Words::default();
+        value.words(&mut words);
+        words.0
+    };
+    if words(&first.value) == words(&last.value) {
+        return;
+    }
+    let message = format!("'{}' is set twice, the last value is used", keyword.name);
+    let new = Diagnostic::advice(&codes::REPEATED, message).at(last.span);
+    cx.report(new.related(first.span, "this value is not used"));
 }
 
 impl<T: Value> Slot for First<T> {
@@ -214,10 +239,10 @@ fn set_twice(keyword: &Keyword, at: Span, first: Span, cx: &mut Cx<'_>) {
     cx.report(
         Diagnostic::error(
             &codes::SET_TWICE,
-            format!("'{}' is set already, this one is ignored", keyword.name),
+            format!("'{}' is already set, this one is ignored", keyword.name),
         )
         .at(at)
-        .related(first, "this one counts"),
+        .related(first, "this one is used"),
     );
 }
 
@@ -238,7 +263,7 @@ impl<T: Value> Slot for Over<T> {
             if let Some(first) = &self.0 {
                 let message = format!("'{}' overwrites an earlier setting", keyword.name);
                 let new = Diagnostic::warning(&codes::OVERWRITTEN, message).at(value.span);
-                cx.report(new.related(first.span, "this one is lost"));
+                cx.report(new.related(first.span, "this one is not used"));
             }
             self.0 = Some(value);
         }

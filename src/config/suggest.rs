@@ -37,7 +37,8 @@ pub(crate) fn unknown_keyword(
         if text.starts_with('$') {
             new = new.help("a definition is written $NAME=value, without blanks before '='");
         } else if text.starts_with('@') {
-            new = new.help("a condition counts only at the start of a line, and only one a line");
+            new = new
+                .help("a condition must be at the start of a line, and a line can have only one");
         } else if text.starts_with('~') {
             new = new.help("repetitions are ~SEQ(...) and ~LST(...)");
         } else if text.starts_with("include") {
@@ -52,14 +53,14 @@ pub(crate) fn unknown_keyword(
     }
     if opens {
         let lines = if table.name.is_empty() {
-            "its lines are read as if they stood outside blocks".to_owned()
+            "its lines are read as if they were outside blocks".to_owned()
         } else {
             format!(
-                "its lines are read as if they stood in '{0}', and its '}}' ends '{0}'",
+                "its lines are read as if they were in '{0}', and its '}}' ends '{0}'",
                 table.name
             )
         };
-        new = new.note(format!("{lines}; what follows from that is not reported"));
+        new = new.note(format!("{lines}; consequences of this are not reported"));
     }
     cx.report(new);
 }
@@ -70,10 +71,10 @@ pub(crate) fn missing_close(cx: &mut Cx<'_>, word: &Word<'_>, (open, at): (&str,
     let message = format!("missing '}}' before '{text}': block '{open}' is still open");
     let new = Diagnostic::error(&codes::MISSING_CLOSE, message)
         .at(word.span())
-        .label(format!("'{text}' does not stand in '{open}'"))
-        .related(at, "this block has no end before that")
-        .help(format!("close '{open}', or a block in it whose '}}' ended it instead"))
-        .note("what follows from that is not reported");
+        .label(format!("'{text}' is not allowed in '{open}'"))
+        .related(at, "this block is not closed before that")
+        .help(format!("close '{open}', or a block within it whose '}}' closed '{open}' instead"))
+        .note("consequences of this are not reported");
     cx.report(new);
 }
 

@@ -141,7 +141,7 @@ fn names_that_are_not_defined_are_named() {
     let text = instance("").replace("interface eth0", "interface $IF");
     let files = MemoryFiles::single("/etc/k.conf", text.as_bytes());
     let loaded = load(&files, &host, &Options::new("/etc/k.conf", &host));
-    assert!(helps(&loaded).contains("there is no definition 'IF'"), "{:?}", said(&loaded));
+    assert!(helps(&loaded).contains("'IF' is not defined before this line"), "{:?}", said(&loaded));
     let text = format!("$N=9\n{}", instance("").replace("192.0.2.1/24", "192.0.2.$N/24"));
     let loaded = load_text(&text);
     assert!(helps(&loaded).contains("write ${N}"), "{:?}", said(&loaded));

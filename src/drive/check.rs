@@ -24,7 +24,7 @@ use crate::model::checker::MiscCheck;
 use crate::model::{Lvs, ServiceKey};
 use crate::plan::ipvs::{Op, Table};
 use crate::plan::{Outcome, Token};
-use crate::status::check::{Check, Kernel, Summary};
+use crate::status::check::{Check, Summary};
 use crate::status::{Notice, RunEnd};
 use crate::sys::{clock, process};
 
@@ -177,10 +177,10 @@ impl Driver {
         self.engine.summary()
     }
 
-    /// Whether the kernel's table can be written.
+    /// Whether the virtual servers of the configuration can be served, once that is known.
     #[must_use]
-    pub const fn kernel(&self) -> Kernel {
-        self.engine.kernel()
+    pub fn serves(&self) -> Option<bool> {
+        self.engine.serves()
     }
 
     /// A full view.

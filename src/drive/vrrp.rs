@@ -157,6 +157,7 @@ impl Driver {
     /// # Errors
     /// When waiting itself fails, which leaves nothing to do but to start anew.
     pub fn run(mut self) -> io::Result<()> {
+        self.handle(clock::now(), Event::TimeOfDay(clock::wall()));
         while !self.input.is_closed() {
             self.turn()?;
         }
@@ -183,6 +184,9 @@ impl Driver {
         self.work = 0;
         // By the clock: after the process was stopped and goes on, waiting ends without naming anything.
         let horizon = self.clocks.horizon();
+        if horizon.is_unsure() {
+            self.handle(begin, Event::TimeOfDay(clock::wall()));
+        }
         if self.silence_due(begin) || self.held_up(begin) {
             let adverts_wait = self.held_up(begin);
             self.hear(horizon, adverts_wait);
@@ -370,6 +374,12 @@ impl Driver {
                     };
                     let (interface, group) = (*interface, *group);
                     self.answers.push_back(Answer::Joined { interface, group, outcome });
+                }
+                Action::HearAh => {
+                    for (group, interface, e) in self.sockets.hear_ah(&self.epoll) {
+                        let outcome = Outcome::Refused(e.raw_os_error().unwrap_or(libc::EIO));
+                        self.answers.push_back(Answer::Joined { interface, group, outcome });
+                    }
                 }
                 Action::Leave { interface, group } => self.sockets.leave(*group, *interface),
                 Action::RunScript { run, command, timeout } => {

@@ -98,12 +98,6 @@ impl<Out: Serialize, In: DeserializeOwned> Peer<Out, In> {
         frame::send(self.channel.inner(), &message)
     }
 
-    /// Whether messages wait for the peer.
-    #[must_use]
-    pub fn is_slow(&self) -> bool {
-        !self.waiting.is_empty()
-    }
-
     /// A second handle on the channel, for a thread without a runtime.
     ///
     /// # Errors
@@ -264,7 +258,7 @@ mod tests {
     fn a_slow_peer_gets_everything_in_order() {
         run(|(mut a, mut b)| async move {
             let mut sent = 0_u32;
-            while !a.is_slow() {
+            while a.waiting.is_empty() {
                 a.post(&sent, Vec::new()).unwrap();
                 sent += 1;
             }

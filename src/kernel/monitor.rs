@@ -14,8 +14,9 @@ use nix::sys::socket::{setsockopt, sockopt};
 use super::netlink::{DATAGRAM, Message, RequestError, Requests, attributes, messages, text};
 use super::object;
 use crate::base::{IfIndex, Mac};
-use crate::plan::{self, Link, Snapshot};
+use crate::plan::{self, Link, PROTOCOL_MARK, Snapshot};
 use crate::sys::aio::Async;
+use crate::sys::bpf;
 
 const RTM_NEWLINK: u16 = 16;
 const RTM_DELLINK: u16 = 17;
@@ -72,6 +73,8 @@ impl Monitor {
         socket.set_non_blocking(true)?;
         // Needs NET_ADMIN; with less, the kernel's own limit holds and a snapshot is taken more often.
         let _ = setsockopt(&socket, sockopt::RcvBufForce, &QUEUE);
+        // Without it each route of others wakes this process, and nothing else is different.
+        let _ = bpf::only_routes_of(&socket, PROTOCOL_MARK);
         socket.bind(&SocketAddr::new(0, 0))?;
         for group in object::GROUPS.into_iter().chain([LINKS]) {
             socket.add_membership(group)?;

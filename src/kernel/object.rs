@@ -10,7 +10,7 @@ use netlink_packet_core::Emitable;
 use netlink_packet_route::address::AddressMessage;
 use netlink_packet_route::route::{RouteMessage, RouteProtocol};
 
-use super::netlink::{Message, Packed, RequestError, Requests};
+use super::netlink::{Message, Packed, RequestError, Requests, attributes};
 use crate::plan::{Change, ChangeKind, Object, Op, Outcome, PROTOCOL_MARK, Sight};
 
 /// Groups of events about all kinds of objects, but for routes.

@@ -118,6 +118,33 @@ pub enum MetricKind {
     FastOpenNoCookie = 17,
 }
 
+impl MetricKind {
+    /// All of them.
+    pub const ALL: [Self; 15] = [
+        Self::Mtu,
+        Self::Window,
+        Self::Rtt,
+        Self::RttVar,
+        Self::SsThresh,
+        Self::Cwnd,
+        Self::AdvMss,
+        Self::Reordering,
+        Self::HopLimit,
+        Self::InitCwnd,
+        Self::Features,
+        Self::RtoMin,
+        Self::InitRwnd,
+        Self::QuickAck,
+        Self::FastOpenNoCookie,
+    ];
+
+    /// The metric of a number of the kernel.
+    #[must_use]
+    pub fn from_number(number: u16) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| *kind as u16 == number)
+    }
+}
+
 /// One way of a route with several.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NextHop {

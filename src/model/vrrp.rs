@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::address::Address;
 use super::extras::{
-    Bfd, GarpGroup, InstanceExtras, InterfaceDelay, Linkbeat, TrackGroup, Unicast,
+    Bfd, GarpGroup, Hmac, InstanceExtras, InterfaceDelay, Linkbeat, TrackGroup, Unicast,
 };
 use super::group::SyncGroup;
 use super::notify::NotifyCommands;
@@ -159,6 +159,18 @@ impl Instance {
     #[must_use]
     pub fn unicast(&self) -> Option<&Unicast> {
         self.extras.as_ref()?.unicast.as_ref()
+    }
+
+    /// The key of `auth_type AH`.
+    #[must_use]
+    pub fn ah_key(&self) -> Option<&[u8; 8]> {
+        self.extras.as_ref()?.ah_key.as_ref().map(Secret::reveal)
+    }
+
+    /// `auth_hmac`
+    #[must_use]
+    pub fn hmac(&self) -> Option<&Hmac> {
+        self.extras.as_ref()?.hmac.as_ref()
     }
 
     /// Whether the configured source address must be on this host: `track_src_ip`, and with unicast, where the

@@ -1,8 +1,91 @@
 //! Addresses as objects.
 
+use core::net::{IpAddr, Ipv4Addr};
+
 use super::object::{Difference, Identity};
 use crate::base::{Family, IfName, Prefix};
 use crate::model::Address;
+use crate::model::address::{AddressFlags, Lifetime};
+
+/// What the kernel tells of an address beside the interface and the prefix.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AddressAttributes {
+    /// `IFA_BROADCAST`
+    pub broadcast: Option<Ipv4Addr>,
+    /// The far end of a point-to-point link; none where it is the address itself.
+    pub peer: Option<IpAddr>,
+    /// As a number of rt_scopes.
+    pub scope: u8,
+    /// `IFA_LABEL` (IPv4)
+    pub label: Option<Box<str>>,
+    /// How long it may be chosen as a source.
+    pub preferred: Lifetime,
+    /// How long the kernel keeps it.
+    pub valid: Lifetime,
+    /// Whether it was checked for duplicates is not told afterwards.
+    pub flags: AddressFlags,
+}
+
+impl AddressAttributes {
+    /// What the kernel tells of an address that was added as `address` says.
+    #[must_use]
+    pub fn of(address: &Address) -> Self {
+        let v4 = address.prefix.family() == Family::V4;
+        Self {
+            broadcast: address.broadcast.filter(|_| v4),
+            peer: address.peer.map(|peer| peer.address).filter(|a| *a != address.prefix.address),
+            scope: if v4 { address.scope } else { 0 },
+            label: address.label.clone().filter(|_| v4),
+            preferred: if v4 { Lifetime::Forever } else { address.preferred },
+            valid: Lifetime::Forever,
+            flags: AddressFlags { dad: false, ..address.flags },
+        }
+    }
+
+    /// `wanted` with what the kernel has in the place of what it can be compared with.
+    pub(super) fn applied_to(&self, wanted: &Address) -> Address {
+        let mut found = wanted.clone();
+        found.flags = AddressFlags { dad: wanted.flags.dad, ..self.flags };
+        found.peer = match (self.peer, wanted.peer) {
+            (Some(peer), Some(wanted)) if wanted.address == peer => Some(wanted),
+            (Some(peer), wanted) => {
+                Prefix::new(peer, wanted.map_or(found.prefix.length(), |wanted| wanted.length()))
+            }
+            (None, _) => None,
+        };
+        let lasts = self.valid == Lifetime::Forever;
+        match wanted.prefix.family() {
+            Family::V4 => {
+                found.broadcast = self.broadcast;
+                found.scope = self.scope;
+                // Without one that is wanted it is the name that the interface had, which no one can tell from others.
+                if wanted.label.is_some() {
+                    found.label.clone_from(&self.label);
+                }
+                let lasts = lasts && self.preferred == Lifetime::Forever;
+                found.preferred = if lasts { wanted.preferred } else { other(wanted.preferred) };
+            }
+            // The kernel makes the scope from the address.
+            Family::V6 => {
+                found.preferred = match (wanted.preferred, self.preferred) {
+                    (wanted, _) if !lasts => other(wanted),
+                    // It is running out as it is to.
+                    (Lifetime::For(time), Lifetime::For(_)) if !time.is_zero() => wanted.preferred,
+                    (_, found) => found,
+                }
+            }
+        }
+        found
+    }
+}
+
+/// A lifetime that this one differs from.
+const fn other(lifetime: Lifetime) -> Lifetime {
+    match lifetime {
+        Lifetime::Forever => Lifetime::For(core::time::Duration::ZERO),
+        Lifetime::For(_) => Lifetime::Forever,
+    }
+}
 
 /// The address with the length that the kernel tells: with a peer that of the peer's prefix.
 pub(super) fn identity(address: &Address) -> Identity<IfName> {
@@ -16,11 +99,10 @@ pub(super) fn difference(old: &Address, new: &Address) -> Difference {
     if same == *new {
         return Difference::None;
     }
-    // The kernel changes flags and lifetimes of IPv6 addresses (`inet6_addr_modify`), and nothing of IPv4 ones.
-    let flags = Address { flags: new.flags, preferred: new.preferred, ..same };
-    if new.prefix.family() == Family::V6 && flags == *new {
-        Difference::InPlace
-    } else {
-        Difference::Anew
+    // The kernel changes flags and lifetimes of IPv6 addresses (`inet6_addr_modify`), and lifetimes of IPv4 ones.
+    let mut changed = Address { preferred: new.preferred, ..same };
+    if new.prefix.family() == Family::V6 {
+        changed.flags = new.flags;
     }
+    if changed == *new { Difference::InPlace } else { Difference::Anew }
 }

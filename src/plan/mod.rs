@@ -8,7 +8,9 @@
 //! | `object` | the kinds of objects: identity, phase, dependencies; operations on them |
 //! | `address`, `route` | the answers of one kind |
 //! | `snapshot` | what the kernel has at one moment |
-//! | `table` | the reconciler: wanted, seen, in flight, refused; who wants what is the caller's business |
+//! | `table` | the entries of the reconciler: wanted, in flight, refused; who wants what is the caller's business |
+//! | `observed` | what the kernel has, in its order |
+//! | `event` | what interfaces and events of the kernel mean for the entries |
 //! | `request` | the operations that bring the kernel to what is wanted, and the answers to them |
 //! | `ipvs` | virtual services and real servers, which have a planner of their own |
 #![forbid(unsafe_code)]
@@ -16,15 +18,18 @@
 use serde::{Deserialize, Serialize};
 
 mod address;
+mod event;
 pub mod ipvs;
 pub mod object;
+mod observed;
 mod request;
 pub mod route;
 mod snapshot;
 mod table;
 
-pub use object::{Change, ChangeKind, Identity, Object, Op, Phase, Sight, Verb};
-pub use request::{Answer, Request};
+pub use address::AddressAttributes;
+pub use object::{Attributes, Change, ChangeKind, Identity, Object, Op, Phase, Sight, Verb};
+pub use request::{Answer, Part, Request};
 pub use snapshot::{Link, Snapshot};
 pub use table::{Effect, Entry, ObjectId, Refused, Table, Waits, Want};
 

@@ -9,7 +9,8 @@ use std::sync::Arc;
 use crate::base::{Family, IfIndex, IfName, Prefix};
 use crate::model::{Address, Route};
 
-use super::route::RouteIdentity;
+use super::address::AddressAttributes;
+use super::route::{RouteAttributes, RouteIdentity};
 
 /// Something that is to be in the kernel. Interfaces are named; the kernel's numbers for them may change.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -120,6 +121,19 @@ impl Object {
         }
     }
 
+    /// This object as the kernel has it.
+    pub(super) fn found(&self, attributes: &Attributes) -> Self {
+        match (self, attributes) {
+            (Self::Address(address), Attributes::Address(found)) => {
+                Self::Address(found.applied_to(address))
+            }
+            (Self::Route(route), Attributes::Route(found)) => {
+                Self::Route(Box::new(found.applied_to(route)))
+            }
+            _ => self.clone(),
+        }
+    }
+
     /// How the kernel comes from `old`, of the same identity, to this.
     pub(super) fn difference(&self, old: &Self) -> Difference {
         match (old, self) {
@@ -162,13 +176,25 @@ pub struct Sight {
     pub identity: Identity<IfIndex>,
     /// The interfaces it is on.
     pub links: Vec<IfIndex>,
+    /// The rest of it, where the kernel told that.
+    pub attributes: Option<Box<Attributes>>,
+}
+
+/// What the kernel tells of an object beside its identity, as far as it is compared with what is wanted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Attributes {
+    /// Of an address.
+    Address(AddressAttributes),
+    /// Of a route.
+    Route(RouteAttributes),
 }
 
 impl Sight {
     /// An address on an interface.
     #[must_use]
     pub fn address(interface: IfIndex, prefix: Prefix) -> Self {
-        Self { identity: Identity::Address(interface, prefix), links: vec![interface] }
+        let identity = Identity::Address(interface, prefix);
+        Self { identity, links: vec![interface], attributes: None }
     }
 
     /// The interface and the address, if it is one.

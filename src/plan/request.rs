@@ -1,10 +1,10 @@
 //! From the entries of the table to operations in an order that hurts nobody, and what their answers mean.
 
 use core::cmp::Reverse;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::object::{Difference, Op, Sight, Verb};
+use super::object::{Difference, Identity, Op, Sight, Verb};
 use super::table::{InFlight, ObjectId, Table, Want};
 use super::{Outcome, Token};
 use crate::base::{IfIndex, Instant, Prefix};
@@ -18,6 +18,27 @@ pub struct Request {
     pub ops: Vec<Op>,
     /// The entry of each operation.
     pub objects: Vec<ObjectId>,
+}
+
+/// Which operations are asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// All that are needed.
+    All,
+    /// Those of objects that are to be there.
+    Additions,
+    /// Those of objects that are not.
+    Removals,
+}
+
+impl Part {
+    const fn takes(self, wanted: bool) -> bool {
+        match self {
+            Self::All => true,
+            Self::Additions => wanted,
+            Self::Removals => !wanted,
+        }
+    }
 }
 
 /// How an answered operation left its entry.
@@ -48,10 +69,29 @@ impl<O: Copy + PartialEq> Table<O> {
     ) -> Option<Request> {
         let mut ids = ids.to_vec();
         ids.sort_by_key(|id| self.entry(*id).map(|e| e.object.phase()));
+        self.request_part(&mut ids.into_iter(), Part::All, usize::MAX, now, want)
+    }
+
+    /// As [`Self::request`], for entries in the order in which they are to be asked for, until there are `most`
+    /// operations; what is left in `ids` has not been looked at.
+    pub fn request_part(
+        &mut self,
+        ids: &mut impl Iterator<Item = ObjectId>,
+        part: Part,
+        most: usize,
+        now: Instant,
+        want: impl Fn(&O) -> Want,
+    ) -> Option<Request> {
         let (mut additions, mut removals) = (Vec::new(), Vec::new());
-        for id in ids {
+        while additions.len() + removals.len() < most
+            && let Some(id) = ids.next()
+        {
             let wanted = self.is_wanted(id, &want);
-            match self.next(id, wanted, now) {
+            if !part.takes(wanted) {
+                continue;
+            }
+            let keep = self.want(id, &want) == Want::Keep;
+            match self.next(id, wanted, keep, now) {
                 None if wanted => {}
                 None => self.collect(id),
                 Some(true) => additions.push(id),
@@ -61,7 +101,8 @@ impl<O: Copy + PartialEq> Table<O> {
         if additions.is_empty() && removals.is_empty() {
             return None;
         }
-        additions.extend(self.arrange(removals));
+        let removals = self.arrange(removals, &additions);
+        additions.extend(removals);
         let ops = additions.iter().filter_map(|id| self.op(*id)).collect();
         self.next_token += 1;
         let token = Token(self.next_token);
@@ -69,9 +110,16 @@ impl<O: Copy + PartialEq> Table<O> {
         Some(Request { token, ops, objects: additions })
     }
 
+    /// Whether operations of a request were not answered.
+    #[must_use]
+    pub fn is_open(&self, token: Token) -> bool {
+        self.requests.contains_key(&token)
+    }
+
     /// Begins what has to be done about an entry: true to add or change it, false to take it away. Nothing while an
-    /// operation of it is in flight, something it needs is missing or a retry is not due.
-    fn next(&mut self, id: ObjectId, wanted: bool, now: Instant) -> Option<bool> {
+    /// operation of it is in flight, something it needs is missing or a retry is not due. What is only kept is not changed,
+    /// and neither is what the interface has of its own.
+    fn next(&mut self, id: ObjectId, wanted: bool, keep: bool, now: Instant) -> Option<bool> {
         let present = self.is_present(id);
         if !wanted && self.is_shadowed(id) {
             return None;
@@ -93,12 +141,12 @@ impl<O: Copy + PartialEq> Table<O> {
         let identity = entry.place.clone()?;
         let verb = match (wanted, present, &entry.before) {
             (true, false, _) => Verb::Add,
-            (true, true, Some(before)) => {
+            (true, true, Some(before)) if !keep && !entry.own => {
                 let in_place = entry.object.difference(before) != Difference::Anew && alone;
                 Verb::Replace { before: Arc::clone(before), in_place }
             }
             (true, true, None) if entry.doubtful => Verb::Add,
-            (true, true, None) | (false, false, _) => {
+            (true, true, _) | (false, false, _) => {
                 entry.refused = None;
                 return None;
             }
@@ -115,33 +163,53 @@ impl<O: Copy + PartialEq> Table<O> {
         let adds = verb.adds();
         entry.placed |= matches!(verb, Verb::Add);
         let links = links.into_iter().map(|(_, index)| index).collect();
-        entry.in_flight =
-            Some(InFlight { verb, sight: Sight { identity, links }, existed: present });
+        entry.in_flight = Some(InFlight {
+            verb,
+            sight: Sight { identity, links, attributes: None },
+            existed: present,
+        });
         Some(adds)
     }
 
     /// Puts removals in order: what depends on others first. Where the kernel would drop addresses that stay with the
-    /// first one of their subnet, that one comes last and is told to spare them.
-    fn arrange(&mut self, mut removals: Vec<ObjectId>) -> Vec<ObjectId> {
+    /// first one of their subnet, or that come before it, that one comes last and is told to spare them.
+    fn arrange(&mut self, mut removals: Vec<ObjectId>, additions: &[ObjectId]) -> Vec<ObjectId> {
+        let place = |id: &ObjectId| self.entry(*id)?.place.as_ref();
+        let coming: BTreeSet<(IfIndex, Prefix)> = additions
+            .iter()
+            .filter_map(|id| match place(id)? {
+                Identity::Address(link, prefix) => Some((*link, prefix.network())),
+                Identity::Route(_) => None,
+            })
+            .collect();
         let mut subnets: BTreeMap<(IfIndex, Prefix), Vec<(u64, ObjectId)>> = BTreeMap::new();
         let mut last: BTreeMap<ObjectId, u64> = BTreeMap::new();
         for id in &removals {
             let place = self.entry(*id).and_then(|e| e.place.as_ref());
-            if let Some(subnet) = place.and_then(|place| self.subnet(place)) {
+            if let Some(subnet) = place.and_then(|place| self.observed.subnet(place)) {
                 subnets.entry(subnet.key).or_default().push((subnet.place, *id));
             }
         }
         for members in subnets.values() {
             let Some((_, any)) = members.first() else { continue };
             let place = self.entry(*any).and_then(|e| e.place.clone());
-            let Some(subnet) = place.and_then(|place| self.subnet(&place)) else { continue };
-            let first = members.iter().find(|(place, _)| *place == subnet.first);
-            let Some((_, first)) = first.filter(|_| members.len() < subnet.size) else { continue };
+            let Some(subnet) = place.and_then(|place| self.observed.subnet(&place)) else {
+                continue;
+            };
+            let comes = coming.contains(&subnet.key);
+            let stays = members.len() < subnet.size;
+            let with_first = members.iter().any(|(place, _)| *place == subnet.first);
+            if !(comes || stays && with_first) {
+                continue;
+            }
             last.extend(members.iter().map(|(place, id)| (*id, u64::MAX - place)));
-            if let Some(entry) = self.entries.get_mut(first.0 as usize)
-                && let Some(operation) = &mut entry.in_flight
-            {
-                operation.verb = Verb::Delete { keep_secondaries: true };
+            // One that is deleted and added anew is the last of its subnet then, and another one the first.
+            for (_, id) in members.iter().filter(|(place, _)| comes || *place == subnet.first) {
+                if let Some(entry) = self.entries.get_mut(id.0 as usize)
+                    && let Some(operation) = &mut entry.in_flight
+                {
+                    operation.verb = Verb::Delete { keep_secondaries: true };
+                }
             }
         }
         removals.sort_by_key(|id| {
@@ -178,7 +246,7 @@ impl<O: Copy + PartialEq> Table<O> {
         }
         let object = object?;
         let entry = self.entries.get_mut(object.0 as usize)?;
-        let InFlight { verb, sight, existed } = entry.in_flight.take()?;
+        let InFlight { verb, mut sight, existed } = entry.in_flight.take()?;
         let anew = matches!(verb, Verb::Replace { in_place: false, .. });
         let mut answer = Answer {
             object,
@@ -195,8 +263,12 @@ impl<O: Copy + PartialEq> Table<O> {
                 self.lost(&sight.identity, &mut answer.affected);
             }
             (Outcome::Refused(_), Verb::Delete { .. }) => {}
-            (_, Verb::Add | Verb::Replace { .. }) => {
+            (outcome, verb @ (Verb::Add | Verb::Replace { .. })) => {
                 entry.refused = None;
+                if outcome == Outcome::Done || !matches!(verb, Verb::Add) {
+                    sight.attributes = None;
+                    self.observed.confirm(&sight.identity, &sight.links);
+                }
                 if anew {
                     // It was gone for a moment, and with it what depends on it.
                     self.lost(&sight.identity, &mut answer.affected);

@@ -6,7 +6,7 @@ use core::net::IpAddr;
 use super::object::{Difference, Object};
 use crate::base::{Family, IfIndex, IfName, Prefix};
 use crate::model::Route;
-use crate::model::route::NextHop;
+use crate::model::route::{NextHop, RouteMetric};
 
 /// `RT_TABLE_MAIN`, also meant by table 0.
 const MAIN: u32 = 254;
@@ -60,6 +60,68 @@ impl Slot {
             tos: if v6 { 0 } else { tos },
             metric: if v6 && metric == 0 { METRIC_V6 } else { metric },
         }
+    }
+}
+
+/// What the kernel tells of a route beside its identity.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RouteAttributes {
+    /// Its type as a number of the kernel.
+    pub kind: u8,
+    /// As a number of rt_scopes (IPv4).
+    pub scope: u8,
+    /// The preferred source.
+    pub source: Option<IpAddr>,
+    /// The gateway is taken to be reached directly, where there is one way.
+    pub onlink: bool,
+    /// All but the congestion control.
+    pub metrics: Vec<RouteMetric>,
+    /// `RTA_FLOW`, where there is one way (IPv4).
+    pub realms: Option<u32>,
+    /// The router preference (IPv6).
+    pub preference: u8,
+    /// The weights of the ways, where there are several (IPv4).
+    pub weights: Vec<u16>,
+}
+
+impl RouteAttributes {
+    /// What the kernel tells of a route that was added as `route` says.
+    #[must_use]
+    pub fn of(route: &Route) -> Self {
+        let v4 = route.family == Family::V4;
+        let mut metrics = route.metrics.clone();
+        metrics.sort_by_key(|metric| metric.kind);
+        let several = v4 && route.nexthops.len() > 1;
+        let (onlink, realms) = match route.nexthops.as_slice() {
+            [] => (route.onlink, route.realms),
+            [hop] => (route.onlink || hop.onlink, hop.realms.or(route.realms)),
+            _ => (false, None),
+        };
+        Self {
+            kind: route.kind,
+            scope: if v4 { route.scope } else { 0 },
+            source: route.source,
+            onlink,
+            metrics,
+            realms: realms.filter(|_| v4),
+            preference: if v4 { 0 } else { route.preference.unwrap_or(0) },
+            weights: route.nexthops.iter().filter(|_| several).map(|hop| hop.weight).collect(),
+        }
+    }
+
+    /// `wanted` with what the kernel has in the place of what it can be compared with.
+    pub(super) fn applied_to(&self, wanted: &Route) -> Route {
+        if *self == Self::of(wanted) {
+            return wanted.clone();
+        }
+        let mut found = wanted.clone();
+        (found.kind, found.scope, found.source) = (self.kind, self.scope, self.source);
+        (found.onlink, found.realms) = (self.onlink, self.realms);
+        (found.metrics, found.preference) = (self.metrics.clone(), Some(self.preference));
+        for (hop, weight) in found.nexthops.iter_mut().zip(&self.weights) {
+            hop.weight = *weight;
+        }
+        found
     }
 }
 

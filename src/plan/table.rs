@@ -11,11 +11,11 @@ use std::sync::Arc;
 
 use slab::Slab;
 
-use super::object::{Change, ChangeKind, Difference, Identity, Object, Sight};
-use super::route::{RouteIdentity, Slot};
+use super::object::{Difference, Identity, Object, Sight};
+use super::observed::Observed;
 use super::{Token, Verb};
 use crate::base::limit::Limit;
-use crate::base::{Family, IfIndex, IfName, Instant, Prefix};
+use crate::base::{IfIndex, IfName, Instant};
 
 /// First pause after a refusal; doubled each time.
 const RETRY_FIRST: Duration = Duration::from_millis(100);
@@ -33,24 +33,15 @@ pub struct ObjectId(pub u32);
 #[derive(Debug)]
 pub struct Table<O> {
     pub(super) entries: Slab<Entry<O>>,
-    by_key: BTreeMap<Identity<IfName>, ObjectId>,
+    pub(super) by_key: BTreeMap<Identity<IfName>, ObjectId>,
     /// Entries all of whose interfaces exist.
-    by_place: BTreeMap<Identity<IfIndex>, ObjectId>,
-    by_interface: BTreeSet<(IfName, ObjectId)>,
+    pub(super) by_place: BTreeMap<Identity<IfIndex>, ObjectId>,
+    pub(super) by_interface: BTreeSet<(IfName, ObjectId)>,
     /// Entries that depend on a local address, and those that are one.
-    by_source: BTreeSet<(IpAddr, ObjectId)>,
-    by_address: BTreeSet<(IpAddr, ObjectId)>,
-    links: BTreeMap<IfName, IfIndex>,
-    /// Every object the kernel has, as far as it was told.
-    seen: BTreeMap<Identity<IfIndex>, Seen>,
-    seen_on: BTreeSet<(IfIndex, Identity<IfIndex>)>,
-    /// The addresses of each interface and those of each IPv4 subnet, in the kernel's order: it drops the others of a
-    /// subnet with the first.
-    order: BTreeMap<(IfIndex, u64), Prefix>,
-    subnets: BTreeMap<(IfIndex, Prefix), BTreeSet<u64>>,
-    /// On how many interfaces an address is.
-    holders: BTreeMap<IpAddr, u32>,
-    next_place: u64,
+    pub(super) by_source: BTreeSet<(IpAddr, ObjectId)>,
+    pub(super) by_address: BTreeSet<(IpAddr, ObjectId)>,
+    pub(super) links: BTreeMap<IfName, IfIndex>,
+    pub(super) observed: Observed,
     pub(super) requests: BTreeMap<Token, Vec<Option<ObjectId>>>,
     pub(super) next_token: u64,
 }
@@ -67,7 +58,7 @@ pub struct Entry<O> {
     pub(super) place: Option<Identity<IfIndex>>,
     pub(super) in_flight: Option<InFlight>,
     pub(super) restores: Limit,
-    /// It is there with attributes that a reload changed.
+    /// It is there with other attributes than are wanted: these.
     pub(super) before: Option<Arc<Object>>,
     /// The kernel may have dropped it without a word.
     pub(super) doubtful: bool,
@@ -117,12 +108,6 @@ pub enum Waits {
     Address(IpAddr),
 }
 
-#[derive(Debug)]
-struct Seen {
-    place: u64,
-    links: Vec<IfIndex>,
-}
-
 /// What an event of the kernel leads to.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Effect {
@@ -146,12 +131,7 @@ impl<O> Default for Table<O> {
             by_source: BTreeSet::new(),
             by_address: BTreeSet::new(),
             links: BTreeMap::new(),
-            seen: BTreeMap::new(),
-            seen_on: BTreeSet::new(),
-            order: BTreeMap::new(),
-            subnets: BTreeMap::new(),
-            holders: BTreeMap::new(),
-            next_place: 0,
+            observed: Observed::default(),
             requests: BTreeMap::new(),
             next_token: 0,
         }
@@ -166,7 +146,7 @@ impl<O> Entry<O> {
     }
 
     /// Whether such an operation is about this place, and not about one on a link that is gone.
-    fn is_asked_at(&self, place: &Identity<IfIndex>) -> bool {
+    pub(super) fn is_asked_at(&self, place: &Identity<IfIndex>) -> bool {
         self.in_flight.as_ref().is_some_and(|asked| asked.sight.identity == *place)
     }
 }
@@ -178,7 +158,7 @@ impl<O: Copy + PartialEq> Table<O> {
         self.entries.get(id.0 as usize)
     }
 
-    fn entry_mut(&mut self, id: ObjectId) -> Option<&mut Entry<O>> {
+    pub(super) fn entry_mut(&mut self, id: ObjectId) -> Option<&mut Entry<O>> {
         self.entries.get_mut(id.0 as usize)
     }
 
@@ -231,6 +211,7 @@ impl<O: Copy + PartialEq> Table<O> {
         }
         self.index(id, true);
         self.put(id);
+        self.compare(id);
     }
 
     /// Adds an entry to what it is looked up by, or takes it out.
@@ -278,331 +259,23 @@ impl<O: Copy + PartialEq> Table<O> {
             .collect()
     }
 
-    fn depend_on(&self, address: IpAddr) -> Vec<ObjectId> {
+    pub(super) fn depend_on(&self, address: IpAddr) -> Vec<ObjectId> {
         let all = (address, ObjectId(0))..=(address, ObjectId(u32::MAX));
         self.by_source.range(all).map(|(_, id)| *id).collect()
     }
 
-    // ---- interfaces ----
-
-    /// An interface of this name has this number now, or none. Gives the entries to compare again.
-    pub fn set_link(&mut self, name: &IfName, link: Option<IfIndex>) -> Vec<ObjectId> {
-        let before = match link {
-            Some(link) => self.links.insert(name.clone(), link),
-            None => self.links.remove(name),
-        };
-        let entries = self.on_interface(name);
-        if before != link {
-            for id in &entries {
-                if let Some(entry) = self.entry_mut(*id) {
-                    entry.refused = None;
-                }
-                self.put(*id);
-            }
-        }
-        entries
-    }
-
-    /// An interface changed, perhaps between up and down: what the kernel drops without a word then is in doubt, and
-    /// what it refused may be possible now. Gives the entries to compare again.
-    pub fn link_changed(&mut self, name: &IfName) -> Vec<ObjectId> {
-        let entries = self.on_interface(name);
-        for id in &entries {
-            let present = self.is_present(*id);
-            if let Some(entry) = self.entry_mut(*id) {
-                entry.doubtful |= present && matches!(*entry.object, Object::Route(_));
-                if let Some(refused) = &mut entry.refused {
-                    refused.retry_at = Instant::ZERO;
-                }
-            }
-        }
-        entries
-    }
-
-    /// Computes the place of an entry anew.
-    fn put(&mut self, id: ObjectId) {
-        let Some(entry) = self.entries.get_mut(id.0 as usize) else { return };
-        let links = &self.links;
-        let whole = entry.object.interfaces().iter().all(|name| links.contains_key(*name));
-        let place = entry.object.identity().place(|name| links.get(name).copied());
-        let place = place.filter(|_| whole);
-        if entry.place == place {
-            return;
-        }
-        let old = core::mem::replace(&mut entry.place, place.clone());
-        if let Some(old) = old
-            && self.by_place.get(&old) == Some(&id)
-        {
-            self.by_place.remove(&old);
-        }
-        if let Some(place) = place {
-            self.by_place.insert(place, id);
-        }
-    }
-
-    /// The numbers of the interfaces of an object.
-    pub(super) fn numbers(&self, object: &Object) -> Vec<(IfName, IfIndex)> {
-        let names = object.interfaces().into_iter();
-        names.filter_map(|name| Some((name.clone(), *self.links.get(name)?))).collect()
-    }
-
-    // ---- what the kernel has ----
-
-    /// Whether the object of an entry is there.
-    #[must_use]
-    pub fn is_present(&self, id: ObjectId) -> bool {
-        self.entry(id)
-            .and_then(|entry| entry.place.as_ref())
-            .is_some_and(|place| self.seen.contains_key(place))
-    }
-
-    /// Where the address of an entry is, if it is an address and its interface exists.
-    #[must_use]
-    pub fn address(&self, id: ObjectId) -> Option<(IfIndex, IpAddr)> {
-        match self.entry(id)?.place.as_ref()? {
-            Identity::Address(link, prefix) => Some((*link, prefix.address)),
-            Identity::Route(_) => None,
-        }
-    }
-
-    /// Takes an address for one of the interface itself, which is never removed: one that is there and was not put
-    /// there by this process; where `known` is given, one that is among these, there or not. False if nothing changed.
-    pub fn take_for_own(&mut self, id: ObjectId, known: Option<&[Prefix]>) -> bool {
-        let present = self.is_present(id);
-        let Some(entry) = self.entry_mut(id) else { return false };
-        let Some(prefix) = entry.object.address().map(|a| a.prefix) else { return false };
-        let own = known.map_or(present && !entry.placed, |known| known.contains(&prefix));
-        own && !core::mem::replace(&mut entry.own, true)
-    }
-
-    /// The address of an entry if it is one of the interface itself.
-    #[must_use]
-    pub fn own(&self, id: ObjectId) -> Option<Prefix> {
-        let entry = self.entry(id).filter(|entry| entry.own)?;
-        entry.object.address().map(|a| a.prefix)
-    }
-
-    /// Whether the place of an entry is that of another one by now: their interface has two names.
-    pub(super) fn is_shadowed(&self, id: ObjectId) -> bool {
-        let place = self.entry(id).and_then(|entry| entry.place.as_ref());
-        place.is_some_and(|place| self.by_place.get(place) != Some(&id))
-    }
-
-    /// The first address of `family` on `link` that is not of this table, or of the interface itself.
-    #[must_use]
-    pub fn source(&self, link: IfIndex, family: Family) -> Option<IpAddr> {
-        self.order
-            .range((link, 0)..=(link, u64::MAX))
-            .map(|(_, prefix)| prefix)
-            .find(|prefix| {
-                prefix.family() == family
-                    && self
-                        .by_place
-                        .get(&Identity::Address(link, **prefix))
-                        .is_none_or(|id| self.own(*id).is_some())
-                    && match prefix.address {
-                        IpAddr::V4(_) => true,
-                        // Adverts over IPv6 come from a link-local address (RFC 9568 5.1.2.1).
-                        IpAddr::V6(a) => a.is_unicast_link_local(),
-                    }
-            })
-            .map(|prefix| prefix.address)
-    }
-
-    /// Whether this host has an address, on whichever link.
-    #[must_use]
-    pub fn holds(&self, address: IpAddr) -> bool {
-        self.holders.contains_key(&address)
-    }
-
-    /// Notes that the kernel has an object.
-    pub fn saw(&mut self, sight: Sight) {
-        let Sight { identity, links } = sight;
-        if self.seen.contains_key(&identity) {
-            return;
-        }
-        let place = self.next_place;
-        self.next_place += 1;
-        for link in &links {
-            self.seen_on.insert((*link, identity.clone()));
-        }
-        if let Identity::Address(link, prefix) = identity {
-            self.order.insert((link, place), prefix);
-            *self.holders.entry(prefix.address).or_default() += 1;
-            if prefix.family() == Family::V4 {
-                self.subnets.entry((link, prefix.network())).or_default().insert(place);
-            }
-        }
-        self.seen.insert(identity, Seen { place, links });
-    }
-
-    /// Notes that the kernel does not have an object any more, and what it drops with it; entries that this concerns
-    /// are added to `affected`. False if it was not known.
-    pub(super) fn lost(
-        &mut self,
-        identity: &Identity<IfIndex>,
-        affected: &mut Vec<ObjectId>,
-    ) -> bool {
-        let Some(seen) = self.seen.remove(identity) else { return false };
-        for link in seen.links {
-            self.seen_on.remove(&(link, identity.clone()));
-        }
-        if let Identity::Address(link, prefix) = identity {
-            self.order.remove(&(*link, seen.place));
-            let subnet = (*link, prefix.network());
-            if let Some(places) = self.subnets.get_mut(&subnet) {
-                places.remove(&seen.place);
-                if places.is_empty() {
-                    self.subnets.remove(&subnet);
-                }
-            }
-            let left = self.holders.get_mut(&prefix.address).map_or(0, |n| {
-                *n = n.saturating_sub(1);
-                *n
-            });
-            if left == 0 {
-                self.holders.remove(&prefix.address);
-                self.lost_source(prefix.address, affected);
-            }
-        }
-        true
-    }
-
-    /// The last interface that had an address has it no more.
-    fn lost_source(&mut self, address: IpAddr, affected: &mut Vec<ObjectId>) {
-        for id in self.depend_on(address) {
-            if !self.is_present(id) {
-                continue;
-            }
-            affected.push(id);
-            let Some(entry) = self.entry_mut(id) else { continue };
-            if entry.object.vanishes() {
-                let place = entry.place.clone();
-                if let Some(place) = place {
-                    self.lost(&place, affected);
-                }
-            } else if entry.before.is_none() {
-                // The kernel keeps the route and takes the source out of it (`fib6_remove_prefsrc`).
-                entry.before = Some(Arc::clone(&entry.object));
-            }
-        }
-    }
-
-    /// Forgets the objects of an interface that is gone. Gives the entries to compare again.
-    pub fn forget_link(&mut self, link: IfIndex) -> Vec<ObjectId> {
-        let mut affected = Vec::new();
-        // The least identity there is.
-        let zero = Prefix::host(IpAddr::V4(core::net::Ipv4Addr::UNSPECIFIED));
-        let zero = Prefix::new(zero.address, 0).unwrap_or(zero);
-        let begin = (link, Identity::Address(IfIndex(0), zero));
-        let gone: Vec<Identity<IfIndex>> = self
-            .seen_on
-            .range(begin..)
-            .take_while(|(l, _)| *l == link)
-            .map(|(_, identity)| identity.clone())
-            .collect();
-        for identity in gone {
-            affected.extend(self.by_place.get(&identity).copied());
-            self.lost(&identity, &mut affected);
-        }
-        affected
-    }
-
-    /// Forgets everything the kernel told.
-    pub fn forget_all(&mut self) {
-        self.seen.clear();
-        self.seen_on.clear();
-        self.order.clear();
-        self.subnets.clear();
-        self.holders.clear();
-        for (_, entry) in &mut self.entries {
-            entry.doubtful = false;
-        }
-    }
-
-    /// Takes an event of the kernel.
-    pub fn changed(&mut self, change: &Change) -> Effect {
-        let identity = &change.sight.identity;
-        let mut effect = Effect::default();
-        let known = self.by_place.get(identity).copied();
-        match known {
-            // What is asked of the kernel in this place comes after this, so its answer counts.
-            Some(id) if self.entry(id).is_some_and(|entry| entry.is_asked_at(identity)) => {}
-            Some(id) if change.kind == ChangeKind::Gone => {
-                if self.lost(identity, &mut effect.settle) {
-                    // With the first address of a subnet the kernel may have dropped it at our own request.
-                    let list = if change.own { &mut effect.settle } else { &mut effect.removed };
-                    list.push(id);
-                }
-            }
-            Some(id) => {
-                if !change.own && !self.is_present(id) {
-                    effect.added = Some(id);
-                    if let Some(entry) = self.entry_mut(id) {
-                        entry.placed = false;
-                    }
-                }
-                self.saw(change.sight.clone());
-                effect.settle.push(id);
-            }
-            None if change.kind == ChangeKind::Gone => {
-                self.lost(identity, &mut effect.settle);
-                effect.foreign = true;
-            }
-            None => {
-                self.saw(change.sight.clone());
-                effect.foreign = true;
-            }
-        }
-        match (change.kind, identity) {
-            (ChangeKind::Present, Identity::Address(_, prefix)) => {
-                effect.settle.extend(self.depend_on(prefix.address));
-            }
-            (ChangeKind::Replaces, Identity::Route(route)) => {
-                for (place, id) in self.in_slot(route.slot) {
-                    let free = self.entry(id).is_some_and(|e| !e.is_in_flight());
-                    if place != *identity && free && self.lost(&place, &mut effect.settle) {
-                        effect.removed.push(id);
-                    }
-                }
-            }
-            _ => {}
-        }
-        effect
-    }
-
-    /// Entries that are routes of one slot, with their places.
-    fn in_slot(&self, slot: Slot) -> Vec<(Identity<IfIndex>, ObjectId)> {
-        let begin = Identity::Route(Box::new(RouteIdentity { slot, path: Vec::new() }));
-        self.by_place
-            .range(begin..)
-            .take_while(|(place, _)| matches!(place, Identity::Route(r) if r.slot == slot))
-            .map(|(place, id)| (place.clone(), *id))
-            .collect()
-    }
-
-    /// Whether the kernel has another route in the slot of an entry, or is to have one.
-    pub(super) fn shares_slot(&self, id: ObjectId) -> bool {
-        let Some(Identity::Route(own)) = self.entry(id).and_then(|e| e.place.as_ref()) else {
-            return false;
-        };
-        let begin = Identity::Route(Box::new(RouteIdentity { slot: own.slot, path: Vec::new() }));
-        self.in_slot(own.slot).len() > 1
-            || self
-                .seen
-                .range(begin..)
-                .take_while(|(place, _)| matches!(place, Identity::Route(r) if r.slot == own.slot))
-                .any(|(place, _)| !matches!(place, Identity::Route(r) if r == own))
-    }
-
     /// Whether an entry is to be there, after what each owner wants.
     pub fn is_wanted(&self, id: ObjectId, want: impl Fn(&O) -> Want) -> bool {
-        let wants = self.entry(id).and_then(|entry| entry.owners.iter().map(want).max());
-        match wants {
-            Some(Want::Yes) => true,
-            Some(Want::Keep) => self.is_present(id),
-            Some(Want::No) | None => false,
+        match self.want(id, want) {
+            Want::Yes => true,
+            Want::Keep => self.is_present(id),
+            Want::No => false,
         }
+    }
+
+    /// The most that an owner of an entry wants.
+    pub(super) fn want(&self, id: ObjectId, want: impl Fn(&O) -> Want) -> Want {
+        self.entry(id).and_then(|entry| entry.owners.iter().map(want).max()).unwrap_or(Want::No)
     }
 
     /// What a wanted entry waits for; none if it can be added as far as is known here.
@@ -629,17 +302,8 @@ impl<O: Copy + PartialEq> Table<O> {
             }
             there += u32::from(self.is_present(*id));
         }
-        let foreign = self.holders.get(&source).copied().unwrap_or(0).saturating_sub(there);
+        let foreign = self.observed.holders(source).saturating_sub(there);
         (ours > 0 && foreign == 0).then_some(Waits::Address(source))
-    }
-
-    /// Whether the address of a place is the first of its subnet, and how many others there are.
-    pub(super) fn subnet(&self, identity: &Identity<IfIndex>) -> Option<Subnet> {
-        let Identity::Address(link, prefix) = identity else { return None };
-        let key = (*link, prefix.network());
-        let places = self.subnets.get(&key)?;
-        let place = self.seen.get(identity)?.place;
-        Some(Subnet { key, place, first: *places.first()?, size: places.len() })
     }
 
     /// Entries that depend on an address and are not there.
@@ -650,8 +314,6 @@ impl<O: Copy + PartialEq> Table<O> {
         });
         all
     }
-
-    // ---- refusals ----
 
     /// Whether an object that another program removed may be put back at once.
     pub fn may_restore(&mut self, id: ObjectId, now: Instant) -> bool {
@@ -689,13 +351,4 @@ impl<O: Copy + PartialEq> Table<O> {
     pub fn is_busy(&self) -> bool {
         !self.requests.is_empty()
     }
-}
-
-/// An address among those of its subnet on one interface.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Subnet {
-    pub key: (IfIndex, Prefix),
-    pub place: u64,
-    pub first: u64,
-    pub size: usize,
 }

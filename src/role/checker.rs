@@ -15,7 +15,6 @@ use crate::check::Limits;
 use crate::cli::exit::Exit;
 use crate::drive::check::{Driver, Output};
 use crate::ipc::{Catalogue, CheckerPart, FromRole, Memory, ToRole, ToRunner, Told, frame};
-use crate::status::check::Kernel;
 use crate::sys::{clock, process, sched};
 use record::Record;
 
@@ -87,10 +86,8 @@ impl Role {
 
     /// Tells whether virtual servers can be served, when that is news: virtual routers hold back while they cannot.
     fn tell_ipvs(&mut self, control: &mut Control) {
-        let works = match self.driver.kernel() {
-            Kernel::Unknown => return,
-            Kernel::Ready => true,
-            Kernel::Unavailable(_) => false,
+        let Some(works) = self.driver.serves() else {
+            return;
         };
         if self.ipvs.replace(works) != Some(works) {
             control.tell(&FromRole::Ipvs { works });

@@ -5,7 +5,6 @@
 #![allow(
     clippy::disallowed_methods,
     clippy::disallowed_types,
-    clippy::print_stderr,
     reason = "part of the shell: processes, clocks, files"
 )]
 
@@ -97,7 +96,7 @@ pub fn main(name: &str) -> ExitCode {
     let (Some(role), Ok(control)) =
         (RoleName::from_word(name), Channel::inherited(spawn::CONTROL_FD))
     else {
-        eprintln!("evervipd: {ARGUMENT} is for the daemon's own use");
+        crate::cli::print::say(format_args!("evervipd: {ARGUMENT} is for the daemon's own use"));
         return Exit::Fatal.into();
     };
     let row = table::row(role);

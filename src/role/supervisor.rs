@@ -657,7 +657,7 @@ impl Supervisor {
         if self.ipvs == Some(false) && self.checks_needed() {
             let gap = if line.is_empty() { "" } else { "; " };
             line.push_str(gap);
-            line.push_str("IPVS does not work, virtual servers cannot be served");
+            line.push_str("IPVS does not work or refuses a virtual server");
         }
         if line.is_empty() { "running".into() } else { line }
     }

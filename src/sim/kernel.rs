@@ -6,8 +6,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::base::rng::Rng;
 use crate::base::{Family, IfIndex, IfName, Mac, Prefix};
-use crate::plan::route::RouteIdentity;
-use crate::plan::{Change, ChangeKind, Identity, Op, Outcome, Sight, Verb};
+use crate::plan::route::{RouteAttributes, RouteIdentity};
+use crate::plan::{
+    AddressAttributes, Attributes, Change, ChangeKind, Identity, Object, Op, Outcome, Sight, Verb,
+};
 use crate::vrrp::{Link, Snapshot};
 
 /// EBUSY: what calls that fail now and then answer.
@@ -28,6 +30,8 @@ pub struct Kernel {
     pub links: Vec<Link>,
     /// The addresses in the order they were added.
     pub addresses: Vec<(IfIndex, Prefix)>,
+    /// What is not usual about them.
+    pub attributes: BTreeMap<(IfIndex, Prefix), AddressAttributes>,
     /// The routes, as far as they bear our mark.
     pub routes: Vec<SimRoute>,
     /// Removals of routes that nobody was told of.
@@ -141,9 +145,17 @@ impl Kernel {
     /// Everything at once, as a dump.
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {
-        let addresses = self.addresses.iter().map(|(link, prefix)| Sight::address(*link, *prefix));
+        let addresses = self.addresses.iter().map(|(link, prefix)| self.sight(*link, *prefix));
         let routes = self.routes.iter().map(SimRoute::sight);
         Snapshot { links: self.links.clone(), objects: addresses.chain(routes).collect() }
+    }
+
+    /// An address as the kernel tells it.
+    #[must_use]
+    pub fn sight(&self, link: IfIndex, prefix: Prefix) -> Sight {
+        let attributes = self.attributes.get(&(link, prefix)).cloned().unwrap_or_default();
+        let attributes = Some(Box::new(Attributes::Address(attributes)));
+        Sight { attributes, ..Sight::address(link, prefix) }
     }
 
     /// Whether an address is on a link.
@@ -162,6 +174,7 @@ impl Kernel {
         let new = self.link_at(link).is_some() && !self.has(link, prefix);
         if new {
             self.addresses.push((link, prefix));
+            self.attributes.remove(&(link, prefix));
         }
         new
     }
@@ -228,10 +241,14 @@ impl Kernel {
             Verb::Replace { in_place: false, .. } => {
                 let gone = self.remove_some(link, prefix, true);
                 self.add(link, prefix);
+                self.set_attributes(link, prefix, op);
                 (Outcome::Done, gone)
             }
             Verb::Add | Verb::Replace { .. } => {
                 let new = self.add(link, prefix);
+                if new || op.verb != Verb::Add {
+                    self.set_attributes(link, prefix, op);
+                }
                 (if new { Outcome::Done } else { Outcome::Already }, Vec::new())
             }
             Verb::Delete { keep_secondaries } => {
@@ -239,6 +256,11 @@ impl Kernel {
                 (if gone.is_empty() { Outcome::Already } else { Outcome::Done }, gone)
             }
         }
+    }
+
+    fn set_attributes(&mut self, link: IfIndex, prefix: Prefix, op: &Op) {
+        let attributes = op.object.address().map(AddressAttributes::of);
+        self.attributes.extend(attributes.map(|new| ((link, prefix), new)));
     }
 
     fn change_route(&mut self, op: &Op, identity: RouteIdentity<IfIndex>) -> Outcome {
@@ -268,7 +290,11 @@ impl Kernel {
             }
             _ => {}
         }
-        self.routes.push(SimRoute { identity, links, source });
+        let attributes = match op.object.as_ref() {
+            Object::Route(route) => RouteAttributes::of(route),
+            Object::Address(_) => RouteAttributes::default(),
+        };
+        self.routes.push(SimRoute { identity, links, source, attributes });
         Outcome::Done
     }
 
@@ -337,12 +363,18 @@ pub struct SimRoute {
     pub links: Vec<IfIndex>,
     /// Its preferred source.
     pub source: Option<IpAddr>,
+    /// The rest of it.
+    pub attributes: RouteAttributes,
 }
 
 impl SimRoute {
-    fn sight(&self) -> Sight {
+    /// The route as the kernel tells it.
+    #[must_use]
+    pub fn sight(&self) -> Sight {
         let identity = Identity::Route(Box::new(self.identity.clone()));
-        Sight { identity, links: self.links.clone() }
+        let attributes = RouteAttributes { source: self.source, ..self.attributes.clone() };
+        let attributes = Some(Box::new(Attributes::Route(attributes)));
+        Sight { identity, links: self.links.clone(), attributes }
     }
 
     fn change(&self, kind: ChangeKind, own: bool) -> Change {

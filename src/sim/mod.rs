@@ -3,10 +3,14 @@
 //!
 //! | file | holds |
 //! |---|---|
-//! | `world` | the clock, the queue of what will happen, the hosts, the interpreter of actions |
+//! | `world` | the clock, the queue of what will happen, the hosts |
+//! | `turn` | what happens to a host, step by step |
+//! | `act` | the interpreter of actions |
 //! | `net` | segments: loss, delay, duplication, partition |
 //! | `kernel` | a host's links and addresses, and calls that fail |
 //! | `director` | a host's IPVS table and check engine, and the servers it looks after |
+//! | `reconcile` | a test of `plan` alone on that kernel |
+//! | `forge` | packets of strangers, valid or wrong in one thing |
 //! | `story` | what can be done to all of them |
 //! | `oracle` | what must hold after every step |
 //! | `chaos` | a story made from a seed |
@@ -15,15 +19,20 @@
 //! A run depends on its seed alone: the same seed gives the same trace, octet for octet.
 #![forbid(unsafe_code)]
 
+mod act;
 pub mod chaos;
 pub mod director;
+pub mod forge;
 pub mod fuzz;
 pub mod kernel;
 pub mod net;
 pub mod oracle;
+#[cfg(test)]
+mod reconcile;
 pub mod story;
 #[cfg(test)]
 mod tests;
+mod turn;
 pub mod world;
 
 pub use world::{NodeId, World};

@@ -71,7 +71,7 @@ impl World {
                 .instances
                 .iter()
                 .filter(|i| i.priority == Priority::OWNER)
-                .flat_map(|i| i.addresses.iter().map(|a| a.prefix))
+                .flat_map(|i| i.addresses.iter().chain(&i.excluded).map(|a| a.prefix))
                 .collect();
             let there = node.kernel.addresses.iter().filter(|(_, prefix)| owned.contains(prefix));
             node.taken = there.map(|(_, prefix)| *prefix).collect();
@@ -87,7 +87,12 @@ impl World {
         let at = Instant::from_nanos(now.as_nanos().saturating_sub(500_000_000));
         let at = node.stalled_since.take().map_or(at, |since| since.min(at));
         let summary = Summary { at, ..node.summary.clone() };
-        self.oracle.started(id, now, resume);
+        self.oracle.started(id, now, resume, &config);
+        let time = crate::base::WallTime {
+            secs: 1_700_000_000 + now.as_nanos() / 1_000_000_000,
+            nanos: 0,
+        };
+        self.handle(id, Event::TimeOfDay(time));
         if resume {
             self.handle(id, Event::Resume(summary));
         }
@@ -279,6 +284,7 @@ impl World {
         if let Some(node) = self.nodes.get_mut(id.0) {
             node.runner_alive = alive;
         }
+        self.oracle.lose_results(id);
         if alive {
             self.soon(id, What::RunnerReady { node: id });
         }

@@ -244,7 +244,7 @@ fn equal_runs_have_equal_traces() {
 
 /// How many seeds are played, and from which on: `EVERVIP_SEEDS`, `EVERVIP_SEED`.
 #[allow(clippy::disallowed_methods, reason = "a knob of this test")]
-fn seeds() -> std::ops::Range<u64> {
+pub(super) fn seeds() -> std::ops::Range<u64> {
     let number = |name| std::env::var(name).ok().and_then(|v| v.parse().ok());
     let count = number("EVERVIP_SEEDS");
     match number("EVERVIP_SEED") {

@@ -230,12 +230,24 @@ pub struct Counters {
     pub ignored_as_owner: u64,
     /// Refused: by unicast from a router that is not a peer.
     pub not_a_peer: u64,
+    /// Refused: no authentication trailer.
+    pub auth_missing: u64,
+    /// Refused: authentication trailer of an unknown form.
+    pub auth_malformed: u64,
+    /// Refused: authentication trailer with an unknown key.
+    pub auth_unknown_key: u64,
+    /// Refused: authentication trailer that does not belong to the packet.
+    pub auth_invalid_hmac: u64,
+    /// Refused: authentication trailer outside the time window.
+    pub auth_stale: u64,
+    /// Refused: authentication trailer heard before.
+    pub auth_replay: u64,
 }
 
 impl Counters {
     /// Packets that were dropped, by reason.
     #[must_use]
-    pub const fn dropped(&self) -> [(&'static str, u64); 13] {
+    pub const fn dropped(&self) -> [(&'static str, u64); 19] {
         [
             ("wrong TTL", self.bad_ttl),
             ("wrong version", self.bad_version),
@@ -250,6 +262,12 @@ impl Counters {
             ("wrong destination", self.bad_destination),
             ("own addresses", self.ignored_as_owner),
             ("not a peer", self.not_a_peer),
+            ("missing trailer", self.auth_missing),
+            ("malformed trailer", self.auth_malformed),
+            ("unknown key", self.auth_unknown_key),
+            ("wrong HMAC", self.auth_invalid_hmac),
+            ("stale trailer", self.auth_stale),
+            ("replayed trailer", self.auth_replay),
         ]
     }
 }

@@ -1,19 +1,23 @@
 //! Socket filters.
 
 use std::io;
+use std::os::fd::AsFd;
 
-use socket2::{SockFilter, Socket};
+use socket2::{SockFilter, SockRef, Socket};
 
 use crate::base::Family;
 
 /// Opcode "return the constant": how many octets of the packet to keep, 0 to drop it.
 const RETURN: u16 = 0x06;
-/// Opcode "load the octet at this place".
+/// Opcodes "load the 16 bits there, first octet high" and "load the octet there".
+const LOAD_PAIR: u16 = 0x28;
 const LOAD_OCTET: u16 = 0x30;
 /// Opcode "keep these bits".
 const AND: u16 = 0x54;
-/// Opcode "go on so many instructions further if it equals the constant, so many if not".
+/// Opcode "go on so many instructions further if it equals the constant, so many if not", and the same "if it has one
+/// of these bits".
 const JUMP_EQUAL: u16 = 0x15;
+const JUMP_SET: u16 = 0x45;
 /// Where the network header begins, whatever the socket shows (`SKF_NET_OFF`).
 const NETWORK: u32 = 0xfff0_0000;
 
@@ -50,6 +54,34 @@ pub fn multicast_cut_at(socket: &Socket, family: Family, length: u32) -> io::Res
         SockFilter::new(AND, 0, 0, bits),
         SockFilter::new(JUMP_EQUAL, 0, 1, value),
         SockFilter::new(RETURN, 0, 0, length),
+        SockFilter::new(RETURN, 0, 0, 0),
+    ])
+}
+
+/// Lets of the events about routes through only what concerns routes with this protocol mark: those that bear it, and
+/// those that took another's place, which may have been one of them. A host may have a million other routes, and each
+/// would wake the reader. Events about anything else come through.
+///
+/// # Errors
+/// Those of `SO_ATTACH_FILTER`.
+pub fn only_routes_of(socket: &impl AsFd, mark: u8) -> io::Result<()> {
+    // Type and flags of a netlink message stand in the order of the machine, behind its length (32 bits); the protocol
+    // is the sixth octet of a route's header, behind the 16 of the message's.
+    let pair = |number: u16| u32::from(u16::from_be_bytes(number.to_ne_bytes()));
+    let (kind, flags, protocol) = (4, 6, 21);
+    let (new, gone) = (pair(libc::RTM_NEWROUTE), pair(libc::RTM_DELROUTE));
+    let replaces = pair(u16::try_from(libc::NLM_F_REPLACE).unwrap_or(0));
+    SockRef::from(socket).attach_filter(&[
+        SockFilter::new(LOAD_PAIR, 0, 0, kind),
+        SockFilter::new(JUMP_EQUAL, 3, 0, new),
+        SockFilter::new(JUMP_EQUAL, 0, 6, gone),
+        SockFilter::new(LOAD_OCTET, 0, 0, protocol),
+        SockFilter::new(JUMP_EQUAL, 4, 5, mark.into()),
+        SockFilter::new(LOAD_OCTET, 0, 0, protocol),
+        SockFilter::new(JUMP_EQUAL, 2, 0, mark.into()),
+        SockFilter::new(LOAD_PAIR, 0, 0, flags),
+        SockFilter::new(JUMP_SET, 0, 1, replaces),
+        SockFilter::new(RETURN, 0, 0, u32::MAX),
         SockFilter::new(RETURN, 0, 0, 0),
     ])
 }

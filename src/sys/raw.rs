@@ -1,4 +1,4 @@
-//! Raw sockets of IP protocol 112: receiving adverts of many groups and interfaces, sending them.
+//! Raw sockets of IP protocol 112, or 51 in front of it: receiving adverts of many groups and interfaces, sending them.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -12,6 +12,8 @@ use crate::base::{Family, IfIndex, WallTime};
 
 /// VRRP among the IP protocols (RFC 9568 5.1.1.4).
 const VRRP: i32 = 112;
+/// The IP authentication header among them.
+const AH: i32 = 51;
 /// The longest advert: an IPv4 header with options, 8 octets, 255 IPv6 addresses. What is longer is cut here
 /// and refused by whoever compares it with its header.
 const LONGEST: u32 = 60 + 8 + 255 * 16;
@@ -52,11 +54,20 @@ impl Receiver {
     /// # Errors
     /// `EPERM` without the capability NET_RAW; `EAFNOSUPPORT` where the kernel lacks the family.
     pub fn open(family: Family, unicast: bool) -> io::Result<Self> {
-        let socket = Socket::new(
-            domain(family),
-            Type::RAW.nonblocking().cloexec(),
-            Some(Protocol::from(VRRP)),
-        )?;
+        Self::of(family, VRRP, unicast)
+    }
+
+    /// As [`Receiver::open`], for IPv4 packets with an authentication header.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn open_ah(unicast: bool) -> io::Result<Self> {
+        Self::of(Family::V4, AH, unicast)
+    }
+
+    fn of(family: Family, protocol: i32, unicast: bool) -> io::Result<Self> {
+        let kind = Type::RAW.nonblocking().cloexec();
+        let socket = Socket::new(domain(family), kind, Some(Protocol::from(protocol)))?;
         match family {
             Family::V4 => {
                 socket.set_multicast_all_v4(false)?;

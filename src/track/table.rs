@@ -18,7 +18,7 @@ pub enum Subject {
     Interface(IfName),
     /// A `vrrp_script`: good or bad by the exit status of its runs.
     Script(Name),
-    /// The virtual servers of the configuration: good while the kernel's IPVS can be written.
+    /// The virtual servers of the configuration: good while the kernel can serve them.
     VirtualServers,
 }
 
@@ -28,9 +28,7 @@ impl core::fmt::Display for Subject {
         match self {
             Self::Interface(name) => write!(f, "interface {name} down"),
             Self::Script(name) => write!(f, "script {name}"),
-            Self::VirtualServers => {
-                f.write_str("IPVS does not work, virtual servers cannot be served")
-            }
+            Self::VirtualServers => f.write_str("IPVS does not work or refuses a virtual server"),
         }
     }
 }

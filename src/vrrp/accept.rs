@@ -6,12 +6,18 @@
 use core::net::IpAddr;
 use core::time::Duration;
 
+use super::auth::{self, Sequences};
 use super::event::Rx;
-use crate::base::Family;
-use crate::model::extras::{OldChecksum, Unicast};
+use crate::base::{Family, WallTime};
+use crate::model::extras::{Hmac, HmacMode, OldChecksum, Unicast};
 use crate::model::vrrp::{Authentication, Instance, Priority, Version};
 use crate::status::vrrp::Counters;
+use crate::wire::ah::{self, Ah};
+use crate::wire::hmac::{self, Trailer};
 use crate::wire::{ip, vrrp};
+
+/// Authentication type 2: the IP authentication header.
+pub(super) const AH: u8 = 2;
 
 /// A valid advert.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,6 +32,24 @@ pub struct Heard {
     pub same_addresses: bool,
     /// Whether its checksum has the old form that some routers give version 3 adverts by unicast.
     pub old_checksum: bool,
+    /// What shows that it is genuine and new.
+    pub proof: Proof,
+}
+
+/// A sequence number that its sender vouched for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Proof {
+    /// None is sent.
+    None,
+    /// That of the IP authentication header.
+    Ah(u32),
+    /// That of the authentication trailer.
+    Trailer {
+        /// The sequence.
+        sequence: u64,
+        /// How far the sender's clock is ahead of ours, in seconds.
+        ahead: i32,
+    },
 }
 
 /// Why a packet is not taken for an advert.
@@ -89,6 +113,51 @@ pub enum Refusal {
     /// The password is wrong.
     #[error("received an invalid passwd")]
     AuthFailure,
+    /// An IP authentication header that we do not use.
+    #[error("received AH header but auth type not AH")]
+    UnexpectedAh,
+    /// No IP authentication header.
+    #[error("no AH header but auth type is AH")]
+    NoAh,
+    /// The IP authentication header does not belong to the packet.
+    #[error("IPSEC-AH : invalid IPSEC HMAC-MD5 value. Due to fields mutation or bad password !")]
+    BadIcv,
+    /// The security parameters index is not the source address.
+    #[error("IPSEC-AH : invalid SPI {0:#010x}")]
+    Spi(u32),
+    /// An AH advert that was heard before, or an older one.
+    #[error(
+        "IPSEC-AH : sequence number {received} already processed. Packet dropped. Local({ours})"
+    )]
+    AhReplay {
+        /// The last one.
+        ours: u32,
+        /// The packet's.
+        received: u32,
+    },
+    /// No authentication trailer, which `mode enforce` asks for.
+    #[error("missing authentication trailer")]
+    NoTrailer,
+    /// The authentication trailer has an unknown form.
+    #[error("malformed authentication trailer")]
+    Malformed,
+    /// The authentication trailer names a key that we do not have.
+    #[error("unknown authentication key id {0}")]
+    UnknownKey(u8),
+    /// The authentication trailer does not belong to the packet.
+    #[error("invalid authentication HMAC")]
+    BadHmac,
+    /// The clocks differ by more than `time_window`.
+    #[error("stale authentication trailer, clock skew {ahead} sec exceeds window {window} sec")]
+    Stale {
+        /// How far the sender's clock is ahead of ours.
+        ahead: i32,
+        /// What is allowed.
+        window: u64,
+    },
+    /// An advert that was heard before, or an older one.
+    #[error("replayed authentication trailer")]
+    Replay,
     /// Another interval than ours, which version 2 does not allow.
     #[error("advertisement interval mismatch: mine={ours} sec, received={received} sec")]
     Interval {
@@ -126,7 +195,16 @@ impl Refusal {
             Self::Checksum | Self::OldChecksum => &mut counters.bad_checksum,
             Self::AuthType(_) => &mut counters.bad_auth_type,
             Self::AuthMismatch { .. } => &mut counters.auth_mismatch,
-            Self::AuthFailure => &mut counters.auth_failure,
+            Self::UnexpectedAh | Self::NoAh => &mut counters.auth_mismatch,
+            Self::AuthFailure | Self::BadIcv | Self::Spi(_) | Self::AhReplay { .. } => {
+                &mut counters.auth_failure
+            }
+            Self::NoTrailer => &mut counters.auth_missing,
+            Self::Malformed => &mut counters.auth_malformed,
+            Self::UnknownKey(_) => &mut counters.auth_unknown_key,
+            Self::BadHmac => &mut counters.auth_invalid_hmac,
+            Self::Stale { .. } => &mut counters.auth_stale,
+            Self::Replay => &mut counters.auth_replay,
             Self::Interval { .. } => &mut counters.bad_interval,
             Self::Owner => &mut counters.ignored_as_owner,
             Self::AddressCount { .. } => &mut counters.bad_address_count,
@@ -145,12 +223,18 @@ impl Refusal {
             Self::Length { .. } => 4,
             Self::Checksum | Self::OldChecksum => 5,
             Self::AuthType(_) => 6,
-            Self::AuthMismatch { .. } => 7,
-            Self::AuthFailure => 8,
+            Self::AuthMismatch { .. } | Self::UnexpectedAh | Self::NoAh => 7,
+            Self::AuthFailure | Self::BadIcv | Self::Spi(_) | Self::AhReplay { .. } => 8,
             Self::Interval { .. } => 9,
             Self::Owner => 10,
             Self::AddressCount { .. } => 11,
             Self::NotPeer(_) => 12,
+            Self::NoTrailer => 13,
+            Self::Malformed => 14,
+            Self::UnknownKey(_) => 15,
+            Self::BadHmac => 16,
+            Self::Stale { .. } => 17,
+            Self::Replay => 18,
         }
     }
 }
@@ -164,6 +248,8 @@ pub struct Packet<'a> {
     pub destination: IpAddr,
     /// TTL or hop limit on arrival.
     pub ttl: u8,
+    /// Its IP authentication header, and the packet from the IP header on.
+    pub ah: Option<(Ah, &'a [u8])>,
     /// From the VRRP header on.
     pub payload: &'a [u8],
 }
@@ -178,18 +264,32 @@ pub fn unwrap<'a>(rx: &Rx, packet: &'a [u8]) -> Result<Packet<'a>, Refusal> {
             source: rx.source,
             destination: rx.destination,
             ttl: rx.hop_limit,
+            ah: None,
             payload: packet,
         }),
         Family::V4 => {
             let short = Refusal::Length { expected: ip::HEADER, received: packet.len() };
             let (header, payload) = ip::decode(packet).map_err(|_| short)?;
-            if header.protocol != ip::VRRP || header.fragment {
+            if header.fragment {
                 return Err(short);
             }
+            let (ah, payload) = match header.protocol {
+                ip::VRRP => (None, payload),
+                ah::PROTOCOL => {
+                    let (ah, rest) = ah::decode(payload).ok_or(short)?;
+                    if ah.next != ip::VRRP {
+                        return Err(short);
+                    }
+                    let whole = packet.get(..usize::from(header.total_length)).unwrap_or(packet);
+                    (Some((ah, whole)), rest)
+                }
+                _ => return Err(short),
+            };
             Ok(Packet {
                 source: header.source.into(),
                 destination: header.destination.into(),
                 ttl: header.ttl,
+                ah,
                 payload,
             })
         }
@@ -202,19 +302,34 @@ pub fn vrid(payload: &[u8]) -> Option<u8> {
     payload.get(1).copied()
 }
 
-/// Judges a packet for the instance configured by `ours`, whose advertised addresses are `addresses` and which
-/// listens to `destination`.
+/// The instance that judges a packet.
+#[derive(Clone, Copy, Debug)]
+pub struct Judge<'a> {
+    /// Its configuration.
+    pub ours: &'a Instance,
+    /// The addresses it advertises.
+    pub addresses: &'a [IpAddr],
+    /// What it listens to.
+    pub destination: IpAddr,
+    /// The sequence numbers it knows.
+    pub sequences: &'a Sequences,
+    /// The time of day.
+    pub now: WallTime,
+}
+
+/// Judges a packet.
 ///
 /// # Errors
 /// The first reason not to accept it.
-pub fn check(
-    ours: &Instance,
-    addresses: &[IpAddr],
-    destination: IpAddr,
-    packet: &Packet<'_>,
-) -> Result<Heard, Refusal> {
-    if packet.destination != destination {
+pub fn check(judge: &Judge<'_>, packet: &Packet<'_>) -> Result<Heard, Refusal> {
+    let Judge { ours, addresses, .. } = *judge;
+    if packet.destination != judge.destination {
         return Err(Refusal::Destination(packet.destination));
+    }
+    match (ours.ah_key(), packet.ah) {
+        (Some(_), None) => return Err(Refusal::NoAh),
+        (None, Some(_)) => return Err(Refusal::UnexpectedAh),
+        _ => {}
     }
     match ours.unicast() {
         Some(unicast) => check_peer(unicast, packet)?,
@@ -223,7 +338,11 @@ pub fn check(
         None => {}
     }
     let expected = ours.version.number();
-    let advert = vrrp::decode(packet.payload, ours.family).map_err(|error| match error {
+    let (pdu, trailer) = match ours.hmac() {
+        Some(_) => split(packet.payload, ours.family),
+        None => (packet.payload, None),
+    };
+    let advert = vrrp::decode(pdu, ours.family).map_err(|error| match error {
         vrrp::Error::Short(received) => Refusal::Length { expected: vrrp::HEADER, received },
         vrrp::Error::Version(received) => Refusal::Version { expected, received },
         vrrp::Error::Type(kind) => Refusal::Type(kind),
@@ -237,16 +356,21 @@ pub fn check(
     if advert.version != expected {
         return Err(Refusal::Version { expected, received: advert.version });
     }
+    let mut proof = match ours.hmac() {
+        Some(hmac) => check_trailer(judge, hmac, packet.source, pdu, trailer.as_ref())?,
+        None => Proof::None,
+    };
     //= rfc9568 7.1: MUST verify the VRRP checksum
-    // With v3_checksum_as_v2 senders of both kinds are about.
-    let plain = vrrp::checksum_holds(packet.payload, None);
-    let pseudo = || vrrp::checksum_holds(packet.payload, Some((packet.source, packet.destination)));
+    // With v3_checksum_as_v2 senders of both kinds are about. Over IPv6 it is the kernel's, which knows no trailer.
+    let covered = if ours.family == Family::V6 { packet.payload } else { pdu };
+    let plain = vrrp::checksum_holds(covered, None);
+    let pseudo = || vrrp::checksum_holds(covered, Some((packet.source, packet.destination)));
     let right = match (ours.version, ours.family) {
         (Version::V2, Family::V4) => plain,
         (Version::V3, Family::V4) if ours.v3_checksum_as_v2 => plain || pseudo(),
         (Version::V3, Family::V4) | (_, Family::V6) => pseudo(),
     };
-    let old_checksum = !right && has_old_checksum(ours, packet);
+    let old_checksum = !right && has_old_checksum(ours, packet.source, covered);
     if old_checksum && ours.unicast().is_some_and(|u| u.old_checksum == OldChecksum::Never) {
         return Err(Refusal::OldChecksum);
     }
@@ -254,7 +378,11 @@ pub fn check(
         return Err(Refusal::Checksum);
     }
     if let Some(auth) = &advert.auth {
-        authenticate(&ours.authentication, auth)?;
+        let kind = ours.ah_key().map(|_| AH);
+        authenticate(&ours.authentication, kind, auth)?;
+    }
+    if let (Some(key), Some((ah, whole))) = (ours.ah_key(), packet.ah) {
+        proof = check_ah(judge, key, packet.source, ah, whole)?;
     }
     //= rfc3768 7.1: MUST verify that the Adver Interval in the packet is the same as the locally configured
     if ours.version == Version::V2 && advert.interval != ours.advert_int {
@@ -271,6 +399,7 @@ pub fn check(
         same_addresses: addresses.iter().copied().eq(advert.addresses())
             || addresses.iter().all(|a| advert.addresses().any(|b| *a == b)),
         old_checksum,
+        proof,
     };
     //= rfc3768 7.1: if the packet was not generated by the address owner, the receiver MUST drop the packet
     // departs: the owner's too, since whoever wants to take the addresses can say 255.
@@ -298,10 +427,83 @@ fn check_peer(ours: &Unicast, packet: &Packet<'_>) -> Result<(), Refusal> {
 
 /// Whether the checksum of a version 3 advert that came by unicast covers the multicast group in place of our
 /// address, as that of keepalived before 2.0 does.
-fn has_old_checksum(ours: &Instance, packet: &Packet<'_>) -> bool {
+fn has_old_checksum(ours: &Instance, source: IpAddr, pdu: &[u8]) -> bool {
     ours.unicast().is_some()
         && (ours.version, ours.family) == (Version::V3, Family::V4)
-        && vrrp::checksum_holds(packet.payload, Some((packet.source, ours.destination)))
+        && vrrp::checksum_holds(pdu, Some((source, ours.destination)))
+}
+
+/// An advert and the trailer behind it, if it has one.
+fn split(payload: &[u8], family: Family) -> (&[u8], Option<Trailer>) {
+    match vrrp::decode(payload, family) {
+        Err(vrrp::Error::Length { expected, received }) if received == expected + hmac::TRAILER => {
+            Trailer::split(payload).map_or((payload, None), |(pdu, trailer)| (pdu, Some(trailer)))
+        }
+        _ => (payload, None),
+    }
+}
+
+/// Whether the trailer shows that an advert is genuine and new.
+fn check_trailer(
+    judge: &Judge<'_>,
+    hmac: &Hmac,
+    source: IpAddr,
+    pdu: &[u8],
+    trailer: Option<&Trailer>,
+) -> Result<Proof, Refusal> {
+    let Some(trailer) = trailer else {
+        let enforce = hmac.mode == HmacMode::Enforce;
+        return if enforce { Err(Refusal::NoTrailer) } else { Ok(Proof::None) };
+    };
+    let is_peer = |unicast: &Unicast| unicast.peers.iter().any(|peer| peer.address == source);
+    if !judge.ours.unicast().is_none_or(is_peer) {
+        return Err(Refusal::NotPeer(source));
+    }
+    if !trailer.is_known() {
+        return Err(Refusal::Malformed);
+    }
+    let sequence = trailer.sequence();
+    #[allow(clippy::cast_possible_truncation, reason = "the trailer has the low 32 bits")]
+    let now = judge.now.secs as u32;
+    let apart = |sequence: u64| auth::seconds(sequence).wrapping_sub(now).cast_signed();
+    let window = hmac.window.as_secs();
+    let outside = |ahead: i32| u64::from(ahead.unsigned_abs()) > window;
+    let ahead = apart(sequence);
+    if !hmac.monotonic && outside(ahead) {
+        return Err(Refusal::Stale { ahead, window });
+    }
+    let key = hmac.keys.iter().find(|key| key.id == trailer.key());
+    let key = key.ok_or_else(|| Refusal::UnknownKey(trailer.key()))?;
+    if !trailer.verify(key.key.reveal(), source, pdu) {
+        return Err(Refusal::BadHmac);
+    }
+    // What was heard when the clock was another one does not count.
+    let last = judge.sequences.last(source).filter(|last| hmac.monotonic || !outside(apart(*last)));
+    if last.is_some_and(|last| !auth::is_newer(sequence, last)) {
+        return Err(Refusal::Replay);
+    }
+    Ok(Proof::Trailer { sequence, ahead })
+}
+
+/// Whether the IP authentication header shows that an advert is genuine and new.
+fn check_ah(
+    judge: &Judge<'_>,
+    key: &[u8; 8],
+    source: IpAddr,
+    ah: Ah,
+    whole: &[u8],
+) -> Result<Proof, Refusal> {
+    if !ah::verify(whole, key, judge.ours.unicast().is_some()) {
+        return Err(Refusal::BadIcv);
+    }
+    if !matches!(source, IpAddr::V4(source) if source.to_bits() == ah.spi) {
+        return Err(Refusal::Spi(ah.spi));
+    }
+    let (ours, received) = (judge.sequences.ah(), ah.sequence);
+    if received <= ours {
+        return Err(Refusal::AhReplay { ours, received });
+    }
+    Ok(Proof::Ah(received))
 }
 
 fn version(payload: &[u8]) -> Option<u8> {
@@ -309,14 +511,18 @@ fn version(payload: &[u8]) -> Option<u8> {
 }
 
 //= rfc2338 10: authentication of version 2
-fn authenticate(ours: &Authentication, theirs: &vrrp::Auth) -> Result<(), Refusal> {
+fn authenticate(
+    ours: &Authentication,
+    kind: Option<u8>,
+    theirs: &vrrp::Auth,
+) -> Result<(), Refusal> {
     if theirs.kind > 2 {
         return Err(Refusal::AuthType(theirs.kind));
     }
-    let expected = match ours {
+    let expected = kind.unwrap_or(match ours {
         Authentication::None => 0,
         Authentication::Pass(_) => 1,
-    };
+    });
     if theirs.kind != expected {
         return Err(Refusal::AuthMismatch { expected, received: theirs.kind });
     }

@@ -55,6 +55,8 @@ pub enum Action {
         /// The group, or the address.
         group: IpAddr,
     },
+    /// Receive packets with an IP authentication header, too, wherever others are received.
+    HearAh,
     /// Stop receiving them.
     Leave {
         /// The interface.
@@ -87,6 +89,7 @@ pub enum Action {
 pub struct Actions {
     list: Vec<Action>,
     bytes: Vec<u8>,
+    scratch: Vec<u8>,
 }
 
 impl Actions {
@@ -111,6 +114,13 @@ impl Actions {
         let start = self.bytes.len();
         write(&mut self.bytes);
         start..self.bytes.len()
+    }
+
+    /// Lets `write` use memory that is empty before and after it.
+    pub fn scratch(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
+        self.scratch.clear();
+        write(&mut self.scratch);
+        self.scratch.clear();
     }
 
     /// The packet at `range`; empty if there is none.

@@ -2,18 +2,19 @@
 
 use core::net::IpAddr;
 
-use super::accept::{self, Heard, Packet, Refusal};
+use super::accept::{self, Heard, Judge, Packet, Proof, Refusal};
 use super::event::{InstanceId, Rx};
 use super::fsm::{self, Input, Rank, Step};
 use super::instance::{Disagreement, Instance, Machine, peer, say};
 use super::limit::Reason;
 use super::{Action, Actions, Cx, Engine};
-use crate::base::{Family, IfIndex, Instant};
-use crate::model::extras::{OldChecksum, Unicast};
+use crate::base::{Family, IfIndex, Instant, WallTime};
+use crate::model;
+use crate::model::extras::{HmacMode, OldChecksum, Unicast};
 use crate::model::vrrp::{Authentication, Version, Vrid};
 use crate::status::PEER;
 use crate::status::vrrp::State;
-use crate::wire::{ip, vrrp};
+use crate::wire::{ah, hmac, ip, vrrp};
 
 /// Adverts in a row with another number of addresses after which their sender is taken for a real master that
 /// was configured differently, and not for a bad packet.
@@ -40,12 +41,20 @@ impl Engine {
         if !self.running() {
             return;
         }
+        let time = self.time_of_day(cx.now);
         let Some(instance) = self.instance_mut(id) else { return };
         if matches!(instance.machine(), Machine::Init | Machine::Fault) && !instance.retained {
             return;
         }
-        let Some((.., listens_to)) = instance.listening else { return };
-        match accept::check(&instance.config, &instance.advertised, listens_to, &packet) {
+        let Some((.., destination)) = instance.listening else { return };
+        let judge = Judge {
+            ours: &instance.config,
+            addresses: &instance.advertised,
+            destination,
+            sequences: &instance.sequences,
+            now: time,
+        };
+        match accept::check(&judge, &packet) {
             Ok(heard) => self.valid(cx, id, heard),
             Err(refusal) => self.refused(cx, id, packet.source, &refusal),
         }
@@ -82,6 +91,7 @@ impl Engine {
             peer!(warn, *instance, "dropped an advert from {source}: {refusal}");
         }
         if let Refusal::AddressCount { heard, .. } = refusal {
+            self.note_proof(cx.now, id, *heard);
             self.disagrees(cx, id, *heard);
         }
     }
@@ -142,6 +152,7 @@ impl Engine {
     }
 
     fn valid(&mut self, cx: &mut Cx<'_>, id: InstanceId, heard: Heard) {
+        self.note_proof(cx.now, id, heard);
         self.note_checksum(cx.now, id, heard);
         let Some(instance) = self.instance_mut(id) else { return };
         instance.counters.adverts_received += 1;
@@ -167,8 +178,7 @@ impl Engine {
         if instance.retained && heard.priority != 0 {
             instance.retained = false;
             say!(info, *instance, "{} is master: removing VIPs.", heard.source);
-            let entries = instance.entries.clone();
-            self.settle(cx, &entries);
+            self.settle_instance(cx, id);
         }
         let Some(state) = self.instance(id).map(Instance::state) else { return };
         let tolerant = state == State::Backup && {
@@ -219,6 +229,32 @@ impl Engine {
             Step::Enter(_) => self.give_way(cx, id, heard),
             Step::Reassert => self.reassert(cx, id, heard),
             Step::Stay | Step::Wait | Step::Advertise => {}
+        }
+    }
+
+    /// Remembers what must not be heard again.
+    fn note_proof(&mut self, now: Instant, id: InstanceId, heard: Heard) {
+        let Some(instance) = self.instance_mut(id) else { return };
+        match heard.proof {
+            Proof::None => {}
+            Proof::Ah(number) => instance.sequences.note_ah(number),
+            Proof::Trailer { sequence, ahead } => {
+                let peers = instance.config.unicast().map(|unicast| unicast.peers.len());
+                instance.sequences.note_stamp(heard.source, sequence, peers);
+                let window = instance.config.hmac().map_or(u64::MAX, |hmac| hmac.window.as_secs());
+                if u64::from(ahead.unsigned_abs()) * 2 > window
+                    && self.admits(id, Reason::Clock, now)
+                    && let Some(instance) = self.instance(id)
+                {
+                    peer!(
+                        warn,
+                        *instance,
+                        "the clock of {} differs from ours by {ahead} sec; adverts are refused from \
+                         {window} sec on",
+                        heard.source
+                    );
+                }
+            }
         }
     }
 
@@ -305,6 +341,10 @@ impl Engine {
     /// A router of lower priority believes to be master: it hears from us, and so do the caches it may have
     /// turned.
     fn reassert(&mut self, cx: &mut Cx<'_>, id: InstanceId, heard: Heard) {
+        // Others heard its AH number and would take ours for an old one.
+        if let (Proof::Ah(number), Some(instance)) = (heard.proof, self.instance_mut(id)) {
+            instance.sequences.note_ah(number.saturating_add(1));
+        }
         if self.admits(id, Reason::Lower, cx.now)
             && let Some(instance) = self.instance(id)
         {
@@ -337,14 +377,16 @@ impl Engine {
             .last_sent_from
             .filter(|(link, _)| priority == 0 && self.links.contains_key(link));
         let Some((interface, source)) = instance.link.zip(instance.source).or(last) else { return };
+        let time = self.time_of_day(cx.now);
         let Some(instance) = self.instance_mut(id) else { return };
         instance.last_sent_from = Some((interface, source));
         // Never 0: the kernel would put in a number of its own.
         instance.packet_id = instance.packet_id.checked_add(1).unwrap_or(1);
+        let signature = signature(instance, time, priority, source, cx.out);
         match instance.config.unicast() {
             None => {
                 let to = To { address: instance.config.destination, hop_limit: 255, old: false };
-                push_advert(cx.out, instance, priority, (interface, source), to);
+                push_advert(cx.out, instance, priority, (interface, source), &signature, to);
             }
             Some(unicast) => {
                 let hop_limit = unicast.ttl.unwrap_or(255);
@@ -355,7 +397,7 @@ impl Engine {
                         OldChecksum::Never => false,
                     };
                     let to = To { address: peer.address, hop_limit, old };
-                    push_advert(cx.out, instance, priority, (interface, source), to);
+                    push_advert(cx.out, instance, priority, (interface, source), &signature, to);
                 }
             }
         }
@@ -391,49 +433,114 @@ struct To {
     old: bool,
 }
 
+/// What shows that an advert is ours; the same for all copies.
+enum Signature {
+    None,
+    /// The number of its IP authentication header.
+    Ah(u32),
+    Trailer([u8; hmac::TRAILER]),
+}
+
+fn signature(
+    instance: &mut Instance,
+    time: WallTime,
+    priority: u8,
+    source: IpAddr,
+    out: &mut Actions,
+) -> Signature {
+    if instance.config.ah_key().is_some() {
+        return Signature::Ah(instance.sequences.next_ah());
+    }
+    let Some(hmac) = instance.config.hmac().filter(|hmac| hmac.mode != HmacMode::ReceiveOnly)
+    else {
+        return Signature::None;
+    };
+    let Some(key) = hmac.keys.iter().find(|key| key.id == hmac.active) else {
+        return Signature::None;
+    };
+    let sequence = instance.sequences.next_stamp(hmac, time);
+    let content = content(&instance.config, &instance.advertised, priority, None);
+    let mut trailer = [0; hmac::TRAILER];
+    out.scratch(|bytes| {
+        vrrp::encode(&content, bytes);
+        trailer = hmac::sign(key.id, key.key.reveal(), sequence, source, bytes);
+    });
+    Signature::Trailer(trailer)
+}
+
+fn content<'a>(
+    config: &model::Instance,
+    addresses: &'a [IpAddr],
+    priority: u8,
+    pseudo: Option<(IpAddr, IpAddr)>,
+) -> vrrp::Content<'a> {
+    let auth = match &config.authentication {
+        Authentication::Pass(password) => Some(vrrp::Auth { kind: 1, data: *password.reveal() }),
+        Authentication::None => {
+            config.ah_key().map(|_| vrrp::Auth { kind: accept::AH, data: [0; vrrp::AUTH_DATA] })
+        }
+    };
+    vrrp::Content {
+        version: config.version.number(),
+        vrid: config.vrid.get(),
+        priority,
+        interval: config.advert_int,
+        auth,
+        addresses,
+        family: config.family,
+        pseudo,
+    }
+}
+
 fn push_advert(
     out: &mut Actions,
     instance: &Instance,
     priority: u8,
     (interface, source): (IfIndex, IpAddr),
+    signature: &Signature,
     to: To,
 ) {
     let config = &instance.config;
     let destination = to.address;
-    let auth = match &config.authentication {
-        Authentication::None => None,
-        Authentication::Pass(password) => Some(vrrp::Auth { kind: 1, data: *password.reveal() }),
-    };
     let plain = match (config.version, config.family) {
         (_, Family::V6) => false,
         (Version::V2, Family::V4) => true,
         (Version::V3, Family::V4) => config.v3_checksum_as_v2,
     };
     let covered = if to.old { config.destination } else { destination };
-    let content = vrrp::Content {
-        version: config.version.number(),
-        vrid: config.vrid.get(),
-        priority,
-        interval: config.advert_int,
-        auth,
-        addresses: &instance.advertised,
-        family: config.family,
-        pseudo: (!plain).then_some((source, covered)),
-    };
-    let packet = out.packet(|bytes| match (source, destination) {
-        (IpAddr::V4(from), IpAddr::V4(to_address)) => {
-            let start = bytes.len();
+    let pseudo = (!plain).then_some((source, covered));
+    let content = content(config, &instance.advertised, priority, pseudo);
+    let packet = out.packet(|bytes| {
+        let start = bytes.len();
+        if let (IpAddr::V4(from), IpAddr::V4(_)) = (source, destination) {
             bytes.extend([0; ip::HEADER]);
-            vrrp::encode(&content, bytes);
+            if let Signature::Ah(number) = signature {
+                bytes.extend(ah::encode(from.to_bits(), *number));
+            }
+        }
+        let advert = bytes.len();
+        vrrp::encode(&content, bytes);
+        if let Signature::Trailer(trailer) = signature {
+            bytes.extend(trailer);
+            // Over IPv6 the kernel's checksum covers it.
+            if let (IpAddr::V6(_), Some(whole)) = (source, bytes.get_mut(advert..)) {
+                vrrp::checksum_again(whole, pseudo);
+            }
+        }
+        if let (IpAddr::V4(from), IpAddr::V4(destination)) = (source, destination) {
             let length = (bytes.len() - start).saturating_sub(ip::HEADER);
             let length = u16::try_from(length).unwrap_or(u16::MAX);
+            let protocol =
+                if matches!(signature, Signature::Ah(_)) { ah::PROTOCOL } else { ip::VRRP };
             let id = instance.packet_id;
-            let header = ip::encode(id, length, from, to_address, to.hop_limit, ip::VRRP);
+            let header = ip::encode(id, length, from, destination, to.hop_limit, protocol);
             if let Some(room) = bytes.get_mut(start..start + ip::HEADER) {
                 room.copy_from_slice(&header);
             }
+            if let (Some(key), Some(whole)) = (config.ah_key(), bytes.get_mut(start..)) {
+                ah::seal(whole, key, config.unicast().is_some());
+            }
         }
-        _ => vrrp::encode(&content, bytes),
     });
     let (instance, hop_limit) = (instance.id, to.hop_limit);
     out.push(Action::SendAdvert { instance, interface, source, destination, hop_limit, packet });

@@ -3,7 +3,7 @@
 use core::net::IpAddr;
 use std::sync::Arc;
 
-use crate::base::IfIndex;
+use crate::base::{IfIndex, WallTime};
 use crate::model::Vrrp;
 use crate::plan::{Change, Outcome, Token};
 pub use crate::plan::{Link, Snapshot};
@@ -74,6 +74,8 @@ pub enum Event<'a> {
     },
     /// The runner started (again): what it was asked to run before is lost.
     RunnerReady,
+    /// The time of day. Told at the start, and after it was set; needed where adverts carry it (`auth_hmac`).
+    TimeOfDay(WallTime),
     /// Whether the kernel's IPVS can be written. Told before the first configuration if it is known then, and whenever
     /// it changes.
     Ipvs {

@@ -159,13 +159,22 @@ impl Engine {
         own.chain(tracked).collect()
     }
 
-    /// A master none of whose addresses the kernel takes serves nobody: another router may do better.
-    pub(super) fn all_refused(&self, instance: &Instance) -> bool {
-        let entries = instance.entries.iter().filter_map(|id| self.objects.entry(*id));
+    /// A master none of whose addresses the kernel takes serves nobody: another router may do better. Asked with each
+    /// refusal, so the address that was not refused for good the last time is looked at first.
+    pub(super) fn all_refused(&mut self, id: InstanceId) -> bool {
+        let Some(instance) = self.instance(id) else { return false };
+        let (count, witness) = (instance.entries.len(), instance.witness);
         let mut any = false;
-        for entry in entries.filter(|e| e.object.address().is_some()) {
+        for position in (0..count).map(|n| (witness + n) % count) {
+            #[cfg(test)]
+            self.instances.visits.set(self.instances.visits.get() + 1);
+            let entry = instance.entries.get(position).and_then(|id| self.objects.entry(*id));
+            let Some(entry) = entry.filter(|e| e.object.address().is_some()) else { continue };
             any = true;
             if !entry.refused.is_some_and(|r| r.errno != 0 && r.attempts >= HOPELESS) {
+                if let Some(instance) = self.instances.get_mut(id) {
+                    instance.witness = position;
+                }
                 return false;
             }
         }
@@ -263,9 +272,13 @@ impl Engine {
             (Some(_), Some(configured)) => Some(configured),
             (Some(link), None) => self.objects.source(link, instance.config.family),
         };
+        let hears_ah = self.hears_ah;
         let Some(instance) = self.instance_mut(id) else { return false };
         let changed = core::mem::replace(&mut instance.source, source) != source;
-        self.listen(cx, id);
+        let new_ah = !hears_ah && instance.config.ah_key().is_some();
+        if new_ah || instance.listening != instance.hears() {
+            self.listen(cx, id);
+        }
         self.refresh(id);
         changed
     }

@@ -4,6 +4,7 @@
 use core::net::IpAddr;
 use core::time::Duration;
 
+use super::auth::Sequences;
 use super::event::InstanceId;
 use super::garp::Announcing;
 use super::group::{GroupId, Tally};
@@ -70,6 +71,8 @@ pub(super) struct Instance {
     pub entries: Vec<ObjectId>,
     /// How many of them the kernel has not answered for.
     pub in_flight: u32,
+    /// Position of an address that was not refused for good when that was asked last.
+    pub witness: usize,
     pub announcing: Announcing,
     /// The last process of this role left it as master.
     pub was_master: bool,
@@ -81,6 +84,8 @@ pub(super) struct Instance {
     pub mailed: Option<State>,
     /// Identification of the last IPv4 packet.
     pub packet_id: u16,
+    /// Sequence numbers of authenticated adverts.
+    pub sequences: Sequences,
     /// Lines that others caused.
     pub lines: Lines,
     /// Answers to masters of lower priority.
@@ -152,12 +157,14 @@ impl Instance {
             queued: false,
             entries: Vec::new(),
             in_flight: 0,
+            witness: 0,
             announcing: Announcing::default(),
             was_master: false,
             unannounced: None,
             announced: None,
             mailed: None,
             packet_id: 0,
+            sequences: Sequences::default(),
             lines: Lines::default(),
             corrections: Corrections::default(),
             held_down_until: None,
@@ -202,6 +209,16 @@ impl Instance {
     /// Whether addresses of it may be on their interfaces.
     pub const fn holds_addresses(&self) -> bool {
         self.is_master() || self.retained
+    }
+
+    /// What it is to hear as it is now: what is sent to its group or, by unicast, to its source.
+    pub fn hears(&self) -> Option<Key> {
+        let destination = match self.config.unicast() {
+            None => Some(self.config.destination),
+            Some(_) => self.source,
+        };
+        let (link, destination) = self.link.zip(destination)?;
+        Some((link, self.config.vrid, destination))
     }
 
     /// What it is able to do.

@@ -131,12 +131,11 @@ impl Engine {
             for id in self.instances.ids() {
                 self.enter(cx, id, State::Init);
             }
-            let ids = self.objects.ids();
-            self.settle(cx, &ids);
         }
         self.timers = Timers::default();
         self.walking.clear();
         self.queue.clear();
+        self.sweeps.clear();
         self.sliced = false;
         for id in self.instances.ids() {
             let notice = self.instance_mut(id).and_then(|i| notify::of_instance(i, Word::Stop));
@@ -147,6 +146,10 @@ impl Engine {
         }
         if keep_addresses {
             cx.out.push(Action::Done);
+        } else {
+            // All farewells before the first address goes.
+            let ids = self.objects.ids();
+            self.settle(cx, &ids);
         }
     }
 
@@ -183,7 +186,7 @@ impl Engine {
     }
 
     pub(super) fn announce_state_if_settled(&mut self, cx: &mut Cx<'_>, id: InstanceId) {
-        if self.instance(id).is_some_and(|i| i.in_flight == 0) {
+        if self.instance(id).is_some_and(|i| i.in_flight == 0) && !self.is_swept(id) {
             self.announce_state(cx, id);
         }
     }

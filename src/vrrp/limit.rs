@@ -82,11 +82,13 @@ pub(super) enum Reason {
     Unsent,
     /// The other form of the checksum.
     Checksum,
+    /// The sender's clock differs from ours.
+    Clock,
 }
 
 /// Kinds of refusals.
-const REFUSALS: usize = 13;
-const KINDS: usize = REFUSALS + 7;
+const REFUSALS: usize = 19;
+const KINDS: usize = REFUSALS + 8;
 
 impl Reason {
     const fn index(self) -> usize {
@@ -99,6 +101,7 @@ impl Reason {
             Self::NewMaster => REFUSALS + 4,
             Self::Unsent => REFUSALS + 5,
             Self::Checksum => REFUSALS + 6,
+            Self::Clock => REFUSALS + 7,
         }
     }
 
@@ -121,6 +124,12 @@ impl Reason {
         "own addresses",
         "wrong address count",
         "not a peer",
+        "missing trailer",
+        "malformed trailer",
+        "unknown key",
+        "wrong HMAC",
+        "stale trailer",
+        "replayed trailer",
         "other addresses than ours",
         "lower priority, discarded",
         "lower priority, answered",
@@ -128,6 +137,7 @@ impl Reason {
         "another master",
         "advert not sent",
         "another form of checksum",
+        "another time of day",
     ];
 }
 
@@ -284,6 +294,31 @@ impl Engine {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn each_reason_has_lines_words_and_a_count_of_its_own() {
+        let now = Instant::from_nanos(1_000_000_000);
+        let refused = (0..REFUSALS).map(Reason::Refused);
+        let others = [
+            (Reason::OtherAddresses, 1),
+            (Reason::Discarded, 1),
+            (Reason::Lower, SEVERAL),
+            (Reason::Echo, SEVERAL),
+            (Reason::NewMaster, SEVERAL),
+            (Reason::Unsent, 1),
+            (Reason::Checksum, 1),
+            (Reason::Clock, 1),
+        ];
+        let all: Vec<(Reason, u32)> = refused.map(|reason| (reason, 1)).chain(others).collect();
+        assert_eq!(all.len(), Reason::WORDS.len());
+        for ((reason, most), words) in all.into_iter().zip(Reason::WORDS) {
+            let mut lines = Lines::default();
+            let logged = (0..10).filter(|_| lines.admit(reason, now).0).count();
+            assert_eq!(logged, most as usize, "{words}");
+            let left_out: Vec<_> = lines.left_out(now + PERIOD).collect();
+            assert_eq!(left_out, [(words, 10 - most)]);
+        }
+    }
 
     #[test]
     fn a_line_a_minute_and_a_count() {

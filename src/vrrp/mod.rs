@@ -13,6 +13,7 @@
 //! | `advert` | adverts received and sent |
 //! | `health` | why an instance cannot take part, and its priority |
 //! | `object`, `link`, `membership` | who wants which objects in the kernel; links; multicast groups |
+//! | `sweep` | many objects at once, in slices |
 //! | `garp`, `notify` | what the segment and what scripts and people are told |
 //! | `limit` | how often others make an instance answer or log |
 //! | `script` | when tracking scripts run |
@@ -26,7 +27,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use crate::base::limit::Limit;
-use crate::base::{Family, IfIndex, IfName, Instant};
+use crate::base::{Family, IfIndex, IfName, Instant, WallTime};
 use crate::model;
 use crate::plan::Table;
 use crate::status::vrrp::Summary;
@@ -35,6 +36,7 @@ use crate::track::{self, TrackerId};
 pub mod accept;
 pub mod action;
 mod advert;
+pub mod auth;
 pub mod event;
 pub mod fsm;
 mod garp;
@@ -51,6 +53,7 @@ mod registry;
 mod reload;
 mod script;
 mod snapshot;
+mod sweep;
 #[cfg(test)]
 mod tests;
 mod timers;
@@ -65,14 +68,15 @@ use membership::Membership;
 use object::Owner;
 use registry::Registry;
 use script::Script;
+use sweep::Sweep;
 use timers::{Timer, Timers};
 
 /// Longest time a change of state waits for the kernel before scripts are told.
 const NOTICE_PATIENCE: core::time::Duration = core::time::Duration::from_secs(1);
 /// How long an instance takes no part after the kernel refused all its addresses.
 const HOLD_DOWN: core::time::Duration = core::time::Duration::from_secs(30);
-/// How many instances change their state in one step; the others follow in later ones, between which adverts go
-/// out. One costs some 10 us, most of it for its log lines.
+/// How many changes of state, and operations on the kernel, one step leads to; the others follow in later ones, between
+/// which adverts go out. A change costs some 10 us, most of it for its log lines.
 const SLICE: usize = 64;
 /// Up to how many instances tests compare what is kept with what is, after each step.
 #[cfg(test)]
@@ -110,16 +114,22 @@ pub struct Engine {
     walking: VecDeque<GroupId>,
     /// Instances that are to be looked at.
     queue: VecDeque<InstanceId>,
+    /// Objects of which the kernel is to be asked in slices.
+    sweeps: VecDeque<Sweep>,
     /// Something is left of a step that was cut into slices. It goes on with [`Timer::Slice`] alone: other events
     /// come many at a time.
     sliced: bool,
-    /// How many more instances may change their state in this step.
+    /// How many more changes of state and operations this step may lead to.
     budget: usize,
     resume: Summary,
     /// No instance becomes master before this (`vrrp_startup_delay`).
     silent_until: Instant,
     /// Frames that this step may still send.
     frames: u32,
+    /// Some instance uses the IP authentication header.
+    hears_ah: bool,
+    /// The time of day, and when it was told.
+    told_time: Option<(Instant, WallTime)>,
     unknown_lines: Limit,
     unknown_vrid: u64,
     malformed: u64,
@@ -176,11 +186,14 @@ impl Engine {
             timers: Timers::default(),
             walking: VecDeque::new(),
             queue: VecDeque::new(),
+            sweeps: VecDeque::new(),
             sliced: false,
             budget: SLICE,
             resume: Summary::default(),
             silent_until: now,
             frames: garp::SLICE,
+            hears_ah: false,
+            told_time: None,
             unknown_lines: Limit::new(UNKNOWN, core::time::Duration::from_secs(3)),
             unknown_vrid: 0,
             malformed: 0,
@@ -251,12 +264,13 @@ impl Engine {
             }
             Event::Ran { run, end } => self.ran(cx, run, end),
             Event::RunnerReady => self.runner_ready(),
+            Event::TimeOfDay(time) => self.told_time = Some((cx.now, time)),
             Event::Ipvs { works } => self.ipvs(cx, works),
             Event::Resume(summary) => self.resume = summary,
             Event::Reload(config) => self.reload(cx, config),
             Event::Stop { keep_addresses } => self.stop(cx, keep_addresses),
         }
-        if self.phase == Phase::Stopping && !self.objects.is_busy() {
+        if self.phase == Phase::Stopping && !self.objects.is_busy() && self.sweeps.is_empty() {
             self.phase = Phase::Stopped;
             cx.out.push(Action::Done);
         }
@@ -293,6 +307,7 @@ impl Engine {
         }
         self.sliced = false;
         self.work(cx);
+        self.sweep(cx);
     }
 
     fn set_timer(&mut self, timer: Timer, at: Option<Instant>) {
@@ -312,6 +327,12 @@ impl Engine {
         #[cfg(test)]
         assert_ne!(self.panic_in.take_if(|p| *p == id), Some(id), "asked for by a test");
         self.instances.get_mut(id)
+    }
+
+    /// The time of day; the start of 1970 while nobody told.
+    fn time_of_day(&self, now: Instant) -> WallTime {
+        let (at, told) = self.told_time.unwrap_or_default();
+        told.after(now.since(at))
     }
 
     fn running(&self) -> bool {

@@ -9,7 +9,7 @@ use crate::base::IfIndex;
 use crate::model;
 use crate::model::vrrp::Priority;
 use crate::plan::route::objects;
-use crate::plan::{Change, Object, ObjectId, Outcome, Token, Want};
+use crate::plan::{Change, Object, ObjectId, Outcome, Part, Request, Token, Want};
 
 /// Who names an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,15 +106,33 @@ impl Engine {
         self.objects.is_wanted(entry, |owner| wants(&self.instances, self.phase, *owner))
     }
 
-    /// Asks the kernel for what is missing or too much among these entries.
-    pub(super) fn settle(&mut self, cx: &mut Cx<'_>, entries: &[ObjectId]) {
-        if entries.is_empty() || matches!(self.phase, Phase::Waiting { .. }) {
-            return;
-        }
+    /// Asks the kernel for what is missing or too much among a few entries.
+    pub(super) fn settle_now(&mut self, cx: &mut Cx<'_>, entries: &[ObjectId]) {
         let Self { objects, instances, phase, .. } = self;
-        let wants = |owner: &Owner| wants(instances, *phase, *owner);
-        let Some(request) = objects.request(entries, cx.now, wants) else { return };
-        for entry in request.objects {
+        let want = |owner: &Owner| wants(instances, *phase, *owner);
+        let request = objects.request(entries, cx.now, want);
+        self.send(cx, request);
+    }
+
+    /// The same for a part of what is needed, and only for so many operations.
+    pub(super) fn ask(
+        &mut self,
+        cx: &mut Cx<'_>,
+        entries: &mut impl Iterator<Item = ObjectId>,
+        part: Part,
+        most: usize,
+    ) -> Option<Token> {
+        let Self { objects, instances, phase, .. } = self;
+        let want = |owner: &Owner| wants(instances, *phase, *owner);
+        let request = objects.request_part(entries, part, most, cx.now, want);
+        self.send(cx, request)
+    }
+
+    fn send(&mut self, cx: &mut Cx<'_>, request: Option<Request>) -> Option<Token> {
+        let Request { token, ops, objects } = request?;
+        // A change of state costs about as much as an operation or two.
+        self.budget = self.budget.saturating_sub(ops.len());
+        for entry in objects {
             let owners = self.objects.entry(entry).map(|e| e.owners.clone()).unwrap_or_default();
             for owner in owners {
                 if let Owner::Instance(id) = owner
@@ -124,12 +142,17 @@ impl Engine {
                 }
             }
         }
-        cx.out.push(Action::Apply { token: request.token, ops: request.ops });
+        cx.out.push(Action::Apply { token, ops });
+        Some(token)
     }
 
     /// The kernel answered one operation.
     pub(super) fn applied(&mut self, cx: &mut Cx<'_>, token: Token, item: u32, outcome: Outcome) {
-        let Some(answer) = self.objects.answered(token, item, outcome, cx.now) else { return };
+        let answer = self.objects.answered(token, item, outcome, cx.now);
+        if !self.sweeps.is_empty() && !self.objects.is_open(token) {
+            self.timers.set(Timer::Slice, cx.now);
+        }
+        let Some(answer) = answer else { return };
         let Some(entry) = self.objects.entry(answer.object) else { return };
         let owners: Vec<InstanceId> = entry
             .owners
@@ -190,8 +213,7 @@ impl Engine {
 
     /// A master none of whose addresses the kernel takes leaves the field to others for a while.
     fn hold_down_if_hopeless(&mut self, cx: &Cx<'_>, id: InstanceId) {
-        let Some(instance) = self.instance(id) else { return };
-        if instance.is_master() && self.all_refused(instance) {
+        if self.instance(id).is_some_and(Instance::is_master) && self.all_refused(id) {
             let until = cx.now + HOLD_DOWN;
             if let Some(instance) = self.instance_mut(id) {
                 instance.held_down_until = Some(until);

@@ -19,6 +19,8 @@ impl Engine {
     /// knows what else wants the addresses, and what the end is called.
     pub(super) fn enter(&mut self, cx: &mut Cx<'_>, id: InstanceId, to: State) {
         let Some(from) = self.instance(id).map(Instance::state) else { return };
+        // Whoever leads its group has not looked at what this one tracks: adverts and notices name what is in force.
+        self.update_priority(cx, id);
         self.budget = self.budget.saturating_sub(1);
         #[cfg(test)]
         {
@@ -61,6 +63,7 @@ impl Engine {
         if to == State::Master {
             instance.master_interval = instance.config.advert_int;
             instance.counters.became_master += 1;
+            instance.sequences.renew();
         }
         let touches = held || instance.holds_addresses();
         self.timers.clear(Timer::Advert(id));
@@ -85,8 +88,7 @@ impl Engine {
             say!(info, *instance, "setting VIPs.");
         }
         if touches {
-            let entries = instance.entries.clone();
-            self.settle(cx, &entries);
+            self.settle_instance(cx, id);
         }
         if (from, to) == (State::Fault, State::Backup) {
             self.announce_source(cx, id);

@@ -218,18 +218,24 @@ pub fn encode(content: &Content<'_>, out: &mut Vec<u8>) {
     }
 }
 
+/// Computes the checksum of an advertisement anew, as over IPv6 when something was appended that it covers.
+pub fn checksum_again(payload: &mut [u8], pseudo: Option<(IpAddr, IpAddr)>) {
+    let fill = |payload: &mut [u8], sum: [u8; 2]| {
+        if let Some(field) = payload.get_mut(6..HEADER) {
+            field.copy_from_slice(&sum);
+        }
+    };
+    fill(payload, [0, 0]);
+    let sum = checksum(payload, pseudo).to_be_bytes();
+    fill(payload, sum);
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
     use super::*;
-
-    fn hex(text: &str) -> Vec<u8> {
-        (0..text.len())
-            .step_by(2)
-            .map(|i| u8::from_str_radix(&text[i..i + 2], 16).unwrap())
-            .collect()
-    }
+    use crate::wire::testing::hex;
 
     fn encoded(content: &Content<'_>) -> Vec<u8> {
         let mut out = Vec::new();

@@ -46,9 +46,39 @@ fn with_program(n: u8, dynamic: bool) -> RealServer {
     RealServer { checkers: vec![misc(n, dynamic)], weight: 3, ..real(n) }
 }
 
+/// A service with two servers, the first of which a program checks.
+fn checked(dynamic: bool) -> Lvs {
+    lvs(vec![service(1, vec![with_program(71, dynamic), real(72)])])
+}
+
+/// A bench that waits for the program that checks 10.0.0.71, one of two servers.
+fn waiting(config: &Lvs) -> Bench {
+    let mut bench = Bench::new();
+    bench.answer("10.0.0.71:80", Answer::Silent);
+    bench.reload(config);
+    bench.seconds(12);
+    bench.forget();
+    bench
+}
+
 /// Ends the program that checks 10.0.0.71, which the bench does not answer.
 fn end(bench: &mut Bench, end: RunEnd) {
     bench.end_probe("10.0.0.71:80", Misc { dynamic: true }.step(end));
+}
+
+#[test]
+fn the_first_success_of_a_program_is_mailed_and_that_of_a_connection_is_not() {
+    let alert = |server| RealServer { smtp_alert: true, ..server };
+    let mut bench = Bench::new();
+    let servers = vec![alert(with_program(71, false)), alert(real(72))];
+    bench.answer("10.0.0.71:80", Answer::Silent);
+    bench.reload(&lvs(vec![service(1, servers)]));
+    bench.seconds(12);
+    end(&mut bench, RunEnd::Exit(0));
+    bench.seconds(1);
+    let mails: Vec<_> = bench.took().into_iter().filter(|l| l.contains("mail")).collect();
+    let subject = "Realserver [10.0.0.71]:tcp:80 of virtual server [10.0.0.1]:tcp:80 - UP";
+    assert!(matches!(mails.as_slice(), [mail] if mail.contains(subject)), "{mails:#?}");
 }
 
 #[test]
@@ -156,12 +186,7 @@ fn a_refused_entry_keeps_no_other_from_serving() {
 
 #[test]
 fn a_program_takes_a_server_out_and_in() {
-    let config = lvs(vec![service(1, vec![with_program(71, false), real(72)])]);
-    let mut bench = Bench::new();
-    bench.answer("10.0.0.71:80", Answer::Silent);
-    bench.reload(&config);
-    bench.seconds(12);
-    bench.forget();
+    let mut bench = waiting(&checked(false));
     bench.end_probe("10.0.0.71:80", Misc { dynamic: false }.step(RunEnd::Exit(2)));
     bench.expect(&["-10.0.0.71:80"]);
     let subject = "[10.0.0.71]:tcp:80 VS [10.0.0.1]:tcp:80";
@@ -178,12 +203,7 @@ fn a_program_takes_a_server_out_and_in() {
 
 #[test]
 fn a_program_that_cannot_run_or_is_not_answered_for_says_nothing() {
-    let config = lvs(vec![service(1, vec![with_program(71, false), real(72)])]);
-    let mut bench = Bench::new();
-    bench.answer("10.0.0.71:80", Answer::Silent);
-    bench.reload(&config);
-    bench.seconds(12);
-    bench.forget();
+    let mut bench = waiting(&checked(false));
     bench.end_probe("10.0.0.71:80", Misc { dynamic: false }.step(RunEnd::NotStarted(2)));
     bench.log.expect(&[
         "MISC_CHECK on service [10.0.0.71]:tcp:80: not tried: cannot run the program: No such file or directory. \
@@ -194,16 +214,16 @@ fn a_program_that_cannot_run_or_is_not_answered_for_says_nothing() {
     bench.expect(&[]);
     let check = &bench.engine.snapshot(bench.now).services[0].servers[0].checks[0];
     assert!(check.up && check.last.contains("timed out"), "{check:?}");
+    // The next run is another one, whose answer counts.
+    bench.seconds(30);
+    bench.end_probe("10.0.0.71:80", Misc { dynamic: false }.step(RunEnd::Exit(2)));
+    bench.expect(&["-10.0.0.71:80"]);
 }
 
 #[test]
 fn the_status_of_a_program_is_a_weight() {
-    let config = lvs(vec![service(1, vec![with_program(71, true), real(72)])]);
-    let mut bench = Bench::new();
-    bench.answer("10.0.0.71:80", Answer::Silent);
-    bench.reload(&config);
-    bench.seconds(12);
-    bench.forget();
+    let config = checked(true);
+    let mut bench = waiting(&config);
     end(&mut bench, RunEnd::Exit(2 + 7));
     bench.expect(&["=10.0.0.71:80*7"]);
     let view = bench.engine.snapshot(bench.now).services.remove(0);

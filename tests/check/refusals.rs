@@ -5,6 +5,8 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use evervip::base::Name;
+use evervip::check::Event;
+use evervip::model::Lvs;
 use evervip::plan::ipvs::{Op, Settings};
 
 use super::bench::{
@@ -408,4 +410,53 @@ fn a_dead_server_goes_before_a_reload_that_is_under_way() {
         "=10.0.0.30:80*2",
         "=10.0.0.50:80*2",
     ]);
+}
+
+#[test]
+fn a_service_that_is_refused_at_the_start_is_not_served() {
+    let mut bench = Bench::new();
+    bench.refuse = Box::new(|op| (op.service() == Some(key(2))).then_some(2));
+    bench.hold = true;
+    assert_eq!(bench.engine.serves(), None);
+    let services = vec![service(1, vec![real(71)]), service(2, vec![real(72)])];
+    let audit_interval = Some(Duration::from_secs(30));
+    bench.reload(&Lvs { audit_interval, ..lvs(services) });
+    // Not before the kernel has answered for each.
+    assert_eq!(bench.engine.serves(), None);
+    bench.release();
+    assert_eq!(bench.engine.serves(), Some(false));
+    bench.refuse = Box::new(|_| None);
+    bench.seconds(70);
+    assert_eq!(bench.engine.serves(), Some(true));
+    // What was served once counts from then on.
+    let gone = bench.kernel.services.remove(&key(2));
+    assert!(gone.is_some());
+    bench.refuse = Box::new(|op| (op.service() == Some(key(2))).then_some(2));
+    bench.seconds(70);
+    assert_eq!(bench.engine.serves(), Some(false));
+    bench.reload(&lvs(vec![service(1, vec![real(71)])]));
+    assert_eq!(bench.engine.serves(), Some(true));
+}
+
+#[test]
+fn a_service_that_a_reload_adds_and_the_kernel_refuses_takes_nothing_from_the_others() {
+    let mut bench = Bench::settled(&lvs(vec![service(1, vec![real(71)])]));
+    bench.refuse = Box::new(|op| (op.service() == Some(key(2))).then_some(2));
+    let both = lvs(vec![service(1, vec![real(71)]), service(2, vec![real(72)])]);
+    bench.reload(&both);
+    bench.seconds(5);
+    let view = bench.engine.snapshot(bench.now);
+    assert_eq!(view.services[1].refused, Some(2));
+    assert_eq!(bench.engine.serves(), Some(true));
+    // The next process of the role holds the same view.
+    let summary = bench.crash(2);
+    bench.event(Event::Resume(summary));
+    bench.reload(&both);
+    bench.seconds(5);
+    assert_eq!(bench.engine.serves(), Some(true));
+    // A refused server does not count either: the others serve.
+    let mut bench = Bench::new();
+    bench.refuse = Box::new(|op| matches!(op, Op::AddDestination { .. }).then_some(22));
+    bench.reload(&both);
+    assert_eq!(bench.engine.serves(), Some(true));
 }

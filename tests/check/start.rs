@@ -181,6 +181,12 @@ fn inhibited_servers_are_dead_in_the_table_by_their_weight() {
     bench.answer("10.0.0.71:80", Answer::Good);
     bench.seconds(15);
     bench.expect(&["=10.0.0.71:80*1"]);
+    // One that serves goes on serving.
+    let mut bench = Bench::new();
+    put(&mut bench, 1, &[(71, 1), (72, 1)]);
+    bench.reload(&pair_with(|service| service.servers[0].inhibit_on_failure = true));
+    bench.seconds(15);
+    bench.expect(&["read"]);
 }
 
 #[test]
@@ -390,6 +396,44 @@ fn without_ipvs_it_waits_and_says_so_each_minute() {
     bench.stop(false);
     assert!(bench.done);
     assert_eq!(bench.engine.deadline(), None);
+}
+
+#[test]
+fn a_table_that_is_not_told_in_time_counts_as_missing() {
+    let mut bench = Bench::new();
+    bench.hold = true;
+    bench.reload(&pair());
+    bench.seconds(59);
+    assert_eq!(bench.engine.serves(), None);
+    bench.seconds(1);
+    bench.log.expect(&[
+        "IPVS: Can't initialize ipvs: Connection timed out",
+        "no virtual server is in service until the kernel has IPVS (module ip_vs); trying again",
+    ]);
+    assert_eq!(bench.engine.serves(), Some(false));
+    // It is told in the end: the newest question counts, and is answered once.
+    bench.seconds(2);
+    bench.forget();
+    bench.release();
+    bench.expect(&[
+        "read",
+        "read",
+        "+service 10.0.0.1:80 rr",
+        "+10.0.0.71:80*1",
+        "+10.0.0.72:80*1",
+    ]);
+    assert_eq!(bench.engine.serves(), Some(true));
+    bench.seconds(60);
+    bench.expect(&[]);
+    // A stop does not wait without end either.
+    let mut bench = Bench::new();
+    bench.hold = true;
+    bench.event(Event::Owned(vec![key(1)]));
+    bench.reload(&pair());
+    bench.stop(false);
+    assert!(!bench.done);
+    bench.seconds(60);
+    assert!(bench.done && bench.owned == [key(1)], "{:?}", bench.owned);
 }
 
 #[test]

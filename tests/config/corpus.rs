@@ -3,7 +3,7 @@
 
 #![allow(clippy::print_stdout, reason = "says that it was skipped")]
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -90,6 +90,10 @@ fn verdict(path: &Path) -> Verdict {
 }
 
 fn run(path: &Path, name: &str, verdict: &Verdict) -> Loaded {
+    run_text(&fs::read(path).unwrap(), name, verdict)
+}
+
+fn run_text(text: &[u8], name: &str, verdict: &Verdict) -> Loaded {
     let programs = [
         "true",
         "false",
@@ -128,10 +132,135 @@ fn run(path: &Path, name: &str, verdict: &Verdict) -> Loaded {
     for interface in &verdict.interfaces {
         host = host.with_interface(interface, &[]);
     }
-    let files = MemoryFiles::single(name, &fs::read(path).unwrap());
+    let files = MemoryFiles::single(name, text);
     // keepalived reports each line that follows from a mistake.
     let options = Options { consequences: true, ..Options::new(name, &host) };
     load(&files, &host, &options)
+}
+
+fn names(directory: &Path) -> Vec<String> {
+    let mut names: Vec<String> = fs::read_dir(directory)
+        .unwrap()
+        .filter_map(|e| e.unwrap().file_name().into_string().ok())
+        .filter(|n| n.ends_with(".conf"))
+        .collect();
+    names.sort();
+    assert!(!names.is_empty());
+    names
+}
+
+/// The text with one more line in its first instance; none if no instance begins on a line of its own.
+fn with_line(text: &[u8], line: &str) -> Option<Vec<u8>> {
+    let mut out = Vec::new();
+    let mut done = false;
+    for part in text.split_inclusive(|&b| b == b'\n') {
+        out.extend_from_slice(part);
+        let shown = String::from_utf8_lossy(part);
+        let words: Vec<&str> = shown.split_whitespace().collect();
+        if !done && matches!(words.as_slice(), ["vrrp_instance", name, "{"] if !name.contains('$'))
+        {
+            out.extend_from_slice(line.as_bytes());
+            out.push(b'\n');
+            done = true;
+        }
+    }
+    done.then_some(out)
+}
+
+const ANOTHER: &str = "vrrp_instance one_more_instance {\n interface one_more0\n virtual_router_id 254\n priority 7\n virtual_ipaddress {\n  192.0.2.254/24\n }\n}\n";
+
+#[test]
+fn other_peoples_files_with_mistakes_can_be_reloaded() {
+    let Some(directory) = directory() else {
+        println!(
+            "SKIPPED other_peoples_files_with_mistakes_can_be_reloaded: no corpus, set EVERVIP_CORPUS"
+        );
+        return;
+    };
+    let (mut files, mut typos, mut wrong) = (0, 0, Vec::new());
+    for name in &names(&directory) {
+        let stem = name.trim_end_matches(".conf");
+        let verdict = verdict(&directory.join(format!("verdicts/{stem}.txt")));
+        let text = fs::read(directory.join(name)).unwrap();
+        let running = run_text(&text, name, &verdict);
+        // It starts, and something of it is left out.
+        if running.unusable() || running.diagnostics.errors() == 0 {
+            continue;
+        }
+        files += 1;
+        let known = running.diagnostics.mistakes();
+        let refused = |loaded: &Loaded| -> Vec<String> {
+            let new = loaded.diagnostics.new_errors(&known);
+            new.map(|d| loaded.diagnostics.log_line(d)).collect()
+        };
+        let again = refused(&run_text(&text, name, &verdict));
+        if !again.is_empty() {
+            wrong.push(format!("{name}: as it is: {again:?}"));
+        }
+        let more = run_text(&[ANOTHER.as_bytes(), &text].concat(), name, &verdict);
+        let found = refused(&more);
+        let instances = |loaded: &Loaded| {
+            let all = loaded.model.vrrp.instances.iter();
+            all.map(|i| i.name.to_string()).collect::<BTreeSet<_>>()
+        };
+        let mut wanted = instances(&running);
+        wanted.insert("one_more_instance".into());
+        if !found.is_empty() || instances(&more) != wanted {
+            wrong.push(format!("{name}: with another instance: {found:?} {:?}", instances(&more)));
+        }
+        let known_word = String::from_utf8_lossy(&text).contains("priorty");
+        if running.model.vrrp.instances.is_empty() || known_word {
+            continue;
+        }
+        if let Some(typo) = with_line(&text, "    priorty 77") {
+            typos += 1;
+            let found = refused(&run_text(&typo, name, &verdict));
+            if found.is_empty() || !found.iter().all(|line| line.contains("priorty")) {
+                wrong.push(format!("{name}: with a new typo: {found:?}"));
+            }
+        }
+    }
+    println!("{files} files with mistakes, {typos} of them with a typo in an instance");
+    assert!(wrong.is_empty(), "{} of {files}:\n{}", wrong.len(), wrong.join("\n"));
+    assert!(files > 20 && typos > 10, "{files} files, {typos} typos");
+}
+
+/// How often each lint speaks of these files: `cargo test -- --nocapture lints_of_other_peoples_files` prints it.
+#[test]
+fn lints_of_other_peoples_files_are_few() {
+    let Some(directory) = directory() else {
+        println!("SKIPPED lints_of_other_peoples_files_are_few: no corpus, set EVERVIP_CORPUS");
+        return;
+    };
+    let mut counts: BTreeMap<&str, (usize, BTreeSet<String>)> = BTreeMap::new();
+    let names = names(&directory);
+    for name in &names {
+        let stem = name.trim_end_matches(".conf");
+        let mut host = StaticHost::default();
+        for interface in &verdict(&directory.join(format!("verdicts/{stem}.txt"))).interfaces {
+            host = host.with_interface(interface, &[]);
+        }
+        // The machine that checks is another one, with an address of its own.
+        let own = evervip::base::Prefix::new("198.18.7.2".parse().unwrap(), 24).unwrap();
+        host.interfaces.retain(|(name, _)| name != "eth0");
+        host = host.with_interface("eth0", &[own]);
+        let files = MemoryFiles::single(name, &fs::read(directory.join(name)).unwrap());
+        let options = Options { lints: true, ..Options::new(name.as_str(), &host) };
+        for d in load(&files, &host, &options).diagnostics.iter() {
+            if d.code.id.starts_with('L') || d.code.id == "N0506" {
+                let entry = counts.entry(d.code.id).or_default();
+                entry.0 += 1;
+                entry.1.insert(name.clone());
+            }
+        }
+    }
+    for (code, (times, files)) in &counts {
+        println!("{code}: {times} times in {} of {} files: {files:?}", files.len(), names.len());
+    }
+    for code in ["L0821", "L0822", "L0823", "L0824", "N0506"] {
+        let files = counts.get(code).map_or(0, |(_, files)| files.len());
+        assert!(files * 20 <= names.len(), "{code} speaks of {files} of {} files", names.len());
+    }
 }
 
 type Ours = (u32, Severity, bool, String);
@@ -170,13 +299,7 @@ fn other_peoples_files_get_keepalived_s_verdict() {
         );
         return;
     };
-    let mut names: Vec<String> = fs::read_dir(&directory)
-        .unwrap()
-        .filter_map(|e| e.unwrap().file_name().into_string().ok())
-        .filter(|n| n.ends_with(".conf"))
-        .collect();
-    names.sort();
-    assert!(!names.is_empty());
+    let names = names(&directory);
     let mut wrong = Vec::new();
     for name in &names {
         let stem = name.trim_end_matches(".conf");

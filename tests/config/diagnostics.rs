@@ -132,16 +132,17 @@ fn page() -> String {
     let mut page = String::from(
         "# Diagnostics\n\n\
          <!-- Made from src/config/codes.rs and tests/data/diagnostics by the test config::diagnostics. Do not edit. -->\n\n\
-         What `evervip check` and `evervipd -t` say, by code. The letter tells what the problem stops: `F` the start and\n\
-         every reload, `E` a reload that brings it (what is wrong is left out), `W` nothing: it is doubtful, or does not\n\
-         fit this machine; `L` are lints, which keepalived does not have, and `N` notes. The number tells the kind of\n\
-         problem. Some kinds come with several letters: below stands the usual one. `evervip explain CODE` shows the text\n\
-         below on a terminal.\n\n\
+         The messages of `evervip check` and `evervipd -t`, by code. The letter says what the problem stops: `F` a start and\n\
+         every reload, `E` a reload that adds it (the wrong part is ignored), `W` nothing: it is doubtful, or does not\n\
+         fit this machine; `L` stands for lints, which keepalived does not have, and `N` for notes. The number is the kind\n\
+         of problem. Some kinds can have several letters; the usual one is shown below. `evervip explain CODE` shows the\n\
+         text on a terminal.\n\n\
          - `evervip check --silence CODE,CODE` leaves out warnings and lints; errors cannot be silenced.\n\
-         - `evervip check --peer FILE` compares with the configuration of the other router (L0811 to L0817).\n\
-         - `evervip check --strict` fails also for warnings, and reports what keepalived passes over in silence.\n\
+         - `evervip check --peer FILE` compares with the configuration of the other router (L0811 to L0817); exit status 3 means\n\
+           that both would be master at the same time.\n\
+         - `evervip check --strict` fails for warnings as well, and reports what keepalived ignores without a message.\n\
          - `evervip check --format json` prints what [diagnostics.schema.json](diagnostics.schema.json) describes.\n\n\
-         `evervipd -t` says the same and ends with keepalived's exit status, which lints do not change.\n\n",
+         `evervipd -t` reports the same and exits with keepalived's exit status, which lints do not change.\n\n",
     );
     for code in codes::ALL {
         page.push_str(&format!("- [{0}](#{1}) {2}\n", code.id, code.id.to_lowercase(), code.title));

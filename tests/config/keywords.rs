@@ -672,6 +672,8 @@ fn effective(mut model: Model) -> Model {
         let effective = instance.extras.take().map(|e| InstanceExtras {
             routes: e.routes,
             unicast: e.unicast,
+            ah_key: e.ah_key,
+            hmac: e.hmac,
             track_source: e.track_source,
             ..InstanceExtras::default()
         });

@@ -156,8 +156,23 @@ fn unicast_without_authentication() {
 #[test]
 fn an_address_in_no_network_of_its_interface() {
     let of = |line: &str| instance("", &format!(" virtual_ipaddress_excluded {{\n  {line}\n }}"));
-    lint("L0804", 9, "10.0.1.9 is in no network of eth0", &of("10.0.1.9"), &of("10.0.0.10"));
-    lint("L0804", 9, "of eth1", &of("10.0.0.10 dev eth1"), &of("192.168.1.9 dev eth1"));
+    lint("L0804", 9, "10.0.1.9 is in no network", &of("10.0.1.9"), &of("10.0.0.10"));
+    lint("L0804", 9, "10.1.0.9", &of("10.1.0.9 dev eth1"), &of("192.168.1.9 dev eth1"));
+    // The machine has the network on another interface, or an address of the file brings it.
+    assert!(said(&read(&of("192.168.1.9"), None), "L0804").is_empty());
+    let brought = of("10.0.1.9").replace("  10.0.0.9\n", "  10.0.0.9\n  10.0.1.1/24\n");
+    assert!(said(&read(&brought, None), "L0804").is_empty(), "{brought}");
+    let fixed = of("10.0.1.9") + "static_ipaddress {\n 10.0.1.1/24 dev eth1\n}\n";
+    assert!(said(&read(&fixed, None), "L0804").is_empty(), "{fixed}");
+    // A file of another machine says nothing about the networks of this one.
+    for strange in ["mcast_src_ip 10.0.0.3", "unicast_src_ip 10.0.0.3"] {
+        let text = of("10.0.1.9").replace("router_id 5", &format!("router_id 5\n {strange}"));
+        assert!(said(&read(&text, None), "L0804").is_empty(), "{text}");
+    }
+    let here = of("10.0.1.9").replace("router_id 5", "router_id 5\n mcast_src_ip 10.0.0.2");
+    let loaded = read(&here, None);
+    assert_eq!(said(&loaded, "L0804").len(), 1);
+    assert!(loaded.diagnostics.iter().any(|d| d.code.id == "L0804" && d.environment));
     // Nothing is known of an interface without addresses of the family, or one that is not there.
     assert!(said(&read(&of("2001:db8::9"), None), "L0804").is_empty());
     assert!(said(&read(&of("10.0.1.9 dev eth7"), None), "L0804").is_empty());
@@ -166,7 +181,7 @@ fn an_address_in_no_network_of_its_interface() {
 #[test]
 fn state_master_without_a_priority() {
     let wrong = instance("", " state MASTER");
-    lint("L0805", 8, "the owner", &wrong, &instance("", " state MASTER\n priority 150"));
+    lint("L0805", 8, "the address owner", &wrong, &instance("", " state MASTER\n priority 150"));
 }
 
 #[test]
@@ -224,14 +239,19 @@ fn what_differs_from_the_peer() {
     against("L0811", 4, "virtual_router_id 5 here, 6", &peer.replace("router_id 5", "router_id 6"));
     against("L0812", 9, "advert_int 1 here, 2", &peer.replace("advert_int 1", "advert_int 2"));
     against("L0813", 2, "version 2 here, 3", &peer.replace("priority", "version 3\n priority"));
-    against("L0814", 10, "another auth_pass", &peer.replace("auth_pass a", "auth_pass b"));
+    against("L0814", 10, "auth_pass is not the same", &peer.replace("auth_pass a", "auth_pass b"));
     let words = "only here 10.0.0.9/32, only there 10.0.0.8/32";
     against("L0815", 5, words, &peer.replace("10.0.0.9", "10.0.0.8"));
     against("L0816", 8, "priority 150 here and in b.conf", &own);
     let stranger = peer.replace("vrrp_instance V", "vrrp_instance W");
     // Another name with the same router id is the same instance.
     assert!(said(&read(&own, Some(&stranger)), "L0817").is_empty());
-    against("L0817", 2, "neither", &stranger.replace("router_id 5", "router_id 6"));
+    against(
+        "L0817",
+        2,
+        "no instance of this name",
+        &stranger.replace("router_id 5", "router_id 6"),
+    );
 }
 
 #[test]
@@ -273,6 +293,94 @@ fn a_script_that_may_not_run_names_the_obstacle_and_the_remedy() {
         assert!(loose.contains(part), "{part}: {loose}");
     }
     assert_eq!(said("/opt/run.sh", "web", "enable_script_security"), "");
+}
+
+#[test]
+fn an_address_in_two_instances() {
+    let second = |lines: &str| {
+        format!(
+            "vrrp_instance W {{\n interface eth0\n virtual_router_id 6\n virtual_ipaddress {{\n  {lines}\n }}\n}}\n"
+        )
+    };
+    let of = |lines: &str| instance("", "") + &second(lines);
+    lint("L0821", 14, "both V and W", &of("10.0.0.9/24"), &of("10.0.0.9 dev eth1"));
+    // Members of one group are masters together; an instance that is left out has no addresses.
+    let group = "vrrp_sync_group G {\n group {\n  V\n  W\n }\n}\n";
+    assert!(said(&read(&(of("10.0.0.9") + group), None), "L0821").is_empty());
+    let left_out = of("10.0.0.9").replace(" virtual_router_id 6\n", "\n");
+    assert!(said(&read(&left_out, None), "L0821").is_empty());
+}
+
+#[test]
+fn the_own_address_of_an_interface() {
+    let of = |address: &str, lines: &str| instance("", lines).replace("10.0.0.9", address);
+    let words = "10.0.0.2 is eth0's own address (10.0.0.2/24)";
+    lint("L0822", 6, words, &of("10.0.0.2", ""), &of("10.0.0.3", ""));
+    lint("L0822", 6, words, &of("10.0.0.2/24", ""), &of("10.0.0.2 dev eth1", ""));
+    // What a master has put there is not the interface's own: `-t` on a running master is quiet.
+    let own = |text: &str, length| Prefix::new(text.parse().unwrap(), length).unwrap();
+    let master = StaticHost::default()
+        .with_interface("eth0", &[own("10.0.0.2", 24), own("10.0.0.9", 24), own("10.0.0.8", 32)]);
+    for address in ["10.0.0.9/24", "10.0.0.8"] {
+        for priority in ["", " priority 255"] {
+            let text = of(address, priority);
+            let options = Options { lints: true, ..Options::new("a.conf", &master) };
+            let files = MemoryFiles::single("a.conf", text.as_bytes());
+            let loaded = load(&files, &master, &options);
+            assert!(said(&loaded, "L0822").is_empty() && said(&loaded, "N0506").is_empty());
+        }
+    }
+    // The owner is told what will happen, at a start as well, where there are no lints.
+    let owner = of("10.0.0.2", " priority 255");
+    assert!(said(&read(&owner, None), "L0822").is_empty());
+    let host = host();
+    let files = MemoryFiles::single("a.conf", owner.as_bytes());
+    let plain = load(&files, &host, &Options::new("a.conf", &host));
+    let found = said(&plain, "N0506");
+    assert!(matches!(found.as_slice(), [(6, text)] if text.contains("never removed")), "{found:?}");
+    assert_eq!((plain.diagnostics.status(), plain.diagnostics.errors()), (0, 0));
+}
+
+#[test]
+fn a_setting_that_is_given_twice() {
+    let of = |second: &str| instance("", &format!(" priority 150\n {second}"));
+    lint("L0823", 9, "'priority' is set twice", &of("priority 100"), &of("priority 150"));
+    // What adds up, and what has an error or warning of its own.
+    let script = instance("", " notify /usr/bin/true\n notify /usr/bin/false");
+    assert!(said(&read(&script, None), "L0823").is_empty());
+}
+
+#[test]
+fn a_comment_within_a_password() {
+    let of = |password: &str| {
+        instance("", &format!(" authentication {{\n auth_type PASS\n auth_pass {password}\n }}"))
+    };
+    lint("L0824", 10, "'#' ends auth_pass", &of("ab#cd"), &of("\"ab#cd\""));
+    lint("L0824", 10, "'!' ends auth_pass", &of("ab!"), &of("ab # a comment"));
+    // What stands before the mark is a secret all the same.
+    let loaded = read(&of("s3cr#t"), None);
+    let text = loaded.diagnostics.text(evervip::config::Style::Plain) + &loaded.diagnostics.json();
+    assert!(!text.contains("s3cr"), "{text}");
+}
+
+#[test]
+fn only_what_makes_both_routers_master_is_a_split_brain() {
+    let own = instance("", " priority 150\n authentication {\n auth_type PASS\n auth_pass a\n }");
+    let peer = own.replace("priority 150", "priority 100");
+    let certain = |other: &str| read(&own, Some(other)).diagnostics.split_brain();
+    assert!(!certain(&peer));
+    assert!(certain(&peer.replace("router_id 5", "router_id 6")));
+    assert!(certain(&peer.replace("priority", "version 3\n priority")));
+    assert!(certain(&peer.replace("auth_pass a", "auth_pass b")));
+    assert!(certain(&peer.replace("priority", "advert_int 2\n priority")));
+    // Doubtful, but one of them wins; or there is nothing to compete for.
+    assert!(!certain(&own));
+    assert!(!certain(&peer.replace("10.0.0.9", "10.0.0.8")));
+    let other = peer.replace("router_id 5", "router_id 6").replace("10.0.0.9", "10.0.0.8");
+    assert!(!certain(&other));
+    let third = |text: &str| text.replace("priority", "version 3\n priority");
+    let slow = third(&peer).replace("priority", "advert_int 2\n priority");
+    assert!(!read(&third(&own), Some(&slow)).diagnostics.split_brain());
 }
 
 #[test]

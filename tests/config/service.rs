@@ -244,3 +244,19 @@ fn a_service_whose_servers_are_all_refused_is_left_out() {
     );
     assert!(!said.iter().any(|line| line.contains("quorum")), "{said:?}");
 }
+
+#[test]
+fn what_a_service_by_mark_does_not_use_is_named() {
+    let text = "virtual_server fwmark 3 {\n lb_algo rr\n lb_kind DR\n protocol TCP\n sorry_server 10.9.0.12 8443\n real_server 10.9.0.11 443 {\n  TCP_CHECK {\n  }\n }\n}\n";
+    let loaded = loaded(text);
+    let said: Vec<String> = loaded.diagnostics.log_lines().map(|(_, line)| line).collect();
+    for part in [
+        "protocol is not used: the firewall mark selects the packets",
+        "port 443 of real server 10.9.0.11 is not used: a service by mark keeps the client's port",
+        "port 8443 of the sorry server is not used",
+    ] {
+        assert!(said.iter().any(|line| line.contains(part)), "{part}: {said:?}");
+    }
+    // The server itself is in use.
+    assert_eq!(loaded.model.lvs.services[0].servers[0].address.to_string(), "10.9.0.11");
+}

@@ -43,6 +43,23 @@ NEAR = ["vrrp::", "check::", "plan::", "track::", "sim::", "drive::", "kernel::"
 PATIENCE = 60
 
 
+def end(session):
+    """Ends a command and everything that it started: nextest gives each test a process group of its own."""
+    for _ in range(10):
+        left = False
+        for stat in pathlib.Path("/proc").glob("[0-9]*/stat"):
+            try:
+                # The name, in brackets, may hold anything.
+                state, _, _, owner = stat.read_text(errors="replace").rpartition(")")[2].split()[:4]
+                if int(owner) == session and state != "Z":
+                    os.kill(int(stat.parent.name), signal.SIGKILL)
+                    left = True
+            except (OSError, ValueError):
+                pass
+        if not left:
+            break
+
+
 def run(command, limit):
     """Status (None: out of time) and output of a command and of everything that it starts."""
     process = subprocess.Popen(
@@ -60,11 +77,11 @@ def run(command, limit):
         output, _ = process.communicate(timeout=limit)
         return process.returncode, output
     except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
+        end(process.pid)
         output, _ = process.communicate()
         return None, output
     except BaseException:
-        os.killpg(process.pid, signal.SIGKILL)
+        end(process.pid)
         raise
 
 
@@ -181,7 +198,7 @@ def main():
         # Nothing that chaos plays with knows the language; without it each build takes a third of the time.
         library = TREE / "src" / "lib.rs"
         library.write_text(library.read_text().replace("pub mod config;\n", ""))
-        stages = [Stage("chaos", CORE, ["sim::"])]
+        stages = [Stage("chaos", CORE, ["chaos_breaks_nothing"])]
     else:
         stages = [Stage("core", CORE), Stage("near", FULL, NEAR), Stage("all", FULL)]
     for stage in stages:

@@ -76,6 +76,10 @@ fn what_is_asked_for_arrives() {
     assert_eq!(options("-u 0x1f").umask, 0x1f);
     assert_eq!(options("-g").log_file, Some("/tmp/keepalived.log".into()));
     assert_eq!(options("-gx.log").log_file, Some("/tmp/x.log".into()));
+    assert_eq!(options("-g /var/log/x -D").log_file, Some("/var/log/x".into()));
+    assert_eq!(options("--log-file /var/log/x").log_file, Some("/var/log/x".into()));
+    let o = options("-g -D");
+    assert_eq!((o.log_file, o.detail), (Some("/tmp/keepalived.log".into()), 1));
     // In the background there is no console.
     assert!(!options("-l").console);
 }

@@ -85,8 +85,8 @@ block! {
         /// End the connections of checks by a reset, so that none stays in TIME_WAIT. Servers may log it as an error.
         /// A keyword of evervip's own.
         checker_close_by_reset: One<Bool> = "checker_close_by_reset", newer, default("off");
-        /// Instances take part although the virtual servers of the configuration cannot be served, because IPVS does
-        /// not work; without it they are in FAULT as long. A keyword of evervip's own.
+        /// Instances take part although virtual servers of the configuration cannot be served, because IPVS does not
+        /// work or refuses one; without it they are in FAULT as long. A keyword of evervip's own.
         vrrp_without_ipvs: One<Bool> = "vrrp_without_ipvs", newer, default("off");
         /// Seconds that a notify script which still runs may delay the next one of the same instance, group or
         /// server; then it is ended: SIGTERM, SIGKILL after a second. A keyword of evervip's own.
@@ -378,7 +378,7 @@ impl Value for Sender {
             cx.report(
                 Diagnostic::error(&codes::OPTION, "words after the mail address are ignored")
                     .at(extra.span())
-                    .help("put the whole in double quotes if it belongs together"),
+                    .help("enclose the whole address in double quotes if it contains blanks"),
             );
         }
         Some(Self(super::super::value::text::decode(word.bytes)))

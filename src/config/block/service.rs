@@ -258,7 +258,7 @@ fn needs_scheduler(
     }
     let other = matches!(set, Some(Scheduler::SourceHashing | Scheduler::Maglev));
     let message = match set {
-        None => format!("'{keyword}' must stand after the scheduler, ignored"),
+        None => format!("'{keyword}' must follow the scheduler, ignored"),
         Some(_) => format!("'{keyword}' is for scheduler {}, ignored", wanted.word()),
     };
     let mut new = Diagnostic::error(&codes::CONFLICT, message).at(statement.span());
@@ -290,7 +290,7 @@ scheduler_flag! {
 fn hashed(block: &mut VirtualServer, statement: &Statement<'_>, cx: &mut Cx<'_>) -> Next {
     let hashing =
         matches!(block.lvs_sched.value(), Some(Scheduler::SourceHashing | Scheduler::Maglev));
-    let new = Diagnostic::warning(&codes::DEAD, "'hashed' does nothing");
+    let new = Diagnostic::warning(&codes::DEAD, "'hashed' has no effect");
     let new = if hashing { new.class(crate::config::diagnostic::Class::Quiet) } else { new };
     cx.report(new.at(statement.span()).help("remove it; the schedulers that hash are sh and mh"));
     Next::Done
@@ -298,7 +298,7 @@ fn hashed(block: &mut VirtualServer, statement: &Statement<'_>, cx: &mut Cx<'_>)
 
 fn after_sorry(block: &mut VirtualServer, statement: &Statement<'_>, cx: &mut Cx<'_>) -> Next {
     if !block.sorry_server.is_set() {
-        misplaced("'sorry_server_inhibit' must stand after 'sorry_server', ignored", statement, cx);
+        misplaced("'sorry_server_inhibit' must follow 'sorry_server', ignored", statement, cx);
         block.sorry_server_inhibit.clear();
     }
     Next::Done
@@ -306,11 +306,7 @@ fn after_sorry(block: &mut VirtualServer, statement: &Statement<'_>, cx: &mut Cx
 
 fn sorry_method(block: &mut VirtualServer, statement: &Statement<'_>, cx: &mut Cx<'_>) -> Next {
     if !block.sorry_server.is_set() {
-        misplaced(
-            "'sorry_server_lvs_method' must stand after 'sorry_server', ignored",
-            statement,
-            cx,
-        );
+        misplaced("'sorry_server_lvs_method' must follow 'sorry_server', ignored", statement, cx);
         block.sorry_server_lvs_method.clear();
     }
     Next::Done

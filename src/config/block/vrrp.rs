@@ -55,7 +55,7 @@ impl Value for Password {
                     "auth_pass is cut off after 8 characters",
                 )
                 .at(word.part(8, word.bytes.len()))
-                .label("this is lost")
+                .label("this part is not used")
                 .help("version 2 adverts have room for 8 bytes (RFC 2338 5.3.10)"),
             );
         }
@@ -90,9 +90,9 @@ impl Slot for State {
             (Some(first), Some(new))
                 if first.value == StateWord::Master && new.value == StateWord::Backup =>
             {
-                let message = "state is MASTER already, BACKUP is ignored";
+                let message = "state is already MASTER, BACKUP is ignored";
                 let new = Diagnostic::error(&codes::SET_TWICE, message).at(new.span);
-                cx.report(new.related(first.span, "this one counts"));
+                cx.report(new.related(first.span, "this one is used"));
             }
             (_, Some(new)) => self.0 = Some(new),
             // An unknown word stands for BACKUP.
@@ -132,9 +132,9 @@ impl Slot for VersionSlot {
         match (&self.0, new.0) {
             (Some(first), Some(new)) if first.value != new.value => {
                 let message =
-                    format!("version {} conflicts with the one before, ignored", new.value.0);
+                    format!("version {} conflicts with the earlier version, ignored", new.value.0);
                 let new = Diagnostic::error(&codes::SET_TWICE, message).at(new.span);
-                cx.report(new.related(first.span, "this one counts"));
+                cx.report(new.related(first.span, "this one is used"));
             }
             (None, Some(new)) => self.0 = Some(new),
             _ => {}
@@ -308,7 +308,7 @@ block! {
         /// BFD sessions that put the instance into FAULT or change its priority.
         track_bfd: Lines<TrackEntry<253>> = "track_bfd", later;
         /// Authentication of adverts of any version by HMAC-SHA256.
-        auth_hmac: Sub<AuthHmac> = "auth_hmac", later;
+        auth_hmac: Sub<AuthHmac> = "auth_hmac";
         /// When this process was stalled so long that another router must have taken over, become backup without a word.
         /// The number is the highest priority of the other routers.
         timer_expired_backup: One<HighestOther> = "timer_expired_backup" | "thread_timer_expired" (old), later;

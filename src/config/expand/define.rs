@@ -159,11 +159,11 @@ impl Expander {
                     Diagnostic::error(
                         &codes::LIMIT,
                         format!(
-                            "line grows beyond {EXPANDED_LINE} bytes when its names are replaced"
+                            "the line is longer than {EXPANDED_LINE} bytes after its definitions are replaced"
                         ),
                     )
                     .at(line.span(0, 1))
-                    .label("this line is left out"),
+                    .label("this line is ignored"),
                 );
                 self.account(cx, line.bytes.len(), line.span(0, 1));
                 return (Text::default(), Vec::new());
@@ -260,7 +260,7 @@ impl Expander {
                     format!("definition '{name}' uses itself"),
                 )
                 .at(line.span(reference.start, reference.end))
-                .label("nothing is put here")
+                .label("replaced by nothing")
                 .related(definition.span, "defined here"),
             );
             return Some(vec![(Vec::new(), Span::NONE)]);

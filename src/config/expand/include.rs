@@ -35,7 +35,7 @@ impl Expander {
             .collect();
         let shown = String::from_utf8_lossy(&pattern).into_owned();
         if found.is_empty() {
-            refuse_main(cx, format!("configuration file '{shown}' does not exist"));
+            refuse_main(cx, format!("configuration file '{shown}' does not exist"), false);
             return;
         }
         if found.len() > 1 {
@@ -70,7 +70,7 @@ impl Expander {
                     format!("includes nest deeper than {}", cx.options.limits.depth),
                 )
                 .at(whole)
-                .label("this one is left out")
+                .label("this include is ignored")
                 .class(Class::Include),
             );
             return;
@@ -133,12 +133,21 @@ impl Expander {
                     &codes::INCLUDE_LOOP,
                     format!("file '{name}' includes itself"),
                 );
-                cx.report(new.at(site).label("this include is left out"));
+                cx.report(new.at(site).label("this include is ignored"));
             }
             Err(Refusal::Unusable(reason)) if !site.is_some() => {
-                refuse_main(cx, format!("configuration file '{name}' {reason}"));
+                refuse_main(cx, format!("configuration file '{name}' {reason}"), false);
             }
-            Err(Refusal::Unusable(reason)) => {
+            Err(Refusal::Unreadable(reason)) if !site.is_some() => {
+                let message = format!("configuration file '{name}' cannot be read ({reason})");
+                refuse_main(cx, message, true);
+            }
+            Err(refusal @ (Refusal::Unusable(_) | Refusal::Unreadable(_))) => {
+                let reason = match refusal {
+                    Refusal::Unreadable(reason) => format!("cannot be read ({reason})"),
+                    Refusal::Unusable(reason) => reason,
+                    Refusal::Loop => String::new(),
+                };
                 let message = format!("included file '{name}' {reason}, skipped");
                 let new = if checks.read {
                     Diagnostic::error(&codes::INCLUDE_UNUSABLE, message).class(Class::Include)
@@ -190,7 +199,7 @@ impl Expander {
         let name = self.shown_name(path);
         let text = match cx.file_text(&full) {
             Ok(text) => text,
-            Err(reason) => return unusable(&format!("cannot be read ({reason})")),
+            Err(reason) => return Err(Refusal::Unreadable(reason)),
         };
         let full: Rc<[u8]> = full.into();
         if !self.opened.insert(Rc::clone(&full)) {
@@ -226,15 +235,19 @@ pub(super) struct Pending {
     checks: Checks,
 }
 
-/// Reports a main file that cannot be used. keepalived's configuration test does not count it.
-fn refuse_main(cx: &mut Cx<'_>, reason: String) {
-    let class = if cx.options.all_checks { Class::Fatal } else { Class::Quiet };
+/// Reports a main file that cannot be used. keepalived's configuration test counts one that cannot be read, but no
+/// missing or unsuitable one.
+fn refuse_main(cx: &mut Cx<'_>, reason: String, unreadable: bool) {
+    let counted = unreadable || cx.options.all_checks;
+    let class = if counted { Class::Fatal } else { Class::Quiet };
     cx.report(Diagnostic::error(&codes::MAIN_FILE, reason).class(class));
 }
 
 enum Refusal {
     Loop,
     Unusable(String),
+    /// It is of the right kind, but there is no getting at its text.
+    Unreadable(String),
 }
 
 /// Reports an include without a file.
@@ -250,7 +263,7 @@ fn missing(cx: &mut Cx<'_>, pattern: &[u8], at: Span, counted: bool, directory: 
     };
     let new = new.at(at);
     cx.report(if pattern.starts_with(b"\"") {
-        new.help("quotes are part of the name here; leave them out")
+        new.help("quotes are part of the name here; remove them")
     } else if pattern.first() == Some(&b'/') {
         new
     } else {

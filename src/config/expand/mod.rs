@@ -183,9 +183,9 @@ impl Expander {
         whole.push_linear(raw, unit, from);
         if raw.contains(&0) {
             cx.report(
-                Diagnostic::error(&codes::ZERO_BYTE, "line holds a zero byte")
+                Diagnostic::error(&codes::ZERO_BYTE, "the line contains a zero byte")
                     .at(whole.span(0, raw.len()))
-                    .label("this line is left out"),
+                    .label("this line is ignored"),
             );
             return;
         }
@@ -219,13 +219,13 @@ impl Expander {
             cx.report(
                 Diagnostic::error(
                     &codes::LINE_TOO_LONG,
-                    format!("line holds {} bytes, more than {LINE}", raw.len()),
+                    format!("the line is {} bytes long, the limit is {LINE}", raw.len()),
                 )
                 .at(place.span(0, head.len()))
                 .label(if tail_of_comment {
-                    "the line is left out"
+                    "the line is ignored"
                 } else {
-                    "the first 1023 bytes are left out, the rest is read as a line"
+                    "the first 1023 bytes are ignored, the rest is read as a line"
                 }),
             );
             if tail_of_comment {

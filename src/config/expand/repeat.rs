@@ -77,12 +77,12 @@ impl Expander {
         match read_head(ascii_prefix(&head.bytes)) {
             Ok((_, values)) if values.count() > cx.options.limits.rounds => {
                 let message = format!(
-                    "repetition has {} values, more than {}",
+                    "the repetition has {} values, the limit is {}",
                     values.count(),
                     cx.options.limits.rounds
                 );
                 let new = Diagnostic::error(&codes::LIMIT, message).at(line.span(0, close));
-                cx.report(new.label("this line is left out"));
+                cx.report(new.label("this line is ignored"));
                 None
             }
             Ok((names, values)) => Some(Repetition {

@@ -4,6 +4,7 @@
 //! advice: they change neither the model nor the exit status. An instance is looked at when its block ends;
 //! what the end of the text has to know is noted in [`Kept`]. Mistakes that keepalived reports too belong to `resolve`.
 
+mod address;
 mod peer;
 mod router;
 mod service;
@@ -30,6 +31,10 @@ pub(crate) struct Kept {
     any: bool,
     /// Addresses of instances.
     held: IndexSet<IpAddr>,
+    /// The same by instance.
+    lines: Vec<address::Held>,
+    /// The file seems to be another machine's.
+    strange: bool,
     /// The first instance that asks for mails.
     mails: Option<(Name, Span)>,
     /// Services by address.
@@ -57,6 +62,8 @@ struct Server {
 pub(crate) fn instance(block: VrrpInstance, kept: &mut Kept, cx: &mut Load<'_>) {
     router::instance(&block, cx);
     kept.any = true;
+    kept.lines.extend(address::held(&block));
+    kept.strange |= address::is_strange(&block, cx);
     let lines = block.virtual_ipaddress.items.iter();
     kept.held.extend(
         lines.chain(&block.virtual_ipaddress_excluded.items).map(|line| line.value.prefix.address),
@@ -92,6 +99,8 @@ pub(crate) fn service(block: &VirtualServer, kept: &mut Kept) {
 
 /// Looks for what only the whole text can tell.
 pub(crate) fn run(kept: &Kept, cx: &mut Load<'_>) {
+    address::outside(kept, cx);
+    address::shared(kept, cx);
     router::scripts(cx);
     router::mails(kept, cx);
     service::servers(kept, cx);

@@ -1,5 +1,6 @@
 //! This router's file against that of the router it shares addresses with.
 
+use core::net::IpAddr;
 use std::collections::BTreeSet;
 
 use indexmap::IndexMap;
@@ -40,31 +41,38 @@ pub(super) fn compare(kept: &Kept, cx: &mut Load<'_>) {
             Some(other) => pair(block, own, other, &peer.file, cx),
             None => {
                 let message = format!(
-                    "({}) {} has neither this name nor this router id",
+                    "({}) {} has no instance of this name or virtual router id",
                     own.name, peer.file
                 );
                 let new = Diagnostic::advice(&codes::PEER_MISSING, message).at(block.span);
-                cx.report(new.label("nobody takes over from this instance"));
+                cx.report(new.label("no router takes over from this instance"));
             }
         }
     }
 }
 
 fn pair(block: &VrrpInstance, own: &Instance, other: &Instance, file: &str, cx: &mut Load<'_>) {
-    let mut say = |code: &'static Code, at: Span, text: String, note: &str| {
+    let addresses_of = |i: &Instance| -> BTreeSet<IpAddr> {
+        i.addresses.iter().chain(&i.excluded).map(|a| a.prefix.address).collect()
+    };
+    // Two masters without a common address do not compete.
+    let shared = !addresses_of(own).is_disjoint(&addresses_of(other));
+    let mut say = |code: &'static Code, at: Span, text: String, note: &str, deaf: bool| {
         let at = if at.is_some() { at } else { block.span };
         let message = format!("({}) {text} in {file}", own.name);
-        cx.report(Diagnostic::advice(code, message).at(at).note(note.to_owned()));
+        let new = Diagnostic::advice(code, message).at(at).note(note.to_owned());
+        cx.report(if deaf && shared { new.split_brain() } else { new });
     };
     if own.vrid != other.vrid {
         let text = format!("virtual_router_id {} here, {}", own.vrid, other.vrid);
-        let note = "they do not hear each other: both become master";
-        say(&codes::PEER_VRID, block.virtual_router_id.span(), text, note);
+        let note = "neither takes the other's adverts for its own instance: both become master";
+        say(&codes::PEER_VRID, block.virtual_router_id.span(), text, note, true);
     }
     if own.version != other.version {
         let text = format!("version {} here, {}", own.version.number(), other.version.number());
         let at = block.version.0.as_ref().map_or(Span::NONE, |v| v.span);
-        say(&codes::PEER_VERSION, at, text, "each drops the other's adverts: both become master");
+        let note = "each drops the other's adverts: both become master";
+        say(&codes::PEER_VERSION, at, text, note, true);
     }
     if own.advert_int != other.advert_int {
         let text = format!(
@@ -72,13 +80,13 @@ fn pair(block: &VrrpInstance, own: &Instance, other: &Instance, file: &str, cx: 
             own.advert_int.as_secs_f64(),
             other.advert_int.as_secs_f64()
         );
-        let note = match own.version.number() {
-            2 => "version 2 drops adverts with another interval: both become master",
-            _ => {
-                "a backup follows the interval of its master, so a takeover takes as long as that says"
-            }
+        let second = own.version.number() == 2;
+        let note = if second {
+            "version 2 drops adverts with another interval: both become master"
+        } else {
+            "a backup uses the interval of its master, so the takeover time depends on who is master"
         };
-        say(&codes::PEER_ADVERT_INT, block.advert_int.span(), text, note);
+        say(&codes::PEER_ADVERT_INT, block.advert_int.span(), text, note, second);
     }
     if own.authentication != other.authentication {
         let at = block.authentication.0.as_ref().map_or(Span::NONE, |a| a.span);
@@ -88,17 +96,18 @@ fn pair(block: &VrrpInstance, own: &Instance, other: &Instance, file: &str, cx: 
         };
         let text = match (&own.authentication, &other.authentication) {
             (Authentication::Pass(_), Authentication::Pass(_)) => {
-                "another auth_pass here than".to_owned()
+                "auth_pass is not the same as".to_owned()
             }
             (own, other) => format!("authentication: {} here, {}", kind(own), kind(other)),
         };
-        say(&codes::PEER_AUTH, at, text, "each drops the other's adverts: both become master");
+        let note = "each drops the other's adverts: both become master";
+        say(&codes::PEER_AUTH, at, text, note, true);
     }
     addresses(block, own, other, &mut say);
     if own.priority == other.priority && !own.priority.is_owner() {
         let text = format!("priority {} here and", own.priority.get());
-        let note = "the higher address of their interfaces decides who is master";
-        say(&codes::PEER_PRIORITY, block.priority.span(), text, note);
+        let note = "the router whose interface has the higher address becomes master";
+        say(&codes::PEER_PRIORITY, block.priority.span(), text, note, false);
     }
     weak(block, other, file, cx);
 }
@@ -108,7 +117,7 @@ fn addresses(
     block: &VrrpInstance,
     own: &Instance,
     other: &Instance,
-    say: &mut impl FnMut(&'static Code, Span, String, &str),
+    say: &mut impl FnMut(&'static Code, Span, String, &str, bool),
 ) {
     let set = |i: &Instance| -> BTreeSet<Prefix> {
         i.addresses.iter().chain(&i.excluded).map(|a| a.prefix).collect()
@@ -122,15 +131,15 @@ fn addresses(
         if shown.is_empty() { "nothing".to_owned() } else { shown.join(", ") }
     };
     let text = format!(
-        "other addresses: only here {}, only there {}",
+        "different addresses: only here {}, only there {}",
         list(&mine, &theirs),
         list(&theirs, &mine)
     );
-    let note = "an address that only one of them has is gone while the other is master";
-    say(&codes::PEER_ADDRESSES, block.virtual_ipaddress.at, text, note);
+    let note = "an address that only one of them has is unreachable while the other is master";
+    say(&codes::PEER_ADDRESSES, block.virtual_ipaddress.at, text, note, false);
 }
 
-/// A failure that leaves this router above the other one moves nothing.
+/// A failure that leaves this router above the other one causes no failover.
 fn weak(block: &VrrpInstance, other: &Instance, file: &str, cx: &mut Load<'_>) {
     let written = priority(block);
     if written == 255 {
@@ -153,7 +162,7 @@ fn weak(block: &VrrpInstance, other: &Instance, file: &str, cx: &mut Load<'_>) {
             continue;
         }
         let message = format!(
-            "({}) when {} fails the priority only falls from {own} to {left}, and {file} has {theirs}",
+            "({}) when {} fails, the priority only falls from {own} to {left}, and {file} has {theirs}",
             block.header.0, weight.what
         );
         let mut new = Diagnostic::advice(&codes::WEAK_WEIGHT, message)
@@ -161,9 +170,9 @@ fn weak(block: &VrrpInstance, other: &Instance, file: &str, cx: &mut Load<'_>) {
             .related(block.priority.span(), "the priority")
             .help(format!("give it a weight of more than {}", own - theirs));
         if left == theirs {
-            new = new.note("at equal priorities the higher address decides");
+            new = new.note("at equal priorities the higher interface address decides");
         } else {
-            new = new.note("so the address stays where the failure is");
+            new = new.note("so the addresses stay on the router that has the failure");
         }
         cx.report(new);
     }

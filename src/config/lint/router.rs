@@ -1,17 +1,12 @@
 //! Lints of one node's virtual routers.
 
-use core::net::IpAddr;
-
-use indexmap::{IndexMap, IndexSet};
-
-use super::Kept;
-use crate::base::{Family, IfName, Name, Prefix};
+use super::{Kept, address};
+use crate::base::{Family, Name};
 use crate::config::block::vrrp::{AuthType, StateWord, VrrpInstance};
 use crate::config::codes;
 use crate::config::diagnostic::Diagnostic;
 use crate::config::resolve::Load;
 use crate::config::span::Span;
-use crate::config::value::entry::AddressEntry;
 use crate::config::value::tracker::TrackEntry;
 
 /// The priority of a router whose configuration names none.
@@ -103,8 +98,9 @@ pub(super) fn instance(block: &VrrpInstance, cx: &mut Load<'_>) {
     }
     strict(block, cx);
     open_unicast(block, cx);
-    subnets(block, cx);
     owner(block, cx);
+    password(block, cx);
+    address::own(block, cx);
 }
 
 /// Without the other router's file: a preferred master that fails must at least fall below what a router has that
@@ -121,7 +117,7 @@ fn weak_weights(block: &VrrpInstance, cx: &mut Load<'_>) {
         let left = best - weight.fall();
         if weight.fall() > 0 && left > DEFAULT_PRIORITY {
             let message = format!(
-                "({}) when {} fails the priority only falls from {best} to {left}",
+                "({}) when {} fails, the priority only falls from {best} to {left}",
                 block.header.0, weight.what
             );
             cx.report(
@@ -129,7 +125,7 @@ fn weak_weights(block: &VrrpInstance, cx: &mut Load<'_>) {
                     .at(weight.span)
                     .related(block.priority.span(), "the priority")
                     .note(format!(
-                        "another router takes over only with a priority above {left}; the usual {DEFAULT_PRIORITY} is not"
+                        "another router takes over only with a priority above {left}; the default of {DEFAULT_PRIORITY} is too low"
                     ))
                     .help("compare with the other router's file: evervip check --peer FILE"),
             );
@@ -167,7 +163,7 @@ fn strict(block: &VrrpInstance, cx: &mut Load<'_>) {
     new = if third {
         new.help("add 'accept' to the instance, or remove strict mode")
     } else {
-        new.help("remove strict mode; version 2 has no way to accept them")
+        new.help("remove strict mode; in version 2 these packets cannot be accepted")
     };
     cx.report(new);
 }
@@ -187,65 +183,28 @@ fn open_unicast(block: &VrrpInstance, cx: &mut Load<'_>) {
     cx.report(
         Diagnostic::advice(&codes::OPEN_UNICAST, message)
             .at(peer.span)
-            .note("unlike multicast ones they may come from other networks: whoever can send to this router can take its addresses")
-            .help("add an 'auth_hmac' or 'authentication' block, or let a packet filter admit protocol 112 only from the peers"),
+            .note("unlike multicast adverts, they can come from other networks: any host that can send to this router can take its addresses")
+            .help("add an 'auth_hmac' or 'authentication' block, or let the firewall accept protocol 112 only from the peers"),
     );
 }
 
-/// Addresses that are in no network of their interface.
-fn subnets(block: &VrrpInstance, cx: &mut Load<'_>) {
-    let own = block.interface.value().map(|i| i.0.clone());
-    let mut networks: IndexMap<IfName, Vec<Prefix>> = IndexMap::new();
-    let lines = block.virtual_ipaddress.items.iter();
-    for line in lines.chain(&block.virtual_ipaddress_excluded.items) {
-        let AddressEntry { prefix, interface, .. } = &line.value;
-        let Some(name) = interface.as_ref().or(own.as_ref()) else {
-            continue;
-        };
-        if !networks.contains_key(name) {
-            let found = connected(name, cx);
-            networks.insert(name.clone(), found);
-        }
-        let address = prefix.address;
-        let of_family = || {
-            let all = networks.get(name).into_iter().flatten();
-            all.filter(|p| p.family() == prefix.family())
-        };
-        let inside = of_family().any(|p| p.contains(&address));
-        // An address with a prefix brings its network to the interface.
-        let alone = prefix.length() == Prefix::host(address).length();
-        if inside || !alone || link_local(&address) || of_family().next().is_none() {
-            continue;
-        }
-        let shown: Vec<String> = of_family().map(ToString::to_string).collect();
-        let message = format!("({}) {address} is in no network of {name}", block.header.0);
-        cx.report(
-            Diagnostic::advice(&codes::OUTSIDE, message)
-                .at(line.span)
-                .label("hosts on this link do not look for it here")
-                .note(format!("{name} has {}", shown.join(", "))),
-        );
-    }
-}
-
-/// The networks of an interface, each once. Single addresses are none, nor are those of the loopback interface.
-fn connected(name: &IfName, cx: &mut Load<'_>) -> Vec<Prefix> {
-    let mut seen = IndexSet::new();
-    let mut found = Vec::new();
-    for prefix in cx.interface(name).filter(|i| !i.loopback).iter().flat_map(|i| &i.addresses) {
-        let single = prefix.length() == prefix.family().bits();
-        if !single && !link_local(&prefix.address) && seen.insert(prefix.network()) {
-            found.push(*prefix);
-        }
-    }
-    found
-}
-
-fn link_local(address: &IpAddr) -> bool {
-    match address {
-        IpAddr::V4(v4) => v4.is_link_local(),
-        IpAddr::V6(v6) => v6.is_unicast_link_local(),
-    }
+/// A password that a comment ends.
+fn password(block: &VrrpInstance, cx: &mut Load<'_>) {
+    let Some(given) = &block.authentication.0 else {
+        return;
+    };
+    let at = given.auth_pass.span();
+    let mark = cx.sources.place(at).and_then(|place| place.text.get(place.end).copied());
+    let Some(mark) = mark.filter(|mark| matches!(mark, b'#' | b'!')).map(char::from) else {
+        return;
+    };
+    let message = format!("({}) '{mark}' ends auth_pass: it begins a comment", block.header.0);
+    cx.report(
+        Diagnostic::advice(&codes::PASSWORD_COMMENT, message)
+            .at(at)
+            .label(format!("the password is only what stands before '{mark}'"))
+            .help("put the password between double quotes"),
+    );
 }
 
 /// Priority 255 is for the router that has the addresses anyway.
@@ -255,12 +214,14 @@ fn owner(block: &VrrpInstance, cx: &mut Load<'_>) {
         return;
     }
     let at = block.state.0.as_ref().map_or(block.span, |s| s.span);
-    let message =
-        format!("({}) state MASTER without a priority makes this router the owner", block.header.0);
+    let message = format!(
+        "({}) state MASTER without a priority makes this router the address owner",
+        block.header.0
+    );
     cx.report(
         Diagnostic::advice(&codes::OWNER_BY_DEFAULT, message)
             .at(at)
-            .note("the priority is then 255: tracked scripts and interfaces with weights do not change it")
+            .note("the priority is then 255, and the weights of tracked objects do not change it")
             .help("set a priority from 1 to 254"),
     );
 }
@@ -278,10 +239,10 @@ pub(super) fn scripts(cx: &mut Load<'_>) {
         cx.report(
             Diagnostic::advice(
                 &codes::UNUSED_SCRIPT,
-                format!("vrrp_script {name} is never tracked"),
+                format!("vrrp_script {name} is never tracked, so it never runs"),
             )
             .at(span)
-            .help("name it in a 'track_script' block, or remove it"),
+            .help("list it in a 'track_script' block, or remove it"),
         );
     }
 }
@@ -295,7 +256,7 @@ pub(super) fn mails(kept: &Kept, cx: &mut Load<'_>) {
     if !global.notification_email.items.is_empty() {
         return;
     }
-    let message = format!("({name}) smtp_alert without an address to mail to");
+    let message = format!("({name}) smtp_alert is set, but there is no address to send mail to");
     cx.report(
         Diagnostic::advice(&codes::MAIL_NOWHERE, message)
             .at(*span)

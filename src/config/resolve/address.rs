@@ -45,7 +45,7 @@ pub(super) fn addresses(
         if seen.insert(key) {
             list.push(address);
         } else {
-            let message = format!("address {} is listed already, ignored", address.prefix);
+            let message = format!("address {} is already listed, ignored", address.prefix);
             // Nothing is lost, and keepalived 2.2 says nothing.
             cx.report(Diagnostic::warning(&codes::DUPLICATE_ENTRY, message).at(entry.span));
         }

@@ -145,8 +145,9 @@ impl Server<'_> {
         }
         let from = match target.source {
             Some((source, at)) if Family::of(&source) != Family::of(&address) => {
-                let message =
-                    format!("source address {source} is of another family than {address}, ignored");
+                let message = format!(
+                    "source address {source} and {address} are of different families, ignored"
+                );
                 cx.report(Diagnostic::error(&codes::FAMILY, message).at(at));
                 None
             }
@@ -344,7 +345,7 @@ impl Server<'_> {
             None if !super::command::default_exists(&what, block.end, cx) => return None,
             None => {}
         }
-        let command = command(script, account, Purpose::Check, &what, cx)?;
+        let command = command(script, account, Purpose::Probe, &what, cx)?;
         let timeout = block.misc_timeout.value().map_or(0, |n| n.u32());
         let check = checker::MiscCheck {
             command,
@@ -395,7 +396,7 @@ impl Server<'_> {
         let problem = if !cx.draft.objects.contains_key(&(Kind::Bfd, name.clone())) {
             "not found"
         } else if others.iter().any(|c| matches!(&c.kind, CheckerKind::Bfd(n) if *n == name)) {
-            "tracked already"
+            "is already tracked"
         } else {
             let alpha = block.alpha.value().or(self.block.alpha.value());
             let alpha = alpha.map_or(self.service.alpha, |b| b.0);
@@ -486,7 +487,7 @@ fn pattern(mut parts: PatternParts, cx: &mut Load<'_>) -> Option<Box<Pattern>> {
             || parts.max.is_some()
             || parts.stack.is_some();
         if given {
-            let message = "settings of a regular expression without 'regex' have no effect";
+            let message = "settings for a regular expression have no effect without 'regex'";
             cx.report(Diagnostic::advice(&codes::NO_EFFECT_HERE, message).at(parts.at));
         }
         return None;
@@ -495,7 +496,7 @@ fn pattern(mut parts: PatternParts, cx: &mut Load<'_>) -> Option<Box<Pattern>> {
     if let (Some(low), Some(high)) = (&parts.min, parts.max)
         && low.value >= high
     {
-        let message = "regex_min_offset is not below regex_max_offset, both are ignored";
+        let message = "regex_min_offset must be below regex_max_offset, both are ignored";
         cx.report(Diagnostic::advice(&codes::CONFLICT, message).at(low.span));
         (min, parts.max) = (0, None);
     }

@@ -17,6 +17,8 @@ use crate::model::{Command, User};
 pub(crate) enum Purpose {
     /// A check: without it something is left out that the configuration relies on.
     Check,
+    /// `MISC_CHECK`: as a check, but keepalived looks for the program only when it runs it.
+    Probe,
     /// A notification: problems are only logged.
     Notify,
 }
@@ -24,7 +26,7 @@ pub(crate) enum Purpose {
 impl Purpose {
     fn class(self) -> Class {
         match self {
-            Self::Check => Class::Problem,
+            Self::Check | Self::Probe => Class::Problem,
             Self::Notify => Class::Quiet,
         }
     }
@@ -37,6 +39,8 @@ pub(crate) struct Verdict {
     path: Vec<u8>,
     /// Why it cannot be run.
     refusal: Option<String>,
+    /// There is no such program.
+    missing: bool,
     /// Why others than root could change it, with what mends it.
     insecure: Option<(String, String)>,
     /// It has neither an interpreter line nor a binary format.
@@ -103,7 +107,7 @@ fn no_account(what: &str, at: Span, purpose: Purpose, cx: &mut Load<'_>) {
     new = if cx.given.bad_script_user {
         new.note("script_user does not exist")
     } else {
-        new.help("set script_user, or make the account keepalived_script")
+        new.help("set script_user, or create the account keepalived_script")
     };
     cx.report(new);
 }
@@ -138,7 +142,9 @@ pub(crate) fn command(
     let verdict = verdict(first, &user, cx);
     let secure = cx.draft.global().enable_script_security.is_set();
     if let Some(reason) = &verdict.refusal {
-        left_out(&codes::NO_SCRIPT, what, reason, None, at, purpose.class(), cx);
+        let unnoticed = purpose == Purpose::Probe && verdict.missing;
+        let class = if unnoticed { Class::Quiet } else { purpose.class() };
+        left_out(&codes::NO_SCRIPT, what, reason, None, at, class, cx);
         return None;
     }
     if let Some((reason, mend)) = &verdict.insecure {
@@ -182,7 +188,7 @@ fn left_out(
     let mut new =
         Diagnostic::environment(code, format!("{what} is left out: {reason}")).at(at).class(class);
     if let Some(mend) = mend {
-        new = new.help(format!("mend it with: {mend}"));
+        new = new.help(format!("correct it with: {mend}"));
     }
     cx.report(new);
 }
@@ -203,21 +209,23 @@ fn examine(program: &[u8], user: &User, links: bool, cx: &Load<'_>) -> Verdict {
     let refuse = |reason: String| Verdict {
         path: program.to_vec(),
         refusal: Some(reason),
+        missing: false,
         insecure: None,
         shell: false,
     };
+    let missing = |reason: String| Verdict { missing: true, ..refuse(reason) };
     let shown = decode(program);
     let written = if program.contains(&b'/') {
         absolute(&cx.files.current_directory(), program)
     } else {
         match search(program, cx) {
             Some(path) => path,
-            None => return refuse(format!("'{shown}' is not in the search path")),
+            None => return missing(format!("'{shown}' is not in the search path")),
         }
     };
     let mut visited = Vec::new();
     let Some((real, info)) = follow(&written, cx, &mut visited) else {
-        return refuse(format!("'{shown}' does not exist"));
+        return missing(format!("'{shown}' does not exist"));
     };
     let real_shown = decode(&real);
     if info.kind != FileKind::Regular {
@@ -225,7 +233,7 @@ fn examine(program: &[u8], user: &User, links: bool, cx: &Load<'_>) -> Verdict {
     }
     if !executable(&info, user) {
         return refuse(format!(
-            "'{real_shown}' may not be executed by user {}: owner {}, mode {:04o}; mend it with: chmod +x '{real_shown}'",
+            "'{real_shown}' is not executable for user {}: owner {}, mode {:04o}; correct it with: chmod +x '{real_shown}'",
             name_of(user.uid, cx),
             name_of(info.uid, cx),
             info.mode & 0o7777,
@@ -235,7 +243,7 @@ fn examine(program: &[u8], user: &User, links: bool, cx: &Load<'_>) -> Verdict {
         visited.iter().find(|(_, i)| i.kind == FileKind::Directory && !executable(i, user))
     {
         return refuse(format!(
-            "user {} may not enter '{shown}': owner {}, mode {:04o}; mend it with: chmod {}+x '{shown}'",
+            "user {} cannot enter '{shown}': owner {}, mode {:04o}; correct it with: chmod {}+x '{shown}'",
             name_of(user.uid, cx),
             name_of(info.uid, cx),
             info.mode & 0o7777,
@@ -253,7 +261,8 @@ fn examine(program: &[u8], user: &User, links: bool, cx: &Load<'_>) -> Verdict {
     };
     let start = cx.host.read_start(&real, 4).unwrap_or_default();
     let shell = !(start.is_empty() || start.starts_with(b"#!") || start.starts_with(b"\x7fELF"));
-    Verdict { path: if links { written } else { real }, refusal: None, insecure, shell }
+    let path = if links { written } else { real };
+    Verdict { path, refusal: None, missing: false, insecure, shell }
 }
 
 /// Why a path element that root relies on can be changed by others, and the command that mends it.
@@ -272,11 +281,11 @@ fn weakness(path: &[u8], info: &FileInfo, cx: &Load<'_>) -> Option<(String, Stri
         return None;
     }
     if mode & 0o020 != 0 && info.gid != 0 {
-        let reason = format!("group {} may write '{shown}' (mode {mode:04o})", info.gid);
+        let reason = format!("group {} can write to '{shown}' (mode {mode:04o})", info.gid);
         return Some((reason, format!("chmod g-w '{shown}'")));
     }
     if mode & 0o002 != 0 {
-        let reason = format!("anybody may write '{shown}' (mode {mode:04o})");
+        let reason = format!("any user can write to '{shown}' (mode {mode:04o})");
         return Some((reason, format!("chmod o-w '{shown}'")));
     }
     None

@@ -41,7 +41,7 @@ pub(super) fn unicast(block: &VrrpInstance, family: Family, cx: &mut Load<'_>) -
             wrong_family(block, "peer", &peer.address, family, entry.span, cx);
         } else if !seen.insert(peer.address) {
             let message =
-                format!("({}) peer {} is listed already, ignored", block.header.0, peer.address);
+                format!("({}) peer {} is already listed, ignored", block.header.0, peer.address);
             cx.report(Diagnostic::error(&codes::DUPLICATE_ENTRY, message).at(entry.span));
         } else {
             limited |= entry.value.limited;
@@ -51,7 +51,7 @@ pub(super) fn unicast(block: &VrrpInstance, family: Family, cx: &mut Load<'_>) -
     let fault = block.unicast_fault_no_peer.is_set();
     if peers.is_empty() {
         if block.unicast_ttl.is_set() {
-            ignored(block, "unicast_ttl without peers", block.unicast_ttl.span(), cx);
+            ignored(block, "unicast_ttl has no effect without peers", block.unicast_ttl.span(), cx);
         }
         let keyword = [
             block.unicast_peer.at,
@@ -73,7 +73,7 @@ pub(super) fn unicast(block: &VrrpInstance, family: Family, cx: &mut Load<'_>) -
     if block.mcast_dst_ip.is_set() {
         ignored(
             block,
-            "mcast_dst_ip does not go with unicast peers",
+            "mcast_dst_ip cannot be combined with unicast peers",
             block.mcast_dst_ip.span(),
             cx,
         );
@@ -99,14 +99,14 @@ pub(super) fn hmac(block: &VrrpInstance, strict: bool, cx: &mut Load<'_>) -> Opt
         if ids.insert(key.value.id) {
             keys.push(HmacKey { id: key.value.id, key: key.value.octets.clone() });
         } else {
-            let message = format!("({name}) key {} is defined already, ignored", key.value.id);
+            let message = format!("({name}) key {} is already defined, ignored", key.value.id);
             cx.report(Diagnostic::error(&codes::DUPLICATE_ENTRY, message).at(key.span));
         }
     }
     let active = given.active_key.value().map_or(0, |n| n.u8());
     if !ids.contains(&active) {
         let message =
-            format!("({name}) the active_key of auth_hmac is not defined, the block is left out");
+            format!("({name}) active_key of auth_hmac is not defined, the block is ignored");
         cx.report(
             Diagnostic::error(&codes::INCOMPLETE, message)
                 .at(given.end)
@@ -115,7 +115,12 @@ pub(super) fn hmac(block: &VrrpInstance, strict: bool, cx: &mut Load<'_>) -> Opt
         return None;
     }
     if let Some(old) = block.authentication.0.as_ref().filter(|a| a.auth_type.is_set()) {
-        ignored(block, "authentication beside auth_hmac", old.auth_type.span(), cx);
+        ignored(
+            block,
+            "authentication cannot be combined with auth_hmac",
+            old.auth_type.span(),
+            cx,
+        );
     }
     let mut mode = match given.mode.value() {
         None | Some(HmacModeWord::Enforce) => HmacMode::Enforce,
@@ -226,7 +231,12 @@ pub(super) fn extras(
         let count = new.track_files.iter().filter(|t| lost(t)).count()
             + new.track_bfds.iter().filter(|t| t.weight != 0).count();
         if count > 0 {
-            ignored(block, "weights of trackers with priority 255", block.span, cx);
+            ignored(
+                block,
+                "with priority 255 the weights of tracked objects have no effect",
+                block.span,
+                cx,
+            );
         }
         new.track_files.retain(|t| !lost(t));
         for file in &mut new.track_files {
@@ -342,7 +352,7 @@ fn stacked(block: &VrrpInstance, settled: Settled, new: &mut InstanceExtras, cx:
     if block.promote_secondaries.is_set() {
         if any {
             let at = block.promote_secondaries.span();
-            ignored(block, "promote_secondaries is set for VMACs anyway", at, cx);
+            ignored(block, "promote_secondaries is always set for VMACs", at, cx);
         } else {
             new.promote_secondaries = true;
         }

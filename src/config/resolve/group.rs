@@ -41,7 +41,7 @@ pub(super) fn wants(block: &SyncGroup, cx: &mut Load<'_>) -> bool {
             format!("vrrp sync group {name} already defined, this block is left out"),
         )
         .at(block.span)
-        .related(first, "this one counts"),
+        .related(first, "this one is used"),
     );
     false
 }
@@ -114,7 +114,7 @@ pub(super) fn finish(cx: &mut Load<'_>) {
         }
         if parked {
             let message = format!(
-                "sync group {name} has a member that is not possible in this version, all its members are left out"
+                "sync group {name} has a member that this version does not support, all its members are left out"
             );
             cx.report(
                 Diagnostic::error(&codes::LEFT_OUT, message).class(Class::Quiet).at(draft.span),
@@ -127,7 +127,7 @@ pub(super) fn finish(cx: &mut Load<'_>) {
                 let message = format!("sync group {name} has no virtual routers, it is left out");
                 let mut new = Diagnostic::error(&codes::INCOMPLETE, message).at(draft.span);
                 if draft.members.is_empty() {
-                    new = new.help("write the names of its instances into 'group { }'");
+                    new = new.help("list its instances in 'group { }'");
                 }
                 cx.report(new);
                 continue;
@@ -194,7 +194,7 @@ fn join(draft: &mut GroupDraft, cx: &mut Load<'_>) {
         cx.report(
             Diagnostic::warning(&codes::NO_EFFECT_HERE, message)
                 .at(at)
-                .help("say 'weight 0', or 'sync_group_tracking_weight' in the group"),
+                .help("write 'weight 0', or 'sync_group_tracking_weight' in the group"),
         );
     }
 }

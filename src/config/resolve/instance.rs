@@ -1,16 +1,21 @@
 //! `vrrp_instance`: family, version, defaults and what excludes what.
 
+mod advert;
+mod owner;
+
 use core::net::IpAddr;
 use core::time::Duration;
 
 use indexmap::{IndexMap, IndexSet};
 
+use self::advert::{advert_int, authentication, down_timer_adverts, fit, source, version};
+use self::owner::{owned, owner_without_weights};
 use super::Load;
 use super::address::addresses;
 use super::announce::{garp, notify};
 use super::extras::{self, Settled};
 use super::tracker;
-use crate::base::{Family, IfName, Name, Secret};
+use crate::base::{Family, IfName, Name};
 use crate::config::block::vrrp::{AuthType, StateWord, VrrpInstance};
 use crate::config::codes;
 use crate::config::diagnostic::Diagnostic;
@@ -50,7 +55,7 @@ pub(super) fn wants(block: &VrrpInstance, cx: &mut Load<'_>) -> bool {
             format!("vrrp instance {name} already defined, this block is left out"),
         )
         .at(block.span)
-        .related(first, "this one counts"),
+        .related(first, "this one is used"),
     );
     false
 }
@@ -74,7 +79,7 @@ pub(super) fn close(block: &VrrpInstance, cx: &mut Load<'_>) {
             }
             Some((what, at)) => {
                 let message = format!(
-                    "({name}) {what} not possible in this version, the instance is left out"
+                    "({name}) {what} not supported in this version, the instance is left out"
                 );
                 cx.report(Diagnostic::advice(&codes::LEFT_OUT, message).at(at));
                 notes.parked = true;
@@ -126,18 +131,8 @@ fn resolve(block: &VrrpInstance, cx: &mut Load<'_>) -> Option<(Instance, Reason)
         reason = Some(("unicast without an interface is", block.unicast_src_ip.span()));
     }
     let (authentication, ah_key) = authentication(block, version, strict, cx);
-    if ah_key.is_some() {
-        let at = block.authentication.0.as_ref().map_or(block.span, |a| a.auth_type.span());
-        reason = Some(("authentication of type AH is", at));
-    }
     let advert_int = advert_int(block, version, cx);
     let hmac = extras::hmac(block, strict, cx);
-    if hmac.is_some() {
-        reason = Some((
-            "authentication by HMAC is",
-            block.auth_hmac.0.as_ref().map_or(block.span, |h| h.span),
-        ));
-    }
     let authentication = if hmac.is_some() { Authentication::None } else { authentication };
     let preempt = preempt(block, priority, wants_master, strict, cx);
 
@@ -238,6 +233,7 @@ fn resolve(block: &VrrpInstance, cx: &mut Load<'_>) -> Option<(Instance, Reason)
     };
     if priority.is_owner() {
         owner_without_weights(block, &mut instance, cx);
+        owned(block, &instance, cx);
     } else if block.owner_ignore_adverts.value().is_some_and(|b| b.0) {
         ignored(
             block,
@@ -273,9 +269,9 @@ fn interface(
             cx.report(Diagnostic::environment(&codes::NO_INTERFACE, message).at(at));
         }
         if !found.ethernet && (block.use_vmac.is_set() || block.use_ipvlan.is_set()) {
-            let message = format!("({name}) interface {interface} is no Ethernet interface");
+            let message = format!("({name}) interface {interface} is not an Ethernet interface");
             let new = Diagnostic::environment(&codes::NO_INTERFACE, message).at(at);
-            cx.report(new.note("a VMAC or ipvlan cannot be made on it"));
+            cx.report(new.note("a VMAC or ipvlan interface cannot be created on it"));
         }
     }
     Some((interface, known))
@@ -291,7 +287,7 @@ fn priority(block: &VrrpInstance, strict: bool, cx: &mut Load<'_>) -> (Priority,
     if strict && master != priority.is_owner() {
         let at = block.state.0.as_ref().map_or(block.span, |s| s.span);
         let message = format!(
-            "({}) in strict mode state MASTER and priority 255 go together, the priority counts",
+            "({}) in strict mode state MASTER requires priority 255 and the reverse; the priority is used",
             block.header.0
         );
         cx.report(Diagnostic::warning(&codes::CONFLICT, message).at(at));
@@ -326,25 +322,6 @@ fn switch(
     forced.or(own.map(|b| b.value.0))
 }
 
-fn down_timer_adverts(block: &VrrpInstance, strict: bool, cx: &mut Load<'_>) -> u8 {
-    let global = cx.draft.global().vrrp_down_timer_adverts.value().map(|n| n.u8());
-    let own = block.down_timer_adverts.value().map(|n| n.u8()).or(global).unwrap_or(3);
-    if strict && own != 3 {
-        let message = format!(
-            "({}) strict mode requires down_timer_adverts 3, which is used",
-            block.header.0
-        );
-        let at = if block.down_timer_adverts.is_set() {
-            block.down_timer_adverts.span()
-        } else {
-            block.span
-        };
-        cx.report(Diagnostic::warning(&codes::CONFLICT, message).at(at));
-        return 3;
-    }
-    own
-}
-
 /// The family is that of whatever tells one first, with where it stands.
 fn family(block: &VrrpInstance, cx: &mut Load<'_>) -> (Family, Option<Span>) {
     let vip = block.virtual_ipaddress.items.first();
@@ -368,8 +345,10 @@ fn family(block: &VrrpInstance, cx: &mut Load<'_>) -> (Family, Option<Span>) {
         None => (Family::V4, None),
     };
     if family == Family::V4 && block.native_ipv6.is_set() {
-        let message =
-            format!("({}) native_ipv6 does not go with IPv4 addresses, ignored", block.header.0);
+        let message = format!(
+            "({}) native_ipv6 cannot be combined with IPv4 addresses, ignored",
+            block.header.0
+        );
         cx.report(Diagnostic::error(&codes::CONFLICT, message).at(block.native_ipv6.span()));
     }
     if let Some(group) = block.mcast_dst_ip.value().filter(|g| Family::of(&g.0) != family) {
@@ -391,106 +370,6 @@ pub(super) fn wrong_family(
     let message =
         format!("({name}) {what} {address} is not an {family} address like the instance, ignored");
     cx.report(Diagnostic::error(&codes::FAMILY, message).at(at));
-}
-
-fn version(
-    block: &VrrpInstance,
-    family: Family,
-    told: Option<Span>,
-    strict: bool,
-    cx: &mut Load<'_>,
-) -> Version {
-    let mut own = block.version.0.as_ref().map(|v| (v.value.u8(), v.span));
-    if family == Family::V6 {
-        let late = |at: Span| told.is_some_and(|t| cx.sources.order(at) > cx.sources.order(t));
-        match own {
-            Some((2, at)) if late(at) || strict => {
-                let name = &block.header.0;
-                let message = format!("({name}) version 2 conflicts with IPv6, version 3 is used");
-                cx.report(Diagnostic::error(&codes::CONFLICT, message).at(at));
-                own = None;
-            }
-            _ => {}
-        }
-    }
-    let default = match family {
-        Family::V6 => 3,
-        Family::V4 => cx.draft.global().vrrp_version.value().map_or(2, |v| v.u8()),
-    };
-    match own.map_or(default, |(number, _)| number) {
-        2 => Version::V2,
-        _ => Version::V3,
-    }
-}
-
-/// The authentication that adverts carry, and the key of one that this version cannot carry out.
-fn authentication(
-    block: &VrrpInstance,
-    version: Version,
-    strict: bool,
-    cx: &mut Load<'_>,
-) -> (Authentication, Option<Secret<[u8; 8]>>) {
-    let none = (Authentication::None, None);
-    let Some(given) = &block.authentication.0 else {
-        return none;
-    };
-    let Some(kind) = given.auth_type.value() else {
-        return none;
-    };
-    let at = given.auth_type.span();
-    if version == Version::V3 {
-        ignored(block, "VRRP version 3 does not support authentication", at, cx);
-        return none;
-    }
-    if strict {
-        ignored(block, "strict mode does not support authentication", at, cx);
-        return none;
-    }
-    let Some(password) = given.auth_pass.value().filter(|p| !p.0.is_empty()) else {
-        ignored(block, "authentication without a password", at, cx);
-        return none;
-    };
-    let mut bytes = [0; 8];
-    for (to, from) in bytes.iter_mut().zip(password.0.iter()) {
-        *to = *from;
-    }
-    match kind {
-        AuthType::Pass => (Authentication::Pass(Secret::new(bytes)), None),
-        AuthType::Ah => (Authentication::None, Some(Secret::new(bytes))),
-    }
-}
-
-/// Version 2 takes whole seconds, version 3 multiples of 10 ms up to 40.95 s.
-fn advert_int(block: &VrrpInstance, version: Version, cx: &mut Load<'_>) -> Duration {
-    let name = &block.header.0;
-    let Some(given) = block.advert_int.value() else {
-        return Duration::from_secs(1);
-    };
-    let micros = given.0;
-    let fitting = match version {
-        Version::V2 => micros.saturating_add(500_000) / 1_000_000 * 1_000_000,
-        Version::V3 => (micros.saturating_add(5_000) / 10_000 * 10_000).min(40_950_000),
-    }
-    .max(match version {
-        Version::V2 => 1_000_000,
-        Version::V3 => 10_000,
-    });
-    if fitting != micros {
-        let used = crate::config::value::number::show_micros(fitting);
-        let message = match version {
-            Version::V2 => {
-                format!("({name}) advert_int of version 2 must be whole seconds, {used} is used")
-            }
-            Version::V3 => {
-                format!(
-                    "({name}) advert_int of version 3 must be a multiple of 0.01 up to 40.95, {used} is used"
-                )
-            }
-        };
-        let new = Diagnostic::warning(&codes::ADJUSTED, message).at(block.advert_int.span());
-        cx.report(new.replacement(used));
-    }
-    Duration::from_micros(fitting)
 }
 
 fn preempt(
@@ -516,7 +395,7 @@ fn preempt(
             Diagnostic::warning(&codes::NOPREEMPT_MASTER, message)
                 .at(block.nopreempt.span())
                 .related(block.state.0.as_ref().map_or(Span::NONE, |s| s.span), "the state")
-                .help("write 'state BACKUP': the higher priority becomes master at start all the same"),
+                .help("write 'state BACKUP': the router with the higher priority still becomes master at start"),
         );
         never = false;
     }
@@ -557,62 +436,6 @@ fn virtual_addresses(
     addresses(&mine, interface, seen, cx)
 }
 
-/// The owner of the addresses keeps its priority: what would change it does not count.
-fn owner_without_weights(block: &VrrpInstance, instance: &mut Instance, cx: &mut Load<'_>) {
-    let weighted = |w: &Weight| matches!(w, Weight::Priority { .. });
-    let mut lost: Vec<String> = Vec::new();
-    instance.track_interfaces.retain(|t| {
-        let keep = !weighted(&t.weight);
-        if !keep {
-            lost.push(format!("interface {}", t.interface));
-        }
-        keep
-    });
-    instance.track_scripts.retain(|t| {
-        let keep = !weighted(&t.weight);
-        if !keep {
-            lost.push(format!("script {}", t.script));
-        }
-        keep
-    });
-    for what in lost {
-        let what = format!("tracked {what} has a weight, which priority 255 does not allow");
-        ignored(block, &what, block.span, cx);
-    }
-}
-
-/// Moves addresses that do not fit into an advert to the excluded ones.
-fn fit(
-    block: &VrrpInstance,
-    family: Family,
-    version: Version,
-    mtu: u32,
-    list: &mut Vec<Address>,
-    excluded: &mut Vec<Address>,
-    cx: &mut Load<'_>,
-) {
-    let header = match (family, version) {
-        (Family::V4, Version::V2) => 20 + 8 + 8,
-        (Family::V4, Version::V3) => 20 + 8,
-        (Family::V6, _) => 40 + 8,
-    };
-    let room = (mtu as usize).saturating_sub(14 + header) / family.octets();
-    let most = room.clamp(1, 255);
-    if list.len() <= most {
-        return;
-    }
-    let name = &block.header.0;
-    let message = format!(
-        "({name}) {} addresses do not fit into an advert, which has room for {most}; the rest is excluded from it",
-        list.len()
-    );
-    let at = block.virtual_ipaddress.items.get(most).map_or(block.span, |e| e.span);
-    cx.report(Diagnostic::warning(&codes::ADJUSTED, message).at(at).label("from here on"));
-    let mut moved = list.split_off(most);
-    moved.append(excluded);
-    *excluded = moved;
-}
-
 /// Interfaces of addresses are tracked, unless the address says no_track.
 pub(super) fn follow_addresses<'a>(
     tracked: &mut Vec<TrackedInterface>,
@@ -634,24 +457,6 @@ fn follow<'a>(
             tracked.push(TrackedInterface { interface: interface.clone(), weight: Weight::FAULT });
         }
     }
-}
-
-fn source(block: &VrrpInstance, family: Family, cx: &mut Load<'_>) -> Option<IpAddr> {
-    // Both keywords set the same thing; the later one counts.
-    let (mcast, unicast) = (&block.mcast_src_ip, &block.unicast_src_ip);
-    let slot = match (mcast.value(), unicast.value()) {
-        (Some(_), Some(_)) if cx.sources.order(mcast.span()) > cx.sources.order(unicast.span()) => {
-            mcast
-        }
-        (Some(_), None) => mcast,
-        _ => unicast,
-    };
-    let address = slot.value()?.0;
-    if Family::of(&address) == family {
-        return Some(address);
-    }
-    wrong_family(block, "source", &address, family, slot.span(), cx);
-    None
 }
 
 /// Whether two instances of one id, family and interface take the same adverts for theirs.

@@ -272,7 +272,7 @@ fn security(cx: &mut Load<'_>) {
         "scripts are run, but enable_script_security is not set",
     )
     .at(at)
-    .label("for instance this one")
+    .label("this one, for instance")
     .class(Class::Security)
     .help("add 'enable_script_security' and 'script_user USER' to global_defs");
     if let Some((_, reason, mend)) = cx.draft.insecure.take() {

@@ -66,7 +66,7 @@ pub(super) fn close(block: VirtualServer, cx: &mut Load<'_>) {
 /// Resolves a block.
 pub(super) fn tls(block: Ssl, cx: &mut Load<'_>) {
     if cx.draft.model.lvs.tls.is_some() {
-        let message = "SSL was given before, this one replaces it";
+        let message = "SSL is already set, this block replaces it";
         cx.report(Diagnostic::warning(&codes::OVERWRITTEN, message).at(block.span));
     }
     let path = |p: Option<&crate::config::value::text::Path>| p.map(|p| p.0.clone());
@@ -166,7 +166,7 @@ fn resolve(mut block: VirtualServer, cx: &mut Load<'_>) -> Option<Service> {
         let (spot, span) = ((written.address, written.port), server.1);
         if list.contains_key(&spot) {
             let message = format!(
-                "virtual server {}: real server {} port {} is listed already, ignored",
+                "virtual server {}: real server {} port {} is already listed, ignored",
                 inherited.name, written.address, written.port
             );
             cx.report(Diagnostic::error(&codes::DUPLICATE_ENTRY, message).at(span));
@@ -216,14 +216,14 @@ fn sharing(servers: &[model::RealServer], shown: &str, at: Span, cx: &mut Load<'
     let mut seen: IndexSet<(IpAddr, u16)> = IndexSet::with_capacity(servers.len());
     for server in servers.iter().filter(|server| !seen.insert((server.address, server.port))) {
         let message = format!(
-            "virtual server {shown}: several real servers are {} port {} for the kernel: they share one entry, \
-             which is in service while one of them is good",
+            "virtual server {shown}: several real servers are the same for the kernel, {} port {}: they share one entry, \
+             which is in service while one of them is up",
             server.address, server.port
         );
         cx.report(
             Diagnostic::warning(&codes::ADJUSTED, message)
                 .at(at)
-                .note("with DR, TUN and marks the ports of real servers have no effect"),
+                .note("with DR, TUN and firewall marks the ports of real servers have no effect"),
         );
     }
 }
@@ -264,7 +264,7 @@ fn key(
         && Family::from(*word) != Family::of(&endpoint.ip())
     {
         let message =
-            format!("virtual server {shown}: ip_family does not fit the address, ignored");
+            format!("virtual server {shown}: ip_family does not match the address, ignored");
         cx.report(Diagnostic::error(&codes::CONFLICT, message).at(block.ip_family.span()));
     }
     match &block.header {
@@ -276,7 +276,7 @@ fn key(
                     cx.report(
                         Diagnostic::warning(&codes::DEFAULTED, message)
                             .at(block.span)
-                            .help("most services want 'protocol TCP'"),
+                            .help("most services need 'protocol TCP'"),
                     );
                     Protocol::Udp
                 }
@@ -284,14 +284,15 @@ fn key(
             Some(ServiceKey::Address { protocol, endpoint: *endpoint })
         }
         ServerName::Mark(0) => {
-            let message = "a virtual server with mark 0 is not possible, it is left out";
+            let message = "a virtual server cannot have mark 0, it is left out";
             cx.report(Diagnostic::error(&codes::RANGE, message).at(block.span));
             None
         }
         ServerName::Mark(mark) => {
             if block.protocol.is_set() {
-                let message =
-                    format!("virtual server {shown}: a service by mark has no protocol, ignored");
+                let message = format!(
+                    "virtual server {shown}: protocol is not used: the firewall mark selects the packets"
+                );
                 cx.report(
                     Diagnostic::warning(&codes::NO_EFFECT_HERE, message).at(block.protocol.span()),
                 );
@@ -386,12 +387,12 @@ fn port(
     if written.port != wanted && written.port != 0 {
         let message = if service.is_mark {
             format!(
-                "virtual server {}: {what} of a service by mark has no port, ignored",
-                service.name
+                "virtual server {}: port {} of {what} is not used: a service by mark keeps the client's port",
+                service.name, written.port
             )
         } else {
             format!(
-                "virtual server {}: {what} has port {}, with DR and TUN the port of the service is used",
+                "virtual server {}: port {} of {what} is not used: with DR and TUN it is the port of the service",
                 service.name, written.port
             )
         };
@@ -421,7 +422,7 @@ fn real_server(
         cx.report(
             Diagnostic::error(&codes::FAMILY, message)
                 .at(at)
-                .help("only a server reached through TUN may be of another family"),
+                .help("only a server reached through a tunnel (TUN) can be of a different family"),
         );
         return None;
     }

@@ -64,7 +64,9 @@ fn incomplete(message: String, at: Span, start: Span, cx: &mut Load<'_>) {
 
 fn already(message: String, at: Span, first: Span, cx: &mut Load<'_>) {
     cx.report(
-        Diagnostic::error(&codes::DUPLICATE_NAME, message).at(at).related(first, "this one counts"),
+        Diagnostic::error(&codes::DUPLICATE_NAME, message)
+            .at(at)
+            .related(first, "this one is used"),
     );
 }
 
@@ -72,7 +74,7 @@ fn already(message: String, at: Span, first: Span, cx: &mut Load<'_>) {
 pub(super) fn file(block: TrackFile, cx: &mut Load<'_>) {
     let name = block.header.0.clone();
     let Some(file) = block.file.value() else {
-        let message = format!("no file set for track_file {name}, it is left out");
+        let message = format!("track_file {name} has no file, it is left out");
         incomplete(message, block.end, block.span, cx);
         return;
     };
@@ -112,7 +114,7 @@ pub(super) fn file(block: TrackFile, cx: &mut Load<'_>) {
 pub(super) fn process(block: TrackProcess, cx: &mut Load<'_>) {
     let name = block.header.0.clone();
     let Some(process) = block.process.value() else {
-        let message = format!("no process set for vrrp_track_process {name}, it is left out");
+        let message = format!("vrrp_track_process {name} has no process, it is left out");
         incomplete(message, block.end, block.span, cx);
         return;
     };
@@ -187,7 +189,7 @@ pub(super) fn bfd(block: BfdInstance, cx: &mut Load<'_>) {
     let source = block.source_ip.value().map(|ip| ip.0);
     if source.is_some_and(|s| Family::of(&s) != Family::of(&neighbor)) {
         let message = format!(
-            "BFD instance {name}: source and neighbor are of different families, it is left out"
+            "BFD instance {name}: source and neighbor are of different families, the instance is left out"
         );
         incomplete(message, block.end, block.span, cx);
         return;
@@ -201,7 +203,8 @@ pub(super) fn bfd(block: BfdInstance, cx: &mut Load<'_>) {
         .find(|b| b.neighbor == neighbor && b.source == source)
         .map(|b| b.name.clone());
     if let Some(other) = same {
-        let message = format!("BFD instance {name} has the addresses of {other}, it is left out");
+        let message =
+            format!("BFD instance {name} has the same addresses as {other}, it is left out");
         incomplete(message, block.end, block.span, cx);
         return;
     }
@@ -265,7 +268,7 @@ pub(super) fn tracked<const MAX: i64>(
             continue;
         };
         if list.contains_key(name) {
-            let message = format!("({owner}) {} {name} is tracked already, ignored", kind.word());
+            let message = format!("({owner}) {} {name} is already tracked, ignored", kind.word());
             cx.report(Diagnostic::error(&codes::DUPLICATE_ENTRY, message).at(entry.span));
             continue;
         }
@@ -323,7 +326,7 @@ pub(super) fn follow(
         (None, _) => {
             let message = format!("track_group {name} not found, ignored");
             let new = Diagnostic::error(&codes::UNKNOWN_REFERENCE, message).at(at);
-            cx.report(new.help("track groups stand before the items that name them"));
+            cx.report(new.help("define track groups before the items that use them"));
         }
     }
 }
@@ -370,7 +373,7 @@ pub(super) fn garp_group(block: GarpGroup, cx: &mut Load<'_>) {
         cx.check_interface(Some(name), entry.span, "specified for garp_group");
         let grouped = cx.draft.model.vrrp.garp_groups.iter().any(|g| g.interfaces.contains(name));
         let problem = if grouped || interfaces.contains(name) {
-            Some(format!("interface {name} is in a garp_group already, ignored"))
+            Some(format!("interface {name} is already in a garp_group, ignored"))
         } else if cx.interface(name).is_some_and(|i| i.stacked) {
             Some(format!("interface {name} is a VMAC or ipvlan, ignored"))
         } else {

@@ -26,16 +26,14 @@ pub(super) fn interfaces(
         if own == Some(interface) {
             let message =
                 format!("({owner}) ignoring track_interface {interface} since own interface");
-            cx.report(
-                Diagnostic::warning(&codes::NO_EFFECT_HERE, message)
-                    .at(entry.span)
-                    .note("the own interface is tracked anyway, unless dont_track_primary is set"),
-            );
+            cx.report(Diagnostic::warning(&codes::NO_EFFECT_HERE, message).at(entry.span).note(
+                "the instance's own interface is always tracked, unless dont_track_primary is set",
+            ));
             continue;
         }
         let weight = Weight::new(entry.value.weight, entry.value.reverse);
         if list.contains_key(interface) {
-            let message = format!("({owner}) interface {interface} is tracked already, ignored");
+            let message = format!("({owner}) interface {interface} is already tracked, ignored");
             cx.report(Diagnostic::error(&codes::DUPLICATE_ENTRY, message).at(entry.span));
         } else {
             list.insert(interface.clone(), weight);
@@ -64,7 +62,7 @@ pub(super) fn scripts<const MAX: i64>(
             None => (script.weight, script.reverse),
         };
         if list.contains_key(name) {
-            let message = format!("({owner}) script {name} is tracked already, ignored");
+            let message = format!("({owner}) script {name} is already tracked, ignored");
             cx.report(Diagnostic::error(&codes::DUPLICATE_ENTRY, message).at(entry.span));
         } else {
             list.insert(name.clone(), Weight::new(weight, reverse));
@@ -90,7 +88,7 @@ pub(super) fn unresolved(cx: &mut Load<'_>) {
                 format!("({owner}) track {word} {name} is defined after its use, ignored"),
             )
             .related(span, "defined here")
-            .help("move the definition up, before this block"),
+            .help("move the definition before this block"),
             None if kind == Kind::Script && cx.draft.lost_scripts.contains(&name) => {
                 Diagnostic::environment(
                     &codes::NO_SCRIPT,

@@ -72,7 +72,7 @@ pub(crate) fn report(word: &Word<'_>, expected: &str, cx: &mut Cx<'_>) {
     }
     if text.contains('/') && parse(text.split('/').next().unwrap_or_default().as_bytes()).is_some()
     {
-        new = new.help("a prefix length is not possible here");
+        new = new.help("a prefix length is not allowed here");
     }
     cx.report(new);
 }
@@ -178,7 +178,7 @@ impl Value for Multicast6 {
                 if !link_local_group(&group) {
                     let message = format!("'{group}' is not link-local");
                     let new = Diagnostic::warning(&codes::ADDRESS, message).at(word.span());
-                    cx.report(new.label("VRRP groups are of link-local scope, ff02::/16"));
+                    cx.report(new.label("VRRP groups have link-local scope, ff02::/16"));
                 }
                 Some(Self(group))
             }
@@ -238,11 +238,11 @@ impl Value for MailServer {
         }
         let known = parse(word.bytes).is_some() || cx.resolves(&host);
         if !known {
-            let message = format!("mail server '{host}' does not resolve");
+            let message = format!("the name of mail server '{host}' cannot be resolved");
             cx.report(
                 Diagnostic::environment(&codes::NO_HOST, message)
                     .at(word.span())
-                    .note("mails wait until it does"),
+                    .note("mail is queued until it can be resolved"),
             );
         }
         Some(Self { host, port })

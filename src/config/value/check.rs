@@ -236,9 +236,9 @@ impl Value for Regex {
             }
             Ok([_, _, extra, ..]) => {
                 let at = args.statement.raw_span(extra.start, extra.end);
-                let message = "a regular expression is one word, the line is left out";
+                let message = "a regular expression must be one word, the line is ignored";
                 let new = Diagnostic::error(&codes::VALUE, message).at(at);
-                cx.report(new.help("put it in double quotes"));
+                cx.report(new.help("enclose it in double quotes"));
                 None
             }
             Ok([]) => None,
@@ -280,8 +280,7 @@ impl Value for RegexOptions {
                 Some(option) => list.push((*option).into()),
                 // keepalived passes over it in silence.
                 None => {
-                    let message =
-                        format!("unknown option '{}' of a regular expression", word.text());
+                    let message = format!("unknown regular expression option '{}'", word.text());
                     let mut new = Diagnostic::advice(&codes::OPTION, message).at(word.span());
                     let near =
                         crate::base::near::nearest(&word.text(), REGEX_OPTIONS.iter().copied());
@@ -353,7 +352,7 @@ fn digits(args: &mut Args<'_>) -> Vec<u8> {
 }
 
 fn not_hex(args: &Args<'_>, effect: &str, cx: &mut Cx<'_>) {
-    let message = format!("'{}' wants pairs of hexadecimal digits, {effect}", args.keyword.name);
+    let message = format!("'{}' needs pairs of hexadecimal digits, {effect}", args.keyword.name);
     cx.report(Diagnostic::error(&codes::HEX, message).at(args.span()));
 }
 
@@ -396,7 +395,7 @@ impl Value for Reply {
                 Some(Self(ReplyPattern { octets: octets.into(), mask: mask.into() }))
             }
             _ => {
-                not_hex(args, "a reply is required all the same", cx);
+                not_hex(args, "a reply is still required", cx);
                 Some(Self(ReplyPattern::default()))
             }
         }
@@ -431,7 +430,7 @@ impl Value for Domain {
         let name = text.strip_suffix('.').unwrap_or(&text);
         let wrong = name.split('.').any(|l| l.is_empty() || l.len() > 63) || name.len() > 253;
         if wrong && !name.is_empty() {
-            let message = format!("'{text}' is no domain name, ignored");
+            let message = format!("'{text}' is not a domain name, ignored");
             cx.report(Diagnostic::error(&codes::VALUE, message).at(word.span()));
             return None;
         }

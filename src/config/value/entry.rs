@@ -68,12 +68,12 @@ impl Value for AddressEntry {
         if entry.peer.is_some() {
             if let Some(address) = entry.broadcast.take() {
                 let message =
-                    format!("broadcast address {address} does not go with a peer, ignored");
+                    format!("broadcast address {address} cannot be combined with a peer, ignored");
                 cx.report(Diagnostic::error(&codes::CONFLICT, message).at(args.statement.span()));
             }
             if entry.prefix.length() != entry.prefix.family().bits() {
                 let message =
-                    format!("the prefix length of {} does not go with a peer", entry.prefix);
+                    format!("the prefix length of {} cannot be combined with a peer", entry.prefix);
                 let new = Diagnostic::error(&codes::CONFLICT, message).at(word.span());
                 cx.report(new.label("the whole address is used"));
                 entry.prefix = Prefix::host(entry.prefix.address);
@@ -151,7 +151,7 @@ fn option_of(
         b"dev" => {
             let word = value(option, args, cx)?;
             if entry.interface.is_some() {
-                let message = "'dev' is given twice, the address is left out";
+                let message = "'dev' is set twice, the address is left out";
                 cx.report(Diagnostic::error(&codes::SET_TWICE, message).at(option.span()));
                 return None;
             }
@@ -190,7 +190,7 @@ fn option_of(
                     entry.peer = Some(peer);
                 }
                 Some(_) => {
-                    let message = "the peer is of another family, ignored";
+                    let message = "the peer is of a different family, ignored";
                     cx.report(Diagnostic::error(&codes::FAMILY, message).at(word.span()));
                 }
                 None => report(&word, "expected an address; the peer is ignored", cx),
@@ -228,7 +228,7 @@ fn broadcast(
     cx: &mut Cx<'_>,
 ) -> Option<()> {
     let IpAddr::V4(address) = entry.prefix.address else {
-        let message = "an IPv6 address has no broadcast address, it is left out";
+        let message = "IPv6 addresses have no broadcast address, it is ignored";
         cx.report(Diagnostic::error(&codes::FAMILY, message).at(option.span()));
         return None;
     };
@@ -268,7 +268,7 @@ pub(crate) fn value<'a>(
 ) -> Option<Word<'a>> {
     let word = args.next();
     if word.is_none() {
-        let message = format!("'{}' lacks a value, the line is left out", option.text());
+        let message = format!("'{}' needs a value, the line is ignored", option.text());
         cx.report(Diagnostic::error(&codes::MISSING_PARAMETER, message).at(option.span()));
     }
     word
@@ -302,7 +302,7 @@ pub(crate) fn unknown_option(
 ) {
     let text = option.text();
     let mut new =
-        Diagnostic::error(&codes::OPTION, format!("'{text}' is no option of {what}, ignored"))
+        Diagnostic::error(&codes::OPTION, format!("'{text}' is not {what} option, ignored"))
             .at(option.span());
     if let Some(near) = crate::base::near::nearest(&text, options.iter().copied()) {
         new = new.label(format!("did you mean '{near}'?")).replacement(near);

@@ -86,7 +86,7 @@ impl Value for Umask {
             None => text.split('|').try_fold(0, |mask, name| Some(mask | bit(name)?)),
         };
         if mask.is_none() {
-            let message = format!("'{text}' is no file mask, ignored");
+            let message = format!("'{text}' is not a file mode, ignored");
             let new = Diagnostic::error(&codes::VALUE, message).at(args.span());
             cx.report(
                 new.label("expected 0 to 0777, or bits such as IRUSR, IWGRP, IRWXO joined by '|'"),
@@ -183,7 +183,7 @@ impl Value for LvsTimeouts {
         }
         while let Some(option) = args.next() {
             if !OPTIONS.iter().any(|o| o.as_bytes() == option.bytes) {
-                super::entry::unknown_option(&option, OPTIONS, "lvs_timeouts", cx);
+                super::entry::unknown_option(&option, OPTIONS, "an lvs_timeouts", cx);
                 continue;
             }
             let word = value(&option, args, cx)?;
@@ -271,7 +271,7 @@ fn sync_option(
         b"inst" => {
             let word = args.need_or_end(cx)?;
             if sync.instance.is_some() {
-                let message = format!("the instance is set already, '{}' is ignored", word.text());
+                let message = format!("the instance is already set, '{}' is ignored", word.text());
                 cx.report(Diagnostic::error(&codes::SET_TWICE, message).at(word.span()));
             } else {
                 sync.instance = Some(Name::from(decode(word.bytes)));
@@ -305,7 +305,7 @@ fn sync_option(
             cx.report(Diagnostic::warning(&codes::DEPRECATED, message).at(option.span()));
             sync.id = integer(option, 0, 255, false, cx).and_then(|n| u8::try_from(n).ok());
         }
-        _ => super::entry::unknown_option(option, OPTIONS, "lvs_sync_daemon", cx),
+        _ => super::entry::unknown_option(option, OPTIONS, "an lvs_sync_daemon", cx),
     }
     Some(())
 }
@@ -339,7 +339,7 @@ impl Value for BufferPolicy {
             };
             match &policy {
                 Some(old) => {
-                    let message = "only one policy counts: a size before MTU, MTU before ADVERT";
+                    let message = "only one policy is used: a size before MTU, MTU before ADVERT";
                     cx.report(Diagnostic::warning(&codes::CONFLICT, message).at(word.span()));
                     if rank(&new) > rank(old) {
                         policy = Some(new);
@@ -366,7 +366,7 @@ impl Value for BufferPolicy {
 /// A name of 1 to `max` bytes. None if it is not, which is reported.
 fn short(word: &Word<'_>, max: usize, cx: &mut Cx<'_>) -> Option<Box<str>> {
     if word.bytes.is_empty() || word.bytes.len() > max {
-        report_length(word, max, "the line is left out", cx);
+        report_length(word, max, "the line is ignored", cx);
         return None;
     }
     Some(decode(word.bytes))
@@ -410,7 +410,7 @@ impl Value for Sets {
             let name = short(&word, 30, cx)?;
             if list.contains(&name) || list.len() == 6 {
                 let message =
-                    format!("set '{name}' is named twice or is one too many, the line is left out");
+                    format!("set '{name}' is listed twice or is one too many, the line is ignored");
                 cx.report(Diagnostic::error(&codes::DUPLICATE_ENTRY, message).at(word.span()));
                 args.finish();
                 return None;
@@ -467,7 +467,7 @@ fn only<'a>(args: &mut Args<'a>, cx: &mut Cx<'_>) -> Option<Word<'a>> {
     let word = args.need(cx)?;
     if word.bytes.is_empty() || args.peek().is_some() {
         args.finish();
-        let message = format!("'{}' takes one word, the line is left out", args.keyword.name);
+        let message = format!("'{}' takes one word, the line is ignored", args.keyword.name);
         cx.report(Diagnostic::error(&codes::VALUE, message).at(args.span()));
         return None;
     }

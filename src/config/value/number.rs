@@ -241,7 +241,7 @@ pub(crate) fn integer(
             .ok()
             .and_then(|h| i64::from_str_radix(h, 16).ok());
         if let (true, Some(number)) = (hexadecimal, number) {
-            new = new.help("numbers are decimal here").replacement(number.to_string());
+            new = new.help("numbers must be decimal here").replacement(number.to_string());
         }
         cx.report(new);
         return None;
@@ -278,7 +278,7 @@ pub(crate) fn time(word: &Word<'_>, min: u64, max: u64, kept: u32, cx: &mut Cx<'
             word.slice(0, head).str().filter(|n| n.bytes().any(|b| b.is_ascii_digit()))
         {
             new = new.help(format!(
-                "write plain seconds, '{number}'; keepalived takes the digits before the text as microseconds"
+                "write seconds without a unit, '{number}'; keepalived reads the digits before the text as microseconds"
             ));
         }
         cx.report(new);
@@ -306,7 +306,7 @@ pub(crate) fn time(word: &Word<'_>, min: u64, max: u64, kept: u32, cx: &mut Cx<'
         cx.report(
             Diagnostic::warning(&codes::DECIMALS, message)
                 .at(word.span())
-                .label(format!("{kept} digits after the point count"))
+                .label(format!("{kept} decimal places are used"))
                 .replacement(show_micros(micros)),
         );
     }

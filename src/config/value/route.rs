@@ -1,8 +1,13 @@
 //! Lines of `virtual_routes` and `static_routes`, in the words of `ip route`.
 
+mod hop;
+mod write;
+
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::entry::{number_or_name, value};
+use self::hop::{encap, hop, hops};
+use self::write::{write, write_hops};
+use super::entry::number_or_name;
 use super::number::{decimal, integer};
 use super::text::{decode, interface};
 use crate::base::{Family, IfName, Name, Prefix};
@@ -11,7 +16,7 @@ use crate::config::context::Cx;
 use crate::config::diagnostic::Diagnostic;
 use crate::config::schema::{Args, Shape, Value, Words};
 use crate::config::words::Word;
-use crate::model::route::{Encap, MetricKind, NextHop, Route, RouteMetric, RouteMode};
+use crate::model::route::{MetricKind, NextHop, Route, RouteMetric, RouteMode};
 
 /// A route with the group that tracks its interface.
 #[derive(Clone, Debug, PartialEq)]
@@ -166,26 +171,27 @@ fn option(draft: &mut Draft, word: &Word<'_>, args: &mut Args<'_>, cx: &mut Cx<'
         }
         b"via" | b"gw" => {
             if word.bytes == b"gw" {
-                let message = "'gw' of a route is deprecated, use 'via'";
+                let message = "route option 'gw' is deprecated, use 'via'";
                 let new = Diagnostic::warning(&codes::DEPRECATED, message).at(word.span());
                 cx.report(new.replacement("via"));
             }
             route.gateway = Some(gateway(&mut draft.family, args, cx)?);
         }
         b"or" => {
-            let message = "'or' of a route is deprecated, use 'nexthop'";
+            let message = "route option 'or' is deprecated, use 'nexthop'";
             cx.report(Diagnostic::warning(&codes::DEPRECATED, message).at(word.span()));
             let word = need(args, cx)?;
             let gateway = address(&mut draft.family, &word, cx)?;
             if draft.second.is_some() {
-                let message = "a route has at most two gateways with 'or', this one is ignored";
+                let message =
+                    "a route can have at most two gateways with 'or', this one is ignored";
                 cx.report(Diagnostic::error(&codes::SET_TWICE, message).at(word.span()));
             } else {
                 draft.second = Some(gateway);
             }
         }
         b"as" => {
-            let message = "'as' of a route is for MPLS only, ignored";
+            let message = "route option 'as' is for MPLS only, ignored";
             cx.report(Diagnostic::error(&codes::OPTION, message).at(word.span()));
             if args.peek().is_some_and(|w| w.bytes == b"to") {
                 args.next();
@@ -196,7 +202,7 @@ fn option(draft: &mut Draft, word: &Word<'_>, args: &mut Args<'_>, cx: &mut Cx<'
             let word = need(args, cx)?;
             let prefix = super::address::prefix(&word, cx)?;
             if prefix.family() == Family::V4 {
-                dropped("'from' of a route is for IPv6 only".into(), &word, cx);
+                dropped("route option 'from' is for IPv6 only".into(), &word, cx);
                 return None;
             }
             family(&mut draft.family, Family::V6, &word, cx)?;
@@ -337,7 +343,7 @@ fn family(
     match known {
         Some(known) if *known != wanted => {
             let message = format!(
-                "'{}' is for {wanted}, and the line is for {known}: it is left out",
+                "'{}' is for {wanted}, but the route is for {known}: the route is left out",
                 at.text()
             );
             cx.report(Diagnostic::error(&codes::FAMILY, message).at(at.span()));
@@ -431,7 +437,7 @@ fn finish(draft: Draft, at: crate::config::span::Span, cx: &mut Cx<'_>) -> Optio
         None
     };
     let Some(destination) = draft.destination else {
-        return refuse("a route must have a destination, it is left out", cx);
+        return refuse("a route needs a destination, it is left out", cx);
     };
     route.family = draft.family.unwrap_or(Family::V4);
     route.destination = match destination {
@@ -455,16 +461,15 @@ fn finish(draft: Draft, at: crate::config::span::Span, cx: &mut Cx<'_>) -> Optio
     }
     if let Some((protocol, at)) = draft.protocol {
         if protocol != KEEPALIVED && !route.no_track {
-            let message = "a tracked route has the protocol of keepalived (18), which is used";
+            let message = "a tracked route must have protocol keepalived (18), which is used";
             let new = Diagnostic::warning(&codes::ADJUSTED, message).at(at);
-            cx.report(new.help("say 'no_track' to keep the protocol"));
+            cx.report(new.help("add 'no_track' to keep the protocol"));
         } else {
             route.protocol = protocol;
         }
     }
     if route.interface.is_none() && !route.no_track {
-        let message =
-            format!("route {} names no interface, so it is not tracked", route.destination);
+        let message = format!("route {} has no interface, so it is not tracked", route.destination);
         let new = Diagnostic::warning(&codes::NO_EFFECT_HERE, message).at(at);
         cx.report(new.help("say 'dev IFNAME', or 'no_track'"));
         route.no_track = true;
@@ -478,184 +483,6 @@ fn finish(draft: Draft, at: crate::config::span::Span, cx: &mut Cx<'_>) -> Optio
     Some(RouteEntry { route, track_group })
 }
 
-fn hop() -> NextHop {
-    NextHop { gateway: None, interface: None, weight: 1, onlink: false, encap: None, realms: None }
-}
-
-/// `nexthop` parts up to the end of the line. What is wrong with one loses it and those after it.
-fn hops(draft: &mut Draft, args: &mut Args<'_>, cx: &mut Cx<'_>) {
-    let mut current = hop();
-    while let Some(word) = args.next() {
-        if word.bytes == b"nexthop" {
-            draft.route.nexthops.push(core::mem::replace(&mut current, hop()));
-            continue;
-        }
-        if hop_option(&mut current, &mut draft.family, &word, args, cx).is_none() {
-            args.finish();
-            return;
-        }
-    }
-    draft.route.nexthops.push(current);
-}
-
-fn hop_option(
-    hop: &mut NextHop,
-    family: &mut Option<Family>,
-    word: &Word<'_>,
-    args: &mut Args<'_>,
-    cx: &mut Cx<'_>,
-) -> Option<()> {
-    match word.bytes {
-        b"via" => hop.gateway = Some(gateway(family, args, cx)?),
-        b"dev" => hop.interface = Some(device(args, cx)?),
-        b"weight" => {
-            let number = integer(&need(args, cx)?, 1, 256, false, cx)?;
-            hop.weight = u16::try_from(number).unwrap_or(1);
-        }
-        b"onlink" => hop.onlink = true,
-        b"encap" => hop.encap = encap(word, args, cx),
-        b"realms" => hop.realms = Some(realms(&need(args, cx)?, cx)?),
-        _ => {
-            const OPTIONS: &[&str] =
-                &["via", "dev", "weight", "onlink", "encap", "realms", "nexthop"];
-            super::entry::unknown_option(word, OPTIONS, "a next hop", cx);
-            return None;
-        }
-    }
-    Some(())
-}
-
-/// A tunnel with its options. None if it is malformed, which is reported.
-fn encap(option: &Word<'_>, args: &mut Args<'_>, cx: &mut Cx<'_>) -> Option<Encap> {
-    const KINDS: &[&str] = &["ip", "ip6", "mpls", "ila"];
-    let kind = value(option, args, cx)?;
-    match kind.bytes {
-        b"ip" => ip_tunnel(option, args, cx),
-        b"ip6" => ip6_tunnel(option, args, cx),
-        b"mpls" => {
-            let word = value(option, args, cx)?;
-            let labels: Option<Vec<u32>> = word
-                .text()
-                .split('/')
-                .map(|l| any_base(l).and_then(|l| u32::try_from(l).ok()).filter(|l| *l < 1 << 20))
-                .collect();
-            if labels.is_none() {
-                let message = format!("'{}' is no list of MPLS labels", word.text());
-                cx.report(Diagnostic::error(&codes::VALUE, message).at(word.span()));
-            }
-            labels.map(Encap::Mpls)
-        }
-        b"ila" => {
-            let word = value(option, args, cx)?;
-            let text = word.text();
-            let groups: Vec<Option<u64>> =
-                text.split(':').map(|g| u16::from_str_radix(g, 16).ok().map(u64::from)).collect();
-            match groups.as_slice() {
-                [Some(a), Some(b), Some(c), Some(d)] => {
-                    Some(Encap::Ila(a << 48 | b << 32 | c << 16 | d))
-                }
-                _ => {
-                    let message = format!("'{text}' is no ILA locator of four groups");
-                    cx.report(Diagnostic::error(&codes::VALUE, message).at(word.span()));
-                    None
-                }
-            }
-        }
-        _ => {
-            super::text::report_choice(&kind, KINDS, cx);
-            None
-        }
-    }
-}
-
-fn ip_tunnel(option: &Word<'_>, args: &mut Args<'_>, cx: &mut Cx<'_>) -> Option<Encap> {
-    let (mut id, mut destination, mut source, mut tos, mut ttl, mut flags) =
-        (None, None, None, None, None, None);
-    while let Some(word) = args.peek() {
-        match word.bytes {
-            b"id" => id = Some(wide(option, args, cx)?),
-            b"dst" => destination = Some(v4(option, args, cx)?),
-            b"src" => source = Some(v4(option, args, cx)?),
-            b"tos" => tos = Some(named_byte(option, args, cx)?),
-            b"ttl" => ttl = Some(byte(option, args, cx)?),
-            b"flags" => flags = Some(short(option, args, cx)?),
-            _ => break,
-        }
-    }
-    if id.is_none() && destination.is_none() {
-        let message = "'encap ip' needs 'id' or 'dst'";
-        cx.report(Diagnostic::error(&codes::INCOMPLETE, message).at(option.span()));
-        return None;
-    }
-    Some(Encap::Ip { id, destination, source, tos, ttl, flags })
-}
-
-fn ip6_tunnel(option: &Word<'_>, args: &mut Args<'_>, cx: &mut Cx<'_>) -> Option<Encap> {
-    let (mut id, mut destination, mut source, mut class, mut hop_limit, mut flags) =
-        (None, None, None, None, None, None);
-    while let Some(word) = args.peek() {
-        match word.bytes {
-            b"id" => id = Some(wide(option, args, cx)?),
-            b"dst" => destination = Some(v6(option, args, cx)?),
-            b"src" => source = Some(v6(option, args, cx)?),
-            b"tc" => class = Some(named_byte(option, args, cx)?),
-            b"hoplimit" => hop_limit = Some(byte(option, args, cx)?),
-            b"flags" => flags = Some(short(option, args, cx)?),
-            _ => break,
-        }
-    }
-    if id.is_none() && destination.is_none() {
-        let message = "'encap ip6' needs 'id' or 'dst'";
-        cx.report(Diagnostic::error(&codes::INCOMPLETE, message).at(option.span()));
-        return None;
-    }
-    Some(Encap::Ip6 { id, destination, source, class, hop_limit, flags })
-}
-
-/// The value behind an option that was only looked at so far.
-fn after<'a>(option: &Word<'_>, args: &mut Args<'a>, cx: &mut Cx<'_>) -> Option<Word<'a>> {
-    args.next();
-    value(option, args, cx)
-}
-
-fn wide(option: &Word<'_>, args: &mut Args<'_>, cx: &mut Cx<'_>) -> Option<u64> {
-    let word = after(option, args, cx)?;
-    let number = any_base(&word.text());
-    if number.is_none() {
-        let message = format!("invalid number '{}'", word.text());
-        cx.report(Diagnostic::error(&codes::NUMBER, message).at(word.span()));
-    }
-    number
-}
-
-fn v4(option: &Word<'_>, args: &mut Args<'_>, cx: &mut Cx<'_>) -> Option<Ipv4Addr> {
-    let word = after(option, args, cx)?;
-    match super::address::ip_of(&word, Some(Family::V4), cx)? {
-        IpAddr::V4(address) => Some(address),
-        IpAddr::V6(_) => None,
-    }
-}
-
-fn v6(option: &Word<'_>, args: &mut Args<'_>, cx: &mut Cx<'_>) -> Option<Ipv6Addr> {
-    let word = after(option, args, cx)?;
-    match super::address::ip_of(&word, Some(Family::V6), cx)? {
-        IpAddr::V6(address) => Some(address),
-        IpAddr::V4(_) => None,
-    }
-}
-
-fn named_byte(option: &Word<'_>, args: &mut Args<'_>, cx: &mut Cx<'_>) -> Option<u8> {
-    small(&after(option, args, cx)?, "rt_dsfield", cx)
-}
-
-fn byte(option: &Word<'_>, args: &mut Args<'_>, cx: &mut Cx<'_>) -> Option<u8> {
-    u8::try_from(integer(&after(option, args, cx)?, 0, 255, false, cx)?).ok()
-}
-
-fn short(option: &Word<'_>, args: &mut Args<'_>, cx: &mut Cx<'_>) -> Option<u16> {
-    u16::try_from(integer(&after(option, args, cx)?, 0, 65535, false, cx)?).ok()
-}
-
 /// A number in any base that C knows.
 pub(super) fn any_base(text: &str) -> Option<u64> {
     if let Some(hex) = text.strip_prefix("0x").or(text.strip_prefix("0X")) {
@@ -664,174 +491,5 @@ pub(super) fn any_base(text: &str) -> Option<u64> {
         u64::from_str_radix(text, 8).ok()
     } else {
         text.parse().ok()
-    }
-}
-
-/// Writes a route without its next hops.
-fn write(route: &Route, out: &mut Words) {
-    let destination = route.destination;
-    let default = route.family == Family::V4
-        && destination.length() == 0
-        && destination.address.is_unspecified();
-    if let Some((name, _)) = TYPES.iter().find(|t| t.1 == route.kind && t.1 != 1) {
-        out.push(name);
-    }
-    if default {
-        out.push("default");
-    } else {
-        out.show(destination);
-    }
-    let mut pair = |name: &str, value: Option<String>| {
-        if let Some(value) = value {
-            out.push(name);
-            out.push(value);
-        }
-    };
-    let show_realms = |r: u32| match r >> 16 {
-        0 => r.to_string(),
-        from => format!("{from}/{}", r & 0xffff),
-    };
-    pair("from", route.from.map(|p| p.to_string()));
-    pair("src", route.source.map(|a| a.to_string()));
-    if let Some(gateway) = route.gateway {
-        out.push("via");
-        if Family::of(&gateway) != route.family {
-            out.push(match gateway {
-                IpAddr::V4(_) => "inet",
-                IpAddr::V6(_) => "inet6",
-            });
-        }
-        out.show(gateway);
-    }
-    let mut pair = |name: &str, value: Option<String>| {
-        if let Some(value) = value {
-            out.push(name);
-            out.push(value);
-        }
-    };
-    pair("dev", route.interface.as_ref().map(ToString::to_string));
-    pair("table", (route.table != 254).then(|| route.table.to_string()));
-    pair("tos", (route.tos != 0).then(|| route.tos.to_string()));
-    pair("scope", (route.scope != 0).then(|| route.scope.to_string()));
-    pair("protocol", (route.protocol != KEEPALIVED).then(|| route.protocol.to_string()));
-    pair("metric", route.metric.map(|n| n.to_string()));
-    pair("expires", route.expires.map(|n| n.to_string()));
-    pair("realms", route.realms.map(show_realms));
-    pair("pref", route.preference.map(|n| n.to_string()));
-    pair(
-        "ttl-propagate",
-        route.ttl_propagate.map(|on| if on { "enabled".into() } else { "disabled".into() }),
-    );
-    pair("vrf", route.vrf.as_ref().map(ToString::to_string));
-    for metric in &route.metrics {
-        let name = METRICS.iter().find(|m| m.1 == metric.kind).map(|m| m.0);
-        let name = name.or(TIMES.iter().find(|m| m.1 == metric.kind).map(|m| m.0));
-        out.push(name.unwrap_or("features"));
-        if metric.locked {
-            out.push("lock");
-        }
-        match name {
-            Some(_) => out.show(metric.value),
-            None => out.push("ecn"),
-        }
-    }
-    if let Some((name, locked)) = &route.congestion {
-        out.push("congctl");
-        if *locked {
-            out.push("lock");
-        }
-        out.push(name.as_bytes());
-    }
-    if let Some(encap) = &route.encap {
-        write_encap(encap, out);
-    }
-    for (name, on) in [
-        ("onlink", route.onlink),
-        ("add", route.mode == RouteMode::Add),
-        ("append", route.mode == RouteMode::Append),
-        ("no_track", route.no_track),
-    ] {
-        if on {
-            out.push(name);
-        }
-    }
-}
-
-fn write_hops(route: &Route, out: &mut Words) {
-    for hop in &route.nexthops {
-        out.push("nexthop");
-        if let Some(gateway) = hop.gateway {
-            out.push("via");
-            if Family::of(&gateway) != route.family {
-                out.push(match gateway {
-                    IpAddr::V4(_) => "inet",
-                    IpAddr::V6(_) => "inet6",
-                });
-            }
-            out.show(gateway);
-        }
-        if let Some(interface) = &hop.interface {
-            out.push("dev");
-            out.push(interface.as_str());
-        }
-        if hop.weight != 1 {
-            out.push("weight");
-            out.show(hop.weight);
-        }
-        if hop.onlink {
-            out.push("onlink");
-        }
-        if let Some(encap) = &hop.encap {
-            write_encap(encap, out);
-        }
-        if let Some(realms) = hop.realms {
-            out.push("realms");
-            out.push(match realms >> 16 {
-                0 => realms.to_string(),
-                from => format!("{from}/{}", realms & 0xffff),
-            });
-        }
-    }
-}
-
-fn write_encap(encap: &Encap, out: &mut Words) {
-    out.push("encap");
-    let mut parts: Vec<(&str, Option<String>)> = Vec::new();
-    let show = |n: Option<u8>| n.map(|n| n.to_string());
-    match encap {
-        Encap::Ip { id, destination, source, tos, ttl, flags } => {
-            out.push("ip");
-            parts.push(("id", id.map(|n| n.to_string())));
-            parts.push(("dst", destination.map(|a| a.to_string())));
-            parts.push(("src", source.map(|a| a.to_string())));
-            parts.push(("tos", show(*tos)));
-            parts.push(("ttl", show(*ttl)));
-            parts.push(("flags", flags.map(|n| n.to_string())));
-        }
-        Encap::Ip6 { id, destination, source, class, hop_limit, flags } => {
-            out.push("ip6");
-            parts.push(("id", id.map(|n| n.to_string())));
-            parts.push(("dst", destination.map(|a| a.to_string())));
-            parts.push(("src", source.map(|a| a.to_string())));
-            parts.push(("tc", show(*class)));
-            parts.push(("hoplimit", show(*hop_limit)));
-            parts.push(("flags", flags.map(|n| n.to_string())));
-        }
-        Encap::Mpls(labels) => {
-            out.push("mpls");
-            let labels: Vec<String> = labels.iter().map(u32::to_string).collect();
-            out.push(labels.join("/"));
-        }
-        Encap::Ila(locator) => {
-            out.push("ila");
-            let group = |shift: u32| format!("{:x}", (locator >> shift) & 0xffff);
-            out.push([group(48), group(32), group(16), group(0)].join(":"));
-        }
-    }
-    for (name, value) in parts {
-        if let Some(value) = value {
-            out.push(name);
-            out.push(value);
-        }
     }
 }

@@ -131,8 +131,7 @@ fn group(option: &Word<'_>, args: &mut Args<'_>, cx: &mut Cx<'_>) -> Option<u32>
 /// The name of an interface that is to be made; a second one is reported.
 fn new_name(slot: &mut Option<IfName>, word: &Word<'_>, cx: &mut Cx<'_>) {
     if slot.is_some() {
-        let message =
-            format!("the name of the interface is set already, '{}' is ignored", word.text());
+        let message = format!("the interface name is already set, '{}' is ignored", word.text());
         cx.report(Diagnostic::error(&codes::SET_TWICE, message).at(word.span()));
     } else {
         *slot = interface(word, cx);
@@ -158,7 +157,7 @@ impl Value for UseVmac {
                 _ => match VmacAddress::parse(&word.text()) {
                     Some(address) => vmac_address(&mut new.address, address, &word, cx),
                     None if word.bytes.contains(&b':') => {
-                        let message = format!("'{}' is no MAC address, ignored", word.text());
+                        let message = format!("'{}' is not a MAC address, ignored", word.text());
                         cx.report(Diagnostic::error(&codes::VALUE, message).at(word.span()));
                     }
                     None => new_name(&mut new.name, &word, cx),
@@ -200,11 +199,11 @@ fn vmac_address(
     let reserved =
         octets.starts_with(&[0, 0, 0x5e, 0, 1]) || octets.starts_with(&[0, 0, 0x5e, 0, 2]);
     let problem = if slot.is_some() {
-        "a VMAC has one address only"
+        "a VMAC can have only one address"
     } else if octets.first().is_some_and(|o| o & 1 != 0) {
         "the address is a multicast address"
     } else if reserved {
-        "the address is one of those that the protocol uses itself"
+        "the address is reserved for the protocol itself"
     } else {
         *slot = Some(address);
         return;
@@ -232,7 +231,7 @@ impl Value for UseIpvlan {
             let host = word.bytes.split(|b| *b == b'/').next().unwrap_or_default();
             match (word.bytes, mode) {
                 (_, Some(_)) if new.mode.is_some() => {
-                    let message = format!("the type is set already, '{}' is ignored", word.text());
+                    let message = format!("the type is already set, '{}' is ignored", word.text());
                     cx.report(Diagnostic::error(&codes::SET_TWICE, message).at(word.span()));
                 }
                 (_, Some(mode)) => new.mode = Some(mode),
@@ -245,7 +244,7 @@ impl Value for UseIpvlan {
                 _ if parse(host).is_some() => {
                     if new.address.is_some() {
                         let message =
-                            format!("the address is set already, '{}' is ignored", word.text());
+                            format!("the address is already set, '{}' is ignored", word.text());
                         cx.report(Diagnostic::error(&codes::SET_TWICE, message).at(word.span()));
                     } else {
                         new.address = prefix(&word, cx);
@@ -286,7 +285,7 @@ impl Value for Peer {
     fn read(args: &mut Args<'_>, cx: &mut Cx<'_>) -> Option<Self> {
         let word = args.need(cx)?;
         let Some(address) = parse_host(word.bytes) else {
-            report(&word, "expected the address of a router; the line is left out", cx);
+            report(&word, "expected the address of a router; the line is ignored", cx);
             args.finish();
             return None;
         };
@@ -299,7 +298,7 @@ impl Value for Peer {
                 break;
             }
             let Some(word) = args.next() else {
-                let message = format!("'{}' lacks a value, ignored", option.text());
+                let message = format!("'{}' needs a value, ignored", option.text());
                 cx.report(Diagnostic::error(&codes::MISSING_PARAMETER, message).at(option.span()));
                 break;
             };
@@ -369,7 +368,7 @@ impl<const MIN: i64> Value for ExtraGarp<MIN> {
             match args.next() {
                 Some(time) => word = time,
                 None => {
-                    let message = format!("'{}' lacks a time, ignored", args.keyword.name);
+                    let message = format!("'{}' needs a time, ignored", args.keyword.name);
                     cx.report(
                         Diagnostic::error(&codes::MISSING_PARAMETER, message).at(word.span()),
                     );
@@ -457,14 +456,14 @@ fn key_octets(word: &Word<'_>, cx: &mut Cx<'_>) -> Option<Vec<u8>> {
     }
     if let Some(info) = cx.host.inspect(path).filter(|i| i.mode & 0o077 != 0) {
         let message = format!(
-            "key file '{path_shown}' can be read by others (mode {:04o})",
+            "key file '{path_shown}' can be read by other users (mode {:04o})",
             info.mode & 0o7777
         );
         cx.report(
             Diagnostic::environment(&codes::INSECURE_KEY, message)
                 .at(word.span())
                 .class(Class::Security)
-                .help(format!("mend it with: chmod 600 '{path_shown}'")),
+                .help(format!("correct it with: chmod 600 '{path_shown}'")),
         );
     }
     let end = text.iter().rposition(|b| !matches!(b, b'\n' | b'\r')).map_or(0, |at| at + 1);
@@ -543,7 +542,8 @@ impl Value for DelayEntry {
         let interface = interface(&word, cx)?;
         cx.check_interface(Some(&interface), word.span(), "for delays");
         let Some(word) = args.next() else {
-            let message = format!("no delay for interface {interface}, the line is left out");
+            let message =
+                format!("no delay is given for interface {interface}, the line is ignored");
             cx.report(
                 Diagnostic::error(&codes::MISSING_PARAMETER, message)
                     .at(word.span())

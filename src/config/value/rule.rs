@@ -193,7 +193,7 @@ fn option(draft: &mut Draft, word: &Word<'_>, args: &mut Args<'_>, cx: &mut Cx<'
             let word = args.need_or_end(cx)?;
             if !matches!(word.bytes, b"goto" | b"nop" | b"blackhole" | b"unreachable" | b"prohibit")
             {
-                refuse(&format!("'{}' is no type of rule", word.text()), word.span(), cx);
+                refuse(&format!("'{}' is not a rule type", word.text()), word.span(), cx);
                 return None;
             }
             return option(draft, &word, args, cx);
@@ -223,7 +223,7 @@ fn option(draft: &mut Draft, word: &Word<'_>, args: &mut Args<'_>, cx: &mut Cx<'
         b"unreachable" => act(draft, RuleAction::Unreachable, word, cx)?,
         b"prohibit" => act(draft, RuleAction::Prohibit, word, cx)?,
         _ => {
-            let message = format!("unknown option '{}' of a rule, it is left out", word.text());
+            let message = format!("unknown rule option '{}', ignored", word.text());
             let mut new = Diagnostic::error(&codes::OPTION, message).at(word.span());
             if word.bytes == b"ip_proto" {
                 new = new.replacement("ipproto");
@@ -241,7 +241,7 @@ fn option(draft: &mut Draft, word: &Word<'_>, args: &mut Args<'_>, cx: &mut Cx<'
 
 fn act(draft: &mut Draft, action: RuleAction, at: &Word<'_>, cx: &mut Cx<'_>) -> Option<()> {
     if draft.action.is_some() {
-        refuse("a rule has one action only", at.span(), cx);
+        refuse("a rule can have only one action", at.span(), cx);
         return None;
     }
     draft.action = Some(action);
@@ -321,11 +321,11 @@ fn ports(args: &mut Args<'_>, cx: &mut Cx<'_>) -> Option<Option<(u16, u16)>> {
         .and_then(|(a, b)| Some((u16::try_from(a).ok()?, u16::try_from(b).ok()?)))
         .or(single.map(|p| (p, p)));
     if both.is_none() {
-        let message = format!("invalid range of ports '{}', ignored", word.text());
+        let message = format!("invalid port range '{}', ignored", word.text());
         let new = Diagnostic::error(&codes::VALUE, message).at(word.span());
         cx.report(new.label("expected A-B"));
     } else if single.is_some() {
-        let message = format!("one port, '{}': keepalived wants a range", word.text());
+        let message = format!("one port, '{}': keepalived requires a range", word.text());
         let new = Diagnostic::warning(&codes::VALUE, message).at(word.span());
         cx.report(new.replacement(format!("{0}-{0}", word.text())));
     }
@@ -346,7 +346,7 @@ fn finish(draft: Draft, at: Span, cx: &mut Cx<'_>) -> Option<RuleEntry> {
             *suppress_group = draft.suppress_group;
         }
         _ if extra => {
-            refuse("realms and suppressors go with 'table' only", at, cx);
+            refuse("realms and suppressors require 'table'", at, cx);
             return None;
         }
         RuleAction::Goto(target) => match draft.preference {
@@ -365,9 +365,9 @@ fn finish(draft: Draft, at: Span, cx: &mut Cx<'_>) -> Option<RuleEntry> {
     let mut protocol = KEEPALIVED;
     if let Some((number, at)) = draft.protocol {
         if number != KEEPALIVED && !draft.no_track {
-            let message = "a tracked rule has the protocol of keepalived (18), which is used";
+            let message = "a tracked rule must have protocol keepalived (18), which is used";
             let new = Diagnostic::warning(&codes::ADJUSTED, message).at(at);
-            cx.report(new.help("say 'no_track' to keep the protocol"));
+            cx.report(new.help("add 'no_track' to keep the protocol"));
         } else {
             protocol = number;
         }

@@ -144,7 +144,7 @@ fn command(args: &mut Args<'_>, cx: &mut Cx<'_>) -> Option<Option<Script>> {
             cx.report(
                 Diagnostic::error(&codes::SCRIPT_TEXT, "missing closing quote in a command")
                     .at(statement.raw_span(open.0, open.0 + 1))
-                    .label("this quote is not closed on its line; the line is left out"),
+                    .label("this quote is not closed on its line; the line is ignored"),
             );
             return None;
         }
@@ -168,7 +168,7 @@ fn command(args: &mut Args<'_>, cx: &mut Cx<'_>) -> Option<Option<Script>> {
             cx.report(
                 Diagnostic::error(&codes::SCRIPT_TEXT, message)
                     .at(at)
-                    .label("the command is split once more; a quote in it is not closed"),
+                    .label("the command is split into words, and a quote in it is not closed"),
             );
             return None;
         }

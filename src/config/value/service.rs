@@ -286,14 +286,14 @@ fn tunnel(args: &mut Args<'_>, cx: &mut Cx<'_>) -> Option<Tunnel> {
     let sum = checksum.unwrap_or(TunnelChecksum::None);
     match (kind, port) {
         ("gue", Some(port)) => Some(Tunnel::Gue { port, checksum: sum }),
-        ("gue", None) => refuse("a tunnel of type gue needs a port, its options are ignored", cx),
-        (_, Some(_)) => refuse("only a tunnel of type gue has a port, its options are ignored", cx),
+        ("gue", None) => refuse("tunnel type gue needs a port, the options are ignored", cx),
+        (_, Some(_)) => refuse("only tunnel type gue has a port, the options are ignored", cx),
         ("gre", None) if sum == TunnelChecksum::Remote => {
-            refuse("remcsum does not go with type gre, its options are ignored", cx)
+            refuse("tunnel type gre does not support remcsum, the options are ignored", cx)
         }
         ("gre", None) => Some(Tunnel::Gre { checksum: sum }),
         _ if !matches!(checksum, None | Some(TunnelChecksum::None)) => {
-            refuse("a tunnel of type ipip has no checksum, its options are ignored", cx)
+            refuse("tunnel type ipip has no checksum, the options are ignored", cx)
         }
         _ => Some(Tunnel::Ipip),
     }
@@ -404,7 +404,7 @@ impl Value for GroupLine {
 
 /// An address, a range with a short or a whole end, or a prefix: the first and the last address.
 fn addresses(word: &Word<'_>, cx: &mut Cx<'_>) -> Option<(IpAddr, IpAddr)> {
-    const EXPECTED: &str = "expected an address, a range such as 10.0.0.1-9, a prefix, or 'fwmark'; the line is left out";
+    const EXPECTED: &str = "expected an address, a range such as 10.0.0.1-9, a prefix, or 'fwmark'; the line is ignored";
     let cut = word.bytes.iter().position(|b| matches!(b, b'-' | b'/'));
     let head = word.slice(0, cut.unwrap_or(word.bytes.len()));
     let Some(first) = parse(head.bytes) else {
@@ -416,7 +416,7 @@ fn addresses(word: &Word<'_>, cx: &mut Cx<'_>) -> Option<(IpAddr, IpAddr)> {
     };
     let tail = word.slice(cut + 1, word.bytes.len());
     let refuse = |what: &str, cx: &mut Cx<'_>| {
-        let message = format!("'{}': {what}, the line is left out", word.text());
+        let message = format!("'{}': {what}, the line is ignored", word.text());
         cx.report(Diagnostic::error(&codes::RANGE, message).at(tail.span()));
         None
     };
@@ -424,7 +424,7 @@ fn addresses(word: &Word<'_>, cx: &mut Cx<'_>) -> Option<(IpAddr, IpAddr)> {
         let length = tail.str().and_then(|t| t.parse::<u8>().ok());
         let bits = Family::of(&first).bits();
         let Some(length) = length.filter(|l| (1..=bits).contains(l)) else {
-            return refuse("no prefix length", cx);
+            return refuse("the prefix length is missing", cx);
         };
         let (low, high) = ends(first, length);
         if low != first {
@@ -449,7 +449,7 @@ fn addresses(word: &Word<'_>, cx: &mut Cx<'_>) -> Option<(IpAddr, IpAddr)> {
     match last {
         Some(last) if last > first || (whole && last == first) => Some((first, last)),
         Some(_) => refuse("the end is not above the start", cx),
-        None => refuse("no end of a range", cx),
+        None => refuse("the end of the range is missing", cx),
     }
 }
 

@@ -92,7 +92,7 @@ impl<const MAX: usize> Value for Cut<MAX> {
 
 /// Reports a text that is empty or longer than it may be.
 pub(crate) fn report_length(word: &Word<'_>, max: usize, effect: &str, cx: &mut Cx<'_>) {
-    let message = format!("'{}' has not 1 to {max} characters", word.text());
+    let message = format!("'{}' must be 1 to {max} characters long", word.text());
     let new = Diagnostic::error(&codes::TOO_LONG, message);
     let from = max.min(word.bytes.len());
     let at = if from < word.bytes.len() { word.part(from, word.bytes.len()) } else { word.span() };
@@ -129,8 +129,8 @@ impl Value for SoleName {
             cx.report(
                 Diagnostic::error(&codes::VALUE, message)
                     .at(word.span())
-                    .label("the block is left out because of this")
-                    .help("put a name that holds blanks between double quotes"),
+                    .label("the block is left out")
+                    .help("enclose a name that contains blanks in double quotes"),
             );
             return None;
         }
@@ -199,7 +199,7 @@ impl Value for () {
 
 /// Reports a word that is none of those possible.
 pub(crate) fn report_choice(word: &Word<'_>, choices: &'static [&'static str], cx: &mut Cx<'_>) {
-    let message = format!("'{}' is not possible here", word.text());
+    let message = format!("'{}' is not allowed here", word.text());
     let mut new = Diagnostic::error(&codes::CHOICE, message)
         .at(word.span())
         .label(format!("expected one of {}", choices.join(", ")));

@@ -124,8 +124,7 @@ fn weight_option(
         return Some(None);
     };
     if option.bytes != b"weight" {
-        let message =
-            format!("'{}' is no option of tracked '{name}', it is left out", option.text());
+        let message = format!("'{}' is not an option of tracked '{name}', ignored", option.text());
         cx.report(
             Diagnostic::error(&codes::OPTION, message).at(option.span()).label("expected 'weight'"),
         );

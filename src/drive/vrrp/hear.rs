@@ -63,6 +63,11 @@ fn origin(now: Instant, wall: WallTime) -> u128 {
 }
 
 impl Horizon {
+    /// Whether the time of day was set just before.
+    pub const fn is_unsure(self) -> bool {
+        self.wall.is_none()
+    }
+
     /// Whether a packet came in later.
     fn is_before(self, stamp: Option<WallTime>) -> bool {
         matches!((self.wall, stamp), (Some(wall), Some(stamp)) if stamp > wall)

@@ -14,6 +14,8 @@ pub(super) struct Sockets {
     pub receivers: Vec<Group>,
     senders: [Option<Sender>; 2],
     frames: FrameSocket,
+    /// Whether packets with an IP authentication header are heard, too.
+    ah: bool,
     /// None only while it is in use.
     pub batch: Option<Batch>,
 }
@@ -23,6 +25,8 @@ pub(super) struct Sockets {
 pub(super) struct Group {
     pub socket: Receiver,
     family: Family,
+    /// Whether it hears packets with an IP authentication header, or those without.
+    ah: bool,
     pub members: Vec<(IpAddr, IfIndex)>,
 }
 
@@ -32,6 +36,7 @@ impl Sockets {
             receivers: Vec::new(),
             senders: [None, None],
             frames: FrameSocket::open()?,
+            ah: false,
             batch: Some(Batch::new()),
         })
     }
@@ -65,8 +70,39 @@ impl Sockets {
     pub fn join(&mut self, epoll: &Epoll, group: IpAddr, interface: IfIndex) -> io::Result<()> {
         // What an interface of the same number left behind would be in the way.
         self.leave(group, interface);
+        self.join_one(epoll, group, interface, false)?;
+        if self.ah && group.is_ipv4() {
+            self.join_one(epoll, group, interface, true)?;
+        }
+        Ok(())
+    }
+
+    /// Hears packets with an IP authentication header from now on, wherever others are heard; where that fails.
+    pub fn hear_ah(&mut self, epoll: &Epoll) -> Vec<(IpAddr, IfIndex, io::Error)> {
+        if core::mem::replace(&mut self.ah, true) {
+            return Vec::new();
+        }
+        let members = self.receivers.iter().filter(|one| one.family == Family::V4);
+        let members: Vec<_> = members.flat_map(|one| one.members.clone()).collect();
+        let mut failed = Vec::new();
+        for (group, interface) in members {
+            if let Err(e) = self.join_one(epoll, group, interface, true) {
+                failed.push((group, interface, e));
+            }
+        }
+        failed
+    }
+
+    fn join_one(
+        &mut self,
+        epoll: &Epoll,
+        group: IpAddr,
+        interface: IfIndex,
+        ah: bool,
+    ) -> io::Result<()> {
         let family = Family::of(&group);
-        for one in self.receivers.iter_mut().filter(|r| r.family == family) {
+        let is_such = |one: &Group| one.family == family && one.ah == ah;
+        for one in self.receivers.iter_mut().filter(|one| is_such(one)) {
             match membership(&one.socket, group, interface) {
                 Ok(()) => {
                     one.members.push((group, interface));
@@ -76,12 +112,12 @@ impl Sockets {
                 Err(e) => return Err(e),
             }
         }
-        let first = self.receivers.iter().all(|one| one.family != family);
-        let socket = Receiver::open(family, first)?;
+        let first = !self.receivers.iter().any(is_such);
+        let socket = if ah { Receiver::open_ah(first)? } else { Receiver::open(family, first)? };
         membership(&socket, group, interface)?;
         // One is never closed again, so its position is its number.
         epoll.add(&socket, RECEIVERS + self.receivers.len() as u64)?;
-        self.receivers.push(Group { socket, family, members: vec![(group, interface)] });
+        self.receivers.push(Group { socket, family, ah, members: vec![(group, interface)] });
         Ok(())
     }
 

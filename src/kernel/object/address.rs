@@ -1,6 +1,7 @@
 //! Addresses: the messages that add and delete them, and what the kernel tells of them.
 
-use core::net::IpAddr;
+use core::net::{IpAddr, Ipv4Addr};
+use core::time::Duration;
 
 use netlink_packet_core::{DefaultNla, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
 use netlink_packet_route::AddressFamily;
@@ -9,11 +10,13 @@ use netlink_packet_route::address::{
 };
 use netlink_packet_route::link::{LinkAttribute, LinkMessage};
 
-use super::{Step, number};
+use super::{Step, attributes, number};
 use crate::base::{Family, IfIndex, Prefix};
-use crate::kernel::netlink::{Message, Requests, attributes};
-use crate::model::address::{Address, Lifetime};
-use crate::plan::{ChangeKind, Object, Op, PROTOCOL_MARK, Sight, Verb};
+use crate::kernel::netlink::{Message, Requests};
+use crate::model::address::{self, Address, Lifetime};
+use crate::plan::{
+    AddressAttributes, Attributes, ChangeKind, Object, Op, PROTOCOL_MARK, Sight, Verb,
+};
 
 /// Message types.
 pub(in crate::kernel) const NEW: u16 = 20;
@@ -26,6 +29,9 @@ const RTM_GETLINK: u16 = 18;
 const RTM_SETLINK: u16 = 19;
 const IFA_ADDRESS: u16 = 1;
 const IFA_LOCAL: u16 = 2;
+const IFA_LABEL: u16 = 3;
+const IFA_BROADCAST: u16 = 4;
+const IFA_CACHEINFO: u16 = 6;
 const IFA_FLAGS: u16 = 8;
 const IFA_F_OPTIMISTIC: u32 = 0x04;
 const IFA_F_DADFAILED: u32 = 0x08;
@@ -179,20 +185,57 @@ fn flags(address: &Address) -> AddressFlags {
     flags
 }
 
+/// What `flags` says the other way.
+fn told(flags: u32) -> address::AddressFlags {
+    let flags = AddressFlags::from_bits_retain(flags);
+    address::AddressFlags {
+        dad: false,
+        home: flags.contains(AddressFlags::Homeaddress),
+        manage_temporary: flags.contains(AddressFlags::Managetempaddr),
+        no_prefix_route: flags.contains(AddressFlags::Noprefixroute),
+        autojoin: flags.contains(AddressFlags::Mcautojoin),
+    }
+}
+
+fn text(value: &[u8]) -> Option<Box<str>> {
+    core::str::from_utf8(value).ok().map(|text| text.trim_end_matches('\0').into())
+}
+
+/// Seconds; all bits set for ever.
+fn lifetime(value: Option<&[u8]>) -> Lifetime {
+    match value.and_then(number) {
+        None | Some(u32::MAX) => Lifetime::Forever,
+        Some(seconds) => Lifetime::For(Duration::from_secs(seconds.into())),
+    }
+}
+
 /// The address of a message. None for one that is being checked for duplicates: it is told again when it can be used.
 pub(in crate::kernel) fn sight(message: &Message<'_>) -> Option<(Sight, ChangeKind)> {
-    let [family, length, flags, _, a, b, c, d, ..] = *message.body else { return None };
+    let [family, length, flags, scope, a, b, c, d, ..] = *message.body else { return None };
     let (mut local, mut far, mut flags) = (None, None, u32::from(flags));
-    for (kind, value) in attributes(message.body.get(8..)?) {
+    let mut attributes = AddressAttributes { scope, ..AddressAttributes::default() };
+    for (kind, value) in super::attributes(message.body.get(8..)?) {
         match kind {
             IFA_LOCAL => local = super::ip(family, value),
             IFA_ADDRESS => far = super::ip(family, value),
             IFA_FLAGS => flags = number(value)?,
+            IFA_BROADCAST => {
+                attributes.broadcast = <[u8; 4]>::try_from(value).ok().map(Ipv4Addr::from);
+            }
+            IFA_LABEL => attributes.label = text(value),
+            IFA_CACHEINFO => {
+                let [preferred, valid] = [value.get(0..4), value.get(4..8)].map(lifetime);
+                (attributes.preferred, attributes.valid) = (preferred, valid);
+            }
             _ => {}
         }
     }
+    let address = local.or(far)?;
+    attributes.peer = far.filter(|far| *far != address);
+    attributes.flags = told(flags);
     let interface = IfIndex(u32::from_ne_bytes([a, b, c, d]));
-    let sight = Sight::address(interface, Prefix::new(local.or(far)?, length)?);
+    let attributes = Some(Box::new(Attributes::Address(attributes)));
+    let sight = Sight { attributes, ..Sight::address(interface, Prefix::new(address, length)?) };
     let kind = if message.kind == DELETE || flags & IFA_F_DADFAILED != 0 {
         ChangeKind::Gone
     } else if flags & IFA_F_TENTATIVE != 0 && flags & IFA_F_OPTIMISTIC == 0 {

@@ -15,9 +15,9 @@ use super::{Step, number};
 use crate::base::{Family, IfIndex, Prefix};
 use crate::kernel::netlink::{Message, attributes};
 use crate::model::Route;
-use crate::model::route::{Encap, MetricKind, NextHop, RouteMode};
-use crate::plan::route::{Hop, RouteIdentity, Slot, leads_nowhere};
-use crate::plan::{ChangeKind, Identity, Op, PROTOCOL_MARK, Sight, Verb};
+use crate::model::route::{self, Encap, MetricKind, NextHop, RouteMode};
+use crate::plan::route::{Hop, RouteAttributes, RouteIdentity, Slot, leads_nowhere};
+use crate::plan::{Attributes, ChangeKind, Identity, Op, PROTOCOL_MARK, Sight, Verb};
 
 /// Message types.
 pub(in crate::kernel) const NEW: u16 = 24;
@@ -33,9 +33,17 @@ const RTA_SRC: u16 = 2;
 const RTA_OIF: u16 = 4;
 const RTA_GATEWAY: u16 = 5;
 const RTA_PRIORITY: u16 = 6;
+const RTA_PREFSRC: u16 = 7;
+const RTA_METRICS: u16 = 8;
 const RTA_MULTIPATH: u16 = 9;
+const RTA_FLOW: u16 = 11;
 const RTA_TABLE: u16 = 15;
 const RTA_VIA: u16 = 18;
+const RTA_PREF: u16 = 20;
+/// `RTAX_LOCK`: the bits of the metrics that are locked.
+const LOCK: u16 = 1;
+/// `RTNH_F_ONLINK`
+const ONLINK: u32 = 4;
 
 /// The requests that carry out an operation on a route; none if it cannot be put into a message.
 pub(super) fn steps(op: &Op, route: &Route) -> Option<Vec<Step>> {
@@ -246,13 +254,14 @@ pub(in crate::kernel) fn sights(message: &Message<'_>) -> Vec<(Sight, ChangeKind
 }
 
 fn sights_of(message: &Message<'_>) -> Option<Vec<(Sight, ChangeKind)>> {
-    let [family, to_length, from_length, tos, table, protocol, _, kind, a, b, c, d, ..] =
+    let [family, to_length, from_length, tos, table, protocol, scope, kind, a, b, c, d, ..] =
         *message.body
     else {
         return None;
     };
     let replaces = message.kind == NEW && message.flags & NLM_F_REPLACE != 0;
-    if (protocol != PROTOCOL_MARK && !replaces) || u32::from_ne_bytes([a, b, c, d]) & CLONED != 0 {
+    let flags = u32::from_ne_bytes([a, b, c, d]);
+    if (protocol != PROTOCOL_MARK && !replaces) || flags & CLONED != 0 {
         return None;
     }
     let zero = match i32::from(family) {
@@ -261,13 +270,18 @@ fn sights_of(message: &Message<'_>) -> Option<Vec<(Sight, ChangeKind)>> {
         _ => return None,
     };
     let (mut to, mut from, mut table, mut metric) = (zero, zero, u32::from(table), 0);
-    let mut ways = vec![Way::default()];
+    let mut ways = vec![Way { onlink: flags & ONLINK != 0, ..Way::default() }];
+    let mut rest = RouteAttributes { kind, ..RouteAttributes::default() };
     for (kind, value) in attributes(message.body.get(12..)?) {
         match kind {
             RTA_DST => to = super::ip(family, value)?,
             RTA_SRC => from = super::ip(family, value)?,
             RTA_TABLE => table = number(value)?,
             RTA_PRIORITY => metric = number(value)?,
+            RTA_PREFSRC => rest.source = super::ip(family, value),
+            RTA_METRICS => rest.metrics = told(value),
+            RTA_FLOW => rest.realms = number(value),
+            RTA_PREF => rest.preference = value.first().copied().unwrap_or(0),
             RTA_MULTIPATH => ways = multipath(family, value),
             kind => ways.iter_mut().for_each(|way| way.take(family, kind, value)),
         }
@@ -279,6 +293,15 @@ fn sights_of(message: &Message<'_>) -> Option<Vec<(Sight, ChangeKind)>> {
         _ if replaces => ChangeKind::Replaces,
         _ => ChangeKind::Present,
     };
+    match slot.family {
+        Family::V4 => {
+            rest.scope = scope;
+            if let [_, _, ..] = *ways {
+                rest.weights = ways.iter().map(|way| way.weight).collect();
+            }
+        }
+        Family::V6 => rest.realms = None,
+    }
     let sight = |ways: &[Way]| {
         let path = if leads_nowhere(kind) {
             Vec::new()
@@ -287,7 +310,11 @@ fn sights_of(message: &Message<'_>) -> Option<Vec<(Sight, ChangeKind)>> {
         };
         let links = ways.iter().filter_map(|way| way.link).collect();
         let identity = Identity::Route(Box::new(RouteIdentity { slot, path }));
-        (Sight { identity, links }, change)
+        let attributes = Some(Box::new(Attributes::Route(RouteAttributes {
+            onlink: matches!(ways, [way] if way.onlink),
+            ..rest.clone()
+        })));
+        (Sight { identity, links, attributes }, change)
     };
     Some(match slot.family {
         Family::V4 => vec![sight(&ways)],
@@ -295,10 +322,28 @@ fn sights_of(message: &Message<'_>) -> Option<Vec<(Sight, ChangeKind)>> {
     })
 }
 
+/// The metrics of a route in the order of their numbers.
+fn told(value: &[u8]) -> Vec<route::RouteMetric> {
+    let all: Vec<(u16, u32)> =
+        attributes(value).filter_map(|(kind, value)| Some((kind, number(value)?))).collect();
+    let locked = all.iter().find(|(kind, _)| *kind == LOCK).map_or(0, |(_, bits)| *bits);
+    let mut metrics: Vec<_> = all
+        .into_iter()
+        .filter_map(|(number, value)| {
+            let kind = MetricKind::from_number(number)?;
+            Some(route::RouteMetric { kind, value, locked: locked & 1 << number != 0 })
+        })
+        .collect();
+    metrics.sort_by_key(|metric| metric.kind);
+    metrics
+}
+
 #[derive(Clone, Copy, Default)]
 struct Way {
     gateway: Option<IpAddr>,
     link: Option<IfIndex>,
+    weight: u16,
+    onlink: bool,
 }
 
 impl Way {
@@ -319,11 +364,14 @@ impl Way {
 /// The ways in an `RTA_MULTIPATH`: length, flags, weight and interface of each, then its attributes.
 fn multipath(family: u8, mut value: &[u8]) -> Vec<Way> {
     let mut ways = Vec::new();
-    while let [a, b, _, _, c, d, e, f, ..] = *value {
+    while let [a, b, flags, hops, c, d, e, f, ..] = *value {
         let length = usize::from(u16::from_ne_bytes([a, b]));
         let Some(rest) = value.get(8..length) else { break };
         let link = IfIndex(u32::from_ne_bytes([c, d, e, f]));
-        let mut way = Way { gateway: None, link: Some(link) };
+        // On the wire it counts from 0.
+        let weight = u16::from(hops) + 1;
+        let onlink = u32::from(flags) & ONLINK != 0;
+        let mut way = Way { gateway: None, link: Some(link), weight, onlink };
         for (kind, value) in attributes(rest) {
             way.take(family, kind, value);
         }

@@ -3,7 +3,10 @@ use core::time::Duration;
 use super::*;
 use crate::base::{IfIndex, Prefix};
 use crate::model::address::{Address, AddressFlags as Flags, Lifetime};
-use crate::plan::Verb;
+use crate::model::route::{self, MetricKind};
+use crate::model::sample;
+use crate::plan::route::objects;
+use crate::plan::{Verb, Want};
 use crate::sys::testing::{in_namespace, ip};
 
 fn prefix(text: &str) -> Prefix {
@@ -206,4 +209,88 @@ fn an_address_gets_other_attributes_and_its_neighbours_stay() {
             assert!(bench.shown().contains("preferred_lft 0sec"), "{}", bench.shown());
         },
     );
+}
+
+/// What the kernel tells of everything of ours is what was asked of it: nothing is corrected for ever.
+#[test]
+fn attributes_are_told_as_they_were_asked_for() {
+    in_namespace("kernel::object::tests::attributes_are_told_as_they_were_asked_for", || {
+        let mut bench = Bench::new();
+        let mut all = Vec::new();
+        let mut labelled = address("10.1.0.1/24");
+        labelled.broadcast = Some("10.1.0.255".parse().unwrap());
+        labelled.scope = 253;
+        labelled.label = Some("dummy0:vip".into());
+        labelled.flags.no_prefix_route = true;
+        all.push(labelled);
+        let mut far = address("10.2.0.1/32");
+        far.peer = Some(prefix("10.2.0.2/30"));
+        all.push(far);
+        all.extend([address("10.3.0.2/24"), address("2001:db8::1/64"), address("fe80::9/64")]);
+        let mut flags = address("2001:db8::2/128");
+        flags.flags = Flags { home: true, no_prefix_route: true, ..Flags::default() };
+        flags.preferred = Lifetime::For(Duration::ZERO);
+        all.push(flags);
+        let mut routes = Vec::new();
+        let to = |destination: &str, via: &str| {
+            let dev = Some("dummy0".parse().unwrap());
+            sample::route(prefix(destination), Some(via.parse().unwrap()), dev)
+        };
+        let metric = |kind, value, locked| route::RouteMetric { kind, value, locked };
+        let mut one = to("10.7.0.0/16", "10.3.0.9");
+        one.source = Some("10.3.0.2".parse().unwrap());
+        one.metrics = vec![
+            metric(MetricKind::AdvMss, 1000, false),
+            metric(MetricKind::Mtu, 1300, true),
+            metric(MetricKind::Rtt, 80, false),
+        ];
+        one.realms = Some(0x0003_0004);
+        one.metric = Some(7);
+        routes.push(one);
+        let mut onlink = to("10.8.0.0/16", "10.99.0.9");
+        onlink.onlink = true;
+        routes.push(onlink);
+        let mut two = to("10.9.0.0/16", "10.3.0.9");
+        let hop = |via: &str, weight| route::NextHop {
+            gateway: Some(via.parse().unwrap()),
+            interface: two.interface.clone(),
+            weight,
+            onlink: false,
+            encap: None,
+            realms: None,
+        };
+        two.nexthops = vec![hop("10.3.0.7", 1), hop("10.3.0.8", 256)];
+        (two.gateway, two.interface) = (None, None);
+        routes.push(two);
+        let mut nowhere = to("10.10.0.0/16", "10.3.0.9");
+        nowhere.kind = 6;
+        (nowhere.gateway, nowhere.interface) = (None, None);
+        routes.push(nowhere);
+        let mut six = to("2001:db8:7::/48", "2001:db8::9");
+        six.source = Some("2001:db8::1".parse().unwrap());
+        six.preference = Some(1);
+        six.metrics = vec![metric(MetricKind::Mtu, 1300, false)];
+        routes.push(six);
+        routes.push(to("2001:db8:8::/48", "2001:db8::9"));
+        for route in &mut routes {
+            route.protocol = PROTOCOL_MARK;
+        }
+        let all = all.into_iter().map(Object::Address);
+        let all: Vec<Object> = all.chain(routes.iter().flat_map(objects)).collect();
+        for object in &all {
+            assert_eq!(bench.carry_out(Verb::Add, object.clone()), Outcome::Done, "{object}");
+        }
+        let mut seen = Vec::new();
+        assert!(list(&mut bench.requests, true, &mut seen).unwrap());
+        let mut table = crate::plan::Table::default();
+        table.set_link(&"dummy0".parse().unwrap(), Some(bench.interface));
+        let ids: Vec<_> = all.iter().map(|object| table.claim(object.clone(), 0)).collect();
+        seen.into_iter().for_each(|sight| table.saw(sight));
+        for id in &ids {
+            let object = table.entry(*id).unwrap().object.to_string();
+            assert!(table.is_present(*id), "{object}");
+            let request = table.request(&[*id], crate::base::Instant::ZERO, |_| Want::Yes);
+            assert!(request.is_none(), "{object}: {request:?}\n{}", bench.shown());
+        }
+    });
 }

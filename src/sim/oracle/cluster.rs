@@ -39,8 +39,8 @@ impl World {
                     .instances
                     .iter()
                     .filter(|i| group.contains(&i.name))
-                    .all(|member| is_fit(node, member));
-                let priority = priority(node, instance);
+                    .all(|member| self.is_fit(node, id, member));
+                let priority = self.priority_of(node, id, instance);
                 routers.entry(wire).or_default().push(Router {
                     id,
                     instance: instance.clone(),
@@ -137,14 +137,14 @@ impl World {
         let Some(engine) = &node.engine else { return };
         for instance in &node.config.instances {
             let name = &instance.name;
-            let want = priority(node, instance);
+            let want = self.priority_of(node, id, instance);
             if engine.priority(name) != Some(want) {
                 let said = engine.priority(name);
                 found.push(format!("{name} has priority {said:?}, not {want}"));
             }
             let group = self.group_of(id, name);
             let mut members = node.config.instances.iter().filter(|i| group.contains(&i.name));
-            let fit = members.all(|member| is_fit(node, member));
+            let fit = members.all(|member| self.is_fit(node, id, member));
             let fault = engine.state(name) == Some(State::Fault);
             if fault == fit && node.kernel.refusals == 0 && node.kernel.impossible.is_empty() {
                 let text = if fit { "is in FAULT for no reason" } else { "is not in FAULT" };
@@ -154,46 +154,64 @@ impl World {
     }
 }
 
-/// Whether the world lets a router take part.
-fn is_fit(node: &Node, instance: &Instance) -> bool {
-    let Some(link) = node.link_named(&instance.interface) else { return false };
-    let source = node.kernel.addresses.iter().any(|(l, prefix)| {
-        *l == link.index
-            && prefix.family() == instance.family
-            && (node.kernel.is_home_on(*l, *prefix) || node.taken.contains(prefix))
-    });
-    let up = |name| node.link_named(name).is_some_and(|l| l.up);
-    (link.up || instance.dont_track_primary)
-        && node.kernel.may_listen(link.index, instance.destination)
-        && (source || instance.source.is_some())
-        && instance.track_interfaces.iter().all(|t| !t.weight.faults(up(&t.interface)))
-        && tracked(node, instance).all(|(weight, good)| !weight.faults(good))
-}
-
-/// The scripts of a router and of its group, with the way they end now.
-fn tracked<'a>(
-    node: &'a Node,
-    instance: &'a Instance,
-) -> impl Iterator<Item = (Weight, bool)> + 'a {
-    let group = node.config.groups.iter().find(|g| g.members.contains(&instance.name));
-    let of_group = group.into_iter().flat_map(|g| &g.track_scripts);
-    instance.track_scripts.iter().chain(of_group).map(|t| (t.weight, is_good(node, &t.script)))
-}
-
-fn is_good(node: &Node, script: &Name) -> bool {
-    let config = node.config.scripts.iter().find(|s| s.name == *script);
-    let path = config.and_then(|s| s.command.words.first());
-    path.and_then(|path| node.scripts.get(path)).is_none_or(|end| *end == RunEnd::Exit(0))
-}
-
-/// The priority of a router by its configuration and its scripts.
-fn priority(node: &Node, instance: &Instance) -> u8 {
-    let base = instance.priority;
-    if base == Priority::OWNER {
-        return base.get();
+impl World {
+    /// Whether the world lets a router take part.
+    pub(super) fn is_fit(&self, node: &Node, id: NodeId, instance: &Instance) -> bool {
+        let Some(link) = node.link_named(&instance.interface) else { return false };
+        let source = node.kernel.addresses.iter().any(|(l, prefix)| {
+            *l == link.index
+                && prefix.family() == instance.family
+                && (node.kernel.is_home_on(*l, *prefix) || node.taken.contains(prefix))
+        });
+        (link.up || instance.dont_track_primary)
+            && node.kernel.may_listen(link.index, instance.destination)
+            && (source || instance.source.is_some())
+            && self.tracked(node, id, instance).all(|(weight, good)| !weight.faults(good))
     }
-    let change: i32 =
-        tracked(node, instance).map(|(w, good)| i32::from(w.contribution(good))).sum();
-    let total = (i32::from(base.get()) + change).clamp(1, i32::from(Priority::MAX));
-    u8::try_from(total).unwrap_or(Priority::MAX)
+
+    /// Whether a script alone keeps a router from taking part.
+    pub(super) fn has_bad_script(&self, node: &Node, id: NodeId, instance: &Instance) -> bool {
+        let mut all = instance.track_scripts.iter();
+        all.any(|t| t.weight.faults(self.is_good(node, id, &t.script)))
+    }
+
+    /// What is tracked by a router and its group, and whether it is good now.
+    fn tracked<'a>(
+        &'a self,
+        node: &'a Node,
+        id: NodeId,
+        instance: &'a Instance,
+    ) -> impl Iterator<Item = (Weight, bool)> + 'a {
+        let group = node.config.groups.iter().find(|g| g.members.contains(&instance.name));
+        let scripts = group.into_iter().flat_map(|g| &g.track_scripts);
+        let links = group.into_iter().flat_map(|g| &g.track_interfaces);
+        let scripts = instance.track_scripts.iter().chain(scripts);
+        let links = instance.track_interfaces.iter().chain(links);
+        let up = |name| node.link_named(name).is_some_and(|l| l.up);
+        scripts
+            .map(move |t| (t.weight, self.is_good(node, id, &t.script)))
+            .chain(links.map(move |t| (t.weight, up(&t.interface))))
+    }
+
+    /// By its results, or else by the way it ends now.
+    fn is_good(&self, node: &Node, id: NodeId, script: &Name) -> bool {
+        let known = self.oracle.scripts.get(&(id, script.clone())).and_then(|track| track.good);
+        known.unwrap_or_else(|| {
+            let config = node.config.scripts.iter().find(|s| s.name == *script);
+            let path = config.and_then(|s| s.command.words.first());
+            path.and_then(|path| node.scripts.get(path)).is_none_or(|end| *end == RunEnd::Exit(0))
+        })
+    }
+
+    /// The priority of a router by its configuration and what it tracks.
+    pub(super) fn priority_of(&self, node: &Node, id: NodeId, instance: &Instance) -> u8 {
+        let base = instance.priority;
+        if base == Priority::OWNER {
+            return base.get();
+        }
+        let tracked = self.tracked(node, id, instance);
+        let change: i32 = tracked.map(|(w, good)| i32::from(w.contribution(good))).sum();
+        let total = (i32::from(base.get()) + change).clamp(1, i32::from(Priority::MAX));
+        u8::try_from(total).unwrap_or(Priority::MAX)
+    }
 }

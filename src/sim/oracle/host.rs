@@ -258,6 +258,7 @@ impl World {
             }
             self.check_announcements(id, node, &mut found);
             self.check_standing(id, &mut found);
+            self.check_runs(id, &mut found);
         }
         for text in found {
             self.violated_by(id, &text);
@@ -275,6 +276,10 @@ impl World {
                 let link = node.link_named(&address.interface).filter(|_| sending);
                 wanted.extend(link.map(|link| (link.index, address.prefix)));
             }
+        }
+        for address in &node.config.static_addresses {
+            let link = node.link_named(&address.interface);
+            wanted.extend(link.map(|link| (link.index, address.prefix)));
         }
         for (link, prefix) in &wanted {
             if !node.kernel.has(*link, *prefix) {

@@ -6,14 +6,20 @@
 //!
 //! | file | what must hold |
 //! |---|---|
-//! | `wire` | adverts: content, period, first and last one, answers, who yields; takeovers at the exact time |
+//! | `wire` | adverts sent: content, period, first and last one, answers, who yields; takeovers at the exact time |
+//! | `hear` | adverts received: which are refused and why, and what follows from the others |
+//! | `script` | tracking scripts: when they run, and what their results make of priorities |
+//! | `count` | counters and the view of the engine are what was seen |
 //! | `host` | addresses and their announcements on each host, what a stopped daemon leaves |
 //! | `notice` | what scripts are told: order, once each, not before it is true |
 //! | `cluster` | between hosts, once all is settled |
 
 mod cluster;
+mod count;
+mod hear;
 mod host;
 mod notice;
+mod script;
 mod wire;
 
 use core::net::IpAddr;
@@ -63,6 +69,9 @@ pub struct Oracle {
     told: BTreeMap<(NodeId, String), notice::Told>,
     /// Groups that a reload made.
     made: BTreeSet<(NodeId, String)>,
+    /// What was seen since the counters of a host were read.
+    ledgers: BTreeMap<NodeId, count::Ledger>,
+    scripts: BTreeMap<(NodeId, Name), script::Track>,
     /// Addresses that another program removed.
     tugs: BTreeMap<(NodeId, IfIndex, Prefix), host::Tugs>,
     /// Routers that were master when their process was replaced.
@@ -98,7 +107,8 @@ impl Oracle {
         self.muddle(id);
     }
 
-    pub(super) fn started(&mut self, id: NodeId, now: Instant, resume: bool) {
+    pub(super) fn started(&mut self, id: NodeId, now: Instant, resume: bool, config: &Vrrp) {
+        self.forget_scripts(id, config);
         self.started.insert(id, (now, resume));
         if !resume {
             self.told.retain(|(node, _), _| *node != id);
@@ -123,6 +133,7 @@ impl Oracle {
 
     /// The daemon of a host is gone: what it did before does not count any more.
     pub(super) fn forget(&mut self, id: NodeId) {
+        self.count_anew(id);
         self.routers.retain(|(node, _), _| *node != id);
         self.announcements.retain(|(node, ..), _| *node != id);
         self.states.retain(|(node, _), _| *node != id);
@@ -145,7 +156,9 @@ impl Oracle {
     pub(super) fn begin_reload(&mut self, id: NodeId, now: Instant, old: &Vrrp, new: &Vrrp) {
         self.reloaded.insert(id, now);
         self.muddle(id);
+        self.count_anew(id);
         self.carry_notices(id, old, new);
+        self.carry_scripts(id, old, new);
         for ((_, wire), router) in self.routers.iter_mut().filter(|((node, _), _)| *node == id) {
             let named = |i: &&Instance| i.family == wire.1 && i.vrid.get() == wire.2;
             router.reloaded(new.instances.iter().filter(named).map(|i| i.advert_int).max());
@@ -240,6 +253,9 @@ impl World {
             self.oracle.looked.insert(id, (now, false));
             self.check_host(id);
             let settled = self.is_settled();
+            if self.node(id).is_some_and(|n| n.events == 0 && n.stalled_until.is_none()) {
+                self.check_view(id, settled);
+            }
             self.check_director(id, settled);
             if settled && is_due(self.oracle.compared) {
                 self.oracle.compared = Some((now, false));

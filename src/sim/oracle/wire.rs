@@ -3,13 +3,13 @@
 
 use core::net::IpAddr;
 use core::time::Duration;
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use super::hear::{Flaw, flaw};
 use super::{SETTLE, Wire, instance_on, routers_of, wire_of};
 use crate::base::{Family, IfIndex, Instant, Name};
 use crate::model::Instance;
-use crate::model::vrrp::{Authentication, InitialState, Preempt, Priority, Version};
+use crate::model::vrrp::{InitialState, Priority, Version};
 use crate::sim::World;
 use crate::sim::world::NodeId;
 use crate::status::vrrp::State;
@@ -23,55 +23,61 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// What the wire shows of one router, and what follows from it.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Router {
-    sending: Option<Sending>,
+    pub sending: Option<Sending>,
     /// When it takes over if it hears nothing more.
-    due: Option<Due>,
+    pub due: Option<Due>,
     /// Until when it follows a master of lower priority.
-    preempt_at: Option<Instant>,
+    pub preempt_at: Option<Instant>,
     /// The interval of its master (version 3).
-    learned: Option<Duration>,
+    pub learned: Option<Duration>,
     /// What it heard while `vrrp_startup_delay` lasted may have begun its preemption delay, or not.
-    vague: bool,
+    pub vague: bool,
     /// It said farewell, or a better router was heard, so that it may leave.
-    leaving: bool,
-    priority: Option<u8>,
+    pub leaving: bool,
+    pub priority: Option<u8>,
+    /// Adverts of another number of addresses in a row from one router: who, when last, how many.
+    pub streak: Option<(IpAddr, Instant, u32)>,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Sending {
+pub(super) struct Sending {
     /// When the last advert left; none if some could not be sent.
-    last: Option<Instant>,
+    pub last: Option<Instant>,
     /// The last ones, in turn or not, the oldest first.
-    recent: [Option<Instant>; ANSWERS],
+    pub recent: [Option<Instant>; ANSWERS],
     /// The longest interval in force since.
-    longest: Duration,
+    pub longest: Duration,
     /// The next advert may come before its time.
-    excused: bool,
+    pub excused: bool,
     /// The link by which the last one left.
-    link: IfIndex,
+    pub link: IfIndex,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Due {
+pub(super) struct Due {
     /// Not before this,
-    from: Instant,
+    pub from: Instant,
     /// nor after this.
-    at: Instant,
+    pub at: Instant,
     /// It must be then, not only not before.
-    exact: bool,
+    pub exact: bool,
 }
 
 /// What the step that is going on has seen.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Step {
     /// Adverts sent, and whether with priority 0.
-    sent: Vec<(Wire, bool)>,
+    pub sent: Vec<(Wire, bool)>,
     /// An advert of a better router was delivered.
-    better: bool,
+    pub better: bool,
     /// A master must go from this wire.
-    yields: Option<Wire>,
+    pub yields: Option<Wire>,
     /// A master must answer here.
-    answers: Option<Wire>,
+    pub answers: Option<Wire>,
+    /// A packet that is to be refused was delivered: nothing may follow from it.
+    pub refused: bool,
+    /// A script ended: priorities follow at once.
+    pub ran: bool,
 }
 
 impl Router {
@@ -102,148 +108,30 @@ impl Router {
         self.due = None;
     }
 
-    fn wait(&mut self, at: Instant, exact: bool) {
+    pub fn wait(&mut self, at: Instant, exact: bool) {
         self.due = (!self.vague).then_some(Due { from: at, at, exact });
     }
 }
 
 /// (256 - Priority) / 256 of the interval: a second in version 2, the master's interval in version 3. RFC 3768 6.1,
 /// RFC 9568 6.1.
-fn skew(instance: &Instance, priority: u8, interval: Duration) -> Duration {
+pub(super) fn skew(instance: &Instance, priority: u8, interval: Duration) -> Duration {
     let unit = if instance.version == Version::V2 { Duration::from_secs(1) } else { interval };
     let microseconds = unit.as_micros() * (256 - u128::from(priority)) / 256;
     Duration::from_micros(u64::try_from(microseconds).unwrap_or(u64::MAX))
 }
 
 /// Master_Down_Interval of the same sections.
-fn patience(instance: &Instance, priority: u8, interval: Duration) -> Duration {
+pub(super) fn patience(instance: &Instance, priority: u8, interval: Duration) -> Duration {
     interval * u32::from(instance.down_timer_adverts) + skew(instance, priority, interval)
 }
 
-/// Whether a router takes an advert for one of its own virtual router.
-fn accepts(instance: &Instance, advert: &vrrp::Advert<'_>, to: IpAddr) -> bool {
-    let secret = match &instance.authentication {
-        Authentication::Pass(secret) if instance.version == Version::V2 => Some(*secret.reveal()),
-        _ => None,
-    };
-    let auth = advert.auth.filter(|a| a.kind == 1).map(|a| a.data);
-    advert.version == instance.version.number()
-        && to == instance.destination
-        && (instance.version == Version::V3 || advert.interval == instance.advert_int)
-        && auth == secret
-        && advert.count() == instance.addresses.len()
+/// Whether a router need not wait when it starts (RFC 9568 6.4.1).
+fn is_owner(instance: &Instance) -> bool {
+    instance.priority == Priority::OWNER && instance.state == InitialState::Master
 }
 
 impl World {
-    /// An advert is about to be handed to a daemon.
-    pub(in crate::sim) fn judge_delivery(&mut self, id: NodeId, rx: &Rx, octets: &[u8]) {
-        let now = self.now();
-        let family = Family::of(&rx.source);
-        let payload = match family {
-            Family::V4 => ip::decode(octets).ok().map(|(_, payload)| payload),
-            Family::V6 => Some(octets),
-        };
-        let Some(advert) = payload.and_then(|p| vrrp::decode(p, family).ok()) else { return };
-        let Some(node) = self.node(id) else { return };
-        let Some(engine) = &node.engine else { return };
-        let Some(segment) = node.kernel.segment_of(rx.interface).cloned() else { return };
-        let wire = (segment, family, advert.vrid);
-        let config = Arc::clone(&node.config);
-        let Some(instance) = instance_on(node, &config, &wire) else { return };
-        let (Some(ours), Some(state)) =
-            (engine.priority(&instance.name), engine.state(&instance.name))
-        else {
-            return;
-        };
-        let ranks = engine.source(&instance.name).map(|source| (ours, source));
-        let silent = self.is_starting(id);
-        let (has_leftovers, busy) = (!node.leftovers.is_empty(), node.events > 0);
-        let Some(router) = self.oracle.routers.get_mut(&(id, wire.clone())) else { return };
-        if busy {
-            // What the daemon knows of its links is not what they are.
-            router.due = None;
-            if let Some(sending) = &mut router.sending {
-                sending.excused = true;
-            }
-            self.oracle.step.better = true;
-            self.oracle.muddle(id);
-            return;
-        }
-        // A process that goes on as the master it was does so at once.
-        let silent = silent && state != State::Master;
-        if silent || !accepts(instance, &advert, rx.destination) {
-            router.vague |= silent && instance.preempt != Preempt::After(Duration::ZERO);
-            router.due = None;
-            return;
-        }
-        let (heard, sender) = (advert.priority, rx.source);
-        let learned = if instance.version == Version::V3 && !advert.interval.is_zero() {
-            advert.interval
-        } else {
-            instance.advert_int
-        };
-        match state {
-            State::Backup => {
-                let interval = router.learned.unwrap_or(instance.advert_int);
-                if let Preempt::After(delay) = instance.preempt
-                    && !delay.is_zero()
-                    && heard != 0
-                {
-                    if heard >= ours {
-                        router.preempt_at = None;
-                    } else {
-                        router.preempt_at = router.preempt_at.or(Some(now + delay));
-                    }
-                }
-                let tolerant = match instance.preempt {
-                    Preempt::Never => true,
-                    Preempt::After(_) => router.preempt_at.is_some_and(|at| now < at),
-                };
-                if heard == 0 {
-                    // Never later than before, which is not always known.
-                    let soon = now + skew(instance, ours, interval);
-                    let due = router.due.unwrap_or(Due { from: now, at: soon, exact: true });
-                    let (from, at) = (due.from.min(soon), due.at.min(soon));
-                    router.due = Some(Due { from, at, ..due });
-                } else if tolerant || heard >= ours {
-                    router.learned = Some(learned);
-                    router.wait(now + patience(instance, ours, learned), true);
-                    self.oracle.step.better = true;
-                    if has_leftovers && let Some(node) = self.nodes.get_mut(id.0) {
-                        let ours: BTreeSet<_> = instance
-                            .addresses
-                            .iter()
-                            .chain(&instance.excluded)
-                            .map(|a| a.prefix)
-                            .collect();
-                        node.leftovers.retain(|(_, prefix)| !ours.contains(prefix));
-                    }
-                }
-            }
-            State::Master => {
-                if heard == 0 {
-                    if let Some(sending) = &mut router.sending {
-                        sending.excused = true;
-                    }
-                    self.oracle.step.answers = Some(wire);
-                } else if Some((heard, sender)) > ranks {
-                    router.learned = Some(learned);
-                    self.oracle.step.better = true;
-                    self.oracle.step.yields = Some(wire);
-                } else if Some((heard, sender)) < ranks {
-                    if let Some(sending) = &mut router.sending {
-                        sending.excused = true;
-                    }
-                    self.oracle.muddle(id);
-                    if !instance.lower_prio_no_advert {
-                        self.oracle.step.answers = Some(wire);
-                    }
-                }
-            }
-            State::Init | State::Fault => {}
-        }
-    }
-
     /// A daemon sends an advert.
     pub(in crate::sim) fn judge_advert(
         &mut self,
@@ -264,10 +152,6 @@ impl World {
         let Ok(advert) = vrrp::decode(payload, family) else {
             return self.violated_by(id, "sends no advert");
         };
-        let pseudo = (advert.version == 3).then_some((source, destination));
-        if !vrrp::checksum_holds(payload, pseudo) {
-            self.violated_by(id, "sends a wrong checksum");
-        }
         if header.is_some_and(|h| h.ttl != 255 || h.protocol != ip::VRRP || h.source != source) {
             self.violated_by(id, "sends a wrong IP header");
         }
@@ -277,11 +161,27 @@ impl World {
         let wire = (segment, family, advert.vrid);
         let farewell = advert.priority == 0;
         self.oracle.step.sent.push((wire.clone(), farewell));
+        let Some(node) = self.node(id) else { return };
+        let instance = instance_on(node, &config, &wire);
+        match instance {
+            Some(instance) => self.oracle.count(id, &instance.name, |c| {
+                c.adverts_sent += 1;
+                c.priority_zero_sent += u64::from(farewell);
+            }),
+            None => self.oracle.count_anew(id),
+        }
+        let plain = match (advert.version, instance) {
+            (2, _) => true,
+            (_, Some(instance)) => instance.v3_checksum_as_v2 && family == Family::V4,
+            (_, None) => return,
+        };
+        if !vrrp::checksum_holds(payload, (!plain).then_some((source, destination))) {
+            self.violated_by(id, "sends a wrong checksum");
+        }
         if farewell {
             return;
         }
-        let Some(node) = self.node(id) else { return };
-        let Some(instance) = instance_on(node, &config, &wire) else {
+        let Some(instance) = instance else {
             // What the kernel has not told yet nobody can know.
             if self.node(id).is_some_and(|n| n.events == 0) {
                 self.violated_by(id, &format!("sends adverts for the unknown VRID {}", wire.2));
@@ -289,7 +189,9 @@ impl World {
             return;
         };
         let listed = advert.addresses().eq(instance.addresses.iter().map(|a| a.prefix.address));
-        if !listed || !accepts(instance, &advert, destination) {
+        let rx = Rx { interface: link, source, destination, hop_limit: 255 };
+        let flaw = flaw(instance, &rx, octets).filter(|flaw| *flaw != Flaw::Owner);
+        if !listed || flaw.is_some() {
             self.violated_by(id, &format!("sends wrong adverts of {}", instance.name));
         }
         if advert.interval != instance.advert_int {
@@ -342,7 +244,7 @@ impl World {
     }
 
     /// Whether the start of a daemon is so recent that `vrrp_startup_delay` is not over.
-    fn is_starting(&self, id: NodeId) -> bool {
+    pub(super) fn is_starting(&self, id: NodeId) -> bool {
         let delay = self.node(id).map_or(Duration::ZERO, |node| node.config.startup_delay);
         self.oracle.started.get(&id).is_some_and(|(at, _)| self.now() < *at + delay)
     }
@@ -364,7 +266,7 @@ impl World {
                     .flat_map(|node| routers_of(node, &node.config))
                     .any(|(w, i)| i.name == *name && self.oracle.replaced.contains(&(id, w)))
             };
-            if !group.iter().all(had) {
+            if !group.iter().all(had) && !is_owner(instance) {
                 self.violated_by(id, &format!("{name} goes on as the master it was not"));
             }
             return;
@@ -376,9 +278,7 @@ impl World {
             );
         }
         if before != State::Backup {
-            let owner =
-                instance.priority == Priority::OWNER && instance.state == InitialState::Master;
-            if !owner && self.group_of(id, name).len() == 1 {
+            if !is_owner(instance) && self.group_of(id, name).len() == 1 {
                 self.violated_by(id, &format!("{name} becomes master without waiting"));
             }
             return;
@@ -443,6 +343,12 @@ impl World {
         let sent = |wire: &Wire, zero: bool| step.sent.iter().any(|(w, z)| w == wire && *z == zero);
         let mut found = Vec::new();
         let busy = node.events > 0;
+        if step.refused && !step.sent.is_empty() {
+            found.push("answers a packet that is to be refused".to_owned());
+        }
+        if step.ran && !busy {
+            self.check_scripts(id, &mut found);
+        }
         for ((_, wire), router) in
             self.oracle.routers.iter_mut().filter(|((node, _), _)| *node == id)
         {
@@ -455,6 +361,10 @@ impl World {
             };
             if step.yields.as_ref() == Some(wire) && master {
                 found.push(format!("VRID {} stays master beside a better one", wire.2));
+            }
+            let last = states.iter().any(|(w, i, ..)| w == wire && i.higher_prio_send_advert);
+            if step.yields.as_ref() == Some(wire) && last && !sent(wire, false) {
+                found.push(format!("VRID {} does not send one more advert", wire.2));
             }
             if step.answers.as_ref() == Some(wire) && master && !sent(wire, false) {
                 // Whoever asks again and again is answered by adverts a tenth of a second apart. One in its turn
@@ -532,6 +442,13 @@ impl World {
         if before == Some(state) {
             return;
         }
+        router.streak = None;
+        let name = &instance.name;
+        self.oracle.count(id, name, |c| {
+            c.became_master += u64::from(state == State::Master);
+            c.released_master += u64::from(before == Some(State::Master));
+        });
+        let Some(router) = self.oracle.routers.get_mut(&key) else { return };
         self.oracle.states.insert(key, (state, now));
         router.preempt_at = None;
         router.vague = false;

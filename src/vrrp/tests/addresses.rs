@@ -1,6 +1,8 @@
 //! Addresses that come and go.
 
 use super::*;
+use crate::model::address::{AddressFlags, Lifetime};
+use crate::plan::{AddressAttributes, Attributes};
 
 fn removed(text: &str, own: bool) -> Event<'static> {
     Event::Object(Change::address(ETH, prefix(text), false, own))
@@ -171,6 +173,47 @@ fn retained_addresses_stay_until_a_master_is_heard() {
     let mut host = start();
     host.event(Event::Link(link(ETH, "enp0s8", false)));
     assert_eq!((host.state(), host.ops()), (State::Fault, vec!["-10.0.2.100/24".to_owned()]));
+}
+
+/// What an earlier process left is as that process was configured; an older configuration may have had it otherwise.
+#[test]
+fn a_master_corrects_what_it_adopts_and_nobody_else_does() {
+    let start = |attributes: AddressAttributes, priority: u8| {
+        let mut config = failover(priority);
+        config.instances[0].addresses[0].label = Some("enp0s8:vip".into());
+        let mut host = Host::off();
+        host.event(Event::Reload(Arc::new(config)));
+        let mut kernel = host.kernel();
+        let attributes = Some(Box::new(Attributes::Address(attributes)));
+        let sight = Sight::address(ETH, prefix("10.0.2.100/24"));
+        kernel.objects.push(Sight { attributes, ..sight });
+        host.event(Event::Kernel(kernel));
+        assert_eq!(host.ops(), Vec::<String>::new());
+        host
+    };
+    let label = |label: &str| AddressAttributes { label: Some(label.into()), ..Default::default() };
+    let right = label("enp0s8:vip");
+    let until = AddressAttributes { valid: Lifetime::For(1000 * SECOND), ..right.clone() };
+    let flags = AddressFlags { no_prefix_route: true, ..Default::default() };
+    for (found, corrected) in [
+        (right.clone(), false),
+        (label("enp0s8:old"), true),
+        (AddressAttributes { scope: 253, ..right.clone() }, true),
+        (AddressAttributes { broadcast: Some([10, 0, 2, 255].into()), ..right.clone() }, true),
+        (AddressAttributes { peer: Some([10, 0, 2, 7].into()), ..right.clone() }, true),
+        (AddressAttributes { flags, ..right.clone() }, true),
+        (until, true),
+    ] {
+        let mut host = start(found.clone(), 200);
+        host.pass(10 * SECOND);
+        assert_eq!(host.state(), State::Master);
+        let want: &[&str] = if corrected { &["=10.0.2.100/24"] } else { &[] };
+        assert_eq!(host.ops(), want, "{found:?}");
+        // A backup leaves it alone until it takes it away, as it is.
+        let mut host = start(found, 100);
+        host.hear(PEER, 200);
+        assert_eq!(host.ops(), ["-10.0.2.100/24"]);
+    }
 }
 
 #[test]

@@ -258,6 +258,28 @@ fn a_flood_of_farewells_is_answered_at_a_bounded_rate() {
 }
 
 #[test]
+fn a_set_that_is_asked_for_in_the_midst_of_another_follows_it_whole() {
+    let mut host = Host::new(with_addresses(199));
+    host.pass(4 * SECOND);
+    assert_eq!(host.state(), State::Master);
+    host.look();
+    let (mut frames, mut heard) = (0, false);
+    let end = host.now + 6 * SECOND;
+    while let Some(at) = host.engine.deadline().filter(|at| *at <= end) {
+        // Each step takes half a millisecond here.
+        host.now = host.now.max(at) + MS / 2;
+        host.event(Event::Timer);
+        frames += sent(&host.look());
+        if frames >= 500 && !heard {
+            heard = true;
+            host.hear(PEER, 100);
+        }
+    }
+    // The second set after becoming master, and the one that the advert calls for.
+    assert_eq!(frames, 2 * 200 * 5);
+}
+
+#[test]
 fn a_set_that_is_asked_for_while_one_is_under_way_follows_it_whole() {
     let mut host = Host::new(with_addresses(99));
     host.pass(20 * SECOND);

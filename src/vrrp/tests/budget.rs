@@ -57,6 +57,10 @@ struct Cost {
     largest: u64,
     /// How many instances changed their state in the step that changed most.
     changes: usize,
+    /// How many operations a step asked for that asked for most.
+    operations: usize,
+    /// What was asked for, true to add and false to take away.
+    order: Vec<bool>,
 }
 
 impl Host {
@@ -74,31 +78,32 @@ impl Host {
         self.engine.instances.visits.set(0);
         self.out.clear();
         self.engine.handle(self.now, event, &mut self.out);
-        let out = std::mem::take(&mut self.out);
         let visits = self.engine.instances.visits.get();
         let changes = std::mem::take(&mut self.engine.entered);
         cost.visits += visits;
         cost.largest = cost.largest.max(visits);
         cost.changes = cost.changes.max(changes);
-        self.seen.extend(out.list().iter().cloned());
-        let applies: Vec<(Token, usize)> = out
-            .list()
-            .iter()
-            .filter_map(|a| match a {
-                Action::Apply { token, ops } => Some((*token, ops.len())),
-                _ => None,
-            })
-            .collect();
-        for (token, count) in applies {
-            for item in 0..u32::try_from(count).unwrap() {
-                let outcome = Outcome::Done;
-                self.engine.handle(
-                    self.now,
-                    Event::Applied { token, item, outcome },
-                    &mut self.out,
-                );
+        let mut operations = 0;
+        loop {
+            let mut answers = Vec::new();
+            for action in self.out.list() {
+                if let Action::Apply { token, ops } = action {
+                    operations += ops.len();
+                    cost.order.extend(ops.iter().map(|op| op.verb.adds()));
+                    answers.extend((0..).take(ops.len()).map(|item| (*token, item)));
+                }
+            }
+            self.seen.extend(self.out.list().iter().cloned());
+            self.out.clear();
+            if answers.is_empty() {
+                break;
+            }
+            for (token, item) in answers {
+                let event = Event::Applied { token, item, outcome: Outcome::Done };
+                self.engine.handle(self.now, event, &mut self.out);
             }
         }
+        cost.operations = cost.operations.max(operations);
     }
 
     fn in_state(&self, state: State) -> usize {
@@ -229,4 +234,122 @@ fn the_first_view_of_many_links_looks_at_those_concerned() {
     // The same view again.
     let cost = host.cost(Event::Kernel(view(4000)));
     assert!(cost.visits <= EACH, "{cost:?}");
+}
+
+/// 1,000 instances of no group with five addresses each.
+fn five_each(priority: u8) -> Vrrp {
+    let mut config = large(priority);
+    config.groups.clear();
+    for instance in &mut config.instances {
+        let first = instance.addresses[0].clone();
+        for n in 0..4 {
+            let mut more = first.clone();
+            if let IpAddr::V4(a) = &mut more.prefix.address {
+                *a = Ipv4Addr::from(u32::from(*a) + ((n + 1) << 8));
+            }
+            instance.addresses.push(more);
+        }
+    }
+    config
+}
+
+/// One instance with 5,000 addresses.
+fn five_thousand() -> Vrrp {
+    let mut config = failover(200);
+    let interface = config.instances[0].interface.clone();
+    config.instances[0].excluded = (0..4999)
+        .map(|n| sample::address(&format!("10.1.{}.{}/16", n / 250, 1 + n % 250), &interface))
+        .collect();
+    config
+}
+
+#[test]
+fn thousands_of_addresses_come_and_go_in_slices() {
+    let mut host = Host::off();
+    host.event(Event::Reload(Arc::new(five_thousand())));
+    host.event(Event::Kernel(host.kernel()));
+    host.pass(MS);
+    host.look();
+    host.now = host.engine.deadline().unwrap();
+    let cost = host.cost(Event::Timer);
+    assert_eq!((host.state(), cost.order.len()), (State::Master, 5000));
+    assert!(cost.operations <= SLICE, "{}", cost.operations);
+    // Scripts hear of it when all are there, not when the first slice is.
+    let last = host.seen.iter().rposition(|a| matches!(a, Action::Apply { .. }));
+    let told = host.seen.iter().position(|a| matches!(a, Action::Notify(_)));
+    assert!(told > last && last.is_some(), "{told:?} {last:?}");
+    // All are compared again and nothing is asked for.
+    let cost = host.cost(Event::Reload(Arc::new(five_thousand())));
+    assert!(cost.order.is_empty());
+    let cost = host.cost(Event::Link(link(ETH, "enp0s8", false)));
+    assert_eq!((host.state(), cost.order), (State::Fault, vec![false; 5000]));
+    assert!(cost.operations <= SLICE, "{}", cost.operations);
+}
+
+#[test]
+fn a_reload_of_thousands_adds_in_slices_before_it_removes() {
+    let mut config = five_each(200);
+    let mut host = Host::off();
+    host.event(Event::Reload(Arc::new(config.clone())));
+    host.event(Event::Kernel(view(LINKS)));
+    host.pass(10 * SECOND);
+    assert_eq!(host.in_state(State::Master), 1000);
+    host.look();
+    for address in config.instances.iter_mut().flat_map(|i| &mut i.addresses).step_by(2) {
+        if let IpAddr::V4(a) = &mut address.prefix.address {
+            *a = Ipv4Addr::from(u32::from(*a) | 0x8000);
+        }
+    }
+    let cost = host.cost(Event::Reload(Arc::new(config)));
+    assert!(cost.operations <= SLICE, "{}", cost.operations);
+    // What is the same before and after is not touched.
+    let (added, removed) = cost.order.split_at(2500);
+    assert!(added.iter().all(|adds| *adds) && removed.iter().all(|adds| !*adds));
+    assert_eq!(removed.len(), 2500);
+}
+
+#[test]
+fn a_stop_of_thousands_says_farewell_at_once_and_removes_in_slices() {
+    let mut host = Host::off();
+    host.event(Event::Reload(Arc::new(five_each(200))));
+    host.event(Event::Kernel(view(LINKS)));
+    host.pass(10 * SECOND);
+    host.look();
+    let mut first = Cost::default();
+    host.count(Event::Stop { keep_addresses: false }, &mut first);
+    let farewells = host.seen.iter().filter(|a| matches!(a, Action::SendAdvert { .. })).count();
+    assert_eq!((farewells, first.order.len()), (1000, 0));
+    let cost = host.cost(Event::Timer);
+    assert_eq!(cost.order, vec![false; 5000]);
+    assert!(cost.operations <= SLICE, "{}", cost.operations);
+    let done = host.seen.iter().filter(|a| **a == Action::Done).count();
+    assert_eq!((done, host.seen.last()), (1, Some(&Action::Done)));
+}
+
+#[test]
+fn a_refusal_does_not_look_at_all_addresses() {
+    let mut host = Host::off();
+    host.obedient = false;
+    host.event(Event::Reload(Arc::new(five_thousand())));
+    host.event(Event::Kernel(host.kernel()));
+    host.now = host.engine.deadline().unwrap();
+    host.engine.instances.visits.set(0);
+    let mut refusals = 0;
+    while host.state() == State::Master || refusals == 0 {
+        host.look();
+        host.event(Event::Timer);
+        for action in host.look() {
+            let Action::Apply { token, ops } = action else { continue };
+            for item in 0..u32::try_from(ops.len()).unwrap() {
+                refusals += 1;
+                let outcome = Outcome::Refused(22);
+                host.event(Event::Applied { token, item, outcome });
+            }
+        }
+        host.now = host.now.max(host.engine.deadline().unwrap());
+    }
+    // Each address several times, until none is left.
+    assert!(refusals >= 6 * 5000, "{refusals}");
+    let visits = host.engine.instances.visits.get();
+    assert!(visits < 60 * refusals, "{visits} for {refusals}");
 }

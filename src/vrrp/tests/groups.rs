@@ -194,3 +194,20 @@ fn a_group_of_masters_tells_nothing_when_a_member_joins_it_later() {
     assert_eq!(host.engine.state("fourth"), Some(State::Master));
     assert!(host.announced().iter().all(|n| !n.starts_with("GROUP")), "{:?}", host.announced());
 }
+
+#[test]
+fn a_member_that_follows_its_group_names_the_priority_in_force() {
+    let mut config = sample::nat(200);
+    let (interface, weight) = ("enp0s9".parse().unwrap(), Weight::new(-60, false));
+    config.instances[0].track_interfaces.push(model::TrackedInterface { interface, weight });
+    let mut host = Host::new(config);
+    host.pass(8 * SECOND);
+    host.look();
+    // The member that has the fault leads, before the other one has looked at what it tracks.
+    set_link(&mut host, false);
+    let of_external = |line: &String| line.contains("external");
+    assert_eq!(
+        host.announced().into_iter().filter(of_external).collect::<Vec<_>>(),
+        ["INSTANCE \"external\" FAULT 140"]
+    );
+}

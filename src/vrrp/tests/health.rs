@@ -62,7 +62,7 @@ fn an_instance_holds_back_while_virtual_servers_cannot_be_served() {
     assert_eq!((host.state(), host.faults()), (State::Init, vec![]));
     host.event(Event::Ipvs { works: false });
     assert_eq!(host.state(), State::Fault);
-    assert_eq!(host.faults(), ["IPVS does not work, virtual servers cannot be served"]);
+    assert_eq!(host.faults(), ["IPVS does not work or refuses a virtual server"]);
     host.pass(10 * SECOND);
     assert_eq!(host.state(), State::Fault);
     host.event(Event::Ipvs { works: true });

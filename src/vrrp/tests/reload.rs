@@ -249,6 +249,33 @@ fn a_new_script_does_not_disturb_and_an_old_one_keeps_its_condition() {
 }
 
 #[test]
+fn a_script_with_another_command_is_another_script() {
+    let (mut host, mut config) = two();
+    let started = |actions: &[Action]| {
+        actions.iter().find_map(|action| match action {
+            Action::RunScript { run, .. } => Some(*run),
+            _ => None,
+        })
+    };
+    config.scripts.push(sample::script("chk", 1, 1));
+    sample::track(&mut config.instances[0], "chk", 0);
+    let run = started(&reload(&mut host, &config));
+    host.event(Event::Ran { run: run.unwrap(), end: RunEnd::Exit(1) });
+    assert_eq!(masters(&host).len(), 1);
+    // One with other settings keeps its pace and its result.
+    host.look();
+    config.scripts[0].fall = 3;
+    assert_eq!(started(&reload(&mut host, &config)), None);
+    // What failed was another program: this one runs at once.
+    host.look();
+    config.scripts[0].command = sample::command("/bin/other");
+    let run = started(&reload(&mut host, &config));
+    host.event(Event::Ran { run: run.unwrap(), end: RunEnd::Exit(0) });
+    host.pass(4 * SECOND);
+    assert_eq!(masters(&host).len(), 2);
+}
+
+#[test]
 fn a_member_that_joins_a_group_of_masters_becomes_one() {
     let mut config = sample::nat(200);
     let internal = config.instances.pop().unwrap();

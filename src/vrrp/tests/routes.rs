@@ -3,6 +3,7 @@
 use super::*;
 use crate::model::Route;
 use crate::model::extras::InstanceExtras;
+use crate::model::route::RouteMode;
 use crate::plan::route::{Hop, RouteIdentity, Slot};
 use crate::plan::{ChangeKind, Identity};
 use crate::status::vrrp::{Missing, MissingObject};
@@ -39,7 +40,8 @@ fn master() -> Host {
 fn sight(destination: &str, via: [u8; 4]) -> Sight {
     let slot = Slot::new(prefix(destination), None, 254, 0, 0);
     let path = vec![Hop::Gateway(via.into(), None)];
-    Sight { identity: Identity::Route(Box::new(RouteIdentity { slot, path })), links: vec![ETH] }
+    let identity = Identity::Route(Box::new(RouteIdentity { slot, path }));
+    Sight { identity, links: vec![ETH], attributes: None }
 }
 
 fn change(kind: ChangeKind, destination: &str, via: [u8; 4]) -> Event<'static> {
@@ -90,6 +92,11 @@ fn a_reload_touches_only_the_routes_that_change() {
         host.event(Event::Reload(Arc::new(new.clone())));
         host.ops()
     };
+    assert_eq!(reload(&mut host, &new), Vec::<String>::new());
+    // How it was added and what happens when others remove it does not show in the kernel.
+    routes(&mut new)[1].no_track = true;
+    routes(&mut new)[1].mode = RouteMode::Append;
+    new.instances[0].addresses[0].no_track = true;
     assert_eq!(reload(&mut host, &new), Vec::<String>::new());
     // Another gateway is another route: the new one is there before the old one goes.
     routes(&mut new)[1].gateway = Some([10, 0, 2, 3].into());
@@ -146,6 +153,24 @@ fn what_the_kernel_may_have_dropped_with_a_link_is_asked_for_again() {
     host.look();
     host.event(Event::Link(link(ETH, "enp0s8", true)));
     assert_eq!(host.ops(), [format!("+{WITH_SOURCE}"), format!("+{DEFAULT}")]);
+}
+
+#[test]
+fn a_route_waits_for_its_source() {
+    let mut config = config(200);
+    let later = "later0".parse().unwrap();
+    config.instances[0].excluded.push(sample::address("10.0.4.100/24", &later));
+    routes(&mut config)[0].source = Some([10, 0, 4, 100].into());
+    let mut host = Host::new(config);
+    host.pass(10 * SECOND);
+    assert_eq!(host.ops(), ["+10.0.2.100/24", &format!("+{DEFAULT}")]);
+    host.look();
+    host.event(Event::Link(link(IfIndex(7), "later0", true)));
+    assert_eq!(host.ops(), ["+10.0.4.100/24", &format!("+{WITH_SOURCE}")]);
+    // It is asked for once.
+    host.look();
+    host.pass(20 * SECOND);
+    assert_eq!(host.ops(), Vec::<String>::new());
 }
 
 #[test]

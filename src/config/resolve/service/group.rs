@@ -156,8 +156,10 @@ fn finish_group(mut waiting: GroupUse, groups: &mut [Group], cx: &mut Load<'_>) 
         cx.report(Diagnostic::error(code, message).at(waiting.span).class(Class::Quiet));
     };
     let Some(group) = groups.iter_mut().find(|group| group.name == waiting.group) else {
-        let message =
-            format!("virtual server group {} not found, the service is left out", waiting.group);
+        let message = format!(
+            "virtual server group {} not found, the virtual server is left out",
+            waiting.group
+        );
         quiet(&codes::UNKNOWN_REFERENCE, message, cx);
         return None;
     };
@@ -177,7 +179,9 @@ fn finish_group(mut waiting: GroupUse, groups: &mut [Group], cx: &mut Load<'_>) 
                  the service is left out"
             )
         } else {
-            format!("virtual server group {name} is of another family, the service is left out")
+            format!(
+                "virtual server group {name} is of a different family, the virtual server is left out"
+            )
         };
         quiet(&codes::FAMILY, message, cx);
         return None;
@@ -215,8 +219,7 @@ fn finish_group(mut waiting: GroupUse, groups: &mut [Group], cx: &mut Load<'_>) 
         waiting.service.persistence = Some(Persistence { timeout: 360, granularity, engine: None });
     }
     if !addresses && waiting.protocol.is_some() {
-        let message =
-            format!("virtual server [{name}]: a service by mark has no protocol, ignored");
+        let message = format!("virtual server [{name}]: protocol is not used for firewall marks");
         warn(&codes::NO_EFFECT_HERE, message, cx);
     }
     let index = group.uses;

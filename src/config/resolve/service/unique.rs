@@ -42,7 +42,7 @@ pub(in crate::config::resolve) fn finish(cx: &mut Load<'_>) {
         };
         if let Some(group) = first.group() {
             let message = format!(
-                "virtual server {} is in group {} already, it is left out",
+                "virtual server {} is already in group {}, it is left out",
                 service.key, group.name
             );
             cx.report(
@@ -51,7 +51,7 @@ pub(in crate::config::resolve) fn finish(cx: &mut Load<'_>) {
             continue;
         }
         let message = format!(
-            "virtual server {} is defined already, its servers join the first one",
+            "virtual server {} is already defined, its real servers are added to the first definition",
             first.key
         );
         let known: IndexSet<(IpAddr, u16)> =
@@ -61,7 +61,7 @@ pub(in crate::config::resolve) fn finish(cx: &mut Load<'_>) {
         cx.report(
             Diagnostic::note_only(&codes::DUPLICATE_NAME, message)
                 .at(at)
-                .note("the settings of the first one count"),
+                .note("the settings of the first definition are used"),
         );
     }
     cx.draft.model.lvs.services = merged;

@@ -1,0 +1,93 @@
+//! How late this machine is: threads that only sleep, one for each processor, and by how much each sleep was too long.
+//! An upper bound on a time that a test measures is what the protocol allows, and what a bare timer was late meanwhile.
+
+use std::sync::{Condvar, Mutex, MutexGuard, Once, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
+use nix::unistd::Pid;
+
+use super::LIMIT;
+use super::timeline::Wall;
+
+/// How long the threads sleep each time.
+const SLEEP: Duration = Duration::from_millis(5);
+/// What is later than this counts, in milliseconds.
+const WORTH: f64 = 1.0;
+
+struct Seen {
+    /// When a sleep should have ended, and when it did.
+    late: Vec<(Wall, Wall)>,
+    /// When each thread woke last.
+    woken: Vec<Wall>,
+}
+
+static SEEN: Mutex<Seen> = Mutex::new(Seen { late: Vec::new(), woken: Vec::new() });
+static WOKEN: Condvar = Condvar::new();
+
+/// Begins to watch, once for the whole program.
+pub fn watch() {
+    static BEGUN: Once = Once::new();
+    BEGUN.call_once(|| {
+        let own = Pid::from_raw(0);
+        let allowed = sched_getaffinity(own).unwrap_or_default();
+        for processor in (0..CpuSet::count()).filter(|at| allowed.is_set(*at).unwrap_or(false)) {
+            let mut seen = seen();
+            let place = seen.woken.len();
+            seen.woken.push(Wall::now());
+            thread::spawn(move || {
+                let mut only = CpuSet::new();
+                // One that may not be tied to its processor stands for whichever it runs on.
+                let _ = only.set(processor).and_then(|()| sched_setaffinity(own, &only));
+                sleep_on(place);
+            });
+        }
+    });
+}
+
+fn sleep_on(place: usize) {
+    let length = SLEEP.as_nanos() as i64;
+    loop {
+        let due = Wall(Wall::now().0 + length);
+        thread::sleep(SLEEP);
+        let now = Wall::now();
+        let mut seen = seen();
+        if now.millis_since(due) > WORTH {
+            seen.late.push((due, now));
+        }
+        if let Some(woken) = seen.woken.get_mut(place) {
+            *woken = now;
+        }
+        drop(seen);
+        WOKEN.notify_all();
+    }
+}
+
+/// By how many milliseconds a bare timer woke late between two moments, at the worst.
+pub fn between(from: Wall, to: Wall) -> f64 {
+    // One that still sleeps may be the latest of all.
+    let asleep = |seen: &mut Seen| seen.woken.iter().any(|woken| *woken <= to);
+    let (seen, _) =
+        WOKEN.wait_timeout_while(seen(), LIMIT, asleep).unwrap_or_else(PoisonError::into_inner);
+    let meanwhile = seen.late.iter().filter(|(due, woken)| *due <= to && *woken >= from);
+    meanwhile.map(|(due, woken)| woken.millis_since(*due)).fold(0.0, f64::max)
+}
+
+/// How long a thread that was ready had to wait since then, all its waits together: the mean of the processors.
+pub fn since(from: Wall) -> Duration {
+    let seen = seen();
+    let from_then = seen.late.partition_point(|(_, woken)| *woken < from);
+    let later = seen.late.get(from_then..).unwrap_or_default();
+    let total: f64 = later.iter().map(|(due, woken)| woken.millis_since((*due).max(from))).sum();
+    Duration::from_secs_f64(total.max(0.0) / 1e3 / seen.woken.len().max(1) as f64)
+}
+
+/// The upper bound in milliseconds on what took from the one moment to the other.
+pub fn bound(millis: f64, from: Wall, to: Wall) -> f64 {
+    millis + between(from, to)
+}
+
+fn seen() -> MutexGuard<'static, Seen> {
+    SEEN.lock().unwrap_or_else(PoisonError::into_inner)
+}

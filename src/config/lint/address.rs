@@ -1,0 +1,175 @@
+//! Lints of virtual addresses against the machine and against one another.
+
+use core::net::IpAddr;
+
+use indexmap::{IndexMap, IndexSet};
+
+use super::Kept;
+use crate::base::{Family, IfName, Name, Prefix};
+use crate::config::block::vrrp::VrrpInstance;
+use crate::config::codes;
+use crate::config::diagnostic::Diagnostic;
+use crate::config::host::link_local;
+use crate::config::resolve::Load;
+use crate::config::span::Span;
+
+/// A virtual address.
+#[derive(Debug)]
+pub(super) struct Held {
+    instance: Name,
+    interface: Option<IfName>,
+    prefix: Prefix,
+    span: Span,
+}
+
+/// The virtual addresses of an instance.
+pub(super) fn held(block: &VrrpInstance) -> impl Iterator<Item = Held> {
+    let lines = block.virtual_ipaddress.items.iter();
+    lines.chain(&block.virtual_ipaddress_excluded.items).map(|line| Held {
+        instance: block.header.0.clone(),
+        interface: line.value.interface.clone().or(block.interface.value().map(|i| i.0.clone())),
+        prefix: line.value.prefix,
+        span: line.span,
+    })
+}
+
+/// Whether the file seems to be another machine's: an interface or a source address of it is not here.
+pub(super) fn is_strange(block: &VrrpInstance, cx: &mut Load<'_>) -> bool {
+    let interface = block.interface.value().map(|i| i.0.clone());
+    if interface.is_some_and(|name| cx.interface(&name).is_none()) {
+        return true;
+    }
+    let sources = [block.unicast_src_ip.value(), block.mcast_src_ip.value()];
+    let sources: Vec<IpAddr> = sources.into_iter().flatten().map(|ip| ip.0).collect();
+    let here = |cx: &mut Load<'_>, address: &IpAddr| {
+        cx.host.interfaces().iter().any(|name| {
+            let known = cx.interface(name);
+            known.is_some_and(|i| i.addresses.iter().any(|p| p.address == *address))
+        })
+    };
+    sources.iter().any(|address| !here(cx, address))
+}
+
+/// Addresses that are in no network that this machine is connected to, now or as master.
+pub(super) fn outside(kept: &Kept, cx: &mut Load<'_>) {
+    if kept.strange {
+        return;
+    }
+    let mut networks: IndexSet<Prefix> = IndexSet::new();
+    for name in cx.host.interfaces() {
+        networks.extend(connected(&name, cx));
+    }
+    let mut own: IndexMap<IfName, Vec<Prefix>> = IndexMap::new();
+    let statics = cx.draft.model.vrrp.static_addresses.iter().map(|a| a.prefix);
+    networks.extend(statics.chain(kept.lines.iter().map(|h| h.prefix)).filter(|p| !is_single(p)));
+    for held in &kept.lines {
+        let (prefix, address) = (held.prefix, held.prefix.address);
+        let Some(name) = &held.interface else {
+            continue;
+        };
+        if !own.contains_key(name) {
+            let found = connected(name, cx);
+            own.insert(name.clone(), found);
+        }
+        let of_family: Vec<&Prefix> =
+            own.get(name).into_iter().flatten().filter(|p| p.family() == prefix.family()).collect();
+        // Nothing is known of an interface that has no address of the family.
+        if !is_single(&prefix) || link_local(&address) || of_family.is_empty() {
+            continue;
+        }
+        let inside = |p: &Prefix| p.family() == prefix.family() && p.contains(&address);
+        if networks.iter().any(inside) {
+            continue;
+        }
+        let shown: Vec<String> = of_family.iter().map(ToString::to_string).collect();
+        let usual = if prefix.family() == Family::V4 { 24 } else { 64 };
+        let message = format!(
+            "({}) {address} is in no network that this machine is connected to",
+            held.instance
+        );
+        let mut new = Diagnostic::advice(&codes::OUTSIDE, message)
+            .at(held.span)
+            .label("hosts on the link do not look for it here")
+            .note(format!("{name} has {}", shown.join(", ")))
+            .help(format!(
+                "check the address, or write the length of its network: {address}/{usual}"
+            ));
+        new.environment = true;
+        cx.report(new);
+    }
+}
+
+/// Addresses that two instances bring independently of each other.
+pub(super) fn shared(kept: &Kept, cx: &mut Load<'_>) {
+    let mut first: IndexMap<(IpAddr, Option<&IfName>), &Held> = IndexMap::new();
+    for held in &kept.lines {
+        let notes = |name: &Name| cx.draft.instances.get(name);
+        // One that is left out brings nothing.
+        let counts = notes(&held.instance).is_some_and(|n| n.index.is_some() || n.parked);
+        if !counts {
+            continue;
+        }
+        let key = (held.prefix.address, held.interface.as_ref());
+        let Some(other) = first.get(&key) else {
+            first.insert(key, held);
+            continue;
+        };
+        let group = |name: &Name| notes(name).and_then(|n| n.group.clone());
+        let together = group(&held.instance).is_some_and(|own| group(&other.instance) == Some(own));
+        // Members of one group change their state together.
+        if other.instance == held.instance || together {
+            continue;
+        }
+        let message = format!(
+            "{} is a virtual address of both {} and {}",
+            held.prefix.address, other.instance, held.instance
+        );
+        let new = Diagnostic::advice(&codes::TWO_INSTANCES, message)
+            .at(held.span)
+            .related(other.span, format!("in {}", other.instance))
+            .note("the instances choose their masters independently: two routers can have the address at once")
+            .help("list the address in one instance, or put both into one sync group");
+        cx.report(new);
+    }
+}
+
+/// Virtual addresses that the interface has anyway, although this router does not own them.
+pub(super) fn own(block: &VrrpInstance, cx: &mut Load<'_>) {
+    if super::router::priority(block) == 255 {
+        return;
+    }
+    for held in held(block) {
+        let Some(name) = &held.interface else {
+            continue;
+        };
+        let Some(own) = cx.interface(name).and_then(|i| i.own(held.prefix)) else {
+            continue;
+        };
+        let address = held.prefix.address;
+        let message = format!("({}) {address} is {name}'s own address ({own})", held.instance);
+        let mut new = Diagnostic::advice(&codes::OWN_ADDRESS, message)
+            .at(held.span)
+            .note(
+                "this router has the address even while another one is master: both answer for it",
+            )
+            .help("use an address that no interface has, or 'priority 255' if this router owns it");
+        new.environment = true;
+        cx.report(new);
+    }
+}
+
+/// The networks of an interface, each once. Single addresses are none, nor are those of the loopback interface.
+fn connected(name: &IfName, cx: &mut Load<'_>) -> Vec<Prefix> {
+    let mut seen = IndexSet::new();
+    let mut found = Vec::new();
+    for prefix in cx.interface(name).filter(|i| !i.loopback).iter().flat_map(|i| &i.addresses) {
+        if !is_single(prefix) && !link_local(&prefix.address) && seen.insert(prefix.network()) {
+            found.push(*prefix);
+        }
+    }
+    found
+}
+
+fn is_single(prefix: &Prefix) -> bool {
+    prefix.length() == prefix.family().bits()
+}

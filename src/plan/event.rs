@@ -1,0 +1,308 @@
+//! What interfaces and the events of the kernel mean for the entries of the table: where they are, what is gone, what goes
+//! with it, which of them have to be compared again.
+
+use core::net::IpAddr;
+use std::sync::Arc;
+
+use super::object::{Change, ChangeKind, Difference, Identity, Object, Sight};
+use super::route::{RouteIdentity, Slot};
+use super::table::{Effect, ObjectId, Table};
+use crate::base::{Family, IfIndex, IfName, Instant, Prefix};
+
+impl<O: Copy + PartialEq> Table<O> {
+    /// An interface of this name has this number now, or none. Gives the entries to compare again.
+    pub fn set_link(&mut self, name: &IfName, link: Option<IfIndex>) -> Vec<ObjectId> {
+        let before = match link {
+            Some(link) => self.links.insert(name.clone(), link),
+            None => self.links.remove(name),
+        };
+        let entries = self.on_interface(name);
+        if before != link {
+            for id in &entries {
+                if let Some(entry) = self.entry_mut(*id) {
+                    entry.refused = None;
+                }
+                self.put(*id);
+            }
+        }
+        entries
+    }
+
+    /// An interface changed, perhaps between up and down: what the kernel drops without a word then is in doubt, and
+    /// what it refused may be possible now. Gives the entries to compare again.
+    pub fn link_changed(&mut self, name: &IfName) -> Vec<ObjectId> {
+        let entries = self.on_interface(name);
+        if let Some(link) = self.links.get(name).copied() {
+            // What nobody wants yet may be gone as well: it is asked for when somebody does.
+            for identity in self.observed.on_link(link) {
+                if matches!(&identity, Identity::Route(route) if route.slot.family == Family::V4)
+                    && !self.by_place.contains_key(&identity)
+                {
+                    self.observed.lost(&identity);
+                }
+            }
+        }
+        for id in &entries {
+            let present = self.is_present(*id);
+            if let Some(entry) = self.entry_mut(*id) {
+                entry.doubtful |= present && matches!(*entry.object, Object::Route(_));
+                if let Some(refused) = &mut entry.refused {
+                    refused.retry_at = Instant::ZERO;
+                }
+            }
+        }
+        entries
+    }
+
+    /// Computes the place of an entry anew.
+    pub(super) fn put(&mut self, id: ObjectId) {
+        let Some(entry) = self.entries.get_mut(id.0 as usize) else { return };
+        let links = &self.links;
+        let whole = entry.object.interfaces().iter().all(|name| links.contains_key(*name));
+        let place = entry.object.identity().place(|name| links.get(name).copied());
+        let place = place.filter(|_| whole);
+        if entry.place == place {
+            return;
+        }
+        let old = core::mem::replace(&mut entry.place, place.clone());
+        if let Some(old) = old
+            && self.by_place.get(&old) == Some(&id)
+        {
+            self.by_place.remove(&old);
+        }
+        if let Some(place) = place {
+            self.by_place.insert(place, id);
+            self.compare(id);
+        }
+    }
+
+    /// An object that is there without our doing may have other attributes than those that are wanted.
+    pub(super) fn compare(&mut self, id: ObjectId) {
+        let Some(entry) = self.entries.get_mut(id.0 as usize) else { return };
+        let place = entry.place.as_ref().filter(|_| entry.in_flight.is_none());
+        let Some(attributes) = place.and_then(|place| self.observed.attributes(place)) else {
+            return;
+        };
+        let mut found = entry.object.found(attributes);
+        // A gateway is the same one by whichever interface, but a route by another one is not what is wanted.
+        if let (Object::Route(route), Some(place)) = (&mut found, place)
+            && let Some(link) = route.interface.as_ref().and_then(|name| self.links.get(name))
+            && !self.observed.is_on(place, *link)
+        {
+            route.interface = None;
+        }
+        let differs = entry.object.difference(&found) != Difference::None;
+        entry.before = differs.then(|| Arc::new(found));
+    }
+
+    /// The numbers of the interfaces of an object.
+    pub(super) fn numbers(&self, object: &Object) -> Vec<(IfName, IfIndex)> {
+        let names = object.interfaces().into_iter();
+        names.filter_map(|name| Some((name.clone(), *self.links.get(name)?))).collect()
+    }
+
+    /// Whether the object of an entry is there.
+    #[must_use]
+    pub fn is_present(&self, id: ObjectId) -> bool {
+        self.entry(id)
+            .and_then(|entry| entry.place.as_ref())
+            .is_some_and(|place| self.observed.has(place))
+    }
+
+    /// Where the address of an entry is, if it is an address and its interface exists.
+    #[must_use]
+    pub fn address(&self, id: ObjectId) -> Option<(IfIndex, IpAddr)> {
+        match self.entry(id)?.place.as_ref()? {
+            Identity::Address(link, prefix) => Some((*link, prefix.address)),
+            Identity::Route(_) => None,
+        }
+    }
+
+    /// Takes an address for one of the interface itself, which is never removed: one that is there and was not put
+    /// there by this process; where `known` is given, one that is among these, there or not. False if nothing changed.
+    pub fn take_for_own(&mut self, id: ObjectId, known: Option<&[Prefix]>) -> bool {
+        let present = self.is_present(id);
+        let Some(entry) = self.entry_mut(id) else { return false };
+        let Some(prefix) = entry.object.address().map(|a| a.prefix) else { return false };
+        let own = known.map_or(present && !entry.placed, |known| known.contains(&prefix));
+        own && !core::mem::replace(&mut entry.own, true)
+    }
+
+    /// The address of an entry if it is one of the interface itself.
+    #[must_use]
+    pub fn own(&self, id: ObjectId) -> Option<Prefix> {
+        let entry = self.entry(id).filter(|entry| entry.own)?;
+        entry.object.address().map(|a| a.prefix)
+    }
+
+    /// Whether the place of an entry is that of another one by now: their interface has two names.
+    pub(super) fn is_shadowed(&self, id: ObjectId) -> bool {
+        let place = self.entry(id).and_then(|entry| entry.place.as_ref());
+        place.is_some_and(|place| self.by_place.get(place) != Some(&id))
+    }
+
+    /// The first address of `family` on `link` that is not of this table, or of the interface itself.
+    #[must_use]
+    pub fn source(&self, link: IfIndex, family: Family) -> Option<IpAddr> {
+        self.observed
+            .addresses(link)
+            .find(|prefix| {
+                prefix.family() == family
+                    && self
+                        .by_place
+                        .get(&Identity::Address(link, **prefix))
+                        .is_none_or(|id| self.own(*id).is_some())
+                    && match prefix.address {
+                        IpAddr::V4(_) => true,
+                        // Adverts over IPv6 come from a link-local address (RFC 9568 5.1.2.1).
+                        IpAddr::V6(a) => a.is_unicast_link_local(),
+                    }
+            })
+            .map(|prefix| prefix.address)
+    }
+
+    /// Whether this host has an address, on whichever link.
+    #[must_use]
+    pub fn holds(&self, address: IpAddr) -> bool {
+        self.observed.holders(address) > 0
+    }
+
+    /// Notes that the kernel has an object.
+    pub fn saw(&mut self, sight: Sight) {
+        let identity = sight.identity.clone();
+        if self.observed.saw(sight)
+            && let Some(id) = self.by_place.get(&identity).copied()
+        {
+            self.compare(id);
+        }
+    }
+
+    /// Notes that the kernel does not have an object any more, and what it drops with it; entries that this concerns
+    /// are added to `affected`. False if it was not known.
+    pub(super) fn lost(
+        &mut self,
+        identity: &Identity<IfIndex>,
+        affected: &mut Vec<ObjectId>,
+    ) -> bool {
+        let Some(lost) = self.observed.lost(identity) else { return false };
+        if let Some(address) = lost.last {
+            self.lost_source(address, affected);
+        }
+        true
+    }
+
+    /// The last interface that had an address has it no more.
+    fn lost_source(&mut self, address: IpAddr, affected: &mut Vec<ObjectId>) {
+        for id in self.depend_on(address) {
+            if !self.is_present(id) {
+                continue;
+            }
+            affected.push(id);
+            let Some(entry) = self.entry_mut(id) else { continue };
+            if entry.object.vanishes() {
+                let place = entry.place.clone();
+                if let Some(place) = place {
+                    self.lost(&place, affected);
+                }
+            } else if entry.before.is_none() {
+                // The kernel keeps the route and takes the source out of it (`fib6_remove_prefsrc`).
+                entry.before = Some(Arc::clone(&entry.object));
+            }
+        }
+    }
+
+    /// Forgets the objects of an interface that is gone. Gives the entries to compare again.
+    pub fn forget_link(&mut self, link: IfIndex) -> Vec<ObjectId> {
+        let mut affected = Vec::new();
+        for identity in self.observed.on_link(link) {
+            affected.extend(self.by_place.get(&identity).copied());
+            self.lost(&identity, &mut affected);
+        }
+        affected
+    }
+
+    /// Forgets everything the kernel told.
+    pub fn forget_all(&mut self) {
+        self.observed.clear();
+        for (_, entry) in &mut self.entries {
+            entry.doubtful = false;
+        }
+    }
+
+    /// Takes an event of the kernel.
+    pub fn changed(&mut self, change: &Change) -> Effect {
+        let identity = &change.sight.identity;
+        let mut effect = Effect::default();
+        let known = self.by_place.get(identity).copied();
+        match known {
+            // What is asked of the kernel in this place comes after this, so its answer counts.
+            Some(id) if self.entry(id).is_some_and(|entry| entry.is_asked_at(identity)) => {
+                if let Some(asked) = self.entry_mut(id).and_then(|entry| entry.in_flight.as_mut()) {
+                    asked.sight.attributes.clone_from(&change.sight.attributes);
+                }
+            }
+            Some(id) if change.kind == ChangeKind::Gone => {
+                if self.lost(identity, &mut effect.settle) {
+                    // With the first address of a subnet the kernel may have dropped it at our own request.
+                    let list = if change.own { &mut effect.settle } else { &mut effect.removed };
+                    list.push(id);
+                }
+            }
+            Some(id) => {
+                if !change.own && !self.is_present(id) {
+                    effect.added = Some(id);
+                    if let Some(entry) = self.entry_mut(id) {
+                        entry.placed = false;
+                    }
+                }
+                self.saw(change.sight.clone());
+                effect.settle.push(id);
+            }
+            None if change.kind == ChangeKind::Gone => {
+                self.lost(identity, &mut effect.settle);
+                effect.foreign = true;
+            }
+            None => {
+                self.saw(change.sight.clone());
+                effect.foreign = true;
+            }
+        }
+        match (change.kind, identity) {
+            (ChangeKind::Present, Identity::Address(_, prefix)) => {
+                effect.settle.extend(self.depend_on(prefix.address));
+            }
+            (ChangeKind::Replaces, Identity::Route(route)) => {
+                for (place, id) in self.in_slot(route.slot) {
+                    let free = self.entry(id).is_some_and(|e| !e.is_in_flight());
+                    if place != *identity && free && self.lost(&place, &mut effect.settle) {
+                        effect.removed.push(id);
+                    }
+                }
+            }
+            _ => {}
+        }
+        effect
+    }
+
+    /// Entries that are routes of one slot, with their places.
+    fn in_slot(&self, slot: Slot) -> Vec<(Identity<IfIndex>, ObjectId)> {
+        let begin = Identity::Route(Box::new(RouteIdentity { slot, path: Vec::new() }));
+        self.by_place
+            .range(begin..)
+            .take_while(|(place, _)| matches!(place, Identity::Route(r) if r.slot == slot))
+            .map(|(place, id)| (place.clone(), *id))
+            .collect()
+    }
+
+    /// Whether the kernel has another route in the slot of an entry, or is to have one.
+    pub(super) fn shares_slot(&self, id: ObjectId) -> bool {
+        let Some(Identity::Route(own)) = self.entry(id).and_then(|e| e.place.as_ref()) else {
+            return false;
+        };
+        self.in_slot(own.slot).len() > 1
+            || self
+                .observed
+                .in_slot(own.slot)
+                .any(|place| !matches!(place, Identity::Route(r) if r == own))
+    }
+}

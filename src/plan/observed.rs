@@ -1,0 +1,165 @@
+//! What the kernel has, as far as it told, in the order in which it holds it. What that means for what is wanted is left to
+//! the table.
+
+use core::net::IpAddr;
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::object::{Attributes, Identity, Sight};
+use super::route::{RouteIdentity, Slot};
+use crate::base::{Family, IfIndex, Prefix};
+
+/// Every object that the kernel has, as far as it was told.
+#[derive(Debug, Default)]
+pub(super) struct Observed {
+    objects: BTreeMap<Identity<IfIndex>, Seen>,
+    by_link: BTreeSet<(IfIndex, Identity<IfIndex>)>,
+    /// The addresses of each interface and those of each IPv4 subnet, in the kernel's order: it drops the others of a
+    /// subnet with the first.
+    order: BTreeMap<(IfIndex, u64), Prefix>,
+    subnets: BTreeMap<(IfIndex, Prefix), BTreeSet<u64>>,
+    /// On how many interfaces an address is.
+    holders: BTreeMap<IpAddr, u32>,
+    next_place: u64,
+}
+
+#[derive(Debug)]
+struct Seen {
+    place: u64,
+    links: Vec<IfIndex>,
+    attributes: Option<Box<Attributes>>,
+}
+
+/// An object that is there no more.
+pub(super) struct Lost {
+    /// An address that no interface has any more.
+    pub last: Option<IpAddr>,
+}
+
+/// An address among those of its subnet on one interface.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Subnet {
+    pub key: (IfIndex, Prefix),
+    pub place: u64,
+    pub first: u64,
+    pub size: usize,
+}
+
+impl Observed {
+    pub(super) fn has(&self, identity: &Identity<IfIndex>) -> bool {
+        self.objects.contains_key(identity)
+    }
+
+    /// The attributes of an object, if the kernel told them.
+    pub(super) fn attributes(&self, identity: &Identity<IfIndex>) -> Option<&Attributes> {
+        self.objects.get(identity)?.attributes.as_deref()
+    }
+
+    /// Whether an object is on an interface.
+    pub(super) fn is_on(&self, identity: &Identity<IfIndex>, link: IfIndex) -> bool {
+        self.objects.get(identity).is_some_and(|seen| seen.links.contains(&link))
+    }
+
+    /// An object is as it was asked for, on these interfaces.
+    pub(super) fn confirm(&mut self, identity: &Identity<IfIndex>, links: &[IfIndex]) {
+        let Some(seen) = self.objects.get_mut(identity) else { return };
+        seen.attributes = None;
+        if seen.links != links {
+            for link in core::mem::replace(&mut seen.links, links.to_vec()) {
+                self.by_link.remove(&(link, identity.clone()));
+            }
+            self.by_link.extend(links.iter().map(|link| (*link, identity.clone())));
+        }
+    }
+
+    /// False if it was known.
+    pub(super) fn saw(&mut self, sight: Sight) -> bool {
+        let Sight { identity, links, attributes } = sight;
+        if self.has(&identity) {
+            return false;
+        }
+        let place = self.next_place;
+        self.next_place += 1;
+        for link in &links {
+            self.by_link.insert((*link, identity.clone()));
+        }
+        if let Identity::Address(link, prefix) = identity {
+            self.order.insert((link, place), prefix);
+            *self.holders.entry(prefix.address).or_default() += 1;
+            if prefix.family() == Family::V4 {
+                self.subnets.entry((link, prefix.network())).or_default().insert(place);
+            }
+        }
+        self.objects.insert(identity, Seen { place, links, attributes });
+        true
+    }
+
+    /// None if it was not known.
+    pub(super) fn lost(&mut self, identity: &Identity<IfIndex>) -> Option<Lost> {
+        let seen = self.objects.remove(identity)?;
+        for link in seen.links {
+            self.by_link.remove(&(link, identity.clone()));
+        }
+        let Identity::Address(link, prefix) = identity else { return Some(Lost { last: None }) };
+        self.order.remove(&(*link, seen.place));
+        let subnet = (*link, prefix.network());
+        if let Some(places) = self.subnets.get_mut(&subnet) {
+            places.remove(&seen.place);
+            if places.is_empty() {
+                self.subnets.remove(&subnet);
+            }
+        }
+        let left = self.holders.get_mut(&prefix.address).map_or(0, |n| {
+            *n = n.saturating_sub(1);
+            *n
+        });
+        if left == 0 {
+            self.holders.remove(&prefix.address);
+        }
+        Some(Lost { last: (left == 0).then_some(prefix.address) })
+    }
+
+    pub(super) fn clear(&mut self) {
+        *self = Self { next_place: self.next_place, ..Self::default() };
+    }
+
+    /// What is on an interface.
+    pub(super) fn on_link(&self, link: IfIndex) -> Vec<Identity<IfIndex>> {
+        // The least identity there is.
+        let zero = Prefix::host(IpAddr::V4(core::net::Ipv4Addr::UNSPECIFIED));
+        let zero = Prefix::new(zero.address, 0).unwrap_or(zero);
+        let begin = (link, Identity::Address(IfIndex(0), zero));
+        self.by_link
+            .range(begin..)
+            .take_while(|(l, _)| *l == link)
+            .map(|(_, identity)| identity.clone())
+            .collect()
+    }
+
+    /// The addresses of an interface in the kernel's order.
+    pub(super) fn addresses(&self, link: IfIndex) -> impl Iterator<Item = &Prefix> {
+        self.order.range((link, 0)..=(link, u64::MAX)).map(|(_, prefix)| prefix)
+    }
+
+    /// On how many interfaces an address is.
+    pub(super) fn holders(&self, address: IpAddr) -> u32 {
+        self.holders.get(&address).copied().unwrap_or(0)
+    }
+
+    /// The routes of a slot.
+    pub(super) fn in_slot(&self, slot: Slot) -> impl Iterator<Item = &Identity<IfIndex>> {
+        let begin = Identity::Route(Box::new(RouteIdentity { slot, path: Vec::new() }));
+        self.objects
+            .range(begin..)
+            .map(|(place, _)| place)
+            .take_while(move |place| matches!(place, Identity::Route(r) if r.slot == slot))
+    }
+
+    /// Where an IPv4 address stands in its subnet.
+    pub(super) fn subnet(&self, identity: &Identity<IfIndex>) -> Option<Subnet> {
+        let Identity::Address(link, prefix) = identity else { return None };
+        let key = (*link, prefix.network());
+        let places = self.subnets.get(&key)?;
+        let place = self.objects.get(identity)?.place;
+        Some(Subnet { key, place, first: *places.first()?, size: places.len() })
+    }
+}

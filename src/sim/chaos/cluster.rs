@@ -1,0 +1,205 @@
+//! Clusters: what the hosts of a story are configured to do.
+
+use core::time::Duration;
+
+use super::{INTERFACES, OWN_ADDRESS, SCRIPT};
+use crate::base::rng::Rng;
+use crate::model::sample::{self, failover, nat};
+use crate::model::vrrp::{InitialState, Preempt, Priority, Version};
+use crate::model::{Script, ServiceKey, TrackedInterface, TrackedScript, Vrrp, Weight};
+use crate::plan::ipvs::{Destination, DestinationKey, Destinations, Entry, Settings, Table};
+
+/// The configuration of host number `host` in a cluster of this kind; the first host is the best.
+pub(super) fn configuration(kind: u64, host: u64) -> Vrrp {
+    let priority = u8::try_from(200 - 50 * host).unwrap_or(1);
+    match kind {
+        0 | 8 => failover(priority),
+        // Equal priorities: the address decides.
+        1 => failover(100),
+        2 | 3 => nat(priority),
+        4 => {
+            let mut config = failover(priority);
+            for instance in &mut config.instances {
+                instance.version = Version::V3;
+                instance.authentication = crate::model::vrrp::Authentication::None;
+                instance.advert_int = Duration::from_millis(100);
+                instance.garp.interval = Duration::from_millis(2);
+            }
+            config
+        }
+        5 => {
+            let mut config = nat(priority);
+            config.scripts.push(sample::script(SCRIPT, 2, 2));
+            for instance in &mut config.instances {
+                sample::track(instance, SCRIPT, 0);
+            }
+            config
+        }
+        6 => {
+            let mut config = failover(priority);
+            let vips = ["10.0.2.100/24", "10.0.2.101/24", "10.0.2.102/32"];
+            config.instances.clear();
+            let mut instance = sample::instance("VRRP1", "enp0s8", 41, priority, &vips);
+            instance.excluded = vec![sample::address("10.0.3.7/32", &interface("enp0s9"))];
+            instance.preempt = Preempt::Never;
+            config.scripts.push(sample::script(SCRIPT, 1, 2));
+            sample::track(&mut instance, SCRIPT, -60);
+            config.instances.push(instance);
+            let other = sample::instance("VRRP2", "enp0s8", 42, 250 - priority, &["10.0.2.110/24"]);
+            config.instances.push(other);
+            config
+        }
+        // An owner beside routers that are none.
+        9 => {
+            let mut config = failover(if host == 0 { 255 } else { priority });
+            for instance in config.instances.iter_mut().filter(|i| i.priority == Priority::OWNER) {
+                instance.state = InitialState::Master;
+            }
+            config
+        }
+        // The first host owns the address.
+        11 => {
+            let mut config = failover(if host == 0 { 255 } else { priority });
+            for instance in &mut config.instances {
+                let address = sample::address(OWN_ADDRESS, &instance.interface.clone());
+                instance.addresses = vec![address];
+                if host == 0 {
+                    instance.state = InitialState::Master;
+                }
+            }
+            config
+        }
+        // Each its own interval: the master's counts.
+        10 => {
+            let mut config = failover(priority);
+            for instance in &mut config.instances {
+                instance.version = Version::V3;
+                instance.authentication = crate::model::vrrp::Authentication::None;
+                instance.advert_int = Duration::from_millis(200 * (1 + host));
+            }
+            config
+        }
+        _ => {
+            let vips = ["fe80::100/64", "2001:db8::100/64"];
+            let mut instance = sample::instance("VRRP6", "enp0s8", 61, priority, &vips);
+            instance.preempt = Preempt::After(Duration::from_secs(2));
+            Vrrp { instances: vec![instance], ..Vrrp::default() }
+        }
+    }
+}
+
+pub(super) fn interface(name: &str) -> crate::base::IfName {
+    sample::instance("", name, 1, 1, &[]).interface
+}
+
+/// What the hosts of a cluster have in common beside its kind.
+#[derive(Clone, Debug)]
+pub(super) struct Traits {
+    down_timer_adverts: u8,
+    repeat: u32,
+    delay: Duration,
+    lower_prio_no_advert: bool,
+    higher_prio_send_advert: bool,
+    skip_check_adv_addr: bool,
+    owner_ignore_adverts: bool,
+    v3_checksum_as_v2: bool,
+    notify: bool,
+    excluded: bool,
+    static_address: bool,
+    script: Option<(Script, Weight)>,
+    link: Option<Weight>,
+}
+
+impl Traits {
+    pub fn draw(rng: &mut Rng) -> Self {
+        let weight = |rng: &mut Rng| {
+            let reverse = rng.chance(20);
+            match rng.below(4) {
+                0 => Weight::FAULT,
+                1 => Weight::new(-60, reverse),
+                2 => Weight::new(-20, reverse),
+                _ => Weight::new(30, reverse),
+            }
+        };
+        let few = |rng: &mut Rng| u32::try_from(1 + rng.below(3)).unwrap_or(1);
+        let script = rng.chance(40).then(|| {
+            let mut script = sample::script(SCRIPT, few(rng), few(rng));
+            script.interval = Duration::from_millis(500 * (1 + rng.below(4)));
+            script.init_fail = rng.chance(20);
+            (script, weight(rng))
+        });
+        Self {
+            down_timer_adverts: if rng.chance(50) {
+                3
+            } else {
+                u8::try_from(2 + rng.below(4)).unwrap_or(3)
+            },
+            repeat: few(rng),
+            delay: Duration::from_secs(rng.below(6)),
+            lower_prio_no_advert: rng.chance(10),
+            higher_prio_send_advert: rng.chance(20),
+            skip_check_adv_addr: rng.chance(15),
+            owner_ignore_adverts: rng.chance(30),
+            v3_checksum_as_v2: rng.chance(30),
+            notify: rng.chance(50),
+            excluded: rng.chance(20),
+            static_address: rng.chance(20),
+            script,
+            link: rng.chance(25).then(|| weight(rng)),
+        }
+    }
+
+    /// Gives them to one host.
+    pub fn apply(&self, config: &mut Vrrp) {
+        let other = interface(INTERFACES[1]);
+        for (n, instance) in (0u8..).zip(&mut config.instances) {
+            instance.down_timer_adverts = self.down_timer_adverts;
+            instance.garp.repeat = self.repeat;
+            instance.garp.delay = self.delay;
+            instance.lower_prio_no_advert = self.lower_prio_no_advert;
+            instance.higher_prio_send_advert = self.higher_prio_send_advert;
+            instance.skip_check_adv_addr = self.skip_check_adv_addr;
+            instance.owner_ignore_adverts = self.owner_ignore_adverts;
+            instance.v3_checksum_as_v2 = self.v3_checksum_as_v2;
+            if self.notify {
+                instance.notify.master = Some(sample::command("/master"));
+                instance.notify.backup = Some(sample::command("/backup"));
+                instance.notify.fault = Some(sample::command("/fault"));
+                instance.notify.stop = Some(sample::command("/stop"));
+            }
+            if self.excluded {
+                let address = sample::address(&format!("10.0.9.{}/32", n + 50), &other);
+                instance.excluded.push(address);
+            }
+            if let Some(weight) = self.link.filter(|_| instance.interface != other) {
+                instance
+                    .track_interfaces
+                    .push(TrackedInterface { interface: other.clone(), weight });
+            }
+            if let Some((script, weight)) = self.script.as_ref()
+                && instance.track_scripts.is_empty()
+            {
+                instance
+                    .track_scripts
+                    .push(TrackedScript { script: script.name.clone(), weight: *weight });
+            }
+        }
+        if let Some((script, _)) = &self.script {
+            config.scripts = vec![script.clone()];
+        }
+        if self.static_address {
+            config.static_addresses.push(sample::address("10.0.8.1/24", &other));
+        }
+    }
+}
+
+/// A service that another program made.
+pub(super) fn foreign() -> Table {
+    let key = ServiceKey::Mark { mark: 99, family: crate::base::Family::V4 };
+    let server = sample::real_server([10, 9, 9, 9].into(), 0);
+    let service = sample::service(key, vec![server.clone()]);
+    let mut destinations = Destinations::default();
+    destinations.insert(DestinationKey::of(&server), Destination::of(&server, 7));
+    let entry = Entry { settings: Settings::of(&service), destinations };
+    Table { services: [(key, entry)].into() }
+}

@@ -1,0 +1,323 @@
+//! What goes wrong beyond crashes, stalls, cables and the network.
+
+use core::time::Duration;
+
+use super::cluster::interface;
+use super::{INTERFACES, SCRIPT, one_of};
+use crate::base::rng::Rng;
+use crate::model::vrrp::{Authentication, Priority, Version, Vrid};
+use crate::model::{Instance, sample};
+use crate::sim::forge::Flaw;
+use crate::sim::world::{NodeId, World};
+use crate::vrrp::RunEnd;
+
+/// What goes wrong beyond crashes, stalls, cables and the network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Harm {
+    /// The addresses of the host itself are removed.
+    NoSource,
+    /// A link gets another name while it is up.
+    Rename,
+    /// A link is removed and made again with another number.
+    Recreate,
+    /// Some virtual addresses are there when a daemon starts.
+    Leftovers,
+    /// A reload changes the interface of an instance.
+    MoveInterface,
+    /// A reload changes the virtual router id.
+    MoveVrid,
+    /// A reload changes the version.
+    MoveVersion,
+    /// A reload waits for a process that is stalled.
+    ReloadStalled,
+    /// A process that is stalled while a reload waits for it is replaced.
+    Wedge,
+    /// Groups cannot be joined for a while in which a daemon starts.
+    RefusedJoins,
+    /// The runner is replaced, and what it was running is lost.
+    ReplacedRunner,
+    /// A virtual address is removed again and again.
+    Tug,
+    /// A script succeeds and fails in turn.
+    Flap,
+    /// A stranger sends adverts as if it were a router of the cluster.
+    Stranger,
+    /// A stranger sends adverts that have an address too many.
+    Disagreement,
+    /// The virtual address is the address of a host, which has priority 255. Not something that goes wrong: such a
+    /// cluster.
+    OwnAddress,
+}
+
+pub(super) const HARMS: [Harm; 15] = [
+    Harm::NoSource,
+    Harm::Rename,
+    Harm::Recreate,
+    Harm::Leftovers,
+    Harm::MoveInterface,
+    Harm::MoveVrid,
+    Harm::MoveVersion,
+    Harm::ReloadStalled,
+    Harm::Wedge,
+    Harm::RefusedJoins,
+    Harm::ReplacedRunner,
+    Harm::Tug,
+    Harm::Flap,
+    Harm::Stranger,
+    Harm::Disagreement,
+];
+
+pub(super) fn do_harm(world: &mut World, rng: &mut Rng, id: NodeId, link: &str, harm: Harm) {
+    let pause = Duration::from_millis(rng.below(9_000));
+    match harm {
+        Harm::NoSource => {
+            world.remove_home(id, link);
+            world.run(pause);
+            if rng.chance(50) {
+                world.restore_home(id);
+            }
+        }
+        Harm::Rename => {
+            // Some swap their names.
+            let other = INTERFACES.into_iter().find(|name| *name != link && rng.chance(40));
+            world.rename_link(id, link, "other0");
+            if let Some(other) = other {
+                world.rename_link(id, other, link);
+                world.rename_link(id, link, other);
+            }
+            world.run(pause);
+            if let Some(other) = other {
+                world.rename_link(id, link, "other0");
+                world.rename_link(id, other, other);
+            }
+            world.rename_link(id, link, link);
+        }
+        Harm::Recreate => {
+            world.remove_link(id, link);
+            world.run(pause);
+            world.make_link(id, link);
+            let late = rng.below(3_000);
+            world.run(Duration::from_millis(late));
+            world.restore_home(id);
+        }
+        Harm::Leftovers => {
+            world.crash(id);
+            let instances = world.config(id).instances;
+            let addresses = instances.iter().flat_map(|i| i.addresses.iter().chain(&i.excluded));
+            for address in addresses {
+                if rng.chance(50) {
+                    world.add_address(id, address.interface.as_str(), address.prefix);
+                }
+            }
+            world.run(pause);
+            world.start(id);
+        }
+        Harm::MoveInterface | Harm::MoveVrid | Harm::MoveVersion => {
+            let old = world.config(id);
+            let mut new = old.clone();
+            for instance in &mut new.instances {
+                move_router(instance, harm);
+            }
+            world.reload(id, new);
+            world.run(pause);
+            world.reload(id, old);
+        }
+        Harm::ReloadStalled => {
+            let time = rng.below(4_000);
+            world.stall(id, Duration::from_millis(time));
+            reload(world, rng, id);
+        }
+        Harm::Wedge => {
+            let old = world.config(id);
+            let mut new = old.clone();
+            new.instances.reverse();
+            world.stall(id, Duration::from_secs(20));
+            let early = rng.below(500);
+            world.run(Duration::from_millis(early));
+            world.reload(id, new);
+            let noticed = 200 + rng.below(2_000);
+            world.run(Duration::from_millis(noticed));
+            world.replace_role(id);
+            world.run(pause);
+            world.reload(id, old);
+        }
+        Harm::RefusedJoins => {
+            world.kernel(id, |kernel| kernel.refuses_joins = true);
+            if rng.chance(50) {
+                world.crash(id);
+                world.start(id);
+            } else {
+                world.remove_link(id, link);
+                world.make_link(id, link);
+                world.restore_home(id);
+            }
+            world.run(pause);
+            world.kernel(id, |kernel| kernel.refuses_joins = false);
+        }
+        Harm::ReplacedRunner => {
+            world.runner(id, false);
+            let gone = rng.below(2_000);
+            world.run(Duration::from_millis(gone));
+            world.runner(id, true);
+        }
+        Harm::Tug => {
+            let instances = world.config(id).instances;
+            let address = instances.iter().flat_map(|i| i.addresses.first()).next();
+            let times = 1 + rng.below(24);
+            let pause = Duration::from_millis(1 + rng.below(300));
+            for _ in 0..times {
+                if let Some(address) = address {
+                    world.remove_address(id, &address.prefix.to_string());
+                }
+                world.run(pause);
+            }
+        }
+        Harm::Flap => {
+            for n in 0..2 + rng.below(10) {
+                let status = i32::from(n % 2 == 0);
+                world.script(id, SCRIPT, RunEnd::Exit(status));
+                let pause = 200 + rng.below(3_000);
+                world.run(Duration::from_millis(pause));
+            }
+        }
+        Harm::Stranger | Harm::Disagreement => stranger(world, rng, id, harm),
+        Harm::OwnAddress => {}
+    }
+}
+
+/// Adverts of a router that nobody has configured, about as often as those of a master, or too often.
+fn stranger(world: &mut World, rng: &mut Rng, id: NodeId, harm: Harm) {
+    let instances = world.config(id).instances;
+    let Some(instance) = one_of(rng, &instances) else { return };
+    let Some(priority) = one_of(rng, &[0, 1, 120, 150, 254]).copied() else { return };
+    let steady = rng.chance(70);
+    let percent = if rng.chance(80) { 60 + rng.below(60) } else { 20 + rng.below(200) };
+    let interval = u64::try_from(instance.advert_int.as_millis()).unwrap_or(u64::MAX);
+    for _ in 0..1 + rng.below(16) {
+        let flaw = match harm {
+            Harm::Disagreement => Flaw::More,
+            _ if rng.chance(20) => Flaw::Other,
+            _ => Flaw::None,
+        };
+        let last = if steady || rng.chance(50) { 250 } else { 60 };
+        world.forge(id, instance, last, priority, flaw);
+        world.run(Duration::from_millis(interval * percent / 100));
+    }
+}
+
+/// Changes what identifies a router on the wire.
+fn move_router(instance: &mut Instance, harm: Harm) {
+    match harm {
+        Harm::MoveInterface => {
+            let there = instance.interface.as_str() == INTERFACES[0];
+            let to = interface(if there { INTERFACES[1] } else { INTERFACES[0] });
+            for address in instance.addresses.iter_mut().chain(&mut instance.excluded) {
+                address.interface = to.clone();
+            }
+            instance.interface = to;
+        }
+        Harm::MoveVrid => {
+            instance.vrid = Vrid::new(instance.vrid.get() ^ 0x40).unwrap_or(instance.vrid);
+        }
+        _ if instance.family == crate::base::Family::V4 => {
+            instance.version = match instance.version {
+                Version::V2 => Version::V3,
+                Version::V3 => Version::V2,
+            };
+            instance.authentication = Authentication::None;
+            instance.advert_int = Duration::from_secs(1);
+        }
+        _ => {}
+    }
+}
+
+/// Reloads a host with a configuration that differs a little from the one it has, then goes back to that.
+pub(super) fn reload(world: &mut World, rng: &mut Rng, id: NodeId) {
+    let old = world.config(id);
+    let mut new = old.clone();
+    match rng.below(12) {
+        0 => {}
+        1 => {
+            for (n, instance) in (0u8..).zip(&mut new.instances) {
+                let text = format!("10.0.9.{}/32", n + 1);
+                let address = sample::address(&text, &instance.interface.clone());
+                instance.excluded.push(address);
+            }
+        }
+        2 => {
+            for instance in &mut new.instances {
+                let priority = u8::try_from(1 + rng.below(254)).unwrap_or(1);
+                instance.priority = Priority::new(priority).unwrap_or(Priority::OWNER);
+            }
+        }
+        3 => {
+            for instance in &mut new.instances {
+                instance.name = format!("renamed {}", instance.name).into();
+            }
+            for group in &mut new.groups {
+                for member in &mut group.members {
+                    *member = format!("renamed {member}").into();
+                }
+            }
+        }
+        4 => new.instances.reverse(),
+        5 => {
+            for instance in &mut new.instances {
+                instance.advert_int *= 2;
+            }
+        }
+        6 => {
+            for script in &mut new.scripts {
+                (script.rise, script.fall) = (script.fall, script.rise + 1);
+                script.interval *= 2;
+            }
+        }
+        7 => {
+            for script in &mut new.scripts {
+                script.command.words.push(b"again".as_slice().into());
+            }
+        }
+        8 => new.groups.clear(),
+        9 => {
+            for instance in &mut new.instances {
+                if instance.family == crate::base::Family::V4 {
+                    let address = sample::address("10.0.7.7/32", &instance.interface.clone());
+                    instance.addresses.push(address);
+                }
+            }
+        }
+        10 => {
+            for instance in &mut new.instances {
+                instance.down_timer_adverts += 1;
+                instance.track_interfaces.clear();
+                instance.track_scripts.clear();
+            }
+        }
+        _ => {
+            if new.groups.is_empty() {
+                let extra =
+                    sample::instance("extra", "enp0s9", 77, 90, &["10.0.3.77/24", "10.0.3.78/32"]);
+                new.instances.push(extra);
+            }
+        }
+    }
+    let balanced = world.balanced(id);
+    if !balanced.services.is_empty() {
+        let mut other = balanced.clone();
+        for service in &mut other.services {
+            match rng.below(3) {
+                0 => service.servers.push(sample::real_server([10, 0, 0, 73].into(), 80)),
+                1 => service.scheduler = "wlc".into(),
+                _ => service.servers.iter_mut().for_each(|s| s.weight += 1),
+            }
+        }
+        world.rebalance(id, other);
+    }
+    world.reload(id, new);
+    let pause = rng.below(20_000);
+    world.run(Duration::from_millis(pause));
+    world.reload(id, old);
+    if !balanced.services.is_empty() {
+        world.rebalance(id, balanced);
+    }
+}

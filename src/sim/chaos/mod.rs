@@ -1,0 +1,208 @@
+//! A story made from a seed: a cluster, and what goes wrong in it.
+//!
+//! Each round does some harm, lets time pass, mends everything and lets time pass again, long enough for the
+//! oracle to look at a settled cluster. The oracle looks after every step, also in between.
+
+mod cluster;
+mod harm;
+
+use core::net::SocketAddr;
+use core::time::Duration;
+
+use self::cluster::{Traits, configuration, foreign};
+use self::harm::{HARMS, Harm, do_harm, reload};
+use super::director::Answer;
+use super::forge::REFUSED;
+use super::world::{NodeId, World};
+use crate::base::rng::Rng;
+use crate::model::sample;
+use crate::vrrp::RunEnd;
+
+/// The interfaces of each host.
+const INTERFACES: [&str; 2] = ["enp0s8", "enp0s9"];
+/// The address of the first host on the first of them.
+const OWN_ADDRESS: &str = "10.0.2.71/24";
+/// The tracking script of some clusters.
+const SCRIPT: &str = "chk_haproxy";
+
+/// Harm after which the engine is known to do wrong. Chaos leaves it out until that is mended.
+const KNOWN_FAULTS: &[Harm] = &[];
+
+/// Plays the story of `seed` with this many rounds and returns the world at its end.
+#[must_use]
+pub fn play(seed: u64, rounds: u32) -> World {
+    let mut rng = Rng::new(seed ^ 0x5eed);
+    let mut world = World::new(seed);
+    let kind = rng.below(if KNOWN_FAULTS.contains(&Harm::OwnAddress) { 11 } else { 12 });
+    let hosts = 2 + rng.below(2);
+    let startup_delay =
+        if rng.chance(15) { Duration::from_secs(1 + rng.below(8)) } else { Duration::ZERO };
+    let promote = rng.chance(70);
+    let traits = Traits::draw(&mut rng);
+    for host in 0..hosts {
+        let mut config = configuration(kind, host);
+        traits.apply(&mut config);
+        config.startup_delay = startup_delay;
+        let id = world.add(&INTERFACES, config);
+        world.kernel(id, |kernel| kernel.promote = promote);
+        if matches!(kind, 2 | 5 | 8) {
+            world.balance(id, sample::balanced());
+            world.add_foreign_service(id, &foreign());
+        }
+        world.start(id);
+    }
+    world.run(Duration::from_secs(30));
+    for _ in 0..rounds {
+        for _ in 0..=rng.below(2) {
+            harm(&mut world, &mut rng);
+            let longest = if rng.chance(20) { 40_000 } else { 6_000 };
+            let pause = rng.below(longest);
+            world.run(Duration::from_millis(pause));
+        }
+        mend(&mut world);
+        world.run(Duration::from_secs(45));
+        noise(&mut world, &mut rng);
+        world.run(Duration::from_secs(15));
+        if !world.violations().is_empty() {
+            break;
+        }
+    }
+    world
+}
+
+/// A stranger sends packets that are to be refused: nothing follows from them.
+fn noise(world: &mut World, rng: &mut Rng) {
+    for _ in 0..rng.below(12) {
+        let hosts = world.nodes().count() as u64;
+        let id = NodeId(usize::try_from(rng.below(hosts)).unwrap_or(0));
+        let instances = world.config(id).instances;
+        if let (Some(instance), Some(flaw), Some(priority)) =
+            (one_of(rng, &instances), one_of(rng, &REFUSED), one_of(rng, &[0, 1, 254, 255]))
+            && flaw.is_possible(instance)
+        {
+            world.forge(id, instance, 250, *priority, *flaw);
+        }
+        let pause = rng.below(700);
+        world.run(Duration::from_millis(pause));
+    }
+}
+
+fn one_of<'a, T>(rng: &mut Rng, all: &'a [T]) -> Option<&'a T> {
+    all.get(usize::try_from(rng.below(all.len() as u64)).unwrap_or(0))
+}
+
+fn harm(world: &mut World, rng: &mut Rng) {
+    let hosts = world.nodes().count() as u64;
+    let id = NodeId(usize::try_from(rng.below(hosts)).unwrap_or(0));
+    let other = NodeId((id.0 + 1) % usize::try_from(hosts).unwrap_or(1));
+    let link = if rng.chance(50) { INTERFACES[0] } else { INTERFACES[1] };
+    match rng.below(32) {
+        0 => world.crash(id),
+        1 => world.stop(id),
+        2 => {
+            world.crash(id);
+            let pause = rng.below(5_000);
+            world.run(Duration::from_millis(pause));
+            world.start(id);
+        }
+        3 => world.replace_role(id),
+        4 => world.cable(id, link, false),
+        5 => {
+            // A cable that is plugged and pulled again and again.
+            for _ in 0..rng.below(6) {
+                world.cable(id, link, false);
+                let down = rng.below(300);
+                world.run(Duration::from_millis(down));
+                world.cable(id, link, true);
+                let up = rng.below(300);
+                world.run(Duration::from_millis(up));
+            }
+        }
+        6 => {
+            let loss = 10 + rng.below(60);
+            world.segment(link, |s| s.loss = loss);
+        }
+        7 => {
+            let (duplication, jitter) = (rng.below(80), rng.below(300));
+            world.segment(link, |s| {
+                s.duplication = duplication;
+                s.jitter = Duration::from_millis(jitter);
+            });
+        }
+        8 => world.segment(link, |s| s.cut(id, other, true)),
+        9 => {
+            for name in INTERFACES {
+                world.segment(name, |s| s.cut(id, other, true));
+            }
+        }
+        10 | 11 => {
+            let time = rng.below(12_000);
+            world.stall(id, Duration::from_millis(time));
+        }
+        12 => {
+            let refusals = 20 + rng.below(70);
+            world.kernel(id, |kernel| kernel.refusals = refusals);
+            world.kernel(id, |kernel| kernel.latency = Duration::from_millis(20));
+        }
+        13 => {
+            for config in world.config(id).instances {
+                for address in config.addresses.iter().take(1) {
+                    world.remove_address(id, &address.prefix.to_string());
+                }
+            }
+        }
+        14 => {
+            let status = i32::from(rng.chance(70));
+            world.script(id, SCRIPT, RunEnd::Exit(status));
+        }
+        15 => world.runner(id, false),
+        16 | 17 => {
+            let answer = if rng.chance(50) { Answer::Refuses } else { Answer::Silent };
+            world.server(some_server(rng), answer);
+        }
+        18 => world.replace_checker(id),
+        19 => {
+            let percent = 20 + rng.below(70);
+            world.refuse_services(id, percent);
+        }
+        20 | 21 => reload(world, rng, id),
+        _ => {
+            let harm = one_of(rng, &HARMS).copied();
+            if let Some(harm) = harm.filter(|harm| !KNOWN_FAULTS.contains(harm)) {
+                do_harm(world, rng, id, link, harm);
+            }
+        }
+    }
+}
+
+fn some_server(rng: &mut Rng) -> SocketAddr {
+    let last = if rng.chance(50) { 71 } else { 72 };
+    SocketAddr::from(([10, 0, 0, last], 80))
+}
+
+/// Makes everything right again.
+fn mend(world: &mut World) {
+    world.mend_network();
+    for last in [71, 72] {
+        world.server(SocketAddr::from(([10, 0, 0, last], 80)), Answer::Accepts);
+    }
+    for id in world.nodes() {
+        world.kernel(id, |kernel| {
+            kernel.refusals = 0;
+            kernel.refuses_joins = false;
+            kernel.latency = Duration::from_micros(20);
+        });
+        for link in INTERFACES {
+            world.make_link(id, link);
+            world.rename_link(id, link, link);
+            world.cable(id, link, true);
+        }
+        world.restore_home(id);
+        world.script(id, SCRIPT, RunEnd::Exit(0));
+        world.runner(id, true);
+        world.refuse_services(id, 0);
+        if world.engine(id).is_none() {
+            world.start(id);
+        }
+    }
+}

@@ -1,0 +1,344 @@
+//! Adverts received: which are to be refused and why, and what those that are taken change.
+
+use core::time::Duration;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use super::wire::{Due, patience, skew};
+use super::{Wire, instance_on};
+use crate::base::{Family, Instant};
+use crate::model::Instance;
+use crate::model::vrrp::{Authentication, Preempt, Priority, Version};
+use crate::sim::World;
+use crate::sim::world::NodeId;
+use crate::status::vrrp::{Counters, State};
+use crate::vrrp::Rx;
+use crate::wire::{ip, vrrp};
+
+/// So many adverts in a row that are right but for the number of addresses make a better router of their sender.
+const STREAK: u32 = 10;
+
+/// Why a packet is to be refused (RFC 9568 7.1, RFC 3768 7.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Flaw {
+    /// It went to an address to which no adverts go.
+    Destination,
+    /// Its TTL is not 255.
+    Ttl,
+    Version,
+    /// It is no advertisement.
+    Kind,
+    Length,
+    Checksum,
+    /// There is no such authentication.
+    AuthType,
+    /// Another authentication than ours.
+    AuthMismatch,
+    Password,
+    /// Another interval than ours, in version 2.
+    Interval,
+    /// We own the addresses and are told to ignore others.
+    Owner,
+    /// Another number of addresses.
+    Count,
+}
+
+/// What of a packet is behind the IP header, if it is one of VRRP.
+fn payload(source: Family, octets: &[u8]) -> Option<(u8, &[u8])> {
+    match source {
+        Family::V6 => Some((0, octets)),
+        Family::V4 => {
+            let (header, payload) = ip::decode(octets).ok()?;
+            (header.protocol == ip::VRRP && !header.fragment).then_some((header.ttl, payload))
+        }
+    }
+}
+
+/// What is wrong with a packet for the virtual router of an instance; none if it is to be taken.
+pub(super) fn flaw(instance: &Instance, rx: &Rx, octets: &[u8]) -> Option<Flaw> {
+    let family = Family::of(&rx.source);
+    let Some((ttl, payload)) = payload(family, octets) else { return Some(Flaw::Length) };
+    let ttl = if family == Family::V4 { ttl } else { rx.hop_limit };
+    if rx.destination != instance.destination {
+        return Some(Flaw::Destination);
+    }
+    if ttl != 255 {
+        return Some(Flaw::Ttl);
+    }
+    let &[kind, _, _, count, third, fourth, _, _, ref rest @ ..] = payload else {
+        return Some(Flaw::Length);
+    };
+    if kind >> 4 != instance.version.number() {
+        return Some(Flaw::Version);
+    }
+    if kind & 0x0f != 1 {
+        return Some(Flaw::Kind);
+    }
+    let size = if family == Family::V4 { 4 } else { 16 };
+    let second = instance.version == Version::V2 && family == Family::V4;
+    let list = usize::from(count) * size;
+    if rest.len() != list + if second { 8 } else { 0 } {
+        return Some(Flaw::Length);
+    }
+    let covered = vrrp::checksum_holds(payload, Some((rx.source, rx.destination)));
+    let bare = vrrp::checksum_holds(payload, None);
+    let holds = match (instance.version, family) {
+        (Version::V2, Family::V4) => bare,
+        (Version::V3, Family::V4) => covered || instance.v3_checksum_as_v2 && bare,
+        (_, Family::V6) => covered,
+    };
+    if !holds {
+        return Some(Flaw::Checksum);
+    }
+    if second {
+        if third > 2 {
+            return Some(Flaw::AuthType);
+        }
+        let right = match &instance.authentication {
+            Authentication::None => (third == 0).then_some(true),
+            Authentication::Pass(word) => {
+                (third == 1).then(|| rest.ends_with(word.reveal().as_slice()))
+            }
+        };
+        match right {
+            None => return Some(Flaw::AuthMismatch),
+            Some(false) => return Some(Flaw::Password),
+            Some(true) => {}
+        }
+        if u64::from(fourth) != instance.advert_int.as_secs() {
+            return Some(Flaw::Interval);
+        }
+    }
+    if instance.owner_ignore_adverts && instance.priority == Priority::OWNER {
+        return Some(Flaw::Owner);
+    }
+    (usize::from(count) != instance.addresses.len()).then_some(Flaw::Count)
+}
+
+/// Counts a packet that is to be refused.
+fn count_flaw(c: &mut Counters, flaw: Flaw) {
+    *match flaw {
+        Flaw::Destination => &mut c.bad_destination,
+        Flaw::Ttl => &mut c.bad_ttl,
+        Flaw::Version => &mut c.bad_version,
+        Flaw::Kind => &mut c.bad_type,
+        Flaw::Length => &mut c.bad_length,
+        Flaw::Checksum => &mut c.bad_checksum,
+        Flaw::AuthType => &mut c.bad_auth_type,
+        Flaw::AuthMismatch => &mut c.auth_mismatch,
+        Flaw::Password => &mut c.auth_failure,
+        Flaw::Interval => &mut c.bad_interval,
+        Flaw::Owner => &mut c.ignored_as_owner,
+        Flaw::Count => &mut c.bad_address_count,
+    } += 1;
+}
+
+impl World {
+    /// A packet is about to be handed to a daemon.
+    pub(in crate::sim) fn judge_delivery(&mut self, id: NodeId, rx: &Rx, octets: &[u8]) {
+        let family = Family::of(&rx.source);
+        let Some((_, payload)) = payload(family, octets) else {
+            return self.oracle.count_host(id, |host| host.malformed += 1);
+        };
+        let Some(node) = self.node(id) else { return };
+        if node.engine.is_none() {
+            return;
+        }
+        let busy = node.events > 0;
+        let Some(segment) = node.kernel.segment_of(rx.interface).cloned() else { return };
+        let wire = (segment, family, payload.get(1).copied().unwrap_or_default());
+        let config = Arc::clone(&node.config);
+        let instance = instance_on(node, &config, &wire);
+        if busy {
+            self.oracle.count_anew(id);
+        } else if instance.is_none() {
+            return self.oracle.count_host(id, |host| host.unknown += 1);
+        }
+        let Some(instance) = instance else { return };
+        let state = self.engine(id).and_then(|engine| engine.state(&instance.name));
+        let Some(state) = state else { return };
+        let flaw = flaw(instance, rx, octets);
+        match state {
+            // What is there from before may make it listen.
+            State::Init => self.oracle.count_anew(id),
+            State::Fault => {}
+            State::Backup | State::Master => {
+                self.oracle.count(id, &instance.name, |c| match flaw {
+                    Some(flaw) => count_flaw(c, flaw),
+                    None => c.adverts_received += 1,
+                });
+            }
+        }
+        self.oracle.step.refused = !busy && flaw.is_some_and(|flaw| flaw != Flaw::Count);
+        let Ok(advert) = vrrp::decode(payload, family) else { return };
+        let taken = flaw.is_none() && matches!(state, State::Backup | State::Master);
+        if taken {
+            let ours: BTreeSet<_> = instance.addresses.iter().map(|a| a.prefix.address).collect();
+            let same = advert.addresses().collect::<BTreeSet<_>>() == ours;
+            if !same && instance.skip_check_adv_addr {
+                // Compared only when the sender changes.
+                self.oracle.count_anew(id);
+            }
+            self.oracle.count(id, &instance.name, |c| {
+                c.priority_zero_received += u64::from(advert.priority == 0);
+                c.address_list_mismatch += u64::from(!same);
+            });
+        }
+        if self.oracle.routers.contains_key(&(id, wire.clone())) {
+            self.follow_advert(id, rx, &wire, instance, (state, flaw), &advert);
+        }
+    }
+
+    /// What a packet for a router that the oracle follows leads to.
+    fn follow_advert(
+        &mut self,
+        id: NodeId,
+        rx: &Rx,
+        wire: &Wire,
+        instance: &Instance,
+        (state, flaw): (State, Option<Flaw>),
+        advert: &vrrp::Advert<'_>,
+    ) {
+        let now = self.now();
+        // A process that goes on as the master it was does so at once.
+        let silent = self.is_starting(id) && state != State::Master;
+        let Some(node) = self.node(id) else { return };
+        let Some(engine) = &node.engine else { return };
+        let Some(ours) = engine.priority(&instance.name) else { return };
+        let ranks = engine.source(&instance.name).map(|source| (ours, source));
+        let (has_leftovers, busy) = (!node.leftovers.is_empty(), node.events > 0);
+        let Some(router) = self.oracle.routers.get_mut(&(id, wire.clone())) else { return };
+        if busy {
+            // What the daemon knows of its links is not what they are.
+            router.due = None;
+            router.streak = None;
+            if let Some(sending) = &mut router.sending {
+                sending.excused = true;
+            }
+            self.oracle.step.better = true;
+            self.oracle.muddle(id);
+            return;
+        }
+        if silent {
+            router.vague |= instance.preempt != Preempt::After(Duration::ZERO);
+            router.due = None;
+            return;
+        }
+        let (heard, sender) = (advert.priority, rx.source);
+        match flaw {
+            Some(Flaw::Count) => return self.disagrees(id, wire, instance, state, (heard, rx)),
+            Some(_) => return,
+            None => {}
+        }
+        let learned = if instance.version == Version::V3 && !advert.interval.is_zero() {
+            advert.interval
+        } else {
+            instance.advert_int
+        };
+        match state {
+            State::Backup => {
+                let interval = router.learned.unwrap_or(instance.advert_int);
+                if let Preempt::After(delay) = instance.preempt
+                    && !delay.is_zero()
+                    && heard != 0
+                {
+                    if heard >= ours {
+                        router.preempt_at = None;
+                    } else {
+                        router.preempt_at = router.preempt_at.or(Some(now + delay));
+                    }
+                }
+                let tolerant = is_tolerant(instance, router.preempt_at, now);
+                if heard == 0 {
+                    // Never later than before, which is not always known.
+                    let soon = now + skew(instance, ours, interval);
+                    let due = router.due.unwrap_or(Due { from: now, at: soon, exact: true });
+                    let (from, at) = (due.from.min(soon), due.at.min(soon));
+                    router.due = Some(Due { from, at, ..due });
+                } else if tolerant || heard >= ours {
+                    router.learned = Some(learned);
+                    router.streak = None;
+                    router.wait(now + patience(instance, ours, learned), true);
+                    self.oracle.step.better = true;
+                    if has_leftovers && let Some(node) = self.nodes.get_mut(id.0) {
+                        let ours: BTreeSet<_> = instance
+                            .addresses
+                            .iter()
+                            .chain(&instance.excluded)
+                            .map(|a| a.prefix)
+                            .collect();
+                        node.leftovers.retain(|(_, prefix)| !ours.contains(prefix));
+                    }
+                }
+            }
+            State::Master => {
+                if heard == 0 {
+                    if let Some(sending) = &mut router.sending {
+                        sending.excused = true;
+                    }
+                    self.oracle.step.answers = Some(wire.clone());
+                } else if Some((heard, sender)) > ranks {
+                    router.learned = Some(learned);
+                    if let Some(sending) = &mut router.sending {
+                        sending.excused |= instance.higher_prio_send_advert;
+                    }
+                    self.oracle.step.better = true;
+                    self.oracle.step.yields = Some(wire.clone());
+                } else if Some((heard, sender)) < ranks {
+                    if let Some(sending) = &mut router.sending {
+                        sending.excused = true;
+                    }
+                    self.oracle.muddle(id);
+                    if !instance.lower_prio_no_advert {
+                        self.oracle.step.answers = Some(wire.clone());
+                    }
+                }
+            }
+            State::Init | State::Fault => {}
+        }
+    }
+
+    /// An advert that is right but for the number of addresses: a backup does not take its sender for dead, and a
+    /// master leaves the addresses to a better one that goes on sending them.
+    fn disagrees(
+        &mut self,
+        id: NodeId,
+        wire: &Wire,
+        instance: &Instance,
+        state: State,
+        (heard, rx): (u8, &Rx),
+    ) {
+        let (now, interval) = (self.now(), instance.advert_int);
+        let Some(engine) = self.engine(id) else { return };
+        let Some(ours) = engine.priority(&instance.name) else { return };
+        let ranks = engine.source(&instance.name).map(|source| (ours, source));
+        let Some(router) = self.oracle.routers.get_mut(&(id, wire.clone())) else { return };
+        let count = match router.streak {
+            Some((who, last, _)) if who == rx.source && now.since(last) < interval / 2 => return,
+            Some((who, last, count)) if who == rx.source && now.since(last) < interval * 2 => {
+                count + 1
+            }
+            _ => 1,
+        };
+        router.streak = Some((rx.source, now, count));
+        match state {
+            State::Backup if heard >= ours || is_tolerant(instance, router.preempt_at, now) => {
+                let learned = router.learned.unwrap_or(interval);
+                router.wait(now + patience(instance, ours, learned), true);
+            }
+            State::Master if count >= STREAK && heard != 0 && Some((heard, rx.source)) > ranks => {
+                self.oracle.step.better = true;
+                self.oracle.step.yields = Some(wire.clone());
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Whether a backup follows a master of lower priority.
+fn is_tolerant(instance: &Instance, preempt_at: Option<Instant>, now: Instant) -> bool {
+    match instance.preempt {
+        Preempt::Never => true,
+        Preempt::After(_) => preempt_at.is_some_and(|at| now < at),
+    }
+}

@@ -1,0 +1,149 @@
+//! Tracking scripts: when each runs, what its results make of it, and that priorities follow at once.
+
+use core::time::Duration;
+use std::collections::BTreeMap;
+
+use super::Oracle;
+use crate::base::{Instant, Name};
+use crate::model::Vrrp;
+use crate::sim::World;
+use crate::sim::world::NodeId;
+use crate::status::vrrp::State;
+use crate::vrrp::{RunEnd, RunId};
+
+/// Lost results and stalls make runs late for less than this.
+const LATE: Duration = Duration::from_secs(15);
+
+/// What the results of a script say.
+#[derive(Clone, Debug, Default)]
+pub(in crate::sim) struct Track {
+    /// None if it cannot be told.
+    pub good: Option<bool>,
+    /// It has not spoken yet: the first result decides alone.
+    fresh: bool,
+    /// The last result, and how many of them in a row.
+    streak: (bool, u32),
+    /// When it was last to be run, and the run whose result counts.
+    asked: Option<Instant>,
+    run: Option<RunId>,
+}
+
+impl Oracle {
+    /// A new process: no script has spoken.
+    pub(super) fn forget_scripts(&mut self, id: NodeId, config: &Vrrp) {
+        self.scripts.retain(|(node, _), _| *node != id);
+        self.carry_scripts(id, &Vrrp::default(), config);
+    }
+
+    /// A script whose program stays the same keeps what is known of it.
+    pub(super) fn carry_scripts(&mut self, id: NodeId, old: &Vrrp, new: &Vrrp) {
+        let mut carried = BTreeMap::new();
+        for script in &new.scripts {
+            let before = old.scripts.iter().find(|s| s.name == script.name);
+            let same = before.is_some_and(|s| s.command == script.command);
+            let known = self.scripts.remove(&(id, script.name.clone())).filter(|_| same);
+            let fresh = || Track {
+                fresh: true,
+                good: script.init_fail.then_some(false),
+                ..Track::default()
+            };
+            carried.insert((id, script.name.clone()), known.unwrap_or_else(fresh));
+        }
+        self.scripts.retain(|(node, _), _| *node != id);
+        self.scripts.append(&mut carried);
+    }
+
+    /// Results are lost, and what is made of that is not known.
+    pub(in crate::sim) fn lose_results(&mut self, id: NodeId) {
+        for (_, track) in self.scripts.iter_mut().filter(|((node, _), _)| *node == id) {
+            *track = Track { asked: track.asked, ..Track::default() };
+        }
+    }
+}
+
+impl World {
+    /// A daemon asks for a run of the program at `path`.
+    pub(in crate::sim) fn judge_run(&mut self, id: NodeId, path: &[u8], run: RunId) {
+        let now = self.now();
+        let Some(script) = self.script_at(id, path) else {
+            return self.violated_by(id, "runs a program that is no script");
+        };
+        let (name, interval) = script;
+        let quiet = !self.within(&self.oracle.troubled, id, LATE)
+            && !self.within(&self.oracle.stalled, id, LATE);
+        let Some(track) = self.oracle.scripts.get_mut(&(id, name.clone())) else { return };
+        track.run = Some(run);
+        let early = track.asked.replace(now).is_some_and(|at| now.since(at) < interval);
+        if early && quiet {
+            self.violated_by(id, &format!("runs script {name} too often"));
+        }
+    }
+
+    fn script_at(&self, id: NodeId, path: &[u8]) -> Option<(Name, Duration)> {
+        let scripts = &self.node(id)?.config.scripts;
+        let at = |s: &&crate::model::Script| s.command.words.first().is_some_and(|w| **w == *path);
+        scripts.iter().find(at).map(|s| (s.name.clone(), s.interval))
+    }
+
+    /// The result of a run is about to be handed to a daemon.
+    pub(in crate::sim) fn judge_result(
+        &mut self,
+        id: NodeId,
+        path: &[u8],
+        run: RunId,
+        end: RunEnd,
+    ) {
+        let Some((name, _)) = self.script_at(id, path) else { return };
+        let Some(node) = self.node(id) else { return };
+        let Some(script) = node.config.scripts.iter().find(|s| s.name == name) else { return };
+        let (rise, fall, success) = (script.rise, script.fall, end == RunEnd::Exit(0));
+        let Some(track) = self.oracle.scripts.get_mut(&(id, name)) else { return };
+        if track.run != Some(run) {
+            return;
+        }
+        let (last, count) = track.streak;
+        track.streak = (success, if last == success { count.saturating_add(1) } else { 1 });
+        let enough = track.streak.1 >= if success { rise } else { fall };
+        if core::mem::take(&mut track.fresh) || enough {
+            track.good = Some(success);
+        }
+        self.oracle.step.ran = true;
+    }
+
+    /// After the result of a run: priorities and faults are what all results together call for.
+    pub(super) fn check_scripts(&self, id: NodeId, found: &mut Vec<String>) {
+        let Some(node) = self.node(id) else { return };
+        let Some(engine) = &node.engine else { return };
+        let known = |name: &Name| {
+            self.oracle.scripts.get(&(id, name.clone())).is_some_and(|t| t.good.is_some())
+        };
+        if !node.config.scripts.iter().all(|s| known(&s.name)) {
+            return;
+        }
+        for instance in &node.config.instances {
+            let name = &instance.name;
+            let want = self.priority_of(node, id, instance);
+            if engine.priority(name) != Some(want) {
+                let said = engine.priority(name);
+                found.push(format!("{name} has priority {said:?} after a script, not {want}"));
+            }
+            if self.has_bad_script(node, id, instance) && engine.state(name) != Some(State::Fault) {
+                found.push(format!("{name} is not in FAULT after a script"));
+            }
+        }
+    }
+
+    /// Scripts run at their intervals.
+    pub(super) fn check_runs(&self, id: NodeId, found: &mut Vec<String>) {
+        let quiet = !self.within(&self.oracle.troubled, id, LATE)
+            && !self.within(&self.oracle.stalled, id, LATE);
+        let Some(node) = self.node(id).filter(|node| quiet && node.runner_alive) else { return };
+        for script in &node.config.scripts {
+            let track = self.oracle.scripts.get(&(id, script.name.clone()));
+            let asked = track.and_then(|track| track.asked);
+            if asked.is_none_or(|at| self.now().since(at) > script.interval) {
+                found.push(format!("script {} is not run", script.name));
+            }
+        }
+    }
+}

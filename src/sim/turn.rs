@@ -1,0 +1,182 @@
+//! What happens to a host: what its kernel does by itself, what its process is handed, one step of its engine.
+
+use super::director::Balance;
+use super::world::{NodeId, What, World};
+use crate::plan::Outcome;
+use crate::vrrp::{Engine, Event};
+use std::sync::Arc;
+
+impl World {
+    pub(super) fn happen(&mut self, what: What) {
+        let id = what.node();
+        let Some(node) = self.nodes.get_mut(id.0) else { return };
+        if let What::Awake { .. } = what {
+            if node.stalled_until.is_some_and(|until| until <= self.now) {
+                self.wake_up(id);
+            }
+            return;
+        }
+        // The kernel works on while the process is stalled.
+        if let What::Operation { incarnation, token, item, op, .. } = what {
+            let (outcome, gone) = node.kernel.change(&op, &mut self.rng);
+            if let Some((link, _)) = op.as_address() {
+                for prefix in &gone {
+                    self.tell_address(id, link, *prefix, false, true);
+                }
+            }
+            self.tell_routes(id);
+            self.note(id, &format!("kernel: {op} {outcome:?}"));
+            self.judge_change(id, &op, outcome, &gone);
+            let answer = What::Answer { node: id, incarnation, token, item, outcome };
+            self.push(self.now, 1, answer);
+            return;
+        }
+        if let What::Join { incarnation, interface, group, .. } = what {
+            if node.incarnation == incarnation && node.engine.is_some() {
+                let outcome = if node.kernel.refuses_joins {
+                    Outcome::Refused(super::kernel::NO_BUFFERS)
+                } else if node.kernel.join(interface, group) {
+                    Outcome::Done
+                } else {
+                    Outcome::Refused(super::kernel::NO_DEVICE)
+                };
+                let what = What::Joined { node: id, incarnation, interface, group, outcome };
+                self.push(self.now, 1, what);
+            }
+            return;
+        }
+        if let What::Packet { rx, .. } = &what
+            && !node.kernel.receives(rx.interface, rx.destination)
+        {
+            return;
+        }
+        if let What::Balance { what: Balance::Operation { incarnation, token, item, op }, .. } =
+            what
+        {
+            self.change_table(id, incarnation, token, item, &op);
+            return;
+        }
+        if node.stalled_until.is_some() {
+            node.inbox.push(what);
+            return;
+        }
+        self.deliver(what);
+        self.check(id);
+    }
+
+    fn wake_up(&mut self, id: NodeId) {
+        self.note(id, "goes on");
+        self.disturb();
+        self.oracle.woke(id, self.now);
+        let Some(node) = self.nodes.get_mut(id.0) else { return };
+        node.stalled_until = None;
+        node.stalled_since = None;
+        // Packets first, then the rest in order: a stalled driver hears what it missed before its timers.
+        let (packets, rest): (Vec<What>, Vec<What>) =
+            core::mem::take(&mut node.inbox).into_iter().partition(|w| match w {
+                What::Packet { .. } => true,
+                What::Balance { what, .. } => !matches!(what, Balance::Timer),
+                _ => false,
+            });
+        self.oracle.forgive_gap(id);
+        for what in packets.into_iter().chain(rest) {
+            self.deliver(what);
+        }
+        self.check(id);
+    }
+
+    pub(super) fn deliver(&mut self, what: What) {
+        let id = what.node();
+        let Some(node) = self.nodes.get_mut(id.0) else { return };
+        let incarnation = node.incarnation;
+        if !matches!(what, What::Packet { .. } | What::Timer { .. } | What::Ran { .. }) {
+            self.oracle.touched(id);
+        }
+        match what {
+            What::Balance { what, .. } => self.balance_happens(id, what),
+            What::Packet { rx, octets, .. } => {
+                self.judge_delivery(id, &rx, &octets);
+                self.handle(id, Event::Advert { rx, packet: &octets });
+            }
+            What::Link { link, .. } => {
+                node.events = node.events.saturating_sub(1);
+                self.handle(id, Event::Link(link));
+            }
+            What::LinkGone { index, .. } => {
+                node.events = node.events.saturating_sub(1);
+                self.handle(id, Event::LinkGone(index));
+            }
+            What::RunnerReady { .. } => self.handle(id, Event::RunnerReady),
+            What::Reload { config, .. } => {
+                let old = core::mem::replace(&mut node.config, Arc::clone(&config));
+                if node.engine.is_some() {
+                    self.oracle.begin_reload(id, self.now, &old, &config);
+                    self.handle(id, Event::Reload(Arc::clone(&config)));
+                    self.oracle.end_reload(id, &config);
+                }
+            }
+            What::Stop { .. } => self.handle(id, Event::Stop { keep_addresses: false }),
+            What::Object { change, .. } => {
+                node.events = node.events.saturating_sub(1);
+                self.handle(id, Event::Object(change));
+            }
+            What::Answer { incarnation: of, token, item, outcome, .. } if of == incarnation => {
+                node.in_flight = node.in_flight.saturating_sub(1);
+                self.handle(id, Event::Applied { token, item, outcome });
+            }
+            What::Joined { incarnation: of, interface, group, outcome, .. }
+                if of == incarnation =>
+            {
+                self.handle(id, Event::Joined { interface, group, outcome });
+            }
+            What::Ran { incarnation: of, run, path, end, .. }
+                if of == incarnation && node.runner_alive =>
+            {
+                self.judge_result(id, &path, run, end);
+                self.handle(id, Event::Ran { run, end });
+            }
+            What::Timer { .. } if node.wake == Some(self.now) => {
+                node.wake = None;
+                self.handle(id, Event::Timer);
+            }
+            // A timer that came due while the process was stalled.
+            What::Timer { .. } if node.wake.is_some_and(|at| at < self.now) => {
+                node.wake = None;
+                self.handle(id, Event::Timer);
+            }
+            _ => {}
+        }
+    }
+
+    /// One step of an engine.
+    pub(super) fn handle(&mut self, id: NodeId, event: Event<'_>) {
+        let Some(engine) = self.nodes.get_mut(id.0).and_then(|n| n.engine.as_mut()) else { return };
+        let mut out = core::mem::take(&mut self.actions);
+        out.clear();
+        engine.handle(self.now, event, &mut out);
+        self.interpret(id, &out);
+        self.actions = out;
+        self.judge_step(id);
+        let Some(node) = self.nodes.get_mut(id.0) else { return };
+        if node.finished {
+            node.engine = None;
+            node.in_flight = 0;
+            node.kernel.leave_all();
+            self.judge_end(id);
+            self.oracle.forget(id);
+            return;
+        }
+        let due = node.engine.as_mut().and_then(Engine::deadline);
+        if due != node.wake {
+            node.wake = due;
+            if let Some(at) = due {
+                self.push(at.max(self.now), 2, What::Timer { node: id });
+                if at < self.now
+                    && let Some(node) = self.nodes.get_mut(id.0)
+                {
+                    node.wake = Some(self.now);
+                }
+            }
+        }
+    }
+}

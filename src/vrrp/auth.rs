@@ -1,0 +1,162 @@
+//! Authentication that has a memory: the sequence numbers of AH and of the HMAC trailer, sent and heard.
+
+use core::net::IpAddr;
+
+use crate::base::WallTime;
+use crate::model::extras::Hmac;
+
+/// AH sequence numbers end here, as keepalived's do; a new mastership begins again.
+const LAST: u32 = u32::MAX - 2;
+/// Senders by multicast whose sequence is remembered.
+const SENDERS: usize = 4;
+
+/// The sequence numbers of one virtual router.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Sequences {
+    /// Of the last AH advert, sent or heard: who takes over goes on from where the master was.
+    ah: u32,
+    /// The AH numbers are used up.
+    exhausted: bool,
+    /// Of the last trailer sent.
+    sent: u64,
+    /// Of the last trailer heard from a sender, the one heard last at the end.
+    heard: Vec<(IpAddr, u64)>,
+}
+
+impl Sequences {
+    /// The last AH number.
+    #[must_use]
+    pub const fn ah(&self) -> u32 {
+        self.ah
+    }
+
+    /// The number of the next AH advert.
+    pub const fn next_ah(&mut self) -> u32 {
+        if self.ah > LAST {
+            self.exhausted = true;
+        } else {
+            self.ah += 1;
+        }
+        self.ah
+    }
+
+    /// Notes the number of a valid AH advert.
+    pub const fn note_ah(&mut self, number: u32) {
+        self.ah = number;
+    }
+
+    /// A new mastership begins.
+    pub const fn renew(&mut self) {
+        if self.exhausted {
+            (self.ah, self.exhausted) = (0, false);
+        }
+    }
+
+    /// The sequence of the next trailer: the time, or one more than the last where the clock does not say so.
+    pub fn next_stamp(&mut self, hmac: &Hmac, now: WallTime) -> u64 {
+        let clock = stamp(now);
+        let ahead = seconds(self.sent).wrapping_sub(seconds(clock)).cast_signed();
+        let window = i64::try_from(hmac.window.as_secs()).unwrap_or(i64::MAX);
+        let restart = !hmac.monotonic && i64::from(ahead) > window;
+        self.sent =
+            if restart || is_newer(clock, self.sent) { clock } else { self.sent.wrapping_add(1) };
+        self.sent
+    }
+
+    /// The sequence heard last from a sender.
+    #[must_use]
+    pub fn last(&self, sender: IpAddr) -> Option<u64> {
+        self.heard.iter().find(|(known, _)| *known == sender).map(|(_, sequence)| *sequence)
+    }
+
+    /// Notes the sequence of a verified trailer; `peers`: how many senders there are, none for multicast. By multicast
+    /// the sender not heard for longest makes room.
+    pub fn note_stamp(&mut self, sender: IpAddr, sequence: u64, peers: Option<usize>) {
+        self.heard.retain(|(known, _)| *known != sender);
+        if self.heard.len() >= peers.unwrap_or(SENDERS) && !self.heard.is_empty() {
+            self.heard.remove(0);
+        }
+        self.heard.push((sender, sequence));
+    }
+}
+
+/// A time as a sequence: seconds, fraction in 1/65536, no counter.
+fn stamp(time: WallTime) -> u64 {
+    let fraction = (u64::from(time.nanos) << 16) / 1_000_000_000;
+    (time.secs & u64::from(u32::MAX)) << 32 | fraction << 16
+}
+
+/// The seconds of a sequence, the low 32 bits of those since 1970.
+#[must_use]
+pub const fn seconds(sequence: u64) -> u32 {
+    #[allow(clippy::cast_possible_truncation, reason = "the upper half")]
+    let seconds = (sequence >> 32) as u32;
+    seconds
+}
+
+/// Whether a sequence comes after another one, in arithmetic that wraps around (RFC 1982).
+#[must_use]
+pub const fn is_newer(sequence: u64, than: u64) -> bool {
+    sequence.wrapping_sub(than).cast_signed() > 0
+}
+
+#[cfg(test)]
+mod tests {
+    use core::time::Duration;
+
+    use super::*;
+    use crate::model::extras::HmacMode;
+
+    fn hmac(monotonic: bool) -> Hmac {
+        let window = Duration::from_secs(10);
+        Hmac { keys: Vec::new(), active: 1, window, monotonic, mode: HmacMode::Enforce }
+    }
+
+    #[test]
+    fn trailers_are_never_sent_twice() {
+        let time = |secs, nanos| WallTime { secs, nanos };
+        let mut sequences = Sequences::default();
+        let first = sequences.next_stamp(&hmac(false), time(0x1_6800_0000, 500_000_000));
+        assert_eq!(first, 0x6800_0000_8000_0000);
+        // The clock stands still, and goes back by less than the window.
+        assert_eq!(sequences.next_stamp(&hmac(false), time(0x6800_0000, 500_000_000)), first + 1);
+        assert_eq!(sequences.next_stamp(&hmac(false), time(0x6800_0000 - 10, 0)), first + 2);
+        // By more: then it counts, unless only growth does.
+        assert_eq!(sequences.next_stamp(&hmac(true), time(0x6800_0000 - 11, 0)), first + 3);
+        let back = sequences.next_stamp(&hmac(false), time(0x6800_0000 - 11, 0));
+        assert_eq!(back, 0x67ff_fff5_0000_0000);
+    }
+
+    #[test]
+    fn a_sender_makes_room_for_a_newer_one() {
+        let address = |last: u8| IpAddr::from([10, 0, 0, last]);
+        let mut sequences = Sequences::default();
+        for last in [1, 2, 3, 4, 1, 5] {
+            sequences.note_stamp(address(last), u64::from(last), None);
+        }
+        assert_eq!(sequences.last(address(2)), None);
+        assert_eq!([1, 3, 4, 5].map(|last| sequences.last(address(last))), [1, 3, 4, 5].map(Some));
+        // Peers have a place each.
+        for last in 1..=9 {
+            sequences.note_stamp(address(last), 7, Some(9));
+        }
+        assert!((1..=9).all(|last| sequences.last(address(last)) == Some(7)));
+    }
+
+    #[test]
+    fn ah_numbers_begin_again_with_a_new_mastership() {
+        let mut sequences = Sequences { ah: u32::MAX - 3, ..Sequences::default() };
+        let numbers: Vec<u32> = (0..4).map(|_| sequences.next_ah()).collect();
+        assert_eq!(numbers, [u32::MAX - 2, u32::MAX - 1, u32::MAX - 1, u32::MAX - 1]);
+        sequences.renew();
+        assert_eq!(sequences.next_ah(), 1);
+        sequences.renew();
+        assert_eq!(sequences.next_ah(), 2);
+    }
+
+    #[test]
+    fn newer_is_meant_over_the_end_of_numbers() {
+        assert!(is_newer(1, 0) && is_newer(0, u64::MAX) && is_newer(5, u64::MAX - 5));
+        assert!(!is_newer(0, 0) && !is_newer(0, 1) && !is_newer(u64::MAX, 3));
+    }
+}
