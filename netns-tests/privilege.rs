@@ -341,7 +341,8 @@ fn a_compromised_process_cannot_harm_the_supervisor(lab: &mut Lab) -> Res {
         if round % 16 == 0 && Some(taken.pid) != daemon.find(Role::Vrrp) {
             taken = Taken::over(daemon.role(Role::Vrrp)?)?;
         }
-        if begin.elapsed() > Duration::from_secs(5) {
+        // On a busy machine it takes longer until both questions were asked.
+        if begin.elapsed() > Duration::from_secs(5) && (rounds >= 2 || begin.elapsed() > LIMIT) {
             break;
         }
         if last.elapsed() > Duration::from_millis(500) {
