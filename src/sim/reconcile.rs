@@ -453,6 +453,22 @@ fn exchange(seed: u64) {
     }
 }
 
+/// The kernel tells late that an address is gone which is there again (`Verb::Replace`). Seed 603: it kept its place
+/// before another one of its subnet, which went with it later. Seed 923: another interface had the same address and
+/// lost it, so its routes were taken for gone and stayed for ever.
+#[test]
+fn a_removal_that_is_told_late_changes_nothing() {
+    for seed in [603, 923] {
+        exchange(seed);
+    }
+}
+
+/// A route that gets a source while that is deleted and added again does not go with it (seed 2228).
+#[test]
+fn a_route_does_not_go_with_a_source_that_it_is_yet_to_get() {
+    exchange(2228);
+}
+
 #[test]
 fn a_plan_makes_one_set_of_the_other_and_touches_nothing_that_both_have() {
     for seed in seeds() {
