@@ -31,11 +31,13 @@ _evervip() {
     local cur prev
     _evervip_typed
     if [ "$COMP_CWORD" -eq 1 ]; then
-        _evervip_offer words 'status check explain fmt convert generate demo help --help --version'
+        _evervip_offer words 'status reload check explain fmt convert generate demo help --help --version'
         return
     fi
     case ${COMP_WORDS[1]}:$prev in
         status:--socket | status:-s) _evervip_offer files; return ;;
+        reload:--socket | reload:-s) _evervip_offer files; return ;;
+        reload:--pid | reload:-p) _evervip_offer nothing; return ;;
         check:--config-id | check:-i) _evervip_offer nothing; return ;;
         check:--peer) _evervip_offer files; return ;;
         check:--peer-id) _evervip_offer nothing; return ;;
@@ -48,6 +50,8 @@ _evervip() {
     case ${COMP_WORDS[1]}:$cur in
         status:-*) _evervip_offer words '--json --socket --help' ;;
         status:*) _evervip_offer nothing ;;
+        reload:-*) _evervip_offer words '--socket --pid --help' ;;
+        reload:*) _evervip_offer nothing ;;
         check:-*) _evervip_offer words '--config-id --peer --peer-id --strict --silence --format --color --help' ;;
         check:*) _evervip_offer files ;;
         explain:-*) _evervip_offer words '--help' ;;
@@ -61,7 +65,7 @@ _evervip() {
         demo:-*) _evervip_offer words '--help' ;;
         demo:*) _evervip_offer nothing ;;
         help:-*) _evervip_offer words '--help' ;;
-        help:*) _evervip_offer words 'status check explain fmt convert generate demo help' ;;
+        help:*) _evervip_offer words 'status reload check explain fmt convert generate demo help' ;;
     esac
 }
 complete -F _evervip evervip
