@@ -94,7 +94,8 @@ fn each_process_holds_what_the_table_says(lab: &mut Lab) -> Res {
     let pair = Pair::new(lab)?;
     account(&pair.svr1)?;
     let text = everything();
-    let [with, without] = pair.start(&lab.subject, [&text, &text])?;
+    let lower = text.replace("priority 200", "priority 100");
+    let [with, without] = pair.start(&lab.subject, [&text, &lower])?;
     lab.always().some_adverts(&pair.svr1, 2)?;
     for (daemon, user) in [(&with, USER), (&without, 0)] {
         for (role, name) in ROLES {
@@ -227,14 +228,15 @@ fn a_notify_script_may_gain_privileges(lab: &mut Lab) -> Res {
 
 /// What a compromised process of the daemon has: the channels that it was given.
 struct Taken {
+    pid: u32,
     supervisor: Channel,
     /// To the runner, and to the process that answers.
     others: Vec<Channel>,
 }
 
 impl Taken {
-    fn over(pid: u32) -> Res<Self> {
-        let pid = i32::try_from(pid)?;
+    fn over(process: u32) -> Res<Self> {
+        let pid = i32::try_from(process)?;
         let mut channels = Vec::new();
         for number in 3..64 {
             let Ok(fd) = process::descriptor_of(pid, number) else { continue };
@@ -244,7 +246,7 @@ impl Taken {
         }
         check!(channels.len() >= 2, "{} channels", channels.len());
         let others = channels.split_off(1);
-        Ok(Self { supervisor: channels.remove(0), others })
+        Ok(Self { pid: process, supervisor: channels.remove(0), others })
     }
 }
 
@@ -284,7 +286,6 @@ fn attack(channel: &Channel, huge: &OwnedFd, round: usize) {
     let _ = channel.send(b"", &[]);
     let one =
         InstanceSummary { name: "".into(), state: State::Master, announced: None, own: Vec::new() };
-    let summary = Summary { instances: vec![one; 50_000], ..Summary::default() };
     let small = Summary { instances: Vec::new(), ..Summary::default() };
     let messages = [
         FromRole::Refused { generation: 1, reason: lie.into() },
@@ -303,6 +304,7 @@ fn attack(channel: &Channel, huge: &OwnedFd, round: usize) {
         }
     }
     if round % 64 == 0 {
+        let summary = Summary { instances: vec![one; 50_000], ..Summary::default() };
         for memory in [Memory::Vrrp(summary), Memory::Checker(vec![0; 32 << 20].into())] {
             if let Ok(message) = frame::encode(&FromRole::Remember(memory), Vec::new()) {
                 let _ = frame::send(channel, &message);
@@ -326,21 +328,32 @@ fn a_compromised_process_cannot_harm_the_supervisor(lab: &mut Lab) -> Res {
     let supervisor = daemon.pid;
     let (before, memory) = (descriptors(supervisor)?, own_memory(supervisor)?);
     let vrrp = daemon.role(Role::Vrrp)?;
-    let taken = Taken::over(vrrp)?;
+    let mut taken = Taken::over(vrrp)?;
     let huge = endless(512 << 20)?;
     let mut told = String::new();
     let mut most = 0;
     let begin = Instant::now();
     let mut slowest = Duration::ZERO;
-    for round in 0..2000 {
+    let (mut rounds, mut last) = (0, begin);
+    for round in 0.. {
         attack(&taken.supervisor, &huge, round);
-        if round % 100 == 50 {
+        // One that gives no sign of life of its own any more is replaced, and the next one is taken over.
+        if round % 16 == 0 && Some(taken.pid) != daemon.find(Role::Vrrp) {
+            taken = Taken::over(daemon.role(Role::Vrrp)?)?;
+        }
+        // On a busy machine it takes longer until both questions were asked.
+        if begin.elapsed() > Duration::from_secs(5) && (rounds >= 2 || begin.elapsed() > LIMIT) {
+            break;
+        }
+        if last.elapsed() > Duration::from_millis(500) {
+            last = Instant::now();
             most = most.max(own_memory(supervisor)?);
             // A question and a reload in the midst of it.
             daemon.signal(Signal::SIGHUP)?;
             let asked = Instant::now();
             let answer = node.output([EVERVIP, "status", "--json"])?;
             slowest = slowest.max(asked.elapsed());
+            rounds += 1;
             let report: serde_json::Value = serde_json::from_str(&answer.stdout)?;
             // The supervisor itself answers, within the second that it is given.
             check!(report["daemon"]["pid"].is_u64(), "{report}");
@@ -352,7 +365,7 @@ fn a_compromised_process_cannot_harm_the_supervisor(lab: &mut Lab) -> Res {
         }
     }
     lab.note(format!("{:?} of attack, slowest answer {slowest:?}, {most} kB", begin.elapsed()));
-    check!(daemon.find(Role::Vrrp) == Some(vrrp), "the process was replaced");
+    check!(rounds >= 2, "{rounds} questions in the midst of it");
     check!(most.saturating_sub(memory) < 16 << 10, "{memory} kB before, {most} kB under attack");
     lab.timeline().poll(LIMIT, "no descriptor is left", || {
         let now = descriptors(supervisor)?;
@@ -397,7 +410,7 @@ fn a_compromised_process_has_nothing_executed_but_what_is_configured(lab: &mut L
         about,
         state: Announced::Fault,
         programs,
-        limit: Some(Duration::from_millis(1)),
+        limit: None,
     };
     let second = Duration::from_secs(1);
     let mark = lab.mark();

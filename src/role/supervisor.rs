@@ -432,7 +432,7 @@ impl Supervisor {
                     self.status_due = true;
                 }
                 (RoleName::Checker, Memory::Checker(summary)) => self.checks = Some(summary),
-                _ => tracing::warn!("{role} process: a summary of another role"),
+                _ => self.refused(role, 0, "a summary of another role"),
             },
             FromRole::Ipvs { works } => {
                 if role == RoleName::Checker && self.ipvs.replace(works) != Some(works) {
