@@ -458,3 +458,34 @@ fn a_compromised_process_has_nothing_executed_but_what_is_configured(lab: &mut L
     check!(daemon.stop()?, "the exit status is not zero");
     Ok(())
 }
+
+pub mod guest {
+    use super::{RoleName, USER, account, holds};
+    use crate::cases;
+    use crate::lab::daemon::Role;
+    use crate::lab::{LIMIT, Lab, Res, ipvs};
+    use crate::scenario::{FAILOVER, Pair};
+
+    cases![Ipvs: the_checker_fills_and_empties_the_table_without_being_root];
+
+    fn the_checker_fills_and_empties_the_table_without_being_root(lab: &mut Lab) -> Res {
+        lab.subject.ours_only("its processes are all root")?;
+        let pair = Pair::new(lab)?;
+        account(&pair.svr1)?;
+        let service = "virtual_server 10.0.0.100 80 {\nlvs_sched rr\nlvs_method NAT\nprotocol TCP\n\
+            real_server 10.0.0.10 80 {\n}\n}\n";
+        let text = format!("{}\n{service}", FAILOVER[0]);
+        let [daemon, _backup] = pair.start(&lab.subject, [&text, FAILOVER[1]])?;
+        let one = ["-A -t 10.0.0.100:80 -s rr", "-a -t 10.0.0.100:80 -r 10.0.0.10:80 -m -w 1"];
+        ipvs::becomes(&pair.svr1, &one)?;
+        let checker = daemon.role(Role::Checker)?;
+        lab.timeline().poll(LIMIT, "the checker has given up its rights", || {
+            Ok(holds(checker, RoleName::Checker, USER)?.is_ok().then_some(()))
+        })?;
+        pair.svr1.output(["ipvsadm", "-C"])?;
+        daemon.signal(nix::sys::signal::Signal::SIGHUP)?;
+        ipvs::becomes(&pair.svr1, &one)?;
+        daemon.stop()?;
+        ipvs::becomes(&pair.svr1, &[])
+    }
+}
