@@ -290,7 +290,7 @@ fn attack(channel: &Channel, huge: &OwnedFd, round: usize) {
     let messages = [
         FromRole::Refused { generation: 1, reason: lie.into() },
         FromRole::Refused { generation: 2, reason: lie.into() },
-        FromRole::Ipvs { works: round % 2 == 0 },
+        FromRole::Ipvs { works: round.is_multiple_of(2) },
         FromRole::Applied { generation: 9 },
         FromRole::Ready { generation: 9 },
         FromRole::ReloadWanted,
@@ -303,7 +303,7 @@ fn attack(channel: &Channel, huge: &OwnedFd, round: usize) {
             let _ = frame::send(channel, &message);
         }
     }
-    if round % 64 == 0 {
+    if round.is_multiple_of(64) {
         let summary = Summary { instances: vec![one; 50_000], ..Summary::default() };
         for memory in [Memory::Vrrp(summary), Memory::Checker(vec![0; 32 << 20].into())] {
             if let Ok(message) = frame::encode(&FromRole::Remember(memory), Vec::new()) {
@@ -335,10 +335,10 @@ fn a_compromised_process_cannot_harm_the_supervisor(lab: &mut Lab) -> Res {
     let begin = Instant::now();
     let mut slowest = Duration::ZERO;
     let (mut rounds, mut last) = (0, begin);
-    for round in 0.. {
+    for round in 0_usize.. {
         attack(&taken.supervisor, &huge, round);
         // One that gives no sign of life of its own any more is replaced, and the next one is taken over.
-        if round % 16 == 0 && Some(taken.pid) != daemon.find(Role::Vrrp) {
+        if round.is_multiple_of(16) && Some(taken.pid) != daemon.find(Role::Vrrp) {
             taken = Taken::over(daemon.role(Role::Vrrp)?)?;
         }
         // On a busy machine it takes longer until both questions were asked.
