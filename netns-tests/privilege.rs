@@ -290,7 +290,7 @@ fn attack(channel: &Channel, huge: &OwnedFd, round: usize) {
     let messages = [
         FromRole::Refused { generation: 1, reason: lie.into() },
         FromRole::Refused { generation: 2, reason: lie.into() },
-        FromRole::Ipvs { works: round % 2 == 0 },
+        FromRole::Ipvs { works: round.is_multiple_of(2) },
         FromRole::Applied { generation: 9 },
         FromRole::Ready { generation: 9 },
         FromRole::ReloadWanted,
@@ -303,7 +303,7 @@ fn attack(channel: &Channel, huge: &OwnedFd, round: usize) {
             let _ = frame::send(channel, &message);
         }
     }
-    if round % 64 == 0 {
+    if round.is_multiple_of(64) {
         let summary = Summary { instances: vec![one; 50_000], ..Summary::default() };
         for memory in [Memory::Vrrp(summary), Memory::Checker(vec![0; 32 << 20].into())] {
             if let Ok(message) = frame::encode(&FromRole::Remember(memory), Vec::new()) {
@@ -335,10 +335,10 @@ fn a_compromised_process_cannot_harm_the_supervisor(lab: &mut Lab) -> Res {
     let begin = Instant::now();
     let mut slowest = Duration::ZERO;
     let (mut rounds, mut last) = (0, begin);
-    for round in 0.. {
+    for round in 0_usize.. {
         attack(&taken.supervisor, &huge, round);
         // One that gives no sign of life of its own any more is replaced, and the next one is taken over.
-        if round % 16 == 0 && Some(taken.pid) != daemon.find(Role::Vrrp) {
+        if round.is_multiple_of(16) && Some(taken.pid) != daemon.find(Role::Vrrp) {
             taken = Taken::over(daemon.role(Role::Vrrp)?)?;
         }
         // On a busy machine it takes longer until both questions were asked.
@@ -457,4 +457,35 @@ fn a_compromised_process_has_nothing_executed_but_what_is_configured(lab: &mut L
     check!(daemon.find(Role::Runner) == Some(runner), "the runner was replaced");
     check!(daemon.stop()?, "the exit status is not zero");
     Ok(())
+}
+
+pub mod guest {
+    use super::{RoleName, USER, account, holds};
+    use crate::cases;
+    use crate::lab::daemon::Role;
+    use crate::lab::{LIMIT, Lab, Res, ipvs};
+    use crate::scenario::{FAILOVER, Pair};
+
+    cases![Ipvs: the_checker_fills_and_empties_the_table_without_being_root];
+
+    fn the_checker_fills_and_empties_the_table_without_being_root(lab: &mut Lab) -> Res {
+        lab.subject.ours_only("its processes are all root")?;
+        let pair = Pair::new(lab)?;
+        account(&pair.svr1)?;
+        let service = "virtual_server 10.0.0.100 80 {\nlvs_sched rr\nlvs_method NAT\nprotocol TCP\n\
+            real_server 10.0.0.10 80 {\n}\n}\n";
+        let text = format!("{}\n{service}", FAILOVER[0]);
+        let [daemon, _backup] = pair.start(&lab.subject, [&text, FAILOVER[1]])?;
+        let one = ["-A -t 10.0.0.100:80 -s rr", "-a -t 10.0.0.100:80 -r 10.0.0.10:80 -m -w 1"];
+        ipvs::becomes(&pair.svr1, &one)?;
+        let checker = daemon.role(Role::Checker)?;
+        lab.timeline().poll(LIMIT, "the checker has given up its rights", || {
+            Ok(holds(checker, RoleName::Checker, USER)?.is_ok().then_some(()))
+        })?;
+        pair.svr1.output(["ipvsadm", "-C"])?;
+        daemon.signal(nix::sys::signal::Signal::SIGHUP)?;
+        ipvs::becomes(&pair.svr1, &one)?;
+        daemon.stop()?;
+        ipvs::becomes(&pair.svr1, &[])
+    }
 }
