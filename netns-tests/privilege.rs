@@ -282,8 +282,13 @@ fn attack(channel: &Channel, huge: &OwnedFd, round: usize) {
     let _ = channel.send(&[0, 0xff, 0xff, 0xff, 0xff, 0xff], &beside);
     let _ = channel.send(&[1], &[huge.as_fd()]);
     let _ = channel.send(b"", &[]);
-    let one =
-        InstanceSummary { name: "".into(), state: State::Master, announced: None, own: Vec::new() };
+    let one = InstanceSummary {
+        name: "".into(),
+        state: State::Master,
+        announced: None,
+        own: Vec::new(),
+        ah: Default::default(),
+    };
     let summary = Summary { instances: vec![one; 50_000], ..Summary::default() };
     let small = Summary { instances: Vec::new(), ..Summary::default() };
     let messages = [
