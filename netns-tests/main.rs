@@ -60,6 +60,7 @@ fn main() -> ExitCode {
         route::guest::CASES,
         process::CASES,
         privilege::CASES,
+        privilege::guest::CASES,
         interop::CASES,
         hostile::CASES,
         mail::CASES,

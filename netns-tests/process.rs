@@ -377,13 +377,11 @@ fn a_keepalived_that_runs_is_refused_and_a_failed_start_leaves_no_file(lab: &mut
     check!(keepalived.stop()?, "keepalived ended badly");
     // Nor do files of its own stay when one of them cannot be had, or when the start fails later.
     let before = files()?;
-    for (options, file) in [
-        (["-p", "/run/own.pid", "-r", "/nosuch/vrrp.pid", "-c", "/run/own-check.pid"], FAILOVER[0]),
-        (["-p", "/run/own.pid", "-r", "/run/own-vrrp.pid", "-c", "/run/own-check.pid"], "nonsense"),
-    ] {
-        node.write("/etc/keepalived/own.conf", file, 0o644)?;
+    for (file, vrrp) in
+        [(CONF, "/nosuch/vrrp.pid"), ("/etc/keepalived/nosuch.conf", "/run/own-vrrp.pid")]
+    {
         let mark = lab.mark();
-        let options = [&["-f", "/etc/keepalived/own.conf"][..], &options].concat();
+        let options = ["-f", file, "-p", "/run/own.pid", "-r", vrrp, "-c", "/run/own-check.pid"];
         let ours = lab.subject.start_with(node, &options)?;
         check!(!ours.ended(mark)?, "it started");
         check!(files()? == before, "before: {before}, now: {}", files()?);

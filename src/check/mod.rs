@@ -107,6 +107,8 @@ pub struct Engine {
     audit: Audit,
     /// From an earlier process.
     owned: BTreeSet<ServiceKey>,
+    /// The list of ours that was told last named services that were about to go.
+    owned_leaving: bool,
     /// Told to leave before the table was read.
     leaving_early: bool,
     resumed: bool,
@@ -197,6 +199,7 @@ impl Engine {
             leaving: BTreeSet::new(),
             audit: Audit::default(),
             owned: BTreeSet::new(),
+            owned_leaving: false,
             leaving_early: false,
             resumed: false,
             resume: BTreeMap::new(),

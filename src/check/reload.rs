@@ -75,7 +75,7 @@ impl Engine {
                 touched.push(slot);
             }
         }
-        self.own(cx);
+        self.own(cx, Some(&old));
         self.settle_all(cx, &touched);
         self.say_beginning(&begun);
         self.audit_begin(cx);

@@ -213,7 +213,7 @@ impl Engine {
             }
         }
         self.resume.clear();
-        self.own(cx);
+        self.own(cx, None);
         let begun: Vec<u32> = self.checkers.iter().map(|(slot, _)| number(slot)).collect();
         let leaving: Vec<u32> =
             self.leaving.iter().filter_map(|key| self.by_front.get(key).copied()).collect();
@@ -245,10 +245,22 @@ impl Engine {
         self.bulk = false;
     }
 
-    /// Says which services are ours, those that are about to go included.
-    pub(super) fn own(&self, cx: &mut Cx<'_>) {
-        let services = self.config.services.iter().flat_map(model::Service::keys);
-        let all: BTreeSet<ServiceKey> = services.chain(&self.leaving).copied().collect();
+    /// Says which services are ours, those that are about to go included, unless that list is the one of the
+    /// configuration before: it goes to a file, and a reload costs what it changes.
+    pub(super) fn own(&mut self, cx: &mut Cx<'_>, before: Option<&Lvs>) {
+        fn keys(config: &Lvs) -> impl Iterator<Item = ServiceKey> {
+            config.services.iter().flat_map(model::Service::keys).copied()
+        }
+        let is_leaving = !self.leaving.is_empty();
+        let was_leaving = core::mem::replace(&mut self.owned_leaving, is_leaving);
+        if !is_leaving
+            && !was_leaving
+            && before.is_some_and(|before| keys(before).eq(keys(&self.config)))
+        {
+            return;
+        }
+        let all: BTreeSet<ServiceKey> =
+            keys(&self.config).chain(self.leaving.iter().copied()).collect();
         cx.out.push(Action::Own(all.into_iter().collect()));
     }
 

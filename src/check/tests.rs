@@ -182,3 +182,46 @@ fn a_refused_removal_at_a_stop_stays_on_record() {
         assert_eq!(recorded.as_deref(), Some(left), "flush {flush}");
     }
 }
+
+/// The list of what is ours goes to a file: it is told again when it is another one, and not for a weight.
+#[test]
+fn the_list_of_ours_is_told_when_it_changes() {
+    let at = Instant::from_nanos(1_000_000_000);
+    let mut engine = Engine::new(1, Limits::default());
+    let mut kernel = Table::default();
+    let mut told = Vec::new();
+    let mut step = |event: Event| {
+        let mut events = vec![event];
+        let mut lists = Vec::new();
+        while let Some(event) = events.pop() {
+            let mut out = Actions::new();
+            engine.handle(at, event, &mut out);
+            for action in out.drain() {
+                match action {
+                    Action::Own(services) => lists.push(services.len()),
+                    Action::Read { services } => {
+                        events.push(Event::Table { services, result: Ok(kernel.clone()) });
+                    }
+                    Action::Apply { token, ops } => {
+                        for (item, op) in (0u32..).zip(ops.iter()) {
+                            let outcome = kernel.apply(op);
+                            events.insert(0, Event::Applied { token, item, outcome });
+                        }
+                    }
+                    _ => {}
+                }
+            }
+        }
+        told.push(lists);
+    };
+    let both = Lvs::clone(&config());
+    let (mut heavier, mut one) = (both.clone(), both.clone());
+    heavier.services[1].servers[0].weight = 7;
+    one.services.pop();
+    for lvs in [&both, &both, &heavier, &one, &one, &one, &both] {
+        step(Event::Reload(Arc::new(lvs.clone())));
+    }
+    // With what is about to go, and without it when it has gone.
+    let wanted: [&[usize]; 7] = [&[2], &[], &[], &[2, 1], &[], &[], &[2]];
+    assert_eq!(told, wanted);
+}

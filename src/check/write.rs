@@ -441,7 +441,7 @@ impl Engine {
         }
         // What another program puts there from now on is not ours.
         if was_leaving && self.leaving.is_empty() && matches!(self.phase, Phase::Running) {
-            self.own(cx);
+            self.own(cx, None);
         }
     }
 

@@ -106,3 +106,34 @@ pub(super) fn difference(old: &Address, new: &Address) -> Difference {
     }
     if changed == *new { Difference::InPlace } else { Difference::Anew }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::sample::address;
+
+    #[test]
+    fn what_the_kernel_changes_in_place_is_not_added_anew() {
+        let link = "eth0".parse().unwrap();
+        let changed = |text: &str, change: fn(&mut Address)| {
+            let old = address(text, &link);
+            let mut new = old.clone();
+            change(&mut new);
+            difference(&old, &new)
+        };
+        let (v4, v6) = ("10.0.0.1/24", "2001:db8::1/64");
+        for text in [v4, v6] {
+            assert_eq!(changed(text, |_| ()), Difference::None);
+            assert_eq!(changed(text, |a| a.no_track = true), Difference::None);
+            assert_eq!(
+                changed(text, |a| a.preferred = Lifetime::For(core::time::Duration::ZERO)),
+                Difference::InPlace
+            );
+            assert_eq!(changed(text, |a| a.label = Some("eth0:1".into())), Difference::Anew);
+        }
+        assert_eq!(changed(v6, |a| a.flags.home = true), Difference::InPlace);
+        assert_eq!(changed(v4, |a| a.flags.no_prefix_route = true), Difference::Anew);
+        let both = |a: &mut Address| (a.flags.home, a.scope) = (true, 253);
+        assert_eq!(changed(v6, both), Difference::Anew);
+    }
+}

@@ -65,6 +65,7 @@ impl<O: Copy + PartialEq> Table<O> {
             return;
         }
         let old = core::mem::replace(&mut entry.place, place.clone());
+        entry.echo = false;
         if let Some(old) = old
             && self.by_place.get(&old) == Some(&id)
         {
@@ -194,7 +195,9 @@ impl<O: Copy + PartialEq> Table<O> {
     /// The last interface that had an address has it no more.
     fn lost_source(&mut self, address: IpAddr, affected: &mut Vec<ObjectId>) {
         for id in self.depend_on(address) {
-            if !self.is_present(id) {
+            // What is only to depend on it stays as it is.
+            let depends = self.entry(id).is_some_and(|e| e.there().source() == Some(address));
+            if !self.is_present(id) || !depends {
                 continue;
             }
             affected.push(id);
@@ -226,6 +229,7 @@ impl<O: Copy + PartialEq> Table<O> {
         self.observed.clear();
         for (_, entry) in &mut self.entries {
             entry.doubtful = false;
+            entry.echo = false;
         }
     }
 
@@ -237,11 +241,27 @@ impl<O: Copy + PartialEq> Table<O> {
         match known {
             // What is asked of the kernel in this place comes after this, so its answer counts.
             Some(id) if self.entry(id).is_some_and(|entry| entry.is_asked_at(identity)) => {
-                if let Some(asked) = self.entry_mut(id).and_then(|entry| entry.in_flight.as_mut()) {
+                let Some(entry) = self.entry_mut(id) else { return effect };
+                let own = change.own && change.kind == ChangeKind::Gone;
+                let late = own && core::mem::take(&mut entry.echo);
+                if let Some(asked) = entry.in_flight.as_mut() {
                     asked.sight.attributes.clone_from(&change.sight.attributes);
+                    asked.told |= own && !late;
                 }
             }
+            // What was deleted and added again is told to be gone only now, or is it gone once more? It keeps its place
+            // among the others until the kernel is asked.
+            Some(id) if self.is_echo(id, change) => {
+                if let Some(entry) = self.entry_mut(id) {
+                    entry.echo = false;
+                    entry.doubtful = true;
+                }
+                effect.settle.push(id);
+            }
             Some(id) if change.kind == ChangeKind::Gone => {
+                if let Some(entry) = self.entry_mut(id).filter(|_| change.own) {
+                    entry.echo = false;
+                }
                 if self.lost(identity, &mut effect.settle) {
                     // With the first address of a subnet the kernel may have dropped it at our own request.
                     let list = if change.own { &mut effect.settle } else { &mut effect.removed };
@@ -282,6 +302,14 @@ impl<O: Copy + PartialEq> Table<O> {
             _ => {}
         }
         effect
+    }
+
+    /// Whether an event may tell of a removal that was answered before.
+    fn is_echo(&self, id: ObjectId, change: &Change) -> bool {
+        change.own
+            && change.kind == ChangeKind::Gone
+            && self.entry(id).is_some_and(|entry| entry.echo)
+            && self.is_present(id)
     }
 
     /// Entries that are routes of one slot, with their places.

@@ -156,7 +156,7 @@ impl<O: Copy + PartialEq> Table<O> {
         if waits || entry.refused.is_some_and(|r| now < r.retry_at) {
             return None;
         }
-        entry.doubtful = false;
+        let doubtful = core::mem::take(&mut entry.doubtful);
         if !matches!(verb, Verb::Delete { .. }) {
             entry.before = None;
         }
@@ -167,6 +167,8 @@ impl<O: Copy + PartialEq> Table<O> {
             verb,
             sight: Sight { identity, links, attributes: None },
             existed: present,
+            doubtful,
+            told: false,
         });
         Some(adds)
     }
@@ -246,8 +248,14 @@ impl<O: Copy + PartialEq> Table<O> {
         }
         let object = object?;
         let entry = self.entries.get_mut(object.0 as usize)?;
-        let InFlight { verb, mut sight, existed } = entry.in_flight.take()?;
-        let anew = matches!(verb, Verb::Replace { in_place: false, .. });
+        let InFlight { verb, mut sight, existed, doubtful, told } = entry.in_flight.take()?;
+        let mut anew = matches!(verb, Verb::Replace { in_place: false, .. });
+        if outcome == Outcome::Done && (anew || matches!(verb, Verb::Delete { .. })) {
+            entry.echo = !told;
+        }
+        let address = sight.as_address();
+        // It was gone as was feared.
+        anew |= doubtful && address.is_some() && verb == Verb::Add && outcome == Outcome::Done;
         let mut answer = Answer {
             object,
             added: verb.adds(),
@@ -257,7 +265,14 @@ impl<O: Copy + PartialEq> Table<O> {
             affected: Vec::new(),
         };
         match (outcome, verb) {
-            (Outcome::Refused(_), Verb::Replace { before, .. }) => entry.before = Some(before),
+            (Outcome::Refused(_), Verb::Replace { before, .. }) => {
+                entry.before = Some(before);
+                entry.doubtful = doubtful;
+            }
+            // Nothing but the answer could tell, so it stays in doubt.
+            (Outcome::Refused(_), Verb::Add) if doubtful && address.is_some() => {
+                entry.doubtful = true;
+            }
             // It was in doubt whether it is there.
             (Outcome::Refused(_), Verb::Add) => {
                 self.lost(&sight.identity, &mut answer.affected);
@@ -273,7 +288,6 @@ impl<O: Copy + PartialEq> Table<O> {
                     // It was gone for a moment, and with it what depends on it.
                     self.lost(&sight.identity, &mut answer.affected);
                 }
-                let address = sight.as_address();
                 self.saw(sight);
                 if let Some((_, prefix)) = address {
                     answer.affected.extend(self.waiting_for(prefix.address));

@@ -62,6 +62,9 @@ pub struct Entry<O> {
     pub(super) before: Option<Arc<Object>>,
     /// The kernel may have dropped it without a word.
     pub(super) doubtful: bool,
+    /// The kernel has removed it at our request and has not told so yet. Answers and events come over two sockets, so
+    /// it may be there again by the time it does.
+    pub(super) echo: bool,
     /// It is there because this process has asked the kernel to add it.
     pub(super) placed: bool,
     /// An address of the interface itself, which is not ours to remove.
@@ -75,6 +78,10 @@ pub(super) struct InFlight {
     pub sight: Sight,
     /// It was there when this was asked.
     pub existed: bool,
+    /// That was in doubt.
+    pub doubtful: bool,
+    /// The kernel has told that it removed it.
+    pub told: bool,
 }
 
 /// The kernel did not do what was asked.
@@ -145,6 +152,15 @@ impl<O> Entry<O> {
         self.in_flight.is_some()
     }
 
+    /// What the kernel has if it has anything, as far as its answers tell.
+    pub(super) fn there(&self) -> &Object {
+        let asked = self.in_flight.as_ref().and_then(|asked| match &asked.verb {
+            Verb::Replace { before, .. } => Some(before),
+            Verb::Add | Verb::Delete { .. } => None,
+        });
+        self.before.as_ref().or(asked).unwrap_or(&self.object)
+    }
+
     /// Whether such an operation is about this place, and not about one on a link that is gone.
     pub(super) fn is_asked_at(&self, place: &Identity<IfIndex>) -> bool {
         self.in_flight.as_ref().is_some_and(|asked| asked.sight.identity == *place)
@@ -191,6 +207,7 @@ impl<O: Copy + PartialEq> Table<O> {
             restores: Limit::new(RESTORE_BURST, RESTORE_PERIOD),
             before: None,
             doubtful: false,
+            echo: false,
             placed: false,
             own: false,
         });

@@ -105,6 +105,7 @@ impl Role {
                     if !core::mem::replace(&mut self.owned, true) {
                         self.driver.owned(self.record.read());
                     }
+                    self.record.retry();
                     self.peers.configure(generation, Catalogue::of_checker(&part.lvs));
                     self.driver.reload(Arc::new(part.lvs));
                     control.tell(&FromRole::Applied { generation });

@@ -4,6 +4,7 @@
 //! decodes its part and says that it can carry it out. Only then are they told to. Until that moment anything that
 //! goes wrong leaves what is in force as it was. The start is the same thing with nothing in force before.
 
+mod files;
 mod reload;
 mod stop;
 mod view;
@@ -11,7 +12,7 @@ mod view;
 use core::time::Duration;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{Interval, MissedTickBehavior, interval};
@@ -19,8 +20,8 @@ use tokio::time::{Interval, MissedTickBehavior, interval};
 use super::child::{Child, Ended, Happened};
 use super::control::{Asked, asked, asking, not_served};
 use super::load::{LoadError, Loaded, Parts};
-use super::pidfile::{self, PidFile, PidFileError};
-use super::socket::{self, ControlSocket};
+use super::pidfile::PidFile;
+use super::socket::ControlSocket;
 use super::systemd::Manager;
 use super::table::{self, TICK};
 use super::{Setup, confine, load};
@@ -34,105 +35,14 @@ use crate::status::vrrp::{State, Summary};
 use crate::sys::channel::Channel;
 use crate::sys::clock;
 use crate::sys::process::{self, Exit as End};
+pub use files::PidFiles;
+use files::{has_services, services_file};
 use reload::Reload;
 
-/// Default names of pid files, keepalived's: tools that look for them find this daemon, and the two cannot run at
-/// the same time by mistake.
-const PID_FILES: [&str; 3] = ["/run/keepalived.pid", "/run/vrrp.pid", "/run/checkers.pid"];
-/// Where some versions of keepalived have theirs.
-const KEEPALIVED: &str = "/run/keepalived/keepalived.pid";
-/// How long processes of a daemon that was killed may take to leave.
-const LEFTOVERS: Duration = Duration::from_secs(5);
 /// Roles in the order in which they are told of a new configuration: who carries out before who asks.
 const ROLES: [RoleName; 3] = [RoleName::Runner, RoleName::Vrrp, RoleName::Checker];
 /// Roles that `api` asks.
 const ASKED: [RoleName; 2] = [RoleName::Vrrp, RoleName::Checker];
-
-/// Pid files, locked before the daemon goes to the background, and the control socket, made with them.
-pub struct PidFiles {
-    supervisor: PidFile,
-    vrrp: Option<PidFile>,
-    checker: Option<PidFile>,
-    /// None when it cannot be made: the daemon does without.
-    socket: Option<ControlSocket>,
-}
-
-impl PidFiles {
-    /// Opens and locks all of them.
-    ///
-    /// # Errors
-    /// `Taken` when another daemon runs.
-    pub fn lock(options: &Options) -> Result<Self, PidFileError> {
-        let [main, vrrp, checker] = pid_file_names(options);
-        if options.pid_files.supervisor.is_none() {
-            let theirs = Path::new(KEEPALIVED);
-            if let Some(pid) = pidfile::keepalived_at(theirs) {
-                return Err(PidFileError::Keepalived { path: theirs.into(), pid });
-            }
-        }
-        let supervisor = PidFile::lock(&main)?;
-        let mut this = Self { supervisor, vrrp: None, checker: None, socket: None };
-        // No daemon runs: who still holds these is about to end.
-        let mut others = || {
-            this.vrrp = Some(PidFile::lock_patiently(&vrrp, LEFTOVERS)?);
-            this.checker = Some(PidFile::lock_patiently(&checker, LEFTOVERS)?);
-            Ok(())
-        };
-        match others() {
-            Ok(()) => Ok(this),
-            Err(e) => {
-                this.remove();
-                Err(e)
-            }
-        }
-    }
-
-    /// Removes all of them: the daemon does not start.
-    pub fn remove(self) {
-        let Self { supervisor, vrrp, checker, socket } = self;
-        for file in [vrrp, checker].into_iter().flatten() {
-            file.remove();
-        }
-        if let Some(socket) = socket {
-            socket.remove();
-        }
-        supervisor.remove();
-    }
-
-    /// Makes the control socket. Before the rights to do so are given up.
-    ///
-    /// # Errors
-    /// Those of [`ControlSocket::bind`], with the path. The daemon can do without one.
-    pub fn open_socket(&mut self, options: &Options) -> Result<(), String> {
-        let path = socket::path_for(options.pid_files.supervisor.as_deref());
-        match ControlSocket::bind(&path) {
-            Ok(socket) => {
-                self.socket = Some(socket);
-                Ok(())
-            }
-            Err(e) => Err(format!("no control socket at {}: {e}", path.display())),
-        }
-    }
-}
-
-/// The checker's record of virtual servers, beside its pid file. A name that is not UTF-8 has none.
-fn services_file(options: &Options) -> Option<PathBuf> {
-    let [_, _, checker] = pid_file_names(options);
-    let path = checker.with_extension("services");
-    path.to_str().is_some().then_some(path)
-}
-
-/// Whether a daemon that crashed has left virtual servers in the kernel.
-fn has_services(path: &Path) -> bool {
-    path.metadata().is_ok_and(|file| file.len() > 0)
-}
-
-/// Removes the record when nothing stands in it.
-fn drop_services(path: &Path) {
-    if path.symlink_metadata().is_ok_and(|file| file.is_file() && file.len() == 0) {
-        let _ = std::fs::remove_file(path);
-    }
-}
 
 /// The user of roles that are confined.
 fn user() -> Option<(u32, u32)> {
@@ -145,15 +55,6 @@ fn user() -> Option<(u32, u32)> {
             None
         }
     }
-}
-
-fn pid_file_names(options: &Options) -> [PathBuf; 3] {
-    let given = &options.pid_files;
-    let [main, vrrp, checker] = PID_FILES;
-    let or = |given: &Option<PathBuf>, default: &str| {
-        given.clone().unwrap_or_else(|| Path::new(default).into())
-    };
-    [or(&given.supervisor, main), or(&given.vrrp, vrrp), or(&given.checker, checker)]
 }
 
 /// Runs the daemon until it is told to end. `started` is called once it runs.
@@ -432,7 +333,7 @@ impl Supervisor {
                     self.status_due = true;
                 }
                 (RoleName::Checker, Memory::Checker(summary)) => self.checks = Some(summary),
-                _ => tracing::warn!("{role} process: a summary of another role"),
+                _ => self.refused(role, 0, "a summary of another role"),
             },
             FromRole::Ipvs { works } => {
                 if role == RoleName::Checker && self.ipvs.replace(works) != Some(works) {

@@ -147,9 +147,11 @@ impl Stranger {
         let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", fd.as_raw_fd()))?;
         let pid = info.lines().find_map(|line| line.strip_prefix("Pid:")?.trim().parse().ok());
         match pid.map(Pid::from_raw) {
-            // It has ended, or this is no process.
-            None => {}
-            Some(pid) if pid.as_raw() <= 0 => {}
+            // It has ended.
+            Some(pid) if pid.as_raw() < 0 => {}
+            // This is no process, or one that this one cannot see.
+            None => return Err(Errno::EINVAL.into()),
+            Some(pid) if pid.as_raw() == 0 => return Err(Errno::EPERM.into()),
             Some(pid) => {
                 let own = [nix::unistd::getpid(), nix::unistd::getppid()].contains(&pid);
                 let here = nix::unistd::getsid(Some(pid)) == nix::unistd::getsid(None);

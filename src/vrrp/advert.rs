@@ -141,7 +141,16 @@ impl Engine {
                 heard.priority
             );
         }
+        self.send_last(cx, id);
         self.yield_to_better(cx, id);
+    }
+
+    /// A master that leaves to a better one may be told to send one more advert before.
+    fn send_last(&mut self, cx: &mut Cx<'_>, id: InstanceId) {
+        let Some(instance) = self.instance(id) else { return };
+        if instance.config.higher_prio_send_advert {
+            self.send_advert(cx, id, instance.priority);
+        }
     }
 
     /// What the table says about an advert.
@@ -336,9 +345,7 @@ impl Engine {
                 heard.source
             );
         }
-        if instance.config.higher_prio_send_advert {
-            self.send_advert(cx, id, ours);
-        }
+        self.send_last(cx, id);
         if let Some(instance) = self.instance_mut(id) {
             instance.master = Some((heard.source, heard.priority));
             learn_interval(instance, heard);

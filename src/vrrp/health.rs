@@ -272,9 +272,13 @@ impl Engine {
             (Some(_), Some(configured)) => Some(configured),
             (Some(link), None) => self.objects.source(link, instance.config.family),
         };
+        let hears_ah = self.hears_ah;
         let Some(instance) = self.instance_mut(id) else { return false };
         let changed = core::mem::replace(&mut instance.source, source) != source;
-        self.listen(cx, id);
+        let new_ah = !hears_ah && instance.config.ah_key().is_some();
+        if new_ah || instance.listening != instance.hears() {
+            self.listen(cx, id);
+        }
         self.refresh(id);
         changed
     }

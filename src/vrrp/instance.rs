@@ -211,6 +211,16 @@ impl Instance {
         self.is_master() || self.retained
     }
 
+    /// What it is to hear as it is now: what is sent to its group or, by unicast, to its source.
+    pub fn hears(&self) -> Option<Key> {
+        let destination = match self.config.unicast() {
+            None => Some(self.config.destination),
+            Some(_) => self.source,
+        };
+        let (link, destination) = self.link.zip(destination)?;
+        Some((link, self.config.vrid, destination))
+    }
+
     /// What it is able to do.
     pub fn health(&self) -> Health {
         if self.own_faults.any() || self.standing.faults > 0 {

@@ -307,6 +307,7 @@ mod tests {
             (Reason::NewMaster, SEVERAL),
             (Reason::Unsent, 1),
             (Reason::Checksum, 1),
+            (Reason::Clock, 1),
         ];
         let all: Vec<(Reason, u32)> = refused.map(|reason| (reason, 1)).chain(others).collect();
         assert_eq!(all.len(), Reason::WORDS.len());

@@ -25,12 +25,7 @@ impl Engine {
     /// Lets an instance hear what is sent to it as it is now, the new before the old is left.
     pub(super) fn listen(&mut self, cx: &mut Cx<'_>, id: InstanceId) {
         let Some(instance) = self.instances.get_mut(id) else { return };
-        let destination = match instance.config.unicast() {
-            None => Some(instance.config.destination),
-            Some(_) => instance.source,
-        };
-        let wanted = instance.link.zip(destination);
-        let wanted = wanted.map(|(link, to)| (link, instance.config.vrid, to));
+        let wanted = instance.hears();
         let before = core::mem::replace(&mut instance.listening, wanted);
         if instance.config.ah_key().is_some() && !core::mem::replace(&mut self.hears_ah, true) {
             cx.out.push(Action::HearAh);

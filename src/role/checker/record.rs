@@ -30,13 +30,13 @@ pub(super) struct Record {
     file: Option<File>,
     /// Where the last list begins and ends.
     last: (u64, u64),
-    /// It could not be written, and that was said.
-    failed: bool,
+    /// The list that could not be written, which was said.
+    unwritten: Option<Box<[ServiceKey]>>,
 }
 
 impl Record {
     pub const fn of(file: Option<File>) -> Self {
-        Self { file, last: (0, 0), failed: false }
+        Self { file, last: (0, 0), unwritten: None }
     }
 
     /// What stands in it. Lines that make no sense are left out: a service that is not known to be ours stays.
@@ -54,6 +54,13 @@ impl Record {
         services(&text)
     }
 
+    /// Tries again what could not be written: the list comes again only when it is another one.
+    pub fn retry(&mut self) {
+        if let Some(services) = self.unwritten.clone() {
+            self.write(&services);
+        }
+    }
+
     /// Replaces what stands in it; without services nothing does.
     pub fn write(&mut self, services: &[ServiceKey]) {
         let Some(file) = &self.file else {
@@ -67,10 +74,10 @@ impl Record {
         match result {
             Ok(last) => {
                 self.last = last;
-                self.failed = false;
+                self.unwritten = None;
             }
             Err(e) => {
-                if !core::mem::replace(&mut self.failed, true) {
+                if self.unwritten.replace(services.into()).is_none() {
                     tracing::warn!(
                         "cannot write the record of virtual servers: {e}; those that leave the \
                          configuration while the daemon does not run will have to be removed by hand"
@@ -239,5 +246,19 @@ mod tests {
         record.write(&services());
         record.write(&services());
         assert_eq!(record.read(), []);
+    }
+
+    #[test]
+    fn what_could_not_be_written_is_tried_again() {
+        let file = file();
+        let mut record = Record::of(Some(File::open("/dev/null").unwrap()));
+        record.write(&services());
+        // Now it can be.
+        record.file = Some(file.try_clone().unwrap());
+        record.retry();
+        assert_eq!(read(&file), services());
+        file.set_len(0).unwrap();
+        record.retry();
+        assert_eq!(read(&file), [], "once");
     }
 }

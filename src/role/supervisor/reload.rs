@@ -5,9 +5,10 @@ use std::collections::BTreeSet;
 
 use tokio::time::{Instant, sleep_until};
 
+use super::files::pid_file_names;
 use super::{
     Ending, Exit, InForce, LoadError, LoadReport, Loaded, PREPARE_LIMIT, Parts, ROLES, RoleName,
-    Supervisor, ToRole, Turn, every, exit_of, load, load_request, pid_file_names, table,
+    Supervisor, ToRole, Turn, every, exit_of, load, load_request, table,
 };
 use crate::log;
 use crate::role::pidfile::PidFile;

@@ -6,7 +6,8 @@ use std::os::fd::OwnedFd;
 
 use tokio::time::{Instant, timeout_at};
 
-use super::{Ended, Happened, Memory, RoleName, Supervisor, ToRole, Turn, drop_services};
+use super::files::drop_services;
+use super::{Ended, Happened, Memory, RoleName, Supervisor, ToRole, Turn};
 use crate::cli::exit::Exit;
 use crate::ipc::{SendError, frame};
 use crate::role::child;

@@ -327,6 +327,9 @@ impl World {
                 router.wait(now + patience(instance, ours, learned), true);
             }
             State::Master if count >= STREAK && heard != 0 && Some((heard, rx.source)) > ranks => {
+                if let Some(sending) = &mut router.sending {
+                    sending.excused |= instance.higher_prio_send_advert;
+                }
                 self.oracle.step.better = true;
                 self.oracle.step.yields = Some(wire.clone());
             }

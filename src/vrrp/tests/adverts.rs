@@ -178,6 +178,26 @@ fn a_master_may_be_told_to_keep_quiet_or_to_speak_last() {
 }
 
 #[test]
+fn a_master_that_leaves_to_one_with_other_addresses_speaks_last_too() {
+    let mut config = failover(200);
+    config.instances[0].higher_prio_send_advert = true;
+    let mut host = Host::new(config);
+    host.pass(10 * SECOND);
+    let addresses = [100, 101].map(|last| IpAddr::from([10, 0, 2, last]));
+    let packet = advert_of(PEER, &addresses, |c| c.priority = 250);
+    for _ in 0..9 {
+        host.pass(SECOND);
+        host.receive(PEER, &packet);
+        assert_eq!(host.state(), State::Master);
+    }
+    host.pass(SECOND - MS);
+    host.look();
+    host.receive(PEER, &packet);
+    assert_eq!(host.state(), State::Backup);
+    assert_eq!(host.priorities(), [200]);
+}
+
+#[test]
 fn a_backup_waits_for_three_intervals_and_the_skew() {
     let mut host = Host::backup();
     host.pass(3_609 * MS);

@@ -263,9 +263,11 @@ fn a_script_with_another_command_is_another_script() {
     host.event(Event::Ran { run: run.unwrap(), end: RunEnd::Exit(1) });
     assert_eq!(masters(&host).len(), 1);
     // One with other settings keeps its pace and its result.
+    host.look();
     config.scripts[0].fall = 3;
     assert_eq!(started(&reload(&mut host, &config)), None);
     // What failed was another program: this one runs at once.
+    host.look();
     config.scripts[0].command = sample::command("/bin/other");
     let run = started(&reload(&mut host, &config));
     host.event(Event::Ran { run: run.unwrap(), end: RunEnd::Exit(0) });

@@ -305,3 +305,22 @@ fn instances_of_one_id_and_address_are_told_apart_by_their_peers() {
     host.receive_at(ETH, &to([10, 0, 2, 74], OWN, 255, |_| ()));
     assert_eq!(heard(&host), [3]);
 }
+
+#[test]
+fn authentication_headers_are_heard_and_sent_after_a_reload_asks_for_them() {
+    let mut host = Host::master();
+    let mut config = failover(200);
+    config.instances[0].authentication = Authentication::None;
+    let key = crate::base::Secret::new(*b"secret12");
+    let extras = InstanceExtras { ah_key: Some(key), ..InstanceExtras::default() };
+    config.instances[0].extras = Some(Box::new(extras));
+    host.event(Event::Reload(Arc::new(config)));
+    let asked = host.seen.iter().filter(|action| matches!(action, Action::HearAh)).count();
+    host.look();
+    host.pass(SECOND);
+    let protocols: Vec<u8> = host.packets.iter().map(|packet| packet[9]).collect();
+    assert_eq!((asked, host.state(), protocols), (1, State::Master, vec![51]));
+    // What comes without is dropped now.
+    host.hear(PEER, 255);
+    assert_eq!((host.counters().auth_mismatch, host.state()), (1, State::Master));
+}
