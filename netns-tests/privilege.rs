@@ -284,8 +284,13 @@ fn attack(channel: &Channel, huge: &OwnedFd, round: usize) {
     let _ = channel.send(&[0, 0xff, 0xff, 0xff, 0xff, 0xff], &beside);
     let _ = channel.send(&[1], &[huge.as_fd()]);
     let _ = channel.send(b"", &[]);
-    let one =
-        InstanceSummary { name: "".into(), state: State::Master, announced: None, own: Vec::new() };
+    let one = InstanceSummary {
+        name: "".into(),
+        state: State::Master,
+        announced: None,
+        own: Vec::new(),
+        ah: Default::default(),
+    };
     let small = Summary { instances: Vec::new(), ..Summary::default() };
     let messages = [
         FromRole::Refused { generation: 1, reason: lie.into() },

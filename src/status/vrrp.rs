@@ -63,6 +63,8 @@ pub struct InstanceSummary {
     pub announced: Option<State>,
     /// Virtual addresses that are the interface's own, not to be removed.
     pub own: Vec<Prefix>,
+    /// The last AH sequence number, and when it was that.
+    pub ah: (u32, Instant),
 }
 
 /// One group in a [`Summary`].

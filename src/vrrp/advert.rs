@@ -3,6 +3,7 @@
 use core::net::IpAddr;
 
 use super::accept::{self, Heard, Judge, Packet, Proof, Refusal};
+use super::auth::SLACK;
 use super::event::{InstanceId, Rx};
 use super::fsm::{self, Input, Rank, Step};
 use super::instance::{Disagreement, Instance, Machine, peer, say};
@@ -91,7 +92,7 @@ impl Engine {
             peer!(warn, *instance, "dropped an advert from {source}: {refusal}");
         }
         if let Refusal::AddressCount { heard, .. } = refusal {
-            self.note_proof(cx.now, id, *heard);
+            self.note_proof(cx, id, *heard);
             self.disagrees(cx, id, *heard);
         }
     }
@@ -161,7 +162,7 @@ impl Engine {
     }
 
     fn valid(&mut self, cx: &mut Cx<'_>, id: InstanceId, heard: Heard) {
-        self.note_proof(cx.now, id, heard);
+        self.note_proof(cx, id, heard);
         self.note_checksum(cx.now, id, heard);
         let Some(instance) = self.instance_mut(id) else { return };
         instance.counters.adverts_received += 1;
@@ -242,11 +243,18 @@ impl Engine {
     }
 
     /// Remembers what must not be heard again.
-    fn note_proof(&mut self, now: Instant, id: InstanceId, heard: Heard) {
+    fn note_proof(&mut self, cx: &mut Cx<'_>, id: InstanceId, heard: Heard) {
+        let now = cx.now;
         let Some(instance) = self.instance_mut(id) else { return };
         match heard.proof {
             Proof::None => {}
-            Proof::Ah(number) => instance.sequences.note_ah(number),
+            Proof::Ah(number) => {
+                // What a replaced process goes on from would be too low.
+                if number.saturating_sub(instance.sequences.ah()) >= SLACK / 2 {
+                    cx.out.push(Action::Report);
+                }
+                instance.sequences.note_ah(number);
+            }
             Proof::Trailer { sequence, ahead } => {
                 let peers = instance.config.unicast().map(|unicast| unicast.peers.len());
                 instance.sequences.note_stamp(heard.source, sequence, peers);

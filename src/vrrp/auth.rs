@@ -1,12 +1,15 @@
 //! Authentication that has a memory: the sequence numbers of AH and of the HMAC trailer, sent and heard.
 
 use core::net::IpAddr;
+use core::time::Duration;
 
 use crate::base::WallTime;
 use crate::model::extras::Hmac;
 
 /// AH sequence numbers end here, as keepalived's do; a new mastership begins again.
 const LAST: u32 = u32::MAX - 2;
+/// AH numbers that a master may have used up beyond what its rate of adverts explains without saying so.
+pub const SLACK: u32 = 256;
 /// Senders by multicast whose sequence is remembered.
 const SENDERS: usize = 4;
 
@@ -15,6 +18,8 @@ const SENDERS: usize = 4;
 pub struct Sequences {
     /// Of the last AH advert, sent or heard: who takes over goes on from where the master was.
     ah: u32,
+    /// AH numbers that the last process of this role may have sent after those it told of.
+    untold: u32,
     /// The AH numbers are used up.
     exhausted: bool,
     /// Of the last trailer sent.
@@ -43,6 +48,23 @@ impl Sequences {
     /// Notes the number of a valid AH advert.
     pub const fn note_ah(&mut self, number: u32) {
         self.ah = number;
+    }
+
+    /// Goes on from the number that the last process of this role told of, `age` ago. As a master it has sent others
+    /// since, at most one a second, and twice that where others made it answer them at once.
+    pub fn resume(&mut self, number: u32, age: Duration, was_master: bool) {
+        let seconds = u32::try_from(age.as_secs()).unwrap_or(u32::MAX);
+        self.ah = number;
+        self.untold = if was_master { seconds.saturating_mul(2).saturating_add(SLACK) } else { 0 };
+    }
+
+    /// An election begins. Who goes on as master (`at_once`) leaves out the numbers that others may have heard; whoever
+    /// waits must not, for the master of the time may have just gone on from there.
+    pub fn begin(&mut self, at_once: bool) {
+        let untold = core::mem::take(&mut self.untold);
+        if at_once {
+            self.ah = self.ah.saturating_add(untold).min(LAST + 1);
+        }
     }
 
     /// A new mastership begins.
@@ -102,8 +124,6 @@ pub const fn is_newer(sequence: u64, than: u64) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use core::time::Duration;
-
     use super::*;
     use crate::model::extras::HmacMode;
 

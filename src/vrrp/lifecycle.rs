@@ -42,6 +42,8 @@ impl Engine {
             let id = self.instances.named(&known.name);
             if let Some(instance) = id.and_then(|id| self.instance_mut(id)) {
                 instance.was_master = known.state == State::Master;
+                let (number, at) = known.ah;
+                instance.sequences.resume(number, cx.now.since(at), instance.was_master);
                 instance.announced = known.announced;
                 instance.mailed = known.announced;
                 resumed.extend(id.map(|id| (id, known.own)));

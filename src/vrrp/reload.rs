@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::auth::Sequences;
 use super::event::InstanceId;
 use super::group::{Group, GroupId};
 use super::instance::{Instance, Machine, say};
@@ -136,6 +137,7 @@ impl Engine {
         self.enter(cx, id, State::Init);
         if let Some(instance) = self.instance_mut(id) {
             instance.was_master = false;
+            instance.sequences = Sequences::default();
             instance.master_interval = new.advert_int;
             instance.last_sent_from = None;
         }

@@ -30,6 +30,7 @@ impl Engine {
                 state: i.state(),
                 announced: i.announced,
                 own: i.entries.iter().filter_map(|e| self.objects.own(*e)).collect(),
+                ah: (i.sequences.ah(), now),
             })
             .collect();
         let groups = self

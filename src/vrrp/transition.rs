@@ -65,6 +65,9 @@ impl Engine {
             instance.counters.became_master += 1;
             instance.sequences.renew();
         }
+        if to != State::Init {
+            instance.sequences.begin(to == State::Master);
+        }
         let touches = held || instance.holds_addresses();
         self.timers.clear(Timer::Advert(id));
         self.timers.clear(Timer::Silence(id));

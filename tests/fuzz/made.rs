@@ -182,6 +182,7 @@ fn summaries() -> Vec<Seed> {
         state,
         announced,
         own: vec![Prefix::new([10, 0, 0, 71].into(), 24).unwrap()],
+        ah: (7, Instant::from_nanos(1_000_000_000_000)),
     };
     let group =
         |name: &str, announced| vrrp_status::GroupSummary { name: Name::from(name), announced };
