@@ -220,9 +220,14 @@ impl Image {
             unsafe {
                 check(libc::setpgid(0, 0))?;
                 if let Some((uid, gid, groups)) = account {
-                    // Without these rights, being that user already is good enough.
-                    if libc::geteuid() == 0 {
-                        check(libc::setgroups(groups.len(), groups.as_ptr()))?;
+                    // Without these rights, being that user already is good enough; a user namespace without them denies
+                    // them to its root, too (user_namespaces(7)).
+                    if libc::geteuid() == 0
+                        && let Err(e) = check(libc::setgroups(groups.len(), groups.as_ptr()))
+                        && (e.raw_os_error() != Some(libc::EPERM)
+                            || (libc::getuid(), libc::getgid()) != (*uid, *gid))
+                    {
+                        return Err(e);
                     }
                     check(libc::setresgid(*gid, *gid, *gid))?;
                     check(libc::setresuid(*uid, *uid, *uid))?;
@@ -381,6 +386,22 @@ mod tests {
             // Found as a shell would.
             let p = started(&["sh", "-c", "exit 8"]);
             assert_eq!(p.process.ended().await.unwrap(), Exit::Code(8));
+        });
+    }
+
+    #[test]
+    fn the_root_of_a_user_namespace_runs_programs_as_itself_and_as_nobody_else() {
+        let name = "sys::spawn::tests::the_root_of_a_user_namespace_runs_programs_as_itself_and_as_nobody_else";
+        crate::sys::testing::in_namespace(name, || {
+            run(async {
+                for (uid, groups, failure) in [(0, &[0_u32][..], None), (1, &[], Some(libc::EPERM))]
+                {
+                    let account = Account { uid, gid: uid, groups };
+                    let p = program(&words(&["/bin/true"]), false, Some(account)).unwrap();
+                    p.process.ended().await.unwrap();
+                    assert_eq!(p.failure(), failure, "{uid}");
+                }
+            });
         });
     }
 
