@@ -275,7 +275,10 @@ impl Driver {
             Input::Reload { config, scheduling } => {
                 // A large configuration takes longer than a real-time thread may work without a break.
                 self.schedule(Scheduling { priority: None, ..scheduling });
+                let copies = |i: &crate::model::Instance| i.unicast().map_or(1, |u| u.peers.len());
+                let adverts = config.instances.iter().map(copies).sum();
                 self.handle(now, Event::Reload(config));
+                self.actions.reserve(adverts);
                 self.looks.restart();
                 self.telling.restart();
                 self.schedule(scheduling);

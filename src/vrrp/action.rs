@@ -109,6 +109,14 @@ impl Actions {
         self.list.extend(actions);
     }
 
+    /// Makes room for the adverts of so many instances at once, so that a turn that finds them all due allocates nothing.
+    pub fn reserve(&mut self, adverts: usize) {
+        /// Octets of an advert of a few addresses.
+        const ADVERT: usize = 64;
+        self.list.reserve(adverts);
+        self.bytes.reserve(adverts.saturating_mul(ADVERT));
+    }
+
     /// Lets `write` append a packet and says where it is.
     pub fn packet(&mut self, write: impl FnOnce(&mut Vec<u8>)) -> Range<usize> {
         let start = self.bytes.len();
