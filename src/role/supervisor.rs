@@ -28,7 +28,7 @@ use super::{Setup, confine, load};
 use crate::base::Instant;
 use crate::cli::args::Options;
 use crate::cli::exit::Exit;
-use crate::ipc::{FromRole, LoadReport, LoadRequest, Memory, Needs, RoleName, ToRole};
+use crate::ipc::{FromRole, LoadReport, Memory, Needs, RoleName, ToRole};
 use crate::log;
 use crate::status::daemon;
 use crate::status::vrrp::{State, Summary};
@@ -581,18 +581,6 @@ pub fn log_settings(options: &Options) -> log::Settings {
         console: options.console,
         file: options.log_file.clone(),
         detail: options.detail,
-    }
-}
-
-/// The request for the configuration that the options name.
-fn load_request(options: &Options, current: Option<&LoadReport>) -> LoadRequest {
-    LoadRequest {
-        path: options.file.as_os_str().as_bytes().into(),
-        id: options.config_id.clone(),
-        all_checks: options.all_checks,
-        dump: options.dump && current.is_none(),
-        known: current.map(|report| report.mistakes.clone()),
-        check: current.and_then(|report| report.global.settings.reload_check.clone()),
     }
 }
 

@@ -2,14 +2,17 @@
 
 use core::pin::Pin;
 use std::collections::BTreeSet;
+use std::os::unix::ffi::OsStrExt;
 
 use tokio::time::{Instant, sleep_until};
 
 use super::files::pid_file_names;
 use super::{
     Ending, Exit, InForce, LoadError, LoadReport, Loaded, PREPARE_LIMIT, Parts, ROLES, RoleName,
-    Supervisor, ToRole, Turn, every, exit_of, load, load_request, table,
+    Supervisor, ToRole, Turn, every, exit_of, load, table,
 };
+use crate::cli::args::Options;
+use crate::ipc::LoadRequest;
 use crate::log;
 use crate::role::pidfile::PidFile;
 use crate::role::systemd::one_line;
@@ -408,5 +411,17 @@ fn first_exit(status: u8) -> Exit {
         // The main file is missing or no configuration: the least grave class, the graver one with `-e`.
         0 | 4 => Exit::NoConfig,
         code => exit_of(code),
+    }
+}
+
+/// The request for the configuration that the options name.
+fn load_request(options: &Options, current: Option<&LoadReport>) -> LoadRequest {
+    LoadRequest {
+        path: options.file.as_os_str().as_bytes().into(),
+        id: options.config_id.clone(),
+        all_checks: options.all_checks,
+        dump: options.dump && current.is_none(),
+        known: current.map(|report| report.mistakes.clone()),
+        check: current.and_then(|report| report.global.settings.reload_check.clone()),
     }
 }

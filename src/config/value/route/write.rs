@@ -33,16 +33,7 @@ pub(super) fn write(route: &Route, out: &mut Words) {
     };
     pair("from", route.from.map(|p| p.to_string()));
     pair("src", route.source.map(|a| a.to_string()));
-    if let Some(gateway) = route.gateway {
-        out.push("via");
-        if Family::of(&gateway) != route.family {
-            out.push(match gateway {
-                IpAddr::V4(_) => "inet",
-                IpAddr::V6(_) => "inet6",
-            });
-        }
-        out.show(gateway);
-    }
+    write_via(route.gateway, route.family, out);
     let mut pair = |name: &str, value: Option<String>| {
         if let Some(value) = value {
             out.push(name);
@@ -97,19 +88,20 @@ pub(super) fn write(route: &Route, out: &mut Words) {
     }
 }
 
+/// The family is named where it is not that of the route.
+fn write_via(gateway: Option<IpAddr>, family: Family, out: &mut Words) {
+    let Some(gateway) = gateway else { return };
+    out.push("via");
+    if Family::of(&gateway) != family {
+        out.push(if gateway.is_ipv4() { "inet" } else { "inet6" });
+    }
+    out.show(gateway);
+}
+
 pub(super) fn write_hops(route: &Route, out: &mut Words) {
     for hop in &route.nexthops {
         out.push("nexthop");
-        if let Some(gateway) = hop.gateway {
-            out.push("via");
-            if Family::of(&gateway) != route.family {
-                out.push(match gateway {
-                    IpAddr::V4(_) => "inet",
-                    IpAddr::V6(_) => "inet6",
-                });
-            }
-            out.show(gateway);
-        }
+        write_via(hop.gateway, route.family, out);
         if let Some(interface) = &hop.interface {
             out.push("dev");
             out.push(interface.as_str());
