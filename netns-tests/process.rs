@@ -401,8 +401,7 @@ fn a_stop_without_a_process_to_undo_it_is_undone_all_the_same(lab: &mut Lab) -> 
     signal_to(vrrp, Signal::SIGKILL)?;
     lab.after(mark).log(&pair.svr1, "cannot start the vrrp process")?;
     check!(pair.svr1.has(LAN, "10.0.0.100/24")?, "the address is gone already");
-    // Those of the process that answers will be free as well: four at most, which is enough to become another.
-    free_descriptors(primary.pid, 2)?;
+    free_descriptors(primary.pid, 0)?;
     let mark = lab.mark();
     check!(primary.stop()?, "the exit status is not zero");
     check!(!pair.svr1.has(LAN, "10.0.0.100/24")?, "the address stays");

@@ -12,6 +12,7 @@ use crate::cli::exit::Exit;
 use crate::ipc::{SendError, frame};
 use crate::role::child;
 use crate::sys::channel::Channel;
+use crate::sys::sched;
 
 /// Roles that put something into the kernel.
 const UNDOING: [RoleName; 2] = [RoleName::Vrrp, RoleName::Checker];
@@ -19,6 +20,8 @@ const UNDOING: [RoleName; 2] = [RoleName::Vrrp, RoleName::Checker];
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How long they may take when they had to be started once more for that.
 const SECOND_PATIENCE: Duration = Duration::from_secs(2);
+/// Descriptors that a role needs to undo its work: far more than its sockets and pipes.
+const DESCRIPTORS: u64 = 256;
 /// How long the runner may take beyond that for what was said last.
 const RUNNER_PATIENCE: Duration = Duration::from_secs(4);
 
@@ -74,6 +77,8 @@ impl Supervisor {
         self.wait_for(&UNDOING, Instant::now() + SECOND_PATIENCE).await;
         for role in UNDOING {
             if self.is_left_behind(role) {
+                // Too few descriptors is the likeliest reason; the farewell needs sockets of its own.
+                sched::descriptors(DESCRIPTORS);
                 tracing::error!(
                     "no process for {role} can be started: the supervisor does its work"
                 );
