@@ -139,7 +139,7 @@ impl Host {
     }
 
     fn count(&self, state: State) -> usize {
-        let view = self.engine.snapshot(self.now);
+        let view = self.engine.view(self.now);
         view.instances.iter().filter(|i| i.state == state).count()
     }
 }

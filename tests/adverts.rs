@@ -145,7 +145,7 @@ impl Router {
     }
 
     fn counters(&self) -> Counters {
-        self.engine.snapshot(self.now).instances[0].counters
+        self.engine.view(self.now).instances[0].counters
     }
 }
 

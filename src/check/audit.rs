@@ -14,7 +14,7 @@ use std::sync::Arc;
 use super::notify::say;
 use super::probe::Errno;
 use super::service::Dirty;
-use super::{Action, Cx, Engine, Phase};
+use super::{Action, Engine, Moment, Phase};
 use crate::base::Instant;
 use crate::model::ServiceKey;
 use crate::plan::ipvs::{Entry, Table};
@@ -52,36 +52,36 @@ impl Audit {
 
 impl Engine {
     /// Arms the next regular look.
-    pub(super) fn audit_later(&mut self, cx: &Cx<'_>) {
-        self.audit.due = self.config.audit_interval.map(|interval| cx.now + interval);
+    pub(super) fn audit_later(&mut self, moment: &Moment<'_>) {
+        self.audit.due = self.config.audit_interval.map(|interval| moment.now + interval);
     }
 
     /// Looks at all of the table in a moment.
-    pub(super) fn audit_soon(&mut self, cx: &Cx<'_>) {
+    pub(super) fn audit_soon(&mut self, moment: &Moment<'_>) {
         if self.config.audit_interval.is_none() {
             return;
         }
         if self.audit.asked.is_some() {
             self.audit.again = true;
         } else {
-            let soon = cx.now + SOON;
+            let soon = moment.now + SOON;
             self.audit.due = Some(self.audit.due.map_or(soon, |due| due.min(soon)));
         }
     }
 
     /// Begins a look at all of the table.
-    pub(super) fn audit_begin(&mut self, cx: &mut Cx<'_>) {
+    pub(super) fn audit_begin(&mut self, moment: &mut Moment<'_>) {
         if !matches!(self.phase, Phase::Running) || self.config.audit_interval.is_none() {
             self.audit.due = None;
         } else if self.audit.asked.is_some() {
             self.audit.again = true;
         } else {
             self.audit.last = None;
-            self.audit_next(cx);
+            self.audit_next(moment);
         }
     }
 
-    fn audit_next(&mut self, cx: &mut Cx<'_>) {
+    fn audit_next(&mut self, moment: &mut Moment<'_>) {
         use core::ops::Bound;
         let from = self.audit.last.map_or(Bound::Unbounded, Bound::Excluded);
         let part = self.by_front.range((from, Bound::Unbounded)).map(|(key, _)| *key);
@@ -89,20 +89,20 @@ impl Engine {
         self.audit.last = part.last().copied();
         if part.is_empty() {
             self.audit.asked = None;
-            self.audit_later(cx);
+            self.audit_later(moment);
             if core::mem::take(&mut self.audit.again) {
-                self.audit_soon(cx);
+                self.audit_soon(moment);
             }
             return;
         }
         self.audit.asked = Some(Arc::clone(&part));
-        cx.out.push(Action::Read { services: part });
+        moment.out.push(Action::Read { services: part });
     }
 
     /// A part arrived.
     pub(super) fn audited(
         &mut self,
-        cx: &mut Cx<'_>,
+        moment: &mut Moment<'_>,
         keys: &[ServiceKey],
         result: Result<Table, i32>,
     ) {
@@ -110,18 +110,18 @@ impl Engine {
         match result {
             Ok(mut table) => {
                 for key in keys {
-                    self.compare(cx, *key, table.services.remove(key));
+                    self.compare(moment, *key, table.services.remove(key));
                 }
-                self.audit_next(cx);
+                self.audit_next(moment);
             }
             Err(errno) => {
                 tracing::error!("cannot read the IPVS table: {}", Errno(errno));
-                self.audit_later(cx);
+                self.audit_later(moment);
             }
         }
     }
 
-    fn compare(&mut self, cx: &mut Cx<'_>, key: ServiceKey, found: Option<Entry>) {
+    fn compare(&mut self, moment: &mut Moment<'_>, key: ServiceKey, found: Option<Entry>) {
         let Some(slot) = self.by_front.get(&key).copied() else {
             return;
         };
@@ -144,7 +144,7 @@ impl Engine {
             None => self.known.services.remove(&key),
         };
         self.enter(slot);
-        self.settle(cx, slot);
+        self.settle(moment, slot);
     }
 }
 

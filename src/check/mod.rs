@@ -17,7 +17,7 @@
 //! | `reload` | from one configuration to the next |
 //! | `stop` | leaving |
 //! | `notify`, `text` | what scripts, people and logs are told |
-//! | `snapshot` | views for others |
+//! | `view` | views for others |
 //! | `probe` | conversations with servers, without sockets |
 //!
 //! Nothing is assumed to have worked: a server counts once the kernel has taken it, and what the kernel
@@ -46,12 +46,12 @@ mod reload;
 mod schedule;
 mod server;
 mod service;
-mod snapshot;
 mod start;
 mod stop;
 #[cfg(test)]
 mod tests;
 mod text;
+mod view;
 mod weight;
 mod write;
 
@@ -163,7 +163,7 @@ enum Phase {
 }
 
 /// What a step works with.
-struct Cx<'a> {
+struct Moment<'a> {
     now: Instant,
     out: &'a mut Actions,
 }
@@ -217,8 +217,10 @@ impl Engine {
     /// left in the kernel as it stands.
     pub fn handle(&mut self, now: Instant, event: Event, out: &mut Actions) {
         self.current = None;
-        if catch_unwind(AssertUnwindSafe(|| self.dispatch(&mut Cx { now, out }, event))).is_err() {
-            self.quarantine(&mut Cx { now, out });
+        if catch_unwind(AssertUnwindSafe(|| self.dispatch(&mut Moment { now, out }, event)))
+            .is_err()
+        {
+            self.quarantine(&mut Moment { now, out });
         }
         if core::mem::take(&mut self.changed) {
             out.push(Action::Report);
@@ -233,40 +235,40 @@ impl Engine {
             .min()
     }
 
-    fn dispatch(&mut self, cx: &mut Cx<'_>, event: Event) {
+    fn dispatch(&mut self, moment: &mut Moment<'_>, event: Event) {
         match event {
-            Event::Timer => self.timer(cx),
+            Event::Timer => self.timer(moment),
             Event::Owned(services) => self.owned = services.into_iter().collect(),
             Event::Resume(summary) => {
                 self.resumed = true;
                 self.resume = summary.services.into_iter().map(|s| (s.id.clone(), s)).collect();
             }
-            Event::Reload(config) => self.reload(cx, config),
-            Event::Table { services, result } => self.table(cx, &services, result),
-            Event::Applied { token, item, outcome } => self.applied(cx, token, item, outcome),
-            Event::Probed { probe, verdict } => self.probed(cx, probe, verdict),
-            Event::Stop { keep_entries } => self.stop(cx, keep_entries),
+            Event::Reload(config) => self.reload(moment, config),
+            Event::Table { services, result } => self.table(moment, &services, result),
+            Event::Applied { token, item, outcome } => self.applied(moment, token, item, outcome),
+            Event::Probed { probe, verdict } => self.probed(moment, probe, verdict),
+            Event::Stop { keep_entries } => self.stop(moment, keep_entries),
         }
-        self.finish(cx);
+        self.finish(moment);
     }
 
-    fn timer(&mut self, cx: &mut Cx<'_>) {
+    fn timer(&mut self, moment: &mut Moment<'_>) {
         // Refusals first: a burst of checks may follow that takes the places of writes.
-        while let Some((slot, _)) = self.retries.pop(cx.now) {
-            self.retry(cx, slot);
+        while let Some((slot, _)) = self.retries.pop(moment.now) {
+            self.retry(moment, slot);
         }
-        if self.table_retry.is_some_and(|at| at <= cx.now) {
+        if self.table_retry.is_some_and(|at| at <= moment.now) {
             self.table_retry = None;
             match self.phase {
-                Phase::Reading { .. } => self.unanswered(cx),
-                _ => self.read_table(cx),
+                Phase::Reading { .. } => self.unanswered(moment),
+                _ => self.read_table(moment),
             }
         }
-        if self.audit.due().is_some_and(|at| at <= cx.now) {
-            self.audit_begin(cx);
+        if self.audit.due().is_some_and(|at| at <= moment.now) {
+            self.audit_begin(moment);
         }
-        while let Some((slot, due)) = self.checks.pop(cx.now) {
-            self.check_due(cx, slot, due);
+        while let Some((slot, due)) = self.checks.pop(moment.now) {
+            self.check_due(moment, slot, due);
         }
     }
 
@@ -293,7 +295,7 @@ impl Engine {
         }
     }
 
-    fn quarantine(&mut self, cx: &mut Cx<'_>) {
+    fn quarantine(&mut self, moment: &mut Moment<'_>) {
         let slot = self.current.take();
         let Some(service) = slot.and_then(|slot| self.services.get_mut(slot as usize)) else {
             tracing::error!(
@@ -314,7 +316,7 @@ impl Engine {
         let checkers: Vec<u32> =
             service.servers.iter().flat_map(|s| s.checkers.as_slice()).copied().collect();
         for checker in checkers {
-            self.drop_attempt(cx, checker);
+            self.drop_attempt(moment, checker);
             self.checks.clear(checker);
         }
         if let Some(slot) = slot {

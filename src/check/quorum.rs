@@ -8,13 +8,13 @@ use std::sync::Arc;
 
 use super::notify::{self, say};
 use super::service::{Dirty, Front, Service, Sorry, Standing};
-use super::{Action, Cx, Engine};
+use super::{Action, Engine, Moment};
 use crate::model;
 use crate::plan::ipvs::{Destination, DestinationKey, Table};
 
 impl Engine {
     /// Looks at the quorum; true if something changed that the kernel must hear of.
-    pub(super) fn evaluate(&mut self, cx: &mut Cx<'_>, slot: u32) -> bool {
+    pub(super) fn evaluate(&mut self, moment: &mut Moment<'_>, slot: u32) -> bool {
         let config = Arc::clone(&self.config);
         let Some(model) = self.config_of(&config, slot) else {
             return false;
@@ -37,7 +37,7 @@ impl Engine {
             return false;
         }
         if service.up != up {
-            service.since = cx.now;
+            service.since = moment.now;
         }
         let was_up = core::mem::replace(&mut service.up, up);
         let (id, quorum, dead) = (model.id(), model.quorum, model.hysteresis);
@@ -52,7 +52,7 @@ impl Engine {
         let what = if up && fresh { "Starting with quorum up" } else { what };
         let limit = if up { rise } else { fall };
         self.announce_service(
-            cx,
+            moment,
             slot,
             up,
             format!("=> {what} {quorum}+{dead}={limit} <= {weight} <="),
@@ -61,7 +61,13 @@ impl Engine {
     }
 
     /// Tells of the quorum of a service, once for each change.
-    pub(super) fn announce_service(&mut self, cx: &mut Cx<'_>, slot: u32, up: bool, body: String) {
+    pub(super) fn announce_service(
+        &mut self,
+        moment: &mut Moment<'_>,
+        slot: u32,
+        up: bool,
+        body: String,
+    ) {
         let config = Arc::clone(&self.config);
         let Some(model) = self.config_of(&config, slot) else {
             return;
@@ -72,7 +78,7 @@ impl Engine {
         if service.announced.replace(up) == Some(up) {
             return;
         }
-        cx.out.extend(notify::of_service(model, up, body, false).map(Action::Notify));
+        moment.out.extend(notify::of_service(model, up, body, false).map(Action::Notify));
         self.changed = true;
     }
 

@@ -16,12 +16,12 @@ use super::schedule::Beginning;
 use super::service::{Checkers, Dirty, Front, Server, Service, Sorry, Standing, Why};
 use super::start::Origin;
 use super::weight::{contribution, effective, say_changed};
-use super::{Action, Cx, Engine, number};
+use super::{Action, Engine, Moment, number};
 use crate::model::{self, Lvs, RealServer, ServiceId, ServiceKey};
 use crate::plan::ipvs::DestinationKey;
 
 impl Engine {
-    pub(super) fn change(&mut self, cx: &mut Cx<'_>, new: Arc<Lvs>) {
+    pub(super) fn change(&mut self, moment: &mut Moment<'_>, new: Arc<Lvs>) {
         let old = core::mem::replace(&mut self.config, Arc::clone(&new));
         self.weigh_checks();
         let before = core::mem::take(&mut self.order);
@@ -44,7 +44,7 @@ impl Engine {
                         if was.keys() != model.keys() {
                             self.update_fronts(slot, was, model);
                         }
-                        self.update(cx, slot, was, model, &mut begun);
+                        self.update(moment, slot, was, model, &mut begun);
                         touched.push(slot);
                     }
                 }
@@ -53,10 +53,10 @@ impl Engine {
                         if let Some(kept) = kept.get_mut(slot as usize) {
                             *kept = true;
                         }
-                        self.forget(cx, slot);
+                        self.forget(moment, slot);
                     }
                     let moved = self.vacate(model.keys());
-                    let slot = self.create(cx, position, model, Origin::Reload);
+                    let slot = self.create(moment, position, model, Origin::Reload);
                     if (found.is_some() || moved)
                         && let Some(service) = self.service_mut(slot)
                     {
@@ -71,14 +71,14 @@ impl Engine {
         for slot in before {
             if kept.get(slot as usize) == Some(&false) {
                 self.current = Some(slot);
-                self.leave(cx, slot, &old);
+                self.leave(moment, slot, &old);
                 touched.push(slot);
             }
         }
-        self.own(cx, Some(&old));
-        self.settle_all(cx, &touched);
+        self.own(moment, Some(&old));
+        self.settle_all(moment, &touched);
         self.say_beginning(&begun);
-        self.audit_begin(cx);
+        self.audit_begin(moment);
     }
 
     /// Takes services of the kernel away from whoever has them; true if somebody had.
@@ -140,9 +140,9 @@ impl Engine {
     }
 
     /// Gives up a service that was about to leave the kernel, or on which a step failed, to begin anew.
-    fn forget(&mut self, cx: &mut Cx<'_>, slot: u32) {
+    fn forget(&mut self, moment: &mut Moment<'_>, slot: u32) {
         for checker in self.checks_of(slot) {
-            self.remove_checker(cx, checker);
+            self.remove_checker(moment, checker);
         }
         if let Some(service) = self.services.try_remove(slot as usize) {
             self.retries.clear(slot);
@@ -165,7 +165,7 @@ impl Engine {
     /// A service that changed.
     fn update(
         &mut self,
-        cx: &mut Cx<'_>,
+        moment: &mut Moment<'_>,
         slot: u32,
         old: &model::Service,
         new: &model::Service,
@@ -194,7 +194,7 @@ impl Engine {
             let server = match (was, kept) {
                 (Some(was), Some(mut server)) => {
                     let before = effective(was, &server);
-                    self.update_checkers(cx, (slot, position), &mut server, was, real, begun);
+                    self.update_checkers(moment, (slot, position), &mut server, was, real, begun);
                     let shares = server.checkers.as_slice().iter();
                     let shares = shares.filter_map(|slot| self.checkers.get(*slot as usize));
                     server.dynamic = shares.map(|c| contribution(c.share, real)).sum();
@@ -206,7 +206,7 @@ impl Engine {
                 }
                 _ => {
                     let mut server =
-                        self.new_server(cx, slot, position, real, Origin::Reload, None);
+                        self.new_server(moment, slot, position, real, Origin::Reload, None);
                     begun.extend(server.checkers.as_slice());
                     if server.failed == 0 {
                         server.standing = Standing::Rising(Why::Start);
@@ -223,7 +223,7 @@ impl Engine {
         for (real, server) in gone.filter_map(|(real, server)| Some((real, server?))) {
             let (name, id) = (real.display(&new.key), new.id());
             say!(info, id, "service {name} no longer exist");
-            self.dismiss(cx, old, real, &server);
+            self.dismiss(moment, old, real, &server);
         }
         if let Some(service) = self.service_mut(slot) {
             service.rising = (0u32..)
@@ -237,14 +237,14 @@ impl Engine {
         }
         // The check that had failed is gone.
         for position in risen {
-            self.rise(cx, slot, position);
+            self.rise(moment, slot, position);
         }
     }
 
     /// Matches the checks of a server that stays.
     fn update_checkers(
         &mut self,
-        cx: &mut Cx<'_>,
+        moment: &mut Moment<'_>,
         (slot, position): (u32, u32),
         server: &mut Server,
         old: &RealServer,
@@ -270,18 +270,18 @@ impl Engine {
                 .find(|was| was.is_some_and(|(_, was)| same(was)))
                 .and_then(Option::take);
             if let Some((kept, was)) = partner {
-                self.keep_checker(cx, kept, (position, at), was, checker);
+                self.keep_checker(moment, kept, (position, at), was, checker);
                 slots.push(kept);
             } else {
                 // A server that is out stays out until the new check has spoken too.
                 let beginning = Beginning { up: !down, decisive: down, early: down };
-                let added = self.add_checker(cx, (slot, position, at), checker, beginning);
+                let added = self.add_checker(moment, (slot, position, at), checker, beginning);
                 begun.push(added);
                 slots.push(added);
             }
         }
         for (gone, _) in before.into_iter().flatten() {
-            self.remove_checker(cx, gone);
+            self.remove_checker(moment, gone);
         }
         let failed = slots
             .iter()
@@ -294,13 +294,13 @@ impl Engine {
     /// A server is not in the configuration any more.
     fn dismiss(
         &mut self,
-        cx: &mut Cx<'_>,
+        moment: &mut Moment<'_>,
         model: &model::Service,
         real: &RealServer,
         server: &Server,
     ) {
         for checker in server.checkers.as_slice() {
-            self.remove_checker(cx, *checker);
+            self.remove_checker(moment, *checker);
         }
         if server.standing == Standing::Down {
             return;
@@ -310,12 +310,12 @@ impl Engine {
         if server.standing == Standing::Up {
             let body = real.smtp_alert.then(|| "=> Removing <=".to_owned());
             let notice = notify::of_server(model, real, false, true, body, false);
-            cx.out.extend(notice.map(Action::Notify));
+            moment.out.extend(notice.map(Action::Notify));
         }
     }
 
     /// A service is not in the configuration any more.
-    fn leave(&mut self, cx: &mut Cx<'_>, slot: u32, old: &Lvs) {
+    fn leave(&mut self, moment: &mut Moment<'_>, slot: u32, old: &Lvs) {
         let Some(service) = self.service_mut(slot) else {
             return;
         };
@@ -344,19 +344,19 @@ impl Engine {
             return;
         };
         for (real, server) in model.servers.iter().zip(&servers) {
-            self.dismiss(cx, model, real, server);
+            self.dismiss(moment, model, real, server);
         }
         if was_up {
             let notice = notify::of_service(model, false, "=> Removing <=".into(), false);
-            cx.out.extend(notice.map(Action::Notify));
+            moment.out.extend(notice.map(Action::Notify));
         }
         self.changed = true;
     }
 
-    fn rise(&mut self, cx: &mut Cx<'_>, slot: u32, position: u32) {
+    fn rise(&mut self, moment: &mut Moment<'_>, slot: u32, position: u32) {
         // Settled with the rest of the reload: the additions of all services come first.
         let bulk = core::mem::replace(&mut self.bulk, true);
-        self.bring_up(cx, slot, position, Why::Other);
+        self.bring_up(moment, slot, position, Why::Other);
         self.bulk = bulk;
     }
 }

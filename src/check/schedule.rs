@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use super::notify::say;
 use super::probe::{Closing, Kind, ProbeId, Share, Subject, Tries, Verdict};
-use super::{Action, Cx, Engine, number};
+use super::{Action, Engine, Moment, number};
 use crate::base::Instant;
 use crate::model::{self, CheckerKind, Lvs, RealServer};
 
@@ -87,14 +87,14 @@ impl Engine {
     /// Adds a check and schedules its first attempt.
     pub(super) fn add_checker(
         &mut self,
-        cx: &Cx<'_>,
+        moment: &Moment<'_>,
         (service, server, position): (u32, u32, u32),
         checker: &model::Checker,
         beginning: Beginning,
     ) -> u32 {
         let warmup = if beginning.early { checker.warmup.min(SETTLING) } else { checker.warmup };
         let spread = u64::try_from(warmup.as_nanos()).unwrap_or(u64::MAX);
-        let due = cx.now
+        let due = moment.now
             + SETTLING
             + Duration::from_nanos(self.rng.below(spread.saturating_add(1).max(1)));
         let slot = number(self.checkers.insert(Checker {
@@ -116,14 +116,14 @@ impl Engine {
     }
 
     /// Ends a check.
-    pub(super) fn remove_checker(&mut self, cx: &mut Cx<'_>, slot: u32) {
-        self.drop_attempt(cx, slot);
+    pub(super) fn remove_checker(&mut self, moment: &mut Moment<'_>, slot: u32) {
+        self.drop_attempt(moment, slot);
         self.checks.clear(slot);
         self.checkers.try_remove(slot as usize);
     }
 
     /// Gives up the attempt under way, if there is one.
-    pub(super) fn drop_attempt(&mut self, cx: &mut Cx<'_>, slot: u32) {
+    pub(super) fn drop_attempt(&mut self, moment: &mut Moment<'_>, slot: u32) {
         let Some(checker) = self.checkers.get_mut(slot as usize) else {
             return;
         };
@@ -131,14 +131,14 @@ impl Engine {
         if let Some(attempt) = checker.attempt.take() {
             self.running = self.running.saturating_sub(1);
             let probe = ProbeId { checker: slot, serial: attempt.serial };
-            cx.out.push(Action::CancelProbe { probe });
+            moment.out.push(Action::CancelProbe { probe });
         }
     }
 
     /// Follows a check to the next configuration: state and phase stay.
     pub(super) fn keep_checker(
         &mut self,
-        cx: &Cx<'_>,
+        moment: &Moment<'_>,
         slot: u32,
         (server, position): (u32, u32),
         old: &model::Checker,
@@ -151,7 +151,7 @@ impl Engine {
         checker.position = position;
         checker.tries = checker.tries.min(new.retry);
         if new.delay_loop < old.delay_loop && checker.attempt.is_none() && checker.tries == 0 {
-            checker.due = checker.due.min(cx.now + new.delay_loop);
+            checker.due = checker.due.min(moment.now + new.delay_loop);
             if !checker.waiting {
                 self.checks.set(slot, checker.due);
             }
@@ -207,32 +207,32 @@ impl Engine {
     }
 
     /// A timer of a check: the limit of its attempt, or time for one.
-    pub(super) fn check_due(&mut self, cx: &mut Cx<'_>, slot: u32, due: Instant) {
+    pub(super) fn check_due(&mut self, moment: &mut Moment<'_>, slot: u32, due: Instant) {
         let Some(checker) = self.checkers.get(slot as usize) else {
             return;
         };
         let (service, attempt) = (checker.service, checker.attempt);
         self.enter(service);
         match attempt {
-            None => self.try_check(cx, slot, false),
+            None => self.try_check(moment, slot, false),
             Some(attempt) => {
-                self.drop_attempt(cx, slot);
-                if cx.now.since(due) > LATE && !attempt.repeated {
+                self.drop_attempt(moment, slot);
+                if moment.now.since(due) > LATE && !attempt.repeated {
                     self.counters.repeated += 1;
-                    self.try_check(cx, slot, true);
+                    self.try_check(moment, slot, true);
                 } else {
                     let config = Arc::clone(&self.config);
                     if let Some(place) = self.place(&config, slot) {
-                        self.judge(cx, slot, place.kind.unanswered());
+                        self.judge(moment, slot, place.kind.unanswered());
                     }
                 }
-                self.try_waiting(cx);
+                self.try_waiting(moment);
             }
         }
     }
 
     /// An attempt ended. Answers to attempts given up are too late and say nothing.
-    pub(super) fn probed(&mut self, cx: &mut Cx<'_>, probe: ProbeId, verdict: Verdict) {
+    pub(super) fn probed(&mut self, moment: &mut Moment<'_>, probe: ProbeId, verdict: Verdict) {
         let Some(checker) = self.checkers.get_mut(probe.checker as usize) else {
             return;
         };
@@ -243,11 +243,11 @@ impl Engine {
         let service = checker.service;
         self.running = self.running.saturating_sub(1);
         self.enter(service);
-        self.judge(cx, probe.checker, verdict);
-        self.try_waiting(cx);
+        self.judge(moment, probe.checker, verdict);
+        self.try_waiting(moment);
     }
 
-    fn try_check(&mut self, cx: &mut Cx<'_>, slot: u32, repeated: bool) {
+    fn try_check(&mut self, moment: &mut Moment<'_>, slot: u32, repeated: bool) {
         let config = Arc::clone(&self.config);
         let Some(request) = self.place(&config, slot).map(|place| place.kind.request()) else {
             return;
@@ -266,13 +266,13 @@ impl Engine {
         self.serial += 1;
         self.counters.attempts += 1;
         checker.attempt = Some(Attempt { serial: self.serial, repeated });
-        self.checks.set(slot, cx.now + request.limit());
+        self.checks.set(slot, moment.now + request.limit());
         let probe = ProbeId { checker: slot, serial: self.serial };
         let closing = request.closing(self.closing);
-        cx.out.push(Action::StartProbe { probe, request, closing });
+        moment.out.push(Action::StartProbe { probe, request, closing });
     }
 
-    fn try_waiting(&mut self, cx: &mut Cx<'_>) {
+    fn try_waiting(&mut self, moment: &mut Moment<'_>) {
         while self.running < self.limits.probes {
             let Some(slot) = self.waiting.pop_front() else {
                 return;
@@ -281,13 +281,13 @@ impl Engine {
             if let Some(checker) = self.checkers.get_mut(slot as usize)
                 && core::mem::take(&mut checker.waiting)
             {
-                self.try_check(cx, slot, false);
+                self.try_check(moment, slot, false);
             }
         }
     }
 
     /// What a verdict amounts to: nothing yet, or a result of the check.
-    fn judge(&mut self, cx: &mut Cx<'_>, slot: u32, verdict: Verdict) {
+    fn judge(&mut self, moment: &mut Moment<'_>, slot: u32, verdict: Verdict) {
         let config = Arc::clone(&self.config);
         let Some(place) = self.place(&config, slot) else {
             return;
@@ -328,7 +328,7 @@ impl Engine {
                 }
                 if again {
                     checker.tries += 1;
-                    self.checks.set(slot, cx.now + settings.delay_before_retry);
+                    self.checks.set(slot, moment.now + settings.delay_before_retry);
                     return;
                 }
                 if first || checker.up {
@@ -340,18 +340,18 @@ impl Engine {
                 (Some(false), Share::Configured)
             }
         };
-        checker.due = next_point(checker.due, settings.delay_loop, cx.now);
+        checker.due = next_point(checker.due, settings.delay_loop, moment.now);
         self.checks.set(slot, checker.due);
         if let Some(up) = result {
             checker.tries = 0;
             checker.decisive = false;
             // In either case the server is in the table with one weight only.
             if up {
-                self.share(cx, slot, share);
-                self.report(cx, slot, up);
+                self.share(moment, slot, share);
+                self.report(moment, slot, up);
             } else {
-                self.report(cx, slot, up);
-                self.share(cx, slot, share);
+                self.report(moment, slot, up);
+                self.share(moment, slot, share);
             }
         }
     }

@@ -9,13 +9,13 @@ use std::sync::Arc;
 use super::notify::{self, say};
 use super::service::{Service, Sorry, Standing, Why};
 use super::write::is_taken;
-use super::{Action, Cx, Engine};
+use super::{Action, Engine, Moment};
 use crate::model::{self, Lvs, RealServer};
 use crate::plan::ipvs::DestinationKey;
 
 impl Engine {
     /// A check has a result.
-    pub(super) fn report(&mut self, cx: &mut Cx<'_>, slot: u32, up: bool) {
+    pub(super) fn report(&mut self, moment: &mut Moment<'_>, slot: u32, up: bool) {
         let config = Arc::clone(&self.config);
         let Some(place) = self.place(&config, slot) else {
             return;
@@ -36,27 +36,27 @@ impl Engine {
             let (standing, body) = (server.standing, body());
             // What began as down and is: nobody was told yet.
             if first && !up && standing == Standing::Down {
-                self.announce_server(cx, service, position, false, None);
+                self.announce_server(moment, service, position, false, None);
             }
             if first && up && place.kind.mails_first_success() {
-                self.mail_check(cx, service, position, body);
+                self.mail_check(moment, service, position, body);
             }
             return;
         }
         server.failed = if up { server.failed.saturating_sub(1) } else { server.failed + 1 };
         match (up, server.failed) {
-            (true, 0) => self.bring_up(cx, service, position, Why::Check(slot)),
-            (false, 1) => self.take_down(cx, service, position, slot),
+            (true, 0) => self.bring_up(moment, service, position, Why::Check(slot)),
+            (false, 1) => self.take_down(moment, service, position, slot),
             _ if !config.no_checker_emails => {
                 let body = body();
-                self.mail_check(cx, service, position, body);
+                self.mail_check(moment, service, position, body);
             }
             _ => {}
         }
     }
 
     /// A server is good from now on.
-    pub(super) fn bring_up(&mut self, cx: &mut Cx<'_>, slot: u32, position: u32, why: Why) {
+    pub(super) fn bring_up(&mut self, moment: &mut Moment<'_>, slot: u32, position: u32, why: Why) {
         let config = Arc::clone(&self.config);
         let Some((model, real)) = self.real(&config, slot, position) else {
             return;
@@ -81,15 +81,15 @@ impl Engine {
         }
         service.touch(position);
         if at_once {
-            self.promote(cx, slot, position, why);
+            self.promote(moment, slot, position, why);
         } else {
             service.rising.push(position);
         }
-        self.settle(cx, slot);
+        self.settle(moment, slot);
     }
 
     /// The kernel has taken a server, or need not know of it yet.
-    pub(super) fn promote(&mut self, cx: &mut Cx<'_>, slot: u32, position: u32, why: Why) {
+    pub(super) fn promote(&mut self, moment: &mut Moment<'_>, slot: u32, position: u32, why: Why) {
         let config = Arc::clone(&self.config);
         let Some((model, _)) = self.real(&config, slot, position) else {
             return;
@@ -103,7 +103,7 @@ impl Engine {
             return;
         };
         server.standing = Standing::Up;
-        server.since = cx.now;
+        server.since = moment.now;
         let announced = server.announced;
         service.count(model, position);
         match why {
@@ -112,21 +112,27 @@ impl Engine {
                     server.announced = Some(true);
                 }
             }
-            Why::Start | Why::Other => self.announce_server(cx, slot, position, true, None),
+            Why::Start | Why::Other => self.announce_server(moment, slot, position, true, None),
             Why::Check(checker) => {
                 let body = self.mail_body(&config, checker);
-                self.announce_server(cx, slot, position, true, body);
+                self.announce_server(moment, slot, position, true, body);
             }
         }
     }
 
     /// A server is bad from now on, because of this check.
-    pub(super) fn take_down(&mut self, cx: &mut Cx<'_>, slot: u32, position: u32, checker: u32) {
+    pub(super) fn take_down(
+        &mut self,
+        moment: &mut Moment<'_>,
+        slot: u32,
+        position: u32,
+        checker: u32,
+    ) {
         let config = Arc::clone(&self.config);
         let Some((model, real)) = self.real(&config, slot, position) else {
             return;
         };
-        if !self.lay_down(cx, slot, position, model, Standing::Down) {
+        if !self.lay_down(moment, slot, position, model, Standing::Down) {
             return;
         }
         let (id, name) = (model.id(), real.display(&model.key));
@@ -136,12 +142,12 @@ impl Engine {
             say!(info, id, "Removing service {name} from VS {id}");
         }
         let body = self.mail_body(&config, checker);
-        self.announce_server(cx, slot, position, false, body);
-        self.settle(cx, slot);
+        self.announce_server(moment, slot, position, false, body);
+        self.settle(moment, slot);
     }
 
     /// The kernel does not hold a server that counted: it counts again when the kernel takes it.
-    pub(super) fn knock_out(&mut self, cx: &mut Cx<'_>, slot: u32, position: u32) {
+    pub(super) fn knock_out(&mut self, moment: &mut Moment<'_>, slot: u32, position: u32) {
         let config = Arc::clone(&self.config);
         let Some((model, real)) = self.real(&config, slot, position) else {
             return;
@@ -155,20 +161,20 @@ impl Engine {
         {
             return;
         }
-        self.lay_down(cx, slot, position, model, Standing::Rising(Why::Other));
+        self.lay_down(moment, slot, position, model, Standing::Rising(Why::Other));
         if let Some(service) = self.service_mut(slot) {
             service.rising.push(position);
         }
         let (id, name) = (model.id(), real.display(&model.key));
         say!(warn, id, "service {name} of VS {id} does not count: the kernel refuses it");
         let body = Some("=> IPVS refused the service <=".into());
-        self.announce_server(cx, slot, position, false, body);
+        self.announce_server(moment, slot, position, false, body);
     }
 
     /// Ends the standing of a server; false if it was down.
     fn lay_down(
         &mut self,
-        cx: &Cx<'_>,
+        moment: &Moment<'_>,
         slot: u32,
         position: u32,
         model: &model::Service,
@@ -183,7 +189,7 @@ impl Engine {
         };
         let before = core::mem::replace(&mut server.standing, standing);
         if before != Standing::Down {
-            server.since = cx.now;
+            server.since = moment.now;
         }
         service.count(model, position);
         before != Standing::Down
@@ -192,7 +198,7 @@ impl Engine {
     /// Tells of a server, programs once for each change, a mail if there is a body for one.
     pub(super) fn announce_server(
         &mut self,
-        cx: &mut Cx<'_>,
+        moment: &mut Moment<'_>,
         slot: u32,
         position: u32,
         up: bool,
@@ -210,7 +216,7 @@ impl Engine {
         let changed = server.announced.replace(up) != Some(up);
         let body = body.filter(|_| real.smtp_alert);
         let notice = notify::of_server(model, real, up, changed, body, false);
-        cx.out.extend(notice.map(Action::Notify));
+        moment.out.extend(notice.map(Action::Notify));
         self.changed |= changed;
     }
 
@@ -221,7 +227,7 @@ impl Engine {
     }
 
     /// A check changed its mind and its server stays what it is.
-    fn mail_check(&mut self, cx: &mut Cx<'_>, slot: u32, position: u32, body: String) {
+    fn mail_check(&mut self, moment: &mut Moment<'_>, slot: u32, position: u32, body: String) {
         let Some((model, real)) = self.real(&self.config, slot, position) else {
             return;
         };
@@ -229,7 +235,7 @@ impl Engine {
         if let Some(server) = server.filter(|_| real.smtp_alert) {
             let up = server.standing == Standing::Up;
             let notice = notify::of_server(model, real, up, false, Some(body), false);
-            cx.out.extend(notice.map(Action::Notify));
+            moment.out.extend(notice.map(Action::Notify));
         }
     }
 

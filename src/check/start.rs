@@ -22,7 +22,7 @@ use super::schedule::Beginning;
 use super::service::{Checkers, Dirty, Server, Service, Sorry, Standing, Why};
 use super::weight::contribution;
 use super::write::{LONGEST_RETRY, backoff};
-use super::{Action, Cx, Engine, Phase, number};
+use super::{Action, Engine, Moment, Phase, number};
 use crate::model::{self, Lvs, RealServer, ServiceId, ServiceKey};
 use crate::plan::ipvs::{Destination, DestinationKey, Entry, Op, Table};
 use crate::plan::{Outcome, Token};
@@ -45,37 +45,37 @@ pub(super) enum Origin {
 
 impl Engine {
     /// The newest configuration.
-    pub(super) fn reload(&mut self, cx: &mut Cx<'_>, config: Arc<Lvs>) {
+    pub(super) fn reload(&mut self, moment: &mut Moment<'_>, config: Arc<Lvs>) {
         debug_assert!(keys_are_unique(&config), "a service of the kernel has two owners");
         match &mut self.phase {
             Phase::Idle => {
                 self.config = config;
-                self.read_table(cx);
+                self.read_table(moment);
             }
             Phase::Reading { outdated, .. } => {
                 *outdated = true;
                 self.config = config;
             }
             Phase::Waiting { .. } | Phase::Flushing { .. } => self.config = config,
-            Phase::Running => self.change(cx, config),
+            Phase::Running => self.change(moment, config),
             Phase::Stopping { .. } | Phase::Stopped => {}
         }
     }
 
     /// Asks for what the kernel holds of our services.
-    pub(super) fn read_table(&mut self, cx: &mut Cx<'_>) {
+    pub(super) fn read_table(&mut self, moment: &mut Moment<'_>) {
         let keys = self.config.services.iter().flat_map(model::Service::keys).copied();
         let asked: BTreeSet<ServiceKey> = keys.chain(self.owned.iter().copied()).collect();
         let asked: Arc<[ServiceKey]> = asked.into_iter().collect();
         self.phase = Phase::Reading { asked: Arc::clone(&asked), outdated: false };
-        self.table_retry = Some(cx.now + LONGEST_READING);
-        cx.out.push(Action::Read { services: asked });
+        self.table_retry = Some(moment.now + LONGEST_READING);
+        moment.out.push(Action::Read { services: asked });
     }
 
     /// What the kernel holds.
     pub(super) fn table(
         &mut self,
-        cx: &mut Cx<'_>,
+        moment: &mut Moment<'_>,
         services: &Arc<[ServiceKey]>,
         result: Result<Table, i32>,
     ) {
@@ -86,35 +86,35 @@ impl Engine {
         match &self.phase {
             Phase::Reading { asked, .. } if asked == services && self.leaving_early => {
                 // Without a table there is nothing to remove.
-                self.leave_unbegun(cx, result.unwrap_or_default());
+                self.leave_unbegun(moment, result.unwrap_or_default());
             }
             Phase::Reading { asked, outdated } if asked == services => match result {
-                Err(errno) => self.unavailable(cx, errno),
-                Ok(_) if *outdated => self.read_table(cx),
-                Ok(table) => self.adopt(cx, table),
+                Err(errno) => self.unavailable(moment, errno),
+                Ok(_) if *outdated => self.read_table(moment),
+                Ok(table) => self.adopt(moment, table),
             },
-            Phase::Running | Phase::Stopping { .. } => self.read(cx, services, result),
+            Phase::Running | Phase::Stopping { .. } => self.read(moment, services, result),
             _ => {}
         }
     }
 
     /// The kernel has not answered in time: whoever asks it may be held up by a module that does not load.
-    pub(super) fn unanswered(&mut self, cx: &mut Cx<'_>) {
+    pub(super) fn unanswered(&mut self, moment: &mut Moment<'_>) {
         if self.leaving_early {
             // What an earlier process made stays on record for the next one.
             self.phase = Phase::Stopping { flushing: false };
         } else {
-            self.unavailable(cx, TIMED_OUT);
+            self.unavailable(moment, TIMED_OUT);
         }
     }
 
     /// Some services were read again: one that another program changed, or a part of all.
-    fn read(&mut self, cx: &mut Cx<'_>, keys: &[ServiceKey], result: Result<Table, i32>) {
+    fn read(&mut self, moment: &mut Moment<'_>, keys: &[ServiceKey], result: Result<Table, i32>) {
         let slot = keys.first().and_then(|key| self.by_front.get(key)).copied();
         let asked = slot.filter(|slot| self.service(*slot).is_some_and(|s| s.reading));
         // A part of all is asked for while no service is read by itself, and answered in its turn.
         if self.audit.is_answer(keys) {
-            self.audited(cx, keys, result);
+            self.audited(moment, keys, result);
             return;
         }
         let Some(slot) = asked else {
@@ -139,14 +139,14 @@ impl Engine {
             Err(errno) => {
                 let id = &service.id;
                 tracing::error!(service = %id, "cannot read VS {id}: {}", Errno(errno));
-                self.try_later(cx, slot);
+                self.try_later(moment, slot);
             }
         }
-        self.settle(cx, slot);
+        self.settle(moment, slot);
     }
 
     /// The kernel has no table for us. Services wait for one; everything else of the daemon goes on.
-    fn unavailable(&mut self, cx: &mut Cx<'_>, errno: i32) {
+    fn unavailable(&mut self, moment: &mut Moment<'_>, errno: i32) {
         // At first, and then with each attempt that is a minute after the last one.
         if self.table_backoff == 0 || backoff(self.table_backoff) >= LONGEST_RETRY {
             tracing::error!("IPVS: Can't initialize ipvs: {}", Errno(errno));
@@ -159,11 +159,11 @@ impl Engine {
             tracing::error!("no virtual server is in service until {lack}; trying again");
         }
         self.phase = Phase::Waiting { errno };
-        self.table_retry = Some(cx.now + backoff(self.table_backoff));
+        self.table_retry = Some(moment.now + backoff(self.table_backoff));
         self.table_backoff = self.table_backoff.saturating_add(1);
     }
 
-    fn adopt(&mut self, cx: &mut Cx<'_>, table: Table) {
+    fn adopt(&mut self, moment: &mut Moment<'_>, table: Table) {
         if self.table_backoff > 0 {
             tracing::info!("IPVS is there now");
             self.table_backoff = 0;
@@ -171,21 +171,21 @@ impl Engine {
         // A role that is restarted goes on with what it made itself.
         if self.config.flush && !self.resumed {
             self.phase = Phase::Flushing { was: table };
-            cx.out.push(Action::Apply { token: FLUSH, ops: [Op::Flush].into() });
+            moment.out.push(Action::Apply { token: FLUSH, ops: [Op::Flush].into() });
         } else {
-            self.begin(cx, table);
+            self.begin(moment, table);
         }
     }
 
     /// The answer to [`Op::Flush`].
-    pub(super) fn flushed(&mut self, cx: &mut Cx<'_>, outcome: Outcome) {
+    pub(super) fn flushed(&mut self, moment: &mut Moment<'_>, outcome: Outcome) {
         if let Outcome::Refused(errno) = outcome {
             tracing::error!("{}", super::text::Refused { op: &Op::Flush, errno });
         }
         match core::mem::replace(&mut self.phase, Phase::Running) {
             Phase::Flushing { was } => {
                 let table = if outcome == Outcome::Done { Table::default() } else { was };
-                self.begin(cx, table);
+                self.begin(moment, table);
             }
             Phase::Stopping { .. } => {
                 if outcome == Outcome::Done {
@@ -197,36 +197,36 @@ impl Engine {
         }
     }
 
-    fn begin(&mut self, cx: &mut Cx<'_>, table: Table) {
+    fn begin(&mut self, moment: &mut Moment<'_>, table: Table) {
         self.phase = Phase::Running;
         self.beginning = true;
         self.known = table;
         self.weigh_checks();
         let config = Arc::clone(&self.config);
         for (position, model) in config.services.iter().enumerate() {
-            self.create(cx, number(position), model, Origin::Start);
+            self.create(moment, number(position), model, Origin::Start);
         }
         for key in core::mem::take(&mut self.owned) {
             if !self.by_front.contains_key(&key) && self.known.services.contains_key(&key) {
-                self.insert_leaving(cx, key);
+                self.insert_leaving(moment, key);
                 tracing::info!(service = %key, "Removing Virtual Server {key}");
             }
         }
         self.resume.clear();
-        self.own(cx, None);
+        self.own(moment, None);
         let begun: Vec<u32> = self.checkers.iter().map(|(slot, _)| number(slot)).collect();
         let leaving: Vec<u32> =
             self.leaving.iter().filter_map(|key| self.by_front.get(key).copied()).collect();
         let services: Vec<u32> = self.order.iter().copied().chain(leaving).collect();
-        self.settle_all(cx, &services);
+        self.settle_all(moment, &services);
         self.say_beginning(&begun);
-        self.audit_later(cx);
+        self.audit_later(moment);
     }
 
     /// Adds a service that only has to leave the kernel.
-    pub(super) fn insert_leaving(&mut self, cx: &Cx<'_>, key: ServiceKey) -> u32 {
+    pub(super) fn insert_leaving(&mut self, moment: &Moment<'_>, key: ServiceKey) -> u32 {
         let id = ServiceId::Single(key);
-        let mut service = Service::new(id.clone(), None, &[key], cx.now);
+        let mut service = Service::new(id.clone(), None, &[key], moment.now);
         service.leaving = true;
         let slot = number(self.services.insert(service));
         self.by_id.insert(id, slot);
@@ -236,18 +236,18 @@ impl Engine {
     }
 
     /// Settles many services: what comes up meanwhile goes before those that have to wait.
-    pub(super) fn settle_all(&mut self, cx: &mut Cx<'_>, slots: &[u32]) {
+    pub(super) fn settle_all(&mut self, moment: &mut Moment<'_>, slots: &[u32]) {
         self.bulk = true;
         for slot in slots {
             self.enter(*slot);
-            self.settle(cx, *slot);
+            self.settle(moment, *slot);
         }
         self.bulk = false;
     }
 
     /// Says which services are ours, those that are about to go included, unless that list is the one of the
     /// configuration before: it goes to a file, and a reload costs what it changes.
-    pub(super) fn own(&mut self, cx: &mut Cx<'_>, before: Option<&Lvs>) {
+    pub(super) fn own(&mut self, moment: &mut Moment<'_>, before: Option<&Lvs>) {
         fn keys(config: &Lvs) -> impl Iterator<Item = ServiceKey> {
             config.services.iter().flat_map(model::Service::keys).copied()
         }
@@ -261,19 +261,19 @@ impl Engine {
         }
         let all: BTreeSet<ServiceKey> =
             keys(&self.config).chain(self.leaving.iter().copied()).collect();
-        cx.out.push(Action::Own(all.into_iter().collect()));
+        moment.out.push(Action::Own(all.into_iter().collect()));
     }
 
     /// Makes a service of the configuration.
     pub(super) fn create(
         &mut self,
-        cx: &Cx<'_>,
+        moment: &Moment<'_>,
         position: u32,
         model: &model::Service,
         origin: Origin,
     ) -> u32 {
         let (id, keys) = (model.id(), model.keys());
-        let service = Service::new(id.clone(), Some(position), keys, cx.now);
+        let service = Service::new(id.clone(), Some(position), keys, moment.now);
         let slot = number(self.services.insert(service));
         self.current = Some(slot);
         let resume = self.resume.remove(&id);
@@ -294,7 +294,7 @@ impl Engine {
             let weight =
                 entries.iter().filter_map(|(key, entry)| weight_in(key, entry, real)).max();
             let held = (!entries.is_empty()).then_some(weight);
-            let mut server = self.new_server(cx, slot, position, real, origin, held);
+            let mut server = self.new_server(moment, slot, position, real, origin, held);
             if server.failed == 0 {
                 server.standing = Standing::Rising(Why::Start);
                 rising.push(position);
@@ -330,14 +330,14 @@ impl Engine {
     /// A server with its checks. `held`: the kernel had the service, with the server at this weight or without it.
     pub(super) fn new_server(
         &mut self,
-        cx: &Cx<'_>,
+        moment: &Moment<'_>,
         slot: u32,
         position: u32,
         real: &RealServer,
         origin: Origin,
         held: Option<Option<u32>>,
     ) -> Server {
-        let mut server = Server::new(cx.now);
+        let mut server = Server::new(moment.now);
         let mut slots = Vec::with_capacity(real.checkers.len());
         // What a program said before is still so, until it says something else.
         let mut weight = held.flatten().filter(|weight| *weight != real.weight);
@@ -358,7 +358,7 @@ impl Engine {
             };
             server.failed += u32::from(!up);
             let place = (slot, position, number(number_of));
-            let added = self.add_checker(cx, place, checker, beginning);
+            let added = self.add_checker(moment, place, checker, beginning);
             slots.push(added);
             if kind.weighs()
                 && let Some(weight) = weight.take()

@@ -6,7 +6,7 @@ use super::audit::Audit;
 use super::notify::{self, say};
 use super::service::{Dirty, Standing};
 use super::start::FLUSH;
-use super::{Action, Cx, Engine, Phase};
+use super::{Action, Engine, Moment, Phase};
 use crate::model::Lvs;
 use crate::plan::ipvs::{Op, Table};
 
@@ -14,7 +14,7 @@ use crate::plan::ipvs::{Op, Table};
 const ENDING: &str = "=> Shutting down <=";
 
 impl Engine {
-    pub(super) fn stop(&mut self, cx: &mut Cx<'_>, keep_entries: bool) {
+    pub(super) fn stop(&mut self, moment: &mut Moment<'_>, keep_entries: bool) {
         if matches!(self.phase, Phase::Stopping { .. } | Phase::Stopped) {
             return;
         }
@@ -25,21 +25,21 @@ impl Engine {
         }
         let checkers: Vec<usize> = self.checkers.iter().map(|(slot, _)| slot).collect();
         for slot in checkers {
-            self.remove_checker(cx, super::number(slot));
+            self.remove_checker(moment, super::number(slot));
         }
         self.waiting.clear();
         self.table_retry = None;
         self.audit = Audit::default();
         if keep_entries || !running {
             self.phase = Phase::Stopped;
-            cx.out.push(Action::Done);
+            moment.out.push(Action::Done);
             return;
         }
         let config = Arc::clone(&self.config);
         let order = core::mem::take(&mut self.order);
         if config.flush_on_stop {
             self.phase = Phase::Stopping { flushing: true };
-            self.say_quorums_down(cx, &order, &config);
+            self.say_quorums_down(moment, &order, &config);
             // Until the kernel has agreed.
             let fronts = self.services.iter().flat_map(|(_, service)| &service.fronts);
             self.owned = fronts.map(|front| front.key).collect();
@@ -47,14 +47,14 @@ impl Engine {
             self.by_id.clear();
             self.by_front.clear();
             self.leaving.clear();
-            cx.out.push(Action::Apply { token: FLUSH, ops: [Op::Flush].into() });
+            moment.out.push(Action::Apply { token: FLUSH, ops: [Op::Flush].into() });
             return;
         }
         self.phase = Phase::Stopping { flushing: false };
         for slot in &order {
-            self.say_leaving(cx, *slot, &config);
+            self.say_leaving(moment, *slot, &config);
         }
-        self.say_quorums_down(cx, &order, &config);
+        self.say_quorums_down(moment, &order, &config);
         // Those that a reload took out of the configuration are on their way already.
         for (_, service) in &mut self.services {
             service.leaving = true;
@@ -65,17 +65,17 @@ impl Engine {
             }
             service.dirty = Dirty::All;
         }
-        self.settle_all(cx, &order);
+        self.settle_all(moment, &order);
         let rest: Vec<usize> = self.services.iter().map(|(slot, _)| slot).collect();
-        self.settle_all(cx, &rest.into_iter().map(super::number).collect::<Vec<_>>());
+        self.settle_all(moment, &rest.into_iter().map(super::number).collect::<Vec<_>>());
     }
 
     /// Leaves before anything was begun: what an earlier process made goes.
-    pub(super) fn leave_unbegun(&mut self, cx: &mut Cx<'_>, table: Table) {
+    pub(super) fn leave_unbegun(&mut self, moment: &mut Moment<'_>, table: Table) {
         self.known = table;
         if self.config.flush_on_stop {
             self.phase = Phase::Stopping { flushing: true };
-            cx.out.push(Action::Apply { token: FLUSH, ops: [Op::Flush].into() });
+            moment.out.push(Action::Apply { token: FLUSH, ops: [Op::Flush].into() });
             return;
         }
         self.phase = Phase::Stopping { flushing: false };
@@ -83,21 +83,21 @@ impl Engine {
         for key in core::mem::take(&mut self.owned) {
             if self.known.services.contains_key(&key) {
                 say!(info, key, "Removing Virtual Server {key}");
-                slots.push(self.insert_leaving(cx, key));
+                slots.push(self.insert_leaving(moment, key));
             }
         }
-        self.settle_all(cx, &slots);
+        self.settle_all(moment, &slots);
     }
 
     /// Says that the last service has gone.
-    pub(super) fn finish(&mut self, cx: &mut Cx<'_>) {
+    pub(super) fn finish(&mut self, moment: &mut Moment<'_>) {
         match self.phase {
             Phase::Stopping { flushing: false } if self.services.is_empty() => {
                 self.phase = Phase::Stopped;
                 // What the kernel would not let go of is left for the next process to remove.
                 let left = core::mem::take(&mut self.owned);
-                cx.out.push(Action::Own(left.into_iter().collect()));
-                cx.out.push(Action::Done);
+                moment.out.push(Action::Own(left.into_iter().collect()));
+                moment.out.push(Action::Done);
             }
             _ => {}
         }
@@ -106,7 +106,7 @@ impl Engine {
         }
     }
 
-    fn say_leaving(&self, cx: &mut Cx<'_>, slot: u32, config: &Lvs) {
+    fn say_leaving(&self, moment: &mut Moment<'_>, slot: u32, config: &Lvs) {
         let (Some(service), Some(model)) = (self.service(slot), self.config_of(config, slot))
         else {
             return;
@@ -122,17 +122,17 @@ impl Engine {
             if model.omega && !config.flush_services_only && server.standing == Standing::Up {
                 let body = real.smtp_alert.then(|| ENDING.to_owned());
                 let notice = notify::of_server(model, real, false, true, body, true);
-                cx.out.extend(notice.map(Action::Notify));
+                moment.out.extend(notice.map(Action::Notify));
             }
         }
     }
 
-    fn say_quorums_down(&self, cx: &mut Cx<'_>, order: &[u32], config: &Lvs) {
+    fn say_quorums_down(&self, moment: &mut Moment<'_>, order: &[u32], config: &Lvs) {
         for slot in order {
             let model = self.config_of(config, *slot);
             if let Some(model) = model.filter(|model| model.omega) {
                 let notice = notify::of_service(model, false, ENDING.into(), true);
-                cx.out.extend(notice.map(Action::Notify));
+                moment.out.extend(notice.map(Action::Notify));
             }
         }
     }

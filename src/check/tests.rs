@@ -124,13 +124,13 @@ fn a_step_that_fails_ends_one_service_and_no_other() {
     bench.engine.panic_in = Some(key(1));
     bench.seconds(10);
     assert_eq!((bench.servers(1), bench.servers(2)), (1, 0), "the first stays as it was");
-    let view = bench.engine.snapshot(bench.now);
+    let view = bench.engine.view(bench.now);
     assert!(view.services[0].quarantined && !view.services[1].quarantined);
     assert_eq!(view.probes_running, 0);
     // A reload gives it another chance, and it finds what the kernel holds.
     bench.event(Event::Reload(config()));
     bench.seconds(10);
-    assert!(!bench.engine.snapshot(bench.now).services[0].quarantined);
+    assert!(!bench.engine.view(bench.now).services[0].quarantined);
     assert_eq!((bench.servers(1), bench.servers(2)), (0, 0));
     bench.engine.panic_in = Some(key(2));
     bench.seconds(10);

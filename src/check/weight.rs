@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::notify::say;
 use super::probe::Share;
 use super::service::{Server, Standing};
-use super::{Cx, Engine};
+use super::{Engine, Moment};
 use crate::model::RealServer;
 
 /// The largest weight of IPVS.
@@ -31,7 +31,7 @@ pub(super) fn contribution(share: Share, real: &RealServer) -> i64 {
 
 impl Engine {
     /// A check found how much its server is to get.
-    pub(super) fn share(&mut self, cx: &mut Cx<'_>, slot: u32, share: Share) {
+    pub(super) fn share(&mut self, moment: &mut Moment<'_>, slot: u32, share: Share) {
         let Some(checker) = self.checkers.get_mut(slot as usize) else {
             return;
         };
@@ -39,12 +39,12 @@ impl Engine {
             return;
         }
         let (service, position) = (checker.service, checker.server);
-        self.weigh(cx, service, position);
-        self.settle(cx, service);
+        self.weigh(moment, service, position);
+        self.settle(moment, service);
     }
 
     /// Adds up what the checks of a server found.
-    pub(super) fn weigh(&mut self, _cx: &Cx<'_>, slot: u32, position: u32) {
+    pub(super) fn weigh(&mut self, _cx: &Moment<'_>, slot: u32, position: u32) {
         let config = Arc::clone(&self.config);
         let Some((model, real)) = self.real(&config, slot, position) else {
             return;

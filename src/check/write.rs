@@ -12,7 +12,7 @@ use std::sync::Arc;
 use super::notify::say;
 use super::service::{Dirty, Flight, Front, Queued, Refusal, Service, Standing};
 use super::weight::effective;
-use super::{Action, Cx, Engine, Phase, number, text};
+use super::{Action, Engine, Moment, Phase, number, text};
 use crate::model::{self, ServiceKey};
 use crate::plan::ipvs::{
     Destination, DestinationKey, ENOENT, ESRCH, Entry, Op, Settings, Table, destination_op,
@@ -27,7 +27,7 @@ const ROUNDS: usize = 16;
 
 impl Engine {
     /// Does what there is to do for a service.
-    pub(super) fn settle(&mut self, cx: &mut Cx<'_>, slot: u32) {
+    pub(super) fn settle(&mut self, moment: &mut Moment<'_>, slot: u32) {
         for _ in 0..ROUNDS {
             if !matches!(self.phase, Phase::Running | Phase::Stopping { .. }) {
                 return;
@@ -39,7 +39,7 @@ impl Engine {
                 return;
             }
             if service.stale {
-                self.read_again(cx, slot);
+                self.read_again(moment, slot);
                 return;
             }
             if self.in_flight >= self.limits.writes {
@@ -56,10 +56,10 @@ impl Engine {
             }
             let ops = self.difference(slot);
             if !ops.is_empty() {
-                self.write(cx, slot, ops);
+                self.write(moment, slot, ops);
                 return;
             }
-            self.drop_fronts(cx, slot);
+            self.drop_fronts(moment, slot);
             if self.is_gone(slot) {
                 self.drop_service(slot);
                 return;
@@ -67,8 +67,8 @@ impl Engine {
             if self.service(slot).is_none_or(|service| service.leaving) {
                 return;
             }
-            let moved = self.promote_taken(cx, slot);
-            let moved = self.evaluate(cx, slot) || moved;
+            let moved = self.promote_taken(moment, slot);
+            let moved = self.evaluate(moment, slot) || moved;
             let moved = self.advance_sorry(slot) || moved;
             if !moved {
                 return;
@@ -77,21 +77,27 @@ impl Engine {
         tracing::error!("a service does not come to rest; this is a defect, please report it");
     }
 
-    fn write(&mut self, cx: &mut Cx<'_>, slot: u32, ops: Vec<Op>) {
+    fn write(&mut self, moment: &mut Moment<'_>, slot: u32, ops: Vec<Op>) {
         self.serial += 1;
         let token = Token(self.serial << 32 | u64::from(slot));
         let ops: Arc<[Op]> = ops.into();
         if let Some(service) = self.service_mut(slot) {
             service.flight = Some(Flight { token, ops: Arc::clone(&ops), answered: 0 });
             self.in_flight += 1;
-            cx.out.push(Action::Apply { token, ops });
+            moment.out.push(Action::Apply { token, ops });
         }
     }
 
     /// The kernel answered one operation.
-    pub(super) fn applied(&mut self, cx: &mut Cx<'_>, token: Token, item: u32, outcome: Outcome) {
+    pub(super) fn applied(
+        &mut self,
+        moment: &mut Moment<'_>,
+        token: Token,
+        item: u32,
+        outcome: Outcome,
+    ) {
         if token == super::start::FLUSH {
-            self.flushed(cx, outcome);
+            self.flushed(moment, outcome);
             return;
         }
         let slot = u32::try_from(token.0 & u64::from(u32::MAX)).unwrap_or(u32::MAX);
@@ -107,7 +113,7 @@ impl Engine {
         let ops = Arc::clone(&flight.ops);
         self.enter(slot);
         if let Some(op) = ops.get(item as usize) {
-            self.took(cx, slot, op, outcome);
+            self.took(moment, slot, op, outcome);
         }
         if landed {
             self.in_flight = self.in_flight.saturating_sub(1);
@@ -118,13 +124,13 @@ impl Engine {
                     self.retries.clear(slot);
                 }
             }
-            self.settle(cx, slot);
-            self.write_waiting(cx);
+            self.settle(moment, slot);
+            self.write_waiting(moment);
         }
     }
 
     /// Lets services write that waited for others to be answered.
-    pub(super) fn write_waiting(&mut self, cx: &mut Cx<'_>) {
+    pub(super) fn write_waiting(&mut self, moment: &mut Moment<'_>) {
         while self.in_flight < self.limits.writes {
             let Some(slot) = self.writes.pop_front() else {
                 return;
@@ -133,12 +139,12 @@ impl Engine {
                 && core::mem::take(&mut service.queued) != Queued::No
             {
                 self.enter(slot);
-                self.settle(cx, slot);
+                self.settle(moment, slot);
             }
         }
     }
 
-    fn took(&mut self, cx: &mut Cx<'_>, slot: u32, op: &Op, outcome: Outcome) {
+    fn took(&mut self, moment: &mut Moment<'_>, slot: u32, op: &Op, outcome: Outcome) {
         let front = op.service().and_then(|key| self.service(slot)?.front(&key));
         let refused = front.is_some_and(|front| front.refused.is_some());
         match (op, outcome) {
@@ -151,10 +157,10 @@ impl Engine {
             (Op::DeleteService { .. } | Op::DeleteDestination { .. }, Outcome::Already) => {
                 self.known.apply(op);
                 self.accept(slot, op);
-                self.doubt(cx, slot, op);
+                self.doubt(moment, slot, op);
             }
             // Somebody else made it: what it is like must be read.
-            (_, Outcome::Already) => self.doubt(cx, slot, op),
+            (_, Outcome::Already) => self.doubt(moment, slot, op),
             // The service could not be made, so its servers could not be added.
             (Op::AddDestination { .. }, Outcome::Refused(ESRCH)) if refused => {
                 if let Some(service) = self.service_mut(slot) {
@@ -166,10 +172,10 @@ impl Engine {
                 Op::SetService { .. } | Op::AddDestination { .. } | Op::SetDestination { .. },
                 Outcome::Refused(ESRCH),
             )
-            | (Op::SetDestination { .. }, Outcome::Refused(ENOENT)) => self.doubt(cx, slot, op),
+            | (Op::SetDestination { .. }, Outcome::Refused(ENOENT)) => self.doubt(moment, slot, op),
             (_, Outcome::Refused(errno)) => {
                 self.counters.refused += 1;
-                self.refuse(cx, slot, op, errno);
+                self.refuse(moment, slot, op, errno);
             }
         }
     }
@@ -194,7 +200,7 @@ impl Engine {
     }
 
     /// What the kernel holds is not what we believed.
-    fn doubt(&mut self, cx: &Cx<'_>, slot: u32, op: &Op) {
+    fn doubt(&mut self, moment: &Moment<'_>, slot: u32, op: &Op) {
         let stopping = matches!(self.phase, Phase::Stopping { .. });
         if let Some(service) = self.service_mut(slot) {
             if !core::mem::replace(&mut service.stale, true) {
@@ -208,11 +214,11 @@ impl Engine {
             service.dirty = Dirty::All;
         }
         if !stopping {
-            self.audit_soon(cx);
+            self.audit_soon(moment);
         }
     }
 
-    fn refuse(&mut self, cx: &mut Cx<'_>, slot: u32, op: &Op, errno: i32) {
+    fn refuse(&mut self, moment: &mut Moment<'_>, slot: u32, op: &Op, errno: i32) {
         let config = Arc::clone(&self.config);
         let model = self.config_of(&config, slot);
         let stopping = matches!(self.phase, Phase::Stopping { .. });
@@ -278,34 +284,34 @@ impl Engine {
                     _ => Vec::new(),
                 };
                 for position in positions {
-                    self.knock_out(cx, slot, position);
+                    self.knock_out(moment, slot, position);
                 }
             }
             Op::AddService { .. } => {
                 let servers = self.service(slot).map_or(0, |service| service.servers.len());
                 for position in 0..number(servers) {
-                    self.knock_out(cx, slot, position);
+                    self.knock_out(moment, slot, position);
                 }
             }
             _ => {}
         }
-        self.try_later(cx, slot);
+        self.try_later(moment, slot);
     }
 
     /// Arms the next attempt at what is refused: after 1 s, 2 s, 4 s .. 60 s.
-    pub(super) fn try_later(&mut self, cx: &Cx<'_>, slot: u32) {
+    pub(super) fn try_later(&mut self, moment: &Moment<'_>, slot: u32) {
         if self.retries.get(slot).is_some() {
             return;
         }
         if let Some(service) = self.services.get_mut(slot as usize) {
             let delay = backoff(service.backoff);
             service.backoff = service.backoff.saturating_add(1);
-            self.retries.set(slot, cx.now + delay);
+            self.retries.set(slot, moment.now + delay);
         }
     }
 
     /// The time has come for another attempt at what was refused.
-    pub(super) fn retry(&mut self, cx: &mut Cx<'_>, slot: u32) {
+    pub(super) fn retry(&mut self, moment: &mut Moment<'_>, slot: u32) {
         self.enter(slot);
         let Some(service) = self.service_mut(slot) else {
             return;
@@ -316,11 +322,11 @@ impl Engine {
             }
         }
         service.dirty = Dirty::All;
-        self.settle(cx, slot);
+        self.settle(moment, slot);
     }
 
     /// Reads a service again that is not what we believed: at once the first time, then later and later.
-    fn read_again(&mut self, cx: &mut Cx<'_>, slot: u32) {
+    fn read_again(&mut self, moment: &mut Moment<'_>, slot: u32) {
         let Some(service) = self.services.get_mut(slot as usize) else {
             return;
         };
@@ -332,12 +338,12 @@ impl Engine {
         if service.backoff == 0 {
             service.backoff = 1;
         } else {
-            self.try_later(cx, slot);
+            self.try_later(moment, slot);
         }
-        cx.out.push(Action::Read { services: keys });
+        moment.out.push(Action::Read { services: keys });
     }
 
-    fn promote_taken(&mut self, cx: &mut Cx<'_>, slot: u32) -> bool {
+    fn promote_taken(&mut self, moment: &mut Moment<'_>, slot: u32) -> bool {
         let config = Arc::clone(&self.config);
         let Some(model) = self.config_of(&config, slot) else {
             return false;
@@ -356,7 +362,7 @@ impl Engine {
                 continue;
             };
             if is_taken(&self.known, service, model, position) {
-                self.promote(cx, slot, position, why);
+                self.promote(moment, slot, position, why);
                 moved = true;
             } else {
                 service.rising.push(position);
@@ -419,7 +425,7 @@ impl Engine {
     }
 
     /// Forgets what was to leave the kernel and has.
-    fn drop_fronts(&mut self, cx: &mut Cx<'_>, slot: u32) {
+    fn drop_fronts(&mut self, moment: &mut Moment<'_>, slot: u32) {
         let Some(service) = self.services.get_mut(slot as usize) else {
             return;
         };
@@ -441,7 +447,7 @@ impl Engine {
         }
         // What another program puts there from now on is not ours.
         if was_leaving && self.leaving.is_empty() && matches!(self.phase, Phase::Running) {
-            self.own(cx, None);
+            self.own(moment, None);
         }
     }
 

@@ -185,8 +185,8 @@ impl Driver {
 
     /// A full view.
     #[must_use]
-    pub fn snapshot(&self) -> Check {
-        self.engine.snapshot(clock::now())
+    pub fn view(&self) -> Check {
+        self.engine.view(clock::now())
     }
 
     /// The next output. To be called until there is none, after everything else.

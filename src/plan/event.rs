@@ -9,7 +9,7 @@ use super::route::{RouteIdentity, Slot};
 use super::table::{Effect, ObjectId, Table};
 use crate::base::{Family, IfIndex, IfName, Instant, Prefix};
 
-impl<O: Copy + PartialEq> Table<O> {
+impl<C: Copy + PartialEq> Table<C> {
     /// An interface of this name has this number now, or none. Gives the entries to compare again.
     pub fn set_link(&mut self, name: &IfName, link: Option<IfIndex>) -> Vec<ObjectId> {
         let before = match link {

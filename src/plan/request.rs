@@ -58,14 +58,14 @@ pub struct Answer {
     pub affected: Vec<ObjectId>,
 }
 
-impl<O: Copy + PartialEq> Table<O> {
-    /// What has to be asked of the kernel for these entries; `want` says how an owner wants its objects now. What
+impl<C: Copy + PartialEq> Table<C> {
+    /// What has to be asked of the kernel for these entries; `want` says how an claimant wants its objects now. What
     /// is new comes before what is old goes, and what others depend on before these.
     pub fn request(
         &mut self,
         ids: &[ObjectId],
         now: Instant,
-        want: impl Fn(&O) -> Want,
+        want: impl Fn(&C) -> Want,
     ) -> Option<Request> {
         let mut ids = ids.to_vec();
         ids.sort_by_key(|id| self.entry(*id).map(|e| e.object.phase()));
@@ -80,7 +80,7 @@ impl<O: Copy + PartialEq> Table<O> {
         part: Part,
         most: usize,
         now: Instant,
-        want: impl Fn(&O) -> Want,
+        want: impl Fn(&C) -> Want,
     ) -> Option<Request> {
         let (mut additions, mut removals) = (Vec::new(), Vec::new());
         while additions.len() + removals.len() < most

@@ -1,8 +1,8 @@
 //! The reconciler: one entry for each object, whoever wants it.
 //!
-//! An object that two owners name, or that moves from one to the other in a reload, is one entry and no operation. At
+//! An object that two claimants name, or that moves from one to the other in a reload, is one entry and no operation. At
 //! most one operation of an entry is in flight; when it is answered, the entry is compared again with what is wanted
-//! by then, so a flapping link piles nothing up. Which owners want their objects at a moment is asked of the caller.
+//! by then, so a flapping link piles nothing up. Which claimants want their objects at a moment is asked of the caller.
 
 use core::net::IpAddr;
 use core::time::Duration;
@@ -29,10 +29,10 @@ const RESTORE_PERIOD: Duration = Duration::from_secs(2);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ObjectId(pub u32);
 
-/// All objects that are wanted, and all that the kernel has. `O` names who wants them.
+/// All objects that are wanted, and all that the kernel has. `C` names who wants them.
 #[derive(Debug)]
-pub struct Table<O> {
-    pub(super) entries: Slab<Entry<O>>,
+pub struct Table<C> {
+    pub(super) entries: Slab<Entry<C>>,
     pub(super) by_key: BTreeMap<Identity<IfName>, ObjectId>,
     /// Entries all of whose interfaces exist.
     pub(super) by_place: BTreeMap<Identity<IfIndex>, ObjectId>,
@@ -48,11 +48,11 @@ pub struct Table<O> {
 
 /// An object that is or was wanted.
 #[derive(Debug)]
-pub struct Entry<O> {
+pub struct Entry<C> {
     /// As it is wanted.
     pub object: Arc<Object>,
     /// Who names it.
-    pub owners: Vec<O>,
+    pub claimants: Vec<C>,
     /// The kernel did not do what was asked.
     pub refused: Option<Refused>,
     pub(super) place: Option<Identity<IfIndex>>,
@@ -95,7 +95,7 @@ pub struct Refused {
     pub retry_at: Instant,
 }
 
-/// How an owner wants its objects.
+/// How an claimant wants its objects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Want {
     /// Not at all.
@@ -128,7 +128,7 @@ pub struct Effect {
     pub foreign: bool,
 }
 
-impl<O> Default for Table<O> {
+impl<C> Default for Table<C> {
     fn default() -> Self {
         Self {
             entries: Slab::new(),
@@ -145,7 +145,7 @@ impl<O> Default for Table<O> {
     }
 }
 
-impl<O> Entry<O> {
+impl<C> Entry<C> {
     /// Whether an operation of it was not answered.
     #[must_use]
     pub const fn is_in_flight(&self) -> bool {
@@ -167,19 +167,19 @@ impl<O> Entry<O> {
     }
 }
 
-impl<O: Copy + PartialEq> Table<O> {
+impl<C: Copy + PartialEq> Table<C> {
     /// An entry.
     #[must_use]
-    pub fn entry(&self, id: ObjectId) -> Option<&Entry<O>> {
+    pub fn entry(&self, id: ObjectId) -> Option<&Entry<C>> {
         self.entries.get(id.0 as usize)
     }
 
-    pub(super) fn entry_mut(&mut self, id: ObjectId) -> Option<&mut Entry<O>> {
+    pub(super) fn entry_mut(&mut self, id: ObjectId) -> Option<&mut Entry<C>> {
         self.entries.get_mut(id.0 as usize)
     }
 
-    /// Makes `object` one that `owner` names; the attributes of the last call count.
-    pub fn claim(&mut self, object: Object, owner: O) -> ObjectId {
+    /// Makes `object` one that `claimant` names; the attributes of the last call count.
+    pub fn claim(&mut self, object: Object, claimant: C) -> ObjectId {
         let key = object.identity();
         let id = match self.by_key.get(&key) {
             Some(id) => *id,
@@ -190,9 +190,9 @@ impl<O: Copy + PartialEq> Table<O> {
             self.exchange(id, &was, object);
         }
         if let Some(entry) = self.entry_mut(id)
-            && !entry.owners.contains(&owner)
+            && !entry.claimants.contains(&claimant)
         {
-            entry.owners.push(owner);
+            entry.claimants.push(claimant);
         }
         id
     }
@@ -200,7 +200,7 @@ impl<O: Copy + PartialEq> Table<O> {
     fn insert(&mut self, key: Identity<IfName>, object: Object) -> ObjectId {
         let number = self.entries.insert(Entry {
             object: Arc::new(object),
-            owners: Vec::new(),
+            claimants: Vec::new(),
             refused: None,
             place: None,
             in_flight: None,
@@ -257,7 +257,7 @@ impl<O: Copy + PartialEq> Table<O> {
     /// Forgets who wants what, before a new configuration claims anew.
     pub fn release_all(&mut self) {
         for (_, entry) in &mut self.entries {
-            entry.owners.clear();
+            entry.claimants.clear();
         }
     }
 
@@ -281,8 +281,8 @@ impl<O: Copy + PartialEq> Table<O> {
         self.by_source.range(all).map(|(_, id)| *id).collect()
     }
 
-    /// Whether an entry is to be there, after what each owner wants.
-    pub fn is_wanted(&self, id: ObjectId, want: impl Fn(&O) -> Want) -> bool {
+    /// Whether an entry is to be there, after what each claimant wants.
+    pub fn is_wanted(&self, id: ObjectId, want: impl Fn(&C) -> Want) -> bool {
         match self.want(id, want) {
             Want::Yes => true,
             Want::Keep => self.is_present(id),
@@ -290,9 +290,9 @@ impl<O: Copy + PartialEq> Table<O> {
         }
     }
 
-    /// The most that an owner of an entry wants.
-    pub(super) fn want(&self, id: ObjectId, want: impl Fn(&O) -> Want) -> Want {
-        self.entry(id).and_then(|entry| entry.owners.iter().map(want).max()).unwrap_or(Want::No)
+    /// The most that an claimant of an entry wants.
+    pub(super) fn want(&self, id: ObjectId, want: impl Fn(&C) -> Want) -> Want {
+        self.entry(id).and_then(|entry| entry.claimants.iter().map(want).max()).unwrap_or(Want::No)
     }
 
     /// What a wanted entry waits for; none if it can be added as far as is known here.
@@ -349,7 +349,7 @@ impl<O: Copy + PartialEq> Table<O> {
 
     /// Drops an entry that nobody wants and that is nowhere.
     pub(super) fn collect(&mut self, id: ObjectId) {
-        let unused = self.entry(id).is_some_and(|e| e.owners.is_empty() && !e.is_in_flight());
+        let unused = self.entry(id).is_some_and(|e| e.claimants.is_empty() && !e.is_in_flight());
         if !unused || (self.is_present(id) && !self.is_shadowed(id)) {
             return;
         }

@@ -143,7 +143,7 @@ impl Role {
         match said {
             Said::Ran(run, end) => self.driver.ran(run, end),
             Said::Asked(id) => {
-                let told = Told::Checker(Box::new(self.driver.snapshot()));
+                let told = Told::Checker(Box::new(self.driver.view()));
                 self.peers.answer(id, told);
             }
             Said::Nothing => {}
@@ -152,7 +152,7 @@ impl Role {
 
     /// Logs what was counted.
     fn count(&self) {
-        let view = self.driver.snapshot();
+        let view = self.driver.view();
         let c = &view.counters;
         tracing::info!(
             "statistics: checks {}, good {}, failed {}, not tried {}, repeated {}; changes of the \

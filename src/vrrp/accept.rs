@@ -168,7 +168,7 @@ pub enum Refusal {
     },
     /// We own the addresses and are told not to listen.
     #[error("we are address owner")]
-    Owner,
+    Claimant,
     /// Valid otherwise, but with another number of addresses. RFC 3768 7.1 drops it; see `Engine` for what a
     /// router that goes on sending such adverts is taken for.
     #[error("expected {ours} VIPs but received {received}")]
@@ -206,7 +206,7 @@ impl Refusal {
             Self::Stale { .. } => &mut counters.auth_stale,
             Self::Replay => &mut counters.auth_replay,
             Self::Interval { .. } => &mut counters.bad_interval,
-            Self::Owner => &mut counters.ignored_as_owner,
+            Self::Claimant => &mut counters.ignored_as_owner,
             Self::AddressCount { .. } => &mut counters.bad_address_count,
         };
         *counter += 1;
@@ -226,7 +226,7 @@ impl Refusal {
             Self::AuthMismatch { .. } | Self::UnexpectedAh | Self::NoAh => 7,
             Self::AuthFailure | Self::BadIcv | Self::Spi(_) | Self::AhReplay { .. } => 8,
             Self::Interval { .. } => 9,
-            Self::Owner => 10,
+            Self::Claimant => 10,
             Self::AddressCount { .. } => 11,
             Self::NotPeer(_) => 12,
             Self::NoTrailer => 13,
@@ -390,7 +390,7 @@ pub fn check(judge: &Judge<'_>, packet: &Packet<'_>) -> Result<Heard, Refusal> {
         return Err(Refusal::Interval { ours, received });
     }
     if ours.owner_ignore_adverts && ours.priority == Priority::OWNER {
-        return Err(Refusal::Owner);
+        return Err(Refusal::Claimant);
     }
     let heard = Heard {
         source: packet.source,

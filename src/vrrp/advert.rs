@@ -8,7 +8,7 @@ use super::event::{InstanceId, Rx};
 use super::fsm::{self, Input, Rank, Step};
 use super::instance::{Disagreement, Instance, Machine, peer, say};
 use super::limit::Reason;
-use super::{Action, Actions, Cx, Engine};
+use super::{Action, Actions, Engine, Moment};
 use crate::base::{Family, IfIndex, Instant, WallTime};
 use crate::model;
 use crate::model::extras::{HmacMode, OldChecksum, Unicast};
@@ -23,7 +23,7 @@ const DISAGREEMENTS: u32 = 10;
 
 impl Engine {
     /// A packet came in.
-    pub(super) fn heard(&mut self, cx: &mut Cx<'_>, rx: &Rx, packet: &[u8]) {
+    pub(super) fn heard(&mut self, moment: &mut Moment<'_>, rx: &Rx, packet: &[u8]) {
         let Ok(packet) = accept::unwrap(rx, packet) else {
             self.malformed += 1;
             return;
@@ -32,7 +32,7 @@ impl Engine {
         let id = vrid.and_then(|vrid| self.addressee(rx.interface, vrid, &packet));
         let Some(id) = id else {
             self.unknown_vrid += 1;
-            if self.config.log_unknown_vrids && self.unknown_lines.take(cx.now) {
+            if self.config.log_unknown_vrids && self.unknown_lines.take(moment.now) {
                 let vrid = accept::vrid(packet.payload).unwrap_or_default();
                 let name = self.links.get(&rx.interface).map_or("?", |l| l.name.as_str());
                 tracing::info!(target: PEER, "Unknown VRID({vrid}) received on interface({name}). ignoring...");
@@ -42,7 +42,7 @@ impl Engine {
         if !self.running() {
             return;
         }
-        let time = self.time_of_day(cx.now);
+        let time = self.time_of_day(moment.now);
         let Some(instance) = self.instance_mut(id) else { return };
         if matches!(instance.machine(), Machine::Init | Machine::Fault) && !instance.retained {
             return;
@@ -56,8 +56,8 @@ impl Engine {
             now: time,
         };
         match accept::check(&judge, &packet) {
-            Ok(heard) => self.valid(cx, id, heard),
-            Err(refusal) => self.refused(cx, id, packet.source, &refusal),
+            Ok(heard) => self.valid(moment, id, heard),
+            Err(refusal) => self.refused(moment, id, packet.source, &refusal),
         }
     }
 
@@ -83,29 +83,35 @@ impl Engine {
         of_peer.or(first).or_else(neighbour)
     }
 
-    fn refused(&mut self, cx: &mut Cx<'_>, id: InstanceId, source: IpAddr, refusal: &Refusal) {
+    fn refused(
+        &mut self,
+        moment: &mut Moment<'_>,
+        id: InstanceId,
+        source: IpAddr,
+        refusal: &Refusal,
+    ) {
         let Some(instance) = self.instance_mut(id) else { return };
         refusal.count(&mut instance.counters);
-        if self.admits(id, Reason::Refused(refusal.kind()), cx.now)
+        if self.admits(id, Reason::Refused(refusal.kind()), moment.now)
             && let Some(instance) = self.instance(id)
         {
             peer!(warn, *instance, "dropped an advert from {source}: {refusal}");
         }
         if let Refusal::AddressCount { heard, .. } = refusal {
-            self.note_proof(cx, id, *heard);
-            self.disagrees(cx, id, *heard);
+            self.note_proof(moment, id, *heard);
+            self.disagrees(moment, id, *heard);
         }
     }
 
     /// An advert that is right in everything but the number of addresses. It elects nobody, but while
     /// addresses are added on one node after the other its sender is the living master: a backup does not
     /// take its silence for granted, and a master does not hold out against a better one for ever.
-    fn disagrees(&mut self, cx: &mut Cx<'_>, id: InstanceId, heard: Heard) {
+    fn disagrees(&mut self, moment: &mut Moment<'_>, id: InstanceId, heard: Heard) {
         let Some(instance) = self.instance_mut(id) else { return };
         let interval = instance.config.advert_int;
         let streak = match instance.disagreement {
             Some(d) if d.source == heard.source => {
-                let gap = cx.now.since(d.last);
+                let gap = moment.now.since(d.last);
                 if gap < interval / 2 {
                     return;
                 }
@@ -113,21 +119,23 @@ impl Engine {
             }
             _ => 1,
         };
-        instance.disagreement = Some(Disagreement { source: heard.source, last: cx.now, streak });
+        instance.disagreement =
+            Some(Disagreement { source: heard.source, last: moment.now, streak });
         let machine = instance.machine();
-        let follows = heard.priority >= instance.priority || instance.tolerates_lower(cx.now);
+        let follows =
+            heard.priority >= instance.effective_priority || instance.tolerates_lower(moment.now);
         match machine {
             Machine::Backup { .. } if follows => {
-                let master_down = cx.now + instance.master_down();
+                let master_down = moment.now + instance.master_down();
                 self.rearm(id, master_down);
             }
-            Machine::Master { .. } if streak >= DISAGREEMENTS => self.give_up(cx, id, heard),
+            Machine::Master { .. } if streak >= DISAGREEMENTS => self.give_up(moment, id, heard),
             _ => {}
         }
     }
 
     /// A master that another one will not listen to: the lower one leaves, so that not both answer.
-    fn give_up(&mut self, cx: &mut Cx<'_>, id: InstanceId, heard: Heard) {
+    fn give_up(&mut self, moment: &mut Moment<'_>, id: InstanceId, heard: Heard) {
         if self.judge(id, heard, false) != Some(Step::Enter(State::Backup)) {
             return;
         }
@@ -141,29 +149,29 @@ impl Engine {
                 heard.priority
             );
         }
-        self.send_last(cx, id);
-        self.yield_to_better(cx, id);
+        self.send_last(moment, id);
+        self.yield_to_better(moment, id);
     }
 
     /// A master that leaves to a better one may be told to send one more advert before.
-    fn send_last(&mut self, cx: &mut Cx<'_>, id: InstanceId) {
+    fn send_last(&mut self, moment: &mut Moment<'_>, id: InstanceId) {
         let Some(instance) = self.instance(id) else { return };
         if instance.config.higher_prio_send_advert {
-            self.send_advert(cx, id, instance.priority);
+            self.send_advert(moment, id, instance.effective_priority);
         }
     }
 
     /// What the table says about an advert.
     fn judge(&self, id: InstanceId, heard: Heard, tolerant: bool) -> Option<Step> {
         let instance = self.instance(id)?;
-        let ours = (instance.priority, instance.source);
+        let ours = (instance.effective_priority, instance.source);
         let rank = Rank::of((heard.priority, heard.source), ours);
         Some(fsm::step(instance.state(), Input::Advert { rank, tolerant }))
     }
 
-    fn valid(&mut self, cx: &mut Cx<'_>, id: InstanceId, heard: Heard) {
-        self.note_proof(cx, id, heard);
-        self.note_checksum(cx.now, id, heard);
+    fn valid(&mut self, moment: &mut Moment<'_>, id: InstanceId, heard: Heard) {
+        self.note_proof(moment, id, heard);
+        self.note_checksum(moment.now, id, heard);
         let Some(instance) = self.instance_mut(id) else { return };
         instance.counters.adverts_received += 1;
         if heard.priority == 0 {
@@ -173,7 +181,7 @@ impl Engine {
         let compare = !(known && instance.config.skip_check_adv_addr);
         if compare && !heard.same_addresses {
             instance.counters.address_list_mismatch += 1;
-            if self.admits(id, Reason::OtherAddresses, cx.now)
+            if self.admits(id, Reason::OtherAddresses, moment.now)
                 && let Some(instance) = self.instance(id)
             {
                 peer!(
@@ -188,12 +196,12 @@ impl Engine {
         if instance.retained && heard.priority != 0 {
             instance.retained = false;
             say!(info, *instance, "{} is master: removing VIPs.", heard.source);
-            self.settle_instance(cx, id);
+            self.settle_instance(moment, id);
         }
         let Some(state) = self.instance(id).map(Instance::state) else { return };
         let tolerant = state == State::Backup && {
-            self.consider_preemption(cx, id, heard.priority);
-            self.instance(id).is_some_and(|i| i.tolerates_lower(cx.now))
+            self.consider_preemption(moment, id, heard.priority);
+            self.instance(id).is_some_and(|i| i.tolerates_lower(moment.now))
         };
         let Some(step) = self.judge(id, heard, tolerant) else { return };
         let Some(instance) = self.instance_mut(id) else { return };
@@ -201,14 +209,14 @@ impl Engine {
             Step::TakeOverSoon => {
                 say!(debug, *instance, "Backup received priority 0 advertisement");
                 // Who would have taken over sooner does: a flood of farewells must not put it off.
-                let soon = cx.now + instance.skew();
+                let soon = moment.now + instance.skew();
                 if let Machine::Backup { master_down } = instance.machine() {
                     self.rearm(id, master_down.min(soon));
                 }
             }
-            Step::Follow => self.follow_master(cx, id, heard),
+            Step::Follow => self.follow_master(moment, id, heard),
             Step::Discard => {
-                if self.admits(id, Reason::Discarded, cx.now)
+                if self.admits(id, Reason::Discarded, moment.now)
                     && let Some(instance) = self.instance(id)
                 {
                     peer!(
@@ -222,10 +230,10 @@ impl Engine {
             }
             Step::Assert => {
                 peer!(debug, *instance, "Master received priority 0 message");
-                self.correct(cx, id, false);
+                self.correct(moment, id, false);
             }
             Step::Echo => {
-                if self.admits(id, Reason::Echo, cx.now)
+                if self.admits(id, Reason::Echo, moment.now)
                     && let Some(instance) = self.instance(id)
                 {
                     peer!(
@@ -236,22 +244,22 @@ impl Engine {
                     );
                 }
             }
-            Step::Enter(_) => self.give_way(cx, id, heard),
-            Step::Reassert => self.reassert(cx, id, heard),
+            Step::Enter(_) => self.give_way(moment, id, heard),
+            Step::Reassert => self.reassert(moment, id, heard),
             Step::Stay | Step::Wait | Step::Advertise => {}
         }
     }
 
     /// Remembers what must not be heard again.
-    fn note_proof(&mut self, cx: &mut Cx<'_>, id: InstanceId, heard: Heard) {
-        let now = cx.now;
+    fn note_proof(&mut self, moment: &mut Moment<'_>, id: InstanceId, heard: Heard) {
+        let now = moment.now;
         let Some(instance) = self.instance_mut(id) else { return };
         match heard.proof {
             Proof::None => {}
             Proof::Ah(number) => {
                 // What a replaced process goes on from would be too low.
                 if number.saturating_sub(instance.sequences.ah()) >= SLACK / 2 {
-                    cx.out.push(Action::Report);
+                    moment.out.push(Action::Report);
                 }
                 instance.sequences.note_ah(number);
             }
@@ -297,10 +305,10 @@ impl Engine {
     }
 
     /// The sender is the master of this backup.
-    fn follow_master(&mut self, cx: &mut Cx<'_>, id: InstanceId, heard: Heard) {
+    fn follow_master(&mut self, moment: &mut Moment<'_>, id: InstanceId, heard: Heard) {
         let old = self.instance(id).and_then(|i| i.master).map(|(source, _)| source);
         if old != Some(heard.source)
-            && self.admits(id, Reason::NewMaster, cx.now)
+            && self.admits(id, Reason::NewMaster, moment.now)
             && let Some(instance) = self.instance(id)
         {
             match old {
@@ -315,19 +323,19 @@ impl Engine {
         instance.willing = false;
         instance.disagreement = None;
         learn_interval(instance, heard);
-        let master_down = cx.now + instance.master_down();
+        let master_down = moment.now + instance.master_down();
         self.rearm(id, master_down);
         self.recount(id);
         // A member that joined a group of masters and finds a better router here: all follow.
         if self.any_master(id) {
-            self.yield_to_better(cx, id);
+            self.yield_to_better(moment, id);
         }
     }
 
     /// A master heard a better one.
-    fn give_way(&mut self, cx: &mut Cx<'_>, id: InstanceId, heard: Heard) {
+    fn give_way(&mut self, moment: &mut Moment<'_>, id: InstanceId, heard: Heard) {
         let Some(instance) = self.instance_mut(id) else { return };
-        let ours = instance.priority;
+        let ours = instance.effective_priority;
         if heard.priority > ours {
             say!(
                 info,
@@ -345,25 +353,25 @@ impl Engine {
                 heard.source
             );
         }
-        self.send_last(cx, id);
+        self.send_last(moment, id);
         if let Some(instance) = self.instance_mut(id) {
             instance.master = Some((heard.source, heard.priority));
             learn_interval(instance, heard);
         }
-        self.yield_to_better(cx, id);
+        self.yield_to_better(moment, id);
     }
 
     /// A router of lower priority believes to be master: it hears from us, and so do the caches it may have
     /// turned.
-    fn reassert(&mut self, cx: &mut Cx<'_>, id: InstanceId, heard: Heard) {
+    fn reassert(&mut self, moment: &mut Moment<'_>, id: InstanceId, heard: Heard) {
         // Others heard its AH number and would take ours for an old one.
         if let (Proof::Ah(number), Some(instance)) = (heard.proof, self.instance_mut(id)) {
             instance.sequences.note_ah(number.saturating_add(1));
         }
-        if self.admits(id, Reason::Lower, cx.now)
+        if self.admits(id, Reason::Lower, moment.now)
             && let Some(instance) = self.instance(id)
         {
-            let (ours, quiet) = (instance.priority, instance.config.lower_prio_no_advert);
+            let (ours, quiet) = (instance.effective_priority, instance.config.lower_prio_no_advert);
             peer!(
                 info,
                 *instance,
@@ -373,35 +381,36 @@ impl Engine {
                 if quiet { "" } else { ", forcing new election" }
             );
         }
-        self.correct(cx, id, true);
+        self.correct(moment, id, true);
     }
 
     /// Sends an advert out of turn; the next one comes a whole interval later.
-    pub(super) fn send_advert_now(&mut self, cx: &mut Cx<'_>, id: InstanceId) {
+    pub(super) fn send_advert_now(&mut self, moment: &mut Moment<'_>, id: InstanceId) {
         let Some(instance) = self.instance_mut(id) else { return };
-        let (priority, next_advert) = (instance.priority, cx.now + instance.config.advert_int);
+        let (priority, next_advert) =
+            (instance.effective_priority, moment.now + instance.config.advert_int);
         self.rearm(id, next_advert);
-        self.send_advert(cx, id, priority);
+        self.send_advert(moment, id, priority);
     }
 
     /// Sends an advert of this priority. One of priority 0, the farewell, leaves from where the last one did when
     /// the source or the interface is cleared already.
-    pub(super) fn send_advert(&mut self, cx: &mut Cx<'_>, id: InstanceId, priority: u8) {
+    pub(super) fn send_advert(&mut self, moment: &mut Moment<'_>, id: InstanceId, priority: u8) {
         let Some(instance) = self.instance(id) else { return };
         let last = instance
             .last_sent_from
             .filter(|(link, _)| priority == 0 && self.links.contains_key(link));
         let Some((interface, source)) = instance.link.zip(instance.source).or(last) else { return };
-        let time = self.time_of_day(cx.now);
+        let time = self.time_of_day(moment.now);
         let Some(instance) = self.instance_mut(id) else { return };
         instance.last_sent_from = Some((interface, source));
         // Never 0: the kernel would put in a number of its own.
         instance.packet_id = instance.packet_id.checked_add(1).unwrap_or(1);
-        let signature = signature(instance, time, priority, source, cx.out);
+        let signature = signature(instance, time, priority, source, moment.out);
         match instance.config.unicast() {
             None => {
                 let to = To { address: instance.config.destination, hop_limit: 255, old: false };
-                push_advert(cx.out, instance, priority, (interface, source), &signature, to);
+                push_advert(moment.out, instance, priority, (interface, source), &signature, to);
             }
             Some(unicast) => {
                 let hop_limit = unicast.ttl.unwrap_or(255);
@@ -412,7 +421,14 @@ impl Engine {
                         OldChecksum::Never => false,
                     };
                     let to = To { address: peer.address, hop_limit, old };
-                    push_advert(cx.out, instance, priority, (interface, source), &signature, to);
+                    push_advert(
+                        moment.out,
+                        instance,
+                        priority,
+                        (interface, source),
+                        &signature,
+                        to,
+                    );
                 }
             }
         }

@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, VecDeque};
 use super::action::Action;
 use super::event::InstanceId;
 use super::instance::say;
-use super::{Cx, Engine, Timer};
+use super::{Engine, Moment, Timer};
 use crate::base::{Family, IfIndex, Instant};
 use crate::model::vrrp::Garp;
 use crate::plan::ObjectId;
@@ -113,38 +113,43 @@ impl Lane {
 
 impl Engine {
     /// Peers that send adverts to our own address get to know where it is now, when an instance comes back.
-    pub(super) fn announce_source(&self, cx: &mut Cx<'_>, id: InstanceId) {
+    pub(super) fn announce_source(&self, moment: &mut Moment<'_>, id: InstanceId) {
         let Some(instance) = self.instance(id).filter(|i| i.config.unicast().is_some()) else {
             return;
         };
         let Some((interface, address)) = instance.link.zip(instance.source) else { return };
         if let Some(link) = self.links.get(&interface).filter(|link| link.arp) {
-            cx.out.push(Action::SendGarp { interface, mac: link.mac, address, count: 1 });
+            moment.out.push(Action::SendGarp { interface, mac: link.mac, address, count: 1 });
         }
     }
 
     /// Becoming master: addresses that are on their interfaces already are announced now, the others when
     /// they are confirmed; the later sets are scheduled.
-    pub(super) fn announce_master(&mut self, cx: &mut Cx<'_>, id: InstanceId) {
+    pub(super) fn announce_master(&mut self, moment: &mut Moment<'_>, id: InstanceId) {
         let Some(instance) = self.instance_mut(id) else { return };
         let garp = instance.config.garp;
         instance.announcing = Announcing::default();
         let announcing = &mut instance.announcing;
         if !garp.delay.is_zero() {
-            announcing.second_at = Some(cx.now + garp.delay);
+            announcing.second_at = Some(moment.now + garp.delay);
         }
         if !garp.refresh.is_zero() {
-            announcing.refresh_at = Some(cx.now + garp.refresh);
+            announcing.refresh_at = Some(moment.now + garp.refresh);
         }
         announcing.ask(garp.repeat);
         if let Some(instance) = self.instance(id) {
             self.log_set(id, instance.entries.iter().filter(|e| self.target(**e).is_some()));
         }
-        self.announce(cx, id);
+        self.announce(moment, id);
     }
 
     /// An address of a master is confirmed.
-    pub(super) fn announce_confirmed(&mut self, cx: &mut Cx<'_>, id: InstanceId, entry: ObjectId) {
+    pub(super) fn announce_confirmed(
+        &mut self,
+        moment: &mut Moment<'_>,
+        id: InstanceId,
+        entry: ObjectId,
+    ) {
         let Some(instance) = self.instance(id).filter(|i| i.is_master()) else { return };
         let repeat = instance.config.garp.repeat;
         if instance.entries.iter().take(LOGGED).any(|e| *e == entry) {
@@ -156,28 +161,28 @@ impl Engine {
             let lane = (link, Family::of(&address));
             instance.announcing.lanes.entry(lane).or_default().push(entry, repeat);
         }
-        self.announce(cx, id);
+        self.announce(moment, id);
     }
 
     /// A master heard an advert of lower priority: caches may have been turned to the other router.
-    pub(super) fn announce_after_lower(&mut self, cx: &mut Cx<'_>, id: InstanceId) {
+    pub(super) fn announce_after_lower(&mut self, moment: &mut Moment<'_>, id: InstanceId) {
         let Some(instance) = self.instance_mut(id).filter(|i| i.is_master()) else { return };
         let garp = instance.config.garp;
         if garp.lower_prio_repeat == 0 {
             return;
         }
         if !garp.lower_prio_delay.is_zero() {
-            instance.announcing.lower_at = Some(cx.now + garp.lower_prio_delay);
+            instance.announcing.lower_at = Some(moment.now + garp.lower_prio_delay);
         }
         instance.announcing.ask(garp.lower_prio_repeat);
-        self.announce(cx, id);
+        self.announce(moment, id);
     }
 
     /// Some set is due, or the next slice.
-    pub(super) fn announce_due(&mut self, cx: &mut Cx<'_>, id: InstanceId) {
+    pub(super) fn announce_due(&mut self, moment: &mut Moment<'_>, id: InstanceId) {
         let Some(instance) = self.instance_mut(id) else { return };
         let garp = instance.config.garp;
-        let due = |at: &mut Option<Instant>| at.take_if(|at| *at <= cx.now).is_some();
+        let due = |at: &mut Option<Instant>| at.take_if(|at| *at <= moment.now).is_some();
         let announcing = &mut instance.announcing;
         let mut frames = 0;
         if due(&mut announcing.second_at) {
@@ -189,14 +194,14 @@ impl Engine {
         if due(&mut announcing.refresh_at) {
             frames = frames.max(garp.refresh_repeat);
             if !garp.refresh.is_zero() {
-                announcing.refresh_at = Some(cx.now + garp.refresh);
+                announcing.refresh_at = Some(moment.now + garp.refresh);
             }
         }
         if frames > 0 {
             announcing.ask(frames);
             say!(debug, *instance, "announcing {} addresses again", instance.entries.len());
         }
-        self.announce(cx, id);
+        self.announce(moment, id);
     }
 
     /// Forgets what was still to be announced.
@@ -208,7 +213,7 @@ impl Engine {
     }
 
     /// Sends what may go in this step and says when the rest goes on.
-    fn announce(&mut self, cx: &mut Cx<'_>, id: InstanceId) {
+    fn announce(&mut self, moment: &mut Moment<'_>, id: InstanceId) {
         let Some(instance) = self.instance_mut(id) else { return };
         if !instance.is_master() {
             self.announce_nothing(id);
@@ -218,14 +223,14 @@ impl Engine {
         let mut announcing = core::mem::take(&mut instance.announcing);
         let mut visits = VISITS;
         loop {
-            let next = self.send_lanes(cx, &mut announcing, &garp);
+            let next = self.send_lanes(moment, &mut announcing, &garp);
             let stop = self.frames == 0 || visits == 0;
             let Some(set) = announcing.set.as_mut() else {
                 announcing.queue_at = next;
                 break;
             };
             if stop {
-                announcing.queue_at = Some(cx.now + NEXT);
+                announcing.queue_at = Some(moment.now + NEXT);
                 break;
             }
             let frames = set.frames;
@@ -257,13 +262,13 @@ impl Engine {
     /// Sends the frames whose interface is free; when the next ones may go.
     fn send_lanes(
         &mut self,
-        cx: &mut Cx<'_>,
+        moment: &mut Moment<'_>,
         announcing: &mut Announcing,
         garp: &Garp,
     ) -> Option<Instant> {
         let mut next: Option<Instant> = None;
         announcing.lanes.retain(|key, lane| {
-            let at = self.send_lane(cx, *key, lane, garp);
+            let at = self.send_lane(moment, *key, lane, garp);
             next = next.into_iter().chain(at).min();
             !lane.is_empty()
         });
@@ -273,7 +278,7 @@ impl Engine {
     /// The same for one interface.
     fn send_lane(
         &mut self,
-        cx: &mut Cx<'_>,
+        moment: &mut Moment<'_>,
         key: (IfIndex, Family),
         lane: &mut Lane,
         garp: &Garp,
@@ -283,12 +288,12 @@ impl Engine {
             Family::V6 => garp.na_interval,
         };
         while !lane.is_empty() {
-            let free = self.spacing.get(&key).copied().filter(|at| *at > cx.now);
+            let free = self.spacing.get(&key).copied().filter(|at| *at > moment.now);
             if let (Some(at), false) = (free, spacing.is_zero()) {
                 return Some(at);
             }
             if self.frames == 0 {
-                return Some(cx.now + NEXT);
+                return Some(moment.now + NEXT);
             }
             let Some((entry, left)) = lane.pop() else { break };
             // It may have gone, or changed its interface, since it was queued.
@@ -306,9 +311,9 @@ impl Engine {
             }
             let count = count.min(SLICE);
             self.frames = self.frames.saturating_sub(count);
-            cx.out.push(Action::SendGarp { interface: link, mac, address, count });
+            moment.out.push(Action::SendGarp { interface: link, mac, address, count });
             if !spacing.is_zero() {
-                self.spacing.insert(key, cx.now + spacing);
+                self.spacing.insert(key, moment.now + spacing);
             }
             if left > count {
                 lane.push(entry, left - count);

@@ -9,7 +9,7 @@ use super::fsm::{self, Input, Step};
 use super::health::Health;
 use super::instance::Instance;
 use super::notify::{self, Word};
-use super::{Action, Cx, Engine};
+use super::{Action, Engine, Moment};
 use crate::model;
 use crate::status::vrrp::State;
 
@@ -218,12 +218,12 @@ impl Engine {
     }
 
     /// Does to an instance and then to the other members of its group what `input` means to each.
-    pub(super) fn lead(&mut self, cx: &mut Cx<'_>, id: InstanceId, input: Input) {
+    pub(super) fn lead(&mut self, moment: &mut Moment<'_>, id: InstanceId, input: Input) {
         // The member that has the fault goes first.
         let first =
             input != Input::Unfit || self.instance(id).is_some_and(|i| i.health() == Health::Unfit);
         if first {
-            self.follow(cx, id, input);
+            self.follow(moment, id, input);
         }
         let Some(group) = self.instance(id).and_then(|i| i.group) else { return };
         if let Some(entry) = self.group_mut(group)
@@ -231,35 +231,35 @@ impl Engine {
         {
             self.walking.push_back(group);
         }
-        self.walk(cx);
+        self.walk(moment);
     }
 
-    fn follow(&mut self, cx: &mut Cx<'_>, id: InstanceId, input: Input) {
+    fn follow(&mut self, moment: &mut Moment<'_>, id: InstanceId, input: Input) {
         let Some(state) = self.instance(id).map(Instance::state) else { return };
         if let Step::Enter(to) = fsm::step(state, input) {
             if input == Input::Unfit {
                 self.log_faults(id);
             }
-            self.enter(cx, id, to);
+            self.enter(moment, id, to);
         }
     }
 
     /// Lets changes of state go on through their groups, as far as one slice goes.
-    pub(super) fn walk(&mut self, cx: &mut Cx<'_>) {
+    pub(super) fn walk(&mut self, moment: &mut Moment<'_>) {
         while self.may_go_on()
             && let Some(group) = self.walking.front().copied()
         {
-            if self.walk_on(cx, group) {
+            if self.walk_on(moment, group) {
                 self.walking.pop_front();
             }
         }
         if !self.walking.is_empty() {
-            self.go_on_later(cx);
+            self.go_on_later(moment);
         }
     }
 
     /// True when the change has reached all members.
-    fn walk_on(&mut self, cx: &mut Cx<'_>, id: GroupId) -> bool {
+    fn walk_on(&mut self, moment: &mut Moment<'_>, id: GroupId) -> bool {
         while self.may_go_on() {
             let Some(group) = self.group_mut(id) else { return true };
             let Some(walk) = &mut group.walk else { return true };
@@ -268,7 +268,7 @@ impl Engine {
             let rounds = if input == Input::Unfit { 2 } else { 1 };
             if count == 0 || next >= count * rounds {
                 group.walk = None;
-                self.group_entered(cx, id, input);
+                self.group_entered(moment, id, input);
                 return true;
             }
             walk.next += 1;
@@ -276,14 +276,14 @@ impl Engine {
             let own = next >= count * (rounds - 1)
                 || self.instance(member).is_some_and(|i| i.health() == Health::Unfit);
             if own {
-                self.follow(cx, member, input);
+                self.follow(moment, member, input);
             }
         }
         false
     }
 
     /// Notes and logs the state of a group after its members changed theirs.
-    fn group_entered(&mut self, cx: &mut Cx<'_>, id: GroupId, input: Input) {
+    fn group_entered(&mut self, moment: &mut Moment<'_>, id: GroupId, input: Input) {
         let state = match input {
             Input::Rise => State::Master,
             Input::Unfit => State::Fault,
@@ -302,20 +302,20 @@ impl Engine {
             "VRRP_Group({}) Syncing instances to {state} state",
             group.config.name
         );
-        self.announce_group(cx, id);
+        self.announce_group(moment, id);
     }
 
     /// Announces the state of a group once all its members have announced theirs.
-    pub(super) fn announce_group(&mut self, cx: &mut Cx<'_>, id: GroupId) {
+    pub(super) fn announce_group(&mut self, moment: &mut Moment<'_>, id: GroupId) {
         let Some(group) = self.group_mut(id).filter(|g| g.counts.unannounced == 0) else { return };
         let Some(state) = group.unannounced.take() else { return };
         if group.announced.replace(state) == Some(state) {
             return;
         }
         if let Some(notice) = notify::of_group(group, Word::State(state)) {
-            cx.out.push(Action::Notify(notice));
+            moment.out.push(Action::Notify(notice));
         }
-        cx.out.push(Action::Report);
+        moment.out.push(Action::Report);
     }
 
     /// What the groups count is what their members are. For tests.

@@ -6,7 +6,7 @@
 
 use super::event::InstanceId;
 use super::instance::{Instance, say};
-use super::{Cx, Engine};
+use super::{Engine, Moment};
 use crate::base::{IfIndex, IfName};
 use crate::model::vrrp::Priority;
 use crate::track::{Effect, State, Subject, TrackerId};
@@ -205,7 +205,7 @@ impl Engine {
 
     /// Computes the effective priority from the weights of what is tracked; the wait for a silent master changes
     /// with it.
-    pub(super) fn update_priority(&mut self, cx: &Cx<'_>, id: InstanceId) {
+    pub(super) fn update_priority(&mut self, moment: &Moment<'_>, id: InstanceId) {
         let Some(instance) = self.instance_mut(id) else { return };
         let base = instance.config.priority;
         // Tracking never makes an owner or unmakes one.
@@ -215,22 +215,22 @@ impl Engine {
             let total = i32::from(base.get()) + instance.standing.priority;
             u8::try_from(total.clamp(1, i32::from(Priority::MAX))).unwrap_or(Priority::MAX)
         };
-        let before = instance.priority;
+        let before = instance.effective_priority;
         if before == effective {
             return;
         }
         say!(info, *instance, "Changing effective priority from {before} to {effective}");
         let old = instance.master_down();
-        instance.priority = effective;
+        instance.effective_priority = effective;
         let new = instance.master_down();
         if let super::instance::Machine::Backup { master_down } = instance.machine() {
             let shifted = (master_down + new) - old;
-            self.rearm(id, shifted.max(cx.now));
+            self.rearm(id, shifted.max(moment.now));
         }
     }
 
     /// Something about an interface changed: those that have it or track it look at it anew.
-    pub(super) fn interface_changed(&mut self, cx: &mut Cx<'_>, name: &IfName) {
+    pub(super) fn interface_changed(&mut self, moment: &mut Moment<'_>, name: &IfName) {
         let mut concerned = self.instances.on_interface(name);
         for id in &concerned {
             self.refresh(*id);
@@ -239,28 +239,28 @@ impl Engine {
             let state = State::of(Some(self.is_up(name)));
             concerned.extend(self.note_tracker(tracker, state));
         }
-        self.reconsider_all(cx, concerned);
+        self.reconsider_all(moment, concerned);
     }
 
     /// Virtual servers can be served, or not any more.
-    pub(super) fn ipvs(&mut self, cx: &mut Cx<'_>, works: bool) {
+    pub(super) fn ipvs(&mut self, moment: &mut Moment<'_>, works: bool) {
         self.ipvs = State::of(Some(works));
         if let Some(tracker) = self.trackers.find(&Subject::VirtualServers) {
             let concerned = self.note_tracker(tracker, self.ipvs);
-            self.reconsider_all(cx, concerned);
+            self.reconsider_all(moment, concerned);
         }
     }
 
     /// Chooses the source of adverts anew for these instances, and what follows from that.
-    pub(super) fn reconsider_sources(&mut self, cx: &mut Cx<'_>, ids: Vec<InstanceId>) {
+    pub(super) fn reconsider_sources(&mut self, moment: &mut Moment<'_>, ids: Vec<InstanceId>) {
         let changed: Vec<InstanceId> =
-            ids.into_iter().filter(|id| self.choose_source(cx, *id)).collect();
-        self.reconsider_all(cx, changed);
+            ids.into_iter().filter(|id| self.choose_source(moment, *id)).collect();
+        self.reconsider_all(moment, changed);
     }
 
     /// Chooses the source of adverts: as configured (where that counts, if the host has it), else the first address
     /// of the interface that is not a virtual one. Says whether it changed.
-    pub(super) fn choose_source(&mut self, cx: &mut Cx<'_>, id: InstanceId) -> bool {
+    pub(super) fn choose_source(&mut self, moment: &mut Moment<'_>, id: InstanceId) -> bool {
         let Some(instance) = self.instance(id) else {
             return false;
         };
@@ -277,7 +277,7 @@ impl Engine {
         let changed = core::mem::replace(&mut instance.source, source) != source;
         let new_ah = !hears_ah && instance.config.ah_key().is_some();
         if new_ah || instance.listening != instance.hears() {
-            self.listen(cx, id);
+            self.listen(moment, id);
         }
         self.refresh(id);
         changed

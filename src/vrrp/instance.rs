@@ -47,7 +47,7 @@ pub(super) struct Instance {
     /// A member of a group whose silence lasted long enough, waiting for the other members.
     pub willing: bool,
     /// Priority in force.
-    pub priority: u8,
+    pub effective_priority: u8,
     /// Interval of the master as learned from its adverts (version 3), else our own.
     pub master_interval: Duration,
     /// The last router followed, and its priority.
@@ -145,7 +145,7 @@ impl Instance {
             group: None,
             counted: Tally::default(),
             willing: false,
-            priority,
+            effective_priority: priority,
             master_interval,
             master: None,
             preempt_at: None,
@@ -235,11 +235,16 @@ impl Instance {
     /// How long to wait for a silent master.
     pub fn master_down(&self) -> Duration {
         let c = &self.config;
-        timing::master_down(c.version, c.down_timer_adverts, self.priority, self.master_interval)
+        timing::master_down(
+            c.version,
+            c.down_timer_adverts,
+            self.effective_priority,
+            self.master_interval,
+        )
     }
 
     pub fn skew(&self) -> Duration {
-        timing::skew(self.config.version, self.priority, self.master_interval)
+        timing::skew(self.config.version, self.effective_priority, self.master_interval)
     }
 
     /// Whether a master of lower priority is to be followed at `now`.

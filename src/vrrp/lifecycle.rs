@@ -7,8 +7,8 @@ use super::action::Actions;
 use super::event::InstanceId;
 use super::instance::say;
 use super::notify::{self, Word};
-use super::object::Owner;
-use super::{Action, Cx, Engine, NOTICE_PATIENCE, Phase, SLICE, Timer, Timers};
+use super::object::Claimant;
+use super::{Action, Engine, Moment, NOTICE_PATIENCE, Phase, SLICE, Timer, Timers};
 use crate::base::{Instant, Name, Prefix};
 use crate::model::vrrp::Priority;
 use crate::plan::ObjectId;
@@ -16,15 +16,15 @@ use crate::status::vrrp::State;
 
 impl Engine {
     /// Starts everything once both the configuration and the kernel are known.
-    pub(super) fn start(&mut self, cx: &mut Cx<'_>) {
+    pub(super) fn start(&mut self, moment: &mut Moment<'_>) {
         if self.phase != (Phase::Waiting { configured: true, seen: true }) {
             return;
         }
         // While nobody acts on it.
         let renamed = core::mem::take(&mut self.resume.renamed);
-        self.resume_names(cx, renamed);
+        self.resume_names(moment, renamed);
         self.phase = Phase::Running;
-        self.silent_until = cx.now + self.config.startup_delay;
+        self.silent_until = moment.now + self.config.startup_delay;
         if !self.config.startup_delay.is_zero() {
             tracing::info!(
                 "Delaying startup for {} seconds",
@@ -43,7 +43,7 @@ impl Engine {
             if let Some(instance) = id.and_then(|id| self.instance_mut(id)) {
                 instance.was_master = known.state == State::Master;
                 let (number, at) = known.ah;
-                instance.sequences.resume(number, cx.now.since(at), instance.was_master);
+                instance.sequences.resume(number, moment.now.since(at), instance.was_master);
                 instance.announced = known.announced;
                 instance.mailed = known.announced;
                 resumed.extend(id.map(|id| (id, known.own)));
@@ -52,14 +52,14 @@ impl Engine {
         let ids = self.instances.ids();
         for id in &ids {
             self.look_for_own(*id, resumed.get(id).map(Vec::as_slice));
-            self.choose_source(cx, *id);
+            self.choose_source(moment, *id);
             self.look_for_retained(*id);
         }
-        self.start_scripts(cx);
-        self.reconsider_all(cx, ids);
+        self.start_scripts(moment);
+        self.reconsider_all(moment, ids);
         let entries = self.objects.ids();
-        self.settle(cx, &entries);
-        cx.out.push(Action::Report);
+        self.settle(moment, &entries);
+        moment.out.push(Action::Report);
     }
 
     /// Addresses of an instance that are there already are neither removed nor added again: if nobody else
@@ -94,9 +94,9 @@ impl Engine {
 
     /// Another program has put an address there: for the owner it is one of the interface itself, come late or back.
     pub(super) fn added_by_others(&mut self, entry: ObjectId) {
-        let owners = self.objects.entry(entry).map(|e| e.owners.clone()).unwrap_or_default();
-        for owner in owners {
-            if let Owner::Instance(id) = owner
+        let claimants = self.objects.entry(entry).map(|e| e.claimants.clone()).unwrap_or_default();
+        for claimant in claimants {
+            if let Claimant::Instance(id) = claimant
                 && self.instance(id).is_some_and(|i| i.config.priority == Priority::OWNER)
             {
                 self.take_for_own(id, entry, None);
@@ -118,11 +118,11 @@ impl Engine {
         }
     }
 
-    pub(super) fn stop(&mut self, cx: &mut Cx<'_>, keep_addresses: bool) {
+    pub(super) fn stop(&mut self, moment: &mut Moment<'_>, keep_addresses: bool) {
         if !self.running() {
             if !matches!(self.phase, Phase::Stopping | Phase::Stopped) {
                 self.phase = Phase::Stopped;
-                cx.out.push(Action::Done);
+                moment.out.push(Action::Done);
             }
             return;
         }
@@ -131,7 +131,7 @@ impl Engine {
         } else {
             self.phase = Phase::Stopping;
             for id in self.instances.ids() {
-                self.enter(cx, id, State::Init);
+                self.enter(moment, id, State::Init);
             }
         }
         self.timers = Timers::default();
@@ -141,17 +141,17 @@ impl Engine {
         self.sliced = false;
         for id in self.instances.ids() {
             let notice = self.instance_mut(id).and_then(|i| notify::of_instance(i, Word::Stop));
-            cx.out.extend(notice.map(Action::Notify));
+            moment.out.extend(notice.map(Action::Notify));
         }
         for group in &mut self.groups {
-            cx.out.extend(notify::of_group(group, Word::Stop).map(Action::Notify));
+            moment.out.extend(notify::of_group(group, Word::Stop).map(Action::Notify));
         }
         if keep_addresses {
-            cx.out.push(Action::Done);
+            moment.out.push(Action::Done);
         } else {
             // All farewells before the first address goes.
             let ids = self.objects.ids();
-            self.settle(cx, &ids);
+            self.settle(moment, &ids);
         }
     }
 
@@ -162,7 +162,7 @@ impl Engine {
             tracing::error!("a step of the VRRP engine failed; this is a defect, please report it");
             return;
         };
-        let mut cx = Cx { now, out };
+        let mut moment = Moment { now, out };
         self.budget = SLICE;
         let outcome = catch_unwind(AssertUnwindSafe(|| {
             if let Some(instance) = self.instances.get_mut(id) {
@@ -171,7 +171,7 @@ impl Engine {
             }
             self.refresh(id);
             self.recount(id);
-            self.reconsider_all(&mut cx, [id]);
+            self.reconsider_all(&mut moment, [id]);
         }));
         if outcome.is_err() {
             tracing::error!("taking a failed instance out of service failed as well");
@@ -179,34 +179,34 @@ impl Engine {
     }
 
     /// Announces a new state as soon as the kernel has answered for all addresses.
-    pub(super) fn announce_state_later(&mut self, cx: &mut Cx<'_>, id: InstanceId) {
+    pub(super) fn announce_state_later(&mut self, moment: &mut Moment<'_>, id: InstanceId) {
         let Some(instance) = self.instance_mut(id) else { return };
         instance.unannounced = Some(instance.state());
         self.recount(id);
-        self.timers.set(Timer::Notice(id), cx.now + NOTICE_PATIENCE);
-        self.announce_state_if_settled(cx, id);
+        self.timers.set(Timer::Notice(id), moment.now + NOTICE_PATIENCE);
+        self.announce_state_if_settled(moment, id);
     }
 
-    pub(super) fn announce_state_if_settled(&mut self, cx: &mut Cx<'_>, id: InstanceId) {
+    pub(super) fn announce_state_if_settled(&mut self, moment: &mut Moment<'_>, id: InstanceId) {
         if self.instance(id).is_some_and(|i| i.in_flight == 0) && !self.is_swept(id) {
-            self.announce_state(cx, id);
+            self.announce_state(moment, id);
         }
     }
 
-    pub(super) fn announce_state(&mut self, cx: &mut Cx<'_>, id: InstanceId) {
+    pub(super) fn announce_state(&mut self, moment: &mut Moment<'_>, id: InstanceId) {
         let Some(instance) = self.instance_mut(id) else { return };
         let Some(state) = instance.unannounced.take() else { return };
         let group = instance.group;
         if instance.announced.replace(state) != Some(state)
             && let Some(notice) = notify::of_instance(instance, Word::State(state))
         {
-            cx.out.push(Action::Notify(notice));
+            moment.out.push(Action::Notify(notice));
         }
         self.timers.clear(Timer::Notice(id));
         self.recount(id);
-        cx.out.push(Action::Report);
+        moment.out.push(Action::Report);
         if let Some(group) = group {
-            self.announce_group(cx, group);
+            self.announce_group(moment, group);
         }
     }
 }

@@ -8,7 +8,7 @@ use core::time::Duration;
 
 use super::event::InstanceId;
 use super::instance::{Instance, Machine, say};
-use super::{Action, Cx, Engine, Timer, notify};
+use super::{Action, Engine, Moment, Timer, notify};
 use crate::base::Instant;
 
 /// Corrections in a row, as when several routers were masters at once.
@@ -200,21 +200,21 @@ impl Engine {
 
     /// A master heard another one: it says that it is here, to caches too if the other one does not leave. What is
     /// asked for too often is done later.
-    pub(super) fn correct(&mut self, cx: &mut Cx<'_>, id: InstanceId, lower: bool) {
+    pub(super) fn correct(&mut self, moment: &mut Moment<'_>, id: InstanceId, lower: bool) {
         let Some(instance) = self.instance_mut(id) else { return };
         let corrections = &mut instance.corrections;
         let (advert, set) =
-            (corrections.adverts.next() <= cx.now, corrections.sets.next() <= cx.now);
+            (corrections.adverts.next() <= moment.now, corrections.sets.next() <= moment.now);
         if !advert {
             let lower = lower || corrections.advert_owed.is_some_and(|owed| owed.lower);
-            corrections.advert_owed = Some(Owed { heard: cx.now, lower });
+            corrections.advert_owed = Some(Owed { heard: moment.now, lower });
         }
         corrections.set_owed |= lower && !set;
         if advert {
-            self.correct_routers(cx, id, lower, true);
+            self.correct_routers(moment, id, lower, true);
         }
         if lower && set {
-            self.correct_caches(cx, id);
+            self.correct_caches(moment, id);
         }
         if !advert || (lower && !set) {
             self.arm_limits(id);
@@ -222,19 +222,25 @@ impl Engine {
     }
 
     /// Says to routers that we are here. An advert that left in its turn meanwhile is answer enough.
-    fn correct_routers(&mut self, cx: &mut Cx<'_>, id: InstanceId, lower: bool, silent: bool) {
+    fn correct_routers(
+        &mut self,
+        moment: &mut Moment<'_>,
+        id: InstanceId,
+        lower: bool,
+        silent: bool,
+    ) {
         let Some(instance) = self.instance_mut(id) else { return };
-        instance.corrections.adverts.take(cx.now, CORRECTION);
+        instance.corrections.adverts.take(moment.now, CORRECTION);
         instance.corrections.advert_owed = None;
         let notice = if lower { notify::of_lower_priority(instance) } else { None };
         if silent && !(lower && instance.config.lower_prio_no_advert) {
-            self.send_advert_now(cx, id);
+            self.send_advert_now(moment, id);
         }
-        cx.out.extend(notice.map(Action::Notify));
+        moment.out.extend(notice.map(Action::Notify));
     }
 
     /// Announces the addresses. Other members of the group do so too, and none of them soon again.
-    fn correct_caches(&mut self, cx: &mut Cx<'_>, id: InstanceId) {
+    fn correct_caches(&mut self, moment: &mut Moment<'_>, id: InstanceId) {
         let frames = |i: &Instance| {
             let addresses = u32::try_from(i.entries.len()).unwrap_or(u32::MAX);
             addresses.saturating_mul(i.config.garp.lower_prio_repeat)
@@ -245,7 +251,7 @@ impl Engine {
         }
         let pause = CORRECTION.max(FRAME.saturating_mul(total));
         let Some(instance) = self.instance_mut(id) else { return };
-        instance.corrections.sets.take(cx.now, pause);
+        instance.corrections.sets.take(moment.now, pause);
         instance.corrections.set_owed = false;
         let pace = instance.corrections.sets;
         let mut n = 0;
@@ -254,28 +260,28 @@ impl Engine {
             if let Some(instance) = self.instance_mut(member) {
                 instance.corrections.sets = pace;
             }
-            self.announce_after_lower(cx, member);
+            self.announce_after_lower(moment, member);
         }
     }
 
     /// A correction that was held back may go, or lines that were left out are to be told of.
-    pub(super) fn limits_due(&mut self, cx: &mut Cx<'_>, id: InstanceId) {
+    pub(super) fn limits_due(&mut self, moment: &mut Moment<'_>, id: InstanceId) {
         let Some(instance) = self.instance_mut(id) else { return };
         let mut lines = core::mem::take(&mut instance.lines);
-        for (words, count) in lines.left_out(cx.now) {
+        for (words, count) in lines.left_out(moment.now) {
             say!(info, *instance, "{count} more in the last minute were not logged: {words}");
         }
         instance.lines = lines;
         let corrections = instance.corrections;
-        let advert = corrections.advert_owed.filter(|_| corrections.adverts.next() <= cx.now);
-        let set = corrections.set_owed && corrections.sets.next() <= cx.now;
+        let advert = corrections.advert_owed.filter(|_| corrections.adverts.next() <= moment.now);
+        let set = corrections.set_owed && corrections.sets.next() <= moment.now;
         if let Machine::Master { next_advert } = instance.machine() {
             let sent = next_advert - instance.config.advert_int;
             if let Some(owed) = advert {
-                self.correct_routers(cx, id, owed.lower, sent <= owed.heard);
+                self.correct_routers(moment, id, owed.lower, sent <= owed.heard);
             }
             if set {
-                self.correct_caches(cx, id);
+                self.correct_caches(moment, id);
             }
         }
         self.arm_limits(id);

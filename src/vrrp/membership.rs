@@ -5,7 +5,7 @@ use core::net::IpAddr;
 
 use super::event::InstanceId;
 use super::registry::Key;
-use super::{Action, Cx, Engine, Timer};
+use super::{Action, Engine, Moment, Timer};
 use crate::base::IfIndex;
 use crate::plan::Outcome;
 
@@ -23,61 +23,61 @@ pub(super) struct Membership {
 
 impl Engine {
     /// Lets an instance hear what is sent to it as it is now, the new before the old is left.
-    pub(super) fn listen(&mut self, cx: &mut Cx<'_>, id: InstanceId) {
+    pub(super) fn listen(&mut self, moment: &mut Moment<'_>, id: InstanceId) {
         let Some(instance) = self.instances.get_mut(id) else { return };
         let wanted = instance.hears();
         let before = core::mem::replace(&mut instance.listening, wanted);
         if instance.config.ah_key().is_some() && !core::mem::replace(&mut self.hears_ah, true) {
-            cx.out.push(Action::HearAh);
+            moment.out.push(Action::HearAh);
         }
         if before == wanted {
             return;
         }
         if let Some(key) = wanted {
             self.instances.listen(key, id);
-            self.join(cx, key.0, key.2);
+            self.join(moment, key.0, key.2);
         }
         if let Some(key) = before {
-            self.deafen(cx, id, &key);
+            self.deafen(moment, id, &key);
         }
     }
 
     /// Lets an instance hear nothing any more.
-    pub(super) fn stop_listening(&mut self, cx: &mut Cx<'_>, id: InstanceId) {
+    pub(super) fn stop_listening(&mut self, moment: &mut Moment<'_>, id: InstanceId) {
         if let Some(key) = self.instances.get_mut(id).and_then(|i| i.listening.take()) {
-            self.deafen(cx, id, &key);
+            self.deafen(moment, id, &key);
         }
     }
 
-    fn deafen(&mut self, cx: &mut Cx<'_>, id: InstanceId, key: &Key) {
+    fn deafen(&mut self, moment: &mut Moment<'_>, id: InstanceId, key: &Key) {
         self.instances.unlisten(key, id);
-        self.leave(cx, key.0, key.2);
+        self.leave(moment, key.0, key.2);
     }
 
-    fn join(&mut self, cx: &mut Cx<'_>, interface: IfIndex, group: IpAddr) {
+    fn join(&mut self, moment: &mut Moment<'_>, interface: IfIndex, group: IpAddr) {
         let membership = self
             .memberships
             .entry((interface, group))
             .or_insert(Membership { users: 0, refused: None });
         membership.users += 1;
         if membership.users == 1 {
-            cx.out.push(Action::Join { interface, group });
+            moment.out.push(Action::Join { interface, group });
         }
     }
 
-    fn leave(&mut self, cx: &mut Cx<'_>, interface: IfIndex, group: IpAddr) {
+    fn leave(&mut self, moment: &mut Moment<'_>, interface: IfIndex, group: IpAddr) {
         if let Some(membership) = self.memberships.get_mut(&(interface, group)) {
             membership.users = membership.users.saturating_sub(1);
             if membership.users == 0 {
                 self.memberships.remove(&(interface, group));
-                cx.out.push(Action::Leave { interface, group });
+                moment.out.push(Action::Leave { interface, group });
             }
         }
     }
 
     pub(super) fn joined(
         &mut self,
-        cx: &mut Cx<'_>,
+        moment: &mut Moment<'_>,
         interface: IfIndex,
         group: IpAddr,
         outcome: Outcome,
@@ -90,7 +90,7 @@ impl Engine {
         let changed = membership.refused != refused;
         membership.refused = refused;
         if refused.is_some() {
-            self.timers.set(Timer::Join, cx.now + JOIN_AGAIN);
+            self.timers.set(Timer::Join, moment.now + JOIN_AGAIN);
         }
         if changed {
             let concerned: Vec<InstanceId> = self
@@ -101,15 +101,15 @@ impl Engine {
             for id in &concerned {
                 self.refresh(*id);
             }
-            self.reconsider_all(cx, concerned);
+            self.reconsider_all(moment, concerned);
         }
     }
 
-    pub(super) fn join_again(&mut self, cx: &mut Cx<'_>) {
+    pub(super) fn join_again(&mut self, moment: &mut Moment<'_>) {
         let refused: Vec<(IfIndex, IpAddr)> =
             self.memberships.iter().filter(|(_, m)| m.refused.is_some()).map(|(k, _)| *k).collect();
         for (interface, group) in refused {
-            cx.out.push(Action::Join { interface, group });
+            moment.out.push(Action::Join { interface, group });
         }
     }
 }

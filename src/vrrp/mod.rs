@@ -19,7 +19,7 @@
 //! | `script` | when tracking scripts run |
 //! | `lifecycle` | start, end, announcements of state |
 //! | `reload` | from one configuration to the next |
-//! | `snapshot` | views for others |
+//! | `view` | views for others |
 #![forbid(unsafe_code)]
 
 use std::collections::{BTreeMap, VecDeque};
@@ -52,20 +52,20 @@ mod object;
 mod registry;
 mod reload;
 mod script;
-mod snapshot;
 mod sweep;
 #[cfg(test)]
 mod tests;
 mod timers;
 pub mod timing;
 mod transition;
+mod view;
 
 pub use action::{Action, Actions};
 pub use event::{Event, InstanceId, Link, RunEnd, RunId, Rx, Snapshot};
 use group::{Group, GroupId};
 use instance::Instance;
 use membership::Membership;
-use object::Owner;
+use object::Claimant;
 use registry::Registry;
 use script::Script;
 use sweep::Sweep;
@@ -105,7 +105,7 @@ pub struct Engine {
     link_names: BTreeMap<IfName, IfIndex>,
     /// Former names that still mean an interface.
     aliases: BTreeMap<IfIndex, Vec<IfName>>,
-    objects: Table<Owner>,
+    objects: Table<Claimant>,
     memberships: BTreeMap<(IfIndex, core::net::IpAddr), Membership>,
     /// When the next gratuitous frame may leave by an interface.
     spacing: BTreeMap<(IfIndex, Family), Instant>,
@@ -158,7 +158,7 @@ enum Phase {
 }
 
 /// What a step works with.
-struct Cx<'a> {
+struct Moment<'a> {
     now: Instant,
     out: &'a mut Actions,
 }
@@ -213,7 +213,9 @@ impl Engine {
         self.current = None;
         self.budget = SLICE;
         self.frames = garp::SLICE;
-        if catch_unwind(AssertUnwindSafe(|| self.dispatch(&mut Cx { now, out }, event))).is_err() {
+        if catch_unwind(AssertUnwindSafe(|| self.dispatch(&mut Moment { now, out }, event)))
+            .is_err()
+        {
             self.quarantine(now, out);
         }
         #[cfg(test)]
@@ -243,62 +245,62 @@ impl Engine {
         self.timers.earliest_other()
     }
 
-    fn dispatch(&mut self, cx: &mut Cx<'_>, event: Event<'_>) {
+    fn dispatch(&mut self, moment: &mut Moment<'_>, event: Event<'_>) {
         match event {
-            Event::Advert { rx, packet } => self.heard(cx, &rx, packet),
+            Event::Advert { rx, packet } => self.heard(moment, &rx, packet),
             Event::Timer => {
-                self.adverts(cx);
-                self.timer(cx);
+                self.adverts(moment);
+                self.timer(moment);
             }
-            Event::Adverts => self.adverts(cx),
-            Event::Kernel(snapshot) => self.kernel(cx, snapshot),
-            Event::Link(link) => self.link(cx, link),
-            Event::LinkGone(index) => self.link_gone(cx, index),
-            Event::Object(change) => self.object_changed(cx, &change),
-            Event::Applied { token, item, outcome } => self.applied(cx, token, item, outcome),
+            Event::Adverts => self.adverts(moment),
+            Event::Kernel(snapshot) => self.kernel(moment, snapshot),
+            Event::Link(link) => self.link(moment, link),
+            Event::LinkGone(index) => self.link_gone(moment, index),
+            Event::Object(change) => self.object_changed(moment, &change),
+            Event::Applied { token, item, outcome } => self.applied(moment, token, item, outcome),
             Event::Joined { interface, group, outcome } => {
-                self.joined(cx, interface, group, outcome)
+                self.joined(moment, interface, group, outcome)
             }
             Event::Unsent { instance, destination, errno } => {
-                self.unsent(cx.now, instance, destination, errno);
+                self.unsent(moment.now, instance, destination, errno);
             }
-            Event::Ran { run, end } => self.ran(cx, run, end),
+            Event::Ran { run, end } => self.ran(moment, run, end),
             Event::RunnerReady => self.runner_ready(),
-            Event::TimeOfDay(time) => self.told_time = Some((cx.now, time)),
-            Event::Ipvs { works } => self.ipvs(cx, works),
+            Event::TimeOfDay(time) => self.told_time = Some((moment.now, time)),
+            Event::Ipvs { works } => self.ipvs(moment, works),
             Event::Resume(summary) => self.resume = summary,
-            Event::Reload(config) => self.reload(cx, config),
-            Event::Stop { keep_addresses } => self.stop(cx, keep_addresses),
+            Event::Reload(config) => self.reload(moment, config),
+            Event::Stop { keep_addresses } => self.stop(moment, keep_addresses),
         }
         if self.phase == Phase::Stopping && !self.objects.is_busy() && self.sweeps.is_empty() {
             self.phase = Phase::Stopped;
-            cx.out.push(Action::Done);
+            moment.out.push(Action::Done);
         }
     }
 
-    fn adverts(&mut self, cx: &mut Cx<'_>) {
-        while let Some((id, due)) = self.timers.pop_advert(cx.now) {
-            self.advert_due(cx, id, due);
+    fn adverts(&mut self, moment: &mut Moment<'_>) {
+        while let Some((id, due)) = self.timers.pop_advert(moment.now) {
+            self.advert_due(moment, id, due);
         }
     }
 
-    fn timer(&mut self, cx: &mut Cx<'_>) {
+    fn timer(&mut self, moment: &mut Moment<'_>) {
         while self.budget > 0
-            && let Some((timer, due)) = self.timers.pop(cx.now)
+            && let Some((timer, due)) = self.timers.pop(moment.now)
         {
             match timer {
-                Timer::Silence(id) => self.silence(cx, id),
-                Timer::Announce(id) => self.announce_due(cx, id),
-                Timer::Limits(id) => self.limits_due(cx, id),
-                Timer::Notice(id) => self.announce_state(cx, id),
-                Timer::Script(id) => self.script_due(cx, id, due),
-                Timer::Retry(entry) => self.settle(cx, &[entry]),
-                Timer::Join => self.join_again(cx),
+                Timer::Silence(id) => self.silence(moment, id),
+                Timer::Announce(id) => self.announce_due(moment, id),
+                Timer::Limits(id) => self.limits_due(moment, id),
+                Timer::Notice(id) => self.announce_state(moment, id),
+                Timer::Script(id) => self.script_due(moment, id, due),
+                Timer::Retry(entry) => self.settle(moment, &[entry]),
+                Timer::Join => self.join_again(moment),
                 Timer::HoldDown(id) => {
                     if let Some(instance) = self.instance_mut(id) {
                         instance.held_down_until = None;
                         self.refresh(id);
-                        self.reconsider_all(cx, [id]);
+                        self.reconsider_all(moment, [id]);
                     }
                 }
                 // A slice comes after all others that are due, adverts have a queue of their own.
@@ -306,8 +308,8 @@ impl Engine {
             }
         }
         self.sliced = false;
-        self.work(cx);
-        self.sweep(cx);
+        self.work(moment);
+        self.sweep(moment);
     }
 
     fn set_timer(&mut self, timer: Timer, at: Option<Instant>) {

@@ -56,7 +56,7 @@ pub(super) fn of_instance(instance: &mut Instance, word: Word) -> Option<Notice>
         .into(),
         urgent: true,
     });
-    let priority = instance.priority.to_string();
+    let priority = instance.effective_priority.to_string();
     notice("INSTANCE", &name, word, &priority, &instance.config.notify, mail)
 }
 
@@ -83,7 +83,12 @@ pub(super) fn of_lower_priority(instance: &Instance) -> Option<Notice> {
         state: Name::from("MASTER_RX_LOWER_PRI"),
         commands: vec![command],
         limit: None,
-        fifo: fifo("INSTANCE", name, "MASTER_RX_LOWER_PRI", &instance.priority.to_string()),
+        fifo: fifo(
+            "INSTANCE",
+            name,
+            "MASTER_RX_LOWER_PRI",
+            &instance.effective_priority.to_string(),
+        ),
         mail: None,
     })
 }

@@ -4,7 +4,7 @@
 use super::event::InstanceId;
 use super::instance::{Instance, say};
 use super::registry::Registry;
-use super::{Action, Cx, Engine, HOLD_DOWN, Phase, Timer};
+use super::{Action, Engine, HOLD_DOWN, Moment, Phase, Timer};
 use crate::base::IfIndex;
 use crate::model;
 use crate::model::vrrp::Priority;
@@ -13,7 +13,7 @@ use crate::plan::{Change, Object, ObjectId, Outcome, Part, Request, Token, Want}
 
 /// Who names an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Owner {
+pub(super) enum Claimant {
     /// An instance, which wants it while it is master.
     Instance(InstanceId),
     /// The host, which wants it as long as the daemon runs: a static address.
@@ -28,7 +28,7 @@ impl Engine {
             let id = *id;
             let mut entries = Vec::with_capacity(config.addresses.len() + config.excluded.len());
             for object in wanted_by(config) {
-                let entry = self.objects.claim(object, Owner::Instance(id));
+                let entry = self.objects.claim(object, Claimant::Instance(id));
                 // The same address twice is one entry; lists are short or have no doubles.
                 if entries.last() != Some(&entry) {
                     entries.push(entry);
@@ -42,25 +42,25 @@ impl Engine {
             }
         }
         for address in &new.static_addresses {
-            self.objects.claim(Object::Address(address.clone()), Owner::Host);
+            self.objects.claim(Object::Address(address.clone()), Claimant::Host);
         }
     }
 
     /// The kernel told of an object.
-    pub(super) fn object_changed(&mut self, cx: &mut Cx<'_>, change: &Change) {
+    pub(super) fn object_changed(&mut self, moment: &mut Moment<'_>, change: &Change) {
         let effect = self.objects.changed(change);
         if let Some(entry) = effect.added {
             self.added_by_others(entry);
         }
         let mut entries = effect.removed;
-        entries.retain(|entry| self.removed_by_others(cx, *entry));
+        entries.retain(|entry| self.removed_by_others(moment, *entry));
         entries.extend(effect.settle);
-        self.settle(cx, &entries);
+        self.settle(moment, &entries);
         if let Some((link, prefix)) = change.sight.as_address() {
             if effect.foreign || self.has_owner(link) {
-                self.reconsider_sources(cx, self.on_link(link));
+                self.reconsider_sources(moment, self.on_link(link));
             }
-            self.reconsider_sources(cx, self.instances.with_source(prefix.address));
+            self.reconsider_sources(moment, self.instances.with_source(prefix.address));
         }
     }
 
@@ -73,18 +73,18 @@ impl Engine {
     }
 
     /// An object was taken away. Says whether it is to be put back now: not while another program keeps at it.
-    fn removed_by_others(&mut self, cx: &Cx<'_>, entry: ObjectId) -> bool {
+    fn removed_by_others(&mut self, moment: &Moment<'_>, entry: ObjectId) -> bool {
         if !self.running() || !self.wanted(entry) {
             return false;
         }
         let Some(what) = self.objects.entry(entry) else { return false };
-        let owners = what.owners.clone();
+        let claimants = what.claimants.clone();
         let object = std::sync::Arc::clone(&what.object);
-        if !object.is_tracked() && !owners.contains(&Owner::Host) {
+        if !object.is_tracked() && !claimants.contains(&Claimant::Host) {
             return false;
         }
-        for owner in owners {
-            if let Owner::Instance(id) = owner
+        for claimant in claimants {
+            if let Claimant::Instance(id) = claimant
                 && let Some(instance) = self.instance_mut(id)
                 && instance.is_master()
             {
@@ -92,10 +92,10 @@ impl Engine {
                 say!(warn, *instance, "{object} was removed by another program, putting it back");
             }
         }
-        if self.objects.may_restore(entry, cx.now) {
+        if self.objects.may_restore(entry, moment.now) {
             return true;
         }
-        if let Some(at) = self.objects.put_off(entry, 0, cx.now) {
+        if let Some(at) = self.objects.put_off(entry, 0, moment.now) {
             self.timers.set(Timer::Retry(entry), at);
         }
         false
@@ -103,118 +103,126 @@ impl Engine {
 
     /// Whether an object is to be in the kernel now.
     fn wanted(&self, entry: ObjectId) -> bool {
-        self.objects.is_wanted(entry, |owner| wants(&self.instances, self.phase, *owner))
+        self.objects.is_wanted(entry, |claimant| wants(&self.instances, self.phase, *claimant))
     }
 
     /// Asks the kernel for what is missing or too much among a few entries.
-    pub(super) fn settle_now(&mut self, cx: &mut Cx<'_>, entries: &[ObjectId]) {
+    pub(super) fn settle_now(&mut self, moment: &mut Moment<'_>, entries: &[ObjectId]) {
         let Self { objects, instances, phase, .. } = self;
-        let want = |owner: &Owner| wants(instances, *phase, *owner);
-        let request = objects.request(entries, cx.now, want);
-        self.send(cx, request);
+        let want = |claimant: &Claimant| wants(instances, *phase, *claimant);
+        let request = objects.request(entries, moment.now, want);
+        self.send(moment, request);
     }
 
     /// The same for a part of what is needed, and only for so many operations.
     pub(super) fn ask(
         &mut self,
-        cx: &mut Cx<'_>,
+        moment: &mut Moment<'_>,
         entries: &mut impl Iterator<Item = ObjectId>,
         part: Part,
         most: usize,
     ) -> Option<Token> {
         let Self { objects, instances, phase, .. } = self;
-        let want = |owner: &Owner| wants(instances, *phase, *owner);
-        let request = objects.request_part(entries, part, most, cx.now, want);
-        self.send(cx, request)
+        let want = |claimant: &Claimant| wants(instances, *phase, *claimant);
+        let request = objects.request_part(entries, part, most, moment.now, want);
+        self.send(moment, request)
     }
 
-    fn send(&mut self, cx: &mut Cx<'_>, request: Option<Request>) -> Option<Token> {
+    fn send(&mut self, moment: &mut Moment<'_>, request: Option<Request>) -> Option<Token> {
         let Request { token, ops, objects } = request?;
         // A change of state costs about as much as an operation or two.
         self.budget = self.budget.saturating_sub(ops.len());
         for entry in objects {
-            let owners = self.objects.entry(entry).map(|e| e.owners.clone()).unwrap_or_default();
-            for owner in owners {
-                if let Owner::Instance(id) = owner
+            let claimants =
+                self.objects.entry(entry).map(|e| e.claimants.clone()).unwrap_or_default();
+            for claimant in claimants {
+                if let Claimant::Instance(id) = claimant
                     && let Some(instance) = self.instances.get_mut(id)
                 {
                     instance.in_flight += 1;
                 }
             }
         }
-        cx.out.push(Action::Apply { token, ops });
+        moment.out.push(Action::Apply { token, ops });
         Some(token)
     }
 
     /// The kernel answered one operation.
-    pub(super) fn applied(&mut self, cx: &mut Cx<'_>, token: Token, item: u32, outcome: Outcome) {
-        let answer = self.objects.answered(token, item, outcome, cx.now);
+    pub(super) fn applied(
+        &mut self,
+        moment: &mut Moment<'_>,
+        token: Token,
+        item: u32,
+        outcome: Outcome,
+    ) {
+        let answer = self.objects.answered(token, item, outcome, moment.now);
         if !self.sweeps.is_empty() && !self.objects.is_open(token) {
-            self.timers.set(Timer::Slice, cx.now);
+            self.timers.set(Timer::Slice, moment.now);
         }
         let Some(answer) = answer else { return };
         let Some(entry) = self.objects.entry(answer.object) else { return };
-        let owners: Vec<InstanceId> = entry
-            .owners
+        let claimants: Vec<InstanceId> = entry
+            .claimants
             .iter()
-            .filter_map(|owner| match owner {
-                Owner::Instance(id) => Some(*id),
-                Owner::Host => None,
+            .filter_map(|claimant| match claimant {
+                Claimant::Instance(id) => Some(*id),
+                Claimant::Host => None,
             })
             .collect();
         if let (Outcome::Refused(errno), false) = (outcome, answer.repeated) {
             let what = if answer.added { "add" } else { "remove" };
             tracing::warn!("cannot {what} {}: error {errno}, trying again", entry.object);
         }
-        for id in &owners {
+        for id in &claimants {
             if let Some(instance) = self.instance_mut(*id) {
                 instance.in_flight = instance.in_flight.saturating_sub(1);
             }
         }
         if let Some(at) = answer.retry_at {
             self.timers.set(Timer::Retry(answer.object), at);
-            for id in &owners {
-                self.hold_down_if_hopeless(cx, *id);
+            for id in &claimants {
+                self.hold_down_if_hopeless(moment, *id);
             }
         } else if answer.added && !answer.existed {
-            for id in &owners {
+            for id in &claimants {
                 if self.instance(*id).is_some_and(Instance::is_master) {
-                    self.announce_confirmed(cx, *id, answer.object);
+                    self.announce_confirmed(moment, *id, answer.object);
                 }
             }
         }
         if self.objects.own(answer.object).is_some()
             && let Some((link, _)) = self.objects.address(answer.object)
         {
-            self.reconsider_sources(cx, self.on_link(link));
+            self.reconsider_sources(moment, self.on_link(link));
         }
         let mut entries = answer.affected;
         entries.push(answer.object);
-        self.settle(cx, &entries);
-        for id in owners {
-            self.announce_state_if_settled(cx, id);
-            self.reconsider_all(cx, [id]);
+        self.settle(moment, &entries);
+        for id in claimants {
+            self.announce_state_if_settled(moment, id);
+            self.reconsider_all(moment, [id]);
         }
     }
 
     /// Announces addresses whose link has come up, for those masters that do not depend on it.
-    pub(super) fn announce_again(&mut self, cx: &mut Cx<'_>, entries: &[ObjectId]) {
+    pub(super) fn announce_again(&mut self, moment: &mut Moment<'_>, entries: &[ObjectId]) {
         for entry in entries {
-            let owners = self.objects.entry(*entry).map(|e| e.owners.clone()).unwrap_or_default();
-            for owner in owners {
-                if let Owner::Instance(id) = owner
+            let claimants =
+                self.objects.entry(*entry).map(|e| e.claimants.clone()).unwrap_or_default();
+            for claimant in claimants {
+                if let Claimant::Instance(id) = claimant
                     && self.instance(id).is_some_and(Instance::is_master)
                 {
-                    self.announce_confirmed(cx, id, *entry);
+                    self.announce_confirmed(moment, id, *entry);
                 }
             }
         }
     }
 
     /// A master none of whose addresses the kernel takes leaves the field to others for a while.
-    fn hold_down_if_hopeless(&mut self, cx: &Cx<'_>, id: InstanceId) {
+    fn hold_down_if_hopeless(&mut self, moment: &Moment<'_>, id: InstanceId) {
         if self.instance(id).is_some_and(Instance::is_master) && self.all_refused(id) {
-            let until = cx.now + HOLD_DOWN;
+            let until = moment.now + HOLD_DOWN;
             if let Some(instance) = self.instance_mut(id) {
                 instance.held_down_until = Some(until);
             }
@@ -233,15 +241,15 @@ fn wanted_by(config: &model::Instance) -> impl Iterator<Item = Object> {
     addresses.chain(routes.iter().filter(|route| route.vrf.is_none()).flat_map(objects))
 }
 
-/// How an owner wants its objects now. What is only retained is to stay where it is, not to be added.
-fn wants(instances: &Registry, phase: Phase, owner: Owner) -> Want {
-    match owner {
-        Owner::Instance(id) => match instances.get(id) {
+/// How an claimant wants its objects now. What is only retained is to stay where it is, not to be added.
+fn wants(instances: &Registry, phase: Phase, claimant: Claimant) -> Want {
+    match claimant {
+        Claimant::Instance(id) => match instances.get(id) {
             Some(instance) if instance.is_master() => Want::Yes,
             Some(instance) if instance.retained => Want::Keep,
             _ => Want::No,
         },
-        Owner::Host if matches!(phase, Phase::Running | Phase::Waiting { .. }) => Want::Yes,
-        Owner::Host => Want::No,
+        Claimant::Host if matches!(phase, Phase::Running | Phase::Waiting { .. }) => Want::Yes,
+        Claimant::Host => Want::No,
     }
 }

@@ -13,7 +13,7 @@ use super::group::{Group, GroupId};
 use super::instance::{Instance, Machine, say};
 use super::notify::{self, Word};
 use super::script::Script;
-use super::{Action, Cx, Engine, Phase, SLICE, Timer};
+use super::{Action, Engine, Moment, Phase, SLICE, Timer};
 use crate::base::{Instant, Name};
 use crate::model::{self, Weight, diff};
 use crate::status::vrrp::State;
@@ -21,7 +21,7 @@ use crate::track::{self, Effect, Reference, Standing, Subject, TrackerId};
 
 impl Engine {
     /// Takes a new configuration, or the first one.
-    pub(super) fn reload(&mut self, cx: &mut Cx<'_>, new: Arc<model::Vrrp>) {
+    pub(super) fn reload(&mut self, moment: &mut Moment<'_>, new: Arc<model::Vrrp>) {
         if matches!(self.phase, Phase::Stopping | Phase::Stopped) {
             return;
         }
@@ -29,13 +29,13 @@ impl Engine {
         // before addresses are compared: an address that one instance leaves and another wants is not touched.
         self.budget = usize::MAX;
         self.sliced = false;
-        self.work(cx);
-        self.take(cx, new);
+        self.work(moment);
+        self.take(moment, new);
         self.budget = SLICE;
-        self.start(cx);
+        self.start(moment);
     }
 
-    fn take(&mut self, cx: &mut Cx<'_>, new: Arc<model::Vrrp>) {
+    fn take(&mut self, moment: &mut Moment<'_>, new: Arc<model::Vrrp>) {
         let old = core::mem::replace(&mut self.config, Arc::clone(&new));
         let matching = diff::instances(&old, &new);
         let id_of = |position: &usize| self.instances.named(&old.instances.get(*position)?.name);
@@ -49,7 +49,7 @@ impl Engine {
         let mut added: Vec<InstanceId> = Vec::with_capacity(matching.added.len());
         for position in &matching.added {
             let Some(config) = new.instances.get(*position) else { continue };
-            let id = self.instances.add(|id| Instance::new(id, config.clone(), cx.now));
+            let id = self.instances.add(|id| Instance::new(id, config.clone(), moment.now));
             added.push(id);
             if let Some(slot) = ids.get_mut(*position) {
                 *slot = Some(id);
@@ -58,45 +58,45 @@ impl Engine {
         debug_assert!(ids.iter().all(Option::is_some), "each configuration has its instance");
         let ids: Vec<InstanceId> = ids.into_iter().flatten().collect();
         for (id, config) in ids.iter().zip(&new.instances) {
-            self.change(cx, *id, config);
+            self.change(moment, *id, config);
         }
         // Group memberships, references and claims are made anew, so nothing of the old may stay.
         self.instances.index(&ids);
         self.claim_objects(&new, &ids);
-        self.rebuild_scripts(cx, &new);
+        self.rebuild_scripts(moment, &new);
         self.rebuild_groups(&new);
         self.rebuild_references(&new, &ids);
         if let Phase::Waiting { seen, .. } = self.phase {
             self.phase = Phase::Waiting { configured: true, seen };
             for id in removed {
-                self.remove(cx, id);
+                self.remove(moment, id);
             }
             return;
         }
         // Additions first: what an old instance leaves and a new one wants is not to go and come.
-        self.forget_names(cx);
+        self.forget_names(moment);
         for id in added {
             self.look_for_own(id, None);
-            self.choose_source(cx, id);
+            self.choose_source(moment, id);
             self.look_for_retained(id);
         }
-        self.start_scripts(cx);
-        self.reconsider_all(cx, ids);
+        self.start_scripts(moment);
+        self.reconsider_all(moment, ids);
         for id in removed {
-            self.remove(cx, id);
+            self.remove(moment, id);
         }
         let entries = self.objects.ids();
-        self.settle(cx, &entries);
-        cx.out.push(Action::Report);
+        self.settle(moment, &entries);
+        moment.out.push(Action::Report);
     }
 
     /// Gives an instance its new configuration.
-    fn change(&mut self, cx: &mut Cx<'_>, id: InstanceId, new: &model::Instance) {
+    fn change(&mut self, moment: &mut Moment<'_>, id: InstanceId, new: &model::Instance) {
         let Some(instance) = self.instance(id) else { return };
         let renamed = instance.link.is_some() && instance.link == self.link_index(&new.interface);
         let elsewhere = is_elsewhere(&instance.config, new, renamed);
         if instance.state() != State::Init && elsewhere {
-            self.move_away(cx, id, new);
+            self.move_away(moment, id, new);
         }
         let Some(instance) = self.instance_mut(id) else { return };
         let old = core::mem::replace(&mut instance.config, new.clone());
@@ -112,18 +112,18 @@ impl Engine {
             instance.preempt_at = None;
         }
         if timers {
-            self.retime(cx, id, old.advert_int);
+            self.retime(moment, id, old.advert_int);
         }
         let wanted = self.link_index(&new.interface);
         if let Some(instance) = self.instance_mut(id) {
             instance.link = wanted;
         }
-        self.choose_source(cx, id);
+        self.choose_source(moment, id);
     }
 
     /// Ends the part of an instance in the election that it took part in, while it still has the configuration for
     /// that: those it leaves need not wait for its silence, and those it comes to are not overrun.
-    fn move_away(&mut self, cx: &mut Cx<'_>, id: InstanceId, new: &model::Instance) {
+    fn move_away(&mut self, moment: &mut Moment<'_>, id: InstanceId, new: &model::Instance) {
         if let Some(instance) = self.instance(id) {
             say!(
                 info,
@@ -134,7 +134,7 @@ impl Engine {
                 new.interface
             );
         }
-        self.enter(cx, id, State::Init);
+        self.enter(moment, id, State::Init);
         if let Some(instance) = self.instance_mut(id) {
             instance.was_master = false;
             instance.sequences = Sequences::default();
@@ -144,21 +144,21 @@ impl Engine {
     }
 
     /// Applies a new interval: a master keeps the phase of its adverts, a backup has waited what it waited.
-    fn retime(&mut self, cx: &Cx<'_>, id: InstanceId, old_interval: core::time::Duration) {
+    fn retime(&mut self, moment: &Moment<'_>, id: InstanceId, old_interval: core::time::Duration) {
         let Some(instance) = self.instance_mut(id) else { return };
         let due: Instant = match instance.machine() {
             Machine::Master { next_advert } => {
                 let last = next_advert - old_interval;
-                (last + instance.config.advert_int).max(cx.now)
+                (last + instance.config.advert_int).max(moment.now)
             }
-            Machine::Backup { .. } => cx.now + instance.master_down(),
+            Machine::Backup { .. } => moment.now + instance.master_down(),
             Machine::Init | Machine::Fault => return,
         };
         self.rearm(id, due);
     }
 
     /// A script that is the same command for the same user keeps its condition.
-    fn rebuild_scripts(&mut self, cx: &mut Cx<'_>, new: &model::Vrrp) {
+    fn rebuild_scripts(&mut self, moment: &mut Moment<'_>, new: &model::Vrrp) {
         let mut old = core::mem::take(&mut self.scripts);
         for config in &new.scripts {
             let subject = Subject::Script(config.name.clone());
@@ -172,7 +172,7 @@ impl Engine {
                 }
                 other => {
                     if let Some(other) = other {
-                        self.end_script(cx, &other);
+                        self.end_script(moment, &other);
                     }
                     // Who refers to it is told when the references are made anew.
                     self.trackers.set(id, state);
@@ -183,7 +183,7 @@ impl Engine {
             self.scripts.insert(id, script);
         }
         for (id, script) in old {
-            self.end_script(cx, &script);
+            self.end_script(moment, &script);
             self.timers.clear(Timer::Script(id));
         }
     }
@@ -264,10 +264,10 @@ impl Engine {
     }
 
     /// Ends an instance that the new configuration does not have.
-    fn remove(&mut self, cx: &mut Cx<'_>, id: InstanceId) {
+    fn remove(&mut self, moment: &mut Moment<'_>, id: InstanceId) {
         let Some(instance) = self.instance_mut(id) else { return };
         say!(info, *instance, "removed by the new configuration");
-        self.enter(cx, id, State::Init);
+        self.enter(moment, id, State::Init);
         // Who never started has nothing to announce.
         let waiting = matches!(self.phase, Phase::Waiting { .. });
         let Some(instance) = self.instance_mut(id) else { return };
@@ -278,8 +278,8 @@ impl Engine {
             Word::State(state) if instance.announced == Some(state) => None,
             word => notify::of_instance(instance, word),
         };
-        cx.out.extend(notice.map(Action::Notify));
-        self.stop_listening(cx, id);
+        moment.out.extend(notice.map(Action::Notify));
+        self.stop_listening(moment, id);
         for timer in
             [Timer::Announce(id), Timer::Notice(id), Timer::HoldDown(id), Timer::Limits(id)]
         {

@@ -3,7 +3,7 @@
 use core::time::Duration;
 
 use super::event::{RunEnd, RunId};
-use super::{Action, Cx, Engine, Timer};
+use super::{Action, Engine, Moment, Timer};
 use crate::base::Instant;
 use crate::model;
 use crate::track::{Condition, Rule, State, TrackerId};
@@ -56,47 +56,47 @@ impl Script {
 
 impl Engine {
     /// Starts scripts that have no run scheduled yet.
-    pub(super) fn start_scripts(&mut self, cx: &mut Cx<'_>) {
+    pub(super) fn start_scripts(&mut self, moment: &mut Moment<'_>) {
         let ids: Vec<TrackerId> = self.scripts.keys().copied().collect();
         for id in ids {
             if self.timers.get(Timer::Script(id)).is_none() {
-                self.script_due(cx, id, cx.now);
+                self.script_due(moment, id, moment.now);
             }
         }
     }
 
     /// The next run of a script is due.
-    pub(super) fn script_due(&mut self, cx: &mut Cx<'_>, id: TrackerId, due: Instant) {
+    pub(super) fn script_due(&mut self, moment: &mut Moment<'_>, id: TrackerId, due: Instant) {
         self.next_run += 1;
         let run = RunId(self.next_run);
         let script = self.scripts.get(&id);
-        if let Some((script, run)) = script.and_then(|s| Some((s, s.lost(cx.now)?))) {
+        if let Some((script, run)) = script.and_then(|s| Some((s, s.lost(moment.now)?))) {
             let name = &script.config.name;
             tracing::warn!(
                 "Track script {name}: no answer about its last run, counted as timed out"
             );
-            self.ran(cx, run, RunEnd::TimedOut);
+            self.ran(moment, run, RunEnd::TimedOut);
         }
         let Some(script) = self.scripts.get_mut(&id) else { return };
         let interval = script.config.interval;
         let next = due + interval;
-        let next = if next > cx.now { next } else { cx.now + interval };
+        let next = if next > moment.now { next } else { moment.now + interval };
         if script.running.is_some() {
             tracing::info!(
                 "Track script {} is already running, expect idle - skipping run",
                 script.config.name
             );
         } else {
-            script.running = Some(Running { run, since: cx.now });
+            script.running = Some(Running { run, since: moment.now });
             self.runs.insert(run, id);
             let (command, timeout) = (script.config.command.clone(), script.config.timeout);
-            cx.out.push(Action::RunScript { run, command, timeout });
+            moment.out.push(Action::RunScript { run, command, timeout });
         }
         self.timers.set(Timer::Script(id), next);
     }
 
     /// A run ended.
-    pub(super) fn ran(&mut self, cx: &mut Cx<'_>, run: RunId, end: RunEnd) {
+    pub(super) fn ran(&mut self, moment: &mut Moment<'_>, run: RunId, end: RunEnd) {
         let Some(id) = self.runs.remove(&run) else { return };
         let script = self.scripts.get_mut(&id);
         // A script that a reload replaced meanwhile waits for another run.
@@ -133,15 +133,15 @@ impl Engine {
             }
         }
         let users = self.note_tracker(id, State::of(after));
-        self.reconsider_all(cx, users);
+        self.reconsider_all(moment, users);
     }
 
     /// A script is not wanted any more: what runs of it is ended.
-    pub(super) fn end_script(&mut self, cx: &mut Cx<'_>, script: &Script) {
+    pub(super) fn end_script(&mut self, moment: &mut Moment<'_>, script: &Script) {
         if let Some(Running { run, .. }) = script.running
             && self.runs.remove(&run).is_some()
         {
-            cx.out.push(Action::EndScript(run));
+            moment.out.push(Action::EndScript(run));
         }
     }
 

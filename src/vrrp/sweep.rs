@@ -6,7 +6,7 @@
 //! the one before it, and within a stage two slices are under way at most.
 
 use super::event::InstanceId;
-use super::{Cx, Engine, Phase, SLICE, Timer};
+use super::{Engine, Moment, Phase, SLICE, Timer};
 use crate::plan::{self, ObjectId, Part, Token};
 
 /// Objects that one step looks at. Most of a large configuration is as it should be already.
@@ -43,23 +43,28 @@ enum Progress {
 
 impl Engine {
     /// Asks the kernel for what is missing or too much among the objects of an instance.
-    pub(super) fn settle_instance(&mut self, cx: &mut Cx<'_>, id: InstanceId) {
+    pub(super) fn settle_instance(&mut self, moment: &mut Moment<'_>, id: InstanceId) {
         let Some(entries) = self.instance(id).map(|i| i.entries.clone()) else { return };
         self.sweeps.retain(|sweep| sweep.instance != Some(id));
-        self.settle_for(cx, &entries, Some(id));
+        self.settle_for(moment, &entries, Some(id));
     }
 
     /// The same for any objects.
-    pub(super) fn settle(&mut self, cx: &mut Cx<'_>, entries: &[ObjectId]) {
-        self.settle_for(cx, entries, None);
+    pub(super) fn settle(&mut self, moment: &mut Moment<'_>, entries: &[ObjectId]) {
+        self.settle_for(moment, entries, None);
     }
 
-    fn settle_for(&mut self, cx: &mut Cx<'_>, entries: &[ObjectId], instance: Option<InstanceId>) {
+    fn settle_for(
+        &mut self,
+        moment: &mut Moment<'_>,
+        entries: &[ObjectId],
+        instance: Option<InstanceId>,
+    ) {
         if entries.is_empty() || matches!(self.phase, Phase::Waiting { .. }) {
             return;
         }
         if entries.len() <= SLICE {
-            self.settle_now(cx, entries);
+            self.settle_now(moment, entries);
             return;
         }
         let mut ids = entries.to_vec();
@@ -70,7 +75,7 @@ impl Engine {
         }
         let (next, phase, open) = (0, None, Vec::new());
         self.sweeps.push_back(Sweep { instance, ids, next, removing, phase, open });
-        self.timers.set(Timer::Slice, cx.now);
+        self.timers.set(Timer::Slice, moment.now);
     }
 
     /// Whether objects of an instance have not had their turn.
@@ -79,14 +84,14 @@ impl Engine {
     }
 
     /// Goes on with the sweeps, as far as one slice goes.
-    pub(super) fn sweep(&mut self, cx: &mut Cx<'_>) {
+    pub(super) fn sweep(&mut self, moment: &mut Moment<'_>) {
         let (mut looks, mut sliced) = (LOOKS, false);
         for _ in 0..self.sweeps.len() {
             let Some(mut sweep) = self.sweeps.pop_front() else { break };
-            match self.sweep_on(cx, &mut sweep, &mut looks) {
+            match self.sweep_on(moment, &mut sweep, &mut looks) {
                 Progress::Complete => {
                     if let Some(id) = sweep.instance {
-                        self.announce_state_if_settled(cx, id);
+                        self.announce_state_if_settled(moment, id);
                     }
                     continue;
                 }
@@ -96,11 +101,16 @@ impl Engine {
             self.sweeps.push_back(sweep);
         }
         if sliced {
-            self.timers.set(Timer::Slice, cx.now);
+            self.timers.set(Timer::Slice, moment.now);
         }
     }
 
-    fn sweep_on(&mut self, cx: &mut Cx<'_>, sweep: &mut Sweep, looks: &mut usize) -> Progress {
+    fn sweep_on(
+        &mut self,
+        moment: &mut Moment<'_>,
+        sweep: &mut Sweep,
+        looks: &mut usize,
+    ) -> Progress {
         sweep.open.retain(|token| self.objects.is_open(*token));
         loop {
             let Some(first) = sweep.ids.get(sweep.next).copied() else {
@@ -125,7 +135,7 @@ impl Engine {
             let same: Vec<ObjectId> = rest.take_while(|id| of(id) == phase).copied().collect();
             let mut left = same.iter().copied();
             let part = if sweep.removing { Part::Removals } else { Part::Additions };
-            let asked = self.ask(cx, &mut left, part, self.budget);
+            let asked = self.ask(moment, &mut left, part, self.budget);
             let looked = same.len() - left.len();
             sweep.next += looked;
             *looks = looks.saturating_sub(looked);

@@ -6,7 +6,7 @@ use super::fsm::{self, Input, Step};
 use super::health::Health;
 use super::instance::{Instance, Machine, say};
 use super::limit::Corrections;
-use super::{Action, Cx, Engine, Timer};
+use super::{Action, Engine, Moment, Timer};
 use crate::base::Instant;
 use crate::model::vrrp::{InitialState, Preempt, Priority};
 use crate::status::vrrp::State;
@@ -17,17 +17,17 @@ impl Engine {
     ///
     /// INIT, which is entered when an instance ends, leaves addresses and notices to the caller: only that one
     /// knows what else wants the addresses, and what the end is called.
-    pub(super) fn enter(&mut self, cx: &mut Cx<'_>, id: InstanceId, to: State) {
+    pub(super) fn enter(&mut self, moment: &mut Moment<'_>, id: InstanceId, to: State) {
         let Some(from) = self.instance(id).map(Instance::state) else { return };
         // Whoever leads its group has not looked at what this one tracks: adverts and notices name what is in force.
-        self.update_priority(cx, id);
+        self.update_priority(moment, id);
         self.budget = self.budget.saturating_sub(1);
         #[cfg(test)]
         {
             self.entered += 1;
         }
         if fsm::says_farewell(from, to) {
-            self.send_advert(cx, id, 0);
+            self.send_advert(moment, id, 0);
         }
         if from == State::Master {
             self.leave_master(id);
@@ -41,9 +41,11 @@ impl Engine {
                 if from == State::Fault {
                     instance.master_interval = instance.config.advert_int;
                 }
-                Machine::Backup { master_down: silent_until.max(cx.now) + patience(instance) }
+                Machine::Backup { master_down: silent_until.max(moment.now) + patience(instance) }
             }
-            State::Master => Machine::Master { next_advert: cx.now + instance.config.advert_int },
+            State::Master => {
+                Machine::Master { next_advert: moment.now + instance.config.advert_int }
+            }
             State::Fault => Machine::Fault,
         };
         let deadline = match machine {
@@ -51,7 +53,7 @@ impl Engine {
             Machine::Init | Machine::Fault => None,
         };
         instance.set_machine(machine);
-        instance.since = cx.now;
+        instance.since = moment.now;
         instance.preempt_at = None;
         instance.disagreement = None;
         instance.willing = false;
@@ -59,7 +61,7 @@ impl Engine {
             instance.retained = false;
             instance.master = None;
         }
-        let priority = instance.priority;
+        let priority = instance.effective_priority;
         if to == State::Master {
             instance.master_interval = instance.config.advert_int;
             instance.counters.became_master += 1;
@@ -81,7 +83,7 @@ impl Engine {
         if to == State::Master {
             //= rfc9568 6.4.2: If the Active_Down_Timer fires, then send an ADVERTISEMENT
             // Before anything else: every other backup is about to run out of patience as well.
-            self.send_advert(cx, id, priority);
+            self.send_advert(moment, id, priority);
         }
         let Some(instance) = self.instance(id) else { return };
         // The first state has always been logged with its origin.
@@ -91,16 +93,16 @@ impl Engine {
             say!(info, *instance, "setting VIPs.");
         }
         if touches {
-            self.settle_instance(cx, id);
+            self.settle_instance(moment, id);
         }
         if (from, to) == (State::Fault, State::Backup) {
-            self.announce_source(cx, id);
+            self.announce_source(moment, id);
         }
         if to == State::Master {
-            self.announce_master(cx, id);
+            self.announce_master(moment, id);
         }
-        self.announce_state_later(cx, id);
-        cx.out.push(Action::Report);
+        self.announce_state_later(moment, id);
+        moment.out.push(Action::Report);
     }
 
     fn leave_master(&mut self, id: InstanceId) {
@@ -114,7 +116,7 @@ impl Engine {
     }
 
     /// An advert of a master is due.
-    pub(super) fn advert_due(&mut self, cx: &mut Cx<'_>, id: InstanceId, due: Instant) {
+    pub(super) fn advert_due(&mut self, moment: &mut Moment<'_>, id: InstanceId, due: Instant) {
         let Some(instance) = self.instance(id) else { return };
         let input = Input::Timer { agreed: true };
         if !matches!(fsm::step(instance.state(), input), Step::Advertise) {
@@ -122,21 +124,21 @@ impl Engine {
         }
         // The next one is counted from when this one was due, so that lateness does not add up; a process that
         // was stalled for longer sends one, not all it missed.
-        let (interval, priority) = (instance.config.advert_int, instance.priority);
+        let (interval, priority) = (instance.config.advert_int, instance.effective_priority);
         let next = due + interval;
-        self.rearm(id, if next > cx.now { next } else { cx.now + interval });
-        self.send_advert(cx, id, priority);
+        self.rearm(id, if next > moment.now { next } else { moment.now + interval });
+        self.send_advert(moment, id, priority);
     }
 
     /// The timer of a backup ran out: it heard no master for long enough.
-    pub(super) fn silence(&mut self, cx: &mut Cx<'_>, id: InstanceId) {
+    pub(super) fn silence(&mut self, moment: &mut Moment<'_>, id: InstanceId) {
         let silent_until = self.silent_until;
         let Some(instance) = self.instance_mut(id) else { return };
         let state = instance.state();
         if state != State::Backup {
             return;
         }
-        if cx.now < silent_until {
+        if moment.now < silent_until {
             let again = silent_until + instance.master_down();
             self.rearm(id, again);
             return;
@@ -145,10 +147,10 @@ impl Engine {
         instance.willing = true;
         self.recount(id);
         match fsm::step(state, Input::Timer { agreed: self.all_ready(id) }) {
-            Step::Enter(_) => self.lead(cx, id, Input::Rise),
+            Step::Enter(_) => self.lead(moment, id, Input::Rise),
             Step::Wait => {
                 // Another member still hears its master. If that goes silent too, it is the one to decide.
-                let again = self.instance(id).map_or(cx.now, |i| cx.now + i.master_down());
+                let again = self.instance(id).map_or(moment.now, |i| moment.now + i.master_down());
                 self.rearm(id, again);
             }
             _ => {}
@@ -166,14 +168,14 @@ impl Engine {
     }
 
     /// A master heard a better one: the whole group follows.
-    pub(super) fn yield_to_better(&mut self, cx: &mut Cx<'_>, id: InstanceId) {
-        self.lead(cx, id, Input::Yield);
+    pub(super) fn yield_to_better(&mut self, moment: &mut Moment<'_>, id: InstanceId) {
+        self.lead(moment, id, Input::Yield);
     }
 
     /// Looks at many instances, as far as one slice goes and later at the rest.
     pub(super) fn reconsider_all(
         &mut self,
-        cx: &mut Cx<'_>,
+        moment: &mut Moment<'_>,
         ids: impl IntoIterator<Item = InstanceId>,
     ) {
         for id in ids {
@@ -183,22 +185,22 @@ impl Engine {
                 self.queue.push_back(id);
             }
         }
-        self.work(cx);
+        self.work(moment);
     }
 
     /// Goes on with what is left, as far as one slice goes.
-    pub(super) fn work(&mut self, cx: &mut Cx<'_>) {
-        self.walk(cx);
+    pub(super) fn work(&mut self, moment: &mut Moment<'_>) {
+        self.walk(moment);
         while self.may_go_on()
             && let Some(id) = self.queue.pop_front()
         {
             if let Some(instance) = self.instances.get_mut(id) {
                 instance.queued = false;
-                self.reconsider(cx, id);
+                self.reconsider(moment, id);
             }
         }
         if !self.queue.is_empty() {
-            self.go_on_later(cx);
+            self.go_on_later(moment);
         }
     }
 
@@ -208,24 +210,24 @@ impl Engine {
     }
 
     /// The rest waits for a timer that is due at once: adverts that are due go out before it.
-    pub(super) fn go_on_later(&mut self, cx: &Cx<'_>) {
+    pub(super) fn go_on_later(&mut self, moment: &Moment<'_>) {
         self.sliced = true;
-        self.timers.set(Timer::Slice, cx.now);
+        self.timers.set(Timer::Slice, moment.now);
     }
 
     /// Compares the state of an instance and its group with what they are able to, and changes it if that
     /// does not fit.
-    pub(super) fn reconsider(&mut self, cx: &mut Cx<'_>, id: InstanceId) {
+    pub(super) fn reconsider(&mut self, moment: &mut Moment<'_>, id: InstanceId) {
         if !self.running() {
             return;
         }
-        self.update_priority(cx, id);
+        self.update_priority(moment, id);
         let Some(state) = self.instance(id).map(Instance::state) else { return };
         let under_way = self.under_way(id);
         match self.common_health(id) {
             Health::Unfit => {
                 if !self.all_in_fault(id) && under_way != Some(Input::Unfit) {
-                    self.lead(cx, id, Input::Unfit);
+                    self.lead(moment, id, Input::Unfit);
                 }
             }
             // An instance that runs goes on while a new script has not spoken yet; one that does not, waits.
@@ -233,8 +235,8 @@ impl Engine {
             Health::Fit => {
                 let starts = fsm::step(state, Input::Fit) != Step::Stay;
                 if starts && matches!(under_way, None | Some(Input::Unfit)) {
-                    let at_once = self.all_in_init(id) && self.may_start_as_master(cx.now, id);
-                    self.lead(cx, id, if at_once { Input::Rise } else { Input::Fit });
+                    let at_once = self.all_in_init(id) && self.may_start_as_master(moment.now, id);
+                    self.lead(moment, id, if at_once { Input::Rise } else { Input::Fit });
                 }
             }
         }
@@ -261,18 +263,18 @@ impl Engine {
     }
 
     /// Starts or stops tolerating a master of lower priority (`preempt_delay`).
-    pub(super) fn consider_preemption(&mut self, cx: &Cx<'_>, id: InstanceId, heard: u8) {
+    pub(super) fn consider_preemption(&mut self, moment: &Moment<'_>, id: InstanceId, heard: u8) {
         let Some(instance) = self.instance_mut(id) else { return };
         let Preempt::After(delay) = instance.config.preempt else { return };
         if delay.is_zero() || heard == 0 {
             return;
         }
-        if heard >= instance.priority {
+        if heard >= instance.effective_priority {
             if instance.preempt_at.take().is_some() {
                 say!(debug, *instance, "stop preempt delay");
             }
         } else if instance.preempt_at.is_none() {
-            instance.preempt_at = Some(cx.now + delay);
+            instance.preempt_at = Some(moment.now + delay);
             say!(debug, *instance, "start preempt delay ({:.6})", delay.as_secs_f64());
         }
     }

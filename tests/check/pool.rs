@@ -175,7 +175,7 @@ fn a_refused_entry_keeps_no_other_from_serving() {
     bench.refuse = Box::new(|op| (op.service() == Some(key(1))).then_some(22));
     bench.reload(&lvs(vec![group(&[1, 2], None, vec![real(71)])]));
     bench.seconds(20);
-    let view = bench.engine.snapshot(bench.now).services.remove(0);
+    let view = bench.engine.view(bench.now).services.remove(0);
     assert!(view.up && view.servers[0].up && view.refused == Some(22), "{view:?}");
     assert_eq!(bench.pool(), "71*1");
     bench.refuse = Box::new(|_| None);
@@ -212,7 +212,7 @@ fn a_program_that_cannot_run_or_is_not_answered_for_says_nothing() {
     // Its time is 71 s, and whoever runs it has some more to end it.
     bench.seconds(10 + 71 + 10);
     bench.expect(&[]);
-    let check = &bench.engine.snapshot(bench.now).services[0].servers[0].checks[0];
+    let check = &bench.engine.view(bench.now).services[0].servers[0].checks[0];
     assert!(check.up && check.last.contains("timed out"), "{check:?}");
     // The next run is another one, whose answer counts.
     bench.seconds(30);
@@ -226,7 +226,7 @@ fn the_status_of_a_program_is_a_weight() {
     let mut bench = waiting(&config);
     end(&mut bench, RunEnd::Exit(2 + 7));
     bench.expect(&["=10.0.0.71:80*7"]);
-    let view = bench.engine.snapshot(bench.now).services.remove(0);
+    let view = bench.engine.view(bench.now).services.remove(0);
     assert_eq!((view.weight, view.servers[0].weight), (8, 7));
     let log = bench.log.take();
     let line =
@@ -270,7 +270,7 @@ fn a_weight_of_zero_can_cost_the_quorum() {
     bench.seconds(12);
     end(&mut bench, RunEnd::Exit(2));
     assert_eq!(bench.pool(), "9*1");
-    let view = bench.engine.snapshot(bench.now).services.remove(0);
+    let view = bench.engine.view(bench.now).services.remove(0);
     assert!(!view.up && view.servers[0].up, "{view:?}");
     bench.seconds(12);
     end(&mut bench, RunEnd::Exit(3));
@@ -284,9 +284,8 @@ fn a_verdict_can_carry_words() {
     bench.seconds(12);
     let text = "status 503".into();
     bench.end_probe("10.0.0.71:80", Verdict::Failure(Failure::Answer(text)));
-    let last = |bench: &Bench| {
-        bench.engine.snapshot(bench.now).services[0].servers[0].checks[0].last.clone()
-    };
+    let last =
+        |bench: &Bench| bench.engine.view(bench.now).services[0].servers[0].checks[0].last.clone();
     assert_eq!(last(&bench), "status 503");
     bench.seconds(2);
     bench.end_probe("10.0.0.71:80", Verdict::Success(Share::Instead(4)));
@@ -311,7 +310,7 @@ fn servers_that_share_an_entry_are_in_while_one_is_good() {
     bench.expect(&["read", "+service 10.0.0.1:80 rr", "+10.0.0.71:80*3 dr", "+10.0.0.72:80*1"]);
     bench.seconds(20);
     bench.forget();
-    let weight = |bench: &Bench| bench.engine.snapshot(bench.now).services[0].weight;
+    let weight = |bench: &Bench| bench.engine.view(bench.now).services[0].weight;
     assert_eq!(weight(&bench), 4, "the quorum counts what the kernel has");
     bench.answer("10.0.0.81:80", Answer::Refuses);
     bench.seconds(15);
@@ -329,7 +328,7 @@ fn servers_that_share_an_entry_are_in_while_one_is_good() {
     changed.services[0].scheduler = Name::from("wrr");
     bench.reload(&changed);
     bench.expect(&["=service 10.0.0.1:80 wrr"]);
-    let view = bench.engine.snapshot(bench.now).services.remove(0);
+    let view = bench.engine.view(bench.now).services.remove(0);
     let up: Vec<bool> = view.servers.iter().map(|server| server.up).collect();
     assert_eq!(up, [false, true, true]);
     bench.stop(false);
@@ -396,7 +395,7 @@ fn what_others_do_to_the_table_is_put_back() {
         let mut took = bench.took();
         took.retain(|line| line != "read");
         assert_eq!(took, wanted);
-        let restored = bench.engine.snapshot(bench.now).counters.restored;
+        let restored = bench.engine.view(bench.now).counters.restored;
         assert_eq!(restored, if ops == [Op::Flush] { 2 } else { 1 });
         let log = bench.log.take();
         assert!(log.iter().any(|line| line.starts_with("another program ")), "{log:?}");
@@ -441,7 +440,7 @@ fn a_change_under_way_is_not_taken_for_the_hand_of_another() {
     bench.release();
     bench.seconds(31);
     assert_eq!(bench.pool(), "71*1 72*1");
-    assert_eq!(bench.engine.snapshot(bench.now).counters.restored, 0);
+    assert_eq!(bench.engine.view(bench.now).counters.restored, 0);
     let log = bench.log.take();
     assert!(!log.iter().any(|line| line.contains("another program")), "{log:?}");
 }

@@ -24,7 +24,7 @@ fn good(bench: &mut Bench, count: u8) {
 }
 
 fn is_up(bench: &Bench) -> bool {
-    bench.engine.snapshot(bench.now).services[0].up
+    bench.engine.view(bench.now).services[0].up
 }
 
 #[test]

@@ -56,7 +56,7 @@ fn a_refused_server_does_not_count_and_is_tried_again() {
         "IPVS cmd IP_VS_SO_SET_ADDDEST(1159) error: Invalid operation.  Possibly wrong module \
          version, address not unicast, ...(22) (10.0.0.1:tcp:80 -> 10.0.0.72:80)",
     ]);
-    let view = bench.engine.snapshot(bench.now);
+    let view = bench.engine.view(bench.now);
     assert!(!view.services[0].up);
     assert_eq!(
         (view.services[0].servers[1].up, view.services[0].servers[1].refused),
@@ -68,8 +68,8 @@ fn a_refused_server_does_not_count_and_is_tried_again() {
     refused.set(false);
     bench.seconds(60);
     bench.expect(&["+10.0.0.72:80*1", "VS [10.0.0.1]:tcp:80 UP | /bin/up"]);
-    assert_eq!(bench.engine.snapshot(bench.now).services[0].servers[1].refused, None);
-    assert_eq!(bench.engine.snapshot(bench.now).services[0].weight, 2);
+    assert_eq!(bench.engine.view(bench.now).services[0].servers[1].refused, None);
+    assert_eq!(bench.engine.view(bench.now).services[0].weight, 2);
 }
 
 #[test]
@@ -102,7 +102,7 @@ fn a_server_that_cannot_be_removed_counts_no_more_and_is_tried_again() {
     });
     bench.answer("10.0.0.72:80", Answer::Refuses);
     bench.seconds(12);
-    let view = bench.engine.snapshot(bench.now);
+    let view = bench.engine.view(bench.now);
     assert!(!view.services[0].up, "a dead server does not count, whatever the kernel says");
     assert_eq!(bench.pool(), "71*1 72*1");
     refused.set(false);
@@ -128,14 +128,14 @@ fn a_refused_service_has_no_servers_until_it_is_taken() {
           (10.0.0.1:tcp:80)"],
         "its servers make no lines of their own"
     );
-    let view = bench.engine.snapshot(bench.now);
+    let view = bench.engine.view(bench.now);
     assert_eq!(view.services[0].refused, Some(2));
     assert!(!view.services[0].up);
     bench.seconds(10);
     refused.set(false);
     bench.seconds(60);
     assert_eq!(bench.pool(), "71*1 72*1");
-    let view = bench.engine.snapshot(bench.now);
+    let view = bench.engine.view(bench.now);
     assert!(view.services[0].up);
     assert_eq!(view.services[0].refused, None);
 }
@@ -301,7 +301,7 @@ fn a_table_another_program_emptied_is_restored_when_it_is_touched() {
         "+10.0.0.72:80*1",
         "+10.0.0.73:80*1",
     ]);
-    assert!(bench.engine.snapshot(bench.now).services[0].up);
+    assert!(bench.engine.view(bench.now).services[0].up);
 }
 
 #[test]
@@ -322,7 +322,7 @@ fn a_service_that_is_there_when_it_is_to_be_made_is_adopted() {
         "read",
         "=service 10.0.0.2:80 rr",
     ]);
-    assert!(bench.engine.snapshot(bench.now).services[1].up);
+    assert!(bench.engine.view(bench.now).services[1].up);
 }
 
 #[test]
@@ -369,7 +369,7 @@ fn a_server_that_comes_and_goes_during_a_write_ends_as_it_is() {
     bench.seconds(11);
     bench.release();
     bench.expect(&["=10.0.0.71:80*2"]);
-    assert!(bench.engine.snapshot(bench.now).services[0].servers[1].up);
+    assert!(bench.engine.view(bench.now).services[0].servers[1].up);
     // And once more, to end dead: one removal, not two.
     bench.hold = true;
     bench.reload(&pair_with(|service| service.servers[1].checkers[0].retry = 0));
@@ -445,7 +445,7 @@ fn a_service_that_a_reload_adds_and_the_kernel_refuses_takes_nothing_from_the_ot
     let both = lvs(vec![service(1, vec![real(71)]), service(2, vec![real(72)])]);
     bench.reload(&both);
     bench.seconds(5);
-    let view = bench.engine.snapshot(bench.now);
+    let view = bench.engine.view(bench.now);
     assert_eq!(view.services[1].refused, Some(2));
     assert_eq!(bench.engine.serves(), Some(true));
     // The next process of the role holds the same view.

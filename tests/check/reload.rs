@@ -12,7 +12,7 @@ use super::bench::{Answer, Bench, command, key, lvs, pair, pair_with, real, serv
 fn an_equal_configuration_does_nothing_and_keeps_the_phase_of_checks() {
     let mut bench = Bench::settled(&pair());
     let due = |bench: &Bench| {
-        let view = bench.engine.snapshot(bench.now);
+        let view = bench.engine.view(bench.now);
         view.services[0].servers.iter().map(|server| server.checks[0].due).collect::<Vec<_>>()
     };
     let before = due(&bench);
@@ -32,7 +32,7 @@ fn what_stays_is_not_touched_by_what_changes_beside_it() {
     while bench.open.is_empty() {
         bench.run(Duration::from_millis(50));
     }
-    let view = bench.engine.snapshot(bench.now);
+    let view = bench.engine.view(bench.now);
     bench.forget();
     // Another order, a new service between, a new server, another weight.
     config.services.reverse();
@@ -47,7 +47,7 @@ fn what_stays_is_not_touched_by_what_changes_beside_it() {
         "+10.0.0.90:80*1",
         "+10.0.0.73:80*1",
     ]);
-    let after = bench.engine.snapshot(bench.now);
+    let after = bench.engine.view(bench.now);
     let find = |view: &evervip::status::check::Check, vs: u8, rs: u8| {
         let service = view.services.iter().find(|service| service.key == key(vs)).unwrap().clone();
         let address = super::bench::at(rs);
@@ -59,7 +59,7 @@ fn what_stays_is_not_touched_by_what_changes_beside_it() {
     // An attempt under way goes on and its end still counts.
     assert_eq!(bench.open.len(), 1);
     bench.seconds(30);
-    assert!(!find(&bench.engine.snapshot(bench.now), 2, 80).up);
+    assert!(!find(&bench.engine.view(bench.now), 2, 80).up);
 }
 
 #[test]
@@ -72,7 +72,7 @@ fn a_weight_is_one_change_and_counts_at_once() {
     bench.expect(&["=10.0.0.71:80*3"]);
     bench.log.expect(&["Changing weight from 1 to 3 for active service [10.0.0.71]:tcp:80 of VS \
                         [10.0.0.1]:tcp:80"]);
-    assert_eq!(bench.engine.snapshot(bench.now).services[0].weight, 4);
+    assert_eq!(bench.engine.view(bench.now).services[0].weight, 4);
     // Of a dead server it is a word only.
     bench.answer("10.0.0.71:80", Answer::Refuses);
     bench.seconds(15);
@@ -358,7 +358,7 @@ fn a_service_that_goes_and_returns_before_the_kernel_answered() {
     ]);
     bench.seconds(60);
     bench.expect(&[]);
-    assert!(bench.engine.snapshot(bench.now).services[0].up);
+    assert!(bench.engine.view(bench.now).services[0].up);
 }
 
 #[test]
@@ -384,5 +384,5 @@ fn a_check_that_goes_takes_its_attempt_with_it() {
         service.servers.remove(0);
     }));
     assert!(bench.open.is_empty());
-    assert_eq!(bench.engine.snapshot(bench.now).probes_running, 0);
+    assert_eq!(bench.engine.view(bench.now).probes_running, 0);
 }

@@ -126,8 +126,7 @@ fn a_success_between_failures_starts_the_count_again() {
     for _ in 0..3 {
         bench.answer("10.0.0.71:80", Answer::Refuses);
         // Past one failure, before its repetition.
-        while bench.engine.snapshot(bench.now).services[0].servers[0].checks[0].failed_attempts == 0
-        {
+        while bench.engine.view(bench.now).services[0].servers[0].checks[0].failed_attempts == 0 {
             bench.run(Duration::from_millis(50));
         }
         bench.answer("10.0.0.71:80", Answer::Good);
@@ -198,8 +197,7 @@ fn log_all_failures_names_attempts_that_do_not_decide() {
     {
         let mut bench = Bench::settled(&with_check(|check| check.log_all_failures = all));
         bench.answer("10.0.0.71:80", Answer::Refuses);
-        while bench.engine.snapshot(bench.now).services[0].servers[0].checks[0].failed_attempts == 0
-        {
+        while bench.engine.view(bench.now).services[0].servers[0].checks[0].failed_attempts == 0 {
             bench.run(Duration::from_millis(50));
         }
         bench.log.expect(&lines);
@@ -237,7 +235,7 @@ fn a_limit_noticed_late_is_tried_again_first() {
     bench.seconds(30);
     bench.expect(&[]);
     assert_eq!(bench.pool(), "71*1 72*1");
-    assert!(bench.engine.snapshot(bench.now).counters.repeated >= 1);
+    assert!(bench.engine.view(bench.now).counters.repeated >= 1);
     // A server that is dead indeed is still found: the second lateness in a row counts.
     bench.answer("10.0.0.71:80", Answer::Silent);
     while bench.open.is_empty() {
@@ -284,7 +282,7 @@ fn no_more_attempts_than_the_limit_run_at_once_and_none_is_forgotten() {
     bench.reload(&config);
     bench.seconds(1);
     assert_eq!(bench.open.len(), 7);
-    let view = bench.engine.snapshot(bench.now);
+    let view = bench.engine.view(bench.now);
     assert_eq!((view.probes_running, view.probes_waiting), (7, 43));
     // Each batch of 7 takes 5 s: the 50 are through after 40 s.
     bench.seconds(40);
@@ -361,7 +359,7 @@ fn a_check_of_a_kind_that_is_not_carried_out_counts_as_none() {
     bench.answer("10.0.0.71:80", Answer::Refuses);
     bench.seconds(60);
     assert_eq!(bench.pool(), "71*1 72*1");
-    assert!(bench.engine.snapshot(bench.now).services[0].servers[0].checks.is_empty());
+    assert!(bench.engine.view(bench.now).services[0].servers[0].checks.is_empty());
     // It becomes one that is: the server stays in until it has spoken.
     bench.reload(&with_check(|_| {}));
     assert_eq!(bench.pool(), "71*1 72*1");

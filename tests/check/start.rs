@@ -94,7 +94,7 @@ fn what_is_right_already_is_not_touched() {
     bench.reload(&pair());
     bench.seconds(60);
     bench.expect(&["read"]);
-    let view = bench.engine.snapshot(bench.now);
+    let view = bench.engine.view(bench.now);
     assert!(view.services[0].up && view.services[0].servers.iter().all(|server| server.up));
 }
 
@@ -280,7 +280,7 @@ fn one_failure_after_a_restart_of_the_role_alone_takes_no_server_out() {
         }
         bench.reload(&pair());
         bench.answer("10.0.0.72:80", Answer::Refuses);
-        while bench.engine.snapshot(bench.now).counters.failed == 0 {
+        while bench.engine.view(bench.now).counters.failed == 0 {
             bench.seconds(1);
         }
         bench.answer("10.0.0.72:80", Answer::Good);
@@ -368,7 +368,7 @@ fn without_ipvs_it_waits_and_says_so_each_minute() {
         "IPVS: Can't initialize ipvs: No such file or directory",
         "no virtual server is in service until the kernel has IPVS (module ip_vs); trying again",
     ]);
-    assert_eq!(bench.engine.snapshot(bench.now).kernel, Kernel::Unavailable(2));
+    assert_eq!(bench.engine.view(bench.now).kernel, Kernel::Unavailable(2));
     let start = bench.now;
     let mut moments = Vec::new();
     bench.took();
@@ -388,7 +388,7 @@ fn without_ipvs_it_waits_and_says_so_each_minute() {
     bench.broken = None;
     bench.seconds(60);
     bench.expect(&["read", "+service 10.0.0.2:80 rr", "+10.0.0.80:80*1"]);
-    assert_eq!(bench.engine.snapshot(bench.now).kernel, Kernel::Ready);
+    assert_eq!(bench.engine.view(bench.now).kernel, Kernel::Ready);
     // Stopping without a table is at once.
     let mut bench = Bench::new();
     bench.broken = Some(2);
@@ -492,7 +492,7 @@ fn thousands_of_services_write_a_few_at_a_time_and_urgent_ones_first() {
     let mut bench = Bench::with(1, Limits { probes: 2000, writes: 16 });
     bench.reload(&config);
     assert_eq!(bench.kernel.services.len(), 512);
-    assert!(bench.engine.snapshot(bench.now).services.iter().all(|service| service.up));
+    assert!(bench.engine.view(bench.now).services.iter().all(|service| service.up));
     let log = bench.log.take();
     assert_eq!(log.iter().filter(|line| line.starts_with("Activating")).count(), 512);
     bench.answer("10.0.0.71:80", Answer::Refuses);

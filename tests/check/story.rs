@@ -246,7 +246,7 @@ fn story(seed: u64) {
             wanted.contains(found),
             "seed {seed}: {}\nfound {found:#?}\nwanted one of {wanted:#?}\n{:#?}",
             service.key,
-            bench.engine.snapshot(bench.now)
+            bench.engine.view(bench.now)
         );
     }
     let keys = config.services.iter().map(|service| service.key);
@@ -276,7 +276,7 @@ fn check_now(bench: &Bench, troubled: bool, foreign: &Entry, seed: u64) {
     for line in &bench.trace {
         assert!(!line.contains("->"), "seed {seed}: {line}");
     }
-    for service in &bench.engine.snapshot(bench.now).services {
+    for service in &bench.engine.view(bench.now).services {
         let entry = &bench.kernel.services[&service.key];
         for server in service.servers.iter().filter(|server| server.up && !service.sorry) {
             let destination = DestinationKey { address: server.address, port: server.port };

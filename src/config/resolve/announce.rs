@@ -18,29 +18,29 @@ use crate::model::vrrp::Garp;
 pub(super) fn script(
     slot: &First<Script>,
     keyword: &str,
-    owner: &str,
+    user: &str,
     cx: &mut Load<'_>,
 ) -> Option<Command> {
     let script = slot.value()?;
-    command(script, None, Purpose::Notify, &format!("{keyword} of {owner}"), cx)
+    command(script, None, Purpose::Notify, &format!("{keyword} of {user}"), cx)
 }
 
 pub(super) fn notify(block: &VrrpInstance, cx: &mut Load<'_>) -> NotifyCommands {
-    let owner = &block.header.0;
+    let user = &block.header.0;
     let deleted = block.notify_deleted.value().and_then(|s| s.0.as_ref());
     let deleted = deleted
-        .and_then(|s| command(s, None, Purpose::Notify, &format!("notify_deleted of {owner}"), cx));
+        .and_then(|s| command(s, None, Purpose::Notify, &format!("notify_deleted of {user}"), cx));
     NotifyCommands {
-        master: script(&block.notify_master, "notify_master", owner, cx),
-        backup: script(&block.notify_backup, "notify_backup", owner, cx),
-        fault: script(&block.notify_fault, "notify_fault", owner, cx),
-        stop: script(&block.notify_stop, "notify_stop", owner, cx),
+        master: script(&block.notify_master, "notify_master", user, cx),
+        backup: script(&block.notify_backup, "notify_backup", user, cx),
+        fault: script(&block.notify_fault, "notify_fault", user, cx),
+        stop: script(&block.notify_stop, "notify_stop", user, cx),
         deleted,
-        any: script(&block.notify, "notify", owner, cx),
+        any: script(&block.notify, "notify", user, cx),
         master_rx_lower_pri: script(
             &block.notify_master_rx_lower_pri,
             "notify_master_rx_lower_pri",
-            owner,
+            user,
             cx,
         ),
     }

@@ -228,9 +228,9 @@ fn sharing(servers: &[model::RealServer], shown: &str, at: Span, cx: &mut Load<'
     }
 }
 
-fn script(slot: &First<Script>, keyword: &str, owner: &str, cx: &mut Load<'_>) -> Option<Command> {
+fn script(slot: &First<Script>, keyword: &str, user: &str, cx: &mut Load<'_>) -> Option<Command> {
     let script = slot.value()?;
-    command(script, None, Purpose::Notify, &format!("{keyword} of {owner}"), cx)
+    command(script, None, Purpose::Notify, &format!("{keyword} of {user}"), cx)
 }
 
 /// The family of a service by mark is that of whatever tells one.
@@ -433,7 +433,7 @@ fn real_server(
         snmp_name: block.snmp_name.value().map(|n| n.0.clone()),
         virtualhost: block.virtualhost.value().map(|h| h.0.clone()),
     };
-    let owner = &service.name;
+    let user = &service.name;
     let server = model::RealServer {
         address,
         port,
@@ -442,8 +442,8 @@ fn real_server(
         upper_threshold: block.uthreshold.value().map_or(0, |n| n.u32()),
         lower_threshold: block.lthreshold.value().map_or(0, |n| n.u32()),
         inhibit_on_failure: block.inhibit_on_failure.value().map_or(service.inhibit, |b| b.0),
-        notify_up: script(&block.notify_up, "notify_up", owner, cx),
-        notify_down: script(&block.notify_down, "notify_down", owner, cx),
+        notify_up: script(&block.notify_up, "notify_up", user, cx),
+        notify_down: script(&block.notify_down, "notify_down", user, cx),
         smtp_alert: block.smtp_alert.value().map_or(service.smtp_alert, |b| b.0),
         checkers,
         extras: (extras != ServerExtras::default()).then(|| Box::new(extras)),

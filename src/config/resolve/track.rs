@@ -257,18 +257,18 @@ fn remember(kind: Kind, name: &Name, object: Object, cx: &mut Load<'_>) -> bool 
 pub(super) fn tracked<const MAX: i64>(
     kind: Kind,
     entries: &[Spanned<TrackEntry<MAX>>],
-    owner: &Name,
+    user: &Name,
     cx: &mut Load<'_>,
 ) -> Vec<Tracked> {
     let mut list: IndexMap<Name, Tracked> = IndexMap::new();
     for entry in entries {
         let name = &entry.value.name;
         let Some(object) = cx.draft.objects.get(&(kind, name.clone())).copied() else {
-            cx.draft.unresolved.push((kind, name.clone(), entry.span, owner.clone()));
+            cx.draft.unresolved.push((kind, name.clone(), entry.span, user.clone()));
             continue;
         };
         if list.contains_key(name) {
-            let message = format!("({owner}) {} {name} is already tracked, ignored", kind.word());
+            let message = format!("({user}) {} {name} is already tracked, ignored", kind.word());
             cx.report(Diagnostic::error(&codes::DUPLICATE_ENTRY, message).at(entry.span));
             continue;
         }

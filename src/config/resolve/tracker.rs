@@ -17,7 +17,7 @@ use crate::model::{TrackedInterface, TrackedScript, Weight};
 pub(super) fn interfaces(
     entries: &[Spanned<TrackInterface>],
     own: Option<&IfName>,
-    owner: &str,
+    user: &str,
     cx: &mut Load<'_>,
 ) -> Vec<TrackedInterface> {
     let mut list: IndexMap<IfName, Weight> = IndexMap::new();
@@ -25,7 +25,7 @@ pub(super) fn interfaces(
         let interface = &entry.value.interface;
         if own == Some(interface) {
             let message =
-                format!("({owner}) ignoring track_interface {interface} since own interface");
+                format!("({user}) ignoring track_interface {interface} since own interface");
             cx.report(Diagnostic::warning(&codes::NO_EFFECT_HERE, message).at(entry.span).note(
                 "the instance's own interface is always tracked, unless dont_track_primary is set",
             ));
@@ -33,7 +33,7 @@ pub(super) fn interfaces(
         }
         let weight = Weight::new(entry.value.weight, entry.value.reverse);
         if list.contains_key(interface) {
-            let message = format!("({owner}) interface {interface} is already tracked, ignored");
+            let message = format!("({user}) interface {interface} is already tracked, ignored");
             cx.report(Diagnostic::error(&codes::DUPLICATE_ENTRY, message).at(entry.span));
         } else {
             list.insert(interface.clone(), weight);
@@ -45,7 +45,7 @@ pub(super) fn interfaces(
 /// Tracked scripts that are defined, each once.
 pub(super) fn scripts<const MAX: i64>(
     entries: &[Spanned<TrackEntry<MAX>>],
-    owner: &Name,
+    user: &Name,
     cx: &mut Load<'_>,
 ) -> Vec<TrackedScript> {
     let mut list: IndexMap<Name, Weight> = IndexMap::new();
@@ -53,7 +53,7 @@ pub(super) fn scripts<const MAX: i64>(
         let name = &entry.value.name;
         let Some(script) = cx.draft.scripts.get_mut(name) else {
             let name = name.clone();
-            cx.draft.unresolved.push((Kind::Script, name, entry.span, owner.clone()));
+            cx.draft.unresolved.push((Kind::Script, name, entry.span, user.clone()));
             continue;
         };
         script.used = true;
@@ -62,7 +62,7 @@ pub(super) fn scripts<const MAX: i64>(
             None => (script.weight, script.reverse),
         };
         if list.contains_key(name) {
-            let message = format!("({owner}) script {name} is already tracked, ignored");
+            let message = format!("({user}) script {name} is already tracked, ignored");
             cx.report(Diagnostic::error(&codes::DUPLICATE_ENTRY, message).at(entry.span));
         } else {
             list.insert(name.clone(), Weight::new(weight, reverse));
@@ -73,7 +73,7 @@ pub(super) fn scripts<const MAX: i64>(
 
 /// Reports references to what was not defined before them.
 pub(super) fn unresolved(cx: &mut Load<'_>) {
-    for (kind, name, at, owner) in core::mem::take(&mut cx.draft.unresolved) {
+    for (kind, name, at, user) in core::mem::take(&mut cx.draft.unresolved) {
         let defined = match kind {
             Kind::Script => cx.draft.scripts.get_mut(&name).map(|script| {
                 script.named = true;
@@ -85,24 +85,24 @@ pub(super) fn unresolved(cx: &mut Load<'_>) {
         let new = match defined {
             Some(span) => Diagnostic::error(
                 &codes::DEFINED_LATER,
-                format!("({owner}) track {word} {name} is defined after its use, ignored"),
+                format!("({user}) track {word} {name} is defined after its use, ignored"),
             )
             .related(span, "defined here")
             .help("move the definition before this block"),
             None if kind == Kind::Script && cx.draft.lost_scripts.contains(&name) => {
                 Diagnostic::environment(
                     &codes::NO_SCRIPT,
-                    format!("({owner}) track script {name} cannot be run, ignored"),
+                    format!("({user}) track script {name} cannot be run, ignored"),
                 )
             }
             None if kind == Kind::Bfd && cx.draft.bfds.contains_key(&name) => Diagnostic::advice(
                 &codes::UNKNOWN_REFERENCE,
-                format!("({owner}) BFD instance {name} is left out, so it is not tracked"),
+                format!("({user}) BFD instance {name} is left out, so it is not tracked"),
             ),
             None => {
                 let new = Diagnostic::error(
                     &codes::UNKNOWN_REFERENCE,
-                    format!("({owner}) track {word} {name} not found, ignored"),
+                    format!("({user}) track {word} {name} not found, ignored"),
                 );
                 let scripts = cx.draft.scripts.keys().map(|n| n.as_str());
                 let objects = cx.draft.objects.keys().filter(|(k, _)| *k == kind);

@@ -102,10 +102,10 @@ fn real_probes_move_a_server_in_the_table() {
         let end = std::time::Instant::now() + Duration::from_secs(20);
         let mut seen = Vec::new();
         while seen.len() < 4 {
-            assert!(std::time::Instant::now() < end, "{seen:?}, {:?}", driver.snapshot());
+            assert!(std::time::Instant::now() < end, "{seen:?}, {:?}", driver.view());
             play(&mut table, &queue, &answers);
             let count = servers(&table);
-            let succeeded = driver.snapshot().counters.succeeded;
+            let succeeded = driver.view().counters.succeeded;
             match seen.as_slice() {
                 [] if count == 1 && succeeded > 3 => {
                     seen.push("in");
@@ -178,6 +178,6 @@ fn the_real_thread_answers() {
         driver.reload(Arc::new(Lvs::default()));
         let answer = tokio::time::timeout(Duration::from_secs(20), driver.turn()).await;
         answer.expect("an answer").unwrap();
-        assert_ne!(driver.snapshot().kernel, Kernel::Unknown);
+        assert_ne!(driver.view().kernel, Kernel::Unknown);
     });
 }

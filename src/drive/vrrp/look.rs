@@ -119,7 +119,7 @@ impl Looks {
     pub fn part(&mut self, engine: &Engine, now: Instant) -> Option<Part> {
         let (request, shown) = self.waiting.front_mut()?;
         let (request, first) = (*request, *shown == 0);
-        let (view, more) = engine.view(now, *shown, PART);
+        let (view, more) = engine.part_of_view(now, *shown, PART);
         *shown += PART;
         if !more {
             self.waiting.pop_front();
@@ -181,7 +181,7 @@ mod tests {
             assert!(part.view.instances.len() <= PART);
             answers.extend(views.join(part));
         }
-        let whole = engine.snapshot(Instant::ZERO);
+        let whole = engine.view(Instant::ZERO);
         assert_eq!(whole.instances.len(), 200);
         assert_eq!(answers, [(7, whole.clone()), (8, whole)]);
     }

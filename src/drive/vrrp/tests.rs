@@ -233,7 +233,7 @@ fn under_a_flood_packets_come_in_batches_and_adverts_leave_between() {
                 // A queue takes some 270 without the right to make it longer.
                 (0..250).for_each(|_| bench.advertise(50));
                 let received = |driver: &Driver| {
-                    driver.engine.snapshot(clock::now()).instances[0].counters.adverts_received
+                    driver.engine.view(clock::now()).instances[0].counters.adverts_received
                 };
                 let before = received(&driver);
                 driver.turn().unwrap();
@@ -261,7 +261,7 @@ fn what_comes_in_after_a_timer_fell_due_is_not_waited_for() {
                 handle.send(reload(config())).unwrap();
                 driver.turn().unwrap();
                 let received = |driver: &Driver| {
-                    driver.engine.snapshot(clock::now()).instances[0].counters.adverts_received
+                    driver.engine.view(clock::now()).instances[0].counters.adverts_received
                 };
                 // The kernel begins to stamp packets a moment after it was asked to.
                 until(|| {

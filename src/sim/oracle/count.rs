@@ -77,7 +77,7 @@ impl World {
         }
         let Some(node) = self.node(id) else { return };
         let Some(engine) = &node.engine else { return };
-        let view = engine.snapshot(now);
+        let view = engine.view(now);
         let mut found = Vec::new();
         if let Some(ledger) = ledger {
             for instance in &view.instances {

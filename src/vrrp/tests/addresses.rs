@@ -74,7 +74,7 @@ fn a_refused_address_is_tried_again_ever_more_seldom() {
     for _ in 0..5 {
         let (token, _) = host.apply();
         host.event(Event::Applied { token, item: 0, outcome: Outcome::Refused(16) });
-        assert_eq!(host.engine.snapshot(host.now).instances[0].objects_missing.len(), 1);
+        assert_eq!(host.engine.view(host.now).instances[0].objects_missing.len(), 1);
         host.look();
         let asked = host.now;
         while host.ops().is_empty() {
@@ -86,7 +86,7 @@ fn a_refused_address_is_tried_again_ever_more_seldom() {
     assert_eq!(host.state(), State::Master);
     let (token, _) = host.apply();
     host.event(Event::Applied { token, item: 0, outcome: Outcome::Done });
-    assert_eq!(host.engine.snapshot(host.now).instances[0].objects_present, 1);
+    assert_eq!(host.engine.view(host.now).instances[0].objects_present, 1);
 }
 
 #[test]

@@ -95,11 +95,11 @@ fn packets_for_nobody_are_counted_and_ignored() {
     let mut host = Host::master();
     host.receive(PEER, &advert(PEER, |c| (c.vrid, c.priority) = (42, 255)));
     host.receive(PEER, &advert(PEER, |c| (c.vrid, c.priority) = (0, 255)));
-    assert_eq!(host.engine.snapshot(host.now).unknown_vrid, 2);
+    assert_eq!(host.engine.view(host.now).unknown_vrid, 2);
     for length in 0..20 {
         host.receive(PEER, &advert(PEER, |_| {})[..length]);
     }
-    assert_eq!(host.engine.snapshot(host.now).malformed, 20);
+    assert_eq!(host.engine.view(host.now).malformed, 20);
     assert_eq!(host.state(), State::Master);
 }
 

@@ -107,7 +107,7 @@ impl Host {
     }
 
     fn in_state(&self, state: State) -> usize {
-        let view = self.engine.snapshot(self.now);
+        let view = self.engine.view(self.now);
         view.instances.iter().filter(|i| i.state == state).count()
     }
 
@@ -187,7 +187,7 @@ fn an_advert_costs_the_same_in_a_group_of_a_thousand() {
     let rx = Rx { interface: index(0), source, destination, hop_limit: 0 };
     host.event(Event::Advert { rx, packet: &packet });
     let cost = host.cost(Event::Advert { rx, packet: &packet });
-    assert_eq!(host.engine.snapshot(host.now).instances[6].counters.adverts_received, 2);
+    assert_eq!(host.engine.view(host.now).instances[6].counters.adverts_received, 2);
     assert!(cost.visits <= 20, "{cost:?}");
     // The silence of a master that others still hear is no more work.
     host.look();

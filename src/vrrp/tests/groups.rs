@@ -14,12 +14,12 @@ fn three() -> (Host, Vrrp) {
 }
 
 fn states(host: &Host) -> [State; 3] {
-    let view = host.engine.snapshot(host.now);
+    let view = host.engine.view(host.now);
     [0, 1, 2].map(|n| view.instances[n].state)
 }
 
 fn group_state(host: &Host) -> State {
-    host.engine.snapshot(host.now).groups[0].state
+    host.engine.view(host.now).groups[0].state
 }
 
 fn reload(host: &mut Host, config: &Vrrp) {
@@ -81,7 +81,7 @@ fn a_member_that_is_removed_takes_its_fault_along() {
     config.instances.remove(1);
     config.groups[0].members.pop();
     reload(&mut host, &config);
-    let view = host.engine.snapshot(host.now);
+    let view = host.engine.view(host.now);
     assert_eq!(view.instances[0].state, State::Backup);
     host.pass(4 * SECOND);
     assert_eq!(group_state(&host), State::Master);
@@ -126,7 +126,7 @@ fn what_a_group_tracks_can_change() {
     config.groups[0].track_interfaces[0].weight = Weight::new(-50, false);
     reload(&mut host, &config);
     host.pass(4 * SECOND);
-    let view = host.engine.snapshot(host.now);
+    let view = host.engine.view(host.now);
     let priorities: Vec<u8> = view.instances.iter().map(|i| i.effective_priority).collect();
     assert_eq!(priorities, [150, 150, 200]);
     // The interface appears.
@@ -178,7 +178,7 @@ fn the_will_of_a_member_survives_a_reload() {
     let leaving = advert_of([10, 0, 3, 72], &addresses, |c| (c.vrid, c.priority) = (92, 0));
     host.event(Event::Advert { rx, packet: &leaving });
     host.pass(300 * MS);
-    let view = host.engine.snapshot(host.now);
+    let view = host.engine.view(host.now);
     assert_eq!([0, 1].map(|n| view.instances[n].state), [State::Master; 2]);
 }
 

@@ -24,11 +24,11 @@ impl Host {
     }
 
     fn effective(&self) -> u8 {
-        self.engine.snapshot(self.now).instances[0].effective_priority
+        self.engine.view(self.now).instances[0].effective_priority
     }
 
     fn faults(&self) -> Vec<String> {
-        self.engine.snapshot(self.now).instances[0].faults.clone()
+        self.engine.view(self.now).instances[0].faults.clone()
     }
 }
 
@@ -139,7 +139,7 @@ fn weights_change_the_priority_and_the_time_to_wait() {
     let mut host = Host::new(tracked(-60));
     assert_eq!((host.state(), host.effective()), (State::Backup, 100));
     host.hear(PEER, 200);
-    let due = host.engine.snapshot(host.now);
+    let due = host.engine.view(host.now);
     assert_eq!(due.instances[0].master, Some(PEER.into()));
     let deadline = |host: &mut Host| {
         let key = Timer::Silence(InstanceId(0));
@@ -268,13 +268,11 @@ fn a_member_alone_does_not_become_master() {
         host.event(Event::Advert { rx, packet: &packet });
         host.pass(SECOND);
     }
-    let states: Vec<State> =
-        host.engine.snapshot(host.now).instances.iter().map(|i| i.state).collect();
+    let states: Vec<State> = host.engine.view(host.now).instances.iter().map(|i| i.state).collect();
     assert_eq!(states, [State::Backup, State::Backup]);
     // When that one goes silent too, both do.
     host.pass(4 * SECOND);
-    let states: Vec<State> =
-        host.engine.snapshot(host.now).instances.iter().map(|i| i.state).collect();
+    let states: Vec<State> = host.engine.view(host.now).instances.iter().map(|i| i.state).collect();
     assert_eq!(states, [State::Master, State::Master]);
 }
 
@@ -363,7 +361,7 @@ fn a_replaced_role_repeats_no_notice_and_no_mail_of_a_group() {
     let kernel = next.kernel();
     next.event(Event::Kernel(kernel));
     next.pass(8 * SECOND);
-    assert_eq!(next.engine.snapshot(next.now).groups[0].state, State::Master);
+    assert_eq!(next.engine.view(next.now).groups[0].state, State::Master);
     let told: Vec<_> = next.notices().into_iter().map(|n| n.fifo).collect();
     assert!(told.iter().all(|n| !n.starts_with("GROUP")), "{told:?}");
 }
@@ -379,7 +377,7 @@ fn a_step_that_panics_ends_one_instance_and_no_other() {
     host.engine.panic_in = Some(InstanceId(0));
     host.pass(SECOND);
     _ = std::panic::take_hook();
-    let view = host.engine.snapshot(host.now);
+    let view = host.engine.view(host.now);
     assert_eq!(view.instances[0].state, State::Fault);
     assert_eq!(view.instances[1].state, State::Master);
     assert_eq!(host.ops(), ["-10.0.2.100/24"]);

@@ -13,7 +13,7 @@ fn both() -> (Host, Vrrp) {
 }
 
 fn states(host: &Host) -> [State; 2] {
-    let view = host.engine.snapshot(host.now);
+    let view = host.engine.view(host.now);
     [0, 1].map(|n| view.instances[n].state)
 }
 

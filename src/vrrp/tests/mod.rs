@@ -134,11 +134,11 @@ impl Host {
     }
 
     fn state(&self) -> State {
-        self.engine.snapshot(self.now).instances[0].state
+        self.engine.view(self.now).instances[0].state
     }
 
     fn counters(&self) -> Counters {
-        self.engine.snapshot(self.now).instances[0].counters
+        self.engine.view(self.now).instances[0].counters
     }
 
     /// What was asked for since the last look.

@@ -19,7 +19,7 @@ fn reload(host: &mut Host, config: &Vrrp) -> Vec<Action> {
 }
 
 fn masters(host: &Host) -> BTreeSet<String> {
-    let view = host.engine.snapshot(host.now);
+    let view = host.engine.view(host.now);
     let masters = view.instances.iter().filter(|i| i.state == State::Master);
     masters.map(|i| i.name.to_string()).collect()
 }

@@ -54,7 +54,7 @@ fn routes_come_after_the_addresses_and_go_before_them() {
     let plus = |text: &str| format!("+{text}");
     let minus = |text: &str| format!("-{text}");
     assert_eq!(host.ops(), [plus("10.0.2.100/24"), plus(WITH_SOURCE), plus(DEFAULT)]);
-    let view = &host.engine.snapshot(host.now).instances[0];
+    let view = &host.engine.view(host.now).instances[0];
     assert_eq!((view.objects_wanted, view.objects_present), (3, 3));
     host.look();
     host.hear(PEER, 250);
@@ -123,7 +123,7 @@ fn the_kernel_drops_a_route_with_its_source_and_it_comes_back_with_it() {
     let (token, _) = host.apply();
     host.event(Event::Applied { token, item: 0, outcome: Outcome::Refused(16) });
     host.event(Event::Applied { token, item: 1, outcome: Outcome::Refused(22) });
-    let missing = host.engine.snapshot(host.now).instances[0].objects_missing.clone();
+    let missing = host.engine.view(host.now).instances[0].objects_missing.clone();
     let words: Vec<&str> = missing.iter().map(|m| m.object.as_str()).collect();
     assert_eq!(words, ["address 10.0.2.100/24 on enp0s8", WITH_SOURCE]);
     let refused = |m: &MissingObject| matches!(m.reason, Missing::Refused { attempts: 1, .. });
@@ -132,7 +132,7 @@ fn the_kernel_drops_a_route_with_its_source_and_it_comes_back_with_it() {
     host.look();
     host.pass(SECOND);
     assert_eq!(host.ops(), ["+10.0.2.100/24", &format!("+{WITH_SOURCE}")]);
-    assert!(host.engine.snapshot(host.now).instances[0].objects_missing.is_empty());
+    assert!(host.engine.view(host.now).instances[0].objects_missing.is_empty());
 }
 
 #[test]
@@ -181,7 +181,7 @@ fn a_route_waits_for_its_interface() {
     routes(&mut config).push(extra);
     let mut host = Host::new(config);
     host.pass(10 * SECOND);
-    let missing = host.engine.snapshot(host.now).instances[0].objects_missing.clone();
+    let missing = host.engine.view(host.now).instances[0].objects_missing.clone();
     assert_eq!(missing.len(), 1);
     assert_eq!(missing[0].reason, Missing::NoInterface("later0".parse().unwrap()));
     host.look();

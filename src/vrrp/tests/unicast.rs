@@ -92,7 +92,7 @@ impl Host {
     }
 
     fn fault(&self) -> String {
-        self.engine.snapshot(self.now).instances[0].faults.join(", ")
+        self.engine.view(self.now).instances[0].faults.join(", ")
     }
 }
 
@@ -288,7 +288,7 @@ fn instances_of_one_id_and_address_are_told_apart_by_their_peers() {
     both.instances.push(second);
     let mut host = Host::new(both.clone());
     let heard = |host: &Host| {
-        let view = host.engine.snapshot(host.now);
+        let view = host.engine.view(host.now);
         view.instances.iter().map(|i| i.counters.adverts_received).collect::<Vec<_>>()
     };
     host.receive_at(ETH, &to([10, 0, 2, 74], OWN, 255, |_| ()));

@@ -22,21 +22,21 @@ pub(in crate::config::resolve) fn finish(cx: &mut Load<'_>) {
         return;
     }
     // The place of the service that has a key.
-    let mut owners: IndexMap<ServiceKey, usize> = IndexMap::with_capacity(seen.len());
+    let mut holders: IndexMap<ServiceKey, usize> = IndexMap::with_capacity(seen.len());
     let mut merged: Vec<Service> = Vec::with_capacity(cx.draft.services.len());
     let services = core::mem::take(&mut cx.draft.model.lvs.services);
     for (i, mut service) in services.into_iter().enumerate() {
         let at = cx.draft.services.get(i).map_or(Span::NONE, |n| n.span);
         let place = merged.len();
         if service.group().is_some() {
-            if let Some(service) = without_taken(service, &owners, at, cx) {
-                owners.extend(service.keys().iter().map(|key| (*key, place)));
+            if let Some(service) = without_taken(service, &holders, at, cx) {
+                holders.extend(service.keys().iter().map(|key| (*key, place)));
                 merged.push(service);
             }
             continue;
         }
-        let Some(first) = owners.get(&service.key).and_then(|place| merged.get_mut(*place)) else {
-            owners.insert(service.key, place);
+        let Some(first) = holders.get(&service.key).and_then(|place| merged.get_mut(*place)) else {
+            holders.insert(service.key, place);
             merged.push(service);
             continue;
         };
@@ -70,18 +70,18 @@ pub(in crate::config::resolve) fn finish(cx: &mut Load<'_>) {
 /// A service by group without the entries that an earlier service has; none if nothing is left.
 fn without_taken(
     mut service: Service,
-    owners: &IndexMap<ServiceKey, usize>,
+    holders: &IndexMap<ServiceKey, usize>,
     at: Span,
     cx: &mut Load<'_>,
 ) -> Option<Service> {
     let id = service.id();
     let group = service.extras.as_mut()?.group.as_mut()?;
-    let first = group.keys.iter().copied().find(|key| owners.contains_key(key));
+    let first = group.keys.iter().copied().find(|key| holders.contains_key(key));
     let Some(first) = first else {
         return Some(service);
     };
     let before = group.keys.len();
-    group.keys.retain(|key| !owners.contains_key(key));
+    group.keys.retain(|key| !holders.contains_key(key));
     let (gone, left) = (before - group.keys.len(), group.keys.len());
     let message = format!(
         "virtual server {id}: {first} belongs to an earlier virtual server, {gone} of {before} are left out"

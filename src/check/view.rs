@@ -62,14 +62,14 @@ impl Engine {
 
     /// A full view.
     #[must_use]
-    pub fn snapshot(&self, now: Instant) -> Check {
+    pub fn view(&self, now: Instant) -> Check {
         let services = self
             .order
             .iter()
             .filter_map(|slot| self.service(*slot))
             .filter_map(|service| {
                 let model = self.config.services.get(service.position? as usize)?;
-                Some(self.view(service, model))
+                Some(self.service_view(service, model))
             })
             .collect();
         Check {
@@ -83,7 +83,7 @@ impl Engine {
         }
     }
 
-    fn view(&self, service: &Service, model: &model::Service) -> check::Service {
+    fn service_view(&self, service: &Service, model: &model::Service) -> check::Service {
         let pairs = model.servers.iter().zip(&service.servers);
         check::Service {
             id: service.id.clone(),

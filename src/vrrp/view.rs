@@ -48,14 +48,14 @@ impl Engine {
     /// A full view, in one piece: for tests and for the end of a process. Whoever must not be held up takes parts
     /// by [`Self::view`].
     #[must_use]
-    pub fn snapshot(&self, now: Instant) -> Vrrp {
-        self.view(now, 0, usize::MAX).0
+    pub fn view(&self, now: Instant) -> Vrrp {
+        self.part_of_view(now, 0, usize::MAX).0
     }
 
     /// A part of the view: at most `count` objects (instances, groups, scripts, in this order) after the first
     /// `skip` of them; and whether there are more behind these. [`Vrrp::joined`] puts parts together.
     #[must_use]
-    pub fn view(&self, now: Instant, skip: usize, count: usize) -> (Vrrp, bool) {
+    pub fn part_of_view(&self, now: Instant, skip: usize, count: usize) -> (Vrrp, bool) {
         let config = &self.config.instances;
         let (own, groups) = (config.len(), self.groups.len());
         let total = own + groups + self.scripts.len();
@@ -97,7 +97,7 @@ impl Engine {
             state: i.state(),
             since: i.since,
             priority: i.config.priority.get(),
-            effective_priority: i.priority,
+            effective_priority: i.effective_priority,
             master: i.master.map(|(source, _)| source),
             faults: self.faults(i),
             objects_wanted: i.entries.len(),
@@ -145,7 +145,7 @@ impl Engine {
     /// The priority of an instance in force.
     #[must_use]
     pub fn priority(&self, name: &str) -> Option<u8> {
-        self.named(name).map(|i| i.priority)
+        self.named(name).map(|i| i.effective_priority)
     }
 
     /// The source of the adverts of an instance.
