@@ -31,7 +31,7 @@ block! {
         net_namespace: First<ObjectName> = "net_namespace", lenient, later;
         /// Network namespace of IPVS; without a name the first one of the machine.
         net_namespace_ipvs: First<OptionalName<255>> = "net_namespace_ipvs", later,
-            default("that of the daemon");
+            otherwise("that of the daemon");
         /// Use ipsets although there is a namespace.
         namespace_with_ipsets: One<Flag> = "namespace_with_ipsets", later;
         /// Put pid files into a directory of their own.
@@ -39,7 +39,7 @@ block! {
         /// Ask for the state of links every second instead of waiting for the kernel's word.
         linkbeat_use_polling: One<Flag> = "linkbeat_use_polling", later;
         /// Seconds for which the supervisor waits for its processes when it stops.
-        child_wait_time: One<Int<0, U32>> = "child_wait_time", default("5");
+        child_wait_time: One<Int<0, U32>> = "child_wait_time", default(Int(5));
         /// Settings of the daemon as a whole.
         global_defs: Global = "global_defs";
         /// TLS material for SSL_GET.

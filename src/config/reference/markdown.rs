@@ -63,7 +63,7 @@ fn write(chapter: &Chapter, page: &mut String) {
     page.push_str("| keyword | value | default | meaning |\n|---|---|---|---|\n");
     for keyword in chapter.table.keywords {
         let value = form(keyword).map_or(String::new(), |f| escape(&f));
-        let default = keyword.default.map_or(String::new(), escape);
+        let default = keyword.default.map_or(String::new(), |d| escape(&d.text()));
         let mut meaning = paragraphs(keyword.doc).join(" ");
         for remark in remarks(keyword) {
             meaning.push(' ');

@@ -91,12 +91,8 @@ pub(super) fn file(block: TrackFile, cx: &mut Load<'_>) {
         let new = Diagnostic::environment(&codes::NO_FILE, message).at(block.file.span());
         cx.report(new.class(crate::config::diagnostic::Class::Quiet));
     }
-    let weight = block.weight.value().copied();
-    let object = Object {
-        span: block.span,
-        weight: weight.map_or(1, |w| w.weight),
-        reverse: weight.is_some_and(|w| w.reverse),
-    };
+    let weight = block.weight();
+    let object = Object { span: block.span, weight: weight.weight, reverse: weight.reverse };
     // Two files of one name exist side by side for keepalived; references find the first one.
     if !remember(Kind::File, &name, object, cx) {
         return;
@@ -118,7 +114,7 @@ pub(super) fn process(block: TrackProcess, cx: &mut Load<'_>) {
         incomplete(message, block.end, block.span, cx);
         return;
     };
-    let mut quorum = block.quorum.value().map_or(1, |n| n.u32());
+    let mut quorum = block.quorum().u32();
     let mut most = block.quorum_max.value().map(|n| n.u32());
     if most == Some(0) {
         quorum = 0;
@@ -127,12 +123,8 @@ pub(super) fn process(block: TrackProcess, cx: &mut Load<'_>) {
         cx.report(Diagnostic::error(&codes::CONFLICT, message).at(block.quorum_max.span()));
         most = None;
     }
-    let weight = block.weight.value().copied();
-    let object = Object {
-        span: block.span,
-        weight: weight.map_or(0, |w| w.weight),
-        reverse: weight.is_some_and(|w| w.reverse),
-    };
+    let weight = block.weight();
+    let object = Object { span: block.span, weight: weight.weight, reverse: weight.reverse };
     if !remember(Kind::Process, &name, object, cx) {
         return;
     }
@@ -208,14 +200,9 @@ pub(super) fn bfd(block: BfdInstance, cx: &mut Load<'_>) {
         incomplete(message, block.end, block.span, cx);
         return;
     }
-    let weight = block.weight.value().copied();
-    let object = Object {
-        span: block.span,
-        weight: weight.map_or(0, |w| w.weight),
-        reverse: weight.is_some_and(|w| w.reverse),
-    };
+    let weight = block.weight();
+    let object = Object { span: block.span, weight: weight.weight, reverse: weight.reverse };
     remember(Kind::Bfd, &name, object, cx);
-    let millis = |m: Option<u64>, default: u64| Duration::from_micros(m.unwrap_or(default * 1000));
     let ttl = block.ttl.value().map_or(
         match Family::of(&neighbor) {
             Family::V4 => 255,
@@ -225,19 +212,19 @@ pub(super) fn bfd(block: BfdInstance, cx: &mut Load<'_>) {
     );
     let (vrrp, checker) = (block.vrrp.is_set(), block.checker.is_set());
     // -1 is 255 in eight bits.
-    let hops = block.max_hops.value().map_or(0, |n| u8::try_from(n.0).unwrap_or(u8::MAX));
+    let hops = u8::try_from(block.max_hops().0).unwrap_or(u8::MAX);
     cx.draft.model.vrrp.bfds.push(Bfd {
         name,
         neighbor,
         source,
-        min_rx: millis(block.min_rx.value().map(|m| m.0), 10),
-        min_tx: millis(block.min_tx.value().map(|m| m.0), 10),
-        idle_tx: millis(block.idle_tx.value().map(|m| m.0), 1000),
-        multiplier: block.multiplier.value().map_or(5, |n| n.u8()),
+        min_rx: Duration::from_micros(block.min_rx().0),
+        min_tx: Duration::from_micros(block.min_tx().0),
+        idle_tx: Duration::from_micros(block.idle_tx().0),
+        multiplier: block.multiplier().u8(),
         passive: block.passive.is_set(),
         ttl,
         max_hops: if hops == u8::MAX { hops } else { hops.min(ttl) },
-        multihop: block.multihop.value().is_some_and(|b| b.0),
+        multihop: block.multihop().0,
         for_vrrp: vrrp || !checker,
         for_checker: checker || !vrrp,
     });
