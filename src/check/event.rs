@@ -34,7 +34,6 @@ pub enum Event {
     },
     /// The kernel answered one operation of an `Action::Apply`.
     Applied {
-        /// That of the action.
         token: Token,
         /// Position in its list.
         item: u32,
@@ -43,9 +42,7 @@ pub enum Event {
     },
     /// An attempt ended.
     Probed {
-        /// That of the action.
         probe: ProbeId,
-        /// How.
         verdict: Verdict,
     },
     /// Leave: remove our entries, answer with `Action::Done`.

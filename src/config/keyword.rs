@@ -21,7 +21,6 @@ pub enum Shape {
     Flag,
     /// A truth value; the keyword alone means true.
     Boolean,
-    /// An integer.
     Integer {
         /// Least value.
         min: i64,
@@ -63,7 +62,6 @@ pub enum Missing {
 /// Another name of a keyword.
 #[derive(Clone, Copy, Debug)]
 pub struct Alias {
-    /// The name.
     pub name: &'static str,
     /// It is deprecated.
     pub deprecated: bool,
@@ -83,7 +81,6 @@ pub enum Unset {
 /// One row of a table.
 #[derive(Debug)]
 pub struct Keyword {
-    /// Its name.
     pub name: &'static str,
     /// Other names.
     pub aliases: &'static [Alias],

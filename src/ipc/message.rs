@@ -64,12 +64,10 @@ pub enum ToRole {
     },
     /// Carry out what was prepared; answer with `Applied`.
     Apply {
-        /// That of `Prepare`.
         generation: u32,
     },
     /// Forget what was prepared.
     Abandon {
-        /// That of `Prepare`.
         generation: u32,
     },
     /// A channel to another role comes as descriptor. It replaces the last one.
@@ -78,7 +76,6 @@ pub enum ToRole {
     Resume(Memory),
     /// For `vrrp`: whether the kernel's IPVS can be written, as `checker` found.
     Ipvs {
-        /// It can.
         works: bool,
     },
     /// Leave in good order, answer with `Done` and end.
@@ -99,26 +96,21 @@ pub enum FromRole {
     Alive,
     /// Decoded what was to be prepared.
     Ready {
-        /// That of `Prepare`.
         generation: u32,
     },
     /// Cannot carry it out.
     Refused {
-        /// That of `Prepare`.
         generation: u32,
-        /// Why.
         reason: String,
     },
     /// Carried it out, or began to.
     Applied {
-        /// That of `Apply`.
         generation: u32,
     },
     /// What its next process should know.
     Remember(Memory),
     /// From `checker`: whether the kernel's IPVS can be written; when that is news.
     Ipvs {
-        /// It can.
         works: bool,
     },
     /// From `api`: a question to the supervisor.
@@ -152,7 +144,6 @@ impl Memory {
 pub struct Question {
     /// Comes back with the answer; never used twice by one process.
     pub id: u64,
-    /// What is asked for.
     pub ask: Ask,
 }
 
@@ -304,7 +295,6 @@ pub enum ToRunner {
     },
     /// End the program of a `Run` that nobody waits for any more. Its answer comes all the same.
     End {
-        /// That of `Run`.
         run: u64,
     },
     /// Carry out a part of a notice; answered with `Delivered`. A descriptor that comes along is a process that the
@@ -328,7 +318,6 @@ pub enum Deliver {
         about: u32,
         /// The state announced.
         state: Announced,
-        /// What to run.
         programs: Vec<Chosen>,
         /// How long each may take.
         limit: Option<Duration>,
@@ -342,21 +331,17 @@ pub enum Deliver {
 pub enum FromRunner {
     /// A `Run` ended.
     Ran {
-        /// That of `Run`.
         run: u64,
-        /// How.
         end: RunEnd,
     },
     /// A program of a `Notice` runs; its process comes as descriptor. It is not to be run again.
     Began {
-        /// That of `Notice`.
         id: u64,
         /// Position in its list.
         command: u32,
     },
     /// A `Notice` is done with, well or not.
     Delivered {
-        /// That of `Notice`.
         id: u64,
     },
 }

@@ -50,7 +50,6 @@ pub enum Action {
     /// Receive adverts for this multicast group, or for this address of ours, on this interface; answered with
     /// `Event::Joined`.
     Join {
-        /// The interface.
         interface: IfIndex,
         /// The group, or the address.
         group: IpAddr,
@@ -59,16 +58,13 @@ pub enum Action {
     HearAh,
     /// Stop receiving them.
     Leave {
-        /// The interface.
         interface: IfIndex,
-        /// The group.
         group: IpAddr,
     },
     /// Run a tracking script; answered with `Event::Ran`.
     RunScript {
         /// Comes back with the answer.
         run: RunId,
-        /// What to run.
         command: Command,
         /// When to give up.
         timeout: Duration,
