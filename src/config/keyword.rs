@@ -65,7 +65,7 @@ pub struct Alias {
     pub name: &'static str,
     /// It is deprecated.
     pub deprecated: bool,
-    /// keepalived says so.
+    /// keepalived logs that it is deprecated.
     pub counted: bool,
 }
 

@@ -47,7 +47,7 @@ macro_rules! check {
                 bindto: One<Ip> = "bindto";
                 /// Source port.
                 bind_port: One<Int<1, 65535>> = "bind_port";
-                /// Interface that must be used; needed for link-local addresses.
+                /// Interface to use; required for link-local addresses.
                 bind_if: One<Interface> = "bind_if";
                 /// Seconds after which a connection counts as failed.
                 connect_timeout: One<Limit> = "connect_timeout", otherwise("that of the real server");
@@ -99,17 +99,17 @@ macro_rules! check {
             $(#[doc = $doc])+
             pub struct $Check(()) = $name {
                 $($first)*
-                /// Attempts after the first failed one before the server goes down.
+                /// Number of retries before the server goes down.
                 retry: One<Int<0, U32>> = "retry", otherwise(concat!("that of the real server, else ", $retry));
-                /// Seconds to such an attempt.
+                /// Seconds before a retry.
                 delay_before_retry: One<Pause> = "delay_before_retry", otherwise(concat!("that of the real server, else ", stringify!($pause)));
-                /// Most seconds by which the first attempt is delayed at random, so that not all come at once.
+                /// Maximum random delay of the first check in seconds, so that not all run at once.
                 warmup: One<Pause> = "warmup", otherwise("that of the real server, else delay_loop");
-                /// Seconds from one attempt to the next.
+                /// Seconds between checks.
                 delay_loop: One<Period> = "delay_loop", otherwise("that of the real server");
                 /// Down until the first success.
                 alpha: One<Bool> = "alpha", otherwise("that of the real server");
-                /// Log each failed attempt of a server that is up.
+                /// Log each failed check of a server that is up.
                 log_all_failures: One<Bool> = "log_all_failures", otherwise("checker_log_all_failures");
                 $($own)*
             }
@@ -132,17 +132,17 @@ macro_rules! page {
         block! {
             $(#[doc = $doc])+
             pub struct $Page(()) = "url" {
-                /// What is asked for.
+                /// Path to request.
                 path: Over<Text> = "path";
-                /// MD5 that the page must have.
+                /// MD5 digest that the page must have.
                 digest: First<Digest> = "digest";
-                /// Status codes that are right.
+                /// Status codes that count as success.
                 status_code: Many<StatusCodes> = "status_code", default(vec![StatusCodes(vec![(200, 299)])]);
                 /// Host name in the request.
                 virtualhost: Over<Text> = "virtualhost", lenient, otherwise("that of the check");
-                /// What must be found in the page (PCRE2).
+                /// Regular expression that must match the page (PCRE2).
                 regex: Over<Regex> = "regex", lenient;
-                /// What `regex` matches must not be there.
+                /// Succeed if `regex` does not match.
                 regex_no_match: One<Flag> = "regex_no_match";
                 /// Options of the expression.
                 regex_options: Many<RegexOptions> = "regex_options";
@@ -159,33 +159,33 @@ macro_rules! page {
 }
 
 check! {
-    /// The server is up if a TCP connection to it can be made.
+    /// The server is up if a TCP connection to it succeeds.
     pub struct TcpCheck = "TCP_CHECK" (connects, retry 1, pause 1) {}
 }
 
 check! {
-    /// The server is up if an echo comes back. Ports have no meaning here.
+    /// The server is up if it answers an ICMP echo request. Ports have no meaning here.
     pub struct PingCheck = "PING_CHECK" (connects, retry 1, pause 1) {
 
     }
 }
 
 check! {
-    /// The server is up if a datagram to it is answered, or at least not refused.
+    /// The server is up if it answers a datagram, or at least does not refuse it.
     pub struct UdpCheck = "UDP_CHECK" (connects, retry 1, pause 1) {
-        /// What is sent, as hexadecimal digits.
+        /// Data to send, as hexadecimal digits.
         payload: One<Payload> = "payload", lenient, otherwise("a fixed text");
-        /// An answer must come; with hexadecimal digits it must begin with them, X standing for any digit.
-        require_reply: One<Reply> = "require_reply", otherwise("no answer is needed");
-        /// Shortest answer, if its content counts.
+        /// Require an answer. If hexadecimal digits are given, it must begin with them; X matches any digit.
+        require_reply: One<Reply> = "require_reply", otherwise("no answer is required");
+        /// Minimum length of the answer, if its content is checked.
         min_reply_length: One<Exact<0, 65535>> = "min_reply_length", default(Exact(0));
-        /// Longest answer, if its content counts.
+        /// Maximum length of the answer, if its content is checked.
         max_reply_length: One<Exact<0, 65535>> = "max_reply_length", default(Exact(255));
     }
 }
 
 check! {
-    /// The server is up if it greets as a mail server does.
+    /// The server is up if it completes an SMTP greeting.
     pub struct SmtpCheck = "SMTP_CHECK" (connects, retry 1, pause 1) {
         /// Name sent in HELO.
         helo_name: Over<Text> = "helo_name", lenient, default(Text("smtpchecker.keepalived.org".into()));
@@ -202,11 +202,11 @@ check! {
 }
 
 check! {
-    /// The server is up if it answers a DNS question.
+    /// The server is up if it answers a DNS query.
     pub struct DnsCheck = "DNS_CHECK" (connects, retry 3, pause delay_loop) {
-        /// Type of the question.
+        /// Type of the query.
         record: One<RecordType> = "type", default(RecordType::Soa);
-        /// Name in question.
+        /// Name to query.
         name: First<Domain> = "name", otherwise("the root");
     }
 }
@@ -214,7 +214,7 @@ check! {
 check! {
     /// The server is up if pages can be fetched from it.
     pub struct HttpGet = "HTTP_GET" (fetches, retry 1, pause 3) {
-        /// A page; all must be right.
+        /// A page to fetch; all pages must be right.
         url: Subs<UrlBlock> = "url";
     }
 }
@@ -222,9 +222,9 @@ check! {
 check! {
     /// The server is up if pages can be fetched from it over TLS. Its certificate is not verified.
     pub struct SslGet = "SSL_GET" (fetches, retry 1, pause 3) {
-        /// Say goodbye properly when a TLS connection ends.
+        /// Shut TLS connections down properly.
         tls_compliant: One<Bool> = "tls_compliant", default(Bool(false));
-        /// A page; all must be right.
+        /// A page to fetch; all pages must be right.
         url: Subs<TlsUrlBlock> = "url";
     }
 }
@@ -237,19 +237,19 @@ page! {
 page! {
     /// A page.
     pub struct TlsUrlBlock {
-        /// Say goodbye properly when the connection for this page ends.
+        /// Shut the TLS connection for this page down properly.
         tls_compliant: One<Bool> = "tls_compliant", otherwise("that of the check");
     }
 }
 
 check! {
-    /// The server is up if a program ends with status 0. It is run directly, not by a shell.
+    /// The server is up if a program exits with status 0. The program is run directly, not by a shell.
     pub struct MiscCheck = "MISC_CHECK" (runs, retry 0, pause 1) {
         /// The program and its arguments, in quotes if there are any.
         misc_path: One<Script> = "misc_path", quiet;
-        /// Seconds that it has; 0 for delay_loop.
+        /// Time limit of the program in seconds; 0 for `delay_loop`.
         misc_timeout: One<Int<0, 4294>> = "misc_timeout", otherwise("delay_loop");
-        /// Status 2 to 255 is a success that sets the weight to the status minus 2.
+        /// An exit status of 2 to 255 is a success and sets the weight to the status minus 2.
         misc_dynamic: One<Flag> = "misc_dynamic";
         /// The account that runs it.
         user: One<Account> = "user", lenient, otherwise("script_user");
@@ -261,7 +261,7 @@ block! {
     pub struct FileCheck(()) = "FILE_CHECK" {
         /// Name of a `track_file` block, which must stand before this.
         track_file: One<ObjectName> = "track_file";
-        /// What the content is multiplied by; 0: the server is down while the content is not 0.
+        /// Factor for the content; with 0 the server is down while the content is not 0.
         weight: One<FileWeight> = "weight", lenient, otherwise("that of the track_file");
     }
 }

@@ -51,7 +51,7 @@ block! {
 }
 
 block! {
-    /// How many processes of a name run. The block must stand before what names it.
+    /// Tracks how many processes of a name run. The block must stand before what names it.
     pub struct TrackProcess(ObjectName) = "vrrp_track_process" {
         /// The program, and its arguments if they count.
         process: First<ProcessWords> = "process";
@@ -60,15 +60,15 @@ block! {
         /// What is added to the priority while enough processes run (if positive) or not (if negative). 0: FAULT while
         /// not enough run.
         weight: First<BlockWeight<254>> = "weight", lenient, default(BlockWeight { weight: 0, reverse: false });
-        /// Least number of processes.
+        /// Minimum number of processes.
         quorum: One<Int<1, 65535>> = "quorum", default(Int(1));
-        /// Largest number of processes.
+        /// Maximum number of processes.
         quorum_max: One<Int<0, 65535>> = "quorum_max", otherwise("no limit");
-        /// Both delays below.
+        /// Sets `terminate_delay` and `fork_delay`.
         delay: One<Delay> = "delay";
-        /// Seconds before a loss counts.
+        /// Seconds for which the loss of a process must last to count.
         terminate_delay: One<Delay> = "terminate_delay", otherwise("delay, else none");
-        /// Seconds before a gain counts.
+        /// Seconds for which the gain of a process must last to count.
         fork_delay: One<Delay> = "fork_delay", otherwise("delay, else none");
         /// Compare the first word of the command line, not the short name of the process.
         full_command: One<Flag> = "full_command";
@@ -87,11 +87,11 @@ block! {
 }
 
 block! {
-    /// Interfaces that share a least time between gratuitous ARPs and between neighbour adverts.
+    /// Interfaces that share a minimum time between gratuitous ARPs and between neighbour advertisements.
     pub struct GarpGroup(()) = "garp_group" {
         /// Seconds between gratuitous ARPs.
         garp_interval: One<Seconds<0, TIMER_MAX>> = "garp_interval";
-        /// Seconds between neighbour adverts.
+        /// Seconds between neighbour advertisements.
         gna_interval: One<Seconds<0, TIMER_MAX>> = "gna_interval";
         /// One interface.
         interface: Many<Interface> = "interface";
@@ -107,27 +107,27 @@ block! {
         neighbor_ip: One<Ip> = "neighbor_ip" | "neighbour_ip";
         /// Own address.
         source_ip: One<Ip> = "source_ip", otherwise("any");
-        /// Milliseconds between packets that we can take.
+        /// Shortest interval in milliseconds at which packets can be received.
         min_rx: One<Millis<1_000>> = "min_rx", default(Millis(10_000));
-        /// Milliseconds between packets that we send while up.
+        /// Interval in milliseconds at which packets are sent while the session is up.
         min_tx: One<Millis<1_000>> = "min_tx", default(Millis(10_000));
-        /// Milliseconds between packets that we send while not up.
+        /// Interval in milliseconds at which packets are sent while the session is not up.
         idle_tx: One<Millis<1_000_000>> = "idle_tx", default(Millis(1_000_000));
-        /// Packets that may be missed.
+        /// Number of packets missed before the session goes down.
         multiplier: One<Int<1, 255>> = "multiplier", default(Int(5));
-        /// Say nothing before the other end does.
+        /// Send nothing before the other end does.
         passive: One<Flag> = "passive";
         /// TTL or hop limit of packets.
         ttl: One<Int<1, 255>> = "ttl" | "hoplimit", otherwise("255 for IPv4, 64 for IPv6");
-        /// Hops that a packet may have travelled.
+        /// Maximum number of hops of a received packet.
         max_hops: One<Int<-1, 255>> = "max_hops", default(Int(0));
         /// Use port 4784 instead of 3784.
         multihop: One<Bool> = "multihop", default(Bool(false));
-        /// Weight for those that track the session and name none.
+        /// Weight for trackers of the session that give none.
         weight: One<BlockWeight<253>> = "weight", default(BlockWeight { weight: 0, reverse: false });
-        /// Tell the VRRP process only, unless `checker` is given too.
+        /// Notify the VRRP process only, unless `checker` is given too.
         vrrp: One<Flag> = "vrrp";
-        /// Tell the checker process only, unless `vrrp` is given too.
+        /// Notify the checker process only, unless `vrrp` is given too.
         checker: One<Flag> = "checker";
     }
 }

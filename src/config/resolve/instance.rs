@@ -60,7 +60,6 @@ pub(super) fn wants(block: &VrrpInstance, cx: &mut Load<'_>) -> bool {
     false
 }
 
-/// Resolves a block.
 pub(super) fn close(block: &VrrpInstance, cx: &mut Load<'_>) {
     let name = block.header.0.clone();
     let mut notes = Notes {

@@ -30,7 +30,6 @@ pub(crate) struct ScriptDraft {
     init_fail: bool,
 }
 
-/// Resolves a block.
 pub(super) fn resolve(block: VrrpScript, cx: &mut Load<'_>) {
     let name = block.header.0.clone();
     let Some(script) = &block.script.0 else {

@@ -35,7 +35,6 @@ pub(crate) struct Notes {
     pub span: Span,
 }
 
-/// Resolves a block.
 pub(super) fn close(block: VirtualServer, cx: &mut Load<'_>) {
     let span = block.span;
     let group = match &block.header {
@@ -63,7 +62,6 @@ pub(super) fn close(block: VirtualServer, cx: &mut Load<'_>) {
     }
 }
 
-/// Resolves a block.
 pub(super) fn tls(block: Ssl, cx: &mut Load<'_>) {
     if cx.draft.model.lvs.tls.is_some() {
         let message = "SSL is already set, this block replaces it";

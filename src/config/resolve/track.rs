@@ -70,7 +70,6 @@ fn already(message: String, at: Span, first: Span, cx: &mut Load<'_>) {
     );
 }
 
-/// Resolves a block.
 pub(super) fn file(block: TrackFile, cx: &mut Load<'_>) {
     let name = block.header.0.clone();
     let Some(file) = block.file.value() else {
@@ -106,7 +105,6 @@ pub(super) fn file(block: TrackFile, cx: &mut Load<'_>) {
     });
 }
 
-/// Resolves a block.
 pub(super) fn process(block: TrackProcess, cx: &mut Load<'_>) {
     let name = block.header.0.clone();
     let Some(process) = block.process.value() else {
@@ -170,7 +168,6 @@ pub(super) fn wants_bfd(block: &BfdInstance, cx: &mut Load<'_>) -> bool {
     true
 }
 
-/// Resolves a block.
 pub(super) fn bfd(block: BfdInstance, cx: &mut Load<'_>) {
     let name = block.header.0.clone();
     let Some(neighbor) = block.neighbor_ip.value().map(|ip| ip.0) else {
@@ -285,7 +282,6 @@ pub(super) fn wants_group(block: &TrackGroup, cx: &mut Load<'_>) -> bool {
     false
 }
 
-/// Resolves a block.
 pub(super) fn group(block: TrackGroup, cx: &mut Load<'_>) {
     let draft = TrackGroupDraft {
         span: block.span,
@@ -344,7 +340,6 @@ pub(super) fn finish(cx: &mut Load<'_>) {
     }
 }
 
-/// Resolves a block.
 pub(super) fn garp_group(block: GarpGroup, cx: &mut Load<'_>) {
     let time = |t: Option<Duration>| t.filter(|t| !t.is_zero());
     let garp = time(block.garp_interval.value().map(|t| t.duration()));
