@@ -41,10 +41,7 @@ pub enum Event {
         outcome: Outcome,
     },
     /// An attempt ended.
-    Probed {
-        probe: ProbeId,
-        verdict: Verdict,
-    },
+    Probed { probe: ProbeId, verdict: Verdict },
     /// Leave: remove our entries, answer with `Action::Done`.
     Stop {
         /// `--dont-release-ipvs`: leave the entries in place.

@@ -63,21 +63,15 @@ pub enum ToRole {
         generation: u32,
     },
     /// Carry out what was prepared; answer with `Applied`.
-    Apply {
-        generation: u32,
-    },
+    Apply { generation: u32 },
     /// Forget what was prepared.
-    Abandon {
-        generation: u32,
-    },
+    Abandon { generation: u32 },
     /// A channel to another role comes as descriptor. It replaces the last one.
     Connect(RoleName),
     /// Before the first `Prepare`: what the last process of this role told.
     Resume(Memory),
     /// For `vrrp`: whether the kernel's IPVS can be written, as `checker` found.
-    Ipvs {
-        works: bool,
-    },
+    Ipvs { works: bool },
     /// Leave in good order, answer with `Done` and end.
     Stop {
         /// Leave what is in the kernel as it is (`--dont-release-vrrp`, `--dont-release-ipvs`).
@@ -95,24 +89,15 @@ pub enum FromRole {
     /// The thread that matters took another turn.
     Alive,
     /// Decoded what was to be prepared.
-    Ready {
-        generation: u32,
-    },
+    Ready { generation: u32 },
     /// Cannot carry it out.
-    Refused {
-        generation: u32,
-        reason: String,
-    },
+    Refused { generation: u32, reason: String },
     /// Carried it out, or began to.
-    Applied {
-        generation: u32,
-    },
+    Applied { generation: u32 },
     /// What its next process should know.
     Remember(Memory),
     /// From `checker`: whether the kernel's IPVS can be written; when that is news.
-    Ipvs {
-        works: bool,
-    },
+    Ipvs { works: bool },
     /// From `api`: a question to the supervisor.
     Ask(Question),
     /// Somebody sent this role a signal that asks for a reload.
@@ -294,9 +279,7 @@ pub enum ToRunner {
         timeout: Duration,
     },
     /// End the program of a `Run` that nobody waits for any more. Its answer comes all the same.
-    End {
-        run: u64,
-    },
+    End { run: u64 },
     /// Carry out a part of a notice; answered with `Delivered`. A descriptor that comes along is a process that the
     /// last runner started for it: nothing of this subject runs beside it.
     Notice {
@@ -330,10 +313,7 @@ pub enum Deliver {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum FromRunner {
     /// A `Run` ended.
-    Ran {
-        run: u64,
-        end: RunEnd,
-    },
+    Ran { run: u64, end: RunEnd },
     /// A program of a `Notice` runs; its process comes as descriptor. It is not to be run again.
     Began {
         id: u64,
@@ -341,7 +321,5 @@ pub enum FromRunner {
         command: u32,
     },
     /// A `Notice` is done with, well or not.
-    Delivered {
-        id: u64,
-    },
+    Delivered { id: u64 },
 }

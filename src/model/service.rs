@@ -338,9 +338,7 @@ pub enum Tunnel {
         checksum: TunnelChecksum,
     },
     /// Generic routing encapsulation; never with `remcsum`.
-    Gre {
-        checksum: TunnelChecksum,
-    },
+    Gre { checksum: TunnelChecksum },
 }
 
 /// The checksum of a tunnel header.

@@ -34,19 +34,11 @@ pub enum Op {
     /// Empty the table, entries of others included.
     Flush,
     /// Make a service that is not there.
-    AddService {
-        service: ServiceKey,
-        settings: Settings,
-    },
+    AddService { service: ServiceKey, settings: Settings },
     /// Give a service other settings. Its servers, counters and connections stay.
-    SetService {
-        service: ServiceKey,
-        settings: Settings,
-    },
+    SetService { service: ServiceKey, settings: Settings },
     /// Remove a service with its servers.
-    DeleteService {
-        service: ServiceKey,
-    },
+    DeleteService { service: ServiceKey },
     /// Put a server into a service.
     AddDestination {
         /// Into which.

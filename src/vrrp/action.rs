@@ -57,10 +57,7 @@ pub enum Action {
     /// Receive packets with an IP authentication header, too, wherever others are received.
     HearAh,
     /// Stop receiving them.
-    Leave {
-        interface: IfIndex,
-        group: IpAddr,
-    },
+    Leave { interface: IfIndex, group: IpAddr },
     /// Run a tracking script; answered with `Event::Ran`.
     RunScript {
         /// Comes back with the answer.

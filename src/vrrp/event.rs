@@ -72,9 +72,7 @@ pub enum Event<'a> {
     TimeOfDay(WallTime),
     /// Whether the kernel's IPVS can be written. Told before the first configuration if it is known then, and whenever
     /// it changes.
-    Ipvs {
-        works: bool,
-    },
+    Ipvs { works: bool },
     /// What the last process of this role told the supervisor. Comes before the first configuration or not at
     /// all.
     Resume(Summary),
