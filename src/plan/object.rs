@@ -7,6 +7,7 @@ use core::net::IpAddr;
 use std::sync::Arc;
 
 use crate::base::{Family, IfIndex, IfName, Prefix};
+use crate::model::route::Rule;
 use crate::model::{Address, Route};
 
 use super::address::AddressAttributes;
@@ -18,6 +19,8 @@ pub enum Object {
     /// An address on an interface.
     Address(Address),
     Route(Box<Route>),
+    /// A policy rule.
+    Rule(Box<Rule>),
 }
 
 /// What makes two objects the same one; everything else about them is an attribute. With `L` = [`IfName`] as the
@@ -27,6 +30,8 @@ pub enum Identity<L> {
     /// An address on an interface.
     Address(L, Prefix),
     Route(Box<RouteIdentity<L>>),
+    /// A policy rule, as [`super::rule::identity`] makes it.
+    Rule(Box<Rule>),
 }
 
 /// When an object is added among others; removals go the other way.
@@ -61,6 +66,7 @@ impl Object {
         match self {
             Self::Address(address) => super::address::identity(address),
             Self::Route(route) => Identity::Route(Box::new(super::route::identity(route))),
+            Self::Rule(rule) => Identity::Rule(super::rule::identity(rule)),
         }
     }
 
@@ -70,6 +76,7 @@ impl Object {
         match self {
             Self::Address(_) => Phase::Address,
             Self::Route(_) => Phase::Route,
+            Self::Rule(_) => Phase::Rule,
         }
     }
 
@@ -79,6 +86,7 @@ impl Object {
         match self {
             Self::Address(address) => vec![&address.interface],
             Self::Route(route) => super::route::interfaces(route),
+            Self::Rule(_) => Vec::new(),
         }
     }
 
@@ -86,7 +94,7 @@ impl Object {
     #[must_use]
     pub const fn source(&self) -> Option<IpAddr> {
         match self {
-            Self::Address(_) => None,
+            Self::Address(_) | Self::Rule(_) => None,
             Self::Route(route) => route.source,
         }
     }
@@ -96,7 +104,7 @@ impl Object {
     pub const fn address(&self) -> Option<&Address> {
         match self {
             Self::Address(address) => Some(address),
-            Self::Route(_) => None,
+            Self::Route(_) | Self::Rule(_) => None,
         }
     }
 
@@ -106,6 +114,7 @@ impl Object {
         match self {
             Self::Address(address) => !address.no_track,
             Self::Route(route) => !route.no_track,
+            Self::Rule(rule) => !rule.no_track,
         }
     }
 
@@ -113,7 +122,7 @@ impl Object {
     /// routes of IPv4 (`fib_sync_down_dev`, `fib_sync_down_addr`).
     pub(super) const fn vanishes(&self) -> bool {
         match self {
-            Self::Address(_) => false,
+            Self::Address(_) | Self::Rule(_) => false,
             Self::Route(route) => matches!(route.family, Family::V4),
         }
     }
@@ -136,6 +145,7 @@ impl Object {
         match (old, self) {
             (Self::Address(old), Self::Address(new)) => super::address::difference(old, new),
             (Self::Route(old), Self::Route(new)) => super::route::difference(old, new),
+            (Self::Rule(_), Self::Rule(_)) => Difference::None,
             _ => Difference::Anew,
         }
     }
@@ -149,6 +159,7 @@ impl fmt::Display for Object {
                 write!(f, "address {} on {}", address.prefix, address.interface)
             }
             Self::Route(route) => super::route::describe(route, f),
+            Self::Rule(rule) => super::rule::describe(rule, f),
         }
     }
 }
@@ -162,6 +173,7 @@ impl Identity<IfName> {
         Some(match self {
             Self::Address(interface, prefix) => Identity::Address(number(interface)?, *prefix),
             Self::Route(route) => Identity::Route(Box::new(route.place(number)?)),
+            Self::Rule(rule) => Identity::Rule(rule.clone()),
         })
     }
 }
@@ -198,7 +210,7 @@ impl Sight {
     pub const fn as_address(&self) -> Option<(IfIndex, Prefix)> {
         match self.identity {
             Identity::Address(interface, prefix) => Some((interface, prefix)),
-            Identity::Route(_) => None,
+            Identity::Route(_) | Identity::Rule(_) => None,
         }
     }
 }

@@ -294,7 +294,7 @@ block! {
         /// Routes that exist while the instance is master.
         virtual_routes: Lines<RouteEntry> = "virtual_routes";
         /// Policy rules that exist while the instance is master.
-        virtual_rules: Lines<RuleEntry> = "virtual_rules", later;
+        virtual_rules: Lines<RuleEntry> = "virtual_rules";
         /// Accept packets to the virtual addresses although this router does not own them.
         accept: One<Flag> = "accept", otherwise("on unless strict") => accept;
         /// Drop packets to the virtual addresses unless this router owns them.
