@@ -34,7 +34,6 @@ pub enum Event {
     },
     /// The kernel answered one operation of an `Action::Apply`.
     Applied {
-        /// That of the action.
         token: Token,
         /// Position in its list.
         item: u32,
@@ -42,12 +41,7 @@ pub enum Event {
         outcome: Outcome,
     },
     /// An attempt ended.
-    Probed {
-        /// That of the action.
-        probe: ProbeId,
-        /// How.
-        verdict: Verdict,
-    },
+    Probed { probe: ProbeId, verdict: Verdict },
     /// Leave: remove our entries, answer with `Action::Done`.
     Stop {
         /// `--dont-release-ipvs`: leave the entries in place.

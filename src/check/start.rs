@@ -152,7 +152,7 @@ impl Engine {
             tracing::error!("IPVS: Can't initialize ipvs: {}", Errno(errno));
             // EPERM or EACCES.
             let lack = if matches!(errno, 1 | 13) {
-                "this process may change IPVS (CAP_NET_ADMIN)"
+                "this process has the permission to change IPVS (CAP_NET_ADMIN)"
             } else {
                 "the kernel has IPVS (module ip_vs)"
             };
@@ -165,7 +165,7 @@ impl Engine {
 
     fn adopt(&mut self, moment: &mut Moment<'_>, table: Table) {
         if self.table_backoff > 0 {
-            tracing::info!("IPVS is there now");
+            tracing::info!("IPVS is available now");
             self.table_backoff = 0;
         }
         // A role that is restarted goes on with what it made itself.

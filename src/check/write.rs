@@ -74,7 +74,7 @@ impl Engine {
                 return;
             }
         }
-        tracing::error!("a service does not come to rest; this is a defect, please report it");
+        tracing::error!("a service does not settle; this is a defect, please report it");
     }
 
     fn write(&mut self, moment: &mut Moment<'_>, slot: u32, ops: Vec<Op>) {

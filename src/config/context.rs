@@ -104,6 +104,7 @@ impl Default for Limits {
 #[derive(Debug, Default)]
 pub(crate) struct Given {
     pub dynamic_interfaces: bool,
+    /// None until `global_defs` is known.
     pub default_interface: Option<IfName>,
     /// Where names of numbers are read.
     pub iproute: Folders,
@@ -297,7 +298,7 @@ impl<'a> Cx<'a> {
 
     /// The interface of static addresses that name none.
     pub(crate) fn default_interface(&mut self) -> Option<IfName> {
-        self.given().default_interface.clone().or_else(|| "eth0".parse().ok())
+        self.given().default_interface.clone()
     }
 
     /// Notes the use of a keyword that is not in effect yet.

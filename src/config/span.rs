@@ -178,7 +178,6 @@ impl SourceFile {
 /// A value with the place where it was written. Equal values are equal wherever they stand.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Spanned<T> {
-    /// The value.
     pub value: T,
     /// Where it was written.
     pub span: Span,

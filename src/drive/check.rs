@@ -351,7 +351,7 @@ fn serve(queue: &Receiver<Job>, answers: &UnboundedSender<Answer>) {
             let _ = answers.send(Answer::Applied(part.iter().map(each).collect()));
         } else if let Some(services) = read.take() {
             let result = ipvs.read(&services).map_err(|e| {
-                tracing::trace!("reading the IPVS table: {e}");
+                tracing::trace!("cannot read the IPVS table: {e}");
                 e.errno()
             });
             let _ = answers.send(Answer::Table { services, result });

@@ -414,7 +414,10 @@ impl Driver {
         if matches!(message, Output::Notify(_)) && self.backlog.len() >= NOTICES {
             self.lost_notices += 1;
             if self.lost_notices.is_power_of_two() {
-                tracing::warn!("{} notices were lost: too many wait", self.lost_notices);
+                tracing::warn!(
+                    "{} notifications were lost: too many are waiting",
+                    self.lost_notices
+                );
             }
             return;
         }

@@ -19,7 +19,6 @@ pub struct Catalogue(Vec<Entry>);
 pub struct Entry {
     /// What is announced by it, as the subject of a notice; empty for a program whose status matters.
     pub subject: Name,
-    /// What is run.
     pub command: Command,
     /// It is told what changed: these words follow its own, then the state and the priority.
     pub tells: Option<(Kind, Name)>,

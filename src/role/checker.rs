@@ -123,7 +123,9 @@ impl Role {
             }
             ToRole::Resume(Memory::Checker(octets)) => match frame::open(&octets) {
                 Ok(summary) => self.driver.resume(summary),
-                Err(e) => tracing::warn!("what the last process had announced: {e}"),
+                Err(e) => {
+                    tracing::warn!("cannot read what the previous process had announced: {e}")
+                }
             },
             ToRole::Stop { keep } => self.driver.stop(keep),
             ToRole::Count => self.count(),

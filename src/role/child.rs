@@ -31,7 +31,6 @@ const MOMENT: core::time::Duration = core::time::Duration::from_millis(300);
 
 /// A role of which at most one process runs.
 pub struct Child {
-    /// Which.
     pub role: RoleName,
     /// Whether it is to run.
     pub wanted: bool,

@@ -29,7 +29,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// Runs the role.
 pub(super) fn run(start: Start) -> Exit {
     let Some(request) = request(&start) else {
-        tracing::error!("reading the configuration: the supervisor does not say which");
+        tracing::error!("the supervisor does not name the configuration to read");
         return Exit::Internal;
     };
     let loaded = load(&request, start.user);
@@ -55,13 +55,13 @@ pub(super) fn run(start: Start) -> Exit {
             match sent {
                 Ok(()) => Exit::Ok,
                 Err(e) => {
-                    tracing::error!("handing the configuration over: {e}");
+                    tracing::error!("cannot hand over the configuration: {e}");
                     Exit::Internal
                 }
             }
         }
         Err(e) => {
-            tracing::error!("handing the configuration over: {e}");
+            tracing::error!("cannot hand over the configuration: {e}");
             Exit::Internal
         }
     }

@@ -172,7 +172,7 @@ fn serve<F: Future<Output = Exit>>(start: Start, role: impl FnOnce(Control) -> F
                 match Control::new(start) {
                     Ok(control) => role(control).await,
                     Err(e) => {
-                        tracing::error!("cannot serve the supervisor: {e}");
+                        tracing::error!("lost the connection to the supervisor: {e}");
                         Exit::Internal
                     }
                 }

@@ -113,7 +113,7 @@ impl Notices {
             match oldest.what {
                 What::Programs { state, .. } => {
                     tracing::warn!(
-                        "notice of {subject} ({state}) dropped: too many newer ones wait"
+                        "notification of {subject} ({state}) dropped: too many newer ones are waiting"
                     );
                 }
                 // A line in the log for each would be a flood of its own.
@@ -130,7 +130,7 @@ impl Notices {
                     self.mails_lost += 1;
                     if self.mails_lost.is_power_of_two() {
                         tracing::warn!(
-                            "SMTP alerts dropped, too many newer ones wait: {} so far",
+                            "SMTP alerts dropped, too many newer ones are waiting: {} so far",
                             self.mails_lost
                         );
                     }
@@ -155,7 +155,7 @@ impl Notices {
         let result = self.pass(peer, true);
         let left: usize = self.subjects.values().map(|queue| queue.waiting.len()).sum();
         if left > 0 {
-            tracing::warn!("{left} notices and mails dropped: the daemon ends");
+            tracing::warn!("{left} notifications and mails dropped because the daemon stops");
         }
         result
     }
@@ -176,7 +176,7 @@ impl Notices {
             {
                 let Some(deliver) = deliver(configured, subject, &entry.what) else {
                     tracing::warn!(
-                        "notice of {subject} dropped: its programs have left the configuration"
+                        "notification of {subject} dropped: its programs are no longer configured"
                     );
                     ids.remove(&entry.id);
                     dropped = true;

@@ -189,7 +189,7 @@ impl Runner {
             }
         };
         if timeout(LAST_WORK, work).await.is_err() {
-            tracing::warn!("ending before {left} programs and mails are done with");
+            tracing::warn!("stopping although {left} programs and mails are not finished");
         }
         control.done().await;
         Exit::Ok

@@ -144,7 +144,7 @@ impl Role {
                 biased;
                 () = wake.called() => {}
                 result = self.monitor.next(&mut changes) => if let Err(e) = result {
-                    tracing::error!("listening to the kernel: {e}");
+                    tracing::error!("cannot receive events from the kernel: {e}");
                     return Exit::Internal;
                 },
                 () = writer_turn(self.writer.is_busy()) => self.write(),
@@ -319,9 +319,7 @@ impl Role {
                 Change::LinkGone(index) => Event::LinkGone(index),
                 Change::Object(change) => Event::Object(change),
                 Change::Lost => {
-                    tracing::warn!(
-                        "the kernel's messages came too fast, looking at everything anew"
-                    );
+                    tracing::warn!("messages from the kernel were lost, reading everything again");
                     self.snapshot_due = true;
                     continue;
                 }
@@ -344,7 +342,7 @@ impl Role {
         match self.monitor.snapshot(&mut self.requests) {
             Ok(snapshot) => self.event(Event::Kernel(snapshot)),
             Err(e) => {
-                tracing::warn!("cannot look at links, addresses and routes: {e}");
+                tracing::warn!("cannot read links, addresses and routes: {e}");
                 self.snapshot_due = true;
             }
         }
@@ -358,7 +356,7 @@ fn real_time(driver: Driver) {
     sched::timer_slack(1);
     let end = std::panic::catch_unwind(core::panic::AssertUnwindSafe(|| driver.run()));
     if let Ok(Err(e)) = &end {
-        tracing::error!("waiting for adverts: {e}");
+        tracing::error!("cannot wait for adverts: {e}");
     }
     if !matches!(end, Ok(Ok(()))) {
         log::flush(Duration::from_millis(200));

@@ -15,7 +15,6 @@ use crate::wire::{ip, vrrp};
 /// What is wrong with a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Flaw {
-    /// Nothing.
     None,
     /// It came through a router.
     Ttl,
@@ -27,7 +26,6 @@ pub enum Flaw {
     Checksum,
     /// Shorter than its header says.
     Short,
-    /// Longer.
     Long,
     /// An authentication that does not exist (version 2).
     AuthType,
@@ -47,7 +45,6 @@ pub enum Flaw {
     Other,
     /// A VRID that nobody has.
     Vrid,
-    /// A fragment.
     Fragment,
     /// Another protocol.
     Protocol,

@@ -27,7 +27,6 @@ const NET_DOWN: i32 = 100;
 /// Links and addresses of one host.
 #[derive(Clone, Debug, Default)]
 pub struct Kernel {
-    /// The links.
     pub links: Vec<Link>,
     /// The addresses in the order they were added.
     pub addresses: Vec<(IfIndex, Prefix)>,
@@ -393,7 +392,6 @@ fn rule_gone(rule: &Rule, own: bool) -> Change {
 /// A route in the simulated kernel.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SimRoute {
-    /// What identifies it.
     pub identity: RouteIdentity<IfIndex>,
     /// The interfaces it is on.
     pub links: Vec<IfIndex>,

@@ -25,7 +25,6 @@ const SEVERAL: u32 = 5;
 /// Answers to masters of lower priority, and to those that leave.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Corrections {
-    /// Adverts.
     adverts: Pace,
     /// What scripts are told of masters of lower priority.
     notices: Pace,

@@ -87,8 +87,8 @@ impl Engine {
         }
         if self.names(&old) {
             tracing::warn!(
-                "interface {old} is called {name} now: what the configuration says of {old} goes on \
-                 there until that interface is gone"
+                "interface {old} is called {name} now: settings for {old} apply to it until that interface \
+                 is gone"
             );
             self.aliases.entry(index).or_default().push(old);
             // The next process of this role has to know.

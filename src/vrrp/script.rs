@@ -75,9 +75,7 @@ impl Engine {
         let script = self.scripts.get(&id);
         if let Some((script, run)) = script.and_then(|s| Some((s, s.lost(moment.now)?))) {
             let name = &script.config.name;
-            tracing::warn!(
-                "Track script {name}: no answer about its last run, counted as timed out"
-            );
+            tracing::warn!("Track script {name}: no result of its last run, counted as timed out");
             self.ran(moment, run, RunEnd::TimedOut);
         }
         let Some(script) = self.scripts.get_mut(&id) else { return };

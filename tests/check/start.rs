@@ -355,7 +355,7 @@ fn without_permission_it_says_what_it_lacks() {
     bench.seconds(50);
     bench.log.expect(&[
         "IPVS: Can't initialize ipvs: Operation not permitted",
-        "no virtual server is in service until this process may change IPVS (CAP_NET_ADMIN); trying again",
+        "no virtual server is in service until this process has the permission to change IPVS (CAP_NET_ADMIN); trying again",
     ]);
 }
 

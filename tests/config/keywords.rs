@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use evervip::config::reference::vocabulary;
+use evervip::config::reference::{Term, vocabulary};
 use evervip::config::{Loaded, MemoryFiles, Options, Severity, StaticHost, load};
 use evervip::model::extras::InstanceExtras;
 use evervip::model::global::Settings;
@@ -452,7 +452,7 @@ const OF_THE_READER: &[&str] = &[
 ];
 
 /// A configuration in which a line stands in the block of that path. Several where a keyword needs other company.
-fn inside(path: &str, line: &str) -> Vec<String> {
+pub(super) fn inside(path: &str, line: &str) -> Vec<String> {
     let global = |inner: &str| {
         format!(
             "global_defs {{\n smtp_server 127.0.0.1\n notification_email {{\n a@example.com\n }}\n{inner}\n}}\n"
@@ -737,6 +737,17 @@ fn effective(mut model: Model) -> Model {
     model
 }
 
+/// Values of a keyword that say different things.
+pub(super) fn samples(term: &Term) -> Option<Vec<String>> {
+    if !term.values.is_empty() {
+        return Some(term.values.clone());
+    }
+    let last = term.path.rsplit('/').next().unwrap();
+    let special = SAMPLES.iter().find(|(key, _)| *key == format!("{last} {}", term.name));
+    let (_, values) = special.or_else(|| SAMPLES.iter().find(|(key, _)| *key == term.name))?;
+    Some(values.iter().map(|v| (*v).to_owned()).collect())
+}
+
 #[test]
 fn every_keyword_lands_in_the_model() {
     let all = vocabulary();
@@ -766,16 +777,9 @@ fn every_keyword_lands_in_the_model() {
         {
             continue;
         }
-        let last = term.path.rsplit('/').next().unwrap();
-        let special = SAMPLES.iter().find(|(key, _)| *key == format!("{last} {}", term.name));
-        let sample = special.or_else(|| SAMPLES.iter().find(|(key, _)| *key == term.name));
-        let values: Vec<String> = match (sample, term.values.is_empty()) {
-            (Some((_, values)), true) => values.iter().map(|v| (*v).to_owned()).collect(),
-            (_, false) => term.values.clone(),
-            (None, true) => {
-                wrong.push(format!("{} {}: no sample", term.path, term.name));
-                continue;
-            }
+        let Some(values) = samples(term) else {
+            wrong.push(format!("{} {}: no sample", term.path, term.name));
+            continue;
         };
         let empty: Vec<_> = inside(&term.path, "").iter().map(|text| model(text)).collect();
         let (mut lands, mut works) = (false, false);

@@ -46,7 +46,6 @@ pub(super) fn wants(block: &SyncGroup, cx: &mut Load<'_>) -> bool {
     false
 }
 
-/// Resolves a block.
 pub(super) fn resolve(block: SyncGroup, cx: &mut Load<'_>) {
     let name = block.header.0.clone();
     let group = model::SyncGroup {

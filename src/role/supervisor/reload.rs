@@ -66,7 +66,7 @@ impl Supervisor {
             self.manager.reloading();
             self.begin_reload();
         } else if !core::mem::replace(&mut self.again, true) {
-            tracing::info!("another reload comes after the one under way");
+            tracing::info!("another reload follows the one in progress");
         }
     }
 
@@ -250,7 +250,7 @@ impl Supervisor {
             }
             Reload::Applying { waiting, .. } => {
                 let who: Vec<&str> = waiting.iter().map(|role| role.word()).collect();
-                tracing::warn!("{} still busy with the new configuration", who.join(", "));
+                tracing::warn!("{} still applying the new configuration", who.join(", "));
                 waiting.clear();
                 self.finish_if_applied();
             }
@@ -330,7 +330,7 @@ impl Supervisor {
             self.note_reload(None);
         }
         if !self.children.iter().any(|c| c.wanted && ROLES.contains(&c.role)) {
-            tracing::warn!("the configuration asks for nothing, so nothing is running");
+            tracing::warn!("the configuration has nothing to do, so nothing is running");
         }
         tracing::info!("{} complete", if first { "Startup" } else { "Reload" });
         self.manager.ready(&self.status_line());
@@ -365,7 +365,7 @@ impl Supervisor {
     fn refuse(&mut self, why: &str) {
         self.reload = Reload::Idle;
         self.note_reload(Some(why));
-        tracing::error!("reload refused, the running configuration stays: {why}");
+        tracing::error!("reload refused, the running configuration stays in force: {why}");
         self.manager.ready(&format!("reload refused: {why}"));
         self.go_again();
     }
@@ -386,7 +386,7 @@ fn worse(current: &LoadReport, new: &LoadReport, allow_empty: bool) -> Option<St
     }
     let serves = |report: &LoadReport| report.needs.vrrp || report.needs.checker;
     let lost = if serves(current) && !serves(new) {
-        "it asks for nothing"
+        "it has nothing to do"
     } else if current.instances > 0 && new.instances == 0 {
         "it has no virtual router any more"
     } else {
