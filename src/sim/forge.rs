@@ -39,7 +39,7 @@ pub enum Flaw {
     Passwords,
     /// Another interval (version 2).
     Interval,
-    /// To the host, not to the group.
+    /// To the host, not to the group; where adverts go to hosts, to the group.
     Destination,
     /// An address more.
     More,
@@ -77,7 +77,10 @@ impl Flaw {
     #[must_use]
     pub fn is_possible(self, instance: &Instance) -> bool {
         let v4 = instance.family == Family::V4;
+        let unchecked = instance.unicast().is_some_and(|unicast| !unicast.check_source);
         match self {
+            // By unicast it says nothing unless peers are named.
+            Self::Ttl => !unchecked,
             Self::AuthType | Self::NoAuth | Self::Password | Self::Passwords | Self::Interval => {
                 v4 && instance.version == Version::V2
             }
@@ -108,8 +111,6 @@ impl World {
                 Ipv6Addr::from(octets).into()
             }
         };
-        let destination = if flaw == Flaw::Destination { own } else { instance.destination };
-        let octets: Arc<[u8]> = packet(instance, source, destination, priority, flaw).into();
         self.note(id, &format!("and its segment hear {source}, priority {priority}: {flaw:?}"));
         if !REFUSED.contains(&flaw) {
             self.all_troubled();
@@ -118,8 +119,14 @@ impl World {
         for other in self.nodes() {
             let Some(node) = self.node(other) else { continue };
             let Some(there) = node.kernel.on_segment(&segment).filter(|l| l.up) else { continue };
+            // By unicast each gets one of its own.
+            let to_host = instance.unicast().is_some() != (flaw == Flaw::Destination);
+            let theirs = node.kernel.home_of(&segment).find(of_family).map(|p| p.address);
+            let destination = if to_host { theirs } else { Some(instance.destination) };
+            let Some(destination) = destination else { continue };
+            let octets: Arc<[u8]> = packet(instance, source, destination, priority, flaw).into();
             let rx = Rx { interface: there.index, source, destination, hop_limit };
-            let what = What::Packet { node: other, rx, octets: Arc::clone(&octets) };
+            let what = What::Packet { node: other, rx, octets };
             self.push(self.now() + JOIN_TIME, 0, what);
         }
     }

@@ -1,5 +1,6 @@
 //! Adverts received: which are to be refused and why, and what those that are taken change.
 
+use core::net::IpAddr;
 use core::time::Duration;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -23,8 +24,10 @@ const STREAK: u32 = 10;
 pub(super) enum Flaw {
     /// It went to an address to which no adverts go.
     Destination,
-    /// Its TTL is not 255.
+    /// Its TTL is not 255, or not one that its unicast peer has.
     Ttl,
+    /// By unicast from a router that is no peer, where that counts.
+    NotPeer,
     Version,
     /// It is no advertisement.
     Kind,
@@ -54,17 +57,34 @@ fn payload(source: Family, octets: &[u8]) -> Option<(u8, &[u8])> {
     }
 }
 
-/// What is wrong with a packet for the virtual router of an instance; none if it is to be taken.
-pub(super) fn flaw(instance: &Instance, rx: &Rx, octets: &[u8]) -> Option<Flaw> {
+/// What is wrong with a packet for the virtual router of an instance; none if it is to be taken. `own`: the source of
+/// its adverts, to which those of its unicast peers go.
+fn flaw(instance: &Instance, own: Option<IpAddr>, rx: &Rx, octets: &[u8]) -> Option<Flaw> {
     let family = Family::of(&rx.source);
     let Some((ttl, payload)) = payload(family, octets) else { return Some(Flaw::Length) };
     let ttl = if family == Family::V4 { ttl } else { rx.hop_limit };
-    if rx.destination != instance.destination {
+    let unicast = instance.unicast();
+    let destination = if unicast.is_some() { own } else { Some(instance.destination) };
+    if Some(rx.destination) != destination {
         return Some(Flaw::Destination);
     }
-    if ttl != 255 {
-        return Some(Flaw::Ttl);
+    match unicast {
+        None if ttl != 255 => return Some(Flaw::Ttl),
+        Some(unicast) if unicast.check_source => {
+            match unicast.peers.iter().find(|peer| peer.address == rx.source) {
+                None => return Some(Flaw::NotPeer),
+                Some(peer) if ttl < peer.min_ttl || ttl > peer.max_ttl => return Some(Flaw::Ttl),
+                Some(_) => {}
+            }
+        }
+        _ => {}
     }
+    content(instance, rx, payload)
+}
+
+/// The same for what is behind the IP header, wherever it comes from.
+pub(super) fn content(instance: &Instance, rx: &Rx, payload: &[u8]) -> Option<Flaw> {
+    let family = Family::of(&rx.source);
     let &[kind, _, _, count, third, fourth, _, _, ref rest @ ..] = payload else {
         return Some(Flaw::Length);
     };
@@ -120,6 +140,7 @@ fn count_flaw(c: &mut Counters, flaw: Flaw) {
     *match flaw {
         Flaw::Destination => &mut c.bad_destination,
         Flaw::Ttl => &mut c.bad_ttl,
+        Flaw::NotPeer => &mut c.not_a_peer,
         Flaw::Version => &mut c.bad_version,
         Flaw::Kind => &mut c.bad_type,
         Flaw::Length => &mut c.bad_length,
@@ -158,7 +179,8 @@ impl World {
         let (Some(instance), Some(wire)) = (instance, wire) else { return };
         let state = self.engine(id).and_then(|engine| engine.state(&instance.name));
         let Some(state) = state else { return };
-        let flaw = flaw(instance, rx, octets);
+        let own = self.engine(id).and_then(|engine| engine.source(&instance.name));
+        let flaw = flaw(instance, own, rx, octets);
         match state {
             // What is there from before may make it listen.
             State::Init => self.oracle.count_anew(id),
