@@ -5,7 +5,7 @@ use core::time::Duration;
 use super::{INTERFACES, OWN_ADDRESS, SCRIPT};
 use crate::base::Family;
 use crate::base::rng::Rng;
-use crate::model::extras::{Unicast, UnicastPeer};
+use crate::model::extras::{Hmac, HmacKey, HmacMode, SecretBytes, Unicast, UnicastPeer};
 use crate::model::sample::{self, failover, nat};
 use crate::model::vrrp::{InitialState, Preempt, Priority, Version};
 use crate::model::{Script, ServiceKey, TrackedInterface, TrackedScript, Vrrp, Weight};
@@ -123,6 +123,8 @@ pub(super) struct Traits {
     link: Option<Weight>,
     /// Adverts go from host to host.
     unicast: Option<ByUnicast>,
+    /// Adverts have an authentication trailer.
+    hmac: bool,
 }
 
 impl Traits {
@@ -166,6 +168,23 @@ impl Traits {
                 check_source: rng.chance(50),
                 named: rng.chance(50),
             }),
+            hmac: rng.chance(20),
+        }
+    }
+
+    /// Gives the adverts of a host a trailer, if it is so. Each may sign with another key.
+    pub fn apply_hmac(&self, config: &mut Vrrp, host: u64) {
+        for instance in config.instances.iter_mut().filter(|_| self.hmac) {
+            instance.authentication = crate::model::vrrp::Authentication::None;
+            let key = |id: u8| HmacKey { id, key: SecretBytes::new(vec![id; 32]) };
+            let hmac = Hmac {
+                keys: vec![key(1), key(2)],
+                active: if host == 1 { 2 } else { 1 },
+                window: Duration::from_secs(10),
+                monotonic: false,
+                mode: HmacMode::Enforce,
+            };
+            instance.extras.get_or_insert_default().hmac = Some(hmac);
         }
     }
 

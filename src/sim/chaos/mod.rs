@@ -43,6 +43,7 @@ pub fn play(seed: u64, rounds: u32) -> World {
     for host in 0..hosts {
         let mut config = configuration(kind, host);
         traits.apply(&mut config);
+        traits.apply_hmac(&mut config, host);
         // Where the virtual address is that of a host, nobody else could listen to its peers.
         if kind != 11 {
             traits.apply_unicast(&mut config, host, hosts);

@@ -6,7 +6,7 @@ use core::time::Duration;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::hear::{Flaw, content};
+use super::hear::{Flaw, content, sequence, without_trailer};
 use super::{SETTLE, Wire, instance_on, routers_of, wire_of};
 use crate::base::{Family, IfIndex, Instant, Name};
 use crate::model::Instance;
@@ -16,7 +16,7 @@ use crate::sim::World;
 use crate::sim::world::NodeId;
 use crate::status::vrrp::State;
 use crate::vrrp::Rx;
-use crate::wire::{ip, vrrp};
+use crate::wire::{hmac, ip, vrrp};
 
 /// So many answers in a row come at once, each after them so long after the one before.
 const ANSWERS: usize = 3;
@@ -160,16 +160,25 @@ impl World {
             },
             Family::V6 => (None, octets),
         };
-        let Ok(advert) = vrrp::decode(payload, family) else {
-            return self.violated_by(id, "sends no advert");
-        };
+        let whole = payload;
+        let vrid = payload.get(1).copied().unwrap_or_default();
         let Some(node) = self.node(id) else { return };
         let config = Arc::clone(&node.config);
         let Some(segment) = node.kernel.segment_of(link).cloned() else { return };
-        let wire = (segment, family, advert.vrid);
-        let farewell = advert.priority == 0;
+        let wire = (segment, family, vrid);
         let Some(node) = self.node(id) else { return };
         let instance = instance_on(node, &config, &wire);
+        // Of one that a reload has moved it is not known whether it had a trailer.
+        let bare = payload.len().checked_sub(hmac::TRAILER).and_then(|n| payload.get(..n));
+        let payload = match instance {
+            Some(instance) => without_trailer(instance, payload),
+            None if vrrp::decode(payload, family).is_err() => bare.unwrap_or(payload),
+            None => payload,
+        };
+        let Ok(advert) = vrrp::decode(payload, family) else {
+            return self.violated_by(id, "sends no advert");
+        };
+        let farewell = advert.priority == 0;
         let ttl = instance.map(|i| i.unicast().and_then(|unicast| unicast.ttl).unwrap_or(255));
         if header.is_some_and(|h| {
             h.protocol != ip::VRRP || h.source != source || ttl.is_some_and(|ttl| h.ttl != ttl)
@@ -196,7 +205,8 @@ impl World {
             (_, Some(instance)) => instance.v3_checksum_as_v2 && family == Family::V4,
             (_, None) => return,
         };
-        if !vrrp::checksum_holds(payload, (!plain).then_some((source, destination))) {
+        let covered = if family == Family::V6 { whole } else { payload };
+        if !vrrp::checksum_holds(covered, (!plain).then_some((source, destination))) {
             self.violated_by(id, "sends a wrong checksum");
         }
         if farewell {
@@ -211,7 +221,7 @@ impl World {
         };
         let listed = advert.addresses().eq(instance.addresses.iter().map(|a| a.prefix.address));
         let rx = Rx { interface: link, source, destination, hop_limit: 255 };
-        let flaw = content(instance, &rx, payload).filter(|flaw| *flaw != Flaw::Owner);
+        let flaw = content(instance, &rx, whole, None).filter(|flaw| *flaw != Flaw::Owner);
         if !listed || flaw.is_some() {
             self.violated_by(id, &format!("sends wrong adverts of {}", instance.name));
         }
@@ -240,6 +250,13 @@ impl World {
         };
         if !goes {
             self.violated_by(id, &format!("{} sends adverts to {destination}", instance.name));
+        }
+        if let Some(hmac) = instance.hmac().filter(|_| !is_copy) {
+            let Some((key, sequence)) = sequence(whole) else { return };
+            let before = self.oracle.sequences.insert((id, wire.clone(), source), sequence);
+            if key != hmac.active || before.is_some_and(|before| before >= sequence) {
+                self.violated_by(id, &format!("{} repeats a sequence", instance.name));
+            }
         }
         if !is_copy {
             self.judge_period(id, link, &wire, instance);
