@@ -69,10 +69,7 @@ impl Kernel {
             ..Self::default()
         };
         for (segment, name) in (2u8..).zip(names) {
-            for address in [
-                IpAddr::from([10, 0, segment, host.saturating_add(70)]),
-                IpAddr::from([0xfe80, 0, 0, 0, 0, 0, u16::from(segment), u16::from(host)]),
-            ] {
+            for address in [Family::V4, Family::V6].map(|family| home(segment, host, family)) {
                 let length = if address.is_ipv4() { 24 } else { 64 };
                 kernel.home.extend(Prefix::new(address, length).map(|p| (name.clone(), p)));
             }
@@ -376,6 +373,14 @@ impl Kernel {
             return self.joined.contains(&(link, destination));
         }
         self.addresses.iter().any(|(_, prefix)| prefix.address == destination)
+    }
+}
+
+/// The address of a host, from 1 on, on a segment, from 2 on.
+pub(super) fn home(segment: u8, host: u8, family: Family) -> IpAddr {
+    match family {
+        Family::V4 => IpAddr::from([10, 0, segment, host.saturating_add(70)]),
+        Family::V6 => IpAddr::from([0xfe80, 0, 0, 0, 0, 0, u16::from(segment), u16::from(host)]),
     }
 }
 

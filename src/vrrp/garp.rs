@@ -118,6 +118,10 @@ impl Engine {
             return;
         };
         let Some((interface, address)) = instance.link.zip(instance.source) else { return };
+        // The owner's source may be a virtual address, which is another master's to announce for now.
+        if instance.advertised.contains(&address) {
+            return;
+        }
         if let Some(link) = self.links.get(&interface).filter(|link| link.arp) {
             moment.out.push(Action::SendGarp { interface, mac: link.mac, address, count: 1 });
         }

@@ -15,6 +15,7 @@ use super::notify::{self, Word};
 use super::script::Script;
 use super::{Action, Engine, Moment, Phase, SLICE, Timer};
 use crate::base::{Instant, Name};
+use crate::model::vrrp::Version;
 use crate::model::{self, Weight, diff};
 use crate::status::vrrp::State;
 use crate::track::{self, Effect, Reference, Standing, Subject, TrackerId};
@@ -105,7 +106,10 @@ impl Engine {
         let old = core::mem::replace(&mut instance.config, new.clone());
         instance.advertised = new.addresses.iter().map(|a| a.prefix.address).collect();
         instance.old_checksums = remembered(&old, &instance.old_checksums, new);
-        if old.advert_int != new.advert_int {
+        //= rfc9568 6.1: Active_Adver_Interval: contained in advertisements received from the Active Router
+        // What a backup has learned is its master's, whatever our own is now.
+        let learned = new.version == Version::V3 && instance.master.is_some();
+        if old.advert_int != new.advert_int && !learned {
             instance.master_interval = new.advert_int;
         }
         let timers = old.advert_int != new.advert_int
