@@ -11,7 +11,9 @@
 //! | `server` | a server goes up or down |
 //! | `weight` | how much of the traffic a server is to get |
 //! | `quorum` | a service gains or loses its quorum; the sorry server |
-//! | `write` | from what is wanted to what the kernel holds, refusals included |
+//! | `wanted` | what the kernel is to hold, and what leads there |
+//! | `write` | operations on their way to the kernel, and its answers |
+//! | `refusal` | what the kernel refuses |
 //! | `audit` | what other programs did to the table is found |
 //! | `start` | reading and adopting the kernel's table |
 //! | `reload` | from one configuration to the next |
@@ -42,6 +44,7 @@ pub mod event;
 mod notify;
 pub mod probe;
 mod quorum;
+mod refusal;
 mod reload;
 mod schedule;
 mod server;
@@ -52,6 +55,7 @@ mod stop;
 mod tests;
 mod text;
 mod view;
+mod wanted;
 mod weight;
 mod write;
 

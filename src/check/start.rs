@@ -18,10 +18,10 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::probe::{Errno, Kind, Share};
+use super::refusal::{LONGEST_RETRY, backoff};
 use super::schedule::Beginning;
 use super::service::{Checkers, Dirty, Server, Service, Sorry, Standing, Why};
 use super::weight::contribution;
-use super::write::{LONGEST_RETRY, backoff};
 use super::{Action, Engine, Moment, Phase, number};
 use crate::model::{self, Lvs, RealServer, ServiceId, ServiceKey};
 use crate::plan::ipvs::{Destination, DestinationKey, Entry, Op, Table};
