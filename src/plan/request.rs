@@ -59,7 +59,7 @@ pub struct Answer {
 }
 
 impl<C: Copy + PartialEq> Table<C> {
-    /// What has to be asked of the kernel for these entries; `want` says how an claimant wants its objects now. What
+    /// What has to be asked of the kernel for these entries; `want` says how a claimant wants its objects now. What
     /// is new comes before what is old goes, and what others depend on before these.
     pub fn request(
         &mut self,
