@@ -121,7 +121,7 @@ pub fn keep_memory(octets: u32) {
         unsafe {
             libc::mallopt(libc::M_TRIM_THRESHOLD, octets);
             libc::mallopt(libc::M_MMAP_THRESHOLD, octets.min(MOST_UNMAPPED));
-            libc::mallopt(libc::M_TOP_PAD, (octets / 16).max(128 << 10));
+            libc::mallopt(libc::M_TOP_PAD, 1 << 20);
         }
     }
     #[cfg(not(target_env = "gnu"))]
