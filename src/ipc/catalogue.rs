@@ -211,8 +211,7 @@ impl Builder {
     }
 
     fn add_notify(&mut self, subject: &Name, commands: &NotifyCommands, kind: Kind, name: &Name) {
-        let NotifyCommands { master, backup, fault, stop, deleted, any, master_rx_lower_pri: _ } =
-            commands;
+        let NotifyCommands { master, backup, fault, stop, deleted, any, .. } = commands;
         for specific in [master, backup, fault, stop, deleted] {
             self.add_some(subject, specific.as_ref());
         }

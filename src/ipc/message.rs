@@ -335,6 +335,8 @@ pub enum Deliver {
     },
     /// Send a mail.
     Mail(MailText),
+    /// Write a line to the FIFOs that the role's lines go to; without its end.
+    Line(Box<str>),
 }
 
 /// From `runner` to a role.

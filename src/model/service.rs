@@ -155,6 +155,8 @@ pub struct Service {
     pub omega: bool,
     /// `smtp_alert` of the service: mail when the quorum changes.
     pub smtp_alert: bool,
+    /// `notify_fifo`, `lvs_notify_fifo`: a line is written for every change of it and its servers.
+    pub notify_fifo: bool,
     /// The real servers. Several may be one for the kernel, because DR, TUN and marks set their ports.
     pub servers: Vec<RealServer>,
     /// What few services have.

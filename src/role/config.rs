@@ -201,7 +201,8 @@ fn needs(model: &Model) -> Needs {
             || vrrp.instances.iter().any(|i| tells(&i.notify, i.smtp_alert))
             || vrrp.groups.iter().any(|g| tells(&g.notify, g.smtp_alert)),
         checker_runner: services.iter().any(|s| {
-            s.quorum_up.is_some()
+            s.notify_fifo
+                || s.quorum_up.is_some()
                 || s.quorum_down.is_some()
                 || (s.smtp_alert && mail)
                 || s.servers.iter().any(|r| {

@@ -308,7 +308,7 @@ impl World {
                 }
             }
             Action::Notify(notice) => {
-                self.note(id, &format!("announces {}", notice.fifo));
+                self.note(id, &format!("announces {}", notice.line));
                 if let Some(node) = self.nodes.get_mut(id.0) {
                     node.notices.push((now, notice));
                 }

@@ -187,6 +187,13 @@ impl Engine {
         self.announce_state_if_settled(moment, id);
     }
 
+    /// Who reads a FIFO hears all states once more; nobody else does.
+    pub(super) fn announce_again_to_fifos(&mut self, moment: &mut Moment<'_>) {
+        let instances = self.instances.iter().filter_map(notify::of_instance_again);
+        let groups = self.groups.iter().filter_map(notify::of_group_again);
+        moment.out.extend(instances.chain(groups).map(Action::Notify));
+    }
+
     pub(super) fn announce_state_if_settled(&mut self, moment: &mut Moment<'_>, id: InstanceId) {
         if self.instance(id).is_some_and(|i| i.in_flight == 0) && !self.is_swept(id) {
             self.announce_state(moment, id);

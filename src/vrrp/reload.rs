@@ -87,6 +87,9 @@ impl Engine {
         }
         let entries = self.objects.ids();
         self.settle(moment, &entries);
+        if new.fifo_states_on_reload {
+            self.announce_again_to_fifos(moment);
+        }
         moment.out.push(Action::Report);
     }
 

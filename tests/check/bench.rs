@@ -332,7 +332,7 @@ fn words(op: &Op) -> String {
 
 /// `RS [10.0.0.71]:tcp:80 [10.0.0.1]:tcp:80 DOWN | /bin/down | mail: SUBJECT / BODY`
 fn notice_words(notice: &Notice) -> String {
-    let mut text = notice.fifo.to_string();
+    let mut text = notice.line.to_string();
     for command in &notice.commands {
         write!(text, " | {}", command.display()).unwrap();
     }
@@ -411,6 +411,7 @@ pub fn service(n: u8, servers: Vec<RealServer>) -> Service {
         sorry_server: None,
         omega: false,
         smtp_alert: false,
+        notify_fifo: false,
         servers,
         extras: None,
     }

@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use evervip::config::reference::vocabulary;
 use evervip::config::{Loaded, MemoryFiles, Options, Severity, StaticHost, load};
 use evervip::model::extras::InstanceExtras;
+use evervip::model::global::Settings;
 use evervip::model::service::Lvs;
 use evervip::model::vrrp::Vrrp;
 use evervip::model::{CheckerKind, Model};
@@ -664,9 +665,14 @@ const AS_IT_IS: &[&str] = &["dynamic_interfaces", "accept"];
 /// What of the model the daemon acts on in this version. A part that becomes effective leaves this list, and its
 /// keywords their mark.
 fn effective(mut model: Model) -> Model {
-    let reload_check = model.global.settings.reload_check.take();
-    model.global.settings = Default::default();
-    model.global.settings.reload_check = reload_check;
+    let all = core::mem::take(&mut *model.global.settings);
+    *model.global.settings = Settings {
+        reload_check: all.reload_check,
+        fifo: all.fifo,
+        vrrp_fifo: all.vrrp_fifo,
+        lvs_fifo: all.lvs_fifo,
+        ..Settings::default()
+    };
     let vrrp = &mut model.vrrp;
     for instance in vrrp.instances.iter_mut() {
         let effective = instance.extras.take().map(|e| InstanceExtras {
@@ -676,6 +682,7 @@ fn effective(mut model: Model) -> Model {
             ah_key: e.ah_key,
             hmac: e.hmac,
             track_source: e.track_source,
+            notify_priority_changes: e.notify_priority_changes,
             ..InstanceExtras::default()
         });
         instance.extras = effective.filter(|e| *e != InstanceExtras::default()).map(Box::new);
@@ -694,6 +701,7 @@ fn effective(mut model: Model) -> Model {
         static_rules: vrrp.static_rules.split_off(0),
         track_groups: vrrp.track_groups.split_off(0),
         startup_delay: vrrp.startup_delay,
+        fifo_states_on_reload: vrrp.fifo_states_on_reload,
         log_unknown_vrids: vrrp.log_unknown_vrids,
         needs_ipvs: vrrp.needs_ipvs,
         ..Vrrp::default()

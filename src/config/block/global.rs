@@ -240,21 +240,21 @@ block! {
         /// Default of `check_unicast_src`.
         vrrp_check_unicast_src: One<Flag> = "vrrp_check_unicast_src";
         /// Pipe that receives a line for each change.
-        notify_fifo: First<Fifo> = "notify_fifo", lenient, later;
+        notify_fifo: First<Fifo> = "notify_fifo", lenient;
         /// Program that reads it; the path is its last argument.
-        notify_fifo_script: First<Script> = "notify_fifo_script", lenient, later;
+        notify_fifo_script: First<Script> = "notify_fifo_script", lenient;
         /// Pipe for changes of instances and groups.
-        vrrp_notify_fifo: First<Fifo> = "vrrp_notify_fifo", lenient, later;
+        vrrp_notify_fifo: First<Fifo> = "vrrp_notify_fifo", lenient;
         /// Program that reads it.
-        vrrp_notify_fifo_script: First<Script> = "vrrp_notify_fifo_script", lenient, later;
+        vrrp_notify_fifo_script: First<Script> = "vrrp_notify_fifo_script", lenient;
         /// Pipe for changes of servers and services.
-        lvs_notify_fifo: First<Fifo> = "lvs_notify_fifo", lenient, later;
+        lvs_notify_fifo: First<Fifo> = "lvs_notify_fifo", lenient;
         /// Program that reads it.
-        lvs_notify_fifo_script: First<Script> = "lvs_notify_fifo_script", lenient, later;
+        lvs_notify_fifo_script: First<Script> = "lvs_notify_fifo_script", lenient;
         /// Default of `notify_priority_changes`.
-        vrrp_notify_priority_changes: One<Bool> = "vrrp_notify_priority_changes", later, default("off");
+        vrrp_notify_priority_changes: One<Bool> = "vrrp_notify_priority_changes", default("off");
         /// Write the states to the pipes after a reload, changed or not.
-        fifo_write_vrrp_states_on_reload: One<Flag> = "fifo_write_vrrp_states_on_reload", later;
+        fifo_write_vrrp_states_on_reload: One<Flag> = "fifo_write_vrrp_states_on_reload";
         /// Socket of the SNMP master agent.
         snmp_socket: First<Text> = "snmp_socket", lenient, later, default("unix:/var/agentx/master");
         /// Send SNMP traps.

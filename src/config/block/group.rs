@@ -40,7 +40,7 @@ block! {
         /// changes as a whole.
         sync_group_tracking_weight: One<Flag> = "sync_group_tracking_weight";
         /// Default of `notify_priority_changes` for the members.
-        notify_priority_changes: One<Bool> = "notify_priority_changes", later,
+        notify_priority_changes: One<Bool> = "notify_priority_changes",
             default("vrrp_notify_priority_changes");
     }
 }

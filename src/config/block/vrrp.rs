@@ -316,7 +316,7 @@ block! {
         garp_extra_if: One<ExtraGarp<0>> = "garp_extra_if" | "vmac_garp_intvl" (old), later,
             default("vrrp_garp_extra_if");
         /// Write changes of the priority to the FIFOs.
-        notify_priority_changes: One<Bool> = "notify_priority_changes", later,
+        notify_priority_changes: One<Bool> = "notify_priority_changes",
             default("that of the group, else vrrp_notify_priority_changes");
         /// Bytes of the receive buffer that this instance needs.
         kernel_rx_buf_size: One<Int<0, U32>> = "kernel_rx_buf_size", lenient, later,

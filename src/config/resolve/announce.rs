@@ -43,6 +43,8 @@ pub(super) fn notify(block: &VrrpInstance, cx: &mut Load<'_>) -> NotifyCommands 
             user,
             cx,
         ),
+        // With those of the groups.
+        fifo: false,
     }
 }
 

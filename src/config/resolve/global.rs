@@ -129,8 +129,7 @@ fn settings(root: &Root, cx: &mut Load<'_>) -> Settings {
     };
     let startup = timed(startup, "startup_script", startup_time, cx);
     let shutdown = timed(shutdown, "shutdown_script", shutdown_time, cx);
-    let fifos = fifos(cx);
-    let [fifo, vrrp_fifo, lvs_fifo] = fifos;
+    let [fifo, vrrp_fifo, lvs_fifo] = fifos(cx);
     let name = |n: &One<Cut<15>>| n.value().map(|n| n.0.clone());
     let path = |p: &One<OnlyPath>| p.value().map(|p| p.0.clone());
     let limit = |l: &One<Int<1, U32>>| l.value().map(|l| l.u32().max(2));
@@ -202,6 +201,21 @@ fn settings(root: &Root, cx: &mut Load<'_>) -> Settings {
     }
 }
 
+/// What changes of instances, groups and services are written to is known.
+pub(super) fn tell_fifos(cx: &mut Load<'_>) {
+    let model = &mut cx.draft.model;
+    let settings = &model.global.settings;
+    let all = settings.fifo.is_some();
+    let (of_vrrp, of_lvs) = (settings.vrrp_fifo.is_some(), settings.lvs_fifo.is_some());
+    let instances = model.vrrp.instances.iter_mut().map(|instance| &mut instance.notify);
+    for notify in instances.chain(model.vrrp.groups.iter_mut().map(|group| &mut group.notify)) {
+        notify.fifo = all || of_vrrp;
+    }
+    for service in &mut model.lvs.services {
+        service.notify_fifo = all || of_lvs;
+    }
+}
+
 /// `notify_fifo`, `vrrp_notify_fifo` and `lvs_notify_fifo`, each with its script.
 fn fifos(cx: &mut Load<'_>) -> [Option<global::Fifo>; 3] {
     let global = cx.draft.global();
@@ -222,15 +236,25 @@ fn fifos(cx: &mut Load<'_>) -> [Option<global::Fifo>; 3] {
             "lvs_notify_fifo_script",
         ),
     ];
-    given.map(|(fifo, script, what): (Option<Fifo>, Option<Script>, &str)| {
-        let fifo = fifo?;
-        let owner = match &fifo.account {
-            Some(wanted) => Some(account(wanted, cx)?),
-            None => None,
-        };
-        let script = script.and_then(|s| command(&s, None, Purpose::Notify, what, cx));
-        Some(global::Fifo { path: fifo.path, owner, script })
-    })
+    let [all, vrrp, lvs] =
+        given.map(|(fifo, script, what): (Option<Fifo>, Option<Script>, &str)| {
+            let fifo = fifo?;
+            let owner = match &fifo.account {
+                Some(wanted) => Some(account(wanted, cx)?),
+                None => None,
+            };
+            let script = script.and_then(|s| command(&s, None, Purpose::Notify, what, cx));
+            Some(global::Fifo { path: fifo.path, owner, script })
+        });
+    let same = |a: &Option<global::Fifo>, b: &Option<global::Fifo>| {
+        a.as_ref().zip(b.as_ref()).is_some_and(|(a, b)| a.path == b.path)
+    };
+    // All lines go there already.
+    let [vrrp, lvs] = [vrrp, lvs].map(|own| if same(&all, &own) { None } else { own });
+    // One pipe has one reader.
+    let read = same(&vrrp, &lvs) && vrrp.as_ref().is_some_and(|fifo| fifo.script.is_some());
+    let lvs = lvs.map(|fifo| global::Fifo { script: fifo.script.filter(|_| !read), ..fifo });
+    [all, vrrp, lvs]
 }
 
 fn firewall(cx: &mut Load<'_>) -> Firewall {

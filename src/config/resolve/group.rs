@@ -65,6 +65,8 @@ pub(super) fn resolve(block: SyncGroup, cx: &mut Load<'_>) {
             any: script(&block.notify, "notify", &name, cx),
             deleted: None,
             master_rx_lower_pri: None,
+            // With those of the instances.
+            fifo: false,
         },
         smtp_alert: match block.smtp_alert.value() {
             Some(own) => own.0,

@@ -253,6 +253,7 @@ pub(crate) fn finish(root: &mut Root, cx: &mut Load<'_>) {
     script::finish(cx);
     instance::finish(cx);
     service::finish(cx);
+    global::tell_fifos(cx);
     let without = cx.draft.global().vrrp_without_ipvs.value().is_some_and(|b| b.0);
     cx.draft.model.vrrp.needs_ipvs = !without && !cx.draft.model.lvs.services.is_empty();
     tracker::unresolved(cx);

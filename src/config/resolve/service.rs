@@ -213,6 +213,8 @@ fn resolve(mut block: VirtualServer, cx: &mut Load<'_>) -> Option<Service> {
         sorry_server,
         omega: block.omega.is_set(),
         smtp_alert,
+        // With those of the instances.
+        notify_fifo: false,
         servers,
         extras: (extras != ServiceExtras::default()).then(|| Box::new(extras)),
     })

@@ -53,6 +53,7 @@ fn config(server: std::net::SocketAddr) -> Arc<Lvs> {
         sorry_server: None,
         omega: false,
         smtp_alert: false,
+        notify_fifo: false,
         servers: vec![server],
         extras: None,
     };

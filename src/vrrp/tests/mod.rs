@@ -22,6 +22,7 @@ mod budget;
 mod groups;
 mod health;
 mod interfaces;
+mod lines;
 mod reload;
 mod routes;
 mod rules;
@@ -163,7 +164,7 @@ impl Host {
     }
 
     fn announced(&self) -> Vec<String> {
-        self.notices().iter().map(|n| n.fifo.to_string()).collect()
+        self.notices().iter().map(|n| n.line.to_string()).collect()
     }
 
     /// Gratuitous frames by address.
