@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::probe::{ProbeId, Verdict};
 use crate::model::{Lvs, ServiceKey};
 use crate::plan::ipvs::Table;
+use crate::plan::listing::Listing;
 use crate::plan::{Outcome, Token};
 use crate::status::check::Summary;
 
@@ -32,6 +33,8 @@ pub enum Event {
         /// The answer. The table holds no other services than those asked for.
         result: Result<Table, i32>,
     },
+    /// The answer to `Action::List`: what the kernel holds, or the error number.
+    Listed(Result<Listing, i32>),
     /// The kernel answered one operation of an `Action::Apply`.
     Applied {
         token: Token,

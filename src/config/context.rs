@@ -134,7 +134,7 @@ pub(crate) struct Cx<'a> {
     /// What was understood, statement by statement.
     pub document: Document,
     /// Files read so far, by normalised path: each is read once.
-    texts: IndexMap<Vec<u8>, Result<Arc<[u8]>, String>>,
+    texts: IndexMap<Vec<u8>, Result<Arc<Vec<u8>>, String>>,
     interfaces: IndexMap<IfName, Option<Interface>>,
     resolved: IndexMap<Box<str>, bool>,
     names: Names,
@@ -230,11 +230,11 @@ impl<'a> Cx<'a> {
     }
 
     /// The text of a file, read at most once.
-    pub(crate) fn file_text(&mut self, path: &[u8]) -> Result<Arc<[u8]>, String> {
+    pub(crate) fn file_text(&mut self, path: &[u8]) -> Result<Arc<Vec<u8>>, String> {
         if let Some(text) = self.texts.get(path) {
             return text.clone();
         }
-        let text = self.files.read(path, self.options.limits.file).map(Arc::from);
+        let text = self.files.read(path, self.options.limits.file).map(Arc::new);
         self.texts.insert(path.to_vec(), text.clone());
         text
     }

@@ -92,7 +92,7 @@ impl Op {
 }
 
 /// Settings of a service, as the kernel keeps them.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Settings {
     /// Name of the scheduler.
     pub scheduler: Name,

@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 mod address;
 mod event;
 pub mod ipvs;
+pub mod listing;
 pub mod object;
 mod observed;
 mod request;

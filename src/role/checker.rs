@@ -109,8 +109,6 @@ impl Role {
                     self.peers.configure(generation, Catalogue::of_checker(&part.lvs));
                     self.driver.reload(Arc::new(part.lvs));
                     control.tell(&FromRole::Applied { generation });
-                    // What reading it took is not needed any more.
-                    sched::trim();
                 }
             }
             ToRole::Abandon { .. } => self.prepared.abandon(),

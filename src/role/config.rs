@@ -5,7 +5,7 @@ use core::time::Duration;
 use std::collections::BTreeSet;
 use std::ffi::CStr;
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::{self, BufWriter, Write};
 use std::os::fd::OwnedFd;
 
 use serde::Serialize;
@@ -176,8 +176,11 @@ fn refusing<'a>(diagnostics: &'a Diagnostics, request: &'a LoadRequest) -> Vec<&
 }
 
 fn seal<T: Serialize>(name: &CStr, part: &T) -> io::Result<OwnedFd> {
-    let octets = postcard::to_stdvec(part).map_err(io::Error::other)?;
-    memfd::seal(name, &octets)
+    memfd::seal_with(name, |file| {
+        let mut buffered = BufWriter::with_capacity(64 << 10, file);
+        postcard::to_io(part, &mut buffered).map_err(io::Error::other)?;
+        buffered.flush()
+    })
 }
 
 /// Which roles a configuration needs.

@@ -100,6 +100,9 @@ pub fn main(name: &str) -> ExitCode {
         return Exit::Fatal.into();
     };
     let row = table::row(role);
+    if row.keeps_memory > 0 {
+        sched::keep_memory(row.keeps_memory);
+    }
     process::set_name(row.title);
     let Some(start) = begin(role, control) else {
         return Exit::Internal.into();

@@ -74,7 +74,8 @@ impl Files for Machine {
         if found.len() > limit as u64 {
             return Err(too_large(limit));
         }
-        let mut text = Vec::new();
+        // Room for the end, too: without it reading would double the room to find out that there is no more.
+        let mut text = Vec::with_capacity(usize::try_from(found.len()).unwrap_or_default() + 64);
         // It may grow meanwhile.
         file.take(limit as u64 + 1).read_to_end(&mut text).map_err(|e| e.to_string())?;
         if text.len() > limit {

@@ -489,7 +489,7 @@ fn thousands_of_services_write_a_few_at_a_time_and_urgent_ones_first() {
             config.services.push(service);
         }
     }
-    let mut bench = Bench::with(1, Limits { probes: 2000, writes: 16 });
+    let mut bench = Bench::with(1, Limits { probes: 2000, writes: 16, ..Limits::default() });
     bench.reload(&config);
     assert_eq!(bench.kernel.services.len(), 512);
     assert!(bench.engine.view(bench.now).services.iter().all(|service| service.up));

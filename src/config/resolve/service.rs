@@ -29,6 +29,9 @@ pub(super) use unique::finish;
 /// The flag of `ops`.
 const ONE_PACKET: u32 = 0x04;
 
+/// So many services get their room at once: what is not used costs no memory, and growing would copy the others.
+const USUAL: usize = 16_384;
+
 /// What the end of the text has to know about a service.
 #[derive(Debug)]
 pub(crate) struct Notes {
@@ -48,7 +51,11 @@ pub(super) fn close(block: VirtualServer, cx: &mut Load<'_>) {
     };
     match group {
         None => {
-            cx.draft.model.lvs.services.push(service);
+            let services = &mut cx.draft.model.lvs.services;
+            if services.is_empty() {
+                services.reserve(USUAL);
+            }
+            services.push(service);
             cx.draft.services.push(Notes { span });
         }
         Some(group) => {

@@ -78,6 +78,10 @@ fn play(table: &mut Table, queue: &Receiver<Job>, answers: &UnboundedSender<Answ
                 answers.send(Answer::Table { services, result: Ok(table.clone()) }).unwrap();
                 continue;
             }
+            Job::List => {
+                answers.send(Answer::List(Ok(Listing::of(table)))).unwrap();
+                continue;
+            }
             Job::Apply(batch) => batch,
         };
         for (token, ops) in batch {
