@@ -20,29 +20,71 @@ pub(super) enum Claimant {
     Host,
 }
 
+/// How far the claims of a new configuration are made.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Claiming {
+    /// Position of the instance.
+    instance: usize,
+    /// Position of the next one of what it wants; behind the last instance: of the next static address.
+    next: usize,
+    /// What it wants, as far as it is claimed.
+    entries: Vec<ObjectId>,
+}
+
 impl Engine {
-    /// Claims everything that a configuration names.
-    pub(super) fn claim_objects(&mut self, new: &model::Vrrp, ids: &[InstanceId]) {
-        self.objects.release_all();
-        for (config, id) in new.instances.iter().zip(ids) {
-            let id = *id;
-            let mut entries = Vec::with_capacity(config.addresses.len() + config.excluded.len());
-            for object in wanted_by(config) {
-                let entry = self.objects.claim(object, Claimant::Instance(id));
-                // The same address twice is one entry; lists are short or have no doubles.
-                if entries.last() != Some(&entry) {
-                    entries.push(entry);
-                }
+    /// Claims some of what a configuration names; the first time all claims of the one before are dropped. False when
+    /// all is claimed.
+    pub(super) fn claim_some(
+        &mut self,
+        claiming: &mut Claiming,
+        new: &model::Vrrp,
+        ids: &[Option<InstanceId>],
+    ) -> bool {
+        if *claiming == Claiming::default() {
+            self.objects.release_all();
+        }
+        #[cfg(test)]
+        {
+            self.looks += 1;
+        }
+        let position = claiming.next;
+        claiming.next += 1;
+        let (Some(config), Some(id)) =
+            (new.instances.get(claiming.instance), ids.get(claiming.instance))
+        else {
+            let Some(address) = new.static_addresses.get(position) else { return false };
+            self.objects.claim(Object::Address(address.clone()), Claimant::Host);
+            return true;
+        };
+        let mut claim = |object: Object| {
+            let Some(id) = id else { return };
+            let entry = self.objects.claim(object, Claimant::Instance(*id));
+            // The same address twice is one entry; lists are short or have no doubles.
+            if claiming.entries.last() != Some(&entry) {
+                claiming.entries.push(entry);
             }
-            let entry = |id: &ObjectId| self.objects.entry(*id);
-            let in_flight = entries.iter().filter_map(entry).filter(|e| e.is_in_flight()).count();
-            if let Some(instance) = self.instances.get_mut(id) {
-                instance.entries = entries;
-                instance.in_flight = u32::try_from(in_flight).unwrap_or(u32::MAX);
+        };
+        match wanted(config, position) {
+            Some(Wanted::Address(address)) => claim(Object::Address(address.clone())),
+            // The table of a VRF is not known here.
+            Some(Wanted::Route(route)) if route.vrf.is_some() => {}
+            Some(Wanted::Route(route)) => objects(route).into_iter().for_each(claim),
+            None => {
+                claiming.instance += 1;
+                claiming.next = 0;
+                let entries = core::mem::take(&mut claiming.entries);
+                self.give(*id, entries);
             }
         }
-        for address in &new.static_addresses {
-            self.objects.claim(Object::Address(address.clone()), Claimant::Host);
+        true
+    }
+
+    fn give(&mut self, id: Option<InstanceId>, entries: Vec<ObjectId>) {
+        let entry = |id: &ObjectId| self.objects.entry(*id);
+        let in_flight = entries.iter().filter_map(entry).filter(|e| e.is_in_flight()).count();
+        if let Some(instance) = id.and_then(|id| self.instances.get_mut(id)) {
+            instance.entries = entries;
+            instance.in_flight = u32::try_from(in_flight).unwrap_or(u32::MAX);
         }
     }
 
@@ -232,13 +274,24 @@ impl Engine {
     }
 }
 
-/// The objects of an instance, in the order in which they are added.
-fn wanted_by(config: &model::Instance) -> impl Iterator<Item = Object> {
-    let addresses = config.addresses.iter().chain(&config.excluded).cloned().map(Object::Address);
-    let extras = config.extras.as_deref();
-    let routes = extras.map(|e| e.routes.as_slice()).unwrap_or_default();
-    // The table of a VRF is not known here.
-    addresses.chain(routes.iter().filter(|route| route.vrf.is_none()).flat_map(objects))
+/// One thing that an instance wants.
+enum Wanted<'a> {
+    Address(&'a model::Address),
+    Route(&'a model::Route),
+}
+
+/// What an instance wants, by its position in the order in which it is added.
+fn wanted(config: &model::Instance, position: usize) -> Option<Wanted<'_>> {
+    let (own, excluded) = (&config.addresses, &config.excluded);
+    let address = match position.checked_sub(own.len()) {
+        None => own.get(position),
+        Some(position) => excluded.get(position),
+    };
+    if let Some(address) = address {
+        return Some(Wanted::Address(address));
+    }
+    let routes = config.extras.as_deref().map(|e| e.routes.as_slice()).unwrap_or_default();
+    routes.get(position - own.len() - excluded.len()).map(Wanted::Route)
 }
 
 /// How an claimant wants its objects now. What is only retained is to stay where it is, not to be added.
