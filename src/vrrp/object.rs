@@ -16,7 +16,7 @@ use crate::plan::{Change, Object, ObjectId, Outcome, Part, Request, Token, Want}
 pub(super) enum Claimant {
     /// An instance, which wants it while it is master.
     Instance(InstanceId),
-    /// The host, which wants it as long as the daemon runs: a static address.
+    /// The host, which wants it as long as the daemon runs: a static address, route or rule.
     Host,
 }
 
@@ -25,7 +25,7 @@ pub(super) enum Claimant {
 pub(super) struct Claiming {
     /// Position of the instance.
     instance: usize,
-    /// Position of the next one of what it wants; behind the last instance: of the next static address.
+    /// Position of the next one of what it wants; behind the last instance: of the next of what the host wants.
     next: usize,
     /// What it wants, as far as it is claimed.
     entries: Vec<ObjectId>,
@@ -49,40 +49,42 @@ impl Engine {
         }
         let position = claiming.next;
         claiming.next += 1;
-        let (Some(config), Some(id)) =
-            (new.instances.get(claiming.instance), ids.get(claiming.instance))
-        else {
-            let Some(address) = new.static_addresses.get(position) else { return false };
-            self.objects.claim(Object::Address(address.clone()), Claimant::Host);
-            return true;
+        let instance = new.instances.get(claiming.instance);
+        let (claimant, lists) = match instance {
+            Some(config) => {
+                let id = ids.get(claiming.instance).copied().flatten();
+                (id.map(Claimant::Instance), Lists::of(config))
+            }
+            None => (Some(Claimant::Host), Lists::of_host(new)),
         };
         let mut claim = |object: Object| {
-            let Some(id) = id else { return };
-            let entry = self.objects.claim(object, Claimant::Instance(*id));
+            let Some(claimant) = claimant else { return };
+            let entry = self.objects.claim(object, claimant);
             // The same address twice is one entry; lists are short or have no doubles.
-            if claiming.entries.last() != Some(&entry) {
+            if claimant != Claimant::Host && claiming.entries.last() != Some(&entry) {
                 claiming.entries.push(entry);
             }
         };
-        match wanted(config, position) {
-            Some(Wanted::Address(address)) => claim(Object::Address(address.clone())),
-            // The table of a VRF is not known here.
-            Some(Wanted::Route(route)) if route.vrf.is_some() => {}
-            Some(Wanted::Route(route)) => objects(route).into_iter().for_each(claim),
+        match lists.at(position) {
+            Some(Wanted::One(object)) => claim(object),
+            Some(Wanted::Several(several)) => several.into_iter().for_each(claim),
+            None if instance.is_none() => return false,
             None => {
                 claiming.instance += 1;
                 claiming.next = 0;
                 let entries = core::mem::take(&mut claiming.entries);
-                self.give(*id, entries);
+                if let Some(Claimant::Instance(id)) = claimant {
+                    self.give(id, entries);
+                }
             }
         }
         true
     }
 
-    fn give(&mut self, id: Option<InstanceId>, entries: Vec<ObjectId>) {
+    fn give(&mut self, id: InstanceId, entries: Vec<ObjectId>) {
         let entry = |id: &ObjectId| self.objects.entry(*id);
         let in_flight = entries.iter().filter_map(entry).filter(|e| e.is_in_flight()).count();
-        if let Some(instance) = id.and_then(|id| self.instances.get_mut(id)) {
+        if let Some(instance) = self.instances.get_mut(id) {
             instance.entries = entries;
             instance.in_flight = u32::try_from(in_flight).unwrap_or(u32::MAX);
         }
@@ -122,8 +124,11 @@ impl Engine {
         let Some(what) = self.objects.entry(entry) else { return false };
         let claimants = what.claimants.clone();
         let object = std::sync::Arc::clone(&what.object);
-        if !object.is_tracked() && !claimants.contains(&Claimant::Host) {
+        if !object.is_tracked() {
             return false;
+        }
+        if claimants.contains(&Claimant::Host) {
+            tracing::warn!("static {object} was removed by another program, putting it back");
         }
         for claimant in claimants {
             if let Claimant::Instance(id) = claimant
@@ -274,24 +279,53 @@ impl Engine {
     }
 }
 
-/// One thing that an instance wants.
-enum Wanted<'a> {
-    Address(&'a model::Address),
-    Route(&'a model::Route),
+/// What somebody wants, in the order in which it is added.
+struct Lists<'a> {
+    addresses: [&'a [model::Address]; 2],
+    routes: &'a [model::Route],
+    rules: &'a [model::route::Rule],
 }
 
-/// What an instance wants, by its position in the order in which it is added.
-fn wanted(config: &model::Instance, position: usize) -> Option<Wanted<'_>> {
-    let (own, excluded) = (&config.addresses, &config.excluded);
-    let address = match position.checked_sub(own.len()) {
-        None => own.get(position),
-        Some(position) => excluded.get(position),
-    };
-    if let Some(address) = address {
-        return Some(Wanted::Address(address));
+/// What stands at one place of a configuration.
+enum Wanted {
+    One(Object),
+    Several(Vec<Object>),
+}
+
+impl<'a> Lists<'a> {
+    fn of(config: &'a model::Instance) -> Self {
+        let extras = config.extras.as_deref();
+        Self {
+            addresses: [&config.addresses, &config.excluded],
+            routes: extras.map(|e| e.routes.as_slice()).unwrap_or_default(),
+            rules: extras.map(|e| e.rules.as_slice()).unwrap_or_default(),
+        }
     }
-    let routes = config.extras.as_deref().map(|e| e.routes.as_slice()).unwrap_or_default();
-    routes.get(position - own.len() - excluded.len()).map(Wanted::Route)
+
+    /// What is there in every state: `static_ipaddress`, `static_routes`, `static_rules`.
+    fn of_host(config: &'a model::Vrrp) -> Self {
+        Self {
+            addresses: [&config.static_addresses, &[]],
+            routes: &config.static_routes,
+            rules: &config.static_rules,
+        }
+    }
+
+    fn at(&self, mut position: usize) -> Option<Wanted> {
+        for addresses in self.addresses {
+            if let Some(address) = addresses.get(position) {
+                return Some(Wanted::One(Object::Address(address.clone())));
+            }
+            position -= addresses.len();
+        }
+        if let Some(route) = self.routes.get(position) {
+            // The table of a VRF is not known here.
+            let all = if route.vrf.is_none() { objects(route) } else { Vec::new() };
+            return Some(Wanted::Several(all));
+        }
+        let rule = self.rules.get(position - self.routes.len())?;
+        Some(Wanted::One(Object::Rule(Box::new(rule.clone()))))
+    }
 }
 
 /// How an claimant wants its objects now. What is only retained is to stay where it is, not to be added.
