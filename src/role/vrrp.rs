@@ -74,6 +74,9 @@ struct Role {
     prepared: Prepared<VrrpPart>,
     /// The configuration whose turn it is, until the engine has it.
     applying: Option<u32>,
+    /// Configurations that the real-time thread may still use: it takes long to let go of a large one, so the last owner
+    /// is this thread.
+    configs: Vec<Arc<model::Vrrp>>,
     /// The summary that the supervisor could not take,
     summary: Option<FromRole>,
     /// and the one that is coming in.
@@ -118,6 +121,7 @@ impl Role {
             peers: Peers::default(),
             prepared: Prepared::default(),
             applying: None,
+            configs: Vec::new(),
             summary: None,
             summaries: Summaries::default(),
             asked: 0,
@@ -182,7 +186,9 @@ impl Role {
                     self.peers.configure(generation, Catalogue::of_vrrp(&part.vrrp));
                     self.watch(&part);
                     let scheduling = settle_in(&part.global, &part.vrrp);
-                    self.tell(Input::Reload { config: Arc::new(part.vrrp), scheduling });
+                    let config = Arc::new(part.vrrp);
+                    self.configs.push(Arc::clone(&config));
+                    self.tell(Input::Reload { config, scheduling });
                 }
             }
             ToRole::Abandon { .. } => self.prepared.abandon(),
@@ -295,6 +301,7 @@ impl Role {
                     }
                 }
                 Output::Reloaded => {
+                    self.configs.retain(|config| Arc::strong_count(config) > 1);
                     if let Some(generation) = self.applying.take() {
                         control.tell(&FromRole::Applied { generation });
                         // What reading it took is not needed any more.

@@ -58,13 +58,10 @@ impl Script {
 }
 
 impl Engine {
-    /// Starts scripts that have no run scheduled yet.
-    pub(super) fn start_scripts(&mut self, moment: &mut Moment<'_>) {
-        let ids: Vec<TrackerId> = self.scripts.keys().copied().collect();
-        for id in ids {
-            if self.timers.get(Timer::Script(id)).is_none() {
-                self.script_due(moment, id, moment.now);
-            }
+    /// Starts a script that has no run scheduled yet.
+    pub(super) fn start_script(&mut self, moment: &mut Moment<'_>, id: TrackerId) {
+        if self.timers.get(Timer::Script(id)).is_none() {
+            self.script_due(moment, id, moment.now);
         }
     }
 

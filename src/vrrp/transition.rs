@@ -198,6 +198,11 @@ impl Engine {
                 instance.queued = false;
                 self.reconsider(moment, id);
             }
+            // Most of many need no change.
+            self.spend(1);
+            if self.effort == 0 {
+                break;
+            }
         }
         if !self.queue.is_empty() {
             self.go_on_later(moment);

@@ -22,6 +22,7 @@ mod budget;
 mod groups;
 mod health;
 mod interfaces;
+mod jobs;
 mod lines;
 mod reload;
 mod routes;
