@@ -21,8 +21,8 @@ impl Engine {
             return;
         }
         // While nobody acts on it.
-        let renamed = core::mem::take(&mut self.resume.renamed);
-        self.resume_names(moment, renamed);
+        let meant = core::mem::take(&mut self.resume.interfaces);
+        self.resume_names(moment, meant);
         self.phase = Phase::Running;
         self.silent_until = moment.now + self.config.startup_delay;
         if !self.config.startup_delay.is_zero() {
@@ -38,12 +38,14 @@ impl Engine {
             (group.announced, group.mailed) = (announced, announced);
         }
         let mut resumed = BTreeMap::new();
+        let end = self.resume.at;
         for known in core::mem::take(&mut self.resume.instances) {
             let id = self.instances.named(&known.name);
             if let Some(instance) = id.and_then(|id| self.instance_mut(id)) {
                 instance.was_master = known.state == State::Master;
                 let (number, at) = known.ah;
                 instance.sequences.resume(number, moment.now.since(at), instance.was_master);
+                instance.sequences.resume_heard(known.heard, end);
                 instance.announced = known.announced;
                 instance.mailed = known.announced;
                 resumed.extend(id.map(|id| (id, known.own)));
@@ -54,6 +56,9 @@ impl Engine {
             self.look_for_own(*id, resumed.get(id).map(Vec::as_slice));
             self.choose_source(moment, *id);
             self.look_for_retained(*id);
+        }
+        if self.undoing {
+            return;
         }
         self.start_scripts(moment);
         self.reconsider_all(moment, ids);
@@ -131,6 +136,7 @@ impl Engine {
         } else {
             self.phase = Phase::Stopping;
             for id in self.instances.ids() {
+                self.say_farewell_for_the_last(moment, id);
                 self.enter(moment, id, State::Init);
             }
         }
@@ -152,6 +158,15 @@ impl Engine {
             // All farewells before the first address goes.
             let ids = self.objects.ids();
             self.settle(moment, &ids);
+        }
+    }
+
+    /// Who only undoes what the last process of this role did ends its mastership for it, as long as no other router can
+    /// have taken over.
+    fn say_farewell_for_the_last(&mut self, moment: &mut Moment<'_>, id: InstanceId) {
+        let now = moment.now;
+        if self.undoing && self.instance(id).is_some_and(|i| self.was_master_until(i, now)) {
+            self.send_advert(moment, id, 0);
         }
     }
 

@@ -122,6 +122,8 @@ pub struct Engine {
     /// How many more changes of state and operations this step may lead to.
     budget: usize,
     resume: Summary,
+    /// It is here only to undo what the last process of this role did.
+    undoing: bool,
     /// No instance becomes master before this (`vrrp_startup_delay`).
     silent_until: Instant,
     /// Frames that this step may still send.
@@ -190,6 +192,7 @@ impl Engine {
             sliced: false,
             budget: SLICE,
             resume: Summary::default(),
+            undoing: false,
             silent_until: now,
             frames: garp::SLICE,
             hears_ah: false,
@@ -269,6 +272,7 @@ impl Engine {
             Event::TimeOfDay(time) => self.told_time = Some((moment.now, time)),
             Event::Ipvs { works } => self.ipvs(moment, works),
             Event::Resume(summary) => self.resume = summary,
+            Event::Undo => self.undoing = matches!(self.phase, Phase::Waiting { .. }),
             Event::Reload(config) => self.reload(moment, config),
             Event::Stop { keep_addresses } => self.stop(moment, keep_addresses),
         }
