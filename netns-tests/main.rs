@@ -28,6 +28,7 @@ mod privilege;
 mod process;
 mod reload;
 mod route;
+mod rule;
 mod scenario;
 mod script;
 mod service;
@@ -58,6 +59,7 @@ fn main() -> ExitCode {
         ownership::CASES,
         route::CASES,
         route::guest::CASES,
+        rule::CASES,
         process::CASES,
         privilege::CASES,
         privilege::guest::CASES,

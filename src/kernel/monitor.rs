@@ -1,4 +1,4 @@
-//! What happens to links, addresses and routes, told by the kernel as it happens.
+//! What happens to links and objects, told by the kernel as it happens.
 //!
 //! The monitor has a socket of its own with a large queue. If the queue overruns all the same, or at the start, a
 //! snapshot is taken; nothing is ever guessed.
@@ -12,7 +12,7 @@ use netlink_sys::{Socket, SocketAddr};
 use nix::sys::socket::{setsockopt, sockopt};
 
 use super::netlink::{DATAGRAM, Message, RequestError, Requests, attributes, messages, text};
-use super::object;
+use super::object::{self, Watch};
 use crate::base::{IfIndex, Mac};
 use crate::plan::{self, Link, PROTOCOL_MARK, Snapshot};
 use crate::sys::aio::Async;
@@ -45,7 +45,7 @@ pub enum Change {
     Link(Link),
     /// A link is gone.
     LinkGone(IfIndex),
-    /// An address or a route appeared or is gone.
+    /// An object appeared or is gone.
     Object(plan::Change),
     /// Events were lost: take a snapshot.
     Lost,
@@ -58,8 +58,8 @@ pub struct Monitor {
     writer: u32,
     /// What was told last of each link: most events about links change nothing that matters here.
     links: BTreeMap<IfIndex, Link>,
-    /// Whether routes are listened to.
-    routes: bool,
+    /// What is listened to beside links and addresses.
+    watch: Watch,
     /// A view was handed out.
     seen: bool,
     buffer: Vec<u8>,
@@ -95,25 +95,27 @@ impl Monitor {
             socket: Async::read_only(socket)?,
             writer,
             links: BTreeMap::new(),
-            routes: false,
+            watch: Watch::default(),
             seen: false,
             buffer: vec![0; DATAGRAM],
         })
     }
 
-    /// Listens to routes as well, or not any more. True when a snapshot must be taken: there is news to be had.
+    /// Listens to other kinds of objects than before. True when a snapshot must be taken: there is news to be had.
     ///
     /// # Errors
     /// When the socket refuses.
-    pub fn watch_routes(&mut self, watch: bool) -> io::Result<bool> {
-        if core::mem::replace(&mut self.routes, watch) == watch {
-            return Ok(false);
+    pub fn watch(&mut self, watch: Watch) -> io::Result<bool> {
+        let before = core::mem::replace(&mut self.watch, watch);
+        let socket = self.socket.inner();
+        for ((group, was), (_, is)) in before.groups().zip(watch.groups()) {
+            match (was, is) {
+                (false, true) => socket.add_membership(group)?,
+                (true, false) => socket.drop_membership(group)?,
+                _ => {}
+            }
         }
-        for group in object::ROUTE_GROUPS {
-            let socket = self.socket.inner();
-            if watch { socket.add_membership(group)? } else { socket.drop_membership(group)? }
-        }
-        Ok(watch)
+        Ok(watch.routes && !before.routes || watch.rules && !before.rules)
     }
 
     /// Waits for events and appends them to `changes`. Nothing is lost when the future is dropped.
@@ -160,12 +162,12 @@ impl Monitor {
     /// What the kernel answers.
     pub fn snapshot(&mut self, requests: &mut Requests) -> Result<View, RequestError> {
         self.drop_waiting();
-        let routes = self.routes;
+        let watch = self.watch;
         let taken = settled(|| {
             let mut snapshot = Snapshot::default();
             let whole = requests.dump(RTM_GETLINK, &Anything, |message| {
                 snapshot.links.extend(link(message).flatten());
-            })? & object::list(requests, routes, &mut snapshot.objects)?;
+            })? & object::list(requests, watch, &mut snapshot.objects)?;
             Ok::<_, RequestError>((snapshot, whole))
         })?;
         Ok(self.view(taken))

@@ -7,6 +7,7 @@ use core::net::IpAddr;
 use std::sync::Arc;
 
 use crate::base::{Family, IfIndex, IfName, Prefix};
+use crate::model::route::Rule;
 use crate::model::{Address, Route};
 
 use super::address::AddressAttributes;
@@ -19,6 +20,8 @@ pub enum Object {
     Address(Address),
     /// A route.
     Route(Box<Route>),
+    /// A policy rule.
+    Rule(Box<Rule>),
 }
 
 /// What makes two objects the same one; everything else about them is an attribute. With `L` = [`IfName`] as the
@@ -29,6 +32,8 @@ pub enum Identity<L> {
     Address(L, Prefix),
     /// A route.
     Route(Box<RouteIdentity<L>>),
+    /// A policy rule, as [`super::rule::identity`] makes it.
+    Rule(Box<Rule>),
 }
 
 /// When an object is added among others; removals go the other way.
@@ -64,6 +69,7 @@ impl Object {
         match self {
             Self::Address(address) => super::address::identity(address),
             Self::Route(route) => Identity::Route(Box::new(super::route::identity(route))),
+            Self::Rule(rule) => Identity::Rule(super::rule::identity(rule)),
         }
     }
 
@@ -73,6 +79,7 @@ impl Object {
         match self {
             Self::Address(_) => Phase::Address,
             Self::Route(_) => Phase::Route,
+            Self::Rule(_) => Phase::Rule,
         }
     }
 
@@ -82,6 +89,7 @@ impl Object {
         match self {
             Self::Address(address) => vec![&address.interface],
             Self::Route(route) => super::route::interfaces(route),
+            Self::Rule(_) => Vec::new(),
         }
     }
 
@@ -89,7 +97,7 @@ impl Object {
     #[must_use]
     pub const fn source(&self) -> Option<IpAddr> {
         match self {
-            Self::Address(_) => None,
+            Self::Address(_) | Self::Rule(_) => None,
             Self::Route(route) => route.source,
         }
     }
@@ -99,7 +107,7 @@ impl Object {
     pub const fn address(&self) -> Option<&Address> {
         match self {
             Self::Address(address) => Some(address),
-            Self::Route(_) => None,
+            Self::Route(_) | Self::Rule(_) => None,
         }
     }
 
@@ -109,6 +117,7 @@ impl Object {
         match self {
             Self::Address(address) => !address.no_track,
             Self::Route(route) => !route.no_track,
+            Self::Rule(rule) => !rule.no_track,
         }
     }
 
@@ -116,7 +125,7 @@ impl Object {
     /// routes of IPv4 (`fib_sync_down_dev`, `fib_sync_down_addr`).
     pub(super) const fn vanishes(&self) -> bool {
         match self {
-            Self::Address(_) => false,
+            Self::Address(_) | Self::Rule(_) => false,
             Self::Route(route) => matches!(route.family, Family::V4),
         }
     }
@@ -139,6 +148,7 @@ impl Object {
         match (old, self) {
             (Self::Address(old), Self::Address(new)) => super::address::difference(old, new),
             (Self::Route(old), Self::Route(new)) => super::route::difference(old, new),
+            (Self::Rule(_), Self::Rule(_)) => Difference::None,
             _ => Difference::Anew,
         }
     }
@@ -152,6 +162,7 @@ impl fmt::Display for Object {
                 write!(f, "address {} on {}", address.prefix, address.interface)
             }
             Self::Route(route) => super::route::describe(route, f),
+            Self::Rule(rule) => super::rule::describe(rule, f),
         }
     }
 }
@@ -165,6 +176,7 @@ impl Identity<IfName> {
         Some(match self {
             Self::Address(interface, prefix) => Identity::Address(number(interface)?, *prefix),
             Self::Route(route) => Identity::Route(Box::new(route.place(number)?)),
+            Self::Rule(rule) => Identity::Rule(rule.clone()),
         })
     }
 }
@@ -202,7 +214,7 @@ impl Sight {
     pub const fn as_address(&self) -> Option<(IfIndex, Prefix)> {
         match self.identity {
             Identity::Address(interface, prefix) => Some((interface, prefix)),
-            Identity::Route(_) => None,
+            Identity::Route(_) | Identity::Rule(_) => None,
         }
     }
 }

@@ -59,7 +59,7 @@ pub struct Answer {
 }
 
 impl<C: Copy + PartialEq> Table<C> {
-    /// What has to be asked of the kernel for these entries; `want` says how an claimant wants its objects now. What
+    /// What has to be asked of the kernel for these entries; `want` says how a claimant wants its objects now. What
     /// is new comes before what is old goes, and what others depend on before these.
     pub fn request(
         &mut self,
@@ -181,7 +181,7 @@ impl<C: Copy + PartialEq> Table<C> {
             .iter()
             .filter_map(|id| match place(id)? {
                 Identity::Address(link, prefix) => Some((*link, prefix.network())),
-                Identity::Route(_) => None,
+                Identity::Route(_) | Identity::Rule(_) => None,
             })
             .collect();
         let mut subnets: BTreeMap<(IfIndex, Prefix), Vec<(u64, ObjectId)>> = BTreeMap::new();

@@ -97,7 +97,7 @@ pub struct Refused {
     pub(super) removal: bool,
 }
 
-/// How an claimant wants its objects.
+/// How a claimant wants its objects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Want {
     /// Not at all.
@@ -292,7 +292,7 @@ impl<C: Copy + PartialEq> Table<C> {
         }
     }
 
-    /// The most that an claimant of an entry wants.
+    /// The most that a claimant of an entry wants.
     pub(super) fn want(&self, id: ObjectId, want: impl Fn(&C) -> Want) -> Want {
         self.entry(id).and_then(|entry| entry.claimants.iter().map(want).max()).unwrap_or(Want::No)
     }

@@ -20,6 +20,7 @@ use crate::drive::vrrp::{Driver, Handle, Hooks, Input, Output, Scheduling};
 use crate::ipc::{Catalogue, FromRole, Memory, ToRole, ToRunner, Told, VrrpPart, frame};
 use crate::kernel::monitor::{Change, Monitor, View};
 use crate::kernel::netlink::Requests;
+use crate::kernel::object::Watch;
 use crate::log;
 use crate::model::{self, Global};
 use crate::plan::ChangeKind;
@@ -185,7 +186,7 @@ impl Role {
                 if let Some(part) = self.prepared.take(generation) {
                     self.applying = Some(generation);
                     self.peers.configure(generation, Catalogue::of_vrrp(&part.vrrp));
-                    self.watch_routes(&part);
+                    self.watch(&part);
                     let scheduling = settle_in(&part.global, &part.vrrp);
                     self.tell(Input::Reload { config: Arc::new(part.vrrp), scheduling });
                 }
@@ -240,13 +241,16 @@ impl Role {
         }
     }
 
-    /// Routes of others may be very many: the kernel is asked to tell of them only where some are ours.
-    fn watch_routes(&mut self, part: &VrrpPart) {
-        let extras = part.vrrp.instances.iter().filter_map(|i| i.extras.as_deref());
-        let any = extras.into_iter().any(|e| !e.routes.is_empty());
-        match self.monitor.watch_routes(any) {
+    /// The kernel is asked to tell of routes and rules only where some are ours.
+    fn watch(&mut self, part: &VrrpPart) {
+        let extras = || part.vrrp.instances.iter().filter_map(|i| i.extras.as_deref());
+        let watch = Watch {
+            routes: !part.vrrp.static_routes.is_empty() || extras().any(|e| !e.routes.is_empty()),
+            rules: !part.vrrp.static_rules.is_empty() || extras().any(|e| !e.rules.is_empty()),
+        };
+        match self.monitor.watch(watch) {
             Ok(news) => self.snapshot_due |= news,
-            Err(e) => tracing::warn!("cannot listen to changes of routes: {e}"),
+            Err(e) => tracing::warn!("cannot listen to changes of routes and rules: {e}"),
         }
     }
 

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::base::rng::Rng;
 use crate::base::{Family, IfIndex, IfName, Mac, Prefix};
+use crate::model::route::Rule;
 use crate::plan::route::{RouteAttributes, RouteIdentity};
 use crate::plan::{
     AddressAttributes, Attributes, Change, ChangeKind, Identity, Object, Op, Outcome, Sight, Verb,
@@ -34,7 +35,9 @@ pub struct Kernel {
     pub attributes: BTreeMap<(IfIndex, Prefix), AddressAttributes>,
     /// The routes, as far as they bear our mark.
     pub routes: Vec<SimRoute>,
-    /// Removals of routes that nobody was told of.
+    /// The policy rules that bear our mark.
+    pub rules: BTreeSet<Rule>,
+    /// Removals of routes and rules that nobody was told of.
     events: Vec<Change>,
     /// The segment that each link is plugged into, whatever it is called.
     plugs: BTreeMap<IfIndex, IfName>,
@@ -147,7 +150,9 @@ impl Kernel {
     pub fn snapshot(&self) -> Snapshot {
         let addresses = self.addresses.iter().map(|(link, prefix)| self.sight(*link, *prefix));
         let routes = self.routes.iter().map(SimRoute::sight);
-        Snapshot { links: self.links.clone(), objects: addresses.chain(routes).collect() }
+        let rules = self.rules.iter().map(rule_sight);
+        let objects = addresses.chain(routes).chain(rules).collect();
+        Snapshot { links: self.links.clone(), objects }
     }
 
     /// An address as the kernel tells it.
@@ -233,6 +238,7 @@ impl Kernel {
         let (link, prefix) = match identity {
             Identity::Address(link, prefix) => (link, prefix),
             Identity::Route(route) => return (self.change_route(op, *route), Vec::new()),
+            Identity::Rule(rule) => return (self.change_rule(op, *rule), Vec::new()),
         };
         match &op.verb {
             Verb::Add | Verb::Replace { .. } if self.impossible.contains(&prefix) => {
@@ -292,10 +298,30 @@ impl Kernel {
         }
         let attributes = match op.object.as_ref() {
             Object::Route(route) => RouteAttributes::of(route),
-            Object::Address(_) => RouteAttributes::default(),
+            Object::Address(_) | Object::Rule(_) => RouteAttributes::default(),
         };
         self.routes.push(SimRoute { identity, links, source, attributes });
         Outcome::Done
+    }
+
+    fn change_rule(&mut self, op: &Op, rule: Rule) -> Outcome {
+        let done = match op.verb {
+            Verb::Delete { .. } => {
+                let gone = self.rules.remove(&rule);
+                if gone {
+                    self.events.push(rule_gone(&rule, true));
+                }
+                gone
+            }
+            Verb::Add | Verb::Replace { .. } => self.rules.insert(rule),
+        };
+        if done { Outcome::Done } else { Outcome::Already }
+    }
+
+    /// Another program takes all rules away.
+    pub fn flush_rules(&mut self) {
+        let gone = core::mem::take(&mut self.rules);
+        self.events.extend(gone.iter().map(|rule| rule_gone(rule, false)));
     }
 
     /// Drops the routes of an interface that went down: those of IPv4 without a word, as Linux does.
@@ -308,7 +334,7 @@ impl Kernel {
         self.events.extend(told.map(|r| r.change(ChangeKind::Gone, false)));
     }
 
-    /// What happened to routes since the last call, as far as Linux tells it.
+    /// What happened to routes and rules since the last call, as far as Linux tells it.
     pub fn take_events(&mut self) -> Vec<Change> {
         core::mem::take(&mut self.events)
     }
@@ -352,6 +378,16 @@ impl Kernel {
         }
         self.addresses.iter().any(|(_, prefix)| prefix.address == destination)
     }
+}
+
+/// A rule as the kernel tells it.
+fn rule_sight(rule: &Rule) -> Sight {
+    let identity = Identity::Rule(Box::new(rule.clone()));
+    Sight { identity, links: Vec::new(), attributes: None }
+}
+
+fn rule_gone(rule: &Rule, own: bool) -> Change {
+    Change { sight: rule_sight(rule), kind: ChangeKind::Gone, own }
 }
 
 /// A route in the simulated kernel.

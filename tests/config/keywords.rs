@@ -671,6 +671,7 @@ fn effective(mut model: Model) -> Model {
     for instance in vrrp.instances.iter_mut() {
         let effective = instance.extras.take().map(|e| InstanceExtras {
             routes: e.routes,
+            rules: e.rules,
             unicast: e.unicast,
             ah_key: e.ah_key,
             hmac: e.hmac,
@@ -689,6 +690,9 @@ fn effective(mut model: Model) -> Model {
         groups: vrrp.groups.split_off(0),
         scripts: vrrp.scripts.split_off(0),
         static_addresses: vrrp.static_addresses.split_off(0),
+        static_routes: vrrp.static_routes.split_off(0),
+        static_rules: vrrp.static_rules.split_off(0),
+        track_groups: vrrp.track_groups.split_off(0),
         startup_delay: vrrp.startup_delay,
         log_unknown_vrids: vrrp.log_unknown_vrids,
         needs_ipvs: vrrp.needs_ipvs,

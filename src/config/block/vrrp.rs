@@ -294,7 +294,7 @@ block! {
         /// Routes that are there while the instance is master.
         virtual_routes: Lines<RouteEntry> = "virtual_routes";
         /// Policy rules that are there while the instance is master.
-        virtual_rules: Lines<RuleEntry> = "virtual_rules", later;
+        virtual_rules: Lines<RuleEntry> = "virtual_rules";
         /// Let packets to the virtual addresses in though this router does not own them.
         accept: One<Flag> = "accept", default("on unless strict") => accept;
         /// Drop packets to the virtual addresses unless this router owns them.

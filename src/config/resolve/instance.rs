@@ -161,6 +161,8 @@ fn resolve(block: &VrrpInstance, cx: &mut Load<'_>) -> Option<(Instance, Reason)
     follow_addresses(&mut track_interfaces, &interface, list.iter().chain(&excluded));
     let routes = block.virtual_routes.items.iter().map(|e| &e.value.route);
     follow(&mut track_interfaces, &interface, routes.flat_map(super::route::tracked));
+    let rules = block.virtual_rules.items.iter().map(|e| &e.value.rule);
+    follow(&mut track_interfaces, &interface, rules.flat_map(super::route::tracked_by_rule));
     let track_scripts = tracker::scripts(&block.track_script.items, name, cx);
     let notify = notify(block, cx);
     let garp = garp(block, strict, cx);
@@ -446,7 +448,7 @@ pub(super) fn follow_addresses<'a>(
 }
 
 /// Without one of these interfaces the instance cannot take part.
-fn follow<'a>(
+pub(super) fn follow<'a>(
     tracked: &mut Vec<TrackedInterface>,
     own: &IfName,
     interfaces: impl Iterator<Item = &'a IfName>,

@@ -24,6 +24,7 @@ mod health;
 mod interfaces;
 mod reload;
 mod routes;
+mod rules;
 mod unicast;
 
 const SECOND: Duration = Duration::from_secs(1);
