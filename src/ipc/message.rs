@@ -239,6 +239,8 @@ pub struct LoadReport {
     pub asked: u32,
     /// Virtual routers that are carried out.
     pub instances: u32,
+    /// Senders whose sequence numbers these remember at most.
+    pub senders: u32,
     /// The shortest interval between adverts of these.
     pub advert_interval: Option<Duration>,
     /// The status with which a configuration test would exit.

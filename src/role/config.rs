@@ -19,9 +19,11 @@ use crate::ipc::{
     VrrpPart, frame,
 };
 use crate::log;
+use crate::model::vrrp::Instance;
 use crate::model::{CheckerKind, Model, NotifyCommands};
 use crate::sys::host::Machine;
 use crate::sys::memfd;
+use crate::vrrp::auth;
 
 /// How long the supervisor may take to say what is to be read.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -132,6 +134,7 @@ fn answer(loaded: Loaded, request: &LoadRequest) -> io::Result<(LoadReport, Vec<
         mistakes: known(diagnostics.mistakes()),
         asked: count(loaded.instances_asked),
         instances: count(loaded.model.vrrp.instances.len()),
+        senders: count(loaded.model.vrrp.instances.iter().map(senders).sum()),
         advert_interval: loaded.model.vrrp.shortest_interval(),
         exit_status: diagnostics.status(),
         first: first.map(|d| diagnostics.log_line(d)),
@@ -173,6 +176,12 @@ fn refusing<'a>(diagnostics: &'a Diagnostics, request: &'a LoadRequest) -> Vec<&
         Some(known) => diagnostics.new_errors(known).collect(),
         None => Vec::new(),
     }
+}
+
+/// Senders whose sequence numbers an instance remembers at most.
+fn senders(instance: &Instance) -> usize {
+    let peers = instance.unicast().map_or(auth::SENDERS, |unicast| unicast.peers.len());
+    if instance.hmac().is_some() { peers } else { 0 }
 }
 
 fn seal<T: Serialize>(name: &CStr, part: &T) -> io::Result<OwnedFd> {

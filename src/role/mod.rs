@@ -62,6 +62,8 @@ pub struct Setup {
     pub log: log::Settings,
     /// On SIGTERM, or when the supervisor ends: leave what is in the kernel as it is.
     pub keep: bool,
+    /// The daemon stops: the role is started only to undo what its last process did.
+    pub undo: bool,
     /// SIGINT is not for this daemon.
     pub ignore_sigint: bool,
     /// Log addresses that come and go.

@@ -18,7 +18,7 @@ use crate::cli::exit::Exit;
 use crate::drive::vrrp::look::{Summaries, Views};
 use crate::drive::vrrp::{Driver, Handle, Hooks, Input, Output, Scheduling};
 use crate::ipc::{Catalogue, FromRole, Memory, ToRole, ToRunner, Told, VrrpPart, frame};
-use crate::kernel::monitor::{Change, Monitor};
+use crate::kernel::monitor::{Change, Monitor, View};
 use crate::kernel::netlink::Requests;
 use crate::kernel::object::Watch;
 use crate::log;
@@ -87,8 +87,10 @@ struct Role {
     views: Views,
     /// When this thread took a turn last.
     alive: Arc<AtomicU64>,
-    /// A snapshot of the kernel must be taken.
+    /// A snapshot of the kernel must be taken now,
     snapshot_due: bool,
+    /// or with the next tick: the last attempt failed, or the tables changed all the time.
+    snapshot_later: bool,
     /// The engine has undone everything.
     stopped: bool,
     watch_addresses: bool,
@@ -129,6 +131,7 @@ impl Role {
             views: Views::default(),
             alive,
             snapshot_due: true,
+            snapshot_later: false,
             stopped: false,
             watch_addresses: control.setup().watch_addresses,
         })
@@ -138,6 +141,9 @@ impl Role {
         let Ok(wake) = WakeRef::new(&self.handle) else {
             return Exit::Internal;
         };
+        if control.setup().undo {
+            self.event(Event::Undo);
+        }
         let mut changes = Vec::new();
         while !self.stopped {
             self.alive.store(clock::now().as_nanos(), Ordering::Relaxed);
@@ -206,6 +212,7 @@ impl Role {
     }
 
     fn tick(&mut self, control: &mut Control) {
+        self.snapshot_due |= core::mem::take(&mut self.snapshot_later);
         self.peers.send_notices();
         if let Some(summary) = self.summary.take()
             && !control.offer(&summary)
@@ -347,10 +354,15 @@ impl Role {
 
     fn snapshot(&mut self) {
         match self.monitor.snapshot(&mut self.requests) {
-            Ok(snapshot) => self.event(Event::Kernel(snapshot)),
+            Ok(View { snapshot, again }) => {
+                self.snapshot_later = again;
+                if let Some(snapshot) = snapshot {
+                    self.event(Event::Kernel(snapshot));
+                }
+            }
             Err(e) => {
                 tracing::warn!("cannot read links, addresses and routes: {e}");
-                self.snapshot_due = true;
+                self.snapshot_later = true;
             }
         }
     }

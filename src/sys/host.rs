@@ -4,7 +4,7 @@ use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::ffi::{CString, OsStr, OsString};
 use std::fs;
-use std::io::Read as _;
+use std::io::{self, Read as _};
 use std::net::{IpAddr, ToSocketAddrs};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt as _};
@@ -48,6 +48,14 @@ impl Files for Machine {
     fn status(&self, path: &[u8]) -> Option<(FileKind, u32)> {
         let found = fs::metadata(path_of(path)).ok()?;
         Some((kind(found.file_type()), found.mode()))
+    }
+
+    fn refusal(&self, path: &[u8], list: bool) -> Option<String> {
+        let path = path_of(path);
+        let outcome =
+            if list { fs::read_dir(path).map(drop) } else { fs::metadata(path).map(drop) };
+        let nothing = [io::ErrorKind::NotFound, io::ErrorKind::NotADirectory];
+        outcome.err().filter(|e| !nothing.contains(&e.kind())).map(|e| e.to_string())
     }
 
     fn read(&self, path: &[u8], limit: usize) -> Result<Vec<u8>, String> {

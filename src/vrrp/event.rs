@@ -76,6 +76,9 @@ pub enum Event<'a> {
     /// What the last process of this role told the supervisor. Comes before the first configuration or not at
     /// all.
     Resume(Summary),
+    /// This process is there only to undo what the last one did, and is told to leave next. Comes before the first
+    /// configuration or not at all: then nothing enters a state, and masters of the last process say farewell.
+    Undo,
     /// The configuration to carry out from now on, checked and complete.
     Reload(Arc<Vrrp>),
     /// Leave: send priority 0, remove the addresses, answer with `Action::Done`.

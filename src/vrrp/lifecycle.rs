@@ -62,6 +62,7 @@ impl Engine {
             self.begin_start(moment);
             start.idle = self.scripts.keys().rev().copied().collect();
         }
+        let end = self.resume.at;
         while self.has_room() {
             self.spend(1);
             if let Some(known) = start.known.next() {
@@ -70,6 +71,7 @@ impl Engine {
                     instance.was_master = known.state == State::Master;
                     let (number, at) = known.ah;
                     instance.sequences.resume(number, moment.now.since(at), instance.was_master);
+                    instance.sequences.resume_heard(known.heard, end);
                     instance.announced = known.announced;
                     instance.mailed = known.announced;
                     start.own.extend(id.map(|id| (id, known.own)));
@@ -79,6 +81,8 @@ impl Engine {
                 self.look_for_own(id, start.own.get(&id).map(Vec::as_slice));
                 self.choose_source(moment, id);
                 self.look_for_retained(id);
+            } else if self.undoing {
+                return Progress::Complete;
             } else if let Some(id) = start.idle.pop() {
                 self.start_script(moment, id);
             } else if !core::mem::replace(&mut start.started, true) {
@@ -95,8 +99,8 @@ impl Engine {
 
     fn begin_start(&mut self, moment: &mut Moment<'_>) {
         // While nobody acts on it.
-        let renamed = core::mem::take(&mut self.resume.renamed);
-        self.resume_names(moment, renamed);
+        let meant = core::mem::take(&mut self.resume.interfaces);
+        self.resume_names(moment, meant);
         self.phase = Phase::Running;
         self.silent_until = moment.now + self.config.startup_delay;
         if !self.config.startup_delay.is_zero() {
@@ -203,6 +207,7 @@ impl Engine {
         while self.has_room() {
             self.spend(1);
             if let Some(id) = f.ids.pop() {
+                self.say_farewell_for_the_last(moment, id);
                 self.enter(moment, id, State::Init);
             } else if let Some(id) = f.told.next() {
                 let notice = self.instance_mut(id).and_then(|i| notify::of_instance(i, Word::Stop));
@@ -221,6 +226,15 @@ impl Engine {
             }
         }
         Progress::Sliced
+    }
+
+    /// Who only undoes what the last process of this role did ends its mastership for it, as long as no other router can
+    /// have taken over.
+    fn say_farewell_for_the_last(&mut self, moment: &mut Moment<'_>, id: InstanceId) {
+        let now = moment.now;
+        if self.undoing && self.instance(id).is_some_and(|i| self.was_master_until(i, now)) {
+            self.send_advert(moment, id, 0);
+        }
     }
 
     /// Takes the instance whose step panicked out of service.

@@ -214,19 +214,21 @@ impl Engine {
         own.into_iter().chain(self.aliases.get(&index).into_iter().flatten().cloned()).collect()
     }
 
-    /// Former names of interfaces, for the next process of this role.
-    pub(super) fn renamed(&self) -> Vec<(IfName, IfIndex)> {
+    /// What the names of the configuration mean, for the next process of this role.
+    pub(super) fn meanings(&self) -> Vec<(IfName, IfIndex)> {
+        let all = self.link_names.iter().filter(|(name, _)| self.names(name));
+        all.map(|(name, index)| (name.clone(), *index)).collect()
+    }
+
+    /// Former names of interfaces.
+    fn renamed(&self) -> Vec<(IfName, IfIndex)> {
         let all = self.aliases.iter();
         all.flat_map(|(index, names)| names.iter().map(|name| (name.clone(), *index))).collect()
     }
 
-    /// What the last process of this role called by former names goes on to be called so.
-    pub(super) fn resume_names(
-        &mut self,
-        moment: &mut Moment<'_>,
-        renamed: Vec<(IfName, IfIndex)>,
-    ) {
-        for (name, index) in renamed {
+    /// Names go on to mean what they meant to the last process of this role, although the interface was renamed.
+    pub(super) fn resume_names(&mut self, moment: &mut Moment<'_>, meant: Vec<(IfName, IfIndex)>) {
+        for (name, index) in meant {
             let known = self.links.get(&index).is_some_and(|link| link.name != name);
             if known && self.names(&name) {
                 self.link_names.insert(name.clone(), index);

@@ -130,6 +130,8 @@ pub struct Engine {
     effort: usize,
     effort_of_step: usize,
     resume: Summary,
+    /// It is here only to undo what the last process of this role did.
+    undoing: bool,
     /// No instance becomes master before this (`vrrp_startup_delay`).
     silent_until: Instant,
     /// Frames that this step may still send.
@@ -204,6 +206,7 @@ impl Engine {
             effort: job::EFFORT,
             effort_of_step: job::EFFORT,
             resume: Summary::default(),
+            undoing: false,
             silent_until: now,
             frames: garp::SLICE,
             hears_ah: false,
@@ -297,6 +300,7 @@ impl Engine {
             Event::TimeOfDay(time) => self.told_time = Some((moment.now, time)),
             Event::Ipvs { works } => self.ipvs(moment, works),
             Event::Resume(summary) => self.resume = summary,
+            Event::Undo => self.undoing = matches!(self.phase, Phase::Waiting { .. }),
             Event::Reload(config) => self.reload(moment, config),
             Event::Stop { keep_addresses } => self.stop(moment, keep_addresses),
         }

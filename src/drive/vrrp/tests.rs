@@ -52,7 +52,8 @@ impl Bench {
     }
 
     fn snapshot(&mut self) -> Input {
-        Input::Engine(Event::Kernel(self.monitor.snapshot(&mut self.requests).unwrap()))
+        let view = self.monitor.snapshot(&mut self.requests).unwrap();
+        Input::Engine(Event::Kernel(view.snapshot.unwrap()))
     }
 
     /// An advert of a master with this priority.

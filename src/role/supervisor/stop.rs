@@ -31,6 +31,7 @@ impl Supervisor {
     pub(super) async fn stop(mut self, exit: Exit) -> Exit {
         tracing::info!("Stopping");
         self.manager.stopping();
+        self.setup.undo = true;
         self.reload = super::Reload::Idle;
         let wait = self.current.as_ref().and_then(|c| c.report.global.child_wait);
         let until = Instant::now() + wait.unwrap_or(PATIENCE);
