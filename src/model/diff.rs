@@ -28,13 +28,16 @@ pub fn instances(old: &Vrrp, new: &Vrrp) -> Matching {
     matcher.matching
 }
 
+/// What tells instances of one interface apart on the wire: family, id, unicast or not.
+type OnWire = (Family, Vrid, bool);
+
 /// [`instances`], an instance at a time.
 #[derive(Debug, Default)]
 pub struct Matcher {
     pass: Pass,
     /// Position of the next instance of this pass.
     next: usize,
-    by_wire: BTreeMap<IfName, BTreeMap<(Family, Vrid, bool), Vec<usize>>>,
+    by_wire: BTreeMap<IfName, BTreeMap<OnWire, Vec<usize>>>,
     by_name: BTreeMap<Name, usize>,
     /// The old one of each new one.
     partner: Vec<Option<usize>>,

@@ -115,7 +115,7 @@ async fn serve(config: Fifo, mut lines: mpsc::Receiver<Box<str>>, _busy: Arc<()>
     let at = path.clone();
     // Not a thread of the runtime, which would be waited for at the end.
     std::thread::spawn(move || done.send(Pipe::open(&at, owner.as_ref())));
-    let mut pipe = match opened.await.map_err(io::Error::other).flatten() {
+    let mut pipe = match opened.await.map_err(io::Error::other).and_then(|opened| opened) {
         Ok(pipe) => Some(pipe),
         Err(e) => {
             tracing::warn!("notify FIFO {name} cannot be used: {e}");

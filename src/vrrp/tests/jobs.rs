@@ -135,7 +135,8 @@ impl Host {
 
 /// Compares `first` in one piece and in thin slices, with each of the others after every number of slices.
 fn the_same_whenever(start: impl Fn(usize) -> Host, first: &mut dyn FnMut(&mut Host)) {
-    let mut others: Vec<(&str, Box<dyn FnMut(&mut Host)>)> = vec![
+    type Other = (&'static str, Box<dyn FnMut(&mut Host)>);
+    let mut others: Vec<Other> = vec![
         ("nothing", Box::new(event_of(|_| ()))),
         ("reload", Box::new(event_of(|h| h.event(Event::Reload(Arc::new(other())))))),
         ("reload back", Box::new(event_of(|h| h.event(Event::Reload(Arc::new(many())))))),
