@@ -36,6 +36,7 @@ mod service;
 mod status;
 mod systemd;
 mod table;
+mod tracker;
 mod unicast;
 mod without;
 
@@ -73,6 +74,7 @@ fn main() -> ExitCode {
         demo::CASES,
         systemd::CASES,
         table::CASES,
+        tracker::CASES,
         unicast::CASES,
         service::CASES,
         script::CASES,

@@ -59,6 +59,7 @@ mod sweep;
 mod tests;
 mod timers;
 pub mod timing;
+mod tracker;
 mod transition;
 mod view;
 
@@ -101,6 +102,8 @@ pub struct Engine {
     scripts: BTreeMap<TrackerId, Script>,
     /// Whether virtual servers can be served.
     ipvs: track::State,
+    /// What another process reported of files and processes.
+    reports: BTreeMap<track::Subject, track::State>,
     runs: BTreeMap<RunId, TrackerId>,
     next_run: u64,
     links: BTreeMap<IfIndex, Link>,
@@ -188,6 +191,7 @@ impl Engine {
             trackers: track::Table::default(),
             scripts: BTreeMap::new(),
             ipvs: track::State::Unknown,
+            reports: BTreeMap::new(),
             runs: BTreeMap::new(),
             next_run: 0,
             links: BTreeMap::new(),
@@ -299,6 +303,12 @@ impl Engine {
             Event::RunnerReady => self.runner_ready(),
             Event::TimeOfDay(time) => self.told_time = Some((moment.now, time)),
             Event::Ipvs { works } => self.ipvs(moment, works),
+            Event::File { name, value } => {
+                self.report(moment, track::Subject::File(name), track::State::Value(value));
+            }
+            Event::Process { name, runs } => {
+                self.report(moment, track::Subject::Process(name), track::State::of(Some(runs)));
+            }
             Event::Resume(summary) => self.resume = summary,
             Event::Undo => self.undoing = matches!(self.phase, Phase::Waiting { .. }),
             Event::Reload(config) => self.reload(moment, config),
@@ -333,6 +343,7 @@ impl Engine {
                 Timer::Script(id) => self.script_due(moment, id, due),
                 Timer::Retry(entry) => self.settle(moment, &[entry]),
                 Timer::Join => self.join_again(moment),
+                Timer::Reports => self.reports_overdue(moment),
                 Timer::HoldDown(id) => {
                     if let Some(instance) = self.instance_mut(id) {
                         instance.held_down_until = None;

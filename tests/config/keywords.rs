@@ -682,13 +682,13 @@ fn effective(mut model: Model) -> Model {
             ah_key: e.ah_key,
             hmac: e.hmac,
             track_source: e.track_source,
+            track_files: e.track_files,
             notify_priority_changes: e.notify_priority_changes,
             ..InstanceExtras::default()
         });
         instance.extras = effective.filter(|e| *e != InstanceExtras::default()).map(Box::new);
     }
     for group in &mut vrrp.groups {
-        group.track_files.clear();
         group.track_processes.clear();
         group.track_bfds.clear();
     }
@@ -700,6 +700,7 @@ fn effective(mut model: Model) -> Model {
         static_routes: vrrp.static_routes.split_off(0),
         static_rules: vrrp.static_rules.split_off(0),
         track_groups: vrrp.track_groups.split_off(0),
+        track_files: vrrp.track_files.split_off(0),
         startup_delay: vrrp.startup_delay,
         fifo_states_on_reload: vrrp.fifo_states_on_reload,
         log_unknown_vrids: vrrp.log_unknown_vrids,

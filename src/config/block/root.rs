@@ -61,7 +61,7 @@ block! {
         /// A program that is run periodically to check something.
         vrrp_script: Each<VrrpScript> = "vrrp_script";
         /// A file whose content is a number.
-        track_file: Each<TrackFile> = "track_file" | "vrrp_track_file" (old silent), later;
+        track_file: Each<TrackFile> = "track_file" | "vrrp_track_file" (old silent);
         /// Tracks how many processes of a name run.
         vrrp_track_process: Each<TrackProcess> = "vrrp_track_process", later;
         /// A BFD session.

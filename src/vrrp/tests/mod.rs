@@ -27,6 +27,7 @@ mod lines;
 mod reload;
 mod routes;
 mod rules;
+mod trackers;
 mod unicast;
 
 const SECOND: Duration = Duration::from_secs(1);

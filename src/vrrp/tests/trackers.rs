@@ -1,0 +1,155 @@
+//! Files and processes that are tracked: what is reported of them.
+
+use super::*;
+use crate::model::tracker::{TrackFile, Tracked};
+
+fn file(name: &str) -> TrackFile {
+    TrackFile {
+        name: name.into(),
+        path: format!("/run/{name}").into_bytes().into(),
+        weight: 1,
+        reverse: false,
+        init: None,
+    }
+}
+
+fn reference(name: &str, weight: i16, reverse: bool) -> Tracked {
+    Tracked { name: name.into(), weight, reverse }
+}
+
+/// The primary with priority 100 that tracks a file.
+fn tracking(weight: i16, reverse: bool) -> Vrrp {
+    let mut config = failover(100);
+    config.track_files.push(file("f"));
+    let extras = config.instances[0].extras.get_or_insert_default();
+    extras.track_files.push(reference("f", weight, reverse));
+    config
+}
+
+impl Host {
+    fn file(&mut self, name: &str, value: i32) {
+        self.event(Event::File { name: name.into(), value });
+    }
+
+    fn effective_priority(&self) -> u8 {
+        self.engine.view(self.now).instances[0].effective_priority
+    }
+
+    fn causes(&self) -> Vec<String> {
+        self.engine.view(self.now).instances[0].faults.clone()
+    }
+}
+
+#[test]
+fn nothing_is_decided_before_the_number_in_a_file_is_known() {
+    for weight in [0, 1] {
+        let mut host = Host::new(tracking(weight, false));
+        host.pass(500 * MS);
+        assert_eq!((host.state(), host.announced()), (State::Init, vec![]), "{weight}");
+        host.file("f", 0);
+        assert_eq!((host.state(), host.effective_priority()), (State::Backup, 100));
+        host.pass(10 * SECOND);
+        assert_eq!(host.state(), State::Master);
+    }
+    // What was told before the configuration counts.
+    let mut host = Host::off();
+    host.file("f", 20);
+    host.event(Event::Reload(Arc::new(tracking(2, false))));
+    host.event(Event::Kernel(host.kernel()));
+    assert_eq!((host.state(), host.effective_priority()), (State::Backup, 140));
+    // Who tells nothing is not waited for without end: then it counts as a file that is not there.
+    let mut host = Host::new(tracking(0, false));
+    host.pass(1999 * MS);
+    assert_eq!(host.state(), State::Init);
+    host.pass(MS);
+    assert_eq!(host.state(), State::Backup);
+    let mut host = Host::new(tracking(0, true));
+    host.pass(2 * SECOND);
+    assert_eq!((host.state(), host.causes()), (State::Fault, vec!["file f".to_owned()]));
+    host.file("f", 1);
+    assert_eq!(host.state(), State::Backup);
+}
+
+#[test]
+fn the_number_times_the_weight_is_added_to_the_priority() {
+    let mut host = Host::new(tracking(2, false));
+    host.file("f", 3);
+    host.pass(10 * SECOND);
+    assert_eq!((host.state(), host.effective_priority()), (State::Master, 106));
+    for (value, priority) in [(0, 100), (-20, 60), (-126, 1), (500, 254), (i32::MAX, 254)] {
+        host.file("f", value);
+        assert_eq!((host.state(), host.effective_priority()), (State::Master, priority), "{value}");
+    }
+    // From -254 on it is a fault.
+    for value in [-127, i32::MIN] {
+        host.file("f", value);
+        assert_eq!((host.state(), host.causes()), (State::Fault, vec!["file f".to_owned()]));
+        host.file("f", -126);
+        assert_eq!((host.state(), host.effective_priority()), (State::Backup, 1), "{value}");
+    }
+    let mut host = Host::new(tracking(-254, true));
+    host.file("f", -1);
+    assert_eq!(host.state(), State::Fault);
+    host.file("f", 1);
+    assert_eq!((host.state(), host.effective_priority()), (State::Backup, 254));
+}
+
+#[test]
+fn without_a_weight_any_other_number_than_0_is_a_fault() {
+    let mut host = Host::new(tracking(0, false));
+    for (value, state) in [(0, State::Backup), (1, State::Fault), (0, State::Backup)] {
+        host.file("f", value);
+        assert_eq!(host.state(), state, "{value}");
+    }
+    let mut host = Host::new(tracking(0, true));
+    for (value, state) in [(-1, State::Backup), (0, State::Fault), (9, State::Backup)] {
+        host.file("f", value);
+        assert_eq!(host.state(), state, "{value}");
+    }
+}
+
+#[test]
+fn the_weight_of_the_group_comes_before_that_of_the_member() {
+    let mut config = tracking(1, false);
+    config.groups.push(model::SyncGroup {
+        name: "G".into(),
+        members: vec![config.instances[0].name.clone()],
+        track_files: vec![reference("f", 10, false)],
+        ..Default::default()
+    });
+    let mut host = Host::new(config.clone());
+    host.file("f", 3);
+    assert_eq!(host.effective_priority(), 130);
+    // Unless it is 0.
+    config.groups[0].track_files[0].weight = 0;
+    host.event(Event::Reload(Arc::new(config)));
+    assert_eq!((host.state(), host.effective_priority()), (State::Backup, 103));
+}
+
+#[test]
+fn a_reload_keeps_what_is_known_of_files() {
+    let mut host = Host::new(tracking(1, false));
+    host.file("f", 7);
+    host.pass(10 * SECOND);
+    assert_eq!((host.state(), host.effective_priority()), (State::Master, 107));
+    host.event(Event::Reload(Arc::new(tracking(2, false))));
+    assert_eq!((host.state(), host.effective_priority()), (State::Master, 114));
+    // A master goes on while nothing is known of a file that is new.
+    let mut more = tracking(2, false);
+    more.track_files.push(file("g"));
+    let extras = more.instances[0].extras.get_or_insert_default();
+    extras.track_files.push(reference("g", 0, false));
+    host.event(Event::Reload(Arc::new(more.clone())));
+    assert_eq!((host.state(), host.effective_priority()), (State::Master, 114));
+    host.file("g", 1);
+    assert_eq!(host.state(), State::Fault);
+    // What a configuration does not name is forgotten.
+    host.event(Event::Reload(Arc::new(failover(100))));
+    host.pass(10 * SECOND);
+    assert_eq!((host.state(), host.effective_priority()), (State::Master, 100));
+    host.event(Event::Reload(Arc::new(more)));
+    assert_eq!(host.state(), State::Master);
+    host.file("g", 0);
+    host.file("f", 1);
+    assert_eq!((host.state(), host.effective_priority()), (State::Master, 102));
+}
