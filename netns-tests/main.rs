@@ -35,6 +35,7 @@ mod status;
 mod systemd;
 mod table;
 mod unicast;
+mod vmac;
 mod without;
 
 use std::path::Path;
@@ -70,6 +71,7 @@ fn main() -> ExitCode {
         systemd::CASES,
         table::CASES,
         unicast::CASES,
+        vmac::CASES,
         service::CASES,
         script::CASES,
         status::CASES,

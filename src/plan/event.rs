@@ -115,7 +115,7 @@ impl<C: Copy + PartialEq> Table<C> {
     pub fn address(&self, id: ObjectId) -> Option<(IfIndex, IpAddr)> {
         match self.entry(id)?.place.as_ref()? {
             Identity::Address(link, prefix) => Some((*link, prefix.address)),
-            Identity::Route(_) => None,
+            Identity::Route(_) | Identity::Link(..) | Identity::Setting(..) => None,
         }
     }
 
@@ -276,6 +276,9 @@ impl<C: Copy + PartialEq> Table<C> {
                     }
                 }
                 self.saw(change.sight.clone());
+                if matches!(identity, Identity::Link(..)) && !change.own {
+                    self.retold(id, change, &mut effect);
+                }
                 effect.settle.push(id);
             }
             None if change.kind == ChangeKind::Gone => {
@@ -302,6 +305,16 @@ impl<C: Copy + PartialEq> Table<C> {
             _ => {}
         }
         effect
+    }
+
+    /// An interface is told of whenever something about it changes: what this daemon has made of it may be other now.
+    fn retold(&mut self, id: ObjectId, change: &Change, effect: &mut Effect) {
+        let Some(attributes) = &change.sight.attributes else { return };
+        self.observed.retell(&change.sight.identity, attributes);
+        self.compare(id);
+        if self.entry(id).is_some_and(|entry| entry.before.is_some()) {
+            effect.altered.push(id);
+        }
     }
 
     /// Whether an event may tell of a removal that was answered before.

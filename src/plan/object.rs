@@ -10,6 +10,7 @@ use crate::base::{Family, IfIndex, IfName, Prefix};
 use crate::model::{Address, Route};
 
 use super::address::AddressAttributes;
+use super::link::{LinkAttributes, LinkObject, Setting, SettingObject};
 use super::route::{RouteAttributes, RouteIdentity};
 
 /// Something that is to be in the kernel. Interfaces are named; the kernel's numbers for them may change.
@@ -19,6 +20,10 @@ pub enum Object {
     Address(Address),
     /// A route.
     Route(Box<Route>),
+    /// An interface on another one.
+    Link(Box<LinkObject>),
+    /// A setting of an interface.
+    Setting(Box<SettingObject>),
 }
 
 /// What makes two objects the same one; everything else about them is an attribute. With `L` = [`IfName`] as the
@@ -29,6 +34,10 @@ pub enum Identity<L> {
     Address(L, Prefix),
     /// A route.
     Route(Box<RouteIdentity<L>>),
+    /// An interface of this name on another one.
+    Link(L, IfName),
+    /// A setting of an interface.
+    Setting(L, Setting),
 }
 
 /// When an object is added among others; removals go the other way.
@@ -64,6 +73,8 @@ impl Object {
         match self {
             Self::Address(address) => super::address::identity(address),
             Self::Route(route) => Identity::Route(Box::new(super::route::identity(route))),
+            Self::Link(new) => Identity::Link(new.link.parent.clone(), new.link.name.clone()),
+            Self::Setting(new) => Identity::Setting(new.interface.clone(), new.setting),
         }
     }
 
@@ -73,6 +84,7 @@ impl Object {
         match self {
             Self::Address(_) => Phase::Address,
             Self::Route(_) => Phase::Route,
+            Self::Link(_) | Self::Setting(_) => Phase::Link,
         }
     }
 
@@ -82,6 +94,8 @@ impl Object {
         match self {
             Self::Address(address) => vec![&address.interface],
             Self::Route(route) => super::route::interfaces(route),
+            Self::Link(new) => vec![&new.link.parent],
+            Self::Setting(new) => vec![&new.interface],
         }
     }
 
@@ -89,8 +103,8 @@ impl Object {
     #[must_use]
     pub const fn source(&self) -> Option<IpAddr> {
         match self {
-            Self::Address(_) => None,
             Self::Route(route) => route.source,
+            Self::Address(_) | Self::Link(_) | Self::Setting(_) => None,
         }
     }
 
@@ -99,7 +113,7 @@ impl Object {
     pub const fn address(&self) -> Option<&Address> {
         match self {
             Self::Address(address) => Some(address),
-            Self::Route(_) => None,
+            Self::Route(_) | Self::Link(_) | Self::Setting(_) => None,
         }
     }
 
@@ -109,6 +123,7 @@ impl Object {
         match self {
             Self::Address(address) => !address.no_track,
             Self::Route(route) => !route.no_track,
+            Self::Link(_) | Self::Setting(_) => true,
         }
     }
 
@@ -116,8 +131,8 @@ impl Object {
     /// routes of IPv4 (`fib_sync_down_dev`, `fib_sync_down_addr`).
     pub(super) const fn vanishes(&self) -> bool {
         match self {
-            Self::Address(_) => false,
             Self::Route(route) => matches!(route.family, Family::V4),
+            Self::Address(_) | Self::Link(_) | Self::Setting(_) => false,
         }
     }
 
@@ -130,6 +145,10 @@ impl Object {
             (Self::Route(route), Attributes::Route(found)) => {
                 Self::Route(Box::new(found.applied_to(route)))
             }
+            (Self::Link(new), Attributes::Link(found)) => {
+                let differs = !found.fits(&new.link);
+                Self::Link(Box::new(LinkObject { differs, ..(**new).clone() }))
+            }
             _ => self.clone(),
         }
     }
@@ -139,6 +158,9 @@ impl Object {
         match (old, self) {
             (Self::Address(old), Self::Address(new)) => super::address::difference(old, new),
             (Self::Route(old), Self::Route(new)) => super::route::difference(old, new),
+            (Self::Link(old), Self::Link(new)) => super::link::difference(old, new),
+            (Self::Setting(old), Self::Setting(new)) if old.value == new.value => Difference::None,
+            (Self::Setting(_), Self::Setting(_)) => Difference::InPlace,
             _ => Difference::Anew,
         }
     }
@@ -152,6 +174,10 @@ impl fmt::Display for Object {
                 write!(f, "address {} on {}", address.prefix, address.interface)
             }
             Self::Route(route) => super::route::describe(route, f),
+            Self::Link(new) => super::link::describe(new, f),
+            Self::Setting(new) => {
+                write!(f, "{} {} of {}", new.setting.word(), new.value, new.interface)
+            }
         }
     }
 }
@@ -165,6 +191,8 @@ impl Identity<IfName> {
         Some(match self {
             Self::Address(interface, prefix) => Identity::Address(number(interface)?, *prefix),
             Self::Route(route) => Identity::Route(Box::new(route.place(number)?)),
+            Self::Link(parent, name) => Identity::Link(number(parent)?, name.clone()),
+            Self::Setting(interface, setting) => Identity::Setting(number(interface)?, *setting),
         })
     }
 }
@@ -187,6 +215,8 @@ pub enum Attributes {
     Address(AddressAttributes),
     /// Of a route.
     Route(RouteAttributes),
+    /// Of an interface on another one.
+    Link(LinkAttributes),
 }
 
 impl Sight {
@@ -202,7 +232,7 @@ impl Sight {
     pub const fn as_address(&self) -> Option<(IfIndex, Prefix)> {
         match self.identity {
             Identity::Address(interface, prefix) => Some((interface, prefix)),
-            Identity::Route(_) => None,
+            Identity::Route(_) | Identity::Link(..) | Identity::Setting(..) => None,
         }
     }
 }

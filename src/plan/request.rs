@@ -181,7 +181,7 @@ impl<C: Copy + PartialEq> Table<C> {
             .iter()
             .filter_map(|id| match place(id)? {
                 Identity::Address(link, prefix) => Some((*link, prefix.network())),
-                Identity::Route(_) => None,
+                Identity::Route(_) | Identity::Link(..) | Identity::Setting(..) => None,
             })
             .collect();
         let mut subnets: BTreeMap<(IfIndex, Prefix), Vec<(u64, ObjectId)>> = BTreeMap::new();

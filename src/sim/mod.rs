@@ -8,6 +8,7 @@
 //! | `act` | the interpreter of actions |
 //! | `net` | segments: loss, delay, duplication, partition |
 //! | `kernel` | a host's links and addresses, and calls that fail |
+//! | `stacked` | interfaces made on others, and settings |
 //! | `director` | a host's IPVS table and check engine, and the servers it looks after |
 //! | `reconcile` | a test of `plan` alone on that kernel |
 //! | `forge` | packets of strangers, valid or wrong in one thing |
@@ -29,6 +30,7 @@ pub mod net;
 pub mod oracle;
 #[cfg(test)]
 mod reconcile;
+pub mod stacked;
 pub mod story;
 #[cfg(test)]
 mod tests;

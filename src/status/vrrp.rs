@@ -5,6 +5,7 @@ use core::net::IpAddr;
 use serde::{Deserialize, Serialize};
 
 use crate::base::{IfIndex, IfName, Instant, Name, Prefix};
+use crate::model::link::Setting;
 use crate::model::vrrp::Vrid;
 
 /// States of an instance and of a group, by keepalived's names.
@@ -50,6 +51,8 @@ pub struct Summary {
     pub groups: Vec<GroupSummary>,
     /// Names of the configuration that mean an interface which is called otherwise now.
     pub renamed: Vec<(IfName, IfIndex)>,
+    /// Settings of interfaces as they were before they were changed.
+    pub settings: Vec<(IfName, Setting, u32)>,
 }
 
 /// One instance in a [`Summary`].

@@ -23,6 +23,7 @@ impl Engine {
         // While nobody acts on it.
         let renamed = core::mem::take(&mut self.resume.renamed);
         self.resume_names(moment, renamed);
+        self.resume.settings.clear();
         self.phase = Phase::Running;
         self.silent_until = moment.now + self.config.startup_delay;
         if !self.config.startup_delay.is_zero() {

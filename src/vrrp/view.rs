@@ -42,7 +42,8 @@ impl Engine {
             .collect();
         let renamed = if skip == 0 { self.renamed() } else { Vec::new() };
         let more = skip.saturating_add(count) < own + self.groups.len();
-        (Summary { at: now, instances, groups, renamed }, more)
+        let settings = if skip == 0 { self.settings_before() } else { Vec::new() };
+        (Summary { at: now, instances, groups, renamed, settings }, more)
     }
 
     /// A full view, in one piece: for tests and for the end of a process. Whoever must not be held up takes parts

@@ -194,6 +194,7 @@ fn summaries() -> Vec<Seed> {
         instances: vec![instance(name, State::Master, Some(State::Master))],
         groups: vec![group("VRRP1", Some(State::Master))],
         renamed: vec![("enp0s8".parse().unwrap(), IfIndex(2))],
+        settings: Vec::new(),
     };
     let twice = vrrp_status::Summary {
         at: Instant::from_nanos(u64::MAX),
@@ -204,6 +205,7 @@ fn summaries() -> Vec<Seed> {
         ],
         groups: vec![group("", None), group("VRRP1", Some(State::Init))],
         renamed: vec![("enp0s8".parse().unwrap(), IfIndex(0)); 2],
+        settings: Vec::new(),
     };
     let lvs = sample::balanced();
     let down = |key| check_status::ServiceSummary {

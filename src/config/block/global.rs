@@ -310,9 +310,9 @@ block! {
         /// The multiple.
         vrrp_rx_bufs_multiplier: One<Int<1, U32>> = "vrrp_rx_bufs_multiplier", later, default("3");
         /// Prefix of the names of VMAC interfaces.
-        vmac_prefix: First<Text> = "vmac_prefix", later, default("vrrp");
+        vmac_prefix: First<Text> = "vmac_prefix", default("vrrp");
         /// Prefix of the names of VMAC interfaces for addresses on other interfaces.
-        vmac_addr_prefix: First<Text> = "vmac_addr_prefix", later, default("vmac_prefix");
+        vmac_addr_prefix: First<Text> = "vmac_addr_prefix", default("vmac_prefix");
         /// File mode mask of what the daemon creates.
         umask: One<Umask> = "umask", later, default("0177");
         /// Without effect, as in keepalived.

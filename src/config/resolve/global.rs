@@ -76,8 +76,6 @@ pub(super) fn finish(root: &Root, cx: &mut Load<'_>) {
     let init = global.rs_init_notifies.value().is_some_and(|b| b.0);
     let no_mail_for_faults = global.no_email_faults.is_set();
     let disable_local_igmp = global.disable_local_igmp.is_set();
-    let vmac_prefix = global.vmac_prefix.value().map(|p| p.0.clone());
-    let vmac_address_prefix = global.vmac_addr_prefix.value().map(|p| p.0.clone());
     let fifo_states_on_reload = global.fifo_write_vrrp_states_on_reload.is_set();
     let multiplier = global.vrrp_rx_bufs_multiplier.value().map_or(3, |n| n.u32());
     let receive_buffers = match global.vrrp_rx_bufs_policy.value() {
@@ -106,8 +104,6 @@ pub(super) fn finish(root: &Root, cx: &mut Load<'_>) {
     draft.lvs.flush_services_only = flush_services_only;
     draft.vrrp.no_mail_for_faults = no_mail_for_faults;
     draft.vrrp.disable_local_igmp = disable_local_igmp;
-    draft.vrrp.vmac_prefix = vmac_prefix;
-    draft.vrrp.vmac_address_prefix = vmac_address_prefix;
     draft.vrrp.fifo_states_on_reload = fifo_states_on_reload;
     draft.vrrp.receive_buffers = receive_buffers;
     draft.vrrp.allow_interface_changes = allow_interface_changes;
