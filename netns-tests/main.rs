@@ -15,6 +15,7 @@ mod command;
 mod demo;
 mod dr;
 mod failover;
+mod fifo;
 mod foreign;
 mod group;
 mod haproxy;
@@ -28,6 +29,7 @@ mod privilege;
 mod process;
 mod reload;
 mod route;
+mod rule;
 mod scenario;
 mod script;
 mod service;
@@ -55,10 +57,12 @@ fn main() -> ExitCode {
         dr::CASES,
         haproxy::CASES,
         reload::CASES,
+        fifo::CASES,
         foreign::CASES,
         ownership::CASES,
         route::CASES,
         route::guest::CASES,
+        rule::CASES,
         process::CASES,
         privilege::CASES,
         privilege::guest::CASES,

@@ -1,4 +1,4 @@
-//! What happens to links, addresses and routes, told by the kernel as it happens.
+//! What happens to links and objects, told by the kernel as it happens.
 //!
 //! The monitor has a socket of its own with a large queue. If the queue overruns all the same, or at the start, a
 //! snapshot is taken; nothing is ever guessed.
@@ -12,7 +12,7 @@ use netlink_sys::{Socket, SocketAddr};
 use nix::sys::socket::{setsockopt, sockopt};
 
 use super::netlink::{DATAGRAM, Message, RequestError, Requests, attributes, messages, text};
-use super::object;
+use super::object::{self, Watch};
 use crate::base::{IfIndex, Mac};
 use crate::plan::{self, Link, PROTOCOL_MARK, Snapshot};
 use crate::sys::aio::Async;
@@ -45,7 +45,7 @@ pub enum Change {
     Link(Link),
     /// A link is gone.
     LinkGone(IfIndex),
-    /// An address or a route appeared or is gone.
+    /// An object appeared or is gone.
     Object(plan::Change),
     /// Events were lost: take a snapshot.
     Lost,
@@ -58,9 +58,21 @@ pub struct Monitor {
     writer: u32,
     /// What was told last of each link: most events about links change nothing that matters here.
     links: BTreeMap<IfIndex, Link>,
-    /// Whether routes are listened to.
-    routes: bool,
+    /// What is listened to beside links and addresses.
+    watch: Watch,
+    /// A view was handed out.
+    seen: bool,
     buffer: Vec<u8>,
+}
+
+/// What taking a snapshot led to.
+#[derive(Debug)]
+pub struct View {
+    /// None when the kernel's tables changed during each attempt: a part of what is there may be missing in all of them,
+    /// so what is known stays. The first view, without which nothing begins, is made of all attempts then.
+    pub snapshot: Option<Snapshot>,
+    /// Another one must be taken soon.
+    pub again: bool,
 }
 
 impl Monitor {
@@ -83,24 +95,27 @@ impl Monitor {
             socket: Async::read_only(socket)?,
             writer,
             links: BTreeMap::new(),
-            routes: false,
+            watch: Watch::default(),
+            seen: false,
             buffer: vec![0; DATAGRAM],
         })
     }
 
-    /// Listens to routes as well, or not any more. True when a snapshot must be taken: there is news to be had.
+    /// Listens to other kinds of objects than before. True when a snapshot must be taken: there is news to be had.
     ///
     /// # Errors
     /// When the socket refuses.
-    pub fn watch_routes(&mut self, watch: bool) -> io::Result<bool> {
-        if core::mem::replace(&mut self.routes, watch) == watch {
-            return Ok(false);
+    pub fn watch(&mut self, watch: Watch) -> io::Result<bool> {
+        let before = core::mem::replace(&mut self.watch, watch);
+        let socket = self.socket.inner();
+        for ((group, was), (_, is)) in before.groups().zip(watch.groups()) {
+            match (was, is) {
+                (false, true) => socket.add_membership(group)?,
+                (true, false) => socket.drop_membership(group)?,
+                _ => {}
+            }
         }
-        for group in object::ROUTE_GROUPS {
-            let socket = self.socket.inner();
-            if watch { socket.add_membership(group)? } else { socket.drop_membership(group)? }
-        }
-        Ok(watch)
+        Ok(watch.routes && !before.routes || watch.rules && !before.rules)
     }
 
     /// Waits for events and appends them to `changes`. Nothing is lost when the future is dropped.
@@ -145,22 +160,29 @@ impl Monitor {
     ///
     /// # Errors
     /// What the kernel answers.
-    pub fn snapshot(&mut self, requests: &mut Requests) -> Result<Snapshot, RequestError> {
+    pub fn snapshot(&mut self, requests: &mut Requests) -> Result<View, RequestError> {
         self.drop_waiting();
-        let mut snapshot = Snapshot::default();
-        for _ in 0..ATTEMPTS {
-            snapshot = Snapshot::default();
+        let watch = self.watch;
+        let taken = settled(|| {
+            let mut snapshot = Snapshot::default();
             let whole = requests.dump(RTM_GETLINK, &Anything, |message| {
                 snapshot.links.extend(link(message).flatten());
                 let all = object::changes(message, false).into_iter();
                 snapshot.objects.extend(all.map(|change| change.sight));
-            })? & object::list(requests, self.routes, &mut snapshot.objects)?;
-            if whole {
-                break;
-            }
+            })? & object::list(requests, watch, &mut snapshot.objects)?;
+            Ok::<_, RequestError>((snapshot, whole))
+        })?;
+        Ok(self.view(taken))
+    }
+
+    /// What may be believed of a snapshot that is whole or not.
+    fn view(&mut self, (snapshot, whole): (Snapshot, bool)) -> View {
+        if !whole && self.seen {
+            return View { snapshot: None, again: true };
         }
+        self.seen = true;
         self.links = snapshot.links.iter().map(|l| (l.index, l.clone())).collect();
-        Ok(snapshot)
+        View { snapshot: Some(snapshot), again: !whole }
     }
 
     /// The name of an interface, for messages.
@@ -177,6 +199,36 @@ impl Monitor {
                 Err(e) if e.raw_os_error() == Some(libc::ENOBUFS) => {}
                 Err(_) => break,
             }
+        }
+    }
+}
+
+/// Lists until nothing changed meanwhile, and says whether that was so. If not, everything that was seen is joined: what
+/// one attempt misses another one has, and what went meanwhile is told by events that are yet to be read.
+fn settled<E>(
+    mut list: impl FnMut() -> Result<(Snapshot, bool), E>,
+) -> Result<(Snapshot, bool), E> {
+    let mut all = Snapshot::default();
+    for _ in 0..ATTEMPTS {
+        let (snapshot, whole) = list()?;
+        if whole {
+            return Ok((snapshot, true));
+        }
+        // In the kernel's order, as far as there is one.
+        join(&mut all.links, snapshot.links, |link| link.index);
+        join(&mut all.objects, snapshot.objects, |sight| sight.identity.clone());
+    }
+    Ok((all, false))
+}
+
+/// Puts newer ones in their places, and those that are not known behind them.
+fn join<T, K: Ord>(all: &mut Vec<T>, newer: Vec<T>, key: impl Fn(&T) -> K) {
+    let mut places: BTreeMap<K, usize> = all.iter().map(&key).zip(0..).collect();
+    for one in newer {
+        let place = *places.entry(key(&one)).or_insert(all.len());
+        match all.get_mut(place) {
+            Some(known) => *known = one,
+            None => all.push(one),
         }
     }
 }

@@ -115,7 +115,9 @@ impl<C: Copy + PartialEq> Table<C> {
     pub fn address(&self, id: ObjectId) -> Option<(IfIndex, IpAddr)> {
         match self.entry(id)?.place.as_ref()? {
             Identity::Address(link, prefix) => Some((*link, prefix.address)),
-            Identity::Route(_) | Identity::Link(..) | Identity::Setting(..) => None,
+            Identity::Route(_) | Identity::Rule(_) | Identity::Link(..) | Identity::Setting(..) => {
+                None
+            }
         }
     }
 
@@ -224,13 +226,16 @@ impl<C: Copy + PartialEq> Table<C> {
         affected
     }
 
-    /// Forgets everything the kernel told.
-    pub fn forget_all(&mut self) {
-        self.observed.clear();
+    /// Forgets some of what the kernel told. False when all is forgotten.
+    pub fn forget_some(&mut self) -> bool {
+        if self.observed.forget_some() {
+            return true;
+        }
         for (_, entry) in &mut self.entries {
             entry.doubtful = false;
             entry.echo = false;
         }
+        false
     }
 
     /// Takes an event of the kernel.
@@ -286,6 +291,11 @@ impl<C: Copy + PartialEq> Table<C> {
                 effect.foreign = true;
             }
             None => {
+                // What nobody wants yet may be wanted later, as it is by then.
+                if let (Identity::Link(..), Some(attributes)) = (identity, &change.sight.attributes)
+                {
+                    self.observed.retell(identity, attributes);
+                }
                 self.saw(change.sight.clone());
                 effect.foreign = true;
             }

@@ -7,6 +7,7 @@ use core::net::IpAddr;
 use std::sync::Arc;
 
 use crate::base::{Family, IfIndex, IfName, Prefix};
+use crate::model::route::Rule;
 use crate::model::{Address, Route};
 
 use super::address::AddressAttributes;
@@ -18,12 +19,13 @@ use super::route::{RouteAttributes, RouteIdentity};
 pub enum Object {
     /// An address on an interface.
     Address(Address),
-    /// A route.
     Route(Box<Route>),
     /// An interface on another one.
     Link(Box<LinkObject>),
     /// A setting of an interface.
     Setting(Box<SettingObject>),
+    /// A policy rule.
+    Rule(Box<Rule>),
 }
 
 /// What makes two objects the same one; everything else about them is an attribute. With `L` = [`IfName`] as the
@@ -32,12 +34,13 @@ pub enum Object {
 pub enum Identity<L> {
     /// An address on an interface.
     Address(L, Prefix),
-    /// A route.
     Route(Box<RouteIdentity<L>>),
     /// An interface of this name on another one.
     Link(L, IfName),
     /// A setting of an interface.
     Setting(L, Setting),
+    /// A policy rule, as [`super::rule::identity`] makes it.
+    Rule(Box<Rule>),
 }
 
 /// When an object is added among others; removals go the other way.
@@ -45,7 +48,6 @@ pub enum Identity<L> {
 pub enum Phase {
     /// Interfaces and their settings.
     Link,
-    /// Addresses.
     Address,
     /// Routes: their interface and their preferred source must be there.
     Route,
@@ -75,6 +77,7 @@ impl Object {
             Self::Route(route) => Identity::Route(Box::new(super::route::identity(route))),
             Self::Link(new) => Identity::Link(new.link.parent.clone(), new.link.name.clone()),
             Self::Setting(new) => Identity::Setting(new.interface.clone(), new.setting),
+            Self::Rule(rule) => Identity::Rule(super::rule::identity(rule)),
         }
     }
 
@@ -85,6 +88,7 @@ impl Object {
             Self::Address(_) => Phase::Address,
             Self::Route(_) => Phase::Route,
             Self::Link(_) | Self::Setting(_) => Phase::Link,
+            Self::Rule(_) => Phase::Rule,
         }
     }
 
@@ -96,6 +100,7 @@ impl Object {
             Self::Route(route) => super::route::interfaces(route),
             Self::Link(new) => vec![&new.link.parent],
             Self::Setting(new) => vec![&new.interface],
+            Self::Rule(_) => Vec::new(),
         }
     }
 
@@ -104,7 +109,7 @@ impl Object {
     pub const fn source(&self) -> Option<IpAddr> {
         match self {
             Self::Route(route) => route.source,
-            Self::Address(_) | Self::Link(_) | Self::Setting(_) => None,
+            Self::Address(_) | Self::Rule(_) | Self::Link(_) | Self::Setting(_) => None,
         }
     }
 
@@ -113,7 +118,7 @@ impl Object {
     pub const fn address(&self) -> Option<&Address> {
         match self {
             Self::Address(address) => Some(address),
-            Self::Route(_) | Self::Link(_) | Self::Setting(_) => None,
+            Self::Route(_) | Self::Rule(_) | Self::Link(_) | Self::Setting(_) => None,
         }
     }
 
@@ -124,6 +129,7 @@ impl Object {
             Self::Address(address) => !address.no_track,
             Self::Route(route) => !route.no_track,
             Self::Link(_) | Self::Setting(_) => true,
+            Self::Rule(rule) => !rule.no_track,
         }
     }
 
@@ -132,7 +138,7 @@ impl Object {
     pub(super) const fn vanishes(&self) -> bool {
         match self {
             Self::Route(route) => matches!(route.family, Family::V4),
-            Self::Address(_) | Self::Link(_) | Self::Setting(_) => false,
+            Self::Address(_) | Self::Rule(_) | Self::Link(_) | Self::Setting(_) => false,
         }
     }
 
@@ -161,6 +167,7 @@ impl Object {
             (Self::Link(old), Self::Link(new)) => super::link::difference(old, new),
             (Self::Setting(old), Self::Setting(new)) if old.value == new.value => Difference::None,
             (Self::Setting(_), Self::Setting(_)) => Difference::InPlace,
+            (Self::Rule(_), Self::Rule(_)) => Difference::None,
             _ => Difference::Anew,
         }
     }
@@ -178,6 +185,7 @@ impl fmt::Display for Object {
             Self::Setting(new) => {
                 write!(f, "{} {} of {}", new.setting.word(), new.value, new.interface)
             }
+            Self::Rule(rule) => super::rule::describe(rule, f),
         }
     }
 }
@@ -193,6 +201,7 @@ impl Identity<IfName> {
             Self::Route(route) => Identity::Route(Box::new(route.place(number)?)),
             Self::Link(parent, name) => Identity::Link(number(parent)?, name.clone()),
             Self::Setting(interface, setting) => Identity::Setting(number(interface)?, *setting),
+            Self::Rule(rule) => Identity::Rule(rule.clone()),
         })
     }
 }
@@ -200,7 +209,6 @@ impl Identity<IfName> {
 /// An object as the kernel has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sight {
-    /// What identifies it.
     pub identity: Identity<IfIndex>,
     /// The interfaces it is on.
     pub links: Vec<IfIndex>,
@@ -232,7 +240,9 @@ impl Sight {
     pub const fn as_address(&self) -> Option<(IfIndex, Prefix)> {
         match self.identity {
             Identity::Address(interface, prefix) => Some((interface, prefix)),
-            Identity::Route(_) | Identity::Link(..) | Identity::Setting(..) => None,
+            Identity::Route(_) | Identity::Rule(_) | Identity::Link(..) | Identity::Setting(..) => {
+                None
+            }
         }
     }
 }
@@ -240,7 +250,6 @@ impl Sight {
 /// What the kernel tells of one object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Change {
-    /// Which one.
     pub sight: Sight,
     /// There now, gone, or put in the place of another one.
     pub kind: ChangeKind,
@@ -273,7 +282,6 @@ impl Change {
 pub struct Op {
     /// What to do with it.
     pub verb: Verb,
-    /// The object.
     pub object: Arc<Object>,
     /// The numbers of the interfaces that it names.
     pub links: Vec<(IfName, IfIndex)>,

@@ -18,8 +18,9 @@ use crate::cli::exit::Exit;
 use crate::drive::vrrp::look::{Summaries, Views};
 use crate::drive::vrrp::{Driver, Handle, Hooks, Input, Output, Scheduling};
 use crate::ipc::{Catalogue, FromRole, Memory, ToRole, ToRunner, Told, VrrpPart, frame};
-use crate::kernel::monitor::{Change, Monitor};
+use crate::kernel::monitor::{Change, Monitor, View};
 use crate::kernel::netlink::Requests;
+use crate::kernel::object::Watch;
 use crate::log;
 use crate::model::{self, Global};
 use crate::plan::ChangeKind;
@@ -73,6 +74,9 @@ struct Role {
     prepared: Prepared<VrrpPart>,
     /// The configuration whose turn it is, until the engine has it.
     applying: Option<u32>,
+    /// Configurations that the real-time thread may still use: it takes long to let go of a large one, so the last owner
+    /// is this thread.
+    configs: Vec<Arc<model::Vrrp>>,
     /// The summary that the supervisor could not take,
     summary: Option<FromRole>,
     /// and the one that is coming in.
@@ -83,8 +87,10 @@ struct Role {
     views: Views,
     /// When this thread took a turn last.
     alive: Arc<AtomicU64>,
-    /// A snapshot of the kernel must be taken.
+    /// A snapshot of the kernel must be taken now,
     snapshot_due: bool,
+    /// or with the next tick: the last attempt failed, or the tables changed all the time.
+    snapshot_later: bool,
     /// The engine has undone everything.
     stopped: bool,
     watch_addresses: bool,
@@ -117,6 +123,7 @@ impl Role {
             peers: Peers::default(),
             prepared: Prepared::default(),
             applying: None,
+            configs: Vec::new(),
             summary: None,
             summaries: Summaries::default(),
             asked: 0,
@@ -124,6 +131,7 @@ impl Role {
             views: Views::default(),
             alive,
             snapshot_due: true,
+            snapshot_later: false,
             stopped: false,
             watch_addresses: control.setup().watch_addresses,
         })
@@ -133,6 +141,9 @@ impl Role {
         let Ok(wake) = WakeRef::new(&self.handle) else {
             return Exit::Internal;
         };
+        if control.setup().undo {
+            self.event(Event::Undo);
+        }
         let mut changes = Vec::new();
         while !self.stopped {
             self.alive.store(clock::now().as_nanos(), Ordering::Relaxed);
@@ -143,7 +154,7 @@ impl Role {
                 biased;
                 () = wake.called() => {}
                 result = self.monitor.next(&mut changes) => if let Err(e) = result {
-                    tracing::error!("listening to the kernel: {e}");
+                    tracing::error!("cannot receive events from the kernel: {e}");
                     return Exit::Internal;
                 },
                 () = writer_turn(self.writer.is_busy()) => self.write(),
@@ -179,9 +190,11 @@ impl Role {
                 if let Some(part) = self.prepared.take(generation) {
                     self.applying = Some(generation);
                     self.peers.configure(generation, Catalogue::of_vrrp(&part.vrrp));
-                    self.watch_routes(&part);
+                    self.watch(&part);
                     let scheduling = settle_in(&part.global, &part.vrrp);
-                    self.tell(Input::Reload { config: Arc::new(part.vrrp), scheduling });
+                    let config = Arc::new(part.vrrp);
+                    self.configs.push(Arc::clone(&config));
+                    self.tell(Input::Reload { config, scheduling });
                 }
             }
             ToRole::Abandon { .. } => self.prepared.abandon(),
@@ -199,6 +212,7 @@ impl Role {
     }
 
     fn tick(&mut self, control: &mut Control) {
+        self.snapshot_due |= core::mem::take(&mut self.snapshot_later);
         self.peers.send_notices();
         if let Some(summary) = self.summary.take()
             && !control.offer(&summary)
@@ -233,13 +247,16 @@ impl Role {
         }
     }
 
-    /// Routes of others may be very many: the kernel is asked to tell of them only where some are ours.
-    fn watch_routes(&mut self, part: &VrrpPart) {
-        let extras = part.vrrp.instances.iter().filter_map(|i| i.extras.as_deref());
-        let any = extras.into_iter().any(|e| !e.routes.is_empty());
-        match self.monitor.watch_routes(any) {
+    /// The kernel is asked to tell of routes and rules only where some are ours.
+    fn watch(&mut self, part: &VrrpPart) {
+        let extras = || part.vrrp.instances.iter().filter_map(|i| i.extras.as_deref());
+        let watch = Watch {
+            routes: !part.vrrp.static_routes.is_empty() || extras().any(|e| !e.routes.is_empty()),
+            rules: !part.vrrp.static_rules.is_empty() || extras().any(|e| !e.rules.is_empty()),
+        };
+        match self.monitor.watch(watch) {
             Ok(news) => self.snapshot_due |= news,
-            Err(e) => tracing::warn!("cannot listen to changes of routes: {e}"),
+            Err(e) => tracing::warn!("cannot listen to changes of routes and rules: {e}"),
         }
     }
 
@@ -291,6 +308,7 @@ impl Role {
                     }
                 }
                 Output::Reloaded => {
+                    self.configs.retain(|config| Arc::strong_count(config) > 1);
                     if let Some(generation) = self.applying.take() {
                         control.tell(&FromRole::Applied { generation });
                         // What reading it took is not needed any more.
@@ -315,9 +333,7 @@ impl Role {
                 Change::LinkGone(index) => Event::LinkGone(index),
                 Change::Object(change) => Event::Object(change),
                 Change::Lost => {
-                    tracing::warn!(
-                        "the kernel's messages came too fast, looking at everything anew"
-                    );
+                    tracing::warn!("messages from the kernel were lost, reading everything again");
                     self.snapshot_due = true;
                     continue;
                 }
@@ -338,10 +354,15 @@ impl Role {
 
     fn snapshot(&mut self) {
         match self.monitor.snapshot(&mut self.requests) {
-            Ok(snapshot) => self.event(Event::Kernel(snapshot)),
+            Ok(View { snapshot, again }) => {
+                self.snapshot_later = again;
+                if let Some(snapshot) = snapshot {
+                    self.event(Event::Kernel(snapshot));
+                }
+            }
             Err(e) => {
-                tracing::warn!("cannot look at links, addresses and routes: {e}");
-                self.snapshot_due = true;
+                tracing::warn!("cannot read links, addresses and routes: {e}");
+                self.snapshot_later = true;
             }
         }
     }
@@ -354,7 +375,7 @@ fn real_time(driver: Driver) {
     sched::timer_slack(1);
     let end = std::panic::catch_unwind(core::panic::AssertUnwindSafe(|| driver.run()));
     if let Ok(Err(e)) = &end {
-        tracing::error!("waiting for adverts: {e}");
+        tracing::error!("cannot wait for adverts: {e}");
     }
     if !matches!(end, Ok(Ok(()))) {
         log::flush(Duration::from_millis(200));

@@ -51,6 +51,10 @@ impl World {
                     let Some(path) = command.words.first() else { continue };
                     self.judge_run(id, path, *run);
                     let Some(node) = self.nodes.get(id.0) else { continue };
+                    // Who has not heard of a new runner asks the one that is gone.
+                    if node.runner_heard != node.runner {
+                        continue;
+                    }
                     let end = node.scripts.get(path).copied().unwrap_or(RunEnd::Exit(0));
                     let (incarnation, path) = (node.incarnation, path.clone());
                     let what = What::Ran { node: id, incarnation, run: *run, path, end };
@@ -60,7 +64,7 @@ impl World {
                 Action::EndScript(_) => {}
                 Action::Notify(notice) => {
                     let now = self.now;
-                    self.judge_notice(id, &notice.fifo);
+                    self.judge_notice(id, &notice.line);
                     if let Some(node) = self.nodes.get_mut(id.0) {
                         node.notices.push((now, notice.clone()));
                     }
@@ -208,7 +212,7 @@ fn summarise(action: &Action) -> String {
             let ops: Vec<String> = ops.iter().map(ToString::to_string).collect();
             format!("asks: {}", ops.join(", "))
         }
-        Action::Notify(notice) => format!("announces {}", notice.fifo),
+        Action::Notify(notice) => format!("announces {}", notice.line),
         Action::SendGarp { interface, address, count, .. } => {
             format!("announces {address} on {interface:?}, {count} frames")
         }

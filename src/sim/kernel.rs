@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::stacked::{News, Stacked};
 use crate::base::rng::Rng;
 use crate::base::{Family, IfIndex, IfName, Mac, Prefix};
+use crate::model::route::Rule;
 use crate::plan::route::{RouteAttributes, RouteIdentity};
 use crate::plan::{
     AddressAttributes, Attributes, Change, ChangeKind, Identity, Object, Op, Outcome, Setting,
@@ -30,7 +31,6 @@ const NET_DOWN: i32 = 100;
 /// Links and addresses of one host.
 #[derive(Clone, Debug, Default)]
 pub struct Kernel {
-    /// The links.
     pub links: Vec<Link>,
     /// The addresses in the order they were added.
     pub addresses: Vec<(IfIndex, Prefix)>,
@@ -38,7 +38,9 @@ pub struct Kernel {
     pub attributes: BTreeMap<(IfIndex, Prefix), AddressAttributes>,
     /// The routes, as far as they bear our mark.
     pub routes: Vec<SimRoute>,
-    /// Removals of routes that nobody was told of.
+    /// The policy rules that bear our mark.
+    pub rules: BTreeSet<Rule>,
+    /// Removals of routes and rules that nobody was told of.
     events: Vec<Change>,
     /// Interfaces on others.
     pub(super) stacked: BTreeMap<IfIndex, Stacked>,
@@ -77,10 +79,7 @@ impl Kernel {
             ..Self::default()
         };
         for (segment, name) in (2u8..).zip(names) {
-            for address in [
-                IpAddr::from([10, 0, segment, host.saturating_add(70)]),
-                IpAddr::from([0xfe80, 0, 0, 0, 0, 0, u16::from(segment), u16::from(host)]),
-            ] {
+            for address in [Family::V4, Family::V6].map(|family| home(segment, host, family)) {
                 let length = if address.is_ipv4() { 24 } else { 64 };
                 kernel.home.extend(Prefix::new(address, length).map(|p| (name.clone(), p)));
             }
@@ -175,7 +174,8 @@ impl Kernel {
     pub fn snapshot(&self) -> Snapshot {
         let addresses = self.addresses.iter().map(|(link, prefix)| self.sight(*link, *prefix));
         let routes = self.routes.iter().map(SimRoute::sight);
-        let objects = addresses.chain(routes).chain(self.stacked_sights()).collect();
+        let rules = self.rules.iter().map(rule_sight);
+        let objects = addresses.chain(routes).chain(rules).chain(self.stacked_sights()).collect();
         Snapshot { links: self.links.clone(), objects }
     }
 
@@ -266,10 +266,11 @@ impl Kernel {
                 let outcome = match op.object.as_ref() {
                     Object::Link(object) => self.change_link(&op.verb, object, link),
                     Object::Setting(object) => self.change_setting(&op.verb, object, link),
-                    Object::Address(_) | Object::Route(_) => Outcome::Refused(INVALID),
+                    _ => Outcome::Refused(INVALID),
                 };
                 return (outcome, Vec::new());
             }
+            Identity::Rule(rule) => return (self.change_rule(op, *rule), Vec::new()),
         };
         match &op.verb {
             Verb::Add | Verb::Replace { .. } if self.impossible.contains(&prefix) => {
@@ -335,6 +336,26 @@ impl Kernel {
         Outcome::Done
     }
 
+    fn change_rule(&mut self, op: &Op, rule: Rule) -> Outcome {
+        let done = match op.verb {
+            Verb::Delete { .. } => {
+                let gone = self.rules.remove(&rule);
+                if gone {
+                    self.events.push(rule_gone(&rule, true));
+                }
+                gone
+            }
+            Verb::Add | Verb::Replace { .. } => self.rules.insert(rule),
+        };
+        if done { Outcome::Done } else { Outcome::Already }
+    }
+
+    /// Another program takes all rules away.
+    pub fn flush_rules(&mut self) {
+        let gone = core::mem::take(&mut self.rules);
+        self.events.extend(gone.iter().map(|rule| rule_gone(rule, false)));
+    }
+
     /// Drops the routes of an interface that went down: those of IPv4 without a word, as Linux does.
     pub fn went_down(&mut self, link: IfIndex) {
         self.follow_parent(link, false);
@@ -346,7 +367,7 @@ impl Kernel {
         self.events.extend(told.map(|r| r.change(ChangeKind::Gone, false)));
     }
 
-    /// What happened to routes since the last call, as far as Linux tells it.
+    /// What happened to routes and rules since the last call, as far as Linux tells it.
     pub fn take_events(&mut self) -> Vec<Change> {
         core::mem::take(&mut self.events)
     }
@@ -392,10 +413,27 @@ impl Kernel {
     }
 }
 
+/// The address of a host, from 1 on, on a segment, from 2 on.
+pub(super) fn home(segment: u8, host: u8, family: Family) -> IpAddr {
+    match family {
+        Family::V4 => IpAddr::from([10, 0, segment, host.saturating_add(70)]),
+        Family::V6 => IpAddr::from([0xfe80, 0, 0, 0, 0, 0, u16::from(segment), u16::from(host)]),
+    }
+}
+
+/// A rule as the kernel tells it.
+fn rule_sight(rule: &Rule) -> Sight {
+    let identity = Identity::Rule(Box::new(rule.clone()));
+    Sight { identity, links: Vec::new(), attributes: None }
+}
+
+fn rule_gone(rule: &Rule, own: bool) -> Change {
+    Change { sight: rule_sight(rule), kind: ChangeKind::Gone, own }
+}
+
 /// A route in the simulated kernel.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SimRoute {
-    /// What identifies it.
     pub identity: RouteIdentity<IfIndex>,
     /// The interfaces it is on.
     pub links: Vec<IfIndex>,

@@ -13,6 +13,9 @@ use crate::track::{Condition, Rule, State, TrackerId};
 pub(super) struct Script {
     pub config: model::Script,
     pub condition: Condition,
+    /// Its program has not had a result: the first one decides alone. Until then the condition is that of the program
+    /// before it, or the one that `init_fail` assumes.
+    fresh: bool,
     /// The run that has not been answered.
     running: Option<Running>,
     /// Exit status of the last run, for the log.
@@ -32,14 +35,14 @@ struct Running {
 const LOST: Duration = Duration::from_secs(10);
 
 impl Script {
-    pub const fn new(config: model::Script) -> Self {
-        // Assumed to have failed, it needs one success, as the first result of any script decides alone.
-        let condition = if config.init_fail {
-            Condition::Bad { successes: config.rise.saturating_sub(1) }
-        } else {
-            Condition::Unknown
-        };
-        Self { config, condition, running: None, last_status: 0 }
+    /// A script; `before`: one of the same name with another program. A reload that only changes how something is
+    /// checked must not make a master leave before the new program has said anything.
+    pub fn new(config: model::Script, before: Option<&Self>) -> Self {
+        let known = before.map(|before| before.condition).filter(|c| c.good().is_some());
+        let assumed =
+            if config.init_fail { Condition::Bad { successes: 0 } } else { Condition::Unknown };
+        let condition = known.unwrap_or(assumed);
+        Self { config, condition, fresh: true, running: None, last_status: 0 }
     }
 
     /// Its run, if an answer to that can no longer be expected.
@@ -55,13 +58,10 @@ impl Script {
 }
 
 impl Engine {
-    /// Starts scripts that have no run scheduled yet.
-    pub(super) fn start_scripts(&mut self, moment: &mut Moment<'_>) {
-        let ids: Vec<TrackerId> = self.scripts.keys().copied().collect();
-        for id in ids {
-            if self.timers.get(Timer::Script(id)).is_none() {
-                self.script_due(moment, id, moment.now);
-            }
+    /// Starts a script that has no run scheduled yet.
+    pub(super) fn start_script(&mut self, moment: &mut Moment<'_>, id: TrackerId) {
+        if self.timers.get(Timer::Script(id)).is_none() {
+            self.script_due(moment, id, moment.now);
         }
     }
 
@@ -72,9 +72,7 @@ impl Engine {
         let script = self.scripts.get(&id);
         if let Some((script, run)) = script.and_then(|s| Some((s, s.lost(moment.now)?))) {
             let name = &script.config.name;
-            tracing::warn!(
-                "Track script {name}: no answer about its last run, counted as timed out"
-            );
+            tracing::warn!("Track script {name}: no result of its last run, counted as timed out");
             self.ran(moment, run, RunEnd::TimedOut);
         }
         let Some(script) = self.scripts.get_mut(&id) else { return };
@@ -114,7 +112,9 @@ impl Engine {
         let success = end == RunEnd::Exit(0);
         let before = script.condition.good();
         let rule = Rule { rise: script.config.rise, fall: script.config.fall };
-        script.condition = script.condition.after(success, rule);
+        let fresh = core::mem::take(&mut script.fresh);
+        let condition = if fresh { Condition::Unknown } else { script.condition };
+        script.condition = condition.after(success, rule);
         let after = script.condition.good();
         if before == after {
             return;

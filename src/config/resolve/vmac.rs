@@ -114,8 +114,8 @@ fn vmac(
     if let Some(shared) = shared(block, parent, mac, family, at, cx) {
         return Some(shared);
     }
-    let prefix = cx.draft.global().vmac_prefix.value().map(|p| p.0.clone());
-    let name = name.or_else(|| generated(prefix.as_deref(), family, settled.vrid, cx))?;
+    let prefix = cx.draft.global().vmac_prefix().0;
+    let name = name.or_else(|| generated(&prefix, family, settled.vrid, cx))?;
     let kind = LinkKind::Macvlan { mac };
     let new = VirtualLink { kind, group, notify, ..link(name, parent, kind, family) };
     Some(register(new, cx))
@@ -144,8 +144,8 @@ fn ipvlan(
         cx.report(Diagnostic::warning(&codes::INCOMPLETE, message).at(at));
     }
     let name = name.filter(|name| is_free(block, name, at, cx));
-    let prefix = cx.draft.global().vmac_prefix.value().map(|p| p.0.clone());
-    let Some(name) = name.or_else(|| generated(prefix.as_deref(), family, settled.vrid, cx)) else {
+    let prefix = cx.draft.global().vmac_prefix().0;
+    let Some(name) = name.or_else(|| generated(&prefix, family, settled.vrid, cx)) else {
         return;
     };
     let kind = LinkKind::Ipvlan { mode: mode.unwrap_or_default() };
@@ -185,9 +185,11 @@ fn for_address(
         return Some(shared);
     }
     let global = cx.draft.global();
-    let prefix = global.vmac_addr_prefix.value().or(global.vmac_prefix.value());
-    let prefix = prefix.map(|p| p.0.clone());
-    let name = generated(prefix.as_deref(), family, vrid, cx)?;
+    let prefix = match global.vmac_addr_prefix.value() {
+        Some(prefix) => prefix.0.clone(),
+        None => global.vmac_prefix().0,
+    };
+    let name = generated(&prefix, family, vrid, cx)?;
     Some(register(link(name, parent, LinkKind::Macvlan { mac }, family), cx))
 }
 
@@ -232,12 +234,7 @@ fn is_free(block: &VrrpInstance, name: &IfName, at: Span, cx: &mut Load<'_>) -> 
 }
 
 /// `PREFIX.VRID`; if that is taken `PREFIX6.VRID` for IPv6, then 1, 2, 3 and so on behind the prefix.
-fn generated(
-    prefix: Option<&str>,
-    family: Family,
-    vrid: Vrid,
-    cx: &mut Load<'_>,
-) -> Option<IfName> {
+fn generated(prefix: &str, family: Family, vrid: Vrid, cx: &mut Load<'_>) -> Option<IfName> {
     let six = (family == Family::V6).then_some(6);
     let numbers = six.into_iter().chain((1..=255).filter(|n| Some(*n) != six)).map(Some);
     let mut first = None;
@@ -246,8 +243,7 @@ fn generated(
             Some(number) => format!("{number}.{vrid}"),
             None => format!(".{vrid}"),
         };
-        let prefix: String =
-            prefix.unwrap_or("vrrp").chars().take(LONGEST.saturating_sub(end.len())).collect();
+        let prefix: String = prefix.chars().take(LONGEST.saturating_sub(end.len())).collect();
         let Ok(name) = format!("{prefix}{end}").parse::<IfName>() else { return None };
         if cx.draft.made.names.contains(&name) {
             continue;

@@ -22,8 +22,11 @@ mod budget;
 mod groups;
 mod health;
 mod interfaces;
+mod jobs;
+mod lines;
 mod reload;
 mod routes;
+mod rules;
 mod unicast;
 mod vmac;
 
@@ -163,7 +166,7 @@ impl Host {
     }
 
     fn announced(&self) -> Vec<String> {
-        self.notices().iter().map(|n| n.fifo.to_string()).collect()
+        self.notices().iter().map(|n| n.line.to_string()).collect()
     }
 
     /// Gratuitous frames by address.

@@ -207,6 +207,28 @@ fn another_interface_is_listened_to_before_the_old_one_is_left() {
 }
 
 #[test]
+fn a_backup_keeps_the_interval_of_its_master_when_its_own_changes() {
+    let mut config = failover(100);
+    config.instances[0].version = Version::V3;
+    config.instances[0].authentication = Authentication::None;
+    let mut host = Host::new(config.clone());
+    let heard = |host: &mut Host, priority: u8| {
+        let packet = advert(PEER, |c| {
+            (c.version, c.priority, c.auth) = (3, priority, None);
+            c.interval = 200 * MS;
+        });
+        host.receive(PEER, &packet);
+    };
+    heard(&mut host, 200);
+    config.instances[0].advert_int = 4 * SECOND;
+    reload(&mut host, &config);
+    heard(&mut host, 0);
+    // (256 - 100) / 256 of its interval.
+    host.pass(122 * MS);
+    assert_eq!(host.state(), State::Master);
+}
+
+#[test]
 fn an_interval_changes_in_phase() {
     let (mut host, mut config) = two();
     let due = host.engine.deadline().unwrap();
@@ -273,6 +295,42 @@ fn a_script_with_another_command_is_another_script() {
     host.event(Event::Ran { run: run.unwrap(), end: RunEnd::Exit(0) });
     host.pass(4 * SECOND);
     assert_eq!(masters(&host).len(), 2);
+}
+
+#[test]
+fn a_master_does_not_leave_because_its_script_got_another_command() {
+    for init_fail in [false, true] {
+        let (mut host, mut config) = two();
+        config.scripts.push(sample::script("chk", 2, 3));
+        sample::track(&mut config.instances[0], "chk", 0);
+        sample::track(&mut config.instances[1], "chk", 20);
+        reload(&mut host, &config);
+        let end = |host: &mut Host, end: RunEnd| {
+            let run = host.seen.iter().rev().find_map(|a| match a {
+                Action::RunScript { run, .. } => Some(*run),
+                _ => None,
+            });
+            host.event(Event::Ran { run: run.unwrap(), end });
+        };
+        end(&mut host, RunEnd::Exit(0));
+        host.look();
+        config.scripts[0].command = sample::command("/bin/other");
+        config.scripts[0].init_fail = init_fail;
+        let priorities = |host: &Host| {
+            [0, 1].map(|n| host.engine.view(host.now).instances[n].effective_priority)
+        };
+        let before = priorities(&host);
+        reload(&mut host, &config);
+        assert_eq!((masters(&host).len(), priorities(&host)), (2, before), "{init_fail}");
+        assert_eq!((host.ops(), host.announced()), (vec![], vec![]));
+        // The first result of the new program decides alone.
+        end(&mut host, RunEnd::Exit(1));
+        assert_eq!(masters(&host).len(), 1);
+        host.look();
+        host.pass(SECOND);
+        end(&mut host, RunEnd::Exit(0));
+        assert_eq!(priorities(&host)[1], before[1] - 20);
+    }
 }
 
 #[test]
