@@ -139,7 +139,9 @@ impl Engine {
         let Some(what) = self.objects.entry(entry) else { return false };
         let claimants = what.claimants.clone();
         let object = std::sync::Arc::clone(&what.object);
-        if !object.is_tracked() {
+        // What could not be made as a whole was taken away again.
+        let refused = what.refused.is_some() && matches!(*object, Object::Link(_));
+        if !object.is_tracked() || refused {
             return false;
         }
         if claimants.contains(&Claimant::Host) {

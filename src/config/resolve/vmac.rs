@@ -237,7 +237,7 @@ fn is_free(block: &VrrpInstance, name: &IfName, at: Span, cx: &mut Load<'_>) -> 
 fn generated(prefix: &str, family: Family, vrid: Vrid, cx: &mut Load<'_>) -> Option<IfName> {
     let six = (family == Family::V6).then_some(6);
     let numbers = six.into_iter().chain((1..=255).filter(|n| Some(*n) != six)).map(Some);
-    let mut first = None;
+    // Not what the machine has: the name is the same after each start, and whatever has it is waited for.
     for number in core::iter::once(None).chain(numbers) {
         let end = match number {
             Some(number) => format!("{number}.{vrid}"),
@@ -245,16 +245,11 @@ fn generated(prefix: &str, family: Family, vrid: Vrid, cx: &mut Load<'_>) -> Opt
         };
         let prefix: String = prefix.chars().take(LONGEST.saturating_sub(end.len())).collect();
         let Ok(name) = format!("{prefix}{end}").parse::<IfName>() else { return None };
-        if cx.draft.made.names.contains(&name) {
-            continue;
-        }
-        // What is no such interface and has the name keeps it; one that is may be what an earlier process made.
-        if cx.interface(&name).is_none_or(|known| known.stacked) {
+        if !cx.draft.made.names.contains(&name) {
             return Some(name);
         }
-        first = first.or(Some(name));
     }
-    first
+    None
 }
 
 fn xmit_base(block: &VrrpInstance, settled: Settled, any: bool, cx: &mut Load<'_>) -> bool {

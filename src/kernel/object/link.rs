@@ -13,7 +13,7 @@ use netlink_packet_route::link::{
 };
 
 use super::{attributes, number};
-use crate::base::{Family, IfIndex, IfName, Mac};
+use crate::base::{IfIndex, IfName, Mac};
 use crate::kernel::netlink::{Message, Packed, RequestError, Requests, text};
 use crate::model::link::IpvlanMode;
 use crate::model::{LinkKind, VirtualLink};
@@ -363,14 +363,13 @@ fn set(requests: &mut Requests, link: &VirtualLink, index: u32) -> Result<(), Re
     none.header.index = index;
     none.attributes.push(spec(libc::AF_INET6, &nest(IFLA_INET6_ADDR_GEN_MODE, &[1])));
     let generation = one(requests, &Packed::new(SET, 0, &none));
-    if !link.carries_v6 && link.family == Family::V4 && generation.is_ok() {
+    if generation.is_ok() {
+        // Without addresses it would do nothing but report its memberships, from the virtual MAC.
+        let value = if link.carries_v6 { "0" } else { "1" };
         let path = format!("/proc/sys/net/ipv6/conf/{}/disable_ipv6", link.name);
-        let written = std::fs::File::options()
-            .write(true)
-            .open(path)
-            .and_then(|mut file| file.write_all(b"1"));
-        if let Err(e) = written {
-            tracing::debug!("cannot switch IPv6 off on {}: {e}", link.name);
+        let file = std::fs::File::options().write(true).open(path);
+        if let Err(e) = file.and_then(|mut file| file.write_all(value.as_bytes())) {
+            tracing::debug!("cannot write disable_ipv6 of {}: {e}", link.name);
         }
     }
     let mut up = LinkMessage::default();
