@@ -46,6 +46,8 @@ pub fn carry_out(requests: &mut Requests, ops: &[Op]) -> Vec<Outcome> {
         let all = match op.object.as_ref() {
             Object::Address(address) => address::steps(op, address, requests),
             Object::Route(route) => route::steps(op, route),
+            // Another socket takes them, see `nft`.
+            Object::FilterTable(_) | Object::Filter(_) => None,
         };
         for step in all.unwrap_or_default() {
             steps.push((position, step.already, step.optional));

@@ -10,6 +10,7 @@ use crate::base::{Family, IfIndex, IfName, Prefix};
 use crate::model::{Address, Route};
 
 use super::address::AddressAttributes;
+use super::filter::{Filter, FilterTable, FilterTableId};
 use super::route::{RouteAttributes, RouteIdentity};
 
 /// Something that is to be in the kernel. Interfaces are named; the kernel's numbers for them may change.
@@ -19,6 +20,10 @@ pub enum Object {
     Address(Address),
     /// A route.
     Route(Box<Route>),
+    /// A table of packet filters.
+    FilterTable(Box<FilterTable>),
+    /// An element of a set of such a table.
+    Filter(Box<Filter<IfName>>),
 }
 
 /// What makes two objects the same one; everything else about them is an attribute. With `L` = [`IfName`] as the
@@ -29,6 +34,10 @@ pub enum Identity<L> {
     Address(L, Prefix),
     /// A route.
     Route(Box<RouteIdentity<L>>),
+    /// A table of packet filters.
+    FilterTable(FilterTableId),
+    /// An element of a set of such a table.
+    Filter(Box<Filter<L>>),
 }
 
 /// When an object is added among others; removals go the other way.
@@ -36,14 +45,16 @@ pub enum Identity<L> {
 pub enum Phase {
     /// Interfaces and their settings.
     Link,
+    /// Tables of packet filters.
+    FilterTable,
+    /// What they are to match: before the addresses, so that nothing is let in between, and gone after them.
+    Filter,
     /// Addresses.
     Address,
     /// Routes: their interface and their preferred source must be there.
     Route,
     /// Policy rules: the table they lead to is complete.
     Rule,
-    /// Packet filters: they name what is there.
-    Filter,
 }
 
 /// How the kernel takes new attributes of an object that it has.
@@ -64,6 +75,8 @@ impl Object {
         match self {
             Self::Address(address) => super::address::identity(address),
             Self::Route(route) => Identity::Route(Box::new(super::route::identity(route))),
+            Self::FilterTable(table) => Identity::FilterTable(table.id()),
+            Self::Filter(filter) => Identity::Filter(filter.clone()),
         }
     }
 
@@ -73,6 +86,8 @@ impl Object {
         match self {
             Self::Address(_) => Phase::Address,
             Self::Route(_) => Phase::Route,
+            Self::FilterTable(_) => Phase::FilterTable,
+            Self::Filter(_) => Phase::Filter,
         }
     }
 
@@ -82,6 +97,8 @@ impl Object {
         match self {
             Self::Address(address) => vec![&address.interface],
             Self::Route(route) => super::route::interfaces(route),
+            Self::FilterTable(_) => Vec::new(),
+            Self::Filter(filter) => filter.interfaces(),
         }
     }
 
@@ -89,7 +106,7 @@ impl Object {
     #[must_use]
     pub const fn source(&self) -> Option<IpAddr> {
         match self {
-            Self::Address(_) => None,
+            Self::Address(_) | Self::FilterTable(_) | Self::Filter(_) => None,
             Self::Route(route) => route.source,
         }
     }
@@ -99,7 +116,7 @@ impl Object {
     pub const fn address(&self) -> Option<&Address> {
         match self {
             Self::Address(address) => Some(address),
-            Self::Route(_) => None,
+            Self::Route(_) | Self::FilterTable(_) | Self::Filter(_) => None,
         }
     }
 
@@ -109,6 +126,7 @@ impl Object {
         match self {
             Self::Address(address) => !address.no_track,
             Self::Route(route) => !route.no_track,
+            Self::FilterTable(_) | Self::Filter(_) => true,
         }
     }
 
@@ -116,7 +134,7 @@ impl Object {
     /// routes of IPv4 (`fib_sync_down_dev`, `fib_sync_down_addr`).
     pub(super) const fn vanishes(&self) -> bool {
         match self {
-            Self::Address(_) => false,
+            Self::Address(_) | Self::FilterTable(_) | Self::Filter(_) => false,
             Self::Route(route) => matches!(route.family, Family::V4),
         }
     }
@@ -139,6 +157,9 @@ impl Object {
         match (old, self) {
             (Self::Address(old), Self::Address(new)) => super::address::difference(old, new),
             (Self::Route(old), Self::Route(new)) => super::route::difference(old, new),
+            (Self::FilterTable(old), Self::FilterTable(new)) if old == new => Difference::None,
+            // All of it identifies it.
+            (Self::Filter(_), Self::Filter(_)) => Difference::None,
             _ => Difference::Anew,
         }
     }
@@ -152,6 +173,8 @@ impl fmt::Display for Object {
                 write!(f, "address {} on {}", address.prefix, address.interface)
             }
             Self::Route(route) => super::route::describe(route, f),
+            Self::FilterTable(table) => table.id().fmt(f),
+            Self::Filter(filter) => filter.fmt(f),
         }
     }
 }
@@ -165,6 +188,8 @@ impl Identity<IfName> {
         Some(match self {
             Self::Address(interface, prefix) => Identity::Address(number(interface)?, *prefix),
             Self::Route(route) => Identity::Route(Box::new(route.place(number)?)),
+            Self::FilterTable(table) => Identity::FilterTable(table.clone()),
+            Self::Filter(filter) => Identity::Filter(Box::new(filter.place(number)?)),
         })
     }
 }
@@ -202,7 +227,7 @@ impl Sight {
     pub const fn as_address(&self) -> Option<(IfIndex, Prefix)> {
         match self.identity {
             Identity::Address(interface, prefix) => Some((interface, prefix)),
-            Identity::Route(_) => None,
+            Identity::Route(_) | Identity::FilterTable(_) | Identity::Filter(_) => None,
         }
     }
 }

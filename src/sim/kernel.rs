@@ -4,6 +4,7 @@ use core::net::IpAddr;
 use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::filter::SimFilters;
 use crate::base::rng::Rng;
 use crate::base::{Family, IfIndex, IfName, Mac, Prefix};
 use crate::plan::route::{RouteAttributes, RouteIdentity};
@@ -34,6 +35,8 @@ pub struct Kernel {
     pub attributes: BTreeMap<(IfIndex, Prefix), AddressAttributes>,
     /// The routes, as far as they bear our mark.
     pub routes: Vec<SimRoute>,
+    /// Our tables of packet filters.
+    pub filters: SimFilters,
     /// Removals of routes that nobody was told of.
     events: Vec<Change>,
     /// The segment that each link is plugged into, whatever it is called.
@@ -147,7 +150,8 @@ impl Kernel {
     pub fn snapshot(&self) -> Snapshot {
         let addresses = self.addresses.iter().map(|(link, prefix)| self.sight(*link, *prefix));
         let routes = self.routes.iter().map(SimRoute::sight);
-        Snapshot { links: self.links.clone(), objects: addresses.chain(routes).collect() }
+        let objects = addresses.chain(routes).chain(self.filters.sights()).collect();
+        Snapshot { links: self.links.clone(), objects }
     }
 
     /// An address as the kernel tells it.
@@ -233,6 +237,9 @@ impl Kernel {
         let (link, prefix) = match identity {
             Identity::Address(link, prefix) => (link, prefix),
             Identity::Route(route) => return (self.change_route(op, *route), Vec::new()),
+            Identity::FilterTable(_) | Identity::Filter(_) => {
+                return (self.filters.change(op, &identity), Vec::new());
+            }
         };
         match &op.verb {
             Verb::Add | Verb::Replace { .. } if self.impossible.contains(&prefix) => {
@@ -292,7 +299,7 @@ impl Kernel {
         }
         let attributes = match op.object.as_ref() {
             Object::Route(route) => RouteAttributes::of(route),
-            Object::Address(_) => RouteAttributes::default(),
+            _ => RouteAttributes::default(),
         };
         self.routes.push(SimRoute { identity, links, source, attributes });
         Outcome::Done
@@ -310,7 +317,8 @@ impl Kernel {
 
     /// What happened to routes since the last call, as far as Linux tells it.
     pub fn take_events(&mut self) -> Vec<Change> {
-        core::mem::take(&mut self.events)
+        let filters = self.filters.take_events();
+        core::mem::take(&mut self.events).into_iter().chain(filters).collect()
     }
 
     /// Another program takes all routes away.

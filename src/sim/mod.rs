@@ -8,6 +8,7 @@
 //! | `act` | the interpreter of actions |
 //! | `net` | segments: loss, delay, duplication, partition |
 //! | `kernel` | a host's links and addresses, and calls that fail |
+//! | `filter` | its packet filters |
 //! | `director` | a host's IPVS table and check engine, and the servers it looks after |
 //! | `reconcile` | a test of `plan` alone on that kernel |
 //! | `forge` | packets of strangers, valid or wrong in one thing |
@@ -22,6 +23,7 @@
 mod act;
 pub mod chaos;
 pub mod director;
+pub mod filter;
 pub mod forge;
 pub mod fuzz;
 pub mod kernel;

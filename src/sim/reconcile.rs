@@ -138,6 +138,7 @@ fn variant(rng: &mut Rng, object: &Object) -> Object {
     match object {
         Object::Address(address) => Object::Address(with_other_attributes(rng, address.clone())),
         Object::Route(route) => Object::Route(Box::new(with_other_metrics(rng, (**route).clone()))),
+        other => other.clone(),
     }
 }
 
@@ -209,7 +210,7 @@ impl Host {
                 Some(Identity::Route(route)) => {
                     self.foreign_routes.retain(|other| other.identity != *route);
                 }
-                None => {}
+                _ => {}
             }
             self.table.claim(object.clone(), 0);
         }
@@ -321,6 +322,7 @@ impl Host {
                         && have.attributes.metrics == route.metrics
                 })
             }
+            _ => false,
         }
     }
 

@@ -49,6 +49,7 @@ impl Engine {
                 resumed.extend(id.map(|id| (id, known.own)));
             }
         }
+        self.objects.drop_strays();
         let ids = self.instances.ids();
         for id in &ids {
             self.look_for_own(*id, resumed.get(id).map(Vec::as_slice));

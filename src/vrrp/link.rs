@@ -30,6 +30,7 @@ impl Engine {
             self.phase = Phase::Waiting { configured, seen: true };
             self.start(moment);
         } else {
+            self.objects.drop_strays();
             self.reconsider_sources(moment, self.instances.ids());
             let ids = self.objects.ids();
             self.settle(moment, &ids);

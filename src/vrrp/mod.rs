@@ -14,6 +14,7 @@
 //! | `health` | why an instance cannot take part, and its priority |
 //! | `object`, `link`, `membership` | who wants which objects in the kernel; links; multicast groups |
 //! | `sweep` | many objects at once, in slices |
+//! | `filter` | what is dropped for instances that accept nothing |
 //! | `garp`, `notify` | what the segment and what scripts and people are told |
 //! | `limit` | how often others make an instance answer or log |
 //! | `script` | when tracking scripts run |
@@ -38,6 +39,7 @@ pub mod action;
 mod advert;
 pub mod auth;
 pub mod event;
+mod filter;
 pub mod fsm;
 mod garp;
 mod group;
@@ -62,6 +64,7 @@ mod view;
 
 pub use action::{Action, Actions};
 pub use event::{Event, InstanceId, Link, RunEnd, RunId, Rx, Snapshot};
+pub use filter::tables as filter_tables;
 use group::{Group, GroupId};
 use instance::Instance;
 use membership::Membership;

@@ -4,7 +4,7 @@
 use super::event::InstanceId;
 use super::instance::{Instance, say};
 use super::registry::Registry;
-use super::{Action, Engine, HOLD_DOWN, Moment, Phase, Timer};
+use super::{Action, Engine, HOLD_DOWN, Moment, Phase, Timer, filter};
 use crate::base::IfIndex;
 use crate::model;
 use crate::model::vrrp::Priority;
@@ -27,7 +27,7 @@ impl Engine {
         for (config, id) in new.instances.iter().zip(ids) {
             let id = *id;
             let mut entries = Vec::with_capacity(config.addresses.len() + config.excluded.len());
-            for object in wanted_by(config) {
+            for object in wanted_by(new, config) {
                 let entry = self.objects.claim(object, Claimant::Instance(id));
                 // The same address twice is one entry; lists are short or have no doubles.
                 if entries.last() != Some(&entry) {
@@ -44,6 +44,8 @@ impl Engine {
         for address in &new.static_addresses {
             self.objects.claim(Object::Address(address.clone()), Claimant::Host);
         }
+        self.claim_tables(new);
+        self.objects.drop_strays();
     }
 
     /// The kernel told of an object.
@@ -83,6 +85,7 @@ impl Engine {
         if !object.is_tracked() && !claimants.contains(&Claimant::Host) {
             return false;
         }
+        self.table_taken(entry);
         for claimant in claimants {
             if let Claimant::Instance(id) = claimant
                 && let Some(instance) = self.instance_mut(id)
@@ -171,7 +174,16 @@ impl Engine {
             .collect();
         if let (Outcome::Refused(errno), false) = (outcome, answer.repeated) {
             let what = if answer.added { "add" } else { "remove" };
-            tracing::warn!("cannot {what} {}: error {errno}, trying again", entry.object);
+            let meanwhile = match entry.object.as_ref() {
+                Object::FilterTable(_) if answer.added => {
+                    "; meanwhile packets to virtual addresses are let in"
+                }
+                _ => "",
+            };
+            tracing::warn!(
+                "cannot {what} {}: error {errno}, trying again{meanwhile}",
+                entry.object
+            );
         }
         for id in &claimants {
             if let Some(instance) = self.instance_mut(*id) {
@@ -233,12 +245,13 @@ impl Engine {
 }
 
 /// The objects of an instance, in the order in which they are added.
-fn wanted_by(config: &model::Instance) -> impl Iterator<Item = Object> {
+fn wanted_by(all: &model::Vrrp, config: &model::Instance) -> impl Iterator<Item = Object> {
     let addresses = config.addresses.iter().chain(&config.excluded).cloned().map(Object::Address);
     let extras = config.extras.as_deref();
     let routes = extras.map(|e| e.routes.as_slice()).unwrap_or_default();
     // The table of a VRF is not known here.
-    addresses.chain(routes.iter().filter(|route| route.vrf.is_none()).flat_map(objects))
+    let routes = routes.iter().filter(|route| route.vrf.is_none()).flat_map(objects);
+    addresses.chain(routes).chain(filter::of_instance(&all.filters, config))
 }
 
 /// How an claimant wants its objects now. What is only retained is to stay where it is, not to be added.

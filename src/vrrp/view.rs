@@ -121,6 +121,10 @@ impl Engine {
             (None, Some(waits)) if instance.is_master() => match waits {
                 Waits::Interface(name) => Missing::NoInterface(name),
                 Waits::Address(address) => Missing::NoAddress(address),
+                Waits::FilterTable(table, entry) => Missing::NoTable {
+                    table: table.to_string(),
+                    errno: self.objects.entry(entry).and_then(|e| e.refused).map_or(0, |r| r.errno),
+                },
             },
             _ => return None,
         };

@@ -53,7 +53,7 @@ pub(super) fn steps(op: &Op, address: &Address, requests: &mut Requests) -> Opti
         Verb::Replace { before, .. } => {
             let old = match before.as_ref() {
                 Object::Address(old) => old,
-                Object::Route(_) => address,
+                _ => address,
             };
             // The others of its subnet have done nothing.
             let mut steps = spare(interface, address, delete(old).optional(), requests);
