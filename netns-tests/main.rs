@@ -15,6 +15,7 @@ mod command;
 mod demo;
 mod dr;
 mod failover;
+mod firewall;
 mod foreign;
 mod group;
 mod haproxy;
@@ -28,6 +29,7 @@ mod privilege;
 mod process;
 mod reload;
 mod route;
+mod rule;
 mod scenario;
 mod script;
 mod service;
@@ -58,6 +60,9 @@ fn main() -> ExitCode {
         ownership::CASES,
         route::CASES,
         route::guest::CASES,
+        firewall::CASES,
+        firewall::guest::CASES,
+        rule::CASES,
         process::CASES,
         privilege::CASES,
         privilege::guest::CASES,

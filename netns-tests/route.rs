@@ -129,7 +129,7 @@ fn needs(lab: &mut Lab, route: &str, what: &str) -> Res {
 }
 
 /// A machine in a segment of its own, with addresses of both families.
-fn machine(lab: &mut Lab, name: &str) -> Res<Node> {
+pub fn machine(lab: &mut Lab, name: &str) -> Res<Node> {
     lab.segment(name)?;
     let node = lab.node(name)?;
     lab.plug(&node, name, LAN, &["10.0.0.71/24"])?;
@@ -149,7 +149,7 @@ fn configuration(routes: &str) -> String {
 }
 
 /// All routes of both families as `ip` shows them, without those of addresses, sorted.
-fn table(node: &Node) -> Res<Vec<String>> {
+pub fn table(node: &Node) -> Res<Vec<String>> {
     let mut all = Vec::new();
     for family in ["-4", "-6"] {
         // Of a route with several ways each stands on a line of its own.

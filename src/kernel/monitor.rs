@@ -1,4 +1,4 @@
-//! What happens to links, addresses and routes, told by the kernel as it happens.
+//! What happens to links and objects, told by the kernel as it happens.
 //!
 //! The monitor has a socket of its own with a large queue. If the queue overruns all the same, or at the start, a
 //! snapshot is taken; nothing is ever guessed.
@@ -14,7 +14,7 @@ use nix::sys::socket::{setsockopt, sockopt};
 use super::netlink::{
     DATAGRAM, Message, RequestError, Requests, attributes, messages, receive, text,
 };
-use super::object;
+use super::object::{self, Watch};
 use crate::base::{IfIndex, Mac};
 use crate::plan::{self, Link, PROTOCOL_MARK, Snapshot};
 use crate::sys::aio::Async;
@@ -47,7 +47,7 @@ pub enum Change {
     Link(Link),
     /// A link is gone.
     LinkGone(IfIndex),
-    /// An address or a route appeared or is gone.
+    /// An object appeared or is gone.
     Object(plan::Change),
     /// Events were lost: take a snapshot.
     Lost,
@@ -60,8 +60,8 @@ pub struct Monitor {
     writer: u32,
     /// What was told last of each link: most events about links change nothing that matters here.
     links: BTreeMap<IfIndex, Link>,
-    /// Whether routes are listened to.
-    routes: bool,
+    /// What is listened to beside links and addresses.
+    watch: Watch,
     buffer: Vec<u8>,
 }
 
@@ -85,24 +85,26 @@ impl Monitor {
             socket: Async::read_only(socket)?,
             writer,
             links: BTreeMap::new(),
-            routes: false,
+            watch: Watch::default(),
             buffer: vec![0; DATAGRAM],
         })
     }
 
-    /// Listens to routes as well, or not any more. True when a snapshot must be taken: there is news to be had.
+    /// Listens to other kinds of objects than before. True when a snapshot must be taken: there is news to be had.
     ///
     /// # Errors
     /// When the socket refuses.
-    pub fn watch_routes(&mut self, watch: bool) -> io::Result<bool> {
-        if core::mem::replace(&mut self.routes, watch) == watch {
-            return Ok(false);
+    pub fn watch(&mut self, watch: Watch) -> io::Result<bool> {
+        let before = core::mem::replace(&mut self.watch, watch);
+        let socket = self.socket.inner();
+        for ((group, was), (_, is)) in before.groups().zip(watch.groups()) {
+            match (was, is) {
+                (false, true) => socket.add_membership(group)?,
+                (true, false) => socket.drop_membership(group)?,
+                _ => {}
+            }
         }
-        for group in object::ROUTE_GROUPS {
-            let socket = self.socket.inner();
-            if watch { socket.add_membership(group)? } else { socket.drop_membership(group)? }
-        }
-        Ok(watch)
+        Ok(watch.routes && !before.routes || watch.rules && !before.rules)
     }
 
     /// Waits for events and appends them to `changes`. Nothing is lost when the future is dropped.
@@ -136,7 +138,7 @@ impl Monitor {
             snapshot = Snapshot::default();
             let whole = requests.dump(RTM_GETLINK, &Anything, |message| {
                 snapshot.links.extend(link(message).flatten());
-            })? & object::list(requests, self.routes, &mut snapshot.objects)?;
+            })? & object::list(requests, self.watch, &mut snapshot.objects)?;
             if whole {
                 break;
             }

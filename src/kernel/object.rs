@@ -3,20 +3,38 @@
 
 mod address;
 mod route;
+mod rule;
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use netlink_packet_core::Emitable;
 use netlink_packet_route::address::AddressMessage;
 use netlink_packet_route::route::{RouteMessage, RouteProtocol};
+use netlink_packet_route::rule::RuleMessage;
 
 use super::netlink::{Message, Packed, RequestError, Requests, attributes};
 use crate::plan::{Change, ChangeKind, Object, Op, Outcome, PROTOCOL_MARK, Sight};
 
-/// Groups of events about all kinds of objects, but for routes.
+/// Groups of events about addresses.
 pub(super) const GROUPS: [u32; 2] = address::GROUPS;
-/// Groups of events about routes: a host may have very many that are not ours.
-pub(super) const ROUTE_GROUPS: [u32; 2] = route::GROUPS;
+
+/// What is watched beside links and addresses: only kinds of which some are ours. A host may have very many routes of
+/// others, and a kernel without policy rules lists none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Watch {
+    /// Routes.
+    pub routes: bool,
+    /// Policy rules.
+    pub rules: bool,
+}
+
+impl Watch {
+    /// Groups of events about these, and whether each is to be joined.
+    pub(super) fn groups(self) -> impl Iterator<Item = (u32, bool)> {
+        let routes = route::GROUPS.into_iter().map(move |group| (group, self.routes));
+        routes.chain(rule::GROUPS.into_iter().map(move |group| (group, self.rules)))
+    }
+}
 
 /// One request of an operation.
 struct Step {
@@ -46,6 +64,7 @@ pub fn carry_out(requests: &mut Requests, ops: &[Op]) -> Vec<Outcome> {
         let all = match op.object.as_ref() {
             Object::Address(address) => address::steps(op, address, requests),
             Object::Route(route) => route::steps(op, route),
+            Object::Rule(rule) => Some(rule::steps(op, rule)),
             // Another socket takes them, see `nft`.
             Object::FilterTable(_) | Object::Filter(_) => None,
         };
@@ -84,6 +103,7 @@ pub(super) fn changes(message: &Message<'_>, own: bool) -> Vec<Change> {
     let all = match message.kind {
         address::NEW | address::DELETE => address::sight(message).into_iter().collect(),
         route::NEW | route::DELETE => route::sights(message),
+        rule::NEW | rule::DELETE => rule::sight(message).into_iter().collect(),
         _ => Vec::new(),
     };
     all.into_iter()
@@ -92,13 +112,13 @@ pub(super) fn changes(message: &Message<'_>, own: bool) -> Vec<Change> {
         .collect()
 }
 
-/// Lists all objects, and routes if `routes`. False when they changed meanwhile: some may be missing or there twice.
+/// Lists all addresses and what else is watched. False when they changed meanwhile: some may be missing or there twice.
 ///
 /// # Errors
 /// What the kernel answers.
 pub(super) fn list(
     requests: &mut Requests,
-    routes: bool,
+    watch: Watch,
     objects: &mut Vec<Sight>,
 ) -> Result<bool, RequestError> {
     let mut take = |all: Vec<(Sight, ChangeKind)>| {
@@ -107,7 +127,13 @@ pub(super) fn list(
     let mut whole = requests.dump(address::GET, &AddressMessage::default(), |message| {
         take(address::sight(message).into_iter().collect());
     })?;
-    if routes {
+    if watch.rules {
+        let every_family = RuleMessage::default();
+        whole &= requests.dump(rule::GET, &every_family, |message| {
+            take(rule::sight(message).into_iter().collect());
+        })?;
+    }
+    if watch.routes {
         for family in
             [netlink_packet_route::AddressFamily::Inet, netlink_packet_route::AddressFamily::Inet6]
         {

@@ -202,7 +202,7 @@ pub enum Encap {
 }
 
 /// A line of `virtual_rules` or `static_rules` (`ip rule`).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Rule {
     /// Family of the rule.
     pub family: Family,
@@ -241,7 +241,7 @@ pub struct Rule {
 }
 
 /// The action of a rule.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum RuleAction {
     /// `table`
     Table {

@@ -3,7 +3,7 @@
 use core::net::{IpAddr, SocketAddr};
 use core::time::Duration;
 
-use super::route::{Route, RouteMode};
+use super::route::{Route, RouteMode, Rule, RuleAction};
 use super::service::Protocol;
 use super::vrrp::{Authentication, Garp, InitialState, Instance, Preempt, Priority, Version, Vrid};
 use super::{
@@ -224,6 +224,35 @@ pub fn route(destination: Prefix, gateway: Option<IpAddr>, interface: Option<IfN
         mode: RouteMode::default(),
         nexthops: Vec::new(),
         vrf: None,
+        no_track: false,
+    }
+}
+
+/// A rule of this preference that leads all packets of a family to a table.
+#[must_use]
+pub fn rule(family: Family, preference: u32, table: u32) -> Rule {
+    Rule {
+        family,
+        preference,
+        invert: false,
+        from: None,
+        to: None,
+        input: None,
+        output: None,
+        tos: None,
+        mark: None,
+        tunnel: None,
+        users: None,
+        ip_protocol: None,
+        source_ports: None,
+        destination_ports: None,
+        action: RuleAction::Table {
+            table,
+            realms: None,
+            suppress_length: None,
+            suppress_group: None,
+        },
+        protocol: 18,
         no_track: false,
     }
 }

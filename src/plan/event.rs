@@ -115,7 +115,10 @@ impl<C: Copy + PartialEq> Table<C> {
     pub fn address(&self, id: ObjectId) -> Option<(IfIndex, IpAddr)> {
         match self.entry(id)?.place.as_ref()? {
             Identity::Address(link, prefix) => Some((*link, prefix.address)),
-            Identity::Route(_) | Identity::FilterTable(_) | Identity::Filter(_) => None,
+            Identity::Route(_)
+            | Identity::Rule(_)
+            | Identity::FilterTable(_)
+            | Identity::Filter(_) => None,
         }
     }
 

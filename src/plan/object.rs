@@ -7,6 +7,7 @@ use core::net::IpAddr;
 use std::sync::Arc;
 
 use crate::base::{Family, IfIndex, IfName, Prefix};
+use crate::model::route::Rule;
 use crate::model::{Address, Route};
 
 use super::address::AddressAttributes;
@@ -20,6 +21,8 @@ pub enum Object {
     Address(Address),
     /// A route.
     Route(Box<Route>),
+    /// A policy rule.
+    Rule(Box<Rule>),
     /// A table of packet filters.
     FilterTable(Box<FilterTable>),
     /// An element of a set of such a table.
@@ -34,6 +37,8 @@ pub enum Identity<L> {
     Address(L, Prefix),
     /// A route.
     Route(Box<RouteIdentity<L>>),
+    /// A policy rule, as [`super::rule::identity`] makes it.
+    Rule(Box<Rule>),
     /// A table of packet filters.
     FilterTable(FilterTableId),
     /// An element of a set of such a table.
@@ -75,6 +80,7 @@ impl Object {
         match self {
             Self::Address(address) => super::address::identity(address),
             Self::Route(route) => Identity::Route(Box::new(super::route::identity(route))),
+            Self::Rule(rule) => Identity::Rule(super::rule::identity(rule)),
             Self::FilterTable(table) => Identity::FilterTable(table.id()),
             Self::Filter(filter) => Identity::Filter(filter.clone()),
         }
@@ -86,6 +92,7 @@ impl Object {
         match self {
             Self::Address(_) => Phase::Address,
             Self::Route(_) => Phase::Route,
+            Self::Rule(_) => Phase::Rule,
             Self::FilterTable(_) => Phase::FilterTable,
             Self::Filter(_) => Phase::Filter,
         }
@@ -97,6 +104,7 @@ impl Object {
         match self {
             Self::Address(address) => vec![&address.interface],
             Self::Route(route) => super::route::interfaces(route),
+            Self::Rule(_) => Vec::new(),
             Self::FilterTable(_) => Vec::new(),
             Self::Filter(filter) => filter.interfaces(),
         }
@@ -106,7 +114,7 @@ impl Object {
     #[must_use]
     pub const fn source(&self) -> Option<IpAddr> {
         match self {
-            Self::Address(_) | Self::FilterTable(_) | Self::Filter(_) => None,
+            Self::Address(_) | Self::Rule(_) | Self::FilterTable(_) | Self::Filter(_) => None,
             Self::Route(route) => route.source,
         }
     }
@@ -116,7 +124,7 @@ impl Object {
     pub const fn address(&self) -> Option<&Address> {
         match self {
             Self::Address(address) => Some(address),
-            Self::Route(_) | Self::FilterTable(_) | Self::Filter(_) => None,
+            Self::Route(_) | Self::Rule(_) | Self::FilterTable(_) | Self::Filter(_) => None,
         }
     }
 
@@ -126,6 +134,7 @@ impl Object {
         match self {
             Self::Address(address) => !address.no_track,
             Self::Route(route) => !route.no_track,
+            Self::Rule(rule) => !rule.no_track,
             Self::FilterTable(_) | Self::Filter(_) => true,
         }
     }
@@ -134,7 +143,7 @@ impl Object {
     /// routes of IPv4 (`fib_sync_down_dev`, `fib_sync_down_addr`).
     pub(super) const fn vanishes(&self) -> bool {
         match self {
-            Self::Address(_) | Self::FilterTable(_) | Self::Filter(_) => false,
+            Self::Address(_) | Self::Rule(_) | Self::FilterTable(_) | Self::Filter(_) => false,
             Self::Route(route) => matches!(route.family, Family::V4),
         }
     }
@@ -157,6 +166,7 @@ impl Object {
         match (old, self) {
             (Self::Address(old), Self::Address(new)) => super::address::difference(old, new),
             (Self::Route(old), Self::Route(new)) => super::route::difference(old, new),
+            (Self::Rule(_), Self::Rule(_)) => Difference::None,
             (Self::FilterTable(old), Self::FilterTable(new)) if old == new => Difference::None,
             // All of it identifies it.
             (Self::Filter(_), Self::Filter(_)) => Difference::None,
@@ -173,6 +183,7 @@ impl fmt::Display for Object {
                 write!(f, "address {} on {}", address.prefix, address.interface)
             }
             Self::Route(route) => super::route::describe(route, f),
+            Self::Rule(rule) => super::rule::describe(rule, f),
             Self::FilterTable(table) => table.id().fmt(f),
             Self::Filter(filter) => filter.fmt(f),
         }
@@ -188,6 +199,7 @@ impl Identity<IfName> {
         Some(match self {
             Self::Address(interface, prefix) => Identity::Address(number(interface)?, *prefix),
             Self::Route(route) => Identity::Route(Box::new(route.place(number)?)),
+            Self::Rule(rule) => Identity::Rule(rule.clone()),
             Self::FilterTable(table) => Identity::FilterTable(table.clone()),
             Self::Filter(filter) => Identity::Filter(Box::new(filter.place(number)?)),
         })
@@ -227,7 +239,10 @@ impl Sight {
     pub const fn as_address(&self) -> Option<(IfIndex, Prefix)> {
         match self.identity {
             Identity::Address(interface, prefix) => Some((interface, prefix)),
-            Identity::Route(_) | Identity::FilterTable(_) | Identity::Filter(_) => None,
+            Identity::Route(_)
+            | Identity::Rule(_)
+            | Identity::FilterTable(_)
+            | Identity::Filter(_) => None,
         }
     }
 }

@@ -181,7 +181,10 @@ impl<C: Copy + PartialEq> Table<C> {
             .iter()
             .filter_map(|id| match place(id)? {
                 Identity::Address(link, prefix) => Some((*link, prefix.network())),
-                Identity::Route(_) | Identity::FilterTable(_) | Identity::Filter(_) => None,
+                Identity::Route(_)
+                | Identity::Rule(_)
+                | Identity::FilterTable(_)
+                | Identity::Filter(_) => None,
             })
             .collect();
         let mut subnets: BTreeMap<(IfIndex, Prefix), Vec<(u64, ObjectId)>> = BTreeMap::new();

@@ -189,7 +189,10 @@ fn needs(model: &Model) -> Needs {
     };
     let services = &model.lvs.services;
     Needs {
-        vrrp: !vrrp.instances.is_empty() || !vrrp.static_addresses.is_empty(),
+        vrrp: !vrrp.instances.is_empty()
+            || !vrrp.static_addresses.is_empty()
+            || !vrrp.static_routes.is_empty()
+            || !vrrp.static_rules.is_empty(),
         checker: !services.is_empty(),
         vrrp_runner: !vrrp.scripts.is_empty()
             || vrrp.instances.iter().any(|i| tells(&i.notify, i.smtp_alert))

@@ -21,6 +21,7 @@ use crate::ipc::{Catalogue, FromRole, Memory, ToRole, ToRunner, Told, VrrpPart, 
 use crate::kernel::monitor::{Change, Monitor};
 use crate::kernel::netlink::Requests;
 use crate::kernel::nft::Filters;
+use crate::kernel::object::Watch;
 use crate::log;
 use crate::model::{self, Global};
 use crate::plan::ChangeKind;
@@ -187,7 +188,7 @@ impl Role {
                 if let Some(part) = self.prepared.take(generation) {
                     self.applying = Some(generation);
                     self.peers.configure(generation, Catalogue::of_vrrp(&part.vrrp));
-                    self.watch_routes(&part);
+                    self.watch(&part);
                     self.watch_filters(&part);
                     let scheduling = settle_in(&part.global, &part.vrrp);
                     self.tell(Input::Reload { config: Arc::new(part.vrrp), scheduling });
@@ -242,13 +243,16 @@ impl Role {
         }
     }
 
-    /// Routes of others may be very many: the kernel is asked to tell of them only where some are ours.
-    fn watch_routes(&mut self, part: &VrrpPart) {
-        let extras = part.vrrp.instances.iter().filter_map(|i| i.extras.as_deref());
-        let any = extras.into_iter().any(|e| !e.routes.is_empty());
-        match self.monitor.watch_routes(any) {
+    /// The kernel is asked to tell of routes and rules only where some are ours.
+    fn watch(&mut self, part: &VrrpPart) {
+        let extras = || part.vrrp.instances.iter().filter_map(|i| i.extras.as_deref());
+        let watch = Watch {
+            routes: !part.vrrp.static_routes.is_empty() || extras().any(|e| !e.routes.is_empty()),
+            rules: !part.vrrp.static_rules.is_empty() || extras().any(|e| !e.rules.is_empty()),
+        };
+        match self.monitor.watch(watch) {
             Ok(news) => self.snapshot_due |= news,
-            Err(e) => tracing::warn!("cannot listen to changes of routes: {e}"),
+            Err(e) => tracing::warn!("cannot listen to changes of routes and rules: {e}"),
         }
     }
 

@@ -50,6 +50,10 @@ impl World {
                     let Some(path) = command.words.first() else { continue };
                     self.judge_run(id, path, *run);
                     let Some(node) = self.nodes.get(id.0) else { continue };
+                    // Who has not heard of a new runner asks the one that is gone.
+                    if node.runner_heard != node.runner {
+                        continue;
+                    }
                     let end = node.scripts.get(path).copied().unwrap_or(RunEnd::Exit(0));
                     let (incarnation, path) = (node.incarnation, path.clone());
                     let what = What::Ran { node: id, incarnation, run: *run, path, end };

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::filter::SimFilters;
 use crate::base::rng::Rng;
 use crate::base::{Family, IfIndex, IfName, Mac, Prefix};
+use crate::model::route::Rule;
 use crate::plan::route::{RouteAttributes, RouteIdentity};
 use crate::plan::{
     AddressAttributes, Attributes, Change, ChangeKind, Identity, Object, Op, Outcome, Sight, Verb,
@@ -37,7 +38,9 @@ pub struct Kernel {
     pub routes: Vec<SimRoute>,
     /// Our tables of packet filters.
     pub filters: SimFilters,
-    /// Removals of routes that nobody was told of.
+    /// The policy rules that bear our mark.
+    pub rules: BTreeSet<Rule>,
+    /// Removals of routes and rules that nobody was told of.
     events: Vec<Change>,
     /// The segment that each link is plugged into, whatever it is called.
     plugs: BTreeMap<IfIndex, IfName>,
@@ -150,7 +153,8 @@ impl Kernel {
     pub fn snapshot(&self) -> Snapshot {
         let addresses = self.addresses.iter().map(|(link, prefix)| self.sight(*link, *prefix));
         let routes = self.routes.iter().map(SimRoute::sight);
-        let objects = addresses.chain(routes).chain(self.filters.sights()).collect();
+        let rules = self.rules.iter().map(rule_sight);
+        let objects = addresses.chain(routes).chain(rules).chain(self.filters.sights()).collect();
         Snapshot { links: self.links.clone(), objects }
     }
 
@@ -237,6 +241,7 @@ impl Kernel {
         let (link, prefix) = match identity {
             Identity::Address(link, prefix) => (link, prefix),
             Identity::Route(route) => return (self.change_route(op, *route), Vec::new()),
+            Identity::Rule(rule) => return (self.change_rule(op, *rule), Vec::new()),
             Identity::FilterTable(_) | Identity::Filter(_) => {
                 return (self.filters.change(op, &identity), Vec::new());
             }
@@ -305,6 +310,26 @@ impl Kernel {
         Outcome::Done
     }
 
+    fn change_rule(&mut self, op: &Op, rule: Rule) -> Outcome {
+        let done = match op.verb {
+            Verb::Delete { .. } => {
+                let gone = self.rules.remove(&rule);
+                if gone {
+                    self.events.push(rule_gone(&rule, true));
+                }
+                gone
+            }
+            Verb::Add | Verb::Replace { .. } => self.rules.insert(rule),
+        };
+        if done { Outcome::Done } else { Outcome::Already }
+    }
+
+    /// Another program takes all rules away.
+    pub fn flush_rules(&mut self) {
+        let gone = core::mem::take(&mut self.rules);
+        self.events.extend(gone.iter().map(|rule| rule_gone(rule, false)));
+    }
+
     /// Drops the routes of an interface that went down: those of IPv4 without a word, as Linux does.
     pub fn went_down(&mut self, link: IfIndex) {
         let (gone, left): (Vec<_>, Vec<_>) = core::mem::take(&mut self.routes)
@@ -315,7 +340,7 @@ impl Kernel {
         self.events.extend(told.map(|r| r.change(ChangeKind::Gone, false)));
     }
 
-    /// What happened to routes since the last call, as far as Linux tells it.
+    /// What happened to routes and rules since the last call, as far as Linux tells it.
     pub fn take_events(&mut self) -> Vec<Change> {
         let filters = self.filters.take_events();
         core::mem::take(&mut self.events).into_iter().chain(filters).collect()
@@ -360,6 +385,16 @@ impl Kernel {
         }
         self.addresses.iter().any(|(_, prefix)| prefix.address == destination)
     }
+}
+
+/// A rule as the kernel tells it.
+fn rule_sight(rule: &Rule) -> Sight {
+    let identity = Identity::Rule(Box::new(rule.clone()));
+    Sight { identity, links: Vec::new(), attributes: None }
+}
+
+fn rule_gone(rule: &Rule, own: bool) -> Change {
+    Change { sight: rule_sight(rule), kind: ChangeKind::Gone, own }
 }
 
 /// A route in the simulated kernel.

@@ -8,7 +8,7 @@ use super::tests::seeds;
 use crate::base::rng::Rng;
 use crate::base::{Family, IfIndex, IfName, Instant, Mac, Prefix};
 use crate::model::address::Lifetime;
-use crate::model::route::{MetricKind, RouteMetric};
+use crate::model::route::{MetricKind, RouteMetric, Rule};
 use crate::model::{Address, Route, sample};
 use crate::plan::{
     AddressAttributes, Change, Identity, Object, ObjectId, Op, Outcome, Table, Token, Verb, Want,
@@ -29,6 +29,7 @@ struct Host {
     /// What others put there.
     foreign: BTreeSet<(IfIndex, Prefix)>,
     foreign_routes: Vec<SimRoute>,
+    foreign_rules: BTreeSet<Rule>,
     /// When what was refused is tried again.
     retries: BTreeSet<(Instant, ObjectId)>,
 }
@@ -98,7 +99,16 @@ fn with_other_metrics(rng: &mut Rng, mut route: Route) -> Route {
     route
 }
 
-/// Addresses and routes that are wanted together; each is another object. Some are as in `like`.
+/// A rule of a small stock. It needs nothing else, and has nothing that could change.
+fn some_rule(rng: &mut Rng) -> Rule {
+    let family = if rng.chance(30) { Family::V6 } else { Family::V4 };
+    let mut rule = sample::rule(family, u32::try_from(100 + rng.below(3)).unwrap(), 200);
+    rule.input = rng.chance(40).then(|| name(pick(rng, &LINKS)));
+    rule.invert = rng.chance(20);
+    rule
+}
+
+/// Addresses, routes and rules that are wanted together; each is another object. Some are as in `like`.
 fn some_set(rng: &mut Rng, like: &[Object]) -> Vec<Object> {
     let mut objects: BTreeMap<Identity<IfName>, Object> = BTreeMap::new();
     let old = like.iter().filter_map(Object::address);
@@ -119,15 +129,22 @@ fn some_set(rng: &mut Rng, like: &[Object]) -> Vec<Object> {
         route.source.is_none_or(|source| addresses.iter().any(|a| a.prefix.address == source))
     };
     for object in like {
-        if let Object::Route(route) = object
-            && possible(route)
-            && rng.chance(60)
-        {
+        let possible = match object {
+            // Filters have tests of their own.
+            Object::Address(_) | Object::FilterTable(_) | Object::Filter(_) => false,
+            Object::Route(route) => possible(route),
+            Object::Rule(_) => true,
+        };
+        if possible && rng.chance(60) {
             objects.insert(object.identity(), object.clone());
         }
     }
     for _ in 0..rng.below(4) {
         let object = Object::Route(Box::new(some_route(rng, &addresses)));
+        objects.entry(object.identity()).or_insert(object);
+    }
+    for _ in 0..rng.below(3) {
+        let object = Object::Rule(Box::new(some_rule(rng)));
         objects.entry(object.identity()).or_insert(object);
     }
     objects.into_values().collect()
@@ -138,6 +155,7 @@ fn variant(rng: &mut Rng, object: &Object) -> Object {
     match object {
         Object::Address(address) => Object::Address(with_other_attributes(rng, address.clone())),
         Object::Route(route) => Object::Route(Box::new(with_other_metrics(rng, (**route).clone()))),
+        Object::Rule(_) => object.clone(),
         other => other.clone(),
     }
 }
@@ -155,6 +173,7 @@ impl Host {
             common: Vec::new(),
             foreign: BTreeSet::new(),
             foreign_routes: Vec::new(),
+            foreign_rules: BTreeSet::new(),
             retries: BTreeSet::new(),
         };
         for text in FOREIGN {
@@ -209,6 +228,9 @@ impl Host {
                 }
                 Some(Identity::Route(route)) => {
                     self.foreign_routes.retain(|other| other.identity != *route);
+                }
+                Some(Identity::Rule(rule)) => {
+                    self.foreign_rules.remove(&rule);
                 }
                 _ => {}
             }
@@ -297,6 +319,9 @@ impl Host {
         for route in &self.foreign_routes {
             assert!(self.kernel.routes.contains(route), "{route:?} of others after {after}");
         }
+        for rule in &self.foreign_rules {
+            assert!(self.kernel.rules.contains(rule), "{rule:?} of others after {after}");
+        }
         for object in &self.common {
             assert!(self.has(object), "{object} after {after}");
         }
@@ -322,6 +347,7 @@ impl Host {
                         && have.attributes.metrics == route.metrics
                 })
             }
+            Object::Rule(rule) => self.kernel.rules.contains(rule),
             _ => false,
         }
     }
@@ -335,7 +361,10 @@ impl Host {
         let addresses = objects.iter().filter(|object| object.address().is_some()).count();
         let want = addresses + self.foreign.len();
         assert_eq!(self.kernel.addresses.len(), want, "{step}: {:?}", self.kernel.addresses);
-        let want = objects.len() - addresses + self.foreign_routes.len();
+        let rules = objects.iter().filter(|object| matches!(object, Object::Rule(_))).count();
+        let want = rules + self.foreign_rules.len();
+        assert_eq!(self.kernel.rules.len(), want, "{step}: {:?}", self.kernel.rules);
+        let want = objects.len() - addresses - rules + self.foreign_routes.len();
         assert_eq!(self.kernel.routes.len(), want, "{step}: {:?}", self.kernel.routes);
     }
 
@@ -343,7 +372,7 @@ impl Host {
     fn disturb(&mut self) {
         let link = pick(&mut self.rng, &LINKS);
         let (name, index) = (name(link), self.index(link));
-        match self.rng.below(3) {
+        match self.rng.below(4) {
             0 => {
                 let held = self.kernel.addresses.clone();
                 if held.is_empty() {
@@ -365,6 +394,13 @@ impl Host {
                 self.settle(again, true);
             }
             1 => {
+                self.kernel.flush_rules();
+                self.foreign_rules.clear();
+                let changes = self.kernel.take_events();
+                let again = self.tell(&changes);
+                self.settle(again, true);
+            }
+            2 => {
                 self.foreign_routes.retain(|route| !route.links.contains(&index));
                 for up in [false, true] {
                     self.kernel
@@ -433,6 +469,7 @@ fn exchange(seed: u64) {
     host.leave_behind(&b);
     host.foreign = host.kernel.addresses.iter().copied().collect();
     host.foreign_routes = host.kernel.routes.clone();
+    host.foreign_rules = host.kernel.rules.clone();
     host.kernel.refusals = if host.rng.chance(50) { 30 } else { 0 };
     let early = host.rng.chance(50);
     if early {

@@ -81,6 +81,7 @@ impl World {
         node.wake = None;
         node.finished = false;
         node.runner_alive = true;
+        node.runner_heard = node.runner;
         node.leftovers = node.kernel.addresses.iter().copied().collect();
         let (config, snapshot) = (Arc::clone(&node.config), node.kernel.snapshot());
         // The last sign of life came up to half a second ago, or before the process was stalled.
@@ -125,8 +126,12 @@ impl World {
         }
     }
 
-    /// Stops the process of a host for a while: it is not run, but its kernel goes on.
+    /// Stops the process of a host for a while: it is not run, but its kernel goes on. Nothing without a process: the
+    /// next one runs.
     pub fn stall(&mut self, id: NodeId, time: Duration) {
+        if self.engine(id).is_none() {
+            return;
+        }
         self.note(id, &format!("stalls for {time:?}"));
         self.disturb();
         let until = self.now() + time;
@@ -283,10 +288,11 @@ impl World {
         self.trouble(id);
         if let Some(node) = self.nodes.get_mut(id.0) {
             node.runner_alive = alive;
+            node.runner += u64::from(alive);
         }
         self.oracle.lose_results(id);
-        if alive {
-            self.soon(id, What::RunnerReady { node: id });
+        if let Some(runner) = self.node(id).map(|node| node.runner).filter(|_| alive) {
+            self.soon(id, What::RunnerReady { node: id, runner });
         }
     }
 

@@ -106,11 +106,14 @@ impl World {
                 node.events = node.events.saturating_sub(1);
                 self.handle(id, Event::LinkGone(index));
             }
-            What::RunnerReady { .. } => self.handle(id, Event::RunnerReady),
+            What::RunnerReady { runner, .. } => {
+                node.runner_heard = runner;
+                self.handle(id, Event::RunnerReady);
+            }
             What::Reload { config, .. } => {
                 let old = core::mem::replace(&mut node.config, Arc::clone(&config));
                 if node.engine.is_some() {
-                    self.oracle.begin_reload(id, self.now, &old, &config);
+                    self.begin_reload(id, &old, &config);
                     self.handle(id, Event::Reload(Arc::clone(&config)));
                     self.oracle.end_reload(id, &config);
                 }
@@ -130,7 +133,7 @@ impl World {
                 self.handle(id, Event::Joined { interface, group, outcome });
             }
             What::Ran { incarnation: of, run, path, end, .. }
-                if of == incarnation && node.runner_alive =>
+                if of == incarnation && node.runner_alive && node.engine.is_some() =>
             {
                 self.judge_result(id, &path, run, end);
                 self.handle(id, Event::Ran { run, end });
@@ -153,6 +156,7 @@ impl World {
         let Some(engine) = self.nodes.get_mut(id.0).and_then(|n| n.engine.as_mut()) else { return };
         let mut out = core::mem::take(&mut self.actions);
         out.clear();
+        self.oracle.begin_step(matches!(event, Event::Timer));
         engine.handle(self.now, event, &mut out);
         self.interpret(id, &out);
         self.actions = out;

@@ -66,6 +66,9 @@ pub(super) struct Node {
     /// How scripts end, by the path of the program; good if not named.
     pub scripts: BTreeMap<Box<[u8]>, RunEnd>,
     pub runner_alive: bool,
+    /// Number of the runner, which changes with each new one, and of the one that the process has a channel to.
+    pub runner: u64,
+    pub runner_heard: u64,
     pub summary: Summary,
     /// What scripts and mail recipients were told.
     pub notices: Vec<(Instant, Notice)>,
@@ -150,6 +153,8 @@ pub(super) enum What {
     },
     RunnerReady {
         node: NodeId,
+        /// Its number.
+        runner: u64,
     },
     Reload {
         node: NodeId,
@@ -208,6 +213,8 @@ impl World {
             events: 0,
             scripts: BTreeMap::new(),
             runner_alive: true,
+            runner: 0,
+            runner_heard: 0,
             summary: Summary::default(),
             notices: Vec::new(),
             finished: false,
@@ -374,7 +381,7 @@ impl What {
             | Self::Link { node, .. }
             | Self::LinkGone { node, .. }
             | Self::Join { node, .. }
-            | Self::RunnerReady { node }
+            | Self::RunnerReady { node, .. }
             | Self::Reload { node, .. }
             | Self::Stop { node }
             | Self::Object { node, .. }

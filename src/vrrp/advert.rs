@@ -126,8 +126,11 @@ impl Engine {
             heard.priority >= instance.effective_priority || instance.tolerates_lower(moment.now);
         match machine {
             Machine::Backup { .. } if follows => {
+                // A member of a group that would have taken over hears that somebody is there.
+                instance.willing = false;
                 let master_down = moment.now + instance.master_down();
                 self.rearm(id, master_down);
+                self.recount(id);
             }
             Machine::Master { .. } if streak >= DISAGREEMENTS => self.give_up(moment, id, heard),
             _ => {}
@@ -322,7 +325,7 @@ impl Engine {
         instance.master = Some((heard.source, heard.priority));
         instance.willing = false;
         instance.disagreement = None;
-        learn_interval(instance, heard);
+        instance.learn_interval(heard.interval);
         let master_down = moment.now + instance.master_down();
         self.rearm(id, master_down);
         self.recount(id);
@@ -356,7 +359,7 @@ impl Engine {
         self.send_last(moment, id);
         if let Some(instance) = self.instance_mut(id) {
             instance.master = Some((heard.source, heard.priority));
-            learn_interval(instance, heard);
+            instance.learn_interval(heard.interval);
         }
         self.yield_to_better(moment, id);
     }
@@ -575,21 +578,4 @@ fn push_advert(
     });
     let (instance, hop_limit) = (instance.id, to.hop_limit);
     out.push(Action::SendAdvert { instance, interface, source, destination, hop_limit, packet });
-}
-
-/// Version 3 lets the master decide about the interval (RFC 9568 6.4.2).
-fn learn_interval(instance: &mut Instance, heard: Heard) {
-    if instance.config.version == Version::V3
-        && !heard.interval.is_zero()
-        && instance.master_interval != heard.interval
-    {
-        say!(
-            debug,
-            *instance,
-            "advertisement interval updated from {}ms to {}ms by master",
-            instance.master_interval.as_millis(),
-            heard.interval.as_millis()
-        );
-        instance.master_interval = heard.interval;
-    }
 }

@@ -14,10 +14,39 @@ use super::registry::Key;
 use super::timing;
 use crate::base::{IfIndex, Instant};
 use crate::model;
-use crate::model::vrrp::Preempt;
+use crate::model::vrrp::{Preempt, Version};
 use crate::plan::ObjectId;
 use crate::status::vrrp::{Counters, State};
 use crate::track::{Reference, Standing};
+
+/// Logs a line of an instance with the fields that the journal keeps, in the form users grep for.
+macro_rules! say {
+    ($level:ident, $instance:expr, $($text:tt)+) => {{
+        let instance = &$instance;
+        tracing::$level!(
+            instance = %instance.config.name,
+            vrid = instance.config.vrid.get(),
+            state = instance.state().word(),
+            "VRRP_Instance({}) {}", instance.config.name, format_args!($($text)+)
+        );
+    }};
+}
+pub(super) use say;
+
+/// The same for lines that others on the segment cause: however many these are, no other line is lost.
+macro_rules! peer {
+    ($level:ident, $instance:expr, $($text:tt)+) => {{
+        let instance = &$instance;
+        tracing::$level!(
+            target: crate::status::PEER,
+            instance = %instance.config.name,
+            vrid = instance.config.vrid.get(),
+            state = instance.state().word(),
+            "VRRP_Instance({}) {}", instance.config.name, format_args!($($text)+)
+        );
+    }};
+}
+pub(super) use peer;
 
 /// One virtual router at work.
 #[derive(Debug)]
@@ -247,6 +276,23 @@ impl Instance {
         timing::skew(self.config.version, self.effective_priority, self.master_interval)
     }
 
+    /// Version 3 lets the master decide about the interval (RFC 9568 6.4.2).
+    pub fn learn_interval(&mut self, interval: Duration) {
+        if self.config.version == Version::V3
+            && !interval.is_zero()
+            && self.master_interval != interval
+        {
+            say!(
+                debug,
+                *self,
+                "advertisement interval updated from {}ms to {}ms by master",
+                self.master_interval.as_millis(),
+                interval.as_millis()
+            );
+            self.master_interval = interval;
+        }
+    }
+
     /// Whether a master of lower priority is to be followed at `now`.
     pub fn tolerates_lower(&self, now: Instant) -> bool {
         match self.config.preempt {
@@ -255,32 +301,3 @@ impl Instance {
         }
     }
 }
-
-/// Logs a line of an instance with the fields that the journal keeps, in the form users grep for.
-macro_rules! say {
-    ($level:ident, $instance:expr, $($text:tt)+) => {{
-        let instance = &$instance;
-        tracing::$level!(
-            instance = %instance.config.name,
-            vrid = instance.config.vrid.get(),
-            state = instance.state().word(),
-            "VRRP_Instance({}) {}", instance.config.name, format_args!($($text)+)
-        );
-    }};
-}
-pub(super) use say;
-
-/// The same for lines that others on the segment cause: however many these are, no other line is lost.
-macro_rules! peer {
-    ($level:ident, $instance:expr, $($text:tt)+) => {{
-        let instance = &$instance;
-        tracing::$level!(
-            target: crate::status::PEER,
-            instance = %instance.config.name,
-            vrid = instance.config.vrid.get(),
-            state = instance.state().word(),
-            "VRRP_Instance({}) {}", instance.config.name, format_args!($($text)+)
-        );
-    }};
-}
-pub(super) use peer;

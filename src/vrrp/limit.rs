@@ -27,20 +27,16 @@ const SEVERAL: u32 = 5;
 pub(super) struct Corrections {
     /// Adverts.
     adverts: Pace,
+    /// What scripts are told of masters of lower priority.
+    notices: Pace,
     /// Announcements of the addresses.
     sets: Pace,
-    /// What was heard since the last advert asks for one.
-    advert_owed: Option<Owed>,
+    /// When an advert was asked for last, if none has left since.
+    advert_owed: Option<Instant>,
+    /// What was heard since the last notice asks for one.
+    notice_owed: bool,
     /// What was heard since the last announcement asks for one.
     set_owed: bool,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Owed {
-    /// When it was asked for last.
-    heard: Instant,
-    /// By a master of lower priority, not only by one that leaves.
-    lower: bool,
 }
 
 /// How often something may be done: some times in a row, then once in a time.
@@ -203,40 +199,44 @@ impl Engine {
     pub(super) fn correct(&mut self, moment: &mut Moment<'_>, id: InstanceId, lower: bool) {
         let Some(instance) = self.instance_mut(id) else { return };
         let corrections = &mut instance.corrections;
-        let (advert, set) =
-            (corrections.adverts.next() <= moment.now, corrections.sets.next() <= moment.now);
-        if !advert {
-            let lower = lower || corrections.advert_owed.is_some_and(|owed| owed.lower);
-            corrections.advert_owed = Some(Owed { heard: moment.now, lower });
+        // `lower_prio_no_advert` is about those of lower priority: who leaves is answered all the same, and an answer
+        // that is not given to others does not use up any.
+        if !(lower && instance.config.lower_prio_no_advert) {
+            corrections.advert_owed = Some(moment.now);
         }
-        corrections.set_owed |= lower && !set;
-        if advert {
-            self.correct_routers(moment, id, lower, true);
-        }
-        if lower && set {
-            self.correct_caches(moment, id);
-        }
-        if !advert || (lower && !set) {
-            self.arm_limits(id);
-        }
+        corrections.notice_owed |= lower;
+        corrections.set_owed |= lower;
+        self.correct_now(moment, id);
+        self.arm_limits(id);
     }
 
-    /// Says to routers that we are here. An advert that left in its turn meanwhile is answer enough.
-    fn correct_routers(
-        &mut self,
-        moment: &mut Moment<'_>,
-        id: InstanceId,
-        lower: bool,
-        silent: bool,
-    ) {
+    /// Does what is owed and may be done now.
+    fn correct_now(&mut self, moment: &mut Moment<'_>, id: InstanceId) {
         let Some(instance) = self.instance_mut(id) else { return };
-        instance.corrections.adverts.take(moment.now, CORRECTION);
-        instance.corrections.advert_owed = None;
-        let notice = if lower { notify::of_lower_priority(instance) } else { None };
-        if silent && !(lower && instance.config.lower_prio_no_advert) {
+        let Machine::Master { next_advert } = instance.machine() else { return };
+        let sent = next_advert - instance.config.advert_int;
+        let corrections = &mut instance.corrections;
+        let may = |pace: &Pace| pace.next() <= moment.now;
+        let advert = corrections.advert_owed.take_if(|_| may(&corrections.adverts));
+        // An advert that left in its turn meanwhile is answer enough.
+        let advert = advert.is_some_and(|heard| sent <= heard);
+        if advert {
+            corrections.adverts.take(moment.now, CORRECTION);
+        }
+        let notice = corrections.notice_owed && may(&corrections.notices);
+        if notice {
+            corrections.notices.take(moment.now, CORRECTION);
+            corrections.notice_owed = false;
+        }
+        let set = corrections.set_owed && may(&corrections.sets);
+        let notice = if notice { notify::of_lower_priority(instance) } else { None };
+        if advert {
             self.send_advert_now(moment, id);
         }
         moment.out.extend(notice.map(Action::Notify));
+        if set {
+            self.correct_caches(moment, id);
+        }
     }
 
     /// Announces the addresses. Other members of the group do so too, and none of them soon again.
@@ -272,18 +272,7 @@ impl Engine {
             say!(info, *instance, "{count} more in the last minute were not logged: {words}");
         }
         instance.lines = lines;
-        let corrections = instance.corrections;
-        let advert = corrections.advert_owed.filter(|_| corrections.adverts.next() <= moment.now);
-        let set = corrections.set_owed && corrections.sets.next() <= moment.now;
-        if let Machine::Master { next_advert } = instance.machine() {
-            let sent = next_advert - instance.config.advert_int;
-            if let Some(owed) = advert {
-                self.correct_routers(moment, id, owed.lower, sent <= owed.heard);
-            }
-            if set {
-                self.correct_caches(moment, id);
-            }
-        }
+        self.correct_now(moment, id);
         self.arm_limits(id);
     }
 
@@ -291,8 +280,9 @@ impl Engine {
         let Some(instance) = self.instance(id) else { return };
         let corrections = &instance.corrections;
         let advert = corrections.advert_owed.map(|_| corrections.adverts.next());
+        let notice = corrections.notice_owed.then(|| corrections.notices.next());
         let set = corrections.set_owed.then(|| corrections.sets.next());
-        let next = [advert, set, instance.lines.next()].into_iter().flatten().min();
+        let next = [advert, notice, set, instance.lines.next()].into_iter().flatten().min();
         self.set_timer(Timer::Limits(id), next);
     }
 }

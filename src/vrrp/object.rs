@@ -16,7 +16,7 @@ use crate::plan::{Change, Object, ObjectId, Outcome, Part, Request, Token, Want}
 pub(super) enum Claimant {
     /// An instance, which wants it while it is master.
     Instance(InstanceId),
-    /// The host, which wants it as long as the daemon runs: a static address.
+    /// The host, which wants it as long as the daemon runs: a static address, route or rule.
     Host,
 }
 
@@ -41,8 +41,8 @@ impl Engine {
                 instance.in_flight = u32::try_from(in_flight).unwrap_or(u32::MAX);
             }
         }
-        for address in &new.static_addresses {
-            self.objects.claim(Object::Address(address.clone()), Claimant::Host);
+        for object in wanted_always(new) {
+            self.objects.claim(object, Claimant::Host);
         }
         self.claim_tables(new);
         self.objects.drop_strays();
@@ -82,8 +82,11 @@ impl Engine {
         let Some(what) = self.objects.entry(entry) else { return false };
         let claimants = what.claimants.clone();
         let object = std::sync::Arc::clone(&what.object);
-        if !object.is_tracked() && !claimants.contains(&Claimant::Host) {
+        if !object.is_tracked() {
             return false;
+        }
+        if claimants.contains(&Claimant::Host) && !matches!(*object, Object::FilterTable(_)) {
+            tracing::warn!("static {object} was removed by another program, putting it back");
         }
         self.table_taken(entry);
         for claimant in claimants {
@@ -248,10 +251,25 @@ impl Engine {
 fn wanted_by(all: &model::Vrrp, config: &model::Instance) -> impl Iterator<Item = Object> {
     let addresses = config.addresses.iter().chain(&config.excluded).cloned().map(Object::Address);
     let extras = config.extras.as_deref();
-    let routes = extras.map(|e| e.routes.as_slice()).unwrap_or_default();
+    let extra_routes = extras.map(|e| e.routes.as_slice()).unwrap_or_default();
+    let extra_rules = extras.map(|e| e.rules.as_slice()).unwrap_or_default();
+    let filters = filter::of_instance(&all.filters, config);
+    addresses.chain(routes(extra_routes)).chain(rules(extra_rules)).chain(filters)
+}
+
+/// What is there in every state: `static_ipaddress`, `static_routes`, `static_rules`.
+fn wanted_always(config: &model::Vrrp) -> impl Iterator<Item = Object> {
+    let addresses = config.static_addresses.iter().cloned().map(Object::Address);
+    addresses.chain(routes(&config.static_routes)).chain(rules(&config.static_rules))
+}
+
+fn routes(all: &[model::Route]) -> impl Iterator<Item = Object> {
     // The table of a VRF is not known here.
-    let routes = routes.iter().filter(|route| route.vrf.is_none()).flat_map(objects);
-    addresses.chain(routes).chain(filter::of_instance(&all.filters, config))
+    all.iter().filter(|route| route.vrf.is_none()).flat_map(objects)
+}
+
+fn rules(all: &[model::route::Rule]) -> impl Iterator<Item = Object> {
+    all.iter().cloned().map(|rule| Object::Rule(Box::new(rule)))
 }
 
 /// How an claimant wants its objects now. What is only retained is to stay where it is, not to be added.

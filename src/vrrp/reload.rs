@@ -157,25 +157,25 @@ impl Engine {
         self.rearm(id, due);
     }
 
-    /// A script that is the same command for the same user keeps its condition.
+    /// A script that is the same command for the same user goes on; another one begins with the condition of the one
+    /// before it.
     fn rebuild_scripts(&mut self, moment: &mut Moment<'_>, new: &model::Vrrp) {
         let mut old = core::mem::take(&mut self.scripts);
         for config in &new.scripts {
             let subject = Subject::Script(config.name.clone());
-            let script = Script::new(config.clone());
-            let state = script.state();
-            let id = self.trackers.row(&subject, || state);
+            let id = self.trackers.row(&subject, || track::State::Unknown);
             let script = match old.remove(&id) {
                 Some(mut known) if known.config.command == config.command => {
                     known.config = config.clone();
                     known
                 }
                 other => {
+                    let script = Script::new(config.clone(), other.as_ref());
                     if let Some(other) = other {
                         self.end_script(moment, &other);
                     }
                     // Who refers to it is told when the references are made anew.
-                    self.trackers.set(id, state);
+                    self.trackers.set(id, script.state());
                     self.timers.clear(Timer::Script(id));
                     script
                 }

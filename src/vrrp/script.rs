@@ -13,6 +13,9 @@ use crate::track::{Condition, Rule, State, TrackerId};
 pub(super) struct Script {
     pub config: model::Script,
     pub condition: Condition,
+    /// Its program has not had a result: the first one decides alone. Until then the condition is that of the program
+    /// before it, or the one that `init_fail` assumes.
+    fresh: bool,
     /// The run that has not been answered.
     running: Option<Running>,
     /// Exit status of the last run, for the log.
@@ -32,14 +35,14 @@ struct Running {
 const LOST: Duration = Duration::from_secs(10);
 
 impl Script {
-    pub const fn new(config: model::Script) -> Self {
-        // Assumed to have failed, it needs one success, as the first result of any script decides alone.
-        let condition = if config.init_fail {
-            Condition::Bad { successes: config.rise.saturating_sub(1) }
-        } else {
-            Condition::Unknown
-        };
-        Self { config, condition, running: None, last_status: 0 }
+    /// A script; `before`: one of the same name with another program. A reload that only changes how something is
+    /// checked must not make a master leave before the new program has said anything.
+    pub fn new(config: model::Script, before: Option<&Self>) -> Self {
+        let known = before.map(|before| before.condition).filter(|c| c.good().is_some());
+        let assumed =
+            if config.init_fail { Condition::Bad { successes: 0 } } else { Condition::Unknown };
+        let condition = known.unwrap_or(assumed);
+        Self { config, condition, fresh: true, running: None, last_status: 0 }
     }
 
     /// Its run, if an answer to that can no longer be expected.
@@ -114,7 +117,9 @@ impl Engine {
         let success = end == RunEnd::Exit(0);
         let before = script.condition.good();
         let rule = Rule { rise: script.config.rise, fall: script.config.fall };
-        script.condition = script.condition.after(success, rule);
+        let fresh = core::mem::take(&mut script.fresh);
+        let condition = if fresh { Condition::Unknown } else { script.condition };
+        script.condition = condition.after(success, rule);
         let after = script.condition.good();
         if before == after {
             return;

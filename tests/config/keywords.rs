@@ -657,9 +657,10 @@ fn inside(path: &str, line: &str) -> Vec<String> {
     }
 }
 
-/// What they ask for is what happens anyway: interfaces are waited for, and packets to the addresses are let in. (The word
-/// `allow_if_changes` and strict mode, which would change that, are named as not in effect.)
-const AS_IT_IS: &[&str] = &["dynamic_interfaces", "accept"];
+/// What they ask for is what happens anyway: interfaces are waited for, and sets of
+/// addresses are those of nftables (N0704). (The word `allow_if_changes`, which would change that, is named as not in
+/// effect.)
+const AS_IT_IS: &[&str] = &["dynamic_interfaces", "vrrp_ipsets"];
 
 /// What of the model the daemon acts on in this version. A part that becomes effective leaves this list, and its
 /// keywords their mark.
@@ -671,10 +672,12 @@ fn effective(mut model: Model) -> Model {
     for instance in vrrp.instances.iter_mut() {
         let effective = instance.extras.take().map(|e| InstanceExtras {
             routes: e.routes,
+            rules: e.rules,
             unicast: e.unicast,
             ah_key: e.ah_key,
             hmac: e.hmac,
             track_source: e.track_source,
+            accept: e.accept,
             ..InstanceExtras::default()
         });
         instance.extras = effective.filter(|e| *e != InstanceExtras::default()).map(Box::new);
@@ -689,9 +692,13 @@ fn effective(mut model: Model) -> Model {
         groups: vrrp.groups.split_off(0),
         scripts: vrrp.scripts.split_off(0),
         static_addresses: vrrp.static_addresses.split_off(0),
+        static_routes: vrrp.static_routes.split_off(0),
+        static_rules: vrrp.static_rules.split_off(0),
+        track_groups: vrrp.track_groups.split_off(0),
         startup_delay: vrrp.startup_delay,
         log_unknown_vrids: vrrp.log_unknown_vrids,
         needs_ipvs: vrrp.needs_ipvs,
+        filters: vrrp.filters.clone(),
         ..Vrrp::default()
     };
     let lvs = &mut model.lvs;

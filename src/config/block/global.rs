@@ -131,7 +131,7 @@ block! {
         /// Version of IPv4 instances that have none of their own.
         vrrp_version: One<Int<2, 3>> = "vrrp_version", default("2");
         /// Default of `strict_mode`.
-        vrrp_strict: One<Bool> = "vrrp_strict", later, default("off");
+        vrrp_strict: One<Bool> = "vrrp_strict", default("off");
         /// For this many seconds after the start no instance becomes master; adverts are heard. A change counts from the next start on.
         vrrp_startup_delay: One<Seconds<1_000, 4_294_000_000>> = "vrrp_startup_delay", default("0");
         /// As `vrrp_startup_delay`, counted from the start of the machine. A change counts from the next start on.
@@ -219,18 +219,18 @@ block! {
         /// Default of `garp_extra_if`.
         vrrp_garp_extra_if: One<ExtraGarp<1>> = "vrrp_garp_extra_if" | "vrrp_vmac_garp_intvl" (old), later,
             default("0");
-        /// Use iptables for what has to be dropped, in these chains.
-        vrrp_iptables: First<Chains> = "vrrp_iptables", later, deprecated("use 'nftables'");
-        /// Names of the sets used with iptables.
-        vrrp_ipsets: One<Sets> = "vrrp_ipsets", later, default("keepalived and names derived from it");
+        /// Drop packets to virtual addresses, and from them if a chain for these is named. Done by nftables, not in these chains.
+        vrrp_iptables: First<Chains> = "vrrp_iptables", deprecated("use 'nftables'");
+        /// Names of the sets used with iptables. Ours are those of the table of nftables.
+        vrrp_ipsets: One<Sets> = "vrrp_ipsets", default("keepalived and names derived from it");
         /// Use nftables for what has to be dropped, in this table.
-        nftables: First<OptionalName<30>> = "nftables", later, default("keepalived");
+        nftables: First<OptionalName<30>> = "nftables", default("keepalived");
         /// Priority of its chains.
-        nftables_priority: One<Signed> = "nftables_priority", later, default("-1");
+        nftables_priority: One<Signed> = "nftables_priority", default("-1");
         /// Match interfaces by number.
-        nftables_ifindex: One<Flag> = "nftables_ifindex", later;
-        /// Count packets in the sets.
-        nftables_counters: One<Flag> = "nftables_counters", later;
+        nftables_ifindex: One<Flag> = "nftables_ifindex";
+        /// Count packets that the rules match.
+        nftables_counters: One<Flag> = "nftables_counters";
         /// Make one firewall mark of each group of addresses, in this table.
         nftables_ipvs: First<OptionalName<254>> = "nftables_ipvs", later, default("keepalived_ipvs");
         /// Priority of its chain.

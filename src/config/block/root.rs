@@ -45,13 +45,13 @@ block! {
         /// TLS material for SSL_GET.
         ssl: Each<Ssl> = "SSL", later;
         /// Instances that also track the interfaces of static items.
-        track_group: Each<TrackGroup> = "track_group", lenient, later;
+        track_group: Each<TrackGroup> = "track_group", lenient;
         /// Addresses that are set for as long as the daemon runs.
         static_ipaddress: Lines<AddressEntry> = "static_ipaddress";
         /// Routes that are set for as long as the daemon runs.
-        static_routes: Lines<RouteEntry> = "static_routes", later;
+        static_routes: Lines<RouteEntry> = "static_routes";
         /// Policy rules that are set for as long as the daemon runs.
-        static_rules: Lines<RuleEntry> = "static_rules", later;
+        static_rules: Lines<RuleEntry> = "static_rules";
         /// Interfaces whose link is asked for every second.
         linkbeat_interfaces: Lines<LinkbeatEntry> = "linkbeat_interfaces", later;
         /// Seconds for which a change of an interface must last to count.

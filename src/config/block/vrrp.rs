@@ -294,13 +294,13 @@ block! {
         /// Routes that are there while the instance is master.
         virtual_routes: Lines<RouteEntry> = "virtual_routes";
         /// Policy rules that are there while the instance is master.
-        virtual_rules: Lines<RuleEntry> = "virtual_rules", later;
+        virtual_rules: Lines<RuleEntry> = "virtual_rules";
         /// Let packets to the virtual addresses in though this router does not own them.
         accept: One<Flag> = "accept", default("on unless strict") => accept;
         /// Drop packets to the virtual addresses unless this router owns them.
-        no_accept: One<Flag> = "no_accept", later => no_accept;
+        no_accept: One<Flag> = "no_accept" => no_accept;
         /// Behave as the RFC says, also where that is unusual.
-        strict_mode: One<Bool> = "strict_mode", later, default("vrrp_strict");
+        strict_mode: One<Bool> = "strict_mode", default("vrrp_strict");
         /// Files that put the instance into FAULT or change its priority.
         track_file: Lines<TrackEntry<254>> = "track_file", later;
         /// Processes that put the instance into FAULT or change its priority.

@@ -124,6 +124,9 @@ fn resolve(block: &VrrpInstance, cx: &mut Load<'_>) -> Option<(Instance, Reason)
     };
     let unicast = extras::unicast(block, family, cx);
     let (interface, known) = interface(block, unicast.is_some(), cx)?;
+    if strict && known.as_ref().is_some_and(|i| i.multicast) {
+        strict_unicast(block, cx);
+    }
     let (priority, state) = priority(block, strict, cx);
     let wants_master = state == InitialState::Master;
     let mut reason: Reason = None;
@@ -161,6 +164,8 @@ fn resolve(block: &VrrpInstance, cx: &mut Load<'_>) -> Option<(Instance, Reason)
     follow_addresses(&mut track_interfaces, &interface, list.iter().chain(&excluded));
     let routes = block.virtual_routes.items.iter().map(|e| &e.value.route);
     follow(&mut track_interfaces, &interface, routes.flat_map(super::route::tracked));
+    let rules = block.virtual_rules.items.iter().map(|e| &e.value.rule);
+    follow(&mut track_interfaces, &interface, rules.flat_map(super::route::tracked_by_rule));
     let track_scripts = tracker::scripts(&block.track_script.items, name, cx);
     let notify = notify(block, cx);
     let garp = garp(block, strict, cx);
@@ -275,6 +280,18 @@ fn interface(
         }
     }
     Some((interface, known))
+}
+
+/// Adverts to single routers are not in the RFCs.
+fn strict_unicast(block: &VrrpInstance, cx: &mut Load<'_>) {
+    if let Some(peer) = block.unicast_peer.items.first() {
+        let message = format!(
+            "({}) strict mode does not provide for unicast where there is multicast; the peers are used",
+            block.header.0
+        );
+        let new = Diagnostic::warning(&codes::CONFLICT, message).at(peer.span);
+        cx.report(new.note("keepalived 2.4 does not start with this"));
+    }
 }
 
 /// Priority and initial state, each of which gives the default of the other.
@@ -446,7 +463,7 @@ pub(super) fn follow_addresses<'a>(
 }
 
 /// Without one of these interfaces the instance cannot take part.
-fn follow<'a>(
+pub(super) fn follow<'a>(
     tracked: &mut Vec<TrackedInterface>,
     own: &IfName,
     interfaces: impl Iterator<Item = &'a IfName>,

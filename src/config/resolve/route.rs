@@ -25,6 +25,11 @@ pub(super) fn tracked(route: &Route) -> impl Iterator<Item = &IfName> {
     route.interface.iter().chain(ways).filter(|_| !route.no_track)
 }
 
+/// The interfaces of a rule that is tracked.
+pub(super) fn tracked_by_rule(rule: &Rule) -> impl Iterator<Item = &IfName> {
+    rule.input.iter().chain(&rule.output).filter(|_| !rule.no_track)
+}
+
 /// Rules, those without a preference with one.
 pub(super) fn rules(entries: &[Spanned<RuleEntry>], cx: &mut Load<'_>) -> Vec<Rule> {
     let mut list = Vec::with_capacity(entries.len());
@@ -59,6 +64,9 @@ pub(super) fn statics(root: &Root, cx: &mut Load<'_>) {
     }
     for entry in &root.static_routes.items {
         let value = &entry.value;
+        if value.route.vrf.is_some() {
+            cx.later_option("'vrf' of a route in static_routes, which is left out", entry.span);
+        }
         follow(value.track_group.as_ref(), value.route.interface.as_ref(), entry.span, cx);
     }
     for entry in &root.static_rules.items {

@@ -349,6 +349,16 @@ pub(super) fn finish(cx: &mut Load<'_>) {
         if members.is_empty() {
             continue;
         }
+        for instance in &mut cx.draft.model.vrrp.instances {
+            if members.contains(&instance.name) {
+                let interfaces = draft.interfaces.iter();
+                super::instance::follow(
+                    &mut instance.track_interfaces,
+                    &instance.interface,
+                    interfaces,
+                );
+            }
+        }
         cx.draft.model.vrrp.track_groups.push(extras::TrackGroup {
             name,
             members: members.into_iter().collect(),

@@ -189,7 +189,7 @@ fn routes_of_others_do_not_reach_the_queue() {
             let mut buffer = vec![0; DATAGRAM];
             // Those of the device and of its addresses.
             while monitor.socket.inner().recv(&mut buffer.as_mut_slice(), 0).is_ok() {}
-            assert!(monitor.watch_routes(true).unwrap());
+            assert!(monitor.watch(Watch { routes: true, rules: false }).unwrap());
             for n in 1..=9 {
                 ip(&format!("route add 10.{n}.0.0/16 dev lo proto bird"));
                 ip(&format!("route add 2001:db8:{n}::/48 dev lo proto bird"));

@@ -160,7 +160,7 @@ fn next_hop(op: &Op, family: AddressFamily, hop: &NextHop) -> Option<RouteNextHo
     Some(new)
 }
 
-fn realm(realms: u32) -> RouteRealm {
+pub(super) fn realm(realms: u32) -> RouteRealm {
     let [a, b, c, d] = realms.to_be_bytes();
     RouteRealm { source: u16::from_be_bytes([a, b]), destination: u16::from_be_bytes([c, d]) }
 }

@@ -1,9 +1,9 @@
 use core::time::Duration;
 
 use super::*;
-use crate::base::{IfIndex, Prefix};
+use crate::base::{Family, IfIndex, Prefix};
 use crate::model::address::{Address, AddressFlags as Flags, Lifetime};
-use crate::model::route::{self, MetricKind};
+use crate::model::route::{self, MetricKind, Rule, RuleAction};
 use crate::model::sample;
 use crate::plan::route::objects;
 use crate::plan::{Verb, Want};
@@ -276,12 +276,13 @@ fn attributes_are_told_as_they_were_asked_for() {
             route.protocol = PROTOCOL_MARK;
         }
         let all = all.into_iter().map(Object::Address);
-        let all: Vec<Object> = all.chain(routes.iter().flat_map(objects)).collect();
+        let rules = rules().into_iter().map(|rule| Object::Rule(Box::new(rule)));
+        let all: Vec<Object> = all.chain(routes.iter().flat_map(objects)).chain(rules).collect();
         for object in &all {
             assert_eq!(bench.carry_out(Verb::Add, object.clone()), Outcome::Done, "{object}");
         }
         let mut seen = Vec::new();
-        assert!(list(&mut bench.requests, true, &mut seen).unwrap());
+        assert!(list(&mut bench.requests, Watch { routes: true, rules: true }, &mut seen).unwrap());
         let mut table = crate::plan::Table::default();
         table.set_link(&"dummy0".parse().unwrap(), Some(bench.interface));
         let ids: Vec<_> = all.iter().map(|object| table.claim(object.clone(), 0)).collect();
@@ -292,5 +293,93 @@ fn attributes_are_told_as_they_were_asked_for() {
             let request = table.request(&[*id], crate::base::Instant::ZERO, |_| Want::Yes);
             assert!(request.is_none(), "{object}: {request:?}\n{}", bench.shown());
         }
+    });
+}
+
+/// Every selector and every action, in both families.
+fn rules() -> Vec<Rule> {
+    let v4 = || sample::rule(Family::V4, 0, 200);
+    let table = |table| RuleAction::Table {
+        table,
+        realms: None,
+        suppress_length: None,
+        suppress_group: None,
+    };
+    let full = Rule {
+        from: Some(prefix("10.1.0.0/16")),
+        to: Some(prefix("10.2.3.4/32")),
+        input: Some("dummy0".parse().unwrap()),
+        // Nothing of this name is there.
+        output: Some("ppp7".parse().unwrap()),
+        tos: Some(4),
+        mark: Some((0x10, 0xff)),
+        tunnel: Some(77),
+        users: Some((0, 0)),
+        ip_protocol: Some(6),
+        source_ports: Some((1, 1023)),
+        destination_ports: Some((80, 80)),
+        action: RuleAction::Table {
+            table: 1000,
+            realms: Some(0x0003_0004),
+            suppress_length: None,
+            suppress_group: None,
+        },
+        ..v4()
+    };
+    let six = Rule {
+        from: Some(prefix("2001:db8::/32")),
+        invert: true,
+        action: RuleAction::Table {
+            table: 254,
+            realms: None,
+            suppress_length: Some(0),
+            suppress_group: Some(3),
+        },
+        ..sample::rule(Family::V6, 0, 200)
+    };
+    let others = [
+        RuleAction::MasterDevice,
+        RuleAction::Goto(30_000),
+        RuleAction::Nop,
+        RuleAction::Blackhole,
+        RuleAction::Unreachable,
+        RuleAction::Prohibit,
+        table(201),
+    ];
+    let others = others.into_iter().map(|action| Rule { action, ..v4() });
+    let all = [full, six, v4(), Rule { mark: Some((0, 0)), tos: Some(0), ..v4() }];
+    let all = all.into_iter().chain(others);
+    (100..).zip(all).map(|(preference, rule)| Rule { preference, ..rule }).collect()
+}
+
+#[test]
+fn a_rule_comes_and_goes_and_others_are_left_alone() {
+    in_namespace("kernel::object::tests::a_rule_comes_and_goes_and_others_are_left_alone", || {
+        let mut bench = Bench::new();
+        ip("rule add from 10.1.0.0/16 table 300 pref 400");
+        for rule in rules() {
+            let object = Object::Rule(Box::new(rule));
+            assert_eq!(bench.carry_out(Verb::Add, object.clone()), Outcome::Done, "{object}");
+            assert_eq!(bench.carry_out(Verb::Add, object), Outcome::Already);
+        }
+        let shown = ip("rule show");
+        for text in [
+            "100:\tfrom 10.1.0.0/16 to 10.2.3.4 tos 0x04 fwmark 0x10/0xff iif dummy0 oif ppp7 [detached] \
+             uidrange 0-0 ipproto tcp sport 1-1023 dport 80 tun_id 77 lookup 1000 realms 3/4 proto keepalived",
+            "104:\tfrom all lookup [l3mdev-table] proto keepalived",
+            "105:\tfrom all goto 30000 [unresolved] proto keepalived",
+            "107:\tfrom all blackhole proto keepalived",
+        ] {
+            assert!(shown.contains(text), "{text}\n{shown}");
+        }
+        for rule in rules() {
+            let object = Object::Rule(Box::new(rule));
+            let delete = Verb::Delete { keep_secondaries: false };
+            assert_eq!(bench.carry_out(delete.clone(), object.clone()), Outcome::Done, "{object}");
+            assert_eq!(bench.carry_out(delete, object), Outcome::Already);
+        }
+        let left = ip("rule show");
+        assert_eq!(left.lines().count(), 4, "{left}");
+        assert!(left.contains("400:\tfrom 10.1.0.0/16 lookup 300"), "{left}");
     });
 }

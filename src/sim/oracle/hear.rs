@@ -145,16 +145,17 @@ impl World {
             return;
         }
         let busy = node.events > 0;
-        let Some(segment) = node.kernel.segment_of(rx.interface).cloned() else { return };
-        let wire = (segment, family, payload.get(1).copied().unwrap_or_default());
         let config = Arc::clone(&node.config);
-        let instance = instance_on(node, &config, &wire);
+        let segment = node.kernel.segment_of(rx.interface).cloned();
+        let wire = segment.map(|s| (s, family, payload.get(1).copied().unwrap_or_default()));
+        let instance = wire.as_ref().and_then(|wire| instance_on(node, &config, wire));
         if busy {
+            // Of a link that is gone, too: a daemon that was stalled has not heard of that.
             self.oracle.count_anew(id);
         } else if instance.is_none() {
             return self.oracle.count_host(id, |host| host.unknown += 1);
         }
-        let Some(instance) = instance else { return };
+        let (Some(instance), Some(wire)) = (instance, wire) else { return };
         let state = self.engine(id).and_then(|engine| engine.state(&instance.name));
         let Some(state) = state else { return };
         let flaw = flaw(instance, rx, octets);

@@ -98,6 +98,11 @@ impl Oracle {
         }
     }
 
+    /// A step of an engine begins; `timer`: because something is due.
+    pub(super) const fn begin_step(&mut self, timer: bool) {
+        self.step.timer = timer;
+    }
+
     pub(super) fn disturbed(&mut self, now: Instant) {
         self.disturbed = Some(now);
     }
@@ -153,18 +158,17 @@ impl Oracle {
         }
     }
 
-    pub(super) fn begin_reload(&mut self, id: NodeId, now: Instant, old: &Vrrp, new: &Vrrp) {
+    fn begin_reload(&mut self, id: NodeId, now: Instant, old: &Vrrp, new: &Vrrp, fit: &[bool]) {
         self.reloaded.insert(id, now);
         self.muddle(id);
         self.count_anew(id);
         self.carry_notices(id, old, new);
-        self.carry_scripts(id, old, new);
         for ((_, wire), router) in self.routers.iter_mut().filter(|((node, _), _)| *node == id) {
             let named = |i: &&Instance| i.family == wire.1 && i.vrid.get() == wire.2;
             router.reloaded(new.instances.iter().filter(named).map(|i| i.advert_int).max());
         }
         // A router that moves leaves its addresses for a new election.
-        let all = |config: &Vrrp| -> BTreeSet<_> {
+        let all = |config: &mut dyn Iterator<Item = &Instance>| -> BTreeSet<_> {
             let place = |i: &Instance, a: &Address| {
                 let router = (i.interface.clone(), i.family, i.vrid, i.version);
                 (router, a.interface.clone(), a.prefix)
@@ -172,9 +176,11 @@ impl Oracle {
             let of = |i: &Instance| -> Vec<_> {
                 i.addresses.iter().chain(&i.excluded).map(|a| place(i, a)).collect()
             };
-            config.instances.iter().flat_map(of).collect()
+            config.flat_map(of).collect()
         };
-        let (old, new) = (all(old), all(new));
+        // One that the new configuration keeps from taking part leaves its addresses, too.
+        let new = new.instances.iter().zip(fit).filter(|(_, fit)| **fit).map(|(i, _)| i);
+        let (old, new) = (all(&mut old.instances.iter()), all(&mut new.into_iter()));
         let places = old.intersection(&new).map(|(_, link, prefix)| (link.clone(), *prefix));
         self.kept = Some(places.collect());
     }
@@ -219,6 +225,19 @@ impl Oracle {
 }
 
 impl World {
+    /// A host, which has its new configuration already, takes it over from the old one.
+    pub(super) fn begin_reload(&mut self, id: NodeId, old: &Vrrp, new: &Vrrp) {
+        let now = self.now();
+        self.oracle.carry_scripts(id, old, new);
+        let fit = |instance: &Instance| {
+            let group = self.group_of(id, &instance.name);
+            let mut members = new.instances.iter().filter(|i| group.contains(&i.name));
+            self.node(id).is_some_and(|node| members.all(|member| self.is_fit(node, id, member)))
+        };
+        let fit: Vec<bool> = new.instances.iter().map(fit).collect();
+        self.oracle.begin_reload(id, now, old, new, &fit);
+    }
+
     /// What the oracle found so far.
     #[must_use]
     pub fn violations(&self) -> &[String] {

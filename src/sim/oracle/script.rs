@@ -35,19 +35,26 @@ impl Oracle {
         self.carry_scripts(id, &Vrrp::default(), config);
     }
 
-    /// A script whose program stays the same keeps what is known of it.
+    /// A script whose program stays the same keeps what is known of it. Another program is judged as the one before it
+    /// until its first result, which decides alone.
     pub(super) fn carry_scripts(&mut self, id: NodeId, old: &Vrrp, new: &Vrrp) {
         let mut carried = BTreeMap::new();
         for script in &new.scripts {
             let before = old.scripts.iter().find(|s| s.name == script.name);
             let same = before.is_some_and(|s| s.command == script.command);
-            let known = self.scripts.remove(&(id, script.name.clone())).filter(|_| same);
-            let fresh = || Track {
-                fresh: true,
-                good: script.init_fail.then_some(false),
-                ..Track::default()
+            let known = self.scripts.remove(&(id, script.name.clone()));
+            let track = match known {
+                Some(known) if same => known,
+                // Without a verdict that is not fresh, results were lost, and it is not known what it is.
+                Some(Track { good, fresh, .. }) if good.is_some() || !fresh => {
+                    Track { fresh: true, good, ..Track::default() }
+                }
+                _ => {
+                    let good = script.init_fail.then_some(false);
+                    Track { fresh: true, good, ..Track::default() }
+                }
             };
-            carried.insert((id, script.name.clone()), known.unwrap_or_else(fresh));
+            carried.insert((id, script.name.clone()), track);
         }
         self.scripts.retain(|(node, _), _| *node != id);
         self.scripts.append(&mut carried);

@@ -170,8 +170,19 @@ fn a_master_may_be_told_to_keep_quiet_or_to_speak_last() {
     let mut host = Host::new(config);
     host.pass(10 * SECOND);
     host.look();
-    host.hear(PEER, 100);
+    // However often: that is no reason not to answer who leaves.
+    for _ in 0..5 {
+        host.hear(PEER, 100);
+    }
     assert_eq!(host.priorities(), Vec::<u8>::new());
+    host.hear(PEER, 0);
+    assert_eq!(host.priorities(), [200]);
+    for priority in [0, 0, 0, 100] {
+        host.hear(PEER, priority);
+    }
+    assert_eq!(host.priorities(), [200, 200]);
+    host.pass(100 * MS);
+    assert_eq!(host.priorities(), [200]);
     host.hear(PEER, 250);
     assert_eq!(host.priorities(), [200]);
     assert_eq!(host.state(), State::Backup);

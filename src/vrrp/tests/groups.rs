@@ -183,6 +183,35 @@ fn the_will_of_a_member_survives_a_reload() {
 }
 
 #[test]
+fn a_member_that_hears_a_router_with_other_addresses_does_not_let_its_group_take_over() {
+    let mut host = Host::new(sample::nat(200));
+    let of_external = [IpAddr::from([10, 0, 2, 1])];
+    let as_good = advert_of(PEER, &of_external, |c| (c.vrid, c.priority) = (91, 200));
+    // `internal` hears nobody and waits for `external`, which hears a master.
+    for _ in 0..4 {
+        host.receive(PEER, &as_good);
+        host.pass(SECOND);
+    }
+    // Then there is one for `internal` as well, with an address more, and `external` hears nobody.
+    let addresses = [[10, 0, 3, 100], [10, 0, 3, 7]].map(IpAddr::from);
+    let other = advert_of([10, 0, 3, 72], &addresses, |c| (c.vrid, c.priority) = (92, 200));
+    let (source, destination) = ([10, 0, 3, 72].into(), [224, 0, 0, 18].into());
+    let rx = Rx { interface: OTHER, source, destination, hop_limit: 0 };
+    for _ in 0..6 {
+        host.event(Event::Advert { rx, packet: &other });
+        host.pass(SECOND);
+    }
+    assert_eq!(states_of_two(&host), [State::Backup; 2]);
+    host.pass(4 * SECOND);
+    assert_eq!(states_of_two(&host), [State::Master; 2]);
+}
+
+fn states_of_two(host: &Host) -> [State; 2] {
+    let view = host.engine.view(host.now);
+    [0, 1].map(|n| view.instances[n].state)
+}
+
+#[test]
 fn a_group_of_masters_tells_nothing_when_a_member_joins_it_later() {
     let (mut host, mut config) = three();
     let fourth = sample::instance("fourth", "enp0s8", 94, 200, &["10.0.2.4/24"]);

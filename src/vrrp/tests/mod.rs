@@ -25,6 +25,7 @@ mod health;
 mod interfaces;
 mod reload;
 mod routes;
+mod rules;
 mod unicast;
 
 const SECOND: Duration = Duration::from_secs(1);

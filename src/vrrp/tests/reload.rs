@@ -276,6 +276,42 @@ fn a_script_with_another_command_is_another_script() {
 }
 
 #[test]
+fn a_master_does_not_leave_because_its_script_got_another_command() {
+    for init_fail in [false, true] {
+        let (mut host, mut config) = two();
+        config.scripts.push(sample::script("chk", 2, 3));
+        sample::track(&mut config.instances[0], "chk", 0);
+        sample::track(&mut config.instances[1], "chk", 20);
+        reload(&mut host, &config);
+        let end = |host: &mut Host, end: RunEnd| {
+            let run = host.seen.iter().rev().find_map(|a| match a {
+                Action::RunScript { run, .. } => Some(*run),
+                _ => None,
+            });
+            host.event(Event::Ran { run: run.unwrap(), end });
+        };
+        end(&mut host, RunEnd::Exit(0));
+        host.look();
+        config.scripts[0].command = sample::command("/bin/other");
+        config.scripts[0].init_fail = init_fail;
+        let priorities = |host: &Host| {
+            [0, 1].map(|n| host.engine.view(host.now).instances[n].effective_priority)
+        };
+        let before = priorities(&host);
+        reload(&mut host, &config);
+        assert_eq!((masters(&host).len(), priorities(&host)), (2, before), "{init_fail}");
+        assert_eq!((host.ops(), host.announced()), (vec![], vec![]));
+        // The first result of the new program decides alone.
+        end(&mut host, RunEnd::Exit(1));
+        assert_eq!(masters(&host).len(), 1);
+        host.look();
+        host.pass(SECOND);
+        end(&mut host, RunEnd::Exit(0));
+        assert_eq!(priorities(&host)[1], before[1] - 20);
+    }
+}
+
+#[test]
 fn a_member_that_joins_a_group_of_masters_becomes_one() {
     let mut config = sample::nat(200);
     let internal = config.instances.pop().unwrap();
