@@ -156,6 +156,21 @@ impl<C: Copy + PartialEq> Table<C> {
         affected.extend(self.elements_of(table));
     }
 
+    /// An entry, and if it is a table its elements: they are to come together.
+    #[must_use]
+    pub fn with_elements(&self, id: ObjectId) -> Vec<ObjectId> {
+        let mut all = vec![id];
+        if let Some(Object::FilterTable(table)) = self.entry(id).map(|e| e.object.as_ref()) {
+            let table = table.id();
+            let keys = self.by_key.range(begin(&table)..);
+            all.extend(
+                keys.take_while(|(key, _)| matches!(key, Identity::Filter(f) if f.table == table))
+                    .map(|(_, id)| *id),
+            );
+        }
+        all
+    }
+
     /// Entries that are elements of a table.
     fn elements_of(&mut self, table: &FilterTableId) -> Vec<ObjectId> {
         let keys = self.by_key.range(begin(table)..).map(|(key, _)| key);

@@ -297,7 +297,10 @@ impl Engine {
                 Timer::Limits(id) => self.limits_due(moment, id),
                 Timer::Notice(id) => self.announce_state(moment, id),
                 Timer::Script(id) => self.script_due(moment, id, due),
-                Timer::Retry(entry) => self.settle(moment, &[entry]),
+                Timer::Retry(entry) => {
+                    let entries = self.objects.with_elements(entry);
+                    self.settle(moment, &entries);
+                }
                 Timer::Join => self.join_again(moment),
                 Timer::HoldDown(id) => {
                     if let Some(instance) = self.instance_mut(id) {

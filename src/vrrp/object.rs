@@ -9,7 +9,7 @@ use crate::base::IfIndex;
 use crate::model;
 use crate::model::vrrp::Priority;
 use crate::plan::route::objects;
-use crate::plan::{Change, Object, ObjectId, Outcome, Part, Request, Token, Want};
+use crate::plan::{Change, Object, ObjectId, Outcome, Part, Request, Token, Waits, Want};
 
 /// Who names an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -175,7 +175,9 @@ impl Engine {
                 Claimant::Host => None,
             })
             .collect();
-        if let (Outcome::Refused(errno), false) = (outcome, answer.repeated) {
+        // Of what is refused for want of its table the table is named.
+        let told = matches!(self.objects.waits(answer.object), Some(Waits::FilterTable(..)));
+        if let (Outcome::Refused(errno), false) = (outcome, answer.repeated || told) {
             let what = if answer.added { "add" } else { "remove" };
             let meanwhile = match entry.object.as_ref() {
                 Object::FilterTable(_) if answer.added => {

@@ -329,7 +329,7 @@ const SAMPLES: &[(&str, &[&str])] = &[
     ("lvs_sync_daemon", &["eth0"]),
     ("vrrp_garp_extra_if", &["all 5"]),
     ("vrrp_vmac_garp_intvl", &["all 5"]),
-    ("vrrp_iptables", &["IN OUT"]),
+    ("vrrp_iptables", &["IN OUT", "IN"]),
     ("vrrp_ipsets", &["one"]),
     ("nftables", &["one"]),
     ("nftables_ipvs", &["one"]),
