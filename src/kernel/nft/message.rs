@@ -224,7 +224,7 @@ impl Rule {
     }
 
     /// Goes on if what begins in register 1 is in a set.
-    pub(super) fn is_in(self, set: &str) -> Self {
+    pub(super) fn within(self, set: &str) -> Self {
         self.expression("lookup", &Attributes::default().text(1, set).number(2, 1))
     }
 
@@ -270,17 +270,17 @@ mod tests {
 
     #[test]
     fn what_the_kernel_tells_beyond_what_it_was_told_does_not_matter() {
-        let wanted = Rule::default().load(From::Network(16, 4), 1).is_in("vips").drops();
+        let wanted = Rule::default().load(From::Network(16, 4), 1).within("vips").drops();
         assert!(wanted.are_in(&wanted.0));
         // It adds flags to a lookup and numbers to a counter.
         let lookup = Attributes::default().text(1, "vips").number(2, 1).number(5, 0);
         let told = Rule::default().load(From::Network(16, 4), 1).expression("lookup", &lookup);
         assert!(wanted.are_in(&told.drops().0));
-        let other = Rule::default().load(From::Network(12, 4), 1).is_in("vips").drops();
+        let other = Rule::default().load(From::Network(12, 4), 1).within("vips").drops();
         assert!(!wanted.are_in(&other.0));
-        let accepts = Rule::default().load(From::Network(16, 4), 1).is_in("vips").accepts();
+        let accepts = Rule::default().load(From::Network(16, 4), 1).within("vips").accepts();
         assert!(!wanted.are_in(&accepts.0));
-        let shorter = Rule::default().load(From::Network(16, 4), 1).is_in("vips");
+        let shorter = Rule::default().load(From::Network(16, 4), 1).within("vips");
         assert!(!wanted.are_in(&shorter.0.0));
     }
 }

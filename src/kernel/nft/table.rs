@@ -167,13 +167,13 @@ impl Maker<'_> {
     fn rules_v4(&mut self) {
         const SOURCE: From = From::Network(12, 4);
         const DESTINATION: From = From::Network(16, 4);
-        self.drop("in", Rule::default().load(DESTINATION, 1).is_in(VIPS));
+        self.drop("in", Rule::default().load(DESTINATION, 1).within(VIPS));
         if self.table.vmacs {
             let igmp = Rule::default().load(From::Network(9, 1), 1).equals(&[IGMP]);
             self.report_by_parent(igmp.load(DESTINATION, 1));
         }
         if self.table.settings.output {
-            self.drop("out", Rule::default().load(SOURCE, 1).is_in(VIPS));
+            self.drop("out", Rule::default().load(SOURCE, 1).within(VIPS));
         }
     }
 
@@ -192,18 +192,18 @@ impl Maker<'_> {
         }
         self.discovery("in");
         self.goes_if_local("in", DESTINATION, "in_link_local");
-        self.drop("in", Rule::default().load(DESTINATION, 1).is_in(VIPS));
+        self.drop("in", Rule::default().load(DESTINATION, 1).within(VIPS));
         if self.table.vmacs {
             for report in [REPORT_V1, REPORT_V2] {
                 self.report_by_parent(icmp(report).load(DESTINATION, 1));
             }
             let solicitation = icmp(ROUTER_SOLICITATION);
-            self.drop("out", solicitation.load(From::OutIndex, 1).is_in(VMAC_SET));
+            self.drop("out", solicitation.load(From::OutIndex, 1).within(VMAC_SET));
         }
         if output {
             self.discovery("out");
             self.goes_if_local("out", SOURCE, "out_link_local");
-            self.drop("out", Rule::default().load(SOURCE, 1).is_in(VIPS));
+            self.drop("out", Rule::default().load(SOURCE, 1).within(VIPS));
         }
     }
 
@@ -216,7 +216,7 @@ impl Maker<'_> {
     fn local(&mut self, chain: &str, address: From, interface: From) {
         const SECOND: Register = 2;
         let set = if self.table.settings.by_index { BY_INDEX } else { BY_NAME };
-        self.drop(chain, Rule::default().load(address, 1).load(interface, SECOND).is_in(set));
+        self.drop(chain, Rule::default().load(address, 1).load(interface, SECOND).within(set));
     }
 
     /// Neighbour discovery goes on: whoever accepts no packets is to be found all the same (RFC 9568 6.4.3).

@@ -237,9 +237,11 @@ fn a_new_process_keeps_what_is_right_and_nothing_else() {
 #[test]
 fn link_local_addresses_are_closed_on_their_interface() {
     for (by_index, same) in [(false, true), (true, false)] {
-        let mut config = Vrrp::default();
-        config.instances = vec![sample::instance("V6", "enp0s8", 9, 200, &["fe80::100/64"])];
-        config.filters.by_index = by_index;
+        let config = Vrrp {
+            instances: vec![sample::instance("V6", "enp0s8", 9, 200, &["fe80::100/64"])],
+            filters: FilterSettings { by_index, ..FilterSettings::default() },
+            ..Vrrp::default()
+        };
         let mut host = Host::off();
         let mut kernel = host.kernel();
         kernel.objects.push(Sight::address(ETH, prefix("fe80::71/64")));
