@@ -2,7 +2,7 @@
 
 use crate::lab::frame::Frame;
 use crate::lab::service::{Server, fetch};
-use crate::lab::timeline::What;
+use crate::lab::timeline::{Event, What};
 use crate::lab::{LIMIT, Lab, Res, ipvs, need};
 use crate::scenario::{DR, FWMARK, LAN, Servers};
 use crate::{cases, check};
@@ -42,12 +42,15 @@ fn answers_go_directly_to_the_client(lab: &mut Lab) -> Res {
 
     let server = fetch(&net.client, PAGE)?;
     check!(server.as_deref().is_some_and(|name| name.starts_with("websvr")), "{server:?}");
-    let answers = lab.always().all(|event| match &event.what {
+    let answer = |event: &Event| match &event.what {
         What::Frame(Frame::Tcp(tcp)) if tcp.answer && tcp.source.to_string() == VIP => {
             Some(event.node.to_string())
         }
         _ => None,
-    });
+    };
+    // The page may be there before the frames that brought it were read.
+    lab.always().wait("an answer of the virtual address", answer)?;
+    let answers = lab.always().all(answer);
     check!(answers == [server.unwrap_or_default()], "SYN,ACK of {VIP} came from {answers:?}");
     Ok(())
 }

@@ -303,7 +303,7 @@ pub mod guest {
         let mark = lab.mark();
         daemon.signal(Signal::SIGTERM)?;
         // What is not sent is told.
-        lab.after(mark).log(&node, "programs and mails are done with")?;
+        lab.after(mark).log(&node, "programs and mails are not finished")?;
         check!(daemon.ended(mark)?, "the exit status is not zero");
         Ok(())
     }

@@ -15,6 +15,7 @@ mod command;
 mod demo;
 mod dr;
 mod failover;
+mod fifo;
 mod firewall;
 mod foreign;
 mod group;
@@ -56,6 +57,7 @@ fn main() -> ExitCode {
         dr::CASES,
         haproxy::CASES,
         reload::CASES,
+        fifo::CASES,
         foreign::CASES,
         ownership::CASES,
         route::CASES,

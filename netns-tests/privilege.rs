@@ -30,6 +30,7 @@ cases![Here:
     each_process_holds_what_the_table_says,
     files_that_only_root_can_read_are_read,
     a_notify_script_may_gain_privileges,
+    a_notify_script_goes_through_sudo,
     a_compromised_process_cannot_harm_the_supervisor,
     a_compromised_process_has_nothing_executed_but_what_is_configured,
 ];
@@ -193,22 +194,26 @@ fn files_that_only_root_can_read_are_read(lab: &mut Lab) -> Res {
 }
 
 fn a_notify_script_may_gain_privileges(lab: &mut Lab) -> Res {
-    lab.subject.ours_only("its processes are all root")?;
     let pair = Pair::new(lab)?;
     let node = &pair.svr1;
-    account(node)?;
     // What sudo lives on: a program that belongs to root and takes on its rights.
-    let gain = match need::program("sudo", "sudo") {
-        Ok(sudo) => {
-            node.write("/etc/sudoers", "nobody ALL=(ALL) NOPASSWD: ALL\n", 0o440)?;
-            format!("{} -n id -u", sudo.display())
-        }
-        Err(_) => {
-            node.must(["cp", "/usr/bin/id", "/usr/local/bin/own-id"])?;
-            node.must(["chmod", "4755", "/usr/local/bin/own-id"])?;
-            "/usr/local/bin/own-id -u".into()
-        }
-    };
+    node.must(["cp", "/usr/bin/id", "/usr/local/bin/own-id"])?;
+    node.must(["chmod", "4755", "/usr/local/bin/own-id"])?;
+    gains(lab, node, "/usr/local/bin/own-id -u")
+}
+
+fn a_notify_script_goes_through_sudo(lab: &mut Lab) -> Res {
+    let sudo = need::program("sudo", "sudo")?;
+    let pair = Pair::new(lab)?;
+    let rule = "nobody ALL=(root) NOPASSWD: /usr/bin/id -u\n";
+    pair.svr1.write("/etc/sudoers", rule, 0o440)?;
+    gains(lab, &pair.svr1, &format!("{} -n /usr/bin/id -u", sudo.display()))
+}
+
+/// A notify script of an ordinary user becomes root by this command, which prints the user.
+fn gains(lab: &Lab, node: &Node, gain: &str) -> Res {
+    lab.subject.ours_only("its processes are all root")?;
+    account(node)?;
     let script = format!("#!/bin/sh\n{{ id -u; {gain}; }} >/run/told/ids 2>&1\n");
     node.write("/usr/local/bin/on_master", &script, 0o755)?;
     node.must(["install", "-d", "-m", "777", "/run/told"])?;
@@ -290,6 +295,7 @@ fn attack(channel: &Channel, huge: &OwnedFd, round: usize) {
         announced: None,
         own: Vec::new(),
         ah: Default::default(),
+        heard: Vec::new(),
     };
     let small = Summary { instances: Vec::new(), ..Summary::default() };
     let messages = [

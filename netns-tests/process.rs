@@ -9,7 +9,7 @@ use nix::sys::signal::Signal;
 
 use crate::lab::daemon::{CONF, Program, Role, lives, signal_to};
 use crate::lab::node::launch;
-use crate::lab::{LIMIT, Lab, Res};
+use crate::lab::{LIMIT, Lab, Res, Stop, late};
 use crate::scenario::{FAILOVER, LAN, Pair, replaced, steady, within};
 use crate::{cases, check};
 
@@ -31,6 +31,7 @@ cases![Here:
     a_backup_that_was_held_up_stays_backup,
     a_master_that_was_held_up_settles_again,
     a_blocked_log_delays_nothing,
+    a_configuration_on_a_hanging_file_system_does_not_hold_up_later_reloads,
 ];
 
 const VIP: &str = "10.0.0.100";
@@ -422,4 +423,80 @@ fn free_descriptors(pid: u32, free: usize) -> Res {
     let done = Command::new("prlimit").args(["--pid", &pid.to_string(), &limit]).status()?;
     check!(done.success(), "prlimit: {done}");
     Ok(())
+}
+
+/// A file system (FUSE) whose server takes requests and never answers: who looks for a file there cannot even be killed.
+const HANGING: &str = r#"
+import ctypes, os, struct, sys
+libc = ctypes.CDLL(None, use_errno=True)
+os.mknod("/run/fuse", 0o20600, os.makedev(10, 229))
+fuse = os.open("/run/fuse", os.O_RDWR)
+options = b"fd=%d,rootmode=40000,user_id=0,group_id=0,allow_other" % fuse
+os.mkdir("/run/remote")
+if libc.mount(b"remote", b"/run/remote", b"fuse", 0, options):
+    sys.exit("cannot mount: " + os.strerror(ctypes.get_errno()))
+print("mounted", flush=True)
+while True:
+    request = os.read(fuse, 1 << 20)
+    length, code, number = struct.unpack_from("=IIQ", request)
+    if code == 26: # FUSE_INIT
+        answer = struct.pack("=IIIIHHIIHHI7I", 7, 31, 0, 0, 0, 0, 4096, 1, 1, 0, *[0] * 8)
+        os.write(fuse, struct.pack("=IiQ", 16 + len(answer), 0, number) + answer)
+    else:
+        print("asked", flush=True)
+"#;
+
+fn a_configuration_on_a_hanging_file_system_does_not_hold_up_later_reloads(lab: &mut Lab) -> Res {
+    lab.subject.ours_only("the process of the addresses reads it, and hangs itself")?;
+    if !std::path::Path::new("/sys/module/fuse").exists() {
+        return Err(Stop::Skip("the kernel has no FUSE".into()));
+    }
+    let pair = Pair::new(lab)?;
+    let node = &pair.svr1;
+    let [daemon, _backup] = pair.start(&lab.subject, FAILOVER)?;
+    lab.always().some_garps(node, VIP.parse()?, 10)?;
+    let mut server = Command::new("/usr/bin/python3");
+    server.args(["-c", HANGING]);
+    let server = node.spawn(server, "fuse")?;
+    lab.always().says(node, "fuse", "mounted")?;
+
+    let mark = lab.mark();
+    let including = format!("{}include /run/remote/part.conf\n", FAILOVER[0]);
+    node.write(CONF, &including, 0o644)?;
+    daemon.signal(Signal::SIGHUP)?;
+    let later = lab.after(mark);
+    later.says(node, "fuse", "asked")?;
+    let reader = daemon.role(Role::Config)?;
+    lab.note("another file, which can be read");
+    let other = within(FAILOVER[0], "virtual_ipaddress {", "10.0.0.101/24");
+    node.write(CONF, &other, 0o644)?;
+    daemon.signal(Signal::SIGHUP)?;
+    let applied = later.address(node, "10.0.0.101", true)?;
+    let (begun, _) = later.log(node, "another reload comes after")?;
+    // At most 5 s for the one that hangs, half a second for it to be killed, and what it takes to read the other one.
+    let took = applied.millis_since(begun);
+    let bound = late::bound(6_500.0, begun, applied);
+    check!(took < bound, "applied after {took} ms, {bound} ms at most");
+    check!(state(reader)? == Some('D'), "it does not hang: {:?}", state(reader)?);
+    later.log(node, "failed to terminate after kill")?;
+    steady(lab, mark, node, 8)?;
+
+    lab.note("and again, until the file system is back");
+    node.write(CONF, &including, 0o644)?;
+    let again = lab.mark();
+    daemon.signal(Signal::SIGHUP)?;
+    lab.after(again).log(node, "Reloading")?;
+    signal_to(server, Signal::SIGKILL)?;
+    lab.after(again).log(node, "part.conf")?;
+    lab.timeline().poll(LIMIT, "the processes that hung are gone", || {
+        Ok((state(reader)?.is_none() && daemon.find(Role::Config).is_none()).then_some(()))
+    })?;
+    check!(daemon.stop()?, "the exit status is not zero");
+    Ok(())
+}
+
+/// The state of a process as ps shows it; none when it is gone.
+fn state(pid: u32) -> Res<Option<char>> {
+    let Ok(stat) = std::fs::read_to_string(format!("/proc/{pid}/stat")) else { return Ok(None) };
+    Ok(stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next()))
 }

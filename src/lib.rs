@@ -6,7 +6,6 @@
 //! configuration language and a simulator that runs the engines on a virtual clock. It has no clock, socket,
 //! thread or file and builds with `--no-default-features`. The upper half (feature `daemon`) carries out what
 //! the core asks for: sockets, netlink, processes, scripts, mail.
-#![deny(missing_docs)]
 #![cfg_attr(
     not(test),
     deny(

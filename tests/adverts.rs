@@ -83,16 +83,24 @@ struct Router {
     engine: Engine,
     now: Instant,
     sent: Vec<(u8, Vec<u8>)>,
+    config: Vrrp,
+    own: IpAddr,
 }
 
 impl Router {
     fn new(config: Vrrp, own: IpAddr, time: WallTime) -> Self {
         let now = Instant::from_nanos(1_000_000_000);
-        let mut router = Self { engine: Engine::new(now), now, sent: Vec::new() };
+        let (engine, sent) = (Engine::new(now), Vec::new());
+        let mut router = Self { engine, now, sent, config: config.clone(), own };
         router.event(Event::TimeOfDay(time));
-        router.event(Event::Reload(Arc::new(config)));
+        router.begin(config, own);
+        router
+    }
+
+    fn begin(&mut self, config: Vrrp, own: IpAddr) {
+        self.event(Event::Reload(Arc::new(config)));
         let length = if own.is_ipv4() { 24 } else { 64 };
-        router.event(Event::Kernel(Snapshot {
+        self.event(Event::Kernel(Snapshot {
             links: vec![Link {
                 index: ETH,
                 name: "eth0".parse().unwrap(),
@@ -103,7 +111,6 @@ impl Router {
             }],
             objects: vec![Sight::address(ETH, Prefix::new(own, length).unwrap())],
         }));
-        router
     }
 
     fn event(&mut self, event: Event<'_>) {
@@ -200,6 +207,26 @@ fn a_captured_advert_is_taken_once_and_in_time_where_it_carries_a_sequence() {
     assert_eq!(late, timed);
     let numbered = [&timed[..3], &["v3_hmac_monotonic", timed[3], "v2_ah"]].concat();
     assert_eq!(again, numbered);
+}
+
+#[test]
+fn a_replaced_process_takes_no_advert_again() {
+    let mut hmac = 0;
+    for capture in captures().into_iter().filter(|capture| capture.name.contains("hmac")) {
+        let mut router = peer(&capture);
+        router.hear(&capture, &capture.packet);
+        assert_eq!(router.counters().adverts_received, 1, "{}", capture.name);
+        let summary = router.engine.summary(router.now);
+        let mut next = peer(&capture);
+        next.engine = Engine::new(next.now);
+        next.event(Event::TimeOfDay(capture.at));
+        next.event(Event::Resume(summary));
+        next.begin(router.config.clone(), router.own);
+        next.hear(&capture, &capture.packet);
+        assert_eq!(next.counters().adverts_received, 0, "{}", capture.name);
+        hmac += 1;
+    }
+    assert!(hmac >= 4, "{hmac} captures");
 }
 
 #[test]

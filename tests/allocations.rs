@@ -278,7 +278,7 @@ mod shell {
             let hooks = Hooks { beat: Box::new(|| {}), rest: Box::new(|| {}) };
             let (driver, mut handle) = Driver::new(hooks).unwrap();
             std::thread::spawn(move || driver.run());
-            let snapshot = monitor.snapshot(&mut requests).unwrap();
+            let snapshot = monitor.snapshot(&mut requests).unwrap().snapshot.unwrap();
             handle.send(Input::Engine(Event::Kernel(snapshot))).unwrap();
             let config = Arc::new(config(link, priority));
             handle.send(Input::Reload { config, scheduling: Scheduling::default() }).unwrap();

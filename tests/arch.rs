@@ -255,6 +255,29 @@ fn code(text: &str) -> String {
     text.lines().flat_map(|line| [line.split("//").next().unwrap_or_default(), "\n"]).collect()
 }
 
+/// Public types say what they are. Functions, fields and variants need to only where their names do not: a rule for
+/// them makes comments that say nothing.
+#[test]
+fn public_types_are_documented() {
+    const KINDS: [&str; 3] = ["struct", "enum", "trait"];
+    let mut silent = Vec::new();
+    for (path, text) in sources("src") {
+        let lines: Vec<&str> = text.lines().map(str::trim).collect();
+        for (at, line) in lines.iter().enumerate() {
+            let kind = line.strip_prefix("pub ").and_then(|rest| rest.split(' ').next());
+            if !kind.is_some_and(|kind| KINDS.contains(&kind)) || line.contains('$') {
+                continue;
+            }
+            let above = lines.get(..at).unwrap_or_default().iter().rev();
+            let ends = |line: &&&str| line.is_empty() || line.ends_with(['{', '}', ';']);
+            if !above.take_while(|l| !ends(l)).any(|l| l.starts_with("///") || l.contains("doc")) {
+                silent.push(format!("{}:{}: {line}", path.display(), at + 1));
+            }
+        }
+    }
+    assert!(silent.is_empty(), "{}", silent.join("\n"));
+}
+
 /// `a` of `a::b`, `a` and `c` of `{a::b, c}`.
 fn first_names(text: &str) -> Vec<String> {
     let name = |text: &str| -> String {

@@ -9,6 +9,7 @@ use evervip::check::probe::{Failure, ProbeId, Step, Verdict, unconnected};
 use evervip::check::{Action, Actions, Engine, Event, Limits};
 use evervip::model::{Lvs, ServiceKey, sample};
 use evervip::plan::ipvs::{Op, Table};
+use evervip::plan::listing::Listing;
 use evervip::plan::{Outcome, Token};
 use evervip::status::check::Summary;
 
@@ -21,11 +22,15 @@ const MOST: usize = 1000;
 pub fn events(data: &[u8]) {
     let mut input = Input(data.get(..4000).unwrap_or(data));
     let mut now = Instant::from_nanos(1_000_000_000);
-    let limits =
-        Limits { probes: 1 + usize::from(input.below(4)), writes: 1 + usize::from(input.below(4)) };
+    let limits = Limits {
+        probes: 1 + usize::from(input.below(4)),
+        writes: 1 + usize::from(input.below(4)),
+        read: 1,
+    };
     let mut engine = Engine::new(u64::from(input.octet()), limits);
     let mut asked: Vec<(Token, u32)> = Vec::new();
     let mut reads: Vec<Arc<[ServiceKey]>> = Vec::new();
+    let mut lists = 0;
     let (mut probes, mut under_way) = (Vec::new(), BTreeSet::new());
     let mut kernel = Table::default();
     let mut out = Actions::new();
@@ -48,6 +53,14 @@ pub fn events(data: &[u8]) {
                         _ => Ok(kernel.clone()),
                     },
                 },
+                None if lists > 0 => {
+                    lists -= 1;
+                    Event::Listed(if number % 4 == 0 {
+                        Err(i32::from(number))
+                    } else {
+                        Ok(Listing::of(&kernel))
+                    })
+                }
                 None => Event::Timer,
             },
             6 | 7 => match asked.pop() {
@@ -81,6 +94,7 @@ pub fn events(data: &[u8]) {
                     }
                 }
                 Action::Read { services } => reads.push(Arc::clone(services)),
+                Action::List => lists += 1,
                 Action::StartProbe { probe, .. } => {
                     assert!(under_way.insert(*probe), "{probe:?} is used twice");
                     probes.push(*probe);
@@ -196,6 +210,7 @@ impl World {
                         let table = Table { services: services.iter().filter_map(there).collect() };
                         events.push(Event::Table { services, result: Ok(table) });
                     }
+                    Action::List => events.push(Event::Listed(Ok(Listing::of(&self.kernel)))),
                     Action::Apply { token, ops } => {
                         for (item, op) in (0..).zip(ops.iter()) {
                             let outcome = self.kernel.apply(op);

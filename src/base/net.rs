@@ -71,6 +71,12 @@ impl fmt::Debug for IfIndex {
 pub struct IfName(Box<str>);
 
 impl IfName {
+    /// `eth0`, where keepalived expects addresses of no interface.
+    #[must_use]
+    pub fn eth0() -> Self {
+        Self("eth0".into())
+    }
+
     /// The text of the name.
     #[must_use]
     pub fn as_str(&self) -> &str {

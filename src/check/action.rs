@@ -16,6 +16,8 @@ pub enum Action {
         /// Which; the servers of others need not be read.
         services: Arc<[ServiceKey]>,
     },
+    /// List all services that the kernel holds, those of others included; answered with `Event::Listed`.
+    List,
     /// Keep this list where a later process of the daemon finds it, before anything after it is done: these
     /// services are in the kernel's table, or will be in a moment, because we put them there.
     Own(Arc<[ServiceKey]>),
@@ -72,6 +74,17 @@ impl Actions {
     /// Takes the actions out in order, keeping the memory.
     pub fn drain(&mut self) -> impl Iterator<Item = Action> {
         self.0.drain(..)
+    }
+
+    /// All of them, in order.
+    pub fn iter(&self) -> impl Iterator<Item = &Action> {
+        self.0.iter()
+    }
+
+    /// How many.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.0.len()
     }
 
     /// Whether there is nothing to do.

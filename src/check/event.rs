@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::probe::{ProbeId, Verdict};
 use crate::model::{Lvs, ServiceKey};
 use crate::plan::ipvs::Table;
+use crate::plan::listing::Listing;
 use crate::plan::{Outcome, Token};
 use crate::status::check::Summary;
 
@@ -32,9 +33,10 @@ pub enum Event {
         /// The answer. The table holds no other services than those asked for.
         result: Result<Table, i32>,
     },
+    /// The answer to `Action::List`: what the kernel holds, or the error number.
+    Listed(Result<Listing, i32>),
     /// The kernel answered one operation of an `Action::Apply`.
     Applied {
-        /// That of the action.
         token: Token,
         /// Position in its list.
         item: u32,
@@ -42,12 +44,7 @@ pub enum Event {
         outcome: Outcome,
     },
     /// An attempt ended.
-    Probed {
-        /// That of the action.
-        probe: ProbeId,
-        /// How.
-        verdict: Verdict,
-    },
+    Probed { probe: ProbeId, verdict: Verdict },
     /// Leave: remove our entries, answer with `Action::Done`.
     Stop {
         /// `--dont-release-ipvs`: leave the entries in place.

@@ -11,8 +11,11 @@
 //! | `server` | a server goes up or down |
 //! | `weight` | how much of the traffic a server is to get |
 //! | `quorum` | a service gains or loses its quorum; the sorry server |
-//! | `write` | from what is wanted to what the kernel holds, refusals included |
+//! | `wanted` | what the kernel is to hold, and what leads there |
+//! | `write` | operations on their way to the kernel, and its answers |
+//! | `refusal` | what the kernel refuses |
 //! | `audit` | what other programs did to the table is found |
+//! | `silence` | a kernel that does not answer |
 //! | `start` | reading and adopting the kernel's table |
 //! | `reload` | from one configuration to the next |
 //! | `stop` | leaving |
@@ -42,16 +45,19 @@ pub mod event;
 mod notify;
 pub mod probe;
 mod quorum;
+mod refusal;
 mod reload;
 mod schedule;
 mod server;
 mod service;
+mod silence;
 mod start;
 mod stop;
 #[cfg(test)]
 mod tests;
 mod text;
 mod view;
+mod wanted;
 mod weight;
 mod write;
 
@@ -61,6 +67,7 @@ pub use event::Event;
 pub use probe::{ProbeId, Verdict};
 use schedule::Checker;
 use service::Service;
+use silence::Silence;
 
 /// All services of one host.
 #[derive(Debug)]
@@ -105,6 +112,8 @@ pub struct Engine {
     leaving: BTreeSet<ServiceKey>,
     /// Looks for what other programs did to the table.
     audit: Audit,
+    /// What the kernel has not answered yet.
+    silence: Silence,
     /// From an earlier process.
     owned: BTreeSet<ServiceKey>,
     /// The list of ours that was told last named services that were about to go.
@@ -129,11 +138,13 @@ pub struct Limits {
     /// Services with unanswered operations, at least 1. More do not go faster; fewer let urgent ones through
     /// sooner.
     pub writes: usize,
+    /// Services that are read one by one when the table is looked at; of more a list is asked for first.
+    pub read: usize,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { probes: 1000, writes: 256 }
+        Self { probes: 1000, writes: 256, read: 64 }
     }
 }
 
@@ -185,7 +196,7 @@ impl Engine {
             retries: TimerQueue::new(),
             table_retry: None,
             table_backoff: 0,
-            limits: Limits { probes: limits.probes.max(1), writes: limits.writes.max(1) },
+            limits: Limits { probes: limits.probes.max(1), writes: limits.writes.max(1), ..limits },
             rng: Rng::new(seed),
             running: 0,
             waiting: VecDeque::new(),
@@ -198,6 +209,7 @@ impl Engine {
             closing: probe::Closing::Orderly,
             leaving: BTreeSet::new(),
             audit: Audit::default(),
+            silence: Silence::default(),
             owned: BTreeSet::new(),
             owned_leaving: false,
             leaving_early: false,
@@ -217,11 +229,14 @@ impl Engine {
     /// left in the kernel as it stands.
     pub fn handle(&mut self, now: Instant, event: Event, out: &mut Actions) {
         self.current = None;
+        self.silence.answered(now, &event);
+        let before = out.len();
         if catch_unwind(AssertUnwindSafe(|| self.dispatch(&mut Moment { now, out }, event)))
             .is_err()
         {
             self.quarantine(&mut Moment { now, out });
         }
+        self.silence.asked(now, out.iter().skip(before));
         if core::mem::take(&mut self.changed) {
             out.push(Action::Report);
         }
@@ -229,10 +244,9 @@ impl Engine {
 
     /// When [`Event::Timer`] is due next.
     pub fn deadline(&mut self) -> Option<Instant> {
-        [self.checks.earliest(), self.retries.earliest(), self.table_retry, self.audit.due()]
-            .into_iter()
-            .flatten()
-            .min()
+        let table = [self.table_retry, self.audit.due(), self.silence.due()];
+        let queues = [self.checks.earliest(), self.retries.earliest()];
+        queues.into_iter().chain(table).flatten().min()
     }
 
     fn dispatch(&mut self, moment: &mut Moment<'_>, event: Event) {
@@ -245,6 +259,7 @@ impl Engine {
             }
             Event::Reload(config) => self.reload(moment, config),
             Event::Table { services, result } => self.table(moment, &services, result),
+            Event::Listed(result) => self.listed(moment, result),
             Event::Applied { token, item, outcome } => self.applied(moment, token, item, outcome),
             Event::Probed { probe, verdict } => self.probed(moment, probe, verdict),
             Event::Stop { keep_entries } => self.stop(moment, keep_entries),
@@ -265,7 +280,10 @@ impl Engine {
             }
         }
         if self.audit.due().is_some_and(|at| at <= moment.now) {
-            self.audit_begin(moment);
+            self.audit_due(moment);
+        }
+        if self.silence.due().is_some_and(|at| at <= moment.now) {
+            self.silent();
         }
         while let Some((slot, due)) = self.checks.pop(moment.now) {
             self.check_due(moment, slot, due);

@@ -37,18 +37,18 @@ pub(super) fn of_server(
     body: Option<String>,
     stopping: bool,
 ) -> Option<Notice> {
-    let (name, service) = (server.display(&service.key), service.id());
+    let (name, id) = (server.display(&service.key), service.id());
+    let to_fifo = changed && service.notify_fifo;
     let command = if up { &server.notify_up } else { &server.notify_down };
     let mail = body.map(|body| MailText {
-        subject: format!("Realserver {name} of virtual server {service} - {}", word(up)),
+        subject: format!("Realserver {name} of virtual server {id} - {}", word(up)),
         body,
         urgent: false,
     });
     Some(Notice {
-        subject: server_subject(&name, &service),
-        fifo: if changed { format!("RS {name} {service} {}", word(up)) } else { String::new() }
-            .into(),
-        ..base(command.as_ref().filter(|_| changed), up, mail, stopping)?
+        subject: server_subject(&name, &id),
+        line: if changed { format!("RS {name} {id} {}", word(up)) } else { String::new() }.into(),
+        ..base(command.as_ref().filter(|_| changed), up, mail, stopping, to_fifo)?
     })
 }
 
@@ -68,8 +68,8 @@ pub(super) fn of_service(
     });
     Some(Notice {
         subject: service_subject(&name),
-        fifo: format!("VS {name} {}", word(up)).into(),
-        ..base(command.as_ref(), up, mail, stopping)?
+        line: format!("VS {name} {}", word(up)).into(),
+        ..base(command.as_ref(), up, mail, stopping, service.notify_fifo)?
     })
 }
 
@@ -78,8 +78,9 @@ fn base(
     up: bool,
     mail: Option<MailText>,
     stopping: bool,
+    to_fifo: bool,
 ) -> Option<Notice> {
-    if command.is_none() && mail.is_none() {
+    if command.is_none() && mail.is_none() && !to_fifo {
         return None;
     }
     Some(Notice {
@@ -87,7 +88,8 @@ fn base(
         state: Name::from(word(up)),
         commands: command.cloned().into_iter().collect(),
         limit: stopping.then_some(STOP_LIMIT),
-        fifo: Box::default(),
+        line: Box::default(),
+        to_fifo,
         mail,
     })
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::notify::{self, say};
 use super::service::{Service, Sorry, Standing, Why};
-use super::write::is_taken;
+use super::wanted::is_taken;
 use super::{Action, Engine, Moment};
 use crate::model::{self, Lvs, RealServer};
 use crate::plan::ipvs::DestinationKey;

@@ -13,15 +13,14 @@
 //!
 //! [`Event::Owned`]: super::Event::Owned
 
-use core::time::Duration;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::probe::{Errno, Kind, Share};
+use super::refusal::{LONGEST_RETRY, backoff};
 use super::schedule::Beginning;
 use super::service::{Checkers, Dirty, Server, Service, Sorry, Standing, Why};
 use super::weight::contribution;
-use super::write::{LONGEST_RETRY, backoff};
 use super::{Action, Engine, Moment, Phase, number};
 use crate::model::{self, Lvs, RealServer, ServiceId, ServiceKey};
 use crate::plan::ipvs::{Destination, DestinationKey, Entry, Op, Table};
@@ -29,10 +28,8 @@ use crate::plan::{Outcome, Token};
 
 /// The token of [`Op::Flush`]; services have larger ones.
 pub(super) const FLUSH: Token = Token(0);
-/// How long the kernel may take to list our services; a large table takes a few seconds.
-const LONGEST_READING: Duration = Duration::from_secs(60);
 /// `ETIMEDOUT`
-const TIMED_OUT: i32 = 110;
+pub(super) const TIMED_OUT: i32 = 110;
 
 /// How a service begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,7 +65,7 @@ impl Engine {
         let asked: BTreeSet<ServiceKey> = keys.chain(self.owned.iter().copied()).collect();
         let asked: Arc<[ServiceKey]> = asked.into_iter().collect();
         self.phase = Phase::Reading { asked: Arc::clone(&asked), outdated: false };
-        self.table_retry = Some(moment.now + LONGEST_READING);
+        self.table_retry = Some(moment.now + super::silence::LONGEST);
         moment.out.push(Action::Read { services: asked });
     }
 
@@ -152,7 +149,7 @@ impl Engine {
             tracing::error!("IPVS: Can't initialize ipvs: {}", Errno(errno));
             // EPERM or EACCES.
             let lack = if matches!(errno, 1 | 13) {
-                "this process may change IPVS (CAP_NET_ADMIN)"
+                "this process has the permission to change IPVS (CAP_NET_ADMIN)"
             } else {
                 "the kernel has IPVS (module ip_vs)"
             };
@@ -165,7 +162,7 @@ impl Engine {
 
     fn adopt(&mut self, moment: &mut Moment<'_>, table: Table) {
         if self.table_backoff > 0 {
-            tracing::info!("IPVS is there now");
+            tracing::info!("IPVS is available now");
             self.table_backoff = 0;
         }
         // A role that is restarted goes on with what it made itself.

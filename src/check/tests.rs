@@ -54,6 +54,7 @@ fn config() -> Arc<Lvs> {
         sorry_server: None,
         omega: false,
         smtp_alert: false,
+        notify_fifo: false,
         servers: vec![server(n)],
         extras: None,
     };

@@ -4,6 +4,7 @@ use core::net::SocketAddr;
 
 use super::probe::Kind;
 use super::service::{Server, Service, Standing};
+use super::start::TIMED_OUT;
 use super::weight::effective;
 use super::{Engine, Phase};
 use crate::base::Instant;
@@ -35,6 +36,9 @@ impl Engine {
     /// Whether the kernel's table can be written.
     #[must_use]
     pub const fn kernel(&self) -> Kernel {
+        if self.silence.is_silent() {
+            return Kernel::Unavailable(TIMED_OUT);
+        }
         match self.phase {
             Phase::Idle | Phase::Reading { .. } | Phase::Flushing { .. } => Kernel::Unknown,
             Phase::Waiting { errno } => Kernel::Unavailable(errno),

@@ -468,7 +468,7 @@ impl Reader {
             What::Help => return Ok(Step::Wish(Wish::Help)),
             What::Later => {
                 return Err(format!(
-                    "Option {shown} (--{}) is not served by this version of EverVIP",
+                    "Option {shown} (--{}) is not supported by this version of EverVIP",
                     row.1
                 ));
             }

@@ -214,6 +214,10 @@ impl Files for Piped<'_> {
         if self.text.len() > limit { Err(too_large(limit)) } else { Ok(self.text.clone()) }
     }
 
+    fn refusal(&self, path: &[u8], list: bool) -> Option<String> {
+        self.machine.refusal(path, list)
+    }
+
     fn list(&self, directory: &[u8]) -> Vec<Vec<u8>> {
         self.machine.list(directory)
     }

@@ -11,7 +11,6 @@ use crate::base::near::nearest;
 /// One command.
 #[derive(Clone, Copy, Debug)]
 pub struct Command {
-    /// Its name.
     pub name: &'static str,
     /// What it does, in a few words.
     pub what: &'static str,

@@ -94,7 +94,9 @@ pub fn run(mut args: lexopt::Parser) -> Result<ExitCode, lexopt::Error> {
         else {
             return Ok(ExitCode::SUCCESS);
         };
-        say(format_args!("evervip: reload refused, the running configuration stays: {why}"));
+        say(format_args!(
+            "evervip: reload refused, the running configuration stays in force: {why}"
+        ));
         return Ok(REFUSED.into());
     }
     say(format_args!("evervip: the daemon is not through with it after {} s", PATIENCE.as_secs()));

@@ -257,9 +257,12 @@ codes! {
     /// Unicast adverts can come from any network, while multicast adverts stay on their link, which a TTL of 255 proves.
     /// Without authentication and without a packet filter, any host that can send packets to this router can take over.
     OPEN_UNICAST = "L0803", "unicast without authentication";
-    /// The virtual address is written without the length of its network (or with /32, /128), and is in no network that
-    /// an interface of this machine or another virtual address is connected to. Hosts on the link send packets for it
-    /// to their router instead of asking for it on the link, unless they have a route. Usually the address is mistyped.
+    /// The virtual address is written without the length of its network (or with /32, /128), and is in no network of an
+    /// interface of this machine or of another virtual address. Hosts on the link send packets for it to their router
+    /// instead of asking for it on the link, unless they have a route. Usually the address is mistyped.
+    ///
+    /// If no address of the file is in a network of this machine, the file is probably for another one: a single note
+    /// says so. Nothing is reported if this machine lacks an interface or a source address that the file names.
     OUTSIDE = "L0804", "address outside the networks of the machine";
     /// `state MASTER` without `priority` means priority 255: the router owns the addresses, takes over from every
     /// other router, and the weights of tracked objects have no effect.

@@ -104,6 +104,7 @@ impl Default for Limits {
 #[derive(Debug, Default)]
 pub(crate) struct Given {
     pub dynamic_interfaces: bool,
+    /// None until `global_defs` is known.
     pub default_interface: Option<IfName>,
     /// Where names of numbers are read.
     pub iproute: Folders,
@@ -133,7 +134,7 @@ pub(crate) struct Cx<'a> {
     /// What was understood, statement by statement.
     pub document: Document,
     /// Files read so far, by normalised path: each is read once.
-    texts: IndexMap<Vec<u8>, Result<Arc<[u8]>, String>>,
+    texts: IndexMap<Vec<u8>, Result<Arc<Vec<u8>>, String>>,
     interfaces: IndexMap<IfName, Option<Interface>>,
     resolved: IndexMap<Box<str>, bool>,
     names: Names,
@@ -229,11 +230,11 @@ impl<'a> Cx<'a> {
     }
 
     /// The text of a file, read at most once.
-    pub(crate) fn file_text(&mut self, path: &[u8]) -> Result<Arc<[u8]>, String> {
+    pub(crate) fn file_text(&mut self, path: &[u8]) -> Result<Arc<Vec<u8>>, String> {
         if let Some(text) = self.texts.get(path) {
             return text.clone();
         }
-        let text = self.files.read(path, self.options.limits.file).map(Arc::from);
+        let text = self.files.read(path, self.options.limits.file).map(Arc::new);
         self.texts.insert(path.to_vec(), text.clone());
         text
     }
@@ -297,7 +298,7 @@ impl<'a> Cx<'a> {
 
     /// The interface of static addresses that name none.
     pub(crate) fn default_interface(&mut self) -> Option<IfName> {
-        self.given().default_interface.clone().or_else(|| "eth0".parse().ok())
+        self.given().default_interface.clone()
     }
 
     /// Notes the use of a keyword that is not in effect yet.

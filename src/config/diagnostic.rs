@@ -83,7 +83,6 @@ pub struct Diagnostic {
     pub environment: bool,
     /// What is wrong, in one line.
     pub message: String,
-    /// Where.
     pub span: Span,
     /// What stands at the caret.
     pub label: String,

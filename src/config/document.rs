@@ -15,7 +15,6 @@ pub struct Node {
 /// What a statement opens.
 #[derive(Clone, Debug)]
 pub(crate) enum Body {
-    /// Nothing.
     None,
     /// A list: words for each line.
     Lines(Vec<Vec<Vec<u8>>>),

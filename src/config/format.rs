@@ -44,7 +44,6 @@ impl Line {
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Kind {
-    /// Nothing.
     #[default]
     Blank,
     /// An empty line that ends a definition.

@@ -15,9 +15,7 @@ pub struct Amounts {
     pub octets: usize,
     /// Statements and braces.
     pub pieces: usize,
-    /// Words.
     pub words: usize,
-    /// Problems.
     pub problems: usize,
 }
 

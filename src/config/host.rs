@@ -41,7 +41,6 @@ pub struct Interface {
 pub enum FileKind {
     /// A regular file.
     Regular,
-    /// A directory.
     Directory,
     /// A symbolic link.
     Link,
@@ -52,7 +51,6 @@ pub enum FileKind {
 /// What is known of a file without opening it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FileInfo {
-    /// What it is.
     pub kind: FileKind,
     /// Permission bits, set-id and sticky bits included.
     pub mode: u32,
@@ -119,7 +117,6 @@ pub struct StaticHost {
     pub programs: Option<Vec<String>>,
     /// Time since the machine started.
     pub uptime: Option<Duration>,
-    /// The seed.
     pub seed: u64,
 }
 

@@ -21,7 +21,6 @@ pub enum Shape {
     Flag,
     /// A truth value; the keyword alone means true.
     Boolean,
-    /// An integer.
     Integer {
         /// Least value.
         min: i64,
@@ -63,18 +62,25 @@ pub enum Missing {
 /// Another name of a keyword.
 #[derive(Clone, Copy, Debug)]
 pub struct Alias {
-    /// The name.
     pub name: &'static str,
     /// It is deprecated.
     pub deprecated: bool,
-    /// keepalived says so.
+    /// keepalived logs that it is deprecated.
     pub counted: bool,
+}
+
+/// What is in force while a keyword is not given.
+#[derive(Clone, Copy, Debug)]
+pub enum Unset {
+    /// The value that these words set. Resolving takes it from the same row.
+    Value(fn() -> String),
+    /// Something that depends on other keywords or on the host, in words.
+    Words(&'static str),
 }
 
 /// One row of a table.
 #[derive(Debug)]
 pub struct Keyword {
-    /// Its name.
     pub name: &'static str,
     /// Other names.
     pub aliases: &'static [Alias],
@@ -84,8 +90,8 @@ pub struct Keyword {
     pub shape: fn() -> Shape,
     /// How often it may stand.
     pub times: Times,
-    /// The default as the reference page shows it.
-    pub default: Option<&'static str>,
+    /// What is in force without it.
+    pub default: Option<Unset>,
     /// Not carried out in this version.
     pub later: bool,
     /// How a missing value is taken.
@@ -121,8 +127,15 @@ impl Keyword {
         }
     }
 
-    pub(crate) const fn default(mut self, text: &'static str) -> Self {
-        self.default = Some(text);
+    /// A value is in force while the keyword is not given.
+    pub(crate) const fn default(mut self, shown: fn() -> String) -> Self {
+        self.default = Some(Unset::Value(shown));
+        self
+    }
+
+    /// Other keywords, or the host, decide while the keyword is not given.
+    pub(crate) const fn otherwise(mut self, what: &'static str) -> Self {
+        self.default = Some(Unset::Words(what));
         self
     }
 
@@ -211,6 +224,17 @@ impl Table {
         self.keywords
             .iter()
             .flat_map(|k| core::iter::once(k.name).chain(k.aliases.iter().map(|a| a.name)))
+    }
+}
+
+impl Unset {
+    /// As the reference pages show it.
+    #[must_use]
+    pub fn text(self) -> String {
+        match self {
+            Self::Value(shown) => shown(),
+            Self::Words(what) => what.to_owned(),
+        }
     }
 }
 

@@ -61,14 +61,9 @@ const BUILT_IN: &[(&str, &[(&str, u32)])] = &[
 /// Largest file that is read for names.
 const LARGEST: usize = 1 << 20;
 
-/// Where iproute2 keeps its tables; none for the usual places.
+/// Where iproute2 keeps its tables. A name in a later folder overrides the same name in an earlier one.
 #[derive(Debug, Default)]
-pub(crate) struct Folders {
-    /// Of the machine's own tables.
-    pub etc: Option<Vec<u8>>,
-    /// Of the distribution's tables.
-    pub usr: Option<Vec<u8>>,
-}
+pub(crate) struct Folders(pub Vec<Vec<u8>>);
 
 /// Names read from files so far, by table.
 #[derive(Debug, Default)]
@@ -110,13 +105,8 @@ fn read(table: &'static str, folders: &Folders, host: &dyn Host) -> IndexMap<Str
         }
         return names;
     }
-    let etc = folders.etc.clone().unwrap_or_else(|| b"/etc/iproute2".to_vec());
-    let usr = match folders.usr.clone() {
-        Some(path) => vec![path],
-        None => vec![b"/usr/lib/iproute2".to_vec(), b"/usr/share/iproute2".to_vec()],
-    };
-    // What comes later counts: the machine's own table over the distribution's.
-    for mut path in usr.into_iter().chain([etc]) {
+    for folder in &folders.0 {
+        let mut path = folder.clone();
         path.push(b'/');
         path.extend_from_slice(table.as_bytes());
         let text = host.read_start(&path, LARGEST).unwrap_or_default();

@@ -17,11 +17,14 @@ pub(crate) enum Token {
     Close(u32),
 }
 
+/// What the parser is given at a time, in octets: it needs ten times as much for its own account of it.
+const PART: usize = 8 << 10;
+
 /// Splits a chunk of whole lines at its braces.
 pub(crate) fn tokens(chunk: &Text, out: &mut Vec<Token>) {
     out.clear();
     match core::str::from_utf8(&chunk.bytes) {
-        Ok(text) => parse(text, out),
+        Ok(text) => parse_all(text, out),
         // Files have no character set; the grammar only looks at ASCII, so anything else may stand as one letter.
         Err(_) => {
             let masked: String = chunk
@@ -29,21 +32,37 @@ pub(crate) fn tokens(chunk: &Text, out: &mut Vec<Token>) {
                 .iter()
                 .map(|&b| if b.is_ascii() { char::from(b) } else { 'x' })
                 .collect();
-            parse(&masked, out);
+            parse_all(&masked, out);
         }
     }
 }
 
-fn parse(text: &str, out: &mut Vec<Token>) {
+/// Parses in parts of whole lines: nothing in the grammar reaches beyond a line but text, which is put together again.
+fn parse_all(text: &str, out: &mut Vec<Token>) {
+    let mut from = 0;
+    while let Some(rest) = text.get(from..).filter(|rest| !rest.is_empty()) {
+        let bytes = rest.as_bytes();
+        let after = bytes.get(PART..).unwrap_or_default();
+        // What is before a line feed ends between letters.
+        let length = memchr::memchr(b'\n', after).map_or(bytes.len(), |at| PART + at + 1);
+        parse(rest.get(..length).unwrap_or(rest), from, out);
+        from += length;
+    }
+}
+
+fn parse(text: &str, base: usize, out: &mut Vec<Token>) {
     // The grammar accepts every text, so there is no error to report.
     let Ok(pairs) = FileParser::parse(Rule::pieces, text) else {
         return;
     };
     for pair in pairs {
         let span = pair.as_span();
-        let (start, end) = (u32_of(span.start()), u32_of(span.end()));
+        let (start, end) = (u32_of(base + span.start()), u32_of(base + span.end()));
         match pair.as_rule() {
-            Rule::text => out.push(Token::Text(start, end)),
+            Rule::text => match out.last_mut() {
+                Some(Token::Text(_, last)) if *last == start => *last = end,
+                _ => out.push(Token::Text(start, end)),
+            },
             Rule::open => out.push(Token::Open(start)),
             Rule::close => out.push(Token::Close(start)),
             _ => {}
@@ -70,6 +89,18 @@ mod tests {
                 Token::Close(_) => "}".into(),
             })
             .collect()
+    }
+
+    /// Parts are not seen: text over their borders is one token, and places are those of the chunk.
+    #[test]
+    fn long_text_is_parsed_in_parts() {
+        let line = "a \"{\" ö\n";
+        let long = line.repeat(3 * PART / line.len());
+        let found = split(format!("{long}b {{\n{long}}}\n{long}").as_bytes());
+        assert_eq!(found.len(), 5, "{found:?}");
+        assert_eq!(found[0], format!("{long}b "));
+        assert_eq!(found[2], format!("\n{long}"));
+        assert_eq!(found[4], format!("\n{long}"));
     }
 
     #[test]

@@ -2,8 +2,10 @@
 //!
 //! The `block!` macro makes a struct of a table. A field is a slot (how often the keyword may stand, and what
 //! counts then) of a value type (what its words mean). The rest of the row names the keyword, its aliases
-//! and marks: `later` for what this version does not carry out, `default("..")` for the reference page, `lenient` and
-//! `quiet` for how a missing value is taken. What a reload does with a change is for the difference of two models
+//! and marks: `later` for what this version does not carry out, `lenient` and `quiet` for how a missing value is taken.
+//! `default(VALUE)` is the value in force without the keyword: the reference pages show it, and a method named like the
+//! field gives what was written or else this value, which is how `resolve` reads it. `otherwise("..")` tells in words what
+//! depends on other keywords or on the host. What a reload does with a change is for the difference of two models
 //! (`model::diff`) to say.
 
 use super::codes;
@@ -330,7 +332,7 @@ macro_rules! block {
             $(
                 $(#[doc = $doc:literal])+
                 $field:ident: $slot:ty = $name:literal $(| $alias:literal $(($($mark:ident)+))?)*
-                    $(, $flag:ident $(($arg:literal))?)* $(=> $hook:path)?;
+                    $(, $flag:ident $(($arg:expr))?)* $(=> $hook:path)?;
             )*
         }
     ) => {
@@ -341,6 +343,12 @@ macro_rules! block {
             pub span: $crate::config::span::Span,
             pub end: $crate::config::span::Span,
             $(pub $field: $slot,)*
+        }
+
+        impl $Block {
+            $($crate::config::schema::value_or_default! {
+                $field $slot, []; $($flag $(($arg))?;)*
+            })*
         }
 
         impl $crate::config::schema::Block for $Block {
@@ -359,7 +367,7 @@ macro_rules! block {
                         concat!($($doc, "\n"),+),
                         <$slot as Slot>::shape,
                         <$slot as Slot>::TIMES,
-                    )$(.$flag($($arg)?))*,
+                    )$(.$flag($($crate::config::schema::argument!($flag $slot, $arg))?))*,
                 )*];
                 static TABLE: Table =
                     Table::new($block_name, concat!($($block_doc, "\n"),+), KEYWORDS);
@@ -442,6 +450,34 @@ macro_rules! block {
     };
 }
 
+/// What a mark of a row is told: a default becomes the function that shows it.
+macro_rules! argument {
+    (default $slot:ty, $value:expr) => {
+        || $crate::config::slot::shown::<$slot>(&$value)
+    };
+    ($mark:ident $slot:ty, $value:expr) => {
+        $value
+    };
+}
+
+/// The method that gives what was written, or else the default, of a row that has one. A row that is carried out must
+/// use it; one that is not may.
+macro_rules! value_or_default {
+    ($field:ident $slot:ty, [$($allow:ident)?];) => {};
+    ($field:ident $slot:ty, [$($allow:ident)?]; later; $($rest:tt)*) => {
+        $crate::config::schema::value_or_default! { $field $slot, [allow]; $($rest)* }
+    };
+    ($field:ident $slot:ty, [$($allow:ident)?]; default($value:expr); $($rest:tt)*) => {
+        $(#[$allow(dead_code, reason = "not every keyword is carried out yet")])?
+        pub(crate) fn $field(&self) -> <$slot as $crate::config::slot::Single>::Value {
+            $crate::config::slot::Single::given(&self.$field).unwrap_or_else(|| $value)
+        }
+    };
+    ($field:ident $slot:ty, [$($allow:ident)?]; $mark:ident $(($value:expr))?; $($rest:tt)*) => {
+        $crate::config::schema::value_or_default! { $field $slot, [$($allow)?]; $($rest)* }
+    };
+}
+
 /// Whether a mark is among others.
 macro_rules! has {
     ($want:ident) => { false };
@@ -450,4 +486,4 @@ macro_rules! has {
     ($want:ident $other:ident $($rest:ident)*) => { $crate::config::schema::has!($want $($rest)*) };
 }
 
-pub(crate) use {block, has};
+pub(crate) use {argument, block, has, value_or_default};

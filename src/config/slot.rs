@@ -93,6 +93,54 @@ impl<T> Over<T> {
     }
 }
 
+/// A slot that stands for a value, so that it can have a default.
+pub(crate) trait Single {
+    type Value;
+    /// What was written.
+    fn given(&self) -> Option<Self::Value>;
+    fn words(value: &Self::Value, out: &mut Words);
+}
+
+/// A default as it would be written.
+pub(crate) fn shown<S: Single>(value: &S::Value) -> String {
+    let mut words = Words::default();
+    S::words(value, &mut words);
+    let words: Vec<_> = words.0.iter().map(|w| String::from_utf8_lossy(w)).collect();
+    words.join(" ")
+}
+
+macro_rules! single {
+    ($($slot:ident)*) => {
+        $(impl<T: Value + Clone> Single for $slot<T> {
+            type Value = T;
+
+            fn given(&self) -> Option<T> {
+                self.value().cloned()
+            }
+
+            fn words(value: &T, out: &mut Words) {
+                value.words(out);
+            }
+        })*
+    };
+}
+
+single! { One First Over }
+
+impl<T: Value + Clone> Single for Many<T> {
+    type Value = Vec<T>;
+
+    fn given(&self) -> Option<Vec<T>> {
+        (!self.0.is_empty()).then(|| self.0.iter().map(|v| v.value.clone()).collect())
+    }
+
+    fn words(value: &Vec<T>, out: &mut Words) {
+        for one in value {
+            one.words(out);
+        }
+    }
+}
+
 macro_rules! defaults {
     ($($slot:ident { $($init:tt)* })*) => {
         $(impl<T> Default for $slot<T> {

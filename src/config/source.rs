@@ -8,6 +8,11 @@ use super::host::FileKind;
 pub trait Files {
     /// What the path names, links followed, and its permission bits.
     fn status(&self, path: &[u8]) -> Option<(FileKind, u32)>;
+    /// Why nothing can be said of what the path names, or with `list` of what is in that directory, as the operating
+    /// system words it; none when there is simply nothing.
+    fn refusal(&self, _path: &[u8], _list: bool) -> Option<String> {
+        None
+    }
     /// The whole file.
     ///
     /// # Errors
@@ -114,6 +119,12 @@ pub(crate) fn absolute(directory: &[u8], path: &[u8]) -> Vec<u8> {
         whole.push(b'/');
     }
     whole
+}
+
+/// The directory in which names for a pattern with wildcards are looked for first; none without wildcards.
+pub(crate) fn listed(pattern: &[u8]) -> Option<&[u8]> {
+    let wild = pattern.iter().position(|b| has_wildcard(&[*b]))?;
+    pattern.get(..wild).map(|before| directory_of(before).unwrap_or_default())
 }
 
 /// The part of a path before its last slash, the slash included; none for a bare name.

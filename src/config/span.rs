@@ -74,7 +74,7 @@ pub(crate) struct SourceFile {
     /// The name under which it was opened.
     pub name: Box<str>,
     /// What it holds.
-    pub text: Arc<[u8]>,
+    pub text: Arc<Vec<u8>>,
     lines: OnceCell<Vec<u32>>,
 }
 
@@ -102,7 +102,7 @@ pub(crate) struct Place<'a> {
 }
 
 impl Sources {
-    pub(crate) fn add_file(&mut self, name: &str, text: Arc<[u8]>) -> u32 {
+    pub(crate) fn add_file(&mut self, name: &str, text: Arc<Vec<u8>>) -> u32 {
         let index = u32_of(self.files.len());
         self.files.push(SourceFile { name: name.into(), text, lines: OnceCell::new() });
         index
@@ -178,7 +178,6 @@ impl SourceFile {
 /// A value with the place where it was written. Equal values are equal wherever they stand.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Spanned<T> {
-    /// The value.
     pub value: T,
     /// Where it was written.
     pub span: Span,

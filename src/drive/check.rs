@@ -19,10 +19,11 @@ use crate::base::Instant;
 use crate::check::probe::misc::Misc;
 use crate::check::probe::{ProbeId, Request};
 use crate::check::{Action, Actions, Engine, Event, Limits};
-use crate::kernel::ipvs::{Ipvs, PACKED};
+use crate::kernel::ipvs::{Error, Ipvs, PACKED};
 use crate::model::checker::MiscCheck;
 use crate::model::{Lvs, ServiceKey};
 use crate::plan::ipvs::{Op, Table};
+use crate::plan::listing::Listing;
 use crate::plan::{Outcome, Token};
 use crate::status::check::{Check, Summary};
 use crate::status::{Notice, RunEnd};
@@ -78,6 +79,7 @@ pub struct Driver {
 #[derive(Debug)]
 enum Job {
     Read(Arc<[ServiceKey]>),
+    List,
     /// Operations of several services, so that they travel together.
     Apply(Vec<(Token, Arc<[Op]>)>),
 }
@@ -96,6 +98,7 @@ enum Answer {
         services: Arc<[ServiceKey]>,
         result: Result<Table, i32>,
     },
+    List(Result<Listing, i32>),
     /// Those of one datagram together: what they lead to makes one datagram again.
     Applied(Vec<(Token, Vec<Outcome>)>),
 }
@@ -253,6 +256,7 @@ impl Driver {
     fn answered(&mut self, answer: Answer) {
         match answer {
             Answer::Table { services, result } => self.take(Event::Table { services, result }),
+            Answer::List(result) => self.take(Event::Listed(result)),
             Answer::Applied(lists) => {
                 for (token, outcomes) in lists {
                     for (item, outcome) in (0u32..).zip(outcomes) {
@@ -284,6 +288,10 @@ impl Driver {
                 Action::Read { services } => {
                     self.write();
                     self.job(Job::Read(services));
+                }
+                Action::List => {
+                    self.write();
+                    self.job(Job::List);
                 }
                 Action::Apply { token, ops } => self.batch.push((token, ops)),
                 Action::StartProbe { probe, request: Request::Misc(check), .. } => {
@@ -330,13 +338,13 @@ impl Driver {
 fn serve(queue: &Receiver<Job>, answers: &UnboundedSender<Answer>) {
     let mut ipvs = Ipvs::new();
     let mut lists: VecDeque<(Token, Arc<[Op]>)> = VecDeque::new();
-    let mut read = None;
+    let mut question = None;
     loop {
-        while read.is_none() && filled(&lists) < PACKED {
+        while question.is_none() && filled(&lists) < PACKED {
             let job = if lists.is_empty() { queue.recv().ok() } else { queue.try_recv().ok() };
             match job {
                 Some(Job::Apply(more)) => lists.extend(more),
-                Some(Job::Read(services)) => read = Some(services),
+                Some(job @ (Job::Read(_) | Job::List)) => question = Some(job),
                 None if lists.is_empty() => return,
                 None => break,
             }
@@ -349,12 +357,21 @@ fn serve(queue: &Receiver<Job>, answers: &UnboundedSender<Answer>) {
                 (*token, outcomes.by_ref().take(ops.len()).collect())
             };
             let _ = answers.send(Answer::Applied(part.iter().map(each).collect()));
-        } else if let Some(services) = read.take() {
-            let result = ipvs.read(&services).map_err(|e| {
-                tracing::trace!("reading the IPVS table: {e}");
-                e.errno()
-            });
-            let _ = answers.send(Answer::Table { services, result });
+            continue;
+        }
+        let refused = |e: Error| {
+            tracing::trace!("cannot read the IPVS table: {e}");
+            e.errno()
+        };
+        match question.take() {
+            Some(Job::Read(services)) => {
+                let result = ipvs.read(&services).map_err(refused);
+                let _ = answers.send(Answer::Table { services, result });
+            }
+            Some(Job::List) => {
+                let _ = answers.send(Answer::List(ipvs.list().map_err(refused)));
+            }
+            Some(Job::Apply(_)) | None => {}
         }
     }
 }

@@ -117,7 +117,7 @@ pub async fn stop_stranger(process: &Stranger, grace: Duration) {
     }
     process.signal_group(Signal::SIGKILL);
     if timeout(LAST, process.ending()).await.is_err() {
-        tracing::warn!("a program of the last runner failed to terminate after kill");
+        tracing::warn!("a program of the previous runner failed to terminate after kill");
     }
 }
 

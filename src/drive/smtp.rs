@@ -168,7 +168,9 @@ impl<T> Queue<T> {
             // A line for each would be a flood of its own.
             if self.dropped.is_power_of_two() {
                 let dropped = self.dropped;
-                tracing::warn!("SMTP alerts dropped, {WAITING} others wait: {dropped} so far");
+                tracing::warn!(
+                    "SMTP alerts dropped, {WAITING} others are waiting: {dropped} so far"
+                );
             }
         }
     }

@@ -93,8 +93,17 @@ pub struct Driver {
     looks: Looks,
     telling: Telling,
     scheduling: Scheduling,
+    /// A configuration that is being taken.
+    reloading: Option<Reloading>,
     sockets: Sockets,
     routers: BTreeMap<IfIndex, bool>,
+}
+
+/// What follows when a configuration is in force.
+struct Reloading {
+    /// Room for that many adverts in one step.
+    adverts: usize,
+    scheduling: Scheduling,
 }
 
 enum Answer {
@@ -146,6 +155,7 @@ impl Driver {
             looks: Looks::default(),
             telling: Telling::default(),
             scheduling: Scheduling::default(),
+            reloading: None,
             sockets: Sockets::open()?,
             routers: BTreeMap::new(),
         };
@@ -187,7 +197,10 @@ impl Driver {
         if horizon.is_unsure() {
             self.handle(begin, Event::TimeOfDay(clock::wall()));
         }
-        if self.silence_due(begin) || self.held_up(begin) {
+        if self.engine.is_occupied() && !self.held_up(begin) {
+            // Packets wait in their queues, and what is late of them counts for the silences that end meanwhile.
+            self.handle(begin, Event::Timer);
+        } else if self.silence_due(begin) || self.held_up(begin) {
             let adverts_wait = self.held_up(begin);
             self.hear(horizon, adverts_wait);
             self.adverts();
@@ -210,11 +223,14 @@ impl Driver {
         }
         self.adverts();
         self.ready = ready;
-        if input {
+        if input && !self.engine.is_occupied() {
             self.wake.clear();
             self.inputs();
         }
-        if let Some(part) = self.looks.part(&self.engine, clock::now()) {
+        self.reloaded();
+        if !self.engine.is_occupied()
+            && let Some(part) = self.looks.part(&self.engine, clock::now())
+        {
             self.tell(Output::Part(Box::new(part)));
         }
         if timer {
@@ -248,7 +264,7 @@ impl Driver {
     /// Hands over what the other thread says. What is left after some is for the next turn.
     fn inputs(&mut self) {
         for _ in 0..INPUTS {
-            if self.work >= WORK {
+            if self.work >= WORK || self.engine.is_occupied() {
                 break;
             }
             let Some(input) = self.input.pop() else {
@@ -273,18 +289,26 @@ impl Driver {
                 self.routers.insert(interface, forwards);
             }
             Input::Reload { config, scheduling } => {
-                // A large configuration takes longer than a real-time thread may work without a break.
-                self.schedule(Scheduling { priority: None, ..scheduling });
                 let copies = |i: &crate::model::Instance| i.unicast().map_or(1, |u| u.peers.len());
                 let adverts = config.instances.iter().map(copies).sum();
+                self.reloading = Some(Reloading { adverts, scheduling });
                 self.handle(now, Event::Reload(config));
-                self.actions.reserve(adverts);
-                self.looks.restart();
-                self.telling.restart();
-                self.schedule(scheduling);
-                self.tell(Output::Reloaded);
             }
             Input::Look { request } => self.looks.ask(request),
+        }
+    }
+
+    /// Says that a configuration is in force, once it is.
+    fn reloaded(&mut self) {
+        if self.engine.is_occupied() {
+            return;
+        }
+        if let Some(Reloading { adverts, scheduling }) = self.reloading.take() {
+            self.actions.reserve(adverts);
+            self.looks.restart();
+            self.telling.restart();
+            self.schedule(scheduling);
+            self.tell(Output::Reloaded);
         }
     }
 
@@ -313,7 +337,9 @@ impl Driver {
         self.actions.clear();
         self.engine.handle(now, event, &mut self.actions);
         self.act();
-        while let Some(answer) = self.answers.pop_front() {
+        while !self.engine.is_occupied()
+            && let Some(answer) = self.answers.pop_front()
+        {
             let event = match answer {
                 Answer::Joined { interface, group, outcome } => {
                     Event::Joined { interface, group, outcome }
@@ -414,7 +440,10 @@ impl Driver {
         if matches!(message, Output::Notify(_)) && self.backlog.len() >= NOTICES {
             self.lost_notices += 1;
             if self.lost_notices.is_power_of_two() {
-                tracing::warn!("{} notices were lost: too many wait", self.lost_notices);
+                tracing::warn!(
+                    "{} notifications were lost: too many are waiting",
+                    self.lost_notices
+                );
             }
             return;
         }
@@ -431,7 +460,9 @@ impl Driver {
             }
             self.wake_other.call();
         }
-        if let Some(part) = self.telling.part(&self.engine, clock::now()) {
+        if !self.engine.is_occupied()
+            && let Some(part) = self.telling.part(&self.engine, clock::now())
+        {
             self.tell(Output::Summary(part));
         }
     }

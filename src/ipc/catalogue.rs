@@ -19,7 +19,6 @@ pub struct Catalogue(Vec<Entry>);
 pub struct Entry {
     /// What is announced by it, as the subject of a notice; empty for a program whose status matters.
     pub subject: Name,
-    /// What is run.
     pub command: Command,
     /// It is told what changed: these words follow its own, then the state and the priority.
     pub tells: Option<(Kind, Name)>,
@@ -211,8 +210,7 @@ impl Builder {
     }
 
     fn add_notify(&mut self, subject: &Name, commands: &NotifyCommands, kind: Kind, name: &Name) {
-        let NotifyCommands { master, backup, fault, stop, deleted, any, master_rx_lower_pri: _ } =
-            commands;
+        let NotifyCommands { master, backup, fault, stop, deleted, any, .. } = commands;
         for specific in [master, backup, fault, stop, deleted] {
             self.add_some(subject, specific.as_ref());
         }

@@ -63,24 +63,15 @@ pub enum ToRole {
         generation: u32,
     },
     /// Carry out what was prepared; answer with `Applied`.
-    Apply {
-        /// That of `Prepare`.
-        generation: u32,
-    },
+    Apply { generation: u32 },
     /// Forget what was prepared.
-    Abandon {
-        /// That of `Prepare`.
-        generation: u32,
-    },
+    Abandon { generation: u32 },
     /// A channel to another role comes as descriptor. It replaces the last one.
     Connect(RoleName),
     /// Before the first `Prepare`: what the last process of this role told.
     Resume(Memory),
     /// For `vrrp`: whether the kernel's IPVS can be written, as `checker` found.
-    Ipvs {
-        /// It can.
-        works: bool,
-    },
+    Ipvs { works: bool },
     /// Leave in good order, answer with `Done` and end.
     Stop {
         /// Leave what is in the kernel as it is (`--dont-release-vrrp`, `--dont-release-ipvs`).
@@ -98,29 +89,15 @@ pub enum FromRole {
     /// The thread that matters took another turn.
     Alive,
     /// Decoded what was to be prepared.
-    Ready {
-        /// That of `Prepare`.
-        generation: u32,
-    },
+    Ready { generation: u32 },
     /// Cannot carry it out.
-    Refused {
-        /// That of `Prepare`.
-        generation: u32,
-        /// Why.
-        reason: String,
-    },
+    Refused { generation: u32, reason: String },
     /// Carried it out, or began to.
-    Applied {
-        /// That of `Apply`.
-        generation: u32,
-    },
+    Applied { generation: u32 },
     /// What its next process should know.
     Remember(Memory),
     /// From `checker`: whether the kernel's IPVS can be written; when that is news.
-    Ipvs {
-        /// It can.
-        works: bool,
-    },
+    Ipvs { works: bool },
     /// From `api`: a question to the supervisor.
     Ask(Question),
     /// Somebody sent this role a signal that asks for a reload.
@@ -152,7 +129,6 @@ impl Memory {
 pub struct Question {
     /// Comes back with the answer; never used twice by one process.
     pub id: u64,
-    /// What is asked for.
     pub ask: Ask,
 }
 
@@ -263,6 +239,8 @@ pub struct LoadReport {
     pub asked: u32,
     /// Virtual routers that are carried out.
     pub instances: u32,
+    /// Senders whose sequence numbers these remember at most.
+    pub senders: u32,
     /// The shortest interval between adverts of these.
     pub advert_interval: Option<Duration>,
     /// The status with which a configuration test would exit.
@@ -303,10 +281,7 @@ pub enum ToRunner {
         timeout: Duration,
     },
     /// End the program of a `Run` that nobody waits for any more. Its answer comes all the same.
-    End {
-        /// That of `Run`.
-        run: u64,
-    },
+    End { run: u64 },
     /// Carry out a part of a notice; answered with `Delivered`. A descriptor that comes along is a process that the
     /// last runner started for it: nothing of this subject runs beside it.
     Notice {
@@ -328,35 +303,27 @@ pub enum Deliver {
         about: u32,
         /// The state announced.
         state: Announced,
-        /// What to run.
         programs: Vec<Chosen>,
         /// How long each may take.
         limit: Option<Duration>,
     },
     /// Send a mail.
     Mail(MailText),
+    /// Write a line to the FIFOs that the role's lines go to; without its end.
+    Line(Box<str>),
 }
 
 /// From `runner` to a role.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum FromRunner {
     /// A `Run` ended.
-    Ran {
-        /// That of `Run`.
-        run: u64,
-        /// How.
-        end: RunEnd,
-    },
+    Ran { run: u64, end: RunEnd },
     /// A program of a `Notice` runs; its process comes as descriptor. It is not to be run again.
     Began {
-        /// That of `Notice`.
         id: u64,
         /// Position in its list.
         command: u32,
     },
     /// A `Notice` is done with, well or not.
-    Delivered {
-        /// That of `Notice`.
-        id: u64,
-    },
+    Delivered { id: u64 },
 }

@@ -62,7 +62,19 @@ pub struct Monitor {
     links: BTreeMap<IfIndex, Link>,
     /// What is listened to beside links and addresses.
     watch: Watch,
+    /// A view was handed out.
+    seen: bool,
     buffer: Vec<u8>,
+}
+
+/// What taking a snapshot led to.
+#[derive(Debug)]
+pub struct View {
+    /// None when the kernel's tables changed during each attempt: a part of what is there may be missing in all of them,
+    /// so what is known stays. The first view, without which nothing begins, is made of all attempts then.
+    pub snapshot: Option<Snapshot>,
+    /// Another one must be taken soon.
+    pub again: bool,
 }
 
 impl Monitor {
@@ -86,6 +98,7 @@ impl Monitor {
             writer,
             links: BTreeMap::new(),
             watch: Watch::default(),
+            seen: false,
             buffer: vec![0; DATAGRAM],
         })
     }
@@ -131,20 +144,27 @@ impl Monitor {
     ///
     /// # Errors
     /// What the kernel answers.
-    pub fn snapshot(&mut self, requests: &mut Requests) -> Result<Snapshot, RequestError> {
+    pub fn snapshot(&mut self, requests: &mut Requests) -> Result<View, RequestError> {
         self.drop_waiting();
-        let mut snapshot = Snapshot::default();
-        for _ in 0..ATTEMPTS {
-            snapshot = Snapshot::default();
+        let watch = self.watch;
+        let taken = settled(|| {
+            let mut snapshot = Snapshot::default();
             let whole = requests.dump(RTM_GETLINK, &Anything, |message| {
                 snapshot.links.extend(link(message).flatten());
-            })? & object::list(requests, self.watch, &mut snapshot.objects)?;
-            if whole {
-                break;
-            }
+            })? & object::list(requests, watch, &mut snapshot.objects)?;
+            Ok::<_, RequestError>((snapshot, whole))
+        })?;
+        Ok(self.view(taken))
+    }
+
+    /// What may be believed of a snapshot that is whole or not.
+    fn view(&mut self, (snapshot, whole): (Snapshot, bool)) -> View {
+        if !whole && self.seen {
+            return View { snapshot: None, again: true };
         }
+        self.seen = true;
         self.links = snapshot.links.iter().map(|l| (l.index, l.clone())).collect();
-        Ok(snapshot)
+        View { snapshot: Some(snapshot), again: !whole }
     }
 
     /// The name of an interface, for messages.
@@ -161,6 +181,36 @@ impl Monitor {
                 Err(e) if e.raw_os_error() == Some(libc::ENOBUFS) => {}
                 Err(_) => break,
             }
+        }
+    }
+}
+
+/// Lists until nothing changed meanwhile, and says whether that was so. If not, everything that was seen is joined: what
+/// one attempt misses another one has, and what went meanwhile is told by events that are yet to be read.
+fn settled<E>(
+    mut list: impl FnMut() -> Result<(Snapshot, bool), E>,
+) -> Result<(Snapshot, bool), E> {
+    let mut all = Snapshot::default();
+    for _ in 0..ATTEMPTS {
+        let (snapshot, whole) = list()?;
+        if whole {
+            return Ok((snapshot, true));
+        }
+        // In the kernel's order, as far as there is one.
+        join(&mut all.links, snapshot.links, |link| link.index);
+        join(&mut all.objects, snapshot.objects, |sight| sight.identity.clone());
+    }
+    Ok((all, false))
+}
+
+/// Puts newer ones in their places, and those that are not known behind them.
+fn join<T, K: Ord>(all: &mut Vec<T>, newer: Vec<T>, key: impl Fn(&T) -> K) {
+    let mut places: BTreeMap<K, usize> = all.iter().map(&key).zip(0..).collect();
+    for one in newer {
+        let place = *places.entry(key(&one)).or_insert(all.len());
+        match all.get_mut(place) {
+            Some(known) => *known = one,
+            None => all.push(one),
         }
     }
 }

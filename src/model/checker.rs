@@ -166,7 +166,6 @@ pub struct ReplyPattern {
 /// `MISC_CHECK`
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MiscCheck {
-    /// What is run.
     pub command: Command,
     /// `misc_timeout`
     pub timeout: Duration,

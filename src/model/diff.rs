@@ -23,51 +23,126 @@ pub struct Matching {
 /// too; what is left by name.
 #[must_use]
 pub fn instances(old: &Vrrp, new: &Vrrp) -> Matching {
-    fn wire(i: &Instance) -> (&IfName, Family, Vrid, bool) {
-        (&i.interface, i.family, i.vrid, i.unicast().is_some())
+    let mut matcher = Matcher::default();
+    while matcher.step(old, new) {}
+    matcher.matching
+}
+
+/// What tells instances of one interface apart on the wire: family, id, unicast or not.
+type OnWire = (Family, Vrid, bool);
+
+/// [`instances`], an instance at a time.
+#[derive(Debug, Default)]
+pub struct Matcher {
+    pass: Pass,
+    /// Position of the next instance of this pass.
+    next: usize,
+    by_wire: BTreeMap<IfName, BTreeMap<OnWire, Vec<usize>>>,
+    by_name: BTreeMap<Name, usize>,
+    /// The old one of each new one.
+    partner: Vec<Option<usize>>,
+    /// Which old ones have a new one.
+    taken: Vec<bool>,
+    matching: Matching,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Pass {
+    /// Through the old ones: what identifies each.
+    #[default]
+    Index,
+    /// Several of one id on one interface (other groups, other peers) are told apart by their names.
+    WireAndName,
+    Wire,
+    Name,
+    Kept,
+    Removed,
+    Complete,
+}
+
+impl Matcher {
+    /// Looks at one more instance, of the same two configurations each time. False when all is done.
+    pub fn step(&mut self, old: &Vrrp, new: &Vrrp) -> bool {
+        let position = self.next;
+        self.next += 1;
+        let (before, after) = (old.instances.get(position), new.instances.get(position));
+        let (done, then) = match self.pass {
+            Pass::Index => (before.map(|i| self.index(position, i)), Pass::WireAndName),
+            Pass::WireAndName => (after.map(|i| self.by_wire(position, old, i, true)), Pass::Wire),
+            Pass::Wire => (after.map(|i| self.by_wire(position, old, i, false)), Pass::Name),
+            Pass::Name => (after.map(|i| self.by_name(position, i)), Pass::Kept),
+            Pass::Kept => (after.map(|_| self.sort(position)), Pass::Removed),
+            Pass::Removed => (before.map(|_| self.leave(position)), Pass::Complete),
+            Pass::Complete => return false,
+        };
+        if done.is_none() {
+            (self.pass, self.next) = (then, 0);
+        }
+        true
     }
-    let mut by_wire: BTreeMap<_, Vec<usize>> = BTreeMap::new();
-    for (position, instance) in old.instances.iter().enumerate() {
-        by_wire.entry(wire(instance)).or_default().push(position);
+
+    /// What was found, when all is done.
+    #[must_use]
+    pub const fn matching(&self) -> &Matching {
+        &self.matching
     }
-    let mut partner: Vec<Option<usize>> = vec![None; new.instances.len()];
-    let mut taken = vec![false; old.instances.len()];
-    // Several of one id on one interface (other groups, other peers) are told apart by their names.
-    for same_name in [true, false] {
-        for (slot, instance) in partner.iter_mut().zip(&new.instances) {
-            let candidates = by_wire.get(&wire(instance)).map_or(&[][..], Vec::as_slice);
-            let is_it = |position: &&usize| {
-                let named = old.instances.get(**position).is_some_and(|i| i.name == instance.name);
-                taken.get(**position) == Some(&false) && (named || !same_name)
-            };
-            if slot.is_none()
-                && let Some(position) = candidates.iter().find(is_it).copied()
-                && let Some(free) = taken.get_mut(position)
-            {
-                *free = true;
-                *slot = Some(position);
-            }
+
+    fn index(&mut self, position: usize, old: &Instance) {
+        let ids = match self.by_wire.get_mut(&old.interface) {
+            Some(ids) => ids,
+            None => self.by_wire.entry(old.interface.clone()).or_default(),
+        };
+        ids.entry(wire(old)).or_default().push(position);
+        self.by_name.insert(old.name.clone(), position);
+        self.taken.push(false);
+    }
+
+    fn by_wire(&mut self, position: usize, old: &Vrrp, new: &Instance, same_name: bool) {
+        if self.partner.len() <= position {
+            self.partner.push(None);
+        }
+        if self.partner.get(position) != Some(&None) {
+            return;
+        }
+        let candidates = self.by_wire.get(&new.interface).and_then(|ids| ids.get(&wire(new)));
+        let is_it = |position: &&usize| {
+            let named = old.instances.get(**position).is_some_and(|i| i.name == new.name);
+            self.taken.get(**position) == Some(&false) && (named || !same_name)
+        };
+        let found = candidates.and_then(|all| all.iter().find(is_it)).copied();
+        self.pair(found, position);
+    }
+
+    fn by_name(&mut self, position: usize, new: &Instance) {
+        if self.partner.get(position) == Some(&None) {
+            let found = self.by_name.get(&new.name).copied();
+            self.pair(found.filter(|old| self.taken.get(*old) == Some(&false)), position);
         }
     }
-    let by_name: BTreeMap<&Name, usize> =
-        old.instances.iter().enumerate().map(|(n, i)| (&i.name, n)).collect();
-    for (slot, instance) in partner.iter_mut().zip(&new.instances) {
-        if slot.is_none()
-            && let Some(position) = by_name.get(&instance.name).copied()
-            && let Some(free) = taken.get_mut(position).filter(|t| !**t)
+
+    fn pair(&mut self, old: Option<usize>, new: usize) {
+        if let Some(old) = old
+            && let Some(taken) = self.taken.get_mut(old)
+            && let Some(slot) = self.partner.get_mut(new)
         {
-            *free = true;
-            *slot = Some(position);
+            (*taken, *slot) = (true, Some(old));
         }
     }
-    let mut matching = Matching::default();
-    for (position, partner) in partner.iter().enumerate() {
-        match partner {
-            Some(old) => matching.kept.push((*old, position)),
-            None => matching.added.push(position),
+
+    fn sort(&mut self, position: usize) {
+        match self.partner.get(position).copied().flatten() {
+            Some(old) => self.matching.kept.push((old, position)),
+            None => self.matching.added.push(position),
         }
     }
-    matching.removed =
-        taken.iter().enumerate().filter(|(_, taken)| !**taken).map(|(n, _)| n).collect();
-    matching
+
+    fn leave(&mut self, position: usize) {
+        if self.taken.get(position) == Some(&false) {
+            self.matching.removed.push(position);
+        }
+    }
+}
+
+fn wire(instance: &Instance) -> (Family, Vrid, bool) {
+    (instance.family, instance.vrid, instance.unicast().is_some())
 }

@@ -121,7 +121,6 @@ pub struct Unicast {
 /// One peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UnicastPeer {
-    /// Its address.
     pub address: IpAddr,
     /// `min_ttl`: lowest TTL accepted from it.
     pub min_ttl: u8,
@@ -218,14 +217,12 @@ pub struct GarpGroup {
     pub garp: Option<Duration>,
     /// Between neighbour adverts.
     pub na: Option<Duration>,
-    /// The interfaces.
     pub interfaces: Vec<IfName>,
 }
 
 /// `track_group`: instances that also track the interfaces of static addresses, routes and rules.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TrackGroup {
-    /// Its name.
     pub name: Name,
     /// Instances.
     pub members: Vec<Name>,
@@ -236,7 +233,6 @@ pub struct TrackGroup {
 /// A line of `interface_up_down_delays`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InterfaceDelay {
-    /// The interface.
     pub interface: IfName,
     /// Before a loss of the link counts.
     pub down: Duration,
@@ -247,7 +243,6 @@ pub struct InterfaceDelay {
 /// A line of `linkbeat_interfaces`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Linkbeat {
-    /// The interface.
     pub interface: IfName,
     /// How its link is asked for.
     pub method: LinkbeatMethod,
@@ -261,7 +256,6 @@ pub enum LinkbeatMethod {
     Auto,
     /// MII registers.
     Mii,
-    /// ethtool.
     Ethtool,
     /// Flags of the interface.
     Ioctl,

@@ -85,7 +85,6 @@ pub struct Settings {
     pub lvs_fifo: Option<Fifo>,
     /// Packet filters.
     pub firewall: Firewall,
-    /// SNMP.
     pub snmp: Snmp,
     /// `enable_dbus`
     pub dbus: Option<Dbus>,
@@ -137,9 +136,7 @@ pub struct ProcessSettings {
 /// A command with a limit on its time.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TimedCommand {
-    /// What is run.
     pub command: Command,
-    /// Its time.
     pub timeout: Duration,
 }
 
@@ -148,7 +145,6 @@ pub struct TimedCommand {
 pub struct Fifo {
     /// The pipe.
     pub path: Box<[u8]>,
-    /// Its owner.
     pub owner: Option<User>,
     /// The program that reads it.
     pub script: Option<Command>,

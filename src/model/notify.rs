@@ -67,6 +67,8 @@ pub struct NotifyCommands {
     pub any: Option<Command>,
     /// `notify_master_rx_lower_pri`
     pub master_rx_lower_pri: Option<Command>,
+    /// `notify_fifo`, `vrrp_notify_fifo`: a line is written for every change.
+    pub fifo: bool,
 }
 
 #[cfg(test)]

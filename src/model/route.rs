@@ -75,7 +75,6 @@ pub enum RouteMode {
 /// A metric of a route (`RTAX_...`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RouteMetric {
-    /// Which one.
     pub kind: MetricKind,
     /// Its value as the kernel wants it.
     pub value: u32,
@@ -177,7 +176,6 @@ pub enum Encap {
         tos: Option<u8>,
         /// Time to live.
         ttl: Option<u8>,
-        /// Flags.
         flags: Option<u16>,
     },
     /// `encap ip6`
@@ -192,7 +190,6 @@ pub enum Encap {
         class: Option<u8>,
         /// Hop limit.
         hop_limit: Option<u8>,
-        /// Flags.
         flags: Option<u16>,
     },
     /// `encap mpls`: labels of 20 bits, outermost first.
@@ -245,7 +242,6 @@ pub struct Rule {
 pub enum RuleAction {
     /// `table`
     Table {
-        /// The table.
         table: u32,
         /// `realms`
         realms: Option<u32>,

@@ -158,6 +158,7 @@ pub fn service(key: ServiceKey, servers: Vec<RealServer>) -> Service {
         sorry_server: None,
         omega: false,
         smtp_alert: false,
+        notify_fifo: false,
         servers,
         extras: None,
     }

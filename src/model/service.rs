@@ -42,7 +42,6 @@ pub struct Lvs {
 /// kernel.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServiceGroup {
-    /// Its name.
     pub name: Name,
     /// The place of the virtual server among those that use the group, from 0: `[group]:0` in logs.
     pub index: u32,
@@ -57,16 +56,12 @@ pub struct ServiceGroup {
 pub enum GroupEntry {
     /// Addresses from the first to the last, of one family.
     Addresses {
-        /// The first.
         first: IpAddr,
-        /// The last.
         last: IpAddr,
         /// Port, 0 for every port.
         port: u16,
     },
-    /// A mark.
     Mark {
-        /// The mark.
         mark: u32,
         /// Its family; none for that of the service.
         family: Option<Family>,
@@ -155,6 +150,8 @@ pub struct Service {
     pub omega: bool,
     /// `smtp_alert` of the service: mail when the quorum changes.
     pub smtp_alert: bool,
+    /// `notify_fifo`, `lvs_notify_fifo`: a line is written for every change of it and its servers.
+    pub notify_fifo: bool,
     /// The real servers. Several may be one for the kernel, because DR, TUN and marks set their ports.
     pub servers: Vec<RealServer>,
     /// What few services have.
@@ -340,14 +337,10 @@ pub enum Tunnel {
     Gue {
         /// UDP port, not 0.
         port: u16,
-        /// Checksum.
         checksum: TunnelChecksum,
     },
     /// Generic routing encapsulation; never with `remcsum`.
-    Gre {
-        /// Checksum.
-        checksum: TunnelChecksum,
-    },
+    Gre { checksum: TunnelChecksum },
 }
 
 /// The checksum of a tunnel header.
@@ -364,7 +357,6 @@ pub enum TunnelChecksum {
 /// A `real_server`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RealServer {
-    /// Its address.
     pub address: IpAddr,
     /// Its port as IPVS gets it: the configured one for NAT, the service's for DR and TUN, 0 for a mark. In a group
     /// the configured one, 0 for none: there DR and TUN follow each entry.
@@ -411,7 +403,6 @@ impl RealServer {
 /// A `sorry_server`. Its weight is 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SorryServer {
-    /// Its address.
     pub address: IpAddr,
     /// Its port as IPVS gets it.
     pub port: u16,

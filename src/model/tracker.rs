@@ -12,7 +12,6 @@ use crate::base::{IfName, Name};
 pub struct Script {
     /// Its name, unique within a configuration.
     pub name: Name,
-    /// What is run.
     pub command: Command,
     /// `interval`: time from one start to the next, 1 ms to 4294 s.
     pub interval: Duration,
@@ -111,7 +110,6 @@ pub struct Tracked {
 /// A `track_file`: its content is a number.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TrackFile {
-    /// Its name.
     pub name: Name,
     /// The file.
     pub path: Box<[u8]>,
@@ -135,7 +133,6 @@ pub struct InitFile {
 /// A `vrrp_track_process`: how many processes of a name run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TrackProcess {
-    /// Its name.
     pub name: Name,
     /// The program and, if they count, its arguments.
     pub words: Vec<Box<[u8]>>,

@@ -228,13 +228,16 @@ impl<C: Copy + PartialEq> Table<C> {
         affected
     }
 
-    /// Forgets everything the kernel told.
-    pub fn forget_all(&mut self) {
-        self.observed.clear();
+    /// Forgets some of what the kernel told. False when all is forgotten.
+    pub fn forget_some(&mut self) -> bool {
+        if self.observed.forget_some() {
+            return true;
+        }
         for (_, entry) in &mut self.entries {
             entry.doubtful = false;
             entry.echo = false;
         }
+        false
     }
 
     /// Takes an event of the kernel.

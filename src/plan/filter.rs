@@ -196,10 +196,15 @@ impl<C: Copy + PartialEq> Table<C> {
     /// entries to compare again.
     pub fn drop_strays(&mut self) -> Vec<ObjectId> {
         let mut affected = Vec::new();
-        for id in self.ids() {
-            let Some(entry) = self.entry(id) else { continue };
-            let Object::FilterTable(table) = entry.object.as_ref() else { continue };
-            let table = table.id();
+        let least = FilterTableId { family: Family::V4, name: Name::default() };
+        let tables = self.by_key.range(Identity::FilterTable(least)..);
+        let tables: Vec<(FilterTableId, ObjectId)> = tables
+            .map_while(|(key, id)| match key {
+                Identity::FilterTable(table) => Some((table.clone(), *id)),
+                _ => None,
+            })
+            .collect();
+        for (table, id) in tables {
             let stray =
                 self.observed.elements(&table).iter().any(|e| !self.by_place.contains_key(e));
             if stray {

@@ -34,47 +34,29 @@ pub enum Op {
     /// Empty the table, entries of others included.
     Flush,
     /// Make a service that is not there.
-    AddService {
-        /// Which.
-        service: ServiceKey,
-        /// How.
-        settings: Settings,
-    },
+    AddService { service: ServiceKey, settings: Settings },
     /// Give a service other settings. Its servers, counters and connections stay.
-    SetService {
-        /// Which.
-        service: ServiceKey,
-        /// How.
-        settings: Settings,
-    },
+    SetService { service: ServiceKey, settings: Settings },
     /// Remove a service with its servers.
-    DeleteService {
-        /// Which.
-        service: ServiceKey,
-    },
+    DeleteService { service: ServiceKey },
     /// Put a server into a service.
     AddDestination {
         /// Into which.
         service: ServiceKey,
-        /// Which server.
         destination: DestinationKey,
-        /// How.
         settings: Destination,
     },
     /// Give a server other settings. Its counters and connections stay.
     SetDestination {
         /// Of which service.
         service: ServiceKey,
-        /// Which server.
         destination: DestinationKey,
-        /// How.
         settings: Destination,
     },
     /// Take a server out of a service.
     DeleteDestination {
         /// Out of which.
         service: ServiceKey,
-        /// Which server.
         destination: DestinationKey,
     },
 }
@@ -110,7 +92,7 @@ impl Op {
 }
 
 /// Settings of a service, as the kernel keeps them.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Settings {
     /// Name of the scheduler.
     pub scheduler: Name,
@@ -166,7 +148,6 @@ impl Settings {
 /// What identifies a server within a service.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct DestinationKey {
-    /// Its address.
     pub address: IpAddr,
     /// Its port, 0 for a service by mark.
     pub port: u16,
@@ -255,7 +236,6 @@ impl Destination {
 /// One service with its servers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entry {
-    /// Its settings.
     pub settings: Settings,
     /// Its servers.
     pub destinations: Destinations,
@@ -331,7 +311,6 @@ impl FromIterator<(DestinationKey, Destination)> for Destinations {
 /// Services with their servers: the kernel's table, or a part of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Table {
-    /// The services.
     pub services: BTreeMap<ServiceKey, Entry>,
 }
 

@@ -21,6 +21,7 @@ mod address;
 mod event;
 pub mod filter;
 pub mod ipvs;
+pub mod listing;
 pub mod object;
 mod observed;
 mod request;

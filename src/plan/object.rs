@@ -19,7 +19,6 @@ use super::route::{RouteAttributes, RouteIdentity};
 pub enum Object {
     /// An address on an interface.
     Address(Address),
-    /// A route.
     Route(Box<Route>),
     /// A policy rule.
     Rule(Box<Rule>),
@@ -35,7 +34,6 @@ pub enum Object {
 pub enum Identity<L> {
     /// An address on an interface.
     Address(L, Prefix),
-    /// A route.
     Route(Box<RouteIdentity<L>>),
     /// A policy rule, as [`super::rule::identity`] makes it.
     Rule(Box<Rule>),
@@ -54,7 +52,6 @@ pub enum Phase {
     FilterTable,
     /// What they are to match: before the addresses, so that nothing is let in between, and gone after them.
     Filter,
-    /// Addresses.
     Address,
     /// Routes: their interface and their preferred source must be there.
     Route,
@@ -209,7 +206,6 @@ impl Identity<IfName> {
 /// An object as the kernel has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sight {
-    /// What identifies it.
     pub identity: Identity<IfIndex>,
     /// The interfaces it is on.
     pub links: Vec<IfIndex>,
@@ -250,7 +246,6 @@ impl Sight {
 /// What the kernel tells of one object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Change {
-    /// Which one.
     pub sight: Sight,
     /// There now, gone, or put in the place of another one.
     pub kind: ChangeKind,
@@ -283,7 +278,6 @@ impl Change {
 pub struct Op {
     /// What to do with it.
     pub verb: Verb,
-    /// The object.
     pub object: Arc<Object>,
     /// The numbers of the interfaces that it names.
     pub links: Vec<(IfName, IfIndex)>,

@@ -9,6 +9,9 @@ use super::object::{Attributes, Identity, Sight};
 use super::route::{RouteIdentity, Slot};
 use crate::base::{Family, IfIndex, Prefix};
 
+/// Objects that [`Observed::forget_some`] forgets.
+const SOME: usize = 4;
+
 /// Every object that the kernel has, as far as it was told.
 #[derive(Debug, Default)]
 pub(super) struct Observed {
@@ -119,8 +122,16 @@ impl Observed {
         Some(Lost { last: (left == 0).then_some(prefix.address) })
     }
 
-    pub(super) fn clear(&mut self) {
-        *self = Self { next_place: self.next_place, ..Self::default() };
+    /// Forgets some of it. False when nothing was left.
+    pub(super) fn forget_some(&mut self) -> bool {
+        let Self { objects, by_link, order, subnets, holders, .. } = self;
+        let mut any = false;
+        for _ in 0..SOME {
+            any |= objects.pop_first().is_some() | by_link.pop_first().is_some();
+            any |= order.pop_first().is_some() | subnets.pop_first().is_some();
+            any |= holders.pop_first().is_some();
+        }
+        any
     }
 
     /// What is on an interface.

@@ -153,7 +153,7 @@ impl<C: Copy + PartialEq> Table<C> {
             (false, true, _) if entry.own => return None,
             (false, true, _) => Verb::Delete { keep_secondaries: false },
         };
-        if waits || entry.refused.is_some_and(|r| now < r.retry_at) {
+        if waits || entry.refused.is_some_and(|r| now < r.retry_at && r.removal != wanted) {
             return None;
         }
         let doubtful = core::mem::take(&mut entry.doubtful);
@@ -257,6 +257,7 @@ impl<C: Copy + PartialEq> Table<C> {
             entry.echo = !told;
         }
         let address = sight.as_address();
+        let removal = matches!(verb, Verb::Delete { .. });
         // It was gone as was feared.
         anew |= doubtful && address.is_some() && verb == Verb::Add && outcome == Outcome::Done;
         let mut answer = Answer {
@@ -273,7 +274,7 @@ impl<C: Copy + PartialEq> Table<C> {
                 entry.doubtful = doubtful;
             }
             // Nothing but the answer could tell, so it stays in doubt.
-            (Outcome::Refused(_), Verb::Add) if doubtful && address.is_some() => {
+            (Outcome::Refused(_), Verb::Add) if doubtful => {
                 entry.doubtful = true;
             }
             // It was in doubt whether it is there.
@@ -305,6 +306,9 @@ impl<C: Copy + PartialEq> Table<C> {
         }
         if let Outcome::Refused(errno) = outcome {
             answer.retry_at = self.put_off(object, errno, now);
+            if let Some(refused) = self.entry_mut(object).and_then(|entry| entry.refused.as_mut()) {
+                refused.removal = removal;
+            }
         }
         Some(answer)
     }

@@ -26,9 +26,7 @@ pub struct RouteIdentity<L> {
 /// The place of a route in the tables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Slot {
-    /// The family.
     pub family: Family,
-    /// The table.
     pub table: u32,
     /// The destination, host bits zero.
     pub destination: Prefix,

@@ -8,7 +8,6 @@ use crate::base::{IfIndex, IfName, Mac};
 pub struct Link {
     /// Its number.
     pub index: IfIndex,
-    /// Its name.
     pub name: IfName,
     /// Administratively up and running (carrier).
     pub up: bool,

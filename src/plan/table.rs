@@ -94,6 +94,8 @@ pub struct Refused {
     pub attempts: u32,
     /// When the next one is made.
     pub retry_at: Instant,
+    /// It was to be taken away. Only what was refused waits: an addition does not put off the removal.
+    pub(super) removal: bool,
 }
 
 /// How a claimant wants its objects.
@@ -353,7 +355,7 @@ impl<C: Copy + PartialEq> Table<C> {
         let attempts = entry.refused.map_or(1, |r| r.attempts.saturating_add(1));
         let pause = RETRY_FIRST * 2u32.saturating_pow(attempts.min(16) - 1);
         let retry_at = now + pause.min(RETRY_LAST);
-        entry.refused = Some(Refused { errno, attempts, retry_at });
+        entry.refused = Some(Refused { errno, attempts, retry_at, removal: false });
         Some(retry_at)
     }
 

@@ -85,7 +85,7 @@ async fn serve(mut control: Control, listener: UnixListener) -> Exit {
             accepted = listener.accept() => match accepted {
                 Ok((stream, _)) => server.add(stream),
                 Err(e) => {
-                    tracing::debug!("accepting a client: {e}");
+                    tracing::debug!("cannot accept a client: {e}");
                     sleep(RECOVERY).await;
                 }
             },

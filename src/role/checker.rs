@@ -109,8 +109,6 @@ impl Role {
                     self.peers.configure(generation, Catalogue::of_checker(&part.lvs));
                     self.driver.reload(Arc::new(part.lvs));
                     control.tell(&FromRole::Applied { generation });
-                    // What reading it took is not needed any more.
-                    sched::trim();
                 }
             }
             ToRole::Abandon { .. } => self.prepared.abandon(),
@@ -123,7 +121,9 @@ impl Role {
             }
             ToRole::Resume(Memory::Checker(octets)) => match frame::open(&octets) {
                 Ok(summary) => self.driver.resume(summary),
-                Err(e) => tracing::warn!("what the last process had announced: {e}"),
+                Err(e) => {
+                    tracing::warn!("cannot read what the previous process had announced: {e}")
+                }
             },
             ToRole::Stop { keep } => self.driver.stop(keep),
             ToRole::Count => self.count(),

@@ -31,7 +31,6 @@ const MOMENT: core::time::Duration = core::time::Duration::from_millis(300);
 
 /// A role of which at most one process runs.
 pub struct Child {
-    /// Which.
     pub role: RoleName,
     /// Whether it is to run.
     pub wanted: bool,
@@ -170,7 +169,12 @@ impl Child {
             Some(socket) => socket.try_clone().ok(),
             None => self.pid_file.as_ref().and_then(PidFile::share),
         };
-        match spawn(self.role, setup, fd).and_then(connected) {
+        self.take_up(spawn(self.role, setup, fd))
+    }
+
+    /// Watches over a process just started, if there is one and it can be talked to.
+    fn take_up(&mut self, started: io::Result<(Process, Channel)>) -> io::Result<()> {
+        match started.and_then(connected) {
             Ok((process, peer)) => {
                 self.starts = self.starts.saturating_add(1);
                 if let Some(file) = &mut self.pid_file
@@ -361,4 +365,51 @@ pub fn spawn(
     // The channel is empty: there is room.
     frame::send(&near, &message).map_err(io::Error::other)?;
     Ok((process, near))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+
+    use super::*;
+    use crate::sys::testing;
+
+    #[test]
+    fn a_process_that_cannot_be_talked_to_is_ended_and_started_again() {
+        testing::run(async {
+            let mut child = Child::new(RoleName::Vrrp);
+            for attempt in 1..=3 {
+                // What epoll does not take, as it takes nothing when the kernel has no memory for it.
+                let file = tempfile::tempfile().unwrap();
+                let process = idle();
+                let pid = process.pid();
+                let refused = child.take_up(Ok((process, Channel::from_fd(file.into()))));
+                assert!(refused.is_err(), "attempt {attempt}");
+                assert!(!child.is_running());
+                // It is due again, without anybody asking for it.
+                let next = tokio::time::timeout(PATIENCE, child.next()).await;
+                assert!(matches!(next, Ok(Happened::RestartDue)), "attempt {attempt}: {next:?}");
+                // The process has gone, and is no zombie.
+                let gone = async {
+                    while File::open(format!("/proc/{pid}/stat")).is_ok() {
+                        tokio::time::sleep(core::time::Duration::from_millis(5)).await;
+                    }
+                };
+                assert!(tokio::time::timeout(PATIENCE, gone).await.is_ok(), "{pid} is still there");
+            }
+            let (near, _far) = Channel::pair().unwrap();
+            child.take_up(Ok((idle(), near))).unwrap();
+            assert!(child.is_running());
+            child.kill();
+            assert!(matches!(child.next().await, Happened::Ended(Ended::Failed(_))));
+        });
+    }
+
+    const PATIENCE: core::time::Duration = core::time::Duration::from_secs(30);
+
+    /// A process that waits to be killed.
+    fn idle() -> Process {
+        let words: [&[u8]; 2] = [b"/bin/sleep", b"60"];
+        spawn::program(&words.map(Box::from), false, None).unwrap().process
+    }
 }

@@ -5,7 +5,7 @@ use core::time::Duration;
 use std::collections::BTreeSet;
 use std::ffi::CStr;
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::{self, BufWriter, Write};
 use std::os::fd::OwnedFd;
 
 use serde::Serialize;
@@ -19,9 +19,11 @@ use crate::ipc::{
     VrrpPart, frame,
 };
 use crate::log;
+use crate::model::vrrp::Instance;
 use crate::model::{CheckerKind, Model, NotifyCommands};
 use crate::sys::host::Machine;
 use crate::sys::memfd;
+use crate::vrrp::auth;
 
 /// How long the supervisor may take to say what is to be read.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -29,7 +31,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// Runs the role.
 pub(super) fn run(start: Start) -> Exit {
     let Some(request) = request(&start) else {
-        tracing::error!("reading the configuration: the supervisor does not say which");
+        tracing::error!("the supervisor does not name the configuration to read");
         return Exit::Internal;
     };
     let loaded = load(&request, start.user);
@@ -55,13 +57,13 @@ pub(super) fn run(start: Start) -> Exit {
             match sent {
                 Ok(()) => Exit::Ok,
                 Err(e) => {
-                    tracing::error!("handing the configuration over: {e}");
+                    tracing::error!("cannot hand over the configuration: {e}");
                     Exit::Internal
                 }
             }
         }
         Err(e) => {
-            tracing::error!("handing the configuration over: {e}");
+            tracing::error!("cannot hand over the configuration: {e}");
             Exit::Internal
         }
     }
@@ -132,6 +134,7 @@ fn answer(loaded: Loaded, request: &LoadRequest) -> io::Result<(LoadReport, Vec<
         mistakes: known(diagnostics.mistakes()),
         asked: count(loaded.instances_asked),
         instances: count(loaded.model.vrrp.instances.len()),
+        senders: count(loaded.model.vrrp.instances.iter().map(senders).sum()),
         advert_interval: loaded.model.vrrp.shortest_interval(),
         exit_status: diagnostics.status(),
         first: first.map(|d| diagnostics.log_line(d)),
@@ -175,9 +178,18 @@ fn refusing<'a>(diagnostics: &'a Diagnostics, request: &'a LoadRequest) -> Vec<&
     }
 }
 
+/// Senders whose sequence numbers an instance remembers at most.
+fn senders(instance: &Instance) -> usize {
+    let peers = instance.unicast().map_or(auth::SENDERS, |unicast| unicast.peers.len());
+    if instance.hmac().is_some() { peers } else { 0 }
+}
+
 fn seal<T: Serialize>(name: &CStr, part: &T) -> io::Result<OwnedFd> {
-    let octets = postcard::to_stdvec(part).map_err(io::Error::other)?;
-    memfd::seal(name, &octets)
+    memfd::seal_with(name, |file| {
+        let mut buffered = BufWriter::with_capacity(64 << 10, file);
+        postcard::to_io(part, &mut buffered).map_err(io::Error::other)?;
+        buffered.flush()
+    })
 }
 
 /// Which roles a configuration needs.
@@ -198,7 +210,8 @@ fn needs(model: &Model) -> Needs {
             || vrrp.instances.iter().any(|i| tells(&i.notify, i.smtp_alert))
             || vrrp.groups.iter().any(|g| tells(&g.notify, g.smtp_alert)),
         checker_runner: services.iter().any(|s| {
-            s.quorum_up.is_some()
+            s.notify_fifo
+                || s.quorum_up.is_some()
                 || s.quorum_down.is_some()
                 || (s.smtp_alert && mail)
                 || s.servers.iter().any(|r| {

@@ -200,7 +200,7 @@ impl Control {
                         self.told |= self.stopping;
                         if !self.stopping {
                             tracing::warn!(
-                                "the supervisor is gone, going on for {} s",
+                                "the supervisor is gone, continuing for {} s",
                                 ORPHAN.as_secs()
                             );
                         }
@@ -208,7 +208,7 @@ impl Control {
                     }
                 },
                 () = orphaned(self.orphan), if !self.stopping => {
-                    tracing::warn!("no supervisor, leaving in good order");
+                    tracing::warn!("no supervisor, shutting down in good order");
                     self.told = true;
                     if let Some(order) = self.stop() {
                         return order;
@@ -286,5 +286,5 @@ pub(super) fn not_served(what: Asked) {
         Asked::Clear => "STATS_CLEAR",
         Asked::Json => "JSON",
     };
-    tracing::warn!("signal {name}: not served by this version");
+    tracing::warn!("signal {name} is not supported by this version");
 }

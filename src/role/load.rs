@@ -6,7 +6,8 @@ use std::io;
 use std::os::fd::OwnedFd;
 
 use nix::sys::signal::Signal;
-use tokio::time::timeout;
+use tokio::sync::oneshot;
+use tokio::time::{Instant, sleep_until, timeout};
 
 use super::{Setup, child};
 use crate::ipc::{FromConfig, LoadReport, LoadRequest, Peer, Remark, RoleName};
@@ -14,8 +15,13 @@ use crate::sys::process::Exit;
 
 /// How long reading may take. Most of it would be waiting for name servers.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// How long it may take at least when another reload waits for it: it may hang on a dead file server, and what the other
+/// one finds is newer.
+const HURRY: Duration = Duration::from_secs(5);
 /// How long the process may take to end after its verdict.
 const LAST: Duration = Duration::from_secs(2);
+/// How long it may take to end when it is killed.
+const KILLED: Duration = Duration::from_millis(500);
 
 /// Lines about a configuration that the supervisor logs, well below what the queue of the log takes. The process that
 /// read it logs what is beyond.
@@ -68,19 +74,31 @@ pub enum LoadError {
     /// It took too long.
     #[error("the process that reads the configuration took longer than {PATIENCE:?}")]
     TooLong,
+    /// It took long while another reload waited.
+    #[error("reading the configuration took longer than {HURRY:?}, and another reload waits")]
+    GaveUp,
 }
 
-/// Reads the configuration in a process of its own.
+/// Reads the configuration in a process of its own. `hurry` tells that another reload waits.
 ///
 /// # Errors
 /// When that process does not come to a verdict.
-pub async fn load(mut setup: Setup, request: LoadRequest) -> Result<Loaded, LoadError> {
+pub async fn load(
+    mut setup: Setup,
+    request: LoadRequest,
+    hurry: oneshot::Receiver<()>,
+) -> Result<Loaded, LoadError> {
+    let begun = Instant::now();
     setup.writes = request.check.clone();
     let (process, channel) = child::spawn(RoleName::Config, &setup, None)?;
     let mut peer: Peer<LoadRequest, FromConfig> = Peer::new(channel)?;
     peer.limit(LONGEST_VERDICT);
     let answer = match peer.post(&request, Vec::new()) {
-        Ok(()) => timeout(PATIENCE, peer.next()).await,
+        Ok(()) => tokio::select! {
+            biased;
+            answer = timeout(PATIENCE, peer.next()) => answer.map_err(|_| LoadError::TooLong),
+            () = hurried(hurry, begun + HURRY) => Err(LoadError::GaveUp),
+        },
         Err(_) => Ok(None),
     };
     drop(peer);
@@ -93,7 +111,7 @@ pub async fn load(mut setup: Setup, request: LoadRequest) -> Result<Loaded, Load
         Some(exit) => exit,
         None => {
             process.signal(Signal::SIGKILL);
-            match timeout(LAST, process.ended()).await {
+            match timeout(KILLED, process.ended()).await {
                 Ok(exit) => exit?,
                 Err(_) => {
                     // It hangs in the kernel, on a dead file server for example: others may be read meanwhile.
@@ -124,6 +142,14 @@ pub async fn load(mut setup: Setup, request: LoadRequest) -> Result<Loaded, Load
             Ok(Loaded { report, parts })
         }
         Ok(None) => Err(LoadError::Ended(exit)),
-        Err(_) => Err(LoadError::TooLong),
+        Err(e) => Err(e),
     }
+}
+
+/// Waits until another reload waits, and until this time.
+async fn hurried(hurry: oneshot::Receiver<()>, until: Instant) {
+    if hurry.await.is_err() {
+        core::future::pending::<()>().await;
+    }
+    sleep_until(until).await;
 }

@@ -62,6 +62,8 @@ pub struct Setup {
     pub log: log::Settings,
     /// On SIGTERM, or when the supervisor ends: leave what is in the kernel as it is.
     pub keep: bool,
+    /// The daemon stops: the role is started only to undo what its last process did.
+    pub undo: bool,
     /// SIGINT is not for this daemon.
     pub ignore_sigint: bool,
     /// Log addresses that come and go.
@@ -100,6 +102,9 @@ pub fn main(name: &str) -> ExitCode {
         return Exit::Fatal.into();
     };
     let row = table::row(role);
+    if row.keeps_memory > 0 {
+        sched::keep_memory(row.keeps_memory);
+    }
     process::set_name(row.title);
     let Some(start) = begin(role, control) else {
         return Exit::Internal.into();
@@ -172,7 +177,7 @@ fn serve<F: Future<Output = Exit>>(start: Start, role: impl FnOnce(Control) -> F
                 match Control::new(start) {
                     Ok(control) => role(control).await,
                     Err(e) => {
-                        tracing::error!("cannot serve the supervisor: {e}");
+                        tracing::error!("lost the connection to the supervisor: {e}");
                         Exit::Internal
                     }
                 }

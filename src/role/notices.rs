@@ -17,6 +17,12 @@ const WAITING: usize = 64;
 const SENT: usize = 8;
 /// The subjects of mails, urgent ones and others. The runner puts them in order.
 const MAILS: [&str; 2] = ["mail", "urgent mail"];
+/// The subject of lines for FIFOs. They come behind the programs of the same change.
+const LINES: &str = "lines";
+/// Lines that may wait.
+const LINES_WAITING: usize = 4096;
+/// Lines that the runner may have at a time.
+const LINES_SENT: usize = 128;
 /// Mails of either kind that may wait.
 const MAILS_WAITING: usize = 4096;
 /// Mails of either kind that the runner may have at a time: enough for it to see that there is a flood.
@@ -30,6 +36,7 @@ pub struct Notices {
     /// Whose a number is.
     ids: BTreeMap<u64, Name>,
     lost: u64,
+    lines_lost: u64,
     mails_lost: u64,
     /// The programs of the configuration in force and of the one before it, the newest first: what was announced of
     /// something that has just left the configuration is told all the same.
@@ -57,6 +64,7 @@ struct Entry {
 enum What {
     Programs { state: Name, commands: Vec<Command>, limit: Option<Duration> },
     Mail(MailText),
+    Line(Box<str>),
 }
 
 impl Notices {
@@ -77,9 +85,12 @@ impl Notices {
 
     /// Adds a notice.
     pub fn push(&mut self, notice: Notice) {
-        let Notice { subject, state, commands, limit, mail, .. } = notice;
+        let Notice { subject, state, commands, limit, line, to_fifo, mail } = notice;
         if !commands.is_empty() {
             self.add(subject, What::Programs { state, commands, limit }, WAITING);
+        }
+        if to_fifo && !line.is_empty() {
+            self.add(Name::from(LINES), What::Line(line), LINES_WAITING);
         }
         if let Some(mail) = mail {
             let [other, urgent] = MAILS;
@@ -102,15 +113,24 @@ impl Notices {
             match oldest.what {
                 What::Programs { state, .. } => {
                     tracing::warn!(
-                        "notice of {subject} ({state}) dropped: too many newer ones wait"
+                        "notification of {subject} ({state}) dropped: too many newer ones are waiting"
                     );
                 }
-                // A line for each would be a flood of its own.
+                // A line in the log for each would be a flood of its own.
+                What::Line(_) => {
+                    self.lines_lost += 1;
+                    if self.lines_lost.is_power_of_two() {
+                        tracing::warn!(
+                            "lines for notify FIFOs dropped, too many newer ones wait: {} so far",
+                            self.lines_lost
+                        );
+                    }
+                }
                 What::Mail(_) => {
                     self.mails_lost += 1;
                     if self.mails_lost.is_power_of_two() {
                         tracing::warn!(
-                            "SMTP alerts dropped, too many newer ones wait: {} so far",
+                            "SMTP alerts dropped, too many newer ones are waiting: {} so far",
                             self.mails_lost
                         );
                     }
@@ -135,7 +155,7 @@ impl Notices {
         let result = self.pass(peer, true);
         let left: usize = self.subjects.values().map(|queue| queue.waiting.len()).sum();
         if left > 0 {
-            tracing::warn!("{left} notices and mails dropped: the daemon ends");
+            tracing::warn!("{left} notifications and mails dropped because the daemon stops");
         }
         result
     }
@@ -148,6 +168,7 @@ impl Notices {
             let most = match subject.as_str() {
                 _ if all => usize::MAX,
                 name if name == mail || name == urgent => MAILS_SENT,
+                LINES => LINES_SENT,
                 _ => SENT,
             };
             while queue.sent.len() < most
@@ -155,7 +176,7 @@ impl Notices {
             {
                 let Some(deliver) = deliver(configured, subject, &entry.what) else {
                     tracing::warn!(
-                        "notice of {subject} dropped: its programs have left the configuration"
+                        "notification of {subject} dropped: its programs are no longer configured"
                     );
                     ids.remove(&entry.id);
                     dropped = true;
@@ -225,6 +246,7 @@ impl Notices {
 fn deliver(configured: &VecDeque<(u32, Index)>, subject: &Name, what: &What) -> Option<Deliver> {
     match what {
         What::Mail(mail) => Some(Deliver::Mail(mail.clone())),
+        What::Line(line) => Some(Deliver::Line(line.clone())),
         What::Programs { state, commands, limit } => {
             let state = Announced::from_word(state)?;
             configured.iter().find_map(|(generation, index)| {
@@ -255,7 +277,8 @@ mod tests {
             state: Name::from("MASTER"),
             commands: vec![true_()],
             limit: None,
-            fifo: "".into(),
+            line: "".into(),
+            to_fifo: false,
             mail: None,
         }
     }

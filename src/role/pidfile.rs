@@ -37,7 +37,6 @@ pub enum PidFileError {
     Io {
         /// The file.
         path: PathBuf,
-        /// Why.
         source: io::Error,
     },
 }

@@ -3,6 +3,7 @@
 //! Tracking scripts run side by side. Programs of notices run one after the other for each subject. Nothing here
 //! is waited for by anybody: the other roles send what is to be done and hear later how it went.
 
+mod fifo;
 mod programs;
 mod subject;
 
@@ -24,6 +25,7 @@ use crate::ipc::{Deliver, FromRole, FromRunner, Peer, RoleName, RunnerPart, ToRo
 use crate::status::RunEnd;
 use crate::sys::channel::Channel;
 use crate::sys::process::Stranger;
+use fifo::Fifos;
 use programs::Programs;
 use subject::{Job, Patience, Subject};
 
@@ -72,6 +74,7 @@ pub(super) async fn run(control: Control) -> Exit {
         checks: Checks::default(),
         runs: BTreeMap::new(),
         programs: Programs::default(),
+        fifos: Fifos::default(),
         mailing,
         patience: Patience::default(),
         stopping: false,
@@ -96,6 +99,7 @@ struct Runner {
     runs: BTreeMap<(u64, u64), oneshot::Sender<()>>,
     /// What may be run.
     programs: Programs,
+    fifos: Fifos,
     /// Mails under way.
     mailing: Arc<AtomicUsize>,
     patience: Patience,
@@ -167,6 +171,7 @@ impl Runner {
         self.stop_programs();
         self.mails = None;
         self.subjects.clear();
+        self.fifos = Fifos::default();
         let busy = core::mem::take(&mut self.busy);
         let mut left = self.open;
         let work = async {
@@ -184,7 +189,7 @@ impl Runner {
             }
         };
         if timeout(LAST_WORK, work).await.is_err() {
-            tracing::warn!("ending before {left} programs and mails are done with");
+            tracing::warn!("stopping although {left} programs and mails are not finished");
         }
         control.done().await;
         Exit::Ok
@@ -223,11 +228,13 @@ impl Runner {
                 if let Some(part) = self.prepared.get_mut(generation) {
                     let [vrrp, checker] = [&mut part.vrrp, &mut part.checker].map(core::mem::take);
                     self.programs.prepare(generation, vrrp, checker);
+                    self.fifos.prepare(generation, &part.global.settings, &self.busy);
                 }
             }
             ToRole::Apply { generation } => {
                 if let Some(RunnerPart { global, .. }) = self.prepared.take(generation) {
                     self.programs.apply(generation);
+                    self.fifos.apply(generation);
                     self.patience.set(global.notify_max_delay);
                     let settings = smtp::Settings { router: global.router_id, mail: global.mail };
                     self.settings.send_replace(Arc::new(settings));
@@ -237,6 +244,7 @@ impl Runner {
             ToRole::Abandon { generation } => {
                 self.prepared.abandon();
                 self.programs.abandon(generation);
+                self.fifos.abandon(generation);
             }
             ToRole::Connect(role) => {
                 if let Some(fd) = fd {
@@ -300,10 +308,14 @@ impl Runner {
                 });
             }
             ToRunner::End { .. } => {}
+            ToRunner::Notice { id, deliver: Deliver::Line(text) } => {
+                self.fifos.write(whom.role, &text);
+                self.done(whom, id);
+            }
             ToRunner::Notice { id, deliver: Deliver::Mail(text) } => {
                 if self.mailing.fetch_add(1, Ordering::Relaxed) >= MOST_MAILS {
                     self.mailing.fetch_sub(1, Ordering::Relaxed);
-                    return self.refuse(whom, id);
+                    return self.done(whom, id);
                 }
                 let job = smtp::Job { tag: (whom, id), text };
                 if let Some(mails) = &self.mails {
@@ -318,7 +330,7 @@ impl Runner {
                 let Some((subject, commands)) =
                     self.programs.notice(role, generation, about, &programs)
                 else {
-                    return self.refuse(whom, id);
+                    return self.done(whom, id);
                 };
                 let state = Name::from(state.word());
                 let answer = self.answer.clone();
@@ -340,15 +352,15 @@ impl Runner {
                     queue.stop();
                 }
                 if queue.waiting() >= MOST_JOBS {
-                    return self.refuse(whom, id);
+                    return self.done(whom, id);
                 }
                 queue.push(job);
             }
         }
     }
 
-    /// Does nothing for a notice.
-    fn refuse(&self, whom: Whom, id: u64) {
+    /// Nothing is left to be done for a notice.
+    fn done(&self, whom: Whom, id: u64) {
         let _ = self.answer.send((whom, FromRunner::Delivered { id }, None));
     }
 

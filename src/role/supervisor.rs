@@ -31,7 +31,7 @@ use crate::cli::exit::Exit;
 use crate::ipc::{FromRole, LoadReport, Memory, Needs, RoleName, ToRole};
 use crate::log;
 use crate::status::daemon;
-use crate::status::vrrp::{State, Summary};
+use crate::status::vrrp::Summary;
 use crate::sys::channel::Channel;
 use crate::sys::clock;
 use crate::sys::process::{self, Exit as End};
@@ -88,6 +88,8 @@ struct Supervisor {
     reload: Reload,
     /// A reload is wanted as soon as the current one is through.
     again: bool,
+    /// The last reading was given up because another one waited: the next one gets all its time.
+    gave_up: bool,
     /// The start failed.
     failed: Option<Ending>,
     generation: u32,
@@ -161,6 +163,7 @@ impl Supervisor {
         let setup = Setup {
             log: log_settings(&options),
             keep: false,
+            undo: false,
             ignore_sigint: options.ignore_sigint,
             watch_addresses: options.watch_addresses,
             user: user(),
@@ -204,6 +207,7 @@ impl Supervisor {
             watch,
             reload: Reload::Idle,
             again: false,
+            gave_up: false,
             failed: None,
             generation: 0,
             current: None,
@@ -526,41 +530,6 @@ impl Supervisor {
         let checker = self.options.checker && (needs.checker || all || left);
         let runner = (vrrp && needs.vrrp_runner) || (checker && needs.checker_runner);
         [(RoleName::Runner, runner), (RoleName::Vrrp, vrrp), (RoleName::Checker, checker)]
-    }
-
-    /// Tells the service manager how things are.
-    fn tell_status(&self) {
-        if self.current.is_some() && matches!(self.reload, Reload::Idle) {
-            self.manager.status(&self.status_line());
-        }
-    }
-
-    fn checks_needed(&self) -> bool {
-        self.current.as_ref().is_some_and(|current| current.report.needs.checker)
-    }
-
-    /// For example `3 instances: 2 MASTER, 1 BACKUP`.
-    fn status_line(&self) -> String {
-        let mut line = String::new();
-        if let Some(summary) = &self.summary
-            && !summary.instances.is_empty()
-        {
-            let count = |state| summary.instances.iter().filter(|i| i.state == state).count();
-            let states = [State::Master, State::Backup, State::Fault, State::Init];
-            let parts: Vec<String> = states
-                .iter()
-                .filter(|state| count(**state) > 0)
-                .map(|state| format!("{} {state}", count(*state)))
-                .collect();
-            let n = summary.instances.len();
-            line = format!("{n} instance{}: {}", if n == 1 { "" } else { "s" }, parts.join(", "));
-        }
-        if self.ipvs == Some(false) && self.checks_needed() {
-            let gap = if line.is_empty() { "" } else { "; " };
-            line.push_str(gap);
-            line.push_str("IPVS does not work or refuses a virtual server");
-        }
-        if line.is_empty() { "running".into() } else { line }
     }
 }
 

@@ -69,7 +69,7 @@ impl Manager {
 fn tell(states: &[NotifyState<'_>]) {
     // Without a service manager this does nothing.
     if let Err(e) = sd_notify::notify(states) {
-        tracing::debug!("telling the service manager: {e}");
+        tracing::debug!("cannot notify the service manager: {e}");
     }
 }
 

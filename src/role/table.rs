@@ -29,6 +29,8 @@ pub struct Row {
     pub patience: u32,
     /// How long it is waited for before it is started again.
     pub delays: Delays,
+    /// Memory that it keeps for the next configuration when it is done with one, in octets; 0: as little as can be.
+    pub keeps_memory: u32,
 }
 
 /// What a confined role is held to.
@@ -127,6 +129,8 @@ pub const fn row(role: RoleName) -> Row {
             }),
             patience: u32::MAX,
             delays: Delays::Backoff,
+            // It ends soon.
+            keeps_memory: u32::MAX,
         },
         RoleName::Vrrp => Row {
             title: c"evervipd-vrrp",
@@ -140,6 +144,7 @@ pub const fn row(role: RoleName) -> Row {
             }),
             patience: BEATS,
             delays: Delays::AtOnce,
+            keeps_memory: 0,
         },
         RoleName::Runner => Row {
             title: c"evervipd-runner",
@@ -152,6 +157,7 @@ pub const fn row(role: RoleName) -> Row {
             confined: None,
             patience: 20,
             delays: Delays::Backoff,
+            keeps_memory: 0,
         },
         RoleName::Checker => Row {
             title: c"evervipd-check",
@@ -166,6 +172,8 @@ pub const fn row(role: RoleName) -> Row {
             patience: 20,
             // Nobody looks at the servers meanwhile.
             delays: Delays::AtOnce,
+            // A reload takes what the configuration before it gave back.
+            keeps_memory: 16 << 20,
         },
         RoleName::Api => Row {
             title: c"evervipd-api",
@@ -178,6 +186,7 @@ pub const fn row(role: RoleName) -> Row {
             }),
             patience: 20,
             delays: Delays::Backoff,
+            keeps_memory: 0,
         },
     }
 }

@@ -18,7 +18,7 @@ use crate::cli::exit::Exit;
 use crate::drive::vrrp::look::{Summaries, Views};
 use crate::drive::vrrp::{Driver, Handle, Hooks, Input, Output, Scheduling};
 use crate::ipc::{Catalogue, FromRole, Memory, ToRole, ToRunner, Told, VrrpPart, frame};
-use crate::kernel::monitor::{Change, Monitor};
+use crate::kernel::monitor::{Change, Monitor, View};
 use crate::kernel::netlink::Requests;
 use crate::kernel::nft::Filters;
 use crate::kernel::object::Watch;
@@ -76,6 +76,9 @@ struct Role {
     prepared: Prepared<VrrpPart>,
     /// The configuration whose turn it is, until the engine has it.
     applying: Option<u32>,
+    /// Configurations that the real-time thread may still use: it takes long to let go of a large one, so the last owner
+    /// is this thread.
+    configs: Vec<Arc<model::Vrrp>>,
     /// The summary that the supervisor could not take,
     summary: Option<FromRole>,
     /// and the one that is coming in.
@@ -86,8 +89,10 @@ struct Role {
     views: Views,
     /// When this thread took a turn last.
     alive: Arc<AtomicU64>,
-    /// A snapshot of the kernel must be taken.
+    /// A snapshot of the kernel must be taken now,
     snapshot_due: bool,
+    /// or with the next tick: the last attempt failed, or the tables changed all the time.
+    snapshot_later: bool,
     /// The engine has undone everything.
     stopped: bool,
     watch_addresses: bool,
@@ -121,6 +126,7 @@ impl Role {
             peers: Peers::default(),
             prepared: Prepared::default(),
             applying: None,
+            configs: Vec::new(),
             summary: None,
             summaries: Summaries::default(),
             asked: 0,
@@ -128,6 +134,7 @@ impl Role {
             views: Views::default(),
             alive,
             snapshot_due: true,
+            snapshot_later: false,
             stopped: false,
             watch_addresses: control.setup().watch_addresses,
         })
@@ -137,6 +144,9 @@ impl Role {
         let Ok(wake) = WakeRef::new(&self.handle) else {
             return Exit::Internal;
         };
+        if control.setup().undo {
+            self.event(Event::Undo);
+        }
         let (mut changes, mut of_filters) = (Vec::new(), Vec::new());
         while !self.stopped {
             self.alive.store(clock::now().as_nanos(), Ordering::Relaxed);
@@ -147,7 +157,7 @@ impl Role {
                 biased;
                 () = wake.called() => {}
                 result = self.monitor.next(&mut changes) => if let Err(e) = result {
-                    tracing::error!("listening to the kernel: {e}");
+                    tracing::error!("cannot receive events from the kernel: {e}");
                     return Exit::Internal;
                 },
                 result = self.filters.next(&mut of_filters) => if let Err(e) = result {
@@ -191,7 +201,9 @@ impl Role {
                     self.watch(&part);
                     self.watch_filters(&part);
                     let scheduling = settle_in(&part.global, &part.vrrp);
-                    self.tell(Input::Reload { config: Arc::new(part.vrrp), scheduling });
+                    let config = Arc::new(part.vrrp);
+                    self.configs.push(Arc::clone(&config));
+                    self.tell(Input::Reload { config, scheduling });
                 }
             }
             ToRole::Abandon { .. } => self.prepared.abandon(),
@@ -209,6 +221,7 @@ impl Role {
     }
 
     fn tick(&mut self, control: &mut Control) {
+        self.snapshot_due |= core::mem::take(&mut self.snapshot_later);
         self.peers.send_notices();
         if let Some(summary) = self.summary.take()
             && !control.offer(&summary)
@@ -322,6 +335,7 @@ impl Role {
                     }
                 }
                 Output::Reloaded => {
+                    self.configs.retain(|config| Arc::strong_count(config) > 1);
                     if let Some(generation) = self.applying.take() {
                         control.tell(&FromRole::Applied { generation });
                         // What reading it took is not needed any more.
@@ -347,9 +361,7 @@ impl Role {
                 Change::LinkGone(index) => Event::LinkGone(index),
                 Change::Object(change) => Event::Object(change),
                 Change::Lost => {
-                    tracing::warn!(
-                        "the kernel's messages came too fast, looking at everything anew"
-                    );
+                    tracing::warn!("messages from the kernel were lost, reading everything again");
                     self.snapshot_due = true;
                     continue;
                 }
@@ -370,15 +382,18 @@ impl Role {
 
     fn snapshot(&mut self) {
         match self.monitor.snapshot(&mut self.requests) {
-            Ok(mut snapshot) => {
-                if let Err(e) = self.filters.list(&mut snapshot.objects) {
-                    tracing::debug!("cannot look at packet filters: {e}");
+            Ok(View { snapshot, again }) => {
+                self.snapshot_later = again;
+                if let Some(mut snapshot) = snapshot {
+                    if let Err(e) = self.filters.list(&mut snapshot.objects) {
+                        tracing::debug!("cannot read packet filters: {e}");
+                    }
+                    self.event(Event::Kernel(snapshot));
                 }
-                self.event(Event::Kernel(snapshot));
             }
             Err(e) => {
-                tracing::warn!("cannot look at links, addresses and routes: {e}");
-                self.snapshot_due = true;
+                tracing::warn!("cannot read links, addresses and routes: {e}");
+                self.snapshot_later = true;
             }
         }
     }
@@ -391,7 +406,7 @@ fn real_time(driver: Driver) {
     sched::timer_slack(1);
     let end = std::panic::catch_unwind(core::panic::AssertUnwindSafe(|| driver.run()));
     if let Ok(Err(e)) = &end {
-        tracing::error!("waiting for adverts: {e}");
+        tracing::error!("cannot wait for adverts: {e}");
     }
     if !matches!(end, Ok(Ok(()))) {
         log::flush(Duration::from_millis(200));

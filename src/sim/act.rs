@@ -63,7 +63,7 @@ impl World {
                 Action::EndScript(_) => {}
                 Action::Notify(notice) => {
                     let now = self.now;
-                    self.judge_notice(id, &notice.fifo);
+                    self.judge_notice(id, &notice.line);
                     if let Some(node) = self.nodes.get_mut(id.0) {
                         node.notices.push((now, notice.clone()));
                     }
@@ -190,7 +190,7 @@ fn summarise(action: &Action) -> String {
             let ops: Vec<String> = ops.iter().map(ToString::to_string).collect();
             format!("asks: {}", ops.join(", "))
         }
-        Action::Notify(notice) => format!("announces {}", notice.fifo),
+        Action::Notify(notice) => format!("announces {}", notice.line),
         Action::SendGarp { interface, address, count, .. } => {
             format!("announces {address} on {interface:?}, {count} frames")
         }

@@ -11,6 +11,7 @@ use crate::check::probe::{Failure, ProbeId, Request, Verdict};
 use crate::check::{Action, Actions, Engine, Event, Limits};
 use crate::model::{Lvs, ServiceKey};
 use crate::plan::ipvs::{DestinationKey, Op, Table};
+use crate::plan::listing::Listing;
 use crate::plan::{Outcome, Token};
 use crate::status::check::Summary;
 
@@ -65,6 +66,7 @@ pub(super) enum Balance {
     Event(u64, Event),
     Operation { incarnation: u64, token: Token, item: u32, op: Op },
     Read { incarnation: u64, services: Arc<[ServiceKey]> },
+    List(u64),
 }
 
 impl World {
@@ -195,6 +197,11 @@ impl World {
                 let what = Balance::Event(incarnation, event);
                 self.push(now, 1, What::Balance { node: id, what });
             }
+            Balance::List(incarnation) if incarnation == director.incarnation => {
+                let event = Event::Listed(Ok(Listing::of(&director.table)));
+                let what = Balance::Event(incarnation, event);
+                self.push(now, 1, What::Balance { node: id, what });
+            }
             _ => {}
         }
     }
@@ -259,6 +266,12 @@ impl World {
                 let what = Balance::Read { incarnation, services };
                 self.push(at, 1, What::Balance { node: id, what });
             }
+            Action::List => {
+                let Some(director) = self.director(id) else { return };
+                let at = director.busy.max(now) + OP_TIME;
+                director.busy = at;
+                self.push(at, 1, What::Balance { node: id, what: Balance::List(incarnation) });
+            }
             Action::Own(services) => {
                 if let Some(director) = self.director(id) {
                     director.owned = services.iter().copied().collect();
@@ -295,7 +308,7 @@ impl World {
                 }
             }
             Action::Notify(notice) => {
-                self.note(id, &format!("announces {}", notice.fifo));
+                self.note(id, &format!("announces {}", notice.line));
                 if let Some(node) = self.nodes.get_mut(id.0) {
                     node.notices.push((now, notice));
                 }

@@ -3,19 +3,17 @@
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use core::time::Duration;
-use std::sync::Arc;
 
 use super::world::{JOIN_TIME, NodeId, What, World};
-use crate::base::{Family, Prefix};
+use crate::base::{Family, Prefix, WallTime};
 use crate::model::Instance;
 use crate::model::vrrp::{Authentication, Version};
 use crate::vrrp::Rx;
-use crate::wire::{ip, vrrp};
+use crate::wire::{hmac, ip, vrrp};
 
 /// What is wrong with a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Flaw {
-    /// Nothing.
     None,
     /// It came through a router.
     Ttl,
@@ -27,19 +25,18 @@ pub enum Flaw {
     Checksum,
     /// Shorter than its header says.
     Short,
-    /// Longer.
     Long,
-    /// An authentication that does not exist (version 2).
+    /// An authentication that does not exist (version 2), or a key that nobody has (HMAC).
     AuthType,
     /// None where there is to be one, or the other way round (version 2).
     NoAuth,
     /// One octet of the password (version 2).
     Password,
-    /// Two octets, changed alike (version 2).
+    /// Two octets, changed alike (version 2); a trailer of an unknown form (HMAC).
     Passwords,
     /// Another interval (version 2).
     Interval,
-    /// To the host, not to the group.
+    /// To the host, not to the group; where adverts go to hosts, to the group.
     Destination,
     /// An address more.
     More,
@@ -47,7 +44,6 @@ pub enum Flaw {
     Other,
     /// A VRID that nobody has.
     Vrid,
-    /// A fragment.
     Fragment,
     /// Another protocol.
     Protocol,
@@ -77,7 +73,12 @@ impl Flaw {
     #[must_use]
     pub fn is_possible(self, instance: &Instance) -> bool {
         let v4 = instance.family == Family::V4;
+        let unchecked = instance.unicast().is_some_and(|unicast| !unicast.check_source);
+        let trailer = instance.hmac().is_some();
         match self {
+            Self::AuthType | Self::NoAuth | Self::Password | Self::Passwords if trailer => true,
+            // By unicast it says nothing unless peers are named.
+            Self::Ttl => !unchecked,
             Self::AuthType | Self::NoAuth | Self::Password | Self::Passwords | Self::Interval => {
                 v4 && instance.version == Version::V2
             }
@@ -108,8 +109,6 @@ impl World {
                 Ipv6Addr::from(octets).into()
             }
         };
-        let destination = if flaw == Flaw::Destination { own } else { instance.destination };
-        let octets: Arc<[u8]> = packet(instance, source, destination, priority, flaw).into();
         self.note(id, &format!("and its segment hear {source}, priority {priority}: {flaw:?}"));
         if !REFUSED.contains(&flaw) {
             self.all_troubled();
@@ -118,8 +117,15 @@ impl World {
         for other in self.nodes() {
             let Some(node) = self.node(other) else { continue };
             let Some(there) = node.kernel.on_segment(&segment).filter(|l| l.up) else { continue };
+            // By unicast each gets one of its own.
+            let to_host = instance.unicast().is_some() != (flaw == Flaw::Destination);
+            let theirs = node.kernel.home_of(&segment).find(of_family).map(|p| p.address);
+            let destination = if to_host { theirs } else { Some(instance.destination) };
+            let Some(destination) = destination else { continue };
+            let time = super::time_of_day(self.now());
+            let octets = packet(instance, (source, destination), priority, flaw, time).into();
             let rx = Rx { interface: there.index, source, destination, hop_limit };
-            let what = What::Packet { node: other, rx, octets: Arc::clone(&octets) };
+            let what = What::Packet { node: other, rx, octets };
             self.push(self.now() + JOIN_TIME, 0, what);
         }
     }
@@ -127,10 +133,10 @@ impl World {
 
 fn packet(
     instance: &Instance,
-    source: IpAddr,
-    destination: IpAddr,
+    (source, destination): (IpAddr, IpAddr),
     priority: u8,
     flaw: Flaw,
+    time: WallTime,
 ) -> Vec<u8> {
     let mut addresses: Vec<IpAddr> = instance.addresses.iter().map(|a| a.prefix.address).collect();
     match flaw {
@@ -148,6 +154,7 @@ fn packet(
         Authentication::None => None,
     };
     match (flaw, &mut auth) {
+        _ if instance.hmac().is_some() => {}
         (Flaw::AuthType, _) => auth = Some(vrrp::Auth { kind: 3, data: [0; 8] }),
         (Flaw::NoAuth, Some(_)) => auth = None,
         (Flaw::NoAuth | Flaw::Password | Flaw::Passwords, None) => {
@@ -180,6 +187,23 @@ fn packet(
     };
     let mut payload = Vec::new();
     vrrp::encode(&content, &mut payload);
+    if let Some(key) = instance.hmac().and_then(|hmac| hmac.keys.first())
+        && flaw != Flaw::NoAuth
+    {
+        let id = if flaw == Flaw::AuthType { 99 } else { key.id };
+        let fraction = (u64::from(time.nanos) << 16) / 1_000_000_000;
+        let sequence = (time.secs & u64::from(u32::MAX)) << 32 | fraction << 16;
+        let mut trailer = hmac::sign(id, key.key.reveal(), sequence, source, &payload);
+        match flaw {
+            Flaw::Password => flip(&mut trailer, 20, 4),
+            Flaw::Passwords => flip(&mut trailer, 0, 2),
+            _ => {}
+        }
+        payload.extend(trailer);
+        if instance.family == Family::V6 {
+            vrrp::checksum_again(&mut payload, content.pseudo);
+        }
+    }
     match flaw {
         Flaw::Kind => flip(&mut payload, 0, 2),
         Flaw::Checksum => flip(&mut payload, 7, 1),

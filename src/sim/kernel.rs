@@ -28,7 +28,6 @@ const NET_DOWN: i32 = 100;
 /// Links and addresses of one host.
 #[derive(Clone, Debug, Default)]
 pub struct Kernel {
-    /// The links.
     pub links: Vec<Link>,
     /// The addresses in the order they were added.
     pub addresses: Vec<(IfIndex, Prefix)>,
@@ -73,10 +72,7 @@ impl Kernel {
             ..Self::default()
         };
         for (segment, name) in (2u8..).zip(names) {
-            for address in [
-                IpAddr::from([10, 0, segment, host.saturating_add(70)]),
-                IpAddr::from([0xfe80, 0, 0, 0, 0, 0, u16::from(segment), u16::from(host)]),
-            ] {
+            for address in [Family::V4, Family::V6].map(|family| home(segment, host, family)) {
                 let length = if address.is_ipv4() { 24 } else { 64 };
                 kernel.home.extend(Prefix::new(address, length).map(|p| (name.clone(), p)));
             }
@@ -387,6 +383,14 @@ impl Kernel {
     }
 }
 
+/// The address of a host, from 1 on, on a segment, from 2 on.
+pub(super) fn home(segment: u8, host: u8, family: Family) -> IpAddr {
+    match family {
+        Family::V4 => IpAddr::from([10, 0, segment, host.saturating_add(70)]),
+        Family::V6 => IpAddr::from([0xfe80, 0, 0, 0, 0, 0, u16::from(segment), u16::from(host)]),
+    }
+}
+
 /// A rule as the kernel tells it.
 fn rule_sight(rule: &Rule) -> Sight {
     let identity = Identity::Rule(Box::new(rule.clone()));
@@ -400,7 +404,6 @@ fn rule_gone(rule: &Rule, own: bool) -> Change {
 /// A route in the simulated kernel.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SimRoute {
-    /// What identifies it.
     pub identity: RouteIdentity<IfIndex>,
     /// The interfaces it is on.
     pub links: Vec<IfIndex>,

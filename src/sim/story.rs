@@ -89,10 +89,7 @@ impl World {
         let at = node.stalled_since.take().map_or(at, |since| since.min(at));
         let summary = Summary { at, ..node.summary.clone() };
         self.oracle.started(id, now, resume, &config);
-        let time = crate::base::WallTime {
-            secs: 1_700_000_000 + now.as_nanos() / 1_000_000_000,
-            nanos: 0,
-        };
+        let time = super::time_of_day(now);
         self.handle(id, Event::TimeOfDay(time));
         if resume {
             self.handle(id, Event::Resume(summary));

@@ -33,7 +33,8 @@ impl World {
         }
         if let What::Join { incarnation, interface, group, .. } = what {
             if node.incarnation == incarnation && node.engine.is_some() {
-                let outcome = if node.kernel.refuses_joins {
+                // Only groups are joined; to listen to an address of one's own is always possible.
+                let outcome = if node.kernel.refuses_joins && group.is_multicast() {
                     Outcome::Refused(super::kernel::NO_BUFFERS)
                 } else if node.kernel.join(interface, group) {
                     Outcome::Done

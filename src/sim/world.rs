@@ -271,7 +271,7 @@ impl World {
     #[must_use]
     pub fn announced(&self, id: NodeId) -> Vec<String> {
         self.node(id)
-            .map(|n| n.notices.iter().map(|(_, notice)| notice.fifo.to_string()).collect())
+            .map(|n| n.notices.iter().map(|(_, notice)| notice.line.to_string()).collect())
             .unwrap_or_default()
     }
 

@@ -20,8 +20,10 @@ pub struct Notice {
     pub commands: Vec<Command>,
     /// How long one of these programs may take before it is killed; none for no limit of its own.
     pub limit: Option<Duration>,
-    /// The line for notify FIFOs, without the newline; empty for none.
-    pub fifo: Box<str>,
+    /// The event in one line, as keepalived words it for notify FIFOs, without its end; empty for none.
+    pub line: Box<str>,
+    /// Write it to the notify FIFOs.
+    pub to_fifo: bool,
     /// The mail to send, if one is wanted.
     pub mail: Option<MailText>,
 }

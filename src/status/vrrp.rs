@@ -48,8 +48,9 @@ pub struct Summary {
     pub instances: Vec<InstanceSummary>,
     /// Each group.
     pub groups: Vec<GroupSummary>,
-    /// Names of the configuration that mean an interface which is called otherwise now.
-    pub renamed: Vec<(IfName, IfIndex)>,
+    /// Names of the configuration, and the interface that each means: it may be called otherwise, now or by the time that
+    /// the next process looks.
+    pub interfaces: Vec<(IfName, IfIndex)>,
 }
 
 /// One instance in a [`Summary`].
@@ -65,6 +66,8 @@ pub struct InstanceSummary {
     pub own: Vec<Prefix>,
     /// The last AH sequence number, and when it was that.
     pub ah: (u32, Instant),
+    /// The sequence of the last HMAC trailer heard from each sender, and when it was heard.
+    pub heard: Vec<(IpAddr, u64, Instant)>,
 }
 
 /// One group in a [`Summary`].

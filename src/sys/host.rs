@@ -4,7 +4,7 @@ use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::ffi::{CString, OsStr, OsString};
 use std::fs;
-use std::io::Read as _;
+use std::io::{self, Read as _};
 use std::net::{IpAddr, ToSocketAddrs};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt as _};
@@ -50,6 +50,14 @@ impl Files for Machine {
         Some((kind(found.file_type()), found.mode()))
     }
 
+    fn refusal(&self, path: &[u8], list: bool) -> Option<String> {
+        let path = path_of(path);
+        let outcome =
+            if list { fs::read_dir(path).map(drop) } else { fs::metadata(path).map(drop) };
+        let nothing = [io::ErrorKind::NotFound, io::ErrorKind::NotADirectory];
+        outcome.err().filter(|e| !nothing.contains(&e.kind())).map(|e| e.to_string())
+    }
+
     fn read(&self, path: &[u8], limit: usize) -> Result<Vec<u8>, String> {
         // A pipe or a terminal must not hold up the opening.
         let file = fs::OpenOptions::new()
@@ -74,7 +82,8 @@ impl Files for Machine {
         if found.len() > limit as u64 {
             return Err(too_large(limit));
         }
-        let mut text = Vec::new();
+        // Room for the end, too: without it reading would double the room to find out that there is no more.
+        let mut text = Vec::with_capacity(usize::try_from(found.len()).unwrap_or_default() + 64);
         // It may grow meanwhile.
         file.take(limit as u64 + 1).read_to_end(&mut text).map_err(|e| e.to_string())?;
         if text.len() > limit {

@@ -21,9 +21,20 @@ const SEALS: SealFlag = SealFlag::F_SEAL_SEAL
 /// # Errors
 /// When the process has no descriptor or the machine no memory left.
 pub fn seal(name: &CStr, contents: &[u8]) -> io::Result<OwnedFd> {
+    seal_with(name, |file| file.write_all(contents))
+}
+
+/// The same with contents that are written by `fill`, so that they need not be in memory twice.
+///
+/// # Errors
+/// As [`seal`], and those of `fill`.
+pub fn seal_with(
+    name: &CStr,
+    fill: impl FnOnce(&mut File) -> io::Result<()>,
+) -> io::Result<OwnedFd> {
     let fd = memfd_create(name, MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING)?;
     let mut file = File::from(fd);
-    file.write_all(contents)?;
+    fill(&mut file)?;
     fcntl(&file, FcntlArg::F_ADD_SEALS(SEALS))?;
     Ok(file.into())
 }

@@ -29,9 +29,7 @@ const QUEUE: usize = 4 << 20;
 pub struct From {
     /// The interface it came in on.
     pub interface: IfIndex,
-    /// Its source.
     pub source: IpAddr,
-    /// Its destination.
     pub destination: IpAddr,
     /// IPv6: its hop limit. IPv4: 0; the packet is delivered with its header.
     pub hop_limit: u8,

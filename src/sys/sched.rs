@@ -95,6 +95,10 @@ pub fn core_files() -> io::Result<()> {
     Ok(setrlimit(Resource::RLIMIT_CORE, all, all)?)
 }
 
+/// The largest piece that the allocator may take out of its pools.
+#[cfg(target_env = "gnu")]
+const MOST_UNMAPPED: libc::c_int = 32 << 20;
+
 /// Makes the allocator give memory back and keep few pools. Called first, while there is one thread.
 pub fn thrifty_allocator() {
     #[cfg(target_env = "gnu")]
@@ -104,6 +108,24 @@ pub fn thrifty_allocator() {
         libc::mallopt(libc::M_TRIM_THRESHOLD, 64 << 10);
         libc::mallopt(libc::M_MMAP_THRESHOLD, 64 << 10);
     }
+}
+
+/// Makes the allocator keep up to `octets` of what was given back to it, to be used again: memory from the kernel costs
+/// more than anything else that is done with it when a configuration is read. Called first, while there is one
+/// thread.
+pub fn keep_memory(octets: u32) {
+    #[cfg(target_env = "gnu")]
+    {
+        let octets = libc::c_int::try_from(octets).unwrap_or(libc::c_int::MAX);
+        // SAFETY: only sets numbers within the allocator, which refuses what is beyond its limits.
+        unsafe {
+            libc::mallopt(libc::M_TRIM_THRESHOLD, octets);
+            libc::mallopt(libc::M_MMAP_THRESHOLD, octets.min(MOST_UNMAPPED));
+            libc::mallopt(libc::M_TOP_PAD, 1 << 20);
+        }
+    }
+    #[cfg(not(target_env = "gnu"))]
+    let _ = octets;
 }
 
 /// Gives unused memory of the allocator back to the kernel.

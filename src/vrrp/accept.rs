@@ -22,11 +22,9 @@ pub(super) const AH: u8 = 2;
 /// A valid advert.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Heard {
-    /// Who sent it.
     pub source: IpAddr,
     /// Its priority, 0 to 255.
     pub priority: u8,
-    /// Its interval.
     pub interval: Duration,
     /// Whether it advertises every address that we have.
     pub same_addresses: bool,
@@ -45,7 +43,6 @@ pub enum Proof {
     Ah(u32),
     /// That of the authentication trailer.
     Trailer {
-        /// The sequence.
         sequence: u64,
         /// How far the sender's clock is ahead of ours, in seconds.
         ahead: i32,
@@ -64,7 +61,6 @@ pub enum Refusal {
     /// By unicast with a TTL that is not between `min_ttl` and `max_ttl` of the peer.
     #[error("TTL/HL {received} not in range [{min}, {max}]")]
     TtlRange {
-        /// The packet's.
         received: u8,
         /// Lowest.
         min: u8,
@@ -79,7 +75,6 @@ pub enum Refusal {
     Version {
         /// Ours.
         expected: u8,
-        /// The packet's.
         received: u8,
     },
     /// Not an advertisement.
@@ -107,7 +102,6 @@ pub enum Refusal {
     AuthMismatch {
         /// Ours.
         expected: u8,
-        /// The packet's.
         received: u8,
     },
     /// The password is wrong.
@@ -132,7 +126,6 @@ pub enum Refusal {
     AhReplay {
         /// The last one.
         ours: u32,
-        /// The packet's.
         received: u32,
     },
     /// No authentication trailer, which `mode enforce` asks for.
@@ -242,7 +235,6 @@ impl Refusal {
 /// A packet with its IP layer taken off.
 #[derive(Clone, Copy, Debug)]
 pub struct Packet<'a> {
-    /// Who sent it.
     pub source: IpAddr,
     /// To whom.
     pub destination: IpAddr,

@@ -50,7 +50,6 @@ pub enum Action {
     /// Receive adverts for this multicast group, or for this address of ours, on this interface; answered with
     /// `Event::Joined`.
     Join {
-        /// The interface.
         interface: IfIndex,
         /// The group, or the address.
         group: IpAddr,
@@ -58,17 +57,11 @@ pub enum Action {
     /// Receive packets with an IP authentication header, too, wherever others are received.
     HearAh,
     /// Stop receiving them.
-    Leave {
-        /// The interface.
-        interface: IfIndex,
-        /// The group.
-        group: IpAddr,
-    },
+    Leave { interface: IfIndex, group: IpAddr },
     /// Run a tracking script; answered with `Event::Ran`.
     RunScript {
         /// Comes back with the answer.
         run: RunId,
-        /// What to run.
         command: Command,
         /// When to give up.
         timeout: Duration,

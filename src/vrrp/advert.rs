@@ -268,7 +268,11 @@ impl Engine {
             }
             Proof::Trailer { sequence, ahead } => {
                 let peers = instance.config.unicast().map(|unicast| unicast.peers.len());
-                instance.sequences.note_stamp(heard.source, sequence, peers);
+                if instance.sequences.note_stamp((heard.source, sequence), peers, now) {
+                    // Of whom nothing was told the next process would take everything.
+                    moment.out.push(Action::Report);
+                }
+                let Some(instance) = self.instance(id) else { return };
                 let window = instance.config.hmac().map_or(u64::MAX, |hmac| hmac.window.as_secs());
                 if u64::from(ahead.unsigned_abs()) * 2 > window
                     && self.admits(id, Reason::Clock, now)

@@ -3,7 +3,7 @@
 use core::net::IpAddr;
 use core::time::Duration;
 
-use crate::base::WallTime;
+use crate::base::{Instant, WallTime};
 use crate::model::extras::Hmac;
 
 /// AH sequence numbers end here, as keepalived's do; a new mastership begins again.
@@ -11,7 +11,7 @@ const LAST: u32 = u32::MAX - 2;
 /// AH numbers that a master may have used up beyond what its rate of adverts explains without saying so.
 pub const SLACK: u32 = 256;
 /// Senders by multicast whose sequence is remembered.
-const SENDERS: usize = 4;
+pub const SENDERS: usize = 4;
 
 /// The sequence numbers of one virtual router.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -24,8 +24,8 @@ pub struct Sequences {
     exhausted: bool,
     /// Of the last trailer sent.
     sent: u64,
-    /// Of the last trailer heard from a sender, the one heard last at the end.
-    heard: Vec<(IpAddr, u64)>,
+    /// Of the last trailer heard from a sender, and when; the one heard last at the end.
+    heard: Vec<(IpAddr, u64, Instant)>,
 }
 
 impl Sequences {
@@ -88,18 +88,49 @@ impl Sequences {
     /// The sequence heard last from a sender.
     #[must_use]
     pub fn last(&self, sender: IpAddr) -> Option<u64> {
-        self.heard.iter().find(|(known, _)| *known == sender).map(|(_, sequence)| *sequence)
+        self.heard.iter().find(|(known, ..)| *known == sender).map(|(_, sequence, _)| *sequence)
+    }
+
+    /// The sequence heard last from each sender, and when.
+    #[must_use]
+    pub fn heard(&self) -> &[(IpAddr, u64, Instant)] {
+        &self.heard
+    }
+
+    /// Goes on from what the last process of this role had heard until `end`, its last sign of life. It has told only of
+    /// some adverts; but sequences are times, so all that it can have heard later bears at most the sequence told and the
+    /// time since, and what a sender sends from now on bears more.
+    pub fn resume_heard(&mut self, mut heard: Vec<(IpAddr, u64, Instant)>, end: Instant) {
+        for (_, sequence, at) in &mut heard {
+            *sequence = sequence.wrapping_add(span(end.since(*at)));
+            *at = end.max(*at);
+        }
+        self.heard = heard;
     }
 
     /// Notes the sequence of a verified trailer; `peers`: how many senders there are, none for multicast. By multicast
-    /// the sender not heard for longest makes room.
-    pub fn note_stamp(&mut self, sender: IpAddr, sequence: u64, peers: Option<usize>) {
-        self.heard.retain(|(known, _)| *known != sender);
+    /// the sender not heard for longest makes room. True when nothing was remembered of this sender.
+    pub fn note_stamp(
+        &mut self,
+        (sender, sequence): (IpAddr, u64),
+        peers: Option<usize>,
+        now: Instant,
+    ) -> bool {
+        let before = self.heard.len();
+        self.heard.retain(|(known, ..)| *known != sender);
+        let new = self.heard.len() == before;
         if self.heard.len() >= peers.unwrap_or(SENDERS) && !self.heard.is_empty() {
             self.heard.remove(0);
         }
-        self.heard.push((sender, sequence));
+        self.heard.push((sender, sequence, now));
+        new
     }
+}
+
+/// How far a sequence gets in this time.
+fn span(time: Duration) -> u64 {
+    let time = WallTime { secs: time.as_secs(), nanos: time.subsec_nanos() };
+    stamp(time)
 }
 
 /// A time as a sequence: seconds, fraction in 1/65536, no counter.
@@ -151,16 +182,35 @@ mod tests {
     fn a_sender_makes_room_for_a_newer_one() {
         let address = |last: u8| IpAddr::from([10, 0, 0, last]);
         let mut sequences = Sequences::default();
-        for last in [1, 2, 3, 4, 1, 5] {
-            sequences.note_stamp(address(last), u64::from(last), None);
-        }
+        let news = [1, 2, 3, 4, 1, 5].map(|last| {
+            sequences.note_stamp((address(last), u64::from(last)), None, Instant::ZERO)
+        });
+        assert_eq!(news, [true, true, true, true, false, true]);
         assert_eq!(sequences.last(address(2)), None);
         assert_eq!([1, 3, 4, 5].map(|last| sequences.last(address(last))), [1, 3, 4, 5].map(Some));
         // Peers have a place each.
         for last in 1..=9 {
-            sequences.note_stamp(address(last), 7, Some(9));
+            sequences.note_stamp((address(last), 7), Some(9), Instant::ZERO);
         }
         assert!((1..=9).all(|last| sequences.last(address(last)) == Some(7)));
+    }
+
+    #[test]
+    fn what_the_last_process_heard_is_not_heard_again() {
+        let sender = IpAddr::from([10, 0, 0, 1]);
+        // A sender whose clock is 3 s behind, heard at each second.
+        let told = |second: u64| {
+            let at = Instant::from_nanos(second * 1_000_000_000);
+            (stamp(WallTime { secs: 0x6800_0000 + second - 3, nanos: 0 }), at)
+        };
+        let (sequence, at) = told(100);
+        let mut next = Sequences::default();
+        // The last summary was made at 100 s, and the process lived until just after the advert of 104 s.
+        next.resume_heard(vec![(sender, sequence, at)], told(104).1 + Duration::from_millis(1));
+        let last = next.last(sender).unwrap();
+        assert!((100..=104).all(|second| !is_newer(told(second).0, last)));
+        assert!(is_newer(told(105).0, last));
+        assert_eq!(next.last(IpAddr::from([10, 0, 0, 2])), None);
     }
 
     #[test]

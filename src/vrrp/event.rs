@@ -40,7 +40,6 @@ pub enum Event<'a> {
     Object(Change),
     /// The kernel answered one operation of an `Action::Apply`.
     Applied {
-        /// That of the action.
         token: Token,
         /// Position in its list.
         item: u32,
@@ -49,25 +48,20 @@ pub enum Event<'a> {
     },
     /// The answer to `Action::Join`.
     Joined {
-        /// The interface.
         interface: IfIndex,
-        /// The group.
         group: IpAddr,
         /// The answer.
         outcome: Outcome,
     },
     /// The socket refused an advert.
     Unsent {
-        /// That of the action.
         instance: InstanceId,
-        /// That of the action.
         destination: IpAddr,
         /// Error number, positive.
         errno: i32,
     },
     /// A run of a tracking script ended.
     Ran {
-        /// That of the action.
         run: RunId,
         /// How it ended.
         end: RunEnd,
@@ -78,13 +72,13 @@ pub enum Event<'a> {
     TimeOfDay(WallTime),
     /// Whether the kernel's IPVS can be written. Told before the first configuration if it is known then, and whenever
     /// it changes.
-    Ipvs {
-        /// It can.
-        works: bool,
-    },
+    Ipvs { works: bool },
     /// What the last process of this role told the supervisor. Comes before the first configuration or not at
     /// all.
     Resume(Summary),
+    /// This process is there only to undo what the last one did, and is told to leave next. Comes before the first
+    /// configuration or not at all: then nothing enters a state, and masters of the last process say farewell.
+    Undo,
     /// The configuration to carry out from now on, checked and complete.
     Reload(Arc<Vrrp>),
     /// Leave: send priority 0, remove the addresses, answer with `Action::Done`.

@@ -8,20 +8,49 @@ use std::collections::BTreeSet;
 
 use super::Engine;
 use super::instance::{Instance, say};
-use super::object::Claimant;
 use crate::base::Family;
 use crate::model::{self, FilterSettings};
 use crate::plan::filter::{Filter, FilterTable};
 use crate::plan::{Object, ObjectId};
 
-/// What an instance wants dropped while it is master.
-pub(super) fn of_instance(
-    settings: &FilterSettings,
-    config: &model::Instance,
-) -> impl Iterator<Item = Object> {
-    let all = config.addresses.iter().chain(&config.excluded).filter(|_| config.is_closed());
-    all.map(|a| Filter::of_address(settings, a.prefix.address, &a.interface))
-        .map(|filter| Object::Filter(Box::new(filter)))
+/// What of a configuration concerns filters, for somebody who wants them.
+pub(super) enum List<'a> {
+    /// Nothing is to be dropped.
+    None,
+    /// Packets to and from the addresses of an instance.
+    Closed(&'a FilterSettings, [&'a [model::Address]; 2]),
+    /// The host: the tables that all need.
+    Tables(&'a model::Vrrp),
+}
+
+impl<'a> List<'a> {
+    pub(super) fn of(all: &'a model::Vrrp, config: &'a model::Instance) -> Self {
+        if config.is_closed() {
+            Self::Closed(&all.filters, [&config.addresses, &config.excluded])
+        } else {
+            Self::None
+        }
+    }
+
+    /// What stands at one place of it.
+    pub(super) fn at(&self, position: usize) -> Option<Vec<Object>> {
+        match self {
+            Self::None => None,
+            Self::Closed(settings, [first, second]) => {
+                let second = || second.get(position - first.len());
+                first.get(position).or_else(second).map(|a| vec![of_address(settings, a)])
+            }
+            Self::Tables(config) => (position == 0).then(|| {
+                let table = |table| Object::FilterTable(Box::new(table));
+                tables(config).into_iter().map(table).collect()
+            }),
+        }
+    }
+}
+
+fn of_address(settings: &FilterSettings, address: &model::Address) -> Object {
+    let filter = Filter::of_address(settings, address.prefix.address, &address.interface);
+    Object::Filter(Box::new(filter))
 }
 
 /// The tables that a configuration needs.
@@ -35,27 +64,23 @@ pub fn tables(config: &model::Vrrp) -> Vec<FilterTable> {
 }
 
 impl Engine {
-    /// Claims the tables.
-    pub(super) fn claim_tables(&mut self, config: &model::Vrrp) {
-        for table in tables(config) {
-            self.objects.claim(Object::FilterTable(Box::new(table)), Claimant::Host);
-        }
-    }
-
     /// Another program did away with a table, or changed something in it: it is made anew, with all that was in it.
     pub(super) fn table_taken(&mut self, entry: ObjectId) {
         let Some(Object::FilterTable(table)) = self.objects.entry(entry).map(|e| &*e.object) else {
             return;
         };
-        let (id, settings) = (table.id(), &table.settings);
+        let id = table.id();
         tracing::warn!("{id} was changed by another program, making it anew");
-        let concerned = |instance: &&mut Instance| {
-            let mut filters = of_instance(settings, &instance.config);
-            let of_table = |o: Object| matches!(o, Object::Filter(f) if f.table == id);
-            instance.is_master() && filters.any(of_table)
+        let concerned = |instance: &Instance| {
+            let config = &instance.config;
+            let mut addresses = config.addresses.iter().chain(&config.excluded);
+            let of_table = |a: &model::Address| a.prefix.family() == id.family;
+            instance.is_master() && config.is_closed() && addresses.any(of_table)
         };
-        for instance in self.instances.iter_mut().filter(concerned) {
-            instance.counters.objects_restored += 1;
+        for number in self.instances.ids() {
+            if let Some(instance) = self.instances.get_mut(number).filter(|i| concerned(i)) {
+                instance.counters.objects_restored += 1;
+            }
         }
     }
 

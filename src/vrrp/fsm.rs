@@ -75,7 +75,6 @@ impl Rank {
 /// What is to be done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// Nothing.
     Stay,
     /// Change the state.
     Enter(State),

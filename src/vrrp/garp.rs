@@ -118,6 +118,10 @@ impl Engine {
             return;
         };
         let Some((interface, address)) = instance.link.zip(instance.source) else { return };
+        // The owner's source may be a virtual address, which is another master's to announce for now.
+        if instance.advertised.contains(&address) {
+            return;
+        }
         if let Some(link) = self.links.get(&interface).filter(|link| link.arp) {
             moment.out.push(Action::SendGarp { interface, mac: link.mac, address, count: 1 });
         }
@@ -199,9 +203,19 @@ impl Engine {
         }
         if frames > 0 {
             announcing.ask(frames);
-            say!(debug, *instance, "announcing {} addresses again", instance.entries.len());
+            let count = self.addresses_of(id);
+            if let Some(instance) = self.instance(id) {
+                let plural = if count == 1 { "" } else { "es" };
+                say!(debug, *instance, "announcing {count} address{plural} again");
+            }
         }
         self.announce(moment, id);
+    }
+
+    /// How many virtual addresses an instance has; routes are not announced.
+    pub(super) fn addresses_of(&self, id: InstanceId) -> usize {
+        let Some(instance) = self.instance(id) else { return 0 };
+        instance.entries.iter().filter(|entry| self.objects.address(**entry).is_some()).count()
     }
 
     /// Forgets what was still to be announced.

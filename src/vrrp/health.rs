@@ -6,7 +6,7 @@
 
 use super::event::InstanceId;
 use super::instance::{Instance, say};
-use super::{Engine, Moment};
+use super::{Action, Engine, Moment, notify};
 use crate::base::{IfIndex, IfName};
 use crate::model::vrrp::Priority;
 use crate::track::{Effect, State, Subject, TrackerId};
@@ -205,7 +205,7 @@ impl Engine {
 
     /// Computes the effective priority from the weights of what is tracked; the wait for a silent master changes
     /// with it.
-    pub(super) fn update_priority(&mut self, moment: &Moment<'_>, id: InstanceId) {
+    pub(super) fn update_priority(&mut self, moment: &mut Moment<'_>, id: InstanceId) {
         let Some(instance) = self.instance_mut(id) else { return };
         let base = instance.config.priority;
         // Tracking never makes an owner or unmakes one.
@@ -223,6 +223,7 @@ impl Engine {
         let old = instance.master_down();
         instance.effective_priority = effective;
         let new = instance.master_down();
+        moment.out.extend(notify::of_priority(instance).map(Action::Notify));
         if let super::instance::Machine::Backup { master_down } = instance.machine() {
             let shifted = (master_down + new) - old;
             self.rearm(id, shifted.max(moment.now));

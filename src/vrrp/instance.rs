@@ -69,7 +69,6 @@ pub(super) struct Instance {
     pub old_checksums: Vec<bool>,
     /// Interface and source of the last advert: a farewell may have to leave when they are cleared already.
     pub last_sent_from: Option<(IfIndex, IpAddr)>,
-    /// Its group.
     pub group: Option<GroupId>,
     /// What the group counted of it last.
     pub counted: Tally,

@@ -1,28 +1,106 @@
 //! How the engine starts and ends, and how states are announced to scripts and people.
 
+use core::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::action::Actions;
 use super::event::InstanceId;
 use super::instance::say;
+use super::job::{Job, Progress};
 use super::notify::{self, Word};
 use super::object::Claimant;
 use super::{Action, Engine, Moment, NOTICE_PATIENCE, Phase, SLICE, Timer, Timers};
 use crate::base::{Instant, Name, Prefix};
 use crate::model::vrrp::Priority;
 use crate::plan::ObjectId;
-use crate::status::vrrp::State;
+use crate::status::vrrp::{InstanceSummary, State};
+use crate::track::TrackerId;
+
+/// The start of all instances.
+#[derive(Debug)]
+pub(super) struct Start {
+    /// What the last process of this role told of its instances, and what it took for the own addresses of each.
+    known: std::vec::IntoIter<InstanceSummary>,
+    own: BTreeMap<InstanceId, Vec<Prefix>>,
+    ids: Vec<InstanceId>,
+    /// How many of them were looked at.
+    next: usize,
+    /// Scripts that are to be started.
+    idle: Vec<TrackerId>,
+    /// All of this is done, and what follows from it is under way.
+    started: bool,
+}
+
+/// The end of all instances.
+#[derive(Debug)]
+pub(super) struct Farewells {
+    keep_addresses: bool,
+    /// The next one comes last.
+    ids: Vec<InstanceId>,
+    /// Whose end is to be told, in the order of their numbers.
+    told: std::vec::IntoIter<InstanceId>,
+    groups: usize,
+}
 
 impl Engine {
     /// Starts everything once both the configuration and the kernel are known.
-    pub(super) fn start(&mut self, moment: &mut Moment<'_>) {
+    pub(super) fn start(&mut self) -> Progress {
         if self.phase != (Phase::Waiting { configured: true, seen: true }) {
-            return;
+            return Progress::Complete;
         }
+        let known = core::mem::take(&mut self.resume.instances).into_iter();
+        let own = BTreeMap::new();
+        let ids = self.instances.ids();
+        let start = Start { known, own, ids, next: 0, idle: Vec::new(), started: false };
+        Progress::Then(Job::Start(Box::new(start)))
+    }
+
+    /// Goes on with the start, as far as one slice goes.
+    pub(super) fn start_on(&mut self, moment: &mut Moment<'_>, start: &mut Start) -> Progress {
+        if self.phase != Phase::Running {
+            self.begin_start(moment);
+            start.idle = self.scripts.keys().rev().copied().collect();
+        }
+        let end = self.resume.at;
+        while self.has_room() {
+            self.spend(1);
+            if let Some(known) = start.known.next() {
+                let id = self.instances.named(&known.name);
+                if let Some(instance) = id.and_then(|id| self.instance_mut(id)) {
+                    instance.was_master = known.state == State::Master;
+                    let (number, at) = known.ah;
+                    instance.sequences.resume(number, moment.now.since(at), instance.was_master);
+                    instance.sequences.resume_heard(known.heard, end);
+                    instance.announced = known.announced;
+                    instance.mailed = known.announced;
+                    start.own.extend(id.map(|id| (id, known.own)));
+                }
+            } else if let Some(id) = start.ids.get(start.next).copied() {
+                start.next += 1;
+                self.look_for_own(id, start.own.get(&id).map(Vec::as_slice));
+                self.choose_source(moment, id);
+                self.look_for_retained(id);
+            } else if self.undoing {
+                return Progress::Complete;
+            } else if let Some(id) = start.idle.pop() {
+                self.start_script(moment, id);
+            } else if !core::mem::replace(&mut start.started, true) {
+                self.reconsider_all(moment, start.ids.iter().copied());
+            } else if !self.work_on(moment) {
+                let entries = self.objects.ids();
+                self.settle(moment, &entries);
+                moment.out.push(Action::Report);
+                return Progress::Complete;
+            }
+        }
+        Progress::Sliced
+    }
+
+    fn begin_start(&mut self, moment: &mut Moment<'_>) {
         // While nobody acts on it.
-        let renamed = core::mem::take(&mut self.resume.renamed);
-        self.resume_names(moment, renamed);
+        let meant = core::mem::take(&mut self.resume.interfaces);
+        self.resume_names(moment, meant);
         self.phase = Phase::Running;
         self.silent_until = moment.now + self.config.startup_delay;
         if !self.config.startup_delay.is_zero() {
@@ -37,30 +115,7 @@ impl Engine {
             let announced = known.get(&group.config.name).copied().flatten();
             (group.announced, group.mailed) = (announced, announced);
         }
-        let mut resumed = BTreeMap::new();
-        for known in core::mem::take(&mut self.resume.instances) {
-            let id = self.instances.named(&known.name);
-            if let Some(instance) = id.and_then(|id| self.instance_mut(id)) {
-                instance.was_master = known.state == State::Master;
-                let (number, at) = known.ah;
-                instance.sequences.resume(number, moment.now.since(at), instance.was_master);
-                instance.announced = known.announced;
-                instance.mailed = known.announced;
-                resumed.extend(id.map(|id| (id, known.own)));
-            }
-        }
         self.objects.drop_strays();
-        let ids = self.instances.ids();
-        for id in &ids {
-            self.look_for_own(*id, resumed.get(id).map(Vec::as_slice));
-            self.choose_source(moment, *id);
-            self.look_for_retained(*id);
-        }
-        self.start_scripts(moment);
-        self.reconsider_all(moment, ids);
-        let entries = self.objects.ids();
-        self.settle(moment, &entries);
-        moment.out.push(Action::Report);
     }
 
     /// Addresses of an instance that are there already are neither removed nor added again: if nobody else
@@ -71,6 +126,7 @@ impl Engine {
         let objects = &self.objects;
         let address = |e: &ObjectId| objects.is_present(*e) && objects.address(*e).is_some();
         instance.retained = instance.entries.iter().any(address);
+        let pieces = instance.entries.len() / 4;
         if instance.retained {
             say!(
                 info,
@@ -78,6 +134,7 @@ impl Engine {
                 "virtual addresses are there already: they stay until a master is heard"
             );
         }
+        self.spend(pieces);
     }
 
     /// The owner of an address (RFC 9568 1.6: priority 255) may have it as an address of the interface itself, which
@@ -127,32 +184,57 @@ impl Engine {
             }
             return;
         }
-        if keep_addresses {
-            self.phase = Phase::Stopped;
-        } else {
-            self.phase = Phase::Stopping;
-            for id in self.instances.ids() {
-                self.enter(moment, id, State::Init);
-            }
-        }
-        self.timers = Timers::default();
+        let all = self.instances.ids();
+        let mut ids = Vec::new();
         self.walking.clear();
         self.queue.clear();
         self.sweeps.clear();
-        self.sliced = false;
-        for id in self.instances.ids() {
-            let notice = self.instance_mut(id).and_then(|i| notify::of_instance(i, Word::Stop));
-            moment.out.extend(notice.map(Action::Notify));
-        }
-        for group in &mut self.groups {
-            moment.out.extend(notify::of_group(group, Word::Stop).map(Action::Notify));
-        }
         if keep_addresses {
-            moment.out.push(Action::Done);
+            self.phase = Phase::Stopped;
+            self.timers = Timers::default();
         } else {
-            // All farewells before the first address goes.
-            let ids = self.objects.ids();
-            self.settle(moment, &ids);
+            self.phase = Phase::Stopping;
+            // Whoever waits for an advert of a master hears one or the other in time.
+            ids.clone_from(&all);
+            ids.sort_by_key(|id| Reverse((self.timers.get(Timer::Advert(*id)).ok_or(()), *id)));
+            self.timers.keep_adverts();
+        }
+        let farewells = Farewells { keep_addresses, ids, told: all.into_iter(), groups: 0 };
+        self.begin(moment, Job::Farewells(Box::new(farewells)));
+    }
+
+    /// Goes on with a stop, as far as one slice goes: all farewells before the first address goes.
+    pub(super) fn farewell_on(&mut self, moment: &mut Moment<'_>, f: &mut Farewells) -> Progress {
+        while self.has_room() {
+            self.spend(1);
+            if let Some(id) = f.ids.pop() {
+                self.say_farewell_for_the_last(moment, id);
+                self.enter(moment, id, State::Init);
+            } else if let Some(id) = f.told.next() {
+                let notice = self.instance_mut(id).and_then(|i| notify::of_instance(i, Word::Stop));
+                moment.out.extend(notice.map(Action::Notify));
+            } else if let Some(group) = self.groups.get_mut(f.groups) {
+                f.groups += 1;
+                moment.out.extend(notify::of_group(group, Word::Stop).map(Action::Notify));
+            } else if f.keep_addresses {
+                moment.out.push(Action::Done);
+                return Progress::Complete;
+            } else {
+                self.timers = Timers::default();
+                let ids = self.objects.ids();
+                self.settle(moment, &ids);
+                return Progress::Complete;
+            }
+        }
+        Progress::Sliced
+    }
+
+    /// Who only undoes what the last process of this role did ends its mastership for it, as long as no other router can
+    /// have taken over.
+    fn say_farewell_for_the_last(&mut self, moment: &mut Moment<'_>, id: InstanceId) {
+        let now = moment.now;
+        if self.undoing && self.instance(id).is_some_and(|i| self.was_master_until(i, now)) {
+            self.send_advert(moment, id, 0);
         }
     }
 
@@ -186,6 +268,13 @@ impl Engine {
         self.recount(id);
         self.timers.set(Timer::Notice(id), moment.now + NOTICE_PATIENCE);
         self.announce_state_if_settled(moment, id);
+    }
+
+    /// Who reads a FIFO hears all states once more; nobody else does.
+    pub(super) fn announce_again_to_fifos(&mut self, moment: &mut Moment<'_>) {
+        let instances = self.instances.iter().filter_map(notify::of_instance_again);
+        let groups = self.groups.iter().filter_map(notify::of_group_again);
+        moment.out.extend(instances.chain(groups).map(Action::Notify));
     }
 
     pub(super) fn announce_state_if_settled(&mut self, moment: &mut Moment<'_>, id: InstanceId) {

@@ -7,7 +7,7 @@
 use core::time::Duration;
 
 use super::event::InstanceId;
-use super::instance::{Instance, Machine, say};
+use super::instance::{Machine, say};
 use super::{Action, Engine, Moment, Timer, notify};
 use crate::base::Instant;
 
@@ -25,7 +25,6 @@ const SEVERAL: u32 = 5;
 /// Answers to masters of lower priority, and to those that leave.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Corrections {
-    /// Adverts.
     adverts: Pace,
     /// What scripts are told of masters of lower priority.
     notices: Pace,
@@ -241,13 +240,14 @@ impl Engine {
 
     /// Announces the addresses. Other members of the group do so too, and none of them soon again.
     fn correct_caches(&mut self, moment: &mut Moment<'_>, id: InstanceId) {
-        let frames = |i: &Instance| {
-            let addresses = u32::try_from(i.entries.len()).unwrap_or(u32::MAX);
-            addresses.saturating_mul(i.config.garp.lower_prio_repeat)
+        let frames = |member: InstanceId| {
+            let addresses = u32::try_from(self.addresses_of(member)).unwrap_or(u32::MAX);
+            let repeat = self.instance(member).map_or(0, |i| i.config.garp.lower_prio_repeat);
+            addresses.saturating_mul(repeat)
         };
         let mut total = 0u32;
         for member in (0..).map_while(|n| self.fellow(id, n)) {
-            total = total.saturating_add(self.instance(member).map_or(0, frames));
+            total = total.saturating_add(frames(member));
         }
         let pause = CORRECTION.max(FRAME.saturating_mul(total));
         let Some(instance) = self.instance_mut(id) else { return };

@@ -3,41 +3,141 @@
 use std::collections::BTreeSet;
 
 use super::event::{InstanceId, Link, Snapshot};
+use super::job::{Job, Progress};
 use super::{Action, Engine, Moment, Phase};
 use crate::base::{IfIndex, IfName};
+use crate::plan::Sight;
+
+/// A view of the whole kernel that is being taken in.
+#[derive(Debug)]
+pub(super) struct Sighting {
+    stage: Stage,
+    objects: std::vec::IntoIter<Sight>,
+    links: Vec<Link>,
+    /// How many links this stage has looked at.
+    next: usize,
+    /// Links that are not there any more.
+    gone: Vec<IfIndex>,
+    /// Instances whose source is to be chosen anew, and those for which it was another one.
+    ids: Vec<InstanceId>,
+    changed: Vec<InstanceId>,
+}
+
+/// The objects come first: what a link event leads to depends on them. Names before anything else of the links: two
+/// interfaces may have swapped theirs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    Forget,
+    Objects,
+    Gone,
+    Names,
+    Links,
+    Sources,
+}
 
 impl Engine {
+    /// Takes in everything that the kernel has.
     pub(super) fn kernel(&mut self, moment: &mut Moment<'_>, snapshot: Snapshot) {
-        let there: BTreeSet<IfIndex> = snapshot.links.iter().map(|link| link.index).collect();
-        let gone: Vec<IfIndex> =
-            self.links.keys().copied().filter(|index| !there.contains(index)).collect();
-        // The objects first: what a link event leads to depends on them.
-        self.objects.forget_all();
-        for sight in snapshot.objects {
-            self.objects.saw(sight);
+        let sighting = Sighting {
+            stage: Stage::Forget,
+            objects: snapshot.objects.into_iter(),
+            links: snapshot.links,
+            next: 0,
+            gone: Vec::new(),
+            ids: Vec::new(),
+            changed: Vec::new(),
+        };
+        self.begin(moment, Job::Sighting(Box::new(sighting)));
+    }
+
+    /// Goes on with a view of the kernel, as far as one slice goes.
+    pub(super) fn look_on(&mut self, moment: &mut Moment<'_>, s: &mut Sighting) -> Progress {
+        while self.has_room() {
+            // What follows from one link comes before the next one.
+            if self.work_on(moment) {
+                continue;
+            }
+            self.spend(1);
+            let position = s.next;
+            s.next += 1;
+            let following = match s.stage {
+                Stage::Forget if self.objects.forget_some() => continue,
+                Stage::Forget => Stage::Objects,
+                Stage::Objects => match s.objects.next() {
+                    Some(sight) => {
+                        self.objects.saw(sight);
+                        continue;
+                    }
+                    None => {
+                        s.gone = self.links_beside(&s.links);
+                        Stage::Gone
+                    }
+                },
+                Stage::Gone => match s.gone.pop() {
+                    Some(index) => {
+                        self.spend(self.on_link(index).len());
+                        self.link_gone(moment, index);
+                        continue;
+                    }
+                    None => Stage::Names,
+                },
+                Stage::Names => match s.links.get(position) {
+                    Some(link) => {
+                        self.rename(moment, link.index, &link.name);
+                        continue;
+                    }
+                    None => Stage::Links,
+                },
+                Stage::Links => match s.links.get(position) {
+                    Some(link) => {
+                        self.spend(self.instances.count_on(&link.name));
+                        self.link(moment, link.clone());
+                        continue;
+                    }
+                    None => {
+                        if let Phase::Waiting { configured, .. } = self.phase {
+                            self.phase = Phase::Waiting { configured, seen: true };
+                            return self.start();
+                        }
+                        s.ids = self.instances.ids();
+                        Stage::Sources
+                    }
+                },
+                Stage::Sources => match s.ids.get(position).copied() {
+                    Some(id) => {
+                        if self.choose_source(moment, id) {
+                            s.changed.push(id);
+                        }
+                        continue;
+                    }
+                    None if !s.changed.is_empty() => {
+                        self.reconsider_all(moment, core::mem::take(&mut s.changed));
+                        continue;
+                    }
+                    None => {
+                        self.objects.drop_strays();
+                        let ids = self.objects.ids();
+                        self.settle(moment, &ids);
+                        return Progress::Complete;
+                    }
+                },
+            };
+            (s.stage, s.next) = (following, 0);
         }
-        for index in gone {
-            self.link_gone(moment, index);
-        }
-        // Names before anything else: two interfaces may have swapped theirs.
-        for link in &snapshot.links {
-            self.rename(moment, link.index, &link.name);
-        }
-        for link in snapshot.links {
-            self.link(moment, link);
-        }
-        if let Phase::Waiting { configured, .. } = self.phase {
-            self.phase = Phase::Waiting { configured, seen: true };
-            self.start(moment);
-        } else {
-            self.objects.drop_strays();
-            self.reconsider_sources(moment, self.instances.ids());
-            let ids = self.objects.ids();
-            self.settle(moment, &ids);
-        }
+        Progress::Sliced
+    }
+
+    /// Known links that are not among these; the next one to go is the last.
+    fn links_beside(&self, links: &[Link]) -> Vec<IfIndex> {
+        let there: BTreeSet<IfIndex> = links.iter().map(|link| link.index).collect();
+        self.links.keys().rev().copied().filter(|index| !there.contains(index)).collect()
     }
 
     pub(super) fn link(&mut self, moment: &mut Moment<'_>, link: Link) {
+        #[cfg(test)]
+        {
+            self.looks += 1;
+        }
         let (index, name) = (link.index, link.name.clone());
         self.rename(moment, index, &name);
         let before = self.links.insert(index, link);
@@ -88,8 +188,8 @@ impl Engine {
         }
         if self.names(&old) {
             tracing::warn!(
-                "interface {old} is called {name} now: what the configuration says of {old} goes on \
-                 there until that interface is gone"
+                "interface {old} is called {name} now: settings for {old} apply to it until that interface \
+                 is gone"
             );
             self.aliases.entry(index).or_default().push(old);
             // The next process of this role has to know.
@@ -115,19 +215,21 @@ impl Engine {
         own.into_iter().chain(self.aliases.get(&index).into_iter().flatten().cloned()).collect()
     }
 
-    /// Former names of interfaces, for the next process of this role.
-    pub(super) fn renamed(&self) -> Vec<(IfName, IfIndex)> {
+    /// What the names of the configuration mean, for the next process of this role.
+    pub(super) fn meanings(&self) -> Vec<(IfName, IfIndex)> {
+        let all = self.link_names.iter().filter(|(name, _)| self.names(name));
+        all.map(|(name, index)| (name.clone(), *index)).collect()
+    }
+
+    /// Former names of interfaces.
+    fn renamed(&self) -> Vec<(IfName, IfIndex)> {
         let all = self.aliases.iter();
         all.flat_map(|(index, names)| names.iter().map(|name| (name.clone(), *index))).collect()
     }
 
-    /// What the last process of this role called by former names goes on to be called so.
-    pub(super) fn resume_names(
-        &mut self,
-        moment: &mut Moment<'_>,
-        renamed: Vec<(IfName, IfIndex)>,
-    ) {
-        for (name, index) in renamed {
+    /// Names go on to mean what they meant to the last process of this role, although the interface was renamed.
+    pub(super) fn resume_names(&mut self, moment: &mut Moment<'_>, meant: Vec<(IfName, IfIndex)>) {
+        for (name, index) in meant {
             let known = self.links.get(&index).is_some_and(|link| link.name != name);
             if known && self.names(&name) {
                 self.link_names.insert(name.clone(), index);

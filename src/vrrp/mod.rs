@@ -13,6 +13,7 @@
 //! | `advert` | adverts received and sent |
 //! | `health` | why an instance cannot take part, and its priority |
 //! | `object`, `link`, `membership` | who wants which objects in the kernel; links; multicast groups |
+//! | `job` | what concerns everything at once, in slices: reload, view of the kernel, start, stop |
 //! | `sweep` | many objects at once, in slices |
 //! | `filter` | what is dropped for instances that accept nothing |
 //! | `garp`, `notify` | what the segment and what scripts and people are told |
@@ -45,6 +46,7 @@ mod garp;
 mod group;
 mod health;
 mod instance;
+mod job;
 mod lifecycle;
 mod limit;
 mod link;
@@ -67,6 +69,7 @@ pub use event::{Event, InstanceId, Link, RunEnd, RunId, Rx, Snapshot};
 pub use filter::tables as filter_tables;
 use group::{Group, GroupId};
 use instance::Instance;
+use job::Job;
 use membership::Membership;
 use object::Claimant;
 use registry::Registry;
@@ -124,7 +127,14 @@ pub struct Engine {
     sliced: bool,
     /// How many more changes of state and operations this step may lead to.
     budget: usize,
+    /// What concerns everything and is done in slices.
+    job: Option<Job>,
+    /// How much more this step may do of it, and how many instances it may look at.
+    effort: usize,
+    effort_of_step: usize,
     resume: Summary,
+    /// It is here only to undo what the last process of this role did.
+    undoing: bool,
     /// No instance becomes master before this (`vrrp_startup_delay`).
     silent_until: Instant,
     /// Frames that this step may still send.
@@ -145,6 +155,9 @@ pub struct Engine {
     /// Changes of state since a test looked last.
     #[cfg(test)]
     entered: usize,
+    /// Links taken in and objects claimed since a test looked last.
+    #[cfg(test)]
+    looks: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -192,7 +205,11 @@ impl Engine {
             sweeps: VecDeque::new(),
             sliced: false,
             budget: SLICE,
+            job: None,
+            effort: job::EFFORT,
+            effort_of_step: job::EFFORT,
             resume: Summary::default(),
+            undoing: false,
             silent_until: now,
             frames: garp::SLICE,
             hears_ah: false,
@@ -206,6 +223,8 @@ impl Engine {
             panic_in: None,
             #[cfg(test)]
             entered: 0,
+            #[cfg(test)]
+            looks: 0,
         }
     }
 
@@ -215,15 +234,27 @@ impl Engine {
     pub fn handle(&mut self, now: Instant, event: Event<'_>, out: &mut Actions) {
         self.current = None;
         self.budget = SLICE;
+        self.effort = self.effort_of_step;
         self.frames = garp::SLICE;
-        if catch_unwind(AssertUnwindSafe(|| self.dispatch(&mut Moment { now, out }, event)))
-            .is_err()
-        {
-            self.quarantine(now, out);
+        while self.job.is_some() && !Self::fits_in(&event) {
+            self.guarded(now, out, Self::go_on);
+            (self.budget, self.effort) = (SLICE, self.effort_of_step);
         }
+        self.guarded(now, out, |engine, moment| engine.dispatch(moment, event));
         #[cfg(test)]
-        if self.instances.len() <= CHECKED {
+        if self.instances.len() <= CHECKED && self.job.is_none() {
             self.check_counts();
+        }
+    }
+
+    fn guarded(
+        &mut self,
+        now: Instant,
+        out: &mut Actions,
+        step: impl FnOnce(&mut Self, &mut Moment<'_>),
+    ) {
+        if catch_unwind(AssertUnwindSafe(|| step(self, &mut Moment { now, out }))).is_err() {
+            self.quarantine(now, out);
         }
     }
 
@@ -272,10 +303,12 @@ impl Engine {
             Event::TimeOfDay(time) => self.told_time = Some((moment.now, time)),
             Event::Ipvs { works } => self.ipvs(moment, works),
             Event::Resume(summary) => self.resume = summary,
+            Event::Undo => self.undoing = matches!(self.phase, Phase::Waiting { .. }),
             Event::Reload(config) => self.reload(moment, config),
             Event::Stop { keep_addresses } => self.stop(moment, keep_addresses),
         }
-        if self.phase == Phase::Stopping && !self.objects.is_busy() && self.sweeps.is_empty() {
+        let settled = self.job.is_none() && !self.objects.is_busy() && self.sweeps.is_empty();
+        if self.phase == Phase::Stopping && settled {
             self.phase = Phase::Stopped;
             moment.out.push(Action::Done);
         }
@@ -288,6 +321,10 @@ impl Engine {
     }
 
     fn timer(&mut self, moment: &mut Moment<'_>) {
+        if self.job.is_some() {
+            self.go_on(moment);
+            return;
+        }
         while self.budget > 0
             && let Some((timer, due)) = self.timers.pop(moment.now)
         {

@@ -74,23 +74,64 @@ pub(super) fn of_group(group: &mut Group, word: Word) -> Option<Notice> {
     notice("GROUP", &name, word, "0", &group.config.notify, mail)
 }
 
-/// The script that runs for each advert of lower priority heard as master.
+/// The script and the line for adverts of lower priority heard as master.
 pub(super) fn of_lower_priority(instance: &Instance) -> Option<Notice> {
-    let command = instance.config.notify.master_rx_lower_pri.clone()?;
+    let notify = &instance.config.notify;
+    let command = notify.master_rx_lower_pri.clone();
+    if command.is_none() && !notify.fifo {
+        return None;
+    }
     let name = &instance.config.name;
     Some(Notice {
         subject: lower_priority_subject(name),
         state: Name::from("MASTER_RX_LOWER_PRI"),
-        commands: vec![command],
+        commands: command.into_iter().collect(),
         limit: None,
-        fifo: fifo(
-            "INSTANCE",
-            name,
-            "MASTER_RX_LOWER_PRI",
-            &instance.effective_priority.to_string(),
-        ),
+        line: line_of(instance, "MASTER_RX_LOWER_PRI"),
+        to_fifo: notify.fifo,
         mail: None,
     })
+}
+
+/// The line that says that the effective priority is another one now (`notify_priority_changes`).
+pub(super) fn of_priority(instance: &Instance) -> Option<Notice> {
+    let config = &instance.config;
+    let wanted = config.extras.as_ref().is_some_and(|e| e.notify_priority_changes);
+    if !wanted || !config.notify.fifo {
+        return None;
+    }
+    let word = if instance.is_master() { "MASTER_PRIORITY" } else { "BACKUP_PRIORITY" };
+    Some(only_line(&config.name, word, line_of(instance, word)))
+}
+
+/// The line of a state that was announced before (`fifo_write_vrrp_states_on_reload`).
+pub(super) fn of_instance_again(instance: &Instance) -> Option<Notice> {
+    let word = instance.announced.filter(|_| instance.config.notify.fifo)?.word();
+    Some(only_line(&instance.config.name, word, line_of(instance, word)))
+}
+
+/// The same of a group.
+pub(super) fn of_group_again(group: &Group) -> Option<Notice> {
+    let word = group.announced.filter(|_| group.config.notify.fifo)?.word();
+    let name = &group.config.name;
+    Some(only_line(name, word, line("GROUP", name, word, "0")))
+}
+
+fn only_line(name: &Name, state: &str, line: Box<str>) -> Notice {
+    Notice {
+        subject: instance_subject(name),
+        state: Name::from(state),
+        commands: Vec::new(),
+        limit: None,
+        line,
+        to_fifo: true,
+        mail: None,
+    }
+}
+
+fn line_of(instance: &Instance, state: &str) -> Box<str> {
+    let priority = instance.effective_priority.to_string();
+    line("INSTANCE", &instance.config.name, state, &priority)
 }
 
 fn subject(word: Word) -> String {
@@ -121,17 +162,18 @@ fn notice(
     name: &Name,
     word: Word,
     priority: &str,
-    commands: &NotifyCommands,
+    configured: &NotifyCommands,
     mail: Option<MailText>,
 ) -> Option<Notice> {
-    let generic = commands.any.clone().map(|mut command| {
+    let generic = configured.any.clone().map(|mut command| {
         let arguments = [kind, name, word.text(), priority];
         command.words.extend(arguments.iter().map(|a| a.as_bytes().into()));
         command
     });
     let commands: Vec<Command> =
-        word.specific(commands).cloned().into_iter().chain(generic).collect();
-    if commands.is_empty() && mail.is_none() {
+        word.specific(configured).cloned().into_iter().chain(generic).collect();
+    let to_fifo = configured.fifo;
+    if commands.is_empty() && mail.is_none() && !to_fifo {
         return None;
     }
     Some(Notice {
@@ -139,11 +181,12 @@ fn notice(
         state: Name::from(word.text()),
         commands,
         limit: (word == Word::Stop).then_some(STOP_LIMIT),
-        fifo: fifo(kind, name, word.text(), priority),
+        line: line(kind, name, word.text(), priority),
+        to_fifo,
         mail,
     })
 }
 
-fn fifo(kind: &str, name: &Name, state: &str, priority: &str) -> Box<str> {
+fn line(kind: &str, name: &Name, state: &str, priority: &str) -> Box<str> {
     format!("{kind} \"{name}\" {state} {priority}").into()
 }

@@ -20,32 +20,77 @@ pub(super) enum Claimant {
     Host,
 }
 
+/// How far the claims of a new configuration are made.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Claiming {
+    /// Position of the instance.
+    instance: usize,
+    /// Position of the next one of what it wants; behind the last instance: of the next of what the host wants.
+    next: usize,
+    /// What it wants, as far as it is claimed.
+    entries: Vec<ObjectId>,
+}
+
 impl Engine {
-    /// Claims everything that a configuration names.
-    pub(super) fn claim_objects(&mut self, new: &model::Vrrp, ids: &[InstanceId]) {
-        self.objects.release_all();
-        for (config, id) in new.instances.iter().zip(ids) {
-            let id = *id;
-            let mut entries = Vec::with_capacity(config.addresses.len() + config.excluded.len());
-            for object in wanted_by(new, config) {
-                let entry = self.objects.claim(object, Claimant::Instance(id));
-                // The same address twice is one entry; lists are short or have no doubles.
-                if entries.last() != Some(&entry) {
-                    entries.push(entry);
+    /// Claims some of what a configuration names; the first time all claims of the one before are dropped. False when
+    /// all is claimed.
+    pub(super) fn claim_some(
+        &mut self,
+        claiming: &mut Claiming,
+        new: &model::Vrrp,
+        ids: &[Option<InstanceId>],
+    ) -> bool {
+        if *claiming == Claiming::default() {
+            self.objects.release_all();
+        }
+        #[cfg(test)]
+        {
+            self.looks += 1;
+        }
+        let position = claiming.next;
+        claiming.next += 1;
+        let instance = new.instances.get(claiming.instance);
+        let (claimant, lists) = match instance {
+            Some(config) => {
+                let id = ids.get(claiming.instance).copied().flatten();
+                (id.map(Claimant::Instance), Lists::of(new, config))
+            }
+            None => (Some(Claimant::Host), Lists::of_host(new)),
+        };
+        let mut claim = |object: Object| {
+            let Some(claimant) = claimant else { return };
+            let entry = self.objects.claim(object, claimant);
+            // The same address twice is one entry; lists are short or have no doubles.
+            if claimant != Claimant::Host && claiming.entries.last() != Some(&entry) {
+                claiming.entries.push(entry);
+            }
+        };
+        match lists.at(position) {
+            Some(Wanted::One(object)) => claim(object),
+            Some(Wanted::Several(several)) => several.into_iter().for_each(claim),
+            None if instance.is_none() => {
+                self.objects.drop_strays();
+                return false;
+            }
+            None => {
+                claiming.instance += 1;
+                claiming.next = 0;
+                let entries = core::mem::take(&mut claiming.entries);
+                if let Some(Claimant::Instance(id)) = claimant {
+                    self.give(id, entries);
                 }
             }
-            let entry = |id: &ObjectId| self.objects.entry(*id);
-            let in_flight = entries.iter().filter_map(entry).filter(|e| e.is_in_flight()).count();
-            if let Some(instance) = self.instances.get_mut(id) {
-                instance.entries = entries;
-                instance.in_flight = u32::try_from(in_flight).unwrap_or(u32::MAX);
-            }
         }
-        for object in wanted_always(new) {
-            self.objects.claim(object, Claimant::Host);
+        true
+    }
+
+    fn give(&mut self, id: InstanceId, entries: Vec<ObjectId>) {
+        let entry = |id: &ObjectId| self.objects.entry(*id);
+        let in_flight = entries.iter().filter_map(entry).filter(|e| e.is_in_flight()).count();
+        if let Some(instance) = self.instances.get_mut(id) {
+            instance.entries = entries;
+            instance.in_flight = u32::try_from(in_flight).unwrap_or(u32::MAX);
         }
-        self.claim_tables(new);
-        self.objects.drop_strays();
     }
 
     /// The kernel told of an object.
@@ -249,29 +294,59 @@ impl Engine {
     }
 }
 
-/// The objects of an instance, in the order in which they are added.
-fn wanted_by(all: &model::Vrrp, config: &model::Instance) -> impl Iterator<Item = Object> {
-    let addresses = config.addresses.iter().chain(&config.excluded).cloned().map(Object::Address);
-    let extras = config.extras.as_deref();
-    let extra_routes = extras.map(|e| e.routes.as_slice()).unwrap_or_default();
-    let extra_rules = extras.map(|e| e.rules.as_slice()).unwrap_or_default();
-    let filters = filter::of_instance(&all.filters, config);
-    addresses.chain(routes(extra_routes)).chain(rules(extra_rules)).chain(filters)
+/// What somebody wants, in the order in which it is added.
+struct Lists<'a> {
+    addresses: [&'a [model::Address]; 2],
+    routes: &'a [model::Route],
+    rules: &'a [model::route::Rule],
+    filters: filter::List<'a>,
 }
 
-/// What is there in every state: `static_ipaddress`, `static_routes`, `static_rules`.
-fn wanted_always(config: &model::Vrrp) -> impl Iterator<Item = Object> {
-    let addresses = config.static_addresses.iter().cloned().map(Object::Address);
-    addresses.chain(routes(&config.static_routes)).chain(rules(&config.static_rules))
+/// What stands at one place of a configuration.
+enum Wanted {
+    One(Object),
+    Several(Vec<Object>),
 }
 
-fn routes(all: &[model::Route]) -> impl Iterator<Item = Object> {
-    // The table of a VRF is not known here.
-    all.iter().filter(|route| route.vrf.is_none()).flat_map(objects)
-}
+impl<'a> Lists<'a> {
+    fn of(all: &'a model::Vrrp, config: &'a model::Instance) -> Self {
+        let extras = config.extras.as_deref();
+        Self {
+            addresses: [&config.addresses, &config.excluded],
+            routes: extras.map(|e| e.routes.as_slice()).unwrap_or_default(),
+            rules: extras.map(|e| e.rules.as_slice()).unwrap_or_default(),
+            filters: filter::List::of(all, config),
+        }
+    }
 
-fn rules(all: &[model::route::Rule]) -> impl Iterator<Item = Object> {
-    all.iter().cloned().map(|rule| Object::Rule(Box::new(rule)))
+    /// What is there in every state: `static_ipaddress`, `static_routes`, `static_rules`.
+    fn of_host(config: &'a model::Vrrp) -> Self {
+        Self {
+            addresses: [&config.static_addresses, &[]],
+            routes: &config.static_routes,
+            rules: &config.static_rules,
+            filters: filter::List::Tables(config),
+        }
+    }
+
+    fn at(&self, mut position: usize) -> Option<Wanted> {
+        for addresses in self.addresses {
+            if let Some(address) = addresses.get(position) {
+                return Some(Wanted::One(Object::Address(address.clone())));
+            }
+            position -= addresses.len();
+        }
+        if let Some(route) = self.routes.get(position) {
+            // The table of a VRF is not known here.
+            let all = if route.vrf.is_none() { objects(route) } else { Vec::new() };
+            return Some(Wanted::Several(all));
+        }
+        position -= self.routes.len();
+        if let Some(rule) = self.rules.get(position) {
+            return Some(Wanted::One(Object::Rule(Box::new(rule.clone()))));
+        }
+        self.filters.at(position - self.rules.len()).map(Wanted::Several)
+    }
 }
 
 /// How an claimant wants its objects now. What is only retained is to stay where it is, not to be added.

@@ -56,13 +56,6 @@ impl Registry {
         self.slab.iter().map(|(_, instance)| instance)
     }
 
-    /// As [`Registry::iter`], to change them.
-    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Instance> {
-        #[cfg(test)]
-        self.visit(self.slab.len());
-        self.slab.iter_mut().map(|(_, instance)| instance)
-    }
-
     #[cfg(test)]
     pub fn len(&self) -> usize {
         self.slab.len()
@@ -80,7 +73,7 @@ impl Registry {
         id
     }
 
-    /// Removes an instance; its name and interface go with [`Registry::index`].
+    /// Removes an instance; its name and interface go with [`Registry::begin_index`].
     pub fn remove(&mut self, id: InstanceId) {
         self.slab.try_remove(id.0 as usize);
     }
@@ -89,33 +82,36 @@ impl Registry {
         self.by_name.get(name).copied()
     }
 
-    /// Makes these the instances that have a name and an interface.
-    pub fn index(&mut self, ids: &[InstanceId]) {
+    /// Forgets which instances have a name and an interface.
+    pub fn begin_index(&mut self) {
         self.by_name.clear();
-        for list in self.by_interface.values_mut() {
-            list.clear();
-        }
+        self.by_interface.clear();
         self.by_source.clear();
-        for id in ids {
-            let Some(instance) = self.slab.get(id.0 as usize) else { continue };
-            self.by_name.insert(instance.config.name.clone(), *id);
-            if let Some(source) = instance.config.source.filter(|_| instance.config.needs_source())
-            {
-                self.by_source.entry(source).or_default().push(*id);
-            }
-            match self.by_interface.get_mut(&instance.config.interface) {
-                Some(list) => list.push(*id),
-                None => {
-                    self.by_interface.insert(instance.config.interface.clone(), vec![*id]);
-                }
+    }
+
+    /// Makes this one of the instances that have a name and an interface.
+    pub fn index(&mut self, id: InstanceId) {
+        let Some(instance) = self.slab.get(id.0 as usize) else { return };
+        self.by_name.insert(instance.config.name.clone(), id);
+        if let Some(source) = instance.config.source.filter(|_| instance.config.needs_source()) {
+            self.by_source.entry(source).or_default().push(id);
+        }
+        match self.by_interface.get_mut(&instance.config.interface) {
+            Some(list) => list.push(id),
+            None => {
+                self.by_interface.insert(instance.config.interface.clone(), vec![id]);
             }
         }
-        self.by_interface.retain(|_, list| !list.is_empty());
     }
 
     /// The instances whose own interface has this name.
     pub fn on_interface(&self, name: &IfName) -> Vec<InstanceId> {
         self.by_interface.get(name).cloned().unwrap_or_default()
+    }
+
+    /// How many these are.
+    pub fn count_on(&self, name: &IfName) -> usize {
+        self.by_interface.get(name).map_or(0, Vec::len)
     }
 
     /// The instances that need this source address on the host.

@@ -9,15 +9,105 @@ use std::sync::Arc;
 
 use super::auth::Sequences;
 use super::event::InstanceId;
-use super::group::{Group, GroupId};
+use super::group::{Group, GroupId, Tally};
 use super::instance::{Instance, Machine, say};
+use super::job::{Job, Progress};
 use super::notify::{self, Word};
+use super::object::Claiming;
 use super::script::Script;
-use super::{Action, Engine, Moment, Phase, SLICE, Timer};
+use super::{Action, Engine, Moment, Phase, Timer};
 use crate::base::{Instant, Name};
+use crate::model::vrrp::Version;
 use crate::model::{self, Weight, diff};
 use crate::status::vrrp::State;
 use crate::track::{self, Effect, Reference, Standing, Subject, TrackerId};
+
+/// A configuration that is being taken, stage by stage.
+#[derive(Debug)]
+pub(super) struct Reload {
+    old: Arc<model::Vrrp>,
+    new: Arc<model::Vrrp>,
+    stage: Stage,
+    /// Position of what the stage does next.
+    next: usize,
+    matcher: diff::Matcher,
+    /// The instance of each new configuration.
+    ids: Vec<Option<InstanceId>>,
+    removed: Vec<InstanceId>,
+    claiming: Claiming,
+    /// Scripts and groups of the old configuration that the new one was not seen to have.
+    scripts: BTreeMap<TrackerId, Script>,
+    groups: BTreeMap<Name, Group>,
+    /// Members of the group that is being made, and how many names of members were looked up.
+    members: Vec<InstanceId>,
+    seen_members: usize,
+    /// Scripts that may have to be started.
+    idle: Vec<TrackerId>,
+}
+
+/// In this order. What is wanted is claimed anew by the new configuration before anything is compared with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// What was left of earlier steps.
+    UnderWay,
+    Match,
+    /// Which instance has which configuration; new ones are made.
+    Pair,
+    Leave,
+    Change,
+    Index,
+    Claim,
+    Scripts,
+    /// Groups leave their places and members their groups,
+    Disband,
+    Part,
+    /// for those of the new configuration.
+    Groups,
+    References,
+    /// Additions first: what an old instance leaves and a new one wants is not to go and come.
+    Added,
+    StartScripts,
+    /// What follows from all this comes before addresses are compared: an address that one instance leaves and another
+    /// wants is not touched.
+    Reconsider,
+    Remove,
+    Settle,
+}
+
+impl Stage {
+    const fn following(self) -> Option<Self> {
+        Some(match self {
+            Self::UnderWay => Self::Match,
+            Self::Match => Self::Pair,
+            Self::Pair => Self::Leave,
+            Self::Leave => Self::Change,
+            Self::Change => Self::Index,
+            Self::Index => Self::Claim,
+            Self::Claim => Self::Scripts,
+            Self::Scripts => Self::Disband,
+            Self::Disband => Self::Part,
+            Self::Part => Self::Groups,
+            Self::Groups => Self::References,
+            Self::References => Self::Added,
+            Self::Added => Self::StartScripts,
+            Self::StartScripts => Self::Reconsider,
+            Self::Reconsider => Self::Remove,
+            Self::Remove => Self::Settle,
+            Self::Settle => return None,
+        })
+    }
+}
+
+impl Reload {
+    fn id(&self, position: usize) -> Option<InstanceId> {
+        self.ids.get(position).copied().flatten()
+    }
+
+    /// Whether the instance of a new configuration was made for it.
+    fn is_added(&self, position: usize) -> bool {
+        self.matcher.matching().added.binary_search(&position).is_ok()
+    }
+}
 
 impl Engine {
     /// Takes a new configuration, or the first one.
@@ -25,69 +115,177 @@ impl Engine {
         if matches!(self.phase, Phase::Stopping | Phase::Stopped) {
             return;
         }
-        // What is still under way comes to its end first, and what follows from the new configuration does so
-        // before addresses are compared: an address that one instance leaves and another wants is not touched.
-        self.budget = usize::MAX;
-        self.sliced = false;
-        self.work(moment);
-        self.take(moment, new);
-        self.budget = SLICE;
-        self.start(moment);
+        let reload = Reload {
+            old: Arc::clone(&self.config),
+            ids: vec![None; new.instances.len()],
+            new,
+            stage: Stage::UnderWay,
+            next: 0,
+            matcher: diff::Matcher::default(),
+            removed: Vec::new(),
+            claiming: Claiming::default(),
+            scripts: BTreeMap::new(),
+            groups: BTreeMap::new(),
+            members: Vec::new(),
+            seen_members: 0,
+            idle: Vec::new(),
+        };
+        self.begin(moment, Job::Reload(Box::new(reload)));
     }
 
-    fn take(&mut self, moment: &mut Moment<'_>, new: Arc<model::Vrrp>) {
-        let old = core::mem::replace(&mut self.config, Arc::clone(&new));
-        let matching = diff::instances(&old, &new);
-        let id_of = |position: &usize| self.instances.named(&old.instances.get(*position)?.name);
-        let removed: Vec<InstanceId> = matching.removed.iter().filter_map(id_of).collect();
-        let mut ids: Vec<Option<InstanceId>> = vec![None; new.instances.len()];
-        for (before, after) in &matching.kept {
-            if let Some(slot) = ids.get_mut(*after) {
-                *slot = id_of(before);
+    /// Goes on with a reload, as far as one slice goes.
+    pub(super) fn reload_on(&mut self, moment: &mut Moment<'_>, reload: &mut Reload) -> Progress {
+        while self.has_room() {
+            let position = reload.next;
+            reload.next += 1;
+            if self.reload_piece(moment, reload, position) {
+                continue;
+            }
+            reload.next = 0;
+            let Some(stage) = reload.stage.following() else {
+                return self.reloaded(moment);
+            };
+            reload.stage = stage;
+        }
+        Progress::Sliced
+    }
+
+    fn reloaded(&mut self, moment: &mut Moment<'_>) -> Progress {
+        if let Phase::Waiting { seen, .. } = self.phase {
+            self.phase = Phase::Waiting { configured: true, seen };
+            return self.start();
+        }
+        if self.config.fifo_states_on_reload {
+            self.announce_again_to_fifos(moment);
+        }
+        moment.out.push(Action::Report);
+        Progress::Complete
+    }
+
+    /// One piece of a stage. False when there is none at this position, and the stage ends.
+    fn reload_piece(&mut self, moment: &mut Moment<'_>, r: &mut Reload, position: usize) -> bool {
+        let waiting = matches!(self.phase, Phase::Waiting { .. });
+        self.spend(1);
+        match r.stage {
+            Stage::UnderWay => self.work_on(moment),
+            Stage::Match => r.matcher.step(&r.old, &r.new),
+            Stage::Pair => self.pair(moment, r, position),
+            Stage::Leave => self.note_removed(r, position),
+            Stage::Change => self.change_one(moment, r, position),
+            Stage::Index => {
+                if position == 0 {
+                    self.instances.begin_index();
+                }
+                if let Some(id) = r.id(position) {
+                    self.instances.index(id);
+                }
+                position < r.ids.len()
+            }
+            Stage::Claim => {
+                let new = Arc::clone(&r.new);
+                self.claim_some(&mut r.claiming, &new, &r.ids)
+            }
+            Stage::Scripts => self.rebuild_script(moment, r, position),
+            Stage::Disband => match self.groups.pop() {
+                Some(group) => {
+                    r.groups.insert(group.config.name.clone(), group);
+                    true
+                }
+                None => false,
+            },
+            Stage::Part => self.part(r, position),
+            Stage::Groups => self.rebuild_group(r),
+            Stage::References => self.rebuild_references(r, position),
+            Stage::Added if waiting => false,
+            Stage::Added => self.begin_added(moment, r, position),
+            Stage::StartScripts if waiting => false,
+            Stage::StartScripts => {
+                if position == 0 {
+                    r.idle = self.scripts.keys().rev().copied().collect();
+                }
+                r.idle.pop().inspect(|id| self.start_script(moment, *id)).is_some()
+            }
+            Stage::Reconsider if waiting => false,
+            Stage::Reconsider => {
+                if position == 0 {
+                    self.reconsider_all(moment, r.ids.iter().flatten().copied());
+                }
+                self.work_on(moment)
+            }
+            Stage::Remove => match r.removed.get(position).copied() {
+                Some(id) => {
+                    self.spend(2);
+                    self.remove(moment, id);
+                    true
+                }
+                None => false,
+            },
+            Stage::Settle if waiting => false,
+            Stage::Settle => {
+                let entries = self.objects.ids();
+                self.settle(moment, &entries);
+                false
             }
         }
-        let mut added: Vec<InstanceId> = Vec::with_capacity(matching.added.len());
-        for position in &matching.added {
-            let Some(config) = new.instances.get(*position) else { continue };
+    }
+
+    /// Finds or makes the instance of a new configuration.
+    fn pair(&mut self, moment: &Moment<'_>, r: &mut Reload, position: usize) -> bool {
+        let matching = r.matcher.matching();
+        let kept = matching.kept.get(position).copied();
+        if let Some((before, after)) = kept {
+            let name = r.old.instances.get(before).map(|i| &i.name);
+            let id = name.and_then(|name| self.instances.named(name));
+            debug_assert!(id.is_some(), "each configuration has its instance");
+            if let Some(slot) = r.ids.get_mut(after) {
+                *slot = id;
+            }
+            return true;
+        }
+        let position = position - matching.kept.len();
+        let Some(added) = matching.added.get(position).copied() else { return false };
+        if let Some(config) = r.new.instances.get(added) {
             let id = self.instances.add(|id| Instance::new(id, config.clone(), moment.now));
-            added.push(id);
-            if let Some(slot) = ids.get_mut(*position) {
+            if let Some(slot) = r.ids.get_mut(added) {
                 *slot = Some(id);
             }
         }
-        debug_assert!(ids.iter().all(Option::is_some), "each configuration has its instance");
-        let ids: Vec<InstanceId> = ids.into_iter().flatten().collect();
-        for (id, config) in ids.iter().zip(&new.instances) {
-            self.change(moment, *id, config);
+        true
+    }
+
+    fn note_removed(&self, r: &mut Reload, position: usize) -> bool {
+        let Some(before) = r.matcher.matching().removed.get(position) else { return false };
+        let name = r.old.instances.get(*before).map(|i| &i.name);
+        r.removed.extend(name.and_then(|name| self.instances.named(name)));
+        true
+    }
+
+    fn change_one(&mut self, moment: &mut Moment<'_>, r: &Reload, position: usize) -> bool {
+        if position == 0 {
+            self.config = Arc::clone(&r.new);
         }
-        // Group memberships, references and claims are made anew, so nothing of the old may stay.
-        self.instances.index(&ids);
-        self.claim_objects(&new, &ids);
-        self.rebuild_scripts(moment, &new);
-        self.rebuild_groups(&new);
-        self.rebuild_references(&new, &ids);
-        if let Phase::Waiting { seen, .. } = self.phase {
-            self.phase = Phase::Waiting { configured: true, seen };
-            for id in removed {
-                self.remove(moment, id);
-            }
-            return;
+        let Some(config) = r.new.instances.get(position) else { return false };
+        let Some(id) = r.id(position) else { return true };
+        let same = self.instance(id).is_some_and(|i| i.config == *config);
+        if !same || r.is_added(position) {
+            self.spend(2 + config.addresses.len() / 4 + config.excluded.len() / 4);
+            self.change(moment, id, config);
         }
-        // Additions first: what an old instance leaves and a new one wants is not to go and come.
-        self.forget_names(moment);
-        for id in added {
+        true
+    }
+
+    /// Starts what only the new configuration has.
+    fn begin_added(&mut self, moment: &mut Moment<'_>, r: &Reload, position: usize) -> bool {
+        if position == 0 {
+            self.forget_names(moment);
+        }
+        let Some(added) = r.matcher.matching().added.get(position).copied() else { return false };
+        if let Some(id) = r.id(added) {
             self.look_for_own(id, None);
             self.choose_source(moment, id);
             self.look_for_retained(id);
         }
-        self.start_scripts(moment);
-        self.reconsider_all(moment, ids);
-        for id in removed {
-            self.remove(moment, id);
-        }
-        let entries = self.objects.ids();
-        self.settle(moment, &entries);
-        moment.out.push(Action::Report);
+        true
     }
 
     /// Gives an instance its new configuration.
@@ -102,7 +300,10 @@ impl Engine {
         let old = core::mem::replace(&mut instance.config, new.clone());
         instance.advertised = new.addresses.iter().map(|a| a.prefix.address).collect();
         instance.old_checksums = remembered(&old, &instance.old_checksums, new);
-        if old.advert_int != new.advert_int {
+        //= rfc9568 6.1: Active_Adver_Interval: contained in advertisements received from the Active Router
+        // What a backup has learned is its master's, whatever our own is now.
+        let learned = new.version == Version::V3 && instance.master.is_some();
+        if old.advert_int != new.advert_int && !learned {
             instance.master_interval = new.advert_int;
         }
         let timers = old.advert_int != new.advert_int
@@ -159,92 +360,112 @@ impl Engine {
 
     /// A script that is the same command for the same user goes on; another one begins with the condition of the one
     /// before it.
-    fn rebuild_scripts(&mut self, moment: &mut Moment<'_>, new: &model::Vrrp) {
-        let mut old = core::mem::take(&mut self.scripts);
-        for config in &new.scripts {
-            let subject = Subject::Script(config.name.clone());
-            let id = self.trackers.row(&subject, || track::State::Unknown);
-            let script = match old.remove(&id) {
-                Some(mut known) if known.config.command == config.command => {
-                    known.config = config.clone();
-                    known
-                }
-                other => {
-                    let script = Script::new(config.clone(), other.as_ref());
-                    if let Some(other) = other {
-                        self.end_script(moment, &other);
-                    }
-                    // Who refers to it is told when the references are made anew.
-                    self.trackers.set(id, script.state());
-                    self.timers.clear(Timer::Script(id));
-                    script
-                }
-            };
-            self.scripts.insert(id, script);
+    fn rebuild_script(&mut self, moment: &mut Moment<'_>, r: &mut Reload, position: usize) -> bool {
+        if position == 0 {
+            r.scripts = core::mem::take(&mut self.scripts);
         }
-        for (id, script) in old {
+        let Some(config) = r.new.scripts.get(position) else {
+            let Some((id, script)) = r.scripts.pop_first() else { return false };
             self.end_script(moment, &script);
             self.timers.clear(Timer::Script(id));
-        }
+            return true;
+        };
+        let subject = Subject::Script(config.name.clone());
+        let id = self.trackers.row(&subject, || track::State::Unknown);
+        let script = match r.scripts.remove(&id) {
+            Some(mut known) if known.config.command == config.command => {
+                known.config = config.clone();
+                known
+            }
+            other => {
+                let script = Script::new(config.clone(), other.as_ref());
+                if let Some(other) = other {
+                    self.end_script(moment, &other);
+                }
+                // Who refers to it is told when the references are made anew.
+                self.trackers.set(id, script.state());
+                self.timers.clear(Timer::Script(id));
+                script
+            }
+        };
+        self.scripts.insert(id, script);
+        true
     }
 
-    fn rebuild_groups(&mut self, new: &model::Vrrp) {
-        let mut old: BTreeMap<Name, Group> =
-            self.groups.drain(..).map(|g| (g.config.name.clone(), g)).collect();
-        for instance in self.instances.iter_mut() {
+    fn part(&mut self, r: &Reload, position: usize) -> bool {
+        let removed = position.checked_sub(r.ids.len());
+        let id = match removed {
+            None => r.id(position),
+            Some(position) => r.removed.get(position).copied(),
+        };
+        if let Some(instance) = id.and_then(|id| self.instances.get_mut(id)) {
             instance.group = None;
-            instance.counted = super::group::Tally::default();
+            instance.counted = Tally::default();
         }
-        for config in &new.groups {
-            let id = GroupId(u32::try_from(self.groups.len()).unwrap_or(u32::MAX));
-            let members: Vec<InstanceId> =
-                config.members.iter().filter_map(|name| self.instances.named(name)).collect();
-            let mut states: Vec<State> = Vec::new();
-            for member in &members {
-                if let Some(instance) = self.instances.get_mut(*member) {
-                    instance.group = Some(id);
-                    states.push(instance.state());
-                }
-            }
-            let group = match old.remove(&config.name) {
-                Some(group) => group.renewed(config.clone(), members),
-                None => {
-                    let mut group = Group::new(config.clone(), members);
-                    // A group made of instances that run already has the state they have.
-                    if let Some(first) = states.first()
-                        && states.iter().all(|s| s == first)
-                    {
-                        group.state = *first;
-                    }
-                    group
-                }
-            };
-            self.groups.push(group);
-        }
+        removed.is_none_or(|position| position < r.removed.len())
     }
 
-    /// Works out what each instance depends on.
-    fn rebuild_references(&mut self, new: &model::Vrrp, ids: &[InstanceId]) {
-        self.trackers.release_all();
-        for (config, id) in new.instances.iter().zip(ids) {
-            let group = self.instance(*id).and_then(|i| self.group(i.group?));
-            let mut references = Vec::new();
-            let mut standing = Standing::default();
-            for (subject, weight) in tracked(new, config, group.map(|g| &g.config)) {
-                let Some(tracker) = self.row(&subject) else { continue };
-                let reference = Reference { tracker, weight };
-                self.trackers.refer(*id, reference);
-                standing.add(Effect::of(self.trackers.state(tracker), weight));
-                references.push(reference);
+    /// Adds a member to the group that is being made, or makes it of its members.
+    fn rebuild_group(&mut self, r: &mut Reload) -> bool {
+        let Some(config) = r.new.groups.get(self.groups.len()) else { return false };
+        let id = GroupId(u32::try_from(self.groups.len()).unwrap_or(u32::MAX));
+        if let Some(name) = config.members.get(r.seen_members) {
+            r.seen_members += 1;
+            if let Some(member) = self.instances.named(name) {
+                r.members.push(member);
+                if let Some(instance) = self.instances.get_mut(member) {
+                    instance.group = Some(id);
+                }
             }
-            if let Some(instance) = self.instances.get_mut(*id) {
-                instance.references = references;
-                instance.standing = standing;
-            }
-            self.refresh(*id);
-            self.recount(*id);
+            return true;
         }
-        self.trackers.collect(|id, _| self.scripts.contains_key(&id));
+        r.seen_members = 0;
+        let members = core::mem::take(&mut r.members);
+        let group = match r.groups.remove(&config.name) {
+            Some(group) => group.renewed(config.clone(), members),
+            None => {
+                // A group made of instances that run already has the state they have.
+                let states = members.iter().filter_map(|id| self.instances.get(*id));
+                let mut states = states.map(Instance::state);
+                let first = states.next();
+                let common = first.filter(|first| states.all(|state| state == *first));
+                let mut group = Group::new(config.clone(), members);
+                group.state = common.unwrap_or(group.state);
+                group
+            }
+        };
+        self.groups.push(group);
+        true
+    }
+
+    /// Works out what an instance depends on.
+    fn rebuild_references(&mut self, r: &Reload, position: usize) -> bool {
+        if position == 0 {
+            self.trackers.release_all();
+        }
+        let Some(config) = r.new.instances.get(position) else {
+            self.trackers.collect(|id, _| self.scripts.contains_key(&id));
+            return false;
+        };
+        let Some(id) = r.id(position) else { return true };
+        let group = self.instance(id).and_then(|i| self.group(i.group?));
+        let mut references = Vec::new();
+        let mut standing = Standing::default();
+        for (subject, weight) in tracked(&r.new, config, group.map(|g| &g.config)) {
+            self.spend(1);
+            let Some(tracker) = self.row(&subject) else { continue };
+            let reference = Reference { tracker, weight };
+            self.trackers.refer(id, reference);
+            standing.add(Effect::of(self.trackers.state(tracker), weight));
+            references.push(reference);
+        }
+        if let Some(instance) = self.instances.get_mut(id) {
+            instance.references = references;
+            instance.standing = standing;
+        }
+        self.refresh(id);
+        self.recount(id);
+        true
     }
 
     /// The row of something that is tracked.

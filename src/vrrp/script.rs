@@ -58,13 +58,10 @@ impl Script {
 }
 
 impl Engine {
-    /// Starts scripts that have no run scheduled yet.
-    pub(super) fn start_scripts(&mut self, moment: &mut Moment<'_>) {
-        let ids: Vec<TrackerId> = self.scripts.keys().copied().collect();
-        for id in ids {
-            if self.timers.get(Timer::Script(id)).is_none() {
-                self.script_due(moment, id, moment.now);
-            }
+    /// Starts a script that has no run scheduled yet.
+    pub(super) fn start_script(&mut self, moment: &mut Moment<'_>, id: TrackerId) {
+        if self.timers.get(Timer::Script(id)).is_none() {
+            self.script_due(moment, id, moment.now);
         }
     }
 
@@ -75,9 +72,7 @@ impl Engine {
         let script = self.scripts.get(&id);
         if let Some((script, run)) = script.and_then(|s| Some((s, s.lost(moment.now)?))) {
             let name = &script.config.name;
-            tracing::warn!(
-                "Track script {name}: no answer about its last run, counted as timed out"
-            );
+            tracing::warn!("Track script {name}: no result of its last run, counted as timed out");
             self.ran(moment, run, RunEnd::TimedOut);
         }
         let Some(script) = self.scripts.get_mut(&id) else { return };

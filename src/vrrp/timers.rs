@@ -104,6 +104,11 @@ impl Timers {
         queue.clear(key);
     }
 
+    /// Clears all but adverts.
+    pub fn keep_adverts(&mut self) {
+        (self.silences, self.others) = (TimerQueue::default(), TimerQueue::default());
+    }
+
     pub fn get(&self, timer: Timer) -> Option<Instant> {
         let (queue, key) = self.queue(timer);
         queue.get(key)

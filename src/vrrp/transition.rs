@@ -200,6 +200,11 @@ impl Engine {
                 instance.queued = false;
                 self.reconsider(moment, id);
             }
+            // Most of many need no change.
+            self.spend(1);
+            if self.effort == 0 {
+                break;
+            }
         }
         if !self.queue.is_empty() {
             self.go_on_later(moment);
@@ -220,7 +225,7 @@ impl Engine {
     /// Compares the state of an instance and its group with what they are able to, and changes it if that
     /// does not fit.
     pub(super) fn reconsider(&mut self, moment: &mut Moment<'_>, id: InstanceId) {
-        if !self.running() {
+        if !self.running() || self.undoing {
             return;
         }
         self.update_priority(moment, id);
@@ -260,7 +265,7 @@ impl Engine {
     /// Whether the last process of this role left an instance as master so recently that no backup can have
     /// taken over: its last advert was sent at most an interval before its last sign of life, and backups wait for
     /// three.
-    fn was_master_until(&self, instance: &Instance, now: Instant) -> bool {
+    pub(super) fn was_master_until(&self, instance: &Instance, now: Instant) -> bool {
         instance.was_master && now.since(self.resume.at) < instance.config.advert_int * 2
     }
 

@@ -31,6 +31,7 @@ impl Engine {
                 announced: i.announced,
                 own: i.entries.iter().filter_map(|e| self.objects.own(*e)).collect(),
                 ah: (i.sequences.ah(), now),
+                heard: i.sequences.heard().to_vec(),
             })
             .collect();
         let groups = self
@@ -40,9 +41,9 @@ impl Engine {
             .take(count.saturating_sub(own.saturating_sub(skip)))
             .map(|g| GroupSummary { name: g.config.name.clone(), announced: g.announced })
             .collect();
-        let renamed = if skip == 0 { self.renamed() } else { Vec::new() };
+        let interfaces = if skip == 0 { self.meanings() } else { Vec::new() };
         let more = skip.saturating_add(count) < own + self.groups.len();
-        (Summary { at: now, instances, groups, renamed }, more)
+        (Summary { at: now, instances, groups, interfaces }, more)
     }
 
     /// A full view, in one piece: for tests and for the end of a process. Whoever must not be held up takes parts

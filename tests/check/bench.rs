@@ -15,6 +15,7 @@ use evervip::model::service::{Forward, Protocol, SorryServer};
 use evervip::model::{Command, Lvs, RealServer, Service, ServiceKey};
 use evervip::plan::Outcome;
 use evervip::plan::ipvs::{Destination, DestinationKey, Op, Table};
+use evervip::plan::listing::Listing;
 use evervip::status::Notice;
 use evervip::status::check::Summary;
 
@@ -37,6 +38,8 @@ pub struct Bench {
     pub kernel: Table,
     /// No IPVS: reading the table gives this error.
     pub broken: Option<i32>,
+    /// The kernel gives no list of services.
+    pub no_list: bool,
     /// Operations that the kernel refuses.
     pub refuse: Refuse,
     pub answers: BTreeMap<SocketAddr, Answer>,
@@ -68,6 +71,7 @@ impl Bench {
             now: Instant::from_nanos(1_000_000_000_000),
             kernel: Table::default(),
             broken: None,
+            no_list: false,
             refuse: Box::new(|_| None),
             answers: BTreeMap::new(),
             trace: Vec::new(),
@@ -200,7 +204,9 @@ impl Bench {
 
     fn act(&mut self, action: Action, events: &mut Vec<Event>) {
         match action {
-            Action::Read { .. } | Action::Apply { .. } if self.hold => self.held.push(action),
+            Action::Read { .. } | Action::List | Action::Apply { .. } if self.hold => {
+                self.held.push(action)
+            }
             Action::Read { services } => {
                 self.trace.push("read".into());
                 let result = match self.broken {
@@ -213,6 +219,11 @@ impl Bench {
                     }),
                 };
                 events.push(Event::Table { services, result });
+            }
+            Action::List => {
+                self.trace.push("list".into());
+                let result = if self.no_list { Err(2) } else { Ok(Listing::of(&self.kernel)) };
+                events.push(Event::Listed(result));
             }
             Action::Own(services) => self.owned = services.to_vec(),
             Action::Apply { token, ops } => {
@@ -321,7 +332,7 @@ fn words(op: &Op) -> String {
 
 /// `RS [10.0.0.71]:tcp:80 [10.0.0.1]:tcp:80 DOWN | /bin/down | mail: SUBJECT / BODY`
 fn notice_words(notice: &Notice) -> String {
-    let mut text = notice.fifo.to_string();
+    let mut text = notice.line.to_string();
     for command in &notice.commands {
         write!(text, " | {}", command.display()).unwrap();
     }
@@ -400,6 +411,7 @@ pub fn service(n: u8, servers: Vec<RealServer>) -> Service {
         sorry_server: None,
         omega: false,
         smtp_alert: false,
+        notify_fifo: false,
         servers,
         extras: None,
     }

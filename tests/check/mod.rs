@@ -1,5 +1,6 @@
 //! The check engine: lists of events and what must come of them.
 
+mod audit;
 mod bench;
 mod pool;
 mod quorum;

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use evervip::base::Name;
-use evervip::check::Event;
+use evervip::check::{Event, Limits};
 use evervip::model::Lvs;
 use evervip::plan::ipvs::{Op, Settings};
 
@@ -393,7 +393,7 @@ fn a_dead_server_goes_before_a_reload_that_is_under_way() {
             })
             .collect())
     };
-    let mut bench = Bench::with(1, evervip::check::Limits { probes: 9, writes: 1 });
+    let mut bench = Bench::with(1, Limits { probes: 9, writes: 1, ..Limits::default() });
     bench.reload(&services(1));
     bench.seconds(60);
     bench.forget();

@@ -275,7 +275,7 @@ fn no_more_attempts_than_the_limit_run_at_once_and_none_is_forgotten() {
     for server in &mut config.services[0].servers {
         server.checkers[0].warmup = Duration::ZERO;
     }
-    let mut bench = Bench::with(1, Limits { probes: 7, writes: 4 });
+    let mut bench = Bench::with(1, Limits { probes: 7, writes: 4, ..Limits::default() });
     for n in 10..60 {
         bench.answer(&format!("10.0.0.{n}:80"), Answer::Silent);
     }

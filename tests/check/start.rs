@@ -355,7 +355,7 @@ fn without_permission_it_says_what_it_lacks() {
     bench.seconds(50);
     bench.log.expect(&[
         "IPVS: Can't initialize ipvs: Operation not permitted",
-        "no virtual server is in service until this process may change IPVS (CAP_NET_ADMIN); trying again",
+        "no virtual server is in service until this process has the permission to change IPVS (CAP_NET_ADMIN); trying again",
     ]);
 }
 
@@ -489,7 +489,7 @@ fn thousands_of_services_write_a_few_at_a_time_and_urgent_ones_first() {
             config.services.push(service);
         }
     }
-    let mut bench = Bench::with(1, Limits { probes: 2000, writes: 16 });
+    let mut bench = Bench::with(1, Limits { probes: 2000, writes: 16, ..Limits::default() });
     bench.reload(&config);
     assert_eq!(bench.kernel.services.len(), 512);
     assert!(bench.engine.view(bench.now).services.iter().all(|service| service.up));

@@ -154,7 +154,11 @@ fn meddle(rng: &mut Rng, kernel: &mut Table) {
 
 fn story(seed: u64) {
     let mut rng = Rng::new(seed);
-    let limits = Limits { probes: 1 + rng.below(50) as usize, writes: 1 + rng.below(6) as usize };
+    let limits = Limits {
+        probes: 1 + rng.below(50) as usize,
+        writes: 1 + rng.below(6) as usize,
+        ..Limits::default()
+    };
     let mut bench = Bench::with(seed, limits);
     let foreign = Entry {
         settings: Settings::of(&service(FOREIGN, vec![])),

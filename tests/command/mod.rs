@@ -250,6 +250,32 @@ fn special_files_and_large_ones_are_refused_before_they_are_read() {
     }
 }
 
+#[test]
+fn a_folder_that_cannot_be_read_is_not_an_empty_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("k.conf");
+    std::os::unix::fs::symlink("loop", folder.path().join("loop")).unwrap();
+    fs::create_dir(folder.path().join("closed")).unwrap();
+    fs::set_permissions(folder.path().join("closed"), fs::Permissions::from_mode(0o000)).unwrap();
+    let denied = ("closed", "Permission denied");
+    // Nothing is closed to root.
+    let denied = (!nix::unistd::geteuid().is_root()).then_some(denied);
+    for (name, reason) in [("loop", "Too many levels")].into_iter().chain(denied) {
+        for part in ["*.conf", "part.conf", "a*/b.conf"] {
+            fs::write(&file, format!("# first\ninclude {name}/{part}\n{GOOD}")).unwrap();
+            let said = ends(&file);
+            let line = said.lines().find(|line| line.contains(reason));
+            let line = line.unwrap_or_else(|| panic!("{name}/{part}: {said}"));
+            assert!(line.contains("Line 2") && line.contains("cannot be read"), "{line}");
+            assert!(!said.contains("file matches include"), "{said}");
+        }
+    }
+    // One that is not there is no other case than an empty one.
+    fs::write(&file, format!("include nothing/*.conf\n{GOOD}")).unwrap();
+    let said = ends(&file);
+    assert!(said.contains("file matches include"), "{said}");
+}
+
 /// What `-t` says. It must end within a time in which nobody can read gigabytes.
 fn ends(file: &Path) -> String {
     let mut child =

@@ -3,9 +3,10 @@
 
 use std::collections::BTreeSet;
 
-use evervip::config::reference::vocabulary;
+use evervip::config::reference::{Term, vocabulary};
 use evervip::config::{Loaded, MemoryFiles, Options, Severity, StaticHost, load};
 use evervip::model::extras::InstanceExtras;
+use evervip::model::global::Settings;
 use evervip::model::service::Lvs;
 use evervip::model::vrrp::Vrrp;
 use evervip::model::{CheckerKind, Model};
@@ -451,7 +452,7 @@ const OF_THE_READER: &[&str] = &[
 ];
 
 /// A configuration in which a line stands in the block of that path. Several where a keyword needs other company.
-fn inside(path: &str, line: &str) -> Vec<String> {
+pub(super) fn inside(path: &str, line: &str) -> Vec<String> {
     let global = |inner: &str| {
         format!(
             "global_defs {{\n smtp_server 127.0.0.1\n notification_email {{\n a@example.com\n }}\n{inner}\n}}\n"
@@ -665,9 +666,14 @@ const AS_IT_IS: &[&str] = &["dynamic_interfaces", "vrrp_ipsets"];
 /// What of the model the daemon acts on in this version. A part that becomes effective leaves this list, and its
 /// keywords their mark.
 fn effective(mut model: Model) -> Model {
-    let reload_check = model.global.settings.reload_check.take();
-    model.global.settings = Default::default();
-    model.global.settings.reload_check = reload_check;
+    let all = core::mem::take(&mut *model.global.settings);
+    *model.global.settings = Settings {
+        reload_check: all.reload_check,
+        fifo: all.fifo,
+        vrrp_fifo: all.vrrp_fifo,
+        lvs_fifo: all.lvs_fifo,
+        ..Settings::default()
+    };
     let vrrp = &mut model.vrrp;
     for instance in vrrp.instances.iter_mut() {
         let effective = instance.extras.take().map(|e| InstanceExtras {
@@ -678,6 +684,7 @@ fn effective(mut model: Model) -> Model {
             hmac: e.hmac,
             track_source: e.track_source,
             accept: e.accept,
+            notify_priority_changes: e.notify_priority_changes,
             ..InstanceExtras::default()
         });
         instance.extras = effective.filter(|e| *e != InstanceExtras::default()).map(Box::new);
@@ -696,6 +703,7 @@ fn effective(mut model: Model) -> Model {
         static_rules: vrrp.static_rules.split_off(0),
         track_groups: vrrp.track_groups.split_off(0),
         startup_delay: vrrp.startup_delay,
+        fifo_states_on_reload: vrrp.fifo_states_on_reload,
         log_unknown_vrids: vrrp.log_unknown_vrids,
         needs_ipvs: vrrp.needs_ipvs,
         filters: vrrp.filters.clone(),
@@ -732,6 +740,17 @@ fn effective(mut model: Model) -> Model {
     model
 }
 
+/// Values of a keyword that say different things.
+pub(super) fn samples(term: &Term) -> Option<Vec<String>> {
+    if !term.values.is_empty() {
+        return Some(term.values.clone());
+    }
+    let last = term.path.rsplit('/').next().unwrap();
+    let special = SAMPLES.iter().find(|(key, _)| *key == format!("{last} {}", term.name));
+    let (_, values) = special.or_else(|| SAMPLES.iter().find(|(key, _)| *key == term.name))?;
+    Some(values.iter().map(|v| (*v).to_owned()).collect())
+}
+
 #[test]
 fn every_keyword_lands_in_the_model() {
     let all = vocabulary();
@@ -761,16 +780,9 @@ fn every_keyword_lands_in_the_model() {
         {
             continue;
         }
-        let last = term.path.rsplit('/').next().unwrap();
-        let special = SAMPLES.iter().find(|(key, _)| *key == format!("{last} {}", term.name));
-        let sample = special.or_else(|| SAMPLES.iter().find(|(key, _)| *key == term.name));
-        let values: Vec<String> = match (sample, term.values.is_empty()) {
-            (Some((_, values)), true) => values.iter().map(|v| (*v).to_owned()).collect(),
-            (_, false) => term.values.clone(),
-            (None, true) => {
-                wrong.push(format!("{} {}: no sample", term.path, term.name));
-                continue;
-            }
+        let Some(values) = samples(term) else {
+            wrong.push(format!("{} {}: no sample", term.path, term.name));
+            continue;
         };
         let empty: Vec<_> = inside(&term.path, "").iter().map(|text| model(text)).collect();
         let (mut lands, mut works) = (false, false);

@@ -173,6 +173,15 @@ fn an_address_in_no_network_of_its_interface() {
     let loaded = read(&here, None);
     assert_eq!(said(&loaded, "L0804").len(), 1);
     assert!(loaded.diagnostics.iter().any(|d| d.code.id == "L0804" && d.environment));
+    // Where nothing of the file is in a network of this machine, it is probably another machine's: one note for all of it.
+    let foreign = of("10.0.1.9").replace("  10.0.0.9\n", "  10.0.2.9\n");
+    let loaded = read(&foreign, None);
+    assert_eq!(said(&loaded, "L0804").len(), 1, "{foreign}");
+    let mut found = loaded.diagnostics.iter().filter(|d| d.code.id == "L0804");
+    assert!(found.all(|d| d.severity == Severity::Note), "{foreign}");
+    // A peer on the link shows that the file is for this machine.
+    let peers = foreign.replace("router_id 5", "router_id 5\n unicast_peer {\n  10.0.0.3\n }");
+    assert_eq!(said(&read(&peers, None), "L0804").len(), 2, "{peers}");
     // Nothing is known of an interface without addresses of the family, or one that is not there.
     assert!(said(&read(&of("2001:db8::9"), None), "L0804").is_empty());
     assert!(said(&read(&of("10.0.1.9 dev eth7"), None), "L0804").is_empty());

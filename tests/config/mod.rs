@@ -2,6 +2,7 @@
 
 mod convert;
 mod corpus;
+mod defaults;
 mod diagnostics;
 mod examples;
 mod format;

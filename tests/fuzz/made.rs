@@ -183,6 +183,7 @@ fn summaries() -> Vec<Seed> {
         announced,
         own: vec![Prefix::new([10, 0, 0, 71].into(), 24).unwrap()],
         ah: (7, Instant::from_nanos(1_000_000_000_000)),
+        heard: vec![([10, 0, 0, 72].into(), 7 << 32, Instant::from_nanos(999_000_000_000))],
     };
     let group =
         |name: &str, announced| vrrp_status::GroupSummary { name: Name::from(name), announced };
@@ -193,7 +194,7 @@ fn summaries() -> Vec<Seed> {
         at,
         instances: vec![instance(name, State::Master, Some(State::Master))],
         groups: vec![group("VRRP1", Some(State::Master))],
-        renamed: vec![("enp0s8".parse().unwrap(), IfIndex(2))],
+        interfaces: vec![("enp0s8".parse().unwrap(), IfIndex(2))],
     };
     let twice = vrrp_status::Summary {
         at: Instant::from_nanos(u64::MAX),
@@ -203,7 +204,7 @@ fn summaries() -> Vec<Seed> {
             instance("", State::Init, Some(State::Fault)),
         ],
         groups: vec![group("", None), group("VRRP1", Some(State::Init))],
-        renamed: vec![("enp0s8".parse().unwrap(), IfIndex(0)); 2],
+        interfaces: vec![("enp0s8".parse().unwrap(), IfIndex(0)); 2],
     };
     let lvs = sample::balanced();
     let down = |key| check_status::ServiceSummary {

@@ -97,7 +97,6 @@ impl fmt::Display for Failure {
 /// What a connection needs before it can be tried, in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Step {
-    /// A socket.
     Socket,
     /// The mark of its packets.
     Mark,

@@ -135,7 +135,7 @@ fn wrong_lines_are_errors_all_of_them() {
 #[test]
 fn what_is_not_served_is_refused() {
     for line in ["-x", "-A /s", "-s ns", "-M", "-Mcore", "-X", "-b /p", "-T", "--namespace=x"] {
-        assert!(error(line).contains("not served by this version"), "{line}");
+        assert!(error(line).contains("not supported by this version"), "{line}");
     }
     assert!(error("--config-fd=3").contains("keepalived's own use"));
 }

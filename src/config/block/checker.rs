@@ -1,5 +1,7 @@
 //! The checks inside `real_server`.
 
+use core::time::Duration;
+
 use crate::config::context::Cx;
 use crate::config::schema::{Next, block};
 use crate::config::slot::{First, Many, One, Over, Subs};
@@ -13,6 +15,7 @@ use crate::config::value::number::{Bool, Exact, Flag, Int, LONG_MAX, Seconds, TI
 use crate::config::value::script::{Account, Script};
 use crate::config::value::text::{Interface, ObjectName, Short, Text};
 use crate::config::words::Statement;
+use crate::model::checker::HttpProtocol;
 
 /// A time that may be zero.
 pub(crate) type Pause = Seconds<0, LONG_MAX>;
@@ -26,37 +29,37 @@ pub(crate) type Limit = Seconds<1, TIMER_MAX>;
 macro_rules! check {
     (
         $(#[doc = $doc:literal])+
-        pub struct $Check:ident = $name:literal (runs, retry $retry:literal, pause $pause:literal) { $($own:tt)* }
+        pub struct $Check:ident = $name:literal (runs, retry $retry:literal, pause $pause:tt) { $($own:tt)* }
     ) => {
         check! { [] $(#[doc = $doc])+ pub struct $Check = $name ($retry, $pause) { $($own)* } }
     };
     (
         $(#[doc = $doc:literal])+
-        pub struct $Check:ident = $name:literal (connects, retry $retry:literal, pause $pause:literal) { $($own:tt)* }
+        pub struct $Check:ident = $name:literal (connects, retry $retry:literal, pause $pause:tt) { $($own:tt)* }
     ) => {
         check! {
             [
                 /// Address to connect to.
-                connect_ip: One<Ip> = "connect_ip", default("that of the real server");
+                connect_ip: One<Ip> = "connect_ip", otherwise("that of the real server");
                 /// Port to connect to.
-                connect_port: One<Int<1, 65535>> = "connect_port", default("that of the real server");
+                connect_port: One<Int<1, 65535>> = "connect_port", otherwise("that of the real server");
                 /// Source address.
                 bindto: One<Ip> = "bindto";
                 /// Source port.
                 bind_port: One<Int<1, 65535>> = "bind_port";
-                /// Interface that must be used; needed for link-local addresses.
+                /// Interface to use; required for link-local addresses.
                 bind_if: One<Interface> = "bind_if";
                 /// Seconds after which a connection counts as failed.
-                connect_timeout: One<Limit> = "connect_timeout", default("that of the real server");
+                connect_timeout: One<Limit> = "connect_timeout", otherwise("that of the real server");
                 /// Firewall mark of the packets.
-                fwmark: One<Int<0, U32>> = "fwmark", default("0");
+                fwmark: One<Int<0, U32>> = "fwmark", default(Int(0));
             ]
             $(#[doc = $doc])+ pub struct $Check = $name ($retry, $pause) { $($own)* }
         }
     };
     (
         $(#[doc = $doc:literal])+
-        pub struct $Check:ident = $name:literal (fetches, retry $retry:literal, pause $pause:literal) { $($own:tt)* }
+        pub struct $Check:ident = $name:literal (fetches, retry $retry:literal, pause $pause:tt) { $($own:tt)* }
     ) => {
         check! {
             $(#[doc = $doc])+
@@ -64,15 +67,15 @@ macro_rules! check {
                 /// Old name of `retry`.
                 nb_get_retry: One<Int<0, U32>> = "nb_get_retry", deprecated("use 'retry'") => $Check::old_retry;
                 /// Host name in requests.
-                virtualhost: Over<Text> = "virtualhost", lenient, default("that of the real or virtual server, else address and port");
+                virtualhost: Over<Text> = "virtualhost", lenient, otherwise("that of the real or virtual server, else address and port");
                 /// Version in requests; 1.0C and 1.1 ask for the connection to be closed.
-                http_protocol: One<Protocol> = "http_protocol", lenient, default("1.0");
+                http_protocol: One<Protocol> = "http_protocol", lenient, default(Protocol(HttpProtocol::V1_0));
                 /// Send the host name in the TLS greeting.
-                enable_sni: One<Bool> = "enable_sni", default("off");
+                enable_sni: One<Bool> = "enable_sni", default(Bool(false));
                 /// Send this name in the TLS greeting.
                 sni_name: Over<OptionalName<255>> = "sni_name", newer;
                 /// No pause between pages while starting or recovering.
-                fast_recovery: One<Bool> = "fast_recovery", default("off");
+                fast_recovery: One<Bool> = "fast_recovery", default(Bool(false));
                 $($own)*
             }
         }
@@ -90,28 +93,37 @@ macro_rules! check {
     (
         [$($first:tt)*]
         $(#[doc = $doc:literal])+
-        pub struct $Check:ident = $name:literal ($retry:literal, $pause:literal) { $($own:tt)* }
+        pub struct $Check:ident = $name:literal ($retry:literal, $pause:tt) { $($own:tt)* }
     ) => {
         block! {
             $(#[doc = $doc])+
             pub struct $Check(()) = $name {
                 $($first)*
-                /// Attempts after the first failed one before the server goes down.
-                retry: One<Int<0, U32>> = "retry", default($retry);
-                /// Seconds to such an attempt.
-                delay_before_retry: One<Pause> = "delay_before_retry", default($pause);
-                /// Most seconds by which the first attempt is delayed at random, so that not all come at once.
-                warmup: One<Pause> = "warmup", default("that of the real server, else delay_loop");
-                /// Seconds from one attempt to the next.
-                delay_loop: One<Period> = "delay_loop", default("that of the real server");
+                /// Number of retries before the server goes down.
+                retry: One<Int<0, U32>> = "retry", otherwise(concat!("that of the real server, else ", $retry));
+                /// Seconds before a retry.
+                delay_before_retry: One<Pause> = "delay_before_retry", otherwise(concat!("that of the real server, else ", stringify!($pause)));
+                /// Maximum random delay of the first check in seconds, so that not all run at once.
+                warmup: One<Pause> = "warmup", otherwise("that of the real server, else delay_loop");
+                /// Seconds between checks.
+                delay_loop: One<Period> = "delay_loop", otherwise("that of the real server");
                 /// Down until the first success.
-                alpha: One<Bool> = "alpha", default("that of the real server");
-                /// Log each failed attempt of a server that is up.
-                log_all_failures: One<Bool> = "log_all_failures", default("checker_log_all_failures");
+                alpha: One<Bool> = "alpha", otherwise("that of the real server");
+                /// Log each failed check of a server that is up.
+                log_all_failures: One<Bool> = "log_all_failures", otherwise("checker_log_all_failures");
                 $($own)*
             }
         }
+
+        impl $Check {
+            /// `retry` where nothing sets it.
+            pub(crate) const RETRY: u32 = $retry;
+            /// `delay_before_retry` where nothing sets it; none: the interval of the check.
+            pub(crate) const PAUSE: Option<Duration> = check!(@pause $pause);
+        }
     };
+    (@pause delay_loop) => { None };
+    (@pause $seconds:literal) => { Some(Duration::from_secs($seconds)) };
 }
 
 /// Makes a block of a page: rows that all share, then its own.
@@ -120,26 +132,26 @@ macro_rules! page {
         block! {
             $(#[doc = $doc])+
             pub struct $Page(()) = "url" {
-                /// What is asked for.
+                /// Path to request.
                 path: Over<Text> = "path";
-                /// MD5 that the page must have.
+                /// MD5 digest that the page must have.
                 digest: First<Digest> = "digest";
-                /// Status codes that are right.
-                status_code: Many<StatusCodes> = "status_code", default("200-299");
+                /// Status codes that count as success.
+                status_code: Many<StatusCodes> = "status_code", default(vec![StatusCodes(vec![(200, 299)])]);
                 /// Host name in the request.
-                virtualhost: Over<Text> = "virtualhost", lenient, default("that of the check");
-                /// What must be found in the page (PCRE2).
+                virtualhost: Over<Text> = "virtualhost", lenient, otherwise("that of the check");
+                /// Regular expression that must match the page (PCRE2).
                 regex: Over<Regex> = "regex", lenient;
-                /// What `regex` matches must not be there.
+                /// Succeed if `regex` does not match.
                 regex_no_match: One<Flag> = "regex_no_match";
                 /// Options of the expression.
                 regex_options: Many<RegexOptions> = "regex_options";
                 /// First byte of the page at which a match may begin.
-                regex_min_offset: One<Offset> = "regex_min_offset", default("0");
+                regex_min_offset: One<Offset> = "regex_min_offset", default(Offset(0));
                 /// Last byte of the page at which a match may begin.
-                regex_max_offset: One<Offset> = "regex_max_offset", default("no limit");
+                regex_max_offset: One<Offset> = "regex_max_offset", otherwise("no limit");
                 /// Smallest and largest stack of the expression, in bytes.
-                regex_stack: One<Stack> = "regex_stack", default("the library's");
+                regex_stack: One<Stack> = "regex_stack", otherwise("the library's");
                 $($own)*
             }
         }
@@ -147,36 +159,36 @@ macro_rules! page {
 }
 
 check! {
-    /// The server is up if a TCP connection to it can be made.
-    pub struct TcpCheck = "TCP_CHECK" (connects, retry "that of the real server, else 1", pause "that of the real server, else 1") {}
+    /// The server is up if a TCP connection to it succeeds.
+    pub struct TcpCheck = "TCP_CHECK" (connects, retry 1, pause 1) {}
 }
 
 check! {
-    /// The server is up if an echo comes back. Ports have no meaning here.
-    pub struct PingCheck = "PING_CHECK" (connects, retry "that of the real server, else 1", pause "that of the real server, else 1") {
+    /// The server is up if it answers an ICMP echo request. Ports have no meaning here.
+    pub struct PingCheck = "PING_CHECK" (connects, retry 1, pause 1) {
 
     }
 }
 
 check! {
-    /// The server is up if a datagram to it is answered, or at least not refused.
-    pub struct UdpCheck = "UDP_CHECK" (connects, retry "that of the real server, else 1", pause "that of the real server, else 1") {
-        /// What is sent, as hexadecimal digits.
-        payload: One<Payload> = "payload", lenient, default("a fixed text");
-        /// An answer must come; with hexadecimal digits it must begin with them, X standing for any digit.
-        require_reply: One<Reply> = "require_reply", default("no answer is needed");
-        /// Shortest answer, if its content counts.
-        min_reply_length: One<Exact<0, 65535>> = "min_reply_length", default("0");
-        /// Longest answer, if its content counts.
-        max_reply_length: One<Exact<0, 65535>> = "max_reply_length", default("255");
+    /// The server is up if it answers a datagram, or at least does not refuse it.
+    pub struct UdpCheck = "UDP_CHECK" (connects, retry 1, pause 1) {
+        /// Data to send, as hexadecimal digits.
+        payload: One<Payload> = "payload", lenient, otherwise("a fixed text");
+        /// Require an answer. If hexadecimal digits are given, it must begin with them; X matches any digit.
+        require_reply: One<Reply> = "require_reply", otherwise("no answer is required");
+        /// Minimum length of the answer, if its content is checked.
+        min_reply_length: One<Exact<0, 65535>> = "min_reply_length", default(Exact(0));
+        /// Maximum length of the answer, if its content is checked.
+        max_reply_length: One<Exact<0, 65535>> = "max_reply_length", default(Exact(255));
     }
 }
 
 check! {
-    /// The server is up if it greets as a mail server does.
-    pub struct SmtpCheck = "SMTP_CHECK" (connects, retry "that of the real server, else 1", pause "that of the real server, else 1") {
+    /// The server is up if it completes an SMTP greeting.
+    pub struct SmtpCheck = "SMTP_CHECK" (connects, retry 1, pause 1) {
         /// Name sent in HELO.
-        helo_name: Over<Text> = "helo_name", lenient, default("smtpchecker.keepalived.org");
+        helo_name: Over<Text> = "helo_name", lenient, default(Text("smtpchecker.keepalived.org".into()));
         /// Another host to check. Use a second SMTP_CHECK instead.
         host: Subs<SmtpHost> = "host", deprecated("use several SMTP_CHECK blocks");
     }
@@ -184,35 +196,35 @@ check! {
 
 check! {
     /// A further host of a mail check.
-    pub struct SmtpHost = "host" (connects, retry "that of the real server, else 1", pause "that of the real server, else 1") {
+    pub struct SmtpHost = "host" (connects, retry 1, pause 1) {
 
     }
 }
 
 check! {
-    /// The server is up if it answers a DNS question.
-    pub struct DnsCheck = "DNS_CHECK" (connects, retry "that of the real server, else 3", pause "that of the real server, else delay_loop") {
-        /// Type of the question.
-        record: One<RecordType> = "type", default("SOA");
-        /// Name in question.
-        name: First<Domain> = "name", default("the root");
+    /// The server is up if it answers a DNS query.
+    pub struct DnsCheck = "DNS_CHECK" (connects, retry 3, pause delay_loop) {
+        /// Type of the query.
+        record: One<RecordType> = "type", default(RecordType::Soa);
+        /// Name to query.
+        name: First<Domain> = "name", otherwise("the root");
     }
 }
 
 check! {
     /// The server is up if pages can be fetched from it.
-    pub struct HttpGet = "HTTP_GET" (fetches, retry "that of the real server, else 1", pause "that of the real server, else 3") {
-        /// A page; all must be right.
+    pub struct HttpGet = "HTTP_GET" (fetches, retry 1, pause 3) {
+        /// A page to fetch; all pages must be right.
         url: Subs<UrlBlock> = "url";
     }
 }
 
 check! {
     /// The server is up if pages can be fetched from it over TLS. Its certificate is not verified.
-    pub struct SslGet = "SSL_GET" (fetches, retry "that of the real server, else 1", pause "that of the real server, else 3") {
-        /// Say goodbye properly when a TLS connection ends.
-        tls_compliant: One<Bool> = "tls_compliant", default("off");
-        /// A page; all must be right.
+    pub struct SslGet = "SSL_GET" (fetches, retry 1, pause 3) {
+        /// Shut TLS connections down properly.
+        tls_compliant: One<Bool> = "tls_compliant", default(Bool(false));
+        /// A page to fetch; all pages must be right.
         url: Subs<TlsUrlBlock> = "url";
     }
 }
@@ -225,22 +237,22 @@ page! {
 page! {
     /// A page.
     pub struct TlsUrlBlock {
-        /// Say goodbye properly when the connection for this page ends.
-        tls_compliant: One<Bool> = "tls_compliant", default("that of the check");
+        /// Shut the TLS connection for this page down properly.
+        tls_compliant: One<Bool> = "tls_compliant", otherwise("that of the check");
     }
 }
 
 check! {
-    /// The server is up if a program ends with status 0. It is run directly, not by a shell.
-    pub struct MiscCheck = "MISC_CHECK" (runs, retry "that of the real server, else 0", pause "that of the real server, else 1") {
+    /// The server is up if a program exits with status 0. The program is run directly, not by a shell.
+    pub struct MiscCheck = "MISC_CHECK" (runs, retry 0, pause 1) {
         /// The program and its arguments, in quotes if there are any.
         misc_path: One<Script> = "misc_path", quiet;
-        /// Seconds that it has; 0 for delay_loop.
-        misc_timeout: One<Int<0, 4294>> = "misc_timeout", default("delay_loop");
-        /// Status 2 to 255 is a success that sets the weight to the status minus 2.
+        /// Time limit of the program in seconds; 0 for `delay_loop`.
+        misc_timeout: One<Int<0, 4294>> = "misc_timeout", otherwise("delay_loop");
+        /// An exit status of 2 to 255 is a success and sets the weight to the status minus 2.
         misc_dynamic: One<Flag> = "misc_dynamic";
         /// The account that runs it.
-        user: One<Account> = "user", lenient, default("script_user");
+        user: One<Account> = "user", lenient, otherwise("script_user");
     }
 }
 
@@ -249,8 +261,8 @@ block! {
     pub struct FileCheck(()) = "FILE_CHECK" {
         /// Name of a `track_file` block, which must stand before this.
         track_file: One<ObjectName> = "track_file";
-        /// What the content is multiplied by; 0: the server is down while the content is not 0.
-        weight: One<FileWeight> = "weight", lenient, default("that of the track_file");
+        /// Factor for the content; with 0 the server is down while the content is not 0.
+        weight: One<FileWeight> = "weight", lenient, otherwise("that of the track_file");
     }
 }
 
@@ -260,6 +272,6 @@ block! {
         /// Name of a `bfd_instance` block, which must stand before this.
         name: First<Short<31>> = "name", lenient;
         /// Down until the session reports up.
-        alpha: One<Bool> = "alpha", default("that of the real server");
+        alpha: One<Bool> = "alpha", otherwise("that of the real server");
     }
 }

@@ -2,6 +2,8 @@
 
 use core::net::IpAddr;
 
+use crate::base::IfName;
+use crate::base::net::{VRRP_GROUP_V4, VRRP_GROUP_V6};
 use crate::config::checks::Checks;
 use crate::config::codes;
 use crate::config::context::Cx;
@@ -13,7 +15,7 @@ use crate::config::value::global::{
     AbsolutePath, AutoPriority, BufferPolicy, Chains, Cpus, JsonVersion, LvsTimeouts, OnlyPath,
     OptionalName, OptionalPath, Sets, Signed, Sync, Umask,
 };
-use crate::config::value::number::{Bool, Exact, Flag, Int, Seconds, TIMER_MAX, U32};
+use crate::config::value::number::{Bool, Exact, Flag, Int, Seconds, TIMER_MAX, Time, U32};
 use crate::config::value::router::ExtraGarp;
 use crate::config::value::script::{Account, Fifo, Script};
 use crate::config::value::text::{Cut, Interface, Path, Text};
@@ -47,216 +49,216 @@ block! {
     /// Settings of the daemon as a whole and defaults for its objects. Several blocks add up. They may stand anywhere.
     pub struct GlobalDefs(()) = "global_defs" {
         /// Names this router in mails.
-        router_id: One<Text> = "router_id", lenient, default("the host name");
+        router_id: One<Text> = "router_id", lenient, otherwise("the host name");
         /// Sender of mails.
-        notification_email_from: One<Sender> = "notification_email_from", lenient, default("user@host");
+        notification_email_from: One<Sender> = "notification_email_from", lenient, otherwise("user@host");
         /// Mail server, a host name or an address, and its port. Without it no mail is sent.
         smtp_server: One<MailServer> = "smtp_server";
         /// Name sent in HELO.
-        smtp_helo_name: One<Text> = "smtp_helo_name", quiet, default("the host name");
+        smtp_helo_name: One<Text> = "smtp_helo_name", quiet, otherwise("the host name");
         /// Seconds after which a connection to the mail server counts as failed.
-        smtp_connect_timeout: One<Int<0, 4294>> = "smtp_connect_timeout", default("30");
+        smtp_connect_timeout: One<Int<0, 4294>> = "smtp_connect_timeout", default(Int(30));
         /// Receivers of mails. Without any no mail is sent.
         notification_email: List<Text> = "notification_email";
         /// Default of `smtp_alert` everywhere.
         smtp_alert: One<Bool> = "smtp_alert";
         /// Default of `smtp_alert` in instances and sync groups.
-        smtp_alert_vrrp: One<Bool> = "smtp_alert_vrrp", default("smtp_alert");
+        smtp_alert_vrrp: One<Bool> = "smtp_alert_vrrp", otherwise("smtp_alert");
         /// Default of `smtp_alert` in virtual and real servers.
-        smtp_alert_checker: One<Bool> = "smtp_alert_checker", default("smtp_alert");
-        /// No mail for changes of single checks that do not change the server.
-        no_checker_emails: One<Bool> = "no_checker_emails", default("off");
-        /// Log each failed attempt of checks of servers that are up.
-        checker_log_all_failures: One<Bool> = "checker_log_all_failures", default("off");
-        /// Run `notify_up` for servers that are put in service at start.
-        rs_init_notifies: One<Bool> = "rs_init_notifies", default("off");
+        smtp_alert_checker: One<Bool> = "smtp_alert_checker", otherwise("smtp_alert");
+        /// Send no mail when a single check changes without changing the state of its server.
+        no_checker_emails: One<Bool> = "no_checker_emails", default(Bool(false));
+        /// Log each failed check of a server that is up.
+        checker_log_all_failures: One<Bool> = "checker_log_all_failures", default(Bool(false));
+        /// Run `notify_up` also for servers put in service at start.
+        rs_init_notifies: One<Bool> = "rs_init_notifies", default(Bool(false));
         /// Interfaces need not exist when the daemon starts. Here they never need to; the setting only makes the warning a
         /// note. `allow_if_changes` allows an interface to come back with another type.
         dynamic_interfaces: One<DynamicInterfaces> = "dynamic_interfaces";
         /// Interface of static addresses that name none.
-        default_interface: One<Interface> = "default_interface", lenient, default("eth0");
-        /// Empty IPVS at start instead of adopting what is there.
+        default_interface: One<Interface> = "default_interface", lenient, default(Interface(IfName::eth0()));
+        /// Empty the IPVS table at start instead of adopting its entries.
         lvs_flush: One<Flag> = "lvs_flush";
-        /// Empty IPVS at stop; with VS only the services of the configuration.
+        /// Empty the IPVS table at stop; with VS remove only the services of the configuration.
         lvs_flush_on_stop: One<FlushOnStop> = "lvs_flush_on_stop" | "lvs_flush_onstop" (old silent);
-        /// Seconds from one comparison of the IPVS table with what it should be to the next; what other programs
-        /// changed of the services of the configuration is put back. 0 for never. A keyword of evervip's own.
-        lvs_audit_interval: One<Int<0, 86400>> = "lvs_audit_interval", newer, default("60");
-        /// End the connections of checks by a reset, so that none stays in TIME_WAIT. Servers may log it as an error.
-        /// A keyword of evervip's own.
-        checker_close_by_reset: One<Bool> = "checker_close_by_reset", newer, default("off");
-        /// Instances take part although virtual servers of the configuration cannot be served, because IPVS does not
-        /// work or refuses one; without it they are in FAULT as long. A keyword of evervip's own.
-        vrrp_without_ipvs: One<Bool> = "vrrp_without_ipvs", newer, default("off");
-        /// Seconds that a notify script which still runs may delay the next one of the same instance, group or
-        /// server; then it is ended: SIGTERM, SIGKILL after a second. A keyword of evervip's own.
-        notify_max_delay: One<Int<0, 3600>> = "notify_max_delay", newer, default("5");
+        /// Seconds between comparisons of the IPVS table with the configuration, which revert what other programs changed
+        /// in its services. 0 for never. Not a keyword of keepalived.
+        lvs_audit_interval: One<Int<0, 86400>> = "lvs_audit_interval", newer, default(Int(60));
+        /// Close the connections of checks with a reset, so that none stays in TIME_WAIT. Servers may log this as an error.
+        /// Not a keyword of keepalived.
+        checker_close_by_reset: One<Bool> = "checker_close_by_reset", newer, default(Bool(false));
+        /// Let instances take part even if virtual servers of the configuration cannot be served because IPVS does not
+        /// work or refuses one. Without it the instances are in FAULT meanwhile. Not a keyword of keepalived.
+        vrrp_without_ipvs: One<Bool> = "vrrp_without_ipvs", newer, default(Bool(false));
+        /// Seconds by which a running notify script may delay the next one of the same instance, group or server. Then it
+        /// gets SIGTERM, and SIGKILL one second later. Not a keyword of keepalived.
+        notify_max_delay: One<Int<0, 3600>> = "notify_max_delay", newer, default(Int(5));
         /// Destination of IPv4 adverts.
-        vrrp_mcast_group4: One<Multicast4> = "vrrp_mcast_group4", default("224.0.0.18");
+        vrrp_mcast_group4: One<Multicast4> = "vrrp_mcast_group4", default(Multicast4(VRRP_GROUP_V4));
         /// Destination of IPv6 adverts.
-        vrrp_mcast_group6: One<Multicast6> = "vrrp_mcast_group6", default("ff02::12");
+        vrrp_mcast_group6: One<Multicast6> = "vrrp_mcast_group6", default(Multicast6(VRRP_GROUP_V6));
         /// Default of `garp_master_delay`.
-        vrrp_garp_master_delay: One<Int<0, 4294>> = "vrrp_garp_master_delay", default("5");
+        vrrp_garp_master_delay: One<Int<0, 4294>> = "vrrp_garp_master_delay", default(Int(5));
         /// Default of `garp_master_repeat`.
-        vrrp_garp_master_repeat: One<Int<0, U32>> = "vrrp_garp_master_repeat", default("5");
+        vrrp_garp_master_repeat: One<Int<0, U32>> = "vrrp_garp_master_repeat", default(Int(5));
         /// Default of `garp_master_refresh`.
-        vrrp_garp_master_refresh: One<Int<0, U32>> = "vrrp_garp_master_refresh", default("0");
+        vrrp_garp_master_refresh: One<Int<0, U32>> = "vrrp_garp_master_refresh", default(Int(0));
         /// Default of `garp_master_refresh_repeat`.
-        vrrp_garp_master_refresh_repeat: One<Int<0, U32>> = "vrrp_garp_master_refresh_repeat", default("1");
+        vrrp_garp_master_refresh_repeat: One<Int<0, U32>> = "vrrp_garp_master_refresh_repeat", default(Int(1));
         /// Default of `garp_lower_prio_delay`.
         vrrp_garp_lower_prio_delay: One<Int<0, 4294>> = "vrrp_garp_lower_prio_delay",
-            default("vrrp_garp_master_delay");
+            otherwise("vrrp_garp_master_delay");
         /// Default of `garp_lower_prio_repeat`.
         vrrp_garp_lower_prio_repeat: One<Int<0, 2_147_483_647>> = "vrrp_garp_lower_prio_repeat",
-            default("vrrp_garp_master_repeat");
+            otherwise("vrrp_garp_master_repeat");
         /// Default of `down_timer_adverts`.
-        vrrp_down_timer_adverts: One<Int<1, 100>> = "vrrp_down_timer_adverts", default("3");
-        /// Least seconds between two gratuitous ARPs on one interface.
-        vrrp_garp_interval: One<Seconds<1, TIMER_MAX>> = "vrrp_garp_interval", default("0");
-        /// Least seconds between two neighbour adverts on one interface.
-        vrrp_gna_interval: One<Seconds<1, TIMER_MAX>> = "vrrp_gna_interval", default("0");
-        /// Send as few gratuitous ARPs as possible: settings that are still at their default become repeat 1, delay 0,
-        /// refresh 0, refresh repeat 0.
-        vrrp_min_garp: One<Bool> = "vrrp_min_garp", default("off");
+        vrrp_down_timer_adverts: One<Int<1, 100>> = "vrrp_down_timer_adverts", default(Int(3));
+        /// Minimum time between two gratuitous ARPs on one interface.
+        vrrp_garp_interval: One<Seconds<1, TIMER_MAX>> = "vrrp_garp_interval", otherwise("no minimum");
+        /// Minimum time between two unsolicited neighbour advertisements on one interface.
+        vrrp_gna_interval: One<Seconds<1, TIMER_MAX>> = "vrrp_gna_interval", otherwise("no minimum");
+        /// Send as few gratuitous ARPs as possible: settings that are not given become repeat 1, delay 0, refresh 0,
+        /// refresh repeat 1.
+        vrrp_min_garp: One<Bool> = "vrrp_min_garp", default(Bool(false));
         /// Default of `lower_prio_no_advert`.
-        vrrp_lower_prio_no_advert: One<Bool> = "vrrp_lower_prio_no_advert", default("off");
+        vrrp_lower_prio_no_advert: One<Bool> = "vrrp_lower_prio_no_advert", default(Bool(false));
         /// Default of `higher_prio_send_advert`.
-        vrrp_higher_prio_send_advert: One<Bool> = "vrrp_higher_prio_send_advert", default("off");
+        vrrp_higher_prio_send_advert: One<Bool> = "vrrp_higher_prio_send_advert", default(Bool(false));
         /// Default of `owner_ignore_adverts` for priority 255.
-        vrrp_owner_ignore_adverts: One<Bool> = "vrrp_owner_ignore_adverts", default("off");
+        vrrp_owner_ignore_adverts: One<Bool> = "vrrp_owner_ignore_adverts", default(Bool(false));
         /// Default of `skip_check_adv_addr`.
-        vrrp_skip_check_adv_addr: One<Bool> = "vrrp_skip_check_adv_addr", default("off");
+        vrrp_skip_check_adv_addr: One<Bool> = "vrrp_skip_check_adv_addr", default(Bool(false));
         /// Default of `v3_checksum_as_v2`. Any word after it is ignored, also `false`.
         v3_checksum_as_v2: One<Flag> = "v3_checksum_as_v2";
         /// Version of IPv4 instances that have none of their own.
-        vrrp_version: One<Int<2, 3>> = "vrrp_version", default("2");
+        vrrp_version: One<Int<2, 3>> = "vrrp_version", default(Int(2));
         /// Default of `strict_mode`.
-        vrrp_strict: One<Bool> = "vrrp_strict", default("off");
-        /// For this many seconds after the start no instance becomes master; adverts are heard. A change counts from the next start on.
-        vrrp_startup_delay: One<Seconds<1_000, 4_294_000_000>> = "vrrp_startup_delay", default("0");
-        /// As `vrrp_startup_delay`, counted from the start of the machine. A change counts from the next start on.
-        vrrp_delay_after_boot: One<Seconds<1_000, 4_294_000_000>> = "vrrp_delay_after_boot", default("0");
-        /// Log adverts with ids that no instance has.
+        vrrp_strict: One<Bool> = "vrrp_strict", default(Bool(false));
+        /// Time after the start during which no instance becomes master; adverts are received. A change takes effect at the next start.
+        vrrp_startup_delay: One<Seconds<1_000, 4_294_000_000>> = "vrrp_startup_delay", otherwise("no delay");
+        /// As `vrrp_startup_delay`, counted from the boot of the machine. A change takes effect at the next start.
+        vrrp_delay_after_boot: One<Seconds<1_000, 4_294_000_000>> = "vrrp_delay_after_boot", otherwise("no delay");
+        /// Log adverts with a virtual router id that no instance has.
         log_unknown_vrids: One<Flag> = "log_unknown_vrids";
         /// Nice value of the VRRP process.
-        vrrp_priority: One<Int<-20, 19>> = "vrrp_priority", lenient, default("0");
+        vrrp_priority: One<Int<-20, 19>> = "vrrp_priority", lenient, otherwise("that of the daemon");
         /// Real-time priority of the VRRP process.
-        vrrp_rt_priority: One<RealTime> = "vrrp_rt_priority", lenient, default("not real time");
-        /// Keep the memory of the VRRP process from being swapped.
+        vrrp_rt_priority: One<RealTime> = "vrrp_rt_priority", lenient, otherwise("not real time");
+        /// Lock the memory of the VRRP process.
         vrrp_no_swap: One<Flag> = "vrrp_no_swap";
         /// Default account of scripts.
         script_user: One<Account> = "script_user", lenient,
-            default("keepalived_script if there is such a user, else the daemon's") => account_exists;
-        /// Do not run scripts as root that others than root could change.
+            otherwise("keepalived_script if there is such a user, else the daemon's") => account_exists;
+        /// Do not run a script as root if a user other than root can change it.
         enable_script_security: One<Flag> = "enable_script_security";
-        /// Run scripts under the path that was written, links not resolved.
-        use_symlink_paths: One<Bool> = "use_symlink_paths", default("off");
-        /// Give scripts all groups of their user.
-        set_supplementary_groups: One<Bool> = "set_supplementary_groups", newer, default("off");
-        /// Which problems of includes are errors, for those that follow: read, match, wildcard_match, brace_match; without
-        /// a word all four. `+word` adds, `-word` removes.
+        /// Run scripts under the path as written, without resolving symbolic links.
+        use_symlink_paths: One<Bool> = "use_symlink_paths", default(Bool(false));
+        /// Give scripts the supplementary groups of their user.
+        set_supplementary_groups: One<Bool> = "set_supplementary_groups", newer, default(Bool(false));
+        /// Which problems of the includes that follow are errors: read, match, wildcard_match, brace_match; all four if no
+        /// word is given. `+word` adds, `-word` removes.
         include_check: One<IncludeCheck> = "include_check" => include_check;
         /// Name the processes keepalived_vrrp, keepalived_lvs and keepalived_bfd.
         process_names: One<Flag> = "process_names", later;
         /// Name of the supervisor.
-        process_name: One<Cut<15>> = "process_name", later, default("the program's");
+        process_name: One<Cut<15>> = "process_name", later, otherwise("the program's");
         /// Name of the VRRP process.
-        vrrp_process_name: One<Cut<15>> = "vrrp_process_name", later, default("process_name");
+        vrrp_process_name: One<Cut<15>> = "vrrp_process_name", later, otherwise("process_name");
         /// Name of the checker process.
         checker_process_name: One<Cut<15>> = "checker_process_name" | "lvs_process_name" (old silent), later,
-            default("process_name");
+            otherwise("process_name");
         /// Name of the BFD process.
-        bfd_process_name: One<Cut<15>> = "bfd_process_name", later, default("process_name");
+        bfd_process_name: One<Cut<15>> = "bfd_process_name", later, otherwise("process_name");
         /// Runs before anything is set up.
         startup_script: First<Script> = "startup_script", lenient, later;
-        /// Seconds that it has.
-        startup_script_timeout: One<Int<1, 1000>> = "startup_script_timeout", lenient, later, default("10");
+        /// Time limit of `startup_script` in seconds.
+        startup_script_timeout: One<Int<1, 1000>> = "startup_script_timeout", lenient, later, default(Int(10));
         /// Runs after everything has ended.
         shutdown_script: First<Script> = "shutdown_script", lenient, later;
-        /// Seconds that it has.
-        shutdown_script_timeout: One<Int<1, 1000>> = "shutdown_script_timeout", lenient, later, default("10");
-        /// Highest real-time priority that processes may give themselves when their timers run late; -1 for none and no word
-        /// about it.
-        max_auto_priority: One<AutoPriority> = "max_auto_priority", later, default("0");
-        /// Microseconds by which a timer must be late for that.
+        /// Time limit of `shutdown_script` in seconds.
+        shutdown_script_timeout: One<Int<1, 1000>> = "shutdown_script_timeout", lenient, later, default(Int(10));
+        /// Highest real-time priority that processes may give themselves when their timers run late; -1 for none, without
+        /// a log message.
+        max_auto_priority: One<AutoPriority> = "max_auto_priority", later, default(AutoPriority(0));
+        /// Microseconds by which a timer must be late before `max_auto_priority` applies.
         min_auto_priority_delay: One<Int<1, 10_000_000>> = "min_auto_priority_delay", lenient, later,
-            default("1000000");
+            default(Int(1_000_000));
         /// Processors of the VRRP process.
-        vrrp_cpu_affinity: One<Cpus> = "vrrp_cpu_affinity", lenient, later, default("all");
-        /// Microseconds of processor time without a pause that the real-time VRRP process may use.
+        vrrp_cpu_affinity: One<Cpus> = "vrrp_cpu_affinity", lenient, later, otherwise("all");
+        /// Microseconds of processor time that the real-time VRRP process may use without blocking.
         vrrp_rlimit_rttime: One<Int<1, U32>> = "vrrp_rlimit_rttime" | "vrrp_rlimit_rtime" (old silent), later,
-            default("10000");
+            default(Int(10_000));
         /// Nice value of the checker process.
-        checker_priority: One<Int<-20, 19>> = "checker_priority", lenient, later, default("0");
-        /// Keep the memory of the checker process from being swapped.
+        checker_priority: One<Int<-20, 19>> = "checker_priority", lenient, later, otherwise("that of the daemon");
+        /// Lock the memory of the checker process.
         checker_no_swap: One<Flag> = "checker_no_swap", later;
         /// Real-time priority of the checker process.
-        checker_rt_priority: One<RealTime> = "checker_rt_priority", lenient, later, default("not real time");
+        checker_rt_priority: One<RealTime> = "checker_rt_priority", lenient, later, otherwise("not real time");
         /// Processors of the checker process.
-        checker_cpu_affinity: One<Cpus> = "checker_cpu_affinity", lenient, later, default("all");
+        checker_cpu_affinity: One<Cpus> = "checker_cpu_affinity", lenient, later, otherwise("all");
         /// As `vrrp_rlimit_rttime`, for the checker process.
         checker_rlimit_rttime: One<Int<1, U32>> = "checker_rlimit_rttime" | "checker_rlimit_rtime" (old silent),
-            later, default("10000");
+            later, default(Int(10_000));
         /// Nice value of the BFD process.
-        bfd_priority: One<Int<-20, 19>> = "bfd_priority", lenient, later, default("0");
-        /// Keep the memory of the BFD process from being swapped.
+        bfd_priority: One<Int<-20, 19>> = "bfd_priority", lenient, later, otherwise("that of the daemon");
+        /// Lock the memory of the BFD process.
         bfd_no_swap: One<Flag> = "bfd_no_swap", later;
         /// Real-time priority of the BFD process.
-        bfd_rt_priority: One<RealTime> = "bfd_rt_priority", lenient, later, default("not real time");
+        bfd_rt_priority: One<RealTime> = "bfd_rt_priority", lenient, later, otherwise("not real time");
         /// Processors of the BFD process.
-        bfd_cpu_affinity: One<Cpus> = "bfd_cpu_affinity", lenient, later, default("all");
+        bfd_cpu_affinity: One<Cpus> = "bfd_cpu_affinity", lenient, later, otherwise("all");
         /// As `vrrp_rlimit_rttime`, for the BFD process.
         bfd_rlimit_rttime: One<Int<1, U32>> = "bfd_rlimit_rttime" | "bfd_rlimit_rtime" (old silent), later,
-            default("10000");
-        /// No mail for transitions to FAULT.
+            default(Int(10_000));
+        /// Send no mail for transitions to FAULT.
         no_email_faults: One<Flag> = "no_email_faults", later;
-        /// Switch reports of link-local multicast groups off for parents of VMACs.
+        /// Disable IGMP reports of link-local groups on parents of VMACs.
         disable_local_igmp: One<Flag> = "disable_local_igmp", later;
         /// Timeouts of IPVS connections.
-        lvs_timeouts: One<LvsTimeouts> = "lvs_timeouts", later, default("the kernel's");
-        /// Tell other directors of connections.
+        lvs_timeouts: One<LvsTimeouts> = "lvs_timeouts", later, otherwise("the kernel's");
+        /// Synchronise connections with other directors.
         lvs_sync_daemon: First<Sync> = "lvs_sync_daemon", lenient, later;
         /// Default of `garp_extra_if`.
         vrrp_garp_extra_if: One<ExtraGarp<1>> = "vrrp_garp_extra_if" | "vrrp_vmac_garp_intvl" (old), later,
-            default("0");
+            otherwise("none");
         /// Drop packets to virtual addresses, and from them if a chain for these is named. Done by nftables, not in these chains.
         vrrp_iptables: First<Chains> = "vrrp_iptables", deprecated("use 'nftables'");
-        /// Names of the sets used with iptables. Ours are those of the table of nftables.
-        vrrp_ipsets: One<Sets> = "vrrp_ipsets", default("keepalived and names derived from it");
-        /// Use nftables for what has to be dropped, in this table.
-        nftables: First<OptionalName<30>> = "nftables", default("keepalived");
+        /// Names of the sets used with iptables. The sets of the nftables tables take their place.
+        vrrp_ipsets: One<Sets> = "vrrp_ipsets", otherwise("keepalived and names derived from it");
+        /// Drop packets by nftables, in the tables of this name.
+        nftables: First<OptionalName<30>> = "nftables", otherwise("keepalived if given without a value");
         /// Priority of its chains.
-        nftables_priority: One<Signed> = "nftables_priority", default("-1");
+        nftables_priority: One<Signed> = "nftables_priority", default(Exact(-1));
         /// Match interfaces by number.
         nftables_ifindex: One<Flag> = "nftables_ifindex";
-        /// Count packets that the rules match.
+        /// Count the packets that the rules match.
         nftables_counters: One<Flag> = "nftables_counters";
-        /// Make one firewall mark of each group of addresses, in this table.
-        nftables_ipvs: First<OptionalName<254>> = "nftables_ipvs", later, default("keepalived_ipvs");
+        /// Use one firewall mark for each group of addresses, set in this table.
+        nftables_ipvs: First<OptionalName<254>> = "nftables_ipvs", later, otherwise("keepalived_ipvs if given without a value");
         /// Priority of its chain.
-        nftables_ipvs_priority: One<Signed> = "nftables_ipvs_priority", later, default("-1");
+        nftables_ipvs_priority: One<Signed> = "nftables_ipvs_priority", later, default(Exact(-1));
         /// The first mark.
-        nftables_ipvs_start_fwmark: One<Exact<1, U32>> = "nftables_ipvs_start_fwmark", later, default("1000");
+        nftables_ipvs_start_fwmark: One<Exact<1, U32>> = "nftables_ipvs_start_fwmark", later, default(Exact(1000));
         /// Default of `check_unicast_src`.
         vrrp_check_unicast_src: One<Flag> = "vrrp_check_unicast_src";
         /// Pipe that receives a line for each change.
-        notify_fifo: First<Fifo> = "notify_fifo", lenient, later;
-        /// Program that reads it; the path is its last argument.
-        notify_fifo_script: First<Script> = "notify_fifo_script", lenient, later;
+        notify_fifo: First<Fifo> = "notify_fifo", lenient;
+        /// Program that reads `notify_fifo`; the path of the pipe is its last argument.
+        notify_fifo_script: First<Script> = "notify_fifo_script", lenient;
         /// Pipe for changes of instances and groups.
-        vrrp_notify_fifo: First<Fifo> = "vrrp_notify_fifo", lenient, later;
-        /// Program that reads it.
-        vrrp_notify_fifo_script: First<Script> = "vrrp_notify_fifo_script", lenient, later;
+        vrrp_notify_fifo: First<Fifo> = "vrrp_notify_fifo", lenient;
+        /// Program that reads `vrrp_notify_fifo`.
+        vrrp_notify_fifo_script: First<Script> = "vrrp_notify_fifo_script", lenient;
         /// Pipe for changes of servers and services.
-        lvs_notify_fifo: First<Fifo> = "lvs_notify_fifo", lenient, later;
-        /// Program that reads it.
-        lvs_notify_fifo_script: First<Script> = "lvs_notify_fifo_script", lenient, later;
+        lvs_notify_fifo: First<Fifo> = "lvs_notify_fifo", lenient;
+        /// Program that reads `lvs_notify_fifo`.
+        lvs_notify_fifo_script: First<Script> = "lvs_notify_fifo_script", lenient;
         /// Default of `notify_priority_changes`.
-        vrrp_notify_priority_changes: One<Bool> = "vrrp_notify_priority_changes", later, default("off");
+        vrrp_notify_priority_changes: One<Bool> = "vrrp_notify_priority_changes", default(Bool(false));
         /// Write the states to the pipes after a reload, changed or not.
-        fifo_write_vrrp_states_on_reload: One<Flag> = "fifo_write_vrrp_states_on_reload", later;
+        fifo_write_vrrp_states_on_reload: One<Flag> = "fifo_write_vrrp_states_on_reload";
         /// Socket of the SNMP master agent.
-        snmp_socket: First<Text> = "snmp_socket", lenient, later, default("unix:/var/agentx/master");
+        snmp_socket: First<Text> = "snmp_socket", lenient, later, default(Text("unix:/var/agentx/master".into()));
         /// Send SNMP traps.
         enable_traps: One<Flag> = "enable_traps", later;
         /// Serve the VRRP MIB of keepalived.
@@ -271,80 +273,79 @@ block! {
         enable_snmp_checker: One<Flag> = "enable_snmp_checker", later;
         /// Seconds for which counters of services are kept.
         snmp_vs_stats_update_interval: One<Seconds<1_000, 30_000_000>> = "snmp_vs_stats_update_interval", later,
-            default("5");
+            default(Time::seconds(5));
         /// Seconds for which counters of servers are kept.
         snmp_rs_stats_update_interval: One<Seconds<1_000, 30_000_000>> = "snmp_rs_stats_update_interval", later,
-            default("snmp_vs_stats_update_interval");
+            otherwise("snmp_vs_stats_update_interval");
         /// Serve D-Bus.
         enable_dbus: One<Flag> = "enable_dbus", later;
         /// Name on the bus.
-        dbus_service_name: One<Text> = "dbus_service_name", lenient, later, default("org.keepalived.Vrrp1");
-        /// What stands for the interface of instances that have none.
-        dbus_no_interface_name: One<Text> = "dbus_no_interface_name", lenient, later, default("none");
+        dbus_service_name: One<Text> = "dbus_service_name", lenient, later, default(Text("org.keepalived.Vrrp1".into()));
+        /// Interface name for instances without an interface.
+        dbus_no_interface_name: One<Text> = "dbus_no_interface_name", lenient, later, otherwise("none");
         /// Receive buffer in bytes of the VRRP process's requests to the kernel.
-        vrrp_netlink_cmd_rcv_bufs: One<Int<0, U32>> = "vrrp_netlink_cmd_rcv_bufs", lenient, later, default("65536");
-        /// Also beyond the system's limit.
-        vrrp_netlink_cmd_rcv_bufs_force: One<Bool> = "vrrp_netlink_cmd_rcv_bufs_force", later, default("off");
-        /// Receive buffer in bytes of its kernel monitor.
+        vrrp_netlink_cmd_rcv_bufs: One<Int<0, U32>> = "vrrp_netlink_cmd_rcv_bufs", lenient, later, default(Int(65_536));
+        /// Exceed the system's limit if necessary.
+        vrrp_netlink_cmd_rcv_bufs_force: One<Bool> = "vrrp_netlink_cmd_rcv_bufs_force", later, default(Bool(false));
+        /// Receive buffer in bytes of the VRRP process's kernel monitor.
         vrrp_netlink_monitor_rcv_bufs: One<Int<0, U32>> = "vrrp_netlink_monitor_rcv_bufs", lenient, later,
-            default("65536");
-        /// Also beyond the system's limit.
-        vrrp_netlink_monitor_rcv_bufs_force: One<Bool> = "vrrp_netlink_monitor_rcv_bufs_force", later, default("off");
+            default(Int(65_536));
+        /// Exceed the system's limit if necessary.
+        vrrp_netlink_monitor_rcv_bufs_force: One<Bool> = "vrrp_netlink_monitor_rcv_bufs_force", later, default(Bool(false));
         /// Receive buffer in bytes of the checker process's requests to the kernel.
-        lvs_netlink_cmd_rcv_bufs: One<Int<0, U32>> = "lvs_netlink_cmd_rcv_bufs", lenient, later, default("65536");
-        /// Also beyond the system's limit.
-        lvs_netlink_cmd_rcv_bufs_force: One<Bool> = "lvs_netlink_cmd_rcv_bufs_force", later, default("off");
-        /// Receive buffer in bytes of its kernel monitor.
+        lvs_netlink_cmd_rcv_bufs: One<Int<0, U32>> = "lvs_netlink_cmd_rcv_bufs", lenient, later, default(Int(65_536));
+        /// Exceed the system's limit if necessary.
+        lvs_netlink_cmd_rcv_bufs_force: One<Bool> = "lvs_netlink_cmd_rcv_bufs_force", later, default(Bool(false));
+        /// Receive buffer in bytes of the checker process's kernel monitor.
         lvs_netlink_monitor_rcv_bufs: One<Int<0, U32>> = "lvs_netlink_monitor_rcv_bufs", lenient, later,
-            default("65536");
-        /// Also beyond the system's limit.
-        lvs_netlink_monitor_rcv_bufs_force: One<Bool> = "lvs_netlink_monitor_rcv_bufs_force", later, default("off");
+            default(Int(65_536));
+        /// Exceed the system's limit if necessary.
+        lvs_netlink_monitor_rcv_bufs_force: One<Bool> = "lvs_netlink_monitor_rcv_bufs_force", later, default(Bool(false));
         /// Receive buffer in bytes of process events.
         process_monitor_rcv_bufs: One<Int<0, U32>> = "process_monitor_rcv_bufs", lenient, later,
-            default("the system's");
-        /// Also beyond the system's limit.
-        process_monitor_rcv_bufs_force: One<Bool> = "process_monitor_rcv_bufs_force", later, default("off");
-        /// How large the receive buffers for adverts are: a multiple of the interface's MTU, a multiple of the own advert, or
-        /// a number of bytes.
-        vrrp_rx_bufs_policy: One<BufferPolicy> = "vrrp_rx_bufs_policy", lenient, later, default("the kernel's");
-        /// The multiple.
-        vrrp_rx_bufs_multiplier: One<Int<1, U32>> = "vrrp_rx_bufs_multiplier", later, default("3");
+            otherwise("the system's");
+        /// Exceed the system's limit if necessary.
+        process_monitor_rcv_bufs_force: One<Bool> = "process_monitor_rcv_bufs_force", later, default(Bool(false));
+        /// Size of the receive buffers for adverts: a multiple of the interface's MTU, a multiple of the size of the own
+        /// advert, or a number of bytes.
+        vrrp_rx_bufs_policy: One<BufferPolicy> = "vrrp_rx_bufs_policy", lenient, later, otherwise("the kernel's");
+        /// Multiple for `vrrp_rx_bufs_policy`.
+        vrrp_rx_bufs_multiplier: One<Int<1, U32>> = "vrrp_rx_bufs_multiplier", later, default(Int(3));
         /// Prefix of the names of VMAC interfaces.
-        vmac_prefix: First<Text> = "vmac_prefix", later, default("vrrp");
+        vmac_prefix: First<Text> = "vmac_prefix", later, default(Text("vrrp".into()));
         /// Prefix of the names of VMAC interfaces for addresses on other interfaces.
-        vmac_addr_prefix: First<Text> = "vmac_addr_prefix", later, default("vmac_prefix");
-        /// File mode mask of what the daemon creates.
-        umask: One<Umask> = "umask", later, default("0177");
+        vmac_addr_prefix: First<Text> = "vmac_addr_prefix", later, otherwise("vmac_prefix");
+        /// File mode mask for files that the daemon creates.
+        umask: One<Umask> = "umask", later, default(Umask(0o177));
         /// Without effect, as in keepalived.
         random_seed: One<Int<0, U32>> = "random_seed", dead;
-        /// Refuse a reload for whatever a configuration test reports, mistakes of the running configuration and
-        /// warnings included; the file receives the result of the test. Without it only what is new and wrong refuses a
-        /// reload.
-        reload_check_config: One<OptionalPath> = "reload_check_config", default("/dev/null");
+        /// Refuse a reload for everything that a configuration test reports, including warnings and mistakes of the running
+        /// configuration; the file receives the result of the test. Without it only a new error refuses a reload.
+        reload_check_config: One<OptionalPath> = "reload_check_config", otherwise("/dev/null if given without a value");
         /// File whose first line is the time of the next reload.
         reload_time_file: One<AbsolutePath> = "reload_time_file", lenient, later;
-        /// Keep that file after the reload.
+        /// Keep `reload_time_file` after the reload.
         reload_repeat: One<Flag> = "reload_repeat", later;
         /// File that exists while a configuration is read.
-        reload_file: One<OptionalPath> = "reload_file", later, default("keepalived.reload beside the pid file");
+        reload_file: One<OptionalPath> = "reload_file", later, otherwise("keepalived.reload beside the pid file");
         /// Directory for copies of the configuration.
         config_save_dir: One<Path> = "config_save_dir", later;
-        /// Directory for the copy of the configuration that keepalived's processes read. Here it is not needed.
-        tmp_config_directory: First<OnlyPath> = "tmp_config_directory", lenient, dead, default("memory");
+        /// Directory for the copy of the configuration that keepalived's processes read; not needed here.
+        tmp_config_directory: First<OnlyPath> = "tmp_config_directory", lenient, dead, otherwise("memory");
         /// Put the names of instance and namespace into names of dump files.
-        data_use_instance: One<Bool> = "data_use_instance", later, default("off");
+        data_use_instance: One<Bool> = "data_use_instance", later, default(Bool(false));
         /// Form of the JSON dump.
-        json_version: One<JsonVersion> = "json_version", lenient, later, default("1");
+        json_version: One<JsonVersion> = "json_version", lenient, later, default(JsonVersion(1));
         /// Directory of the distribution's tables of route names.
-        iproute_usr_dir: One<OnlyPath> = "iproute_usr_dir", lenient, default("/usr/share/iproute2");
+        iproute_usr_dir: One<OnlyPath> = "iproute_usr_dir", lenient, otherwise("/usr/lib/iproute2, then /usr/share/iproute2");
         /// Directory of this machine's tables of route names.
-        iproute_etc_dir: One<OnlyPath> = "iproute_etc_dir", lenient, default("/etc/iproute2");
+        iproute_etc_dir: One<OnlyPath> = "iproute_etc_dir", lenient, default(OnlyPath(b"/etc/iproute2".as_slice().into()));
         /// File of the dump on SIGUSR1.
-        state_dump_file: One<OnlyPath> = "state_dump_file", lenient, later, default("/tmp/keepalived.data");
+        state_dump_file: One<OnlyPath> = "state_dump_file", lenient, later, default(OnlyPath(b"/tmp/keepalived.data".as_slice().into()));
         /// File of the dump on SIGUSR2.
-        stats_dump_file: One<OnlyPath> = "stats_dump_file", lenient, later, default("/tmp/keepalived.stats");
+        stats_dump_file: One<OnlyPath> = "stats_dump_file", lenient, later, default(OnlyPath(b"/tmp/keepalived.stats".as_slice().into()));
         /// File of the JSON dump.
-        json_dump_file: One<OnlyPath> = "json_dump_file", lenient, later, default("/tmp/keepalived.json");
+        json_dump_file: One<OnlyPath> = "json_dump_file", lenient, later, default(OnlyPath(b"/tmp/keepalived.json".as_slice().into()));
     }
 }
 
@@ -536,16 +537,8 @@ impl GlobalDefs {
     /// Where adverts of a family go.
     pub(crate) fn group(&self, family: crate::base::Family) -> IpAddr {
         match family {
-            crate::base::Family::V4 => self
-                .vrrp_mcast_group4
-                .value()
-                .map_or(crate::base::net::VRRP_GROUP_V4, |g| g.0)
-                .into(),
-            crate::base::Family::V6 => self
-                .vrrp_mcast_group6
-                .value()
-                .map_or(crate::base::net::VRRP_GROUP_V6, |g| g.0)
-                .into(),
+            crate::base::Family::V4 => self.vrrp_mcast_group4().0.into(),
+            crate::base::Family::V6 => self.vrrp_mcast_group6().0.into(),
         }
     }
 }

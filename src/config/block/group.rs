@@ -33,14 +33,14 @@ block! {
         /// Runs at every change, with the arguments GROUP, name, state and 0.
         notify: First<Script> = "notify";
         /// Mail changes of state.
-        smtp_alert: One<Bool> = "smtp_alert", default("smtp_alert_vrrp, else smtp_alert, else off");
+        smtp_alert: One<Bool> = "smtp_alert", otherwise("smtp_alert_vrrp, else smtp_alert, else off");
         /// Old name of `sync_group_tracking_weight`.
         global_tracking: One<Flag> = "global_tracking", deprecated("use 'sync_group_tracking_weight'");
-        /// Let members keep their trackers with weights. Without it weights of members do not count, since the group
+        /// Let members keep trackers with weights. Without it the weights of members are ignored, because the group
         /// changes as a whole.
         sync_group_tracking_weight: One<Flag> = "sync_group_tracking_weight";
         /// Default of `notify_priority_changes` for the members.
-        notify_priority_changes: One<Bool> = "notify_priority_changes", later,
-            default("vrrp_notify_priority_changes");
+        notify_priority_changes: One<Bool> = "notify_priority_changes",
+            otherwise("vrrp_notify_priority_changes");
     }
 }

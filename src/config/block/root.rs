@@ -25,21 +25,21 @@ use crate::config::words::Statement;
 block! {
     /// Keywords outside all blocks.
     pub struct Root(()) = "" {
-        /// Name of this daemon beside others on the machine.
+        /// Name of this daemon, to tell it from others on the machine.
         instance: First<ObjectName> = "instance", lenient, later;
         /// Network namespace of the daemon.
         net_namespace: First<ObjectName> = "net_namespace", lenient, later;
-        /// Network namespace of IPVS; without a name the first one of the machine.
+        /// Network namespace of IPVS; without a name, the initial one of the machine.
         net_namespace_ipvs: First<OptionalName<255>> = "net_namespace_ipvs", later,
-            default("that of the daemon");
-        /// Use ipsets although there is a namespace.
+            otherwise("that of the daemon");
+        /// Use ipsets even in a network namespace.
         namespace_with_ipsets: One<Flag> = "namespace_with_ipsets", later;
-        /// Put pid files into a directory of their own.
+        /// Put pid files into their own directory.
         use_pid_dir: One<Flag> = "use_pid_dir", later;
-        /// Ask for the state of links every second instead of waiting for the kernel's word.
+        /// Poll the state of links every second instead of waiting for kernel events.
         linkbeat_use_polling: One<Flag> = "linkbeat_use_polling", later;
         /// Seconds for which the supervisor waits for its processes when it stops.
-        child_wait_time: One<Int<0, U32>> = "child_wait_time", default("5");
+        child_wait_time: One<Int<0, U32>> = "child_wait_time", default(Int(5));
         /// Settings of the daemon as a whole.
         global_defs: Global = "global_defs";
         /// TLS material for SSL_GET.
@@ -52,17 +52,17 @@ block! {
         static_routes: Lines<RouteEntry> = "static_routes";
         /// Policy rules that are set for as long as the daemon runs.
         static_rules: Lines<RuleEntry> = "static_rules";
-        /// Interfaces whose link is asked for every second.
+        /// Interfaces whose link state is polled every second.
         linkbeat_interfaces: Lines<LinkbeatEntry> = "linkbeat_interfaces", later;
         /// Seconds for which a change of an interface must last to count.
         interface_up_down_delays: Lines<DelayEntry> = "interface_up_down_delays", later;
-        /// Interfaces that share a least time between announcements.
+        /// Interfaces that share a minimum time between announcements.
         garp_group: Each<GarpGroup> = "garp_group", later;
-        /// A program that runs again and again.
+        /// A program that is run periodically to check something.
         vrrp_script: Each<VrrpScript> = "vrrp_script";
         /// A file whose content is a number.
         track_file: Each<TrackFile> = "track_file" | "vrrp_track_file" (old silent), later;
-        /// How many processes of a name run.
+        /// Tracks how many processes of a name run.
         vrrp_track_process: Each<TrackProcess> = "vrrp_track_process", later;
         /// A BFD session.
         bfd_instance: Each<BfdInstance> = "bfd_instance", later;

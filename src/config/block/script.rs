@@ -11,25 +11,25 @@ use crate::config::value::tracker::BlockWeight;
 type Pace = Time<0, 4_294_000_000, 3>;
 
 block! {
-    /// A program that runs again and again. Its exit status says whether all is well; instances and sync groups that
-    /// track it react. The block must stand before what names it.
+    /// A program that is run periodically. Its exit status tells whether a check succeeded; instances and sync groups
+    /// that track it react. The block must stand before what names it.
     pub struct VrrpScript(ObjectName) = "vrrp_script" {
         /// The program and its arguments, in quotes if there are any. It is run directly, not by a shell.
         script: One<Script> = "script", quiet;
-        /// Seconds from one start to the next.
-        interval: One<Pace> = "interval", default("1");
-        /// Seconds after which a run counts as failed and is killed. 0 means as long as the interval.
-        timeout: One<Pace> = "timeout", default("the interval");
+        /// Seconds between starts.
+        interval: One<Pace> = "interval", default(Time::seconds(1));
+        /// Seconds after which a run counts as failed and is killed. 0 means the interval.
+        timeout: One<Pace> = "timeout", otherwise("the interval");
         /// What is added to the priority while the program succeeds (if positive) or fails (if negative). 0: FAULT while
-        /// it fails. `reverse` turns the meaning of the result round.
-        weight: One<BlockWeight<253>> = "weight", default("0");
+        /// it fails. `reverse` inverts the result.
+        weight: One<BlockWeight<253>> = "weight", default(BlockWeight { weight: 0, reverse: false });
         /// Successes in a row that make a failed script good.
-        rise: One<Int<1, 2_147_483_647>> = "rise", default("1");
+        rise: One<Int<1, 2_147_483_647>> = "rise", default(Int(1));
         /// Failures in a row that make a good script failed.
-        fall: One<Int<1, 2_147_483_647>> = "fall", default("1");
+        fall: One<Int<1, 2_147_483_647>> = "fall", default(Int(1));
         /// The account that runs the program.
-        user: One<Account> = "user", default("script_user");
-        /// Count as failed until the first result. Without effect in keepalived, since the first reference to the script
+        user: One<Account> = "user", otherwise("script_user");
+        /// Count as failed until the first result. Has no effect in keepalived, because the first reference to the script
         /// overwrites it.
         init_fail: One<Flag> = "init_fail";
     }

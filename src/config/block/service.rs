@@ -13,7 +13,7 @@ use crate::config::reader::Reader;
 use crate::config::schema::{Args, Block, Next, Value, Words, block};
 use crate::config::slot::{First, One, Over, Subs};
 use crate::config::span::{Span, Spanned};
-use crate::config::value::number::{Bool, Exact, Flag, Int, U32};
+use crate::config::value::number::{Bool, Exact, Flag, Int, Time, U32};
 use crate::config::value::script::Script;
 use crate::config::value::service::{
     Endpoint, FamilyWord, Granularity, GroupLine, Method, PersistenceTimeout, ProtocolWord,
@@ -21,29 +21,30 @@ use crate::config::value::service::{
 };
 use crate::config::value::text::{Cut, ObjectName, Path, Text};
 use crate::config::words::Statement;
+use crate::model::Forward;
 
 block! {
     /// A service that IPVS balances over its real servers: an address with a port, a firewall mark, or a group of both.
     pub struct VirtualServer(ServerName) = "virtual_server" {
         /// Family of a service by mark or group.
-        ip_family: One<FamilyWord> = "ip_family", default("that of the servers, else inet");
+        ip_family: One<FamilyWord> = "ip_family", otherwise("that of the servers, else inet");
         /// Seconds between checks of a server.
-        delay_loop: One<Period> = "delay_loop", default("60");
-        /// Attempts after the first failed one, for all checks below.
-        retry: One<Exact<1, U32>> = "retry", default("that of the check");
-        /// Seconds to such an attempt.
-        delay_before_retry: One<Pause> = "delay_before_retry", default("that of the check");
-        /// Most seconds by which first attempts are delayed at random.
-        warmup: One<Pause> = "warmup", default("delay_loop");
+        delay_loop: One<Period> = "delay_loop", default(Time::seconds(60));
+        /// Number of retries before a server goes down, for all checks of the service.
+        retry: One<Exact<1, U32>> = "retry", otherwise("that of the check");
+        /// Seconds before a retry.
+        delay_before_retry: One<Pause> = "delay_before_retry", otherwise("that of the check");
+        /// Maximum random delay of the first checks in seconds.
+        warmup: One<Pause> = "warmup", otherwise("delay_loop");
         /// Seconds after which a connection of a check counts as failed.
-        connect_timeout: One<Limit> = "connect_timeout", default("5");
-        /// Failed servers keep their entry with weight 0.
+        connect_timeout: One<Limit> = "connect_timeout", default(Time::seconds(5));
+        /// Keep the entries of failed servers, with weight 0.
         inhibit_on_failure: One<Flag> = "inhibit_on_failure";
         /// The scheduler of the kernel.
-        lvs_sched: One<Scheduler> = "lvs_sched" | "lb_algo", default("wlc");
+        lvs_sched: One<Scheduler> = "lvs_sched" | "lb_algo", default(Scheduler::WeightedLeastConnection);
         /// Without effect.
         hashed: One<Flag> = "hashed" => hashed;
-        /// Schedule each datagram for itself (UDP only).
+        /// Schedule each datagram separately (UDP only).
         ops: One<Flag> = "ops";
         /// First flag of the scheduler.
         flag_1: One<Flag> = "flag-1";
@@ -59,21 +60,21 @@ block! {
         mh_port: One<Flag> = "mh-port" => mh_port;
         /// Maglev hashing chooses another server when the chosen one is not available. The scheduler must be set before.
         mh_fallback: One<Flag> = "mh-fallback" => mh_fallback;
-        /// How packets reach the servers: NAT rewrites, DR readdresses the frame, TUN wraps.
-        lvs_method: One<Method> = "lvs_method" | "lb_kind", default("NAT");
+        /// How packets reach the servers: NAT rewrites addresses, DR changes only the MAC address, TUN encapsulates.
+        lvs_method: One<Method> = "lvs_method" | "lb_kind", default(Method(Forward::Nat));
         /// Keep a client with its server for this many seconds.
-        persistence_timeout: One<PersistenceTimeout> = "persistence_timeout", default("360 if given without a value");
-        /// Clients that share this network are one client.
+        persistence_timeout: One<PersistenceTimeout> = "persistence_timeout", otherwise("360 if given without a value");
+        /// Clients in one network of this size are treated as one client.
         persistence_granularity: One<Granularity> = "persistence_granularity",
-            default("each address for itself");
+            otherwise("each address separately");
         /// Persistence engine of the kernel.
         persistence_engine: One<Cut<16>> = "persistence_engine";
         /// Protocol of the service.
-        protocol: One<ProtocolWord> = "protocol", default("UDP");
-        /// Check only while this machine holds the service's address.
+        protocol: One<ProtocolWord> = "protocol", default(ProtocolWord::Udp);
+        /// Check only while this machine holds the address of the service.
         ha_suspend: One<Flag> = "ha_suspend", later;
-        /// Mail gains and losses of the quorum.
-        smtp_alert: One<Bool> = "smtp_alert", default("smtp_alert_checker, else smtp_alert, else off");
+        /// Send mail when the quorum is gained or lost.
+        smtp_alert: One<Bool> = "smtp_alert", otherwise("smtp_alert_checker, else smtp_alert, else off");
         /// Host name for HTTP checks.
         virtualhost: Over<Text> = "virtualhost", lenient, later;
         /// Name for SNMP.
@@ -86,18 +87,18 @@ block! {
         quorum_up: First<Script> = "quorum_up";
         /// Runs when the quorum is lost.
         quorum_down: First<Script> = "quorum_down";
-        /// Weight of live servers that the service needs.
-        quorum: One<Int<1, U32>> = "quorum", default("1");
-        /// Dead band around the quorum.
-        hysteresis: One<Int<0, U32>> = "hysteresis", default("0");
-        /// Weight of servers that have none of their own.
-        weight: One<Int<1, 2_147_483_647>> = "weight", default("1");
-        /// Server that takes over while the quorum is lost.
+        /// Total weight of live servers that the service needs.
+        quorum: One<Int<1, U32>> = "quorum", default(Int(1));
+        /// Weight by which the quorum must be exceeded to be gained, and missed to be lost.
+        hysteresis: One<Int<0, U32>> = "hysteresis", default(Int(0));
+        /// Weight of servers that do not set their own.
+        weight: One<Int<1, 2_147_483_647>> = "weight", default(Int(1));
+        /// Server used while the quorum is lost.
         sorry_server: One<Endpoint> = "sorry_server";
-        /// Keep the sorry server's entry with weight 0 while it is not needed. Must stand after it.
+        /// Keep the entry of the sorry server, with weight 0, while it is not needed. Must follow `sorry_server`.
         sorry_server_inhibit: One<Flag> = "sorry_server_inhibit" => after_sorry;
-        /// How packets reach the sorry server. Must stand after it.
-        sorry_server_lvs_method: One<Method> = "sorry_server_lvs_method", default("lvs_method")
+        /// How packets reach the sorry server. Must follow `sorry_server`.
+        sorry_server_lvs_method: One<Method> = "sorry_server_lvs_method", otherwise("lvs_method")
             => sorry_method;
         /// A server.
         real_server: Subs<RealServer> = "real_server";
@@ -108,46 +109,46 @@ block! {
     /// A server behind a service.
     pub struct RealServer(Endpoint) = "real_server" {
         /// Its share of connections.
-        weight: One<Int<0, 2_147_483_647>> = "weight", default("that of the virtual server");
+        weight: One<Int<0, 2_147_483_647>> = "weight", otherwise("that of the virtual server");
         /// How packets reach it.
-        lvs_method: One<Method> = "lvs_method", default("that of the virtual server");
-        /// No new connections above this number; 0 for no limit.
-        uthreshold: One<Int<0, U32>> = "uthreshold", default("0");
-        /// New connections again below this number.
-        lthreshold: One<Int<0, U32>> = "lthreshold", default("0");
-        /// When it fails, it keeps its entry with weight 0.
-        inhibit_on_failure: One<Bool> = "inhibit_on_failure", default("that of the virtual server");
+        lvs_method: One<Method> = "lvs_method", otherwise("that of the virtual server");
+        /// Number of connections above which the server gets no new ones; 0 for no limit.
+        uthreshold: One<Int<0, U32>> = "uthreshold", default(Int(0));
+        /// Number of connections below which the server gets new ones again.
+        lthreshold: One<Int<0, U32>> = "lthreshold", default(Int(0));
+        /// Keep the entry of the server, with weight 0, when it fails.
+        inhibit_on_failure: One<Bool> = "inhibit_on_failure", otherwise("that of the virtual server");
         /// Runs when it is put in service.
         notify_up: First<Script> = "notify_up";
         /// Runs when it is taken out of service.
         notify_down: First<Script> = "notify_down";
         /// Its checks count as failed until their first success.
-        alpha: One<Bool> = "alpha", default("that of the virtual server");
-        /// Attempts after the first failed one.
-        retry: One<Exact<1, U32>> = "retry", default("that of the virtual server");
-        /// Seconds to such an attempt.
-        delay_before_retry: One<Pause> = "delay_before_retry", default("that of the virtual server");
-        /// Most seconds by which first attempts are delayed at random.
-        warmup: One<Pause> = "warmup", default("that of the virtual server");
+        alpha: One<Bool> = "alpha", otherwise("that of the virtual server");
+        /// Number of retries before the server goes down.
+        retry: One<Exact<1, U32>> = "retry", otherwise("that of the virtual server");
+        /// Seconds before a retry.
+        delay_before_retry: One<Pause> = "delay_before_retry", otherwise("that of the virtual server");
+        /// Maximum random delay of the first checks in seconds.
+        warmup: One<Pause> = "warmup", otherwise("that of the virtual server");
         /// Seconds after which a connection counts as failed.
-        connect_timeout: One<Limit> = "connect_timeout", default("that of the virtual server");
+        connect_timeout: One<Limit> = "connect_timeout", otherwise("that of the virtual server");
         /// Seconds between checks.
-        delay_loop: One<Period> = "delay_loop", default("that of the virtual server");
-        /// Mail changes of its checks.
-        smtp_alert: One<Bool> = "smtp_alert", default("smtp_alert_checker, else smtp_alert, else on");
+        delay_loop: One<Period> = "delay_loop", otherwise("that of the virtual server");
+        /// Send mail when its checks change.
+        smtp_alert: One<Bool> = "smtp_alert", otherwise("smtp_alert_checker, else smtp_alert, else on");
         /// Host name for HTTP checks.
         virtualhost: Over<Text> = "virtualhost", lenient, later;
         /// Name for SNMP.
         snmp_name: Over<Text> = "snmp_name", lenient, later;
-        /// A TCP connection can be made.
+        /// Check by a TCP connection.
         tcp_check: Subs<TcpCheck> = "TCP_CHECK";
-        /// Pages can be fetched.
+        /// Check by fetching pages.
         http_get: Subs<HttpGet> = "HTTP_GET", later;
-        /// Pages can be fetched over TLS.
+        /// Check by fetching pages over TLS.
         ssl_get: Subs<SslGet> = "SSL_GET", later;
-        /// A mail server greets.
+        /// Check the greeting of a mail server.
         smtp_check: Subs<SmtpCheck> = "SMTP_CHECK", later;
-        /// A question is answered.
+        /// Check by a DNS query.
         dns_check: Subs<DnsCheck> = "DNS_CHECK", later;
         /// An echo comes back.
         ping_check: Subs<PingCheck> = "PING_CHECK", later;

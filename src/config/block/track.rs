@@ -44,32 +44,32 @@ block! {
         /// The file. Its directory must exist.
         file: First<Path> = "file", lenient;
         /// What the number is multiplied by; 0 means FAULT while the number is not 0.
-        weight: First<BlockWeight<254>> = "weight", lenient, default("1");
+        weight: First<BlockWeight<254>> = "weight", lenient, default(BlockWeight { weight: 1, reverse: false });
         /// Write this number, 0 if none is given, into the file at start if it does not exist; with `overwrite` always.
         init_file: One<InitFileWords> = "init_file";
     }
 }
 
 block! {
-    /// How many processes of a name run. The block must stand before what names it.
+    /// Tracks how many processes of a name run. The block must stand before what names it.
     pub struct TrackProcess(ObjectName) = "vrrp_track_process" {
         /// The program, and its arguments if they count.
         process: First<ProcessWords> = "process";
         /// How arguments are compared: all of them, the first ones, or the first ones with the last one cut short.
-        param_match: One<OptionalMatch> = "param_match", default("all, if there are any");
+        param_match: One<OptionalMatch> = "param_match", otherwise("all, if there are any");
         /// What is added to the priority while enough processes run (if positive) or not (if negative). 0: FAULT while
         /// not enough run.
-        weight: First<BlockWeight<254>> = "weight", lenient, default("0");
-        /// Least number of processes.
-        quorum: One<Int<1, 65535>> = "quorum", default("1");
-        /// Largest number of processes.
-        quorum_max: One<Int<0, 65535>> = "quorum_max", default("no limit");
-        /// Both delays below.
+        weight: First<BlockWeight<254>> = "weight", lenient, default(BlockWeight { weight: 0, reverse: false });
+        /// Minimum number of processes.
+        quorum: One<Int<1, 65535>> = "quorum", default(Int(1));
+        /// Maximum number of processes.
+        quorum_max: One<Int<0, 65535>> = "quorum_max", otherwise("no limit");
+        /// Sets `terminate_delay` and `fork_delay`.
         delay: One<Delay> = "delay";
-        /// Seconds before a loss counts.
-        terminate_delay: One<Delay> = "terminate_delay", default("0");
-        /// Seconds before a gain counts.
-        fork_delay: One<Delay> = "fork_delay", default("0");
+        /// Seconds for which the loss of a process must last to count.
+        terminate_delay: One<Delay> = "terminate_delay", otherwise("delay, else none");
+        /// Seconds for which the gain of a process must last to count.
+        fork_delay: One<Delay> = "fork_delay", otherwise("delay, else none");
         /// Compare the first word of the command line, not the short name of the process.
         full_command: One<Flag> = "full_command";
     }
@@ -87,11 +87,11 @@ block! {
 }
 
 block! {
-    /// Interfaces that share a least time between gratuitous ARPs and between neighbour adverts.
+    /// Interfaces that share a minimum time between gratuitous ARPs and between neighbour advertisements.
     pub struct GarpGroup(()) = "garp_group" {
         /// Seconds between gratuitous ARPs.
         garp_interval: One<Seconds<0, TIMER_MAX>> = "garp_interval";
-        /// Seconds between neighbour adverts.
+        /// Seconds between neighbour advertisements.
         gna_interval: One<Seconds<0, TIMER_MAX>> = "gna_interval";
         /// One interface.
         interface: Many<Interface> = "interface";
@@ -106,28 +106,28 @@ block! {
         /// Address of the other end.
         neighbor_ip: One<Ip> = "neighbor_ip" | "neighbour_ip";
         /// Own address.
-        source_ip: One<Ip> = "source_ip", default("any");
-        /// Milliseconds between packets that we can take.
-        min_rx: One<Millis<1_000>> = "min_rx", default("10");
-        /// Milliseconds between packets that we send while up.
-        min_tx: One<Millis<1_000>> = "min_tx", default("10");
-        /// Milliseconds between packets that we send while not up.
-        idle_tx: One<Millis<1_000_000>> = "idle_tx", default("1000");
-        /// Packets that may be missed.
-        multiplier: One<Int<1, 255>> = "multiplier", default("5");
-        /// Say nothing before the other end does.
+        source_ip: One<Ip> = "source_ip", otherwise("any");
+        /// Shortest interval in milliseconds at which packets can be received.
+        min_rx: One<Millis<1_000>> = "min_rx", default(Millis(10_000));
+        /// Interval in milliseconds at which packets are sent while the session is up.
+        min_tx: One<Millis<1_000>> = "min_tx", default(Millis(10_000));
+        /// Interval in milliseconds at which packets are sent while the session is not up.
+        idle_tx: One<Millis<1_000_000>> = "idle_tx", default(Millis(1_000_000));
+        /// Number of packets missed before the session goes down.
+        multiplier: One<Int<1, 255>> = "multiplier", default(Int(5));
+        /// Send nothing before the other end does.
         passive: One<Flag> = "passive";
         /// TTL or hop limit of packets.
-        ttl: One<Int<1, 255>> = "ttl" | "hoplimit", default("255 for IPv4, 64 for IPv6");
-        /// Hops that a packet may have travelled.
-        max_hops: One<Int<-1, 255>> = "max_hops", default("0");
+        ttl: One<Int<1, 255>> = "ttl" | "hoplimit", otherwise("255 for IPv4, 64 for IPv6");
+        /// Maximum number of hops of a received packet.
+        max_hops: One<Int<-1, 255>> = "max_hops", default(Int(0));
         /// Use port 4784 instead of 3784.
-        multihop: One<Bool> = "multihop", default("off");
-        /// Weight for those that track the session and name none.
-        weight: One<BlockWeight<253>> = "weight", default("0");
-        /// Tell the VRRP process only, unless `checker` is given too.
+        multihop: One<Bool> = "multihop", default(Bool(false));
+        /// Weight for trackers of the session that give none.
+        weight: One<BlockWeight<253>> = "weight", default(BlockWeight { weight: 0, reverse: false });
+        /// Notify the VRRP process only, unless `checker` is given too.
         vrrp: One<Flag> = "vrrp";
-        /// Tell the checker process only, unless `vrrp` is given too.
+        /// Notify the checker process only, unless `vrrp` is given too.
         checker: One<Flag> = "checker";
     }
 }

@@ -9,7 +9,7 @@ use crate::config::checks::Checks;
 use crate::config::codes;
 use crate::config::diagnostic::{Class, Diagnostic};
 use crate::config::host::FileKind;
-use crate::config::source::{absolute, alternatives, directory_of, has_wildcard, matches};
+use crate::config::source::{absolute, alternatives, directory_of, has_wildcard, listed, matches};
 use crate::config::span::{Span, Unit};
 
 /// Opening a file once more takes as long as reading so many bytes of it.
@@ -90,7 +90,12 @@ impl Expander {
         let mut failed = false;
         for choice in &choices {
             let found = matches(cx.files, &directory, choice);
-            if found.is_empty() {
+            if found.is_empty()
+                && let Some(reason) = refusal(cx, &directory, choice)
+            {
+                let name = String::from_utf8_lossy(choice);
+                unusable(cx, format!("include '{name}' cannot be read ({reason})"), whole, checks);
+            } else if found.is_empty() {
                 let wild = has_wildcard(choice);
                 let counted = (checks.braces && choices.len() > 1)
                     || (checks.matched && !wild)
@@ -149,14 +154,7 @@ impl Expander {
                     Refusal::Loop => String::new(),
                 };
                 let message = format!("included file '{name}' {reason}, skipped");
-                let new = if checks.read {
-                    Diagnostic::error(&codes::INCLUDE_UNUSABLE, message).class(Class::Include)
-                } else {
-                    let mut new = Diagnostic::advice(&codes::INCLUDE_UNUSABLE, message);
-                    new.environment = true;
-                    new
-                };
-                cx.report(new.at(site));
+                unusable(cx, message, site, checks);
             }
         }
     }
@@ -188,7 +186,10 @@ impl Expander {
             return Err(Refusal::Loop);
         }
         match cx.files.status(&full) {
-            None => return unusable("does not exist"),
+            None => match cx.files.refusal(&full, false) {
+                Some(reason) => return Err(Refusal::Unreadable(reason)),
+                None => return unusable("does not exist"),
+            },
             Some((FileKind::Directory, _)) => return unusable("is a directory"),
             Some((FileKind::Regular, mode)) if mode & 0o111 != 0 => {
                 return unusable("is executable");
@@ -248,6 +249,24 @@ enum Refusal {
     Unusable(String),
     /// It is of the right kind, but there is no getting at its text.
     Unreadable(String),
+}
+
+/// Why it is not known whether files match an include: its directory cannot be read.
+fn refusal(cx: &Cx<'_>, directory: &[u8], pattern: &[u8]) -> Option<String> {
+    let (path, list) = listed(pattern).map_or((pattern, false), |directory| (directory, true));
+    cx.files.refusal(&absolute(directory, path), list)
+}
+
+/// Reports an include that cannot be used.
+fn unusable(cx: &mut Cx<'_>, message: String, at: Span, checks: Checks) {
+    let new = if checks.read {
+        Diagnostic::error(&codes::INCLUDE_UNUSABLE, message).class(Class::Include)
+    } else {
+        let mut new = Diagnostic::advice(&codes::INCLUDE_UNUSABLE, message);
+        new.environment = true;
+        new
+    };
+    cx.report(new.at(at));
 }
 
 /// Reports an include without a file.

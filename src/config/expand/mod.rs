@@ -66,7 +66,7 @@ enum Frame {
 
 struct FileFrame {
     unit: u32,
-    text: Arc<[u8]>,
+    text: Arc<Vec<u8>>,
     at: usize,
     /// The directory in which relative names of this file start.
     directory: Rc<[u8]>,

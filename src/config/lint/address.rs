@@ -33,35 +33,56 @@ pub(super) fn held(block: &VrrpInstance) -> impl Iterator<Item = Held> {
     })
 }
 
-/// Whether the file seems to be another machine's: an interface or a source address of it is not here.
-pub(super) fn is_strange(block: &VrrpInstance, cx: &mut Load<'_>) -> bool {
-    let interface = block.interface.value().map(|i| i.0.clone());
-    if interface.is_some_and(|name| cx.interface(&name).is_none()) {
-        return true;
-    }
-    let sources = [block.unicast_src_ip.value(), block.mcast_src_ip.value()];
-    let sources: Vec<IpAddr> = sources.into_iter().flatten().map(|ip| ip.0).collect();
-    let here = |cx: &mut Load<'_>, address: &IpAddr| {
-        cx.host.interfaces().iter().any(|name| {
-            let known = cx.interface(name);
-            known.is_some_and(|i| i.addresses.iter().any(|p| p.address == *address))
-        })
-    };
-    sources.iter().any(|address| !here(cx, address))
+/// What tells whether the file is for this machine.
+#[derive(Debug, Default)]
+pub(super) struct Place {
+    /// This machine lacks an interface or a source address of the file.
+    elsewhere: bool,
+    /// Source addresses that this machine has, and peers: its networks should hold them.
+    known: Vec<IpAddr>,
 }
 
-/// Addresses that are in no network that this machine is connected to, now or as master.
+impl Place {
+    /// Looks at what an instance names.
+    pub(super) fn look(&mut self, block: &VrrpInstance, cx: &mut Load<'_>) {
+        let interface = block.interface.value().map(|i| i.0.clone());
+        self.elsewhere |= interface.is_some_and(|name| cx.interface(&name).is_none());
+        for source in [block.unicast_src_ip.value(), block.mcast_src_ip.value()] {
+            let Some(source) = source.map(|ip| ip.0) else {
+                continue;
+            };
+            let here = cx.host.interfaces().iter().any(|name| {
+                let known = cx.interface(name);
+                known.is_some_and(|i| i.addresses.iter().any(|p| p.address == source))
+            });
+            self.elsewhere |= !here;
+            self.known.push(source);
+        }
+        self.known.extend(block.unicast_peer.items.iter().map(|p| p.value.peer.address));
+    }
+}
+
+/// Addresses that are in no network that this machine is connected to, now or as master. A file none of whose addresses is
+/// in a network of this machine is another machine's, or its only address is mistyped: a note tells that once.
 pub(super) fn outside(kept: &Kept, cx: &mut Load<'_>) {
-    if kept.strange {
+    if kept.place.elsewhere {
         return;
     }
-    let mut networks: IndexSet<Prefix> = IndexSet::new();
+    let mut here: Vec<Prefix> = Vec::new();
     for name in cx.host.interfaces() {
-        networks.extend(connected(&name, cx));
+        here.extend(connected(&name, cx));
     }
-    let mut own: IndexMap<IfName, Vec<Prefix>> = IndexMap::new();
+    let brought = kept.lines.iter().map(|h| h.prefix);
     let statics = cx.draft.model.vrrp.static_addresses.iter().map(|a| a.prefix);
-    networks.extend(statics.chain(kept.lines.iter().map(|h| h.prefix)).filter(|p| !is_single(p)));
+    let all: Vec<Prefix> = brought.chain(statics).collect();
+    let inside = |networks: &[Prefix], address: &IpAddr| {
+        networks.iter().any(|p| p.family() == Family::of(address) && p.contains(address))
+    };
+    let known = kept.place.known.iter().chain(all.iter().map(|p| &p.address));
+    let at_home = known.into_iter().any(|address| inside(&here, address));
+    let mut networks = here;
+    networks.extend(all.iter().filter(|p| !is_single(p)));
+    let mut own: IndexMap<IfName, Vec<Prefix>> = IndexMap::new();
     for held in &kept.lines {
         let (prefix, address) = (held.prefix, held.prefix.address);
         let Some(name) = &held.interface else {
@@ -77,17 +98,20 @@ pub(super) fn outside(kept: &Kept, cx: &mut Load<'_>) {
         if !is_single(&prefix) || link_local(&address) || of_family.is_empty() {
             continue;
         }
-        let inside = |p: &Prefix| p.family() == prefix.family() && p.contains(&address);
-        if networks.iter().any(inside) {
+        if inside(&networks, &address) {
             continue;
         }
         let shown: Vec<String> = of_family.iter().map(ToString::to_string).collect();
         let usual = if prefix.family() == Family::V4 { 24 } else { 64 };
-        let message = format!(
-            "({}) {address} is in no network that this machine is connected to",
-            held.instance
-        );
-        let mut new = Diagnostic::advice(&codes::OUTSIDE, message)
+        let message = format!("({}) {address} is in no network of this machine", held.instance);
+        let new = if at_home {
+            Diagnostic::advice(&codes::OUTSIDE, message)
+        } else {
+            Diagnostic::note_only(&codes::OUTSIDE, message).note(
+                "no address of this file is in a network of this machine: is it for another one?",
+            )
+        };
+        let mut new = new
             .at(held.span)
             .label("hosts on the link do not look for it here")
             .note(format!("{name} has {}", shown.join(", ")))
@@ -96,6 +120,9 @@ pub(super) fn outside(kept: &Kept, cx: &mut Load<'_>) {
             ));
         new.environment = true;
         cx.report(new);
+        if !at_home {
+            return;
+        }
     }
 }
 

@@ -33,8 +33,8 @@ pub(crate) struct Kept {
     held: IndexSet<IpAddr>,
     /// The same by instance.
     lines: Vec<address::Held>,
-    /// The file seems to be another machine's.
-    strange: bool,
+    /// What tells whether the file is for this machine.
+    place: address::Place,
     /// The first instance that asks for mails.
     mails: Option<(Name, Span)>,
     /// Services by address.
@@ -63,7 +63,7 @@ pub(crate) fn instance(block: VrrpInstance, kept: &mut Kept, cx: &mut Load<'_>) 
     router::instance(&block, cx);
     kept.any = true;
     kept.lines.extend(address::held(&block));
-    kept.strange |= address::is_strange(&block, cx);
+    kept.place.look(&block, cx);
     let lines = block.virtual_ipaddress.items.iter();
     kept.held.extend(
         lines.chain(&block.virtual_ipaddress_excluded.items).map(|line| line.value.prefix.address),
@@ -82,7 +82,7 @@ pub(crate) fn service(block: &VirtualServer, kept: &mut Kept) {
         ServerName::Address(endpoint) => kept.addresses.push((endpoint.ip(), block.span)),
         ServerName::Mark(_) => {}
         ServerName::Group(name) => {
-            let method = block.lvs_method.value().map_or(Forward::Nat, |m| m.0);
+            let method = block.lvs_method().0;
             let servers = block.real_server.0.iter().map(|server| Server {
                 endpoint: server.header,
                 span: server.span,
@@ -90,7 +90,7 @@ pub(crate) fn service(block: &VirtualServer, kept: &mut Kept) {
             });
             kept.groups.push(Group {
                 name: name.clone(),
-                protocol: block.protocol.value().map_or(Protocol::Udp, |p| Protocol::from(*p)),
+                protocol: Protocol::from(block.protocol()),
                 servers: servers.collect(),
             });
         }

@@ -136,7 +136,7 @@ fn weak_weights(block: &VrrpInstance, cx: &mut Load<'_>) {
 /// Strict mode: only the owner of an address answers on it.
 fn strict(block: &VrrpInstance, cx: &mut Load<'_>) {
     let global = cx.draft.global();
-    let from_global = global.vrrp_strict.value().is_some_and(|b| b.0);
+    let from_global = global.vrrp_strict().0;
     let at = match (block.strict_mode.value(), from_global) {
         (Some(own), _) if own.0 => block.strict_mode.span(),
         (None, true) => global.vrrp_strict.span(),

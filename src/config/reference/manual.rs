@@ -102,7 +102,7 @@ fn write(chapter: &Chapter, page: &mut String) {
         page.push_str(&format!(".TP\n\\fB{}\\fR{value}\n", escape(keyword.name)));
         let mut meaning = paragraphs(keyword.doc).join(" ");
         if let Some(default) = keyword.default {
-            meaning.push_str(&format!(" Default: {default}."));
+            meaning.push_str(&format!(" Default: {}.", default.text()));
         }
         for remark in remarks(keyword) {
             meaning.push(' ');

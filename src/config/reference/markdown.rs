@@ -8,9 +8,9 @@ const HEAD: &str = "\
 Made from the tables of the program: do not edit. `EVERVIP_BLESS=1 cargo test --test main reference` writes it anew.
 
 Every keyword of keepalived 2.4.3, block by block. A value in brackets may be left out. *Not in effect in this
-version* means: read and checked, and named in a warning when it is used. The language around them (comments,
+version* means: read and checked, but only named in a warning. The language around them (comments,
 quotes, includes, conditions, definitions) is in [configuration.md](configuration.md). Times are in seconds and may
-have decimals.
+have decimals. A keyword without a default has no effect unless it is given.
 ";
 
 /// The page as Markdown.
@@ -63,7 +63,7 @@ fn write(chapter: &Chapter, page: &mut String) {
     page.push_str("| keyword | value | default | meaning |\n|---|---|---|---|\n");
     for keyword in chapter.table.keywords {
         let value = form(keyword).map_or(String::new(), |f| escape(&f));
-        let default = keyword.default.map_or(String::new(), escape);
+        let default = keyword.default.map_or(String::new(), |d| escape(&d.text()));
         let mut meaning = paragraphs(keyword.doc).join(" ");
         for remark in remarks(keyword) {
             meaning.push(' ');

@@ -10,6 +10,7 @@ pub use manual::manual;
 pub use markdown::keywords;
 
 use super::block;
+pub use super::keyword::Unset;
 use super::keyword::{Keyword, Shape, Table, Times};
 
 /// A block with the path that leads to it.
@@ -127,12 +128,18 @@ pub struct Term {
     pub path: String,
     /// The keyword, or another name of it.
     pub name: &'static str,
+    /// The proper name of the keyword.
+    pub keyword: &'static str,
     /// keepalived 2.4.3 knows it.
     pub upstream: bool,
     /// It is accepted and does nothing.
     pub dead: bool,
     /// It is not in effect in this version, or a block around it is not.
     pub later: bool,
+    /// What is in force while it is not given.
+    pub default: Option<Unset>,
+    /// It takes one value: it is neither a word alone, nor a block, nor a list.
+    pub single: bool,
     /// Values that it takes; none if its form alone does not tell any.
     pub values: Vec<String>,
 }
@@ -149,9 +156,16 @@ pub fn vocabulary() -> Vec<Term> {
                 list.push(Term {
                     path: path.clone(),
                     name,
+                    keyword: keyword.name,
                     upstream: !keyword.newer,
                     dead: keyword.dead,
                     later: chapter.later || keyword.later,
+                    default: keyword.default,
+                    single: keyword.times != Times::Many
+                        && !matches!(
+                            (keyword.shape)(),
+                            Shape::Flag | Shape::Lines(_) | Shape::List(_) | Shape::Block(..)
+                        ),
                     values: values(&(keyword.shape)()),
                 });
             }

@@ -43,6 +43,8 @@ pub(super) fn notify(block: &VrrpInstance, cx: &mut Load<'_>) -> NotifyCommands 
             user,
             cx,
         ),
+        // With those of the groups.
+        fifo: false,
     }
 }
 
@@ -51,7 +53,7 @@ pub(super) fn garp(block: &VrrpInstance, strict: bool, cx: &mut Load<'_>) -> Gar
     // A repeat of 0 is reported and counts as 1.
     let mut zero: Vec<(&str, Span)> = Vec::new();
     let global = cx.draft.global();
-    let least = global.vrrp_min_garp.value().is_some_and(|b| b.0);
+    let least = global.vrrp_min_garp().0;
     let mut repeat = |own: Option<(u32, Span)>, name: &'static str, other: u32| match own {
         Some((0, at)) => {
             zero.push((name, at));
@@ -65,16 +67,16 @@ pub(super) fn garp(block: &VrrpInstance, strict: bool, cx: &mut Load<'_>) -> Gar
             $slot.value().map(|n| (n.u32(), $slot.span()))
         };
     }
-    let first = |n: Option<u32>, default: u32, minimal: u32| match n {
-        Some(n) => n,
-        None if least => minimal,
-        None => default,
-    };
-    let delay = first(global.vrrp_garp_master_delay.value().map(|n| n.u32()), 5, 0);
-    let times = first(global.vrrp_garp_master_repeat.value().map(|n| n.u32().max(1)), 5, 1);
-    let refresh = first(global.vrrp_garp_master_refresh.value().map(|n| n.u32()), 0, 0);
-    let refresh_repeat =
-        first(global.vrrp_garp_master_refresh_repeat.value().map(|n| n.u32().max(1)), 1, 1);
+    // With vrrp_min_garp, what is still at its default becomes the least.
+    macro_rules! first {
+        ($name:ident, $minimal:expr) => {
+            if least && !global.$name.is_set() { $minimal } else { global.$name().u32() }
+        };
+    }
+    let delay = first!(vrrp_garp_master_delay, 0);
+    let times = first!(vrrp_garp_master_repeat, 1).max(1);
+    let refresh = first!(vrrp_garp_master_refresh, 0);
+    let refresh_repeat = first!(vrrp_garp_master_refresh_repeat, 1).max(1);
     let lower_delay = global.vrrp_garp_lower_prio_delay.value().map_or(delay, |n| n.u32());
     let lower_repeat = global.vrrp_garp_lower_prio_repeat.value().map_or(times, |n| n.u32());
     let garp = Garp {

@@ -16,7 +16,7 @@ use crate::config::block::service::RealServer;
 use crate::config::codes;
 use crate::config::diagnostic::Diagnostic;
 use crate::config::span::{Span, Spanned};
-use crate::config::value::number::{Bool, Int};
+use crate::config::value::number::{Bool, Exact, Int};
 use crate::model::checker::{self, HttpCheck, Pattern, Source, Url};
 use crate::model::{Checker, CheckerKind, Connection};
 
@@ -61,7 +61,7 @@ macro_rules! target {
             source_port: port_of($block.bind_port.value()),
             interface: $block.bind_if.value().map(|i| i.0.clone()),
             timeout: $block.connect_timeout.value().map(|t| t.duration()),
-            mark: $block.fwmark.value().map_or(0, |n| n.u32()),
+            mark: $block.fwmark().u32(),
             span: $block.span,
             end: $block.end,
         }
@@ -209,22 +209,29 @@ impl Server<'_> {
 
     fn tcp(&self, block: &TcpCheck, cx: &mut Load<'_>) -> Option<Checker> {
         let connection = self.connection(target!(block), cx)?;
-        let second = Some(Duration::from_secs(1));
-        Some(self.paced(CheckerKind::Tcp(connection), &pace!(block), 1, second))
+        Some(self.paced(
+            CheckerKind::Tcp(connection),
+            &pace!(block),
+            TcpCheck::RETRY,
+            TcpCheck::PAUSE,
+        ))
     }
 
     fn ping(&self, block: &PingCheck, cx: &mut Load<'_>) -> Option<Checker> {
         let connection = self.connection(target!(block), cx)?;
-        let second = Some(Duration::from_secs(1));
-        Some(self.paced(CheckerKind::Ping(connection), &pace!(block), 1, second))
+        Some(self.paced(
+            CheckerKind::Ping(connection),
+            &pace!(block),
+            PingCheck::RETRY,
+            PingCheck::PAUSE,
+        ))
     }
 
     fn udp(&self, block: &UdpCheck, cx: &mut Load<'_>) -> Option<Checker> {
         let connection = self.connection(target!(block), cx)?;
-        let length =
-            |n: Option<u32>, default: u16| n.and_then(|n| u16::try_from(n).ok()).unwrap_or(default);
-        let min_reply = length(block.min_reply_length.value().map(|n| n.u32()), 0);
-        let max_reply = length(block.max_reply_length.value().map(|n| n.u32()), 255);
+        let length = |n: Exact<0, 65535>| u16::try_from(n.0).unwrap_or(u16::MAX);
+        let min_reply = length(block.min_reply_length());
+        let max_reply = length(block.max_reply_length());
         if min_reply > max_reply {
             let message = "min_reply_length is above max_reply_length: the check always fails";
             let at = block.min_reply_length.span();
@@ -237,16 +244,24 @@ impl Server<'_> {
             min_reply,
             max_reply,
         };
-        let second = Some(Duration::from_secs(1));
-        Some(self.paced(CheckerKind::Udp(Box::new(check)), &pace!(block), 1, second))
+        Some(self.paced(
+            CheckerKind::Udp(Box::new(check)),
+            &pace!(block),
+            UdpCheck::RETRY,
+            UdpCheck::PAUSE,
+        ))
     }
 
     fn smtp(&self, block: &SmtpCheck, cx: &mut Load<'_>) -> Option<Checker> {
         let connection = self.connection(target!(block), cx)?;
-        let helo = block.helo_name.value().map(|n| n.0.clone());
+        let helo = Some(block.helo_name().0);
         let check = checker::SmtpCheck { connection, helo };
-        let second = Some(Duration::from_secs(1));
-        Some(self.paced(CheckerKind::Smtp(Box::new(check)), &pace!(block), 1, second))
+        Some(self.paced(
+            CheckerKind::Smtp(Box::new(check)),
+            &pace!(block),
+            SmtpCheck::RETRY,
+            SmtpCheck::PAUSE,
+        ))
     }
 
     /// A `host` block is a check of its own, which takes from the check around it what it does not say.
@@ -256,7 +271,7 @@ impl Server<'_> {
         target.interface = target.interface.or(around.interface);
         target.source = target.source.or(around.source);
         let connection = self.connection(target, cx)?;
-        let helo = outer.helo_name.value().map(|n| n.0.clone());
+        let helo = Some(outer.helo_name().0);
         let check = checker::SmtpCheck { connection, helo };
         let (mut pace, around) = (pace!(block), pace!(outer));
         pace.retry = pace.retry.or(around.retry);
@@ -264,18 +279,27 @@ impl Server<'_> {
         pace.warmup = pace.warmup.or(around.warmup);
         pace.delay_loop = pace.delay_loop.or(around.delay_loop);
         pace.alpha = pace.alpha.or(around.alpha);
-        let second = Some(Duration::from_secs(1));
-        Some(self.paced(CheckerKind::Smtp(Box::new(check)), &pace, 1, second))
+        Some(self.paced(
+            CheckerKind::Smtp(Box::new(check)),
+            &pace,
+            SmtpHost::RETRY,
+            SmtpHost::PAUSE,
+        ))
     }
 
     fn dns(&self, block: &DnsCheck, cx: &mut Load<'_>) -> Option<Checker> {
         let connection = self.connection(target!(block), cx)?;
         let check = checker::DnsCheck {
             connection,
-            kind: block.record.value().map_or(6, |r| r.number()),
+            kind: block.record().number(),
             name: block.name.value().map_or_else(Box::default, |n| n.0.clone()),
         };
-        Some(self.paced(CheckerKind::Dns(Box::new(check)), &pace!(block), 3, None))
+        Some(self.paced(
+            CheckerKind::Dns(Box::new(check)),
+            &pace!(block),
+            DnsCheck::RETRY,
+            DnsCheck::PAUSE,
+        ))
     }
 
     fn http(&self, block: &HttpGet, cx: &mut Load<'_>) -> Option<Checker> {
@@ -292,16 +316,20 @@ impl Server<'_> {
         let check = HttpCheck {
             connection,
             tls: false,
-            protocol: block.http_protocol.value().map(|p| p.0).unwrap_or_default(),
-            sni: is_on(block.enable_sni.value()) || block.sni_name.value().is_some(),
+            protocol: block.http_protocol().0,
+            sni: block.enable_sni().0 || block.sni_name.value().is_some(),
             sni_name: block.sni_name.value().and_then(|n| n.0.clone()),
-            fast_recovery: is_on(block.fast_recovery.value()),
+            fast_recovery: block.fast_recovery().0,
             tls_compliant: false,
             virtualhost: block.virtualhost.value().map(|h| h.0.clone()),
             urls,
         };
-        let three = Some(Duration::from_secs(3));
-        Some(self.paced(CheckerKind::Http(Box::new(check)), &pace!(block), 1, three))
+        Some(self.paced(
+            CheckerKind::Http(Box::new(check)),
+            &pace!(block),
+            HttpGet::RETRY,
+            HttpGet::PAUSE,
+        ))
     }
 
     fn https(&self, block: &SslGet, cx: &mut Load<'_>) -> Option<Checker> {
@@ -318,16 +346,20 @@ impl Server<'_> {
         let check = HttpCheck {
             connection,
             tls: true,
-            protocol: block.http_protocol.value().map(|p| p.0).unwrap_or_default(),
-            sni: is_on(block.enable_sni.value()) || block.sni_name.value().is_some(),
+            protocol: block.http_protocol().0,
+            sni: block.enable_sni().0 || block.sni_name.value().is_some(),
             sni_name: block.sni_name.value().and_then(|n| n.0.clone()),
-            fast_recovery: is_on(block.fast_recovery.value()),
-            tls_compliant: is_on(block.tls_compliant.value()),
+            fast_recovery: block.fast_recovery().0,
+            tls_compliant: block.tls_compliant().0,
             virtualhost: block.virtualhost.value().map(|h| h.0.clone()),
             urls,
         };
-        let three = Some(Duration::from_secs(3));
-        Some(self.paced(CheckerKind::Http(Box::new(check)), &pace!(block), 1, three))
+        Some(self.paced(
+            CheckerKind::Http(Box::new(check)),
+            &pace!(block),
+            SslGet::RETRY,
+            SslGet::PAUSE,
+        ))
     }
 
     fn misc(&self, block: &MiscCheck, cx: &mut Load<'_>) -> Option<Checker> {
@@ -355,8 +387,12 @@ impl Server<'_> {
             },
             dynamic: block.misc_dynamic.is_set(),
         };
-        let second = Some(Duration::from_secs(1));
-        Some(self.paced(CheckerKind::Misc(Box::new(check)), &pace!(block), 0, second))
+        Some(self.paced(
+            CheckerKind::Misc(Box::new(check)),
+            &pace!(block),
+            MiscCheck::RETRY,
+            MiscCheck::PAUSE,
+        ))
     }
 
     fn file(&self, block: &FileCheck, cx: &mut Load<'_>) -> Option<Checker> {
@@ -437,16 +473,13 @@ macro_rules! url {
                 );
                 return None;
             };
-            let mut status: Vec<(u16, u16)> =
-                block.status_code.0.iter().flat_map(|s| s.value.0.iter().copied()).collect();
-            if status.is_empty() {
-                status.push((200, 299));
-            }
+            let status = block.status_code().into_iter().flat_map(|s| s.0).collect();
             let options = block.regex_options.0.iter().flat_map(|o| o.value.0.iter().cloned());
             let parts = PatternParts {
                 text: block.regex.value().map(|r| r.0.clone()),
                 options: options.collect(),
                 absent: block.regex_no_match.is_set(),
+                start: block.regex_min_offset().0,
                 min: block.regex_min_offset.0.as_ref().map(|o| Spanned::new(o.value.0, o.span)),
                 max: block.regex_max_offset.value().map(|o| o.0),
                 stack: block.regex_stack.value().map(|s| (s.0, s.1)),
@@ -473,6 +506,9 @@ struct PatternParts {
     text: Option<Box<[u8]>>,
     options: Vec<Box<str>>,
     absent: bool,
+    /// `regex_min_offset`, or its default.
+    start: u64,
+    /// The same, where it is given.
     min: Option<Spanned<u64>>,
     max: Option<u64>,
     stack: Option<(u64, u64)>,
@@ -492,7 +528,7 @@ fn pattern(mut parts: PatternParts, cx: &mut Load<'_>) -> Option<Box<Pattern>> {
         }
         return None;
     };
-    let mut min = parts.min.as_ref().map_or(0, |m| m.value);
+    let mut min = parts.start;
     if let (Some(low), Some(high)) = (&parts.min, parts.max)
         && low.value >= high
     {

@@ -55,7 +55,7 @@ pub(crate) fn account(account: &Account, cx: &mut Load<'_>) -> Option<User> {
 fn account_for(account: &Account, purpose: Purpose, cx: &mut Load<'_>) -> Option<User> {
     let found = account.find(purpose.class(), cx)?;
     let mut user = User { uid: found.uid, gid: found.gid, groups: vec![found.gid] };
-    let always = cx.draft.global().set_supplementary_groups.value().is_some_and(|b| b.0);
+    let always = cx.draft.global().set_supplementary_groups().0;
     if found.all_groups || always {
         user.groups.extend(found.further);
         user.groups.sort_unstable();
@@ -195,7 +195,7 @@ fn left_out(
 
 /// Looks a program up, once for each account.
 fn verdict(program: &[u8], user: &User, cx: &mut Load<'_>) -> Rc<Verdict> {
-    let links = cx.draft.global().use_symlink_paths.value().is_some_and(|b| b.0);
+    let links = cx.draft.global().use_symlink_paths().0;
     let key = (program.to_vec(), user.uid, user.gid);
     if let Some(known) = cx.draft.verdicts.get(&key) {
         return Rc::clone(known);

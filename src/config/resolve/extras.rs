@@ -80,7 +80,7 @@ pub(super) fn unicast(block: &VrrpInstance, family: Family, cx: &mut Load<'_>) -
     }
     Some(Unicast {
         peers,
-        ttl: block.unicast_ttl.value().map(|n| n.u8()),
+        ttl: Some(block.unicast_ttl().u8()),
         check_source: limited
             || block.check_unicast_src.is_set()
             || cx.draft.global().vrrp_check_unicast_src.is_set(),
@@ -122,10 +122,10 @@ pub(super) fn hmac(block: &VrrpInstance, strict: bool, cx: &mut Load<'_>) -> Opt
             cx,
         );
     }
-    let mut mode = match given.mode.value() {
-        None | Some(HmacModeWord::Enforce) => HmacMode::Enforce,
-        Some(HmacModeWord::Permissive) => HmacMode::Permissive,
-        Some(HmacModeWord::ReceiveOnly) => HmacMode::ReceiveOnly,
+    let mut mode = match given.mode() {
+        HmacModeWord::Enforce => HmacMode::Enforce,
+        HmacModeWord::Permissive => HmacMode::Permissive,
+        HmacModeWord::ReceiveOnly => HmacMode::ReceiveOnly,
     };
     if strict && mode != HmacMode::Enforce {
         ignored(block, "strict mode requires mode enforce of auth_hmac", given.mode.span(), cx);
@@ -134,7 +134,7 @@ pub(super) fn hmac(block: &VrrpInstance, strict: bool, cx: &mut Load<'_>) -> Opt
     let window = match given.time_window.value() {
         Some(seconds) => u64::from(seconds.u32()),
         None => {
-            let interval = block.advert_int.value().map_or(0, |t| t.0 / 1_000_000);
+            let interval = block.advert_int().0 / 1_000_000;
             (interval * 3).clamp(5, 300)
         }
     };
@@ -142,7 +142,7 @@ pub(super) fn hmac(block: &VrrpInstance, strict: bool, cx: &mut Load<'_>) -> Opt
         keys,
         active,
         window: Duration::from_secs(window),
-        monotonic: given.anti_replay.value() == Some(&AntiReplay::Monotonic),
+        monotonic: given.anti_replay() == AntiReplay::Monotonic,
         mode,
     })
 }
@@ -177,7 +177,7 @@ pub(super) fn extras(
         sync_daemon_interface: block.lvs_sync_daemon_interface.value().map(|i| i.0.clone()),
         notify_priority_changes: match block.notify_priority_changes.value() {
             Some(own) => own.0,
-            None => cx.draft.global().vrrp_notify_priority_changes.value().is_some_and(|b| b.0),
+            None => cx.draft.global().vrrp_notify_priority_changes().0,
         },
         ..InstanceExtras::default()
     };

@@ -39,9 +39,7 @@ pub(super) fn filters(cx: &mut Load<'_>) -> FilterSettings {
     if let Some(name) = global.nftables.value().and_then(|n| n.0.clone()) {
         filters.table = name.into();
     }
-    if let Some(priority) = global.nftables_priority.value() {
-        filters.priority = i32::try_from(priority.0).unwrap_or(filters.priority);
-    }
+    filters.priority = i32::try_from(global.nftables_priority().0).unwrap_or(filters.priority);
     let (chains, sets) = (global.vrrp_iptables.value().cloned(), global.vrrp_ipsets.span());
     let (chains_at, with_sets) = (global.vrrp_iptables.span(), global.vrrp_ipsets.is_set());
     // Where both are given keepalived leaves iptables alone, too.

@@ -10,7 +10,7 @@ use crate::config::codes;
 use crate::config::diagnostic::Diagnostic;
 use crate::config::slot::One;
 use crate::config::value::global::{BufferPolicy, Cpus, OnlyPath};
-use crate::config::value::number::{Bool, Int, U32};
+use crate::config::value::number::{Int, U32};
 use crate::config::value::script::{Fifo, Script};
 use crate::config::value::text::Cut;
 use crate::model::global::{Dbus, NetlinkBuffers, ProcessSettings, Settings, Snmp, TimedCommand};
@@ -40,9 +40,7 @@ pub(super) fn finish(root: &Root, cx: &mut Load<'_>) {
                 .smtp_helo_name
                 .value()
                 .map_or_else(|| host.clone().into(), |n| n.0.clone()),
-            timeout: global.smtp_connect_timeout.value().map_or(Duration::from_secs(30), |t| {
-                Duration::from_secs(u64::from(t.u32().max(1)))
-            }),
+            timeout: Duration::from_secs(u64::from(global.smtp_connect_timeout().u32().max(1))),
             from: global
                 .notification_email_from
                 .value()
@@ -54,10 +52,8 @@ pub(super) fn finish(root: &Root, cx: &mut Load<'_>) {
     let model = Global {
         router_id: global.router_id.value().map_or_else(|| host.into(), |r| r.0.clone()),
         mail,
-        child_wait: root.child_wait_time.value().map(|t| Duration::from_secs(u64::from(t.u32()))),
-        notify_max_delay: Duration::from_secs(u64::from(
-            global.notify_max_delay.value().map_or(5, |n| n.u32()),
-        )),
+        child_wait: Some(Duration::from_secs(u64::from(root.child_wait_time().u32()))),
+        notify_max_delay: Duration::from_secs(u64::from(global.notify_max_delay().u32())),
         vrrp_rt_priority: global.vrrp_rt_priority.value().map(|p| p.0),
         vrrp_nice: global.vrrp_priority.value().and_then(|p| i8::try_from(p.0).ok()),
         vrrp_no_swap: global.vrrp_no_swap.is_set(),
@@ -67,11 +63,11 @@ pub(super) fn finish(root: &Root, cx: &mut Load<'_>) {
     let delay = global.vrrp_startup_delay.value().map(|d| d.duration());
     let log_unknown = global.log_unknown_vrids.is_set();
     let flush = global.lvs_flush.is_set();
-    let audit = global.lvs_audit_interval.value().map_or(60, |n| n.u32());
-    let close_by_reset = global.checker_close_by_reset.value().is_some_and(|b| b.0);
+    let audit = global.lvs_audit_interval().u32();
+    let close_by_reset = global.checker_close_by_reset().0;
     let flush_on_stop = global.lvs_flush_on_stop.is_set();
-    let no_mails = global.no_checker_emails.value().is_some_and(|b| b.0);
-    let init = global.rs_init_notifies.value().is_some_and(|b| b.0);
+    let no_mails = global.no_checker_emails().0;
+    let init = global.rs_init_notifies().0;
     let no_mail_for_faults = global.no_email_faults.is_set();
     let disable_local_igmp = global.disable_local_igmp.is_set();
     let filters = firewall::filters(cx);
@@ -79,7 +75,7 @@ pub(super) fn finish(root: &Root, cx: &mut Load<'_>) {
     let vmac_prefix = global.vmac_prefix.value().map(|p| p.0.clone());
     let vmac_address_prefix = global.vmac_addr_prefix.value().map(|p| p.0.clone());
     let fifo_states_on_reload = global.fifo_write_vrrp_states_on_reload.is_set();
-    let multiplier = global.vrrp_rx_bufs_multiplier.value().map_or(3, |n| n.u32());
+    let multiplier = global.vrrp_rx_bufs_multiplier().u32();
     let receive_buffers = match global.vrrp_rx_bufs_policy.value() {
         None => ReceiveBuffers::Kernel,
         Some(BufferPolicy::Mtu) => ReceiveBuffers::Mtu(multiplier),
@@ -122,16 +118,15 @@ fn settings(root: &Root, cx: &mut Load<'_>) -> Settings {
     let startup = cx.draft.global().startup_script.value().cloned();
     let shutdown = cx.draft.global().shutdown_script.value().cloned();
     let global = cx.draft.global();
-    let startup_time = global.startup_script_timeout.value().map_or(10, |n| n.u32());
-    let shutdown_time = global.shutdown_script_timeout.value().map_or(10, |n| n.u32());
+    let startup_time = global.startup_script_timeout().u32();
+    let shutdown_time = global.shutdown_script_timeout().u32();
     let timed = |script: Option<Script>, what: &str, seconds: u32, cx: &mut Load<'_>| {
         let command = command(&script?, None, Purpose::Check, what, cx)?;
         Some(TimedCommand { command, timeout: Duration::from_secs(u64::from(seconds)) })
     };
     let startup = timed(startup, "startup_script", startup_time, cx);
     let shutdown = timed(shutdown, "shutdown_script", shutdown_time, cx);
-    let fifos = fifos(cx);
-    let [fifo, vrrp_fifo, lvs_fifo] = fifos;
+    let [fifo, vrrp_fifo, lvs_fifo] = fifos(cx);
     let name = |n: &One<Cut<15>>| n.value().map(|n| n.0.clone());
     let path = |p: &One<OnlyPath>| p.value().map(|p| p.0.clone());
     let limit = |l: &One<Int<1, U32>>| l.value().map(|l| l.u32().max(2));
@@ -195,11 +190,26 @@ fn settings(root: &Root, cx: &mut Load<'_>) -> Settings {
         reload_file: optional(&cx.draft.global().reload_file, b""),
         save_directory: cx.draft.global().config_save_dir.value().map(|p| p.0.clone()),
         temporary_directory: cx.draft.global().tmp_config_directory.value().map(|p| p.0.clone()),
-        dump_with_instance: cx.draft.global().data_use_instance.value().is_some_and(|b| b.0),
+        dump_with_instance: cx.draft.global().data_use_instance().0,
         state_file: path(&cx.draft.global().state_dump_file),
         stats_file: path(&cx.draft.global().stats_dump_file),
         json_file: path(&cx.draft.global().json_dump_file),
-        json_version: cx.draft.global().json_version.value().map_or(1, |v| v.0),
+        json_version: cx.draft.global().json_version().0,
+    }
+}
+
+/// What changes of instances, groups and services are written to is known.
+pub(super) fn tell_fifos(cx: &mut Load<'_>) {
+    let model = &mut cx.draft.model;
+    let settings = &model.global.settings;
+    let all = settings.fifo.is_some();
+    let (of_vrrp, of_lvs) = (settings.vrrp_fifo.is_some(), settings.lvs_fifo.is_some());
+    let instances = model.vrrp.instances.iter_mut().map(|instance| &mut instance.notify);
+    for notify in instances.chain(model.vrrp.groups.iter_mut().map(|group| &mut group.notify)) {
+        notify.fifo = all || of_vrrp;
+    }
+    for service in &mut model.lvs.services {
+        service.notify_fifo = all || of_lvs;
     }
 }
 
@@ -223,15 +233,25 @@ fn fifos(cx: &mut Load<'_>) -> [Option<global::Fifo>; 3] {
             "lvs_notify_fifo_script",
         ),
     ];
-    given.map(|(fifo, script, what): (Option<Fifo>, Option<Script>, &str)| {
-        let fifo = fifo?;
-        let owner = match &fifo.account {
-            Some(wanted) => Some(account(wanted, cx)?),
-            None => None,
-        };
-        let script = script.and_then(|s| command(&s, None, Purpose::Notify, what, cx));
-        Some(global::Fifo { path: fifo.path, owner, script })
-    })
+    let [all, vrrp, lvs] =
+        given.map(|(fifo, script, what): (Option<Fifo>, Option<Script>, &str)| {
+            let fifo = fifo?;
+            let owner = match &fifo.account {
+                Some(wanted) => Some(account(wanted, cx)?),
+                None => None,
+            };
+            let script = script.and_then(|s| command(&s, None, Purpose::Notify, what, cx));
+            Some(global::Fifo { path: fifo.path, owner, script })
+        });
+    let same = |a: &Option<global::Fifo>, b: &Option<global::Fifo>| {
+        a.as_ref().zip(b.as_ref()).is_some_and(|(a, b)| a.path == b.path)
+    };
+    // All lines go there already.
+    let [vrrp, lvs] = [vrrp, lvs].map(|own| if same(&all, &own) { None } else { own });
+    // One pipe has one reader.
+    let read = same(&vrrp, &lvs) && vrrp.as_ref().is_some_and(|fifo| fifo.script.is_some());
+    let lvs = lvs.map(|fifo| global::Fifo { script: fifo.script.filter(|_| !read), ..fifo });
+    [all, vrrp, lvs]
 }
 
 fn snmp(cx: &mut Load<'_>) -> Snmp {
@@ -261,18 +281,17 @@ fn dbus(cx: &mut Load<'_>) -> Option<Dbus> {
 fn buffers(cx: &mut Load<'_>) -> NetlinkBuffers {
     let global = cx.draft.global();
     let size = |n: &One<Int<0, U32>>| n.value().map(|n| n.u32()).filter(|n| *n > 0);
-    let force = |b: &One<Bool>| b.value().is_some_and(|b| b.0);
     NetlinkBuffers {
         vrrp_requests: size(&global.vrrp_netlink_cmd_rcv_bufs),
-        vrrp_requests_force: force(&global.vrrp_netlink_cmd_rcv_bufs_force),
+        vrrp_requests_force: global.vrrp_netlink_cmd_rcv_bufs_force().0,
         vrrp_monitor: size(&global.vrrp_netlink_monitor_rcv_bufs),
-        vrrp_monitor_force: force(&global.vrrp_netlink_monitor_rcv_bufs_force),
+        vrrp_monitor_force: global.vrrp_netlink_monitor_rcv_bufs_force().0,
         lvs_requests: size(&global.lvs_netlink_cmd_rcv_bufs),
-        lvs_requests_force: force(&global.lvs_netlink_cmd_rcv_bufs_force),
+        lvs_requests_force: global.lvs_netlink_cmd_rcv_bufs_force().0,
         lvs_monitor: size(&global.lvs_netlink_monitor_rcv_bufs),
-        lvs_monitor_force: force(&global.lvs_netlink_monitor_rcv_bufs_force),
+        lvs_monitor_force: global.lvs_netlink_monitor_rcv_bufs_force().0,
         process_monitor: size(&global.process_monitor_rcv_bufs),
-        process_monitor_force: force(&global.process_monitor_rcv_bufs_force),
+        process_monitor_force: global.process_monitor_rcv_bufs_force().0,
     }
 }
 

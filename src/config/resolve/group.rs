@@ -46,7 +46,6 @@ pub(super) fn wants(block: &SyncGroup, cx: &mut Load<'_>) -> bool {
     false
 }
 
-/// Resolves a block.
 pub(super) fn resolve(block: SyncGroup, cx: &mut Load<'_>) {
     let name = block.header.0.clone();
     let group = model::SyncGroup {
@@ -65,6 +64,8 @@ pub(super) fn resolve(block: SyncGroup, cx: &mut Load<'_>) {
             any: script(&block.notify, "notify", &name, cx),
             deleted: None,
             master_rx_lower_pri: None,
+            // With those of the instances.
+            fifo: false,
         },
         smtp_alert: match block.smtp_alert.value() {
             Some(own) => own.0,

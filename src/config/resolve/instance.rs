@@ -60,7 +60,6 @@ pub(super) fn wants(block: &VrrpInstance, cx: &mut Load<'_>) -> bool {
     false
 }
 
-/// Resolves a block.
 pub(super) fn close(block: &VrrpInstance, cx: &mut Load<'_>) {
     let name = block.header.0.clone();
     let mut notes = Notes {
@@ -115,7 +114,7 @@ type Reason = Option<(&'static str, Span)>;
 fn resolve(block: &VrrpInstance, cx: &mut Load<'_>) -> Option<(Instance, Reason)> {
     let name = &block.header.0;
     let global = cx.draft.global();
-    let strict = block.strict_mode.value().or(global.vrrp_strict.value()).is_some_and(|b| b.0);
+    let strict = block.strict_mode.value().map_or_else(|| global.vrrp_strict().0, |b| b.0);
     let (family, told) = family(block, cx);
     let version = version(block, family, told, strict, cx);
     let Some(vrid) = block.virtual_router_id.value().and_then(|v| Vrid::new(v.u8())) else {
@@ -189,10 +188,9 @@ fn resolve(block: &VrrpInstance, cx: &mut Load<'_>) -> Option<(Instance, Reason)
         cx,
     );
     let global = cx.draft.global();
-    let on = |own: Option<bool>, global: Option<&Bool>| own.unwrap_or(global.is_some_and(|b| b.0));
     let owner_ignores = match block.owner_ignore_adverts.value() {
         Some(own) => own.0,
-        None => strict || on(None, global.vrrp_owner_ignore_adverts.value()),
+        None => strict || global.vrrp_owner_ignore_adverts().0,
     };
     let mut instance = Instance {
         name: name.clone(),
@@ -219,13 +217,13 @@ fn resolve(block: &VrrpInstance, cx: &mut Load<'_>) -> Option<(Instance, Reason)
         track_interfaces,
         track_scripts,
         garp,
-        lower_prio_no_advert: on(lower, global.vrrp_lower_prio_no_advert.value()),
-        higher_prio_send_advert: on(higher, global.vrrp_higher_prio_send_advert.value()),
+        lower_prio_no_advert: lower.unwrap_or_else(|| global.vrrp_lower_prio_no_advert().0),
+        higher_prio_send_advert: higher.unwrap_or_else(|| global.vrrp_higher_prio_send_advert().0),
         // Any value switches it on for keepalived, false too; that is a defect and not followed.
-        skip_check_adv_addr: on(
-            block.skip_check_adv_addr.value().map(|b| b.0),
-            global.vrrp_skip_check_adv_addr.value(),
-        ),
+        skip_check_adv_addr: block
+            .skip_check_adv_addr
+            .value()
+            .map_or_else(|| global.vrrp_skip_check_adv_addr().0, |b| b.0),
         owner_ignore_adverts: priority.is_owner() && owner_ignores,
         v3_checksum_as_v2: block
             .v3_checksum_as_v2
@@ -416,7 +414,7 @@ fn preempt(
         );
         never = false;
     }
-    let delay = block.preempt_delay.value().map_or(0, |d| d.0);
+    let delay = block.preempt_delay().0;
     let at = block.preempt_delay.span();
     if delay > 0 && wants_master {
         cleared("preempt_delay", "initial state MASTER", at, cx);

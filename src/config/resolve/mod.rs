@@ -59,7 +59,9 @@ impl DerefMut for Load<'_> {
 
 impl<'a> Load<'a> {
     pub(crate) fn new(cx: Cx<'a>) -> Self {
-        Self { cx, draft: Draft::default() }
+        let mut new = Self { cx, draft: Draft::default() };
+        new.push_down();
+        new
     }
 
     /// Forgets everything but the files and `global_defs`, for a second reading.
@@ -110,14 +112,22 @@ impl<'a> Load<'a> {
 
     fn global_ended(&mut self, block: GlobalDefs) {
         self.draft.put_global(block);
+        self.push_down();
+    }
+
+    /// Shows values what they look at of `global_defs`.
+    fn push_down(&mut self) {
         let global = &self.draft.global;
+        let mut folders = match global.iproute_usr_dir.value() {
+            Some(path) => vec![path.0.to_vec()],
+            None => vec![b"/usr/lib/iproute2".to_vec(), b"/usr/share/iproute2".to_vec()],
+        };
+        // The machine's own tables override the distribution's.
+        folders.push(global.iproute_etc_dir().0.into());
         self.cx.given = Given {
             dynamic_interfaces: global.dynamic_interfaces.is_set(),
-            default_interface: global.default_interface.value().map(|i| i.0.clone()),
-            iproute: Folders {
-                etc: global.iproute_etc_dir.value().map(|p| p.0.to_vec()),
-                usr: global.iproute_usr_dir.value().map(|p| p.0.to_vec()),
-            },
+            default_interface: Some(global.default_interface().0),
+            iproute: Folders(folders),
             bad_script_user: self.cx.given.bad_script_user,
             used: false,
         };
@@ -254,7 +264,8 @@ pub(crate) fn finish(root: &mut Root, cx: &mut Load<'_>) {
     script::finish(cx);
     instance::finish(cx);
     service::finish(cx);
-    let without = cx.draft.global().vrrp_without_ipvs.value().is_some_and(|b| b.0);
+    global::tell_fifos(cx);
+    let without = cx.draft.global().vrrp_without_ipvs().0;
     cx.draft.model.vrrp.needs_ipvs = !without && !cx.draft.model.lvs.services.is_empty();
     tracker::unresolved(cx);
     security(cx);

@@ -30,10 +30,9 @@ pub(crate) struct ScriptDraft {
     init_fail: bool,
 }
 
-/// Resolves a block.
 pub(super) fn resolve(block: VrrpScript, cx: &mut Load<'_>) {
     let name = block.header.0.clone();
-    let Some(script) = block.script.0 else {
+    let Some(script) = &block.script.0 else {
         let message = format!("vrrp_script {name} has no 'script', it is left out");
         cx.report(
             Diagnostic::error(&codes::INCOMPLETE, message)
@@ -63,26 +62,26 @@ pub(super) fn resolve(block: VrrpScript, cx: &mut Load<'_>) {
         }
         Some(time.value.duration())
     };
-    let interval =
-        positive(block.interval.0.as_ref(), "interval").unwrap_or(Duration::from_secs(1));
+    let interval = positive(block.interval.0.as_ref(), "interval")
+        .unwrap_or_else(|| block.interval().duration());
     let timeout = positive(block.timeout.0.as_ref(), "timeout").unwrap_or(interval);
     if cx.draft.scripts.contains_key(&name) {
         // Both exist for keepalived; references find the first one.
         return;
     }
-    let weight = block.weight.value().copied();
+    let weight = block.weight();
     let draft = ScriptDraft {
         span: block.span,
-        weight: weight.map_or(0, |w| w.weight),
-        reverse: weight.is_some_and(|w| w.reverse),
+        weight: weight.weight,
+        reverse: weight.reverse,
         used: false,
         named: false,
-        command: script.value,
+        command: script.value.clone(),
         account: block.user.value().cloned(),
         interval,
         timeout,
-        rise: block.rise.value().map_or(1, |n| n.u32()),
-        fall: block.fall.value().map_or(1, |n| n.u32()),
+        rise: block.rise().u32(),
+        fall: block.fall().u32(),
         init_fail: block.init_fail.is_set(),
     };
     cx.draft.scripts.insert(name, draft);

@@ -18,7 +18,7 @@ use crate::config::diagnostic::Diagnostic;
 use crate::config::slot::First;
 use crate::config::span::Span;
 use crate::config::value::script::Script;
-use crate::config::value::service::{Endpoint, Granularity, Scheduler, ServerName};
+use crate::config::value::service::{Endpoint, Granularity, ServerName};
 use crate::model::service::{Persistence, Protocol, ServerExtras, ServiceExtras, SorryServer, Tls};
 use crate::model::{self, Command, Forward, Service, ServiceKey};
 
@@ -29,13 +29,15 @@ pub(super) use unique::finish;
 /// The flag of `ops`.
 const ONE_PACKET: u32 = 0x04;
 
+/// So many services get their room at once: what is not used costs no memory, and growing would copy the others.
+const USUAL: usize = 16_384;
+
 /// What the end of the text has to know about a service.
 #[derive(Debug)]
 pub(crate) struct Notes {
     pub span: Span,
 }
 
-/// Resolves a block.
 pub(super) fn close(block: VirtualServer, cx: &mut Load<'_>) {
     let span = block.span;
     let group = match &block.header {
@@ -49,7 +51,11 @@ pub(super) fn close(block: VirtualServer, cx: &mut Load<'_>) {
     };
     match group {
         None => {
-            cx.draft.model.lvs.services.push(service);
+            let services = &mut cx.draft.model.lvs.services;
+            if services.is_empty() {
+                services.reserve(USUAL);
+            }
+            services.push(service);
             cx.draft.services.push(Notes { span });
         }
         Some(group) => {
@@ -63,7 +69,6 @@ pub(super) fn close(block: VirtualServer, cx: &mut Load<'_>) {
     }
 }
 
-/// Resolves a block.
 pub(super) fn tls(block: Ssl, cx: &mut Load<'_>) {
     if cx.draft.model.lvs.tls.is_some() {
         let message = "SSL is already set, this block replaces it";
@@ -102,7 +107,7 @@ fn resolve(mut block: VirtualServer, cx: &mut Load<'_>) -> Option<Service> {
     let family = family(&block, &servers);
     let shown = match &block.header {
         ServerName::Address(endpoint) => {
-            let protocol = block.protocol.value().map_or("udp", |p| Protocol::from(*p).word());
+            let protocol = Protocol::from(block.protocol()).word();
             format!("[{}]:{protocol}:{}", endpoint.ip(), endpoint.port())
         }
         ServerName::Mark(mark) => format!("FWM {mark}"),
@@ -114,37 +119,31 @@ fn resolve(mut block: VirtualServer, cx: &mut Load<'_>) -> Option<Service> {
         return None;
     }
     let key = key(&block, family, &shown, cx)?;
-    let scheduler = match block.lvs_sched.value() {
-        Some(scheduler) => scheduler.word(),
-        None => {
-            let message = format!("virtual server {shown}: no scheduler set, wlc is used");
-            cx.report(Diagnostic::warning(&codes::DEFAULTED, message).at(block.span));
-            Scheduler::WeightedLeastConnection.word()
-        }
-    };
+    let scheduler = block.lvs_sched().word();
+    if !block.lvs_sched.is_set() {
+        let message = format!("virtual server {shown}: no scheduler set, {scheduler} is used");
+        cx.report(Diagnostic::warning(&codes::DEFAULTED, message).at(block.span));
+    }
     if block.lvs_method.value().is_none() && servers.iter().any(|s| s.lvs_method.value().is_none())
     {
         let message = format!("virtual server {shown}: no forwarding method set, NAT is used");
         cx.report(Diagnostic::warning(&codes::DEFAULTED, message).at(block.span));
     }
-    let method = block.lvs_method.value().map_or(Forward::Nat, |m| m.0);
+    let method = block.lvs_method().0;
     let persistence = persistence(&block, &key, &shown, cx);
     let flags = flags(&block, &key, &shown, cx);
     let global = cx.draft.global();
     let inherited = Inherited {
         name: shown,
-        delay_loop: block.delay_loop.value().map_or(Duration::from_secs(60), |t| t.duration()),
-        connect_timeout: block
-            .connect_timeout
-            .value()
-            .map_or(Duration::from_secs(5), |t| t.duration()),
+        delay_loop: block.delay_loop().duration(),
+        connect_timeout: block.connect_timeout().duration(),
         retry: block.retry.value().map(|n| n.u32()),
         delay_before_retry: block.delay_before_retry.value().map(|t| t.duration()),
         warmup: block.warmup.value().map(|t| t.duration()),
         alpha: block.alpha.is_set(),
-        log_all: global.checker_log_all_failures.value().is_some_and(|b| b.0),
+        log_all: global.checker_log_all_failures().0,
         inhibit: block.inhibit_on_failure.is_set(),
-        weight: block.weight.value().map_or(1, |n| n.u32()),
+        weight: block.weight().u32(),
         smtp_alert: global.mail_checker().unwrap_or(true),
         family,
         key_port: match &key {
@@ -206,6 +205,8 @@ fn resolve(mut block: VirtualServer, cx: &mut Load<'_>) -> Option<Service> {
         sorry_server,
         omega: block.omega.is_set(),
         smtp_alert,
+        // With those of the instances.
+        notify_fifo: false,
         servers,
         extras: (extras != ServiceExtras::default()).then(|| Box::new(extras)),
     })
@@ -439,8 +440,8 @@ fn real_server(
         port,
         forward,
         weight: block.weight.value().map_or(service.weight, |n| n.u32()),
-        upper_threshold: block.uthreshold.value().map_or(0, |n| n.u32()),
-        lower_threshold: block.lthreshold.value().map_or(0, |n| n.u32()),
+        upper_threshold: block.uthreshold().u32(),
+        lower_threshold: block.lthreshold().u32(),
         inhibit_on_failure: block.inhibit_on_failure.value().map_or(service.inhibit, |b| b.0),
         notify_up: script(&block.notify_up, "notify_up", user, cx),
         notify_down: script(&block.notify_down, "notify_down", user, cx),
@@ -514,7 +515,7 @@ fn quorum(
 ) -> (u32, u32) {
     let sum: u64 = servers.iter().map(|s| u64::from(s.weight)).sum();
     let sum = u32::try_from(sum).unwrap_or(u32::MAX);
-    let mut quorum = block.quorum.value().map_or(1, |n| n.u32());
+    let mut quorum = block.quorum().u32();
     if quorum > sum {
         let message = format!(
             "virtual server {shown}: quorum {quorum} exceeds the total weight of the real servers, {sum} is used"
@@ -523,7 +524,7 @@ fn quorum(
         cx.report(Diagnostic::warning(&codes::ADJUSTED, message).at(at));
         quorum = sum;
     }
-    let mut hysteresis = block.hysteresis.value().map_or(0, |n| n.u32());
+    let mut hysteresis = block.hysteresis().u32();
     let most = quorum.saturating_sub(1);
     if hysteresis > most {
         let message = format!(

@@ -70,7 +70,6 @@ fn already(message: String, at: Span, first: Span, cx: &mut Load<'_>) {
     );
 }
 
-/// Resolves a block.
 pub(super) fn file(block: TrackFile, cx: &mut Load<'_>) {
     let name = block.header.0.clone();
     let Some(file) = block.file.value() else {
@@ -91,12 +90,8 @@ pub(super) fn file(block: TrackFile, cx: &mut Load<'_>) {
         let new = Diagnostic::environment(&codes::NO_FILE, message).at(block.file.span());
         cx.report(new.class(crate::config::diagnostic::Class::Quiet));
     }
-    let weight = block.weight.value().copied();
-    let object = Object {
-        span: block.span,
-        weight: weight.map_or(1, |w| w.weight),
-        reverse: weight.is_some_and(|w| w.reverse),
-    };
+    let weight = block.weight();
+    let object = Object { span: block.span, weight: weight.weight, reverse: weight.reverse };
     // Two files of one name exist side by side for keepalived; references find the first one.
     if !remember(Kind::File, &name, object, cx) {
         return;
@@ -110,7 +105,6 @@ pub(super) fn file(block: TrackFile, cx: &mut Load<'_>) {
     });
 }
 
-/// Resolves a block.
 pub(super) fn process(block: TrackProcess, cx: &mut Load<'_>) {
     let name = block.header.0.clone();
     let Some(process) = block.process.value() else {
@@ -118,7 +112,7 @@ pub(super) fn process(block: TrackProcess, cx: &mut Load<'_>) {
         incomplete(message, block.end, block.span, cx);
         return;
     };
-    let mut quorum = block.quorum.value().map_or(1, |n| n.u32());
+    let mut quorum = block.quorum().u32();
     let mut most = block.quorum_max.value().map(|n| n.u32());
     if most == Some(0) {
         quorum = 0;
@@ -127,12 +121,8 @@ pub(super) fn process(block: TrackProcess, cx: &mut Load<'_>) {
         cx.report(Diagnostic::error(&codes::CONFLICT, message).at(block.quorum_max.span()));
         most = None;
     }
-    let weight = block.weight.value().copied();
-    let object = Object {
-        span: block.span,
-        weight: weight.map_or(0, |w| w.weight),
-        reverse: weight.is_some_and(|w| w.reverse),
-    };
+    let weight = block.weight();
+    let object = Object { span: block.span, weight: weight.weight, reverse: weight.reverse };
     if !remember(Kind::Process, &name, object, cx) {
         return;
     }
@@ -178,7 +168,6 @@ pub(super) fn wants_bfd(block: &BfdInstance, cx: &mut Load<'_>) -> bool {
     true
 }
 
-/// Resolves a block.
 pub(super) fn bfd(block: BfdInstance, cx: &mut Load<'_>) {
     let name = block.header.0.clone();
     let Some(neighbor) = block.neighbor_ip.value().map(|ip| ip.0) else {
@@ -208,14 +197,9 @@ pub(super) fn bfd(block: BfdInstance, cx: &mut Load<'_>) {
         incomplete(message, block.end, block.span, cx);
         return;
     }
-    let weight = block.weight.value().copied();
-    let object = Object {
-        span: block.span,
-        weight: weight.map_or(0, |w| w.weight),
-        reverse: weight.is_some_and(|w| w.reverse),
-    };
+    let weight = block.weight();
+    let object = Object { span: block.span, weight: weight.weight, reverse: weight.reverse };
     remember(Kind::Bfd, &name, object, cx);
-    let millis = |m: Option<u64>, default: u64| Duration::from_micros(m.unwrap_or(default * 1000));
     let ttl = block.ttl.value().map_or(
         match Family::of(&neighbor) {
             Family::V4 => 255,
@@ -225,19 +209,19 @@ pub(super) fn bfd(block: BfdInstance, cx: &mut Load<'_>) {
     );
     let (vrrp, checker) = (block.vrrp.is_set(), block.checker.is_set());
     // -1 is 255 in eight bits.
-    let hops = block.max_hops.value().map_or(0, |n| u8::try_from(n.0).unwrap_or(u8::MAX));
+    let hops = u8::try_from(block.max_hops().0).unwrap_or(u8::MAX);
     cx.draft.model.vrrp.bfds.push(Bfd {
         name,
         neighbor,
         source,
-        min_rx: millis(block.min_rx.value().map(|m| m.0), 10),
-        min_tx: millis(block.min_tx.value().map(|m| m.0), 10),
-        idle_tx: millis(block.idle_tx.value().map(|m| m.0), 1000),
-        multiplier: block.multiplier.value().map_or(5, |n| n.u8()),
+        min_rx: Duration::from_micros(block.min_rx().0),
+        min_tx: Duration::from_micros(block.min_tx().0),
+        idle_tx: Duration::from_micros(block.idle_tx().0),
+        multiplier: block.multiplier().u8(),
         passive: block.passive.is_set(),
         ttl,
         max_hops: if hops == u8::MAX { hops } else { hops.min(ttl) },
-        multihop: block.multihop.value().is_some_and(|b| b.0),
+        multihop: block.multihop().0,
         for_vrrp: vrrp || !checker,
         for_checker: checker || !vrrp,
     });
@@ -298,7 +282,6 @@ pub(super) fn wants_group(block: &TrackGroup, cx: &mut Load<'_>) -> bool {
     false
 }
 
-/// Resolves a block.
 pub(super) fn group(block: TrackGroup, cx: &mut Load<'_>) {
     let draft = TrackGroupDraft {
         span: block.span,
@@ -367,7 +350,6 @@ pub(super) fn finish(cx: &mut Load<'_>) {
     }
 }
 
-/// Resolves a block.
 pub(super) fn garp_group(block: GarpGroup, cx: &mut Load<'_>) {
     let time = |t: Option<Duration>| t.filter(|t| !t.is_zero());
     let garp = time(block.garp_interval.value().map(|t| t.duration()));

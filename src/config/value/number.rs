@@ -56,6 +56,11 @@ impl<const MIN: i64, const MAX: i64> Exact<MIN, MAX> {
 }
 
 impl<const MIN: u64, const MAX: u64, const DIGITS: u32> Time<MIN, MAX, DIGITS> {
+    /// A number of seconds, for defaults.
+    pub(crate) const fn seconds(seconds: u64) -> Self {
+        Self(seconds * 1_000_000)
+    }
+
     /// The time.
     pub(crate) fn duration(self) -> core::time::Duration {
         core::time::Duration::from_micros(self.0)

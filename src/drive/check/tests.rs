@@ -53,6 +53,7 @@ fn config(server: std::net::SocketAddr) -> Arc<Lvs> {
         sorry_server: None,
         omega: false,
         smtp_alert: false,
+        notify_fifo: false,
         servers: vec![server],
         extras: None,
     };
@@ -75,6 +76,10 @@ fn play(table: &mut Table, queue: &Receiver<Job>, answers: &UnboundedSender<Answ
         let batch = match job {
             Job::Read(services) => {
                 answers.send(Answer::Table { services, result: Ok(table.clone()) }).unwrap();
+                continue;
+            }
+            Job::List => {
+                answers.send(Answer::List(Ok(Listing::of(table)))).unwrap();
                 continue;
             }
             Job::Apply(batch) => batch,

@@ -139,7 +139,7 @@ impl Driver {
         };
         let count = received.unwrap_or_else(|e| {
             // ENETDOWN and the like: told once, about nothing that matters here.
-            tracing::debug!("receiving adverts: {e}");
+            tracing::debug!("cannot receive adverts: {e}");
             0
         });
         if count > 0 {

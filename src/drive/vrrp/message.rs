@@ -20,7 +20,6 @@ pub enum Input {
     Engine(Event<'static>),
     /// Whether an interface forwards IPv6, for neighbour adverts.
     Router {
-        /// The interface.
         interface: IfIndex,
         /// It does.
         forwards: bool,
@@ -64,7 +63,6 @@ pub enum Output {
     Run {
         /// Comes back with the answer.
         run: RunId,
-        /// What to run.
         command: model::Command,
         /// When to give up.
         timeout: Duration,

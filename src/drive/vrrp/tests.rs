@@ -52,7 +52,8 @@ impl Bench {
     }
 
     fn snapshot(&mut self) -> Input {
-        Input::Engine(Event::Kernel(self.monitor.snapshot(&mut self.requests).unwrap()))
+        let view = self.monitor.snapshot(&mut self.requests).unwrap();
+        Input::Engine(Event::Kernel(view.snapshot.unwrap()))
     }
 
     /// An advert of a master with this priority.
@@ -177,6 +178,51 @@ impl ArpEar {
         let mut buffer = [0; 42];
         io::Read::read_exact(&mut self.0, &mut buffer).ok().map(|()| buffer)
     }
+}
+
+#[test]
+fn packets_and_messages_wait_while_a_configuration_is_taken() {
+    in_namespace(
+        "drive::vrrp::tests::packets_and_messages_wait_while_a_configuration_is_taken",
+        || {
+            run(async {
+                let mut bench = Bench::new();
+                let (mut driver, mut handle) = Driver::new(hooks(|| {})).unwrap();
+                handle.send(bench.snapshot()).unwrap();
+                handle.send(reload(config())).unwrap();
+                driver.turn().unwrap();
+                until(|| matches!(handle.receive()?, Output::Reloaded).then_some(()));
+                // As thin slices as they can be, a packet and a message in the middle of them.
+                driver.engine.set_effort(1);
+                handle.send(reload(config())).unwrap();
+                driver.turn().unwrap();
+                bench.advertise_all(200, 1);
+                handle.send(Input::Look { request: 7 }).unwrap();
+                let mut turns = 0;
+                while driver.engine.is_occupied() {
+                    assert!(handle.receive().is_none(), "nothing is said before the end");
+                    assert!(queued() > 0, "the packet waits");
+                    driver.turn().unwrap();
+                    turns += 1;
+                }
+                assert!(turns > 20, "{turns}");
+                assert!(matches!(handle.receive(), Some(Output::Reloaded)));
+                let part = until(|| {
+                    driver.turn().unwrap();
+                    match handle.receive()? {
+                        Output::Part(part) => Some(part),
+                        _ => None,
+                    }
+                });
+                assert_eq!(part.request, 7);
+                until(|| {
+                    driver.turn().unwrap();
+                    let view = driver.engine.view(clock::now());
+                    (view.instances[0].counters.adverts_received == 1).then_some(())
+                });
+            });
+        },
+    );
 }
 
 #[test]

@@ -14,11 +14,14 @@ use neli::socket::NlSocket;
 use neli::utils::Groups;
 
 mod attribute;
+#[doc(hidden)]
+pub mod list;
 pub mod message;
 
 use crate::model::ServiceKey;
 use crate::plan::Outcome;
 use crate::plan::ipvs::{Destinations, Entry, Op, Settings, Table};
+use crate::plan::listing::Listing;
 use message::{Body, DecodeError};
 
 /// Operations in one datagram. Should all of them be refused, their answers still fit into the receive buffer.
@@ -113,6 +116,18 @@ impl Ipvs {
         result
     }
 
+    /// All services that the kernel has, at a glance. It may lack some when the table changes meanwhile.
+    ///
+    /// # Errors
+    /// As [`Self::read`], and when the kernel gives no such list.
+    pub fn list(&mut self) -> Result<Listing, Error> {
+        let result = self.connect().and_then(Connection::list);
+        if result.is_err() {
+            self.connection = None;
+        }
+        result
+    }
+
     /// Carries out operations in order; what became of each.
     pub fn apply<'o>(&mut self, ops: impl IntoIterator<Item = &'o Op>) -> Vec<Outcome> {
         let ops: Vec<&Op> = ops.into_iter().collect();
@@ -190,6 +205,29 @@ impl Connection {
         Ok(table)
     }
 
+    fn list(&mut self) -> Result<Listing, Error> {
+        let mut listing = Listing::default();
+        self.all_services(|key, settings| listing.service(key, &settings))?;
+        list::add_servers(&mut listing)?;
+        Ok(listing)
+    }
+
+    /// Asks for all services, others' included. False if the list changed while it was made.
+    fn all_services(&mut self, mut each: impl FnMut(ServiceKey, Settings)) -> Result<bool, Error> {
+        let sequence = self.begin();
+        message::ask_services(&mut self.out, self.family, sequence);
+        self.send()?;
+        self.answers(sequence, |payload| {
+            match message::decode_service(payload) {
+                Ok((key, settings)) => each(key, settings),
+                // Another's, whatever it is.
+                Err(DecodeError::Unknown(_)) => {}
+                Err(e) => return Err(e.into()),
+            }
+            Ok(())
+        })
+    }
+
     fn services(
         &mut self,
         services: &[ServiceKey],
@@ -205,19 +243,10 @@ impl Connection {
         // until it brings nothing new.
         for attempt in 0..ATTEMPTS {
             let before = found.len();
-            let sequence = self.begin();
-            message::ask_services(&mut self.out, self.family, sequence);
-            self.send()?;
-            let whole = self.answers(sequence, |payload| {
-                match message::decode_service(payload) {
-                    Ok((key, settings)) if wanted.contains(&key) => {
-                        found.insert(key, settings);
-                    }
-                    // Another's, whatever it is.
-                    Ok(_) | Err(DecodeError::Unknown(_)) => {}
-                    Err(e) => return Err(e.into()),
+            let whole = self.all_services(|key, settings| {
+                if wanted.contains(&key) {
+                    found.insert(key, settings);
                 }
-                Ok(())
             })?;
             if whole && attempt > 0 && found.len() == before {
                 break;

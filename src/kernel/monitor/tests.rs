@@ -29,6 +29,63 @@ fn has(snapshot: &Snapshot, interface: IfIndex, text: &str) -> bool {
     snapshot.objects.iter().any(|sight| sight.identity == identity)
 }
 
+/// A view of tables that nobody changes meanwhile.
+fn whole(monitor: &mut Monitor, requests: &mut Requests) -> Snapshot {
+    let View { snapshot, again } = monitor.snapshot(requests).unwrap();
+    assert!(!again, "the tables changed");
+    snapshot.unwrap()
+}
+
+/// A table with these links and addresses (last octet of the first link's).
+fn table(links: &[u32], addresses: &[u8]) -> Snapshot {
+    let link = |index: &u32| Link {
+        index: IfIndex(*index),
+        name: format!("eth{index}").parse().unwrap(),
+        up: true,
+        arp: true,
+        mac: Mac::default(),
+        mtu: 1500,
+    };
+    let address = |last: &u8| Sight::address(IfIndex(1), prefix(&format!("10.0.0.{last}/24")));
+    Snapshot {
+        links: links.iter().map(link).collect(),
+        objects: addresses.iter().map(address).collect(),
+    }
+}
+
+#[test]
+fn a_table_that_changed_while_it_was_listed_is_not_believed() {
+    run(async {
+        let torn = |monitor: &mut Monitor, links: &[&[u32]]| {
+            let mut left = links.iter();
+            let taken = settled(|| Ok::<_, ()>((table(left.next().unwrap(), &[7]), false)));
+            assert!(left.next().is_none(), "fewer attempts than there may be");
+            monitor.view(taken.unwrap())
+        };
+        let mut monitor = Monitor::open(0).unwrap();
+        // The first view is better than none, and made of all that was seen; but it is taken again.
+        let first = torn(&mut monitor, &[&[1, 2], &[2, 3], &[1, 3], &[1, 2], &[2]]);
+        assert!(first.again);
+        assert_eq!(first.snapshot, Some(table(&[1, 2, 3], &[7])));
+        // Later ones change nothing: link 3 is not gone because all of them missed it.
+        let later = torn(&mut monitor, &[[1, 2].as_slice(); 5]);
+        assert!(later.again);
+        assert_eq!(later.snapshot, None);
+        assert_eq!(monitor.name(IfIndex(3)), "eth3");
+        // One that is whole counts, however late it comes.
+        let mut attempts = 0;
+        let taken = settled(|| {
+            attempts += 1;
+            Ok::<_, ()>((table(&[1, 2], &[]), attempts == 5))
+        });
+        let last = monitor.view(taken.unwrap());
+        assert!(!last.again);
+        assert_eq!(last.snapshot, Some(table(&[1, 2], &[])));
+        // What the kernel refuses is no table.
+        assert_eq!(settled(|| Err(())), Err(()));
+    });
+}
+
 fn prefix(text: &str) -> Prefix {
     let (address, length) = text.split_once('/').unwrap();
     Prefix::new(address.parse().unwrap(), length.parse().unwrap()).unwrap()
@@ -79,7 +136,7 @@ fn links_and_addresses_of_others_are_told() {
             ip("address add 10.0.0.1/24 dev veth0");
             let seen = |present| told(want.index, "10.0.0.1/24", present, false);
             until(&mut monitor, |c| *c == seen(true)).await;
-            let snapshot = monitor.snapshot(&mut requests).unwrap();
+            let snapshot = whole(&mut monitor, &mut requests);
             assert!(snapshot.links.contains(&want));
             assert!(has(&snapshot, want.index, "10.0.0.1/24"));
 
@@ -126,11 +183,11 @@ fn an_address_being_checked_is_told_when_it_can_be_used() {
                 let mut monitor = Monitor::open(requests.port()).unwrap();
                 ip("address add 2001:db8::1/64 dev veth0");
                 let wanted = (index("veth0"), "2001:db8::1/64");
-                let snapshot = monitor.snapshot(&mut requests).unwrap();
+                let snapshot = whole(&mut monitor, &mut requests);
                 assert!(!has(&snapshot, wanted.0, wanted.1), "it is tentative for a second");
                 let usable = told(index("veth0"), "2001:db8::1/64", true, false);
                 until(&mut monitor, |c| *c == usable).await;
-                assert!(has(&monitor.snapshot(&mut requests).unwrap(), wanted.0, wanted.1));
+                assert!(has(&whole(&mut monitor, &mut requests), wanted.0, wanted.1));
             });
         },
     );
@@ -173,7 +230,7 @@ fn a_queue_that_overruns_is_noticed() {
                 (1..=200_u8).map(|n| op(Verb::Add, &format!("10.0.{n}.1/24"))).collect();
             assert_eq!(carry_out(&mut requests, &ops), [Outcome::Done; 200]);
             until(&mut monitor, |c| *c == Change::Lost).await;
-            let snapshot = monitor.snapshot(&mut requests).unwrap();
+            let snapshot = whole(&mut monitor, &mut requests);
             assert!(has(&snapshot, index("lo"), "10.0.200.1/24"));
         });
     });

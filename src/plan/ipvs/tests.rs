@@ -203,6 +203,7 @@ fn a_model_becomes_settings() {
         sorry_server: None,
         omega: false,
         smtp_alert: false,
+        notify_fifo: false,
         servers: vec![],
         extras: None,
     };

@@ -144,7 +144,7 @@ async fn work(shared: Arc<Shared>, _busy: Arc<()>) {
             if !in_time {
                 let of = &shared.name;
                 tracing::warn!(
-                    "a program of the last runner for {of} ({state}) still runs: ending it"
+                    "a program of the previous runner for {of} ({state}) is still running, ending it"
                 );
                 let grace = if limit.is_some() { Duration::ZERO } else { STOP_GRACE };
                 script::stop_stranger(&before, grace).await;
@@ -185,7 +185,7 @@ async fn one(
         Some(limit) => running.end(Some(limit), Duration::ZERO).await,
         None if !ends_in_time(shared, running.ending()).await => {
             let why = if shared.state().stopping { "stopping" } else { "the next one waits" };
-            tracing::warn!("{name} for {of} ({state}) still runs: ending it, {why}");
+            tracing::warn!("{name} for {of} ({state}) is still running, ending it: {why}");
             running.stop(STOP_GRACE).await;
             return;
         }
@@ -200,7 +200,7 @@ async fn one(
             tracing::warn!("{name} for {of} ({state}) was ended by signal {number}");
         }
         RunEnd::TimedOut => {
-            tracing::warn!("{name} for {of} ({state}) took longer than {limit:?}: ended");
+            tracing::warn!("{name} for {of} ({state}) exceeded {limit:?} and was ended");
         }
         RunEnd::NotStarted(number) => {
             let e = std::io::Error::from_raw_os_error(number);

@@ -4,6 +4,7 @@ use core::pin::Pin;
 use std::collections::BTreeSet;
 use std::os::unix::ffi::OsStrExt;
 
+use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep_until};
 
 use super::files::pid_file_names;
@@ -20,8 +21,10 @@ use crate::sys::clock;
 
 /// The longest summary of a VRRP process without instances, in octets,
 const SUMMARY: usize = 64 << 10;
-/// and what each instance adds.
-const SUMMARY_OF_ONE: usize = 128;
+/// what each instance adds,
+const SUMMARY_OF_ONE: usize = 192;
+/// and each sender whose sequences it remembers.
+const SUMMARY_OF_SENDER: usize = 48;
 /// The longest summary of a process for checks.
 const CHECKS: usize = 4 << 20;
 
@@ -29,8 +32,8 @@ const CHECKS: usize = 4 << 20;
 pub(super) enum Reload {
     /// None is on its way.
     Idle,
-    /// It is being read.
-    Loading(Pin<Box<dyn Future<Output = Result<Loaded, LoadError>>>>),
+    /// It is being read; the sender tells that another reload waits.
+    Loading(Pin<Box<dyn Future<Output = Result<Loaded, LoadError>>>>, Option<oneshot::Sender<()>>),
     /// The roles decode it.
     Preparing {
         candidate: Box<InForce>,
@@ -48,7 +51,7 @@ impl Reload {
     pub async fn next(&mut self) -> Turn {
         match self {
             Self::Idle => core::future::pending().await,
-            Self::Loading(load) => Turn::Loaded(load.await),
+            Self::Loading(load, _) => Turn::Loaded(load.await),
             Self::Preparing { until, .. } | Self::Applying { until, .. } => {
                 sleep_until(*until).await;
                 Turn::Deadline
@@ -66,21 +69,36 @@ impl Supervisor {
             self.manager.reloading();
             self.begin_reload();
         } else if !core::mem::replace(&mut self.again, true) {
-            tracing::info!("another reload comes after the one under way");
+            tracing::info!("another reload follows the one in progress");
+            if let Reload::Loading(_, hurry) = &mut self.reload
+                && let Some(hurry) = hurry.take_if(|_| !self.gave_up)
+            {
+                let _ = hurry.send(());
+            }
         }
     }
 
     /// Begins to read the configuration.
     pub(super) fn begin_reload(&mut self) {
         let request = load_request(&self.options, self.current.as_ref().map(|c| &*c.report));
-        self.reload = Reload::Loading(Box::pin(load::load(self.setup.clone(), request)));
+        let (hurry, hurried) = oneshot::channel();
+        let load = load::load(self.setup.clone(), request, hurried);
+        self.reload = Reload::Loading(Box::pin(load), Some(hurry));
     }
 
     /// The configuration was read.
     pub(super) fn loaded(&mut self, result: Result<Loaded, LoadError>) -> Option<Ending> {
         self.reload = Reload::Idle;
         let first = self.current.is_none();
+        self.gave_up = matches!(&result, Err(LoadError::GaveUp));
         let (report, parts) = match result {
+            // Nothing is in force that could stay.
+            Err(e @ LoadError::GaveUp) if first => {
+                tracing::warn!("{e}");
+                self.again = false;
+                self.begin_reload();
+                return None;
+            }
             Ok(Loaded { report, parts: Some(parts) }) if report.usable => (report, parts),
             Ok(Loaded { report, .. }) => {
                 let why = report.first.unwrap_or_else(|| "no usable configuration".into());
@@ -128,7 +146,7 @@ impl Supervisor {
     fn prepare(&mut self, report: Box<LoadReport>, parts: Parts) {
         self.generation = self.generation.wrapping_add(1);
         let generation = self.generation;
-        self.limit(report.instances);
+        self.limit(&report);
         let (mut waiting, mut new) = (BTreeSet::new(), BTreeSet::new());
         for (role, wanted) in self.wanted(report.needs) {
             let Some(child) = self.child(role) else {
@@ -164,12 +182,16 @@ impl Supervisor {
 
     /// Limits what roles may say in one piece, given the virtual routers that they have or are to have: a summary names
     /// each of them. What is decoded takes several times the memory.
-    fn limit(&mut self, instances: u32) {
-        let before = self.current.as_ref().map_or(0, |current| current.report.instances);
-        let instances = usize::try_from(instances.max(before)).unwrap_or(usize::MAX);
+    fn limit(&mut self, new: &LoadReport) {
+        let size = |report: &LoadReport| {
+            let of = |count: u32, size: usize| size.saturating_mul(count as usize);
+            of(report.instances, SUMMARY_OF_ONE)
+                .saturating_add(of(report.senders, SUMMARY_OF_SENDER))
+        };
+        let summary = size(new).max(self.current.as_ref().map_or(0, |c| size(&c.report)));
         for child in &mut self.children {
             child.limit(match child.role {
-                RoleName::Vrrp => SUMMARY + instances.saturating_mul(SUMMARY_OF_ONE),
+                RoleName::Vrrp => SUMMARY.saturating_add(summary),
                 // It is not decoded.
                 RoleName::Checker => CHECKS,
                 RoleName::Runner | RoleName::Config | RoleName::Api => 0,
@@ -236,7 +258,7 @@ impl Supervisor {
                 waiting.remove(&role);
                 self.finish_if_applied();
             }
-            Reload::Idle | Reload::Loading(_) => {}
+            Reload::Idle | Reload::Loading(..) => {}
         }
     }
 
@@ -250,11 +272,11 @@ impl Supervisor {
             }
             Reload::Applying { waiting, .. } => {
                 let who: Vec<&str> = waiting.iter().map(|role| role.word()).collect();
-                tracing::warn!("{} still busy with the new configuration", who.join(", "));
+                tracing::warn!("{} still applying the new configuration", who.join(", "));
                 waiting.clear();
                 self.finish_if_applied();
             }
-            Reload::Idle | Reload::Loading(_) => {}
+            Reload::Idle | Reload::Loading(..) => {}
         }
     }
 
@@ -330,7 +352,7 @@ impl Supervisor {
             self.note_reload(None);
         }
         if !self.children.iter().any(|c| c.wanted && ROLES.contains(&c.role)) {
-            tracing::warn!("the configuration asks for nothing, so nothing is running");
+            tracing::warn!("the configuration has nothing to do, so nothing is running");
         }
         tracing::info!("{} complete", if first { "Startup" } else { "Reload" });
         self.manager.ready(&self.status_line());
@@ -365,7 +387,7 @@ impl Supervisor {
     fn refuse(&mut self, why: &str) {
         self.reload = Reload::Idle;
         self.note_reload(Some(why));
-        tracing::error!("reload refused, the running configuration stays: {why}");
+        tracing::error!("reload refused, the running configuration stays in force: {why}");
         self.manager.ready(&format!("reload refused: {why}"));
         self.go_again();
     }
@@ -386,7 +408,7 @@ fn worse(current: &LoadReport, new: &LoadReport, allow_empty: bool) -> Option<St
     }
     let serves = |report: &LoadReport| report.needs.vrrp || report.needs.checker;
     let lost = if serves(current) && !serves(new) {
-        "it asks for nothing"
+        "it has nothing to do"
     } else if current.instances > 0 && new.instances == 0 {
         "it has no virtual router any more"
     } else {

@@ -31,6 +31,7 @@ impl Supervisor {
     pub(super) async fn stop(mut self, exit: Exit) -> Exit {
         tracing::info!("Stopping");
         self.manager.stopping();
+        self.setup.undo = true;
         self.reload = super::Reload::Idle;
         let wait = self.current.as_ref().and_then(|c| c.report.global.child_wait);
         let until = Instant::now() + wait.unwrap_or(PATIENCE);
@@ -80,10 +81,10 @@ impl Supervisor {
                 // Too few descriptors is the likeliest reason; the farewell needs sockets of its own.
                 sched::descriptors(DESCRIPTORS);
                 tracing::error!(
-                    "no process for {role} can be started: the supervisor does its work"
+                    "no process for {role} can be started, the supervisor does its work"
                 );
                 if let Err(e) = self.become_role(role) {
-                    tracing::error!("{role}: what it put into the kernel stays there: {e}");
+                    tracing::error!("{role}: what it added to the kernel stays there: {e}");
                 }
             }
         }
@@ -165,7 +166,7 @@ impl Supervisor {
                 Err(_) => {
                     for child in &mut self.children {
                         if roles.contains(&child.role) && child.is_running() {
-                            tracing::error!("{} process does not end, killing it", child.role);
+                            tracing::error!("{} process does not exit, killing it", child.role);
                             child.kill();
                         }
                     }

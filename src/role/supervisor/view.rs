@@ -1,8 +1,9 @@
-//! What the supervisor tells of itself, and the process that passes it on.
+//! What the supervisor tells of itself: to the service manager, and to the process that serves the control socket.
 
 use super::{Reload, RoleName, Supervisor, ToRole};
 use crate::ipc::{Answer, Ask, Question, Told};
 use crate::status::daemon::{self, Configuration, Daemon};
+use crate::status::vrrp::State;
 use crate::sys::clock;
 
 impl Supervisor {
@@ -51,5 +52,40 @@ impl Supervisor {
         let refused = refused.map(Into::into);
         self.reloads = self.reloads.saturating_add(1);
         self.last_reload = Some(daemon::Reload { at: clock::now(), refused });
+    }
+
+    /// Tells the service manager how things are.
+    pub(super) fn tell_status(&self) {
+        if self.current.is_some() && matches!(self.reload, Reload::Idle) {
+            self.manager.status(&self.status_line());
+        }
+    }
+
+    fn checks_needed(&self) -> bool {
+        self.current.as_ref().is_some_and(|current| current.report.needs.checker)
+    }
+
+    /// For example `3 instances: 2 MASTER, 1 BACKUP`.
+    pub(super) fn status_line(&self) -> String {
+        let mut line = String::new();
+        if let Some(summary) = &self.summary
+            && !summary.instances.is_empty()
+        {
+            let count = |state| summary.instances.iter().filter(|i| i.state == state).count();
+            let states = [State::Master, State::Backup, State::Fault, State::Init];
+            let parts: Vec<String> = states
+                .iter()
+                .filter(|state| count(**state) > 0)
+                .map(|state| format!("{} {state}", count(*state)))
+                .collect();
+            let n = summary.instances.len();
+            line = format!("{n} instance{}: {}", if n == 1 { "" } else { "s" }, parts.join(", "));
+        }
+        if self.ipvs == Some(false) && self.checks_needed() {
+            let gap = if line.is_empty() { "" } else { "; " };
+            line.push_str(gap);
+            line.push_str("IPVS does not work or refuses a virtual server");
+        }
+        if line.is_empty() { "running".into() } else { line }
     }
 }

@@ -3,11 +3,14 @@
 use core::time::Duration;
 
 use super::{INTERFACES, OWN_ADDRESS, SCRIPT};
+use crate::base::Family;
 use crate::base::rng::Rng;
+use crate::model::extras::{Hmac, HmacKey, HmacMode, SecretBytes, Unicast, UnicastPeer};
 use crate::model::sample::{self, failover, nat};
 use crate::model::vrrp::{InitialState, Preempt, Priority, Version};
 use crate::model::{Script, ServiceKey, TrackedInterface, TrackedScript, Vrrp, Weight};
 use crate::plan::ipvs::{Destination, DestinationKey, Destinations, Entry, Settings, Table};
+use crate::sim::kernel::home;
 
 /// The configuration of host number `host` in a cluster of this kind; the first host is the best.
 pub(super) fn configuration(kind: u64, host: u64) -> Vrrp {
@@ -92,6 +95,16 @@ pub(super) fn interface(name: &str) -> crate::base::IfName {
     sample::instance("", name, 1, 1, &[]).interface
 }
 
+/// How hosts send adverts to one another.
+#[derive(Clone, Copy, Debug)]
+struct ByUnicast {
+    ttl: Option<u8>,
+    /// Those of others are refused.
+    check_source: bool,
+    /// The source address is named.
+    named: bool,
+}
+
 /// What the hosts of a cluster have in common beside its kind.
 #[derive(Clone, Debug)]
 pub(super) struct Traits {
@@ -108,6 +121,10 @@ pub(super) struct Traits {
     static_address: bool,
     script: Option<(Script, Weight)>,
     link: Option<Weight>,
+    /// Adverts go from host to host.
+    unicast: Option<ByUnicast>,
+    /// Adverts have an authentication trailer.
+    hmac: bool,
 }
 
 impl Traits {
@@ -146,6 +163,49 @@ impl Traits {
             static_address: rng.chance(20),
             script,
             link: rng.chance(25).then(|| weight(rng)),
+            unicast: rng.chance(25).then(|| ByUnicast {
+                ttl: rng.chance(50).then_some(64),
+                check_source: rng.chance(50),
+                named: rng.chance(50),
+            }),
+            hmac: rng.chance(20),
+        }
+    }
+
+    /// Gives the adverts of a host a trailer, if it is so. Each may sign with another key.
+    pub fn apply_hmac(&self, config: &mut Vrrp, host: u64) {
+        for instance in config.instances.iter_mut().filter(|_| self.hmac) {
+            instance.authentication = crate::model::vrrp::Authentication::None;
+            let key = |id: u8| HmacKey { id, key: SecretBytes::new(vec![id; 32]) };
+            let hmac = Hmac {
+                keys: vec![key(1), key(2)],
+                active: if host == 1 { 2 } else { 1 },
+                window: Duration::from_secs(10),
+                monotonic: false,
+                mode: HmacMode::Enforce,
+            };
+            instance.extras.get_or_insert_default().hmac = Some(hmac);
+        }
+    }
+
+    /// Lets the adverts of a host, one of `hosts`, go to the others instead of a group, if it is so.
+    pub fn apply_unicast(&self, config: &mut Vrrp, host: u64, hosts: u64) {
+        let Some(ByUnicast { ttl, check_source, named }) = self.unicast else { return };
+        for instance in &mut config.instances {
+            let number = |host: u64| u8::try_from(host + 1).unwrap_or(u8::MAX);
+            let segment = if instance.interface.as_str() == INTERFACES[0] { 2 } else { 3 };
+            let (min_ttl, max_ttl) = ttl.map_or((255, 255), |ttl| (ttl, ttl));
+            let peer = |other| {
+                let address = home(segment, number(other), instance.family);
+                UnicastPeer { address, min_ttl, max_ttl }
+            };
+            let peers = (0..hosts).filter(|other| *other != host).map(peer).collect();
+            // An owner takes a virtual address that it finds for one of its interface, and might send from there.
+            if named || instance.priority == Priority::OWNER {
+                instance.source = Some(home(segment, number(host), instance.family));
+            }
+            let unicast = Unicast { peers, ttl, check_source, ..Unicast::default() };
+            instance.extras.get_or_insert_default().unicast = Some(unicast);
         }
     }
 
@@ -195,7 +255,7 @@ impl Traits {
 
 /// A service that another program made.
 pub(super) fn foreign() -> Table {
-    let key = ServiceKey::Mark { mark: 99, family: crate::base::Family::V4 };
+    let key = ServiceKey::Mark { mark: 99, family: Family::V4 };
     let server = sample::real_server([10, 9, 9, 9].into(), 0);
     let service = sample::service(key, vec![server.clone()]);
     let mut destinations = Destinations::default();

@@ -1,5 +1,6 @@
 //! What goes wrong beyond crashes, stalls, cables and the network.
 
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use core::time::Duration;
 
 use super::cluster::interface;
@@ -215,6 +216,18 @@ fn move_router(instance: &mut Instance, harm: Harm) {
                 address.interface = to.clone();
             }
             instance.interface = to;
+            let unicast = instance.extras.as_mut().and_then(|extras| extras.unicast.as_mut());
+            let peers = unicast.into_iter().flat_map(|unicast| &mut unicast.peers);
+            let peers = peers.map(|peer| &mut peer.address);
+            for host in peers.chain(&mut instance.source) {
+                // The same one on the other segment.
+                *host = match *host {
+                    IpAddr::V4(address) => Ipv4Addr::from(address.to_bits() ^ 1 << 8).into(),
+                    IpAddr::V6(address) => {
+                        IpAddr::from(Ipv6Addr::from(address.to_bits() ^ 1 << 16))
+                    }
+                };
+            }
         }
         Harm::MoveVrid => {
             instance.vrid = Vrid::new(instance.vrid.get() ^ 0x40).unwrap_or(instance.vrid);

@@ -14,6 +14,7 @@ use self::harm::{HARMS, Harm, do_harm, reload};
 use super::director::Answer;
 use super::forge::REFUSED;
 use super::world::{NodeId, World};
+use crate::base::Family;
 use crate::base::rng::Rng;
 use crate::model::sample;
 use crate::vrrp::RunEnd;
@@ -42,6 +43,11 @@ pub fn play(seed: u64, rounds: u32) -> World {
     for host in 0..hosts {
         let mut config = configuration(kind, host);
         traits.apply(&mut config);
+        traits.apply_hmac(&mut config, host);
+        // Where the virtual address is that of a host, nobody else could listen to its peers.
+        if kind != 11 {
+            traits.apply_unicast(&mut config, host, hosts);
+        }
         config.startup_delay = startup_delay;
         let id = world.add(&INTERFACES, config);
         world.kernel(id, |kernel| kernel.promote = promote);
@@ -80,7 +86,11 @@ fn noise(world: &mut World, rng: &mut Rng) {
             (one_of(rng, &instances), one_of(rng, &REFUSED), one_of(rng, &[0, 1, 254, 255]))
             && flaw.is_possible(instance)
         {
-            world.forge(id, instance, 250, *priority, *flaw);
+            // Some pretend to be a router of the cluster.
+            let host = u8::try_from(1 + rng.below(hosts)).unwrap_or(1);
+            let own = if instance.family == Family::V4 { host + 70 } else { host };
+            let last = if rng.chance(30) { own } else { 250 };
+            world.forge(id, instance, last, *priority, *flaw);
         }
         let pause = rng.below(700);
         world.run(Duration::from_millis(pause));

@@ -158,14 +158,21 @@ impl World {
     /// Whether the world lets a router take part.
     pub(super) fn is_fit(&self, node: &Node, id: NodeId, instance: &Instance) -> bool {
         let Some(link) = node.link_named(&instance.interface) else { return false };
-        let source = node.kernel.addresses.iter().any(|(l, prefix)| {
+        let there =
+            |address| node.kernel.addresses.iter().any(|(_, prefix)| prefix.address == address);
+        let home = node.kernel.addresses.iter().any(|(l, prefix)| {
             *l == link.index
                 && prefix.family() == instance.family
                 && (node.kernel.is_home_on(*l, *prefix) || node.taken.contains(prefix))
         });
+        let source = match instance.source {
+            Some(address) => !instance.needs_source() || there(address),
+            None => home,
+        };
         (link.up || instance.dont_track_primary)
-            && node.kernel.may_listen(link.index, instance.destination)
-            && (source || instance.source.is_some())
+            && (instance.unicast().is_some()
+                || node.kernel.may_listen(link.index, instance.destination))
+            && source
             && self.tracked(node, id, instance).all(|(weight, good)| !weight.faults(good))
     }
 

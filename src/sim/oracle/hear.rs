@@ -1,5 +1,6 @@
 //! Adverts received: which are to be refused and why, and what those that are taken change.
 
+use core::net::IpAddr;
 use core::time::Duration;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -8,12 +9,13 @@ use super::wire::{Due, patience, skew};
 use super::{Wire, instance_on};
 use crate::base::{Family, Instant};
 use crate::model::Instance;
+use crate::model::extras::Unicast;
 use crate::model::vrrp::{Authentication, Preempt, Priority, Version};
 use crate::sim::World;
 use crate::sim::world::NodeId;
 use crate::status::vrrp::{Counters, State};
 use crate::vrrp::Rx;
-use crate::wire::{ip, vrrp};
+use crate::wire::{hmac, ip, vrrp};
 
 /// So many adverts in a row that are right but for the number of addresses make a better router of their sender.
 const STREAK: u32 = 10;
@@ -23,8 +25,10 @@ const STREAK: u32 = 10;
 pub(super) enum Flaw {
     /// It went to an address to which no adverts go.
     Destination,
-    /// Its TTL is not 255.
+    /// Its TTL is not 255, or not one that its unicast peer has.
     Ttl,
+    /// By unicast from a router that is no peer, where that counts.
+    NotPeer,
     Version,
     /// It is no advertisement.
     Kind,
@@ -35,6 +39,16 @@ pub(super) enum Flaw {
     /// Another authentication than ours.
     AuthMismatch,
     Password,
+    /// No authentication trailer, which is asked for.
+    NoTrailer,
+    /// Another form of it.
+    Malformed,
+    /// It was made too long ago, or will be.
+    Stale,
+    UnknownKey,
+    BadHmac,
+    /// It was heard before.
+    Replay,
     /// Another interval than ours, in version 2.
     Interval,
     /// We own the addresses and are told to ignore others.
@@ -54,17 +68,45 @@ fn payload(source: Family, octets: &[u8]) -> Option<(u8, &[u8])> {
     }
 }
 
-/// What is wrong with a packet for the virtual router of an instance; none if it is to be taken.
-pub(super) fn flaw(instance: &Instance, rx: &Rx, octets: &[u8]) -> Option<Flaw> {
+/// What is wrong with a packet for the virtual router of an instance; none if it is to be taken. `own`: the source of
+/// its adverts, to which those of its unicast peers go. `last`: the last sequence of the sender.
+fn flaw(
+    instance: &Instance,
+    own: Option<IpAddr>,
+    rx: &Rx,
+    octets: &[u8],
+    last: Option<Last>,
+) -> Option<Flaw> {
     let family = Family::of(&rx.source);
     let Some((ttl, payload)) = payload(family, octets) else { return Some(Flaw::Length) };
     let ttl = if family == Family::V4 { ttl } else { rx.hop_limit };
-    if rx.destination != instance.destination {
+    let unicast = instance.unicast();
+    let destination = if unicast.is_some() { own } else { Some(instance.destination) };
+    if Some(rx.destination) != destination {
         return Some(Flaw::Destination);
     }
-    if ttl != 255 {
-        return Some(Flaw::Ttl);
+    match unicast {
+        None if ttl != 255 => return Some(Flaw::Ttl),
+        Some(unicast) if unicast.check_source => {
+            match unicast.peers.iter().find(|peer| peer.address == rx.source) {
+                None => return Some(Flaw::NotPeer),
+                Some(peer) if ttl < peer.min_ttl || ttl > peer.max_ttl => return Some(Flaw::Ttl),
+                Some(_) => {}
+            }
+        }
+        _ => {}
     }
+    content(instance, rx, payload, last)
+}
+
+/// The same for what is behind the IP header, wherever it comes from.
+pub(super) fn content(
+    instance: &Instance,
+    rx: &Rx,
+    payload: &[u8],
+    last: Option<Last>,
+) -> Option<Flaw> {
+    let family = Family::of(&rx.source);
     let &[kind, _, _, count, third, fourth, _, _, ref rest @ ..] = payload else {
         return Some(Flaw::Length);
     };
@@ -77,9 +119,21 @@ pub(super) fn flaw(instance: &Instance, rx: &Rx, octets: &[u8]) -> Option<Flaw> 
     let size = if family == Family::V4 { 4 } else { 16 };
     let second = instance.version == Version::V2 && family == Family::V4;
     let list = usize::from(count) * size;
-    if rest.len() != list + if second { 8 } else { 0 } {
+    let length = list + if second { 8 } else { 0 };
+    let trailer = instance.hmac().filter(|_| rest.len() == length + hmac::TRAILER);
+    if rest.len() != length && trailer.is_none() {
         return Some(Flaw::Length);
     }
+    let Some((whole, rest)) = payload.get(..8 + length).zip(rest.get(..length)) else {
+        return Some(Flaw::Length);
+    };
+    if instance.hmac().is_some()
+        && let Some(flaw) = trailer_flaw(instance, rx, payload, trailer.is_some(), last)
+    {
+        return Some(flaw);
+    }
+    // Over IPv6 the checksum is that of the kernel, which knows no trailer.
+    let payload = if family == Family::V4 { whole } else { payload };
     let covered = vrrp::checksum_holds(payload, Some((rx.source, rx.destination)));
     let bare = vrrp::checksum_holds(payload, None);
     let holds = match (instance.version, family) {
@@ -115,11 +169,75 @@ pub(super) fn flaw(instance: &Instance, rx: &Rx, octets: &[u8]) -> Option<Flaw> 
     (usize::from(count) != instance.addresses.len()).then_some(Flaw::Count)
 }
 
+/// What a receiver knows of the sequences of a sender.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Last {
+    /// The last one that it took.
+    sequence: Option<u64>,
+    /// The seconds of its clock.
+    seconds: u64,
+}
+
+/// A packet without the trailer that those for an instance have.
+pub(super) fn without_trailer<'a>(instance: &Instance, payload: &'a [u8]) -> &'a [u8] {
+    let length = payload.len().saturating_sub(hmac::TRAILER);
+    let advert = instance.hmac().and_then(|_| payload.get(..length));
+    advert.filter(|advert| vrrp::decode(advert, instance.family).is_ok()).unwrap_or(payload)
+}
+
+/// How far two times are apart that are told by their low 32 bits.
+fn apart(a: u64, b: u64) -> u64 {
+    let difference = a.wrapping_sub(b) & u64::from(u32::MAX);
+    difference.min((1 << 32) - difference)
+}
+
+/// What is wrong with the authentication trailer of a packet.
+fn trailer_flaw(
+    instance: &Instance,
+    rx: &Rx,
+    payload: &[u8],
+    there: bool,
+    last: Option<Last>,
+) -> Option<Flaw> {
+    let hmac = instance.hmac()?;
+    let Some((advert, trailer)) = hmac::Trailer::split(payload).filter(|_| there) else {
+        return Some(Flaw::NoTrailer);
+    };
+    let is_peer = |u: &Unicast| u.peers.iter().any(|peer| peer.address == rx.source);
+    // Nobody remembers what others have sent.
+    if last.is_some() && !instance.unicast().is_none_or(is_peer) {
+        return Some(Flaw::NotPeer);
+    }
+    if !trailer.is_known() {
+        return Some(Flaw::Malformed);
+    }
+    let window = hmac.window.as_secs();
+    let sequence = trailer.sequence();
+    if last.is_some_and(|last| apart(sequence >> 32, last.seconds) > window) {
+        return Some(Flaw::Stale);
+    }
+    let Some(key) = hmac.keys.iter().find(|key| key.id == trailer.key()) else {
+        return Some(Flaw::UnknownKey);
+    };
+    if !trailer.verify(key.key.reveal(), rx.source, advert) {
+        return Some(Flaw::BadHmac);
+    }
+    let recent =
+        |last: Last| last.sequence.filter(|known| apart(known >> 32, last.seconds) <= window);
+    (last.and_then(recent).is_some_and(|known| sequence <= known)).then_some(Flaw::Replay)
+}
+
+/// The sequence of a packet's trailer.
+pub(super) fn sequence(payload: &[u8]) -> Option<(u8, u64)> {
+    hmac::Trailer::split(payload).map(|(_, trailer)| (trailer.key(), trailer.sequence()))
+}
+
 /// Counts a packet that is to be refused.
 fn count_flaw(c: &mut Counters, flaw: Flaw) {
     *match flaw {
         Flaw::Destination => &mut c.bad_destination,
         Flaw::Ttl => &mut c.bad_ttl,
+        Flaw::NotPeer => &mut c.not_a_peer,
         Flaw::Version => &mut c.bad_version,
         Flaw::Kind => &mut c.bad_type,
         Flaw::Length => &mut c.bad_length,
@@ -127,6 +245,12 @@ fn count_flaw(c: &mut Counters, flaw: Flaw) {
         Flaw::AuthType => &mut c.bad_auth_type,
         Flaw::AuthMismatch => &mut c.auth_mismatch,
         Flaw::Password => &mut c.auth_failure,
+        Flaw::NoTrailer => &mut c.auth_missing,
+        Flaw::Malformed => &mut c.auth_malformed,
+        Flaw::Stale => &mut c.auth_stale,
+        Flaw::UnknownKey => &mut c.auth_unknown_key,
+        Flaw::BadHmac => &mut c.auth_invalid_hmac,
+        Flaw::Replay => &mut c.auth_replay,
         Flaw::Interval => &mut c.bad_interval,
         Flaw::Owner => &mut c.ignored_as_owner,
         Flaw::Count => &mut c.bad_address_count,
@@ -158,7 +282,24 @@ impl World {
         let (Some(instance), Some(wire)) = (instance, wire) else { return };
         let state = self.engine(id).and_then(|engine| engine.state(&instance.name));
         let Some(state) = state else { return };
-        let flaw = flaw(instance, rx, octets);
+        let own = self.engine(id).and_then(|engine| engine.source(&instance.name));
+        let sender = (id, wire.clone(), rx.source);
+        let known = self.oracle.sequences.get(&sender).copied();
+        // Counted on from when it was told, which is when the process started.
+        let seconds = crate::sim::time_of_day(self.now()).secs;
+        let flaw = flaw(instance, own, rx, octets, Some(Last { sequence: known, seconds }));
+        let hears = match state {
+            State::Backup | State::Master => true,
+            State::Init => self.node(id).is_some_and(|node| !node.leftovers.is_empty()),
+            State::Fault => false,
+        };
+        if hears
+            && flaw.is_none_or(|flaw| flaw == Flaw::Count)
+            && instance.hmac().is_some()
+            && let Some((_, sequence)) = sequence(payload)
+        {
+            self.oracle.sequences.insert(sender, sequence);
+        }
         match state {
             // What is there from before may make it listen.
             State::Init => self.oracle.count_anew(id),
@@ -171,6 +312,7 @@ impl World {
             }
         }
         self.oracle.step.refused = !busy && flaw.is_some_and(|flaw| flaw != Flaw::Count);
+        let payload = without_trailer(instance, payload);
         let Ok(advert) = vrrp::decode(payload, family) else { return };
         let taken = flaw.is_none() && matches!(state, State::Backup | State::Master);
         if taken {

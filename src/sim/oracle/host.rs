@@ -99,10 +99,21 @@ impl World {
             .instances
             .iter()
             .any(|i| all(i).any(|a| a.prefix.address == address) && self.is_sending(id, i));
+        // Peers get to know the source of adverts by unicast when the router comes back.
+        let returns = node.config.instances.iter().any(|i| {
+            let state = wire_of(node, i).and_then(|wire| self.oracle.states.get(&(id, wire)));
+            i.unicast().is_some()
+                && count == 1
+                && state.is_some_and(|(state, _)| *state == State::Fault)
+                && node.link_named(&i.interface).is_some_and(|on| on.index == link)
+                && node.kernel.addresses.iter().any(|(on, prefix)| {
+                    prefix.address == address && node.kernel.is_home_on(*on, *prefix)
+                })
+        });
         let right = node.kernel.link_at(link).is_some_and(|l| l.mac == mac && l.up);
         if !there {
             self.violated_by(id, &format!("announces {address}, which is not there"));
-        } else if !master {
+        } else if !master && !returns {
             self.violated_by(id, &format!("announces {address} without being master"));
         } else if !right || count == 0 {
             self.violated_by(id, &format!("announces {address} from a wrong link"));

@@ -63,6 +63,8 @@ pub struct Oracle {
     compared: Option<(Instant, bool)>,
     routers: BTreeMap<(NodeId, Wire), wire::Router>,
     step: wire::Step,
+    /// Sequences of authenticated adverts: who took which last from whom, or sent it.
+    sequences: BTreeMap<(NodeId, Wire, IpAddr), u64>,
     announcements: BTreeMap<(NodeId, IfIndex, IpAddr), host::Announcement>,
     states: BTreeMap<(NodeId, Wire), (State, Instant)>,
     /// What was announced last: host, kind and name.
@@ -140,6 +142,7 @@ impl Oracle {
     pub(super) fn forget(&mut self, id: NodeId) {
         self.count_anew(id);
         self.routers.retain(|(node, _), _| *node != id);
+        self.sequences.retain(|(node, ..), _| *node != id);
         self.announcements.retain(|(node, ..), _| *node != id);
         self.states.retain(|(node, _), _| *node != id);
     }
@@ -229,6 +232,16 @@ impl World {
     pub(super) fn begin_reload(&mut self, id: NodeId, old: &Vrrp, new: &Vrrp) {
         let now = self.now();
         self.oracle.carry_scripts(id, old, new);
+        // Another virtual router begins with sequences of its own.
+        let matching = crate::model::diff::instances(old, new);
+        let place = |i: &Instance| (i.interface.clone(), i.family, i.vrid, i.version);
+        let moved = matching.kept.iter().filter_map(|(before, after)| {
+            let (before, after) = (old.instances.get(*before)?, new.instances.get(*after)?);
+            (place(before) != place(after)).then_some(before)
+        });
+        let removed = matching.removed.iter().filter_map(|position| old.instances.get(*position));
+        let gone: Vec<u8> = moved.chain(removed).map(|i| i.vrid.get()).collect();
+        self.oracle.sequences.retain(|(node, wire, _), _| *node != id || !gone.contains(&wire.2));
         let fit = |instance: &Instance| {
             let group = self.group_of(id, &instance.name);
             let mut members = new.instances.iter().filter(|i| group.contains(&i.name));

@@ -3,18 +3,20 @@
 
 use core::net::IpAddr;
 use core::time::Duration;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::hear::{Flaw, flaw};
+use super::hear::{Flaw, content, sequence, without_trailer};
 use super::{SETTLE, Wire, instance_on, routers_of, wire_of};
 use crate::base::{Family, IfIndex, Instant, Name};
 use crate::model::Instance;
+use crate::model::extras::Unicast;
 use crate::model::vrrp::{InitialState, Priority, Version};
 use crate::sim::World;
 use crate::sim::world::NodeId;
 use crate::status::vrrp::State;
 use crate::vrrp::Rx;
-use crate::wire::{ip, vrrp};
+use crate::wire::{hmac, ip, vrrp};
 
 /// So many answers in a row come at once, each after them so long after the one before.
 const ANSWERS: usize = 3;
@@ -68,6 +70,8 @@ pub(super) struct Due {
 pub(super) struct Step {
     /// Adverts sent, and whether with priority 0.
     pub sent: Vec<(Wire, bool)>,
+    /// How many adverts went where.
+    pub copies: BTreeMap<(Wire, IpAddr), u32>,
     /// An advert of a better router was delivered.
     pub better: bool,
     /// A master must go from this wire.
@@ -128,6 +132,11 @@ pub(super) fn patience(instance: &Instance, priority: u8, interval: Duration) ->
     interval * u32::from(instance.down_timer_adverts) + skew(instance, priority, interval)
 }
 
+/// Whether adverts to this address stand for all of an instance: those to its first peer.
+fn is_first(unicast: &Unicast, destination: IpAddr) -> bool {
+    unicast.peers.first().is_some_and(|peer| peer.address == destination)
+}
+
 /// Whether a router need not wait when it starts (RFC 9568 6.4.1).
 fn is_owner(instance: &Instance) -> bool {
     instance.priority == Priority::OWNER && instance.state == InitialState::Master
@@ -151,21 +160,40 @@ impl World {
             },
             Family::V6 => (None, octets),
         };
-        let Ok(advert) = vrrp::decode(payload, family) else {
-            return self.violated_by(id, "sends no advert");
-        };
-        if header.is_some_and(|h| h.ttl != 255 || h.protocol != ip::VRRP || h.source != source) {
-            self.violated_by(id, "sends a wrong IP header");
-        }
+        let whole = payload;
+        let vrid = payload.get(1).copied().unwrap_or_default();
         let Some(node) = self.node(id) else { return };
         let config = Arc::clone(&node.config);
         let Some(segment) = node.kernel.segment_of(link).cloned() else { return };
-        let wire = (segment, family, advert.vrid);
-        let farewell = advert.priority == 0;
-        self.oracle.step.sent.push((wire.clone(), farewell));
+        let wire = (segment, family, vrid);
         let Some(node) = self.node(id) else { return };
         let instance = instance_on(node, &config, &wire);
+        // Of one that a reload has moved it is not known whether it had a trailer.
+        let bare = payload.len().checked_sub(hmac::TRAILER).and_then(|n| payload.get(..n));
+        let payload = match instance {
+            Some(instance) => without_trailer(instance, payload),
+            None if vrrp::decode(payload, family).is_err() => bare.unwrap_or(payload),
+            None => payload,
+        };
+        let Ok(advert) = vrrp::decode(payload, family) else {
+            return self.violated_by(id, "sends no advert");
+        };
+        let farewell = advert.priority == 0;
+        let ttl = instance.map(|i| i.unicast().and_then(|unicast| unicast.ttl).unwrap_or(255));
+        if header.is_some_and(|h| {
+            h.protocol != ip::VRRP || h.source != source || ttl.is_some_and(|ttl| h.ttl != ttl)
+        }) {
+            self.violated_by(id, "sends a wrong IP header");
+        }
+        // One for each peer is one advert.
+        let unicast = instance.and_then(Instance::unicast);
+        let is_copy = unicast.is_some_and(|u| !is_first(u, destination));
+        *self.oracle.step.copies.entry((wire.clone(), destination)).or_default() += 1;
+        if !is_copy {
+            self.oracle.step.sent.push((wire.clone(), farewell));
+        }
         match instance {
+            Some(_) if is_copy => {}
             Some(instance) => self.oracle.count(id, &instance.name, |c| {
                 c.adverts_sent += 1;
                 c.priority_zero_sent += u64::from(farewell);
@@ -177,7 +205,8 @@ impl World {
             (_, Some(instance)) => instance.v3_checksum_as_v2 && family == Family::V4,
             (_, None) => return,
         };
-        if !vrrp::checksum_holds(payload, (!plain).then_some((source, destination))) {
+        let covered = if family == Family::V6 { whole } else { payload };
+        if !vrrp::checksum_holds(covered, (!plain).then_some((source, destination))) {
             self.violated_by(id, "sends a wrong checksum");
         }
         if farewell {
@@ -192,7 +221,7 @@ impl World {
         };
         let listed = advert.addresses().eq(instance.addresses.iter().map(|a| a.prefix.address));
         let rx = Rx { interface: link, source, destination, hop_limit: 255 };
-        let flaw = flaw(instance, &rx, octets).filter(|flaw| *flaw != Flaw::Owner);
+        let flaw = content(instance, &rx, whole, None).filter(|flaw| *flaw != Flaw::Owner);
         if !listed || flaw.is_some() {
             self.violated_by(id, &format!("sends wrong adverts of {}", instance.name));
         }
@@ -215,7 +244,23 @@ impl World {
         if quiet && !own && instance.source != Some(source) {
             self.violated_by(id, &format!("{} sends from {source}", instance.name));
         }
-        self.judge_period(id, link, &wire, instance);
+        let goes = match instance.unicast() {
+            Some(unicast) => unicast.peers.iter().any(|peer| peer.address == destination),
+            None => destination == instance.destination,
+        };
+        if !goes {
+            self.violated_by(id, &format!("{} sends adverts to {destination}", instance.name));
+        }
+        if let Some(hmac) = instance.hmac().filter(|_| !is_copy) {
+            let Some((key, sequence)) = sequence(whole) else { return };
+            let before = self.oracle.sequences.insert((id, wire.clone(), source), sequence);
+            if key != hmac.active || before.is_some_and(|before| before >= sequence) {
+                self.violated_by(id, &format!("{} repeats a sequence", instance.name));
+            }
+        }
+        if !is_copy {
+            self.judge_period(id, link, &wire, instance);
+        }
     }
 
     /// An advert that is no farewell: the first one of a master, or one in a row.
@@ -349,6 +394,14 @@ impl World {
         let sent = |wire: &Wire, zero: bool| step.sent.iter().any(|(w, z)| w == wire && *z == zero);
         let mut found = Vec::new();
         let busy = node.events > 0;
+        for (wire, instance, ..) in &states {
+            let to = |address: IpAddr| step.copies.get(&(wire.clone(), address)).copied();
+            let mut peers = instance.unicast().into_iter().flat_map(|unicast| &unicast.peers);
+            let first = peers.next().and_then(|first| to(first.address));
+            if !peers.all(|peer| to(peer.address) == first) {
+                found.push(format!("{} does not send each peer the same", instance.name));
+            }
+        }
         if step.refused && !step.sent.is_empty() {
             found.push("answers a packet that is to be refused".to_owned());
         }

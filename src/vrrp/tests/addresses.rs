@@ -327,3 +327,19 @@ fn an_instance_that_a_reload_adds_keeps_what_is_there_and_adds_nothing() {
     host.receive(PEER, &advert_of(PEER, &addresses, |_| {}));
     assert_eq!(host.ops(), ["-10.0.2.101/24"]);
 }
+
+#[test]
+fn a_refused_addition_does_not_put_off_the_removal() {
+    let mut host = Host::new(failover(200));
+    host.obedient = false;
+    host.pass(4 * SECOND);
+    let (token, ops) = host.apply();
+    assert_eq!(ops.len(), 1);
+    host.event(Event::Applied { token, item: 0, outcome: Outcome::Refused(16) });
+    // It came by another hand, before the next attempt was due.
+    host.event(Event::Object(Change::address(ETH, prefix("10.0.2.100/24"), true, false)));
+    host.look();
+    host.event(Event::Stop { keep_addresses: false });
+    assert_eq!(host.ops(), ["-10.0.2.100/24"]);
+    assert!(!host.look().contains(&Action::Done), "before the kernel has answered");
+}

@@ -147,7 +147,7 @@ fn what_a_group_announces_can_change() {
     reload(&mut host, &config);
     set_link(&mut host, false);
     let notices = host.notices();
-    let of_group: Vec<_> = notices.iter().filter(|n| n.fifo.starts_with("GROUP")).collect();
+    let of_group: Vec<_> = notices.iter().filter(|n| n.line.starts_with("GROUP")).collect();
     assert_eq!(of_group.len(), 1);
     assert_eq!(of_group[0].commands, [sample::command("/group-fault")]);
 }

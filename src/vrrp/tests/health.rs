@@ -11,7 +11,7 @@ fn tracked(weight: i16) -> Vrrp {
 
 impl Host {
     /// Ends the run asked for last.
-    fn end_run(&mut self, end: RunEnd) {
+    pub(super) fn end_run(&mut self, end: RunEnd) {
         let run = self.seen.iter().rev().find_map(|a| match a {
             Action::RunScript { run, .. } => Some(*run),
             _ => None,
@@ -350,8 +350,8 @@ fn a_replaced_role_repeats_no_notice_and_no_mail_of_a_group() {
     let mut host = Host::new(config.clone());
     host.pass(8 * SECOND);
     let told = host.notices();
-    let last = told.iter().rfind(|n| n.fifo.starts_with("GROUP")).unwrap();
-    assert_eq!((&*last.fifo, last.mail.is_some()), ("GROUP \"VRRP1\" MASTER 0", true));
+    let last = told.iter().rfind(|n| n.line.starts_with("GROUP")).unwrap();
+    assert_eq!((&*last.line, last.mail.is_some()), ("GROUP \"VRRP1\" MASTER 0", true));
     let summary = host.engine.summary(host.now);
     let mut next = Host::off();
     next.now = host.now + SECOND;
@@ -362,7 +362,7 @@ fn a_replaced_role_repeats_no_notice_and_no_mail_of_a_group() {
     next.event(Event::Kernel(kernel));
     next.pass(8 * SECOND);
     assert_eq!(next.engine.view(next.now).groups[0].state, State::Master);
-    let told: Vec<_> = next.notices().into_iter().map(|n| n.fifo).collect();
+    let told: Vec<_> = next.notices().into_iter().map(|n| n.line).collect();
     assert!(told.iter().all(|n| !n.starts_with("GROUP")), "{told:?}");
 }
 

@@ -134,22 +134,54 @@ fn a_file_with_the_new_name_is_the_same_router() {
 #[test]
 fn a_replaced_process_knows_what_was_renamed() {
     let mut host = Host::master();
+    // It may end before it can tell, or the interface be renamed while there is no process.
+    let before = host.engine.summary(host.now);
     host.event(named(ETH, "lan7"));
     assert!(host.look().contains(&Action::Report));
-    let summary = host.engine.summary(host.now);
-    let mut next = Host::off();
-    next.now = host.now + SECOND;
-    next.engine = Engine::new(next.now);
-    next.event(Event::Resume(summary));
-    next.event(Event::Reload(Arc::new(failover(200))));
-    let mut kernel = next.kernel();
-    kernel.links[0].name = "lan7".parse().unwrap();
-    kernel.objects.push(Sight::address(ETH, prefix("10.0.2.100/24")));
-    next.event(Event::Kernel(kernel));
-    next.pass(2 * SECOND);
-    assert_eq!((next.state(), next.ops()), (State::Master, vec![]));
-    next.event(Event::Stop { keep_addresses: false });
-    assert_eq!(removals(&next), [(ETH, prefix("10.0.2.100/24"))].into());
+    let after = host.engine.summary(host.now);
+    for summary in [before, after] {
+        let mut next = Host::off();
+        next.now = host.now + SECOND;
+        next.engine = Engine::new(next.now);
+        next.event(Event::Resume(summary));
+        next.event(Event::Reload(Arc::new(failover(200))));
+        let mut kernel = next.kernel();
+        kernel.links[0].name = "lan7".parse().unwrap();
+        kernel.objects.push(Sight::address(ETH, prefix("10.0.2.100/24")));
+        next.event(Event::Kernel(kernel));
+        next.pass(2 * SECOND);
+        assert_eq!((next.state(), next.ops()), (State::Master, vec![]));
+        next.event(Event::Stop { keep_addresses: false });
+        assert_eq!(removals(&next), [(ETH, prefix("10.0.2.100/24"))].into());
+    }
+}
+
+#[test]
+fn a_process_that_only_undoes_enters_no_state() {
+    for (pause, farewells) in [(SECOND / 2, vec![0]), (10 * SECOND, vec![])] {
+        let host = Host::master();
+        let summary = host.engine.summary(host.now);
+        let mut next = Host::off();
+        next.now = host.now + pause;
+        next.engine = Engine::new(next.now);
+        next.event(Event::Undo);
+        next.event(Event::Resume(summary));
+        next.event(Event::Reload(Arc::new(failover(200))));
+        let mut kernel = next.kernel();
+        kernel.objects.push(Sight::address(ETH, prefix("10.0.2.100/24")));
+        next.event(Event::Kernel(kernel));
+        // What happens meanwhile changes nothing.
+        next.event(named(ETH, "lan7"));
+        next.event(Event::Link(link(OTHER, "enp0s9", false)));
+        assert_eq!((next.state(), next.ops()), (State::Init, vec![]));
+        assert_eq!(next.priorities(), Vec::<u8>::new());
+        next.look();
+        next.event(Event::Stop { keep_addresses: false });
+        assert_eq!(next.priorities(), farewells);
+        assert_eq!(removals(&next), [(ETH, prefix("10.0.2.100/24"))].into());
+        let states: Vec<String> = next.notices().iter().map(|n| n.state.to_string()).collect();
+        assert_eq!(states, ["STOP"]);
+    }
 }
 
 /// An owner with the address of its interface, and another one.

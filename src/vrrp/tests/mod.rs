@@ -23,6 +23,8 @@ mod filters;
 mod groups;
 mod health;
 mod interfaces;
+mod jobs;
+mod lines;
 mod reload;
 mod routes;
 mod rules;
@@ -164,7 +166,7 @@ impl Host {
     }
 
     fn announced(&self) -> Vec<String> {
-        self.notices().iter().map(|n| n.fifo.to_string()).collect()
+        self.notices().iter().map(|n| n.line.to_string()).collect()
     }
 
     /// Gratuitous frames by address.

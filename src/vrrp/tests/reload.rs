@@ -207,6 +207,28 @@ fn another_interface_is_listened_to_before_the_old_one_is_left() {
 }
 
 #[test]
+fn a_backup_keeps_the_interval_of_its_master_when_its_own_changes() {
+    let mut config = failover(100);
+    config.instances[0].version = Version::V3;
+    config.instances[0].authentication = Authentication::None;
+    let mut host = Host::new(config.clone());
+    let heard = |host: &mut Host, priority: u8| {
+        let packet = advert(PEER, |c| {
+            (c.version, c.priority, c.auth) = (3, priority, None);
+            c.interval = 200 * MS;
+        });
+        host.receive(PEER, &packet);
+    };
+    heard(&mut host, 200);
+    config.instances[0].advert_int = 4 * SECOND;
+    reload(&mut host, &config);
+    heard(&mut host, 0);
+    // (256 - 100) / 256 of its interval.
+    host.pass(122 * MS);
+    assert_eq!(host.state(), State::Master);
+}
+
+#[test]
 fn an_interval_changes_in_phase() {
     let (mut host, mut config) = two();
     let due = host.engine.deadline().unwrap();

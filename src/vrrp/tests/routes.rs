@@ -156,6 +156,29 @@ fn what_the_kernel_may_have_dropped_with_a_link_is_asked_for_again() {
 }
 
 #[test]
+fn a_route_in_doubt_that_is_refused_is_removed_at_the_end_all_the_same() {
+    let mut config = config(200);
+    config.instances[0].dont_track_primary = true;
+    let mut host = Host::new(config);
+    host.pass(10 * SECOND);
+    host.look();
+    host.obedient = false;
+    host.event(Event::Link(link(ETH, "enp0s8", false)));
+    let (token, ops) = host.apply();
+    assert_eq!(ops.len(), 2, "both routes are in doubt");
+    for item in 0..2 {
+        // That a gateway cannot be reached is looked at before whether the route is there.
+        host.event(Event::Applied { token, item, outcome: Outcome::Refused(101) });
+    }
+    let missing = host.engine.view(host.now).instances[0].objects_missing.len();
+    assert_eq!(missing, 2, "the status names them");
+    host.look();
+    host.event(Event::Stop { keep_addresses: false });
+    let routes = [DEFAULT, WITH_SOURCE].map(|route| format!("-{route}"));
+    assert!(routes.iter().all(|route| host.ops().contains(route)), "{:?}", host.ops());
+}
+
+#[test]
 fn a_route_waits_for_its_source() {
     let mut config = config(200);
     let later = "later0".parse().unwrap();

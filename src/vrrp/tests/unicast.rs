@@ -252,6 +252,25 @@ fn a_peer_is_answered_in_the_form_of_checksum_that_it_uses() {
 }
 
 #[test]
+fn who_comes_back_announces_its_source_unless_that_is_the_virtual_address() {
+    let down = |up: bool| Event::Link(link(ETH, "enp0s8", up));
+    let mut host = Host::new(plain(200));
+    host.event(down(false));
+    host.look();
+    host.event(down(true));
+    assert_eq!((host.state(), host.frames()), (State::Backup, vec![(OWN.into(), 1)]));
+    // The owner of an address of its interface. Another router may serve it meanwhile.
+    let mut owner = plain(255);
+    let interface = owner.instances[0].interface.clone();
+    owner.instances[0].addresses = vec![sample::address("10.0.2.71/24", &interface)];
+    let mut host = Host::new(owner);
+    host.event(down(false));
+    host.look();
+    host.event(down(true));
+    assert_eq!((host.state(), host.frames()), (State::Backup, vec![]));
+}
+
+#[test]
 fn from_multicast_to_unicast_is_another_election() {
     let mut host = Host::master();
     host.event(Event::Reload(Arc::new(plain(200))));

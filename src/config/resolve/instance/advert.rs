@@ -35,7 +35,7 @@ pub(super) fn version(
     }
     let default = match family {
         Family::V6 => 3,
-        Family::V4 => cx.draft.global().vrrp_version.value().map_or(2, |v| v.u8()),
+        Family::V4 => cx.draft.global().vrrp_version().u8(),
     };
     match own.map_or(default, |(number, _)| number) {
         2 => Version::V2,
@@ -83,10 +83,7 @@ pub(super) fn authentication(
 /// Version 2 takes whole seconds, version 3 multiples of 10 ms up to 40.95 s.
 pub(super) fn advert_int(block: &VrrpInstance, version: Version, cx: &mut Load<'_>) -> Duration {
     let name = &block.header.0;
-    let Some(given) = block.advert_int.value() else {
-        return Duration::from_secs(1);
-    };
-    let micros = given.0;
+    let micros = block.advert_int().0;
     let fitting = match version {
         Version::V2 => micros.saturating_add(500_000) / 1_000_000 * 1_000_000,
         Version::V3 => (micros.saturating_add(5_000) / 10_000 * 10_000).min(40_950_000),
@@ -114,8 +111,10 @@ pub(super) fn advert_int(block: &VrrpInstance, version: Version, cx: &mut Load<'
 }
 
 pub(super) fn down_timer_adverts(block: &VrrpInstance, strict: bool, cx: &mut Load<'_>) -> u8 {
-    let global = cx.draft.global().vrrp_down_timer_adverts.value().map(|n| n.u8());
-    let own = block.down_timer_adverts.value().map(|n| n.u8()).or(global).unwrap_or(3);
+    let own = match block.down_timer_adverts.value() {
+        Some(own) => own.u8(),
+        None => cx.draft.global().vrrp_down_timer_adverts().u8(),
+    };
     if strict && own != 3 {
         let message = format!(
             "({}) strict mode requires down_timer_adverts 3, which is used",

@@ -39,7 +39,6 @@ pub(crate) struct GroupUse {
 /// The most services that the entries of a group may be together.
 const LARGEST_GROUP: u128 = 65_536;
 
-/// Resolves a block.
 pub(in crate::config::resolve) fn close(block: VirtualServerGroup, cx: &mut Load<'_>) {
     let name = block.header.0.clone();
     let refuse = |message: String, cx: &mut Load<'_>| {

@@ -1,0 +1,128 @@
+//! What the kernel refuses: who does not count because of it, and when it is tried again.
+
+use core::time::Duration;
+use std::sync::Arc;
+
+use super::notify::say;
+use super::service::{Dirty, Refusal};
+use super::wanted::is_named;
+use super::{Engine, Moment, Phase, number, text};
+use crate::plan::ipvs::Op;
+
+/// Longest time to the next attempt at what the kernel refuses.
+pub(super) const LONGEST_RETRY: Duration = Duration::from_secs(60);
+
+impl Engine {
+    /// The kernel refused an operation.
+    pub(super) fn refuse(&mut self, moment: &mut Moment<'_>, slot: u32, op: &Op, errno: i32) {
+        let config = Arc::clone(&self.config);
+        let model = self.config_of(&config, slot);
+        let stopping = matches!(self.phase, Phase::Stopping { .. });
+        let Some(service) = self.services.get_mut(slot as usize) else {
+            return;
+        };
+        let wanted = match op {
+            Op::AddDestination { settings, .. } | Op::SetDestination { settings, .. } => {
+                Some(*settings)
+            }
+            _ => None,
+        };
+        let refusal = Refusal { errno, wanted, blocks: true };
+        let Some(key) = op.service() else {
+            return;
+        };
+        let named = match (model, op.destination()) {
+            (Some(model), Some(destination)) => {
+                is_named(service, model, &key, &destination).then_some(destination)
+            }
+            _ => None,
+        };
+        let id = service.id.clone();
+        let Some(front) = service.front_mut(&key) else {
+            // It went with a reload meanwhile.
+            return;
+        };
+        let is_removal = matches!(op, Op::DeleteDestination { .. });
+        let before = if let Some(destination) = named {
+            front.refusals.insert(destination, refusal)
+        } else if op.destination().is_none() || is_removal {
+            if front.counts && matches!(op, Op::AddService { .. }) {
+                self.unserved.insert(key);
+            }
+            front.refused.replace(refusal)
+        } else {
+            return;
+        };
+        if before.is_none_or(|before| before.errno != errno || before.wanted != wanted) {
+            let line = text::Refused { op, errno };
+            say!(error, id, "{line}");
+        }
+        if stopping {
+            // There is no later: it stays, and is on record for the next process.
+            match op {
+                Op::DeleteService { service } => {
+                    self.known.apply(op);
+                    self.owned.insert(*service);
+                }
+                Op::DeleteDestination { .. } => {
+                    self.known.apply(op);
+                }
+                _ => {}
+            }
+            return;
+        }
+        match op {
+            Op::AddDestination { destination, .. } => {
+                let positions: Vec<u32> = match (model, self.service(slot)) {
+                    (Some(model), Some(service)) => {
+                        service.sharing(model, &key, destination).collect()
+                    }
+                    _ => Vec::new(),
+                };
+                for position in positions {
+                    self.knock_out(moment, slot, position);
+                }
+            }
+            Op::AddService { .. } => {
+                let servers = self.service(slot).map_or(0, |service| service.servers.len());
+                for position in 0..number(servers) {
+                    self.knock_out(moment, slot, position);
+                }
+            }
+            _ => {}
+        }
+        self.try_later(moment, slot);
+    }
+
+    /// Arms the next attempt at what is refused: after 1 s, 2 s, 4 s .. 60 s.
+    pub(super) fn try_later(&mut self, moment: &Moment<'_>, slot: u32) {
+        if self.retries.get(slot).is_some() {
+            return;
+        }
+        if let Some(service) = self.services.get_mut(slot as usize) {
+            let delay = backoff(service.backoff);
+            service.backoff = service.backoff.saturating_add(1);
+            self.retries.set(slot, moment.now + delay);
+        }
+    }
+
+    /// The time has come for another attempt at what was refused.
+    pub(super) fn retry(&mut self, moment: &mut Moment<'_>, slot: u32) {
+        self.enter(slot);
+        let Some(service) = self.service_mut(slot) else {
+            return;
+        };
+        for front in &mut service.fronts {
+            for refusal in front.refusals.values_mut().chain(front.refused.as_mut()) {
+                refusal.blocks = false;
+            }
+        }
+        service.dirty = Dirty::All;
+        self.settle(moment, slot);
+    }
+}
+
+pub(super) fn backoff(step: u8) -> Duration {
+    let seconds = 1u64.checked_shl(u32::from(step)).unwrap_or(u64::MAX);
+    Duration::from_secs(seconds).min(LONGEST_RETRY)
+}

@@ -1,0 +1,337 @@
+//! Notify FIFOs: lines about states for whoever reads a named pipe, and the programs that do.
+//!
+//! A FIFO is opened for reading and writing without waiting, so nobody is needed at the other end, and what nobody reads is
+//! lost once the pipe is full. It stays as it is over a reload that leaves its settings alone. Opening one may take as long
+//! as a dead file server is dead; nothing else waits for it.
+
+use core::time::Duration;
+use std::fs::{File, OpenOptions};
+use std::io::{self, ErrorKind, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, fchown};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use nix::sys::stat::Mode;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::timeout;
+
+use crate::drive::script::{Running, STOP_GRACE};
+use crate::ipc::RoleName;
+use crate::model::global::{Fifo, Settings};
+use crate::model::{Command, User};
+use crate::status::RunEnd;
+
+/// Lines that may wait for a FIFO that is being opened.
+const WAITING: usize = 1024;
+/// `PIPE_BUF`: what is written to a pipe in one piece.
+const LONGEST: usize = 4096;
+/// How long a program may read on when the FIFO is closed.
+const LAST_LINES: Duration = Duration::from_millis(500);
+
+/// The FIFOs of the configurations that are in force or about to be.
+#[derive(Default)]
+pub(super) struct Fifos {
+    /// By number of the configuration, the newest last.
+    known: Vec<(u32, Of)>,
+}
+
+/// Those of a configuration.
+#[derive(Clone, Default)]
+struct Of {
+    all: Option<Arc<Writer>>,
+    vrrp: Option<Arc<Writer>>,
+    checker: Option<Arc<Writer>>,
+}
+
+/// Where the lines of one FIFO go. Dropped, it closes it.
+struct Writer {
+    config: Fifo,
+    lines: mpsc::Sender<Box<str>>,
+}
+
+impl Fifos {
+    /// A configuration was decoded. What it adds is opened at once: who carries it out may be faster with it than this
+    /// process.
+    pub fn prepare(&mut self, generation: u32, settings: &Settings, busy: &Arc<()>) {
+        let known: Vec<Arc<Writer>> = self
+            .known
+            .iter()
+            .flat_map(|(_, of)| [&of.all, &of.vrrp, &of.checker].into_iter().flatten().cloned())
+            .collect();
+        let writer = |config: &Option<Fifo>| {
+            let config = config.as_ref()?;
+            let same = known.iter().find(|writer| writer.config == *config);
+            Some(same.map_or_else(|| Writer::start(config.clone(), busy), Arc::clone))
+        };
+        let of = Of {
+            all: writer(&settings.fifo),
+            vrrp: writer(&settings.vrrp_fifo),
+            checker: writer(&settings.lvs_fifo),
+        };
+        self.known.push((generation, of));
+    }
+
+    /// It is in force.
+    pub fn apply(&mut self, generation: u32) {
+        if let Some(at) = self.known.iter().position(|(number, _)| *number == generation) {
+            self.known.drain(..at);
+        }
+    }
+
+    /// It does not come into force.
+    pub fn abandon(&mut self, generation: u32) {
+        self.known.retain(|(number, _)| *number != generation);
+    }
+
+    /// Writes a line of a role, without its end, where it belongs.
+    pub fn write(&self, role: RoleName, line: &str) {
+        if line.is_empty() || line.len() >= LONGEST || line.chars().any(char::is_control) {
+            return;
+        }
+        let Some((_, of)) = self.known.last() else { return };
+        let own = if role == RoleName::Vrrp { &of.vrrp } else { &of.checker };
+        for writer in [&of.all, own].into_iter().flatten() {
+            // As with a pipe that is full.
+            let _ = writer.lines.try_send(line.into());
+        }
+    }
+}
+
+impl Writer {
+    fn start(config: Fifo, busy: &Arc<()>) -> Arc<Self> {
+        let (lines, waiting) = mpsc::channel(WAITING);
+        tokio::spawn(serve(config.clone(), waiting, Arc::clone(busy)));
+        Arc::new(Self { config, lines })
+    }
+}
+
+/// Writes what comes until nobody sends any more. `_busy` tells that it does.
+async fn serve(config: Fifo, mut lines: mpsc::Receiver<Box<str>>, _busy: Arc<()>) {
+    let Fifo { path, owner, script } = config;
+    let path = PathBuf::from(std::ffi::OsStr::from_bytes(&path));
+    let name = path.display().to_string();
+    let (done, opened) = oneshot::channel();
+    let at = path.clone();
+    // Not a thread of the runtime, which would be waited for at the end.
+    std::thread::spawn(move || done.send(Pipe::open(&at, owner.as_ref())));
+    let mut pipe = match opened.await.map_err(io::Error::other).and_then(|opened| opened) {
+        Ok(pipe) => Some(pipe),
+        Err(e) => {
+            tracing::warn!("notify FIFO {name} cannot be used: {e}");
+            None
+        }
+    };
+    let mut reader = script.filter(|_| pipe.is_some()).and_then(|mut script: Command| {
+        script.words.push(path.as_os_str().as_bytes().into());
+        let started = Running::start(&script);
+        started.inspect_err(|e| tracing::warn!("cannot run {}: {e}", script.display())).ok()
+    });
+    let mut lost = 0u64;
+    loop {
+        tokio::select! {
+            line = lines.recv() => match (line, &mut pipe) {
+                (None, _) => break,
+                (Some(line), Some(pipe)) => match pipe.write(&line) {
+                    Ok(()) => {}
+                    Err(e) if e.kind() == ErrorKind::WouldBlock => {
+                        lost += 1;
+                        // A line for each would be a flood of its own.
+                        if lost.is_power_of_two() {
+                            tracing::warn!("notify FIFO {name} is full: nobody reads it, {lost} lines lost so far");
+                        }
+                    }
+                    Err(e) => tracing::warn!("cannot write to notify FIFO {name}: {e}"),
+                },
+                (Some(_), None) => {}
+            },
+            () = ending(&reader), if reader.is_some() => {
+                if let Some(reader) = reader.take() {
+                    let of = reader.name().to_owned();
+                    let end = reader.end(None, Duration::ZERO).await;
+                    tracing::warn!("the reader of notify FIFO {name} has ended: {of} {}", how(end));
+                }
+            }
+        }
+    }
+    // The reader sees the end of what was written.
+    drop(pipe);
+    if let Some(reader) = reader
+        && timeout(LAST_LINES, reader.ending()).await.is_err()
+    {
+        reader.stop(STOP_GRACE).await;
+    }
+}
+
+async fn ending(reader: &Option<Running>) {
+    match reader {
+        Some(reader) => reader.ending().await,
+        None => core::future::pending().await,
+    }
+}
+
+fn how(end: RunEnd) -> String {
+    match end {
+        RunEnd::Exit(status) => format!("exited with status {status}"),
+        RunEnd::Signal(number) => format!("was ended by signal {number}"),
+        RunEnd::TimedOut => "took too long".to_owned(),
+        RunEnd::NotStarted(number) => {
+            format!("could not be run: {}", io::Error::from_raw_os_error(number))
+        }
+    }
+}
+
+/// A FIFO that is open. One that was made here is removed in the end.
+struct Pipe {
+    file: File,
+    made: Option<PathBuf>,
+}
+
+impl Pipe {
+    fn open(path: &Path, owner: Option<&User>) -> io::Result<Self> {
+        // The umask takes the rights of others away.
+        let made = match nix::unistd::mkfifo(path, Mode::from_bits_truncate(0o644)) {
+            Ok(()) => true,
+            Err(nix::errno::Errno::EEXIST) => false,
+            Err(e) => return Err(e.into()),
+        };
+        let mut pipe = Self {
+            file: OpenOptions::new()
+                .read(true)
+                .write(true)
+                .custom_flags(libc::O_NONBLOCK | libc::O_NOFOLLOW)
+                .open(path)?,
+            made: None,
+        };
+        let about = pipe.file.metadata()?;
+        if !about.file_type().is_fifo() {
+            return Err(io::Error::other("it is not a FIFO"));
+        }
+        if made {
+            pipe.made = Some(path.to_owned());
+            if let Some(User { uid, gid, .. }) = owner {
+                fchown(&pipe.file, Some(*uid), Some(*gid))?;
+            }
+            return Ok(pipe);
+        }
+        let own = nix::unistd::geteuid().as_raw();
+        if about.uid() != own && owner.is_none_or(|owner| owner.uid != about.uid()) {
+            let of = about.uid();
+            return Err(io::Error::other(format!("it belongs to another user ({of})")));
+        }
+        Ok(pipe)
+    }
+
+    /// Writes a line in one piece.
+    fn write(&mut self, line: &str) -> io::Result<()> {
+        self.file.write_all(format!("{line}\n").as_bytes())
+    }
+}
+
+impl Drop for Pipe {
+    fn drop(&mut self) {
+        let Some(path) = &self.made else { return };
+        let same =
+            |a: &std::fs::Metadata, b: &std::fs::Metadata| (a.dev(), a.ino()) == (b.dev(), b.ino());
+        // Somebody may have put another one there.
+        if let (Ok(own), Ok(there)) = (self.file.metadata(), path.symlink_metadata())
+            && same(&own, &there)
+        {
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+
+    use super::*;
+    use crate::sys::testing;
+
+    fn settings(path: &Path, owner: Option<User>) -> Settings {
+        let path = path.as_os_str().as_bytes().into();
+        Settings { fifo: Some(Fifo { path, owner, script: None }), ..Settings::default() }
+    }
+
+    /// What is in the pipe now, once it holds something.
+    async fn read(path: &Path) -> String {
+        let end = std::time::Instant::now() + Duration::from_secs(10);
+        loop {
+            assert!(std::time::Instant::now() < end, "nothing comes");
+            let mut options = OpenOptions::new();
+            options.read(true).custom_flags(libc::O_NONBLOCK);
+            let mut text = vec![0; 65_536];
+            if let Ok(Ok(length @ 1..)) = options.open(path).map(|mut file| file.read(&mut text)) {
+                return String::from_utf8_lossy(&text[..length]).into_owned();
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+
+    #[test]
+    fn lines_go_to_the_fifos_of_a_role_and_stay_there_over_a_reload() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("all");
+        testing::run(async {
+            let mut fifos = Fifos::default();
+            let busy = Arc::new(());
+            fifos.prepare(1, &settings(&path, None), &busy);
+            fifos.apply(1);
+            fifos.write(RoleName::Vrrp, "INSTANCE \"A\" MASTER 100");
+            fifos.write(RoleName::Checker, "VS [10.0.0.1]:tcp:80 UP");
+            for bad in ["", "two\nlines", &"x".repeat(5000)] {
+                fifos.write(RoleName::Vrrp, bad);
+            }
+            fifos.prepare(2, &settings(&path, None), &busy);
+            fifos.abandon(2);
+            fifos.prepare(3, &settings(&path, None), &busy);
+            fifos.write(RoleName::Vrrp, "INSTANCE \"A\" BACKUP 100");
+            fifos.apply(3);
+            let mut text = String::new();
+            while text.lines().count() < 3 {
+                text += &read(&path).await;
+            }
+            let want =
+                "INSTANCE \"A\" MASTER 100\nVS [10.0.0.1]:tcp:80 UP\nINSTANCE \"A\" BACKUP 100\n";
+            assert_eq!(text, want);
+            // Closed and removed with the configuration that names it.
+            fifos.prepare(4, &Settings::default(), &busy);
+            fifos.apply(4);
+            while Arc::strong_count(&busy) > 1 {
+                tokio::task::yield_now().await;
+            }
+            assert!(!path.exists());
+        });
+    }
+
+    #[test]
+    fn what_is_no_fifo_or_of_somebody_else_is_not_used() {
+        let folder = tempfile::tempdir().unwrap();
+        let directory = folder.path();
+        let file = directory.join("file");
+        std::fs::write(&file, "kept").unwrap();
+        let refused = |path: &Path| Pipe::open(path, None).err().unwrap().to_string();
+        assert_eq!(refused(&file), "it is not a FIFO");
+        let fifo = directory.join("fifo");
+        nix::unistd::mkfifo(&fifo, Mode::S_IRUSR | Mode::S_IWUSR).unwrap();
+        let link = directory.join("link");
+        std::os::unix::fs::symlink(&fifo, &link).unwrap();
+        assert!(refused(&link).contains("symbolic link"), "{}", refused(&link));
+        assert!(refused(&directory.join("none/x")).contains("No such file"));
+        // One that was there stays.
+        drop(Pipe::open(&fifo, None).unwrap());
+        assert!(fifo.exists());
+        assert_eq!(std::fs::read_to_string(file).unwrap(), "kept");
+    }
+
+    #[test]
+    fn a_pipe_that_nobody_reads_loses_lines_and_holds_nothing_up() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut pipe = Pipe::open(&folder.path().join("full"), None).unwrap();
+        let line = "x".repeat(1000);
+        pipe.write(&line).unwrap();
+        let error = (0..1000).find_map(|_| pipe.write(&line).err());
+        assert_eq!(error.unwrap().kind(), ErrorKind::WouldBlock);
+    }
+}
