@@ -20,6 +20,7 @@ mod foreign;
 mod group;
 mod haproxy;
 mod hostile;
+mod http;
 mod interop;
 mod lab;
 mod mail;
@@ -67,6 +68,7 @@ fn main() -> ExitCode {
         privilege::guest::CASES,
         interop::CASES,
         hostile::CASES,
+        http::CASES,
         mail::CASES,
         mail::guest::CASES,
         command::CASES,

@@ -56,19 +56,19 @@ fn verdict(url: &Url, answer: &[u8], closes: bool) -> String {
 fn questions_are_keepalived_s_octet_for_octet() {
     let text =
         |check: &HttpCheck, url: &Url| String::from_utf8(question(check, url).into()).unwrap();
-    let mut check = check("10.0.0.71:80");
+    let mut named = check("10.0.0.71:80");
     let mut url = url();
     let first = "GET /a HTTP/1.0\r\nUser-Agent: KeepAliveClient\r\n";
-    assert_eq!(text(&check, &url), format!("{first}Host: 10.0.0.71:80\r\n\r\n"));
-    check.virtualhost = Some("of.check".into());
-    check.protocol = HttpProtocol::V1_0Close;
+    assert_eq!(text(&named, &url), format!("{first}Host: 10.0.0.71:80\r\n\r\n"));
+    named.virtualhost = Some("of.check".into());
+    named.protocol = HttpProtocol::V1_0Close;
     let close = "Connection: close\r\n";
-    assert_eq!(text(&check, &url), format!("{first}{close}Host: of.check\r\n\r\n"));
+    assert_eq!(text(&named, &url), format!("{first}{close}Host: of.check\r\n\r\n"));
     url.virtualhost = Some("of.url".into());
-    check.protocol = HttpProtocol::V1_1;
+    named.protocol = HttpProtocol::V1_1;
     let first = first.replace("1.0", "1.1");
-    assert_eq!(text(&check, &url), format!("{first}{close}Host: of.url\r\n\r\n"));
-    let check = super::tests::check("[2001:db8::1]:8080");
+    assert_eq!(text(&named, &url), format!("{first}{close}Host: of.url\r\n\r\n"));
+    let check = check("[2001:db8::1]:8080");
     url.virtualhost = None;
     assert!(text(&check, &url).ends_with("\r\nHost: [2001:db8::1]:8080\r\n\r\n"));
 }
@@ -130,7 +130,7 @@ fn the_digest_is_that_of_the_page_as_it_comes() {
         answer("Transfer-Encoding: chunked\r\nContent-Length: 5\r\n", "5\r\nhello\r\n0\r\n\r\n");
     let end = verdict(&page, &chunks, true);
     assert!(end.starts_with("digest differs: "), "{end}");
-    let raw = md5::Md5::digest(b"5\r\nhello\r\n0\r\n\r\n").into();
+    let raw = Md5::digest(b"5\r\nhello\r\n0\r\n\r\n").into();
     assert_eq!(verdict(&Url { digest: Some(raw), ..page }, &chunks, true), "success");
 }
 
