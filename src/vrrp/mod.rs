@@ -25,7 +25,7 @@
 //! | `view` | views for others |
 #![forbid(unsafe_code)]
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
@@ -40,6 +40,7 @@ pub mod accept;
 pub mod action;
 mod advert;
 pub mod auth;
+mod delay;
 pub mod event;
 mod filter;
 pub mod fsm;
@@ -112,6 +113,10 @@ pub struct Engine {
     runs: BTreeMap<RunId, TrackerId>,
     next_run: u64,
     links: BTreeMap<IfIndex, Link>,
+    /// Links whose change between up and down does not count before this (`interface_up_down_delays`),
+    held: BTreeMap<IfIndex, Instant>,
+    /// and those that have been up.
+    were_up: BTreeSet<IfIndex>,
     /// Which interface a name means.
     link_names: BTreeMap<IfName, IfIndex>,
     /// Former names that still mean an interface.
@@ -202,6 +207,8 @@ impl Engine {
             runs: BTreeMap::new(),
             next_run: 0,
             links: BTreeMap::new(),
+            held: BTreeMap::new(),
+            were_up: BTreeSet::new(),
             link_names: BTreeMap::new(),
             aliases: BTreeMap::new(),
             objects: Table::default(),
@@ -354,6 +361,7 @@ impl Engine {
                     self.settle(moment, &entries);
                 }
                 Timer::Join => self.join_again(moment),
+                Timer::Delays => self.delays_over(moment),
                 Timer::Reports => self.reports_overdue(moment),
                 Timer::HoldDown(id) => {
                     if let Some(instance) = self.instance_mut(id) {

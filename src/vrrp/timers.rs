@@ -31,6 +31,8 @@ pub(super) enum Timer {
     Slice,
     /// Reports of files and processes are overdue; one for all.
     Reports,
+    /// A change of a link has lasted long enough; one for all.
+    Delays,
 }
 
 const KINDS: u32 = 16;
@@ -49,6 +51,7 @@ impl Timer {
             Self::Slice => (7, 0),
             Self::Limits(id) => (8, id.0),
             Self::Reports => (9, 0),
+            Self::Delays => (10, 0),
         };
         id * KINDS + kind
     }
@@ -65,6 +68,7 @@ impl Timer {
             6 => Self::HoldDown(InstanceId(id)),
             8 => Self::Limits(InstanceId(id)),
             9 => Self::Reports,
+            10 => Self::Delays,
             _ => Self::Slice,
         }
     }
@@ -164,7 +168,7 @@ mod tests {
                 assert!(keys.insert(timer.key()), "{timer:?}");
             }
         }
-        for timer in [Timer::Join, Timer::Slice, Timer::Reports] {
+        for timer in [Timer::Join, Timer::Slice, Timer::Reports, Timer::Delays] {
             assert_eq!(Timer::from_key(timer.key()), timer);
             assert!(keys.insert(timer.key()), "{timer:?}");
         }

@@ -714,6 +714,7 @@ fn effective(mut model: Model) -> Model {
         static_rules: vrrp.static_rules.split_off(0),
         track_groups: vrrp.track_groups.split_off(0),
         track_files: vrrp.track_files.split_off(0),
+        interface_delays: vrrp.interface_delays.split_off(0),
         startup_delay: vrrp.startup_delay,
         fifo_states_on_reload: vrrp.fifo_states_on_reload,
         log_unknown_vrids: vrrp.log_unknown_vrids,

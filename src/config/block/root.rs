@@ -55,7 +55,7 @@ block! {
         /// Interfaces whose link state is polled every second.
         linkbeat_interfaces: Lines<LinkbeatEntry> = "linkbeat_interfaces", later;
         /// Seconds for which a change of an interface must last to count.
-        interface_up_down_delays: Lines<DelayEntry> = "interface_up_down_delays", later;
+        interface_up_down_delays: Lines<DelayEntry> = "interface_up_down_delays";
         /// Interfaces that share a minimum time between announcements.
         garp_group: Each<GarpGroup> = "garp_group", later;
         /// A program that is run periodically to check something.

@@ -1,4 +1,4 @@
-//! Files and processes that are tracked: what is reported of them.
+//! Files and processes that are tracked: what is reported of them. Links whose changes count only when they last.
 
 use super::*;
 use crate::model::tracker::{TrackFile, Tracked};
@@ -152,4 +152,92 @@ fn a_reload_keeps_what_is_known_of_files() {
     host.file("g", 0);
     host.file("f", 1);
     assert_eq!((host.state(), host.effective_priority()), (State::Master, 102));
+}
+
+/// Priority 100 and an interval of a second, master; three adverts may be lost unless said otherwise.
+fn delayed(down: Duration, up: Duration, down_timer_adverts: u8) -> Host {
+    let mut config = failover(100);
+    let instance = &mut config.instances[0];
+    (instance.advert_int, instance.down_timer_adverts) = (SECOND, down_timer_adverts);
+    let interface = instance.interface.clone();
+    config.interface_delays.push(model::extras::InterfaceDelay { interface, down, up });
+    let mut host = Host::new(config);
+    host.pass(10 * SECOND);
+    assert_eq!(host.state(), State::Master);
+    host.look();
+    host
+}
+
+impl Host {
+    fn carrier(&mut self, up: bool) {
+        self.event(Event::Link(link(ETH, "enp0s8", up)));
+    }
+}
+
+#[test]
+fn a_link_that_is_down_for_less_than_its_delay_stays_up() {
+    let mut host = delayed(SECOND, Duration::ZERO, 3);
+    host.carrier(false);
+    host.pass(999 * MS);
+    // Told again, by a snapshot.
+    let mut kernel = host.kernel();
+    kernel.links[0].up = false;
+    host.event(Event::Kernel(kernel));
+    assert_eq!(host.state(), State::Master);
+    host.look();
+    host.carrier(true);
+    // Switches may have forgotten where the address is.
+    host.pass(SECOND);
+    assert!(!host.frames().is_empty(), "nothing is announced");
+    host.pass(10 * SECOND);
+    assert_eq!((host.state(), host.priorities()), (State::Master, vec![100; 11]));
+    // A delay begins anew with each loss, and ends.
+    host.carrier(false);
+    host.pass(999 * MS);
+    assert_eq!(host.state(), State::Master);
+    host.pass(MS);
+    assert_eq!(host.state(), State::Fault);
+    // No delay for the other way.
+    host.carrier(true);
+    assert_eq!(host.state(), State::Backup);
+}
+
+#[test]
+fn a_link_counts_as_up_when_it_stays_so() {
+    let mut host = delayed(Duration::ZERO, 5 * SECOND, 3);
+    host.carrier(false);
+    assert_eq!(host.state(), State::Fault);
+    host.carrier(true);
+    host.pass(4 * SECOND);
+    host.carrier(false);
+    host.pass(4 * SECOND);
+    host.carrier(true);
+    host.pass(4999 * MS);
+    assert_eq!(host.state(), State::Fault);
+    host.pass(MS);
+    assert_eq!(host.state(), State::Backup);
+    // Gone and back under another number: what it is at first counts at once.
+    host.event(Event::LinkGone(ETH));
+    assert_eq!(host.state(), State::Fault);
+    let other = IfIndex(30);
+    host.event(Event::Link(link(other, "enp0s8", true)));
+    host.event(Event::Object(Change::address(other, prefix("10.0.2.71/24"), true, false)));
+    assert_eq!(host.state(), State::Backup);
+}
+
+#[test]
+fn a_loss_counts_before_others_stop_waiting() {
+    // Two adverts less a bit.
+    let mut host = delayed(60 * SECOND, Duration::ZERO, 3);
+    host.carrier(false);
+    host.pass(1996 * MS);
+    assert_eq!(host.state(), State::Master);
+    host.pass(MS);
+    assert_eq!(host.state(), State::Fault);
+    // Where no advert may be lost there is no time for delays.
+    let mut host = delayed(60 * SECOND, 60 * SECOND, 1);
+    host.carrier(false);
+    assert_eq!(host.state(), State::Fault);
+    host.carrier(true);
+    assert_eq!(host.state(), State::Backup);
 }
