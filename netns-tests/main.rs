@@ -16,6 +16,7 @@ mod demo;
 mod dr;
 mod failover;
 mod fifo;
+mod firewall;
 mod foreign;
 mod group;
 mod haproxy;
@@ -62,6 +63,8 @@ fn main() -> ExitCode {
         ownership::CASES,
         route::CASES,
         route::guest::CASES,
+        firewall::CASES,
+        firewall::guest::CASES,
         rule::CASES,
         process::CASES,
         privilege::CASES,

@@ -11,7 +11,9 @@ use netlink_sys::protocols::NETLINK_ROUTE;
 use netlink_sys::{Socket, SocketAddr};
 use nix::sys::socket::{setsockopt, sockopt};
 
-use super::netlink::{DATAGRAM, Message, RequestError, Requests, attributes, messages, text};
+use super::netlink::{
+    DATAGRAM, Message, RequestError, Requests, attributes, messages, receive, text,
+};
 use super::object::{self, Watch};
 use crate::base::{IfIndex, Mac};
 use crate::plan::{self, Link, PROTOCOL_MARK, Snapshot};
@@ -126,29 +128,11 @@ impl Monitor {
         let Self { socket, writer, links, buffer, .. } = self;
         socket
             .read(|socket| {
-                let mut seen = 0;
-                while seen < SLICE {
-                    let (length, sender) =
-                        match socket.recv_from(&mut buffer.as_mut_slice(), libc::MSG_TRUNC) {
-                            Ok(datagram) => datagram,
-                            Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
-                            Err(e) if e.raw_os_error() == Some(libc::ENOBUFS) => {
-                                changes.push(Change::Lost);
-                                return Ok(());
-                            }
-                            Err(e) if e.kind() == io::ErrorKind::WouldBlock && seen > 0 => break,
-                            Err(e) => return Err(e),
-                        };
-                    seen += 1;
-                    // Other processes may write to this socket; only the kernel is believed.
-                    if sender.port_number() != 0 {
-                        continue;
-                    }
-                    let Some(datagram) = buffer.get(..length) else {
-                        changes.push(Change::Lost);
-                        continue;
-                    };
+                let whole = receive(socket, buffer, SLICE, |datagram| {
                     decode(datagram, *writer, links, changes);
+                })?;
+                if !whole {
+                    changes.push(Change::Lost);
                 }
                 Ok(())
             })

@@ -66,7 +66,7 @@ pub fn carry_out(requests: &mut Requests, ops: &[Op]) -> Vec<Outcome> {
         let alone = match op.object.as_ref() {
             Object::Link(object) => Some(link::carry_out(op, &object.link, requests)),
             Object::Setting(object) => Some(link::change_setting(op, object, requests)),
-            Object::Address(_) | Object::Route(_) | Object::Rule(_) => None,
+            _ => None,
         };
         let count = match alone {
             Some(outcome) => {
@@ -92,8 +92,11 @@ fn carry_out_packed(requests: &mut Requests, ops: &[Op]) -> Vec<Outcome> {
         let all = match op.object.as_ref() {
             Object::Address(address) => address::steps(op, address, requests),
             Object::Route(route) => route::steps(op, route),
-            Object::Link(_) | Object::Setting(_) => None,
             Object::Rule(rule) => Some(rule::steps(op, rule)),
+            // They go one by one, or another socket takes them, see `nft`.
+            Object::Link(_) | Object::Setting(_) | Object::FilterTable(_) | Object::Filter(_) => {
+                None
+            }
         };
         for step in all.unwrap_or_default() {
             steps.push((position, step.already, step.optional));

@@ -12,6 +12,7 @@ pub mod address;
 pub mod checker;
 pub mod diff;
 pub mod extras;
+pub mod filter;
 pub mod global;
 pub mod group;
 pub mod link;
@@ -24,6 +25,7 @@ pub mod vrrp;
 
 pub use address::{Address, Lifetime};
 pub use checker::{Checker, CheckerKind, Connection};
+pub use filter::FilterSettings;
 pub use global::{Global, Mail};
 pub use group::SyncGroup;
 pub use link::{LinkKind, VirtualLink};

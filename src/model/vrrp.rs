@@ -10,6 +10,7 @@ use super::address::Address;
 use super::extras::{
     Bfd, GarpGroup, Hmac, InstanceExtras, InterfaceDelay, Linkbeat, TrackGroup, Unicast,
 };
+use super::filter::FilterSettings;
 use super::group::SyncGroup;
 use super::link::VirtualLink;
 use super::notify::NotifyCommands;
@@ -60,6 +61,8 @@ pub struct Vrrp {
     pub no_mail_for_faults: bool,
     /// `disable_local_igmp`
     pub disable_local_igmp: bool,
+    /// Tables of packet filters.
+    pub filters: FilterSettings,
     /// `fifo_write_vrrp_states_on_reload`
     pub fifo_states_on_reload: bool,
     /// `vrrp_rx_bufs_policy`
@@ -181,6 +184,13 @@ impl Instance {
     #[must_use]
     pub fn ah_key(&self) -> Option<&[u8; 8]> {
         self.extras.as_ref()?.ah_key.as_ref().map(Secret::reveal)
+    }
+
+    /// Whether packets to and from its addresses are dropped while it is master: with `no_accept`, and in strict mode
+    /// without `accept`, unless it owns them.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.extras.as_ref().is_some_and(|e| e.accept == Some(false))
     }
 
     /// `auth_hmac`

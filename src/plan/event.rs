@@ -115,9 +115,7 @@ impl<C: Copy + PartialEq> Table<C> {
     pub fn address(&self, id: ObjectId) -> Option<(IfIndex, IpAddr)> {
         match self.entry(id)?.place.as_ref()? {
             Identity::Address(link, prefix) => Some((*link, prefix.address)),
-            Identity::Route(_) | Identity::Rule(_) | Identity::Link(..) | Identity::Setting(..) => {
-                None
-            }
+            _ => None,
         }
     }
 
@@ -191,6 +189,7 @@ impl<C: Copy + PartialEq> Table<C> {
         if let Some(address) = lost.last {
             self.lost_source(address, affected);
         }
+        self.lost_elements(identity, affected);
         true
     }
 
@@ -298,6 +297,14 @@ impl<C: Copy + PartialEq> Table<C> {
                 }
                 self.saw(change.sight.clone());
                 effect.foreign = true;
+                let table = self.intruded(identity);
+                let table = table.filter(|id| self.entry(*id).is_some_and(|e| !e.is_in_flight()));
+                if let Some(id) = table
+                    && let Some(place) = self.entry(id).and_then(|e| e.place.clone())
+                    && self.lost(&place, &mut effect.settle)
+                {
+                    effect.removed.push(id);
+                }
             }
         }
         match (change.kind, identity) {

@@ -11,6 +11,7 @@ use crate::model::route::Rule;
 use crate::model::{Address, Route};
 
 use super::address::AddressAttributes;
+use super::filter::{Filter, FilterTable, FilterTableId};
 use super::link::{LinkAttributes, LinkObject, Setting, SettingObject};
 use super::route::{RouteAttributes, RouteIdentity};
 
@@ -26,6 +27,10 @@ pub enum Object {
     Setting(Box<SettingObject>),
     /// A policy rule.
     Rule(Box<Rule>),
+    /// A table of packet filters.
+    FilterTable(Box<FilterTable>),
+    /// An element of a set of such a table.
+    Filter(Box<Filter<IfName>>),
 }
 
 /// What makes two objects the same one; everything else about them is an attribute. With `L` = [`IfName`] as the
@@ -41,6 +46,10 @@ pub enum Identity<L> {
     Setting(L, Setting),
     /// A policy rule, as [`super::rule::identity`] makes it.
     Rule(Box<Rule>),
+    /// A table of packet filters.
+    FilterTable(FilterTableId),
+    /// An element of a set of such a table.
+    Filter(Box<Filter<L>>),
 }
 
 /// When an object is added among others; removals go the other way.
@@ -48,13 +57,15 @@ pub enum Identity<L> {
 pub enum Phase {
     /// Interfaces and their settings.
     Link,
+    /// Tables of packet filters.
+    FilterTable,
+    /// What they are to match: before the addresses, so that nothing is let in between, and gone after them.
+    Filter,
     Address,
     /// Routes: their interface and their preferred source must be there.
     Route,
     /// Policy rules: the table they lead to is complete.
     Rule,
-    /// Packet filters: they name what is there.
-    Filter,
 }
 
 /// How the kernel takes new attributes of an object that it has.
@@ -78,6 +89,8 @@ impl Object {
             Self::Link(new) => Identity::Link(new.link.parent.clone(), new.link.name.clone()),
             Self::Setting(new) => Identity::Setting(new.interface.clone(), new.setting),
             Self::Rule(rule) => Identity::Rule(super::rule::identity(rule)),
+            Self::FilterTable(table) => Identity::FilterTable(table.id()),
+            Self::Filter(filter) => Identity::Filter(filter.clone()),
         }
     }
 
@@ -89,6 +102,8 @@ impl Object {
             Self::Route(_) => Phase::Route,
             Self::Link(_) | Self::Setting(_) => Phase::Link,
             Self::Rule(_) => Phase::Rule,
+            Self::FilterTable(_) => Phase::FilterTable,
+            Self::Filter(_) => Phase::Filter,
         }
     }
 
@@ -100,7 +115,8 @@ impl Object {
             Self::Route(route) => super::route::interfaces(route),
             Self::Link(new) => vec![&new.link.parent],
             Self::Setting(new) => vec![&new.interface],
-            Self::Rule(_) => Vec::new(),
+            Self::Rule(_) | Self::FilterTable(_) => Vec::new(),
+            Self::Filter(filter) => filter.interfaces(),
         }
     }
 
@@ -109,7 +125,7 @@ impl Object {
     pub const fn source(&self) -> Option<IpAddr> {
         match self {
             Self::Route(route) => route.source,
-            Self::Address(_) | Self::Rule(_) | Self::Link(_) | Self::Setting(_) => None,
+            _ => None,
         }
     }
 
@@ -118,7 +134,7 @@ impl Object {
     pub const fn address(&self) -> Option<&Address> {
         match self {
             Self::Address(address) => Some(address),
-            Self::Route(_) | Self::Rule(_) | Self::Link(_) | Self::Setting(_) => None,
+            _ => None,
         }
     }
 
@@ -128,7 +144,7 @@ impl Object {
         match self {
             Self::Address(address) => !address.no_track,
             Self::Route(route) => !route.no_track,
-            Self::Link(_) | Self::Setting(_) => true,
+            Self::Link(_) | Self::Setting(_) | Self::FilterTable(_) | Self::Filter(_) => true,
             Self::Rule(rule) => !rule.no_track,
         }
     }
@@ -138,7 +154,7 @@ impl Object {
     pub(super) const fn vanishes(&self) -> bool {
         match self {
             Self::Route(route) => matches!(route.family, Family::V4),
-            Self::Address(_) | Self::Rule(_) | Self::Link(_) | Self::Setting(_) => false,
+            _ => false,
         }
     }
 
@@ -168,6 +184,9 @@ impl Object {
             (Self::Setting(old), Self::Setting(new)) if old.value == new.value => Difference::None,
             (Self::Setting(_), Self::Setting(_)) => Difference::InPlace,
             (Self::Rule(_), Self::Rule(_)) => Difference::None,
+            (Self::FilterTable(old), Self::FilterTable(new)) if old == new => Difference::None,
+            // All of it identifies it.
+            (Self::Filter(_), Self::Filter(_)) => Difference::None,
             _ => Difference::Anew,
         }
     }
@@ -186,6 +205,8 @@ impl fmt::Display for Object {
                 write!(f, "{} {} of {}", new.setting.word(), new.value, new.interface)
             }
             Self::Rule(rule) => super::rule::describe(rule, f),
+            Self::FilterTable(table) => table.id().fmt(f),
+            Self::Filter(filter) => filter.fmt(f),
         }
     }
 }
@@ -202,6 +223,8 @@ impl Identity<IfName> {
             Self::Link(parent, name) => Identity::Link(number(parent)?, name.clone()),
             Self::Setting(interface, setting) => Identity::Setting(number(interface)?, *setting),
             Self::Rule(rule) => Identity::Rule(rule.clone()),
+            Self::FilterTable(table) => Identity::FilterTable(table.clone()),
+            Self::Filter(filter) => Identity::Filter(Box::new(filter.place(number)?)),
         })
     }
 }
@@ -240,9 +263,7 @@ impl Sight {
     pub const fn as_address(&self) -> Option<(IfIndex, Prefix)> {
         match self.identity {
             Identity::Address(interface, prefix) => Some((interface, prefix)),
-            Identity::Route(_) | Identity::Rule(_) | Identity::Link(..) | Identity::Setting(..) => {
-                None
-            }
+            _ => None,
         }
     }
 }

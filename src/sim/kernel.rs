@@ -4,6 +4,7 @@ use core::net::IpAddr;
 use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::filter::SimFilters;
 use super::stacked::{News, Stacked};
 use crate::base::rng::Rng;
 use crate::base::{Family, IfIndex, IfName, Mac, Prefix};
@@ -38,6 +39,8 @@ pub struct Kernel {
     pub attributes: BTreeMap<(IfIndex, Prefix), AddressAttributes>,
     /// The routes, as far as they bear our mark.
     pub routes: Vec<SimRoute>,
+    /// Our tables of packet filters.
+    pub filters: SimFilters,
     /// The policy rules that bear our mark.
     pub rules: BTreeSet<Rule>,
     /// Removals of routes and rules that nobody was told of.
@@ -175,7 +178,8 @@ impl Kernel {
         let addresses = self.addresses.iter().map(|(link, prefix)| self.sight(*link, *prefix));
         let routes = self.routes.iter().map(SimRoute::sight);
         let rules = self.rules.iter().map(rule_sight);
-        let objects = addresses.chain(routes).chain(rules).chain(self.stacked_sights()).collect();
+        let objects = addresses.chain(routes).chain(rules).chain(self.stacked_sights());
+        let objects = objects.chain(self.filters.sights()).collect();
         Snapshot { links: self.links.clone(), objects }
     }
 
@@ -271,6 +275,9 @@ impl Kernel {
                 return (outcome, Vec::new());
             }
             Identity::Rule(rule) => return (self.change_rule(op, *rule), Vec::new()),
+            Identity::FilterTable(_) | Identity::Filter(_) => {
+                return (self.filters.change(op, &identity), Vec::new());
+            }
         };
         match &op.verb {
             Verb::Add | Verb::Replace { .. } if self.impossible.contains(&prefix) => {
@@ -369,7 +376,8 @@ impl Kernel {
 
     /// What happened to routes and rules since the last call, as far as Linux tells it.
     pub fn take_events(&mut self) -> Vec<Change> {
-        core::mem::take(&mut self.events)
+        let filters = self.filters.take_events();
+        core::mem::take(&mut self.events).into_iter().chain(filters).collect()
     }
 
     /// Another program takes all routes away.

@@ -132,7 +132,12 @@ fn some_set(rng: &mut Rng, like: &[Object]) -> Vec<Object> {
     };
     for object in like {
         let possible = match object {
-            Object::Address(_) | Object::Link(_) | Object::Setting(_) => false,
+            // Filters have tests of their own.
+            Object::Address(_)
+            | Object::Link(_)
+            | Object::Setting(_)
+            | Object::FilterTable(_)
+            | Object::Filter(_) => false,
             Object::Route(route) => possible(route),
             Object::Rule(_) => true,
         };
@@ -196,8 +201,7 @@ fn variant(rng: &mut Rng, object: &Object) -> Object {
             object.link.group = rng.chance(50).then_some(9);
             Object::Link(Box::new(object))
         }
-        Object::Setting(_) => object.clone(),
-        Object::Rule(_) => object.clone(),
+        other => other.clone(),
     }
 }
 
@@ -274,7 +278,7 @@ impl Host {
                 Some(Identity::Rule(rule)) => {
                     self.foreign_rules.remove(&rule);
                 }
-                Some(Identity::Link(..) | Identity::Setting(..)) | None => {}
+                _ => {}
             }
             self.table.claim(object.clone(), 0);
         }
@@ -415,6 +419,7 @@ impl Host {
                 self.kernel.setting(link, object.setting) == object.value
             }
             Object::Rule(rule) => self.kernel.rules.contains(rule),
+            _ => false,
         }
     }
 

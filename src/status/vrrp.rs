@@ -171,6 +171,13 @@ pub enum Missing {
     NoInterface(IfName),
     /// A virtual address that it depends on is not there.
     NoAddress(IpAddr),
+    /// The table of packet filters that it belongs to is not there.
+    NoTable {
+        /// Its name.
+        table: String,
+        /// The error number with which the kernel refuses it; 0 when it was not asked yet.
+        errno: i32,
+    },
 }
 
 /// View of one group.

@@ -116,6 +116,7 @@ impl Engine {
             let announced = known.get(&group.config.name).copied().flatten();
             (group.announced, group.mailed) = (announced, announced);
         }
+        self.objects.drop_strays();
     }
 
     /// Addresses of an instance that are there already are neither removed nor added again: if nobody else

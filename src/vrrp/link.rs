@@ -115,6 +115,7 @@ impl Engine {
                         continue;
                     }
                     None => {
+                        self.objects.drop_strays();
                         let ids = self.objects.ids();
                         self.settle(moment, &ids);
                         return Progress::Complete;

@@ -16,6 +16,7 @@
 //! | `upper` | interfaces made for instances (`use_vmac`), and settings that go with them |
 //! | `job` | what concerns everything at once, in slices: reload, view of the kernel, start, stop |
 //! | `sweep` | many objects at once, in slices |
+//! | `filter` | what is dropped for instances that accept nothing |
 //! | `garp`, `notify` | what the segment and what scripts and people are told |
 //! | `limit` | how often others make an instance answer or log |
 //! | `script` | when tracking scripts run |
@@ -40,6 +41,7 @@ pub mod action;
 mod advert;
 pub mod auth;
 pub mod event;
+mod filter;
 pub mod fsm;
 mod garp;
 mod group;
@@ -66,6 +68,7 @@ mod view;
 
 pub use action::{Action, Actions};
 pub use event::{Event, InstanceId, Link, RunEnd, RunId, Rx, Snapshot};
+pub use filter::tables as filter_tables;
 use group::{Group, GroupId};
 use instance::Instance;
 use job::Job;
@@ -336,7 +339,10 @@ impl Engine {
                 Timer::Limits(id) => self.limits_due(moment, id),
                 Timer::Notice(id) => self.announce_state(moment, id),
                 Timer::Script(id) => self.script_due(moment, id, due),
-                Timer::Retry(entry) => self.settle(moment, &[entry]),
+                Timer::Retry(entry) => {
+                    let entries = self.objects.with_elements(entry);
+                    self.settle(moment, &entries);
+                }
                 Timer::Join => self.join_again(moment),
                 Timer::HoldDown(id) => {
                     if let Some(instance) = self.instance_mut(id) {

@@ -4,12 +4,12 @@
 use super::event::InstanceId;
 use super::instance::{Instance, say};
 use super::registry::Registry;
-use super::{Action, Engine, HOLD_DOWN, Moment, Phase, Timer};
+use super::{Action, Engine, HOLD_DOWN, Moment, Phase, Timer, filter};
 use crate::base::IfIndex;
 use crate::model;
 use crate::model::vrrp::Priority;
 use crate::plan::route::objects;
-use crate::plan::{Change, Object, ObjectId, Outcome, Part, Request, Token, Want};
+use crate::plan::{Change, Object, ObjectId, Outcome, Part, Request, Token, Waits, Want};
 
 /// Who names an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,7 +60,7 @@ impl Engine {
         let (claimant, lists) = match instance {
             Some(config) => {
                 let id = ids.get(claiming.instance).copied().flatten();
-                (id.map(Claimant::Instance), Lists::of(config))
+                (id.map(Claimant::Instance), Lists::of(new, config))
             }
             None => (Some(Claimant::Host), Lists::of_host(new)),
         };
@@ -75,7 +75,10 @@ impl Engine {
         match lists.at(position) {
             Some(Wanted::One(object)) => claim(object),
             Some(Wanted::Several(several)) => several.into_iter().for_each(claim),
-            None if instance.is_none() => return false,
+            None if instance.is_none() => {
+                self.objects.drop_strays();
+                return false;
+            }
             None => {
                 claiming.instance += 1;
                 claiming.next = 0;
@@ -144,9 +147,10 @@ impl Engine {
         if !object.is_tracked() || refused {
             return false;
         }
-        if claimants.contains(&Claimant::Host) {
+        if claimants.contains(&Claimant::Host) && !matches!(*object, Object::FilterTable(_)) {
             tracing::warn!("static {object} was removed by another program, putting it back");
         }
+        self.table_taken(entry);
         for claimant in claimants {
             let (id, always) = match claimant {
                 Claimant::Instance(id) => (id, false),
@@ -242,9 +246,20 @@ impl Engine {
                 Claimant::Link(_) | Claimant::Host => None,
             })
             .collect();
-        if let (Outcome::Refused(errno), false) = (outcome, answer.repeated) {
+        // Of what is refused for want of its table the table is named.
+        let told = matches!(self.objects.waits(answer.object), Some(Waits::FilterTable(..)));
+        if let (Outcome::Refused(errno), false) = (outcome, answer.repeated || told) {
             let what = if answer.added { "add" } else { "remove" };
-            tracing::warn!("cannot {what} {}: error {errno}, trying again", entry.object);
+            let meanwhile = match entry.object.as_ref() {
+                Object::FilterTable(_) if answer.added => {
+                    "; meanwhile packets to virtual addresses are let in"
+                }
+                _ => "",
+            };
+            tracing::warn!(
+                "cannot {what} {}: error {errno}, trying again{meanwhile}",
+                entry.object
+            );
         }
         if matches!(*entry.object, Object::Link(_))
             && outcome == Outcome::Done
@@ -322,6 +337,7 @@ struct Lists<'a> {
     addresses: [&'a [model::Address]; 2],
     routes: &'a [model::Route],
     rules: &'a [model::route::Rule],
+    filters: filter::List<'a>,
 }
 
 /// What stands at one place of a configuration.
@@ -331,12 +347,13 @@ enum Wanted {
 }
 
 impl<'a> Lists<'a> {
-    fn of(config: &'a model::Instance) -> Self {
+    fn of(all: &'a model::Vrrp, config: &'a model::Instance) -> Self {
         let extras = config.extras.as_deref();
         Self {
             addresses: [&config.addresses, &config.excluded],
             routes: extras.map(|e| e.routes.as_slice()).unwrap_or_default(),
             rules: extras.map(|e| e.rules.as_slice()).unwrap_or_default(),
+            filters: filter::List::of(all, config),
         }
     }
 
@@ -346,6 +363,7 @@ impl<'a> Lists<'a> {
             addresses: [&config.static_addresses, &[]],
             routes: &config.static_routes,
             rules: &config.static_rules,
+            filters: filter::List::Tables(config),
         }
     }
 
@@ -361,8 +379,11 @@ impl<'a> Lists<'a> {
             let all = if route.vrf.is_none() { objects(route) } else { Vec::new() };
             return Some(Wanted::Several(all));
         }
-        let rule = self.rules.get(position - self.routes.len())?;
-        Some(Wanted::One(Object::Rule(Box::new(rule.clone()))))
+        position -= self.routes.len();
+        if let Some(rule) = self.rules.get(position) {
+            return Some(Wanted::One(Object::Rule(Box::new(rule.clone()))));
+        }
+        self.filters.at(position - self.rules.len()).map(Wanted::Several)
     }
 }
 

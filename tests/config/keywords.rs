@@ -330,7 +330,7 @@ const SAMPLES: &[(&str, &[&str])] = &[
     ("lvs_sync_daemon", &["eth0"]),
     ("vrrp_garp_extra_if", &["all 5"]),
     ("vrrp_vmac_garp_intvl", &["all 5"]),
-    ("vrrp_iptables", &["IN OUT"]),
+    ("vrrp_iptables", &["IN OUT", "IN"]),
     ("vrrp_ipsets", &["one"]),
     ("nftables", &["one"]),
     ("nftables_ipvs", &["one"]),
@@ -664,9 +664,10 @@ pub(super) fn inside(path: &str, line: &str) -> Vec<String> {
     }
 }
 
-/// What they ask for is what happens anyway: interfaces are waited for, and packets to the addresses are let in. (The word
-/// `allow_if_changes` and strict mode, which would change that, are named as not in effect.)
-const AS_IT_IS: &[&str] = &["dynamic_interfaces", "accept"];
+/// What they ask for is what happens anyway: interfaces are waited for, and sets of
+/// addresses are those of nftables (N0704). (The word `allow_if_changes`, which would change that, is named as not in
+/// effect.)
+const AS_IT_IS: &[&str] = &["dynamic_interfaces", "vrrp_ipsets"];
 
 /// What of the model the daemon acts on in this version. A part that becomes effective leaves this list, and its
 /// keywords their mark.
@@ -693,6 +694,7 @@ fn effective(mut model: Model) -> Model {
             ah_key: e.ah_key,
             hmac: e.hmac,
             track_source: e.track_source,
+            accept: e.accept,
             notify_priority_changes: e.notify_priority_changes,
             ..InstanceExtras::default()
         });
@@ -715,6 +717,7 @@ fn effective(mut model: Model) -> Model {
         fifo_states_on_reload: vrrp.fifo_states_on_reload,
         log_unknown_vrids: vrrp.log_unknown_vrids,
         needs_ipvs: vrrp.needs_ipvs,
+        filters: vrrp.filters.clone(),
         ..Vrrp::default()
     };
     let lvs = &mut model.lvs;

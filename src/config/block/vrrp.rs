@@ -298,9 +298,9 @@ block! {
         /// Accept packets to the virtual addresses although this router does not own them.
         accept: One<Flag> = "accept", otherwise("on unless strict") => accept;
         /// Drop packets to the virtual addresses unless this router owns them.
-        no_accept: One<Flag> = "no_accept", later => no_accept;
+        no_accept: One<Flag> = "no_accept" => no_accept;
         /// Follow the RFC strictly, even where keepalived usually does not.
-        strict_mode: One<Bool> = "strict_mode", later, otherwise("vrrp_strict");
+        strict_mode: One<Bool> = "strict_mode", otherwise("vrrp_strict");
         /// Files that put the instance into FAULT or change its priority.
         track_file: Lines<TrackEntry<254>> = "track_file", later;
         /// Processes that put the instance into FAULT or change its priority.

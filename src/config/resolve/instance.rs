@@ -123,6 +123,9 @@ fn resolve(block: &VrrpInstance, cx: &mut Load<'_>) -> Option<(Instance, Reason)
     };
     let unicast = extras::unicast(block, family, cx);
     let (interface, known) = interface(block, unicast.is_some(), cx)?;
+    if strict && known.as_ref().is_some_and(|i| i.multicast) {
+        strict_unicast(block, cx);
+    }
     let (priority, state) = priority(block, strict, cx);
     let wants_master = state == InitialState::Master;
     let mut reason: Reason = None;
@@ -279,6 +282,18 @@ fn interface(
         }
     }
     Some((interface, known))
+}
+
+/// Adverts to single routers are not in the RFCs.
+fn strict_unicast(block: &VrrpInstance, cx: &mut Load<'_>) {
+    if let Some(peer) = block.unicast_peer.items.first() {
+        let message = format!(
+            "({}) strict mode does not provide for unicast where there is multicast; the peers are used",
+            block.header.0
+        );
+        let new = Diagnostic::warning(&codes::CONFLICT, message).at(peer.span);
+        cx.report(new.note("keepalived 2.4 does not start with this"));
+    }
 }
 
 /// Priority and initial state, each of which gives the default of the other.

@@ -8,6 +8,7 @@ mod announce;
 mod check;
 pub(crate) mod command;
 mod extras;
+mod firewall;
 mod global;
 mod group;
 mod instance;

@@ -19,6 +19,7 @@ mod addresses;
 mod adverts;
 mod announcements;
 mod budget;
+mod filters;
 mod groups;
 mod health;
 mod interfaces;
