@@ -9,7 +9,8 @@ use crate::base::rng::Rng;
 use crate::base::{Family, IfIndex, IfName, Instant, Mac, Prefix};
 use crate::model::address::Lifetime;
 use crate::model::route::{MetricKind, RouteMetric, Rule};
-use crate::model::{Address, Route, sample};
+use crate::model::{Address, FilterSettings, Route, sample};
+use crate::plan::filter::{Filter, FilterTable};
 use crate::plan::{
     AddressAttributes, Change, Identity, Object, ObjectId, Op, Outcome, Table, Token, Verb, Want,
 };
@@ -130,7 +131,6 @@ fn some_set(rng: &mut Rng, like: &[Object]) -> Vec<Object> {
     };
     for object in like {
         let possible = match object {
-            // Filters have tests of their own.
             Object::Address(_) | Object::FilterTable(_) | Object::Filter(_) => false,
             Object::Route(route) => possible(route),
             Object::Rule(_) => true,
@@ -147,7 +147,28 @@ fn some_set(rng: &mut Rng, like: &[Object]) -> Vec<Object> {
         let object = Object::Rule(Box::new(some_rule(rng)));
         objects.entry(object.identity()).or_insert(object);
     }
+    if rng.chance(70) {
+        for object in some_filters(rng, &addresses) {
+            objects.insert(object.identity(), object);
+        }
+    }
     objects.into_values().collect()
+}
+
+/// Filters of some of these addresses, and the tables that they need.
+fn some_filters(rng: &mut Rng, addresses: &[Address]) -> Vec<Object> {
+    let (by_index, counters) = (rng.chance(50), rng.chance(30));
+    let settings = FilterSettings { by_index, counters, ..FilterSettings::default() };
+    let table = |family| {
+        let table = FilterTable { family, settings: settings.clone(), vmacs: false };
+        Object::FilterTable(Box::new(table))
+    };
+    let mut all: Vec<Object> = [Family::V4, Family::V6].map(table).into();
+    for address in addresses.iter().filter(|_| rng.chance(60)) {
+        let of = Filter::of_address(&settings, address.prefix.address, &address.interface);
+        all.push(Object::Filter(Box::new(of)));
+    }
+    all
 }
 
 /// The same object, perhaps as another program or another configuration would have made it.
@@ -155,8 +176,7 @@ fn variant(rng: &mut Rng, object: &Object) -> Object {
     match object {
         Object::Address(address) => Object::Address(with_other_attributes(rng, address.clone())),
         Object::Route(route) => Object::Route(Box::new(with_other_metrics(rng, (**route).clone()))),
-        Object::Rule(_) => object.clone(),
-        other => other.clone(),
+        Object::Rule(_) | Object::FilterTable(_) | Object::Filter(_) => object.clone(),
     }
 }
 
@@ -200,7 +220,9 @@ impl Host {
     fn leave_behind(&mut self, objects: &[Object]) {
         for object in objects {
             // A route would go with its source, which nobody could help.
-            if self.rng.chance(40) && object.source().is_none() {
+            // A table with other settings is not told of: an engine test has that.
+            let is_filter = matches!(object, Object::FilterTable(_) | Object::Filter(_));
+            if self.rng.chance(40) && object.source().is_none() && !is_filter {
                 let object = variant(&mut self.rng, object);
                 let op = self.op(Verb::Add, &object);
                 self.kernel.apply(&op, &mut Rng::new(0));
@@ -348,7 +370,11 @@ impl Host {
                 })
             }
             Object::Rule(rule) => self.kernel.rules.contains(rule),
-            _ => false,
+            Object::FilterTable(table) => self.kernel.filters.tables().any(|have| have == &**table),
+            Object::Filter(_) => {
+                let place = self.op(Verb::Add, object).identity();
+                place.is_some_and(|place| self.kernel.filters.has(&place))
+            }
         }
     }
 
@@ -364,7 +390,14 @@ impl Host {
         let rules = objects.iter().filter(|object| matches!(object, Object::Rule(_))).count();
         let want = rules + self.foreign_rules.len();
         assert_eq!(self.kernel.rules.len(), want, "{step}: {:?}", self.kernel.rules);
-        let want = objects.len() - addresses - rules + self.foreign_routes.len();
+        let is_filter = |o: &&Object| matches!(o, Object::Filter(_));
+        let filters = objects.iter().filter(is_filter).count();
+        assert_eq!(self.kernel.filters.matched().len(), filters, "{step}: {:?}", self.kernel);
+        let is_table = |o: &&Object| matches!(o, Object::FilterTable(_));
+        let tables = objects.iter().filter(is_table).count();
+        assert_eq!(self.kernel.filters.tables().count(), tables, "{step}: {:?}", self.kernel);
+        let others = addresses + rules + filters + tables;
+        let want = objects.len() - others + self.foreign_routes.len();
         assert_eq!(self.kernel.routes.len(), want, "{step}: {:?}", self.kernel.routes);
     }
 
@@ -372,7 +405,13 @@ impl Host {
     fn disturb(&mut self) {
         let link = pick(&mut self.rng, &LINKS);
         let (name, index) = (name(link), self.index(link));
-        match self.rng.below(4) {
+        match self.rng.below(5) {
+            4 => {
+                self.kernel.filters.flush();
+                let changes = self.kernel.take_events();
+                let again = self.tell(&changes);
+                self.settle(again, true);
+            }
             0 => {
                 let held = self.kernel.addresses.clone();
                 if held.is_empty() {
@@ -448,6 +487,12 @@ fn common(a: &[Object], b: &[Object], refusals: bool) -> Vec<Object> {
             .collect::<Vec<_>>()
     };
     let steady = |object: &&Object| {
+        if let Object::Filter(filter) = object {
+            // It is made anew with its table.
+            let is_table =
+                |o: &&Object| matches!(o, Object::FilterTable(t) if t.id() == filter.table);
+            return a.iter().find(is_table) == b.iter().find(is_table);
+        }
         let Object::Route(route) = object else { return true };
         let (before, after) = (holders(a, route.source), holders(b, route.source));
         let anew = before
