@@ -38,6 +38,7 @@ mod status;
 mod systemd;
 mod table;
 mod unicast;
+mod vmac;
 mod without;
 
 use std::path::Path;
@@ -77,6 +78,7 @@ fn main() -> ExitCode {
         systemd::CASES,
         table::CASES,
         unicast::CASES,
+        vmac::CASES,
         service::CASES,
         script::CASES,
         status::CASES,

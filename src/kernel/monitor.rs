@@ -151,6 +151,8 @@ impl Monitor {
             let mut snapshot = Snapshot::default();
             let whole = requests.dump(RTM_GETLINK, &Anything, |message| {
                 snapshot.links.extend(link(message).flatten());
+                let all = object::changes(message, false).into_iter();
+                snapshot.objects.extend(all.map(|change| change.sight));
             })? & object::list(requests, watch, &mut snapshot.objects)?;
             Ok::<_, RequestError>((snapshot, whole))
         })?;
@@ -235,6 +237,7 @@ fn change(
     links: &mut BTreeMap<IfIndex, Link>,
     changes: &mut Vec<Change>,
 ) {
+    let own = writer != 0 && message.port == writer;
     match message.kind {
         RTM_NEWLINK => {
             if let Some(Some(link)) = link(message)
@@ -242,16 +245,17 @@ fn change(
             {
                 changes.push(Change::Link(link));
             }
+            changes.extend(object::changes(message, own).into_iter().map(Change::Object));
         }
         RTM_DELLINK => {
             // The bridge module says so as well when a port leaves the bridge.
             if let (Some(head), Some(_)) = (head(message.body), link(message)) {
                 links.remove(&head.index);
                 changes.push(Change::LinkGone(head.index));
+                changes.extend(object::changes(message, own).into_iter().map(Change::Object));
             }
         }
         _ => {
-            let own = writer != 0 && message.port == writer;
             changes.extend(object::changes(message, own).into_iter().map(Change::Object));
         }
     }
@@ -292,7 +296,9 @@ fn link(message: &Message<'_>) -> Option<Option<Link>> {
     }
     let flags = number(message.body.get(8..12)?)?;
     let (mut name, mut mac, mut mtu) = (None, Mac::default(), 0);
-    for (kind, value) in attributes(message.body.get(16..)?) {
+    let body = message.body.get(16..)?;
+    let settings = object::link::settings(body);
+    for (kind, value) in attributes(body) {
         match kind {
             IFLA_IFNAME => name = text(value).parse().ok(),
             IFLA_ADDRESS => mac = value.try_into().map(Mac).unwrap_or_default(),
@@ -307,6 +313,7 @@ fn link(message: &Message<'_>) -> Option<Option<Link>> {
         arp: flags & IFF_NOARP == 0,
         mac,
         mtu,
+        settings,
     }))
 }
 

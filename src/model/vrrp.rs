@@ -12,6 +12,7 @@ use super::extras::{
 };
 use super::filter::FilterSettings;
 use super::group::SyncGroup;
+use super::link::VirtualLink;
 use super::notify::NotifyCommands;
 use super::route::{Route, Rule};
 use super::tracker::{Script, TrackFile, TrackProcess, TrackedInterface, TrackedScript};
@@ -62,10 +63,6 @@ pub struct Vrrp {
     pub disable_local_igmp: bool,
     /// Tables of packet filters.
     pub filters: FilterSettings,
-    /// `vmac_prefix`
-    pub vmac_prefix: Option<Box<str>>,
-    /// `vmac_addr_prefix`
-    pub vmac_address_prefix: Option<Box<str>>,
     /// `fifo_write_vrrp_states_on_reload`
     pub fifo_states_on_reload: bool,
     /// `vrrp_rx_bufs_policy`
@@ -162,6 +159,25 @@ impl Instance {
     #[must_use]
     pub fn unicast(&self) -> Option<&Unicast> {
         self.extras.as_ref()?.unicast.as_ref()
+    }
+
+    /// The interface that is made for it (`use_vmac`, `use_ipvlan`).
+    #[must_use]
+    pub fn own_link(&self) -> Option<&VirtualLink> {
+        self.extras.as_ref()?.own_link.as_ref()
+    }
+
+    /// All interfaces that are made for it and for its addresses.
+    pub fn links(&self) -> impl Iterator<Item = &VirtualLink> {
+        let extras = self.extras.iter();
+        extras.flat_map(|extras| extras.own_link.iter().chain(&extras.address_links))
+    }
+
+    /// Whether adverts leave by [`Self::own_link`].
+    #[must_use]
+    pub fn sends_by_own_link(&self) -> bool {
+        let extras = self.extras.as_ref();
+        extras.is_some_and(|extras| extras.own_link.is_some() && !extras.vmac_xmit_base)
     }
 
     /// The key of `auth_type AH`.

@@ -97,6 +97,13 @@ impl Observed {
         true
     }
 
+    /// The kernel told the attributes of an object again.
+    pub(super) fn retell(&mut self, identity: &Identity<IfIndex>, attributes: &Attributes) {
+        if let Some(seen) = self.objects.get_mut(identity) {
+            seen.attributes = Some(Box::new(attributes.clone()));
+        }
+    }
+
     /// None if it was not known.
     pub(super) fn lost(&mut self, identity: &Identity<IfIndex>) -> Option<Lost> {
         let seen = self.objects.remove(identity)?;

@@ -183,6 +183,8 @@ impl<C: Copy + PartialEq> Table<C> {
                 Identity::Address(link, prefix) => Some((*link, prefix.network())),
                 Identity::Route(_)
                 | Identity::Rule(_)
+                | Identity::Link(..)
+                | Identity::Setting(..)
                 | Identity::FilterTable(_)
                 | Identity::Filter(_) => None,
             })

@@ -125,6 +125,8 @@ pub enum Waits {
 pub struct Effect {
     /// Entries that another program removed.
     pub removed: Vec<ObjectId>,
+    /// Entries that another program seems to have changed; they are among `settle`.
+    pub altered: Vec<ObjectId>,
     /// The entry that another program added.
     pub added: Option<ObjectId>,
     /// Entries to compare again.
@@ -268,6 +270,12 @@ impl<C: Copy + PartialEq> Table<C> {
         for (_, entry) in &mut self.entries {
             entry.claimants.clear();
         }
+    }
+
+    /// The entry of an object.
+    #[must_use]
+    pub fn find(&self, identity: &Identity<IfName>) -> Option<ObjectId> {
+        self.by_key.get(identity).copied()
     }
 
     /// All entries, in the order of their numbers.

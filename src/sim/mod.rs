@@ -8,6 +8,7 @@
 //! | `act` | the interpreter of actions |
 //! | `net` | segments: loss, delay, duplication, partition |
 //! | `kernel` | a host's links and addresses, and calls that fail |
+//! | `stacked` | interfaces made on others, and settings |
 //! | `filter` | its packet filters |
 //! | `director` | a host's IPVS table and check engine, and the servers it looks after |
 //! | `reconcile` | a test of `plan` alone on that kernel |
@@ -31,6 +32,7 @@ pub mod net;
 pub mod oracle;
 #[cfg(test)]
 mod reconcile;
+pub mod stacked;
 pub mod story;
 #[cfg(test)]
 mod tests;

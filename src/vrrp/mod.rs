@@ -13,6 +13,7 @@
 //! | `advert` | adverts received and sent |
 //! | `health` | why an instance cannot take part, and its priority |
 //! | `object`, `link`, `membership` | who wants which objects in the kernel; links; multicast groups |
+//! | `upper` | interfaces made for instances (`use_vmac`), and settings that go with them |
 //! | `job` | what concerns everything at once, in slices: reload, view of the kernel, start, stop |
 //! | `sweep` | many objects at once, in slices |
 //! | `filter` | what is dropped for instances that accept nothing |
@@ -31,7 +32,7 @@ use std::sync::Arc;
 use crate::base::limit::Limit;
 use crate::base::{Family, IfIndex, IfName, Instant, WallTime};
 use crate::model;
-use crate::plan::Table;
+use crate::plan::{Setting, Table};
 use crate::status::vrrp::Summary;
 use crate::track::{self, TrackerId};
 
@@ -62,6 +63,7 @@ mod tests;
 mod timers;
 pub mod timing;
 mod transition;
+mod upper;
 mod view;
 
 pub use action::{Action, Actions};
@@ -112,6 +114,8 @@ pub struct Engine {
     /// Former names that still mean an interface.
     aliases: BTreeMap<IfIndex, Vec<IfName>>,
     objects: Table<Claimant>,
+    /// Settings of interfaces as they were before they were changed.
+    originals: BTreeMap<(IfName, Setting), u32>,
     memberships: BTreeMap<(IfIndex, core::net::IpAddr), Membership>,
     /// When the next gratuitous frame may leave by an interface.
     spacing: BTreeMap<(IfIndex, Family), Instant>,
@@ -197,6 +201,7 @@ impl Engine {
             link_names: BTreeMap::new(),
             aliases: BTreeMap::new(),
             objects: Table::default(),
+            originals: BTreeMap::new(),
             memberships: BTreeMap::new(),
             spacing: BTreeMap::new(),
             timers: Timers::default(),

@@ -16,6 +16,8 @@ use crate::plan::{Change, Object, ObjectId, Outcome, Part, Request, Token, Waits
 pub(super) enum Claimant {
     /// An instance, which wants it while it is master.
     Instance(InstanceId),
+    /// An instance, which wants it as long as it exists: the interface that is made for it.
+    Link(InstanceId),
     /// The host, which wants it as long as the daemon runs: a static address, route or rule.
     Host,
 }
@@ -50,6 +52,11 @@ impl Engine {
         let position = claiming.next;
         claiming.next += 1;
         let instance = new.instances.get(claiming.instance);
+        if let (Some(config), 0) = (instance, position)
+            && let Some(id) = ids.get(claiming.instance).copied().flatten()
+        {
+            self.claim_links(config, id);
+        }
         let (claimant, lists) = match instance {
             Some(config) => {
                 let id = ids.get(claiming.instance).copied().flatten();
@@ -100,9 +107,17 @@ impl Engine {
             self.added_by_others(entry);
         }
         let mut entries = effect.removed;
+        let mut altered = effect.altered;
+        let concerned = entries.iter().chain(&altered).flat_map(|entry| self.users_of_link(*entry));
+        let concerned: Vec<InstanceId> = concerned.collect();
+        altered.retain(|entry| !self.may_set_right(moment, *entry));
         entries.retain(|entry| self.removed_by_others(moment, *entry));
-        entries.extend(effect.settle);
+        entries.extend(effect.settle.into_iter().filter(|entry| !altered.contains(entry)));
         self.settle(moment, &entries);
+        for id in &concerned {
+            self.refresh(*id);
+        }
+        self.reconsider_all(moment, concerned);
         if let Some((link, prefix)) = change.sight.as_address() {
             if effect.foreign || self.has_owner(link) {
                 self.reconsider_sources(moment, self.on_link(link));
@@ -127,7 +142,9 @@ impl Engine {
         let Some(what) = self.objects.entry(entry) else { return false };
         let claimants = what.claimants.clone();
         let object = std::sync::Arc::clone(&what.object);
-        if !object.is_tracked() {
+        // What could not be made as a whole was taken away again.
+        let refused = what.refused.is_some() && matches!(*object, Object::Link(_));
+        if !object.is_tracked() || refused {
             return false;
         }
         if claimants.contains(&Claimant::Host) && !matches!(*object, Object::FilterTable(_)) {
@@ -135,14 +152,23 @@ impl Engine {
         }
         self.table_taken(entry);
         for claimant in claimants {
-            if let Claimant::Instance(id) = claimant
-                && let Some(instance) = self.instance_mut(id)
-                && instance.is_master()
+            let (id, always) = match claimant {
+                Claimant::Instance(id) => (id, false),
+                Claimant::Link(id) => (id, true),
+                Claimant::Host => continue,
+            };
+            if let Some(instance) = self.instance_mut(id)
+                && (always || instance.is_master())
             {
                 instance.counters.objects_restored += 1;
                 say!(warn, *instance, "{object} was removed by another program, putting it back");
             }
         }
+        self.may_set_right(moment, entry)
+    }
+
+    /// Whether what another program has done to an object may be undone at once; if not, it will be later.
+    fn may_set_right(&mut self, moment: &Moment<'_>, entry: ObjectId) -> bool {
         if self.objects.may_restore(entry, moment.now) {
             return true;
         }
@@ -217,7 +243,7 @@ impl Engine {
             .iter()
             .filter_map(|claimant| match claimant {
                 Claimant::Instance(id) => Some(*id),
-                Claimant::Host => None,
+                Claimant::Link(_) | Claimant::Host => None,
             })
             .collect();
         // Of what is refused for want of its table the table is named.
@@ -235,6 +261,14 @@ impl Engine {
                 entry.object
             );
         }
+        if matches!(*entry.object, Object::Link(_))
+            && outcome == Outcome::Done
+            && answer.existed
+            && answer.added
+        {
+            tracing::warn!("{} was not as it has to be, it is set right", entry.object);
+        }
+        let users = self.users_of_link(answer.object);
         for id in &claimants {
             if let Some(instance) = self.instance_mut(*id) {
                 instance.in_flight = instance.in_flight.saturating_sub(1);
@@ -264,6 +298,10 @@ impl Engine {
             self.announce_state_if_settled(moment, id);
             self.reconsider_all(moment, [id]);
         }
+        for id in &users {
+            self.refresh(*id);
+        }
+        self.reconsider_all(moment, users);
     }
 
     /// Announces addresses whose link has come up, for those masters that do not depend on it.
@@ -357,7 +395,11 @@ fn wants(instances: &Registry, phase: Phase, claimant: Claimant) -> Want {
             Some(instance) if instance.retained => Want::Keep,
             _ => Want::No,
         },
-        Claimant::Host if matches!(phase, Phase::Running | Phase::Waiting { .. }) => Want::Yes,
-        Claimant::Host => Want::No,
+        Claimant::Link(_) | Claimant::Host
+            if matches!(phase, Phase::Running | Phase::Waiting { .. }) =>
+        {
+            Want::Yes
+        }
+        Claimant::Link(_) | Claimant::Host => Want::No,
     }
 }

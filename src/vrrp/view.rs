@@ -43,7 +43,8 @@ impl Engine {
             .collect();
         let interfaces = if skip == 0 { self.meanings() } else { Vec::new() };
         let more = skip.saturating_add(count) < own + self.groups.len();
-        (Summary { at: now, instances, groups, interfaces }, more)
+        let settings = if skip == 0 { self.settings_before() } else { Vec::new() };
+        (Summary { at: now, instances, groups, interfaces, settings }, more)
     }
 
     /// A full view, in one piece: for tests and for the end of a process. Whoever must not be held up takes parts

@@ -507,8 +507,14 @@ pub(super) fn inside(path: &str, line: &str) -> Vec<String> {
                 .replace("vrrp_instance V", "vrrp_instance Z")
                 .replace("_id 5", "_id 8")
                 .replace("10.0.0.9", "10.0.0.5");
+            let made = instance(
+                " use_vmac\n use_vmac_addr\n virtual_ipaddress_excluded {\n 10.0.1.9 dev eth1\n }",
+            )
+            .replace("vrrp_instance V", "vrrp_instance U")
+            .replace("_id 5", "_id 9")
+            .replace("10.0.0.9", "10.0.0.44");
             let fixed = "static_ipaddress {\n 10.0.0.4\n}\n";
-            let all = format!("{objects}{rest}{tracked}{v6}{owner}{unicast}{fixed}");
+            let all = format!("{objects}{rest}{tracked}{v6}{owner}{unicast}{made}{fixed}");
             vec![
                 global(line) + &all,
                 global(&format!(" vrrp_strict\n{line}")) + &all,
@@ -678,6 +684,11 @@ fn effective(mut model: Model) -> Model {
     for instance in vrrp.instances.iter_mut() {
         let effective = instance.extras.take().map(|e| InstanceExtras {
             routes: e.routes,
+            own_link: e.own_link,
+            vmac_xmit_base: e.vmac_xmit_base,
+            address_links: e.address_links,
+            link_addresses: e.link_addresses,
+            promote_secondaries: e.promote_secondaries,
             rules: e.rules,
             unicast: e.unicast,
             ah_key: e.ah_key,

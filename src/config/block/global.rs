@@ -312,9 +312,9 @@ block! {
         /// Multiple for `vrrp_rx_bufs_policy`.
         vrrp_rx_bufs_multiplier: One<Int<1, U32>> = "vrrp_rx_bufs_multiplier", later, default(Int(3));
         /// Prefix of the names of VMAC interfaces.
-        vmac_prefix: First<Text> = "vmac_prefix", later, default(Text("vrrp".into()));
+        vmac_prefix: First<Text> = "vmac_prefix", default(Text("vrrp".into()));
         /// Prefix of the names of VMAC interfaces for addresses on other interfaces.
-        vmac_addr_prefix: First<Text> = "vmac_addr_prefix", later, otherwise("vmac_prefix");
+        vmac_addr_prefix: First<Text> = "vmac_addr_prefix", otherwise("vmac_prefix");
         /// File mode mask for files that the daemon creates.
         umask: One<Umask> = "umask", later, default(Umask(0o177));
         /// Without effect, as in keepalived.

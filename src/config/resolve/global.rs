@@ -72,8 +72,6 @@ pub(super) fn finish(root: &Root, cx: &mut Load<'_>) {
     let disable_local_igmp = global.disable_local_igmp.is_set();
     let filters = firewall::filters(cx);
     let global = cx.draft.global();
-    let vmac_prefix = global.vmac_prefix.value().map(|p| p.0.clone());
-    let vmac_address_prefix = global.vmac_addr_prefix.value().map(|p| p.0.clone());
     let fifo_states_on_reload = global.fifo_write_vrrp_states_on_reload.is_set();
     let multiplier = global.vrrp_rx_bufs_multiplier().u32();
     let receive_buffers = match global.vrrp_rx_bufs_policy.value() {
@@ -103,8 +101,6 @@ pub(super) fn finish(root: &Root, cx: &mut Load<'_>) {
     draft.vrrp.no_mail_for_faults = no_mail_for_faults;
     draft.vrrp.filters = filters;
     draft.vrrp.disable_local_igmp = disable_local_igmp;
-    draft.vrrp.vmac_prefix = vmac_prefix;
-    draft.vrrp.vmac_address_prefix = vmac_address_prefix;
     draft.vrrp.fifo_states_on_reload = fifo_states_on_reload;
     draft.vrrp.receive_buffers = receive_buffers;
     draft.vrrp.allow_interface_changes = allow_interface_changes;

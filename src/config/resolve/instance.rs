@@ -14,7 +14,7 @@ use super::Load;
 use super::address::addresses;
 use super::announce::{garp, notify};
 use super::extras::{self, Settled};
-use super::tracker;
+use super::{tracker, vmac};
 use crate::base::{Family, IfName, Name};
 use crate::config::block::vrrp::{AuthType, StateWord, VrrpInstance};
 use crate::config::codes;
@@ -168,10 +168,14 @@ fn resolve(block: &VrrpInstance, cx: &mut Load<'_>) -> Option<(Instance, Reason)
     let track_scripts = tracker::scripts(&block.track_script.items, name, cx);
     let notify = notify(block, cx);
     let garp = garp(block, strict, cx);
-    let source = source(block, family, cx);
+    let mut source = source(block, family, cx);
     let settled =
         Settled { family, version, vrid, priority, strict, preempt, multicast: unicast.is_none() };
-    let rest = extras::extras(block, settled, unicast, ah_key, hmac, cx);
+    let all = list.iter_mut().chain(&mut excluded);
+    let links = vmac::links(block, settled, &interface, all, cx);
+    let first = links.addresses.first().map(|address| address.prefix.address);
+    source = source.or(first.filter(|_| block.use_ipvlan.is_set()));
+    let rest = extras::extras(block, settled, links, unicast, ah_key, hmac, cx);
     let down_timer_adverts = down_timer_adverts(block, strict, cx);
     let lower = switch(
         block,

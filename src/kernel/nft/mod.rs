@@ -199,7 +199,7 @@ fn steps(op: &Op) -> Option<Vec<Packed>> {
             Some([some, gone].into_iter().chain(parts).collect())
         }
         Identity::Filter(filter) => Some(element::requests(&filter, delete)),
-        Identity::Address(..) | Identity::Route(_) | Identity::Rule(_) => None,
+        _ => None,
     }
 }
 

@@ -29,6 +29,7 @@ mod reload;
 mod routes;
 mod rules;
 mod unicast;
+mod vmac;
 
 const SECOND: Duration = Duration::from_secs(1);
 const MS: Duration = Duration::from_millis(1);
@@ -217,6 +218,7 @@ fn link(index: IfIndex, name: &str, up: bool) -> Link {
         arp: true,
         mac: Mac([2, 0, 0, 0, octet, 1]),
         mtu: 1500,
+        settings: crate::plan::Settings::default(),
     }
 }
 
