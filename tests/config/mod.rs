@@ -5,6 +5,7 @@ mod corpus;
 mod defaults;
 mod diagnostics;
 mod examples;
+mod firewall;
 mod format;
 mod keywords;
 mod layers;
