@@ -28,7 +28,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use crate::base::limit::Limit;
-use crate::base::{Family, IfIndex, IfName, Instant, WallTime};
+use crate::base::{IfIndex, IfName, Instant, WallTime};
 use crate::model;
 use crate::plan::Table;
 use crate::status::vrrp::Summary;
@@ -110,8 +110,8 @@ pub struct Engine {
     aliases: BTreeMap<IfIndex, Vec<IfName>>,
     objects: Table<Claimant>,
     memberships: BTreeMap<(IfIndex, core::net::IpAddr), Membership>,
-    /// When the next gratuitous frame may leave by an interface.
-    spacing: BTreeMap<(IfIndex, Family), Instant>,
+    /// When the last gratuitous frame left that others must keep apart from.
+    last_frames: BTreeMap<garp::Spaced, Instant>,
     timers: Timers,
     /// Groups that a change of state has not reached as a whole.
     walking: VecDeque<GroupId>,
@@ -195,7 +195,7 @@ impl Engine {
             aliases: BTreeMap::new(),
             objects: Table::default(),
             memberships: BTreeMap::new(),
-            spacing: BTreeMap::new(),
+            last_frames: BTreeMap::new(),
             timers: Timers::default(),
             walking: VecDeque::new(),
             queue: VecDeque::new(),

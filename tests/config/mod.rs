@@ -10,6 +10,7 @@ mod keywords;
 mod layers;
 mod limits;
 mod lint;
+mod parts;
 mod reload;
 mod schema;
 mod service;
