@@ -158,6 +158,7 @@ fn link(number: u32, up: bool) -> Link {
         arp: true,
         mac: Mac([2, 0, 0, 0, 0, 1]),
         mtu: 1500,
+        settings: evervip::plan::Settings::default(),
     }
 }
 

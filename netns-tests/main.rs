@@ -16,6 +16,7 @@ mod demo;
 mod dr;
 mod failover;
 mod fifo;
+mod firewall;
 mod foreign;
 mod group;
 mod haproxy;
@@ -37,6 +38,7 @@ mod status;
 mod systemd;
 mod table;
 mod unicast;
+mod vmac;
 mod without;
 
 use std::path::Path;
@@ -61,6 +63,8 @@ fn main() -> ExitCode {
         ownership::CASES,
         route::CASES,
         route::guest::CASES,
+        firewall::CASES,
+        firewall::guest::CASES,
         rule::CASES,
         process::CASES,
         privilege::CASES,
@@ -74,6 +78,7 @@ fn main() -> ExitCode {
         systemd::CASES,
         table::CASES,
         unicast::CASES,
+        vmac::CASES,
         service::CASES,
         script::CASES,
         status::CASES,

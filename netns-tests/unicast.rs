@@ -117,7 +117,7 @@ fn no_router_but_the_peers_is_sent_anything(lab: &mut Lab) -> Res {
     let to: Vec<IpAddr> = lab.after(mark).all(|event| match &event.what {
         What::Frame(Frame::Advert(advert)) => Some(advert.target),
         // A membership report of the group.
-        What::Frame(Frame::Igmp { source }) => Some((*source).into()),
+        What::Frame(Frame::Igmp { source, .. }) => Some((*source).into()),
         _ => None,
     });
     let peer: IpAddr = "10.0.0.72".parse()?;

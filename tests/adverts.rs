@@ -7,12 +7,14 @@ use std::time::Duration;
 
 use evervip::base::{Family, IfIndex, Instant, Mac, Prefix, WallTime};
 use evervip::config::{MemoryFiles, Options, StaticHost, load};
-use evervip::model::Vrrp;
-use evervip::plan::{Outcome, Sight};
+use evervip::model::{LinkKind, Vrrp};
+use evervip::plan::{Object, Outcome, Sight};
 use evervip::status::vrrp::Counters;
 use evervip::vrrp::{Action, Actions, Engine, Event, Link, Rx, Snapshot};
 
 const ETH: IfIndex = IfIndex(2);
+/// The one that is made with the virtual MAC.
+const UPPER: IfIndex = IfIndex(3);
 const CAPTURES: &str = include_str!("data/adverts-2.4.3.tsv");
 
 struct Capture {
@@ -29,10 +31,9 @@ struct Capture {
     hops: u8,
 }
 
-/// All but those from a virtual MAC, which differ from others in the frame only.
 fn captures() -> Vec<Capture> {
     let rows = CAPTURES.lines().skip(1).map(|line| line.split('\t').collect::<Vec<_>>());
-    rows.filter(|row| !row[0].contains("vmac")).map(|row| capture(&row)).collect()
+    rows.map(|row| capture(&row)).collect()
 }
 
 fn capture(row: &[&'static str]) -> Capture {
@@ -85,13 +86,27 @@ struct Router {
     sent: Vec<(u8, Vec<u8>)>,
     config: Vrrp,
     own: IpAddr,
+    /// An interface with the virtual MAC was asked for.
+    made: bool,
+}
+
+fn link(index: IfIndex, name: &str, mac: Mac) -> Link {
+    Link {
+        index,
+        name: name.parse().unwrap(),
+        up: true,
+        arp: true,
+        mac,
+        mtu: 1500,
+        settings: evervip::plan::Settings::default(),
+    }
 }
 
 impl Router {
     fn new(config: Vrrp, own: IpAddr, time: WallTime) -> Self {
         let now = Instant::from_nanos(1_000_000_000);
         let (engine, sent) = (Engine::new(now), Vec::new());
-        let mut router = Self { engine, now, sent, config: config.clone(), own };
+        let mut router = Self { engine, now, sent, config: config.clone(), own, made: false };
         router.event(Event::TimeOfDay(time));
         router.begin(config, own);
         router
@@ -101,14 +116,7 @@ impl Router {
         self.event(Event::Reload(Arc::new(config)));
         let length = if own.is_ipv4() { 24 } else { 64 };
         self.event(Event::Kernel(Snapshot {
-            links: vec![Link {
-                index: ETH,
-                name: "eth0".parse().unwrap(),
-                up: true,
-                arp: true,
-                mac: Mac([2, 0, 0, 0, 0, 1]),
-                mtu: 1500,
-            }],
+            links: vec![link(ETH, "eth0", Mac([2, 0, 0, 0, 0, 1]))],
             objects: vec![Sight::address(ETH, Prefix::new(own, length).unwrap())],
         }));
     }
@@ -118,12 +126,19 @@ impl Router {
         self.engine.handle(self.now, event, &mut out);
         for action in out.list() {
             match action {
-                Action::SendAdvert { packet, hop_limit, .. } => {
+                Action::SendAdvert { packet, hop_limit, interface, .. } => {
+                    assert_eq!(*interface, if self.made { UPPER } else { ETH });
                     self.sent.push((*hop_limit, out.bytes(packet).to_vec()));
                 }
                 Action::Apply { token, ops } => {
-                    for item in 0..u32::try_from(ops.len()).unwrap() {
+                    for (item, op) in (0u32..).zip(ops) {
                         self.event(Event::Applied { token: *token, item, outcome: Outcome::Done });
+                        if let Object::Link(object) = op.object.as_ref()
+                            && let LinkKind::Macvlan { mac } = object.link.kind
+                        {
+                            self.made = true;
+                            self.event(Event::Link(link(UPPER, object.link.name.as_str(), mac)));
+                        }
                     }
                 }
                 _ => {}
@@ -147,7 +162,9 @@ impl Router {
             source = <[u8; 4]>::try_from(&packet[12..16]).unwrap().into();
             destination = <[u8; 4]>::try_from(&packet[16..20]).unwrap().into();
         }
-        let rx = Rx { interface: ETH, source, destination, hop_limit: capture.hops };
+        // The kernel hands a frame from the virtual MAC to the interface that has it.
+        let interface = if self.made { UPPER } else { ETH };
+        let rx = Rx { interface, source, destination, hop_limit: capture.hops };
         self.event(Event::Advert { rx, packet });
     }
 

@@ -101,6 +101,7 @@ impl Host {
             arp: true,
             mac: Mac([2, 0, 0, 0, 0, 1]),
             mtu: 1500,
+            settings: evervip::plan::Settings::default(),
         };
         let own = Prefix::new([10, 0, 2, 71].into(), 24).unwrap();
         host.event(Event::Reload(Arc::new(config)));

@@ -182,7 +182,7 @@ impl Host {
                         self.event(Event::Applied { token: *token, item, outcome });
                     }
                 }
-                Action::Join { interface, group } => {
+                Action::Join { interface, group } | Action::Overhear { interface, group } => {
                     let (interface, group): (IfIndex, IpAddr) = (*interface, *group);
                     self.event(Event::Joined { interface, group, outcome: Outcome::Done });
                 }

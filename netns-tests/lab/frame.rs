@@ -30,7 +30,12 @@ pub enum Frame {
     Tcp(Tcp),
     /// A membership report or leave message: the group, and whether it is left.
     Igmp {
+        from: Mac,
         source: Ipv4Addr,
+    },
+    /// A report of multicast listeners (IPv6).
+    Mld {
+        from: Mac,
     },
 }
 
@@ -116,7 +121,7 @@ impl Frame {
         let target: Ipv4Addr = array::<4>(packet, 16)?.into();
         let payload = packet.get(header..length)?;
         match packet.get(9)? {
-            2 => Some(Self::Igmp { source }),
+            2 => Some(Self::Igmp { from, source }),
             6 => tcp(source.into(), target.into(), payload),
             51 | 112 => {
                 let room = if packet.get(9)? == &51 { 24 } else { 0 };
@@ -154,6 +159,8 @@ impl Frame {
                     solicited: flags & 0x40 != 0,
                 }))
             }
+            // Behind the hop-by-hop options with the router alert.
+            0 if matches!(payload.get(8), Some(131 | 132 | 143)) => Some(Self::Mld { from }),
             112 => Some(Self::Advert(Advert {
                 from,
                 to,
@@ -248,7 +255,8 @@ impl fmt::Display for Frame {
                 t.target,
                 t.target_port
             ),
-            Self::Igmp { source } => write!(f, "IGMP from {source}"),
+            Self::Mld { from } => write!(f, "MLD from {from:?}"),
+            Self::Igmp { source, .. } => write!(f, "IGMP from {source}"),
         }
     }
 }

@@ -506,6 +506,10 @@ fn missing(view: &vrrp::MissingObject) -> Missing {
         }
         vrrp::Missing::NoInterface(name) => format!("interface {name} does not exist"),
         vrrp::Missing::NoAddress(address) => format!("address {address} is not there"),
+        vrrp::Missing::NoTable { table, errno: 0 } => format!("{table} is not there"),
+        vrrp::Missing::NoTable { table, errno } => {
+            format!("{table} is refused: {}", error(*errno))
+        }
     };
     Missing { object: view.object.clone(), reason }
 }

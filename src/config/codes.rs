@@ -238,6 +238,11 @@ codes! {
     NOT_IN_EFFECT = "W0702", "not in effect in this version";
     /// The keyword is accepted for the sake of old files and has no effect, in keepalived as in EverVIP.
     DEAD = "W0703", "keyword does nothing";
+    /// What `vrrp_iptables` and `vrrp_ipsets` ask for is done by tables of nftables of the daemon's own, as keepalived
+    /// does where the command `iptables` is that of nftables. The same packets are dropped, with one exception: a rule
+    /// of iptables that accepts packets before they come to the named chain does not let them in. Nothing is added
+    /// to the named chains. Use `nftables` to choose the name of the tables.
+    BY_NFTABLES = "N0704", "carried out by nftables";
 
     /// The failure of a tracked object lowers the priority, but not below that of the other router, so there
     /// is no failover. The weight must be greater than the difference between the two priorities.

@@ -324,6 +324,22 @@ fn notice(
     }
 }
 
+/// A slot that stands for a value, so that it can have a default.
+pub(crate) trait Single {
+    type Value;
+    /// What was written.
+    fn given(&self) -> Option<Self::Value>;
+    fn words(value: &Self::Value, out: &mut Words);
+}
+
+/// A default as it would be written.
+pub(crate) fn shown<S: Single>(value: &S::Value) -> String {
+    let mut words = Words::default();
+    S::words(value, &mut words);
+    let words: Vec<_> = words.0.iter().map(|w| String::from_utf8_lossy(w)).collect();
+    words.join(" ")
+}
+
 /// Makes a struct of a table of keywords.
 macro_rules! block {
     (
@@ -453,7 +469,7 @@ macro_rules! block {
 /// What a mark of a row is told: a default becomes the function that shows it.
 macro_rules! argument {
     (default $slot:ty, $value:expr) => {
-        || $crate::config::slot::shown::<$slot>(&$value)
+        || $crate::config::schema::shown::<$slot>(&$value)
     };
     ($mark:ident $slot:ty, $value:expr) => {
         $value
@@ -469,8 +485,8 @@ macro_rules! value_or_default {
     };
     ($field:ident $slot:ty, [$($allow:ident)?]; default($value:expr); $($rest:tt)*) => {
         $(#[$allow(dead_code, reason = "not every keyword is carried out yet")])?
-        pub(crate) fn $field(&self) -> <$slot as $crate::config::slot::Single>::Value {
-            $crate::config::slot::Single::given(&self.$field).unwrap_or_else(|| $value)
+        pub(crate) fn $field(&self) -> <$slot as $crate::config::schema::Single>::Value {
+            $crate::config::schema::Single::given(&self.$field).unwrap_or_else(|| $value)
         }
     };
     ($field:ident $slot:ty, [$($allow:ident)?]; $mark:ident $(($value:expr))?; $($rest:tt)*) => {

@@ -5,7 +5,9 @@ use super::context::Cx;
 use super::diagnostic::Diagnostic;
 use super::document::Node;
 use super::reader::Reader;
-use super::schema::{Args, Block, Keyword, Next, Shape, Slot, Times, Value, Words, read_block};
+use super::schema::{
+    Args, Block, Keyword, Next, Shape, Single, Slot, Times, Value, Words, read_block,
+};
 use super::span::{Span, Spanned};
 use super::words::Statement;
 
@@ -91,22 +93,6 @@ impl<T> Over<T> {
     pub(crate) fn value(&self) -> Option<&T> {
         self.0.as_ref().map(|s| &s.value)
     }
-}
-
-/// A slot that stands for a value, so that it can have a default.
-pub(crate) trait Single {
-    type Value;
-    /// What was written.
-    fn given(&self) -> Option<Self::Value>;
-    fn words(value: &Self::Value, out: &mut Words);
-}
-
-/// A default as it would be written.
-pub(crate) fn shown<S: Single>(value: &S::Value) -> String {
-    let mut words = Words::default();
-    S::words(value, &mut words);
-    let words: Vec<_> = words.0.iter().map(|w| String::from_utf8_lossy(w)).collect();
-    words.join(" ")
 }
 
 macro_rules! single {

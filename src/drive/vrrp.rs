@@ -404,6 +404,14 @@ impl Driver {
                     let (interface, group) = (*interface, *group);
                     self.answers.push_back(Answer::Joined { interface, group, outcome });
                 }
+                Action::Overhear { interface, group } => {
+                    let outcome = match self.sockets.overhear(&self.epoll, *group, *interface) {
+                        Ok(()) => Outcome::Done,
+                        Err(e) => Outcome::Refused(e.raw_os_error().unwrap_or(libc::EIO)),
+                    };
+                    let (interface, group) = (*interface, *group);
+                    self.answers.push_back(Answer::Joined { interface, group, outcome });
+                }
                 Action::HearAh => {
                     for (group, interface, e) in self.sockets.hear_ah(&self.epoll) {
                         let outcome = Outcome::Refused(e.raw_os_error().unwrap_or(libc::EIO));

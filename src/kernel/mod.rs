@@ -11,4 +11,5 @@
 pub mod ipvs;
 pub mod monitor;
 pub mod netlink;
+pub mod nft;
 pub mod object;

@@ -11,7 +11,9 @@ use netlink_sys::protocols::NETLINK_ROUTE;
 use netlink_sys::{Socket, SocketAddr};
 use nix::sys::socket::{setsockopt, sockopt};
 
-use super::netlink::{DATAGRAM, Message, RequestError, Requests, attributes, messages, text};
+use super::netlink::{
+    DATAGRAM, Message, RequestError, Requests, attributes, messages, receive, text,
+};
 use super::object::{self, Watch};
 use crate::base::{IfIndex, Mac};
 use crate::plan::{self, Link, PROTOCOL_MARK, Snapshot};
@@ -126,29 +128,11 @@ impl Monitor {
         let Self { socket, writer, links, buffer, .. } = self;
         socket
             .read(|socket| {
-                let mut seen = 0;
-                while seen < SLICE {
-                    let (length, sender) =
-                        match socket.recv_from(&mut buffer.as_mut_slice(), libc::MSG_TRUNC) {
-                            Ok(datagram) => datagram,
-                            Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
-                            Err(e) if e.raw_os_error() == Some(libc::ENOBUFS) => {
-                                changes.push(Change::Lost);
-                                return Ok(());
-                            }
-                            Err(e) if e.kind() == io::ErrorKind::WouldBlock && seen > 0 => break,
-                            Err(e) => return Err(e),
-                        };
-                    seen += 1;
-                    // Other processes may write to this socket; only the kernel is believed.
-                    if sender.port_number() != 0 {
-                        continue;
-                    }
-                    let Some(datagram) = buffer.get(..length) else {
-                        changes.push(Change::Lost);
-                        continue;
-                    };
+                let whole = receive(socket, buffer, SLICE, |datagram| {
                     decode(datagram, *writer, links, changes);
+                })?;
+                if !whole {
+                    changes.push(Change::Lost);
                 }
                 Ok(())
             })
@@ -167,6 +151,8 @@ impl Monitor {
             let mut snapshot = Snapshot::default();
             let whole = requests.dump(RTM_GETLINK, &Anything, |message| {
                 snapshot.links.extend(link(message).flatten());
+                let all = object::changes(message, false).into_iter();
+                snapshot.objects.extend(all.map(|change| change.sight));
             })? & object::list(requests, watch, &mut snapshot.objects)?;
             Ok::<_, RequestError>((snapshot, whole))
         })?;
@@ -251,6 +237,7 @@ fn change(
     links: &mut BTreeMap<IfIndex, Link>,
     changes: &mut Vec<Change>,
 ) {
+    let own = writer != 0 && message.port == writer;
     match message.kind {
         RTM_NEWLINK => {
             if let Some(Some(link)) = link(message)
@@ -258,16 +245,17 @@ fn change(
             {
                 changes.push(Change::Link(link));
             }
+            changes.extend(object::changes(message, own).into_iter().map(Change::Object));
         }
         RTM_DELLINK => {
             // The bridge module says so as well when a port leaves the bridge.
             if let (Some(head), Some(_)) = (head(message.body), link(message)) {
                 links.remove(&head.index);
                 changes.push(Change::LinkGone(head.index));
+                changes.extend(object::changes(message, own).into_iter().map(Change::Object));
             }
         }
         _ => {
-            let own = writer != 0 && message.port == writer;
             changes.extend(object::changes(message, own).into_iter().map(Change::Object));
         }
     }
@@ -308,7 +296,9 @@ fn link(message: &Message<'_>) -> Option<Option<Link>> {
     }
     let flags = number(message.body.get(8..12)?)?;
     let (mut name, mut mac, mut mtu) = (None, Mac::default(), 0);
-    for (kind, value) in attributes(message.body.get(16..)?) {
+    let body = message.body.get(16..)?;
+    let settings = object::link::settings(body);
+    for (kind, value) in attributes(body) {
         match kind {
             IFLA_IFNAME => name = text(value).parse().ok(),
             IFLA_ADDRESS => mac = value.try_into().map(Mac).unwrap_or_default(),
@@ -323,6 +313,7 @@ fn link(message: &Message<'_>) -> Option<Option<Link>> {
         arp: flags & IFF_NOARP == 0,
         mac,
         mtu,
+        settings,
     }))
 }
 

@@ -98,7 +98,15 @@ impl Requests {
     /// # Errors
     /// When the process has no descriptor left.
     pub fn open() -> io::Result<Self> {
-        let mut socket = Socket::new(NETLINK_ROUTE)?;
+        Self::open_on(NETLINK_ROUTE)
+    }
+
+    /// Opens a socket to a part of the kernel (`NETLINK_*`).
+    ///
+    /// # Errors
+    /// When the process has no descriptor left, or the kernel lacks that part.
+    pub fn open_on(protocol: isize) -> io::Result<Self> {
+        let mut socket = Socket::new(protocol)?;
         let port = socket.bind_auto()?.port_number();
         socket.connect(&SocketAddr::new(0, 0))?;
         // Both since Linux 4.12; only the words of refusals are lost without them.
@@ -151,27 +159,50 @@ impl Requests {
         results
     }
 
-    fn send_packed(&mut self, requests: &[Packed], results: &mut Vec<Result<(), RequestError>>) {
+    /// Carries out requests that stand between the first and the last one, which begin and end a transaction: all of
+    /// them or none. They must fit into one datagram.
+    ///
+    /// # Errors
+    /// The first refusal; `ETIMEDOUT` and `ENOBUFS` as in [`Self::change`].
+    pub fn transaction(&mut self, requests: &[Packed]) -> Result<(), RequestError> {
         let first = self.sequence.wrapping_add(1);
+        let last = requests.len().saturating_sub(2);
+        self.pack(requests, last);
+        // That of the end is never given. One to the beginning is about the transaction as a whole, and a refusal.
+        let mut answers: Vec<Option<RequestError>> =
+            core::iter::repeat_with(|| None).take(last + 1).collect();
+        self.datagrams += 1;
+        self.socket.send(&self.out, 0)?;
+        let read = self.packed_answers(first, true, &mut answers);
+        answers.into_iter().flatten().next().map_or(read.map_err(Into::into), Err)
+    }
+
+    /// Puts requests into one datagram, and asks for an acknowledgement of the one at `last`.
+    fn pack(&mut self, requests: &[Packed], last: usize) {
         self.out.clear();
-        let count = requests.len();
         for (number, Packed(octets)) in requests.iter().enumerate() {
             self.sequence = self.sequence.wrapping_add(1);
             let start = self.out.len();
             self.out.extend_from_slice(octets);
             let mut header = NetlinkBuffer::new(self.out.get_mut(start..).unwrap_or_default());
             header.set_sequence_number(self.sequence);
-            if number + 1 == count {
+            if number == last {
                 header.set_flags(header.flags() | NLM_F_ACK);
             }
             self.out.resize(self.out.len().next_multiple_of(4), 0);
         }
+    }
+
+    fn send_packed(&mut self, requests: &[Packed], results: &mut Vec<Result<(), RequestError>>) {
+        let first = self.sequence.wrapping_add(1);
+        let count = requests.len();
+        self.pack(requests, count.saturating_sub(1));
         let mut answers: Vec<Option<RequestError>> =
             core::iter::repeat_with(|| None).take(count).collect();
         self.datagrams += 1;
         let mut failed = self.socket.send(&self.out, 0).err();
         if failed.is_none() {
-            failed = self.packed_answers(first, &mut answers).err();
+            failed = self.packed_answers(first, false, &mut answers).err();
         }
         let errno = failed.map(|e| e.raw_os_error().unwrap_or(libc::EIO));
         results.extend(answers.into_iter().map(|answer| match (answer, errno) {
@@ -181,10 +212,11 @@ impl Requests {
         }));
     }
 
-    /// Reads failures until the last request is answered.
+    /// Reads failures until the last request is answered; of a transaction, if that is `whole`, until the first one is.
     fn packed_answers(
         &mut self,
         first: u32,
+        whole: bool,
         answers: &mut [Option<RequestError>],
     ) -> io::Result<()> {
         let end = std::time::Instant::now() + PATIENCE;
@@ -209,9 +241,12 @@ impl Requests {
                 if message.kind != ERROR || position >= answers.len() {
                     continue;
                 }
+                let refusal = refusal(&message);
                 done |= position + 1 == answers.len();
+                // The beginning of a transaction is answered when all of it is refused.
+                done |= whole && position == 0 && refusal.is_some();
                 if let Some(slot) = answers.get_mut(position) {
-                    *slot = refusal(&message);
+                    *slot = refusal;
                 }
             }
             if done {
@@ -297,6 +332,40 @@ impl AsFd for Requests {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
     }
+}
+
+/// Reads datagrams from a socket of events, at most `most` of them. False when the kernel has dropped some.
+///
+/// # Errors
+/// When the socket fails for another reason, or there is nothing to read.
+pub(super) fn receive(
+    socket: &Socket,
+    buffer: &mut [u8],
+    most: usize,
+    mut each: impl FnMut(&[u8]),
+) -> io::Result<bool> {
+    let mut seen = 0;
+    let mut whole = true;
+    while seen < most {
+        let mut space = &mut *buffer;
+        let (length, sender) = match socket.recv_from(&mut space, libc::MSG_TRUNC) {
+            Ok(datagram) => datagram,
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
+            Err(e) if e.raw_os_error() == Some(libc::ENOBUFS) => return Ok(false),
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock && seen > 0 => break,
+            Err(e) => return Err(e),
+        };
+        seen += 1;
+        // Other processes may write to this socket; only the kernel is believed.
+        if sender.port_number() != 0 {
+            continue;
+        }
+        match buffer.get(..length) {
+            Some(datagram) => each(datagram),
+            None => whole = false,
+        }
+    }
+    Ok(whole)
 }
 
 /// The error in an `NLMSG_ERROR`; none if it is an acknowledgement.

@@ -2,6 +2,7 @@
 //! of this folder the messages of one.
 
 mod address;
+pub(super) mod link;
 mod route;
 mod rule;
 
@@ -13,7 +14,7 @@ use netlink_packet_route::route::{RouteMessage, RouteProtocol};
 use netlink_packet_route::rule::RuleMessage;
 
 use super::netlink::{Message, Packed, RequestError, Requests, attributes};
-use crate::plan::{Change, ChangeKind, Object, Op, Outcome, PROTOCOL_MARK, Sight};
+use crate::plan::{Change, ChangeKind, Object, Op, Outcome, PROTOCOL_MARK, Phase, Sight};
 
 /// Groups of events about addresses.
 pub(super) const GROUPS: [u32; 2] = address::GROUPS;
@@ -58,6 +59,33 @@ impl Step {
 /// Carries out operations in order and says how the kernel answered each. They leave packed, many in one datagram;
 /// each takes some 10 us to 1 ms, and up to 2 s are waited if an answer is lost.
 pub fn carry_out(requests: &mut Requests, ops: &[Op]) -> Vec<Outcome> {
+    let mut outcomes = Vec::with_capacity(ops.len());
+    let mut rest = ops;
+    while let Some(op) = rest.first() {
+        // What is made of interfaces and settings depends on what is there, so these go one by one.
+        let alone = match op.object.as_ref() {
+            Object::Link(object) => Some(link::carry_out(op, &object.link, requests)),
+            Object::Setting(object) => Some(link::change_setting(op, object, requests)),
+            _ => None,
+        };
+        let count = match alone {
+            Some(outcome) => {
+                outcomes.push(outcome);
+                1
+            }
+            None => {
+                let packs = |op: &&Op| op.object.phase() != Phase::Link;
+                let count = rest.iter().take_while(packs).count().max(1);
+                outcomes.extend(carry_out_packed(requests, rest.get(..count).unwrap_or(rest)));
+                count
+            }
+        };
+        rest = rest.get(count..).unwrap_or_default();
+    }
+    outcomes
+}
+
+fn carry_out_packed(requests: &mut Requests, ops: &[Op]) -> Vec<Outcome> {
     let mut packed = Vec::new();
     let mut steps = Vec::new();
     for (position, op) in ops.iter().enumerate() {
@@ -65,6 +93,10 @@ pub fn carry_out(requests: &mut Requests, ops: &[Op]) -> Vec<Outcome> {
             Object::Address(address) => address::steps(op, address, requests),
             Object::Route(route) => route::steps(op, route),
             Object::Rule(rule) => Some(rule::steps(op, rule)),
+            // They go one by one, or another socket takes them, see `nft`.
+            Object::Link(_) | Object::Setting(_) | Object::FilterTable(_) | Object::Filter(_) => {
+                None
+            }
         };
         for step in all.unwrap_or_default() {
             steps.push((position, step.already, step.optional));
@@ -101,6 +133,7 @@ pub(super) fn changes(message: &Message<'_>, own: bool) -> Vec<Change> {
     let all = match message.kind {
         address::NEW | address::DELETE => address::sight(message).into_iter().collect(),
         route::NEW | route::DELETE => route::sights(message),
+        link::NEW | link::DELETE => link::sight(message).into_iter().collect(),
         rule::NEW | rule::DELETE => rule::sight(message).into_iter().collect(),
         _ => Vec::new(),
     };

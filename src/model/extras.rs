@@ -5,9 +5,11 @@ use core::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::address::Address;
+use super::link::VirtualLink;
 use super::route::{Route, Rule};
 use super::tracker::Tracked;
-use crate::base::{IfName, Mac, Name, Prefix, Secret};
+use crate::base::{IfName, Name, Secret};
 
 /// What few instances have.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -17,16 +19,14 @@ pub struct InstanceExtras {
     /// `accept` without `no_accept`: packets to the virtual addresses are let in though this router does not own
     /// them. None: the default, which is yes unless strict.
     pub accept: Option<bool>,
-    /// `use_vmac`
-    pub vmac: Option<Vmac>,
-    /// `use_vmac_addr`: also for addresses on other interfaces.
-    pub vmac_for_addresses: bool,
-    /// `vmac_xmit_base`: adverts go through the parent interface.
+    /// `use_vmac`, `use_ipvlan`: the interface that is made for the instance.
+    pub own_link: Option<VirtualLink>,
+    /// `vmac_xmit_base`: adverts go through the parent of that interface.
     pub vmac_xmit_base: bool,
-    /// Addresses with `use_vmac` of their own.
-    pub vmac_addresses: Vec<Prefix>,
-    /// `use_ipvlan`
-    pub ipvlan: Option<Ipvlan>,
+    /// `use_vmac_addr`, `use_vmac` of an address: interfaces that are made for single addresses.
+    pub address_links: Vec<VirtualLink>,
+    /// Addresses that are on `own_link` as long as the instance exists, whatever its state.
+    pub link_addresses: Vec<Address>,
     /// There is no `interface`: that of the instance is the default one, and only for its addresses.
     pub without_interface: bool,
     /// `vrf`
@@ -63,44 +63,6 @@ pub struct InstanceExtras {
     pub receive_buffer: Option<u32>,
     /// `lvs_sync_daemon_interface`
     pub sync_daemon_interface: Option<IfName>,
-}
-
-/// `use_vmac`: the instance runs on a macvlan interface with the address of the virtual router.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Vmac {
-    /// Name of the interface; generated if none.
-    pub name: Option<IfName>,
-    /// Its address; 00:00:5e:00:01 or 02 and the router id if none.
-    pub address: Option<Mac>,
-    /// `netlink_notify_msg`
-    pub notify: bool,
-    /// Link group; that of the parent if none.
-    pub group: Option<u32>,
-}
-
-/// `use_ipvlan`: the instance runs on an ipvlan interface.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Ipvlan {
-    /// Name of the interface; generated if none.
-    pub name: Option<IfName>,
-    /// Its address, needed for IPv4.
-    pub address: Option<Prefix>,
-    /// How it talks to its neighbours.
-    pub mode: IpvlanMode,
-    /// Link group; that of the parent if none.
-    pub group: Option<u32>,
-}
-
-/// The flag of an ipvlan interface.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub enum IpvlanMode {
-    /// `bridge`
-    #[default]
-    Bridge,
-    /// `private`
-    Private,
-    /// `vepa`
-    Vepa,
 }
 
 /// Adverts to single routers.

@@ -3,14 +3,39 @@
 use core::net::{IpAddr, SocketAddr};
 use core::time::Duration;
 
+use super::link::virtual_mac;
 use super::route::{Route, RouteMode, Rule, RuleAction};
 use super::service::Protocol;
 use super::vrrp::{Authentication, Garp, InitialState, Instance, Preempt, Priority, Version, Vrid};
 use super::{
-    Address, Checker, CheckerKind, Command, Connection, Forward, Lvs, NotifyCommands, RealServer,
-    Script, Service, ServiceKey, SyncGroup, TrackedScript, Vrrp, Weight,
+    Address, Checker, CheckerKind, Command, Connection, Forward, LinkKind, Lvs, NotifyCommands,
+    RealServer, Script, Service, ServiceKey, SyncGroup, TrackedScript, VirtualLink, Vrrp, Weight,
 };
 use crate::base::{Family, IfName, Name, Prefix, Secret};
+
+/// Gives an instance `use_vmac`, with the name that is made from its router id.
+///
+/// # Panics
+/// Never: the name is one of an interface.
+#[allow(clippy::expect_used, reason = "a short name")]
+pub fn vmac(instance: &mut Instance) {
+    let (family, vrid) = (instance.family, instance.vrid);
+    let link = VirtualLink {
+        name: format!("vrrp.{vrid}").parse().expect("the name of an interface"),
+        parent: instance.interface.clone(),
+        kind: LinkKind::Macvlan { mac: virtual_mac(family, vrid) },
+        group: None,
+        notify: false,
+        family,
+        carries_v6: family == Family::V6,
+    };
+    for address in &mut instance.addresses {
+        if address.interface == instance.interface {
+            address.interface = link.name.clone();
+        }
+    }
+    instance.extras.get_or_insert_default().own_link = Some(link);
+}
 
 /// An instance as `vrrp_instance` makes it with nothing but the named things said.
 ///

@@ -10,7 +10,9 @@ use super::address::Address;
 use super::extras::{
     Bfd, GarpGroup, Hmac, InstanceExtras, InterfaceDelay, Linkbeat, TrackGroup, Unicast,
 };
+use super::filter::FilterSettings;
 use super::group::SyncGroup;
+use super::link::VirtualLink;
 use super::notify::NotifyCommands;
 use super::route::{Route, Rule};
 use super::tracker::{Script, TrackFile, TrackProcess, TrackedInterface, TrackedScript};
@@ -59,10 +61,8 @@ pub struct Vrrp {
     pub no_mail_for_faults: bool,
     /// `disable_local_igmp`
     pub disable_local_igmp: bool,
-    /// `vmac_prefix`
-    pub vmac_prefix: Option<Box<str>>,
-    /// `vmac_addr_prefix`
-    pub vmac_address_prefix: Option<Box<str>>,
+    /// Tables of packet filters.
+    pub filters: FilterSettings,
     /// `fifo_write_vrrp_states_on_reload`
     pub fifo_states_on_reload: bool,
     /// `vrrp_rx_bufs_policy`
@@ -161,10 +161,36 @@ impl Instance {
         self.extras.as_ref()?.unicast.as_ref()
     }
 
+    /// The interface that is made for it (`use_vmac`, `use_ipvlan`).
+    #[must_use]
+    pub fn own_link(&self) -> Option<&VirtualLink> {
+        self.extras.as_ref()?.own_link.as_ref()
+    }
+
+    /// All interfaces that are made for it and for its addresses.
+    pub fn links(&self) -> impl Iterator<Item = &VirtualLink> {
+        let extras = self.extras.iter();
+        extras.flat_map(|extras| extras.own_link.iter().chain(&extras.address_links))
+    }
+
+    /// Whether adverts leave by [`Self::own_link`].
+    #[must_use]
+    pub fn sends_by_own_link(&self) -> bool {
+        let extras = self.extras.as_ref();
+        extras.is_some_and(|extras| extras.own_link.is_some() && !extras.vmac_xmit_base)
+    }
+
     /// The key of `auth_type AH`.
     #[must_use]
     pub fn ah_key(&self) -> Option<&[u8; 8]> {
         self.extras.as_ref()?.ah_key.as_ref().map(Secret::reveal)
+    }
+
+    /// Whether packets to and from its addresses are dropped while it is master: with `no_accept`, and in strict mode
+    /// without `accept`, unless it owns them.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.extras.as_ref().is_some_and(|e| e.accept == Some(false))
     }
 
     /// `auth_hmac`

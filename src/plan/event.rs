@@ -115,7 +115,7 @@ impl<C: Copy + PartialEq> Table<C> {
     pub fn address(&self, id: ObjectId) -> Option<(IfIndex, IpAddr)> {
         match self.entry(id)?.place.as_ref()? {
             Identity::Address(link, prefix) => Some((*link, prefix.address)),
-            Identity::Route(_) | Identity::Rule(_) => None,
+            _ => None,
         }
     }
 
@@ -189,6 +189,7 @@ impl<C: Copy + PartialEq> Table<C> {
         if let Some(address) = lost.last {
             self.lost_source(address, affected);
         }
+        self.lost_elements(identity, affected);
         true
     }
 
@@ -279,6 +280,9 @@ impl<C: Copy + PartialEq> Table<C> {
                     }
                 }
                 self.saw(change.sight.clone());
+                if matches!(identity, Identity::Link(..)) && !change.own {
+                    self.retold(id, change, &mut effect);
+                }
                 effect.settle.push(id);
             }
             None if change.kind == ChangeKind::Gone => {
@@ -286,8 +290,21 @@ impl<C: Copy + PartialEq> Table<C> {
                 effect.foreign = true;
             }
             None => {
+                // What nobody wants yet may be wanted later, as it is by then.
+                if let (Identity::Link(..), Some(attributes)) = (identity, &change.sight.attributes)
+                {
+                    self.observed.retell(identity, attributes);
+                }
                 self.saw(change.sight.clone());
                 effect.foreign = true;
+                let table = self.intruded(identity);
+                let table = table.filter(|id| self.entry(*id).is_some_and(|e| !e.is_in_flight()));
+                if let Some(id) = table
+                    && let Some(place) = self.entry(id).and_then(|e| e.place.clone())
+                    && self.lost(&place, &mut effect.settle)
+                {
+                    effect.removed.push(id);
+                }
             }
         }
         match (change.kind, identity) {
@@ -305,6 +322,16 @@ impl<C: Copy + PartialEq> Table<C> {
             _ => {}
         }
         effect
+    }
+
+    /// An interface is told of whenever something about it changes: what this daemon has made of it may be other now.
+    fn retold(&mut self, id: ObjectId, change: &Change, effect: &mut Effect) {
+        let Some(attributes) = &change.sight.attributes else { return };
+        self.observed.retell(&change.sight.identity, attributes);
+        self.compare(id);
+        if self.entry(id).is_some_and(|entry| entry.before.is_some()) {
+            effect.altered.push(id);
+        }
     }
 
     /// Whether an event may tell of a removal that was answered before.

@@ -6,7 +6,7 @@
 //! | file | concern |
 //! |---|---|
 //! | `object` | the kinds of objects: identity, phase, dependencies; operations on them |
-//! | `address`, `route`, `rule` | the answers of one kind |
+//! | `address`, `route`, `rule`, `link`, `filter` | the answers of one kind |
 //! | `snapshot` | what the kernel has at one moment |
 //! | `table` | the entries of the reconciler: wanted, in flight, refused; who wants what is the caller's business |
 //! | `observed` | what the kernel has, in its order |
@@ -19,7 +19,9 @@ use serde::{Deserialize, Serialize};
 
 mod address;
 mod event;
+pub mod filter;
 pub mod ipvs;
+pub mod link;
 pub mod listing;
 pub mod object;
 mod observed;
@@ -30,9 +32,10 @@ mod snapshot;
 mod table;
 
 pub use address::AddressAttributes;
+pub use link::{LinkAttributes, LinkObject, LinkSettings, Setting, SettingObject};
 pub use object::{Attributes, Change, ChangeKind, Identity, Object, Op, Phase, Sight, Verb};
 pub use request::{Answer, Part, Request};
-pub use snapshot::{Link, Snapshot};
+pub use snapshot::{Link, Settings, Snapshot};
 pub use table::{Effect, Entry, ObjectId, Refused, Table, Waits, Want};
 
 /// Ties the answers of the kernel to the request of an engine.

@@ -11,6 +11,8 @@ use crate::model::route::Rule;
 use crate::model::{Address, Route};
 
 use super::address::AddressAttributes;
+use super::filter::{Filter, FilterTable, FilterTableId};
+use super::link::{LinkAttributes, LinkObject, Setting, SettingObject};
 use super::route::{RouteAttributes, RouteIdentity};
 
 /// Something that is to be in the kernel. Interfaces are named; the kernel's numbers for them may change.
@@ -19,8 +21,16 @@ pub enum Object {
     /// An address on an interface.
     Address(Address),
     Route(Box<Route>),
+    /// An interface on another one.
+    Link(Box<LinkObject>),
+    /// A setting of an interface.
+    Setting(Box<SettingObject>),
     /// A policy rule.
     Rule(Box<Rule>),
+    /// A table of packet filters.
+    FilterTable(Box<FilterTable>),
+    /// An element of a set of such a table.
+    Filter(Box<Filter<IfName>>),
 }
 
 /// What makes two objects the same one; everything else about them is an attribute. With `L` = [`IfName`] as the
@@ -30,8 +40,16 @@ pub enum Identity<L> {
     /// An address on an interface.
     Address(L, Prefix),
     Route(Box<RouteIdentity<L>>),
+    /// An interface of this name on another one.
+    Link(L, IfName),
+    /// A setting of an interface.
+    Setting(L, Setting),
     /// A policy rule, as [`super::rule::identity`] makes it.
     Rule(Box<Rule>),
+    /// A table of packet filters.
+    FilterTable(FilterTableId),
+    /// An element of a set of such a table.
+    Filter(Box<Filter<L>>),
 }
 
 /// When an object is added among others; removals go the other way.
@@ -39,13 +57,15 @@ pub enum Identity<L> {
 pub enum Phase {
     /// Interfaces and their settings.
     Link,
+    /// Tables of packet filters.
+    FilterTable,
+    /// What they are to match: before the addresses, so that nothing is let in between, and gone after them.
+    Filter,
     Address,
     /// Routes: their interface and their preferred source must be there.
     Route,
     /// Policy rules: the table they lead to is complete.
     Rule,
-    /// Packet filters: they name what is there.
-    Filter,
 }
 
 /// How the kernel takes new attributes of an object that it has.
@@ -66,7 +86,11 @@ impl Object {
         match self {
             Self::Address(address) => super::address::identity(address),
             Self::Route(route) => Identity::Route(Box::new(super::route::identity(route))),
+            Self::Link(new) => Identity::Link(new.link.parent.clone(), new.link.name.clone()),
+            Self::Setting(new) => Identity::Setting(new.interface.clone(), new.setting),
             Self::Rule(rule) => Identity::Rule(super::rule::identity(rule)),
+            Self::FilterTable(table) => Identity::FilterTable(table.id()),
+            Self::Filter(filter) => Identity::Filter(filter.clone()),
         }
     }
 
@@ -76,7 +100,10 @@ impl Object {
         match self {
             Self::Address(_) => Phase::Address,
             Self::Route(_) => Phase::Route,
+            Self::Link(_) | Self::Setting(_) => Phase::Link,
             Self::Rule(_) => Phase::Rule,
+            Self::FilterTable(_) => Phase::FilterTable,
+            Self::Filter(_) => Phase::Filter,
         }
     }
 
@@ -86,7 +113,10 @@ impl Object {
         match self {
             Self::Address(address) => vec![&address.interface],
             Self::Route(route) => super::route::interfaces(route),
-            Self::Rule(_) => Vec::new(),
+            Self::Link(new) => vec![&new.link.parent],
+            Self::Setting(new) => vec![&new.interface],
+            Self::Rule(_) | Self::FilterTable(_) => Vec::new(),
+            Self::Filter(filter) => filter.interfaces(),
         }
     }
 
@@ -94,8 +124,8 @@ impl Object {
     #[must_use]
     pub const fn source(&self) -> Option<IpAddr> {
         match self {
-            Self::Address(_) | Self::Rule(_) => None,
             Self::Route(route) => route.source,
+            _ => None,
         }
     }
 
@@ -104,7 +134,7 @@ impl Object {
     pub const fn address(&self) -> Option<&Address> {
         match self {
             Self::Address(address) => Some(address),
-            Self::Route(_) | Self::Rule(_) => None,
+            _ => None,
         }
     }
 
@@ -114,6 +144,7 @@ impl Object {
         match self {
             Self::Address(address) => !address.no_track,
             Self::Route(route) => !route.no_track,
+            Self::Link(_) | Self::Setting(_) | Self::FilterTable(_) | Self::Filter(_) => true,
             Self::Rule(rule) => !rule.no_track,
         }
     }
@@ -122,8 +153,8 @@ impl Object {
     /// routes of IPv4 (`fib_sync_down_dev`, `fib_sync_down_addr`).
     pub(super) const fn vanishes(&self) -> bool {
         match self {
-            Self::Address(_) | Self::Rule(_) => false,
             Self::Route(route) => matches!(route.family, Family::V4),
+            _ => false,
         }
     }
 
@@ -136,6 +167,10 @@ impl Object {
             (Self::Route(route), Attributes::Route(found)) => {
                 Self::Route(Box::new(found.applied_to(route)))
             }
+            (Self::Link(new), Attributes::Link(found)) => {
+                let differs = !found.fits(&new.link);
+                Self::Link(Box::new(LinkObject { differs, ..(**new).clone() }))
+            }
             _ => self.clone(),
         }
     }
@@ -145,7 +180,13 @@ impl Object {
         match (old, self) {
             (Self::Address(old), Self::Address(new)) => super::address::difference(old, new),
             (Self::Route(old), Self::Route(new)) => super::route::difference(old, new),
+            (Self::Link(old), Self::Link(new)) => super::link::difference(old, new),
+            (Self::Setting(old), Self::Setting(new)) if old.value == new.value => Difference::None,
+            (Self::Setting(_), Self::Setting(_)) => Difference::InPlace,
             (Self::Rule(_), Self::Rule(_)) => Difference::None,
+            (Self::FilterTable(old), Self::FilterTable(new)) if old == new => Difference::None,
+            // All of it identifies it.
+            (Self::Filter(_), Self::Filter(_)) => Difference::None,
             _ => Difference::Anew,
         }
     }
@@ -159,7 +200,13 @@ impl fmt::Display for Object {
                 write!(f, "address {} on {}", address.prefix, address.interface)
             }
             Self::Route(route) => super::route::describe(route, f),
+            Self::Link(new) => super::link::describe(new, f),
+            Self::Setting(new) => {
+                write!(f, "{} {} of {}", new.setting.word(), new.value, new.interface)
+            }
             Self::Rule(rule) => super::rule::describe(rule, f),
+            Self::FilterTable(table) => table.id().fmt(f),
+            Self::Filter(filter) => filter.fmt(f),
         }
     }
 }
@@ -173,7 +220,11 @@ impl Identity<IfName> {
         Some(match self {
             Self::Address(interface, prefix) => Identity::Address(number(interface)?, *prefix),
             Self::Route(route) => Identity::Route(Box::new(route.place(number)?)),
+            Self::Link(parent, name) => Identity::Link(number(parent)?, name.clone()),
+            Self::Setting(interface, setting) => Identity::Setting(number(interface)?, *setting),
             Self::Rule(rule) => Identity::Rule(rule.clone()),
+            Self::FilterTable(table) => Identity::FilterTable(table.clone()),
+            Self::Filter(filter) => Identity::Filter(Box::new(filter.place(number)?)),
         })
     }
 }
@@ -195,6 +246,8 @@ pub enum Attributes {
     Address(AddressAttributes),
     /// Of a route.
     Route(RouteAttributes),
+    /// Of an interface on another one.
+    Link(LinkAttributes),
 }
 
 impl Sight {
@@ -210,7 +263,7 @@ impl Sight {
     pub const fn as_address(&self) -> Option<(IfIndex, Prefix)> {
         match self.identity {
             Identity::Address(interface, prefix) => Some((interface, prefix)),
-            Identity::Route(_) | Identity::Rule(_) => None,
+            _ => None,
         }
     }
 }

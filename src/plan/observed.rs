@@ -4,6 +4,7 @@
 use core::net::IpAddr;
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::filter::{self, FilterTableId};
 use super::object::{Attributes, Identity, Sight};
 use super::route::{RouteIdentity, Slot};
 use crate::base::{Family, IfIndex, Prefix};
@@ -96,6 +97,13 @@ impl Observed {
         true
     }
 
+    /// The kernel told the attributes of an object again.
+    pub(super) fn retell(&mut self, identity: &Identity<IfIndex>, attributes: &Attributes) {
+        if let Some(seen) = self.objects.get_mut(identity) {
+            seen.attributes = Some(Box::new(attributes.clone()));
+        }
+    }
+
     /// None if it was not known.
     pub(super) fn lost(&mut self, identity: &Identity<IfIndex>) -> Option<Lost> {
         let seen = self.objects.remove(identity)?;
@@ -163,6 +171,12 @@ impl Observed {
             .range(begin..)
             .map(|(place, _)| place)
             .take_while(move |place| matches!(place, Identity::Route(r) if r.slot == slot))
+    }
+
+    /// The elements of a table of packet filters.
+    pub(super) fn elements(&self, table: &FilterTableId) -> Vec<Identity<IfIndex>> {
+        let places = self.objects.range(filter::begin(table)..).map(|(place, _)| place);
+        filter::elements(places, table).cloned().collect()
     }
 
     /// Where an IPv4 address stands in its subnet.

@@ -181,7 +181,12 @@ impl<C: Copy + PartialEq> Table<C> {
             .iter()
             .filter_map(|id| match place(id)? {
                 Identity::Address(link, prefix) => Some((*link, prefix.network())),
-                Identity::Route(_) | Identity::Rule(_) => None,
+                Identity::Route(_)
+                | Identity::Rule(_)
+                | Identity::Link(..)
+                | Identity::Setting(..)
+                | Identity::FilterTable(_)
+                | Identity::Filter(_) => None,
             })
             .collect();
         let mut subnets: BTreeMap<(IfIndex, Prefix), Vec<(u64, ObjectId)>> = BTreeMap::new();
@@ -285,6 +290,8 @@ impl<C: Copy + PartialEq> Table<C> {
                     sight.attributes = None;
                     self.observed.confirm(&sight.identity, &sight.links);
                 }
+                // A table is made as a whole; what was put into it before is gone.
+                self.lost_elements(&sight.identity, &mut answer.affected);
                 if anew {
                     // It was gone for a moment, and with it what depends on it.
                     self.lost(&sight.identity, &mut answer.affected);

@@ -1,6 +1,6 @@
 //! What the kernel has at one moment: network interfaces and objects.
 
-use super::Sight;
+use super::{Setting, Sight};
 use crate::base::{IfIndex, IfName, Mac};
 
 /// A network interface.
@@ -17,6 +17,25 @@ pub struct Link {
     pub mac: Mac,
     /// Largest packet.
     pub mtu: u32,
+    /// Settings that may be changed for a while.
+    pub settings: Settings,
+}
+
+/// Settings of an interface, in the order of [`Setting::ALL`]; none where the kernel does not say.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Settings(pub [Option<u32>; 3]);
+
+impl Settings {
+    /// The value of one.
+    #[must_use]
+    pub const fn of(&self, setting: Setting) -> Option<u32> {
+        let [ignore, filter, promote] = self.0;
+        match setting {
+            Setting::ArpIgnore => ignore,
+            Setting::ArpFilter => filter,
+            Setting::PromoteSecondaries => promote,
+        }
+    }
 }
 
 /// Links and objects of this host at one moment.

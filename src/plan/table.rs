@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use slab::Slab;
 
+use super::filter::FilterTableId;
 use super::object::{Difference, Identity, Object, Sight};
 use super::observed::Observed;
 use super::{Token, Verb};
@@ -115,6 +116,8 @@ pub enum Waits {
     Interface(IfName),
     /// An address of this table that is not there.
     Address(IpAddr),
+    /// A table of packet filters that is not there, and its entry.
+    FilterTable(FilterTableId, ObjectId),
 }
 
 /// What an event of the kernel leads to.
@@ -122,6 +125,8 @@ pub enum Waits {
 pub struct Effect {
     /// Entries that another program removed.
     pub removed: Vec<ObjectId>,
+    /// Entries that another program seems to have changed; they are among `settle`.
+    pub altered: Vec<ObjectId>,
     /// The entry that another program added.
     pub added: Option<ObjectId>,
     /// Entries to compare again.
@@ -230,6 +235,10 @@ impl<C: Copy + PartialEq> Table<C> {
         }
         self.index(id, true);
         self.put(id);
+        if let Object::FilterTable(table) = was.as_ref() {
+            // It is made anew as a whole, with its elements: the caller compares all entries after that.
+            self.lost(&Identity::FilterTable(table.id()), &mut Vec::new());
+        }
         self.compare(id);
     }
 
@@ -261,6 +270,12 @@ impl<C: Copy + PartialEq> Table<C> {
         for (_, entry) in &mut self.entries {
             entry.claimants.clear();
         }
+    }
+
+    /// The entry of an object.
+    #[must_use]
+    pub fn find(&self, identity: &Identity<IfName>) -> Option<ObjectId> {
+        self.by_key.get(identity).copied()
     }
 
     /// All entries, in the order of their numbers.
@@ -304,6 +319,9 @@ impl<C: Copy + PartialEq> Table<C> {
         let missing = object.interfaces().into_iter().find(|name| !self.links.contains_key(*name));
         if let Some(name) = missing {
             return Some(Waits::Interface(name.clone()));
+        }
+        if let Some(waits) = self.waits_for_table(object) {
+            return Some(waits);
         }
         let source = object.source()?;
         // An address of other programs is not waited for: the kernel knows better which sources it takes.

@@ -124,8 +124,8 @@ pub const fn row(role: RoleName) -> Row {
             needs: &[],
             confined: Some(Confined {
                 // INET, INET6: names of hosts. NETLINK: the addresses of this machine.
-                calls: Calls { families: NAMES, listens: false, schedules: false },
-                reach: Reach { reads: &["/"], tcp: true },
+                calls: Calls { families: NAMES, listens: false, writes: false, schedules: false },
+                reach: Reach { reads: &["/"], writes: &[], tcp: true },
             }),
             patience: u32::MAX,
             delays: Delays::Backoff,
@@ -139,8 +139,9 @@ pub const fn row(role: RoleName) -> Row {
             keep: &[C::CAP_NET_ADMIN, C::CAP_NET_RAW, C::CAP_SYS_NICE, C::CAP_IPC_LOCK],
             needs: &[C::CAP_NET_ADMIN, C::CAP_NET_RAW],
             confined: Some(Confined {
-                calls: Calls { families: LINKS, listens: false, schedules: true },
-                reach: Reach { reads: LIBRARY, tcp: false },
+                calls: Calls { families: LINKS, listens: false, writes: true, schedules: true },
+                // `disable_ipv6` of the interfaces that it makes is to be had in no other way.
+                reach: Reach { reads: LIBRARY, writes: &["/proc/sys/net/ipv6/conf"], tcp: false },
             }),
             patience: BEATS,
             delays: Delays::AtOnce,
@@ -166,8 +167,8 @@ pub const fn row(role: RoleName) -> Row {
             keep: &[C::CAP_NET_ADMIN, C::CAP_NET_RAW, C::CAP_SYS_NICE, C::CAP_SYS_RESOURCE],
             needs: &[C::CAP_NET_ADMIN],
             confined: Some(Confined {
-                calls: Calls { families: LINKS, listens: false, schedules: true },
-                reach: Reach { reads: LIBRARY, tcp: true },
+                calls: Calls { families: LINKS, listens: false, writes: false, schedules: true },
+                reach: Reach { reads: LIBRARY, writes: &[], tcp: true },
             }),
             patience: 20,
             // Nobody looks at the servers meanwhile.
@@ -181,8 +182,8 @@ pub const fn row(role: RoleName) -> Row {
             keep: &[],
             needs: &[],
             confined: Some(Confined {
-                calls: Calls { families: LOCAL, listens: true, schedules: false },
-                reach: Reach { reads: LIBRARY, tcp: false },
+                calls: Calls { families: LOCAL, listens: true, writes: false, schedules: false },
+                reach: Reach { reads: LIBRARY, writes: &[], tcp: false },
             }),
             patience: 20,
             delays: Delays::Backoff,
@@ -208,8 +209,8 @@ pub fn needed() -> Vec<Capability> {
 #[must_use]
 pub fn page() -> String {
     let mut page = String::from(
-        "| process | user | capabilities | sockets | reads | seccomp, Landlock |\n\
-         |---|---|---|---|---|---|\n",
+        "| process | user | capabilities | sockets | reads | writes | seccomp, Landlock |\n\
+         |---|---|---|---|---|---|---|\n",
     );
     for role in ALL {
         let Row { title, keep, confined, .. } = row(role);
@@ -223,9 +224,13 @@ pub fn page() -> String {
                 let reads =
                     if reach.reads == ["/"] { "all files" } else { "what the C library reads" };
                 let families = families.join(", ");
-                format!("| `{title}` | `evervip` | {keep} | {families} | {reads} | yes |\n")
+                let writes: Vec<String> = reach.writes.iter().map(|w| format!("`{w}`")).collect();
+                let writes = if writes.is_empty() { "nothing".into() } else { writes.join(", ") };
+                format!(
+                    "| `{title}` | `evervip` | {keep} | {families} | {reads} | {writes} | yes |\n"
+                )
             }
-            None => format!("| `{title}` | root | {keep} | any | any | no |\n"),
+            None => format!("| `{title}` | root | {keep} | any | any | any | no |\n"),
         };
     }
     page

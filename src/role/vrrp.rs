@@ -20,6 +20,7 @@ use crate::drive::vrrp::{Driver, Handle, Hooks, Input, Output, Scheduling};
 use crate::ipc::{Catalogue, FromRole, Memory, ToRole, ToRunner, Told, VrrpPart, frame};
 use crate::kernel::monitor::{Change, Monitor, View};
 use crate::kernel::netlink::Requests;
+use crate::kernel::nft::Filters;
 use crate::kernel::object::Watch;
 use crate::log;
 use crate::model::{self, Global};
@@ -28,7 +29,7 @@ use crate::status::vrrp::Vrrp;
 use crate::sys::aio::Async;
 use crate::sys::poll::Wake;
 use crate::sys::{clock, process, sched};
-use crate::vrrp::{Event, RunId};
+use crate::vrrp::{Event, RunId, filter_tables};
 use writer::Writer;
 
 /// Views that may be asked for before the first is there; the engine's thread has room for twice as many.
@@ -68,6 +69,7 @@ struct Role {
     waiting: VecDeque<Input>,
     requests: Requests,
     monitor: Monitor,
+    filters: Filters,
     writer: Writer,
     peers: Peers,
     /// A configuration that was decoded.
@@ -119,6 +121,7 @@ impl Role {
             waiting: VecDeque::new(),
             requests,
             monitor,
+            filters: Filters::default(),
             writer: Writer::default(),
             peers: Peers::default(),
             prepared: Prepared::default(),
@@ -144,7 +147,7 @@ impl Role {
         if control.setup().undo {
             self.event(Event::Undo);
         }
-        let mut changes = Vec::new();
+        let (mut changes, mut of_filters) = (Vec::new(), Vec::new());
         while !self.stopped {
             self.alive.store(clock::now().as_nanos(), Ordering::Relaxed);
             if core::mem::take(&mut self.snapshot_due) {
@@ -157,11 +160,16 @@ impl Role {
                     tracing::error!("cannot receive events from the kernel: {e}");
                     return Exit::Internal;
                 },
+                result = self.filters.next(&mut of_filters) => if let Err(e) = result {
+                    tracing::error!("listening to changes of packet filters: {e}");
+                    return Exit::Internal;
+                },
                 () = writer_turn(self.writer.is_busy()) => self.write(),
                 said = self.peers.next() => self.said(said),
                 order = control.next() => self.order(&mut control, order),
             }
             self.changed(&mut changes);
+            self.changed(&mut of_filters);
             self.outputs(&mut control);
             // At once: an address is waited for. What takes longer goes on between other things.
             if self.writer.is_busy() {
@@ -191,6 +199,7 @@ impl Role {
                     self.applying = Some(generation);
                     self.peers.configure(generation, Catalogue::of_vrrp(&part.vrrp));
                     self.watch(&part);
+                    self.watch_filters(&part);
                     let scheduling = settle_in(&part.global, &part.vrrp);
                     let config = Arc::new(part.vrrp);
                     self.configs.push(Arc::clone(&config));
@@ -260,6 +269,24 @@ impl Role {
         }
     }
 
+    /// Tables of an earlier process are to be known before the engine decides that there are none.
+    fn watch_filters(&mut self, part: &VrrpPart) {
+        let news = self.filters.watch(filter_tables(&part.vrrp));
+        self.listen_to_filters();
+        if news {
+            self.snapshot_due = false;
+            self.snapshot();
+        }
+    }
+
+    /// Tried again with each write: what a kernel lacks may be loaded later.
+    fn listen_to_filters(&mut self) {
+        match self.filters.listen() {
+            Ok(news) => self.snapshot_due |= news,
+            Err(e) => tracing::debug!("cannot listen to changes of packet filters: {e}"),
+        }
+    }
+
     /// Tells the engine of something that happened.
     fn event(&mut self, event: Event<'static>) {
         self.tell(Input::Engine(event));
@@ -321,8 +348,9 @@ impl Role {
     }
 
     fn write(&mut self) {
-        let Self { writer, requests, waiting, .. } = self;
-        writer.turn(requests, |input| waiting.push_back(input));
+        let Self { writer, requests, filters, waiting, .. } = self;
+        writer.turn(requests, filters, |input| waiting.push_back(input));
+        self.listen_to_filters();
         self.pass_on();
     }
 
@@ -356,7 +384,10 @@ impl Role {
         match self.monitor.snapshot(&mut self.requests) {
             Ok(View { snapshot, again }) => {
                 self.snapshot_later = again;
-                if let Some(snapshot) = snapshot {
+                if let Some(mut snapshot) = snapshot {
+                    if let Err(e) = self.filters.list(&mut snapshot.objects) {
+                        tracing::debug!("cannot read packet filters: {e}");
+                    }
                     self.event(Event::Kernel(snapshot));
                 }
             }

@@ -5,6 +5,7 @@ use core::net::IpAddr;
 use core::time::Duration;
 use std::sync::Arc;
 
+use super::stacked::News;
 use super::world::{JOIN_TIME, NodeId, What, World};
 use crate::base::{IfIndex, Prefix};
 use crate::plan::{Change, Op, Token};
@@ -31,7 +32,7 @@ impl World {
                     self.judge_announcement(id, *interface, *mac, *address, *count);
                 }
                 Action::Apply { token, ops } => self.ask_kernel(id, *token, ops),
-                Action::Join { interface, group } => {
+                Action::Join { interface, group } | Action::Overhear { interface, group } => {
                     let Some(incarnation) = self.nodes.get(id.0).map(|n| n.incarnation) else {
                         continue;
                     };
@@ -105,10 +106,10 @@ impl World {
             return;
         };
         let link = self.nodes.get(id.0).and_then(|n| n.kernel.link_at(interface));
-        let segment = link
-            .filter(|l| l.up)
-            .and_then(|l| self.nodes.get(id.0)?.kernel.segment_of(l.index).cloned());
-        let Some(segment) = segment else {
+        let segment = link.filter(|l| l.up).and_then(|l| {
+            Some((self.nodes.get(id.0)?.kernel.segment_of(l.index).cloned()?, l.mac))
+        });
+        let Some((segment, mac)) = segment else {
             self.oracle.forgive_gap(id);
             self.oracle.count_anew(id);
             self.handle_unsent(id, instance, destination);
@@ -119,7 +120,7 @@ impl World {
         for other in self.nodes().filter(|other| *other != id) {
             let deliveries = self.net.deliveries(&segment, id, other, &mut self.rng);
             let Some(node) = self.nodes.get(other.0) else { continue };
-            let Some(there) = node.kernel.on_segment(&segment).filter(|l| l.up) else { continue };
+            let Some(there) = node.kernel.taker(&segment, mac).filter(|l| l.up) else { continue };
             let rx = Rx { interface: there.index, source, destination, hop_limit };
             for delay in deliveries {
                 let octets = Arc::clone(octets);
@@ -172,6 +173,27 @@ impl World {
             }
             let delay = if change.own { Duration::ZERO } else { JOIN_TIME };
             self.push(self.now + delay, 1, What::Object { node: id, change });
+        }
+    }
+
+    /// The kernel tells of interfaces on others.
+    pub(super) fn tell_news(&mut self, id: NodeId, own: bool) {
+        let Some(node) = self.nodes.get_mut(id.0) else { return };
+        for news in node.kernel.take_news() {
+            match news {
+                News::Link(index) => self.tell_link(id, index),
+                News::Gone(index, addresses, change) => {
+                    for prefix in addresses {
+                        self.tell_address(id, index, prefix, false, own);
+                    }
+                    if let Some(node) = self.nodes.get_mut(id.0) {
+                        node.events += 2;
+                    }
+                    let at = self.now + JOIN_TIME;
+                    self.push(at, 1, What::LinkGone { node: id, index });
+                    self.push(at, 1, What::Object { node: id, change });
+                }
+            }
         }
     }
 

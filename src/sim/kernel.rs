@@ -4,12 +4,15 @@ use core::net::IpAddr;
 use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::filter::SimFilters;
+use super::stacked::{News, Stacked};
 use crate::base::rng::Rng;
 use crate::base::{Family, IfIndex, IfName, Mac, Prefix};
 use crate::model::route::Rule;
 use crate::plan::route::{RouteAttributes, RouteIdentity};
 use crate::plan::{
-    AddressAttributes, Attributes, Change, ChangeKind, Identity, Object, Op, Outcome, Sight, Verb,
+    AddressAttributes, Attributes, Change, ChangeKind, Identity, Object, Op, Outcome, Setting,
+    Settings, Sight, Verb,
 };
 use crate::vrrp::{Link, Snapshot};
 
@@ -17,6 +20,8 @@ use crate::vrrp::{Link, Snapshot};
 pub const BUSY: i32 = 16;
 /// EINVAL: what calls that never work answer.
 pub const INVALID: i32 = 22;
+/// EEXIST
+pub const EXISTS: i32 = 17;
 /// ENOBUFS: the limit of memberships is reached.
 pub const NO_BUFFERS: i32 = 105;
 /// ENODEV
@@ -34,10 +39,18 @@ pub struct Kernel {
     pub attributes: BTreeMap<(IfIndex, Prefix), AddressAttributes>,
     /// The routes, as far as they bear our mark.
     pub routes: Vec<SimRoute>,
+    /// Our tables of packet filters.
+    pub filters: SimFilters,
     /// The policy rules that bear our mark.
     pub rules: BTreeSet<Rule>,
     /// Removals of routes and rules that nobody was told of.
     events: Vec<Change>,
+    /// Interfaces on others.
+    pub(super) stacked: BTreeMap<IfIndex, Stacked>,
+    /// Settings that are not 0.
+    pub(super) settings: BTreeMap<(IfIndex, Setting), u32>,
+    /// What nobody was told of interfaces.
+    pub(super) news: Vec<News>,
     /// The segment that each link is plugged into, whatever it is called.
     plugs: BTreeMap<IfIndex, IfName>,
     /// The addresses of the host itself, by the segment of their link.
@@ -86,13 +99,28 @@ impl Kernel {
         self.next_index += 1;
         self.plugs.insert(index, name.clone());
         let name = name.clone();
-        self.links.push(Link { index, name, up: true, arp: true, mac, mtu: 1500 });
+        let settings = Settings::default();
+        self.links.push(Link { index, name, up: true, arp: true, mac, mtu: 1500, settings });
+        self.note_settings(index);
         index
+    }
+
+    /// Plugs a link into a segment.
+    pub(super) fn plug(&mut self, index: IfIndex, segment: IfName) {
+        self.plugs.insert(index, segment);
     }
 
     /// Removes a link with its addresses, which are returned, and memberships.
     pub fn remove_link(&mut self, index: IfIndex) -> Vec<Prefix> {
         self.went_down(index);
+        // What is on it goes with it.
+        for above in self.on_parent(index) {
+            let change = self.link_change(above, false);
+            let addresses = self.remove_link(above);
+            self.news.extend(change.map(|change| News::Gone(above, addresses, change)));
+        }
+        self.stacked.remove(&index);
+        self.settings.retain(|(link, _), _| *link != index);
         self.links.retain(|link| link.index != index);
         self.plugs.remove(&index);
         self.joined.retain(|(link, _)| *link != index);
@@ -121,7 +149,10 @@ impl Kernel {
     /// The link that is plugged into a segment.
     #[must_use]
     pub fn on_segment(&self, segment: &IfName) -> Option<&Link> {
-        self.links.iter().find(|link| self.plugs.get(&link.index) == Some(segment))
+        let is_on = |link: &&Link| {
+            self.plugs.get(&link.index) == Some(segment) && !self.stacked.contains_key(&link.index)
+        };
+        self.links.iter().find(is_on)
     }
 
     /// The segment that a link is plugged into.
@@ -147,7 +178,8 @@ impl Kernel {
         let addresses = self.addresses.iter().map(|(link, prefix)| self.sight(*link, *prefix));
         let routes = self.routes.iter().map(SimRoute::sight);
         let rules = self.rules.iter().map(rule_sight);
-        let objects = addresses.chain(routes).chain(rules).collect();
+        let objects = addresses.chain(routes).chain(rules).chain(self.stacked_sights());
+        let objects = objects.chain(self.filters.sights()).collect();
         Snapshot { links: self.links.clone(), objects }
     }
 
@@ -234,7 +266,18 @@ impl Kernel {
         let (link, prefix) = match identity {
             Identity::Address(link, prefix) => (link, prefix),
             Identity::Route(route) => return (self.change_route(op, *route), Vec::new()),
+            Identity::Link(link, _) | Identity::Setting(link, _) => {
+                let outcome = match op.object.as_ref() {
+                    Object::Link(object) => self.change_link(&op.verb, object, link),
+                    Object::Setting(object) => self.change_setting(&op.verb, object, link),
+                    _ => Outcome::Refused(INVALID),
+                };
+                return (outcome, Vec::new());
+            }
             Identity::Rule(rule) => return (self.change_rule(op, *rule), Vec::new()),
+            Identity::FilterTable(_) | Identity::Filter(_) => {
+                return (self.filters.change(op, &identity), Vec::new());
+            }
         };
         match &op.verb {
             Verb::Add | Verb::Replace { .. } if self.impossible.contains(&prefix) => {
@@ -294,7 +337,7 @@ impl Kernel {
         }
         let attributes = match op.object.as_ref() {
             Object::Route(route) => RouteAttributes::of(route),
-            Object::Address(_) | Object::Rule(_) => RouteAttributes::default(),
+            _ => RouteAttributes::default(),
         };
         self.routes.push(SimRoute { identity, links, source, attributes });
         Outcome::Done
@@ -322,6 +365,7 @@ impl Kernel {
 
     /// Drops the routes of an interface that went down: those of IPv4 without a word, as Linux does.
     pub fn went_down(&mut self, link: IfIndex) {
+        self.follow_parent(link, false);
         let (gone, left): (Vec<_>, Vec<_>) = core::mem::take(&mut self.routes)
             .into_iter()
             .partition(|route| route.links.contains(&link));
@@ -332,7 +376,8 @@ impl Kernel {
 
     /// What happened to routes and rules since the last call, as far as Linux tells it.
     pub fn take_events(&mut self) -> Vec<Change> {
-        core::mem::take(&mut self.events)
+        let filters = self.filters.take_events();
+        core::mem::take(&mut self.events).into_iter().chain(filters).collect()
     }
 
     /// Another program takes all routes away.

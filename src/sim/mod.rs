@@ -8,6 +8,8 @@
 //! | `act` | the interpreter of actions |
 //! | `net` | segments: loss, delay, duplication, partition |
 //! | `kernel` | a host's links and addresses, and calls that fail |
+//! | `stacked` | interfaces made on others, and settings |
+//! | `filter` | its packet filters |
 //! | `director` | a host's IPVS table and check engine, and the servers it looks after |
 //! | `reconcile` | a test of `plan` alone on that kernel |
 //! | `forge` | packets of strangers, valid or wrong in one thing |
@@ -22,6 +24,7 @@
 mod act;
 pub mod chaos;
 pub mod director;
+pub mod filter;
 pub mod forge;
 pub mod fuzz;
 pub mod kernel;
@@ -29,6 +32,7 @@ pub mod net;
 pub mod oracle;
 #[cfg(test)]
 mod reconcile;
+pub mod stacked;
 pub mod story;
 #[cfg(test)]
 mod tests;

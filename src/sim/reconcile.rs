@@ -4,14 +4,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::kernel::{Kernel, SimRoute};
+use super::stacked::News;
 use super::tests::seeds;
 use crate::base::rng::Rng;
 use crate::base::{Family, IfIndex, IfName, Instant, Mac, Prefix};
 use crate::model::address::Lifetime;
 use crate::model::route::{MetricKind, RouteMetric, Rule};
-use crate::model::{Address, Route, sample};
+use crate::model::{Address, LinkKind, Route, VirtualLink, sample};
 use crate::plan::{
-    AddressAttributes, Change, Identity, Object, ObjectId, Op, Outcome, Table, Token, Verb, Want,
+    AddressAttributes, Change, ChangeKind, Identity, LinkObject, Object, ObjectId, Op, Outcome,
+    Phase, Setting, SettingObject, Table, Token, Verb, Want,
 };
 
 const LINKS: [&str; 2] = ["eth0", "eth1"];
@@ -130,7 +132,12 @@ fn some_set(rng: &mut Rng, like: &[Object]) -> Vec<Object> {
     };
     for object in like {
         let possible = match object {
-            Object::Address(_) => false,
+            // Filters have tests of their own.
+            Object::Address(_)
+            | Object::Link(_)
+            | Object::Setting(_)
+            | Object::FilterTable(_)
+            | Object::Filter(_) => false,
             Object::Route(route) => possible(route),
             Object::Rule(_) => true,
         };
@@ -142,6 +149,20 @@ fn some_set(rng: &mut Rng, like: &[Object]) -> Vec<Object> {
         let object = Object::Route(Box::new(some_route(rng, &addresses)));
         objects.entry(object.identity()).or_insert(object);
     }
+    let mut taken: BTreeSet<IfName> = BTreeSet::new();
+    let old = like.iter().filter(|o| o.phase() == Phase::Link);
+    let old: Vec<Object> = old.filter(|_| rng.chance(60)).cloned().collect();
+    let new = (0..rng.below(3)).map(|_| some_link(rng)).collect::<Vec<_>>();
+    for object in old.into_iter().chain(new) {
+        // A name is that of one interface.
+        let free = match &object {
+            Object::Link(object) => taken.insert(object.link.name.clone()),
+            _ => true,
+        };
+        if free {
+            objects.insert(object.identity(), object);
+        }
+    }
     for _ in 0..rng.below(3) {
         let object = Object::Rule(Box::new(some_rule(rng)));
         objects.entry(object.identity()).or_insert(object);
@@ -149,12 +170,38 @@ fn some_set(rng: &mut Rng, like: &[Object]) -> Vec<Object> {
     objects.into_values().collect()
 }
 
+/// An interface on another one, or a setting.
+fn some_link(rng: &mut Rng) -> Object {
+    let parent = name(pick(rng, &LINKS));
+    if rng.chance(40) {
+        let setting = pick(rng, &Setting::ALL);
+        let object = SettingObject { interface: parent, setting, value: 1, before: Some(0) };
+        return Object::Setting(Box::new(object));
+    }
+    let number = u8::try_from(1 + rng.below(2)).unwrap();
+    let link = VirtualLink {
+        name: name(&format!("vrrp.{number}")),
+        parent,
+        kind: LinkKind::Macvlan { mac: Mac([0, 0, 0x5e, 0, 1, number]) },
+        group: rng.chance(20).then_some(7),
+        notify: false,
+        family: Family::V4,
+        carries_v6: false,
+    };
+    Object::Link(Box::new(LinkObject { link, differs: false }))
+}
+
 /// The same object, perhaps as another program or another configuration would have made it.
 fn variant(rng: &mut Rng, object: &Object) -> Object {
     match object {
         Object::Address(address) => Object::Address(with_other_attributes(rng, address.clone())),
         Object::Route(route) => Object::Route(Box::new(with_other_metrics(rng, (**route).clone()))),
-        Object::Rule(_) => object.clone(),
+        Object::Link(object) => {
+            let mut object = (**object).clone();
+            object.link.group = rng.chance(50).then_some(9);
+            Object::Link(Box::new(object))
+        }
+        other => other.clone(),
     }
 }
 
@@ -198,7 +245,8 @@ impl Host {
     fn leave_behind(&mut self, objects: &[Object]) {
         for object in objects {
             // A route would go with its source, which nobody could help.
-            if self.rng.chance(40) && object.source().is_none() {
+            let setting = matches!(object, Object::Setting(_));
+            if self.rng.chance(40) && object.source().is_none() && !setting {
                 let object = variant(&mut self.rng, object);
                 let op = self.op(Verb::Add, &object);
                 self.kernel.apply(&op, &mut Rng::new(0));
@@ -230,7 +278,7 @@ impl Host {
                 Some(Identity::Rule(rule)) => {
                     self.foreign_rules.remove(&rule);
                 }
-                None => {}
+                _ => {}
             }
             self.table.claim(object.clone(), 0);
         }
@@ -281,6 +329,7 @@ impl Host {
                 events.extend(gone.iter().map(|p| Change::address(link, *p, false, true)));
             }
             events.extend(self.kernel.take_events());
+            events.extend(self.link_events());
             self.look(&format!("{op:?}: {outcome:?}"));
             answers.push((item, outcome));
         }
@@ -307,6 +356,19 @@ impl Host {
             }
         }
         again
+    }
+
+    /// What the kernel tells of interfaces on others; who asked for a change of one, it does not say.
+    fn link_events(&mut self) -> Vec<Change> {
+        let news = self.kernel.take_news().into_iter();
+        let changes = news.filter_map(|news| match news {
+            News::Link(index) => {
+                let kind = ChangeKind::Present;
+                self.kernel.link_change(index, false).map(|change| Change { kind, ..change })
+            }
+            News::Gone(_, _, change) => Some(change),
+        });
+        changes.collect()
     }
 
     /// What is to stay is there.
@@ -345,7 +407,19 @@ impl Host {
                         && have.attributes.metrics == route.metrics
                 })
             }
+            Object::Link(object) => {
+                let link = &object.link;
+                let parent = self.index(link.parent.as_str());
+                self.kernel
+                    .link(&link.name)
+                    .is_some_and(|l| self.kernel.is_made(l.index, parent, link))
+            }
+            Object::Setting(object) => {
+                let link = self.index(object.interface.as_str());
+                self.kernel.setting(link, object.setting) == object.value
+            }
             Object::Rule(rule) => self.kernel.rules.contains(rule),
+            _ => false,
         }
     }
 
@@ -358,10 +432,22 @@ impl Host {
         let addresses = objects.iter().filter(|object| object.address().is_some()).count();
         let want = addresses + self.foreign.len();
         assert_eq!(self.kernel.addresses.len(), want, "{step}: {:?}", self.kernel.addresses);
+        let others = objects.iter().filter(|object| object.phase() == Phase::Link).count();
+        let is_link = |object: &&Object| matches!(object, Object::Link(_));
+        let made = self.kernel.links.len() - LINKS.len();
+        assert_eq!(made, objects.iter().filter(is_link).count(), "{step}: {:?}", self.kernel.links);
+        for link in LINKS {
+            for setting in Setting::ALL {
+                let identity = Identity::Setting(name(link), setting);
+                let wanted = objects.iter().any(|object| object.identity() == identity);
+                let value = self.kernel.setting(self.index(link), setting);
+                assert_eq!(value, u32::from(wanted), "{step}: {} of {link}", setting.word());
+            }
+        }
         let rules = objects.iter().filter(|object| matches!(object, Object::Rule(_))).count();
         let want = rules + self.foreign_rules.len();
         assert_eq!(self.kernel.rules.len(), want, "{step}: {:?}", self.kernel.rules);
-        let want = objects.len() - addresses - rules + self.foreign_routes.len();
+        let want = objects.len() - addresses - rules - others + self.foreign_routes.len();
         assert_eq!(self.kernel.routes.len(), want, "{step}: {:?}", self.kernel.routes);
     }
 
@@ -370,6 +456,21 @@ impl Host {
         let link = pick(&mut self.rng, &LINKS);
         let (name, index) = (name(link), self.index(link));
         match self.rng.below(4) {
+            3 => {
+                // Another program removes an interface, or changes it.
+                let Some(above) = self.kernel.on_parent(index).first().copied() else { return };
+                if self.rng.chance(50) {
+                    let change = self.kernel.link_change(above, false);
+                    self.kernel.remove_link(above);
+                    let again = self.tell(&change.into_iter().collect::<Vec<_>>());
+                    self.settle(again, true);
+                } else {
+                    self.kernel.spoil(above);
+                    let changes = self.link_events();
+                    let again = self.tell(&changes);
+                    self.settle(again, true);
+                }
+            }
             0 => {
                 let held = self.kernel.addresses.clone();
                 if held.is_empty() {
@@ -408,7 +509,9 @@ impl Host {
                     if !up {
                         self.kernel.went_down(index);
                     }
-                    let changes = self.kernel.take_events();
+                    self.kernel.follow_parent(index, up);
+                    let mut changes = self.kernel.take_events();
+                    changes.extend(self.link_events());
                     let mut again = self.tell(&changes);
                     again.extend(self.table.link_changed(&name));
                     self.settle(again, up);
@@ -422,6 +525,7 @@ impl Host {
                     .map(|prefix| Change::address(index, prefix, false, false))
                     .collect();
                 changes.extend(self.kernel.take_events());
+                changes.extend(self.link_events());
                 self.foreign.retain(|(link, _)| *link != index);
                 self.foreign_routes.retain(|route| !route.links.contains(&index));
                 let mut again = self.tell(&changes);
@@ -463,7 +567,9 @@ fn exchange(seed: u64) {
     let b = some_set(&mut host.rng, &a);
     let c = some_set(&mut host.rng, &b);
     host.leave_behind(&a);
-    host.leave_behind(&b);
+    let b_left: Vec<Object> = b.iter().filter(|o| o.phase() != Phase::Link).cloned().collect();
+    host.leave_behind(&b_left);
+    host.kernel.take_news();
     host.foreign = host.kernel.addresses.iter().copied().collect();
     host.foreign_routes = host.kernel.routes.clone();
     host.foreign_rules = host.kernel.rules.clone();

@@ -150,11 +150,14 @@ impl World {
         if let Some(link) = node.kernel.links.iter_mut().find(|l| l.index == index) {
             link.up = plugged;
         }
-        if !plugged {
+        if plugged {
+            node.kernel.follow_parent(index, true);
+        } else {
             node.kernel.went_down(index);
             self.tell_routes(id);
         }
         self.tell_link(id, index);
+        self.tell_news(id, false);
     }
 
     /// Another program removes an address of a host, wherever it is.
@@ -253,6 +256,7 @@ impl World {
             node.events += 1;
         }
         self.push(self.now() + JOIN_TIME, 1, What::LinkGone { node: id, index });
+        self.tell_news(id, false);
     }
 
     /// Makes the link on a segment again if it is not there: it has another number, no address, and the name of the

@@ -25,6 +25,7 @@ impl World {
                 }
             }
             self.tell_routes(id);
+            self.tell_news(id, true);
             self.note(id, &format!("kernel: {op} {outcome:?}"));
             self.judge_change(id, &op, outcome, &gone);
             let answer = What::Answer { node: id, incarnation, token, item, outcome };

@@ -5,6 +5,7 @@ use core::net::IpAddr;
 use serde::{Deserialize, Serialize};
 
 use crate::base::{IfIndex, IfName, Instant, Name, Prefix};
+use crate::model::link::Setting;
 use crate::model::vrrp::Vrid;
 
 /// States of an instance and of a group, by keepalived's names.
@@ -51,6 +52,8 @@ pub struct Summary {
     /// Names of the configuration, and the interface that each means: it may be called otherwise, now or by the time that
     /// the next process looks.
     pub interfaces: Vec<(IfName, IfIndex)>,
+    /// Settings of interfaces as they were before they were changed.
+    pub settings: Vec<(IfName, Setting, u32)>,
 }
 
 /// One instance in a [`Summary`].
@@ -168,6 +171,13 @@ pub enum Missing {
     NoInterface(IfName),
     /// A virtual address that it depends on is not there.
     NoAddress(IpAddr),
+    /// The table of packet filters that it belongs to is not there.
+    NoTable {
+        /// Its name.
+        table: String,
+        /// The error number with which the kernel refuses it; 0 when it was not asked yet.
+        errno: i32,
+    },
 }
 
 /// View of one group.

@@ -58,6 +58,27 @@ pub fn multicast_cut_at(socket: &Socket, family: Family, length: u32) -> io::Res
     ])
 }
 
+/// As [`multicast_cut_at`], for adverts only: the protocols 112 and, over IPv4, 51 in front of it.
+///
+/// # Errors
+/// Those of `SO_ATTACH_FILTER`.
+pub fn adverts_cut_at(socket: &Socket, family: Family, length: u32) -> io::Result<()> {
+    let (place, bits, value, protocol, ah) = match family {
+        Family::V4 => (NETWORK + 16, 0xf0, 0xe0, NETWORK + 9, 51),
+        Family::V6 => (NETWORK + 24, 0xff, 0xff, NETWORK + 6, 112),
+    };
+    socket.attach_filter(&[
+        SockFilter::new(LOAD_OCTET, 0, 0, protocol),
+        SockFilter::new(JUMP_EQUAL, 1, 0, 112),
+        SockFilter::new(JUMP_EQUAL, 0, 4, ah),
+        SockFilter::new(LOAD_OCTET, 0, 0, place),
+        SockFilter::new(AND, 0, 0, bits),
+        SockFilter::new(JUMP_EQUAL, 0, 1, value),
+        SockFilter::new(RETURN, 0, 0, length),
+        SockFilter::new(RETURN, 0, 0, 0),
+    ])
+}
+
 /// Lets of the events about routes through only what concerns routes with this protocol mark: those that bear it, and
 /// those that took another's place, which may have been one of them. A host may have a million other routes, and each
 /// would wake the reader. Events about anything else come through.

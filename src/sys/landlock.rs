@@ -8,8 +8,10 @@ use landlock::{
 /// What can be reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reach {
-    /// Files and directories that can be read, with all below them. Nothing can be written, made, removed or executed.
+    /// Files and directories that can be read, with all below them. Nothing can be made, removed or executed.
     pub reads: &'static [&'static str],
+    /// Directories in which files that are there can be written, and nothing else.
+    pub writes: &'static [&'static str],
     /// TCP connections can be made.
     pub tcp: bool,
 }
@@ -44,11 +46,21 @@ pub fn confine(reach: &Reach) -> Result<bool, RulesetError> {
             rules = rules.add_rule(PathBeneath::new(fd, reading))?;
         }
     }
+    for path in reach.writes {
+        let Ok(fd) = PathFd::new(path) else { continue };
+        // Held open for good: a rule is about the very directory, and procfs makes a new one of what nobody holds.
+        if let Ok(held) = std::fs::File::open(path) {
+            core::mem::forget(held);
+        }
+        rules = rules.add_rule(PathBeneath::new(fd, AccessFs::WriteFile))?;
+    }
     Ok(rules.restrict_self()?.ruleset != RulesetStatus::NotEnforced)
 }
 
 #[cfg(test)]
 mod tests {
+    use nix::unistd::gettid;
+
     use super::*;
 
     #[test]
@@ -57,9 +69,18 @@ mod tests {
         let path = folder.path().join("file");
         std::fs::write(&path, "x").unwrap();
         std::thread::spawn(move || {
-            if !confine(&Reach { reads: &["/etc"], tcp: false }).unwrap() {
+            let writes = &["/proc/self/task"];
+            if !confine(&Reach { reads: &["/etc"], writes, tcp: false }).unwrap() {
                 return;
             }
+            // What is there can be written, and neither cut nor made.
+            let own = format!("/proc/self/task/{}/comm", gettid());
+            let write = |path: &str| {
+                let mut file = std::fs::OpenOptions::new().write(true).open(path)?;
+                std::io::Write::write_all(&mut file, b"x")
+            };
+            write(&own).unwrap();
+            assert!(write("/proc/self/comm").is_err());
             assert!(std::fs::read("/etc/passwd").is_ok());
             assert!(std::fs::read(&path).is_err());
             assert!(std::fs::write("/etc/evervip-not-written", "x").is_err());

@@ -1,4 +1,4 @@
-//! Ethernet frames, sent from an `AF_PACKET` socket.
+//! Ethernet frames, sent from an `AF_PACKET` socket, and hearing by one.
 
 use std::io;
 use std::os::fd::AsRawFd;
@@ -7,6 +7,20 @@ use socket2::{Domain, Socket, Type};
 
 use super::bpf;
 use crate::base::IfIndex;
+
+/// Has a packet socket hear what comes in on one interface, of one type of payload (host order).
+pub(super) fn bind(socket: &Socket, interface: IfIndex, kind: u16) -> io::Result<()> {
+    // SAFETY: sockaddr_ll is plain numbers, for which zero bits are valid.
+    let mut to: libc::sockaddr_ll = unsafe { core::mem::zeroed() };
+    to.sll_family = super::family(libc::AF_PACKET);
+    to.sll_protocol = kind.to_be();
+    to.sll_ifindex = i32::try_from(interface.0).map_err(|_| io::ErrorKind::InvalidInput)?;
+    // SAFETY: the address is live for the call, with the length given.
+    let answer = unsafe {
+        libc::bind(socket.as_raw_fd(), (&raw const to).cast(), super::size::<libc::sockaddr_ll>())
+    };
+    if answer < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
 
 /// Sends frames on any interface. Receives nothing.
 pub struct FrameSocket(Socket);

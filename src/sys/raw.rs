@@ -17,6 +17,8 @@ const AH: i32 = 51;
 /// The longest advert: an IPv4 header with options, 8 octets, 255 IPv6 addresses. What is longer is cut here
 /// and refused by whoever compares it with its header.
 const LONGEST: u32 = 60 + 8 + 255 * 16;
+/// Octets of an IPv6 header.
+const IPV6_HEADER: u32 = 40;
 /// Packets taken with one call.
 const BATCH: u32 = 32;
 /// Room for control messages: packet information, hop limit and time, with much to spare.
@@ -42,8 +44,11 @@ pub struct From {
 /// what is sent to this host alone when it was asked to.
 pub struct Receiver {
     socket: Socket,
-    family: Family,
+    origin: Origin,
 }
+
+/// Reads where a packet came from.
+type Origin = fn(&libc::msghdr, &[u8]) -> Option<From>;
 
 impl Receiver {
     /// Opens a socket that hears no group yet. `unicast`: whether it hears what is sent to an address of this host;
@@ -86,7 +91,34 @@ impl Receiver {
         } else {
             bpf::multicast_cut_at(&socket, family, LONGEST)?;
         }
-        Ok(Self { socket, family })
+        let origin = match family {
+            Family::V4 => |header: &libc::msghdr, _: &[u8]| origin(header, Family::V4),
+            Family::V6 => |header: &libc::msghdr, _: &[u8]| origin(header, Family::V6),
+        };
+        Ok(Self { socket, origin })
+    }
+
+    /// Opens a socket that hears the adverts to multicast groups that come in on one interface, without being a member of
+    /// a group: nothing is sent to the segment for that. Packets are given from the IP header on, for IPv6 too; they have
+    /// passed none of the kernel's checks, and no packet filter.
+    ///
+    /// # Errors
+    /// `EPERM` without the capability NET_RAW, `ENODEV` when there is no such interface.
+    pub fn overhear(family: Family, interface: IfIndex) -> io::Result<Self> {
+        let socket = Socket::new(Domain::PACKET, Type::DGRAM.nonblocking().cloexec(), None)?;
+        let _ = setsockopt(&socket, sockopt::ReceiveTimestampns, &true);
+        let _ = setsockopt(&socket, sockopt::RcvBufForce, &QUEUE);
+        bpf::adverts_cut_at(&socket, family, LONGEST + IPV6_HEADER)?;
+        let (kind, origin): (libc::c_int, Origin) = match family {
+            Family::V4 => {
+                (libc::ETH_P_IP, |header, packet| frame_origin(header, packet, Family::V4))
+            }
+            Family::V6 => {
+                (libc::ETH_P_IPV6, |header, packet| frame_origin(header, packet, Family::V6))
+            }
+        };
+        super::packet::bind(&socket, interface, u16::try_from(kind).unwrap_or(0))?;
+        Ok(Self { socket, origin })
     }
 
     /// Hears `group` on `interface` from now on.
@@ -121,7 +153,7 @@ impl Receiver {
     /// # Errors
     /// Those of `recvmmsg(2)` but `EAGAIN`.
     pub fn receive(&self, batch: &mut Batch) -> io::Result<usize> {
-        batch.fill(&self.socket, self.family)
+        batch.fill(&self.socket, self.origin)
     }
 }
 
@@ -145,10 +177,13 @@ struct Slot {
     name: libc::sockaddr_storage,
     vector: libc::iovec,
     control: Control,
-    data: [u8; LONGEST as usize],
+    data: [u8; ROOM],
     length: usize,
     from: Option<From>,
 }
+
+/// Room for a packet.
+const ROOM: usize = (LONGEST + IPV6_HEADER) as usize;
 
 /// Control messages start at the alignment of their header.
 #[repr(C, align(8))]
@@ -166,7 +201,7 @@ impl Batch {
                 name: unsafe { core::mem::zeroed() },
                 vector: libc::iovec { iov_base: core::ptr::null_mut(), iov_len: 0 },
                 control: Control([0; CONTROL]),
-                data: [0; LONGEST as usize],
+                data: [0; ROOM],
                 length: 0,
                 from: None,
             });
@@ -176,7 +211,7 @@ impl Batch {
         Self { slots, headers, filled: 0 }
     }
 
-    /// The packets taken last: IPv4 from the IP header on, IPv6 from the VRRP header on. Those whose interface
+    /// The packets taken last: IPv4 from the IP header on, IPv6 from the VRRP header on unless overheard. Those whose interface
     /// the kernel did not name are left out.
     pub fn packets(&self) -> impl Iterator<Item = (From, &[u8])> {
         self.slots
@@ -185,7 +220,7 @@ impl Batch {
             .filter_map(|slot| Some((slot.from?, slot.data.get(..slot.length)?)))
     }
 
-    fn fill(&mut self, socket: &Socket, family: Family) -> io::Result<usize> {
+    fn fill(&mut self, socket: &Socket, origin: Origin) -> io::Result<usize> {
         self.filled = 0;
         for (slot, header) in self.slots.iter_mut().zip(&mut self.headers) {
             slot.vector =
@@ -221,8 +256,9 @@ impl Batch {
             }
         };
         for (slot, header) in self.slots.iter_mut().zip(&self.headers).take(n) {
-            slot.length = (header.msg_len as usize).min(LONGEST as usize);
-            slot.from = origin(&header.msg_hdr, family);
+            slot.length = (header.msg_len as usize).min(ROOM);
+            let packet = slot.data.get(..slot.length).unwrap_or_default();
+            slot.from = origin(&header.msg_hdr, packet);
         }
         self.filled = n;
         Ok(n)
@@ -233,6 +269,33 @@ impl Default for Batch {
     fn default() -> Self {
         Self::new()
     }
+}
+
+/// What a header and a packet from a packet socket say.
+fn frame_origin(header: &libc::msghdr, packet: &[u8], family: Family) -> Option<From> {
+    if (header.msg_namelen as usize) < core::mem::offset_of!(libc::sockaddr_ll, sll_addr) {
+        return None;
+    }
+    // SAFETY: msg_name points to a live sockaddr_storage, which is larger; the part read was written by the kernel.
+    let name = unsafe { header.msg_name.cast::<libc::sockaddr_ll>().read() };
+    let interface = IfIndex(u32::try_from(name.sll_ifindex).ok()?);
+    let (source, destination, hop_limit) = match family {
+        Family::V4 => {
+            let at = |place: usize| {
+                let octets = packet.get(place..place + 4)?;
+                Some(IpAddr::from(<[u8; 4]>::try_from(octets).ok()?))
+            };
+            (at(12)?, at(16)?, 0)
+        }
+        Family::V6 => {
+            let at = |place: usize| {
+                let octets = packet.get(place..place + 16)?;
+                Some(IpAddr::from(<[u8; 16]>::try_from(octets).ok()?))
+            };
+            (at(8)?, at(24)?, *packet.get(7)?)
+        }
+    };
+    Some(From { interface, source, destination, hop_limit, at: control(header).stamp })
 }
 
 /// Reads the sender's address and the control messages of a header that the kernel filled in.
@@ -250,7 +313,24 @@ fn origin(header: &libc::msghdr, family: Family) -> Option<From> {
         }
         _ => return None,
     };
-    let (mut interface, mut destination, mut hop_limit, mut stamp) = (None, None, 0, None);
+    let Told { interface, destination, hop_limit, stamp } = control(header);
+    let interface = IfIndex(interface?);
+    Some(From { interface, source, destination: destination?, hop_limit, at: stamp })
+}
+
+/// What control messages say.
+#[derive(Default)]
+struct Told {
+    interface: Option<u32>,
+    destination: Option<IpAddr>,
+    hop_limit: u8,
+    stamp: Option<WallTime>,
+}
+
+/// Reads the control messages of a header that the kernel filled in.
+fn control(header: &libc::msghdr) -> Told {
+    let mut told = Told::default();
+    let Told { interface, destination, hop_limit, stamp } = &mut told;
     // SAFETY: the header's control pointer and length describe a live buffer that the kernel filled in; the
     // walk below stays within it by the macros' own checks.
     let mut at = unsafe { libc::CMSG_FIRSTHDR(header) };
@@ -266,25 +346,25 @@ fn origin(header: &libc::msghdr, family: Family) -> Option<From> {
             (libc::IPPROTO_IP, libc::IP_PKTINFO) if room >= size_of::<libc::in_pktinfo>() => {
                 // SAFETY: the message is that long; it need not be aligned for the type.
                 let info = unsafe { data.cast::<libc::in_pktinfo>().read_unaligned() };
-                interface = u32::try_from(info.ipi_ifindex).ok();
+                *interface = u32::try_from(info.ipi_ifindex).ok();
                 let bits = u32::from_be(info.ipi_addr.s_addr);
-                destination = Some(IpAddr::V4(Ipv4Addr::from_bits(bits)));
+                *destination = Some(IpAddr::V4(Ipv4Addr::from_bits(bits)));
             }
             (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO) if room >= size_of::<libc::in6_pktinfo>() => {
                 // SAFETY: as above.
                 let info = unsafe { data.cast::<libc::in6_pktinfo>().read_unaligned() };
-                interface = Some(info.ipi6_ifindex);
-                destination = Some(IpAddr::V6(Ipv6Addr::from(info.ipi6_addr.s6_addr)));
+                *interface = Some(info.ipi6_ifindex);
+                *destination = Some(IpAddr::V6(Ipv6Addr::from(info.ipi6_addr.s6_addr)));
             }
             (libc::IPPROTO_IPV6, libc::IPV6_HOPLIMIT) if room >= size_of::<libc::c_int>() => {
                 // SAFETY: as above.
                 let limit = unsafe { data.cast::<libc::c_int>().read_unaligned() };
-                hop_limit = u8::try_from(limit).unwrap_or(0);
+                *hop_limit = u8::try_from(limit).unwrap_or(0);
             }
             (libc::SOL_SOCKET, libc::SCM_TIMESTAMPNS) if room >= size_of::<libc::timespec>() => {
                 // SAFETY: as above.
                 let time = unsafe { data.cast::<libc::timespec>().read_unaligned() };
-                stamp = Some(WallTime {
+                *stamp = Some(WallTime {
                     secs: u64::try_from(time.tv_sec).unwrap_or(0),
                     nanos: u32::try_from(time.tv_nsec).unwrap_or(0),
                 });
@@ -294,8 +374,7 @@ fn origin(header: &libc::msghdr, family: Family) -> Option<From> {
         // SAFETY: `at` is a header within the buffer that `header` describes.
         at = unsafe { libc::CMSG_NXTHDR(header, at) };
     }
-    let interface = IfIndex(interface?);
-    Some(From { interface, source, destination: destination?, hop_limit, at: stamp })
+    told
 }
 
 /// A sending socket of one family. Receives nothing.

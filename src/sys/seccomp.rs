@@ -17,6 +17,8 @@ pub struct Calls {
     pub families: &'static [c_int],
     /// It may wait for connections.
     pub listens: bool,
+    /// It may open files that are there for writing.
+    pub writes: bool,
     /// It may change how it is scheduled, and lock memory.
     pub schedules: bool,
 }
@@ -286,9 +288,18 @@ mod imp {
         rules.insert(libc::SYS_socketpair, vec![is(0, libc::AF_UNIX)?]);
         let reading = c_int::cast_unsigned(libc::O_ACCMODE | libc::O_CREAT | libc::O_TRUNC).into();
         let reads = |argument| when(argument, SeccompCmpOp::MaskedEq(reading), 0);
-        rules.insert(libc::SYS_openat, vec![reads(2)?]);
+        let writing = c_int::cast_unsigned(libc::O_WRONLY).into();
+        let writes = |argument| when(argument, SeccompCmpOp::MaskedEq(reading), writing);
+        let opens = |argument| {
+            let mut all = vec![reads(argument)?];
+            if calls.writes {
+                all.push(writes(argument)?);
+            }
+            Ok::<_, seccompiler::BackendError>(all)
+        };
+        rules.insert(libc::SYS_openat, opens(2)?);
         #[cfg(target_arch = "x86_64")]
-        rules.insert(libc::SYS_open, vec![reads(1)?]);
+        rules.insert(libc::SYS_open, opens(1)?);
         // A thread, not a process.
         let thread = libc::CLONE_THREAD.cast_unsigned().into();
         rules.insert(libc::SYS_clone, vec![when(0, SeccompCmpOp::MaskedEq(thread), thread)?]);
@@ -339,8 +350,12 @@ mod tests {
 
     use super::*;
 
-    const CALLS: Calls =
-        Calls { families: &[libc::AF_UNIX, libc::AF_INET], listens: false, schedules: false };
+    const CALLS: Calls = Calls {
+        families: &[libc::AF_UNIX, libc::AF_INET],
+        listens: false,
+        writes: false,
+        schedules: false,
+    };
 
     /// Runs `what` under the filter, in a thread of its own: it holds for that one alone.
     fn confined<T: Send + 'static>(what: impl FnOnce() -> T + Send + 'static) -> T {

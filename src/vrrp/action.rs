@@ -54,9 +54,18 @@ pub enum Action {
         /// The group, or the address.
         group: IpAddr,
     },
+    /// Receive adverts for this multicast group on this interface without becoming a member of the group: the segment is
+    /// to hear nothing from the interface, whose hardware address is that of a virtual router. Answered with
+    /// `Event::Joined`, undone with `Action::Leave`.
+    Overhear {
+        /// The interface.
+        interface: IfIndex,
+        /// The group.
+        group: IpAddr,
+    },
     /// Receive packets with an IP authentication header, too, wherever others are received.
     HearAh,
-    /// Stop receiving them.
+    /// Stop receiving what `Action::Join` or `Action::Overhear` asked for.
     Leave { interface: IfIndex, group: IpAddr },
     /// Run a tracking script; answered with `Event::Ran`.
     RunScript {

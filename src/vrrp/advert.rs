@@ -407,7 +407,9 @@ impl Engine {
         let last = instance
             .last_sent_from
             .filter(|(link, _)| priority == 0 && self.links.contains_key(link));
-        let Some((interface, source)) = instance.link.zip(instance.source).or(last) else { return };
+        let Some((interface, source)) = instance.outlet().zip(instance.source).or(last) else {
+            return;
+        };
         let time = self.time_of_day(moment.now);
         let Some(instance) = self.instance_mut(id) else { return };
         instance.last_sent_from = Some((interface, source));

@@ -340,6 +340,12 @@ impl Engine {
             }
             assert_eq!(instance.standing, standing, "{}", instance.config.name);
             assert_eq!(instance.own_faults, self.own_faults(instance), "{}", instance.config.name);
+            assert_eq!(
+                instance.awaits_upper,
+                self.awaits_upper(instance),
+                "{}",
+                instance.config.name
+            );
         }
     }
 }

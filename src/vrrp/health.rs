@@ -34,6 +34,8 @@ pub(super) enum OwnFault {
     NoInterface,
     /// Its interface is down.
     InterfaceDown,
+    /// The interface that is made for it is refused by the kernel.
+    NoUpper,
     /// It has no source for its adverts.
     NoSource,
     /// There is nobody to send adverts to (`unicast_fault_no_peer`).
@@ -50,10 +52,11 @@ pub(super) struct OwnFaults(u8);
 
 impl OwnFaults {
     /// In the order in which they are told; those of tracked things come before the last.
-    const ALL: [OwnFault; 7] = [
+    const ALL: [OwnFault; 8] = [
         OwnFault::Quarantined,
         OwnFault::NoInterface,
         OwnFault::InterfaceDown,
+        OwnFault::NoUpper,
         OwnFault::NoSource,
         OwnFault::NoPeer,
         OwnFault::NotJoined,
@@ -84,6 +87,7 @@ impl Engine {
             Some(link) => {
                 faults
                     .put(OwnFault::InterfaceDown, !link.up && !instance.config.dont_track_primary);
+                faults.put(OwnFault::NoUpper, self.refused_upper(instance).is_some());
                 faults.put(OwnFault::NoSource, instance.source.is_none());
                 faults.put(OwnFault::NotJoined, self.refused_join(instance).is_some());
             }
@@ -101,11 +105,12 @@ impl Engine {
 
     /// Looks anew at what keeps an instance itself from taking part.
     pub(super) fn refresh(&mut self, id: InstanceId) {
-        let Some(faults) = self.instance(id).map(|i| self.own_faults(i)) else { return };
+        let new = self.instance(id).map(|i| (self.own_faults(i), self.awaits_upper(i)));
+        let Some((faults, awaits_upper)) = new else { return };
         if let Some(instance) = self.instances.get_mut(id)
-            && instance.own_faults != faults
+            && (instance.own_faults, instance.awaits_upper) != (faults, awaits_upper)
         {
-            instance.own_faults = faults;
+            (instance.own_faults, instance.awaits_upper) = (faults, awaits_upper);
             self.recount(id);
         }
     }
@@ -131,6 +136,7 @@ impl Engine {
             OwnFault::Quarantined => "a step of it failed".to_owned(),
             OwnFault::NoInterface => format!("interface {own} does not exist"),
             OwnFault::InterfaceDown => format!("interface {own} down"),
+            OwnFault::NoUpper => self.refusal_of_upper(instance),
             OwnFault::NoSource => match instance.config.source {
                 Some(source) => format!("source address {source} not configured"),
                 None => format!("no {} address for interface {own}", instance.config.family),
@@ -277,7 +283,8 @@ impl Engine {
         let Some(instance) = self.instance_mut(id) else { return false };
         let changed = core::mem::replace(&mut instance.source, source) != source;
         let new_ah = !hears_ah && instance.config.ah_key().is_some();
-        if new_ah || instance.listening != instance.hears() {
+        let heard = (instance.listening, instance.overhearing);
+        if new_ah || heard != (instance.hears(), instance.overhears()) {
             self.listen(moment, id);
         }
         self.refresh(id);

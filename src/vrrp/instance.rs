@@ -61,10 +61,16 @@ pub(super) struct Instance {
     pub since: Instant,
     /// The interface as the kernel numbers it, while it exists.
     pub link: Option<IfIndex>,
+    /// The interface that is made for it (`use_vmac`), while it exists.
+    pub upper: Option<IfIndex>,
+    /// That one is not there yet, or not up: it is being made.
+    pub awaits_upper: bool,
     /// Source of the adverts, while there is one.
     pub source: Option<IpAddr>,
     /// What it hears now, see `Engine::listen`.
     pub listening: Option<Key>,
+    /// What it hears besides on that interface, see `Instance::overhears`.
+    pub overhearing: Option<Key>,
     /// For each unicast peer whether it uses the old form of the version 3 checksum.
     pub old_checksums: Vec<bool>,
     /// Interface and source of the last advert: a farewell may have to leave when they are cleared already.
@@ -166,8 +172,11 @@ impl Instance {
             machine: Machine::Init,
             since: now,
             link: None,
+            upper: None,
+            awaits_upper: false,
             source: None,
             listening: None,
+            overhearing: None,
             old_checksums,
             last_sent_from: None,
             group: None,
@@ -249,11 +258,24 @@ impl Instance {
         Some((link, self.config.vrid, destination))
     }
 
+    /// What it is to hear on the interface that is made for it. A frame whose source is the virtual MAC, as the adverts
+    /// of another router that uses it are, is handed by the kernel to our interface of that address, and to no other.
+    pub fn overhears(&self) -> Option<Key> {
+        let group = self.config.unicast().is_none().then_some(self.config.destination);
+        let (link, group) = self.upper.zip(group)?;
+        Some((link, self.config.vrid, group))
+    }
+
+    /// The interface by which its adverts leave, while it exists.
+    pub fn outlet(&self) -> Option<IfIndex> {
+        if self.config.sends_by_own_link() { self.upper } else { self.link }
+    }
+
     /// What it is able to do.
     pub fn health(&self) -> Health {
         if self.own_faults.any() || self.standing.faults > 0 {
             Health::Unfit
-        } else if self.standing.unknown > 0 {
+        } else if self.standing.unknown > 0 || self.awaits_upper {
             Health::Unknown
         } else {
             Health::Fit

@@ -102,6 +102,7 @@ impl Engine {
         // While nobody acts on it.
         let meant = core::mem::take(&mut self.resume.interfaces);
         self.resume_names(moment, meant);
+        self.resume.settings.clear();
         self.phase = Phase::Running;
         self.silent_until = moment.now + self.config.startup_delay;
         if !self.config.startup_delay.is_zero() {
@@ -116,6 +117,7 @@ impl Engine {
             let announced = known.get(&group.config.name).copied().flatten();
             (group.announced, group.mailed) = (announced, announced);
         }
+        self.objects.drop_strays();
     }
 
     /// Addresses of an instance that are there already are neither removed nor added again: if nobody else

@@ -115,6 +115,7 @@ impl Engine {
                         continue;
                     }
                     None => {
+                        self.objects.drop_strays();
                         let ids = self.objects.ids();
                         self.settle(moment, &ids);
                         return Progress::Complete;
@@ -283,9 +284,13 @@ impl Engine {
         name: &IfName,
         index: Option<IfIndex>,
     ) {
+        match index {
+            Some(_) => self.note_originals(name),
+            None => self.forget_originals(name),
+        }
         let entries = self.objects.set_link(name, index);
         for id in self.instances.on_interface(name) {
-            self.bind(moment, id, index);
+            self.bind(moment, id, name, index);
         }
         self.interface_changed(moment, name);
         if self.running() {
@@ -293,10 +298,18 @@ impl Engine {
         }
     }
 
-    /// Ties an instance to an interface number.
-    pub(super) fn bind(&mut self, moment: &mut Moment<'_>, id: InstanceId, index: Option<IfIndex>) {
+    /// Ties an instance to the number of one of its interfaces.
+    fn bind(
+        &mut self,
+        moment: &mut Moment<'_>,
+        id: InstanceId,
+        name: &IfName,
+        index: Option<IfIndex>,
+    ) {
         let Some(instance) = self.instances.get_mut(id) else { return };
-        if core::mem::replace(&mut instance.link, index) != index {
+        let is_upper = instance.config.own_link().is_some_and(|link| link.name == *name);
+        let slot = if is_upper { &mut instance.upper } else { &mut instance.link };
+        if core::mem::replace(slot, index) != index {
             self.choose_source(moment, id);
         }
     }

@@ -17,6 +17,8 @@ const JOIN_AGAIN: core::time::Duration = core::time::Duration::from_secs(1);
 pub(super) struct Membership {
     /// Instances that need it.
     users: u32,
+    /// Nobody on the segment is to know of it.
+    silent: bool,
     /// Error number of the last attempt to join; none if it worked or was not answered yet.
     pub refused: Option<i32>,
 }
@@ -27,24 +29,31 @@ impl Engine {
         let Some(instance) = self.instances.get_mut(id) else { return };
         let wanted = instance.hears();
         let before = core::mem::replace(&mut instance.listening, wanted);
+        let wanted_above = instance.overhears();
+        let before_above = core::mem::replace(&mut instance.overhearing, wanted_above);
         if instance.config.ah_key().is_some() && !core::mem::replace(&mut self.hears_ah, true) {
             moment.out.push(Action::HearAh);
         }
-        if before == wanted {
-            return;
-        }
-        if let Some(key) = wanted {
-            self.instances.listen(key, id);
-            self.join(moment, key.0, key.2);
-        }
-        if let Some(key) = before {
-            self.deafen(moment, id, &key);
+        for (wanted, before, silent) in
+            [(wanted, before, false), (wanted_above, before_above, true)]
+        {
+            if before == wanted {
+                continue;
+            }
+            if let Some(key) = wanted {
+                self.instances.listen(key, id);
+                self.join(moment, key.0, key.2, silent);
+            }
+            if let Some(key) = before {
+                self.deafen(moment, id, &key);
+            }
         }
     }
 
     /// Lets an instance hear nothing any more.
     pub(super) fn stop_listening(&mut self, moment: &mut Moment<'_>, id: InstanceId) {
-        if let Some(key) = self.instances.get_mut(id).and_then(|i| i.listening.take()) {
+        let Some(instance) = self.instances.get_mut(id) else { return };
+        for key in [instance.listening.take(), instance.overhearing.take()].into_iter().flatten() {
             self.deafen(moment, id, &key);
         }
     }
@@ -54,14 +63,15 @@ impl Engine {
         self.leave(moment, key.0, key.2);
     }
 
-    fn join(&mut self, moment: &mut Moment<'_>, interface: IfIndex, group: IpAddr) {
-        let membership = self
-            .memberships
-            .entry((interface, group))
-            .or_insert(Membership { users: 0, refused: None });
+    fn join(&mut self, moment: &mut Moment<'_>, interface: IfIndex, group: IpAddr, silent: bool) {
+        let membership = self.memberships.entry((interface, group)).or_insert(Membership {
+            users: 0,
+            silent,
+            refused: None,
+        });
         membership.users += 1;
         if membership.users == 1 {
-            moment.out.push(Action::Join { interface, group });
+            moment.out.push(action(interface, group, silent));
         }
     }
 
@@ -96,7 +106,10 @@ impl Engine {
             let concerned: Vec<InstanceId> = self
                 .on_link(interface)
                 .into_iter()
-                .filter(|id| self.instance(*id).is_some_and(|i| i.link == Some(interface)))
+                .filter(|id| {
+                    let ends = self.instance(*id).map(|i| [i.link, i.upper]);
+                    ends.is_some_and(|ends| ends.contains(&Some(interface)))
+                })
                 .collect();
             for id in &concerned {
                 self.refresh(*id);
@@ -106,10 +119,12 @@ impl Engine {
     }
 
     pub(super) fn join_again(&mut self, moment: &mut Moment<'_>) {
-        let refused: Vec<(IfIndex, IpAddr)> =
-            self.memberships.iter().filter(|(_, m)| m.refused.is_some()).map(|(k, _)| *k).collect();
-        for (interface, group) in refused {
-            moment.out.push(Action::Join { interface, group });
-        }
+        let refused = self.memberships.iter().filter(|(_, m)| m.refused.is_some());
+        let again = refused.map(|((interface, group), m)| action(*interface, *group, m.silent));
+        moment.out.extend(again);
     }
+}
+
+const fn action(interface: IfIndex, group: IpAddr, silent: bool) -> Action {
+    if silent { Action::Overhear { interface, group } } else { Action::Join { interface, group } }
 }

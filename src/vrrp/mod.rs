@@ -13,8 +13,10 @@
 //! | `advert` | adverts received and sent |
 //! | `health` | why an instance cannot take part, and its priority |
 //! | `object`, `link`, `membership` | who wants which objects in the kernel; links; multicast groups |
+//! | `upper` | interfaces made for instances (`use_vmac`), and settings that go with them |
 //! | `job` | what concerns everything at once, in slices: reload, view of the kernel, start, stop |
 //! | `sweep` | many objects at once, in slices |
+//! | `filter` | what is dropped for instances that accept nothing |
 //! | `garp`, `notify` | what the segment and what scripts and people are told |
 //! | `limit` | how often others make an instance answer or log |
 //! | `script` | when tracking scripts run |
@@ -30,7 +32,7 @@ use std::sync::Arc;
 use crate::base::limit::Limit;
 use crate::base::{IfIndex, IfName, Instant, WallTime};
 use crate::model;
-use crate::plan::Table;
+use crate::plan::{Setting, Table};
 use crate::status::vrrp::Summary;
 use crate::track::{self, TrackerId};
 
@@ -39,6 +41,7 @@ pub mod action;
 mod advert;
 pub mod auth;
 pub mod event;
+mod filter;
 pub mod fsm;
 mod garp;
 mod group;
@@ -60,10 +63,12 @@ mod tests;
 mod timers;
 pub mod timing;
 mod transition;
+mod upper;
 mod view;
 
 pub use action::{Action, Actions};
 pub use event::{Event, InstanceId, Link, RunEnd, RunId, Rx, Snapshot};
+pub use filter::tables as filter_tables;
 use group::{Group, GroupId};
 use instance::Instance;
 use job::Job;
@@ -109,6 +114,8 @@ pub struct Engine {
     /// Former names that still mean an interface.
     aliases: BTreeMap<IfIndex, Vec<IfName>>,
     objects: Table<Claimant>,
+    /// Settings of interfaces as they were before they were changed.
+    originals: BTreeMap<(IfName, Setting), u32>,
     memberships: BTreeMap<(IfIndex, core::net::IpAddr), Membership>,
     /// When the last gratuitous frame left that others must keep apart from.
     last_frames: BTreeMap<garp::Spaced, Instant>,
@@ -194,6 +201,7 @@ impl Engine {
             link_names: BTreeMap::new(),
             aliases: BTreeMap::new(),
             objects: Table::default(),
+            originals: BTreeMap::new(),
             memberships: BTreeMap::new(),
             last_frames: BTreeMap::new(),
             timers: Timers::default(),
@@ -331,7 +339,10 @@ impl Engine {
                 Timer::Limits(id) => self.limits_due(moment, id),
                 Timer::Notice(id) => self.announce_state(moment, id),
                 Timer::Script(id) => self.script_due(moment, id, due),
-                Timer::Retry(entry) => self.settle(moment, &[entry]),
+                Timer::Retry(entry) => {
+                    let entries = self.objects.with_elements(entry);
+                    self.settle(moment, &entries);
+                }
                 Timer::Join => self.join_again(moment),
                 Timer::HoldDown(id) => {
                     if let Some(instance) = self.instance_mut(id) {

@@ -4,18 +4,20 @@
 use super::event::InstanceId;
 use super::instance::{Instance, say};
 use super::registry::Registry;
-use super::{Action, Engine, HOLD_DOWN, Moment, Phase, Timer};
+use super::{Action, Engine, HOLD_DOWN, Moment, Phase, Timer, filter};
 use crate::base::IfIndex;
 use crate::model;
 use crate::model::vrrp::Priority;
 use crate::plan::route::objects;
-use crate::plan::{Change, Object, ObjectId, Outcome, Part, Request, Token, Want};
+use crate::plan::{Change, Object, ObjectId, Outcome, Part, Request, Token, Waits, Want};
 
 /// Who names an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Claimant {
     /// An instance, which wants it while it is master.
     Instance(InstanceId),
+    /// An instance, which wants it as long as it exists: the interface that is made for it.
+    Link(InstanceId),
     /// The host, which wants it as long as the daemon runs: a static address, route or rule.
     Host,
 }
@@ -50,10 +52,15 @@ impl Engine {
         let position = claiming.next;
         claiming.next += 1;
         let instance = new.instances.get(claiming.instance);
+        if let (Some(config), 0) = (instance, position)
+            && let Some(id) = ids.get(claiming.instance).copied().flatten()
+        {
+            self.claim_links(config, id);
+        }
         let (claimant, lists) = match instance {
             Some(config) => {
                 let id = ids.get(claiming.instance).copied().flatten();
-                (id.map(Claimant::Instance), Lists::of(config))
+                (id.map(Claimant::Instance), Lists::of(new, config))
             }
             None => (Some(Claimant::Host), Lists::of_host(new)),
         };
@@ -68,7 +75,10 @@ impl Engine {
         match lists.at(position) {
             Some(Wanted::One(object)) => claim(object),
             Some(Wanted::Several(several)) => several.into_iter().for_each(claim),
-            None if instance.is_none() => return false,
+            None if instance.is_none() => {
+                self.objects.drop_strays();
+                return false;
+            }
             None => {
                 claiming.instance += 1;
                 claiming.next = 0;
@@ -97,9 +107,17 @@ impl Engine {
             self.added_by_others(entry);
         }
         let mut entries = effect.removed;
+        let mut altered = effect.altered;
+        let concerned = entries.iter().chain(&altered).flat_map(|entry| self.users_of_link(*entry));
+        let concerned: Vec<InstanceId> = concerned.collect();
+        altered.retain(|entry| !self.may_set_right(moment, *entry));
         entries.retain(|entry| self.removed_by_others(moment, *entry));
-        entries.extend(effect.settle);
+        entries.extend(effect.settle.into_iter().filter(|entry| !altered.contains(entry)));
         self.settle(moment, &entries);
+        for id in &concerned {
+            self.refresh(*id);
+        }
+        self.reconsider_all(moment, concerned);
         if let Some((link, prefix)) = change.sight.as_address() {
             if effect.foreign || self.has_owner(link) {
                 self.reconsider_sources(moment, self.on_link(link));
@@ -124,21 +142,33 @@ impl Engine {
         let Some(what) = self.objects.entry(entry) else { return false };
         let claimants = what.claimants.clone();
         let object = std::sync::Arc::clone(&what.object);
-        if !object.is_tracked() {
+        // What could not be made as a whole was taken away again.
+        let refused = what.refused.is_some() && matches!(*object, Object::Link(_));
+        if !object.is_tracked() || refused {
             return false;
         }
-        if claimants.contains(&Claimant::Host) {
+        if claimants.contains(&Claimant::Host) && !matches!(*object, Object::FilterTable(_)) {
             tracing::warn!("static {object} was removed by another program, putting it back");
         }
+        self.table_taken(entry);
         for claimant in claimants {
-            if let Claimant::Instance(id) = claimant
-                && let Some(instance) = self.instance_mut(id)
-                && instance.is_master()
+            let (id, always) = match claimant {
+                Claimant::Instance(id) => (id, false),
+                Claimant::Link(id) => (id, true),
+                Claimant::Host => continue,
+            };
+            if let Some(instance) = self.instance_mut(id)
+                && (always || instance.is_master())
             {
                 instance.counters.objects_restored += 1;
                 say!(warn, *instance, "{object} was removed by another program, putting it back");
             }
         }
+        self.may_set_right(moment, entry)
+    }
+
+    /// Whether what another program has done to an object may be undone at once; if not, it will be later.
+    fn may_set_right(&mut self, moment: &Moment<'_>, entry: ObjectId) -> bool {
         if self.objects.may_restore(entry, moment.now) {
             return true;
         }
@@ -213,13 +243,32 @@ impl Engine {
             .iter()
             .filter_map(|claimant| match claimant {
                 Claimant::Instance(id) => Some(*id),
-                Claimant::Host => None,
+                Claimant::Link(_) | Claimant::Host => None,
             })
             .collect();
-        if let (Outcome::Refused(errno), false) = (outcome, answer.repeated) {
+        // Of what is refused for want of its table the table is named.
+        let told = matches!(self.objects.waits(answer.object), Some(Waits::FilterTable(..)));
+        if let (Outcome::Refused(errno), false) = (outcome, answer.repeated || told) {
             let what = if answer.added { "add" } else { "remove" };
-            tracing::warn!("cannot {what} {}: error {errno}, trying again", entry.object);
+            let meanwhile = match entry.object.as_ref() {
+                Object::FilterTable(_) if answer.added => {
+                    "; meanwhile packets to virtual addresses are let in"
+                }
+                _ => "",
+            };
+            tracing::warn!(
+                "cannot {what} {}: error {errno}, trying again{meanwhile}",
+                entry.object
+            );
         }
+        if matches!(*entry.object, Object::Link(_))
+            && outcome == Outcome::Done
+            && answer.existed
+            && answer.added
+        {
+            tracing::warn!("{} was not as it has to be, it is set right", entry.object);
+        }
+        let users = self.users_of_link(answer.object);
         for id in &claimants {
             if let Some(instance) = self.instance_mut(*id) {
                 instance.in_flight = instance.in_flight.saturating_sub(1);
@@ -249,6 +298,10 @@ impl Engine {
             self.announce_state_if_settled(moment, id);
             self.reconsider_all(moment, [id]);
         }
+        for id in &users {
+            self.refresh(*id);
+        }
+        self.reconsider_all(moment, users);
     }
 
     /// Announces addresses whose link has come up, for those masters that do not depend on it.
@@ -284,6 +337,7 @@ struct Lists<'a> {
     addresses: [&'a [model::Address]; 2],
     routes: &'a [model::Route],
     rules: &'a [model::route::Rule],
+    filters: filter::List<'a>,
 }
 
 /// What stands at one place of a configuration.
@@ -293,12 +347,13 @@ enum Wanted {
 }
 
 impl<'a> Lists<'a> {
-    fn of(config: &'a model::Instance) -> Self {
+    fn of(all: &'a model::Vrrp, config: &'a model::Instance) -> Self {
         let extras = config.extras.as_deref();
         Self {
             addresses: [&config.addresses, &config.excluded],
             routes: extras.map(|e| e.routes.as_slice()).unwrap_or_default(),
             rules: extras.map(|e| e.rules.as_slice()).unwrap_or_default(),
+            filters: filter::List::of(all, config),
         }
     }
 
@@ -308,6 +363,7 @@ impl<'a> Lists<'a> {
             addresses: [&config.static_addresses, &[]],
             routes: &config.static_routes,
             rules: &config.static_rules,
+            filters: filter::List::Tables(config),
         }
     }
 
@@ -323,8 +379,11 @@ impl<'a> Lists<'a> {
             let all = if route.vrf.is_none() { objects(route) } else { Vec::new() };
             return Some(Wanted::Several(all));
         }
-        let rule = self.rules.get(position - self.routes.len())?;
-        Some(Wanted::One(Object::Rule(Box::new(rule.clone()))))
+        position -= self.routes.len();
+        if let Some(rule) = self.rules.get(position) {
+            return Some(Wanted::One(Object::Rule(Box::new(rule.clone()))));
+        }
+        self.filters.at(position - self.rules.len()).map(Wanted::Several)
     }
 }
 
@@ -336,7 +395,11 @@ fn wants(instances: &Registry, phase: Phase, claimant: Claimant) -> Want {
             Some(instance) if instance.retained => Want::Keep,
             _ => Want::No,
         },
-        Claimant::Host if matches!(phase, Phase::Running | Phase::Waiting { .. }) => Want::Yes,
-        Claimant::Host => Want::No,
+        Claimant::Link(_) | Claimant::Host
+            if matches!(phase, Phase::Running | Phase::Waiting { .. }) =>
+        {
+            Want::Yes
+        }
+        Claimant::Link(_) | Claimant::Host => Want::No,
     }
 }

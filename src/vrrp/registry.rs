@@ -22,7 +22,7 @@ pub(super) struct Registry {
     by_name: BTreeMap<Name, InstanceId>,
     /// Several only where unicast instances with different peers share an address.
     by_key: BTreeMap<Key, Vec<InstanceId>>,
-    /// Instances by the name of their own interface, whether it exists or not.
+    /// Instances by the names of their own interfaces (with `use_vmac` there are two), whether they exist or not.
     by_interface: BTreeMap<IfName, Vec<InstanceId>>,
     /// Instances by the source address that they wait for when it is not on this host.
     by_source: BTreeMap<IpAddr, Vec<InstanceId>>,
@@ -96,15 +96,18 @@ impl Registry {
         if let Some(source) = instance.config.source.filter(|_| instance.config.needs_source()) {
             self.by_source.entry(source).or_default().push(id);
         }
-        match self.by_interface.get_mut(&instance.config.interface) {
-            Some(list) => list.push(id),
-            None => {
-                self.by_interface.insert(instance.config.interface.clone(), vec![id]);
+        let upper = instance.config.own_link().map(|link| &link.name);
+        for name in core::iter::once(&instance.config.interface).chain(upper) {
+            match self.by_interface.get_mut(name) {
+                Some(list) => list.push(id),
+                None => {
+                    self.by_interface.insert(name.clone(), vec![id]);
+                }
             }
         }
     }
 
-    /// The instances whose own interface has this name.
+    /// The instances an own interface of which has this name.
     pub fn on_interface(&self, name: &IfName) -> Vec<InstanceId> {
         self.by_interface.get(name).cloned().unwrap_or_default()
     }

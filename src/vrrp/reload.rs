@@ -316,8 +316,9 @@ impl Engine {
             self.retime(moment, id, old.advert_int);
         }
         let wanted = self.link_index(&new.interface);
+        let upper = new.own_link().and_then(|link| self.link_index(&link.name));
         if let Some(instance) = self.instance_mut(id) {
-            instance.link = wanted;
+            (instance.link, instance.upper) = (wanted, upper);
         }
         self.choose_source(moment, id);
     }

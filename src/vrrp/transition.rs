@@ -91,6 +91,7 @@ impl Engine {
         say!(info, *instance, "Entering {to} STATE{remark}");
         if to == State::Master && !instance.entries.is_empty() {
             say!(info, *instance, "setting VIPs.");
+            Self::say_closed(instance, true);
         }
         if touches {
             self.settle_instance(moment, id);
@@ -111,6 +112,7 @@ impl Engine {
         instance.corrections = Corrections::default();
         if !instance.entries.is_empty() {
             say!(debug, *instance, "removing VIPs.");
+            Self::say_closed(instance, false);
         }
         self.announce_nothing(id);
     }

@@ -43,7 +43,8 @@ impl Engine {
             .collect();
         let interfaces = if skip == 0 { self.meanings() } else { Vec::new() };
         let more = skip.saturating_add(count) < own + self.groups.len();
-        (Summary { at: now, instances, groups, interfaces }, more)
+        let settings = if skip == 0 { self.settings_before() } else { Vec::new() };
+        (Summary { at: now, instances, groups, interfaces, settings }, more)
     }
 
     /// A full view, in one piece: for tests and for the end of a process. Whoever must not be held up takes parts
@@ -114,14 +115,20 @@ impl Engine {
     fn missing(&self, instance: &super::Instance, id: ObjectId) -> Option<MissingObject> {
         let entry = self.objects.entry(id)?;
         let reason = match (entry.refused, self.objects.waits(id)) {
-            (Some(refused), _) => Missing::Refused {
-                errno: refused.errno,
-                attempts: refused.attempts,
-                retry_at: refused.retry_at,
-            },
-            (None, Some(waits)) if instance.is_master() => match waits {
+            (Some(refused), None | Some(Waits::Interface(_) | Waits::Address(_))) => {
+                Missing::Refused {
+                    errno: refused.errno,
+                    attempts: refused.attempts,
+                    retry_at: refused.retry_at,
+                }
+            }
+            (_, Some(waits)) if instance.is_master() => match waits {
                 Waits::Interface(name) => Missing::NoInterface(name),
                 Waits::Address(address) => Missing::NoAddress(address),
+                Waits::FilterTable(table, entry) => Missing::NoTable {
+                    table: table.to_string(),
+                    errno: self.objects.entry(entry).and_then(|e| e.refused).map_or(0, |r| r.errno),
+                },
             },
             _ => return None,
         };

@@ -330,7 +330,7 @@ const SAMPLES: &[(&str, &[&str])] = &[
     ("lvs_sync_daemon", &["eth0"]),
     ("vrrp_garp_extra_if", &["all 5"]),
     ("vrrp_vmac_garp_intvl", &["all 5"]),
-    ("vrrp_iptables", &["IN OUT"]),
+    ("vrrp_iptables", &["IN OUT", "IN"]),
     ("vrrp_ipsets", &["one"]),
     ("nftables", &["one"]),
     ("nftables_ipvs", &["one"]),
@@ -507,8 +507,14 @@ pub(super) fn inside(path: &str, line: &str) -> Vec<String> {
                 .replace("vrrp_instance V", "vrrp_instance Z")
                 .replace("_id 5", "_id 8")
                 .replace("10.0.0.9", "10.0.0.5");
+            let made = instance(
+                " use_vmac\n use_vmac_addr\n virtual_ipaddress_excluded {\n 10.0.1.9 dev eth1\n }",
+            )
+            .replace("vrrp_instance V", "vrrp_instance U")
+            .replace("_id 5", "_id 9")
+            .replace("10.0.0.9", "10.0.0.44");
             let fixed = "static_ipaddress {\n 10.0.0.4\n}\n";
-            let all = format!("{objects}{rest}{tracked}{v6}{owner}{unicast}{fixed}");
+            let all = format!("{objects}{rest}{tracked}{v6}{owner}{unicast}{made}{fixed}");
             vec![
                 global(line) + &all,
                 global(&format!(" vrrp_strict\n{line}")) + &all,
@@ -658,9 +664,10 @@ pub(super) fn inside(path: &str, line: &str) -> Vec<String> {
     }
 }
 
-/// What they ask for is what happens anyway: interfaces are waited for, and packets to the addresses are let in. (The word
-/// `allow_if_changes` and strict mode, which would change that, are named as not in effect.)
-const AS_IT_IS: &[&str] = &["dynamic_interfaces", "accept"];
+/// What they ask for is what happens anyway: interfaces are waited for, and sets of
+/// addresses are those of nftables (N0704). (The word `allow_if_changes`, which would change that, is named as not in
+/// effect.)
+const AS_IT_IS: &[&str] = &["dynamic_interfaces", "vrrp_ipsets"];
 
 /// What of the model the daemon acts on in this version. A part that becomes effective leaves this list, and its
 /// keywords their mark.
@@ -677,11 +684,17 @@ fn effective(mut model: Model) -> Model {
     for instance in vrrp.instances.iter_mut() {
         let effective = instance.extras.take().map(|e| InstanceExtras {
             routes: e.routes,
+            own_link: e.own_link,
+            vmac_xmit_base: e.vmac_xmit_base,
+            address_links: e.address_links,
+            link_addresses: e.link_addresses,
+            promote_secondaries: e.promote_secondaries,
             rules: e.rules,
             unicast: e.unicast,
             ah_key: e.ah_key,
             hmac: e.hmac,
             track_source: e.track_source,
+            accept: e.accept,
             notify_priority_changes: e.notify_priority_changes,
             ..InstanceExtras::default()
         });
@@ -706,6 +719,7 @@ fn effective(mut model: Model) -> Model {
         garp_groups: vrrp.garp_groups.split_off(0),
         no_mail_for_faults: vrrp.no_mail_for_faults,
         needs_ipvs: vrrp.needs_ipvs,
+        filters: vrrp.filters.clone(),
         ..Vrrp::default()
     };
     let lvs = &mut model.lvs;

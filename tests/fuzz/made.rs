@@ -195,6 +195,7 @@ fn summaries() -> Vec<Seed> {
         instances: vec![instance(name, State::Master, Some(State::Master))],
         groups: vec![group("VRRP1", Some(State::Master))],
         interfaces: vec![("enp0s8".parse().unwrap(), IfIndex(2))],
+        settings: Vec::new(),
     };
     let twice = vrrp_status::Summary {
         at: Instant::from_nanos(u64::MAX),
@@ -205,6 +206,7 @@ fn summaries() -> Vec<Seed> {
         ],
         groups: vec![group("", None), group("VRRP1", Some(State::Init))],
         interfaces: vec![("enp0s8".parse().unwrap(), IfIndex(0)); 2],
+        settings: Vec::new(),
     };
     let lvs = sample::balanced();
     let down = |key| check_status::ServiceSummary {

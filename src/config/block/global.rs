@@ -133,7 +133,7 @@ block! {
         /// Version of IPv4 instances that have none of their own.
         vrrp_version: One<Int<2, 3>> = "vrrp_version", default(Int(2));
         /// Default of `strict_mode`.
-        vrrp_strict: One<Bool> = "vrrp_strict", later, default(Bool(false));
+        vrrp_strict: One<Bool> = "vrrp_strict", default(Bool(false));
         /// Time after the start during which no instance becomes master; adverts are received. A change takes effect at the next start.
         vrrp_startup_delay: One<Seconds<1_000, 4_294_000_000>> = "vrrp_startup_delay", otherwise("no delay");
         /// As `vrrp_startup_delay`, counted from the boot of the machine. A change takes effect at the next start.
@@ -221,18 +221,18 @@ block! {
         /// Default of `garp_extra_if`.
         vrrp_garp_extra_if: One<ExtraGarp<1>> = "vrrp_garp_extra_if" | "vrrp_vmac_garp_intvl" (old), later,
             otherwise("none");
-        /// Drop packets by iptables, in these chains.
-        vrrp_iptables: First<Chains> = "vrrp_iptables", later, deprecated("use 'nftables'");
-        /// Names of the sets used with iptables.
-        vrrp_ipsets: One<Sets> = "vrrp_ipsets", later, otherwise("keepalived and names derived from it");
-        /// Drop packets by nftables, in this table.
-        nftables: First<OptionalName<30>> = "nftables", later, otherwise("keepalived if given without a value");
+        /// Drop packets to virtual addresses, and from them if a chain for these is named. Done by nftables, not in these chains.
+        vrrp_iptables: First<Chains> = "vrrp_iptables", deprecated("use 'nftables'");
+        /// Names of the sets used with iptables. The sets of the nftables tables take their place.
+        vrrp_ipsets: One<Sets> = "vrrp_ipsets", otherwise("keepalived and names derived from it");
+        /// Drop packets by nftables, in the tables of this name.
+        nftables: First<OptionalName<30>> = "nftables", otherwise("keepalived if given without a value");
         /// Priority of its chains.
-        nftables_priority: One<Signed> = "nftables_priority", later, default(Exact(-1));
+        nftables_priority: One<Signed> = "nftables_priority", default(Exact(-1));
         /// Match interfaces by number.
-        nftables_ifindex: One<Flag> = "nftables_ifindex", later;
-        /// Count packets in the sets.
-        nftables_counters: One<Flag> = "nftables_counters", later;
+        nftables_ifindex: One<Flag> = "nftables_ifindex";
+        /// Count the packets that the rules match.
+        nftables_counters: One<Flag> = "nftables_counters";
         /// Use one firewall mark for each group of addresses, set in this table.
         nftables_ipvs: First<OptionalName<254>> = "nftables_ipvs", later, otherwise("keepalived_ipvs if given without a value");
         /// Priority of its chain.
@@ -312,9 +312,9 @@ block! {
         /// Multiple for `vrrp_rx_bufs_policy`.
         vrrp_rx_bufs_multiplier: One<Int<1, U32>> = "vrrp_rx_bufs_multiplier", later, default(Int(3));
         /// Prefix of the names of VMAC interfaces.
-        vmac_prefix: First<Text> = "vmac_prefix", later, default(Text("vrrp".into()));
+        vmac_prefix: First<Text> = "vmac_prefix", default(Text("vrrp".into()));
         /// Prefix of the names of VMAC interfaces for addresses on other interfaces.
-        vmac_addr_prefix: First<Text> = "vmac_addr_prefix", later, otherwise("vmac_prefix");
+        vmac_addr_prefix: First<Text> = "vmac_addr_prefix", otherwise("vmac_prefix");
         /// File mode mask for files that the daemon creates.
         umask: One<Umask> = "umask", later, default(Umask(0o177));
         /// Without effect, as in keepalived.

@@ -262,13 +262,13 @@ block! {
         /// Leave the pseudo header out of the checksum of version 3 IPv4 adverts, and accept any checksum.
         v3_checksum_as_v2: One<Bool> = "v3_checksum_as_v2", otherwise("v3_checksum_as_v2 of global_defs");
         /// Run on a macvlan interface with the address of the virtual router.
-        use_vmac: One<UseVmac> = "use_vmac", later;
+        use_vmac: One<UseVmac> = "use_vmac";
         /// Create such interfaces also for addresses on other interfaces or of the other family.
-        use_vmac_addr: One<Flag> = "use_vmac_addr", later;
+        use_vmac_addr: One<Flag> = "use_vmac_addr";
         /// Send and receive adverts on the parent interface.
-        vmac_xmit_base: One<Flag> = "vmac_xmit_base", later;
+        vmac_xmit_base: One<Flag> = "vmac_xmit_base";
         /// Run on an ipvlan interface.
-        use_ipvlan: First<UseIpvlan> = "use_ipvlan", later;
+        use_ipvlan: First<UseIpvlan> = "use_ipvlan";
         /// VRF device of an instance without an interface.
         vrf: First<Interface> = "vrf", later;
         /// Send adverts to these routers instead of the multicast group.
@@ -287,7 +287,7 @@ block! {
         /// Go into FAULT while the source address is not on the interface.
         track_src_ip: One<Flag> = "track_src_ip";
         /// Promote secondary addresses when the primary one is removed.
-        promote_secondaries: One<Flag> = "promote_secondaries", later;
+        promote_secondaries: One<Flag> = "promote_secondaries";
         /// Poll the state of the link every second.
         linkbeat_use_polling: One<Flag> = "linkbeat_use_polling", later,
             deprecated("use a 'linkbeat_interfaces' block");
@@ -298,9 +298,9 @@ block! {
         /// Accept packets to the virtual addresses although this router does not own them.
         accept: One<Flag> = "accept", otherwise("on unless strict") => accept;
         /// Drop packets to the virtual addresses unless this router owns them.
-        no_accept: One<Flag> = "no_accept", later => no_accept;
+        no_accept: One<Flag> = "no_accept" => no_accept;
         /// Follow the RFC strictly, even where keepalived usually does not.
-        strict_mode: One<Bool> = "strict_mode", later, otherwise("vrrp_strict");
+        strict_mode: One<Bool> = "strict_mode", otherwise("vrrp_strict");
         /// Files that put the instance into FAULT or change its priority.
         track_file: Lines<TrackEntry<254>> = "track_file", later;
         /// Processes that put the instance into FAULT or change its priority.

@@ -1,4 +1,4 @@
-//! What few instances have: unicast, VMACs, HMAC, routes, further trackers.
+//! What few instances have: unicast, HMAC, routes, further trackers.
 
 use core::time::Duration;
 
@@ -8,14 +8,13 @@ use super::Load;
 use super::instance::{ignored, wrong_family};
 use super::route::{routes, rules};
 use super::track::{Kind, tracked};
+use super::vmac::Links;
 use crate::base::{Family, Secret};
 use crate::config::block::vrrp::VrrpInstance;
 use crate::config::codes;
 use crate::config::diagnostic::Diagnostic;
-use crate::config::value::router::{AntiReplay, HmacModeWord, UseVmac, VmacAddress};
-use crate::model::extras::{
-    GarpExtra, Hmac, HmacKey, HmacMode, InstanceExtras, Ipvlan, Unicast, Vmac,
-};
+use crate::config::value::router::{AntiReplay, HmacModeWord};
+use crate::model::extras::{GarpExtra, Hmac, HmacKey, HmacMode, InstanceExtras, Unicast};
 use crate::model::vrrp::{Preempt, Priority, Version, Vrid};
 
 /// What is settled about the instance already.
@@ -151,6 +150,7 @@ pub(super) fn hmac(block: &VrrpInstance, strict: bool, cx: &mut Load<'_>) -> Opt
 pub(super) fn extras(
     block: &VrrpInstance,
     settled: Settled,
+    links: Links,
     unicast: Option<Unicast>,
     ah_key: Option<Secret<[u8; 8]>>,
     hmac: Option<Hmac>,
@@ -160,6 +160,10 @@ pub(super) fn extras(
     let mut new = InstanceExtras {
         strict: settled.strict,
         accept: accept(block, settled, cx),
+        own_link: links.own,
+        address_links: links.for_addresses,
+        link_addresses: links.addresses,
+        vmac_xmit_base: links.xmit_base,
         unicast,
         ah_key,
         hmac,
@@ -198,7 +202,14 @@ pub(super) fn extras(
             new.vrf = Some(vrf.0.clone());
         }
     }
-    stacked(block, settled, &mut new, cx);
+    if block.promote_secondaries.is_set() {
+        if new.own_link.is_some() {
+            let at = block.promote_secondaries.span();
+            ignored(block, "promote_secondaries is always set for VMACs", at, cx);
+        } else {
+            new.promote_secondaries = true;
+        }
+    }
     for entry in &block.virtual_routes.items {
         if entry.value.route.vrf.is_some() {
             cx.later_option("'vrf' of a route in virtual_routes, which is left out", entry.span);
@@ -212,19 +223,6 @@ pub(super) fn extras(
         block.virtual_ipaddress.items.iter().chain(&block.virtual_ipaddress_excluded.items);
     for entry in addresses {
         not_static(entry.value.track_group.is_some(), block, entry.span, cx);
-        if entry.value.use_vmac {
-            if new.vmac.is_some() || new.vmac_for_addresses {
-                ignored(
-                    block,
-                    "use_vmac of an address beside use_vmac of the instance",
-                    entry.span,
-                    cx,
-                );
-            } else {
-                cx.later_option("'use_vmac' of an address", entry.span);
-                new.vmac_addresses.push(entry.value.prefix);
-            }
-        }
     }
     if settled.priority.is_owner() {
         let lost = |t: &crate::model::tracker::Tracked| t.weight != 0 && t.weight != 1;
@@ -255,7 +253,7 @@ pub(super) fn trackers(block: &VrrpInstance, cx: &mut Load<'_>) {
     tracked(Kind::Bfd, &block.track_bfd.items, name, cx);
 }
 
-fn source_is_set(block: &VrrpInstance) -> bool {
+pub(super) fn source_is_set(block: &VrrpInstance) -> bool {
     block.mcast_src_ip.is_set() || block.unicast_src_ip.is_set()
 }
 
@@ -287,76 +285,6 @@ fn accept(block: &VrrpInstance, settled: Settled, cx: &mut Load<'_>) -> Option<b
         return Some(false);
     }
     None
-}
-
-/// Interfaces that are made for the instance.
-fn stacked(block: &VrrpInstance, settled: Settled, new: &mut InstanceExtras, cx: &mut Load<'_>) {
-    if let Some(wanted) = block.use_vmac.value() {
-        let UseVmac { mut name, address, notify, group } = wanted.clone();
-        if let Some(wanted) = &name {
-            let taken = cx.draft.vmac_names.insert_full(wanted.clone());
-            if !taken.1 {
-                let message = format!(
-                    "({}) interface name {wanted} is used by another instance, ignored",
-                    block.header.0
-                );
-                cx.report(
-                    Diagnostic::error(&codes::DUPLICATE_ENTRY, message).at(block.use_vmac.span()),
-                );
-                name = None;
-            }
-        }
-        let mut address = address.map(|a: VmacAddress| a.complete(settled.vrid.get()));
-        if settled.strict && address.is_some() {
-            ignored(
-                block,
-                "strict mode does not allow another VMAC address",
-                block.use_vmac.span(),
-                cx,
-            );
-            address = None;
-        }
-        new.vmac = Some(Vmac { name, address, notify, group });
-    }
-    if let Some(wanted) = block.use_ipvlan.value() {
-        let address = wanted.address.filter(|a| a.family() == settled.family);
-        if let Some(other) = wanted.address.filter(|a| a.family() != settled.family) {
-            let at = block.use_ipvlan.span();
-            wrong_family(block, "ipvlan address", &other.address, settled.family, at, cx);
-        }
-        if address.is_none() && settled.family == Family::V4 && !source_is_set(block) {
-            let message = format!("({}) an IPv4 ipvlan needs an address", block.header.0);
-            cx.report(Diagnostic::warning(&codes::INCOMPLETE, message).at(block.use_ipvlan.span()));
-        }
-        new.ipvlan = Some(Ipvlan {
-            name: wanted.name.clone(),
-            address,
-            mode: wanted.mode.unwrap_or_default(),
-            group: wanted.group,
-        });
-    }
-    new.vmac_for_addresses = block.use_vmac_addr.is_set();
-    let any = new.vmac.is_some() || new.ipvlan.is_some();
-    if block.vmac_xmit_base.is_set() {
-        let at = block.vmac_xmit_base.span();
-        if !any {
-            ignored(block, "vmac_xmit_base is only for a VMAC or ipvlan", at, cx);
-        } else if settled.strict {
-            ignored(block, "strict mode does not allow vmac_xmit_base", at, cx);
-        } else {
-            new.vmac_xmit_base = true;
-        }
-    }
-    // Unicast adverts cannot leave from a VMAC.
-    new.vmac_xmit_base |= new.vmac.is_some() && !settled.multicast;
-    if block.promote_secondaries.is_set() {
-        if any {
-            let at = block.promote_secondaries.span();
-            ignored(block, "promote_secondaries is always set for VMACs", at, cx);
-        } else {
-            new.promote_secondaries = true;
-        }
-    }
 }
 
 fn garp_extra(block: &VrrpInstance, cx: &mut Load<'_>) -> Option<GarpExtra> {

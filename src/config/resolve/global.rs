@@ -2,8 +2,8 @@
 
 use core::time::Duration;
 
-use super::Load;
 use super::command::{Purpose, account, command};
+use super::{Load, firewall};
 use crate::base::Name;
 use crate::config::block::root::Root;
 use crate::config::codes;
@@ -13,9 +13,7 @@ use crate::config::value::global::{BufferPolicy, Cpus, OnlyPath};
 use crate::config::value::number::{Int, U32};
 use crate::config::value::script::{Fifo, Script};
 use crate::config::value::text::Cut;
-use crate::model::global::{
-    Chains, Dbus, Firewall, NetlinkBuffers, ProcessSettings, Settings, Snmp, TimedCommand,
-};
+use crate::model::global::{Dbus, NetlinkBuffers, ProcessSettings, Settings, Snmp, TimedCommand};
 use crate::model::vrrp::ReceiveBuffers;
 use crate::model::{Global, Mail, global};
 
@@ -72,8 +70,8 @@ pub(super) fn finish(root: &Root, cx: &mut Load<'_>) {
     let init = global.rs_init_notifies().0;
     let no_mail_for_faults = global.no_email_faults.is_set();
     let disable_local_igmp = global.disable_local_igmp.is_set();
-    let vmac_prefix = global.vmac_prefix.value().map(|p| p.0.clone());
-    let vmac_address_prefix = global.vmac_addr_prefix.value().map(|p| p.0.clone());
+    let filters = firewall::filters(cx);
+    let global = cx.draft.global();
     let fifo_states_on_reload = global.fifo_write_vrrp_states_on_reload.is_set();
     let multiplier = global.vrrp_rx_bufs_multiplier().u32();
     let receive_buffers = match global.vrrp_rx_bufs_policy.value() {
@@ -101,9 +99,8 @@ pub(super) fn finish(root: &Root, cx: &mut Load<'_>) {
     draft.lvs.init_notifies = init;
     draft.lvs.flush_services_only = flush_services_only;
     draft.vrrp.no_mail_for_faults = no_mail_for_faults;
+    draft.vrrp.filters = filters;
     draft.vrrp.disable_local_igmp = disable_local_igmp;
-    draft.vrrp.vmac_prefix = vmac_prefix;
-    draft.vrrp.vmac_address_prefix = vmac_address_prefix;
     draft.vrrp.fifo_states_on_reload = fifo_states_on_reload;
     draft.vrrp.receive_buffers = receive_buffers;
     draft.vrrp.allow_interface_changes = allow_interface_changes;
@@ -178,7 +175,7 @@ fn settings(root: &Root, cx: &mut Load<'_>) -> Settings {
         fifo,
         vrrp_fifo,
         lvs_fifo,
-        firewall: firewall(cx),
+        firewall: firewall::settings(cx),
         snmp: snmp(cx),
         dbus: dbus(cx),
         buffers: buffers(cx),
@@ -251,27 +248,6 @@ fn fifos(cx: &mut Load<'_>) -> [Option<global::Fifo>; 3] {
     let read = same(&vrrp, &lvs) && vrrp.as_ref().is_some_and(|fifo| fifo.script.is_some());
     let lvs = lvs.map(|fifo| global::Fifo { script: fifo.script.filter(|_| !read), ..fifo });
     [all, vrrp, lvs]
-}
-
-fn firewall(cx: &mut Load<'_>) -> Firewall {
-    let global = cx.draft.global();
-    let name =
-        |n: Option<Option<Box<str>>>, default: &str| n.map(|n| n.unwrap_or_else(|| default.into()));
-    let priority = |p: Option<i64>| p.and_then(|p| i32::try_from(p).ok());
-    Firewall {
-        iptables: global
-            .vrrp_iptables
-            .value()
-            .map(|c| Chains { input: c.0.clone(), output: c.1.clone() }),
-        ipsets: global.vrrp_ipsets.value().map(|s| s.0.clone()),
-        nftables: name(global.nftables.value().map(|n| n.0.clone()), "keepalived"),
-        nftables_priority: priority(global.nftables_priority.value().map(|p| p.0)),
-        nftables_ifindex: global.nftables_ifindex.is_set(),
-        nftables_counters: global.nftables_counters.is_set(),
-        ipvs_table: name(global.nftables_ipvs.value().map(|n| n.0.clone()), "keepalived_ipvs"),
-        ipvs_priority: priority(global.nftables_ipvs_priority.value().map(|p| p.0)),
-        ipvs_first_mark: global.nftables_ipvs_start_fwmark.value().map(|n| n.u32()),
-    }
 }
 
 fn snmp(cx: &mut Load<'_>) -> Snmp {

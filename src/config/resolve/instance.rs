@@ -14,7 +14,7 @@ use super::Load;
 use super::address::addresses;
 use super::announce::{garp, notify};
 use super::extras::{self, Settled};
-use super::tracker;
+use super::{tracker, vmac};
 use crate::base::{Family, IfName, Name};
 use crate::config::block::vrrp::{AuthType, StateWord, VrrpInstance};
 use crate::config::codes;
@@ -123,6 +123,9 @@ fn resolve(block: &VrrpInstance, cx: &mut Load<'_>) -> Option<(Instance, Reason)
     };
     let unicast = extras::unicast(block, family, cx);
     let (interface, known) = interface(block, unicast.is_some(), cx)?;
+    if strict && known.as_ref().is_some_and(|i| i.multicast) {
+        strict_unicast(block, cx);
+    }
     let (priority, state) = priority(block, strict, cx);
     let wants_master = state == InitialState::Master;
     let mut reason: Reason = None;
@@ -165,10 +168,14 @@ fn resolve(block: &VrrpInstance, cx: &mut Load<'_>) -> Option<(Instance, Reason)
     let track_scripts = tracker::scripts(&block.track_script.items, name, cx);
     let notify = notify(block, cx);
     let garp = garp(block, strict, cx);
-    let source = source(block, family, cx);
+    let mut source = source(block, family, cx);
     let settled =
         Settled { family, version, vrid, priority, strict, preempt, multicast: unicast.is_none() };
-    let rest = extras::extras(block, settled, unicast, ah_key, hmac, cx);
+    let all = list.iter_mut().chain(&mut excluded);
+    let links = vmac::links(block, settled, &interface, all, cx);
+    let first = links.addresses.first().map(|address| address.prefix.address);
+    source = source.or(first.filter(|_| block.use_ipvlan.is_set()));
+    let rest = extras::extras(block, settled, links, unicast, ah_key, hmac, cx);
     let down_timer_adverts = down_timer_adverts(block, strict, cx);
     let lower = switch(
         block,
@@ -275,6 +282,18 @@ fn interface(
         }
     }
     Some((interface, known))
+}
+
+/// Adverts to single routers are not in the RFCs.
+fn strict_unicast(block: &VrrpInstance, cx: &mut Load<'_>) {
+    if let Some(peer) = block.unicast_peer.items.first() {
+        let message = format!(
+            "({}) strict mode does not provide for unicast where there is multicast; the peers are used",
+            block.header.0
+        );
+        let new = Diagnostic::warning(&codes::CONFLICT, message).at(peer.span);
+        cx.report(new.note("keepalived 2.4 does not start with this"));
+    }
 }
 
 /// Priority and initial state, each of which gives the default of the other.

@@ -8,6 +8,7 @@ mod announce;
 mod check;
 pub(crate) mod command;
 mod extras;
+mod firewall;
 mod global;
 mod group;
 mod instance;
@@ -16,6 +17,7 @@ mod script;
 mod service;
 mod track;
 mod tracker;
+mod vmac;
 
 use core::ops::{Deref, DerefMut};
 use std::rc::Rc;
@@ -33,7 +35,7 @@ use super::document::Document;
 use super::names::Folders;
 use super::schema::Block;
 use super::span::Span;
-use crate::base::{IfName, Name};
+use crate::base::Name;
 use crate::model::{Model, User};
 
 /// One load: what its stages share, and what was understood.
@@ -161,8 +163,8 @@ pub(crate) struct Draft {
     pub instances: IndexMap<Name, instance::Notes>,
     pub groups: IndexMap<Name, group::GroupDraft>,
     pub services: Vec<service::Notes>,
-    /// Names of VMAC interfaces.
-    pub vmac_names: IndexSet<IfName>,
+    /// Interfaces that are to be made.
+    pub made: vmac::Made,
     /// Scripts that this machine cannot run.
     pub lost_scripts: IndexSet<Name>,
     /// Files, processes and BFD sessions that can be tracked.
@@ -196,7 +198,7 @@ impl Default for Draft {
             instances: IndexMap::new(),
             groups: IndexMap::new(),
             services: Vec::new(),
-            vmac_names: IndexSet::new(),
+            made: vmac::Made::default(),
             lost_scripts: IndexSet::new(),
             objects: IndexMap::new(),
             bfds: IndexMap::new(),

@@ -10,7 +10,8 @@ use crate::config::context::Cx;
 use crate::config::diagnostic::{Class, Diagnostic};
 use crate::config::schema::{Args, Shape, Value, Words};
 use crate::config::words::Word;
-use crate::model::extras::{IpvlanMode, LinkbeatMethod, OldChecksum, SecretBytes, UnicastPeer};
+use crate::model::extras::{LinkbeatMethod, OldChecksum, SecretBytes, UnicastPeer};
+use crate::model::link::IpvlanMode;
 
 /// The five or six octets of a VMAC's address; the virtual router id completes five.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

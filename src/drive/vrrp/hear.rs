@@ -5,6 +5,7 @@
 //! timers of silence fire, exactly those packets are read that were in the queue when the timers were found to be
 //! due: the kernel stamps each packet with its time.
 
+use core::net::IpAddr;
 use core::time::Duration;
 
 use super::Driver;
@@ -12,6 +13,8 @@ use crate::base::{Instant, WallTime};
 use crate::sys::clock;
 use crate::vrrp::Event;
 use crate::vrrp::event::Rx;
+use crate::wire::checksum::Sum;
+use crate::wire::ip::VRRP;
 
 /// Packets handed over before due adverts are sent.
 const BATCH: usize = 64;
@@ -133,8 +136,10 @@ impl Driver {
             return (0, false);
         };
         let mut beyond = false;
-        let received = match self.sockets.receivers.get(position) {
-            Some(group) => group.socket.receive(&mut batch),
+        let group = self.sockets.receivers.get(position);
+        let overhears = group.is_some_and(|group| group.overhears);
+        let received = match group.and_then(|group| group.socket.as_ref()) {
+            Some(socket) => socket.receive(&mut batch),
             None => Ok(0),
         };
         let count = received.unwrap_or_else(|e| {
@@ -152,7 +157,10 @@ impl Driver {
                     destination: from.destination,
                     hop_limit: from.hop_limit,
                 };
-                self.handle(now, Event::Advert { rx, packet });
+                let packet = if overhears { overheard(&rx, packet) } else { Some(packet) };
+                if let Some(packet) = packet {
+                    self.handle(now, Event::Advert { rx, packet });
+                }
             }
         }
         self.sockets.batch = Some(batch);
@@ -160,9 +168,66 @@ impl Driver {
     }
 }
 
+/// A packet as an engine takes it, from one that the kernel has not checked; none if the kernel would have dropped it.
+fn overheard<'a>(rx: &Rx, packet: &'a [u8]) -> Option<&'a [u8]> {
+    match rx.destination {
+        IpAddr::V4(_) => {
+            let header = packet.get(..usize::from(packet.first()? & 0x0f) * 4)?;
+            (Sum::new().octets(header).finish() == 0).then_some(packet)
+        }
+        IpAddr::V6(_) => {
+            let (header, rest) = packet.split_at_checked(40)?;
+            let [first, _, _, _, high, low, ..] = *header else { return None };
+            let length = u16::from_be_bytes([high, low]);
+            let payload = rest.get(..usize::from(length)).filter(|_| first >> 4 == 6)?;
+            let sum = Sum::new()
+                .pseudo_header(rx.source, rx.destination, VRRP, u32::from(length))
+                .octets(payload);
+            (sum.finish() == 0).then_some(payload)
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_overheard_is_checked_as_the_kernel_does() {
+        let rx = |source: &str, destination: &str| Rx {
+            interface: crate::base::IfIndex(2),
+            source: source.parse().unwrap(),
+            destination: destination.parse().unwrap(),
+            hop_limit: 255,
+        };
+        let (source, group) = ("10.0.0.1", "224.0.0.18");
+        let header = crate::wire::ip::encode(
+            1,
+            3,
+            source.parse().unwrap(),
+            group.parse().unwrap(),
+            255,
+            VRRP,
+        );
+        let mut packet = [&header[..], &[1, 2, 3]].concat();
+        assert_eq!(overheard(&rx(source, group), &packet), Some(&packet[..]));
+        packet[8] = 254;
+        assert_eq!(overheard(&rx(source, group), &packet), None);
+        assert_eq!(overheard(&rx(source, group), &[]), None);
+        let v6 = rx("fe80::1", "ff02::12");
+        let mut packet = vec![0x6c, 0, 0, 0, 0, 8, 112, 255];
+        packet.extend("fe80::1".parse::<std::net::Ipv6Addr>().unwrap().octets());
+        packet.extend("ff02::12".parse::<std::net::Ipv6Addr>().unwrap().octets());
+        packet.extend([0x31, 51, 100, 0, 0, 100, 0, 0]);
+        let sum = Sum::new().pseudo_header(v6.source, v6.destination, VRRP, 8);
+        let sum = sum.octets(&packet[40..]).finish().to_be_bytes();
+        packet[46..48].copy_from_slice(&sum);
+        packet.push(0);
+        assert_eq!(overheard(&v6, &packet), Some(&packet[40..48]));
+        packet[42] = 101;
+        assert_eq!(overheard(&v6, &packet), None);
+        assert_eq!(overheard(&v6, &packet[..47]), None);
+    }
 
     fn wall(millis: u64) -> WallTime {
         WallTime { secs: millis / 1000, nanos: u32::try_from(millis % 1000).unwrap() * 1_000_000 }

@@ -23,7 +23,10 @@ pub(super) struct Sockets {
 /// A receiving socket and its memberships: the kernel allows some twenty for each. The first one of a family hears
 /// what is sent to this host alone, too.
 pub(super) struct Group {
-    pub socket: Receiver,
+    /// None where one was closed: the next one takes its place.
+    pub socket: Option<Receiver>,
+    /// It hears one interface without being a member of anything.
+    pub overhears: bool,
     family: Family,
     /// Whether it hears packets with an IP authentication header, or those without.
     ah: bool,
@@ -82,7 +85,8 @@ impl Sockets {
         if core::mem::replace(&mut self.ah, true) {
             return Vec::new();
         }
-        let members = self.receivers.iter().filter(|one| one.family == Family::V4);
+        let heard = |one: &&Group| one.family == Family::V4 && !one.overhears;
+        let members = self.receivers.iter().filter(heard);
         let members: Vec<_> = members.flat_map(|one| one.members.clone()).collect();
         let mut failed = Vec::new();
         for (group, interface) in members {
@@ -101,9 +105,10 @@ impl Sockets {
         ah: bool,
     ) -> io::Result<()> {
         let family = Family::of(&group);
-        let is_such = |one: &Group| one.family == family && one.ah == ah;
+        let is_such = |one: &Group| one.family == family && one.ah == ah && !one.overhears;
         for one in self.receivers.iter_mut().filter(|one| is_such(one)) {
-            match membership(&one.socket, group, interface) {
+            let Some(socket) = &one.socket else { continue };
+            match membership(socket, group, interface) {
                 Ok(()) => {
                     one.members.push((group, interface));
                     return Ok(());
@@ -115,9 +120,40 @@ impl Sockets {
         let first = !self.receivers.iter().any(is_such);
         let socket = if ah { Receiver::open_ah(first)? } else { Receiver::open(family, first)? };
         membership(&socket, group, interface)?;
-        // One is never closed again, so its position is its number.
-        epoll.add(&socket, RECEIVERS + self.receivers.len() as u64)?;
-        self.receivers.push(Group { socket, family, ah, members: vec![(group, interface)] });
+        let members = vec![(group, interface)];
+        self.add(epoll, Group { socket: Some(socket), overhears: false, family, ah, members })
+    }
+
+    /// Hears a multicast group on an interface without telling the segment, with or without authentication headers.
+    pub fn overhear(&mut self, epoll: &Epoll, group: IpAddr, interface: IfIndex) -> io::Result<()> {
+        self.leave(group, interface);
+        let family = Family::of(&group);
+        let on_it = |one: &&mut Group| {
+            one.overhears
+                && one.socket.is_some()
+                && one.family == family
+                && one.members.iter().any(|(_, on)| *on == interface)
+        };
+        if let Some(one) = self.receivers.iter_mut().find(on_it) {
+            one.members.push((group, interface));
+            return Ok(());
+        }
+        let socket = Some(Receiver::overhear(family, interface)?);
+        let members = vec![(group, interface)];
+        self.add(epoll, Group { socket, overhears: true, family, ah: false, members })
+    }
+
+    /// The position of a socket is its number.
+    fn add(&mut self, epoll: &Epoll, group: Group) -> io::Result<()> {
+        let free = self.receivers.iter().position(|one| one.socket.is_none());
+        let position = free.unwrap_or(self.receivers.len());
+        if let Some(socket) = &group.socket {
+            epoll.add(socket, RECEIVERS + position as u64)?;
+        }
+        match self.receivers.get_mut(position) {
+            Some(slot) => *slot = group,
+            None => self.receivers.push(group),
+        }
         Ok(())
     }
 
@@ -132,11 +168,11 @@ impl Sockets {
 
     fn drop_members(&mut self, which: impl Fn(&(IpAddr, IfIndex)) -> bool) {
         for one in &mut self.receivers {
-            let socket = &one.socket;
+            let socket = one.socket.as_ref().filter(|_| !one.overhears);
             one.members.retain(|member| {
                 if which(member) {
                     // Refused when the interface is gone, which comes to the same.
-                    if member.0.is_multicast() {
+                    if let Some(socket) = socket.filter(|_| member.0.is_multicast()) {
                         let _ = socket.leave(member.0, member.1);
                     }
                     false
@@ -144,6 +180,9 @@ impl Sockets {
                     true
                 }
             });
+            if one.overhears && one.members.is_empty() {
+                one.socket = None;
+            }
         }
     }
 }

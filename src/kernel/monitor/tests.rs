@@ -45,6 +45,7 @@ fn table(links: &[u32], addresses: &[u8]) -> Snapshot {
         arp: true,
         mac: Mac::default(),
         mtu: 1500,
+        settings: plan::Settings::default(),
     };
     let address = |last: &u8| Sight::address(IfIndex(1), prefix(&format!("10.0.0.{last}/24")));
     Snapshot {
@@ -130,6 +131,7 @@ fn links_and_addresses_of_others_are_told() {
                 arp: true,
                 mac: Mac([2, 0, 0, 0, 0, 7]),
                 mtu: 1400,
+                settings: plan::Settings([Some(0); 3]),
             };
             assert_eq!(up, Some(want.clone()));
 

@@ -3,14 +3,17 @@
 use core::net::{IpAddr, Ipv4Addr};
 use core::time::Duration;
 
-use netlink_packet_core::{DefaultNla, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
+use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
 use netlink_packet_route::AddressFamily;
 use netlink_packet_route::address::{
     AddressAttribute, AddressFlags, AddressHeaderFlags, AddressMessage, AddressProtocol, CacheInfo,
 };
-use netlink_packet_route::link::{LinkAttribute, LinkMessage};
+use netlink_packet_route::link::LinkMessage;
 
-use super::{Step, attributes, number};
+use super::link::{
+    GET as RTM_GETLINK, PROMOTE_SECONDARIES, SET as RTM_SETLINK, devconf, devconf_of,
+};
+use super::{Step, number};
 use crate::base::{Family, IfIndex, Prefix};
 use crate::kernel::netlink::{Message, Requests};
 use crate::model::address::{self, Address, Lifetime};
@@ -25,8 +28,6 @@ pub(in crate::kernel) const GET: u16 = 22;
 /// Groups of events: IPv4 and IPv6 addresses (`RTNLGRP_IPV4_IFADDR`, `RTNLGRP_IPV6_IFADDR`).
 pub(in crate::kernel) const GROUPS: [u32; 2] = [5, 9];
 
-const RTM_GETLINK: u16 = 18;
-const RTM_SETLINK: u16 = 19;
 const IFA_ADDRESS: u16 = 1;
 const IFA_LOCAL: u16 = 2;
 const IFA_LABEL: u16 = 3;
@@ -89,48 +90,22 @@ fn spare(
     }
 }
 
-const IFLA_AF_SPEC: u16 = 26;
-const IFLA_INET_CONF: u16 = 1;
-/// `IPV4_DEVCONF_PROMOTE_SECONDARIES`; settings are numbered from 1.
-const PROMOTE_SECONDARIES: u16 = 20;
-
 /// Whether an interface promotes secondary addresses; none if the kernel does not say.
 fn promotes(interface: IfIndex, requests: &mut Requests) -> Option<bool> {
     let mut message = LinkMessage::default();
     message.header.index = interface.0;
     let mut answer = None;
-    let inet = u16::try_from(libc::AF_INET).ok()?;
-    let position = 4 * usize::from(PROMOTE_SECONDARIES - 1);
     requests
         .get(RTM_GETLINK, &message, |message| {
             let body = message.body.get(16..).unwrap_or_default();
-            answer = attributes(body)
-                .find(|(kind, _)| *kind == IFLA_AF_SPEC)
-                .and_then(|(_, value)| attributes(value).find(|(kind, _)| *kind == inet))
-                .and_then(|(_, value)| attributes(value).find(|(kind, _)| *kind == IFLA_INET_CONF))
-                .and_then(|(_, values)| values.get(position..position + 4))
-                .and_then(number)
-                .map(|value| value != 0);
+            answer = devconf_of(body, PROMOTE_SECONDARIES).map(|value| value != 0);
         })
         .ok()?;
     answer
 }
 
 fn promote(interface: IfIndex, on: bool) -> LinkMessage {
-    let nest = |kind: u16, content: &[u8]| {
-        let length = u16::try_from(content.len() + 4).unwrap_or(0);
-        let mut octets = length.to_ne_bytes().to_vec();
-        octets.extend(kind.to_ne_bytes());
-        octets.extend(content);
-        octets
-    };
-    let setting = nest(PROMOTE_SECONDARIES, &u32::from(on).to_ne_bytes());
-    let inet = u16::try_from(libc::AF_INET).unwrap_or_default();
-    let content = nest(inet, &nest(IFLA_INET_CONF, &setting));
-    let mut message = LinkMessage::default();
-    message.header.index = interface.0;
-    message.attributes.push(LinkAttribute::Other(DefaultNla::new(IFLA_AF_SPEC, content)));
-    message
+    devconf(interface, &[(PROMOTE_SECONDARIES, u32::from(on))])
 }
 
 /// The message that adds or deletes `address`.

@@ -6,8 +6,9 @@ use std::collections::{BTreeMap, VecDeque};
 use crate::base::{Family, IfIndex, Instant};
 use crate::drive::vrrp::Input;
 use crate::kernel::netlink::Requests;
+use crate::kernel::nft::{self, Filters};
 use crate::kernel::object;
-use crate::plan::{Op, Token};
+use crate::plan::{Op, Outcome, Token};
 use crate::sys::clock;
 use crate::vrrp::Event;
 
@@ -37,6 +38,16 @@ struct Job {
     next: u32,
 }
 
+/// Carries out operations in order, those that follow one another by the same socket together.
+fn carry_out(requests: &mut Requests, filters: &mut Filters, ops: &[Op]) -> Vec<Outcome> {
+    let runs = ops.chunk_by(|a, b| nft::takes(a) == nft::takes(b));
+    runs.flat_map(|run| match run.first() {
+        Some(first) if nft::takes(first) => filters.carry_out(run),
+        _ => object::carry_out(requests, run),
+    })
+    .collect()
+}
+
 /// How many operations may leave at a time when `count` of them took `time`.
 fn size_for(count: usize, time: Duration) -> usize {
     let one = time.as_nanos() / u128::try_from(count.max(1)).unwrap_or(1);
@@ -62,7 +73,12 @@ impl Writer {
     }
 
     /// Carries out operations for a moment and answers each.
-    pub fn turn(&mut self, requests: &mut Requests, mut answer: impl FnMut(Input)) {
+    pub fn turn(
+        &mut self,
+        requests: &mut Requests,
+        filters: &mut Filters,
+        mut answer: impl FnMut(Input),
+    ) {
         let begin = clock::now();
         loop {
             let (places, ops) = self.take(self.size);
@@ -73,7 +89,7 @@ impl Writer {
                 self.look(op, begin, &mut answer);
             }
             let before = clock::now();
-            let outcomes = object::carry_out(requests, &ops);
+            let outcomes = carry_out(requests, filters, &ops);
             for ((token, item), outcome) in places.into_iter().zip(outcomes) {
                 answer(Input::Engine(Event::Applied { token, item, outcome }));
             }

@@ -27,7 +27,7 @@ impl Host {
         self.engine.view(self.now).instances[0].effective_priority
     }
 
-    fn faults(&self) -> Vec<String> {
+    pub(super) fn faults(&self) -> Vec<String> {
         self.engine.view(self.now).instances[0].faults.clone()
     }
 }

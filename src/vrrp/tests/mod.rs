@@ -19,6 +19,7 @@ mod addresses;
 mod adverts;
 mod announcements;
 mod budget;
+mod filters;
 mod groups;
 mod health;
 mod interfaces;
@@ -28,6 +29,7 @@ mod reload;
 mod routes;
 mod rules;
 mod unicast;
+mod vmac;
 
 const SECOND: Duration = Duration::from_secs(1);
 const MS: Duration = Duration::from_millis(1);
@@ -216,6 +218,7 @@ fn link(index: IfIndex, name: &str, up: bool) -> Link {
         arp: true,
         mac: Mac([2, 0, 0, 0, octet, 1]),
         mtu: 1500,
+        settings: crate::plan::Settings::default(),
     }
 }
 

@@ -1,0 +1,396 @@
+//! Virtual MACs: the interfaces that are made for them are those of keepalived, adverts and answers come from them and
+//! from nothing else, a backup sends nothing from them, and they are put back when another program removes them.
+
+use std::io::ErrorKind;
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+
+use crate::interop::both_ways;
+use crate::lab::daemon::{CONF, Daemon, Program, Role, signal_to};
+use crate::lab::frame::{Frame, Mac};
+use crate::lab::node::Node;
+use crate::lab::timeline::{Mark, What};
+use crate::lab::{LIMIT, Lab, Res};
+use crate::scenario::{FAILOVER, LAN, Pair, replaced, steady, within};
+use crate::{cases, check};
+
+cases![Here:
+    what_is_made_is_what_keepalived_makes,
+    adverts_and_answers_come_from_the_virtual_mac_alone,
+    it_takes_over_from_keepalived_with_a_virtual_mac,
+    keepalived_takes_over_from_it_with_a_virtual_mac,
+    adverts_leave_by_the_parent_where_that_is_asked_for,
+    an_interface_that_others_remove_comes_back,
+    an_interface_outlives_the_process_and_goes_with_the_daemon,
+    a_name_that_somebody_has_is_waited_for,
+];
+
+const VIP: &str = "10.0.0.100";
+
+/// The virtual MAC of an IPv4 router (RFC 9568 7.3).
+const fn virtual_mac(vrid: u8) -> Mac {
+    Mac([0, 0, 0x5e, 0, 1, vrid])
+}
+
+/// The failover example with virtual MACs, and its router id.
+fn pair(more: &str) -> ([String; 2], u8) {
+    let of = |text| within(text, "vrrp_instance VRRP1 {", &format!("use_vmac\n {more}"));
+    let vrid = FAILOVER[0]
+        .lines()
+        .find_map(|line| line.trim().strip_prefix("virtual_router_id "))
+        .and_then(|id| id.trim().parse().ok());
+    (FAILOVER.map(of), vrid.unwrap_or_default())
+}
+
+/// Two interfaces with addresses of both families.
+fn machine(lab: &mut Lab, name: &str) -> Res<Node> {
+    let node = lab.node(name)?;
+    for (interface, net) in [(LAN, "10.0.0"), ("enp0s9", "10.0.1")] {
+        let segment = format!("{name}-{interface}");
+        lab.segment(&segment)?;
+        lab.plug(&node, &segment, interface, &[&format!("{net}.71/24")])?;
+        node.sysctl(&format!("net.ipv6.conf.{interface}.addr_gen_mode"), "1")?;
+        node.sysctl(&format!("net.ipv6.conf.{interface}.disable_ipv6"), "0")?;
+        node.ip(&format!("addr add fe80::71/64 dev {interface} nodad\n"))?;
+    }
+    node.ip("link set lo up\n")?;
+    Ok(node)
+}
+
+/// Interfaces on others, addresses, routes and the settings that go with them, sorted.
+fn state(node: &Node) -> Res<Vec<String>> {
+    let mut all = Vec::new();
+    for line in node.must(["ip", "-d", "-o", "link"])?.lines() {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let after = |word: &str| {
+            let place = words.iter().position(|other| *other == word);
+            place.and_then(|place| words.get(place + 1)).copied().unwrap_or("-")
+        };
+        if after("mode") == "-" || !words.contains(&"macvlan") {
+            continue;
+        }
+        let place = words.iter().position(|word| *word == "macvlan").unwrap_or(0);
+        let mode = words.get(place + 2).copied().unwrap_or("-");
+        let (name, flags) =
+            (words.get(1).copied().unwrap_or("-"), words.get(2).copied().unwrap_or("-"));
+        let (mac, group) = (after("link/ether"), after("group"));
+        all.push(format!(
+            "link {name} {flags} {mac} group {group} macvlan {mode} addrgenmode {}",
+            after("addrgenmode")
+        ));
+    }
+    for line in node.must(["ip", "-o", "addr"])?.lines() {
+        let words: Vec<&str> = line.split_whitespace().skip(1).collect();
+        let end =
+            words.iter().position(|word| word.starts_with("valid_lft")).unwrap_or(words.len());
+        // The mark of what put it there.
+        let words =
+            words.iter().take(end).filter(|w| !matches!(**w, "\\" | "proto" | "keepalived"));
+        all.push(format!("address {}", words.copied().collect::<Vec<_>>().join(" ")));
+    }
+    for family in ["-4", "-6"] {
+        for line in node.must(["ip", family, "route"])?.lines() {
+            // That of the link-local address, see `what_is_made_is_what_keepalived_makes`.
+            if !line.starts_with("fe80::/64 dev vrrp") {
+                all.push(format!("route {}", line.trim()));
+            }
+        }
+    }
+    for interface in node.must(["ls", "/proc/sys/net/ipv4/conf"])?.split_whitespace() {
+        for setting in
+            ["arp_ignore", "arp_filter", "rp_filter", "accept_local", "promote_secondaries"]
+        {
+            let value = node.read(format!("/proc/sys/net/ipv4/conf/{interface}/{setting}"))?;
+            // Version 2.4 sets it on interfaces for IPv6 as well, 2.2.7 does not.
+            let for_v6 = ["vrrp6.", "vrrp2.", "vrrp.57"];
+            let of_v6 =
+                setting == "arp_ignore" && for_v6.iter().any(|name| interface.starts_with(name));
+            if !of_v6 {
+                all.push(format!("{interface} {setting} {}", value.trim()));
+            }
+        }
+    }
+    all.sort();
+    Ok(all)
+}
+
+fn instance(vrid: u8, lines: &str, addresses: &str, excluded: &str) -> String {
+    format!(
+        "vrrp_instance V{vrid} {{\n interface {LAN}\n state MASTER\n priority 200\n virtual_router_id {vrid}\n \
+         advert_int 1\n {lines}\n virtual_ipaddress {{\n{addresses}\n }}\n \
+         virtual_ipaddress_excluded {{\n{excluded}\n }}\n}}\n"
+    )
+}
+
+/// Starts a program on a machine of its own and waits until these instances are masters.
+fn begin(
+    lab: &mut Lab,
+    name: &str,
+    program: &Program,
+    text: &str,
+) -> Res<(Node, Daemon, Vec<String>)> {
+    let node = machine(lab, name)?;
+    node.write(CONF, text, 0o644)?;
+    let before = state(&node)?;
+    let daemon = program.start(&node)?;
+    for line in text.lines().filter_map(|line| line.strip_prefix("vrrp_instance ")) {
+        let name = line.trim_end_matches(" {");
+        lab.always().log(&node, &format!("({name}) Entering MASTER STATE"))?;
+    }
+    Ok((node, daemon, before))
+}
+
+fn same(lab: &Lab, node: &Node, wanted: &[String]) -> Res {
+    let mut found = Vec::new();
+    let waited = lab.timeline().poll(LIMIT, "the kernel has what is wanted", || {
+        found = state(node)?;
+        Ok((found == wanted).then_some(()))
+    });
+    let only = |a: &[String], b: &[String]| -> Vec<String> {
+        a.iter().filter(|line| !b.contains(line)).cloned().collect()
+    };
+    check!(
+        waited.is_ok(),
+        "missing {:#?}, too much {:#?}",
+        only(wanted, &found),
+        only(&found, wanted)
+    );
+    Ok(())
+}
+
+fn what_is_made_is_what_keepalived_makes(lab: &mut Lab) -> Res {
+    let keepalived = Program::keepalived()?;
+    let subject = lab.subject.clone();
+    let text = [
+        instance(
+            51,
+            "use_vmac",
+            "10.0.0.100\n10.0.1.101/24 dev enp0s9",
+            "10.0.0.102/24 dev enp0s8",
+        ),
+        instance(52, "use_vmac six 02:00:00:00:00:06", "10.0.0.103/24\n10.0.0.104/24", ""),
+        instance(53, "use_vmac\n vmac_xmit_base", "10.0.0.105", "2001:db8::5/64"),
+        instance(
+            54,
+            "use_vmac\n use_vmac_addr",
+            "10.0.0.106\n10.0.1.106/24 dev enp0s9",
+            "2001:db8::6/64\n2001:db8:1::6/64 dev enp0s9",
+        ),
+        instance(55, "", "10.0.0.107 use_vmac\n10.0.1.107/24 dev enp0s9 use_vmac", ""),
+        instance(56, "promote_secondaries", "10.0.0.108/24 dev enp0s9", ""),
+        instance(57, "use_vmac", "fe80::100/64\n2001:db8::100/64", "10.0.0.109"),
+    ]
+    .concat();
+    let (theirs, their, _) = begin(lab, "ka", &keepalived, &text)?;
+    let (ours, our, before) = begin(lab, "our", &subject, &text)?;
+    let mut wanted = Vec::new();
+    lab.timeline().poll(LIMIT, "keepalived has added everything", || {
+        wanted = state(&theirs)?;
+        let there = |address: &str| wanted.iter().any(|line| line.contains(address));
+        Ok((there("10.0.0.100/") && there("10.0.0.108/") && there("2001:db8:1::6")).then_some(()))
+    })?;
+    // keepalived puts the link-local address of the parent on interfaces for IPv6, to send from it. Ours needs none for that,
+    // and the two interfaces would both answer for it.
+    wanted.retain(|line| !(line.starts_with("address vrrp") && line.contains("fe80::71/64")));
+    same(lab, &ours, &wanted)?;
+    their.stop()?;
+    check!(our.stop()?, "the exit status is not zero");
+    same(lab, &ours, &before)
+}
+
+/// Frames of a node with this source.
+fn frames_from(lab: &Lab, mark: Mark, node: &Node, mac: Mac) -> Vec<String> {
+    lab.after(mark).all(|event| match &event.what {
+        What::Frame(frame) if event.node == node.name && source(frame) == Some(mac) => {
+            Some(frame.to_string())
+        }
+        _ => None,
+    })
+}
+
+fn source(frame: &Frame) -> Option<Mac> {
+    match frame {
+        Frame::Advert(advert) => Some(advert.from),
+        Frame::Arp(arp) => Some(arp.from),
+        Frame::Neighbour(neighbour) => Some(neighbour.from),
+        Frame::Igmp { from, .. } | Frame::Mld { from } => Some(*from),
+        Frame::Tcp(_) => None,
+    }
+}
+
+fn adverts_and_answers_come_from_the_virtual_mac_alone(lab: &mut Lab) -> Res {
+    lab.subject.ours_only("its membership reports are stopped by nftables alone")?;
+    let (pair, (texts, vrid)) = (Pair::new(lab)?, pair(""));
+    let mac = virtual_mac(vrid);
+    let mark = lab.mark();
+    let [first, _second] = pair.start(&lab.subject.clone(), [&texts[0], &texts[1]])?;
+    lab.after(mark).address(&pair.svr1, VIP, true)?;
+    steady(lab, lab.mark(), &pair.svr1, 3)?;
+    check!(
+        lab.after(mark).adverts(&pair.svr1).iter().all(|(_, advert)| advert.from == mac),
+        "an advert came from another address"
+    );
+    let announced = lab.after(mark).garps(&pair.svr1, VIP.parse()?);
+    check!(!announced.is_empty(), "nothing was announced");
+    check!(
+        announced.iter().all(|(_, arp)| arp.from == mac && arp.sender_mac == mac),
+        "{announced:?}"
+    );
+    let leaked = frames_from(lab, mark, &pair.svr2, mac);
+    check!(leaked.is_empty(), "the backup sent {leaked:?}");
+
+    lab.note("both addresses answer, each with its own hardware address");
+    let probe = lab.mark();
+    reach(&pair.client, VIP)?;
+    reach(&pair.client, "10.0.0.71")?;
+    let answers = lab.after(probe).all(|event| match &event.what {
+        What::Frame(Frame::Arp(arp)) if arp.operation == 2 && event.node == pair.svr1.name => {
+            Some((arp.sender.to_string(), arp.sender_mac))
+        }
+        _ => None,
+    });
+    let of = |address: &str| -> Vec<Mac> {
+        answers.iter().filter(|(sender, _)| sender == address).map(|(_, mac)| *mac).collect()
+    };
+    check!(of(VIP).iter().all(|m| *m == mac), "{answers:?}");
+    let own = of("10.0.0.71");
+    check!(own.len() == 1 && own[0] != mac, "{answers:?}");
+
+    lab.note("the other one takes over with the same address, and gives back");
+    let mark = lab.mark();
+    first.crash()?;
+    lab.after(mark).address(&pair.svr2, VIP, true)?;
+    let taken = lab.after(mark).some_adverts(&pair.svr2, 2)?;
+    check!(
+        taken.iter().all(|(_, advert)| advert.from == mac),
+        "an advert came from another address"
+    );
+    let mark = lab.mark();
+    let again = lab.subject.start(&pair.svr1)?;
+    lab.after(mark).address(&pair.svr2, VIP, false)?;
+    lab.after(mark).some_adverts(&pair.svr1, 2)?;
+    // A crash leaves memberships to the kernel, none of which is of the virtual address.
+    let silent = lab.mark();
+    steady(lab, silent, &pair.svr1, 3)?;
+    let leaked = frames_from(lab, silent, &pair.svr2, mac);
+    check!(leaked.is_empty(), "the backup sent {leaked:?}");
+    check!(again.stop()?, "the exit status is not zero");
+    Ok(())
+}
+
+fn it_takes_over_from_keepalived_with_a_virtual_mac(lab: &mut Lab) -> Res {
+    let (keepalived, subject, (texts, _)) = (Program::keepalived()?, lab.subject.clone(), pair(""));
+    both_ways(lab, &keepalived, &subject, [&texts[0], &texts[1]])
+}
+
+fn keepalived_takes_over_from_it_with_a_virtual_mac(lab: &mut Lab) -> Res {
+    let (keepalived, subject, (texts, _)) = (Program::keepalived()?, lab.subject.clone(), pair(""));
+    both_ways(lab, &subject, &keepalived, [&texts[0], &texts[1]])
+}
+
+fn adverts_leave_by_the_parent_where_that_is_asked_for(lab: &mut Lab) -> Res {
+    let (pair, (texts, vrid)) = (Pair::new(lab)?, pair("vmac_xmit_base\n"));
+    let mac = virtual_mac(vrid);
+    let mark = lab.mark();
+    pair.start(&lab.subject.clone(), [&texts[0], &texts[1]])?;
+    lab.after(mark).address(&pair.svr1, VIP, true)?;
+    steady(lab, lab.mark(), &pair.svr1, 3)?;
+    check!(
+        lab.after(mark).adverts(&pair.svr1).iter().all(|(_, advert)| advert.from != mac),
+        "an advert came from the virtual address"
+    );
+    let announced = lab.after(mark).garps(&pair.svr1, VIP.parse()?);
+    check!(!announced.is_empty(), "nothing was announced");
+    check!(announced.iter().all(|(_, arp)| arp.from == mac), "{announced:?}");
+    Ok(())
+}
+
+/// Asks a host for a connection: that nobody listens is an answer.
+fn reach(node: &Node, address: &'static str) -> Res {
+    let answer = node.run(move || {
+        let address = SocketAddr::new(address.parse().expect("an address"), 9);
+        TcpStream::connect_timeout(&address, Duration::from_secs(5)).err().map(|e| e.kind())
+    })?;
+    check!(answer == Some(ErrorKind::ConnectionRefused), "{address}: {answer:?}");
+    Ok(())
+}
+
+fn index(node: &Node, name: &str) -> Res<String> {
+    node.must(["cat", &format!("/sys/class/net/{name}/ifindex")])
+}
+
+fn an_interface_that_others_remove_comes_back(lab: &mut Lab) -> Res {
+    lab.subject.ours_only("it does not put everything right")?;
+    let (pair, (texts, vrid)) = (Pair::new(lab)?, pair(""));
+    let name = format!("vrrp.{vrid}");
+    let mark = lab.mark();
+    pair.start(&lab.subject.clone(), [&texts[0], &texts[1]])?;
+    lab.after(mark).address(&pair.svr1, VIP, true)?;
+    steady(lab, lab.mark(), &pair.svr1, 2)?;
+
+    let mark = lab.mark();
+    pair.svr1.ip(&format!("link del {name}\n"))?;
+    lab.after(mark).address(&pair.svr1, VIP, true)?;
+    steady(lab, lab.mark(), &pair.svr1, 2)?;
+    // Its end begins with a change.
+    lab.after(mark).log(&pair.svr1, &format!("macvlan {name} on {LAN} was "))?;
+
+    let mark = lab.mark();
+    let sysctl = format!("net.ipv4.conf.{LAN}.arp_ignore");
+    pair.svr1.ip(&format!("link set {name} down\n"))?;
+    pair.svr1.sysctl(&sysctl, "1")?;
+    lab.after(mark).log(&pair.svr1, &format!("macvlan {name} on {LAN} was not as it has to be"))?;
+    steady(lab, lab.mark(), &pair.svr1, 2)?;
+    reach(&pair.client, VIP)?;
+    check!(lab.after(mark).adverts(&pair.svr2).is_empty(), "the backup took over");
+    Ok(())
+}
+
+fn an_interface_outlives_the_process_and_goes_with_the_daemon(lab: &mut Lab) -> Res {
+    lab.subject.ours_only("its process is not replaced")?;
+    let (pair, (texts, vrid)) = (Pair::new(lab)?, pair(""));
+    let name = format!("vrrp.{vrid}");
+    let settings = |node: &Node| -> Res<Vec<String>> {
+        let read = |s| node.read(format!("/proc/sys/net/ipv4/conf/{LAN}/{s}"));
+        ["arp_ignore", "arp_filter"].into_iter().map(read).collect()
+    };
+    let before = settings(&pair.svr1)?;
+    let mark = lab.mark();
+    let [first, _second] = pair.start(&lab.subject.clone(), [&texts[0], &texts[1]])?;
+    lab.after(mark).address(&pair.svr1, VIP, true)?;
+    steady(lab, lab.mark(), &pair.svr1, 2)?;
+    let number = index(&pair.svr1, &name)?;
+    check!(settings(&pair.svr1)? == ["1\n", "1\n"], "{:?}", settings(&pair.svr1)?);
+    let old = first.role(Role::Vrrp)?;
+    let mark = lab.mark();
+    signal_to(old, Signal::SIGKILL)?;
+    replaced(lab, &first, Role::Vrrp, old)?;
+    steady(lab, lab.mark(), &pair.svr1, 2)?;
+    check!(index(&pair.svr1, &name)? == number, "it was made anew");
+    check!(lab.after(mark).adverts(&pair.svr2).is_empty(), "the backup took over");
+    check!(first.stop()?, "the exit status is not zero");
+    check!(index(&pair.svr1, &name).is_err(), "it is left behind");
+    check!(settings(&pair.svr1)? == before, "{:?}", settings(&pair.svr1)?);
+    Ok(())
+}
+
+fn a_name_that_somebody_has_is_waited_for(lab: &mut Lab) -> Res {
+    lab.subject.ours_only("it ends")?;
+    let (pair, (texts, vrid)) = (Pair::new(lab)?, pair(""));
+    let name = format!("vrrp.{vrid}");
+    pair.svr1.ip(&format!(
+        "link add other type veth peer name beside\nlink set other up\n\
+         link add {name} link other type macvlan mode bridge\n"
+    ))?;
+    let mark = lab.mark();
+    pair.start(&lab.subject.clone(), [&texts[0], &texts[1]])?;
+    let reason = format!("interface {name} exists and is no macvlan on {LAN}");
+    lab.after(mark).log(&pair.svr1, &reason)?;
+    lab.after(mark).address(&pair.svr2, VIP, true)?;
+    let mark = lab.mark();
+    pair.svr1.ip(&format!("link del {name}\n"))?;
+    lab.after(mark).address(&pair.svr1, VIP, true)?;
+    Ok(())
+}

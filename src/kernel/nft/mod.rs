@@ -1,0 +1,326 @@
+//! The writer of our tables of nftables, and the reader of what the kernel tells of them.
+//!
+//! Operations that follow one another are one transaction, so a table is made with what it is to match. Events tell which
+//! table somebody changed; whatever it was but an element of a set that is known, the table counts as gone and is made
+//! anew.
+//!
+//! | file | concern |
+//! |---|---|
+//! | `message` | attributes, expressions of rules, requests |
+//! | `table` | what a table is made of |
+//! | `element` | what its sets hold |
+
+mod element;
+mod message;
+mod table;
+
+use std::io;
+
+use netlink_packet_core::NLM_F_CREATE;
+use netlink_sys::protocols::NETLINK_NETFILTER;
+use netlink_sys::{Socket, SocketAddr};
+use nix::sys::socket::{setsockopt, sockopt};
+
+use super::monitor::Change;
+use super::netlink::{
+    DATAGRAM, Message, Packed, RequestError, Requests, attributes, messages, receive, text,
+};
+use crate::plan::filter::FilterTable;
+use crate::plan::{self, ChangeKind, Identity, Object, Op, Outcome, Sight, Verb};
+use crate::sys::aio::Async;
+use message::{Attributes, CHAIN_NAME, NAME, TABLE};
+
+/// Group of events about nf_tables (`NFNLGRP_NFTABLES`).
+const GROUP: u32 = 7;
+/// Size of the queue of events: `nft flush ruleset` on a host with a large one.
+const QUEUE: usize = 4 << 20;
+/// Datagrams read at once before others get their turn.
+const SLICE: usize = 256;
+/// Attempts for a list that did not change while it was made.
+const ATTEMPTS: u32 = 5;
+
+/// Our tables of packet filters.
+pub struct Filters {
+    /// Those that may be wanted.
+    tables: Vec<FilterTable>,
+    requests: Option<Requests>,
+    listener: Option<Async<Socket>>,
+    buffer: Vec<u8>,
+}
+
+impl Default for Filters {
+    fn default() -> Self {
+        Self { tables: Vec::new(), requests: None, listener: None, buffer: vec![0; DATAGRAM] }
+    }
+}
+
+/// Whether an operation is for [`Filters::carry_out`].
+#[must_use]
+pub fn takes(op: &Op) -> bool {
+    matches!(*op.object, Object::FilterTable(_) | Object::Filter(_))
+}
+
+impl Filters {
+    /// These tables may be wanted from now on. True when it is to be looked which of them are there.
+    pub fn watch(&mut self, tables: Vec<FilterTable>) -> bool {
+        let news = tables.iter().any(|table| !self.tables.contains(table));
+        self.tables = tables;
+        news
+    }
+
+    /// Listens to changes, if there is something to listen to and nobody does yet. True when it is to be looked what
+    /// is there: before, nothing was told.
+    ///
+    /// # Errors
+    /// When the kernel has no netfilter, or the process no descriptor left.
+    pub fn listen(&mut self) -> io::Result<bool> {
+        if self.tables.is_empty() || self.listener.is_some() {
+            return Ok(false);
+        }
+        let mut socket = Socket::new(NETLINK_NETFILTER)?;
+        socket.set_non_blocking(true)?;
+        // Needs NET_ADMIN; with less, the kernel's own limit holds.
+        let _ = setsockopt(&socket, sockopt::RcvBufForce, &QUEUE);
+        socket.bind(&SocketAddr::new(0, 0))?;
+        socket.add_membership(GROUP)?;
+        self.listener = Some(Async::read_only(socket)?);
+        Ok(true)
+    }
+
+    /// Waits for changes that others made and appends them. Nothing is lost when the future is dropped.
+    ///
+    /// # Errors
+    /// When the socket fails.
+    pub async fn next(&mut self, changes: &mut Vec<Change>) -> io::Result<()> {
+        let Self { tables, requests, listener, buffer } = self;
+        let Some(listener) = listener else {
+            return core::future::pending().await;
+        };
+        let own = requests.as_ref().map_or(0, Requests::port);
+        listener
+            .read(|socket| {
+                let whole = receive(socket, buffer, SLICE, |datagram| {
+                    decode(datagram, own, tables, changes);
+                })?;
+                if !whole {
+                    changes.push(Change::Lost);
+                }
+                Ok(())
+            })
+            .await
+    }
+
+    /// Carries out operations in order and says how the kernel answered each. Together if that works: then nobody sees
+    /// one without the others.
+    pub fn carry_out(&mut self, ops: &[Op]) -> Vec<Outcome> {
+        let requests = match self.requests() {
+            Ok(requests) => requests,
+            Err(e) => {
+                let errno = e.raw_os_error().unwrap_or(libc::EIO);
+                return vec![Outcome::Refused(errno); ops.len()];
+            }
+        };
+        if ops.len() > 1 && transact(requests, ops).is_ok() {
+            return vec![Outcome::Done; ops.len()];
+        }
+        ops.iter().map(|op| alone(requests, op)).collect()
+    }
+
+    fn requests(&mut self) -> io::Result<&mut Requests> {
+        match &mut self.requests {
+            Some(requests) => Ok(requests),
+            none => Ok(none.insert(Requests::open_on(NETLINK_NETFILTER)?)),
+        }
+    }
+
+    /// Appends those of the tables that are there as they would be made, with what they match. Any other is left out: it
+    /// is made anew where it is wanted.
+    ///
+    /// # Errors
+    /// What the kernel answers.
+    pub fn list(&mut self, sights: &mut Vec<Sight>) -> Result<(), RequestError> {
+        let tables = self.tables.clone();
+        for table in &tables {
+            let requests = self.requests()?;
+            for _ in 0..ATTEMPTS {
+                let mut found = Vec::new();
+                if look(requests, table, &mut found)? {
+                    sights.extend(found);
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// One operation on its own.
+fn alone(requests: &mut Requests, op: &Op) -> Outcome {
+    let Err(e) = transact(requests, core::slice::from_ref(op)) else {
+        return Outcome::Done;
+    };
+    match (e.errno(), &op.verb) {
+        (libc::ENOENT, Verb::Delete { .. }) => Outcome::Already,
+        (errno, _) => {
+            tracing::debug!("{op}: {e}");
+            Outcome::Refused(errno)
+        }
+    }
+}
+
+fn transact(requests: &mut Requests, ops: &[Op]) -> Result<(), RequestError> {
+    let steps = ops.iter().map(steps).collect::<Option<Vec<_>>>();
+    let steps = steps.ok_or_else(|| io::Error::from_raw_os_error(libc::EINVAL))?;
+    requests.transaction(&message::transaction(steps.into_iter().flatten().collect()))
+}
+
+/// The requests of an operation; none for one that is not about filters.
+fn steps(op: &Op) -> Option<Vec<Packed>> {
+    let delete = matches!(op.verb, Verb::Delete { .. });
+    match op.identity()? {
+        Identity::FilterTable(id) => {
+            let Object::FilterTable(table) = op.object.as_ref() else { return None };
+            let name = Attributes::default().text(TABLE, &id.name);
+            let family = message::protocol(id.family);
+            let gone = message::request(message::DELETE_TABLE, 0, family, &name);
+            if delete {
+                return Some(vec![gone]);
+            }
+            // Whatever is there by this name goes, whether there is anything or not.
+            let some = message::request(message::NEW_TABLE, NLM_F_CREATE, family, &name);
+            let parts = table::parts(table);
+            let parts = parts.iter().map(|part| part.request(id.family));
+            Some([some, gone].into_iter().chain(parts).collect())
+        }
+        Identity::Filter(filter) => Some(element::requests(&filter, delete)),
+        _ => None,
+    }
+}
+
+/// Looks for a table. False when it changed meanwhile.
+fn look(
+    requests: &mut Requests,
+    table: &FilterTable,
+    found: &mut Vec<Sight>,
+) -> Result<bool, RequestError> {
+    let family = message::protocol(table.family);
+    let name = Attributes::default().text(TABLE, &table.settings.table);
+    let get = message::kind(message::GET_TABLE);
+    match requests.get(get, &message::body(family, 0, &name), |_| {}) {
+        Err(e) if e.errno() == libc::ENOENT => return Ok(true),
+        other => other?,
+    }
+    let mut whole = true;
+    let mut told: Vec<(u16, Vec<u8>)> = Vec::new();
+    for (get, new) in [
+        (message::GET_SET, message::NEW_SET),
+        (message::GET_CHAIN, message::NEW_CHAIN),
+        (message::GET_RULE, message::NEW_RULE),
+    ] {
+        let body = message::body(family, 0, &name);
+        whole &= requests.dump(message::kind(get), &body, |answer| {
+            // Older kernels tell of all tables.
+            let attributes = answer.body.get(message::HEAD..).unwrap_or_default();
+            if value(attributes, TABLE).is_some_and(|t| text(t) == *table.settings.table) {
+                told.push((new, attributes.to_vec()));
+            }
+        })?;
+    }
+    if !whole {
+        return Ok(false);
+    }
+    if !is_as_made(table, &told) {
+        return Ok(true);
+    }
+    found.push(table_sight(table));
+    for set in element::sets(table) {
+        let list = name.clone().text(NAME, set);
+        let body = message::body(family, 0, &list);
+        let kind = message::kind(message::GET_ELEMENTS);
+        whole &= requests.dump(kind, &body, |answer| {
+            let attributes = answer.body.get(message::HEAD..).unwrap_or_default();
+            found.extend(element::sights(&table.id(), set, attributes).into_iter().flatten());
+        })?;
+    }
+    Ok(whole)
+}
+
+/// Whether a table is made of the very parts that it would be made of.
+fn is_as_made(table: &FilterTable, told: &[(u16, Vec<u8>)]) -> bool {
+    let parts = table::parts(table);
+    // Sets and chains are told in any order, the rules of a chain in theirs.
+    let key = |message: u16, attributes: &[u8]| -> (u16, Vec<u8>) {
+        let name = if message == message::NEW_CHAIN { CHAIN_NAME } else { NAME };
+        (message, value(attributes, name).unwrap_or_default().to_vec())
+    };
+    let mut wanted: Vec<_> = parts
+        .iter()
+        .filter(|part| part.message != message::NEW_TABLE)
+        .map(|part| (key(part.message, &part.told.0), part))
+        .collect();
+    let mut there: Vec<_> = told.iter().map(|(m, octets)| (key(*m, octets), octets)).collect();
+    wanted.sort_by(|(a, _), (b, _)| a.cmp(b));
+    there.sort_by(|(a, _), (b, _)| a.cmp(b));
+    wanted.len() == there.len()
+        && wanted
+            .iter()
+            .zip(&there)
+            .all(|((a, part), (b, octets))| a == b && part.told.are_in(octets))
+}
+
+fn table_sight(table: &FilterTable) -> Sight {
+    Sight { identity: Identity::FilterTable(table.id()), links: Vec::new(), attributes: None }
+}
+
+fn value(list: &[u8], kind: u16) -> Option<&[u8]> {
+    attributes(list).find(|(k, _)| *k == kind).map(|(_, value)| value)
+}
+
+/// Appends what the messages of a datagram tell of changes that others made to these tables.
+#[doc(hidden)]
+pub fn decode(datagram: &[u8], own: u32, tables: &[FilterTable], changes: &mut Vec<Change>) {
+    for message in messages(datagram) {
+        if own == 0 || message.port != own {
+            change(&message, tables, changes);
+        }
+    }
+}
+
+fn change(message: &Message<'_>, tables: &[FilterTable], changes: &mut Vec<Change>) {
+    let Some(kind) = message::message(message.kind).filter(|m| *m != message::NEW_GENERATION)
+    else {
+        return;
+    };
+    let Some((head, attributes)) = message.body.split_first_chunk::<{ message::HEAD }>() else {
+        return;
+    };
+    let Some(name) = value(attributes, TABLE).map(text) else { return };
+    let ours =
+        |t: &&FilterTable| message::protocol(t.family) == head[0] && *t.settings.table == *name;
+    let Some(table) = tables.iter().find(ours) else { return };
+    let elements = match kind {
+        message::NEW_ELEMENTS | message::DELETE_ELEMENTS => {
+            let set = value(attributes, NAME).map(text).unwrap_or_default();
+            element::sights(&table.id(), &set, attributes)
+        }
+        _ => None,
+    };
+    let mut tell = |sight, kind| {
+        let change = Change::Object(plan::Change { sight, kind, own: false });
+        // Whoever flushes a table tells of each part of it.
+        if !changes.contains(&change) {
+            changes.push(change);
+        }
+    };
+    match elements {
+        Some(sights) => {
+            let there = kind == message::NEW_ELEMENTS;
+            let kind = if there { ChangeKind::Present } else { ChangeKind::Gone };
+            sights.into_iter().for_each(|sight| tell(sight, kind));
+        }
+        None => tell(table_sight(table), ChangeKind::Gone),
+    }
+}
+
+#[cfg(test)]
+mod tests;

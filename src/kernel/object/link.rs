@@ -1,0 +1,414 @@
+//! Interfaces that the daemon makes, and settings of interfaces: the messages that make, change and remove them, and what
+//! the kernel tells of them.
+//!
+//! Everything about an interface is looked up before it is written: one of the same name may be anybody's. Settings of
+//! IPv4 and the generation of IPv6 addresses go by netlink; only `disable_ipv6` is to be had as a file alone.
+
+use std::io::Write as _;
+
+use netlink_packet_core::{DefaultNla, NLM_F_CREATE, NLM_F_EXCL};
+use netlink_packet_route::link::{
+    InfoData, InfoIpVlan, InfoKind, InfoMacVlan, IpVlanFlags, IpVlanMode, LinkAttribute, LinkFlags,
+    LinkInfo, LinkMessage, MacVlanMode,
+};
+
+use super::{attributes, number};
+use crate::base::{IfIndex, IfName, Mac};
+use crate::kernel::netlink::{Message, Packed, RequestError, Requests, text};
+use crate::model::link::IpvlanMode;
+use crate::model::{LinkKind, VirtualLink};
+use crate::plan::link::FoundKind;
+use crate::plan::{
+    Attributes, ChangeKind, Identity, LinkAttributes, LinkSettings, Op, Outcome, Setting,
+    SettingObject, Settings, Sight, Verb,
+};
+
+/// Message types.
+pub(in crate::kernel) const NEW: u16 = 16;
+pub(in crate::kernel) const DELETE: u16 = 17;
+pub(in crate::kernel) const GET: u16 = 18;
+pub(super) const SET: u16 = 19;
+
+const IFLA_ADDRESS: u16 = 1;
+const IFLA_IFNAME: u16 = 3;
+const IFLA_LINK: u16 = 5;
+const IFLA_MASTER: u16 = 10;
+const IFLA_LINKINFO: u16 = 18;
+const IFLA_AF_SPEC: u16 = 26;
+const IFLA_GROUP: u16 = 27;
+const IFLA_LINK_NETNSID: u16 = 37;
+const IFLA_INFO_KIND: u16 = 1;
+const IFLA_INFO_DATA: u16 = 2;
+const IFLA_INFO_SLAVE_KIND: u16 = 4;
+const IFLA_INET_CONF: u16 = 1;
+const IFLA_INET6_ADDR_GEN_MODE: u16 = 8;
+const IFF_UP: u32 = 0x1;
+
+/// `IPV4_DEVCONF_…`; settings are numbered from 1.
+const RP_FILTER: u16 = 8;
+const ARP_FILTER: u16 = 13;
+const ARP_IGNORE: u16 = 19;
+pub(super) const PROMOTE_SECONDARIES: u16 = 20;
+const ACCEPT_LOCAL: u16 = 23;
+
+const MACVLAN_MODE_PRIVATE: u32 = 1;
+const IPVLAN_MODE_L2: u16 = 0;
+
+const fn number_of(setting: Setting) -> u16 {
+    match setting {
+        Setting::ArpIgnore => ARP_IGNORE,
+        Setting::ArpFilter => ARP_FILTER,
+        Setting::PromoteSecondaries => PROMOTE_SECONDARIES,
+    }
+}
+
+/// An interface as the kernel tells it.
+#[derive(Debug, Default)]
+struct Told<'a> {
+    index: u32,
+    flags: u32,
+    name: Option<IfName>,
+    mac: Mac,
+    parent: Option<u32>,
+    /// The parent is in another namespace.
+    abroad: bool,
+    group: u32,
+    master: Option<u32>,
+    kind: &'a [u8],
+    data: &'a [u8],
+    port_kind: &'a [u8],
+    settings: LinkSettings,
+}
+
+impl<'a> Told<'a> {
+    fn of(message: &Message<'a>) -> Option<Self> {
+        let [family, _, _, _, a, b, c, d, ..] = *message.body else { return None };
+        if i32::from(family) != libc::AF_UNSPEC {
+            return None;
+        }
+        let index = u32::from_ne_bytes([a, b, c, d]);
+        let flags = number(message.body.get(8..12)?)?;
+        let mut told = Self { index, flags, ..Self::default() };
+        let body = message.body.get(16..)?;
+        for (kind, value) in attributes(body) {
+            match kind {
+                IFLA_IFNAME => told.name = text(value).parse().ok(),
+                IFLA_ADDRESS => told.mac = value.try_into().map(Mac).unwrap_or_default(),
+                IFLA_LINK => told.parent = number(value),
+                IFLA_LINK_NETNSID => told.abroad = true,
+                IFLA_GROUP => told.group = number(value).unwrap_or(0),
+                IFLA_MASTER => told.master = number(value),
+                IFLA_LINKINFO => {
+                    for (kind, value) in attributes(value) {
+                        match kind {
+                            IFLA_INFO_KIND => told.kind = plain(value),
+                            IFLA_INFO_DATA => told.data = value,
+                            IFLA_INFO_SLAVE_KIND => told.port_kind = plain(value),
+                            _ => {}
+                        }
+                    }
+                }
+                _ => {}
+            }
+        }
+        told.settings = LinkSettings {
+            arp_ignore: devconf_of(body, ARP_IGNORE),
+            accept_local: devconf_of(body, ACCEPT_LOCAL),
+            rp_filter: devconf_of(body, RP_FILTER),
+            promote_secondaries: devconf_of(body, PROMOTE_SECONDARIES),
+            address_generation: of_family(body, libc::AF_INET6)
+                .and_then(|all| find(all, IFLA_INET6_ADDR_GEN_MODE))
+                .and_then(|value| value.first().copied()),
+        };
+        Some(told)
+    }
+
+    fn attributes(&self) -> Option<LinkAttributes> {
+        let kind = match self.kind {
+            b"macvlan" => {
+                let mode = find(self.data, 1).and_then(number);
+                FoundKind::Macvlan { mac: self.mac, private: mode == Some(MACVLAN_MODE_PRIVATE) }
+            }
+            b"ipvlan" => FoundKind::Ipvlan { mode: ipvlan_mode(self.data) },
+            _ => return None,
+        };
+        let up = self.flags & IFF_UP != 0;
+        Some(LinkAttributes { kind, group: self.group, up, settings: self.settings })
+    }
+
+    /// Whether it is such an interface, whatever its attributes.
+    fn is_such(&self, wanted: &VirtualLink, parent: IfIndex) -> bool {
+        self.kind == wanted.kind.word().as_bytes() && self.parent == Some(parent.0) && !self.abroad
+    }
+}
+
+/// Without the zero octet at its end.
+fn plain(value: &[u8]) -> &[u8] {
+    value.strip_suffix(b"\0").unwrap_or(value)
+}
+
+fn find(body: &[u8], kind: u16) -> Option<&[u8]> {
+    attributes(body).find(|(other, _)| *other == kind).map(|(_, value)| value)
+}
+
+/// What the attributes of an interface say of one address family.
+fn of_family(body: &[u8], family: i32) -> Option<&[u8]> {
+    find(find(body, IFLA_AF_SPEC)?, u16::try_from(family).ok()?)
+}
+
+/// A setting of IPv4 among the attributes of an interface.
+pub(super) fn devconf_of(body: &[u8], setting: u16) -> Option<u32> {
+    let values = find(of_family(body, libc::AF_INET)?, IFLA_INET_CONF)?;
+    let position = 4 * usize::from(setting.checked_sub(1)?);
+    values.get(position..position + 4).and_then(number)
+}
+
+fn ipvlan_mode(data: &[u8]) -> Option<IpvlanMode> {
+    let pair = |kind| find(data, kind).and_then(|v| v.try_into().ok()).map(u16::from_ne_bytes);
+    if pair(1) != Some(IPVLAN_MODE_L2) {
+        return None;
+    }
+    Some(match pair(2).unwrap_or(0) & 3 {
+        1 => IpvlanMode::Private,
+        2 => IpvlanMode::Vepa,
+        _ => IpvlanMode::Bridge,
+    })
+}
+
+/// Settings of an interface that may be changed for a while.
+pub(in crate::kernel) fn settings(body: &[u8]) -> Settings {
+    Settings(Setting::ALL.map(|setting| devconf_of(body, number_of(setting))))
+}
+
+/// The interface of a message, if it is on another one.
+pub(super) fn sight(message: &Message<'_>) -> Option<(Sight, ChangeKind)> {
+    let told = Told::of(message)?;
+    let parent = IfIndex(told.parent.filter(|_| !told.abroad)?);
+    let attributes = told.attributes()?;
+    let kind = if message.kind == NEW { ChangeKind::Present } else { ChangeKind::Gone };
+    let sight = Sight {
+        identity: Identity::Link(parent, told.name?),
+        links: vec![parent],
+        attributes: Some(Box::new(Attributes::Link(attributes))),
+    };
+    Some((sight, kind))
+}
+
+/// The attribute that sets IPv4 settings.
+fn inet(settings: &[(u16, u32)]) -> LinkAttribute {
+    let all: Vec<u8> =
+        settings.iter().flat_map(|(kind, value)| nest(*kind, &value.to_ne_bytes())).collect();
+    spec(libc::AF_INET, &nest(IFLA_INET_CONF, &all))
+}
+
+fn spec(family: i32, content: &[u8]) -> LinkAttribute {
+    let content = nest(u16::try_from(family).unwrap_or_default(), content);
+    LinkAttribute::Other(DefaultNla::new(IFLA_AF_SPEC, content))
+}
+
+/// An attribute, padded as the next one wants it.
+fn nest(kind: u16, content: &[u8]) -> Vec<u8> {
+    let length = u16::try_from(content.len() + 4).unwrap_or(0);
+    let mut octets = length.to_ne_bytes().to_vec();
+    octets.extend(kind.to_ne_bytes());
+    octets.extend(content);
+    octets.resize(octets.len().next_multiple_of(4), 0);
+    octets
+}
+
+/// The message that gives an interface these IPv4 settings.
+pub(super) fn devconf(interface: IfIndex, settings: &[(u16, u32)]) -> LinkMessage {
+    let mut message = LinkMessage::default();
+    message.header.index = interface.0;
+    message.attributes.push(inet(settings));
+    message
+}
+
+/// What an interface is said to be, in a part of a message.
+fn info(kind: LinkKind) -> LinkAttribute {
+    LinkAttribute::LinkInfo(match kind {
+        LinkKind::Macvlan { .. } => vec![
+            LinkInfo::Kind(InfoKind::MacVlan),
+            LinkInfo::Data(InfoData::MacVlan(vec![InfoMacVlan::Mode(MacVlanMode::Private)])),
+        ],
+        LinkKind::Ipvlan { mode } => {
+            let flags = match mode {
+                IpvlanMode::Bridge => 0,
+                IpvlanMode::Private => 1,
+                IpvlanMode::Vepa => 2,
+            };
+            let flags = InfoIpVlan::Flags(IpVlanFlags::from_bits_retain(flags));
+            vec![
+                LinkInfo::Kind(InfoKind::IpVlan),
+                LinkInfo::Data(InfoData::IpVlan(vec![InfoIpVlan::Mode(IpVlanMode::L2), flags])),
+            ]
+        }
+    })
+}
+
+/// Carries out an operation on an interface that the daemon makes.
+pub(super) fn carry_out(op: &Op, link: &VirtualLink, requests: &mut Requests) -> Outcome {
+    match try_to(op, link, requests) {
+        Ok(outcome) => outcome,
+        Err(e) => {
+            tracing::debug!("{op}: {e}");
+            Outcome::Refused(e.errno())
+        }
+    }
+}
+
+fn try_to(op: &Op, link: &VirtualLink, requests: &mut Requests) -> Result<Outcome, RequestError> {
+    let refused = |errno| Ok(Outcome::Refused(errno));
+    let Some(parent) = op.number(&link.parent) else { return refused(libc::ENODEV) };
+    let mut query = LinkMessage::default();
+    query.attributes.push(LinkAttribute::IfName(link.name.to_string()));
+    let mut there = None;
+    let answer = requests.get(GET, &query, |message| {
+        there = Told::of(message).map(|told| {
+            (
+                told.index,
+                told.is_such(link, parent),
+                told.attributes().is_some_and(|a| a.fits(link)),
+            )
+        });
+    });
+    match answer {
+        Err(e) if e.errno() != libc::ENODEV => return Err(e),
+        _ => {}
+    }
+    if let Verb::Delete { .. } = op.verb {
+        let Some((index, true, _)) = there else { return Ok(Outcome::Already) };
+        let mut message = LinkMessage::default();
+        message.header.index = index;
+        return Ok(match one(requests, &Packed::new(DELETE, 0, &message)) {
+            Err(e) if e.errno() == libc::ENODEV => Outcome::Already,
+            Err(e) => return Err(e),
+            Ok(()) => Outcome::Done,
+        });
+    }
+    match there {
+        Some((_, false, _)) => return refused(libc::EEXIST),
+        Some((_, true, true)) => return Ok(Outcome::Already),
+        Some((index, true, false)) => set(requests, link, index)?,
+        None => make(requests, link, parent)?,
+    }
+    Ok(Outcome::Done)
+}
+
+fn one(requests: &mut Requests, request: &Packed) -> Result<(), RequestError> {
+    requests.change(core::slice::from_ref(request)).into_iter().next().unwrap_or(Ok(()))
+}
+
+/// Makes an interface, as a whole or not at all.
+fn make(requests: &mut Requests, link: &VirtualLink, parent: IfIndex) -> Result<(), RequestError> {
+    let mut query = LinkMessage::default();
+    query.header.index = parent.0;
+    let (mut group, mut vrf) = (0, None);
+    requests.get(GET, &query, |message| {
+        if let Some(told) = Told::of(message) {
+            group = told.group;
+            vrf = told.master.filter(|_| told.port_kind == b"vrf");
+        }
+    })?;
+    let mut message = LinkMessage::default();
+    message.attributes.push(LinkAttribute::IfName(link.name.to_string()));
+    message.attributes.push(LinkAttribute::Link(parent.0));
+    if let LinkKind::Macvlan { mac } = link.kind {
+        message.attributes.push(LinkAttribute::Address(mac.0.to_vec()));
+    }
+    message.attributes.push(LinkAttribute::Group(link.group.unwrap_or(group)));
+    message.attributes.push(info(link.kind));
+    one(requests, &Packed::new(NEW, NLM_F_CREATE | NLM_F_EXCL, &message))?;
+    let mut query = LinkMessage::default();
+    query.attributes.push(LinkAttribute::IfName(link.name.to_string()));
+    let mut index = 0;
+    requests.get(GET, &query, |message| index = Told::of(message).map_or(0, |told| told.index))?;
+    if let Some(vrf) = vrf {
+        let mut message = LinkMessage::default();
+        message.header.index = index;
+        message.attributes.push(LinkAttribute::Controller(vrf));
+        one(requests, &Packed::new(SET, 0, &message))?;
+    }
+    set(requests, link, index).inspect_err(|_| {
+        // One that is not complete would answer as it should not.
+        let mut message = LinkMessage::default();
+        message.header.index = index;
+        let _ = one(requests, &Packed::new(DELETE, 0, &message));
+    })?;
+    if link.notify {
+        let mut message = LinkMessage::default();
+        message.header.index = parent.0;
+        message.attributes.push(LinkAttribute::Group(group));
+        let _ = one(requests, &Packed::new(SET, 0, &message));
+    }
+    Ok(())
+}
+
+/// Gives an interface its settings, and then brings it up.
+fn set(requests: &mut Requests, link: &VirtualLink, index: u32) -> Result<(), RequestError> {
+    let LinkSettings { arp_ignore, accept_local, rp_filter, promote_secondaries, .. } =
+        LinkSettings::of(link);
+    let all = [
+        (ARP_IGNORE, arp_ignore),
+        (ACCEPT_LOCAL, accept_local),
+        (RP_FILTER, rp_filter),
+        (PROMOTE_SECONDARIES, promote_secondaries),
+    ];
+    let all: Vec<(u16, u32)> = all.iter().filter_map(|(k, v)| Some((*k, (*v)?))).collect();
+    if !all.is_empty() {
+        one(requests, &Packed::new(SET, 0, &devconf(IfIndex(index), &all)))?;
+    }
+    // Refused where the kernel has no IPv6, which comes to the same.
+    let mut none = LinkMessage::default();
+    none.header.index = index;
+    none.attributes.push(spec(libc::AF_INET6, &nest(IFLA_INET6_ADDR_GEN_MODE, &[1])));
+    let generation = one(requests, &Packed::new(SET, 0, &none));
+    if generation.is_ok() {
+        // Without addresses it would do nothing but report its memberships, from the virtual MAC.
+        let value = if link.carries_v6 { "0" } else { "1" };
+        let path = format!("/proc/sys/net/ipv6/conf/{}/disable_ipv6", link.name);
+        let file = std::fs::File::options().write(true).open(path);
+        if let Err(e) = file.and_then(|mut file| file.write_all(value.as_bytes())) {
+            tracing::debug!("cannot write disable_ipv6 of {}: {e}", link.name);
+        }
+    }
+    let mut up = LinkMessage::default();
+    up.header.index = index;
+    (up.header.flags, up.header.change_mask) = (LinkFlags::Up, LinkFlags::Up);
+    if let LinkKind::Macvlan { mac } = link.kind {
+        up.attributes.push(LinkAttribute::Address(mac.0.to_vec()));
+    }
+    up.attributes.extend(link.group.map(LinkAttribute::Group));
+    up.attributes.push(info(link.kind));
+    one(requests, &Packed::new(NEW, 0, &up))
+}
+
+/// Carries out an operation on a setting.
+pub(super) fn change_setting(op: &Op, object: &SettingObject, requests: &mut Requests) -> Outcome {
+    let Some(interface) = op.number(&object.interface) else {
+        return Outcome::Refused(libc::ENODEV);
+    };
+    let delete = matches!(op.verb, Verb::Delete { .. });
+    let value = if delete { object.before } else { Some(object.value) };
+    // Nobody knows what it was.
+    let Some(value) = value else { return Outcome::Already };
+    let number = number_of(object.setting);
+    let mut query = LinkMessage::default();
+    query.header.index = interface.0;
+    let mut found = None;
+    let answer = requests.get(GET, &query, |message| {
+        found = devconf_of(message.body.get(16..).unwrap_or_default(), number);
+    });
+    match answer {
+        Err(e) if e.errno() == libc::ENODEV && delete => return Outcome::Already,
+        Err(e) => return Outcome::Refused(e.errno()),
+        Ok(_) if found == Some(value) => return Outcome::Already,
+        // Somebody else has set it meanwhile, and knows better.
+        Ok(_) if delete && found != Some(object.value) => return Outcome::Already,
+        Ok(_) => {}
+    }
+    match one(requests, &Packed::new(SET, 0, &devconf(interface, &[(number, value)]))) {
+        Ok(()) => Outcome::Done,
+        Err(e) => Outcome::Refused(e.errno()),
+    }
+}

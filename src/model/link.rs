@@ -1,0 +1,99 @@
+//! Interfaces that the daemon makes: those with the hardware address of a virtual router.
+
+use serde::{Deserialize, Serialize};
+
+use super::vrrp::Vrid;
+use crate::base::{Family, IfName, Mac};
+
+/// An interface that the daemon makes on another one, and removes when it ends.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VirtualLink {
+    /// Its name.
+    pub name: IfName,
+    /// The interface it is made on.
+    pub parent: IfName,
+    /// What it is.
+    pub kind: LinkKind,
+    /// Link group; that of the parent if none.
+    pub group: Option<u32>,
+    /// `netlink_notify_msg`: have the kernel tell of the parent once more when it is made.
+    pub notify: bool,
+    /// The family of the addresses that it is made for.
+    pub family: Family,
+    /// There are to be IPv6 addresses on it.
+    pub carries_v6: bool,
+}
+
+/// What kind of interface is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum LinkKind {
+    /// `use_vmac`: a macvlan in private mode.
+    Macvlan {
+        /// Its hardware address.
+        mac: Mac,
+    },
+    /// `use_ipvlan`: an ipvlan in L2 mode, which shares its parent's hardware address.
+    Ipvlan {
+        /// How it talks to its neighbours.
+        mode: IpvlanMode,
+    },
+}
+
+/// The flag of an ipvlan interface.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum IpvlanMode {
+    /// `bridge`
+    #[default]
+    Bridge,
+    /// `private`
+    Private,
+    /// `vepa`
+    Vepa,
+}
+
+/// A setting of an interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Setting {
+    /// `net.ipv4.conf.IFNAME.arp_ignore`
+    ArpIgnore,
+    /// `net.ipv4.conf.IFNAME.arp_filter`
+    ArpFilter,
+    /// `net.ipv4.conf.IFNAME.promote_secondaries`
+    PromoteSecondaries,
+}
+
+impl Setting {
+    /// All of them, in a fixed order.
+    pub const ALL: [Self; 3] = [Self::ArpIgnore, Self::ArpFilter, Self::PromoteSecondaries];
+
+    /// Its name among the sysctls.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::ArpIgnore => "arp_ignore",
+            Self::ArpFilter => "arp_filter",
+            Self::PromoteSecondaries => "promote_secondaries",
+        }
+    }
+}
+
+impl LinkKind {
+    /// As `ip link` calls it.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Macvlan { .. } => "macvlan",
+            Self::Ipvlan { .. } => "ipvlan",
+        }
+    }
+}
+
+/// The hardware address of a virtual router (RFC 9568 7.3).
+#[must_use]
+pub const fn virtual_mac(family: Family, vrid: Vrid) -> Mac {
+    let kind = match family {
+        Family::V4 => 1,
+        Family::V6 => 2,
+    };
+    Mac([0, 0, 0x5e, 0, kind, vrid.get()])
+}

@@ -1,0 +1,240 @@
+//! Packet filters: our own tables of nftables, one for each family, and the elements of their sets. What chains and rules
+//! a table has follows from its settings, so a table is one object; the elements are objects of their own, which come
+//! and go with the states of instances.
+//!
+//! Whatever touches the table itself takes its elements with it: it is made anew as a whole, and they with it.
+
+use core::fmt;
+use core::net::{IpAddr, Ipv4Addr};
+
+use super::object::{Identity, Object};
+use super::table::{ObjectId, Table, Waits};
+use crate::base::{Family, IfIndex, IfName, Name};
+use crate::model::FilterSettings;
+
+/// What identifies a table.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct FilterTableId {
+    /// Whose packets it sees.
+    pub family: Family,
+    /// Its name.
+    pub name: Name,
+}
+
+/// A table of nftables with its chains, sets and rules.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FilterTable {
+    /// Whose packets it sees.
+    pub family: Family,
+    /// Its name, and how its chains and rules are made.
+    pub settings: FilterSettings,
+    /// It has rules for virtual MACs.
+    pub vmacs: bool,
+}
+
+impl FilterTable {
+    /// What identifies it.
+    #[must_use]
+    pub fn id(&self) -> FilterTableId {
+        FilterTableId { family: self.family, name: self.settings.table.clone() }
+    }
+}
+
+/// What a table is to match.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Element<L> {
+    /// Packets to and from an address.
+    Address(IpAddr),
+    /// The same for a link-local address: on the interface of this number.
+    OnLink(IpAddr, L),
+    /// On the interface of this name, whichever it is.
+    OnNamed(IpAddr, IfName),
+    /// What an interface with a virtual MAC may not say: reports of memberships leave by its parent.
+    Vmac {
+        /// The interface.
+        vmac: L,
+        /// Its parent.
+        parent: L,
+    },
+}
+
+/// An element of a set of a table. All of it identifies it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Filter<L> {
+    /// The table.
+    pub table: FilterTableId,
+    /// What is matched.
+    pub element: Element<L>,
+}
+
+impl Filter<IfName> {
+    /// The filter of a virtual address that is on an interface.
+    #[must_use]
+    pub fn of_address(settings: &FilterSettings, address: IpAddr, interface: &IfName) -> Self {
+        let family = Family::of(&address);
+        let element = match address {
+            IpAddr::V6(v6) if v6.is_unicast_link_local() && settings.by_index => {
+                Element::OnLink(address, interface.clone())
+            }
+            IpAddr::V6(v6) if v6.is_unicast_link_local() => {
+                Element::OnNamed(address, interface.clone())
+            }
+            _ => Element::Address(address),
+        };
+        Self { table: FilterTableId { family, name: settings.table.clone() }, element }
+    }
+
+    /// The interfaces without which it cannot be.
+    pub(super) fn interfaces(&self) -> Vec<&IfName> {
+        match &self.element {
+            Element::Address(_) | Element::OnNamed(..) => Vec::new(),
+            Element::OnLink(_, link) => vec![link],
+            Element::Vmac { vmac, parent } => vec![vmac, parent],
+        }
+    }
+
+    pub(super) fn place(
+        &self,
+        number: impl Fn(&IfName) -> Option<IfIndex>,
+    ) -> Option<Filter<IfIndex>> {
+        let element = match &self.element {
+            Element::Address(address) => Element::Address(*address),
+            Element::OnNamed(address, name) => Element::OnNamed(*address, name.clone()),
+            Element::OnLink(address, link) => Element::OnLink(*address, number(link)?),
+            Element::Vmac { vmac, parent } => {
+                Element::Vmac { vmac: number(vmac)?, parent: number(parent)? }
+            }
+        };
+        Some(Filter { table: self.table.clone(), element })
+    }
+}
+
+impl<L> Filter<L> {
+    /// The least element of a table: where those of the table begin.
+    fn first(table: &FilterTableId) -> Self {
+        let element = Element::Address(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+        Self { table: table.clone(), element }
+    }
+}
+
+/// Those of a sorted list of identities that are elements of a table.
+pub(super) fn elements<'a, L: Ord + 'a>(
+    all: impl Iterator<Item = &'a Identity<L>> + 'a,
+    table: &'a FilterTableId,
+) -> impl Iterator<Item = &'a Identity<L>> + 'a {
+    all.take_while(move |i| matches!(i, Identity::Filter(filter) if filter.table == *table))
+}
+
+/// Where the elements of a table begin among identities.
+pub(super) fn begin<L>(table: &FilterTableId) -> Identity<L> {
+    Identity::Filter(Box::new(Filter::first(table)))
+}
+
+impl<C: Copy + PartialEq> Table<C> {
+    /// What an element waits for: its table.
+    pub(super) fn waits_for_table(&self, object: &Object) -> Option<Waits> {
+        let Object::Filter(filter) = object else { return None };
+        let table = self.by_key.get(&Identity::FilterTable(filter.table.clone()))?;
+        let coming = match &self.entry(*table)?.in_flight {
+            Some(operation) => operation.verb.adds(),
+            None => self.is_present(*table),
+        };
+        (!coming).then(|| Waits::FilterTable(filter.table.clone(), *table))
+    }
+
+    /// The table of an identity is not there any more, or not as it was: its elements are gone. Adds those that concern
+    /// entries to `affected`.
+    pub(super) fn lost_elements(
+        &mut self,
+        identity: &Identity<IfIndex>,
+        affected: &mut Vec<ObjectId>,
+    ) {
+        let Identity::FilterTable(table) = identity else { return };
+        for element in self.observed.elements(table) {
+            self.observed.lost(&element);
+        }
+        affected.extend(self.elements_of(table));
+    }
+
+    /// An entry, and if it is a table its elements: they are to come together.
+    #[must_use]
+    pub fn with_elements(&self, id: ObjectId) -> Vec<ObjectId> {
+        let mut all = vec![id];
+        if let Some(Object::FilterTable(table)) = self.entry(id).map(|e| e.object.as_ref()) {
+            let table = table.id();
+            let keys = self.by_key.range(begin(&table)..);
+            all.extend(
+                keys.take_while(|(key, _)| matches!(key, Identity::Filter(f) if f.table == table))
+                    .map(|(_, id)| *id),
+            );
+        }
+        all
+    }
+
+    /// Entries that are elements of a table.
+    fn elements_of(&mut self, table: &FilterTableId) -> Vec<ObjectId> {
+        let keys = self.by_key.range(begin(table)..).map(|(key, _)| key);
+        let count = elements(keys, table).count();
+        let all: Vec<ObjectId> =
+            self.by_key.range(begin(table)..).take(count).map(|(_, id)| *id).collect();
+        for id in &all {
+            // What was refused for want of the table is not any more.
+            if let Some(entry) = self.entry_mut(*id) {
+                entry.refused = None;
+            }
+        }
+        all
+    }
+
+    /// The entry of the table of a foreign element: nobody wants what others put there.
+    pub(super) fn intruded(&self, identity: &Identity<IfIndex>) -> Option<ObjectId> {
+        let Identity::Filter(filter) = identity else { return None };
+        self.by_key.get(&Identity::FilterTable(filter.table.clone())).copied()
+    }
+
+    /// Tables that have elements which no entry names, left by another process: they are to be made anew. Gives the
+    /// entries to compare again.
+    pub fn drop_strays(&mut self) -> Vec<ObjectId> {
+        let mut affected = Vec::new();
+        let least = FilterTableId { family: Family::V4, name: Name::default() };
+        let tables = self.by_key.range(Identity::FilterTable(least)..);
+        let tables: Vec<(FilterTableId, ObjectId)> = tables
+            .map_while(|(key, id)| match key {
+                Identity::FilterTable(table) => Some((table.clone(), *id)),
+                _ => None,
+            })
+            .collect();
+        for (table, id) in tables {
+            let stray =
+                self.observed.elements(&table).iter().any(|e| !self.by_place.contains_key(e));
+            if stray {
+                self.lost(&Identity::FilterTable(table), &mut affected);
+                affected.push(id);
+            }
+        }
+        affected
+    }
+}
+
+impl fmt::Display for FilterTableId {
+    /// As in `nftables table ip keepalived`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let family = match self.family {
+            Family::V4 => "ip",
+            Family::V6 => "ip6",
+        };
+        write!(f, "nftables table {family} {}", self.name)
+    }
+}
+
+impl<L: fmt::Display> fmt::Display for Filter<L> {
+    /// As in `filter of 10.0.0.100` and `filter of fe80::100 on eth0`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.element {
+            Element::Address(address) => write!(f, "filter of {address}"),
+            Element::OnLink(address, link) => write!(f, "filter of {address} on {link}"),
+            Element::OnNamed(address, name) => write!(f, "filter of {address} on {name}"),
+            Element::Vmac { vmac, .. } => write!(f, "filter of virtual MAC interface {vmac}"),
+        }
+    }
+}

@@ -1,0 +1,178 @@
+//! Interfaces that the daemon makes, and settings of interfaces that it changes, as objects.
+
+use core::fmt;
+
+use super::object::Difference;
+use crate::base::{Family, IfName, Mac};
+use crate::model::link::IpvlanMode;
+pub use crate::model::link::Setting;
+use crate::model::{LinkKind, VirtualLink};
+
+/// What the kernel tells of an interface on another one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LinkAttributes {
+    /// What it is.
+    pub kind: FoundKind,
+    /// Its link group.
+    pub group: u32,
+    /// It is up, or would be if its parent were.
+    pub up: bool,
+    /// Its settings.
+    pub settings: LinkSettings,
+}
+
+/// Settings of an interface that is made; none where they are not looked at, or not told.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LinkSettings {
+    /// `arp_ignore`
+    pub arp_ignore: Option<u32>,
+    /// `accept_local`
+    pub accept_local: Option<u32>,
+    /// `rp_filter`
+    pub rp_filter: Option<u32>,
+    /// `promote_secondaries`
+    pub promote_secondaries: Option<u32>,
+    /// `addr_gen_mode`: `IN6_ADDR_GEN_MODE_NONE` is 1.
+    pub address_generation: Option<u8>,
+}
+
+impl LinkSettings {
+    /// What they are to be. Over a virtual MAC only what is on the interface itself is answered for (RFC 9568 8.1.2),
+    /// and what comes in was sent to the virtual router, whatever way leads back to its source.
+    #[must_use]
+    pub fn of(link: &VirtualLink) -> Self {
+        let v4 = matches!((link.kind, link.family), (LinkKind::Macvlan { .. }, Family::V4));
+        let only_v4 = |value: u32| v4.then_some(value);
+        Self {
+            arp_ignore: matches!(link.kind, LinkKind::Macvlan { .. }).then_some(1),
+            accept_local: only_v4(1),
+            rp_filter: only_v4(0),
+            promote_secondaries: only_v4(1),
+            address_generation: Some(1),
+        }
+    }
+
+    fn fit(&self, wanted: &Self) -> bool {
+        fn fits<T: PartialEq>(found: Option<T>, wanted: Option<T>) -> bool {
+            found.zip(wanted).is_none_or(|(found, wanted)| found == wanted)
+        }
+        fits(self.arp_ignore, wanted.arp_ignore)
+            && fits(self.accept_local, wanted.accept_local)
+            && fits(self.rp_filter, wanted.rp_filter)
+            && fits(self.promote_secondaries, wanted.promote_secondaries)
+            && fits(self.address_generation, wanted.address_generation)
+    }
+}
+
+/// A kind of interface as the kernel has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FoundKind {
+    /// A macvlan.
+    Macvlan {
+        /// Its hardware address.
+        mac: Mac,
+        /// Its mode is `private`.
+        private: bool,
+    },
+    /// An ipvlan.
+    Ipvlan {
+        /// Its flag, if its mode is L2.
+        mode: Option<IpvlanMode>,
+    },
+}
+
+impl LinkAttributes {
+    /// What the kernel tells of an interface that was made as `link` says.
+    #[must_use]
+    pub fn of(link: &VirtualLink) -> Self {
+        let kind = match link.kind {
+            LinkKind::Macvlan { mac } => FoundKind::Macvlan { mac, private: true },
+            LinkKind::Ipvlan { mode } => FoundKind::Ipvlan { mode: Some(mode) },
+        };
+        let settings = LinkSettings::of(link);
+        Self { kind, group: link.group.unwrap_or(0), up: true, settings }
+    }
+
+    /// Whether it is as `wanted` says.
+    #[must_use]
+    pub fn fits(&self, wanted: &VirtualLink) -> bool {
+        let Self { kind, group, up, settings } = Self::of(wanted);
+        // Without a group of its own it has that of its parent, whichever that is.
+        let grouped = self.group == group || wanted.group.is_none();
+        self.kind == kind && grouped && self.up == up && self.settings.fit(&settings)
+    }
+}
+
+/// An interface that is to be there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LinkObject {
+    /// As the configuration says.
+    pub link: VirtualLink,
+    /// The kernel has it otherwise.
+    pub differs: bool,
+}
+
+/// A setting of an interface that is changed as long as it is needed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SettingObject {
+    /// The interface.
+    pub interface: IfName,
+    /// Which one.
+    pub setting: Setting,
+    /// What it is to be.
+    pub value: u32,
+    /// What it was, if that is known, and will be again.
+    pub before: Option<u32>,
+}
+
+/// An interface is never deleted and made anew to change it: what is on it would be lost.
+pub(super) fn difference(old: &LinkObject, new: &LinkObject) -> Difference {
+    let comparable = |o: &LinkObject| VirtualLink { notify: false, ..o.link.clone() };
+    if old.differs || comparable(old) != comparable(new) {
+        Difference::InPlace
+    } else {
+        Difference::None
+    }
+}
+
+pub(super) fn describe(object: &LinkObject, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let VirtualLink { name, parent, kind, .. } = &object.link;
+    write!(f, "{} {name} on {parent}", kind.word())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_made_fits_what_is_wanted_and_nothing_else_does() {
+        let mac = Mac([0, 0, 0x5e, 0, 1, 51]);
+        let wanted = VirtualLink {
+            name: "vrrp.51".parse().unwrap(),
+            parent: "eth0".parse().unwrap(),
+            kind: LinkKind::Macvlan { mac },
+            group: None,
+            notify: false,
+            family: Family::V4,
+            carries_v6: false,
+        };
+        let found = LinkAttributes::of(&wanted);
+        assert!(found.fits(&wanted));
+        assert!(LinkAttributes { group: 7, ..found.clone() }.fits(&wanted), "that of the parent");
+        let grouped = VirtualLink { group: Some(3), ..wanted.clone() };
+        assert!(!found.fits(&grouped));
+        assert!(LinkAttributes { group: 3, ..found.clone() }.fits(&grouped));
+        assert!(!LinkAttributes { up: false, ..found.clone() }.fits(&wanted));
+        let settings = LinkSettings { arp_ignore: Some(0), ..found.settings };
+        assert!(!LinkAttributes { settings, ..found.clone() }.fits(&wanted));
+        let settings = LinkSettings::default();
+        assert!(LinkAttributes { settings, ..found.clone() }.fits(&wanted), "an old kernel");
+        for kind in [
+            FoundKind::Macvlan { mac, private: false },
+            FoundKind::Macvlan { mac: Mac([2; 6]), private: true },
+            FoundKind::Ipvlan { mode: Some(IpvlanMode::Bridge) },
+        ] {
+            assert!(!LinkAttributes { kind, ..found.clone() }.fits(&wanted), "{kind:?}");
+        }
+    }
+}

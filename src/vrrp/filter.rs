@@ -1,0 +1,94 @@
+//! Packet filters: what an instance wants dropped, and the tables for that.
+//!
+//! An instance that does not accept packets for its addresses (`no_accept`, strict mode) drops them while it is master,
+//! and those from them: they are claimed like its addresses, of which they are put first and taken last. The tables are
+//! there as long as the daemon runs, if any instance may need them.
+
+use std::collections::BTreeSet;
+
+use super::Engine;
+use super::instance::{Instance, say};
+use crate::base::Family;
+use crate::model::{self, FilterSettings};
+use crate::plan::filter::{Filter, FilterTable};
+use crate::plan::{Object, ObjectId};
+
+/// What of a configuration concerns filters, for somebody who wants them.
+pub(super) enum List<'a> {
+    /// Nothing is to be dropped.
+    None,
+    /// Packets to and from the addresses of an instance.
+    Closed(&'a FilterSettings, [&'a [model::Address]; 2]),
+    /// The host: the tables that all need.
+    Tables(&'a model::Vrrp),
+}
+
+impl<'a> List<'a> {
+    pub(super) fn of(all: &'a model::Vrrp, config: &'a model::Instance) -> Self {
+        if config.is_closed() {
+            Self::Closed(&all.filters, [&config.addresses, &config.excluded])
+        } else {
+            Self::None
+        }
+    }
+
+    /// What stands at one place of it.
+    pub(super) fn at(&self, position: usize) -> Option<Vec<Object>> {
+        match self {
+            Self::None => None,
+            Self::Closed(settings, [first, second]) => {
+                let second = || second.get(position - first.len());
+                first.get(position).or_else(second).map(|a| vec![of_address(settings, a)])
+            }
+            Self::Tables(config) => (position == 0).then(|| {
+                let table = |table| Object::FilterTable(Box::new(table));
+                tables(config).into_iter().map(table).collect()
+            }),
+        }
+    }
+}
+
+fn of_address(settings: &FilterSettings, address: &model::Address) -> Object {
+    let filter = Filter::of_address(settings, address.prefix.address, &address.interface);
+    Object::Filter(Box::new(filter))
+}
+
+/// The tables that a configuration needs.
+#[must_use]
+pub fn tables(config: &model::Vrrp) -> Vec<FilterTable> {
+    let closed = config.instances.iter().filter(|i| i.is_closed());
+    let addresses = closed.flat_map(|i| i.addresses.iter().chain(&i.excluded));
+    let families: BTreeSet<Family> = addresses.map(|a| a.prefix.family()).collect();
+    let table = |family| FilterTable { family, settings: config.filters.clone(), vmacs: false };
+    families.into_iter().map(table).collect()
+}
+
+impl Engine {
+    /// Another program did away with a table, or changed something in it: it is made anew, with all that was in it.
+    pub(super) fn table_taken(&mut self, entry: ObjectId) {
+        let Some(Object::FilterTable(table)) = self.objects.entry(entry).map(|e| &*e.object) else {
+            return;
+        };
+        let id = table.id();
+        tracing::warn!("{id} was changed by another program, making it anew");
+        let concerned = |instance: &Instance| {
+            let config = &instance.config;
+            let mut addresses = config.addresses.iter().chain(&config.excluded);
+            let of_table = |a: &model::Address| a.prefix.family() == id.family;
+            instance.is_master() && config.is_closed() && addresses.any(of_table)
+        };
+        for number in self.instances.ids() {
+            if let Some(instance) = self.instances.get_mut(number).filter(|i| concerned(i)) {
+                instance.counters.objects_restored += 1;
+            }
+        }
+    }
+
+    /// Says that packets for the addresses of an instance are dropped from now on, or not any more.
+    pub(super) fn say_closed(instance: &Instance, begins: bool) {
+        if instance.config.is_closed() {
+            let what = if begins { "setting" } else { "removing" };
+            say!(debug, *instance, "{what} firewall drop rule");
+        }
+    }
+}

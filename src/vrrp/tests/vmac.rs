@@ -1,0 +1,243 @@
+//! Interfaces with a virtual MAC: made first, adverts and announcements leave by them, and what their absence means.
+
+use super::*;
+use crate::plan::{ChangeKind, Identity, LinkAttributes, Setting, Settings};
+
+const UPPER: IfIndex = IfIndex(9);
+const MAC: Mac = Mac([0, 0, 0x5e, 0, 1, 41]);
+const MADE: &str = "macvlan vrrp.41 on enp0s8";
+const IGNORE: &str = "arp_ignore 1 of enp0s8";
+const FILTER: &str = "arp_filter 1 of enp0s8";
+
+fn config(priority: u8) -> Vrrp {
+    let mut config = failover(priority);
+    sample::vmac(&mut config.instances[0]);
+    config
+}
+
+fn upper(up: bool) -> Link {
+    Link { mac: MAC, ..link(UPPER, "vrrp.41", up) }
+}
+
+fn own_link(config: &Vrrp) -> model::VirtualLink {
+    config.instances[0].own_link().unwrap().clone()
+}
+
+fn told(kind: ChangeKind, change: impl FnOnce(&mut LinkAttributes)) -> Event<'static> {
+    let mut attributes = LinkAttributes::of(&own_link(&config(100)));
+    change(&mut attributes);
+    let attributes = Some(Box::new(crate::plan::Attributes::Link(attributes)));
+    let identity = Identity::Link(ETH, "vrrp.41".parse().unwrap());
+    let sight = Sight { identity, links: vec![ETH], attributes };
+    Event::Object(Change { sight, kind, own: false })
+}
+
+fn master() -> Host {
+    let mut host = Host::new(config(200));
+    host.event(Event::Link(upper(true)));
+    host.pass(10 * SECOND);
+    assert_eq!(host.state(), State::Master);
+    host
+}
+
+#[test]
+fn it_is_made_first_and_everything_leaves_by_it() {
+    let mut host = Host::new(config(200));
+    let plus = |text: &str| format!("+{text}");
+    assert_eq!(host.ops(), [plus(MADE), plus(IGNORE), plus(FILTER)]);
+    assert_eq!(host.state(), State::Init, "it waits, and nothing is wrong");
+    assert_eq!(host.announced(), Vec::<String>::new());
+    host.event(Event::Link(upper(false)));
+    assert_eq!(host.state(), State::Init);
+    host.event(Event::Link(upper(true)));
+    assert_eq!(host.state(), State::Backup);
+    let group = "224.0.0.18".parse().unwrap();
+    assert!(host.seen.contains(&Action::Join { interface: ETH, group }));
+    assert!(host.seen.contains(&Action::Overhear { interface: UPPER, group }));
+    assert!(!host.seen.contains(&Action::Join { interface: UPPER, group }), "a report would leave");
+    host.look();
+    host.pass(10 * SECOND);
+    assert_eq!(host.state(), State::Master);
+    assert_eq!(host.ops(), ["+10.0.2.100/24"]);
+    let mut adverts = 0;
+    for action in &host.seen {
+        match action {
+            Action::SendAdvert { interface, source, .. } => {
+                adverts += 1;
+                assert_eq!((*interface, *source), (UPPER, [10, 0, 2, 71].into()));
+            }
+            Action::SendGarp { interface, mac, .. } => assert_eq!((*interface, *mac), (UPPER, MAC)),
+            Action::Apply { ops, .. } => assert_eq!(ops[0].as_address().unwrap().0, UPPER),
+            _ => {}
+        }
+    }
+    assert!(adverts > 5);
+    assert!(!host.frames().is_empty());
+}
+
+#[test]
+fn by_the_parent_leave_adverts_alone_where_that_is_asked_for() {
+    let mut config = config(200);
+    config.instances[0].extras.as_mut().unwrap().vmac_xmit_base = true;
+    let mut host = Host::new(config);
+    host.event(Event::Link(upper(true)));
+    host.pass(10 * SECOND);
+    assert_eq!(host.state(), State::Master);
+    for action in &host.seen {
+        match action {
+            Action::SendAdvert { interface, .. } => assert_eq!(*interface, ETH),
+            Action::SendGarp { interface, .. } => assert_eq!(*interface, UPPER),
+            _ => {}
+        }
+    }
+    assert!(!host.frames().is_empty());
+}
+
+#[test]
+fn adverts_are_heard_on_both_interfaces() {
+    for interface in [ETH, UPPER] {
+        let mut host = Host::new(config(100));
+        host.event(Event::Link(upper(true)));
+        let packet = advert(PEER, |content| content.priority = 200);
+        let (source, destination) = (PEER.into(), [224, 0, 0, 18].into());
+        let rx = Rx { interface, source, destination, hop_limit: 0 };
+        for _ in 0..5 {
+            host.event(Event::Advert { rx, packet: &packet });
+            host.pass(3 * SECOND);
+        }
+        assert_eq!(host.state(), State::Backup, "{interface:?}");
+        assert_eq!(host.counters().adverts_received, 5);
+    }
+}
+
+#[test]
+fn what_the_kernel_refuses_is_a_fault_with_its_reason_and_tried_again() {
+    for (errno, reason) in [
+        (17, "interface vrrp.41 exists and is no macvlan on enp0s8"),
+        (16, "another interface on enp0s8 has the hardware address of vrrp.41"),
+        (95, "the kernel has no macvlan, which vrrp.41 is to be"),
+        (1, "cannot make macvlan vrrp.41 on enp0s8: error 1"),
+    ] {
+        let mut host = Host::off();
+        host.obedient = false;
+        host.event(Event::Reload(Arc::new(config(200))));
+        host.event(Event::Kernel(host.kernel()));
+        let (token, ops) = host.apply();
+        let item = ops.iter().position(|op| op.to_string() == format!("add {MADE}")).unwrap();
+        let item = u32::try_from(item).unwrap();
+        host.event(Event::Applied { token, item, outcome: Outcome::Refused(errno) });
+        assert_eq!(host.state(), State::Fault);
+        assert_eq!(host.faults(), [reason]);
+        host.look();
+        host.pass(SECOND);
+        assert_eq!(host.ops(), [format!("+{MADE}")]);
+        let (token, _) = host.apply();
+        host.event(Event::Applied { token, item: 0, outcome: Outcome::Done });
+        host.event(Event::Link(upper(true)));
+        assert_eq!(host.state(), State::Backup);
+    }
+}
+
+#[test]
+fn it_comes_back_with_its_addresses_when_another_program_removes_it() {
+    let mut host = master();
+    host.look();
+    host.event(Event::LinkGone(UPPER));
+    host.event(told(ChangeKind::Gone, |_| ()));
+    assert_eq!(host.ops(), [format!("+{MADE}")]);
+    assert_eq!(host.state(), State::Master, "it is but a moment");
+    host.look();
+    host.event(Event::Link(Link { index: IfIndex(10), ..upper(true) }));
+    assert_eq!(host.ops(), ["+10.0.2.100/24"]);
+    assert!(!host.frames().is_empty());
+    assert_eq!(host.counters().objects_restored, 1);
+    assert_eq!(host.state(), State::Master);
+}
+
+#[test]
+fn it_is_set_right_when_another_program_changes_it_but_not_for_ever() {
+    let mut host = master();
+    host.look();
+    host.event(told(ChangeKind::Present, |_| ()));
+    assert!(host.ops().is_empty(), "an event about nothing");
+    for _ in 0..5 {
+        host.look();
+        host.event(told(ChangeKind::Present, |attributes| attributes.up = false));
+        assert_eq!(host.ops(), [format!("={MADE}")]);
+    }
+    host.look();
+    host.event(told(ChangeKind::Present, |attributes| attributes.up = false));
+    assert_eq!(host.ops(), ["-10.0.2.100/24"]);
+    let fault = "another program keeps changing or removing interface vrrp.41";
+    host.pass(MS);
+    assert_eq!(host.faults(), [fault]);
+    host.look();
+    host.pass(SECOND);
+    assert_eq!(host.ops(), [format!("={MADE}")]);
+    assert_eq!(host.state(), State::Backup);
+}
+
+#[test]
+fn what_a_process_has_left_is_kept_as_it_is() {
+    let mut host = Host::off();
+    host.event(Event::Reload(Arc::new(config(200))));
+    let mut snapshot = host.kernel();
+    snapshot.links.push(upper(true));
+    let Event::Object(change) = told(ChangeKind::Present, |_| ()) else { unreachable!() };
+    snapshot.objects.push(change.sight);
+    snapshot.objects.push(Sight::address(UPPER, prefix("10.0.2.100/24")));
+    host.event(Event::Kernel(snapshot));
+    assert_eq!(host.state(), State::Backup);
+    assert_eq!(host.ops(), [format!("+{IGNORE}"), format!("+{FILTER}")]);
+    host.pass(10 * SECOND);
+    assert_eq!(host.state(), State::Master);
+    assert!(host.ops().iter().all(|op| !op.starts_with('-') && !op.contains("vrrp.41")));
+}
+
+#[test]
+fn it_goes_with_the_instance_and_settings_become_what_they_were() {
+    let mut host = Host::off();
+    host.event(Event::Reload(Arc::new(config(200))));
+    let mut snapshot = host.kernel();
+    snapshot.links[0].settings = Settings([Some(2), Some(0), Some(0)]);
+    host.event(Event::Kernel(snapshot));
+    host.event(Event::Link(upper(true)));
+    host.pass(10 * SECOND);
+    assert_eq!(host.state(), State::Master);
+    host.look();
+    host.event(Event::Stop { keep_addresses: false });
+    let minus = |text: &str| format!("-{text}");
+    let ops = host.ops();
+    assert_eq!(ops[0], "-10.0.2.100/24");
+    for gone in [MADE, IGNORE, FILTER] {
+        assert!(ops.contains(&minus(gone)), "{ops:?}");
+    }
+    let restored: Vec<(Setting, Option<u32>)> = host
+        .seen
+        .iter()
+        .filter_map(|action| match action {
+            Action::Apply { ops, .. } => Some(ops.clone()),
+            _ => None,
+        })
+        .flatten()
+        .filter_map(|op| match op.object.as_ref() {
+            crate::plan::Object::Setting(object) => Some((object.setting, object.before)),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(restored.len(), 2);
+    assert!(restored.contains(&(Setting::ArpIgnore, Some(2))), "{restored:?}");
+    assert!(restored.contains(&(Setting::ArpFilter, Some(0))), "{restored:?}");
+}
+
+#[test]
+fn a_reload_that_takes_it_away_moves_the_addresses() {
+    let mut host = master();
+    host.look();
+    host.event(Event::Reload(Arc::new(failover(200))));
+    let ops = host.ops();
+    let place = |op: &str| ops.iter().position(|other| other == op).unwrap();
+    assert!(place("+10.0.2.100/24") < place("-10.0.2.100/24"), "{ops:?}");
+    assert!(place("-10.0.2.100/24") < place(&format!("-{MADE}")), "{ops:?}");
+    assert_eq!(host.state(), State::Master);
+}

@@ -1,0 +1,143 @@
+//! Interfaces that are made for instances (`use_vmac`, `use_ipvlan`) and settings that go with them: who claims them, and
+//! what their absence means.
+
+use super::Engine;
+use super::event::InstanceId;
+use super::instance::Instance;
+use super::object::Claimant;
+use crate::base::{Family, IfName};
+use crate::model::{self, LinkKind, VirtualLink};
+use crate::plan::{Identity, LinkObject, Object, ObjectId, Setting, SettingObject};
+
+/// EEXIST, EBUSY, EADDRINUSE, EOPNOTSUPP
+const EXISTS: i32 = 17;
+const BUSY: i32 = 16;
+const IN_USE: i32 = 98;
+const NOT_SUPPORTED: i32 = 95;
+
+impl Engine {
+    /// Claims the interfaces of an instance, and what is there as long as they are.
+    pub(super) fn claim_links(&mut self, config: &model::Instance, id: InstanceId) {
+        let claimant = Claimant::Link(id);
+        for link in config.links() {
+            let object = LinkObject { link: link.clone(), differs: false };
+            self.objects.claim(Object::Link(Box::new(object)), claimant);
+            // Else the parent answers for the virtual addresses, with its own hardware address, or sends from it.
+            if matches!(link.kind, LinkKind::Macvlan { .. }) && link.family == Family::V4 {
+                self.claim_setting(&link.parent, Setting::ArpIgnore, id);
+                self.claim_setting(&link.parent, Setting::ArpFilter, id);
+            }
+        }
+        let Some(extras) = config.extras.as_deref() else { return };
+        for address in &extras.link_addresses {
+            self.objects.claim(Object::Address(address.clone()), claimant);
+        }
+        if extras.promote_secondaries {
+            self.claim_setting(&config.interface, Setting::PromoteSecondaries, id);
+        }
+    }
+
+    fn claim_setting(&mut self, interface: &IfName, setting: Setting, id: InstanceId) {
+        // One that was let go is what it was.
+        if self.objects.find(&Identity::Setting(interface.clone(), setting)).is_none() {
+            self.originals.remove(&(interface.clone(), setting));
+        }
+        let before = self.original(interface, setting);
+        let object = SettingObject { interface: interface.clone(), setting, value: 1, before };
+        self.objects.claim(Object::Setting(Box::new(object)), Claimant::Link(id));
+    }
+
+    /// What a setting was before it was changed.
+    fn original(&mut self, interface: &IfName, setting: Setting) -> Option<u32> {
+        let key = (interface.clone(), setting);
+        if let Some(known) = self.originals.get(&key) {
+            return Some(*known);
+        }
+        let mut told = self.resume.settings.iter();
+        let value = match told.find(|(name, which, _)| name == interface && *which == setting) {
+            // The last process of this role changed it.
+            Some((.., before)) => *before,
+            None => {
+                let index = self.link_index(interface)?;
+                self.links.get(&index)?.settings.of(setting)?
+            }
+        };
+        self.originals.insert(key, value);
+        Some(value)
+    }
+
+    /// An interface is there that was not: its settings are seen before they are changed.
+    pub(super) fn note_originals(&mut self, interface: &IfName) {
+        for setting in Setting::ALL {
+            let identity = Identity::Setting(interface.clone(), setting);
+            let entry = self.objects.find(&identity).and_then(|id| self.objects.entry(id));
+            let Some(entry) = entry else { continue };
+            let (object, claimant) = (entry.object.clone(), entry.claimants.first().copied());
+            let before = self.original(interface, setting);
+            if let (Object::Setting(old), Some(claimant)) = (object.as_ref(), claimant) {
+                let new = SettingObject { before, ..(**old).clone() };
+                self.objects.claim(Object::Setting(Box::new(new)), claimant);
+            }
+        }
+    }
+
+    /// What settings were, for the next process of this role.
+    pub(super) fn settings_before(&self) -> Vec<(IfName, Setting, u32)> {
+        let all = self.originals.iter();
+        all.map(|((name, setting), value)| (name.clone(), *setting, *value)).collect()
+    }
+
+    /// An interface is gone, and its settings with it.
+    pub(super) fn forget_originals(&mut self, interface: &IfName) {
+        self.originals.retain(|(name, _), _| name != interface);
+    }
+
+    fn entry_of(&self, link: &VirtualLink) -> Option<ObjectId> {
+        self.objects.find(&Identity::Link(link.parent.clone(), link.name.clone()))
+    }
+
+    /// Why the interface of an instance cannot be made: an error number, 0 if another program keeps undoing it.
+    pub(super) fn refused_upper(&self, instance: &Instance) -> Option<i32> {
+        let entry = self.entry_of(instance.config.own_link()?)?;
+        self.objects.entry(entry)?.refused.map(|refused| refused.errno)
+    }
+
+    /// Whether the interface of an instance is still to come. With its parent down it is down as well, which is no news.
+    pub(super) fn awaits_upper(&self, instance: &Instance) -> bool {
+        if instance.config.own_link().is_none() {
+            return false;
+        }
+        let up = |index| self.links.get(&index).is_some_and(|link| link.up);
+        match (instance.link.map(up), instance.upper.map(up)) {
+            (_, None) | (Some(true), Some(false)) => true,
+            (_, Some(_)) => false,
+        }
+    }
+
+    pub(super) fn refusal_of_upper(&self, instance: &Instance) -> String {
+        let Some(link) = instance.config.own_link() else { return String::new() };
+        let (name, parent, kind) = (&link.name, &link.parent, link.kind.word());
+        match self.refused_upper(instance) {
+            Some(EXISTS) => format!("interface {name} exists and is no {kind} on {parent}"),
+            Some(BUSY | IN_USE) => {
+                format!("another interface on {parent} has the hardware address of {name}")
+            }
+            Some(NOT_SUPPORTED) => format!("the kernel has no {kind}, which {name} is to be"),
+            Some(0) => format!("another program keeps changing or removing interface {name}"),
+            errno => {
+                let errno = errno.unwrap_or_default();
+                format!("cannot make {kind} {name} on {parent}: error {errno}")
+            }
+        }
+    }
+
+    /// The instances that an interface was claimed for.
+    pub(super) fn users_of_link(&self, entry: ObjectId) -> Vec<InstanceId> {
+        let claimants = self.objects.entry(entry).map(|e| e.claimants.as_slice());
+        let of = |claimant: &Claimant| match claimant {
+            Claimant::Link(id) => Some(*id),
+            Claimant::Instance(_) | Claimant::Host => None,
+        };
+        claimants.unwrap_or_default().iter().filter_map(of).collect()
+    }
+}
