@@ -47,6 +47,7 @@ const IFF_UP: u32 = 0x1;
 /// `IPV4_DEVCONF_…`; settings are numbered from 1.
 const RP_FILTER: u16 = 8;
 const ARP_FILTER: u16 = 13;
+const ARP_ANNOUNCE: u16 = 18;
 const ARP_IGNORE: u16 = 19;
 pub(super) const PROMOTE_SECONDARIES: u16 = 20;
 const ACCEPT_LOCAL: u16 = 23;
@@ -58,6 +59,7 @@ const fn number_of(setting: Setting) -> u16 {
     match setting {
         Setting::ArpIgnore => ARP_IGNORE,
         Setting::ArpFilter => ARP_FILTER,
+        Setting::ArpAnnounce => ARP_ANNOUNCE,
         Setting::PromoteSecondaries => PROMOTE_SECONDARIES,
     }
 }
