@@ -30,7 +30,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use crate::base::limit::Limit;
-use crate::base::{Family, IfIndex, IfName, Instant, WallTime};
+use crate::base::{IfIndex, IfName, Instant, WallTime};
 use crate::model;
 use crate::plan::{Setting, Table};
 use crate::status::vrrp::Summary;
@@ -125,8 +125,8 @@ pub struct Engine {
     /// Settings of interfaces as they were before they were changed.
     originals: BTreeMap<(IfName, Setting), u32>,
     memberships: BTreeMap<(IfIndex, core::net::IpAddr), Membership>,
-    /// When the next gratuitous frame may leave by an interface.
-    spacing: BTreeMap<(IfIndex, Family), Instant>,
+    /// When the last gratuitous frame left that others must keep apart from.
+    last_frames: BTreeMap<garp::Spaced, Instant>,
     timers: Timers,
     /// Groups that a change of state has not reached as a whole.
     walking: VecDeque<GroupId>,
@@ -214,7 +214,7 @@ impl Engine {
             objects: Table::default(),
             originals: BTreeMap::new(),
             memberships: BTreeMap::new(),
-            spacing: BTreeMap::new(),
+            last_frames: BTreeMap::new(),
             timers: Timers::default(),
             walking: VecDeque::new(),
             queue: VecDeque::new(),

@@ -503,13 +503,14 @@ impl Engine {
         self.enter(moment, id, State::Init);
         // Who never started has nothing to announce.
         let waiting = matches!(self.phase, Phase::Waiting { .. });
+        let settings = Arc::clone(&self.config);
         let Some(instance) = self.instance_mut(id) else { return };
         let word =
             if instance.config.notify_deleted { Word::Deleted } else { Word::State(State::Fault) };
         let notice = match word {
             _ if waiting => None,
             Word::State(state) if instance.announced == Some(state) => None,
-            word => notify::of_instance(instance, word),
+            word => notify::of_instance(instance, word, &settings),
         };
         moment.out.extend(notice.map(Action::Notify));
         self.stop_listening(moment, id);

@@ -718,6 +718,8 @@ fn effective(mut model: Model) -> Model {
         startup_delay: vrrp.startup_delay,
         fifo_states_on_reload: vrrp.fifo_states_on_reload,
         log_unknown_vrids: vrrp.log_unknown_vrids,
+        garp_groups: vrrp.garp_groups.split_off(0),
+        no_mail_for_faults: vrrp.no_mail_for_faults,
         needs_ipvs: vrrp.needs_ipvs,
         filters: vrrp.filters.clone(),
         ..Vrrp::default()

@@ -11,6 +11,7 @@ mod keywords;
 mod layers;
 mod limits;
 mod lint;
+mod parts;
 mod reload;
 mod schema;
 mod service;

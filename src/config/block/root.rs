@@ -57,7 +57,7 @@ block! {
         /// Seconds for which a change of an interface must last to count.
         interface_up_down_delays: Lines<DelayEntry> = "interface_up_down_delays";
         /// Interfaces that share a minimum time between announcements.
-        garp_group: Each<GarpGroup> = "garp_group", later;
+        garp_group: Each<GarpGroup> = "garp_group";
         /// A program that is run periodically to check something.
         vrrp_script: Each<VrrpScript> = "vrrp_script";
         /// A file whose content is a number.
