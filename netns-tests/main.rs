@@ -79,6 +79,7 @@ fn main() -> ExitCode {
         table::CASES,
         unicast::CASES,
         vmac::CASES,
+        vmac::guest::CASES,
         service::CASES,
         script::CASES,
         status::CASES,
