@@ -21,6 +21,7 @@ mod foreign;
 mod group;
 mod haproxy;
 mod hostile;
+mod http;
 mod interop;
 mod lab;
 mod mail;
@@ -71,6 +72,7 @@ fn main() -> ExitCode {
         privilege::guest::CASES,
         interop::CASES,
         hostile::CASES,
+        http::CASES,
         mail::CASES,
         mail::guest::CASES,
         command::CASES,

@@ -7,6 +7,7 @@
 pub mod channel;
 pub mod check;
 pub mod config;
+pub mod http;
 pub mod input;
 pub mod others;
 pub mod packet;
@@ -30,6 +31,7 @@ pub const TARGETS: &[Target] = &[
     ("expand", config::expand),
     ("files", others::files),
     ("format", text::layout),
+    ("http", http::answer),
     ("ipc", process::ipc),
     ("ipvs", process::ipvs),
     ("json", text::json),

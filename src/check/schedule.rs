@@ -40,6 +40,10 @@ pub(super) struct Checker {
     pub decisive: bool,
     /// Failed attempts in a row that have not decided yet.
     pub tries: u32,
+    /// The page that is next, of a check that has several.
+    pub page: usize,
+    /// That page was bad and is tried alone until it is good again; then all of them are, from the first.
+    pub alone: bool,
     /// When the regular attempt was due that came last, or is due that comes next.
     pub due: Instant,
     pub attempt: Option<Attempt>,
@@ -105,6 +109,8 @@ impl Engine {
             has_run: false,
             decisive: beginning.decisive,
             tries: 0,
+            page: 0,
+            alone: false,
             due,
             attempt: None,
             waiting: false,
@@ -249,7 +255,9 @@ impl Engine {
 
     fn try_check(&mut self, moment: &mut Moment<'_>, slot: u32, repeated: bool) {
         let config = Arc::clone(&self.config);
-        let Some(request) = self.place(&config, slot).map(|place| place.kind.request()) else {
+        let page = self.checkers.get(slot as usize).map_or(0, |checker| checker.page);
+        let place = self.place(&config, slot);
+        let Some(request) = place.and_then(|place| place.kind.request(page)) else {
             return;
         };
         let Some(checker) = self.checkers.get_mut(slot as usize) else {
@@ -310,6 +318,19 @@ impl Engine {
             }
             Verdict::Success(share) => {
                 self.counters.succeeded += 1;
+                checker.tries = 0;
+                if !checker.up
+                    && let subject = place.subject()
+                    && let Some(line) = place.kind.page_line(&subject, checker.page)
+                {
+                    say!(info, subject.service, "{line}");
+                }
+                if checker.turn_page(place.kind.pages()) {
+                    let hurried = place.kind.hurries() && (first || !checker.up);
+                    checker.due = next_point(checker.due, settings.delay_loop, moment.now);
+                    self.checks.set(slot, if hurried { moment.now } else { checker.due });
+                    return;
+                }
                 if first || !checker.up {
                     let subject = place.subject();
                     say!(info, subject.service, "{}", place.kind.success_line(&subject));
@@ -337,10 +358,14 @@ impl Engine {
                     let line = place.kind.failure_line(&subject, failure, tries);
                     say!(info, subject.service, "{line}");
                 }
+                checker.alone = true;
                 (Some(false), Share::Configured)
             }
         };
         checker.due = next_point(checker.due, settings.delay_loop, moment.now);
+        if result == Some(false) && place.kind.waits_while_down() {
+            checker.due = checker.due.max(moment.now + settings.delay_before_retry);
+        }
         self.checks.set(slot, checker.due);
         if let Some(up) = result {
             checker.tries = 0;
@@ -354,6 +379,19 @@ impl Engine {
                 self.share(moment, slot, share);
             }
         }
+    }
+}
+
+impl Checker {
+    /// Goes on to the next page after one that is good; false if that was the last one.
+    fn turn_page(&mut self, pages: usize) -> bool {
+        let again = core::mem::take(&mut self.alone) && self.page != 0;
+        self.page = if again { 0 } else { self.page + 1 };
+        let more = self.page < pages;
+        if !more {
+            self.page = 0;
+        }
+        more
     }
 }
 

@@ -67,7 +67,7 @@ pub struct HttpCheck {
     pub fast_recovery: bool,
     /// `tls_compliant`: say goodbye properly.
     pub tls_compliant: bool,
-    /// `virtualhost`
+    /// `virtualhost` of the check, of its real server, or of its virtual server.
     pub virtualhost: Option<Box<str>>,
     /// Pages, all of which must be right. Never empty.
     pub urls: Vec<Url>,

@@ -165,8 +165,6 @@ pub struct ServiceExtras {
     pub ha_suspend: bool,
     /// `snmp_name`
     pub snmp_name: Option<Box<str>>,
-    /// `virtualhost`: default host name of HTTP checks.
-    pub virtualhost: Option<Box<str>>,
     /// `virtual_server group`
     pub group: Option<ServiceGroup>,
 }
@@ -388,8 +386,6 @@ pub struct RealServer {
 pub struct ServerExtras {
     /// `snmp_name`
     pub snmp_name: Option<Box<str>>,
-    /// `virtualhost`: default host name of HTTP checks.
-    pub virtualhost: Option<Box<str>>,
 }
 
 impl RealServer {

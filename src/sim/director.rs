@@ -294,8 +294,12 @@ impl World {
                     director.open.insert(probe);
                 }
                 // The simulation has servers, and no programs.
-                let Request::Tcp(to) = request else { return };
-                let verdict = match self.answer(to.to) {
+                let to = match &request {
+                    Request::Tcp(connection) => connection.to,
+                    Request::Http(page) => page.connection.to,
+                    Request::Misc(_) => return,
+                };
+                let verdict = match self.answer(to) {
                     Answer::Accepts => Verdict::SUCCESS,
                     Answer::Refuses => Verdict::Failure(Failure::Connection(REFUSED)),
                     Answer::Silent => return,

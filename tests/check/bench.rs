@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use evervip::base::{Instant, Name};
+use evervip::check::probe::http::Fault;
 use evervip::check::probe::{Closing, Failure, ProbeId, Request, Step, Verdict};
 use evervip::check::{Action, Actions, Engine, Event, Limits};
 use evervip::model::checker::{Checker, CheckerKind, Connection};
@@ -43,6 +44,8 @@ pub struct Bench {
     /// Operations that the kernel refuses.
     pub refuse: Refuse,
     pub answers: BTreeMap<SocketAddr, Answer>,
+    /// Paths of pages that are answered with status 503.
+    pub bad_pages: BTreeSet<String>,
     /// Everything done, one line each: operations, notices, attempts, times before them if asked for.
     pub trace: Vec<String>,
     pub log: Log,
@@ -74,6 +77,7 @@ impl Bench {
             no_list: false,
             refuse: Box::new(|_| None),
             answers: BTreeMap::new(),
+            bad_pages: BTreeSet::new(),
             trace: Vec::new(),
             log: Log::default(),
             open: BTreeMap::new(),
@@ -248,11 +252,20 @@ impl Bench {
             Action::StartProbe { probe, request, closing } => {
                 let server = target(&request);
                 if self.trace_probes {
-                    self.trace.push(format!("try {server}"));
+                    self.trace.push(match &request {
+                        Request::Http(page) => format!("try {server} {}", page.url.path),
+                        _ => format!("try {server}"),
+                    });
                 }
                 let errno = 111;
                 let verdict = match self.answers.get(&server).copied().unwrap_or(Answer::Good) {
-                    Answer::Good => Some(Verdict::SUCCESS),
+                    Answer::Good => Some(match &request {
+                        Request::Http(page) if self.bad_pages.contains(&*page.url.path) => {
+                            let (path, fault) = (page.url.path.clone(), Fault::Status(503));
+                            Verdict::Failure(Failure::Page { path, fault })
+                        }
+                        _ => Verdict::SUCCESS,
+                    }),
                     Answer::Refuses => Some(Verdict::Failure(Failure::Connection(errno))),
                     Answer::Untried => Some(Verdict::Untried { step: Step::Source, errno: 99 }),
                     Answer::Silent => None,
@@ -286,6 +299,7 @@ impl Bench {
 fn target(request: &Request) -> SocketAddr {
     match request {
         Request::Tcp(connection) => connection.to,
+        Request::Http(page) => page.connection.to,
         // Programs are told apart by their timeout: 71 s is that of 10.0.0.71:80.
         Request::Misc(check) => SocketAddr::new(at(check.timeout.as_secs() as u8), 80),
     }

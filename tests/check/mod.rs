@@ -2,6 +2,7 @@
 
 mod audit;
 mod bench;
+mod pages;
 mod pool;
 mod quorum;
 mod refusals;

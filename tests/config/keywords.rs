@@ -732,9 +732,14 @@ fn effective(mut model: Model) -> Model {
         }
         for server in &mut service.servers {
             server.extras = None;
-            server
-                .checkers
-                .retain(|c| matches!(c.kind, CheckerKind::Tcp(_) | CheckerKind::Misc(_)));
+            server.checkers.retain_mut(|c| match &mut c.kind {
+                CheckerKind::Tcp(_) | CheckerKind::Misc(_) => true,
+                CheckerKind::Http(http) => {
+                    http.urls.iter_mut().for_each(|url| url.pattern = None);
+                    !http.tls
+                }
+                _ => false,
+            });
         }
     }
     *lvs = Lvs {

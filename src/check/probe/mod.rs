@@ -10,9 +10,10 @@ use std::io;
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::checker::MiscCheck;
+use crate::model::checker::{HttpCheck, MiscCheck, Url};
 use crate::model::{CheckerKind, Connection, ServiceId};
 
+pub mod http;
 pub mod misc;
 pub mod tcp;
 
@@ -80,6 +81,13 @@ pub enum Failure {
     Killed(i32),
     /// The answer is not the one that was asked for; why, in words.
     Answer(Box<str>),
+    /// A page is not as it must be.
+    Page {
+        /// Its path.
+        path: Box<str>,
+        /// What is wrong with it.
+        fault: http::Fault,
+    },
 }
 
 impl fmt::Display for Failure {
@@ -90,6 +98,7 @@ impl fmt::Display for Failure {
             Self::Exited(status) => write!(f, "exited with status {status}"),
             Self::Killed(signal) => write!(f, "due to signal {signal}"),
             Self::Answer(text) => f.write_str(text),
+            Self::Page { path, fault } => write!(f, "{fault} from url({path})"),
         }
     }
 }
@@ -153,6 +162,8 @@ pub enum Request {
     Tcp(Connection),
     /// `MISC_CHECK`; judged by [`misc::Misc`].
     Misc(Box<MiscCheck>),
+    /// A page of `HTTP_GET`; judged by [`http::Http`].
+    Http(Box<http::Page>),
 }
 
 /// What a check is about, in words.
@@ -190,6 +201,7 @@ impl Tries {
 pub(super) enum Kind<'c> {
     Tcp(&'c Connection),
     Misc(&'c MiscCheck),
+    Http(&'c HttpCheck),
 }
 
 impl<'c> Kind<'c> {
@@ -197,16 +209,46 @@ impl<'c> Kind<'c> {
         match kind {
             CheckerKind::Tcp(connection) => Some(Self::Tcp(connection)),
             CheckerKind::Misc(check) => Some(Self::Misc(check)),
+            CheckerKind::Http(check) if !check.tls => Some(Self::Http(check)),
             _ => None,
         }
     }
 
-    /// What an attempt tries.
-    pub fn request(self) -> Request {
-        match self {
+    /// What an attempt at that page tries. None if there is no such page.
+    pub fn request(self, page: usize) -> Option<Request> {
+        Some(match self {
             Self::Tcp(connection) => Request::Tcp(connection.clone()),
             Self::Misc(check) => Request::Misc(Box::new(check.clone())),
+            Self::Http(check) => Request::Http(Box::new(http::Page::of(check, self.url(page)?))),
+        })
+    }
+
+    /// How many successful attempts in a row, each at a page of its own, are a success.
+    pub fn pages(self) -> usize {
+        match self {
+            Self::Tcp(_) | Self::Misc(_) => 1,
+            Self::Http(check) => check.urls.len(),
         }
+    }
+
+    fn url(self, page: usize) -> Option<&'c Url> {
+        match self {
+            Self::Tcp(_) | Self::Misc(_) => None,
+            Self::Http(check) => check.urls.get(page),
+        }
+    }
+
+    /// Whether a check that is not known to be good goes from page to page without a pause.
+    pub const fn hurries(self) -> bool {
+        match self {
+            Self::Tcp(_) | Self::Misc(_) => false,
+            Self::Http(check) => check.fast_recovery,
+        }
+    }
+
+    /// Whether a check that is down waits for `delay_before_retry` at least.
+    pub const fn waits_while_down(self) -> bool {
+        matches!(self, Self::Http(_))
     }
 
     /// What it amounts to when nothing is heard of an attempt within [`Request::limit`].
@@ -214,6 +256,7 @@ impl<'c> Kind<'c> {
         match self {
             Self::Tcp(_) => Verdict::Failure(Failure::Timeout),
             Self::Misc(_) => misc::UNANSWERED,
+            Self::Http(_) => Verdict::Failure(Failure::Timeout),
         }
     }
 
@@ -222,6 +265,7 @@ impl<'c> Kind<'c> {
         match (self, other) {
             (Self::Tcp(a), Kind::Tcp(b)) => a == b,
             (Self::Misc(a), Kind::Misc(b)) => misc::matches(a, b),
+            (Self::Http(a), Kind::Http(b)) => a == b,
             _ => false,
         }
     }
@@ -229,7 +273,7 @@ impl<'c> Kind<'c> {
     /// Whether its verdicts carry a weight.
     pub const fn weighs(self) -> bool {
         match self {
-            Self::Tcp(_) => false,
+            Self::Tcp(_) | Self::Http(_) => false,
             Self::Misc(check) => check.dynamic,
         }
     }
@@ -244,6 +288,8 @@ impl<'c> Kind<'c> {
         match self {
             Self::Tcp(_) => "TCP_CHECK",
             Self::Misc(_) => "MISC_CHECK",
+            Self::Http(check) if check.tls => "SSL_GET",
+            Self::Http(_) => "HTTP_GET",
         }
     }
 
@@ -252,6 +298,7 @@ impl<'c> Kind<'c> {
         match self {
             Self::Tcp(_) => tcp::mail_body(last).into(),
             Self::Misc(_) => misc::mail_body(last).into(),
+            Self::Http(_) => http::mail_body(last).into(),
         }
     }
 
@@ -260,7 +307,13 @@ impl<'c> Kind<'c> {
         match self {
             Self::Tcp(_) => tcp::success_line(&subject.server),
             Self::Misc(check) => misc::success_line(check, subject),
+            Self::Http(_) => http::success_line(&subject.server),
         }
+    }
+
+    /// The log line of a page that is good, of a check that is down.
+    pub fn page_line(self, subject: &Subject, page: usize) -> Option<String> {
+        self.url(page).map(|url| http::page_line(url, &subject.server))
     }
 
     /// The log line of the failure that decides.
@@ -268,6 +321,7 @@ impl<'c> Kind<'c> {
         match self {
             Self::Tcp(_) => tcp::failure_line(&subject.server, tries.made()),
             Self::Misc(check) => misc::failure_line(check, subject, failure, tries),
+            Self::Http(check) => http::failure_line(check, &subject.server, failure, tries),
         }
     }
 
@@ -283,6 +337,7 @@ impl<'c> Kind<'c> {
             Self::Misc(check) => {
                 tries.again.then(|| misc::failure_line(check, subject, failure, tries))
             }
+            Self::Http(check) => Some(http::attempt_line(check, &subject.server, failure)),
         }
     }
 }
@@ -294,18 +349,20 @@ impl Request {
         match self {
             Self::Tcp(connection) => connection.timeout,
             Self::Misc(check) => check.timeout + misc::GRACE,
+            Self::Http(page) => page.limit(),
         }
     }
 
     /// How the connection is to end, where nothing else decides. One from a fixed port must leave nothing
     /// behind that the next one would collide with.
     pub(super) fn closing(&self, usual: Closing) -> Closing {
-        match self {
-            Self::Tcp(connection) if connection.from.is_some_and(|from| from.port != 0) => {
-                Closing::Reset
-            }
-            Self::Tcp(_) | Self::Misc(_) => usual,
-        }
+        let connection = match self {
+            Self::Tcp(connection) => connection,
+            Self::Http(page) => &page.connection,
+            Self::Misc(_) => return usual,
+        };
+        let fixed = connection.from.is_some_and(|from| from.port != 0);
+        if fixed { Closing::Reset } else { usual }
     }
 }
 

@@ -70,10 +70,6 @@ macro_rules! check {
                 virtualhost: Over<Text> = "virtualhost", lenient, otherwise("that of the real or virtual server, else address and port");
                 /// Version in requests; 1.0C and 1.1 ask for the connection to be closed.
                 http_protocol: One<Protocol> = "http_protocol", lenient, default(Protocol(HttpProtocol::V1_0));
-                /// Send the host name in the TLS greeting.
-                enable_sni: One<Bool> = "enable_sni", default(Bool(false));
-                /// Send this name in the TLS greeting.
-                sni_name: Over<OptionalName<255>> = "sni_name", newer;
                 /// No pause between pages while starting or recovering.
                 fast_recovery: One<Bool> = "fast_recovery", default(Bool(false));
                 $($own)*
@@ -141,17 +137,17 @@ macro_rules! page {
                 /// Host name in the request.
                 virtualhost: Over<Text> = "virtualhost", lenient, otherwise("that of the check");
                 /// Regular expression that must match the page (PCRE2).
-                regex: Over<Regex> = "regex", lenient;
+                regex: Over<Regex> = "regex", lenient, later;
                 /// Succeed if `regex` does not match.
-                regex_no_match: One<Flag> = "regex_no_match";
+                regex_no_match: One<Flag> = "regex_no_match", later;
                 /// Options of the expression.
-                regex_options: Many<RegexOptions> = "regex_options";
+                regex_options: Many<RegexOptions> = "regex_options", later;
                 /// First byte of the page at which a match may begin.
-                regex_min_offset: One<Offset> = "regex_min_offset", default(Offset(0));
+                regex_min_offset: One<Offset> = "regex_min_offset", later, default(Offset(0));
                 /// Last byte of the page at which a match may begin.
-                regex_max_offset: One<Offset> = "regex_max_offset", otherwise("no limit");
+                regex_max_offset: One<Offset> = "regex_max_offset", later, otherwise("no limit");
                 /// Smallest and largest stack of the expression, in bytes.
-                regex_stack: One<Stack> = "regex_stack", otherwise("the library's");
+                regex_stack: One<Stack> = "regex_stack", later, otherwise("the library's");
                 $($own)*
             }
         }
@@ -214,6 +210,10 @@ check! {
 check! {
     /// The server is up if pages can be fetched from it.
     pub struct HttpGet = "HTTP_GET" (fetches, retry 1, pause 3) {
+        /// Accepted for the sake of `SSL_GET`: without TLS there is no greeting.
+        enable_sni: One<Bool> = "enable_sni", dead;
+        /// Accepted for the sake of `SSL_GET`: without TLS there is no greeting.
+        sni_name: Over<OptionalName<255>> = "sni_name", newer, dead;
         /// A page to fetch; all pages must be right.
         url: Subs<UrlBlock> = "url";
     }
@@ -222,6 +222,10 @@ check! {
 check! {
     /// The server is up if pages can be fetched from it over TLS. Its certificate is not verified.
     pub struct SslGet = "SSL_GET" (fetches, retry 1, pause 3) {
+        /// Send the host name in the TLS greeting.
+        enable_sni: One<Bool> = "enable_sni", default(Bool(false));
+        /// Send this name in the TLS greeting.
+        sni_name: Over<OptionalName<255>> = "sni_name", newer;
         /// Shut TLS connections down properly.
         tls_compliant: One<Bool> = "tls_compliant", default(Bool(false));
         /// A page to fetch; all pages must be right.

@@ -76,7 +76,7 @@ block! {
         /// Send mail when the quorum is gained or lost.
         smtp_alert: One<Bool> = "smtp_alert", otherwise("smtp_alert_checker, else smtp_alert, else off");
         /// Host name for HTTP checks.
-        virtualhost: Over<Text> = "virtualhost", lenient, later;
+        virtualhost: Over<Text> = "virtualhost", lenient;
         /// Name for SNMP.
         snmp_name: Over<Text> = "snmp_name", lenient, later;
         /// All checks count as failed until their first success.
@@ -137,13 +137,13 @@ block! {
         /// Send mail when its checks change.
         smtp_alert: One<Bool> = "smtp_alert", otherwise("smtp_alert_checker, else smtp_alert, else on");
         /// Host name for HTTP checks.
-        virtualhost: Over<Text> = "virtualhost", lenient, later;
+        virtualhost: Over<Text> = "virtualhost", lenient;
         /// Name for SNMP.
         snmp_name: Over<Text> = "snmp_name", lenient, later;
         /// Check by a TCP connection.
         tcp_check: Subs<TcpCheck> = "TCP_CHECK";
         /// Check by fetching pages.
-        http_get: Subs<HttpGet> = "HTTP_GET", later;
+        http_get: Subs<HttpGet> = "HTTP_GET";
         /// Check by fetching pages over TLS.
         ssl_get: Subs<SslGet> = "SSL_GET", later;
         /// Check the greeting of a mail server.

@@ -17,6 +17,7 @@ use crate::config::codes;
 use crate::config::diagnostic::Diagnostic;
 use crate::config::span::{Span, Spanned};
 use crate::config::value::number::{Bool, Exact, Int};
+use crate::config::value::text::Text;
 use crate::model::checker::{self, HttpCheck, Pattern, Source, Url};
 use crate::model::{Checker, CheckerKind, Connection};
 
@@ -302,6 +303,12 @@ impl Server<'_> {
         ))
     }
 
+    /// The host name that a check asks for, where the page says none.
+    fn virtualhost(&self, own: Option<&Text>) -> Option<Box<str>> {
+        let named = own.or(self.block.virtualhost.value()).map(|name| name.0.clone());
+        named.or_else(|| self.service.virtualhost.clone())
+    }
+
     fn http(&self, block: &HttpGet, cx: &mut Load<'_>) -> Option<Checker> {
         let connection = self.connection(target!(block), cx)?;
         let mut urls = Vec::with_capacity(block.url.0.len());
@@ -317,11 +324,11 @@ impl Server<'_> {
             connection,
             tls: false,
             protocol: block.http_protocol().0,
-            sni: block.enable_sni().0 || block.sni_name.value().is_some(),
-            sni_name: block.sni_name.value().and_then(|n| n.0.clone()),
+            sni: false,
+            sni_name: None,
             fast_recovery: block.fast_recovery().0,
             tls_compliant: false,
-            virtualhost: block.virtualhost.value().map(|h| h.0.clone()),
+            virtualhost: self.virtualhost(block.virtualhost.value()),
             urls,
         };
         Some(self.paced(
@@ -351,7 +358,7 @@ impl Server<'_> {
             sni_name: block.sni_name.value().and_then(|n| n.0.clone()),
             fast_recovery: block.fast_recovery().0,
             tls_compliant: block.tls_compliant().0,
-            virtualhost: block.virtualhost.value().map(|h| h.0.clone()),
+            virtualhost: self.virtualhost(block.virtualhost.value()),
             urls,
         };
         Some(self.paced(

@@ -96,6 +96,7 @@ pub(super) struct Inherited {
     pub inhibit: bool,
     pub weight: u32,
     pub smtp_alert: bool,
+    pub virtualhost: Option<Box<str>>,
     pub family: Family,
     pub key_port: u16,
     pub is_mark: bool,
@@ -145,6 +146,7 @@ fn resolve(mut block: VirtualServer, cx: &mut Load<'_>) -> Option<Service> {
         inhibit: block.inhibit_on_failure.is_set(),
         weight: block.weight().u32(),
         smtp_alert: global.mail_checker().unwrap_or(true),
+        virtualhost: block.virtualhost.value().map(|h| h.0.clone()),
         family,
         key_port: match &key {
             ServiceKey::Address { endpoint, .. } => endpoint.port(),
@@ -189,7 +191,6 @@ fn resolve(mut block: VirtualServer, cx: &mut Load<'_>) -> Option<Service> {
     let extras = ServiceExtras {
         ha_suspend: block.ha_suspend.is_set(),
         snmp_name: block.snmp_name.value().map(|n| n.0.clone()),
-        virtualhost: block.virtualhost.value().map(|h| h.0.clone()),
         group: None,
     };
     let name = &inherited.name;
@@ -430,10 +431,7 @@ fn real_server(
     let what = format!("real server {address}");
     let port = port(block.header, forward, service, &what, at, cx);
     let checkers = Server { block: &block, port, service }.checks(cx);
-    let extras = ServerExtras {
-        snmp_name: block.snmp_name.value().map(|n| n.0.clone()),
-        virtualhost: block.virtualhost.value().map(|h| h.0.clone()),
-    };
+    let extras = ServerExtras { snmp_name: block.snmp_name.value().map(|n| n.0.clone()) };
     let user = &service.name;
     let server = model::RealServer {
         address,

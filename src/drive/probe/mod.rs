@@ -4,6 +4,7 @@
 //! may take is the engine's business: it cancels what takes too long, which closes the socket.
 
 mod connect;
+mod http;
 mod tcp;
 
 use std::collections::BTreeMap;
@@ -35,6 +36,7 @@ impl Probes {
         let task = tokio::spawn(async move {
             let verdict = match request {
                 Request::Tcp(connection) => tcp::run(&connection, closing).await,
+                Request::Http(page) => http::run(*page, closing).await,
                 // The runner's: the driver does not give it to us.
                 Request::Misc(_) => {
                     Verdict::Untried { step: Step::Program, errno: libc::EOPNOTSUPP }

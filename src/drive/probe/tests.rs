@@ -170,3 +170,84 @@ fn an_attempt_given_up_leaves_nothing_behind() {
         });
     });
 }
+
+/// Serves one connection: reads the question, then does this.
+fn web(serve: impl FnOnce(std::net::TcpStream) + Send + 'static) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut question = Vec::new();
+        let mut part = [0; 100];
+        while !question.ends_with(b"\r\n\r\n") {
+            let count = stream.read(&mut part).unwrap();
+            question.extend_from_slice(&part[..count]);
+        }
+        serve(stream);
+    });
+    address
+}
+
+/// The verdict on a page, in words.
+async fn fetched(to: SocketAddr, timeout: Duration) -> String {
+    let url = crate::model::checker::Url {
+        path: "/".into(),
+        digest: None,
+        status: vec![(200, 299)],
+        virtualhost: None,
+        pattern: None,
+        tls_compliant: None,
+    };
+    let page = crate::check::probe::http::Page {
+        connection: Connection { timeout, ..self::to(to) },
+        question: (*b"GET / HTTP/1.0\r\n\r\n").into(),
+        url,
+    };
+    let mut probes = Probes::new();
+    probes.start(id(1), Request::Http(Box::new(page)), Closing::Orderly);
+    let (_, verdict) = tokio::time::timeout(LIMIT, probes.next()).await.expect("a verdict");
+    verdict.to_string()
+}
+
+#[test]
+fn pages_good_bad_cut_off_and_endless() {
+    use std::io::Write;
+    testing::run(async {
+        let good = web(|mut s| s.write_all(b"HTTP/1.1 200 OK\r\n\r\nhello").unwrap());
+        assert_eq!(fetched(good, LIMIT).await, "success");
+        let bad = web(|mut s| s.write_all(b"HTTP/1.1 503 Busy\r\n\r\nsorry").unwrap());
+        assert_eq!(fetched(bad, LIMIT).await, "status 503 from url(/)");
+        let mute = web(drop);
+        assert_eq!(fetched(mute, LIMIT).await, "no data received from url(/)");
+        let reset =
+            web(|stream| socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap());
+        let end = fetched(reset, LIMIT).await;
+        assert_eq!(end, "cannot read: Connection reset by peer from url(/)");
+        // As long as somebody reads.
+        let flood = web(|mut stream| while stream.write_all(&[b'x'; 65536]).is_ok() {});
+        assert_eq!(fetched(flood, LIMIT).await, "header longer than 16384 bytes from url(/)");
+        let endless = web(|mut stream| {
+            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n");
+            while stream.write_all(&[b'x'; 65536]).is_ok() {}
+        });
+        assert_eq!(fetched(endless, LIMIT).await, "page longer than 67108864 bytes from url(/)");
+        let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        assert_eq!(fetched(closed, LIMIT).await, "Connection refused");
+    });
+}
+
+#[test]
+fn a_server_that_says_nothing_is_not_waited_for() {
+    let patience = Duration::from_millis(200);
+    testing::run(async {
+        let (sender, hold) = std::sync::mpsc::channel::<()>();
+        let silent = web(move |_stream| {
+            let _ = hold.recv();
+        });
+        assert_eq!(fetched(silent, patience).await, "timeout reading from url(/)");
+        drop(sender);
+        let (listener, _inside) = full();
+        let address = listener.local_addr().unwrap().as_socket().unwrap();
+        assert_eq!(fetched(address, patience).await, "timeout");
+    });
+}

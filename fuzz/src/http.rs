@@ -1,0 +1,33 @@
+//! What a web server answers a check.
+
+use evervip::check::probe::Verdict;
+use evervip::check::probe::http::{Heard, Http};
+use evervip::model::checker::Url;
+
+/// An answer of any form: whether it is good does not depend on the parts in which it comes, and the reason stays a
+/// short line. The first octet says what the page must be.
+pub fn answer(data: &[u8]) {
+    let Some((kind, answer)) = data.split_first() else { return };
+    let answer = answer.get(..100_000).unwrap_or(answer);
+    let url = Url {
+        path: "/".into(),
+        digest: (kind & 1 != 0).then_some([kind & 2; 16]),
+        status: if kind & 4 != 0 { vec![(100, 599)] } else { vec![(200, 299)] },
+        virtualhost: None,
+        pattern: None,
+        tls_compliant: None,
+    };
+    let judge = |size: usize| -> Verdict {
+        let mut http = Http::new(url.clone());
+        let parts = answer.chunks(size).map(Heard::Bytes);
+        let end = parts.chain([Heard::End]).find_map(|heard| http.step(heard));
+        end.expect("a verdict when the server has closed")
+    };
+    let whole = judge(answer.len().max(1));
+    let text = whole.to_string();
+    assert!(text.len() < 200 && !text.contains(char::is_control), "{text:?}");
+    for size in [1, 3, 1000] {
+        let again = judge(size);
+        assert_eq!(again == Verdict::SUCCESS, whole == Verdict::SUCCESS, "{size}: {again}, {text}");
+    }
+}

@@ -1,0 +1,353 @@
+//! `HTTP_GET`: a page is asked for, and its status, its digest or both are as they must be.
+//!
+//! A check has one page or several, each fetched on a connection of its own; which one is next is the business of
+//! the schedule. Here are the question, octet for octet as keepalived asks it, and the judgement of the answer.
+//! The answer is read until the status is wrong, as many octets as its header announces have come, or the server
+//! closes. Its length, and that of its header, are limited; what is kept of it is the header.
+//!
+//! departs: keepalived demands a header below 4,096 octets with CRLF line ends, reads to the end what it has
+//! judged already, and waits for a server that leaves the connection open after a complete page. It reads pages of
+//! any length for any time.
+
+use core::fmt;
+use core::time::Duration;
+
+use md5::{Digest, Md5};
+use serde::{Deserialize, Serialize};
+
+use super::{Failure, Tries, Verdict};
+use crate::model::Connection;
+use crate::model::checker::{HttpCheck, HttpProtocol, Url};
+
+/// Octets of a header.
+const HEADER: usize = 16 * 1024;
+/// Fields of a header.
+const FIELDS: usize = 128;
+/// Octets of a page.
+const PAGE: u64 = 64 * 1024 * 1024;
+/// An attempt may take so many times `connect_timeout`: one for the connection, one for the first octet, the rest
+/// for the page.
+const PHASES: u32 = 12;
+
+/// A page to be asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Page {
+    /// Where it is asked for. Its time limit holds for the connection, and again for each part of the answer.
+    pub connection: Connection,
+    /// What is sent.
+    pub question: Box<[u8]>,
+    /// What the answer must be.
+    pub url: Url,
+}
+
+impl Page {
+    pub(super) fn of(check: &HttpCheck, url: &Url) -> Self {
+        Self {
+            connection: check.connection.clone(),
+            question: question(check, url),
+            url: url.clone(),
+        }
+    }
+
+    /// The limit on the whole attempt.
+    pub(super) fn limit(&self) -> Duration {
+        self.connection.timeout.saturating_mul(PHASES)
+    }
+}
+
+/// What is sent for a page.
+fn question(check: &HttpCheck, url: &Url) -> Box<[u8]> {
+    let (version, close) = match check.protocol {
+        HttpProtocol::V1_0 => ("1.0", ""),
+        HttpProtocol::V1_0Close => ("1.0", "Connection: close\r\n"),
+        HttpProtocol::V1_1 => ("1.1", "Connection: close\r\n"),
+    };
+    let named = url.virtualhost.as_ref().or(check.virtualhost.as_ref());
+    let host = named.map_or_else(|| check.connection.to.to_string(), ToString::to_string);
+    let path = &url.path;
+    let text = format!(
+        "GET {path} HTTP/{version}\r\nUser-Agent: KeepAliveClient\r\n{close}Host: {host}\r\n\r\n"
+    );
+    text.into_bytes().into()
+}
+
+/// What came on the connection after the question.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Heard<'a> {
+    /// A part of the answer.
+    Bytes(&'a [u8]),
+    /// The server has closed the connection.
+    End,
+    /// Nothing in time.
+    Silence,
+    /// The question could not be sent: error number, positive.
+    Unsent(i32),
+    /// The connection broke: error number, positive.
+    Broken(i32),
+}
+
+/// What is wrong with an answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Fault {
+    /// Nothing in time.
+    Silence,
+    /// The question could not be sent: error number, positive.
+    Unsent(i32),
+    /// The connection broke: error number, positive.
+    Broken(i32),
+    /// The connection was closed before there was a header.
+    NoHeader,
+    /// It is not HTTP; why, in words.
+    Malformed(Box<str>),
+    /// The header is too long.
+    LongHeader,
+    /// The page is too long.
+    LongPage,
+    /// Another status than those that count as success.
+    Status(u16),
+    /// The page is another one.
+    Digest {
+        /// MD5 of the page.
+        found: [u8; 16],
+        /// `digest`
+        wanted: [u8; 16],
+    },
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Silence => f.write_str("timeout reading"),
+            Self::Unsent(errno) => write!(f, "cannot send the request: {}", super::Errno(*errno)),
+            Self::Broken(errno) => write!(f, "cannot read: {}", super::Errno(*errno)),
+            Self::NoHeader => f.write_str("no data received"),
+            Self::Malformed(why) => write!(f, "not an HTTP answer: {why}"),
+            Self::LongHeader => write!(f, "header longer than {HEADER} bytes"),
+            Self::LongPage => write!(f, "page longer than {PAGE} bytes"),
+            Self::Status(code) => write!(f, "status {code}"),
+            Self::Digest { found, wanted } => {
+                write!(f, "digest differs: {} instead of {}", hex(found), hex(wanted))
+            }
+        }
+    }
+}
+
+impl Fault {
+    /// What keepalived calls it, in front of `server`.
+    const fn reason(&self) -> &'static str {
+        match self {
+            Self::Silence => "Timeout HTTP read",
+            Self::Unsent(_) => "Cannot send get request to",
+            Self::Broken(_) => "Read error with",
+            Self::NoHeader | Self::LongHeader | Self::LongPage => "Read, no data received from ",
+            Self::Malformed(_) | Self::Status(_) => "HTTP status code error to",
+            Self::Digest { .. } => "MD5 digest error to",
+        }
+    }
+}
+
+fn hex(digest: &[u8; 16]) -> String {
+    digest.iter().map(|octet| format!("{octet:02x}")).collect()
+}
+
+/// The conversation of one attempt, once its connection is there and the question sent.
+#[derive(Debug)]
+pub struct Http {
+    url: Url,
+    stage: Stage,
+}
+
+#[derive(Debug)]
+enum Stage {
+    /// The octets so far.
+    Header(Vec<u8>),
+    Page {
+        /// Of what came so far, where a digest is wanted.
+        digest: Option<Md5>,
+        so_far: u64,
+        /// Length that the header announces.
+        length: Option<u64>,
+    },
+}
+
+impl Http {
+    /// An attempt at a page.
+    #[must_use]
+    pub fn new(url: Url) -> Self {
+        Self { url, stage: Stage::Header(Vec::new()) }
+    }
+
+    /// Takes what came; the verdict as soon as there is one, after which it is not to be called again.
+    #[must_use]
+    pub fn step(&mut self, heard: Heard<'_>) -> Option<Verdict> {
+        let end = match self.take(heard) {
+            Ok(None) => return None,
+            Ok(Some(())) => Verdict::SUCCESS,
+            Err(fault) => Verdict::Failure(Failure::Page { path: self.url.path.clone(), fault }),
+        };
+        Some(end)
+    }
+
+    fn take(&mut self, heard: Heard<'_>) -> Result<Option<()>, Fault> {
+        let bytes = match heard {
+            Heard::Bytes(bytes) => bytes,
+            Heard::End => return self.finish().map(Some),
+            Heard::Silence => return Err(Fault::Silence),
+            Heard::Unsent(errno) => return Err(Fault::Unsent(errno)),
+            Heard::Broken(errno) => return Err(Fault::Broken(errno)),
+        };
+        match &mut self.stage {
+            Stage::Header(so_far) => {
+                let room = HEADER - so_far.len();
+                let (now, rest) = bytes.split_at(bytes.len().min(room));
+                // Looked for from where one may have begun: what was there before has none.
+                let from = so_far.len().saturating_sub(3);
+                so_far.extend_from_slice(now);
+                let header = if has_end(so_far.get(from..).unwrap_or_default()) {
+                    header(so_far)?
+                } else {
+                    None
+                };
+                let Some(header) = header else {
+                    return if so_far.len() >= HEADER { Err(Fault::LongHeader) } else { Ok(None) };
+                };
+                let page = so_far.split_off(header.end);
+                let wanted = self.url.status.iter();
+                if !wanted.clone().any(|(low, high)| (*low..=*high).contains(&header.status)) {
+                    return Err(Fault::Status(header.status));
+                }
+                let digest = self.url.digest.map(|_| Md5::new());
+                self.stage = Stage::Page { digest, so_far: 0, length: header.length };
+                match self.page(&page)? {
+                    None => self.page(rest),
+                    done => Ok(done),
+                }
+            }
+            Stage::Page { .. } => self.page(bytes),
+        }
+    }
+
+    /// Takes octets of the page.
+    fn page(&mut self, bytes: &[u8]) -> Result<Option<()>, Fault> {
+        let Stage::Page { digest, so_far, length } = &mut self.stage else {
+            return Ok(None);
+        };
+        let left = length.map_or(u64::MAX, |length| length - *so_far);
+        let count = bytes.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+        *so_far += count as u64;
+        if let Some(digest) = digest {
+            digest.update(bytes.get(..count).unwrap_or_default());
+        }
+        if *length == Some(*so_far) {
+            return self.finish().map(Some);
+        }
+        if *so_far > PAGE { Err(Fault::LongPage) } else { Ok(None) }
+    }
+
+    /// Judges the page when there is no more of it.
+    fn finish(&mut self) -> Result<(), Fault> {
+        let Stage::Page { digest, .. } = &mut self.stage else {
+            return Err(Fault::NoHeader);
+        };
+        let found = digest.take().map(|digest| digest.finalize().into());
+        match (self.url.digest, found) {
+            (Some(wanted), Some(found)) if wanted != found => Err(Fault::Digest { found, wanted }),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Whether an empty line ends in these octets.
+fn has_end(bytes: &[u8]) -> bool {
+    memchr::memchr_iter(b'\n', bytes).any(|at| {
+        let after = bytes.get(at + 1..).unwrap_or_default();
+        after.starts_with(b"\n") || after.starts_with(b"\r\n")
+    })
+}
+
+struct Header {
+    status: u16,
+    /// `Content-Length`, where it says how long the page is.
+    length: Option<u64>,
+    /// Octets of the header.
+    end: usize,
+}
+
+/// Reads a header; none if it is not complete.
+fn header(bytes: &[u8]) -> Result<Option<Header>, Fault> {
+    let mut fields = [httparse::EMPTY_HEADER; FIELDS];
+    let mut response = httparse::Response::new(&mut fields);
+    let parsed = httparse::ParserConfig::default()
+        .allow_spaces_after_header_name_in_responses(true)
+        .allow_obsolete_multiline_headers_in_responses(true)
+        .allow_multiple_spaces_in_response_status_delimiters(true)
+        .ignore_invalid_headers_in_responses(true)
+        .parse_response(&mut response, bytes);
+    let end = match parsed {
+        Ok(httparse::Status::Complete(end)) => end,
+        Ok(httparse::Status::Partial) => return Ok(None),
+        Err(error) => return Err(Fault::Malformed(error.to_string().into())),
+    };
+    let value = |name: &str| {
+        let mut fields = response.headers.iter();
+        fields.find(|field| field.name.eq_ignore_ascii_case(name)).map(|field| field.value)
+    };
+    // RFC 9112 6.3: in chunks, whatever else is said.
+    let length = match value("Transfer-Encoding") {
+        Some(_) => None,
+        None => value("Content-Length")
+            .and_then(|text| core::str::from_utf8(text).ok()?.trim().parse().ok()),
+    };
+    Ok(Some(Header { status: response.code.unwrap_or(0), length, end }))
+}
+
+/// What is first in the lines about a check.
+const fn word(check: &HttpCheck) -> &'static str {
+    if check.tls { "SSL_CHECK" } else { "HTTP_CHECK" }
+}
+
+pub(super) fn success_line(server: &str) -> String {
+    format!("Remote Web server {server} succeed on service.")
+}
+
+/// A page of a check that is down is as it must be.
+pub(super) fn page_line(url: &Url, server: &str) -> String {
+    let what = if url.digest.is_some() { "MD5 digest" } else { "HTTP status code" };
+    format!("{what} success to {server} url({})", url.path)
+}
+
+pub(super) fn failure_line(
+    check: &HttpCheck,
+    server: &str,
+    failure: &Failure,
+    tries: Tries,
+) -> String {
+    let word = word(check);
+    match tries.all {
+        0 => format!("{word} on service {server} failed ({failure})."),
+        n => format!("{word} on service {server} failed after {n} retries ({failure})."),
+    }
+}
+
+pub(super) fn attempt_line(check: &HttpCheck, server: &str, failure: &Failure) -> String {
+    /// ENETUNREACH
+    const UNREACHABLE: i32 = 101;
+    let reason = match failure {
+        Failure::Page { fault, .. } => fault.reason(),
+        Failure::Timeout => "Timeout connecting",
+        Failure::Connection(UNREACHABLE) if check.tls => "SSL_CHECK - network unreachable",
+        Failure::Connection(UNREACHABLE) => "HTTP_CHECK - network unreachable",
+        _ => "Error connecting",
+    };
+    format!("{reason} server {server}.")
+}
+
+pub(super) const fn mail_body(last: Option<&Verdict>) -> &'static str {
+    match last {
+        Some(Verdict::Success(_)) => "=> CHECK succeed on service <=",
+        _ => "=> CHECK failed on service : HTTP/SSL request failed <=",
+    }
+}
+
+#[cfg(test)]
+mod tests;
