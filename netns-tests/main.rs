@@ -83,6 +83,7 @@ fn main() -> ExitCode {
         tracker::CASES,
         unicast::CASES,
         vmac::CASES,
+        vmac::guest::CASES,
         service::CASES,
         script::CASES,
         status::CASES,

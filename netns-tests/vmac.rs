@@ -68,16 +68,19 @@ fn state(node: &Node) -> Res<Vec<String>> {
             let place = words.iter().position(|other| *other == word);
             place.and_then(|place| words.get(place + 1)).copied().unwrap_or("-")
         };
-        if after("mode") == "-" || !words.contains(&"macvlan") {
+        let Some(place) = words.iter().position(|word| matches!(*word, "macvlan" | "ipvlan"))
+        else {
             continue;
-        }
-        let place = words.iter().position(|word| *word == "macvlan").unwrap_or(0);
-        let mode = words.get(place + 2).copied().unwrap_or("-");
+        };
+        // `macvlan mode private`, `ipvlan  mode l2 bridge`
+        let mode = words.get(place..place + 4).unwrap_or_default().join(" ");
         let (name, flags) =
             (words.get(1).copied().unwrap_or("-"), words.get(2).copied().unwrap_or("-"));
-        let (mac, group) = (after("link/ether"), after("group"));
+        // That of an ipvlan is its parent's.
+        let mac = if mode.contains("ipvlan") { "-" } else { after("link/ether") };
+        let group = after("group");
         all.push(format!(
-            "link {name} {flags} {mac} group {group} macvlan {mode} addrgenmode {}",
+            "link {name} {flags} {mac} group {group} {mode} addrgenmode {}",
             after("addrgenmode")
         ));
     }
@@ -388,4 +391,36 @@ fn a_name_that_somebody_has_is_waited_for(lab: &mut Lab) -> Res {
     pair.svr1.ip(&format!("link del {name}\n"))?;
     lab.after(mark).address(&pair.svr1, VIP, true)?;
     Ok(())
+}
+
+/// What this kernel may not have.
+pub mod guest {
+    use super::{begin, instance, same, state};
+    use crate::lab::daemon::Program;
+    use crate::lab::{LIMIT, Lab, Res};
+    use crate::{cases, check};
+
+    cases![Ipvs: an_ipvlan_is_what_keepalived_makes];
+
+    fn an_ipvlan_is_what_keepalived_makes(lab: &mut Lab) -> Res {
+        let keepalived = Program::keepalived()?;
+        let subject = lab.subject.clone();
+        let text = [
+            instance(51, "use_ipvlan 10.0.0.91/24", "10.0.0.100", ""),
+            instance(52, "use_ipvlan six 10.0.0.92/24 private", "10.0.0.101", ""),
+        ]
+        .concat();
+        let (theirs, their, _) = begin(lab, "ka", &keepalived, &text)?;
+        let (ours, our, before) = begin(lab, "our", &subject, &text)?;
+        let mut wanted = Vec::new();
+        lab.timeline().poll(LIMIT, "keepalived has added everything", || {
+            wanted = state(&theirs)?;
+            let there = |address: &str| wanted.iter().any(|line| line.contains(address));
+            Ok((there("10.0.0.100/") && there("10.0.0.101/")).then_some(()))
+        })?;
+        same(lab, &ours, &wanted)?;
+        their.stop()?;
+        check!(our.stop()?, "the exit status is not zero");
+        same(lab, &ours, &before)
+    }
 }
