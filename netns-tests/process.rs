@@ -472,7 +472,7 @@ fn a_configuration_on_a_hanging_file_system_does_not_hold_up_later_reloads(lab: 
     node.write(CONF, &other, 0o644)?;
     daemon.signal(Signal::SIGHUP)?;
     let applied = later.address(node, "10.0.0.101", true)?;
-    let (begun, _) = later.log(node, "another reload comes after")?;
+    let (begun, _) = later.log(node, "another reload follows")?;
     // At most 5 s for the one that hangs, half a second for it to be killed, and what it takes to read the other one.
     let took = applied.millis_since(begun);
     let bound = late::bound(6_500.0, begun, applied);
