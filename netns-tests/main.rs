@@ -38,6 +38,7 @@ mod service;
 mod status;
 mod systemd;
 mod table;
+mod tracker;
 mod unicast;
 mod vmac;
 mod without;
@@ -79,8 +80,10 @@ fn main() -> ExitCode {
         demo::CASES,
         systemd::CASES,
         table::CASES,
+        tracker::CASES,
         unicast::CASES,
         vmac::CASES,
+        vmac::guest::CASES,
         service::CASES,
         script::CASES,
         status::CASES,

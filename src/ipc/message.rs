@@ -6,6 +6,8 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 
 use super::catalogue::{Announced, Catalogue, Chosen};
+use crate::base::Name;
+use crate::model::tracker::TrackFile;
 use crate::model::{self, Global, Lvs};
 use crate::status::{MailText, RunEnd, check, daemon, vrrp};
 
@@ -186,6 +188,8 @@ pub struct RunnerPart {
     pub vrrp: Catalogue,
     /// Programs that `checker` can ask for.
     pub checker: Catalogue,
+    /// Files whose numbers `vrrp` is told.
+    pub files: Vec<TrackFile>,
 }
 
 /// From the supervisor to `config`: read this, answer once with [`FromConfig`], end.
@@ -260,7 +264,7 @@ pub struct Needs {
     pub vrrp: bool,
     /// There are virtual servers.
     pub checker: bool,
-    /// An instance or a group runs programs or sends mail.
+    /// An instance or a group runs programs, sends mail or tracks what `runner` looks at.
     pub vrrp_runner: bool,
     /// A virtual server runs programs or sends mail.
     pub checker_runner: bool,
@@ -314,7 +318,7 @@ pub enum Deliver {
 }
 
 /// From `runner` to a role.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum FromRunner {
     /// A `Run` ended.
     Ran { run: u64, end: RunEnd },
@@ -326,4 +330,7 @@ pub enum FromRunner {
     },
     /// A `Notice` is done with, well or not.
     Delivered { id: u64 },
+    /// The numbers in `track_file`s. Told of each when a configuration comes into force and when the channel is made, and
+    /// whenever it changes.
+    Files(Vec<(Name, i32)>),
 }

@@ -58,13 +58,16 @@ pub enum Setting {
     ArpIgnore,
     /// `net.ipv4.conf.IFNAME.arp_filter`
     ArpFilter,
+    /// `net.ipv4.conf.IFNAME.arp_announce`
+    ArpAnnounce,
     /// `net.ipv4.conf.IFNAME.promote_secondaries`
     PromoteSecondaries,
 }
 
 impl Setting {
     /// All of them, in a fixed order.
-    pub const ALL: [Self; 3] = [Self::ArpIgnore, Self::ArpFilter, Self::PromoteSecondaries];
+    pub const ALL: [Self; 4] =
+        [Self::ArpIgnore, Self::ArpFilter, Self::ArpAnnounce, Self::PromoteSecondaries];
 
     /// Its name among the sysctls.
     #[must_use]
@@ -72,6 +75,7 @@ impl Setting {
         match self {
             Self::ArpIgnore => "arp_ignore",
             Self::ArpFilter => "arp_filter",
+            Self::ArpAnnounce => "arp_announce",
             Self::PromoteSecondaries => "promote_secondaries",
         }
     }

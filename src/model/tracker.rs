@@ -36,7 +36,7 @@ pub enum Weight {
     /// Any other weight: it is added to the priority while the object is good if positive, while it is bad
     /// if negative; `reverse` negates what is added.
     Priority {
-        /// -253 to 253, not 0.
+        /// -254 to 254 of a file, else -253 to 253; not 0.
         weight: i16,
         /// `reverse`
         reverse: bool,
@@ -105,6 +105,18 @@ pub struct Tracked {
     pub weight: i16,
     /// `reverse`
     pub reverse: bool,
+}
+
+impl Tracked {
+    /// Its effect on the instance.
+    #[must_use]
+    pub const fn effect(&self) -> Weight {
+        let Self { weight, reverse, .. } = *self;
+        match weight {
+            0 => Weight::Fault { reverse },
+            weight => Weight::Priority { weight, reverse },
+        }
+    }
 }
 
 /// A `track_file`: its content is a number.

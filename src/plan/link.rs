@@ -48,7 +48,7 @@ impl LinkSettings {
             accept_local: only_v4(1),
             rp_filter: only_v4(0),
             promote_secondaries: only_v4(1),
-            address_generation: Some(1),
+            address_generation: matches!(link.kind, LinkKind::Macvlan { .. }).then_some(1),
         }
     }
 
@@ -99,7 +99,12 @@ impl LinkAttributes {
         let Self { kind, group, up, settings } = Self::of(wanted);
         // Without a group of its own it has that of its parent, whichever that is.
         let grouped = self.group == group || wanted.group.is_none();
-        self.kind == kind && grouped && self.up == up && self.settings.fit(&settings)
+        let same = match (self.kind, kind) {
+            // The flag is one for all on a parent: of two that want others each would undo the other's.
+            (FoundKind::Ipvlan { mode }, FoundKind::Ipvlan { .. }) => mode.is_some(),
+            (found, wanted) => found == wanted,
+        };
+        same && grouped && self.up == up && self.settings.fit(&settings)
     }
 }
 

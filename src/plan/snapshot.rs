@@ -23,16 +23,17 @@ pub struct Link {
 
 /// Settings of an interface, in the order of [`Setting::ALL`]; none where the kernel does not say.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Settings(pub [Option<u32>; 3]);
+pub struct Settings(pub [Option<u32>; 4]);
 
 impl Settings {
     /// The value of one.
     #[must_use]
     pub const fn of(&self, setting: Setting) -> Option<u32> {
-        let [ignore, filter, promote] = self.0;
+        let [ignore, filter, announce, promote] = self.0;
         match setting {
             Setting::ArpIgnore => ignore,
             Setting::ArpFilter => filter,
+            Setting::ArpAnnounce => announce,
             Setting::PromoteSecondaries => promote,
         }
     }

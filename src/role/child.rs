@@ -149,6 +149,11 @@ impl Child {
         self.pid_file.is_some()
     }
 
+    /// Whether there was a process of the role before.
+    pub const fn was_started(&self) -> bool {
+        self.starts > 0
+    }
+
     /// Whether a process runs.
     pub const fn is_running(&self) -> bool {
         self.running.is_some()

@@ -146,6 +146,7 @@ fn answer(loaded: Loaded, request: &LoadRequest) -> io::Result<(LoadReport, Vec<
         global: global.clone(),
         vrrp: Catalogue::of_vrrp(&vrrp),
         checker: Catalogue::of_checker(&lvs),
+        files: vrrp.track_files.clone(),
     };
     let vrrp = VrrpPart { global: global.clone(), vrrp };
     let checker = CheckerPart { global, lvs };
@@ -207,6 +208,7 @@ fn needs(model: &Model) -> Needs {
             || !vrrp.static_rules.is_empty(),
         checker: !services.is_empty(),
         vrrp_runner: !vrrp.scripts.is_empty()
+            || !vrrp.track_files.is_empty()
             || vrrp.instances.iter().any(|i| tells(&i.notify, i.smtp_alert))
             || vrrp.groups.iter().any(|g| tells(&g.notify, g.smtp_alert)),
         checker_runner: services.iter().any(|s| {

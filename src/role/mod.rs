@@ -64,6 +64,8 @@ pub struct Setup {
     pub keep: bool,
     /// The daemon stops: the role is started only to undo what its last process did.
     pub undo: bool,
+    /// It is not the first process of its role.
+    pub again: bool,
     /// SIGINT is not for this daemon.
     pub ignore_sigint: bool,
     /// Log addresses that come and go.

@@ -5,6 +5,7 @@ use core::time::Duration;
 use std::os::fd::OwnedFd;
 
 use super::notices::Notices;
+use crate::base::Name;
 use crate::ipc::{
     Answer, Ask, Catalogue, FromRunner, Peer, Question, RoleName, ToRunner, Told,
     peer::{next, next_with_fd},
@@ -29,6 +30,8 @@ pub(super) struct Peers {
 pub(super) enum Said {
     /// The runner ended a run.
     Ran(u64, RunEnd),
+    /// The runner has read these numbers in tracked files.
+    Files(Vec<(Name, i32)>),
     /// `api` asks for a view, by this number.
     Asked(u64),
     /// Nothing that concerns the role.
@@ -88,6 +91,7 @@ impl Peers {
                 self.send_notices();
             }
             Some(FromRunner::Ran { run, end }) => return Said::Ran(run, end),
+            Some(FromRunner::Files(values)) => return Said::Files(values),
             // The supervisor starts another one.
             None => self.runner = None,
         }

@@ -6,6 +6,7 @@
 mod fifo;
 mod programs;
 mod subject;
+mod tracked;
 
 use core::sync::atomic::{AtomicUsize, Ordering};
 use core::time::Duration;
@@ -28,6 +29,7 @@ use crate::sys::process::Stranger;
 use fifo::Fifos;
 use programs::Programs;
 use subject::{Job, Patience, Subject};
+use tracked::{Found, Tracked};
 
 /// At the end: how long the other roles are waited for, so that what they say last is heard.
 const LAST_WORDS: Duration = Duration::from_secs(5);
@@ -60,6 +62,7 @@ pub(super) async fn run(control: Control) -> Exit {
     let (settings, for_mailer) = watch::channel(Arc::new(smtp::Settings::default()));
     let (mails, jobs) = mpsc::unbounded_channel();
     let back = answer.clone();
+    let (found, finds) = mpsc::unbounded_channel();
     let mailing = Arc::new(AtomicUsize::new(0));
     let mailed = Arc::clone(&mailing);
     let mailer = tokio::spawn(smtp::run(for_mailer, jobs, move |(whom, id)| {
@@ -75,6 +78,7 @@ pub(super) async fn run(control: Control) -> Exit {
         runs: BTreeMap::new(),
         programs: Programs::default(),
         fifos: Fifos::default(),
+        tracked: Tracked::new(found),
         mailing,
         patience: Patience::default(),
         stopping: false,
@@ -86,7 +90,7 @@ pub(super) async fn run(control: Control) -> Exit {
         open: 0,
         asked: Instant::now(),
     };
-    runner.serve(control, answers, mailer).await
+    runner.serve(control, answers, finds, mailer).await
 }
 
 struct Runner {
@@ -100,6 +104,8 @@ struct Runner {
     /// What may be run.
     programs: Programs,
     fifos: Fifos,
+    /// What the VRRP process tracks and this one looks at.
+    tracked: Tracked,
     /// Mails under way.
     mailing: Arc<AtomicUsize>,
     patience: Patience,
@@ -127,6 +133,7 @@ impl Runner {
         mut self,
         mut control: Control,
         mut answers: mpsc::UnboundedReceiver<Answer>,
+        mut finds: mpsc::UnboundedReceiver<Found>,
         mailer: tokio::task::JoinHandle<()>,
     ) -> Exit {
         let mut until: Option<Instant> = None;
@@ -158,6 +165,10 @@ impl Runner {
                 },
                 answer = answers.recv() => if let Some((whom, message, fd)) = answer {
                     self.answer(whom, &message, fd);
+                },
+                found = finds.recv() => if let Some(found) = found {
+                    self.tracked.found(found);
+                    self.tell_tracked();
                 },
             }
             if until.is_some() && control.told() && !self.stopping {
@@ -217,8 +228,16 @@ impl Runner {
         }
     }
 
+    /// Tells the VRRP process what it does not know yet of what it tracks.
+    fn tell_tracked(&mut self) {
+        if let Some(client) = &mut self.vrrp {
+            self.tracked.tell(|message| client.peer.offer(message).is_ok());
+        }
+    }
+
     fn order(&mut self, control: &mut Control, order: Order) {
         let Order::Do(message, fd) = order else {
+            self.tell_tracked();
             return;
         };
         match message {
@@ -232,7 +251,9 @@ impl Runner {
                 }
             }
             ToRole::Apply { generation } => {
-                if let Some(RunnerPart { global, .. }) = self.prepared.take(generation) {
+                if let Some(RunnerPart { global, files, .. }) = self.prepared.take(generation) {
+                    // Only the start of the daemon writes files, neither a reload nor the next process.
+                    self.tracked.follow(files, generation == 1 && !control.setup().again);
                     self.programs.apply(generation);
                     self.fifos.apply(generation);
                     self.patience.set(global.notify_max_delay);
@@ -272,6 +293,10 @@ impl Runner {
                 let gone =
                     slot.replace(Client { whom: Whom { role, channel: self.channels }, peer });
                 self.forsake(gone);
+                if role == RoleName::Vrrp {
+                    self.tracked.tell_all();
+                    self.tell_tracked();
+                }
             }
             Err(e) => tracing::error!("channel to {role}: {e}"),
         }

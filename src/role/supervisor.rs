@@ -164,6 +164,7 @@ impl Supervisor {
             log: log_settings(&options),
             keep: false,
             undo: false,
+            again: false,
             ignore_sigint: options.ignore_sigint,
             watch_addresses: options.watch_addresses,
             user: user(),
@@ -483,6 +484,7 @@ impl Supervisor {
     fn setup_of(&self, role: RoleName) -> Setup {
         let mut setup = self.setup.clone();
         setup.keep = self.keeps(role);
+        setup.again = self.children.iter().any(|c| c.role == role && c.was_started());
         if role == RoleName::Checker {
             setup.writes = self.services.as_ref().map(|path| path.as_os_str().as_bytes().into());
         }

@@ -150,8 +150,8 @@ pub const fn row(role: RoleName) -> Row {
         RoleName::Runner => Row {
             title: c"evervipd-runner",
             log: "runner",
-            // DAC_OVERRIDE is not needed: who may execute a program is decided as the user that runs it.
-            keep: &[C::CAP_SETUID, C::CAP_SETGID, C::CAP_KILL],
+            // DAC_OVERRIDE: tracked files may belong to others. Who may execute a program is decided as the user that runs it.
+            keep: &[C::CAP_SETUID, C::CAP_SETGID, C::CAP_KILL, C::CAP_DAC_OVERRIDE],
             // Whether they are needed depends on who runs the programs.
             needs: &[],
             // A program that runs as root, or one that takes on its owner's rights, must be able to do its work.

@@ -251,6 +251,11 @@ impl Role {
     fn said(&mut self, said: Said) {
         match said {
             Said::Ran(run, end) => self.event(Event::Ran { run: RunId(run), end }),
+            Said::Files(values) => {
+                for (name, value) in values {
+                    self.event(Event::File { name, value });
+                }
+            }
             Said::Asked(id) => self.look(Look::Answer(id)),
             Said::Nothing => {}
         }

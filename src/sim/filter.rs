@@ -70,6 +70,13 @@ impl SimFilters {
         self.tables.values().map(|(table, _)| table)
     }
 
+    /// Whether an element is there.
+    #[must_use]
+    pub fn has(&self, place: &Identity<IfIndex>) -> bool {
+        let Identity::Filter(filter) = place else { return false };
+        self.tables.get(&filter.table).is_some_and(|(_, elements)| elements.contains(&**filter))
+    }
+
     /// What they match, in words.
     #[must_use]
     pub fn matched(&self) -> Vec<String> {

@@ -10,7 +10,8 @@ use crate::base::rng::Rng;
 use crate::base::{Family, IfIndex, IfName, Instant, Mac, Prefix};
 use crate::model::address::Lifetime;
 use crate::model::route::{MetricKind, RouteMetric, Rule};
-use crate::model::{Address, LinkKind, Route, VirtualLink, sample};
+use crate::model::{Address, FilterSettings, LinkKind, Route, VirtualLink, sample};
+use crate::plan::filter::{Filter, FilterTable};
 use crate::plan::{
     AddressAttributes, Change, ChangeKind, Identity, LinkObject, Object, ObjectId, Op, Outcome,
     Phase, Setting, SettingObject, Table, Token, Verb, Want,
@@ -132,7 +133,6 @@ fn some_set(rng: &mut Rng, like: &[Object]) -> Vec<Object> {
     };
     for object in like {
         let possible = match object {
-            // Filters have tests of their own.
             Object::Address(_)
             | Object::Link(_)
             | Object::Setting(_)
@@ -167,7 +167,28 @@ fn some_set(rng: &mut Rng, like: &[Object]) -> Vec<Object> {
         let object = Object::Rule(Box::new(some_rule(rng)));
         objects.entry(object.identity()).or_insert(object);
     }
+    if rng.chance(70) {
+        for object in some_filters(rng, &addresses) {
+            objects.insert(object.identity(), object);
+        }
+    }
     objects.into_values().collect()
+}
+
+/// Filters of some of these addresses, and the tables that they need.
+fn some_filters(rng: &mut Rng, addresses: &[Address]) -> Vec<Object> {
+    let (by_index, counters) = (rng.chance(50), rng.chance(30));
+    let settings = FilterSettings { by_index, counters, ..FilterSettings::default() };
+    let table = |family| {
+        let table = FilterTable { family, settings: settings.clone(), vmacs: false };
+        Object::FilterTable(Box::new(table))
+    };
+    let mut all: Vec<Object> = [Family::V4, Family::V6].map(table).into();
+    for address in addresses.iter().filter(|_| rng.chance(60)) {
+        let of = Filter::of_address(&settings, address.prefix.address, &address.interface);
+        all.push(Object::Filter(Box::new(of)));
+    }
+    all
 }
 
 /// An interface on another one, or a setting.
@@ -246,7 +267,10 @@ impl Host {
         for object in objects {
             // A route would go with its source, which nobody could help.
             let setting = matches!(object, Object::Setting(_));
-            if self.rng.chance(40) && object.source().is_none() && !setting {
+            // A table with other settings is not told of: an engine test has that.
+            let is_filter = matches!(object, Object::FilterTable(_) | Object::Filter(_));
+            let possible = object.source().is_none() && !setting && !is_filter;
+            if self.rng.chance(40) && possible {
                 let object = variant(&mut self.rng, object);
                 let op = self.op(Verb::Add, &object);
                 self.kernel.apply(&op, &mut Rng::new(0));
@@ -419,7 +443,11 @@ impl Host {
                 self.kernel.setting(link, object.setting) == object.value
             }
             Object::Rule(rule) => self.kernel.rules.contains(rule),
-            _ => false,
+            Object::FilterTable(table) => self.kernel.filters.tables().any(|have| have == &**table),
+            Object::Filter(_) => {
+                let place = self.op(Verb::Add, object).identity();
+                place.is_some_and(|place| self.kernel.filters.has(&place))
+            }
         }
     }
 
@@ -447,7 +475,14 @@ impl Host {
         let rules = objects.iter().filter(|object| matches!(object, Object::Rule(_))).count();
         let want = rules + self.foreign_rules.len();
         assert_eq!(self.kernel.rules.len(), want, "{step}: {:?}", self.kernel.rules);
-        let want = objects.len() - addresses - rules - others + self.foreign_routes.len();
+        let is_filter = |o: &&Object| matches!(o, Object::Filter(_));
+        let filters = objects.iter().filter(is_filter).count();
+        assert_eq!(self.kernel.filters.matched().len(), filters, "{step}: {:?}", self.kernel);
+        let is_table = |o: &&Object| matches!(o, Object::FilterTable(_));
+        let tables = objects.iter().filter(is_table).count();
+        assert_eq!(self.kernel.filters.tables().count(), tables, "{step}: {:?}", self.kernel);
+        let others = others + addresses + rules + filters + tables;
+        let want = objects.len() - others + self.foreign_routes.len();
         assert_eq!(self.kernel.routes.len(), want, "{step}: {:?}", self.kernel.routes);
     }
 
@@ -455,7 +490,13 @@ impl Host {
     fn disturb(&mut self) {
         let link = pick(&mut self.rng, &LINKS);
         let (name, index) = (name(link), self.index(link));
-        match self.rng.below(4) {
+        match self.rng.below(6) {
+            4 => {
+                self.kernel.filters.flush();
+                let changes = self.kernel.take_events();
+                let again = self.tell(&changes);
+                self.settle(again, true);
+            }
             3 => {
                 // Another program removes an interface, or changes it.
                 let Some(above) = self.kernel.on_parent(index).first().copied() else { return };
@@ -549,6 +590,12 @@ fn common(a: &[Object], b: &[Object], refusals: bool) -> Vec<Object> {
             .collect::<Vec<_>>()
     };
     let steady = |object: &&Object| {
+        if let Object::Filter(filter) = object {
+            // It is made anew with its table.
+            let is_table =
+                |o: &&Object| matches!(o, Object::FilterTable(t) if t.id() == filter.table);
+            return a.iter().find(is_table) == b.iter().find(is_table);
+        }
         let Object::Route(route) = object else { return true };
         let (before, after) = (holders(a, route.source), holders(b, route.source));
         let anew = before

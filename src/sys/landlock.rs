@@ -73,10 +73,14 @@ mod tests {
             if !confine(&Reach { reads: &["/etc"], writes, tcp: false }).unwrap() {
                 return;
             }
-            let own =
-                |file: &str| std::fs::write(format!("/proc/self/task/{}/{file}", gettid()), "x");
-            assert!(own("comm").is_ok());
-            assert!(std::fs::write("/proc/self/comm", "x").is_err());
+            // What is there can be written, and neither cut nor made.
+            let own = format!("/proc/self/task/{}/comm", gettid());
+            let write = |path: &str| {
+                let mut file = std::fs::OpenOptions::new().write(true).open(path)?;
+                std::io::Write::write_all(&mut file, b"x")
+            };
+            write(&own).unwrap();
+            assert!(write("/proc/self/comm").is_err());
             assert!(std::fs::read("/etc/passwd").is_ok());
             assert!(std::fs::read(&path).is_err());
             assert!(std::fs::write("/etc/evervip-not-written", "x").is_err());

@@ -17,6 +17,7 @@ pub mod caps;
 pub mod channel;
 pub mod clock;
 pub mod host;
+pub mod inotify;
 pub mod landlock;
 pub mod memfd;
 pub mod netns;

@@ -24,7 +24,9 @@ impl Effect {
     #[must_use]
     pub fn of(state: State, weight: Weight) -> Self {
         match (state, weight) {
-            (State::Unknown, Weight::Fault { .. }) => Self { unknown: true, ..Self::default() },
+            (State::Awaited, _) | (State::Unknown, Weight::Fault { .. }) => {
+                Self { unknown: true, ..Self::default() }
+            }
             (State::Unknown, Weight::Priority { .. }) => Self::default(),
             (State::Good | State::Bad, _) => {
                 let good = state == State::Good;
@@ -119,6 +121,12 @@ mod tests {
             (None, Some(-252))
         );
         assert_eq!((moves(Value(254), 1, true), moves(Value(254), 1, false)), (None, Some(253)));
+    }
+
+    #[test]
+    fn what_is_awaited_is_waited_for_with_any_weight() {
+        assert_eq!(effect(State::Awaited, 0, false), (false, true, 0));
+        assert_eq!(effect(State::Awaited, 20, true), (false, true, 0));
     }
 
     #[test]

@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 pub mod effect;
+pub mod number;
 pub mod script;
 pub mod table;
 

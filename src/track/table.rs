@@ -18,6 +18,10 @@ pub enum Subject {
     Interface(IfName),
     /// A `vrrp_script`: good or bad by the exit status of its runs.
     Script(Name),
+    /// A `track_file`: its state is the number in it.
+    File(Name),
+    /// A `vrrp_track_process`: good while as many processes run as are wanted.
+    Process(Name),
     /// The virtual servers of the configuration: good while the kernel can serve them.
     VirtualServers,
 }
@@ -28,6 +32,8 @@ impl core::fmt::Display for Subject {
         match self {
             Self::Interface(name) => write!(f, "interface {name} down"),
             Self::Script(name) => write!(f, "script {name}"),
+            Self::File(name) => write!(f, "file {name}"),
+            Self::Process(name) => write!(f, "process {name}"),
             Self::VirtualServers => f.write_str("IPVS does not work or refuses a virtual server"),
         }
     }
@@ -39,6 +45,8 @@ pub enum State {
     /// Nothing has been heard of it.
     #[default]
     Unknown,
+    /// It is on its way: whoever refers to it takes no decision before it is there, whatever the weight.
+    Awaited,
     /// It is well.
     Good,
     /// It is not.

@@ -3,7 +3,7 @@
 use core::net::IpAddr;
 use std::sync::Arc;
 
-use crate::base::{IfIndex, WallTime};
+use crate::base::{IfIndex, Name, WallTime};
 use crate::model::Vrrp;
 use crate::plan::{Change, Outcome, Token};
 pub use crate::plan::{Link, Snapshot};
@@ -73,6 +73,11 @@ pub enum Event<'a> {
     /// Whether the kernel's IPVS can be written. Told before the first configuration if it is known then, and whenever
     /// it changes.
     Ipvs { works: bool },
+    /// The number in a `track_file`: told before the first election decision and whenever it changes. A name that the
+    /// configuration does not have may be that of the next one.
+    File { name: Name, value: i32 },
+    /// Whether as many processes run as a `vrrp_track_process` wants. As above.
+    Process { name: Name, runs: bool },
     /// What the last process of this role told the supervisor. Comes before the first configuration or not at
     /// all.
     Resume(Summary),

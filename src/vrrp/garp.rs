@@ -2,13 +2,14 @@
 //!
 //! A new master announces each address as the kernel confirms it, `garp_master_repeat` frames one after the
 //! other, and all of them again after `garp_master_delay`, then every `garp_master_refresh`. Frames on one
-//! interface keep `garp_interval` between them. Leaving MASTER forgets what was still to be sent.
+//! interface, or on those of a `garp_group`, keep `garp_interval` between them. Leaving MASTER forgets what was still to be sent.
 //!
 //! A step sends [`SLICE`] frames at most, of all instances together; the rest follows in the next steps, behind the
 //! adverts that are due by then. A set of all addresses is a position in the list of them, so that asking for one
 //! costs the same for one address and for thousands.
 
 use core::net::IpAddr;
+use core::time::Duration;
 use std::collections::{BTreeMap, VecDeque};
 
 use super::action::Action;
@@ -26,7 +27,16 @@ pub(super) const SLICE: u32 = 64;
 /// Addresses of a set that one step looks at, most of which may have nothing to announce.
 const VISITS: u32 = 1024;
 /// To the next step.
-const NEXT: core::time::Duration = core::time::Duration::from_nanos(1);
+const NEXT: Duration = Duration::from_nanos(1);
+
+/// Where frames of a family keep a least time between them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Spaced {
+    /// On one interface (`vrrp_garp_interval`, `vrrp_gna_interval`).
+    Interface(IfIndex, Family),
+    /// On all interfaces of the `garp_group` at this position.
+    Group(usize, Family),
+}
 
 /// What an instance still has to announce.
 #[derive(Clone, Debug, Default)]
@@ -297,12 +307,10 @@ impl Engine {
         lane: &mut Lane,
         garp: &Garp,
     ) -> Option<Instant> {
-        let spacing = match key.1 {
-            Family::V4 => garp.interval,
-            Family::V6 => garp.na_interval,
-        };
+        let (shared, spacing) = self.spacing_of(key, garp);
         while !lane.is_empty() {
-            let free = self.spacing.get(&key).copied().filter(|at| *at > moment.now);
+            let free = self.last_frames.get(&shared).map(|at| *at + spacing);
+            let free = free.filter(|at| *at > moment.now);
             if let (Some(at), false) = (free, spacing.is_zero()) {
                 return Some(at);
             }
@@ -327,13 +335,31 @@ impl Engine {
             self.frames = self.frames.saturating_sub(count);
             moment.out.push(Action::SendGarp { interface: link, mac, address, count });
             if !spacing.is_zero() {
-                self.spacing.insert(key, moment.now + spacing);
+                self.last_frames.insert(shared, moment.now);
             }
             if left > count {
                 lane.push(entry, left - count);
             }
         }
         None
+    }
+
+    /// With whom an interface shares the least time between frames of a family, and that time: its `garp_group`, if that
+    /// sets one for the family, else nobody.
+    fn spacing_of(&self, (link, family): (IfIndex, Family), garp: &Garp) -> (Spaced, Duration) {
+        let groups = self.config.garp_groups.iter().enumerate();
+        let mut groups = groups.filter_map(|(n, group)| match family {
+            Family::V4 => Some((n, group, group.garp?)),
+            Family::V6 => Some((n, group, group.na?)),
+        });
+        let own = groups.find(|(_, group, _)| {
+            group.interfaces.iter().any(|name| self.link_names.get(name) == Some(&link))
+        });
+        match (own, family) {
+            (Some((n, _, interval)), _) => (Spaced::Group(n, family), interval),
+            (None, Family::V4) => (Spaced::Interface(link, family), garp.interval),
+            (None, Family::V6) => (Spaced::Interface(link, family), garp.na_interval),
+        }
     }
 
     /// Where an address is announced: none while it is not there, or where nobody resolves addresses.

@@ -4,6 +4,8 @@
 //! of state reaches the members one after the other in a [`Walk`], in slices, so that a large group does not
 //! hold up the adverts of others.
 
+use std::sync::Arc;
+
 use super::event::InstanceId;
 use super::fsm::{self, Input, Step};
 use super::health::Health;
@@ -307,12 +309,13 @@ impl Engine {
 
     /// Announces the state of a group once all its members have announced theirs.
     pub(super) fn announce_group(&mut self, moment: &mut Moment<'_>, id: GroupId) {
+        let settings = Arc::clone(&self.config);
         let Some(group) = self.group_mut(id).filter(|g| g.counts.unannounced == 0) else { return };
         let Some(state) = group.unannounced.take() else { return };
         if group.announced.replace(state) == Some(state) {
             return;
         }
-        if let Some(notice) = notify::of_group(group, Word::State(state)) {
+        if let Some(notice) = notify::of_group(group, Word::State(state), &settings) {
             moment.out.push(Action::Notify(notice));
         }
         moment.out.push(Action::Report);

@@ -3,6 +3,7 @@
 use core::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 
 use super::action::Actions;
 use super::event::InstanceId;
@@ -212,11 +213,15 @@ impl Engine {
                 self.say_farewell_for_the_last(moment, id);
                 self.enter(moment, id, State::Init);
             } else if let Some(id) = f.told.next() {
-                let notice = self.instance_mut(id).and_then(|i| notify::of_instance(i, Word::Stop));
+                let settings = Arc::clone(&self.config);
+                let notice = self
+                    .instance_mut(id)
+                    .and_then(|i| notify::of_instance(i, Word::Stop, &settings));
                 moment.out.extend(notice.map(Action::Notify));
             } else if let Some(group) = self.groups.get_mut(f.groups) {
                 f.groups += 1;
-                moment.out.extend(notify::of_group(group, Word::Stop).map(Action::Notify));
+                let notice = notify::of_group(group, Word::Stop, &self.config);
+                moment.out.extend(notice.map(Action::Notify));
             } else if f.keep_addresses {
                 moment.out.push(Action::Done);
                 return Progress::Complete;
@@ -285,11 +290,12 @@ impl Engine {
     }
 
     pub(super) fn announce_state(&mut self, moment: &mut Moment<'_>, id: InstanceId) {
+        let settings = Arc::clone(&self.config);
         let Some(instance) = self.instance_mut(id) else { return };
         let Some(state) = instance.unannounced.take() else { return };
         let group = instance.group;
         if instance.announced.replace(state) != Some(state)
-            && let Some(notice) = notify::of_instance(instance, Word::State(state))
+            && let Some(notice) = notify::of_instance(instance, Word::State(state), &settings)
         {
             moment.out.push(Action::Notify(notice));
         }

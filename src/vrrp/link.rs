@@ -133,7 +133,13 @@ impl Engine {
         self.links.keys().rev().copied().filter(|index| !there.contains(index)).collect()
     }
 
-    pub(super) fn link(&mut self, moment: &mut Moment<'_>, link: Link) {
+    /// A link as the kernel has it.
+    pub(super) fn link(&mut self, moment: &mut Moment<'_>, mut link: Link) {
+        self.delay_change(moment, &mut link);
+        self.link_as_it_counts(moment, link);
+    }
+
+    pub(super) fn link_as_it_counts(&mut self, moment: &mut Moment<'_>, link: Link) {
         #[cfg(test)]
         {
             self.looks += 1;
@@ -262,6 +268,7 @@ impl Engine {
     }
 
     pub(super) fn link_gone(&mut self, moment: &mut Moment<'_>, index: IfIndex) {
+        self.forget_delay(index);
         let affected = self.objects.forget_link(index);
         self.memberships.retain(|(interface, _), _| *interface != index);
         let aliases = self.aliases.remove(&index).unwrap_or_default();

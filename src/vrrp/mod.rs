@@ -25,12 +25,12 @@
 //! | `view` | views for others |
 #![forbid(unsafe_code)]
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use crate::base::limit::Limit;
-use crate::base::{Family, IfIndex, IfName, Instant, WallTime};
+use crate::base::{IfIndex, IfName, Instant, WallTime};
 use crate::model;
 use crate::plan::{Setting, Table};
 use crate::status::vrrp::Summary;
@@ -40,6 +40,7 @@ pub mod accept;
 pub mod action;
 mod advert;
 pub mod auth;
+mod delay;
 pub mod event;
 mod filter;
 pub mod fsm;
@@ -62,6 +63,7 @@ mod sweep;
 mod tests;
 mod timers;
 pub mod timing;
+mod tracker;
 mod transition;
 mod upper;
 mod view;
@@ -106,9 +108,15 @@ pub struct Engine {
     scripts: BTreeMap<TrackerId, Script>,
     /// Whether virtual servers can be served.
     ipvs: track::State,
+    /// What another process reported of files and processes.
+    reports: BTreeMap<track::Subject, track::State>,
     runs: BTreeMap<RunId, TrackerId>,
     next_run: u64,
     links: BTreeMap<IfIndex, Link>,
+    /// Links whose change between up and down does not count before this (`interface_up_down_delays`),
+    held: BTreeMap<IfIndex, Instant>,
+    /// and those that have been up.
+    were_up: BTreeSet<IfIndex>,
     /// Which interface a name means.
     link_names: BTreeMap<IfName, IfIndex>,
     /// Former names that still mean an interface.
@@ -117,8 +125,8 @@ pub struct Engine {
     /// Settings of interfaces as they were before they were changed.
     originals: BTreeMap<(IfName, Setting), u32>,
     memberships: BTreeMap<(IfIndex, core::net::IpAddr), Membership>,
-    /// When the next gratuitous frame may leave by an interface.
-    spacing: BTreeMap<(IfIndex, Family), Instant>,
+    /// When the last gratuitous frame left that others must keep apart from.
+    last_frames: BTreeMap<garp::Spaced, Instant>,
     timers: Timers,
     /// Groups that a change of state has not reached as a whole.
     walking: VecDeque<GroupId>,
@@ -195,15 +203,18 @@ impl Engine {
             trackers: track::Table::default(),
             scripts: BTreeMap::new(),
             ipvs: track::State::Unknown,
+            reports: BTreeMap::new(),
             runs: BTreeMap::new(),
             next_run: 0,
             links: BTreeMap::new(),
+            held: BTreeMap::new(),
+            were_up: BTreeSet::new(),
             link_names: BTreeMap::new(),
             aliases: BTreeMap::new(),
             objects: Table::default(),
             originals: BTreeMap::new(),
             memberships: BTreeMap::new(),
-            spacing: BTreeMap::new(),
+            last_frames: BTreeMap::new(),
             timers: Timers::default(),
             walking: VecDeque::new(),
             queue: VecDeque::new(),
@@ -307,6 +318,12 @@ impl Engine {
             Event::RunnerReady => self.runner_ready(),
             Event::TimeOfDay(time) => self.told_time = Some((moment.now, time)),
             Event::Ipvs { works } => self.ipvs(moment, works),
+            Event::File { name, value } => {
+                self.report(moment, track::Subject::File(name), track::State::Value(value));
+            }
+            Event::Process { name, runs } => {
+                self.report(moment, track::Subject::Process(name), track::State::of(Some(runs)));
+            }
             Event::Resume(summary) => self.resume = summary,
             Event::Undo => self.undoing = matches!(self.phase, Phase::Waiting { .. }),
             Event::Reload(config) => self.reload(moment, config),
@@ -344,6 +361,8 @@ impl Engine {
                     self.settle(moment, &entries);
                 }
                 Timer::Join => self.join_again(moment),
+                Timer::Delays => self.delays_over(moment),
+                Timer::Reports => self.reports_overdue(moment),
                 Timer::HoldDown(id) => {
                     if let Some(instance) = self.instance_mut(id) {
                         instance.held_down_until = None;

@@ -5,7 +5,7 @@ use core::time::Duration;
 use super::group::Group;
 use super::instance::Instance;
 use crate::base::Name;
-use crate::model::{Command, NotifyCommands};
+use crate::model::{Command, NotifyCommands, Vrrp};
 use crate::status::notice::{group_subject, instance_subject, lower_priority_subject};
 use crate::status::vrrp::State;
 use crate::status::{MailText, Notice};
@@ -43,9 +43,10 @@ impl Word {
 }
 
 /// The notice of an instance, if anybody wants to hear of it.
-pub(super) fn of_instance(instance: &mut Instance, word: Word) -> Option<Notice> {
+pub(super) fn of_instance(instance: &mut Instance, word: Word, settings: &Vrrp) -> Option<Notice> {
     let name = instance.config.name.clone();
-    let mail = mail(instance.config.smtp_alert, &mut instance.mailed, word, || MailText {
+    let wanted = instance.config.smtp_alert;
+    let mail = mail(wanted, &mut instance.mailed, word, settings, || MailText {
         subject: format!("VRRP Instance {name} - {}", subject(word)),
         body: match word {
             Word::State(State::Master) => "=> VRRP Instance is now owning VRRP VIPs <=",
@@ -61,9 +62,10 @@ pub(super) fn of_instance(instance: &mut Instance, word: Word) -> Option<Notice>
 }
 
 /// The notice of a group, if anybody wants to hear of it.
-pub(super) fn of_group(group: &mut Group, word: Word) -> Option<Notice> {
+pub(super) fn of_group(group: &mut Group, word: Word, settings: &Vrrp) -> Option<Notice> {
     let name = group.config.name.clone();
-    let mail = mail(group.config.smtp_alert, &mut group.mailed, word, || MailText {
+    let wanted = group.config.smtp_alert;
+    let mail = mail(wanted, &mut group.mailed, word, settings, || MailText {
         subject: format!("VRRP Group {name} - {}", subject(word)),
         body: match word {
             Word::Stop => "=> All VRRP group instances are now stopping <=".into(),
@@ -142,13 +144,18 @@ fn subject(word: Word) -> String {
     }
 }
 
-/// A mail for each state that differs from the last one mailed.
+/// A mail for each state that differs from the last one mailed. With `no_email_faults` FAULT is passed over, so that
+/// the state before it is not mailed again after it.
 fn mail(
     wanted: bool,
     mailed: &mut Option<State>,
     word: Word,
+    settings: &Vrrp,
     text: impl FnOnce() -> MailText,
 ) -> Option<MailText> {
+    if settings.no_mail_for_faults && word == Word::State(State::Fault) {
+        return None;
+    }
     if let Word::State(state) = word
         && mailed.replace(state) == Some(state)
     {

@@ -15,10 +15,11 @@ use super::job::{Job, Progress};
 use super::notify::{self, Word};
 use super::object::Claiming;
 use super::script::Script;
+use super::tracker::tracked;
 use super::{Action, Engine, Moment, Phase, Timer};
 use crate::base::{Instant, Name};
 use crate::model::vrrp::Version;
-use crate::model::{self, Weight, diff};
+use crate::model::{self, diff};
 use crate::status::vrrp::State;
 use crate::track::{self, Effect, Reference, Standing, Subject, TrackerId};
 
@@ -195,7 +196,13 @@ impl Engine {
             },
             Stage::Part => self.part(r, position),
             Stage::Groups => self.rebuild_group(r),
-            Stage::References => self.rebuild_references(r, position),
+            Stage::References => {
+                let more = self.rebuild_references(r, position);
+                if !more {
+                    self.await_reports(moment);
+                }
+                more
+            }
             Stage::Added if waiting => false,
             Stage::Added => self.begin_added(moment, r, position),
             Stage::StartScripts if waiting => false,
@@ -478,6 +485,10 @@ impl Engine {
             }
             // Made with the scripts themselves.
             Subject::Script(_) => self.trackers.find(subject),
+            Subject::File(_) | Subject::Process(_) => {
+                let state = self.reported(subject);
+                Some(self.trackers.row(subject, || state))
+            }
             Subject::VirtualServers => {
                 let state = self.ipvs;
                 Some(self.trackers.row(subject, || state))
@@ -492,13 +503,14 @@ impl Engine {
         self.enter(moment, id, State::Init);
         // Who never started has nothing to announce.
         let waiting = matches!(self.phase, Phase::Waiting { .. });
+        let settings = Arc::clone(&self.config);
         let Some(instance) = self.instance_mut(id) else { return };
         let word =
             if instance.config.notify_deleted { Word::Deleted } else { Word::State(State::Fault) };
         let notice = match word {
             _ if waiting => None,
             Word::State(state) if instance.announced == Some(state) => None,
-            word => notify::of_instance(instance, word),
+            word => notify::of_instance(instance, word, &settings),
         };
         moment.out.extend(notice.map(Action::Notify));
         self.stop_listening(moment, id);
@@ -527,33 +539,4 @@ fn remembered(old: &model::Instance, known: &[bool], new: &model::Instance) -> V
     };
     let before: BTreeMap<_, bool> = of(old).into_iter().zip(known.iter().copied()).collect();
     of(new).iter().map(|peer| before.get(peer).copied().unwrap_or_default()).collect()
-}
-
-/// What is tracked for an instance: by itself and by its group. Where both name the same thing, the group's
-/// weight counts unless it is 0. One line for each kind.
-fn tracked(
-    config: &model::Vrrp,
-    instance: &model::Instance,
-    group: Option<&model::SyncGroup>,
-) -> BTreeMap<Subject, Weight> {
-    let mut all = BTreeMap::new();
-    let mut add = |subject: Subject, weight: Weight| {
-        all.entry(subject)
-            .and_modify(|w| {
-                if weight != Weight::FAULT {
-                    *w = weight;
-                }
-            })
-            .or_insert(weight);
-    };
-    let of_group = group.map(|g| (&g.track_interfaces[..], &g.track_scripts[..]));
-    let own = (&instance.track_interfaces[..], &instance.track_scripts[..]);
-    for (interfaces, scripts) in [Some(own), of_group].into_iter().flatten() {
-        interfaces.iter().for_each(|t| add(Subject::Interface(t.interface.clone()), t.weight));
-        scripts.iter().for_each(|t| add(Subject::Script(t.script.clone()), t.weight));
-    }
-    if config.needs_ipvs {
-        add(Subject::VirtualServers, Weight::FAULT);
-    }
-    all
 }

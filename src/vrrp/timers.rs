@@ -29,6 +29,10 @@ pub(super) enum Timer {
     Limits(InstanceId),
     /// The rest of a step that was cut into slices; one for all.
     Slice,
+    /// Reports of files and processes are overdue; one for all.
+    Reports,
+    /// A change of a link has lasted long enough; one for all.
+    Delays,
 }
 
 const KINDS: u32 = 16;
@@ -46,6 +50,8 @@ impl Timer {
             Self::HoldDown(id) => (6, id.0),
             Self::Slice => (7, 0),
             Self::Limits(id) => (8, id.0),
+            Self::Reports => (9, 0),
+            Self::Delays => (10, 0),
         };
         id * KINDS + kind
     }
@@ -61,6 +67,8 @@ impl Timer {
             5 => Self::Join,
             6 => Self::HoldDown(InstanceId(id)),
             8 => Self::Limits(InstanceId(id)),
+            9 => Self::Reports,
+            10 => Self::Delays,
             _ => Self::Slice,
         }
     }
@@ -160,7 +168,7 @@ mod tests {
                 assert!(keys.insert(timer.key()), "{timer:?}");
             }
         }
-        for timer in [Timer::Join, Timer::Slice] {
+        for timer in [Timer::Join, Timer::Slice, Timer::Reports, Timer::Delays] {
             assert_eq!(Timer::from_key(timer.key()), timer);
             assert!(keys.insert(timer.key()), "{timer:?}");
         }

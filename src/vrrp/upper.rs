@@ -22,10 +22,14 @@ impl Engine {
         for link in config.links() {
             let object = LinkObject { link: link.clone(), differs: false };
             self.objects.claim(Object::Link(Box::new(object)), claimant);
-            // Else the parent answers for the virtual addresses, with its own hardware address, or sends from it.
+            // Else the parent answers for the virtual addresses with its own hardware address, or asks for others in
+            // their name: what they send leaves by it, since its subnet is theirs.
             if matches!(link.kind, LinkKind::Macvlan { .. }) && link.family == Family::V4 {
-                self.claim_setting(&link.parent, Setting::ArpIgnore, id);
-                self.claim_setting(&link.parent, Setting::ArpFilter, id);
+                for (setting, value) in
+                    [(Setting::ArpIgnore, 1), (Setting::ArpFilter, 1), (Setting::ArpAnnounce, 2)]
+                {
+                    self.claim_setting(&link.parent, setting, value, id);
+                }
             }
         }
         let Some(extras) = config.extras.as_deref() else { return };
@@ -33,17 +37,17 @@ impl Engine {
             self.objects.claim(Object::Address(address.clone()), claimant);
         }
         if extras.promote_secondaries {
-            self.claim_setting(&config.interface, Setting::PromoteSecondaries, id);
+            self.claim_setting(&config.interface, Setting::PromoteSecondaries, 1, id);
         }
     }
 
-    fn claim_setting(&mut self, interface: &IfName, setting: Setting, id: InstanceId) {
+    fn claim_setting(&mut self, interface: &IfName, setting: Setting, value: u32, id: InstanceId) {
         // One that was let go is what it was.
         if self.objects.find(&Identity::Setting(interface.clone(), setting)).is_none() {
             self.originals.remove(&(interface.clone(), setting));
         }
         let before = self.original(interface, setting);
-        let object = SettingObject { interface: interface.clone(), setting, value: 1, before };
+        let object = SettingObject { interface: interface.clone(), setting, value, before };
         self.objects.claim(Object::Setting(Box::new(object)), Claimant::Link(id));
     }
 

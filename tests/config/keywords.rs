@@ -694,6 +694,7 @@ fn effective(mut model: Model) -> Model {
             ah_key: e.ah_key,
             hmac: e.hmac,
             track_source: e.track_source,
+            track_files: e.track_files,
             accept: e.accept,
             notify_priority_changes: e.notify_priority_changes,
             ..InstanceExtras::default()
@@ -701,7 +702,6 @@ fn effective(mut model: Model) -> Model {
         instance.extras = effective.filter(|e| *e != InstanceExtras::default()).map(Box::new);
     }
     for group in &mut vrrp.groups {
-        group.track_files.clear();
         group.track_processes.clear();
         group.track_bfds.clear();
     }
@@ -713,9 +713,13 @@ fn effective(mut model: Model) -> Model {
         static_routes: vrrp.static_routes.split_off(0),
         static_rules: vrrp.static_rules.split_off(0),
         track_groups: vrrp.track_groups.split_off(0),
+        track_files: vrrp.track_files.split_off(0),
+        interface_delays: vrrp.interface_delays.split_off(0),
         startup_delay: vrrp.startup_delay,
         fifo_states_on_reload: vrrp.fifo_states_on_reload,
         log_unknown_vrids: vrrp.log_unknown_vrids,
+        garp_groups: vrrp.garp_groups.split_off(0),
+        no_mail_for_faults: vrrp.no_mail_for_faults,
         needs_ipvs: vrrp.needs_ipvs,
         filters: vrrp.filters.clone(),
         ..Vrrp::default()

@@ -211,7 +211,7 @@ block! {
         bfd_rlimit_rttime: One<Int<1, U32>> = "bfd_rlimit_rttime" | "bfd_rlimit_rtime" (old silent), later,
             default(Int(10_000));
         /// Send no mail for transitions to FAULT.
-        no_email_faults: One<Flag> = "no_email_faults", later;
+        no_email_faults: One<Flag> = "no_email_faults";
         /// Disable IGMP reports of link-local groups on parents of VMACs.
         disable_local_igmp: One<Flag> = "disable_local_igmp", later;
         /// Timeouts of IPVS connections.

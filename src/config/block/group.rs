@@ -17,7 +17,7 @@ block! {
         /// Scripts tracked for every member.
         track_script: Lines<TrackEntry<254>> = "track_script";
         /// Files tracked for every member.
-        track_file: Lines<TrackEntry<254>> = "track_file", later;
+        track_file: Lines<TrackEntry<254>> = "track_file";
         /// Processes tracked for every member.
         track_process: Lines<TrackEntry<254>> = "track_process", later;
         /// BFD sessions tracked for every member.

@@ -55,13 +55,13 @@ block! {
         /// Interfaces whose link state is polled every second.
         linkbeat_interfaces: Lines<LinkbeatEntry> = "linkbeat_interfaces", later;
         /// Seconds for which a change of an interface must last to count.
-        interface_up_down_delays: Lines<DelayEntry> = "interface_up_down_delays", later;
+        interface_up_down_delays: Lines<DelayEntry> = "interface_up_down_delays";
         /// Interfaces that share a minimum time between announcements.
-        garp_group: Each<GarpGroup> = "garp_group", later;
+        garp_group: Each<GarpGroup> = "garp_group";
         /// A program that is run periodically to check something.
         vrrp_script: Each<VrrpScript> = "vrrp_script";
         /// A file whose content is a number.
-        track_file: Each<TrackFile> = "track_file" | "vrrp_track_file" (old silent), later;
+        track_file: Each<TrackFile> = "track_file" | "vrrp_track_file" (old silent);
         /// Tracks how many processes of a name run.
         vrrp_track_process: Each<TrackProcess> = "vrrp_track_process", later;
         /// A BFD session.

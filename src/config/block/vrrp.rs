@@ -302,7 +302,7 @@ block! {
         /// Follow the RFC strictly, even where keepalived usually does not.
         strict_mode: One<Bool> = "strict_mode", otherwise("vrrp_strict");
         /// Files that put the instance into FAULT or change its priority.
-        track_file: Lines<TrackEntry<254>> = "track_file", later;
+        track_file: Lines<TrackEntry<254>> = "track_file";
         /// Processes that put the instance into FAULT or change its priority.
         track_process: Lines<TrackEntry<254>> = "track_process", later;
         /// BFD sessions that put the instance into FAULT or change its priority.

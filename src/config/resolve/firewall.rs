@@ -19,7 +19,7 @@ pub(super) fn settings(cx: &mut Load<'_>) -> Firewall {
             .map(|c| Chains { input: c.0.clone(), output: c.1.clone() }),
         ipsets: global.vrrp_ipsets.value().map(|s| s.0.clone()),
         nftables: name(global.nftables.value().map(|n| n.0.clone()), "keepalived"),
-        nftables_priority: priority(global.nftables_priority.value().map(|p| p.0)),
+        nftables_priority: i32::try_from(global.nftables_priority().0).ok(),
         nftables_ifindex: global.nftables_ifindex.is_set(),
         nftables_counters: global.nftables_counters.is_set(),
         ipvs_table: name(global.nftables_ipvs.value().map(|n| n.0.clone()), "keepalived_ipvs"),

@@ -66,7 +66,12 @@ pub(super) fn links<'a>(
         let family = address.prefix.family();
         match &mut new.own {
             Some(own) if address.interface == own.name => own.carries_v6 |= family == Family::V6,
-            Some(own) if address.interface == own.parent && family == own.family => {
+            // Those of an ipvlan stay on its parent: it has the same hardware address.
+            Some(own)
+                if matches!(own.kind, LinkKind::Macvlan { .. })
+                    && address.interface == own.parent
+                    && family == own.family =>
+            {
                 address.interface = own.name.clone();
             }
             _ if block.use_vmac_addr.is_set()

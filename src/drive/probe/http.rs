@@ -68,7 +68,7 @@ where
     loop {
         let heard = match timeout(limit, stream.read(&mut part)).await {
             Ok(Ok(0)) => Heard::End,
-            Ok(Ok(count)) => Heard::Bytes(&part[..count]),
+            Ok(Ok(count)) => Heard::Bytes(part.get(..count).unwrap_or_default()),
             Ok(Err(error)) => Heard::Broken(errno(&error)),
             Err(_) => Heard::Silence,
         };

@@ -131,7 +131,7 @@ fn links_and_addresses_of_others_are_told() {
                 arp: true,
                 mac: Mac([2, 0, 0, 0, 0, 7]),
                 mtu: 1400,
-                settings: plan::Settings([Some(0); 3]),
+                settings: plan::Settings([Some(0); 4]),
             };
             assert_eq!(up, Some(want.clone()));
 

@@ -61,10 +61,16 @@ pub fn takes(op: &Op) -> bool {
 }
 
 impl Filters {
-    /// These tables may be wanted from now on. True when it is to be looked which of them are there.
+    /// These tables may be wanted from now on. True when it is to be looked which of them are there. Earlier ones are
+    /// looked for as well: they may not have been removed yet.
     pub fn watch(&mut self, tables: Vec<FilterTable>) -> bool {
         let news = tables.iter().any(|table| !self.tables.contains(table));
-        self.tables = tables;
+        let earlier = core::mem::replace(&mut self.tables, tables);
+        for table in earlier {
+            if self.tables.iter().all(|new| new.id() != table.id()) {
+                self.tables.push(table);
+            }
+        }
         news
     }
 

@@ -87,6 +87,9 @@ fn tables_of_all_settings_are_read_as_they_were_made() {
                 let mut wanted: Vec<_> = ops.iter().filter_map(Op::identity).collect();
                 wanted.sort();
                 assert_eq!(seen(&mut filters), wanted, "{}", nft("list ruleset"));
+                // A configuration that does not need it any more, either: it is yet to be removed.
+                assert!(!filters.watch(Vec::new()));
+                assert_eq!(seen(&mut filters), wanted);
                 // Another process finds it; one with other settings does not.
                 let mut other = Filters::default();
                 let counters = !settings.counters;

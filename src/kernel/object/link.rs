@@ -47,6 +47,7 @@ const IFF_UP: u32 = 0x1;
 /// `IPV4_DEVCONF_…`; settings are numbered from 1.
 const RP_FILTER: u16 = 8;
 const ARP_FILTER: u16 = 13;
+const ARP_ANNOUNCE: u16 = 18;
 const ARP_IGNORE: u16 = 19;
 pub(super) const PROMOTE_SECONDARIES: u16 = 20;
 const ACCEPT_LOCAL: u16 = 23;
@@ -58,6 +59,7 @@ const fn number_of(setting: Setting) -> u16 {
     match setting {
         Setting::ArpIgnore => ARP_IGNORE,
         Setting::ArpFilter => ARP_FILTER,
+        Setting::ArpAnnounce => ARP_ANNOUNCE,
         Setting::PromoteSecondaries => PROMOTE_SECONDARIES,
     }
 }
@@ -358,19 +360,8 @@ fn set(requests: &mut Requests, link: &VirtualLink, index: u32) -> Result<(), Re
     if !all.is_empty() {
         one(requests, &Packed::new(SET, 0, &devconf(IfIndex(index), &all)))?;
     }
-    // Refused where the kernel has no IPv6, which comes to the same.
-    let mut none = LinkMessage::default();
-    none.header.index = index;
-    none.attributes.push(spec(libc::AF_INET6, &nest(IFLA_INET6_ADDR_GEN_MODE, &[1])));
-    let generation = one(requests, &Packed::new(SET, 0, &none));
-    if generation.is_ok() {
-        // Without addresses it would do nothing but report its memberships, from the virtual MAC.
-        let value = if link.carries_v6 { "0" } else { "1" };
-        let path = format!("/proc/sys/net/ipv6/conf/{}/disable_ipv6", link.name);
-        let file = std::fs::File::options().write(true).open(path);
-        if let Err(e) = file.and_then(|mut file| file.write_all(value.as_bytes())) {
-            tracing::debug!("cannot write disable_ipv6 of {}: {e}", link.name);
-        }
+    if let Some(mode) = LinkSettings::of(link).address_generation {
+        set_v6(requests, link, index, mode);
     }
     let mut up = LinkMessage::default();
     up.header.index = index;
@@ -381,6 +372,24 @@ fn set(requests: &mut Requests, link: &VirtualLink, index: u32) -> Result<(), Re
     up.attributes.extend(link.group.map(LinkAttribute::Group));
     up.attributes.push(info(link.kind));
     one(requests, &Packed::new(NEW, 0, &up))
+}
+
+/// Has an interface generate no IPv6 addresses, and where none is to be there, switches IPv6 off.
+fn set_v6(requests: &mut Requests, link: &VirtualLink, index: u32, mode: u8) {
+    // Refused where the kernel has no IPv6, which comes to the same.
+    let mut none = LinkMessage::default();
+    none.header.index = index;
+    none.attributes.push(spec(libc::AF_INET6, &nest(IFLA_INET6_ADDR_GEN_MODE, &[mode])));
+    let generation = one(requests, &Packed::new(SET, 0, &none));
+    if generation.is_ok() {
+        // Without addresses it would do nothing but report its memberships, from the virtual MAC.
+        let value = if link.carries_v6 { "0" } else { "1" };
+        let path = format!("/proc/sys/net/ipv6/conf/{}/disable_ipv6", link.name);
+        let file = std::fs::File::options().write(true).open(path);
+        if let Err(e) = file.and_then(|mut file| file.write_all(value.as_bytes())) {
+            tracing::debug!("cannot write disable_ipv6 of {}: {e}", link.name);
+        }
+    }
 }
 
 /// Carries out an operation on a setting.

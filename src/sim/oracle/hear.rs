@@ -15,6 +15,7 @@ use crate::sim::World;
 use crate::sim::world::NodeId;
 use crate::status::vrrp::{Counters, State};
 use crate::vrrp::Rx;
+use crate::vrrp::auth::SENDERS;
 use crate::wire::{hmac, ip, vrrp};
 
 /// So many adverts in a row that are right but for the number of addresses make a better router of their sender.
@@ -283,8 +284,9 @@ impl World {
         let state = self.engine(id).and_then(|engine| engine.state(&instance.name));
         let Some(state) = state else { return };
         let own = self.engine(id).and_then(|engine| engine.source(&instance.name));
-        let sender = (id, wire.clone(), rx.source);
-        let known = self.oracle.sequences.get(&sender).copied();
+        let place = (id, wire.clone());
+        let heard = self.oracle.heard.get(&place).into_iter().flatten();
+        let known = heard.clone().find(|(sender, _)| *sender == rx.source).map(|(_, last)| *last);
         // Counted on from when it was told, which is when the process started.
         let seconds = crate::sim::time_of_day(self.now()).secs;
         let flaw = flaw(instance, own, rx, octets, Some(Last { sequence: known, seconds }));
@@ -298,7 +300,13 @@ impl World {
             && instance.hmac().is_some()
             && let Some((_, sequence)) = sequence(payload)
         {
-            self.oracle.sequences.insert(sender, sequence);
+            let most = instance.unicast().map_or(SENDERS, |unicast| unicast.peers.len());
+            let heard = self.oracle.heard.entry(place).or_default();
+            heard.retain(|(sender, _)| *sender != rx.source);
+            if heard.len() >= most && !heard.is_empty() {
+                heard.remove(0);
+            }
+            heard.push((rx.source, sequence));
         }
         match state {
             // What is there from before may make it listen.

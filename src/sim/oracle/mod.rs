@@ -63,8 +63,10 @@ pub struct Oracle {
     compared: Option<(Instant, bool)>,
     routers: BTreeMap<(NodeId, Wire), wire::Router>,
     step: wire::Step,
-    /// Sequences of authenticated adverts: who took which last from whom, or sent it.
+    /// Sequences of authenticated adverts: who sent which last.
     sequences: BTreeMap<(NodeId, Wire, IpAddr), u64>,
+    /// And who took which last from whom, those heard last at the end: of so many senders as are remembered.
+    heard: BTreeMap<(NodeId, Wire), Vec<(IpAddr, u64)>>,
     announcements: BTreeMap<(NodeId, IfIndex, IpAddr), host::Announcement>,
     states: BTreeMap<(NodeId, Wire), (State, Instant)>,
     /// What was announced last: host, kind and name.
@@ -143,6 +145,7 @@ impl Oracle {
         self.count_anew(id);
         self.routers.retain(|(node, _), _| *node != id);
         self.sequences.retain(|(node, ..), _| *node != id);
+        self.heard.retain(|(node, _), _| *node != id);
         self.announcements.retain(|(node, ..), _| *node != id);
         self.states.retain(|(node, _), _| *node != id);
     }
@@ -242,6 +245,7 @@ impl World {
         let removed = matching.removed.iter().filter_map(|position| old.instances.get(*position));
         let gone: Vec<u8> = moved.chain(removed).map(|i| i.vrid.get()).collect();
         self.oracle.sequences.retain(|(node, wire, _), _| *node != id || !gone.contains(&wire.2));
+        self.oracle.heard.retain(|(node, wire), _| *node != id || !gone.contains(&wire.2));
         let fit = |instance: &Instance| {
             let group = self.group_of(id, &instance.name);
             let mut members = new.instances.iter().filter(|i| group.contains(&i.name));

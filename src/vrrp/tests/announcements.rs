@@ -1,6 +1,7 @@
 //! What the segment, scripts and people are told.
 
 use super::*;
+use crate::model::extras;
 
 fn vip(last: u8) -> IpAddr {
     [10, 0, 2, last].into()
@@ -54,6 +55,79 @@ fn refresh_and_spacing() {
     host.hear(PEER, 250);
     host.pass(3 * SECOND);
     assert_eq!(host.frames(), []);
+}
+
+/// A master with an address on each of its two interfaces, and one of version 6.
+fn on_two_interfaces(change: impl FnOnce(&mut Vrrp)) -> Host {
+    let mut config = failover(200);
+    let other: IfName = "enp0s9".parse().unwrap();
+    let instance = &mut config.instances[0];
+    instance.excluded.push(sample::address("10.0.2.101/24", &other));
+    instance.excluded.push(sample::address("2001:db8::1/64", &other));
+    let garp = &mut instance.garp;
+    (garp.repeat, garp.delay) = (1, Duration::ZERO);
+    change(&mut config);
+    let mut host = Host::new(config);
+    host.pass(3_219 * MS);
+    host
+}
+
+#[test]
+fn interfaces_of_a_group_share_the_least_time_between_announcements() {
+    let v6 = IpAddr::from([0x2001, 0xdb8, 0, 0, 0, 0, 0, 1]);
+    let all = [(vip(100), 1), (vip(101), 1), (v6, 1)];
+    let sorted = |host: &Host| {
+        let mut frames = host.frames();
+        frames.sort();
+        frames
+    };
+    let group = |garp, na, interfaces: &[&str]| extras::GarpGroup {
+        garp,
+        na,
+        interfaces: interfaces.iter().map(|name| name.parse().unwrap()).collect(),
+    };
+    // Each interface on its own: all at once.
+    let host = on_two_interfaces(|config| config.instances[0].garp.interval = SECOND);
+    assert_eq!(sorted(&host), all);
+    // Together: one after the other; neighbour adverts are not concerned.
+    let both = group(Some(SECOND), None, &["enp0s8", "enp0s9"]);
+    let mut host = on_two_interfaces(|config| config.garp_groups.push(both.clone()));
+    assert_eq!(sorted(&host), [(vip(100), 1), (v6, 1)]);
+    host.pass(999 * MS);
+    assert_eq!(host.frames().len(), 2);
+    host.pass(MS);
+    assert_eq!(sorted(&host), all);
+    // One in a group, the other not; and a group for neighbour adverts alone.
+    let one = group(Some(SECOND), None, &["enp0s8"]);
+    let host = on_two_interfaces(|config| config.garp_groups.push(one));
+    assert_eq!(sorted(&host), all);
+    let na = group(None, Some(SECOND), &["enp0s9"]);
+    let mut host = on_two_interfaces(|config| {
+        config.garp_groups.push(na);
+        config.instances[0].garp.repeat = 2;
+    });
+    assert_eq!(sorted(&host), [(vip(100), 2), (vip(101), 2), (v6, 1)]);
+    host.pass(SECOND);
+    assert_eq!(host.frames()[3..], [(v6, 1)]);
+}
+
+#[test]
+fn a_shorter_time_between_announcements_holds_at_once() {
+    let both = |garp| extras::GarpGroup {
+        garp: Some(garp),
+        na: None,
+        interfaces: vec!["enp0s8".parse().unwrap(), "enp0s9".parse().unwrap()],
+    };
+    let mut host = on_two_interfaces(|config| config.garp_groups.push(both(3_600 * SECOND)));
+    let mut config = Vrrp::clone(&host.engine.config);
+    config.garp_groups = vec![both(10 * MS)];
+    config.instances[0].garp.lower_prio_repeat = 1;
+    host.look();
+    host.event(Event::Reload(Arc::new(config)));
+    host.pass(SECOND);
+    host.hear(PEER, 100);
+    host.pass(SECOND);
+    assert!(host.frames().contains(&(vip(101), 1)), "{:?}", host.frames());
 }
 
 #[test]
@@ -117,6 +191,31 @@ fn what_scripts_and_recipients_get() {
     assert_eq!(notice.limit, Some(SECOND));
     assert_eq!(notice.commands[1].display(), "/notify INSTANCE VRRP1 STOP 200");
     assert_eq!(notice.mail.unwrap().subject, "VRRP Instance VRRP1 - Stopping");
+}
+
+#[test]
+fn no_mail_for_faults_if_asked_for() {
+    for withheld in [false, true] {
+        let mut config = failover(100);
+        config.no_mail_for_faults = withheld;
+        let mut host = Host::new(config);
+        host.hear(PEER, 200);
+        host.event(Event::Link(link(ETH, "enp0s8", false)));
+        host.event(Event::Link(link(ETH, "enp0s8", true)));
+        host.hear(PEER, 200);
+        let mails = |host: &Host| -> Vec<String> {
+            host.notices().into_iter().filter_map(|n| Some(n.mail?.subject)).collect()
+        };
+        let states = |names: &[&str]| -> Vec<String> {
+            let subject = |s| format!("VRRP Instance VRRP1 - Entering {s} state");
+            names.iter().map(subject).collect()
+        };
+        // Nothing happened that the recipients know of: no second mail about BACKUP.
+        let wanted: &[&str] = if withheld { &["BACKUP"] } else { &["BACKUP", "FAULT", "BACKUP"] };
+        assert_eq!(mails(&host), states(wanted));
+        // The script hears of it all the same.
+        assert_eq!(host.announced().len(), 3);
+    }
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::*;
-use crate::base::{Mac, Prefix};
+use crate::base::{Family, Mac, Prefix};
 use crate::model::sample::{self, failover};
 use crate::model::vrrp::{Authentication, Preempt, Priority, Version, Vrid};
 use crate::model::{Vrrp, Weight};
@@ -28,6 +28,7 @@ mod lines;
 mod reload;
 mod routes;
 mod rules;
+mod trackers;
 mod unicast;
 mod vmac;
 

@@ -8,6 +8,7 @@ const MAC: Mac = Mac([0, 0, 0x5e, 0, 1, 41]);
 const MADE: &str = "macvlan vrrp.41 on enp0s8";
 const IGNORE: &str = "arp_ignore 1 of enp0s8";
 const FILTER: &str = "arp_filter 1 of enp0s8";
+const ANNOUNCE: &str = "arp_announce 2 of enp0s8";
 
 fn config(priority: u8) -> Vrrp {
     let mut config = failover(priority);
@@ -44,7 +45,7 @@ fn master() -> Host {
 fn it_is_made_first_and_everything_leaves_by_it() {
     let mut host = Host::new(config(200));
     let plus = |text: &str| format!("+{text}");
-    assert_eq!(host.ops(), [plus(MADE), plus(IGNORE), plus(FILTER)]);
+    assert_eq!(host.ops(), [plus(MADE), plus(IGNORE), plus(FILTER), plus(ANNOUNCE)]);
     assert_eq!(host.state(), State::Init, "it waits, and nothing is wrong");
     assert_eq!(host.announced(), Vec::<String>::new());
     host.event(Event::Link(upper(false)));
@@ -188,7 +189,8 @@ fn what_a_process_has_left_is_kept_as_it_is() {
     snapshot.objects.push(Sight::address(UPPER, prefix("10.0.2.100/24")));
     host.event(Event::Kernel(snapshot));
     assert_eq!(host.state(), State::Backup);
-    assert_eq!(host.ops(), [format!("+{IGNORE}"), format!("+{FILTER}")]);
+    let plus = |text: &str| format!("+{text}");
+    assert_eq!(host.ops(), [plus(IGNORE), plus(FILTER), plus(ANNOUNCE)]);
     host.pass(10 * SECOND);
     assert_eq!(host.state(), State::Master);
     assert!(host.ops().iter().all(|op| !op.starts_with('-') && !op.contains("vrrp.41")));
@@ -199,7 +201,7 @@ fn it_goes_with_the_instance_and_settings_become_what_they_were() {
     let mut host = Host::off();
     host.event(Event::Reload(Arc::new(config(200))));
     let mut snapshot = host.kernel();
-    snapshot.links[0].settings = Settings([Some(2), Some(0), Some(0)]);
+    snapshot.links[0].settings = Settings([Some(2), Some(0), Some(1), Some(0)]);
     host.event(Event::Kernel(snapshot));
     host.event(Event::Link(upper(true)));
     host.pass(10 * SECOND);
@@ -209,7 +211,7 @@ fn it_goes_with_the_instance_and_settings_become_what_they_were() {
     let minus = |text: &str| format!("-{text}");
     let ops = host.ops();
     assert_eq!(ops[0], "-10.0.2.100/24");
-    for gone in [MADE, IGNORE, FILTER] {
+    for gone in [MADE, IGNORE, FILTER, ANNOUNCE] {
         assert!(ops.contains(&minus(gone)), "{ops:?}");
     }
     let restored: Vec<(Setting, Option<u32>)> = host
@@ -225,9 +227,10 @@ fn it_goes_with_the_instance_and_settings_become_what_they_were() {
             _ => None,
         })
         .collect();
-    assert_eq!(restored.len(), 2);
+    assert_eq!(restored.len(), 3);
     assert!(restored.contains(&(Setting::ArpIgnore, Some(2))), "{restored:?}");
     assert!(restored.contains(&(Setting::ArpFilter, Some(0))), "{restored:?}");
+    assert!(restored.contains(&(Setting::ArpAnnounce, Some(1))), "{restored:?}");
 }
 
 #[test]

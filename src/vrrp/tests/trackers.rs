@@ -1,0 +1,243 @@
+//! Files and processes that are tracked: what is reported of them. Links whose changes count only when they last.
+
+use super::*;
+use crate::model::tracker::{TrackFile, Tracked};
+
+fn file(name: &str) -> TrackFile {
+    TrackFile {
+        name: name.into(),
+        path: format!("/run/{name}").into_bytes().into(),
+        weight: 1,
+        reverse: false,
+        init: None,
+    }
+}
+
+fn reference(name: &str, weight: i16, reverse: bool) -> Tracked {
+    Tracked { name: name.into(), weight, reverse }
+}
+
+/// The primary with priority 100 that tracks a file.
+fn tracking(weight: i16, reverse: bool) -> Vrrp {
+    let mut config = failover(100);
+    config.track_files.push(file("f"));
+    let extras = config.instances[0].extras.get_or_insert_default();
+    extras.track_files.push(reference("f", weight, reverse));
+    config
+}
+
+impl Host {
+    fn file(&mut self, name: &str, value: i32) {
+        self.event(Event::File { name: name.into(), value });
+    }
+
+    fn effective_priority(&self) -> u8 {
+        self.engine.view(self.now).instances[0].effective_priority
+    }
+
+    fn causes(&self) -> Vec<String> {
+        self.engine.view(self.now).instances[0].faults.clone()
+    }
+}
+
+#[test]
+fn nothing_is_decided_before_the_number_in_a_file_is_known() {
+    for weight in [0, 1] {
+        let mut host = Host::new(tracking(weight, false));
+        host.pass(500 * MS);
+        assert_eq!((host.state(), host.announced()), (State::Init, vec![]), "{weight}");
+        host.file("f", 0);
+        assert_eq!((host.state(), host.effective_priority()), (State::Backup, 100));
+        host.pass(10 * SECOND);
+        assert_eq!(host.state(), State::Master);
+    }
+    // What was told before the configuration counts.
+    let mut host = Host::off();
+    host.file("f", 20);
+    host.event(Event::Reload(Arc::new(tracking(2, false))));
+    host.event(Event::Kernel(host.kernel()));
+    assert_eq!((host.state(), host.effective_priority()), (State::Backup, 140));
+    // Who tells nothing is not waited for without end: then it counts as a file that is not there.
+    let mut host = Host::new(tracking(0, false));
+    host.pass(1999 * MS);
+    assert_eq!(host.state(), State::Init);
+    host.pass(MS);
+    assert_eq!(host.state(), State::Backup);
+    let mut host = Host::new(tracking(0, true));
+    host.pass(2 * SECOND);
+    assert_eq!((host.state(), host.causes()), (State::Fault, vec!["file f".to_owned()]));
+    host.file("f", 1);
+    assert_eq!(host.state(), State::Backup);
+}
+
+#[test]
+fn the_number_times_the_weight_is_added_to_the_priority() {
+    let mut host = Host::new(tracking(2, false));
+    host.file("f", 3);
+    host.pass(10 * SECOND);
+    assert_eq!((host.state(), host.effective_priority()), (State::Master, 106));
+    for (value, priority) in [(0, 100), (-20, 60), (-126, 1), (500, 254), (i32::MAX, 254)] {
+        host.file("f", value);
+        assert_eq!((host.state(), host.effective_priority()), (State::Master, priority), "{value}");
+    }
+    // From -254 on it is a fault.
+    for value in [-127, i32::MIN] {
+        host.file("f", value);
+        assert_eq!((host.state(), host.causes()), (State::Fault, vec!["file f".to_owned()]));
+        host.file("f", -126);
+        assert_eq!((host.state(), host.effective_priority()), (State::Backup, 1), "{value}");
+    }
+    let mut host = Host::new(tracking(-254, true));
+    host.file("f", -1);
+    assert_eq!(host.state(), State::Fault);
+    host.file("f", 1);
+    assert_eq!((host.state(), host.effective_priority()), (State::Backup, 254));
+}
+
+#[test]
+fn without_a_weight_any_other_number_than_0_is_a_fault() {
+    let mut host = Host::new(tracking(0, false));
+    for (value, state) in [(0, State::Backup), (1, State::Fault), (0, State::Backup)] {
+        host.file("f", value);
+        assert_eq!(host.state(), state, "{value}");
+    }
+    let mut host = Host::new(tracking(0, true));
+    for (value, state) in [(-1, State::Backup), (0, State::Fault), (9, State::Backup)] {
+        host.file("f", value);
+        assert_eq!(host.state(), state, "{value}");
+    }
+}
+
+#[test]
+fn the_weight_of_the_group_comes_before_that_of_the_member() {
+    let mut config = tracking(1, false);
+    config.groups.push(model::SyncGroup {
+        name: "G".into(),
+        members: vec![config.instances[0].name.clone()],
+        track_files: vec![reference("f", 10, false)],
+        ..Default::default()
+    });
+    let mut host = Host::new(config.clone());
+    host.file("f", 3);
+    assert_eq!(host.effective_priority(), 130);
+    // Unless it is 0.
+    config.groups[0].track_files[0].weight = 0;
+    host.event(Event::Reload(Arc::new(config)));
+    assert_eq!((host.state(), host.effective_priority()), (State::Backup, 103));
+}
+
+#[test]
+fn a_reload_keeps_what_is_known_of_files() {
+    let mut host = Host::new(tracking(1, false));
+    host.file("f", 7);
+    host.pass(10 * SECOND);
+    assert_eq!((host.state(), host.effective_priority()), (State::Master, 107));
+    host.event(Event::Reload(Arc::new(tracking(2, false))));
+    assert_eq!((host.state(), host.effective_priority()), (State::Master, 114));
+    // A master goes on while nothing is known of a file that is new.
+    let mut more = tracking(2, false);
+    more.track_files.push(file("g"));
+    let extras = more.instances[0].extras.get_or_insert_default();
+    extras.track_files.push(reference("g", 0, false));
+    host.event(Event::Reload(Arc::new(more.clone())));
+    assert_eq!((host.state(), host.effective_priority()), (State::Master, 114));
+    host.file("g", 1);
+    assert_eq!(host.state(), State::Fault);
+    // What a configuration does not name is forgotten.
+    host.event(Event::Reload(Arc::new(failover(100))));
+    host.pass(10 * SECOND);
+    assert_eq!((host.state(), host.effective_priority()), (State::Master, 100));
+    host.event(Event::Reload(Arc::new(more)));
+    assert_eq!(host.state(), State::Master);
+    host.file("g", 0);
+    host.file("f", 1);
+    assert_eq!((host.state(), host.effective_priority()), (State::Master, 102));
+}
+
+/// Priority 100 and an interval of a second, master; three adverts may be lost unless said otherwise.
+fn delayed(down: Duration, up: Duration, down_timer_adverts: u8) -> Host {
+    let mut config = failover(100);
+    let instance = &mut config.instances[0];
+    (instance.advert_int, instance.down_timer_adverts) = (SECOND, down_timer_adverts);
+    let interface = instance.interface.clone();
+    config.interface_delays.push(model::extras::InterfaceDelay { interface, down, up });
+    let mut host = Host::new(config);
+    host.pass(10 * SECOND);
+    assert_eq!(host.state(), State::Master);
+    host.look();
+    host
+}
+
+impl Host {
+    fn carrier(&mut self, up: bool) {
+        self.event(Event::Link(link(ETH, "enp0s8", up)));
+    }
+}
+
+#[test]
+fn a_link_that_is_down_for_less_than_its_delay_stays_up() {
+    let mut host = delayed(SECOND, Duration::ZERO, 3);
+    host.carrier(false);
+    host.pass(999 * MS);
+    // Told again, by a snapshot.
+    let mut kernel = host.kernel();
+    kernel.links[0].up = false;
+    host.event(Event::Kernel(kernel));
+    assert_eq!(host.state(), State::Master);
+    host.look();
+    host.carrier(true);
+    // Switches may have forgotten where the address is.
+    host.pass(SECOND);
+    assert!(!host.frames().is_empty(), "nothing is announced");
+    host.pass(10 * SECOND);
+    assert_eq!((host.state(), host.priorities()), (State::Master, vec![100; 11]));
+    // A delay begins anew with each loss, and ends.
+    host.carrier(false);
+    host.pass(999 * MS);
+    assert_eq!(host.state(), State::Master);
+    host.pass(MS);
+    assert_eq!(host.state(), State::Fault);
+    // No delay for the other way.
+    host.carrier(true);
+    assert_eq!(host.state(), State::Backup);
+}
+
+#[test]
+fn a_link_counts_as_up_when_it_stays_so() {
+    let mut host = delayed(Duration::ZERO, 5 * SECOND, 3);
+    host.carrier(false);
+    assert_eq!(host.state(), State::Fault);
+    host.carrier(true);
+    host.pass(4 * SECOND);
+    host.carrier(false);
+    host.pass(4 * SECOND);
+    host.carrier(true);
+    host.pass(4999 * MS);
+    assert_eq!(host.state(), State::Fault);
+    host.pass(MS);
+    assert_eq!(host.state(), State::Backup);
+    // Gone and back under another number: what it is at first counts at once.
+    host.event(Event::LinkGone(ETH));
+    assert_eq!(host.state(), State::Fault);
+    let other = IfIndex(30);
+    host.event(Event::Link(link(other, "enp0s8", true)));
+    host.event(Event::Object(Change::address(other, prefix("10.0.2.71/24"), true, false)));
+    assert_eq!(host.state(), State::Backup);
+}
+
+#[test]
+fn a_loss_counts_before_others_stop_waiting() {
+    // Two adverts less a bit.
+    let mut host = delayed(60 * SECOND, Duration::ZERO, 3);
+    host.carrier(false);
+    host.pass(1996 * MS);
+    assert_eq!(host.state(), State::Master);
+    host.pass(MS);
+    assert_eq!(host.state(), State::Fault);
+    // Where no advert may be lost there is no time for delays.
+    let mut host = delayed(60 * SECOND, 60 * SECOND, 1);
+    host.carrier(false);
+    assert_eq!(host.state(), State::Fault);
+    host.carrier(true);
+    assert_eq!(host.state(), State::Backup);
+}
