@@ -1,4 +1,4 @@
-//! `HTTP_GET` against a real nginx and against servers that answer anything: who is in the table, and what is said of it.
+//! `HTTP_GET` and `SSL_GET` against a real nginx and against servers that answer anything: who is in the table, and what is said of it.
 
 use std::io::{Read, Write};
 use std::sync::Arc;
@@ -47,6 +47,20 @@ http {
         listen 10.0.0.72:80;
         root /srv/second;
     }
+    server {
+        listen 10.0.0.73:443 ssl default_server;
+        ssl_certificate /srv/cert.pem;
+        ssl_certificate_key /srv/key.pem;
+        return 421;
+    }
+    server {
+        listen 10.0.0.73:443 ssl;
+        server_name third.example.com;
+        ssl_certificate /srv/cert.pem;
+        ssl_certificate_key /srv/key.pem;
+        ssl_protocols TLSv1.2;
+        root /srv/third;
+    }
 }
 ";
 
@@ -54,10 +68,12 @@ http {
 const HELLO: &str = "b1946ac92492d2347c6235b4d2611184";
 
 /// A service with these servers, and their checks.
-fn service(servers: &[(u8, &str)]) -> String {
+fn service(servers: &[(u8, &str, &str)]) -> String {
     let list: String = servers
         .iter()
-        .map(|(n, check)| format!("real_server 10.0.0.{n} 80 {{\nHTTP_GET {{\n{check}\n}}\n}}\n"))
+        .map(|(n, kind, check)| {
+            format!("real_server 10.0.0.{n} 80 {{\n{kind} {{\n{check}\n}}\n}}\n")
+        })
         .collect();
     format!(
         "virtual_server 10.1.0.1 80 {{\ndelay_loop 1\nretry 1\ndelay_before_retry 1\nconnect_timeout 1\nlvs_sched rr\n\
@@ -87,6 +103,24 @@ fn pages_of_nginx_decide_by_status_and_digest(lab: &mut Lab) -> Res {
     node.write("/srv/first/health", "ok\n", 0o644)?;
     node.write("/srv/first/more", "ok\n", 0o644)?;
     node.write("/srv/second/index.html", "hello\n", 0o644)?;
+    node.write("/srv/third/index.html", "hello\n", 0o644)?;
+    need::program("openssl", "openssl")?;
+    node.must([
+        "openssl",
+        "req",
+        "-x509",
+        "-newkey",
+        "rsa:2048",
+        "-nodes",
+        "-subj",
+        "/CN=x",
+        "-days",
+        "1",
+        "-keyout",
+        "/srv/key.pem",
+        "-out",
+        "/srv/cert.pem",
+    ])?;
     node.write("/etc/nginx/nginx.conf", NGINX, 0o644)?;
     let mut server = command([nginx.as_os_str()]);
     server.args(["-c", "/etc/nginx/nginx.conf"]);
@@ -97,21 +131,30 @@ fn pages_of_nginx_decide_by_status_and_digest(lab: &mut Lab) -> Res {
     let status = "virtualhost first.example.com\nurl {\npath /health\nstatus_code 200\n}\n\
                   url {\npath /more\nstatus_code 200-204\n}";
     let digest = format!("url {{\npath /\ndigest {HELLO}\n}}");
-    let daemon = run(lab, &node, &service(&[(71, status), (72, &digest)]))?;
-    becomes(&node, &[71, 72])?;
+    let tls = "connect_port 443\nenable_sni\nvirtualhost third.example.com\nurl {\npath /\nstatus_code 200\n}";
+    let servers = [(71, "HTTP_GET", status), (72, "HTTP_GET", &digest), (73, "SSL_GET", tls)];
+    let daemon = run(lab, &node, &service(&servers))?;
+    becomes(&node, &[71, 72, 73])?;
     let always = lab.always();
-    for n in [71, 72] {
+    for n in [71, 72, 73] {
         always.log(&node, &format!("Remote Web server [10.0.0.{n}]:tcp:80 succeed on service."))?;
     }
 
+    lab.note("the page over TLS is gone");
+    node.must(["rm", "/srv/third/index.html"])?;
+    becomes(&node, &[71, 72])?;
+    always.log(&node, "SSL_CHECK on service [10.0.0.73]:tcp:80 failed after 1 retries")?;
+    node.write("/srv/third/index.html", "hello\n", 0o644)?;
+    becomes(&node, &[71, 72, 73])?;
+
     lab.note("a page of the first server is gone");
     node.must(["rm", "/srv/first/more"])?;
-    becomes(&node, &[72])?;
+    becomes(&node, &[72, 73])?;
     always.log(&node, "HTTP_CHECK on service [10.0.0.71]:tcp:80 failed after 1 retries")?;
     always.log(&node, "Removing service [10.0.0.71]:tcp:80 from VS [10.1.0.1]:tcp:80")?;
     lab.note("the page of the second server is another one");
     node.write("/srv/second/index.html", "hello!\n", 0o644)?;
-    becomes(&node, &[])?;
+    becomes(&node, &[73])?;
     if lab.subject.ours_only("it does not say why").is_ok() {
         always.log(&node, "failed after 1 retries (status 404 from url(/more)).")?;
         let (_, line) = always.log(&node, "(digest differs: ")?;
@@ -125,7 +168,7 @@ fn pages_of_nginx_decide_by_status_and_digest(lab: &mut Lab) -> Res {
     let mark = lab.mark();
     node.write("/srv/first/more", "ok\n", 0o644)?;
     node.write("/srv/second/index.html", "hello\n", 0o644)?;
-    becomes(&node, &[71, 72])?;
+    becomes(&node, &[71, 72, 73])?;
     let later = lab.after(mark);
     later.log(&node, "HTTP status code success to [10.0.0.71]:tcp:80 url(/more)")?;
     later.log(&node, "MD5 digest success to [10.0.0.72]:tcp:80 url(/)")?;
@@ -158,7 +201,7 @@ fn garbage_and_slowness_cost_their_own_check(lab: &mut Lab) -> Res {
         }
     })?;
     let page = "url {\npath /\nstatus_code 200\n}";
-    let daemon = run(lab, &node, &service(&[(71, page), (73, page)]))?;
+    let daemon = run(lab, &node, &service(&[(71, "HTTP_GET", page), (73, "HTTP_GET", page)]))?;
     becomes(&node, &[71, 73])?;
     let reason = |words: &str| {
         lab.timeline().poll(LIMIT * 2, words, || Ok((last(&node)?[1] == words).then_some(())))

@@ -740,7 +740,7 @@ fn effective(mut model: Model) -> Model {
                 CheckerKind::Tcp(_) | CheckerKind::Misc(_) => true,
                 CheckerKind::Http(http) => {
                     http.urls.iter_mut().for_each(|url| url.pattern = None);
-                    !http.tls
+                    true
                 }
                 _ => false,
             });

@@ -123,7 +123,7 @@ fn servers_are_mailed_about_unless_it_is_turned_off_and_services_if_it_is_turned
 /// What this version does not carry out is named, each with its line.
 #[test]
 fn what_has_no_effect_yet_is_named() {
-    let checks = ["SSL_GET", "SMTP_CHECK", "DNS_CHECK", "PING_CHECK", "UDP_CHECK", "FILE_CHECK"];
+    let checks = ["SMTP_CHECK", "DNS_CHECK", "PING_CHECK", "UDP_CHECK", "FILE_CHECK"];
     for check in checks {
         let text = format!(
             "virtual_server 10.0.0.1 80 {{\n lvs_sched rr\n lvs_method NAT\n protocol TCP\n \

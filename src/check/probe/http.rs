@@ -1,4 +1,4 @@
-//! `HTTP_GET`: a page is asked for, and its status, its digest or both are as they must be.
+//! `HTTP_GET` and `SSL_GET`: a page is asked for, and its status, its digest or both are as they must be.
 //!
 //! A check has one page or several, each fetched on a connection of its own; which one is next is the business of
 //! the schedule. Here are the question, octet for octet as keepalived asks it, and the judgement of the answer.
@@ -34,16 +34,28 @@ const PHASES: u32 = 12;
 pub struct Page {
     /// Where it is asked for. Its time limit holds for the connection, and again for each part of the answer.
     pub connection: Connection,
+    /// Over TLS.
+    pub tls: Option<Tls>,
     /// What is sent.
     pub question: Box<[u8]>,
     /// What the answer must be.
     pub url: Url,
 }
 
+/// How TLS is spoken. The server is not verified.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tls {
+    /// Name in the greeting.
+    pub server_name: Option<Box<str>>,
+    /// Say goodbye before the connection is closed.
+    pub compliant: bool,
+}
+
 impl Page {
     pub(super) fn of(check: &HttpCheck, url: &Url) -> Self {
         Self {
             connection: check.connection.clone(),
+            tls: check.tls.then(|| tls(check, url)),
             question: question(check, url),
             url: url.clone(),
         }
@@ -71,6 +83,15 @@ fn question(check: &HttpCheck, url: &Url) -> Box<[u8]> {
     text.into_bytes().into()
 }
 
+fn tls(check: &HttpCheck, url: &Url) -> Tls {
+    let named = || check.sni_name.as_ref().or(url.virtualhost.as_ref());
+    let named = || named().or(check.virtualhost.as_ref()).cloned();
+    Tls {
+        server_name: check.sni.then(named).flatten(),
+        compliant: url.tls_compliant.unwrap_or(check.tls_compliant),
+    }
+}
+
 /// What came on the connection after the question.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Heard<'a> {
@@ -84,6 +105,8 @@ pub enum Heard<'a> {
     Unsent(i32),
     /// The connection broke: error number, positive.
     Broken(i32),
+    /// TLS failed; how, in the library's words.
+    Tls(&'a str),
 }
 
 /// What is wrong with an answer.
@@ -95,6 +118,8 @@ pub enum Fault {
     Unsent(i32),
     /// The connection broke: error number, positive.
     Broken(i32),
+    /// TLS failed; how, in the library's words.
+    Tls(Box<str>),
     /// The connection was closed before there was a header.
     NoHeader,
     /// It is not HTTP; why, in words.
@@ -120,6 +145,7 @@ impl fmt::Display for Fault {
             Self::Silence => f.write_str("timeout reading"),
             Self::Unsent(errno) => write!(f, "cannot send the request: {}", super::Errno(*errno)),
             Self::Broken(errno) => write!(f, "cannot read: {}", super::Errno(*errno)),
+            Self::Tls(why) => write!(f, "TLS: {why}"),
             Self::NoHeader => f.write_str("no data received"),
             Self::Malformed(why) => write!(f, "not an HTTP answer: {why}"),
             Self::LongHeader => write!(f, "header longer than {HEADER} bytes"),
@@ -134,9 +160,12 @@ impl fmt::Display for Fault {
 
 impl Fault {
     /// What keepalived calls it, in front of `server`.
-    const fn reason(&self) -> &'static str {
+    const fn reason(&self, tls: bool) -> &'static str {
         match self {
+            Self::Silence if tls => "Timeout SSL read",
             Self::Silence => "Timeout HTTP read",
+            Self::Tls(_) => "SSL handshake/communication error connecting to",
+            Self::Broken(_) if tls => "SSL read error from",
             Self::Unsent(_) => "Cannot send get request to",
             Self::Broken(_) => "Read error with",
             Self::NoHeader | Self::LongHeader | Self::LongPage => "Read, no data received from ",
@@ -195,6 +224,7 @@ impl Http {
             Heard::Silence => return Err(Fault::Silence),
             Heard::Unsent(errno) => return Err(Fault::Unsent(errno)),
             Heard::Broken(errno) => return Err(Fault::Broken(errno)),
+            Heard::Tls(why) => return Err(Fault::Tls(why.into())),
         };
         match &mut self.stage {
             Stage::Header(so_far) => {
@@ -333,7 +363,7 @@ pub(super) fn attempt_line(check: &HttpCheck, server: &str, failure: &Failure) -
     /// ENETUNREACH
     const UNREACHABLE: i32 = 101;
     let reason = match failure {
-        Failure::Page { fault, .. } => fault.reason(),
+        Failure::Page { fault, .. } => fault.reason(check.tls),
         Failure::Timeout => "Timeout connecting",
         Failure::Connection(UNREACHABLE) if check.tls => "SSL_CHECK - network unreachable",
         Failure::Connection(UNREACHABLE) => "HTTP_CHECK - network unreachable",

@@ -162,7 +162,7 @@ pub enum Request {
     Tcp(Connection),
     /// `MISC_CHECK`; judged by [`misc::Misc`].
     Misc(Box<MiscCheck>),
-    /// A page of `HTTP_GET`; judged by [`http::Http`].
+    /// A page of `HTTP_GET` or `SSL_GET`; judged by [`http::Http`].
     Http(Box<http::Page>),
 }
 
@@ -209,7 +209,7 @@ impl<'c> Kind<'c> {
         match kind {
             CheckerKind::Tcp(connection) => Some(Self::Tcp(connection)),
             CheckerKind::Misc(check) => Some(Self::Misc(check)),
-            CheckerKind::Http(check) if !check.tls => Some(Self::Http(check)),
+            CheckerKind::Http(check) => Some(Self::Http(check)),
             _ => None,
         }
     }

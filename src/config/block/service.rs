@@ -145,7 +145,7 @@ block! {
         /// Check by fetching pages.
         http_get: Subs<HttpGet> = "HTTP_GET";
         /// Check by fetching pages over TLS.
-        ssl_get: Subs<SslGet> = "SSL_GET", later;
+        ssl_get: Subs<SslGet> = "SSL_GET";
         /// Check the greeting of a mail server.
         smtp_check: Subs<SmtpCheck> = "SMTP_CHECK", later;
         /// Check by a DNS query.

@@ -1,13 +1,15 @@
-//! The shell of `HTTP_GET`.
+//! The shell of `HTTP_GET` and `SSL_GET`.
 
 use std::io;
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::connect::connect;
-use crate::check::probe::http::{Heard, Http, Page};
+use super::tls;
+use crate::check::probe::http::{Heard, Http, Page, Tls};
 use crate::check::probe::{Closing, Failure, In, Verdict, unconnected};
 
 /// Octets that are read at once.
@@ -15,7 +17,7 @@ const PART: usize = 4096;
 
 /// One attempt. The connection is closed when it is decided. The limit of time holds for each step; the engine limits
 /// their sum.
-pub(super) async fn run(page: Page, closing: Closing) -> Verdict {
+pub(super) async fn run(mut page: Page, closing: Closing) -> Verdict {
     let limit = page.connection.timeout;
     let connected = timeout(limit, connect(&page.connection, closing)).await;
     match connected {
@@ -23,12 +25,33 @@ pub(super) async fn run(page: Page, closing: Closing) -> Verdict {
         Ok(Err(In::Failed { step, errno })) => unconnected(step, errno),
         // What `connect` gives when it fails is that it failed.
         Ok(Err(In::Connected)) => Verdict::Failure(Failure::Timeout),
-        Ok(Ok(stream)) => fetch(stream, page, limit).await,
+        Ok(Ok(mut stream)) => match page.tls.take() {
+            None => fetch(&mut stream, page, limit).await,
+            Some(tls) => secured(stream, &tls, page, limit).await,
+        },
     }
 }
 
+/// The same over TLS.
+async fn secured(stream: TcpStream, tls: &Tls, page: Page, limit: Duration) -> Verdict {
+    let refused = |heard: Heard<'_>, page: Page| {
+        Http::new(page.url).step(heard).unwrap_or(Verdict::Failure(Failure::Timeout))
+    };
+    let mut stream = match timeout(limit, tls::greet(stream, tls)).await {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(why)) => return refused(Heard::Tls(&why), page),
+        Err(_) => return refused(Heard::Tls("timeout"), page),
+    };
+    let verdict = fetch(&mut stream, page, limit).await;
+    if tls.compliant {
+        // Said, whether or not the server hears it.
+        let _ = timeout(limit, stream.shutdown()).await;
+    }
+    verdict
+}
+
 /// Asks for the page and hears the answer.
-async fn fetch<S>(mut stream: S, page: Page, limit: Duration) -> Verdict
+async fn fetch<S>(stream: &mut S, page: Page, limit: Duration) -> Verdict
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {

@@ -200,6 +200,7 @@ async fn fetched(to: SocketAddr, timeout: Duration) -> String {
     };
     let page = crate::check::probe::http::Page {
         connection: Connection { timeout, ..self::to(to) },
+        tls: None,
         question: (*b"GET / HTTP/1.0\r\n\r\n").into(),
         url,
     };
