@@ -93,7 +93,8 @@ fn last(node: &Node) -> Res<Vec<String>> {
     let report: Value = serde_json::from_str(&text)?;
     let servers = report["checker"]["services"][0]["servers"].as_array().cloned();
     let servers = servers.unwrap_or_default();
-    let words = |server: &Value| server["checks"][0]["last_result"].as_str().unwrap_or("?").to_owned();
+    let words =
+        |server: &Value| server["checks"][0]["last_result"].as_str().unwrap_or("?").to_owned();
     Ok(servers.iter().map(words).collect())
 }
 

@@ -11,7 +11,7 @@
 //! | `stacked` | interfaces made on others, and settings |
 //! | `filter` | its packet filters |
 //! | `director` | a host's IPVS table and check engine, and the servers it looks after |
-//! | `reconcile` | a test of `plan` alone on that kernel |
+//! | `reconcile` | a test of `plan` alone on that kernel, `reconcile::stock` what it draws from |
 //! | `forge` | packets of strangers, valid or wrong in one thing |
 //! | `story` | what can be done to all of them |
 //! | `oracle` | what must hold after every step |

@@ -1,20 +1,21 @@
 //! apply(plan(a, b)) = b, and nothing that both have is touched: the table of `plan` on the simulated kernel, with what
 //! that drops without being asked, refuses and had before.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
+
+mod stock;
+
+use stock::{name, pick, prefix, some_set, variant};
 
 use super::kernel::{Kernel, SimRoute};
 use super::stacked::News;
 use super::tests::seeds;
 use crate::base::rng::Rng;
-use crate::base::{Family, IfIndex, IfName, Instant, Mac, Prefix};
-use crate::model::address::Lifetime;
-use crate::model::route::{MetricKind, RouteMetric, Rule};
-use crate::model::{Address, FilterSettings, LinkKind, Route, VirtualLink, sample};
-use crate::plan::filter::{Filter, FilterTable};
+use crate::base::{IfIndex, Instant, Mac, Prefix};
+use crate::model::route::Rule;
 use crate::plan::{
-    AddressAttributes, Change, ChangeKind, Identity, LinkObject, Object, ObjectId, Op, Outcome,
-    Phase, Setting, SettingObject, Table, Token, Verb, Want,
+    AddressAttributes, Change, ChangeKind, Identity, Object, ObjectId, Op, Outcome, Phase, Setting,
+    Table, Token, Verb, Want,
 };
 
 const LINKS: [&str; 2] = ["eth0", "eth1"];
@@ -35,195 +36,6 @@ struct Host {
     foreign_rules: BTreeSet<Rule>,
     /// When what was refused is tried again.
     retries: BTreeSet<(Instant, ObjectId)>,
-}
-
-fn name(link: &str) -> IfName {
-    link.parse().unwrap()
-}
-
-fn prefix(text: &str) -> Prefix {
-    sample::address(text, &name("eth0")).prefix
-}
-
-fn pick<T: Clone>(rng: &mut Rng, all: &[T]) -> T {
-    let count = u64::try_from(all.len()).unwrap();
-    all[usize::try_from(rng.below(count)).unwrap()].clone()
-}
-
-/// An address of a small stock, so that two sets have much in common.
-fn some_address(rng: &mut Rng) -> Address {
-    let text = match rng.below(7) {
-        0..3 => format!("10.5.0.{}/24", 1 + rng.below(4)),
-        3 => format!("10.5.0.{}/32", 1 + rng.below(2)),
-        4 => format!("10.6.0.{}/16", 1 + rng.below(2)),
-        _ => format!("2001:db8::{}/64", 1 + rng.below(3)),
-    };
-    let link = name(pick(rng, &LINKS));
-    with_other_attributes(rng, sample::address(&text, &link))
-}
-
-fn with_other_attributes(rng: &mut Rng, mut address: Address) -> Address {
-    address.flags.no_prefix_route = rng.chance(20);
-    match address.prefix.family() {
-        // Where none is wanted any other is left alone: some have one always, some never.
-        Family::V4 if address.prefix.address.to_string().ends_with(['1', '3']) => {
-            address.label = Some(if rng.chance(20) { "vip:2".into() } else { "vip:1".into() });
-        }
-        Family::V6 if rng.chance(20) => {
-            address.preferred = Lifetime::For(core::time::Duration::ZERO)
-        }
-        Family::V4 | Family::V6 => {}
-    }
-    address
-}
-
-/// A route that can be there together with these addresses.
-fn some_route(rng: &mut Rng, addresses: &[Address]) -> Route {
-    let number = rng.below(3);
-    let (destination, gateway) = match rng.below(3) {
-        0 => (format!("2001:db8:9:{number}::/64"), format!("2001:db8::f{}", rng.below(2))),
-        _ => (format!("10.9.{number}.0/24"), format!("10.5.0.25{}", rng.below(2))),
-    };
-    let destination = prefix(&destination);
-    let link = Some(name(pick(rng, &LINKS)));
-    let gateway = rng.chance(70).then(|| gateway.parse().unwrap());
-    let mut route = sample::route(destination, gateway, link);
-    let sources: Vec<&Address> =
-        addresses.iter().filter(|a| a.prefix.family() == route.family).collect();
-    if !sources.is_empty() && rng.chance(60) {
-        route.source = Some(pick(rng, &sources).prefix.address);
-    }
-    with_other_metrics(rng, route)
-}
-
-fn with_other_metrics(rng: &mut Rng, mut route: Route) -> Route {
-    let mtu = RouteMetric { kind: MetricKind::Mtu, value: 1300, locked: false };
-    route.metrics = rng.chance(30).then_some(mtu).into_iter().collect();
-    route
-}
-
-/// A rule of a small stock. It needs nothing else, and has nothing that could change.
-fn some_rule(rng: &mut Rng) -> Rule {
-    let family = if rng.chance(30) { Family::V6 } else { Family::V4 };
-    let mut rule = sample::rule(family, u32::try_from(100 + rng.below(3)).unwrap(), 200);
-    rule.input = rng.chance(40).then(|| name(pick(rng, &LINKS)));
-    rule.invert = rng.chance(20);
-    rule
-}
-
-/// Addresses, routes and rules that are wanted together; each is another object. Some are as in `like`.
-fn some_set(rng: &mut Rng, like: &[Object]) -> Vec<Object> {
-    let mut objects: BTreeMap<Identity<IfName>, Object> = BTreeMap::new();
-    let old = like.iter().filter_map(Object::address);
-    for address in old.cloned().collect::<Vec<_>>() {
-        if rng.chance(60) {
-            let address =
-                if rng.chance(20) { with_other_attributes(rng, address) } else { address };
-            let object = Object::Address(address);
-            objects.insert(object.identity(), object);
-        }
-    }
-    for _ in 0..rng.below(6) {
-        let object = Object::Address(some_address(rng));
-        objects.entry(object.identity()).or_insert(object);
-    }
-    let addresses: Vec<Address> = objects.values().filter_map(Object::address).cloned().collect();
-    let possible = |route: &Route| {
-        route.source.is_none_or(|source| addresses.iter().any(|a| a.prefix.address == source))
-    };
-    for object in like {
-        let possible = match object {
-            Object::Address(_)
-            | Object::Link(_)
-            | Object::Setting(_)
-            | Object::FilterTable(_)
-            | Object::Filter(_) => false,
-            Object::Route(route) => possible(route),
-            Object::Rule(_) => true,
-        };
-        if possible && rng.chance(60) {
-            objects.insert(object.identity(), object.clone());
-        }
-    }
-    for _ in 0..rng.below(4) {
-        let object = Object::Route(Box::new(some_route(rng, &addresses)));
-        objects.entry(object.identity()).or_insert(object);
-    }
-    let mut taken: BTreeSet<IfName> = BTreeSet::new();
-    let old = like.iter().filter(|o| o.phase() == Phase::Link);
-    let old: Vec<Object> = old.filter(|_| rng.chance(60)).cloned().collect();
-    let new = (0..rng.below(3)).map(|_| some_link(rng)).collect::<Vec<_>>();
-    for object in old.into_iter().chain(new) {
-        // A name is that of one interface.
-        let free = match &object {
-            Object::Link(object) => taken.insert(object.link.name.clone()),
-            _ => true,
-        };
-        if free {
-            objects.insert(object.identity(), object);
-        }
-    }
-    for _ in 0..rng.below(3) {
-        let object = Object::Rule(Box::new(some_rule(rng)));
-        objects.entry(object.identity()).or_insert(object);
-    }
-    if rng.chance(70) {
-        for object in some_filters(rng, &addresses) {
-            objects.insert(object.identity(), object);
-        }
-    }
-    objects.into_values().collect()
-}
-
-/// Filters of some of these addresses, and the tables that they need.
-fn some_filters(rng: &mut Rng, addresses: &[Address]) -> Vec<Object> {
-    let (by_index, counters) = (rng.chance(50), rng.chance(30));
-    let settings = FilterSettings { by_index, counters, ..FilterSettings::default() };
-    let table = |family| {
-        let table = FilterTable { family, settings: settings.clone(), vmacs: false };
-        Object::FilterTable(Box::new(table))
-    };
-    let mut all: Vec<Object> = [Family::V4, Family::V6].map(table).into();
-    for address in addresses.iter().filter(|_| rng.chance(60)) {
-        let of = Filter::of_address(&settings, address.prefix.address, &address.interface);
-        all.push(Object::Filter(Box::new(of)));
-    }
-    all
-}
-
-/// An interface on another one, or a setting.
-fn some_link(rng: &mut Rng) -> Object {
-    let parent = name(pick(rng, &LINKS));
-    if rng.chance(40) {
-        let setting = pick(rng, &Setting::ALL);
-        let object = SettingObject { interface: parent, setting, value: 1, before: Some(0) };
-        return Object::Setting(Box::new(object));
-    }
-    let number = u8::try_from(1 + rng.below(2)).unwrap();
-    let link = VirtualLink {
-        name: name(&format!("vrrp.{number}")),
-        parent,
-        kind: LinkKind::Macvlan { mac: Mac([0, 0, 0x5e, 0, 1, number]) },
-        group: rng.chance(20).then_some(7),
-        notify: false,
-        family: Family::V4,
-        carries_v6: false,
-    };
-    Object::Link(Box::new(LinkObject { link, differs: false }))
-}
-
-/// The same object, perhaps as another program or another configuration would have made it.
-fn variant(rng: &mut Rng, object: &Object) -> Object {
-    match object {
-        Object::Address(address) => Object::Address(with_other_attributes(rng, address.clone())),
-        Object::Route(route) => Object::Route(Box::new(with_other_metrics(rng, (**route).clone()))),
-        Object::Link(object) => {
-            let mut object = (**object).clone();
-            object.link.group = rng.chance(50).then_some(9);
-            Object::Link(Box::new(object))
-        }
-        other => other.clone(),
-    }
 }
 
 impl Host {
