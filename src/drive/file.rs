@@ -1,7 +1,7 @@
 //! Tracked files: a thread that watches them and tells the numbers in them.
 //!
 //! Watched are the directories that lead to a file, from the root on and through symbolic links, each for the next name on the
-//! way only: so a directory may come later, and anything on the way may be replaced. Every [`AGAIN`] all is looked at
+//! way only: so a directory may come later, and anything on the way may be replaced. Every `AGAIN` all is looked at
 //! anyhow: not every file system tells of changes, and nothing tells of a mount.
 
 use core::time::Duration;
