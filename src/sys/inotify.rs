@@ -1,16 +1,12 @@
 //! Changes of files, as the kernel tells of them.
 
-use core::time::Duration;
 use std::ffi::OsString;
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 
 use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
-
-use super::poll::Wake;
 
 /// A directory that is watched.
 pub use nix::sys::inotify::WatchDescriptor as Directory;
@@ -86,13 +82,8 @@ impl Changes {
     }
 }
 
-/// Waits until something changes, or somebody calls, or time is up.
-pub fn wait(changes: Option<&Changes>, wake: &Wake, limit: Duration) {
-    let mut all = vec![PollFd::new(wake.as_fd(), PollFlags::POLLIN)];
-    all.extend(changes.map(|changes| PollFd::new(changes.0.as_fd(), PollFlags::POLLIN)));
-    // Not a moment too early: a limit of less than a millisecond is one.
-    let limit = limit.as_millis().saturating_add(1);
-    let limit = PollTimeout::try_from(limit).unwrap_or(PollTimeout::MAX);
-    // Being interrupted is as good as time that is up: the caller looks at its clock.
-    let _ = poll(&mut all, limit);
+impl AsFd for Changes {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
 }
