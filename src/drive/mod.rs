@@ -10,6 +10,7 @@
 pub mod check;
 pub mod file;
 pub mod probe;
+pub mod process;
 pub mod script;
 pub mod smtp;
 pub mod vrrp;

@@ -167,9 +167,9 @@ pub struct TrackProcess {
 pub enum ArgumentMatch {
     /// All, and no others.
     Exact,
-    /// As far as they are given; the last one may be longer.
-    Partial,
     /// As far as they are given.
+    Partial,
+    /// As far as they are given; the last one may be longer.
     Initial,
 }
 

@@ -146,7 +146,7 @@ impl Role {
                 let told = Told::Checker(Box::new(self.driver.view()));
                 self.peers.answer(id, told);
             }
-            Said::Files(_) | Said::Nothing => {}
+            Said::Files(_) | Said::Processes(_) | Said::Nothing => {}
         }
     }
 

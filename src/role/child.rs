@@ -139,7 +139,7 @@ impl Child {
         }
     }
 
-    /// Gives it a socket that its processes serve, one after the other.
+    /// Gives it a socket that its processes use, one after the other.
     pub fn set_socket(&mut self, socket: OwnedFd) {
         self.socket = Some(socket);
     }

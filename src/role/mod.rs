@@ -55,7 +55,7 @@ pub use notices::Notices;
 pub const ARGUMENT: &str = "--role=";
 
 /// What a role is told first of all. With it comes the descriptor of its pid file, if it has one: the lock on it
-/// holds as long as the role lives. `api` gets the control socket.
+/// holds as long as the role lives. `api` gets the control socket, `runner` one for events of processes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Setup {
     /// Where to log.
@@ -84,7 +84,7 @@ pub struct Start {
     pub setup: Setup,
     /// The channel to the supervisor.
     pub control: Channel,
-    /// What came with the setup: its pid file, which keeps the lock on it, or for `api` the control socket.
+    /// What came with the setup: its pid file, which keeps the lock on it, or the socket of its own.
     fd: Option<OwnedFd>,
     /// The file that it writes.
     file: Option<File>,

@@ -151,7 +151,16 @@ pub const fn row(role: RoleName) -> Row {
             title: c"evervipd-runner",
             log: "runner",
             // DAC_OVERRIDE: tracked files may belong to others. Who may execute a program is decided as the user that runs it.
-            keep: &[C::CAP_SETUID, C::CAP_SETGID, C::CAP_KILL, C::CAP_DAC_OVERRIDE],
+            // NET_ADMIN: the kernel tells nobody else of processes. SYS_PTRACE: so that /proc shows those of others where it is
+            // mounted with `hidepid`.
+            keep: &[
+                C::CAP_SETUID,
+                C::CAP_SETGID,
+                C::CAP_KILL,
+                C::CAP_DAC_OVERRIDE,
+                C::CAP_NET_ADMIN,
+                C::CAP_SYS_PTRACE,
+            ],
             // Whether they are needed depends on who runs the programs.
             needs: &[],
             // A program that runs as root, or one that takes on its owner's rights, must be able to do its work.

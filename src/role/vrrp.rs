@@ -25,6 +25,7 @@ use crate::kernel::object::Watch;
 use crate::log;
 use crate::model::{self, Global};
 use crate::plan::ChangeKind;
+use crate::status::ProcessReport;
 use crate::status::vrrp::Vrrp;
 use crate::sys::aio::Async;
 use crate::sys::poll::Wake;
@@ -254,6 +255,11 @@ impl Role {
             Said::Files(values) => {
                 for (name, value) in values {
                     self.event(Event::File { name, value });
+                }
+            }
+            Said::Processes(reports) => {
+                for ProcessReport { name, runs, count } in reports {
+                    self.event(Event::Process { name, runs, count });
                 }
             }
             Said::Asked(id) => self.look(Look::Answer(id)),

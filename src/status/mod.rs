@@ -9,7 +9,7 @@ pub mod daemon;
 pub mod notice;
 pub mod vrrp;
 
-pub use notice::{MailText, Notice, RunEnd};
+pub use notice::{MailText, Notice, ProcessReport, RunEnd};
 
 /// Target of log events that others on the segment cause. When lines come too fast these are the first to be lost.
 pub const PEER: &str = "evervip::peer";

@@ -93,8 +93,8 @@ pub struct Vrrp {
     pub instances: Vec<Instance>,
     /// The groups.
     pub groups: Vec<Group>,
-    /// The tracking scripts.
-    pub scripts: Vec<Script>,
+    /// What is tracked by name: scripts, files, processes.
+    pub trackers: Vec<Tracker>,
     /// Adverts received for a VRID that no instance has.
     pub unknown_vrid: u64,
     /// Packets of IP protocol 112 that no instance can be named for.
@@ -105,11 +105,11 @@ impl Vrrp {
     /// This part of a view with the next one behind it; what is counted is taken from that.
     #[must_use]
     pub fn joined(mut self, next: Self) -> Self {
-        let Self { schema, at, instances, groups, scripts, unknown_vrid, malformed } = next;
+        let Self { schema, at, instances, groups, trackers, unknown_vrid, malformed } = next;
         (self.schema, self.at) = (schema, at);
         self.instances.extend(instances);
         self.groups.extend(groups);
-        self.scripts.extend(scripts);
+        self.trackers.extend(trackers);
         (self.unknown_vrid, self.malformed) = (unknown_vrid, malformed);
         self
     }
@@ -189,13 +189,40 @@ pub struct Group {
     pub state: State,
 }
 
-/// View of one tracking script.
+/// What is tracked by name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum TrackerKind {
+    /// A `vrrp_script`.
+    Script,
+    /// A `track_file`.
+    File,
+    /// A `vrrp_track_process`.
+    Process,
+}
+
+impl TrackerKind {
+    /// `script`, `file` or `process`.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Script => "script",
+            Self::File => "file",
+            Self::Process => "process",
+        }
+    }
+}
+
+/// View of one thing that is tracked.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Script {
+pub struct Tracker {
+    /// What it is.
+    pub kind: TrackerKind,
     /// Its name.
     pub name: Name,
-    /// Whether it is good; none before its first result.
+    /// Whether it is good; none before its first result, and of a file.
     pub good: Option<bool>,
+    /// The number in a file, or of processes that run.
+    pub value: Option<i64>,
 }
 
 /// Counters of one instance since the role started. RFC 6527 and keepalived name the same things.

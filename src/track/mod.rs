@@ -8,6 +8,7 @@
 
 pub mod effect;
 pub mod number;
+pub mod process;
 pub mod script;
 pub mod table;
 

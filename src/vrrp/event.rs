@@ -76,8 +76,8 @@ pub enum Event<'a> {
     /// The number in a `track_file`: told before the first election decision and whenever it changes. A name that the
     /// configuration does not have may be that of the next one.
     File { name: Name, value: i32 },
-    /// Whether as many processes run as a `vrrp_track_process` wants. As above.
-    Process { name: Name, runs: bool },
+    /// Whether as many processes run as a `vrrp_track_process` wants, and how many do. As above.
+    Process { name: Name, runs: bool, count: u32 },
     /// What the last process of this role told the supervisor. Comes before the first configuration or not at
     /// all.
     Resume(Summary),

@@ -8,6 +8,7 @@ use super::{Engine, Moment, Timer};
 use crate::base::Name;
 use crate::model::tracker::Tracked;
 use crate::model::{self, Weight};
+use crate::status::vrrp::{Tracker, TrackerKind};
 use crate::track::{State, Subject};
 
 /// How long the first report of a file or a process is waited for. It takes some milliseconds.
@@ -53,6 +54,7 @@ impl Engine {
     pub(super) fn await_reports(&mut self, moment: &Moment<'_>) {
         let wanted: std::collections::BTreeSet<Subject> = Self::reporting(&self.config).collect();
         self.reports.retain(|subject, _| wanted.contains(subject));
+        self.counts.retain(|name, _| wanted.contains(&Subject::Process(name.clone())));
         let awaited = wanted.iter().any(|subject| self.is_awaited(subject));
         match (awaited, self.timers.get(Timer::Reports)) {
             (true, None) => self.timers.set(Timer::Reports, moment.now + PATIENCE),
@@ -82,6 +84,49 @@ impl Engine {
                 self.reconsider_all(moment, concerned);
             }
         }
+    }
+}
+
+/// Views of what is tracked by name.
+impl Engine {
+    pub(super) fn tracked_by_name(&self) -> usize {
+        self.scripts.len() + Self::reporting(&self.config).count()
+    }
+
+    /// Scripts, files, processes, in this order.
+    pub(super) fn view_of_trackers(&self) -> impl Iterator<Item = Tracker> {
+        let scripts = self.scripts.values().map(|script| Tracker {
+            kind: TrackerKind::Script,
+            name: script.config.name.clone(),
+            good: script.condition.good(),
+            value: None,
+        });
+        scripts.chain(Self::reporting(&self.config).filter_map(|subject| {
+            let state = match self.trackers.find(&subject) {
+                Some(id) => self.trackers.state(id),
+                // Nobody refers to it.
+                None => self.reported(&subject),
+            };
+            let good = match state {
+                State::Good => Some(true),
+                State::Bad => Some(false),
+                State::Unknown | State::Awaited | State::Value(_) => None,
+            };
+            let (kind, name, value) = match subject {
+                Subject::File(name) => {
+                    let value = if let State::Value(n) = state { Some(n.into()) } else { None };
+                    (TrackerKind::File, name, value)
+                }
+                Subject::Process(name) => {
+                    let count = self.counts.get(&name).map(|n| i64::from(*n));
+                    (TrackerKind::Process, name, count)
+                }
+                Subject::Interface(_) | Subject::Script(_) | Subject::VirtualServers => {
+                    return None;
+                }
+            };
+            Some(Tracker { kind, name, good, value })
+        }))
     }
 }
 

@@ -165,6 +165,7 @@ const WORDS: &[&str] = &[
     "all",
     "all, if there are any",
     "any",
+    "as large as is usually enough, beyond the system's limit",
     "the form that the peer uses",
     "each address separately",
     "keepalived and names derived from it",
@@ -180,7 +181,6 @@ const WORDS: &[&str] = &[
     "the library's",
     "the program's",
     "the root",
-    "the system's",
 ];
 
 /// A row tells what is in force without it, or is on the list above; words name the keyword that decides.

@@ -19,7 +19,7 @@ block! {
         /// Files tracked for every member.
         track_file: Lines<TrackEntry<254>> = "track_file";
         /// Processes tracked for every member.
-        track_process: Lines<TrackEntry<254>> = "track_process", later;
+        track_process: Lines<TrackEntry<254>> = "track_process";
         /// BFD sessions tracked for every member.
         track_bfd: Lines<TrackEntry<253>> = "track_bfd", later;
         /// Runs when the group becomes master.

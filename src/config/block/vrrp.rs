@@ -304,7 +304,7 @@ block! {
         /// Files that put the instance into FAULT or change its priority.
         track_file: Lines<TrackEntry<254>> = "track_file";
         /// Processes that put the instance into FAULT or change its priority.
-        track_process: Lines<TrackEntry<254>> = "track_process", later;
+        track_process: Lines<TrackEntry<254>> = "track_process";
         /// BFD sessions that put the instance into FAULT or change its priority.
         track_bfd: Lines<TrackEntry<253>> = "track_bfd", later;
         /// Authentication of adverts of any version by HMAC-SHA256.

@@ -1,38 +1,63 @@
-//! What the VRRP process tracks but may not look at itself: files of any owner. A thread of their own looks at them, so that a
-//! file system that hangs holds up nothing else.
+//! What the VRRP process tracks but may not look at itself: files of any owner, and processes. Threads of their own look at
+//! them, so that a file system that hangs holds up nothing else.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::os::fd::OwnedFd;
 
 use tokio::sync::mpsc::UnboundedSender;
 
 use crate::base::Name;
-use crate::drive::file::Follower;
-pub(super) use crate::drive::file::Found;
+use crate::drive::{file, process};
 use crate::ipc::FromRunner;
-use crate::model::tracker::TrackFile;
+use crate::kernel::connector::Queue;
+use crate::model::tracker::{TrackFile, TrackProcess};
+use crate::status::ProcessReport;
 
 /// Values in one message.
 const AT_ONCE: usize = 32;
 
+/// Something was found.
+pub(super) enum Found {
+    Files(file::Found),
+    Processes(process::Found),
+}
+
 /// What is known of it, and what of that the VRRP process has not been told.
 pub(super) struct Tracked {
-    follower: Option<Follower>,
+    follower: Option<file::Follower>,
+    watch: Option<process::Watch>,
+    /// Where the kernel tells of processes.
+    connector: Option<OwnedFd>,
     found: UnboundedSender<Found>,
-    values: BTreeMap<Name, i32>,
+    files: Told<i32>,
+    processes: Told<ProcessReport>,
+}
+
+/// Values by name.
+struct Told<V> {
+    values: BTreeMap<Name, V>,
     untold: BTreeSet<Name>,
 }
 
 impl Tracked {
     /// Nothing. What is found goes to `found`, to come back by [`Self::found`].
-    pub fn new(found: UnboundedSender<Found>) -> Self {
-        Self { follower: None, found, values: BTreeMap::new(), untold: BTreeSet::new() }
+    pub fn new(found: UnboundedSender<Found>, connector: Option<OwnedFd>) -> Self {
+        Self {
+            follower: None,
+            watch: None,
+            connector,
+            found,
+            files: Told::default(),
+            processes: Told::default(),
+        }
     }
 
     /// From now on these files are tracked. `init`: what `init_file` says is written first.
     pub fn follow(&mut self, files: Vec<TrackFile>, init: bool) {
         if self.follower.is_none() && !files.is_empty() {
             let found = self.found.clone();
-            match Follower::start(Box::new(move |new| found.send(new).is_ok())) {
+            let tell = Box::new(move |new| found.send(Found::Files(new)).is_ok());
+            match file::Follower::start(tell) {
                 Ok(follower) => self.follower = Some(follower),
                 Err(e) => tracing::error!("tracked files cannot be looked at: {e}"),
             }
@@ -42,27 +67,75 @@ impl Tracked {
         }
     }
 
-    /// Something was read.
-    pub fn found(&mut self, found: Found) {
-        if found.all {
-            self.values.clear();
+    /// From now on these processes are tracked.
+    pub fn watch(&mut self, processes: Vec<TrackProcess>, queue: Queue) {
+        if self.watch.is_none() && !processes.is_empty() {
+            let found = self.found.clone();
+            let tell = Box::new(move |new| found.send(Found::Processes(new)).is_ok());
+            match process::Watch::start(self.connector.take(), tell) {
+                Ok(watch) => self.watch = Some(watch),
+                Err(e) => tracing::error!("tracked processes cannot be looked for: {e}"),
+            }
         }
-        self.untold.extend(found.values.iter().map(|(name, _)| name.clone()));
-        self.values.extend(found.values);
+        if let Some(watch) = &self.watch {
+            watch.follow(processes, queue);
+        }
+    }
+
+    /// Something was found.
+    pub fn found(&mut self, found: Found) {
+        match found {
+            Found::Files(found) => self.files.take(found.all, found.values),
+            Found::Processes(found) => {
+                let reports = found.reports.into_iter().map(|report| (report.name.clone(), report));
+                self.processes.take(found.all, reports);
+            }
+        }
     }
 
     /// There is a new VRRP process.
     pub fn tell_all(&mut self) {
-        self.untold = self.values.keys().cloned().collect();
+        self.files.tell_all();
+        self.processes.tell_all();
     }
 
     /// Says what has not been told. `say` is false when there is no room: then the rest is for later.
     pub fn tell(&mut self, mut say: impl FnMut(&FromRunner) -> bool) {
+        self.files.tell(|values| say(&FromRunner::Files(values)));
+        self.processes.tell(|values| {
+            let reports = values.into_iter().map(|(_, report)| report).collect();
+            say(&FromRunner::Processes(reports))
+        });
+    }
+}
+
+impl<V> Default for Told<V> {
+    fn default() -> Self {
+        Self { values: BTreeMap::new(), untold: BTreeSet::new() }
+    }
+}
+
+impl<V: Clone> Told<V> {
+    fn take(&mut self, all: bool, values: impl IntoIterator<Item = (Name, V)>) {
+        if all {
+            self.values.clear();
+        }
+        for (name, value) in values {
+            self.untold.insert(name.clone());
+            self.values.insert(name, value);
+        }
+    }
+
+    fn tell_all(&mut self) {
+        self.untold = self.values.keys().cloned().collect();
+    }
+
+    fn tell(&mut self, mut say: impl FnMut(Vec<(Name, V)>) -> bool) {
         self.untold.retain(|name| self.values.contains_key(name));
         while !self.untold.is_empty() {
             let some: Vec<Name> = self.untold.iter().take(AT_ONCE).cloned().collect();
-            let values = some.iter().filter_map(|n| Some((n.clone(), *self.values.get(n)?)));
-            if !say(&FromRunner::Files(values.collect())) {
+            let values = some.iter().filter_map(|n| Some((n.clone(), self.values.get(n)?.clone())));
+            if !say(values.collect()) {
                 return;
             }
             some.iter().for_each(|name| {
@@ -79,10 +152,10 @@ mod tests {
     #[test]
     fn each_value_is_told_once_and_the_newest_when_there_was_no_room() {
         let (found, _finds) = tokio::sync::mpsc::unbounded_channel();
-        let mut tracked = Tracked::new(found);
-        let some = |all, list: &[(&str, i32)]| Found {
-            all,
-            values: list.iter().map(|(n, v)| (Name::from(*n), *v)).collect(),
+        let mut tracked = Tracked::new(found, None);
+        let some = |all, list: &[(&str, i32)]| {
+            let values = list.iter().map(|(n, v)| (Name::from(*n), *v)).collect();
+            Found::Files(file::Found { all, values })
         };
         let told = |tracked: &mut Tracked, room: bool| {
             let mut all = Vec::new();

@@ -1,7 +1,8 @@
 //! Files and processes that are tracked: what is reported of them. Links whose changes count only when they last.
 
 use super::*;
-use crate::model::tracker::{TrackFile, Tracked};
+use crate::model::tracker::{TrackFile, TrackProcess, Tracked};
+use crate::status::vrrp::TrackerKind;
 
 fn file(name: &str) -> TrackFile {
     TrackFile {
@@ -152,6 +153,100 @@ fn a_reload_keeps_what_is_known_of_files() {
     host.file("g", 0);
     host.file("f", 1);
     assert_eq!((host.state(), host.effective_priority()), (State::Master, 102));
+}
+
+/// The primary with priority 100 that tracks a process.
+fn tracking_process(weight: i16, reverse: bool) -> Vrrp {
+    let mut config = failover(100);
+    config.track_processes.push(TrackProcess {
+        name: "p".into(),
+        words: vec![b"haproxy"[..].into()],
+        arguments: None,
+        full_command: false,
+        quorum: 1,
+        quorum_max: None,
+        terminate_delay: Duration::ZERO,
+        fork_delay: Duration::ZERO,
+    });
+    let extras = config.instances[0].extras.get_or_insert_default();
+    extras.track_processes.push(reference("p", weight, reverse));
+    config
+}
+
+impl Host {
+    fn process(&mut self, runs: bool, count: u32) {
+        self.event(Event::Process { name: "p".into(), runs, count });
+    }
+
+    /// What is shown of trackers.
+    fn shown(&self) -> Vec<String> {
+        let view = self.engine.view(self.now).trackers;
+        let text = |value: Option<i64>| value.map_or("-".into(), |value| value.to_string());
+        let good = |good: Option<bool>| good.map_or("-".into(), |good| good.to_string());
+        view.into_iter()
+            .map(|t| format!("{} {} {} {}", t.kind.word(), t.name, good(t.good), text(t.value)))
+            .collect()
+    }
+}
+
+#[test]
+fn a_process_counts_by_whether_it_runs() {
+    for (weight, reverse, running, not) in [
+        (0, false, Some(100), None),
+        (0, true, None, Some(100)),
+        (20, false, Some(120), Some(100)),
+        (-20, false, Some(100), Some(80)),
+        (-20, true, Some(100), Some(120)),
+    ] {
+        let mut host = Host::new(tracking_process(weight, reverse));
+        host.pass(SECOND);
+        assert_eq!(host.state(), State::Init, "decided before it is known");
+        for (runs, priority) in [(true, running), (false, not), (true, running)] {
+            host.process(runs, 1);
+            let fit = (host.state() == State::Backup).then(|| host.effective_priority());
+            assert_eq!(fit, priority, "{weight} {reverse} {runs}");
+        }
+    }
+    let mut host = Host::new(tracking_process(0, false));
+    host.process(false, 0);
+    assert_eq!(host.causes(), ["process p"]);
+    // Nobody tells: it is taken not to run.
+    let mut host = Host::new(tracking_process(0, false));
+    host.pass(2 * SECOND);
+    assert_eq!(host.state(), State::Fault);
+    host.process(true, 1);
+    assert_eq!(host.state(), State::Backup);
+}
+
+#[test]
+fn a_view_shows_what_is_tracked_by_name() {
+    let mut config = tracking_process(0, false);
+    config.track_files.push(file("f"));
+    config.track_files.push(file("unused"));
+    let extras = config.instances[0].extras.get_or_insert_default();
+    extras.track_files.push(reference("f", 1, false));
+    config.scripts.push(sample::script("chk", 1, 1));
+    let mut host = Host::new(config);
+    let unknown = ["script chk - -", "file f - -", "file unused - -", "process p - -"];
+    assert_eq!(host.shown(), unknown);
+    host.file("f", -3);
+    host.file("unused", 7);
+    host.process(false, 4);
+    let known = ["script chk - -", "file f - -3", "file unused - 7", "process p false 4"];
+    assert_eq!(host.shown(), known);
+    host.process(true, 5);
+    assert_eq!(host.shown()[3], "process p true 5");
+    // In parts it is the same.
+    let (whole, mut parts) = (host.engine.view(host.now), Vec::new());
+    for skip in 0.. {
+        let (part, more) = host.engine.part_of_view(host.now, skip, 1);
+        parts.extend(part.trackers);
+        if !more {
+            break;
+        }
+    }
+    assert_eq!(parts, whole.trackers);
+    assert_eq!(parts[1].kind, TrackerKind::File);
 }
 
 /// Priority 100 and an interval of a second, master; three adverts may be lost unless said otherwise.
