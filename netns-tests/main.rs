@@ -12,6 +12,7 @@
 
 mod case;
 mod command;
+mod compare;
 mod demo;
 mod dr;
 mod failover;
@@ -77,6 +78,7 @@ fn main() -> ExitCode {
         mail::CASES,
         mail::guest::CASES,
         command::CASES,
+        compare::CASES,
         demo::CASES,
         systemd::CASES,
         table::CASES,

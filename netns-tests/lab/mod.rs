@@ -6,6 +6,7 @@ pub mod frame;
 pub mod guest;
 pub mod inject;
 pub mod ipvs;
+pub mod kernel;
 pub mod late;
 pub mod monitor;
 pub mod need;
@@ -251,9 +252,8 @@ impl After<'_> {
     /// Waits until the node has sent that many adverts.
     pub fn some_adverts(&self, node: &Node, count: usize) -> Res<Vec<(Wall, Advert)>> {
         let what = format!("{count} adverts of {}", node.name);
-        self.timeline.wait_all(self.mark, self.limit, &what, |events| {
-            let sent: Vec<_> = events.iter().filter_map(|e| Some((e.at, sent(e, node)?))).collect();
-            (sent.len() >= count).then_some(sent)
+        self.timeline.wait_for(self.mark, self.limit, &what, count, |event| {
+            Some((event.at, sent(event, node)?))
         })
     }
 
@@ -275,12 +275,8 @@ impl After<'_> {
         count: usize,
     ) -> Res<Vec<(Wall, frame::Arp)>> {
         let what = format!("{count} announcements of {address} by {}", node.name);
-        self.timeline.wait_all(self.mark, self.limit, &what, |events| {
-            let found: Vec<_> = events
-                .iter()
-                .filter_map(|event| Some((event.at, announced(event, node, address)?)))
-                .collect();
-            (found.len() >= count).then_some(found)
+        self.timeline.wait_for(self.mark, self.limit, &what, count, |event| {
+            Some((event.at, announced(event, node, address)?))
         })
     }
 

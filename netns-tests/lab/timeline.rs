@@ -60,9 +60,23 @@ pub struct Timeline {
     start: Wall,
 }
 
-/// A place in the list: what comes after it is later.
+/// A place in the list and its time: what comes after it is later. A frame that was received before, and read only now,
+/// is not.
 #[derive(Clone, Copy, Debug)]
-pub struct Mark(usize);
+pub struct Mark {
+    place: usize,
+    at: Wall,
+}
+
+impl Mark {
+    /// The events after it, of those from `next` on.
+    fn later<'a>(&self, events: &'a [Event], next: usize) -> impl Iterator<Item = &'a Event> {
+        let at = self.at;
+        let is_later =
+            move |event: &&Event| !matches!(event.what, What::Frame(_)) || event.at >= at;
+        events.iter().skip(next.max(self.place)).filter(is_later)
+    }
+}
 
 impl Timeline {
     pub fn new() -> Arc<Self> {
@@ -75,16 +89,17 @@ impl Timeline {
     }
 
     pub fn mark(&self) -> Mark {
-        Mark(self.lock().len())
+        let events = self.lock();
+        Mark { place: events.len(), at: Wall::now() }
     }
 
     pub fn beginning(&self) -> Mark {
-        Mark(0)
+        Mark { place: 0, at: Wall(0) }
     }
 
     /// Everything that `pick` chooses after `mark`, as known now.
     pub fn collect<T>(&self, mark: Mark, pick: impl FnMut(&Event) -> Option<T>) -> Vec<T> {
-        self.lock().iter().skip(mark.0).filter_map(pick).collect()
+        mark.later(&self.lock(), 0).filter_map(pick).collect()
     }
 
     /// Waits until `pick` chooses something after `mark`; `what` is said when it does not within `limit`.
@@ -95,23 +110,27 @@ impl Timeline {
         what: &str,
         mut pick: impl FnMut(&Event) -> Option<T>,
     ) -> Res<T> {
-        let mut next = mark.0;
+        let mut next = 0;
         self.until(limit, what, |events| {
-            let found = events.iter().skip(next).find_map(&mut pick);
+            let found = mark.later(events, next).find_map(&mut pick);
             next = events.len();
             found
         })
     }
 
-    /// Waits until `done` is satisfied with the events after `mark`, looked at as a whole.
-    pub fn wait_all<T>(
+    /// Waits until `pick` has chosen `count` events after `mark`; yields all that it chose.
+    pub fn wait_for<T>(
         &self,
         mark: Mark,
         limit: Duration,
         what: &str,
-        mut done: impl FnMut(&[Event]) -> Option<T>,
-    ) -> Res<T> {
-        self.until(limit, what, |events| done(events.get(mark.0..).unwrap_or_default()))
+        count: usize,
+        mut pick: impl FnMut(&Event) -> Option<T>,
+    ) -> Res<Vec<T>> {
+        self.until(limit, what, |events| {
+            let found: Vec<T> = mark.later(events, 0).filter_map(&mut pick).collect();
+            (found.len() >= count).then_some(found)
+        })
     }
 
     /// Calls `probe` now, after each new event and at least every 50 ms, until it yields something: for state that the
