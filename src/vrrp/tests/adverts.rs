@@ -266,6 +266,19 @@ fn adverts_keep_their_phase() {
 }
 
 #[test]
+fn adverts_that_the_socket_refuses_are_counted_beside_those_sent() {
+    let mut host = Host::master();
+    let instance = InstanceId(0);
+    let sent = host.counters().adverts_sent;
+    for _ in 0..2 {
+        let destination = IpAddr::from([224, 0, 0, 18]);
+        host.event(Event::Unsent { instance, destination, errno: 100 });
+    }
+    assert_eq!((host.counters().adverts_unsent, host.counters().adverts_sent), (2, sent));
+    assert_eq!(host.state(), State::Master);
+}
+
+#[test]
 fn a_better_backup_preempts_unless_told_otherwise() {
     let lower = |preempt| {
         let mut config = failover(200);

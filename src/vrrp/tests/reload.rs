@@ -346,3 +346,32 @@ fn a_member_that_joins_a_group_of_masters_becomes_one() {
     host.pass(4 * SECOND);
     assert_eq!(masters(&host).len(), 2);
 }
+
+/// A backup with a worse master, three seconds into its delay of five; the reload, and when it is master after that.
+fn reloaded_in_the_delay(change: impl FnOnce(&mut model::Instance)) -> Duration {
+    let mut config = failover(200);
+    config.instances[0].preempt = Preempt::After(5 * SECOND);
+    let mut host = Host::new(config.clone());
+    for _ in 0..7 {
+        host.hear(PEER, 100);
+        host.pass(500 * MS);
+    }
+    change(&mut config.instances[0]);
+    reload(&mut host, &config);
+    let from = host.now;
+    while host.state() != State::Master {
+        assert!(host.now.since(from) < 20 * SECOND);
+        host.hear(PEER, 100);
+        host.pass(500 * MS);
+    }
+    host.now.since(from)
+}
+
+#[test]
+fn a_delay_before_preemption_outlives_a_reload_that_leaves_it_alone() {
+    let unchanged = reloaded_in_the_delay(|_| ());
+    assert!(unchanged < 6 * SECOND, "{unchanged:?}");
+    assert_eq!(reloaded_in_the_delay(|instance| instance.priority = Priority::new(190).unwrap()), unchanged);
+    let changed = reloaded_in_the_delay(|instance| instance.preempt = Preempt::After(6 * SECOND));
+    assert!(changed > 6 * SECOND, "{changed:?}");
+}
