@@ -19,6 +19,7 @@ mod failover;
 mod fifo;
 mod firewall;
 mod foreign;
+mod frr;
 mod group;
 mod haproxy;
 mod hostile;
@@ -63,6 +64,7 @@ fn main() -> ExitCode {
         reload::CASES,
         fifo::CASES,
         foreign::CASES,
+        frr::CASES,
         ownership::CASES,
         route::CASES,
         route::guest::CASES,

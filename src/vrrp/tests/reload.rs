@@ -371,7 +371,10 @@ fn reloaded_in_the_delay(change: impl FnOnce(&mut model::Instance)) -> Duration 
 fn a_delay_before_preemption_outlives_a_reload_that_leaves_it_alone() {
     let unchanged = reloaded_in_the_delay(|_| ());
     assert!(unchanged < 6 * SECOND, "{unchanged:?}");
-    assert_eq!(reloaded_in_the_delay(|instance| instance.priority = Priority::new(190).unwrap()), unchanged);
+    assert_eq!(
+        reloaded_in_the_delay(|instance| instance.priority = Priority::new(190).unwrap()),
+        unchanged
+    );
     let changed = reloaded_in_the_delay(|instance| instance.preempt = Preempt::After(6 * SECOND));
     assert!(changed > 6 * SECOND, "{changed:?}");
 }
