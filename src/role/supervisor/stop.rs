@@ -20,6 +20,8 @@ const UNDOING: [RoleName; 2] = [RoleName::Vrrp, RoleName::Checker];
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How long they may take if they had to be restarted for that.
 const SECOND_PATIENCE: Duration = Duration::from_secs(2);
+/// How long they may take after that: on a slow machine a process needs seconds to start.
+const LAST_PATIENCE: Duration = Duration::from_secs(20);
 /// Descriptors that a role may need to undo its work: far more than its sockets and pipes.
 const DESCRIPTORS: u64 = 256;
 /// How long the runner may take after that for the last requests.
@@ -69,24 +71,26 @@ impl Supervisor {
         exit
     }
 
-    /// Undoes what could not be undone because no process could be started for it. The other roles have ended and free
-    /// their resources; if that does not help, this process becomes the role.
+    /// Undoes what could not be undone because no process could be started for it, or none had the time. The other
+    /// roles have ended and free their resources; if that does not help, this process becomes the role. It can become
+    /// one only, and an address that two hosts have does more harm than a service without clients.
     async fn undo(&mut self) {
         for role in UNDOING {
             self.stop_role(role);
         }
-        self.wait_for(&UNDOING, Instant::now() + SECOND_PATIENCE).await;
-        for role in UNDOING {
-            if self.is_left_behind(role) {
-                // Too few descriptors is the most likely reason; the farewell needs sockets of its own.
-                sched::descriptors(DESCRIPTORS);
-                tracing::error!(
-                    "no process for {role} can be started, the supervisor does its work"
-                );
-                if let Err(e) = self.become_role(role) {
-                    tracing::error!("{role}: what it added to the kernel stays there: {e}");
-                }
-            }
+        self.wait_for(&UNDOING, Instant::now() + LAST_PATIENCE).await;
+        let left: Vec<_> = UNDOING.into_iter().filter(|role| self.is_left_behind(*role)).collect();
+        let Some((first, others)) = left.split_first() else { return };
+        for role in others {
+            tracing::error!(
+                "{role}: what it added to the kernel stays there: no process can be started"
+            );
+        }
+        // Too few descriptors is the most likely reason; the farewell needs sockets of its own.
+        sched::descriptors(DESCRIPTORS);
+        tracing::error!("no process for {first} can be started, the supervisor does its work");
+        if let Err(e) = self.become_role(*first) {
+            tracing::error!("{first}: what it added to the kernel stays there: {e}");
         }
     }
 
