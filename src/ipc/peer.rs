@@ -63,8 +63,8 @@ impl<Out: Serialize, In: DeserializeOwned> Peer<Out, In> {
     /// lives.
     ///
     /// # Errors
-    /// `Gone` if the peer is gone, `Full` if it has not read for so long that 256 messages wait: it counts as hung
-    /// then.
+    /// `Gone` if the peer does not read any more: what it sent before its end can still be received. `Full` if it has not
+    /// read for so long that 256 messages wait: it counts as hung then.
     pub fn post(&mut self, value: &Out, fds: Vec<OwnedFd>) -> Result<(), SendError> {
         if self.gone {
             return Err(SendError::Gone);
@@ -142,10 +142,13 @@ impl<Out: Serialize, In: DeserializeOwned> Peer<Out, In> {
                 tokio::select! {
                     biased;
                     answer = take::<In>(&self.channel, &mut self.buffer, longest) => answer,
-                    more = flush(&self.channel, &mut self.waiting) => match more {
-                        Ok(()) => continue,
-                        Err(_) => Ok(None),
-                    },
+                    more = flush(&self.channel, &mut self.waiting) => {
+                        // It reads no more, but what it said before its end is still to be read.
+                        if more.is_err() {
+                            self.waiting.clear();
+                        }
+                        continue;
+                    }
                 }
             };
             match answer {
@@ -296,6 +299,23 @@ mod tests {
             a.post(&5, Vec::new()).unwrap();
             assert_eq!(b.next().await.unwrap().0, 5);
             assert_eq!(b.bad, 1);
+        });
+    }
+
+    #[test]
+    fn the_last_words_of_a_peer_are_heard_by_one_who_has_something_to_say() {
+        run(|(mut a, mut b)| async move {
+            while b.waiting.is_empty() {
+                b.post(&vec![0; 1000], Vec::new()).unwrap();
+            }
+            a.post(&1, Vec::new()).unwrap();
+            a.post(&2, Vec::new()).unwrap();
+            assert_eq!(b.next().await.unwrap().0, 1);
+            drop(a);
+            let flushed = flush(&b.channel, &mut b.waiting).await;
+            assert!(matches!(flushed, Err(SendError::Gone)), "{flushed:?}");
+            assert_eq!(b.next().await.unwrap().0, 2);
+            assert!(b.next().await.is_none());
         });
     }
 

@@ -22,7 +22,9 @@ use crate::base::Name;
 use crate::cli::exit::Exit;
 use crate::drive::script::Checks;
 use crate::drive::smtp;
-use crate::ipc::{Deliver, FromRole, FromRunner, Peer, RoleName, RunnerPart, ToRole, ToRunner};
+use crate::ipc::{
+    Deliver, FromRole, FromRunner, Peer, RoleName, RunnerPart, SendError, ToRole, ToRunner,
+};
 use crate::status::RunEnd;
 use crate::sys::channel::Channel;
 use crate::sys::process::Stranger;
@@ -401,8 +403,9 @@ impl Runner {
             RoleName::Vrrp => &mut self.vrrp,
             _ => &mut self.checker,
         };
+        // One that has ended is forgotten when everything that it requested before is read.
         if let Some(client) = slot.as_mut().filter(|client| client.whom == whom)
-            && client.peer.post(message, fd.into_iter().collect()).is_err()
+            && matches!(client.peer.post(message, fd.into_iter().collect()), Err(SendError::Full))
         {
             *slot = None;
         }
