@@ -52,10 +52,10 @@ fn hysteresis_is_a_dead_band_on_both_sides() {
     for (count, up) in [
         (4, true),
         (2, true),
-        (1, true),  // 2 - 1 still holds it
-        (0, false), // nobody is never enough
+        (1, true),  // 2 - 1 still keeps it
+        (0, false), // no server is never enough
         (1, false),
-        (2, false), // 2 + 1 is wanted to come back
+        (2, false), // 2 + 1 is required to regain it
         (3, true),
     ] {
         good(&mut bench, count);
