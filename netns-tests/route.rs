@@ -1,5 +1,5 @@
-//! Virtual routes from the file to the kernel's tables: the same as keepalived makes of the same file, put back when
-//! another program removes them, gone after a stop, and untouched by what happens to others.
+//! Virtual routes from the file to the kernel's tables: the same as keepalived's for the same file, restored when
+//! another program removes them, removed at a stop, and not affected by foreign routes.
 
 use nix::sys::signal::Signal;
 
@@ -20,7 +20,7 @@ cases![Here:
     many_routes_of_others_do_not_wake_the_daemon,
 ];
 
-/// Each with the prefix by which it is found, and the table it stands in.
+/// Each with the prefix by which it is found, and its table.
 const ROUTES: &[(&str, &str)] = &[
     ("10.1.0.0/24 via 10.0.0.1 dev enp0s8", "10.1.0.0/24"),
     ("10.1.1.0/24 via 10.0.0.1", "10.1.1.0/24"),
@@ -122,7 +122,7 @@ fn each_way_of_a_route_has_its_own_tunnel(lab: &mut Lab) -> Res {
     same(lab, &node, &before)
 }
 
-/// Skips the test where the kernel does not know such a route.
+/// Skips the test if the kernel does not support such a route.
 fn needs(lab: &mut Lab, route: &str, what: &str) -> Res {
     let node = lab.node("probe")?;
     node.ip(&format!("link set lo up\nroute add {route}\n"))
@@ -214,7 +214,7 @@ fn routes_stay_where_the_kernel_promotes_secondary_addresses(lab: &mut Lab) -> R
     dropped(lab, "1")
 }
 
-/// A reload drops the first of two virtual addresses of a subnet, from the other of which a route sends.
+/// A reload drops the first of two virtual addresses of a subnet; the other is the source of a route.
 fn dropped(lab: &mut Lab, promote: &str) -> Res {
     lab.subject.ours_only("it loses the route and the address for a moment")?;
     let route = "  10.1.0.0/24 via 10.2.0.254 dev enp0s8 src 10.2.0.2\n";
@@ -236,7 +236,7 @@ fn dropped(lab: &mut Lab, promote: &str) -> Res {
     later.address(&node, "10.2.0.1", false)?;
     later.some_adverts(&node, 10)?;
     let touched = later.kernel(&node).into_iter().filter(|text| text.contains("10.2.0.2"));
-    // A secondary address that is promoted is told as new.
+    // A promoted secondary address is reported as new.
     let lost: Vec<String> = touched.filter(|text| text.ends_with("deleted")).collect();
     check!(lost.is_empty(), "{lost:?}");
     let shown = node.must(["ip", "route", "show", "10.1.0.0/24"])?;
@@ -247,7 +247,7 @@ fn dropped(lab: &mut Lab, promote: &str) -> Res {
     same(lab, &node, &before)
 }
 
-/// A host that runs a routing daemon may have a million routes: none of them is the business of this one.
+/// A host with a routing daemon may have a million routes: none of them concerns this daemon.
 fn many_routes_of_others_do_not_wake_the_daemon(lab: &mut Lab) -> Res {
     const COUNT: usize = 2_000;
     lab.subject.ours_only("it names its processes otherwise")?;
@@ -256,7 +256,7 @@ fn many_routes_of_others_do_not_wake_the_daemon(lab: &mut Lab) -> Res {
     lab.timeline().poll(LIMIT, "the route is there", || {
         Ok(routes(&node)?.iter().any(|line| line.contains("10.1.0.0/24")).then_some(()))
     })?;
-    // What is stopped does not read: all that would wake it stays in its queues.
+    // A stopped process does not read: everything that would wake it stays in its queues.
     let process = daemon.role(Role::Vrrp)?;
     daemon.signal(Signal::SIGSTOP)?;
     signal_to(process, Signal::SIGSTOP)?;
@@ -267,7 +267,7 @@ fn many_routes_of_others_do_not_wake_the_daemon(lab: &mut Lab) -> Res {
     let after = waiting(&node, process)?;
     lab.note(format!("{COUNT} routes: {before} octets waited before, {after} after"));
     check!(after < before + COUNT, "{} octets wait for {COUNT} routes", after - before);
-    // The test of the test: routes that bear the mark do wait.
+    // The test of the test: routes with the mark do wait there.
     node.ip(&(0..50)
         .map(|n| format!("route add 10.99.{n}.0/24 via 10.0.0.2 proto 18\n"))
         .collect::<String>())?;
@@ -295,7 +295,7 @@ fn waiting(node: &Node, process: u32) -> Res<usize> {
     Ok(ours.filter_map(|words| words.get(4)?.parse::<usize>().ok()).sum())
 }
 
-/// In the guest, whose kernel has what the machine's may lack.
+/// In the guest, whose kernel has features that the machine's may lack.
 pub mod guest {
     use super::{compare, needs};
     use crate::cases;

@@ -1,5 +1,5 @@
-//! Policy rules, and what is static: the same as keepalived makes of the same file, put back when another program removes
-//! it, gone after a stop.
+//! Policy rules and static objects: the same as keepalived's for the same file, restored when another program removes
+//! them, removed at a stop.
 
 use crate::lab::daemon::{CONF, Program};
 use crate::lab::kernel::{routes, rules, same};
@@ -15,7 +15,7 @@ cases![Here:
     an_instance_follows_the_interfaces_of_its_track_group,
 ];
 
-/// The preference is that of the position, from 100 on.
+/// The preference is the position, from 100.
 const RULES: &[&str] = &[
     "from 10.1.0.0/16 table 200",
     "to 10.2.3.4 lookup 201",
@@ -53,7 +53,7 @@ fn rules_are_those_of_keepalived(lab: &mut Lab) -> Res {
     lab.timeline().poll(LIMIT, "keepalived has added its rules", || {
         Ok((rules(&theirs)?.len() == before.len() + RULES.len()).then_some(()))
     })?;
-    // Ours bear the mark whether they are tracked or not: so a process that follows knows them.
+    // Ours have the mark whether they are tracked or not, so that the next process recognises them.
     let mark = |line: String| line.replace("proto unspec", "proto keepalived");
     let wanted: Vec<String> = rules(&theirs)?.into_iter().map(mark).collect();
     same(lab, "our rules", &wanted, || rules(&ours))?;

@@ -1,5 +1,5 @@
-//! Virtual MACs: the interfaces that are made for them are those of keepalived, adverts and answers come from them and
-//! from nothing else, a backup sends nothing from them, and they are put back when another program removes them.
+//! Virtual MACs: their interfaces are like keepalived's, adverts and answers are sent only from them, a backup sends
+//! nothing from them, and they are restored when another program removes them.
 
 use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpStream};
@@ -60,7 +60,7 @@ pub fn machine(lab: &mut Lab, name: &str) -> Res<Node> {
     Ok(node)
 }
 
-/// Interfaces on others, addresses, routes and the settings that go with them, sorted.
+/// Stacked interfaces, addresses, routes and related settings, sorted.
 pub fn state(node: &Node) -> Res<Vec<String>> {
     let mut all = kernel::links(node)?;
     all.extend(kernel::addresses(node)?);
@@ -139,8 +139,8 @@ fn what_is_made_is_what_keepalived_makes(lab: &mut Lab) -> Res {
         let there = |address: &str| wanted.iter().any(|line| line.contains(address));
         Ok((there("10.0.0.100/") && there("10.0.0.108/") && there("2001:db8:1::6")).then_some(()))
     })?;
-    // keepalived puts the link-local address of the parent on interfaces for IPv6, to send from it. Ours needs none for that,
-    // and the two interfaces would both answer for it.
+    // keepalived adds the link-local address of the parent to interfaces for IPv6, to send from it. Ours does not need
+    // it for that, and both interfaces would answer for it.
     wanted.retain(|line| !(line.starts_with("address vrrp") && line.contains("fe80::71/64")));
     same(lab, &ours, &wanted)?;
     their.stop()?;
@@ -214,7 +214,7 @@ fn adverts_and_answers_come_from_the_virtual_mac_alone(lab: &mut Lab) -> Res {
     let again = lab.subject.start(&pair.svr1)?;
     lab.after(mark).address(&pair.svr2, VIP, false)?;
     lab.after(mark).some_adverts(&pair.svr1, 2)?;
-    // A crash leaves memberships to the kernel, none of which is of the virtual address.
+    // After a crash the kernel handles the memberships, none of which is on the virtual MAC.
     let silent = lab.mark();
     steady(lab, silent, &pair.svr1, 3)?;
     let leaked = frames_from(lab, silent, &pair.svr2, mac);
@@ -250,7 +250,7 @@ fn adverts_leave_by_the_parent_where_that_is_asked_for(lab: &mut Lab) -> Res {
     Ok(())
 }
 
-/// Asks a host for a connection: that nobody listens is an answer.
+/// Tries to connect to a host: a refused connection counts as an answer.
 fn reach(node: &Node, address: &'static str) -> Res {
     let answer = node.run(move || {
         let address = SocketAddr::new(address.parse().expect("an address"), 9);
@@ -338,7 +338,7 @@ fn a_name_that_somebody_has_is_waited_for(lab: &mut Lab) -> Res {
     Ok(())
 }
 
-/// What this kernel may not have.
+/// Features that this kernel may lack.
 pub mod guest {
     use super::{begin, instance, same, state};
     use crate::lab::daemon::Program;

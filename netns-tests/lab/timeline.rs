@@ -1,5 +1,5 @@
-//! What happened in a test, in one list: log lines, frames on the wire, kernel events, ends of processes. Tests wait on
-//! it with a deadline and never sleep; when a test fails the list is its report.
+//! All events of a test in one list: log lines, frames on the wire, kernel events, ends of processes. Tests wait for
+//! events with a deadline and never sleep; if a test fails, the list is its report.
 
 use std::fmt;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -10,7 +10,7 @@ use super::ipvs::Command;
 use super::monitor::Change;
 use super::{Res, Stop, late};
 
-/// Nanoseconds of the clock of the day: the clock of the kernel's receive times.
+/// Nanoseconds of the time of day, the clock of the kernel's receive times.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct Wall(pub i64);
 
@@ -26,12 +26,12 @@ impl Wall {
     }
 }
 
-/// One thing that happened.
+/// One event.
 #[derive(Clone, Debug)]
 pub struct Event {
-    /// When: the kernel's receive time of a frame, else the time of reading.
+    /// Its time: the kernel's receive time of a frame, else the time of reading.
     pub at: Wall,
-    /// The node it happened at; of a frame, the node whose cable it came out of.
+    /// The node of the event; for a frame, the node that sent it.
     pub node: Arc<str>,
     pub what: What,
 }
@@ -43,7 +43,7 @@ pub enum What {
     Log { source: Arc<str>, line: String },
     /// A frame that the switch received on a cable of the node.
     Frame(Frame),
-    /// What the kernel of the node announced over rtnetlink.
+    /// An rtnetlink event of the node's kernel.
     Kernel(Change),
     /// A command that changes the IPVS table.
     Ipvs(Command),
@@ -102,7 +102,7 @@ impl Timeline {
         mark.later(&self.lock(), 0).filter_map(pick).collect()
     }
 
-    /// Waits until `pick` chooses something after `mark`; `what` is said when it does not within `limit`.
+    /// Waits until `pick` chooses an event after `mark`; `what` describes it in the failure after `limit`.
     pub fn wait<T>(
         &self,
         mark: Mark,
@@ -133,8 +133,8 @@ impl Timeline {
         })
     }
 
-    /// Calls `probe` now, after each new event and at least every 50 ms, until it yields something: for state that the
-    /// kernel does not announce, such as the IPVS table.
+    /// Calls `probe` now, after each new event and at least every 50 ms, until it returns something: for state without
+    /// kernel events, such as the IPVS table.
     pub fn poll<T>(
         &self,
         limit: Duration,
@@ -206,7 +206,7 @@ impl fmt::Display for What {
     }
 }
 
-/// How long to wait: a limit that holds on a machine that runs what is ready, and by how much this one was late meanwhile.
+/// How long to wait: a limit for an idle machine, extended by the lateness of this one meanwhile.
 struct Patience {
     begin: Instant,
     from: Wall,
@@ -214,7 +214,7 @@ struct Patience {
 }
 
 impl Patience {
-    /// Nobody waits longer than so many times the limit.
+    /// A wait is never longer than this many times the limit.
     const MOST: u32 = 8;
 
     fn new(limit: Duration) -> Self {

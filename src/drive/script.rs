@@ -84,7 +84,7 @@ impl Running {
             return None;
         }
         tracing::warn!("{} (process {}) failed to terminate after kill", self.name, process.pid());
-        // It hangs in the kernel, on a dead file server for example. Nobody waits for it but the reaper.
+        // It hangs in the kernel, for example on a dead file server. Only the reaper waits for it.
         Some(tokio::spawn(async move {
             let _ = self.program.process.ended().await;
         }))
