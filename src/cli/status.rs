@@ -1,4 +1,4 @@
-//! `evervip status`: what the daemon is doing, asked over its control socket.
+//! `evervip status`: the state of the daemon, queried over its control socket.
 
 use core::time::Duration;
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -38,9 +38,9 @@ const LONGEST: u64 = 256 << 20;
 /// How long the daemon may take: it gives its processes a second.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// The daemon does not run or may not be asked.
+/// The daemon does not run, or this user may not query it.
 const UNREACHABLE: u8 = 1;
-/// Nothing has the name.
+/// No object has the name.
 const NOT_FOUND: u8 = 3;
 /// A process did not answer in time.
 const INCOMPLETE: u8 = 4;

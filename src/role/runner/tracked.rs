@@ -1,5 +1,5 @@
-//! What the VRRP process tracks but may not look at itself: files of any owner, and processes. Threads of their own look at
-//! them, so that a file system that hangs holds up nothing else.
+//! Tracked files and processes, which the VRRP process may not be permitted to see. Separate threads observe them, so that a
+//! file system that hangs delays nothing else.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::OwnedFd;
@@ -13,16 +13,16 @@ use crate::kernel::connector::Queue;
 use crate::model::tracker::{TrackFile, TrackProcess};
 use crate::status::ProcessReport;
 
-/// Values in one message.
+/// Largest number of values in one message.
 const AT_ONCE: usize = 32;
 
-/// Something was found.
+/// Something was observed.
 pub(super) enum Found {
     Files(file::Found),
     Processes(process::Found),
 }
 
-/// What is known of it, and what of that the VRRP process has not been told.
+/// The known values, and those not yet sent to the VRRP process.
 pub(super) struct Tracked {
     follower: Option<file::Follower>,
     watch: Option<process::Watch>,
@@ -40,7 +40,7 @@ struct Told<V> {
 }
 
 impl Tracked {
-    /// Nothing. What is found goes to `found`, to come back by [`Self::found`].
+    /// Nothing yet. Values are sent to `found` and come back through [`Self::found`].
     pub fn new(found: UnboundedSender<Found>, connector: Option<OwnedFd>) -> Self {
         Self {
             follower: None,
@@ -52,7 +52,7 @@ impl Tracked {
         }
     }
 
-    /// From now on these files are tracked. `init`: what `init_file` says is written first.
+    /// From now on these files are tracked. `init`: first write the values of `init_file`.
     pub fn follow(&mut self, files: Vec<TrackFile>, init: bool) {
         if self.follower.is_none() && !files.is_empty() {
             let found = self.found.clone();
@@ -82,7 +82,7 @@ impl Tracked {
         }
     }
 
-    /// Something was found.
+    /// Values were observed.
     pub fn found(&mut self, found: Found) {
         match found {
             Found::Files(found) => self.files.take(found.all, found.values),
@@ -99,7 +99,7 @@ impl Tracked {
         self.processes.tell_all();
     }
 
-    /// Says what has not been told. `say` is false when there is no room: then the rest is for later.
+    /// Sends the values not yet sent. `say` returns false if there is no room: then the rest is sent later.
     pub fn tell(&mut self, mut say: impl FnMut(&FromRunner) -> bool) {
         self.files.tell(|values| say(&FromRunner::Files(values)));
         self.processes.tell(|values| {
