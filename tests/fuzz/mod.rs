@@ -120,6 +120,6 @@ macro_rules! replays {
 }
 
 replays! {
-    advert api arguments channel check_events config expand files format http ipc ipvs json log
+    advert api arguments bfd channel check_events config expand files format http ipc ipvs json log
     mail peer reload resume rtnetlink scripts smtp vrrp_events
 }
