@@ -251,7 +251,7 @@ pub struct Group {
 /// A tracked object.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Tracker {
-    /// `script`, `file` or `process`.
+    /// `script`, `file`, `process` or `bfd`.
     pub kind: String,
     /// Its name.
     pub name: String,

@@ -262,7 +262,7 @@ pub struct LoadReport {
 /// Which roles a configuration needs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Needs {
-    /// There are instances or static addresses.
+    /// There are instances, static addresses or the like, or BFD sessions.
     pub vrrp: bool,
     /// There are virtual servers.
     pub checker: bool,

@@ -204,6 +204,7 @@ fn needs(model: &Model) -> Needs {
     let services = &model.lvs.services;
     Needs {
         vrrp: !vrrp.instances.is_empty()
+            || !vrrp.bfds.is_empty()
             || !vrrp.static_addresses.is_empty()
             || !vrrp.static_routes.is_empty()
             || !vrrp.static_rules.is_empty(),

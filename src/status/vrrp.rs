@@ -94,7 +94,7 @@ pub struct Vrrp {
     pub instances: Vec<Instance>,
     /// The groups.
     pub groups: Vec<Group>,
-    /// What is tracked by name: scripts, files, processes.
+    /// What is tracked by name: scripts, files, processes, BFD sessions.
     pub trackers: Vec<Tracker>,
     /// Adverts received for a VRID that no instance has.
     pub unknown_vrid: u64,
@@ -199,16 +199,19 @@ pub enum TrackerKind {
     File,
     /// A `vrrp_track_process`.
     Process,
+    /// A `bfd_instance`.
+    Bfd,
 }
 
 impl TrackerKind {
-    /// `script`, `file` or `process`.
+    /// `script`, `file`, `process` or `bfd`.
     #[must_use]
     pub const fn word(self) -> &'static str {
         match self {
             Self::Script => "script",
             Self::File => "file",
             Self::Process => "process",
+            Self::Bfd => "bfd",
         }
     }
 }

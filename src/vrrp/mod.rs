@@ -328,6 +328,9 @@ impl Engine {
                 self.counts.insert(name.clone(), count);
                 self.report(moment, track::Subject::Process(name), track::State::of(Some(runs)));
             }
+            Event::Bfd { name, up } => {
+                self.report(moment, track::Subject::Bfd(name), track::State::of(Some(up)));
+            }
             Event::Resume(summary) => self.resume = summary,
             Event::Undo => self.undoing = matches!(self.phase, Phase::Waiting { .. }),
             Event::Reload(config) => self.reload(moment, config),

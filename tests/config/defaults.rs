@@ -160,7 +160,7 @@ const NOTHING: &[&str] = &[
 const WORDS: &[&str] = &[
     "/dev/null if given without a value",
     "/usr/lib/iproute2, then /usr/share/iproute2",
-    "255 for IPv4, 64 for IPv6",
+    "255; over IPv6 64 is taken, too",
     "360 if given without a value",
     "a fixed text",
     "all",

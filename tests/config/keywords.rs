@@ -700,14 +700,12 @@ fn effective(mut model: Model) -> Model {
             track_source: e.track_source,
             track_files: e.track_files,
             track_processes: e.track_processes,
+            track_bfds: e.track_bfds,
             accept: e.accept,
             notify_priority_changes: e.notify_priority_changes,
             ..InstanceExtras::default()
         });
         instance.extras = effective.filter(|e| *e != InstanceExtras::default()).map(Box::new);
-    }
-    for group in &mut vrrp.groups {
-        group.track_bfds.clear();
     }
     *vrrp = Vrrp {
         instances: vrrp.instances.split_off(0),
@@ -719,6 +717,7 @@ fn effective(mut model: Model) -> Model {
         track_groups: vrrp.track_groups.split_off(0),
         track_files: vrrp.track_files.split_off(0),
         track_processes: vrrp.track_processes.split_off(0),
+        bfds: vrrp.bfds.split_off(0),
         interface_delays: vrrp.interface_delays.split_off(0),
         startup_delay: vrrp.startup_delay,
         fifo_states_on_reload: vrrp.fifo_states_on_reload,

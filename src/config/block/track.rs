@@ -119,9 +119,10 @@ block! {
         multiplier: One<Int<1, 255>> = "multiplier", default(Int(5));
         /// Send nothing before the other end does.
         passive: One<Flag> = "passive";
-        /// TTL or hop limit of packets.
-        ttl: One<Int<1, 255>> = "ttl" | "hoplimit", otherwise("255 for IPv4, 64 for IPv6");
-        /// Maximum number of hops of a received packet.
+        /// TTL or hop limit of sent packets; received ones must have at least this, less `max_hops`. The default over IPv6
+        /// accepts the 64 that keepalived sends.
+        ttl: One<Int<1, 255>> = "ttl" | "hoplimit", otherwise("255; over IPv6 64 is taken, too");
+        /// Number of hops that a received packet may have travelled; 255 or -1: any.
         max_hops: One<Int<-1, 255>> = "max_hops", default(Int(0));
         /// Use port 4784 instead of 3784.
         multihop: One<Bool> = "multihop", default(Bool(false));

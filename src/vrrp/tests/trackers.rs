@@ -218,6 +218,69 @@ fn a_process_counts_by_whether_it_runs() {
     assert_eq!(host.state(), State::Backup);
 }
 
+/// The primary with priority 100 that tracks a BFD session.
+fn tracking_session(weight: i16, reverse: bool) -> Vrrp {
+    let mut config = failover(100);
+    config.bfds.push(model::extras::Bfd {
+        name: "b".into(),
+        neighbor: [10, 0, 2, 72].into(),
+        source: None,
+        min_rx: 10 * MS,
+        min_tx: 10 * MS,
+        idle_tx: SECOND,
+        multiplier: 5,
+        passive: false,
+        ttl: 255,
+        least_ttl: 255,
+        multihop: false,
+        for_vrrp: true,
+        for_checker: true,
+    });
+    let extras = config.instances[0].extras.get_or_insert_default();
+    extras.track_bfds.push(reference("b", weight, reverse));
+    config
+}
+
+#[test]
+fn a_session_counts_by_whether_it_is_up() {
+    for (weight, reverse, up, down) in [
+        (0, false, Some(100), None),
+        (0, true, None, Some(100)),
+        (20, false, Some(120), Some(100)),
+        (-20, false, Some(100), Some(80)),
+        (-20, true, Some(100), Some(120)),
+    ] {
+        let mut host = Host::new(tracking_session(weight, reverse));
+        // However long it takes: who takes the place of another process waits for sessions that were up.
+        host.pass(10 * SECOND);
+        assert_eq!(host.state(), State::Init, "decided before it is known");
+        for (is_up, priority) in [(false, down), (true, up), (false, down)] {
+            host.event(Event::Bfd { name: "b".into(), up: is_up });
+            let fit = (host.state() == State::Backup).then(|| host.effective_priority());
+            assert_eq!(fit, priority, "{weight} {reverse} {is_up}");
+        }
+    }
+    let mut host = Host::new(tracking_session(0, false));
+    host.event(Event::Bfd { name: "b".into(), up: false });
+    assert_eq!(
+        (host.causes(), host.shown()),
+        (vec!["BFD instance b".into()], vec!["bfd b false -".into()])
+    );
+    // The group's word counts for its members; a reload keeps what is known.
+    let mut config = tracking_session(0, false);
+    config.instances[0].extras = None;
+    config.groups.push(model::SyncGroup {
+        name: "G".into(),
+        members: vec![config.instances[0].name.clone()],
+        track_bfds: vec![reference("b", 7, false)],
+        ..Default::default()
+    });
+    host.event(Event::Reload(Arc::new(config)));
+    assert_eq!((host.state(), host.effective_priority()), (State::Backup, 100));
+    host.event(Event::Bfd { name: "b".into(), up: true });
+    assert_eq!(host.effective_priority(), 107);
+}
+
 #[test]
 fn a_view_shows_what_is_tracked_by_name() {
     let mut config = tracking_process(0, false);
