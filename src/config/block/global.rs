@@ -46,7 +46,8 @@ pub(crate) struct IncludeCheck(pub Checks);
 pub(crate) struct RealTime(pub u8);
 
 block! {
-    /// Settings of the daemon as a whole and defaults for its objects. Several blocks add up. They may stand anywhere.
+    /// Settings of the daemon as a whole and defaults for its objects. Several blocks add up. Their position does not
+    /// matter.
     pub struct GlobalDefs(()) = "global_defs" {
         /// Names this router in mails.
         router_id: One<Text> = "router_id", lenient, otherwise("the host name");
