@@ -247,3 +247,40 @@ pub fn objects(route: &Route) -> Vec<Object> {
         vec![Object::Route(Box::new(route.clone()))]
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::IfName;
+    use crate::model::route::NextHop;
+    use crate::model::sample;
+
+    #[test]
+    fn each_nexthop_of_an_ipv6_route_is_an_object_and_those_of_an_ipv4_route_are_one() {
+        let ways = |destination: &str, gateways: [&str; 2]| {
+            let prefix = sample::address(destination, &IfName::eth0()).prefix;
+            let mut route = sample::route(prefix, None, None);
+            route.nexthops = gateways
+                .iter()
+                .map(|gateway| NextHop {
+                    gateway: gateway.parse().ok(),
+                    interface: None,
+                    weight: 1,
+                    onlink: false,
+                    encap: None,
+                    realms: None,
+                })
+                .collect();
+            let of = |object: Object| match object {
+                Object::Route(route) => {
+                    let gateways = route.nexthops.iter().filter_map(|hop| hop.gateway);
+                    gateways.map(|gateway| gateway.to_string()).collect()
+                }
+                other => panic!("{other:?}"),
+            };
+            objects(&route).into_iter().map(of).collect::<Vec<Vec<String>>>()
+        };
+        assert_eq!(ways("2001:db8::/64", ["fe80::1", "fe80::2"]), [["fe80::1"], ["fe80::2"]]);
+        assert_eq!(ways("10.1.0.0/16", ["10.0.0.1", "10.0.0.2"]), [["10.0.0.1", "10.0.0.2"]]);
+    }
+}

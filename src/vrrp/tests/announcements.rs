@@ -32,6 +32,19 @@ fn each_address_is_announced_when_confirmed_and_all_again_later() {
 }
 
 #[test]
+fn frames_of_one_address_leave_together() {
+    let mut config = failover(200);
+    let interface = config.instances[0].interface.clone();
+    let more = (1..40).map(|n| sample::address(&format!("10.0.2.{}/24", 100 + n), &interface));
+    config.instances[0].excluded.extend(more);
+    let mut host = Host::new(config);
+    host.pass(4 * SECOND);
+    let frames = host.frames();
+    assert_eq!(frames.iter().map(|(address, _)| address).collect::<BTreeSet<_>>().len(), 40);
+    assert!(frames.iter().all(|(_, count)| *count == 5), "{frames:?}");
+}
+
+#[test]
 fn refresh_and_spacing() {
     let mut config = failover(200);
     let interface = config.instances[0].interface.clone();

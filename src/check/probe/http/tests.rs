@@ -182,5 +182,12 @@ fn lines_are_keepalived_s() {
         attempt_line(&check, server, &Failure::Timeout),
         "Timeout connecting server [10.0.0.71]:tcp:80."
     );
+    let unreachable = Failure::Connection(101);
+    for (tls, word) in [(false, "HTTP_CHECK"), (true, "SSL_CHECK")] {
+        assert_eq!(
+            attempt_line(&HttpCheck { tls, ..check.clone() }, server, &unreachable),
+            format!("{word} - network unreachable server [10.0.0.71]:tcp:80.")
+        );
+    }
     assert_eq!(page_line(&url(), server), "HTTP status code success to [10.0.0.71]:tcp:80 url(/a)");
 }
