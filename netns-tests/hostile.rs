@@ -334,7 +334,7 @@ fn flooded(lab: &mut Lab, global: &str) -> Res {
     lab.always().log(&node, "(VRRP2) Entering MASTER STATE")?;
     let before = daemon.processes();
     if !global.is_empty() && !before.iter().any(|pid| is_real_time(*pid, 50)) {
-        return Err(Stop::Skip("no real-time priority is to be had here".into()));
+        return Err(Stop::Skip("real-time priority is not available here".into()));
     }
     let injector = Injector::new(&attacker, LAN)?;
     let frame = Forged { priority: 100, ..Forged::default() }.frame();

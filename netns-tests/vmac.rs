@@ -329,7 +329,7 @@ fn a_name_that_somebody_has_is_waited_for(lab: &mut Lab) -> Res {
     ))?;
     let mark = lab.mark();
     pair.start(&lab.subject.clone(), [&texts[0], &texts[1]])?;
-    let reason = format!("interface {name} exists and is no macvlan on {LAN}");
+    let reason = format!("interface {name} exists but is not of type macvlan on {LAN}");
     lab.after(mark).log(&pair.svr1, &reason)?;
     lab.after(mark).address(&pair.svr2, VIP, true)?;
     let mark = lab.mark();

@@ -145,7 +145,7 @@ async fn story(program: &Path) -> Result<(), Error> {
     adverts(&mut lan, &mut screen, Machine::Svr1, 1).await?;
     screen.addresses(&lan);
 
-    screen.step("svr1 is stopped in good order: it says so with priority 0, nobody waits.");
+    screen.step("svr1 stops in good order: it sends priority 0, so svr2 takes over at once.");
     let asked = lan.stop(Machine::Svr1)?;
     let taken = holds(&mut lan, &mut screen, Machine::Svr2, "the takeover by svr2").await?;
     if let Some(handed) = taken.checked_sub(asked) {

@@ -85,7 +85,7 @@ pub enum SmtpError {
     #[error("{0}: {reason}", reason = reason(.1))]
     Step(&'static str, #[source] lettre::transport::smtp::Error),
     /// An address that is not allowed in an envelope.
-    #[error("{0} is no mail address")]
+    #[error("{0} is not a mail address")]
     Address(String),
 }
 

@@ -467,7 +467,7 @@ impl Value for RealTime {
 
 impl Value for IncludeCheck {
     fn shape() -> Shape {
-        Shape::Words("nothing, or words of read, match, wildcard_match, brace_match, each with + or - if it is to be added or removed".into())
+        Shape::Words("nothing, or some of read, match, wildcard_match, brace_match, each optionally after + (to add) or - (to remove)".into())
     }
 
     fn read(args: &mut Args<'_>, cx: &mut Cx<'_>) -> Option<Self> {

@@ -138,7 +138,7 @@ async fn serve(config: Fifo, mut lines: mpsc::Receiver<Box<str>>, _busy: Arc<()>
                         lost += 1;
                         // One log line for each would be a flood of its own.
                         if lost.is_power_of_two() {
-                            tracing::warn!("notify FIFO {name} is full: nobody reads it, {lost} lines lost so far");
+                            tracing::warn!("notify FIFO {name} is full and not read, {lost} lines lost so far");
                         }
                     }
                     Err(e) => tracing::warn!("cannot write to notify FIFO {name}: {e}"),

@@ -59,8 +59,8 @@ impl Programs {
         }
     }
 
-    /// A program whose status matters, and a permit to hold while it runs: a role needs as many as the program's uses
-    /// in the configuration, and one more while the last run is being terminated.
+    /// A program whose status matters, and a permit to hold while it runs: a role needs one for each use of the program
+    /// in the configuration, and one more while the previous run is being terminated.
     pub fn run(
         &mut self,
         role: RoleName,

@@ -114,9 +114,9 @@ fn adverts_are_heard_on_both_interfaces() {
 #[test]
 fn what_the_kernel_refuses_is_a_fault_with_its_reason_and_tried_again() {
     for (errno, reason) in [
-        (17, "interface vrrp.41 exists and is no macvlan on enp0s8"),
+        (17, "interface vrrp.41 exists but is not of type macvlan on enp0s8"),
         (16, "another interface on enp0s8 has the hardware address of vrrp.41"),
-        (95, "the kernel has no macvlan, which vrrp.41 is to be"),
+        (95, "the kernel does not support macvlan, which vrrp.41 needs"),
         (1, "cannot make macvlan vrrp.41 on enp0s8: error 1"),
     ] {
         let mut host = Host::off();
