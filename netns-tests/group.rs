@@ -301,7 +301,7 @@ fn what_other_programs_do_to_the_table_is_put_right(lab: &mut Lab) -> Res {
         lab.note(format!("ipvsadm {words}"));
         let mark = lab.mark();
         node.must(["ipvsadm"].into_iter().chain(words.split(' ')))?;
-        lab.after(mark).log(&node, "putting it right")?;
+        lab.after(mark).log(&node, "correcting it")?;
         ipvs::becomes(&node, &wanted)?;
         let mut asked: Vec<_> = lab.after(mark).ipvs(&node).iter().map(|c| plain(c)).collect();
         let mut expected: Vec<_> = commands.iter().map(|c| plain(c)).collect();
@@ -316,7 +316,7 @@ fn what_other_programs_do_to_the_table_is_put_right(lab: &mut Lab) -> Res {
     let others = [&wanted[..], &["-A -t 10.9.9.9:9 -s rr"]].concat();
     // The next comparison corrects one of our entries, which shows that it took place.
     node.must("ipvsadm -d -t 10.1.0.1:80 -r 10.0.0.72:80".split(' '))?;
-    lab.after(mark).log(&node, "putting it right")?;
+    lab.after(mark).log(&node, "correcting it")?;
     ipvs::becomes(&node, &others)?;
 
     lab.note("a reload looks at once, and counts");
@@ -330,7 +330,7 @@ fn what_other_programs_do_to_the_table_is_put_right(lab: &mut Lab) -> Res {
     node.must("ipvsadm -e -f 9 -r 10.0.0.71:0 -g -w 44".split(' '))?;
     let mark = lab.mark();
     daemon.signal(Signal::SIGHUP)?;
-    lab.after(mark).log(&node, "putting it right")?;
+    lab.after(mark).log(&node, "correcting it")?;
     ipvs::becomes(&node, &others)
 }
 

@@ -284,7 +284,7 @@ fn an_interface_that_others_remove_comes_back(lab: &mut Lab) -> Res {
     let sysctl = format!("net.ipv4.conf.{LAN}.arp_ignore");
     pair.svr1.ip(&format!("link set {name} down\n"))?;
     pair.svr1.sysctl(&sysctl, "1")?;
-    lab.after(mark).log(&pair.svr1, &format!("macvlan {name} on {LAN} was not as it has to be"))?;
+    lab.after(mark).log(&pair.svr1, &format!("macvlan {name} on {LAN} was not as configured"))?;
     steady(lab, lab.mark(), &pair.svr1, 2)?;
     reach(&pair.client, VIP)?;
     check!(lab.after(mark).adverts(&pair.svr2).is_empty(), "the backup took over");

@@ -105,7 +105,9 @@ pub(super) enum Error {
         "nothing listens at {path}: is evervipd running? (systemctl status evervip; a daemon with --pid FILE listens at FILE with the extension .sock: --socket)"
     )]
     NotRunning { path: PathBuf },
-    #[error("this user may not ask at {path}: root and members of the group {ACCOUNT} may")]
+    #[error(
+        "this user may not connect to {path}: only root and members of the group {ACCOUNT} may"
+    )]
     Forbidden { path: PathBuf },
     #[error("asking the daemon at {path}: {source}")]
     Io { path: PathBuf, source: io::Error },
@@ -115,7 +117,7 @@ pub(super) enum Error {
     Silent { path: PathBuf },
     #[error("the daemon speaks version {theirs} of the protocol, this program version {SCHEMA}")]
     Version { theirs: u32 },
-    #[error("the daemon at {path} answers what makes no sense: {source}")]
+    #[error("the answer of the daemon at {path} is invalid: {source}")]
     Nonsense { path: PathBuf, source: serde_json::Error },
 }
 

@@ -116,7 +116,7 @@ impl Watcher {
         let changes = Changes::open()
             .inspect_err(|e| {
                 tracing::warn!(
-                    "changes of tracked files are not told ({e}), they are looked at every second"
+                    "changes of tracked files are not reported ({e}), reading them every second"
                 );
             })
             .ok();

@@ -94,7 +94,7 @@ pub enum DecodeError {
     #[error("a message of the kernel lacks the attribute {0}")]
     Missing(&'static str),
     /// A service or a server of a kind that this version does not know.
-    #[error("an entry of a kind that is not known: {0}")]
+    #[error("an entry of an unknown kind: {0}")]
     Unknown(&'static str),
 }
 
