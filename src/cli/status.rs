@@ -20,17 +20,17 @@ Usage: evervip status [OPTION]... [NAME]
 Shows what the daemon is doing: each instance with its state, priority, master
 and addresses, groups, trackers, virtual servers with their real servers, what
 the kernel refuses, when the configuration was read and whether the last reload
-was refused. With NAME only the instance, group, tracker or virtual server of
+was refused. With NAME only the instance, group, tracker or virtual server with
 that name, such as VRRP1 or '[10.0.0.1]:tcp:80'.
 
   -j, --json         print the state as JSON (docs/control-socket.md)
-  -s, --socket FILE  ask there; default /run/evervip/control.sock. A daemon
-                     with --pid FILE has FILE with the extension .sock
+  -s, --socket FILE  control socket; default /run/evervip/control.sock. A daemon
+                     with --pid FILE uses FILE with the extension .sock
   -h, --help         print this text
 
-Exit status: 0 everybody answered; 1 the daemon does not run or may not be
-asked by this user; 2 wrong words; 3 nothing has that name; 4 a process did not
-answer in time, the rest is shown.
+Exit status: 0 all processes answered; 1 the daemon does not run, or this user
+may not query it; 2 wrong arguments; 3 no object has that name; 4 a process did
+not answer in time, the rest is shown.
 ";
 
 /// The longest answer that is read.

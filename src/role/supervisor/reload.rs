@@ -414,7 +414,7 @@ fn worse(current: &LoadReport, new: &LoadReport, allow_empty: bool) -> Option<St
     } else {
         return None;
     };
-    (!allow_empty).then(|| format!("{lost}; --allow-empty takes that on"))
+    (!allow_empty).then(|| format!("{lost}; --allow-empty accepts that"))
 }
 
 /// Why the daemon does not start: virtual routers are configured but none is usable, and there is nothing else to do.
