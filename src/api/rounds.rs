@@ -19,7 +19,6 @@ pub const PAUSE: Duration = Duration::from_millis(50);
 /// A process that is queried.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Party {
-    /// The supervisor.
     Supervisor,
     /// The role `vrrp`.
     Vrrp,

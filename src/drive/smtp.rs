@@ -68,7 +68,6 @@ pub struct Settings {
 pub struct Job<T> {
     /// Returned when the mail is sent or given up.
     pub tag: T,
-    /// The text.
     pub text: MailText,
 }
 

@@ -136,7 +136,6 @@ pub struct TrackFile {
 /// `init_file`: the value to write at start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InitFile {
-    /// The value.
     pub value: i32,
     /// Write it even if the file exists.
     pub overwrite: bool,

@@ -42,7 +42,6 @@ impl Settings {
 /// Links and objects of this host at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Snapshot {
-    /// All links.
     pub links: Vec<Link>,
     /// All usable addresses, in the kernel's order (the first of a link is its primary one), and the routes with our
     /// mark.

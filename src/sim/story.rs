@@ -241,7 +241,6 @@ impl World {
         }
     }
 
-    /// Removes the link on a segment.
     pub fn remove_link(&mut self, id: NodeId, segment: &str) {
         self.note(id, &format!("the link on {segment} is removed"));
         self.trouble(id);
@@ -296,7 +295,6 @@ impl World {
         }
     }
 
-    /// Changes a segment.
     pub fn segment(&mut self, name: &str, change: impl FnOnce(&mut super::net::Segment)) {
         self.all_troubled();
         if let Ok(name) = name.parse() {

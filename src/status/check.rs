@@ -40,7 +40,6 @@ pub struct Check {
     pub probes_running: usize,
     /// Attempts that are due and wait for others to end.
     pub probes_waiting: usize,
-    /// Its counters.
     pub counters: Counters,
 }
 
@@ -85,7 +84,6 @@ pub struct Service {
 /// View of one real server.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Server {
-    /// Its address.
     pub address: IpAddr,
     /// Its port, as IPVS has it.
     pub port: u16,
@@ -99,7 +97,6 @@ pub struct Server {
     pub in_kernel: Option<u32>,
     /// The kernel refuses it: error number.
     pub refused: Option<i32>,
-    /// Its checks.
     pub checks: Vec<Checker>,
 }
 

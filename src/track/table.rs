@@ -47,11 +47,8 @@ pub enum State {
     Unknown,
     /// A report is expected: users take no decision before it arrives, whatever the weight.
     Awaited,
-    /// Good.
     Good,
-    /// Bad.
     Bad,
-    /// A number.
     Value(i32),
 }
 

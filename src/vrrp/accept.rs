@@ -230,7 +230,6 @@ impl Refusal {
 #[derive(Clone, Copy, Debug)]
 pub struct Packet<'a> {
     pub source: IpAddr,
-    /// Destination address.
     pub destination: IpAddr,
     /// TTL or hop limit on arrival.
     pub ttl: u8,

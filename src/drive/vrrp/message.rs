@@ -17,7 +17,6 @@ use crate::vrrp::{Event, RunId};
 /// A message to the real-time thread.
 #[derive(Debug)]
 pub enum Input {
-    /// An event for the engine.
     Engine(Event<'static>),
     /// Whether an interface forwards IPv6, for neighbour adverts.
     Router {

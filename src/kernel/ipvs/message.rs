@@ -23,7 +23,6 @@ const HEADER: usize = 16;
 /// Length of the header of generic netlink that follows it.
 const GENERIC_HEADER: usize = 4;
 
-/// Commands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 enum Command {
