@@ -56,9 +56,9 @@ pub fn channel(data: &[u8]) {
 /// Sends it in one of several ways; returns whether it was sent.
 fn send(channel: &Channel, kind: u8, body: &[u8], mut fds: Vec<OwnedFd>) -> bool {
     let packet = match kind / 2 % 6 {
-        // In the packet.
+        // The value is in the packet.
         0 => [&[0][..], body].concat(),
-        // In sealed memory.
+        // The value is in sealed memory.
         1 => {
             fds.insert(0, memfd::seal(c"fuzz", body).expect("memory"));
             vec![1]

@@ -27,7 +27,6 @@ pub enum Party {
 }
 
 impl Party {
-    /// All parties.
     pub const ALL: [Self; 3] = [Self::Supervisor, Self::Vrrp, Self::Checker];
 
     /// Its name.
@@ -234,7 +233,7 @@ mod tests {
         rounds.join(());
         let id = rounds.begin(at(0)).unwrap();
         rounds.absent(id, Party::Checker, None);
-        // No party answers for another.
+        // A party's answer does not count for another party.
         rounds.answer(id, Party::Vrrp, checker());
         assert_eq!(rounds.due(), Some(at(1000)));
         assert!(rounds.take_done(at(999)).is_empty());

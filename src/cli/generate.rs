@@ -23,7 +23,6 @@ const fn target(name: &'static str, file: &'static str, make: fn() -> String) ->
     Target { name, file, make }
 }
 
-/// All targets.
 pub const TARGETS: &[Target] = &[
     target("keywords", "docs/keywords.md", reference::keywords),
     target("evervip.conf.5", "etc/man/evervip.conf.5", reference::manual),

@@ -28,7 +28,7 @@ pub enum LinkKind {
     Macvlan { mac: Mac },
     /// `use_ipvlan`: an ipvlan in L2 mode, which shares its parent's hardware address.
     Ipvlan {
-        /// How it talks to its neighbours.
+        /// How it communicates with other interfaces on its parent.
         mode: IpvlanMode,
     },
 }

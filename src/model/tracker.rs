@@ -123,7 +123,6 @@ impl Tracked {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TrackFile {
     pub name: Name,
-    /// The file.
     pub path: Box<[u8]>,
     /// `weight` by which the content is multiplied.
     pub weight: i16,

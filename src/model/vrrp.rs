@@ -88,7 +88,6 @@ pub enum ReceiveBuffers {
     Mtu(u32),
     /// A multiple of the length of our own advert.
     Advert(u32),
-    /// This many bytes.
     Bytes(u32),
 }
 

@@ -106,7 +106,7 @@ impl LinkAttributes {
 /// A wanted interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LinkObject {
-    /// As the configuration says.
+    /// The interface as configured.
     pub link: VirtualLink,
     /// The kernel's interface differs.
     pub differs: bool,
@@ -116,7 +116,6 @@ pub struct LinkObject {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SettingObject {
     pub interface: IfName,
-    /// Which one.
     pub setting: Setting,
     /// The wanted value.
     pub value: u32,

@@ -26,7 +26,7 @@ pub struct Link {
 pub struct Settings(pub [Option<u32>; 4]);
 
 impl Settings {
-    /// The value of one.
+    /// The value of a setting.
     #[must_use]
     pub const fn of(&self, setting: Setting) -> Option<u32> {
         let [ignore, filter, announce, promote] = self.0;

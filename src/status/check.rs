@@ -17,7 +17,6 @@ pub struct Summary {
 /// One service in a [`Summary`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServiceSummary {
-    /// Which.
     pub id: ServiceId,
     /// Whether it was announced as up (its quorum is reached) or as down; none if nothing was announced.
     pub announced: Option<bool>,
@@ -57,13 +56,12 @@ pub enum Kernel {
 /// View of one service.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Service {
-    /// Which.
     pub id: ServiceId,
     /// Its key in the kernel; of a group the first one.
     pub key: ServiceKey,
     /// Whether the quorum is reached.
     pub up: bool,
-    /// Since when.
+    /// Since when `up` has this value.
     pub since: Instant,
     /// Weight of the servers that are up.
     pub weight: u64,
@@ -91,7 +89,7 @@ pub struct Server {
     pub weight: u32,
     /// Whether it counts as in service.
     pub up: bool,
-    /// Since when.
+    /// Since when `up` has this value.
     pub since: Instant,
     /// Its weight in the kernel's table; none if it has no entry.
     pub in_kernel: Option<u32>,

@@ -140,7 +140,6 @@ pub struct Instance {
 pub struct MissingObject {
     /// Its description: `address 10.0.0.100/24 on eth0`.
     pub object: String,
-    /// Why.
     pub reason: Missing,
 }
 

@@ -67,7 +67,6 @@ impl State {
 /// How a user refers to a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reference {
-    /// The row.
     pub tracker: TrackerId,
     /// The weight of its state for the user.
     pub weight: Weight,

@@ -40,7 +40,6 @@ pub enum Action {
     Apply {
         /// Repeated in each answer.
         token: Token,
-        /// The operations.
         ops: Vec<Op>,
     },
     /// Receive adverts for this multicast group, or for this address of ours, on this interface; answered with

@@ -194,7 +194,7 @@ fn initial_numbers_are_written_as_asked() {
     assert_eq!(values(bench.next()), [5, 2, -3, 0, 0]);
     assert_eq!(fs::read_to_string(bench.path("made")).unwrap(), "-3\n");
     assert_eq!(fs::read_to_string(bench.path("overwritten")).unwrap(), "2\n");
-    // Not again.
+    // The second `follow` does not create or write files.
     fs::remove_file(bench.path("made")).unwrap();
     bench.becomes("made", 0);
     bench.follower.follow(files, false);

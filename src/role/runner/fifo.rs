@@ -36,7 +36,7 @@ pub(super) struct Fifos {
     known: Vec<(u32, Of)>,
 }
 
-/// Those of a configuration.
+/// The FIFOs of one configuration.
 #[derive(Clone, Default)]
 struct Of {
     all: Option<Arc<Writer>>,
@@ -319,7 +319,7 @@ mod tests {
         std::os::unix::fs::symlink(&fifo, &link).unwrap();
         assert!(refused(&link).contains("symbolic link"), "{}", refused(&link));
         assert!(refused(&directory.join("none/x")).contains("No such file"));
-        // One that was there stays.
+        // A file that existed before is not removed.
         drop(Pipe::open(&fifo, None).unwrap());
         assert!(fifo.exists());
         assert_eq!(std::fs::read_to_string(file).unwrap(), "kept");

@@ -30,7 +30,7 @@ const CHECKS: usize = 4 << 20;
 
 /// The progress of a new configuration.
 pub(super) enum Reload {
-    /// There is none.
+    /// No reload is under way.
     Idle,
     /// It is being read; the sender reports that another reload waits.
     Loading(Pin<Box<dyn Future<Output = Result<Loaded, LoadError>>>>, Option<oneshot::Sender<()>>),
