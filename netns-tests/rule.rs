@@ -72,7 +72,7 @@ fn rules_are_those_of_keepalived(lab: &mut Lab) -> Res {
     let mark = lab.mark();
     ours.must(["ip", "rule", "del", "pref", "114"])?;
     lab.after(mark).some_adverts(&ours, 5)?;
-    check!(rules(&ours)?.len() == wanted.len() - 1, "the rule with no_track is put back");
+    check!(rules(&ours)?.len() == wanted.len() - 1, "the rule with no_track is restored");
 
     check!(our.stop()?, "the exit status is not zero");
     same(lab, "no rule is left", &before, || rules(&ours))

@@ -43,7 +43,7 @@ pub fn channel(data: &[u8]) {
         // The other end of the mark is closed, so reading ends.
         match mark.read(&mut [0; 1]) {
             Ok(0) => {}
-            Ok(_) => panic!("nobody writes there"),
+            Ok(_) => panic!("unexpected data"),
             Err(e) if e.kind() == ErrorKind::WouldBlock => panic!("{count} descriptors: some stay"),
             Err(e) => panic!("{e}"),
         }

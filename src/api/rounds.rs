@@ -209,7 +209,7 @@ mod tests {
         rounds.join('b');
         assert_eq!(rounds.due(), Some(at(0)));
         assert_eq!(rounds.begin(at(5)), Some(1));
-        assert_eq!(rounds.begin(at(5)), None, "nobody waits");
+        assert_eq!(rounds.begin(at(5)), None, "no client waits");
         // The next one does not begin at once: frequent queries cost no more.
         rounds.join('c');
         assert_eq!((rounds.due(), rounds.begin(at(54))), (Some(at(55)), None));
@@ -245,7 +245,7 @@ mod tests {
         assert!(matches!(&parts.vrrp, Part::Unknown(why) if why == "vrrp did not answer in 1 s"));
         assert!(matches!(&parts.checker, Part::Absent));
         rounds.answer(id, Party::Vrrp, vrrp());
-        assert_eq!(rounds.due(), None, "an answer that comes too late is of no interest");
+        assert_eq!(rounds.due(), None, "a late answer is ignored");
     }
 
     #[test]

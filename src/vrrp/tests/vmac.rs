@@ -146,7 +146,7 @@ fn it_comes_back_with_its_addresses_when_another_program_removes_it() {
     host.event(Event::LinkGone(UPPER));
     host.event(told(ChangeKind::Gone, |_| ()));
     assert_eq!(host.ops(), [format!("+{MADE}")]);
-    assert_eq!(host.state(), State::Master, "it is but a moment");
+    assert_eq!(host.state(), State::Master, "a short absence is not a fault");
     host.look();
     host.event(Event::Link(Link { index: IfIndex(10), ..upper(true) }));
     assert_eq!(host.ops(), ["+10.0.2.100/24"]);
