@@ -321,8 +321,8 @@ fn what_other_programs_do_to_the_table_is_put_right(lab: &mut Lab) -> Res {
 
     lab.note("a reload looks at once, and counts");
     daemon.signal(Signal::SIGUSR2)?;
-    let (_, line) = lab.always().log(&node, "put right ")?;
-    let count = line.rsplit("put right ").next().and_then(|n| n.trim().parse::<u32>().ok());
+    let (_, line) = lab.always().log(&node, "corrected ")?;
+    let count = line.rsplit("corrected ").next().and_then(|n| n.trim().parse::<u32>().ok());
     check!(count == Some(8), "{line}");
     node.write(CONF, &text.replace("lvs_audit_interval 1", "lvs_audit_interval 86400"), 0o644)?;
     daemon.signal(Signal::SIGHUP)?;

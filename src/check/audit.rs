@@ -140,7 +140,7 @@ impl Engine {
             }
             // Reading them shows whether the table is there at all.
             Err(errno) => {
-                tracing::debug!("no list of the IPVS table: {}", Errno(errno));
+                tracing::debug!("cannot list the IPVS table: {}", Errno(errno));
                 self.audit_all(moment);
             }
         }

@@ -242,7 +242,7 @@ codes! {
     /// the command `iptables` is the nftables version. The same packets are dropped, with one exception: an iptables
     /// rule that accepts packets before the named chain has no effect on them. Nothing is added to the named chains.
     /// Use `nftables` to choose the name of the tables.
-    BY_NFTABLES = "N0704", "carried out by nftables";
+    BY_NFTABLES = "N0704", "implemented with nftables";
 
     /// The failure of a tracked object lowers the priority, but not below that of the other router, so there
     /// is no failover. The weight must be greater than the difference between the two priorities.

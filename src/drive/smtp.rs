@@ -524,7 +524,7 @@ impl<S: Stream> AsyncRead for Limited<S> {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         if self.left == 0 {
-            return Poll::Ready(Err(io::Error::other("the server does not stop talking")));
+            return Poll::Ready(Err(io::Error::other("the server sends too much")));
         }
         let before = buffer.filled().len();
         let answer = Pin::new(&mut self.stream).poll_read(cx, buffer);

@@ -139,7 +139,7 @@ fn begin(role: RoleName, control: Channel) -> Option<Start> {
     let remarks = match confined {
         Ok(remarks) => remarks,
         Err(e) => {
-            tracing::error!("cannot give up privileges: {e}");
+            tracing::error!("cannot drop privileges: {e}");
             return None;
         }
     };

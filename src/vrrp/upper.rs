@@ -135,7 +135,7 @@ impl Engine {
             Some(0) => format!("another program keeps changing or removing interface {name}"),
             errno => {
                 let errno = errno.unwrap_or_default();
-                format!("cannot make {kind} {name} on {parent}: error {errno}")
+                format!("cannot create {kind} {name} on {parent}: error {errno}")
             }
         }
     }

@@ -87,7 +87,7 @@ const WAY: u32 = 7;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {
     /// It ends too early, or its length is wrong.
-    #[error("a message of the kernel is cut short")]
+    #[error("a message of the kernel is truncated")]
     Short,
     /// A required attribute is missing or invalid.
     #[error("a message of the kernel lacks the attribute {0}")]

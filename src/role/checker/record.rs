@@ -80,7 +80,7 @@ impl Record {
                 if self.unwritten.replace(services.into()).is_none() {
                     tracing::warn!(
                         "cannot write the record of virtual servers: {e}; those that leave the \
-                         configuration while the daemon does not run will have to be removed by hand"
+                         configuration while the daemon does not run must be removed manually"
                     );
                 }
             }

@@ -78,7 +78,7 @@ impl Programs {
         };
         let slots = self.running.entry((role, generation, program)).or_default();
         if Arc::strong_count(slots) > 2 * uses {
-            self.refuse(role, "more of a program at a time than the configuration has");
+            self.refuse(role, "more concurrent runs of a program than configured");
             return None;
         }
         Some((command, Arc::clone(slots)))

@@ -117,7 +117,7 @@ fn what_the_kernel_refuses_is_a_fault_with_its_reason_and_tried_again() {
         (17, "interface vrrp.41 exists but is not of type macvlan on enp0s8"),
         (16, "another interface on enp0s8 has the hardware address of vrrp.41"),
         (95, "the kernel does not support macvlan, which vrrp.41 needs"),
-        (1, "cannot make macvlan vrrp.41 on enp0s8: error 1"),
+        (1, "cannot create macvlan vrrp.41 on enp0s8: error 1"),
     ] {
         let mut host = Host::off();
         host.obedient = false;
