@@ -10,7 +10,6 @@ use crate::base::near::nearest;
 /// The longest request in octets, without its newline.
 pub const LONGEST: usize = 4096;
 
-/// A request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Request {
     /// Repeated in the answer.
