@@ -116,6 +116,7 @@ pub struct Settings {
     pub json_version: u8,
 }
 
+/// Settings of one of the processes.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProcessSettings {
     /// Its name, at most 15 octets.
