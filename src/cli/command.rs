@@ -5,7 +5,7 @@ pub use crate::sys::process::end_at_broken_pipe;
 use std::process::ExitCode;
 
 use super::print::out;
-use super::{check, convert, demo, explain, fmt, generate, reload, status};
+use super::{check, convert, demo, explain, fmt, generate, metrics, reload, status};
 use crate::base::near::nearest;
 
 /// One command.
@@ -27,6 +27,12 @@ pub const COMMANDS: &[Command] = &[
         what: "show what the daemon is doing",
         help: status::HELP,
         run: status::run,
+    },
+    Command {
+        name: "metrics",
+        what: "print the state as OpenMetrics text",
+        help: metrics::HELP,
+        run: metrics::run,
     },
     Command {
         name: "reload",

@@ -39,16 +39,16 @@ const LONGEST: u64 = 256 << 20;
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The daemon does not run, or this user may not query it.
-const UNREACHABLE: u8 = 1;
+pub(super) const UNREACHABLE: u8 = 1;
 /// No object has the name.
 const NOT_FOUND: u8 = 3;
 /// A process did not answer in time.
-const INCOMPLETE: u8 = 4;
+pub(super) const INCOMPLETE: u8 = 4;
 
 /// `evervip status [OPTION]... [NAME]`
 ///
 /// # Errors
-/// Wrong words, as a text for the user.
+/// Wrong arguments, as a text for the user.
 pub fn run(mut args: lexopt::Parser) -> Result<ExitCode, lexopt::Error> {
     use lexopt::prelude::*;
     let (mut json, mut name) = (false, None);
@@ -91,7 +91,8 @@ pub fn run(mut args: lexopt::Parser) -> Result<ExitCode, lexopt::Error> {
     Ok(if is_complete(&report) { ExitCode::SUCCESS } else { INCOMPLETE.into() })
 }
 
-fn is_complete(report: &Report) -> bool {
+/// Whether all processes answered.
+pub(super) fn is_complete(report: &Report) -> bool {
     fn known<T>(answer: Option<&Answer<T>>) -> bool {
         answer.is_none_or(|answer| answer.known().is_some())
     }
