@@ -36,7 +36,7 @@ complete -c evervip -n '__fish_seen_subcommand_from status' -s s -l socket -r -F
 complete -c evervip -n '__fish_seen_subcommand_from status' -s h -l help -d 'print this text'
 complete -c evervip -n '__fish_seen_subcommand_from status' -f
 complete -c evervip -n __fish_use_subcommand -a metrics -d 'print the state as OpenMetrics text'
-complete -c evervip -n '__fish_seen_subcommand_from metrics' -s s -l socket -r -F -d 'ask there; default /run/evervip/control.sock. A daemon'
+complete -c evervip -n '__fish_seen_subcommand_from metrics' -s s -l socket -r -F -d 'control socket; default /run/evervip/control.sock. A daemon'
 complete -c evervip -n '__fish_seen_subcommand_from metrics' -s h -l help -d 'print this text'
 complete -c evervip -n '__fish_seen_subcommand_from metrics' -f
 complete -c evervip -n __fish_use_subcommand -a reload -d 'make the daemon read its configuration again'

@@ -54,7 +54,7 @@ Prints a page or a script that is generated from the program's own tables.
 /// `evervip generate TARGET`
 ///
 /// # Errors
-/// Wrong words, as a text for the user.
+/// Wrong arguments, as a text for the user.
 pub fn run(mut args: lexopt::Parser) -> Result<ExitCode, lexopt::Error> {
     use lexopt::prelude::*;
     match args.next()? {

@@ -43,7 +43,7 @@ const TOO_LONG: u8 = 4;
 /// `evervip reload [OPTION]...`
 ///
 /// # Errors
-/// Wrong words, as a text for the user.
+/// Wrong arguments, as a text for the user.
 pub fn run(mut args: lexopt::Parser) -> Result<ExitCode, lexopt::Error> {
     use lexopt::prelude::*;
     let mut socket = PathBuf::from(DEFAULT);

@@ -48,7 +48,7 @@ pub(super) const INCOMPLETE: u8 = 4;
 /// `evervip status [OPTION]... [NAME]`
 ///
 /// # Errors
-/// Wrong words, as a text for the user.
+/// Wrong arguments, as a text for the user.
 pub fn run(mut args: lexopt::Parser) -> Result<ExitCode, lexopt::Error> {
     use lexopt::prelude::*;
     let (mut json, mut name) = (false, None);

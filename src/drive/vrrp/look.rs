@@ -1,5 +1,5 @@
-//! Views and summaries of the engine, taken in parts so that no turn of the real-time thread is long, and joined on the other
-//! side.
+//! Views and summaries of the engine, taken in parts so that no turn of the real-time thread is long, and joined on the
+//! other side.
 
 use std::collections::{BTreeMap, VecDeque};
 
