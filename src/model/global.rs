@@ -182,6 +182,7 @@ pub struct Firewall {
     pub ipvs_first_mark: Option<u32>,
 }
 
+/// SNMP over AgentX.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Snmp {
     /// `snmp_socket`

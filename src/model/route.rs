@@ -236,6 +236,7 @@ pub struct Rule {
     pub no_track: bool,
 }
 
+/// What a rule does with the packets that it matches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum RuleAction {
     /// `table`
