@@ -51,6 +51,9 @@ fn a_pair_is_shown_and_so_is_its_failover(lab: &mut Lab) -> Res {
     let words: Vec<&str> = row.split_whitespace().collect();
     check!(matches!(words.as_slice(), [_, "enp0s8", "41", "MASTER", _, "200", "1", ..]), "{text}");
     check!(text.contains(&format!("configuration: {CONF}, read ")), "{text}");
+    let metrics = pair.svr1.must([EVERVIP, "metrics"])?;
+    let state = "evervip_vrrp_state{instance=\"VRRP1\",interface=\"enp0s8\",vrid=\"41\"} 2\n";
+    check!(metrics.contains(state) && metrics.ends_with("# EOF\n"), "{metrics}");
     // One by name, and the closest one for a wrong name.
     let one = status(&pair.svr1, &["VRRP1"])?;
     check!(one.status.success() && one.stdout.contains("VRRP1"), "{}", one.stdout);

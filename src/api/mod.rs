@@ -8,6 +8,7 @@
     reason = "part of the shell: serves a socket"
 )]
 
+pub mod metrics;
 pub mod report;
 pub mod request;
 pub mod rounds;

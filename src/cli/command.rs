@@ -5,7 +5,7 @@ pub use crate::sys::process::end_at_broken_pipe;
 use std::process::ExitCode;
 
 use super::print::out;
-use super::{check, convert, demo, explain, fmt, generate, reload, status};
+use super::{check, convert, demo, explain, fmt, generate, metrics, reload, status};
 use crate::base::near::nearest;
 
 /// One command.
@@ -29,14 +29,20 @@ pub const COMMANDS: &[Command] = &[
         run: status::run,
     },
     Command {
+        name: "metrics",
+        what: "print the state as OpenMetrics text",
+        help: metrics::HELP,
+        run: metrics::run,
+    },
+    Command {
         name: "reload",
-        what: "have the daemon read its configuration again",
+        what: "make the daemon read its configuration again",
         help: reload::HELP,
         run: reload::run,
     },
     Command {
         name: "check",
-        what: "report what is wrong or doubtful in a configuration",
+        what: "report errors and questionable settings of a configuration",
         help: check::HELP,
         run: check::run,
     },

@@ -94,7 +94,7 @@ impl Engine {
                 Subject::Bfd(_) => continue,
                 _ => (State::Bad, "it is assumed not to run"),
             };
-            tracing::warn!("nothing is known of tracked {subject} yet, {text}");
+            tracing::warn!("nothing is known about tracked {subject} yet, {text}");
             if let Some(tracker) = self.trackers.find(&subject) {
                 let concerned = self.note_tracker(tracker, state);
                 self.reconsider_all(moment, concerned);

@@ -59,7 +59,7 @@ impl Tracked {
             let tell = Box::new(move |new| found.send(Found::Files(new)).is_ok());
             match file::Follower::start(tell) {
                 Ok(follower) => self.follower = Some(follower),
-                Err(e) => tracing::error!("tracked files cannot be looked at: {e}"),
+                Err(e) => tracing::error!("cannot watch tracked files: {e}"),
             }
         }
         if let Some(follower) = &self.follower {
