@@ -67,12 +67,18 @@ impl Engine {
             instance.counters.became_master += 1;
             instance.sequences.renew();
         }
-        if to != State::Init {
+        if to == State::Init {
+            // The end of an instance is announced by the caller: no earlier state may follow it.
+            instance.unannounced = None;
+        } else {
             instance.sequences.begin(to == State::Master);
         }
         let touches = held || instance.holds_addresses();
         self.timers.clear(Timer::Advert(id));
         self.timers.clear(Timer::Silence(id));
+        if to == State::Init {
+            self.timers.clear(Timer::Notice(id));
+        }
         if let Some(at) = deadline {
             self.rearm(id, at);
         }

@@ -194,6 +194,40 @@ fn what_scripts_and_recipients_get() {
 }
 
 #[test]
+fn nothing_is_announced_after_the_end() {
+    for keep_addresses in [false, true] {
+        let mut config = sample::nat(200);
+        config.instances[0].vrid = Vrid::new(41).unwrap();
+        let mut host = Host::new(config);
+        host.pass(10 * SECOND);
+        host.look();
+        // The addresses go, and the kernel takes its time.
+        host.obedient = false;
+        host.hear(PEER, 254);
+        assert_eq!(host.announced(), Vec::<String>::new());
+        host.event(Event::Stop { keep_addresses });
+        let requests = host.seen.iter().filter_map(|action| match action {
+            Action::Apply { token, ops } => Some((*token, u32::try_from(ops.len()).unwrap())),
+            _ => None,
+        });
+        let requests: Vec<(Token, u32)> = requests.collect();
+        for (token, count) in requests {
+            for item in 0..count {
+                host.event(Event::Applied { token, item, outcome: Outcome::Done });
+            }
+        }
+        host.pass(10 * SECOND);
+        let stops = ["INSTANCE \"external\"", "INSTANCE \"internal\"", "GROUP \"VRRP1\""];
+        let said: Vec<String> = host
+            .announced()
+            .iter()
+            .map(|line| line.replace(" STOP 200", "").replace(" STOP 0", ""))
+            .collect();
+        assert_eq!(said, stops, "{keep_addresses}");
+    }
+}
+
+#[test]
 fn no_mail_for_faults_if_asked_for() {
     for withheld in [false, true] {
         let mut config = failover(100);
