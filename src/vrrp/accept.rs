@@ -159,9 +159,10 @@ pub enum Refusal {
         /// The packet's in seconds.
         received: u64,
     },
-    /// We own the addresses and are told not to listen.
+    /// We own the addresses and are told not to listen. What it proves counts all the same: whoever repeats AH numbers of
+    /// another router is not heard by the others.
     #[error("we are address owner")]
-    Claimant,
+    Owner(Proof),
     /// Valid otherwise, but with another number of addresses. RFC 3768 7.1 drops it; see `Engine` for what a
     /// router that goes on sending such adverts is taken for.
     #[error("expected {ours} VIPs but received {received}")]
@@ -199,7 +200,7 @@ impl Refusal {
             Self::Stale { .. } => &mut counters.auth_stale,
             Self::Replay => &mut counters.auth_replay,
             Self::Interval { .. } => &mut counters.bad_interval,
-            Self::Claimant => &mut counters.ignored_as_owner,
+            Self::Owner(_) => &mut counters.ignored_as_owner,
             Self::AddressCount { .. } => &mut counters.bad_address_count,
         };
         *counter += 1;
@@ -219,7 +220,7 @@ impl Refusal {
             Self::AuthMismatch { .. } | Self::UnexpectedAh | Self::NoAh => 7,
             Self::AuthFailure | Self::BadIcv | Self::Spi(_) | Self::AhReplay { .. } => 8,
             Self::Interval { .. } => 9,
-            Self::Claimant => 10,
+            Self::Owner(_) => 10,
             Self::AddressCount { .. } => 11,
             Self::NotPeer(_) => 12,
             Self::NoTrailer => 13,
@@ -382,7 +383,7 @@ pub fn check(judge: &Judge<'_>, packet: &Packet<'_>) -> Result<Heard, Refusal> {
         return Err(Refusal::Interval { ours, received });
     }
     if ours.owner_ignore_adverts && ours.priority == Priority::OWNER {
-        return Err(Refusal::Claimant);
+        return Err(Refusal::Owner(proof));
     }
     let heard = Heard {
         source: packet.source,
@@ -492,7 +493,7 @@ fn check_ah(
         return Err(Refusal::Spi(ah.spi));
     }
     let (ours, received) = (judge.sequences.ah(), ah.sequence);
-    if received <= ours {
+    if judge.sequences.is_old_ah(received) {
         return Err(Refusal::AhReplay { ours, received });
     }
     Ok(Proof::Ah(received))
