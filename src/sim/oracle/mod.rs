@@ -8,23 +8,30 @@
 //! |---|---|
 //! | `wire` | adverts sent: content, period, first and last one, answers, who yields; takeovers at the exact time |
 //! | `hear` | adverts received: which are refused and why, and what follows from the others |
+//! | `ah` | the numbers of IP authentication headers |
 //! | `script` | tracking scripts: when they run, and what their results make of priorities |
 //! | `count` | counters and the view of the engine are what was seen |
+//! | `job` | nothing by itself: what a daemon does in several steps, to be judged as one |
 //! | `host` | addresses and their announcements on each host, what a stopped daemon leaves |
+//! | `object` | policy rules and packet filters on each host, and their order |
 //! | `notice` | what scripts are told: order, once each, not before it is true |
 //! | `cluster` | between hosts, once all is settled |
 
+mod ah;
 mod cluster;
 mod count;
 mod hear;
 mod host;
+mod job;
 mod notice;
+mod object;
 mod script;
 mod wire;
 
 use core::net::IpAddr;
 use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use super::World;
 use super::world::{Node, NodeId};
@@ -62,11 +69,13 @@ pub struct Oracle {
     /// The same for all of them together.
     compared: Option<(Instant, bool)>,
     routers: BTreeMap<(NodeId, Wire), wire::Router>,
-    step: wire::Step,
+    step: job::Step,
     /// Sequences of authenticated adverts: who sent which last.
     sequences: BTreeMap<(NodeId, Wire, IpAddr), u64>,
     /// And who took which last from whom, those heard last at the end: of so many senders as are remembered.
     heard: BTreeMap<(NodeId, Wire), Vec<(IpAddr, u64)>>,
+    /// The last number of an IP authentication header that a router sent or took.
+    ah: BTreeMap<(NodeId, Wire), ah::Last>,
     announcements: BTreeMap<(NodeId, IfIndex, IpAddr), host::Announcement>,
     states: BTreeMap<(NodeId, Wire), (State, Instant)>,
     /// What was announced last: host, kind and name.
@@ -76,12 +85,16 @@ pub struct Oracle {
     /// What was seen since the counters of a host were read.
     ledgers: BTreeMap<NodeId, count::Ledger>,
     scripts: BTreeMap<(NodeId, Name), script::Track>,
+    /// When another program flushed packet filters.
+    pub(super) flushed: BTreeMap<NodeId, Instant>,
     /// Addresses that another program removed.
     tugs: BTreeMap<(NodeId, IfIndex, Prefix), host::Tugs>,
     /// Routers that were master when their process was replaced.
     replaced: BTreeSet<(NodeId, Wire)>,
-    /// Addresses that the configuration has before and after the reload that is going on.
-    kept: Option<BTreeSet<(IfName, Prefix)>>,
+    /// What the hosts are doing that concerns everything.
+    jobs: BTreeMap<NodeId, job::Job>,
+    /// Hosts whose daemon goes on at once with what the result of a run leads to.
+    ran_later: BTreeSet<NodeId>,
     violations: Vec<String>,
 }
 
@@ -143,9 +156,11 @@ impl Oracle {
     /// The daemon of a host is gone: what it did before does not count any more.
     pub(super) fn forget(&mut self, id: NodeId) {
         self.count_anew(id);
+        self.jobs.remove(&id);
         self.routers.retain(|(node, _), _| *node != id);
         self.sequences.retain(|(node, ..), _| *node != id);
         self.heard.retain(|(node, _), _| *node != id);
+        self.ah.retain(|(node, _), _| *node != id);
         self.announcements.retain(|(node, ..), _| *node != id);
         self.states.retain(|(node, _), _| *node != id);
     }
@@ -164,15 +179,19 @@ impl Oracle {
         }
     }
 
-    fn begin_reload(&mut self, id: NodeId, now: Instant, old: &Vrrp, new: &Vrrp, fit: &[bool]) {
+    fn begin_reload(
+        &mut self,
+        id: NodeId,
+        now: Instant,
+        (old_one, new): (&Arc<Vrrp>, &Vrrp),
+        fit: &[bool],
+    ) {
+        let old: &Vrrp = old_one;
         self.reloaded.insert(id, now);
         self.muddle(id);
         self.count_anew(id);
         self.carry_notices(id, old, new);
-        for ((_, wire), router) in self.routers.iter_mut().filter(|((node, _), _)| *node == id) {
-            let named = |i: &&Instance| i.family == wire.1 && i.vrid.get() == wire.2;
-            router.reloaded(new.instances.iter().filter(named).map(|i| i.advert_int).max());
-        }
+        self.follow_intervals(id, new);
         // A router that moves leaves its addresses for a new election.
         let all = |config: &mut dyn Iterator<Item = &Instance>| -> BTreeSet<_> {
             let place = |i: &Instance, a: &Address| {
@@ -188,11 +207,19 @@ impl Oracle {
         let new = new.instances.iter().zip(fit).filter(|(_, fit)| **fit).map(|(i, _)| i);
         let (old, new) = (all(&mut old.instances.iter()), all(&mut new.into_iter()));
         let places = old.intersection(&new).map(|(_, link, prefix)| (link.clone(), *prefix));
-        self.kept = Some(places.collect());
+        let kept = places.collect();
+        self.jobs.insert(id, job::Job::reload(now, Arc::clone(old_one), kept));
     }
 
-    pub(super) fn end_reload(&mut self, id: NodeId, new: &Vrrp) {
-        self.kept = None;
+    /// Routers may have other intervals from now on.
+    fn follow_intervals(&mut self, id: NodeId, new: &Vrrp) {
+        for ((_, wire), router) in self.routers.iter_mut().filter(|((node, _), _)| *node == id) {
+            let named = |i: &&Instance| i.family == wire.1 && i.vrid.get() == wire.2;
+            router.reloaded(new.instances.iter().filter(named).map(|i| i.advert_int).max());
+        }
+    }
+
+    fn end_reload(&mut self, id: NodeId, new: &Vrrp) {
         let names: BTreeSet<String> = new
             .instances
             .iter()
@@ -232,7 +259,7 @@ impl Oracle {
 
 impl World {
     /// A host, which has its new configuration already, takes it over from the old one.
-    pub(super) fn begin_reload(&mut self, id: NodeId, old: &Vrrp, new: &Vrrp) {
+    pub(super) fn begin_reload(&mut self, id: NodeId, old: &Arc<Vrrp>, new: &Vrrp) {
         let now = self.now();
         self.oracle.carry_scripts(id, old, new);
         // Another virtual router begins with sequences of its own.
@@ -246,13 +273,24 @@ impl World {
         let gone: Vec<u8> = moved.chain(removed).map(|i| i.vrid.get()).collect();
         self.oracle.sequences.retain(|(node, wire, _), _| *node != id || !gone.contains(&wire.2));
         self.oracle.heard.retain(|(node, wire), _| *node != id || !gone.contains(&wire.2));
+        let moves = matching.kept.iter().filter_map(|(before, after)| {
+            let (before, after) = (old.instances.get(*before)?, new.instances.get(*after)?);
+            (place(before) != place(after)).then_some(after.vrid.get())
+        });
+        let moves: Vec<u8> = moves.chain(gone.iter().copied()).collect();
+        self.oracle.loosen_ah(id);
+        for ((node, wire), last) in &mut self.oracle.ah {
+            if *node == id && moves.contains(&wire.2) {
+                (last.number, last.own) = (0, false);
+            }
+        }
         let fit = |instance: &Instance| {
             let group = self.group_of(id, &instance.name);
             let mut members = new.instances.iter().filter(|i| group.contains(&i.name));
             self.node(id).is_some_and(|node| members.all(|member| self.is_fit(node, id, member)))
         };
         let fit: Vec<bool> = new.instances.iter().map(fit).collect();
-        self.oracle.begin_reload(id, now, old, new, &fit);
+        self.oracle.begin_reload(id, now, (old, new), &fit);
     }
 
     /// What the oracle found so far.
@@ -273,6 +311,7 @@ impl World {
                     && !node.kernel.refuses_joins
                     && node.kernel.impossible.is_empty()
                     && node.stalled_until.is_none()
+                    && !node.is_occupied()
                     && node.runner_alive
                     && node.director.refusals == 0
             })
@@ -280,6 +319,9 @@ impl World {
 
     /// After something happened to a host. An advert that changes nothing is no reason to look at everything.
     pub(super) fn check(&mut self, id: NodeId) {
+        if self.node(id).is_some_and(|n| n.is_occupied() || n.engine.is_some() && !n.started) {
+            return;
+        }
         let now = self.now();
         let is_due = |last: Option<(Instant, bool)>| {
             last.is_none_or(|(at, touched)| touched || now.since(at) >= LOOK)
