@@ -346,7 +346,7 @@ fn two_masters_that_send_the_same_ah_numbers_do_not_both_stay() {
 #[test]
 fn an_owner_that_ignores_adverts_goes_on_behind_their_ah_numbers() {
     let mut config = failover(255);
-    config.instances[0].state = crate::model::vrrp::InitialState::Master;
+    config.instances[0].state = model::vrrp::InitialState::Master;
     config.instances[0].owner_ignore_adverts = true;
     config.instances[0].authentication = Authentication::None;
     let key = crate::base::Secret::new(*b"secret12");
