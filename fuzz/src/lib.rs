@@ -11,6 +11,7 @@ pub mod http;
 pub mod input;
 pub mod others;
 pub mod packet;
+pub mod probe;
 pub mod process;
 pub mod reload;
 pub mod resume;
@@ -43,5 +44,6 @@ pub const TARGETS: &[Target] = &[
     ("rtnetlink", process::rtnetlink),
     ("scripts", scripts::walk),
     ("smtp", others::smtp),
+    ("udp", probe::udp),
     ("vrrp_events", packet::events),
 ];

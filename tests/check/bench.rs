@@ -298,10 +298,9 @@ impl Bench {
 /// Where a check goes.
 fn target(request: &Request) -> SocketAddr {
     match request {
-        Request::Tcp(connection) => connection.to,
-        Request::Http(page) => page.connection.to,
         // Programs are told apart by their timeout: 71 s is that of 10.0.0.71:80.
         Request::Misc(check) => SocketAddr::new(at(check.timeout.as_secs() as u8), 80),
+        other => other.connection().expect("it connects").to,
     }
 }
 

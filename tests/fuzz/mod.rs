@@ -121,5 +121,5 @@ macro_rules! replays {
 
 replays! {
     advert api arguments channel check_events config expand files format http ipc ipvs json log
-    mail peer reload resume rtnetlink scripts smtp vrrp_events
+    mail peer reload resume rtnetlink scripts smtp udp vrrp_events
 }

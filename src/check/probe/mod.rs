@@ -10,12 +10,14 @@ use std::io;
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::checker::{HttpCheck, MiscCheck, Url};
+use crate::model::checker::{HttpCheck, MiscCheck, UdpCheck, Url};
 use crate::model::{CheckerKind, Connection, ServiceId};
 
+pub mod datagram;
 pub mod http;
 pub mod misc;
 pub mod tcp;
+pub mod udp;
 
 /// Which attempt of which check a result belongs to. The serial number is never used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -117,6 +119,8 @@ pub enum Step {
     Connect,
     /// The program of a check.
     Program,
+    /// The datagram of a check.
+    Send,
 }
 
 impl fmt::Display for Step {
@@ -128,6 +132,7 @@ impl fmt::Display for Step {
             Self::Source => "cannot bind to the source address",
             Self::Connect => "cannot connect",
             Self::Program => "cannot run the program",
+            Self::Send => "cannot send",
         })
     }
 }
@@ -164,6 +169,8 @@ pub enum Request {
     Misc(Box<MiscCheck>),
     /// A page of `HTTP_GET` or `SSL_GET`; judged by [`http::Http`].
     Http(Box<http::Page>),
+    /// `UDP_CHECK`; judged by [`udp::Udp`].
+    Udp(Box<UdpCheck>),
 }
 
 /// What a check is about, in words.
@@ -202,6 +209,7 @@ pub(super) enum Kind<'c> {
     Tcp(&'c Connection),
     Misc(&'c MiscCheck),
     Http(&'c HttpCheck),
+    Udp(&'c UdpCheck),
 }
 
 impl<'c> Kind<'c> {
@@ -210,6 +218,7 @@ impl<'c> Kind<'c> {
             CheckerKind::Tcp(connection) => Some(Self::Tcp(connection)),
             CheckerKind::Misc(check) => Some(Self::Misc(check)),
             CheckerKind::Http(check) => Some(Self::Http(check)),
+            CheckerKind::Udp(check) => Some(Self::Udp(check)),
             _ => None,
         }
     }
@@ -220,29 +229,30 @@ impl<'c> Kind<'c> {
             Self::Tcp(connection) => Request::Tcp(connection.clone()),
             Self::Misc(check) => Request::Misc(Box::new(check.clone())),
             Self::Http(check) => Request::Http(Box::new(http::Page::of(check, self.url(page)?))),
+            Self::Udp(check) => Request::Udp(Box::new(check.clone())),
         })
     }
 
     /// How many successful attempts in a row, each at a page of its own, are a success.
     pub fn pages(self) -> usize {
         match self {
-            Self::Tcp(_) | Self::Misc(_) => 1,
             Self::Http(check) => check.urls.len(),
+            _ => 1,
         }
     }
 
     fn url(self, page: usize) -> Option<&'c Url> {
         match self {
-            Self::Tcp(_) | Self::Misc(_) => None,
             Self::Http(check) => check.urls.get(page),
+            _ => None,
         }
     }
 
     /// Whether a check that is not known to be good goes from page to page without a pause.
     pub const fn hurries(self) -> bool {
         match self {
-            Self::Tcp(_) | Self::Misc(_) => false,
             Self::Http(check) => check.fast_recovery,
+            _ => false,
         }
     }
 
@@ -254,9 +264,9 @@ impl<'c> Kind<'c> {
     /// What it amounts to when nothing is heard of an attempt within [`Request::limit`].
     pub const fn unanswered(self) -> Verdict {
         match self {
-            Self::Tcp(_) => Verdict::Failure(Failure::Timeout),
+            Self::Tcp(_) | Self::Http(_) => Verdict::Failure(Failure::Timeout),
             Self::Misc(_) => misc::UNANSWERED,
-            Self::Http(_) => Verdict::Failure(Failure::Timeout),
+            Self::Udp(check) => udp::unanswered(check),
         }
     }
 
@@ -266,6 +276,7 @@ impl<'c> Kind<'c> {
             (Self::Tcp(a), Kind::Tcp(b)) => a == b,
             (Self::Misc(a), Kind::Misc(b)) => misc::matches(a, b),
             (Self::Http(a), Kind::Http(b)) => a == b,
+            (Self::Udp(a), Kind::Udp(b)) => a.connection == b.connection,
             _ => false,
         }
     }
@@ -273,8 +284,8 @@ impl<'c> Kind<'c> {
     /// Whether its verdicts carry a weight.
     pub const fn weighs(self) -> bool {
         match self {
-            Self::Tcp(_) | Self::Http(_) => false,
             Self::Misc(check) => check.dynamic,
+            _ => false,
         }
     }
 
@@ -290,6 +301,7 @@ impl<'c> Kind<'c> {
             Self::Misc(_) => "MISC_CHECK",
             Self::Http(check) if check.tls => "SSL_GET",
             Self::Http(_) => "HTTP_GET",
+            Self::Udp(_) => "UDP_CHECK",
         }
     }
 
@@ -299,6 +311,7 @@ impl<'c> Kind<'c> {
             Self::Tcp(_) => tcp::mail_body(last).into(),
             Self::Misc(_) => misc::mail_body(last).into(),
             Self::Http(_) => http::mail_body(last).into(),
+            Self::Udp(_) => udp::mail_body(last).into(),
         }
     }
 
@@ -308,6 +321,7 @@ impl<'c> Kind<'c> {
             Self::Tcp(_) => tcp::success_line(&subject.server),
             Self::Misc(check) => misc::success_line(check, subject),
             Self::Http(_) => http::success_line(&subject.server),
+            Self::Udp(_) => udp::success_line(&subject.server),
         }
     }
 
@@ -322,6 +336,7 @@ impl<'c> Kind<'c> {
             Self::Tcp(_) => tcp::failure_line(&subject.server, tries.made()),
             Self::Misc(check) => misc::failure_line(check, subject, failure, tries),
             Self::Http(check) => http::failure_line(check, &subject.server, failure, tries),
+            Self::Udp(_) => udp::failure_line(&subject.server, failure, tries.made()),
         }
     }
 
@@ -338,6 +353,7 @@ impl<'c> Kind<'c> {
                 tries.again.then(|| misc::failure_line(check, subject, failure, tries))
             }
             Self::Http(check) => Some(http::attempt_line(check, &subject.server, failure)),
+            Self::Udp(_) => Some(udp::attempt_line(&subject.server, failure)),
         }
     }
 }
@@ -350,18 +366,26 @@ impl Request {
             Self::Tcp(connection) => connection.timeout,
             Self::Misc(check) => check.timeout + misc::GRACE,
             Self::Http(page) => page.limit(),
+            Self::Udp(check) => check.connection.timeout,
+        }
+    }
+
+    /// Where and how it connects; none for a program.
+    #[must_use]
+    pub fn connection(&self) -> Option<&Connection> {
+        match self {
+            Self::Tcp(connection) => Some(connection),
+            Self::Http(page) => Some(&page.connection),
+            Self::Udp(check) => Some(&check.connection),
+            Self::Misc(_) => None,
         }
     }
 
     /// How the connection is to end, where nothing else decides. One from a fixed port must leave nothing
     /// behind that the next one would collide with.
     pub(super) fn closing(&self, usual: Closing) -> Closing {
-        let connection = match self {
-            Self::Tcp(connection) => connection,
-            Self::Http(page) => &page.connection,
-            Self::Misc(_) => return usual,
-        };
-        let fixed = connection.from.is_some_and(|from| from.port != 0);
+        let from = self.connection().and_then(|connection| connection.from);
+        let fixed = from.is_some_and(|from| from.port != 0);
         if fixed { Closing::Reset } else { usual }
     }
 }
@@ -375,9 +399,9 @@ pub fn unconnected(step: Step, errno: i32) -> Verdict {
     const EHOSTDOWN: i32 = 112;
     let kind = io::Error::from_raw_os_error(errno).kind();
     match (step, kind) {
-        (Step::Connect, Kind::TimedOut) => Verdict::Failure(Failure::Timeout),
+        (Step::Connect | Step::Send, Kind::TimedOut) => Verdict::Failure(Failure::Timeout),
         (
-            Step::Connect,
+            Step::Connect | Step::Send,
             Kind::ConnectionRefused
             | Kind::ConnectionReset
             | Kind::ConnectionAborted
@@ -385,7 +409,9 @@ pub fn unconnected(step: Step, errno: i32) -> Verdict {
             | Kind::NetworkUnreachable
             | Kind::NetworkDown,
         ) => Verdict::Failure(Failure::Connection(errno)),
-        (Step::Connect, _) if errno == EHOSTDOWN => Verdict::Failure(Failure::Connection(errno)),
+        (Step::Connect | Step::Send, _) if errno == EHOSTDOWN => {
+            Verdict::Failure(Failure::Connection(errno))
+        }
         _ => Verdict::Untried { step, errno },
     }
 }

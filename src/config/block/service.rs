@@ -153,7 +153,7 @@ block! {
         /// An echo comes back.
         ping_check: Subs<PingCheck> = "PING_CHECK", later;
         /// A datagram is answered, or at least not refused.
-        udp_check: Subs<UdpCheck> = "UDP_CHECK", later;
+        udp_check: Subs<UdpCheck> = "UDP_CHECK";
         /// A program ends well.
         misc_check: Subs<MiscCheck> = "MISC_CHECK";
         /// The content of a tracked file.

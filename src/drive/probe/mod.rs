@@ -4,6 +4,7 @@
 //! may take is the engine's business: it cancels what takes too long, which closes the socket.
 
 mod connect;
+mod datagram;
 mod http;
 mod tcp;
 mod tls;
@@ -38,6 +39,7 @@ impl Probes {
             let verdict = match request {
                 Request::Tcp(connection) => tcp::run(&connection, closing).await,
                 Request::Http(page) => http::run(*page, closing).await,
+                Request::Udp(check) => datagram::udp(&check).await,
                 // The runner's: the driver does not give it to us.
                 Request::Misc(_) => {
                     Verdict::Untried { step: Step::Program, errno: libc::EOPNOTSUPP }
