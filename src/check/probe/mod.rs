@@ -10,12 +10,15 @@ use std::io;
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::checker::{HttpCheck, MiscCheck, UdpCheck, Url};
+use crate::model::checker::{DnsCheck, HttpCheck, MiscCheck, SmtpCheck, UdpCheck, Url};
 use crate::model::{CheckerKind, Connection, ServiceId};
 
 pub mod datagram;
+pub mod dns;
 pub mod http;
 pub mod misc;
+pub mod ping;
+pub mod smtp;
 pub mod tcp;
 pub mod udp;
 
@@ -171,6 +174,12 @@ pub enum Request {
     Http(Box<http::Page>),
     /// `UDP_CHECK`; judged by [`udp::Udp`].
     Udp(Box<UdpCheck>),
+    /// `PING_CHECK`; judged by [`ping::Ping`]. Its ports have no meaning.
+    Ping(Connection),
+    /// `DNS_CHECK`; judged by [`dns::Dns`].
+    Dns(Box<DnsCheck>),
+    /// `SMTP_CHECK`; judged by [`smtp::Smtp`].
+    Smtp(Box<SmtpCheck>),
 }
 
 /// What a check is about, in words.
@@ -210,6 +219,9 @@ pub(super) enum Kind<'c> {
     Misc(&'c MiscCheck),
     Http(&'c HttpCheck),
     Udp(&'c UdpCheck),
+    Ping(&'c Connection),
+    Dns(&'c DnsCheck),
+    Smtp(&'c SmtpCheck),
 }
 
 impl<'c> Kind<'c> {
@@ -219,6 +231,9 @@ impl<'c> Kind<'c> {
             CheckerKind::Misc(check) => Some(Self::Misc(check)),
             CheckerKind::Http(check) => Some(Self::Http(check)),
             CheckerKind::Udp(check) => Some(Self::Udp(check)),
+            CheckerKind::Ping(connection) => Some(Self::Ping(connection)),
+            CheckerKind::Dns(check) => Some(Self::Dns(check)),
+            CheckerKind::Smtp(check) => Some(Self::Smtp(check)),
             _ => None,
         }
     }
@@ -230,6 +245,9 @@ impl<'c> Kind<'c> {
             Self::Misc(check) => Request::Misc(Box::new(check.clone())),
             Self::Http(check) => Request::Http(Box::new(http::Page::of(check, self.url(page)?))),
             Self::Udp(check) => Request::Udp(Box::new(check.clone())),
+            Self::Ping(connection) => Request::Ping(connection.clone()),
+            Self::Dns(check) => Request::Dns(Box::new(check.clone())),
+            Self::Smtp(check) => Request::Smtp(Box::new(check.clone())),
         })
     }
 
@@ -264,9 +282,9 @@ impl<'c> Kind<'c> {
     /// What it amounts to when nothing is heard of an attempt within [`Request::limit`].
     pub const fn unanswered(self) -> Verdict {
         match self {
-            Self::Tcp(_) | Self::Http(_) => Verdict::Failure(Failure::Timeout),
             Self::Misc(_) => misc::UNANSWERED,
             Self::Udp(check) => udp::unanswered(check),
+            _ => Verdict::Failure(Failure::Timeout),
         }
     }
 
@@ -277,6 +295,9 @@ impl<'c> Kind<'c> {
             (Self::Misc(a), Kind::Misc(b)) => misc::matches(a, b),
             (Self::Http(a), Kind::Http(b)) => a == b,
             (Self::Udp(a), Kind::Udp(b)) => a.connection == b.connection,
+            (Self::Ping(a), Kind::Ping(b)) => a == b,
+            (Self::Dns(a), Kind::Dns(b)) => a == b,
+            (Self::Smtp(a), Kind::Smtp(b)) => a == b,
             _ => false,
         }
     }
@@ -302,6 +323,9 @@ impl<'c> Kind<'c> {
             Self::Http(check) if check.tls => "SSL_GET",
             Self::Http(_) => "HTTP_GET",
             Self::Udp(_) => "UDP_CHECK",
+            Self::Ping(_) => "PING_CHECK",
+            Self::Dns(_) => "DNS_CHECK",
+            Self::Smtp(_) => "SMTP_CHECK",
         }
     }
 
@@ -312,6 +336,9 @@ impl<'c> Kind<'c> {
             Self::Misc(_) => misc::mail_body(last).into(),
             Self::Http(_) => http::mail_body(last).into(),
             Self::Udp(_) => udp::mail_body(last).into(),
+            Self::Ping(_) => ping::mail_body(last).into(),
+            Self::Dns(_) => dns::mail_body(last).into(),
+            Self::Smtp(_) => smtp::mail_body(last),
         }
     }
 
@@ -322,6 +349,9 @@ impl<'c> Kind<'c> {
             Self::Misc(check) => misc::success_line(check, subject),
             Self::Http(_) => http::success_line(&subject.server),
             Self::Udp(_) => udp::success_line(&subject.server),
+            Self::Ping(_) => ping::success_line(&subject.server),
+            Self::Dns(_) => dns::success_line(&subject.server),
+            Self::Smtp(_) => smtp::success_line(&subject.server),
         }
     }
 
@@ -337,6 +367,9 @@ impl<'c> Kind<'c> {
             Self::Misc(check) => misc::failure_line(check, subject, failure, tries),
             Self::Http(check) => http::failure_line(check, &subject.server, failure, tries),
             Self::Udp(_) => udp::failure_line(&subject.server, failure, tries.made()),
+            Self::Ping(_) => ping::failure_line(subject, failure, tries.made()),
+            Self::Dns(_) => dns::failure_line(&subject.server, failure, tries.made()),
+            Self::Smtp(check) => smtp::failure_line(check.connection.to, failure),
         }
     }
 
@@ -347,13 +380,17 @@ impl<'c> Kind<'c> {
         failure: &Failure,
         tries: Tries,
     ) -> Option<String> {
+        let again = || tries.again;
         match self {
             Self::Tcp(_) => Some(tcp::attempt_line(&subject.server, failure)),
             Self::Misc(check) => {
-                tries.again.then(|| misc::failure_line(check, subject, failure, tries))
+                again().then(|| misc::failure_line(check, subject, failure, tries))
             }
             Self::Http(check) => Some(http::attempt_line(check, &subject.server, failure)),
             Self::Udp(_) => Some(udp::attempt_line(&subject.server, failure)),
+            Self::Ping(_) => Some(ping::attempt_line(subject, failure)),
+            Self::Dns(_) => again().then(|| dns::failure_line(&subject.server, failure, None)),
+            Self::Smtp(check) => again().then(|| smtp::failure_line(check.connection.to, failure)),
         }
     }
 }
@@ -363,10 +400,12 @@ impl Request {
     #[must_use]
     pub fn limit(&self) -> Duration {
         match self {
-            Self::Tcp(connection) => connection.timeout,
+            Self::Tcp(connection) | Self::Ping(connection) => connection.timeout,
             Self::Misc(check) => check.timeout + misc::GRACE,
             Self::Http(page) => page.limit(),
             Self::Udp(check) => check.connection.timeout,
+            Self::Dns(check) => check.connection.timeout,
+            Self::Smtp(check) => smtp::limit(check),
         }
     }
 
@@ -374,9 +413,11 @@ impl Request {
     #[must_use]
     pub fn connection(&self) -> Option<&Connection> {
         match self {
-            Self::Tcp(connection) => Some(connection),
+            Self::Tcp(connection) | Self::Ping(connection) => Some(connection),
             Self::Http(page) => Some(&page.connection),
             Self::Udp(check) => Some(&check.connection),
+            Self::Dns(check) => Some(&check.connection),
+            Self::Smtp(check) => Some(&check.connection),
             Self::Misc(_) => None,
         }
     }

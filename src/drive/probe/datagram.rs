@@ -1,34 +1,27 @@
-//! The shell of checks that send one datagram and wait for another: `UDP_CHECK`.
+//! The shells of checks that send one datagram and wait for another: `UDP_CHECK`, `DNS_CHECK`, `PING_CHECK`.
 
 use std::io;
 
 use nix::sys::socket::{setsockopt, sockopt};
-use socket2::{Protocol, Socket, Type};
+use socket2::{Protocol, Type};
 use tokio::net::UdpSocket;
 
 use super::connect::{failed, socket};
+use crate::base::Family;
 use crate::check::probe::datagram::{Heard, STRAYS, flooded};
+use crate::check::probe::dns::Dns;
+use crate::check::probe::ping::{self, Ping};
 use crate::check::probe::udp::{self, Udp};
 use crate::check::probe::{In, Step, Verdict, unconnected};
 use crate::model::Connection;
-use crate::model::checker::UdpCheck;
+use crate::model::checker::{DnsCheck, UdpCheck};
 
 /// The longest datagram.
 const LONGEST: usize = 65_535;
 
 /// One attempt of `UDP_CHECK`. It ends with a verdict, or when nobody waits for one any more.
 pub(super) async fn udp(check: &UdpCheck) -> Verdict {
-    let open = || {
-        let socket = socket(&check.connection, Type::DGRAM, Protocol::UDP)?;
-        // Else the kernel keeps to itself that a host or a network cannot be reached.
-        let told = match check.connection.to.is_ipv4() {
-            true => setsockopt(&socket, sockopt::Ipv4RecvErr, &true),
-            false => setsockopt(&socket, sockopt::Ipv6RecvErr, &true),
-        };
-        told.map_err(|errno| In::Failed { step: Step::Socket, errno: errno as i32 })?;
-        connected(socket, &check.connection)
-    };
-    match open() {
+    match open(&check.connection, Type::DGRAM, Protocol::UDP) {
         Ok(socket) => {
             ask(&socket, udp::question(check), |heard| Udp::new(check).step(heard)).await
         }
@@ -36,8 +29,65 @@ pub(super) async fn udp(check: &UdpCheck) -> Verdict {
     }
 }
 
-/// A socket that hears the server and nobody else.
-fn connected(socket: Socket, settings: &Connection) -> Result<UdpSocket, In> {
+/// One attempt of `DNS_CHECK`.
+pub(super) async fn dns(check: &DnsCheck) -> Verdict {
+    let dns = match random().map(|number: [u8; 2]| Dns::new(check, u16::from_ne_bytes(number))) {
+        Ok(Some(dns)) => dns,
+        Ok(None) => return unconnected(Step::Send, libc::EINVAL),
+        Err(input) => return refused(input),
+    };
+    match open(&check.connection, Type::DGRAM, Protocol::UDP) {
+        Ok(socket) => ask(&socket, dns.question(), |heard| dns.step(heard)).await,
+        Err(input) => refused(input),
+    }
+}
+
+/// One attempt of `PING_CHECK`.
+pub(super) async fn ping(connection: &Connection) -> Verdict {
+    let mut settings = connection.clone();
+    settings.to.set_port(0);
+    if let Some(from) = &mut settings.from {
+        // What stands there is the identifier, which the kernel chooses.
+        from.port = 0;
+    }
+    let (family, protocol) = match settings.to.is_ipv4() {
+        true => (Family::V4, Protocol::ICMPV4),
+        false => (Family::V6, Protocol::ICMPV6),
+    };
+    let opened = random().and_then(|number: [u8; 8]| {
+        let nonce = u64::from_ne_bytes(number);
+        match open(&settings, Type::DGRAM, protocol) {
+            // Who may have such a socket is a setting of the system (ping_group_range).
+            Err(In::Failed { step: Step::Socket, errno: libc::EACCES | libc::EPERM }) => {
+                let socket = open(&settings, Type::RAW, protocol)?;
+                Ok((socket, Ping::new(family, ping::Socket::Raw, nonce)))
+            }
+            opened => Ok((opened?, Ping::new(family, ping::Socket::Datagram, nonce))),
+        }
+    });
+    match opened {
+        Ok((socket, ping)) => ask(&socket, &ping.question(), |heard| ping.step(heard)).await,
+        Err(input) => refused(input),
+    }
+}
+
+/// A number that nobody can guess.
+fn random<const N: usize>() -> Result<[u8; N], In> {
+    let mut octets = [0; N];
+    let failed = |_| In::Failed { step: Step::Socket, errno: libc::EIO };
+    openssl::rand::rand_bytes(&mut octets).map_err(failed)?;
+    Ok(octets)
+}
+
+/// A socket that hears the server, and what the network says of it.
+fn open(settings: &Connection, kind: Type, protocol: Protocol) -> Result<UdpSocket, In> {
+    let socket = socket(settings, kind, protocol)?;
+    // Else the kernel keeps to itself that a host or a network cannot be reached.
+    let told = match settings.to.is_ipv4() {
+        true => setsockopt(&socket, sockopt::Ipv4RecvErr, &true),
+        false => setsockopt(&socket, sockopt::Ipv6RecvErr, &true),
+    };
+    told.map_err(|errno| In::Failed { step: Step::Socket, errno: errno as i32 })?;
     socket.connect(&settings.to.into()).map_err(failed(Step::Connect))?;
     UdpSocket::from_std(socket.into()).map_err(failed(Step::Socket))
 }
@@ -82,7 +132,8 @@ async fn receive(socket: &UdpSocket) -> io::Result<Vec<u8>> {
     }
 }
 
-fn refused(input: In) -> Verdict {
+/// What it amounts to that there is no connection.
+pub(super) fn refused(input: In) -> Verdict {
     match input {
         In::Failed { step, errno } => unconnected(step, errno),
         // What fails says that it failed.

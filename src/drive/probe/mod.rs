@@ -6,6 +6,7 @@
 mod connect;
 mod datagram;
 mod http;
+mod smtp;
 mod tcp;
 mod tls;
 
@@ -40,6 +41,9 @@ impl Probes {
                 Request::Tcp(connection) => tcp::run(&connection, closing).await,
                 Request::Http(page) => http::run(*page, closing).await,
                 Request::Udp(check) => datagram::udp(&check).await,
+                Request::Ping(connection) => datagram::ping(&connection).await,
+                Request::Dns(check) => datagram::dns(&check).await,
+                Request::Smtp(check) => smtp::run(&check, closing).await,
                 // The runner's: the driver does not give it to us.
                 Request::Misc(_) => {
                     Verdict::Untried { step: Step::Program, errno: libc::EOPNOTSUPP }
