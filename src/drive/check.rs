@@ -15,7 +15,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::{Sleep, sleep_until};
 
 use super::probe::Probes;
-use crate::base::Instant;
+use crate::base::{Instant, Name};
 use crate::check::probe::misc::Misc;
 use crate::check::probe::{ProbeId, Request};
 use crate::check::{Action, Actions, Engine, Event, Limits};
@@ -148,6 +148,13 @@ impl Driver {
     /// The configuration to carry out from now on.
     pub fn reload(&mut self, config: Arc<Lvs>) {
         self.event(Event::Reload(config));
+    }
+
+    /// Numbers in tracked files.
+    pub fn files(&mut self, values: Vec<(Name, i32)>) {
+        for (name, value) in values {
+            self.event(Event::File { name, value });
+        }
     }
 
     /// Leave; [`Output::Stopped`] follows.

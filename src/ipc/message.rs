@@ -188,7 +188,7 @@ pub struct RunnerPart {
     pub vrrp: Catalogue,
     /// Programs that `checker` can ask for.
     pub checker: Catalogue,
-    /// Files whose numbers `vrrp` is told.
+    /// Files whose numbers `vrrp` and `checker` are told.
     pub files: Vec<TrackFile>,
 }
 

@@ -220,7 +220,9 @@ fn needs(model: &Model) -> Needs {
                     r.notify_up.is_some()
                         || r.notify_down.is_some()
                         || (r.smtp_alert && mail)
-                        || r.checkers.iter().any(|c| matches!(c.kind, CheckerKind::Misc(_)))
+                        || r.checkers.iter().any(|c| {
+                            matches!(c.kind, CheckerKind::Misc(_) | CheckerKind::File(_))
+                        })
                 })
         }),
     }

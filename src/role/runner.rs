@@ -104,7 +104,7 @@ struct Runner {
     /// What may be run.
     programs: Programs,
     fifos: Fifos,
-    /// What the VRRP process tracks and this one looks at.
+    /// What other processes track and this one looks at.
     tracked: Tracked,
     /// Mails under way.
     mailing: Arc<AtomicUsize>,
@@ -228,10 +228,10 @@ impl Runner {
         }
     }
 
-    /// Tells the VRRP process what it does not know yet of what it tracks.
+    /// Tells the other processes what they do not know yet of what they track.
     fn tell_tracked(&mut self) {
-        if let Some(client) = &mut self.vrrp {
-            self.tracked.tell(|message| client.peer.offer(message).is_ok());
+        for client in [&mut self.vrrp, &mut self.checker].into_iter().flatten() {
+            self.tracked.tell(client.whom.role, |message| client.peer.offer(message).is_ok());
         }
     }
 
@@ -293,10 +293,8 @@ impl Runner {
                 let gone =
                     slot.replace(Client { whom: Whom { role, channel: self.channels }, peer });
                 self.forsake(gone);
-                if role == RoleName::Vrrp {
-                    self.tracked.tell_all();
-                    self.tell_tracked();
-                }
+                self.tracked.tell_all(role);
+                self.tell_tracked();
             }
             Err(e) => tracing::error!("channel to {role}: {e}"),
         }

@@ -737,12 +737,12 @@ fn effective(mut model: Model) -> Model {
         for server in &mut service.servers {
             server.extras = None;
             server.checkers.retain_mut(|c| match &mut c.kind {
-                CheckerKind::Tcp(_) | CheckerKind::Misc(_) | CheckerKind::Udp(_) => true,
                 CheckerKind::Http(http) => {
                     http.urls.iter_mut().for_each(|url| url.pattern = None);
                     true
                 }
-                _ => false,
+                CheckerKind::Bfd(_) => false,
+                _ => true,
             });
         }
     }

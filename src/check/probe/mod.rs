@@ -10,11 +10,12 @@ use std::io;
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::checker::{DnsCheck, HttpCheck, MiscCheck, SmtpCheck, UdpCheck, Url};
+use crate::model::checker::{DnsCheck, FileCheck, HttpCheck, MiscCheck, SmtpCheck, UdpCheck, Url};
 use crate::model::{CheckerKind, Connection, ServiceId};
 
 pub mod datagram;
 pub mod dns;
+pub(super) mod file;
 pub mod http;
 pub mod misc;
 pub mod ping;
@@ -57,6 +58,7 @@ impl fmt::Display for Verdict {
         match self {
             Self::Success(Share::Configured) => f.write_str("success"),
             Self::Success(Share::Instead(weight)) => write!(f, "success, weight {weight}"),
+            Self::Success(Share::Added(weight)) => write!(f, "success, weight {weight:+}"),
             Self::Failure(failure) => failure.fmt(f),
             Self::Untried { step, errno } => write!(f, "not tried: {step}: {}", Errno(*errno)),
         }
@@ -71,6 +73,8 @@ pub enum Share {
     Configured,
     /// This weight in place of the configured one, 0 to 2,147,483,647.
     Instead(u32),
+    /// The configured weight and this.
+    Added(i32),
 }
 
 /// Why an attempt failed.
@@ -222,6 +226,7 @@ pub(super) enum Kind<'c> {
     Ping(&'c Connection),
     Dns(&'c DnsCheck),
     Smtp(&'c SmtpCheck),
+    File(&'c FileCheck),
 }
 
 impl<'c> Kind<'c> {
@@ -234,11 +239,17 @@ impl<'c> Kind<'c> {
             CheckerKind::Ping(connection) => Some(Self::Ping(connection)),
             CheckerKind::Dns(check) => Some(Self::Dns(check)),
             CheckerKind::Smtp(check) => Some(Self::Smtp(check)),
+            CheckerKind::File(check) => Some(Self::File(check)),
             _ => None,
         }
     }
 
-    /// What an attempt at that page tries. None if there is no such page.
+    /// It tries nothing and waits for reports.
+    pub const fn is_told(self) -> bool {
+        matches!(self, Self::File(_))
+    }
+
+    /// What an attempt at that page tries. None if there is no such page, or nothing is tried at all.
     pub fn request(self, page: usize) -> Option<Request> {
         Some(match self {
             Self::Tcp(connection) => Request::Tcp(connection.clone()),
@@ -248,6 +259,7 @@ impl<'c> Kind<'c> {
             Self::Ping(connection) => Request::Ping(connection.clone()),
             Self::Dns(check) => Request::Dns(Box::new(check.clone())),
             Self::Smtp(check) => Request::Smtp(Box::new(check.clone())),
+            Self::File(_) => return None,
         })
     }
 
@@ -298,6 +310,7 @@ impl<'c> Kind<'c> {
             (Self::Ping(a), Kind::Ping(b)) => a == b,
             (Self::Dns(a), Kind::Dns(b)) => a == b,
             (Self::Smtp(a), Kind::Smtp(b)) => a == b,
+            (Self::File(a), Kind::File(b)) => a.file == b.file,
             _ => false,
         }
     }
@@ -326,12 +339,13 @@ impl<'c> Kind<'c> {
             Self::Ping(_) => "PING_CHECK",
             Self::Dns(_) => "DNS_CHECK",
             Self::Smtp(_) => "SMTP_CHECK",
+            Self::File(_) => "FILE_CHECK",
         }
     }
 
-    /// The body of the mail when a check changes its mind.
-    pub fn mail_body(self, last: Option<&Verdict>) -> String {
-        match self {
+    /// The body of the mail when a check changes its mind; none if that is worth no mail.
+    pub fn mail_body(self, last: Option<&Verdict>) -> Option<String> {
+        Some(match self {
             Self::Tcp(_) => tcp::mail_body(last).into(),
             Self::Misc(_) => misc::mail_body(last).into(),
             Self::Http(_) => http::mail_body(last).into(),
@@ -339,7 +353,8 @@ impl<'c> Kind<'c> {
             Self::Ping(_) => ping::mail_body(last).into(),
             Self::Dns(_) => dns::mail_body(last).into(),
             Self::Smtp(_) => smtp::mail_body(last),
-        }
+            Self::File(_) => return None,
+        })
     }
 
     /// The log line of a first success or a recovery.
@@ -352,6 +367,7 @@ impl<'c> Kind<'c> {
             Self::Ping(_) => ping::success_line(&subject.server),
             Self::Dns(_) => dns::success_line(&subject.server),
             Self::Smtp(_) => smtp::success_line(&subject.server),
+            Self::File(check) => file::success_line(check, &subject.server),
         }
     }
 
@@ -370,6 +386,7 @@ impl<'c> Kind<'c> {
             Self::Ping(_) => ping::failure_line(subject, failure, tries.made()),
             Self::Dns(_) => dns::failure_line(&subject.server, failure, tries.made()),
             Self::Smtp(check) => smtp::failure_line(check.connection.to, failure),
+            Self::File(check) => file::failure_line(check, &subject.server, failure),
         }
     }
 
@@ -391,6 +408,7 @@ impl<'c> Kind<'c> {
             Self::Ping(_) => Some(ping::attempt_line(subject, failure)),
             Self::Dns(_) => again().then(|| dns::failure_line(&subject.server, failure, None)),
             Self::Smtp(check) => again().then(|| smtp::failure_line(check.connection.to, failure)),
+            Self::File(_) => None,
         }
     }
 }

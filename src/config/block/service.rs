@@ -157,7 +157,7 @@ block! {
         /// A program ends well.
         misc_check: Subs<MiscCheck> = "MISC_CHECK";
         /// The content of a tracked file.
-        file_check: Subs<FileCheck> = "FILE_CHECK", later;
+        file_check: Subs<FileCheck> = "FILE_CHECK";
         /// The state of a BFD session.
         bfd_check: Subs<BfdCheck> = "BFD_CHECK", later;
     }
