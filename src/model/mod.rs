@@ -17,6 +17,7 @@ pub mod global;
 pub mod group;
 pub mod link;
 pub mod notify;
+pub mod pattern;
 pub mod route;
 pub mod sample;
 pub mod service;

@@ -736,14 +736,7 @@ fn effective(mut model: Model) -> Model {
         }
         for server in &mut service.servers {
             server.extras = None;
-            server.checkers.retain_mut(|c| match &mut c.kind {
-                CheckerKind::Http(http) => {
-                    http.urls.iter_mut().for_each(|url| url.pattern = None);
-                    true
-                }
-                CheckerKind::Bfd(_) => false,
-                _ => true,
-            });
+            server.checkers.retain(|c| !matches!(c.kind, CheckerKind::Bfd(_)));
         }
     }
     *lvs = Lvs {

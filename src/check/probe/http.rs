@@ -1,9 +1,10 @@
-//! `HTTP_GET` and `SSL_GET`: a page is asked for, and its status, its digest or both are as they must be.
+//! `HTTP_GET` and `SSL_GET`: a page is asked for, and its status, its digest and what stands in it are as they must be.
 //!
 //! A check has one page or several, each fetched on a connection of its own; which one is next is the business of
 //! the schedule. Here are the question, octet for octet as keepalived asks it, and the judgement of the answer.
 //! The answer is read until the status is wrong, as many octets as its header announces have come, or the server
-//! closes. Its length, and that of its header, are limited; what is kept of it is the header.
+//! closes. Its length, and that of its header, are limited; what is kept of it is the header, and what is searched for a
+//! pattern.
 //!
 //! departs: keepalived demands a header below 4,096 octets with CRLF line ends, reads to the end what it has
 //! judged already, and waits for a server that leaves the connection open after a complete page. It reads pages of
@@ -13,11 +14,13 @@ use core::fmt;
 use core::time::Duration;
 
 use md5::{Digest, Md5};
+use regex::bytes::Regex;
 use serde::{Deserialize, Serialize};
 
 use super::{Failure, Tries, Verdict};
 use crate::model::Connection;
 use crate::model::checker::{HttpCheck, HttpProtocol, Url};
+use crate::model::pattern::SEARCHED;
 
 /// Octets of a header.
 const HEADER: usize = 16 * 1024;
@@ -137,6 +140,11 @@ pub enum Fault {
         /// `digest`
         wanted: [u8; 16],
     },
+    /// `regex` is not in it, or is and must not be.
+    Pattern {
+        /// `regex_no_match`
+        absent: bool,
+    },
 }
 
 impl fmt::Display for Fault {
@@ -154,6 +162,8 @@ impl fmt::Display for Fault {
             Self::Digest { found, wanted } => {
                 write!(f, "digest differs: {} instead of {}", hex(found), hex(wanted))
             }
+            Self::Pattern { absent: false } => f.write_str("regular expression not found"),
+            Self::Pattern { absent: true } => f.write_str("regular expression found"),
         }
     }
 }
@@ -171,6 +181,7 @@ impl Fault {
             Self::NoHeader | Self::LongHeader | Self::LongPage => "Read, no data received from ",
             Self::Malformed(_) | Self::Status(_) => "HTTP status code error to",
             Self::Digest { .. } => "MD5 digest error to",
+            Self::Pattern { .. } => "Regex match failed",
         }
     }
 }
@@ -183,6 +194,8 @@ fn hex(digest: &[u8; 16]) -> String {
 #[derive(Debug)]
 pub struct Http {
     url: Url,
+    /// What finds the pattern of the page.
+    regex: Option<Regex>,
     stage: Stage,
 }
 
@@ -194,6 +207,8 @@ enum Stage {
         /// Of what came so far, where a digest is wanted.
         digest: Option<Md5>,
         so_far: u64,
+        /// What is searched for a pattern.
+        text: Vec<u8>,
         /// Length that the header announces.
         length: Option<u64>,
     },
@@ -203,7 +218,9 @@ impl Http {
     /// An attempt at a page.
     #[must_use]
     pub fn new(url: Url) -> Self {
-        Self { url, stage: Stage::Header(Vec::new()) }
+        // One that cannot be used is not in a configuration.
+        let regex = url.pattern.as_ref().and_then(|pattern| pattern.compile().ok());
+        Self { url, regex, stage: Stage::Header(Vec::new()) }
     }
 
     /// Takes what came; the verdict as soon as there is one, after which it is not to be called again.
@@ -247,7 +264,8 @@ impl Http {
                     return Err(Fault::Status(header.status));
                 }
                 let digest = self.url.digest.map(|_| Md5::new());
-                self.stage = Stage::Page { digest, so_far: 0, length: header.length };
+                let (so_far, text) = (0, Vec::new());
+                self.stage = Stage::Page { digest, so_far, text, length: header.length };
                 match self.page(&page)? {
                     None => self.page(rest),
                     done => Ok(done),
@@ -259,11 +277,18 @@ impl Http {
 
     /// Takes octets of the page.
     fn page(&mut self, bytes: &[u8]) -> Result<Option<()>, Fault> {
-        let Stage::Page { digest, so_far, length } = &mut self.stage else {
+        let Stage::Page { digest, so_far, text, length } = &mut self.stage else {
             return Ok(None);
         };
         let left = length.map_or(u64::MAX, |length| length - *so_far);
         let count = bytes.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+        if let Some(pattern) = &self.url.pattern {
+            // From one before the first place where a match may begin.
+            let skip = pattern.min_offset.saturating_sub(1).saturating_sub(*so_far);
+            let skip = usize::try_from(skip).unwrap_or(usize::MAX).min(count);
+            let room = SEARCHED - text.len();
+            text.extend(bytes.get(skip..count).unwrap_or_default().iter().take(room));
+        }
         *so_far += count as u64;
         if let Some(digest) = digest {
             digest.update(bytes.get(..count).unwrap_or_default());
@@ -276,14 +301,22 @@ impl Http {
 
     /// Judges the page when there is no more of it.
     fn finish(&mut self) -> Result<(), Fault> {
-        let Stage::Page { digest, .. } = &mut self.stage else {
+        let Stage::Page { digest, text, .. } = &mut self.stage else {
             return Err(Fault::NoHeader);
         };
         let found = digest.take().map(|digest| digest.finalize().into());
-        match (self.url.digest, found) {
-            (Some(wanted), Some(found)) if wanted != found => Err(Fault::Digest { found, wanted }),
-            _ => Ok(()),
+        if let (Some(wanted), Some(found)) = (self.url.digest, found)
+            && wanted != found
+        {
+            return Err(Fault::Digest { found, wanted });
         }
+        if let Some(pattern) = &self.url.pattern {
+            let absent = pattern.absent;
+            if self.regex.as_ref().is_none_or(|regex| pattern.is_in(regex, text) == absent) {
+                return Err(Fault::Pattern { absent });
+            }
+        }
+        Ok(())
     }
 }
 
@@ -342,7 +375,11 @@ pub(super) fn success_line(server: &str) -> String {
 
 /// A page of a check that is down is as it must be.
 pub(super) fn page_line(url: &Url, server: &str) -> String {
-    let what = if url.digest.is_some() { "MD5 digest" } else { "HTTP status code" };
+    let what = match (&url.pattern, &url.digest) {
+        (Some(_), _) => "Regex match",
+        (None, Some(_)) => "MD5 digest",
+        (None, None) => "HTTP status code",
+    };
     format!("{what} success to {server} url({})", url.path)
 }
 
