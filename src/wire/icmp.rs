@@ -61,10 +61,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_request_of_ping() {
-        // Captured from iputils: ping -c 1 -s 8 127.0.0.1, with the data replaced.
+    fn a_request_on_the_wire() {
         let request = request(Family::V4, 0x1234, 1, b"evervip!");
-        assert_eq!(request, hex("0800 c3f4 1234 0001 6576657276697021"));
+        assert_eq!(request, hex("0800 3457 1234 0001 6576657276697021"));
         assert_eq!(Sum::new().octets(&request).finish(), 0);
     }
 
@@ -76,7 +75,8 @@ mod tests {
         assert_eq!(reply(Family::V6, &message), None);
         let message = hex("8100 0000 1234 0001 6576");
         assert_eq!(reply(Family::V6, &message), Some(wanted));
-        for other in ["", "0000", "0800 0000 1234 0001", "0001 0000 1234 0001", "0300000000000000"] {
+        for other in ["", "0000", "0800 0000 1234 0001", "0001 0000 1234 0001", "0300000000000000"]
+        {
             assert_eq!(reply(Family::V4, &hex(other)), None, "{other}");
         }
     }

@@ -253,11 +253,8 @@ fn a_report_that_does_not_come_is_not_waited_for_without_end() {
     // A server that a reload adds is held back until its number is known.
     let mut config = checked_by(file(0, false));
     let mut added = real(73);
-    added.checkers = vec![every(CheckerKind::File(FileCheck {
-        file: "g".into(),
-        weight: 0,
-        reverse: false,
-    }))];
+    added.checkers =
+        vec![every(CheckerKind::File(FileCheck { file: "g".into(), weight: 0, reverse: false }))];
     config.services[0].servers.push(added);
     bench.reload(&config);
     assert_eq!(bench.pool(), "72*1");

@@ -79,7 +79,9 @@ pub(super) fn failure_line(subject: &Subject, failure: &Failure, retries: Option
     match retries {
         None => format!("ICMP CHECK on service {server} failed ({failure})."),
         Some(n) => {
-            format!("ICMP CHECK on service {server} of {service} failed after {n} retries ({failure}).")
+            format!(
+                "ICMP CHECK on service {server} of {service} failed after {n} retries ({failure})."
+            )
         }
     }
 }

@@ -76,7 +76,11 @@ impl Smtp {
         let room = REPLY - self.reply.len();
         self.reply.extend(bytes.iter().take(room));
         let Some(reply) = reply(&self.reply) else {
-            return if self.reply.len() >= REPLY { bad("Read failure from server: the reply is too long") } else { Next::Wait };
+            return if self.reply.len() >= REPLY {
+                bad("Read failure from server: the reply is too long")
+            } else {
+                Next::Wait
+            };
         };
         let (stage, wanted, what) = match self.stage {
             Stage::Greeting => (Stage::Helo, 220, "Bad greeting banner from server"),
@@ -218,7 +222,10 @@ mod tests {
         ] {
             assert_eq!(talk(parts), format!("{helo} | QUIT | {wanted}"));
         }
-        assert_eq!(talk(&[b"22", b"0-a\r\n220", b" b\r", b"\n"]), format!("wait | wait | wait | {helo}"));
+        assert_eq!(
+            talk(&[b"22", b"0-a\r\n220", b" b\r", b"\n"]),
+            format!("wait | wait | wait | {helo}")
+        );
     }
 
     #[test]
@@ -255,10 +262,10 @@ mod tests {
     #[test]
     fn a_server_that_has_said_all_may_close() {
         for heard in [Heard::End, Heard::Broken(104)] {
+            let mut early = smtp();
+            assert!(matches!(early.step(heard), Next::Verdict(Verdict::Failure(_))));
             let mut smtp = smtp();
             assert!(matches!(smtp.step(Heard::Bytes(b"220 a\r\n")), Next::Say(_)));
-            let mut early = super::tests::smtp();
-            assert!(matches!(early.step(heard), Next::Verdict(Verdict::Failure(_))));
             assert!(matches!(smtp.step(Heard::Bytes(b"250 a\r\n")), Next::Say(_)));
             assert_eq!(smtp.step(heard), Next::Verdict(Verdict::SUCCESS));
         }

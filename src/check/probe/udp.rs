@@ -51,7 +51,8 @@ impl<'c> Udp<'c> {
             return Some(format!("the reply has {length} bytes, not {least} to {most}"));
         }
         let pairs = pattern.octets.iter().zip(&pattern.mask);
-        let at = reply.iter().zip(pairs).position(|(got, (want, mask))| (got ^ want) & mask != 0)?;
+        let at =
+            reply.iter().zip(pairs).position(|(got, (want, mask))| (got ^ want) & mask != 0)?;
         let got = reply.get(at)?;
         Some(format!("byte {at} of the reply is {got:02x}"))
     }

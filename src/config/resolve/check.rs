@@ -490,7 +490,7 @@ macro_rules! url {
                 min: block.regex_min_offset.0.as_ref().map(|o| Spanned::new(o.value.0, o.span)),
                 max: block.regex_max_offset.value().map(|o| o.0),
                 at: block.span,
-                pattern_at: block.regex.span(),
+                pattern_at: block.regex.0.as_ref().map_or(block.span, |regex| regex.span),
             };
             let compliant: fn(&$Block) -> Option<bool> = $compliant;
             Some(Url {
@@ -524,10 +524,8 @@ struct PatternParts {
 
 fn pattern(mut parts: PatternParts, cx: &mut Load<'_>) -> Option<Box<Pattern>> {
     let Some(text) = parts.text else {
-        let given = parts.absent
-            || !parts.options.is_empty()
-            || parts.min.is_some()
-            || parts.max.is_some();
+        let given =
+            parts.absent || !parts.options.is_empty() || parts.min.is_some() || parts.max.is_some();
         if given {
             let message = "settings for a regular expression have no effect without 'regex'";
             cx.report(Diagnostic::advice(&codes::NO_EFFECT_HERE, message).at(parts.at));

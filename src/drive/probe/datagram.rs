@@ -1,9 +1,11 @@
 //! The shells of checks that send one datagram and wait for another: `UDP_CHECK`, `DNS_CHECK`, `PING_CHECK`.
 
 use std::io;
+use std::os::fd::AsRawFd;
 
-use nix::sys::socket::{setsockopt, sockopt};
+use nix::sys::socket::{MsgFlags, recv, setsockopt, sockopt};
 use socket2::{Protocol, Type};
+use tokio::io::Interest;
 use tokio::net::UdpSocket;
 
 use super::connect::{failed, socket};
@@ -22,9 +24,7 @@ const LONGEST: usize = 65_535;
 /// One attempt of `UDP_CHECK`. It ends with a verdict, or when nobody waits for one any more.
 pub(super) async fn udp(check: &UdpCheck) -> Verdict {
     match open(&check.connection, Type::DGRAM, Protocol::UDP) {
-        Ok(socket) => {
-            ask(&socket, udp::question(check), |heard| Udp::new(check).step(heard)).await
-        }
+        Ok(socket) => ask(&socket, udp::question(check), |heard| Udp::new(check).step(heard)).await,
         Err(input) => refused(input),
     }
 }
@@ -118,16 +118,19 @@ async fn ask(
 
 /// The next datagram. Memory for it is taken only when it is there: many attempts wait at a time.
 async fn receive(socket: &UdpSocket) -> io::Result<Vec<u8>> {
+    // An ICMP error alone does not make it readable.
+    let interest = Interest::READABLE | Interest::ERROR;
     loop {
-        socket.readable().await?;
-        let mut octets = vec![0; LONGEST];
-        match socket.try_recv(&mut octets) {
-            Ok(length) => {
-                octets.truncate(length);
-                return Ok(octets);
-            }
+        socket.ready(interest).await?;
+        let received = socket.try_io(interest, || {
+            let mut octets = vec![0; LONGEST];
+            let length = recv(socket.as_raw_fd(), &mut octets, MsgFlags::empty())?;
+            octets.truncate(length);
+            Ok(octets)
+        });
+        match received {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(error) => return Err(error),
+            done => return done,
         }
     }
 }
