@@ -93,10 +93,12 @@ fn carry_out_packed(requests: &mut Requests, ops: &[Op]) -> Vec<Outcome> {
             Object::Address(address) => address::steps(op, address, requests),
             Object::Route(route) => route::steps(op, route),
             Object::Rule(rule) => Some(rule::steps(op, rule)),
-            // They go one by one, or another socket takes them, see `nft`.
-            Object::Link(_) | Object::Setting(_) | Object::FilterTable(_) | Object::Filter(_) => {
-                None
-            }
+            // They go one by one, or another socket takes them, see `nft` and `ipvs::daemon`.
+            Object::Link(_)
+            | Object::Setting(_)
+            | Object::FilterTable(_)
+            | Object::Filter(_)
+            | Object::SyncDaemon(_) => None,
         };
         for step in all.unwrap_or_default() {
             steps.push((position, step.already, step.optional));

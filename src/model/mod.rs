@@ -34,7 +34,7 @@ pub use notify::{Command, NotifyCommands, User};
 pub use route::Route;
 pub use service::{Forward, Lvs, RealServer, Service, ServiceId, ServiceKey};
 pub use tracker::{Script, TrackedInterface, TrackedScript, Weight};
-pub use vrrp::{Instance, Vrrp};
+pub use vrrp::{Instance, SyncSettings, Vrrp};
 
 /// A whole configuration.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

@@ -6,7 +6,7 @@
 //! | file | concern |
 //! |---|---|
 //! | `object` | the kinds of objects: identity, phase, dependencies; operations on them |
-//! | `address`, `route`, `rule`, `link`, `filter` | the answers of one kind |
+//! | `address`, `route`, `rule`, `link`, `filter`, `sync` | the answers of one kind |
 //! | `snapshot` | what the kernel has at one moment |
 //! | `table` | the entries of the reconciler: wanted, in flight, refused; who wants what is the caller's business |
 //! | `observed` | what the kernel has, in its order |
@@ -29,6 +29,7 @@ mod request;
 pub mod route;
 pub mod rule;
 mod snapshot;
+pub mod sync;
 mod table;
 
 pub use address::AddressAttributes;

@@ -256,6 +256,7 @@ impl Host {
             }
             Object::Rule(rule) => self.kernel.rules.contains(rule),
             Object::FilterTable(table) => self.kernel.filters.tables().any(|have| have == &**table),
+            Object::SyncDaemon(daemon) => self.kernel.daemons.get(&daemon.role) == Some(&**daemon),
             Object::Filter(_) => {
                 let place = self.op(Verb::Add, object).identity();
                 place.is_some_and(|place| self.kernel.filters.has(&place))

@@ -722,6 +722,7 @@ fn effective(mut model: Model) -> Model {
         no_mail_for_faults: vrrp.no_mail_for_faults,
         needs_ipvs: vrrp.needs_ipvs,
         filters: vrrp.filters.clone(),
+        sync_daemon: vrrp.sync_daemon.clone(),
         ..Vrrp::default()
     };
     let lvs = &mut model.lvs;

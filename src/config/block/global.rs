@@ -217,7 +217,7 @@ block! {
         /// Timeouts of IPVS connections.
         lvs_timeouts: One<LvsTimeouts> = "lvs_timeouts", later, otherwise("the kernel's");
         /// Synchronise connections with other directors.
-        lvs_sync_daemon: First<Sync> = "lvs_sync_daemon", lenient, later;
+        lvs_sync_daemon: First<Sync> = "lvs_sync_daemon", lenient;
         /// Default of `garp_extra_if`.
         vrrp_garp_extra_if: One<ExtraGarp<1>> = "vrrp_garp_extra_if" | "vrrp_vmac_garp_intvl" (old), later,
             otherwise("none");

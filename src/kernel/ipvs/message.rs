@@ -26,7 +26,7 @@ const GENERIC_HEADER: usize = 4;
 /// Commands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
-enum Command {
+pub(super) enum Command {
     NewService = 1,
     SetService = 2,
     DelService = 3,
@@ -35,6 +35,9 @@ enum Command {
     SetDest = 6,
     DelDest = 7,
     GetDest = 8,
+    NewDaemon = 9,
+    DelDaemon = 10,
+    GetDaemon = 11,
     Flush = 17,
 }
 
@@ -170,7 +173,7 @@ pub fn encode(buffer: &mut Vec<u8>, family: u16, sequence: u32, op: &Op, is_last
     }
 }
 
-fn message(
+pub(super) fn message(
     buffer: &mut Vec<u8>,
     kind: u16,
     flags: NlmF,
@@ -441,7 +444,7 @@ fn tunnel(all: Attributes<'_>) -> Result<Tunnel, DecodeError> {
 }
 
 /// The attributes after the header of generic netlink.
-fn attributes(payload: &[u8]) -> Result<Attributes<'_>, DecodeError> {
+pub(super) fn attributes(payload: &[u8]) -> Result<Attributes<'_>, DecodeError> {
     payload.get(GENERIC_HEADER..).map(Attributes).ok_or(DecodeError::Short)
 }
 

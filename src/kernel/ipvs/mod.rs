@@ -14,6 +14,7 @@ use neli::socket::NlSocket;
 use neli::utils::Groups;
 
 mod attribute;
+pub mod daemon;
 #[doc(hidden)]
 pub mod list;
 pub mod message;

@@ -111,7 +111,8 @@ pub(super) fn some_set(rng: &mut Rng, like: &[Object]) -> Vec<Object> {
             | Object::Link(_)
             | Object::Setting(_)
             | Object::FilterTable(_)
-            | Object::Filter(_) => false,
+            | Object::Filter(_)
+            | Object::SyncDaemon(_) => false,
             Object::Route(route) => possible(route),
             Object::Rule(_) => true,
         };
