@@ -749,6 +749,7 @@ fn effective(mut model: Model) -> Model {
         init_notifies: lvs.init_notifies,
         audit_interval: lvs.audit_interval,
         close_by_reset: lvs.close_by_reset,
+        timeouts: lvs.timeouts,
         ..Lvs::default()
     };
     model

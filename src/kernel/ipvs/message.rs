@@ -38,6 +38,8 @@ pub(super) enum Command {
     NewDaemon = 9,
     DelDaemon = 10,
     GetDaemon = 11,
+    SetConfig = 12,
+    GetConfig = 13,
     Flush = 17,
 }
 

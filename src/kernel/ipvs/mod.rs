@@ -18,6 +18,7 @@ pub mod daemon;
 #[doc(hidden)]
 pub mod list;
 pub mod message;
+pub mod timeout;
 
 use crate::model::ServiceKey;
 use crate::plan::Outcome;
