@@ -28,6 +28,7 @@ mod mail;
 mod nat;
 mod ownership;
 mod privilege;
+mod probe;
 mod process;
 mod reload;
 mod route;
@@ -68,6 +69,7 @@ fn main() -> ExitCode {
         firewall::CASES,
         firewall::guest::CASES,
         rule::CASES,
+        probe::CASES,
         process::CASES,
         privilege::CASES,
         privilege::guest::CASES,
