@@ -124,9 +124,9 @@ impl Object {
             Self::Route(route) => super::route::interfaces(route),
             Self::Link(new) => vec![&new.link.parent],
             Self::Setting(new) => vec![&new.interface],
-            Self::Rule(_) | Self::FilterTable(_) => Vec::new(),
+            // A daemon outlives its interface, so it is not there or gone with it.
+            Self::Rule(_) | Self::FilterTable(_) | Self::SyncDaemon(_) => Vec::new(),
             Self::Filter(filter) => filter.interfaces(),
-            Self::SyncDaemon(daemon) => vec![&daemon.interface],
         }
     }
 

@@ -4,6 +4,7 @@
 use core::fmt;
 use core::net::IpAddr;
 
+use super::object::{Attributes, Identity, Sight};
 use crate::base::IfName;
 use crate::model::SyncSettings;
 
@@ -47,6 +48,16 @@ impl SyncDaemon {
             port: settings.port,
             ttl: settings.ttl,
             group: settings.group,
+        }
+    }
+
+    /// This one, as it was seen in the kernel.
+    #[must_use]
+    pub fn sight(self) -> Sight {
+        Sight {
+            identity: Identity::SyncDaemon(self.role),
+            links: Vec::new(),
+            attributes: Some(Box::new(Attributes::SyncDaemon(self))),
         }
     }
 

@@ -13,7 +13,7 @@ use std::thread;
 use super::control::{Control, Order, Prepared};
 use super::peers::{Peers, Said};
 use super::table;
-use crate::base::{IfName, Instant};
+use crate::base::Instant;
 use crate::cli::exit::Exit;
 use crate::drive::vrrp::look::{Summaries, Views};
 use crate::drive::vrrp::{Driver, Handle, Hooks, Input, Output, Scheduling};
@@ -401,11 +401,7 @@ impl Role {
                         tracing::debug!("cannot read packet filters: {e}");
                     }
                     if self.watch_daemons {
-                        let links = &snapshot.links;
-                        let number = |name: &IfName| {
-                            links.iter().find(|link| link.name == *name).map(|link| link.index)
-                        };
-                        match self.writer.ipvs.daemons(number) {
+                        match self.writer.ipvs.daemons() {
                             Ok(found) => snapshot.objects.extend(found),
                             Err(e) => tracing::debug!("cannot read daemons of IPVS: {e}"),
                         }

@@ -182,7 +182,8 @@ impl Kernel {
         let routes = self.routes.iter().map(SimRoute::sight);
         let rules = self.rules.iter().map(rule_sight);
         let objects = addresses.chain(routes).chain(rules).chain(self.stacked_sights());
-        let objects = objects.chain(self.filters.sights()).collect();
+        let daemons = self.daemons.values().cloned().map(SyncDaemon::sight);
+        let objects = objects.chain(self.filters.sights()).chain(daemons).collect();
         Snapshot { links: self.links.clone(), objects }
     }
 

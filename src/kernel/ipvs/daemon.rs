@@ -7,9 +7,9 @@ use neli::consts::nl::NlmF;
 use super::attribute::{Value, Writer};
 use super::message::{self, Command, DecodeError};
 use super::{Connection, Error, Ipvs};
-use crate::base::{IfIndex, IfName};
+use crate::base::IfName;
 use crate::plan::sync::{SyncDaemon, SyncRole};
-use crate::plan::{Attributes as Told, Identity, Object, Op, Outcome, Sight, Verb};
+use crate::plan::{Object, Op, Outcome, Sight, Verb};
 
 /// Attribute of a command.
 const DAEMON: u16 = 3;
@@ -88,10 +88,7 @@ impl Ipvs {
     ///
     /// # Errors
     /// When the kernel does not answer, or not as expected.
-    pub fn daemons(
-        &mut self,
-        number: impl Fn(&IfName) -> Option<IfIndex>,
-    ) -> Result<Vec<Sight>, Error> {
+    pub fn daemons(&mut self) -> Result<Vec<Sight>, Error> {
         let connection = match self.connect() {
             Err(Error::Unavailable(_)) => return Ok(Vec::new()),
             other => other?,
@@ -107,7 +104,7 @@ impl Ipvs {
             all.push(decode_daemon(payload)?);
             Ok(())
         })?;
-        Ok(all.into_iter().filter_map(|found| sight(found, &number)).collect())
+        Ok(all.into_iter().map(SyncDaemon::sight).collect())
     }
 }
 
@@ -185,14 +182,6 @@ pub fn decode_daemon(payload: &[u8]) -> Result<SyncDaemon, DecodeError> {
         port: find(daemon::MCAST_PORT).and_then(Value::u16),
         ttl: find(daemon::MCAST_TTL).and_then(Value::u8),
         group: v4().or_else(v6),
-    })
-}
-
-fn sight(found: SyncDaemon, number: impl Fn(&IfName) -> Option<IfIndex>) -> Option<Sight> {
-    Some(Sight {
-        identity: Identity::SyncDaemon(found.role),
-        links: vec![number(&found.interface)?],
-        attributes: Some(Box::new(Told::SyncDaemon(found))),
     })
 }
 

@@ -57,9 +57,8 @@ impl Ipvs {
 #[doc(hidden)]
 pub fn decode_timeouts(payload: &[u8]) -> Result<Timeouts, DecodeError> {
     let all = message::attributes(payload)?;
-    let seconds = |kind, name| {
-        all.find(kind).and_then(Value::u32).ok_or(DecodeError::Missing(name))
-    };
+    let seconds =
+        |kind, name| all.find(kind).and_then(Value::u32).ok_or(DecodeError::Missing(name));
     Ok(Timeouts {
         tcp: seconds(config::TIMEOUT_TCP, "TIMEOUT_TCP")?,
         tcp_fin: seconds(config::TIMEOUT_TCP_FIN, "TIMEOUT_TCP_FIN")?,

@@ -211,9 +211,13 @@ fn a_pattern_is_in_the_page_or_must_not_be() {
     );
     assert_eq!(verdict(&with("down", true, 0, None), page, false), "success");
     // "ready" begins at 7.
-    for (min, max, good) in
-        [(7, None, true), (8, None, false), (0, Some(7), true), (0, Some(6), false), (100, None, false)]
-    {
+    for (min, max, good) in [
+        (7, None, true),
+        (8, None, false),
+        (0, Some(7), true),
+        (0, Some(6), false),
+        (100, None, false),
+    ] {
         let is_good = verdict(&with("ready", false, min, max), page, false) == "success";
         assert_eq!(is_good, good, "{min} {max:?}");
     }
