@@ -118,10 +118,11 @@ async fn ask(
 
 /// The next datagram. Memory for it is taken only when it is there: many attempts wait at a time.
 async fn receive(socket: &UdpSocket) -> io::Result<Vec<u8>> {
-    // An ICMP error alone does not make it readable.
-    let interest = Interest::READABLE | Interest::ERROR;
     loop {
-        socket.ready(interest).await?;
+        // An ICMP error alone does not make it readable. The runtime forgets what there was to read, or that there was
+        // an error, when nothing is there any more: for one of the two at a time.
+        let ready = socket.ready(Interest::READABLE | Interest::ERROR).await?;
+        let interest = if ready.is_readable() { Interest::READABLE } else { Interest::ERROR };
         let received = socket.try_io(interest, || {
             let mut octets = vec![0; LONGEST];
             let length = recv(socket.as_raw_fd(), &mut octets, MsgFlags::empty())?;
