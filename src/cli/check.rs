@@ -11,17 +11,17 @@ use crate::config::{
 };
 use crate::sys::host::Machine;
 
-/// The file that is read when none is named.
+/// The default file.
 pub const DEFAULT_FILE: &str = "/etc/keepalived/keepalived.conf";
 
-/// The name by which standard input is asked for.
+/// The argument that stands for standard input.
 const STANDARD_INPUT: &str = "-";
-/// The name by which it is spoken of.
+/// The name of standard input in messages.
 const PIPED: &[u8] = b"<stdin>";
 /// Exit status: both routers would be master at the same time.
 const SPLIT_BRAIN: u8 = 3;
 
-/// What a configuration test of the daemon is to look at.
+/// What a configuration test reads.
 #[derive(Clone, Debug, Default)]
 pub struct Test {
     /// `-f`: the main file or a pattern.
@@ -30,7 +30,7 @@ pub struct Test {
     pub config_id: Option<OsString>,
     /// `-e`: all include checks are on.
     pub all_checks: bool,
-    /// Look for what is valid and doubtful, too.
+    /// Also run the lints.
     pub lints: bool,
 }
 
@@ -45,10 +45,10 @@ pub fn load(test: &Test, document: bool) -> Loaded {
     config::load(&machine, &machine, &options)
 }
 
-/// Reads a configuration with its document; that of the name `-` from standard input.
+/// Reads a configuration with its document; from standard input if the name is `-`.
 ///
 /// # Errors
-/// When standard input cannot be read.
+/// If standard input cannot be read.
 pub(super) fn load_or_read(
     file: Option<OsString>,
     config_id: Option<OsString>,
@@ -71,11 +71,11 @@ fn options(file: Option<OsString>, id: Option<OsString>, machine: &Machine) -> O
     options
 }
 
-/// `evervipd -t`: writes each problem to `out`, the line that keepalived would write first, and gives keepalived's exit
-/// status. Nothing is written when all is well.
+/// `evervipd -t`: writes each problem to `out`, beginning with the line that keepalived would write, and returns
+/// keepalived's exit status. Writes nothing if there is no problem.
 ///
 /// # Errors
-/// When `out` cannot be written.
+/// If `out` cannot be written.
 pub fn test(test: &Test, out: &mut dyn Write, style: Style) -> io::Result<u8> {
     let loaded = load(test, false);
     let diagnostics = &loaded.diagnostics;
@@ -177,7 +177,7 @@ pub fn run(mut args: lexopt::Parser) -> Result<ExitCode, lexopt::Error> {
     })
 }
 
-/// Reads the configuration from standard input; what it includes is looked for from the working directory.
+/// Reads the configuration from standard input; includes are relative to the working directory.
 fn piped(machine: &Machine, options: &mut Options) -> Result<Loaded, lexopt::Error> {
     let mut text = Vec::new();
     let most = options.limits.file as u64;
@@ -195,7 +195,7 @@ fn piped(machine: &Machine, options: &mut Options) -> Result<Loaded, lexopt::Err
     Ok(config::load(&files, machine, options))
 }
 
-/// The files of the machine, and standard input under a name of its own.
+/// The files of the machine, and standard input as an additional file.
 struct Piped<'a> {
     machine: &'a Machine,
     path: Vec<u8>,
@@ -227,7 +227,7 @@ impl Files for Piped<'_> {
     }
 }
 
-/// Reads the other router's file. What is wrong there is for a check of that file to say.
+/// Reads the other router's file. Its errors are left to a check of that file.
 fn other_router(
     name: OsString,
     id: Option<OsString>,
@@ -242,10 +242,10 @@ fn other_router(
     Ok(Peer { file: shown, vrrp: loaded.model.vrrp })
 }
 
-/// The code of that name, in any case.
+/// The code with this name, in upper or lower case.
 ///
 /// # Errors
-/// When there is none, with the one that may be meant.
+/// If there is none, with the closest one.
 pub(super) fn known(id: &str) -> Result<&'static codes::Code, lexopt::Error> {
     codes::find(id).ok_or_else(|| {
         let near =
@@ -289,7 +289,7 @@ pub(super) const HELP: &str = "\
 Usage: evervip check [OPTION]... [FILE]
 
 Reads a configuration (default: /etc/keepalived/keepalived.conf; - for standard
-input) and reports what is wrong with it and what is doubtful.
+input) and reports errors and questionable settings.
 
   -i, --config-id ID   read '@ID' lines for this configuration id
       --peer FILE      compare with the file of the router that backs it up

@@ -25,7 +25,7 @@ use crate::config::words::Statement;
 block! {
     /// Keywords outside all blocks.
     pub struct Root(()) = "" {
-        /// Name of this daemon, to tell it from others on the machine.
+        /// Name of this daemon, which distinguishes it from others on the machine.
         instance: First<ObjectName> = "instance", lenient, later;
         /// Network namespace of the daemon.
         net_namespace: First<ObjectName> = "net_namespace", lenient, later;
@@ -77,7 +77,7 @@ block! {
     }
 }
 
-/// A block that was read, on its way to whoever resolves it.
+/// A complete block, to be resolved.
 pub(crate) enum Top {
     Global(Box<GlobalDefs>),
     Ssl(Ssl),
@@ -94,7 +94,7 @@ pub(crate) enum Top {
 }
 
 impl Root {
-    /// The block that the last statement opened, if it is wanted.
+    /// The block that the last statement opened, if it is kept.
     pub(crate) fn take(&mut self) -> Option<Top> {
         let Self { global_defs, ssl, track_group, garp_group, vrrp_script, track_file, .. } = self;
         None.or_else(|| global_defs.0.take().map(Top::Global))

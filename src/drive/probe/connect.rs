@@ -10,13 +10,13 @@ use tokio::net::{TcpSocket, TcpStream};
 use crate::check::probe::{Closing, In, Step};
 use crate::model::Connection;
 
-/// Makes the connection; what failed otherwise.
+/// Makes the connection; returns what failed otherwise.
 pub(super) async fn connect(settings: &Connection, closing: Closing) -> Result<TcpStream, In> {
     let socket = prepare(settings, closing)?;
     socket.connect(settings.to).await.map_err(failed(Step::Connect))
 }
 
-/// A socket for a connection that ends like this.
+/// A TCP socket that closes in the given way.
 fn prepare(settings: &Connection, closing: Closing) -> Result<TcpSocket, In> {
     let socket = socket(settings, Type::STREAM, Protocol::TCP)?;
     if closing == Closing::Reset {
@@ -40,7 +40,7 @@ pub(super) fn socket(settings: &Connection, kind: Type, protocol: Protocol) -> R
     if let Some(source) = settings.from {
         let bind = || {
             if source.port != 0 {
-                // Earlier attempts came from there too.
+                // Earlier attempts used the same port.
                 socket.set_reuse_address(true)?;
             }
             socket.bind(&SockAddr::from(SocketAddr::new(source.address, source.port)))

@@ -1,5 +1,5 @@
-//! What other processes track but may not look at themselves: files of any owner. A thread of their own looks at them, so that a
-//! file system that hangs holds up nothing else.
+//! Tracked files, which other processes may not be permitted to read. A separate thread reads them, so that a file
+//! system that hangs delays nothing else.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,13 +11,13 @@ pub(super) use crate::drive::file::Found;
 use crate::ipc::{FromRunner, RoleName};
 use crate::model::tracker::TrackFile;
 
-/// Values in one message.
+/// Largest number of values in one message.
 const AT_ONCE: usize = 32;
 
-/// Who is told.
+/// The processes that get the values.
 const TOLD: [RoleName; 2] = [RoleName::Vrrp, RoleName::Checker];
 
-/// What is known of it, and what of that each process has not been told.
+/// The known values, and those not yet sent to each process.
 pub(super) struct Tracked {
     follower: Option<Follower>,
     found: UnboundedSender<Found>,
@@ -26,18 +26,18 @@ pub(super) struct Tracked {
 }
 
 impl Tracked {
-    /// Nothing. What is found goes to `found`, to come back by [`Self::found`].
+    /// No files yet. Values are sent to `found` and come back through [`Self::found`].
     pub fn new(found: UnboundedSender<Found>) -> Self {
         Self { follower: None, found, values: BTreeMap::new(), untold: BTreeMap::new() }
     }
 
-    /// From now on these files are tracked. `init`: what `init_file` says is written first.
+    /// From now on these files are tracked. `init`: first write the values of `init_file`.
     pub fn follow(&mut self, files: Vec<TrackFile>, init: bool) {
         if self.follower.is_none() && !files.is_empty() {
             let found = self.found.clone();
             match Follower::start(Box::new(move |new| found.send(new).is_ok())) {
                 Ok(follower) => self.follower = Some(follower),
-                Err(e) => tracing::error!("tracked files cannot be looked at: {e}"),
+                Err(e) => tracing::error!("cannot watch tracked files: {e}"),
             }
         }
         if let Some(follower) = &self.follower {
@@ -45,7 +45,7 @@ impl Tracked {
         }
     }
 
-    /// Something was read.
+    /// Values were read.
     pub fn found(&mut self, found: Found) {
         if found.all {
             self.values.clear();
@@ -62,7 +62,7 @@ impl Tracked {
         self.untold.insert(role, self.values.keys().cloned().collect());
     }
 
-    /// Says what this role has not been told. `say` is false when there is no room: then the rest is for later.
+    /// Sends this role the values not yet sent. `say` returns false if there is no room: then the rest is sent later.
     pub fn tell(&mut self, role: RoleName, mut say: impl FnMut(&FromRunner) -> bool) {
         let untold = self.untold.entry(role).or_default();
         untold.retain(|name| self.values.contains_key(name));
