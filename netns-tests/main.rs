@@ -30,6 +30,7 @@ mod mail;
 mod nat;
 mod ownership;
 mod privilege;
+mod probe;
 mod process;
 mod reload;
 mod route;
@@ -71,6 +72,7 @@ fn main() -> ExitCode {
         firewall::CASES,
         firewall::guest::CASES,
         rule::CASES,
+        probe::CASES,
         process::CASES,
         privilege::CASES,
         privilege::guest::CASES,

@@ -188,7 +188,7 @@ pub struct RunnerPart {
     pub vrrp: Catalogue,
     /// Programs that `checker` can request.
     pub checker: Catalogue,
-    /// Files whose numbers are reported to `vrrp`.
+    /// Files whose numbers are reported to `vrrp` and `checker`.
     pub files: Vec<TrackFile>,
 }
 

@@ -190,7 +190,8 @@ impl<C: Copy + PartialEq> Table<C> {
                 | Identity::Link(..)
                 | Identity::Setting(..)
                 | Identity::FilterTable(_)
-                | Identity::Filter(_) => None,
+                | Identity::Filter(_)
+                | Identity::SyncDaemon(_) => None,
             })
             .collect();
         let mut subnets: BTreeMap<(IfIndex, Prefix), Vec<(u64, ObjectId)>> = BTreeMap::new();

@@ -147,7 +147,8 @@ impl Role {
                 let told = Told::Checker(Box::new(self.driver.view()));
                 self.peers.answer(id, told);
             }
-            Said::Files(_) | Said::Nothing => {}
+            Said::Files(values) => self.driver.files(values),
+            Said::Nothing => {}
         }
     }
 

@@ -205,7 +205,8 @@ fn needs(model: &Model) -> Needs {
         vrrp: !vrrp.instances.is_empty()
             || !vrrp.static_addresses.is_empty()
             || !vrrp.static_routes.is_empty()
-            || !vrrp.static_rules.is_empty(),
+            || !vrrp.static_rules.is_empty()
+            || vrrp.sync_daemon.is_some(),
         checker: !services.is_empty(),
         vrrp_runner: !vrrp.scripts.is_empty()
             || !vrrp.track_files.is_empty()
@@ -220,7 +221,9 @@ fn needs(model: &Model) -> Needs {
                     r.notify_up.is_some()
                         || r.notify_down.is_some()
                         || (r.smtp_alert && mail)
-                        || r.checkers.iter().any(|c| matches!(c.kind, CheckerKind::Misc(_)))
+                        || r.checkers
+                            .iter()
+                            .any(|c| matches!(c.kind, CheckerKind::Misc(_) | CheckerKind::File(_)))
                 })
         }),
     }

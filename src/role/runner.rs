@@ -106,7 +106,7 @@ struct Runner {
     /// The programs that may be run.
     programs: Programs,
     fifos: Fifos,
-    /// The files that the VRRP process tracks and this one reads.
+    /// The files that other processes track and this one reads.
     tracked: Tracked,
     /// Mails under way.
     mailing: Arc<AtomicUsize>,
@@ -230,10 +230,10 @@ impl Runner {
         }
     }
 
-    /// Sends the VRRP process new values of what it tracks.
+    /// Sends the other processes new values of what they track.
     fn tell_tracked(&mut self) {
-        if let Some(client) = &mut self.vrrp {
-            self.tracked.tell(|message| client.peer.offer(message).is_ok());
+        for client in [&mut self.vrrp, &mut self.checker].into_iter().flatten() {
+            self.tracked.tell(client.whom.role, |message| client.peer.offer(message).is_ok());
         }
     }
 
@@ -295,10 +295,8 @@ impl Runner {
                 let gone =
                     slot.replace(Client { whom: Whom { role, channel: self.channels }, peer });
                 self.forsake(gone);
-                if role == RoleName::Vrrp {
-                    self.tracked.tell_all();
-                    self.tell_tracked();
-                }
+                self.tracked.tell_all(role);
+                self.tell_tracked();
             }
             Err(e) => tracing::error!("channel to {role}: {e}"),
         }

@@ -96,6 +96,8 @@ struct Role {
     /// The engine has undone everything.
     stopped: bool,
     watch_addresses: bool,
+    /// Daemons of IPVS may be ours.
+    watch_daemons: bool,
 }
 
 impl Role {
@@ -137,6 +139,7 @@ impl Role {
             snapshot_later: false,
             stopped: false,
             watch_addresses: control.setup().watch_addresses,
+            watch_daemons: false,
         })
     }
 
@@ -276,7 +279,11 @@ impl Role {
 
     /// Tables of an earlier process must be known before the engine decides that there are none.
     fn watch_filters(&mut self, part: &VrrpPart) {
-        let news = self.filters.watch(filter_tables(&part.vrrp));
+        let mut news = self.filters.watch(filter_tables(&part.vrrp));
+        // The same for daemons of IPVS, which are looked for from then on: they may not have been stopped yet.
+        if part.vrrp.sync_daemon.is_some() {
+            news |= !core::mem::replace(&mut self.watch_daemons, true);
+        }
         self.listen_to_filters();
         if news {
             self.snapshot_due = false;
@@ -392,6 +399,12 @@ impl Role {
                 if let Some(mut snapshot) = snapshot {
                     if let Err(e) = self.filters.list(&mut snapshot.objects) {
                         tracing::debug!("cannot read packet filters: {e}");
+                    }
+                    if self.watch_daemons {
+                        match self.writer.ipvs.daemons() {
+                            Ok(found) => snapshot.objects.extend(found),
+                            Err(e) => tracing::debug!("cannot read daemons of IPVS: {e}"),
+                        }
                     }
                     self.event(Event::Kernel(snapshot));
                 }

@@ -59,6 +59,7 @@ mod registry;
 mod reload;
 mod script;
 mod sweep;
+mod sync;
 #[cfg(test)]
 mod tests;
 mod timers;

@@ -7,7 +7,9 @@
 pub mod ah;
 pub mod arp;
 pub mod checksum;
+pub mod dns;
 pub mod hmac;
+pub mod icmp;
 pub mod ip;
 pub mod ndp;
 pub mod vrrp;

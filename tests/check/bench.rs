@@ -298,10 +298,9 @@ impl Bench {
 /// The target of a check.
 fn target(request: &Request) -> SocketAddr {
     match request {
-        Request::Tcp(connection) => connection.to,
-        Request::Http(page) => page.connection.to,
         // Programs are distinguished by their timeout: 71 s is that of 10.0.0.71:80.
         Request::Misc(check) => SocketAddr::new(at(check.timeout.as_secs() as u8), 80),
+        other => other.connection().expect("it connects").to,
     }
 }
 

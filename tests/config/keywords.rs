@@ -721,6 +721,7 @@ fn effective(mut model: Model) -> Model {
         no_mail_for_faults: vrrp.no_mail_for_faults,
         needs_ipvs: vrrp.needs_ipvs,
         filters: vrrp.filters.clone(),
+        sync_daemon: vrrp.sync_daemon.clone(),
         ..Vrrp::default()
     };
     let lvs = &mut model.lvs;
@@ -735,14 +736,7 @@ fn effective(mut model: Model) -> Model {
         }
         for server in &mut service.servers {
             server.extras = None;
-            server.checkers.retain_mut(|c| match &mut c.kind {
-                CheckerKind::Tcp(_) | CheckerKind::Misc(_) => true,
-                CheckerKind::Http(http) => {
-                    http.urls.iter_mut().for_each(|url| url.pattern = None);
-                    true
-                }
-                _ => false,
-            });
+            server.checkers.retain(|c| !matches!(c.kind, CheckerKind::Bfd(_)));
         }
     }
     *lvs = Lvs {
@@ -754,6 +748,7 @@ fn effective(mut model: Model) -> Model {
         init_notifies: lvs.init_notifies,
         audit_interval: lvs.audit_interval,
         close_by_reset: lvs.close_by_reset,
+        timeouts: lvs.timeouts,
         ..Lvs::default()
     };
     model

@@ -216,9 +216,9 @@ block! {
         /// Disable IGMP reports of link-local groups on parents of VMACs.
         disable_local_igmp: One<Flag> = "disable_local_igmp", later;
         /// Timeouts of IPVS connections.
-        lvs_timeouts: One<LvsTimeouts> = "lvs_timeouts", later, otherwise("the kernel's");
+        lvs_timeouts: One<LvsTimeouts> = "lvs_timeouts", otherwise("the kernel's");
         /// Synchronise connections with other directors.
-        lvs_sync_daemon: First<Sync> = "lvs_sync_daemon", lenient, later;
+        lvs_sync_daemon: First<Sync> = "lvs_sync_daemon", lenient;
         /// Default of `garp_extra_if`.
         vrrp_garp_extra_if: One<ExtraGarp<1>> = "vrrp_garp_extra_if" | "vrrp_vmac_garp_intvl" (old), later,
             otherwise("none");

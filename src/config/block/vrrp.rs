@@ -322,7 +322,7 @@ block! {
         kernel_rx_buf_size: One<Int<0, U32>> = "kernel_rx_buf_size", lenient, later,
             otherwise("vrrp_rx_bufs_policy");
         /// Interface of an IPVS sync daemon that follows this instance.
-        lvs_sync_daemon_interface: First<Interface> = "lvs_sync_daemon_interface", later,
+        lvs_sync_daemon_interface: First<Interface> = "lvs_sync_daemon_interface",
             deprecated("use 'lvs_sync_daemon' in global_defs");
         /// Without effect.
         debug: One<Int<0, 4>> = "debug", dead;

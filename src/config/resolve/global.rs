@@ -13,6 +13,7 @@ use crate::config::value::global::{BufferPolicy, Cpus, OnlyPath};
 use crate::config::value::number::{Int, U32};
 use crate::config::value::script::{Fifo, Script};
 use crate::config::value::text::Cut;
+use crate::model::SyncSettings;
 use crate::model::global::{Dbus, NetlinkBuffers, ProcessSettings, Settings, Snmp, TimedCommand};
 use crate::model::vrrp::ReceiveBuffers;
 use crate::model::{Global, Mail, global};
@@ -305,5 +306,11 @@ fn lvs(cx: &mut Load<'_>) {
         sync = None;
     }
     cx.draft.model.lvs.timeouts = timeouts;
-    cx.draft.model.lvs.sync_daemon = sync;
+    // The first one counts.
+    for instance in &mut cx.draft.model.vrrp.instances {
+        let old = instance.extras.as_deref_mut().and_then(|e| e.sync_daemon_interface.take());
+        let name = &instance.name;
+        sync = sync.or_else(|| Some(SyncSettings::following(name.clone(), old?)));
+    }
+    cx.draft.model.vrrp.sync_daemon = sync;
 }

@@ -14,9 +14,11 @@ use neli::socket::NlSocket;
 use neli::utils::Groups;
 
 mod attribute;
+pub mod daemon;
 #[doc(hidden)]
 pub mod list;
 pub mod message;
+pub mod timeout;
 
 use crate::model::ServiceKey;
 use crate::plan::Outcome;

@@ -1,4 +1,4 @@
-//! Tracked files, which the VRRP process may not be permitted to read. A separate thread reads them, so that a file
+//! Tracked files, which other processes may not be permitted to read. A separate thread reads them, so that a file
 //! system that hangs delays nothing else.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -8,24 +8,27 @@ use tokio::sync::mpsc::UnboundedSender;
 use crate::base::Name;
 use crate::drive::file::Follower;
 pub(super) use crate::drive::file::Found;
-use crate::ipc::FromRunner;
+use crate::ipc::{FromRunner, RoleName};
 use crate::model::tracker::TrackFile;
 
 /// Largest number of values in one message.
 const AT_ONCE: usize = 32;
 
-/// The known values, and those not yet sent to the VRRP process.
+/// The processes that get the values.
+const TOLD: [RoleName; 2] = [RoleName::Vrrp, RoleName::Checker];
+
+/// The known values, and those not yet sent to each process.
 pub(super) struct Tracked {
     follower: Option<Follower>,
     found: UnboundedSender<Found>,
     values: BTreeMap<Name, i32>,
-    untold: BTreeSet<Name>,
+    untold: BTreeMap<RoleName, BTreeSet<Name>>,
 }
 
 impl Tracked {
     /// No files yet. Values are sent to `found` and come back through [`Self::found`].
     pub fn new(found: UnboundedSender<Found>) -> Self {
-        Self { follower: None, found, values: BTreeMap::new(), untold: BTreeSet::new() }
+        Self { follower: None, found, values: BTreeMap::new(), untold: BTreeMap::new() }
     }
 
     /// From now on these files are tracked. `init`: first write the values of `init_file`.
@@ -47,26 +50,30 @@ impl Tracked {
         if found.all {
             self.values.clear();
         }
-        self.untold.extend(found.values.iter().map(|(name, _)| name.clone()));
+        for role in TOLD {
+            let names = found.values.iter().map(|(name, _)| name.clone());
+            self.untold.entry(role).or_default().extend(names);
+        }
         self.values.extend(found.values);
     }
 
-    /// There is a new VRRP process.
-    pub fn tell_all(&mut self) {
-        self.untold = self.values.keys().cloned().collect();
+    /// There is a new process of this role.
+    pub fn tell_all(&mut self, role: RoleName) {
+        self.untold.insert(role, self.values.keys().cloned().collect());
     }
 
-    /// Sends the values not yet sent. `say` returns false if there is no room: then the rest is sent later.
-    pub fn tell(&mut self, mut say: impl FnMut(&FromRunner) -> bool) {
-        self.untold.retain(|name| self.values.contains_key(name));
-        while !self.untold.is_empty() {
-            let some: Vec<Name> = self.untold.iter().take(AT_ONCE).cloned().collect();
+    /// Sends this role the values not yet sent. `say` returns false if there is no room: then the rest is sent later.
+    pub fn tell(&mut self, role: RoleName, mut say: impl FnMut(&FromRunner) -> bool) {
+        let untold = self.untold.entry(role).or_default();
+        untold.retain(|name| self.values.contains_key(name));
+        while !untold.is_empty() {
+            let some: Vec<Name> = untold.iter().take(AT_ONCE).cloned().collect();
             let values = some.iter().filter_map(|n| Some((n.clone(), *self.values.get(n)?)));
             if !say(&FromRunner::Files(values.collect())) {
                 return;
             }
             some.iter().for_each(|name| {
-                self.untold.remove(name);
+                untold.remove(name);
             });
         }
     }
@@ -86,7 +93,7 @@ mod tests {
         };
         let told = |tracked: &mut Tracked, room: bool| {
             let mut all = Vec::new();
-            tracked.tell(|message| {
+            tracked.tell(RoleName::Vrrp, |message| {
                 if let (true, FromRunner::Files(values)) = (room, message) {
                     all.extend(values.iter().map(|(n, v)| format!("{n} {v}")));
                 }
@@ -99,11 +106,18 @@ mod tests {
         tracked.found(some(false, &[("a", 3)]));
         assert_eq!(told(&mut tracked, true), ["a 3", "b 2"]);
         assert_eq!(told(&mut tracked, true), [""; 0]);
-        tracked.tell_all();
+        tracked.tell_all(RoleName::Vrrp);
         assert_eq!(told(&mut tracked, true), ["a 3", "b 2"]);
+        // Another process is told by itself.
+        let mut others = 0;
+        tracked.tell(RoleName::Checker, |_| {
+            others += 1;
+            true
+        });
+        assert_eq!(others, 1);
         // A reload without one of them.
         tracked.found(some(true, &[("b", 2)]));
-        tracked.tell_all();
+        tracked.tell_all(RoleName::Vrrp);
         assert_eq!(told(&mut tracked, true), ["b 2"]);
         let many: Vec<String> = (0..100).map(|n| format!("f{n}")).collect();
         let list: Vec<(&str, i32)> = many.iter().map(|n| (n.as_str(), 0)).collect();
