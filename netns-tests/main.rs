@@ -10,6 +10,7 @@
     reason = "the laboratory is made of clocks, threads, files, sockets and processes"
 )]
 
+mod bfd;
 mod case;
 mod command;
 mod compare;
@@ -87,6 +88,7 @@ fn main() -> ExitCode {
         systemd::CASES,
         table::CASES,
         tracker::CASES,
+        bfd::CASES,
         unicast::CASES,
         vmac::CASES,
         vmac::guest::CASES,

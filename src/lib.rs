@@ -24,6 +24,7 @@ extern crate alloc;
 #[cfg(feature = "daemon")]
 pub mod api;
 pub mod base;
+pub mod bfd;
 pub mod check;
 #[cfg(feature = "daemon")]
 pub mod cli;

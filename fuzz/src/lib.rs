@@ -5,6 +5,7 @@
 //! mutated copies of them. So nothing here needs a fuzzer, and the functions only use the public interface of the
 //! crate.
 
+pub mod bfd;
 pub mod channel;
 pub mod check;
 pub mod config;
@@ -27,6 +28,7 @@ pub const TARGETS: &[Target] = &[
     ("advert", packet::advert),
     ("api", others::api),
     ("arguments", others::arguments),
+    ("bfd", bfd::packets),
     ("channel", channel::channel),
     ("check_events", check::events),
     ("config", config::load_all),

@@ -251,12 +251,14 @@ pub struct Group {
 /// A tracked object.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Tracker {
-    /// `script`
+    /// `script`, `file`, `process` or `bfd`.
     pub kind: String,
     /// Its name.
     pub name: String,
-    /// Whether it is good; null before its first result.
+    /// Whether it is good; null before its first result, and of a file.
     pub good: Option<bool>,
+    /// The number in a file, or of the processes that run; null where there is none.
+    pub value: Option<i64>,
 }
 
 /// Virtual servers.
@@ -421,9 +423,14 @@ impl Clocks {
                 .map(|g| Group { name: g.name.to_string(), state: g.state.into() })
                 .collect(),
             trackers: view
-                .scripts
+                .trackers
                 .iter()
-                .map(|s| Tracker { kind: "script".into(), name: s.name.to_string(), good: s.good })
+                .map(|t| Tracker {
+                    kind: t.kind.word().into(),
+                    name: t.name.to_string(),
+                    good: t.good,
+                    value: t.value,
+                })
                 .collect(),
             unknown_vrid: view.unknown_vrid,
             malformed: view.malformed,

@@ -183,7 +183,7 @@ mod tests {
             at: at(0),
             instances: Vec::new(),
             groups: Vec::new(),
-            scripts: Vec::new(),
+            trackers: Vec::new(),
             unknown_vrid: 7,
             malformed: 0,
         }))

@@ -142,13 +142,15 @@ fn routers(text: &mut String, vrrp: &Vrrp, now: &str) {
     }
     if !vrrp.trackers.is_empty() {
         let mut table = Table::new(["TRACKER", "KIND", "RESULT"]);
-        for Tracker { kind, name, good } in &vrrp.trackers {
-            let result = match good {
-                None => "unknown",
-                Some(true) => "good",
-                Some(false) => "BAD",
+        for Tracker { kind, name, good, value } in &vrrp.trackers {
+            let good = good.map(|good| if good { "good" } else { "BAD" });
+            let result = match (good, value) {
+                (Some(good), Some(running)) => format!("{good} ({running} running)"),
+                (Some(good), None) => good.into(),
+                (None, Some(number)) => number.to_string(),
+                (None, None) => "unknown".into(),
             };
-            table.row([name.clone(), kind.clone(), result.into()]);
+            table.row([name.clone(), kind.clone(), result]);
         }
         table.print(text);
     }
@@ -398,8 +400,11 @@ C                        eth0         51  FAULT   2m05s    80     1  none heard
 GROUP  STATE
 G      BACKUP
 
-TRACKER  KIND    RESULT
-T        script  BAD
+TRACKER  KIND     RESULT
+T        script   BAD
+new      script   unknown
+load     file     -3
+web      process  good (4 running)
 
 IPVS is not available: Protocol not available
 
@@ -477,11 +482,19 @@ IPVS is not available: Protocol not available
                     instance("C", State::Fault),
                 ],
                 groups: vec![Group { name: "G".into(), state: State::Backup }],
-                trackers: vec![Tracker {
-                    kind: "script".into(),
-                    name: "T".into(),
-                    good: Some(false),
-                }],
+                trackers: [
+                    ("script", "T", Some(false), None),
+                    ("script", "new", None, None),
+                    ("file", "load", None, Some(-3)),
+                    ("process", "web", Some(true), Some(4)),
+                ]
+                .map(|(kind, name, good, value)| Tracker {
+                    kind: kind.into(),
+                    name: name.into(),
+                    good,
+                    value,
+                })
+                .into(),
                 unknown_vrid: 0,
                 malformed: 0,
             })),

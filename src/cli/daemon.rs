@@ -14,6 +14,7 @@ use super::check;
 use super::exit::Exit;
 use super::print::{self, say};
 use crate::config::Style;
+use crate::kernel::connector;
 use crate::role::supervisor::{self, PidFiles};
 use crate::sys::process::{self, Split};
 use crate::sys::{caps, sched};
@@ -104,6 +105,8 @@ fn temporary_folder() -> OsString {
 fn daemon(mut options: Options, words: &[OsString]) -> Exit {
     sched::thrifty_allocator();
     process::unblock_signals();
+    // Before a namespace is entered. A kernel without it is not an error.
+    let processes = connector::open().ok();
     // In the background the working directory changes; reloads must still read the same file.
     if let Ok(path) = std::path::absolute(&options.file) {
         options.file = path;
@@ -113,6 +116,7 @@ fn daemon(mut options: Options, words: &[OsString]) -> Exit {
         Ok(files) => files,
         Err(e) => return refuse(&options, &e.to_string()),
     };
+    pid_files.processes = processes;
     let no_socket = pid_files.open_socket(&options);
     if options.core_files
         && let Err(e) = sched::core_files()

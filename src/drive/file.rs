@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, OpenOptions};
 use std::io::{self, Read, Write};
+use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Component, Path, PathBuf};
@@ -19,8 +20,8 @@ use std::thread;
 use crate::base::{Instant, Name};
 use crate::model::tracker::TrackFile;
 use crate::sys::clock;
-use crate::sys::inotify::{self, Changes, Directory};
-use crate::sys::poll::Wake;
+use crate::sys::inotify::{Changes, Directory};
+use crate::sys::poll::{self, Wake};
 use crate::track::number::{LONGEST, number};
 
 /// Shortest time between two reads of a file, however often it changes. A file counts as empty if it is empty twice in
@@ -144,7 +145,8 @@ impl Watcher {
             if found.is_some_and(|found| !tell(found)) {
                 return;
             }
-            inotify::wait(self.changes.as_ref(), wake, self.pause(clock::now()));
+            let changes = self.changes.as_ref().map(AsFd::as_fd);
+            poll::wait(changes.into_iter().chain([wake.as_fd()]), self.pause(clock::now()));
         }
     }
 

@@ -7,9 +7,11 @@
     reason = "part of the shell: clocks, threads, sockets, programs"
 )]
 
+pub mod bfd;
 pub mod check;
 pub mod file;
 pub mod probe;
+pub mod process;
 pub mod script;
 pub mod smtp;
 pub mod vrrp;

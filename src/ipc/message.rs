@@ -7,9 +7,9 @@ use serde::{Deserialize, Serialize};
 
 use super::catalogue::{Announced, Catalogue, Chosen};
 use crate::base::Name;
-use crate::model::tracker::TrackFile;
+use crate::model::tracker::{TrackFile, TrackProcess};
 use crate::model::{self, Global, Lvs};
-use crate::status::{MailText, RunEnd, check, daemon, vrrp};
+use crate::status::{MailText, ProcessReport, RunEnd, check, daemon, vrrp};
 
 /// A role of the daemon, each a process of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -190,6 +190,8 @@ pub struct RunnerPart {
     pub checker: Catalogue,
     /// Files whose numbers are reported to `vrrp` and `checker`.
     pub files: Vec<TrackFile>,
+    /// Processes of which `vrrp` is told whether they run.
+    pub processes: Vec<TrackProcess>,
 }
 
 /// From the supervisor to `config`: read this, answer once with [`FromConfig`], end.
@@ -260,7 +262,7 @@ pub struct LoadReport {
 /// Which roles a configuration needs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Needs {
-    /// There are instances or static addresses.
+    /// There are instances, static addresses or the like, or BFD sessions.
     pub vrrp: bool,
     /// There are virtual servers.
     pub checker: bool,
@@ -332,4 +334,6 @@ pub enum FromRunner {
     /// The numbers in `track_file`s. Sent for each file when a configuration comes into force and when the channel is
     /// created, and whenever a number changes.
     Files(Vec<(Name, i32)>),
+    /// Whether `vrrp_track_process`es run: as above.
+    Processes(Vec<ProcessReport>),
 }

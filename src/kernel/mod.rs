@@ -8,6 +8,7 @@
     reason = "part of the shell: works on sockets"
 )]
 
+pub mod connector;
 pub mod ipvs;
 pub mod monitor;
 pub mod netlink;

@@ -232,24 +232,24 @@ pub struct Bfd {
     pub neighbor: IpAddr,
     /// `source_ip`
     pub source: Option<IpAddr>,
-    /// `min_rx`
+    /// `min_rx`: shortest interval at which packets can be received, 1 ms to 4295 s.
     pub min_rx: Duration,
-    /// `min_tx`
+    /// `min_tx`: interval of packets while the session is up, 1 ms to 4295 s.
     pub min_tx: Duration,
-    /// `idle_tx`
+    /// `idle_tx`: the same while it is not, 1 s to 4295 s.
     pub idle_tx: Duration,
-    /// `multiplier`
+    /// `multiplier`: packets that may be missed, at least 1.
     pub multiplier: u8,
-    /// `passive`
+    /// `passive`: nothing is sent before the neighbor was heard.
     pub passive: bool,
-    /// `ttl`, `hoplimit`
+    /// `ttl`, `hoplimit`: of packets that are sent.
     pub ttl: u8,
-    /// `max_hops`
-    pub max_hops: u8,
-    /// `multihop`
+    /// The least of packets that are taken: what is expected, less `max_hops`.
+    pub least_ttl: u8,
+    /// `multihop`: port 4784, not 3784.
     pub multihop: bool,
-    /// Events go to the VRRP role.
+    /// Instances can track it.
     pub for_vrrp: bool,
-    /// Events go to the checker role.
+    /// Checks can.
     pub for_checker: bool,
 }

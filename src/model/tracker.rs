@@ -165,9 +165,9 @@ pub struct TrackProcess {
 pub enum ArgumentMatch {
     /// All given ones, and no others.
     Exact,
-    /// The given ones as a prefix; the last one may be longer.
-    Partial,
     /// The given ones as a prefix.
+    Partial,
+    /// The given ones as a prefix; the last one may be longer.
     Initial,
 }
 

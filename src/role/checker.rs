@@ -148,7 +148,7 @@ impl Role {
                 self.peers.answer(id, told);
             }
             Said::Files(values) => self.driver.files(values),
-            Said::Nothing => {}
+            Said::Processes(_) | Said::Nothing => {}
         }
     }
 

@@ -136,7 +136,7 @@ impl Child {
         }
     }
 
-    /// Sets the socket that its processes serve, one after the other.
+    /// Sets the socket that its processes use, one after the other.
     pub fn set_socket(&mut self, socket: OwnedFd) {
         self.socket = Some(socket);
     }

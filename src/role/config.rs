@@ -146,6 +146,7 @@ fn answer(loaded: Loaded, request: &LoadRequest) -> io::Result<(LoadReport, Vec<
         vrrp: Catalogue::of_vrrp(&vrrp),
         checker: Catalogue::of_checker(&lvs),
         files: vrrp.track_files.clone(),
+        processes: vrrp.track_processes.clone(),
     };
     let vrrp = VrrpPart { global: global.clone(), vrrp };
     let checker = CheckerPart { global, lvs };
@@ -203,6 +204,7 @@ fn needs(model: &Model) -> Needs {
     let services = &model.lvs.services;
     Needs {
         vrrp: !vrrp.instances.is_empty()
+            || !vrrp.bfds.is_empty()
             || !vrrp.static_addresses.is_empty()
             || !vrrp.static_routes.is_empty()
             || !vrrp.static_rules.is_empty()
@@ -210,6 +212,7 @@ fn needs(model: &Model) -> Needs {
         checker: !services.is_empty(),
         vrrp_runner: !vrrp.scripts.is_empty()
             || !vrrp.track_files.is_empty()
+            || !vrrp.track_processes.is_empty()
             || vrrp.instances.iter().any(|i| tells(&i.notify, i.smtp_alert))
             || vrrp.groups.iter().any(|g| tells(&g.notify, g.smtp_alert)),
         checker_runner: services.iter().any(|s| {

@@ -55,7 +55,7 @@ pub use notices::Notices;
 pub const ARGUMENT: &str = "--role=";
 
 /// The first message to a role. The descriptor of its pid file, if it has one, is sent with it: its lock lasts as long
-/// as the role. `api` gets the control socket.
+/// as the role. `api` gets the control socket, `runner` one for process events.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Setup {
     /// Where to log.
@@ -82,7 +82,7 @@ pub struct Start {
     pub setup: Setup,
     /// The channel to the supervisor.
     pub control: Channel,
-    /// The descriptor sent with the setup: its pid file, which keeps the lock, or for `api` the control socket.
+    /// The descriptor sent with the setup: its pid file, which keeps the lock, or for some roles a socket.
     fd: Option<OwnedFd>,
     /// The file that it writes.
     file: Option<File>,

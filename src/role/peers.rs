@@ -11,7 +11,7 @@ use crate::ipc::{
     peer::{next, next_with_fd},
 };
 use crate::model::Command;
-use crate::status::{Notice, RunEnd};
+use crate::status::{Notice, ProcessReport, RunEnd};
 use crate::sys::channel::Channel;
 
 /// Time that the runner gets to accept the last notices.
@@ -32,6 +32,8 @@ pub(super) enum Said {
     Ran(u64, RunEnd),
     /// The runner has read these numbers in tracked files.
     Files(Vec<(Name, i32)>),
+    /// The runner reports tracked processes.
+    Processes(Vec<ProcessReport>),
     /// `api` requests a view, with this number.
     Asked(u64),
     /// Nothing that concerns the role.
@@ -92,6 +94,7 @@ impl Peers {
             }
             Some(FromRunner::Ran { run, end }) => return Said::Ran(run, end),
             Some(FromRunner::Files(values)) => return Said::Files(values),
+            Some(FromRunner::Processes(reports)) => return Said::Processes(reports),
             // The supervisor starts another one.
             None => self.runner = None,
         }

@@ -25,6 +25,7 @@ use crate::drive::smtp;
 use crate::ipc::{
     Deliver, FromRole, FromRunner, Peer, RoleName, RunnerPart, SendError, ToRole, ToRunner,
 };
+use crate::kernel::connector::Queue;
 use crate::status::RunEnd;
 use crate::sys::channel::Channel;
 use crate::sys::process::Stranger;
@@ -59,7 +60,7 @@ struct Whom {
 type Answer = (Whom, FromRunner, Option<OwnedFd>);
 
 /// Runs the role.
-pub(super) async fn run(control: Control) -> Exit {
+pub(super) async fn run(mut control: Control) -> Exit {
     let (answer, answers) = mpsc::unbounded_channel();
     let (settings, for_mailer) = watch::channel(Arc::new(smtp::Settings::default()));
     let (mails, jobs) = mpsc::unbounded_channel();
@@ -80,7 +81,7 @@ pub(super) async fn run(control: Control) -> Exit {
         runs: BTreeMap::new(),
         programs: Programs::default(),
         fifos: Fifos::default(),
-        tracked: Tracked::new(found),
+        tracked: Tracked::new(found, control.take_fd()),
         mailing,
         patience: Patience::default(),
         stopping: false,
@@ -253,9 +254,13 @@ impl Runner {
                 }
             }
             ToRole::Apply { generation } => {
-                if let Some(RunnerPart { global, files, .. }) = self.prepared.take(generation) {
+                if let Some(part) = self.prepared.take(generation) {
+                    let RunnerPart { global, files, processes, .. } = part;
                     // Files are only initialised at the start of the daemon, not at a reload or by a replaced process.
                     self.tracked.follow(files, generation == 1 && !control.setup().again);
+                    let buffers = &global.settings.buffers;
+                    let (size, force) = (buffers.process_monitor, buffers.process_monitor_force);
+                    self.tracked.watch(processes, Queue { size, force });
                     self.programs.apply(generation);
                     self.fifos.apply(generation);
                     self.patience.set(global.notify_max_delay);

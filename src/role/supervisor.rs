@@ -185,7 +185,12 @@ impl Supervisor {
                         child.wanted = true;
                     }
                 }
-                RoleName::Runner | RoleName::Config => {}
+                RoleName::Runner => {
+                    if let Some(socket) = pid_files.processes.take() {
+                        child.set_socket(socket);
+                    }
+                }
+                RoleName::Config => {}
             }
         }
         let checker = options.checker;

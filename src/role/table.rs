@@ -151,7 +151,16 @@ pub const fn row(role: RoleName) -> Row {
             log: "runner",
             // DAC_OVERRIDE: tracked files may belong to others. Whether a program may be executed is checked as the
             // user that runs it.
-            keep: &[C::CAP_SETUID, C::CAP_SETGID, C::CAP_KILL, C::CAP_DAC_OVERRIDE],
+            // NET_ADMIN: needed for process events. SYS_PTRACE: /proc shows other users' processes also where it is mounted
+            // with `hidepid`.
+            keep: &[
+                C::CAP_SETUID,
+                C::CAP_SETGID,
+                C::CAP_KILL,
+                C::CAP_DAC_OVERRIDE,
+                C::CAP_NET_ADMIN,
+                C::CAP_SYS_PTRACE,
+            ],
             // Whether they are needed depends on the users that run the programs.
             needs: &[],
             // A program that runs as root, or a setuid program, must be able to do its work.

@@ -1,6 +1,7 @@
 //! The VRRP role: the real-time thread with the engine, and this auxiliary thread, which does everything that may take
 //! time: netlink, other processes, decoding configurations.
 
+mod bfd;
 mod writer;
 
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -25,11 +26,13 @@ use crate::kernel::object::Watch;
 use crate::log;
 use crate::model::{self, Global};
 use crate::plan::ChangeKind;
+use crate::status::ProcessReport;
 use crate::status::vrrp::Vrrp;
 use crate::sys::aio::Async;
 use crate::sys::poll::Wake;
 use crate::sys::{clock, process, sched};
 use crate::vrrp::{Event, RunId, filter_tables};
+use bfd::Bfds;
 use writer::Writer;
 
 /// Largest number of pending requests for views; the engine's thread has room for twice as many.
@@ -72,6 +75,7 @@ struct Role {
     filters: Filters,
     writer: Writer,
     peers: Peers,
+    bfds: Bfds,
     /// The decoded configuration.
     prepared: Prepared<VrrpPart>,
     /// The configuration to apply, until the engine has it.
@@ -126,6 +130,7 @@ impl Role {
             filters: Filters::default(),
             writer: Writer::default(),
             peers: Peers::default(),
+            bfds: Bfds::new(control.setup()),
             prepared: Prepared::default(),
             applying: None,
             configs: Vec::new(),
@@ -169,6 +174,9 @@ impl Role {
                 },
                 () = writer_turn(self.writer.is_busy()) => self.write(),
                 said = self.peers.next() => self.said(said),
+                report = self.bfds.next() => if report.for_vrrp {
+                    self.event(Event::Bfd { name: report.name, up: report.up });
+                },
                 order = control.next() => self.order(&mut control, order),
             }
             self.changed(&mut changes);
@@ -186,6 +194,7 @@ impl Role {
     /// The end: everything is undone; the runner still has to be notified.
     async fn leave(mut self, mut control: Control) -> Exit {
         self.outputs(&mut control);
+        self.bfds.leave().await;
         self.peers.leave().await;
         control.done().await;
         Exit::Ok
@@ -204,6 +213,7 @@ impl Role {
                     self.watch(&part);
                     self.watch_filters(&part);
                     let scheduling = settle_in(&part.global, &part.vrrp);
+                    self.bfds.have(&part.vrrp.bfds);
                     let config = Arc::new(part.vrrp);
                     self.configs.push(Arc::clone(&config));
                     self.tell(Input::Reload { config, scheduling });
@@ -257,6 +267,11 @@ impl Role {
             Said::Files(values) => {
                 for (name, value) in values {
                     self.event(Event::File { name, value });
+                }
+            }
+            Said::Processes(reports) => {
+                for ProcessReport { name, runs, count } in reports {
+                    self.event(Event::Process { name, runs, count });
                 }
             }
             Said::Asked(id) => self.look(Look::Answer(id)),

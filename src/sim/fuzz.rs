@@ -85,7 +85,9 @@ pub fn vrrp_events(data: &[u8]) -> u64 {
             13 => Event::RunnerReady,
             14 => Event::Reload(Arc::new(configuration(number))),
             15 if number % 8 == 1 => Event::File { name: "f".into(), value: i32::from(kind) - 128 },
-            15 if number % 8 == 2 => Event::Process { name: "p".into(), runs: kind >= 128 },
+            15 if number % 8 == 2 => {
+                Event::Process { name: "p".into(), runs: kind >= 128, count: 1 }
+            }
             15 if number % 8 == 0 => Event::Ipvs { works: number >= 128 },
             _ if number == 255 => Event::Stop { keep_addresses: kind >= 128 },
             _ => Event::Resume(engine.summary(now)),

@@ -70,6 +70,17 @@ pub struct MailText {
     pub urgent: bool,
 }
 
+/// What there is to tell of a `vrrp_track_process`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProcessReport {
+    /// Its name.
+    pub name: Name,
+    /// Whether as many processes run as are wanted, once that has lasted for long enough.
+    pub runs: bool,
+    /// How many run.
+    pub count: u32,
+}
+
 /// How a run of a program ended, for those whose status matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum RunEnd {

@@ -88,8 +88,8 @@ pub struct Vrrp {
     /// The instances, in the order of the configuration.
     pub instances: Vec<Instance>,
     pub groups: Vec<Group>,
-    /// The tracking scripts.
-    pub scripts: Vec<Script>,
+    /// What is tracked by name: scripts, files, processes, BFD sessions.
+    pub trackers: Vec<Tracker>,
     /// Adverts received for a VRID that no instance has.
     pub unknown_vrid: u64,
     /// Packets of IP protocol 112 that belong to no instance.
@@ -100,11 +100,11 @@ impl Vrrp {
     /// Joins this part of a view with the next one; counters are those of the next one.
     #[must_use]
     pub fn joined(mut self, next: Self) -> Self {
-        let Self { schema, at, instances, groups, scripts, unknown_vrid, malformed } = next;
+        let Self { schema, at, instances, groups, trackers, unknown_vrid, malformed } = next;
         (self.schema, self.at) = (schema, at);
         self.instances.extend(instances);
         self.groups.extend(groups);
-        self.scripts.extend(scripts);
+        self.trackers.extend(trackers);
         (self.unknown_vrid, self.malformed) = (unknown_vrid, malformed);
         self
     }
@@ -175,12 +175,41 @@ pub struct Group {
     pub state: State,
 }
 
-/// View of one tracking script.
+/// What is tracked by name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum TrackerKind {
+    /// A `vrrp_script`.
+    Script,
+    /// A `track_file`.
+    File,
+    /// A `vrrp_track_process`.
+    Process,
+    /// A `bfd_instance`.
+    Bfd,
+}
+
+impl TrackerKind {
+    /// `script`, `file`, `process` or `bfd`.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Script => "script",
+            Self::File => "file",
+            Self::Process => "process",
+            Self::Bfd => "bfd",
+        }
+    }
+}
+
+/// View of one thing that is tracked.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Script {
+pub struct Tracker {
+    pub kind: TrackerKind,
     pub name: Name,
-    /// Whether it is good; none before its first result.
+    /// Whether it is good; none before its first result, and of a file.
     pub good: Option<bool>,
+    /// The number in a file, or of processes that run.
+    pub value: Option<i64>,
 }
 
 /// Counters of one instance since the role started. RFC 6527 and keepalived name the same things.

@@ -1,16 +1,12 @@
 //! Changes of files, as reported by the kernel.
 
-use core::time::Duration;
 use std::ffi::OsString;
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 
 use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
-
-use super::poll::Wake;
 
 /// A directory that is watched.
 pub use nix::sys::inotify::WatchDescriptor as Directory;
@@ -87,13 +83,8 @@ impl Changes {
     }
 }
 
-/// Waits until something changes, `wake` is called, or `limit` has passed.
-pub fn wait(changes: Option<&Changes>, wake: &Wake, limit: Duration) {
-    let mut all = vec![PollFd::new(wake.as_fd(), PollFlags::POLLIN)];
-    all.extend(changes.map(|changes| PollFd::new(changes.0.as_fd(), PollFlags::POLLIN)));
-    // Never too early: a limit of less than a millisecond counts as one.
-    let limit = limit.as_millis().saturating_add(1);
-    let limit = PollTimeout::try_from(limit).unwrap_or(PollTimeout::MAX);
-    // An interruption counts as a timeout: the caller checks its clock.
-    let _ = poll(&mut all, limit);
+impl AsFd for Changes {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
 }

@@ -31,6 +31,7 @@ pub mod spawn;
 pub mod tap;
 #[cfg(test)]
 pub(crate) mod testing;
+pub mod udp;
 
 /// The size of a structure in the type of the socket calls.
 fn size<T>() -> libc::socklen_t {

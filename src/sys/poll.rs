@@ -1,9 +1,11 @@
 //! The parts of an event loop without a runtime: epoll, a timer with absolute deadlines, wake-ups.
 
+use core::time::Duration;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
 use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::epoll::{self, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::time::TimeSpec;
@@ -138,6 +140,17 @@ impl AsFd for Timer {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
     }
+}
+
+/// Waits until one of these has input, or the time is up.
+pub fn wait<'a>(all: impl IntoIterator<Item = BorrowedFd<'a>>, limit: Duration) {
+    let mut all: Vec<PollFd<'_>> =
+        all.into_iter().map(|fd| PollFd::new(fd, PollFlags::POLLIN)).collect();
+    // Not a moment too early: a limit of less than a millisecond is one.
+    let limit = limit.as_millis().saturating_add(1);
+    let limit = PollTimeout::try_from(limit).unwrap_or(PollTimeout::MAX);
+    // Being interrupted is as good as time that is up: the caller looks at its clock.
+    let _ = poll(&mut all, limit);
 }
 
 /// A wake-up call between threads.

@@ -7,6 +7,7 @@
 
 pub mod effect;
 pub mod number;
+pub mod process;
 pub mod script;
 pub mod table;
 

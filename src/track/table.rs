@@ -22,6 +22,8 @@ pub enum Subject {
     File(Name),
     /// A `vrrp_track_process`: good while the wanted number of processes runs.
     Process(Name),
+    /// A `bfd_instance`: good while its session is up.
+    Bfd(Name),
     /// The virtual servers of the configuration: good while the kernel can serve them.
     VirtualServers,
 }
@@ -34,6 +36,7 @@ impl core::fmt::Display for Subject {
             Self::Script(name) => write!(f, "script {name}"),
             Self::File(name) => write!(f, "file {name}"),
             Self::Process(name) => write!(f, "process {name}"),
+            Self::Bfd(name) => write!(f, "BFD instance {name}"),
             Self::VirtualServers => f.write_str("IPVS does not work or refuses a virtual server"),
         }
     }

@@ -30,7 +30,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use crate::base::limit::Limit;
-use crate::base::{IfIndex, IfName, Instant, WallTime};
+use crate::base::{IfIndex, IfName, Instant, Name, WallTime};
 use crate::model;
 use crate::plan::{Setting, Table};
 use crate::status::vrrp::Summary;
@@ -111,6 +111,8 @@ pub struct Engine {
     ipvs: track::State,
     /// What another process reported about files and processes.
     reports: BTreeMap<track::Subject, track::State>,
+    /// How many processes run, by the name of what tracks them.
+    counts: BTreeMap<Name, u32>,
     runs: BTreeMap<RunId, TrackerId>,
     next_run: u64,
     links: BTreeMap<IfIndex, Link>,
@@ -205,6 +207,7 @@ impl Engine {
             scripts: BTreeMap::new(),
             ipvs: track::State::Unknown,
             reports: BTreeMap::new(),
+            counts: BTreeMap::new(),
             runs: BTreeMap::new(),
             next_run: 0,
             links: BTreeMap::new(),
@@ -322,8 +325,12 @@ impl Engine {
             Event::File { name, value } => {
                 self.report(moment, track::Subject::File(name), track::State::Value(value));
             }
-            Event::Process { name, runs } => {
+            Event::Process { name, runs, count } => {
+                self.counts.insert(name.clone(), count);
                 self.report(moment, track::Subject::Process(name), track::State::of(Some(runs)));
+            }
+            Event::Bfd { name, up } => {
+                self.report(moment, track::Subject::Bfd(name), track::State::of(Some(up)));
             }
             Event::Resume(summary) => self.resume = summary,
             Event::Undo => self.undoing = matches!(self.phase, Phase::Waiting { .. }),

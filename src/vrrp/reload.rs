@@ -484,7 +484,7 @@ impl Engine {
             }
             // Created with the scripts themselves.
             Subject::Script(_) => self.trackers.find(subject),
-            Subject::File(_) | Subject::Process(_) => {
+            Subject::File(_) | Subject::Process(_) | Subject::Bfd(_) => {
                 let state = self.reported(subject);
                 Some(self.trackers.row(subject, || state))
             }

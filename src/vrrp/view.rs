@@ -4,8 +4,7 @@ use super::Engine;
 use crate::base::Instant;
 use crate::plan::{ObjectId, Waits};
 use crate::status::vrrp::{
-    Group, GroupSummary, Instance, InstanceSummary, Missing, MissingObject, Script, State, Summary,
-    Vrrp,
+    Group, GroupSummary, Instance, InstanceSummary, Missing, MissingObject, State, Summary, Vrrp,
 };
 
 impl Engine {
@@ -54,13 +53,13 @@ impl Engine {
         self.part_of_view(now, 0, usize::MAX).0
     }
 
-    /// A part of the view: at most `count` objects (instances, groups, scripts, in this order) after the first
+    /// A part of the view: at most `count` objects (instances, groups, trackers, in this order) after the first
     /// `skip` of them; and whether there are more behind these. [`Vrrp::joined`] puts parts together.
     #[must_use]
     pub fn part_of_view(&self, now: Instant, skip: usize, count: usize) -> (Vrrp, bool) {
         let config = &self.config.instances;
         let (own, groups) = (config.len(), self.groups.len());
-        let total = own + groups + self.scripts.len();
+        let total = own + groups + self.tracked_by_name();
         let end = skip.saturating_add(count).min(total);
         // The objects of a list that starts at this position of all objects.
         let some = |begin: usize, length: usize| {
@@ -76,17 +75,15 @@ impl Engine {
             .filter_map(|config| self.named(&config.name))
             .map(|instance| self.view_of(instance))
             .collect();
+        let (first, length) = some(own + groups, self.tracked_by_name());
+        let trackers = self.view_of_trackers().skip(first).take(length).collect();
         let (first, length) = some(own, groups);
         let groups = (self.groups.iter().skip(first).take(length))
             .map(|g| Group { name: g.config.name.clone(), state: g.state })
             .collect();
-        let (first, length) = some(total - self.scripts.len(), self.scripts.len());
-        let scripts = (self.scripts.values().skip(first).take(length))
-            .map(|s| Script { name: s.config.name.clone(), good: s.condition.good() })
-            .collect();
         let (unknown_vrid, malformed) = (self.unknown_vrid, self.malformed);
         (
-            Vrrp { schema: 1, at: now, instances, groups, scripts, unknown_vrid, malformed },
+            Vrrp { schema: 1, at: now, instances, groups, trackers, unknown_vrid, malformed },
             end < total,
         )
     }

@@ -160,12 +160,13 @@ const NOTHING: &[&str] = &[
 const WORDS: &[&str] = &[
     "/dev/null if given without a value",
     "/usr/lib/iproute2, then /usr/share/iproute2",
-    "255 for IPv4, 64 for IPv6",
+    "255; over IPv6 64 is taken, too",
     "360 if given without a value",
     "a fixed text",
     "all",
     "all, if there are any",
     "any",
+    "as large as is usually enough, beyond the system's limit",
     "the form that the peer uses",
     "each address separately",
     "keepalived and names derived from it",
@@ -181,7 +182,6 @@ const WORDS: &[&str] = &[
     "the library's",
     "the program's",
     "the root",
-    "the system's",
 ];
 
 /// Each row declares its default or is on the list above; descriptions name the keyword that decides.

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use evervip::config::reference::{Term, vocabulary};
 use evervip::config::{Loaded, MemoryFiles, Options, Severity, StaticHost, load};
 use evervip::model::extras::InstanceExtras;
-use evervip::model::global::Settings;
+use evervip::model::global::{NetlinkBuffers, Settings};
 use evervip::model::service::Lvs;
 use evervip::model::vrrp::Vrrp;
 use evervip::model::{CheckerKind, Model};
@@ -677,6 +677,11 @@ fn effective(mut model: Model) -> Model {
         fifo: all.fifo,
         vrrp_fifo: all.vrrp_fifo,
         lvs_fifo: all.lvs_fifo,
+        buffers: NetlinkBuffers {
+            process_monitor: all.buffers.process_monitor,
+            process_monitor_force: all.buffers.process_monitor_force,
+            ..NetlinkBuffers::default()
+        },
         ..Settings::default()
     };
     let vrrp = &mut model.vrrp;
@@ -694,15 +699,13 @@ fn effective(mut model: Model) -> Model {
             hmac: e.hmac,
             track_source: e.track_source,
             track_files: e.track_files,
+            track_processes: e.track_processes,
+            track_bfds: e.track_bfds,
             accept: e.accept,
             notify_priority_changes: e.notify_priority_changes,
             ..InstanceExtras::default()
         });
         instance.extras = effective.filter(|e| *e != InstanceExtras::default()).map(Box::new);
-    }
-    for group in &mut vrrp.groups {
-        group.track_processes.clear();
-        group.track_bfds.clear();
     }
     *vrrp = Vrrp {
         instances: vrrp.instances.split_off(0),
@@ -713,6 +716,8 @@ fn effective(mut model: Model) -> Model {
         static_rules: vrrp.static_rules.split_off(0),
         track_groups: vrrp.track_groups.split_off(0),
         track_files: vrrp.track_files.split_off(0),
+        track_processes: vrrp.track_processes.split_off(0),
+        bfds: vrrp.bfds.split_off(0),
         interface_delays: vrrp.interface_delays.split_off(0),
         startup_delay: vrrp.startup_delay,
         fifo_states_on_reload: vrrp.fifo_states_on_reload,

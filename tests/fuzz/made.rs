@@ -26,11 +26,20 @@ type Seed = (&'static str, &'static str, Vec<u8>);
 
 #[test]
 fn seeds_that_are_made_are_up_to_date() {
-    let all: Vec<Seed> =
-        [adverts(), events(), messages(), links(), services(), wild(), summaries(), trees()]
-            .into_iter()
-            .flatten()
-            .collect();
+    let all: Vec<Seed> = [
+        adverts(),
+        events(),
+        messages(),
+        links(),
+        services(),
+        wild(),
+        summaries(),
+        trees(),
+        sessions(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
     for (target, name, octets) in all {
         let path = root().join("fuzz/seeds").join(target).join(name);
         if std::env::var_os("EVERVIP_BLESS").is_some() {
@@ -238,6 +247,29 @@ fn trees() -> Vec<Seed> {
         ("scripts", "random-1", random(1)),
         ("scripts", "random-2", random(2)),
         ("scripts", "random-3", random(3)),
+    ]
+}
+
+/// A BFD session that comes up, is asked, and goes down.
+fn sessions() -> Vec<Seed> {
+    use evervip::wire::bfd::{Packet, State};
+    let base =
+        Packet { multiplier: 3, own: 77, min_tx: 10_000, min_rx: 10_000, ..Packet::default() };
+    // Time, TTL, whether it names the session.
+    let step = |named: u8, packet: Packet| [&[3, 255, named][..], &packet.encode()].concat();
+    let up = [
+        step(0, Packet { state: State::Down, ..base }),
+        step(1, Packet { state: State::Init, ..base }),
+        step(1, Packet { state: State::Up, poll: true, ..base }),
+        step(1, Packet { state: State::Up, r#final: true, ..base }),
+    ]
+    .concat();
+    let quiet = step(1, Packet { state: State::Up, demand: true, min_rx: 0, ..base });
+    let down = step(1, Packet { state: State::AdminDown, ..base });
+    vec![
+        ("bfd", "up", up.clone()),
+        ("bfd", "quiet", [up.clone(), quiet].concat()),
+        ("bfd", "down", [up, down].concat()),
     ]
 }
 

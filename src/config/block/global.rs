@@ -302,11 +302,11 @@ block! {
             default(Int(65_536));
         /// Exceed the system's limit if necessary.
         lvs_netlink_monitor_rcv_bufs_force: One<Bool> = "lvs_netlink_monitor_rcv_bufs_force", later, default(Bool(false));
-        /// Receive buffer in bytes of process events.
-        process_monitor_rcv_bufs: One<Int<0, U32>> = "process_monitor_rcv_bufs", lenient, later,
-            otherwise("the system's");
+        /// Receive buffer in bytes of process events. It grows when some are lost.
+        process_monitor_rcv_bufs: One<Int<0, U32>> = "process_monitor_rcv_bufs", lenient,
+            otherwise("as large as is usually enough, beyond the system's limit");
         /// Exceed the system's limit if necessary.
-        process_monitor_rcv_bufs_force: One<Bool> = "process_monitor_rcv_bufs_force", later, default(Bool(false));
+        process_monitor_rcv_bufs_force: One<Bool> = "process_monitor_rcv_bufs_force", default(Bool(false));
         /// Size of the receive buffers for adverts: a multiple of the interface's MTU, a multiple of the size of the own
         /// advert, or a number of bytes.
         vrrp_rx_bufs_policy: One<BufferPolicy> = "vrrp_rx_bufs_policy", lenient, later, otherwise("the kernel's");

@@ -63,9 +63,9 @@ block! {
         /// A file whose content is a number.
         track_file: Each<TrackFile> = "track_file" | "vrrp_track_file" (old silent);
         /// Tracks how many processes of a name run.
-        vrrp_track_process: Each<TrackProcess> = "vrrp_track_process", later;
+        vrrp_track_process: Each<TrackProcess> = "vrrp_track_process";
         /// A BFD session.
-        bfd_instance: Each<BfdInstance> = "bfd_instance", later;
+        bfd_instance: Each<BfdInstance> = "bfd_instance";
         /// Instances that are master together or not at all.
         vrrp_sync_group: Each<SyncGroup> = "vrrp_sync_group", lenient;
         /// One virtual router.

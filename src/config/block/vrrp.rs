@@ -304,9 +304,9 @@ block! {
         /// Files that put the instance into FAULT or change its priority.
         track_file: Lines<TrackEntry<254>> = "track_file";
         /// Processes that put the instance into FAULT or change its priority.
-        track_process: Lines<TrackEntry<254>> = "track_process", later;
+        track_process: Lines<TrackEntry<254>> = "track_process";
         /// BFD sessions that put the instance into FAULT or change its priority.
-        track_bfd: Lines<TrackEntry<253>> = "track_bfd", later;
+        track_bfd: Lines<TrackEntry<253>> = "track_bfd";
         /// Authentication of adverts of any version by HMAC-SHA256.
         auth_hmac: Sub<AuthHmac> = "auth_hmac";
         /// If this process was stalled for so long that another router must have taken over, become backup silently.

@@ -2,6 +2,7 @@
 //! content is left to [`super::super::pidfile`], `socket` and the checker.
 
 use core::time::Duration;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use crate::cli::args::Options;
@@ -22,6 +23,9 @@ pub struct PidFiles {
     pub(super) checker: Option<PidFile>,
     /// None if it cannot be created: the daemon works without it.
     pub(super) socket: Option<ControlSocket>,
+    /// Where the kernel tells of processes. It tells in the first network namespace, so this is opened before another one
+    /// is entered.
+    pub processes: Option<OwnedFd>,
 }
 
 impl PidFiles {
@@ -38,7 +42,8 @@ impl PidFiles {
             }
         }
         let supervisor = PidFile::lock(&main)?;
-        let mut this = Self { supervisor, vrrp: None, checker: None, socket: None };
+        let mut this =
+            Self { supervisor, vrrp: None, checker: None, socket: None, processes: None };
         // No daemon runs: a process that still holds these is about to end.
         let mut others = || {
             this.vrrp = Some(PidFile::lock_patiently(&vrrp, LEFTOVERS)?);
@@ -56,7 +61,7 @@ impl PidFiles {
 
     /// Removes all of them: the daemon does not start.
     pub fn remove(self) {
-        let Self { supervisor, vrrp, checker, socket } = self;
+        let Self { supervisor, vrrp, checker, socket, processes: _ } = self;
         for file in [vrrp, checker].into_iter().flatten() {
             file.remove();
         }

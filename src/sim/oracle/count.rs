@@ -7,7 +7,7 @@ use super::Oracle;
 use crate::base::{Instant, Name};
 use crate::sim::World;
 use crate::sim::world::NodeId;
-use crate::status::vrrp::{Counters, State};
+use crate::status::vrrp::{Counters, State, Tracker, TrackerKind};
 
 /// How often counters are compared.
 const LOOK: Duration = Duration::from_secs(5);
@@ -136,7 +136,8 @@ impl World {
                 }
             }
             for script in &node.config.scripts {
-                let shown = view.scripts.iter().find(|s| s.name == script.name);
+                let is_it = |t: &&Tracker| t.kind == TrackerKind::Script && t.name == script.name;
+                let shown = view.trackers.iter().find(is_it);
                 let known = self.oracle.scripts.get(&(id, script.name.clone()));
                 if shown.is_none_or(|s| known.is_some_and(|k| k.good.is_some() && s.good != k.good))
                 {
