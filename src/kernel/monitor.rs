@@ -103,6 +103,11 @@ impl Monitor {
         })
     }
 
+    /// Gives it a queue for events of `wanted` octets, but of 8 MiB at least; see [`netlink::resize`].
+    pub fn resize(&self, wanted: Option<u32>, force: bool) {
+        super::netlink::resize(self.socket.inner(), QUEUE, wanted, force);
+    }
+
     /// Listens to other kinds of objects than before. True when a snapshot must be taken: there is news to be had.
     ///
     /// # Errors

@@ -121,6 +121,12 @@ impl Receiver {
         Ok(Self { socket, origin })
     }
 
+    /// Gives it a queue of that many octets, or of 4 MiB where that is more.
+    pub fn resize(&self, queue: usize) {
+        let queue = queue.clamp(QUEUE, i32::MAX as usize);
+        let _ = setsockopt(&self.socket, sockopt::RcvBufForce, &queue);
+    }
+
     /// Hears `group` on `interface` from now on.
     ///
     /// # Errors

@@ -20,6 +20,7 @@
 //! | `garp`, `notify` | what the segment and what scripts and people are told |
 //! | `limit` | how often others make an instance answer or log |
 //! | `script` | when tracking scripts run |
+//! | `queue` | how long the queues of received packets are to be |
 //! | `lifecycle` | start, end, announcements of state |
 //! | `reload` | from one configuration to the next |
 //! | `view` | views for others |
@@ -55,6 +56,7 @@ mod link;
 mod membership;
 mod notify;
 mod object;
+mod queue;
 mod registry;
 mod reload;
 mod script;
