@@ -1,6 +1,7 @@
 //! The VRRP role: the real-time thread with the engine, and beside it this one, which does everything that may
 //! take time: netlink, other processes, decoding configurations.
 
+mod host;
 mod writer;
 
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -12,24 +13,26 @@ use std::thread;
 
 use super::control::{Control, Order, Prepared};
 use super::peers::{Peers, Said};
+use super::standing::Standing;
 use super::table;
 use crate::base::Instant;
 use crate::cli::exit::Exit;
 use crate::drive::vrrp::look::{Summaries, Views};
 use crate::drive::vrrp::{Driver, Handle, Hooks, Input, Output, Scheduling};
-use crate::ipc::{Catalogue, FromRole, Memory, ToRole, ToRunner, Told, VrrpPart, frame};
+use crate::ipc::{Catalogue, FromRole, Memory, RoleName, ToRole, ToRunner, Told, VrrpPart, frame};
 use crate::kernel::monitor::{Change, Monitor, View};
 use crate::kernel::netlink::Requests;
 use crate::kernel::nft::Filters;
 use crate::kernel::object::Watch;
 use crate::log;
-use crate::model::{self, Global};
+use crate::model;
 use crate::plan::ChangeKind;
 use crate::status::vrrp::Vrrp;
 use crate::sys::aio::Async;
 use crate::sys::poll::Wake;
 use crate::sys::{clock, process, sched};
 use crate::vrrp::{Event, RunId, filter_tables};
+use host::HostSettings;
 use writer::Writer;
 
 /// Views that may be asked for before the first is there; the engine's thread has room for twice as many.
@@ -96,6 +99,10 @@ struct Role {
     /// The engine has undone everything.
     stopped: bool,
     watch_addresses: bool,
+    standing: Standing,
+    host: HostSettings,
+    /// What is in the kernel stays there.
+    keep: bool,
 }
 
 impl Role {
@@ -137,6 +144,9 @@ impl Role {
             snapshot_later: false,
             stopped: false,
             watch_addresses: control.setup().watch_addresses,
+            standing: Standing::new(RoleName::Vrrp),
+            host: HostSettings::default(),
+            keep: false,
         })
     }
 
@@ -183,6 +193,9 @@ impl Role {
     /// The end: everything is undone; the runner still has to hear of it.
     async fn leave(mut self, mut control: Control) -> Exit {
         self.outputs(&mut control);
+        if !self.keep {
+            self.host.restore();
+        }
         self.peers.leave().await;
         control.done().await;
         Exit::Ok
@@ -197,10 +210,16 @@ impl Role {
             ToRole::Apply { generation } => {
                 if let Some(part) = self.prepared.take(generation) {
                     self.applying = Some(generation);
+                    self.resize(&part);
                     self.peers.configure(generation, Catalogue::of_vrrp(&part.vrrp));
                     self.watch(&part);
                     self.watch_filters(&part);
-                    let scheduling = settle_in(&part.global, &part.vrrp);
+                    self.standing.take(&part.global);
+                    self.host.take(&part.vrrp);
+                    let scheduling = Scheduling {
+                        real_time: self.standing.real_time(&part.global),
+                        beat: Some(table::beat(part.vrrp.shortest_interval())),
+                    };
                     let config = Arc::new(part.vrrp);
                     self.configs.push(Arc::clone(&config));
                     self.tell(Input::Reload { config, scheduling });
@@ -212,10 +231,16 @@ impl Role {
                     self.event(Event::RunnerReady);
                 }
             }
-            ToRole::Resume(Memory::Vrrp(summary)) => self.event(Event::Resume(summary)),
+            ToRole::Resume(Memory::Vrrp(summary)) => {
+                self.host.resume(summary.reports);
+                self.event(Event::Resume(summary));
+            }
             ToRole::Ipvs { works } => self.event(Event::Ipvs { works }),
             ToRole::Count => self.look(Look::Log),
-            ToRole::Stop { keep } => self.event(Event::Stop { keep_addresses: keep }),
+            ToRole::Stop { keep } => {
+                self.keep = keep;
+                self.event(Event::Stop { keep_addresses: keep });
+            }
             ToRole::Resume(Memory::Checker(_)) | ToRole::Answer(_) => {}
         }
     }
@@ -259,6 +284,13 @@ impl Role {
             Said::Asked(id) => self.look(Look::Answer(id)),
             Said::Nothing => {}
         }
+    }
+
+    /// Queues of the sockets of this thread, where the configuration asks for longer ones.
+    fn resize(&self, part: &VrrpPart) {
+        let buffers = &part.global.settings.buffers;
+        self.requests.resize(buffers.vrrp_requests, buffers.vrrp_requests_force);
+        self.monitor.resize(buffers.vrrp_monitor, buffers.vrrp_monitor_force);
     }
 
     /// The kernel is asked to tell of routes and rules only where some are ours.
@@ -326,7 +358,8 @@ impl Role {
                     self.peers.send_notices();
                 }
                 Output::Summary(part) => {
-                    let Some(summary) = self.summaries.join(part) else { continue };
+                    let Some(mut summary) = self.summaries.join(part) else { continue };
+                    summary.reports = self.host.reports_before();
                     let message = FromRole::Remember(Memory::Vrrp(summary));
                     if control.offer(&message) {
                         self.summary = None;
@@ -447,25 +480,6 @@ fn count(view: &Vrrp) {
         view.unknown_vrid,
         view.malformed
     );
-}
-
-/// Settings of the process as a whole; what concerns the real-time thread is returned.
-fn settle_in(global: &Global, vrrp: &model::Vrrp) -> Scheduling {
-    if let Some(nice) = global.vrrp_nice
-        && let Err(e) = sched::nice(nice)
-    {
-        tracing::warn!("cannot use nice value {nice}: {e}");
-    }
-    if global.vrrp_no_swap
-        && let Err(e) = sched::lock_memory()
-    {
-        tracing::warn!("cannot lock memory: {e}");
-    }
-    Scheduling {
-        priority: global.vrrp_rt_priority,
-        nice: global.vrrp_nice,
-        beat: Some(table::beat(vrrp.shortest_interval())),
-    }
 }
 
 /// At once when there is something to write, never otherwise.
