@@ -14,6 +14,7 @@ use std::thread;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::{Sleep, sleep_until};
 
+use super::class::Class;
 use super::probe::Probes;
 use crate::base::Instant;
 use crate::check::probe::misc::Misc;
@@ -73,6 +74,8 @@ pub struct Driver {
     timer: Pin<Box<Sleep>>,
     /// What the timer is set to.
     armed: Option<Instant>,
+    /// The scheduling class of the thread that takes turns.
+    pub class: Class,
 }
 
 /// For the thread that talks to the kernel.
@@ -132,6 +135,7 @@ impl Driver {
             answers,
             timer: Box::pin(sleep_until(tokio::time::Instant::now())),
             armed: None,
+            class: Class::default(),
         })
     }
 
@@ -147,7 +151,9 @@ impl Driver {
 
     /// The configuration to carry out from now on.
     pub fn reload(&mut self, config: Arc<Lvs>) {
-        self.event(Event::Reload(config));
+        let class = core::mem::take(&mut self.class);
+        class.calmly(|| self.event(Event::Reload(config)));
+        self.class = class;
     }
 
     /// Leave; [`Output::Stopped`] follows.
@@ -221,6 +227,9 @@ impl Driver {
                 // The runtime counts in milliseconds and may be early by less than one.
                 self.armed = None;
                 let now = clock::now();
+                if let Some(due) = due {
+                    self.class.late(now.since(due));
+                }
                 if due.is_some_and(|due| now.since(due) > LATE) {
                     self.look_around().await;
                 }

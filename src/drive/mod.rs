@@ -8,6 +8,7 @@
 )]
 
 pub mod check;
+pub mod class;
 pub mod file;
 pub mod probe;
 pub mod script;

@@ -22,11 +22,12 @@ use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use super::class::Class;
 use crate::base::{IfIndex, Instant};
 use crate::plan::Outcome;
+use crate::sys::clock;
 use crate::sys::poll::{Epoll, Ready, Timer, Wake};
 use crate::sys::ring::{Consumer, Producer, ring};
-use crate::sys::{clock, sched};
 use crate::vrrp::{Action, Actions, Engine, Event, InstanceId};
 use crate::wire;
 use hear::Clocks;
@@ -44,13 +45,8 @@ const INPUTS: usize = 64;
 const WORK: u32 = 64;
 /// Waiting that takes longer than this has let others run.
 const WAITED: Duration = Duration::from_micros(20);
-/// How long a real-time thread goes on without waiting once,
-const BUSY: Duration = Duration::from_millis(50);
-/// and for how long it waits then.
+/// For how long a real-time thread waits when it has gone on for long.
 const BREATH: Duration = Duration::from_micros(200);
-/// A real-time thread that works this long, in microseconds, without waiting once has gone wild: the kernel ends
-/// the process, which is started again.
-const RUNAWAY: u64 = 500_000;
 /// Time from one sign of life to the next, until a configuration says otherwise.
 pub const BEAT: Duration = Duration::from_millis(50);
 
@@ -92,10 +88,14 @@ pub struct Driver {
     clocks: Clocks,
     looks: Looks,
     telling: Telling,
-    scheduling: Scheduling,
+    class: Class,
+    /// Time from one sign of life to the next.
+    beat: Duration,
     /// A configuration that is being taken.
     reloading: Option<Reloading>,
     sockets: Sockets,
+    /// Instances or links changed: the queues of the sockets may have to be of another size.
+    resize: bool,
     routers: BTreeMap<IfIndex, bool>,
 }
 
@@ -154,9 +154,11 @@ impl Driver {
             clocks: Clocks::new(),
             looks: Looks::default(),
             telling: Telling::default(),
-            scheduling: Scheduling::default(),
+            class: Class::default(),
+            beat: BEAT,
             reloading: None,
             sockets: Sockets::open()?,
+            resize: false,
             routers: BTreeMap::new(),
         };
         Ok((driver, handle))
@@ -188,6 +190,7 @@ impl Driver {
         if begin.since(asked) > WAITED {
             self.busy_since = begin;
         }
+        self.class.late(begin.since(due));
         let timer = ready.keys().any(|key| key == TIMER);
         let input = ready.keys().any(|key| key == INPUT);
         waited?;
@@ -228,6 +231,10 @@ impl Driver {
             self.inputs();
         }
         self.reloaded();
+        if self.resize && !self.engine.is_occupied() {
+            self.resize = false;
+            self.sockets.resize(self.engine.receive_buffer());
+        }
         if !self.engine.is_occupied()
             && let Some(part) = self.looks.part(&self.engine, clock::now())
         {
@@ -248,14 +255,14 @@ impl Driver {
         let now = clock::now();
         if self.beat_at <= now {
             (self.hooks.beat)();
-            self.beat_at = now + self.scheduling.beat.unwrap_or(BEAT);
+            self.beat_at = now + self.beat;
         }
     }
 
     /// Under a flood there is always something to do. A real-time thread that never blocks keeps its processor from
     /// everybody else and is ended by the kernel (RLIMIT_RTTIME).
     fn breathe(&mut self) {
-        if self.scheduling.priority.is_some() && clock::now().since(self.busy_since) > BUSY {
+        if self.class.stretch().is_some_and(|most| clock::now().since(self.busy_since) > most) {
             std::thread::sleep(BREATH);
             self.busy_since = clock::now();
         }
@@ -283,6 +290,7 @@ impl Driver {
                     self.sockets.forget(index);
                     self.routers.remove(&index);
                 }
+                self.resize |= matches!(event, Event::Kernel(_) | Event::Link(_));
                 self.handle(now, event);
             }
             Input::Router { interface, forwards } => {
@@ -292,6 +300,7 @@ impl Driver {
                 let copies = |i: &crate::model::Instance| i.unicast().map_or(1, |u| u.peers.len());
                 let adverts = config.instances.iter().map(copies).sum();
                 self.reloading = Some(Reloading { adverts, scheduling });
+                self.resize = true;
                 self.handle(now, Event::Reload(config));
             }
             Input::Look { request } => self.looks.ask(request),
@@ -307,29 +316,10 @@ impl Driver {
             self.actions.reserve(adverts);
             self.looks.restart();
             self.telling.restart();
-            self.schedule(scheduling);
+            self.class.set(scheduling.real_time);
+            self.beat = scheduling.beat.unwrap_or(BEAT);
             self.tell(Output::Reloaded);
         }
-    }
-
-    fn schedule(&mut self, wanted: Scheduling) {
-        if let Some(nice) = wanted.nice.filter(|_| wanted.nice != self.scheduling.nice)
-            && let Err(e) = sched::nice(nice)
-        {
-            tracing::warn!("cannot use nice value {nice} for the real-time thread: {e}");
-        }
-        if wanted.priority != self.scheduling.priority {
-            let result = match wanted.priority {
-                Some(priority) => {
-                    sched::limit_real_time(RUNAWAY).and_then(|()| sched::real_time(priority))
-                }
-                None => sched::normal(),
-            };
-            if let Err(e) = result {
-                tracing::warn!("cannot use real-time priority {:?}: {e}", wanted.priority);
-            }
-        }
-        self.scheduling = wanted;
     }
 
     /// Hands one event to the engine and carries out what it asks for.
