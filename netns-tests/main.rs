@@ -27,6 +27,7 @@ mod lab;
 mod mail;
 mod nat;
 mod ownership;
+mod place;
 mod privilege;
 mod process;
 mod reload;
@@ -68,6 +69,7 @@ fn main() -> ExitCode {
         firewall::CASES,
         firewall::guest::CASES,
         rule::CASES,
+        place::CASES,
         process::CASES,
         privilege::CASES,
         privilege::guest::CASES,

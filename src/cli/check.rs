@@ -5,11 +5,13 @@ use std::io::{self, IsTerminal, Read, Write};
 use std::os::unix::ffi::OsStringExt;
 use std::process::ExitCode;
 
+use super::args::is_file_name;
 use super::print::{self, out};
 use crate::config::{
     self, Diagnostics, FileKind, Files, Head, Loaded, Options, Peer, Stops, Style, codes, too_large,
 };
 use crate::sys::host::Machine;
+use crate::sys::netns::NetNs;
 
 /// The file that is read when none is named.
 pub const DEFAULT_FILE: &str = "/etc/keepalived/keepalived.conf";
@@ -32,6 +34,8 @@ pub struct Test {
     pub all_checks: bool,
     /// Look for what is valid and doubtful, too.
     pub lints: bool,
+    /// `-s`: the network namespace, whatever the configuration says.
+    pub namespace: Option<String>,
 }
 
 /// Reads a configuration as the daemon does.
@@ -71,13 +75,35 @@ fn options(file: Option<OsString>, id: Option<OsString>, machine: &Machine) -> O
     options
 }
 
+/// The same in the network namespace in which the daemon would run: interfaces and addresses are those of it. This process
+/// stays there. Gives the name of a namespace that cannot be entered.
+fn load_inside(test: &Test) -> (Loaded, Option<String>) {
+    let enter = |name: &str| NetNs::named(name).and_then(|namespace| namespace.enter());
+    let refused = |name: &str| enter(name).err().map(|e| format!("{name}: {e}"));
+    if let Some(name) = &test.namespace {
+        let refused = refused(name);
+        return (load(test, false), refused);
+    }
+    let loaded = load(test, false);
+    let named = loaded.model.global.settings.namespace.as_deref();
+    match named.filter(|name| is_file_name(name)).map(refused) {
+        Some(None) => (load(test, false), None),
+        Some(refused) => (loaded, refused),
+        None => (loaded, None),
+    }
+}
+
 /// `evervipd -t`: writes each problem to `out`, the line that keepalived would write first, and gives keepalived's exit
 /// status. Nothing is written when all is well.
 ///
 /// # Errors
 /// When `out` cannot be written.
 pub fn test(test: &Test, out: &mut dyn Write, style: Style) -> io::Result<u8> {
-    let loaded = load(test, false);
+    let (loaded, refused) = load_inside(test);
+    if let Some(why) = refused {
+        let told = writeln!(out, "the daemon could not enter the network namespace {why}\n");
+        print::unless_closed(told)?;
+    }
     let diagnostics = &loaded.diagnostics;
     let mut all = diagnostics.iter();
     let written = all

@@ -18,6 +18,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, timeout};
 
 use super::control::{Control, Order, Prepared};
+use super::supervisor::first;
 use crate::base::Name;
 use crate::cli::exit::Exit;
 use crate::drive::script::Checks;
@@ -25,7 +26,7 @@ use crate::drive::smtp;
 use crate::ipc::{Deliver, FromRole, FromRunner, Peer, RoleName, RunnerPart, ToRole, ToRunner};
 use crate::status::RunEnd;
 use crate::sys::channel::Channel;
-use crate::sys::process::Stranger;
+use crate::sys::process::{self, Stranger};
 use fifo::Fifos;
 use programs::Programs;
 use subject::{Job, Patience, Subject};
@@ -81,6 +82,7 @@ pub(super) async fn run(control: Control) -> Exit {
         tracked: Tracked::new(found),
         mailing,
         patience: Patience::default(),
+        umask: first::UMASK,
         stopping: false,
         settings,
         prepared: Prepared::default(),
@@ -109,6 +111,8 @@ struct Runner {
     /// Mails under way.
     mailing: Arc<AtomicUsize>,
     patience: Patience,
+    /// Permissions that files of this process and of its programs do not get.
+    umask: u32,
     /// The daemon stops.
     stopping: bool,
     settings: watch::Sender<Arc<smtp::Settings>>,
@@ -247,13 +251,18 @@ impl Runner {
                 if let Some(part) = self.prepared.get_mut(generation) {
                     let [vrrp, checker] = [&mut part.vrrp, &mut part.checker].map(core::mem::take);
                     self.programs.prepare(generation, vrrp, checker);
-                    self.fifos.prepare(generation, &part.global.settings, &self.busy);
+                    let settings = &part.global.settings;
+                    process::umask(first::umask(control.setup().umask, settings));
+                    self.fifos.prepare(generation, settings, &self.busy);
+                    process::umask(self.umask);
                 }
             }
             ToRole::Apply { generation } => {
                 if let Some(RunnerPart { global, files, .. }) = self.prepared.take(generation) {
                     // Only the start of the daemon writes files, neither a reload nor the next process.
                     self.tracked.follow(files, generation == 1 && !control.setup().again);
+                    self.umask = first::umask(control.setup().umask, &global.settings);
+                    process::umask(self.umask);
                     self.programs.apply(generation);
                     self.fifos.apply(generation);
                     self.patience.set(global.notify_max_delay);

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use evervip::config::reference::{Term, vocabulary};
 use evervip::config::{Loaded, MemoryFiles, Options, Severity, StaticHost, load};
 use evervip::model::extras::InstanceExtras;
-use evervip::model::global::Settings;
+use evervip::model::global::{NetlinkBuffers, Settings};
 use evervip::model::service::Lvs;
 use evervip::model::vrrp::Vrrp;
 use evervip::model::{CheckerKind, Model};
@@ -678,6 +678,23 @@ fn effective(mut model: Model) -> Model {
         fifo: all.fifo,
         vrrp_fifo: all.vrrp_fifo,
         lvs_fifo: all.lvs_fifo,
+        instance: all.instance,
+        namespace: all.namespace,
+        use_pid_directory: all.use_pid_directory,
+        process_names: all.process_names,
+        process_name: all.process_name,
+        vrrp: all.vrrp,
+        checker: all.checker,
+        max_auto_priority: all.max_auto_priority,
+        min_auto_priority_delay: all.min_auto_priority_delay,
+        umask: all.umask,
+        buffers: NetlinkBuffers {
+            vrrp_requests: all.buffers.vrrp_requests,
+            vrrp_requests_force: all.buffers.vrrp_requests_force,
+            vrrp_monitor: all.buffers.vrrp_monitor,
+            vrrp_monitor_force: all.buffers.vrrp_monitor_force,
+            ..NetlinkBuffers::default()
+        },
         ..Settings::default()
     };
     let vrrp = &mut model.vrrp;
@@ -697,6 +714,9 @@ fn effective(mut model: Model) -> Model {
             track_files: e.track_files,
             accept: e.accept,
             notify_priority_changes: e.notify_priority_changes,
+            garp_extra: e.garp_extra,
+            timer_expired_backup: e.timer_expired_backup,
+            receive_buffer: e.receive_buffer,
             ..InstanceExtras::default()
         });
         instance.extras = effective.filter(|e| *e != InstanceExtras::default()).map(Box::new);
@@ -718,6 +738,8 @@ fn effective(mut model: Model) -> Model {
         startup_delay: vrrp.startup_delay,
         fifo_states_on_reload: vrrp.fifo_states_on_reload,
         log_unknown_vrids: vrrp.log_unknown_vrids,
+        receive_buffers: vrrp.receive_buffers,
+        disable_local_igmp: vrrp.disable_local_igmp,
         garp_groups: vrrp.garp_groups.split_off(0),
         no_mail_for_faults: vrrp.no_mail_for_faults,
         needs_ipvs: vrrp.needs_ipvs,
