@@ -1,5 +1,5 @@
-//! Virtual servers with several entries, programs as checks, and the table that other programs change: each on a real
-//! kernel, groups beside keepalived with the same file.
+//! Virtual servers with several entries, programs as checks, and changes of the table by other programs, on a real
+//! kernel; groups are compared with keepalived with the same file.
 
 use nix::sys::signal::Signal;
 
@@ -87,7 +87,8 @@ virtual_server group six {
 }
 ";
 
-/// The table that keepalived makes of a configuration, once it has so many lines. After its stop nothing is left of it.
+/// The table that keepalived creates from a configuration, once it has this many lines. After keepalived's stop nothing
+/// of it is left.
 fn reference(lab: &mut Lab, name: &str, configuration: &str, lines: usize) -> Res<Vec<String>> {
     let node = lab.node(name)?;
     node.write(CONF, configuration, 0o644)?;
@@ -126,7 +127,7 @@ fn groups_make_the_table_that_keepalived_makes(lab: &mut Lab) -> Res {
         .replacen("    10.1.0.1 80\n", "", 1)
         .replacen("10.1.1.1-3", "10.1.1.1-5", 1)
         .replacen("fwmark 7", "fwmark 8", 1);
-    // A reload of its own leaves the old entries of groups behind; so one that starts with the file is what counts.
+    // keepalived's reload leaves old entries of groups behind; so one started with the new file is the reference.
     let table = reference(lab, "second", &changed, 56)?;
     ipvs::watch(&node)?;
     let mark = lab.mark();
@@ -176,7 +177,7 @@ fn a_dead_server_of_a_group_leaves_all_its_entries(lab: &mut Lab) -> Res {
 
 fn a_program_takes_its_server_out_and_in(lab: &mut Lab) -> Res {
     let node = director(lab)?;
-    // The first word names a file with the status to end with.
+    // The first word names a file with the exit status.
     let script = "/usr/local/bin/judge";
     node.write(script, "#!/bin/sh\nread -r status <\"$1\"\nexit \"$status\"\n", 0o755)?;
     let judged = |n: u8, lines: &str| {
@@ -255,7 +256,7 @@ fn what_other_programs_do_to_the_table_is_put_right(lab: &mut Lab) -> Res {
     let daemon = run(lab, &node, text)?;
     ipvs::becomes(&node, &wanted)?;
     ipvs::watch(&node)?;
-    // What another does, as ipvsadm's words; what is asked of the kernel then, that command first.
+    // A foreign command, as arguments of ipvsadm; the resulting requests to the kernel, that command first.
     let stories: [(&str, &[&str]); 5] = [
         (
             "-d -t 10.1.0.1:80 -r 10.0.0.72:80",
@@ -313,7 +314,7 @@ fn what_other_programs_do_to_the_table_is_put_right(lab: &mut Lab) -> Res {
     node.must(["ipvsadm", "-A", "-t", "10.9.9.9:9", "-s", "rr"])?;
     let mark = lab.mark();
     let others = [&wanted[..], &["-A -t 10.9.9.9:9 -s rr"]].concat();
-    // At the next look something that is ours is put right, so that look was taken.
+    // The next comparison corrects one of our entries, which shows that it took place.
     node.must("ipvsadm -d -t 10.1.0.1:80 -r 10.0.0.72:80".split(' '))?;
     lab.after(mark).log(&node, "putting it right")?;
     ipvs::becomes(&node, &others)?;

@@ -1,7 +1,7 @@
 //! Tests of the built daemon on real kernels: machines made of namespaces, real packets, real peers.
 //!
-//! `cargo test --test netns` runs them all, with a part of a name only those. What each test shows, and how, is in
-//! docs/testing.md. Not here: protocol rules in their breadth, which the tests of the engines hold.
+//! `cargo test --test netns` runs them all, with a part of a name only the matching ones. docs/testing.md describes
+//! what each test shows. Protocol rules in detail are left to the tests of the engines.
 #![allow(
     clippy::disallowed_methods,
     clippy::disallowed_types,
@@ -12,12 +12,14 @@
 
 mod case;
 mod command;
+mod compare;
 mod demo;
 mod dr;
 mod failover;
 mod fifo;
 mod firewall;
 mod foreign;
+mod frr;
 mod group;
 mod haproxy;
 mod hostile;
@@ -51,7 +53,7 @@ use lab::node::{INIT, SHELTER, first_process};
 use lab::temporary;
 use libtest_mimic::Arguments;
 
-/// Tests run at the same time: they mostly wait for timers of a second.
+/// Number of concurrent tests: they mostly wait for timers of a second.
 const AT_A_TIME: usize = 8;
 
 fn main() -> ExitCode {
@@ -63,6 +65,7 @@ fn main() -> ExitCode {
         reload::CASES,
         fifo::CASES,
         foreign::CASES,
+        frr::CASES,
         ownership::CASES,
         route::CASES,
         route::guest::CASES,
@@ -79,6 +82,7 @@ fn main() -> ExitCode {
         mail::CASES,
         mail::guest::CASES,
         command::CASES,
+        compare::CASES,
         demo::CASES,
         systemd::CASES,
         table::CASES,

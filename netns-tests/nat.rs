@@ -201,7 +201,7 @@ fn a_wedged_checker_is_replaced(lab: &mut Lab) -> Res {
     let later = lab.after(mark);
     check!(later.kernel(&net.svr1).is_empty(), "{:?}", later.kernel(&net.svr1));
     check!(ipvs::table(&net.svr1)? == TABLE, "{}", ipvs::shown(&net.svr1)?);
-    // It checks again.
+    // The check runs again.
     let [first, _second] = webs;
     drop(first);
     ipvs::becomes(&net.svr1, &[TABLE[0], TABLE[2]])
@@ -280,7 +280,7 @@ fn changes_of_servers_are_mailed(lab: &mut Lab) -> Res {
     let net = Directors::new(lab)?;
     mail(&net.svr1)?;
     let [first, _second] = net.serve()?;
-    // Real servers are mailed about unless the file says otherwise: it is the file of the scenario, only quicker.
+    // Mails about real servers are sent by default: this is the file of the scenario with shorter times.
     let primary = NAT[0].replace("delay_loop 10", "delay_loop 2");
     net.start(&lab.subject, [&primary, NAT[1]])?;
     ipvs::becomes(&net.svr1, &TABLE)?;

@@ -1,5 +1,4 @@
-//! Reload: what is the same before and after is not touched, a bad file changes nothing, a good one is applied as a
-//! difference.
+//! Reload: unchanged objects are not touched, a bad file changes nothing, of a good one only the difference is applied.
 
 use nix::sys::signal::Signal;
 
@@ -51,7 +50,7 @@ fn a_bad_file_is_refused_with_its_line_and_changes_nothing(lab: &mut Lab) -> Res
     let pair = Pair::new(lab)?;
     let [primary, _backup] = pair.start(&lab.subject, FAILOVER)?;
     lab.always().some_garps(&pair.svr1, VIP.parse()?, 10)?;
-    // A word that is no keyword in line 15; another address, which must not come.
+    // An unknown word in line 15; another address, which must not be added.
     let bad =
         FAILOVER[0].replace("interface enp0s8", "intreface enp0s8").replace("0.100/24", "0.101/24");
     let line = bad.lines().position(|line| line.contains("intreface")).map_or(0, |at| at + 1);
@@ -133,7 +132,7 @@ fn an_address_that_moves_between_instances_stays(lab: &mut Lab) -> Res {
     unmoved(lab, &before, &after)
 }
 
-/// Reloads one node, alone, from one file to another; no address may come or go, and it stays master.
+/// Reloads one node, alone, from one file to another; no address may be added or removed, and it stays master.
 fn unmoved(lab: &mut Lab, before: &str, after: &str) -> Res {
     let pair = Pair::new(lab)?;
     pair.svr1.write(CONF, before, 0o644)?;
@@ -162,7 +161,7 @@ fn many_reloads_in_a_row_miss_no_advert(lab: &mut Lab) -> Res {
         primary.signal(Signal::SIGHUP)?;
         backup.signal(Signal::SIGHUP)?;
         if round % 5 == 4 {
-            // Let one go through to its end now and then.
+            // Let a reload complete from time to time.
             later.some_adverts(&pair.svr1, round / 5 + 1)?;
         }
     }
@@ -201,7 +200,7 @@ fn a_new_priority_is_advertised_at_once(lab: &mut Lab) -> Res {
     primary.signal(Signal::SIGHUP)?;
     let later = lab.after(mark);
     later.advert(&pair.svr1, |advert| advert.priority() == 90)?;
-    // The other one is the better now.
+    // The other router is better now.
     later.address(&pair.svr2, VIP, true)?;
     later.address(&pair.svr1, VIP, false)?;
     Ok(())
@@ -214,14 +213,14 @@ fn an_old_mistake_does_not_refuse_a_reload(lab: &mut Lab) -> Res {
     host.write(CONF, &old, 0o644)?;
     let daemon = lab.subject.start(host)?;
     lab.always().some_garps(host, VIP.parse()?, 10)?;
-    // The same mistake on another line, and an address more.
+    // The same mistake on another line, and an additional address.
     let more = format!("# lines\n\n{}", within(&old, "virtual_ipaddress {", "10.0.0.101/24"));
     host.write(CONF, &more, 0o644)?;
     let mark = lab.mark();
     daemon.signal(Signal::SIGHUP)?;
     let later = lab.after(mark);
     later.address(host, "10.0.0.101", true)?;
-    // The kernel's own word on the address comes after it, and is none of what follows.
+    // The kernel's event about the address comes after it, and does not belong to the following.
     later.wait("the route to the address", |event| match &event.what {
         What::Kernel(change) if event.node == host.name => {
             (change.to_string() == "route added").then_some(())

@@ -1,4 +1,5 @@
-//! Tracked files: the same priorities and states as keepalived for the same contents, on the wire, and what only ours does.
+//! Tracked files: the same priorities and states as keepalived for the same contents, on the wire, and features that
+//! keepalived lacks.
 
 use nix::sys::signal::Signal;
 
@@ -54,7 +55,7 @@ fn a_file_counts_as_in_keepalived(lab: &mut Lab) -> Res {
         sends(lab, host, 106)?;
         host.must(["rm", file])?;
         sends(lab, host, 100)?;
-        // Too little to be of use.
+        // A value that leads to FAULT.
         let mark = lab.mark();
         host.write(file, "-127\n", 0o600)?;
         lab.after(mark).log(host, "(VRRP1) Entering FAULT STATE")?;
@@ -74,7 +75,7 @@ fn a_file_of_somebody_else_is_followed_from_process_to_process(lab: &mut Lab) ->
     let daemon = lab.subject.start(host)?;
     sends(lab, host, 100)?;
     let mark = lab.mark();
-    // The directory is made, or replaced, later.
+    // The directory is created, or replaced, later.
     host.must([
         "sh",
         "-c",

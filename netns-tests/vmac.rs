@@ -1,5 +1,5 @@
-//! Virtual MACs: the interfaces that are made for them are those of keepalived, adverts and answers come from them and
-//! from nothing else, a backup sends nothing from them, and they are put back when another program removes them.
+//! Virtual MACs: their interfaces are like keepalived's, adverts and answers are sent only from them, a backup sends
+//! nothing from them, and they are restored when another program removes them.
 
 use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpStream};
@@ -8,8 +8,9 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 
 use crate::interop::both_ways;
-use crate::lab::daemon::{CONF, Daemon, Program, Role, signal_to};
+use crate::lab::daemon::{Daemon, Program, Role, signal_to};
 use crate::lab::frame::{Frame, Mac};
+use crate::lab::kernel;
 use crate::lab::node::Node;
 use crate::lab::timeline::{Mark, What};
 use crate::lab::{LIMIT, Lab, Res};
@@ -47,7 +48,7 @@ fn pair(more: &str) -> ([String; 2], u8) {
 }
 
 /// Two interfaces with addresses of both families.
-fn machine(lab: &mut Lab, name: &str) -> Res<Node> {
+pub fn machine(lab: &mut Lab, name: &str) -> Res<Node> {
     let node = lab.node(name)?;
     for (interface, net) in [(LAN, "10.0.0"), ("enp0s9", "10.0.1")] {
         let segment = format!("{name}-{interface}");
@@ -61,40 +62,10 @@ fn machine(lab: &mut Lab, name: &str) -> Res<Node> {
     Ok(node)
 }
 
-/// Interfaces on others, addresses, routes and the settings that go with them, sorted.
-fn state(node: &Node) -> Res<Vec<String>> {
-    let mut all = Vec::new();
-    for line in node.must(["ip", "-d", "-o", "link"])?.lines() {
-        let words: Vec<&str> = line.split_whitespace().collect();
-        let after = |word: &str| {
-            let place = words.iter().position(|other| *other == word);
-            place.and_then(|place| words.get(place + 1)).copied().unwrap_or("-")
-        };
-        let Some(place) = words.iter().position(|word| matches!(*word, "macvlan" | "ipvlan"))
-        else {
-            continue;
-        };
-        // `macvlan mode private`, `ipvlan  mode l2 bridge`
-        let mode = words.get(place..place + 4).unwrap_or_default().join(" ");
-        let (name, flags) =
-            (words.get(1).copied().unwrap_or("-"), words.get(2).copied().unwrap_or("-"));
-        // That of an ipvlan is its parent's.
-        let mac = if mode.contains("ipvlan") { "-" } else { after("link/ether") };
-        let group = after("group");
-        all.push(format!(
-            "link {name} {flags} {mac} group {group} {mode} addrgenmode {}",
-            after("addrgenmode")
-        ));
-    }
-    for line in node.must(["ip", "-o", "addr"])?.lines() {
-        let words: Vec<&str> = line.split_whitespace().skip(1).collect();
-        let end =
-            words.iter().position(|word| word.starts_with("valid_lft")).unwrap_or(words.len());
-        // The mark of what put it there.
-        let words =
-            words.iter().take(end).filter(|w| !matches!(**w, "\\" | "proto" | "keepalived"));
-        all.push(format!("address {}", words.copied().collect::<Vec<_>>().join(" ")));
-    }
+/// Stacked interfaces, addresses, routes and related settings, sorted.
+pub fn state(node: &Node) -> Res<Vec<String>> {
+    let mut all = kernel::links(node)?;
+    all.extend(kernel::addresses(node)?);
     for family in ["-4", "-6"] {
         for line in node.must(["ip", family, "route"])?.lines() {
             // That of the link-local address, see `what_is_made_is_what_keepalived_makes`.
@@ -103,20 +74,12 @@ fn state(node: &Node) -> Res<Vec<String>> {
             }
         }
     }
-    for interface in node.must(["ls", "/proc/sys/net/ipv4/conf"])?.split_whitespace() {
-        for setting in
-            ["arp_ignore", "arp_filter", "rp_filter", "accept_local", "promote_secondaries"]
-        {
-            let value = node.read(format!("/proc/sys/net/ipv4/conf/{interface}/{setting}"))?;
-            // Version 2.4 sets it on interfaces for IPv6 as well, 2.2.7 does not.
-            let for_v6 = ["vrrp6.", "vrrp2.", "vrrp.57"];
-            let of_v6 =
-                setting == "arp_ignore" && for_v6.iter().any(|name| interface.starts_with(name));
-            if !of_v6 {
-                all.push(format!("{interface} {setting} {}", value.trim()));
-            }
-        }
-    }
+    // Version 2.4 sets it on interfaces for IPv6 as well, 2.2.7 does not.
+    let of_v6 = |line: &String| {
+        ["vrrp6.", "vrrp2.", "vrrp.57"].iter().any(|name| line.starts_with(name))
+            && line.contains(" arp_ignore ")
+    };
+    all.extend(kernel::settings(node)?.into_iter().filter(|line| !of_v6(line)));
     all.sort();
     Ok(all)
 }
@@ -129,7 +92,8 @@ fn instance(vrid: u8, lines: &str, addresses: &str, excluded: &str) -> String {
     )
 }
 
-/// Starts a program on a machine of its own and waits until these instances are masters.
+/// Starts a program on a machine of its own and waits until its instances are masters; yields the state from before
+/// as well.
 fn begin(
     lab: &mut Lab,
     name: &str,
@@ -137,32 +101,13 @@ fn begin(
     text: &str,
 ) -> Res<(Node, Daemon, Vec<String>)> {
     let node = machine(lab, name)?;
-    node.write(CONF, text, 0o644)?;
     let before = state(&node)?;
-    let daemon = program.start(&node)?;
-    for line in text.lines().filter_map(|line| line.strip_prefix("vrrp_instance ")) {
-        let name = line.trim_end_matches(" {");
-        lab.always().log(&node, &format!("({name}) Entering MASTER STATE"))?;
-    }
+    let daemon = kernel::begin(lab, &node, program, text)?;
     Ok((node, daemon, before))
 }
 
 fn same(lab: &Lab, node: &Node, wanted: &[String]) -> Res {
-    let mut found = Vec::new();
-    let waited = lab.timeline().poll(LIMIT, "the kernel has what is wanted", || {
-        found = state(node)?;
-        Ok((found == wanted).then_some(()))
-    });
-    let only = |a: &[String], b: &[String]| -> Vec<String> {
-        a.iter().filter(|line| !b.contains(line)).cloned().collect()
-    };
-    check!(
-        waited.is_ok(),
-        "missing {:#?}, too much {:#?}",
-        only(wanted, &found),
-        only(&found, wanted)
-    );
-    Ok(())
+    kernel::same(lab, "the kernel has what is wanted", wanted, || state(node))
 }
 
 fn what_is_made_is_what_keepalived_makes(lab: &mut Lab) -> Res {
@@ -196,8 +141,8 @@ fn what_is_made_is_what_keepalived_makes(lab: &mut Lab) -> Res {
         let there = |address: &str| wanted.iter().any(|line| line.contains(address));
         Ok((there("10.0.0.100/") && there("10.0.0.108/") && there("2001:db8:1::6")).then_some(()))
     })?;
-    // keepalived puts the link-local address of the parent on interfaces for IPv6, to send from it. Ours needs none for that,
-    // and the two interfaces would both answer for it.
+    // keepalived adds the link-local address of the parent to interfaces for IPv6, to send from it. Ours does not need
+    // it for that, and both interfaces would answer for it.
     wanted.retain(|line| !(line.starts_with("address vrrp") && line.contains("fe80::71/64")));
     same(lab, &ours, &wanted)?;
     their.stop()?;
@@ -271,7 +216,7 @@ fn adverts_and_answers_come_from_the_virtual_mac_alone(lab: &mut Lab) -> Res {
     let again = lab.subject.start(&pair.svr1)?;
     lab.after(mark).address(&pair.svr2, VIP, false)?;
     lab.after(mark).some_adverts(&pair.svr1, 2)?;
-    // A crash leaves memberships to the kernel, none of which is of the virtual address.
+    // After a crash the kernel handles the memberships, none of which is on the virtual MAC.
     let silent = lab.mark();
     steady(lab, silent, &pair.svr1, 3)?;
     let leaked = frames_from(lab, silent, &pair.svr2, mac);
@@ -307,7 +252,7 @@ fn adverts_leave_by_the_parent_where_that_is_asked_for(lab: &mut Lab) -> Res {
     Ok(())
 }
 
-/// Asks a host for a connection: that nobody listens is an answer.
+/// Tries to connect to a host: a refused connection counts as an answer.
 fn reach(node: &Node, address: &'static str) -> Res {
     let answer = node.run(move || {
         let address = SocketAddr::new(address.parse().expect("an address"), 9);
@@ -471,7 +416,7 @@ fn reports_of_the_segment_are_switched_off_while_that_is_asked_for(lab: &mut Lab
     becomes("1")
 }
 
-/// What this kernel may not have.
+/// Features that this kernel may lack.
 pub mod guest {
     use super::{begin, instance, same, state};
     use crate::lab::daemon::Program;

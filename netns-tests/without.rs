@@ -1,4 +1,4 @@
-//! A machine without IPVS whose configuration has virtual servers: it must not become master and swallow the traffic.
+//! A machine without IPVS whose configuration has virtual servers: it must not become master and lose the traffic.
 
 use std::path::Path;
 
@@ -14,7 +14,7 @@ cases![Here:
 
 const VIP: &str = "10.0.0.100";
 
-/// The primary has a virtual server, and nothing that could serve it.
+/// The primary has a virtual server that it cannot serve.
 fn begin(lab: &mut Lab, more: &str) -> Res<(Pair, [Daemon; 2])> {
     lab.subject.ours_only("it ends where IPVS does not work")?;
     let pair = Pair::new(lab)?;
@@ -50,7 +50,7 @@ fn without_ipvs_a_node_takes_part_when_told_so(lab: &mut Lab) -> Res {
     Ok(())
 }
 
-/// With a kernel that has IPVS, but not all that the configuration asks of it.
+/// With a kernel that has IPVS, but not everything that the configuration needs.
 pub mod guest {
     use nix::sys::signal::Signal;
 
@@ -88,7 +88,7 @@ pub mod guest {
         all.log(&pair.svr1, FAULT)?;
         all.address(&pair.svr2, VIP, true)?;
         check!(all.adverts(&pair.svr1).is_empty(), "the node that cannot serve sent adverts");
-        // What can be served is, all the same.
+        // The other virtual servers are served nevertheless.
         let one = ["-A -t 10.0.0.100:80 -s rr", "-a -t 10.0.0.100:80 -r 10.0.0.10:80 -m -w 1"];
         ipvs::becomes(&pair.svr1, &one)?;
 

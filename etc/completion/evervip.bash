@@ -31,11 +31,12 @@ _evervip() {
     local cur prev
     _evervip_typed
     if [ "$COMP_CWORD" -eq 1 ]; then
-        _evervip_offer words 'status reload check explain fmt convert generate demo help --help --version'
+        _evervip_offer words 'status metrics reload check explain fmt convert generate demo help --help --version'
         return
     fi
     case ${COMP_WORDS[1]}:$prev in
         status:--socket | status:-s) _evervip_offer files; return ;;
+        metrics:--socket | metrics:-s) _evervip_offer files; return ;;
         reload:--socket | reload:-s) _evervip_offer files; return ;;
         reload:--pid | reload:-p) _evervip_offer nothing; return ;;
         check:--config-id | check:-i) _evervip_offer nothing; return ;;
@@ -50,6 +51,8 @@ _evervip() {
     case ${COMP_WORDS[1]}:$cur in
         status:-*) _evervip_offer words '--json --socket --help' ;;
         status:*) _evervip_offer nothing ;;
+        metrics:-*) _evervip_offer words '--socket --help' ;;
+        metrics:*) _evervip_offer nothing ;;
         reload:-*) _evervip_offer words '--socket --pid --help' ;;
         reload:*) _evervip_offer nothing ;;
         check:-*) _evervip_offer words '--config-id --peer --peer-id --strict --silence --format --color --help' ;;
@@ -65,7 +68,7 @@ _evervip() {
         demo:-*) _evervip_offer words '--help' ;;
         demo:*) _evervip_offer nothing ;;
         help:-*) _evervip_offer words '--help' ;;
-        help:*) _evervip_offer words 'status reload check explain fmt convert generate demo help' ;;
+        help:*) _evervip_offer words 'status metrics reload check explain fmt convert generate demo help' ;;
     esac
 }
 complete -F _evervip evervip

@@ -35,6 +35,10 @@ complete -c evervip -n '__fish_seen_subcommand_from status' -s j -l json -d 'pri
 complete -c evervip -n '__fish_seen_subcommand_from status' -s s -l socket -r -F -d 'ask there; default /run/evervip/control.sock. A daemon'
 complete -c evervip -n '__fish_seen_subcommand_from status' -s h -l help -d 'print this text'
 complete -c evervip -n '__fish_seen_subcommand_from status' -f
+complete -c evervip -n __fish_use_subcommand -a metrics -d 'print the state as OpenMetrics text'
+complete -c evervip -n '__fish_seen_subcommand_from metrics' -s s -l socket -r -F -d 'ask there; default /run/evervip/control.sock. A daemon'
+complete -c evervip -n '__fish_seen_subcommand_from metrics' -s h -l help -d 'print this text'
+complete -c evervip -n '__fish_seen_subcommand_from metrics' -f
 complete -c evervip -n __fish_use_subcommand -a reload -d 'have the daemon read its configuration again'
 complete -c evervip -n '__fish_seen_subcommand_from reload' -s s -l socket -r -F -d 'the daemon listens there; default /run/evervip/control.sock'
 complete -c evervip -n '__fish_seen_subcommand_from reload' -s p -l pid -r -f -d 'the process that the signal is sent to. With it a daemon'
@@ -71,4 +75,4 @@ complete -c evervip -n '__fish_seen_subcommand_from demo' -s h -l help -d 'print
 complete -c evervip -n '__fish_seen_subcommand_from demo' -f
 complete -c evervip -n __fish_use_subcommand -a help -d 'print how a command is used'
 complete -c evervip -n '__fish_seen_subcommand_from help' -s h -l help -d 'print this text'
-complete -c evervip -n '__fish_seen_subcommand_from help' -f -a 'status reload check explain fmt convert generate demo help'
+complete -c evervip -n '__fish_seen_subcommand_from help' -f -a 'status metrics reload check explain fmt convert generate demo help'

@@ -1,11 +1,11 @@
-//! What a web server answers a check.
+//! Answers of a web server to a check.
 
 use evervip::check::probe::Verdict;
 use evervip::check::probe::http::{Heard, Http};
 use evervip::model::checker::Url;
 
-/// An answer of any form: whether it is good does not depend on the parts in which it comes, and the reason stays a
-/// short line. The first octet says what the page must be.
+/// An answer of any form: the verdict does not depend on the parts in which it arrives, and the reason is a short line.
+/// The first octet selects the expected page.
 pub fn answer(data: &[u8]) {
     let Some((kind, answer)) = data.split_first() else { return };
     let answer = answer.get(..100_000).unwrap_or(answer);

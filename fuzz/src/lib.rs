@@ -1,8 +1,9 @@
-//! What fuzzers do with octets: one function a target, to be called with anything. None may panic, and none may
-//! take long for what it is given.
+//! The fuzz targets: one function per target, to be called with any octets. None may panic, or take long relative to
+//! the input.
 //!
 //! The same file is a module of the test program (`tests/fuzz.rs`), which calls every target with its seeds and with
-//! changed copies of them. So nothing here needs a fuzzer, and the functions use only what the crate shows.
+//! mutated copies of them. So nothing here needs a fuzzer, and the functions only use the public interface of the
+//! crate.
 
 pub mod channel;
 pub mod check;

@@ -1,4 +1,4 @@
-//! Time as the engines see it: an argument, never a clock.
+//! Time for the engines: an argument, never a clock.
 
 use core::fmt;
 use core::ops::{Add, Sub};

@@ -1,6 +1,6 @@
 //! keepalived's command line: the same options, short and long, read the same way.
 //!
-//! An option that this version does not serve is an error that says so: nothing is swallowed.
+//! An option that this version does not support is reported as an error; none is silently ignored.
 
 mod help;
 
@@ -15,12 +15,12 @@ use crate::log::Facility;
 pub(super) use help::{FACILITIES, flags, signal_names};
 pub use help::{help, manual, version};
 
-/// Where the configuration is unless another file is named.
+/// The default configuration file.
 pub const DEFAULT_FILE: &str = "/etc/keepalived/keepalived.conf";
 /// keepalived's default name of a log file, in the directory for temporary files.
 const DEFAULT_LOG: &str = "keepalived.log";
 
-/// What is asked for.
+/// What the command line requests.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Wish {
     /// Run the daemon.
@@ -29,7 +29,7 @@ pub enum Wish {
     Test(Box<Options>, Option<PathBuf>),
     /// Print the version.
     Version,
-    /// Print what options there are.
+    /// Print the available options.
     Help,
     /// Print this number.
     Number(i32),
@@ -56,13 +56,13 @@ pub struct Options {
     pub log_file: Option<PathBuf>,
     /// Do not log to syslog.
     pub no_syslog: bool,
-    /// Permissions that new files do not get; none: what the configuration says.
+    /// The umask of new files; none: what the configuration says.
     pub umask: Option<u32>,
-    /// Leave addresses in place at the end.
+    /// Leave addresses in place at a stop.
     pub keep_vrrp: bool,
-    /// Leave the IPVS table in place at the end.
+    /// Leave the IPVS table in place at a stop.
     pub keep_ipvs: bool,
-    /// Start processes again that end.
+    /// Restart processes that end.
     pub respawn: bool,
     /// Do not go to the background.
     pub foreground: bool,
@@ -70,23 +70,23 @@ pub struct Options {
     pub dump: bool,
     /// Pid files of the supervisor, of `vrrp`, of `checker`.
     pub pid_files: PidFiles,
-    /// Log addresses that others add and remove.
+    /// Log addresses that other programs add and remove.
     pub watch_addresses: bool,
     /// Write core files.
     pub core_files: bool,
-    /// Every check of included files is on.
+    /// All checks of included files are on.
     pub all_checks: bool,
     /// The network namespace to run in, whatever the configuration says.
     pub namespace: Option<String>,
-    /// Which lines with `@` in the configuration are for this host.
+    /// The configuration id, which selects lines with `@`.
     pub config_id: Option<String>,
-    /// SIGINT does not end the daemon.
+    /// Ignore SIGINT.
     pub ignore_sigint: bool,
     /// A reload may leave the daemon without virtual routers, or with nothing to do.
     pub allow_empty: bool,
 }
 
-/// Names of pid files, where they are given.
+/// The pid files given by options.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PidFiles {
     /// `--pid`
@@ -127,14 +127,14 @@ impl Default for Options {
     }
 }
 
-/// A command line, read.
+/// A parsed command line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Parsed {
-    /// What is asked for; none if there is an error.
+    /// The request; none if there is an error.
     pub wish: Option<Wish>,
-    /// What is wrong with it, a line each. Print these in any case.
+    /// Its errors, one line each. Print these in any case.
     pub errors: Vec<String>,
-    /// Words that are no options. keepalived mentions and ignores them.
+    /// Words that are not options. keepalived reports and ignores them.
     pub extra: Vec<OsString>,
 }
 
@@ -149,7 +149,7 @@ enum Value {
 
 use Value::{None as Flag, Optional, Required};
 
-/// One option: short and long name, value, what it is, in the order of the help text.
+/// One option: short and long name, value, meaning; in the order of the help text.
 struct Row(Option<char>, &'static str, Value, What, &'static str);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -187,7 +187,7 @@ enum What {
     Help,
     /// Not in this version.
     Later,
-    /// keepalived's own business.
+    /// Specific to keepalived.
     Never,
 }
 
@@ -326,7 +326,7 @@ const ROWS: &[Row] = &[
     Row(None, "mem-check-log", Flag, What::Never, ""),
 ];
 
-/// Names of signals for scripts, and what they stand for.
+/// Names of signals for scripts, and their numbers.
 const SIGNALS: [(&str, i32); 6] = [
     ("STOP", libc::SIGTERM),
     ("RELOAD", libc::SIGHUP),
@@ -352,7 +352,7 @@ where
         temporary: temporary.into(),
         console_at: false,
     };
-    // lexopt takes the first word for the name of the program.
+    // lexopt takes the first word as the name of the program.
     let words = words.into_iter().map(Into::into);
     let mut parser = lexopt::Parser::from_iter(core::iter::once(OsString::new()).chain(words));
     let wish = loop {
@@ -398,13 +398,13 @@ impl Reader {
         };
         let Some(row) = row else {
             if shown.starts_with("--") {
-                // A value belongs to it.
+                // It has a value, which must be consumed.
                 let _ = parser.optional_value();
             }
             return Err(format!("Unknown option {shown}"));
         };
         let value = match row.2 {
-            // What follows a short one are further options.
+            // Characters after a short option are further options.
             Flag if !shown.starts_with("--") => OsString::new(),
             Flag => match parser.optional_value() {
                 Some(_) => return Err(format!("Option {shown} takes no value")),
@@ -415,7 +415,7 @@ impl Reader {
                 .ok()
                 .filter(|v| !v.is_empty())
                 .ok_or_else(|| format!("Missing parameter for option {shown}"))?,
-            // Upstream takes a word after `-g` for one it does not expect, and ignores it.
+            // Upstream reports a word after `-g` as unexpected, and ignores it.
             Optional(_) if row.3 == What::LogFile => {
                 parser.optional_value().or_else(|| next_word(parser)).unwrap_or_default()
             }
@@ -495,7 +495,7 @@ impl Reader {
             return None;
         }
         let mut options = core::mem::take(&mut self.options);
-        // In the background standard error leads nowhere.
+        // In the background standard error is not connected.
         options.console = self.console_at && options.foreground;
         Some(match self.test.take() {
             Some(file) => Wish::Test(Box::new(options), file),
@@ -510,7 +510,7 @@ fn next_word(parser: &mut lexopt::Parser) -> Option<OsString> {
     words.next_if(|word| !word.is_empty() && !word.as_bytes().starts_with(b"-"))
 }
 
-/// The option of this long name, or of which it is the beginning, as getopt_long has it.
+/// The option with this long name, or with an unambiguous prefix, as in getopt_long.
 fn long(name: &str) -> Result<Option<&'static Row>, String> {
     if let Some(exact) = ROWS.iter().find(|row| row.1 == name) {
         return Ok(Some(exact));

@@ -28,7 +28,7 @@ the result. docs/config.schema.json describes the JSON.
 /// `evervip convert --to FORM [FILE]`
 ///
 /// # Errors
-/// Wrong options and files that cannot be read, as a text for the user.
+/// Wrong options and unreadable files, as a text for the user.
 pub fn run(mut args: lexopt::Parser) -> Result<ExitCode, lexopt::Error> {
     use lexopt::prelude::*;
     let mut file: Option<OsString> = None;

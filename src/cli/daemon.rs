@@ -1,4 +1,4 @@
-//! `evervipd`: what the command line asks for, up to the supervisor.
+//! `evervipd`: carries out the command line, up to the supervisor.
 
 use core::time::Duration;
 use std::ffi::{OsStr, OsString};
@@ -109,7 +109,7 @@ fn temporary_folder() -> OsString {
 fn daemon(mut options: Options, words: &[OsString]) -> Exit {
     sched::thrifty_allocator();
     process::unblock_signals();
-    // In the background the working directory is another one; reloads read the same file all the same.
+    // In the background the working directory changes; reloads must still read the same file.
     if let Ok(path) = std::path::absolute(&options.file) {
         options.file = path;
     }
@@ -156,7 +156,7 @@ fn daemon(mut options: Options, words: &[OsString]) -> Exit {
         return Exit::Fatal;
     }
     if process::is_root()
-        // Roles get what they need when they are executed. KILL: one of them may be of another user.
+        // Roles get their capabilities when they are executed. KILL: they may run as another user.
         && let Err(e) = caps::reduce(&[Capability::CAP_KILL])
     {
         tracing::warn!("cannot give up privileges: {e}");
@@ -172,7 +172,7 @@ fn daemon(mut options: Options, words: &[OsString]) -> Exit {
     exit
 }
 
-/// Another daemon runs, or nothing can be done: said on the terminal and in the log.
+/// Another daemon runs, or the start is impossible: reported on the terminal and in the log.
 fn refuse(options: &Options, place: &Place, why: &str) -> Exit {
     say(format_args!("evervipd: {why}"));
     let settings = supervisor::log_settings(options, place).for_daemon();
@@ -204,13 +204,14 @@ fn greet(options: &Options, words: &[OsString]) {
 }
 
 enum Background {
-    /// This is the daemon; it says here how its start went.
+    /// This is the daemon; it reports the result of its start here.
     Here(io::PipeWriter),
-    /// This is the process that was called; the daemon runs, or could not start.
+    /// This is the original process; the daemon runs, or could not start.
     There(Exit),
 }
 
-/// Forks. The process that was called ends when the daemon runs or has failed to: whoever called it knows then.
+/// Forks. The original process ends when the daemon runs or has failed to start, so that its exit status gives the
+/// result.
 fn go_to_background() -> io::Result<Background> {
     let (mut reader, writer) = io::pipe()?;
     match process::split()? {
@@ -231,7 +232,7 @@ fn go_to_background() -> io::Result<Background> {
                     [70] => Exit::Internal,
                     _ => Exit::Fatal,
                 },
-                // It ended without a word.
+                // It ended without a report.
                 Err(_) => Exit::Internal,
             };
             Ok(Background::There(exit))
@@ -239,7 +240,7 @@ fn go_to_background() -> io::Result<Background> {
     }
 }
 
-/// Tells the process that was called; once.
+/// Reports the result to the original process; once.
 fn tell(report: &mut Option<io::PipeWriter>, exit: Exit) {
     if let Some(mut pipe) = report.take() {
         let _ = pipe.write_all(&[exit.into()]);

@@ -8,14 +8,14 @@ use super::completion::{bash, fish, zsh};
 use super::print::{out, say};
 use crate::config::{convert, reference};
 
-/// Something that can be made.
+/// Something that can be generated.
 #[derive(Clone, Copy, Debug)]
 pub struct Target {
-    /// How it is asked for.
+    /// Its name on the command line.
     pub name: &'static str,
-    /// The file in the project that holds it.
+    /// The file of the project that contains it.
     pub file: &'static str,
-    /// Makes it.
+    /// Generates it.
     pub make: fn() -> String,
 }
 
@@ -23,7 +23,7 @@ const fn target(name: &'static str, file: &'static str, make: fn() -> String) ->
     Target { name, file, make }
 }
 
-/// What can be made.
+/// All targets.
 pub const TARGETS: &[Target] = &[
     target("keywords", "docs/keywords.md", reference::keywords),
     target("evervip.conf.5", "etc/man/evervip.conf.5", reference::manual),

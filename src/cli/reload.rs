@@ -1,4 +1,4 @@
-//! `evervip reload`: has the daemon read its configuration again, waits for the outcome and tells it.
+//! `evervip reload`: makes the daemon read its configuration again, waits for the outcome and prints it.
 
 use core::time::Duration;
 use std::path::PathBuf;
@@ -33,7 +33,7 @@ daemon did not come to an end in two minutes.
 
 /// The daemon gives each step a minute at most.
 const PATIENCE: Duration = Duration::from_secs(120);
-/// Time from one question to the next.
+/// Time from one query to the next.
 const PAUSE: Duration = Duration::from_millis(100);
 
 const UNREACHABLE: u8 = 1;
@@ -62,7 +62,7 @@ pub fn run(mut args: lexopt::Parser) -> Result<ExitCode, lexopt::Error> {
     let first = status::ask(&socket);
     let asked = first.as_ref().ok().and_then(daemon);
     let told = asked.and_then(|daemon| i32::try_from(daemon.pid).ok());
-    // 0 and what is below it mean groups of processes.
+    // 0 and negative numbers mean process groups.
     let Some(target) = pid.or(told).filter(|pid| *pid > 0) else {
         match &first {
             Err(e) => say(format_args!("evervip: {e}")),
@@ -84,7 +84,7 @@ pub fn run(mut args: lexopt::Parser) -> Result<ExitCode, lexopt::Error> {
     let end = Instant::now() + PATIENCE;
     while Instant::now() < end {
         std::thread::sleep(PAUSE);
-        // The process that answers may just be replaced.
+        // The answering process may be being replaced.
         let Ok(report) = status::ask(&socket) else { continue };
         let Some(daemon) = daemon(&report).filter(|daemon| !daemon.reloading) else { continue };
         if daemon.reloads == before {
@@ -103,7 +103,7 @@ pub fn run(mut args: lexopt::Parser) -> Result<ExitCode, lexopt::Error> {
     Ok(TOO_LONG.into())
 }
 
-/// What the supervisor said, if it did.
+/// The supervisor's part, if it answered.
 const fn daemon(report: &Report) -> Option<&Daemon> {
     report.daemon.known()
 }

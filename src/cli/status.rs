@@ -1,4 +1,4 @@
-//! `evervip status`: what the daemon is doing, asked over its control socket.
+//! `evervip status`: the state of the daemon, queried over its control socket.
 
 use core::time::Duration;
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -38,12 +38,12 @@ const LONGEST: u64 = 256 << 20;
 /// How long the daemon may take: it gives its processes a second.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// The daemon does not run or may not be asked.
-const UNREACHABLE: u8 = 1;
-/// Nothing has the name.
+/// The daemon does not run, or this user may not query it.
+pub(super) const UNREACHABLE: u8 = 1;
+/// No object has the name.
 const NOT_FOUND: u8 = 3;
 /// A process did not answer in time.
-const INCOMPLETE: u8 = 4;
+pub(super) const INCOMPLETE: u8 = 4;
 
 /// `evervip status [OPTION]... [NAME]`
 ///
@@ -91,7 +91,8 @@ pub fn run(mut args: lexopt::Parser) -> Result<ExitCode, lexopt::Error> {
     Ok(if is_complete(&report) { ExitCode::SUCCESS } else { INCOMPLETE.into() })
 }
 
-fn is_complete(report: &Report) -> bool {
+/// Whether all processes answered.
+pub(super) fn is_complete(report: &Report) -> bool {
     fn known<T>(answer: Option<&Answer<T>>) -> bool {
         answer.is_none_or(|answer| answer.known().is_some())
     }

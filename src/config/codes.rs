@@ -5,8 +5,8 @@ use crate::base::near::nearest;
 /// A stable name for a kind of problem.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Code {
-    /// `E0101`: the letter with which it usually comes, and the number. A diagnostic has the letter that says what it
-    /// stops ([`super::Diagnostic::id`]).
+    /// `E0101`: the usual letter, and the number. The letter of a diagnostic tells what it stops
+    /// ([`super::Diagnostic::id`]).
     pub id: &'static str,
     /// The kind of problem in a few words.
     pub title: &'static str,
@@ -14,7 +14,7 @@ pub struct Code {
     pub text: &'static str,
 }
 
-/// The code named `id`, in any case and with any of the letters that a diagnostic can have.
+/// The code named `id`, in upper or lower case and with any letter of diagnostics.
 #[must_use]
 pub fn find(id: &str) -> Option<&'static Code> {
     let number = id.strip_prefix(['F', 'E', 'W', 'L', 'N', 'f', 'e', 'w', 'l', 'n'])?;
@@ -38,7 +38,7 @@ impl Code {
         self.id.trim_start_matches(|c: char| c.is_ascii_alphabetic())
     }
 
-    /// Whether it is advice that keepalived does not give.
+    /// Whether it is a lint, which keepalived does not have.
     #[must_use]
     pub fn is_lint(&self) -> bool {
         self.id.starts_with('L')

@@ -1,6 +1,6 @@
-//! The interpreters: they carry out what engines ask for and answer with events.
+//! The interpreters: they carry out the engines' actions and answer with events.
 //!
-//! No decision is taken here; what an answer means is the engine's business.
+//! No decision is taken here; the engine evaluates the answers.
 #![allow(
     clippy::disallowed_methods,
     clippy::disallowed_types,

@@ -42,7 +42,7 @@ impl Console {
             let _ = writeln!(stderr, "({} lines were dropped: nobody read them)", self.dropped);
             self.dropped = 0;
         }
-        // Nobody to complain to.
+        // A failure cannot be reported.
         let _ = stderr.write_all(line.as_bytes());
     }
 }
@@ -71,7 +71,7 @@ impl LogFile {
 }
 
 fn append(path: &Path) -> io::Result<File> {
-    // The usual place is /tmp: no symbolic link of somebody else is followed.
+    // The usual directory is /tmp: symbolic links are not followed.
     File::options()
         .create(true)
         .append(true)

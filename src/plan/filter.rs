@@ -1,8 +1,8 @@
-//! Packet filters: our own tables of nftables, one for each family, and the elements of their sets. What chains and rules
-//! a table has follows from its settings, so a table is one object; the elements are objects of their own, which come
-//! and go with the states of instances.
+//! Packet filters: our own tables of nftables, one for each family, and the elements of their sets. The chains and
+//! rules of a table follow from its settings, so a table is one object; the elements are objects of their own, added
+//! and removed with the states of instances.
 //!
-//! Whatever touches the table itself takes its elements with it: it is made anew as a whole, and they with it.
+//! Every change of the table itself affects its elements: table and elements are recreated as a whole.
 
 use core::fmt;
 use core::net::{IpAddr, Ipv4Addr};
@@ -15,7 +15,7 @@ use crate::model::FilterSettings;
 /// What identifies a table.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct FilterTableId {
-    /// Whose packets it sees.
+    /// The family of its packets.
     pub family: Family,
     /// Its name.
     pub name: Name,
@@ -24,9 +24,9 @@ pub struct FilterTableId {
 /// A table of nftables with its chains, sets and rules.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FilterTable {
-    /// Whose packets it sees.
+    /// The family of its packets.
     pub family: Family,
-    /// Its name, and how its chains and rules are made.
+    /// Its name and the settings of its chains and rules.
     pub settings: FilterSettings,
     /// It has rules for virtual MACs.
     pub vmacs: bool,
@@ -40,16 +40,16 @@ impl FilterTable {
     }
 }
 
-/// What a table is to match.
+/// What an element matches.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Element<L> {
     /// Packets to and from an address.
     Address(IpAddr),
-    /// The same for a link-local address: on the interface of this number.
+    /// The same for a link-local address: on the interface with this index.
     OnLink(IpAddr, L),
-    /// On the interface of this name, whichever it is.
+    /// The same, on the interface with this name.
     OnNamed(IpAddr, IfName),
-    /// What an interface with a virtual MAC may not say: reports of memberships leave by its parent.
+    /// Membership reports sent by an interface with a virtual MAC: they must leave by its parent.
     Vmac {
         /// The interface.
         vmac: L,
@@ -84,7 +84,7 @@ impl Filter<IfName> {
         Self { table: FilterTableId { family, name: settings.table.clone() }, element }
     }
 
-    /// The interfaces without which it cannot be.
+    /// The interfaces it requires.
     pub(super) fn interfaces(&self) -> Vec<&IfName> {
         match &self.element {
             Element::Address(_) | Element::OnNamed(..) => Vec::new(),
@@ -110,14 +110,14 @@ impl Filter<IfName> {
 }
 
 impl<L> Filter<L> {
-    /// The least element of a table: where those of the table begin.
+    /// The smallest element of a table: where its elements begin in the order.
     fn first(table: &FilterTableId) -> Self {
         let element = Element::Address(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
         Self { table: table.clone(), element }
     }
 }
 
-/// Those of a sorted list of identities that are elements of a table.
+/// The elements of a table in a sorted list of identities.
 pub(super) fn elements<'a, L: Ord + 'a>(
     all: impl Iterator<Item = &'a Identity<L>> + 'a,
     table: &'a FilterTableId,
@@ -125,7 +125,7 @@ pub(super) fn elements<'a, L: Ord + 'a>(
     all.take_while(move |i| matches!(i, Identity::Filter(filter) if filter.table == *table))
 }
 
-/// Where the elements of a table begin among identities.
+/// Where the elements of a table begin in the order of identities.
 pub(super) fn begin<L>(table: &FilterTableId) -> Identity<L> {
     Identity::Filter(Box::new(Filter::first(table)))
 }
@@ -142,8 +142,7 @@ impl<C: Copy + PartialEq> Table<C> {
         (!coming).then(|| Waits::FilterTable(filter.table.clone(), *table))
     }
 
-    /// The table of an identity is not there any more, or not as it was: its elements are gone. Adds those that concern
-    /// entries to `affected`.
+    /// A table was removed or changed: its elements are gone. Adds their entries to `affected`.
     pub(super) fn lost_elements(
         &mut self,
         identity: &Identity<IfIndex>,
@@ -156,7 +155,7 @@ impl<C: Copy + PartialEq> Table<C> {
         affected.extend(self.elements_of(table));
     }
 
-    /// An entry, and if it is a table its elements: they are to come together.
+    /// An entry and, if it is a table, its elements: they are added together.
     #[must_use]
     pub fn with_elements(&self, id: ObjectId) -> Vec<ObjectId> {
         let mut all = vec![id];
@@ -178,7 +177,7 @@ impl<C: Copy + PartialEq> Table<C> {
         let all: Vec<ObjectId> =
             self.by_key.range(begin(table)..).take(count).map(|(_, id)| *id).collect();
         for id in &all {
-            // What was refused for want of the table is not any more.
+            // Elements that were refused because the table was missing can be added now.
             if let Some(entry) = self.entry_mut(*id) {
                 entry.refused = None;
             }
@@ -186,14 +185,14 @@ impl<C: Copy + PartialEq> Table<C> {
         all
     }
 
-    /// The entry of the table of a foreign element: nobody wants what others put there.
+    /// The entry of the table that contains a foreign element, which no entry wants.
     pub(super) fn intruded(&self, identity: &Identity<IfIndex>) -> Option<ObjectId> {
         let Identity::Filter(filter) = identity else { return None };
         self.by_key.get(&Identity::FilterTable(filter.table.clone())).copied()
     }
 
-    /// Tables that have elements which no entry names, left by another process: they are to be made anew. Gives the
-    /// entries to compare again.
+    /// Marks tables with elements that no entry names, left by another process: they are recreated. Returns the entries
+    /// to compare again.
     pub fn drop_strays(&mut self) -> Vec<ObjectId> {
         let mut affected = Vec::new();
         let least = FilterTableId { family: Family::V4, name: Name::default() };

@@ -1,8 +1,8 @@
 //! The checker role: health checks and the kernel's table of virtual servers.
 //!
-//! The engine and its probes run on this thread, netlink on one of its own (`drive::check`). Without IPVS in the
-//! kernel the role waits for it, and says so: virtual routers hold back meanwhile unless told otherwise. (keepalived
-//! ends altogether there.)
+//! The engine and its probes run on this thread, netlink on one of its own (`drive::check`). Without IPVS in the kernel
+//! the role waits for it and reports that: virtual routers are in FAULT meanwhile, unless configured otherwise.
+//! (keepalived exits in this case.)
 
 pub(super) mod record;
 use std::sync::Arc;
@@ -21,7 +21,7 @@ use crate::ipc::{
 use crate::sys::{clock, process, sched};
 use record::Record;
 
-/// Attempts that may be under way at once: so many servers may be silent without holding up the others.
+/// Number of concurrent attempts: this many servers may be silent without delaying the others.
 const PROBES: u64 = 16_384;
 /// Descriptors for everything else.
 const OTHERS: u64 = 64;
@@ -41,14 +41,14 @@ pub(super) async fn run(mut control: Control) -> Exit {
 struct Role {
     driver: Driver,
     record: Record,
-    /// What an earlier process recorded, until the engine has it.
+    /// Services recorded by an earlier process, until the engine gets them.
     owned: bool,
     peers: Peers,
-    /// A configuration that was decoded.
+    /// The decoded configuration.
     prepared: Prepared<CheckerPart>,
     /// The supervisor does not have the newest summary.
     report_due: bool,
-    /// What the supervisor was told last: whether the kernel's table can be written.
+    /// Whether the kernel's table can be written, as last reported to the supervisor.
     ipvs: Option<bool>,
     stopped: bool,
     standing: Standing,
@@ -73,7 +73,7 @@ impl Role {
         while !self.stopped {
             tokio::select! {
                 biased;
-                // The supervisor first: signs of life must not wait for a burst of results.
+                // The supervisor first: heartbeats must not wait for a burst of results.
                 order = control.next() => self.order(&mut control, order),
                 said = self.peers.next() => self.said(said),
                 turn = self.driver.turn() => if let Err(e) = turn {
@@ -89,7 +89,8 @@ impl Role {
         Exit::Ok
     }
 
-    /// Tells whether virtual servers can be served, when that is news: virtual routers hold back while they cannot.
+    /// Reports whether virtual servers can be served, when that changes: virtual routers are in FAULT while they
+    /// cannot.
     fn tell_ipvs(&mut self, control: &mut Control) {
         let Some(works) = self.driver.serves() else {
             return;
@@ -125,7 +126,7 @@ impl Role {
             ToRole::Abandon { .. } => self.prepared.abandon(),
             ToRole::Connect(role) => {
                 if self.peers.connect(role, fd) {
-                    // What the last one did not finish.
+                    // The runs that the previous runner did not finish.
                     let open: Vec<u64> = self.driver.programs().collect();
                     open.into_iter().for_each(|run| self.run_program(run));
                 }
@@ -161,7 +162,7 @@ impl Role {
         }
     }
 
-    /// Logs what was counted.
+    /// Logs the counters.
     fn count(&self) {
         let view = self.driver.view();
         let c = &view.counters;
@@ -190,7 +191,7 @@ impl Role {
                     self.peers.notify(*notice);
                     told = true;
                 }
-                // With the next tick: many changes make one report.
+                // With the next tick: many changes result in one report.
                 Output::Report => self.report_due = true,
                 Output::Stopped => self.stopped = true,
             }
@@ -200,7 +201,7 @@ impl Role {
         }
     }
 
-    /// Has the runner run the program of a check. Without a runner it waits for the next one.
+    /// Makes the runner run the program of a check. Without a runner it waits for the next one.
     fn run_program(&mut self, run: u64) {
         if let Some(check) = self.driver.program(run) {
             self.peers.run(run, &check.command, check.timeout);
@@ -208,7 +209,7 @@ impl Role {
     }
 }
 
-/// As many attempts at once as there are descriptors for.
+/// As many concurrent attempts as there are descriptors for.
 fn limits() -> Limits {
     sched::descriptors(PROBES + OTHERS);
     let (descriptors, _) = getrlimit(Resource::RLIMIT_NOFILE).unwrap_or((1024, 1024));

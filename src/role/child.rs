@@ -1,4 +1,4 @@
-//! The supervisor's view of one role: its process, its channel, how it fares.
+//! The supervisor's view of one role: its process, its channel and its health.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -17,36 +17,36 @@ use crate::sys::clock;
 use crate::sys::process::{Exit, Process};
 use crate::sys::spawn;
 
-/// A role that ran this long is started again at once.
+/// A role that ran this long is restarted at once.
 const GOOD_RUN: core::time::Duration = core::time::Duration::from_secs(60);
 
-/// What a role may say in a window of time: messages, a kibibyte of one counting as another. A healthy one says much
-/// less; of one gone wild the rest waits, so that everything else has its turn.
+/// Messages that a role may send in a time window; each kibibyte of a message counts as one more. A healthy role sends
+/// far fewer; the excess of a runaway one waits, so that everything else is processed.
 const TALK: i64 = 256;
-/// That window.
+/// The length of that window.
 const WINDOW: core::time::Duration = core::time::Duration::from_millis(100);
 
-/// How long a role that was ended by a signal stays away.
+/// Restart delay of a role that was ended by a signal.
 const MOMENT: core::time::Duration = core::time::Duration::from_millis(300);
 
 /// A role of which at most one process runs.
 pub struct Child {
     pub role: RoleName,
-    /// Whether it is to run.
+    /// Whether it should run.
     pub wanted: bool,
     running: Option<Running>,
-    /// Ends in a row of processes that did not run for long.
+    /// Consecutive processes that ended after a short run.
     failures: u32,
-    /// When it is to be started again.
+    /// When it is restarted.
     restart_at: Option<Instant>,
-    /// Its last process ended without undoing what it had done.
+    /// Its last process ended without undoing its changes.
     astray: bool,
     /// Processes started so far.
     starts: u32,
     pid_file: Option<PidFile>,
     /// The longest value it may send in one piece, in octets.
     longest: usize,
-    /// What each of its processes is given instead of a pid file.
+    /// A socket that each of its processes gets instead of a pid file.
     socket: Option<OwnedFd>,
 }
 
@@ -54,26 +54,26 @@ struct Running {
     process: Process,
     peer: Peer<ToRole, FromRole>,
     since: Instant,
-    /// Looks since the last sign of life.
+    /// Checks since the last heartbeat.
     missed: u32,
-    /// Whether there was one at all.
+    /// Whether there was a heartbeat at all.
     seen: bool,
     /// It was told to stop.
     stopping: bool,
-    /// It has left in good order.
+    /// It has shut down in good order.
     done: bool,
-    /// What it may say until the window ends, less than nothing when it has said more.
+    /// Messages that it may still send in this window; negative if it has sent more.
     talk: i64,
-    /// When it may say more.
+    /// When the next window begins.
     more_at: Instant,
 }
 
 impl Running {
-    /// Waits while it has said too much.
+    /// Waits while it is over the limit.
     async fn pause(&mut self) {
         let now = Instant::now();
         if now >= self.more_at {
-            // Not more for having been silent.
+            // Silence does not increase the limit.
             self.talk = (self.talk + TALK).min(TALK);
             self.more_at = now + WINDOW;
         }
@@ -88,27 +88,27 @@ impl Running {
 /// What happened to a role.
 #[derive(Debug)]
 pub enum Happened {
-    /// It says something.
+    /// It sent a message.
     Said(FromRole),
-    /// Its process ended. What it said before has been told.
+    /// Its process ended. Its messages were processed before.
     Ended(Ended),
-    /// It is time to start it again.
+    /// Its restart is due.
     RestartDue,
 }
 
 /// Why a process ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ended {
-    /// It was told to.
+    /// It was told to stop.
     AsTold,
-    /// Somebody sent it a signal that asks it to end, and it left in good order.
+    /// Another process sent it a signal to end, and it shut down in good order.
     BySignal,
-    /// It should not have.
+    /// It failed.
     Failed(Exit),
 }
 
 impl Child {
-    /// A role that does not run.
+    /// A role without a process.
     pub const fn new(role: RoleName) -> Self {
         Self {
             role,
@@ -124,7 +124,7 @@ impl Child {
         }
     }
 
-    /// Limits what it may send in one piece, beyond what fits into a packet, in octets.
+    /// Limits the value it may send in several packets, in octets.
     pub fn limit(&mut self, longest: usize) {
         self.longest = longest;
         if let Some(running) = &mut self.running {
@@ -132,14 +132,14 @@ impl Child {
         }
     }
 
-    /// Gives it the file for the number of its process.
+    /// Sets its pid file.
     pub fn set_pid_file(&mut self, file: Option<PidFile>) {
         if let Some(old) = core::mem::replace(&mut self.pid_file, file) {
             old.remove();
         }
     }
 
-    /// Gives it a socket that its processes serve, one after the other.
+    /// Sets the socket that its processes serve, one after the other.
     pub fn set_socket(&mut self, socket: OwnedFd) {
         self.socket = Some(socket);
     }
@@ -149,7 +149,7 @@ impl Child {
         self.pid_file.is_some()
     }
 
-    /// Whether there was a process of the role before.
+    /// Whether the role was started before.
     pub const fn was_started(&self) -> bool {
         self.starts > 0
     }
@@ -159,7 +159,7 @@ impl Child {
         self.running.is_some()
     }
 
-    /// Whether no process runs and the last one ended without undoing what it had done.
+    /// Whether no process runs and the last one ended without undoing its changes.
     pub const fn is_astray(&self) -> bool {
         self.astray && self.running.is_none()
     }
@@ -167,7 +167,7 @@ impl Child {
     /// Starts it.
     ///
     /// # Errors
-    /// When there is no process or descriptor to be had; it is tried again later then.
+    /// If no process or descriptor is available; the start is retried later.
     pub fn start(&mut self, setup: &Setup) -> io::Result<()> {
         self.restart_at = None;
         let fd = match &self.socket {
@@ -177,7 +177,7 @@ impl Child {
         self.take_up(spawn(self.role, setup, fd))
     }
 
-    /// Watches over a process just started, if there is one and it can be talked to.
+    /// Takes charge of a started process, if it runs and its channel works.
     fn take_up(&mut self, started: io::Result<(Process, Channel)>) -> io::Result<()> {
         match started.and_then(connected) {
             Ok((process, peer)) => {
@@ -209,7 +209,7 @@ impl Child {
         }
     }
 
-    /// Tells it something. If it does not take it, it is as good as dead and killed.
+    /// Sends it a message. If it does not accept it, it counts as hung and is killed.
     pub fn tell(&mut self, message: &ToRole, fds: Vec<OwnedFd>) {
         let Some(running) = &mut self.running else {
             return;
@@ -224,7 +224,7 @@ impl Child {
         }
     }
 
-    /// Waits for something to happen to it. Nothing is lost when the future is dropped.
+    /// Waits for its next event. Nothing is lost when the future is dropped.
     pub async fn next(&mut self) -> Happened {
         let Some(running) = &mut self.running else {
             match self.restart_at {
@@ -234,8 +234,8 @@ impl Child {
             self.restart_at = None;
             return Happened::RestartDue;
         };
-        // First what it said, then that it ended. The end of the channel alone means nothing: the process may
-        // have closed it and go on.
+        // First its messages, then its end. The end of the channel alone proves nothing: the process may have closed it
+        // and still run.
         loop {
             running.pause().await;
             let Running { peer, process, talk, .. } = running;
@@ -270,7 +270,7 @@ impl Child {
         self.running = None;
         match ended {
             Ended::AsTold => {}
-            // Whoever ends all processes of the daemon at once will have ended this one too in a moment.
+            // If all processes of the daemon are being ended at once, this one will also be ended in a moment.
             Ended::BySignal => self.restart_at = Some(Instant::now() + MOMENT),
             Ended::Failed(_) => self.retry_later(),
         }
@@ -283,13 +283,13 @@ impl Child {
         self.restart_at = Some(Instant::now() + delay);
     }
 
-    /// Does not start it again.
+    /// Cancels its restart.
     pub fn forget_restart(&mut self) {
         self.restart_at = None;
     }
 
-    /// Looks at it, which is done once in `period`: kills it if it has been silent for too long. Counts its own looks
-    /// and not the time: after this process was stalled itself nobody is to blame for it.
+    /// Checks it, once per `period`: kills it if it has been silent for too long. Counts checks and not time, so that a
+    /// stall of this process itself is not blamed on the role.
     pub fn look(&mut self, period: core::time::Duration) {
         let Some(running) = &mut self.running else {
             return;
@@ -299,7 +299,7 @@ impl Child {
         let first = u32::try_from(first).unwrap_or(u32::MAX);
         let patience = if running.seen { patience } else { patience.max(first) };
         if running.talk <= 0 {
-            // It said so much that it is not listened to at the moment.
+            // It is over the limit, so its messages are not being read.
             return;
         }
         running.missed += 1;
@@ -313,7 +313,7 @@ impl Child {
         }
     }
 
-    /// How it fares, for readers.
+    /// Its state, for readers.
     pub fn view(&self) -> daemon::Process {
         let running = self.running.as_ref();
         daemon::Process {
@@ -325,7 +325,7 @@ impl Child {
         }
     }
 
-    /// Ends it at once.
+    /// Kills it.
     pub fn kill(&mut self) {
         if let Some(running) = &mut self.running {
             running.missed = 0;
@@ -334,7 +334,7 @@ impl Child {
     }
 }
 
-/// The channel to a process just started. Without one it is of no use, and ended.
+/// The channel to a started process. Without one the process is useless and killed.
 fn connected(
     (process, channel): (Process, Channel),
 ) -> io::Result<(Process, Peer<ToRole, FromRole>)> {
@@ -352,12 +352,12 @@ async fn ending(process: &Process) {
     let _ = process.ending().await;
 }
 
-/// Becomes the process of a role. Gives the reason if that failed.
+/// Becomes the process of a role. Returns the reason if that failed.
 pub fn become_role(role: RoleName, channel: Channel) -> io::Error {
     spawn::become_role(&format!("evervipd: {role}"), &[&format!("{ARGUMENT}{role}")], channel)
 }
 
-/// Starts the process of a role and tells it its setup, with a descriptor.
+/// Starts the process of a role and sends it its setup, with a descriptor.
 pub fn spawn(
     role: RoleName,
     setup: &impl Serialize,
@@ -384,17 +384,17 @@ mod tests {
         testing::run(async {
             let mut child = Child::new(RoleName::Vrrp);
             for attempt in 1..=3 {
-                // What epoll does not take, as it takes nothing when the kernel has no memory for it.
+                // A descriptor that epoll refuses, as it refuses any if the kernel has no memory.
                 let file = tempfile::tempfile().unwrap();
                 let process = idle();
                 let pid = process.pid();
                 let refused = child.take_up(Ok((process, Channel::from_fd(file.into()))));
                 assert!(refused.is_err(), "attempt {attempt}");
                 assert!(!child.is_running());
-                // It is due again, without anybody asking for it.
+                // Its restart is due without a request.
                 let next = tokio::time::timeout(PATIENCE, child.next()).await;
                 assert!(matches!(next, Ok(Happened::RestartDue)), "attempt {attempt}: {next:?}");
-                // The process has gone, and is no zombie.
+                // The process is gone, and not a zombie.
                 let gone = async {
                     while File::open(format!("/proc/{pid}/stat")).is_ok() {
                         tokio::time::sleep(core::time::Duration::from_millis(5)).await;

@@ -1,4 +1,4 @@
-//! The supervisor's side of reading a configuration: starts the config process, waits for its verdict, sees to it
+//! The supervisor's side of reading a configuration: starts the config process, waits for its verdict, and makes sure
 //! that it ends.
 
 use core::time::Duration;
@@ -15,27 +15,27 @@ use crate::sys::process::Exit;
 
 /// How long reading may take. Most of it would be waiting for name servers.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// How long it may take at least when another reload waits for it: it may hang on a dead file server, and what the other
-/// one finds is newer.
+/// Minimum time it gets when another reload waits: it may hang on a dead file server, and the other one reads newer
+/// files.
 const HURRY: Duration = Duration::from_secs(5);
 /// How long the process may take to end after its verdict.
 const LAST: Duration = Duration::from_secs(2);
 /// How long it may take to end when it is killed.
 const KILLED: Duration = Duration::from_millis(500);
 
-/// Lines about a configuration that the supervisor logs, well below what the queue of the log takes. The process that
-/// read it logs what is beyond.
+/// Largest number of lines about a configuration that the supervisor logs, well below the queue size of the log. The
+/// config process logs the others.
 pub const MOST_REMARKS: usize = 1000;
 
-/// The longest verdict, in octets: decoded it takes many times that.
+/// The longest verdict, in octets: decoded it takes many times that size.
 pub const LONGEST_VERDICT: usize = 512 << 10;
 
 /// A verdict.
 #[derive(Debug)]
 pub struct Loaded {
-    /// What became of it.
+    /// The outcome.
     pub report: Box<LoadReport>,
-    /// The parts for the roles, if it can be carried out.
+    /// The parts for the roles, if it can be used.
     pub parts: Option<Parts>,
     remarks: Vec<Remark>,
 }
@@ -65,7 +65,7 @@ impl Parts {
     /// The part of a role.
     ///
     /// # Errors
-    /// When the process has no descriptor left.
+    /// If the process has no descriptor left.
     pub fn of(&self, role: RoleName) -> io::Result<OwnedFd> {
         match role {
             RoleName::Vrrp | RoleName::Config | RoleName::Api => &self.vrrp,
@@ -88,15 +88,15 @@ pub enum LoadError {
     /// It took too long.
     #[error("the process that reads the configuration took longer than {PATIENCE:?}")]
     TooLong,
-    /// It took long while another reload waited.
+    /// It took long and another reload was waiting.
     #[error("reading the configuration took longer than {HURRY:?}, and another reload waits")]
     GaveUp,
 }
 
-/// Reads the configuration in a process of its own. `hurry` tells that another reload waits.
+/// Reads the configuration in a process of its own. `hurry` reports that another reload waits.
 ///
 /// # Errors
-/// When that process does not come to a verdict.
+/// If that process gives no verdict.
 pub async fn load(
     mut setup: Setup,
     request: LoadRequest,
@@ -117,7 +117,7 @@ pub async fn load(
     };
     drop(peer);
     let exit = match &answer {
-        // It has all the time it needs to write its log, but no more.
+        // It gets the time to write its log, but no more.
         Ok(_) => timeout(LAST, process.ended()).await.ok().and_then(Result::ok),
         Err(_) => None,
     };
@@ -128,7 +128,8 @@ pub async fn load(
             match timeout(KILLED, process.ended()).await {
                 Ok(exit) => exit?,
                 Err(_) => {
-                    // It hangs in the kernel, on a dead file server for example: others may be read meanwhile.
+                    // It hangs in the kernel, for example on a dead file server: other configurations can be read
+                    // meanwhile.
                     let pid = process.pid();
                     tracing::warn!("config process {pid} failed to terminate after kill");
                     tokio::spawn(async move {
@@ -153,7 +154,7 @@ pub async fn load(
     }
 }
 
-/// Waits until another reload waits, and until this time.
+/// Waits until another reload is waiting, and until this time.
 async fn hurried(hurry: oneshot::Receiver<()>, until: Instant) {
     if hurry.await.is_err() {
         core::future::pending::<()>().await;

@@ -1,8 +1,8 @@
-//! Pid files: who runs, and that nobody runs twice.
+//! Pid files: the process ids of the daemon, and protection against a second daemon.
 //!
-//! A file is locked from before the daemon starts until its end. The lock belongs to the open file, so it passes
-//! to the daemon in the background and to the role whose file it is, and ends with the last of them. keepalived
-//! locks the same files in the same way: the two exclude each other.
+//! A file is locked from before the daemon starts until its end. The lock belongs to the open file, so the daemon in
+//! the background and the role of the file inherit it, and it ends with the last of them. keepalived locks the same
+//! files in the same way: the two exclude each other.
 
 use core::time::Duration;
 use std::fs::File;
@@ -15,7 +15,7 @@ use nix::fcntl::{FcntlArg, fcntl};
 
 use super::supervisor::DIRECTORY;
 
-/// Why a pid file cannot be had.
+/// Why a pid file cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum PidFileError {
     /// Another process has locked it.
@@ -23,7 +23,7 @@ pub enum PidFileError {
     Taken {
         /// The file.
         path: PathBuf,
-        /// What stands in it.
+        /// Its content.
         holder: String,
     },
     /// It names a keepalived that runs. Versions before 2.2.8 write these files without locking them.
@@ -43,7 +43,7 @@ pub enum PidFileError {
     },
 }
 
-/// A pid file that is locked. Removed by [`Self::remove`] only.
+/// A locked pid file. Only [`Self::remove`] removes it.
 #[derive(Debug)]
 pub struct PidFile {
     path: PathBuf,
@@ -51,13 +51,13 @@ pub struct PidFile {
 }
 
 impl PidFile {
-    /// Opens and locks a file, which is made if need be, and its directory too if that is one of our own.
+    /// Opens and locks a file. Creates it if necessary, and its directory if that is one of our own.
     ///
     /// # Errors
-    /// `Taken` when another process has it.
+    /// `Taken` if another process has locked it.
     pub fn lock(path: &Path) -> Result<Self, PidFileError> {
         let failed = |source| PidFileError::Io { path: path.into(), source };
-        // The file may be removed between opening and locking: then this lock excludes nobody.
+        // The file may be removed between opening and locking: then this lock is worthless.
         for _ in 0..10 {
             let file = open(path).map_err(failed)?;
             // Every field is a plain number; those not named are zero.
@@ -76,7 +76,7 @@ impl PidFile {
                 }
                 Err(e) => return Err(failed(e.into())),
             }
-            // Before anything is made of it: it stays as it is then.
+            // Before the file is changed, so that it stays as it is.
             if let Some(pid) = read(&file).filter(|pid| is_keepalived(*pid)) {
                 return Err(PidFileError::Keepalived { path: path.into(), pid });
             }
@@ -88,7 +88,7 @@ impl PidFile {
         Err(failed(io::ErrorKind::Interrupted.into()))
     }
 
-    /// As [`Self::lock`], but waits for another process to give it up, for at most `limit`.
+    /// As [`Self::lock`], but waits for another process to release it, for at most `limit`.
     ///
     /// # Errors
     /// As [`Self::lock`].
@@ -99,7 +99,7 @@ impl PidFile {
                 Err(PidFileError::Taken { .. } | PidFileError::Keepalived { .. })
                     if std::time::Instant::now() < end =>
                 {
-                    // Waiting for a lock of this kind with a limit is not possible otherwise.
+                    // There is no other way to wait for a lock of this kind with a time limit.
                     std::thread::sleep(Duration::from_millis(20));
                 }
                 other => return other,
@@ -107,7 +107,7 @@ impl PidFile {
         }
     }
 
-    /// Writes the number of a process. If somebody removed the file it is made again.
+    /// Writes a process id. If the file was removed, it is created again.
     ///
     /// # Errors
     /// As [`Self::lock`].
@@ -124,7 +124,7 @@ impl PidFile {
         write().map_err(|source| PidFileError::Io { path: path.clone(), source })
     }
 
-    /// A descriptor for a role, which holds the lock too.
+    /// A descriptor for a role, which also holds the lock.
     #[must_use]
     pub fn share(&self) -> Option<OwnedFd> {
         self.file.as_fd().try_clone_to_owned().ok()
@@ -179,7 +179,7 @@ fn holder(file: &File) -> String {
     read(file).map_or_else(|| "unknown".into(), |pid| pid.to_string())
 }
 
-/// What stands in a file.
+/// The process id in a file.
 fn read(mut file: &File) -> Option<u32> {
     let mut text = Vec::new();
     let _ = io::Seek::rewind(&mut file);
@@ -187,20 +187,19 @@ fn read(mut file: &File) -> Option<u32> {
     number(&text)
 }
 
-/// The process of a keepalived that runs, if this file of it names one.
+/// The process id of a running keepalived, if this file names one.
 #[must_use]
 pub fn keepalived_at(path: &Path) -> Option<u32> {
     read(&File::open(path).ok()?).filter(|pid| is_keepalived(*pid))
 }
 
-/// Whether this process is a keepalived, and not another one that got the number of one that crashed.
+/// Whether this process is a keepalived, and not a different one that got the id of a crashed keepalived.
 fn is_keepalived(pid: u32) -> bool {
     std::fs::read_to_string(format!("/proc/{pid}/comm"))
         .is_ok_and(|name| name.trim_end().starts_with("keepalived"))
 }
 
-/// The number of a process that stands in a pid file. Other programs write these files too: nothing but a number
-/// gets into a message.
+/// The process id in a pid file. Other programs also write these files: only a number may get into a message.
 #[doc(hidden)]
 #[must_use]
 pub fn number(text: &[u8]) -> Option<u32> {
@@ -237,7 +236,7 @@ mod tests {
     fn a_keepalived_that_runs_is_left_alone_and_so_is_its_file() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("pid");
-        // Its name is all that is looked at.
+        // Only its name is checked.
         let program = folder.path().join("keepalived");
         std::fs::copy("/bin/sleep", &program).unwrap();
         let mut other = std::process::Command::new(&program).arg("60").spawn().unwrap();
@@ -254,9 +253,9 @@ mod tests {
         other.wait().unwrap();
         assert!(refused.starts_with("keepalived is already running: "), "{refused}");
         assert_eq!((named, text), (Some(other.id()), format!("{}\n", other.id())));
-        // What it left behind is in nobody's way.
+        // Its stale file does not matter.
         PidFile::lock(&path).unwrap();
-        // Any other program is none.
+        // Any other program does not count.
         std::fs::write(&path, format!("{}\n", std::process::id())).unwrap();
         PidFile::lock(&path).unwrap();
     }

@@ -1,8 +1,8 @@
-//! The supervisor: starts the roles, watches them, passes configurations on, and ends them.
+//! The supervisor: starts the roles, monitors them, passes configurations on, and stops them.
 //!
-//! A configuration comes into force in three steps. A process of its own reads it and gives a verdict. Every role
-//! decodes its part and says that it can carry it out. Only then are they told to. Until that moment anything that
-//! goes wrong leaves what is in force as it was. The start is the same thing with nothing in force before.
+//! A configuration comes into force in three steps. A separate process reads it and gives a verdict. Every role decodes
+//! its part and reports that it is ready. Only then are they told to apply it. A failure before that leaves the running
+//! configuration in force. The start works in the same way, without a previous configuration.
 
 mod files;
 pub mod first;
@@ -43,9 +43,10 @@ pub use first::First;
 pub use place::{DIRECTORY, Place};
 use reload::Reload;
 
-/// Roles in the order in which they are told of a new configuration: who carries out before who asks.
+/// Roles in the order in which they are sent a new configuration: the runner, which executes requests, before the roles
+/// that send them.
 const ROLES: [RoleName; 3] = [RoleName::Runner, RoleName::Vrrp, RoleName::Checker];
-/// Roles that `api` asks.
+/// Roles that `api` queries.
 const ASKED: [RoleName; 2] = [RoleName::Vrrp, RoleName::Checker];
 
 /// The user of roles that are confined.
@@ -61,7 +62,7 @@ fn user() -> Option<(u32, u32)> {
     }
 }
 
-/// Runs the daemon until it is told to end. `started` is called once it runs.
+/// Runs the daemon until it is told to stop. `started` is called once it runs.
 #[must_use]
 pub fn run(options: Options, first: First, pid_files: PidFiles, started: impl FnOnce()) -> Exit {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
@@ -90,33 +91,33 @@ struct Supervisor {
     manager: Manager,
     signals: Signals,
     tick: Interval,
-    /// When the VRRP process is looked at.
+    /// When the VRRP process is checked.
     watch: Interval,
     reload: Reload,
-    /// A reload is wanted as soon as the current one is through.
+    /// Another reload is requested after the current one.
     again: bool,
-    /// The last reading was given up because another one waited: the next one gets all its time.
+    /// The last read was abandoned because another one waited: the next one gets its full time.
     gave_up: bool,
     /// The start failed.
     failed: Option<Ending>,
     generation: u32,
-    /// What is in force.
+    /// The configuration in force.
     current: Option<InForce>,
-    /// What `vrrp` told last. It holds as long as that process gives signs of life.
+    /// The last summary of `vrrp`, valid as of its last heartbeat.
     summary: Option<Summary>,
-    /// The process that runs as `vrrp` now has told it, not one before.
+    /// It comes from the current process of `vrrp`, not an earlier one.
     summary_is_own: bool,
-    /// What `checker` told last, for the next process of it.
+    /// The last summary of `checker`, for its next process.
     checks: Option<Box<[u8]>>,
-    /// A role was asked for a reload by a signal.
+    /// A role received the reload signal.
     reload_due: bool,
-    /// The service manager does not know the newest state yet.
+    /// The newest state has not been sent to the service manager.
     status_due: bool,
-    /// `vrrp` does not know yet whether IPVS works.
+    /// `vrrp` must be told whether IPVS works.
     ipvs_due: bool,
-    /// It was told once.
+    /// It has been told at least once.
     ipvs_told: bool,
-    /// Refusals of roles that nobody asked for.
+    /// Unexpected refusals of roles.
     strange: u64,
     /// Whether `checker` can write the kernel's IPVS.
     ipvs: Option<bool>,
@@ -144,7 +145,7 @@ struct Signals {
     child: Signal,
 }
 
-/// What happened.
+/// An event of the supervisor.
 enum Turn {
     Child(RoleName, Happened),
     Loaded(Result<Loaded, LoadError>),
@@ -152,13 +153,13 @@ enum Turn {
     Reload,
     Stop(&'static str),
     Asked(Asked),
-    /// A child ended, maybe one that another process left to this one.
+    /// A child ended, possibly an orphan that this process adopted.
     Orphans,
     Look,
     Watch,
 }
 
-/// How the daemon is to end.
+/// How the daemon should end.
 struct Ending {
     exit: Exit,
 }
@@ -218,7 +219,7 @@ impl Supervisor {
             ipvs_due: false,
             ipvs_told: false,
             strange: 0,
-            // Without that role nobody asks for virtual servers here.
+            // Without that role no virtual servers are configured here.
             ipvs: (!checker).then_some(true),
             reloads: 0,
             last_reload: None,
@@ -250,18 +251,18 @@ impl Supervisor {
                 && let Some(started) = started.take()
             {
                 started();
-                // Not before: nothing is to hold up the first advert.
+                // Not before: nothing should delay the first advert.
                 self.start_api();
             }
         };
         self.stop(ending.exit).await
     }
 
-    /// Waits for the next thing to happen. Nothing is lost when the future is dropped.
+    /// Waits for the next event. Nothing is lost when the future is dropped.
     async fn turn(&mut self) -> Turn {
         let Self { children, signals, tick, watch, reload, options, .. } = self;
         let [a, b, c, d] = children;
-        // What roles say comes first: a sign of life that has come in counts before anybody is looked at.
+        // Messages of roles come first: a received heartbeat counts before roles are checked.
         tokio::select! {
             biased;
             happened = a.next() => Turn::Child(a.role, happened),
@@ -279,7 +280,7 @@ impl Supervisor {
         }
     }
 
-    /// Takes in what happened; how the daemon is to end, if it is.
+    /// Processes an event; returns how the daemon should end, if it should.
     fn take(&mut self, turn: Turn) -> Option<Ending> {
         match turn {
             Turn::Child(role, Happened::Said(message)) => self.said(role, message),
@@ -303,17 +304,17 @@ impl Supervisor {
             }
             Turn::Look => {
                 self.pass_on();
-                // One of the daemon's own may have been in the way.
+                // A child of the daemon itself may have come first.
                 process::reap_orphans();
                 self.manager.look();
-                // Taking on a configuration may keep a role busy; there is a limit on that as well.
+                // Applying a configuration may keep a role busy; that has a time limit of its own.
                 let reload = &self.reload;
                 if !matches!(reload, Reload::Preparing { .. } | Reload::Applying { .. }) {
                     let others = self.children.iter_mut().filter(|c| c.role != RoleName::Vrrp);
                     others.for_each(|child| child.look(TICK));
                 }
             }
-            // Always: the thread of vrrp that gives signs of life is never busy for long.
+            // Always: the thread of vrrp that sends heartbeats is never busy for long.
             Turn::Watch => {
                 let period = self.watch.period();
                 if let Some(child) = self.child(RoleName::Vrrp) {
@@ -327,7 +328,7 @@ impl Supervisor {
     fn said(&mut self, role: RoleName, message: FromRole) {
         match message {
             FromRole::Alive => {
-                // How long its masters have been silent when it ends counts from here.
+                // If it ends, the silence of its masters counts from here.
                 if role == RoleName::Vrrp
                     && self.summary_is_own
                     && let Some(summary) = &mut self.summary
@@ -349,7 +350,7 @@ impl Supervisor {
             },
             FromRole::Ipvs { works } => {
                 if role == RoleName::Checker && self.ipvs.replace(works) != Some(works) {
-                    // With the next look, but the first word at once: instances wait for it.
+                    // With the next check, but the first report at once: instances wait for it.
                     if self.ipvs_told {
                         self.ipvs_due = true;
                     } else {
@@ -366,7 +367,7 @@ impl Supervisor {
         }
     }
 
-    /// Does what roles have given reason for since the last look: however often they ask, it is done once.
+    /// Does what roles have requested since the last check: once, however often they requested it.
     fn pass_on(&mut self) {
         if core::mem::take(&mut self.reload_due) {
             self.want_reload();
@@ -398,7 +399,7 @@ impl Supervisor {
             Ended::Failed(exit) => tracing::error!("{role} process {exit}"),
         }
         if role == RoleName::Api {
-            // Nobody waits for it, and nothing ends because of it.
+            // No process depends on it, so its end has no consequences.
             return None;
         }
         self.lost(role);
@@ -413,7 +414,7 @@ impl Supervisor {
             tracing::info!("{role} process is not started again (--dont-respawn), stopping");
             return Some(Ending { exit: Exit::Ok });
         }
-        // While the daemon starts it is not said yet which roles stay.
+        // While the daemon starts, it is not yet decided which roles stay.
         let needed = self.current.is_none() || matches!(self.reload, Reload::Preparing { .. });
         if let Some(child) = self.child(role)
             && !child.wanted
@@ -424,7 +425,7 @@ impl Supervisor {
         None
     }
 
-    /// Starts a role that ended, and tells it what is in force.
+    /// Restarts a role that ended, and sends it the configuration in force.
     fn start_again(&mut self, role: RoleName) {
         if role == RoleName::Api {
             self.start_api();
@@ -451,7 +452,7 @@ impl Supervisor {
         }
     }
 
-    /// Starts a role and connects it with those it talks to.
+    /// Starts a role and connects it with the roles it talks to.
     fn start(&mut self, role: RoleName) {
         let setup = self.setup_of(role);
         let ipvs = self.ipvs.filter(|_| role == RoleName::Vrrp);
@@ -487,7 +488,7 @@ impl Supervisor {
         }
     }
 
-    /// What the next process of a role is told first.
+    /// The setup of the next process of a role.
     fn setup_of(&self, role: RoleName) -> Setup {
         let mut setup = self.setup.clone();
         setup.keep = self.keeps(role);
@@ -498,7 +499,7 @@ impl Supervisor {
         setup
     }
 
-    /// Makes a channel between two roles, if both run.
+    /// Creates a channel between two roles, if both run.
     fn connect(&mut self, first: RoleName, second: RoleName) {
         let both = [(first, second), (second, first)];
         let runs = |role| self.children.iter().any(|c| c.role == role && c.is_running());
@@ -517,7 +518,7 @@ impl Supervisor {
         }
     }
 
-    /// Whether a role leaves what is in the kernel at its end.
+    /// Whether a role leaves the kernel as it is at its end.
     fn keeps(&self, role: RoleName) -> bool {
         match role {
             RoleName::Vrrp => self.options.keep_vrrp,
@@ -530,11 +531,11 @@ impl Supervisor {
         self.children.iter_mut().find(|c| c.role == role)
     }
 
-    /// Which roles are to run for these needs.
+    /// Which roles must run for these needs.
     fn wanted(&self, needs: Needs) -> [(RoleName, bool); 3] {
         let all = self.options.all;
         let vrrp = self.options.vrrp && (needs.vrrp || all);
-        // What a daemon that crashed left in the kernel is removed even if nothing else is to be done there.
+        // Virtual servers left by a crashed daemon are removed even if none are configured.
         let left = self.current.is_none() && self.services.as_deref().is_some_and(has_services);
         let checker = self.options.checker && (needs.checker || all || left);
         let runner = (vrrp && needs.vrrp_runner) || (checker && needs.checker_runner);
@@ -542,7 +543,7 @@ impl Supervisor {
     }
 }
 
-/// Ticks of this period; those that were missed are not made up for.
+/// Ticks of this period; missed ones are skipped.
 fn every(period: Duration) -> Interval {
     let mut interval = interval(period);
     interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -590,5 +591,5 @@ fn exit_of(code: i32) -> Exit {
     }
 }
 
-/// How long roles may take to decode and to carry out a configuration.
+/// How long roles may take to decode and to apply a configuration.
 const PREPARE_LIMIT: Duration = Duration::from_secs(30);

@@ -1,4 +1,4 @@
-//! What the service manager is told.
+//! Messages to the service manager.
 
 use sd_notify::NotifyState;
 
@@ -6,17 +6,16 @@ use super::table::TICK;
 
 /// The service manager, if this process has one.
 pub struct Manager {
-    /// Looks from one sign of life to the next, and those left.
+    /// Checks from one heartbeat to the next, and the remaining ones.
     every: Option<u32>,
     left: u32,
 }
 
 impl Manager {
-    /// Finds out whether somebody wants to be told (`NOTIFY_SOCKET`), and whether signs of life are asked for
-    /// (`WATCHDOG_USEC`).
+    /// Finds out whether a service manager expects messages (`NOTIFY_SOCKET`) and heartbeats (`WATCHDOG_USEC`).
     #[must_use]
     pub fn find() -> Self {
-        // Half the time it waits.
+        // Twice within its timeout.
         let every = sd_notify::watchdog_enabled().map(|limit| {
             let looks = limit.as_millis() / (2 * TICK.as_millis());
             u32::try_from(looks).unwrap_or(u32::MAX).max(1)
@@ -54,7 +53,7 @@ impl Manager {
         tell(&[NotifyState::Errno(errno)]);
     }
 
-    /// To be called with each look at the roles: gives a sign of life as often as wanted.
+    /// To be called at each check of the roles: sends heartbeats as often as expected.
     pub fn look(&mut self) {
         if let Some(every) = self.every {
             if self.left == 0 {

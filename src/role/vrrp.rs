@@ -1,5 +1,5 @@
-//! The VRRP role: the real-time thread with the engine, and beside it this one, which does everything that may
-//! take time: netlink, other processes, decoding configurations.
+//! The VRRP role: the real-time thread with the engine, and this auxiliary thread, which does everything that may take
+//! time: netlink, other processes, decoding configurations.
 
 mod host;
 mod writer;
@@ -35,12 +35,12 @@ use crate::vrrp::{Event, RunId, filter_tables};
 use host::HostSettings;
 use writer::Writer;
 
-/// Views that may be asked for before the first is there; the engine's thread has room for twice as many.
+/// Largest number of pending requests for views; the engine's thread has room for twice as many.
 const LOOKS: usize = 8;
 /// Stack of the real-time thread. All of it may become resident.
 const STACK: usize = 256 << 10;
-/// This thread may be busy for so long before the role counts as wedged: a kernel that is short of time holds up
-/// netlink requests, and adverts go on meanwhile.
+/// How long this thread may be busy before the role counts as hung: a busy kernel delays netlink requests, and adverts
+/// continue meanwhile.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Runs the role.
@@ -68,33 +68,33 @@ enum Look {
 
 struct Role {
     handle: Handle,
-    /// What found no room on its way to the engine.
+    /// Inputs that found no room on their way to the engine.
     waiting: VecDeque<Input>,
     requests: Requests,
     monitor: Monitor,
     filters: Filters,
     writer: Writer,
     peers: Peers,
-    /// A configuration that was decoded.
+    /// The decoded configuration.
     prepared: Prepared<VrrpPart>,
-    /// The configuration whose turn it is, until the engine has it.
+    /// The configuration to apply, until the engine has it.
     applying: Option<u32>,
-    /// Configurations that the real-time thread may still use: it takes long to let go of a large one, so the last owner
-    /// is this thread.
+    /// Configurations that the real-time thread may still use: freeing a large one takes long, so this thread holds the
+    /// last reference.
     configs: Vec<Arc<model::Vrrp>>,
-    /// The summary that the supervisor could not take,
+    /// The summary for which the supervisor had no room,
     summary: Option<FromRole>,
-    /// and the one that is coming in.
+    /// and the one that is being received.
     summaries: Summaries,
-    /// Requests for a view so far, what those that are open are for, and the answers to them.
+    /// Number of requests for views so far, the purposes of pending ones, and their answers so far.
     asked: u64,
     looks: BTreeMap<u64, Look>,
     views: Views,
-    /// When this thread took a turn last.
+    /// When this thread last took a turn.
     alive: Arc<AtomicU64>,
-    /// A snapshot of the kernel must be taken now,
+    /// A kernel snapshot must be taken now,
     snapshot_due: bool,
-    /// or with the next tick: the last attempt failed, or the tables changed all the time.
+    /// or at the next tick: the last attempt failed, or the tables kept changing.
     snapshot_later: bool,
     /// The engine has undone everything.
     stopped: bool,
@@ -181,7 +181,7 @@ impl Role {
             self.changed(&mut changes);
             self.changed(&mut of_filters);
             self.outputs(&mut control);
-            // At once: an address is waited for. What takes longer goes on between other things.
+            // At once: addresses are urgent. Longer work continues between other events.
             if self.writer.is_busy() {
                 self.write();
             }
@@ -190,7 +190,7 @@ impl Role {
         self.leave(control).await
     }
 
-    /// The end: everything is undone; the runner still has to hear of it.
+    /// The end: everything is undone; the runner still has to be notified.
     async fn leave(mut self, mut control: Control) -> Exit {
         self.outputs(&mut control);
         if !self.keep {
@@ -255,7 +255,7 @@ impl Role {
         }
     }
 
-    /// Asks the engine for a view. One that there is no room for is never answered: who asks has a deadline.
+    /// Requests a view from the engine. Without room the request is dropped: the requester has a deadline.
     fn look(&mut self, purpose: Look) {
         if self.looks.len() < LOOKS {
             self.asked += 1;
@@ -264,7 +264,7 @@ impl Role {
         }
     }
 
-    /// The engine shows itself.
+    /// A view of the engine arrived.
     fn seen(&mut self, request: u64, view: Vrrp) {
         match self.looks.remove(&request) {
             Some(Look::Answer(id)) => self.peers.answer(id, Told::Vrrp(Box::new(view))),
@@ -293,7 +293,7 @@ impl Role {
         self.monitor.resize(buffers.vrrp_monitor, buffers.vrrp_monitor_force);
     }
 
-    /// The kernel is asked to tell of routes and rules only where some are ours.
+    /// Subscribes to routes and rules only if some are configured.
     fn watch(&mut self, part: &VrrpPart) {
         let extras = || part.vrrp.instances.iter().filter_map(|i| i.extras.as_deref());
         let watch = Watch {
@@ -306,7 +306,7 @@ impl Role {
         }
     }
 
-    /// Tables of an earlier process are to be known before the engine decides that there are none.
+    /// Tables of an earlier process must be known before the engine decides that there are none.
     fn watch_filters(&mut self, part: &VrrpPart) {
         let news = self.filters.watch(filter_tables(&part.vrrp));
         self.listen_to_filters();
@@ -316,7 +316,7 @@ impl Role {
         }
     }
 
-    /// Tried again with each write: what a kernel lacks may be loaded later.
+    /// Retried with each write: a missing kernel module may be loaded later.
     fn listen_to_filters(&mut self) {
         match self.filters.listen() {
             Ok(news) => self.snapshot_due |= news,
@@ -324,12 +324,12 @@ impl Role {
         }
     }
 
-    /// Tells the engine of something that happened.
+    /// Sends the engine an event.
     fn event(&mut self, event: Event<'static>) {
         self.tell(Input::Engine(event));
     }
 
-    /// Hands something to the engine's thread.
+    /// Sends an input to the engine's thread.
     fn tell(&mut self, input: Input) {
         self.waiting.push_back(input);
         self.pass_on();
@@ -344,7 +344,7 @@ impl Role {
         }
     }
 
-    /// What the engine says.
+    /// Processes the engine's outputs.
     fn outputs(&mut self, control: &mut Control) {
         while let Some(output) = self.handle.receive() {
             match output {
@@ -376,7 +376,7 @@ impl Role {
                     self.configs.retain(|config| Arc::strong_count(config) > 1);
                     if let Some(generation) = self.applying.take() {
                         control.tell(&FromRole::Applied { generation });
-                        // What reading it took is not needed any more.
+                        // The memory used for decoding is not needed any more.
                         sched::trim();
                     }
                 }
@@ -437,7 +437,7 @@ impl Role {
     }
 }
 
-/// The real-time thread. The process is of no use without it.
+/// Runs the real-time thread. The process is useless without it.
 fn real_time(driver: Driver) {
     process::block_signals();
     log::enter_real_time();
@@ -452,7 +452,7 @@ fn real_time(driver: Driver) {
     }
 }
 
-/// Logs what was counted: a line for each instance, and one for packets that belong to none.
+/// Logs the counters: a line for each instance, and one for packets that belong to none.
 fn count(view: &Vrrp) {
     for i in &view.instances {
         let c = &i.counters;
@@ -482,7 +482,7 @@ fn count(view: &Vrrp) {
     );
 }
 
-/// At once when there is something to write, never otherwise.
+/// Ready at once when there is something to write, never otherwise.
 async fn writer_turn(busy: bool) {
     if busy {
         tokio::task::yield_now().await;

@@ -1,5 +1,5 @@
-//! The interpreter of actions: what an engine asks for, done by the simulated kernel and network, and what the kernel
-//! tells of it.
+//! The interpreter of actions: carries out an engine's actions on the simulated kernel and network, and reports the
+//! kernel's events.
 
 use core::net::IpAddr;
 use core::time::Duration;
@@ -40,7 +40,7 @@ impl World {
                     let what = What::Join { node: id, incarnation, interface, group };
                     self.push(self.now + JOIN_TIME, 1, what);
                 }
-                // Packets of both kinds arrive where the group was joined.
+                // Packets of both kinds arrive wherever the group was joined.
                 Action::HearAh => {}
                 Action::Leave { interface, group } => {
                     if let Some(node) = self.nodes.get_mut(id.0) {
@@ -51,7 +51,7 @@ impl World {
                     let Some(path) = command.words.first() else { continue };
                     self.judge_run(id, path, *run);
                     let Some(node) = self.nodes.get(id.0) else { continue };
-                    // Who has not heard of a new runner asks the one that is gone.
+                    // A process that does not know about a new runner yet sends its request to the old one.
                     if node.runner_heard != node.runner {
                         continue;
                     }
@@ -130,7 +130,7 @@ impl World {
         }
     }
 
-    /// The refusal of a send is known at once; the engine hears of it as its next event.
+    /// The refusal of a send is known at once; it is the next event of the engine.
     fn handle_unsent(&mut self, id: NodeId, instance: InstanceId, destination: IpAddr) {
         let now = self.now;
         if let Some(engine) = self.nodes.get_mut(id.0).and_then(|n| n.engine.as_mut()) {
@@ -139,7 +139,7 @@ impl World {
         }
     }
 
-    /// The kernel tells of a change of addresses.
+    /// The kernel reports a change of addresses.
     pub(super) fn tell_address(
         &mut self,
         id: NodeId,
@@ -164,7 +164,7 @@ impl World {
         self.push(self.now + delay, 1, What::Object { node: id, change });
     }
 
-    /// The kernel tells of changes of routes.
+    /// The kernel reports changes of routes.
     pub(super) fn tell_routes(&mut self, id: NodeId) {
         let Some(node) = self.nodes.get_mut(id.0) else { return };
         for change in node.kernel.take_events() {
@@ -176,7 +176,7 @@ impl World {
         }
     }
 
-    /// The kernel tells of interfaces on others.
+    /// The kernel reports stacked interfaces.
     pub(super) fn tell_news(&mut self, id: NodeId, own: bool) {
         let Some(node) = self.nodes.get_mut(id.0) else { return };
         for news in node.kernel.take_news() {
@@ -197,7 +197,7 @@ impl World {
         }
     }
 
-    /// The kernel tells of a link.
+    /// The kernel reports a link.
     pub(super) fn tell_link(&mut self, id: NodeId, index: IfIndex) {
         let Some(node) = self.nodes.get_mut(id.0) else { return };
         let Some(link) = node.kernel.link_at(index).cloned() else { return };

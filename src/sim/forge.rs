@@ -1,5 +1,4 @@
-//! Packets that a stranger puts on a segment: adverts of a router that nobody has configured, and packets that are
-//! wrong in one thing.
+//! Packets that a stranger sends on a segment: adverts of an unknown router, and packets that are wrong in one thing.
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use core::time::Duration;
@@ -15,7 +14,7 @@ use crate::wire::{hmac, ip, vrrp};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Flaw {
     None,
-    /// It came through a router.
+    /// It was forwarded by a router.
     Ttl,
     /// Another version.
     Version,
@@ -26,30 +25,30 @@ pub enum Flaw {
     /// Shorter than its header says.
     Short,
     Long,
-    /// An authentication that does not exist (version 2), or a key that nobody has (HMAC).
+    /// An authentication type that does not exist (version 2), or an unknown key (HMAC).
     AuthType,
-    /// None where there is to be one, or the other way round (version 2).
+    /// A missing authentication, or an unexpected one (version 2).
     NoAuth,
     /// One octet of the password (version 2).
     Password,
-    /// Two octets, changed alike (version 2); a trailer of an unknown form (HMAC).
+    /// Two octets, changed in the same way (version 2); a trailer of an unknown form (HMAC).
     Passwords,
     /// Another interval (version 2).
     Interval,
-    /// To the host, not to the group; where adverts go to hosts, to the group.
+    /// To the host, not to the group; with unicast, to the group.
     Destination,
-    /// An address more.
+    /// An additional address.
     More,
-    /// As many addresses, one of them another.
+    /// The same number of addresses, one of them different.
     Other,
-    /// A VRID that nobody has.
+    /// An unknown VRID.
     Vrid,
     Fragment,
     /// Another protocol.
     Protocol,
 }
 
-/// Flaws for which a packet is to be refused without any consequence.
+/// Flaws for which a packet must be refused without any consequence.
 pub const REFUSED: [Flaw; 15] = [
     Flaw::Ttl,
     Flaw::Version,
@@ -77,7 +76,7 @@ impl Flaw {
         let trailer = instance.hmac().is_some();
         match self {
             Self::AuthType | Self::NoAuth | Self::Password | Self::Passwords if trailer => true,
-            // By unicast it says nothing unless peers are named.
+            // With unicast the TTL is not checked unless the sender must be a peer.
             Self::Ttl => !unchecked,
             Self::AuthType | Self::NoAuth | Self::Password | Self::Passwords | Self::Interval => {
                 v4 && instance.version == Version::V2
@@ -89,8 +88,8 @@ impl Flaw {
 }
 
 impl World {
-    /// A stranger whose address ends with `last` sends a packet for a virtual router of host `id`. All on its segment
-    /// get it.
+    /// A stranger whose address ends with `last` sends a packet for a virtual router of host `id`. All hosts on its
+    /// segment receive it.
     pub fn forge(&mut self, id: NodeId, instance: &Instance, last: u8, priority: u8, flaw: Flaw) {
         let Some(node) = self.node(id) else { return };
         let Some(link) = node.link_named(&instance.interface) else { return };
@@ -117,7 +116,7 @@ impl World {
         for other in self.nodes() {
             let Some(node) = self.node(other) else { continue };
             let Some(there) = node.kernel.on_segment(&segment).filter(|l| l.up) else { continue };
-            // By unicast each gets one of its own.
+            // With unicast each host is sent its own copy.
             let to_host = instance.unicast().is_some() != (flaw == Flaw::Destination);
             let theirs = node.kernel.home_of(&segment).find(of_family).map(|p| p.address);
             let destination = if to_host { theirs } else { Some(instance.destination) };
@@ -169,7 +168,7 @@ fn packet(
     }
     let interval = match flaw {
         Flaw::Interval => instance.advert_int + Duration::from_secs(1),
-        // Version 3 lets the master decide.
+        // In version 3 the master determines the interval.
         Flaw::Other => instance.advert_int * if other { 2 } else { 1 },
         _ => instance.advert_int,
     };
@@ -224,7 +223,7 @@ fn packet(
     packet
 }
 
-/// Turns some bits of an octet over.
+/// Flips some bits of an octet.
 fn flip(octets: &mut [u8], at: usize, bits: u8) {
     if let Some(octet) = octets.get_mut(at) {
         *octet ^= bits;

@@ -1,4 +1,4 @@
-//! What a story can do to the world: start and kill daemons, pull cables, lose frames, refuse calls.
+//! Operations of a story on the world: start and kill daemons, pull cables, lose frames, refuse calls.
 
 use core::time::Duration;
 use std::sync::Arc;
@@ -41,7 +41,7 @@ impl World {
             }
             node.in_flight = 0;
             node.kernel.leave_all();
-            // The checker goes on.
+            // The checker continues.
             for what in others {
                 self.push(self.now(), 1, what);
             }
@@ -84,7 +84,7 @@ impl World {
         node.runner_heard = node.runner;
         node.leftovers = node.kernel.addresses.iter().copied().collect();
         let (config, snapshot) = (Arc::clone(&node.config), node.kernel.snapshot());
-        // The last sign of life came up to half a second ago, or before the process was stalled.
+        // The last heartbeat was up to half a second ago, or before the process was stalled.
         let at = Instant::from_nanos(now.as_nanos().saturating_sub(500_000_000));
         let at = node.stalled_since.take().map_or(at, |since| since.min(at));
         let summary = Summary { at, ..node.summary.clone() };
@@ -113,7 +113,7 @@ impl World {
         self.soon(id, What::Reload { node: id, config: Arc::new(config) });
     }
 
-    /// Lets something happen to a process now, or as soon as it goes on.
+    /// Delivers an event to a process now, or as soon as it continues.
     fn soon(&mut self, id: NodeId, what: What) {
         let Some(node) = self.nodes.get_mut(id.0) else { return };
         if node.stalled_until.is_some() {
@@ -123,8 +123,8 @@ impl World {
         }
     }
 
-    /// Stops the process of a host for a while: it is not run, but its kernel goes on. Nothing without a process: the
-    /// next one runs.
+    /// Suspends the process of a host for a while: its kernel continues. Has no effect without a process: the next one
+    /// runs.
     pub fn stall(&mut self, id: NodeId, time: Duration) {
         if self.engine(id).is_none() {
             return;
@@ -173,7 +173,7 @@ impl World {
         }
     }
 
-    /// Another program removes the routes of a host that bear our mark.
+    /// Another program removes the routes of a host with our mark.
     pub fn remove_routes(&mut self, id: NodeId) {
         self.note(id, "somebody removes the routes");
         self.disturb();
@@ -183,7 +183,7 @@ impl World {
         self.tell_routes(id);
     }
 
-    /// Another program removes the addresses that a host has of its own on a segment.
+    /// Another program removes the host's own addresses on a segment.
     pub fn remove_home(&mut self, id: NodeId, segment: &str) {
         self.trouble(id);
         let (Some(node), Ok(segment)) = (self.node(id), segment.parse()) else { return };
@@ -210,7 +210,7 @@ impl World {
         }
     }
 
-    /// Another program, or an earlier daemon, puts an address on the link of a segment.
+    /// Another program, or an earlier daemon, adds an address to the link of a segment.
     pub fn add_address(&mut self, id: NodeId, segment: &str, prefix: Prefix) {
         self.note(id, &format!("somebody adds {prefix} on {segment}"));
         self.disturb();
@@ -259,8 +259,7 @@ impl World {
         self.tell_news(id, false);
     }
 
-    /// Makes the link on a segment again if it is not there: it has another number, no address, and the name of the
-    /// segment.
+    /// Creates the link on a segment again if it is missing: with a new index, no address, and the name of the segment.
     pub fn make_link(&mut self, id: NodeId, segment: &str) {
         let (Some(node), Ok(segment)) = (self.nodes.get_mut(id.0), segment.parse()) else { return };
         if node.kernel.on_segment(&segment).is_some() {
@@ -308,7 +307,7 @@ impl World {
         }
     }
 
-    /// Makes the network perfect, as it was in the beginning.
+    /// Makes the network perfect, as in the beginning.
     pub fn mend_network(&mut self) {
         self.all_troubled();
         self.net.mend();
@@ -322,7 +321,7 @@ impl World {
         }
     }
 
-    /// Hands a packet to every daemon on a segment, as if somebody had sent it.
+    /// Delivers a packet to every daemon on a segment, as if it had been sent there.
     pub fn inject(&mut self, interface: &str, source: std::net::IpAddr, octets: &[u8]) {
         let octets: Arc<[u8]> = octets.into();
         for id in self.nodes() {

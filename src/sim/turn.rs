@@ -1,4 +1,4 @@
-//! What happens to a host: what its kernel does by itself, what its process is handed, one step of its engine.
+//! The events of a host: those of its kernel, those delivered to its process, one step of its engine.
 
 use super::director::Balance;
 use super::world::{NodeId, What, World};
@@ -16,7 +16,7 @@ impl World {
             }
             return;
         }
-        // The kernel works on while the process is stalled.
+        // The kernel continues while the process is stalled.
         if let What::Operation { incarnation, token, item, op, .. } = what {
             let (outcome, gone) = node.kernel.change(&op, &mut self.rng);
             if let Some((link, _)) = op.as_address() {
@@ -34,7 +34,7 @@ impl World {
         }
         if let What::Join { incarnation, interface, group, .. } = what {
             if node.incarnation == incarnation && node.engine.is_some() {
-                // Only groups are joined; to listen to an address of one's own is always possible.
+                // Only groups are joined; receiving on an own address is always possible.
                 let outcome = if node.kernel.refuses_joins && group.is_multicast() {
                     Outcome::Refused(super::kernel::NO_BUFFERS)
                 } else if node.kernel.join(interface, group) {
@@ -73,7 +73,7 @@ impl World {
         let Some(node) = self.nodes.get_mut(id.0) else { return };
         node.stalled_until = None;
         node.stalled_since = None;
-        // Packets first, then the rest in order: a stalled driver hears what it missed before its timers.
+        // Packets first, then the rest in order: a stalled driver processes what it missed before its timers.
         let (packets, rest): (Vec<What>, Vec<What>) =
             core::mem::take(&mut node.inbox).into_iter().partition(|w| match w {
                 What::Packet { .. } => true,

@@ -23,17 +23,17 @@ pub struct NodeId(pub usize);
 
 /// How long the kernel takes to join a group.
 pub(super) const JOIN_TIME: Duration = Duration::from_micros(10);
-/// Lines of the trace that are kept.
+/// Number of kept trace lines.
 const TRACE: usize = 400;
 
-/// Everything there is.
+/// The simulated world.
 #[derive(Debug)]
 pub struct World {
     pub(super) now: Instant,
     sequence: u64,
     queue: BTreeMap<(Instant, u8, u64), What>,
     pub(super) nodes: Vec<Node>,
-    /// How real servers answer, and since when; those not named accept connections.
+    /// How real servers answer, and since when; others accept connections.
     pub(super) servers: BTreeMap<std::net::SocketAddr, (Answer, Instant)>,
     /// The network; changing it counts as a disturbance only through the methods of the world.
     pub(super) net: Net,
@@ -48,45 +48,45 @@ pub struct World {
 #[derive(Debug)]
 pub(super) struct Node {
     pub engine: Option<Engine>,
-    /// Counts starts: what was under way for an earlier engine is lost.
+    /// Number of starts: pending events for an earlier engine are lost.
     pub incarnation: u64,
     pub kernel: Kernel,
     pub director: Director,
     pub kernel_free_at: Instant,
     pub config: Arc<Vrrp>,
     pub stalled_until: Option<Instant>,
-    /// Since when the process, or the one before it, gave no sign of life.
+    /// Since when the process, or its predecessor, has sent no heartbeat.
     pub stalled_since: Option<Instant>,
     pub inbox: Vec<What>,
     pub wake: Option<Instant>,
-    /// Operations that the kernel has not answered.
+    /// Unanswered operations of the kernel.
     pub in_flight: u32,
-    /// Kernel events on their way.
+    /// Pending kernel events.
     pub events: u32,
-    /// How scripts end, by the path of the program; good if not named.
+    /// How scripts end, by the path of the program; success by default.
     pub scripts: BTreeMap<Box<[u8]>, RunEnd>,
     pub runner_alive: bool,
     /// Number of the runner, which changes with each new one, and of the one that the process has a channel to.
     pub runner: u64,
     pub runner_heard: u64,
     pub summary: Summary,
-    /// What scripts and mail recipients were told.
+    /// The notices to scripts and mail recipients.
     pub notices: Vec<(Instant, Notice)>,
     pub finished: bool,
-    /// Addresses that were there when the daemon started: it may leave them until it knows better.
+    /// Addresses that existed when the daemon started: it may keep them until it hears a master.
     pub leftovers: BTreeSet<(IfIndex, Prefix)>,
-    /// Addresses that were added for the daemon and are there still.
+    /// Addresses that were added for the daemon and still exist.
     pub ours: BTreeSet<(IfIndex, Prefix)>,
-    /// Addresses that an owner found when it started and takes for those of the interface, even if an earlier daemon
-    /// has left them: nothing tells one from the other.
+    /// Addresses that an owner found when it started and considers the interface's own, even if an earlier daemon left
+    /// them: the two are indistinguishable.
     pub taken: BTreeSet<Prefix>,
-    /// Links that were called so when the daemon came to know them, and are not any more.
+    /// Links by the name that they had when the daemon first saw them, if they were renamed.
     pub former: BTreeMap<IfName, IfIndex>,
 }
 
 impl Node {
-    /// The link that a name of the configuration means: the one that had it, until that is gone, or else the one that
-    /// has it.
+    /// The link that a configured name refers to: the one that had it first, until that is deleted, or else the one
+    /// that has it now.
     pub fn link_named(&self, name: &IfName) -> Option<&Link> {
         match self.former.get(name) {
             Some(index) => self.kernel.link_at(*index),
@@ -95,7 +95,7 @@ impl Node {
     }
 }
 
-/// What will happen.
+/// A future event.
 #[derive(Clone, Debug)]
 pub(super) enum What {
     Packet {
@@ -105,7 +105,7 @@ pub(super) enum What {
     },
     Link {
         node: NodeId,
-        /// As it was when the kernel told of it.
+        /// The link at the time of the event.
         link: Link,
     },
     LinkGone {
@@ -153,7 +153,7 @@ pub(super) enum What {
     },
     RunnerReady {
         node: NodeId,
-        /// Its number.
+        /// Number of the runner.
         runner: u64,
     },
     Reload {
@@ -176,7 +176,7 @@ pub(super) enum What {
 }
 
 impl World {
-    /// An empty world whose every chance depends on `seed`.
+    /// An empty world whose randomness depends only on `seed`.
     #[must_use]
     pub fn new(seed: u64) -> Self {
         Self {
@@ -281,13 +281,13 @@ impl World {
         self.node(id)?.engine.as_ref()
     }
 
-    /// The number that two runs have in common exactly if all their actions were the same.
+    /// A digest of all actions: equal for two runs if all their actions were the same.
     #[must_use]
     pub const fn digest(&self) -> u64 {
         self.digest
     }
 
-    /// What happened last, adverts left out.
+    /// The last events, without adverts.
     #[must_use]
     pub fn trace(&self) -> String {
         let mut all = String::new();
@@ -316,7 +316,7 @@ impl World {
         }
     }
 
-    /// Lets time pass until `done` holds, at most `limit`. Says whether it does.
+    /// Lets time pass until `done` holds, at most `limit`. Returns whether it does.
     pub fn run_until(&mut self, limit: Duration, mut done: impl FnMut(&Self) -> bool) -> bool {
         let end = self.now + limit;
         loop {
@@ -335,7 +335,7 @@ impl World {
         done(self)
     }
 
-    /// Ranks order what happens at the same moment: packets come before timers, as a driver hands them over.
+    /// Ranks order events of the same moment: packets come before timers, as in a driver.
     pub(super) fn push(&mut self, at: Instant, rank: u8, what: What) {
         self.sequence += 1;
         self.queue.insert((at, rank, self.sequence), what);

@@ -40,19 +40,20 @@ impl core::fmt::Display for State {
     }
 }
 
-/// What the supervisor keeps of the VRRP role, so that a restarted one goes on where the last one stopped.
+/// The state of the VRRP role that the supervisor stores, so that a restarted role continues where the previous one
+/// stopped.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Summary {
-    /// When this was true.
+    /// Time of the view.
     pub at: Instant,
     /// Each instance.
     pub instances: Vec<InstanceSummary>,
     /// Each group.
     pub groups: Vec<GroupSummary>,
-    /// Names of the configuration, and the interface that each means: it may be called otherwise, now or by the time that
-    /// the next process looks.
+    /// Configured names and the interface that each refers to: it may have a different name, now or when the next
+    /// process looks it up.
     pub interfaces: Vec<(IfName, IfIndex)>,
-    /// Settings of interfaces as they were before they were changed.
+    /// Original values of changed interface settings.
     pub settings: Vec<(IfName, Setting, u32)>,
     /// What `net.ipv4.igmp_link_local_mcast_reports` was before it was changed.
     pub reports: Option<u32>,
@@ -69,7 +70,7 @@ pub struct InstanceSummary {
     pub announced: Option<State>,
     /// Virtual addresses that are the interface's own, not to be removed.
     pub own: Vec<Prefix>,
-    /// The last AH sequence number, and when it was that.
+    /// The last AH sequence number, and its time.
     pub ah: (u32, Instant),
     /// The sequence of the last HMAC trailer heard from each sender, and when it was heard.
     pub heard: Vec<(IpAddr, u64, Instant)>,
@@ -87,9 +88,9 @@ pub struct GroupSummary {
 /// A full view of the VRRP engine.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Vrrp {
-    /// Version of this form; a new number means that a field went or changed its meaning.
+    /// Version of this form; it increases when a field is removed or changes its meaning.
     pub schema: u32,
-    /// When this was true.
+    /// Time of the view.
     pub at: Instant,
     /// The instances, in the order of the configuration.
     pub instances: Vec<Instance>,
@@ -99,12 +100,12 @@ pub struct Vrrp {
     pub scripts: Vec<Script>,
     /// Adverts received for a VRID that no instance has.
     pub unknown_vrid: u64,
-    /// Packets of IP protocol 112 that no instance can be named for.
+    /// Packets of IP protocol 112 that belong to no instance.
     pub malformed: u64,
 }
 
 impl Vrrp {
-    /// This part of a view with the next one behind it; what is counted is taken from that.
+    /// Joins this part of a view with the next one; counters are those of the next one.
     #[must_use]
     pub fn joined(mut self, next: Self) -> Self {
         let Self { schema, at, instances, groups, scripts, unknown_vrid, malformed } = next;
@@ -132,52 +133,52 @@ pub struct Instance {
     pub since: Instant,
     /// Configured priority.
     pub priority: u8,
-    /// Priority in force.
+    /// Effective priority.
     pub effective_priority: u8,
     /// The master it hears.
     pub master: Option<IpAddr>,
     /// Why it is in FAULT, in words; empty otherwise.
     pub faults: Vec<String>,
-    /// Addresses, routes and the like that it puts into the kernel as master.
+    /// Number of addresses, routes and other objects that it adds to the kernel as master.
     pub objects_wanted: usize,
-    /// Those of them that are there now.
+    /// Number of them that exist now.
     pub objects_present: usize,
-    /// Those that the kernel refuses or that wait for something.
+    /// Objects that the kernel refuses or that wait for something.
     pub objects_missing: Vec<MissingObject>,
-    /// What it counted.
+    /// Its counters.
     pub counters: Counters,
 }
 
-/// An object that is not in the kernel as it is wanted.
+/// An object that is not in the kernel as wanted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MissingObject {
-    /// Which, in words: `address 10.0.0.100/24 on eth0`.
+    /// Its description: `address 10.0.0.100/24 on eth0`.
     pub object: String,
     /// Why.
     pub reason: Missing,
 }
 
-/// Why an object is not in the kernel as it is wanted.
+/// Why an object is not in the kernel as wanted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Missing {
     /// The kernel refuses it.
     Refused {
         /// Its error number; 0 when another program keeps removing the object.
         errno: i32,
-        /// Attempts in a row.
+        /// Number of consecutive attempts.
         attempts: u32,
         /// When the next one is made.
         retry_at: Instant,
     },
     /// An interface does not exist.
     NoInterface(IfName),
-    /// A virtual address that it depends on is not there.
+    /// A virtual address that it depends on does not exist.
     NoAddress(IpAddr),
-    /// The table of packet filters that it belongs to is not there.
+    /// The table of packet filters that it belongs to does not exist.
     NoTable {
         /// Its name.
         table: String,
-        /// The error number with which the kernel refuses it; 0 when it was not asked yet.
+        /// The error number with which the kernel refuses it; 0 if it was not requested yet.
         errno: i32,
     },
 }
@@ -217,7 +218,7 @@ pub struct Counters {
     pub priority_zero_received: u64,
     /// Adverts of priority 0 sent.
     pub priority_zero_sent: u64,
-    /// Addresses, routes and the like put back because another program had removed them.
+    /// Addresses, routes and other objects restored because another program had removed them.
     pub objects_restored: u64,
     /// Refused: TTL or hop limit not 255.
     pub bad_ttl: u64,
@@ -241,11 +242,11 @@ pub struct Counters {
     pub address_list_mismatch: u64,
     /// Refused: interval differs from ours (version 2).
     pub bad_interval: u64,
-    /// Refused: sent to another address than adverts are.
+    /// Refused: wrong destination address.
     pub bad_destination: u64,
-    /// Ignored: we own the addresses and are told to ignore others.
+    /// Ignored: we own the addresses and are configured to ignore others.
     pub ignored_as_owner: u64,
-    /// Refused: by unicast from a router that is not a peer.
+    /// Refused: unicast from a router that is not a peer.
     pub not_a_peer: u64,
     /// Refused: no authentication trailer.
     pub auth_missing: u64,
@@ -253,11 +254,11 @@ pub struct Counters {
     pub auth_malformed: u64,
     /// Refused: authentication trailer with an unknown key.
     pub auth_unknown_key: u64,
-    /// Refused: authentication trailer that does not belong to the packet.
+    /// Refused: wrong HMAC in the authentication trailer.
     pub auth_invalid_hmac: u64,
     /// Refused: authentication trailer outside the time window.
     pub auth_stale: u64,
-    /// Refused: authentication trailer heard before.
+    /// Refused: replayed authentication trailer.
     pub auth_replay: u64,
 }
 

@@ -1,4 +1,4 @@
-//! What an event loop without a runtime waits on: epoll, a timer with absolute deadlines, wake-ups.
+//! The parts of an event loop without a runtime: epoll, a timer with absolute deadlines, wake-ups.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -23,7 +23,7 @@ pub struct Ready {
 impl Ready {
     const ROOM: usize = 16;
 
-    /// None yet.
+    /// Nothing is ready.
     #[must_use]
     pub fn new() -> Self {
         Self { events: [EpollEvent::empty(); Self::ROOM], count: 0 }
@@ -45,7 +45,7 @@ impl Epoll {
     /// An empty set.
     ///
     /// # Errors
-    /// When the process has no descriptor left.
+    /// If the process has no descriptor left.
     pub fn new() -> io::Result<Self> {
         Ok(Self(epoll::Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?))
     }
@@ -66,7 +66,7 @@ impl Epoll {
         Ok(self.0.delete(fd)?)
     }
 
-    /// Waits until something is ready. Being interrupted by a signal counts as nothing ready.
+    /// Waits until something is ready. An interruption by a signal counts as nothing ready.
     ///
     /// # Errors
     /// Those of `epoll_wait(2)`.
@@ -80,7 +80,7 @@ impl Epoll {
     }
 }
 
-/// A timer that is set to a point in time, so that being served late once does not shift what follows.
+/// A timer that is set to a point in time, so that one late expiration does not shift the following ones.
 pub struct Timer {
     fd: timerfd::TimerFd,
     set: Option<Instant>,
@@ -90,7 +90,7 @@ impl Timer {
     /// A timer that is not set.
     ///
     /// # Errors
-    /// When the process has no descriptor left.
+    /// If the process has no descriptor left.
     pub fn new() -> io::Result<Self> {
         Ok(Self {
             fd: timerfd::TimerFd::new(
@@ -101,8 +101,8 @@ impl Timer {
         })
     }
 
-    /// Makes the descriptor ready from `at` on; `None` never. A point that has passed makes it ready at once.
-    /// Calling this again with the same point costs nothing, unless [`Self::clear`] came between.
+    /// Makes the descriptor ready from `at` on; `None`: never. A past point makes it ready at once. Calling this again
+    /// with the same point costs nothing, unless [`Self::clear`] was called in between.
     ///
     /// # Errors
     /// Those of `timerfd_settime(2)`.
@@ -111,7 +111,7 @@ impl Timer {
             return Ok(());
         }
         match at {
-            // All zero would switch the timer off.
+            // All zero would disable the timer.
             Some(at) => {
                 let nanos = at.as_nanos().max(1);
                 let time = TimeSpec::new(
@@ -129,7 +129,7 @@ impl Timer {
     /// Makes the descriptor not ready; the timer is no longer set.
     pub fn clear(&mut self) {
         self.set = None;
-        // Never blocks; no expiration is an answer like any other.
+        // Never blocks; it does not matter whether it has expired.
         let _ = self.fd.wait();
     }
 }
@@ -144,10 +144,10 @@ impl AsFd for Timer {
 pub struct Wake(EventFd);
 
 impl Wake {
-    /// Nobody called yet.
+    /// Creates a wake-up call that is not ready.
     ///
     /// # Errors
-    /// When the process has no descriptor left.
+    /// If the process has no descriptor left.
     pub fn new() -> io::Result<Self> {
         Ok(Self(EventFd::from_value_and_flags(0, EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?))
     }
@@ -163,7 +163,7 @@ impl Wake {
         let _ = self.0.read();
     }
 
-    /// Makes the descriptor not ready; whether it was.
+    /// Makes the descriptor not ready; returns whether it was ready.
     #[must_use]
     pub fn take(&self) -> bool {
         self.0.read().is_ok()
@@ -195,7 +195,7 @@ mod tests {
         epoll.wait(&mut ready).unwrap();
         assert!(clock::now() >= at);
         assert_eq!(ready.keys().collect::<Vec<_>>(), [7]);
-        // A past point is ready at once, also when it is the one that just fired.
+        // A past point is ready at once, even if it is the one that just fired.
         timer.clear();
         timer.set(Some(at)).unwrap();
         epoll.wait(&mut ready).unwrap();

@@ -1,4 +1,4 @@
-//! How the kernel treats this process among others: scheduling, memory, limits.
+//! Scheduling, memory and limits of this process.
 
 use std::io;
 
@@ -39,7 +39,7 @@ fn set_policy(policy: libc::c_int, priority: u8) -> io::Result<()> {
 /// Sets the nice value, -20 to 19, of all threads of this process; threads started later inherit it.
 ///
 /// # Errors
-/// `EACCES` when lowering it without the capability SYS_NICE.
+/// `EACCES` if it is lowered without the capability SYS_NICE.
 pub fn nice(value: i8) -> io::Result<()> {
     for thread in threads() {
         // SAFETY: no pointers.
@@ -102,8 +102,7 @@ fn ended_or(error: io::Error) -> io::Result<()> {
     if error.raw_os_error() == Some(libc::ESRCH) { Ok(()) } else { Err(error) }
 }
 
-/// Keeps all memory of this process, also what it gets later, from being swapped out. Pages count once they are
-/// used.
+/// Keeps all current and future memory of this process from being swapped out. Pages are locked once they are used.
 ///
 /// # Errors
 /// `EPERM`, `ENOMEM` beyond `RLIMIT_MEMLOCK` without the capability IPC_LOCK.
@@ -136,13 +135,13 @@ pub fn limit_real_time(micros: u64) -> io::Result<()> {
     Ok(setrlimit(Resource::RLIMIT_RTTIME, micros.min(hard), hard)?)
 }
 
-/// Timers of the calling thread expire this close to their time, in nanoseconds (50,000 by default).
+/// Sets the timer slack of the calling thread, in nanoseconds (50,000 by default).
 pub fn timer_slack(nanos: u32) {
     // Only a hint; nothing depends on it.
     let _ = nix::sys::prctl::set_timerslack(nanos.into());
 }
 
-/// Allows this process at least `wanted` descriptors, or as many as it may have.
+/// Raises the descriptor limit of this process to at least `wanted`, or as far as permitted.
 pub fn descriptors(wanted: u64) {
     if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
         && soft < wanted
@@ -157,20 +156,20 @@ pub fn descriptors(wanted: u64) {
 /// Lets a crash write a core file of any size.
 ///
 /// # Errors
-/// `EPERM` when the hard limit is lower and the capability SYS_RESOURCE is missing.
+/// `EPERM` if the hard limit is lower and the capability SYS_RESOURCE is missing.
 pub fn core_files() -> io::Result<()> {
     let all = libc::RLIM_INFINITY;
     Ok(setrlimit(Resource::RLIMIT_CORE, all, all)?)
 }
 
-/// The largest piece that the allocator may take out of its pools.
+/// The largest block that the allocator may take from its pools, in octets.
 #[cfg(target_env = "gnu")]
 const MOST_UNMAPPED: libc::c_int = 32 << 20;
 
-/// Makes the allocator give memory back and keep few pools. Called first, while there is one thread.
+/// Makes the allocator return memory and keep few pools. Called first, while there is one thread.
 pub fn thrifty_allocator() {
     #[cfg(target_env = "gnu")]
-    // SAFETY: only sets numbers within the allocator. Two arenas: the real-time thread has one of its own.
+    // SAFETY: only sets parameters of the allocator. Two arenas: the real-time thread has one of its own.
     unsafe {
         libc::mallopt(libc::M_ARENA_MAX, 2);
         libc::mallopt(libc::M_TRIM_THRESHOLD, 64 << 10);
@@ -178,14 +177,13 @@ pub fn thrifty_allocator() {
     }
 }
 
-/// Makes the allocator keep up to `octets` of what was given back to it, to be used again: memory from the kernel costs
-/// more than anything else that is done with it when a configuration is read. Called first, while there is one
-/// thread.
+/// Makes the allocator keep up to `octets` of freed memory for reuse: when a configuration is read, getting memory from
+/// the kernel costs more than using it. Called first, while there is one thread.
 pub fn keep_memory(octets: u32) {
     #[cfg(target_env = "gnu")]
     {
         let octets = libc::c_int::try_from(octets).unwrap_or(libc::c_int::MAX);
-        // SAFETY: only sets numbers within the allocator, which refuses what is beyond its limits.
+        // SAFETY: only sets parameters of the allocator, which refuses invalid ones.
         unsafe {
             libc::mallopt(libc::M_TRIM_THRESHOLD, octets);
             libc::mallopt(libc::M_MMAP_THRESHOLD, octets.min(MOST_UNMAPPED));
@@ -196,7 +194,7 @@ pub fn keep_memory(octets: u32) {
     let _ = octets;
 }
 
-/// Gives unused memory of the allocator back to the kernel.
+/// Returns unused memory of the allocator to the kernel.
 pub fn trim() {
     #[cfg(target_env = "gnu")]
     // SAFETY: has no preconditions.

@@ -1,5 +1,5 @@
-//! Files and processes that are tracked: another process looks at them and reports. Until it has, who tracks them
-//! takes no decision; a report that does not come is not waited for without end.
+//! Tracked files and processes: another process watches them and reports. Until then, instances that track them take no
+//! decision; the wait for a report is limited.
 
 use core::time::Duration;
 use std::collections::BTreeMap;
@@ -10,16 +10,16 @@ use crate::model::tracker::Tracked;
 use crate::model::{self, Weight};
 use crate::track::{State, Subject};
 
-/// How long the first report of a file or a process is waited for. It takes some milliseconds.
+/// How long to wait for the first report about a file or a process. It normally takes some milliseconds.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 impl Engine {
-    /// What is known of a file or a process.
+    /// What is known about a file or a process.
     pub(super) fn reported(&self, subject: &Subject) -> State {
         self.reports.get(subject).copied().unwrap_or(State::Awaited)
     }
 
-    /// The number in a file, or whether enough processes run.
+    /// A report: the number in a file, or whether enough processes run.
     pub(super) fn report(&mut self, moment: &mut Moment<'_>, subject: Subject, state: State) {
         let tracker = self.trackers.find(&subject);
         let before = self.reports.get(&subject).copied();
@@ -35,7 +35,7 @@ impl Engine {
                 _ => {}
             }
         }
-        // What the configuration in force does not name may be named by the next one.
+        // A name that is not configured may belong to the next configuration.
         self.reports.insert(subject, state);
         if let Some(tracker) = tracker {
             let concerned = self.note_tracker(tracker, state);
@@ -43,13 +43,13 @@ impl Engine {
         }
     }
 
-    /// The subjects of the configuration that others report of.
+    /// The subjects of the configuration that another process reports about.
     fn reporting(config: &model::Vrrp) -> impl Iterator<Item = Subject> {
         let files = config.track_files.iter().map(|f| Subject::File(f.name.clone()));
         files.chain(config.track_processes.iter().map(|p| Subject::Process(p.name.clone())))
     }
 
-    /// A new configuration is there: what it does not name is forgotten, what nobody reported of yet is waited for.
+    /// A new configuration: subjects that it does not name are forgotten, and those without a report are waited for.
     pub(super) fn await_reports(&mut self, moment: &Moment<'_>) {
         let wanted: std::collections::BTreeSet<Subject> = Self::reporting(&self.config).collect();
         self.reports.retain(|subject, _| wanted.contains(subject));
@@ -65,7 +65,7 @@ impl Engine {
         self.trackers.find(subject).is_some_and(|id| self.trackers.state(id) == State::Awaited)
     }
 
-    /// Reports have not come in time: a file counts as one that is not there, and no process as running.
+    /// Reports are overdue: a file counts as missing, and processes as not running.
     pub(super) fn reports_overdue(&mut self, moment: &mut Moment<'_>) {
         let config = std::sync::Arc::clone(&self.config);
         for subject in Self::reporting(&config) {
@@ -85,8 +85,8 @@ impl Engine {
     }
 }
 
-/// What is tracked for an instance: by itself and by its group. Where both name the same thing, the group's
-/// weight counts unless it is 0. One line for each kind.
+/// What an instance tracks, by itself and through its group. If both track the same object, the group's weight counts
+/// unless it is 0. One line per kind.
 pub(super) fn tracked(
     config: &model::Vrrp,
     instance: &model::Instance,

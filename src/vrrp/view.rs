@@ -1,4 +1,4 @@
-//! Views of the engine for others.
+//! Views of the engine for readers, and summaries for the next process of the role.
 
 use super::Engine;
 use crate::base::Instant;
@@ -9,7 +9,7 @@ use crate::status::vrrp::{
 };
 
 impl Engine {
-    /// What the supervisor keeps, so that a restarted role goes on where this one stopped; in one piece.
+    /// What the supervisor stores, so that a restarted role continues where this one stopped; in one piece.
     #[must_use]
     pub fn summary(&self, now: Instant) -> Summary {
         self.summary_part(now, 0, usize::MAX).0
@@ -47,8 +47,8 @@ impl Engine {
         (Summary { at: now, instances, groups, interfaces, settings, reports: None }, more)
     }
 
-    /// A full view, in one piece: for tests and for the end of a process. Whoever must not be held up takes parts
-    /// by [`Self::view`].
+    /// A full view, in one piece: for tests and for the end of a process. A thread that must not be delayed takes parts
+    /// by [`Self::part_of_view`].
     #[must_use]
     pub fn view(&self, now: Instant) -> Vrrp {
         self.part_of_view(now, 0, usize::MAX).0
@@ -62,7 +62,7 @@ impl Engine {
         let (own, groups) = (config.len(), self.groups.len());
         let total = own + groups + self.scripts.len();
         let end = skip.saturating_add(count).min(total);
-        // Objects of a list that begins at this position among all.
+        // The objects of a list that starts at this position of all objects.
         let some = |begin: usize, length: usize| {
             let first = skip.saturating_sub(begin).min(length);
             let behind = end.saturating_sub(begin).min(length);
@@ -111,7 +111,7 @@ impl Engine {
 }
 
 impl Engine {
-    /// Why an object of an instance is not as it is wanted, if the kernel refuses it or something it needs is missing.
+    /// Why an object of an instance is not as wanted: the kernel refuses it, or something it needs is missing.
     fn missing(&self, instance: &super::Instance, id: ObjectId) -> Option<MissingObject> {
         let entry = self.objects.entry(id)?;
         let reason = match (entry.refused, self.objects.waits(id)) {
@@ -136,9 +136,9 @@ impl Engine {
     }
 }
 
-/// Looks at single things, for tests and the simulator.
+/// Accessors for tests and the simulator.
 impl Engine {
-    /// How many steps panicked: each is a defect.
+    /// Number of steps that panicked: each is a defect.
     #[must_use]
     pub const fn failures(&self) -> u64 {
         self.failures
@@ -150,7 +150,7 @@ impl Engine {
         self.named(name).map(super::Instance::state)
     }
 
-    /// The priority of an instance in force.
+    /// The effective priority of an instance.
     #[must_use]
     pub fn priority(&self, name: &str) -> Option<u8> {
         self.named(name).map(|i| i.effective_priority)

@@ -1,4 +1,4 @@
-//! The check engine: lists of events and what must come of them.
+//! The check engine: lists of events and the expected actions.
 
 mod audit;
 mod bench;

@@ -1,4 +1,4 @@
-//! Leaving.
+//! Stopping.
 
 use super::bench::{Answer, Bench, command, key, lvs, pair, pair_with, real, service, sorry};
 

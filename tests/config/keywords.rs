@@ -35,7 +35,7 @@ fn every_keyword_is_declared_and_no_other() {
     assert!(invented.is_empty(), "keepalived does not know: {invented:?}");
 }
 
-/// A configuration around a line of a block.
+/// A configuration that contains a line of a block.
 fn around(kind: &str, line: &str) -> String {
     let head = "track_group T {\n group { V }\n}\nvrrp_script s { script /usr/bin/true\n}\ntrack_file f { file /tmp/f\n}\nvrrp_track_process p { process x\n}\nbfd_instance b { neighbor_ip 10.0.0.3\n source_ip 10.0.0.2\n}\n";
     let instance = |inner: &str| {
@@ -62,7 +62,7 @@ fn around(kind: &str, line: &str) -> String {
 }
 
 /// Option words of lines: the block, the line without the word, lines with one. `as` of routes is missing: keepalived
-/// does not carry it out either and says so.
+/// does not support it either and reports that.
 const OPTIONS: &[(&str, &str, &[&str])] = &[
     (
         "address",
@@ -293,7 +293,7 @@ fn every_option_word_lands_in_the_model() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// Values of keywords whose form does not tell one: the keyword, or the block and the keyword, and the values.
+/// Values of keywords whose form does not give one: the keyword, or the block and the keyword, and the values.
 const SAMPLES: &[(&str, &[&str])] = &[
     ("instance", &["one"]),
     ("net_namespace", &["one"]),
@@ -439,19 +439,19 @@ const SAMPLES: &[(&str, &[&str])] = &[
     ("misc_path", &["/usr/bin/false"]),
 ];
 
-/// Read by the parser itself, or about how later lines are read: no place in the model is meant for them.
+/// Handled by the parser itself, or changing how later lines are read: they are not in the model.
 const OF_THE_READER: &[&str] = &[
-    // Reported as doing nothing.
+    // Reported as having no effect.
     "hashed",
     "include_check",
     "iproute_usr_dir",
     "iproute_etc_dir",
-    // These two change what paths and accounts of scripts become on a machine with links and groups.
+    // These two change paths and accounts of scripts on a machine with links and groups.
     "use_symlink_paths",
     "set_supplementary_groups",
 ];
 
-/// A configuration in which a line stands in the block of that path. Several where a keyword needs other company.
+/// Configurations that contain a line in the block of this path. Several if keywords need different contexts.
 pub(super) fn inside(path: &str, line: &str) -> Vec<String> {
     let global = |inner: &str| {
         format!(
@@ -664,13 +664,12 @@ pub(super) fn inside(path: &str, line: &str) -> Vec<String> {
     }
 }
 
-/// What they ask for is what happens anyway: interfaces are waited for, and sets of
-/// addresses are those of nftables (N0704). (The word `allow_if_changes`, which would change that, is named as not in
-/// effect.)
+/// Keywords that ask for what happens anyway: the daemon waits for interfaces, and sets of addresses are those of
+/// nftables (N0704). (The word `allow_if_changes`, which would change that, is reported as not in effect.)
 const AS_IT_IS: &[&str] = &["dynamic_interfaces", "vrrp_ipsets"];
 
-/// What of the model the daemon acts on in this version. A part that becomes effective leaves this list, and its
-/// keywords their mark.
+/// The part of the model that is in effect in this version. A part that becomes effective is removed from this list,
+/// and its keywords lose their mark.
 fn effective(mut model: Model) -> Model {
     let all = core::mem::take(&mut *model.global.settings);
     *model.global.settings = Settings {
@@ -782,7 +781,7 @@ fn effective(mut model: Model) -> Model {
     model
 }
 
-/// Values of a keyword that say different things.
+/// Values of a keyword with different meanings.
 pub(super) fn samples(term: &Term) -> Option<Vec<String>> {
     if !term.values.is_empty() {
         return Some(term.values.clone());
@@ -813,7 +812,7 @@ fn every_keyword_lands_in_the_model() {
         } else {
             format!("{}/{}", term.path, term.name)
         };
-        // Blocks are shown by what stands in them.
+        // Blocks are covered by their content.
         let block =
             term.values.is_empty() && (blocks.contains(&own) || term.name.ends_with("_CHECK"));
         if block

@@ -1,5 +1,5 @@
-//! Seeds that nobody can write by hand: packets, events, messages. They are made here and kept in `fuzz/seeds`, where
-//! fuzzers find them; after a wanted change run with `EVERVIP_BLESS=1`.
+//! Seeds that cannot be written by hand: packets, events, messages. They are generated here and stored in `fuzz/seeds`,
+//! where fuzzers find them; after an intended change run with `EVERVIP_BLESS=1`.
 
 use std::fs;
 use std::net::IpAddr;
@@ -97,7 +97,7 @@ fn adverts() -> Vec<Seed> {
 }
 
 fn events() -> Vec<Seed> {
-    // Kind, time, interface, number, then what the kind takes.
+    // Kind, time, interface, number, then the arguments of the kind.
     let start = [14, 0, 0, 0, 6, 0, 0, 1, 11, 0, 0, 0, 10, 0, 0, 0];
     let timers: Vec<u8> = (0..20).flat_map(|_| [3, 255, 0, 0]).collect();
     let answers: Vec<u8> = (0..4).flat_map(|_| [10, 1, 0, 0]).collect();
@@ -161,7 +161,7 @@ fn messages() -> Vec<Seed> {
     ]
 }
 
-/// Messages of a process gone wild: a kind, a number of descriptors, a length, octets.
+/// Messages of a runaway process: a kind, a number of descriptors, a length, octets.
 fn wild() -> Vec<Seed> {
     let alive = postcard::to_allocvec(&FromRole::Alive).unwrap();
     let one = |kind: u8, fds: u8, body: &[u8]| {
@@ -243,7 +243,7 @@ fn trees() -> Vec<Seed> {
     ]
 }
 
-/// A netlink message of a kind; `port` is whose request it comes of.
+/// A netlink message of a kind; `port` is that of the request that caused it.
 fn netlink(kind: u16, port: u32, body: &[u8]) -> Vec<u8> {
     let mut message = (16 + body.len() as u32).to_ne_bytes().to_vec();
     message.extend(kind.to_ne_bytes());

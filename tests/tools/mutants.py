@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Mutation testing by a drawn sample: what changes to the code would no test notice?
 
-    tests/tools/mutants.py [--seed N] [--count N] [--path PREFIX]... [--chaos] [--list]
+    tests/tools/mutants.py [--seed N] [--count N] [--from N] [--path PREFIX]... [--core | --chaos] [--list]
 
 Draws COUNT of the mutants that `cargo mutants --list` knows (.cargo/mutants.toml says where), by the seed, and tries
 each in a copy of the last commit: first the core's tests alone but for chaos, which build and run quickly; what survives
@@ -184,6 +184,8 @@ def main():
     parser.add_argument("--count", type=int, default=100)
     parser.add_argument("--path", action="append", default=[], help="only files whose path begins with this")
     parser.add_argument("--chaos", action="store_true", help="only the simulator's chaos")
+    parser.add_argument("--core", action="store_true", help="only the core's tests: quick, and finds most holes")
+    parser.add_argument("--from", type=int, default=1, dest="first", help="begin with this one of those drawn")
     parser.add_argument("--list", action="store_true", help="only print what is drawn")
     options = parser.parse_args()
     paths = options.path or (["src/vrrp/"] if options.chaos else [])
@@ -204,10 +206,12 @@ def main():
     else:
         # Chaos takes ten times as long as all other tests of the core together: it is met by what survives these.
         stages = [Stage("core", CORE, without="chaos_breaks_nothing"), Stage("near", FULL, NEAR), Stage("all", FULL)]
+        if options.core:
+            stages = stages[:1]
     for stage in stages:
         stage.baseline()
     results = []
-    for number, mutant in enumerate(drawn, 1):
+    for number, mutant in list(enumerate(drawn, 1))[options.first - 1 :]:
         started = time.monotonic()
         outcome, why = attempt(mutant, stages)
         results.append((outcome, why, mutant))

@@ -1,8 +1,8 @@
-//! Probes: what is said to a server, and how its answer is judged, without sockets.
+//! Probes: requests to a server and the evaluation of its answers, without sockets.
 //!
-//! One file a kind. A kind is fed with what its connection did and gives a [`Verdict`]; sockets, time limits
-//! and the life of a connection are left to the shell (`drive::probe`), the schedule and what follows from a
-//! verdict to the engine.
+//! One file per kind. A kind processes the events of its connection and gives a [`Verdict`]; sockets, time limits and
+//! connection handling are left to the shell (`drive::probe`), the schedule and the consequences of a verdict to the
+//! engine.
 
 use core::fmt;
 use core::time::Duration;
@@ -29,11 +29,11 @@ pub struct ProbeId {
 /// How an attempt ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Verdict {
-    /// The server is good, and can take so much.
+    /// The server is good, and can take this share.
     Success(Share),
-    /// It is not.
+    /// The server is bad.
     Failure(Failure),
-    /// It could not be tried, for a reason on this side: this says nothing about the server.
+    /// It could not be tried, for a local reason: no statement about the server.
     Untried {
         /// What failed.
         step: Step,
@@ -43,7 +43,7 @@ pub enum Verdict {
 }
 
 impl Verdict {
-    /// The server is good, and nothing is said about its weight.
+    /// The server is good, without a statement about its weight.
     pub const SUCCESS: Self = Self::Success(Share::Configured);
 }
 
@@ -61,7 +61,7 @@ impl fmt::Display for Verdict {
 /// How much of the traffic a server can take, as a check found it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Share {
-    /// What the configuration says.
+    /// The configured weight.
     #[default]
     Configured,
     /// This weight in place of the configured one, 0 to 2,147,483,647.
@@ -71,7 +71,7 @@ pub enum Share {
 /// Why an attempt failed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Failure {
-    /// No answer in time.
+    /// The time limit passed.
     Timeout,
     /// The connection could not be made: error number, positive.
     Connection(i32),
@@ -79,11 +79,10 @@ pub enum Failure {
     Exited(i32),
     /// A signal ended a program.
     Killed(i32),
-    /// The answer is not the one that was asked for; why, in words.
+    /// The answer is not as expected; the reason in words.
     Answer(Box<str>),
-    /// A page is not as it must be.
+    /// A page is not as expected.
     Page {
-        /// Its path.
         path: Box<str>,
         /// What is wrong with it.
         fault: http::Fault,
@@ -103,19 +102,19 @@ impl fmt::Display for Failure {
     }
 }
 
-/// What a connection needs before it can be tried, in order.
+/// The steps of making a connection, in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Step {
     Socket,
-    /// The mark of its packets.
+    /// Setting the firewall mark of its packets.
     Mark,
-    /// The interface it is to use.
+    /// Binding to the interface.
     Device,
-    /// Its source address.
+    /// Binding to the source address.
     Source,
     /// The connection itself.
     Connect,
-    /// The program of a check.
+    /// Running the program of a check.
     Program,
 }
 
@@ -149,13 +148,13 @@ pub enum In {
 /// How a connection ends once the verdict is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Closing {
-    /// With FIN: servers see an ordinary end. The socket stays in TIME_WAIT for a minute.
+    /// With FIN: an orderly end for the server. The socket stays in TIME_WAIT for a minute.
     Orderly,
-    /// With RST: nothing stays, neither here nor in connection tracking.
+    /// With RST: nothing remains, neither here nor in connection tracking.
     Reset,
 }
 
-/// What an attempt tries.
+/// The request of an attempt.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Request {
     /// `TCP_CHECK`
@@ -166,7 +165,7 @@ pub enum Request {
     Http(Box<http::Page>),
 }
 
-/// What a check is about, in words.
+/// The server and service of a check, for texts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Subject {
     /// `[10.0.0.71]:tcp:80`
@@ -175,28 +174,28 @@ pub(super) struct Subject {
     pub service: ServiceId,
 }
 
-/// Where a series of failed attempts stands.
+/// The state of a series of failed attempts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Tries {
     /// Retries before this attempt.
     pub so_far: u32,
-    /// Retries that the configuration asks for.
+    /// Configured number of retries.
     pub all: u32,
-    /// Another attempt follows before this decides.
+    /// Another attempt follows before the series decides.
     pub again: bool,
 }
 
 impl Tries {
-    /// The retries before a failure that decides; none if there were none.
+    /// The retries before the deciding failure; none if there were none.
     fn made(self) -> Option<u32> {
         (self.so_far > 0).then_some(self.so_far)
     }
 }
 
-/// A kind of check that this version carries out, with its settings. Checks of other kinds count as not configured;
-/// whoever reads the configuration says so.
+/// A kind of check that this version supports, with its settings. Other kinds count as not configured; reading the
+/// configuration reports them.
 ///
-/// A new kind is a file beside `tcp.rs` with its conversation and its words, and a line in each method here.
+/// A new kind is a file beside `tcp.rs` with its protocol and texts, and a line in each method here.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Kind<'c> {
     Tcp(&'c Connection),
@@ -214,7 +213,7 @@ impl<'c> Kind<'c> {
         }
     }
 
-    /// What an attempt at that page tries. None if there is no such page.
+    /// The request of an attempt at that page. None if there is no such page.
     pub fn request(self, page: usize) -> Option<Request> {
         Some(match self {
             Self::Tcp(connection) => Request::Tcp(connection.clone()),
@@ -223,7 +222,7 @@ impl<'c> Kind<'c> {
         })
     }
 
-    /// How many successful attempts in a row, each at a page of its own, are a success.
+    /// Number of consecutive successful attempts, each at a different page, that count as a success.
     pub fn pages(self) -> usize {
         match self {
             Self::Tcp(_) | Self::Misc(_) => 1,
@@ -238,7 +237,7 @@ impl<'c> Kind<'c> {
         }
     }
 
-    /// Whether a check that is not known to be good goes from page to page without a pause.
+    /// Whether a check that is not known to be good continues with the next page without a pause.
     pub const fn hurries(self) -> bool {
         match self {
             Self::Tcp(_) | Self::Misc(_) => false,
@@ -246,12 +245,12 @@ impl<'c> Kind<'c> {
         }
     }
 
-    /// Whether a check that is down waits for `delay_before_retry` at least.
+    /// Whether a check that is down waits for at least `delay_before_retry`.
     pub const fn waits_while_down(self) -> bool {
         matches!(self, Self::Http(_))
     }
 
-    /// What it amounts to when nothing is heard of an attempt within [`Request::limit`].
+    /// The verdict if an attempt gives no result within [`Request::limit`].
     pub const fn unanswered(self) -> Verdict {
         match self {
             Self::Tcp(_) => Verdict::Failure(Failure::Timeout),
@@ -278,7 +277,7 @@ impl<'c> Kind<'c> {
         }
     }
 
-    /// Whether the very first success is worth a mail.
+    /// Whether the first success is mailed.
     pub const fn mails_first_success(self) -> bool {
         matches!(self, Self::Misc(_))
     }
@@ -293,7 +292,7 @@ impl<'c> Kind<'c> {
         }
     }
 
-    /// The body of the mail when a check changes its mind.
+    /// The body of the mail about a change of a check's result.
     pub fn mail_body(self, last: Option<&Verdict>) -> String {
         match self {
             Self::Tcp(_) => tcp::mail_body(last).into(),
@@ -325,7 +324,7 @@ impl<'c> Kind<'c> {
         }
     }
 
-    /// The log line of any failure, for `log_all_failures`; none where the one that decides says it all.
+    /// The log line of any failure, for `log_all_failures`; none if the line of the deciding failure is sufficient.
     pub fn attempt_line(
         self,
         subject: &Subject,
@@ -343,7 +342,7 @@ impl<'c> Kind<'c> {
 }
 
 impl Request {
-    /// The limit on one attempt.
+    /// The time limit of one attempt.
     #[must_use]
     pub fn limit(&self) -> Duration {
         match self {
@@ -353,8 +352,8 @@ impl Request {
         }
     }
 
-    /// How the connection is to end, where nothing else decides. One from a fixed port must leave nothing
-    /// behind that the next one would collide with.
+    /// How to close the connection, `usual` by default. A connection from a fixed port must leave nothing behind that
+    /// conflicts with the next one.
     pub(super) fn closing(&self, usual: Closing) -> Closing {
         let connection = match self {
             Self::Tcp(connection) => connection,
@@ -366,8 +365,8 @@ impl Request {
     }
 }
 
-/// Judges a connection that could not be made. Some errors are the server's or the network's answer, the rest
-/// is trouble of our own and says nothing about the server.
+/// The verdict on a connection that could not be made. Some errors are answers of the server or the network; the others
+/// are local and say nothing about the server.
 #[must_use]
 pub fn unconnected(step: Step, errno: i32) -> Verdict {
     use io::ErrorKind as Kind;

@@ -53,7 +53,7 @@ fn short_and_long_forms_say_the_same() {
         let (one, other) = (read(short), read(long));
         assert_eq!(one, other, "{short} {long}");
         assert!(one.wish.is_some(), "{short}: {:?}", one.errors);
-        // -B switches off what this version does not have.
+        // -B disables something that this version does not have.
         assert!(short == "-B" || one != read(""), "{short} changes nothing");
     }
 }
@@ -117,7 +117,7 @@ fn beginnings_of_long_names_do() {
     assert_eq!(options("--use /x").file, std::path::Path::new("/x"));
     assert_eq!(error("--log"), "Option --log is ambiguous");
     assert_eq!(read("--vers").wish, Some(Wish::Version));
-    // The whole name, although it is the beginning of others.
+    // The full name, although it is a prefix of others.
     assert!(!options("--vrrp").checker);
 }
 

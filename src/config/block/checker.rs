@@ -24,8 +24,8 @@ pub(crate) type Period = Seconds<1, LONG_MAX>;
 /// A limit on a connection.
 pub(crate) type Limit = Seconds<1, TIMER_MAX>;
 
-/// Makes a check: rows that checks share, then its own. `runs` takes those of every check that is repeated, `connects`
-/// also those of connections, `fetches` also those of pages.
+/// Declares a check: shared rows, then its own. `runs` adds those of every periodic check, `connects` also those of
+/// connections, `fetches` also those of pages.
 macro_rules! check {
     (
         $(#[doc = $doc:literal])+
@@ -112,9 +112,9 @@ macro_rules! check {
         }
 
         impl $Check {
-            /// `retry` where nothing sets it.
+            /// Default of `retry`.
             pub(crate) const RETRY: u32 = $retry;
-            /// `delay_before_retry` where nothing sets it; none: the interval of the check.
+            /// Default of `delay_before_retry`; none: the interval of the check.
             pub(crate) const PAUSE: Option<Duration> = check!(@pause $pause);
         }
     };
@@ -122,7 +122,7 @@ macro_rules! check {
     (@pause $seconds:literal) => { Some(Duration::from_secs($seconds)) };
 }
 
-/// Makes a block of a page: rows that all share, then its own.
+/// Declares the block of a page: shared rows, then its own.
 macro_rules! page {
     ($(#[doc = $doc:literal])+ pub struct $Page:ident { $($own:tt)* }) => {
         block! {

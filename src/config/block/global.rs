@@ -37,11 +37,11 @@ pub(crate) struct FlushOnStop {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Sender(pub Box<str>);
 
-/// `include_check`: a change to what later includes check.
+/// `include_check`: a change of the checks of later includes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct IncludeCheck(pub Checks);
 
-/// A priority of a process; what is outside its range is clamped.
+/// A priority of a process, clamped to its range.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct RealTime(pub u8);
 
@@ -521,19 +521,19 @@ impl Value for IncludeCheck {
 }
 
 impl GlobalDefs {
-    /// `smtp_alert` of instances and groups that do not say.
+    /// `smtp_alert` of instances and groups that do not set it.
     pub(crate) fn mail_vrrp(&self) -> bool {
         let own = self.smtp_alert_vrrp.value().or(self.smtp_alert.value());
         own.is_some_and(|b| b.0)
     }
 
-    /// `smtp_alert` of virtual and real servers that do not say; none if nothing is set.
+    /// `smtp_alert` of virtual and real servers that do not set it; none if there is no default.
     pub(crate) fn mail_checker(&self) -> Option<bool> {
         let own = self.smtp_alert_checker.value().or(self.smtp_alert.value());
         own.map(|b| b.0)
     }
 
-    /// Where adverts of a family go.
+    /// Destination of adverts of a family.
     pub(crate) fn group(&self, family: crate::base::Family) -> IpAddr {
         match family {
             crate::base::Family::V4 => self.vrrp_mcast_group4().0.into(),

@@ -77,7 +77,7 @@ block! {
     }
 }
 
-/// A block that was read, on its way to whoever resolves it.
+/// A complete block, to be resolved.
 pub(crate) enum Top {
     Global(Box<GlobalDefs>),
     Ssl(Ssl),
@@ -94,7 +94,7 @@ pub(crate) enum Top {
 }
 
 impl Root {
-    /// The block that the last statement opened, if it is wanted.
+    /// The block that the last statement opened, if it is kept.
     pub(crate) fn take(&mut self) -> Option<Top> {
         let Self { global_defs, ssl, track_group, garp_group, vrrp_script, track_file, .. } = self;
         None.or_else(|| global_defs.0.take().map(Top::Global))

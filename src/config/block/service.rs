@@ -186,7 +186,7 @@ pub(crate) struct VirtualServerGroup {
     pub entries: Vec<Spanned<GroupLine>>,
 }
 
-/// What messages say about a line of it.
+/// The pseudo keyword of its lines, for messages.
 static LINE: Keyword =
     Keyword::new("virtual_server_group", &[], "", <GroupLine as Value>::shape, Times::Many);
 

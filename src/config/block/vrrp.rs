@@ -1,4 +1,4 @@
-//! `vrrp_instance` and what stands inside it.
+//! `vrrp_instance` and its inner blocks.
 
 use crate::config::codes;
 use crate::config::context::Cx;
@@ -37,7 +37,7 @@ choice! {
     }
 }
 
-/// `auth_pass`: what is beyond 8 bytes is cut off.
+/// `auth_pass`: cut off after 8 bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Password(pub Box<[u8]>);
 
@@ -67,7 +67,7 @@ impl Value for Password {
     }
 }
 
-/// `state`: once MASTER was said, BACKUP is ignored.
+/// `state`: after MASTER, BACKUP is ignored.
 #[derive(Debug, Default)]
 pub(crate) struct State(pub Option<Spanned<StateWord>>);
 
@@ -95,7 +95,7 @@ impl Slot for State {
                 cx.report(new.related(first.span, "this one is used"));
             }
             (_, Some(new)) => self.0 = Some(new),
-            // An unknown word stands for BACKUP.
+            // An unknown word means BACKUP.
             (_, None) => {}
         }
         Next::Done
@@ -110,7 +110,7 @@ impl Slot for State {
     }
 }
 
-/// `version`: another value than the first one is ignored.
+/// `version`: a value that differs from the first one is ignored.
 #[derive(Debug, Default)]
 pub(crate) struct VersionSlot(pub Option<Spanned<Int<2, 3>>>);
 

@@ -15,7 +15,7 @@ use crate::model::service::Protocol;
 pub(super) fn servers(kept: &Kept, cx: &mut Load<'_>) {
     let mut seen: IndexMap<(IpAddr, u16, Protocol), (&Group, &Server)> = IndexMap::new();
     for group in &kept.groups {
-        // Port 0 is the port of the service: another one in each of them.
+        // Port 0 means the port of the service, which differs between them.
         for server in group.servers.iter().filter(|s| s.endpoint.port != 0) {
             let (address, port) = (server.endpoint.address, server.endpoint.port);
             let (other, first) = match seen.entry((address, port, group.protocol)) {
@@ -39,7 +39,7 @@ pub(super) fn servers(kept: &Kept, cx: &mut Load<'_>) {
     }
 }
 
-/// Virtual servers on addresses that no instance brings.
+/// Virtual servers on addresses that no instance adds.
 pub(super) fn addresses(kept: &Kept, cx: &mut Load<'_>) {
     if !kept.any {
         return;

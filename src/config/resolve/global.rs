@@ -109,7 +109,7 @@ pub(super) fn finish(root: &Root, cx: &mut Load<'_>) {
     }
 }
 
-/// What only the processes, interfaces and files of the daemon need.
+/// The settings that only concern processes, interfaces and files of the daemon.
 fn settings(root: &Root, cx: &mut Load<'_>) -> Settings {
     let startup = cx.draft.global().startup_script.value().cloned();
     let shutdown = cx.draft.global().shutdown_script.value().cloned();
@@ -192,7 +192,7 @@ fn settings(root: &Root, cx: &mut Load<'_>) -> Settings {
     }
 }
 
-/// What changes of instances, groups and services are written to is known.
+/// Called when the FIFOs for instances, groups and services are known.
 pub(super) fn tell_fifos(cx: &mut Load<'_>) {
     let model = &mut cx.draft.model;
     let settings = &model.global.settings;
@@ -240,7 +240,7 @@ fn fifos(cx: &mut Load<'_>) -> [Option<global::Fifo>; 3] {
     let same = |a: &Option<global::Fifo>, b: &Option<global::Fifo>| {
         a.as_ref().zip(b.as_ref()).is_some_and(|(a, b)| a.path == b.path)
     };
-    // All lines go there already.
+    // All lines are already written there.
     let [vrrp, lvs] = [vrrp, lvs].map(|own| if same(&all, &own) { None } else { own });
     // One pipe has one reader.
     let read = same(&vrrp, &lvs) && vrrp.as_ref().is_some_and(|fifo| fifo.script.is_some());

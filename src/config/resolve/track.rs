@@ -1,4 +1,4 @@
-//! What can be tracked besides scripts and interfaces, and groups of instances and interfaces.
+//! Tracked objects besides scripts and interfaces, and groups of instances and interfaces.
 
 use core::time::Duration;
 
@@ -92,7 +92,7 @@ pub(super) fn file(block: TrackFile, cx: &mut Load<'_>) {
     }
     let weight = block.weight();
     let object = Object { span: block.span, weight: weight.weight, reverse: weight.reverse };
-    // Two files of one name exist side by side for keepalived; references find the first one.
+    // In keepalived two files with one name exist side by side; references find the first one.
     if !remember(Kind::File, &name, object, cx) {
         return;
     }
@@ -146,7 +146,7 @@ pub(super) fn process(block: TrackProcess, cx: &mut Load<'_>) {
     });
 }
 
-/// Whether a block is wanted; another one of its name is reported.
+/// Whether to keep a block; a second one with its name is reported.
 pub(super) fn wants_bfd(block: &BfdInstance, cx: &mut Load<'_>) -> bool {
     let name = &block.header.0;
     if name.len() > 31 {
@@ -267,7 +267,7 @@ pub(super) fn tracked<const MAX: i64>(
     list.into_values().collect()
 }
 
-/// Whether a block is wanted; another one of its name is reported.
+/// Whether to keep a block; a second one with its name is reported.
 pub(super) fn wants_group(block: &TrackGroup, cx: &mut Load<'_>) -> bool {
     let name = &block.header.0;
     let Some(first) = cx.draft.track_groups.get(name).map(|g| g.span) else {
@@ -291,7 +291,7 @@ pub(super) fn group(block: TrackGroup, cx: &mut Load<'_>) {
     cx.draft.track_groups.insert(block.header.0.clone(), draft);
 }
 
-/// Lets a track group follow an interface that a static item names.
+/// Adds an interface of a static item to a track group.
 pub(super) fn follow(
     group: Option<&Name>,
     interface: Option<&IfName>,

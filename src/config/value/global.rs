@@ -1,4 +1,4 @@
-//! What only `global_defs` and the keywords outside blocks have.
+//! Values used only by `global_defs` and the keywords outside blocks.
 
 use core::net::IpAddr;
 
@@ -144,7 +144,7 @@ impl Value for Cpus {
         let last = i64::from(cx.host.processors()) - 1;
         let mut list = Vec::new();
         loop {
-            // One that does not exist spoils all.
+            // One that does not exist invalidates all.
             let Some(number) = integer(&word, 0, last, false, cx) else {
                 args.finish();
                 return None;
@@ -331,7 +331,7 @@ impl Value for BufferPolicy {
                 let bytes = integer(&word, 0, i64::from(u32::MAX), false, cx)?;
                 Self::Bytes(u32::try_from(bytes).unwrap_or(0))
             };
-            // A size counts before MTU, and that before ADVERT.
+            // A size takes precedence over MTU, and MTU over ADVERT.
             let rank = |p: &Self| match p {
                 Self::Bytes(_) => 2,
                 Self::Mtu => 1,

@@ -4,7 +4,7 @@ use std::sync::mpsc::{Receiver, channel};
 use super::*;
 use crate::model::tracker::InitFile;
 
-/// A directory of files that are followed.
+/// A directory of tracked files.
 struct Bench {
     home: tempfile::TempDir,
     follower: Follower,
@@ -47,7 +47,7 @@ impl Bench {
         self.finds.recv_timeout(Duration::from_secs(20)).expect("something is told")
     }
 
-    /// Waits until the number of a file is this. Faster than a look at all files, which would find it, too.
+    /// Waits until the number of a file is this. Faster than a read of all files, which would find it, too.
     fn becomes(&self, name: &str, wanted: i32) {
         let end = clock::now() + Duration::from_secs(20);
         while clock::now() < end {
@@ -58,7 +58,7 @@ impl Bench {
         panic!("{name} does not become {wanted}");
     }
 
-    /// What was told besides.
+    /// The other reported numbers.
     fn rest(&self) -> Vec<i32> {
         self.finds.try_iter().flat_map(|found| found.values).map(|(_, value)| value).collect()
     }
@@ -70,7 +70,7 @@ fn a_file_is_followed_however_it_changes() {
     bench.write("f", "3\n");
     assert_eq!(bench.follow(&["f", "none"]), [3, 0]);
     let begun = clock::now();
-    // Written in place, replaced, deleted and made anew.
+    // Written in place, replaced, deleted and created again.
     bench.write("f", "4\n");
     bench.becomes("f", 4);
     bench.write("new", "5\n");
@@ -84,10 +84,10 @@ fn a_file_is_followed_however_it_changes() {
     bench.becomes("f", 0);
     bench.write("none", "-7 and more");
     bench.becomes("none", -7);
-    // It counts as empty only when it stays so.
+    // It counts as empty only if it stays empty.
     bench.write("none", "");
     bench.becomes("none", 0);
-    // Told, not found by the next look at everything.
+    // Reported by an event, not found by the next read of all files.
     assert!(clock::now().since(begun) < AGAIN, "changes were not told");
 }
 
@@ -169,7 +169,7 @@ fn what_is_no_number_or_no_file_counts_as_documented() {
     assert_eq!(bench.follow(&["fifo", "dir", "garbage", "large"]), [0; 4]);
     bench.write("large", "17");
     bench.becomes("large", 17);
-    // What is too large changes nothing.
+    // A number that is too large changes nothing.
     bench.write("large", "99999999999");
     bench.write("garbage", "1");
     bench.becomes("garbage", 1);

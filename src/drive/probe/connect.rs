@@ -10,13 +10,13 @@ use tokio::net::{TcpSocket, TcpStream};
 use crate::check::probe::{Closing, In, Step};
 use crate::model::Connection;
 
-/// Makes the connection; what failed otherwise.
+/// Makes the connection; returns what failed otherwise.
 pub(super) async fn connect(settings: &Connection, closing: Closing) -> Result<TcpStream, In> {
     let socket = prepare(settings, closing)?;
     socket.connect(settings.to).await.map_err(failed(Step::Connect))
 }
 
-/// A socket with everything set that the connection needs.
+/// A socket with all settings of the connection.
 fn prepare(settings: &Connection, closing: Closing) -> Result<TcpSocket, In> {
     let kind = Type::STREAM.nonblocking().cloexec();
     let socket = Socket::new(Domain::for_address(settings.to), kind, Some(Protocol::TCP))
@@ -34,7 +34,7 @@ fn prepare(settings: &Connection, closing: Closing) -> Result<TcpSocket, In> {
     if let Some(source) = settings.from {
         let bind = || {
             if source.port != 0 {
-                // Earlier attempts came from there too.
+                // Earlier attempts used the same port.
                 socket.set_reuse_address(true)?;
             }
             socket.bind(&SockAddr::from(SocketAddr::new(source.address, source.port)))

@@ -29,7 +29,7 @@ async fn verdict(connection: Connection, closing: Closing) -> Verdict {
     verdict
 }
 
-/// A listener that takes no more connections, and those that fill it up.
+/// A listener whose backlog is full, and the connections that fill it.
 fn full() -> (Socket, Vec<std::net::TcpStream>) {
     let listener = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     listener.bind(&"127.0.0.1:0".parse::<SocketAddr>().unwrap().into()).unwrap();
@@ -90,7 +90,7 @@ fn the_source_is_the_one_asked_for() {
         assert_eq!(verdict(settings, Closing::Orderly).await, Verdict::SUCCESS);
         let (_, peer) = listener.accept().unwrap();
         assert_eq!(peer.ip(), IpAddr::from([127, 0, 0, 9]));
-        // An address that this machine does not have: says nothing about the server.
+        // An address that this machine does not have: no statement about the server.
         let settings = Connection { from: from([192, 0, 2, 1], 0), ..to(address) };
         assert_eq!(
             verdict(settings, Closing::Orderly).await,
@@ -158,7 +158,7 @@ fn an_attempt_given_up_leaves_nothing_behind() {
                 tokio::task::yield_now().await;
             }
             assert!(probes.ready().is_none(), "nothing is reported of what was given up");
-            // As many that end by themselves, and those of a value that is dropped.
+            // As many that end by themselves, and those of a dropped value.
             for serial in 0..300 {
                 probes.start(id(serial), Request::Tcp(to(address)), Closing::Reset);
             }
@@ -171,7 +171,7 @@ fn an_attempt_given_up_leaves_nothing_behind() {
     });
 }
 
-/// Serves one connection: reads the question, then does this.
+/// Serves one connection: reads the request, then calls `serve`.
 fn web(serve: impl FnOnce(std::net::TcpStream) + Send + 'static) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -224,7 +224,7 @@ fn pages_good_bad_cut_off_and_endless() {
             web(|stream| socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap());
         let end = fetched(reset, LIMIT).await;
         assert_eq!(end, "cannot read: Connection reset by peer from url(/)");
-        // As long as somebody reads.
+        // As long as the client reads.
         let flood = web(|mut stream| while stream.write_all(&[b'x'; 65536]).is_ok() {});
         assert_eq!(fetched(flood, LIMIT).await, "header longer than 16384 bytes from url(/)");
         let endless = web(|mut stream| {

@@ -1,5 +1,5 @@
-//! What the VRRP process tracks but may not look at itself: files of any owner. A thread of their own looks at them, so that a
-//! file system that hangs holds up nothing else.
+//! Tracked files, which the VRRP process may not be permitted to read. A separate thread reads them, so that a file
+//! system that hangs delays nothing else.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,10 +11,10 @@ pub(super) use crate::drive::file::Found;
 use crate::ipc::FromRunner;
 use crate::model::tracker::TrackFile;
 
-/// Values in one message.
+/// Largest number of values in one message.
 const AT_ONCE: usize = 32;
 
-/// What is known of it, and what of that the VRRP process has not been told.
+/// The known values, and those not yet sent to the VRRP process.
 pub(super) struct Tracked {
     follower: Option<Follower>,
     found: UnboundedSender<Found>,
@@ -23,12 +23,12 @@ pub(super) struct Tracked {
 }
 
 impl Tracked {
-    /// Nothing. What is found goes to `found`, to come back by [`Self::found`].
+    /// No files yet. Values are sent to `found` and come back through [`Self::found`].
     pub fn new(found: UnboundedSender<Found>) -> Self {
         Self { follower: None, found, values: BTreeMap::new(), untold: BTreeSet::new() }
     }
 
-    /// From now on these files are tracked. `init`: what `init_file` says is written first.
+    /// From now on these files are tracked. `init`: first write the values of `init_file`.
     pub fn follow(&mut self, files: Vec<TrackFile>, init: bool) {
         if self.follower.is_none() && !files.is_empty() {
             let found = self.found.clone();
@@ -42,7 +42,7 @@ impl Tracked {
         }
     }
 
-    /// Something was read.
+    /// Values were read.
     pub fn found(&mut self, found: Found) {
         if found.all {
             self.values.clear();
@@ -56,7 +56,7 @@ impl Tracked {
         self.untold = self.values.keys().cloned().collect();
     }
 
-    /// Says what has not been told. `say` is false when there is no room: then the rest is for later.
+    /// Sends the values not yet sent. `say` returns false if there is no room: then the rest is sent later.
     pub fn tell(&mut self, mut say: impl FnMut(&FromRunner) -> bool) {
         self.untold.retain(|name| self.values.contains_key(name));
         while !self.untold.is_empty() {

@@ -1,5 +1,5 @@
-//! The files of the first process: pid files, the control socket, the checker's record of virtual servers. What stands
-//! in them is the business of [`super::super::pidfile`], `socket` and the checker.
+//! The files of the first process: pid files, the control socket, the checker's record of virtual servers. Their
+//! content is left to [`super::super::pidfile`], `socket` and the checker.
 
 use core::time::Duration;
 use std::path::{Path, PathBuf};
@@ -9,16 +9,16 @@ use crate::cli::args::Options;
 use crate::role::pidfile::{self, PidFile, PidFileError};
 use crate::role::socket::ControlSocket;
 
-/// Where some versions of keepalived have theirs.
+/// The paths that some versions of keepalived use.
 const KEEPALIVED: &str = "/run/keepalived/keepalived.pid";
-/// How long processes of a daemon that was killed may take to leave.
+/// How long processes of a killed daemon may take to end.
 const LEFTOVERS: Duration = Duration::from_secs(5);
-/// Pid files, locked before the daemon goes to the background, and the control socket, made with them.
+/// Pid files, locked before the daemon goes to the background, and the control socket, created with them.
 pub struct PidFiles {
     pub(super) supervisor: PidFile,
     pub(super) vrrp: Option<PidFile>,
     pub(super) checker: Option<PidFile>,
-    /// None when it cannot be made: the daemon does without.
+    /// None if it cannot be created: the daemon works without it.
     pub(super) socket: Option<ControlSocket>,
 }
 
@@ -26,7 +26,7 @@ impl PidFiles {
     /// Opens and locks all of them.
     ///
     /// # Errors
-    /// `Taken` when another daemon runs.
+    /// `Taken` if another daemon runs.
     pub fn lock(options: &Options, place: &Place) -> Result<Self, PidFileError> {
         let [main, vrrp, checker] = place.pid_files(options);
         if options.pid_files.supervisor.is_none() && place.is_default() {
@@ -37,7 +37,7 @@ impl PidFiles {
         }
         let supervisor = PidFile::lock(&main)?;
         let mut this = Self { supervisor, vrrp: None, checker: None, socket: None };
-        // No daemon runs: who still holds these is about to end.
+        // No daemon runs: a process that still holds these is about to end.
         let mut others = || {
             this.vrrp = Some(PidFile::lock_patiently(&vrrp, LEFTOVERS)?);
             this.checker = Some(PidFile::lock_patiently(&checker, LEFTOVERS)?);
@@ -64,7 +64,7 @@ impl PidFiles {
         supervisor.remove();
     }
 
-    /// Makes the control socket. Before the rights to do so are given up.
+    /// Creates the control socket. To be called before the necessary privileges are given up.
     ///
     /// # Errors
     /// Those of [`ControlSocket::bind`], with the path. The daemon can do without one.
@@ -92,7 +92,7 @@ pub(super) fn has_services(path: &Path) -> bool {
     path.metadata().is_ok_and(|file| file.len() > 0)
 }
 
-/// Removes the record when nothing stands in it.
+/// Removes the record if it is empty.
 pub(super) fn drop_services(path: &Path) {
     if path.symlink_metadata().is_ok_and(|file| file.is_file() && file.len() == 0) {
         let _ = std::fs::remove_file(path);

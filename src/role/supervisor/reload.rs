@@ -24,16 +24,16 @@ use crate::sys::{clock, process};
 const SUMMARY: usize = 64 << 10;
 /// what each instance adds,
 const SUMMARY_OF_ONE: usize = 192;
-/// and each sender whose sequences it remembers.
+/// and each sender whose sequence it remembers.
 const SUMMARY_OF_SENDER: usize = 48;
 /// The longest summary of a process for checks.
 const CHECKS: usize = 4 << 20;
 
-/// How far a new configuration has come.
+/// The progress of a new configuration.
 pub(super) enum Reload {
-    /// None is on its way.
+    /// There is none.
     Idle,
-    /// It is being read; the sender tells that another reload waits.
+    /// It is being read; the sender reports that another reload waits.
     Loading(Pin<Box<dyn Future<Output = Result<Loaded, LoadError>>>>, Option<oneshot::Sender<()>>),
     /// The roles decode it.
     Preparing {
@@ -43,12 +43,12 @@ pub(super) enum Reload {
         new: BTreeSet<RoleName>,
         until: Instant,
     },
-    /// The roles carry it out. There is no way back.
+    /// The roles apply it. There is no way back.
     Applying { waiting: BTreeSet<RoleName>, first: bool, until: Instant },
 }
 
 impl Reload {
-    /// What comes next by itself.
+    /// The next event of the reload itself.
     pub async fn next(&mut self) -> Turn {
         match self {
             Self::Idle => core::future::pending().await,
@@ -62,7 +62,7 @@ impl Reload {
 }
 
 impl Supervisor {
-    /// A reload is asked for. One is done at a time; while one is under way one more is remembered.
+    /// A reload is requested. One is done at a time; during it, one more is remembered.
     pub(super) fn want_reload(&mut self) {
         if matches!(self.reload, Reload::Idle) {
             tracing::info!("Reloading");
@@ -96,7 +96,7 @@ impl Supervisor {
             loaded.tell();
         }
         let (report, parts) = match result {
-            // Nothing is in force that could stay.
+            // There is no running configuration that could stay in force.
             Err(e @ LoadError::GaveUp) if first => {
                 tracing::warn!("{e}");
                 self.again = false;
@@ -197,8 +197,8 @@ impl Supervisor {
         self.apply_if_ready();
     }
 
-    /// Limits what roles may say in one piece, given the virtual routers that they have or are to have: a summary names
-    /// each of them. What is decoded takes several times the memory.
+    /// Limits the size of values that roles may send, based on their current and future virtual routers: a summary
+    /// contains each of them. Decoding takes several times the memory.
     fn limit(&mut self, new: &LoadReport) {
         let size = |report: &LoadReport| {
             let of = |count: u32, size: usize| size.saturating_mul(count as usize);
@@ -216,7 +216,7 @@ impl Supervisor {
         }
     }
 
-    /// A role of which there was none gets its pid file.
+    /// A role that did not run gets its pid file.
     fn want_pid_file(&mut self, role: RoleName) {
         let [_, vrrp, checker] = self.place.pid_files(&self.options);
         let path = match role {
@@ -244,7 +244,7 @@ impl Supervisor {
         }
     }
 
-    /// A role cannot carry out its part.
+    /// A role cannot apply its part.
     pub(super) fn refused(&mut self, role: RoleName, refused: u32, reason: &str) {
         if matches!(&self.reload, Reload::Preparing { candidate, waiting, .. }
             if candidate.generation == refused && waiting.contains(&role))
@@ -259,11 +259,11 @@ impl Supervisor {
         }
     }
 
-    /// The process of a role ended while a configuration is on its way.
+    /// The process of a role ended during a reload.
     pub(super) fn lost(&mut self, role: RoleName) {
         match &mut self.reload {
             Reload::Preparing { waiting, .. } => {
-                // The start goes on: it is started again, with the configuration that comes first.
+                // The start continues: the role is restarted with the first configuration.
                 if waiting.contains(&role) && self.current.is_some() {
                     self.abandon(&format!("the {role} process ended"));
                 } else {
@@ -271,7 +271,7 @@ impl Supervisor {
                 }
             }
             Reload::Applying { waiting, .. } => {
-                // It is started again with the new one.
+                // It is restarted with the new one.
                 waiting.remove(&role);
                 self.finish_if_applied();
             }
@@ -297,7 +297,7 @@ impl Supervisor {
         }
     }
 
-    /// When every role is ready: now the new configuration is the one in force.
+    /// If every role is ready, the new configuration comes into force.
     fn apply_if_ready(&mut self) {
         if !matches!(&self.reload, Reload::Preparing { waiting, .. } if waiting.is_empty()) {
             return;
@@ -334,7 +334,7 @@ impl Supervisor {
         self.finish_if_applied();
     }
 
-    /// A role carries it out.
+    /// A role has applied it.
     pub(super) fn applied(&mut self, role: RoleName, applied: u32) {
         if let Reload::Applying { waiting, .. } = &mut self.reload
             && self.generation == applied
@@ -363,7 +363,7 @@ impl Supervisor {
                     }
                     RoleName::Runner | RoleName::Config | RoleName::Api => {}
                 }
-                // Its part is empty now: what it had is undone.
+                // Its part is empty now: it undoes its changes.
                 child.tell(&ToRole::Stop { keep: false }, Vec::new());
                 child.set_pid_file(None);
             }
@@ -403,7 +403,7 @@ impl Supervisor {
         self.refuse(why);
     }
 
-    /// Says why the old configuration stays.
+    /// Reports why the old configuration stays in force.
     fn refuse(&mut self, why: &str) {
         self.reload = Reload::Idle;
         self.note_reload(Some(why));
@@ -419,7 +419,7 @@ impl Supervisor {
     }
 }
 
-/// Why a configuration is not taken on in place of the one in force.
+/// Why a configuration must not replace the one in force.
 fn worse(current: &LoadReport, new: &LoadReport, allow_empty: bool) -> Option<String> {
     if let Some(why) = &new.first_error {
         let more =
@@ -437,8 +437,8 @@ fn worse(current: &LoadReport, new: &LoadReport, allow_empty: bool) -> Option<St
     (!allow_empty).then(|| format!("{lost}; --allow-empty takes that on"))
 }
 
-/// Why the daemon does not start: it was asked for virtual routers and has none, nor anything else to do. keepalived's
-/// process for virtual routers ends the daemon then.
+/// Why the daemon does not start: virtual routers are configured but none is usable, and there is nothing else to do.
+/// keepalived's VRRP process ends the daemon in this case.
 fn unusable_start(report: &LoadReport, all: bool) -> Option<String> {
     let nothing = !report.needs.vrrp && !report.needs.checker && !all;
     (nothing && report.asked > 0).then(|| {
@@ -450,13 +450,13 @@ fn unusable_start(report: &LoadReport, all: bool) -> Option<String> {
 /// The status to end with when the first configuration cannot be used, from the status of a test of it.
 fn first_exit(status: u8) -> Exit {
     match i32::from(status) {
-        // The main file is missing or no configuration: the least grave class, the graver one with `-e`.
+        // The main file is missing or not a configuration: the mildest class, the more severe one with `-e`.
         0 | 4 => Exit::NoConfig,
         code => exit_of(code),
     }
 }
 
-/// The request for the configuration that the options name.
+/// The request to read the configuration given by the options.
 pub(super) fn load_request(options: &Options, current: Option<&LoadReport>) -> LoadRequest {
     LoadRequest {
         path: options.file.as_os_str().as_bytes().into(),

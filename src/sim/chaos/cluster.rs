@@ -1,4 +1,4 @@
-//! Clusters: what the hosts of a story are configured to do.
+//! Clusters: the configurations of the hosts of a story.
 
 use core::time::Duration;
 
@@ -52,7 +52,7 @@ pub(super) fn configuration(kind: u64, host: u64) -> Vrrp {
             config.instances.push(other);
             config
         }
-        // An owner beside routers that are none.
+        // An owner together with routers that are not owners.
         9 => {
             let mut config = failover(if host == 0 { 255 } else { priority });
             for instance in config.instances.iter_mut().filter(|i| i.priority == Priority::OWNER) {
@@ -72,7 +72,7 @@ pub(super) fn configuration(kind: u64, host: u64) -> Vrrp {
             }
             config
         }
-        // Each its own interval: the master's counts.
+        // Different intervals: the master's counts.
         10 => {
             let mut config = failover(priority);
             for instance in &mut config.instances {
@@ -99,13 +99,13 @@ pub(super) fn interface(name: &str) -> crate::base::IfName {
 #[derive(Clone, Copy, Debug)]
 struct ByUnicast {
     ttl: Option<u8>,
-    /// Those of others are refused.
+    /// Adverts of routers that are not peers are refused.
     check_source: bool,
-    /// The source address is named.
+    /// The source address is configured.
     named: bool,
 }
 
-/// What the hosts of a cluster have in common beside its kind.
+/// Settings common to the hosts of a cluster, besides its kind.
 #[derive(Clone, Debug)]
 pub(super) struct Traits {
     down_timer_adverts: u8,
@@ -121,7 +121,7 @@ pub(super) struct Traits {
     static_address: bool,
     script: Option<(Script, Weight)>,
     link: Option<Weight>,
-    /// Adverts go from host to host.
+    /// Adverts are sent by unicast.
     unicast: Option<ByUnicast>,
     /// Adverts have an authentication trailer.
     hmac: bool,
@@ -172,7 +172,7 @@ impl Traits {
         }
     }
 
-    /// Gives the adverts of a host a trailer, if it is so. Each may sign with another key.
+    /// Gives the adverts of a host a trailer, if chosen. Each host may sign with a different key.
     pub fn apply_hmac(&self, config: &mut Vrrp, host: u64) {
         for instance in config.instances.iter_mut().filter(|_| self.hmac) {
             instance.authentication = crate::model::vrrp::Authentication::None;
@@ -188,7 +188,7 @@ impl Traits {
         }
     }
 
-    /// Lets the adverts of a host, one of `hosts`, go to the others instead of a group, if it is so.
+    /// Makes a host, one of `hosts`, send its adverts to the others instead of a group, if chosen.
     pub fn apply_unicast(&self, config: &mut Vrrp, host: u64, hosts: u64) {
         let Some(ByUnicast { ttl, check_source, named }) = self.unicast else { return };
         for instance in &mut config.instances {
@@ -200,7 +200,7 @@ impl Traits {
                 UnicastPeer { address, min_ttl, max_ttl }
             };
             let peers = (0..hosts).filter(|other| *other != host).map(peer).collect();
-            // An owner takes a virtual address that it finds for one of its interface, and might send from there.
+            // An owner considers a virtual address that it finds as its interface's own, and might send from it.
             if named || instance.priority == Priority::OWNER {
                 instance.source = Some(home(segment, number(host), instance.family));
             }
@@ -209,7 +209,7 @@ impl Traits {
         }
     }
 
-    /// Gives them to one host.
+    /// Applies them to one host.
     pub fn apply(&self, config: &mut Vrrp) {
         let other = interface(INTERFACES[1]);
         for (n, instance) in (0u8..).zip(&mut config.instances) {
@@ -253,7 +253,7 @@ impl Traits {
     }
 }
 
-/// A service that another program made.
+/// A service of another program.
 pub(super) fn foreign() -> Table {
     let key = ServiceKey::Mark { mark: 99, family: Family::V4 };
     let server = sample::real_server([10, 9, 9, 9].into(), 0);

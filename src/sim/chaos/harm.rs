@@ -1,4 +1,4 @@
-//! What goes wrong beyond crashes, stalls, cables and the network.
+//! Failures other than crashes, stalls, cables and the network.
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use core::time::Duration;
@@ -12,16 +12,16 @@ use crate::sim::forge::Flaw;
 use crate::sim::world::{NodeId, World};
 use crate::vrrp::RunEnd;
 
-/// What goes wrong beyond crashes, stalls, cables and the network.
+/// Failures other than crashes, stalls, cables and the network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Harm {
     /// The addresses of the host itself are removed.
     NoSource,
     /// A link gets another name while it is up.
     Rename,
-    /// A link is removed and made again with another number.
+    /// A link is removed and created again with another index.
     Recreate,
-    /// Some virtual addresses are there when a daemon starts.
+    /// Some virtual addresses exist when a daemon starts.
     Leftovers,
     /// A reload changes the interface of an instance.
     MoveInterface,
@@ -35,18 +35,17 @@ pub(super) enum Harm {
     Wedge,
     /// Groups cannot be joined for a while in which a daemon starts.
     RefusedJoins,
-    /// The runner is replaced, and what it was running is lost.
+    /// The runner is replaced, and its running programs are lost.
     ReplacedRunner,
     /// A virtual address is removed again and again.
     Tug,
-    /// A script succeeds and fails in turn.
+    /// A script alternately succeeds and fails.
     Flap,
     /// A stranger sends adverts as if it were a router of the cluster.
     Stranger,
-    /// A stranger sends adverts that have an address too many.
+    /// A stranger sends adverts with an additional address.
     Disagreement,
-    /// The virtual address is the address of a host, which has priority 255. Not something that goes wrong: such a
-    /// cluster.
+    /// The virtual address is the address of a host, which has priority 255. Not a failure, but a kind of cluster.
     OwnAddress,
 }
 
@@ -79,7 +78,7 @@ pub(super) fn do_harm(world: &mut World, rng: &mut Rng, id: NodeId, link: &str, 
             }
         }
         Harm::Rename => {
-            // Some swap their names.
+            // Sometimes two links swap their names.
             let other = INTERFACES.into_iter().find(|name| *name != link && rng.chance(40));
             world.rename_link(id, link, "other0");
             if let Some(other) = other {
@@ -186,7 +185,7 @@ pub(super) fn do_harm(world: &mut World, rng: &mut Rng, id: NodeId, link: &str, 
     }
 }
 
-/// Adverts of a router that nobody has configured, about as often as those of a master, or too often.
+/// Adverts of an unknown router, about as often as those of a master, or too often.
 fn stranger(world: &mut World, rng: &mut Rng, id: NodeId, harm: Harm) {
     let instances = world.config(id).instances;
     let Some(instance) = one_of(rng, &instances) else { return };
@@ -206,7 +205,7 @@ fn stranger(world: &mut World, rng: &mut Rng, id: NodeId, harm: Harm) {
     }
 }
 
-/// Changes what identifies a router on the wire.
+/// Changes the identity of a router on the wire.
 fn move_router(instance: &mut Instance, harm: Harm) {
     match harm {
         Harm::MoveInterface => {
@@ -220,7 +219,7 @@ fn move_router(instance: &mut Instance, harm: Harm) {
             let peers = unicast.into_iter().flat_map(|unicast| &mut unicast.peers);
             let peers = peers.map(|peer| &mut peer.address);
             for host in peers.chain(&mut instance.source) {
-                // The same one on the other segment.
+                // The same address on the other segment.
                 *host = match *host {
                     IpAddr::V4(address) => Ipv4Addr::from(address.to_bits() ^ 1 << 8).into(),
                     IpAddr::V6(address) => {
@@ -244,7 +243,7 @@ fn move_router(instance: &mut Instance, harm: Harm) {
     }
 }
 
-/// Reloads a host with a configuration that differs a little from the one it has, then goes back to that.
+/// Reloads a host with a slightly different configuration, and later with the original one.
 pub(super) fn reload(world: &mut World, rng: &mut Rng, id: NodeId) {
     let old = world.config(id);
     let mut new = old.clone();

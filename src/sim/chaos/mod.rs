@@ -1,7 +1,7 @@
-//! A story made from a seed: a cluster, and what goes wrong in it.
+//! A story derived from a seed: a cluster and its failures.
 //!
-//! Each round does some harm, lets time pass, mends everything and lets time pass again, long enough for the
-//! oracle to look at a settled cluster. The oracle looks after every step, also in between.
+//! Each round causes failures, lets time pass, repairs everything and lets time pass again, long enough for the oracle
+//! to see a settled cluster. The oracle checks every step.
 
 mod cluster;
 mod harm;
@@ -26,7 +26,7 @@ const OWN_ADDRESS: &str = "10.0.2.71/24";
 /// The tracking script of some clusters.
 const SCRIPT: &str = "chk_haproxy";
 
-/// Harm after which the engine is known to do wrong. Chaos leaves it out until that is mended.
+/// Failures that the engine is known to handle wrongly. Chaos leaves them out until that is fixed.
 const KNOWN_FAULTS: &[Harm] = &[];
 
 /// Plays the story of `seed` with this many rounds and returns the world at its end.
@@ -44,7 +44,7 @@ pub fn play(seed: u64, rounds: u32) -> World {
         let mut config = configuration(kind, host);
         traits.apply(&mut config);
         traits.apply_hmac(&mut config, host);
-        // Where the virtual address is that of a host, nobody else could listen to its peers.
+        // If the virtual address is that of a host, no other host could receive from its peers.
         if kind != 11 {
             traits.apply_unicast(&mut config, host, hosts);
         }
@@ -76,7 +76,7 @@ pub fn play(seed: u64, rounds: u32) -> World {
     world
 }
 
-/// A stranger sends packets that are to be refused: nothing follows from them.
+/// A stranger sends packets that must be refused without consequences.
 fn noise(world: &mut World, rng: &mut Rng) {
     for _ in 0..rng.below(12) {
         let hosts = world.nodes().count() as u64;
@@ -118,7 +118,7 @@ fn harm(world: &mut World, rng: &mut Rng) {
         3 => world.replace_role(id),
         4 => world.cable(id, link, false),
         5 => {
-            // A cable that is plugged and pulled again and again.
+            // A cable that is plugged and pulled repeatedly.
             for _ in 0..rng.below(6) {
                 world.cable(id, link, false);
                 let down = rng.below(300);
@@ -190,7 +190,7 @@ fn some_server(rng: &mut Rng) -> SocketAddr {
     SocketAddr::from(([10, 0, 0, last], 80))
 }
 
-/// Makes everything right again.
+/// Repairs everything.
 fn mend(world: &mut World) {
     world.mend_network();
     for last in [71, 72] {

@@ -1,4 +1,4 @@
-//! Addresses on the links of each host and what the segment is told of them.
+//! Addresses on the links of each host, and their announcements on the segment.
 
 use core::net::IpAddr;
 use core::time::Duration;
@@ -14,21 +14,20 @@ use crate::status::vrrp::State;
 
 /// A new master has announced its addresses after this time, and no later set is sent before.
 const ANNOUNCE: Duration = Duration::from_secs(1);
-/// What was refused is tried again within this time.
+/// Refused operations are retried within this time.
 const RETRY: Duration = Duration::from_secs(12);
 
-/// How often an address is put back at once when another program removes it again and again, and how often in
-/// [`TUGS_LAST`].
+/// How often an address is restored at once when another program removes it repeatedly, and how often in [`TUGS_LAST`].
 const RESTORES: usize = 5;
 const RESTORES_LAST: usize = 11;
 const TUGS_LAST: Duration = Duration::from_secs(10);
 
-/// What another program does to an address.
+/// Removals of an address by another program.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Tugs {
     /// When it was removed.
     removed: VecDeque<Instant>,
-    /// When it was put back at once.
+    /// When it was restored at once.
     restored: VecDeque<Instant>,
 }
 
@@ -50,7 +49,7 @@ fn note(times: &mut VecDeque<Instant>, now: Instant) {
 pub(super) struct Announcement {
     since: Instant,
     frames: u32,
-    /// Nothing happened that leads to more frames or fewer.
+    /// Nothing happened that changes the expected number of frames.
     clean: bool,
 }
 
@@ -65,7 +64,7 @@ fn all(instance: &Instance) -> impl Iterator<Item = &Address> {
 }
 
 impl World {
-    /// A router becomes master: its addresses are to be announced.
+    /// A router becomes master: its addresses must be announced.
     pub(super) fn expect_announcements(&mut self, id: NodeId, instance: &Instance) {
         let since = self.now();
         for address in all(instance) {
@@ -77,7 +76,7 @@ impl World {
         }
     }
 
-    /// A daemon announces an address: it is there, and no other router is to have it.
+    /// A daemon announces an address: it must exist, and no other router may be entitled to it.
     pub(in crate::sim) fn judge_announcement(
         &mut self,
         id: NodeId,
@@ -99,7 +98,7 @@ impl World {
             .instances
             .iter()
             .any(|i| all(i).any(|a| a.prefix.address == address) && self.is_sending(id, i));
-        // Peers get to know the source of adverts by unicast when the router comes back.
+        // With unicast, peers are informed of the source of adverts when the router comes back.
         let returns = node.config.instances.iter().any(|i| {
             let state = wire_of(node, i).and_then(|wire| self.oracle.states.get(&(id, wire)));
             i.unicast().is_some()
@@ -120,12 +119,12 @@ impl World {
         }
     }
 
-    /// A daemon asks its kernel for changes.
+    /// A daemon requests changes from its kernel.
     pub(in crate::sim) fn judge_request(&mut self, id: NodeId, ops: &[Op]) {
         let (mut found, mut added) = (Vec::new(), Vec::new());
         let Some(node) = self.node(id) else { return };
         for op in ops {
-            // Routes are judged by where they are.
+            // Routes are judged by the kernel's state.
             let Some((_, address)) = op.as_address() else { continue };
             match op.verb {
                 Verb::Add | Verb::Replace { .. } => {
@@ -192,7 +191,7 @@ impl World {
             }
         }
         for prefix in gone {
-            // One that was on its way out when its router became master comes back and is announced anew.
+            // An address that was being removed when its router became master is added and announced again.
             if let Some(a) = self.oracle.announcements.get_mut(&(id, link, prefix.address)) {
                 a.muddle();
             }
@@ -213,7 +212,7 @@ impl World {
         }
     }
 
-    /// A daemon that has ended in good order leaves no address of its own.
+    /// A daemon that has stopped in good order leaves no address of its own.
     pub(in crate::sim) fn judge_end(&mut self, id: NodeId) {
         let Some(node) = self.node(id) else { return };
         if node.kernel.refusals > 0 || !node.kernel.impossible.is_empty() || node.events > 0 {
@@ -238,7 +237,7 @@ impl World {
         self.judge_last_notices(id);
     }
 
-    /// What holds on each host alone, at every moment at which nothing is on its way.
+    /// Invariants of a single host, at every moment without pending events.
     pub(super) fn check_host(&mut self, id: NodeId) {
         let mut found = Vec::new();
         if let Some(node) = self.node(id)
@@ -276,7 +275,7 @@ impl World {
         }
     }
 
-    /// The addresses of masters are on their links, no others of ours are on any.
+    /// The addresses of masters are on their links, and no other addresses of ours on any link.
     fn check_addresses(&self, id: NodeId, node: &Node, found: &mut Vec<String>) {
         let mut wanted: BTreeSet<(IfIndex, Prefix)> = BTreeSet::new();
         let mut virtual_ones: BTreeSet<Prefix> = BTreeSet::new();

@@ -1,4 +1,4 @@
-//! What scripts, FIFOs and mail recipients are told.
+//! Notices to scripts, FIFOs and mail recipients.
 
 use core::time::Duration;
 
@@ -90,7 +90,7 @@ impl World {
         }
     }
 
-    /// The last notice of every instance and group says that it stopped.
+    /// The last notice of every instance and group reports that it stopped.
     pub(super) fn judge_last_notices(&mut self, id: NodeId) {
         let wrong: Vec<String> = self
             .oracle

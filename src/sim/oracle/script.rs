@@ -1,4 +1,4 @@
-//! Tracking scripts: when each runs, what its results make of it, and that priorities follow at once.
+//! Tracking scripts: when each runs, its condition according to its results, and that priorities follow at once.
 
 use core::time::Duration;
 use std::collections::BTreeMap;
@@ -11,32 +11,32 @@ use crate::sim::world::NodeId;
 use crate::status::vrrp::State;
 use crate::vrrp::{RunEnd, RunId};
 
-/// Lost results and stalls make runs late for less than this.
+/// Lost results and stalls delay runs by less than this.
 const LATE: Duration = Duration::from_secs(15);
 
-/// What the results of a script say.
+/// The condition of a script according to its results.
 #[derive(Clone, Debug, Default)]
 pub(in crate::sim) struct Track {
-    /// None if it cannot be told.
+    /// None if it is unknown.
     pub good: Option<bool>,
-    /// It has not spoken yet: the first result decides alone.
+    /// It has no result yet: the first result alone decides.
     fresh: bool,
-    /// The last result, and how many of them in a row.
+    /// The last result, and the number of consecutive equal ones.
     streak: (bool, u32),
-    /// When it was last to be run, and the run whose result counts.
+    /// When its run was last requested, and the run whose result counts.
     asked: Option<Instant>,
     run: Option<RunId>,
 }
 
 impl Oracle {
-    /// A new process: no script has spoken.
+    /// A new process: no script has a result.
     pub(super) fn forget_scripts(&mut self, id: NodeId, config: &Vrrp) {
         self.scripts.retain(|(node, _), _| *node != id);
         self.carry_scripts(id, &Vrrp::default(), config);
     }
 
-    /// A script whose program stays the same keeps what is known of it. Another program is judged as the one before it
-    /// until its first result, which decides alone.
+    /// A script whose program stays the same keeps its state. A different program keeps the condition of its
+    /// predecessor until its first result, which alone decides.
     pub(super) fn carry_scripts(&mut self, id: NodeId, old: &Vrrp, new: &Vrrp) {
         let mut carried = BTreeMap::new();
         for script in &new.scripts {
@@ -45,7 +45,7 @@ impl Oracle {
             let known = self.scripts.remove(&(id, script.name.clone()));
             let track = match known {
                 Some(known) if same => known,
-                // Without a verdict that is not fresh, results were lost, and it is not known what it is.
+                // Not fresh but without a verdict: results were lost, and the condition is unknown.
                 Some(Track { good, fresh, .. }) if good.is_some() || !fresh => {
                     Track { fresh: true, good, ..Track::default() }
                 }
@@ -60,7 +60,7 @@ impl Oracle {
         self.scripts.append(&mut carried);
     }
 
-    /// Results are lost, and what is made of that is not known.
+    /// Results are lost, and their effect is unknown.
     pub(in crate::sim) fn lose_results(&mut self, id: NodeId) {
         for (_, track) in self.scripts.iter_mut().filter(|((node, _), _)| *node == id) {
             *track = Track { asked: track.asked, ..Track::default() };
@@ -69,7 +69,7 @@ impl Oracle {
 }
 
 impl World {
-    /// A daemon asks for a run of the program at `path`.
+    /// A daemon requests a run of the program at `path`.
     pub(in crate::sim) fn judge_run(&mut self, id: NodeId, path: &[u8], run: RunId) {
         let now = self.now();
         let Some(script) = self.script_at(id, path) else {
@@ -117,7 +117,7 @@ impl World {
         self.oracle.step.ran = true;
     }
 
-    /// After the result of a run: priorities and faults are what all results together call for.
+    /// After the result of a run: priorities and faults match all results together.
     pub(super) fn check_scripts(&self, id: NodeId, found: &mut Vec<String>) {
         let Some(node) = self.node(id) else { return };
         let Some(engine) = &node.engine else { return };

@@ -18,40 +18,40 @@ use crate::status::vrrp::State;
 use crate::vrrp::Rx;
 use crate::wire::{hmac, ip, vrrp};
 
-/// So many answers in a row come at once, each after them so long after the one before.
+/// This many answers are sent at once, the following ones with this pause between them.
 const ANSWERS: usize = 3;
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// What the wire shows of one router, and what follows from it.
+/// The observed state of one router on the wire, and the resulting expectations.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Router {
     pub sending: Option<Sending>,
-    /// When it takes over if it hears nothing more.
+    /// When it takes over if it receives nothing more.
     pub due: Option<Due>,
     /// Until when it follows a master of lower priority.
     pub preempt_at: Option<Instant>,
     /// The interval of its master (version 3).
     pub learned: Option<Duration>,
-    /// What it heard while `vrrp_startup_delay` lasted may have begun its preemption delay, or not.
+    /// Adverts received during `vrrp_startup_delay` may or may not have begun its preemption delay.
     pub vague: bool,
-    /// It said farewell, or a better router was heard, so that it may leave.
+    /// It sent a farewell, or a better router was heard, so it may leave MASTER.
     pub leaving: bool,
     pub priority: Option<u8>,
-    /// Adverts of another number of addresses in a row from one router: who, when last, how many.
+    /// Consecutive adverts with a different number of addresses from one router: sender, time of the last one, number.
     pub streak: Option<(IpAddr, Instant, u32)>,
 }
 
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Sending {
-    /// When the last advert left; none if some could not be sent.
+    /// When the last advert was sent; none if some could not be sent.
     pub last: Option<Instant>,
-    /// The last ones, in turn or not, the oldest first.
+    /// The last adverts, regular or not, the oldest first.
     pub recent: [Option<Instant>; ANSWERS],
-    /// The longest interval in force since.
+    /// The longest effective interval since then.
     pub longest: Duration,
-    /// The next advert may come before its time.
+    /// The next advert may be early.
     pub excused: bool,
-    /// The link by which the last one left.
+    /// The link that sent the last one.
     pub link: IfIndex,
 }
 
@@ -61,28 +61,28 @@ pub(super) struct Due {
     pub from: Instant,
     /// nor after this.
     pub at: Instant,
-    /// It must be then, not only not before.
+    /// It must be at that time, not just not earlier.
     pub exact: bool,
 }
 
-/// What the step that is going on has seen.
+/// The observations of the current step.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Step {
     /// Adverts sent, and whether with priority 0.
     pub sent: Vec<(Wire, bool)>,
-    /// How many adverts went where.
+    /// Number of adverts by destination.
     pub copies: BTreeMap<(Wire, IpAddr), u32>,
     /// An advert of a better router was delivered.
     pub better: bool,
-    /// A master must go from this wire.
+    /// A master must leave this wire.
     pub yields: Option<Wire>,
     /// A master must answer here.
     pub answers: Option<Wire>,
-    /// A packet that is to be refused was delivered: nothing may follow from it.
+    /// A packet that must be refused was delivered: it may have no effect.
     pub refused: bool,
     /// A script ended: priorities follow at once.
     pub ran: bool,
-    /// A timer is due: adverts in their turn leave before anything else comes of it.
+    /// A timer is due: regular adverts are sent before anything else.
     pub timer: bool,
 }
 
@@ -132,7 +132,7 @@ pub(super) fn patience(instance: &Instance, priority: u8, interval: Duration) ->
     interval * u32::from(instance.down_timer_adverts) + skew(instance, priority, interval)
 }
 
-/// Whether adverts to this address stand for all of an instance: those to its first peer.
+/// Whether an advert to this address represents all copies of an instance: that to its first peer.
 fn is_first(unicast: &Unicast, destination: IpAddr) -> bool {
     unicast.peers.first().is_some_and(|peer| peer.address == destination)
 }
@@ -168,7 +168,7 @@ impl World {
         let wire = (segment, family, vrid);
         let Some(node) = self.node(id) else { return };
         let instance = instance_on(node, &config, &wire);
-        // Of one that a reload has moved it is not known whether it had a trailer.
+        // For a router that a reload has moved it is not known whether it had a trailer.
         let bare = payload.len().checked_sub(hmac::TRAILER).and_then(|n| payload.get(..n));
         let payload = match instance {
             Some(instance) => without_trailer(instance, payload),
@@ -185,7 +185,7 @@ impl World {
         }) {
             self.violated_by(id, "sends a wrong IP header");
         }
-        // One for each peer is one advert.
+        // The copies for all peers count as one advert.
         let unicast = instance.and_then(Instance::unicast);
         let is_copy = unicast.is_some_and(|u| !is_first(u, destination));
         *self.oracle.step.copies.entry((wire.clone(), destination)).or_default() += 1;
@@ -213,7 +213,7 @@ impl World {
             return;
         }
         let Some(instance) = instance else {
-            // What the kernel has not told yet nobody can know.
+            // The daemon cannot know what the kernel has not reported yet.
             if self.node(id).is_some_and(|n| n.events == 0) {
                 self.violated_by(id, &format!("sends adverts for the unknown VRID {}", wire.2));
             }
@@ -263,7 +263,7 @@ impl World {
         }
     }
 
-    /// An advert that is no farewell: the first one of a master, or one in a row.
+    /// An advert that is not a farewell: the first one of a master, or a later one.
     fn judge_period(&mut self, id: NodeId, link: IfIndex, wire: &Wire, instance: &Instance) {
         let (now, interval) = (self.now(), instance.advert_int);
         let router = self.oracle.routers.entry((id, wire.clone())).or_default();
@@ -277,7 +277,7 @@ impl World {
             return;
         };
         let Some(last) = before.last else {
-            // It was late, and the one after it keeps to the period of old.
+            // It was late, and the next one keeps the original phase.
             if let Some(sending) = &mut router.sending {
                 sending.excused = true;
             }
@@ -307,7 +307,7 @@ impl World {
         let before = self.oracle.states.get(&key).map_or(State::Init, |(state, _)| *state);
         let name = &instance.name;
         let since = self.oracle.started.get(&id).map(|(at, resume)| (now.since(*at), *resume));
-        // As long as no backup can have lost its patience; scripts may have to speak first.
+        // As long as no master-down timer can have expired; results of scripts may be needed first.
         let resumed = since.is_some_and(|(age, resume)| resume && age < instance.advert_int * 2);
         if before == State::Init && resumed {
             let group = self.group_of(id, name);
@@ -348,8 +348,8 @@ impl World {
         self.judge_failover(id, name, wire);
     }
 
-    /// A host becomes master. If another one has been master undisturbed and is at least as good, this is a
-    /// false failover: the new master was stalled and did not hear what it had missed.
+    /// A host becomes master. If another one has been master undisturbed and is at least as good, this is a false
+    /// failover: the new master was stalled and did not process what it had missed.
     fn judge_failover(&mut self, id: NodeId, name: &Name, wire: &Wire) {
         let now = self.now();
         if !self.net.is_perfect() || self.within(&self.oracle.troubled, id, SETTLE) {
@@ -375,7 +375,8 @@ impl World {
         }
     }
 
-    /// After a step of an engine: who left MASTER said so, who heard a better one left, who must answer did.
+    /// After a step of an engine: a router that left MASTER sent a farewell, one that heard a better master yielded,
+    /// and one that had to answer did.
     pub(in crate::sim) fn judge_step(&mut self, id: NodeId) {
         let now = self.now();
         let step = core::mem::take(&mut self.oracle.step);
@@ -426,8 +427,8 @@ impl World {
                 found.push(format!("VRID {} does not send one more advert", wire.2));
             }
             if step.answers.as_ref() == Some(wire) && master && !sent(wire, false) {
-                // Whoever asks again and again is answered by adverts a tenth of a second apart. One in its turn
-                // between hearing and answering is an answer too, and may have come so much sooner.
+                // A router that keeps sending is answered by adverts a tenth of a second apart. A regular advert
+                // between reception and answer is an answer too, and may be sent that much earlier.
                 let soon = |at: &Option<Instant>, pauses| {
                     at.is_some_and(|at| now.since(at) <= PAUSE * pauses)
                 };
@@ -439,7 +440,7 @@ impl World {
                     _ => found.push(format!("VRID {} does not answer", wire.2)),
                 }
             }
-            // A reload that makes it another router on the same wire ends one and begins the other.
+            // A reload that turns it into a different router on the same wire ends one and begins the other.
             if master && sent(wire, true) && self.oracle.kept.is_none() {
                 found.push(format!("VRID {} says farewell and stays", wire.2));
             }
@@ -447,7 +448,7 @@ impl World {
             if master && !busy {
                 router.leaving = false;
             }
-            // The kernel has more to tell: whether it is master will show.
+            // Kernel events are pending: whether it is master will show later.
             if !master && !busy {
                 let can_send = self
                     .nodes
@@ -495,7 +496,7 @@ impl World {
         let before = self.oracle.states.get(&key).map(|(state, _)| *state);
         let router = self.oracle.routers.entry(key.clone()).or_default();
         if router.priority.replace(priority).is_some_and(|p| p != priority) {
-            // Its patience changes with it; the next advert heard tells how much is left.
+            // The master-down time changes with it; the next received advert restarts the timer.
             router.due = None;
         }
         if before == Some(state) {

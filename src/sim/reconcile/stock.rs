@@ -1,4 +1,4 @@
-//! Small stocks of objects to be wanted, so that two sets drawn from them have much in common.
+//! Small stocks of objects, so that two sets drawn from them have much in common.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -24,7 +24,7 @@ pub(super) fn pick<T: Clone>(rng: &mut Rng, all: &[T]) -> T {
     all[usize::try_from(rng.below(count)).unwrap()].clone()
 }
 
-/// An address of a small stock, so that two sets have much in common.
+/// An address from a small stock.
 pub(super) fn some_address(rng: &mut Rng) -> Address {
     let text = match rng.below(7) {
         0..3 => format!("10.5.0.{}/24", 1 + rng.below(4)),
@@ -39,7 +39,7 @@ pub(super) fn some_address(rng: &mut Rng) -> Address {
 pub(super) fn with_other_attributes(rng: &mut Rng, mut address: Address) -> Address {
     address.flags.no_prefix_route = rng.chance(20);
     match address.prefix.family() {
-        // Where none is wanted any other is left alone: some have one always, some never.
+        // If none is wanted, any other is left unchanged: some always have one, some never.
         Family::V4 if address.prefix.address.to_string().ends_with(['1', '3']) => {
             address.label = Some(if rng.chance(20) { "vip:2".into() } else { "vip:1".into() });
         }
@@ -51,7 +51,7 @@ pub(super) fn with_other_attributes(rng: &mut Rng, mut address: Address) -> Addr
     address
 }
 
-/// A route that can be there together with these addresses.
+/// A route that can exist together with these addresses.
 pub(super) fn some_route(rng: &mut Rng, addresses: &[Address]) -> Route {
     let number = rng.below(3);
     let (destination, gateway) = match rng.below(3) {
@@ -76,7 +76,7 @@ pub(super) fn with_other_metrics(rng: &mut Rng, mut route: Route) -> Route {
     route
 }
 
-/// A rule of a small stock. It needs nothing else, and has nothing that could change.
+/// A rule from a small stock. It has no dependencies and no attributes that could change.
 pub(super) fn some_rule(rng: &mut Rng) -> Rule {
     let family = if rng.chance(30) { Family::V6 } else { Family::V4 };
     let mut rule = sample::rule(family, u32::try_from(100 + rng.below(3)).unwrap(), 200);
@@ -85,7 +85,7 @@ pub(super) fn some_rule(rng: &mut Rng) -> Rule {
     rule
 }
 
-/// Addresses, routes and rules that are wanted together; each is another object. Some are as in `like`.
+/// Addresses, routes and rules that are wanted together, all different. Some are taken from `like`.
 pub(super) fn some_set(rng: &mut Rng, like: &[Object]) -> Vec<Object> {
     let mut objects: BTreeMap<Identity<IfName>, Object> = BTreeMap::new();
     let old = like.iter().filter_map(Object::address);
@@ -128,7 +128,7 @@ pub(super) fn some_set(rng: &mut Rng, like: &[Object]) -> Vec<Object> {
     let old: Vec<Object> = old.filter(|_| rng.chance(60)).cloned().collect();
     let new = (0..rng.below(3)).map(|_| some_link(rng)).collect::<Vec<_>>();
     for object in old.into_iter().chain(new) {
-        // A name is that of one interface.
+        // A name belongs to one interface.
         let free = match &object {
             Object::Link(object) => taken.insert(object.link.name.clone()),
             _ => true,
@@ -165,7 +165,7 @@ pub(super) fn some_filters(rng: &mut Rng, addresses: &[Address]) -> Vec<Object> 
     all
 }
 
-/// An interface on another one, or a setting.
+/// A stacked interface, or a setting.
 pub(super) fn some_link(rng: &mut Rng) -> Object {
     let parent = name(pick(rng, &LINKS));
     if rng.chance(40) {
@@ -186,7 +186,7 @@ pub(super) fn some_link(rng: &mut Rng) -> Object {
     Object::Link(Box::new(LinkObject { link, differs: false }))
 }
 
-/// The same object, perhaps as another program or another configuration would have made it.
+/// The same object, possibly as another program or configuration would have created it.
 pub(super) fn variant(rng: &mut Rng, object: &Object) -> Object {
     match object {
         Object::Address(address) => Object::Address(with_other_attributes(rng, address.clone())),

@@ -1,4 +1,4 @@
-//! What the segment, scripts and people are told.
+//! Announcements to the segment, scripts and people.
 
 use super::*;
 use crate::model::extras;
@@ -29,6 +29,19 @@ fn each_address_is_announced_when_confirmed_and_all_again_later() {
     host.look();
     host.pass(60 * SECOND);
     assert_eq!(host.frames(), []);
+}
+
+#[test]
+fn frames_of_one_address_leave_together() {
+    let mut config = failover(200);
+    let interface = config.instances[0].interface.clone();
+    let more = (1..40).map(|n| sample::address(&format!("10.0.2.{}/24", 100 + n), &interface));
+    config.instances[0].excluded.extend(more);
+    let mut host = Host::new(config);
+    host.pass(4 * SECOND);
+    let frames = host.frames();
+    assert_eq!(frames.iter().map(|(address, _)| address).collect::<BTreeSet<_>>().len(), 40);
+    assert!(frames.iter().all(|(_, count)| *count == 5), "{frames:?}");
 }
 
 #[test]
@@ -89,7 +102,7 @@ fn interfaces_of_a_group_share_the_least_time_between_announcements() {
     // Each interface on its own: all at once.
     let host = on_two_interfaces(|config| config.instances[0].garp.interval = SECOND);
     assert_eq!(sorted(&host), all);
-    // Together: one after the other; neighbour adverts are not concerned.
+    // Together: one after the other; neighbour adverts are not affected.
     let both = group(Some(SECOND), None, &["enp0s8", "enp0s9"]);
     let mut host = on_two_interfaces(|config| config.garp_groups.push(both.clone()));
     assert_eq!(sorted(&host), [(vip(100), 1), (v6, 1)]);
@@ -152,7 +165,7 @@ fn scripts_hear_of_a_state_when_the_kernel_has_confirmed_it() {
     let (token, _) = host.apply();
     host.event(Event::Applied { token, item: 0, outcome: Outcome::Done });
     assert_eq!(host.announced(), ["INSTANCE \"VRRP1\" MASTER 200"]);
-    // A kernel that does not answer holds nobody up for more than a second.
+    // A kernel that does not answer delays notices for at most a second.
     let mut host = Host::new(failover(200));
     host.obedient = false;
     host.pass(3_219 * MS);
@@ -210,10 +223,10 @@ fn no_mail_for_faults_if_asked_for() {
             let subject = |s| format!("VRRP Instance VRRP1 - Entering {s} state");
             names.iter().map(subject).collect()
         };
-        // Nothing happened that the recipients know of: no second mail about BACKUP.
+        // The recipients know of no other state: no second mail about BACKUP.
         let wanted: &[&str] = if withheld { &["BACKUP"] } else { &["BACKUP", "FAULT", "BACKUP"] };
         assert_eq!(mails(&host), states(wanted));
-        // The script hears of it all the same.
+        // The script is notified nevertheless.
         assert_eq!(host.announced().len(), 3);
     }
 }
@@ -257,11 +270,11 @@ fn a_group_speaks_after_its_members() {
             "GROUP \"VRRP1\" FAULT 0"
         ]
     );
-    // Only the one whose cable is cut cannot say goodbye; it does not try in vain either.
+    // Only the one whose cable is cut cannot send a farewell, and does not try.
     assert_eq!(host.priorities().iter().filter(|p| **p == 0).count(), 2);
 }
 
-/// An instance with so many addresses beside the one that it advertises.
+/// An instance with this many addresses in addition to the advertised one.
 fn with_addresses(count: u32) -> Vrrp {
     let mut config = failover(200);
     let interface = config.instances[0].interface.clone();
@@ -273,7 +286,7 @@ fn with_addresses(count: u32) -> Vrrp {
     config
 }
 
-/// Frames of the actions that this step asks for.
+/// Number of frames that this step requests.
 fn sent(actions: &[Action]) -> u32 {
     let counts = actions.iter().map(|action| match action {
         Action::SendGarp { count, .. } => *count,
@@ -315,7 +328,7 @@ fn thousands_of_addresses_are_announced_in_slices_and_adverts_are_not_late() {
             }
         }
     }
-    // One more of the other instance is announced in this time.
+    // One more address, of the other instance, is announced in this time.
     assert_eq!((frames, addresses.len()), (25_005, 5_001));
     assert!(adverts > 480, "{adverts}");
 }

@@ -1,4 +1,4 @@
-//! Files and processes that are tracked: what is reported of them. Links whose changes count only when they last.
+//! Tracked files and processes and their reports. Links whose changes count only after they have lasted.
 
 use super::*;
 use crate::model::tracker::{TrackFile, Tracked};
@@ -51,13 +51,13 @@ fn nothing_is_decided_before_the_number_in_a_file_is_known() {
         host.pass(10 * SECOND);
         assert_eq!(host.state(), State::Master);
     }
-    // What was told before the configuration counts.
+    // Reports before the configuration count.
     let mut host = Host::off();
     host.file("f", 20);
     host.event(Event::Reload(Arc::new(tracking(2, false))));
     host.event(Event::Kernel(host.kernel()));
     assert_eq!((host.state(), host.effective_priority()), (State::Backup, 140));
-    // Who tells nothing is not waited for without end: then it counts as a file that is not there.
+    // The wait for a report is limited: then the file counts as missing.
     let mut host = Host::new(tracking(0, false));
     host.pass(1999 * MS);
     assert_eq!(host.state(), State::Init);
@@ -134,7 +134,7 @@ fn a_reload_keeps_what_is_known_of_files() {
     assert_eq!((host.state(), host.effective_priority()), (State::Master, 107));
     host.event(Event::Reload(Arc::new(tracking(2, false))));
     assert_eq!((host.state(), host.effective_priority()), (State::Master, 114));
-    // A master goes on while nothing is known of a file that is new.
+    // A master continues while nothing is known about a new file.
     let mut more = tracking(2, false);
     more.track_files.push(file("g"));
     let extras = more.instances[0].extras.get_or_insert_default();
@@ -143,7 +143,7 @@ fn a_reload_keeps_what_is_known_of_files() {
     assert_eq!((host.state(), host.effective_priority()), (State::Master, 114));
     host.file("g", 1);
     assert_eq!(host.state(), State::Fault);
-    // What a configuration does not name is forgotten.
+    // Reports about names that are not configured are forgotten.
     host.event(Event::Reload(Arc::new(failover(100))));
     host.pass(10 * SECOND);
     assert_eq!((host.state(), host.effective_priority()), (State::Master, 100));
@@ -179,14 +179,14 @@ fn a_link_that_is_down_for_less_than_its_delay_stays_up() {
     let mut host = delayed(SECOND, Duration::ZERO, 3);
     host.carrier(false);
     host.pass(999 * MS);
-    // Told again, by a snapshot.
+    // Reported again, by a snapshot.
     let mut kernel = host.kernel();
     kernel.links[0].up = false;
     host.event(Event::Kernel(kernel));
     assert_eq!(host.state(), State::Master);
     host.look();
     host.carrier(true);
-    // Switches may have forgotten where the address is.
+    // Switches may have lost the location of the address.
     host.pass(SECOND);
     assert!(!host.frames().is_empty(), "nothing is announced");
     host.pass(10 * SECOND);
@@ -216,7 +216,7 @@ fn a_link_counts_as_up_when_it_stays_so() {
     assert_eq!(host.state(), State::Fault);
     host.pass(MS);
     assert_eq!(host.state(), State::Backup);
-    // Gone and back under another number: what it is at first counts at once.
+    // Deleted and recreated with another index: its first state counts at once.
     host.event(Event::LinkGone(ETH));
     assert_eq!(host.state(), State::Fault);
     let other = IfIndex(30);
@@ -227,14 +227,14 @@ fn a_link_counts_as_up_when_it_stays_so() {
 
 #[test]
 fn a_loss_counts_before_others_stop_waiting() {
-    // Two adverts less a bit.
+    // Slightly less than two adverts.
     let mut host = delayed(60 * SECOND, Duration::ZERO, 3);
     host.carrier(false);
     host.pass(1996 * MS);
     assert_eq!(host.state(), State::Master);
     host.pass(MS);
     assert_eq!(host.state(), State::Fault);
-    // Where no advert may be lost there is no time for delays.
+    // If no advert may be lost there is no time for delays.
     let mut host = delayed(60 * SECOND, 60 * SECOND, 1);
     host.carrier(false);
     assert_eq!(host.state(), State::Fault);

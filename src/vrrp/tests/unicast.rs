@@ -1,4 +1,4 @@
-//! Adverts to single routers: who is sent what, and whom an instance believes.
+//! Unicast adverts: what is sent to which peer, and which senders an instance accepts.
 
 use super::*;
 use crate::model::extras::{InstanceExtras, OldChecksum, Unicast, UnicastPeer};
@@ -182,12 +182,12 @@ fn a_configured_source_is_waited_for_and_its_loss_is_a_fault() {
     assert_eq!(host.state(), State::Fault);
     assert_eq!(host.fault(), "source address 10.0.2.75 not configured");
     host.look();
-    // On whichever link it appears.
+    // On any link.
     let change = |present| Change::address(OTHER, prefix("10.0.2.75/32"), present, false);
     host.event(Event::Object(change(true)));
     assert_eq!(host.listens(), [(ETH, own.parse().unwrap())]);
     assert_eq!(host.state(), State::Backup);
-    // Peers get to know where it is.
+    // Peers are informed where it is.
     assert_eq!(host.frames(), [(own.parse().unwrap(), 1)]);
     host.pass(4 * SECOND);
     assert_eq!(host.state(), State::Master);
@@ -237,9 +237,9 @@ fn a_peer_is_answered_in_the_form_of_checksum_that_it_uses() {
         let old = form == OldChecksum::Always;
         assert_eq!(covers(&host, 0, GROUP), form != OldChecksum::Never, "{form:?}");
         assert_eq!(covers(&host, 0, PEER), form == OldChecksum::Never, "{form:?}");
-        // The other peer said nothing yet.
+        // Nothing was heard from the other peer yet.
         assert_eq!((covers(&host, 1, GROUP), covers(&host, 1, THIRD)), (old, !old), "{form:?}");
-        // It is remembered over a reload that changes the order of the peers.
+        // A reload that changes the order of the peers preserves it.
         host.event(Event::Reload(Arc::new({
             let mut config = with(form);
             config.instances[0].extras.as_mut().unwrap().unicast.as_mut().unwrap().peers.reverse();
@@ -339,7 +339,7 @@ fn authentication_headers_are_heard_and_sent_after_a_reload_asks_for_them() {
     host.pass(SECOND);
     let protocols: Vec<u8> = host.packets.iter().map(|packet| packet[9]).collect();
     assert_eq!((asked, host.state(), protocols), (1, State::Master, vec![51]));
-    // What comes without is dropped now.
+    // Adverts without the trailer are dropped now.
     host.hear(PEER, 255);
     assert_eq!((host.counters().auth_mismatch, host.state()), (1, State::Master));
 }

@@ -1,4 +1,4 @@
-//! Interfaces with a virtual MAC: made first, adverts and announcements leave by them, and what their absence means.
+//! Interfaces with a virtual MAC: they are created first, send adverts and announcements, and their absence is a fault.
 
 use super::*;
 use crate::plan::{ChangeKind, Identity, LinkAttributes, Setting, Settings};

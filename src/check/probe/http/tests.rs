@@ -33,8 +33,8 @@ fn check(to: &str) -> HttpCheck {
     }
 }
 
-/// The verdict on an answer that comes in parts of that size, in words; "" while there is none. The server closes at
-/// the end if `closes`.
+/// The verdict, in words, on an answer that arrives in parts of `size` octets; "" if there is none. The server closes
+/// at the end if `closes`.
 fn judged(url: &Url, answer: &[u8], size: usize, closes: bool) -> String {
     let mut http = Http::new(url.clone());
     let parts = answer.chunks(size).map(Heard::Bytes);
@@ -118,14 +118,14 @@ fn the_digest_is_that_of_the_page_as_it_comes() {
     let answer =
         |more: &str, body: &str| format!("HTTP/1.1 200 OK\r\n{more}\r\n{body}").into_bytes();
     assert_eq!(verdict(&page, &answer("", "hello"), true), "success");
-    // Not more than announced; and then nobody has to close.
+    // Not more than announced; after that the server need not close.
     assert_eq!(verdict(&page, &answer("content-length: 5\r\n", "hello!!"), false), "success");
     assert_eq!(verdict(&page, &answer("", "hello"), false), "");
     let other = "digest differs: 9b71d224bd62f3785d96d46ad3ea3d73 instead of \
                  5d41402abc4b2a76b9719d911017c592 from url(/a)";
     assert_ne!(verdict(&page, &answer("", "hello2"), true), "success");
     assert_eq!(verdict(&page, &answer("", "hello2"), true).len(), other.len());
-    // In chunks: the digest is of the chunks, with their lengths.
+    // Chunked: the digest covers the chunks with their lengths.
     let chunks =
         answer("Transfer-Encoding: chunked\r\nContent-Length: 5\r\n", "5\r\nhello\r\n0\r\n\r\n");
     let end = verdict(&page, &chunks, true);
@@ -182,5 +182,12 @@ fn lines_are_keepalived_s() {
         attempt_line(&check, server, &Failure::Timeout),
         "Timeout connecting server [10.0.0.71]:tcp:80."
     );
+    let unreachable = Failure::Connection(101);
+    for (tls, word) in [(false, "HTTP_CHECK"), (true, "SSL_CHECK")] {
+        assert_eq!(
+            attempt_line(&HttpCheck { tls, ..check.clone() }, server, &unreachable),
+            format!("{word} - network unreachable server [10.0.0.71]:tcp:80.")
+        );
+    }
     assert_eq!(page_line(&url(), server), "HTTP status code success to [10.0.0.71]:tcp:80 url(/a)");
 }
