@@ -8,7 +8,7 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 
 use crate::interop::both_ways;
-use crate::lab::daemon::{Daemon, Program, Role, signal_to};
+use crate::lab::daemon::{CONF, Daemon, Program, Role, signal_to};
 use crate::lab::frame::{Frame, Mac};
 use crate::lab::kernel;
 use crate::lab::node::Node;

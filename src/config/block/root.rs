@@ -32,7 +32,7 @@ block! {
         /// Network namespace of IPVS; without a name, the initial one of the machine.
         net_namespace_ipvs: First<OptionalName<255>> = "net_namespace_ipvs", later,
             otherwise("that of the daemon");
-        /// Without effect: sets of nftables, which take the place of ipsets here, belong to the namespace of the daemon.
+        /// Allow ipsets in a network namespace; not needed here, where sets of nftables take their place.
         namespace_with_ipsets: One<Flag> = "namespace_with_ipsets", dead;
         /// Put pid files into their own directory.
         use_pid_dir: One<Flag> = "use_pid_dir";
