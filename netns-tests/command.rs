@@ -95,7 +95,7 @@ fn what_is_not_understood_is_refused(lab: &mut Lab) -> Res {
         check!(output.status.code() == Some(1), "{options:?}: {}", output.status);
         check!(!output.stderr.is_empty(), "{options:?}: no message");
     }
-    lab.subject.ours_only("it serves these")?;
+    lab.subject.ours_only("it supports these options")?;
     // Options that this version does not support are reported.
     for option in ["-x", "-X", "-T"] {
         let output = run(&node, &lab.subject.clone(), &[option, "-n", "-f", CONF])?;

@@ -1,6 +1,7 @@
-//! The kernel after a start is that of keepalived: each file of `compare/` is given to both programs, on machines that
-//! are the same, and interfaces, addresses, routes, rules and settings are compared; then ours stops and nothing is left.
-//! A file says in its comments which instances become masters, which enter FAULT, and what else both programs log.
+//! The state of the kernel after a start is the same as with keepalived: both programs run each file of `compare/` on
+//! identical machines, and interfaces, addresses, routes, rules and settings are compared; then ours stops and nothing
+//! is left. The comments of a file list the instances that become master, those that enter FAULT, and other log lines
+//! of both programs.
 
 use crate::lab::daemon::{CONF, Daemon, Program};
 use crate::lab::node::Node;
@@ -125,10 +126,10 @@ const VMACS: Files = files![
     "vmac-v6",
 ];
 
-/// What is known to differ, and why (docs/configuration.md): lines of the state that are not compared.
+/// Known differences (reasons in docs/configuration.md): lines of the state that are not compared.
 fn differs(line: &str) -> bool {
     let words: Vec<&str> = line.split_whitespace().collect();
-    // keepalived sends from the link-local address of the parent, which it gives to each virtual interface for that.
+    // keepalived sends from the link-local address of the parent, which it adds to each virtual interface for that.
     let borrowed = line.starts_with("address vrrp") && line.contains("fe80::71/64");
     let its_route = line.contains("fe80::/64") && line.contains("dev vrrp");
     // Version 2.4 sets it on interfaces for IPv6 as well, 2.2.7 does not.
@@ -138,7 +139,7 @@ fn differs(line: &str) -> bool {
 
 fn state(node: &Node) -> Res<Vec<String>> {
     let all = kernel::everything(node)?.into_iter().filter(|line| !differs(line));
-    // Rules of ours bear the mark whether they are tracked or not.
+    // Our rules have the mark whether they are tracked or not.
     Ok(all.map(|line| line.replace("proto unspec", "proto keepalived")).collect())
 }
 
@@ -177,7 +178,7 @@ fn start(lab: &Lab, node: &Node, program: &Program, text: &str) -> Res<Daemon> {
     Ok(daemon)
 }
 
-/// A machine that has, beside its two interfaces, one that is down.
+/// A machine with two interfaces and a third one that is down.
 fn prepared(lab: &mut Lab, name: &str) -> Res<Node> {
     let node = machine(lab, name)?;
     node.ip("link add down0 type veth peer name down1\n\
@@ -194,7 +195,7 @@ fn compare(lab: &mut Lab, files: Files) -> Res {
         let before = state(&ours)?;
         let their = start(lab, &theirs, &keepalived, text)?;
         let our = start(lab, &ours, &subject, text)?;
-        // keepalived tells of a state before it adds what belongs to it.
+        // keepalived announces a state before it adds the objects of that state.
         let mut wanted = Vec::new();
         lab.timeline().poll(LIMIT, &format!("{name}: keepalived has settled"), || {
             let now = state(&theirs)?;
@@ -210,7 +211,7 @@ fn compare(lab: &mut Lab, files: Files) -> Res {
         their.stop()?;
         check!(our.stop()?, "{name}: the exit status is not zero");
         kernel::same(lab, &format!("{name}: nothing is left"), &before, || state(&ours))?;
-        // It leaves an address with a peer and a virtual interface of an address behind.
+        // keepalived leaves an address with a peer and a virtual interface of an address behind.
         if state(&theirs)? != before {
             theirs = prepared(lab, &format!("k{}", lab.nodes()))?;
         }

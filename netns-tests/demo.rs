@@ -11,7 +11,7 @@ use crate::{cases, check};
 cases![Here: a_user_without_rights_sees_a_takeover_and_nothing_stays];
 
 fn a_user_without_rights_sees_a_takeover_and_nothing_stays(lab: &mut Lab) -> Res {
-    lab.subject.ours_only("keepalived has none")?;
+    lab.subject.ours_only("it has no demonstration")?;
     need::program("setpriv", "util-linux")?;
     // A directory that the user can read: the build directory may be closed to others.
     let folder = tempfile::tempdir()?;

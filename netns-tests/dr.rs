@@ -83,7 +83,7 @@ fn a_crashed_director_adopts_what_it_finds(lab: &mut Lab) -> Res {
     check!(ipvs::table(&net.svr1)? == TABLE, "{}", ipvs::shown(&net.svr1)?);
     lab.timeline().poll(LIMIT, "a page through svr1", || fetch(&net.client, PAGE))?;
 
-    lab.subject.ours_only("it adds the services again and says that they exist")?;
+    lab.subject.ours_only("it adds the services again and logs that they exist")?;
     let commands = later.ipvs(&net.svr1);
     check!(commands.is_empty(), "changes of a table that was right: {commands:?}");
     let after = ipvs::counters(&net.svr1)?;

@@ -73,7 +73,7 @@ fn lines_are_those_of_keepalived(lab: &mut Lab) -> Res {
 }
 
 fn a_fifo_stays_open_over_a_reload_and_goes_with_the_daemon(lab: &mut Lab) -> Res {
-    lab.subject.ours_only("it closes and makes it anew")?;
+    lab.subject.ours_only("it closes and recreates the FIFO")?;
     let node = machine(lab, "our")?;
     let text = configuration(
         " vrrp_notify_fifo /run/vrrp\n vrrp_notify_fifo_script /run/reader.sh\n fifo_write_vrrp_states_on_reload\n",

@@ -222,13 +222,13 @@ fn who_stops_being_master_answers_no_less_than_before(lab: &mut Lab) -> Res {
     let text = configuration("", "no_accept");
     let daemon = hosts.start(lab, &lab.subject.clone(), &text)?;
     hosts.becomes(lab, "10.0.0.100", false)?;
-    lab.note("its link goes down: it is master no more");
+    lab.note("its link goes down: it is not master any more");
     hosts.host.ip("link set enp0s8 down\n")?;
     lab.always().log(&hosts.host, "(CLOSED) Entering FAULT STATE")?;
     lab.timeline().poll(LIMIT, "the filter is gone", || {
         Ok((!hosts.nft("list ruleset")?.contains("10.0.0.100")).then_some(()))
     })?;
-    lab.note("the address comes to the host otherwise: it is the host's own business");
+    lab.note("another program adds the address to the host: it is foreign");
     hosts.host.ip("link set enp0s8 up\naddr add 10.0.0.100/32 dev lo\n")?;
     check!(hosts.nft("list tables")?.contains("table ip keepalived"), "the table is gone");
     check!(daemon.stop()?, "the exit status is not zero");
@@ -237,7 +237,7 @@ fn who_stops_being_master_answers_no_less_than_before(lab: &mut Lab) -> Res {
 }
 
 fn a_flushed_ruleset_is_put_back(lab: &mut Lab) -> Res {
-    lab.subject.ours_only("it does not look")?;
+    lab.subject.ours_only("it does not notice that the rules are gone")?;
     let hosts = Hosts::new(lab, "one")?;
     let daemon = hosts.start(lab, &lab.subject.clone(), &configuration("", "no_accept"))?;
     hosts.nft("add table inet theirs")?;
@@ -276,7 +276,7 @@ fn a_flushed_ruleset_is_put_back(lab: &mut Lab) -> Res {
 }
 
 fn a_replaced_process_keeps_its_tables(lab: &mut Lab) -> Res {
-    lab.subject.ours_only("it names its processes otherwise")?;
+    lab.subject.ours_only("its processes have other names")?;
     let hosts = Hosts::new(lab, "one")?;
     let text = configuration(" nftables_counters\n", "no_accept");
     let daemon = hosts.start(lab, &lab.subject.clone(), &text)?;
@@ -348,7 +348,7 @@ pub mod guest {
     cases![Ipvs: without_nftables_an_instance_works_and_says_so];
 
     fn without_nftables_an_instance_works_and_says_so(lab: &mut Lab) -> Res {
-        lab.subject.ours_only("it says so otherwise")?;
+        lab.subject.ours_only("it logs other messages")?;
         lab.segment("one")?;
         let node = lab.node("host")?;
         lab.plug(&node, "one", LAN, &["10.0.0.71/24"])?;

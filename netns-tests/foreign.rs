@@ -73,7 +73,7 @@ fn an_interface_that_goes_down_hands_over_and_takes_back(lab: &mut Lab) -> Res {
 }
 
 fn an_interface_that_comes_later_is_used(lab: &mut Lab) -> Res {
-    lab.subject.ours_only("it ends when an interface is not there at the start")?;
+    lab.subject.ours_only("it exits if an interface does not exist at the start")?;
     lab.segment("lan")?;
     let node = lab.node("svr1")?;
     node.write(CONF, FAILOVER[0], 0o644)?;

@@ -1,5 +1,5 @@
-//! One segment shared with FRR's vrrpd, an implementation that knows nothing of keepalived: each takes over from the other
-//! in both roles, in both versions and over both families.
+//! One segment shared with FRR's vrrpd, an implementation independent of keepalived: each takes over from the other in
+//! both roles, in both versions and over both families.
 
 use std::path::Path;
 use std::process::Command;
@@ -23,7 +23,7 @@ cases![Here:
 
 const FRR: &str = "/usr/lib/frr";
 
-/// What the two have to agree on.
+/// Settings that both must share.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Form {
     V2,
@@ -39,7 +39,7 @@ impl Form {
         }
     }
 
-    /// The address by which a takeover is seen.
+    /// The address that shows a takeover.
     const fn address(self) -> &'static str {
         self.addresses()[1]
     }
@@ -53,7 +53,7 @@ impl Form {
         )
     }
 
-    /// The interface that vrrpd wants to find, and its configuration.
+    /// The interface that vrrpd requires, and its configuration.
     fn frr(self, priority: u8) -> (String, String) {
         let (name, mac, word) = match self {
             Self::V2 | Self::V3 => ("vrrp4", "00:00:5e:00:01:29", "ip"),
@@ -77,7 +77,7 @@ impl Form {
     }
 }
 
-/// FRR's vrrpd on a node; zebra, which tells it of interfaces, goes on when it ends.
+/// FRR's vrrpd on a node; zebra, which reports interfaces to it, continues when it ends.
 struct Vrrpd<'a> {
     node: &'a Node,
 }
@@ -88,7 +88,7 @@ impl<'a> Vrrpd<'a> {
             return Err(need::missing("vrrpd", "frr"));
         }
         node.ip(links)?;
-        // It writes below /var/tmp, too.
+        // It also writes below /var/tmp.
         node.must(["mount", "-t", "tmpfs", "tmpfs", "/var/tmp"])?;
         node.must(["install", "-d", "-o", "frr", "-g", "frr", "/run/frr", "/etc/frr"])?;
         node.write("/etc/frr/vrrpd.conf", text, 0o644)?;
@@ -131,7 +131,7 @@ fn pair(lab: &mut Lab, form: Form) -> Res<Pair> {
     Ok(pair)
 }
 
-/// FRR is the better router: ours takes over when it dies, and gives way when it returns.
+/// FRR is the better router: ours takes over when it dies, and yields when it returns.
 fn frr_leads(lab: &mut Lab, form: Form) -> Res {
     let pair = pair(lab, form)?;
     let frr = Vrrpd::prepare(lab, &pair.svr1, &form.frr(200))?;
@@ -166,7 +166,7 @@ fn frr_leads(lab: &mut Lab, form: Form) -> Res {
     refused_nothing(lab, &pair.svr2)
 }
 
-/// Ours is the better router: FRR takes over when it dies, and gives way when it returns.
+/// Ours is the better router: FRR takes over when it dies, and yields when it returns.
 fn ours_leads(lab: &mut Lab, form: Form) -> Res {
     let pair = pair(lab, form)?;
     pair.svr1.write(CONF, &form.configuration(200), 0o644)?;
@@ -200,7 +200,7 @@ fn ours_leads(lab: &mut Lab, form: Form) -> Res {
     refused_nothing(lab, &pair.svr1)
 }
 
-/// Nothing of what the other program sent was found wrong.
+/// Checks that no packet of the other program was refused.
 fn refused_nothing(lab: &Lab, node: &Node) -> Res {
     for word in ["wrong", "checksum", "mismatch", "invalid"] {
         let lines = lab.always().logs(node, word);

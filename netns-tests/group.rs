@@ -103,7 +103,7 @@ fn reference(lab: &mut Lab, name: &str, configuration: &str, lines: usize) -> Re
 }
 
 fn groups_make_the_table_that_keepalived_makes(lab: &mut Lab) -> Res {
-    lab.subject.ours_only("it is the peer")?;
+    lab.subject.ours_only("it is the other side of the comparison")?;
     // Entries times one and the servers: 4*3, 4*2, 2*2, 4*3, 5*3.
     let table = reference(lab, "first", GROUPS, 51)?;
     for line in [
@@ -236,7 +236,7 @@ fn a_program_takes_its_server_out_and_in(lab: &mut Lab) -> Res {
 }
 
 fn what_other_programs_do_to_the_table_is_put_right(lab: &mut Lab) -> Res {
-    lab.subject.ours_only("it never looks at the table")?;
+    lab.subject.ours_only("it never reads the table again")?;
     let node = director(lab)?;
     let text = "global_defs {\nlvs_audit_interval 1\n}\n\
         virtual_server_group web {\n10.1.0.1-2 80\n}\n\
@@ -301,7 +301,7 @@ fn what_other_programs_do_to_the_table_is_put_right(lab: &mut Lab) -> Res {
         lab.note(format!("ipvsadm {words}"));
         let mark = lab.mark();
         node.must(["ipvsadm"].into_iter().chain(words.split(' ')))?;
-        lab.after(mark).log(&node, "putting it right")?;
+        lab.after(mark).log(&node, "correcting it")?;
         ipvs::becomes(&node, &wanted)?;
         let mut asked: Vec<_> = lab.after(mark).ipvs(&node).iter().map(|c| plain(c)).collect();
         let mut expected: Vec<_> = commands.iter().map(|c| plain(c)).collect();
@@ -310,19 +310,19 @@ fn what_other_programs_do_to_the_table_is_put_right(lab: &mut Lab) -> Res {
         check!(asked == expected, "after ipvsadm {words}: {asked:#?}");
     }
 
-    lab.note("what others have is left alone");
+    lab.note("foreign services are not changed");
     node.must(["ipvsadm", "-A", "-t", "10.9.9.9:9", "-s", "rr"])?;
     let mark = lab.mark();
     let others = [&wanted[..], &["-A -t 10.9.9.9:9 -s rr"]].concat();
     // The next comparison corrects one of our entries, which shows that it took place.
     node.must("ipvsadm -d -t 10.1.0.1:80 -r 10.0.0.72:80".split(' '))?;
-    lab.after(mark).log(&node, "putting it right")?;
+    lab.after(mark).log(&node, "correcting it")?;
     ipvs::becomes(&node, &others)?;
 
     lab.note("a reload looks at once, and counts");
     daemon.signal(Signal::SIGUSR2)?;
-    let (_, line) = lab.always().log(&node, "put right ")?;
-    let count = line.rsplit("put right ").next().and_then(|n| n.trim().parse::<u32>().ok());
+    let (_, line) = lab.always().log(&node, "corrected ")?;
+    let count = line.rsplit("corrected ").next().and_then(|n| n.trim().parse::<u32>().ok());
     check!(count == Some(8), "{line}");
     node.write(CONF, &text.replace("lvs_audit_interval 1", "lvs_audit_interval 86400"), 0o644)?;
     daemon.signal(Signal::SIGHUP)?;
@@ -330,12 +330,12 @@ fn what_other_programs_do_to_the_table_is_put_right(lab: &mut Lab) -> Res {
     node.must("ipvsadm -e -f 9 -r 10.0.0.71:0 -g -w 44".split(' '))?;
     let mark = lab.mark();
     daemon.signal(Signal::SIGHUP)?;
-    lab.after(mark).log(&node, "putting it right")?;
+    lab.after(mark).log(&node, "correcting it")?;
     ipvs::becomes(&node, &others)
 }
 
 fn after_the_end_of_the_supervisor_the_table_stays_for_a_moment(lab: &mut Lab) -> Res {
-    lab.subject.ours_only("its children end at once")?;
+    lab.subject.ours_only("its processes exit at once with the parent")?;
     let node = director(lab)?;
     let text = "virtual_server 10.1.0.1 80 {\nlvs_sched rr\nlvs_method NAT\nprotocol TCP\n\
         real_server 10.0.0.71 80 {\n}\n}\n";
@@ -359,7 +359,7 @@ fn after_the_end_of_the_supervisor_the_table_stays_for_a_moment(lab: &mut Lab) -
     let commands = lab.after(mark).ipvs(&node);
     check!(commands.is_empty(), "{commands:?}");
 
-    lab.note("it is killed, and nobody starts it again");
+    lab.note("it is killed and not restarted");
     daemon.signal(Signal::SIGKILL)?;
     ipvs::becomes(&node, &[])
 }

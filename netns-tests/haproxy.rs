@@ -152,7 +152,7 @@ fn a_script_that_hangs_and_ignores_its_end_counts_as_failed(lab: &mut Lab) -> Re
     later.log(&pair.svr1, "(VRRP1) Entering FAULT STATE")?;
     later.address(&pair.svr1, VIP, false)?;
     later.address(&pair.svr2, VIP, true)?;
-    lab.subject.ours_only("what ignores TERM outlives it")?;
+    lab.subject.ours_only("a script that ignores SIGTERM outlives it")?;
     // Its children end with it, or at the latest with the daemon.
     check!(primary.stop()?, "the exit status is not zero");
     let left = || {

@@ -155,7 +155,7 @@ fn adverts_that_are_wrong_in_one_thing_move_nothing(lab: &mut Lab) -> Res {
     let mark = lab.mark();
     attack.survives(lab, |_| all.clone(), 3)?;
     steady(lab, mark, &attack.pair.svr1, 3)?;
-    lab.subject.ours_only("it takes an advert with other addresses than its own")?;
+    lab.subject.ours_only("it accepts adverts with other addresses than its own")?;
     let more = Forged { count: 2, addresses: addresses(2), ..good() };
     let none = Forged { count: 0, addresses: Vec::new(), ..good() };
     attack.survives(lab, |_| vec![more.frame(), none.frame()], 3)
@@ -308,7 +308,7 @@ fn a_flood_of_valid_adverts_ends_nothing_and_holds_up_nobody(lab: &mut Lab) -> R
 }
 
 fn so_it_is_with_real_time_priority(lab: &mut Lab) -> Res {
-    lab.subject.ours_only("it names its threads otherwise")?;
+    lab.subject.ours_only("its threads have other names")?;
     flooded(lab, "vrrp_rt_priority 50")
 }
 
@@ -334,7 +334,7 @@ fn flooded(lab: &mut Lab, global: &str) -> Res {
     lab.always().log(&node, "(VRRP2) Entering MASTER STATE")?;
     let before = daemon.processes();
     if !global.is_empty() && !before.iter().any(|pid| is_real_time(*pid, 50)) {
-        return Err(Stop::Skip("no real-time priority is to be had here".into()));
+        return Err(Stop::Skip("real-time priority is not available here".into()));
     }
     let injector = Injector::new(&attacker, LAN)?;
     let frame = Forged { priority: 100, ..Forged::default() }.frame();

@@ -157,7 +157,7 @@ fn pages_of_nginx_decide_by_status_and_digest(lab: &mut Lab) -> Res {
     lab.note("the page of the second server is another one");
     node.write("/srv/second/index.html", "hello!\n", 0o644)?;
     becomes(&node, &[73])?;
-    if lab.subject.ours_only("it does not say why").is_ok() {
+    if lab.subject.ours_only("it does not log the reason").is_ok() {
         always.log(&node, "failed after 1 retries (status 404 from url(/more)).")?;
         let (_, line) = always.log(&node, "(digest differs: ")?;
         check!(line.contains(&format!(" instead of {HELLO} from url(/))")), "{line}");
@@ -182,7 +182,7 @@ fn pages_of_nginx_decide_by_status_and_digest(lab: &mut Lab) -> Res {
 }
 
 fn garbage_and_slowness_cost_their_own_check(lab: &mut Lab) -> Res {
-    lab.subject.ours_only("it reads a slow page for ever")?;
+    lab.subject.ours_only("it reads a slow page without a time limit")?;
     let node = director(lab)?;
     let _well = Server::web(&node, "10.0.0.71:80")?;
     // 0: a page; 1: octets without end; 2: one octet now and then.

@@ -124,7 +124,7 @@ fn undelayed(lab: &mut Lab, pair: &Pair) -> Res {
 
 /// In the end one line reports that a mail was not sent.
 fn given_up(lab: &Lab, pair: &Pair) -> Res {
-    lab.subject.ours_only("it tries once")?;
+    lab.subject.ours_only("it makes one attempt only")?;
     let limit = LIMIT.saturating_mul(5);
     let (_, line) = lab.always().within(limit).log(&pair.svr1, "given up")?;
     check!(line.contains("VRRP1") && line.contains("BACKUP"), "{line}");
@@ -244,7 +244,7 @@ pub mod guest {
     }
 
     fn the_quorum_is_mailed_before_a_flood_of_dead_servers(lab: &mut Lab) -> Res {
-        lab.subject.ours_only("mails of a flood are lost")?;
+        lab.subject.ours_only("it loses mails of a flood")?;
         let node = director(lab, FARM)?;
         let web = Server::start(&node, "0.0.0.0:80", |_, _| {})?;
         let _mail = slow(&node, Duration::from_millis(300))?;
@@ -289,7 +289,7 @@ pub mod guest {
     }
 
     fn a_stop_does_not_wait_for_a_server_that_takes_nothing(lab: &mut Lab) -> Res {
-        lab.subject.ours_only("mails of a flood are lost without a word")?;
+        lab.subject.ours_only("it loses mails of a flood without a log line")?;
         let node = director(lab, FARM)?;
         let web = Server::start(&node, "0.0.0.0:80", |_, _| {})?;
         let _mail = Server::start(&node, "127.0.0.1:25", |mut stream, _| {

@@ -40,7 +40,7 @@ fn a_starting_backup_adds_nothing_during_its_startup_delay(lab: &mut Lab) -> Res
 
 /// Starts a backup with one of its three addresses on the interface, while a master sends this many adverts.
 fn leftover(lab: &mut Lab, global: &str, adverts: usize) -> Res {
-    lab.subject.ours_only("it removes what it finds before it hears anybody")?;
+    lab.subject.ours_only("it removes existing addresses before it receives adverts")?;
     let pair = Pair::new(lab)?;
     let [first, second] = three();
     pair.svr1.write(CONF, &first, 0o644)?;
@@ -61,7 +61,7 @@ fn leftover(lab: &mut Lab, global: &str, adverts: usize) -> Res {
 }
 
 fn a_daemon_that_crashed_adds_nothing_beside_the_new_master(lab: &mut Lab) -> Res {
-    lab.subject.ours_only("it removes what it finds before it hears anybody")?;
+    lab.subject.ours_only("it removes existing addresses before it receives adverts")?;
     let pair = Pair::new(lab)?;
     let [first, second] = three();
     let first = first.replace("state MASTER", "state BACKUP\n nopreempt");
@@ -85,7 +85,7 @@ fn a_daemon_that_crashed_adds_nothing_beside_the_new_master(lab: &mut Lab) -> Re
 }
 
 fn a_renamed_interface_keeps_role_and_address_until_the_end(lab: &mut Lab) -> Res {
-    lab.subject.ours_only("it takes an interface of another name for another one")?;
+    lab.subject.ours_only("it treats a renamed interface as another one")?;
     let pair = Pair::new(lab)?;
     let [primary, _backup] = pair.start(&lab.subject, FAILOVER)?;
     lab.always().some_garps(&pair.svr1, VIP.parse()?, 10)?;
@@ -112,7 +112,7 @@ fn a_renamed_interface_keeps_role_and_address_until_the_end(lab: &mut Lab) -> Re
 }
 
 fn interfaces_that_swap_their_names_keep_their_addresses(lab: &mut Lab) -> Res {
-    lab.subject.ours_only("it takes an interface of another name for another one")?;
+    lab.subject.ours_only("it treats a renamed interface as another one")?;
     let pair = Pair::new(lab)?;
     lab.segment("second")?;
     lab.plug(&pair.svr1, "second", "enp0s9", &["10.0.1.71/24"])?;
@@ -134,7 +134,7 @@ fn interfaces_that_swap_their_names_keep_their_addresses(lab: &mut Lab) -> Res {
 }
 
 fn a_replaced_process_finds_the_renamed_interface(lab: &mut Lab) -> Res {
-    lab.subject.ours_only("it takes an interface of another name for another one")?;
+    lab.subject.ours_only("it treats a renamed interface as another one")?;
     let pair = Pair::new(lab)?;
     let [primary, _backup] = pair.start(&lab.subject, FAILOVER)?;
     lab.always().some_garps(&pair.svr1, VIP.parse()?, 10)?;
@@ -155,12 +155,12 @@ fn a_farewell_leaves_after_the_source_address_is_gone(lab: &mut Lab) -> Res {
     pair.svr1.sysctl("net.ipv4.conf.enp0s8.promote_secondaries", "1")?;
     pair.start(&lab.subject, FAILOVER)?;
     lab.always().some_adverts(&pair.svr1, 2)?;
-    lab.subject.ours_only("it falls silent")?;
+    lab.subject.ours_only("it sends no farewell without its source address")?;
     unsourced(lab, &pair, "10.0.0.71/24")
 }
 
 fn a_farewell_over_ipv6_leaves_after_the_source_address_is_gone(lab: &mut Lab) -> Res {
-    lab.subject.ours_only("it falls silent")?;
+    lab.subject.ours_only("it sends no farewell without its source address")?;
     let pair = Pair::new(lab)?;
     let text = |priority: &str| {
         format!(
@@ -220,7 +220,7 @@ fn moves(
     change: impl Fn(&str) -> String,
     there: impl Fn(&crate::lab::frame::Advert) -> bool,
 ) -> Res {
-    lab.subject.ours_only("it is silent where the instance was")?;
+    lab.subject.ours_only("it sends no farewell on the former interface")?;
     let pair = Pair::new(lab)?;
     lab.segment("second")?;
     lab.plug(&pair.svr1, "second", "enp0s9", &["10.0.1.71/24"])?;
@@ -246,7 +246,7 @@ fn moves(
 }
 
 fn a_living_master_is_not_overrun_by_one_that_moves_to_it(lab: &mut Lab) -> Res {
-    lab.subject.ours_only("it is silent where the instance was")?;
+    lab.subject.ours_only("it sends no farewell on the former interface")?;
     let pair = Pair::new(lab)?;
     let other = FAILOVER[1].replace("virtual_router_id 41", "virtual_router_id 43");
     // Better than the moving router.
@@ -269,7 +269,7 @@ fn a_living_master_is_not_overrun_by_one_that_moves_to_it(lab: &mut Lab) -> Res 
 }
 
 fn dropping_the_first_address_of_a_subnet_touches_no_other(lab: &mut Lab) -> Res {
-    lab.subject.ours_only("it leaves the order to the kernel")?;
+    lab.subject.ours_only("it does not prevent the kernel from removing secondary addresses")?;
     let pair = Pair::new(lab)?;
     // None of the interface's own addresses is in this subnet, so that the first virtual one is its primary address,
     // with which the kernel removes the others.
@@ -297,7 +297,7 @@ fn dropping_the_first_address_of_a_subnet_touches_no_other(lab: &mut Lab) -> Res
 }
 
 fn the_address_of_the_interface_itself_is_never_removed(lab: &mut Lab) -> Res {
-    lab.subject.ours_only("it removes the address")?;
+    lab.subject.ours_only("it removes the interface's own address")?;
     let pair = Pair::new(lab)?;
     let owner = FAILOVER[0].replace("priority 200", "priority 255");
     let owner = owner.replace("10.0.0.100/24", "10.0.0.71/24\n 10.0.0.100/24");

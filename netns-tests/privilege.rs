@@ -91,7 +91,7 @@ const ROLES: [(Role, RoleName); 4] = [
 ];
 
 fn each_process_holds_what_the_table_says(lab: &mut Lab) -> Res {
-    lab.subject.ours_only("its processes are all root")?;
+    lab.subject.ours_only("all its processes run as root")?;
     let pair = Pair::new(lab)?;
     account(&pair.svr1)?;
     let text = everything();
@@ -165,7 +165,7 @@ fn hidden(pid: u32) -> bool {
 }
 
 fn files_that_only_root_can_read_are_read(lab: &mut Lab) -> Res {
-    lab.subject.ours_only("its processes are all root")?;
+    lab.subject.ours_only("all its processes run as root")?;
     let pair = Pair::new(lab)?;
     let node = &pair.svr1;
     account(node)?;
@@ -212,7 +212,7 @@ fn a_notify_script_goes_through_sudo(lab: &mut Lab) -> Res {
 
 /// A notify script of an ordinary user becomes root by this command, which prints the user.
 fn gains(lab: &Lab, node: &Node, gain: &str) -> Res {
-    lab.subject.ours_only("its processes are all root")?;
+    lab.subject.ours_only("all its processes run as root")?;
     account(node)?;
     let script = format!("#!/bin/sh\n{{ id -u; {gain}; }} >/run/told/ids 2>&1\n");
     node.write("/usr/local/bin/on_master", &script, 0o755)?;
@@ -325,7 +325,7 @@ fn attack(channel: &Channel, huge: &OwnedFd, round: usize) {
 }
 
 fn a_compromised_process_cannot_harm_the_supervisor(lab: &mut Lab) -> Res {
-    lab.subject.ours_only("its processes are all root")?;
+    lab.subject.ours_only("all its processes run as root")?;
     let pair = Pair::new(lab)?;
     let node = &pair.svr1;
     account(node)?;
@@ -388,7 +388,7 @@ fn a_compromised_process_cannot_harm_the_supervisor(lab: &mut Lab) -> Res {
         check!(line.starts_with("STATUS=") || !line.contains("taken over"), "{line}");
         check!(!line.contains('\x1b'), "{line:?}");
     }
-    check!(told.contains("STATUS="), "nothing was told: {told}");
+    check!(told.contains("STATUS="), "nothing was reported: {told}");
     let mark = lab.mark();
     steady(lab, mark, node, 3)?;
     check!(daemon.stop()?, "the exit status is not zero");
@@ -396,7 +396,7 @@ fn a_compromised_process_cannot_harm_the_supervisor(lab: &mut Lab) -> Res {
 }
 
 fn a_compromised_process_has_nothing_executed_but_what_is_configured(lab: &mut Lab) -> Res {
-    lab.subject.ours_only("its processes are all root")?;
+    lab.subject.ours_only("all its processes run as root")?;
     let pair = Pair::new(lab)?;
     let node = &pair.svr1;
     account(node)?;
@@ -462,7 +462,7 @@ fn a_compromised_process_has_nothing_executed_but_what_is_configured(lab: &mut L
     let alive = other.try_wait()?.is_none();
     other.kill()?;
     other.wait()?;
-    check!(alive, "a process of somebody else was ended");
+    check!(alive, "a foreign process was ended");
     check!(told().lines().all(|line| line.starts_with("INSTANCE VRRP1 ")), "{}", told());
     check!(node.read("/run/owned").is_err(), "something else was executed");
     check!(daemon.find(Role::Runner) == Some(runner), "the runner was replaced");
@@ -480,7 +480,7 @@ pub mod guest {
     cases![Ipvs: the_checker_fills_and_empties_the_table_without_being_root];
 
     fn the_checker_fills_and_empties_the_table_without_being_root(lab: &mut Lab) -> Res {
-        lab.subject.ours_only("its processes are all root")?;
+        lab.subject.ours_only("all its processes run as root")?;
         let pair = Pair::new(lab)?;
         account(&pair.svr1)?;
         let service = "virtual_server 10.0.0.100 80 {\nlvs_sched rr\nlvs_method NAT\nprotocol TCP\n\

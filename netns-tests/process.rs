@@ -56,7 +56,7 @@ fn a_killed_vrrp_process_keeps_its_addresses(lab: &mut Lab) -> Res {
     signal_to(vrrp, Signal::SIGKILL)?;
     replaced(lab, &primary, Role::Vrrp, vrrp)?;
     let later = lab.after(mark);
-    lab.subject.ours_only("its addresses go and the backup takes over")?;
+    lab.subject.ours_only("its addresses are removed and the backup takes over")?;
     steady(lab, mark, &pair.svr1, 4)?;
     check!(later.kernel(&pair.svr1).is_empty(), "{:?}", later.kernel(&pair.svr1));
     check!(later.adverts(&pair.svr2).is_empty(), "the backup took over");
@@ -67,7 +67,7 @@ fn a_killed_vrrp_process_keeps_its_addresses(lab: &mut Lab) -> Res {
 }
 
 fn a_wedged_vrrp_process_is_replaced_before_others_take_over(lab: &mut Lab) -> Res {
-    lab.subject.ours_only("nobody watches over it")?;
+    lab.subject.ours_only("it does not supervise its processes")?;
     let pair = Pair::new(lab)?;
     let [primary, _backup] = pair.start(&lab.subject, FAILOVER)?;
     lab.always().some_garps(&pair.svr1, VIP.parse()?, 10)?;
@@ -86,7 +86,7 @@ fn a_wedged_vrrp_process_is_replaced_before_others_take_over(lab: &mut Lab) -> R
 }
 
 fn a_wedge_during_a_reload_is_noticed_as_fast(lab: &mut Lab) -> Res {
-    lab.subject.ours_only("nobody watches over it")?;
+    lab.subject.ours_only("it does not supervise its processes")?;
     let pair = Pair::new(lab)?;
     let [primary, _backup] = pair.start(&lab.subject, FAILOVER)?;
     lab.always().some_garps(&pair.svr1, VIP.parse()?, 10)?;
@@ -102,7 +102,7 @@ fn a_wedge_during_a_reload_is_noticed_as_fast(lab: &mut Lab) -> Res {
 }
 
 fn a_replaced_vrrp_process_repeats_no_notification(lab: &mut Lab) -> Res {
-    lab.subject.ours_only("its addresses go and the backup takes over")?;
+    lab.subject.ours_only("its addresses are removed and the backup takes over")?;
     let pair = Pair::new(lab)?;
     let script = "/usr/local/bin/on_state_change";
     pair.svr1.write(script, "#!/bin/sh\necho \"$@\" >>/run/told\n", 0o755)?;
@@ -318,7 +318,7 @@ fn a_master_that_was_held_up_settles_again(lab: &mut Lab) -> Res {
 }
 
 fn a_blocked_log_delays_nothing(lab: &mut Lab) -> Res {
-    lab.subject.ours_only("it waits until the line is written")?;
+    lab.subject.ours_only("it blocks until the line is written")?;
     let pair = Pair::new(lab)?;
     pair.svr1.write(CONF, FAILOVER[0], 0o644)?;
     pair.svr2.write(CONF, FAILOVER[1], 0o644)?;
@@ -359,7 +359,7 @@ fn settled(lab: &Lab, pair: &Pair) -> Res {
 }
 
 fn a_keepalived_that_runs_is_refused_and_a_failed_start_leaves_no_file(lab: &mut Lab) -> Res {
-    lab.subject.ours_only("it is about the two of them")?;
+    lab.subject.ours_only("the test concerns both programs on one machine")?;
     let pair = Pair::new(lab)?;
     let node = &pair.svr1;
     node.write(CONF, FAILOVER[0], 0o644)?;
@@ -391,7 +391,7 @@ fn a_keepalived_that_runs_is_refused_and_a_failed_start_leaves_no_file(lab: &mut
 }
 
 fn a_stop_without_a_process_to_undo_it_is_undone_all_the_same(lab: &mut Lab) -> Res {
-    lab.subject.ours_only("it leaves the address")?;
+    lab.subject.ours_only("it does not remove the address")?;
     let pair = Pair::new(lab)?;
     let [primary, _backup] = pair.start(&lab.subject, FAILOVER)?;
     lab.always().some_garps(&pair.svr1, VIP.parse()?, 10)?;
@@ -448,7 +448,7 @@ while True:
 "#;
 
 fn a_configuration_on_a_hanging_file_system_does_not_hold_up_later_reloads(lab: &mut Lab) -> Res {
-    lab.subject.ours_only("the process of the addresses reads it, and hangs itself")?;
+    lab.subject.ours_only("its VRRP process reads the file, and hangs")?;
     if !std::path::Path::new("/sys/module/fuse").exists() {
         return Err(Stop::Skip("the kernel has no FUSE".into()));
     }
@@ -468,7 +468,7 @@ fn a_configuration_on_a_hanging_file_system_does_not_hold_up_later_reloads(lab: 
     let later = lab.after(mark);
     later.says(node, "fuse", "asked")?;
     let reader = daemon.role(Role::Config)?;
-    lab.note("another file, which can be read");
+    lab.note("another, valid file");
     let other = within(FAILOVER[0], "virtual_ipaddress {", "10.0.0.101/24");
     node.write(CONF, &other, 0o644)?;
     daemon.signal(Signal::SIGHUP)?;

@@ -46,7 +46,7 @@ fn the_same_file_again_touches_nothing(lab: &mut Lab) -> Res {
 }
 
 fn a_bad_file_is_refused_with_its_line_and_changes_nothing(lab: &mut Lab) -> Res {
-    lab.subject.ours_only("it goes on with what it understood of a bad file")?;
+    lab.subject.ours_only("it applies the valid part of a bad file")?;
     let pair = Pair::new(lab)?;
     let [primary, _backup] = pair.start(&lab.subject, FAILOVER)?;
     lab.always().some_garps(&pair.svr1, VIP.parse()?, 10)?;
@@ -69,13 +69,13 @@ fn a_bad_file_is_refused_with_its_line_and_changes_nothing(lab: &mut Lab) -> Res
         check!(later.kernel(&pair.svr1).is_empty(), "{:?}", later.kernel(&pair.svr1));
         check!(later.adverts(&pair.svr2).is_empty(), "the backup sent adverts");
     }
-    lab.note("a file that is not there");
+    lab.note("a file that does not exist");
     pair.svr1.must(["rm", CONF])?;
     let mark = lab.mark();
     primary.signal(Signal::SIGHUP)?;
     lab.after(mark).log(&pair.svr1, CONF)?;
     steady(lab, mark, &pair.svr1, 3)?;
-    check!(lab.after(mark).kernel(&pair.svr1).is_empty(), "the kernel was told something");
+    check!(lab.after(mark).kernel(&pair.svr1).is_empty(), "something was changed in the kernel");
     lab.note("a good file works again");
     pair.svr1.write(CONF, &FAILOVER[0].replace("0.100/24", "0.101/24"), 0o644)?;
     let mark = lab.mark();
@@ -228,7 +228,7 @@ fn an_old_mistake_does_not_refuse_a_reload(lab: &mut Lab) -> Res {
         _ => None,
     })?;
     later.log(host, "Reload complete")?;
-    lab.subject.ours_only("it takes a new mistake on")?;
+    lab.subject.ours_only("it applies a file with a new mistake")?;
     let text = within(&more, "vrrp_instance VRRP1 {", "priorty 3").replace("0.101/24", "0.102/24");
     host.write(CONF, &text, 0o644)?;
     let mark = lab.mark();
@@ -254,14 +254,14 @@ fn an_old_mistake_does_not_refuse_a_reload(lab: &mut Lab) -> Res {
 }
 
 fn a_file_that_lost_every_virtual_router_is_refused(lab: &mut Lab) -> Res {
-    lab.subject.ours_only("it takes an empty file on")?;
+    lab.subject.ours_only("it applies an empty file")?;
     let pair = Pair::new(lab)?;
     let host = &pair.svr1;
     host.write(CONF, FAILOVER[0], 0o644)?;
     let daemon = lab.subject.start(host)?;
     lab.always().some_garps(host, VIP.parse()?, 10)?;
     let address = "static_ipaddress {\n10.0.0.77/24 dev enp0s8\n}\n";
-    for (text, why) in [("", "has nothing to do"), (address, "no virtual router")] {
+    for (text, why) in [("", "requires no process"), (address, "no virtual router")] {
         host.write(CONF, text, 0o644)?;
         let mark = lab.mark();
         daemon.signal(Signal::SIGHUP)?;
@@ -290,7 +290,7 @@ fn a_start_without_anything_usable_ends(lab: &mut Lab) -> Res {
     let mark = lab.mark();
     let daemon = lab.subject.start(host)?;
     check!(!daemon.ended(mark)?, "it ended as if all were well");
-    lab.subject.ours_only("its words are others")?;
+    lab.subject.ours_only("its messages differ")?;
     lab.after(mark).log(host, "nothing of the configuration can be used")?;
     Ok(())
 }

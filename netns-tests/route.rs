@@ -102,7 +102,7 @@ fn routes_with_tunnels_are_those_of_keepalived(lab: &mut Lab) -> Res {
 }
 
 fn each_way_of_a_route_has_its_own_tunnel(lab: &mut Lab) -> Res {
-    lab.subject.ours_only("it leaves out the tunnels of ways")?;
+    lab.subject.ours_only("it ignores the encapsulation of nexthops")?;
     needs(lab, "10.9.9.0/24 encap ip id 5 dst 192.0.2.1 dev lo", "tunnels of routes (LWTUNNEL)")?;
     let ways = "nexthop via 10.0.0.1 dev enp0s8 encap ip id 8 dst 192.0.2.3 \
                 nexthop via 10.0.0.2 dev enp0s8 encap ip6 id 9 dst 2001:db8::1 weight 2";
@@ -250,7 +250,7 @@ fn dropped(lab: &mut Lab, promote: &str) -> Res {
 /// A host with a routing daemon may have a million routes: none of them concerns this daemon.
 fn many_routes_of_others_do_not_wake_the_daemon(lab: &mut Lab) -> Res {
     const COUNT: usize = 2_000;
-    lab.subject.ours_only("it names its processes otherwise")?;
+    lab.subject.ours_only("its processes have other names")?;
     let text = configuration("  10.1.0.0/24 via 10.0.0.1 dev enp0s8\n");
     let (node, daemon, _) = begin(lab, "our", &lab.subject.clone(), &text)?;
     lab.timeline().poll(LIMIT, "the route is there", || {

@@ -72,7 +72,7 @@ fn rules_are_those_of_keepalived(lab: &mut Lab) -> Res {
     let mark = lab.mark();
     ours.must(["ip", "rule", "del", "pref", "114"])?;
     lab.after(mark).some_adverts(&ours, 5)?;
-    check!(rules(&ours)?.len() == wanted.len() - 1, "the rule with no_track is put back");
+    check!(rules(&ours)?.len() == wanted.len() - 1, "the rule with no_track is restored");
 
     check!(our.stop()?, "the exit status is not zero");
     same(lab, "no rule is left", &before, || rules(&ours))
@@ -115,7 +115,7 @@ fn what_is_static_needs_no_instance(lab: &mut Lab) -> Res {
              route del blackhole 10.9.0.0/16\n")?;
     same(lab, "it is put back", &wanted, || all(&ours))?;
     for what in ["address 10.7.0.1/24 on enp0s8", "rule 100 from 10.7.0.0/24 table 200"] {
-        let text = format!("static {what} was removed by another program, putting it back");
+        let text = format!("static {what} was removed by another program, restoring it");
         lab.after(mark).log(&ours, &text)?;
     }
 

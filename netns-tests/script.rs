@@ -143,7 +143,7 @@ fn scripts_that_hang_hold_up_the_next_state_for_seconds_only(lab: &mut Lab) -> R
     lab.always().log(&pair.svr1, "Entering FAULT STATE")?;
     pair.cables[0].mend()?;
     told(lab, &pair.svr1, "FAULT\nBACKUP\nMASTER\n")?;
-    lab.subject.ours_only("it lets them run on")?;
+    lab.subject.ours_only("it lets such scripts run on")?;
     let left = pair.svr1.must(["ps", "-e", "-o", "args="])?.matches("sleep 1003").count();
     check!(left == 1, "{left} scripts of a state that hang");
     Ok(())

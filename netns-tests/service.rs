@@ -220,7 +220,7 @@ fn without_its_servers_a_service_is_what_the_file_says(lab: &mut Lab) -> Res {
 }
 
 fn a_reload_edits_what_differs_in_place(lab: &mut Lab) -> Res {
-    lab.subject.ours_only("it touches more, and takes dead servers for good")?;
+    lab.subject.ours_only("it changes more, and dead servers count as alive")?;
     let node = director(lab)?;
     let first = Server::web(&node, "10.0.0.71:80")?;
     let _second = Server::web(&node, "10.0.0.72:80")?;
@@ -351,7 +351,7 @@ fn many_services_travel_packed_and_one_change_alone(lab: &mut Lab) -> Res {
     };
     let begin = lab.always();
     let all = usize::from(SERVICES) * 5;
-    let what = "all services and servers were asked for";
+    let what = "all services and servers were read";
     let mut count = 0;
     let patient = begin.within(LIMIT.saturating_mul(4));
     patient.wait(what, |event| match &event.what {

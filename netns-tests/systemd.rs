@@ -153,7 +153,7 @@ fn the_journal_keeps_the_instance_and_its_state(lab: &mut Lab) -> Res {
     check!(unit.systemctl("start")?, "the unit does not start: {}", unit.story());
     let entry = unit.journal(lab, "(VRRP1) Entering MASTER STATE")?;
     unit.systemctl("stop")?;
-    lab.subject.ours_only("it writes text only")?;
+    lab.subject.ours_only("it logs plain text only")?;
     let field = |name: &str| entry.get(name).map(String::as_str);
     check!(field("INSTANCE") == Some("VRRP1"), "{entry:#?}");
     check!(field("VRID") == Some("41"), "{entry:#?}");
@@ -164,7 +164,7 @@ fn the_journal_keeps_the_instance_and_its_state(lab: &mut Lab) -> Res {
 }
 
 fn a_unit_whose_process_dies_is_started_again(lab: &mut Lab) -> Res {
-    lab.subject.ours_only("its unit does not ask for it")?;
+    lab.subject.ours_only("its unit does not configure a restart")?;
     let unit = Installed::new(lab)?;
     check!(unit.systemctl("start")?, "the unit does not start: {}", unit.story());
     lab.always().address(&unit.host, VIP, true)?;
@@ -185,7 +185,7 @@ fn a_unit_whose_process_dies_is_started_again(lab: &mut Lab) -> Res {
 }
 
 fn the_unit_is_sound(lab: &mut Lab) -> Res {
-    lab.subject.ours_only("its unit is not ours")?;
+    lab.subject.ours_only("it has its own unit")?;
     let unit = Installed::new(lab)?;
     let output = unit.host.output(["systemd-analyze", "verify", "--man=no", unit.name])?;
     check!(output.status.success() && output.stderr.is_empty(), "{}", output.stderr);
@@ -219,6 +219,6 @@ fn what_scripts_mount_is_there_for_the_host(lab: &mut Lab) -> Res {
     let _ = unit.host.output(["ip", "netns", "del", "inner"]);
     seen?;
     let inside = inside?;
-    check!(inside.status.success(), "the namespace is not there: {}", inside.stderr);
+    check!(inside.status.success(), "the namespace does not exist: {}", inside.stderr);
     Ok(())
 }

@@ -312,10 +312,10 @@ fn a_large_table_travels_packed(lab: &mut Lab) -> Res {
     lab.note(format!("{} operations, reading, in parts: {times:?}", outcomes.len()));
     check!(outcomes.len() == 5 * usize::from(SERVICES), "{}", outcomes.len());
     check!(outcomes.iter().all(|outcome| *outcome == Outcome::Done), "something was refused");
-    check!(read? == table, "what is read is not what was written");
+    check!(read? == table, "the table read differs from the one written");
     let mut joined = Table::default();
     joined.services.extend(parts?.into_iter().flat_map(|part| part.services));
-    check!(joined == table, "what is read in parts is not what was written");
+    check!(joined == table, "the table read in parts differs from the one written");
     // A hundred operations in a datagram, after the request for the family.
     check!(sent[0] == 1 + outcomes.len().div_ceil(100) as u64, "{sent:?}");
     // A list costs a request for each service, and one or two datagrams for the list; parts cost at most one more each.

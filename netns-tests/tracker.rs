@@ -90,7 +90,10 @@ fn a_file_of_somebody_else_is_followed_from_process_to_process(lab: &mut Lab) ->
         if role == Role::Vrrp {
             lab.after(mark).log(host, "(VRRP1) Entering FAULT STATE")?;
         }
-        check!(lab.after(mark).adverts(host).is_empty(), "it speaks after the end of {role:?}");
+        check!(
+            lab.after(mark).adverts(host).is_empty(),
+            "it sends adverts after the end of {role:?}"
+        );
     }
     let mark = lab.mark();
     host.must(["sh", "-c", "echo 0 >/run/app/load"])?;

@@ -231,7 +231,7 @@ fn trailers_elect_over_both_families_and_keys_can_be_changed(lab: &mut Lab) -> R
     check!(key == Some(&2), "the trailer names key {key:?}");
     check!(lab.always().adverts(&pair.svr2).is_empty(), "the backup sent adverts");
 
-    lab.note("the primary sends what the backup does not believe");
+    lab.note("the primary sends adverts that the backup does not accept");
     let mark = lab.mark();
     pair.svr1.write(CONF, &of(FAILOVER[0], 2, &[(2, old)]), 0o644)?;
     primary.signal(Signal::SIGHUP)?;

@@ -171,7 +171,7 @@ fn source(frame: &Frame) -> Option<Mac> {
 }
 
 fn adverts_and_answers_come_from_the_virtual_mac_alone(lab: &mut Lab) -> Res {
-    lab.subject.ours_only("its membership reports are stopped by nftables alone")?;
+    lab.subject.ours_only("only nftables stops its membership reports")?;
     let (pair, (texts, vrid)) = (Pair::new(lab)?, pair(""));
     let mac = virtual_mac(vrid);
     let mark = lab.mark();
@@ -267,7 +267,7 @@ fn index(node: &Node, name: &str) -> Res<String> {
 }
 
 fn an_interface_that_others_remove_comes_back(lab: &mut Lab) -> Res {
-    lab.subject.ours_only("it does not put everything right")?;
+    lab.subject.ours_only("it does not restore everything")?;
     let (pair, (texts, vrid)) = (Pair::new(lab)?, pair(""));
     let name = format!("vrrp.{vrid}");
     let mark = lab.mark();
@@ -286,7 +286,7 @@ fn an_interface_that_others_remove_comes_back(lab: &mut Lab) -> Res {
     let sysctl = format!("net.ipv4.conf.{LAN}.arp_ignore");
     pair.svr1.ip(&format!("link set {name} down\n"))?;
     pair.svr1.sysctl(&sysctl, "1")?;
-    lab.after(mark).log(&pair.svr1, &format!("macvlan {name} on {LAN} was not as it has to be"))?;
+    lab.after(mark).log(&pair.svr1, &format!("macvlan {name} on {LAN} was not as configured"))?;
     steady(lab, lab.mark(), &pair.svr1, 2)?;
     reach(&pair.client, VIP)?;
     check!(lab.after(mark).adverts(&pair.svr2).is_empty(), "the backup took over");
@@ -313,7 +313,7 @@ fn an_interface_outlives_the_process_and_goes_with_the_daemon(lab: &mut Lab) -> 
     signal_to(old, Signal::SIGKILL)?;
     replaced(lab, &first, Role::Vrrp, old)?;
     steady(lab, lab.mark(), &pair.svr1, 2)?;
-    check!(index(&pair.svr1, &name)? == number, "it was made anew");
+    check!(index(&pair.svr1, &name)? == number, "it was recreated");
     check!(lab.after(mark).adverts(&pair.svr2).is_empty(), "the backup took over");
     check!(first.stop()?, "the exit status is not zero");
     check!(index(&pair.svr1, &name).is_err(), "it is left behind");
@@ -322,7 +322,7 @@ fn an_interface_outlives_the_process_and_goes_with_the_daemon(lab: &mut Lab) -> 
 }
 
 fn a_name_that_somebody_has_is_waited_for(lab: &mut Lab) -> Res {
-    lab.subject.ours_only("it ends")?;
+    lab.subject.ours_only("it exits")?;
     let (pair, (texts, vrid)) = (Pair::new(lab)?, pair(""));
     let name = format!("vrrp.{vrid}");
     pair.svr1.ip(&format!(
@@ -331,7 +331,7 @@ fn a_name_that_somebody_has_is_waited_for(lab: &mut Lab) -> Res {
     ))?;
     let mark = lab.mark();
     pair.start(&lab.subject.clone(), [&texts[0], &texts[1]])?;
-    let reason = format!("interface {name} exists and is no macvlan on {LAN}");
+    let reason = format!("interface {name} exists but is not of type macvlan on {LAN}");
     lab.after(mark).log(&pair.svr1, &reason)?;
     lab.after(mark).address(&pair.svr2, VIP, true)?;
     let mark = lab.mark();

@@ -43,7 +43,7 @@ pub fn channel(data: &[u8]) {
         // The other end of the mark is closed, so reading ends.
         match mark.read(&mut [0; 1]) {
             Ok(0) => {}
-            Ok(_) => panic!("nobody writes there"),
+            Ok(_) => panic!("unexpected data"),
             Err(e) if e.kind() == ErrorKind::WouldBlock => panic!("{count} descriptors: some stay"),
             Err(e) => panic!("{e}"),
         }
@@ -56,9 +56,9 @@ pub fn channel(data: &[u8]) {
 /// Sends it in one of several ways; returns whether it was sent.
 fn send(channel: &Channel, kind: u8, body: &[u8], mut fds: Vec<OwnedFd>) -> bool {
     let packet = match kind / 2 % 6 {
-        // In the packet.
+        // The value is in the packet.
         0 => [&[0][..], body].concat(),
-        // In sealed memory.
+        // The value is in sealed memory.
         1 => {
             fds.insert(0, memfd::seal(c"fuzz", body).expect("memory"));
             vec![1]

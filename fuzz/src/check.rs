@@ -170,7 +170,7 @@ pub struct World {
 }
 
 impl World {
-    /// With nothing to do.
+    /// An engine without a configuration.
     pub fn new() -> Self {
         Self {
             engine: Engine::new(1, Limits::default()),

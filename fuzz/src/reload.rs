@@ -210,7 +210,7 @@ impl Host {
         }
         for place in &self.kernel.addresses {
             let ours = wanted.contains(place) || self.own.contains(place);
-            assert!(ours, "{place:?} is nobody's");
+            assert!(ours, "{place:?} belongs to no instance");
         }
     }
 

@@ -1,4 +1,5 @@
-//! What the kernel of a node holds, as `ip` shows it, in a form by which two nodes can be compared.
+//! The state of a node's kernel, from the output of `ip`, in a form that allows comparing two
+//! nodes.
 
 use super::daemon::{CONF, Daemon, Program};
 use super::node::Node;
@@ -8,7 +9,7 @@ use super::{LIMIT, Lab, Res, Stop, fail};
 const SETTINGS: [&str; 5] =
     ["arp_ignore", "arp_filter", "rp_filter", "accept_local", "promote_secondaries"];
 
-/// All of it, sorted.
+/// The whole state, sorted.
 pub fn everything(node: &Node) -> Res<Vec<String>> {
     let mut all = links(node)?;
     all.extend(addresses(node)?);
@@ -19,7 +20,7 @@ pub fn everything(node: &Node) -> Res<Vec<String>> {
     Ok(all)
 }
 
-/// Interfaces on others: their names, flags, hardware addresses and modes.
+/// Stacked interfaces: names, flags, hardware addresses and modes.
 pub fn links(node: &Node) -> Res<Vec<String>> {
     let mut all = Vec::new();
     for line in node.must(["ip", "-d", "-o", "link"])?.lines() {
@@ -47,7 +48,7 @@ pub fn links(node: &Node) -> Res<Vec<String>> {
     Ok(all)
 }
 
-/// Addresses with everything but their lifetimes and the mark of what put them there.
+/// Addresses with all attributes except lifetimes and the protocol mark.
 pub fn addresses(node: &Node) -> Res<Vec<String>> {
     let shown = node.must(["ip", "-o", "addr"])?;
     let address = |line: &str| {
@@ -59,11 +60,11 @@ pub fn addresses(node: &Node) -> Res<Vec<String>> {
     Ok(shown.lines().map(address).collect())
 }
 
-/// The routes of all tables and both families but those of the addresses themselves.
+/// The routes of all tables and both families, except those of the addresses themselves.
 pub fn routes(node: &Node) -> Res<Vec<String>> {
     let mut all: Vec<String> = Vec::new();
     for family in ["-4", "-6"] {
-        // Each way of a route stands on a line of its own.
+        // Each nexthop of a route is on a line of its own.
         let text = node.must(["ip", "-d", family, "route", "show", "table", "all"])?;
         for line in text.lines() {
             let line = line.split_whitespace().collect::<Vec<_>>().join(" ");
@@ -73,7 +74,7 @@ pub fn routes(node: &Node) -> Res<Vec<String>> {
             }
         }
     }
-    // What is left of a lifetime is never the same.
+    // The remaining lifetime always differs.
     let whole = |line: String| match line.split_once(" expires ") {
         Some((head, rest)) => {
             let (_, rest) = rest.split_once(' ').unwrap_or((rest, ""));
@@ -111,7 +112,7 @@ pub fn settings(node: &Node) -> Res<Vec<String>> {
     Ok(all)
 }
 
-/// Waits until a list is as wanted; the failure names what is missing and what is too much.
+/// Waits until a list matches the wanted one; the failure names missing and excess lines.
 pub fn same(
     lab: &Lab,
     what: &str,

@@ -314,7 +314,7 @@ fn enter(flags: CloneFlags) -> Res {
     unshare(flags | CloneFlags::CLONE_FS | CloneFlags::CLONE_NEWNS).map_err(
         |error| match error {
             Errno::EPERM => Stop::Skip("needs root".to_owned()),
-            error => fail(format!("cannot make namespaces: {error}")),
+            error => fail(format!("cannot create namespaces: {error}")),
         },
     )?;
     mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>)?;

@@ -26,7 +26,6 @@ impl Wall {
     }
 }
 
-/// One event.
 #[derive(Clone, Debug)]
 pub struct Event {
     /// Its time: the kernel's receive time of a frame, else the time of reading.

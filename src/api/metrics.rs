@@ -1,5 +1,6 @@
-//! The report of the state as metrics in OpenMetrics text. Pure. Each metric is declared once, here; docs/metrics.md lists
-//! them. Their number is bounded by the configuration: labels are names in it, roles, and reasons of a fixed list.
+//! The report of the state as metrics in OpenMetrics text. Pure. Each metric is declared once, here; docs/metrics.md
+//! lists them. The configuration bounds the number of series: labels are names in it, roles, and reasons of a fixed
+//! list.
 
 use core::fmt;
 
@@ -12,7 +13,7 @@ use prometheus_client::registry::Registry;
 
 use super::report::{Answer, Checker, Daemon, Instance, Report, Server, Service, State, Vrrp};
 
-/// Counters of instances that are metrics of their own. All others count refused packets, by reason.
+/// Counters of instances with their own metric. All others count refused packets, by reason.
 const INSTANCE_COUNTERS: [(&str, &str); 9] = [
     ("adverts_received", "Valid adverts received"),
     ("adverts_sent", "Adverts sent"),
@@ -53,7 +54,7 @@ impl EncodeLabelSet for Labels {
     }
 }
 
-/// A value of a label. The library leaves quoting to its user.
+/// A value of a label. The library does not escape it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Value(Box<str>);
 
@@ -248,7 +249,7 @@ impl Metrics {
     }
 }
 
-/// The numbers are those of keepalived's JSON, which exporters for it use.
+/// The number of a state, as in keepalived's JSON, which its exporters use.
 const STATES: &str = "State: 0 init, 1 backup, 2 master, 3 fault";
 
 const fn number(state: State) -> i64 {
@@ -315,7 +316,7 @@ mod tests {
     use super::*;
     use crate::status;
 
-    /// A report with everything in it; `name` is the name of the instance.
+    /// A report that contains every kind of object; `name` is the name of the instance.
     fn report(name: &str) -> Report {
         let server = serde_json::json!({
             "address": "10.0.0.71:80", "up": false, "since": "", "weight": 3, "kernel_weight": null,

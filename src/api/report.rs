@@ -505,8 +505,8 @@ fn missing(view: &vrrp::MissingObject) -> Missing {
             format!("refused {attempts} times: {}", error(*errno))
         }
         vrrp::Missing::NoInterface(name) => format!("interface {name} does not exist"),
-        vrrp::Missing::NoAddress(address) => format!("address {address} is not there"),
-        vrrp::Missing::NoTable { table, errno: 0 } => format!("{table} is not there"),
+        vrrp::Missing::NoAddress(address) => format!("address {address} does not exist"),
+        vrrp::Missing::NoTable { table, errno: 0 } => format!("{table} does not exist"),
         vrrp::Missing::NoTable { table, errno } => {
             format!("{table} is refused: {}", error(*errno))
         }

@@ -10,7 +10,7 @@ use crate::base::near::nearest;
 /// The longest request in octets, without its newline.
 pub const LONGEST: usize = 4096;
 
-/// A request.
+/// A request, valid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Request {
     /// Repeated in the answer.

@@ -19,7 +19,6 @@ pub const PAUSE: Duration = Duration::from_millis(50);
 /// A process that is queried.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Party {
-    /// The supervisor.
     Supervisor,
     /// The role `vrrp`.
     Vrrp,
@@ -28,7 +27,6 @@ pub enum Party {
 }
 
 impl Party {
-    /// All parties.
     pub const ALL: [Self; 3] = [Self::Supervisor, Self::Vrrp, Self::Checker];
 
     /// Its name.
@@ -211,7 +209,7 @@ mod tests {
         rounds.join('b');
         assert_eq!(rounds.due(), Some(at(0)));
         assert_eq!(rounds.begin(at(5)), Some(1));
-        assert_eq!(rounds.begin(at(5)), None, "nobody waits");
+        assert_eq!(rounds.begin(at(5)), None, "no client waits");
         // The next one does not begin at once: frequent queries cost no more.
         rounds.join('c');
         assert_eq!((rounds.due(), rounds.begin(at(54))), (Some(at(55)), None));
@@ -235,7 +233,7 @@ mod tests {
         rounds.join(());
         let id = rounds.begin(at(0)).unwrap();
         rounds.absent(id, Party::Checker, None);
-        // No party answers for another.
+        // A party's answer does not count for another party.
         rounds.answer(id, Party::Vrrp, checker());
         assert_eq!(rounds.due(), Some(at(1000)));
         assert!(rounds.take_done(at(999)).is_empty());
@@ -247,7 +245,7 @@ mod tests {
         assert!(matches!(&parts.vrrp, Part::Unknown(why) if why == "vrrp did not answer in 1 s"));
         assert!(matches!(&parts.checker, Part::Absent));
         rounds.answer(id, Party::Vrrp, vrrp());
-        assert_eq!(rounds.due(), None, "an answer that comes too late is of no interest");
+        assert_eq!(rounds.due(), None, "a late answer is ignored");
     }
 
     #[test]

@@ -14,7 +14,6 @@ const WIDTH: usize = 80;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("no instance, group or service '{name}'{}", hint.as_ref().map(|h| format!(", did you mean '{h}'?")).unwrap_or_default())]
 pub struct NotFound {
-    /// The name.
     pub name: String,
     /// The closest name.
     pub hint: Option<String>,

@@ -25,7 +25,6 @@ pub enum Action {
     Apply {
         /// Repeated in each answer.
         token: Token,
-        /// The operations.
         ops: Arc<[Op]>,
     },
     /// Begin an attempt; answered with `Event::Probed` unless it is cancelled.

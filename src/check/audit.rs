@@ -140,7 +140,7 @@ impl Engine {
             }
             // Reading them shows whether the table is there at all.
             Err(errno) => {
-                tracing::debug!("no list of the IPVS table: {}", Errno(errno));
+                tracing::debug!("cannot list the IPVS table: {}", Errno(errno));
                 self.audit_all(moment);
             }
         }
@@ -206,7 +206,7 @@ impl Engine {
             return;
         }
         let (id, what) = (&service.id, what(self.known.services.get(&key), found.as_ref()));
-        say!(warn, id, "another program {what} of VS {id} ({key}): putting it right");
+        say!(warn, id, "another program {what} of VS {id} ({key}): correcting it");
         service.dirty = Dirty::All;
         self.counters.restored += 1;
         match found {

@@ -95,9 +95,7 @@ pub(super) struct Flight {
 pub(super) enum Queued {
     #[default]
     No,
-    /// Behind all others.
     Behind,
-    /// Before all others.
     Ahead,
 }
 
@@ -165,11 +163,9 @@ pub(super) struct Server {
 /// Whether a server counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Standing {
-    /// No.
     Down,
     /// As soon as the kernel has accepted it.
     Rising(Why),
-    /// Yes.
     Up,
 }
 

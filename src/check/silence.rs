@@ -75,7 +75,7 @@ impl Engine {
         let seconds = LONGEST.as_secs();
         tracing::error!("IPVS: the kernel has not answered for {seconds} s (error {TIMED_OUT})");
         if matches!(self.phase, Phase::Stopping { .. }) {
-            tracing::error!("IPVS: leaving without it, entries may stay");
+            tracing::error!("IPVS: stopping without access to it, entries may remain");
             let fronts = self.services.iter().flat_map(|(_, service)| &service.fronts);
             self.owned.extend(fronts.map(|front| front.key));
             self.services.clear();

@@ -315,7 +315,7 @@ pub(super) const HELP: &str = "\
 Usage: evervip check [OPTION]... [FILE]
 
 Reads a configuration (default: /etc/keepalived/keepalived.conf; - for standard
-input) and reports what is wrong with it and what is doubtful.
+input) and reports errors and questionable settings.
 
   -i, --config-id ID   read '@ID' lines for this configuration id
       --peer FILE      compare with the file of the router that backs it up

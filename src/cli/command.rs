@@ -36,13 +36,13 @@ pub const COMMANDS: &[Command] = &[
     },
     Command {
         name: "reload",
-        what: "have the daemon read its configuration again",
+        what: "make the daemon read its configuration again",
         help: reload::HELP,
         run: reload::run,
     },
     Command {
         name: "check",
-        what: "report what is wrong or doubtful in a configuration",
+        what: "report errors and questionable settings of a configuration",
         help: check::HELP,
         run: check::run,
     },

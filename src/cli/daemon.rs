@@ -85,9 +85,7 @@ fn test(options: &Options, file: Option<&Path>) -> ExitCode {
     let missing = caps::missing(&role::table::needed());
     if !missing.is_empty() {
         let names = caps::names(&missing);
-        say(format_args!(
-            "evervipd: started by this user with these rights the daemon would lack {names}"
-        ));
+        say(format_args!("evervipd: started by this user, the daemon would lack {names}"));
     }
     match result {
         Ok(status) => ExitCode::from(status),
@@ -159,7 +157,7 @@ fn daemon(mut options: Options, words: &[OsString]) -> Exit {
         // Roles get their capabilities when they are executed. KILL: they may run as another user.
         && let Err(e) = caps::reduce(&[Capability::CAP_KILL])
     {
-        tracing::warn!("cannot give up privileges: {e}");
+        tracing::warn!("cannot drop privileges: {e}");
     }
     greet(&options, words);
     if let Err(why) = no_socket {

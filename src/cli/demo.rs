@@ -37,7 +37,7 @@ const FLOOR: Duration = Duration::from_micros(3_609_375);
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The system refuses namespaces.
-    #[error("cannot make {0}: {1}")]
+    #[error("cannot create {0}: {1}")]
     Namespace(&'static str, #[source] io::Error),
     /// The program of the daemon was not found.
     #[error("evervipd is neither in {} nor in PATH", .0.display())]
@@ -46,7 +46,7 @@ pub enum Error {
     #[error("{0}: {1}")]
     Io(&'static str, #[source] io::Error),
     /// The kernel refused a part of the network.
-    #[error("cannot make {0}: {1}")]
+    #[error("cannot create {0}: {1}")]
     Link(&'static str, #[source] rtnetlink::Error),
     /// An expected event did not happen.
     #[error("{0} did not happen in time")]
@@ -145,7 +145,7 @@ async fn story(program: &Path) -> Result<(), Error> {
     adverts(&mut lan, &mut screen, Machine::Svr1, 1).await?;
     screen.addresses(&lan);
 
-    screen.step("svr1 is stopped in good order: it says so with priority 0, nobody waits.");
+    screen.step("svr1 stops in good order: it sends priority 0, so svr2 takes over at once.");
     let asked = lan.stop(Machine::Svr1)?;
     let taken = holds(&mut lan, &mut screen, Machine::Svr2, "the takeover by svr2").await?;
     if let Some(handed) = taken.checked_sub(asked) {
@@ -266,7 +266,7 @@ fn advice(settings: &Path) -> String {
         let text = std::fs::read_to_string(settings.join(name)).ok()?;
         text.trim().parse::<i64>().ok()
     };
-    let mut text = "This system does not let you make namespaces. Run it as root:\n  \
+    let mut text = "This system does not let you create namespaces. Run it as root:\n  \
                     sudo evervip demo\n"
         .to_owned();
     let switches = [

@@ -14,21 +14,21 @@ Usage: evervip metrics [OPTION]...
 Prints the state of the daemon as metrics in OpenMetrics text: states and
 priorities of instances, counters of adverts and of refused packets, virtual
 servers, real servers and checks (docs/metrics.md). For the textfile collector
-of node_exporter, write it to a file and rename that.
+of node_exporter, write them to a file and rename it.
 
-  -s, --socket FILE  ask there; default /run/evervip/control.sock. A daemon
-                     with --pid FILE has FILE with the extension .sock
+  -s, --socket FILE  control socket; default /run/evervip/control.sock. A daemon
+                     with --pid FILE uses FILE with the extension .sock
   -h, --help         print this text
 
-Exit status: 0 all processes answered; 1 the daemon does not run or may not be
-asked by this user; 2 wrong words; 4 a process did not answer in time, its
+Exit status: 0 all processes answered; 1 the daemon does not run, or this user
+may not query it; 2 wrong arguments; 4 a process did not answer in time, its
 metrics are missing.
 ";
 
 /// `evervip metrics [OPTION]...`
 ///
 /// # Errors
-/// Wrong words, as a text for the user.
+/// Wrong options, as a text for the user.
 pub fn run(mut args: lexopt::Parser) -> Result<ExitCode, lexopt::Error> {
     use lexopt::prelude::*;
     let mut socket = PathBuf::from(DEFAULT);

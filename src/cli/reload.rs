@@ -16,19 +16,19 @@ use crate::role::socket::DEFAULT;
 pub(super) const HELP: &str = "\
 Usage: evervip reload [OPTION]...
 
-Has the daemon read its configuration again, as SIGHUP does, and waits until the
-new one is in force or was refused. The reason for a refusal is printed; the
-running configuration stays then.
+Makes the daemon read its configuration again, as SIGHUP does, and waits until
+the new one is in force or was refused. The reason for a refusal is printed; the
+running configuration then stays in force.
 
-  -s, --socket FILE  the daemon listens there; default /run/evervip/control.sock
-  -p, --pid PID      the process that the signal is sent to. With it a daemon
-                     whose socket cannot be reached gets the signal all the
-                     same, and nothing is waited for
+  -s, --socket FILE  control socket; default /run/evervip/control.sock
+  -p, --pid PID      the process that the signal is sent to. With this option,
+                     a daemon whose socket cannot be reached is sent the signal
+                     nevertheless, without waiting for the result
   -h, --help         print this text
 
-Exit status: 0 the new configuration is in force; 1 the daemon does not run or
-may not be asked by this user; 2 wrong words; 3 the reload was refused; 4 the
-daemon did not come to an end in two minutes.
+Exit status: 0 the new configuration is in force; 1 the daemon does not run, or
+this user may not query it; 2 wrong arguments; 3 the reload was refused; 4 the
+reload did not finish within two minutes.
 ";
 
 /// The daemon gives each step a minute at most.
@@ -43,7 +43,7 @@ const TOO_LONG: u8 = 4;
 /// `evervip reload [OPTION]...`
 ///
 /// # Errors
-/// Wrong words, as a text for the user.
+/// Wrong arguments, as a text for the user.
 pub fn run(mut args: lexopt::Parser) -> Result<ExitCode, lexopt::Error> {
     use lexopt::prelude::*;
     let mut socket = PathBuf::from(DEFAULT);

@@ -29,7 +29,6 @@ pub enum Error {
     Form {
         /// Where: keys and positions, `vrrp_instance[0].priority`.
         path: String,
-        /// The problem.
         problem: String,
     },
 }

@@ -75,7 +75,6 @@ pub enum Class {
 pub struct Diagnostic {
     /// Its stable code.
     pub code: &'static Code,
-    /// Its severity.
     pub severity: Severity,
     /// keepalived's class of it.
     pub class: Class,
@@ -308,13 +307,11 @@ impl Diagnostics {
         self.list.is_empty()
     }
 
-    /// Number of errors.
     #[must_use]
     pub fn errors(&self) -> usize {
         self.count(Severity::Error)
     }
 
-    /// Number of warnings.
     #[must_use]
     pub fn warnings(&self) -> usize {
         self.count(Severity::Warning)

@@ -85,7 +85,10 @@ fn statement(
         assert!(!span.is_some() || cx.sources.place(span).is_some(), "a place is in a file");
     }
     for word in split_script(line).into_iter().flatten() {
-        assert!(word.start < word.end && word.end <= line.len(), "a word is a part of its line");
+        assert!(
+            word.start < word.end && word.end <= line.len(),
+            "a word is not a part of its line"
+        );
         let _ = split_script(&word.bytes);
     }
     statement.len()

@@ -44,7 +44,6 @@ pub enum FileKind {
     Directory,
     /// A symbolic link.
     Link,
-    /// Anything else.
     Other,
 }
 

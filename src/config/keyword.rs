@@ -10,7 +10,7 @@ pub enum Times {
     Last,
     /// The first one counts, others are reported.
     First,
-    /// All count.
+    /// All of them count.
     Many,
 }
 

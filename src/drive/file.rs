@@ -28,7 +28,7 @@ use crate::track::number::{LONGEST, number};
 const GAP: Duration = Duration::from_millis(50);
 /// Time from one read of all files to the next.
 const AGAIN: Duration = Duration::from_secs(5);
-/// The same if changes are not reported.
+/// Time from one read of all files to the next if changes are not reported.
 const BLIND: Duration = Duration::from_secs(1);
 /// Largest number of symbolic links on the path of a file, as in the kernel.
 const LINKS: usize = 40;
@@ -116,7 +116,7 @@ impl Watcher {
         let changes = Changes::open()
             .inspect_err(|e| {
                 tracing::warn!(
-                    "changes of tracked files are not told ({e}), they are looked at every second"
+                    "changes of tracked files are not reported ({e}), reading them every second"
                 );
             })
             .ok();

@@ -68,7 +68,6 @@ pub struct Settings {
 pub struct Job<T> {
     /// Returned when the mail is sent or given up.
     pub tag: T,
-    /// The text.
     pub text: MailText,
 }
 
@@ -85,7 +84,7 @@ pub enum SmtpError {
     #[error("{0}: {reason}", reason = reason(.1))]
     Step(&'static str, #[source] lettre::transport::smtp::Error),
     /// An address that is not allowed in an envelope.
-    #[error("{0} is no mail address")]
+    #[error("{0} is not a mail address")]
     Address(String),
 }
 
@@ -525,7 +524,7 @@ impl<S: Stream> AsyncRead for Limited<S> {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         if self.left == 0 {
-            return Poll::Ready(Err(io::Error::other("the server does not stop talking")));
+            return Poll::Ready(Err(io::Error::other("the server sends too much")));
         }
         let before = buffer.filled().len();
         let answer = Pin::new(&mut self.stream).poll_read(cx, buffer);

@@ -38,7 +38,6 @@ pub enum Kind {
 /// The arguments of a program in addition to the configured ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Change {
-    /// The announced state.
     pub state: Announced,
     /// The priority; 0 for a group.
     pub priority: u8,
@@ -47,7 +46,6 @@ pub struct Change {
 /// A number in a [`Catalogue`], and the added arguments.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Chosen {
-    /// The number.
     pub entry: u32,
     /// For programs that get arguments about the change.
     pub change: Option<Change>,
@@ -69,7 +67,6 @@ macro_rules! announced {
                 }
             }
 
-            /// The one with this word.
             #[must_use]
             pub fn from_word(word: &str) -> Option<Self> {
                 match word {
@@ -159,7 +156,6 @@ impl Catalogue {
         Self(all.entries)
     }
 
-    /// The entry with this number.
     #[must_use]
     pub fn entry(&self, place: u32) -> Option<&Entry> {
         self.0.get(place as usize)

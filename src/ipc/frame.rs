@@ -45,7 +45,7 @@ pub enum ReceiveError {
     #[error("no message has come yet")]
     Empty,
     /// An invalid one arrived. It is dropped; the next one can be received.
-    #[error("a message that makes no sense: {0}")]
+    #[error("invalid message: {0}")]
     Bad(&'static str),
     /// Something else.
     #[error("receiving a message: {0}")]

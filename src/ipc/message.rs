@@ -305,7 +305,6 @@ pub enum Deliver {
         generation: u32,
         /// The subject of the notice, as the number of any program with this subject.
         about: u32,
-        /// The state announced.
         state: Announced,
         programs: Vec<Chosen>,
         /// Time limit of each.

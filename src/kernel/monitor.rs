@@ -45,7 +45,6 @@ const IFF_NOARP: u32 = 0x80;
 pub enum Change {
     /// A link appeared or changed.
     Link(Link),
-    /// A link is gone.
     LinkGone(IfIndex),
     /// An object was added, changed or removed.
     Object(plan::Change),

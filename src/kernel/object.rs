@@ -23,7 +23,6 @@ pub(super) const GROUPS: [u32; 2] = address::GROUPS;
 /// routes, and a kernel without policy rules lists none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Watch {
-    /// Routes.
     pub routes: bool,
     /// Policy rules.
     pub rules: bool,

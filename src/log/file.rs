@@ -39,7 +39,11 @@ impl Console {
         }
         let mut stderr = stderr.lock();
         if self.dropped > 0 {
-            let _ = writeln!(stderr, "({} lines were dropped: nobody read them)", self.dropped);
+            let _ = writeln!(
+                stderr,
+                "({} lines were dropped because they were not read)",
+                self.dropped
+            );
             self.dropped = 0;
         }
         // A failure cannot be reported.

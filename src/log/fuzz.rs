@@ -8,7 +8,6 @@ use super::{Facility, file, journald, syslog};
 /// A record in the form of each destination.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Forms {
-    /// For the journal.
     pub journal: Vec<u8>,
     /// For a syslog daemon.
     pub syslog: String,

@@ -114,7 +114,7 @@ pub struct Settings {
     pub json_version: u8,
 }
 
-/// Settings of one process.
+/// Settings of one of the processes.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProcessSettings {
     /// Its name, at most 15 octets.
@@ -180,7 +180,7 @@ pub struct Firewall {
     pub ipvs_first_mark: Option<u32>,
 }
 
-/// SNMP.
+/// SNMP over AgentX.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Snmp {
     /// `snmp_socket`

@@ -8,11 +8,8 @@ use crate::base::{Family, IfName, Mac};
 /// An interface that the daemon creates on another one, and removes when it ends.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VirtualLink {
-    /// Its name.
     pub name: IfName,
-    /// Its parent interface.
     pub parent: IfName,
-    /// Its kind.
     pub kind: LinkKind,
     /// Link group; that of the parent if none.
     pub group: Option<u32>,
@@ -28,13 +25,10 @@ pub struct VirtualLink {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum LinkKind {
     /// `use_vmac`: a macvlan in private mode.
-    Macvlan {
-        /// Its hardware address.
-        mac: Mac,
-    },
+    Macvlan { mac: Mac },
     /// `use_ipvlan`: an ipvlan in L2 mode, which shares its parent's hardware address.
     Ipvlan {
-        /// How it talks to its neighbours.
+        /// How it communicates with other interfaces on its parent.
         mode: IpvlanMode,
     },
 }

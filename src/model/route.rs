@@ -188,7 +188,6 @@ pub enum Encap {
         source: Option<Ipv6Addr>,
         /// Traffic class.
         class: Option<u8>,
-        /// Hop limit.
         hop_limit: Option<u8>,
         flags: Option<u16>,
     },
@@ -237,7 +236,7 @@ pub struct Rule {
     pub no_track: bool,
 }
 
-/// The action of a rule.
+/// What a rule does with the packets that it matches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum RuleAction {
     /// `table`

@@ -50,7 +50,7 @@ pub struct ServiceGroup {
     pub keys: Vec<ServiceKey>,
 }
 
-/// An entry of a group.
+/// An entry of a `virtual_server_group`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum GroupEntry {
     /// Addresses from the first to the last, of one family.

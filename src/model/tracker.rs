@@ -123,7 +123,6 @@ impl Tracked {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TrackFile {
     pub name: Name,
-    /// The file.
     pub path: Box<[u8]>,
     /// `weight` by which the content is multiplied.
     pub weight: i16,
@@ -136,7 +135,6 @@ pub struct TrackFile {
 /// `init_file`: the value to write at start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InitFile {
-    /// The value.
     pub value: i32,
     /// Write it even if the file exists.
     pub overwrite: bool,

@@ -23,7 +23,6 @@ use crate::base::{Family, IfName, Name, Secret};
 pub struct Vrrp {
     /// The instances, names unique, in the order of the configuration.
     pub instances: Vec<Instance>,
-    /// The sync groups.
     pub groups: Vec<SyncGroup>,
     /// The tracking scripts that at least one instance or group uses.
     pub scripts: Vec<Script>,
@@ -89,7 +88,6 @@ pub enum ReceiveBuffers {
     Mtu(u32),
     /// A multiple of the length of our own advert.
     Advert(u32),
-    /// This many bytes.
     Bytes(u32),
 }
 

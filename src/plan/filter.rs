@@ -17,7 +17,6 @@ use crate::model::FilterSettings;
 pub struct FilterTableId {
     /// The family of its packets.
     pub family: Family,
-    /// Its name.
     pub name: Name,
 }
 
@@ -53,7 +52,6 @@ pub enum Element<L> {
     Vmac {
         /// The interface.
         vmac: L,
-        /// Its parent.
         parent: L,
     },
 }
@@ -61,7 +59,6 @@ pub enum Element<L> {
 /// An element of a set of a table. All of it identifies it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Filter<L> {
-    /// The table.
     pub table: FilterTableId,
     /// What is matched.
     pub element: Element<L>,

@@ -40,25 +40,11 @@ pub enum Op {
     /// Remove a service with its servers.
     DeleteService { service: ServiceKey },
     /// Add a server to a service.
-    AddDestination {
-        /// The service.
-        service: ServiceKey,
-        destination: DestinationKey,
-        settings: Destination,
-    },
+    AddDestination { service: ServiceKey, destination: DestinationKey, settings: Destination },
     /// Change the settings of a server. Its counters and connections stay.
-    SetDestination {
-        /// The service.
-        service: ServiceKey,
-        destination: DestinationKey,
-        settings: Destination,
-    },
+    SetDestination { service: ServiceKey, destination: DestinationKey, settings: Destination },
     /// Remove a server from a service.
-    DeleteDestination {
-        /// The service.
-        service: ServiceKey,
-        destination: DestinationKey,
-    },
+    DeleteDestination { service: ServiceKey, destination: DestinationKey },
 }
 
 impl Op {
@@ -94,7 +80,6 @@ impl Op {
 /// Settings of a service, as the kernel keeps them.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Settings {
-    /// Name of the scheduler.
     pub scheduler: Name,
     /// [`PERSISTENT`] and [`SCHEDULER_FLAGS`], nothing else.
     pub flags: u32,

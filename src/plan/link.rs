@@ -11,13 +11,11 @@ use crate::model::{LinkKind, VirtualLink};
 /// The attributes of an interface on another one that the kernel reports.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LinkAttributes {
-    /// Its kind.
     pub kind: FoundKind,
     /// Its link group.
     pub group: u32,
     /// It is administratively up.
     pub up: bool,
-    /// Its settings.
     pub settings: LinkSettings,
 }
 
@@ -67,14 +65,11 @@ impl LinkSettings {
 /// A kind of interface as the kernel reports it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FoundKind {
-    /// A macvlan.
     Macvlan {
-        /// Its hardware address.
         mac: Mac,
         /// Its mode is `private`.
         private: bool,
     },
-    /// An ipvlan.
     Ipvlan {
         /// Its flag, if its mode is L2.
         mode: Option<IpvlanMode>,
@@ -111,7 +106,7 @@ impl LinkAttributes {
 /// A wanted interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LinkObject {
-    /// As the configuration says.
+    /// The interface as configured.
     pub link: VirtualLink,
     /// The kernel's interface differs.
     pub differs: bool,
@@ -120,9 +115,7 @@ pub struct LinkObject {
 /// A setting of an interface that is changed as long as it is needed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SettingObject {
-    /// The interface.
     pub interface: IfName,
-    /// Which one.
     pub setting: Setting,
     /// The wanted value.
     pub value: u32,

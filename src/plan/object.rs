@@ -233,7 +233,6 @@ impl Identity<IfName> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sight {
     pub identity: Identity<IfIndex>,
-    /// The interfaces it is on.
     pub links: Vec<IfIndex>,
     /// Its attributes, if the kernel reported them.
     pub attributes: Option<Box<Attributes>>,
@@ -248,7 +247,6 @@ pub enum Attributes {
 }
 
 impl Sight {
-    /// An address on an interface.
     #[must_use]
     pub fn address(interface: IfIndex, prefix: Prefix) -> Self {
         let identity = Identity::Address(interface, prefix);

@@ -15,7 +15,6 @@ use crate::base::{IfIndex, Instant, Prefix};
 pub struct Request {
     /// Repeated in each answer.
     pub token: Token,
-    /// The operations.
     pub ops: Vec<Op>,
     /// The entry of each operation.
     pub objects: Vec<ObjectId>,
@@ -24,11 +23,11 @@ pub struct Request {
 /// Which operations are requested.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Part {
-    /// All necessary ones.
+    /// All operations that are necessary.
     All,
-    /// Those of wanted objects.
+    /// Only operations on wanted objects.
     Additions,
-    /// Those of unwanted objects.
+    /// Only operations on unwanted objects.
     Removals,
 }
 
@@ -262,7 +261,7 @@ impl<C: Copy + PartialEq> Table<C> {
         }
         let address = sight.as_address();
         let removal = matches!(verb, Verb::Delete { .. });
-        // It was indeed gone.
+        // The address had indeed been removed.
         anew |= doubtful && address.is_some() && verb == Verb::Add && outcome == Outcome::Done;
         let mut answer = Answer {
             object,

@@ -128,7 +128,6 @@ impl RouteAttributes {
 pub enum Hop<L> {
     /// A router; the interface only counts if the address does not determine it (link-local ones).
     Gateway(IpAddr, Option<L>),
-    /// An interface.
     Link(L),
 }
 

@@ -26,7 +26,7 @@ pub struct Link {
 pub struct Settings(pub [Option<u32>; 4]);
 
 impl Settings {
-    /// The value of one.
+    /// The value of a setting.
     #[must_use]
     pub const fn of(&self, setting: Setting) -> Option<u32> {
         let [ignore, filter, announce, promote] = self.0;
@@ -42,7 +42,6 @@ impl Settings {
 /// Links and objects of this host at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Snapshot {
-    /// All links.
     pub links: Vec<Link>,
     /// All usable addresses, in the kernel's order (the first of a link is its primary one), and the routes with our
     /// mark.

@@ -53,7 +53,6 @@ pub struct Table<C> {
 pub struct Entry<C> {
     /// The object as wanted.
     pub object: Arc<Object>,
-    /// Its claimants.
     pub claimants: Vec<C>,
     /// The kernel refused the last operation.
     pub refused: Option<Refused>,
@@ -176,7 +175,6 @@ impl<C> Entry<C> {
 }
 
 impl<C: Copy + PartialEq> Table<C> {
-    /// An entry.
     #[must_use]
     pub fn entry(&self, id: ObjectId) -> Option<&Entry<C>> {
         self.entries.get(id.0 as usize)

@@ -168,7 +168,7 @@ impl Role {
         let c = &view.counters;
         tracing::info!(
             "statistics: checks {}, good {}, failed {}, not tried {}, repeated {}; changes of the \
-             IPVS table {}, refused {}, put right {}",
+             IPVS table {}, refused {}, corrected {}",
             c.attempts,
             c.succeeded,
             c.failed,

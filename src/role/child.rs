@@ -92,7 +92,6 @@ pub enum Happened {
     Said(FromRole),
     /// Its process ended. Its messages were processed before.
     Ended(Ended),
-    /// Its restart is due.
     RestartDue,
 }
 
@@ -103,7 +102,6 @@ pub enum Ended {
     AsTold,
     /// Another process sent it a signal to end, and it shut down in good order.
     BySignal,
-    /// It failed.
     Failed(Exit),
 }
 
@@ -132,7 +130,6 @@ impl Child {
         }
     }
 
-    /// Sets its pid file.
     pub fn set_pid_file(&mut self, file: Option<PidFile>) {
         if let Some(old) = core::mem::replace(&mut self.pid_file, file) {
             old.remove();
@@ -325,7 +322,6 @@ impl Child {
         }
     }
 
-    /// Kills it.
     pub fn kill(&mut self) {
         if let Some(running) = &mut self.running {
             running.missed = 0;

@@ -43,7 +43,7 @@ impl Remarks {
     /// Logs the remarks.
     pub fn tell(&self, role: RoleName) {
         for warning in &self.warnings {
-            tracing::warn!("cannot give up privileges: {warning}");
+            tracing::warn!("cannot drop privileges: {warning}");
         }
         for detail in &self.details {
             tracing::debug!("{detail}");

@@ -44,7 +44,7 @@ impl<P> Default for Prepared<P> {
 impl<P: DeserializeOwned> Prepared<P> {
     /// Decodes it and reports the result to the supervisor.
     pub fn decode(&mut self, control: &mut Control, generation: u32, part: Option<OwnedFd>) {
-        let part = part.ok_or_else(|| "no part of the configuration came".to_owned());
+        let part = part.ok_or_else(|| "no part of the configuration was received".to_owned());
         let decoded = part
             .and_then(|part| memfd::read(part, LONGEST_PART).map_err(|e| e.to_string()))
             .and_then(|octets| frame::open(&octets).map_err(|e| e.to_string()));

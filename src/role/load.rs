@@ -30,10 +30,9 @@ pub const MOST_REMARKS: usize = 1000;
 /// The longest verdict, in octets: decoded it takes many times that size.
 pub const LONGEST_VERDICT: usize = 512 << 10;
 
-/// A verdict.
+/// The result of reading a configuration.
 #[derive(Debug)]
 pub struct Loaded {
-    /// The outcome.
     pub report: Box<LoadReport>,
     /// The parts for the roles, if it can be used.
     pub parts: Option<Parts>,

@@ -67,7 +67,6 @@ pub struct Setup {
     pub undo: bool,
     /// It is not the first process of its role.
     pub again: bool,
-    /// Ignore SIGINT.
     pub ignore_sigint: bool,
     /// Log added and removed addresses.
     pub watch_addresses: bool,
@@ -83,7 +82,6 @@ pub struct Setup {
 
 /// What a role starts with.
 pub struct Start {
-    /// Its setup.
     pub setup: Setup,
     /// The channel to the supervisor.
     pub control: Channel,
@@ -144,7 +142,7 @@ fn begin(role: RoleName, control: Channel) -> Option<Start> {
     let remarks = match confined {
         Ok(remarks) => remarks,
         Err(e) => {
-            tracing::error!("cannot give up privileges: {e}");
+            tracing::error!("cannot drop privileges: {e}");
             return None;
         }
     };

@@ -380,7 +380,7 @@ mod tests {
                 let commands: Vec<Command> =
                     programs.iter().map(|chosen| catalogue().command(*chosen).unwrap()).collect();
                 assert_eq!((commands, fds.len()), (left, 1));
-                // The other one is untouched.
+                // The second notice is unchanged.
                 let (second, fds) = far.next().await.unwrap();
                 let ToRunner::Notice { deliver: Deliver::Programs { programs, .. }, .. } = second
                 else {

@@ -21,26 +21,16 @@ pub enum PidFileError {
     /// Another process has locked it.
     #[error("daemon is already running: {} is locked by process {holder}", path.display())]
     Taken {
-        /// The file.
         path: PathBuf,
-        /// Its content.
+        /// The content of the file.
         holder: String,
     },
     /// It names a keepalived that runs. Versions before 2.2.8 write these files without locking them.
     #[error("keepalived is already running: {} names process {pid}", path.display())]
-    Keepalived {
-        /// The file.
-        path: PathBuf,
-        /// The process.
-        pid: u32,
-    },
+    Keepalived { path: PathBuf, pid: u32 },
     /// It cannot be used.
     #[error("pid file {}: {source}", path.display())]
-    Io {
-        /// The file.
-        path: PathBuf,
-        source: io::Error,
-    },
+    Io { path: PathBuf, source: io::Error },
 }
 
 /// A locked pid file. Only [`Self::remove`] removes it.

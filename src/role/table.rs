@@ -17,7 +17,6 @@ pub struct Row {
     pub title: &'static core::ffi::CStr,
     /// The suffix of the daemon's name in the log, if any.
     pub log: &'static str,
-    /// Its capabilities.
     pub keep: &'static [Capability],
     /// Those of them that it cannot work without.
     pub needs: &'static [Capability],
@@ -112,7 +111,6 @@ pub fn beat(advert_interval: Option<Duration>) -> Duration {
     advert_interval.unwrap_or(LONGEST).clamp(SHORTEST, LONGEST) / BEATS
 }
 
-/// The row of a role.
 #[must_use]
 pub const fn row(role: RoleName) -> Row {
     use Capability as C;
@@ -208,7 +206,6 @@ pub const fn row(role: RoleName) -> Row {
     }
 }
 
-/// All roles.
 pub const ALL: [RoleName; 5] =
     [RoleName::Config, RoleName::Vrrp, RoleName::Checker, RoleName::Runner, RoleName::Api];
 

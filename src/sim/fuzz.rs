@@ -104,7 +104,7 @@ pub fn vrrp_events(data: &[u8]) -> u64 {
                 Action::RunScript { run, .. } => runs.push(*run),
                 Action::SendAdvert { source, packet, .. } => {
                     let sent = read_back(*source, out.bytes(packet));
-                    assert!(sent.is_some(), "an advert that nobody can read");
+                    assert!(sent.is_some(), "an advert that cannot be decoded");
                 }
                 _ => {}
             }

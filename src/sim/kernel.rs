@@ -134,13 +134,11 @@ impl Kernel {
         gone.into_iter().map(|(_, prefix)| prefix).collect()
     }
 
-    /// The link with this name.
     #[must_use]
     pub fn link(&self, name: &IfName) -> Option<&Link> {
         self.links.iter().find(|link| link.name == *name)
     }
 
-    /// The link with this index.
     #[must_use]
     pub fn link_at(&self, index: IfIndex) -> Option<&Link> {
         self.links.iter().find(|link| link.index == index)
@@ -402,7 +400,6 @@ impl Kernel {
         !self.refuses_joins || self.joined.contains(&(link, group))
     }
 
-    /// Leaves a group.
     pub fn leave(&mut self, link: IfIndex, group: IpAddr) {
         self.joined.remove(&(link, group));
     }
@@ -444,11 +441,9 @@ fn rule_gone(rule: &Rule, own: bool) -> Change {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SimRoute {
     pub identity: RouteIdentity<IfIndex>,
-    /// The interfaces it is on.
     pub links: Vec<IfIndex>,
     /// Its preferred source.
     pub source: Option<IpAddr>,
-    /// Its attributes.
     pub attributes: RouteAttributes,
 }
 

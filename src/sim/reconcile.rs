@@ -450,7 +450,7 @@ fn exchange(seed: u64) {
         host.common.clear();
         host.is(&new, step);
         let ids = host.table.ids();
-        assert_eq!(ids.len(), new.len(), "{step}: no entry is kept of what nobody wants");
+        assert_eq!(ids.len(), new.len(), "{step}: an unwanted entry is kept");
         assert!(host.table.request(&ids, host.now, |_| Want::Yes).is_none(), "{step}");
         assert!(!host.table.is_busy());
         old = new;

@@ -11,9 +11,7 @@ use crate::plan::{
 /// An interface on another one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stacked {
-    /// Its parent.
     pub parent: IfIndex,
-    /// Its attributes.
     pub attributes: LinkAttributes,
 }
 
@@ -180,7 +178,6 @@ impl Kernel {
         Outcome::Done
     }
 
-    /// A setting of an interface.
     #[must_use]
     pub fn setting(&self, link: IfIndex, setting: Setting) -> u32 {
         self.settings.get(&(link, setting)).copied().unwrap_or(0)

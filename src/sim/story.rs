@@ -162,7 +162,7 @@ impl World {
 
     /// Another program removes an address of a host, wherever it is.
     pub fn remove_address(&mut self, id: NodeId, address: &str) {
-        self.note(id, &format!("somebody removes {address}"));
+        self.note(id, &format!("another program removes {address}"));
         self.disturb();
         let Some(node) = self.nodes.get_mut(id.0) else { return };
         let found = node.kernel.addresses.iter().find(|(_, prefix)| prefix.to_string() == address);
@@ -175,7 +175,7 @@ impl World {
 
     /// Another program removes the routes of a host with our mark.
     pub fn remove_routes(&mut self, id: NodeId) {
-        self.note(id, "somebody removes the routes");
+        self.note(id, "another program removes the routes");
         self.disturb();
         if let Some(node) = self.nodes.get_mut(id.0) {
             node.kernel.flush_routes();
@@ -212,7 +212,7 @@ impl World {
 
     /// Another program, or an earlier daemon, adds an address to the link of a segment.
     pub fn add_address(&mut self, id: NodeId, segment: &str, prefix: Prefix) {
-        self.note(id, &format!("somebody adds {prefix} on {segment}"));
+        self.note(id, &format!("another program adds {prefix} on {segment}"));
         self.disturb();
         let (Some(node), Ok(segment)) = (self.nodes.get_mut(id.0), segment.parse()) else { return };
         let Some(link) = node.kernel.on_segment(&segment).map(|l| l.index) else { return };
@@ -241,7 +241,6 @@ impl World {
         }
     }
 
-    /// Removes the link on a segment.
     pub fn remove_link(&mut self, id: NodeId, segment: &str) {
         self.note(id, &format!("the link on {segment} is removed"));
         self.trouble(id);
@@ -296,7 +295,6 @@ impl World {
         }
     }
 
-    /// Changes a segment.
     pub fn segment(&mut self, name: &str, change: impl FnOnce(&mut super::net::Segment)) {
         self.all_troubled();
         if let Ok(name) = name.parse() {

@@ -1,5 +1,5 @@
 //! Stories written by hand, and stories derived from seeds.
-#![allow(clippy::print_stdout, reason = "a failing seed is told")]
+#![allow(clippy::print_stdout, reason = "a failing seed is printed")]
 
 use std::time::{Duration, Instant};
 

@@ -153,7 +153,6 @@ pub(super) enum What {
     },
     RunnerReady {
         node: NodeId,
-        /// Number of the runner.
         runner: u64,
     },
     Reload {

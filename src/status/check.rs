@@ -17,7 +17,6 @@ pub struct Summary {
 /// One service in a [`Summary`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServiceSummary {
-    /// Which.
     pub id: ServiceId,
     /// Whether it was announced as up (its quorum is reached) or as down; none if nothing was announced.
     pub announced: Option<bool>,
@@ -40,7 +39,6 @@ pub struct Check {
     pub probes_running: usize,
     /// Attempts that are due and wait for others to end.
     pub probes_waiting: usize,
-    /// Its counters.
     pub counters: Counters,
 }
 
@@ -58,13 +56,12 @@ pub enum Kernel {
 /// View of one service.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Service {
-    /// Which.
     pub id: ServiceId,
     /// Its key in the kernel; of a group the first one.
     pub key: ServiceKey,
     /// Whether the quorum is reached.
     pub up: bool,
-    /// Since when.
+    /// Since when `up` has this value.
     pub since: Instant,
     /// Weight of the servers that are up.
     pub weight: u64,
@@ -85,7 +82,6 @@ pub struct Service {
 /// View of one real server.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Server {
-    /// Its address.
     pub address: IpAddr,
     /// Its port, as IPVS has it.
     pub port: u16,
@@ -93,13 +89,12 @@ pub struct Server {
     pub weight: u32,
     /// Whether it counts as in service.
     pub up: bool,
-    /// Since when.
+    /// Since when `up` has this value.
     pub since: Instant,
     /// Its weight in the kernel's table; none if it has no entry.
     pub in_kernel: Option<u32>,
     /// The kernel refuses it: error number.
     pub refused: Option<i32>,
-    /// Its checks.
     pub checks: Vec<Checker>,
 }
 

@@ -45,7 +45,6 @@ pub struct Configuration {
 /// The end of a reload.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reload {
-    /// When.
     pub at: Instant,
     /// Why the previous configuration stayed in force; none if the new one came into force.
     pub refused: Option<String>,

@@ -46,9 +46,7 @@ impl core::fmt::Display for State {
 pub struct Summary {
     /// Time of the view.
     pub at: Instant,
-    /// Each instance.
     pub instances: Vec<InstanceSummary>,
-    /// Each group.
     pub groups: Vec<GroupSummary>,
     /// Configured names and the interface that each refers to: it may have a different name, now or when the next
     /// process looks it up.
@@ -62,9 +60,7 @@ pub struct Summary {
 /// One instance in a [`Summary`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InstanceSummary {
-    /// Its name.
     pub name: Name,
-    /// Its state.
     pub state: State,
     /// The state it announced last, so that it is not announced twice.
     pub announced: Option<State>,
@@ -79,7 +75,6 @@ pub struct InstanceSummary {
 /// One group in a [`Summary`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GroupSummary {
-    /// Its name.
     pub name: Name,
     /// The state it announced last, so that it is not announced twice.
     pub announced: Option<State>,
@@ -94,7 +89,6 @@ pub struct Vrrp {
     pub at: Instant,
     /// The instances, in the order of the configuration.
     pub instances: Vec<Instance>,
-    /// The groups.
     pub groups: Vec<Group>,
     /// The tracking scripts.
     pub scripts: Vec<Script>,
@@ -121,19 +115,14 @@ impl Vrrp {
 /// View of one instance.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Instance {
-    /// Its name.
     pub name: Name,
-    /// Its interface.
     pub interface: IfName,
-    /// Its virtual router id.
     pub vrid: Vrid,
-    /// Its state.
     pub state: State,
     /// When it entered the state.
     pub since: Instant,
     /// Configured priority.
     pub priority: u8,
-    /// Effective priority.
     pub effective_priority: u8,
     /// The master it hears.
     pub master: Option<IpAddr>,
@@ -145,7 +134,6 @@ pub struct Instance {
     pub objects_present: usize,
     /// Objects that the kernel refuses or that wait for something.
     pub objects_missing: Vec<MissingObject>,
-    /// Its counters.
     pub counters: Counters,
 }
 
@@ -154,7 +142,6 @@ pub struct Instance {
 pub struct MissingObject {
     /// Its description: `address 10.0.0.100/24 on eth0`.
     pub object: String,
-    /// Why.
     pub reason: Missing,
 }
 
@@ -186,16 +173,13 @@ pub enum Missing {
 /// View of one group.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Group {
-    /// Its name.
     pub name: Name,
-    /// Its state.
     pub state: State,
 }
 
 /// View of one tracking script.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Script {
-    /// Its name.
     pub name: Name,
     /// Whether it is good; none before its first result.
     pub good: Option<bool>,
@@ -206,7 +190,6 @@ pub struct Script {
 pub struct Counters {
     /// Valid adverts.
     pub adverts_received: u64,
-    /// Adverts sent.
     pub adverts_sent: u64,
     /// Adverts that the socket refused.
     pub adverts_unsent: u64,

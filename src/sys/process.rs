@@ -147,7 +147,7 @@ impl Stranger {
         let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", fd.as_raw_fd()))?;
         let pid = info.lines().find_map(|line| line.strip_prefix("Pid:")?.trim().parse().ok());
         match pid.map(Pid::from_raw) {
-            // It has ended.
+            // The process has ended.
             Some(pid) if pid.as_raw() < 0 => {}
             // This is not a process, or one that this process cannot see.
             None => return Err(Errno::EINVAL.into()),
@@ -321,9 +321,9 @@ pub fn is_root() -> bool {
 
 /// The two sides of [`split`].
 pub enum Split {
-    /// The original process.
+    /// The original process, with the id of the new one.
     Parent(i32),
-    /// The new one.
+    /// The new process.
     Child,
 }
 

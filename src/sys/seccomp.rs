@@ -27,13 +27,13 @@ pub struct Calls {
 #[derive(Debug, thiserror::Error)]
 pub enum SeccompError {
     /// There is no list for this architecture.
-    #[error("no list of system calls for this processor")]
+    #[error("no list of system calls for this architecture")]
     Processor,
     /// The filter could not be built.
-    #[error("making the filter of system calls: {0}")]
+    #[error("building the system call filter: {0}")]
     Made(String),
     /// The kernel refused it.
-    #[error("the kernel takes no filter of system calls: {0}")]
+    #[error("the kernel refuses the system call filter: {0}")]
     Refused(io::Error),
 }
 

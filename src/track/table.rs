@@ -47,11 +47,8 @@ pub enum State {
     Unknown,
     /// A report is expected: users take no decision before it arrives, whatever the weight.
     Awaited,
-    /// Good.
     Good,
-    /// Bad.
     Bad,
-    /// A number.
     Value(i32),
 }
 
@@ -70,7 +67,6 @@ impl State {
 /// How a user refers to a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reference {
-    /// The row.
     pub tracker: TrackerId,
     /// The weight of its state for the user.
     pub weight: Weight,

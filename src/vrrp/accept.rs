@@ -53,7 +53,7 @@ pub enum Proof {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     /// Wrong destination address: another group, or unicast where multicast is expected.
-    #[error("it was sent to {0}")]
+    #[error("wrong destination address {0}")]
     Destination(IpAddr),
     /// By unicast from a router that is not a peer, with `check_unicast_src`.
     #[error("unicast source address {0} not a unicast peer")]
@@ -230,7 +230,6 @@ impl Refusal {
 #[derive(Clone, Copy, Debug)]
 pub struct Packet<'a> {
     pub source: IpAddr,
-    /// Destination address.
     pub destination: IpAddr,
     /// TTL or hop limit on arrival.
     pub ttl: u8,

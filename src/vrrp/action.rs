@@ -18,9 +18,7 @@ pub enum Action {
         instance: InstanceId,
         /// The interface it leaves by.
         interface: IfIndex,
-        /// Source address.
         source: IpAddr,
-        /// Destination address.
         destination: IpAddr,
         /// IPv6: the hop limit. IPv4: the TTL, also contained in the header.
         hop_limit: u8,
@@ -32,7 +30,6 @@ pub enum Action {
     SendGarp {
         /// The interface it leaves by.
         interface: IfIndex,
-        /// Its hardware address.
         mac: Mac,
         /// The address announced.
         address: IpAddr,
@@ -43,7 +40,6 @@ pub enum Action {
     Apply {
         /// Repeated in each answer.
         token: Token,
-        /// The operations.
         ops: Vec<Op>,
     },
     /// Receive adverts for this multicast group, or for this address of ours, on this interface; answered with
@@ -56,12 +52,7 @@ pub enum Action {
     /// Receive adverts for this multicast group on this interface without becoming a member of the group: the interface
     /// must not send membership reports, because its hardware address is that of a virtual router. Answered with
     /// `Event::Joined`, undone with `Action::Leave`.
-    Overhear {
-        /// The interface.
-        interface: IfIndex,
-        /// The group.
-        group: IpAddr,
-    },
+    Overhear { interface: IfIndex, group: IpAddr },
     /// Also receive packets with an IP authentication header, wherever adverts are received.
     HearAh,
     /// Stop receiving what `Action::Join` or `Action::Overhear` asked for.

@@ -307,7 +307,7 @@ impl Engine {
             peer!(
                 warn,
                 *instance,
-                "{} uses the {form} form of the unicast version 3 checksum, and is sent the same",
+                "{} uses the {form} form of the unicast version 3 checksum; adverts to it use the same form",
                 heard.source
             );
         }

@@ -98,9 +98,7 @@ pub enum Event<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rx {
     pub interface: IfIndex,
-    /// Source address.
     pub source: IpAddr,
-    /// Destination address.
     pub destination: IpAddr,
     /// IPv6 hop limit; ignored for IPv4, where the packet itself contains the TTL.
     pub hop_limit: u8,

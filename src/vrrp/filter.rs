@@ -70,7 +70,7 @@ impl Engine {
             return;
         };
         let id = table.id();
-        tracing::warn!("{id} was changed by another program, making it anew");
+        tracing::warn!("{id} was changed by another program, recreating it");
         let concerned = |instance: &Instance| {
             let config = &instance.config;
             let mut addresses = config.addresses.iter().chain(&config.excluded);

@@ -32,7 +32,6 @@ pub(super) enum OwnFault {
     Quarantined,
     /// Its interface does not exist.
     NoInterface,
-    /// Its interface is down.
     InterfaceDown,
     /// The kernel refuses the interface that is created for it.
     NoUpper,

@@ -80,7 +80,6 @@ pub(super) struct Instance {
     pub counted: Tally,
     /// A member of a group whose master-down timer expired and that waits for the other members.
     pub willing: bool,
-    /// Effective priority.
     pub effective_priority: u8,
     /// Interval of the master learned from its adverts (version 3), else our own.
     pub master_interval: Duration,
@@ -96,7 +95,6 @@ pub(super) struct Instance {
     pub references: Vec<Reference>,
     /// The combined effect of all of them.
     pub standing: Standing,
-    /// Its own faults.
     pub own_faults: OwnFaults,
     /// It is queued for a later slice.
     pub queued: bool,

@@ -134,7 +134,7 @@ impl Engine {
             say!(
                 info,
                 *instance,
-                "virtual addresses are there already: they stay until a master is heard"
+                "virtual addresses exist already: they stay until a master is heard"
             );
         }
         self.spend(pieces);

@@ -148,7 +148,7 @@ impl Engine {
             return false;
         }
         if claimants.contains(&Claimant::Host) && !matches!(*object, Object::FilterTable(_)) {
-            tracing::warn!("static {object} was removed by another program, putting it back");
+            tracing::warn!("static {object} was removed by another program, restoring it");
         }
         self.table_taken(entry);
         for claimant in claimants {
@@ -161,7 +161,7 @@ impl Engine {
                 && (always || instance.is_master())
             {
                 instance.counters.objects_restored += 1;
-                say!(warn, *instance, "{object} was removed by another program, putting it back");
+                say!(warn, *instance, "{object} was removed by another program, restoring it");
             }
         }
         self.may_set_right(moment, entry)
@@ -266,7 +266,7 @@ impl Engine {
             && answer.existed
             && answer.added
         {
-            tracing::warn!("{} was not as it has to be, it is set right", entry.object);
+            tracing::warn!("{} was not as configured and has been corrected", entry.object);
         }
         let users = self.users_of_link(answer.object);
         for id in &claimants {

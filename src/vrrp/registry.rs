@@ -111,7 +111,7 @@ impl Registry {
         self.by_interface.get(name).cloned().unwrap_or_default()
     }
 
-    /// Their number.
+    /// The number of instances of which one interface has this name.
     pub fn count_on(&self, name: &IfName) -> usize {
         self.by_interface.get(name).map_or(0, Vec::len)
     }

@@ -76,7 +76,7 @@ impl Engine {
                 Subject::File(_) => (State::Value(0), "the number 0 is assumed"),
                 _ => (State::Bad, "it is assumed not to run"),
             };
-            tracing::warn!("nothing is known of tracked {subject} yet, {text}");
+            tracing::warn!("nothing is known about tracked {subject} yet, {text}");
             if let Some(tracker) = self.trackers.find(&subject) {
                 let concerned = self.note_tracker(tracker, state);
                 self.reconsider_all(moment, concerned);

@@ -123,15 +123,19 @@ impl Engine {
         let Some(link) = instance.config.own_link() else { return String::new() };
         let (name, parent, kind) = (&link.name, &link.parent, link.kind.word());
         match self.refused_upper(instance) {
-            Some(EXISTS) => format!("interface {name} exists and is no {kind} on {parent}"),
+            Some(EXISTS) => {
+                format!("interface {name} exists but is not of type {kind} on {parent}")
+            }
             Some(BUSY | IN_USE) => {
                 format!("another interface on {parent} has the hardware address of {name}")
             }
-            Some(NOT_SUPPORTED) => format!("the kernel has no {kind}, which {name} is to be"),
+            Some(NOT_SUPPORTED) => {
+                format!("the kernel does not support {kind}, which {name} needs")
+            }
             Some(0) => format!("another program keeps changing or removing interface {name}"),
             errno => {
                 let errno = errno.unwrap_or_default();
-                format!("cannot make {kind} {name} on {parent}: error {errno}")
+                format!("cannot create {kind} {name} on {parent}: error {errno}")
             }
         }
     }

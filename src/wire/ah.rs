@@ -24,7 +24,6 @@ pub struct Ah {
     pub next: u8,
     /// Security parameters index: keepalived's is the source address.
     pub spi: u32,
-    /// Sequence number.
     pub sequence: u32,
 }
 

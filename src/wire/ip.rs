@@ -20,9 +20,7 @@ pub struct Ipv4 {
     pub protocol: u8,
     /// Whether this is one of several fragments.
     pub fragment: bool,
-    /// Source address.
     pub source: Ipv4Addr,
-    /// Destination address.
     pub destination: Ipv4Addr,
 }
 

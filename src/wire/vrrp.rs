@@ -158,7 +158,6 @@ impl<'a> Advert<'a> {
 pub struct Content<'a> {
     /// 2 or 3.
     pub version: u8,
-    /// Virtual router id.
     pub vrid: u8,
     /// Priority, 0 to 255.
     pub priority: u8,

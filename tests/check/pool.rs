@@ -162,7 +162,7 @@ fn an_entry_that_becomes_a_service_of_its_own_is_not_touched() {
     assert!(took.iter().all(|line| line == "read"), "{took:?}");
     bench.seconds(60);
     bench.expect(&[]);
-    // And back.
+    // And back to a group with both entries.
     bench.reload(&lvs(vec![of_group(&[1, 2])]));
     let took = bench.took();
     assert!(took.iter().all(|line| line == "read"), "{took:?}");

@@ -334,7 +334,7 @@ fn a_kernel_that_contradicts_itself_is_asked_later_and_later() {
     let reads = |bench: &mut Bench| bench.took().iter().filter(|line| *line == "read").count();
     assert!(reads(&mut bench) <= 3);
     bench.run(Duration::from_secs(600));
-    assert!(reads(&mut bench) <= 30, "it is not asked all the time");
+    assert!(reads(&mut bench) <= 30, "the table is read too often");
     bench.refuse = Box::new(|_| None);
     bench.seconds(61);
     assert_eq!(bench.pool(), "71*9 72*1");

@@ -257,7 +257,7 @@ fn story(seed: u64) {
     let ours: BTreeSet<_> = keys.chain([key(FOREIGN)]).collect();
     let there: BTreeSet<_> = bench.kernel.services.keys().copied().collect();
     assert_eq!(there, ours, "seed {seed}: services");
-    // Nothing is left to do.
+    // After that, the engine writes nothing more.
     bench.forget();
     bench.run(Duration::from_secs(300));
     let rest = bench.took();

@@ -1,5 +1,5 @@
-//! The vocabulary against keepalived's: `tests/data/upstream-keywords.txt` holds the keywords of version 2.4.3, the blocks
-//! and the name, `-` for outside of blocks.
+//! The vocabulary against keepalived's: `tests/data/upstream-keywords.txt` holds the keywords of version 2.4.3, with their
+//! blocks; `-` stands for outside of blocks.
 
 use std::collections::BTreeSet;
 

@@ -121,7 +121,7 @@ pub enum Step {
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Socket => "cannot make a socket",
+            Self::Socket => "cannot create a socket",
             Self::Mark => "cannot set the firewall mark",
             Self::Device => "cannot bind to the interface",
             Self::Source => "cannot bind to the source address",

@@ -110,7 +110,7 @@ Give up the virtual addresses and the IPVS table, and end.
 A normal end.
 .TP
 .B 1
-A wrong option, another instance, something the daemon cannot do without.
+A wrong option, another running instance, a missing requirement of the daemon.
 .TP
 .B 2
 A configuration that cannot be carried out.

@@ -130,7 +130,7 @@ impl Screen {
     /// How long a clean stop left the address without a master.
     pub fn handover(&mut self, handed: Duration) {
         self.remark(&format!(
-            "svr2 is master {:.2} s after svr1 was asked to stop: nobody had to notice a silence.",
+            "svr2 is master {:.2} s after svr1 was told to stop, without waiting for a timeout.",
             handed.as_secs_f64()
         ));
     }

@@ -263,7 +263,7 @@ check! {
 block! {
     /// The content of a tracked file adds to the weight of the server, or takes it down.
     pub struct FileCheck(()) = "FILE_CHECK" {
-        /// Name of a `track_file` block, which must stand before this.
+        /// Name of a `track_file` block, which must precede this one.
         track_file: One<ObjectName> = "track_file";
         /// Factor for the content; with 0 the server is down while the content is not 0.
         weight: One<FileWeight> = "weight", lenient, otherwise("that of the track_file");
@@ -273,7 +273,7 @@ block! {
 block! {
     /// The server is up while a BFD session is.
     pub struct BfdCheck(()) = "BFD_CHECK" {
-        /// Name of a `bfd_instance` block, which must stand before this.
+        /// Name of a `bfd_instance` block, which must precede this one.
         name: First<Short<31>> = "name", lenient;
         /// Down until the session reports up.
         alpha: One<Bool> = "alpha", otherwise("that of the real server");

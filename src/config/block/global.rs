@@ -46,7 +46,8 @@ pub(crate) struct IncludeCheck(pub Checks);
 pub(crate) struct RealTime(pub u8);
 
 block! {
-    /// Settings of the daemon as a whole and defaults for its objects. Several blocks add up. They may stand anywhere.
+    /// Settings of the daemon as a whole and defaults for its objects. Several blocks add up. Their position does not
+    /// matter.
     pub struct GlobalDefs(()) = "global_defs" {
         /// Names this router in mails.
         router_id: One<Text> = "router_id", lenient, otherwise("the host name");
@@ -465,7 +466,7 @@ impl Value for RealTime {
 
 impl Value for IncludeCheck {
     fn shape() -> Shape {
-        Shape::Words("nothing, or words of read, match, wildcard_match, brace_match, each with + or - if it is to be added or removed".into())
+        Shape::Words("nothing, or some of read, match, wildcard_match, brace_match, each optionally after + (to add) or - (to remove)".into())
     }
 
     fn read(args: &mut Args<'_>, cx: &mut Cx<'_>) -> Option<Self> {

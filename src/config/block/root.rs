@@ -25,7 +25,7 @@ use crate::config::words::Statement;
 block! {
     /// Keywords outside all blocks.
     pub struct Root(()) = "" {
-        /// Name of this daemon, to tell it from others on the machine.
+        /// Name of this daemon, which distinguishes it from others on the machine.
         instance: First<ObjectName> = "instance", lenient;
         /// Network namespace of the daemon.
         net_namespace: First<ObjectName> = "net_namespace", lenient;

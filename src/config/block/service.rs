@@ -197,7 +197,7 @@ impl Block for VirtualServerGroup {
         static TABLE: Table = Table::new(
             "virtual_server_group",
             "Addresses and marks that virtual servers share, one a line: an address, a range or a prefix with an optional \
-             port, or `fwmark` with a number and optionally `inet` or `inet6`. The block may stand after what names it.",
+             port, or `fwmark` with a number and optionally `inet` or `inet6`. The block may follow those that refer to it.",
             &[],
         );
         &TABLE

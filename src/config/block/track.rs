@@ -39,7 +39,7 @@ pub(crate) struct OptionalMatch(pub Option<ParamMatch>);
 
 block! {
     /// A file whose content is a number. Instances, sync groups and checks that track it add the number, multiplied by a
-    /// weight, or go into FAULT while it is not 0. The block must stand before what names it.
+    /// weight, or go into FAULT while it is not 0. The block must precede those that refer to it.
     pub struct TrackFile(ObjectName) = "track_file" {
         /// The file. Its directory must exist.
         file: First<Path> = "file", lenient;
@@ -51,7 +51,7 @@ block! {
 }
 
 block! {
-    /// Tracks how many processes of a name run. The block must stand before what names it.
+    /// Tracks how many processes of a name run. The block must precede those that refer to it.
     pub struct TrackProcess(ObjectName) = "vrrp_track_process" {
         /// The program, and its arguments if they count.
         process: First<ProcessWords> = "process";
@@ -101,7 +101,7 @@ block! {
 }
 
 block! {
-    /// A BFD session. Instances, sync groups and checks can follow its state. The block must stand before what names it.
+    /// A BFD session. Instances, sync groups and checks can follow its state. The block must precede those that refer to it.
     pub struct BfdInstance(ObjectName) = "bfd_instance" {
         /// Address of the other end.
         neighbor_ip: One<Ip> = "neighbor_ip" | "neighbour_ip";

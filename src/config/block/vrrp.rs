@@ -183,7 +183,7 @@ block! {
         /// Preferred state at start. Below priority 255 every instance starts as backup and takes over when it hears no
         /// master.
         state: State = "state", otherwise("MASTER if the priority is 255, else BACKUP");
-        /// The interface on which adverts are sent and expected, and on which addresses are set unless they say otherwise.
+        /// The interface on which adverts are sent and expected, and to which addresses without an interface of their own are added.
         interface: One<Interface> = "interface" => no_loopback;
         /// The id of the virtual router: the same on all routers that share the addresses, and used only once on a link.
         virtual_router_id: One<Int<1, 255>> = "virtual_router_id";

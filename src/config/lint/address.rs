@@ -113,7 +113,7 @@ pub(super) fn outside(kept: &Kept, cx: &mut Load<'_>) {
         };
         let mut new = new
             .at(held.span)
-            .label("hosts on the link do not look for it here")
+            .label("hosts on the link send no ARP or ND requests for it here")
             .note(format!("{name} has {}", shown.join(", ")))
             .help(format!(
                 "check the address, or write the length of its network: {address}/{usual}"

@@ -201,7 +201,7 @@ fn password(block: &VrrpInstance, cx: &mut Load<'_>) {
     cx.report(
         Diagnostic::advice(&codes::PASSWORD_COMMENT, message)
             .at(at)
-            .label(format!("the password is only what stands before '{mark}'"))
+            .label(format!("the password is only the part before '{mark}'"))
             .help("put the password between double quotes"),
     );
 }

@@ -30,7 +30,7 @@ pub(super) fn servers(kept: &Kept, cx: &mut Load<'_>) {
                 .at(server.span)
                 .label(format!("in group {}", group.name))
                 .related(first.span, format!("in group {}", other.name))
-                .note("each group checks and weighs it by itself: one may use it while the other does not");
+                .note("each group checks and weights it separately: one may use it while the other does not");
             if server.forward != first.forward {
                 new = new.note("and they forward to it by different methods");
             }

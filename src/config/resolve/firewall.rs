@@ -51,7 +51,7 @@ pub(super) fn filters(cx: &mut Load<'_>) -> FilterSettings {
             _ => "to and from",
         };
         let message = format!(
-            "vrrp_iptables is carried out by tables '{table}' of nftables: they drop the same packets {what} virtual \
+            "vrrp_iptables is implemented with tables '{table}' of nftables: they drop the same packets {what} virtual \
              addresses"
         );
         let new = Diagnostic::note_only(&codes::BY_NFTABLES, message).at(chains_at);

@@ -174,7 +174,6 @@ pub(crate) struct Draft {
     pub track_groups: IndexMap<Name, track::TrackGroupDraft>,
     /// Preferences assigned to rules without one, by family.
     pub next_preference: [u32; 2],
-    /// Groups of services.
     pub service_groups: Vec<service::Group>,
     /// Services by group.
     pub group_services: Vec<service::GroupUse>,

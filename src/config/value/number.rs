@@ -61,7 +61,6 @@ impl<const MIN: u64, const MAX: u64, const DIGITS: u32> Time<MIN, MAX, DIGITS> {
         Self(seconds * 1_000_000)
     }
 
-    /// The time.
     pub(crate) fn duration(self) -> core::time::Duration {
         core::time::Duration::from_micros(self.0)
     }

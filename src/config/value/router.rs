@@ -438,7 +438,6 @@ impl Value for Key {
     }
 }
 
-/// The octets of a key.
 fn key_octets(word: &Word<'_>, cx: &mut Cx<'_>) -> Option<Vec<u8>> {
     const LARGEST: usize = 139;
     let Some(path) = word.bytes.strip_prefix(b"file:") else {

@@ -23,7 +23,6 @@ pub(crate) struct Cut<const MAX: usize>(pub Box<str>);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ObjectName(pub Name);
 
-/// The name of an interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Interface(pub IfName);
 

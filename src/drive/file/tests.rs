@@ -44,7 +44,7 @@ impl Bench {
     }
 
     fn next(&self) -> Found {
-        self.finds.recv_timeout(Duration::from_secs(20)).expect("something is told")
+        self.finds.recv_timeout(Duration::from_secs(20)).expect("a file is reported")
     }
 
     /// Waits until the number of a file is this. Faster than a read of all files, which would find it, too.
@@ -88,7 +88,7 @@ fn a_file_is_followed_however_it_changes() {
     bench.write("none", "");
     bench.becomes("none", 0);
     // Reported by an event, not found by the next read of all files.
-    assert!(clock::now().since(begun) < AGAIN, "changes were not told");
+    assert!(clock::now().since(begun) < AGAIN, "changes were not reported by events");
 }
 
 #[test]
@@ -151,7 +151,7 @@ fn directories_and_links_on_the_way_may_come_and_change() {
     bench.becomes("link/f", 3);
     fs::rename(bench.path("a"), bench.path("z")).unwrap();
     bench.becomes("link/f", 0);
-    assert!(clock::now().since(begun) < AGAIN, "changes were not told");
+    assert!(clock::now().since(begun) < AGAIN, "changes were not reported by events");
     // A link to itself is a file that cannot be read.
     fs::remove_file(bench.path("link")).unwrap();
     symlink("link", bench.path("link")).unwrap();
@@ -194,7 +194,7 @@ fn initial_numbers_are_written_as_asked() {
     assert_eq!(values(bench.next()), [5, 2, -3, 0, 0]);
     assert_eq!(fs::read_to_string(bench.path("made")).unwrap(), "-3\n");
     assert_eq!(fs::read_to_string(bench.path("overwritten")).unwrap(), "2\n");
-    // Not again.
+    // The second `follow` does not create or write files.
     fs::remove_file(bench.path("made")).unwrap();
     bench.becomes("made", 0);
     bench.follower.follow(files, false);

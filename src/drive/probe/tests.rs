@@ -50,7 +50,7 @@ fn a_listener_is_good_and_a_closed_port_is_not() {
     testing::run(async {
         for local in ["127.0.0.1:0", "[::1]:0"] {
             let Ok(listener) = TcpListener::bind(local) else {
-                // A machine without IPv6.
+                // This machine has no IPv6.
                 assert_eq!(local, "[::1]:0");
                 continue;
             };
@@ -145,7 +145,7 @@ fn an_attempt_given_up_leaves_nothing_behind() {
             for serial in 0..300 {
                 probes.start(id(serial), Request::Tcp(to(address)), Closing::Orderly);
             }
-            // They are under way.
+            // Until all of them have opened a socket.
             while sockets() < before + 300 {
                 tokio::task::yield_now().await;
             }

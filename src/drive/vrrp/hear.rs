@@ -254,7 +254,7 @@ mod tests {
         // Set back by ten seconds while the process was stopped: earlier packets seem to be from the future.
         let horizon = clocks.judge(at(3000), wall(42_000));
         assert!(!horizon.is_before(Some(wall(51_000))));
-        // From then on they are.
+        // From then on they are believed.
         let horizon = clocks.judge(at(4000), wall(43_000));
         assert!(horizon.is_before(Some(wall(43_001))));
         // A clock that shows less than the machine's uptime must not cause a panic.

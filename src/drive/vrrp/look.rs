@@ -1,5 +1,5 @@
-//! Views and summaries of the engine, taken in parts so that no turn of the real-time thread is long, and joined on the other
-//! side.
+//! Views and summaries of the engine, taken in parts so that no turn of the real-time thread is long, and joined on the
+//! other side.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -80,7 +80,6 @@ impl Summaries {
 /// A part of the answer to a request.
 #[derive(Debug)]
 pub struct Part {
-    /// The number of the request.
     pub request: u64,
     /// The answer begins here; an earlier beginning is discarded, because of a new configuration.
     pub first: bool,

@@ -18,7 +18,6 @@ use crate::vrrp::{Event, RunId};
 /// A message to the real-time thread.
 #[derive(Debug)]
 pub enum Input {
-    /// An event for the engine.
     Engine(Event<'static>),
     /// Whether an interface forwards IPv6, for neighbour adverts.
     Router {
@@ -56,7 +55,6 @@ pub enum Output {
     Apply {
         /// Repeated in each answer.
         token: Token,
-        /// The operations.
         ops: Vec<Op>,
     },
     /// Run a script.
@@ -92,10 +90,10 @@ pub struct Handle {
 }
 
 impl Handle {
-    /// Sends a message; returns it if the queue of the real-time thread is full.
+    /// Sends a message to the real-time thread.
     ///
     /// # Errors
-    /// The message.
+    /// Returns the message if the queue of the real-time thread is full.
     pub fn send(&mut self, message: Input) -> Result<(), Input> {
         let result = self.input.push(message);
         self.to.call();

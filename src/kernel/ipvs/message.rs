@@ -23,7 +23,6 @@ const HEADER: usize = 16;
 /// Length of the header of generic netlink that follows it.
 const GENERIC_HEADER: usize = 4;
 
-/// Commands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 enum Command {
@@ -88,13 +87,13 @@ const WAY: u32 = 7;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {
     /// It ends too early, or its length is wrong.
-    #[error("a message of the kernel is cut short")]
+    #[error("a message of the kernel is truncated")]
     Short,
     /// A required attribute is missing or invalid.
     #[error("a message of the kernel lacks the attribute {0}")]
     Missing(&'static str),
     /// A service or a server of a kind that this version does not know.
-    #[error("an entry of a kind that is not known: {0}")]
+    #[error("an entry of an unknown kind: {0}")]
     Unknown(&'static str),
 }
 

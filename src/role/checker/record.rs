@@ -23,7 +23,7 @@ const BEGIN: &str = "# virtual servers that evervipd put into the kernel\n";
 /// The last line of a list.
 const END: &str = "# end\n";
 
-/// The file.
+/// The file of owned services.
 #[derive(Debug)]
 pub(super) struct Record {
     /// None if it could not be opened.
@@ -80,7 +80,7 @@ impl Record {
                 if self.unwritten.replace(services.into()).is_none() {
                     tracing::warn!(
                         "cannot write the record of virtual servers: {e}; those that leave the \
-                         configuration while the daemon does not run will have to be removed by hand"
+                         configuration while the daemon does not run must be removed manually"
                     );
                 }
             }
@@ -241,7 +241,7 @@ mod tests {
         let mut record = Record::of(None);
         record.write(&services());
         assert_eq!(record.read(), []);
-        // One that cannot be written.
+        // A file that cannot be written.
         let mut record = Record::of(Some(File::open("/dev/null").unwrap()));
         record.write(&services());
         record.write(&services());

@@ -36,7 +36,7 @@ pub(super) struct Fifos {
     known: Vec<(u32, Of)>,
 }
 
-/// Those of a configuration.
+/// The FIFOs of one configuration.
 #[derive(Clone, Default)]
 struct Of {
     all: Option<Arc<Writer>>,
@@ -138,7 +138,7 @@ async fn serve(config: Fifo, mut lines: mpsc::Receiver<Box<str>>, _busy: Arc<()>
                         lost += 1;
                         // One log line for each would be a flood of its own.
                         if lost.is_power_of_two() {
-                            tracing::warn!("notify FIFO {name} is full: nobody reads it, {lost} lines lost so far");
+                            tracing::warn!("notify FIFO {name} is full and not read, {lost} lines lost so far");
                         }
                     }
                     Err(e) => tracing::warn!("cannot write to notify FIFO {name}: {e}"),
@@ -319,7 +319,7 @@ mod tests {
         std::os::unix::fs::symlink(&fifo, &link).unwrap();
         assert!(refused(&link).contains("symbolic link"), "{}", refused(&link));
         assert!(refused(&directory.join("none/x")).contains("No such file"));
-        // One that was there stays.
+        // A file that existed before is not removed.
         drop(Pipe::open(&fifo, None).unwrap());
         assert!(fifo.exists());
         assert_eq!(std::fs::read_to_string(file).unwrap(), "kept");

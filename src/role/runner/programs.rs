@@ -59,8 +59,8 @@ impl Programs {
         }
     }
 
-    /// A program whose status matters, and a permit to hold while it runs: a role needs as many as the program's uses
-    /// in the configuration, and one more while the last run is being terminated.
+    /// A program whose status matters, and a permit to hold while it runs: a role needs one for each use of the program
+    /// in the configuration, and one more while the previous run is being terminated.
     pub fn run(
         &mut self,
         role: RoleName,
@@ -78,7 +78,7 @@ impl Programs {
         };
         let slots = self.running.entry((role, generation, program)).or_default();
         if Arc::strong_count(slots) > 2 * uses {
-            self.refuse(role, "more of a program at a time than the configuration has");
+            self.refuse(role, "more concurrent runs of a program than configured");
             return None;
         }
         Some((command, Arc::clone(slots)))

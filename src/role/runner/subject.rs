@@ -281,7 +281,7 @@ mod tests {
                 assert_eq!(tags.recv().await, Some(tag));
             }
             assert_eq!(lines(&file), ["1 in", "1 out", "2 in", "2 out", "3 in", "3 out"]);
-            // And again after a rest.
+            // A program that is requested after a pause runs as well.
             subject.push(job(&done, 4, None, "exit 1"));
             assert_eq!(tags.recv().await, Some(4));
             drop(subject);

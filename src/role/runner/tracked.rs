@@ -34,7 +34,7 @@ impl Tracked {
             let found = self.found.clone();
             match Follower::start(Box::new(move |new| found.send(new).is_ok())) {
                 Ok(follower) => self.follower = Some(follower),
-                Err(e) => tracing::error!("tracked files cannot be looked at: {e}"),
+                Err(e) => tracing::error!("cannot watch tracked files: {e}"),
             }
         }
         if let Some(follower) = &self.follower {

@@ -31,7 +31,7 @@ const CHECKS: usize = 4 << 20;
 
 /// The progress of a new configuration.
 pub(super) enum Reload {
-    /// There is none.
+    /// No reload is under way.
     Idle,
     /// It is being read; the sender reports that another reload waits.
     Loading(Pin<Box<dyn Future<Output = Result<Loaded, LoadError>>>>, Option<oneshot::Sender<()>>),
@@ -372,7 +372,7 @@ impl Supervisor {
             self.note_reload(None);
         }
         if !self.children.iter().any(|c| c.wanted && ROLES.contains(&c.role)) {
-            tracing::warn!("the configuration has nothing to do, so nothing is running");
+            tracing::warn!("the configuration requires no process, so none is running");
         }
         tracing::info!("{} complete", if first { "Startup" } else { "Reload" });
         self.manager.ready(&self.status_line());
@@ -428,13 +428,13 @@ fn worse(current: &LoadReport, new: &LoadReport, allow_empty: bool) -> Option<St
     }
     let serves = |report: &LoadReport| report.needs.vrrp || report.needs.checker;
     let lost = if serves(current) && !serves(new) {
-        "it has nothing to do"
+        "it requires no process"
     } else if current.instances > 0 && new.instances == 0 {
         "it has no virtual router any more"
     } else {
         return None;
     };
-    (!allow_empty).then(|| format!("{lost}; --allow-empty takes that on"))
+    (!allow_empty).then(|| format!("{lost}; --allow-empty accepts that"))
 }
 
 /// Why the daemon does not start: virtual routers are configured but none is usable, and there is nothing else to do.

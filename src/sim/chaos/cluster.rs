@@ -209,7 +209,7 @@ impl Traits {
         }
     }
 
-    /// Applies them to one host.
+    /// Applies these settings to one host.
     pub fn apply(&self, config: &mut Vrrp) {
         let other = interface(INTERFACES[1]);
         for (n, instance) in (0u8..).zip(&mut config.instances) {

@@ -96,8 +96,9 @@ impl World {
             let malformed = before.malformed + seen.malformed;
             if (view.unknown_vrid, view.malformed) != (unknown, malformed) {
                 let said = (view.unknown_vrid, view.malformed);
-                found
-                    .push(format!("counts {said:?} packets for nobody, not {unknown} {malformed}"));
+                found.push(format!(
+                    "counts {said:?} packets of unknown routers, not {unknown} {malformed}"
+                ));
             }
         }
         if settled {

@@ -49,7 +49,6 @@ pub(super) enum Flaw {
     Stale,
     UnknownKey,
     BadHmac,
-    /// It is a replay.
     Replay,
     /// The interval differs from ours, in version 2.
     Interval,

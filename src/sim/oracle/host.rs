@@ -111,7 +111,7 @@ impl World {
         });
         let right = node.kernel.link_at(link).is_some_and(|l| l.mac == mac && l.up);
         if !there {
-            self.violated_by(id, &format!("announces {address}, which is not there"));
+            self.violated_by(id, &format!("announces {address}, which does not exist"));
         } else if !master && !returns {
             self.violated_by(id, &format!("announces {address} without being master"));
         } else if !right || count == 0 {

@@ -404,7 +404,7 @@ impl World {
             }
         }
         if step.refused && !step.sent.is_empty() {
-            found.push("answers a packet that is to be refused".to_owned());
+            found.push("answers a packet that must be refused".to_owned());
         }
         if step.ran && !busy {
             self.check_scripts(id, &mut found);

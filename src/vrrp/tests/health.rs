@@ -153,7 +153,7 @@ fn weights_change_the_priority_and_the_time_to_wait() {
     let mut host = Host::new(tracked(200));
     host.end_run(RunEnd::Exit(0));
     assert_eq!(host.effective(), 254);
-    // An owner stays owner.
+    // The priority of an address owner does not change.
     let mut config = tracked(-60);
     config.instances[0].priority = Priority::OWNER;
     let mut host = Host::new(config);

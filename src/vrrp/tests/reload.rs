@@ -95,7 +95,7 @@ fn an_instance_that_is_removed_says_goodbye() {
     assert_eq!(host.priorities(), [0]);
     assert_eq!(host.ops(), ["-10.0.2.110/24"]);
     assert_eq!(host.announced(), ["INSTANCE \"VRRP2\" FAULT 200"]);
-    // It comes back as a new one.
+    // If it is configured again, it starts as a new instance.
     host.look();
     reload(&mut host, &config);
     assert_eq!(host.announced(), ["INSTANCE \"VRRP2\" BACKUP 200"]);

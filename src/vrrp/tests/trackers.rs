@@ -120,7 +120,7 @@ fn the_weight_of_the_group_comes_before_that_of_the_member() {
     let mut host = Host::new(config.clone());
     host.file("f", 3);
     assert_eq!(host.effective_priority(), 130);
-    // Unless it is 0.
+    // A weight of 0 at the group leaves the member's weight in effect.
     config.groups[0].track_files[0].weight = 0;
     host.event(Event::Reload(Arc::new(config)));
     assert_eq!((host.state(), host.effective_priority()), (State::Backup, 103));

@@ -280,7 +280,7 @@ fn from_multicast_to_unicast_is_another_election() {
     host.look();
     host.pass(4 * SECOND);
     assert_eq!(host.state(), State::Master);
-    // Another peer is none.
+    // An additional peer is not another election: it stays master.
     let more = config(200, |_, unicast| unicast.peers.push(peer([10, 0, 2, 74])));
     host.look();
     host.event(Event::Reload(Arc::new(more)));

@@ -118,7 +118,7 @@ fn the_end_is_said_when_that_is_asked_for() {
     let (address, heard) = serve(server(2048).build());
     let tls = Tls { server_name: None, compliant: true };
     assert_eq!(fetched(address, tls, LIMIT), "success");
-    assert!(heard.recv_timeout(LIMIT).unwrap().2, "no goodbye");
+    assert!(heard.recv_timeout(LIMIT).unwrap().2, "no close_notify");
 }
 
 #[test]
