@@ -254,9 +254,9 @@ impl Runner {
                     let [vrrp, checker] = [&mut part.vrrp, &mut part.checker].map(core::mem::take);
                     self.programs.prepare(generation, vrrp, checker);
                     let settings = &part.global.settings;
+                    // FIFOs are made for it after this.
                     process::umask(first::umask(control.setup().umask, settings));
                     self.fifos.prepare(generation, settings, &self.busy);
-                    process::umask(self.umask);
                 }
             }
             ToRole::Apply { generation } => {
@@ -274,6 +274,7 @@ impl Runner {
                 }
             }
             ToRole::Abandon { generation } => {
+                process::umask(self.umask);
                 self.prepared.abandon();
                 self.programs.abandon(generation);
                 self.fifos.abandon(generation);

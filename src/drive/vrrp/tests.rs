@@ -493,3 +493,25 @@ fn more_memberships_than_a_socket_may_have() {
         assert!(sockets.join(&epoll, GROUP, IfIndex(4711)).is_err());
     });
 }
+
+#[test]
+fn queues_of_adverts_are_as_long_as_asked_for() {
+    in_namespace("drive::vrrp::tests::queues_of_adverts_are_as_long_as_asked_for", || {
+        let (mut driver, _handle) = Driver::new(hooks(|| {})).unwrap();
+        let group = "224.0.0.18".parse().unwrap();
+        driver.sockets.join(&driver.epoll, group, IfIndex(1)).unwrap();
+        let length = |driver: &Driver| {
+            let first = driver.sockets.receivers.first().and_then(|one| one.socket.as_ref());
+            first.map(crate::sys::raw::Receiver::queue).unwrap()
+        };
+        let usual = length(&driver);
+        driver.sockets.resize(1);
+        assert_eq!(length(&driver), usual);
+        driver.sockets.resize(20 << 20);
+        let longer = length(&driver);
+        // Only who may exceed the limits of the system gets all of it.
+        assert!(longer == 2 * (20 << 20) || longer == usual, "{longer} {usual}");
+        driver.sockets.resize(0);
+        assert_eq!(length(&driver), usual);
+    });
+}
