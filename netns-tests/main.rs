@@ -30,6 +30,7 @@ mod lab;
 mod mail;
 mod nat;
 mod ownership;
+mod place;
 mod privilege;
 mod probe;
 mod process;
@@ -73,6 +74,7 @@ fn main() -> ExitCode {
         firewall::CASES,
         firewall::guest::CASES,
         rule::CASES,
+        place::CASES,
         probe::CASES,
         process::CASES,
         privilege::CASES,

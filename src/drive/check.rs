@@ -14,6 +14,7 @@ use std::thread;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::{Sleep, sleep_until};
 
+use super::class::Class;
 use super::probe::Probes;
 use crate::base::{Instant, Name};
 use crate::check::probe::misc::Misc;
@@ -75,6 +76,8 @@ pub struct Driver {
     timer: Pin<Box<Sleep>>,
     /// What the timer is set to.
     armed: Option<Instant>,
+    /// The scheduling class of the thread that takes turns.
+    pub class: Class,
 }
 
 /// A job for the thread that talks to the kernel.
@@ -136,6 +139,7 @@ impl Driver {
             answers,
             timer: Box::pin(sleep_until(tokio::time::Instant::now())),
             armed: None,
+            class: Class::default(),
         })
     }
 
@@ -152,7 +156,9 @@ impl Driver {
     /// The configuration from now on.
     pub fn reload(&mut self, config: Arc<Lvs>) {
         self.job(Job::Timeouts(config.timeouts));
-        self.event(Event::Reload(config));
+        let class = core::mem::take(&mut self.class);
+        class.calmly(|| self.event(Event::Reload(config)));
+        self.class = class;
     }
 
     /// Numbers in tracked files.
@@ -236,6 +242,9 @@ impl Driver {
                 // The runtime counts in milliseconds and may be early by less than one.
                 self.armed = None;
                 let now = clock::now();
+                if let Some(due) = due {
+                    self.class.late(now.since(due));
+                }
                 if due.is_some_and(|due| now.since(due) > LATE) {
                     self.look_around().await;
                 }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::address::Address;
 use super::extras::{
-    Bfd, GarpGroup, Hmac, InstanceExtras, InterfaceDelay, Linkbeat, TrackGroup, Unicast,
+    Bfd, GarpExtra, GarpGroup, Hmac, InstanceExtras, InterfaceDelay, Linkbeat, TrackGroup, Unicast,
 };
 use super::filter::FilterSettings;
 use super::group::SyncGroup;
@@ -206,6 +206,12 @@ impl Instance {
     pub fn links(&self) -> impl Iterator<Item = &VirtualLink> {
         let extras = self.extras.iter();
         extras.flat_map(|extras| extras.own_link.iter().chain(&extras.address_links))
+    }
+
+    /// `garp_extra_if`
+    #[must_use]
+    pub fn garp_extra(&self) -> Option<GarpExtra> {
+        self.extras.as_ref()?.garp_extra
     }
 
     /// Whether adverts are sent by [`Self::own_link`].

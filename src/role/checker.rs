@@ -11,10 +11,13 @@ use nix::sys::resource::{Resource, getrlimit};
 
 use super::control::{Control, Order, Prepared};
 use super::peers::{Peers, Said};
+use super::standing::Standing;
 use crate::check::Limits;
 use crate::cli::exit::Exit;
 use crate::drive::check::{Driver, Output};
-use crate::ipc::{Catalogue, CheckerPart, FromRole, Memory, ToRole, ToRunner, Told, frame};
+use crate::ipc::{
+    Catalogue, CheckerPart, FromRole, Memory, RoleName, ToRole, ToRunner, Told, frame,
+};
 use crate::sys::{clock, process, sched};
 use record::Record;
 
@@ -48,6 +51,7 @@ struct Role {
     /// Whether the kernel's table can be written, as last reported to the supervisor.
     ipvs: Option<bool>,
     stopped: bool,
+    standing: Standing,
 }
 
 impl Role {
@@ -61,6 +65,7 @@ impl Role {
             report_due: false,
             ipvs: None,
             stopped: false,
+            standing: Standing::new(RoleName::Checker),
         }
     }
 
@@ -100,13 +105,19 @@ impl Role {
             return self.tick(control);
         };
         match message {
-            ToRole::Prepare { generation } => self.prepared.decode(control, generation, fd),
+            // A large configuration takes long: not with priority over the adverts of this machine.
+            ToRole::Prepare { generation } => {
+                let prepared = &mut self.prepared;
+                self.driver.class.calmly(|| prepared.decode(control, generation, fd));
+            }
             ToRole::Apply { generation } => {
                 if let Some(part) = self.prepared.take(generation) {
                     if !core::mem::replace(&mut self.owned, true) {
                         self.driver.owned(self.record.read());
                     }
                     self.record.retry();
+                    self.standing.take(&part.global);
+                    self.driver.class.set(self.standing.real_time(&part.global));
                     self.peers.configure(generation, Catalogue::of_checker(&part.lvs));
                     self.driver.reload(Arc::new(part.lvs));
                     control.tell(&FromRole::Applied { generation });

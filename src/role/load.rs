@@ -36,6 +36,20 @@ pub struct Loaded {
     pub report: Box<LoadReport>,
     /// The parts for the roles, if it can be used.
     pub parts: Option<Parts>,
+    remarks: Vec<Remark>,
+}
+
+impl Loaded {
+    /// Logs what there is to say about it.
+    pub fn tell(&self) {
+        for Remark { is_error, text } in self.remarks.iter().take(MOST_REMARKS) {
+            if *is_error {
+                tracing::error!("{text}");
+            } else {
+                tracing::warn!("{text}");
+            }
+        }
+    }
 }
 
 /// Sealed memory with the part of each role.
@@ -127,19 +141,12 @@ pub async fn load(
     };
     match answer {
         Ok(Some((FromConfig::Loaded(report, remarks), fds))) => {
-            for Remark { is_error, text } in remarks.into_iter().take(MOST_REMARKS) {
-                if is_error {
-                    tracing::error!("{text}");
-                } else {
-                    tracing::warn!("{text}");
-                }
-            }
             let mut fds = fds.into_iter();
             let parts = match (fds.next(), fds.next(), fds.next()) {
                 (Some(vrrp), Some(checker), Some(runner)) => Some(Parts { vrrp, checker, runner }),
                 _ => None,
             };
-            Ok(Loaded { report, parts })
+            Ok(Loaded { report, parts, remarks })
         }
         Ok(None) => Err(LoadError::Ended(exit)),
         Err(e) => Err(e),

@@ -18,6 +18,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, timeout};
 
 use super::control::{Control, Order, Prepared};
+use super::supervisor::first;
 use crate::base::Name;
 use crate::cli::exit::Exit;
 use crate::drive::script::Checks;
@@ -28,7 +29,7 @@ use crate::ipc::{
 use crate::kernel::connector::Queue;
 use crate::status::RunEnd;
 use crate::sys::channel::Channel;
-use crate::sys::process::Stranger;
+use crate::sys::process::{self, Stranger};
 use fifo::Fifos;
 use programs::Programs;
 use subject::{Job, Patience, Subject};
@@ -84,6 +85,7 @@ pub(super) async fn run(mut control: Control) -> Exit {
         tracked: Tracked::new(found, control.take_fd()),
         mailing,
         patience: Patience::default(),
+        umask: first::UMASK,
         stopping: false,
         settings,
         prepared: Prepared::default(),
@@ -112,6 +114,8 @@ struct Runner {
     /// Mails under way.
     mailing: Arc<AtomicUsize>,
     patience: Patience,
+    /// Permissions that files of this process and of its programs do not get.
+    umask: u32,
     /// The daemon stops.
     stopping: bool,
     settings: watch::Sender<Arc<smtp::Settings>>,
@@ -250,7 +254,10 @@ impl Runner {
                 if let Some(part) = self.prepared.get_mut(generation) {
                     let [vrrp, checker] = [&mut part.vrrp, &mut part.checker].map(core::mem::take);
                     self.programs.prepare(generation, vrrp, checker);
-                    self.fifos.prepare(generation, &part.global.settings, &self.busy);
+                    let settings = &part.global.settings;
+                    // FIFOs are made for it after this.
+                    process::umask(first::umask(control.setup().umask, settings));
+                    self.fifos.prepare(generation, settings, &self.busy);
                 }
             }
             ToRole::Apply { generation } => {
@@ -261,6 +268,8 @@ impl Runner {
                     let buffers = &global.settings.buffers;
                     let (size, force) = (buffers.process_monitor, buffers.process_monitor_force);
                     self.tracked.watch(processes, Queue { size, force });
+                    self.umask = first::umask(control.setup().umask, &global.settings);
+                    process::umask(self.umask);
                     self.programs.apply(generation);
                     self.fifos.apply(generation);
                     self.patience.set(global.notify_max_delay);
@@ -270,6 +279,7 @@ impl Runner {
                 }
             }
             ToRole::Abandon { generation } => {
+                process::umask(self.umask);
                 self.prepared.abandon();
                 self.programs.abandon(generation);
                 self.fifos.abandon(generation);

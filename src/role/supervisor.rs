@@ -5,6 +5,8 @@
 //! configuration in force. The start works in the same way, without a previous configuration.
 
 mod files;
+pub mod first;
+mod place;
 mod reload;
 mod stop;
 mod view;
@@ -37,6 +39,8 @@ use crate::sys::clock;
 use crate::sys::process::{self, Exit as End};
 pub use files::PidFiles;
 use files::{has_services, services_file};
+pub use first::First;
+pub use place::{DIRECTORY, Place};
 use reload::Reload;
 
 /// Roles in the order in which they are sent a new configuration: the runner, which executes requests, before the roles
@@ -60,10 +64,12 @@ fn user() -> Option<(u32, u32)> {
 
 /// Runs the daemon until it is told to stop. `started` is called once it runs.
 #[must_use]
-pub fn run(options: Options, pid_files: PidFiles, started: impl FnOnce()) -> Exit {
+pub fn run(options: Options, first: First, pid_files: PidFiles, started: impl FnOnce()) -> Exit {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let result = runtime.and_then(|runtime| {
-        runtime.block_on(async { Ok(Supervisor::new(options, pid_files)?.serve(started).await) })
+        runtime.block_on(async {
+            Ok(Supervisor::new(options, &first.place, pid_files)?.serve(first, started).await)
+        })
     });
     result.unwrap_or_else(|e| {
         tracing::error!("cannot start: {e}");
@@ -73,6 +79,7 @@ pub fn run(options: Options, pid_files: PidFiles, started: impl FnOnce()) -> Exi
 
 struct Supervisor {
     options: Options,
+    place: Place,
     pid_file: PidFile,
     setup: Setup,
     /// Where the checker records its virtual servers for a later process.
@@ -158,21 +165,11 @@ struct Ending {
 }
 
 impl Supervisor {
-    fn new(options: Options, mut pid_files: PidFiles) -> io::Result<Self> {
+    fn new(options: Options, place: &Place, mut pid_files: PidFiles) -> io::Result<Self> {
         let tick = every(TICK);
         let watch = every(table::beat(None));
-        let setup = Setup {
-            log: log_settings(&options),
-            keep: false,
-            undo: false,
-            again: false,
-            ignore_sigint: options.ignore_sigint,
-            watch_addresses: options.watch_addresses,
-            user: user(),
-            core_files: options.core_files,
-            writes: None,
-        };
-        let services = services_file(&options);
+        let setup = setup(&options, log_settings(&options, place), user());
+        let services = services_file(&options, place);
         let [runner, vrrp, checker] = ROLES;
         let mut children = [runner, vrrp, checker, RoleName::Api].map(Child::new);
         for child in &mut children {
@@ -196,6 +193,7 @@ impl Supervisor {
         let checker = options.checker;
         Ok(Self {
             options,
+            place: place.clone(),
             pid_file: pid_files.supervisor,
             socket: pid_files.socket,
             since: clock::now(),
@@ -233,12 +231,21 @@ impl Supervisor {
         })
     }
 
-    async fn serve(mut self, started: impl FnOnce()) -> Exit {
+    async fn serve(mut self, mut first: First, started: impl FnOnce()) -> Exit {
         if let Err(e) = self.pid_file.write(std::process::id().cast_signed()) {
             tracing::warn!("{e}");
         }
         let mut started = Some(started);
-        self.begin_reload();
+        match first.take() {
+            Some(result) => {
+                self.reload = Reload::Loading(Box::pin(core::future::ready(result)), None);
+            }
+            None => {
+                // It was dumped once.
+                self.options.dump = false;
+                self.begin_reload();
+            }
+        }
         let ending = loop {
             let turn = self.turn().await;
             if let Some(ending) = self.take(turn).or_else(|| self.failed.take()) {
@@ -550,14 +557,31 @@ fn every(period: Duration) -> Interval {
 
 /// Where the processes of this daemon log.
 #[must_use]
-pub fn log_settings(options: &Options) -> log::Settings {
+pub fn log_settings(options: &Options, place: &Place) -> log::Settings {
     log::Settings {
         identity: "EverVIP".into(),
+        suffix: place.suffix(),
         syslog: !options.no_syslog,
         facility: options.facility,
         console: options.console,
         file: options.log_file.clone(),
         detail: options.detail,
+    }
+}
+
+/// What each role is told first.
+fn setup(options: &Options, log: log::Settings, user: Option<(u32, u32)>) -> Setup {
+    Setup {
+        log,
+        keep: false,
+        undo: false,
+        again: false,
+        ignore_sigint: options.ignore_sigint,
+        watch_addresses: options.watch_addresses,
+        user,
+        core_files: options.core_files,
+        umask: options.umask,
+        writes: None,
     }
 }
 

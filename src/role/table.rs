@@ -139,8 +139,15 @@ pub const fn row(role: RoleName) -> Row {
             needs: &[C::CAP_NET_ADMIN, C::CAP_NET_RAW],
             confined: Some(Confined {
                 calls: Calls { families: LINKS, listens: false, writes: true, schedules: true },
-                // `disable_ipv6` of the interfaces that it creates can only be set in this way.
-                reach: Reach { reads: LIBRARY, writes: &["/proc/sys/net/ipv6/conf"], tcp: false },
+                // `disable_ipv6` of the interfaces that it creates, and `disable_local_igmp`, can only be set in this way.
+                reach: Reach {
+                    reads: LIBRARY,
+                    writes: &[
+                        "/proc/sys/net/ipv6/conf",
+                        "/proc/sys/net/ipv4/igmp_link_local_mcast_reports",
+                    ],
+                    tcp: false,
+                },
             }),
             patience: BEATS,
             delays: Delays::AtOnce,
@@ -173,7 +180,14 @@ pub const fn row(role: RoleName) -> Row {
             title: c"evervipd-check",
             log: "healthcheckers",
             // SYS_RESOURCE: more descriptors than the default limit, one for each probe under way.
-            keep: &[C::CAP_NET_ADMIN, C::CAP_NET_RAW, C::CAP_SYS_NICE, C::CAP_SYS_RESOURCE],
+            // SYS_NICE, IPC_LOCK: a reload can ask for real-time priority and locked memory.
+            keep: &[
+                C::CAP_NET_ADMIN,
+                C::CAP_NET_RAW,
+                C::CAP_SYS_NICE,
+                C::CAP_SYS_RESOURCE,
+                C::CAP_IPC_LOCK,
+            ],
             needs: &[C::CAP_NET_ADMIN],
             confined: Some(Confined {
                 calls: Calls { families: LINKS, listens: false, writes: false, schedules: true },

@@ -42,6 +42,7 @@ impl Engine {
         if !self.running() {
             return;
         }
+        self.leaves_as_stalled(moment, id);
         let time = self.time_of_day(moment.now);
         let Some(instance) = self.instance_mut(id) else { return };
         if matches!(instance.machine(), Machine::Init | Machine::Fault) && !instance.retained {

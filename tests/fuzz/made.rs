@@ -205,6 +205,7 @@ fn summaries() -> Vec<Seed> {
         groups: vec![group("VRRP1", Some(State::Master))],
         interfaces: vec![("enp0s8".parse().unwrap(), IfIndex(2))],
         settings: Vec::new(),
+        reports: None,
     };
     let twice = vrrp_status::Summary {
         at: Instant::from_nanos(u64::MAX),
@@ -216,6 +217,7 @@ fn summaries() -> Vec<Seed> {
         groups: vec![group("", None), group("VRRP1", Some(State::Init))],
         interfaces: vec![("enp0s8".parse().unwrap(), IfIndex(0)); 2],
         settings: Vec::new(),
+        reports: Some(1),
     };
     let lvs = sample::balanced();
     let down = |key| check_status::ServiceSummary {

@@ -140,7 +140,6 @@ fn settings(root: &Root, cx: &mut Load<'_>) -> Settings {
             .net_namespace_ipvs
             .value()
             .map(|n| Name::from(n.0.clone().unwrap_or_default())),
-        namespace_with_ipsets: root.namespace_with_ipsets.is_set(),
         use_pid_directory: root.use_pid_dir.is_set(),
         process_names: global.process_names.is_set(),
         process_name: name(&global.process_name),
@@ -166,11 +165,10 @@ fn settings(root: &Root, cx: &mut Load<'_>) -> Settings {
             cpus: cpus(&global.bfd_cpu_affinity),
             rt_limit: limit(&global.bfd_rlimit_rttime),
         },
-        max_auto_priority: global.max_auto_priority.value().map(|p| p.0),
-        min_auto_priority_delay: global
-            .min_auto_priority_delay
-            .value()
-            .map(|n| Duration::from_micros(u64::from(n.u32()))),
+        max_auto_priority: global.max_auto_priority().0,
+        min_auto_priority_delay: Duration::from_micros(u64::from(
+            global.min_auto_priority_delay().u32(),
+        )),
         startup,
         shutdown,
         fifo,

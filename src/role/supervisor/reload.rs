@@ -7,17 +7,18 @@ use std::os::unix::ffi::OsStrExt;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep_until};
 
-use super::files::pid_file_names;
+use super::place::Place;
 use super::{
     Ending, Exit, InForce, LoadError, LoadReport, Loaded, PREPARE_LIMIT, Parts, ROLES, RoleName,
-    Supervisor, ToRole, Turn, every, exit_of, load, table,
+    Supervisor, ToRole, Turn, every, exit_of, first, load, table,
 };
 use crate::cli::args::Options;
 use crate::ipc::LoadRequest;
 use crate::log;
 use crate::role::pidfile::PidFile;
+use crate::role::standing;
 use crate::role::systemd::one_line;
-use crate::sys::clock;
+use crate::sys::{clock, process};
 
 /// The longest summary of a VRRP process without instances, in octets,
 const SUMMARY: usize = 64 << 10;
@@ -91,6 +92,9 @@ impl Supervisor {
         self.reload = Reload::Idle;
         let first = self.current.is_none();
         self.gave_up = matches!(&result, Err(LoadError::GaveUp));
+        if let Ok(loaded) = &result {
+            loaded.tell();
+        }
         let (report, parts) = match result {
             // There is no running configuration that could stay in force.
             Err(e @ LoadError::GaveUp) if first => {
@@ -99,7 +103,7 @@ impl Supervisor {
                 self.begin_reload();
                 return None;
             }
-            Ok(Loaded { report, parts: Some(parts) }) if report.usable => (report, parts),
+            Ok(Loaded { report, parts: Some(parts), .. }) if report.usable => (report, parts),
             Ok(Loaded { report, .. }) => {
                 let why = report.first.unwrap_or_else(|| "no usable configuration".into());
                 if first {
@@ -132,7 +136,9 @@ impl Supervisor {
                 }
             }
             Some(current) => {
-                if let Some(why) = worse(&current.report, &report, self.options.allow_empty) {
+                let elsewhere = self.elsewhere(&report);
+                let worse = || worse(&current.report, &report, self.options.allow_empty);
+                if let Some(why) = elsewhere.or_else(worse) {
                     self.refuse(&why);
                     return None;
                 }
@@ -140,6 +146,17 @@ impl Supervisor {
         }
         self.prepare(report, parts);
         None
+    }
+
+    /// Why a configuration is one for another daemon.
+    fn elsewhere(&self, new: &LoadReport) -> Option<String> {
+        match Place::of(&self.options, &new.global.settings) {
+            Ok(place) => self
+                .place
+                .difference(&place)
+                .map(|what| format!("{what} cannot be changed while the daemon runs")),
+            Err(why) => Some(why),
+        }
     }
 
     /// Lets every role decode its part.
@@ -201,7 +218,7 @@ impl Supervisor {
 
     /// A role that did not run gets its pid file.
     fn want_pid_file(&mut self, role: RoleName) {
-        let [_, vrrp, checker] = pid_file_names(&self.options);
+        let [_, vrrp, checker] = self.place.pid_files(&self.options);
         let path = match role {
             RoleName::Vrrp => vrrp,
             RoleName::Checker => checker,
@@ -297,6 +314,9 @@ impl Supervisor {
         if beat != self.watch.period() {
             self.watch = every(beat);
         }
+        let settings = &candidate.report.global.settings;
+        process::umask(first::umask(self.options.umask, settings));
+        standing::set_name(settings.process_name.as_deref(), c"evervipd");
         self.current = Some(*candidate);
         let mut waiting = BTreeSet::new();
         // ROLES is the order to tell them in.
@@ -437,7 +457,7 @@ fn first_exit(status: u8) -> Exit {
 }
 
 /// The request to read the configuration given by the options.
-fn load_request(options: &Options, current: Option<&LoadReport>) -> LoadRequest {
+pub(super) fn load_request(options: &Options, current: Option<&LoadReport>) -> LoadRequest {
     LoadRequest {
         path: options.file.as_os_str().as_bytes().into(),
         id: options.config_id.clone(),
