@@ -58,13 +58,21 @@ pub(super) struct Job {
     since: Instant,
     /// What its slices did.
     step: Step,
-    /// For a reload: the configuration of before, and the addresses that the new one keeps.
-    reload: Option<(Arc<Vrrp>, BTreeSet<(IfName, Prefix)>)>,
+    reload: Option<Reloading>,
+}
+
+/// A reload.
+#[derive(Clone, Debug)]
+struct Reloading {
+    /// The configuration of before.
+    old: Arc<Vrrp>,
+    /// The addresses that the new one keeps.
+    kept: BTreeSet<(IfName, Prefix)>,
 }
 
 impl Job {
     pub fn reload(since: Instant, old: Arc<Vrrp>, kept: BTreeSet<(IfName, Prefix)>) -> Self {
-        Self { since, step: Step::default(), reload: Some((old, kept)) }
+        Self { since, step: Step::default(), reload: Some(Reloading { old, kept }) }
     }
 }
 
@@ -78,20 +86,20 @@ impl Oracle {
 
     /// Something comes before a host is done: what it removes then may be removed for that.
     pub(in crate::sim) fn cut_short(&mut self, id: NodeId) {
-        if let Some((_, kept)) = self.jobs.get_mut(&id).and_then(|job| job.reload.as_mut()) {
-            kept.clear();
+        if let Some(reload) = self.jobs.get_mut(&id).and_then(|job| job.reload.as_mut()) {
+            reload.kept.clear();
         }
     }
 
     /// The configuration that a host leaves.
     pub(super) fn old_config(&self, id: NodeId) -> Option<&Arc<Vrrp>> {
-        self.jobs.get(&id).and_then(|job| job.reload.as_ref()).map(|(old, _)| old)
+        self.jobs.get(&id).and_then(|job| job.reload.as_ref()).map(|reload| &reload.old)
     }
 
     /// Whether a host is taking over a configuration that has this address as the one before does.
     pub(super) fn keeps(&self, id: NodeId, place: &(IfName, Prefix)) -> bool {
         let reload = self.jobs.get(&id).and_then(|job| job.reload.as_ref());
-        reload.is_some_and(|(_, kept)| kept.contains(place))
+        reload.is_some_and(|reload| reload.kept.contains(place))
     }
 }
 
