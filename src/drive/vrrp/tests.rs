@@ -502,7 +502,7 @@ fn queues_of_adverts_are_as_long_as_asked_for() {
         driver.sockets.join(&driver.epoll, group, IfIndex(1)).unwrap();
         let length = |driver: &Driver| {
             let first = driver.sockets.receivers.first().and_then(|one| one.socket.as_ref());
-            first.map(crate::sys::raw::Receiver::queue).unwrap()
+            first.map(Receiver::queue).unwrap()
         };
         let usual = length(&driver);
         driver.sockets.resize(1);
