@@ -15,7 +15,7 @@ use crate::plan::{Object, Op, Outcome, Sight, Verb};
 const DAEMON: u16 = 3;
 
 /// Attributes of a daemon.
-mod attribute {
+mod field {
     pub const STATE: u16 = 1;
     pub const MCAST_IFN: u16 = 2;
     pub const SYNC_ID: u16 = 3;
@@ -58,8 +58,8 @@ impl Ipvs {
         let result = self.connect().and_then(|connection| {
             let stopped = connection.request(Command::DelDaemon, |w| {
                 w.nest(DAEMON, |w| {
-                    w.u32(attribute::STATE, state(daemon.role));
-                    w.u32(attribute::SYNC_ID, daemon.id.into());
+                    w.u32(field::STATE, state(daemon.role));
+                    w.u32(field::SYNC_ID, daemon.id.into());
                 });
             });
             match (verb, stopped) {
@@ -125,24 +125,24 @@ impl Connection {
 
 fn put(w: &mut Writer<'_>, daemon: &SyncDaemon) {
     w.nest(DAEMON, |w| {
-        w.u32(attribute::STATE, state(daemon.role));
-        w.text(attribute::MCAST_IFN, daemon.interface.as_str());
-        w.u32(attribute::SYNC_ID, daemon.id.into());
+        w.u32(field::STATE, state(daemon.role));
+        w.text(field::MCAST_IFN, daemon.interface.as_str());
+        w.u32(field::SYNC_ID, daemon.id.into());
         if let Some(length) = daemon.max_length {
-            w.u16(attribute::SYNC_MAXLEN, length);
+            w.u16(field::SYNC_MAXLEN, length);
         }
         if let Some(port) = daemon.port {
-            w.u16(attribute::MCAST_PORT, port);
+            w.u16(field::MCAST_PORT, port);
         }
         if let Some(ttl) = daemon.ttl {
-            w.u8(attribute::MCAST_TTL, ttl);
+            w.u8(field::MCAST_TTL, ttl);
         }
         match daemon.group {
             Some(IpAddr::V4(group)) => {
-                w.octets(attribute::MCAST_GROUP, &group.octets());
+                w.octets(field::MCAST_GROUP, &group.octets());
             }
             Some(IpAddr::V6(group)) => {
-                w.octets(attribute::MCAST_GROUP6, &group.octets());
+                w.octets(field::MCAST_GROUP6, &group.octets());
             }
             None => {}
         }
@@ -158,29 +158,28 @@ pub fn decode_daemon(payload: &[u8]) -> Result<SyncDaemon, DecodeError> {
     let all = message::attributes(payload)?;
     let all = all.find(DAEMON).ok_or(DecodeError::Missing("DAEMON"))?.nested();
     let find = |kind| all.find(kind);
-    let role = match find(attribute::STATE).and_then(Value::u32) {
+    let role = match find(field::STATE).and_then(Value::u32) {
         Some(1) => SyncRole::Master,
         Some(2) => SyncRole::Backup,
         _ => return Err(DecodeError::Missing("STATE")),
     };
-    let name = find(attribute::MCAST_IFN).and_then(Value::text);
+    let name = find(field::MCAST_IFN).and_then(Value::text);
     let interface = name.and_then(|name| name.parse::<IfName>().ok());
-    let v4 = || {
-        Some(IpAddr::V4(Ipv4Addr::from(<[u8; 4]>::try_from(find(attribute::MCAST_GROUP)?.0).ok()?)))
-    };
+    let v4 =
+        || Some(IpAddr::V4(Ipv4Addr::from(<[u8; 4]>::try_from(find(field::MCAST_GROUP)?.0).ok()?)));
     let v6 = || {
-        Some(IpAddr::V6(Ipv6Addr::from(<[u8; 16]>::try_from(find(attribute::MCAST_GROUP6)?.0).ok()?)))
+        Some(IpAddr::V6(Ipv6Addr::from(<[u8; 16]>::try_from(find(field::MCAST_GROUP6)?.0).ok()?)))
     };
     Ok(SyncDaemon {
         role,
         interface: interface.ok_or(DecodeError::Missing("MCAST_IFN"))?,
-        id: find(attribute::SYNC_ID)
+        id: find(field::SYNC_ID)
             .and_then(Value::u32)
             .and_then(|id| u8::try_from(id).ok())
             .unwrap_or(0),
-        max_length: find(attribute::SYNC_MAXLEN).and_then(Value::u16),
-        port: find(attribute::MCAST_PORT).and_then(Value::u16),
-        ttl: find(attribute::MCAST_TTL).and_then(Value::u8),
+        max_length: find(field::SYNC_MAXLEN).and_then(Value::u16),
+        port: find(field::MCAST_PORT).and_then(Value::u16),
+        ttl: find(field::MCAST_TTL).and_then(Value::u8),
         group: v4().or_else(v6),
     })
 }
