@@ -100,6 +100,8 @@ pub enum FromRole {
     Remember(Memory),
     /// From `checker`: whether the kernel's IPVS can be written; when that is news.
     Ipvs { works: bool },
+    /// The channel of the last `Connect` to this role cannot be used: another one is needed.
+    Unconnected(RoleName),
     /// From `api`: a question to the supervisor.
     Ask(Question),
     /// Somebody sent this role a signal that asks for a reload.

@@ -112,13 +112,15 @@ impl Role {
                 }
             }
             ToRole::Abandon { .. } => self.prepared.abandon(),
-            ToRole::Connect(role) => {
-                if self.peers.connect(role, fd) {
+            ToRole::Connect(role) => match self.peers.connect(role, fd) {
+                Ok(true) => {
                     // What the last one did not finish.
                     let open: Vec<u64> = self.driver.programs().collect();
                     open.into_iter().for_each(|run| self.run_program(run));
                 }
-            }
+                Ok(false) => {}
+                Err(e) => control.unconnected(role, &e),
+            },
             ToRole::Resume(Memory::Checker(octets)) => match frame::open(&octets) {
                 Ok(summary) => self.driver.resume(summary),
                 Err(e) => {

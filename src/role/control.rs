@@ -11,7 +11,7 @@ use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep_until};
 
 use super::table::TICK;
 use super::{Setup, Start};
-use crate::ipc::{FromRole, Peer, ToRole, frame};
+use crate::ipc::{FromRole, Peer, RoleName, ToRole, frame};
 use crate::sys::channel::Channel;
 use crate::sys::memfd;
 
@@ -98,6 +98,8 @@ pub struct Control {
     tick: Interval,
     /// Whether `next` tells the supervisor that this thread is alive.
     beats: bool,
+    /// Channels that could not be used.
+    unconnected: u32,
     /// Stop was ordered.
     stopping: bool,
     /// The supervisor ordered it, or is gone.
@@ -125,6 +127,7 @@ impl Control {
             asking: asking()?,
             tick,
             beats: true,
+            unconnected: 0,
             stopping: false,
             told: false,
             orphan: None,
@@ -169,6 +172,16 @@ impl Control {
     /// now.
     pub fn offer(&mut self, message: &FromRole) -> bool {
         self.supervisor.offer(message).is_ok()
+    }
+
+    /// A channel that the supervisor made for this role and `other` cannot be used: asks for another one.
+    pub fn unconnected(&mut self, other: RoleName, why: &io::Error) {
+        self.unconnected += 1;
+        // As long as it lasts another channel comes twice a second.
+        if self.unconnected.is_power_of_two() {
+            tracing::error!("channel to {other}: {why}, asking for another one");
+        }
+        self.tell(&FromRole::Unconnected(other));
     }
 
     /// Whether it is the supervisor that wants this role to stop, by its word or by its end, and not just a signal.

@@ -2,7 +2,11 @@
 //! which asks for their state.
 
 use core::time::Duration;
+use std::io;
 use std::os::fd::OwnedFd;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 use super::notices::Notices;
 use crate::base::Name;
@@ -25,6 +29,18 @@ pub(super) struct Peers {
     notices: Notices,
 }
 
+/// The process at the other end of a channel that came from the supervisor.
+///
+/// # Errors
+/// `EMFILE` when none came, because this process has no descriptor left; those of `epoll_ctl(2)`.
+pub(super) fn peer<Out: Serialize, In: DeserializeOwned>(
+    fd: Option<OwnedFd>,
+) -> io::Result<Peer<Out, In>> {
+    // The kernel leaves out what there is no room for.
+    let fd = fd.ok_or_else(|| io::Error::from_raw_os_error(libc::EMFILE))?;
+    Peer::new(Channel::from_fd(fd))
+}
+
 /// What one of them said.
 #[derive(Debug)]
 pub(super) enum Said {
@@ -41,27 +57,23 @@ pub(super) enum Said {
 impl Peers {
     /// Takes a channel that the supervisor made. True when it leads to a runner, which knows nothing of what an earlier
     /// one was to run.
-    pub fn connect(&mut self, role: RoleName, fd: Option<OwnedFd>) -> bool {
-        let Some(channel) = fd.map(Channel::from_fd) else {
-            return false;
-        };
-        let result = match role {
-            RoleName::Runner => Peer::new(channel).map(|peer| {
-                self.runner = Some(peer);
+    ///
+    /// # Errors
+    /// When the channel cannot be used: the supervisor is to make another one.
+    pub fn connect(&mut self, role: RoleName, fd: Option<OwnedFd>) -> io::Result<bool> {
+        match role {
+            RoleName::Runner => {
+                self.runner = Some(peer(fd)?);
                 self.notices.begin_anew();
                 self.send_notices();
-                true
-            }),
-            RoleName::Api => Peer::new(channel).map(|peer| {
-                self.api = Some(peer);
-                false
-            }),
+                Ok(true)
+            }
+            RoleName::Api => {
+                self.api = Some(peer(fd)?);
+                Ok(false)
+            }
             RoleName::Config | RoleName::Vrrp | RoleName::Checker => Ok(false),
-        };
-        result.unwrap_or_else(|e| {
-            tracing::error!("channel to {role}: {e}");
-            false
-        })
+        }
     }
 
     /// What is said next. Nothing is lost when the future is dropped.

@@ -11,6 +11,7 @@ mod tracked;
 use core::sync::atomic::{AtomicUsize, Ordering};
 use core::time::Duration;
 use std::collections::BTreeMap;
+use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
@@ -18,13 +19,13 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, timeout};
 
 use super::control::{Control, Order, Prepared};
+use super::peers::peer;
 use crate::base::Name;
 use crate::cli::exit::Exit;
 use crate::drive::script::Checks;
 use crate::drive::smtp;
 use crate::ipc::{Deliver, FromRole, FromRunner, Peer, RoleName, RunnerPart, ToRole, ToRunner};
 use crate::status::RunEnd;
-use crate::sys::channel::Channel;
 use crate::sys::process::Stranger;
 use fifo::Fifos;
 use programs::Programs;
@@ -268,8 +269,8 @@ impl Runner {
                 self.fifos.abandon(generation);
             }
             ToRole::Connect(role) => {
-                if let Some(fd) = fd {
-                    self.connect(role, Channel::from_fd(fd));
+                if let Err(e) = self.connect(role, fd) {
+                    control.unconnected(role, &e);
                 }
             }
             // `serve` deals with the first of these.
@@ -281,25 +282,21 @@ impl Runner {
         }
     }
 
-    fn connect(&mut self, role: RoleName, channel: Channel) {
+    fn connect(&mut self, role: RoleName, fd: Option<OwnedFd>) -> io::Result<()> {
         let slot = match role {
             RoleName::Vrrp => &mut self.vrrp,
             RoleName::Checker => &mut self.checker,
-            RoleName::Config | RoleName::Runner | RoleName::Api => return,
+            RoleName::Config | RoleName::Runner | RoleName::Api => return Ok(()),
         };
-        match Peer::new(channel) {
-            Ok(peer) => {
-                self.channels += 1;
-                let gone =
-                    slot.replace(Client { whom: Whom { role, channel: self.channels }, peer });
-                self.forsake(gone);
-                if role == RoleName::Vrrp {
-                    self.tracked.tell_all();
-                    self.tell_tracked();
-                }
-            }
-            Err(e) => tracing::error!("channel to {role}: {e}"),
+        let peer = peer(fd)?;
+        self.channels += 1;
+        let gone = slot.replace(Client { whom: Whom { role, channel: self.channels }, peer });
+        self.forsake(gone);
+        if role == RoleName::Vrrp {
+            self.tracked.tell_all();
+            self.tell_tracked();
         }
+        Ok(())
     }
 
     fn take(&mut self, whom: Whom, message: ToRunner, fd: Option<OwnedFd>) {

@@ -10,6 +10,7 @@ mod stop;
 mod view;
 
 use core::time::Duration;
+use std::collections::BTreeSet;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
@@ -43,6 +44,14 @@ use reload::Reload;
 const ROLES: [RoleName; 3] = [RoleName::Runner, RoleName::Vrrp, RoleName::Checker];
 /// Roles that `api` asks.
 const ASKED: [RoleName; 2] = [RoleName::Vrrp, RoleName::Checker];
+
+/// Pairs of roles that have a channel, in the order of their names in [`RoleName`].
+const CHANNELS: [(RoleName, RoleName); 4] = [
+    (RoleName::Vrrp, RoleName::Runner),
+    (RoleName::Runner, RoleName::Checker),
+    (RoleName::Vrrp, RoleName::Api),
+    (RoleName::Checker, RoleName::Api),
+];
 
 /// The user of roles that are confined.
 fn user() -> Option<(u32, u32)> {
@@ -109,6 +118,8 @@ struct Supervisor {
     ipvs_due: bool,
     /// It was told once.
     ipvs_told: bool,
+    /// Pairs of roles without a channel that both can use.
+    unconnected: BTreeSet<(RoleName, RoleName)>,
     /// Refusals of roles that nobody asked for.
     strange: u64,
     /// Whether `checker` can write the kernel's IPVS.
@@ -219,6 +230,7 @@ impl Supervisor {
             status_due: false,
             ipvs_due: false,
             ipvs_told: false,
+            unconnected: BTreeSet::new(),
             strange: 0,
             // Without that role nobody asks for virtual servers here.
             ipvs: (!checker).then_some(true),
@@ -352,6 +364,14 @@ impl Supervisor {
                     self.status_due = true;
                 }
             }
+            FromRole::Unconnected(other) => {
+                let pair = (role.min(other), role.max(other));
+                if CHANNELS.contains(&pair) {
+                    self.unconnected.insert(pair);
+                } else {
+                    self.refused(role, 0, "asks for a channel that there is not");
+                }
+            }
             FromRole::Ask(question) => self.answer(role, question),
             FromRole::ReloadWanted => self.reload_due = true,
             // Its process ends next.
@@ -369,6 +389,9 @@ impl Supervisor {
         }
         if core::mem::take(&mut self.status_due) {
             self.tell_status();
+        }
+        for (first, second) in core::mem::take(&mut self.unconnected) {
+            self.connect(first, second);
         }
     }
 
@@ -506,7 +529,10 @@ impl Supervisor {
                     }
                 }
             }
-            Err(e) => tracing::error!("cannot connect {first} and {second}: {e}"),
+            Err(e) => {
+                tracing::error!("cannot connect {first} and {second}: {e}, trying again");
+                self.unconnected.insert((first.min(second), first.max(second)));
+            }
         }
     }
 

@@ -207,11 +207,11 @@ impl Role {
                 }
             }
             ToRole::Abandon { .. } => self.prepared.abandon(),
-            ToRole::Connect(role) => {
-                if self.peers.connect(role, fd) {
-                    self.event(Event::RunnerReady);
-                }
-            }
+            ToRole::Connect(role) => match self.peers.connect(role, fd) {
+                Ok(true) => self.event(Event::RunnerReady),
+                Ok(false) => {}
+                Err(e) => control.unconnected(role, &e),
+            },
             ToRole::Resume(Memory::Vrrp(summary)) => self.event(Event::Resume(summary)),
             ToRole::Ipvs { works } => self.event(Event::Ipvs { works }),
             ToRole::Count => self.look(Look::Log),
