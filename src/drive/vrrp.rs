@@ -243,12 +243,13 @@ impl Driver {
         Ok(())
     }
 
-    /// A sign of life when it is time for one.
+    /// A sign of life when it is time for one, or will be soon: one that goes with an advert costs no turn of its own.
     fn beat(&mut self) {
         let now = clock::now();
-        if self.beat_at <= now {
+        let period = self.scheduling.beat.unwrap_or(BEAT);
+        if self.beat_at <= now + period / 4 {
             (self.hooks.beat)();
-            self.beat_at = now + self.scheduling.beat.unwrap_or(BEAT);
+            self.beat_at = now + period;
         }
     }
 

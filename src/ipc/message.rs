@@ -205,6 +205,8 @@ pub struct LoadRequest {
     pub all_checks: bool,
     /// Log the configuration as it is understood (`--dump-conf`).
     pub dump: bool,
+    /// Octets of memory that reading the configuration in force took; 0 at the start.
+    pub memory: u32,
     /// What the configuration in force is known to leave out; none at the start.
     pub known: Option<BTreeSet<String>>,
     /// `reload_check_config` of the configuration in force: the file for what a test reports. A reload is refused for
@@ -257,6 +259,8 @@ pub struct LoadReport {
     pub global: Global,
     /// Which roles it needs.
     pub needs: Needs,
+    /// Octets of memory that reading it took.
+    pub memory: u32,
 }
 
 /// Which roles a configuration needs.

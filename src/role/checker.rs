@@ -66,6 +66,9 @@ impl Role {
 
     async fn serve(mut self, mut control: Control) -> Exit {
         while !self.stopped {
+            if self.report_due || self.peers.have_notices() {
+                control.tick_soon();
+            }
             tokio::select! {
                 biased;
                 // The supervisor first: signs of life must not wait for a burst of results.

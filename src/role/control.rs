@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep_until};
 
-use super::table::TICK;
+use super::table::{BEAT, TICK};
 use super::{Setup, Start};
 use crate::ipc::{FromRole, Peer, RoleName, ToRole, frame};
 use crate::sys::channel::Channel;
@@ -27,7 +27,7 @@ pub(super) const ORPHAN: Duration = Duration::from_secs(2);
 pub enum Order {
     /// What the supervisor says, or a signal in its place, with the descriptor that came with it.
     Do(ToRole, Option<OwnedFd>),
-    /// Half a second has passed.
+    /// Time has passed: [`BEAT`] at most, less when [`Control::tick_soon`] was called.
     Tick,
 }
 
@@ -95,7 +95,9 @@ pub struct Control {
     hangup: Signal,
     /// Signals of keepalived that ask for files.
     asking: [Signal; 4],
-    tick: Interval,
+    beat: Interval,
+    /// When something waits for a tick before that.
+    due: Option<Instant>,
     /// Whether `next` tells the supervisor that this thread is alive.
     beats: bool,
     /// Channels that could not be used.
@@ -116,8 +118,8 @@ pub struct Control {
 
 impl Control {
     pub(super) fn new(start: Start) -> io::Result<Self> {
-        let mut tick = interval(TICK);
-        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut beat = interval(BEAT);
+        beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Ok(Self {
             setup: start.setup,
             supervisor: Peer::new(start.control)?,
@@ -125,7 +127,8 @@ impl Control {
             interrupt: signal(SignalKind::interrupt())?,
             hangup: signal(SignalKind::hangup())?,
             asking: asking()?,
-            tick,
+            beat,
+            due: None,
             beats: true,
             unconnected: 0,
             stopping: false,
@@ -166,6 +169,11 @@ impl Control {
     pub fn tell(&mut self, message: &FromRole) {
         // Full: the supervisor has not read for very long; gone: the next order says so.
         let _ = self.supervisor.post(message, Vec::new());
+    }
+
+    /// Something waits for [`Order::Tick`], which comes within [`TICK`]: it is done together with what else comes up.
+    pub fn tick_soon(&mut self) {
+        self.due.get_or_insert_with(|| Instant::now() + TICK);
     }
 
     /// Tells the supervisor something that the next message of the kind makes up for; false if it cannot take it
@@ -220,7 +228,7 @@ impl Control {
                         self.orphan = Some(Instant::now() + ORPHAN);
                     }
                 },
-                () = orphaned(self.orphan), if !self.stopping => {
+                () = at(self.orphan), if !self.stopping => {
                     tracing::warn!("no supervisor, shutting down in good order");
                     self.told = true;
                     if let Some(order) = self.stop() {
@@ -245,10 +253,14 @@ impl Control {
                     Asked::Counts => return Order::Do(ToRole::Count, None),
                     other => not_served(other),
                 },
-                _ = self.tick.tick() => {
+                _ = self.beat.tick() => {
                     if self.beats {
                         let _ = self.supervisor.offer(&FromRole::Alive);
                     }
+                    return Order::Tick;
+                }
+                () = at(self.due) => {
+                    self.due = None;
                     return Order::Tick;
                 }
             }
@@ -261,10 +273,10 @@ impl Control {
     }
 }
 
-/// Waits until a role without a supervisor has gone on for long enough.
-async fn orphaned(until: Option<Instant>) {
-    match until {
-        Some(until) => sleep_until(until).await,
+/// Waits for this time, if there is one.
+pub(super) async fn at(time: Option<Instant>) {
+    match time {
+        Some(time) => sleep_until(time).await,
         None => core::future::pending().await,
     }
 }

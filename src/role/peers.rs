@@ -149,6 +149,11 @@ impl Peers {
         self.notices.push(notice);
     }
 
+    /// Whether the runner is not done with all notices.
+    pub fn have_notices(&self) -> bool {
+        self.runner.is_some() && !self.notices.is_empty()
+    }
+
     /// Sends the notices that the runner has room for.
     pub fn send_notices(&mut self) {
         if let Some(runner) = &mut self.runner
@@ -164,5 +169,29 @@ impl Peers {
             let _ = self.notices.send_rest(runner);
             let _ = tokio::time::timeout(LAST, runner.drain()).await;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::testing;
+
+    #[test]
+    fn a_channel_that_cannot_be_used_is_asked_for_again() {
+        testing::run(async {
+            let mut peers = Peers::default();
+            for role in [RoleName::Runner, RoleName::Api] {
+                // What epoll does not take, as it takes nothing when the kernel has no memory for it.
+                let file = tempfile::tempfile().unwrap();
+                assert!(peers.connect(role, Some(file.into())).is_err());
+                // The kernel leaves out a descriptor that there is no room for.
+                let errno = peers.connect(role, None).unwrap_err().raw_os_error();
+                assert_eq!(errno, Some(libc::EMFILE));
+                let (near, _far) = Channel::pair().unwrap();
+                let is_runner = peers.connect(role, Some(near.into_fd())).unwrap();
+                assert_eq!(is_runner, role == RoleName::Runner);
+            }
+        });
     }
 }

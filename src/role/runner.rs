@@ -142,6 +142,9 @@ impl Runner {
             if until.is_some_and(|end| self.may_end() || Instant::now() >= end) {
                 break;
             }
+            if until.is_some() || (self.vrrp.is_some() && self.tracked.is_behind()) {
+                control.tick_soon();
+            }
             tokio::select! {
                 order = control.next() => match order {
                     Order::Do(ToRole::Stop { .. }, _) => {

@@ -16,11 +16,11 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::time::{Interval, MissedTickBehavior, interval};
+use tokio::time::Instant as Time;
 
 use super::child::{Child, Ended, Happened};
-use super::control::{Asked, asked, asking, not_served};
-use super::load::{LoadError, Loaded, Parts};
+use super::control::{Asked, asked, asking, at, not_served};
+use super::load::{LoadError, Loaded, Parts, Reader};
 use super::pidfile::PidFile;
 use super::socket::ControlSocket;
 use super::systemd::Manager;
@@ -91,10 +91,13 @@ struct Supervisor {
     children: [Child; 4],
     manager: Manager,
     signals: Signals,
-    tick: Interval,
-    /// When the VRRP process is looked at.
-    watch: Interval,
+    /// When things are done that many may give reason for.
+    due: Option<Time>,
     reload: Reload,
+    /// The process that reads the next configuration, where it was started ahead of time,
+    reader: Option<Reader>,
+    /// or is to be.
+    reader_due: bool,
     /// A reload is wanted as soon as the current one is through.
     again: bool,
     /// The last reading was given up because another one waited: the next one gets all its time.
@@ -158,8 +161,14 @@ enum Turn {
     Asked(Asked),
     /// A child ended, maybe one that another process left to this one.
     Orphans,
+    /// The process that was to read the next configuration is gone.
+    ReaderEnded,
+    /// What was put off is due.
     Look,
+    /// A role has been silent for too long.
     Watch,
+    /// The service manager waits for a sign of life.
+    Manager,
 }
 
 /// How the daemon is to end.
@@ -169,8 +178,6 @@ struct Ending {
 
 impl Supervisor {
     fn new(options: Options, mut pid_files: PidFiles) -> io::Result<Self> {
-        let tick = every(TICK);
-        let watch = every(table::beat(None));
         let setup = Setup {
             log: log_settings(&options),
             keep: false,
@@ -215,9 +222,10 @@ impl Supervisor {
                 asking: asking()?,
                 child: signal(SignalKind::child())?,
             },
-            tick,
-            watch,
+            due: None,
             reload: Reload::Idle,
+            reader: None,
+            reader_due: false,
             again: false,
             gave_up: false,
             failed: None,
@@ -264,7 +272,8 @@ impl Supervisor {
 
     /// Waits for the next thing to happen. Nothing is lost when the future is dropped.
     async fn turn(&mut self) -> Turn {
-        let Self { children, signals, tick, watch, reload, options, .. } = self;
+        let silent = self.silent_at();
+        let Self { children, signals, due, manager, reload, reader, options, .. } = self;
         let [a, b, c, d] = children;
         // What roles say comes first: a sign of life that has come in counts before anybody is looked at.
         tokio::select! {
@@ -274,14 +283,27 @@ impl Supervisor {
             happened = c.next() => Turn::Child(c.role, happened),
             happened = d.next() => Turn::Child(d.role, happened),
             turn = reload.next() => turn,
+            () = ended(reader.as_ref()) => Turn::ReaderEnded,
             _ = signals.terminate.recv() => Turn::Stop("SIGTERM"),
             _ = signals.interrupt.recv(), if !options.ignore_sigint => Turn::Stop("SIGINT"),
             _ = signals.hangup.recv() => Turn::Reload,
             what = asked(&mut signals.asking) => Turn::Asked(what),
             _ = signals.child.recv() => Turn::Orphans,
-            _ = tick.tick() => Turn::Look,
-            _ = watch.tick() => Turn::Watch,
+            () = at(*due) => Turn::Look,
+            () = at(silent) => Turn::Watch,
+            () = at(manager.due()) => Turn::Manager,
         }
+    }
+
+    /// When the first role has been silent for too long. At the end there is a limit for all of them.
+    fn silent_at(&self) -> Option<Time> {
+        let times = self.children.iter().filter_map(Child::silent_at);
+        times.min().filter(|_| !self.setup.undo)
+    }
+
+    /// Has `pass_on` called in a moment.
+    fn pass_on_soon(&mut self) {
+        self.due.get_or_insert_with(|| Time::now() + TICK);
     }
 
     /// Takes in what happened; how the daemon is to end, if it is.
@@ -305,26 +327,25 @@ impl Supervisor {
             Turn::Asked(other) => not_served(other),
             Turn::Orphans => {
                 process::reap_orphans();
+                // One of the daemon's own may have been in the way.
+                self.pass_on_soon();
             }
             Turn::Look => {
+                self.due = None;
                 self.pass_on();
-                // One of the daemon's own may have been in the way.
                 process::reap_orphans();
-                self.manager.look();
-                // Taking on a configuration may keep a role busy; there is a limit on that as well.
-                let reload = &self.reload;
-                if !matches!(reload, Reload::Preparing { .. } | Reload::Applying { .. }) {
-                    let others = self.children.iter_mut().filter(|c| c.role != RoleName::Vrrp);
-                    others.for_each(|child| child.look(TICK));
-                }
             }
-            // Always: the thread of vrrp that gives signs of life is never busy for long.
             Turn::Watch => {
-                let period = self.watch.period();
-                if let Some(child) = self.child(RoleName::Vrrp) {
-                    child.look(period);
+                // Taking on a configuration may keep a role busy; there is a limit on that as well. The thread of vrrp that
+                // gives signs of life is never busy for long.
+                let busy =
+                    matches!(self.reload, Reload::Preparing { .. } | Reload::Applying { .. });
+                for child in &mut self.children {
+                    child.watch(busy && child.role != RoleName::Vrrp);
                 }
             }
+            Turn::ReaderEnded => self.reader = None,
+            Turn::Manager => self.manager.look(),
         }
         None
     }
@@ -348,6 +369,7 @@ impl Supervisor {
                     self.summary = Some(summary);
                     self.summary_is_own = true;
                     self.status_due = true;
+                    self.pass_on_soon();
                 }
                 (RoleName::Checker, Memory::Checker(summary)) => self.checks = Some(summary),
                 _ => self.refused(role, 0, "a summary of another role"),
@@ -362,18 +384,23 @@ impl Supervisor {
                         self.tell_ipvs();
                     }
                     self.status_due = true;
+                    self.pass_on_soon();
                 }
             }
             FromRole::Unconnected(other) => {
                 let pair = (role.min(other), role.max(other));
                 if CHANNELS.contains(&pair) {
                     self.unconnected.insert(pair);
+                    self.pass_on_soon();
                 } else {
                     self.refused(role, 0, "asks for a channel that there is not");
                 }
             }
             FromRole::Ask(question) => self.answer(role, question),
-            FromRole::ReloadWanted => self.reload_due = true,
+            FromRole::ReloadWanted => {
+                self.reload_due = true;
+                self.pass_on_soon();
+            }
             // Its process ends next.
             FromRole::Done => {}
         }
@@ -389,6 +416,9 @@ impl Supervisor {
         }
         if core::mem::take(&mut self.status_due) {
             self.tell_status();
+        }
+        if core::mem::take(&mut self.reader_due) {
+            self.start_reader();
         }
         for (first, second) in core::mem::take(&mut self.unconnected) {
             self.connect(first, second);
@@ -532,6 +562,7 @@ impl Supervisor {
             Err(e) => {
                 tracing::error!("cannot connect {first} and {second}: {e}, trying again");
                 self.unconnected.insert((first.min(second), first.max(second)));
+                self.pass_on_soon();
             }
         }
     }
@@ -561,11 +592,12 @@ impl Supervisor {
     }
 }
 
-/// Ticks of this period; those that were missed are not made up for.
-fn every(period: Duration) -> Interval {
-    let mut interval = interval(period);
-    interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    interval
+/// Waits for the end of a reader.
+async fn ended(reader: Option<&Reader>) {
+    match reader {
+        Some(reader) => reader.ended().await,
+        None => core::future::pending().await,
+    }
 }
 
 /// Where the processes of this daemon log.
@@ -592,5 +624,5 @@ fn exit_of(code: i32) -> Exit {
     }
 }
 
-/// How long roles may take to decode and to carry out a configuration.
+/// How long roles may take to decode and to carry out a configuration, unless they are slow and not wedged.
 const PREPARE_LIMIT: Duration = Duration::from_secs(30);

@@ -1,14 +1,17 @@
 //! What the service manager is told.
 
-use sd_notify::NotifyState;
+use core::time::Duration;
 
-use super::table::TICK;
+use sd_notify::NotifyState;
+use tokio::time::Instant;
+
+/// Signs of life are at least this far apart.
+const SHORTEST: Duration = Duration::from_millis(100);
 
 /// The service manager, if this process has one.
 pub struct Manager {
-    /// Looks from one sign of life to the next, and those left.
-    every: Option<u32>,
-    left: u32,
+    /// Time from one sign of life to the next, and when that is.
+    every: Option<(Duration, Instant)>,
 }
 
 impl Manager {
@@ -17,11 +20,15 @@ impl Manager {
     #[must_use]
     pub fn find() -> Self {
         // Half the time it waits.
-        let every = sd_notify::watchdog_enabled().map(|limit| {
-            let looks = limit.as_millis() / (2 * TICK.as_millis());
-            u32::try_from(looks).unwrap_or(u32::MAX).max(1)
-        });
-        Self { every, left: 0 }
+        let every =
+            sd_notify::watchdog_enabled().map(|limit| ((limit / 2).max(SHORTEST), Instant::now()));
+        Self { every }
+    }
+
+    /// When the next sign of life is due.
+    #[must_use]
+    pub fn due(&self) -> Option<Instant> {
+        self.every.map(|(_, due)| due)
     }
 
     /// The daemon runs with the configuration it has now.
@@ -54,14 +61,11 @@ impl Manager {
         tell(&[NotifyState::Errno(errno)]);
     }
 
-    /// To be called with each look at the roles: gives a sign of life as often as wanted.
+    /// Gives a sign of life; to be called when it is due.
     pub fn look(&mut self) {
-        if let Some(every) = self.every {
-            if self.left == 0 {
-                tell(&[NotifyState::Watchdog]);
-                self.left = every;
-            }
-            self.left -= 1;
+        if let Some((every, due)) = &mut self.every {
+            tell(&[NotifyState::Watchdog]);
+            *due = Instant::now() + *every;
         }
     }
 }

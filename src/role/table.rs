@@ -8,8 +8,10 @@ use crate::ipc::RoleName;
 use crate::sys::landlock::Reach;
 use crate::sys::seccomp::Calls;
 
-/// Time from one look at the roles to the next.
+/// How long things wait that are done together, such as what many changes have given reason for.
 pub const TICK: Duration = Duration::from_millis(500);
+/// Time from one sign of life of a role to the next, but for the VRRP process.
+pub const BEAT: Duration = Duration::from_secs(4);
 
 /// What a role needs and how it is treated.
 pub struct Row {
@@ -24,9 +26,8 @@ pub struct Row {
     /// How it is confined beyond that: it becomes the user `evervip`, where there is one and the daemon is root, can
     /// gain no privileges, and is held to these. Not the process that executes what others wrote.
     pub confined: Option<Confined>,
-    /// Looks at it without a sign of life after which it is killed; of the VRRP process looks [`beat`] apart, of the
-    /// others looks [`TICK`] apart.
-    pub patience: u32,
+    /// How long it may be silent before it is killed; for the VRRP process [`patience`] says.
+    pub patience: Duration,
     /// How long it is waited for before it is started again.
     pub delays: Delays,
     /// Memory that it keeps for the next configuration when it is done with one, in octets; 0: as little as can be.
@@ -94,21 +95,29 @@ impl Delays {
 /// A role that gave no sign of life yet may be silent for so long: it has to be loaded and to read its settings.
 pub const FIRST_PATIENCE: Duration = Duration::from_secs(10);
 
+/// How long other roles may be silent.
+const PATIENCE: Duration = Duration::from_secs(10);
 /// How long the VRRP process may be silent at least, whatever its interval: a busy machine can hold up a healthy one.
 const SHORTEST: Duration = Duration::from_millis(500);
 /// The same at most.
 const LONGEST: Duration = Duration::from_secs(2);
-/// Signs of life of the VRRP process, and looks at it, in that time.
-const BEATS: u32 = 8;
+/// Signs of life of the VRRP process in that time. It wakes up for its adverts as often, and both go together.
+const BEATS: u32 = 2;
 
 /// Time from one sign of life of the VRRP process to the next, given its shortest interval between adverts.
-///
-/// Others wait for three intervals and a skew since the last advert before they take over, and that one may be an
-/// interval old when the process stops. So one that stops for good is found out within an interval (and an eighth of
-/// it), which leaves nearly another for its replacement to speak up.
 #[must_use]
 pub fn beat(advert_interval: Option<Duration>) -> Duration {
     advert_interval.unwrap_or(LONGEST).clamp(SHORTEST, LONGEST) / BEATS
+}
+
+/// How long the VRRP process may be silent before it is killed, given its shortest interval between adverts.
+///
+/// Others wait for three intervals and a skew since the last advert before they take over, and that one may be an
+/// interval old when the process stops. So one that stops for good is found out within an interval and a quarter, which
+/// leaves nearly another for its replacement to speak up.
+#[must_use]
+pub fn patience(advert_interval: Option<Duration>) -> Duration {
+    advert_interval.unwrap_or(LONGEST).clamp(SHORTEST, LONGEST) * 5 / 4
 }
 
 /// The row of a role.
@@ -127,7 +136,7 @@ pub const fn row(role: RoleName) -> Row {
                 calls: Calls { families: NAMES, listens: false, writes: false, schedules: false },
                 reach: Reach { reads: &["/"], writes: &[], tcp: true },
             }),
-            patience: u32::MAX,
+            patience: Duration::MAX,
             delays: Delays::Backoff,
             // It ends soon.
             keeps_memory: u32::MAX,
@@ -143,7 +152,7 @@ pub const fn row(role: RoleName) -> Row {
                 // `disable_ipv6` of the interfaces that it makes is to be had in no other way.
                 reach: Reach { reads: LIBRARY, writes: &["/proc/sys/net/ipv6/conf"], tcp: false },
             }),
-            patience: BEATS,
+            patience: LONGEST,
             delays: Delays::AtOnce,
             keeps_memory: 0,
         },
@@ -156,7 +165,7 @@ pub const fn row(role: RoleName) -> Row {
             needs: &[],
             // A program that runs as root, or one that takes on its owner's rights, must be able to do its work.
             confined: None,
-            patience: 20,
+            patience: PATIENCE,
             delays: Delays::Backoff,
             keeps_memory: 0,
         },
@@ -170,7 +179,7 @@ pub const fn row(role: RoleName) -> Row {
                 calls: Calls { families: LINKS, listens: false, writes: false, schedules: true },
                 reach: Reach { reads: LIBRARY, writes: &[], tcp: true },
             }),
-            patience: 20,
+            patience: PATIENCE,
             // Nobody looks at the servers meanwhile.
             delays: Delays::AtOnce,
             // A reload takes what the configuration before it gave back.
@@ -185,7 +194,7 @@ pub const fn row(role: RoleName) -> Row {
                 calls: Calls { families: LOCAL, listens: true, writes: false, schedules: false },
                 reach: Reach { reads: LIBRARY, writes: &[], tcp: false },
             }),
-            patience: 20,
+            patience: PATIENCE,
             delays: Delays::Backoff,
             keeps_memory: 0,
         },
@@ -270,13 +279,15 @@ mod tests {
     }
 
     #[test]
-    fn a_wedge_is_found_within_an_interval_and_an_eighth() {
-        for (interval, looks) in [(10, 62_500), (500, 62_500), (1_000, 125_000), (40_950, 250_000)]
+    fn a_wedge_is_found_within_an_interval_and_a_quarter() {
+        for (interval, beats, silence) in
+            [(10, 250, 625), (500, 250, 625), (1_000, 500, 1_250), (40_950, 1_000, 2_500)]
         {
-            let beat = beat(Some(Duration::from_millis(interval)));
-            assert_eq!(beat.as_micros(), looks, "{interval} ms");
+            let of = Some(Duration::from_millis(interval));
+            assert_eq!(beat(of).as_millis(), beats, "{interval} ms");
+            assert_eq!(patience(of).as_millis(), silence, "{interval} ms");
         }
-        assert_eq!(beat(None) * row(RoleName::Vrrp).patience, Duration::from_secs(2));
+        assert_eq!(patience(None).as_millis(), 2_500);
     }
 
     #[test]

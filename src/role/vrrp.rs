@@ -153,6 +153,9 @@ impl Role {
             if core::mem::take(&mut self.snapshot_due) {
                 self.snapshot();
             }
+            if self.is_behind() {
+                control.tick_soon();
+            }
             tokio::select! {
                 biased;
                 () = wake.called() => {}
@@ -218,6 +221,14 @@ impl Role {
             ToRole::Stop { keep } => self.event(Event::Stop { keep_addresses: keep }),
             ToRole::Resume(Memory::Checker(_)) | ToRole::Answer(_) => {}
         }
+    }
+
+    /// Whether something waits for the next tick.
+    fn is_behind(&self) -> bool {
+        self.snapshot_later
+            || self.summary.is_some()
+            || !self.waiting.is_empty()
+            || self.peers.have_notices()
     }
 
     fn tick(&mut self, control: &mut Control) {

@@ -56,6 +56,11 @@ impl Tracked {
         self.untold = self.values.keys().cloned().collect();
     }
 
+    /// Whether there was no room for something.
+    pub fn is_behind(&self) -> bool {
+        !self.untold.is_empty()
+    }
+
     /// Says what has not been told. `say` is false when there is no room: then the rest is for later.
     pub fn tell(&mut self, mut say: impl FnMut(&FromRunner) -> bool) {
         self.untold.retain(|name| self.values.contains_key(name));
