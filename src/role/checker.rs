@@ -109,8 +109,10 @@ impl Role {
                         self.driver.owned(self.record.read());
                     }
                     self.record.retry();
-                    self.peers.configure(generation, Catalogue::of_checker(&part.lvs));
-                    self.driver.reload(Arc::new(part.lvs));
+                    let lvs = Arc::new(part.lvs);
+                    // First of all the kernel's table. What is told of it follows in `outputs`.
+                    self.driver.reload(Arc::clone(&lvs));
+                    self.peers.configure(generation, Catalogue::of_checker(&lvs));
                     control.tell(&FromRole::Applied { generation });
                 }
             }

@@ -490,9 +490,9 @@ mod tests {
             // Stopped: it does nothing, and would not if it could.
             child.running.as_ref().unwrap().process.signal(Signal::SIGSTOP);
             until(&child, |effort| !effort.runnable).await;
-            overdue(&mut child, Duration::ZERO);
             child.goes_on();
             assert!(!child.goes_on());
+            overdue(&mut child, Duration::ZERO);
             overdue(&mut child, Duration::ZERO);
             assert!(matches!(child.next().await, Happened::Ended(Ended::Failed(Exit::Signal(9)))));
 

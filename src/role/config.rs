@@ -72,6 +72,10 @@ pub(super) fn run(start: Start) -> Exit {
 /// What is to be read, for which this process may have to wait; none when the supervisor does not need it any more.
 fn request(start: &Start) -> Option<LoadRequest> {
     let mut buffer = vec![0; frame::BUFFER];
+    if !start.control.wait(Duration::ZERO).ok()? {
+        // It was started ahead of time.
+        sched::map_code();
+    }
     while !start.control.wait(PATIENCE).ok()? {}
     Some(frame::receive(&start.control, &mut buffer).ok()??.0)
 }

@@ -133,7 +133,7 @@ fn a_server_on_this_machine_is_not_written_for_ever() {
     let (service, destination) = (key(1), DestinationKey::at(&here, &key(1)));
     bench.kernel.apply(&Op::SetDestination { service, destination, settings });
     bench.seconds(31);
-    bench.expect(&["read", "=10.0.0.101:80*1"]);
+    bench.expect(&["read", "=10.0.0.101:80*1 tun"]);
     let known = bench.kernel.services[&service].destinations.get(&destination).unwrap();
     assert_eq!(known.forward, tunnel);
     // A server that is not there is not taken for one that is.
@@ -141,7 +141,7 @@ fn a_server_on_this_machine_is_not_written_for_ever() {
     let settings = Destination { forward: Forward::Dr, ..Destination::of(&here, 1) };
     bench.kernel.apply(&Op::SetDestination { service, destination, settings });
     bench.seconds(31);
-    bench.expect(&["read", "=10.0.0.101:80*1"]);
+    bench.expect(&["read", "=10.0.0.101:80*1 tun"]);
 }
 
 #[test]
