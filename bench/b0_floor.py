@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""0. What the measured jobs cost at the least on this machine (floor.c in the same networks as the daemons'): ns an advert
-sent and received, ns an address, ns a gratuitous ARP, an exec, a timer's lateness."""
+"""0. Minimum cost of the measured operations on this machine (floor.c in the same networks as the daemons'): ns per advert
+sent and received, ns per address, ns per gratuitous ARP, an exec, lateness of a timer."""
 
 from kab import *
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""0b. In a kernel with IPVS: the least that programming n virtual servers x 4 costs: ready-made generic netlink requests,
-sent one by one with an acknowledgement each, and in batches with one acknowledgement a batch; `ipvsadm --restore` beside it."""
+"""0b. In a kernel with IPVS: minimum cost of programming n virtual servers x 4: ready-made generic netlink requests,
+sent one by one with an acknowledgement each, and in batches with one acknowledgement per batch; `ipvsadm --restore` beside it."""
 
 from kab import *
 

@@ -68,7 +68,7 @@ SHAPES = {
     "track scripts": scripts,
     "instances in 1 sync group": one_sync_group,
     "instances in sync groups of 2": groups_of_2,
-    # None of the interfaces is there: a diagnostic for each instance.
+    # None of the interfaces exists: one diagnostic per instance.
     "instances without interface": lambda net, n: vrrp_conf(net, n, 100, 1).replace(
         "interface eth", "interface none"
     ),

@@ -111,7 +111,7 @@ def main():
                 )
                 r.add(case, "GARP overshoot%s" % (" (max of n)" if n > 1 else ""), name, max(og), "ms")
                 if n == 1:
-                    # The address is seen a moment after it is there: negative when the announcement was faster.
+                    # The observer reads the address with a delay: the result is negative when the announcement was faster.
                     r.add(
                         case,
                         "address to first GARP",

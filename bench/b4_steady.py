@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""4. Steady state: CPU (ms of CPU time a second, all processes) and RSS/PSS as master and as backup, packets really sent,
+"""4. Steady state: CPU (ms of CPU time per second, all processes) and RSS/PSS as master and as backup, packets really sent,
 and the advert jitter that a third host sees (deviation of the gaps of a few sampled vrids from advert_int), idle,
 beside busy loops at nice 0, and with track scripts running."""
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""5. Reload (SIGHUP) of a master of n instances: time until a changed VIP is there (one VIP added to, removed from the last
+"""5. Reload (SIGHUP) of a master of n instances: time until a changed VIP is in effect (one VIP added to, removed from the last
 instance), CPU used, the longest silence of the sampled vrids while reloading (missed = gap > 1.5 advert_int), packets that
 were due but not sent, VIPs that went away (flap), whether the backup took over."""
 
@@ -54,7 +54,7 @@ def main():
                     time.sleep(max(0, a.settle - (now() - t0) / 1e9))
                     dt = (now() - t0) / 1e9
                     c1 = m.cpu_ns()
-                    # a second window of the same length without a reload: what the adverts alone cost
+                    # a second window of the same length without a reload: the cost of the adverts alone
                     time.sleep(dt)
                     c2 = m.cpu_ns()
                     r.add(

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """7. The program file: size, stripped size, shared libraries it loads and their size; time of `--version`; exec to the
-first advert of one instance of priority 255 (cold: after dropping the page cache, where this machine lets us)."""
+first advert of one instance of priority 255 (cold: after dropping the page cache, where this machine permits it)."""
 
 from kab import *
 

@@ -7,7 +7,7 @@ from kab import *
 EXAMPLES = os.path.join(os.path.dirname(HERE), "etc", "examples")
 FILES = {"n1": ("failover-primary.conf", "10.0.0.71"), "n2": ("failover-backup.conf", "10.0.0.72")}
 
-# What the primary waits before its first advert: 3 x 1 s and a skew of (256 - 200) / 256 s.
+# Wait of the primary before its first advert: 3 x 1 s and a skew of (256 - 200) / 256 s.
 START_FLOOR_MS = 3e3 + (256 - 200) / 256 * 1e3
 
 

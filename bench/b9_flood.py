@@ -32,7 +32,7 @@ def conf(net, vips, rt):
 
 
 def observe(sniff, secs):
-    """times of the adverts of the other instance in a window of so many seconds, and the window"""
+    """times of the adverts of the other instance in a window of that many seconds, and the window"""
     sniff.drain()
     start, seen = now(), []
     while now() - start < secs * 1e9:

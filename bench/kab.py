@@ -123,7 +123,7 @@ def pressure():
 
 
 class Clock:
-    """kernel receive times are of the settable clock: tell whether it was stepped meanwhile (a virtual machine's host does that)"""
+    """kernel receive times use the settable clock: returns whether it was stepped meanwhile (a virtual machine's host does that)"""
 
     def __init__(self):
         self.o = time.time_ns() - time.monotonic_ns()
@@ -171,8 +171,8 @@ def in_ns(ns):
 
 @contextlib.contextmanager
 def fresh_ns(name="x"):
-    """a new namespace for the body, thrown away after it. IPVS keeps removed real servers for two minutes and searches them
-    at each addition: a second run in the same namespace pays for the first"""
+    """a new namespace for the body, deleted afterwards. IPVS keeps removed real servers for two minutes and searches them
+    at each addition: a second run in the same namespace would be slowed down by the first"""
     n = "%s-%s" % (PFX, name)
     sh(["ip", "netns", "add", n])
     sh(["ip", "-n", n, "link", "set", "lo", "up"])
@@ -184,7 +184,7 @@ def fresh_ns(name="x"):
 
 
 class Net:
-    """hosts n1, n2 (daemons) and obs (sniffer), joined by one bridge a link; link k has the interface eth<k> in each host.
+    """hosts n1, n2 (daemons) and obs (sniffer), joined by one bridge per link; link k has the interface eth<k> in each host.
     Addresses 10.<100+k>.0.{1,2,9}/16; VIPs of link k are 10.<100+k>.(1+i/200).(1+i%200)."""
 
     def __init__(self, links=1, hosts=("n1", "n2", "obs")):
@@ -305,7 +305,7 @@ class Daemon:
         )
         a = list(prefix) + a + list(extra)
 
-        # enter the namespace in the child itself, so that the start is the exec of the daemon and of nothing else
+        # enter the namespace in the child itself, so that the measured start is the exec of the daemon itself
         def pre():
             if ns:
                 fd = os.open("/run/netns/" + ns, os.O_RDONLY)
@@ -328,7 +328,7 @@ class Daemon:
         return open(self.dir + "/log", errors="replace").read()
 
     def pids(self):
-        """all processes of the daemon's session, the first first"""
+        """all processes of the daemon's session, the first process first"""
         out = []
         for e in os.listdir("/proc"):
             if e.isdigit():
@@ -342,7 +342,7 @@ class Daemon:
         return sorted(out, key=lambda x: (x != self.p.pid, x))
 
     def kill(self):
-        """kill -9 without a chance to say goodbye: freeze the parent, kill the children, then the parent"""
+        """kill -9 without a farewell advert: freeze the parent, kill the children, then the parent"""
         t = None
         if self.p.poll() is None:
             pids = self.pids()
@@ -452,7 +452,7 @@ class AddrWatch(threading.Thread):
             self.ev = []
 
     def wait(self, want, add=True, limit=30):
-        """{address: time} once all wanted addresses were added (removed), or what there is at the limit"""
+        """{address: time} once all wanted addresses were added (removed), or those seen by the time limit"""
         end = time.monotonic() + limit
         with self.cv:
             while True:
@@ -505,7 +505,7 @@ class Sniff:
             self.s.setsockopt(socket.SOL_SOCKET, 35, 1)
             self.s.bind((dev, 3))
         self.s.setblocking(False)
-        # the kernel starts to stamp a moment after the option is set; what came before would get the time of its reading
+        # the kernel starts to stamp shortly after the option is set; earlier packets would get the time they were read at
         time.sleep(0.01)
         self.drain()
 

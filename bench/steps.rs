@@ -1,8 +1,8 @@
 //! How long a step of the VRRP engine takes in the large cases: `cargo bench --no-default-features --bench steps`.
 //! A step keeps the adverts of all other instances waiting, so the largest one counts and not their sum.
 //!
-//! The kernel is one that does what it is asked, and answers in steps of their own. Log lines are made as in the
-//! daemon and thrown away.
+//! The kernel carries out every request, and its answers are separate steps. Log lines are formatted as in the daemon
+//! and discarded.
 #![allow(missing_docs, reason = "a program")]
 #![allow(clippy::print_stdout, reason = "its output")]
 #![allow(clippy::disallowed_methods, reason = "it reads the clock")]
@@ -21,10 +21,10 @@ use evervip::vrrp::{Action, Actions, Engine, Event, Link, Rx, Snapshot};
 use evervip::wire::{ip, vrrp as wire};
 
 const LINKS: u32 = 4;
-/// Each case is taken so often from the beginning.
+/// Number of repetitions of each case.
 const TIMES: usize = 5;
 
-/// Makes the text of each line as the daemon does.
+/// Formats the text of each line as the daemon does.
 struct Lines;
 
 thread_local! {
@@ -52,17 +52,17 @@ impl tracing::Subscriber for Lines {
     fn exit(&self, _: &tracing::span::Id) {}
 }
 
-/// How long the steps took that one event led to until nothing was left to do at its moment.
+/// The durations of the steps caused by one event until nothing was left to do at its time.
 #[derive(Clone, Debug, Default)]
 struct Cost {
     steps: Vec<Duration>,
-    /// Those that took answers of the kernel.
+    /// The steps that process answers of the kernel.
     answers: Vec<Duration>,
     operations: usize,
 }
 
 impl Cost {
-    /// The steps are the same each time; what took longer at one time was disturbed.
+    /// The steps are the same each time; a longer duration was a disturbance.
     fn least(mut self, other: &Self) -> Self {
         let both = [(&mut self.steps, &other.steps), (&mut self.answers, &other.answers)];
         for (mine, others) in both {
@@ -87,7 +87,7 @@ impl Host {
         host
     }
 
-    /// With all instances as master, if their priority lets them.
+    /// With all instances as master, if their priority permits it.
     fn running(config: &Vrrp) -> Self {
         let mut host = Self::new(config);
         host.cost(Event::Kernel(view(LINKS)));
@@ -170,7 +170,7 @@ fn view(links: u32) -> Snapshot {
     }
 }
 
-/// 1,000 instances with so many addresses each.
+/// 1,000 instances with this many addresses each.
 fn thousand(priority: u8, vips: u8, grouped: bool) -> Vrrp {
     let mut config = Vrrp::default();
     let mut names = Vec::new();

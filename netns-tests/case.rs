@@ -1,5 +1,4 @@
-//! One test as an entry of a list, and how the list is run: each with a laboratory of its own, skips named, a total at
-//! the end.
+//! The list of tests and how it is run: each test with a laboratory of its own, skips by name, a total at the end.
 
 use std::any::Any;
 use std::cell::RefCell;
@@ -31,14 +30,14 @@ type Skips = Arc<Mutex<Vec<String>>>;
 /// Tests that run at the same time inside the guest, which has one slow processor.
 const AT_A_TIME_INSIDE: usize = 4;
 
-/// Which kernel a test wants.
+/// Which kernel a test needs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Place {
     /// Any: that of this machine.
     Here,
     /// One with IPVS: that of this machine, else the guest.
     Ipvs,
-    /// One that a systemd runs on which may be reloaded and stopped: always the guest.
+    /// One with a systemd that may be reloaded and stopped: always the guest.
     Systemd,
 }
 
@@ -73,7 +72,7 @@ pub fn run(arguments: &Arguments, cases: &[Case]) -> ExitCode {
         Place::Ipvs => need::ipvs(),
         Place::Systemd => false,
     };
-    // Those that need the guest stand last: it works while the others run.
+    // Those that need the guest come last: it works while the others run.
     let (mine, guests): (Vec<Case>, Vec<Case>) = cases.iter().partition(|case| here(case));
     let mut trials: Vec<Trial> = mine.into_iter().map(|case| trial(case, None, &skips)).collect();
     for place in [Place::Ipvs, Place::Systemd] {
@@ -135,7 +134,7 @@ pub fn run_inside(cases: &[Case], names: &Path, results: &Path) -> Result<(), Bo
     Ok(())
 }
 
-/// A panic of a test is part of its failure; of any other thread it is printed as usual.
+/// A panic of a test is part of its failure; one of any other thread is printed as usual.
 fn catch_panics() {
     let prior = panic::take_hook();
     panic::set_hook(Box::new(move |info| {
@@ -148,7 +147,7 @@ fn catch_panics() {
 }
 
 thread_local! {
-    /// Set while the thread runs a test: the words of its panic.
+    /// Set while the thread runs a test: the text of its panic.
     static NOTED: RefCell<Option<String>> = const { RefCell::new(None) };
 }
 
@@ -168,7 +167,7 @@ fn trial(case: Case, boot: Option<Arc<Boot>>, skips: &Skips) -> Trial {
     })
 }
 
-/// Runs a case in a new laboratory; a failure carries the whole timeline.
+/// Runs a case in a new laboratory; a failure contains the whole timeline.
 fn once(case: Case) -> Res {
     let mut lab = Lab::new()?;
     NOTED.set(Some(String::new()));

@@ -1,4 +1,4 @@
-//! The command line as scripts and users of keepalived know it: options, exit statuses, files, where the log goes.
+//! keepalived's command line as used by scripts and users: options, exit statuses, files, log destinations.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -29,7 +29,7 @@ cases![Here:
 
 const VIP: &str = "10.0.0.100";
 
-/// Where the process id of the supervisor is written by default: scripts know the place.
+/// Where the process id of the supervisor is written by default: scripts depend on it.
 const PID_FILE: &str = "/run/keepalived.pid";
 
 fn a_test_of_a_file_says_what_keepalived_says(lab: &mut Lab) -> Res {
@@ -60,7 +60,7 @@ fn a_test_of_a_file_says_what_keepalived_says(lab: &mut Lab) -> Res {
             ours.status,
             ours.stderr
         );
-        // Whoever runs it by hand sees why.
+        // A user who runs it by hand sees the reason.
         check!(ours.status.success() || !ours.stderr.trim().is_empty(), "no reason for\n{text}");
     }
     let missing = ["-t", "-f", "/etc/keepalived/none.conf"];
@@ -95,8 +95,8 @@ fn what_is_not_understood_is_refused(lab: &mut Lab) -> Res {
         check!(output.status.code() == Some(1), "{options:?}: {}", output.status);
         check!(!output.stderr.is_empty(), "{options:?}: no message");
     }
-    lab.subject.ours_only("it serves these")?;
-    // What this version does not serve is said, not swallowed.
+    lab.subject.ours_only("it supports these options")?;
+    // Options that this version does not support are reported.
     for option in ["-x", "-X", "-T"] {
         let output = run(&node, &lab.subject.clone(), &[option, "-n", "-f", CONF])?;
         check!(output.status.code() == Some(1), "{option}: {}", output.status);
@@ -181,7 +181,7 @@ fn run(node: &Node, program: &Program, options: &[&str]) -> Res<Output> {
     node.output(words.chain(options.iter().map(OsStr::new)))
 }
 
-/// Listens where syslog would; each message is a line of the timeline.
+/// Listens in place of syslog; each message is a line of the timeline.
 fn syslog(node: &Node) -> Res {
     let socket = node.run(|| UnixDatagram::bind("/dev/log"))??;
     // A read takes one message, which may lack an end of line.

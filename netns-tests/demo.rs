@@ -1,4 +1,4 @@
-//! `evervip demo`: what a newcomer sees first, as a user without any rights.
+//! `evervip demo`, run by a user without privileges.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
@@ -11,9 +11,9 @@ use crate::{cases, check};
 cases![Here: a_user_without_rights_sees_a_takeover_and_nothing_stays];
 
 fn a_user_without_rights_sees_a_takeover_and_nothing_stays(lab: &mut Lab) -> Res {
-    lab.subject.ours_only("keepalived has none")?;
+    lab.subject.ours_only("it has no demonstration")?;
     need::program("setpriv", "util-linux")?;
-    // Where the user may look: the build's folder may be closed to others.
+    // A directory that the user can read: the build directory may be closed to others.
     let folder = tempfile::tempdir()?;
     fs::set_permissions(folder.path(), Permissions::from_mode(0o755))?;
     for program in [env!("CARGO_BIN_EXE_evervip"), env!("CARGO_BIN_EXE_evervipd")] {

@@ -48,7 +48,7 @@ fn answers_go_directly_to_the_client(lab: &mut Lab) -> Res {
         }
         _ => None,
     };
-    // The page may be there before the frames that brought it were read.
+    // The page may arrive before its frames are read.
     lab.always().wait("an answer of the virtual address", answer)?;
     let answers = lab.always().all(answer);
     check!(answers == [server.unwrap_or_default()], "SYN,ACK of {VIP} came from {answers:?}");
@@ -83,7 +83,7 @@ fn a_crashed_director_adopts_what_it_finds(lab: &mut Lab) -> Res {
     check!(ipvs::table(&net.svr1)? == TABLE, "{}", ipvs::shown(&net.svr1)?);
     lab.timeline().poll(LIMIT, "a page through svr1", || fetch(&net.client, PAGE))?;
 
-    lab.subject.ours_only("it adds the services again and says that they exist")?;
+    lab.subject.ours_only("it adds the services again and logs that they exist")?;
     let commands = later.ipvs(&net.svr1);
     check!(commands.is_empty(), "changes of a table that was right: {commands:?}");
     let after = ipvs::counters(&net.svr1)?;
@@ -95,7 +95,7 @@ fn a_crashed_director_adopts_what_it_finds(lab: &mut Lab) -> Res {
 fn a_mark_keeps_a_client_on_one_server(lab: &mut Lab) -> Res {
     let net = Servers::new(lab)?;
     let _webs = (net.serve(80)?, net.serve(443)?);
-    // The kernel of the guest knows only the older form.
+    // The kernel of the guest only supports the older form.
     let iptables = need::program("iptables-legacy", "iptables")
         .or_else(|_| need::program("iptables", "iptables"))?;
     for director in [&net.svr1, &net.svr2] {

@@ -1,4 +1,4 @@
-//! Notify FIFOs: the lines that keepalived writes for the same changes, to a reader that is started or comes by itself.
+//! Notify FIFOs: the lines that keepalived writes for the same changes, to a configured reader or an independent one.
 
 use nix::sys::signal::Signal;
 
@@ -24,7 +24,7 @@ fn configuration(globals: &str) -> String {
          vrrp_instance VRRP1 {{\n interface enp0s8\n priority 150\n virtual_router_id 41\n advert_int 0.2\n \
          version 3\n virtual_ipaddress {{\n  10.0.0.100/24\n }}\n track_script {{\n  heavy\n }}\n}}\n"
     )
-    // A group with trackers of its members' own needs this.
+    // Required for a group whose members have trackers of their own.
     .replace("vrrp_sync_group G {\n", "vrrp_sync_group G {\n sync_group_tracking_weight\n")
 }
 
@@ -50,7 +50,7 @@ fn lines_are_those_of_keepalived(lab: &mut Lab) -> Res {
         wait_for(lab, &node, "INSTANCE \"VRRP1\" MASTER_PRIORITY 150")?;
         let about = node.must(["stat", "-c", "%F %a %U", "/run/all", "/run/vrrp"])?;
         check!(about == "fifo 600 root\nfifo 600 root\n", "{name}: {about}");
-        // Nobody reads the other one: its lines wait in the pipe.
+        // The other one has no reader: its lines wait in the pipe.
         let own = node.must(["dd", "if=/run/vrrp", "iflag=nonblock", "count=1", "status=none"])?;
         check!(own.contains("INSTANCE \"VRRP1\" MASTER "), "{name}: {own}");
         check!(daemon.stop()?, "the exit status is not zero");
@@ -63,7 +63,7 @@ fn lines_are_those_of_keepalived(lab: &mut Lab) -> Res {
         let all = node.read(READ)?;
         let lines = all.lines().filter(|line| !line.contains(" STOP "));
         let mut lines: Vec<String> = lines.map(str::to_owned).collect();
-        // What a program says first comes when it has run: before the state or after.
+        // The first result of a program comes after its run: before or after the state.
         lines.sort();
         read.push(lines);
     }
@@ -73,7 +73,7 @@ fn lines_are_those_of_keepalived(lab: &mut Lab) -> Res {
 }
 
 fn a_fifo_stays_open_over_a_reload_and_goes_with_the_daemon(lab: &mut Lab) -> Res {
-    lab.subject.ours_only("it closes and makes it anew")?;
+    lab.subject.ours_only("it closes and recreates the FIFO")?;
     let node = machine(lab, "our")?;
     let text = configuration(
         " vrrp_notify_fifo /run/vrrp\n vrrp_notify_fifo_script /run/reader.sh\n fifo_write_vrrp_states_on_reload\n",
@@ -90,7 +90,7 @@ fn a_fifo_stays_open_over_a_reload_and_goes_with_the_daemon(lab: &mut Lab) -> Re
     let before = node.read(READ)?;
     node.write(CONF, &text.replace("/24", "/25"), 0o644)?;
     daemon.signal(Signal::SIGHUP)?;
-    // The states once more, to the reader that was there before.
+    // The states again, to the same reader.
     lab.timeline().poll(LIMIT, "the states are written again", || {
         let later = node.read(READ)?;
         let new = later.strip_prefix(&before).unwrap_or_default();
@@ -98,7 +98,7 @@ fn a_fifo_stays_open_over_a_reload_and_goes_with_the_daemon(lab: &mut Lab) -> Re
             .then_some(()))
     })?;
     check!(node.read(READ)?.matches("reads").count() == 1, "the reader was started again");
-    // Without the keyword it goes.
+    // Without the keyword it is removed.
     node.write(CONF, &configuration(""), 0o644)?;
     daemon.signal(Signal::SIGHUP)?;
     lab.timeline().poll(LIMIT, "the FIFO is gone", || {

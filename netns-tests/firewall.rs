@@ -1,5 +1,4 @@
-//! What nobody is to reach: addresses of masters that accept no packets for them, by the daemon's own tables of nftables,
-//! beside keepalived's.
+//! Addresses of masters that accept no packets for them: the daemon's nftables tables compared with keepalived's.
 
 use nix::sys::signal::Signal;
 
@@ -18,7 +17,7 @@ cases![Here:
     a_reload_opens_and_closes_addresses,
 ];
 
-/// What a client tries: by UDP and TCP, over both families.
+/// A client's attempts: UDP and TCP, over both families.
 const PROBES: [(&str, &str); 8] = [
     ("udp", "10.0.0.100"),
     ("tcp", "10.0.0.100"),
@@ -54,7 +53,7 @@ impl Hosts {
         Ok(Self { host: node("host", 71)?, client: node("client", 10)? })
     }
 
-    /// Starts a program and waits until it is master of all that the configuration names.
+    /// Starts a program and waits until it is master of all configured instances.
     fn start(&self, lab: &Lab, program: &Program, text: &str) -> Res<Daemon> {
         self.host.write(CONF, text, 0o644)?;
         let daemon = program.start(&self.host)?;
@@ -62,7 +61,7 @@ impl Hosts {
         Ok(daemon)
     }
 
-    /// Waits until the addresses of all instances can be used.
+    /// Waits until the addresses of all instances are usable.
     fn is_master(&self, lab: &Lab, text: &str) -> Res {
         for name in names(text) {
             lab.always().log(&self.host, &format!("({name}) Entering MASTER STATE"))?;
@@ -88,7 +87,7 @@ impl Hosts {
     /// Whether the host answers to each of these, asked at the same time.
     fn answered(&self, probes: &[(&str, &str)]) -> Res<Vec<bool>> {
         let talk = |(number, (how, address)): (usize, &(&str, &str))| {
-            // A refusal is an answer: no port is open.
+            // A refusal counts as an answer: no port is open.
             let talk = match *how {
                 "tcp" => format!("exec 3<>/dev/tcp/{address}/9"),
                 _ => format!("exec 3<>/dev/udp/{address}/9; echo >&3; cat <&3"),
@@ -106,7 +105,7 @@ impl Hosts {
         Ok(self.answered(&[probe])? == [true])
     }
 
-    /// Whether it answers, as soon as it is so.
+    /// Waits until it answers, or does not.
     fn becomes(&self, lab: &Lab, address: &str, wanted: bool) -> Res {
         let what = format!("{address} {}", if wanted { "answers" } else { "is silent" });
         lab.timeline()
@@ -119,7 +118,7 @@ impl Hosts {
         Ok(shown.contains("lladdr") && !shown.contains("FAILED"))
     }
 
-    /// The rules without numbers of packets, sorted.
+    /// The rules without packet counters, sorted.
     fn ruleset(&self, arguments: &str) -> Res<Vec<String>> {
         let text = self.nft(arguments)?;
         let mut lines: Vec<String> = text.lines().map(|line| line.trim().to_owned()).collect();
@@ -223,13 +222,13 @@ fn who_stops_being_master_answers_no_less_than_before(lab: &mut Lab) -> Res {
     let text = configuration("", "no_accept");
     let daemon = hosts.start(lab, &lab.subject.clone(), &text)?;
     hosts.becomes(lab, "10.0.0.100", false)?;
-    lab.note("its link goes down: it is master no more");
+    lab.note("its link goes down: it is not master any more");
     hosts.host.ip("link set enp0s8 down\n")?;
     lab.always().log(&hosts.host, "(CLOSED) Entering FAULT STATE")?;
     lab.timeline().poll(LIMIT, "the filter is gone", || {
         Ok((!hosts.nft("list ruleset")?.contains("10.0.0.100")).then_some(()))
     })?;
-    lab.note("the address comes to the host otherwise: it is the host's own business");
+    lab.note("another program adds the address to the host: it is foreign");
     hosts.host.ip("link set enp0s8 up\naddr add 10.0.0.100/32 dev lo\n")?;
     check!(hosts.nft("list tables")?.contains("table ip keepalived"), "the table is gone");
     check!(daemon.stop()?, "the exit status is not zero");
@@ -238,7 +237,7 @@ fn who_stops_being_master_answers_no_less_than_before(lab: &mut Lab) -> Res {
 }
 
 fn a_flushed_ruleset_is_put_back(lab: &mut Lab) -> Res {
-    lab.subject.ours_only("it does not look")?;
+    lab.subject.ours_only("it does not notice that the rules are gone")?;
     let hosts = Hosts::new(lab, "one")?;
     let daemon = hosts.start(lab, &lab.subject.clone(), &configuration("", "no_accept"))?;
     hosts.nft("add table inet theirs")?;
@@ -277,11 +276,11 @@ fn a_flushed_ruleset_is_put_back(lab: &mut Lab) -> Res {
 }
 
 fn a_replaced_process_keeps_its_tables(lab: &mut Lab) -> Res {
-    lab.subject.ours_only("it names its processes otherwise")?;
+    lab.subject.ours_only("its processes have other names")?;
     let hosts = Hosts::new(lab, "one")?;
     let text = configuration(" nftables_counters\n", "no_accept");
     let daemon = hosts.start(lab, &lab.subject.clone(), &text)?;
-    // Handles are never given twice: what has the same one was not touched.
+    // Handles are never reused: an object with the same one was not touched.
     let tables = || -> Res<Vec<String>> {
         let all = hosts.ruleset("-a list ruleset")?;
         Ok(all.into_iter().filter(|line| !line.contains("counter")).collect())
@@ -342,14 +341,14 @@ fn a_reload_opens_and_closes_addresses(lab: &mut Lab) -> Res {
     Ok(())
 }
 
-/// In the guest, whose kernel has no families of nftables.
+/// In the guest, whose kernel has no nftables families.
 pub mod guest {
     use super::*;
 
     cases![Ipvs: without_nftables_an_instance_works_and_says_so];
 
     fn without_nftables_an_instance_works_and_says_so(lab: &mut Lab) -> Res {
-        lab.subject.ours_only("it says so otherwise")?;
+        lab.subject.ours_only("it logs other messages")?;
         lab.segment("one")?;
         let node = lab.node("host")?;
         lab.plug(&node, "one", LAN, &["10.0.0.71/24"])?;

@@ -1,4 +1,4 @@
-//! What others do to the machine: addresses taken away, interfaces that go down, go away and come.
+//! Changes by other programs: removed addresses, interfaces that go down, disappear and return.
 
 use crate::lab::daemon::CONF;
 use crate::lab::{LIMIT, Lab, Res};
@@ -24,9 +24,9 @@ fn an_address_removed_by_somebody_else_is_put_back(lab: &mut Lab) -> Res {
         pair.svr1.ip("addr del 10.0.0.100/24 dev enp0s8\n")?;
         let later = lab.after(mark);
         later.address(&pair.svr1, VIP, false)?;
-        // It was there before, so this is its return.
+        // It existed before, so this is its return.
         later.address(&pair.svr1, VIP, true)?;
-        // The neighbours are told again where it is: all announcements before were waited for.
+        // It is announced again: all earlier announcements were waited for.
         later.some_garps(&pair.svr1, VIP.parse()?, 5)?;
         later.some_adverts(&pair.svr1, 2)?;
     }
@@ -73,7 +73,7 @@ fn an_interface_that_goes_down_hands_over_and_takes_back(lab: &mut Lab) -> Res {
 }
 
 fn an_interface_that_comes_later_is_used(lab: &mut Lab) -> Res {
-    lab.subject.ours_only("it ends when an interface is not there at the start")?;
+    lab.subject.ours_only("it exits if an interface does not exist at the start")?;
     lab.segment("lan")?;
     let node = lab.node("svr1")?;
     node.write(CONF, FAILOVER[0], 0o644)?;

@@ -1,5 +1,5 @@
-//! Virtual servers with several entries, programs as checks, and the table that other programs change: each on a real
-//! kernel, groups beside keepalived with the same file.
+//! Virtual servers with several entries, programs as checks, and changes of the table by other programs, on a real
+//! kernel; groups are compared with keepalived with the same file.
 
 use nix::sys::signal::Signal;
 
@@ -89,7 +89,8 @@ virtual_server group six {
 }
 ";
 
-/// The table that keepalived makes of a configuration, once it has so many lines. After its stop nothing is left of it.
+/// The table that keepalived creates from a configuration, once it has this many lines. After keepalived's stop nothing
+/// of it is left.
 fn reference(lab: &mut Lab, name: &str, configuration: &str, lines: usize) -> Res<Vec<String>> {
     let node = lab.node(name)?;
     node.write(CONF, configuration, 0o644)?;
@@ -104,7 +105,7 @@ fn reference(lab: &mut Lab, name: &str, configuration: &str, lines: usize) -> Re
 }
 
 fn groups_make_the_table_that_keepalived_makes(lab: &mut Lab) -> Res {
-    lab.subject.ours_only("it is the peer")?;
+    lab.subject.ours_only("it is the other side of the comparison")?;
     // Entries times one and the servers: 4*3, 4*2, 2*2, 4*3, 5*3.
     let table = reference(lab, "first", GROUPS, 51)?;
     for line in [
@@ -128,7 +129,7 @@ fn groups_make_the_table_that_keepalived_makes(lab: &mut Lab) -> Res {
         .replacen("    10.1.0.1 80\n", "", 1)
         .replacen("10.1.1.1-3", "10.1.1.1-5", 1)
         .replacen("fwmark 7", "fwmark 8", 1);
-    // A reload of its own leaves the old entries of groups behind; so one that starts with the file is what counts.
+    // keepalived's reload leaves old entries of groups behind; so one started with the new file is the reference.
     let table = reference(lab, "second", &changed, 56)?;
     ipvs::watch(&node)?;
     let mark = lab.mark();
@@ -178,7 +179,7 @@ fn a_dead_server_of_a_group_leaves_all_its_entries(lab: &mut Lab) -> Res {
 
 fn a_program_takes_its_server_out_and_in(lab: &mut Lab) -> Res {
     let node = director(lab)?;
-    // The first word names a file with the status to end with.
+    // The first word names a file with the exit status.
     let script = "/usr/local/bin/judge";
     node.write(script, "#!/bin/sh\nread -r status <\"$1\"\nexit \"$status\"\n", 0o755)?;
     let judged = |n: u8, lines: &str| {
@@ -237,7 +238,7 @@ fn a_program_takes_its_server_out_and_in(lab: &mut Lab) -> Res {
 }
 
 fn what_other_programs_do_to_the_table_is_put_right(lab: &mut Lab) -> Res {
-    lab.subject.ours_only("it never looks at the table")?;
+    lab.subject.ours_only("it never reads the table again")?;
     let node = director(lab)?;
     let text = "global_defs {\nlvs_audit_interval 1\n}\n\
         virtual_server_group web {\n10.1.0.1-2 80\n}\n\
@@ -257,7 +258,7 @@ fn what_other_programs_do_to_the_table_is_put_right(lab: &mut Lab) -> Res {
     let daemon = run(lab, &node, text)?;
     ipvs::becomes(&node, &wanted)?;
     ipvs::watch(&node)?;
-    // What another does, as ipvsadm's words; what is asked of the kernel then, that command first.
+    // A foreign command, as arguments of ipvsadm; the resulting requests to the kernel, that command first.
     let stories: [(&str, &[&str]); 5] = [
         (
             "-d -t 10.1.0.1:80 -r 10.0.0.72:80",
@@ -302,7 +303,7 @@ fn what_other_programs_do_to_the_table_is_put_right(lab: &mut Lab) -> Res {
         lab.note(format!("ipvsadm {words}"));
         let mark = lab.mark();
         node.must(["ipvsadm"].into_iter().chain(words.split(' ')))?;
-        lab.after(mark).log(&node, "putting it right")?;
+        lab.after(mark).log(&node, "correcting it")?;
         ipvs::becomes(&node, &wanted)?;
         let mut asked: Vec<_> = lab.after(mark).ipvs(&node).iter().map(|c| plain(c)).collect();
         let mut expected: Vec<_> = commands.iter().map(|c| plain(c)).collect();
@@ -311,19 +312,19 @@ fn what_other_programs_do_to_the_table_is_put_right(lab: &mut Lab) -> Res {
         check!(asked == expected, "after ipvsadm {words}: {asked:#?}");
     }
 
-    lab.note("what others have is left alone");
+    lab.note("foreign services are not changed");
     node.must(["ipvsadm", "-A", "-t", "10.9.9.9:9", "-s", "rr"])?;
     let mark = lab.mark();
     let others = [&wanted[..], &["-A -t 10.9.9.9:9 -s rr"]].concat();
-    // At the next look something that is ours is put right, so that look was taken.
+    // The next comparison corrects one of our entries, which shows that it took place.
     node.must("ipvsadm -d -t 10.1.0.1:80 -r 10.0.0.72:80".split(' '))?;
-    lab.after(mark).log(&node, "putting it right")?;
+    lab.after(mark).log(&node, "correcting it")?;
     ipvs::becomes(&node, &others)?;
 
     lab.note("a reload looks at once, and counts");
     daemon.signal(Signal::SIGUSR2)?;
-    let (_, line) = lab.always().log(&node, "put right ")?;
-    let count = line.rsplit("put right ").next().and_then(|n| n.trim().parse::<u32>().ok());
+    let (_, line) = lab.always().log(&node, "corrected ")?;
+    let count = line.rsplit("corrected ").next().and_then(|n| n.trim().parse::<u32>().ok());
     check!(count == Some(8), "{line}");
     node.write(CONF, &text.replace("lvs_audit_interval 1", "lvs_audit_interval 86400"), 0o644)?;
     daemon.signal(Signal::SIGHUP)?;
@@ -331,7 +332,7 @@ fn what_other_programs_do_to_the_table_is_put_right(lab: &mut Lab) -> Res {
     node.must("ipvsadm -e -f 9 -r 10.0.0.71:0 -g -w 44".split(' '))?;
     let mark = lab.mark();
     daemon.signal(Signal::SIGHUP)?;
-    lab.after(mark).log(&node, "putting it right")?;
+    lab.after(mark).log(&node, "correcting it")?;
     ipvs::becomes(&node, &others)
 }
 
@@ -412,7 +413,7 @@ fn a_tunnel_to_an_address_of_this_machine_is_written_once(lab: &mut Lab) -> Res 
 }
 
 fn after_the_end_of_the_supervisor_the_table_stays_for_a_moment(lab: &mut Lab) -> Res {
-    lab.subject.ours_only("its children end at once")?;
+    lab.subject.ours_only("its processes exit at once with the parent")?;
     let node = director(lab)?;
     let text = "virtual_server 10.1.0.1 80 {\nlvs_sched rr\nlvs_method NAT\nprotocol TCP\n\
         real_server 10.0.0.71 80 {\n}\n}\n";
@@ -436,7 +437,7 @@ fn after_the_end_of_the_supervisor_the_table_stays_for_a_moment(lab: &mut Lab) -
     let commands = lab.after(mark).ipvs(&node);
     check!(commands.is_empty(), "{commands:?}");
 
-    lab.note("it is killed, and nobody starts it again");
+    lab.note("it is killed and not restarted");
     daemon.signal(Signal::SIGKILL)?;
     ipvs::becomes(&node, &[])
 }

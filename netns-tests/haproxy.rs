@@ -1,5 +1,5 @@
-//! The haproxy scenario with the real haproxy, and the scripts an instance runs: what they are told, in which order, and
-//! what becomes of those that misbehave.
+//! The haproxy scenario with the real haproxy, and the scripts of an instance: their arguments, their order, and the
+//! handling of misbehaving ones.
 
 use std::ffi::OsStr;
 
@@ -24,10 +24,10 @@ cases![Here:
 const VIP: &str = "10.0.0.100";
 const PAGE: &str = "http://10.0.0.100/";
 
-/// Where the scripts of the tests write what they are told.
+/// The file into which the scripts of the tests write their arguments.
 const TOLD: &str = "/run/told";
 
-/// The program of the scenario: one line a call.
+/// The program of the scenario: one line per call.
 const ON_STATE_CHANGE: &str = "#!/bin/sh\necho \"$@\" >/run/told\n";
 
 fn a_dead_haproxy_moves_the_address_and_a_live_one_takes_it_back(lab: &mut Lab) -> Res {
@@ -48,7 +48,7 @@ fn a_dead_haproxy_moves_the_address_and_a_live_one_takes_it_back(lab: &mut Lab) 
     }
     let _webs = [Server::web(&webs[0], "0.0.0.0:80")?, Server::web(&webs[1], "0.0.0.0:80")?];
     let run = |node: &Node| {
-        // The file's limit of connections wants more file descriptors than every machine allows.
+        // The file's connection limit requires more file descriptors than some machines allow.
         let options = ["-db", "-n", "1000", "-f", "/etc/haproxy/haproxy.cfg"].map(OsStr::new);
         let words = [haproxy.as_os_str()].into_iter().chain(options);
         node.spawn(command(words), "haproxy")
@@ -87,7 +87,7 @@ fn a_dead_haproxy_moves_the_address_and_a_live_one_takes_it_back(lab: &mut Lab) 
     let states: Vec<_> = all.said(&pair.svr1, "told");
     let wanted = ["BACKUP 200", "MASTER 200", "FAULT 200", "BACKUP 200", "MASTER 200"];
     let wanted: Vec<_> = wanted.iter().map(|state| format!("INSTANCE VRRP1 {state}")).collect();
-    // At the start haproxy's check had not succeeded yet: that may count as a fault first, as keepalived has it.
+    // At the start haproxy's check has not succeeded yet: that may count as a fault first, as in keepalived.
     let states: Vec<_> = states.into_iter().skip_while(|line| line.contains("FAULT")).collect();
     check!(states == wanted, "{states:#?}");
     Ok(())
@@ -140,7 +140,7 @@ fn a_failing_script_with_a_weight_lowers_the_priority(lab: &mut Lab) -> Res {
 fn a_script_that_hangs_and_ignores_its_end_counts_as_failed(lab: &mut Lab) -> Res {
     let pair = Pair::new(lab)?;
     let primary = tracked("/usr/local/bin/check", "interval 1\n timeout 1\n fall 2\n rise 2");
-    // It forks, ignores TERM and never ends, once told so.
+    // It forks, ignores TERM and never ends, once the file exists.
     let script = "#!/bin/sh\ntest -e /run/broken || exit 0\ntrap '' TERM\n\
                   sleep 1000 &\nwhile :; do wait; sleep 1; done\n";
     pair.svr1.write("/usr/local/bin/check", script, 0o755)?;
@@ -152,8 +152,8 @@ fn a_script_that_hangs_and_ignores_its_end_counts_as_failed(lab: &mut Lab) -> Re
     later.log(&pair.svr1, "(VRRP1) Entering FAULT STATE")?;
     later.address(&pair.svr1, VIP, false)?;
     later.address(&pair.svr2, VIP, true)?;
-    lab.subject.ours_only("what ignores TERM outlives it")?;
-    // What it started ends with it, or at the latest with the daemon.
+    lab.subject.ours_only("a script that ignores SIGTERM outlives it")?;
+    // Its children end with it, or at the latest with the daemon.
     check!(primary.stop()?, "the exit status is not zero");
     let left = || {
         let all = pair.svr1.must(["ps", "-e", "-o", "args="])?;
@@ -205,17 +205,17 @@ fn a_slow_script_is_not_overtaken_by_a_later_one(lab: &mut Lab) -> Res {
     Ok(())
 }
 
-/// The primary of the failover scenario with a script that it tracks.
+/// The primary of the failover scenario with a tracked script.
 fn tracked(script: &str, options: &str) -> String {
     let text = within(FAILOVER[0], "vrrp_instance VRRP1 {", "track_script {\n chk\n }");
     format!("vrrp_script chk {{\n script \"{script}\"\n {options}\n}}\n{text}")
 }
 
-/// Makes the pipe that scripts write to; its lines go to the timeline.
+/// Creates the pipe that scripts write to; its lines are added to the timeline.
 pub fn told(node: &Node) -> Res {
     let pipe = node.run(|| -> std::io::Result<std::fs::File> {
         nix::unistd::mkfifo(TOLD, nix::sys::stat::Mode::from_bits_truncate(0o666))?;
-        // Open for writing, too: then it never ends.
+        // Also open for writing, so that it never ends.
         std::fs::OpenOptions::new().read(true).write(true).open(TOLD)
     })??;
     node.lines(pipe, &"told".into());

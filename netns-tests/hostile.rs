@@ -25,7 +25,7 @@ cases![Here:
 
 const VIP: &str = "10.0.0.100";
 
-/// The scenario with a third machine that does not mean well.
+/// The scenario with a third, hostile machine.
 struct Attack {
     pair: Pair,
     daemons: [Daemon; 2],
@@ -43,7 +43,7 @@ impl Attack {
         Ok(Self { pair, daemons, injector })
     }
 
-    /// Sends the frames after each of some adverts of the primary; nothing may come of it.
+    /// Sends the frames after each of some adverts of the primary; they must have no effect.
     fn survives(&self, lab: &Lab, frames: impl Fn(usize) -> Vec<Vec<u8>>, rounds: usize) -> Res {
         let pair = &self.pair;
         let mark = lab.mark();
@@ -52,9 +52,9 @@ impl Attack {
             self.injector.send(frames(round))?;
             later.some_adverts(&pair.svr1, round + 1)?;
         }
-        // Had one of the packets counted, somebody would have given up or taken over by then.
+        // If one of the packets had counted, a router would have yielded or taken over by then.
         later.some_adverts(&pair.svr1, rounds + 4)?;
-        // Reading what is wrong does not keep the primary from its own adverts.
+        // Reading wrong packets does not delay the primary's own adverts.
         each_second(&later.adverts(&pair.svr1))?;
         for node in [&pair.svr1, &pair.svr2] {
             let moved: Vec<_> =
@@ -72,7 +72,7 @@ impl Attack {
     }
 }
 
-/// The test of the tests: what is right in everything does count.
+/// The test of the tests: a completely valid packet has an effect.
 fn a_valid_advert_of_a_stranger_takes_the_address(lab: &mut Lab) -> Res {
     let attack = Attack::new(lab)?;
     let mark = lab.mark();
@@ -84,7 +84,7 @@ fn a_valid_advert_of_a_stranger_takes_the_address(lab: &mut Lab) -> Res {
         "(VRRP1) Master received advert from 10.0.0.66 with higher priority 254, ours 200",
     )?;
     later.log(&attack.pair.svr1, "(VRRP1) Entering BACKUP STATE")?;
-    // It does not go on: the primary has it again.
+    // It stops sending: the primary has the address again.
     later.address(&attack.pair.svr1, VIP, true)?;
     Ok(())
 }
@@ -125,20 +125,20 @@ fn adverts_that_are_wrong_in_one_thing_move_nothing(lab: &mut Lab) -> Res {
         Forged { count: 0, addresses: Vec::new(), keep: 8, ..good() },
         Forged { count: 1, addresses: addresses(20), ..good() },
         Forged { password: vec![b'1'; 1000], ..good() },
-        // Cut short in different places; the IP header agrees.
+        // Truncated at different places; the IP header is consistent.
         Forged { keep: 0, ..good() },
         Forged { keep: 1, ..good() },
         Forged { keep: 7, ..good() },
         Forged { keep: 8, ..good() },
         Forged { keep: right - 8, ..good() },
         Forged { keep: right - 1, ..good() },
-        // The IP header does not agree.
+        // The IP header is inconsistent.
         Forged { length_error: -1, ..good() },
         Forged { length_error: -8, ..good() },
         Forged { length_error: -20, ..good() },
         Forged { length_error: 4, ..good() },
         Forged { length_error: 4, trailer: vec![0; 4], ..good() },
-        // First and second half of nothing.
+        // First and second fragment of an incomplete packet.
         Forged { fragment: 0x2000, ..good() },
         Forged { fragment: 0x0001, ..good() },
         // To another group, with another protocol.
@@ -147,7 +147,7 @@ fn adverts_that_are_wrong_in_one_thing_move_nothing(lab: &mut Lab) -> Res {
         Forged { protocol: 2, ..good() },
     ];
     let frames: Vec<Vec<u8>> = wrong.iter().map(Forged::frame).collect();
-    // And the same once more as a farewell and as an equal.
+    // The same again as a farewell and with equal priority.
     let others = wrong
         .iter()
         .flat_map(|forged| [0, 200].map(|priority| Forged { priority, ..forged.clone() }.frame()));
@@ -155,7 +155,7 @@ fn adverts_that_are_wrong_in_one_thing_move_nothing(lab: &mut Lab) -> Res {
     let mark = lab.mark();
     attack.survives(lab, |_| all.clone(), 3)?;
     steady(lab, mark, &attack.pair.svr1, 3)?;
-    lab.subject.ours_only("it takes an advert with other addresses than its own")?;
+    lab.subject.ours_only("it accepts adverts with other addresses than its own")?;
     let more = Forged { count: 2, addresses: addresses(2), ..good() };
     let none = Forged { count: 0, addresses: Vec::new(), ..good() };
     attack.survives(lab, |_| vec![more.frame(), none.frame()], 3)
@@ -172,7 +172,7 @@ fn what_is_dropped_is_counted_by_reason(lab: &mut Lab) -> Res {
         Forged { kind: 0x31, ..good() },
         Forged { kind: 0x22, ..good() },
         Forged { checksum_error: 1, ..good() },
-        // With options the header is longer, and what follows is found all the same.
+        // With options the header is longer, and its content is found nevertheless.
         Forged { checksum_error: 1, options: router_alert.clone(), ..good() },
         Forged { keep: right - 1, ..good() },
         Forged { auth_type: 77, ..good() },
@@ -220,7 +220,7 @@ fn adverts_over_ipv6_that_are_wrong_move_nothing(lab: &mut Lab) -> Res {
     lab.always().some_adverts(&node, 2)?;
     let injector = Injector::new(&attacker, LAN)?;
     let good = Forged6::default;
-    // Eight octets of options that say nothing; the first and only fragment of a packet.
+    // Eight octets of padding options; the first and only fragment of a packet.
     let (padding, fragment) = (vec![112, 0, 1, 4, 0, 0, 0, 0], vec![112, 0, 0, 0, 0, 0, 0, 9]);
     let wrong = [
         Forged6 { hop_limit: 254, ..good() },
@@ -251,7 +251,7 @@ fn adverts_over_ipv6_that_are_wrong_move_nothing(lab: &mut Lab) -> Res {
                    wrong length 3, wrong address count 1";
     check!(line.ends_with(dropped), "{line}");
     later.log(&node, "statistics: packets for unknown VRIDs 3, ")?;
-    // The test of the test: behind an extension header the right one counts.
+    // The test of the test: after an extension header a valid one counts.
     injector.send(vec![Forged6 { extension: Some((0, padding)), ..good() }.frame()])?;
     later.log(&node, "(VRRP1) Entering BACKUP STATE")?;
     Ok(())
@@ -264,18 +264,18 @@ fn random_packets_move_nothing(lab: &mut Lab) -> Res {
         let mut frames = Vec::new();
         for _ in 0..1500 {
             frames.push(match random.below(3) {
-                // Nonsense in the shape of a packet of protocol 112.
+                // Random octets in a packet of protocol 112.
                 0 => {
                     let mut forged = Forged { trailer: random.up_to(100), ..Forged::default() };
                     forged.password = random.up_to(1400);
                     forged.count = random.below(256) as u8;
                     forged.kind = random.below(256) as u8;
                     forged.keep = random.below(1400);
-                    // The right sum would make some of them valid adverts.
+                    // The correct checksum would make some of them valid adverts.
                     forged.checksum_error = 0x55;
                     forged.frame()
                 }
-                // A good advert with some bits turned, but never in the sum, which then is wrong.
+                // A valid advert with some flipped bits, but never in the checksum, which then is wrong.
                 1 => {
                     let mut frame = Forged::default().frame();
                     let at = 34 + random.below(6);
@@ -298,7 +298,7 @@ fn random_packets_move_nothing(lab: &mut Lab) -> Res {
 
 fn a_flood_of_packets_moves_nothing(lab: &mut Lab) -> Res {
     let attack = Attack::new(lab)?;
-    // Bad sums: each has to be read to be refused. As many as the socket takes.
+    // Wrong checksums: each packet has to be read to be refused. As many as the socket accepts.
     let bad = Forged { checksum_error: 7, ..Forged::default() }.frame();
     attack.survives(lab, |_| vec![bad.clone(); 30_000], 4)
 }
@@ -308,12 +308,12 @@ fn a_flood_of_valid_adverts_ends_nothing_and_holds_up_nobody(lab: &mut Lab) -> R
 }
 
 fn so_it_is_with_real_time_priority(lab: &mut Lab) -> Res {
-    lab.subject.ours_only("it names its threads otherwise")?;
+    lab.subject.ours_only("its threads have other names")?;
     flooded(lab, "vrrp_rt_priority 50")
 }
 
-/// One instance hears valid adverts of lower priority as fast as they can be sent; another one, on the same
-/// machine, advertises every tenth of a second.
+/// One instance receives valid adverts of lower priority as fast as they can be sent; another one, on the same machine,
+/// advertises every tenth of a second.
 fn flooded(lab: &mut Lab, global: &str) -> Res {
     const FLOOD: Duration = Duration::from_secs(4);
     lab.segment("lan")?;
@@ -334,7 +334,7 @@ fn flooded(lab: &mut Lab, global: &str) -> Res {
     lab.always().log(&node, "(VRRP2) Entering MASTER STATE")?;
     let before = daemon.processes();
     if !global.is_empty() && !before.iter().any(|pid| is_real_time(*pid, 50)) {
-        return Err(Stop::Skip("no real-time priority is to be had here".into()));
+        return Err(Stop::Skip("real-time priority is not available here".into()));
     }
     let injector = Injector::new(&attacker, LAN)?;
     let frame = Forged { priority: 100, ..Forged::default() }.frame();
@@ -352,7 +352,7 @@ fn flooded(lab: &mut Lab, global: &str) -> Res {
         let all = later.adverts(&node).into_iter();
         all.filter(|(_, advert)| advert.vrid() == 42).map(|(at, _)| at).collect()
     };
-    // The recorder has a flood to get through, too.
+    // The recorder has to process the flood, too.
     lab.timeline().poll(LIMIT, "all of the flood is recorded", || {
         Ok(of_other(&later).last().is_some_and(|at| *at > end).then_some(()))
     })?;
@@ -365,9 +365,9 @@ fn flooded(lab: &mut Lab, global: &str) -> Res {
     let due = FLOOD.as_millis() as f64 / 100.0;
     let lost = (late / 100.0).ceil();
     check!(times.len() as f64 >= 0.9 * due - lost, "{} of {due} adverts of VRRP2", times.len());
-    // The flood was heard and answered.
+    // The flood was received and answered.
     later.log(&node, "(VRRP1) Received advert from 10.0.0.66 with lower priority 100, ours 200")?;
-    // After it all is as before.
+    // Afterwards everything is as before.
     lab.after(lab.mark()).some_adverts(&node, 12)?;
     check!(node.has(LAN, "10.0.0.100/24")?, "{}", node.addresses(LAN)?);
     Ok(())
@@ -378,7 +378,7 @@ fn is_real_time(pid: u32, priority: u32) -> bool {
     let threads = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
     threads.into_iter().any(|thread| {
         let stat = std::fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
-        // The 40th field, counted behind the name in parentheses, which may hold anything.
+        // The 40th field, counted after the name in parentheses, which may contain anything.
         let behind = stat.rsplit(')').next().unwrap_or_default();
         behind.split_whitespace().nth(37).is_some_and(|field| field == priority.to_string())
     })
@@ -400,7 +400,7 @@ impl Random {
         (self.next() % bound as u64) as usize
     }
 
-    /// Fewer octets than the bound.
+    /// Random octets, fewer than the bound.
     fn up_to(&mut self, bound: usize) -> Vec<u8> {
         (0..self.below(bound)).map(|_| self.next() as u8).collect()
     }

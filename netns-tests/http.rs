@@ -1,4 +1,5 @@
-//! `HTTP_GET` and `SSL_GET` against a real nginx and against servers that answer anything: who is in the table, and what is said of it.
+//! `HTTP_GET` and `SSL_GET` with a real nginx and with servers that answer anything: the servers in the table, and the
+//! logged reasons.
 
 use std::io::{Read, Write};
 use std::sync::Arc;
@@ -19,7 +20,7 @@ cases![Ipvs:
     garbage_and_slowness_cost_their_own_check,
 ];
 
-/// Two servers of one process: a page that is there or not, and one whose content counts.
+/// Two servers of one process: one page that exists or not, and one whose content counts.
 const NGINX: &str = "daemon off;
 user root;
 worker_processes 1;
@@ -87,7 +88,7 @@ fn becomes(node: &Node, servers: &[u8]) -> Res {
     ipvs::becomes(node, &lines.iter().map(String::as_str).collect::<Vec<_>>())
 }
 
-/// What the status says of the last attempt at each server.
+/// The last attempt at each server as shown by the status.
 fn last(node: &Node) -> Res<Vec<String>> {
     let text = node.must([env!("CARGO_BIN_EXE_evervip"), "status", "--json"])?;
     let report: Value = serde_json::from_str(&text)?;
@@ -156,7 +157,7 @@ fn pages_of_nginx_decide_by_status_and_digest(lab: &mut Lab) -> Res {
     lab.note("the page of the second server is another one");
     node.write("/srv/second/index.html", "hello!\n", 0o644)?;
     becomes(&node, &[73])?;
-    if lab.subject.ours_only("it does not say why").is_ok() {
+    if lab.subject.ours_only("it does not log the reason").is_ok() {
         always.log(&node, "failed after 1 retries (status 404 from url(/more)).")?;
         let (_, line) = always.log(&node, "(digest differs: ")?;
         check!(line.contains(&format!(" instead of {HELLO} from url(/))")), "{line}");
@@ -181,7 +182,7 @@ fn pages_of_nginx_decide_by_status_and_digest(lab: &mut Lab) -> Res {
 }
 
 fn garbage_and_slowness_cost_their_own_check(lab: &mut Lab) -> Res {
-    lab.subject.ours_only("it reads a slow page for ever")?;
+    lab.subject.ours_only("it reads a slow page without a time limit")?;
     let node = director(lab)?;
     let _well = Server::web(&node, "10.0.0.71:80")?;
     // 0: a page; 1: octets without end; 2: one octet now and then.

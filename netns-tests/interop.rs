@@ -1,5 +1,5 @@
-//! One segment shared with Debian's keepalived: each takes over from the other in both roles, and what is sent for the same
-//! configuration is the same, octet by octet.
+//! One segment shared with Debian's keepalived: each takes over from the other in both roles, and the packets for the
+//! same configuration are identical, octet by octet.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -87,13 +87,13 @@ pub fn both_ways(lab: &mut Lab, first: &Program, second: &Program, texts: [&str;
 fn a_higher_address_decides_between_equals(lab: &mut Lab) -> Res {
     let (keepalived, subject) = (Program::keepalived()?, lab.subject.clone());
     let pair = Pair::new(lab)?;
-    // 10.0.0.72 is the higher one; each program has it once.
+    // 10.0.0.72 is the higher address; each program has it once.
     for programs in [[&subject, &keepalived], [&keepalived, &subject]] {
         let mark = lab.mark();
         let mut daemons = Vec::new();
         for (program, node) in programs.into_iter().zip([&pair.svr1, &pair.svr2]) {
             node.write(CONF, FAILOVER[1], 0o644)?;
-            // Both become master when they do not hear one another.
+            // Both become master if they do not receive each other's adverts.
             daemons.push(program.start(node)?);
             pair.cables[0].block()?;
         }
@@ -222,7 +222,7 @@ fn the_announcements_are_the_same(lab: &mut Lab) -> Res {
                         && arp.sender != Ipv4Addr::new(10, 0, 0, 71)
                         && event.at < end =>
                 {
-                    // Whole seconds since it became master: the time of a set, not of a packet in it.
+                    // Whole seconds since it became master: the time of a set, not of each packet.
                     let second = (event.at.millis_since(start) / 1e3).round();
                     let own = arp.from == arp.sender_mac;
                     Some(format!(
@@ -251,7 +251,7 @@ fn the_announcements_are_the_same(lab: &mut Lab) -> Res {
         });
         let [their, our] = sequences;
         let (mut their, mut our) = (their?, our?);
-        // Address by address as the kernel has each, or round by round: what counts is what comes in which second.
+        // The order within a set may differ (by address or by round): only the second of each frame counts.
         their.sort();
         our.sort();
         check!(!their.is_empty(), "keepalived announced nothing");
@@ -272,7 +272,7 @@ fn alone(lab: &mut Lab, name: &str, program: &Program, text: &str) -> Res<(Node,
         node.sysctl("net.ipv6.conf.enp0s8.disable_ipv6", "0")?;
         node.ip("addr add fe80::71/64 dev enp0s8 nodad\n")?;
     }
-    // Peers that are not there, but known: else nothing would leave for them.
+    // Missing peers with known hardware addresses: otherwise nothing would be sent to them.
     for peer in ["10.0.0.72", "10.0.0.73"].iter().filter(|peer| text.contains(**peer)) {
         node.ip(&format!("neigh add {peer} lladdr 02:00:00:00:00:99 dev {LAN} nud permanent\n"))?;
     }

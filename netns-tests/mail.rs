@@ -33,7 +33,7 @@ fn each_change_of_state_is_mailed(lab: &mut Lab) -> Res {
     mailed(lab, &pair.svr1, &format!("{instance} - Entering FAULT state"), losing)
 }
 
-/// Waits for the mail of svr1 with this subject and looks at all of it.
+/// Waits for the mail of svr1 with this subject and checks all of it.
 pub fn mailed(lab: &Lab, node: &Node, subject: &str, body: &str) -> Res {
     let subject = format!("Subject: {subject}");
     let what = format!("the mail `{subject}`");
@@ -99,7 +99,7 @@ fn a_server_that_is_not_there_delays_nothing(lab: &mut Lab) -> Res {
     given_up(lab, &pair)
 }
 
-/// Elections, announcements and adverts come at their time while mails cannot be sent.
+/// Elections, announcements and adverts are on time while mails cannot be sent.
 fn undelayed(lab: &mut Lab, pair: &Pair) -> Res {
     let texts = FAILOVER.map(|text| within(text, "vrrp_instance VRRP1 {", "smtp_alert"));
     pair.start(&lab.subject, [&texts[0], &texts[1]])?;
@@ -117,14 +117,14 @@ fn undelayed(lab: &mut Lab, pair: &Pair) -> Res {
     let later = lab.after(mark);
     later.address(&pair.svr1, VIP, true)?;
     later.address(&pair.svr2, VIP, false)?;
-    // The address may be told of before the advert that went out before it; the silence of the cut is not meant.
+    // The event of the address may be recorded before the earlier advert; the silence of the cut does not count.
     later.some_adverts(&pair.svr1, 1)?;
     steady(lab, lab.mark(), &pair.svr1, 3)
 }
 
-/// In the end one line says that a mail was not sent.
+/// In the end one line reports that a mail was not sent.
 fn given_up(lab: &Lab, pair: &Pair) -> Res {
-    lab.subject.ours_only("it tries once")?;
+    lab.subject.ours_only("it makes one attempt only")?;
     let limit = LIMIT.saturating_mul(5);
     let (_, line) = lab.always().within(limit).log(&pair.svr1, "given up")?;
     check!(line.contains("VRRP1") && line.contains("BACKUP"), "{line}");
@@ -153,10 +153,10 @@ pub mod guest {
         a_stop_does_not_wait_for_a_server_that_takes_nothing,
     ];
 
-    /// So many real servers die at once.
+    /// Number of real servers that die at once.
     const FARM: u16 = 400;
 
-    /// A virtual server whose quorum is half of so many real servers; each is an address of the machine itself.
+    /// A virtual server whose quorum is half of this many real servers; each is an address of the machine itself.
     fn farm(count: u16) -> String {
         let servers: String = (0..count)
             .map(|n| {
@@ -183,7 +183,7 @@ pub mod guest {
         Ok(node)
     }
 
-    /// A mail server that takes its time for each mail; what it takes is in the timeline, as lines of "smtp".
+    /// A mail server that is slow for each mail; accepted mails are added to the timeline as lines of "smtp".
     fn slow(node: &Node, pause: Duration) -> Res<Server> {
         let (name, timeline) = (Arc::clone(&node.name), Arc::clone(node.timeline()));
         let says = move |line: &str| {
@@ -230,7 +230,7 @@ pub mod guest {
         })
     }
 
-    /// Subjects and bodies of the mails in the order in which they were taken.
+    /// Subjects and bodies of the mails in the order in which they were accepted.
     fn taken(lab: &Lab, node: &Node) -> Vec<(String, Vec<String>)> {
         let whole = lab.always().said(node, "smtp");
         whole
@@ -244,7 +244,7 @@ pub mod guest {
     }
 
     fn the_quorum_is_mailed_before_a_flood_of_dead_servers(lab: &mut Lab) -> Res {
-        lab.subject.ours_only("mails of a flood are lost")?;
+        lab.subject.ours_only("it loses mails of a flood")?;
         let node = director(lab, FARM)?;
         let web = Server::start(&node, "0.0.0.0:80", |_, _| {})?;
         let _mail = slow(&node, Duration::from_millis(300))?;
@@ -268,8 +268,8 @@ pub mod guest {
         })?;
         let all = taken(lab, &node).split_off(before);
         let subjects: Vec<&str> = all.iter().map(|(subject, _)| subject.as_str()).collect();
-        // Servers die for as long as the machine needs to find out. Before the quorum's mail come those that were taken by
-        // then, those that were on their way, and as many that end at the same time.
+        // The machine needs some time to detect all dead servers. The quorum's mail may be preceded by those accepted
+        // by then, those under way, and as many that end at the same time.
         let earlier = lab.after(mark).all(|event| match &event.what {
             What::Log { source, .. } if &**source == "smtp" && event.at < gone => Some(()),
             _ => None,
@@ -279,7 +279,7 @@ pub mod guest {
         let quorum = subjects.iter().position(is_quorum);
         let most = earlier.len() + 8;
         check!(quorum.is_some_and(|at| at <= most), "{} earlier: {subjects:#?}", earlier.len());
-        // A mail of its own for a few, digests for the others.
+        // Single mails for a few, digests for the others.
         check!(all.len() * 4 < usize::from(FARM), "{} mails: {subjects:#?}", all.len());
         check!(subjects.iter().any(|subject| subject.contains(" alerts, the first")), "no digest");
         let lost = lab.always().logs(&node, "dropped");
@@ -289,7 +289,7 @@ pub mod guest {
     }
 
     fn a_stop_does_not_wait_for_a_server_that_takes_nothing(lab: &mut Lab) -> Res {
-        lab.subject.ours_only("mails of a flood are lost without a word")?;
+        lab.subject.ours_only("it loses mails of a flood without a log line")?;
         let node = director(lab, FARM)?;
         let web = Server::start(&node, "0.0.0.0:80", |_, _| {})?;
         let _mail = Server::start(&node, "127.0.0.1:25", |mut stream, _| {
@@ -302,7 +302,7 @@ pub mod guest {
         patient.log(&node, "Lost quorum")?;
         let mark = lab.mark();
         daemon.signal(Signal::SIGTERM)?;
-        // What is not sent is told.
+        // Unsent mails are reported.
         lab.after(mark).log(&node, "programs and mails are not finished")?;
         check!(daemon.ended(mark)?, "the exit status is not zero");
         Ok(())

@@ -1,7 +1,7 @@
 //! Tests of the built daemon on real kernels: machines made of namespaces, real packets, real peers.
 //!
-//! `cargo test --test netns` runs them all, with a part of a name only those. What each test shows, and how, is in
-//! docs/testing.md. Not here: protocol rules in their breadth, which the tests of the engines hold.
+//! `cargo test --test netns` runs them all, with a part of a name only the matching ones. docs/testing.md describes
+//! what each test shows. Protocol rules in detail are left to the tests of the engines.
 #![allow(
     clippy::disallowed_methods,
     clippy::disallowed_types,
@@ -10,14 +10,17 @@
     reason = "the laboratory is made of clocks, threads, files, sockets and processes"
 )]
 
+mod bfd;
 mod case;
 mod command;
+mod compare;
 mod demo;
 mod dr;
 mod failover;
 mod fifo;
 mod firewall;
 mod foreign;
+mod frr;
 mod group;
 mod haproxy;
 mod hostile;
@@ -27,7 +30,9 @@ mod lab;
 mod mail;
 mod nat;
 mod ownership;
+mod place;
 mod privilege;
+mod probe;
 mod process;
 mod reload;
 mod route;
@@ -50,7 +55,7 @@ use lab::node::{INIT, SHELTER, first_process};
 use lab::temporary;
 use libtest_mimic::Arguments;
 
-/// Tests run at the same time: they mostly wait for timers of a second.
+/// Number of concurrent tests: they mostly wait for timers of a second.
 const AT_A_TIME: usize = 8;
 
 fn main() -> ExitCode {
@@ -62,12 +67,15 @@ fn main() -> ExitCode {
         reload::CASES,
         fifo::CASES,
         foreign::CASES,
+        frr::CASES,
         ownership::CASES,
         route::CASES,
         route::guest::CASES,
         firewall::CASES,
         firewall::guest::CASES,
         rule::CASES,
+        place::CASES,
+        probe::CASES,
         process::CASES,
         privilege::CASES,
         privilege::guest::CASES,
@@ -77,10 +85,12 @@ fn main() -> ExitCode {
         mail::CASES,
         mail::guest::CASES,
         command::CASES,
+        compare::CASES,
         demo::CASES,
         systemd::CASES,
         table::CASES,
         tracker::CASES,
+        bfd::CASES,
         unicast::CASES,
         vmac::CASES,
         vmac::guest::CASES,

@@ -59,7 +59,10 @@ fn a_dead_server_leaves_the_table_and_returns(lab: &mut Lab) -> Res {
     ipvs::becomes(&net.svr2, &[TABLE[0], TABLE[2]])?;
     lab.always()
         .log(&net.svr1, "Removing service [10.0.0.71]:tcp:80 from VS [192.168.1.1]:tcp:80")?;
-    check!(fetch(&net.client, PAGE)?.as_deref() == Some("websvr2"), "the dead server is asked");
+    check!(
+        fetch(&net.client, PAGE)?.as_deref() == Some("websvr2"),
+        "the dead server gets requests"
+    );
 
     lab.note("the first web server returns");
     let _first = Server::web(&net.webs[0], "10.0.0.71:80")?;
@@ -185,13 +188,13 @@ fn a_killed_checker_leaves_the_table_alone(lab: &mut Lab) -> Res {
     check!(later.kernel(&net.svr1).is_empty(), "{:?}", later.kernel(&net.svr1));
     check!(later.adverts(&net.svr2).is_empty(), "the backup took over");
     check!(ipvs::table(&net.svr1)? == TABLE, "{}", ipvs::shown(&net.svr1)?);
-    lab.subject.ours_only("it adds everything again")?;
+    lab.subject.ours_only("it adds all services again")?;
     check!(later.ipvs(&net.svr1).is_empty(), "{:?}", later.ipvs(&net.svr1));
     Ok(())
 }
 
 fn a_wedged_checker_is_replaced(lab: &mut Lab) -> Res {
-    lab.subject.ours_only("nobody watches over it")?;
+    lab.subject.ours_only("it does not supervise its processes")?;
     let (net, webs, [primary, _backup]) = balanced(lab)?;
     let checker = primary.role(Role::Checker)?;
     let mark = lab.mark();
@@ -201,14 +204,14 @@ fn a_wedged_checker_is_replaced(lab: &mut Lab) -> Res {
     let later = lab.after(mark);
     check!(later.kernel(&net.svr1).is_empty(), "{:?}", later.kernel(&net.svr1));
     check!(ipvs::table(&net.svr1)? == TABLE, "{}", ipvs::shown(&net.svr1)?);
-    // It checks again.
+    // The check runs again.
     let [first, _second] = webs;
     drop(first);
     ipvs::becomes(&net.svr1, &[TABLE[0], TABLE[2]])
 }
 
 fn a_dead_server_stays_out_when_the_checker_is_killed(lab: &mut Lab) -> Res {
-    lab.subject.ours_only("every server is taken for alive until its first check")?;
+    lab.subject.ours_only("each server counts as alive until its first check")?;
     let (net, webs, [primary, _backup]) = balanced(lab)?;
     let [first, _second] = webs;
     drop(first);
@@ -227,7 +230,7 @@ fn a_dead_server_stays_out_when_the_checker_is_killed(lab: &mut Lab) -> Res {
 }
 
 fn processes_that_hang_or_die_at_the_stop_leave_nothing_behind(lab: &mut Lab) -> Res {
-    lab.subject.ours_only("what its processes had made stays")?;
+    lab.subject.ours_only("objects added by its processes stay")?;
     let (net, _webs, [primary, backup]) = balanced(lab)?;
 
     lab.note("both roles of svr1 hang when it is told to stop");
@@ -280,7 +283,7 @@ fn changes_of_servers_are_mailed(lab: &mut Lab) -> Res {
     let net = Directors::new(lab)?;
     mail(&net.svr1)?;
     let [first, _second] = net.serve()?;
-    // Real servers are mailed about unless the file says otherwise: it is the file of the scenario, only quicker.
+    // Mails about real servers are sent by default: this is the file of the scenario with shorter times.
     let primary = NAT[0].replace("delay_loop 10", "delay_loop 2");
     net.start(&lab.subject, [&primary, NAT[1]])?;
     ipvs::becomes(&net.svr1, &TABLE)?;

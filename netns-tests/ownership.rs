@@ -1,5 +1,5 @@
-//! Whose addresses they are: what a starting backup finds, what an interface takes along when it is renamed, what an
-//! instance leaves behind when it moves or cannot stay.
+//! Ownership of addresses: those that a starting backup finds, those of a renamed interface, and those of an instance
+//! that moves or enters FAULT.
 
 use nix::sys::signal::Signal;
 
@@ -38,9 +38,9 @@ fn a_starting_backup_adds_nothing_during_its_startup_delay(lab: &mut Lab) -> Res
     leftover(lab, "vrrp_startup_delay 10", 14)
 }
 
-/// Starts a backup with one of its three addresses on the interface, beside a master that sends this many adverts.
+/// Starts a backup with one of its three addresses on the interface, while a master sends this many adverts.
 fn leftover(lab: &mut Lab, global: &str, adverts: usize) -> Res {
-    lab.subject.ours_only("it removes what it finds before it hears anybody")?;
+    lab.subject.ours_only("it removes existing addresses before it receives adverts")?;
     let pair = Pair::new(lab)?;
     let [first, second] = three();
     pair.svr1.write(CONF, &first, 0o644)?;
@@ -61,7 +61,7 @@ fn leftover(lab: &mut Lab, global: &str, adverts: usize) -> Res {
 }
 
 fn a_daemon_that_crashed_adds_nothing_beside_the_new_master(lab: &mut Lab) -> Res {
-    lab.subject.ours_only("it removes what it finds before it hears anybody")?;
+    lab.subject.ours_only("it removes existing addresses before it receives adverts")?;
     let pair = Pair::new(lab)?;
     let [first, second] = three();
     let first = first.replace("state MASTER", "state BACKUP\n nopreempt");
@@ -85,7 +85,7 @@ fn a_daemon_that_crashed_adds_nothing_beside_the_new_master(lab: &mut Lab) -> Re
 }
 
 fn a_renamed_interface_keeps_role_and_address_until_the_end(lab: &mut Lab) -> Res {
-    lab.subject.ours_only("it takes an interface of another name for another one")?;
+    lab.subject.ours_only("it treats a renamed interface as another one")?;
     let pair = Pair::new(lab)?;
     let [primary, _backup] = pair.start(&lab.subject, FAILOVER)?;
     lab.always().some_garps(&pair.svr1, VIP.parse()?, 10)?;
@@ -96,11 +96,11 @@ fn a_renamed_interface_keeps_role_and_address_until_the_end(lab: &mut Lab) -> Re
     steady(lab, mark, &pair.svr1, 4)?;
     check!(removed(&later, &pair.svr1).is_empty(), "{:?}", removed(&later, &pair.svr1));
     check!(later.adverts(&pair.svr2).is_empty(), "the backup took over");
-    // What is taken away there is put back there.
+    // An address removed there is restored there.
     pair.svr1.ip("addr del 10.0.0.100/24 dev lan7\n")?;
     later.address(&pair.svr1, VIP, false)?;
     later.address(&pair.svr1, VIP, true)?;
-    // The file with the new name changes nothing but the name.
+    // The file with the new name only changes the name.
     let mark = lab.mark();
     pair.svr1.write(CONF, &FAILOVER[0].replace(LAN, "lan7"), 0o644)?;
     primary.signal(Signal::SIGHUP)?;
@@ -112,7 +112,7 @@ fn a_renamed_interface_keeps_role_and_address_until_the_end(lab: &mut Lab) -> Re
 }
 
 fn interfaces_that_swap_their_names_keep_their_addresses(lab: &mut Lab) -> Res {
-    lab.subject.ours_only("it takes an interface of another name for another one")?;
+    lab.subject.ours_only("it treats a renamed interface as another one")?;
     let pair = Pair::new(lab)?;
     lab.segment("second")?;
     lab.plug(&pair.svr1, "second", "enp0s9", &["10.0.1.71/24"])?;
@@ -134,7 +134,7 @@ fn interfaces_that_swap_their_names_keep_their_addresses(lab: &mut Lab) -> Res {
 }
 
 fn a_replaced_process_finds_the_renamed_interface(lab: &mut Lab) -> Res {
-    lab.subject.ours_only("it takes an interface of another name for another one")?;
+    lab.subject.ours_only("it treats a renamed interface as another one")?;
     let pair = Pair::new(lab)?;
     let [primary, _backup] = pair.start(&lab.subject, FAILOVER)?;
     lab.always().some_garps(&pair.svr1, VIP.parse()?, 10)?;
@@ -151,16 +151,16 @@ fn a_replaced_process_finds_the_renamed_interface(lab: &mut Lab) -> Res {
 
 fn a_farewell_leaves_after_the_source_address_is_gone(lab: &mut Lab) -> Res {
     let pair = Pair::new(lab)?;
-    // Else the kernel removes the other addresses of the subnet with it.
+    // Otherwise the kernel removes the other addresses of the subnet with it.
     pair.svr1.sysctl("net.ipv4.conf.enp0s8.promote_secondaries", "1")?;
     pair.start(&lab.subject, FAILOVER)?;
     lab.always().some_adverts(&pair.svr1, 2)?;
-    lab.subject.ours_only("it falls silent")?;
+    lab.subject.ours_only("it sends no farewell without its source address")?;
     unsourced(lab, &pair, "10.0.0.71/24")
 }
 
 fn a_farewell_over_ipv6_leaves_after_the_source_address_is_gone(lab: &mut Lab) -> Res {
-    lab.subject.ours_only("it falls silent")?;
+    lab.subject.ours_only("it sends no farewell without its source address")?;
     let pair = Pair::new(lab)?;
     let text = |priority: &str| {
         format!(
@@ -176,7 +176,7 @@ fn a_farewell_over_ipv6_leaves_after_the_source_address_is_gone(lab: &mut Lab) -
     unsourced(lab, &pair, "fe80::71/64")
 }
 
-/// Takes the address away from which the master of the pair sends: the backup is told, and need not wait.
+/// Removes the source address of the pair's master: the backup receives a farewell and need not wait.
 fn unsourced(lab: &Lab, pair: &Pair, source: &str) -> Res {
     let mark = lab.mark();
     pair.svr1.ip(&format!("addr del {source} dev enp0s8\n"))?;
@@ -212,14 +212,15 @@ fn a_move_to_another_family_begins_with_a_farewell(lab: &mut Lab) -> Res {
     moves(lab, change, |advert| advert.source.is_ipv6())
 }
 
-/// Reloads the master of a pair with a file that puts its instance into another election, whose adverts `there` knows:
-/// a farewell where it was, the backup there takes over after its skew; a whole wait where it comes.
+/// Reloads the master of a pair with a file that moves its instance to another election, whose adverts `there`
+/// recognises: a farewell in the old one, where the backup takes over after its skew; the whole master-down time in the
+/// new one.
 fn moves(
     lab: &mut Lab,
     change: impl Fn(&str) -> String,
     there: impl Fn(&crate::lab::frame::Advert) -> bool,
 ) -> Res {
-    lab.subject.ours_only("it is silent where the instance was")?;
+    lab.subject.ours_only("it sends no farewell on the former interface")?;
     let pair = Pair::new(lab)?;
     lab.segment("second")?;
     lab.plug(&pair.svr1, "second", "enp0s9", &["10.0.1.71/24"])?;
@@ -245,10 +246,10 @@ fn moves(
 }
 
 fn a_living_master_is_not_overrun_by_one_that_moves_to_it(lab: &mut Lab) -> Res {
-    lab.subject.ours_only("it is silent where the instance was")?;
+    lab.subject.ours_only("it sends no farewell on the former interface")?;
     let pair = Pair::new(lab)?;
     let other = FAILOVER[1].replace("virtual_router_id 41", "virtual_router_id 43");
-    // Better than the one that comes.
+    // Better than the moving router.
     let other = other.replace("priority 100", "priority 250");
     let [primary, _] = pair.start(&lab.subject, [FAILOVER[0], &other.replace("0.100", "0.101")])?;
     lab.always().some_adverts(&pair.svr1, 2)?;
@@ -268,7 +269,7 @@ fn a_living_master_is_not_overrun_by_one_that_moves_to_it(lab: &mut Lab) -> Res 
 }
 
 fn dropping_the_first_address_of_a_subnet_touches_no_other(lab: &mut Lab) -> Res {
-    lab.subject.ours_only("it leaves the order to the kernel")?;
+    lab.subject.ours_only("it does not prevent the kernel from removing secondary addresses")?;
     let pair = Pair::new(lab)?;
     // None of the interface's own addresses is in this subnet, so that the first virtual one is its primary address,
     // with which the kernel removes the others.
@@ -296,7 +297,7 @@ fn dropping_the_first_address_of_a_subnet_touches_no_other(lab: &mut Lab) -> Res
 }
 
 fn the_address_of_the_interface_itself_is_never_removed(lab: &mut Lab) -> Res {
-    lab.subject.ours_only("it removes the address")?;
+    lab.subject.ours_only("it removes the interface's own address")?;
     let pair = Pair::new(lab)?;
     let owner = FAILOVER[0].replace("priority 200", "priority 255");
     let owner = owner.replace("10.0.0.100/24", "10.0.0.71/24\n 10.0.0.100/24");
@@ -306,7 +307,7 @@ fn the_address_of_the_interface_itself_is_never_removed(lab: &mut Lab) -> Res {
     lab.always().some_adverts(&pair.svr1, 2)?;
     let mark = lab.mark();
     let later = lab.after(mark);
-    // A fault, a reload without the address, the end: it stays.
+    // A fault, a reload without the address, a stop: it stays.
     pair.cables[0].cut()?;
     later.log(&pair.svr1, "Entering FAULT STATE")?;
     later.address(&pair.svr1, VIP, false)?;
@@ -339,7 +340,7 @@ fn added(later: &After<'_>, node: &Node) -> Vec<std::net::IpAddr> {
     })
 }
 
-/// Addresses that were removed. (The kernel tells anew of those of an interface that it renames.)
+/// Addresses that were removed. (The kernel reports those of a renamed interface again.)
 fn removed(later: &After<'_>, node: &Node) -> Vec<std::net::IpAddr> {
     later.all(|event| match &event.what {
         What::Kernel(change) if event.node == node.name => change.address(false),
@@ -347,7 +348,7 @@ fn removed(later: &After<'_>, node: &Node) -> Vec<std::net::IpAddr> {
     })
 }
 
-/// Gives interfaces other names while they are up, one after the other.
+/// Renames interfaces while they are up, one after the other.
 fn rename(node: &Node, names: &[(&str, &str)]) -> Res {
     let lines = names.iter().map(|(old, new)| format!("link set {old} name {new}\n"));
     node.ip(&lines.collect::<String>())
@@ -360,7 +361,7 @@ fn link_local(node: &Node, address: &str) -> Res {
     node.ip(&format!("addr add {address}/64 dev enp0s8 nodad\n"))
 }
 
-/// Stops the daemon: none of its addresses stays on these interfaces.
+/// Stops the daemon and checks that none of its addresses stays on these interfaces.
 fn ends_clean(lab: &Lab, daemon: &Daemon, node: &Node, links: &[&str]) -> Res {
     let mark = lab.mark();
     check!(daemon.stop()?, "the exit status is not zero");

@@ -1,5 +1,5 @@
-//! What each process of the daemon may do, read from the kernel and compared with the table of roles; and that what
-//! needs more still works.
+//! The privileges of each process of the daemon, read from the kernel and compared with the table of roles; and that
+//! features needing more privileges still work.
 
 use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
@@ -40,7 +40,7 @@ const EVERVIP: &str = env!("CARGO_BIN_EXE_evervip");
 
 const USER: u32 = 990;
 
-/// Makes the account that roles run as.
+/// Creates the account that roles run as.
 fn account(node: &Node) -> Res {
     let passwd = node.read("/etc/passwd")? + "evervip:x:990:990::/:/bin/false\n";
     node.write("/etc/passwd", &passwd, 0o644)?;
@@ -65,7 +65,7 @@ impl Status {
         Ok(u64::from_str_radix(self.field(name), 16)?)
     }
 
-    /// All of real, effective, saved and file system id are this one.
+    /// Whether real, effective, saved and file system id are all this one.
     fn is_all(&self, name: &str, id: u32) -> bool {
         self.field(name).split_whitespace().all(|word| word == id.to_string())
     }
@@ -75,7 +75,7 @@ fn mask(list: &[Capability]) -> u64 {
     list.iter().fold(0, |all, one| all | one.bitmask())
 }
 
-/// Everything that makes a process for each role necessary.
+/// A configuration that requires a process of each role.
 fn everything() -> String {
     let instance = within(FAILOVER[0], "vrrp_instance VRRP1 {", "notify /bin/true");
     let service = "virtual_server 10.0.0.100 80 {\n delay_loop 1\n lb_algo rr\n lb_kind DR\n \
@@ -91,7 +91,7 @@ const ROLES: [(Role, RoleName); 4] = [
 ];
 
 fn each_process_holds_what_the_table_says(lab: &mut Lab) -> Res {
-    lab.subject.ours_only("its processes are all root")?;
+    lab.subject.ours_only("all its processes run as root")?;
     let pair = Pair::new(lab)?;
     account(&pair.svr1)?;
     let text = everything();
@@ -107,7 +107,7 @@ fn each_process_holds_what_the_table_says(lab: &mut Lab) -> Res {
                 })
                 .or_else(|_| holds(pid, name, user)?.map_err(fail))?;
         }
-        // The first one only starts and ends others.
+        // The first process only starts and ends others.
         let first = Status::of(daemon.pid)?;
         check!(first.is_all("Uid", 0), "{}", first.0);
         let kill = Capability::CAP_KILL.bitmask();
@@ -118,7 +118,7 @@ fn each_process_holds_what_the_table_says(lab: &mut Lab) -> Res {
     check!(told(&pair.svr1).is_empty(), "{:?}", told(&pair.svr1));
     let lines = told(&pair.svr2);
     check!(lines.len() == 1 && lines.iter().all(|l| l.contains("no user evervip")), "{lines:?}");
-    // One that is started later is no different.
+    // A process that is started later is no different.
     let vrrp = with.role(Role::Vrrp)?;
     signal_to(vrrp, Signal::SIGKILL)?;
     replaced(lab, &with, Role::Vrrp, vrrp)?;
@@ -130,10 +130,10 @@ fn each_process_holds_what_the_table_says(lab: &mut Lab) -> Res {
     Ok(())
 }
 
-/// Whether a process is what the table says of its role; if not, what it is.
+/// Whether a process matches the table row of its role; if not, its actual state.
 fn holds(pid: u32, name: RoleName, user: u32) -> Res<Result<(), String>> {
     let (status, row) = (Status::of(pid)?, row(name));
-    // What this machine does not give to root cannot be kept.
+    // Capabilities that root does not have on this machine cannot be kept.
     let keep = mask(row.keep) & Status::of(std::process::id())?.set("CapPrm")?;
     let sets = ["CapPrm", "CapEff", "CapInh", "CapAmb"].map(|set| status.set(set));
     let [permitted, effective, inheritable, ambient] = sets;
@@ -148,7 +148,7 @@ fn holds(pid: u32, name: RoleName, user: u32) -> Res<Result<(), String>> {
                 && status.field("Seccomp") == "2"
                 && hidden(pid)
         }
-        // Its programs may be root, and may gain privileges.
+        // Its programs may run as root, and may gain privileges.
         None => {
             same && status.is_all("Uid", 0)
                 && status.set("CapBnd")? & mask(&[Capability::CAP_NET_ADMIN]) != 0
@@ -159,13 +159,13 @@ fn holds(pid: u32, name: RoleName, user: u32) -> Res<Result<(), String>> {
     Ok(if good { Ok(()) } else { Err(format!("{name}: {}", status.0)) })
 }
 
-/// Whether others of its user cannot look into a process: its files in /proc are root's then.
+/// Whether other processes of its user cannot inspect a process: its files in /proc belong to root then.
 fn hidden(pid: u32) -> bool {
     fs::metadata(format!("/proc/{pid}/environ")).is_ok_and(|file| file.uid() == 0)
 }
 
 fn files_that_only_root_can_read_are_read(lab: &mut Lab) -> Res {
-    lab.subject.ours_only("its processes are all root")?;
+    lab.subject.ours_only("all its processes run as root")?;
     let pair = Pair::new(lab)?;
     let node = &pair.svr1;
     account(node)?;
@@ -181,7 +181,7 @@ fn files_that_only_root_can_read_are_read(lab: &mut Lab) -> Res {
     node.write("/etc/secret/part.conf", &other, 0o600)?;
     daemon.signal(Signal::SIGHUP)?;
     lab.after(mark).address(node, "10.0.0.101", true)?;
-    // What is wrong stands in the file that the configuration names, and nothing of before.
+    // The problems are in the configured file, and nothing of its old content.
     node.write("/etc/secret/checked", &"x".repeat(1 << 16), 0o600)?;
     node.write("/etc/secret/part.conf", &other.replace("priority", "priorty"), 0o600)?;
     daemon.signal(Signal::SIGHUP)?;
@@ -196,7 +196,7 @@ fn files_that_only_root_can_read_are_read(lab: &mut Lab) -> Res {
 fn a_notify_script_may_gain_privileges(lab: &mut Lab) -> Res {
     let pair = Pair::new(lab)?;
     let node = &pair.svr1;
-    // What sudo lives on: a program that belongs to root and takes on its rights.
+    // What sudo relies on: a setuid program of root.
     node.must(["cp", "/usr/bin/id", "/usr/local/bin/own-id"])?;
     node.must(["chmod", "4755", "/usr/local/bin/own-id"])?;
     gains(lab, node, "/usr/local/bin/own-id -u")
@@ -212,7 +212,7 @@ fn a_notify_script_goes_through_sudo(lab: &mut Lab) -> Res {
 
 /// A notify script of an ordinary user becomes root by this command, which prints the user.
 fn gains(lab: &Lab, node: &Node, gain: &str) -> Res {
-    lab.subject.ours_only("its processes are all root")?;
+    lab.subject.ours_only("all its processes run as root")?;
     account(node)?;
     let script = format!("#!/bin/sh\n{{ id -u; {gain}; }} >/run/told/ids 2>&1\n");
     node.write("/usr/local/bin/on_master", &script, 0o755)?;
@@ -231,7 +231,7 @@ fn gains(lab: &Lab, node: &Node, gain: &str) -> Res {
     Ok(())
 }
 
-/// What a compromised process of the daemon has: the channels that it was given.
+/// What a compromised process of the daemon has: its channels.
 struct Taken {
     pid: u32,
     supervisor: Channel,
@@ -255,7 +255,7 @@ impl Taken {
     }
 }
 
-/// How many descriptors a process has open.
+/// The number of open descriptors of a process.
 fn descriptors(pid: u32) -> Res<usize> {
     Ok(fs::read_dir(format!("/proc/{pid}/fd"))?.count())
 }
@@ -279,7 +279,7 @@ fn endless(length: i64) -> Res<OwnedFd> {
     Ok(fd)
 }
 
-/// All that such a process may try with the supervisor, once.
+/// Everything that such a process may try with the supervisor, once.
 fn attack(channel: &Channel, huge: &OwnedFd, round: usize) {
     let null = fs::File::open("/dev/null").ok();
     let beside: Vec<_> = null.iter().cycle().take(8).map(AsFd::as_fd).collect();
@@ -325,7 +325,7 @@ fn attack(channel: &Channel, huge: &OwnedFd, round: usize) {
 }
 
 fn a_compromised_process_cannot_harm_the_supervisor(lab: &mut Lab) -> Res {
-    lab.subject.ours_only("its processes are all root")?;
+    lab.subject.ours_only("all its processes run as root")?;
     let pair = Pair::new(lab)?;
     let node = &pair.svr1;
     account(node)?;
@@ -348,25 +348,25 @@ fn a_compromised_process_cannot_harm_the_supervisor(lab: &mut Lab) -> Res {
     let (mut rounds, mut last) = (0, begin);
     for round in 0_usize.. {
         attack(&taken.supervisor, &huge, round);
-        // One that gives no sign of life of its own any more is replaced, and the next one is taken over.
+        // A process that sends no heartbeats is replaced, and the next one is compromised.
         if round.is_multiple_of(16) && Some(taken.pid) != daemon.find(Role::Vrrp) {
             taken = Taken::over(daemon.role(Role::Vrrp)?)?;
         }
-        // On a busy machine it takes longer until both questions were asked.
+        // On a busy machine it takes longer until both requests are sent.
         if begin.elapsed() > Duration::from_secs(5) && (rounds >= 2 || begin.elapsed() > LIMIT) {
             break;
         }
         if last.elapsed() > Duration::from_millis(500) {
             last = Instant::now();
             most = most.max(own_memory(supervisor)?);
-            // A question and a reload in the midst of it.
+            // A request and a reload during the attack.
             daemon.signal(Signal::SIGHUP)?;
             let asked = Instant::now();
             let answer = node.output([EVERVIP, "status", "--json"])?;
             slowest = slowest.max(asked.elapsed());
             rounds += 1;
             let report: serde_json::Value = serde_json::from_str(&answer.stdout)?;
-            // The supervisor itself answers, within the second that it is given.
+            // The supervisor itself answers within its second.
             check!(report["daemon"]["pid"].is_u64(), "{report}");
         }
         let mut packet = [0; 4096];
@@ -388,7 +388,7 @@ fn a_compromised_process_cannot_harm_the_supervisor(lab: &mut Lab) -> Res {
         check!(line.starts_with("STATUS=") || !line.contains("taken over"), "{line}");
         check!(!line.contains('\x1b'), "{line:?}");
     }
-    check!(told.contains("STATUS="), "nothing was told: {told}");
+    check!(told.contains("STATUS="), "nothing was reported: {told}");
     let mark = lab.mark();
     steady(lab, mark, node, 3)?;
     check!(daemon.stop()?, "the exit status is not zero");
@@ -396,7 +396,7 @@ fn a_compromised_process_cannot_harm_the_supervisor(lab: &mut Lab) -> Res {
 }
 
 fn a_compromised_process_has_nothing_executed_but_what_is_configured(lab: &mut Lab) -> Res {
-    lab.subject.ours_only("its processes are all root")?;
+    lab.subject.ours_only("all its processes run as root")?;
     let pair = Pair::new(lab)?;
     let node = &pair.svr1;
     account(node)?;
@@ -411,7 +411,7 @@ fn a_compromised_process_has_nothing_executed_but_what_is_configured(lab: &mut L
     })?;
     let runner = daemon.role(Role::Runner)?;
     let taken = Taken::over(daemon.role(Role::Vrrp)?)?;
-    // Somebody else's process, which the runner is to take for one of its programs.
+    // A foreign process that the runner is made to treat as one of its programs.
     let mut other = std::process::Command::new("sleep").arg("600").spawn()?;
     let stranger = process::descriptor_of_process(i32::try_from(other.id())?)?;
     let change = |state| Some(Change { state, priority: 7 });
@@ -427,7 +427,7 @@ fn a_compromised_process_has_nothing_executed_but_what_is_configured(lab: &mut L
     let mark = lab.mark();
     for channel in &taken.others {
         let mut messages = vec![
-            // The program of a change for its status, programs that are not there, of a configuration that is not there.
+            // A notify program requested for its status, missing programs, a missing configuration.
             ToRunner::Run { run: 1, generation: 1, program: 0, timeout: second },
             ToRunner::Run { run: 2, generation: 1, program: 4711, timeout: second },
             ToRunner::Run { run: 3, generation: 9, program: 0, timeout: second },
@@ -450,7 +450,7 @@ fn a_compromised_process_has_nothing_executed_but_what_is_configured(lab: &mut L
         }
     }
     lab.after(mark).log(node, "not in the configuration, refused")?;
-    // What the configuration does name runs with what may be added, and nothing else.
+    // Configured programs run with the permitted arguments, and nothing else does.
     for channel in &taken.others {
         let message = ToRunner::Notice { id: 4 << 40, deliver: programs(1, 0, vec![chosen]) };
         let message = frame::encode(&message, vec![stranger.try_clone()?]).map_err(fail)?;
@@ -462,7 +462,7 @@ fn a_compromised_process_has_nothing_executed_but_what_is_configured(lab: &mut L
     let alive = other.try_wait()?.is_none();
     other.kill()?;
     other.wait()?;
-    check!(alive, "a process of somebody else was ended");
+    check!(alive, "a foreign process was ended");
     check!(told().lines().all(|line| line.starts_with("INSTANCE VRRP1 ")), "{}", told());
     check!(node.read("/run/owned").is_err(), "something else was executed");
     check!(daemon.find(Role::Runner) == Some(runner), "the runner was replaced");
@@ -480,7 +480,7 @@ pub mod guest {
     cases![Ipvs: the_checker_fills_and_empties_the_table_without_being_root];
 
     fn the_checker_fills_and_empties_the_table_without_being_root(lab: &mut Lab) -> Res {
-        lab.subject.ours_only("its processes are all root")?;
+        lab.subject.ours_only("all its processes run as root")?;
         let pair = Pair::new(lab)?;
         account(&pair.svr1)?;
         let service = "virtual_server 10.0.0.100 80 {\nlvs_sched rr\nlvs_method NAT\nprotocol TCP\n\

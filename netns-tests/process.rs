@@ -1,5 +1,5 @@
-//! The processes of the daemon: any of them may be killed or wedged, a second daemon is refused, a stop leaves nothing,
-//! a process that was held up causes no false failover.
+//! The processes of the daemon: any of them may be killed or hang, a second daemon is refused, a stop leaves nothing,
+//! and a stalled process causes no false failover.
 
 use std::io::Write;
 use std::process::{Command, Stdio};
@@ -57,18 +57,18 @@ fn a_killed_vrrp_process_keeps_its_addresses(lab: &mut Lab) -> Res {
     signal_to(vrrp, Signal::SIGKILL)?;
     replaced(lab, &primary, Role::Vrrp, vrrp)?;
     let later = lab.after(mark);
-    lab.subject.ours_only("its addresses go and the backup takes over")?;
+    lab.subject.ours_only("its addresses are removed and the backup takes over")?;
     steady(lab, mark, &pair.svr1, 4)?;
     check!(later.kernel(&pair.svr1).is_empty(), "{:?}", later.kernel(&pair.svr1));
     check!(later.adverts(&pair.svr2).is_empty(), "the backup took over");
-    // It goes on as master, however long it has been one: waiting for others first would be a gap.
+    // It continues as master, however long it has been master: waiting for others first would cause a gap.
     let waited = later.logs(&pair.svr1, "Entering BACKUP STATE");
     check!(waited.is_empty(), "{waited:?}");
     Ok(())
 }
 
 fn a_wedged_vrrp_process_is_replaced_before_others_take_over(lab: &mut Lab) -> Res {
-    lab.subject.ours_only("nobody watches over it")?;
+    lab.subject.ours_only("it does not supervise its processes")?;
     let pair = Pair::new(lab)?;
     let [primary, _backup] = pair.start(&lab.subject, FAILOVER)?;
     lab.always().some_garps(&pair.svr1, VIP.parse()?, 10)?;
@@ -87,7 +87,7 @@ fn a_wedged_vrrp_process_is_replaced_before_others_take_over(lab: &mut Lab) -> R
 }
 
 fn a_wedge_during_a_reload_is_noticed_as_fast(lab: &mut Lab) -> Res {
-    lab.subject.ours_only("nobody watches over it")?;
+    lab.subject.ours_only("it does not supervise its processes")?;
     let pair = Pair::new(lab)?;
     let [primary, _backup] = pair.start(&lab.subject, FAILOVER)?;
     lab.always().some_garps(&pair.svr1, VIP.parse()?, 10)?;
@@ -103,7 +103,7 @@ fn a_wedge_during_a_reload_is_noticed_as_fast(lab: &mut Lab) -> Res {
 }
 
 fn a_replaced_vrrp_process_repeats_no_notification(lab: &mut Lab) -> Res {
-    lab.subject.ours_only("its addresses go and the backup takes over")?;
+    lab.subject.ours_only("its addresses are removed and the backup takes over")?;
     let pair = Pair::new(lab)?;
     let script = "/usr/local/bin/on_state_change";
     pair.svr1.write(script, "#!/bin/sh\necho \"$@\" >>/run/told\n", 0o755)?;
@@ -148,7 +148,7 @@ fn a_script_that_runs_while_the_runner_is_replaced_runs_once(lab: &mut Lab) -> R
     let runner = daemon.role(Role::Runner)?;
     signal_to(runner, Signal::SIGKILL)?;
     replaced(lab, &daemon, Role::Runner, runner)?;
-    // The next state waits for the script of the last one, although another process started that.
+    // The script of the next state waits for the previous one, although another process started it.
     let mark = lab.mark();
     pair.cables[0].cut()?;
     lab.after(mark).log(&pair.svr1, "Entering FAULT STATE")?;
@@ -169,7 +169,7 @@ fn a_wedged_runner_delays_nothing(lab: &mut Lab) -> Res {
     runner(lab, Signal::SIGSTOP)
 }
 
-/// The process that runs scripts is hit; adverts go on, it is replaced, and scripts run again.
+/// The process that runs scripts gets a signal; adverts continue, it is replaced, and scripts run again.
 fn runner(lab: &mut Lab, signal: Signal) -> Res {
     lab.subject.ours_only("it has no such process")?;
     let pair = Pair::new(lab)?;
@@ -239,7 +239,7 @@ fn a_killed_supervisor_takes_everything_with_it(lab: &mut Lab) -> Res {
     let later = lab.after(mark);
     let (gone, _) = later.log(&pair.svr1, "the supervisor is gone")?;
     let (end, _) = later.advert(&pair.svr1, |advert| advert.priority() == 0)?;
-    // For a moment all goes on: one that is started again at once finds everything in place.
+    // Everything continues for a moment: a daemon that is restarted at once finds everything in place.
     let went_on = end.millis_since(gone);
     check!(went_on > 1_900.0, "it left after {went_on} ms");
     let adverts = later.adverts(&pair.svr1);
@@ -249,7 +249,7 @@ fn a_killed_supervisor_takes_everything_with_it(lab: &mut Lab) -> Res {
     lab.timeline().poll(LIMIT, "its children are gone", || {
         Ok(below.iter().all(|pid| !lives(*pid)).then_some(()))
     })?;
-    // It can be started again in spite of the pid files that were left.
+    // It can be started again despite the stale pid files.
     let mark = lab.mark();
     lab.subject.start(&pair.svr1)?;
     lab.after(mark).address(&pair.svr1, VIP, true)?;
@@ -268,7 +268,7 @@ fn a_second_daemon_is_refused(lab: &mut Lab) -> Res {
     steady(lab, mark, &pair.svr1, 3)?;
     check!(later.kernel(&pair.svr1).is_empty(), "{:?}", later.kernel(&pair.svr1));
     check!(primary.processes().len() > 1, "the first one lost a process");
-    // With files of its own it may run beside the first.
+    // With its own pid files it may run beside the first.
     let files =
         ["-p", "/run/second.pid", "-r", "/run/second-vrrp.pid", "-c", "/run/second-check.pid"];
     let text = FAILOVER[0].replace("router_id 41", "router_id 42").replace("0.100/24", "0.102/24");
@@ -348,17 +348,17 @@ fn a_master_that_was_held_up_settles_again(lab: &mut Lab) -> Res {
     let resumed = lab.mark();
     primary.signal_all(Signal::SIGCONT)?;
     lab.after(resumed).address(&pair.svr2, VIP, false)?;
-    // Others learned that the backup has it: they must be told again.
+    // Neighbours learned that the backup has it: it must be announced again.
     lab.after(resumed).some_garps(&pair.svr1, VIP.parse()?, 1)?;
     settled(lab, &pair)
 }
 
 fn a_blocked_log_delays_nothing(lab: &mut Lab) -> Res {
-    lab.subject.ours_only("it waits until the line is written")?;
+    lab.subject.ours_only("it blocks until the line is written")?;
     let pair = Pair::new(lab)?;
     pair.svr1.write(CONF, FAILOVER[0], 0o644)?;
     pair.svr2.write(CONF, FAILOVER[1], 0o644)?;
-    // Nobody reads the pipe, and it is full but for a few lines.
+    // The pipe has no reader, and is full except for a few lines.
     let (reader, mut writer) = std::io::pipe()?;
     fcntl(&writer, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
     while writer.write(&[b'.'; 1024]).is_ok() {}
@@ -372,7 +372,7 @@ fn a_blocked_log_delays_nothing(lab: &mut Lab) -> Res {
     lab.after(mark).some_garps(&pair.svr1, VIP.parse()?, 10)?;
     steady(lab, mark, &pair.svr1, 8)?;
     check!(lab.always().adverts(&pair.svr2).is_empty(), "the backup took over");
-    // What can be written again is: the log goes on when somebody reads.
+    // The log continues as soon as the pipe is read.
     pair.svr1.lines(reader, &"pipe".into());
     let mark = lab.mark();
     signal_to(child.id(), Signal::SIGTERM)?;
@@ -395,7 +395,7 @@ fn settled(lab: &Lab, pair: &Pair) -> Res {
 }
 
 fn a_keepalived_that_runs_is_refused_and_a_failed_start_leaves_no_file(lab: &mut Lab) -> Res {
-    lab.subject.ours_only("it is about the two of them")?;
+    lab.subject.ours_only("the test concerns both programs on one machine")?;
     let pair = Pair::new(lab)?;
     let node = &pair.svr1;
     node.write(CONF, FAILOVER[0], 0o644)?;
@@ -412,7 +412,7 @@ fn a_keepalived_that_runs_is_refused_and_a_failed_start_leaves_no_file(lab: &mut
     let later = lab.after(mark).kernel(node);
     check!(later.is_empty(), "{later:?}");
     check!(keepalived.stop()?, "keepalived ended badly");
-    // Nor do files of its own stay when one of them cannot be had, or when the start fails later.
+    // Its own files do not stay either if one of them cannot be locked, or if the start fails later.
     let before = files()?;
     for (file, vrrp) in
         [(CONF, "/nosuch/vrrp.pid"), ("/etc/keepalived/nosuch.conf", "/run/own-vrrp.pid")]
@@ -427,7 +427,7 @@ fn a_keepalived_that_runs_is_refused_and_a_failed_start_leaves_no_file(lab: &mut
 }
 
 fn a_stop_without_a_process_to_undo_it_is_undone_all_the_same(lab: &mut Lab) -> Res {
-    lab.subject.ours_only("it leaves the address")?;
+    lab.subject.ours_only("it does not remove the address")?;
     let pair = Pair::new(lab)?;
     let [primary, _backup] = pair.start(&lab.subject, FAILOVER)?;
     lab.always().some_garps(&pair.svr1, VIP.parse()?, 10)?;
@@ -447,7 +447,7 @@ fn a_stop_without_a_process_to_undo_it_is_undone_all_the_same(lab: &mut Lab) -> 
     Ok(())
 }
 
-/// Leaves a process so many descriptors that it may still open.
+/// Limits the number of descriptors that a process can still open.
 fn free_descriptors(pid: u32, free: usize) -> Res {
     let open: Vec<usize> = std::fs::read_dir(format!("/proc/{pid}/fd"))?
         .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
@@ -461,7 +461,8 @@ fn free_descriptors(pid: u32, free: usize) -> Res {
     Ok(())
 }
 
-/// A file system (FUSE) whose server takes requests and never answers: who looks for a file there cannot even be killed.
+/// A file system (FUSE) whose server accepts requests and never answers: a process that looks up a file there cannot be
+/// killed.
 const HANGING: &str = r#"
 import ctypes, os, struct, sys
 libc = ctypes.CDLL(None, use_errno=True)
@@ -483,7 +484,7 @@ while True:
 "#;
 
 fn a_configuration_on_a_hanging_file_system_does_not_hold_up_later_reloads(lab: &mut Lab) -> Res {
-    lab.subject.ours_only("the process of the addresses reads it, and hangs itself")?;
+    lab.subject.ours_only("its VRRP process reads the file, and hangs")?;
     if !std::path::Path::new("/sys/module/fuse").exists() {
         return Err(Stop::Skip("the kernel has no FUSE".into()));
     }
@@ -503,13 +504,13 @@ fn a_configuration_on_a_hanging_file_system_does_not_hold_up_later_reloads(lab: 
     let later = lab.after(mark);
     later.says(node, "fuse", "asked")?;
     let reader = daemon.role(Role::Config)?;
-    lab.note("another file, which can be read");
+    lab.note("another, valid file");
     let other = within(FAILOVER[0], "virtual_ipaddress {", "10.0.0.101/24");
     node.write(CONF, &other, 0o644)?;
     daemon.signal(Signal::SIGHUP)?;
     let applied = later.address(node, "10.0.0.101", true)?;
     let (begun, _) = later.log(node, "another reload follows")?;
-    // At most 5 s for the one that hangs, half a second for it to be killed, and what it takes to read the other one.
+    // At most 5 s for the one that hangs, half a second for the kill, and the time to read the other one.
     let took = applied.millis_since(begun);
     let bound = late::bound(6_500.0, begun, applied);
     check!(took < bound, "applied after {took} ms, {bound} ms at most");

@@ -1,5 +1,4 @@
-//! Reload: what is the same before and after is not touched, a bad file changes nothing, a good one is applied as a
-//! difference.
+//! Reload: unchanged objects are not touched, a bad file changes nothing, of a good one only the difference is applied.
 
 use nix::sys::signal::Signal;
 
@@ -47,11 +46,11 @@ fn the_same_file_again_touches_nothing(lab: &mut Lab) -> Res {
 }
 
 fn a_bad_file_is_refused_with_its_line_and_changes_nothing(lab: &mut Lab) -> Res {
-    lab.subject.ours_only("it goes on with what it understood of a bad file")?;
+    lab.subject.ours_only("it applies the valid part of a bad file")?;
     let pair = Pair::new(lab)?;
     let [primary, _backup] = pair.start(&lab.subject, FAILOVER)?;
     lab.always().some_garps(&pair.svr1, VIP.parse()?, 10)?;
-    // A word that is no keyword in line 15; another address, which must not come.
+    // An unknown word in line 15; another address, which must not be added.
     let bad =
         FAILOVER[0].replace("interface enp0s8", "intreface enp0s8").replace("0.100/24", "0.101/24");
     let line = bad.lines().position(|line| line.contains("intreface")).map_or(0, |at| at + 1);
@@ -70,13 +69,13 @@ fn a_bad_file_is_refused_with_its_line_and_changes_nothing(lab: &mut Lab) -> Res
         check!(later.kernel(&pair.svr1).is_empty(), "{:?}", later.kernel(&pair.svr1));
         check!(later.adverts(&pair.svr2).is_empty(), "the backup sent adverts");
     }
-    lab.note("a file that is not there");
+    lab.note("a file that does not exist");
     pair.svr1.must(["rm", CONF])?;
     let mark = lab.mark();
     primary.signal(Signal::SIGHUP)?;
     lab.after(mark).log(&pair.svr1, CONF)?;
     steady(lab, mark, &pair.svr1, 3)?;
-    check!(lab.after(mark).kernel(&pair.svr1).is_empty(), "the kernel was told something");
+    check!(lab.after(mark).kernel(&pair.svr1).is_empty(), "something was changed in the kernel");
     lab.note("a good file works again");
     pair.svr1.write(CONF, &FAILOVER[0].replace("0.100/24", "0.101/24"), 0o644)?;
     let mark = lab.mark();
@@ -133,7 +132,7 @@ fn an_address_that_moves_between_instances_stays(lab: &mut Lab) -> Res {
     unmoved(lab, &before, &after)
 }
 
-/// Reloads one node, alone, from one file to another; no address may come or go, and it stays master.
+/// Reloads one node, alone, from one file to another; no address may be added or removed, and it stays master.
 fn unmoved(lab: &mut Lab, before: &str, after: &str) -> Res {
     let pair = Pair::new(lab)?;
     pair.svr1.write(CONF, before, 0o644)?;
@@ -162,7 +161,7 @@ fn many_reloads_in_a_row_miss_no_advert(lab: &mut Lab) -> Res {
         primary.signal(Signal::SIGHUP)?;
         backup.signal(Signal::SIGHUP)?;
         if round % 5 == 4 {
-            // Let one go through to its end now and then.
+            // Let a reload complete from time to time.
             later.some_adverts(&pair.svr1, round / 5 + 1)?;
         }
     }
@@ -201,7 +200,7 @@ fn a_new_priority_is_advertised_at_once(lab: &mut Lab) -> Res {
     primary.signal(Signal::SIGHUP)?;
     let later = lab.after(mark);
     later.advert(&pair.svr1, |advert| advert.priority() == 90)?;
-    // The other one is the better now.
+    // The other router is better now.
     later.address(&pair.svr2, VIP, true)?;
     later.address(&pair.svr1, VIP, false)?;
     Ok(())
@@ -214,14 +213,14 @@ fn an_old_mistake_does_not_refuse_a_reload(lab: &mut Lab) -> Res {
     host.write(CONF, &old, 0o644)?;
     let daemon = lab.subject.start(host)?;
     lab.always().some_garps(host, VIP.parse()?, 10)?;
-    // The same mistake on another line, and an address more.
+    // The same mistake on another line, and an additional address.
     let more = format!("# lines\n\n{}", within(&old, "virtual_ipaddress {", "10.0.0.101/24"));
     host.write(CONF, &more, 0o644)?;
     let mark = lab.mark();
     daemon.signal(Signal::SIGHUP)?;
     let later = lab.after(mark);
     later.address(host, "10.0.0.101", true)?;
-    // The kernel's own word on the address comes after it, and is none of what follows.
+    // The kernel's event about the address comes after it, and does not belong to the following.
     later.wait("the route to the address", |event| match &event.what {
         What::Kernel(change) if event.node == host.name => {
             (change.to_string() == "route added").then_some(())
@@ -229,7 +228,7 @@ fn an_old_mistake_does_not_refuse_a_reload(lab: &mut Lab) -> Res {
         _ => None,
     })?;
     later.log(host, "Reload complete")?;
-    lab.subject.ours_only("it takes a new mistake on")?;
+    lab.subject.ours_only("it applies a file with a new mistake")?;
     let text = within(&more, "vrrp_instance VRRP1 {", "priorty 3").replace("0.101/24", "0.102/24");
     host.write(CONF, &text, 0o644)?;
     let mark = lab.mark();
@@ -255,14 +254,14 @@ fn an_old_mistake_does_not_refuse_a_reload(lab: &mut Lab) -> Res {
 }
 
 fn a_file_that_lost_every_virtual_router_is_refused(lab: &mut Lab) -> Res {
-    lab.subject.ours_only("it takes an empty file on")?;
+    lab.subject.ours_only("it applies an empty file")?;
     let pair = Pair::new(lab)?;
     let host = &pair.svr1;
     host.write(CONF, FAILOVER[0], 0o644)?;
     let daemon = lab.subject.start(host)?;
     lab.always().some_garps(host, VIP.parse()?, 10)?;
     let address = "static_ipaddress {\n10.0.0.77/24 dev enp0s8\n}\n";
-    for (text, why) in [("", "has nothing to do"), (address, "no virtual router")] {
+    for (text, why) in [("", "requires no process"), (address, "no virtual router")] {
         host.write(CONF, text, 0o644)?;
         let mark = lab.mark();
         daemon.signal(Signal::SIGHUP)?;
@@ -291,7 +290,7 @@ fn a_start_without_anything_usable_ends(lab: &mut Lab) -> Res {
     let mark = lab.mark();
     let daemon = lab.subject.start(host)?;
     check!(!daemon.ended(mark)?, "it ended as if all were well");
-    lab.subject.ours_only("its words are others")?;
+    lab.subject.ours_only("its messages differ")?;
     lab.after(mark).log(host, "nothing of the configuration can be used")?;
     Ok(())
 }

@@ -1,9 +1,10 @@
-//! Virtual routes from the file to the kernel's tables: the same as keepalived makes of the same file, put back when
-//! another program removes them, gone after a stop, and untouched by what happens to others.
+//! Virtual routes from the file to the kernel's tables: the same as keepalived's for the same file, restored when
+//! another program removes them, removed at a stop, and not affected by foreign routes.
 
 use nix::sys::signal::Signal;
 
 use crate::lab::daemon::{CONF, Daemon, Program, Role, signal_to};
+use crate::lab::kernel::{self, routes};
 use crate::lab::node::Node;
 use crate::lab::{LIMIT, Lab, Res, Stop};
 use crate::scenario::LAN;
@@ -19,7 +20,7 @@ cases![Here:
     many_routes_of_others_do_not_wake_the_daemon,
 ];
 
-/// Each with the prefix by which it is found, and the table it stands in.
+/// Each with the prefix by which it is found, and its table.
 const ROUTES: &[(&str, &str)] = &[
     ("10.1.0.0/24 via 10.0.0.1 dev enp0s8", "10.1.0.0/24"),
     ("10.1.1.0/24 via 10.0.0.1", "10.1.1.0/24"),
@@ -101,7 +102,7 @@ fn routes_with_tunnels_are_those_of_keepalived(lab: &mut Lab) -> Res {
 }
 
 fn each_way_of_a_route_has_its_own_tunnel(lab: &mut Lab) -> Res {
-    lab.subject.ours_only("it leaves out the tunnels of ways")?;
+    lab.subject.ours_only("it ignores the encapsulation of nexthops")?;
     needs(lab, "10.9.9.0/24 encap ip id 5 dst 192.0.2.1 dev lo", "tunnels of routes (LWTUNNEL)")?;
     let ways = "nexthop via 10.0.0.1 dev enp0s8 encap ip id 8 dst 192.0.2.3 \
                 nexthop via 10.0.0.2 dev enp0s8 encap ip6 id 9 dst 2001:db8::1 weight 2";
@@ -121,7 +122,7 @@ fn each_way_of_a_route_has_its_own_tunnel(lab: &mut Lab) -> Res {
     same(lab, &node, &before)
 }
 
-/// Skips the test where the kernel does not know such a route.
+/// Skips the test if the kernel does not support such a route.
 fn needs(lab: &mut Lab, route: &str, what: &str) -> Res {
     let node = lab.node("probe")?;
     node.ip(&format!("link set lo up\nroute add {route}\n"))
@@ -148,40 +149,7 @@ fn configuration(routes: &str) -> String {
     )
 }
 
-/// All routes of both families as `ip` shows them, without those of addresses, sorted.
-pub fn table(node: &Node) -> Res<Vec<String>> {
-    let mut all = Vec::new();
-    for family in ["-4", "-6"] {
-        // Of a route with several ways each stands on a line of its own.
-        let text = node.must(["ip", "-d", family, "route", "show", "table", "all"])?;
-        for line in text.lines() {
-            let line = line.split_whitespace().collect::<Vec<_>>().join(" ");
-            match all.last_mut() {
-                Some(last) if line.starts_with("nexthop") => *last = format!("{last} {line}"),
-                _ => all.push(line),
-            }
-        }
-    }
-    // What is left of a lifetime is never the same.
-    let whole = |line: String| match line.split_once(" expires ") {
-        Some((head, rest)) => {
-            let (_, rest) = rest.split_once(' ').unwrap_or((rest, ""));
-            format!("{head} expires {rest}")
-        }
-        None => line,
-    };
-    let mut all: Vec<String> =
-        all.into_iter().map(whole).filter(|line| !of_address(line)).collect();
-    all.sort();
-    Ok(all)
-}
-
-/// Whether the kernel made the route itself.
-fn of_address(line: &str) -> bool {
-    line.contains(" proto kernel ")
-}
-
-/// Starts a program with these routes on a machine of its own, and waits until it is master.
+/// Starts a program on a machine of its own and waits until it is master; yields the routes from before as well.
 fn begin(
     lab: &mut Lab,
     name: &str,
@@ -189,26 +157,24 @@ fn begin(
     text: &str,
 ) -> Res<(Node, Daemon, Vec<String>)> {
     let node = machine(lab, name)?;
-    node.write(CONF, text, 0o644)?;
-    let before = table(&node)?;
-    let daemon = program.start(&node)?;
-    lab.always().log(&node, "(VRRP1) Entering MASTER STATE")?;
+    let before = routes(&node)?;
+    let daemon = kernel::begin(lab, &node, program, text)?;
     Ok((node, daemon, before))
 }
 
 /// Runs keepalived and the program under test with these routes: the tables become the same; a route that is removed
 /// comes back; nothing is left after a stop.
-fn compare(lab: &mut Lab, routes: &[(&str, &str)]) -> Res {
+fn compare(lab: &mut Lab, cases: &[(&str, &str)]) -> Res {
     let keepalived = Program::keepalived()?;
-    let lines: String = routes.iter().map(|(line, _)| format!("  {line}\n")).collect();
+    let lines: String = cases.iter().map(|(line, _)| format!("  {line}\n")).collect();
     let text = configuration(&lines);
     let subject = lab.subject.clone();
     let (theirs, their, _) = begin(lab, "ka", &keepalived, &text)?;
     let (ours, our, before) = begin(lab, "our", &subject, &text)?;
     let mut wanted = Vec::new();
     let waited = lab.timeline().poll(LIMIT, "keepalived has added its routes", || {
-        wanted = table(&theirs)?;
-        Ok((wanted.len() >= before.len() + routes.len()).then_some(()))
+        wanted = routes(&theirs)?;
+        Ok((wanted.len() >= before.len() + cases.len()).then_some(()))
     });
     waited.map_err(|stop| match stop {
         Stop::Fail(text) => crate::lab::fail(format!("{text}: {wanted:#?}")),
@@ -218,12 +184,12 @@ fn compare(lab: &mut Lab, routes: &[(&str, &str)]) -> Res {
     their.stop()?;
 
     lab.note("another program removes those that are tracked: they name an interface");
-    let family = if routes.iter().any(|(_, name)| name.contains("::")) { "-6" } else { "-4" };
+    let family = if cases.iter().any(|(_, name)| name.contains("::")) { "-6" } else { "-4" };
     let is_tracked = |line: &str| {
         let (own, _) = line.split_once(" nexthop ").unwrap_or((line, ""));
         own.contains(" dev ") && !own.contains("no_track")
     };
-    let tracked: Vec<_> = routes.iter().filter(|(line, _)| is_tracked(line)).collect();
+    let tracked: Vec<_> = cases.iter().filter(|(line, _)| is_tracked(line)).collect();
     check!(!tracked.is_empty(), "none is tracked");
     for (_, name) in tracked {
         ours.must(["ip", family, "route", "del"].into_iter().chain(name.split(' ')))?;
@@ -237,19 +203,7 @@ fn compare(lab: &mut Lab, routes: &[(&str, &str)]) -> Res {
 
 /// Waits until the node has these routes.
 fn same(lab: &Lab, node: &Node, wanted: &[String]) -> Res {
-    let mut found = Vec::new();
-    let waited = lab.timeline().poll(LIMIT, &format!("the routes of {}", node.name), || {
-        found = table(node)?;
-        Ok((found == wanted).then_some(()))
-    });
-    waited.map_err(|stop| match stop {
-        Stop::Fail(text) => {
-            let missing: Vec<_> = wanted.iter().filter(|line| !found.contains(line)).collect();
-            let more: Vec<_> = found.iter().filter(|line| !wanted.contains(line)).collect();
-            crate::lab::fail(format!("{text}: missing {missing:#?}, too much {more:#?}"))
-        }
-        skip @ Stop::Skip(_) => skip,
-    })
+    kernel::same(lab, &format!("the routes of {}", node.name), wanted, || routes(node))
 }
 
 fn routes_stay_when_the_first_address_of_their_subnet_goes(lab: &mut Lab) -> Res {
@@ -260,7 +214,7 @@ fn routes_stay_where_the_kernel_promotes_secondary_addresses(lab: &mut Lab) -> R
     dropped(lab, "1")
 }
 
-/// A reload drops the first of two virtual addresses of a subnet, from the other of which a route sends.
+/// A reload drops the first of two virtual addresses of a subnet; the other is the source of a route.
 fn dropped(lab: &mut Lab, promote: &str) -> Res {
     lab.subject.ours_only("it loses the route and the address for a moment")?;
     let route = "  10.1.0.0/24 via 10.2.0.254 dev enp0s8 src 10.2.0.2\n";
@@ -270,10 +224,10 @@ fn dropped(lab: &mut Lab, promote: &str) -> Res {
         node.sysctl(&format!("net.ipv4.conf.{interface}.promote_secondaries"), promote)?;
     }
     node.write(CONF, &all, 0o644)?;
-    let before = table(&node)?;
+    let before = routes(&node)?;
     let daemon = lab.subject.start(&node)?;
     let has_route =
-        || Ok(table(&node)?.iter().any(|line| line.contains("10.1.0.0/24")).then_some(()));
+        || Ok(routes(&node)?.iter().any(|line| line.contains("10.1.0.0/24")).then_some(()));
     lab.timeline().poll(LIMIT, "the route is there", has_route)?;
     node.write(CONF, &all.replace("10.2.0.1/24\n", ""), 0o644)?;
     let mark = lab.mark();
@@ -282,27 +236,27 @@ fn dropped(lab: &mut Lab, promote: &str) -> Res {
     later.address(&node, "10.2.0.1", false)?;
     later.some_adverts(&node, 10)?;
     let touched = later.kernel(&node).into_iter().filter(|text| text.contains("10.2.0.2"));
-    // A secondary address that is promoted is told as new.
+    // A promoted secondary address is reported as new.
     let lost: Vec<String> = touched.filter(|text| text.ends_with("deleted")).collect();
     check!(lost.is_empty(), "{lost:?}");
-    let routes = node.must(["ip", "route", "show", "10.1.0.0/24"])?;
-    check!(routes.contains("via 10.2.0.254 dev enp0s8 proto keepalived src 10.2.0.2"), "{routes}");
+    let shown = node.must(["ip", "route", "show", "10.1.0.0/24"])?;
+    check!(shown.contains("via 10.2.0.254 dev enp0s8 proto keepalived src 10.2.0.2"), "{shown}");
     let value = node.read(format!("/proc/sys/net/ipv4/conf/{LAN}/promote_secondaries"))?;
     check!(value.trim() == promote, "promote_secondaries is {value}");
     check!(daemon.stop()?, "the exit status is not zero");
     same(lab, &node, &before)
 }
 
-/// A host that runs a routing daemon may have a million routes: none of them is the business of this one.
+/// A host with a routing daemon may have a million routes: none of them concerns this daemon.
 fn many_routes_of_others_do_not_wake_the_daemon(lab: &mut Lab) -> Res {
     const COUNT: usize = 2_000;
-    lab.subject.ours_only("it names its processes otherwise")?;
+    lab.subject.ours_only("its processes have other names")?;
     let text = configuration("  10.1.0.0/24 via 10.0.0.1 dev enp0s8\n");
     let (node, daemon, _) = begin(lab, "our", &lab.subject.clone(), &text)?;
     lab.timeline().poll(LIMIT, "the route is there", || {
-        Ok(table(&node)?.iter().any(|line| line.contains("10.1.0.0/24")).then_some(()))
+        Ok(routes(&node)?.iter().any(|line| line.contains("10.1.0.0/24")).then_some(()))
     })?;
-    // What is stopped does not read: all that would wake it stays in its queues.
+    // A stopped process does not read: everything that would wake it stays in its queues.
     let process = daemon.role(Role::Vrrp)?;
     daemon.signal(Signal::SIGSTOP)?;
     signal_to(process, Signal::SIGSTOP)?;
@@ -313,7 +267,7 @@ fn many_routes_of_others_do_not_wake_the_daemon(lab: &mut Lab) -> Res {
     let after = waiting(&node, process)?;
     lab.note(format!("{COUNT} routes: {before} octets waited before, {after} after"));
     check!(after < before + COUNT, "{} octets wait for {COUNT} routes", after - before);
-    // The test of the test: routes that bear the mark do wait.
+    // The test of the test: routes with the mark do wait there.
     node.ip(&(0..50)
         .map(|n| format!("route add 10.99.{n}.0/24 via 10.0.0.2 proto 18\n"))
         .collect::<String>())?;
@@ -341,7 +295,7 @@ fn waiting(node: &Node, process: u32) -> Res<usize> {
     Ok(ours.filter_map(|words| words.get(4)?.parse::<usize>().ok()).sum())
 }
 
-/// In the guest, whose kernel has what the machine's may lack.
+/// In the guest, whose kernel has features that the machine's may lack.
 pub mod guest {
     use super::{compare, needs};
     use crate::cases;

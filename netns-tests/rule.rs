@@ -1,10 +1,11 @@
-//! Policy rules, and what is static: the same as keepalived makes of the same file, put back when another program removes
-//! it, gone after a stop.
+//! Policy rules and static objects: the same as keepalived's for the same file, restored when another program removes
+//! them, removed at a stop.
 
 use crate::lab::daemon::{CONF, Program};
+use crate::lab::kernel::{routes, rules, same};
 use crate::lab::node::Node;
-use crate::lab::{LIMIT, Lab, Res, Stop};
-use crate::route::{machine, table};
+use crate::lab::{LIMIT, Lab, Res};
+use crate::route::machine;
 use crate::scenario::LAN;
 use crate::{cases, check};
 
@@ -14,7 +15,7 @@ cases![Here:
     an_instance_follows_the_interfaces_of_its_track_group,
 ];
 
-/// The preference is that of the position, from 100 on.
+/// The preference is the position, from 100.
 const RULES: &[&str] = &[
     "from 10.1.0.0/16 table 200",
     "to 10.2.3.4 lookup 201",
@@ -32,35 +33,6 @@ const RULES: &[&str] = &[
     "from 2001:db8:3::/48 unreachable",
     "from 10.8.0.0/16 table 207 no_track",
 ];
-
-/// The rules of both families as `ip` shows them, sorted.
-fn rules(node: &Node) -> Res<Vec<String>> {
-    let mut all = Vec::new();
-    for family in ["-4", "-6"] {
-        let text = node.must(["ip", "-d", family, "rule", "show"])?;
-        all.extend(text.lines().map(|line| format!("{family} {}", line.replace('\t', " "))));
-    }
-    all.sort();
-    Ok(all)
-}
-
-/// Waits until a list is as wanted.
-fn same(
-    lab: &Lab,
-    what: &str,
-    wanted: &[String],
-    mut list: impl FnMut() -> Res<Vec<String>>,
-) -> Res {
-    let mut found = Vec::new();
-    let waited = lab.timeline().poll(LIMIT, what, || {
-        found = list()?;
-        Ok((found == wanted).then_some(()))
-    });
-    waited.map_err(|stop| match stop {
-        Stop::Fail(text) => crate::lab::fail(format!("{text}: {found:#?}, not {wanted:#?}")),
-        skip @ Stop::Skip(_) => skip,
-    })
-}
 
 fn rules_are_those_of_keepalived(lab: &mut Lab) -> Res {
     let lines: String = (100..)
@@ -81,7 +53,7 @@ fn rules_are_those_of_keepalived(lab: &mut Lab) -> Res {
     lab.timeline().poll(LIMIT, "keepalived has added its rules", || {
         Ok((rules(&theirs)?.len() == before.len() + RULES.len()).then_some(()))
     })?;
-    // Ours bear the mark whether they are tracked or not: so a process that follows knows them.
+    // Ours have the mark whether they are tracked or not, so that the next process recognises them.
     let mark = |line: String| line.replace("proto unspec", "proto keepalived");
     let wanted: Vec<String> = rules(&theirs)?.into_iter().map(mark).collect();
     same(lab, "our rules", &wanted, || rules(&ours))?;
@@ -100,7 +72,7 @@ fn rules_are_those_of_keepalived(lab: &mut Lab) -> Res {
     let mark = lab.mark();
     ours.must(["ip", "rule", "del", "pref", "114"])?;
     lab.after(mark).some_adverts(&ours, 5)?;
-    check!(rules(&ours)?.len() == wanted.len() - 1, "the rule with no_track is put back");
+    check!(rules(&ours)?.len() == wanted.len() - 1, "the rule with no_track is restored");
 
     check!(our.stop()?, "the exit status is not zero");
     same(lab, "no rule is left", &before, || rules(&ours))
@@ -117,7 +89,7 @@ fn what_is_static_needs_no_instance(lab: &mut Lab) -> Res {
         let addresses = addresses.lines().filter_map(|line| line.split_whitespace().nth(3));
         let mut all: Vec<String> = addresses.map(str::to_owned).collect();
         all.sort();
-        all.extend(table(node)?);
+        all.extend(routes(node)?);
         all.extend(rules(node)?);
         Ok(all)
     };
@@ -143,7 +115,7 @@ fn what_is_static_needs_no_instance(lab: &mut Lab) -> Res {
              route del blackhole 10.9.0.0/16\n")?;
     same(lab, "it is put back", &wanted, || all(&ours))?;
     for what in ["address 10.7.0.1/24 on enp0s8", "rule 100 from 10.7.0.0/24 table 200"] {
-        let text = format!("static {what} was removed by another program, putting it back");
+        let text = format!("static {what} was removed by another program, restoring it");
         lab.after(mark).log(&ours, &text)?;
     }
 

@@ -147,7 +147,7 @@ fn start(program: &Program, nodes: [&Node; 2], configurations: [&str; 2]) -> Res
     Ok([program.start(first)?, program.start(second)?])
 }
 
-/// A machine with the addresses of three servers, on none of which anybody listens yet.
+/// A machine with the addresses of three servers, none of which listens yet.
 pub fn director(lab: &mut Lab) -> Res<Node> {
     let node = lab.node("director")?;
     node.ip("addr add 10.0.0.71/32 dev lo\naddr add 10.0.0.72/32 dev lo\naddr add 10.0.0.73/32 dev lo\n")?;
@@ -165,7 +165,7 @@ pub fn within(configuration: &str, block: &str, more: &str) -> String {
     configuration.replacen(block, &format!("{block}\n {more}"), 1)
 }
 
-/// Waits until the node has sent that many adverts after the mark; none may have been missed since the last one before.
+/// Waits until the node has sent this many adverts after the mark; none may be missing since the last one before it.
 pub fn steady(lab: &Lab, mark: Mark, node: &Node, count: usize) -> Res {
     lab.after(mark).some_adverts(node, count)?;
     let all = lab.always().adverts(node);
@@ -179,20 +179,20 @@ pub fn steady(lab: &Lab, mark: Mark, node: &Node, count: usize) -> Res {
     Ok(())
 }
 
-/// Adverts that are due each second came so: none was missed, none came too soon.
+/// Checks adverts that are due each second: none is missing, none is early.
 pub fn each_second(adverts: &[(Wall, Advert)]) -> Res {
     for pair in adverts.windows(2) {
         let (first, second) = (pair[0].0, pair[1].0);
         let gap = second.millis_since(first);
         let most = late::bound(1_500.0, first, second);
-        // The one after a late one comes at its own time.
+        // The one after a late one is on its regular time.
         let least = 900.0 - late::between(Wall(first.0 - 1_000_000_000), first);
         check!((least..most).contains(&gap), "{gap} ms between two adverts, {least} to {most}");
     }
     Ok(())
 }
 
-/// What came at `after` came at most that many milliseconds after `before`, but for what a bare timer was late.
+/// Checks that `after` is at most this many milliseconds after `before`, plus the lateness of a bare timer.
 #[track_caller]
 pub fn soon(before: Wall, after: Wall, millis: f64) -> Res {
     let (took, most) = (after.millis_since(before), late::bound(millis, before, after));
@@ -203,7 +203,7 @@ pub fn soon(before: Wall, after: Wall, millis: f64) -> Res {
     Err(fail(format!("it took {took} ms, at most {most} [{}:{}]", place.file(), place.line())))
 }
 
-/// Waits until another process has the role.
+/// Waits until a different process has the role.
 pub fn replaced(lab: &Lab, daemon: &Daemon, role: Role, old: u32) -> Res {
     lab.timeline().poll(LIMIT, &format!("another process with the role {role:?}"), || {
         Ok(daemon.find(role).filter(|pid| *pid != old && !lives(old)))

@@ -1,5 +1,5 @@
-//! Programs of users: none outlives what it was started for, none that hangs holds up another, and the last word of a
-//! stop is that of `notify_stop`.
+//! Users' programs: none outlives its purpose, one that hangs does not delay others, and `notify_stop` is the last one
+//! at a stop.
 
 use std::process::Command;
 
@@ -24,21 +24,21 @@ cases![Here:
 ];
 
 const VIP: &str = "10.0.0.100";
-/// What scripts have to say.
+/// The output of scripts.
 const TOLD: &str = "/run/told";
 
 fn script(node: &Node, name: &str, text: &str) -> Res {
     node.write(name, &format!("#!/bin/sh\n{text}\n"), 0o755)
 }
 
-/// Waits until scripts have told this.
+/// Waits until scripts have written this.
 fn told(lab: &Lab, node: &Node, text: &str) -> Res {
     lab.timeline().poll(LIMIT, &format!("`{text}` told by a script"), || {
         Ok(node.read(TOLD).unwrap_or_default().contains(text).then_some(()))
     })
 }
 
-/// Whether a process with this in its command line is there, as its own user sees it.
+/// Whether a process with this in its command line exists, as seen inside the node.
 fn runs(node: &Node, text: &str) -> Res<bool> {
     Ok(node.must(["ps", "-e", "-o", "stat=,args="])?.lines().any(|line| line.contains(text)))
 }
@@ -89,7 +89,7 @@ fn a_slow_script_of_the_master_does_not_outlive_notify_stop(lab: &mut Lab) -> Re
     Ok(())
 }
 
-/// Two scripts that never end, one that does not mind SIGTERM.
+/// Two scripts that never end, one of which ignores SIGTERM.
 const CHECKS: &str = "vrrp_script polite {\n script /run/polite.sh\n interval 1\n timeout 60\n weight 2\n}\n\
     vrrp_script deaf {\n script /run/deaf.sh\n interval 1\n timeout 60\n weight 2\n}\n";
 const TRACKS: &str = "track_script {\n polite\n deaf\n }";
@@ -121,7 +121,7 @@ fn a_check_script_ends_when_it_leaves_the_configuration(lab: &mut Lab) -> Res {
     let (pair, daemon) = checking(lab)?;
     pair.svr1.write(CONF, FAILOVER[0], 0o644)?;
     daemon.signal(Signal::SIGHUP)?;
-    // They would have a minute.
+    // They would run for a minute.
     for left in ["sleep 1001", "sleep 1002"] {
         lab.timeline().poll(LIMIT, &format!("the end of `{left}`"), || {
             Ok((!runs(&pair.svr1, left)?).then_some(()))
@@ -138,18 +138,18 @@ fn scripts_that_hang_hold_up_the_next_state_for_seconds_only(lab: &mut Lab) -> R
     pair.svr1.write(CONF, &text, 0o644)?;
     lab.subject.start(&pair.svr1)?;
     told(lab, &pair.svr1, "MASTER")?;
-    // Both that of the master and that of the fault would go on for a quarter of an hour.
+    // Both the script of the master and that of the fault would run for a quarter of an hour.
     pair.cables[0].cut()?;
     lab.always().log(&pair.svr1, "Entering FAULT STATE")?;
     pair.cables[0].mend()?;
     told(lab, &pair.svr1, "FAULT\nBACKUP\nMASTER\n")?;
-    lab.subject.ours_only("it lets them run on")?;
+    lab.subject.ours_only("it lets such scripts run on")?;
     let left = pair.svr1.must(["ps", "-e", "-o", "args="])?.matches("sleep 1003").count();
     check!(left == 1, "{left} scripts of a state that hang");
     Ok(())
 }
 
-/// Holds up whoever opens the file named first until its input ends, as a dead file server would.
+/// Blocks every process that opens the file named first until its input ends, like a dead file server.
 const HOLD: &str = "import fcntl, signal, sys
 signal.signal(signal.SIGIO, signal.SIG_IGN)
 file = open(sys.argv[1])
@@ -213,7 +213,7 @@ fn the_first_process_of_a_container_leaves_no_zombies(lab: &mut Lab) -> Res {
         Ok(all.lines().filter(|line| line.contains("<defunct>")).count())
     };
     lab.timeline().poll(LIMIT, "no zombies", || Ok((zombies()? == 0).then_some(())))?;
-    // Whoever kills it kills its child.
+    // Killing it kills its child.
     signal_to(unshare.pid, Signal::SIGKILL)
 }
 
@@ -228,7 +228,7 @@ fn a_check_script_is_logged_when_its_result_changes(lab: &mut Lab) -> Res {
     told(lab, &pair.svr1, "x\nx\nx\nx\nx\n")?;
     steady(lab, lab.mark(), &pair.svr1, 1)?;
     let lines = lab.always().logs(&pair.svr1, "chk");
-    // That it succeeded, and which script it is.
+    // Only that it succeeded, and which script it is.
     check!(lines.len() <= 2, "{lines:#?}");
     pair.svr1.write("/run/bad", "", 0o644)?;
     lab.always().log(&pair.svr1, "VRRP_Script(chk) failed")?;

@@ -1,5 +1,5 @@
-//! Virtual servers from the file to the table: what each kind of service becomes in the kernel, what becomes of it when
-//! servers fail and return, and what a reload changes. One machine that is director and servers at once.
+//! Virtual servers from the file to the table: the kernel entries of each kind of service, their changes when servers
+//! fail and return, and the effect of a reload. One machine is director and servers at once.
 
 use nix::sys::signal::Signal;
 
@@ -33,7 +33,7 @@ fn each_kind_of_service_is_in_the_table(lab: &mut Lab) -> Res {
         lines.extend(wanted);
     };
     let rr = "lvs_sched rr\nlvs_method DR\nprotocol TCP\n";
-    // Who is one client: masks are read from left to right, odd ones included.
+    // Persistence masks are read from left to right, odd ones included.
     add(
         one(
             "10.1.0.1 80",
@@ -77,7 +77,7 @@ fn each_kind_of_service_is_in_the_table(lab: &mut Lab) -> Res {
         one("10.1.0.6 0", "lvs_sched rr\nlvs_method DR\nprotocol TCP"),
         &["-A -t 10.1.0.6:0 -s rr -p 360", "-a -t 10.1.0.6:0 -r 10.0.0.71:0 -g -w 1"],
     );
-    // Nothing said: UDP, wlc, NAT.
+    // Defaults: UDP, wlc, NAT.
     add(
         one("10.1.0.7 80", ""),
         &["-A -u 10.1.0.7:80 -s wlc", "-a -u 10.1.0.7:80 -r 10.0.0.71:80 -m -w 1"],
@@ -133,7 +133,7 @@ fn schedulers_and_their_flags_are_in_the_table(lab: &mut Lab) -> Res {
     ipvs::becomes(&node, &lines.iter().map(String::as_str).collect::<Vec<_>>())
 }
 
-/// Two servers that are checked, weights 3 and 1, and what stands before and in them.
+/// Two checked servers with weights 3 and 1, with further lines of the service and of each server.
 fn checked(address: &str, lines: &str) -> String {
     let check = "TCP_CHECK {\nconnect_timeout 2\n}\n";
     format!(
@@ -145,8 +145,8 @@ fn checked(address: &str, lines: &str) -> String {
 
 fn without_its_servers_a_service_is_what_the_file_says(lab: &mut Lab) -> Res {
     let node = director(lab)?;
-    // Last number of the address, settings, what is there without servers, and with the second one of weight 1 only.
-    // As 71*3 72*1: last number of the server and weight.
+    // Last number of the address, settings, the entries without good servers, and with only the second one of weight 1.
+    // In the form 71*3 72*1: last number of the server and weight.
     let stories: [(u8, &str, &str, &str, &str); 9] = [
         (1, "", "", "72*1", "71*3 72*1"),
         (2, "sorry_server 10.0.0.99 80", "99*1", "72*1", "71*3 72*1"),
@@ -220,7 +220,7 @@ fn without_its_servers_a_service_is_what_the_file_says(lab: &mut Lab) -> Res {
 }
 
 fn a_reload_edits_what_differs_in_place(lab: &mut Lab) -> Res {
-    lab.subject.ours_only("it touches more, and takes dead servers for good")?;
+    lab.subject.ours_only("it changes more, and dead servers count as alive")?;
     let node = director(lab)?;
     let first = Server::web(&node, "10.0.0.71:80")?;
     let _second = Server::web(&node, "10.0.0.72:80")?;
@@ -237,13 +237,13 @@ fn a_reload_edits_what_differs_in_place(lab: &mut Lab) -> Res {
     lab.always().log(&node, "TCP connection to [10.0.0.71]:tcp:80 success.")?;
     lab.always().log(&node, "TCP connection to [10.0.0.72]:tcp:80 success.")?;
     ipvs::watch(&node)?;
-    // Reloads with this file; what is asked of the kernel for it.
+    // Reloads with this file; returns the requests to the kernel.
     let reload = |text: &str| -> Res<Vec<String>> {
         let mark = lab.mark();
         node.write(CONF, text, 0o644)?;
         daemon.signal(Signal::SIGHUP)?;
         lab.after(mark).log(&node, "Reload complete")?;
-        // The daemon has asked for everything when it does what comes after it.
+        // The daemon has requested everything when it requests the marker.
         let marker = one("fwmark 99", "lvs_sched rr\nlvs_method DR");
         let asked = lab.mark();
         node.write(CONF, &format!("{text}{marker}"), 0o644)?;
@@ -266,7 +266,7 @@ fn a_reload_edits_what_differs_in_place(lab: &mut Lab) -> Res {
     let shown = ipvs::table(&node)?;
     check!(shown.contains(&format!("{service} wlc -p 60")), "{shown:?}");
 
-    // What concerns checks and notices only is none of the kernel's business.
+    // Changes of checks and notices cause no request to the kernel.
     let text = text
         .replace("delay_loop 2", "delay_loop 1")
         .replace("weight 3", "weight 3\nnotify_down /bin/true")
@@ -278,7 +278,7 @@ fn a_reload_edits_what_differs_in_place(lab: &mut Lab) -> Res {
         .replace("weight 3", "weight 4")
         .replace("real_server 10.0.0.72", "real_server 10.0.0.73");
     let mut commands = reload(&text)?;
-    // Nobody listens on 73: its check may have said so by the time that the reload was over.
+    // 73 does not listen: its check may have failed before the end of the reload.
     commands.retain(|command| command != "DEL_DEST TCP 10.1.0.1:80 10.0.0.73:80");
     commands.sort();
     let wanted = [
@@ -287,7 +287,7 @@ fn a_reload_edits_what_differs_in_place(lab: &mut Lab) -> Res {
         "SET_DEST TCP 10.1.0.1:80 10.0.0.71:80 weight 4",
     ];
     let plain = |lines: &[String]| -> Vec<String> {
-        // A removal need not say a weight.
+        // A removal need not contain a weight.
         lines
             .iter()
             .map(|line| match line.strip_prefix("DEL_DEST") {
@@ -319,7 +319,7 @@ fn a_reload_edits_what_differs_in_place(lab: &mut Lab) -> Res {
     )
 }
 
-/// So many virtual servers with four servers each, the last one with another weight.
+/// This many virtual servers with four servers each, the last one with another weight.
 fn many(services: u16, weight: u8) -> String {
     (1..=services)
         .map(|n| {
@@ -351,7 +351,7 @@ fn many_services_travel_packed_and_one_change_alone(lab: &mut Lab) -> Res {
     };
     let begin = lab.always();
     let all = usize::from(SERVICES) * 5;
-    let what = "all services and servers were asked for";
+    let what = "all services and servers were read";
     let mut count = 0;
     let patient = begin.within(LIMIT.saturating_mul(4));
     patient.wait(what, |event| match &event.what {
@@ -375,7 +375,7 @@ fn many_services_travel_packed_and_one_change_alone(lab: &mut Lab) -> Res {
         What::Ipvs(_) => Some(()),
         _ => None,
     })?;
-    // The whole table is looked at after the reload; nothing of it is to be put right.
+    // The whole table is compared after the reload; no entry may need a correction.
     lab.after(mark).within(LIMIT.saturating_mul(4)).log(&node, "Reload complete")?;
     check!(daemon.stop()?, "the exit status is not zero");
     let reloaded = asked(mark);
@@ -405,7 +405,7 @@ fn scripts_of_servers_and_quorums_run_with_their_own_arguments(lab: &mut Lab) ->
     let says = |mark, lines: [&str; 2]| {
         lines.iter().try_for_each(|line| lab.after(mark).says(&node, "told", line))
     };
-    // What is in service from the start is no news, the quorum is.
+    // Servers in service from the start are not announced, the quorum is.
     lab.always().says(&node, "told", "<quorum><up>")?;
     lab.always().log(&node, "TCP connection to [10.0.0.71]:tcp:80 success.")?;
     let mark = lab.mark();
@@ -414,7 +414,7 @@ fn scripts_of_servers_and_quorums_run_with_their_own_arguments(lab: &mut Lab) ->
     let mark = lab.mark();
     let _first = Server::web(&node, "10.0.0.71:80")?;
     says(mark, ["<71><is up>", "<quorum><up>"])?;
-    // Without omega the end is no news.
+    // Without omega the stop is not announced.
     check!(daemon.stop()?, "the exit status is not zero");
     let said = lab.always().said(&node, "told");
     check!(said.len() == 5, "{said:?}");

@@ -1,5 +1,5 @@
-//! The control socket and `evervip status`: what a user sees of a live pair, and what a client or a hung process cannot do
-//! to it.
+//! The control socket and `evervip status`: a user's view of a running pair, and resistance to hostile clients and hung
+//! processes.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -51,7 +51,10 @@ fn a_pair_is_shown_and_so_is_its_failover(lab: &mut Lab) -> Res {
     let words: Vec<&str> = row.split_whitespace().collect();
     check!(matches!(words.as_slice(), [_, "enp0s8", "41", "MASTER", _, "200", "1", ..]), "{text}");
     check!(text.contains(&format!("configuration: {CONF}, read ")), "{text}");
-    // One by name, and the nearest one of a name that is wrong.
+    let metrics = pair.svr1.must([EVERVIP, "metrics"])?;
+    let state = "evervip_vrrp_state{instance=\"VRRP1\",interface=\"enp0s8\",vrid=\"41\"} 2\n";
+    check!(metrics.contains(state) && metrics.ends_with("# EOF\n"), "{metrics}");
+    // One by name, and the closest one for a wrong name.
     let one = status(&pair.svr1, &["VRRP1"])?;
     check!(one.status.success() && one.stdout.contains("VRRP1"), "{}", one.stdout);
     let none = status(&pair.svr1, &["VRPR1"])?;
@@ -104,7 +107,7 @@ fn a_hung_process_is_named_and_the_rest_is_shown(lab: &mut Lab) -> Res {
     let [primary, _backup] = pair.start(&lab.subject, FAILOVER)?;
     shown(lab, &pair.svr1, "MASTER")?;
     let vrrp = primary.role(Role::Vrrp)?;
-    // The supervisor comes first, or it would replace the process in the middle of the question.
+    // The supervisor comes first, or it would replace the process during the request.
     let both = [primary.pid, vrrp];
     for pid in both {
         signal_to(pid, Signal::SIGSTOP)?;
@@ -120,7 +123,7 @@ fn a_hung_process_is_named_and_the_rest_is_shown(lab: &mut Lab) -> Res {
     check!(report["daemon"]["unknown"] == "supervisor did not answer in 1 s", "{report}");
     check!(report["checker"].is_null(), "{report}");
     shown(lab, &pair.svr1, "MASTER")?;
-    // One that hangs alone is told by its name, and the others answer.
+    // If only one hangs, it is reported by name, and the others answer.
     signal_to(vrrp, Signal::SIGSTOP)?;
     let hung = status(&pair.svr1, &["--json"])?;
     let report: Value = serde_json::from_str(&hung.stdout)?;
@@ -140,7 +143,7 @@ fn the_process_that_answers_holds_nothing_and_is_replaced(lab: &mut Lab) -> Res 
     let group = pair.svr1.read("/etc/group")? + "evervip:x:990:\n";
     pair.svr1.write("/etc/group", &group, 0o644)?;
     let [primary, backup] = pair.start(&lab.subject, FAILOVER)?;
-    // With a user of its own, and where there is none.
+    // With its own user, and without that account.
     for (daemon, ids) in [(&primary, "990\t990\t990\t990"), (&backup, "0\t0\t0\t0")] {
         let api = daemon.role(Role::Api)?;
         lab.timeline().poll(LIMIT, "the process has given up its rights", || {
@@ -162,11 +165,11 @@ fn the_process_that_answers_holds_nothing_and_is_replaced(lab: &mut Lab) -> Res 
     lab.always().some_adverts(&pair.svr1, 2)?;
     let mark = lab.mark();
     let api = primary.role(Role::Api)?;
-    // Whoever connects in between is served by the next one.
+    // A client that connects in between is served by the next one.
     signal_to(api, Signal::SIGKILL)?;
     shown(lab, &pair.svr1, "MASTER")?;
     replaced(lab, &primary, Role::Api, api)?;
-    // One that hangs is ended though it belongs to another user.
+    // One that hangs is killed although it belongs to another user.
     let api = primary.role(Role::Api)?;
     shown(lab, &pair.svr1, "MASTER")?;
     signal_to(api, Signal::SIGSTOP)?;
@@ -206,7 +209,7 @@ fn clients_that_stall_or_flood_harm_nobody(lab: &mut Lab) -> Res {
     let silent: Vec<UnixStream> = (0..100).map(|_| connect(&pair.svr1)).collect::<Res<_>>()?;
     check!(instance(&pair.svr1)?["state"] == "MASTER", "not served beside silent clients");
     drop(silent);
-    // Each wrong request is answered with what is wrong.
+    // Each wrong request is answered with its error.
     let answers = talk(&pair.svr1, "{\"id\":5,\"request\":\"stauts\"}\n?nonsense\n{\"id\":6}\n")?;
     let [first, second, third] = answers.as_slice() else {
         return Err(fail(format!("{answers:?}")));
@@ -250,7 +253,7 @@ fn instance(node: &Node) -> Res<Value> {
     Ok(report(node)?["vrrp"]["instances"][0].clone())
 }
 
-/// Waits until the instance is shown in this state. Before the daemon has started nobody answers.
+/// Waits until the instance is shown in this state. Before the daemon has started there is no answer.
 fn shown(lab: &Lab, node: &Node, state: &str) -> Res<Value> {
     lab.timeline().poll(LIMIT, &format!("{} is shown as {state}", node.name), || {
         let output = status(node, &["--json"])?;
@@ -267,7 +270,7 @@ fn connect(node: &Node) -> Res<UnixStream> {
     Ok(node.run(|| UnixStream::connect(SOCKET))??)
 }
 
-/// What is answered to these lines.
+/// The answers to these lines.
 fn talk(node: &Node, lines: &str) -> Res<Vec<Value>> {
     let mut stream = connect(node)?;
     stream.set_read_timeout(Some(LIMIT))?;

@@ -1,4 +1,4 @@
-//! The unit under a real systemd: start, reload with a good and a bad file, stop, and what the journal keeps.
+//! The unit under a real systemd: start, reload with a good and a bad file, stop, and the journal entries.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -35,7 +35,7 @@ impl Installed {
         let name =
             match lab.subject.make {
                 Make::Keepalived => {
-                    // The guest hides the unit that would start by itself.
+                    // The guest masks the unit that would start by itself.
                     host.must(["rm", "-f", "/etc/systemd/system/keepalived.service"])?;
                     host.write("/etc/default/keepalived", "DAEMON_ARGS=\"-D\"\n", 0o644)?;
                     "keepalived.service"
@@ -69,7 +69,7 @@ impl Installed {
         Ok(text.trim().to_owned())
     }
 
-    /// Waits until the journal of the unit has an entry whose message holds the text; yields its fields.
+    /// Waits until the journal of the unit has an entry whose message contains the text; returns its fields.
     fn journal(&self, lab: &Lab, text: &str) -> Res<BTreeMap<String, String>> {
         let words = ["journalctl", "--unit", self.name, "--output", "json", "--no-pager"];
         lab.timeline().poll(LIMIT, &format!("`{text}` in the journal"), || {
@@ -87,7 +87,7 @@ impl Installed {
         })
     }
 
-    /// What the journal has, for the report of a failure.
+    /// The content of the journal, for the report of a failure.
     fn story(&self) -> String {
         let output = self.host.output(["journalctl", "--no-pager", "--unit", self.name]);
         output.map_or_else(|_| String::new(), |output| output.stdout)
@@ -153,7 +153,7 @@ fn the_journal_keeps_the_instance_and_its_state(lab: &mut Lab) -> Res {
     check!(unit.systemctl("start")?, "the unit does not start: {}", unit.story());
     let entry = unit.journal(lab, "(VRRP1) Entering MASTER STATE")?;
     unit.systemctl("stop")?;
-    lab.subject.ours_only("it writes text only")?;
+    lab.subject.ours_only("it logs plain text only")?;
     let field = |name: &str| entry.get(name).map(String::as_str);
     check!(field("INSTANCE") == Some("VRRP1"), "{entry:#?}");
     check!(field("VRID") == Some("41"), "{entry:#?}");
@@ -164,7 +164,7 @@ fn the_journal_keeps_the_instance_and_its_state(lab: &mut Lab) -> Res {
 }
 
 fn a_unit_whose_process_dies_is_started_again(lab: &mut Lab) -> Res {
-    lab.subject.ours_only("its unit does not ask for it")?;
+    lab.subject.ours_only("its unit does not configure a restart")?;
     let unit = Installed::new(lab)?;
     check!(unit.systemctl("start")?, "the unit does not start: {}", unit.story());
     lab.always().address(&unit.host, VIP, true)?;
@@ -175,7 +175,7 @@ fn a_unit_whose_process_dies_is_started_again(lab: &mut Lab) -> Res {
         Ok((now != main && now != "0" && unit.show("ActiveState")? == "active").then_some(()))
     };
     lab.timeline().poll(LIMIT, "the unit runs again", other)?;
-    // Whether the old processes could still take the address away or not: it is held and advertised again.
+    // Whether or not the old processes could still remove the address: it is held and advertised again.
     lab.after(lab.mark()).some_adverts(&unit.host, 2)?;
     lab.timeline().poll(LIMIT, "the address is there", || {
         Ok(unit.host.has(LAN, "10.0.0.100/24")?.then_some(()))
@@ -185,7 +185,7 @@ fn a_unit_whose_process_dies_is_started_again(lab: &mut Lab) -> Res {
 }
 
 fn the_unit_is_sound(lab: &mut Lab) -> Res {
-    lab.subject.ours_only("its unit is not ours")?;
+    lab.subject.ours_only("it has its own unit")?;
     let unit = Installed::new(lab)?;
     let output = unit.host.output(["systemd-analyze", "verify", "--man=no", unit.name])?;
     check!(output.status.success() && output.stderr.is_empty(), "{}", output.stderr);
@@ -193,7 +193,7 @@ fn the_unit_is_sound(lab: &mut Lab) -> Res {
     let text = unit.host.must(options)?;
     lab.note(&text);
     let line = text.lines().last().unwrap_or_default();
-    // Told, not judged: scripts of users run inside, and roles confine themselves.
+    // Reported, not asserted: users' scripts run inside, and roles confine themselves.
     let level: Option<f64> = line.split_whitespace().find_map(|word| word.parse().ok());
     level.ok_or_else(|| fail(format!("no exposure level in `{line}`")))?;
     Ok(())
@@ -219,6 +219,6 @@ fn what_scripts_mount_is_there_for_the_host(lab: &mut Lab) -> Res {
     let _ = unit.host.output(["ip", "netns", "del", "inner"]);
     seen?;
     let inside = inside?;
-    check!(inside.status.success(), "the namespace is not there: {}", inside.stderr);
+    check!(inside.status.success(), "the namespace does not exist: {}", inside.stderr);
     Ok(())
 }

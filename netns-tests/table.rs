@@ -1,5 +1,5 @@
-//! The connection to the kernel's IPVS against the kernel: what is written is read back and is what `ipvsadm` shows,
-//! and the kernel answers as the planner's model of it does.
+//! The IPVS connection with a real kernel: written entries are read back and shown by `ipvsadm`, and the kernel's
+//! answers match those of the planner's model.
 
 use std::net::IpAddr;
 use std::time::Instant;
@@ -44,7 +44,7 @@ fn destination(forward: Forward, weight: u32) -> Destination {
     Destination { forward, weight, upper_threshold: 0, lower_threshold: 0 }
 }
 
-/// A table with everything that a configuration can ask for, and the lines `ipvsadm` has for it.
+/// A table with everything that can be configured, and its lines in `ipvsadm`.
 fn everything() -> (Table, Vec<&'static str>) {
     let mut table = Table::default();
     let mut add = |key, settings, servers: &[(DestinationKey, Destination)]| {
@@ -154,7 +154,7 @@ fn everything() -> (Table, Vec<&'static str>) {
 
 fn every_attribute_is_read_back_and_shown(lab: &mut Lab) -> Res {
     let node = lab.node("director")?;
-    // Another's entry, which is none of our business.
+    // A foreign entry, which must not be touched.
     node.must(["ipvsadm", "-A", "-t", "10.9.9.9:9", "-s", "rr"])?;
     let (table, lines) = everything();
     let wanted = table.clone();
@@ -185,7 +185,7 @@ fn every_attribute_is_read_back_and_shown(lab: &mut Lab) -> Res {
     let words: Vec<&str> = line.split_whitespace().collect();
     check!(words.get(2..4) == Some(&["100", "50"]), "{limits}");
 
-    // Everything changes in place, nothing is made anew, and then all of it goes.
+    // Everything changes in place, nothing is recreated, and then everything is removed.
     let mut changed = table.clone();
     for entry in changed.services.values_mut() {
         entry.settings.scheduler = Name::from("wlc");
@@ -270,7 +270,7 @@ fn the_kernel_answers_as_the_model_does(lab: &mut Lab) -> Res {
         let refused = outcomes.iter().filter(|outcome| **outcome != Outcome::Done).count();
         check!(refused > 50, "seed {seed}: only {refused} refusals");
     }
-    // What only a kernel knows.
+    // Errors that only a kernel gives.
     let unknown = node.run(|| {
         let service = ServiceKey::Mark { mark: 9, family: Family::V4 };
         let settings = settings("nosuch", Family::V4);
@@ -304,7 +304,7 @@ fn a_large_table_travels_packed(lab: &mut Lab) -> Res {
         let read = ipvs.read(&keys);
         sent.push(ipvs.sent());
         let all = begin.elapsed();
-        // As an audit reads it.
+        // In parts, as in an audit.
         let parts: Result<Vec<Table>, _> = keys.chunks(64).map(|keys| ipvs.read(keys)).collect();
         sent.push(ipvs.sent());
         (outcomes, read, parts, [written, all - written, begin.elapsed() - all], sent)
@@ -312,13 +312,13 @@ fn a_large_table_travels_packed(lab: &mut Lab) -> Res {
     lab.note(format!("{} operations, reading, in parts: {times:?}", outcomes.len()));
     check!(outcomes.len() == 5 * usize::from(SERVICES), "{}", outcomes.len());
     check!(outcomes.iter().all(|outcome| *outcome == Outcome::Done), "something was refused");
-    check!(read? == table, "what is read is not what was written");
+    check!(read? == table, "the table read differs from the one written");
     let mut joined = Table::default();
     joined.services.extend(parts?.into_iter().flat_map(|part| part.services));
-    check!(joined == table, "what is read in parts is not what was written");
-    // A hundred operations in a datagram, after the question for the family.
+    check!(joined == table, "the table read in parts differs from the one written");
+    // A hundred operations in a datagram, after the request for the family.
     check!(sent[0] == 1 + outcomes.len().div_ceil(100) as u64, "{sent:?}");
-    // A list costs a question for each service, one datagram or two for the list; parts no more than one each.
+    // A list costs a request for each service, and one or two datagrams for the list; parts cost at most one more each.
     let [list, parts] = [sent[1] - sent[0], sent[2] - sent[1]];
     let services = u64::from(SERVICES);
     check!(list >= services && parts <= services + services.div_ceil(64), "{sent:?}");

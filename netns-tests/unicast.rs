@@ -1,5 +1,5 @@
-//! Adverts by unicast and authenticated adverts: with Debian's keepalived in both roles, the same packets, and nothing
-//! that goes to a group.
+//! Adverts by unicast and authenticated adverts: with Debian's keepalived in both roles, identical packets, and nothing
+//! sent to a group.
 
 use std::net::IpAddr;
 
@@ -30,7 +30,7 @@ cases![Here:
 
 const VIP: &str = "10.0.0.100";
 
-/// The failover example by unicast, each router the peer of the other.
+/// The failover example by unicast; each router is the peer of the other.
 fn pair() -> [String; 2] {
     let of = |text: &str, own: &str, peer: &str| {
         let lines = format!("unicast_src_ip {own}\n unicast_peer {{\n {peer}\n }}\n");
@@ -139,7 +139,7 @@ fn a_source_that_comes_later_is_waited_for(lab: &mut Lab) -> Res {
     }
     lab.after(mark).address(&pair.svr1, VIP, true)?;
     lab.after(mark).address(&pair.svr2, VIP, false)?;
-    // It is taken away from the living master: the other one is told.
+    // It is removed from the living master: the other router receives a farewell.
     let mark = lab.mark();
     pair.svr1.ip("addr del 10.0.0.75/32 dev lo\n")?;
     lab.after(mark).advert(&pair.svr1, |advert| advert.priority() == 0)?;
@@ -158,7 +158,7 @@ fn a_reload_from_multicast_to_unicast_keeps_one_master(lab: &mut Lab) -> Res {
         node.write(CONF, text, 0o644)?;
         daemon.signal(Signal::SIGHUP)?;
     }
-    // The farewell goes where the adverts went; the first of the new ones where they go now.
+    // The farewell is sent to the old destination; the first new advert to the new one.
     let group: IpAddr = "224.0.0.18".parse()?;
     lab.after(mark).advert(&pair.svr1, |a| a.priority() == 0 && a.target == group)?;
     let peer: IpAddr = "10.0.0.72".parse()?;
@@ -231,7 +231,7 @@ fn trailers_elect_over_both_families_and_keys_can_be_changed(lab: &mut Lab) -> R
     check!(key == Some(&2), "the trailer names key {key:?}");
     check!(lab.always().adverts(&pair.svr2).is_empty(), "the backup sent adverts");
 
-    lab.note("the primary sends what the backup does not believe");
+    lab.note("the primary sends adverts that the backup does not accept");
     let mark = lab.mark();
     pair.svr1.write(CONF, &of(FAILOVER[0], 2, &[(2, old)]), 0o644)?;
     primary.signal(Signal::SIGHUP)?;

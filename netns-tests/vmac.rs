@@ -1,5 +1,5 @@
-//! Virtual MACs: the interfaces that are made for them are those of keepalived, adverts and answers come from them and
-//! from nothing else, a backup sends nothing from them, and they are put back when another program removes them.
+//! Virtual MACs: their interfaces are like keepalived's, adverts and answers are sent only from them, a backup sends
+//! nothing from them, and they are restored when another program removes them.
 
 use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpStream};
@@ -10,6 +10,7 @@ use nix::sys::signal::Signal;
 use crate::interop::both_ways;
 use crate::lab::daemon::{CONF, Daemon, Program, Role, signal_to};
 use crate::lab::frame::{Frame, Mac};
+use crate::lab::kernel;
 use crate::lab::node::Node;
 use crate::lab::timeline::{Mark, What};
 use crate::lab::{LIMIT, Lab, Res};
@@ -25,6 +26,7 @@ cases![Here:
     an_interface_that_others_remove_comes_back,
     an_interface_outlives_the_process_and_goes_with_the_daemon,
     a_name_that_somebody_has_is_waited_for,
+    reports_of_the_segment_are_switched_off_while_that_is_asked_for,
 ];
 
 const VIP: &str = "10.0.0.100";
@@ -45,7 +47,7 @@ fn pair(more: &str) -> ([String; 2], u8) {
 }
 
 /// Two interfaces with addresses of both families.
-fn machine(lab: &mut Lab, name: &str) -> Res<Node> {
+pub fn machine(lab: &mut Lab, name: &str) -> Res<Node> {
     let node = lab.node(name)?;
     for (interface, net) in [(LAN, "10.0.0"), ("enp0s9", "10.0.1")] {
         let segment = format!("{name}-{interface}");
@@ -59,40 +61,10 @@ fn machine(lab: &mut Lab, name: &str) -> Res<Node> {
     Ok(node)
 }
 
-/// Interfaces on others, addresses, routes and the settings that go with them, sorted.
-fn state(node: &Node) -> Res<Vec<String>> {
-    let mut all = Vec::new();
-    for line in node.must(["ip", "-d", "-o", "link"])?.lines() {
-        let words: Vec<&str> = line.split_whitespace().collect();
-        let after = |word: &str| {
-            let place = words.iter().position(|other| *other == word);
-            place.and_then(|place| words.get(place + 1)).copied().unwrap_or("-")
-        };
-        let Some(place) = words.iter().position(|word| matches!(*word, "macvlan" | "ipvlan"))
-        else {
-            continue;
-        };
-        // `macvlan mode private`, `ipvlan  mode l2 bridge`
-        let mode = words.get(place..place + 4).unwrap_or_default().join(" ");
-        let (name, flags) =
-            (words.get(1).copied().unwrap_or("-"), words.get(2).copied().unwrap_or("-"));
-        // That of an ipvlan is its parent's.
-        let mac = if mode.contains("ipvlan") { "-" } else { after("link/ether") };
-        let group = after("group");
-        all.push(format!(
-            "link {name} {flags} {mac} group {group} {mode} addrgenmode {}",
-            after("addrgenmode")
-        ));
-    }
-    for line in node.must(["ip", "-o", "addr"])?.lines() {
-        let words: Vec<&str> = line.split_whitespace().skip(1).collect();
-        let end =
-            words.iter().position(|word| word.starts_with("valid_lft")).unwrap_or(words.len());
-        // The mark of what put it there.
-        let words =
-            words.iter().take(end).filter(|w| !matches!(**w, "\\" | "proto" | "keepalived"));
-        all.push(format!("address {}", words.copied().collect::<Vec<_>>().join(" ")));
-    }
+/// Stacked interfaces, addresses, routes and related settings, sorted.
+pub fn state(node: &Node) -> Res<Vec<String>> {
+    let mut all = kernel::links(node)?;
+    all.extend(kernel::addresses(node)?);
     for family in ["-4", "-6"] {
         for line in node.must(["ip", family, "route"])?.lines() {
             // That of the link-local address, see `what_is_made_is_what_keepalived_makes`.
@@ -101,20 +73,12 @@ fn state(node: &Node) -> Res<Vec<String>> {
             }
         }
     }
-    for interface in node.must(["ls", "/proc/sys/net/ipv4/conf"])?.split_whitespace() {
-        for setting in
-            ["arp_ignore", "arp_filter", "rp_filter", "accept_local", "promote_secondaries"]
-        {
-            let value = node.read(format!("/proc/sys/net/ipv4/conf/{interface}/{setting}"))?;
-            // Version 2.4 sets it on interfaces for IPv6 as well, 2.2.7 does not.
-            let for_v6 = ["vrrp6.", "vrrp2.", "vrrp.57"];
-            let of_v6 =
-                setting == "arp_ignore" && for_v6.iter().any(|name| interface.starts_with(name));
-            if !of_v6 {
-                all.push(format!("{interface} {setting} {}", value.trim()));
-            }
-        }
-    }
+    // Version 2.4 sets it on interfaces for IPv6 as well, 2.2.7 does not.
+    let of_v6 = |line: &String| {
+        ["vrrp6.", "vrrp2.", "vrrp.57"].iter().any(|name| line.starts_with(name))
+            && line.contains(" arp_ignore ")
+    };
+    all.extend(kernel::settings(node)?.into_iter().filter(|line| !of_v6(line)));
     all.sort();
     Ok(all)
 }
@@ -127,7 +91,8 @@ fn instance(vrid: u8, lines: &str, addresses: &str, excluded: &str) -> String {
     )
 }
 
-/// Starts a program on a machine of its own and waits until these instances are masters.
+/// Starts a program on a machine of its own and waits until its instances are masters; yields the state from before
+/// as well.
 fn begin(
     lab: &mut Lab,
     name: &str,
@@ -135,32 +100,13 @@ fn begin(
     text: &str,
 ) -> Res<(Node, Daemon, Vec<String>)> {
     let node = machine(lab, name)?;
-    node.write(CONF, text, 0o644)?;
     let before = state(&node)?;
-    let daemon = program.start(&node)?;
-    for line in text.lines().filter_map(|line| line.strip_prefix("vrrp_instance ")) {
-        let name = line.trim_end_matches(" {");
-        lab.always().log(&node, &format!("({name}) Entering MASTER STATE"))?;
-    }
+    let daemon = kernel::begin(lab, &node, program, text)?;
     Ok((node, daemon, before))
 }
 
 fn same(lab: &Lab, node: &Node, wanted: &[String]) -> Res {
-    let mut found = Vec::new();
-    let waited = lab.timeline().poll(LIMIT, "the kernel has what is wanted", || {
-        found = state(node)?;
-        Ok((found == wanted).then_some(()))
-    });
-    let only = |a: &[String], b: &[String]| -> Vec<String> {
-        a.iter().filter(|line| !b.contains(line)).cloned().collect()
-    };
-    check!(
-        waited.is_ok(),
-        "missing {:#?}, too much {:#?}",
-        only(wanted, &found),
-        only(&found, wanted)
-    );
-    Ok(())
+    kernel::same(lab, "the kernel has what is wanted", wanted, || state(node))
 }
 
 fn what_is_made_is_what_keepalived_makes(lab: &mut Lab) -> Res {
@@ -194,8 +140,8 @@ fn what_is_made_is_what_keepalived_makes(lab: &mut Lab) -> Res {
         let there = |address: &str| wanted.iter().any(|line| line.contains(address));
         Ok((there("10.0.0.100/") && there("10.0.0.108/") && there("2001:db8:1::6")).then_some(()))
     })?;
-    // keepalived puts the link-local address of the parent on interfaces for IPv6, to send from it. Ours needs none for that,
-    // and the two interfaces would both answer for it.
+    // keepalived adds the link-local address of the parent to interfaces for IPv6, to send from it. Ours does not need
+    // it for that, and both interfaces would answer for it.
     wanted.retain(|line| !(line.starts_with("address vrrp") && line.contains("fe80::71/64")));
     same(lab, &ours, &wanted)?;
     their.stop()?;
@@ -224,7 +170,7 @@ fn source(frame: &Frame) -> Option<Mac> {
 }
 
 fn adverts_and_answers_come_from_the_virtual_mac_alone(lab: &mut Lab) -> Res {
-    lab.subject.ours_only("its membership reports are stopped by nftables alone")?;
+    lab.subject.ours_only("only nftables stops its membership reports")?;
     let (pair, (texts, vrid)) = (Pair::new(lab)?, pair(""));
     let mac = virtual_mac(vrid);
     let mark = lab.mark();
@@ -269,7 +215,7 @@ fn adverts_and_answers_come_from_the_virtual_mac_alone(lab: &mut Lab) -> Res {
     let again = lab.subject.start(&pair.svr1)?;
     lab.after(mark).address(&pair.svr2, VIP, false)?;
     lab.after(mark).some_adverts(&pair.svr1, 2)?;
-    // A crash leaves memberships to the kernel, none of which is of the virtual address.
+    // After a crash the kernel handles the memberships, none of which is on the virtual MAC.
     let silent = lab.mark();
     steady(lab, silent, &pair.svr1, 3)?;
     let leaked = frames_from(lab, silent, &pair.svr2, mac);
@@ -305,7 +251,7 @@ fn adverts_leave_by_the_parent_where_that_is_asked_for(lab: &mut Lab) -> Res {
     Ok(())
 }
 
-/// Asks a host for a connection: that nobody listens is an answer.
+/// Tries to connect to a host: a refused connection counts as an answer.
 fn reach(node: &Node, address: &'static str) -> Res {
     let answer = node.run(move || {
         let address = SocketAddr::new(address.parse().expect("an address"), 9);
@@ -320,7 +266,7 @@ fn index(node: &Node, name: &str) -> Res<String> {
 }
 
 fn an_interface_that_others_remove_comes_back(lab: &mut Lab) -> Res {
-    lab.subject.ours_only("it does not put everything right")?;
+    lab.subject.ours_only("it does not restore everything")?;
     let (pair, (texts, vrid)) = (Pair::new(lab)?, pair(""));
     let name = format!("vrrp.{vrid}");
     let mark = lab.mark();
@@ -339,7 +285,7 @@ fn an_interface_that_others_remove_comes_back(lab: &mut Lab) -> Res {
     let sysctl = format!("net.ipv4.conf.{LAN}.arp_ignore");
     pair.svr1.ip(&format!("link set {name} down\n"))?;
     pair.svr1.sysctl(&sysctl, "1")?;
-    lab.after(mark).log(&pair.svr1, &format!("macvlan {name} on {LAN} was not as it has to be"))?;
+    lab.after(mark).log(&pair.svr1, &format!("macvlan {name} on {LAN} was not as configured"))?;
     steady(lab, lab.mark(), &pair.svr1, 2)?;
     reach(&pair.client, VIP)?;
     check!(lab.after(mark).adverts(&pair.svr2).is_empty(), "the backup took over");
@@ -366,7 +312,7 @@ fn an_interface_outlives_the_process_and_goes_with_the_daemon(lab: &mut Lab) -> 
     signal_to(old, Signal::SIGKILL)?;
     replaced(lab, &first, Role::Vrrp, old)?;
     steady(lab, lab.mark(), &pair.svr1, 2)?;
-    check!(index(&pair.svr1, &name)? == number, "it was made anew");
+    check!(index(&pair.svr1, &name)? == number, "it was recreated");
     check!(lab.after(mark).adverts(&pair.svr2).is_empty(), "the backup took over");
     check!(first.stop()?, "the exit status is not zero");
     check!(index(&pair.svr1, &name).is_err(), "it is left behind");
@@ -375,7 +321,7 @@ fn an_interface_outlives_the_process_and_goes_with_the_daemon(lab: &mut Lab) -> 
 }
 
 fn a_name_that_somebody_has_is_waited_for(lab: &mut Lab) -> Res {
-    lab.subject.ours_only("it ends")?;
+    lab.subject.ours_only("it exits")?;
     let (pair, (texts, vrid)) = (Pair::new(lab)?, pair(""));
     let name = format!("vrrp.{vrid}");
     pair.svr1.ip(&format!(
@@ -384,7 +330,7 @@ fn a_name_that_somebody_has_is_waited_for(lab: &mut Lab) -> Res {
     ))?;
     let mark = lab.mark();
     pair.start(&lab.subject.clone(), [&texts[0], &texts[1]])?;
-    let reason = format!("interface {name} exists and is no macvlan on {LAN}");
+    let reason = format!("interface {name} exists but is not of type macvlan on {LAN}");
     lab.after(mark).log(&pair.svr1, &reason)?;
     lab.after(mark).address(&pair.svr2, VIP, true)?;
     let mark = lab.mark();
@@ -393,7 +339,42 @@ fn a_name_that_somebody_has_is_waited_for(lab: &mut Lab) -> Res {
     Ok(())
 }
 
-/// What this kernel may not have.
+fn reports_of_the_segment_are_switched_off_while_that_is_asked_for(lab: &mut Lab) -> Res {
+    lab.subject.ours_only("it does not follow a reload")?;
+    let node = machine(lab, "our")?;
+    let text =
+        |globals: &str| format!("{globals}{}", instance(51, "use_vmac", "10.0.0.100/24", ""));
+    let globals = "global_defs {\n disable_local_igmp\n}\n";
+    let becomes = |wanted: &str| {
+        lab.timeline().poll(LIMIT, &format!("reports: {wanted}"), || {
+            let value = node.read("/proc/sys/net/ipv4/igmp_link_local_mcast_reports")?;
+            Ok((value.trim() == wanted).then_some(()))
+        })
+    };
+    becomes("1")?;
+    node.sysctl("net.ipv4.conf.all.rp_filter", "1")?;
+    node.write(CONF, &text(globals), 0o644)?;
+    let daemon = lab.subject.start(&node)?;
+    becomes("0")?;
+    lab.always().log(&node, "net.ipv4.conf.all.rp_filter is 1")?;
+    lab.always().log(&node, "(V51) Entering MASTER STATE")?;
+    // The next process knows what it was.
+    let old = daemon.role(Role::Vrrp)?;
+    signal_to(old, Signal::SIGKILL)?;
+    replaced(lab, &daemon, Role::Vrrp, old)?;
+    let mark = lab.mark();
+    node.write(CONF, &text(""), 0o644)?;
+    daemon.signal(Signal::SIGHUP)?;
+    lab.after(mark).log(&node, "Reload complete")?;
+    becomes("1")?;
+    node.write(CONF, &text(globals), 0o644)?;
+    daemon.signal(Signal::SIGHUP)?;
+    becomes("0")?;
+    check!(daemon.stop()?, "the exit status is not zero");
+    becomes("1")
+}
+
+/// Features that this kernel may lack.
 pub mod guest {
     use super::{begin, instance, same, state};
     use crate::lab::daemon::Program;

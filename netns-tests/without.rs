@@ -1,4 +1,4 @@
-//! A machine without IPVS whose configuration has virtual servers: it must not become master and swallow the traffic.
+//! A machine without IPVS whose configuration has virtual servers: it must not become master and lose the traffic.
 
 use std::path::Path;
 
@@ -14,9 +14,9 @@ cases![Here:
 
 const VIP: &str = "10.0.0.100";
 
-/// The primary has a virtual server, and nothing that could serve it.
+/// The primary has a virtual server that it cannot serve.
 fn begin(lab: &mut Lab, more: &str) -> Res<(Pair, [Daemon; 2])> {
-    lab.subject.ours_only("it ends where IPVS does not work")?;
+    lab.subject.ours_only("it exits if IPVS does not work")?;
     let pair = Pair::new(lab)?;
     let server = "virtual_server 10.0.0.100 80 {\nlvs_sched rr\nlvs_method NAT\nprotocol TCP\n\
         real_server 10.0.0.10 80 {\n}\n}\n";
@@ -50,7 +50,7 @@ fn without_ipvs_a_node_takes_part_when_told_so(lab: &mut Lab) -> Res {
     Ok(())
 }
 
-/// With a kernel that has IPVS, but not all that the configuration asks of it.
+/// With a kernel that has IPVS, but not everything that the configuration needs.
 pub mod guest {
     use nix::sys::signal::Signal;
 
@@ -75,7 +75,7 @@ pub mod guest {
     }
 
     fn one_refused_virtual_server_keeps_a_node_from_becoming_master(lab: &mut Lab) -> Res {
-        lab.subject.ours_only("a refused virtual server keeps nothing from it")?;
+        lab.subject.ours_only("a refused virtual server does not affect its instances")?;
         let pair = Pair::new(lab)?;
         let asked = ["ipvsadm", "-A", "-t", "10.99.0.1:80", "-s", MISSING];
         if pair.client.output(asked)?.status.success() {
@@ -88,18 +88,18 @@ pub mod guest {
         all.log(&pair.svr1, FAULT)?;
         all.address(&pair.svr2, VIP, true)?;
         check!(all.adverts(&pair.svr1).is_empty(), "the node that cannot serve sent adverts");
-        // What can be served is, all the same.
+        // The other virtual servers are served nevertheless.
         let one = ["-A -t 10.0.0.100:80 -s rr", "-a -t 10.0.0.100:80 -r 10.0.0.10:80 -m -w 1"];
         ipvs::becomes(&pair.svr1, &one)?;
 
-        lab.note("it is mended");
+        lab.note("the file is corrected");
         let mark = lab.mark();
         let good = with(&[server(80, "rr"), server(81, "wlc")]);
         pair.svr1.write(CONF, &good, 0o644)?;
         daemon.signal(Signal::SIGHUP)?;
         lab.after(mark).address(&pair.svr1, VIP, true)?;
 
-        lab.note("what a reload adds in vain takes nothing from the others");
+        lab.note("a failed addition of a reload does not affect others");
         let mark = lab.mark();
         let worse = with(&[server(80, "rr"), server(81, "wlc"), server(82, MISSING)]);
         pair.svr1.write(CONF, &worse, 0o644)?;
@@ -111,7 +111,7 @@ pub mod guest {
         check!(pair.svr1.has(LAN, "10.0.0.100/24")?, "{}", pair.svr1.addresses(LAN)?);
         check!(daemon.stop()?, "the exit status is not zero");
 
-        lab.note("it is told to take part");
+        lab.note("the configuration makes it take part");
         let told = within(&refused, "global_defs {", "vrrp_without_ipvs on");
         pair.svr1.write(CONF, &told, 0o644)?;
         let mark = lab.mark();

@@ -1,11 +1,10 @@
-//! EverVIP: virtual IP addresses that stay answered, and load balancing behind them, from an unchanged
-//! `keepalived.conf`.
+//! EverVIP: highly available virtual IP addresses, and load balancing behind them, from an unchanged `keepalived.conf`.
 //!
-//! The crate is one library in layers (see `docs/architecture.md`). The lower half, the *core*, holds values
-//! only: packet codecs, the running configuration, the VRRP and health-check engines, the planner, the
-//! configuration language and a simulator that runs the engines on a virtual clock. It has no clock, socket,
-//! thread or file and builds with `--no-default-features`. The upper half (feature `daemon`) carries out what
-//! the core asks for: sockets, netlink, processes, scripts, mail.
+//! The crate is one library in layers (see `docs/architecture.md`). The lower half, the *core*, only contains values:
+//! packet codecs, the running configuration, the VRRP and health-check engines, the planner, the configuration language
+//! and a simulator that runs the engines on a virtual clock. It has no clock, socket, thread or file and builds with
+//! `--no-default-features`. The upper half (feature `daemon`) carries out the core's actions: sockets, netlink,
+//! processes, scripts, mail.
 #![cfg_attr(
     not(test),
     deny(
@@ -25,6 +24,7 @@ extern crate alloc;
 #[cfg(feature = "daemon")]
 pub mod api;
 pub mod base;
+pub mod bfd;
 pub mod check;
 #[cfg(feature = "daemon")]
 pub mod cli;

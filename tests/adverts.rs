@@ -1,5 +1,5 @@
-//! Adverts captured from keepalived 2.4.3 (tests/data/adverts-2.4.3.tsv): each is accepted by a router of the same
-//! configuration at that moment, no changed octet is, and ours are the same.
+//! Adverts captured from keepalived 2.4.3 (tests/data/adverts-2.4.3.tsv): each is accepted by a router with the same
+//! configuration at that time, none with a changed octet is, and our own adverts are identical.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use evervip::status::vrrp::Counters;
 use evervip::vrrp::{Action, Actions, Engine, Event, Link, Rx, Snapshot};
 
 const ETH: IfIndex = IfIndex(2);
-/// The one that is made with the virtual MAC.
+/// The interface with the virtual MAC.
 const UPPER: IfIndex = IfIndex(3);
 const CAPTURES: &str = include_str!("data/adverts-2.4.3.tsv");
 
@@ -23,7 +23,7 @@ struct Capture {
     /// When it was captured.
     at: WallTime,
     family: Family,
-    /// IPv4: from the IP header on; IPv6: behind it.
+    /// IPv4: from the IP header on; IPv6: after it.
     packet: Vec<u8>,
     source: IpAddr,
     destination: IpAddr,
@@ -86,7 +86,7 @@ struct Router {
     sent: Vec<(u8, Vec<u8>)>,
     config: Vrrp,
     own: IpAddr,
-    /// An interface with the virtual MAC was asked for.
+    /// An interface with the virtual MAC was requested.
     made: bool,
 }
 
@@ -158,11 +158,11 @@ impl Router {
     fn hear(&mut self, capture: &Capture, packet: &[u8]) {
         let (mut source, mut destination) = (capture.source, capture.destination);
         if capture.family == Family::V4 {
-            // As the kernel tells them, from the header.
+            // As reported by the kernel, from the header.
             source = <[u8; 4]>::try_from(&packet[12..16]).unwrap().into();
             destination = <[u8; 4]>::try_from(&packet[16..20]).unwrap().into();
         }
-        // The kernel hands a frame from the virtual MAC to the interface that has it.
+        // The kernel delivers a frame from the virtual MAC to the interface that has it.
         let interface = if self.made { UPPER } else { ETH };
         let rx = Rx { interface, source, destination, hop_limit: capture.hops };
         self.event(Event::Advert { rx, packet });
@@ -173,7 +173,7 @@ impl Router {
     }
 }
 
-/// A backup beside the router of a capture.
+/// A backup of the captured router.
 fn peer(capture: &Capture) -> Router {
     let options =
         capture.options.replace("10.0.0.1\n", "10.0.0.9\n").replace("10.0.0.2\n", "10.0.0.1\n");
@@ -205,7 +205,7 @@ fn a_captured_advert_is_taken_once_and_in_time_where_it_carries_a_sequence() {
         if router.counters().adverts_received == 1 {
             again.push(capture.name);
         }
-        // The window is five seconds: no interval is written out, or three of one second are less.
+        // The window is five seconds: longer than three default intervals of one second.
         let stale = [4, 7].map(|apart| {
             let mut router = peer(&capture);
             router.event(Event::TimeOfDay(WallTime { secs: capture.at.secs + apart, nanos: 0 }));
@@ -254,16 +254,16 @@ fn no_changed_octet_is_accepted() {
             for bits in [1, 0x80] {
                 let mut packet = capture.packet.clone();
                 packet[at] ^= bits;
-                // Of the IPv4 header: type of service, identification (but for AH), flags, and the kernel's checksum.
-                // By unicast the TTL is free. A hop more of Ethernet padding is no change either.
+                // Octets of the IPv4 header that may change: type of service, identification (except with AH), flags,
+                // and the kernel's checksum. With unicast also the TTL.
                 let unicast = capture.options.contains("unicast_peer");
                 let ah = capture.name == "v2_ah";
                 let free = v4
                     && (matches!(at, 1 | 6 | 7 | 10 | 11)
                         || (matches!(at, 4 | 5) && !ah)
                         || (at == 8 && unicast)
-                        // Whoever sends by multicast is believed without authentication, and version 2 covers no
-                        // address with its checksum.
+                        // Without authentication every multicast sender is accepted, and the checksum of version 2
+                        // covers no address.
                         || (matches!(at, 12..16) && is_free_source(&capture)));
                 if free {
                     continue;
@@ -292,8 +292,8 @@ fn ours_are_the_same() {
             Family::V4 => usize::from(u16::from_be_bytes([capture.packet[4], capture.packet[5]])),
             Family::V6 => 4,
         };
-        // So that the clock shows what the trailer says, when the advert of this number leaves: 3 s and the skew after
-        // the start, then each second.
+        // So that the clock shows the time of the trailer when the advert with this number is sent: 3 s and the skew
+        // after the start, then each second.
         let time = trailer_time(&capture).unwrap_or(capture.at);
         let options = &capture.options;
         let start = WallTime { secs: 0, nanos: 0 };

@@ -1,6 +1,6 @@
-//! No allocation for an advert, sent or received: counted by an allocator of this program's own.
+//! No allocation for an advert, sent or received: counted by this program's own allocator.
 //!
-//! A program of its own, because an allocator is for a whole program.
+//! A separate program, because an allocator applies to a whole program.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "a test")]
 #![allow(unsafe_code, reason = "an allocator cannot be written without")]
 
@@ -21,7 +21,7 @@ use evervip::wire::{ip, vrrp};
 struct Counting;
 
 static COUNTS: AtomicBool = AtomicBool::new(false);
-/// Only those of threads that are marked.
+/// Count only allocations of marked threads.
 static ONLY_MARKED: AtomicBool = AtomicBool::new(false);
 static COUNT: AtomicU64 = AtomicU64::new(0);
 
@@ -45,24 +45,24 @@ fn own_allocations(work: impl FnOnce()) -> u64 {
     count
 }
 
-// SAFETY: everything is handed to the system's allocator.
+// SAFETY: everything is passed to the system's allocator.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         count();
-        // SAFETY: as the caller promises.
+        // SAFETY: as guaranteed by the caller.
         unsafe { System.alloc(layout) }
     }
 
-    // SAFETY: the caller promises what the system's allocator asks for.
+    // SAFETY: the caller guarantees what the system's allocator requires.
     unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
-        // SAFETY: as the caller promises.
+        // SAFETY: as guaranteed by the caller.
         unsafe { System.dealloc(memory, layout) }
     }
 
-    // SAFETY: the caller promises what the system's allocator asks for.
+    // SAFETY: the caller guarantees what the system's allocator requires.
     unsafe fn realloc(&self, memory: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         count();
-        // SAFETY: as the caller promises.
+        // SAFETY: as guaranteed by the caller.
         unsafe { System.realloc(memory, layout, size) }
     }
 }
@@ -82,7 +82,7 @@ fn allocations(work: impl FnOnce()) -> u64 {
 const ETH: IfIndex = IfIndex(2);
 const SECOND: Duration = Duration::from_secs(1);
 
-/// A host whose kernel does what it is asked.
+/// A host whose kernel carries out every request.
 struct Host {
     engine: Engine,
     out: Actions,
@@ -147,7 +147,7 @@ impl Host {
     }
 }
 
-/// An advert of another router with the same configuration but for the priority.
+/// An advert of another router with the same configuration except for the priority.
 fn advert(vrid: u8, addresses: &[IpAddr], priority: u8, password: [u8; 8]) -> Vec<u8> {
     let content = vrrp::Content {
         version: 2,
@@ -168,7 +168,7 @@ fn advert(vrid: u8, addresses: &[IpAddr], priority: u8, password: [u8; 8]) -> Ve
     packet
 }
 
-/// One test, as every thread is counted.
+/// A single test, because every thread is counted.
 #[test]
 fn an_advert_allocates_nothing() {
     if !shell::is_inside() {
@@ -202,8 +202,8 @@ fn engine_alone() {
         let count = own_allocations(|| host.pass(10_000 * SECOND));
         assert!(host.sent >= 10_000);
         assert_eq!(count, 0, "{} adverts sent", host.sent);
-        // A backup hears its master, one of lower priority, one that is refused and one of
-        // another member, ten thousand times each.
+        // A backup receives an advert of its master, one of lower priority, one that is refused and one for another
+        // member, ten thousand times each.
         let mut host = Host::new(config(100));
         for packet in [&better, &lower, &wrong, &member] {
             host.hear(packet);
@@ -258,7 +258,7 @@ mod shell {
             one.authentication = model::vrrp::Authentication::None;
             one.advert_int = Duration::from_millis(10);
             one.garp.delay = Duration::ZERO;
-            // The other side must not fall out because this machine is busy.
+            // The other side must not time out because this machine is busy.
             one.down_timer_adverts = 100;
             one
         });
@@ -286,7 +286,7 @@ mod shell {
             Self { handle, views: Views::default(), request: 0 }
         }
 
-        /// Answers everything; a view when one is complete.
+        /// Answers everything; returns a view when it is complete.
         fn turn(&mut self) -> Option<evervip::status::vrrp::Vrrp> {
             while let Some(output) = self.handle.receive() {
                 match output {
@@ -377,7 +377,7 @@ mod shell {
             assert!(std::time::Instant::now() < end, "masters and backups");
             std::thread::sleep(Duration::from_millis(20));
         }
-        // Until everything has been told and has the size it needs.
+        // Until every message has been sent and every buffer has its final size.
         std::thread::sleep(2 * SECOND);
         let before = (masters.adverts().0, backups.adverts().1);
         let mut total = 0;

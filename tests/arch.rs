@@ -1,5 +1,6 @@
-//! The rules of docs/architecture.md that a compiler does not hold: who may use whom, where `unsafe` may stand, which
-//! dependency has a reason, what no file may say. The table of layers is read from that page, so the two cannot differ.
+//! The rules of docs/architecture.md that the compiler does not enforce: which module may use which, where `unsafe` is
+//! allowed, reasons for dependencies, forbidden words. The table of layers is read from that page, so the two cannot
+//! differ.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -40,19 +41,19 @@ fn unsafe_stands_only_in_sys_and_says_why() {
     let mut wrong = Vec::new();
     let files = ["src", "tests", "netns-tests", "benches", "fuzz"].into_iter().flat_map(sources);
     for (path, text) in files {
-        // An allocator that counts cannot be had otherwise.
+        // A counting allocator requires it.
         let inside = path.starts_with("src/sys") || path.ends_with("tests/allocations.rs");
         let mut explained = false;
         for (number, line) in text.lines().enumerate() {
             let code = line.split("//").next().unwrap_or_default();
-            // The text that names the keyword, in this file, is not a use of it.
+            // The text of the keyword in this file is not a use of it.
             let uses = ["unsafe {", "unsafe fn", "unsafe impl", "unsafe extern"]
                 .iter()
                 .any(|form| code.contains(form) && !code.contains(&format!("\"{form}")));
             if uses && !(inside && explained) {
                 wrong.push(format!("{}:{}", path.display(), number + 1));
             }
-            // A comment holds for the statement below it, up to the next blank line.
+            // A comment applies to the statement below it, up to the next blank line.
             explained = !line.trim().is_empty() && (explained || line.contains("SAFETY:"));
         }
     }
@@ -158,7 +159,7 @@ fn dependencies(manifest: &str) -> Vec<(String, String)> {
 
 #[test]
 fn no_file_says_what_it_must_not() {
-    // Put together here so that this file does not hold them.
+    // Assembled here so that this file does not contain them.
     let forbidden = [
         ["/wo", "rk/"],
         ["/ro", "ot/"],
@@ -250,13 +251,13 @@ fn used(path: &Path, text: &str) -> BTreeSet<String> {
     found
 }
 
-/// A text without what stands behind `//`.
+/// A text without its `//` comments.
 fn code(text: &str) -> String {
     text.lines().flat_map(|line| [line.split("//").next().unwrap_or_default(), "\n"]).collect()
 }
 
-/// Public types say what they are. Functions, fields and variants need to only where their names do not: a rule for
-/// them makes comments that say nothing.
+/// Public types need a doc comment. Functions, fields and variants only need one if their names are not sufficient: a
+/// rule for them would produce empty comments.
 #[test]
 fn public_types_are_documented() {
     const KINDS: [&str; 3] = ["struct", "enum", "trait"];
@@ -319,7 +320,7 @@ fn sources(folder: &str) -> Vec<(PathBuf, String)> {
     all
 }
 
-/// All files below a folder but what git and the compiler keep.
+/// All files below a folder except those of git and the compiler.
 fn files(folder: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut folders = vec![folder.to_owned()];

@@ -1,4 +1,4 @@
-//! Pages and scripts that are made from the tables, against the files in the project.
+//! Pages and scripts generated from the tables, compared with the files in the project.
 
 use std::collections::BTreeSet;
 use std::fs;

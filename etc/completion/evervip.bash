@@ -31,11 +31,12 @@ _evervip() {
     local cur prev
     _evervip_typed
     if [ "$COMP_CWORD" -eq 1 ]; then
-        _evervip_offer words 'status reload check explain fmt convert generate demo help --help --version'
+        _evervip_offer words 'status metrics reload check explain fmt convert generate demo help --help --version'
         return
     fi
     case ${COMP_WORDS[1]}:$prev in
         status:--socket | status:-s) _evervip_offer files; return ;;
+        metrics:--socket | metrics:-s) _evervip_offer files; return ;;
         reload:--socket | reload:-s) _evervip_offer files; return ;;
         reload:--pid | reload:-p) _evervip_offer nothing; return ;;
         check:--config-id | check:-i) _evervip_offer nothing; return ;;
@@ -50,6 +51,8 @@ _evervip() {
     case ${COMP_WORDS[1]}:$cur in
         status:-*) _evervip_offer words '--json --socket --help' ;;
         status:*) _evervip_offer nothing ;;
+        metrics:-*) _evervip_offer words '--socket --help' ;;
+        metrics:*) _evervip_offer nothing ;;
         reload:-*) _evervip_offer words '--socket --pid --help' ;;
         reload:*) _evervip_offer nothing ;;
         check:-*) _evervip_offer words '--config-id --peer --peer-id --strict --silence --format --color --help' ;;
@@ -65,7 +68,7 @@ _evervip() {
         demo:-*) _evervip_offer words '--help' ;;
         demo:*) _evervip_offer nothing ;;
         help:-*) _evervip_offer words '--help' ;;
-        help:*) _evervip_offer words 'status reload check explain fmt convert generate demo help' ;;
+        help:*) _evervip_offer words 'status metrics reload check explain fmt convert generate demo help' ;;
     esac
 }
 complete -F _evervip evervip
@@ -81,10 +84,11 @@ _evervipd() {
         --pid | -p) _evervip_offer files; return ;;
         --vrrp_pid | -r) _evervip_offer files; return ;;
         --checkers_pid | -c) _evervip_offer files; return ;;
+        --namespace | -s) _evervip_offer words 'STOP RELOAD DATA STATS STATS_CLEAR JSON'; return ;;
         --config-id | -i) _evervip_offer nothing; return ;;
         --signum) _evervip_offer words 'STOP RELOAD DATA STATS STATS_CLEAR JSON'; return ;;
         --config-test | -t) _evervip_offer files; return ;;
     esac
-    _evervip_offer words '--use-file --vrrp --check --no_bfd --all --log-console --log-detail --log-facility --log-file --flush-log-file --no-syslog --umask --dont-release-vrrp --dont-release-ipvs --dont-respawn --dont-fork --dump-conf --pid --vrrp_pid --checkers_pid --address-monitoring --core-dump --all-config --config-id --ignore-sigint --allow-empty --signum --config-test --version --help'
+    _evervip_offer words '--use-file --vrrp --check --no_bfd --all --log-console --log-detail --log-facility --log-file --flush-log-file --no-syslog --umask --dont-release-vrrp --dont-release-ipvs --dont-respawn --dont-fork --dump-conf --pid --vrrp_pid --checkers_pid --address-monitoring --namespace --core-dump --all-config --config-id --ignore-sigint --allow-empty --signum --config-test --version --help'
 }
 complete -F _evervipd evervipd

@@ -1,4 +1,4 @@
-//! Messages with descriptors and in sealed memory, as a process gone wild would send them.
+//! Messages with descriptors and in sealed memory, as a runaway process would send them.
 
 use std::fs::File;
 use std::io::{ErrorKind, Read, Write};
@@ -12,8 +12,8 @@ use evervip::sys::memfd;
 
 use super::input::Input;
 
-/// Messages: each a kind, a number of descriptors, a length and its octets. What comes is what was sent or is refused;
-/// no descriptor outlives its message; the next message arrives all the same.
+/// Messages: each a kind, a number of descriptors, a length and its octets. A received message is the one that was
+/// sent, or it is refused; no descriptor outlives its message; the next message arrives nevertheless.
 pub fn channel(data: &[u8]) {
     let mut input = Input(data.get(..4000).unwrap_or(data));
     let (ours, theirs) = Channel::pair().expect("a channel");
@@ -40,10 +40,10 @@ pub fn channel(data: &[u8]) {
             Err(ReceiveError::Empty) => assert!(!sent, "a message was lost"),
             Err(ReceiveError::Io(e)) => panic!("{e}"),
         }
-        // Nobody has the other end of the mark any more, so it is at its end.
+        // The other end of the mark is closed, so reading ends.
         match mark.read(&mut [0; 1]) {
             Ok(0) => {}
-            Ok(_) => panic!("nobody writes there"),
+            Ok(_) => panic!("unexpected data"),
             Err(e) if e.kind() == ErrorKind::WouldBlock => panic!("{count} descriptors: some stay"),
             Err(e) => panic!("{e}"),
         }
@@ -53,31 +53,31 @@ pub fn channel(data: &[u8]) {
     }
 }
 
-/// Sends it one way or another; whether it went.
+/// Sends it in one of several ways; returns whether it was sent.
 fn send(channel: &Channel, kind: u8, body: &[u8], mut fds: Vec<OwnedFd>) -> bool {
     let packet = match kind / 2 % 6 {
-        // In the packet.
+        // The value is in the packet.
         0 => [&[0][..], body].concat(),
-        // In sealed memory.
+        // The value is in sealed memory.
         1 => {
             fds.insert(0, memfd::seal(c"fuzz", body).expect("memory"));
             vec![1]
         }
-        // In memory that may still change, or in no memory at all.
+        // In unsealed memory, or in a descriptor that is not memory.
         2 => {
             let mut file = File::options().write(true).open("/dev/null").expect("a file");
             file.write_all(body).expect("written");
             fds.insert(0, file.into());
             vec![1]
         }
-        // In memory that should have come along.
+        // In memory whose descriptor is missing.
         3 => vec![1],
         // Longer than any packet.
         4 => [&[0][..], &body.repeat(frame::BUFFER / body.len().max(1) + 2)].concat(),
         _ => body.to_vec(),
     };
     let fds: Vec<BorrowedFd<'_>> = fds.iter().map(AsFd::as_fd).collect();
-    // A message without octets and without descriptors would be the end of the peer.
+    // A message without octets and descriptors would look like the end of the peer.
     let nothing = packet.is_empty();
     channel.send(if nothing { &[9] } else { &packet }, &fds).is_ok()
 }

@@ -15,10 +15,10 @@ use evervip::status::check::Summary;
 
 use super::input::Input;
 
-/// More actions than any event of so small a configuration asks for.
+/// More actions than any event of such a small configuration can cause.
 const MOST: usize = 1000;
 
-/// Each event of some octets: which, when, and how it turned out.
+/// Each event of some octets: kind, time and outcome.
 pub fn events(data: &[u8]) {
     let mut input = Input(data.get(..4000).unwrap_or(data));
     let mut now = Instant::from_nanos(1_000_000_000);
@@ -159,7 +159,7 @@ fn configuration(number: u8, more: u8) -> Lvs {
     lvs
 }
 
-/// An engine, its kernel, and servers that are all well.
+/// An engine, its kernel, and servers that are all good.
 pub struct World {
     engine: Engine,
     now: Instant,
@@ -170,7 +170,7 @@ pub struct World {
 }
 
 impl World {
-    /// With nothing to do.
+    /// An engine without a configuration.
     pub fn new() -> Self {
         Self {
             engine: Engine::new(1, Limits::default()),
@@ -180,12 +180,12 @@ impl World {
         }
     }
 
-    /// Takes over what an earlier process left.
+    /// Resumes from the summary of an earlier process.
     pub fn resume(&mut self, summary: Summary) {
         self.event(Event::Resume(summary));
     }
 
-    /// Carries out a configuration and lets some time pass.
+    /// Applies a configuration and lets some time pass.
     pub fn run(&mut self, lvs: &Lvs) {
         self.event(Event::Reload(Arc::new(lvs.clone())));
         for _ in 0..300 {

@@ -16,11 +16,11 @@ pub fn expand(data: &[u8]) {
     assert!(amounts.problems <= options.limits.problems + 1);
 }
 
-/// The same, read as a whole and shown in every form.
+/// The same, loaded completely and shown in every form.
 pub fn load_all(data: &[u8]) {
     let loaded = read(data);
     let diagnostics = &loaded.diagnostics;
-    // Drawing takes longer than all the rest.
+    // Rendering takes longer than everything else.
     let style = if data.len().is_multiple_of(5) { Style::Coloured } else { Style::Plain };
     for diagnostic in diagnostics.iter().take(4) {
         assert!(!diagnostics.render(diagnostic, style, Head::Title).is_empty());
@@ -28,11 +28,11 @@ pub fn load_all(data: &[u8]) {
     }
     assert!(diagnostics.iter().all(|diagnostic| !diagnostic.message.is_empty()));
     assert!(diagnostics.log_lines().count() >= diagnostics.len().min(1));
-    // What travels to the roles arrives.
+    // The model survives its encoding for the roles.
     let octets = postcard::to_allocvec(&loaded.model).expect("a model can be sent");
     let again: evervip::model::Model = postcard::from_bytes(&octets).expect("and received");
     assert_eq!(again, loaded.model);
-    // The dump means the same again, unless the first meaning had something left out.
+    // The dump has the same meaning, unless something was left out.
     if diagnostics.is_empty() {
         let dump = loaded.document.to_conf();
         // Indented, a line may be longer than the language allows.
@@ -51,7 +51,7 @@ pub fn read(data: &[u8]) -> Loaded {
     load(&files, &host, &options)
 }
 
-/// Reads octets as the main file, whatever stands in them.
+/// Reads octets as the main file, whatever they contain.
 pub fn main_file(data: &[u8]) -> Loaded {
     let (_, host, options) = prepare(&[]);
     load(&MemoryFiles::default().with(MAIN, data), &host, &options)

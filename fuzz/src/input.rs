@@ -1,6 +1,6 @@
-//! Octets that are used up one by one.
+//! Octets that are consumed one by one.
 
-/// What is left of the input.
+/// The rest of the input.
 pub struct Input<'a>(pub &'a [u8]);
 
 impl<'a> Input<'a> {

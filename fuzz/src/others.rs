@@ -1,4 +1,5 @@
-//! What users and other programs write: command lines, requests of the control socket and its reports, pid files, records of services, mail addresses.
+//! Input from users and other programs: command lines, requests of the control socket and its reports, pid files,
+//! records of services, mail addresses.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStringExt;
@@ -24,7 +25,7 @@ pub fn arguments(data: &[u8]) {
     }
 }
 
-/// A line for the control socket; and the same octets as the report of a daemon that is not trusted.
+/// A line for the control socket; and the same octets as the report of an untrusted daemon.
 pub fn api(data: &[u8]) {
     if let Err((id, wrong)) = request::parse(data) {
         assert!(!wrong.message.is_empty() && wrong.message.len() < 2000, "{wrong:?}");
@@ -81,7 +82,7 @@ pub fn mail(data: &[u8]) {
     assert!(!head.replace("\r\n", "").contains(['\r', '\n']));
 }
 
-/// What a mail server answers, whatever it hears: no text of it becomes a command or breaks a line of the log.
+/// Answers of a mail server: none of its text becomes a command or breaks a log line.
 pub fn smtp(data: &[u8]) {
     let data = data.get(..100_000).unwrap_or(data);
     let mail = Mail {

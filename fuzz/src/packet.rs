@@ -1,4 +1,4 @@
-//! Packets: the decoders, what an instance accepts, and what its engine makes of any order of events.
+//! Packets: the decoders, acceptance by an instance, and its engine with events in any order.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use super::input::Input;
 
 const PASSWORD: [u8; 8] = *b"1066\0\0\0\0";
 
-/// Six octets that choose, then a packet as the socket gives it.
+/// Six octets that select the parameters, then a packet as received from the socket.
 pub fn advert(data: &[u8]) {
     let mut input = Input(data);
     let (kind, hop_limit) = (input.octet(), input.octet());
@@ -39,7 +39,7 @@ pub fn advert(data: &[u8]) {
     corrupt(&ours, &addresses, &rx, input);
 }
 
-/// Encoding what was decoded gives what is decoded to the same.
+/// Encoding a decoded packet and decoding it again gives the same value.
 fn again(payload: &[u8], family: Family) {
     let Ok(advert) = vrrp::decode(payload, family) else { return };
     let addresses: Vec<IpAddr> = advert.addresses().collect();
@@ -63,7 +63,7 @@ fn again(payload: &[u8], family: Family) {
     assert_eq!(vrrp::decode(&octets, family), Ok(advert));
 }
 
-/// A good advert is accepted; with one octet of its VRRP part changed it never is.
+/// A valid advert is accepted; with one changed octet in its VRRP part it never is.
 fn corrupt(ours: &Instance, addresses: &[IpAddr], rx: &Rx, mut input: Input<'_>) {
     let pseudo = match ours.family {
         Family::V4 if ours.version == Version::V2 || ours.v3_checksum_as_v2 => None,
@@ -95,7 +95,7 @@ fn corrupt(ours: &Instance, addresses: &[IpAddr], rx: &Rx, mut input: Input<'_>)
     assert!(accepted(&payload) || ours.owner_ignore_adverts, "{ours:?}");
     let (at, change) = (usize::from(input.octet()) % payload.len(), input.octet());
     payload[at] ^= change;
-    // An octet that is all ones for all zeros has the same sum where its word's other octet is the same as it.
+    // Replacing all zeros by all ones keeps the sum if the other octet of the word is equal to it.
     let word = payload.get(at & !1..(at & !1) + 2).unwrap_or_default();
     if change != 0 && !word.iter().all(|o| *o == 0 || *o == 0xff) {
         assert!(!accepted(&payload), "octet {at} changed by {change:#x}");
@@ -144,7 +144,7 @@ fn instance(kind: u8, count: u8) -> Instance {
 
 /// Packets, timers, reloads, answers of the kernel and of scripts in any order.
 pub fn events(data: &[u8]) {
-    // Each event may start the next configuration: enough is enough.
+    // Each event may start a new configuration: the number is limited.
     let data = data.get(..4000).unwrap_or(data);
     assert_eq!(evervip::sim::fuzz::vrrp_events(data), 0, "a step panicked");
 }

@@ -1,4 +1,4 @@
-//! What one process tells another, what the kernel answers, and what goes into the log.
+//! Messages between processes, answers of the kernel, and log records.
 
 use std::collections::BTreeMap;
 
@@ -14,7 +14,7 @@ use evervip::plan::ipvs::Op;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-/// One octet that chooses the pair of roles, then a packet.
+/// One octet that selects the pair of roles, then a packet.
 pub fn ipc(data: &[u8]) {
     let Some((kind, packet)) = data.split_first() else { return };
     match kind % 9 {
@@ -30,7 +30,7 @@ pub fn ipc(data: &[u8]) {
     }
 }
 
-/// What can be decoded is the same after it was encoded again.
+/// A decoded value survives encoding and decoding.
 fn pass<T: Serialize + DeserializeOwned + std::fmt::Debug>(packet: &[u8]) {
     let Ok((value, _)) = frame::decode::<T>(packet, Vec::new()) else { return };
     let octets = postcard::to_extend(&value, vec![0]).expect("what was decoded can be encoded");
@@ -139,7 +139,7 @@ pub fn log(data: &[u8]) {
     assert_eq!(found, names, "no text makes a field");
 }
 
-/// The fields of the journal's form.
+/// The fields of the journal's format.
 fn fields(mut octets: &[u8]) -> Vec<(String, Vec<u8>)> {
     let mut fields = Vec::new();
     while !octets.is_empty() {

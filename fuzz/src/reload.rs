@@ -1,4 +1,4 @@
-//! Two configurations, one after the other: what is in both is not touched, and in the end the second one holds.
+//! Two configurations, one after the other: common objects are not touched, and in the end the second one is in effect.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -19,7 +19,7 @@ use super::config::read;
 
 /// Two configurations with a line `=====` between them.
 pub fn pair(data: &[u8]) {
-    // Small ones tell as much as large ones.
+    // Small ones are as useful as large ones.
     let data = data.get(..6000).unwrap_or(data);
     const LINE: &[u8] = b"\n=====\n";
     let at = data.windows(LINE.len()).position(|w| w == LINE).unwrap_or(data.len());
@@ -32,7 +32,7 @@ pub fn pair(data: &[u8]) {
     routers(&first.vrrp, &second.vrrp);
 }
 
-/// Every instance has its place in the matching, once.
+/// Every instance occurs in the matching exactly once.
 fn matching(old: &Vrrp, new: &Vrrp) {
     let found = diff::instances(old, new);
     let mut olds: Vec<usize> = found.kept.iter().map(|(o, _)| *o).chain(found.removed).collect();
@@ -59,7 +59,7 @@ fn table(lvs: &Lvs) -> Table {
     Table { services, ..Table::default() }
 }
 
-/// The plan between two tables makes one of the other and leaves alone what is the same.
+/// The plan between two tables turns one into the other and does not touch equal entries.
 fn tables(old: &Lvs, new: &Lvs) {
     let (old, new) = (table(old), table(new));
     assert!(plan(&new, &new).is_empty());
@@ -74,7 +74,7 @@ fn tables(old: &Lvs, new: &Lvs) {
     assert_eq!(now, new);
 }
 
-/// The check engine: a service that is the same sees no operation; all that is wanted is there, nothing else.
+/// The check engine: an unchanged service gets no operation; exactly the wanted entries exist.
 fn services(old: &Lvs, new: &Lvs) {
     let mut world = World::new();
     world.run(old);
@@ -86,7 +86,7 @@ fn services(old: &Lvs, new: &Lvs) {
             && old.no_checker_emails == new.no_checker_emails
             && before.services.contains_key(&service.key);
         let touched = world.ops.iter().find(|op| op.service() == Some(service.key));
-        // Its checks may come to the same result later, if they had none before.
+        // Its checks may get the same result later, if they had none before.
         if same && before.services.get(&service.key) == world.kernel.services.get(&service.key) {
             assert_eq!(touched, None, "an equal service is touched");
         }
@@ -96,8 +96,7 @@ fn services(old: &Lvs, new: &Lvs) {
     assert_eq!(there, wanted);
 }
 
-/// The VRRP engine: an instance that is the same keeps its state and its addresses; addresses are exactly on
-/// masters.
+/// The VRRP engine: an unchanged instance keeps its state and its addresses; exactly masters have their addresses.
 fn routers(old: &Vrrp, new: &Vrrp) {
     let interfaces: BTreeSet<&IfName> =
         [old, new].into_iter().flat_map(|v| v.instances.iter().map(|i| &i.interface)).collect();
@@ -134,7 +133,7 @@ fn routers(old: &Vrrp, new: &Vrrp) {
     host.check(new);
 }
 
-/// A machine whose kernel does all that is asked for and where nobody else advertises.
+/// A machine whose kernel carries out every request, without other routers.
 struct Host {
     engine: Engine,
     now: Instant,
@@ -161,7 +160,7 @@ impl Host {
         self.check(config);
     }
 
-    /// Lets time pass until everybody has had time to become master.
+    /// Lets time pass until every instance has had time to become master.
     fn pass(&mut self) {
         for _ in 0..400 {
             let Some(due) = self.engine.deadline() else { break };
@@ -195,7 +194,7 @@ impl Host {
         }
     }
 
-    /// Addresses are there for whoever holds them, and no others but the machine's own.
+    /// Checks that exactly the addresses of masters and the machine's own exist.
     fn check(&self, config: &Vrrp) {
         assert_eq!(self.engine.failures(), 0, "a step panicked");
         let statics = config.static_addresses.iter();
@@ -212,7 +211,7 @@ impl Host {
         }
         for place in &self.kernel.addresses {
             let ours = wanted.contains(place) || self.own.contains(place);
-            assert!(ours, "{place:?} is nobody's");
+            assert!(ours, "{place:?} belongs to no instance");
         }
     }
 

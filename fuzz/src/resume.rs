@@ -1,4 +1,4 @@
-//! What a replaced process left behind: summaries of any content, read by the next one.
+//! Summaries of a replaced process, with any content, read by the next one.
 
 use std::sync::Arc;
 
@@ -11,8 +11,8 @@ use evervip::vrrp::{Actions, Engine, Event};
 
 use super::check::World;
 
-/// One octet that chooses the engine, then the summary as it travels. It ends no step, and what the configuration asks
-/// for is what comes of it.
+/// One octet that selects the engine, then the encoded summary. It causes no panic, and the result is what the
+/// configuration requires.
 pub fn resume(data: &[u8]) {
     let Some((kind, octets)) = data.split_first() else { return };
     match kind % 2 {

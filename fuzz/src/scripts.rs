@@ -1,4 +1,4 @@
-//! The way to a script: directories and links of any owner and mode.
+//! The path of a script: directories and links of any owner and mode.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ const NAMES: [&str; 5] = ["a", "b", "c", "..", "."];
 const MODES: [u32; 8] = [0o755, 0o775, 0o777, 0o1777, 0o644, 0o4755, 0o700, 0o2775];
 const IDS: [u32; 3] = [0, 0, 1000];
 
-/// A tree of files, then the path of a script. With script security nothing is run as root that others can replace.
+/// A tree of files, then the path of a script. With script security nothing that other users can replace runs as root.
 pub fn walk(data: &[u8]) {
     let mut input = Input(data);
     let links = input.below(2) == 1;
@@ -84,7 +84,7 @@ fn spelled(input: &mut Input<'_>) -> String {
     path
 }
 
-/// A path without links that ends at a program, of which no part can be replaced by others than root.
+/// A path without links that ends at a program, of which only root can replace any part.
 fn trusted(path: &str, as_root: bool, host: &StaticHost) {
     let ends = path.match_indices('/').map(|(at, _)| at.max(1)).chain([path.len()]);
     for end in ends {

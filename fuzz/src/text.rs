@@ -1,10 +1,10 @@
-//! What the operator's command does with texts: layout, JSON, the other router's file.
+//! Texts of the operator's command: layout, JSON, the other router's file.
 
 use evervip::config::{Document, Head, Peer, Style, format, load};
 
 use super::config::{main_file, prepare, read};
 
-/// A layout is a layout of itself and means the same.
+/// Formatting is idempotent and keeps the meaning.
 pub fn layout(data: &[u8]) {
     let data = data.get(..20_000).unwrap_or(data);
     let once = format(data);
@@ -14,7 +14,7 @@ pub fn layout(data: &[u8]) {
     assert!(first.model == second.model, "another meaning:\n{}", once.escape_ascii());
 }
 
-/// JSON that is perhaps a configuration; if it is, what it says stays through all forms.
+/// JSON that may be a configuration; if it is, its meaning is preserved in all forms.
 pub fn json(data: &[u8]) {
     let document = match Document::from_json(data) {
         Ok(document) => document,
@@ -28,7 +28,7 @@ pub fn json(data: &[u8]) {
     assert!(!octets.is_empty());
 }
 
-/// Two routers' files with a line `=====` between them: advice is given, and nothing else changes.
+/// Two routers' files with a line `=====` between them: lints are given, and nothing else changes.
 pub fn peer(data: &[u8]) {
     let data = data.get(..8000).unwrap_or(data);
     const LINE: &[u8] = b"\n=====\n";

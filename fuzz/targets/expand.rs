@@ -1,4 +1,4 @@
-//! The target `expand`; what it does is in the library.
+//! The target `expand`, implemented in the library.
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| evervip_fuzz::config::expand(data));

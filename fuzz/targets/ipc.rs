@@ -1,4 +1,4 @@
-//! The target `ipc`; what it does is in the library.
+//! The target `ipc`, implemented in the library.
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| evervip_fuzz::process::ipc(data));

@@ -1,4 +1,4 @@
-//! The target `mail`; what it does is in the library.
+//! The target `mail`, implemented in the library.
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| evervip_fuzz::others::mail(data));

@@ -1,4 +1,4 @@
-//! The target `vrrp_events`; what it does is in the library.
+//! The target `vrrp_events`, implemented in the library.
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| evervip_fuzz::packet::events(data));

@@ -1,4 +1,4 @@
-//! The program under test and its peer: how it is started on a node, its processes, signals and log.
+//! The program under test and its peer: start on a node, processes, signals and log.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -13,10 +13,10 @@ use super::node::Node;
 use super::timeline::{Event, Mark, What};
 use super::{LIMIT, Res, Stop, fail};
 
-/// Where a configuration lies on a node unless the test says otherwise.
+/// The default path of a configuration on a node.
 pub const CONF: &str = "/etc/keepalived/keepalived.conf";
 
-/// Which of the two programs it is.
+/// Which of the two programs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Make {
     EverVip,
@@ -38,7 +38,7 @@ pub struct Daemon {
     pub pid: u32,
 }
 
-/// What a process of the daemon does.
+/// The role of a process of the daemon.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Role {
     Vrrp,
@@ -49,8 +49,8 @@ pub enum Role {
 }
 
 impl Program {
-    /// The program under test: `EVERVIP_NETNS_DAEMON`, else the evervipd that was built with the tests. A name ending
-    /// in "keepalived" is taken for that program.
+    /// The program under test: `EVERVIP_NETNS_DAEMON`, else the evervipd built with the tests. A name ending in
+    /// "keepalived" means that program.
     pub fn subject() -> Self {
         let path = std::env::var_os("EVERVIP_NETNS_DAEMON")
             .map_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_evervipd")), PathBuf::from);
@@ -89,7 +89,7 @@ impl Program {
         }
     }
 
-    /// Skips the test when the program under test is keepalived, which is known to behave otherwise.
+    /// Skips the test if the program under test is keepalived, which is known to behave differently.
     pub fn ours_only(&self, why: &str) -> Res {
         match self.make {
             Make::EverVip => Ok(()),
@@ -104,14 +104,14 @@ impl Daemon {
         signal_to(self.pid, signal)
     }
 
-    /// Asks it to end and waits; yields how it ended.
+    /// Stops it and waits; returns whether it exited with status zero.
     pub fn stop(&self) -> Res<bool> {
         let mark = self.node.timeline().mark();
         self.signal(Signal::SIGTERM)?;
         self.ended(mark)
     }
 
-    /// Waits for the end of the supervisor; yields whether it exited with status zero.
+    /// Waits for the end of the supervisor; returns whether it exited with status zero.
     pub fn ended(&self, mark: Mark) -> Res<bool> {
         let what = format!("end of pid {} on {}", self.pid, self.node.name);
         self.node.timeline().wait(mark, LIMIT, &what, |event: &Event| match event.what {
@@ -120,7 +120,7 @@ impl Daemon {
         })
     }
 
-    /// All its processes: the supervisor first, then those below it. Those that have ended do not count.
+    /// All its running processes: the supervisor first, then its descendants.
     pub fn processes(&self) -> Vec<u32> {
         let parents = living();
         let mut found = Vec::new();
@@ -135,11 +135,11 @@ impl Daemon {
         found
     }
 
-    /// Ends all its processes at once, as a crash of the machine would: nobody gets a chance to say goodbye.
+    /// Kills all its processes at once, like a crash of the machine: none of them can send a farewell.
     pub fn crash(&self) -> Res {
         let mark = self.node.timeline().mark();
         let all = self.processes();
-        // Freeze the supervisor first, or it would restart what is killed before it.
+        // Freeze the supervisor first, or it would restart processes killed before it.
         signal_to(self.pid, Signal::SIGSTOP)?;
         for &pid in all.iter().filter(|pid| **pid != self.pid) {
             signal_to(pid, Signal::SIGKILL)?;
@@ -153,7 +153,7 @@ impl Daemon {
         self.processes().into_iter().try_for_each(|pid| signal_to(pid, signal))
     }
 
-    /// The process of a role, once it is there.
+    /// The process of a role, once it exists.
     pub fn role(&self, role: Role) -> Res<u32> {
         let what = format!("a process with the role {role:?} on {}", self.node.name);
         self.node.timeline().poll(LIMIT, &what, || Ok(self.find(role)))
@@ -190,7 +190,7 @@ impl Daemon {
     }
 }
 
-/// Sends a signal; a process that has ended already is no error.
+/// Sends a signal; ignores that a process has ended already.
 pub fn signal_to(pid: u32, signal: Signal) -> Res {
     match kill(Pid::from_raw(i32::try_from(pid)?), signal) {
         Ok(()) | Err(Errno::ESRCH) => Ok(()),
@@ -198,7 +198,7 @@ pub fn signal_to(pid: u32, signal: Signal) -> Res {
     }
 }
 
-/// Whether a process is there and no zombie.
+/// Whether a process exists and is not a zombie.
 pub fn lives(pid: u32) -> bool {
     living().contains_key(&pid)
 }

@@ -23,7 +23,7 @@ impl Halt {
         Ok(Self { _ours: ours, theirs: Arc::new(theirs) })
     }
 
-    /// Starts a thread that calls `ready` each time `fd` can be read, until that says `false` or the test is over.
+    /// Starts a thread that calls `ready` each time `fd` can be read, until it returns `false` or the test is over.
     pub fn follow<F>(&self, fd: F, mut ready: impl FnMut(&mut F) -> bool + Send + 'static)
     where
         F: AsFd + Send + 'static,

@@ -1,10 +1,8 @@
-//! Frames as seen on the wire, read with a decoder of the tests' own: the product's decoder is not asked to confirm what
-//! the product sent.
+//! Frames on the wire, decoded independently: the product's decoder must not confirm what the product sent.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// A hardware address.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Mac(pub [u8; 6]);
 
@@ -19,7 +17,7 @@ impl fmt::Debug for Mac {
     }
 }
 
-/// The frames that tests look at; all others are not recorded.
+/// The frames that tests examine; others are not recorded.
 #[derive(Clone, Debug)]
 pub enum Frame {
     Advert(Advert),
@@ -52,7 +50,7 @@ pub struct Advert {
     pub tos: u8,
     /// The IP authentication header; empty if there is none.
     pub authentication: Vec<u8>,
-    /// What follows, without Ethernet padding.
+    /// The content after that, without Ethernet padding.
     pub payload: Vec<u8>,
 }
 
@@ -92,7 +90,7 @@ pub struct Tcp {
 }
 
 impl Frame {
-    /// Reads an Ethernet frame; nothing for a frame that no test looks at.
+    /// Decodes an Ethernet frame; none for a frame that no test examines.
     pub fn read(frame: &[u8]) -> Option<Self> {
         let to = Mac(array(frame, 0)?);
         let from = Mac(array(frame, 6)?);
@@ -159,7 +157,7 @@ impl Frame {
                     solicited: flags & 0x40 != 0,
                 }))
             }
-            // Behind the hop-by-hop options with the router alert.
+            // After the hop-by-hop options with the router alert.
             0 if matches!(payload.get(8), Some(131 | 132 | 143)) => Some(Self::Mld { from }),
             112 => Some(Self::Advert(Advert {
                 from,

@@ -1,5 +1,5 @@
-//! Tests that need another kernel than this machine's: all that are wanted go into one boot of the guest, where the same
-//! test program runs them; their results come back through a shared folder.
+//! Tests that need a different kernel: all selected ones run in one boot of the guest, by the same test program; their
+//! results are returned through a shared directory.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -45,7 +45,7 @@ pub struct Boot {
 
 struct Outcome {
     verdicts: BTreeMap<String, Verdict>,
-    /// What is said of a test without a verdict.
+    /// The result of a test without a verdict.
     trouble: Stop,
 }
 
@@ -63,7 +63,7 @@ impl Boot {
         boot
     }
 
-    /// Waits for the end of the guest; yields how this test ended.
+    /// Waits for the end of the guest; returns the result of this test.
     pub fn result(&self, name: &str) -> Res {
         let mut done = self.done.lock().unwrap_or_else(PoisonError::into_inner);
         let outcome = loop {
@@ -105,7 +105,7 @@ fn run(names: &[String], systemd: bool) -> Res<Outcome> {
     command.arg("-w").arg(&shared).arg("--");
     command.arg(own_program()?).arg(INSIDE).arg(&list).arg(&results);
     command.current_dir(env!("CARGO_MANIFEST_DIR")).env("TMPDIR", &folder);
-    // In a process namespace of its own the guest ends with this program, whatever way that ends.
+    // In a process namespace of its own the guest ends with this program, however that ends.
     let timeline = Timeline::new();
     let (node, _life) = Node::shelter("guest", Arc::clone(&timeline), Arc::new(Halt::new()?))?;
     let mark = timeline.mark();

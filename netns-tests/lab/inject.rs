@@ -1,4 +1,4 @@
-//! Frames made by hand, put on a wire as they are.
+//! Handmade frames, sent unchanged.
 
 use std::io::IoSlice;
 use std::net::{Ipv4Addr, Ipv6Addr, UdpSocket};
@@ -15,7 +15,7 @@ use super::frame::sum;
 use super::node::Node;
 use super::{Res, fail};
 
-/// The source address of the frames: that of no machine.
+/// The source address of the frames, which no machine has.
 const SOURCE_MAC: [u8; 6] = [0x02, 0, 0, 0, 0, 0x66];
 
 /// Sends frames out of one interface of a node.
@@ -26,8 +26,8 @@ pub struct Injector {
     interface: LinkAddr,
 }
 
-/// An advert of version 2 with PASS authentication, to be spoiled by tests in one place at a time. By default it is
-/// valid for the failover scenario, with a priority above both nodes'.
+/// An advert of version 2 with PASS authentication, which tests modify in one place at a time. By default it is valid
+/// for the failover scenario, with a priority above that of both nodes.
 #[derive(Clone, Debug)]
 pub struct Forged {
     pub source: Ipv4Addr,
@@ -43,13 +43,13 @@ pub struct Forged {
     pub interval: u8,
     pub addresses: Vec<Ipv4Addr>,
     pub password: Vec<u8>,
-    /// Added to the right checksum.
+    /// Added to the correct checksum.
     pub checksum_error: u16,
     /// Added to the total length in the IP header.
     pub length_error: i16,
     /// Octets after the packet: padding of the frame.
     pub trailer: Vec<u8>,
-    /// Octets kept of the VRRP packet.
+    /// Number of octets kept of the VRRP packet.
     pub keep: usize,
     /// Options of the IP header, a multiple of four octets.
     pub options: Vec<u8>,
@@ -145,7 +145,7 @@ impl Injector {
 }
 
 impl Injector {
-    /// Sends a frame again and again for so long; how many were sent.
+    /// Sends a frame repeatedly for `duration`; returns how often.
     pub fn flood(&self, frame: Vec<u8>, duration: Duration) -> Res<u64> {
         let (fd, to) = (std::sync::Arc::clone(&self.fd), self.interface);
         self.node.run(move || -> Res<u64> {
@@ -172,8 +172,7 @@ pub fn ethernet(target: Ipv4Addr, packet: &[u8]) -> Vec<u8> {
     frame
 }
 
-/// An advert of version 3 over IPv6, to be spoiled like a [`Forged`]. By default it is valid for VRID 41 and
-/// fe80::100.
+/// An advert of version 3 over IPv6, modified like a [`Forged`]. By default it is valid for VRID 41 and fe80::100.
 #[derive(Clone, Debug)]
 pub struct Forged6 {
     pub hop_limit: u8,
@@ -181,11 +180,11 @@ pub struct Forged6 {
     pub kind: u8,
     pub vrid: u8,
     pub count: u8,
-    /// Added to the right checksum.
+    /// Added to the correct checksum.
     pub checksum_error: u16,
     /// Extension headers: the number of the first, then all, of which the last names protocol 112.
     pub extension: Option<(u8, Vec<u8>)>,
-    /// Octets kept of the VRRP packet.
+    /// Number of octets kept of the VRRP packet.
     pub keep: usize,
 }
 
@@ -234,7 +233,7 @@ impl Forged6 {
     }
 }
 
-/// A packet socket and the address of the interface, learned from a frame that the kernel itself sends out of it.
+/// A packet socket and the address of the interface, learned from a frame that the kernel itself sends.
 fn open(interface: &str) -> Res<(OwnedFd, LinkAddr)> {
     let index = usize::try_from(if_nametoindex(interface)?)?;
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;

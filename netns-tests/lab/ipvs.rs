@@ -1,5 +1,5 @@
-//! The IPVS table of a node as its user sees it, and the commands that change it as they pass: a monitor device of the
-//! kernel (nlmon) shows every netlink message of the namespace.
+//! The IPVS table of a node as its user sees it, and the commands that change it, captured from a monitor device of the
+//! kernel (nlmon), which shows every netlink message of the namespace.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -22,7 +22,7 @@ use super::{LIMIT, Res, Stop, fail, need};
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Command {
     pub name: &'static str,
-    /// `TCP 10.0.0.1:80` or `FWM 123`; empty where there is none.
+    /// `TCP 10.0.0.1:80` or `FWM 123`; empty if there is none.
     pub service: String,
     /// The real server.
     pub server: String,
@@ -31,9 +31,8 @@ pub struct Command {
     pub leads: bool,
 }
 
-/// The table as `ipvsadm --save` prints it, a line each, sorted. The kernel lists the services of all namespaces by
-/// position, so what other tests change meanwhile makes it repeat or leave out some of ours: a table counts when it is
-/// read twice.
+/// The lines of `ipvsadm --save`, sorted. The kernel lists the services of all namespaces by position, so changes by
+/// other tests make it repeat or omit some of ours: a table counts if it is read twice.
 pub fn table(node: &Node) -> Res<Vec<String>> {
     need::program("ipvsadm", "ipvsadm")?;
     let mut before = read(node)?;
@@ -56,7 +55,7 @@ fn read(node: &Node) -> Res<Vec<String>> {
     Ok(lines)
 }
 
-/// What a user sees.
+/// The table as a user sees it.
 pub fn shown(node: &Node) -> Res<String> {
     node.must(["ipvsadm", "-Ln"])
 }
@@ -77,7 +76,7 @@ pub fn becomes(node: &Node, wanted: &[&str]) -> Res {
     })
 }
 
-/// Connections and packets in that each service and server has counted since it was put there, by the second word of
+/// Connections and incoming packets that each service and server has counted since it was added, by the second word of
 /// its line.
 pub fn counters(node: &Node) -> Res<BTreeMap<String, (u64, u64)>> {
     let text = node.must(["ipvsadm", "-Ln", "--stats", "--exact"])?;
@@ -91,7 +90,7 @@ pub fn counters(node: &Node) -> Res<BTreeMap<String, (u64, u64)>> {
         .collect())
 }
 
-/// The same once there is anything: the kernel adds up what it counts every two seconds.
+/// The same as soon as there is a count: the kernel sums its counters every two seconds.
 pub fn counted(node: &Node) -> Res<BTreeMap<String, (u64, u64)>> {
     node.timeline().poll(LIMIT, "the kernel has counted packets", || {
         let counters = counters(node)?;
@@ -99,13 +98,13 @@ pub fn counted(node: &Node) -> Res<BTreeMap<String, (u64, u64)>> {
     })
 }
 
-/// Begins to write the commands into the timeline; skips the test where the kernel has no nlmon.
+/// Begins to write the commands into the timeline; skips the test if the kernel has no nlmon.
 pub fn watch(node: &Node) -> Res {
     let family = node.run(family)??;
     let mark = node.timeline().mark();
     node.ip("link add nlmon0 type nlmon\nlink set nlmon0 up\n")
         .map_err(|_| Stop::Skip("the kernel has no nlmon".to_owned()))?;
-    // The kernel's news of this very device must not be taken for something that the daemon did later.
+    // The kernel's events about this device must not be attributed to the daemon later.
     node.timeline().wait(mark, LIMIT, "the monitor device is up", |event| match &event.what {
         What::Kernel(Change::Link { name, up: true, .. }) if event.node == node.name => {
             (name == "nlmon0").then_some(())
@@ -138,7 +137,7 @@ pub fn watch(node: &Node) -> Res {
     Ok(())
 }
 
-/// The number of the generic netlink family, asked of the kernel.
+/// The number of the generic netlink family, requested from the kernel.
 fn family() -> Res<u16> {
     let fd = socket(
         AddressFamily::Netlink,

@@ -1,5 +1,6 @@
-//! How late this machine is: threads that only sleep, one for each processor, and by how much each sleep was too long.
-//! An upper bound on a time that a test measures is what the protocol allows, and what a bare timer was late meanwhile.
+//! The lateness of this machine: threads that only sleep, one for each processor, measure by how much each sleep was
+//! too long. The upper bound on a time that a test measures is what the protocol allows plus the lateness of a bare
+//! timer meanwhile.
 
 use std::sync::{Condvar, Mutex, MutexGuard, Once, PoisonError};
 use std::thread;
@@ -13,7 +14,7 @@ use super::timeline::Wall;
 
 /// How long the threads sleep each time.
 const SLEEP: Duration = Duration::from_millis(5);
-/// What is later than this counts, in milliseconds.
+/// Smallest lateness that counts, in milliseconds.
 const WORTH: f64 = 1.0;
 
 struct Seen {
@@ -26,7 +27,7 @@ struct Seen {
 static SEEN: Mutex<Seen> = Mutex::new(Seen { late: Vec::new(), woken: Vec::new() });
 static WOKEN: Condvar = Condvar::new();
 
-/// Begins to watch, once for the whole program.
+/// Begins to measure, once for the whole program.
 pub fn watch() {
     static BEGUN: Once = Once::new();
     BEGUN.call_once(|| {
@@ -38,7 +39,7 @@ pub fn watch() {
             seen.woken.push(Wall::now());
             thread::spawn(move || {
                 let mut only = CpuSet::new();
-                // One that may not be tied to its processor stands for whichever it runs on.
+                // A thread that cannot be bound to its processor measures the one it runs on.
                 let _ = only.set(processor).and_then(|()| sched_setaffinity(own, &only));
                 sleep_on(place);
             });
@@ -64,7 +65,7 @@ fn sleep_on(place: usize) {
     }
 }
 
-/// By how many milliseconds a bare timer woke late between two moments, at the worst.
+/// The largest lateness of a bare timer between two moments, in milliseconds.
 pub fn between(from: Wall, to: Wall) -> f64 {
     // One that still sleeps may be the latest of all.
     let asleep = |seen: &mut Seen| seen.woken.iter().any(|woken| *woken <= to);
@@ -74,7 +75,7 @@ pub fn between(from: Wall, to: Wall) -> f64 {
     meanwhile.map(|(due, woken)| woken.millis_since(*due)).fold(0.0, f64::max)
 }
 
-/// How long a thread that was ready had to wait since then, all its waits together: the mean of the processors.
+/// The total time that a runnable thread had to wait since then: the mean over the processors.
 pub fn since(from: Wall) -> Duration {
     let seen = seen();
     let from_then = seen.late.partition_point(|(_, woken)| *woken < from);
@@ -83,7 +84,7 @@ pub fn since(from: Wall) -> Duration {
     Duration::from_secs_f64(total.max(0.0) / 1e3 / seen.woken.len().max(1) as f64)
 }
 
-/// The upper bound in milliseconds on what took from the one moment to the other.
+/// The upper bound, in milliseconds, for an event between the two moments.
 pub fn bound(millis: f64, from: Wall, to: Wall) -> f64 {
     millis + between(from, to)
 }

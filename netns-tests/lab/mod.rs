@@ -1,4 +1,4 @@
-//! The laboratory: machines, wires and observers of one test, made from namespaces and gone with it.
+//! The laboratory: machines, cables and observers of one test, made of namespaces and removed with it.
 
 pub mod daemon;
 pub mod follow;
@@ -6,6 +6,7 @@ pub mod frame;
 pub mod guest;
 pub mod inject;
 pub mod ipvs;
+pub mod kernel;
 pub mod late;
 pub mod monitor;
 pub mod need;
@@ -29,7 +30,7 @@ use node::{Life, Node};
 use switch::{Cable, Switch};
 use timeline::{Event, Mark, Timeline, Wall, What};
 
-/// How long a test waits for something that must happen.
+/// How long a test waits for an expected event.
 pub const LIMIT: Duration = Duration::from_secs(30);
 
 /// Why a test ends early.
@@ -90,7 +91,7 @@ impl Lab {
         })
     }
 
-    /// A new machine without interfaces but `lo`.
+    /// A new machine with no interface except `lo`.
     pub fn node(&mut self, name: &str) -> Res<Node> {
         let (timeline, halt) = (Arc::clone(&self.timeline), Arc::clone(&self.halt));
         let (node, life) = Node::boot(name, timeline, halt)?;
@@ -103,7 +104,7 @@ impl Lab {
         Ok(node)
     }
 
-    /// The machine that the tests run on, as a node: for the guest, which is thrown away afterwards.
+    /// The machine that the tests run on, as a node: for the guest, which is discarded afterwards.
     pub fn outside(&mut self) -> Res<Node> {
         let node = Node::outside(Arc::clone(&self.timeline), Arc::clone(&self.halt))?;
         let fd = node.run(monitor::open)??;
@@ -112,7 +113,7 @@ impl Lab {
         Ok(node)
     }
 
-    /// How many machines there are.
+    /// The number of machines.
     pub fn nodes(&self) -> usize {
         self.nodes.len()
     }
@@ -158,12 +159,12 @@ impl Lab {
         self.after(self.timeline.beginning())
     }
 
-    /// What happened, as text.
+    /// The timeline, as text.
     pub fn report(&self) -> String {
         self.timeline.report()
     }
 
-    /// The addresses of all machines as they are now, as text.
+    /// The current addresses of all machines, as text.
     pub fn state(&self) -> String {
         let shown = self.nodes.iter().filter_map(|node| {
             let text = node.must(["ip", "addr"]).ok()?;
@@ -181,7 +182,7 @@ impl Lab {
     }
 }
 
-/// What comes after a mark: looked at, or waited for.
+/// The events after a mark, collected or waited for.
 #[derive(Clone, Copy)]
 pub struct After<'a> {
     timeline: &'a Timeline,
@@ -190,7 +191,7 @@ pub struct After<'a> {
 }
 
 impl After<'_> {
-    /// Another deadline than [`LIMIT`].
+    /// Replaces the deadline [`LIMIT`].
     pub fn within(self, limit: Duration) -> Self {
         Self { limit, ..self }
     }
@@ -205,14 +206,14 @@ impl After<'_> {
         self.timeline.collect(self.mark, pick)
     }
 
-    /// Waits for a log line of the node that holds `text`; yields time and line.
+    /// Waits for a log line of the node that contains `text`; returns time and line.
     pub fn log(&self, node: &Node, text: &str) -> Res<(Wall, String)> {
         self.wait(&format!("log line of {} with `{text}`", node.name), |event| {
             logged(event, node).filter(|line| line.contains(text)).map(|line| (event.at, line))
         })
     }
 
-    /// The log lines of the node so far that hold `text`.
+    /// The log lines of the node so far that contain `text`.
     pub fn logs(&self, node: &Node, text: &str) -> Vec<String> {
         self.all(|event| logged(event, node).filter(|line| line.contains(text)))
     }
@@ -227,7 +228,7 @@ impl After<'_> {
         })
     }
 
-    /// Waits until a process of the node says just this.
+    /// Waits until a process of the node prints exactly this line.
     pub fn says(&self, node: &Node, by: &str, text: &str) -> Res {
         self.wait(&format!("{by} on {} says `{text}`", node.name), |event| match &event.what {
             What::Log { source, line } if event.node == node.name && **source == *by => {
@@ -237,7 +238,7 @@ impl After<'_> {
         })
     }
 
-    /// Waits for an advert sent by the node that `choose` likes.
+    /// Waits for an advert sent by the node that `choose` accepts.
     pub fn advert(
         &self,
         node: &Node,
@@ -248,12 +249,11 @@ impl After<'_> {
         })
     }
 
-    /// Waits until the node has sent that many adverts.
+    /// Waits until the node has sent this many adverts.
     pub fn some_adverts(&self, node: &Node, count: usize) -> Res<Vec<(Wall, Advert)>> {
         let what = format!("{count} adverts of {}", node.name);
-        self.timeline.wait_all(self.mark, self.limit, &what, |events| {
-            let sent: Vec<_> = events.iter().filter_map(|e| Some((e.at, sent(e, node)?))).collect();
-            (sent.len() >= count).then_some(sent)
+        self.timeline.wait_for(self.mark, self.limit, &what, count, |event| {
+            Some((event.at, sent(event, node)?))
         })
     }
 
@@ -267,7 +267,7 @@ impl After<'_> {
         self.all(|event| Some((event.at, announced(event, node, address)?)))
     }
 
-    /// Waits until the node has announced `address` that many times.
+    /// Waits until the node has announced `address` this many times.
     pub fn some_garps(
         &self,
         node: &Node,
@@ -275,12 +275,8 @@ impl After<'_> {
         count: usize,
     ) -> Res<Vec<(Wall, frame::Arp)>> {
         let what = format!("{count} announcements of {address} by {}", node.name);
-        self.timeline.wait_all(self.mark, self.limit, &what, |events| {
-            let found: Vec<_> = events
-                .iter()
-                .filter_map(|event| Some((event.at, announced(event, node, address)?)))
-                .collect();
-            (found.len() >= count).then_some(found)
+        self.timeline.wait_for(self.mark, self.limit, &what, count, |event| {
+            Some((event.at, announced(event, node, address)?))
         })
     }
 
@@ -297,7 +293,7 @@ impl After<'_> {
         })
     }
 
-    /// The commands so far that changed the IPVS table of the node, if that is watched.
+    /// The commands so far that changed the IPVS table of the node, if it is monitored.
     pub fn ipvs(&self, node: &Node) -> Vec<String> {
         self.all(|event| match &event.what {
             What::Ipvs(command) if event.node == node.name => Some(command.to_string()),
@@ -305,7 +301,7 @@ impl After<'_> {
         })
     }
 
-    /// What the kernel of the node announced so far, as text.
+    /// The events of the node's kernel so far, as text.
     pub fn kernel(&self, node: &Node) -> Vec<String> {
         self.all(|event| match &event.what {
             What::Kernel(change) if event.node == node.name => Some(change.to_string()),

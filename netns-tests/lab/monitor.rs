@@ -1,4 +1,4 @@
-//! What the kernel of a node announces over rtnetlink: the events of `ip monitor address link route rule`.
+//! The rtnetlink events of a node's kernel: those of `ip monitor address link route rule`.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -22,7 +22,7 @@ use super::timeline::{Timeline, Wall, What};
 const GROUPS: u32 =
     1 | 1 << (5 - 1) | 1 << (7 - 1) | 1 << (8 - 1) | 1 << (9 - 1) | 1 << (11 - 1) | 1 << (19 - 1);
 
-/// One announcement of the kernel.
+/// One event of the kernel.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Change {
     Address {
@@ -39,7 +39,7 @@ pub enum Change {
         carrier: bool,
         gone: bool,
     },
-    /// A route or rule; the text names the kind of message only.
+    /// A route or rule; the text only names the kind of message.
     Other(String),
 }
 
@@ -53,7 +53,7 @@ impl Change {
     }
 }
 
-/// A socket that hears all of it; to be called in the network namespace that is to be watched.
+/// A socket that receives all of them; to be called in the network namespace to be monitored.
 pub fn open() -> Res<OwnedFd> {
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
     let fd = socket(AddressFamily::Netlink, SockType::Raw, flags, SockProtocol::NetlinkRoute)?;
@@ -62,7 +62,7 @@ pub fn open() -> Res<OwnedFd> {
     Ok(fd)
 }
 
-/// Writes what the socket says into the timeline until the test ends.
+/// Writes the events of the socket into the timeline until the test ends.
 pub fn follow(fd: OwnedFd, node: Arc<str>, timeline: Arc<Timeline>, halt: &Halt) {
     let mut buffer = vec![0; 1 << 16];
     halt.follow(fd, move |fd| {

@@ -1,4 +1,4 @@
-//! What a test needs from the machine, and the words that name it when it is missing.
+//! What a test needs from the machine, and the text that names it if it is missing.
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -15,7 +15,7 @@ pub fn program(name: &str, package: &str) -> Res<PathBuf> {
     found.ok_or_else(|| missing(name, package))
 }
 
-/// Whether the kernel of this machine has IPVS, or gets it when asked.
+/// Whether the kernel of this machine has IPVS, or can load it.
 pub fn ipvs() -> bool {
     let there = || Path::new("/proc/net/ip_vs").exists();
     let load = || Command::new("modprobe").args(["--quiet", "ip_vs"]).output();

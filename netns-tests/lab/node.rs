@@ -1,5 +1,5 @@
 //! A machine of a test: network, mount, process, host name and IPC namespaces of its own, held by its first process.
-//! When that ends, or the test program dies in whatever way, the kernel ends everything in it.
+//! When that ends, or the test program dies for any reason, the kernel ends everything in it.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -33,7 +33,7 @@ const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
 
 type Job = Box<dyn FnOnce() + Send>;
 
-/// Cheap to clone; the machine ends with the [`super::Lab`] that made it.
+/// Cheap to clone; the machine ends with the [`super::Lab`] that created it.
 #[derive(Clone)]
 pub struct Node {
     pub name: Arc<str>,
@@ -50,7 +50,7 @@ pub struct Life {
     _stdin: Option<ChildStdin>,
 }
 
-/// What a command printed.
+/// The output of a command.
 pub struct Output {
     pub status: ExitStatus,
     pub stdout: String,
@@ -61,7 +61,7 @@ impl Node {
     /// Makes the namespaces and starts the first process.
     pub fn boot(name: &str, timeline: Arc<Timeline>, halt: Arc<Halt>) -> Res<(Self, Life)> {
         let host = name.to_owned();
-        // The thread takes no part in the new process namespace itself, only what it starts does.
+        // The thread itself does not enter the new process namespace, only its children do.
         let flags = CloneFlags::CLONE_NEWNET
             | CloneFlags::CLONE_NEWPID
             | CloneFlags::CLONE_NEWUTS
@@ -72,7 +72,7 @@ impl Node {
         Ok((node, Life { child, _stdin: stdin }))
     }
 
-    /// No namespaces at all: what runs on this node runs beside this program.
+    /// No namespaces at all: processes of this node run beside this program.
     pub fn outside(timeline: Arc<Timeline>, halt: Arc<Halt>) -> Res<Self> {
         let (jobs, inbox) = mpsc::channel::<Job>();
         thread::Builder::new().name("node outside".to_owned()).spawn(move || {
@@ -81,7 +81,7 @@ impl Node {
         Ok(Self { name: "outside".into(), jobs, first: std::process::id(), timeline, halt })
     }
 
-    /// A process namespace only, so that what is started in it ends with this program.
+    /// Only a process namespace, so that processes started in it end with this program.
     pub fn shelter(name: &str, timeline: Arc<Timeline>, halt: Arc<Halt>) -> Res<(Self, Life)> {
         let host = name.to_owned();
         let flags = CloneFlags::CLONE_NEWPID;
@@ -91,13 +91,13 @@ impl Node {
         Ok((node, Life { child, _stdin: stdin }))
     }
 
-    /// A network namespace only, which ends with the last clone: the other end of the cables.
+    /// Only a network namespace, which ends with the last clone: the other end of the cables.
     pub fn bare(name: &str, timeline: Arc<Timeline>, halt: Arc<Halt>) -> Res<Self> {
         let (jobs, ()) = inhabit(name, CloneFlags::CLONE_NEWNET, || Ok(()))?;
         Ok(Self { name: name.into(), jobs, first: std::process::id(), timeline, halt })
     }
 
-    /// Runs `job` in the namespaces of the node and hands back what it yields.
+    /// Runs `job` in the namespaces of the node and returns its result.
     pub fn run<T: Send + 'static>(&self, job: impl FnOnce() -> T + Send + 'static) -> Res<T> {
         let (answer, wait) = mpsc::channel();
         let job = Box::new(move || {
@@ -121,7 +121,7 @@ impl Node {
         })
     }
 
-    /// Runs a command that must succeed; yields its standard output.
+    /// Runs a command that must succeed; returns its standard output.
     pub fn must<S: AsRef<OsStr>>(&self, words: impl IntoIterator<Item = S>) -> Res<String> {
         let words: Vec<_> = words.into_iter().map(|word| word.as_ref().to_owned()).collect();
         let output = self.output(&words)?;
@@ -187,7 +187,7 @@ impl Node {
         Ok(self.run(move || fs::read_to_string(path))??)
     }
 
-    /// Starts a process whose lines go to the timeline, as does its end.
+    /// Starts a process whose output lines and end are added to the timeline.
     pub fn spawn(&self, mut command: Command, source: &str) -> Res<u32> {
         let source: Arc<str> = source.into();
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -213,7 +213,7 @@ impl Node {
         Ok(pid)
     }
 
-    /// Writes what comes out of a file descriptor into the timeline, line by line.
+    /// Writes the output of a file descriptor into the timeline, line by line.
     pub fn lines(&self, fd: impl Into<std::os::fd::OwnedFd>, source: &Arc<str>) {
         let (node, source) = (Arc::clone(&self.name), Arc::clone(source));
         self.halt.lines(fd, node, source, Arc::clone(&self.timeline));
@@ -254,7 +254,7 @@ pub fn command<S: AsRef<OsStr>>(words: impl IntoIterator<Item = S>) -> Command {
     command
 }
 
-/// Starts a process with no signal blocked: this program blocks those that would end it, and children inherit that.
+/// Starts a process without blocked signals: this program blocks those that would end it, and children inherit that.
 pub fn launch(command: &mut Command) -> std::io::Result<Child> {
     let ours = SigSet::empty().thread_swap_mask(SigmaskHow::SIG_SETMASK)?;
     let child = command.spawn();
@@ -262,7 +262,7 @@ pub fn launch(command: &mut Command) -> std::io::Result<Child> {
     child
 }
 
-/// The life of the first process of a node: makes its file system (in a shelter only /proc), says so, reaps orphans, ends
+/// The first process of a node: creates its file system (in a shelter only /proc), reports that, reaps orphans, ends
 /// with its parent.
 pub fn first_process(word: &str, host: &str) -> Result<(), Box<dyn std::error::Error>> {
     set_pdeathsig(Signal::SIGKILL)?;
@@ -288,13 +288,13 @@ pub fn first_process(word: &str, host: &str) -> Result<(), Box<dyn std::error::E
     Ok(())
 }
 
-/// Starts a thread that lives in new namespaces: what it opens and starts is there.
+/// Starts a thread in new namespaces: what it opens and starts belongs to them.
 fn inhabit<T: Send + 'static>(
     name: &str,
     flags: CloneFlags,
     begin: impl FnOnce() -> Res<T> + Send + 'static,
 ) -> Res<(mpsc::Sender<Job>, T)> {
-    // The path of this program, as it is named outside.
+    // The path of this program outside the node.
     super::own_program()?;
     let (jobs, inbox) = mpsc::channel::<Job>();
     let (ready, told) = mpsc::channel();
@@ -314,7 +314,7 @@ fn enter(flags: CloneFlags) -> Res {
     unshare(flags | CloneFlags::CLONE_FS | CloneFlags::CLONE_NEWNS).map_err(
         |error| match error {
             Errno::EPERM => Stop::Skip("needs root".to_owned()),
-            error => fail(format!("cannot make namespaces: {error}")),
+            error => fail(format!("cannot create namespaces: {error}")),
         },
     )?;
     mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>)?;
@@ -337,8 +337,8 @@ fn start_first(word: &str, host: &str) -> Res<Child> {
     Ok(child)
 }
 
-/// /sys of the node's own namespaces; /etc and /usr/local to write on; its own /dev and /run, which holds what the others
-/// are made of.
+/// /sys of the node's own namespaces; writable /etc and /usr/local; its own /dev and /run, which holds the layers of
+/// the others.
 fn file_system() -> Result<(), Box<dyn std::error::Error>> {
     place("sysfs", Path::new("/sys"), None)?;
     place("tmpfs", Path::new("/run"), Some("mode=755"))?;

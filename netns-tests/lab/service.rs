@@ -1,4 +1,4 @@
-//! What the machines of a test offer and use: web servers, a real SMTP server and its bad imitations, curl.
+//! Services and clients on the machines of a test: web servers, a real SMTP server and bad imitations of one, curl.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -17,7 +17,7 @@ use super::{LIMIT, Res, need};
 /// How long a server waits for the next octets of a peer.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// A listening socket whose connections are each given to a thread; closed when this is dropped.
+/// A listening socket with a thread for each connection; closed when this is dropped.
 pub struct Server {
     _halt: Halt,
 }
@@ -60,7 +60,7 @@ impl Server {
         Ok(Self { _halt: halt })
     }
 
-    /// A web server that answers every request with the name of its node and the address of who asked.
+    /// A web server that answers every request with the name of its node and the address of the client.
     pub fn web(node: &Node, address: &str) -> Res<Self> {
         let (name, timeline) = (Arc::clone(&node.name), Arc::clone(node.timeline()));
         Self::start(node, address, move |mut stream, peer| {
@@ -68,7 +68,7 @@ impl Server {
             let mut buffer = [0; 1024];
             while !request.windows(4).any(|end| end == b"\r\n\r\n") {
                 match stream.read(&mut buffer) {
-                    // A health check connects and goes away.
+                    // A health check connects and disconnects.
                     Ok(0) | Err(_) => return,
                     Ok(length) => request.extend_from_slice(&buffer[..length]),
                 }
@@ -87,7 +87,7 @@ impl Server {
     }
 }
 
-/// Asks for a page with curl; the first word of the answer is the name of the node that gave it.
+/// Requests a page with curl; the first word of the answer is the name of the answering node.
 pub fn fetch(node: &Node, url: &str) -> Res<Option<String>> {
     need::program("curl", "curl")?;
     let options = ["curl", "--silent", "--noproxy", "*", "--max-time", "3", url];
@@ -100,7 +100,8 @@ pub fn fetch(node: &Node, url: &str) -> Res<Option<String>> {
     Ok(answer)
 }
 
-/// Starts Debian's aiosmtpd on port 25 of the loopback interface; what it receives is in the timeline as lines of "smtp".
+/// Starts Debian's aiosmtpd on port 25 of the loopback interface; what it receives is added to the timeline as lines of
+/// "smtp".
 pub fn mail(node: &Node) -> Res {
     let mut server = Command::new(python()?);
     server.args(["-u", "-m", "aiosmtpd", "--nosetuid", "--listen", "127.0.0.1:25"]).args([

@@ -1,4 +1,4 @@
-//! The wires of a test: one namespace with a bridge a segment and a port a cable, and a capture of all ports.
+//! The network of a test: one namespace with a bridge per segment and a port per cable, and a capture of all ports.
 
 use std::collections::BTreeMap;
 use std::io::IoSliceMut;
@@ -24,7 +24,7 @@ const OUTGOING: u8 = 4;
 /// The switch of a test.
 pub struct Switch {
     node: Node,
-    /// Whose cable a port is, by the index of the port.
+    /// The node of each port, by the index of the port.
     ports: Arc<Mutex<BTreeMap<usize, Arc<str>>>>,
 }
 
@@ -52,7 +52,7 @@ impl Switch {
         ))
     }
 
-    /// Lays a cable from a segment to a new interface of the node, which is up afterwards.
+    /// Connects a segment to a new interface of the node, which is up afterwards.
     pub fn plug(&self, node: &Node, segment: &str, interface: &str) -> Res<Cable> {
         let port = format!("{}.{segment}", node.name);
         self.node.ip(&format!(
@@ -74,7 +74,7 @@ impl Switch {
 }
 
 impl Cable {
-    /// Pulls the plug: the node sees its carrier go.
+    /// Pulls the plug: the node loses its carrier.
     pub fn cut(&self) -> Res {
         self.switch.ip(&format!("link set {} down\n", self.port))
     }
@@ -93,7 +93,7 @@ impl Cable {
     }
 }
 
-/// No IPv6 of the kernel's own on interfaces made from now on; tests that want it turn it on again.
+/// Disables IPv6 on interfaces created from now on; tests that need it enable it again.
 pub fn quiet(node: &Node) -> Res {
     node.sysctl("net.ipv6.conf.default.disable_ipv6", "1")?;
     node.sysctl("net.ipv6.conf.all.disable_ipv6", "1")?;
@@ -104,7 +104,7 @@ fn capture() -> Res<OwnedFd> {
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
     let fd = socket(AddressFamily::Packet, SockType::Raw, flags, SockProtocol::EthAll)?;
     setsockopt(&fd, sockopt::ReceiveTimestampns, &true)?;
-    // A flood must not push out what is looked for.
+    // A flood must not displace the relevant frames.
     setsockopt(&fd, sockopt::RcvBufForce, &(256 << 20))?;
     Ok(fd)
 }
@@ -129,7 +129,7 @@ fn follow(
     });
 }
 
-/// Time, index of the port (zero for a frame that is of no interest) and length of the next frame.
+/// Time, index of the port (zero for an irrelevant frame) and length of the next frame.
 fn receive(fd: &OwnedFd, buffer: &mut [u8]) -> Option<(Wall, usize, usize)> {
     let mut space = nix::cmsg_space!(TimeSpec);
     let mut parts = [IoSliceMut::new(buffer)];

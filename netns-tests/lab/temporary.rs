@@ -1,4 +1,4 @@
-//! The one folder of a run for files outside the nodes, which goes away with the run whatever way it ends.
+//! The temporary directory of a run for files outside the nodes, removed with the run however it ends.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use super::Res;
 
 const PREFIX: &str = "evervip-netns-";
 
-/// The folder, made when it is first asked for.
+/// The directory, created at its first use.
 pub fn folder() -> Res<PathBuf> {
     let path = path();
     fs::create_dir_all(&path)?;
@@ -29,8 +29,8 @@ pub fn clean() {
     }
 }
 
-/// From now on Ctrl-C and its like remove the folder and end the program; the kernel ends the nodes then. To be called
-/// before there are threads.
+/// Makes Ctrl-C and similar signals remove the directory and end the program; the kernel ends the nodes then. To be
+/// called before there are threads.
 pub fn clean_when_interrupted() -> Res {
     let signals = SigSet::from_iter([Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP]);
     signals.thread_block()?;

@@ -1,5 +1,5 @@
-//! What happened in a test, in one list: log lines, frames on the wire, kernel events, ends of processes. Tests wait on
-//! it with a deadline and never sleep; when a test fails the list is its report.
+//! All events of a test in one list: log lines, frames on the wire, kernel events, ends of processes. Tests wait for
+//! events with a deadline and never sleep; if a test fails, the list is its report.
 
 use std::fmt;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -10,7 +10,7 @@ use super::ipvs::Command;
 use super::monitor::Change;
 use super::{Res, Stop, late};
 
-/// Nanoseconds of the clock of the day: the clock of the kernel's receive times.
+/// Nanoseconds of the time of day, the clock of the kernel's receive times.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct Wall(pub i64);
 
@@ -26,12 +26,11 @@ impl Wall {
     }
 }
 
-/// One thing that happened.
 #[derive(Clone, Debug)]
 pub struct Event {
-    /// When: the kernel's receive time of a frame, else the time of reading.
+    /// Its time: the kernel's receive time of a frame, else the time of reading.
     pub at: Wall,
-    /// The node it happened at; of a frame, the node whose cable it came out of.
+    /// The node of the event; for a frame, the node that sent it.
     pub node: Arc<str>,
     pub what: What,
 }
@@ -43,7 +42,7 @@ pub enum What {
     Log { source: Arc<str>, line: String },
     /// A frame that the switch received on a cable of the node.
     Frame(Frame),
-    /// What the kernel of the node announced over rtnetlink.
+    /// An rtnetlink event of the node's kernel.
     Kernel(Change),
     /// A command that changes the IPVS table.
     Ipvs(Command),
@@ -60,9 +59,23 @@ pub struct Timeline {
     start: Wall,
 }
 
-/// A place in the list: what comes after it is later.
+/// A place in the list and its time: what comes after it is later. A frame that was received before, and read only now,
+/// is not.
 #[derive(Clone, Copy, Debug)]
-pub struct Mark(usize);
+pub struct Mark {
+    place: usize,
+    at: Wall,
+}
+
+impl Mark {
+    /// The events after it, of those from `next` on.
+    fn later<'a>(&self, events: &'a [Event], next: usize) -> impl Iterator<Item = &'a Event> {
+        let at = self.at;
+        let is_later =
+            move |event: &&Event| !matches!(event.what, What::Frame(_)) || event.at >= at;
+        events.iter().skip(next.max(self.place)).filter(is_later)
+    }
+}
 
 impl Timeline {
     pub fn new() -> Arc<Self> {
@@ -75,19 +88,20 @@ impl Timeline {
     }
 
     pub fn mark(&self) -> Mark {
-        Mark(self.lock().len())
+        let events = self.lock();
+        Mark { place: events.len(), at: Wall::now() }
     }
 
     pub fn beginning(&self) -> Mark {
-        Mark(0)
+        Mark { place: 0, at: Wall(0) }
     }
 
     /// Everything that `pick` chooses after `mark`, as known now.
     pub fn collect<T>(&self, mark: Mark, pick: impl FnMut(&Event) -> Option<T>) -> Vec<T> {
-        self.lock().iter().skip(mark.0).filter_map(pick).collect()
+        mark.later(&self.lock(), 0).filter_map(pick).collect()
     }
 
-    /// Waits until `pick` chooses something after `mark`; `what` is said when it does not within `limit`.
+    /// Waits until `pick` chooses an event after `mark`; `what` describes it in the failure after `limit`.
     pub fn wait<T>(
         &self,
         mark: Mark,
@@ -95,27 +109,31 @@ impl Timeline {
         what: &str,
         mut pick: impl FnMut(&Event) -> Option<T>,
     ) -> Res<T> {
-        let mut next = mark.0;
+        let mut next = 0;
         self.until(limit, what, |events| {
-            let found = events.iter().skip(next).find_map(&mut pick);
+            let found = mark.later(events, next).find_map(&mut pick);
             next = events.len();
             found
         })
     }
 
-    /// Waits until `done` is satisfied with the events after `mark`, looked at as a whole.
-    pub fn wait_all<T>(
+    /// Waits until `pick` has chosen `count` events after `mark`; yields all that it chose.
+    pub fn wait_for<T>(
         &self,
         mark: Mark,
         limit: Duration,
         what: &str,
-        mut done: impl FnMut(&[Event]) -> Option<T>,
-    ) -> Res<T> {
-        self.until(limit, what, |events| done(events.get(mark.0..).unwrap_or_default()))
+        count: usize,
+        mut pick: impl FnMut(&Event) -> Option<T>,
+    ) -> Res<Vec<T>> {
+        self.until(limit, what, |events| {
+            let found: Vec<T> = mark.later(events, 0).filter_map(&mut pick).collect();
+            (found.len() >= count).then_some(found)
+        })
     }
 
-    /// Calls `probe` now, after each new event and at least every 50 ms, until it yields something: for state that the
-    /// kernel does not announce, such as the IPVS table.
+    /// Calls `probe` now, after each new event and at least every 50 ms, until it returns something: for state without
+    /// kernel events, such as the IPVS table.
     pub fn poll<T>(
         &self,
         limit: Duration,
@@ -187,7 +205,7 @@ impl fmt::Display for What {
     }
 }
 
-/// How long to wait: a limit that holds on a machine that runs what is ready, and by how much this one was late meanwhile.
+/// How long to wait: a limit for an idle machine, extended by the lateness of this one meanwhile.
 struct Patience {
     begin: Instant,
     from: Wall,
@@ -195,7 +213,7 @@ struct Patience {
 }
 
 impl Patience {
-    /// Nobody waits longer than so many times the limit.
+    /// A wait is never longer than this many times the limit.
     const MOST: u32 = 8;
 
     fn new(limit: Duration) -> Self {

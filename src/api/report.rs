@@ -1,5 +1,5 @@
-//! The report of the state, as JSON has it: made from the views of the processes. Pure. Its schema,
-//! `docs/status.schema.json`, is made from these types.
+//! The report of the state as JSON, built from the views of the processes. Pure. Its schema, `docs/status.schema.json`,
+//! is generated from these types.
 
 use std::collections::BTreeMap;
 
@@ -11,18 +11,18 @@ use super::rounds::Party;
 use crate::base::{Instant, WallTime};
 use crate::status::{check, daemon, vrrp};
 
-/// What a process has told.
+/// The part of one process.
 #[derive(Debug)]
 pub enum Part<T> {
     /// There is no such process.
     Absent,
-    /// It did not answer: why.
+    /// It did not answer, for this reason.
     Unknown(String),
-    /// This.
+    /// Its view.
     Known(Box<T>),
 }
 
-/// What the processes have told.
+/// The parts of all processes.
 #[derive(Debug)]
 pub struct Parts {
     /// The supervisor.
@@ -40,7 +40,7 @@ impl Default for Parts {
 }
 
 impl Parts {
-    /// A party has nothing to tell: it does not run, or, with a reason, did not answer.
+    /// Notes that a party does not run or, with a reason, did not answer.
     pub fn absent(&mut self, party: Party, reason: Option<&str>) {
         fn settle<T>(part: &mut Part<T>, reason: Option<&str>) {
             *part = reason.map_or(Part::Absent, |reason| Part::Unknown(reason.into()));
@@ -56,7 +56,7 @@ impl Parts {
 /// The state of the daemon. Times are RFC 3339 in UTC.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Report {
-    /// Version of this form; a new number means that a field went or changed its meaning.
+    /// Version of this form; it increases when a field is removed or changes its meaning.
     pub schema: u32,
     /// When the report was made.
     #[schemars(extend("format" = "date-time"))]
@@ -69,22 +69,22 @@ pub struct Report {
     pub checker: Option<Answer<Checker>>,
 }
 
-/// What a process answered.
+/// The answer of a process.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(untagged)]
 #[schemars(rename = "{T}Answer")]
 pub enum Answer<T> {
-    /// Nothing in time.
+    /// No answer in time.
     Unknown {
-        /// Why, for example `vrrp did not answer in 1 s`.
+        /// The reason, for example `vrrp did not answer in 1 s`.
         unknown: String,
     },
-    /// This.
+    /// Its view.
     Known(T),
 }
 
 impl<T> Answer<T> {
-    /// What was answered, if anything was.
+    /// The answer, if there is one.
     pub const fn known(&self) -> Option<&T> {
         match self {
             Self::Known(known) => Some(known),
@@ -112,7 +112,7 @@ pub struct Daemon {
     pub reloads: u32,
     /// How the last reload ended; null if there was none.
     pub last_reload: Option<Reload>,
-    /// The processes of the daemon but the supervisor.
+    /// The processes of the daemon, except the supervisor.
     pub processes: Vec<Process>,
 }
 
@@ -126,7 +126,7 @@ pub struct Configuration {
     /// When it was read.
     #[schemars(extend("format" = "date-time"))]
     pub read: String,
-    /// Mistakes in it for which something is left out.
+    /// Number of its errors for which something is left out.
     pub left_out: usize,
     /// The first error, or else the first warning; null if there is none.
     pub first_problem: Option<String>,
@@ -135,10 +135,10 @@ pub struct Configuration {
 /// The end of a reload.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Reload {
-    /// When.
+    /// When it ended.
     #[schemars(extend("format" = "date-time"))]
     pub at: String,
-    /// Why the configuration before stayed in force; null if the new one came into force.
+    /// Why the previous configuration stayed in force; null if the new one came into force.
     pub refused: Option<String>,
 }
 
@@ -147,14 +147,14 @@ pub struct Reload {
 pub struct Process {
     /// `vrrp`, `checker`, `runner` or `api`.
     pub role: String,
-    /// Whether the configuration asks for it.
+    /// Whether the configuration needs it.
     pub wanted: bool,
     /// Its process id; null if it does not run.
     pub pid: Option<i32>,
     /// When it started; null if it does not run.
     #[schemars(extend("format" = "date-time"))]
     pub since: Option<String>,
-    /// How often one of its kind was started.
+    /// Number of starts of this kind of process.
     pub starts: u32,
 }
 
@@ -179,7 +179,7 @@ pub struct Vrrp {
 pub enum State {
     /// Not started yet, or waiting for the first result of a script.
     Init,
-    /// Listening to a master, or waiting for its silence to last long enough.
+    /// Listening to a master, or waiting for the master-down timer.
     Backup,
     /// Holding the addresses.
     Master,
@@ -214,23 +214,23 @@ pub struct Instance {
     pub since: String,
     /// The configured priority.
     pub priority: u8,
-    /// The priority in force: trackers may change it.
+    /// The effective priority: trackers may change it.
     pub effective_priority: u8,
-    /// Address of the master that it hears; null if it is the master itself or hears none.
+    /// Address of the current master; null if it is the master itself or hears none.
     pub master: Option<String>,
     /// Why it is in FAULT; empty otherwise.
     pub faults: Vec<String>,
-    /// How many addresses, routes and the like it puts into the kernel as master.
+    /// Number of addresses, routes and other objects that it adds to the kernel as master.
     pub objects_wanted: usize,
-    /// How many of them are there now.
+    /// Number of them that exist now.
     pub objects_held: usize,
-    /// Those that the kernel refuses or that wait for something.
+    /// Objects that the kernel refuses or that wait for something.
     pub objects_missing: Vec<Missing>,
-    /// What it counted since the process started, by name.
+    /// Its counters since the process started, by name.
     pub counters: BTreeMap<String, u64>,
 }
 
-/// An address, route or the like that is not in the kernel as it is wanted.
+/// An address, route or other object that is not in the kernel as wanted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Missing {
     /// `address 10.0.0.100/24 on eth0`, for example.
@@ -248,15 +248,17 @@ pub struct Group {
     pub state: State,
 }
 
-/// Something that is tracked.
+/// A tracked object.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Tracker {
-    /// `script`
+    /// `script`, `file`, `process` or `bfd`.
     pub kind: String,
     /// Its name.
     pub name: String,
-    /// Whether it is good; null before its first result.
+    /// Whether it is good; null before its first result, and of a file.
     pub good: Option<bool>,
+    /// The number in a file, or of the processes that run; null where there is none.
+    pub value: Option<i64>,
 }
 
 /// Virtual servers.
@@ -268,7 +270,7 @@ pub struct Checker {
     pub ipvs_error: Option<String>,
     /// The services, in the order of the configuration.
     pub services: Vec<Service>,
-    /// What was counted since the process started, by name.
+    /// Counters since the process started, by name.
     pub counters: BTreeMap<String, u64>,
 }
 
@@ -279,7 +281,7 @@ pub struct Service {
     pub name: String,
     /// Whether its quorum is reached.
     pub up: bool,
-    /// Since when.
+    /// When this began.
     #[schemars(extend("format" = "date-time"))]
     pub since: String,
     /// Weight of the servers in service.
@@ -301,7 +303,7 @@ pub struct Server {
     pub address: String,
     /// Whether it is in service.
     pub up: bool,
-    /// Since when.
+    /// When this began.
     #[schemars(extend("format" = "date-time"))]
     pub since: String,
     /// Its weight while it is in service.
@@ -323,7 +325,7 @@ pub struct Check {
     pub up: bool,
     /// How its last attempt ended; null before the first.
     pub last_result: Option<String>,
-    /// Failed attempts in a row that have not taken the server down yet.
+    /// Consecutive failed attempts that have not taken the server down yet.
     pub failed_attempts: u32,
 }
 
@@ -342,7 +344,7 @@ impl Clocks {
     }
 }
 
-/// Makes the report.
+/// Builds the report.
 #[must_use]
 pub fn report(parts: &Parts, clocks: Clocks) -> Report {
     let wanted = |role: &str| match &parts.daemon {
@@ -421,9 +423,14 @@ impl Clocks {
                 .map(|g| Group { name: g.name.to_string(), state: g.state.into() })
                 .collect(),
             trackers: view
-                .scripts
+                .trackers
                 .iter()
-                .map(|s| Tracker { kind: "script".into(), name: s.name.to_string(), good: s.good })
+                .map(|t| Tracker {
+                    kind: t.kind.word().into(),
+                    name: t.name.to_string(),
+                    good: t.good,
+                    value: t.value,
+                })
                 .collect(),
             unknown_vrid: view.unknown_vrid,
             malformed: view.malformed,
@@ -497,7 +504,7 @@ impl Clocks {
     }
 }
 
-/// An object that is missing, with the reason in words.
+/// A missing object, with the reason in words.
 fn missing(view: &vrrp::MissingObject) -> Missing {
     let reason = match &view.reason {
         vrrp::Missing::Refused { errno: 0, .. } => "another program keeps removing it".into(),
@@ -505,8 +512,8 @@ fn missing(view: &vrrp::MissingObject) -> Missing {
             format!("refused {attempts} times: {}", error(*errno))
         }
         vrrp::Missing::NoInterface(name) => format!("interface {name} does not exist"),
-        vrrp::Missing::NoAddress(address) => format!("address {address} is not there"),
-        vrrp::Missing::NoTable { table, errno: 0 } => format!("{table} is not there"),
+        vrrp::Missing::NoAddress(address) => format!("address {address} does not exist"),
+        vrrp::Missing::NoTable { table, errno: 0 } => format!("{table} does not exist"),
         vrrp::Missing::NoTable { table, errno } => {
             format!("{table} is refused: {}", error(*errno))
         }

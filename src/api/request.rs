@@ -10,16 +10,16 @@ use crate::base::near::nearest;
 /// The longest request in octets, without its newline.
 pub const LONGEST: usize = 4096;
 
-/// What a client wants.
+/// A request, valid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Request {
-    /// Comes back with the answer.
+    /// Repeated in the answer.
     pub id: Option<u64>,
-    /// What it wants to know.
+    /// What is requested.
     pub what: What,
 }
 
-/// What can be asked for.
+/// What can be requested.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum What {
     /// The state of everything.
@@ -29,7 +29,7 @@ pub enum What {
 }
 
 impl What {
-    /// Everything that can be asked for.
+    /// Everything that can be requested.
     pub const ALL: [Self; 2] = [Self::Status, Self::Version];
 
     /// Its name in requests.
@@ -42,12 +42,12 @@ impl What {
     }
 }
 
-/// A request that makes no sense, as its sender is told.
+/// An invalid request, as reported to its sender.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Wrong {
     /// What is wrong, for people.
     pub message: String,
-    /// The octet of the line at which it is, from 1; none if it is no particular one.
+    /// The octet of the line where it is, from 1; none if there is no particular one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub column: Option<usize>,
     /// The field that is wrong, if it is one.
@@ -56,7 +56,7 @@ pub struct Wrong {
 }
 
 impl Wrong {
-    /// One without a place.
+    /// An error without a position.
     pub fn new(message: impl Into<String>) -> Self {
         Self { message: message.into(), column: None, field: None }
     }
@@ -82,13 +82,13 @@ struct Line {
 /// Reads one line, without its newline.
 ///
 /// # Errors
-/// What is wrong with it, and its id if that could be made out.
+/// What is wrong with it, and its id if that could be read.
 pub fn parse(line: &[u8]) -> Result<Request, (Option<u64>, Wrong)> {
     if line.len() > LONGEST {
         let message = format!("a request has at most {LONGEST} octets");
         return Err((None, Wrong { column: Some(LONGEST + 1), ..Wrong::new(message) }));
     }
-    // An array would do for the reader below.
+    // The reader below would accept an array.
     let start = line.iter().position(|octet| !octet.is_ascii_whitespace()).unwrap_or(line.len());
     if line.get(start) != Some(&b'{') {
         let message = "a request is a JSON object, such as {\"request\":\"status\"}";
@@ -131,7 +131,7 @@ fn unknown(line: &[u8], name: &str) -> Wrong {
     }
 }
 
-/// At most 200 characters, so that an answer is never much longer than its question.
+/// At most 200 characters, so that an answer is never much longer than its request.
 fn cut(text: &str) -> String {
     text.chars().take(200).collect()
 }

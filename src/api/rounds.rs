@@ -1,8 +1,8 @@
-//! Who is asked for what, and who waits for it.
+//! Rounds of queries to the processes, and the clients that wait for them.
 //!
-//! Clients that ask at about the same time share one round of questions, so that the processes asked have the same
-//! little work however many ask. A round ends when everybody has answered, or one second after it began: whoever has
-//! not answered by then is reported as such. Pure: time is an argument.
+//! Clients that ask at about the same time share one round, so that the load on the processes does not depend on the
+//! number of clients. A round ends when all parties have answered, or after one second: parties without an answer are
+//! reported as such. Pure: time is an argument.
 
 use core::time::Duration;
 use std::collections::VecDeque;
@@ -16,10 +16,9 @@ pub const LIMIT: Duration = Duration::from_secs(1);
 /// Time from the beginning of one round to that of the next.
 pub const PAUSE: Duration = Duration::from_millis(50);
 
-/// Who knows something.
+/// A process that is queried.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Party {
-    /// The supervisor.
     Supervisor,
     /// The role `vrrp`.
     Vrrp,
@@ -28,7 +27,6 @@ pub enum Party {
 }
 
 impl Party {
-    /// Everybody.
     pub const ALL: [Self; 3] = [Self::Supervisor, Self::Vrrp, Self::Checker];
 
     /// Its name.
@@ -61,12 +59,12 @@ struct Round<C> {
     missing: Vec<Party>,
 }
 
-/// A round that has ended: what is known, and who waits for it.
+/// A round that has ended: the answers, and the clients that wait for them.
 #[derive(Debug)]
 pub struct Done<C> {
-    /// What is known.
+    /// The answers.
     pub parts: Parts,
-    /// Who waits for it.
+    /// The waiting clients.
     pub clients: Vec<C>,
 }
 
@@ -77,7 +75,7 @@ impl<C> Default for Rounds<C> {
 }
 
 impl<C> Rounds<C> {
-    /// A client wants to know.
+    /// Adds a client.
     pub fn join(&mut self, client: C) {
         self.waiting.push(client);
     }
@@ -90,8 +88,8 @@ impl<C> Rounds<C> {
         begin.into_iter().chain(end).min()
     }
 
-    /// Begins a round if it is time: the id of the questions that must be asked now. Parties that cannot be asked are
-    /// named with [`Self::absent`].
+    /// Begins a round if it is due, and returns its id: the queries must be sent now. Parties that cannot be queried
+    /// are reported with [`Self::absent`].
     pub fn begin(&mut self, now: Instant) -> Option<u64> {
         if self.waiting.is_empty() || now < self.next {
             return None;
@@ -108,21 +106,21 @@ impl<C> Rounds<C> {
         Some(self.last_id)
     }
 
-    /// In the round of this id, this party has nothing to tell: it does not run, or, with a reason, cannot be asked.
+    /// In the round with this id, this party does not run or, with a reason, cannot be queried.
     pub fn absent(&mut self, id: u64, party: Party, reason: Option<&str>) {
         if let Some(round) = self.open.iter_mut().find(|round| round.id == id) {
             round.absent(party, reason);
         }
     }
 
-    /// The process of a party has ended: it answers no question any more.
+    /// The process of a party has ended: it will not answer.
     pub fn lost(&mut self, party: Party) {
         for round in &mut self.open {
             round.absent(party, Some(&format!("the {} process ended", party.word())));
         }
     }
 
-    /// An answer has come. Those to rounds that are over are of no interest, and each party speaks for itself only.
+    /// An answer arrived. Answers to earlier rounds are ignored, and each party only answers for itself.
     pub fn answer(&mut self, id: u64, party: Party, told: Told) {
         let Some(round) = self.open.iter_mut().find(|round| round.id == id) else {
             return;
@@ -185,7 +183,7 @@ mod tests {
             at: at(0),
             instances: Vec::new(),
             groups: Vec::new(),
-            scripts: Vec::new(),
+            trackers: Vec::new(),
             unknown_vrid: 7,
             malformed: 0,
         }))
@@ -211,12 +209,12 @@ mod tests {
         rounds.join('b');
         assert_eq!(rounds.due(), Some(at(0)));
         assert_eq!(rounds.begin(at(5)), Some(1));
-        assert_eq!(rounds.begin(at(5)), None, "nobody waits");
-        // The next one does not begin at once: asking often costs no more.
+        assert_eq!(rounds.begin(at(5)), None, "no client waits");
+        // The next one does not begin at once: frequent queries cost no more.
         rounds.join('c');
         assert_eq!((rounds.due(), rounds.begin(at(54))), (Some(at(55)), None));
         assert_eq!(rounds.begin(at(55)), Some(2));
-        // Answers may come in any order and belong to their round alone.
+        // Answers may arrive in any order and only belong to their round.
         rounds.answer(2, Party::Vrrp, vrrp());
         rounds.absent(1, Party::Supervisor, Some("no"));
         rounds.answer(1, Party::Checker, checker());
@@ -235,7 +233,7 @@ mod tests {
         rounds.join(());
         let id = rounds.begin(at(0)).unwrap();
         rounds.absent(id, Party::Checker, None);
-        // Nobody speaks for another.
+        // A party's answer does not count for another party.
         rounds.answer(id, Party::Vrrp, checker());
         assert_eq!(rounds.due(), Some(at(1000)));
         assert!(rounds.take_done(at(999)).is_empty());
@@ -247,7 +245,7 @@ mod tests {
         assert!(matches!(&parts.vrrp, Part::Unknown(why) if why == "vrrp did not answer in 1 s"));
         assert!(matches!(&parts.checker, Part::Absent));
         rounds.answer(id, Party::Vrrp, vrrp());
-        assert_eq!(rounds.due(), None, "an answer that comes too late is of no interest");
+        assert_eq!(rounds.due(), None, "a late answer is ignored");
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! The clients of the control socket: one task each, everything bounded. A client that stalls, floods or dies has its
-//! own task held up and nothing else.
+//! The clients of the control socket: one task each, everything bounded. A client that stalls, floods or dies only
+//! affects its own task.
 
 use core::sync::atomic::{AtomicU64, Ordering};
 use core::time::Duration;
@@ -14,17 +14,17 @@ use tokio::time::{Instant, timeout};
 
 use super::request::{self, LONGEST, Request, What};
 
-/// Clients at a time. For one more, the one that was silent longest must go.
+/// Largest number of clients. One more displaces the client that was silent longest.
 pub const CLIENTS: usize = 64;
-/// How long a client may say nothing.
+/// How long a client may be silent.
 const SILENCE: Duration = Duration::from_secs(60);
 /// How long a client may take to read an answer. What it sends meanwhile is not read.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// A report as JSON, for whoever waits for it.
+/// A report as JSON, shared by the waiting clients.
 pub type Report = Arc<str>;
 
-/// Takes in connections.
+/// Accepts connections.
 #[derive(Debug)]
 pub struct Server {
     asks: mpsc::Sender<oneshot::Sender<Report>>,
@@ -40,7 +40,7 @@ struct Client {
 }
 
 impl Server {
-    /// Reports are asked for with `asks`, which has room for [`CLIENTS`].
+    /// Reports are requested through `asks`, which has room for [`CLIENTS`].
     #[must_use]
     pub fn new(asks: mpsc::Sender<oneshot::Sender<Report>>) -> Self {
         Self { asks, clients: Vec::new(), started: Instant::now() }
@@ -116,14 +116,14 @@ async fn serve(
             Ok(written) => written?,
             Err(_) => return Ok(()),
         }
-        // What is too long has no end that could be looked for; what has no newline was the last.
+        // If a line is too long, its end is not searched for; a line without a newline is the last one.
         if !whole {
             return Ok(());
         }
     }
 }
 
-/// Reads a line without its newline; whether it had one. One that is too long is cut.
+/// Reads a line without its newline; returns whether it had one. A line that is too long is cut.
 async fn next(reader: &mut BufReader<OwnedReadHalf>, line: &mut Vec<u8>) -> std::io::Result<bool> {
     line.clear();
     let most = u64::try_from(LONGEST).unwrap_or(u64::MAX).saturating_add(2);

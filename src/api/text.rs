@@ -10,20 +10,19 @@ use crate::base::near::nearest;
 /// Columns of a line.
 const WIDTH: usize = 80;
 
-/// There is nothing of this name.
+/// No object has this name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("no instance, group or service '{name}'{}", hint.as_ref().map(|h| format!(", did you mean '{h}'?")).unwrap_or_default())]
 pub struct NotFound {
-    /// The name.
     pub name: String,
-    /// One that is near.
+    /// The closest name.
     pub hint: Option<String>,
 }
 
-/// Leaves in a report only what has this name.
+/// Reduces a report to the objects with this name.
 ///
 /// # Errors
-/// When nothing has, though everybody answered.
+/// If there is none, although all processes answered.
 pub fn select(mut report: Report, name: &str) -> Result<Report, NotFound> {
     let mut names: Vec<String> = Vec::new();
     let mut found = false;
@@ -52,7 +51,7 @@ pub fn select(mut report: Report, name: &str) -> Result<Report, NotFound> {
     Err(NotFound { name: name.into(), hint })
 }
 
-/// The screen for a report.
+/// The text of a report.
 #[must_use]
 pub fn screen(report: &Report) -> String {
     let mut text = String::new();
@@ -143,13 +142,15 @@ fn routers(text: &mut String, vrrp: &Vrrp, now: &str) {
     }
     if !vrrp.trackers.is_empty() {
         let mut table = Table::new(["TRACKER", "KIND", "RESULT"]);
-        for Tracker { kind, name, good } in &vrrp.trackers {
-            let result = match good {
-                None => "unknown",
-                Some(true) => "good",
-                Some(false) => "BAD",
+        for Tracker { kind, name, good, value } in &vrrp.trackers {
+            let good = good.map(|good| if good { "good" } else { "BAD" });
+            let result = match (good, value) {
+                (Some(good), Some(running)) => format!("{good} ({running} running)"),
+                (Some(good), None) => good.into(),
+                (None, Some(number)) => number.to_string(),
+                (None, None) => "unknown".into(),
             };
-            table.row([name.clone(), kind.clone(), result.into()]);
+            table.row([name.clone(), kind.clone(), result]);
         }
         table.print(text);
     }
@@ -228,7 +229,7 @@ fn weight(server: &Server) -> String {
     }
 }
 
-/// The result of the check that is to blame, else of the first.
+/// The result of the failed check, else of the first one.
 fn last(server: &Server) -> String {
     let check = server.checks.iter().find(|check| !check.up).or_else(|| server.checks.first());
     check.map_or_else(String::new, |check| {
@@ -251,13 +252,13 @@ fn ago(from: &str, to: &str) -> String {
     }
 }
 
-/// Seconds since 1970 of a time as this program writes it.
+/// Seconds since 1970 of a time written by this program.
 fn seconds(time: &str) -> Option<u64> {
     let mut numbers = time.split(['-', 'T', ':', '.']).map(str::parse::<u64>);
     let mut next = || numbers.next()?.ok();
     let (year, month, day) = (next()?, next()?, next()?);
     let (hour, minute, second) = (next()?, next()?, next()?);
-    // Years that begin with March, so that a leap day is the last.
+    // Years that begin in March, so that a leap day is the last day.
     let (year, month) =
         if month > 2 { (year, month - 3) } else { (year.checked_sub(1)?, month + 9) };
     let days = 365 * year + year / 4 - year / 100 + year / 400 + (153 * month + 2) / 5 + day;
@@ -274,7 +275,7 @@ fn line(text: &mut String, content: &str) {
     let _ = writeln!(text, "{start}{}", cut(content, WIDTH));
 }
 
-/// A text over several lines, broken at blanks.
+/// A text on several lines, wrapped at blanks.
 fn wrapped(text: &mut String, indent: &str, content: &str) {
     let mut current = indent.to_owned();
     for word in content.split(' ') {
@@ -291,7 +292,7 @@ fn wrapped(text: &mut String, indent: &str, content: &str) {
     line(text, current.trim_end());
 }
 
-/// At most `width` characters, without any that would steer a terminal; `~` where something is missing.
+/// At most `width` characters, without control characters; `~` marks a cut.
 fn cut(content: &str, width: usize) -> String {
     let clean = content.chars().map(|c| if c.is_control() { '?' } else { c });
     let mut short: String = clean.take(width).collect();
@@ -302,7 +303,7 @@ fn cut(content: &str, width: usize) -> String {
     short
 }
 
-/// A table whose columns are made narrower until it fits.
+/// A table whose columns are narrowed until it fits.
 struct Table<const N: usize> {
     rows: Vec<Row<N>>,
     right: [bool; N],
@@ -337,7 +338,7 @@ impl<const N: usize> Table<N> {
                 }
             }
         }
-        // Two blanks between columns; what is widest gives way.
+        // Two blanks between columns; the widest column is narrowed.
         let room = WIDTH - 2 * (N - 1);
         while widths.iter().sum::<usize>() > room {
             match widths.iter_mut().max() {
@@ -399,8 +400,11 @@ C                        eth0         51  FAULT   2m05s    80     1  none heard
 GROUP  STATE
 G      BACKUP
 
-TRACKER  KIND    RESULT
-T        script  BAD
+TRACKER  KIND     RESULT
+T        script   BAD
+new      script   unknown
+load     file     -3
+web      process  good (4 running)
 
 IPVS is not available: Protocol not available
 
@@ -478,11 +482,19 @@ IPVS is not available: Protocol not available
                     instance("C", State::Fault),
                 ],
                 groups: vec![Group { name: "G".into(), state: State::Backup }],
-                trackers: vec![Tracker {
-                    kind: "script".into(),
-                    name: "T".into(),
-                    good: Some(false),
-                }],
+                trackers: [
+                    ("script", "T", Some(false), None),
+                    ("script", "new", None, None),
+                    ("file", "load", None, Some(-3)),
+                    ("process", "web", Some(true), Some(4)),
+                ]
+                .map(|(kind, name, good, value)| Tracker {
+                    kind: kind.into(),
+                    name: name.into(),
+                    good,
+                    value,
+                })
+                .into(),
                 unknown_vrid: 0,
                 malformed: 0,
             })),
@@ -519,7 +531,7 @@ IPVS is not available: Protocol not available
         let unknown = || Answer::Unknown { unknown: "vrrp did not answer in 1 s".into() };
         let report = Report { vrrp: Some(unknown()), checker: None, ..sample() };
         assert!(screen(&report).contains("virtual routers: unknown: vrrp did not answer in 1 s\n"));
-        // What does not answer may have anything.
+        // A process that does not answer may have an object of this name.
         assert!(select(report, "Z").is_ok());
     }
 

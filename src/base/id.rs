@@ -62,7 +62,7 @@ impl<T> Secret<T> {
         Self(value)
     }
 
-    /// The value itself. Call this only where it goes onto the wire or into a key.
+    /// The value itself. Call this only to put it on the wire or into a key.
     pub const fn reveal(&self) -> &T {
         &self.0
     }

@@ -1,4 +1,4 @@
-//! Limits on how often something may happen.
+//! Rate limits.
 
 use core::time::Duration;
 
@@ -9,7 +9,7 @@ use super::time::Instant;
 pub struct Limit {
     period: Duration,
     burst: u32,
-    /// The moment at which the bucket was, or will be, empty enough for one more (virtual scheduling).
+    /// The time at which the bucket admits the next one without using the burst (virtual scheduling).
     empty_at: Instant,
 }
 

@@ -1,6 +1,6 @@
-//! Small values that every layer speaks in: points in time, timers, addresses, names, seeded randomness.
+//! Small values used by every layer: points in time, timers, addresses, names, seeded randomness.
 //!
-//! Nothing here knows a protocol or the operating system.
+//! Nothing here depends on a protocol or the operating system.
 #![forbid(unsafe_code)]
 
 pub mod id;

@@ -1,6 +1,6 @@
 //! "Did you mean": the nearest of several words.
 
-/// The candidate nearest to `word`, if it is near enough to be what was meant.
+/// The candidate closest to `word`, if it is close enough to be a likely correction.
 #[must_use]
 pub fn nearest<'a>(word: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let limit = match word.len() {
@@ -17,8 +17,8 @@ pub fn nearest<'a>(word: &str, candidates: impl Iterator<Item = &'a str>) -> Opt
         .map(|(_, c)| c)
 }
 
-/// Insertions, deletions, replacements and swaps of neighbours that turn one text into the other. Texts longer than 64
-/// bytes count as far apart.
+/// Number of insertions, deletions, replacements and swaps of neighbours that turn one text into the other. Texts
+/// longer than 64 bytes count as far apart.
 fn distance(a: &[u8], b: &[u8]) -> usize {
     if a.len() > 64 || b.len() > 64 {
         return usize::MAX;

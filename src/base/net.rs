@@ -54,7 +54,7 @@ impl fmt::Display for Family {
     }
 }
 
-/// The kernel's number of an interface, 1 or more.
+/// The kernel's index of an interface, 1 or more.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct IfIndex(pub u32);
@@ -71,7 +71,7 @@ impl fmt::Debug for IfIndex {
 pub struct IfName(Box<str>);
 
 impl IfName {
-    /// `eth0`, where keepalived expects addresses of no interface.
+    /// `eth0`, keepalived's default interface of addresses.
     #[must_use]
     pub fn eth0() -> Self {
         Self("eth0".into())
@@ -84,7 +84,7 @@ impl IfName {
     }
 }
 
-/// A text that cannot be the name of an interface.
+/// A text that is not a valid interface name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("an interface name has 1 to 15 characters, none of them '/' or white space")]
 pub struct BadIfName;
@@ -94,7 +94,7 @@ impl FromStr for IfName {
 
     fn from_str(text: &str) -> Result<Self, BadIfName> {
         let fits = (1..=15).contains(&text.len()) && text != "." && text != "..";
-        // The kernel refuses the same characters (dev_valid_name), and ':' since aliases use it.
+        // The kernel refuses the same characters (dev_valid_name), including ':', which aliases use.
         if fits
             && !text.bytes().any(|b| b == b'/' || b == b':' || b == 0 || b.is_ascii_whitespace())
         {
@@ -199,7 +199,7 @@ impl Prefix {
         Self { address, length: self.length }
     }
 
-    /// Whether `other` lies in this subnet.
+    /// Whether `other` is in this subnet.
     #[must_use]
     pub fn contains(&self, other: &IpAddr) -> bool {
         Family::of(other) == self.family()
@@ -219,9 +219,9 @@ impl fmt::Display for Prefix {
     }
 }
 
-/// Where VRRP adverts go: 224.0.0.18 (RFC 5798 5.1.1.2).
+/// Destination of VRRP adverts: 224.0.0.18 (RFC 5798 5.1.1.2).
 pub const VRRP_GROUP_V4: Ipv4Addr = Ipv4Addr::new(224, 0, 0, 18);
-/// Where VRRP adverts go: ff02::12 (RFC 5798 5.1.2.2).
+/// Destination of VRRP adverts: ff02::12 (RFC 5798 5.1.2.2).
 pub const VRRP_GROUP_V6: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 0x12);
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Time as the engines see it: an argument, never a clock.
+//! Time for the engines: an argument, never a clock.
 
 use core::fmt;
 use core::ops::{Add, Sub};
@@ -77,7 +77,7 @@ pub struct WallTime {
 }
 
 impl WallTime {
-    /// This much later.
+    /// The time `by` later.
     #[must_use]
     pub fn after(self, by: Duration) -> Self {
         let all = Duration::new(self.secs, self.nanos).saturating_add(by);

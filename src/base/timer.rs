@@ -7,9 +7,9 @@ use super::time::Instant;
 
 /// Deadlines by dense key: a binary heap whose entries are corrected when they come up.
 ///
-/// A deadline that moves later, the usual case (each received advert moves one), is only overwritten in a
-/// table; the stale heap entry is pushed back to its new place when it reaches the top. A deadline that moves
-/// earlier costs one push. So the heap holds at most one entry more per key for every time it moved earlier.
+/// A deadline that moves later, the usual case (each received advert moves one), is only overwritten in a table; the
+/// stale heap entry is pushed back to its new place when it reaches the top. A deadline that moves earlier costs one
+/// push. So a key has at most one additional heap entry for every time it moved earlier.
 #[derive(Clone, Debug, Default)]
 pub struct TimerQueue {
     heap: BinaryHeap<Reverse<(Instant, u32)>>,
@@ -88,7 +88,7 @@ impl TimerQueue {
                 match slot.due {
                     Some(due) if due == at => return,
                     Some(due) => {
-                        // It moved later meanwhile.
+                        // The deadline moved later meanwhile.
                         slot.queued = Some(due);
                         self.heap.pop();
                         self.heap.push(Reverse((due, key)));

@@ -1,4 +1,4 @@
-//! The daemon: picks what the command line asks for and calls it.
+//! The daemon: dispatches to a role or to the command line.
 #![allow(clippy::disallowed_methods, reason = "the entry point of the shell")]
 
 use std::process::ExitCode;

@@ -1,4 +1,4 @@
-//! Everything the engine can ask for.
+//! Everything the engine can request.
 
 use std::sync::Arc;
 
@@ -13,44 +13,40 @@ use crate::status::Notice;
 pub enum Action {
     /// Read what the kernel holds of these services; answered with `Event::Table`.
     Read {
-        /// Which; the servers of others need not be read.
+        /// The services; others need not be read.
         services: Arc<[ServiceKey]>,
     },
-    /// List all services that the kernel holds, those of others included; answered with `Event::Listed`.
+    /// List all services that the kernel holds, including foreign ones; answered with `Event::Listed`.
     List,
-    /// Keep this list where a later process of the daemon finds it, before anything after it is done: these
-    /// services are in the kernel's table, or will be in a moment, because we put them there.
+    /// Store this list for later processes of the daemon, before carrying out the following actions: these services are
+    /// in the kernel's table, or soon will be, because we add them.
     Own(Arc<[ServiceKey]>),
     /// Change the kernel's table, one operation after the other; each is answered with `Event::Applied`.
     Apply {
-        /// Comes back with each answer.
+        /// Repeated in each answer.
         token: Token,
-        /// What to do.
         ops: Arc<[Op]>,
     },
     /// Begin an attempt; answered with `Event::Probed` unless it is cancelled.
     StartProbe {
-        /// Comes back with the answer.
+        /// Repeated in the answer.
         probe: ProbeId,
-        /// What to try. Its limit of time is the engine's business.
+        /// What to try. The engine enforces the time limit.
         request: Request,
         /// How to end the connection.
         closing: Closing,
     },
-    /// Give an attempt up; no answer is wanted any more.
-    CancelProbe {
-        /// That of the attempt.
-        probe: ProbeId,
-    },
-    /// Tell scripts, FIFOs and mail recipients.
+    /// Abandon an attempt; its answer is ignored.
+    CancelProbe { probe: ProbeId },
+    /// Notify scripts, FIFOs and mail recipients.
     Notify(Notice),
     /// The summary changed: keep `Engine::summary`.
     Report,
-    /// After `Event::Stop`: everything is undone.
+    /// After `Event::Stop`: everything has been undone.
     Done,
 }
 
-/// A list of actions. Emptied and used again, so that the steady state allocates nothing.
+/// A list of actions. It is cleared and reused, so that the steady state allocates nothing.
 #[derive(Clone, Debug, Default)]
 pub struct Actions(Vec<Action>);
 
@@ -71,7 +67,7 @@ impl Actions {
         self.0.extend(actions);
     }
 
-    /// Takes the actions out in order, keeping the memory.
+    /// Removes and returns the actions in order, keeping the memory.
     pub fn drain(&mut self) -> impl Iterator<Item = Action> {
         self.0.drain(..)
     }
@@ -81,7 +77,6 @@ impl Actions {
         self.0.iter()
     }
 
-    /// How many.
     #[must_use]
     pub fn len(&self) -> usize {
         self.0.len()
@@ -93,7 +88,7 @@ impl Actions {
         self.0.is_empty()
     }
 
-    /// Forgets everything, keeping the memory.
+    /// Clears the list but keeps its memory.
     pub fn clear(&mut self) {
         self.0.clear();
     }

@@ -1,16 +1,16 @@
-//! What other programs did to the table is found and put back.
+//! Detects and reverts changes that other programs make to the table.
 //!
-//! `ipvsadm -C`, a server deleted by hand, another scheduler: the engine would not hear of it, because the kernel
-//! announces no changes of this table. So all our services are looked at now and then, after each reload, and whenever an
-//! answer shows that the table is not what we believe; what differs is put right, and only that. Reading goes in
-//! parts, so that a server that fails meanwhile leaves the table without delay.
+//! `ipvsadm -C`, a server deleted by hand, another scheduler: the kernel sends no events about changes of this table.
+//! So all our services are read periodically, after each reload, and whenever an answer shows that the table differs
+//! from the known state; only differences are corrected. The table is read in parts, so that a server that fails
+//! meanwhile is removed without delay.
 //!
-//! Reading takes a question for each service. Where there are many, a list of all is taken first, which costs a
-//! thirtieth, and only those are read that it shows otherwise. It does not show everything (`plan::listing`), so now and
-//! then all are read nevertheless.
+//! Reading takes one request per service. If there are many, a list of all is read first, which costs a thirtieth, and
+//! then only the services for which it differs. The list does not contain everything (`plan::listing`), so all services
+//! are read from time to time.
 //!
-//! The one who reads and writes the table does so in the order in which he is asked. So when a part arrives, all
-//! answers have arrived that concern it, and it must be equal to what we believe the kernel holds.
+//! The table is read and written in the order of the requests. So when a part arrives, all earlier answers about it
+//! have arrived, and it must be equal to the known state.
 
 use core::time::Duration;
 use std::sync::Arc;
@@ -24,37 +24,38 @@ use crate::model::ServiceKey;
 use crate::plan::ipvs::{Entry, Table};
 use crate::plan::listing::Listing;
 
-/// Services read at once.
+/// Number of services per part.
 const PART: usize = 64;
-/// From an answer that shows that the table is not ours alone to the next look at all of it. Not at once: whoever
-/// empties the table has more to do, and a fight with another program must not keep the machine busy.
+/// Time from an answer that reveals a foreign change to the next full comparison. Not at once: the other program may
+/// make more changes, and a fight with it must not keep the machine busy.
 const SOON: Duration = Duration::from_secs(1);
-/// So many regular looks in a row may be by a list.
+/// Number of consecutive regular comparisons that may use a list.
 const LISTS: u32 = 9;
-/// A list is made in one piece, and writes wait for it: it is not asked for where it takes longer than they may wait.
+/// Largest number of services to list. A list is read in one piece and writes wait for it, so it must not take longer
+/// than they may wait.
 const LONGEST_LIST: usize = 10_000;
 
-/// One look at the whole table.
+/// One comparison of the whole table.
 #[derive(Debug, Default)]
 pub(super) struct Audit {
-    /// When the next one begins.
+    /// When the next comparison begins.
     due: Option<Instant>,
-    /// A list of all services was asked for.
+    /// A list of all services was requested.
     listing: bool,
-    /// Services that the list shows otherwise than they are known, last first; none: every service is read.
+    /// Services for which the list differs, in reverse order; none: every service is read.
     suspects: Option<Vec<ServiceKey>>,
-    /// Looks by a list since all services were read.
+    /// Comparisons by a list since all services were read.
     lists: u32,
-    /// The part that was asked for.
+    /// The part that was requested.
     asked: Option<Arc<[ServiceKey]>>,
-    /// The last key of the parts that were asked for.
+    /// The last key of the requested parts.
     last: Option<ServiceKey>,
-    /// Another one is wanted when this one ends.
+    /// Another comparison must follow this one.
     again: bool,
 }
 
 impl Audit {
-    /// When the next one begins; none while one is under way.
+    /// When the next comparison begins; none while one is under way.
     pub fn due(&self) -> Option<Instant> {
         self.due.filter(|_| !self.is_under_way())
     }
@@ -63,19 +64,19 @@ impl Audit {
         self.listing || self.asked.is_some()
     }
 
-    /// Whether this answers the part that was asked for.
+    /// Whether this answers the requested part.
     pub fn is_answer(&self, keys: &[ServiceKey]) -> bool {
         self.asked.as_ref().is_some_and(|asked| core::ptr::eq(&raw const **asked, &raw const *keys))
     }
 }
 
 impl Engine {
-    /// Arms the next regular look.
+    /// Schedules the next regular comparison.
     pub(super) fn audit_later(&mut self, moment: &Moment<'_>) {
         self.audit.due = self.config.audit_interval.map(|interval| moment.now + interval);
     }
 
-    /// Looks at all of the table in a moment.
+    /// Schedules a full comparison soon.
     pub(super) fn audit_soon(&mut self, moment: &Moment<'_>) {
         if self.config.audit_interval.is_none() {
             return;
@@ -88,7 +89,7 @@ impl Engine {
         }
     }
 
-    /// The time has come for a regular look.
+    /// A regular comparison is due.
     pub(super) fn audit_due(&mut self, moment: &mut Moment<'_>) {
         if self.audit.lists >= LISTS {
             self.audit.lists = 0;
@@ -99,7 +100,7 @@ impl Engine {
         }
     }
 
-    /// Begins a look at all of the table.
+    /// Begins a comparison of the whole table.
     pub(super) fn audit_begin(&mut self, moment: &mut Moment<'_>) {
         let services = self.by_front.len();
         self.audit_begin_with(moment, services > self.limits.read && services <= LONGEST_LIST);
@@ -139,7 +140,7 @@ impl Engine {
             }
             // Reading them shows whether the table is there at all.
             Err(errno) => {
-                tracing::debug!("no list of the IPVS table: {}", Errno(errno));
+                tracing::debug!("cannot list the IPVS table: {}", Errno(errno));
                 self.audit_all(moment);
             }
         }
@@ -198,7 +199,7 @@ impl Engine {
         if self.known.services.get(&key) == found.as_ref() {
             return;
         }
-        // It is read by itself.
+        // It is read individually.
         let Some(service) = self.services.get_mut(slot as usize).filter(|s| !s.stale) else {
             return;
         };
@@ -206,7 +207,7 @@ impl Engine {
             return;
         }
         let (id, what) = (&service.id, what(self.known.services.get(&key), found.as_ref()));
-        say!(warn, id, "another program {what} of VS {id} ({key}): putting it right");
+        say!(warn, id, "another program {what} of VS {id} ({key}): correcting it");
         service.dirty = Dirty::All;
         self.counters.restored += 1;
         match found {
@@ -218,7 +219,7 @@ impl Engine {
     }
 }
 
-/// What another program did.
+/// Describes what another program did.
 fn what(known: Option<&Entry>, found: Option<&Entry>) -> &'static str {
     match (known, found) {
         (Some(_), None) => "removed the entry",

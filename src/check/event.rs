@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::probe::{ProbeId, Verdict};
+use crate::base::Name;
 use crate::model::{Lvs, ServiceKey};
 use crate::plan::ipvs::Table;
 use crate::plan::listing::Listing;
@@ -11,26 +12,26 @@ use crate::status::check::Summary;
 
 /// Something that happened.
 ///
-/// The driver's duties: `now` never goes back; results of probes are handed over before [`Event::Timer`]
-/// whenever both are due, so that a process that was stalled hears what came in meanwhile before it decides
-/// that nothing did.
+/// The driver's duties: `now` never goes back; results of probes are handed over before [`Event::Timer`] whenever both
+/// are due, so that a process that was stalled processes the results that arrived meanwhile before it assumes a
+/// timeout.
 #[derive(Clone, Debug)]
 pub enum Event {
-    /// The deadline that `Engine::deadline` gave is reached.
+    /// The deadline of `Engine::deadline` is reached.
     Timer,
     /// Services that an earlier process of this daemon put into the kernel's table. Comes before the first
     /// configuration or not at all.
     Owned(Vec<ServiceKey>),
-    /// What the last process of this role, which ended without being told to, had announced. Comes before the
-    /// first configuration or not at all.
+    /// What the previous process of this role, which ended unexpectedly, had announced. Comes before the first
+    /// configuration or not at all.
     Resume(Summary),
-    /// The configuration to carry out from now on, checked and complete.
+    /// The configuration from now on, checked and complete.
     Reload(Arc<Lvs>),
     /// The answer to `Action::Read`: what the kernel holds of these services, or the error number.
     Table {
-        /// Those of the action.
+        /// The services of the action.
         services: Arc<[ServiceKey]>,
-        /// The answer. The table holds no other services than those asked for.
+        /// The answer. The table contains only the requested services.
         result: Result<Table, i32>,
     },
     /// The answer to `Action::List`: what the kernel holds, or the error number.
@@ -38,14 +39,16 @@ pub enum Event {
     /// The kernel answered one operation of an `Action::Apply`.
     Applied {
         token: Token,
-        /// Position in its list.
+        /// Its position in the action's list.
         item: u32,
         /// The answer.
         outcome: Outcome,
     },
     /// An attempt ended.
     Probed { probe: ProbeId, verdict: Verdict },
-    /// Leave: remove our entries, answer with `Action::Done`.
+    /// The number in a tracked file: reported when a configuration comes into force, and when it changes.
+    File { name: Name, value: i32 },
+    /// Stop: remove our entries, answer with `Action::Done`.
     Stop {
         /// `--dont-release-ipvs`: leave the entries in place.
         keep_entries: bool,

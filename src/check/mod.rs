@@ -1,31 +1,32 @@
-//! The check engine: which real servers are good, and what IPVS is to hold because of it, as a value.
+//! The check engine, as a value: which real servers are good, and what IPVS should contain as a result.
 //!
-//! [`Engine::handle`] takes what happened and the time, and lists what is to be done. It has no clock, socket,
-//! thread or file; equal inputs give equal outputs. Connecting to servers, writing the kernel's table and
-//! running scripts is left to an interpreter of [`Action`]s: the driver of the daemon, or the simulator.
+//! [`Engine::handle`] takes what happened and the time, and lists what is to be done. It has no clock, socket, thread
+//! or file; equal inputs give equal outputs. Connecting to servers, writing the kernel's table and running scripts are
+//! left to an interpreter of [`Action`]s: the driver of the daemon, or the simulator.
 //!
 //! | file | concern |
 //! |---|---|
 //! | `service` | the data of a service and of its servers |
-//! | `schedule` | when a check is tried, how often, and what its results amount to |
+//! | `schedule` | when and how often a check is tried, and the effect of its results |
 //! | `server` | a server goes up or down |
-//! | `weight` | how much of the traffic a server is to get |
+//! | `weight` | the share of the traffic that a server gets |
 //! | `quorum` | a service gains or loses its quorum; the sorry server |
-//! | `wanted` | what the kernel is to hold, and what leads there |
+//! | `wanted` | what the kernel should contain, and the operations that lead there |
 //! | `write` | operations on their way to the kernel, and its answers |
-//! | `refusal` | what the kernel refuses |
-//! | `audit` | what other programs did to the table is found |
+//! | `refusal` | operations that the kernel refuses |
+//! | `audit` | detection of changes by other programs |
 //! | `silence` | a kernel that does not answer |
+//! | `report` | checks that wait for reports instead of trying something |
 //! | `start` | reading and adopting the kernel's table |
 //! | `reload` | from one configuration to the next |
 //! | `stop` | leaving |
-//! | `notify`, `text` | what scripts, people and logs are told |
-//! | `view` | views for others |
+//! | `notify`, `text` | notices to scripts and people, log texts |
+//! | `view` | views for readers, the summary for the next process |
 //! | `probe` | conversations with servers, without sockets |
 //!
-//! Nothing is assumed to have worked: a server counts once the kernel has taken it, and what the kernel
-//! refuses is tried again later and later. A service has one list of operations under way at most; what is
-//! wanted by the time it is answered is then found by comparison, so the newest weight wins.
+//! No operation is assumed to succeed: a server counts once the kernel has accepted it, and refused operations are
+//! retried at increasing intervals. A service has at most one list of operations under way; after its answer the
+//! service is compared again with what is wanted by then, so the newest weight wins.
 #![forbid(unsafe_code)]
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -34,7 +35,7 @@ use std::sync::Arc;
 
 use slab::Slab;
 
-use crate::base::{Instant, TimerQueue, rng::Rng};
+use crate::base::{Instant, Name, TimerQueue, rng::Rng};
 use crate::model::{self, Lvs, ServiceId, ServiceKey};
 use crate::plan::ipvs::Table;
 use crate::status::check::{Counters, ServiceSummary};
@@ -47,6 +48,7 @@ pub mod probe;
 mod quorum;
 mod refusal;
 mod reload;
+mod report;
 mod schedule;
 mod server;
 mod service;
@@ -74,18 +76,18 @@ use silence::Silence;
 pub struct Engine {
     phase: Phase,
     config: Arc<Lvs>,
-    /// What the kernel holds of our services, as far as it told us.
+    /// The known state of our services in the kernel.
     known: Table,
     services: Slab<Service>,
     by_id: BTreeMap<ServiceId, u32>,
-    /// Services by what the kernel finds them by: those of a group have several keys.
+    /// Services by the kernel's keys: those of a group have several.
     by_front: BTreeMap<ServiceKey, u32>,
     /// Services of the configuration, in its order.
     order: Vec<u32>,
     checkers: Slab<Checker>,
     /// The next attempt of a check, or the end of the one under way.
     checks: TimerQueue,
-    /// The next attempt at what the kernel refused, by service.
+    /// The next attempt at refused operations, by service.
     retries: TimerQueue,
     /// The next attempt to read the table, or the end of the one under way.
     table_retry: Option<Instant>,
@@ -94,51 +96,53 @@ pub struct Engine {
     rng: Rng,
     /// Attempts under way.
     running: usize,
-    /// Checks that are due and wait for one of them to end.
+    /// Checks that are due and wait for an attempt to end.
     waiting: VecDeque<u32>,
     /// Services with operations under way.
     in_flight: usize,
-    /// Services that wait for one of them to be answered.
+    /// Services that wait for one of these to be answered.
     writes: VecDeque<u32>,
-    /// Many services change at once: what comes meanwhile goes first.
+    /// Many services change at once: changes that arrive meanwhile go first.
     bulk: bool,
-    /// What the kernel says of the services of the first configuration is not complete yet.
+    /// The kernel's answers about the services of the first configuration are not complete yet.
     beginning: bool,
-    /// Services that the kernel refuses to make and that count as not served.
+    /// Services that the kernel refuses to create and that count as not served.
     unserved: BTreeSet<ServiceKey>,
     serial: u64,
     closing: probe::Closing,
-    /// Services to be removed from the kernel that are not yet.
+    /// Services still to be removed from the kernel.
     leaving: BTreeSet<ServiceKey>,
-    /// Looks for what other programs did to the table.
+    /// Detects changes that other programs make to the table.
     audit: Audit,
-    /// What the kernel has not answered yet.
+    /// Unanswered requests to the kernel.
     silence: Silence,
+    /// Numbers in tracked files, as they were reported.
+    files: BTreeMap<Name, i32>,
     /// From an earlier process.
     owned: BTreeSet<ServiceKey>,
-    /// The list of ours that was told last named services that were about to go.
+    /// The last stored list of our services included some that were about to be removed.
     owned_leaving: bool,
-    /// Told to leave before the table was read.
+    /// Stopped before the table was read.
     leaving_early: bool,
     resumed: bool,
     resume: BTreeMap<ServiceId, ServiceSummary>,
     changed: bool,
     counters: Counters,
-    /// The service being worked on, to name the culprit if its step panics.
+    /// The service being processed, for the log if its step panics.
     current: Option<u32>,
     #[cfg(test)]
     panic_in: Option<ServiceKey>,
 }
 
-/// How much may be under way at once.
+/// Limits on concurrent work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Attempts, at least 1. Each takes a file descriptor.
+    /// Concurrent attempts, at least 1. Each takes a file descriptor.
     pub probes: usize,
     /// Services with unanswered operations, at least 1. More do not go faster; fewer let urgent ones through
     /// sooner.
     pub writes: usize,
-    /// Services that are read one by one when the table is looked at; of more a list is asked for first.
+    /// Largest number of services that are read one by one when the table is compared; with more a list is read first.
     pub read: usize,
 }
 
@@ -173,7 +177,7 @@ enum Phase {
     Stopped,
 }
 
-/// What a step works with.
+/// The context of a step.
 struct Moment<'a> {
     now: Instant,
     out: &'a mut Actions,
@@ -210,6 +214,7 @@ impl Engine {
             leaving: BTreeSet::new(),
             audit: Audit::default(),
             silence: Silence::default(),
+            files: BTreeMap::new(),
             owned: BTreeSet::new(),
             owned_leaving: false,
             leaving_early: false,
@@ -223,10 +228,10 @@ impl Engine {
         }
     }
 
-    /// Takes one event and appends to `out` what is to be done about it. `now` must not go back.
+    /// Processes one event and appends the resulting actions to `out`. `now` must not go back.
     ///
-    /// A panic in here, which would be a defect, ends the service it happened in and no other: that one is
-    /// left in the kernel as it stands.
+    /// A panic in here, which would be a defect, only takes the service out of use whose step panicked: its entries
+    /// stay in the kernel unchanged.
     pub fn handle(&mut self, now: Instant, event: Event, out: &mut Actions) {
         self.current = None;
         self.silence.answered(now, &event);
@@ -261,6 +266,7 @@ impl Engine {
             Event::Table { services, result } => self.table(moment, &services, result),
             Event::Listed(result) => self.listed(moment, result),
             Event::Applied { token, item, outcome } => self.applied(moment, token, item, outcome),
+            Event::File { name, value } => self.report_of_file(moment, name, value),
             Event::Probed { probe, verdict } => self.probed(moment, probe, verdict),
             Event::Stop { keep_entries } => self.stop(moment, keep_entries),
         }
@@ -268,7 +274,7 @@ impl Engine {
     }
 
     fn timer(&mut self, moment: &mut Moment<'_>) {
-        // Refusals first: a burst of checks may follow that takes the places of writes.
+        // Refusals first: a burst of checks may follow and use up the slots for writes.
         while let Some((slot, _)) = self.retries.pop(moment.now) {
             self.retry(moment, slot);
         }
@@ -298,12 +304,12 @@ impl Engine {
         self.services.get_mut(slot as usize)
     }
 
-    /// The configuration of a service; none for one that only has to leave the kernel.
+    /// The configuration of a service; none for one that only has to be removed from the kernel.
     fn config_of<'c>(&self, config: &'c Lvs, slot: u32) -> Option<&'c model::Service> {
         config.services.get(self.service(slot)?.position? as usize)
     }
 
-    /// Begins work on a service.
+    /// Begins a step of a service.
     fn enter(&mut self, slot: u32) {
         self.current = Some(slot);
         #[cfg(test)]

@@ -1,8 +1,7 @@
-//! A service gains or loses its quorum, and the sorry server steps in.
+//! Gain and loss of a service's quorum, and the sorry server.
 //!
-//! The quorum is looked at only when the kernel has answered for everything asked so far: a server on its way
-//! in is neither up nor down, and a reload that replaces one server by another must not look like a loss
-//! between the two.
+//! The quorum is only evaluated when the kernel has answered all requests: a server that is being added is neither up
+//! nor down, and a reload that replaces one server by another must not appear as a loss in between.
 
 use std::sync::Arc;
 
@@ -13,7 +12,7 @@ use crate::model;
 use crate::plan::ipvs::{Destination, DestinationKey, Table};
 
 impl Engine {
-    /// Looks at the quorum; true if something changed that the kernel must hear of.
+    /// Evaluates the quorum; true if the kernel's table must be changed as a result.
     pub(super) fn evaluate(&mut self, moment: &mut Moment<'_>, slot: u32) -> bool {
         let config = Arc::clone(&self.config);
         let Some(model) = self.config_of(&config, slot) else {
@@ -26,7 +25,7 @@ impl Engine {
         let weight = service.weight;
         let rise = u64::from(model.quorum) + u64::from(model.hysteresis);
         let fall = u64::from(model.quorum).saturating_sub(u64::from(model.hysteresis));
-        // With all weights 0 there is no quorum to reach: nobody would get a connection.
+        // With all weights 0 there is no quorum: no server would get a connection.
         let up = weight > 0 && weight >= if service.up { fall } else { rise };
         let untold = service.announced != Some(false) || !service.sorry.wanted();
         let begins_down = fresh
@@ -60,7 +59,7 @@ impl Engine {
         turned
     }
 
-    /// Tells of the quorum of a service, once for each change.
+    /// Announces the quorum of a service, once for each change.
     pub(super) fn announce_service(
         &mut self,
         moment: &mut Moment<'_>,
@@ -120,7 +119,7 @@ impl Engine {
         true
     }
 
-    /// Moves the sorry server on once the kernel has what the next step rests on; true if it moved.
+    /// Advances the state of the sorry server once the kernel has what the next step requires; true if it advanced.
     pub(super) fn advance_sorry(&mut self, slot: u32) -> bool {
         let config = Arc::clone(&self.config);
         let Some(model) = self.config_of(&config, slot) else {
@@ -133,7 +132,7 @@ impl Engine {
             Sorry::Out => return false,
             Sorry::Coming if is_in(&self.known, model, service) => Sorry::In,
             Sorry::Coming => return false,
-            // A reload named another one, and the kernel does not take it.
+            // A reload configured another one, and the kernel refuses it.
             Sorry::In if is_refused(service, model) && !is_in(&self.known, model, service) => {
                 Sorry::Coming
             }

@@ -1,4 +1,4 @@
-//! What the kernel refuses: who does not count because of it, and when it is tried again.
+//! Refused operations: which servers do not count because of them, and when they are retried.
 
 use core::time::Duration;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use super::wanted::is_named;
 use super::{Engine, Moment, Phase, number, text};
 use crate::plan::ipvs::Op;
 
-/// Longest time to the next attempt at what the kernel refuses.
+/// Longest time to the next attempt at a refused operation.
 pub(super) const LONGEST_RETRY: Duration = Duration::from_secs(60);
 
 impl Engine {
@@ -39,7 +39,7 @@ impl Engine {
         };
         let id = service.id.clone();
         let Some(front) = service.front_mut(&key) else {
-            // It went with a reload meanwhile.
+            // A reload has removed it meanwhile.
             return;
         };
         let is_removal = matches!(op, Op::DeleteDestination { .. });
@@ -58,7 +58,7 @@ impl Engine {
             say!(error, id, "{line}");
         }
         if stopping {
-            // There is no later: it stays, and is on record for the next process.
+            // No more retries: it stays, and is recorded for the next process.
             match op {
                 Op::DeleteService { service } => {
                     self.known.apply(op);
@@ -94,7 +94,7 @@ impl Engine {
         self.try_later(moment, slot);
     }
 
-    /// Arms the next attempt at what is refused: after 1 s, 2 s, 4 s .. 60 s.
+    /// Schedules the next attempt at refused operations: after 1 s, 2 s, 4 s .. 60 s.
     pub(super) fn try_later(&mut self, moment: &Moment<'_>, slot: u32) {
         if self.retries.get(slot).is_some() {
             return;
@@ -106,7 +106,7 @@ impl Engine {
         }
     }
 
-    /// The time has come for another attempt at what was refused.
+    /// Another attempt at refused operations is due.
     pub(super) fn retry(&mut self, moment: &mut Moment<'_>, slot: u32) {
         self.enter(slot);
         let Some(service) = self.service_mut(slot) else {

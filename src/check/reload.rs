@@ -1,11 +1,11 @@
 //! From one configuration to the next.
 //!
-//! Services are matched by what the kernel finds them by, those of a group by its name and their place in it; servers
-//! by address and port, checks by what they try. A service of the kernel may pass from one to another, as when an entry
-//! of a group gets a service of its own: it is not touched for that.
+//! Services are matched by the kernel's key, those of a group by the group's name and their position in it; servers by
+//! address and port, checks by their request. A kernel service may move from one to another, for example when an entry
+//! of a group becomes a service of its own: this alone does not touch it.
 //!
-//! What matches keeps its state, its counters in the kernel and the phase of its checks; what is equal is
-//! not even looked at. What is new is added before what is gone is removed.
+//! Matching objects keep their state, their counters in the kernel and the phase of their checks; equal ones are not
+//! even visited. Additions come before removals.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -60,7 +60,7 @@ impl Engine {
                     if (found.is_some() || moved)
                         && let Some(service) = self.service_mut(slot)
                     {
-                        // Operations on it may be under way whose answers find nobody.
+                        // Operations on it may be under way whose answers will not find it.
                         service.stale = true;
                     }
                     begun.extend(self.checks_of(slot));
@@ -81,7 +81,7 @@ impl Engine {
         self.audit_begin(moment);
     }
 
-    /// Takes services of the kernel away from whoever has them; true if somebody had.
+    /// Takes kernel services away from the services that have them; true if there were any.
     fn vacate(&mut self, keys: &[ServiceKey]) -> bool {
         let mut moved = false;
         for key in keys {
@@ -91,7 +91,7 @@ impl Engine {
                 continue;
             };
             service.fronts.retain(|front| front.key != *key);
-            // An answer under way does not tell everything any more.
+            // A pending answer is no longer complete.
             service.stale |= core::mem::take(&mut service.reading);
             self.leaving.remove(key);
             moved = true;
@@ -99,7 +99,7 @@ impl Engine {
         moved
     }
 
-    /// Follows a group to its new entries.
+    /// Adapts a service to the new entries of its group.
     fn update_fronts(&mut self, slot: u32, old: &model::Service, new: &model::Service) {
         let id = new.id();
         let protocol = new.key.protocol_word();
@@ -139,7 +139,7 @@ impl Engine {
         }
     }
 
-    /// Gives up a service that was about to leave the kernel, or on which a step failed, to begin anew.
+    /// Drops a service that was about to be removed, or whose step failed, so that it can be created again.
     fn forget(&mut self, moment: &mut Moment<'_>, slot: u32) {
         for checker in self.checks_of(slot) {
             self.remove_checker(moment, checker);
@@ -273,7 +273,7 @@ impl Engine {
                 self.keep_checker(moment, kept, (position, at), was, checker);
                 slots.push(kept);
             } else {
-                // A server that is out stays out until the new check has spoken too.
+                // A server that is down stays down until the new check has a result, too.
                 let beginning = Beginning { up: !down, decisive: down, early: down };
                 let added = self.add_checker(moment, (slot, position, at), checker, beginning);
                 begun.push(added);
@@ -291,7 +291,7 @@ impl Engine {
         server.checkers = Checkers::from(slots);
     }
 
-    /// A server is not in the configuration any more.
+    /// A server is no longer configured.
     fn dismiss(
         &mut self,
         moment: &mut Moment<'_>,
@@ -314,7 +314,7 @@ impl Engine {
         }
     }
 
-    /// A service is not in the configuration any more.
+    /// A service is no longer configured.
     fn leave(&mut self, moment: &mut Moment<'_>, slot: u32, old: &Lvs) {
         let Some(service) = self.service_mut(slot) else {
             return;
@@ -361,13 +361,13 @@ impl Engine {
     }
 }
 
-/// Whether a service goes on from where it is.
+/// Whether a service can continue with its state.
 const fn is_sound(service: &Service) -> bool {
     !service.leaving && !service.quarantined
 }
 
-/// The servers of the old configuration that those of the new one go on from. Servers that are one for the kernel are
-/// told apart by all they are, else by their order.
+/// The old server that each new server continues. Servers with the same kernel key are distinguished by all their
+/// settings, else by their order.
 fn partners(service: &Service, old: &model::Service, new: &model::Service) -> Vec<Option<u32>> {
     let mut taken = BTreeSet::new();
     let of = |position: &u32| old.servers.get(*position as usize);
@@ -386,8 +386,8 @@ fn partners(service: &Service, old: &model::Service, new: &model::Service) -> Ve
     new.servers.iter().map(partner).collect()
 }
 
-/// Follows a change of the sorry server. One that serves is replaced at once; its entry goes when the new one
-/// is there.
+/// Follows a change of the sorry server. One that is in service is replaced at once; its entry is removed when the new
+/// one is in place.
 fn change_sorry(service: &mut Service, old: &model::Service, new: &model::Service) {
     let id = new.id();
     let name = |sorry| notify::sorry_name(&new.key, sorry);

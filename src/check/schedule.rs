@@ -1,9 +1,9 @@
-//! When a check is tried, how often, and what its results amount to.
+//! When and how often a check is tried, and the effect of its results.
 //!
-//! A check is tried every `delay_loop`, counted from the beginning of an attempt, so that its phase neither
-//! drifts nor depends on how long a server takes. A failed attempt of a check that is up is repeated after
-//! `delay_before_retry`, `retry` times, before it takes the server down; the very first attempt after a start
-//! decides at once, because nothing is known yet. A check that is down comes up with the first success.
+//! A check is tried every `delay_loop`, counted from the start of an attempt, so that its phase neither drifts nor
+//! depends on how long a server takes. A failed attempt of a check that is up is repeated after `delay_before_retry`,
+//! `retry` times, before it takes the server down; the very first attempt after a start decides at once, because
+//! nothing is known yet. A check that is down comes up with the first success.
 
 use core::time::Duration;
 use std::sync::Arc;
@@ -16,12 +16,12 @@ use crate::model::{self, CheckerKind, Lvs, RealServer};
 
 /// The first attempt comes this long after the start.
 const SETTLING: Duration = Duration::from_secs(1);
-/// A limit of time that is noticed this much later was noticed by a process that did not run, or by a machine
-/// that stood still: the attempt is made again before anything is concluded.
+/// If a time limit is noticed this much too late, the process or the machine was stalled: the attempt is repeated
+/// before anything is concluded.
 const LATE: Duration = Duration::from_millis(200);
-/// TCP checks a second above which the log tells how to leave none of their connections in TIME_WAIT.
+/// TCP checks per second above which the log explains how to avoid connections in TIME_WAIT.
 const MANY_PER_SECOND: f64 = 100.0;
-/// Up to so many checks are named one by one when they begin.
+/// Largest number of checks that are logged one by one when they begin.
 const NAMED: usize = 1000;
 
 /// One check.
@@ -34,23 +34,23 @@ pub(super) struct Checker {
     pub position: u32,
     /// It finds the server good.
     pub up: bool,
-    /// It had a result.
+    /// It has had a result.
     pub has_run: bool,
     /// The first failure decides, without retries.
     pub decisive: bool,
-    /// Failed attempts in a row that have not decided yet.
+    /// Consecutive failed attempts that have not decided yet.
     pub tries: u32,
-    /// The page that is next, of a check that has several.
+    /// The next page, of a check that has several.
     pub page: usize,
-    /// That page was bad and is tried alone until it is good again; then all of them are, from the first.
+    /// That page was bad and only it is tried until it is good; then all are tried, from the first one.
     pub alone: bool,
-    /// When the regular attempt was due that came last, or is due that comes next.
+    /// When the last regular attempt was due or the next one is.
     pub due: Instant,
     pub attempt: Option<Attempt>,
     /// It is due and waits for another attempt to end.
     pub waiting: bool,
     pub last: Option<Verdict>,
-    /// What it last found its server can take.
+    /// The share it last determined for its server.
     pub share: Share,
 }
 
@@ -58,11 +58,11 @@ pub(super) struct Checker {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Attempt {
     pub serial: u64,
-    /// It was made again because we were late.
+    /// It repeats one that was judged too late.
     pub repeated: bool,
 }
 
-/// Where a check stands in the configuration.
+/// The place of a check in the configuration.
 #[derive(Clone, Copy)]
 pub(super) struct Place<'c> {
     pub service: &'c model::Service,
@@ -72,7 +72,7 @@ pub(super) struct Place<'c> {
 }
 
 impl Place<'_> {
-    /// What it is about, in words.
+    /// Its server and service, for texts.
     fn subject(&self) -> Subject {
         Subject { server: self.server.display(&self.service.key), service: self.service.id() }
     }
@@ -83,7 +83,7 @@ impl Place<'_> {
 pub(super) struct Beginning {
     pub up: bool,
     pub decisive: bool,
-    /// Its server is out of service until it speaks: do not let it wait for the whole warm-up.
+    /// Its server is out of service until it has a result: do not wait for the whole warm-up.
     pub early: bool,
 }
 
@@ -98,9 +98,10 @@ impl Engine {
     ) -> u32 {
         let warmup = if beginning.early { checker.warmup.min(SETTLING) } else { checker.warmup };
         let spread = u64::try_from(warmup.as_nanos()).unwrap_or(u64::MAX);
-        let due = moment.now
-            + SETTLING
-            + Duration::from_nanos(self.rng.below(spread.saturating_add(1).max(1)));
+        let due = self.due_by_report(moment.now, &checker.kind).unwrap_or_else(|| {
+            let random = self.rng.below(spread.saturating_add(1).max(1));
+            moment.now + SETTLING + Duration::from_nanos(random)
+        });
         let slot = number(self.checkers.insert(Checker {
             service,
             server,
@@ -128,7 +129,7 @@ impl Engine {
         self.checkers.try_remove(slot as usize);
     }
 
-    /// Gives up the attempt under way, if there is one.
+    /// Abandons the attempt under way, if there is one.
     pub(super) fn drop_attempt(&mut self, moment: &mut Moment<'_>, slot: u32) {
         let Some(checker) = self.checkers.get_mut(slot as usize) else {
             return;
@@ -141,7 +142,7 @@ impl Engine {
         }
     }
 
-    /// Follows a check to the next configuration: state and phase stay.
+    /// Moves a check to the next configuration: state and phase stay.
     pub(super) fn keep_checker(
         &mut self,
         moment: &Moment<'_>,
@@ -156,6 +157,11 @@ impl Engine {
         checker.server = server;
         checker.position = position;
         checker.tries = checker.tries.min(new.retry);
+        if Kind::of(&new.kind).is_some_and(Kind::is_told) {
+            // The same report may mean something else now.
+            self.checks.set(slot, moment.now);
+            return;
+        }
         if new.delay_loop < old.delay_loop && checker.attempt.is_none() && checker.tries == 0 {
             checker.due = checker.due.min(moment.now + new.delay_loop);
             if !checker.waiting {
@@ -164,7 +170,7 @@ impl Engine {
         }
     }
 
-    /// Decides once for a configuration what depends on all checks together.
+    /// Decides once per configuration what depends on all checks together.
     pub(super) fn weigh_checks(&mut self) {
         let rate: f64 = self
             .config
@@ -185,7 +191,7 @@ impl Engine {
         self.closing = closing;
     }
 
-    /// Says which checks begin.
+    /// Logs which checks begin.
     pub(super) fn say_beginning(&self, slots: &[u32]) {
         if slots.len() > NAMED {
             tracing::info!("Activating {} healthcheckers", slots.len());
@@ -212,7 +218,7 @@ impl Engine {
         Some(Place { service, server, checker, kind })
     }
 
-    /// A timer of a check: the limit of its attempt, or time for one.
+    /// A timer of a check is due: the time limit of its attempt, or the start of one.
     pub(super) fn check_due(&mut self, moment: &mut Moment<'_>, slot: u32, due: Instant) {
         let Some(checker) = self.checkers.get(slot as usize) else {
             return;
@@ -237,7 +243,7 @@ impl Engine {
         }
     }
 
-    /// An attempt ended. Answers to attempts given up are too late and say nothing.
+    /// An attempt ended. Answers to abandoned attempts are ignored.
     pub(super) fn probed(&mut self, moment: &mut Moment<'_>, probe: ProbeId, verdict: Verdict) {
         let Some(checker) = self.checkers.get_mut(probe.checker as usize) else {
             return;
@@ -257,6 +263,10 @@ impl Engine {
         let config = Arc::clone(&self.config);
         let page = self.checkers.get(slot as usize).map_or(0, |checker| checker.page);
         let place = self.place(&config, slot);
+        if place.is_some_and(|place| place.kind.is_told()) {
+            self.judge_report(moment, slot);
+            return;
+        }
         let Some(request) = place.and_then(|place| place.kind.request(page)) else {
             return;
         };
@@ -285,7 +295,7 @@ impl Engine {
             let Some(slot) = self.waiting.pop_front() else {
                 return;
             };
-            // The check may be gone, and its number another's.
+            // The check may have been removed and its number reused.
             if let Some(checker) = self.checkers.get_mut(slot as usize)
                 && core::mem::take(&mut checker.waiting)
             {
@@ -294,8 +304,8 @@ impl Engine {
         }
     }
 
-    /// What a verdict amounts to: nothing yet, or a result of the check.
-    fn judge(&mut self, moment: &mut Moment<'_>, slot: u32, verdict: Verdict) {
+    /// Evaluates a verdict: nothing yet, or a result of the check.
+    pub(super) fn judge(&mut self, moment: &mut Moment<'_>, slot: u32, verdict: Verdict) {
         let config = Arc::clone(&self.config);
         let Some(place) = self.place(&config, slot) else {
             return;
@@ -331,7 +341,7 @@ impl Engine {
                     self.checks.set(slot, if hurried { moment.now } else { checker.due });
                     return;
                 }
-                if first || !checker.up {
+                if (first && !place.kind.is_told()) || !checker.up {
                     let subject = place.subject();
                     say!(info, subject.service, "{}", place.kind.success_line(&subject));
                 }
@@ -339,7 +349,10 @@ impl Engine {
             }
             Verdict::Failure(failure) => {
                 self.counters.failed += 1;
-                let again = checker.up && !checker.decisive && checker.tries < settings.retry;
+                let again = checker.up
+                    && !checker.decisive
+                    && !place.kind.is_told()
+                    && checker.tries < settings.retry;
                 if checker.up && settings.log_all_failures {
                     let tries = Tries { so_far: checker.tries, all: settings.retry, again };
                     let subject = place.subject();
@@ -383,7 +396,7 @@ impl Engine {
 }
 
 impl Checker {
-    /// Goes on to the next page after one that is good; false if that was the last one.
+    /// Continues with the next page after a good one; false if that was the last one.
     fn turn_page(&mut self, pages: usize) -> bool {
         let again = core::mem::take(&mut self.alone) && self.page != 0;
         self.page = if again { 0 } else { self.page + 1 };
@@ -395,7 +408,7 @@ impl Checker {
     }
 }
 
-/// The first point after `now` of the series that `due` and `period` make.
+/// The first time after `now` in the series given by `due` and `period`.
 fn next_point(due: Instant, period: Duration, now: Instant) -> Instant {
     if due > now {
         return due;

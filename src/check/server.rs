@@ -1,8 +1,8 @@
 //! A server goes up or down.
 //!
-//! A server is good when all its checks are. It counts (for the quorum, and in what is announced) once the
-//! kernel has taken it; while the sorry server stands alone it counts at once, because it gets its entry only
-//! when the quorum is back. A server that turns bad stops counting at once, whatever the kernel answers.
+//! A server is good when all its checks are. It counts (for the quorum and announcements) once the kernel has accepted
+//! it; while only the sorry server is in service it counts at once, because it gets its entry only when the quorum is
+//! back. A server that turns bad stops counting at once, whatever the kernel answers.
 
 use std::sync::Arc;
 
@@ -34,11 +34,15 @@ impl Engine {
         };
         if !changed {
             let (standing, body) = (server.standing, body());
-            // What began as down and is: nobody was told yet.
+            // It began as down and is down: this was not announced yet.
             if first && !up && standing == Standing::Down {
                 self.announce_server(moment, service, position, false, None);
             }
-            if first && up && place.kind.mails_first_success() {
+            if first
+                && up
+                && place.kind.mails_first_success()
+                && let Some(body) = body
+            {
                 self.mail_check(moment, service, position, body);
             }
             return;
@@ -48,8 +52,9 @@ impl Engine {
             (true, 0) => self.bring_up(moment, service, position, Why::Check(slot)),
             (false, 1) => self.take_down(moment, service, position, slot),
             _ if !config.no_checker_emails => {
-                let body = body();
-                self.mail_check(moment, service, position, body);
+                if let Some(body) = body() {
+                    self.mail_check(moment, service, position, body);
+                }
             }
             _ => {}
         }
@@ -88,7 +93,7 @@ impl Engine {
         self.settle(moment, slot);
     }
 
-    /// The kernel has taken a server, or need not know of it yet.
+    /// The kernel has accepted a server, or does not need it yet.
     pub(super) fn promote(&mut self, moment: &mut Moment<'_>, slot: u32, position: u32, why: Why) {
         let config = Arc::clone(&self.config);
         let Some((model, _)) = self.real(&config, slot, position) else {
@@ -97,7 +102,7 @@ impl Engine {
         let Some(service) = self.service_mut(slot) else {
             return;
         };
-        // While the sorry server stands alone it may have been tried with weight 0.
+        // While only the sorry server is in service, it may have been tried with weight 0.
         service.touch(position);
         let Some(server) = service.servers.get_mut(position as usize) else {
             return;
@@ -146,7 +151,7 @@ impl Engine {
         self.settle(moment, slot);
     }
 
-    /// The kernel does not hold a server that counted: it counts again when the kernel takes it.
+    /// The kernel does not have a server that counted: it counts again when the kernel accepts it.
     pub(super) fn knock_out(&mut self, moment: &mut Moment<'_>, slot: u32, position: u32) {
         let config = Arc::clone(&self.config);
         let Some((model, real)) = self.real(&config, slot, position) else {
@@ -195,7 +200,7 @@ impl Engine {
         before != Standing::Down
     }
 
-    /// Tells of a server, programs once for each change, a mail if there is a body for one.
+    /// Announces a server: programs once for each change, a mail if there is a body for one.
     pub(super) fn announce_server(
         &mut self,
         moment: &mut Moment<'_>,
@@ -220,13 +225,13 @@ impl Engine {
         self.changed |= changed;
     }
 
-    /// What a mail says of the last attempt of a check.
+    /// The text of a mail about the last attempt of a check.
     fn mail_body(&self, config: &Lvs, checker: u32) -> Option<String> {
         let last = self.checkers.get(checker as usize)?.last.as_ref();
-        Some(self.place(config, checker)?.kind.mail_body(last))
+        self.place(config, checker)?.kind.mail_body(last)
     }
 
-    /// A check changed its mind and its server stays what it is.
+    /// The result of a check changed, but not the state of its server.
     fn mail_check(&mut self, moment: &mut Moment<'_>, slot: u32, position: u32, body: String) {
         let Some((model, real)) = self.real(&self.config, slot, position) else {
             return;

@@ -14,40 +14,40 @@ use crate::plan::ipvs::{Destination, DestinationKey, Op};
 #[derive(Debug)]
 pub(super) struct Service {
     pub id: ServiceId,
-    /// Position in the configuration; none for one that is only to be removed from the kernel.
+    /// Position in the configuration; none for one that only has to be removed from the kernel.
     pub position: Option<u32>,
-    /// One, or those of a group; by key.
+    /// One front, or those of a group, sorted by key.
     pub fronts: Vec<Front>,
-    /// In the order of the configuration.
+    /// Its servers in the order of the configuration.
     pub servers: Vec<Server>,
     /// Positions of the servers, sorted by address.
     pub by_address: Box<[u32]>,
-    /// Some servers have one address, so that they may share an entry of the kernel.
+    /// Some servers have the same address and may share a kernel entry.
     pub twins: bool,
     /// The quorum is reached.
     pub up: bool,
     pub since: Instant,
-    /// What was announced last.
+    /// The state announced last.
     pub announced: Option<bool>,
     /// Weight of the servers that are up.
     pub weight: u64,
     pub sorry: Sorry,
-    /// The quorum was not looked at yet since the start or a reload.
+    /// The quorum was not evaluated since the start or the last reload.
     pub fresh: bool,
     pub dirty: Dirty,
-    /// It is to leave the kernel.
+    /// It is to be removed from the kernel.
     pub leaving: bool,
     /// Servers that wait for the kernel.
     pub rising: Vec<u32>,
     pub flight: Option<Flight>,
-    /// What the kernel holds is not what we believed: read it before the next change.
+    /// The kernel's state is not the known one: read it before the next change.
     pub stale: bool,
     pub reading: bool,
-    /// Waits for a place among the writes.
+    /// Whether it waits for a slot to write.
     pub queued: Queued,
-    /// Doublings of the time to the next attempt after a refusal.
+    /// Number of doublings of the time to the next attempt after a refusal.
     pub backoff: u8,
-    /// A step failed on it, which is a defect: nothing is done with it any more.
+    /// A step on it panicked, which is a defect: it is not touched any more.
     pub quarantined: bool,
 }
 
@@ -55,11 +55,12 @@ pub(super) struct Service {
 #[derive(Debug)]
 pub(super) struct Front {
     pub key: ServiceKey,
-    /// It is to leave the kernel.
+    /// It is to be removed from the kernel.
     pub leaving: bool,
-    /// While it is not in the kernel, clients are not served that were, or would be but for this node.
+    /// While it is missing in the kernel, clients are not served that were served before, or that another node could
+    /// serve.
     pub counts: bool,
-    /// The kernel refuses the service itself, or to remove something that has no name any more.
+    /// The kernel refuses the service itself, or the removal of an entry that is no longer configured.
     pub refused: Option<Refusal>,
     /// Entries that the kernel refuses. Usually empty.
     pub refusals: BTreeMap<DestinationKey, Refusal>,
@@ -80,8 +81,8 @@ impl Front {
     }
 }
 
-/// Operations the kernel has not answered yet. A service has one such list at most; what changes meanwhile is
-/// found by comparison when it is answered.
+/// Unanswered operations. A service has at most one such list; changes made meanwhile are found by comparison after the
+/// answer.
 #[derive(Debug)]
 pub(super) struct Flight {
     pub token: Token,
@@ -89,29 +90,27 @@ pub(super) struct Flight {
     pub answered: u32,
 }
 
-/// Whether a service waits for a place among the writes.
+/// Whether a service waits for a slot to write.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Queued {
     #[default]
     No,
-    /// Behind all others.
     Behind,
-    /// Before all others.
     Ahead,
 }
 
-/// What the kernel refused.
+/// A refusal of the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Refusal {
     /// Error number, positive.
     pub errno: i32,
     /// The settings it refused; none if it refused a removal, or the service.
     pub wanted: Option<Destination>,
-    /// It is not to be asked again yet.
+    /// It must not be requested again yet.
     pub blocks: bool,
 }
 
-/// What of a service must be compared with the kernel.
+/// The part of a service that must be compared with the kernel.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Dirty {
     /// These servers, by position, and nothing else. Usually empty.
@@ -120,26 +119,26 @@ pub(super) enum Dirty {
     All,
 }
 
-/// Where the sorry server stands.
+/// The state of the sorry server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Sorry {
     /// Not needed.
     Out,
-    /// Needed, not yet in the kernel's table: the servers stay until it is.
+    /// Needed, but not yet in the kernel's table: the servers stay until it is.
     Coming,
     /// In service; the servers are out.
     In,
-    /// No longer needed; it stays until a server is in the kernel's table.
+    /// Not needed any more; it stays until a server is in the kernel's table.
     Leaving,
 }
 
 impl Sorry {
-    /// Whether its entry is to get connections.
+    /// Whether its entry should get connections.
     pub const fn serves(self) -> bool {
         !matches!(self, Self::Out)
     }
 
-    /// Whether the quorum asked for it.
+    /// Whether the quorum requires it.
     pub const fn wanted(self) -> bool {
         matches!(self, Self::Coming | Self::In)
     }
@@ -149,37 +148,35 @@ impl Sorry {
 #[derive(Clone, Debug)]
 pub(super) struct Server {
     pub checkers: Checkers,
-    /// Checks that find it bad.
+    /// Number of checks that find it bad.
     pub failed: u32,
     pub standing: Standing,
     pub since: Instant,
-    /// What was announced last.
+    /// The state announced last.
     pub announced: Option<bool>,
-    /// What its checks add to the configured weight.
+    /// Sum that its checks add to the configured weight.
     pub dynamic: i64,
-    /// Its part of the weight of the service.
+    /// Its contribution to the weight of the service.
     pub counted: u32,
 }
 
 /// Whether a server counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Standing {
-    /// No.
     Down,
-    /// As soon as the kernel has taken it.
+    /// As soon as the kernel has accepted it.
     Rising(Why),
-    /// Yes.
     Up,
 }
 
-/// What brought a server up.
+/// Why a server came up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Why {
-    /// It is so from the start.
+    /// It was good from the start.
     Start,
     /// This check succeeded.
     Check(u32),
-    /// A reload, or the kernel changed its mind.
+    /// A reload, or the kernel accepted it.
     Other,
 }
 
@@ -286,7 +283,7 @@ impl Service {
         });
     }
 
-    /// Counts a server anew whose standing or weight changed.
+    /// Updates the count after a change of a server's standing or weight.
     pub fn count(&mut self, config: &model::Service, position: u32) {
         let parts = config.servers.get(position as usize);
         if let (Some(real), Some(server)) = (parts, self.servers.get_mut(position as usize)) {
@@ -300,7 +297,7 @@ impl Service {
         }
     }
 
-    /// Counts all servers anew after the configuration changed.
+    /// Counts all servers again after the configuration changed.
     pub fn recount(&mut self, config: &model::Service) {
         self.weight = 0;
         for (real, server) in config.servers.iter().zip(&mut self.servers) {
@@ -313,7 +310,7 @@ impl Service {
         }
     }
 
-    /// The weight of the servers that are up, where those that share an entry count once: as the kernel sees it.
+    /// The weight of the servers that are up, as in the kernel: those that share an entry count once.
     pub fn weight_of_entries(&self, config: &model::Service) -> u64 {
         let key = |p: u32| {
             config.servers.get(p as usize).map(|server| DestinationKey::at(server, &config.key))
@@ -339,7 +336,7 @@ impl Service {
         }
     }
 
-    /// Whether the pool is open to servers: it is closed while the sorry server stands alone.
+    /// Whether servers may be in the table: not while only the sorry server is in service.
     pub fn is_open(&self) -> bool {
         self.sorry != Sorry::In
     }

@@ -1,9 +1,9 @@
 //! A kernel that does not answer.
 //!
-//! Whoever reads and writes the table can hang in the kernel: a lock that is not given back, a module that is being
-//! removed. Nothing can be done about that from here, but it must not go unnoticed: after a minute without any of the answers
-//! that are due the virtual servers count as not served, so that virtual routers hold back; and a stop does not wait
-//! any longer. All is as before with the next answer.
+//! A thread that reads and writes the table can hang in the kernel: a lock that is never released, a module that is
+//! being removed. This cannot be repaired here, but it must be noticed: after a minute without any outstanding answer
+//! the virtual servers count as not served, so that virtual routers go to FAULT, and a stop does not wait any longer.
+//! The next answer restores the normal state.
 
 use core::time::Duration;
 
@@ -11,17 +11,17 @@ use super::start::TIMED_OUT;
 use super::{Action, Engine, Event, Phase};
 use crate::base::Instant;
 
-/// How long the kernel may take from one answer to the next; a list of a large table takes a few seconds.
+/// Longest time from one answer of the kernel to the next; a list of a large table takes a few seconds.
 pub(super) const LONGEST: Duration = Duration::from_secs(60);
 
-/// What the kernel was asked and has not answered.
+/// Outstanding answers of the kernel.
 #[derive(Debug, Default)]
 pub(super) struct Silence {
-    /// Answers that are due.
+    /// Number of outstanding answers.
     open: u64,
-    /// When the next one must have come; none when none is due, or when it did not.
+    /// Deadline of the next answer; none if none is outstanding, or the deadline has passed.
     until: Option<Instant>,
-    /// It did not.
+    /// The deadline has passed.
     is_silent: bool,
 }
 
@@ -31,12 +31,12 @@ impl Silence {
         self.until
     }
 
-    /// Whether it has.
+    /// Whether it has been silent for too long.
     pub const fn is_silent(&self) -> bool {
         self.is_silent
     }
 
-    /// Takes in what happened.
+    /// Processes an event that may be an answer.
     pub fn answered(&mut self, now: Instant, event: &Event) {
         if !matches!(event, Event::Table { .. } | Event::Listed(_) | Event::Applied { .. }) {
             return;
@@ -48,7 +48,7 @@ impl Silence {
         }
     }
 
-    /// Takes in what was asked for.
+    /// Processes requested actions.
     pub fn asked<'a>(&mut self, now: Instant, actions: impl Iterator<Item = &'a Action>) {
         let answers = |action: &Action| match action {
             Action::Read { .. } | Action::List => 1,
@@ -64,18 +64,18 @@ impl Silence {
 }
 
 impl Engine {
-    /// No answer came for too long.
+    /// The deadline of an answer has passed.
     pub(super) fn silent(&mut self) {
         self.silence.until = None;
         if matches!(self.phase, Phase::Reading { .. } | Phase::Waiting { .. }) {
-            // The first reading has a deadline of its own, and is tried again.
+            // The first read has a deadline of its own, and is retried.
             return;
         }
         self.silence.is_silent = true;
         let seconds = LONGEST.as_secs();
         tracing::error!("IPVS: the kernel has not answered for {seconds} s (error {TIMED_OUT})");
         if matches!(self.phase, Phase::Stopping { .. }) {
-            tracing::error!("IPVS: leaving without it, entries may stay");
+            tracing::error!("IPVS: stopping without access to it, entries may remain");
             let fronts = self.services.iter().flat_map(|(_, service)| &service.fronts);
             self.owned.extend(fronts.map(|front| front.key));
             self.services.clear();

@@ -1,22 +1,20 @@
 //! Reading and adopting the kernel's table.
 //!
-//! What is in the table at the start is evidence: a service that is there already was served by a process
-//! before this one. Its servers that are in the table stay in, those that are not stay out until their first
-//! check has spoken, so that nothing that is right flaps and no dead server returns for a moment. A service
-//! that is not there begins as the configuration says: servers in, unless `alpha` holds them out. The first
-//! failure takes a server out, as at every start, unless only this role was restarted: then the process before it
-//! found the servers in the table good a moment ago, and each gets its retries.
+//! The table at the start is evidence: an existing service was served by an earlier process. Its servers that are in
+//! the table stay, the others stay out until the first result of their checks, so that correct entries do not flap and
+//! no dead server returns for a moment. A missing service begins as configured: servers are added, unless `alpha` keeps
+//! them out. The first failure removes a server, as at every start, unless only this role was restarted: then the
+//! previous process found the servers in the table good a moment ago, and each gets its retries.
 //!
-//! Services are ours if the configuration names them, or if an earlier process of this daemon recorded that it
-//! made them ([`Event::Owned`]); the latter are removed when the configuration names them no more. The rest of
-//! the table belongs to others.
+//! Services are ours if the configuration names them, or if an earlier process of this daemon recorded that it made
+//! them ([`Event::Owned`]); the latter are removed if they are no longer configured. The rest of the table is foreign.
 //!
 //! [`Event::Owned`]: super::Event::Owned
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::probe::{Errno, Kind, Share};
+use super::probe::{Errno, Kind, Share, Verdict};
 use super::refusal::{LONGEST_RETRY, backoff};
 use super::schedule::Beginning;
 use super::service::{Checkers, Dirty, Server, Service, Sorry, Standing, Why};
@@ -44,10 +42,11 @@ impl Engine {
     /// The newest configuration.
     pub(super) fn reload(&mut self, moment: &mut Moment<'_>, config: Arc<Lvs>) {
         debug_assert!(keys_are_unique(&config), "a service of the kernel has two owners");
+        self.forget_reports(&config);
         match &mut self.phase {
             Phase::Idle => {
                 self.config = config;
-                self.read_table(moment);
+                self.begin_when_told(moment);
             }
             Phase::Reading { outdated, .. } => {
                 *outdated = true;
@@ -59,7 +58,7 @@ impl Engine {
         }
     }
 
-    /// Asks for what the kernel holds of our services.
+    /// Requests what the kernel holds of our services.
     pub(super) fn read_table(&mut self, moment: &mut Moment<'_>) {
         let keys = self.config.services.iter().flat_map(model::Service::keys).copied();
         let asked: BTreeSet<ServiceKey> = keys.chain(self.owned.iter().copied()).collect();
@@ -95,10 +94,10 @@ impl Engine {
         }
     }
 
-    /// The kernel has not answered in time: whoever asks it may be held up by a module that does not load.
+    /// The kernel has not answered in time: the reader may be blocked by a module that does not load.
     pub(super) fn unanswered(&mut self, moment: &mut Moment<'_>) {
         if self.leaving_early {
-            // What an earlier process made stays on record for the next one.
+            // Services created by an earlier process stay recorded for the next one.
             self.phase = Phase::Stopping { flushing: false };
         } else {
             self.unavailable(moment, TIMED_OUT);
@@ -109,7 +108,7 @@ impl Engine {
     fn read(&mut self, moment: &mut Moment<'_>, keys: &[ServiceKey], result: Result<Table, i32>) {
         let slot = keys.first().and_then(|key| self.by_front.get(key)).copied();
         let asked = slot.filter(|slot| self.service(*slot).is_some_and(|s| s.reading));
-        // A part of all is asked for while no service is read by itself, and answered in its turn.
+        // A part of the audit is requested while no service is read individually, and answered in order.
         if self.audit.is_answer(keys) {
             self.audited(moment, keys, result);
             return;
@@ -142,7 +141,7 @@ impl Engine {
         self.settle(moment, slot);
     }
 
-    /// The kernel has no table for us. Services wait for one; everything else of the daemon goes on.
+    /// The kernel has no table for us. Services wait for one; the rest of the daemon continues.
     fn unavailable(&mut self, moment: &mut Moment<'_>, errno: i32) {
         // At first, and then with each attempt that is a minute after the last one.
         if self.table_backoff == 0 || backoff(self.table_backoff) >= LONGEST_RETRY {
@@ -165,7 +164,7 @@ impl Engine {
             tracing::info!("IPVS is available now");
             self.table_backoff = 0;
         }
-        // A role that is restarted goes on with what it made itself.
+        // A restarted role continues with the entries it added itself.
         if self.config.flush && !self.resumed {
             self.phase = Phase::Flushing { was: table };
             moment.out.push(Action::Apply { token: FLUSH, ops: [Op::Flush].into() });
@@ -220,7 +219,7 @@ impl Engine {
         self.audit_later(moment);
     }
 
-    /// Adds a service that only has to leave the kernel.
+    /// Adds a service that only has to be removed from the kernel.
     pub(super) fn insert_leaving(&mut self, moment: &Moment<'_>, key: ServiceKey) -> u32 {
         let id = ServiceId::Single(key);
         let mut service = Service::new(id.clone(), None, &[key], moment.now);
@@ -232,7 +231,7 @@ impl Engine {
         slot
     }
 
-    /// Settles many services: what comes up meanwhile goes before those that have to wait.
+    /// Settles many services: changes that arrive meanwhile precede those that have to wait.
     pub(super) fn settle_all(&mut self, moment: &mut Moment<'_>, slots: &[u32]) {
         self.bulk = true;
         for slot in slots {
@@ -242,8 +241,8 @@ impl Engine {
         self.bulk = false;
     }
 
-    /// Says which services are ours, those that are about to go included, unless that list is the one of the
-    /// configuration before: it goes to a file, and a reload costs what it changes.
+    /// Reports which services are ours, including those about to be removed, unless that list is unchanged: it is
+    /// written to a file, and a reload should cost what it changes.
     pub(super) fn own(&mut self, moment: &mut Moment<'_>, before: Option<&Lvs>) {
         fn keys(config: &Lvs) -> impl Iterator<Item = ServiceKey> {
             config.services.iter().flat_map(model::Service::keys).copied()
@@ -261,7 +260,7 @@ impl Engine {
         moment.out.push(Action::Own(all.into_iter().collect()));
     }
 
-    /// Makes a service of the configuration.
+    /// Creates a configured service.
     pub(super) fn create(
         &mut self,
         moment: &Moment<'_>,
@@ -303,7 +302,7 @@ impl Engine {
             servers.push(server);
         }
         let served = entries.iter().any(|(key, entry)| serves_sorry(key, entry, model));
-        // What a reload adds is no reason to give up what was served before it.
+        // A service that a reload adds is no reason to stop serving the earlier ones.
         let first = origin == Origin::Start && !self.resumed;
         let known = &self.known.services;
         if let Some(service) = self.services.get_mut(slot as usize) {
@@ -314,7 +313,7 @@ impl Engine {
             if served {
                 service.sorry = if rising.is_empty() { Sorry::In } else { Sorry::Leaving };
             } else if !entries.is_empty() {
-                // It was up within its dead band as far as the kernel shows: only its loss is news.
+                // As far as the kernel shows, it was up within its hysteresis: only a loss has to be announced.
                 service.up = !rising.is_empty();
             }
             service.servers = servers;
@@ -336,17 +335,21 @@ impl Engine {
     ) -> Server {
         let mut server = Server::new(moment.now);
         let mut slots = Vec::with_capacity(real.checkers.len());
-        // What a program said before is still so, until it says something else.
+        // An earlier result of a program applies until the next one.
         let mut weight = held.flatten().filter(|weight| *weight != real.weight);
         for (number_of, checker) in real.checkers.iter().enumerate() {
             let Some(kind) = Kind::of(&checker.kind) else {
                 continue;
             };
-            let up = match held {
-                Some(held) => held.is_some(),
-                None => !checker.alpha,
+            let report = self.reported(kind);
+            let up = match (held, &report) {
+                (Some(held), _) => held.is_some(),
+                (None, None) => !checker.alpha,
+                // A reload does not wait for the first report.
+                (None, Some(_)) if origin == Origin::Reload && !self.is_known(kind) => false,
+                (None, Some(verdict)) => matches!(verdict, Verdict::Success(_)),
             };
-            // The process before this one found it good a moment ago: one lost packet is no reason to drop it.
+            // The previous process found it good a moment ago: one lost packet is no reason to remove it.
             let known_good = self.resumed && held.is_some_and(|held| held.is_some());
             let beginning = Beginning {
                 up,
@@ -357,12 +360,18 @@ impl Engine {
             let place = (slot, position, number(number_of));
             let added = self.add_checker(moment, place, checker, beginning);
             slots.push(added);
+            if let Some(Verdict::Success(share)) = report
+                && let Some(checker) = self.checkers.get_mut(added as usize)
+            {
+                checker.share = share;
+                server.dynamic += contribution(share, real);
+            }
             if kind.weighs()
                 && let Some(weight) = weight.take()
                 && let Some(checker) = self.checkers.get_mut(added as usize)
             {
                 checker.share = Share::Instead(weight);
-                server.dynamic = contribution(checker.share, real);
+                server.dynamic += contribution(checker.share, real);
             }
         }
         server.checkers = Checkers::from(slots);
@@ -390,7 +399,7 @@ fn serves_sorry(key: &ServiceKey, entry: &Entry, model: &model::Service) -> bool
     })
 }
 
-/// The table without what has no effect, so that it compares.
+/// The table without values that have no effect, for comparison.
 fn normalised(mut table: Table) -> Table {
     for (key, entry) in &mut table.services {
         entry.settings = entry.settings.clone().normalised(key.family());

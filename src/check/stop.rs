@@ -1,4 +1,4 @@
-//! Leaving: what we put into the kernel's table is taken out again, in keepalived's order.
+//! Stopping: our entries are removed from the kernel's table, in keepalived's order.
 
 use std::sync::Arc;
 
@@ -19,6 +19,10 @@ impl Engine {
             return;
         }
         let running = matches!(self.phase, Phase::Running);
+        if matches!(self.phase, Phase::Idle) && self.table_retry.is_some() {
+            // Reports are waited for, which matter no more.
+            self.read_table(moment);
+        }
         if matches!(self.phase, Phase::Reading { .. }) && !keep_entries && !self.owned.is_empty() {
             self.leaving_early = true;
             return;
@@ -55,7 +59,7 @@ impl Engine {
             self.say_leaving(moment, *slot, &config);
         }
         self.say_quorums_down(moment, &order, &config);
-        // Those that a reload took out of the configuration are on their way already.
+        // Those that a reload removed from the configuration are being removed already.
         for (_, service) in &mut self.services {
             service.leaving = true;
             service.quarantined = false;
@@ -70,7 +74,7 @@ impl Engine {
         self.settle_all(moment, &rest.into_iter().map(super::number).collect::<Vec<_>>());
     }
 
-    /// Leaves before anything was begun: what an earlier process made goes.
+    /// Stops before anything was begun: services created by an earlier process are removed.
     pub(super) fn leave_unbegun(&mut self, moment: &mut Moment<'_>, table: Table) {
         self.known = table;
         if self.config.flush_on_stop {
@@ -89,12 +93,12 @@ impl Engine {
         self.settle_all(moment, &slots);
     }
 
-    /// Says that the last service has gone.
+    /// Reports that the last service is removed.
     pub(super) fn finish(&mut self, moment: &mut Moment<'_>) {
         match self.phase {
             Phase::Stopping { flushing: false } if self.services.is_empty() => {
                 self.phase = Phase::Stopped;
-                // What the kernel would not let go of is left for the next process to remove.
+                // Services that the kernel refused to remove are left to the next process.
                 let left = core::mem::take(&mut self.owned);
                 moment.out.push(Action::Own(left.into_iter().collect()));
                 moment.out.push(Action::Done);

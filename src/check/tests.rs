@@ -61,7 +61,7 @@ fn config() -> Arc<Lvs> {
     Arc::new(Lvs { services: vec![service(1), service(2)], ..Lvs::default() })
 }
 
-/// The engine with a kernel that takes everything and servers that refuse every connection.
+/// The engine with a kernel that accepts everything and servers that refuse every connection.
 struct Bench {
     engine: Engine,
     kernel: Table,
@@ -128,7 +128,7 @@ fn a_step_that_fails_ends_one_service_and_no_other() {
     let view = bench.engine.view(bench.now);
     assert!(view.services[0].quarantined && !view.services[1].quarantined);
     assert_eq!(view.probes_running, 0);
-    // A reload gives it another chance, and it finds what the kernel holds.
+    // A reload creates it again, and it finds its state in the kernel.
     bench.event(Event::Reload(config()));
     bench.seconds(10);
     assert!(!bench.engine.view(bench.now).services[0].quarantined);
@@ -140,7 +140,7 @@ fn a_step_that_fails_ends_one_service_and_no_other() {
     assert_eq!(bench.kernel.services.len(), 0);
 }
 
-/// What the kernel does not let go of at a stop stays on record, for the next process to remove.
+/// A service that the kernel refuses to remove at a stop stays recorded, for the next process to remove.
 #[test]
 fn a_refused_removal_at_a_stop_stays_on_record() {
     let at = Instant::from_nanos(1_000_000_000);
@@ -184,7 +184,7 @@ fn a_refused_removal_at_a_stop_stays_on_record() {
     }
 }
 
-/// The list of what is ours goes to a file: it is told again when it is another one, and not for a weight.
+/// The list of our services is written to a file: it is reported again when it changes, not for a changed weight.
 #[test]
 fn the_list_of_ours_is_told_when_it_changes() {
     let at = Instant::from_nanos(1_000_000_000);
@@ -222,7 +222,7 @@ fn the_list_of_ours_is_told_when_it_changes() {
     for lvs in [&both, &both, &heavier, &one, &one, &one, &both] {
         step(Event::Reload(Arc::new(lvs.clone())));
     }
-    // With what is about to go, and without it when it has gone.
+    // With the services about to be removed, and without them after that.
     let wanted: [&[usize]; 7] = [&[2], &[], &[], &[2, 1], &[], &[], &[2]];
     assert_eq!(told, wanted);
 }

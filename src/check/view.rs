@@ -1,4 +1,4 @@
-//! Views of the engine for others.
+//! Views of the engine for readers, and the summary for the next process of the role.
 
 use core::net::SocketAddr;
 
@@ -13,7 +13,7 @@ use crate::plan::ipvs::DestinationKey;
 use crate::status::check::{self, Check, Kernel, ServiceSummary, Summary};
 
 impl Engine {
-    /// What is kept, so that a restarted role announces nothing twice.
+    /// The state to store so that a restarted role announces nothing twice.
     #[must_use]
     pub fn summary(&self) -> Summary {
         let services = self.order.iter().filter_map(|slot| self.service(*slot));
@@ -46,8 +46,8 @@ impl Engine {
         }
     }
 
-    /// Whether the virtual servers of the configuration can be served: none while that is being found out. One that the
-    /// kernel refuses to make is enough to say no, unless a reload brought it while others were served.
+    /// Whether the virtual servers of the configuration can be served: none while that is unknown. One that the kernel
+    /// refuses to create is enough for false, unless a reload added it while others were served.
     #[must_use]
     pub fn serves(&self) -> Option<bool> {
         match self.kernel() {

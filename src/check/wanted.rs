@@ -1,4 +1,4 @@
-//! What the kernel is to hold of a service, and the operations that lead there from what it holds.
+//! The wanted kernel entries of a service, and the operations that lead there.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use crate::plan::ipvs::{
 };
 
 impl Engine {
-    /// What must be done so that the kernel holds what is wanted: additions, then removals.
+    /// The operations that give the kernel the wanted state: additions, then removals.
     pub(super) fn difference(&mut self, slot: u32) -> Vec<Op> {
         let config = Arc::clone(&self.config);
         let model = self.config_of(&config, slot);
@@ -55,14 +55,14 @@ impl Engine {
         if again {
             service.dirty = Dirty::All;
         }
-        // Stable: what is alike keeps its order.
+        // Stable: equal elements keep their order.
         ops.sort_by_key(|op| matches!(op, Op::DeleteDestination { .. } | Op::DeleteService { .. }));
         ops
     }
 }
 
-/// What an entry is to be in the kernel's table; none if there is to be none. Servers that share it are in it while
-/// one of them is good: it has the weight of the first of those.
+/// The wanted state of an entry; none if it should not exist. An entry that servers share exists while one of them is
+/// good, with the weight of the first good one.
 fn wanted(
     service: &Service,
     model: &model::Service,
@@ -81,7 +81,7 @@ fn wanted(
             Standing::Up | Standing::Rising(_) if service.is_open() => {
                 return Some(Destination::of(real, effective(real, server)));
             }
-            // The kernel refused it: it must prove that it can be added before it counts again.
+            // The kernel refused it: it must be added successfully before it counts again.
             Standing::Rising(_) => Some(0),
             Standing::Up | Standing::Down => real.inhibit_on_failure.then_some(0),
         };
@@ -92,7 +92,7 @@ fn wanted(
     })
 }
 
-/// Whether the kernel has what is wanted of a server, in one front at least: others may refuse it.
+/// Whether the kernel has a server as wanted in at least one front: others may refuse it.
 pub(super) fn is_taken(
     known: &Table,
     service: &Service,
@@ -121,7 +121,7 @@ pub(super) fn is_named(
         || service.sharing(model, front, key).next().is_some()
 }
 
-/// What makes one entry what is wanted, unless the kernel refuses just that.
+/// The operation that makes one entry as wanted, unless the kernel refuses exactly that.
 fn entry_op(
     service: &Service,
     model: &model::Service,
@@ -137,7 +137,7 @@ fn entry_op(
     destination_op(front.key, key, have, want.as_ref())
 }
 
-/// What makes the entries of these servers what is wanted.
+/// The operations that make the entries of these servers as wanted.
 fn changes(
     service: &Service,
     model: &model::Service,
@@ -155,7 +155,7 @@ fn changes(
         .collect()
 }
 
-/// What makes a front what is wanted, compared as a whole.
+/// The operations that make a front as wanted, compared as a whole.
 fn everything(
     service: &Service,
     model: &model::Service,
@@ -171,7 +171,7 @@ fn everything(
     ops.extend(changes(service, model, front, have, positions));
     if let Some(sorry) = &model.sorry_server {
         let key = DestinationKey::sorry_at(sorry, &front.key);
-        // One that is a server, too, had its turn.
+        // One that is also a real server was handled above.
         if service.sharing(model, &front.key, &key).next().is_none() {
             ops.extend(entry_op(service, model, front, have, key));
         }

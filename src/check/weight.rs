@@ -1,8 +1,8 @@
-//! How much of the traffic a server is to get.
+//! The share of the traffic that a server gets.
 //!
-//! [`effective`] is the one place where that is decided. It starts from the configured weight and takes what the
-//! checks of the server found; what else changes a weight (a drain, a slow start) belongs here too, so that the
-//! kernel's table, the quorum and the views can never differ.
+//! Only [`effective`] decides this. It starts with the configured weight and adds the results of the server's checks;
+//! anything else that changes a weight (a drain, a slow start) belongs here too, so that the kernel's table, the quorum
+//! and the views can never differ.
 
 use std::sync::Arc;
 
@@ -26,11 +26,12 @@ pub(super) fn contribution(share: Share, real: &RealServer) -> i64 {
     match share {
         Share::Configured => 0,
         Share::Instead(weight) => i64::from(weight) - i64::from(real.weight),
+        Share::Added(weight) => i64::from(weight),
     }
 }
 
 impl Engine {
-    /// A check found how much its server is to get.
+    /// A check determined the share of its server.
     pub(super) fn share(&mut self, moment: &mut Moment<'_>, slot: u32, share: Share) {
         let Some(checker) = self.checkers.get_mut(slot as usize) else {
             return;
@@ -43,7 +44,7 @@ impl Engine {
         self.settle(moment, service);
     }
 
-    /// Adds up what the checks of a server found.
+    /// Adds up the shares from the checks of a server.
     pub(super) fn weigh(&mut self, _cx: &Moment<'_>, slot: u32, position: u32) {
         let config = Arc::clone(&self.config);
         let Some((model, real)) = self.real(&config, slot, position) else {
@@ -71,7 +72,7 @@ impl Engine {
     }
 }
 
-/// Says that the weight of a server changes.
+/// Logs that the weight of a server changes.
 pub(super) fn say_changed(
     model: &crate::model::Service,
     real: &RealServer,

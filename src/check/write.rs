@@ -1,9 +1,9 @@
-//! From what is wanted to what the kernel holds.
+//! Bringing the kernel to the wanted state.
 //!
-//! [`Engine::settle`] compares a service with the kernel and asks for the difference, one list at a time; when
-//! the list is answered it compares again, until nothing is left to do. Then servers that waited count, the
-//! sorry server moves on, and the quorum is looked at, each of which may lead to the next round. What is wanted
-//! stands in `wanted`, what the kernel refuses in `refusal`.
+//! [`Engine::settle`] compares a service with the kernel and requests the difference, one list at a time; after the
+//! answers it compares again, until nothing is left to do. Then waiting servers count, the sorry server advances, and
+//! the quorum is evaluated, each of which may lead to the next round. `wanted` computes the wanted state, `refusal`
+//! handles refusals.
 
 use std::sync::Arc;
 
@@ -14,11 +14,11 @@ use crate::model::ServiceKey;
 use crate::plan::ipvs::{ENOENT, ESRCH, Op};
 use crate::plan::{Outcome, Token};
 
-/// More rounds of one service without an operation between them would be a circle.
+/// Largest number of rounds of one service without an operation in between; more would be an endless loop.
 const ROUNDS: usize = 16;
 
 impl Engine {
-    /// Does what there is to do for a service.
+    /// Does everything that a service needs now.
     pub(super) fn settle(&mut self, moment: &mut Moment<'_>, slot: u32) {
         for _ in 0..ROUNDS {
             if !matches!(self.phase, Phase::Running | Phase::Stopping { .. }) {
@@ -35,7 +35,7 @@ impl Engine {
                 return;
             }
             if self.in_flight >= self.limits.writes {
-                // Who moves ahead leaves an entry behind that then finds nothing to do.
+                // A service that moves ahead leaves an entry in the queue that then finds nothing to do.
                 let place = if self.bulk { Queued::Behind } else { Queued::Ahead };
                 if service.queued < place {
                     service.queued = place;
@@ -121,7 +121,7 @@ impl Engine {
         }
     }
 
-    /// Lets services write that waited for others to be answered.
+    /// Lets waiting services write.
     pub(super) fn write_waiting(&mut self, moment: &mut Moment<'_>) {
         while self.in_flight < self.limits.writes {
             let Some(slot) = self.writes.pop_front() else {
@@ -145,13 +145,13 @@ impl Engine {
                 self.known.apply(op);
                 self.accept(slot, op);
             }
-            // As it should be, but by another hand: what else is different must be read.
+            // As it should be, but done by another program: other differences must be read.
             (Op::DeleteService { .. } | Op::DeleteDestination { .. }, Outcome::Already) => {
                 self.known.apply(op);
                 self.accept(slot, op);
                 self.doubt(moment, slot, op);
             }
-            // Somebody else made it: what it is like must be read.
+            // Another program added it: its settings must be read.
             (_, Outcome::Already) => self.doubt(moment, slot, op),
             // The service could not be made, so its servers could not be added.
             (Op::AddDestination { .. }, Outcome::Refused(ESRCH)) if refused => {
@@ -159,7 +159,7 @@ impl Engine {
                     service.dirty = Dirty::All;
                 }
             }
-            // Somebody else removed it.
+            // Another program removed it.
             (
                 Op::SetService { .. } | Op::AddDestination { .. } | Op::SetDestination { .. },
                 Outcome::Refused(ESRCH),
@@ -172,7 +172,7 @@ impl Engine {
         }
     }
 
-    /// What was asked for is so: earlier refusals of it are past.
+    /// A request succeeded: clears earlier refusals of it.
     fn accept(&mut self, slot: u32, op: &Op) {
         let service = self.services.get_mut(slot as usize);
         let front = op.service().and_then(|key| service?.front_mut(&key));
@@ -191,7 +191,7 @@ impl Engine {
         }
     }
 
-    /// What the kernel holds is not what we believed.
+    /// The kernel's state is not the known one.
     fn doubt(&mut self, moment: &Moment<'_>, slot: u32, op: &Op) {
         let stopping = matches!(self.phase, Phase::Stopping { .. });
         if let Some(service) = self.service_mut(slot) {
@@ -210,7 +210,7 @@ impl Engine {
         }
     }
 
-    /// Reads a service again that is not what we believed: at once the first time, then later and later.
+    /// Reads a service again that is not as known: at once the first time, then at increasing intervals.
     fn read_again(&mut self, moment: &mut Moment<'_>, slot: u32) {
         let Some(service) = self.services.get_mut(slot as usize) else {
             return;
@@ -256,12 +256,12 @@ impl Engine {
         moved
     }
 
-    /// Whether a service that is to go has gone.
+    /// Whether a service that is to be removed is gone.
     fn is_gone(&self, slot: u32) -> bool {
         self.service(slot).is_some_and(|service| service.leaving && service.fronts.is_empty())
     }
 
-    /// Forgets what was to leave the kernel and has.
+    /// Forgets fronts that have been removed from the kernel.
     fn drop_fronts(&mut self, moment: &mut Moment<'_>, slot: u32) {
         let Some(service) = self.services.get_mut(slot as usize) else {
             return;
@@ -282,7 +282,7 @@ impl Engine {
             self.unserved.remove(&front.key);
             was_leaving |= self.leaving.remove(&front.key);
         }
-        // What another program puts there from now on is not ours.
+        // Entries that another program adds there from now on are foreign.
         if was_leaving && self.leaving.is_empty() && matches!(self.phase, Phase::Running) {
             self.own(moment, None);
         }

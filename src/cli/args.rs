@@ -1,6 +1,6 @@
 //! keepalived's command line: the same options, short and long, read the same way.
 //!
-//! An option that this version does not serve is an error that says so: nothing is swallowed.
+//! An option that this version does not support is reported as an error; none is silently ignored.
 
 mod help;
 
@@ -15,14 +15,12 @@ use crate::log::Facility;
 pub(super) use help::{FACILITIES, flags, signal_names};
 pub use help::{help, manual, version};
 
-/// Where the configuration is unless another file is named.
+/// The default configuration file.
 pub const DEFAULT_FILE: &str = "/etc/keepalived/keepalived.conf";
-/// keepalived's default umask: what the daemon writes is for its own user alone.
-const DEFAULT_UMASK: u32 = 0o177;
 /// keepalived's default name of a log file, in the directory for temporary files.
 const DEFAULT_LOG: &str = "keepalived.log";
 
-/// What is asked for.
+/// What the command line requests.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Wish {
     /// Run the daemon.
@@ -31,7 +29,7 @@ pub enum Wish {
     Test(Box<Options>, Option<PathBuf>),
     /// Print the version.
     Version,
-    /// Print what options there are.
+    /// Print the available options.
     Help,
     /// Print this number.
     Number(i32),
@@ -58,13 +56,13 @@ pub struct Options {
     pub log_file: Option<PathBuf>,
     /// Do not log to syslog.
     pub no_syslog: bool,
-    /// Permissions that new files do not get.
-    pub umask: u32,
-    /// Leave addresses in place at the end.
+    /// The umask of new files; none: what the configuration says.
+    pub umask: Option<u32>,
+    /// Leave addresses in place at a stop.
     pub keep_vrrp: bool,
-    /// Leave the IPVS table in place at the end.
+    /// Leave the IPVS table in place at a stop.
     pub keep_ipvs: bool,
-    /// Start processes again that end.
+    /// Restart processes that end.
     pub respawn: bool,
     /// Do not go to the background.
     pub foreground: bool,
@@ -72,21 +70,23 @@ pub struct Options {
     pub dump: bool,
     /// Pid files of the supervisor, of `vrrp`, of `checker`.
     pub pid_files: PidFiles,
-    /// Log addresses that others add and remove.
+    /// Log addresses that other programs add and remove.
     pub watch_addresses: bool,
     /// Write core files.
     pub core_files: bool,
-    /// Every check of included files is on.
+    /// All checks of included files are on.
     pub all_checks: bool,
-    /// Which lines with `@` in the configuration are for this host.
+    /// The network namespace to run in, whatever the configuration says.
+    pub namespace: Option<String>,
+    /// The configuration id, which selects lines with `@`.
     pub config_id: Option<String>,
-    /// SIGINT does not end the daemon.
+    /// Ignore SIGINT.
     pub ignore_sigint: bool,
     /// A reload may leave the daemon without virtual routers, or with nothing to do.
     pub allow_empty: bool,
 }
 
-/// Names of pid files, where they are given.
+/// The pid files given by options.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PidFiles {
     /// `--pid`
@@ -109,7 +109,7 @@ impl Default for Options {
             facility: Facility::DAEMON,
             log_file: None,
             no_syslog: false,
-            umask: DEFAULT_UMASK,
+            umask: None,
             keep_vrrp: false,
             keep_ipvs: false,
             respawn: true,
@@ -119,6 +119,7 @@ impl Default for Options {
             watch_addresses: false,
             core_files: false,
             all_checks: false,
+            namespace: None,
             config_id: None,
             ignore_sigint: false,
             allow_empty: false,
@@ -126,14 +127,14 @@ impl Default for Options {
     }
 }
 
-/// A command line, read.
+/// A parsed command line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Parsed {
-    /// What is asked for; none if there is an error.
+    /// The request; none if there is an error.
     pub wish: Option<Wish>,
-    /// What is wrong with it, a line each. Print these in any case.
+    /// Its errors, one line each. Print these in any case.
     pub errors: Vec<String>,
-    /// Words that are no options. keepalived mentions and ignores them.
+    /// Words that are not options. keepalived reports and ignores them.
     pub extra: Vec<OsString>,
 }
 
@@ -148,7 +149,7 @@ enum Value {
 
 use Value::{None as Flag, Optional, Required};
 
-/// One option: short and long name, value, what it is, in the order of the help text.
+/// One option: short and long name, value, meaning; in the order of the help text.
 struct Row(Option<char>, &'static str, Value, What, &'static str);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -176,6 +177,7 @@ enum What {
     Watch,
     Core,
     AllChecks,
+    Namespace,
     Id,
     IgnoreInt,
     AllowEmpty,
@@ -185,7 +187,7 @@ enum What {
     Help,
     /// Not in this version.
     Later,
-    /// keepalived's own business.
+    /// Specific to keepalived.
     Never,
 }
 
@@ -270,7 +272,13 @@ const ROWS: &[Row] = &[
     Row(Some('a'), "address-monitoring", Flag, What::Watch, "log addresses that come and go"),
     Row(Some('x'), "snmp", Flag, What::Later, ""),
     Row(Some('A'), "snmp-agent-socket", Required("FILE"), What::Later, ""),
-    Row(Some('s'), "namespace", Required("NAME"), What::Later, ""),
+    Row(
+        Some('s'),
+        "namespace",
+        Required("NAME"),
+        What::Namespace,
+        "run in this network namespace (net_namespace)",
+    ),
     Row(Some('m'), "core-dump", Flag, What::Core, "write a core file after a crash"),
     Row(Some('M'), "core-dump-pattern", Optional("PATTERN"), What::Later, ""),
     Row(
@@ -318,7 +326,7 @@ const ROWS: &[Row] = &[
     Row(None, "mem-check-log", Flag, What::Never, ""),
 ];
 
-/// Names of signals for scripts, and what they stand for.
+/// Names of signals for scripts, and their numbers.
 const SIGNALS: [(&str, i32); 6] = [
     ("STOP", libc::SIGTERM),
     ("RELOAD", libc::SIGHUP),
@@ -344,7 +352,7 @@ where
         temporary: temporary.into(),
         console_at: false,
     };
-    // lexopt takes the first word for the name of the program.
+    // lexopt takes the first word as the name of the program.
     let words = words.into_iter().map(Into::into);
     let mut parser = lexopt::Parser::from_iter(core::iter::once(OsString::new()).chain(words));
     let wish = loop {
@@ -390,13 +398,13 @@ impl Reader {
         };
         let Some(row) = row else {
             if shown.starts_with("--") {
-                // A value belongs to it.
+                // It has a value, which must be consumed.
                 let _ = parser.optional_value();
             }
             return Err(format!("Unknown option {shown}"));
         };
         let value = match row.2 {
-            // What follows a short one are further options.
+            // Characters after a short option are further options.
             Flag if !shown.starts_with("--") => OsString::new(),
             Flag => match parser.optional_value() {
                 Some(_) => return Err(format!("Option {shown} takes no value")),
@@ -407,7 +415,7 @@ impl Reader {
                 .ok()
                 .filter(|v| !v.is_empty())
                 .ok_or_else(|| format!("Missing parameter for option {shown}"))?,
-            // Upstream takes a word after `-g` for one it does not expect, and ignores it.
+            // Upstream reports a word after `-g` as unexpected, and ignores it.
             Optional(_) if row.3 == What::LogFile => {
                 parser.optional_value().or_else(|| next_word(parser)).unwrap_or_default()
             }
@@ -438,11 +446,8 @@ impl Reader {
             }
             What::NoSyslog => o.no_syslog = true,
             What::Umask => {
-                o.umask = value
-                    .to_str()
-                    .and_then(number)
-                    .filter(|mask| *mask <= 0o777)
-                    .ok_or_else(|| format!("Invalid umask '{}'", value.display()))?;
+                let mask = value.to_str().and_then(number).filter(|mask| *mask <= 0o777);
+                o.umask = Some(mask.ok_or_else(|| format!("Invalid umask '{}'", value.display()))?);
             }
             What::KeepVrrp => o.keep_vrrp = true,
             What::KeepIpvs => o.keep_ipvs = true,
@@ -455,6 +460,12 @@ impl Reader {
             What::Watch => o.watch_addresses = true,
             What::Core => o.core_files = true,
             What::AllChecks => o.all_checks = true,
+            What::Namespace => {
+                let name = value.to_str().filter(|name| is_file_name(name));
+                o.namespace = Some(
+                    name.ok_or_else(|| format!("Invalid namespace '{}'", value.display()))?.into(),
+                );
+            }
             What::Id => o.config_id = Some(value.to_string_lossy().into_owned()),
             What::IgnoreInt => o.ignore_sigint = true,
             What::AllowEmpty => o.allow_empty = true,
@@ -484,7 +495,7 @@ impl Reader {
             return None;
         }
         let mut options = core::mem::take(&mut self.options);
-        // In the background standard error leads nowhere.
+        // In the background standard error is not connected.
         options.console = self.console_at && options.foreground;
         Some(match self.test.take() {
             Some(file) => Wish::Test(Box::new(options), file),
@@ -499,7 +510,7 @@ fn next_word(parser: &mut lexopt::Parser) -> Option<OsString> {
     words.next_if(|word| !word.is_empty() && !word.as_bytes().starts_with(b"-"))
 }
 
-/// The option of this long name, or of which it is the beginning, as getopt_long has it.
+/// The option with this long name, or with an unambiguous prefix, as in getopt_long.
 fn long(name: &str) -> Result<Option<&'static Row>, String> {
     if let Some(exact) = ROWS.iter().find(|row| row.1 == name) {
         return Ok(Some(exact));
@@ -509,6 +520,12 @@ fn long(name: &str) -> Result<Option<&'static Row>, String> {
         (Some(_), Some(_)) => Err(format!("Option --{name} is ambiguous")),
         (one, _) => Ok(one),
     }
+}
+
+/// Whether a file may be called that.
+#[must_use]
+pub fn is_file_name(name: &str) -> bool {
+    !name.is_empty() && name != "." && name != ".." && !name.contains('/')
 }
 
 /// A number in C notation: decimal, octal with a leading 0, hexadecimal with 0x.

@@ -5,23 +5,25 @@ use std::io::{self, IsTerminal, Read, Write};
 use std::os::unix::ffi::OsStringExt;
 use std::process::ExitCode;
 
+use super::args::is_file_name;
 use super::print::{self, out};
 use crate::config::{
     self, Diagnostics, FileKind, Files, Head, Loaded, Options, Peer, Stops, Style, codes, too_large,
 };
 use crate::sys::host::Machine;
+use crate::sys::netns::NetNs;
 
-/// The file that is read when none is named.
+/// The default file.
 pub const DEFAULT_FILE: &str = "/etc/keepalived/keepalived.conf";
 
-/// The name by which standard input is asked for.
+/// The argument that stands for standard input.
 const STANDARD_INPUT: &str = "-";
-/// The name by which it is spoken of.
+/// The name of standard input in messages.
 const PIPED: &[u8] = b"<stdin>";
 /// Exit status: both routers would be master at the same time.
 const SPLIT_BRAIN: u8 = 3;
 
-/// What a configuration test of the daemon is to look at.
+/// What a configuration test reads.
 #[derive(Clone, Debug, Default)]
 pub struct Test {
     /// `-f`: the main file or a pattern.
@@ -30,8 +32,10 @@ pub struct Test {
     pub config_id: Option<OsString>,
     /// `-e`: all include checks are on.
     pub all_checks: bool,
-    /// Look for what is valid and doubtful, too.
+    /// Also run the lints.
     pub lints: bool,
+    /// `-s`: the network namespace, whatever the configuration says.
+    pub namespace: Option<String>,
 }
 
 /// Reads a configuration as the daemon does.
@@ -45,10 +49,10 @@ pub fn load(test: &Test, document: bool) -> Loaded {
     config::load(&machine, &machine, &options)
 }
 
-/// Reads a configuration with its document; that of the name `-` from standard input.
+/// Reads a configuration with its document; from standard input if the name is `-`.
 ///
 /// # Errors
-/// When standard input cannot be read.
+/// If standard input cannot be read.
 pub(super) fn load_or_read(
     file: Option<OsString>,
     config_id: Option<OsString>,
@@ -71,13 +75,35 @@ fn options(file: Option<OsString>, id: Option<OsString>, machine: &Machine) -> O
     options
 }
 
-/// `evervipd -t`: writes each problem to `out`, the line that keepalived would write first, and gives keepalived's exit
-/// status. Nothing is written when all is well.
+/// Reads it in the network namespace in which the daemon would run, for its interfaces and addresses. This process stays
+/// there. Returns why a namespace cannot be entered.
+fn load_inside(test: &Test) -> (Loaded, Option<String>) {
+    let enter = |name: &str| NetNs::named(name).and_then(|namespace| namespace.enter());
+    let refused = |name: &str| enter(name).err().map(|e| format!("{name}: {e}"));
+    if let Some(name) = &test.namespace {
+        let refused = refused(name);
+        return (load(test, false), refused);
+    }
+    let loaded = load(test, false);
+    let named = loaded.model.global.settings.namespace.as_deref();
+    match named.filter(|name| is_file_name(name)).map(refused) {
+        Some(None) => (load(test, false), None),
+        Some(refused) => (loaded, refused),
+        None => (loaded, None),
+    }
+}
+
+/// `evervipd -t`: writes each problem to `out`, beginning with the line that keepalived would write, and returns
+/// keepalived's exit status. Writes nothing if there is no problem.
 ///
 /// # Errors
-/// When `out` cannot be written.
+/// If `out` cannot be written.
 pub fn test(test: &Test, out: &mut dyn Write, style: Style) -> io::Result<u8> {
-    let loaded = load(test, false);
+    let (loaded, refused) = load_inside(test);
+    if let Some(why) = refused {
+        let told = writeln!(out, "the daemon could not enter the network namespace {why}\n");
+        print::unless_closed(told)?;
+    }
     let diagnostics = &loaded.diagnostics;
     let mut all = diagnostics.iter();
     let written = all
@@ -177,7 +203,7 @@ pub fn run(mut args: lexopt::Parser) -> Result<ExitCode, lexopt::Error> {
     })
 }
 
-/// Reads the configuration from standard input; what it includes is looked for from the working directory.
+/// Reads the configuration from standard input; includes are relative to the working directory.
 fn piped(machine: &Machine, options: &mut Options) -> Result<Loaded, lexopt::Error> {
     let mut text = Vec::new();
     let most = options.limits.file as u64;
@@ -195,7 +221,7 @@ fn piped(machine: &Machine, options: &mut Options) -> Result<Loaded, lexopt::Err
     Ok(config::load(&files, machine, options))
 }
 
-/// The files of the machine, and standard input under a name of its own.
+/// The files of the machine, and standard input as an additional file.
 struct Piped<'a> {
     machine: &'a Machine,
     path: Vec<u8>,
@@ -227,7 +253,7 @@ impl Files for Piped<'_> {
     }
 }
 
-/// Reads the other router's file. What is wrong there is for a check of that file to say.
+/// Reads the other router's file. Its errors are left to a check of that file.
 fn other_router(
     name: OsString,
     id: Option<OsString>,
@@ -242,10 +268,10 @@ fn other_router(
     Ok(Peer { file: shown, vrrp: loaded.model.vrrp })
 }
 
-/// The code of that name, in any case.
+/// The code with this name, in upper or lower case.
 ///
 /// # Errors
-/// When there is none, with the one that may be meant.
+/// If there is none, with the closest one.
 pub(super) fn known(id: &str) -> Result<&'static codes::Code, lexopt::Error> {
     codes::find(id).ok_or_else(|| {
         let near =
@@ -289,7 +315,7 @@ pub(super) const HELP: &str = "\
 Usage: evervip check [OPTION]... [FILE]
 
 Reads a configuration (default: /etc/keepalived/keepalived.conf; - for standard
-input) and reports what is wrong with it and what is doubtful.
+input) and reports errors and questionable settings.
 
   -i, --config-id ID   read '@ID' lines for this configuration id
       --peer FILE      compare with the file of the router that backs it up

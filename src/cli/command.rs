@@ -5,7 +5,7 @@ pub use crate::sys::process::end_at_broken_pipe;
 use std::process::ExitCode;
 
 use super::print::out;
-use super::{check, convert, demo, explain, fmt, generate, reload, status};
+use super::{check, convert, demo, explain, fmt, generate, metrics, reload, status};
 use crate::base::near::nearest;
 
 /// One command.
@@ -14,9 +14,9 @@ pub struct Command {
     pub name: &'static str,
     /// What it does, in a few words.
     pub what: &'static str,
-    /// What `--help` prints. Lines that begin with two blanks and a dash declare options.
+    /// The text of `--help`. Lines that begin with two blanks and a dash declare options.
     pub help: &'static str,
-    /// Carries it out with the words after its name.
+    /// Runs it with the words after its name.
     pub run: fn(lexopt::Parser) -> Result<ExitCode, lexopt::Error>,
 }
 
@@ -29,14 +29,20 @@ pub const COMMANDS: &[Command] = &[
         run: status::run,
     },
     Command {
+        name: "metrics",
+        what: "print the state as OpenMetrics text",
+        help: metrics::HELP,
+        run: metrics::run,
+    },
+    Command {
         name: "reload",
-        what: "have the daemon read its configuration again",
+        what: "make the daemon read its configuration again",
         help: reload::HELP,
         run: reload::run,
     },
     Command {
         name: "check",
-        what: "report what is wrong or doubtful in a configuration",
+        what: "report errors and questionable settings of a configuration",
         help: check::HELP,
         run: check::run,
     },
@@ -68,10 +74,10 @@ pub const COMMANDS: &[Command] = &[
     Command { name: "help", what: "print how a command is used", help: HELP, run: print_help },
 ];
 
-/// The command of that name.
+/// The command with this name.
 ///
 /// # Errors
-/// When there is none, with the one that may be meant.
+/// If there is none, with the closest one.
 pub fn find(name: &str) -> Result<&'static Command, lexopt::Error> {
     COMMANDS.iter().find(|c| c.name == name).ok_or_else(|| {
         let near = nearest(name, COMMANDS.iter().map(|c| c.name))
@@ -138,7 +144,7 @@ fn flag(line: &str) -> Option<Flag<'_>> {
     Some(Flag { short, long, value, what: what.trim_start() })
 }
 
-/// What `evervip --help` prints.
+/// The text of `evervip --help`.
 #[must_use]
 pub fn help() -> String {
     let mut text = String::from("Usage: evervip COMMAND [OPTION]...\n\nCommands:\n");

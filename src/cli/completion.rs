@@ -5,21 +5,21 @@ use super::command::{COMMANDS, Command, Flag};
 use super::generate::TARGETS;
 use crate::config::codes;
 
-/// What can stand in a place.
+/// What can be completed at one position.
 enum Choice {
-    /// Something that cannot be known.
+    /// Nothing that can be completed.
     Anything,
     /// Names of files.
     Files,
     /// One of these words.
     Words(Vec<&'static str>),
-    /// Some of these words, with commas between them.
+    /// Some of these words, separated by commas.
     List(Vec<&'static str>),
 }
 
 use Choice::{Anything, Files, List, Words};
 
-/// What the value of an option can be, by the name that the help text gives it.
+/// The possible values of an option, by their name in the help text.
 fn values(name: &str) -> Choice {
     match name {
         "FILE" => Files,
@@ -33,7 +33,7 @@ fn values(name: &str) -> Choice {
     }
 }
 
-/// What stands after the options of a command.
+/// The operands of a command.
 fn operands(command: &Command) -> Choice {
     match command.name {
         "check" | "fmt" | "convert" => Files,

@@ -12,23 +12,23 @@ pub(super) const HELP: &str = "\
 Usage: evervip convert --to json [FILE]
        evervip convert --to conf [FILE]
 
-Prints a configuration (default: /etc/keepalived/keepalived.conf) as JSON, as it
-was understood: definitions are replaced, included files are part of it and
-comments are gone. With --to conf, prints the configuration that such JSON
-describes. For -, and with --to conf also without FILE, reads standard input.
+Prints the parsed configuration (default: /etc/keepalived/keepalived.conf) as
+JSON: definitions are replaced, included files are part of it, and comments are
+gone. With --to conf, prints the configuration that such JSON describes. For -,
+and with --to conf also without FILE, reads standard input.
 
       --to FORM        json or conf
   -i, --config-id ID   read '@ID' lines for this configuration id
   -h, --help           print this text
 
-Problems of the configuration go to standard error; what is wrong is not part of
-the result. docs/config.schema.json describes the JSON.
+Problems of the configuration are written to standard error; wrong parts are not
+included in the result. docs/config.schema.json describes the JSON.
 ";
 
 /// `evervip convert --to FORM [FILE]`
 ///
 /// # Errors
-/// Wrong options and files that cannot be read, as a text for the user.
+/// Wrong options and unreadable files, as a text for the user.
 pub fn run(mut args: lexopt::Parser) -> Result<ExitCode, lexopt::Error> {
     use lexopt::prelude::*;
     let mut file: Option<OsString> = None;

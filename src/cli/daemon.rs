@@ -1,4 +1,4 @@
-//! `evervipd`: what the command line asks for, up to the supervisor.
+//! `evervipd`: carries out the command line, up to the supervisor.
 
 use core::time::Duration;
 use std::ffi::{OsStr, OsString};
@@ -14,7 +14,10 @@ use super::check;
 use super::exit::Exit;
 use super::print::{self, say};
 use crate::config::Style;
-use crate::role::supervisor::{self, PidFiles};
+use crate::kernel::connector;
+use crate::role::supervisor::first::UMASK;
+use crate::role::supervisor::{self, First, PidFiles, Place};
+use crate::sys::netns::NetNs;
 use crate::sys::process::{self, Split};
 use crate::sys::{caps, sched};
 use crate::{log, role};
@@ -69,6 +72,7 @@ fn test(options: &Options, file: Option<&Path>) -> ExitCode {
         config_id: options.config_id.clone().map(Into::into),
         all_checks: options.all_checks,
         lints: true,
+        namespace: options.namespace.clone(),
     };
     let result = match file {
         Some(path) => std::fs::File::create(path)
@@ -82,9 +86,7 @@ fn test(options: &Options, file: Option<&Path>) -> ExitCode {
     let missing = caps::missing(&role::table::needed());
     if !missing.is_empty() {
         let names = caps::names(&missing);
-        say(format_args!(
-            "evervipd: started by this user with these rights the daemon would lack {names}"
-        ));
+        say(format_args!("evervipd: started by this user, the daemon would lack {names}"));
     }
     match result {
         Ok(status) => ExitCode::from(status),
@@ -106,16 +108,33 @@ fn temporary_folder() -> OsString {
 fn daemon(mut options: Options, words: &[OsString]) -> Exit {
     sched::thrifty_allocator();
     process::unblock_signals();
-    // In the background the working directory is another one; reloads read the same file all the same.
+    // Before a namespace is entered. A kernel without it is not an error.
+    let processes = connector::open().ok();
+    // In the background the working directory changes; reloads must still read the same file.
     if let Ok(path) = std::path::absolute(&options.file) {
         options.file = path;
     }
-    process::umask(options.umask);
-    let mut pid_files = match PidFiles::lock(&options) {
-        Ok(files) => files,
-        Err(e) => return refuse(&options, &e.to_string()),
+    process::umask(options.umask.unwrap_or(UMASK));
+    if let Err(e) = enter(options.namespace.as_deref()) {
+        return refuse(&options, &Place::default(), &e);
+    }
+    let first = match First::read(&options) {
+        Ok(first) => first,
+        Err(e) => return refuse(&options, &Place::default(), &format!("cannot start: {e}")),
     };
-    let no_socket = pid_files.open_socket(&options);
+    let place = first.place.clone();
+    process::umask(first.umask);
+    if options.namespace.is_none()
+        && let Err(e) = enter(place.namespace.as_deref())
+    {
+        return refuse(&options, &place, &e);
+    }
+    let mut pid_files = match PidFiles::lock(&options, &place) {
+        Ok(files) => files,
+        Err(e) => return refuse(&options, &place, &e.to_string()),
+    };
+    pid_files.processes = processes;
+    let no_socket = pid_files.open_socket(&options, &place);
     if options.core_files
         && let Err(e) = sched::core_files()
     {
@@ -129,41 +148,50 @@ fn daemon(mut options: Options, words: &[OsString]) -> Exit {
             Ok(Background::There(exit)) => return exit,
             Err(e) => {
                 pid_files.remove();
-                return refuse(&options, &format!("cannot go to the background: {e}"));
+                return refuse(&options, &place, &format!("cannot go to the background: {e}"));
             }
         }
     };
-    if let Err(e) = log::start(&supervisor::log_settings(&options)) {
+    if let Err(e) = log::start(&supervisor::log_settings(&options, &place).for_daemon()) {
         say(format_args!("evervipd: cannot start the log: {e}"));
         pid_files.remove();
         return Exit::Fatal;
     }
     if process::is_root()
-        // Roles get what they need when they are executed. KILL: one of them may be of another user.
+        // Roles get their capabilities when they are executed. KILL: they may run as another user.
         && let Err(e) = caps::reduce(&[Capability::CAP_KILL])
     {
-        tracing::warn!("cannot give up privileges: {e}");
+        tracing::warn!("cannot drop privileges: {e}");
     }
     greet(&options, words);
     if let Err(why) = no_socket {
         tracing::warn!("{why}");
     }
     let mut report = report;
-    let exit = supervisor::run(options, pid_files, || tell(&mut report, Exit::Ok));
+    let exit = supervisor::run(options, first, pid_files, || tell(&mut report, Exit::Ok));
     log::flush(Duration::from_secs(1));
     tell(&mut report, exit);
     exit
 }
 
-/// Another daemon runs, or nothing can be done: said on the terminal and in the log.
-fn refuse(options: &Options, why: &str) -> Exit {
+/// Another daemon runs, or the start is impossible: reported on the terminal and in the log.
+fn refuse(options: &Options, place: &Place, why: &str) -> Exit {
     say(format_args!("evervipd: {why}"));
-    let quiet = log::Settings { console: false, ..supervisor::log_settings(options) };
+    let settings = supervisor::log_settings(options, place).for_daemon();
+    let quiet = log::Settings { console: false, ..settings };
     if log::start(&quiet).is_ok() {
         tracing::error!("{why}");
         log::flush(Duration::from_secs(1));
     }
     Exit::Fatal
+}
+
+/// Moves this process into a network namespace, if one is named.
+fn enter(namespace: Option<&str>) -> Result<(), String> {
+    let Some(name) = namespace else { return Ok(()) };
+    NetNs::named(name)
+        .and_then(|namespace| namespace.enter())
+        .map_err(|e| format!("cannot enter the network namespace {name}: {e}"))
 }
 
 fn greet(options: &Options, words: &[OsString]) {
@@ -178,13 +206,14 @@ fn greet(options: &Options, words: &[OsString]) {
 }
 
 enum Background {
-    /// This is the daemon; it says here how its start went.
+    /// This is the daemon; it reports the result of its start here.
     Here(io::PipeWriter),
-    /// This is the process that was called; the daemon runs, or could not start.
+    /// This is the original process; the daemon runs, or could not start.
     There(Exit),
 }
 
-/// Forks. The process that was called ends when the daemon runs or has failed to: whoever called it knows then.
+/// Forks. The original process ends when the daemon runs or has failed to start, so that its exit status gives the
+/// result.
 fn go_to_background() -> io::Result<Background> {
     let (mut reader, writer) = io::pipe()?;
     match process::split()? {
@@ -205,7 +234,7 @@ fn go_to_background() -> io::Result<Background> {
                     [70] => Exit::Internal,
                     _ => Exit::Fatal,
                 },
-                // It ended without a word.
+                // It ended without a report.
                 Err(_) => Exit::Internal,
             };
             Ok(Background::There(exit))
@@ -213,7 +242,7 @@ fn go_to_background() -> io::Result<Background> {
     }
 }
 
-/// Tells the process that was called; once.
+/// Reports the result to the original process; once.
 fn tell(report: &mut Option<io::PipeWriter>, exit: Exit) {
     if let Some(mut pipe) = report.take() {
         let _ = pipe.write_all(&[exit.into()]);

@@ -1,8 +1,8 @@
-//! `evervip demo`: the main job shown to a newcomer. Two machines on one LAN, made of namespaces, run the daemon with
-//! the files of the failover scenario; one loses its power and comes back.
+//! `evervip demo`: demonstrates a failover. Two machines on one LAN, made of namespaces, run the daemon with the files
+//! of the failover scenario; one loses its power and comes back.
 //!
-//! Needs no root where the system lets ordinary users make user namespaces. Leaves nothing behind, whatever way it
-//! ends: the machines are held by this process alone.
+//! Needs no root if the system permits user namespaces. Leaves nothing behind, however it ends: only this process holds
+//! the machines.
 
 mod lan;
 mod screen;
@@ -23,32 +23,32 @@ use screen::Screen;
 /// The address that moves.
 const VIP: &str = "10.0.0.100";
 
-/// How long the demonstration waits for what must happen next.
+/// How long the demonstration waits for the next event.
 const PATIENCE: Duration = Duration::from_secs(15);
 
-/// Announcements of a new master in a row (`garp_master_repeat`).
+/// Consecutive announcements of a new master (`garp_master_repeat`).
 const REPEAT: u32 = 5;
 
-/// What the backup waits at least after the last advert of the primary: three intervals of 1 s and its skew of
-/// (256 - 100) / 256 s (RFC 3768, section 6.1).
+/// Minimum time the backup waits after the last advert of the primary: three intervals of 1 s and its skew of (256 -
+/// 100) / 256 s (RFC 3768, section 6.1).
 const FLOOR: Duration = Duration::from_micros(3_609_375);
 
-/// Why the demonstration could not be given.
+/// Why the demonstration failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The system refuses namespaces.
-    #[error("cannot make {0}: {1}")]
+    #[error("cannot create {0}: {1}")]
     Namespace(&'static str, #[source] io::Error),
-    /// The program of the daemon is nowhere.
+    /// The program of the daemon was not found.
     #[error("evervipd is neither in {} nor in PATH", .0.display())]
     NoDaemon(PathBuf),
-    /// A file or process of the demonstration.
+    /// A file or process of the demonstration failed.
     #[error("{0}: {1}")]
     Io(&'static str, #[source] io::Error),
     /// The kernel refused a part of the network.
-    #[error("cannot make {0}: {1}")]
+    #[error("cannot create {0}: {1}")]
     Link(&'static str, #[source] rtnetlink::Error),
-    /// Something that must happen did not.
+    /// An expected event did not happen.
     #[error("{0} did not happen in time")]
     Late(&'static str),
     /// Ctrl-C.
@@ -56,7 +56,7 @@ pub enum Error {
     Interrupted,
 }
 
-/// Runs the demonstration; the status is zero when everything happened as it must.
+/// Runs the demonstration; the status is zero if everything happened as expected.
 ///
 /// # Errors
 /// Wrong options, as a text for the user.
@@ -95,7 +95,7 @@ fn show() -> ExitCode {
     }
 }
 
-/// What must be done while the process has one thread, then the story.
+/// Does what requires a single thread, then runs the demonstration.
 fn prepared() -> Result<(), Error> {
     let program = daemon()?;
     netns::become_root().map_err(|e| Error::Namespace("a user namespace", e))?;
@@ -145,7 +145,7 @@ async fn story(program: &Path) -> Result<(), Error> {
     adverts(&mut lan, &mut screen, Machine::Svr1, 1).await?;
     screen.addresses(&lan);
 
-    screen.step("svr1 is stopped in good order: it says so with priority 0, nobody waits.");
+    screen.step("svr1 stops in good order: it sends priority 0, so svr2 takes over at once.");
     let asked = lan.stop(Machine::Svr1)?;
     let taken = holds(&mut lan, &mut screen, Machine::Svr2, "the takeover by svr2").await?;
     if let Some(handed) = taken.checked_sub(asked) {
@@ -160,7 +160,7 @@ async fn story(program: &Path) -> Result<(), Error> {
     Ok(())
 }
 
-/// Shows what happens until the machine advertises as master and has the address; the time of that advert.
+/// Shows events until the machine advertises as master and has the address; returns the time of that advert.
 async fn holds(
     lan: &mut Lan,
     screen: &mut Screen,
@@ -172,7 +172,7 @@ async fn holds(
     Ok(taking.first.unwrap_or_default())
 }
 
-/// Shows what happens until svr1 has the address again and svr2 gave it up. Which is heard first is open.
+/// Shows events until svr1 has the address again and svr2 gave it up, in either order.
 async fn takes_back(lan: &mut Lan, screen: &mut Screen) -> Result<(), Error> {
     let (mut taking, mut given) = (Taking::by(Machine::Svr1), false);
     until(lan, screen, "the return of svr1", |word| {
@@ -182,7 +182,7 @@ async fn takes_back(lan: &mut Lan, screen: &mut Screen) -> Result<(), Error> {
     .await
 }
 
-/// A machine on its way to the address.
+/// A machine that is taking over the address.
 struct Taking {
     machine: Machine,
     /// When its first advert as master was on the wire.
@@ -195,7 +195,7 @@ impl Taking {
         Self { machine, first: None, announced: 0 }
     }
 
-    /// Takes in what happened; whether the machine has arrived.
+    /// Processes an event; returns whether the takeover is complete.
     fn done(&mut self, word: &Word) -> bool {
         match word {
             Word::Advert { from, at, priority } if *from == self.machine && *priority > 0 => {
@@ -208,7 +208,7 @@ impl Taking {
     }
 }
 
-/// Shows what happens until the machine has sent that many more adverts.
+/// Shows events until the machine has sent this many more adverts.
 async fn adverts(
     lan: &mut Lan,
     screen: &mut Screen,
@@ -224,7 +224,7 @@ async fn adverts(
     .await
 }
 
-/// Shows what happens until `enough` says so.
+/// Shows events until `enough` returns true.
 async fn until(
     lan: &mut Lan,
     screen: &mut Screen,
@@ -260,13 +260,13 @@ fn daemon() -> Result<PathBuf, Error> {
         .ok_or_else(|| Error::NoDaemon(beside.to_owned()))
 }
 
-/// Which setting of the system is in the way of an ordinary user, and what changes it.
+/// Which system setting prevents this for an ordinary user, and how to change it.
 fn advice(settings: &Path) -> String {
     let value = |name: &str| {
         let text = std::fs::read_to_string(settings.join(name)).ok()?;
         text.trim().parse::<i64>().ok()
     };
-    let mut text = "This system does not let you make namespaces. Run it as root:\n  \
+    let mut text = "This system does not let you create namespaces. Run it as root:\n  \
                     sudo evervip demo\n"
         .to_owned();
     let switches = [

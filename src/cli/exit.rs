@@ -6,9 +6,9 @@
 pub enum Exit {
     /// A normal stop.
     Ok = 0,
-    /// A wrong option, another instance, something the daemon cannot do without.
+    /// A wrong option, another running daemon, or a missing necessity.
     Fatal = 1,
-    /// A configuration that cannot be carried out.
+    /// An unusable configuration.
     Config = 2,
     /// A missing permission.
     Permission = 4,

@@ -91,7 +91,7 @@ fn read(path: Option<&PathBuf>) -> io::Result<Vec<u8>> {
     }
 }
 
-/// Puts a new text in the place of a file, as a whole or not at all. Owner and permissions stay; a link is followed.
+/// Replaces the content of a file, completely or not at all. Owner and permissions stay; a symbolic link is followed.
 fn replace(path: &Path, text: &[u8]) -> io::Result<()> {
     let path = fs::canonicalize(path)?;
     let old = fs::metadata(&path)?;
@@ -103,7 +103,7 @@ fn replace(path: &Path, text: &[u8]) -> io::Result<()> {
     let write = || -> io::Result<()> {
         let mut file = fs::OpenOptions::new().write(true).create_new(true).open(&temporary)?;
         file.write_all(text)?;
-        // A user who is not root keeps the file when it was their own.
+        // For a user who is not root this works if the file was their own.
         if let Err(e) = std::os::unix::fs::chown(&temporary, Some(old.uid()), Some(old.gid())) {
             let own = fs::metadata(&temporary)?;
             if (own.uid(), own.gid()) != (old.uid(), old.gid()) {

@@ -8,14 +8,14 @@ use super::completion::{bash, fish, zsh};
 use super::print::{out, say};
 use crate::config::{convert, reference};
 
-/// Something that can be made.
+/// Something that can be generated.
 #[derive(Clone, Copy, Debug)]
 pub struct Target {
-    /// How it is asked for.
+    /// Its name on the command line.
     pub name: &'static str,
-    /// The file in the project that holds it.
+    /// The file of the project that contains it.
     pub file: &'static str,
-    /// Makes it.
+    /// Generates it.
     pub make: fn() -> String,
 }
 
@@ -23,7 +23,6 @@ const fn target(name: &'static str, file: &'static str, make: fn() -> String) ->
     Target { name, file, make }
 }
 
-/// What can be made.
 pub const TARGETS: &[Target] = &[
     target("keywords", "docs/keywords.md", reference::keywords),
     target("evervip.conf.5", "etc/man/evervip.conf.5", reference::manual),
@@ -39,14 +38,14 @@ pub const TARGETS: &[Target] = &[
 pub(super) const HELP: &str = "\
 Usage: evervip generate TARGET
 
-Prints a page or a script that is made from the program's own tables.
+Prints a page or a script that is generated from the program's own tables.
 
   keywords            the keywords of the configuration, as Markdown
   evervip.conf.5      manual page of the configuration
   evervipd.8          manual page of the daemon
   evervip.1           manual page of this command
-  config.schema.json  JSON Schema of what 'evervip convert' writes
-  status.schema.json  JSON Schema of what 'evervip status --json' prints
+  config.schema.json  JSON Schema of the output of 'evervip convert'
+  status.schema.json  JSON Schema of the output of 'evervip status --json'
   bash, zsh, fish     completion for these shells, for both programs
 
   -h, --help          print this text
@@ -55,7 +54,7 @@ Prints a page or a script that is made from the program's own tables.
 /// `evervip generate TARGET`
 ///
 /// # Errors
-/// Wrong words, as a text for the user.
+/// Wrong arguments, as a text for the user.
 pub fn run(mut args: lexopt::Parser) -> Result<ExitCode, lexopt::Error> {
     use lexopt::prelude::*;
     match args.next()? {

@@ -1,4 +1,4 @@
-//! Output to a terminal, a file or a pipe. A reader that has seen enough is no error, a full disk is one.
+//! Output to a terminal, a file or a pipe. A reader that closes the pipe is not an error, a full disk is.
 
 use std::fmt::Display;
 use std::io::{self, Write};
@@ -9,7 +9,7 @@ pub const WIDTH: usize = 80;
 /// Prints a text to standard output as it is.
 ///
 /// # Errors
-/// When it cannot be written, but for a pipe whose reader has gone.
+/// If it cannot be written, except for a closed pipe.
 pub fn out(text: &str) -> Result<(), lexopt::Error> {
     bytes(text.as_bytes())
 }
@@ -26,12 +26,12 @@ pub fn bytes(text: &[u8]) -> Result<(), lexopt::Error> {
     }
 }
 
-/// Prints a line to standard error. If that is not possible there is nobody to tell.
+/// Prints a line to standard error. Failures are ignored: they cannot be reported.
 pub fn say(line: impl Display) {
     let _ = writeln!(io::stderr(), "{line}");
 }
 
-/// A closed pipe is no error.
+/// Does not treat a closed pipe as an error.
 ///
 /// # Errors
 /// Those of `result` otherwise.

@@ -1,4 +1,4 @@
-//! `evervip reload`: has the daemon read its configuration again, waits for the outcome and tells it.
+//! `evervip reload`: makes the daemon read its configuration again, waits for the outcome and prints it.
 
 use core::time::Duration;
 use std::path::PathBuf;
@@ -16,24 +16,24 @@ use crate::role::socket::DEFAULT;
 pub(super) const HELP: &str = "\
 Usage: evervip reload [OPTION]...
 
-Has the daemon read its configuration again, as SIGHUP does, and waits until the
-new one is in force or was refused. The reason for a refusal is printed; the
-running configuration stays then.
+Makes the daemon read its configuration again, as SIGHUP does, and waits until
+the new one is in force or was refused. The reason for a refusal is printed; the
+running configuration then stays in force.
 
-  -s, --socket FILE  the daemon listens there; default /run/evervip/control.sock
-  -p, --pid PID      the process that the signal is sent to. With it a daemon
-                     whose socket cannot be reached gets the signal all the
-                     same, and nothing is waited for
+  -s, --socket FILE  control socket; default /run/evervip/control.sock
+  -p, --pid PID      the process that the signal is sent to. With this option,
+                     a daemon whose socket cannot be reached is sent the signal
+                     nevertheless, without waiting for the result
   -h, --help         print this text
 
-Exit status: 0 the new configuration is in force; 1 the daemon does not run or
-may not be asked by this user; 2 wrong words; 3 the reload was refused; 4 the
-daemon did not come to an end in two minutes.
+Exit status: 0 the new configuration is in force; 1 the daemon does not run, or
+this user may not query it; 2 wrong arguments; 3 the reload was refused; 4 the
+reload did not finish within two minutes.
 ";
 
 /// The daemon gives each step a minute at most.
 const PATIENCE: Duration = Duration::from_secs(120);
-/// Time from one question to the next.
+/// Time from one query to the next.
 const PAUSE: Duration = Duration::from_millis(100);
 
 const UNREACHABLE: u8 = 1;
@@ -43,7 +43,7 @@ const TOO_LONG: u8 = 4;
 /// `evervip reload [OPTION]...`
 ///
 /// # Errors
-/// Wrong words, as a text for the user.
+/// Wrong arguments, as a text for the user.
 pub fn run(mut args: lexopt::Parser) -> Result<ExitCode, lexopt::Error> {
     use lexopt::prelude::*;
     let mut socket = PathBuf::from(DEFAULT);
@@ -62,7 +62,7 @@ pub fn run(mut args: lexopt::Parser) -> Result<ExitCode, lexopt::Error> {
     let first = status::ask(&socket);
     let asked = first.as_ref().ok().and_then(daemon);
     let told = asked.and_then(|daemon| i32::try_from(daemon.pid).ok());
-    // 0 and what is below it mean groups of processes.
+    // 0 and negative numbers mean process groups.
     let Some(target) = pid.or(told).filter(|pid| *pid > 0) else {
         match &first {
             Err(e) => say(format_args!("evervip: {e}")),
@@ -84,7 +84,7 @@ pub fn run(mut args: lexopt::Parser) -> Result<ExitCode, lexopt::Error> {
     let end = Instant::now() + PATIENCE;
     while Instant::now() < end {
         std::thread::sleep(PAUSE);
-        // The process that answers may just be replaced.
+        // The answering process may be being replaced.
         let Ok(report) = status::ask(&socket) else { continue };
         let Some(daemon) = daemon(&report).filter(|daemon| !daemon.reloading) else { continue };
         if daemon.reloads == before {
@@ -103,7 +103,7 @@ pub fn run(mut args: lexopt::Parser) -> Result<ExitCode, lexopt::Error> {
     Ok(TOO_LONG.into())
 }
 
-/// What the supervisor said, if it did.
+/// The supervisor's part, if it answered.
 const fn daemon(report: &Report) -> Option<&Daemon> {
     report.daemon.known()
 }

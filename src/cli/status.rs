@@ -1,4 +1,4 @@
-//! `evervip status`: what the daemon is doing, asked over its control socket.
+//! `evervip status`: the state of the daemon, queried over its control socket.
 
 use core::time::Duration;
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -20,17 +20,17 @@ Usage: evervip status [OPTION]... [NAME]
 Shows what the daemon is doing: each instance with its state, priority, master
 and addresses, groups, trackers, virtual servers with their real servers, what
 the kernel refuses, when the configuration was read and whether the last reload
-was refused. With NAME only the instance, group, tracker or virtual server of
+was refused. With NAME only the instance, group, tracker or virtual server with
 that name, such as VRRP1 or '[10.0.0.1]:tcp:80'.
 
   -j, --json         print the state as JSON (docs/control-socket.md)
-  -s, --socket FILE  ask there; default /run/evervip/control.sock. A daemon
-                     with --pid FILE has FILE with the extension .sock
+  -s, --socket FILE  control socket; default /run/evervip/control.sock. A daemon
+                     with --pid FILE uses FILE with the extension .sock
   -h, --help         print this text
 
-Exit status: 0 everybody answered; 1 the daemon does not run or may not be
-asked by this user; 2 wrong words; 3 nothing has that name; 4 a process did not
-answer in time, the rest is shown.
+Exit status: 0 all processes answered; 1 the daemon does not run, or this user
+may not query it; 2 wrong arguments; 3 no object has that name; 4 a process did
+not answer in time, the rest is shown.
 ";
 
 /// The longest answer that is read.
@@ -38,17 +38,17 @@ const LONGEST: u64 = 256 << 20;
 /// How long the daemon may take: it gives its processes a second.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// The daemon does not run or may not be asked.
-const UNREACHABLE: u8 = 1;
-/// Nothing has the name.
+/// The daemon does not run, or this user may not query it.
+pub(super) const UNREACHABLE: u8 = 1;
+/// No object has the name.
 const NOT_FOUND: u8 = 3;
 /// A process did not answer in time.
-const INCOMPLETE: u8 = 4;
+pub(super) const INCOMPLETE: u8 = 4;
 
 /// `evervip status [OPTION]... [NAME]`
 ///
 /// # Errors
-/// Wrong words, as a text for the user.
+/// Wrong arguments, as a text for the user.
 pub fn run(mut args: lexopt::Parser) -> Result<ExitCode, lexopt::Error> {
     use lexopt::prelude::*;
     let (mut json, mut name) = (false, None);
@@ -91,7 +91,8 @@ pub fn run(mut args: lexopt::Parser) -> Result<ExitCode, lexopt::Error> {
     Ok(if is_complete(&report) { ExitCode::SUCCESS } else { INCOMPLETE.into() })
 }
 
-fn is_complete(report: &Report) -> bool {
+/// Whether all processes answered.
+pub(super) fn is_complete(report: &Report) -> bool {
     fn known<T>(answer: Option<&Answer<T>>) -> bool {
         answer.is_none_or(|answer| answer.known().is_some())
     }
@@ -105,7 +106,9 @@ pub(super) enum Error {
         "nothing listens at {path}: is evervipd running? (systemctl status evervip; a daemon with --pid FILE listens at FILE with the extension .sock: --socket)"
     )]
     NotRunning { path: PathBuf },
-    #[error("this user may not ask at {path}: root and members of the group {ACCOUNT} may")]
+    #[error(
+        "this user may not connect to {path}: only root and members of the group {ACCOUNT} may"
+    )]
     Forbidden { path: PathBuf },
     #[error("asking the daemon at {path}: {source}")]
     Io { path: PathBuf, source: io::Error },
@@ -115,7 +118,7 @@ pub(super) enum Error {
     Silent { path: PathBuf },
     #[error("the daemon speaks version {theirs} of the protocol, this program version {SCHEMA}")]
     Version { theirs: u32 },
-    #[error("the daemon at {path} answers what makes no sense: {source}")]
+    #[error("the answer of the daemon at {path} is invalid: {source}")]
     Nonsense { path: PathBuf, source: serde_json::Error },
 }
 

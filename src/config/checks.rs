@@ -1,4 +1,4 @@
-//! How strictly includes are taken.
+//! How strictly includes are checked.
 
 /// Which problems of an include are errors.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -17,7 +17,7 @@ impl Checks {
     /// Everything is checked.
     pub(crate) const ALL: Self = Self { read: true, matched: true, wildcard: true, braces: true };
 
-    /// The checks that a letter after `include` asks for.
+    /// The checks of a letter after `include`.
     pub(crate) fn of_letter(letter: Option<u8>) -> Self {
         let none = Self::default();
         match letter {
@@ -30,7 +30,7 @@ impl Checks {
         }
     }
 
-    /// Both together.
+    /// The union of both.
     pub(crate) fn or(self, other: Self) -> Self {
         Self {
             read: self.read || other.read,

@@ -5,8 +5,8 @@ use crate::base::near::nearest;
 /// A stable name for a kind of problem.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Code {
-    /// `E0101`: the letter with which it usually comes, and the number. A diagnostic has the letter that says what it
-    /// stops ([`super::Diagnostic::id`]).
+    /// `E0101`: the usual letter, and the number. The letter of a diagnostic tells what it stops
+    /// ([`super::Diagnostic::id`]).
     pub id: &'static str,
     /// The kind of problem in a few words.
     pub title: &'static str,
@@ -14,7 +14,7 @@ pub struct Code {
     pub text: &'static str,
 }
 
-/// The code named `id`, in any case and with any of the letters that a diagnostic can have.
+/// The code named `id`, in upper or lower case and with any letter of diagnostics.
 #[must_use]
 pub fn find(id: &str) -> Option<&'static Code> {
     let number = id.strip_prefix(['F', 'E', 'W', 'L', 'N', 'f', 'e', 'w', 'l', 'n'])?;
@@ -38,7 +38,7 @@ impl Code {
         self.id.trim_start_matches(|c: char| c.is_ascii_alphabetic())
     }
 
-    /// Whether it is advice that keepalived does not give.
+    /// Whether it is a lint, which keepalived does not have.
     #[must_use]
     pub fn is_lint(&self) -> bool {
         self.id.starts_with('L')
@@ -66,8 +66,8 @@ macro_rules! codes {
 }
 
 codes! {
-    /// The word is not a keyword of the block it stands in. Keywords are case sensitive, cannot be shortened, and
-    /// are known only in their own block.
+    /// The word is not a keyword of its block. Keywords are case sensitive, cannot be shortened, and are known only
+    /// in their own block.
     ///
     /// The line is ignored. If the unknown word opens a block, its opening brace is ignored as well, as in keepalived,
     /// and its closing brace ends the enclosing block: what follows is then read outside that block. Correct or remove
@@ -208,8 +208,8 @@ codes! {
     /// The interface does not exist at present. keepalived does not start then, unless `dynamic_interfaces` is set. Here
     /// the instance stays in FAULT state until the interface appears.
     NO_INTERFACE = "W0501", "interface does not exist";
-    /// The program does not exist, is not a regular file, or is not executable for the account that is to run it.
-    /// Whatever uses it is left out.
+    /// The program does not exist, is not a regular file, or is not executable for the account that should run it.
+    /// Settings that use it are left out.
     NO_SCRIPT = "W0502", "script cannot be run";
     /// The user or group does not exist on this machine.
     NO_USER = "W0503", "unknown user or group";
@@ -238,11 +238,11 @@ codes! {
     NOT_IN_EFFECT = "W0702", "not in effect in this version";
     /// The keyword is accepted for the sake of old files and has no effect, in keepalived as in EverVIP.
     DEAD = "W0703", "keyword does nothing";
-    /// What `vrrp_iptables` and `vrrp_ipsets` ask for is done by tables of nftables of the daemon's own, as keepalived
-    /// does where the command `iptables` is that of nftables. The same packets are dropped, with one exception: a rule
-    /// of iptables that accepts packets before they come to the named chain does not let them in. Nothing is added
-    /// to the named chains. Use `nftables` to choose the name of the tables.
-    BY_NFTABLES = "N0704", "carried out by nftables";
+    /// The daemon implements `vrrp_iptables` and `vrrp_ipsets` with nftables tables of its own, as keepalived does where
+    /// the command `iptables` is the nftables version. The same packets are dropped, with one exception: an iptables
+    /// rule that accepts packets before the named chain has no effect on them. Nothing is added to the named chains.
+    /// Use `nftables` to choose the name of the tables.
+    BY_NFTABLES = "N0704", "implemented with nftables";
 
     /// The failure of a tracked object lowers the priority, but not below that of the other router, so there
     /// is no failover. The weight must be greater than the difference between the two priorities.
@@ -259,10 +259,10 @@ codes! {
     OPEN_UNICAST = "L0803", "unicast without authentication";
     /// The virtual address is written without the length of its network (or with /32, /128), and is in no network of an
     /// interface of this machine or of another virtual address. Hosts on the link send packets for it to their router
-    /// instead of asking for it on the link, unless they have a route. Usually the address is mistyped.
+    /// instead of resolving it on the link, unless they have a route. Usually the address is mistyped.
     ///
     /// If no address of the file is in a network of this machine, the file is probably for another one: a single note
-    /// says so. Nothing is reported if this machine lacks an interface or a source address that the file names.
+    /// reports this. Nothing is reported if this machine lacks an interface or a source address that the file names.
     OUTSIDE = "L0804", "address outside the networks of the machine";
     /// `state MASTER` without `priority` means priority 255: the router owns the addresses, takes over from every
     /// other router, and the weights of tracked objects have no effect.

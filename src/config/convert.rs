@@ -1,8 +1,8 @@
 //! The configuration as JSON, and back.
 //!
-//! What is converted is what was understood, statement by statement ([`Document`]): comments, definitions and includes
-//! are gone. The form is described in `docs/convert.md` and by `docs/config.schema.json`, which is made from the same
-//! tables ([`schema`]).
+//! The parsed statements ([`Document`]) are converted: comments, definitions and includes are gone. The form is
+//! described in `docs/convert.md` and by `docs/config.schema.json`, which is generated from the same tables
+//! ([`schema`]).
 
 use serde_json::{Map, Number, Value, json};
 
@@ -29,7 +29,6 @@ pub enum Error {
     Form {
         /// Where: keys and positions, `vrrp_instance[0].priority`.
         path: String,
-        /// What is wrong there.
         problem: String,
     },
 }
@@ -40,7 +39,7 @@ impl Document {
     pub fn to_json(&self) -> String {
         let mut whole = Map::new();
         whole.insert("format".into(), FORMAT.into());
-        // A list, because the order of blocks has a meaning: what is tracked stands before what tracks it.
+        // A list, because the order of blocks matters: tracked objects come before the blocks that track them.
         let statements = self.nodes.iter().filter_map(|node| {
             let keyword = node.keyword?;
             let mut one = Map::new();
@@ -52,10 +51,11 @@ impl Document {
         serde_json::to_string_pretty(&Value::Object(whole)).unwrap_or_default() + "\n"
     }
 
-    /// Reads what [`Self::to_json`] wrote. Values are not judged: that is for the load of [`Self::to_conf`].
+    /// Reads the output of [`Self::to_json`]. Values are not checked: that is left to loading the result of
+    /// [`Self::to_conf`].
     ///
     /// # Errors
-    /// When the text is not JSON, or not of this form.
+    /// If the text is not JSON, or not of this form.
     pub fn from_json(text: &[u8]) -> Result<Self, Error> {
         let whole: Value = serde_json::from_slice(text)?;
         let Value::Object(mut whole) = whole else {
@@ -107,7 +107,7 @@ fn block(nodes: &[Node]) -> Map<String, Value> {
                 object.insert(keyword.name.into(), value);
             }
             Some(Value::Array(list)) if several(keyword) => list.push(value),
-            // A list that stands in two blocks is one list.
+            // A list in two blocks is one list.
             Some(Value::Array(list)) => match value {
                 Value::Array(more) => list.extend(more),
                 other => list.push(other),
@@ -121,7 +121,7 @@ fn block(nodes: &[Node]) -> Map<String, Value> {
     object
 }
 
-/// Whether the statements of a keyword make a list.
+/// Whether the statements of a keyword form a list.
 fn several(keyword: &Keyword) -> bool {
     let list = matches!((keyword.shape)(), Shape::Lines(_) | Shape::List(_));
     keyword.times == Times::Many && !list
@@ -142,7 +142,7 @@ fn value(keyword: &Keyword, node: &Node) -> Value {
     }
 }
 
-/// The words of a statement, as what they stand for where that is certain.
+/// The words of a statement, as typed values where their type is certain.
 fn typed(shape: &Shape, given: &[Vec<u8>]) -> Value {
     let only = match given {
         [only] => core::str::from_utf8(only).ok(),
@@ -182,9 +182,9 @@ fn words(given: &[Vec<u8>]) -> Value {
     }
 }
 
-/// A word as a string. One that is no UTF-8 as its octets in hexadecimal.
+/// A word as a string. One that is not UTF-8 as its octets in hexadecimal.
 fn word(given: &[u8]) -> Value {
-    // A command stands as in the file, with its quotes: no other word begins with one.
+    // A command is written as in the file, with its quotes: no other word begins with one.
     let shown = given.strip_prefix(&[RAW]).unwrap_or(given);
     match core::str::from_utf8(shown) {
         Ok(text) => text.into(),
@@ -252,7 +252,7 @@ fn statements(
                 list.push(statement(keyword, &shape, item, &format!("{path}[{i}]"))?);
             }
         }
-        // A flag that is off is a statement that is not there.
+        // A flag that is off is an absent statement.
         (Value::Bool(false), Shape::Flag) => {}
         (value, _) => list.push(statement(keyword, &shape, value, path)?),
     }

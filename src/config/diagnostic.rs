@@ -1,29 +1,29 @@
-//! What is wrong with a configuration, as values.
+//! The problems of a configuration, as values.
 //!
-//! A [`Diagnostic`] says what, where and what to do; [`Diagnostics`] is the sorted result of a load together with
-//! the text that is needed to show it (`render.rs`). Nothing is printed here.
+//! A [`Diagnostic`] contains the problem, its place and the remedy; [`Diagnostics`] is the sorted result of a load
+//! together with the text needed to show it (`render.rs`). Nothing is printed here.
 
 use std::fmt;
 
 use super::codes::{self, Code};
 use super::span::{Sources, Span};
 
-/// How bad it is.
+/// The severity of a problem.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Severity {
-    /// Worth knowing.
+    /// Information.
     Note,
-    /// Carried out as written, or what is left out changes nothing, or the surroundings do not fit (a script that is
-    /// missing): does not refuse a reload.
+    /// Applied as written, or the ignored part has no effect, or the environment does not fit (a missing script): does
+    /// not refuse a reload.
     Warning,
-    /// Something that was written is not carried out: refuses a reload that brings it.
+    /// A part of the configuration is not applied: refuses a reload that adds it.
     Error,
 }
 
 /// What a problem stops.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Stops {
-    /// Nothing: at most a word is left out that changes nothing.
+    /// Nothing: at most a word without effect is ignored.
     Nothing,
     /// A reload, if the configuration in force does not have it already.
     Reload,
@@ -53,7 +53,7 @@ impl fmt::Display for Severity {
     }
 }
 
-/// What keepalived makes of it: decides the exit status of a configuration test, and whether the daemon starts.
+/// keepalived's class of the problem: decides the exit status of a configuration test, and whether the daemon starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Class {
     /// keepalived does not count it.
@@ -75,30 +75,29 @@ pub enum Class {
 pub struct Diagnostic {
     /// Its stable code.
     pub code: &'static Code,
-    /// How bad it is.
     pub severity: Severity,
-    /// What keepalived makes of it.
+    /// keepalived's class of it.
     pub class: Class,
-    /// It is about this machine, not about the text.
+    /// It concerns this machine, not the text.
     pub environment: bool,
     /// What is wrong, in one line.
     pub message: String,
     pub span: Span,
-    /// What stands at the caret.
+    /// The label at the caret.
     pub label: String,
     /// Other places that belong to it.
     pub related: Vec<(Span, String)>,
     /// Facts that explain it.
     pub notes: Vec<String>,
-    /// What to do.
+    /// The remedy.
     pub help: Vec<String>,
-    /// Both routers would be master at the same time: certain, whatever their links are like.
+    /// Both routers would certainly be master at the same time.
     pub split_brain: bool,
-    /// What to write instead of the marked text, when that is certain enough.
+    /// A replacement for the marked text, if that is certain enough.
     pub replacement: Option<String>,
-    /// What an error is about.
+    /// The subject of an error.
     pub(super) subject: Subject,
-    /// It follows from errors up to this place and is shown behind them.
+    /// It may be a consequence of errors up to this place and is shown after them.
     after: Option<Span>,
 }
 
@@ -129,12 +128,12 @@ impl Diagnostic {
         format!("{letter}{}", self.code.number())
     }
 
-    /// Something is not carried out as written.
+    /// A part is not applied as written.
     pub fn error(code: &'static Code, message: impl Into<String>) -> Self {
         Self::new(code, Severity::Error, Class::Problem, message.into())
     }
 
-    /// Carried out, but questionable.
+    /// Applied, but questionable.
     pub fn warning(code: &'static Code, message: impl Into<String>) -> Self {
         Self::new(code, Severity::Warning, Class::Problem, message.into())
     }
@@ -144,14 +143,14 @@ impl Diagnostic {
         Self::new(code, Severity::Warning, Class::Quiet, message.into())
     }
 
-    /// The surroundings do not fit: a warning that keepalived counts as a problem.
+    /// The environment does not fit: a warning that keepalived counts as a problem.
     pub fn environment(code: &'static Code, message: impl Into<String>) -> Self {
         let mut new = Self::warning(code, message);
         new.environment = true;
         new
     }
 
-    /// Worth knowing, no more.
+    /// Only information.
     pub fn note_only(code: &'static Code, message: impl Into<String>) -> Self {
         Self::new(code, Severity::Note, Class::Quiet, message.into())
     }
@@ -175,26 +174,26 @@ impl Diagnostic {
         }
     }
 
-    /// Where it is.
+    /// Sets its place.
     #[must_use]
     pub fn at(mut self, span: Span) -> Self {
         self.span = span;
         self
     }
 
-    /// It may follow from errors up to this place, and is shown behind them.
+    /// It may be a consequence of errors up to this place, and is shown after them.
     #[must_use]
     pub fn after(mut self, span: Span) -> Self {
         self.after = span.is_some().then_some(span);
         self
     }
 
-    /// Whether it says how definitions are used already.
+    /// Whether it already explains the use of definitions.
     pub(super) fn names_definition(&self) -> bool {
         *self.code == codes::DEFINITION_LOOP || self.help.iter().any(|help| help.contains("defin"))
     }
 
-    /// What stands at the caret.
+    /// The label at the caret.
     #[must_use]
     pub fn label(mut self, text: impl Into<String>) -> Self {
         self.label = text.into();
@@ -217,14 +216,14 @@ impl Diagnostic {
         self
     }
 
-    /// What to do.
+    /// The remedy.
     #[must_use]
     pub fn help(mut self, text: impl Into<String>) -> Self {
         self.help.push(text.into());
         self
     }
 
-    /// What to write instead.
+    /// A replacement for the marked text.
     #[must_use]
     pub fn replacement(mut self, text: impl Into<String>) -> Self {
         self.replacement = Some(text.into());
@@ -238,7 +237,7 @@ impl Diagnostic {
         self
     }
 
-    /// What keepalived makes of it.
+    /// keepalived's class of it.
     #[must_use]
     pub fn class(mut self, class: Class) -> Self {
         self.class = class;
@@ -257,10 +256,10 @@ pub(crate) struct Subject {
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// Files, includes, definitions: the message says it all.
+    /// Files, includes, definitions: identified by the message.
     #[default]
     Text,
-    /// The marked word is no keyword.
+    /// The marked word is not a keyword.
     Unknown,
     /// The value of a keyword.
     Word,
@@ -278,7 +277,7 @@ pub struct Diagnostics {
 }
 
 impl Diagnostics {
-    /// Sorts `list` by place, causes before what follows from them, then drops repetitions.
+    /// Sorts `list` by place, causes before their consequences, then drops repetitions.
     pub(crate) fn new(mut list: Vec<Diagnostic>, sources: Sources) -> Self {
         let key =
             |d: &Diagnostic| (sources.order(d.after.unwrap_or(d.span)), d.span.len, d.code.id);
@@ -297,7 +296,6 @@ impl Diagnostics {
         self.list.iter()
     }
 
-    /// How many there are.
     #[must_use]
     pub fn len(&self) -> usize {
         self.list.len()
@@ -309,13 +307,11 @@ impl Diagnostics {
         self.list.is_empty()
     }
 
-    /// Number of errors.
     #[must_use]
     pub fn errors(&self) -> usize {
         self.count(Severity::Error)
     }
 
-    /// Number of warnings.
     #[must_use]
     pub fn warnings(&self) -> usize {
         self.count(Severity::Warning)
@@ -349,7 +345,7 @@ impl Diagnostics {
         }
     }
 
-    /// Leaves out what the user does not want to hear of.
+    /// Removes the codes that the user silenced.
     pub fn silence(&mut self, codes: &[String]) {
         self.list.retain(|d| {
             d.severity == Severity::Error

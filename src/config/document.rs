@@ -1,4 +1,4 @@
-//! What was understood, as a tree of statements in canonical form: for dumps and conversion.
+//! The parsed configuration, as a tree of statements in canonical form: for dumps and conversion.
 
 use super::keyword::Keyword;
 
@@ -12,7 +12,7 @@ pub struct Node {
     pub(crate) body: Body,
 }
 
-/// What a statement opens.
+/// The body that a statement opens.
 #[derive(Clone, Debug)]
 pub(crate) enum Body {
     None,
@@ -22,7 +22,7 @@ pub(crate) enum Body {
     Block(Vec<Node>),
 }
 
-/// A configuration as it was understood, one node for each top-level statement.
+/// A parsed configuration, one node for each top-level statement.
 #[derive(Clone, Debug, Default)]
 pub struct Document {
     pub(crate) nodes: Vec<Node>,
@@ -110,8 +110,8 @@ fn indent(depth: usize, out: &mut Vec<u8>) {
     }
 }
 
-/// Writes a word, between double quotes if it would not be read back as it is. A first byte 0 marks a word that is
-/// in the syntax of the file already.
+/// Writes a word, in double quotes if it would not be read back unchanged. A first byte 0 marks a word that is already
+/// in the syntax of the file.
 pub(crate) fn quote(word: &[u8], out: &mut Vec<u8>) {
     if let Some(raw) = word.strip_prefix(&[RAW]) {
         out.extend_from_slice(raw);
@@ -132,11 +132,11 @@ pub(crate) fn quote(word: &[u8], out: &mut Vec<u8>) {
     }
 }
 
-/// Marks a word that is in the syntax of the file already.
+/// Marks a word that is already in the syntax of the file.
 pub(crate) const RAW: u8 = 0;
 
-/// The text of a script's words for the file: it survives both splittings. Double quotes around it; anything that
-/// the language would look at becomes an escape.
+/// The text of a script's words for the file, which survives both splittings. In double quotes; characters with a
+/// meaning in the language are escaped.
 pub(crate) fn script_text(words: &[Box<[u8]>]) -> Vec<u8> {
     let mut text = vec![RAW, b'"'];
     for (i, word) in words.iter().enumerate() {

@@ -1,20 +1,18 @@
-//! One layout for configurations: the text as it is written, comments and all, in lines that are indented by their
-//! blocks.
+//! The canonical layout of configurations: the original text, including comments, in lines indented by their blocks.
 //!
-//! Only the layout changes, never the meaning: a line is cut at its braces and single blanks stand between its
-//! words. What the language takes literally stays as it is: definitions, conditions, repetitions, includes, lines
-//! that use definitions, lines with quotes that are not closed, and lines that are too long to be read.
+//! Only the layout changes, never the meaning: a line is cut at its braces and its words are separated by single
+//! blanks. Text that the language takes literally is not changed: definitions, conditions, repetitions, includes, lines
+//! that use definitions, lines with unclosed quotes, and lines that are too long to be read.
 
 use super::expand::{is_repetition, pattern_at, strip_comment};
 use super::text::is_blank;
 
-/// Blanks a block is indented by.
+/// Indentation of a block, in blanks.
 const INDENT: usize = 4;
 /// Longest line that is read as a whole.
 const LINE: usize = 1022;
 
-/// The same configuration in the canonical layout. The result is laid out like that already: formatting it again
-/// changes nothing.
+/// The same configuration in the canonical layout. Formatting is idempotent.
 #[must_use]
 pub fn format(text: &[u8]) -> Vec<u8> {
     let mut layout = Layout::default();
@@ -54,7 +52,7 @@ enum Kind {
     /// A statement with its opening brace.
     Open,
     Close,
-    /// Left as it was.
+    /// Left unchanged.
     Literal,
 }
 
@@ -62,7 +60,7 @@ enum Kind {
 struct Layout {
     lines: Vec<Line>,
     depth: usize,
-    /// The line before ends in a backslash: this one may belong to a definition.
+    /// The previous line ends in a backslash: this one may belong to a definition.
     continued: bool,
 }
 
@@ -75,13 +73,13 @@ impl Layout {
             return;
         }
         if raw.len() > LINE {
-            // What counts is the length with everything around, and where the limit cuts it.
+            // The whole length counts, and where the limit cuts it.
             self.continued = text.ends_with(b"\\");
             self.push(0, raw, Kind::Literal);
             return;
         }
         if text.contains(&0) {
-            // The reader leaves the line out, and a definition goes on after it.
+            // The reader ignores the line, and a definition continues after it.
             self.continued = continued;
             self.push(self.depth + usize::from(continued), text, Kind::Literal);
             return;
@@ -90,7 +88,7 @@ impl Layout {
         let (code, comment) = text.split_at(end);
         let code = trim(code);
         if continued {
-            // A line of comment alone is passed over, and the definition goes on after it.
+            // A line with only a comment is skipped, and the definition continues after it.
             self.continued = code.is_empty() || code.ends_with(b"\\");
             self.push(self.depth + 1, text, Kind::Literal);
             return;
@@ -136,7 +134,7 @@ impl Layout {
         }
     }
 
-    /// Puts a brace behind the statement that it belongs to.
+    /// Puts a brace after its statement.
     fn open(&mut self) {
         let skipped = |l: &Line| matches!(l.kind, Kind::Blank | Kind::Comment);
         let owner = self.lines.iter().rposition(|l| !skipped(l));
@@ -163,7 +161,7 @@ impl Layout {
         self.push(self.depth, b"}", Kind::Close);
     }
 
-    /// A line that stays as it is. Its braces count for the lines after it.
+    /// A line that stays unchanged. Its braces count for the lines after it.
     fn literal(&mut self, text: &[u8], code: &[u8]) {
         self.continued = code.ends_with(b"\\");
         let (opened, closed) = braces(code);
@@ -172,7 +170,7 @@ impl Layout {
         self.depth = (self.depth + opened).saturating_sub(closed);
     }
 
-    /// Puts the comment of a line behind the last line that was made of it.
+    /// Puts the comment of a line after the last line produced from it.
     fn comment(&mut self, comment: &[u8], first: usize) {
         let comment = trim(comment);
         if comment.is_empty() {
@@ -193,7 +191,7 @@ impl Layout {
         self.lines.push(Line { depth, code: code.to_vec(), comment: Vec::new(), kind });
     }
 
-    /// The text: at most one empty line in a row, none at the ends of blocks, one after a top-level block.
+    /// The text: at most one consecutive empty line, none at the ends of blocks, one after a top-level block.
     fn finish(self) -> Vec<u8> {
         let mut out = Vec::new();
         let mut before = Kind::Open;
@@ -205,7 +203,7 @@ impl Layout {
                     continue;
                 }
                 Kind::End => {
-                    // It means something; the lines around it cannot stand closer.
+                    // It has a meaning; the lines around it cannot be joined.
                     out.push(b'\n');
                     (owed, before) = (false, Kind::Open);
                     continue;
@@ -247,12 +245,12 @@ fn trim(mut text: &[u8]) -> &[u8] {
     text
 }
 
-/// Whether every double quote has its partner.
+/// Whether every double quote is closed.
 fn closed(code: &[u8]) -> bool {
     code.iter().filter(|&&b| b == b'"').count() % 2 == 0
 }
 
-/// Whether a line, or what is left of one after a brace, is to stay as it is.
+/// Whether a line, or the rest of one after a brace, must stay unchanged.
 fn literal(code: &[u8]) -> bool {
     matches!(code.first(), Some(b'@' | b'~'))
         || is_repetition(code)
@@ -270,7 +268,7 @@ fn brace(code: &[u8]) -> Option<usize> {
     })
 }
 
-/// How many blocks a literal line opens and closes. Those of a definition and of an include's name are none.
+/// How many blocks a literal line opens and closes. Braces of a definition and of an include's name do not count.
 fn braces(code: &[u8]) -> (usize, usize) {
     let (mut opened, mut closed, mut quoted, mut name) = (0, 0, false, false);
     let mut before = 0;
@@ -307,8 +305,8 @@ fn braces(code: &[u8]) -> (usize, usize) {
     (opened, closed)
 }
 
-/// Single blanks between words; what is quoted stays as it is. With apostrophes, which group words of scripts,
-/// nothing changes.
+/// Single blanks between words; quoted text stays unchanged. With apostrophes, which group words of scripts, nothing
+/// changes.
 fn words(statement: &[u8]) -> Vec<u8> {
     if statement.contains(&b'\'') {
         return statement.to_vec();
@@ -356,7 +354,7 @@ mod tests {
             show("a {\n$X=b {  c \\\n   d  }\n\n  e $X\n}\n"),
             "a {\n    $X=b {  c \\\n        d  }\n\n    e $X\n}\n"
         );
-        // A line with a zero byte is left out: the definition goes on after it.
+        // A line with a zero byte is ignored: the definition continues after it.
         assert_eq!(show("$X=\\\n\0\n{ a\nb{\n}\n"), "$X=\\\n    \0\n    { a\nb {\n}\n");
         assert_eq!(show("  @a  b   {\nc\n}\n"), "@a  b   {\n    c\n}\n");
         assert_eq!(show("include  x  {a,b}.conf  # c\n"), "include  x  {a,b}.conf  # c\n");

@@ -1,4 +1,4 @@
-//! The first stages on their own, with what must hold between them, for fuzzers.
+//! The first stages alone, with the invariants between them, for fuzzers.
 
 use super::context::{Cx, Options};
 use super::expand::Expander;
@@ -8,7 +8,7 @@ use super::source::Files;
 use super::text::{Text, is_blank};
 use super::words::{Statement, split, split_script};
 
-/// What came out of the first stages.
+/// The output sizes of the first stages.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Amounts {
     /// Octets of plain text.
@@ -19,11 +19,11 @@ pub struct Amounts {
     pub problems: usize,
 }
 
-/// Makes plain text of the files, splits it at braces and into words.
+/// Expands the files to plain text, and splits it at braces and into words.
 ///
 /// # Panics
-/// When one stage hands the next what it must not: a piece outside its text, a word with a blank in it, a line
-/// without an end, a place that is in no file.
+/// If a stage passes invalid data to the next one: a piece outside its text, a word that contains a blank, a line
+/// without a newline, a place that is in no file.
 #[must_use]
 pub fn stages(files: &dyn Files, host: &dyn Host, options: &Options) -> Amounts {
     let mut cx = Cx::new(files, host, options, super::block::root_table());
@@ -62,7 +62,7 @@ pub fn stages(files: &dyn Files, host: &dyn Host, options: &Options) -> Amounts 
     amounts
 }
 
-/// Splits one line in all ways; the number of its words.
+/// Splits one line in all ways; returns the number of its words.
 fn statement(
     cx: &Cx<'_>,
     chunk: &Text,
@@ -85,7 +85,10 @@ fn statement(
         assert!(!span.is_some() || cx.sources.place(span).is_some(), "a place is in a file");
     }
     for word in split_script(line).into_iter().flatten() {
-        assert!(word.start < word.end && word.end <= line.len(), "a word is a part of its line");
+        assert!(
+            word.start < word.end && word.end <= line.len(),
+            "a word is not a part of its line"
+        );
         let _ = split_script(&word.bytes);
     }
     statement.len()

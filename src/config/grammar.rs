@@ -1,7 +1,7 @@
 //! The grammars, compiled.
 
 pub(crate) mod file {
-    /// Braces and what stands between them.
+    /// Braces and the text between them.
     #[derive(pest_derive::Parser)]
     #[grammar = "grammar/keepalived.pest"]
     pub struct FileParser;

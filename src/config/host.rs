@@ -1,4 +1,4 @@
-//! What the configuration language asks of the machine: accounts, interfaces, permissions, names.
+//! Questions of the configuration language to the machine: accounts, interfaces, permissions, names.
 //!
 //! The core only defines the questions. `sys::host` asks the operating system; [`StaticHost`] answers from a
 //! table, for tests and fuzzing.
@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::base::{Family, IfName, Prefix};
 
-/// An account as the user database has it.
+/// An account of the user database.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Account {
     /// User id.
@@ -28,15 +28,15 @@ pub struct Interface {
     pub loopback: bool,
     /// It has Ethernet addresses.
     pub ethernet: bool,
-    /// It takes part in multicast.
+    /// It supports multicast.
     pub multicast: bool,
-    /// Largest packet in bytes.
+    /// MTU in bytes.
     pub mtu: u32,
     /// It is a macvlan or ipvlan interface.
     pub stacked: bool,
 }
 
-/// What a path names.
+/// The kind of file at a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FileKind {
     /// A regular file.
@@ -44,11 +44,10 @@ pub enum FileKind {
     Directory,
     /// A symbolic link.
     Link,
-    /// Anything else.
     Other,
 }
 
-/// What is known of a file without opening it.
+/// The metadata of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FileInfo {
     pub kind: FileKind,
@@ -60,7 +59,7 @@ pub struct FileInfo {
     pub gid: u32,
 }
 
-/// The machine on which the configuration is to run. Paths are octets: file names have no character set.
+/// The machine on which the configuration runs. Paths are octets: file names have no character set.
 pub trait Host {
     /// The node name.
     fn host_name(&self) -> String;
@@ -68,21 +67,21 @@ pub trait Host {
     fn interface(&self, name: &IfName) -> Option<Interface>;
     /// Names of all interfaces.
     fn interfaces(&self) -> Vec<IfName>;
-    /// The account of that name or number.
+    /// The account with this name or number.
     fn user(&self, name: &str) -> Option<Account>;
-    /// The group of that name or number.
+    /// The group with this name or number.
     fn group(&self, name: &str) -> Option<u32>;
     /// The name of a user id, for messages.
     fn user_name(&self, uid: u32) -> Option<String>;
     /// The account the daemon runs as.
     fn own_account(&self) -> Account;
-    /// An address of the host name; none if it does not resolve now.
+    /// An address of a host name; none if it does not resolve now.
     fn resolve(&self, name: &str) -> Option<IpAddr>;
     /// An environment variable.
     fn environment(&self, name: &str) -> Option<Vec<u8>>;
-    /// The file itself, a link not followed.
+    /// The file itself, without following a link.
     fn inspect(&self, path: &[u8]) -> Option<FileInfo>;
-    /// Where a symbolic link points.
+    /// The target of a symbolic link.
     fn read_link(&self, path: &[u8]) -> Option<Vec<u8>>;
     /// At most `limit` bytes of the beginning of a file.
     fn read_start(&self, path: &[u8], limit: usize) -> Option<Vec<u8>>;
@@ -111,9 +110,9 @@ pub struct StaticHost {
     pub variables: Vec<(String, Vec<u8>)>,
     /// Files that exist besides the programs.
     pub files: Vec<(String, FileInfo)>,
-    /// Where those of them that are symbolic links point.
+    /// The targets of those that are symbolic links.
     pub links: Vec<(String, Vec<u8>)>,
-    /// Names of programs in `/usr/bin`, which `/bin` is the same as; none for all names.
+    /// Names of programs in `/usr/bin`, which is the same as `/bin`; none for all names.
     pub programs: Option<Vec<String>>,
     /// Time since the machine started.
     pub uptime: Option<Duration>,
@@ -138,7 +137,7 @@ impl Default for StaticHost {
 }
 
 impl StaticHost {
-    /// The same host with an Ethernet interface `name` that holds `addresses`.
+    /// The same host with an Ethernet interface `name` that has `addresses`.
     #[must_use]
     pub fn with_interface(mut self, name: &str, addresses: &[Prefix]) -> Self {
         let mut interface = Interface::ethernet();
@@ -155,14 +154,14 @@ impl StaticHost {
 }
 
 impl Interface {
-    /// The address of the interface itself that equals a virtual address, if there is one. A virtual address that a
-    /// master has put there is not taken for one: it came after the first address of the interface.
+    /// The interface's own address that equals a virtual address, if there is one. A virtual address added by a master
+    /// does not count: it came after the first address of the interface.
     #[must_use]
     pub fn own(&self, wanted: Prefix) -> Option<Prefix> {
         let same = |p: &&Prefix| p.address == wanted.address;
         let other = self.addresses.iter().find(|p| same(p) && p.length() != wanted.length());
         let mut of_family = self.addresses.iter().filter(|p| p.family() == wanted.family());
-        // The kernel lists IPv4 addresses from the oldest one on, IPv6 addresses from the newest.
+        // The kernel lists IPv4 addresses from the oldest one, IPv6 addresses from the newest.
         let oldest = match wanted.family() {
             Family::V4 => of_family.next(),
             Family::V6 => of_family.rfind(|p| !link_local(&p.address)),
@@ -184,7 +183,7 @@ impl Interface {
     }
 }
 
-/// Whether an address is valid on one link only.
+/// Whether an address is only valid on one link.
 pub(crate) const fn link_local(address: &IpAddr) -> bool {
     match address {
         IpAddr::V4(v4) => v4.is_link_local(),

@@ -1,16 +1,16 @@
-//! What a table says of a keyword: names, the form of its value, how often it counts.
-//! How a statement is read by it belongs to `schema`.
+//! The properties of a keyword in a table: names, the form of its value, how often it counts.
+//! Reading statements is left to `schema`.
 
 use std::sync::OnceLock;
 
-/// How often a keyword may stand in its block.
+/// How often a keyword may occur in its block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Times {
     /// Any number of times, the last one counts.
     Last,
     /// The first one counts, others are reported.
     First,
-    /// All count.
+    /// All of them count.
     Many,
 }
 
@@ -22,14 +22,14 @@ pub enum Shape {
     /// A truth value; the keyword alone means true.
     Boolean,
     Integer {
-        /// Least value.
+        /// Smallest value.
         min: i64,
         /// Largest value.
         max: i64,
     },
     /// A time in seconds, with decimals.
     Seconds {
-        /// Least value.
+        /// Smallest value.
         min: f64,
         /// Largest value.
         max: f64,
@@ -48,12 +48,12 @@ pub enum Shape {
     Block(fn() -> &'static Table, String),
 }
 
-/// How a keyword without its value is taken.
+/// How a keyword without its value is handled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Missing {
     /// keepalived ends with status 2.
     Fatal,
-    /// Reported, the line is left out.
+    /// Reported, the line is ignored.
     Reported,
     /// Not even reported.
     Quiet,
@@ -69,10 +69,10 @@ pub struct Alias {
     pub counted: bool,
 }
 
-/// What is in force while a keyword is not given.
+/// The effective setting if a keyword is not given.
 #[derive(Clone, Copy, Debug)]
 pub enum Unset {
-    /// The value that these words set. Resolving takes it from the same row.
+    /// The value in its textual form. Resolving takes it from the same row.
     Value(fn() -> String),
     /// Something that depends on other keywords or on the host, in words.
     Words(&'static str),
@@ -88,13 +88,13 @@ pub struct Keyword {
     pub doc: &'static str,
     /// The form of its value.
     pub shape: fn() -> Shape,
-    /// How often it may stand.
+    /// How often it may occur.
     pub times: Times,
-    /// What is in force without it.
+    /// The effective setting without it.
     pub default: Option<Unset>,
-    /// Not carried out in this version.
+    /// Not supported in this version.
     pub later: bool,
-    /// How a missing value is taken.
+    /// How a missing value is handled.
     pub missing: Missing,
     /// Deprecated, with what to use instead.
     pub deprecated: Option<&'static str>,
@@ -127,13 +127,13 @@ impl Keyword {
         }
     }
 
-    /// A value is in force while the keyword is not given.
+    /// Sets the value that is in force if the keyword is not given.
     pub(crate) const fn default(mut self, shown: fn() -> String) -> Self {
         self.default = Some(Unset::Value(shown));
         self
     }
 
-    /// Other keywords, or the host, decide while the keyword is not given.
+    /// Sets the description of a default that depends on other keywords or on the host.
     pub(crate) const fn otherwise(mut self, what: &'static str) -> Self {
         self.default = Some(Unset::Words(what));
         self
@@ -145,7 +145,7 @@ impl Keyword {
         self
     }
 
-    /// A missing value is reported only.
+    /// A missing value is only reported.
     pub(crate) const fn lenient(mut self) -> Self {
         self.missing = Missing::Reported;
         self
@@ -178,7 +178,7 @@ impl Keyword {
 pub struct Table {
     /// The keyword that opens the block, `global_defs` or `virtual_server`.
     pub name: &'static str,
-    /// What the block is.
+    /// The meaning of the block.
     pub doc: &'static str,
     /// The rows, in the order of the dump.
     pub keywords: &'static [Keyword],
@@ -212,7 +212,7 @@ impl Table {
         })
     }
 
-    /// The row of a keyword, and the alias if it is not the proper name.
+    /// The row of a keyword, and the alias if it is not its main name.
     pub(crate) fn find(&'static self, word: &[u8]) -> Option<(usize, Option<&'static Alias>)> {
         let index = self.index();
         let at = index.binary_search_by_key(&word, |e| e.0).ok()?;
@@ -228,7 +228,7 @@ impl Table {
 }
 
 impl Unset {
-    /// As the reference pages show it.
+    /// Its text in the reference pages.
     #[must_use]
     pub fn text(self) -> String {
         match self {

@@ -1,8 +1,8 @@
-//! Errors by their meaning, whatever line they stand on: what a reload compares with the configuration in force.
+//! Errors by their meaning, independent of their line: a reload compares them with those of the configuration in force.
 //!
-//! An ignored word is known by its code, the kind of block and the keyword, so a generated file may repeat an old
-//! mistake in each new block. What is left out as a whole (an address, a server, an instance) is known by what
-//! identifies it: losing another one is a new mistake. Which errors there are is for the other modules to say.
+//! An ignored word is identified by its code, the kind of block and the keyword, so a generated file may repeat an old
+//! mistake in each new block. An object that is left out (an address, a server, an instance) is identified by its
+//! identity: losing another one is a new mistake. The errors themselves come from the other modules.
 
 use std::collections::BTreeSet;
 
@@ -11,7 +11,7 @@ use super::diagnostic::{Diagnostic, Diagnostics, Kind, Severity, Subject};
 use super::keyword::{Keyword, Shape, Times};
 use super::span::Span;
 
-/// How far reading has come, noted in every error.
+/// The position of the reader, stored in every error.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Position {
     /// The kind of the block, as its table is named.
@@ -36,7 +36,7 @@ impl Position {
         *self = Self { block, within, keyword: None, settled: true };
     }
 
-    /// What an error at this position is about.
+    /// The subject of an error at this position.
     pub(crate) fn subject(&self) -> Subject {
         let (kind, keyword) = match self.keyword {
             _ if self.settled => (Kind::Settled, ""),
@@ -49,13 +49,13 @@ impl Position {
     }
 }
 
-/// Whether each use of a keyword makes an object of its own.
+/// Whether each use of a keyword creates an object of its own.
 fn identifies(keyword: &Keyword) -> bool {
     let block = matches!((keyword.shape)(), Shape::Block(..) | Shape::Lines(_) | Shape::List(_));
     block || keyword.times == Times::Many
 }
 
-/// Errors by which a whole object is lost, or a reference to one. Their messages name it.
+/// Errors through which a whole object, or a reference to one, is lost. Their messages contain its name.
 const OBJECTS: [&Code; 8] = [
     &codes::INCOMPLETE,
     &codes::DUPLICATE_NAME,
@@ -68,13 +68,13 @@ const OBJECTS: [&Code; 8] = [
 ];
 
 impl Diagnostics {
-    /// Every error by its meaning. Two readings of one text give the same.
+    /// Every error by its meaning. Reading the same text twice gives the same result.
     #[must_use]
     pub fn mistakes(&self) -> BTreeSet<String> {
         self.iter().filter(|d| d.severity == Severity::Error).map(|d| self.meaning(d)).collect()
     }
 
-    /// The errors that are not among `known`, which [`Self::mistakes`] gave for another text.
+    /// The errors that are not in `known`, the result of [`Self::mistakes`] for another text.
     pub fn new_errors<'a>(
         &'a self,
         known: &'a BTreeSet<String>,
@@ -84,10 +84,10 @@ impl Diagnostics {
             .filter(move |d| !known.contains(&self.meaning(d)))
     }
 
-    /// What an error is about, as text to compare.
+    /// The meaning of an error, as text to compare.
     fn meaning(&self, error: &Diagnostic) -> String {
         let code = error.code.id;
-        // How many problems are over the limit changes with every line.
+        // The number of problems over the limit changes with every line.
         if *error.code == codes::LIMIT {
             return code.to_owned();
         }
@@ -112,7 +112,7 @@ impl Diagnostics {
         }
     }
 
-    /// Where the object begins, also when the error stands at its closing brace.
+    /// Where the object begins, even if the error is at its closing brace.
     fn beginning(&self, error: &Diagnostic) -> Span {
         match error.related.first() {
             Some((start, _)) if self.marked(error.span) == "}" => *start,
@@ -120,7 +120,7 @@ impl Diagnostics {
         }
     }
 
-    /// Whether the place is where a line begins.
+    /// Whether the place is at the beginning of a line.
     fn opens(&self, span: Span) -> bool {
         self.sources.place(span).is_some_and(|place| {
             place.text.iter().take(place.start).all(|byte| byte.is_ascii_whitespace())

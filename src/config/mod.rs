@@ -54,16 +54,16 @@ use self::resolve::Load;
 use self::schema::{Block, Next};
 use crate::model::Model;
 
-/// What became of a configuration.
+/// The result of loading a configuration.
 #[derive(Debug)]
 pub struct Loaded {
-    /// The running configuration: what remains when everything that is wrong is left out.
+    /// The running configuration, without everything that is wrong.
     pub model: Model,
-    /// What is wrong, sorted by place, each problem once.
+    /// The problems, sorted by place, each once.
     pub diagnostics: Diagnostics,
-    /// What was understood, statement by statement, if [`Options::document`] asked for it.
+    /// The parsed statements, if [`Options::document`] is set.
     pub document: Document,
-    /// Virtual routers that the text asks for, with those that are left out.
+    /// Number of configured virtual routers, including those that are left out.
     pub instances_asked: usize,
 }
 
@@ -76,12 +76,12 @@ impl Loaded {
     }
 }
 
-/// Reads a configuration. Always gives a model; the diagnostics say how much of the text it covers.
+/// Reads a configuration. Always returns a model; the diagnostics report which parts of the text are left out.
 pub fn load(files: &dyn Files, host: &dyn Host, options: &Options) -> Loaded {
     let mut load = Load::new(Cx::new(files, host, options, block::root_table()));
     read(&mut load);
     if load.draft.needs_second() {
-        // global_defs stands after what depends on it: read again with its result, as keepalived's processes do.
+        // global_defs comes after settings that depend on it: read again with its result, as keepalived's processes do.
         load.restart();
         read(&mut load);
     }
@@ -124,7 +124,7 @@ fn read(load: &mut Load<'_>) {
     }
 }
 
-/// Resolves a block that was read and looks for what is doubtful in it.
+/// Resolves a complete block and runs its lints.
 fn close(block: Top, kept: &mut Kept, load: &mut Load<'_>) {
     match block {
         Top::Instance(block) if load.options.lints => {

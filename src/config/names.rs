@@ -4,7 +4,7 @@ use indexmap::IndexMap;
 
 use super::host::Host;
 
-/// Names that every machine knows, by table.
+/// Built-in names, by table.
 const BUILT_IN: &[(&str, &[(&str, u32)])] = &[
     ("rt_tables", &[("default", 253), ("main", 254), ("local", 255)]),
     (
@@ -58,10 +58,10 @@ const BUILT_IN: &[(&str, &[(&str, u32)])] = &[
     ),
 ];
 
-/// Largest file that is read for names.
+/// Largest file of names that is read, in bytes.
 const LARGEST: usize = 1 << 20;
 
-/// Where iproute2 keeps its tables. A name in a later folder overrides the same name in an earlier one.
+/// The directories of iproute2's tables. A name in a later directory overrides the same name in an earlier one.
 #[derive(Debug, Default)]
 pub(crate) struct Folders(pub Vec<Vec<u8>>);
 
@@ -70,7 +70,7 @@ pub(crate) struct Folders(pub Vec<Vec<u8>>);
 pub(crate) struct Names(IndexMap<&'static str, IndexMap<String, u32>>);
 
 impl Names {
-    /// The number of a name that every machine knows.
+    /// The number of a built-in name.
     pub(crate) fn built_in(table: &'static str, name: &str) -> Option<u32> {
         let fixed = BUILT_IN.iter().find(|t| t.0 == table).map_or(&[][..], |t| t.1);
         fixed.iter().find(|(n, _)| *n == name).map(|(_, number)| *number)

@@ -1,4 +1,4 @@
-//! The structure of a chunk of text: braces, and what stands between them.
+//! The structure of a chunk of text: braces, and the text between them.
 
 use pest::Parser;
 
@@ -17,7 +17,7 @@ pub(crate) enum Token {
     Close(u32),
 }
 
-/// What the parser is given at a time, in octets: it needs ten times as much for its own account of it.
+/// The size of the parts passed to the parser, in octets: it needs ten times as much memory.
 const PART: usize = 8 << 10;
 
 /// Splits a chunk of whole lines at its braces.
@@ -25,7 +25,8 @@ pub(crate) fn tokens(chunk: &Text, out: &mut Vec<Token>) {
     out.clear();
     match core::str::from_utf8(&chunk.bytes) {
         Ok(text) => parse_all(text, out),
-        // Files have no character set; the grammar only looks at ASCII, so anything else may stand as one letter.
+        // Files have no character set; the grammar only depends on ASCII, so any other byte may be replaced by a
+        // letter.
         Err(_) => {
             let masked: String = chunk
                 .bytes
@@ -37,7 +38,7 @@ pub(crate) fn tokens(chunk: &Text, out: &mut Vec<Token>) {
     }
 }
 
-/// Parses in parts of whole lines: nothing in the grammar reaches beyond a line but text, which is put together again.
+/// Parses in parts of whole lines: in the grammar only text reaches beyond a line, and it is joined again.
 fn parse_all(text: &str, out: &mut Vec<Token>) {
     let mut from = 0;
     while let Some(rest) = text.get(from..).filter(|rest| !rest.is_empty()) {
@@ -91,7 +92,7 @@ mod tests {
             .collect()
     }
 
-    /// Parts are not seen: text over their borders is one token, and places are those of the chunk.
+    /// Parts are invisible: text across their borders is one token, and places are those of the chunk.
     #[test]
     fn long_text_is_parsed_in_parts() {
         let line = "a \"{\" ö\n";

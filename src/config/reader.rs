@@ -1,8 +1,8 @@
-//! Walks through the text of a configuration: statements and braces, with keepalived's way of going on after a
-//! misplaced one.
+//! Iterates over the text of a configuration: statements and braces, with keepalived's recovery after a misplaced
+//! brace.
 //!
-//! Which keyword opens a block decides what a brace means, so the walk is led by the tables: an opening brace
-//! after any other keyword is reported and ignored, and the next closing brace ends the block around it.
+//! The meaning of a brace depends on whether the keyword opens a block, so the tables guide the reader: an opening
+//! brace after any other keyword is reported and ignored, and the next closing brace ends the block around it.
 
 use super::codes;
 use super::context::Cx;
@@ -13,7 +13,7 @@ use super::span::{Span, u32_of};
 use super::text::{Text, Trim};
 use super::words::{Range, Statement, split};
 
-/// What comes next.
+/// The next piece.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Piece {
     /// A statement: from, to within the chunk.
@@ -29,24 +29,24 @@ pub(crate) struct Reader {
     chunk: Text,
     tokens: Vec<Token>,
     next: usize,
-    /// What is left of the current text token.
+    /// The rest of the current text token.
     text: (u32, u32),
-    /// A piece that was read too early.
+    /// A piece that was pushed back.
     back: Option<Piece>,
     words: Vec<Range>,
-    /// Blocks that are open, with their keywords.
+    /// The open blocks, with their keywords.
     blocks: Vec<(&'static str, Span)>,
-    /// Opening minus closing braces.
+    /// Number of opening minus closing braces.
     balance: i64,
-    /// The last `{` or `}` that was out of place, to explain what follows from it.
+    /// The last misplaced `{` or `}`, to explain its consequences.
     misplaced: Option<Span>,
     ended: bool,
     astray: Astray,
-    /// A block that is still open was named already.
+    /// An open block was already reported.
     unclosed: bool,
 }
 
-/// Whether the braces still mean what their author meant: after an unknown word with a block they do not.
+/// Whether the braces still have their intended meaning: after an unknown word with a block they do not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Astray {
     No,
@@ -75,7 +75,7 @@ impl Reader {
         }
     }
 
-    /// Whether a block follows the statement that was read last.
+    /// Whether a block follows the last statement.
     pub(crate) fn block_follows(&self) -> bool {
         let (from, to) = self.text;
         let rest = self.chunk.bytes.get(from as usize..to as usize).unwrap_or_default();
@@ -83,25 +83,25 @@ impl Reader {
             && matches!(self.tokens.get(self.next), Some(Token::Open(_)))
     }
 
-    /// An unknown word opens a block: keepalived takes its lines for those of the block around, and its `}` for the end
-    /// of that one. What follows from it until all braces are closed is not reported.
+    /// An unknown word opens a block: keepalived takes its lines as those of the enclosing block, and its `}` as the
+    /// end of that one. Consequences of it until all braces are closed are not reported.
     pub(crate) fn go_astray(&mut self) {
         if self.astray == Astray::No {
             self.astray = Astray::Opening;
         }
     }
 
-    /// Whether unknown words and misplaced braces only follow from an error that was reported.
+    /// Whether unknown words and misplaced braces are only consequences of a reported error.
     pub(crate) fn is_astray(&self) -> bool {
         self.astray != Astray::No
     }
 
-    /// The innermost block that is open.
+    /// The innermost open block.
     pub(crate) fn innermost(&self) -> Option<(&'static str, Span)> {
         self.blocks.last().copied()
     }
 
-    /// The block that is open was named in an error.
+    /// Notes that the open block was named in an error.
     pub(crate) fn named_unclosed(&mut self) {
         self.unclosed = true;
     }
@@ -157,7 +157,7 @@ impl Reader {
         }
     }
 
-    /// The statement between two offsets of the chunk, split into words. Reports a quote that is not closed.
+    /// The statement between two offsets of the chunk, split into words. Reports an unclosed quote.
     pub(crate) fn statement(&mut self, cx: &mut Cx<'_>, from: u32, to: u32) -> Statement<'_> {
         let bytes = self.chunk.bytes.get(from as usize..to as usize).unwrap_or_default();
         if let Some(open) = split(bytes, from, &mut self.words) {
@@ -171,13 +171,12 @@ impl Reader {
         Statement::new(&self.chunk, &self.words, from, to)
     }
 
-    /// Where a brace stands.
+    /// The place of a brace.
     pub(crate) fn brace(&self, at: u32) -> Span {
         self.chunk.span(at as usize, at as usize + 1)
     }
 
-    /// Reads the `{` of a block whose keyword stands at `at`. A missing one is reported, and the block begins all the
-    /// same.
+    /// Reads the `{` of a block whose keyword is at `at`. A missing one is reported, and the block begins nevertheless.
     pub(crate) fn enter(&mut self, cx: &mut Cx<'_>, keyword: &'static str, at: Span) {
         match self.next(cx) {
             Piece::Open(_) => {}
@@ -202,7 +201,7 @@ impl Reader {
         self.blocks.push((keyword, at));
     }
 
-    /// Ends a block at its `}`, or where the text ends.
+    /// Ends a block at its `}`, or at the end of the text.
     pub(crate) fn leave(&mut self, cx: &mut Cx<'_>, piece: Piece) {
         match piece {
             Piece::Close(at) if self.balance < 0 => {
@@ -248,7 +247,7 @@ impl Reader {
         let mut new = Diagnostic::error(&codes::UNEXPECTED_OPEN, "unexpected '{', ignored")
             .at(span)
             .label("no block can begin here");
-        // `${NAME}` of an unknown name falls apart at its braces.
+        // `${NAME}` with an unknown name is split at its braces.
         let before = self.chunk.bytes.get(..at as usize).unwrap_or_default();
         if before.ends_with(b"$") {
             let rest = self.chunk.bytes.get(at as usize + 1..).unwrap_or_default();
@@ -284,7 +283,7 @@ impl Reader {
         cx.report(new);
     }
 
-    /// Reads a block and throws it away, nested blocks included, without a word.
+    /// Reads and discards a block, including nested blocks, without reports.
     pub(crate) fn skip(&mut self, cx: &mut Cx<'_>, keyword: &'static str, at: Span) {
         match self.next(cx) {
             Piece::Open(_) => self.skip_rest(cx, keyword, at),
@@ -297,7 +296,7 @@ impl Reader {
         self.abandon(cx);
     }
 
-    /// Reads the rest of a block that was entered and throws it away.
+    /// Reads and discards the rest of an entered block.
     pub(crate) fn abandon(&mut self, cx: &mut Cx<'_>) {
         let mut depth = 1_u32;
         loop {

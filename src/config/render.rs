@@ -19,12 +19,12 @@ pub enum Style {
     Coloured,
 }
 
-/// What stands above the source line.
+/// The text above the source line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Head {
     /// `error[E0101]: message`
     Title,
-    /// `(FILE: Line N) Message`, as keepalived prints it.
+    /// `(FILE: Line N) Message`, as in keepalived.
     Log,
 }
 
@@ -128,7 +128,7 @@ impl Diagnostics {
         Some((place.file, place.line, place.column))
     }
 
-    /// The diagnostics as JSON, as `docs/diagnostics.schema.json` describes it.
+    /// The diagnostics as JSON, described by `docs/diagnostics.schema.json`.
     #[must_use]
     pub fn json(&self) -> String {
         let report = Report {
@@ -140,7 +140,7 @@ impl Diagnostics {
             split_brain: self.split_brain(),
             diagnostics: self.iter().map(|d| self.item(d)).collect(),
         };
-        // A report holds nothing that JSON cannot say.
+        // A report only contains what JSON can represent.
         serde_json::to_string_pretty(&report).unwrap_or_default()
     }
 
@@ -179,7 +179,7 @@ impl Diagnostics {
         })
     }
 
-    /// The includes and definitions that a place came through, innermost first.
+    /// The includes and definitions that led to a place, innermost first.
     fn chain(&self, span: Span) -> Vec<String> {
         let mut chain = Vec::new();
         let Some(unit) = self.sources.unit(span.unit) else {
@@ -239,7 +239,7 @@ impl Diagnostics {
     }
 }
 
-/// A source line with what is marked in it.
+/// A source line with its marks.
 struct Line {
     file: String,
     number: u32,
@@ -254,12 +254,12 @@ struct Mark {
     primary: bool,
 }
 
-/// The most of a line that is shown, in bytes: more than the language allows a line to have.
+/// The longest line that is shown completely, in bytes: longer than any valid line.
 const SHOWN: usize = 1100;
-/// Of a longer line, what is shown on either side of the mark.
+/// For a longer line, the number of bytes shown on either side of the mark.
 const AROUND: usize = 100;
 
-/// A line as text, with the marked range; bytes that are not UTF-8 are replaced. Of an endless line, only the
+/// A line as text, with the marked range; bytes that are not UTF-8 are replaced. For a very long line, only the
 /// surroundings of the mark.
 fn shown(place: &Place<'_>) -> (String, usize, usize) {
     let text = masked(place.text);
@@ -283,8 +283,8 @@ fn shown(place: &Place<'_>) -> (String, usize, usize) {
 /// Keywords whose values are secrets.
 const SECRETS: [&str; 3] = ["auth_pass", "key", "password"];
 
-/// The line with stars for what may be a secret: what follows one of those keywords, well spelt or not, up to a brace,
-/// and the value of a definition that is named after one.
+/// The line with stars for possible secrets: the text after one of those keywords, misspelt or not, up to a brace, and
+/// the value of a definition that is named after one.
 fn masked(line: &[u8]) -> Cow<'_, [u8]> {
     let blank = |b: &u8| b.is_ascii_whitespace();
     let mut at = 0;
@@ -303,7 +303,7 @@ fn masked(line: &[u8]) -> Cow<'_, [u8]> {
         }
         let misspelt = word.len() > 4 && nearest(&word, SECRETS.into_iter()).is_some();
         if misspelt || SECRETS.contains(&&*word) {
-            // The id of a key stands before it.
+            // The id of a key precedes it.
             let id = line.get(end..).unwrap_or_default();
             let blanks = id.iter().take_while(|b| blank(b)).count();
             let digits = id.iter().skip(blanks).take_while(|b| b.is_ascii_digit()).count();
@@ -321,7 +321,7 @@ fn masked(line: &[u8]) -> Cow<'_, [u8]> {
     Cow::Owned(text)
 }
 
-/// What to write instead, unless the label says it already.
+/// The replacement, unless the label already contains it.
 fn replacement_help(diagnostic: &Diagnostic) -> Option<String> {
     let text = diagnostic.replacement.as_ref()?;
     if diagnostic.label.contains(text.as_str()) && diagnostic.label.starts_with("did you mean") {

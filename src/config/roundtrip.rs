@@ -1,5 +1,5 @@
-//! Round trips of configurations made from the tables: every keyword is written and read again, as the text of
-//! [`super::Document::to_conf`] and as JSON, and means the same.
+//! Round trips of configurations generated from the tables: every keyword is written and read again, as the text of
+//! [`super::Document::to_conf`] and as JSON, without a change of meaning.
 //!
 //! Texts that people write are in `tests/config/convert.rs`.
 
@@ -10,10 +10,10 @@ use super::document::{Body, Document, Node};
 use super::keyword::{Shape, Table};
 use super::{Loaded, MemoryFiles, Options, StaticHost, load};
 
-/// How often the keywords of a block are put together.
+/// Number of random combinations of the keywords of a block.
 const ROUNDS: u64 = 20;
 
-/// Values that one keyword or another accepts. Which one takes which is for the reader to say.
+/// Values accepted by at least one keyword. The reader decides which keyword accepts which.
 const POOL: &[&str] = &[
     "",
     "name",
@@ -85,10 +85,10 @@ fn read(text: &[u8]) -> Loaded {
     load(&MemoryFiles::single("a.conf", text), &host, &options)
 }
 
-/// What stands between the keyword of a block and its brace: the first that is taken counts.
+/// Words between the keyword of a block and its brace: the first accepted ones count.
 const HEADERS: &[&str] = &["", "V", "10.0.0.1 80", "10.0.0.5 80", "eth0"];
 
-/// Statements without which a block comes to nothing.
+/// Statements that a block requires.
 fn base(block: &str) -> &'static str {
     match block {
         "vrrp_instance" => "interface eth0\nvirtual_router_id 5\n",
@@ -99,7 +99,7 @@ fn base(block: &str) -> &'static str {
     }
 }
 
-/// What must stand before a keyword.
+/// Statements required before a keyword.
 fn before(keyword: &str) -> &'static str {
     match keyword {
         "mh-fallback" | "mh-port" => "lb_algo mh\n",
@@ -151,9 +151,9 @@ fn values(shape: &Shape) -> Vec<String> {
     }
 }
 
-/// Whether the keyword stands in the block that the path leads to.
+/// Whether the keyword is in the block of the path.
 fn holds(nodes: &[Node], path: &[(&'static str, &'static str)], keyword: &str) -> bool {
-    // An old name that is written back as the new one.
+    // An old name, which is written back as the new one.
     let keyword = if keyword == "nb_get_retry" { "retry" } else { keyword };
     let named = |node: &Node, name: &str| node.keyword.is_some_and(|k| k.name == name);
     match path.split_first() {
@@ -229,7 +229,7 @@ fn walk(table: &'static Table, path: &Path, found: &mut Found) {
             let mut below = path.clone();
             below.push((keyword.name, header));
             walk(inner(), &below, found);
-            // A block of settings that is empty leaves no trace; its keywords speak for it.
+            // An empty block of settings leaves no trace; it is covered by its keywords.
             continue;
         }
         let written = |value| format!("{}{} {value}\n", before(keyword.name), keyword.name);
@@ -244,8 +244,8 @@ fn walk(table: &'static Table, path: &Path, found: &mut Found) {
             statements.push(all);
         }
     }
-    // In these two, statements that contradict one another (families of addresses, flags of another scheduler) are
-    // judged in the order in which they stand, and the order of the table is another.
+    // In these two, conflicting statements (families of addresses, flags of another scheduler) are resolved by their
+    // order, which differs from that of the table.
     let ordered = matches!(path.last(), Some(("vrrp_instance" | "virtual_server", _)));
     let rounds = if ordered { 0 } else { ROUNDS };
     for round in 0..rounds {
@@ -254,7 +254,7 @@ fn walk(table: &'static Table, path: &Path, found: &mut Found) {
     }
 }
 
-/// One statement of each keyword, or none, in an order of its own in each round.
+/// One or no statement of each keyword, in a different order in each round.
 fn mixed(statements: &[Vec<String>], round: u64) -> String {
     let mut state = round;
     let mut random = move |below: usize| {

@@ -1,12 +1,12 @@
 //! Tables of keywords: one row declares a keyword for the parser, the dump and the reference pages.
 //!
-//! The `block!` macro makes a struct of a table. A field is a slot (how often the keyword may stand, and what
-//! counts then) of a value type (what its words mean). The rest of the row names the keyword, its aliases
-//! and marks: `later` for what this version does not carry out, `lenient` and `quiet` for how a missing value is taken.
-//! `default(VALUE)` is the value in force without the keyword: the reference pages show it, and a method named like the
-//! field gives what was written or else this value, which is how `resolve` reads it. `otherwise("..")` tells in words what
-//! depends on other keywords or on the host. What a reload does with a change is for the difference of two models
-//! (`model::diff`) to say.
+//! The `block!` macro generates a struct from a table. A field is a slot (how often the keyword may occur, and which
+//! occurrence counts) of a value type (the meaning of its words). The rest of the row gives the keyword, its aliases
+//! and marks: `later` for a keyword that this version does not support, `lenient` and `quiet` for how a missing value
+//! is handled. `default(VALUE)` is the value in force without the keyword: the reference pages show it, and a method
+//! named like the field returns the configured value or else this one; `resolve` uses that method. `otherwise("..")`
+//! describes a default that depends on other keywords or on the host. The effect of a change at a reload follows from
+//! the difference of two models (`model::diff`).
 
 use super::codes;
 use super::context::Cx;
@@ -23,11 +23,11 @@ use super::words::{Statement, Word};
 pub(crate) enum Next {
     /// The statement is complete.
     Done,
-    /// A block follows and is wanted.
+    /// A block follows and is read.
     Body,
-    /// A block follows and is to be thrown away.
+    /// A block follows and is discarded.
     Skip,
-    /// The rest of the block around is to be thrown away.
+    /// The rest of the enclosing block is discarded.
     Leave,
 }
 
@@ -35,26 +35,26 @@ pub(crate) enum Next {
 pub(crate) trait Value: Sized {
     /// The form.
     fn shape() -> Shape;
-    /// Takes the words; reports what is wrong with them and gives none if nothing usable remains.
+    /// Parses the words; reports errors and returns none if nothing usable remains.
     fn read(args: &mut Args<'_>, cx: &mut Cx<'_>) -> Option<Self>;
-    /// Gives the words back in canonical form.
+    /// Returns the words in canonical form.
     fn words(&self, out: &mut Words);
 }
 
-/// A struct made of a table.
+/// A struct generated from a table.
 pub(crate) trait Block: Sized + 'static {
-    /// What stands between the keyword and the brace.
+    /// The words between the keyword and the brace.
     type Header: Value;
     fn table() -> &'static Table;
     fn new(header: Self::Header, span: Span) -> Self;
     fn header(&self) -> &Self::Header;
-    /// Where the keyword stands.
+    /// The place of the keyword.
     fn span(&self) -> Span;
     /// The block ended at this place.
     fn ended(&mut self, at: Span);
     fn begin(&mut self, row: usize, statement: &Statement<'_>, cx: &mut Cx<'_>) -> Next;
     fn body(&mut self, row: usize, reader: &mut Reader, cx: &mut Cx<'_>) -> Next;
-    /// Takes a line of a block that has entries instead of keywords. False if the block is an ordinary one.
+    /// Parses a line of a block that has entries instead of keywords. False if the block is an ordinary one.
     fn lines(&mut self, _statement: &Statement<'_>, _cx: &mut Cx<'_>) -> bool {
         false
     }
@@ -78,7 +78,7 @@ pub(crate) trait Slot: Default {
     fn nodes(&self, keyword: &'static Keyword, out: &mut Vec<Node>);
 }
 
-/// Words of a statement on their way into a value.
+/// The words of a statement that are not yet consumed.
 pub(crate) struct Args<'a> {
     pub keyword: &'static Keyword,
     pub statement: &'a Statement<'a>,
@@ -117,7 +117,7 @@ impl<'a> Args<'a> {
         self.statement.word(self.next)
     }
 
-    /// The next word. A missing one is reported as the keyword's row says.
+    /// The next word. A missing one is reported according to the keyword's row.
     pub(crate) fn need(&mut self, cx: &mut Cx<'_>) -> Option<Word<'a>> {
         let word = self.next();
         if word.is_none() {
@@ -126,7 +126,7 @@ impl<'a> Args<'a> {
         word
     }
 
-    /// Reports that a word is missing, as the keyword's row says.
+    /// Reports a missing word according to the keyword's row.
     pub(crate) fn report_missing(&self, cx: &mut Cx<'_>) {
         let class = match self.keyword.missing {
             Missing::Quiet => return,
@@ -136,7 +136,7 @@ impl<'a> Args<'a> {
         self.missing_with(cx, class);
     }
 
-    /// Reports that a word is missing and that keepalived does not go on without it.
+    /// Reports a missing word without which keepalived exits.
     pub(crate) fn need_or_end(&mut self, cx: &mut Cx<'_>) -> Option<Word<'a>> {
         let word = self.next();
         if word.is_none() {
@@ -157,17 +157,17 @@ impl<'a> Args<'a> {
         );
     }
 
-    /// Where the words that were taken and those that follow stand.
+    /// The place of the consumed and the following words.
     pub(crate) fn span(&self) -> Span {
         self.statement.span_from(1.min(self.statement.len().saturating_sub(1)))
     }
 
-    /// Takes all words that remain.
+    /// Consumes all remaining words.
     pub(crate) fn finish(&mut self) {
         self.next = self.statement.len();
     }
 
-    /// Words that nobody took.
+    /// The remaining words.
     pub(crate) fn rest(&self) -> Option<Word<'a>> {
         self.statement.word(self.next)
     }
@@ -178,7 +178,7 @@ impl<'a> Args<'a> {
 pub(crate) struct Words(pub Vec<Vec<u8>>);
 
 impl Words {
-    /// A word as it is; quotes are added when it is written.
+    /// A literal word; quotes are added when it is written.
     pub(crate) fn push(&mut self, word: impl AsRef<[u8]>) {
         self.0.push(word.as_ref().to_vec());
     }
@@ -217,7 +217,7 @@ pub(crate) fn read_block<B: Block>(
     }
 }
 
-/// A statement whose words were taken.
+/// A statement whose words were consumed.
 pub(crate) struct Begun {
     row: usize,
     keyword: &'static Keyword,
@@ -225,7 +225,7 @@ pub(crate) struct Begun {
     at: Span,
 }
 
-/// Carries out one statement of a block, with the block it may open.
+/// Processes one statement of a block, with the block it may open.
 pub(crate) fn statement<B: Block>(
     block: &mut B,
     reader: &mut Reader,
@@ -239,7 +239,7 @@ pub(crate) fn statement<B: Block>(
     }
 }
 
-/// Takes the words of a statement. None if it is no statement of the block.
+/// Parses the words of a statement. None if it is not a statement of the block.
 pub(crate) fn begin<B: Block>(
     block: &mut B,
     reader: &mut Reader,
@@ -256,7 +256,7 @@ pub(crate) fn begin<B: Block>(
         return None;
     }
     let Some((row, alias)) = table.find(word.bytes) else {
-        // The rest of a broken `${NAME}` is no block.
+        // The rest of a split `${NAME}` is not a block.
         let opens = opens && word.bytes.first().is_some_and(u8::is_ascii_alphabetic);
         let missing = opens
             && !cx.options.consequences
@@ -298,7 +298,7 @@ pub(crate) fn go_on<B: Block>(
     }
 }
 
-/// Says what there is to say about a keyword whatever its value.
+/// Reports what concerns a keyword regardless of its value.
 fn notice(
     cx: &mut Cx<'_>,
     table: &'static Table,
@@ -324,15 +324,15 @@ fn notice(
     }
 }
 
-/// A slot that stands for a value, so that it can have a default.
+/// A slot with a single value, so that it can have a default.
 pub(crate) trait Single {
     type Value;
-    /// What was written.
+    /// The configured value.
     fn given(&self) -> Option<Self::Value>;
     fn words(value: &Self::Value, out: &mut Words);
 }
 
-/// A default as it would be written.
+/// The text of a default.
 pub(crate) fn shown<S: Single>(value: &S::Value) -> String {
     let mut words = Words::default();
     S::words(value, &mut words);
@@ -340,7 +340,7 @@ pub(crate) fn shown<S: Single>(value: &S::Value) -> String {
     words.join(" ")
 }
 
-/// Makes a struct of a table of keywords.
+/// Generates a struct from a table of keywords.
 macro_rules! block {
     (
         $(#[doc = $block_doc:literal])+
@@ -466,7 +466,7 @@ macro_rules! block {
     };
 }
 
-/// What a mark of a row is told: a default becomes the function that shows it.
+/// The argument of a row's mark: a default becomes the function that shows it.
 macro_rules! argument {
     (default $slot:ty, $value:expr) => {
         || $crate::config::schema::shown::<$slot>(&$value)
@@ -476,8 +476,8 @@ macro_rules! argument {
     };
 }
 
-/// The method that gives what was written, or else the default, of a row that has one. A row that is carried out must
-/// use it; one that is not may.
+/// The method that returns the configured value or else the default, for a row that has one. It must be used for a
+/// supported keyword, and may be unused for others.
 macro_rules! value_or_default {
     ($field:ident $slot:ty, [$($allow:ident)?];) => {};
     ($field:ident $slot:ty, [$($allow:ident)?]; later; $($rest:tt)*) => {

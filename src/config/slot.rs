@@ -1,4 +1,4 @@
-//! How often a keyword may stand in its block, and what counts then.
+//! How often a keyword may occur in its block, and which occurrence counts.
 
 use super::codes;
 use super::context::Cx;
@@ -19,7 +19,7 @@ pub(crate) struct One<T>(pub Option<Spanned<T>>);
 #[derive(Debug)]
 pub(crate) struct First<T>(pub Option<Spanned<T>>);
 
-/// One value; the last one counts and says that it overwrites.
+/// One value; the last one counts, and the overwriting is reported.
 #[derive(Debug)]
 pub(crate) struct Over<T>(pub Option<Spanned<T>>);
 
@@ -34,7 +34,7 @@ pub(crate) struct List<T> {
     at: Span,
 }
 
-/// A block of words that may stand once.
+/// A block of words that may occur once.
 #[derive(Debug)]
 pub(crate) struct OneList<T> {
     pub items: Vec<Spanned<T>>,
@@ -161,7 +161,7 @@ fn value<T: Value>(
     Some(Spanned::new(value, args.span()))
 }
 
-/// Words that nobody took: keepalived is silent about them.
+/// Superfluous words, which keepalived does not report.
 fn extra(args: &Args<'_>, cx: &mut Cx<'_>) {
     if !(cx.options.lints || cx.options.strict) {
         return;
@@ -224,7 +224,7 @@ impl<T: Value> Slot for One<T> {
     }
 }
 
-/// Says that a value replaces another one.
+/// Reports that a value replaces another one.
 fn repeated<T: Value>(
     keyword: &'static Keyword,
     first: &Spanned<T>,

@@ -1,4 +1,4 @@
-//! Files: what the language asks of a file system, and the patterns of `include`.
+//! Files: the file system interface of the language, and the patterns of `include`.
 
 use std::collections::BTreeMap;
 
@@ -6,18 +6,18 @@ use super::host::FileKind;
 
 /// Where configuration files come from. Paths are octets.
 pub trait Files {
-    /// What the path names, links followed, and its permission bits.
+    /// The kind of file at a path, following links, and its permission bits.
     fn status(&self, path: &[u8]) -> Option<(FileKind, u32)>;
-    /// Why nothing can be said of what the path names, or with `list` of what is in that directory, as the operating
-    /// system words it; none when there is simply nothing.
+    /// The operating system's reason why the path, or with `list` the content of that directory, cannot be examined;
+    /// none if it simply does not exist.
     fn refusal(&self, _path: &[u8], _list: bool) -> Option<String> {
         None
     }
     /// The whole file.
     ///
     /// # Errors
-    /// A short reason, as the operating system words it. A file of more than `limit` bytes and one that the kernel makes
-    /// up are refused before they are read.
+    /// A short reason in the operating system's words. Files of more than `limit` bytes and special files of the kernel
+    /// are refused before they are read.
     fn read(&self, path: &[u8], limit: usize) -> Result<Vec<u8>, String>;
     /// Names of the entries of a directory, in any order.
     fn list(&self, directory: &[u8]) -> Vec<Vec<u8>>;
@@ -121,13 +121,13 @@ pub(crate) fn absolute(directory: &[u8], path: &[u8]) -> Vec<u8> {
     whole
 }
 
-/// The directory in which names for a pattern with wildcards are looked for first; none without wildcards.
+/// The first directory that is listed for a pattern with wildcards; none without wildcards.
 pub(crate) fn listed(pattern: &[u8]) -> Option<&[u8]> {
     let wild = pattern.iter().position(|b| has_wildcard(&[*b]))?;
     pattern.get(..wild).map(|before| directory_of(before).unwrap_or_default())
 }
 
-/// The part of a path before its last slash, the slash included; none for a bare name.
+/// The part of a path up to and including its last slash; none for a bare name.
 pub(crate) fn directory_of(path: &[u8]) -> Option<&[u8]> {
     let slash = memchr::memrchr(b'/', path)?;
     path.get(..=slash)
@@ -186,8 +186,8 @@ pub(crate) fn has_wildcard(pattern: &[u8]) -> bool {
     pattern.iter().any(|b| matches!(b, b'*' | b'?' | b'['))
 }
 
-/// Names that match a pattern without braces, sorted. Names are as the pattern has them: relative stays relative.
-/// Wildcards do not match a slash nor a point at the start of a name.
+/// Names that match a pattern without braces, sorted. Relative patterns give relative names. Wildcards do not match a
+/// slash or a dot at the start of a name.
 pub(crate) fn matches(files: &dyn Files, directory: &[u8], pattern: &[u8]) -> Vec<Vec<u8>> {
     if !has_wildcard(pattern) {
         let there = files.status(&absolute(directory, pattern)).is_some();
@@ -261,7 +261,8 @@ fn glob(pattern: &[u8], name: &[u8]) -> bool {
     true
 }
 
-/// Matches one byte against `[...]` at `at`: where the pattern goes on, or none. An unclosed bracket is a plain one.
+/// Matches one byte against `[...]` at `at`: returns where the pattern continues, or none. An unclosed bracket is
+/// literal.
 fn class(pattern: &[u8], at: usize, byte: u8) -> Option<usize> {
     let mut i = at + 1;
     let negated = matches!(pattern.get(i), Some(b'!' | b'^'));

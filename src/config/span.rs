@@ -1,8 +1,7 @@
-//! Where a piece of configuration came from: files, the includes that opened them, the definitions it came
-//! out of.
+//! The origin of a piece of configuration: files, the includes that opened them, and the definitions that produced it.
 //!
-//! A [`Span`] is three numbers, so that every value can carry one. What a person reads (file, line, column, the
-//! line itself) is looked up only when a diagnostic is shown.
+//! A [`Span`] is three numbers, so that every value can carry one. The readable form (file, line, column, the line
+//! itself) is only looked up when a diagnostic is shown.
 
 use std::cell::OnceCell;
 use std::sync::Arc;
@@ -10,7 +9,7 @@ use std::sync::Arc;
 /// A range of bytes of one file, in one reading of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Span {
-    /// Which reading: index of a [`Unit`].
+    /// Index of the [`Unit`].
     pub(crate) unit: u32,
     /// First byte.
     pub(crate) start: u32,
@@ -22,13 +21,13 @@ impl Span {
     /// No place: a problem of the configuration as a whole.
     pub const NONE: Self = Self { unit: u32::MAX, start: 0, len: 0 };
 
-    /// Whether this names a place.
+    /// Whether this is a place.
     #[must_use]
     pub fn is_some(self) -> bool {
         self.unit != u32::MAX
     }
 
-    /// From the start of `self` to the end of `other`, when both lie in the same reading.
+    /// From the start of `self` to the end of `other`, if both are in the same unit.
     #[must_use]
     pub fn to(self, other: Self) -> Self {
         let end = other.start.saturating_add(other.len);
@@ -62,7 +61,7 @@ pub(crate) struct Unit {
 pub(crate) struct Expansion {
     /// `$NAME`, or the head of a repetition.
     pub name: Box<str>,
-    /// Where it was defined; nowhere for predefined names.
+    /// Where it was defined; `NONE` for predefined names.
     pub defined: Span,
     /// Index of the expansion within whose text it was used, `u32::MAX` for none.
     pub parent: u32,
@@ -73,12 +72,12 @@ pub(crate) struct Expansion {
 pub(crate) struct SourceFile {
     /// The name under which it was opened.
     pub name: Box<str>,
-    /// What it holds.
+    /// Its content.
     pub text: Arc<Vec<u8>>,
     lines: OnceCell<Vec<u32>>,
 }
 
-/// All files, in the order in which they were opened, and their readings.
+/// All files, in the order in which they were opened, and the units.
 #[derive(Debug, Default)]
 pub struct Sources {
     files: Vec<SourceFile>,
@@ -86,7 +85,7 @@ pub struct Sources {
     expansions: Vec<Expansion>,
 }
 
-/// A span for people.
+/// A span in readable form.
 #[derive(Clone, Debug)]
 pub(crate) struct Place<'a> {
     pub file: &'a str,
@@ -175,11 +174,11 @@ impl SourceFile {
     }
 }
 
-/// A value with the place where it was written. Equal values are equal wherever they stand.
+/// A value with the place where it was written. Comparisons ignore the place.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Spanned<T> {
     pub value: T,
-    /// Where it was written.
+    /// Its place.
     pub span: Span,
 }
 
@@ -196,7 +195,7 @@ impl<T: PartialEq> PartialEq for Spanned<T> {
     }
 }
 
-/// Sizes here stay below the limits of [`super::Limits`], which fit 32 bits.
+/// Sizes here stay below the limits of [`super::Limits`], which fit into 32 bits.
 pub(crate) fn u32_of(n: usize) -> u32 {
     u32::try_from(n).unwrap_or(u32::MAX)
 }

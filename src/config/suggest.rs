@@ -1,4 +1,4 @@
-//! "Did you mean": what to say about a word that is no keyword.
+//! "Did you mean": reports about words that are not keywords.
 
 use super::codes;
 use super::context::Cx;
@@ -9,7 +9,7 @@ use super::span::Span;
 use super::words::Word;
 use crate::base::near::nearest;
 
-/// Reports a word that is no keyword of `table`.
+/// Reports a word that is not a keyword of `table`.
 pub(crate) fn unknown_keyword(
     cx: &mut Cx<'_>,
     table: &'static Table,
@@ -65,7 +65,7 @@ pub(crate) fn unknown_keyword(
     cx.report(new);
 }
 
-/// Reports a keyword that stands outside blocks only, but is found in a block.
+/// Reports a keyword that is only valid outside blocks, but is found in a block.
 pub(crate) fn missing_close(cx: &mut Cx<'_>, word: &Word<'_>, (open, at): (&str, Span)) {
     let text = word.text();
     let message = format!("missing '}}' before '{text}': block '{open}' is still open");

@@ -118,7 +118,7 @@ fn a_misspelt_block_is_one_error() {
     let said = said(&loaded);
     let of_words = |s: &&String| s.contains("nknown keyword") || s.contains("nexpected");
     assert_eq!(said.iter().filter(of_words).count(), 1, "{said:?}");
-    // What comes behind all its braces is looked at again.
+    // Text after all its braces is checked again.
     let loaded = load_text(&(instance(block) + "nosuch\n"));
     assert!(self::said(&loaded).iter().any(|s| s.contains("'nosuch'")));
     let top = instance("").replace("vrrp_instance", "vrrp_instanc");
@@ -189,7 +189,7 @@ fn every_character_survives_quoting() {
             let mut text = b"global_defs {\n router_id ".to_vec();
             let mut quoted = Vec::new();
             document::quote(&word, &mut quoted);
-            // Readers since 2.4 take an apostrophe for a quote.
+            // Readers since 2.4 treat an apostrophe as a quote.
             let bare = quoted.first() != Some(&b'"');
             assert!(!(bare && word.contains(&b'\'')), "{word:?}");
             text.extend(&quoted);

@@ -1,17 +1,17 @@
-//! Text on its way from the files to the parser, with a map back to where each byte came from.
+//! Text between the files and the parser, with a map back to the origin of each byte.
 
 use crate::config::span::{Span, u32_of};
 
-/// Bytes that follow one another in one file, or text that stands for one piece of a file.
+/// Consecutive bytes of one file, or text that replaces one piece of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Run {
     /// First byte in the text here.
     start: u32,
-    /// Reading of a file.
+    /// Index of the unit.
     unit: u32,
     /// Byte of the file that the first byte comes from.
     pos: u32,
-    /// `LINEAR`, or the length of the piece that all bytes of this run stand for.
+    /// `LINEAR`, or the length of the piece that all bytes of this run replace.
     fixed: u32,
 }
 
@@ -34,7 +34,7 @@ impl Text {
         self.bytes.is_empty()
     }
 
-    /// Appends bytes that stand at `pos` in the file that `unit` reads.
+    /// Appends bytes from position `pos` of the file of `unit`.
     pub(crate) fn push_linear(&mut self, bytes: &[u8], unit: u32, pos: usize) {
         let (start, pos) = (u32_of(self.bytes.len()), u32_of(pos));
         let follows = self.runs.last().is_some_and(|r| {
@@ -47,7 +47,7 @@ impl Text {
         self.bytes.extend_from_slice(bytes);
     }
 
-    /// Appends bytes that as a whole stand for the text at `site`, read as `unit`.
+    /// Appends bytes that as a whole replace the text at `site`, read as `unit`.
     pub(crate) fn push_fixed(&mut self, bytes: &[u8], unit: u32, site: Span) {
         if !bytes.is_empty() {
             self.runs.push(Run {
@@ -91,7 +91,7 @@ impl Text {
         self.bytes.extend_from_slice(bytes);
     }
 
-    /// Appends a byte that belongs to what stands before it: the end of a line.
+    /// Appends a byte that belongs to the preceding text: a newline.
     pub(crate) fn push_end(&mut self, byte: u8) {
         self.bytes.push(byte);
     }
@@ -110,7 +110,7 @@ impl Text {
         self.runs.partition_point(|r| r.start <= at).saturating_sub(1)
     }
 
-    /// Where the bytes from `from` to `to` come from.
+    /// The origin of the bytes from `from` to `to`.
     pub(crate) fn span(&self, from: usize, to: usize) -> Span {
         let (from, to) = (u32_of(from), u32_of(to));
         let Some(run) = self.runs.get(self.run_at(from)) else {
@@ -130,13 +130,13 @@ impl Text {
         }
     }
 
-    /// The reading that the byte at `at` belongs to.
+    /// The unit of the byte at `at`.
     pub(crate) fn unit_at(&self, at: usize) -> u32 {
         self.runs.get(self.run_at(u32_of(at))).map_or(u32::MAX, |r| r.unit)
     }
 }
 
-/// Blanks as the language has them: space, tab, line feed, vertical tab, form feed, carriage return.
+/// The blanks of the language: space, tab, line feed, vertical tab, form feed, carriage return.
 pub(crate) const fn is_blank(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t' | b'\n' | 0x0b | 0x0c | b'\r')
 }

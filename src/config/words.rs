@@ -3,7 +3,7 @@
 use super::span::{Span, u32_of};
 use super::text::{Text, is_blank};
 
-/// A word within a chunk: its bytes without quotes.
+/// The range of a word within a chunk, without quotes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Range {
     pub start: u32,
@@ -52,17 +52,17 @@ impl<'a> Statement<'a> {
         })
     }
 
-    /// The text of the statement as it stands, quotes included.
+    /// The original text of the statement, including quotes.
     pub(crate) fn raw(&self) -> &'a [u8] {
         self.chunk.bytes.get(self.start as usize..self.end as usize).unwrap_or_default()
     }
 
-    /// Where the statement stands.
+    /// The place of the statement.
     pub(crate) fn span(&self) -> Span {
         self.chunk.span(self.start as usize, self.end as usize)
     }
 
-    /// Where a part of [`Self::raw`] stands.
+    /// The place of a part of [`Self::raw`].
     pub(crate) fn raw_span(&self, from: usize, to: usize) -> Span {
         let base = self.start as usize;
         self.chunk.span(base + from, base + to)
@@ -78,12 +78,12 @@ impl<'a> Statement<'a> {
 }
 
 impl<'a> Word<'a> {
-    /// Where the word stands.
+    /// The place of the word.
     pub(crate) fn span(&self) -> Span {
         self.chunk.span(self.start as usize, self.end as usize)
     }
 
-    /// Where a part of the word stands.
+    /// The place of a part of the word.
     pub(crate) fn part(&self, from: usize, to: usize) -> Span {
         let start = self.start as usize;
         self.chunk.span(start + from, (start + to).min(self.end as usize))
@@ -113,7 +113,7 @@ impl<'a> Word<'a> {
 }
 
 /// Splits a statement into words. Blanks separate; a double quote ends a word and starts one that ends at the next
-/// double quote. Where a quote is not closed, its position is returned and the words before it are kept.
+/// double quote. If a quote is not closed, its position is returned and the words before it are kept.
 pub(crate) fn split(bytes: &[u8], base: u32, out: &mut Vec<Range>) -> Option<usize> {
     out.clear();
     let mut at = 0;
@@ -139,7 +139,7 @@ pub(crate) fn split(bytes: &[u8], base: u32, out: &mut Vec<Range>) -> Option<usi
     None
 }
 
-/// A quote that is not closed, and where it stands.
+/// An unclosed quote, and its position.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct OpenQuote(pub usize);
 
@@ -152,8 +152,8 @@ pub(crate) struct ScriptWord {
 }
 
 /// Splits as script keywords do: blanks separate, apostrophes and double quotes group, a backslash starts an escape:
-/// `\a \b \E \f \n \r \t \v`, one to three octal digits, `\x` with one or two hexadecimal digits, `\cC`, else
-/// the next character as it is. The line is split this way, and the command in its second word once more.
+/// `\a \b \E \f \n \r \t \v`, one to three octal digits, `\x` with one or two hexadecimal digits, `\cC`, else the next
+/// character unchanged. The line is split in this way, and the command in its second word again.
 pub(crate) fn split_script(bytes: &[u8]) -> Result<Vec<ScriptWord>, OpenQuote> {
     let mut words: Vec<ScriptWord> = Vec::new();
     let mut word: Option<ScriptWord> = None;
@@ -188,7 +188,7 @@ pub(crate) fn split_script(bytes: &[u8]) -> Result<Vec<ScriptWord>, OpenQuote> {
     Ok(words)
 }
 
-/// What follows a backslash: the byte it stands for, and how many bytes were used.
+/// The text after a backslash: the byte it represents, and how many bytes were consumed.
 fn escape(rest: &[u8]) -> (Option<u8>, usize) {
     let digits = |from: usize, most: usize, hexadecimal: bool| {
         rest.iter()

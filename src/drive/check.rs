@@ -1,7 +1,7 @@
 //! The interpreter of the check engine: probes as tasks, the kernel's table on a thread of its own, the clock.
 //!
-//! Everything happens on one tokio thread but netlink, which may take long when a table is large or a module must
-//! be loaded. Notices, the record of what is ours and the summary go to the owner of this value, the role.
+//! Everything runs on one tokio thread except netlink, which may take long if a table is large or a module must be
+//! loaded. Notices, the record of our services and the summary are passed to the owner of this value, the role.
 
 use core::pin::Pin;
 use core::time::Duration;
@@ -14,13 +14,16 @@ use std::thread;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::{Sleep, sleep_until};
 
+use super::class::Class;
 use super::probe::Probes;
-use crate::base::Instant;
+use crate::base::{Instant, Name};
 use crate::check::probe::misc::Misc;
 use crate::check::probe::{ProbeId, Request};
 use crate::check::{Action, Actions, Engine, Event, Limits};
+use crate::kernel::ipvs::timeout::Keeper;
 use crate::kernel::ipvs::{Error, Ipvs, PACKED};
 use crate::model::checker::MiscCheck;
+use crate::model::service::Timeouts;
 use crate::model::{Lvs, ServiceKey};
 use crate::plan::ipvs::{Op, Table};
 use crate::plan::listing::Listing;
@@ -31,24 +34,24 @@ use crate::sys::{clock, process};
 
 /// Stack of the thread that writes the table.
 const STACK: usize = 256 << 10;
-/// Answers and results handled before others get a turn.
+/// Number of answers and results handled before other work gets a turn.
 const TURN: usize = 256;
-/// A timer that is seen this much later than due was seen by a process that did not run meanwhile: what came in
-/// is looked at before.
+/// If a timer is noticed this much too late, the process was stalled: results that arrived meanwhile are processed
+/// first.
 const LATE: Duration = Duration::from_millis(50);
 
-/// What the role hears.
+/// Outputs for the role.
 #[derive(Debug)]
 pub enum Output {
-    /// Keep this list of services where a later process finds it, before `take_output` is called again: what
-    /// makes them waits for that.
+    /// Store this list of services for later processes, before `take_output` is called again: the operations that add
+    /// them wait for that.
     Own(Arc<[ServiceKey]>),
-    /// Have the runner run the program of a check; answered with [`Driver::ran`]. [`Driver::programs`] has it, too,
+    /// Make the runner run the program of a check; answered with [`Driver::ran`]. [`Driver::programs`] includes it
     /// until then.
     Run(u64),
-    /// End that program: nobody waits for its verdict any more.
+    /// Terminate that program: its verdict is not needed any more.
     EndRun(u64),
-    /// Tell scripts and mail recipients.
+    /// Notify scripts and mail recipients.
     Notify(Box<Notice>),
     /// The summary changed.
     Report,
@@ -56,15 +59,15 @@ pub enum Output {
     Stopped,
 }
 
-/// The engine with all it needs to run.
+/// The engine with its probes and the thread for the kernel's table.
 pub struct Driver {
     engine: Engine,
     actions: Actions,
-    /// Actions that wait for an output before them to be taken.
+    /// Actions that wait until an earlier output has been taken.
     held: VecDeque<Action>,
     outputs: VecDeque<Output>,
     probes: Probes,
-    /// Programs of checks that have not ended, by the number under which the runner knows them.
+    /// Programs of checks that have not ended, by their number in requests to the runner.
     programs: BTreeMap<u64, Program>,
     jobs: Sender<Job>,
     /// Operations for the next job.
@@ -73,14 +76,18 @@ pub struct Driver {
     timer: Pin<Box<Sleep>>,
     /// What the timer is set to.
     armed: Option<Instant>,
+    /// The scheduling class of the thread that takes turns.
+    pub class: Class,
 }
 
-/// For the thread that talks to the kernel.
+/// A job for the thread that talks to the kernel.
 #[derive(Debug)]
 enum Job {
     Read(Arc<[ServiceKey]>),
     List,
-    /// Operations of several services, so that they travel together.
+    /// Set the timeouts of connections.
+    Timeouts(Timeouts),
+    /// Operations of several services, sent together.
     Apply(Vec<(Token, Arc<[Op]>)>),
 }
 
@@ -91,7 +98,7 @@ struct Program {
     check: Box<MiscCheck>,
 }
 
-/// From that thread.
+/// An answer of that thread.
 #[derive(Debug)]
 enum Answer {
     Table {
@@ -99,11 +106,11 @@ enum Answer {
         result: Result<Table, i32>,
     },
     List(Result<Listing, i32>),
-    /// Those of one datagram together: what they lead to makes one datagram again.
+    /// The answers to one datagram together, so that the operations that follow fill a datagram again.
     Applied(Vec<(Token, Vec<Outcome>)>),
 }
 
-/// Why the driver cannot go on.
+/// Why the driver cannot continue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the thread that writes the IPVS table has ended")]
 pub struct WriterLost;
@@ -112,7 +119,7 @@ impl Driver {
     /// An engine without a configuration, and the thread for the kernel's table.
     ///
     /// # Errors
-    /// When the thread cannot be started.
+    /// If the thread cannot be started.
     pub fn new(seed: u64, limits: Limits) -> io::Result<Self> {
         let (jobs, queue) = channel();
         let (sender, answers) = unbounded_channel();
@@ -132,6 +139,7 @@ impl Driver {
             answers,
             timer: Box::pin(sleep_until(tokio::time::Instant::now())),
             armed: None,
+            class: Class::default(),
         })
     }
 
@@ -140,22 +148,35 @@ impl Driver {
         self.event(Event::Owned(services));
     }
 
-    /// What the last process of the role had announced. Before the first configuration.
+    /// What the previous process of the role had announced. Before the first configuration.
     pub fn resume(&mut self, summary: Summary) {
         self.event(Event::Resume(summary));
     }
 
-    /// The configuration to carry out from now on.
+    /// The configuration from now on.
     pub fn reload(&mut self, config: Arc<Lvs>) {
-        self.event(Event::Reload(config));
+        self.job(Job::Timeouts(config.timeouts));
+        let class = core::mem::take(&mut self.class);
+        class.calmly(|| self.event(Event::Reload(config)));
+        self.class = class;
     }
 
-    /// Leave; [`Output::Stopped`] follows.
+    /// Numbers in tracked files.
+    pub fn files(&mut self, values: Vec<(Name, i32)>) {
+        for (name, value) in values {
+            self.event(Event::File { name, value });
+        }
+    }
+
+    /// Stops; [`Output::Stopped`] follows.
     pub fn stop(&mut self, keep_entries: bool) {
+        if !keep_entries {
+            self.job(Job::Timeouts(Timeouts::default()));
+        }
         self.event(Event::Stop { keep_entries });
     }
 
-    /// The programs that the runner has to run, by number: all of them, for a runner that is new.
+    /// The programs that the runner has to run, by number; for a new runner.
     pub fn programs(&self) -> impl Iterator<Item = u64> + use<'_> {
         self.programs.keys().copied()
     }
@@ -166,7 +187,7 @@ impl Driver {
         self.programs.get(&run).map(|program| &*program.check)
     }
 
-    /// A program ended. Those given up meanwhile say nothing.
+    /// A program ended. The results of abandoned ones are ignored.
     pub fn ran(&mut self, run: u64, end: RunEnd) {
         if let Some(Program { probe, check }) = self.programs.remove(&run) {
             let verdict = Misc { dynamic: check.dynamic }.step(end);
@@ -174,7 +195,7 @@ impl Driver {
         }
     }
 
-    /// What is kept of this process for the next one.
+    /// The state to store for the next process.
     #[must_use]
     pub fn summary(&self) -> Summary {
         self.engine.summary()
@@ -200,10 +221,10 @@ impl Driver {
         self.outputs.pop_front()
     }
 
-    /// Waits for the next thing to happen and deals with it. Nothing is lost when the future is dropped.
+    /// Waits for the next event and processes it. Nothing is lost when the future is dropped.
     ///
     /// # Errors
-    /// When the kernel's table can be written no more.
+    /// If the kernel's table can no longer be written.
     pub async fn turn(&mut self) -> Result<(), WriterLost> {
         let due = self.engine.deadline();
         if due != self.armed {
@@ -221,6 +242,9 @@ impl Driver {
                 // The runtime counts in milliseconds and may be early by less than one.
                 self.armed = None;
                 let now = clock::now();
+                if let Some(due) = due {
+                    self.class.late(now.since(due));
+                }
                 if due.is_some_and(|due| now.since(due) > LATE) {
                     self.look_around().await;
                 }
@@ -238,12 +262,12 @@ impl Driver {
                 break;
             }
         }
-        // Together: what many answers lead to travels in few datagrams.
+        // Together, so that the operations after many answers are sent in few datagrams.
         self.carry_out();
         Ok(())
     }
 
-    /// Lets the runtime see what sockets have to say, and hears it.
+    /// Lets the runtime poll the sockets, and processes the results.
     async fn look_around(&mut self) {
         for _ in 0..3 {
             tokio::task::yield_now().await;
@@ -272,13 +296,13 @@ impl Driver {
         self.carry_out();
     }
 
-    /// One step of the engine. What it asks for waits for `carry_out`.
+    /// One step of the engine. Its actions wait for `carry_out`.
     fn take(&mut self, event: Event) {
         self.engine.handle(clock::now(), event, &mut self.actions);
         self.held.extend(self.actions.drain());
     }
 
-    /// Carries out what waits, up to an output that must be taken first.
+    /// Carries out waiting actions, up to an output that must be taken first.
     fn carry_out(&mut self) {
         let is_own = |output: &Output| matches!(output, Output::Own(_));
         while !self.outputs.back().is_some_and(is_own)
@@ -319,7 +343,7 @@ impl Driver {
         self.write();
     }
 
-    /// Hands over the operations that wait.
+    /// Sends the waiting operations to the thread.
     fn write(&mut self) {
         if !self.batch.is_empty() {
             let batch = core::mem::take(&mut self.batch);
@@ -328,15 +352,16 @@ impl Driver {
     }
 
     fn job(&self, job: Job) {
-        // A thread that is gone shows when its answer is waited for.
+        // If the thread is gone, waiting for its answer reports it.
         let _ = self.jobs.send(job);
     }
 }
 
-/// The thread that talks to the kernel: jobs in order. Operations leave by the datagram, those of several jobs together,
-/// and are answered by the datagram: while the engine works out what follows from one, the next ones are written.
+/// The thread that talks to the kernel: jobs in order. Operations of several jobs are sent together in datagrams, and
+/// answered by datagram: while the engine processes the answers to one, the next ones are written.
 fn serve(queue: &Receiver<Job>, answers: &UnboundedSender<Answer>) {
     let mut ipvs = Ipvs::new();
+    let mut timeouts = Keeper::default();
     let mut lists: VecDeque<(Token, Arc<[Op]>)> = VecDeque::new();
     let mut question = None;
     loop {
@@ -344,6 +369,10 @@ fn serve(queue: &Receiver<Job>, answers: &UnboundedSender<Answer>) {
             let job = if lists.is_empty() { queue.recv().ok() } else { queue.try_recv().ok() };
             match job {
                 Some(Job::Apply(more)) => lists.extend(more),
+                Some(Job::Timeouts(wanted)) => {
+                    timeouts.want(wanted);
+                    timeouts.tell(&mut ipvs);
+                }
                 Some(job @ (Job::Read(_) | Job::List)) => question = Some(job),
                 None if lists.is_empty() => return,
                 None => break,
@@ -366,17 +395,19 @@ fn serve(queue: &Receiver<Job>, answers: &UnboundedSender<Answer>) {
         match question.take() {
             Some(Job::Read(services)) => {
                 let result = ipvs.read(&services).map_err(refused);
+                // What was not to be had before is, perhaps.
+                timeouts.tell(&mut ipvs);
                 let _ = answers.send(Answer::Table { services, result });
             }
             Some(Job::List) => {
                 let _ = answers.send(Answer::List(ipvs.list().map_err(refused)));
             }
-            Some(Job::Apply(_)) | None => {}
+            Some(Job::Apply(_) | Job::Timeouts(_)) | None => {}
         }
     }
 }
 
-/// Operations that wait, counted up to what fills a datagram.
+/// The number of waiting operations, counted up to a full datagram.
 fn filled(lists: &VecDeque<(Token, Arc<[Op]>)>) -> usize {
     let mut count = 0;
     for (_, ops) in lists {
@@ -388,7 +419,7 @@ fn filled(lists: &VecDeque<(Token, Arc<[Op]>)>) -> usize {
     count
 }
 
-/// How many lists fill a datagram: no more than it holds, but at least one.
+/// How many lists fill a datagram: as many as fit, but at least one.
 fn whole(lists: &VecDeque<(Token, Arc<[Op]>)>) -> usize {
     let mut count = 0;
     let fit = lists.iter().take_while(|(_, ops)| {

@@ -1,14 +1,15 @@
-//! Tracked files: a thread that watches them and tells the numbers in them.
+//! Tracked files: a thread that watches them and reports the numbers in them.
 //!
-//! Watched are the directories that lead to a file, from the root on and through symbolic links, each for the next name on the
-//! way only: so a directory may come later, and anything on the way may be replaced. Every `AGAIN` all is looked at
-//! anyhow: not every file system tells of changes, and nothing tells of a mount.
+//! It watches the directories on the path of a file, from the root and through symbolic links, each only for the next
+//! name of the path: so a directory may be created later, and any part of the path may be replaced. Every `AGAIN` all
+//! files are read again: not every file system reports changes, and a mount causes no event.
 
 use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, OpenOptions};
 use std::io::{self, Read, Write};
+use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Component, Path, PathBuf};
@@ -19,29 +20,29 @@ use std::thread;
 use crate::base::{Instant, Name};
 use crate::model::tracker::TrackFile;
 use crate::sys::clock;
-use crate::sys::inotify::{self, Changes, Directory};
-use crate::sys::poll::Wake;
+use crate::sys::inotify::{Changes, Directory};
+use crate::sys::poll::{self, Wake};
 use crate::track::number::{LONGEST, number};
 
-/// Time from one look at a file to the next: who writes often is not followed more often. An empty file counts as empty
-/// when it is so twice in a row: who truncates it usually writes next.
+/// Shortest time between two reads of a file, however often it changes. A file counts as empty if it is empty twice in
+/// a row: a truncated file is usually written next.
 const GAP: Duration = Duration::from_millis(50);
-/// Time from one look at all files to the next.
+/// Time from one read of all files to the next.
 const AGAIN: Duration = Duration::from_secs(5);
-/// The same where changes are not told.
+/// Time from one read of all files to the next if changes are not reported.
 const BLIND: Duration = Duration::from_secs(1);
-/// Symbolic links on the way to a file, as the kernel has it.
+/// Largest number of symbolic links on the path of a file, as in the kernel.
 const LINKS: usize = 40;
 
-/// What was read.
+/// Numbers that were read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Found {
-    /// These are all files that are tracked, else those whose number changed.
+    /// These are all tracked files, else those whose number changed.
     pub all: bool,
     pub values: Vec<(Name, i32)>,
 }
 
-/// The thread, which ends with this.
+/// The thread, which ends when this is dropped.
 pub struct Follower {
     orders: Option<mpsc::Sender<Order>>,
     wake: Arc<Wake>,
@@ -52,14 +53,14 @@ struct Order {
     init: bool,
 }
 
-/// Where what was read goes to; false when nobody is interested any more.
+/// Receives the numbers; returns false to end the thread.
 type Tell = Box<dyn FnMut(Found) -> bool + Send>;
 
 impl Follower {
     /// Starts it, without a file.
     ///
     /// # Errors
-    /// When there is no descriptor or no thread left.
+    /// If there is no descriptor or thread left.
     pub fn start(tell: Tell) -> io::Result<Self> {
         let wake = Arc::new(Wake::new()?);
         let (orders, receiver) = mpsc::channel();
@@ -70,8 +71,8 @@ impl Follower {
         Ok(Self { orders: Some(orders), wake })
     }
 
-    /// From now on these files are tracked; what is in them is told as soon as it is read. `init`: first write what
-    /// `init_file` says.
+    /// Tracks these files from now on; their numbers are reported as soon as they are read. `init`: first write the
+    /// values of `init_file`.
     pub fn follow(&self, files: Vec<TrackFile>, init: bool) {
         if let Some(orders) = &self.orders {
             let _ = orders.send(Order { files, init });
@@ -87,14 +88,13 @@ impl Drop for Follower {
     }
 }
 
-/// A file.
 struct Followed {
     name: Name,
     path: PathBuf,
     value: i32,
-    /// It was empty when it was looked at last, but not before.
+    /// It was empty at the last read, but not before.
     emptied: bool,
-    /// What was wrong with it, to say so once.
+    /// The last problem with it, so that it is logged once.
     trouble: Option<String>,
 }
 
@@ -104,10 +104,10 @@ struct Watcher {
     files: Vec<Followed>,
     /// The names that matter in each directory, and to which files.
     watched: BTreeMap<Directory, BTreeMap<OsString, BTreeSet<usize>>>,
-    /// Files to be looked at, and those of them to which the way may be another.
+    /// Files to read, and those of them whose path may have changed.
     changed: BTreeSet<usize>,
     moved: BTreeSet<usize>,
-    /// When this may be done, and when all are looked at.
+    /// When this may be done, and when all are read again.
     next: Instant,
     again: Instant,
 }
@@ -117,7 +117,7 @@ impl Watcher {
         let changes = Changes::open()
             .inspect_err(|e| {
                 tracing::warn!(
-                    "changes of tracked files are not told ({e}), they are looked at every second"
+                    "changes of tracked files are not reported ({e}), reading them every second"
                 );
             })
             .ok();
@@ -145,11 +145,12 @@ impl Watcher {
             if found.is_some_and(|found| !tell(found)) {
                 return;
             }
-            inotify::wait(self.changes.as_ref(), wake, self.pause(clock::now()));
+            let changes = self.changes.as_ref().map(AsFd::as_fd);
+            poll::wait(changes.into_iter().chain([wake.as_fd()]), self.pause(clock::now()));
         }
     }
 
-    /// How long there is nothing to do.
+    /// Time until there is something to do.
     fn pause(&self, now: Instant) -> Duration {
         if self.files.is_empty() {
             return Duration::from_secs(3600);
@@ -158,7 +159,7 @@ impl Watcher {
         due.since(now)
     }
 
-    /// Takes other files.
+    /// Replaces the tracked files.
     fn begin(&mut self, order: Order) -> Found {
         if order.init {
             order.files.iter().for_each(initialise);
@@ -181,7 +182,7 @@ impl Watcher {
         Found { all: true, values }
     }
 
-    /// Takes what happened, and looks at what is due.
+    /// Processes events, and reads the files that are due.
     fn turn(&mut self, now: Instant) -> Option<Found> {
         self.note();
         let values = if now >= self.again {
@@ -229,11 +230,11 @@ impl Watcher {
         self.look(now, (0..self.files.len()).collect())
     }
 
-    /// Watches the way to a file.
+    /// Watches the path of a file.
     fn lead_to(&mut self, index: usize) {
         let (Some(changes), Some(file)) = (&self.changes, self.files.get(index)) else { return };
         let mut way = way(&file.path);
-        // What changes on the way before it is watched is not told.
+        // Changes of the path before it is watched are not reported.
         for _ in 0..4 {
             for (directory, name, last) in &way {
                 let Ok(one) = changes.watch(directory, *last) else { continue };
@@ -248,7 +249,7 @@ impl Watcher {
         }
     }
 
-    /// Reads files; gives those whose number is another.
+    /// Reads files; returns those whose number changed.
     fn look(&mut self, now: Instant, which: BTreeSet<usize>) -> Vec<(Name, i32)> {
         self.next = now + GAP;
         let mut values = Vec::new();
@@ -267,7 +268,7 @@ impl Watcher {
 }
 
 impl Followed {
-    /// Reads the number. True if that is to be done once more.
+    /// Reads the number. True if it must be read once more.
     fn read(&mut self) -> bool {
         let emptied = core::mem::take(&mut self.emptied);
         let (value, trouble) = match read(&self.path) {
@@ -299,7 +300,7 @@ impl Followed {
 
 /// The beginning of a file.
 fn read(path: &Path) -> io::Result<Vec<u8>> {
-    // A FIFO or a device without anybody at the other end must hold up nothing.
+    // A FIFO or a device without a peer must not block.
     let flags = libc::O_NONBLOCK | libc::O_NOCTTY;
     let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
     regular(&file)?;
@@ -312,7 +313,7 @@ fn regular(file: &fs::File) -> io::Result<()> {
     if file.metadata()?.is_file() { Ok(()) } else { Err(io::Error::other("not a regular file")) }
 }
 
-/// Writes what `init_file` says.
+/// Writes the value of `init_file`.
 fn initialise(file: &TrackFile) {
     let Some(init) = file.init else { return };
     let path = Path::new(OsStr::from_bytes(&file.path));
@@ -336,7 +337,8 @@ fn initialise(file: &TrackFile) {
     }
 }
 
-/// The way to a file: in which directories which name leads on, and which is the last one. What is not there ends it.
+/// The path of a file: directories with the next name in each, and whether it is the last one. It ends at a missing
+/// part.
 fn way(path: &Path) -> Vec<(PathBuf, OsString, bool)> {
     let parts = |path: &Path| -> Vec<OsString> {
         let parts =

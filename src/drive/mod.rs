@@ -1,15 +1,18 @@
-//! The interpreters: they carry out what engines ask for and answer with events.
+//! The interpreters: they carry out the engines' actions and answer with events.
 //!
-//! No decision is taken here; what an answer means is the engine's business.
+//! No decision is taken here; the engine evaluates the answers.
 #![allow(
     clippy::disallowed_methods,
     clippy::disallowed_types,
     reason = "part of the shell: clocks, threads, sockets, programs"
 )]
 
+pub mod bfd;
 pub mod check;
+pub mod class;
 pub mod file;
 pub mod probe;
+pub mod process;
 pub mod script;
 pub mod smtp;
 pub mod vrrp;

@@ -1,4 +1,4 @@
-//! Programs of users: run one, end it in time, whatever it does.
+//! Users' programs: run one, and terminate it in time, whatever it does.
 
 use core::time::Duration;
 use std::collections::BTreeSet;
@@ -17,22 +17,22 @@ use crate::sys::spawn::{self, Account, Program};
 
 /// From SIGTERM to SIGKILL, for tracking scripts.
 const GRACE: Duration = Duration::from_secs(2);
-/// The same for programs that are not wanted any more, as keepalived.
+/// The same for programs that are not needed any more, as in keepalived.
 pub const STOP_GRACE: Duration = Duration::from_secs(1);
-/// How long a process that was sent SIGKILL may hang in the kernel before it is given up.
+/// How long a process may hang in the kernel after SIGKILL before it is abandoned.
 const LAST: Duration = Duration::from_secs(2);
 
-/// A program that runs. Dropping this leaves it running.
+/// A running program. Dropping this leaves it running.
 pub struct Running {
     program: Program,
     name: String,
 }
 
 impl Running {
-    /// Starts `command`. Nobody waits until it is loaded: that may take as long as a dead file server is dead.
+    /// Starts `command`, without waiting until it is loaded: that may take as long as a file server is dead.
     ///
     /// # Errors
-    /// The reason why there is no process for it. That there is no such program is told at the end.
+    /// The reason if no process can be created. A missing program is reported at the end.
     pub fn start(command: &Command) -> io::Result<Self> {
         let account = command.user.as_ref().map(account);
         let program = spawn::program(&command.words, command.through_shell, account)?;
@@ -40,7 +40,7 @@ impl Running {
         Ok(Self { program, name: command.display() })
     }
 
-    /// Waits until it ends. After `limit` it is made to end as by [`Self::stop`].
+    /// Waits until it ends. After `limit` it is terminated as by [`Self::stop`].
     pub async fn end(self, limit: Option<Duration>, grace: Duration) -> RunEnd {
         let in_time = match limit {
             Some(limit) => timeout(limit, self.ending()).await.is_ok(),
@@ -69,22 +69,22 @@ impl Running {
         }
     }
 
-    /// Ends it: SIGTERM to its process group, SIGKILL after `grace`. What it started and left behind is ended as well
-    /// in that case, and only then. Gives the task that still waits for it when it cannot be killed.
+    /// Terminates it: SIGTERM to its process group, SIGKILL after `grace`. Only in the latter case the processes that
+    /// it left behind are killed as well. Returns the task that still waits for it if it cannot be killed.
     pub async fn stop(self, grace: Duration) -> Option<JoinHandle<()>> {
         let process = &self.program.process;
         if !grace.is_zero() {
             process.signal_group(Signal::SIGTERM);
             let _ = timeout(grace, process.ending()).await;
         }
-        // Whoever of its group has not ended ends now. It has not been reaped, so the group is still its own.
+        // Kills the rest of its group. It has not been reaped, so the group is still its own.
         process.signal_group(Signal::SIGKILL);
         if timeout(LAST, process.ending()).await.is_ok() {
             let _ = process.ended().await;
             return None;
         }
         tracing::warn!("{} (process {}) failed to terminate after kill", self.name, process.pid());
-        // It hangs in the kernel, on a dead file server for example. Nobody waits for it but the reaper.
+        // It hangs in the kernel, for example on a dead file server. Only the reaper waits for it.
         Some(tokio::spawn(async move {
             let _ = self.program.process.ended().await;
         }))
@@ -109,7 +109,7 @@ impl Running {
     }
 }
 
-/// Ends a program that another process started, as [`Running::stop`].
+/// Terminates a program that another process started, as [`Running::stop`].
 pub async fn stop_stranger(process: &Stranger, grace: Duration) {
     if !grace.is_zero() {
         process.signal_group(Signal::SIGTERM);
@@ -124,13 +124,13 @@ pub async fn stop_stranger(process: &Stranger, grace: Duration) {
 /// Programs whose status matters.
 #[derive(Clone, Default)]
 pub struct Checks {
-    /// What hangs in the kernel and cannot be killed. Another process of the same kind would hang beside it.
+    /// Programs that hang in the kernel and cannot be killed. Another process of the same program would hang as well.
     hanging: Arc<Mutex<BTreeSet<String>>>,
 }
 
 impl Checks {
-    /// Runs a program for at most `limit`. When `stopped` comes first, it is ended within a second and some, and the
-    /// answer means nothing.
+    /// Runs a program for at most `limit`. If `stopped` comes first, it is terminated within somewhat more than a
+    /// second, and the result is meaningless.
     pub async fn run(
         &self,
         command: &Command,
@@ -145,7 +145,7 @@ impl Checks {
         let running = match Running::start(command) {
             Ok(running) => running,
             Err(e) => {
-                // Each run fails the same way: the engine says so when the condition of the script changes.
+                // Each run fails in the same way: the engine logs it when the condition of the script changes.
                 tracing::trace!("cannot run {name}: {e}");
                 return RunEnd::NotStarted(e.raw_os_error().unwrap_or(libc::EIO));
             }

@@ -1,8 +1,8 @@
-//! Mails in keepalived's form, sent with lettre: urgent ones first, a few at a time, tried again, given up in the end.
-//! When more wait than anybody would read one by one, they become digests. Mails on the same thing keep their order.
+//! Mails in keepalived's form, sent with lettre: urgent ones first, a few at a time, retried and finally given up. If
+//! very many wait, they are combined into digests. Mails about the same object keep their order.
 //!
 //! Each step has a time limit of its own, and the server's answers a limit on their length: a server that is slow,
-//! says nothing, or never stops talking holds up nothing but the mails behind. Answers are octets of any kind.
+//! silent, or never stops sending only delays the mails behind. Answers may contain any octets.
 
 use core::fmt::Debug;
 use core::pin::Pin;
@@ -28,15 +28,15 @@ use crate::model::Mail;
 use crate::status::MailText;
 use crate::sys::clock::{self, LocalTime};
 
-/// Mails of a kind that may wait; beyond that the oldest is dropped.
+/// Mails of a kind that may wait; if there are more, the oldest is dropped.
 const WAITING: usize = 1000;
-/// Conversations at a time, while the server takes mails.
+/// Concurrent connections, while the server accepts mails.
 const CONNECTIONS: usize = 4;
-/// So many mails of a kind that wait go as one.
+/// If this many mails of a kind wait, they are sent as one.
 const FLOOD: usize = 10;
-/// The most that go as one.
+/// Largest number of mails in one digest.
 const LONGEST_DIGEST: usize = 200;
-/// Times from one attempt to the next. After the last one a mail is given up.
+/// Pauses between attempts. After the last one a mail is given up.
 const RETRY: [Duration; 5] = [
     Duration::from_secs(1),
     Duration::from_secs(2),
@@ -44,31 +44,30 @@ const RETRY: [Duration; 5] = [
     Duration::from_secs(15),
     Duration::from_secs(40),
 ];
-/// A mail that waited this long behind others gets one attempt.
+/// A mail that waited this long behind others gets only one attempt.
 const OLD: Duration = Duration::from_secs(300);
-/// What a server may say in one conversation, in octets.
+/// Largest amount a server may send over one connection, in octets.
 const LONGEST_TALK: usize = 64 << 10;
-/// How much of an answer goes into the log, in octets.
+/// Largest part of an answer that is logged, in octets.
 const LONGEST_REASON: usize = 512;
-/// keepalived cuts subject and body at these lengths, in octets.
+/// keepalived truncates subject and body to these lengths, in octets.
 const LONGEST_SUBJECT: usize = 255;
 const LONGEST_BODY: usize = 511;
 
-/// What the mailer needs to know; changes with a reload.
+/// The settings of the mailer; they change with a reload.
 #[derive(Clone, Debug, Default)]
 pub struct Settings {
     /// `router_id`
     pub router: Box<str>,
-    /// Server and addresses; none: mails are dropped.
+    /// Server and addresses; if none, mails are dropped.
     pub mail: Option<Mail>,
 }
 
-/// A mail to be sent.
+/// A mail to send.
 #[derive(Debug)]
 pub struct Job<T> {
-    /// Given back when the mail is sent or given up.
+    /// Returned when the mail is sent or given up.
     pub tag: T,
-    /// What to say.
     pub text: MailText,
 }
 
@@ -84,13 +83,13 @@ pub enum SmtpError {
     /// The server refused a step or broke off.
     #[error("{0}: {reason}", reason = reason(.1))]
     Step(&'static str, #[source] lettre::transport::smtp::Error),
-    /// An address that cannot stand in an envelope.
-    #[error("{0} is no mail address")]
+    /// An address that is not allowed in an envelope.
+    #[error("{0} is not a mail address")]
     Address(String),
 }
 
 impl SmtpError {
-    /// Whether trying again is of no use.
+    /// Whether retrying is pointless.
     fn is_final(&self) -> bool {
         match self {
             Self::Step(_, e) => e.is_permanent(),
@@ -100,7 +99,7 @@ impl SmtpError {
     }
 }
 
-/// The server's answer as it can stand in a line of the log.
+/// The server's answer in a form suitable for a log line.
 fn reason(error: &lettre::transport::smtp::Error) -> String {
     let mut text = error.to_string();
     let end = cut(&text, LONGEST_REASON).len();
@@ -111,7 +110,7 @@ fn reason(error: &lettre::transport::smtp::Error) -> String {
     text.replace(char::is_control, " ")
 }
 
-/// Mails that go as one.
+/// Mails that are sent as one.
 struct Batch<T> {
     mails: Vec<Job<T>>,
     since: Instant,
@@ -137,12 +136,12 @@ fn about(text: &MailText) -> &str {
     text.subject.rsplit_once(" - ").map_or(text.subject.as_str(), |(about, _)| about)
 }
 
-/// What waits, urgent mails and others.
+/// Waiting mails, urgent ones and others.
 struct Queue<T> {
     urgent: VecDeque<Batch<T>>,
     other: VecDeque<Batch<T>>,
     dropped: u64,
-    /// What mails under way are about.
+    /// The subjects of mails under way.
     busy: BTreeSet<String>,
 }
 
@@ -165,7 +164,7 @@ impl<T> Queue<T> {
                 self.dropped += 1;
                 done(mail.tag);
             }
-            // A line for each would be a flood of its own.
+            // One log line for each would be a flood of its own.
             if self.dropped.is_power_of_two() {
                 let dropped = self.dropped;
                 tracing::warn!(
@@ -175,7 +174,7 @@ impl<T> Queue<T> {
         }
     }
 
-    /// What to send next: urgent before others, a flood as one.
+    /// The next batch to send: urgent mails before others, a flood as one.
     fn next(&mut self) -> Option<Batch<T>> {
         let Self { urgent, other, busy, .. } = self;
         for queue in [urgent, other] {
@@ -203,7 +202,7 @@ impl<T> Queue<T> {
         None
     }
 
-    /// One is no longer under way.
+    /// A batch is no longer under way.
     fn free(&mut self, batch: &Batch<T>) {
         for mail in &batch.mails {
             self.busy.remove(about(&mail.text));
@@ -211,8 +210,8 @@ impl<T> Queue<T> {
     }
 }
 
-/// Sends what comes through `jobs` until that is closed and everything is sent or given up, calling `done` with
-/// the tag of each. Once it is closed nothing is tried again.
+/// Sends the mails from `jobs` until that is closed and everything is sent or given up, calling `done` with the tag of
+/// each. Once it is closed, nothing is retried.
 pub async fn run<T: Send + 'static>(
     settings: watch::Receiver<Arc<Settings>>,
     mut jobs: mpsc::UnboundedReceiver<Job<T>>,
@@ -226,10 +225,10 @@ pub async fn run<T: Send + 'static>(
     };
     let mut under_way = JoinSet::new();
     let mut open = true;
-    // The server takes no mails: one attempt at a time, and when the next one is due.
+    // The server accepts no mails: one attempt at a time; when the next one is due.
     let mut trouble: Option<Instant> = None;
     loop {
-        // All that is there, so that a flood is known for one.
+        // Takes all waiting jobs, so that a flood is recognised.
         while open {
             match jobs.try_recv() {
                 Ok(job) => queue.add(job, &mut done),
@@ -326,7 +325,7 @@ fn digest(router: &str, mail: &Mail, texts: &[&MailText], now: LocalTime) -> Str
     write(router, mail, &subject, &body.join("\r\n"), now)
 }
 
-/// The message as it goes to the server, but for the last line end and the dot.
+/// The message as sent to the server, except for the last newline and the dot.
 #[doc(hidden)]
 #[must_use]
 pub fn compose(router: &str, mail: &Mail, text: &MailText, now: LocalTime) -> String {
@@ -360,7 +359,7 @@ fn write(router: &str, mail: &Mail, subject: &str, body: &str, now: LocalTime) -
     )
 }
 
-/// Without what would begin another header.
+/// The text without characters that would begin another header.
 fn one_line(text: &str) -> String {
     text.replace(['\r', '\n'], " ")
 }
@@ -373,11 +372,11 @@ fn cut(text: &str, longest: usize) -> &str {
     text.get(..end).unwrap_or_default()
 }
 
-/// The address of an envelope: what stands between angle brackets, or all of it. Without a domain the name of
-/// this host is added, as local mail servers do.
+/// The envelope address: the text between angle brackets, or all of it. Without a domain the name of this host is
+/// added, as local mail servers do.
 ///
 /// # Errors
-/// When it cannot stand in an envelope.
+/// If it is not allowed in an envelope.
 #[doc(hidden)]
 pub fn envelope(text: &str, host: &str) -> Result<Address, SmtpError> {
     let bare = match (text.rfind('<'), text.rfind('>')) {
@@ -385,7 +384,7 @@ pub fn envelope(text: &str, host: &str) -> Result<Address, SmtpError> {
         _ => text,
     };
     let bare = bare.trim();
-    // Angle brackets end an address for servers that do not look for quotes.
+    // Angle brackets end an address for servers that do not parse quotes.
     if bare.contains(|c: char| c.is_control() || matches!(c, '<' | '>')) {
         return Err(SmtpError::Address(text.into()));
     }
@@ -393,7 +392,7 @@ pub fn envelope(text: &str, host: &str) -> Result<Address, SmtpError> {
     Address::new(user, domain).map_err(|_| SmtpError::Address(text.into()))
 }
 
-/// One conversation with the server.
+/// One connection to the server.
 async fn send(mail: &Mail, message: &[u8]) -> Result<(), SmtpError> {
     let from = envelope(&mail.from, &mail.helo)?;
     let connection = connect(mail).await?;
@@ -416,7 +415,7 @@ async fn talk<S: Stream>(
         Err(_) => return Err(SmtpError::Slow("greeting", limit)),
     };
     let outcome = converse(&mut connection, mail, from, message).await;
-    // The server has taken the mail or refused it: what it says to the end does not matter.
+    // The server has accepted or refused the mail: its answer to QUIT does not matter.
     let _ = timeout(limit.min(Duration::from_secs(2)), connection.quit()).await;
     outcome
 }
@@ -444,7 +443,7 @@ async fn converse(
         };
         match outcome {
             Ok(()) => taken += 1,
-            // A recipient that is refused for good does not take the mail from the others.
+            // The others still get the mail if a recipient is refused permanently.
             Err(e) if e.is_final() => refused = Some((to, e)),
             Err(e) => return Err(e),
         }
@@ -494,7 +493,7 @@ async fn connect(mail: &Mail) -> Result<TcpStream, SmtpError> {
     Err(last)
 }
 
-/// What mails are sent through: TCP, or octets in memory.
+/// The transport of mails: TCP, or octets in memory.
 trait Stream: AsyncRead + AsyncWrite + Debug + Send + Sync + Unpin + 'static {
     fn peer(&self) -> io::Result<SocketAddr>;
 }
@@ -505,7 +504,7 @@ impl Stream for TcpStream {
     }
 }
 
-/// A connection on which the other end may say so much and no more, and nothing that is not ASCII.
+/// A connection that limits the amount of received data and replaces octets that are not ASCII.
 #[derive(Debug)]
 struct Limited<S> {
     stream: S,
@@ -525,12 +524,12 @@ impl<S: Stream> AsyncRead for Limited<S> {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         if self.left == 0 {
-            return Poll::Ready(Err(io::Error::other("the server does not stop talking")));
+            return Poll::Ready(Err(io::Error::other("the server sends too much")));
         }
         let before = buffer.filled().len();
         let answer = Pin::new(&mut self.stream).poll_read(cx, buffer);
         let new = buffer.filled_mut().get_mut(before..).unwrap_or_default();
-        // lettre wants UTF-8, which servers with messages in Latin-1 do not send. Only the numbers matter.
+        // lettre requires UTF-8, which servers with messages in Latin-1 do not send. Only the status codes matter.
         for octet in new.iter_mut().filter(|octet| !octet.is_ascii()) {
             *octet = b'?';
         }
@@ -557,7 +556,7 @@ impl<S: Stream> AsyncWrite for Limited<S> {
     }
 }
 
-/// Whole conversations with a server that is not there, for fuzzers.
+/// Whole connections with a simulated server, for fuzzers.
 #[doc(hidden)]
 pub mod fuzz;
 #[cfg(test)]

@@ -1,14 +1,13 @@
 //! The real-time thread of the VRRP role: sockets and timers around the engine.
 //!
-//! One turn: wait; hand over some of the packets that came in; send the adverts that are due; if other timers are
-//! due, hand over the packets that were there by then, also after the process was stalled: what was missed is heard
-//! before anybody is taken for silent; hand over what the other thread says. Nothing here waits for a lock, another
-//! process, the disk or netlink, and a turn that only sends or receives adverts allocates nothing. What takes
-//! longer than a turn may (a flood, announcements of thousands of addresses, views) is done in slices, a slice a
-//! turn.
+//! One turn: wait; hand over some of the received packets; send the adverts that are due; if other timers are due, hand
+//! over the packets that had arrived by then, also after a stall of the process, so that missed packets are processed
+//! before a master is declared silent; hand over messages of the other thread. Nothing here waits for a lock, another
+//! process, the disk or netlink, and a turn that only sends or receives adverts allocates nothing. Longer work (a
+//! flood, announcements of thousands of addresses, views) is done in slices, one per turn.
 //!
-//! `hear` decides how much is read, `sockets` holds the sockets, `message` what the threads say to each other,
-//! `look` answers who wants to see everything.
+//! `hear` decides how much is read, `sockets` holds the sockets, `message` defines the messages between the threads,
+//! `look` answers requests for views.
 
 mod hear;
 pub mod look;
@@ -22,11 +21,12 @@ use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use super::class::Class;
 use crate::base::{IfIndex, Instant};
 use crate::plan::Outcome;
+use crate::sys::clock;
 use crate::sys::poll::{Epoll, Ready, Timer, Wake};
 use crate::sys::ring::{Consumer, Producer, ring};
-use crate::sys::{clock, sched};
 use crate::vrrp::{Action, Actions, Engine, Event, InstanceId};
 use crate::wire;
 use hear::Clocks;
@@ -34,33 +34,28 @@ use look::{Looks, Telling};
 pub use message::{Handle, Input, Output, Scheduling};
 use sockets::Sockets;
 
-/// Messages between the two threads that may wait, each way.
+/// Messages between the two threads that may wait, in each direction.
 const WAITING: usize = 256;
-/// Notices that may wait beyond that.
+/// Notices that may wait in addition.
 const NOTICES: usize = 4096;
 /// Messages of the other thread handed over in a turn,
 const INPUTS: usize = 64;
-/// and packets and frames sent because of them.
+/// and packets and frames sent as a result.
 const WORK: u32 = 64;
-/// Waiting that takes longer than this has let others run.
+/// A wait longer than this has let other processes run.
 const WAITED: Duration = Duration::from_micros(20);
-/// How long a real-time thread goes on without waiting once,
-const BUSY: Duration = Duration::from_millis(50);
-/// and for how long it waits then.
+/// How long a real-time thread waits after it has worked for long without waiting.
 const BREATH: Duration = Duration::from_micros(200);
-/// A real-time thread that works this long, in microseconds, without waiting once has gone wild: the kernel ends
-/// the process, which is started again.
-const RUNAWAY: u64 = 500_000;
-/// Time from one sign of life to the next, until a configuration says otherwise.
+/// Time from one heartbeat to the next, until a configuration sets it.
 pub const BEAT: Duration = Duration::from_millis(50);
 
 const TIMER: u64 = 0;
 const INPUT: u64 = 1;
 const RECEIVERS: u64 = 2;
 
-/// What the thread calls besides its work. Neither may wait or allocate.
+/// Callbacks of the thread. Neither may wait or allocate.
 pub struct Hooks {
-    /// As often as [`Scheduling`] says, as long as the thread takes turns.
+    /// The heartbeat: called at the interval of [`Scheduling`], as long as the thread takes turns.
     pub beat: Box<dyn FnMut() + Send>,
     /// At the end of each turn.
     pub rest: Box<dyn FnMut() + Send>,
@@ -70,7 +65,7 @@ pub struct Hooks {
 pub struct Driver {
     engine: Engine,
     actions: Actions,
-    /// Answers to actions, handed to the engine after the actions they answer.
+    /// Answers to actions, passed to the engine after the actions they answer.
     answers: VecDeque<Answer>,
     epoll: Epoll,
     timer: Timer,
@@ -85,23 +80,27 @@ pub struct Driver {
     wake_other: Arc<Wake>,
     hooks: Hooks,
     beat_at: Instant,
-    /// When this thread waited last.
+    /// When this thread last waited.
     busy_since: Instant,
     /// Packets and frames sent in this turn.
     work: u32,
     clocks: Clocks,
     looks: Looks,
     telling: Telling,
-    scheduling: Scheduling,
-    /// A configuration that is being taken.
+    class: Class,
+    /// Time from one heartbeat to the next.
+    beat: Duration,
+    /// A configuration that is being applied.
     reloading: Option<Reloading>,
     sockets: Sockets,
+    /// Instances or links changed: the queues of the sockets may have to be of another size.
+    resize: bool,
     routers: BTreeMap<IfIndex, bool>,
 }
 
-/// What follows when a configuration is in force.
+/// What to do when a configuration is in force.
 struct Reloading {
-    /// Room for that many adverts in one step.
+    /// Reserved room for this many adverts in one step.
     adverts: usize,
     scheduling: Scheduling,
 }
@@ -112,7 +111,7 @@ enum Answer {
 }
 
 impl Driver {
-    /// Makes the engine and what it needs.
+    /// Creates the engine and its sockets.
     ///
     /// # Errors
     /// `EPERM` without the capability NET_RAW.
@@ -154,9 +153,11 @@ impl Driver {
             clocks: Clocks::new(),
             looks: Looks::default(),
             telling: Telling::default(),
-            scheduling: Scheduling::default(),
+            class: Class::default(),
+            beat: BEAT,
             reloading: None,
             sockets: Sockets::open()?,
+            resize: false,
             routers: BTreeMap::new(),
         };
         Ok((driver, handle))
@@ -165,7 +166,7 @@ impl Driver {
     /// Takes turns until the other end of the queues is gone.
     ///
     /// # Errors
-    /// When waiting itself fails, which leaves nothing to do but to start anew.
+    /// If waiting itself fails: only a restart can help then.
     pub fn run(mut self) -> io::Result<()> {
         self.handle(clock::now(), Event::TimeOfDay(clock::wall()));
         while !self.input.is_closed() {
@@ -188,30 +189,31 @@ impl Driver {
         if begin.since(asked) > WAITED {
             self.busy_since = begin;
         }
+        self.class.late(begin.since(due));
         let timer = ready.keys().any(|key| key == TIMER);
         let input = ready.keys().any(|key| key == INPUT);
         waited?;
         self.work = 0;
-        // By the clock: after the process was stopped and goes on, waiting ends without naming anything.
+        // By the clock: after the process was stopped and continued, waiting ends without an event.
         let horizon = self.clocks.horizon();
         if horizon.is_unsure() {
             self.handle(begin, Event::TimeOfDay(clock::wall()));
         }
         if self.engine.is_occupied() && !self.held_up(begin) {
-            // Packets wait in their queues, and what is late of them counts for the silences that end meanwhile.
+            // Packets wait in their queues, and those in time count for the silences that end meanwhile.
             self.handle(begin, Event::Timer);
         } else if self.silence_due(begin) || self.held_up(begin) {
             let adverts_wait = self.held_up(begin);
             self.hear(horizon, adverts_wait);
             self.adverts();
-            // Those due when the packets were read, not now: what came in after that is heard in the next turn, and
-            // nobody is taken for silent whose packet is there already.
+            // The timers due when the packets were read, not now: later packets are processed in the next turn, and no
+            // master is declared silent whose packet has arrived already.
             if self.timers_due(begin) {
                 self.handle(clock::now(), Event::Timer);
             }
         } else {
-            // These judge no silence, so they need not wait for what was received. At the time of the beginning: a
-            // silence that is over since then may have been broken by a packet that is there.
+            // These do not judge a silence, so they need not wait for received packets. With the time of the beginning:
+            // a silence that ended since then may have been broken by a packet in the queue.
             if self.timers_due(begin) {
                 self.handle(begin, Event::Timer);
             }
@@ -228,6 +230,10 @@ impl Driver {
             self.inputs();
         }
         self.reloaded();
+        if self.resize && !self.engine.is_occupied() {
+            self.resize = false;
+            self.sockets.resize(self.engine.receive_buffer());
+        }
         if !self.engine.is_occupied()
             && let Some(part) = self.looks.part(&self.engine, clock::now())
         {
@@ -246,23 +252,23 @@ impl Driver {
     /// A sign of life when it is time for one, or will be soon: one that goes with an advert costs no turn of its own.
     fn beat(&mut self) {
         let now = clock::now();
-        let period = self.scheduling.beat.unwrap_or(BEAT);
+        let period = self.beat;
         if self.beat_at <= now + period / 4 {
             (self.hooks.beat)();
             self.beat_at = now + period;
         }
     }
 
-    /// Under a flood there is always something to do. A real-time thread that never blocks keeps its processor from
-    /// everybody else and is ended by the kernel (RLIMIT_RTTIME).
+    /// Under a flood there is always something to do. A real-time thread that never blocks takes its processor from all
+    /// other processes and is killed by the kernel (RLIMIT_RTTIME).
     fn breathe(&mut self) {
-        if self.scheduling.priority.is_some() && clock::now().since(self.busy_since) > BUSY {
+        if self.class.stretch().is_some_and(|most| clock::now().since(self.busy_since) > most) {
             std::thread::sleep(BREATH);
             self.busy_since = clock::now();
         }
     }
 
-    /// Hands over what the other thread says. What is left after some is for the next turn.
+    /// Processes some messages of the other thread. The others are left for the next turn.
     fn inputs(&mut self) {
         for _ in 0..INPUTS {
             if self.work >= WORK || self.engine.is_occupied() {
@@ -284,6 +290,7 @@ impl Driver {
                     self.sockets.forget(index);
                     self.routers.remove(&index);
                 }
+                self.resize |= matches!(event, Event::Kernel(_) | Event::Link(_));
                 self.handle(now, event);
             }
             Input::Router { interface, forwards } => {
@@ -293,13 +300,14 @@ impl Driver {
                 let copies = |i: &crate::model::Instance| i.unicast().map_or(1, |u| u.peers.len());
                 let adverts = config.instances.iter().map(copies).sum();
                 self.reloading = Some(Reloading { adverts, scheduling });
+                self.resize = true;
                 self.handle(now, Event::Reload(config));
             }
             Input::Look { request } => self.looks.ask(request),
         }
     }
 
-    /// Says that a configuration is in force, once it is.
+    /// Reports that a configuration is in force, once it is.
     fn reloaded(&mut self) {
         if self.engine.is_occupied() {
             return;
@@ -308,32 +316,13 @@ impl Driver {
             self.actions.reserve(adverts);
             self.looks.restart();
             self.telling.restart();
-            self.schedule(scheduling);
+            self.class.set(scheduling.real_time);
+            self.beat = scheduling.beat.unwrap_or(BEAT);
             self.tell(Output::Reloaded);
         }
     }
 
-    fn schedule(&mut self, wanted: Scheduling) {
-        if let Some(nice) = wanted.nice.filter(|_| wanted.nice != self.scheduling.nice)
-            && let Err(e) = sched::nice(nice)
-        {
-            tracing::warn!("cannot use nice value {nice} for the real-time thread: {e}");
-        }
-        if wanted.priority != self.scheduling.priority {
-            let result = match wanted.priority {
-                Some(priority) => {
-                    sched::limit_real_time(RUNAWAY).and_then(|()| sched::real_time(priority))
-                }
-                None => sched::normal(),
-            };
-            if let Err(e) = result {
-                tracing::warn!("cannot use real-time priority {:?}: {e}", wanted.priority);
-            }
-        }
-        self.scheduling = wanted;
-    }
-
-    /// Hands one event to the engine and carries out what it asks for.
+    /// Passes one event to the engine and carries out its actions.
     fn handle(&mut self, now: Instant, event: Event<'_>) {
         self.actions.clear();
         self.engine.handle(now, event, &mut self.actions);
@@ -445,7 +434,7 @@ impl Driver {
             }
             return;
         }
-        // Operations on the kernel are never dropped; there are no more than addresses.
+        // Operations on the kernel are never dropped; their number is limited by that of addresses.
         if matches!(message, Output::Notify(_)) && self.backlog.len() >= NOTICES {
             self.lost_notices += 1;
             if self.lost_notices.is_power_of_two() {
@@ -459,7 +448,7 @@ impl Driver {
         self.backlog.push_back(message);
     }
 
-    /// Passes on what found no room, and what changed, as a part of a summary.
+    /// Sends messages that found no room, and the next part of a changed summary.
     fn flush(&mut self) {
         while let Some(message) = self.backlog.pop_front() {
             if let Err(message) = self.output.push(message) {

@@ -1,6 +1,6 @@
-//! Which programs `runner` can be asked for. It gets this list with its part of a configuration; others name a place in
-//! it and add what only they know, a state and a priority. So a process that has been taken over can have nothing
-//! executed but what the configuration names.
+//! The programs that `runner` can be asked to run. It gets this list with its part of a configuration; other processes
+//! refer to a number in it and add what only they know, a state and a priority. So a compromised process can only cause
+//! the execution of configured programs.
 
 use std::collections::BTreeMap;
 
@@ -10,23 +10,23 @@ use crate::base::Name;
 use crate::model::{self, CheckerKind, Command, Lvs, NotifyCommands};
 use crate::status::notice;
 
-/// The programs that one role can ask for, in an order that follows from its part of the configuration.
+/// The programs that one role can request, in an order that follows from its part of the configuration.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Catalogue(Vec<Entry>);
 
 /// One program.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entry {
-    /// What is announced by it, as the subject of a notice; empty for a program whose status matters.
+    /// The subject of the notices that run it; empty for a program whose status matters.
     pub subject: Name,
     pub command: Command,
-    /// It is told what changed: these words follow its own, then the state and the priority.
+    /// Whether it gets arguments about the change: these words follow its own, then the state and the priority.
     pub tells: Option<(Kind, Name)>,
-    /// How often it stands in the configuration.
+    /// How often it is used in the configuration.
     pub uses: u32,
 }
 
-/// What changed.
+/// What kind of object changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Kind {
     /// A virtual router.
@@ -35,34 +35,31 @@ pub enum Kind {
     Group,
 }
 
-/// What a program is told beside what the configuration says.
+/// The arguments of a program in addition to the configured ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Change {
-    /// What is announced.
     pub state: Announced,
     /// The priority; 0 for a group.
     pub priority: u8,
 }
 
-/// A place in a [`Catalogue`], and what is added.
+/// A number in a [`Catalogue`], and the added arguments.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Chosen {
-    /// The place.
     pub entry: u32,
-    /// For those that are told what changed.
+    /// For programs that get arguments about the change.
     pub change: Option<Change>,
 }
 
 macro_rules! announced {
     ($($name:ident = $word:literal,)+) => {
-        /// Words that notices announce.
+        /// The states that notices announce.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
         pub enum Announced {
             $(#[doc = concat!("`", $word, "`")] $name,)+
         }
 
         impl Announced {
-            /// The word.
             #[must_use]
             pub const fn word(self) -> &'static str {
                 match self {
@@ -70,7 +67,6 @@ macro_rules! announced {
                 }
             }
 
-            /// The one with this word.
             #[must_use]
             pub fn from_word(word: &str) -> Option<Self> {
                 match word {
@@ -95,7 +91,7 @@ announced! {
 }
 
 impl Kind {
-    /// As programs are told.
+    /// Its word in the arguments of programs.
     #[must_use]
     pub const fn word(self) -> &'static str {
         match self {
@@ -106,7 +102,7 @@ impl Kind {
 }
 
 impl Catalogue {
-    /// What `vrrp` can ask for.
+    /// The programs of `vrrp`.
     #[must_use]
     pub fn of_vrrp(vrrp: &model::Vrrp) -> Self {
         let mut all = Builder::default();
@@ -126,7 +122,7 @@ impl Catalogue {
         Self(all.entries)
     }
 
-    /// What `checker` can ask for.
+    /// The programs of `checker`.
     #[must_use]
     pub fn of_checker(lvs: &Lvs) -> Self {
         let mut all = Builder::default();
@@ -160,13 +156,12 @@ impl Catalogue {
         Self(all.entries)
     }
 
-    /// The one at this place.
     #[must_use]
     pub fn entry(&self, place: u32) -> Option<&Entry> {
         self.0.get(place as usize)
     }
 
-    /// The command that was chosen, complete; none if it is not in the list or what is added does not belong to it.
+    /// The complete chosen command; none if it is not in the list or the added arguments do not fit.
     #[must_use]
     pub fn command(&self, chosen: Chosen) -> Option<Command> {
         let Entry { command, tells, .. } = self.entry(chosen.entry)?;
@@ -225,7 +220,7 @@ fn key(subject: &Name, command: &Command, tells: bool) -> Vec<u8> {
     postcard::to_stdvec(&(subject, command, tells)).unwrap_or_default()
 }
 
-/// A catalogue as who asks needs it: from a command to its place.
+/// A catalogue for the requesting side: from a command to its number.
 #[derive(Debug, Default)]
 pub struct Index {
     catalogue: Catalogue,
@@ -235,14 +230,14 @@ pub struct Index {
 
 #[derive(Debug)]
 struct Subject {
-    /// Any program of it.
+    /// Any program of the subject.
     about: u32,
-    /// The one that is told what changed.
+    /// The program that gets arguments about the change.
     told: Option<u32>,
 }
 
 impl Index {
-    /// Of this catalogue.
+    /// Indexes a catalogue.
     #[must_use]
     pub fn new(catalogue: Catalogue) -> Self {
         let (mut places, mut subjects) = (BTreeMap::new(), BTreeMap::<Name, Subject>::new());
@@ -259,13 +254,13 @@ impl Index {
         Self { catalogue, places, subjects }
     }
 
-    /// A place with this subject, which stands for it.
+    /// A number with this subject, which represents it.
     #[must_use]
     pub fn about(&self, subject: &Name) -> Option<u32> {
         self.subjects.get(subject).map(|subject| subject.about)
     }
 
-    /// The place of a command, and what was added to it.
+    /// The number of a command, and its added arguments.
     #[must_use]
     pub fn choose(&self, subject: &Name, command: &Command) -> Option<Chosen> {
         if let Some(place) = self.places.get(&key(subject, command, false)) {
@@ -277,7 +272,7 @@ impl Index {
         let state = Announced::from_word(&text(state)?)?;
         let priority = text(priority)?.parse().ok()?;
         let chosen = Chosen { entry: place, change: Some(Change { state, priority }) };
-        // Whatever else it is, it is not what the configuration says.
+        // Any other command is not the configured one.
         (self.catalogue.command(chosen).as_ref() == Some(command)).then_some(chosen)
     }
 }
@@ -333,7 +328,7 @@ mod tests {
         let subject = Name::from("instance A");
         for command in [
             sample::command("/bin/sh"),
-            // That of another subject.
+            // A command of another subject.
             sample::command("/bin/check"),
             told(&any, &["INSTANCE", "B", "MASTER", "200"]),
             told(&any, &["GROUP", "A", "MASTER", "200"]),
@@ -349,7 +344,7 @@ mod tests {
         let change = Some(Change { state: Announced::Master, priority: 1 });
         assert_eq!(catalogue.command(Chosen { entry: 4, change: None }), None);
         assert_eq!(catalogue.command(Chosen { entry: u32::MAX, change: None }), None);
-        // One that is told nothing gets no words, one that is told something gets them.
+        // A program without such arguments must not get any, one with them must.
         assert_eq!(catalogue.command(Chosen { entry: 1, change }), None);
         assert_eq!(catalogue.command(Chosen { entry: 2, change: None }), None);
     }

@@ -13,18 +13,18 @@ use crate::sys::memfd;
 const INLINE: u8 = 0;
 /// The value is in sealed memory, the first descriptor.
 const BULK: u8 = 1;
-/// What is longer travels in sealed memory.
+/// Longer values are sent in sealed memory. In octets.
 const LONGEST_INLINE: usize = 16 << 10;
-/// What is longer still is refused, unless who receives says otherwise.
+/// Longer values than this are refused, unless the receiver sets another limit. In octets.
 pub const LONGEST_BULK: usize = 512 << 20;
 
-/// Room that [`receive`] needs.
+/// Size of the buffer that [`receive`] needs, in octets.
 pub const BUFFER: usize = LONGEST_INLINE + 1;
 
 /// Why a message was not sent.
 #[derive(Debug, thiserror::Error)]
 pub enum SendError {
-    /// The peer has not read what came before. The message may be sent again later.
+    /// The peer has not read earlier messages. The message may be sent again later.
     #[error("the peer does not read")]
     Full,
     /// The peer is gone.
@@ -41,18 +41,18 @@ pub enum SendError {
 /// Why there is no message.
 #[derive(Debug, thiserror::Error)]
 pub enum ReceiveError {
-    /// None has come yet.
+    /// None has arrived yet.
     #[error("no message has come yet")]
     Empty,
-    /// One came that makes no sense. It is lost; the next one can be taken.
-    #[error("a message that makes no sense: {0}")]
+    /// An invalid one arrived. It is dropped; the next one can be received.
+    #[error("invalid message: {0}")]
     Bad(&'static str),
     /// Something else.
     #[error("receiving a message: {0}")]
     Io(io::Error),
 }
 
-/// A message on its way.
+/// An encoded message.
 pub struct Encoded {
     packet: Vec<u8>,
     fds: Vec<OwnedFd>,
@@ -61,7 +61,7 @@ pub struct Encoded {
 /// Prepares `value` for sending, with the descriptors `fds`, at most seven.
 ///
 /// # Errors
-/// When there is no memory for it.
+/// If there is no memory for it.
 pub fn encode<T: Serialize>(value: &T, mut fds: Vec<OwnedFd>) -> Result<Encoded, SendError> {
     if fds.len() >= MOST_FDS {
         return Err(SendError::Io(io::ErrorKind::InvalidInput.into()));
@@ -103,10 +103,10 @@ fn put(channel: &Channel, packet: &[u8], fds: &[BorrowedFd<'_>]) -> Result<(), S
     })
 }
 
-/// Takes the next message; none when the peer is gone. `buffer` has at least [`BUFFER`] octets.
+/// Receives the next message; none if the peer is gone. `buffer` has at least [`BUFFER`] octets.
 ///
 /// # Errors
-/// `Empty` when none has come yet, `Bad` for one that makes no sense.
+/// `Empty` if none has arrived yet, `Bad` for an invalid one.
 pub fn receive<T: DeserializeOwned>(
     channel: &Channel,
     buffer: &mut [u8],
@@ -139,7 +139,7 @@ pub fn receive_within<T: DeserializeOwned>(
 /// The value of a packet.
 ///
 /// # Errors
-/// `Bad` when it makes no sense.
+/// `Bad` if it is invalid.
 #[doc(hidden)]
 pub fn decode<T: DeserializeOwned>(
     packet: &[u8],
@@ -167,7 +167,7 @@ fn decode_within<T: DeserializeOwned>(
 /// The value in postcard's encoding; all octets must belong to it.
 ///
 /// # Errors
-/// `Bad` when it makes no sense.
+/// `Bad` if it is invalid.
 #[doc(hidden)]
 pub fn open<T: DeserializeOwned>(body: &[u8]) -> Result<T, ReceiveError> {
     match postcard::take_from_bytes(body) {

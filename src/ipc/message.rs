@@ -7,9 +7,9 @@ use serde::{Deserialize, Serialize};
 
 use super::catalogue::{Announced, Catalogue, Chosen};
 use crate::base::Name;
-use crate::model::tracker::TrackFile;
+use crate::model::tracker::{TrackFile, TrackProcess};
 use crate::model::{self, Global, Lvs};
-use crate::status::{MailText, RunEnd, check, daemon, vrrp};
+use crate::status::{MailText, ProcessReport, RunEnd, check, daemon, vrrp};
 
 /// A role of the daemon, each a process of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -54,8 +54,8 @@ impl core::fmt::Display for RoleName {
     }
 }
 
-/// From the supervisor to a role that runs on. A role starts with `Prepare` and `Apply`; a reload is the same
-/// pair again. `api` gets no configuration. Roles work on these very values: they are not declared a second time.
+/// From the supervisor to a role that keeps running. A role starts with `Prepare` and `Apply`; a reload is the same
+/// pair again. `api` gets no configuration. Roles work on these values directly: messages are declared only once.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum ToRole {
     /// Decode the part of the configuration that comes as descriptor (sealed memory, one of [`VrrpPart`],
@@ -64,63 +64,63 @@ pub enum ToRole {
         /// Number of the configuration.
         generation: u32,
     },
-    /// Carry out what was prepared; answer with `Applied`.
+    /// Apply what was prepared; answer with `Applied`.
     Apply { generation: u32 },
     /// Forget what was prepared.
     Abandon { generation: u32 },
     /// A channel to another role comes as descriptor. It replaces the last one.
     Connect(RoleName),
-    /// Before the first `Prepare`: what the last process of this role told.
+    /// Before the first `Prepare`: what the previous process of this role reported.
     Resume(Memory),
     /// For `vrrp`: whether the kernel's IPVS can be written, as `checker` found.
     Ipvs { works: bool },
-    /// Leave in good order, answer with `Done` and end.
+    /// Stop in good order, answer with `Done` and exit.
     Stop {
-        /// Leave what is in the kernel as it is (`--dont-release-vrrp`, `--dont-release-ipvs`).
+        /// Leave the kernel's objects as they are (`--dont-release-vrrp`, `--dont-release-ipvs`).
         keep: bool,
     },
-    /// Log what was counted.
+    /// Log the counters.
     Count,
-    /// For `api`: the answer to its question.
+    /// For `api`: the answer to its request.
     Answer(Answer),
 }
 
 /// From a role to the supervisor.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum FromRole {
-    /// The thread that matters took another turn.
+    /// A heartbeat of the thread that matters.
     Alive,
-    /// Decoded what was to be prepared.
+    /// The part of the configuration is decoded.
     Ready { generation: u32 },
-    /// Cannot carry it out.
+    /// It cannot be applied.
     Refused { generation: u32, reason: String },
-    /// Carried it out, or began to.
+    /// It has been applied, or this has begun.
     Applied { generation: u32 },
-    /// What its next process should know.
+    /// State for its next process.
     Remember(Memory),
-    /// From `checker`: whether the kernel's IPVS can be written; when that is news.
+    /// From `checker`: whether the kernel's IPVS can be written; sent when it changes.
     Ipvs { works: bool },
     /// The channel of the last `Connect` to this role cannot be used: another one is needed.
     Unconnected(RoleName),
-    /// From `api`: a question to the supervisor.
+    /// From `api`: a request to the supervisor.
     Ask(Question),
-    /// Somebody sent this role a signal that asks for a reload.
+    /// This role received the signal that requests a reload.
     ReloadWanted,
-    /// Everything is undone; the process ends next.
+    /// Everything is undone; the process exits next.
     Done,
 }
 
-/// What the supervisor keeps of a role for its next process.
+/// The state of a role that the supervisor stores for its next process.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Memory {
     /// Of `vrrp`.
     Vrrp(vrrp::Summary),
-    /// Of `checker`: a [`check::Summary`] as [`Self::of_checker`] makes it. The supervisor looks at none of it.
+    /// Of `checker`: a [`check::Summary`] as [`Self::of_checker`] makes it. The supervisor does not decode it.
     Checker(Box<[u8]>),
 }
 
 impl Memory {
-    /// What `checker` remembers.
+    /// The state of `checker`.
     #[must_use]
     pub fn of_checker(summary: &check::Summary) -> Self {
         // Plain structures can always be encoded.
@@ -128,27 +128,27 @@ impl Memory {
     }
 }
 
-/// From `api` to whoever knows: the supervisor, `vrrp`, `checker`. Several may be under way at a time.
+/// From `api` to the supervisor, `vrrp` or `checker`. Several may be pending at a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Question {
-    /// Comes back with the answer; never used twice by one process.
+    /// Repeated in the answer; never used twice by one process.
     pub id: u64,
     pub ask: Ask,
 }
 
-/// What can be asked for.
+/// What can be requested.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Ask {
     /// A full view of the state.
     State,
 }
 
-/// To `api`. There is none to a question that the asked process has no room for: who asks has a deadline.
+/// To `api`. A request for which the process has no room is not answered: the requester has a deadline.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Answer {
-    /// That of the question.
+    /// The id of the request.
     pub id: u64,
-    /// What was asked for.
+    /// The requested state.
     pub told: Told,
 }
 
@@ -163,35 +163,37 @@ pub enum Told {
     Checker(Box<check::Check>),
 }
 
-/// What `vrrp` carries out.
+/// The part of `vrrp`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct VrrpPart {
-    /// What belongs to the daemon as a whole.
+    /// Settings of the daemon as a whole.
     pub global: Global,
     /// Virtual routers and what they track.
     pub vrrp: model::Vrrp,
 }
 
-/// What `checker` carries out.
+/// The part of `checker`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct CheckerPart {
-    /// What belongs to the daemon as a whole.
+    /// Settings of the daemon as a whole.
     pub global: Global,
     /// Virtual servers.
     pub lvs: Lvs,
 }
 
-/// What `runner` carries out.
+/// The part of `runner`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct RunnerPart {
-    /// What belongs to the daemon as a whole.
+    /// Settings of the daemon as a whole.
     pub global: Global,
-    /// Programs that `vrrp` can ask for.
+    /// Programs that `vrrp` can request.
     pub vrrp: Catalogue,
-    /// Programs that `checker` can ask for.
+    /// Programs that `checker` can request.
     pub checker: Catalogue,
-    /// Files whose numbers `vrrp` is told.
+    /// Files whose numbers are reported to `vrrp` and `checker`.
     pub files: Vec<TrackFile>,
+    /// Processes of which `vrrp` is told whether they run.
+    pub processes: Vec<TrackProcess>,
 }
 
 /// From the supervisor to `config`: read this, answer once with [`FromConfig`], end.
@@ -203,22 +205,22 @@ pub struct LoadRequest {
     pub id: Option<String>,
     /// `--all-config`: every check of included files is on.
     pub all_checks: bool,
-    /// Log the configuration as it is understood (`--dump-conf`).
+    /// Log the parsed configuration (`--dump-conf`).
     pub dump: bool,
     /// Octets of memory that reading the configuration in force took; 0 at the start.
     pub memory: u32,
     /// What the configuration in force is known to leave out; none at the start.
     pub known: Option<BTreeSet<String>>,
-    /// `reload_check_config` of the configuration in force: the file for what a test reports. A reload is refused for
-    /// any of it.
+    /// `reload_check_config` of the configuration in force: the file for the messages of a test. Any of them refuses a
+    /// reload.
     pub check: Option<Box<[u8]>>,
 }
 
 /// From `config` to the supervisor.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum FromConfig {
-    /// The verdict, and what there is to say about it, for the supervisor to log: the service manager may no longer know
-    /// whose a line is of a process that has ended. With it, when the configuration can be carried out, come three descriptors: sealed memory
+    /// The verdict, and remarks for the supervisor to log: the service manager may no longer be able to attribute lines
+    /// of a process that has ended. If the configuration can be used, three descriptors are sent with it: sealed memory
     /// with a [`VrrpPart`], a [`CheckerPart`] and a [`RunnerPart`].
     Loaded(Box<LoadReport>, Vec<Remark>),
 }
@@ -232,30 +234,30 @@ pub struct Remark {
     pub text: String,
 }
 
-/// What became of a configuration.
+/// The result of reading a configuration.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LoadReport {
     /// Whether the daemon can run with it at all.
     pub usable: bool,
-    /// Problems for which a reload is refused; of the start, those for which another file would be.
+    /// Number of problems for which a reload is refused; at the start, for which another file would be.
     pub errors: u32,
     /// The first of them, as one line.
     pub first_error: Option<String>,
-    /// What is left out, by its meaning.
+    /// The errors, identified by their meaning.
     pub mistakes: BTreeSet<String>,
-    /// Virtual routers that the text asks for, with those that are left out.
+    /// Number of configured virtual routers, including those that are left out.
     pub asked: u32,
-    /// Virtual routers that are carried out.
+    /// Number of usable virtual routers.
     pub instances: u32,
-    /// Senders whose sequence numbers these remember at most.
+    /// Largest number of senders whose sequence numbers these remember.
     pub senders: u32,
     /// The shortest interval between adverts of these.
     pub advert_interval: Option<Duration>,
-    /// The status with which a configuration test would exit.
+    /// The exit status of a configuration test.
     pub exit_status: u8,
     /// The first thing that stops a start, or else the first error, or else the first warning, as one line.
     pub first: Option<String>,
-    /// What belongs to the daemon as a whole.
+    /// Settings of the daemon as a whole.
     pub global: Global,
     /// Which roles it needs.
     pub needs: Needs,
@@ -266,11 +268,11 @@ pub struct LoadReport {
 /// Which roles a configuration needs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Needs {
-    /// There are instances or static addresses.
+    /// There are instances, static addresses or the like, or BFD sessions.
     pub vrrp: bool,
     /// There are virtual servers.
     pub checker: bool,
-    /// An instance or a group runs programs, sends mail or tracks what `runner` looks at.
+    /// An instance or a group runs programs, sends mail or tracks files.
     pub vrrp_runner: bool,
     /// A virtual server runs programs or sends mail.
     pub checker_runner: bool,
@@ -281,23 +283,23 @@ pub struct Needs {
 pub enum ToRunner {
     /// Run a program whose status matters; answered with `Ran`. Several run side by side.
     Run {
-        /// Comes back with the answer.
+        /// Repeated in the answer.
         run: u64,
-        /// Number of the configuration that names it.
+        /// Number of the configuration that contains it.
         generation: u32,
-        /// Its place in the catalogue.
+        /// Its number in the catalogue.
         program: u32,
-        /// When to end it.
+        /// Its time limit.
         timeout: Duration,
     },
-    /// End the program of a `Run` that nobody waits for any more. Its answer comes all the same.
+    /// Terminate the program of a `Run` whose result is not needed any more. It is answered nevertheless.
     End { run: u64 },
-    /// Carry out a part of a notice; answered with `Delivered`. A descriptor that comes along is a process that the
-    /// last runner started for it: nothing of this subject runs beside it.
+    /// Deliver a part of a notice; answered with `Delivered`. A descriptor sent with it is a process that the previous
+    /// runner started for it: no other program of this subject runs beside it.
     Notice {
-        /// Comes back with the answer; never used twice by one process.
+        /// Repeated in the answer; never used twice by one process.
         id: u64,
-        /// What to do.
+        /// What to deliver.
         deliver: Deliver,
     },
 }
@@ -305,21 +307,20 @@ pub enum ToRunner {
 /// A part of a `status::Notice`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Deliver {
-    /// Run programs one after the other; those of one subject in the order they came.
+    /// Run programs one after the other; those of one subject in the order of arrival.
     Programs {
-        /// Number of the configuration that names them.
+        /// Number of the configuration that contains them.
         generation: u32,
-        /// What the notice is about, as the place of any program with this subject.
+        /// The subject of the notice, as the number of any program with this subject.
         about: u32,
-        /// The state announced.
         state: Announced,
         programs: Vec<Chosen>,
-        /// How long each may take.
+        /// Time limit of each.
         limit: Option<Duration>,
     },
     /// Send a mail.
     Mail(MailText),
-    /// Write a line to the FIFOs that the role's lines go to; without its end.
+    /// Write a line, given without newline, to the FIFOs for the role's lines.
     Line(Box<str>),
 }
 
@@ -328,15 +329,17 @@ pub enum Deliver {
 pub enum FromRunner {
     /// A `Run` ended.
     Ran { run: u64, end: RunEnd },
-    /// A program of a `Notice` runs; its process comes as descriptor. It is not to be run again.
+    /// A program of a `Notice` runs; its process is sent as descriptor. It must not be run again.
     Began {
         id: u64,
-        /// Position in its list.
+        /// Its position in the list.
         command: u32,
     },
-    /// A `Notice` is done with, well or not.
+    /// A `Notice` is finished, successfully or not.
     Delivered { id: u64 },
-    /// The numbers in `track_file`s. Told of each when a configuration comes into force and when the channel is made, and
-    /// whenever it changes.
+    /// The numbers in `track_file`s. Sent for each file when a configuration comes into force and when the channel is
+    /// created, and whenever a number changes.
     Files(Vec<(Name, i32)>),
+    /// Whether `vrrp_track_process`es run: as above.
+    Processes(Vec<ProcessReport>),
 }

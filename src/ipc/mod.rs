@@ -1,9 +1,9 @@
-//! What the processes of one daemon say to each other, and how it travels.
+//! The messages between the processes of one daemon, and their transport.
 //!
-//! The supervisor makes a pair of connected sockets for each two roles that talk. A message is one packet: one
-//! octet for its form and the value in postcard's encoding, descriptors beside it. Nobody waits for a peer that
-//! is slow or gone; what to do with a message that cannot be sent is the sender's business. What a peer sends is
-//! not trusted: a message that cannot be decoded is counted and dropped.
+//! The supervisor creates a pair of connected sockets for each two roles that communicate. A message is one packet: one
+//! octet for its form, the value in postcard's encoding, and attached descriptors. No process waits for a peer that is
+//! slow or gone; the sender decides what to do with a message that cannot be sent. Received data is not trusted: a
+//! message that cannot be decoded is counted and dropped.
 #![allow(
     clippy::disallowed_methods,
     clippy::disallowed_types,

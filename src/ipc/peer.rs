@@ -13,7 +13,7 @@ use super::frame::{self, Encoded, ReceiveError, SendError};
 use crate::sys::aio::Async;
 use crate::sys::channel::Channel;
 
-/// Messages that wait for a slow peer, beyond what the kernel holds.
+/// Messages that wait for a slow peer, in addition to the kernel's queue.
 const WAITING: usize = 256;
 
 /// From one attempt to send to the next, where the runtime cannot tell when there is room.
@@ -27,28 +27,28 @@ pub struct Peer<Out, In> {
     buffer: Box<[u8]>,
     waiting: VecDeque<Encoded>,
     gone: bool,
-    /// Messages that made no sense.
+    /// Number of invalid messages.
     bad: u64,
-    /// The longest value in sealed memory that is taken, in octets.
+    /// The longest accepted value in sealed memory, in octets.
     longest: usize,
-    /// Length of the last value.
+    /// Length of the last value in octets.
     length: usize,
     types: PhantomData<fn(Out) -> In>,
 }
 
-/// What [`Peer::hear`] heard.
+/// The result of [`Peer::hear`].
 #[derive(Debug)]
 pub enum Heard<In> {
-    /// A message, and what came with it.
+    /// A message with its descriptors.
     Message(In, Vec<OwnedFd>),
-    /// One that made no sense; it was dropped.
+    /// An invalid message; it was dropped.
     Nonsense,
     /// The peer is gone.
     End,
 }
 
 impl<Out: Serialize, In: DeserializeOwned> Peer<Out, In> {
-    /// Uses this end.
+    /// Takes this end of a channel.
     ///
     /// # Errors
     /// Those of `epoll_ctl(2)`.
@@ -70,8 +70,8 @@ impl<Out: Serialize, In: DeserializeOwned> Peer<Out, In> {
     /// lives.
     ///
     /// # Errors
-    /// `Gone` when the peer is gone, `Full` when it has not read for so long that 256 messages wait: it is as
-    /// good as dead then.
+    /// `Gone` if the peer does not read any more: what it sent before its end can still be received. `Full` if it has not
+    /// read for so long that 256 messages wait: it counts as hung then.
     pub fn post(&mut self, value: &Out, fds: Vec<OwnedFd>) -> Result<(), SendError> {
         if self.gone {
             return Err(SendError::Gone);
@@ -90,10 +90,10 @@ impl<Out: Serialize, In: DeserializeOwned> Peer<Out, In> {
         Ok(())
     }
 
-    /// Sends `value` now or not at all. For messages that the next one makes up for.
+    /// Sends `value` now or not at all. For messages that the next one supersedes.
     ///
     /// # Errors
-    /// `Full` when the peer is slow, `Gone` when it is gone.
+    /// `Full` if the peer is slow, `Gone` if it is gone.
     pub fn offer(&mut self, value: &Out) -> Result<(), SendError> {
         if self.gone {
             return Err(SendError::Gone);
@@ -108,24 +108,24 @@ impl<Out: Serialize, In: DeserializeOwned> Peer<Out, In> {
     /// A second handle on the channel, for a thread without a runtime.
     ///
     /// # Errors
-    /// When the process has no descriptor left.
+    /// If the process has no descriptor left.
     pub fn duplicate(&self) -> io::Result<Channel> {
         self.channel.inner().duplicate()
     }
 
-    /// From now on longer values than this are refused unread: what is decoded takes several times the memory.
+    /// Refuses longer values unread from now on: decoding takes several times the memory. In octets.
     pub fn limit(&mut self, longest: usize) {
         self.longest = longest;
     }
 
-    /// Octets of the message that came last.
+    /// Length of the last message in octets.
     #[must_use]
     pub const fn length(&self) -> usize {
         self.length
     }
 
-    /// The next message; none when the peer is gone. Sends what waits meanwhile. Nothing is lost when the future
-    /// is dropped.
+    /// The next message; none if the peer is gone. Sends waiting messages meanwhile. Nothing is lost when the future is
+    /// dropped.
     pub async fn next(&mut self) -> Option<(In, Vec<OwnedFd>)> {
         loop {
             match self.hear().await {
@@ -136,7 +136,7 @@ impl<Out: Serialize, In: DeserializeOwned> Peer<Out, In> {
         }
     }
 
-    /// The same, told of messages that made no sense as well: for who must not be kept busy by them.
+    /// The same, but also reports invalid messages: for a receiver that must not be kept busy by them.
     pub async fn hear(&mut self) -> Heard<In> {
         if self.gone {
             return Heard::End;
@@ -150,10 +150,13 @@ impl<Out: Serialize, In: DeserializeOwned> Peer<Out, In> {
                 tokio::select! {
                     biased;
                     answer = take::<In>(&self.channel, &mut self.buffer, longest) => answer,
-                    more = flush(&self.channel, self.room.as_ref(), &mut self.waiting) => match more {
-                        Ok(()) => continue,
-                        Err(_) => Ok(None),
-                    },
+                    more = flush(&self.channel, self.room.as_ref(), &mut self.waiting) => {
+                        // It reads no more, but what it said before its end is still to be read.
+                        if more.is_err() {
+                            self.waiting.clear();
+                        }
+                        continue;
+                    }
                 }
             };
             match answer {
@@ -167,7 +170,7 @@ impl<Out: Serialize, In: DeserializeOwned> Peer<Out, In> {
                 }
                 Err(ReceiveError::Bad(why)) => {
                     self.bad += 1;
-                    // A peer gone wild must not fill the log.
+                    // A runaway peer must not fill the log.
                     if self.bad.is_power_of_two() {
                         tracing::warn!(
                             "dropped a message from another process ({why}), {} so far",
@@ -185,7 +188,7 @@ impl<Out: Serialize, In: DeserializeOwned> Peer<Out, In> {
         }
     }
 
-    /// Waits until nothing waits for the peer any more, or it is gone.
+    /// Waits until all messages to the peer are sent, or it is gone.
     pub async fn drain(&mut self) {
         while !self.waiting.is_empty() && !self.gone {
             self.watch_room();
@@ -205,14 +208,14 @@ impl<Out: Serialize, In: DeserializeOwned> Peer<Out, In> {
     }
 }
 
-/// The next message of a peer that may not be there; none when it is gone. Descriptors are closed.
+/// The next message of a peer that may not exist; none if it is gone. Descriptors are closed.
 pub async fn next<Out: Serialize, In: DeserializeOwned>(
     peer: &mut Option<Peer<Out, In>>,
 ) -> Option<In> {
     next_with_fd(peer).await.map(|(message, _)| message)
 }
 
-/// The same, with the first descriptor that comes along.
+/// The same, with the first descriptor sent with it.
 pub async fn next_with_fd<Out: Serialize, In: DeserializeOwned>(
     peer: &mut Option<Peer<Out, In>>,
 ) -> Option<(In, Option<OwnedFd>)> {
@@ -261,7 +264,7 @@ async fn flush(
     };
     match sent {
         Err(SendError::Gone) => Err(SendError::Gone),
-        // Sent, or a message that can never be sent: neither waits any longer.
+        // Sent, or can never be sent: in both cases it is removed from the queue.
         _ => {
             waiting.pop_front();
             Ok(())
@@ -302,7 +305,7 @@ mod tests {
                     assert_eq!(b.next().await.unwrap().0, expected);
                 }
             };
-            // `next` sends what waits although nothing comes in.
+            // `next` sends waiting messages although nothing arrives.
             tokio::select! {
                 () = reader => {}
                 _ = a.next() => panic!("nothing was sent"),
@@ -326,6 +329,23 @@ mod tests {
             a.post(&5, Vec::new()).unwrap();
             assert_eq!(b.next().await.unwrap().0, 5);
             assert_eq!(b.bad, 1);
+        });
+    }
+
+    #[test]
+    fn the_last_words_of_a_peer_are_heard_by_one_who_has_something_to_say() {
+        run(|(mut a, mut b)| async move {
+            while b.waiting.is_empty() {
+                b.post(&vec![0; 1000], Vec::new()).unwrap();
+            }
+            a.post(&1, Vec::new()).unwrap();
+            a.post(&2, Vec::new()).unwrap();
+            assert_eq!(b.next().await.unwrap().0, 1);
+            drop(a);
+            let flushed = flush(&b.channel, b.room.as_ref(), &mut b.waiting).await;
+            assert!(matches!(flushed, Err(SendError::Gone)), "{flushed:?}");
+            assert_eq!(b.next().await.unwrap().0, 2);
+            assert!(b.next().await.is_none());
         });
     }
 

@@ -1,13 +1,14 @@
-//! What the kernel is asked for and what it tells, over netlink.
+//! Requests to the kernel and its events, over netlink.
 //!
-//! Writers carry out operations of `plan` in order, each with its answer; monitors tell what
-//! others did. What to do about either is left to the engines.
+//! Writers carry out operations of `plan` in order, each with its answer; monitors report changes
+//! by other programs. The engines decide what to do about them.
 #![allow(
     clippy::disallowed_methods,
     clippy::disallowed_types,
     reason = "part of the shell: works on sockets"
 )]
 
+pub mod connector;
 pub mod ipvs;
 pub mod monitor;
 pub mod netlink;

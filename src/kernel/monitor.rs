@@ -1,6 +1,6 @@
-//! What happens to links and objects, told by the kernel as it happens.
+//! Events of the kernel about links and objects.
 //!
-//! The monitor has a socket of its own with a large queue. If the queue overruns all the same, or at the start, a
+//! The monitor has a socket of its own with a large queue. If the queue overruns nevertheless, and at the start, a
 //! snapshot is taken; nothing is ever guessed.
 
 use std::collections::BTreeMap;
@@ -28,9 +28,9 @@ const RTM_GETLINK: u16 = 18;
 const LINKS: u32 = 1;
 /// Size of the queue: some 10,000 events.
 const QUEUE: usize = 8 << 20;
-/// Datagrams read at once before others get their turn.
+/// Number of datagrams read before other work gets its turn.
 const SLICE: usize = 64;
-/// Attempts for a snapshot that did not change while it was taken.
+/// Attempts to take a snapshot during which nothing changes.
 const ATTEMPTS: u32 = 5;
 
 const IFLA_ADDRESS: u16 = 1;
@@ -45,9 +45,8 @@ const IFF_NOARP: u32 = 0x80;
 pub enum Change {
     /// A link appeared or changed.
     Link(Link),
-    /// A link is gone.
     LinkGone(IfIndex),
-    /// An object appeared or is gone.
+    /// An object was added, changed or removed.
     Object(plan::Change),
     /// Events were lost: take a snapshot.
     Lost,
@@ -58,22 +57,22 @@ pub struct Monitor {
     socket: Async<Socket>,
     /// Port of the writer.
     writer: u32,
-    /// What was told last of each link: most events about links change nothing that matters here.
+    /// The last reported state of each link: most events about links change nothing relevant.
     links: BTreeMap<IfIndex, Link>,
-    /// What is listened to beside links and addresses.
+    /// The subscriptions besides links and addresses.
     watch: Watch,
-    /// A view was handed out.
+    /// A snapshot was returned.
     seen: bool,
     buffer: Vec<u8>,
 }
 
-/// What taking a snapshot led to.
+/// The result of taking a snapshot.
 #[derive(Debug)]
 pub struct View {
-    /// None when the kernel's tables changed during each attempt: a part of what is there may be missing in all of them,
-    /// so what is known stays. The first view, without which nothing begins, is made of all attempts then.
+    /// None if the kernel's tables changed during each attempt: objects may be missing in all of them, so the known
+    /// state is kept. The first snapshot, without which nothing starts, is combined from all attempts in this case.
     pub snapshot: Option<Snapshot>,
-    /// Another one must be taken soon.
+    /// Another snapshot must be taken soon.
     pub again: bool,
 }
 
@@ -81,13 +80,13 @@ impl Monitor {
     /// Listens from now on. `writer` is the port of the socket whose requests are our own.
     ///
     /// # Errors
-    /// When the process has no descriptor left.
+    /// If the process has no descriptor left.
     pub fn open(writer: u32) -> io::Result<Self> {
         let mut socket = Socket::new(NETLINK_ROUTE)?;
         socket.set_non_blocking(true)?;
-        // Needs NET_ADMIN; with less, the kernel's own limit holds and a snapshot is taken more often.
+        // Needs NET_ADMIN; without it the kernel's default limit applies and snapshots are taken more often.
         let _ = setsockopt(&socket, sockopt::RcvBufForce, &QUEUE);
-        // Without it each route of others wakes this process, and nothing else is different.
+        // Without it each foreign route wakes this process; there is no other difference.
         let _ = bpf::only_routes_of(&socket, PROTOCOL_MARK);
         socket.bind(&SocketAddr::new(0, 0))?;
         for group in object::GROUPS.into_iter().chain([LINKS]) {
@@ -103,10 +102,15 @@ impl Monitor {
         })
     }
 
-    /// Listens to other kinds of objects than before. True when a snapshot must be taken: there is news to be had.
+    /// Sets the length of the queue for events to `wanted` octets, but of 8 MiB at least; see [`netlink::resize`].
+    pub fn resize(&self, wanted: Option<u32>, force: bool) {
+        super::netlink::resize(self.socket.inner(), QUEUE, wanted, force);
+    }
+
+    /// Changes the subscribed kinds of objects. True if a snapshot must be taken to learn their state.
     ///
     /// # Errors
-    /// When the socket refuses.
+    /// If the socket refuses.
     pub fn watch(&mut self, watch: Watch) -> io::Result<bool> {
         let before = core::mem::replace(&mut self.watch, watch);
         let socket = self.socket.inner();
@@ -123,7 +127,7 @@ impl Monitor {
     /// Waits for events and appends them to `changes`. Nothing is lost when the future is dropped.
     ///
     /// # Errors
-    /// When the socket fails for another reason than an overrun.
+    /// If the socket fails for a reason other than an overrun.
     pub async fn next(&mut self, changes: &mut Vec<Change>) -> io::Result<()> {
         let Self { socket, writer, links, buffer, .. } = self;
         socket
@@ -139,11 +143,11 @@ impl Monitor {
             .await
     }
 
-    /// Takes a snapshot with the writer's socket. Events that wait are dropped before: the snapshot holds what they
-    /// tell.
+    /// Takes a snapshot with the writer's socket. Waiting events are dropped before: the snapshot includes their
+    /// effect.
     ///
     /// # Errors
-    /// What the kernel answers.
+    /// The kernel's error.
     pub fn snapshot(&mut self, requests: &mut Requests) -> Result<View, RequestError> {
         self.drop_waiting();
         let watch = self.watch;
@@ -159,7 +163,7 @@ impl Monitor {
         Ok(self.view(taken))
     }
 
-    /// What may be believed of a snapshot that is whole or not.
+    /// The usable part of a snapshot that is consistent or not.
     fn view(&mut self, (snapshot, whole): (Snapshot, bool)) -> View {
         if !whole && self.seen {
             return View { snapshot: None, again: true };
@@ -176,7 +180,7 @@ impl Monitor {
     }
 
     fn drop_waiting(&mut self) {
-        // Bounded: events may come in faster than they are read.
+        // Bounded: events may arrive faster than they are read.
         for _ in 0..100_000 {
             match self.socket.inner().recv(&mut self.buffer.as_mut_slice(), 0) {
                 Ok(_) => {}
@@ -187,8 +191,8 @@ impl Monitor {
     }
 }
 
-/// Lists until nothing changed meanwhile, and says whether that was so. If not, everything that was seen is joined: what
-/// one attempt misses another one has, and what went meanwhile is told by events that are yet to be read.
+/// Lists until nothing changes meanwhile, and returns whether that succeeded. If not, the results of all attempts are
+/// joined: what one attempt misses another one has, and removals are reported by events still to be read.
 fn settled<E>(
     mut list: impl FnMut() -> Result<(Snapshot, bool), E>,
 ) -> Result<(Snapshot, bool), E> {
@@ -205,7 +209,7 @@ fn settled<E>(
     Ok((all, false))
 }
 
-/// Puts newer ones in their places, and those that are not known behind them.
+/// Replaces known elements by newer ones, and appends unknown ones.
 fn join<T, K: Ord>(all: &mut Vec<T>, newer: Vec<T>, key: impl Fn(&T) -> K) {
     let mut places: BTreeMap<K, usize> = all.iter().map(&key).zip(0..).collect();
     for one in newer {
@@ -217,7 +221,7 @@ fn join<T, K: Ord>(all: &mut Vec<T>, newer: Vec<T>, key: impl Fn(&T) -> K) {
     }
 }
 
-/// Appends what the messages of a datagram tell. `links` is what was told before.
+/// Appends the changes reported by the messages of a datagram. `links` is the previously reported state.
 #[doc(hidden)]
 pub fn decode(
     datagram: &[u8],
@@ -230,7 +234,7 @@ pub fn decode(
     }
 }
 
-/// Appends what a message means, if it is news.
+/// Appends the change that a message reports, if it is new.
 fn change(
     message: &Message<'_>,
     writer: u32,
@@ -248,7 +252,7 @@ fn change(
             changes.extend(object::changes(message, own).into_iter().map(Change::Object));
         }
         RTM_DELLINK => {
-            // The bridge module says so as well when a port leaves the bridge.
+            // The bridge module sends this as well when a port leaves the bridge.
             if let (Some(head), Some(_)) = (head(message.body), link(message)) {
                 links.remove(&head.index);
                 changes.push(Change::LinkGone(head.index));
@@ -274,7 +278,7 @@ impl Emitable for Anything {
     }
 }
 
-/// The head of a message about a link.
+/// The header of a message about a link.
 struct Head {
     family: u8,
     index: IfIndex,
@@ -287,10 +291,11 @@ fn head(body: &[u8]) -> Option<Head> {
     Some(Head { family, index: IfIndex(u32::from_ne_bytes([a, b, c, d])) })
 }
 
-/// The link of a message. Outer none: not a message about a link as such. Inner none: its name is not valid.
+/// The link of a message. Outer none: not a message about a link itself. Inner none: its name is not valid.
 fn link(message: &Message<'_>) -> Option<Option<Link>> {
     let head = head(message.body)?;
-    // Bridges tell of their ports with messages of a family of their own, also that one left: it still exists.
+    // Bridges report their ports with messages of their own family, including that one left the bridge: it still
+    // exists.
     if i32::from(head.family) != libc::AF_UNSPEC {
         return None;
     }

@@ -1,8 +1,8 @@
-//! Requests over a netlink socket: many in one datagram, each with its answer and a limit on the time for it.
+//! Requests over a netlink socket: many in one datagram, each with its answer and a time limit.
 //!
-//! Messages are taken apart attribute by attribute with the iterators of `netlink-packet-core`. The typed messages
-//! of `netlink-packet-route` are made for whoever wants everything; here a link with one attribute that a library
-//! does not know yet must not go unseen.
+//! Messages are decoded attribute by attribute with the iterators of `netlink-packet-core`. The typed messages of
+//! `netlink-packet-route` require that everything is understood; here a link with an attribute that a library does not
+//! know yet must not be missed.
 
 use core::time::Duration;
 use std::io;
@@ -14,23 +14,25 @@ use netlink_packet_core::{
 };
 use netlink_sys::protocols::NETLINK_ROUTE;
 use netlink_sys::{Socket, SocketAddr};
-use nix::sys::socket::{setsockopt, sockopt};
+use nix::sys::socket::{getsockopt, setsockopt, sockopt};
 use nix::sys::time::TimeVal;
 
 /// Longest time for one answer. The kernel answers at once, unless an answer is lost.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// Requests in one datagram: the failures of so many find room in the queue for answers.
+/// Requests in one datagram: the failures of this many fit into the receive queue.
 const PACKED: usize = 128;
-/// Octets of a message's header.
+/// Size of the queue: half of what Linux accounts for a socket by itself, since it doubles what it is asked for.
+const QUEUE: usize = 104 << 10;
+/// Length of a message's header in octets.
 const HEADER: usize = 16;
-/// Octets of one datagram: the kernel packs up to 32 KiB of a dump into one.
+/// Largest datagram, in octets: the kernel packs up to 32 KiB of a dump into one.
 pub(super) const DATAGRAM: usize = 32 << 10;
 
 /// `NLMSG_ERROR`, also the acknowledgement.
 const ERROR: u16 = 2;
 /// `NLMSG_DONE`, the end of a dump.
 const DONE: u16 = 3;
-/// Type of the attribute of an acknowledgement that holds the kernel's words (`NLMSGERR_ATTR_MSG`).
+/// Type of the attribute of an acknowledgement with the kernel's error text (`NLMSGERR_ATTR_MSG`).
 const WORDS: u16 = 1;
 
 /// Why a request failed.
@@ -41,7 +43,7 @@ pub enum RequestError {
     Refused {
         /// Error number, positive.
         errno: i32,
-        /// The kernel's own words after a blank and in parentheses, if it had any.
+        /// The kernel's error text after a blank and in parentheses, if there is one.
         words: String,
     },
     /// The socket failed.
@@ -60,18 +62,38 @@ impl RequestError {
     }
 }
 
-/// A request ready to be sent, but for its number.
+/// Gives a socket a receive queue of `wanted` octets, but of `least` at least. More than the system allows
+/// (`net.core.rmem_max`) only with `force`, which needs NET_ADMIN.
+pub(super) fn resize(socket: &impl AsFd, least: usize, wanted: Option<u32>, force: bool) {
+    let wanted = usize::try_from(wanted.unwrap_or(0)).unwrap_or(usize::MAX);
+    let wanted = wanted.min(i32::MAX as usize);
+    if wanted > least {
+        if force && setsockopt(socket, sockopt::RcvBufForce, &wanted).is_ok() {
+            return;
+        }
+        let _ = setsockopt(socket, sockopt::RcvBuf, &wanted);
+        // The kernel doubles what it is asked for, after it cut that to the system's limit.
+        if getsockopt(socket, sockopt::RcvBuf).is_ok_and(|got| got / 2 >= least) {
+            return;
+        }
+    }
+    if setsockopt(socket, sockopt::RcvBufForce, &least).is_err() {
+        let _ = setsockopt(socket, sockopt::RcvBuf, &least);
+    }
+}
+
+/// A request ready to be sent, except for its sequence number.
 #[derive(Debug)]
 pub struct Packed(Vec<u8>);
 
 impl Packed {
-    /// A request of this type; `flags` beside `NLM_F_REQUEST`.
+    /// A request of this type; `flags` in addition to `NLM_F_REQUEST`.
     #[must_use]
     pub fn new(kind: u16, flags: u16, body: &impl Emitable) -> Self {
         let length = HEADER + body.buffer_len();
         let mut octets = vec![0; length];
         let mut header = NetlinkHeader::default();
-        // Beyond any limit of the kernel it is refused as a whole.
+        // Beyond any limit of the kernel, which refuses it as a whole.
         header.length = u32::try_from(length).unwrap_or(u32::MAX);
         header.message_type = kind;
         header.flags = NLM_F_REQUEST | flags;
@@ -109,10 +131,10 @@ impl Requests {
         let mut socket = Socket::new(protocol)?;
         let port = socket.bind_auto()?.port_number();
         socket.connect(&SocketAddr::new(0, 0))?;
-        // Both since Linux 4.12; only the words of refusals are lost without them.
+        // Both since Linux 4.12; without them only the error texts are missing.
         let _ = socket.set_ext_ack(true);
         let _ = socket.set_cap_ack(true);
-        // Since Linux 4.20: lists hold what was asked for only. Without it, what is too much is left out here.
+        // Since Linux 4.20: dumps contain only what was requested. Without it the excess is filtered here.
         let _ = socket.set_netlink_get_strict_chk(true);
         let patience = TimeVal::new(PATIENCE.as_secs().try_into().unwrap_or(1), 0);
         setsockopt(&socket, sockopt::ReceiveTimeout, &patience)?;
@@ -126,23 +148,29 @@ impl Requests {
         })
     }
 
-    /// The port of this socket: events that its requests cause bear it.
+    /// Gives it a queue for answers of `wanted` octets, see [`resize`].
+    pub fn resize(&self, wanted: Option<u32>, force: bool) {
+        resize(&self.socket, QUEUE, wanted, force);
+    }
+
+    /// The port of this socket, contained in events that its requests cause.
     #[must_use]
     pub const fn port(&self) -> u32 {
         self.port
     }
 
-    /// How many datagrams with changes were sent.
+    /// Number of datagrams with changes sent.
     #[must_use]
     pub const fn datagrams(&self) -> u64 {
         self.datagrams
     }
 
-    /// Carries out requests in order, many to a datagram, and gives the answer to each.
+    /// Carries out requests in order, many to a datagram, and returns the answer to each.
     ///
-    /// Only the last request of a datagram asks for an acknowledgement: the kernel takes them in order and answers every
-    /// failure, so what was not answered when that one is has been carried out. An answer that cannot be had in 2 s is
-    /// `ETIMEDOUT`, one that found no room in the queue `ENOBUFS`; such a request may or may not have been carried out.
+    /// Only the last request of a datagram asks for an acknowledgement: the kernel carries them out in order and
+    /// answers every failure, so a request without an answer has succeeded once that one is answered. An answer that
+    /// does not arrive in 2 s is `ETIMEDOUT`, one that found no room in the queue `ENOBUFS`; such a request may or may
+    /// not have been carried out.
     pub fn change(&mut self, requests: &[Packed]) -> Vec<Result<(), RequestError>> {
         let mut results = Vec::with_capacity(requests.len());
         let mut rest = requests;
@@ -159,8 +187,8 @@ impl Requests {
         results
     }
 
-    /// Carries out requests that stand between the first and the last one, which begin and end a transaction: all of
-    /// them or none. They must fit into one datagram.
+    /// Carries out the requests between the first and the last one, which begin and end a transaction: all of them or
+    /// none. They must fit into one datagram.
     ///
     /// # Errors
     /// The first refusal; `ETIMEDOUT` and `ENOBUFS` as in [`Self::change`].
@@ -168,7 +196,7 @@ impl Requests {
         let first = self.sequence.wrapping_add(1);
         let last = requests.len().saturating_sub(2);
         self.pack(requests, last);
-        // That of the end is never given. One to the beginning is about the transaction as a whole, and a refusal.
+        // The end is never answered. An answer to the beginning is a refusal of the whole transaction.
         let mut answers: Vec<Option<RequestError>> =
             core::iter::repeat_with(|| None).take(last + 1).collect();
         self.datagrams += 1;
@@ -212,7 +240,7 @@ impl Requests {
         }));
     }
 
-    /// Reads failures until the last request is answered; of a transaction, if that is `whole`, until the first one is.
+    /// Reads failures until the last request is answered; for a transaction (`whole`), until the first one is.
     fn packed_answers(
         &mut self,
         first: u32,
@@ -259,10 +287,10 @@ impl Requests {
         }
     }
 
-    /// Asks for one thing and hands over what the kernel tells of it.
+    /// Requests one object and passes on the kernel's messages about it.
     ///
     /// # Errors
-    /// What the kernel answers; `ETIMEDOUT` when it does not within 2 s.
+    /// The kernel's error; `ETIMEDOUT` if it does not answer within 2 s.
     pub fn get(
         &mut self,
         kind: u16,
@@ -274,8 +302,7 @@ impl Requests {
         Ok(())
     }
 
-    /// Asks for a list and hands over its messages. False when the list changed while it was made: it may lack
-    /// entries then or have some twice.
+    /// Requests a dump and passes on its messages. False if it changed meanwhile: entries may be missing or duplicated.
     ///
     /// # Errors
     /// As [`Self::get`].
@@ -297,7 +324,7 @@ impl Requests {
         Ok(())
     }
 
-    /// Reads until the request that was sent last is answered. What belongs to earlier ones is dropped.
+    /// Reads until the last request is answered. Answers to earlier ones are dropped.
     fn answers(&mut self, mut each: impl FnMut(&Message<'_>)) -> Result<bool, RequestError> {
         let end = std::time::Instant::now() + PATIENCE;
         let mut whole = true;
@@ -334,10 +361,10 @@ impl AsFd for Requests {
     }
 }
 
-/// Reads datagrams from a socket of events, at most `most` of them. False when the kernel has dropped some.
+/// Reads datagrams from an event socket, at most `most` of them. False if the kernel has dropped some.
 ///
 /// # Errors
-/// When the socket fails for another reason, or there is nothing to read.
+/// If the socket fails for another reason, or there is nothing to read.
 pub(super) fn receive(
     socket: &Socket,
     buffer: &mut [u8],
@@ -356,7 +383,7 @@ pub(super) fn receive(
             Err(e) => return Err(e),
         };
         seen += 1;
-        // Other processes may write to this socket; only the kernel is believed.
+        // Other processes may write to this socket; only messages of the kernel count.
         if sender.port_number() != 0 {
             continue;
         }
@@ -396,13 +423,13 @@ pub struct Message<'a> {
     pub flags: u16,
     /// `nlmsg_seq`
     pub sequence: u32,
-    /// `nlmsg_pid`: the port of the socket whose request this comes of, 0 for none.
+    /// `nlmsg_pid`: the port of the socket whose request caused it, 0 for none.
     pub port: u32,
-    /// What follows the header.
+    /// The content after the header.
     pub body: &'a [u8],
 }
 
-/// The messages of a datagram, up to the first one that is not whole.
+/// The messages of a datagram, up to the first incomplete one.
 pub fn messages(mut datagram: &[u8]) -> impl Iterator<Item = Message<'_>> {
     core::iter::from_fn(move || {
         let buffer = NetlinkBuffer::new_checked(datagram).ok()?;
@@ -420,7 +447,7 @@ pub fn messages(mut datagram: &[u8]) -> impl Iterator<Item = Message<'_>> {
     })
 }
 
-/// The attributes of a message, up to the first one that is not whole: type without its flags, and value.
+/// The attributes of a message, up to the first incomplete one: type without its flags, and value.
 pub fn attributes(body: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
     NlasIterator::new(body).map_while(Result::ok).map(|attribute| {
         let (kind, length) = (attribute.kind(), usize::from(attribute.length()));
@@ -428,7 +455,7 @@ pub fn attributes(body: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
     })
 }
 
-/// The text of a value that ends with a zero octet.
+/// The text of a value that ends with a NUL.
 pub fn text(value: &[u8]) -> String {
     let end = value.iter().position(|b| *b == 0).unwrap_or(value.len());
     String::from_utf8_lossy(value.get(..end).unwrap_or_default()).into_owned()

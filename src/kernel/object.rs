@@ -1,5 +1,5 @@
-//! The writer of objects, and the reader of what the kernel tells of them: here what is common to all kinds, in the files
-//! of this folder the messages of one.
+//! The writer of objects, and the reader of the kernel's events about them: the common part of all kinds. The files of
+//! this folder contain the messages of one kind each.
 
 mod address;
 pub(super) mod link;
@@ -19,18 +19,17 @@ use crate::plan::{Change, ChangeKind, Object, Op, Outcome, PROTOCOL_MARK, Phase,
 /// Groups of events about addresses.
 pub(super) const GROUPS: [u32; 2] = address::GROUPS;
 
-/// What is watched beside links and addresses: only kinds of which some are ours. A host may have very many routes of
-/// others, and a kernel without policy rules lists none.
+/// The subscriptions besides links and addresses: only kinds of which some are ours. A host may have very many foreign
+/// routes, and a kernel without policy rules lists none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Watch {
-    /// Routes.
     pub routes: bool,
     /// Policy rules.
     pub rules: bool,
 }
 
 impl Watch {
-    /// Groups of events about these, and whether each is to be joined.
+    /// Event groups of these, and whether each is to be joined.
     pub(super) fn groups(self) -> impl Iterator<Item = (u32, bool)> {
         let routes = route::GROUPS.into_iter().map(move |group| (group, self.routes));
         routes.chain(rule::GROUPS.into_iter().map(move |group| (group, self.rules)))
@@ -40,9 +39,9 @@ impl Watch {
 /// One request of an operation.
 struct Step {
     packed: Packed,
-    /// Error numbers that mean that nothing had to be done.
+    /// Error numbers meaning that nothing had to be done.
     already: &'static [i32],
-    /// Its answer does not matter to the operation.
+    /// Its answer does not affect the operation.
     optional: bool,
 }
 
@@ -56,13 +55,13 @@ impl Step {
     }
 }
 
-/// Carries out operations in order and says how the kernel answered each. They leave packed, many in one datagram;
-/// each takes some 10 us to 1 ms, and up to 2 s are waited if an answer is lost.
+/// Carries out operations in order and returns the kernel's answer to each. Many are packed into one datagram; each
+/// takes some 10 us to 1 ms, and the wait for a lost answer up to 2 s.
 pub fn carry_out(requests: &mut Requests, ops: &[Op]) -> Vec<Outcome> {
     let mut outcomes = Vec::with_capacity(ops.len());
     let mut rest = ops;
     while let Some(op) = rest.first() {
-        // What is made of interfaces and settings depends on what is there, so these go one by one.
+        // Operations on interfaces and settings depend on the existing state, so these are sent one by one.
         let alone = match op.object.as_ref() {
             Object::Link(object) => Some(link::carry_out(op, &object.link, requests)),
             Object::Setting(object) => Some(link::change_setting(op, object, requests)),
@@ -93,10 +92,12 @@ fn carry_out_packed(requests: &mut Requests, ops: &[Op]) -> Vec<Outcome> {
             Object::Address(address) => address::steps(op, address, requests),
             Object::Route(route) => route::steps(op, route),
             Object::Rule(rule) => Some(rule::steps(op, rule)),
-            // They go one by one, or another socket takes them, see `nft`.
-            Object::Link(_) | Object::Setting(_) | Object::FilterTable(_) | Object::Filter(_) => {
-                None
-            }
+            // They are sent one by one, or over another socket, see `nft` and `ipvs::daemon`.
+            Object::Link(_)
+            | Object::Setting(_)
+            | Object::FilterTable(_)
+            | Object::Filter(_)
+            | Object::SyncDaemon(_) => None,
         };
         for step in all.unwrap_or_default() {
             steps.push((position, step.already, step.optional));
@@ -104,7 +105,7 @@ fn carry_out_packed(requests: &mut Requests, ops: &[Op]) -> Vec<Outcome> {
         }
     }
     let results = requests.change(&packed);
-    // An operation without a request cannot be put into a message.
+    // An operation without a request cannot be encoded.
     let mut outcomes: Vec<Option<Outcome>> = vec![None; ops.len()];
     for ((position, already, optional), result) in steps.into_iter().zip(results) {
         let (Some(slot), Some(op)) = (outcomes.get_mut(position), ops.get(position)) else {
@@ -127,8 +128,8 @@ fn carry_out_packed(requests: &mut Requests, ops: &[Op]) -> Vec<Outcome> {
     outcomes.into_iter().map(|o| o.unwrap_or(Outcome::Refused(libc::EINVAL))).collect()
 }
 
-/// What a message tells of objects; `own` says whether it came of a request of ours. Additions of our own are answers
-/// already.
+/// The changes of objects that a message reports; `own`: it results from our own request. Our own additions are known
+/// from answers already.
 pub(super) fn changes(message: &Message<'_>, own: bool) -> Vec<Change> {
     let all = match message.kind {
         address::NEW | address::DELETE => address::sight(message).into_iter().collect(),
@@ -143,10 +144,11 @@ pub(super) fn changes(message: &Message<'_>, own: bool) -> Vec<Change> {
         .collect()
 }
 
-/// Lists all addresses and what else is watched. False when they changed meanwhile: some may be missing or there twice.
+/// Lists all addresses and other subscribed objects. False if they changed meanwhile: some may be missing or
+/// duplicated.
 ///
 /// # Errors
-/// What the kernel answers.
+/// The kernel's error.
 pub(super) fn list(
     requests: &mut Requests,
     watch: Watch,
@@ -170,7 +172,7 @@ pub(super) fn list(
         {
             let mut request = RouteMessage::default();
             request.header.address_family = family;
-            // A kernel that knows how leaves out what others put there.
+            // A kernel that supports this filter leaves out foreign routes.
             request.header.protocol = RouteProtocol::from(PROTOCOL_MARK);
             whole &= requests.dump(route::GET, &request, |message| take(route::sights(message)))?;
         }

@@ -39,10 +39,14 @@ impl Console {
         }
         let mut stderr = stderr.lock();
         if self.dropped > 0 {
-            let _ = writeln!(stderr, "({} lines were dropped: nobody read them)", self.dropped);
+            let _ = writeln!(
+                stderr,
+                "({} lines were dropped because they were not read)",
+                self.dropped
+            );
             self.dropped = 0;
         }
-        // Nobody to complain to.
+        // A failure cannot be reported.
         let _ = stderr.write_all(line.as_bytes());
     }
 }
@@ -71,7 +75,7 @@ impl LogFile {
 }
 
 fn append(path: &Path) -> io::Result<File> {
-    // The usual place is /tmp: no symbolic link of somebody else is followed.
+    // The usual directory is /tmp: symbolic links are not followed.
     File::options()
         .create(true)
         .append(true)

@@ -5,14 +5,13 @@ use tracing::Level;
 use super::record::Record;
 use super::{Facility, file, journald, syslog};
 
-/// A record as it goes to each place.
+/// A record in the form of each destination.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Forms {
-    /// To the journal.
     pub journal: Vec<u8>,
-    /// To a syslog daemon.
+    /// For a syslog daemon.
     pub syslog: String,
-    /// To standard error and to a file.
+    /// For standard error and for a file.
     pub line: String,
 }
 

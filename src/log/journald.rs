@@ -54,7 +54,7 @@ impl Journal {
         }
     }
 
-    /// Sent by path each time, so that a journal that was started again is found.
+    /// Sent by path each time, so that a restarted journal is found.
     fn send(&mut self, record: &Record) -> bool {
         self.buffer.clear();
         encode(record, &self.identity, self.facility, &mut self.buffer);
@@ -62,7 +62,7 @@ impl Journal {
     }
 }
 
-/// Appends a record in the form that the journal reads.
+/// Appends a record in the journal's format.
 pub(super) fn encode(record: &Record, identity: &str, facility: u8, buffer: &mut Vec<u8>) {
     field(buffer, "MESSAGE", &record.text);
     field(buffer, "PRIORITY", &record.severity().to_string());
@@ -82,7 +82,7 @@ pub(super) fn encode(record: &Record, identity: &str, facility: u8, buffer: &mut
     }
 }
 
-/// Appends one field: a line, or with its length if the value holds line ends.
+/// Appends one field: as a line, or with its length if the value contains newlines.
 fn field(buffer: &mut Vec<u8>, name: &str, value: &str) {
     buffer.extend(name.as_bytes());
     if value.contains('\n') {

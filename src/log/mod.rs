@@ -1,10 +1,10 @@
-//! Where log lines go: syslog or the journal, standard error, a file.
+//! Destinations of log lines: syslog or the journal, standard error, a file.
 //!
-//! `tracing` events become records in a queue; one thread of each process writes them. So a pipe, a disk or a
-//! syslog daemon that blocks stalls that thread alone. When the queue is full records are dropped and counted.
-//! The real-time thread has a queue of its own without locks.
+//! `tracing` events become records in a queue; one thread of each process writes them. So a pipe, a disk or a syslog
+//! daemon that blocks only stalls that thread. When the queue is full records are dropped and counted. The real-time
+//! thread has a queue of its own without locks.
 //!
-//! Fields `instance`, `vrid`, `state` and `service` go to the journal as fields of their own; the text says them
+//! Fields `instance`, `vrid`, `state` and `service` become separate fields in the journal; the text contains them
 //! already. Other fields are appended to the text.
 #![allow(
     clippy::disallowed_methods,
@@ -37,20 +37,22 @@ use record::Record;
 use ring::Shared;
 pub use syslog::Facility;
 
-/// What is logged where.
+/// The settings of the log.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Settings {
     /// The name before each line in syslog, for example `evervip_vrrp`.
     pub identity: String,
-    /// To syslog, or the journal where that is there (off: `--no-syslog`).
+    /// What tells the daemon from others on the machine, added to names.
+    pub suffix: String,
+    /// Log to syslog, or to the journal if it exists (off: `--no-syslog`).
     pub syslog: bool,
-    /// The facility there.
+    /// The facility in syslog.
     pub facility: Facility,
-    /// To standard error as well (`--log-console` with `--dont-fork`).
+    /// Log to standard error as well (`--log-console` with `--dont-fork`).
     pub console: bool,
-    /// To this file as well (`--log-file`).
+    /// Log to this file as well (`--log-file`).
     pub file: Option<PathBuf>,
-    /// How much: 0 what happens, 1 details (`--log-detail`), 2 more of them.
+    /// Level of detail: 0 events, 1 details (`--log-detail`), 2 more details.
     pub detail: u8,
 }
 
@@ -58,16 +60,27 @@ impl Settings {
     /// The settings for a role of the daemon: its name is added to the identity and to the name of the file.
     #[must_use]
     pub fn for_role(&self, role: &str) -> Self {
+        self.named(&format!("_{role}{}", self.suffix))
+    }
+
+    /// The settings for the daemon itself.
+    #[must_use]
+    pub fn for_daemon(&self) -> Self {
+        self.named(&self.suffix)
+    }
+
+    fn named(&self, added: &str) -> Self {
         let file = self.file.as_ref().map(|path| {
             let stem = path.file_stem().map(|s| s.to_string_lossy().into_owned());
-            let mut name = format!("{}_{role}", stem.unwrap_or_default());
+            let mut name = format!("{}{added}", stem.unwrap_or_default());
             if let Some(extension) = path.extension() {
                 name.push('.');
                 name.push_str(&extension.to_string_lossy());
             }
             path.with_file_name(name)
         });
-        Self { identity: format!("{}_{role}", self.identity), file, ..self.clone() }
+        let identity = format!("{}{added}", self.identity);
+        Self { identity, suffix: String::new(), file, ..self.clone() }
     }
 
     fn level(&self) -> LevelFilter {
@@ -91,23 +104,23 @@ struct Log {
 /// Starts logging in this process; once.
 ///
 /// # Errors
-/// When the thread cannot be started, the file cannot be opened, or the log is started already.
+/// If the thread cannot be started, the file cannot be opened, or the log is started already.
 pub fn start(settings: &Settings) -> io::Result<()> {
     Ready::open(settings)?.start()
 }
 
-/// A log whose places are open: to be started when the process has given up the rights that opening them takes, for
-/// the thread that writes is not to keep them.
+/// A log whose destinations are open: to be started after the process has given up the privileges needed to open them,
+/// so that the writing thread does not keep them.
 pub struct Ready {
     writer: writer::Writer,
     level: LevelFilter,
 }
 
 impl Ready {
-    /// Opens what lines go to.
+    /// Opens the destinations.
     ///
     /// # Errors
-    /// When the file cannot be opened.
+    /// If the file cannot be opened.
     pub fn open(settings: &Settings) -> io::Result<Self> {
         Ok(Self { writer: writer::Writer::new(settings)?, level: settings.level() })
     }
@@ -115,7 +128,7 @@ impl Ready {
     /// Starts logging in this process; once.
     ///
     /// # Errors
-    /// When the thread cannot be started, or the log is started already.
+    /// If the thread cannot be started, or the log is started already.
     pub fn start(self) -> io::Result<()> {
         launch(self)
     }
@@ -142,8 +155,8 @@ fn launch(Ready { writer, level }: Ready) -> io::Result<()> {
     Ok(())
 }
 
-/// Gives the calling thread a queue of its own, for the real-time thread: writing a record takes no lock then.
-/// Nobody is woken either, until [`nudge`] is called.
+/// Gives the calling thread a queue of its own, for the real-time thread: writing a record takes no lock then, and
+/// wakes no thread until [`nudge`] is called.
 pub fn enter_real_time() {
     if let Some(log) = LOG.get() {
         let input = log.real_time.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -151,7 +164,7 @@ pub fn enter_real_time() {
     }
 }
 
-/// Sees to it that what the calling thread has logged into a queue of its own is written.
+/// Wakes the writing thread for the records that the calling thread has put into its own queue.
 pub fn nudge() {
     if ring::take_quiet()
         && let Some(log) = LOG.get()
@@ -169,7 +182,7 @@ pub fn flush(limit: Duration) {
     }
 }
 
-/// Opens the log file anew, for `logrotate`.
+/// Reopens the log file, for `logrotate`.
 pub fn reopen() {
     if let Some(log) = LOG.get() {
         log.shared.reopen.store(true, Ordering::Relaxed);

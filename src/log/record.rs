@@ -27,7 +27,7 @@ impl Record {
         record.cleaned()
     }
 
-    /// With blanks for line ends, which would look like several events, and for whatever else a terminal obeys.
+    /// Replaces newlines, which would look like several events, and other control characters by blanks.
     pub fn cleaned(mut self) -> Self {
         if self.text.contains(|c: char| c.is_control() && c != '\t') {
             self.text = self.text.replace(|c: char| c.is_control() && c != '\t', " ");
@@ -47,8 +47,8 @@ impl Record {
         }
     }
 
-    /// The severity in syslog. Details are of the same severity as the rest: whoever asks for them wants to see
-    /// them, and most syslog daemons drop what is less.
+    /// The severity in syslog. Details have the same severity as other lines: they are only logged on request, and most
+    /// syslog daemons drop lower severities.
     pub fn severity(&self) -> u8 {
         match self.level {
             Level::ERROR => 3,

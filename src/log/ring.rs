@@ -1,4 +1,4 @@
-//! From the threads that log to the thread that writes.
+//! The queues from the logging threads to the writing thread.
 
 use core::cell::{Cell, RefCell};
 use core::sync::atomic::{AtomicBool, Ordering};
@@ -15,10 +15,9 @@ use crate::status::PEER;
 use crate::sys::poll::Wake;
 use crate::sys::ring::{Consumer, Producer, ring};
 
-/// Records that may wait, of the real-time thread and of all others.
+/// Capacity of the queues of the real-time thread and of all others, in records.
 const WAITING: usize = 4096;
-/// Room among these that details and lines that others on the segment cause leave to what happens to us: changes of
-/// state are never the ones that are lost because of them.
+/// Part of it that is closed to details and lines that other routers cause: they never displace changes of state.
 const RESERVED: usize = 2048;
 
 pub(super) type Input = Producer<Box<Record>>;
@@ -27,7 +26,7 @@ pub(super) type Output = Consumer<Box<Record>>;
 thread_local! {
     /// The queue of this thread, if it has one of its own.
     static OWN: RefCell<Option<Input>> = const { RefCell::new(None) };
-    /// This thread has put something into its own queue and woken nobody.
+    /// This thread has put something into its own queue without waking the writer.
     static QUIET: Cell<bool> = const { Cell::new(false) };
 }
 
@@ -41,7 +40,7 @@ pub(super) fn take_quiet() -> bool {
     QUIET.take()
 }
 
-/// What both sides know.
+/// The state shared by both sides.
 pub(super) struct Shared {
     pub wake: Wake,
     pub reopen: AtomicBool,
@@ -57,13 +56,13 @@ impl Shared {
         self.wake.call();
     }
 
-    /// Who waits for everything to be written. Take these before the records.
+    /// The threads that wait for everything to be written. Take these before the records.
     pub fn take_flushes(&self) -> Vec<SyncSender<()>> {
         core::mem::take(&mut *self.flushes.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
-/// Makes the queues: what is shared, what takes events, the input of the real-time thread, all outputs.
+/// Creates the queues: the shared state, the collector of events, the input of the real-time thread, all outputs.
 pub(super) fn make(level: LevelFilter) -> io::Result<(Arc<Shared>, Collector, Input, [Output; 2])> {
     let (common, first) = ring(WAITING);
     let (real_time, second) = ring(WAITING);
@@ -78,7 +77,7 @@ pub(super) fn make(level: LevelFilter) -> io::Result<(Arc<Shared>, Collector, In
     Ok((shared, collector, real_time, [first, second]))
 }
 
-/// Takes events.
+/// Collects events.
 pub(super) struct Collector {
     shared: Arc<Shared>,
     level: LevelFilter,
@@ -119,7 +118,7 @@ impl Subscriber for Collector {
             self.shared.lost.told.store(false, Ordering::Relaxed);
         }
         if own {
-            // Waking another thread costs more than all of the above: that comes when the thread rests.
+            // Waking another thread costs more than all of the above: this is done when the thread rests.
             QUIET.set(true);
         } else {
             self.shared.wake.call();

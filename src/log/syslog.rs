@@ -33,7 +33,7 @@ impl Facility {
     }
 }
 
-/// A text that names no facility.
+/// A text that is not a facility.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a log facility is a number from 0 to 7, local0 to local7, user or daemon")]
 pub struct BadFacility;
@@ -64,20 +64,20 @@ impl fmt::Display for Facility {
     }
 }
 
-/// A connection to the syslog daemon, made when needed.
+/// A connection to the syslog daemon, opened when needed.
 pub(super) struct Syslog {
     path: PathBuf,
     identity: String,
     facility: Facility,
     socket: Option<UnixDatagram>,
-    /// Lines that the daemon did not take.
+    /// Number of lines that the daemon did not accept.
     dropped: u64,
-    /// Nobody listens: when to look again, and how long after that.
+    /// No daemon listens: when to try again, and the pause after that.
     absent: Option<(Instant, Duration)>,
 }
 
-/// How long a daemon that does not listen is not looked for: it may never have been there (a container). The longer
-/// it is absent the longer, so that no more lines are lost after its return than before.
+/// First pause after an attempt without a listening daemon, which may never exist (a container). The pause grows with
+/// the absence, so that no more lines are lost after its return than before.
 const FIRST_WAIT: Duration = Duration::from_millis(100);
 const LONGEST_WAIT: Duration = Duration::from_secs(10);
 
@@ -113,14 +113,14 @@ impl Syslog {
                 self.dropped = 0;
             }
         }
-        // Not when the note has just found nobody.
+        // Not if the attempt for the note has just failed.
         let absent = self.absent.is_some_and(|(until, _)| now < until);
         if absent || self.send(record, now).is_err() {
             self.dropped += 1;
         }
     }
 
-    /// One attempt, and a second one with a new connection when the daemon was started again.
+    /// One attempt, and a second one with a new connection if the daemon was restarted.
     fn send(&mut self, record: &Record, now: Instant) -> io::Result<()> {
         let line = line(record, &self.identity, self.facility);
         for _ in 0..2 {
@@ -142,7 +142,7 @@ impl Syslog {
             };
             match socket.send(line.as_bytes()) {
                 Ok(_) => return Ok(()),
-                // Busy: it gets no second chance, waiting would hold up the other places.
+                // Busy: no second attempt, since waiting would delay the other destinations.
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Err(e),
                 Err(_) => self.socket = None,
             }
@@ -151,7 +151,7 @@ impl Syslog {
     }
 }
 
-/// A record in the form that syslog daemons read (RFC 3164, local time).
+/// A record in the format of syslog daemons (RFC 3164, local time).
 pub(super) fn line(record: &Record, identity: &str, facility: Facility) -> String {
     let t = LocalTime::at(record.time);
     format!(

@@ -9,6 +9,7 @@ use crate::base::WallTime;
 fn settings() -> Settings {
     Settings {
         identity: "evervip".into(),
+        suffix: String::new(),
         syslog: true,
         facility: Facility::DAEMON,
         console: false,
@@ -17,7 +18,7 @@ fn settings() -> Settings {
     }
 }
 
-/// What this block logs, as records.
+/// The records that this closure logs.
 #[allow(clippy::vec_box, reason = "as they come from the queue")]
 fn recorded(detail: u8, log: impl FnOnce()) -> Vec<Box<Record>> {
     let level = Settings { detail, ..settings() }.level();
@@ -76,7 +77,7 @@ fn a_full_queue_drops_and_counts() {
     let kept = core::iter::from_fn(|| common.pop()).count() as u64;
     assert_eq!(kept + shared.lost.total.load(Ordering::Relaxed), 5000);
     assert!(kept >= 4000);
-    // The other queue has room all the same.
+    // The other queue has room nevertheless.
     assert_eq!(own.pop().unwrap().text, "real-time");
 }
 
@@ -117,7 +118,7 @@ fn syslog_gets_lines_also_after_it_was_started_again() {
     let mut out =
         syslog::Syslog::at(&path, &Settings { facility: "local1".parse().unwrap(), ..settings() });
     let mut record = Record::plain(Level::WARN, "first".into());
-    // Nobody there: dropped, and told later.
+    // No daemon: dropped, and reported later.
     let now = crate::sys::clock::now();
     out.write_at(&record, now);
     let listen = || {
@@ -132,7 +133,7 @@ fn syslog_gets_lines_also_after_it_was_started_again() {
     let socket = listen();
     socket.set_nonblocking(true).unwrap();
     record.text = "second".into();
-    // Nobody is looked for with each line.
+    // There is no attempt for each line.
     out.write_at(&record, now);
     assert!(socket.recv(&mut [0; 10]).is_err());
     out.write_at(&record, now + Duration::from_millis(100));
@@ -144,7 +145,7 @@ fn syslog_gets_lines_also_after_it_was_started_again() {
     drop(socket);
     let socket = listen();
     record.text = "third".into();
-    // One that was there a moment ago is looked for at once.
+    // A daemon that existed a moment ago is tried at once.
     out.write_at(&record, now + Duration::from_millis(100));
     assert!(take(&socket).ends_with(": third"));
     drop(socket);
@@ -155,7 +156,7 @@ fn syslog_gets_lines_also_after_it_was_started_again() {
         later = later + Duration::from_secs(11);
     });
     let socket = listen();
-    // It has been away for long: it may be looked for ten seconds later.
+    // It has been absent for long: the next attempt may be ten seconds later.
     out.write_at(&record, later);
     assert!(take(&socket).contains("10 lines were dropped"));
 }
@@ -198,4 +199,8 @@ fn a_role_has_a_name_and_a_file_of_its_own() {
     let role = all.for_role("vrrp");
     assert_eq!(role.identity, "evervip_vrrp");
     assert_eq!(role.file, Some("/var/log/ha_vrrp.log".into()));
+    let named = Settings { suffix: "_blue_x".into(), ..all };
+    assert_eq!(named.for_role("vrrp").identity, "evervip_vrrp_blue_x");
+    assert_eq!(named.for_role("vrrp").file, Some("/var/log/ha_vrrp_blue_x.log".into()));
+    assert_eq!(named.for_daemon().identity, "evervip_blue_x");
 }

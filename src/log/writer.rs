@@ -15,7 +15,7 @@ use super::{Settings, file};
 use crate::sys::poll::{Epoll, Ready};
 use crate::sys::process;
 
-/// The places records go to.
+/// The destinations of records.
 pub(super) struct Writer {
     syslog: Option<Syslog>,
     journal: Option<Journal>,
@@ -26,7 +26,7 @@ pub(super) struct Writer {
 
 impl Writer {
     pub fn new(settings: &Settings) -> io::Result<Self> {
-        // The journal takes what goes to syslog as well: one of the two.
+        // The journal also receives what is sent to syslog: use only one of the two.
         let journal = settings.syslog.then(|| Journal::find(settings)).flatten();
         let syslog = (settings.syslog && journal.is_none()).then(|| Syslog::new(settings));
         Ok(Self {
@@ -76,7 +76,7 @@ impl Writer {
         }
     }
 
-    /// Says how many records are missing, once for each time the queue was full.
+    /// Logs how many records are missing, once for each time the queue was full.
     fn tell_lost(&mut self, shared: &Shared) {
         let total = shared.lost.total.load(Ordering::Relaxed);
         if total != self.lost_told && !shared.lost.told.swap(true, Ordering::Relaxed) {

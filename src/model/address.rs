@@ -1,4 +1,4 @@
-//! Addresses that the daemon puts on interfaces.
+//! Addresses that the daemon adds to interfaces.
 
 use core::net::Ipv4Addr;
 use core::time::Duration;
@@ -7,22 +7,22 @@ use serde::{Deserialize, Serialize};
 
 use crate::base::{IfName, Prefix};
 
-/// A virtual or static address and how it is to look in the kernel (`ip address` attributes).
+/// A virtual or static address and its attributes in the kernel (`ip address`).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Address {
     /// The address and the length of its prefix.
     pub prefix: Prefix,
-    /// The interface that is to hold it.
+    /// The interface it belongs to.
     pub interface: IfName,
     /// `brd`: the broadcast address to set; none is set without it.
     pub broadcast: Option<Ipv4Addr>,
-    /// `peer`: the address of the far end of a point-to-point link.
+    /// `peer`: the address of the remote end of a point-to-point link.
     pub peer: Option<Prefix>,
     /// `scope` as a number of rt_scopes: 0 global, 200 site, 253 link, 254 host.
     pub scope: u8,
     /// `label`: the name shown by `ip address`, at most 15 octets.
     pub label: Option<Box<str>>,
-    /// `preferred_lft`: how long an IPv6 address may be chosen as a source.
+    /// `preferred_lft`: how long an IPv6 address may be selected as a source.
     pub preferred: Lifetime,
     /// Flags of `ip address`.
     pub flags: AddressFlags,
@@ -67,12 +67,12 @@ pub enum Lifetime {
 /// Flags of an address; all off by default.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AddressFlags {
-    /// Duplicate address detection for IPv6. Off unless the configuration says `-nodad`: a virtual address
-    /// must answer at once, and its last holder may still have it for a moment.
+    /// Duplicate address detection for IPv6. Off unless the configuration says `-nodad`: a virtual address must answer
+    /// at once, and the previous master may still have it for a moment.
     pub dad: bool,
     /// `home`: mobile IPv6 home address.
     pub home: bool,
-    /// `mngtmpaddr`: make temporary addresses for this prefix.
+    /// `mngtmpaddr`: create temporary addresses for this prefix.
     pub manage_temporary: bool,
     /// `noprefixroute`: do not add a route for the prefix.
     pub no_prefix_route: bool,

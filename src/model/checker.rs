@@ -6,6 +6,7 @@ use core::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::notify::Command;
+pub use super::pattern::Pattern;
 use crate::base::{IfName, Name};
 
 /// One check of a real server.
@@ -32,9 +33,9 @@ pub struct Checker {
 pub enum CheckerKind {
     /// `TCP_CHECK`: a connection can be made.
     Tcp(Connection),
-    /// `HTTP_GET`, `SSL_GET`: pages can be fetched.
+    /// `HTTP_GET`, `SSL_GET`: pages are as expected.
     Http(Box<HttpCheck>),
-    /// `SMTP_CHECK`: a mail server greets.
+    /// `SMTP_CHECK`: a mail server sends its greeting.
     Smtp(Box<SmtpCheck>),
     /// `DNS_CHECK`: a question is answered.
     Dns(Box<DnsCheck>),
@@ -42,7 +43,7 @@ pub enum CheckerKind {
     Ping(Connection),
     /// `UDP_CHECK`: a datagram is answered, or at least not refused.
     Udp(Box<UdpCheck>),
-    /// `MISC_CHECK`: a program ends well.
+    /// `MISC_CHECK`: a program succeeds.
     Misc(Box<MiscCheck>),
     /// `FILE_CHECK`: the content of a tracked file.
     File(FileCheck),
@@ -65,11 +66,11 @@ pub struct HttpCheck {
     pub sni_name: Option<Box<str>>,
     /// `fast_recovery`: no pause between pages while starting or recovering.
     pub fast_recovery: bool,
-    /// `tls_compliant`: say goodbye properly.
+    /// `tls_compliant`: send close_notify.
     pub tls_compliant: bool,
     /// `virtualhost` of the check, of its real server, or of its virtual server.
     pub virtualhost: Option<Box<str>>,
-    /// Pages, all of which must be right. Never empty.
+    /// Pages, all of which must be as expected. Never empty.
     pub urls: Vec<Url>,
 }
 
@@ -90,7 +91,7 @@ pub enum HttpProtocol {
 pub struct Url {
     /// `path`
     pub path: Box<str>,
-    /// `digest`: MD5 that the page must have.
+    /// `digest`: the expected MD5 of the page.
     pub digest: Option<[u8; 16]>,
     /// `status_code`: ranges of codes, both ends included.
     pub status: Vec<(u16, u16)>,
@@ -100,23 +101,6 @@ pub struct Url {
     pub pattern: Option<Box<Pattern>>,
     /// `tls_compliant`
     pub tls_compliant: Option<bool>,
-}
-
-/// What a page must, or must not, contain.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Pattern {
-    /// The expression (PCRE2).
-    pub text: Box<[u8]>,
-    /// `regex_options`
-    pub options: Vec<Box<str>>,
-    /// `regex_no_match`: it must not be there.
-    pub absent: bool,
-    /// `regex_min_offset`
-    pub min_offset: u64,
-    /// `regex_max_offset`
-    pub max_offset: Option<u64>,
-    /// `regex_stack`: start and largest size in bytes.
-    pub stack: Option<(u64, u64)>,
 }
 
 /// `SMTP_CHECK`
@@ -131,7 +115,7 @@ pub struct SmtpCheck {
 /// `DNS_CHECK`
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DnsCheck {
-    /// Where and how it asks.
+    /// Where and how it sends its query.
     pub connection: Connection,
     /// `type` as a number: 6 is SOA.
     pub kind: u16,
@@ -146,7 +130,7 @@ pub struct UdpCheck {
     pub connection: Connection,
     /// `payload`; keepalived's text if none.
     pub payload: Option<Box<[u8]>>,
-    /// `require_reply`: an answer must come, and begin like this.
+    /// `require_reply`: an answer is required, with this beginning.
     pub reply: Option<ReplyPattern>,
     /// `min_reply_length`
     pub min_reply: u16,
@@ -178,7 +162,7 @@ pub struct MiscCheck {
 pub struct FileCheck {
     /// Name of the `track_file`.
     pub file: Name,
-    /// What its content is multiplied by; 0: other than zero means down.
+    /// The factor of its content; 0: a content other than 0 means down.
     pub weight: i32,
     /// `reverse`
     pub reverse: bool,

@@ -1,7 +1,7 @@
-//! What differs between two configurations, object by object.
+//! The differences of two configurations, object by object.
 //!
-//! Objects are matched by what identifies them on the wire, not by their names: an instance that is only
-//! renamed is the same instance.
+//! Objects are matched by their identity on the wire, not by their names: an instance that is only renamed is the same
+//! instance.
 
 use std::collections::BTreeMap;
 
@@ -11,16 +11,16 @@ use crate::base::{Family, IfName, Name};
 /// How two lists of objects correspond. Numbers are positions in the old and the new list.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Matching {
-    /// Old and new position of what is in both.
+    /// Old and new position of objects in both.
     pub kept: Vec<(usize, usize)>,
-    /// New positions of what is only in the new one.
+    /// New positions of added objects.
     pub added: Vec<usize>,
-    /// Old positions of what is only in the old one.
+    /// Old positions of removed objects.
     pub removed: Vec<usize>,
 }
 
-/// Matches instances: by interface, family, virtual router id and how they hear one another, among several by name,
-/// too; what is left by name.
+/// Matches instances: by interface, family, virtual router id and multicast or unicast, several of these also by name;
+/// the rest by name.
 #[must_use]
 pub fn instances(old: &Vrrp, new: &Vrrp) -> Matching {
     let mut matcher = Matcher::default();
@@ -28,10 +28,10 @@ pub fn instances(old: &Vrrp, new: &Vrrp) -> Matching {
     matcher.matching
 }
 
-/// What tells instances of one interface apart on the wire: family, id, unicast or not.
+/// What distinguishes instances of one interface on the wire: family, id, unicast or not.
 type OnWire = (Family, Vrid, bool);
 
-/// [`instances`], an instance at a time.
+/// [`instances`], one instance at a time.
 #[derive(Debug, Default)]
 pub struct Matcher {
     pass: Pass,
@@ -39,19 +39,19 @@ pub struct Matcher {
     next: usize,
     by_wire: BTreeMap<IfName, BTreeMap<OnWire, Vec<usize>>>,
     by_name: BTreeMap<Name, usize>,
-    /// The old one of each new one.
+    /// The old instance of each new one.
     partner: Vec<Option<usize>>,
-    /// Which old ones have a new one.
+    /// Which old instances are matched.
     taken: Vec<bool>,
     matching: Matching,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Pass {
-    /// Through the old ones: what identifies each.
+    /// Builds the indexes of the old instances.
     #[default]
     Index,
-    /// Several of one id on one interface (other groups, other peers) are told apart by their names.
+    /// Several of one id on one interface (different groups or peers) are distinguished by their names.
     WireAndName,
     Wire,
     Name,
@@ -61,7 +61,7 @@ enum Pass {
 }
 
 impl Matcher {
-    /// Looks at one more instance, of the same two configurations each time. False when all is done.
+    /// Processes one more instance, of the same two configurations each time. False when done.
     pub fn step(&mut self, old: &Vrrp, new: &Vrrp) -> bool {
         let position = self.next;
         self.next += 1;
@@ -81,7 +81,7 @@ impl Matcher {
         true
     }
 
-    /// What was found, when all is done.
+    /// The result, when done.
     #[must_use]
     pub const fn matching(&self) -> &Matching {
         &self.matching

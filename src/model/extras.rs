@@ -1,4 +1,4 @@
-//! Settings of virtual routers that are known and checked, and that most instances do not have.
+//! Settings of virtual routers that most instances do not have.
 
 use core::net::IpAddr;
 use core::time::Duration;
@@ -11,27 +11,27 @@ use super::route::{Route, Rule};
 use super::tracker::Tracked;
 use crate::base::{IfName, Name, Secret};
 
-/// What few instances have.
+/// Rare settings of an instance.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InstanceExtras {
     /// `strict_mode`
     pub strict: bool,
-    /// `accept` without `no_accept`: packets to the virtual addresses are let in though this router does not own
+    /// `accept` without `no_accept`: packets to the virtual addresses are accepted although this router does not own
     /// them. None: the default, which is yes unless strict.
     pub accept: Option<bool>,
-    /// `use_vmac`, `use_ipvlan`: the interface that is made for the instance.
+    /// `use_vmac`, `use_ipvlan`: the interface that is created for the instance.
     pub own_link: Option<VirtualLink>,
-    /// `vmac_xmit_base`: adverts go through the parent of that interface.
+    /// `vmac_xmit_base`: adverts are sent by the parent of that interface.
     pub vmac_xmit_base: bool,
-    /// `use_vmac_addr`, `use_vmac` of an address: interfaces that are made for single addresses.
+    /// `use_vmac_addr`, `use_vmac` of an address: interfaces that are created for single addresses.
     pub address_links: Vec<VirtualLink>,
     /// Addresses that are on `own_link` as long as the instance exists, whatever its state.
     pub link_addresses: Vec<Address>,
-    /// There is no `interface`: that of the instance is the default one, and only for its addresses.
+    /// `interface` is missing: the instance has the default one, only for its addresses.
     pub without_interface: bool,
     /// `vrf`
     pub vrf: Option<IfName>,
-    /// `unicast_peer` and what goes with it.
+    /// `unicast_peer` and related settings.
     pub unicast: Option<Unicast>,
     /// `authentication` of type AH: its key.
     pub ah_key: Option<Secret<[u8; 8]>>,
@@ -72,7 +72,7 @@ pub struct Unicast {
     pub peers: Vec<UnicastPeer>,
     /// `unicast_ttl`
     pub ttl: Option<u8>,
-    /// `check_unicast_src`: adverts of others are dropped.
+    /// `check_unicast_src`: adverts of routers that are not peers are dropped.
     pub check_source: bool,
     /// `unicast_fault_no_peer`: FAULT rather than multicast without peers.
     pub fault_without_peer: bool,
@@ -93,12 +93,12 @@ pub struct UnicastPeer {
 /// The form of the version 3 checksum of unicast adverts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum OldChecksum {
-    /// As the peer does it.
+    /// The form that the peer uses.
     #[default]
     Detect,
     /// The old form, with the multicast group in the pseudo header.
     Always,
-    /// The right form.
+    /// The standard form.
     Never,
 }
 
@@ -154,25 +154,25 @@ impl core::fmt::Debug for SecretBytes {
 /// What `auth_hmac` demands.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum HmacMode {
-    /// Send and require.
+    /// Send a trailer and require one.
     #[default]
     Enforce,
-    /// Send, accept without.
+    /// Send a trailer, accept adverts without.
     Permissive,
-    /// Do not send, accept without, verify what is there.
+    /// Do not send a trailer, accept adverts without, verify existing ones.
     ReceiveOnly,
 }
 
 /// `garp_extra_if`: periodic gratuitous ARP on further interfaces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GarpExtra {
-    /// Also on interfaces that are no VMAC.
+    /// Also on interfaces that are not VMACs.
     pub all: bool,
-    /// Time from one to the next.
+    /// Time between two of them.
     pub period: Duration,
 }
 
-/// `garp_group`: interfaces that share a least time between announcements.
+/// `garp_group`: interfaces that share a minimum time between announcements.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GarpGroup {
     /// Between gratuitous ARPs.
@@ -196,9 +196,9 @@ pub struct TrackGroup {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InterfaceDelay {
     pub interface: IfName,
-    /// Before a loss of the link counts.
+    /// Time before a loss of the link counts.
     pub down: Duration,
-    /// Before a return of the link counts.
+    /// Time before a return of the link counts.
     pub up: Duration,
 }
 
@@ -206,14 +206,14 @@ pub struct InterfaceDelay {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Linkbeat {
     pub interface: IfName,
-    /// How its link is asked for.
+    /// How the state of its link is read.
     pub method: LinkbeatMethod,
 }
 
-/// How the state of a link is asked for.
+/// How the state of a link is read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum LinkbeatMethod {
-    /// Whatever works.
+    /// The first method that works.
     #[default]
     Auto,
     /// MII registers.
@@ -232,24 +232,24 @@ pub struct Bfd {
     pub neighbor: IpAddr,
     /// `source_ip`
     pub source: Option<IpAddr>,
-    /// `min_rx`
+    /// `min_rx`: shortest interval at which packets can be received, 1 ms to 4295 s.
     pub min_rx: Duration,
-    /// `min_tx`
+    /// `min_tx`: interval of packets while the session is up, 1 ms to 4295 s.
     pub min_tx: Duration,
-    /// `idle_tx`
+    /// `idle_tx`: the same while it is not, 1 s to 4295 s.
     pub idle_tx: Duration,
-    /// `multiplier`
+    /// `multiplier`: packets that may be missed, at least 1.
     pub multiplier: u8,
-    /// `passive`
+    /// `passive`: nothing is sent before the neighbor was heard.
     pub passive: bool,
-    /// `ttl`, `hoplimit`
+    /// `ttl`, `hoplimit`: of packets that are sent.
     pub ttl: u8,
-    /// `max_hops`
-    pub max_hops: u8,
-    /// `multihop`
+    /// The least of packets that are taken: what is expected, less `max_hops`.
+    pub least_ttl: u8,
+    /// `multihop`: port 4784, not 3784.
     pub multihop: bool,
-    /// Events go to the VRRP role.
+    /// Instances can track it.
     pub for_vrrp: bool,
-    /// Events go to the checker role.
+    /// Checks can.
     pub for_checker: bool,
 }

@@ -1,10 +1,10 @@
-//! Filters of packets to and from virtual addresses that nobody is to reach.
+//! Filters of packets to and from virtual addresses that do not accept them.
 
 use serde::{Deserialize, Serialize};
 
 use crate::base::Name;
 
-/// How the daemon's own tables of nftables are made.
+/// Settings of the daemon's own nftables tables.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FilterSettings {
     /// `nftables`: their name, the same in both families; at most 30 octets from a configuration.
@@ -13,10 +13,10 @@ pub struct FilterSettings {
     pub priority: i32,
     /// `nftables_ifindex`: interfaces of link-local addresses are matched by number, not by name.
     pub by_index: bool,
-    /// `nftables_counters`: each rule counts.
+    /// `nftables_counters`: each rule has a counter.
     pub counters: bool,
-    /// Packets from the addresses are dropped as well. Not with a `vrrp_iptables` that names a chain for incoming
-    /// packets alone.
+    /// Packets from the addresses are dropped as well. Not with a `vrrp_iptables` that names only a chain for incoming
+    /// packets.
     pub output: bool,
 }
 

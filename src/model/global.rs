@@ -1,4 +1,4 @@
-//! What belongs to the daemon as a whole.
+//! Settings of the daemon as a whole.
 
 use core::time::Duration;
 
@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::notify::{Command, User};
 use crate::base::Name;
 
-/// `global_defs`, as far as it is not spread over the objects it gives defaults to.
+/// `global_defs`, except the defaults that are already part of other objects.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Global {
     /// `router_id`: names this router in mails; the host name by default.
@@ -16,8 +16,8 @@ pub struct Global {
     pub mail: Option<Mail>,
     /// `child_wait_time`: how long the supervisor waits for the other processes to stop.
     pub child_wait: Option<Duration>,
-    /// `notify_max_delay`: how long a notify script that still runs may delay the next one of its subject before it is
-    /// ended; 5 s by default.
+    /// `notify_max_delay`: how long a running notify script may delay the next one of its subject before it is
+    /// terminated; 5 s by default.
     pub notify_max_delay: Duration,
     /// `vrrp_rt_priority`: SCHED_RR priority of the VRRP thread, 1 to 99.
     pub vrrp_rt_priority: Option<u8>,
@@ -25,7 +25,7 @@ pub struct Global {
     pub vrrp_nice: Option<i8>,
     /// `vrrp_no_swap`: lock the memory of the VRRP role.
     pub vrrp_no_swap: bool,
-    /// What else is set for the processes and interfaces of the daemon.
+    /// Other settings of the daemon's processes and interfaces.
     pub settings: Box<Settings>,
 }
 
@@ -40,39 +40,37 @@ pub struct Mail {
     pub helo: Box<str>,
     /// `smtp_connect_timeout`: limit on the connection and on each answer, 30 s by default.
     pub timeout: Duration,
-    /// `notification_email_from`, as it is to stand in the header.
+    /// `notification_email_from`, as in the header.
     pub from: Box<str>,
-    /// `notification_email`, as they are to stand in the header. Never empty.
+    /// `notification_email`, as in the header. Never empty.
     pub to: Vec<Box<str>>,
 }
 
-/// Settings of the daemon that are known and checked, and that most configurations do not have.
+/// Settings of the daemon that most configurations do not have.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Settings {
-    /// `instance`: names this daemon beside others on the machine.
+    /// `instance`: distinguishes this daemon from others on the machine.
     pub instance: Option<Name>,
     /// `net_namespace`
     pub namespace: Option<Name>,
     /// `net_namespace_ipvs`; an empty name is the first namespace of the machine.
     pub ipvs_namespace: Option<Name>,
-    /// `namespace_with_ipsets`
-    pub namespace_with_ipsets: bool,
     /// `use_pid_dir`
     pub use_pid_directory: bool,
     /// `process_names`: processes have names of their own.
     pub process_names: bool,
     /// `process_name`
     pub process_name: Option<Box<str>>,
-    /// The VRRP role; its nice value, priority and lock stand in [`Global`].
+    /// The VRRP role; its nice value, priority and memory lock are in [`Global`].
     pub vrrp: ProcessSettings,
     /// The checker role.
     pub checker: ProcessSettings,
     /// The BFD role.
     pub bfd: ProcessSettings,
     /// `max_auto_priority`
-    pub max_auto_priority: Option<i8>,
+    pub max_auto_priority: i8,
     /// `min_auto_priority_delay`
-    pub min_auto_priority_delay: Option<Duration>,
+    pub min_auto_priority_delay: Duration,
     /// `startup_script`
     pub startup: Option<TimedCommand>,
     /// `shutdown_script`
@@ -116,7 +114,7 @@ pub struct Settings {
     pub json_version: u8,
 }
 
-/// Settings of one process.
+/// Settings of one of the processes.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProcessSettings {
     /// Its name, at most 15 octets.
@@ -133,7 +131,7 @@ pub struct ProcessSettings {
     pub rt_limit: Option<u32>,
 }
 
-/// A command with a limit on its time.
+/// A command with a time limit.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TimedCommand {
     pub command: Command,
@@ -182,7 +180,7 @@ pub struct Firewall {
     pub ipvs_first_mark: Option<u32>,
 }
 
-/// SNMP.
+/// SNMP over AgentX.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Snmp {
     /// `snmp_socket`
@@ -212,7 +210,7 @@ pub struct Dbus {
     pub no_interface: Option<Box<str>>,
 }
 
-/// Receive buffers of netlink sockets in bytes, and whether limits of the system are passed over.
+/// Receive buffers of netlink sockets in bytes, and whether system limits are overridden.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NetlinkBuffers {
     /// `vrrp_netlink_cmd_rcv_bufs`

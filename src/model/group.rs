@@ -17,7 +17,7 @@ pub struct SyncGroup {
     pub track_interfaces: Vec<TrackedInterface>,
     /// Scripts tracked for every member.
     pub track_scripts: Vec<TrackedScript>,
-    /// What runs when the group changes its state.
+    /// The programs to run when the group changes its state.
     pub notify: NotifyCommands,
     /// Whether a change of state is mailed.
     pub smtp_alert: bool,

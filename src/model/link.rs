@@ -1,40 +1,34 @@
-//! Interfaces that the daemon makes: those with the hardware address of a virtual router.
+//! Interfaces that the daemon creates: those with the hardware address of a virtual router.
 
 use serde::{Deserialize, Serialize};
 
 use super::vrrp::Vrid;
 use crate::base::{Family, IfName, Mac};
 
-/// An interface that the daemon makes on another one, and removes when it ends.
+/// An interface that the daemon creates on another one, and removes when it ends.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VirtualLink {
-    /// Its name.
     pub name: IfName,
-    /// The interface it is made on.
     pub parent: IfName,
-    /// What it is.
     pub kind: LinkKind,
     /// Link group; that of the parent if none.
     pub group: Option<u32>,
-    /// `netlink_notify_msg`: have the kernel tell of the parent once more when it is made.
+    /// `netlink_notify_msg`: make the kernel send an event about the parent when it is created.
     pub notify: bool,
-    /// The family of the addresses that it is made for.
+    /// The family of the addresses for which it is created.
     pub family: Family,
-    /// There are to be IPv6 addresses on it.
+    /// It will have IPv6 addresses.
     pub carries_v6: bool,
 }
 
-/// What kind of interface is made.
+/// The kind of a created interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum LinkKind {
     /// `use_vmac`: a macvlan in private mode.
-    Macvlan {
-        /// Its hardware address.
-        mac: Mac,
-    },
+    Macvlan { mac: Mac },
     /// `use_ipvlan`: an ipvlan in L2 mode, which shares its parent's hardware address.
     Ipvlan {
-        /// How it talks to its neighbours.
+        /// How it communicates with other interfaces on its parent.
         mode: IpvlanMode,
     },
 }
@@ -82,7 +76,7 @@ impl Setting {
 }
 
 impl LinkKind {
-    /// As `ip link` calls it.
+    /// Its name in `ip link`.
     #[must_use]
     pub const fn word(self) -> &'static str {
         match self {

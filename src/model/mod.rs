@@ -1,9 +1,8 @@
-//! The running configuration: what the daemon does, after every default, inheritance and check.
+//! The running configuration, after every default, inheritance and check.
 //!
-//! A [`Model`] is made by the configuration role (or by a test) and travels to the roles that carry it out.
-//! It holds no source positions and no text as the user wrote it; what is not allowed cannot be written down
-//! here (a VRID of 0, a weight of 300, a track_script naming nothing). How a `keepalived.conf` becomes a model
-//! is the business of `config`; what a role does with it is the business of the engines.
+//! A [`Model`] is built by the configuration role (or by a test) and sent to the other roles. It contains no source
+//! positions and no original text; invalid values cannot be represented (a VRID of 0, a weight of 300, a track_script
+//! naming nothing). `config` turns a `keepalived.conf` into a model; the engines implement it.
 #![forbid(unsafe_code)]
 
 use serde::{Deserialize, Serialize};
@@ -17,6 +16,7 @@ pub mod global;
 pub mod group;
 pub mod link;
 pub mod notify;
+pub mod pattern;
 pub mod route;
 pub mod sample;
 pub mod service;
@@ -33,12 +33,12 @@ pub use notify::{Command, NotifyCommands, User};
 pub use route::Route;
 pub use service::{Forward, Lvs, RealServer, Service, ServiceId, ServiceKey};
 pub use tracker::{Script, TrackedInterface, TrackedScript, Weight};
-pub use vrrp::{Instance, Vrrp};
+pub use vrrp::{Instance, SyncSettings, Vrrp};
 
 /// A whole configuration.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Model {
-    /// What belongs to the daemon as a whole.
+    /// Settings of the daemon as a whole.
     pub global: Global,
     /// Virtual routers and what they track.
     pub vrrp: Vrrp,

@@ -4,21 +4,20 @@ use serde::{Deserialize, Serialize};
 
 /// A program with its arguments and the account that runs it.
 ///
-/// Words are octets: file names have no character set.
+/// Words are octets, because file names have no character set.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Command {
     /// Path of the program, then its arguments. Never empty.
     pub words: Vec<Box<[u8]>>,
-    /// Hand the words to `/bin/sh -c` instead of executing the first one: the file has no interpreter line,
-    /// or the command has the form `</path`.
+    /// Pass the words to `/bin/sh -c` instead of executing the first one: the file has no interpreter line, or the
+    /// command has the form `</path`.
     pub through_shell: bool,
     /// The account; none means the account the daemon runs as.
     pub user: Option<User>,
 }
 
 impl Command {
-    /// The command as one line for messages: words that hold blanks in quotes, octets that are not UTF-8
-    /// replaced.
+    /// The command as one line for messages: words with blanks are quoted, octets that are not UTF-8 replaced.
     #[must_use]
     pub fn display(&self) -> String {
         let mut line = String::new();
@@ -46,11 +45,11 @@ pub struct User {
     pub uid: u32,
     /// Primary group id.
     pub gid: u32,
-    /// Supplementary groups, the primary one included when it is to be kept. Usually just the primary group.
+    /// Supplementary groups, including the primary one if it is to be kept. Usually just the primary group.
     pub groups: Vec<u32>,
 }
 
-/// What runs when an instance or a group changes its state.
+/// The programs to run when an instance or a group changes its state.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NotifyCommands {
     /// `notify_master`

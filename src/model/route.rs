@@ -1,4 +1,4 @@
-//! Routes and policy rules that the daemon puts into the kernel's tables.
+//! Routes and policy rules that the daemon adds to the kernel's tables.
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -11,8 +11,8 @@ use crate::base::{Family, IfName, Prefix};
 pub struct Route {
     /// Family of the route.
     pub family: Family,
-    /// Type as a number of the kernel: 1 unicast, 2 local, 3 broadcast, 4 anycast, 5 multicast, 6 blackhole,
-    /// 7 unreachable, 8 prohibit, 9 throw, 10 nat.
+    /// Type as numbered by the kernel: 1 unicast, 2 local, 3 broadcast, 4 anycast, 5 multicast, 6 blackhole, 7
+    /// unreachable, 8 prohibit, 9 throw, 10 nat.
     pub kind: u8,
     /// `to`: the destination; a length of 0 is the default route.
     pub destination: Prefix,
@@ -34,17 +34,17 @@ pub struct Route {
     pub protocol: u8,
     /// `metric`
     pub metric: Option<u32>,
-    /// `onlink`: the gateway is reached directly.
+    /// `onlink`: the gateway counts as directly reachable.
     pub onlink: bool,
     /// `encap`
     pub encap: Option<Encap>,
     /// `expires` in seconds, IPv6 only.
     pub expires: Option<u32>,
-    /// `mtu`, `rtt` and their like.
+    /// `mtu`, `rtt` and other metrics.
     pub metrics: Vec<RouteMetric>,
     /// `congctl`: congestion control algorithm, and whether it is locked.
     pub congestion: Option<(Box<str>, bool)>,
-    /// `realms` as the kernel wants them: from in the upper half, to in the lower.
+    /// `realms` in the kernel's form: `from` in the upper half, `to` in the lower.
     pub realms: Option<u32>,
     /// `pref`: IPv6 router preference.
     pub preference: Option<u8>,
@@ -63,7 +63,7 @@ pub struct Route {
 /// How a route is added to others with the same destination.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum RouteMode {
-    /// `add`: there must be none.
+    /// `add`: fails if there is one.
     Add,
     /// `prepend`: before others.
     #[default]
@@ -76,13 +76,13 @@ pub enum RouteMode {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RouteMetric {
     pub kind: MetricKind,
-    /// Its value as the kernel wants it.
+    /// Its value in the kernel's unit.
     pub value: u32,
     /// The kernel may not change it.
     pub locked: bool,
 }
 
-/// The metrics of a route, with the numbers of the kernel.
+/// The metrics of a route, as numbered by the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum MetricKind {
     /// `mtu`
@@ -137,14 +137,14 @@ impl MetricKind {
         Self::FastOpenNoCookie,
     ];
 
-    /// The metric of a number of the kernel.
+    /// The metric with this kernel number.
     #[must_use]
     pub fn from_number(number: u16) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| *kind as u16 == number)
     }
 }
 
-/// One way of a route with several.
+/// One of several nexthops of a route.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NextHop {
     /// `via`
@@ -188,7 +188,6 @@ pub enum Encap {
         source: Option<Ipv6Addr>,
         /// Traffic class.
         class: Option<u8>,
-        /// Hop limit.
         hop_limit: Option<u8>,
         flags: Option<u16>,
     },
@@ -203,9 +202,9 @@ pub enum Encap {
 pub struct Rule {
     /// Family of the rule.
     pub family: Family,
-    /// `preference`: rules are tried from the lowest on.
+    /// `preference`: rules are evaluated in ascending order.
     pub preference: u32,
-    /// `not`: what does not match.
+    /// `not`: inverts the match.
     pub invert: bool,
     /// `from`; none for all.
     pub from: Option<Prefix>,
@@ -229,7 +228,7 @@ pub struct Rule {
     pub source_ports: Option<(u16, u16)>,
     /// `dport`
     pub destination_ports: Option<(u16, u16)>,
-    /// What happens to a packet that matches.
+    /// The action for matching packets.
     pub action: RuleAction,
     /// `protocol`: owner of the rule.
     pub protocol: u8,
@@ -237,7 +236,7 @@ pub struct Rule {
     pub no_track: bool,
 }
 
-/// The action of a rule.
+/// What a rule does with the packets that it matches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum RuleAction {
     /// `table`

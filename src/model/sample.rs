@@ -13,7 +13,7 @@ use super::{
 };
 use crate::base::{Family, IfName, Name, Prefix, Secret};
 
-/// Gives an instance `use_vmac`, with the name that is made from its router id.
+/// Gives an instance `use_vmac`, with the name derived from its router id.
 ///
 /// # Panics
 /// Never: the name is one of an interface.
@@ -37,10 +37,10 @@ pub fn vmac(instance: &mut Instance) {
     instance.extras.get_or_insert_default().own_link = Some(link);
 }
 
-/// An instance as `vrrp_instance` makes it with nothing but the named things said.
+/// An instance as created by a `vrrp_instance` with only these settings.
 ///
 /// # Panics
-/// When an argument is out of range: this is for tests.
+/// If an argument is out of range: this is for tests.
 #[must_use]
 #[allow(clippy::expect_used, reason = "arguments are literals of tests")]
 pub fn instance(name: &str, interface: &str, vrid: u8, priority: u8, vips: &[&str]) -> Instance {
@@ -89,7 +89,7 @@ pub fn instance(name: &str, interface: &str, vrid: u8, priority: u8, vips: &[&st
 /// An address with its prefix length on an interface.
 ///
 /// # Panics
-/// When the text is not an address with a prefix length.
+/// If the text is not an address with a prefix length.
 #[must_use]
 #[allow(clippy::expect_used, reason = "arguments are literals of tests")]
 pub fn address(text: &str, interface: &IfName) -> Address {
@@ -168,7 +168,7 @@ pub fn balanced() -> Lvs {
     Lvs { services: vec![service(key, servers)], ..Lvs::default() }
 }
 
-/// A service with these servers, as `virtual_server` makes it with nothing but the scheduler said.
+/// A service with these servers, as created by a `virtual_server` with only a scheduler.
 #[must_use]
 pub fn service(key: ServiceKey, servers: Vec<RealServer>) -> Service {
     Service {
@@ -223,7 +223,7 @@ pub fn real_server(address: IpAddr, port: u16) -> RealServer {
     }
 }
 
-/// A route of the main table as `virtual_routes` makes it.
+/// A route of the main table as created by `virtual_routes`.
 #[must_use]
 pub fn route(destination: Prefix, gateway: Option<IpAddr>, interface: Option<IfName>) -> Route {
     Route {
@@ -254,7 +254,7 @@ pub fn route(destination: Prefix, gateway: Option<IpAddr>, interface: Option<IfN
     }
 }
 
-/// A rule of this preference that leads all packets of a family to a table.
+/// A rule with this preference that makes all packets of a family use a table.
 #[must_use]
 pub fn rule(family: Family, preference: u32, table: u32) -> Rule {
     Rule {

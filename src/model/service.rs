@@ -8,14 +8,14 @@ use serde::{Deserialize, Serialize};
 
 use super::checker::Checker;
 use super::notify::Command;
-use crate::base::{Family, IfName, Name, Secret};
+use crate::base::{Family, Name, Secret};
 
-/// Everything the checker role carries out.
+/// The configuration of the checker role.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Lvs {
     /// The virtual servers in the order of the configuration. No two have a key in common, those of groups included.
     pub services: Vec<Service>,
-    /// `lvs_flush`: empty the kernel's table at start instead of adopting what is there.
+    /// `lvs_flush`: empty the kernel's table at start instead of adopting its entries.
     pub flush: bool,
     /// `lvs_flush_on_stop`
     pub flush_on_stop: bool,
@@ -23,35 +23,32 @@ pub struct Lvs {
     pub no_checker_emails: bool,
     /// `rs_init_notifies`: run `notify_up` for servers put in service at start.
     pub init_notifies: bool,
-    /// `lvs_flush_on_stop VS`: only the services of the configuration are removed.
+    /// `lvs_flush_on_stop VS`: only configured services are removed.
     pub flush_services_only: bool,
     /// `lvs_audit_interval`: how often the kernel's table is compared with what it should be, at least 1 s; none for
     /// never.
     pub audit_interval: Option<Duration>,
-    /// `checker_close_by_reset`: connections of checks end by a reset.
+    /// `checker_close_by_reset`: connections of checks are closed by a reset.
     pub close_by_reset: bool,
     /// `lvs_timeouts`
     pub timeouts: Timeouts,
-    /// `lvs_sync_daemon`
-    pub sync_daemon: Option<SyncDaemon>,
-    /// `SSL`: what the daemon shows to TLS servers.
+    /// `SSL`: client certificate and key for TLS servers.
     pub tls: Option<Tls>,
 }
 
-/// The `virtual_server_group` that a virtual server stands for: one pool of real servers behind many services of the
-/// kernel.
+/// The `virtual_server_group` of a virtual server: one pool of real servers behind many kernel services.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServiceGroup {
     pub name: Name,
-    /// The place of the virtual server among those that use the group, from 0: `[group]:0` in logs.
+    /// The position of the virtual server among those that use the group, from 0: `[group]:0` in logs.
     pub index: u32,
-    /// Its entries as they were written. Never empty.
+    /// Its entries as configured. Never empty.
     pub entries: Vec<GroupEntry>,
     /// The services of the kernel, each once: addresses before marks, in the order of the entries. Never empty.
     pub keys: Vec<ServiceKey>,
 }
 
-/// An entry of a group.
+/// An entry of a `virtual_server_group`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum GroupEntry {
     /// Addresses from the first to the last, of one family.
@@ -93,25 +90,6 @@ pub struct Timeouts {
     pub udp: u32,
 }
 
-/// `lvs_sync_daemon`: connections are told to other directors.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SyncDaemon {
-    /// Interface of its packets.
-    pub interface: IfName,
-    /// `inst`: the instance that decides between master and backup; none for both at once.
-    pub instance: Option<Name>,
-    /// `id`; none for the router id of the instance.
-    pub id: Option<u8>,
-    /// `maxlen` in bytes.
-    pub max_length: Option<u16>,
-    /// `port`
-    pub port: Option<u16>,
-    /// `ttl`
-    pub ttl: Option<u8>,
-    /// `group`
-    pub group: Option<IpAddr>,
-}
-
 /// The `SSL` block.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tls {
@@ -128,13 +106,13 @@ pub struct Tls {
 /// A `virtual_server`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Service {
-    /// What the kernel finds it by; of a group the first of its keys.
+    /// Its key in the kernel; of a group the first one.
     pub key: ServiceKey,
     /// `lvs_sched`, `lb_algo`: the kernel's scheduler.
     pub scheduler: Name,
     /// Scheduler flags: `ops` 0x04, `flag-1` 0x08, `flag-2` 0x10, `flag-3` 0x20.
     pub flags: u32,
-    /// `persistence_timeout` and what goes with it; none if connections are scheduled one by one.
+    /// `persistence_timeout` and related settings; none if connections are scheduled one by one.
     pub persistence: Option<Persistence>,
     /// `quorum`: live weight at which the service is up, at least 1 unless all weights are 0.
     pub quorum: u32,
@@ -152,13 +130,13 @@ pub struct Service {
     pub smtp_alert: bool,
     /// `notify_fifo`, `lvs_notify_fifo`: a line is written for every change of it and its servers.
     pub notify_fifo: bool,
-    /// The real servers. Several may be one for the kernel, because DR, TUN and marks set their ports.
+    /// The real servers. Several may have the same kernel key, because DR, TUN and marks set their ports.
     pub servers: Vec<RealServer>,
-    /// What few services have.
+    /// Rare settings of a service.
     pub extras: Option<Box<ServiceExtras>>,
 }
 
-/// What few services have.
+/// Rare settings of a service.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServiceExtras {
     /// `ha_suspend`: check only while this machine holds the address.
@@ -170,7 +148,7 @@ pub struct ServiceExtras {
 }
 
 impl Service {
-    /// What it is known by from one configuration to the next, and in logs.
+    /// Its identity across configurations, and in logs.
     #[must_use]
     pub fn id(&self) -> ServiceId {
         match self.group() {
@@ -179,20 +157,20 @@ impl Service {
         }
     }
 
-    /// The group it stands for, if it does.
+    /// Its group, if it has one.
     #[must_use]
     pub fn group(&self) -> Option<&ServiceGroup> {
         self.extras.as_ref()?.group.as_ref()
     }
 
-    /// The services of the kernel that it is. Never empty.
+    /// Its kernel services. Never empty.
     #[must_use]
     pub fn keys(&self) -> &[ServiceKey] {
         self.group().map_or(core::slice::from_ref(&self.key), |group| &group.keys)
     }
 }
 
-/// What identifies a virtual server of the configuration.
+/// The identity of a configured virtual server.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum ServiceId {
     /// One service of the kernel.
@@ -201,7 +179,7 @@ pub enum ServiceId {
     Group {
         /// Name of the group.
         name: Name,
-        /// Place among the virtual servers that use it, from 0.
+        /// Position among the virtual servers that use it, from 0.
         index: u32,
     },
 }
@@ -216,7 +194,7 @@ impl fmt::Display for ServiceId {
     }
 }
 
-/// What identifies a service of the kernel.
+/// The key of a kernel service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum ServiceKey {
     /// An address, a port (0: every port) and a protocol.
@@ -292,7 +270,7 @@ impl Protocol {
         }
     }
 
-    /// The protocol number of IP.
+    /// The IP protocol number.
     #[must_use]
     pub const fn number(self) -> u16 {
         match self {
@@ -303,7 +281,7 @@ impl Protocol {
     }
 }
 
-/// Sessions that stay with the server they began with.
+/// Persistence: sessions that stay with their server.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Persistence {
     /// `persistence_timeout` in seconds, 1 to 2,678,400.
@@ -315,14 +293,14 @@ pub struct Persistence {
     pub engine: Option<Name>,
 }
 
-/// How packets reach a real server.
+/// The forwarding method of a real server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Forward {
     /// `NAT`: addresses are rewritten, answers come back through the director.
     Nat,
-    /// `DR`: the frame is readdressed, answers go directly.
+    /// `DR`: the frame gets the server's hardware address, answers go directly to the client.
     Dr,
-    /// `TUN`: the packet is wrapped.
+    /// `TUN`: the packet is encapsulated.
     Tun(Tunnel),
 }
 
@@ -356,8 +334,8 @@ pub enum TunnelChecksum {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RealServer {
     pub address: IpAddr,
-    /// Its port as IPVS gets it: the configured one for NAT, the service's for DR and TUN, 0 for a mark. In a group
-    /// the configured one, 0 for none: there DR and TUN follow each entry.
+    /// Its port in IPVS: the configured one for NAT, the service's for DR and TUN, 0 for a mark. In a group the
+    /// configured one, 0 for none: there DR and TUN follow each entry.
     pub port: u16,
     /// `lvs_method`, `lb_kind`
     pub forward: Forward,
@@ -377,11 +355,11 @@ pub struct RealServer {
     pub smtp_alert: bool,
     /// Its checks; without any it is always in service.
     pub checkers: Vec<Checker>,
-    /// What few servers have.
+    /// Rare settings of a server.
     pub extras: Option<Box<ServerExtras>>,
 }
 
-/// What few servers have.
+/// Rare settings of a server.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServerExtras {
     /// `snmp_name`
@@ -400,9 +378,9 @@ impl RealServer {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SorryServer {
     pub address: IpAddr,
-    /// Its port as IPVS gets it.
+    /// Its port in IPVS.
     pub port: u16,
-    /// How packets reach it.
+    /// Its forwarding method.
     pub forward: Forward,
     /// `sorry_server_inhibit`: keep its entry with weight 0 while it is not needed.
     pub inhibit: bool,

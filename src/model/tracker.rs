@@ -1,4 +1,4 @@
-//! Things whose condition decides whether an instance may be master, or how eagerly.
+//! Tracked objects: their condition decides whether an instance may be master, or changes its priority.
 
 use core::time::Duration;
 
@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::notify::Command;
 use crate::base::{IfName, Name};
 
-/// A `vrrp_script`: a program run again and again, whose exit status says whether all is well.
+/// A `vrrp_script`: a program that runs periodically and whose exit status is tracked.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Script {
     /// Its name, unique within a configuration.
@@ -15,17 +15,17 @@ pub struct Script {
     pub command: Command,
     /// `interval`: time from one start to the next, 1 ms to 4294 s.
     pub interval: Duration,
-    /// `timeout`: a run that takes longer failed and is killed.
+    /// `timeout`: a run that takes longer is killed and counts as failed.
     pub timeout: Duration,
-    /// `rise`: successes in a row that make a bad script good, at least 1.
+    /// `rise`: consecutive successes that make a bad script good, at least 1.
     pub rise: u32,
-    /// `fall`: failures in a row that make a good script bad, at least 1.
+    /// `fall`: consecutive failures that make a good script bad, at least 1.
     pub fall: u32,
     /// `init_fail`: failed until the first result.
     pub init_fail: bool,
 }
 
-/// What the condition of a tracked object does to an instance.
+/// The effect of a tracked object's condition on an instance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Weight {
     /// Weight 0: the instance is in FAULT while the object is bad (`reverse`: while it is good).
@@ -36,7 +36,7 @@ pub enum Weight {
     /// Any other weight: it is added to the priority while the object is good if positive, while it is bad
     /// if negative; `reverse` negates what is added.
     Priority {
-        /// -254 to 254 of a file, else -253 to 253; not 0.
+        /// -254 to 254 for a file, else -253 to 253; not 0.
         weight: i16,
         /// `reverse`
         reverse: bool,
@@ -47,7 +47,7 @@ impl Weight {
     /// Weight 0 without `reverse`.
     pub const FAULT: Self = Self::Fault { reverse: false };
 
-    /// What a configured number and `reverse` mean. Numbers beyond ±253 count as ±253.
+    /// The weight for a configured number and `reverse`. Numbers beyond ±253 count as ±253.
     #[must_use]
     pub fn new(weight: i16, reverse: bool) -> Self {
         match weight {
@@ -56,7 +56,7 @@ impl Weight {
         }
     }
 
-    /// What an object in condition `good` adds to the priority of an instance.
+    /// What an object with condition `good` adds to the priority of an instance.
     #[must_use]
     pub const fn contribution(self, good: bool) -> i16 {
         match self {
@@ -71,7 +71,7 @@ impl Weight {
         }
     }
 
-    /// Whether an object in condition `good` keeps an instance in FAULT.
+    /// Whether an object with condition `good` keeps an instance in FAULT.
     #[must_use]
     pub const fn faults(self, good: bool) -> bool {
         matches!(self, Self::Fault { reverse } if reverse == good)
@@ -90,7 +90,7 @@ pub struct TrackedScript {
 /// An entry of `track_interface`, or an interface that is tracked because an address or a route needs it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TrackedInterface {
-    /// The interface; it need not exist now.
+    /// The interface; it need not exist.
     pub interface: IfName,
     /// Its effect on this instance.
     pub weight: Weight,
@@ -101,7 +101,7 @@ pub struct TrackedInterface {
 pub struct Tracked {
     /// Name of the object, of the same configuration.
     pub name: Name,
-    /// What its condition, or the content of a file, counts: -254 to 254.
+    /// The weight of its condition, or of the content of a file: -254 to 254.
     pub weight: i16,
     /// `reverse`
     pub reverse: bool,
@@ -123,7 +123,6 @@ impl Tracked {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TrackFile {
     pub name: Name,
-    /// The file.
     pub path: Box<[u8]>,
     /// `weight` by which the content is multiplied.
     pub weight: i16,
@@ -133,12 +132,11 @@ pub struct TrackFile {
     pub init: Option<InitFile>,
 }
 
-/// `init_file`: what is written at start.
+/// `init_file`: the value to write at start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InitFile {
-    /// The number.
     pub value: i32,
-    /// Also if the file exists.
+    /// Write it even if the file exists.
     pub overwrite: bool,
 }
 
@@ -152,7 +150,7 @@ pub struct TrackProcess {
     pub arguments: Option<ArgumentMatch>,
     /// `full_command`: the first word of the command line is compared, not the short name.
     pub full_command: bool,
-    /// `quorum`: least number of processes.
+    /// `quorum`: smallest number of processes.
     pub quorum: u32,
     /// `quorum_max`: largest number of processes.
     pub quorum_max: Option<u32>,
@@ -165,11 +163,11 @@ pub struct TrackProcess {
 /// How arguments are compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ArgumentMatch {
-    /// All, and no others.
+    /// All given ones, and no others.
     Exact,
-    /// As far as they are given; the last one may be longer.
+    /// The given ones as a prefix.
     Partial,
-    /// As far as they are given.
+    /// The given ones as a prefix; the last one may be longer.
     Initial,
 }
 

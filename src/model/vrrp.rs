@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::address::Address;
 use super::extras::{
-    Bfd, GarpGroup, Hmac, InstanceExtras, InterfaceDelay, Linkbeat, TrackGroup, Unicast,
+    Bfd, GarpExtra, GarpGroup, Hmac, InstanceExtras, InterfaceDelay, Linkbeat, TrackGroup, Unicast,
 };
 use super::filter::FilterSettings;
 use super::group::SyncGroup;
@@ -18,24 +18,23 @@ use super::route::{Route, Rule};
 use super::tracker::{Script, TrackFile, TrackProcess, TrackedInterface, TrackedScript};
 use crate::base::{Family, IfName, Name, Secret};
 
-/// Everything the VRRP role carries out.
+/// The configuration of the VRRP role.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Vrrp {
     /// The instances, names unique, in the order of the configuration.
     pub instances: Vec<Instance>,
-    /// The sync groups.
     pub groups: Vec<SyncGroup>,
-    /// The tracking scripts that some instance or group uses.
+    /// The tracking scripts that at least one instance or group uses.
     pub scripts: Vec<Script>,
     /// `static_ipaddress`: on their interfaces for as long as the daemon runs.
     pub static_addresses: Vec<Address>,
-    /// `vrrp_startup_delay`: for this long after the start no instance becomes master; adverts are heard.
+    /// `vrrp_startup_delay`: for this long after the start no instance becomes master; adverts are received.
     pub startup_delay: Duration,
     /// `log_unknown_vrids`
     pub log_unknown_vrids: bool,
     /// There are virtual servers, and without `vrrp_without_ipvs` no instance takes part while they cannot be served.
     pub needs_ipvs: bool,
-    /// Instances that this version cannot carry out; nobody runs them.
+    /// Instances that this version does not support; they do not run.
     pub parked: Vec<Instance>,
     /// `static_routes`
     pub static_routes: Vec<Route>,
@@ -63,6 +62,8 @@ pub struct Vrrp {
     pub disable_local_igmp: bool,
     /// Tables of packet filters.
     pub filters: FilterSettings,
+    /// `lvs_sync_daemon`, `lvs_sync_daemon_interface`
+    pub sync_daemon: Option<SyncSettings>,
     /// `fifo_write_vrrp_states_on_reload`
     pub fifo_states_on_reload: bool,
     /// `vrrp_rx_bufs_policy`
@@ -71,25 +72,59 @@ pub struct Vrrp {
     pub allow_interface_changes: bool,
 }
 
+/// `lvs_sync_daemon`: connections are told to other directors.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SyncSettings {
+    /// Interface of its packets.
+    pub interface: IfName,
+    /// `inst`: the instance that decides between master and backup; none for both at once.
+    pub instance: Option<Name>,
+    /// `id`; none for the router id of the instance.
+    pub id: Option<u8>,
+    /// `maxlen` in bytes.
+    pub max_length: Option<u16>,
+    /// `port`
+    pub port: Option<u16>,
+    /// `ttl`
+    pub ttl: Option<u8>,
+    /// `group`
+    pub group: Option<IpAddr>,
+}
+
+impl SyncSettings {
+    /// On this interface, as the state of this instance says.
+    #[must_use]
+    pub const fn following(instance: Name, interface: IfName) -> Self {
+        Self {
+            interface,
+            instance: Some(instance),
+            id: None,
+            max_length: None,
+            port: None,
+            ttl: None,
+            group: None,
+        }
+    }
+}
+
 impl Vrrp {
-    /// The shortest interval between adverts of an instance that is carried out.
+    /// The shortest advert interval of the instances.
     #[must_use]
     pub fn shortest_interval(&self) -> Option<Duration> {
         self.instances.iter().map(|instance| instance.advert_int).min()
     }
 }
 
-/// How large the buffer of a receiving socket is.
+/// The size of a receive buffer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ReceiveBuffers {
-    /// As the kernel has it.
+    /// The kernel's default.
     #[default]
     Kernel,
     /// A multiple of the interface's MTU.
     Mtu(u32),
     /// A multiple of the length of our own advert.
     Advert(u32),
-    /// This many bytes.
     Bytes(u32),
 }
 
@@ -106,7 +141,7 @@ pub struct Instance {
     pub family: Family,
     /// `version`
     pub version: Version,
-    /// `state`: what the instance would like to be at start. Below priority 255 all start as backup.
+    /// `state`: the desired state at start. Below priority 255 all start as backup.
     pub state: InitialState,
     /// `priority`, 1 to 255; 255 is the owner of the addresses.
     pub priority: Priority,
@@ -118,7 +153,7 @@ pub struct Instance {
     pub authentication: Authentication,
     /// `mcast_src_ip`, `unicast_src_ip`: source of the adverts; none means the first address of the interface.
     pub source: Option<IpAddr>,
-    /// `mcast_dst_ip` or `vrrp_mcast_group4/6`: where adverts go.
+    /// `mcast_dst_ip` or `vrrp_mcast_group4/6`: destination of adverts.
     pub destination: IpAddr,
     /// `virtual_ipaddress`: of one family, advertised in this order.
     pub addresses: Vec<Address>,
@@ -144,36 +179,42 @@ pub struct Instance {
     pub owner_ignore_adverts: bool,
     /// `v3_checksum_as_v2`: leave the pseudo header out of the version 3 IPv4 checksum.
     pub v3_checksum_as_v2: bool,
-    /// What runs when the state changes.
+    /// The programs to run when the state changes.
     pub notify: NotifyCommands,
-    /// `notify_deleted`: say DELETED instead of FAULT when a reload removes the instance.
+    /// `notify_deleted`: announce DELETED instead of FAULT when a reload removes the instance.
     pub notify_deleted: bool,
     /// `smtp_alert`: whether a change of state is mailed.
     pub smtp_alert: bool,
-    /// What few instances have.
+    /// Rare settings.
     pub extras: Option<Box<InstanceExtras>>,
 }
 
 impl Instance {
-    /// `unicast_peer` and what goes with it, when adverts go to single routers.
+    /// `unicast_peer` and related settings, if adverts are sent by unicast.
     #[must_use]
     pub fn unicast(&self) -> Option<&Unicast> {
         self.extras.as_ref()?.unicast.as_ref()
     }
 
-    /// The interface that is made for it (`use_vmac`, `use_ipvlan`).
+    /// The interface that is created for it (`use_vmac`, `use_ipvlan`).
     #[must_use]
     pub fn own_link(&self) -> Option<&VirtualLink> {
         self.extras.as_ref()?.own_link.as_ref()
     }
 
-    /// All interfaces that are made for it and for its addresses.
+    /// All interfaces that are created for it and for its addresses.
     pub fn links(&self) -> impl Iterator<Item = &VirtualLink> {
         let extras = self.extras.iter();
         extras.flat_map(|extras| extras.own_link.iter().chain(&extras.address_links))
     }
 
-    /// Whether adverts leave by [`Self::own_link`].
+    /// `garp_extra_if`
+    #[must_use]
+    pub fn garp_extra(&self) -> Option<GarpExtra> {
+        self.extras.as_ref()?.garp_extra
+    }
+
+    /// Whether adverts are sent by [`Self::own_link`].
     #[must_use]
     pub fn sends_by_own_link(&self) -> bool {
         let extras = self.extras.as_ref();
@@ -199,8 +240,8 @@ impl Instance {
         self.extras.as_ref()?.hmac.as_ref()
     }
 
-    /// Whether the configured source address must be on this host: `track_src_ip`, and with unicast, where the
-    /// adverts of others are sent to it.
+    /// Whether the configured source address must be on this host: `track_src_ip`, and with unicast, because other
+    /// routers send adverts to it.
     #[must_use]
     pub fn needs_source(&self) -> bool {
         self.unicast().is_some() || self.extras.as_ref().is_some_and(|e| e.track_source)
@@ -222,7 +263,7 @@ impl Vrid {
         }
     }
 
-    /// The id as it stands in a packet.
+    /// The id as in a packet.
     #[must_use]
     pub const fn get(self) -> u8 {
         self.0.get()
@@ -235,13 +276,13 @@ impl core::fmt::Display for Vrid {
     }
 }
 
-/// A configured priority, 1 to 255 (RFC 9568 5.2.4). 0 exists on the wire only.
+/// A configured priority, 1 to 255 (RFC 9568 5.2.4). 0 only exists on the wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Priority(pub NonZeroU8);
 
 impl Priority {
-    /// 255: the owner of the addresses.
+    /// 255: the priority of the owner of the addresses.
     pub const OWNER: Self = Self(NonZeroU8::MAX);
     /// The highest priority of a router that does not own the addresses.
     pub const MAX: u8 = 254;
@@ -255,7 +296,7 @@ impl Priority {
         }
     }
 
-    /// The priority as it stands in a packet.
+    /// The priority as in a packet.
     #[must_use]
     pub const fn get(self) -> u8 {
         self.0.get()
@@ -330,7 +371,7 @@ pub struct Garp {
     pub lower_prio_repeat: u32,
     /// `garp_lower_prio_delay`: time to the second set after such an advert; zero for none.
     pub lower_prio_delay: Duration,
-    /// `vrrp_garp_interval`: least time between two gratuitous ARPs on one interface.
+    /// `vrrp_garp_interval`: minimum time between two gratuitous ARPs on one interface.
     pub interval: Duration,
     /// `vrrp_gna_interval`: the same for neighbour adverts.
     pub na_interval: Duration,

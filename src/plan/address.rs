@@ -7,27 +7,27 @@ use crate::base::{Family, IfName, Prefix};
 use crate::model::Address;
 use crate::model::address::{AddressFlags, Lifetime};
 
-/// What the kernel tells of an address beside the interface and the prefix.
+/// The attributes of an address that the kernel reports, besides the interface and the prefix.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AddressAttributes {
     /// `IFA_BROADCAST`
     pub broadcast: Option<Ipv4Addr>,
-    /// The far end of a point-to-point link; none where it is the address itself.
+    /// The remote end of a point-to-point link; none if it is the address itself.
     pub peer: Option<IpAddr>,
-    /// As a number of rt_scopes.
+    /// Scope, as numbered in rt_scopes.
     pub scope: u8,
     /// `IFA_LABEL` (IPv4)
     pub label: Option<Box<str>>,
-    /// How long it may be chosen as a source.
+    /// How long it may be selected as a source address.
     pub preferred: Lifetime,
-    /// How long the kernel keeps it.
+    /// How long it is valid.
     pub valid: Lifetime,
-    /// Whether it was checked for duplicates is not told afterwards.
+    /// Without the flag for duplicate address detection, which the kernel does not report.
     pub flags: AddressFlags,
 }
 
 impl AddressAttributes {
-    /// What the kernel tells of an address that was added as `address` says.
+    /// The attributes that the kernel reports for `address` after it was added.
     #[must_use]
     pub fn of(address: &Address) -> Self {
         let v4 = address.prefix.family() == Family::V4;
@@ -42,7 +42,7 @@ impl AddressAttributes {
         }
     }
 
-    /// `wanted` with what the kernel has in the place of what it can be compared with.
+    /// `wanted` with the kernel's values for the attributes that can be compared.
     pub(super) fn applied_to(&self, wanted: &Address) -> Address {
         let mut found = wanted.clone();
         found.flags = AddressFlags { dad: wanted.flags.dad, ..self.flags };
@@ -58,18 +58,19 @@ impl AddressAttributes {
             Family::V4 => {
                 found.broadcast = self.broadcast;
                 found.scope = self.scope;
-                // Without one that is wanted it is the name that the interface had, which no one can tell from others.
+                // If no label is wanted, it is the interface's name at that time, which is indistinguishable from a
+                // foreign label.
                 if wanted.label.is_some() {
                     found.label.clone_from(&self.label);
                 }
                 let lasts = lasts && self.preferred == Lifetime::Forever;
                 found.preferred = if lasts { wanted.preferred } else { other(wanted.preferred) };
             }
-            // The kernel makes the scope from the address.
+            // The kernel derives the scope from the address.
             Family::V6 => {
                 found.preferred = match (wanted.preferred, self.preferred) {
                     (wanted, _) if !lasts => other(wanted),
-                    // It is running out as it is to.
+                    // The remaining time is consistent with the wanted one.
                     (Lifetime::For(time), Lifetime::For(_)) if !time.is_zero() => wanted.preferred,
                     (_, found) => found,
                 }
@@ -79,7 +80,7 @@ impl AddressAttributes {
     }
 }
 
-/// A lifetime that this one differs from.
+/// A lifetime that differs from this one.
 const fn other(lifetime: Lifetime) -> Lifetime {
     match lifetime {
         Lifetime::Forever => Lifetime::For(core::time::Duration::ZERO),
@@ -87,7 +88,7 @@ const fn other(lifetime: Lifetime) -> Lifetime {
     }
 }
 
-/// The address with the length that the kernel tells: with a peer that of the peer's prefix.
+/// The address with the prefix length that the kernel reports: with a peer, that of the peer's prefix.
 pub(super) fn identity(address: &Address) -> Identity<IfName> {
     let length = address.peer.map_or(address.prefix.length(), |peer| peer.length());
     let prefix = Prefix::new(address.prefix.address, length).unwrap_or(address.prefix);

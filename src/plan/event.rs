@@ -1,5 +1,5 @@
-//! What interfaces and the events of the kernel mean for the entries of the table: where they are, what is gone, what goes
-//! with it, which of them have to be compared again.
+//! The effect of interfaces and kernel events on the entries of the table: where they are, what is gone, what
+//! disappears with it, and which of them have to be compared again.
 
 use core::net::IpAddr;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use super::table::{Effect, ObjectId, Table};
 use crate::base::{Family, IfIndex, IfName, Instant, Prefix};
 
 impl<C: Copy + PartialEq> Table<C> {
-    /// An interface of this name has this number now, or none. Gives the entries to compare again.
+    /// The interface of this name has a new index, or none. Returns the entries to compare again.
     pub fn set_link(&mut self, name: &IfName, link: Option<IfIndex>) -> Vec<ObjectId> {
         let before = match link {
             Some(link) => self.links.insert(name.clone(), link),
@@ -28,12 +28,12 @@ impl<C: Copy + PartialEq> Table<C> {
         entries
     }
 
-    /// An interface changed, perhaps between up and down: what the kernel drops without a word then is in doubt, and
-    /// what it refused may be possible now. Gives the entries to compare again.
+    /// An interface changed, perhaps between up and down: objects that the kernel removes without an event are in
+    /// doubt, and refused operations may succeed now. Returns the entries to compare again.
     pub fn link_changed(&mut self, name: &IfName) -> Vec<ObjectId> {
         let entries = self.on_interface(name);
         if let Some(link) = self.links.get(name).copied() {
-            // What nobody wants yet may be gone as well: it is asked for when somebody does.
+            // Objects that are not wanted yet may be gone as well: they are requested when they become wanted.
             for identity in self.observed.on_link(link) {
                 if matches!(&identity, Identity::Route(route) if route.slot.family == Family::V4)
                     && !self.by_place.contains_key(&identity)
@@ -54,7 +54,7 @@ impl<C: Copy + PartialEq> Table<C> {
         entries
     }
 
-    /// Computes the place of an entry anew.
+    /// Recomputes the place of an entry.
     pub(super) fn put(&mut self, id: ObjectId) {
         let Some(entry) = self.entries.get_mut(id.0 as usize) else { return };
         let links = &self.links;
@@ -77,7 +77,7 @@ impl<C: Copy + PartialEq> Table<C> {
         }
     }
 
-    /// An object that is there without our doing may have other attributes than those that are wanted.
+    /// An object that was not added by us may have other attributes than the wanted ones.
     pub(super) fn compare(&mut self, id: ObjectId) {
         let Some(entry) = self.entries.get_mut(id.0 as usize) else { return };
         let place = entry.place.as_ref().filter(|_| entry.in_flight.is_none());
@@ -85,7 +85,8 @@ impl<C: Copy + PartialEq> Table<C> {
             return;
         };
         let mut found = entry.object.found(attributes);
-        // A gateway is the same one by whichever interface, but a route by another one is not what is wanted.
+        // A gateway identifies a route whatever its interface, but a route through a different interface is not as
+        // wanted.
         if let (Object::Route(route), Some(place)) = (&mut found, place)
             && let Some(link) = route.interface.as_ref().and_then(|name| self.links.get(name))
             && !self.observed.is_on(place, *link)
@@ -96,13 +97,13 @@ impl<C: Copy + PartialEq> Table<C> {
         entry.before = differs.then(|| Arc::new(found));
     }
 
-    /// The numbers of the interfaces of an object.
+    /// The indices of the interfaces of an object.
     pub(super) fn numbers(&self, object: &Object) -> Vec<(IfName, IfIndex)> {
         let names = object.interfaces().into_iter();
         names.filter_map(|name| Some((name.clone(), *self.links.get(name)?))).collect()
     }
 
-    /// Whether the object of an entry is there.
+    /// Whether the object of an entry exists.
     #[must_use]
     pub fn is_present(&self, id: ObjectId) -> bool {
         self.entry(id)
@@ -119,8 +120,8 @@ impl<C: Copy + PartialEq> Table<C> {
         }
     }
 
-    /// Takes an address for one of the interface itself, which is never removed: one that is there and was not put
-    /// there by this process; where `known` is given, one that is among these, there or not. False if nothing changed.
+    /// Marks an address as the interface's own, which is never removed: one that exists and was not added by this
+    /// process; if `known` is given, one of these, existing or not. False if nothing changed.
     pub fn take_for_own(&mut self, id: ObjectId, known: Option<&[Prefix]>) -> bool {
         let present = self.is_present(id);
         let Some(entry) = self.entry_mut(id) else { return false };
@@ -129,14 +130,14 @@ impl<C: Copy + PartialEq> Table<C> {
         own && !core::mem::replace(&mut entry.own, true)
     }
 
-    /// The address of an entry if it is one of the interface itself.
+    /// The address of an entry if it is the interface's own.
     #[must_use]
     pub fn own(&self, id: ObjectId) -> Option<Prefix> {
         let entry = self.entry(id).filter(|entry| entry.own)?;
         entry.object.address().map(|a| a.prefix)
     }
 
-    /// Whether the place of an entry is that of another one by now: their interface has two names.
+    /// Whether another entry has the same place: their interface has two names.
     pub(super) fn is_shadowed(&self, id: ObjectId) -> bool {
         let place = self.entry(id).and_then(|entry| entry.place.as_ref());
         place.is_some_and(|place| self.by_place.get(place) != Some(&id))
@@ -155,14 +156,14 @@ impl<C: Copy + PartialEq> Table<C> {
                         .is_none_or(|id| self.own(*id).is_some())
                     && match prefix.address {
                         IpAddr::V4(_) => true,
-                        // Adverts over IPv6 come from a link-local address (RFC 9568 5.1.2.1).
+                        // Adverts over IPv6 are sent from a link-local address (RFC 9568 5.1.2.1).
                         IpAddr::V6(a) => a.is_unicast_link_local(),
                     }
             })
             .map(|prefix| prefix.address)
     }
 
-    /// Whether this host has an address, on whichever link.
+    /// Whether this host has an address, on any link.
     #[must_use]
     pub fn holds(&self, address: IpAddr) -> bool {
         self.observed.holders(address) > 0
@@ -178,8 +179,8 @@ impl<C: Copy + PartialEq> Table<C> {
         }
     }
 
-    /// Notes that the kernel does not have an object any more, and what it drops with it; entries that this concerns
-    /// are added to `affected`. False if it was not known.
+    /// Notes that the kernel no longer has an object, and what it removes with it; affected entries are added to
+    /// `affected`. False if the object was not known.
     pub(super) fn lost(
         &mut self,
         identity: &Identity<IfIndex>,
@@ -193,10 +194,10 @@ impl<C: Copy + PartialEq> Table<C> {
         true
     }
 
-    /// The last interface that had an address has it no more.
+    /// The last interface that had an address has lost it.
     fn lost_source(&mut self, address: IpAddr, affected: &mut Vec<ObjectId>) {
         for id in self.depend_on(address) {
-            // What is only to depend on it stays as it is.
+            // Skips entries that only want this source: in the kernel they do not have it yet.
             let depends = self.entry(id).is_some_and(|e| e.there().source() == Some(address));
             if !self.is_present(id) || !depends {
                 continue;
@@ -209,13 +210,13 @@ impl<C: Copy + PartialEq> Table<C> {
                     self.lost(&place, affected);
                 }
             } else if entry.before.is_none() {
-                // The kernel keeps the route and takes the source out of it (`fib6_remove_prefsrc`).
+                // The kernel keeps the route and removes its source (`fib6_remove_prefsrc`).
                 entry.before = Some(Arc::clone(&entry.object));
             }
         }
     }
 
-    /// Forgets the objects of an interface that is gone. Gives the entries to compare again.
+    /// Forgets the objects of a deleted interface. Returns the entries to compare again.
     pub fn forget_link(&mut self, link: IfIndex) -> Vec<ObjectId> {
         let mut affected = Vec::new();
         for identity in self.observed.on_link(link) {
@@ -225,7 +226,7 @@ impl<C: Copy + PartialEq> Table<C> {
         affected
     }
 
-    /// Forgets some of what the kernel told. False when all is forgotten.
+    /// Forgets some of the observed objects. False when all are forgotten.
     pub fn forget_some(&mut self) -> bool {
         if self.observed.forget_some() {
             return true;
@@ -237,13 +238,13 @@ impl<C: Copy + PartialEq> Table<C> {
         false
     }
 
-    /// Takes an event of the kernel.
+    /// Processes an event of the kernel.
     pub fn changed(&mut self, change: &Change) -> Effect {
         let identity = &change.sight.identity;
         let mut effect = Effect::default();
         let known = self.by_place.get(identity).copied();
         match known {
-            // What is asked of the kernel in this place comes after this, so its answer counts.
+            // Our request for this place came after the event, so its answer counts.
             Some(id) if self.entry(id).is_some_and(|entry| entry.is_asked_at(identity)) => {
                 let Some(entry) = self.entry_mut(id) else { return effect };
                 let own = change.own && change.kind == ChangeKind::Gone;
@@ -253,8 +254,8 @@ impl<C: Copy + PartialEq> Table<C> {
                     asked.told |= own && !late;
                 }
             }
-            // What was deleted and added again is told to be gone only now, or is it gone once more? It keeps its place
-            // among the others until the kernel is asked.
+            // Either a delayed report of our own deletion before adding it again, or a new removal: it keeps its place
+            // in the order until the kernel is asked.
             Some(id) if self.is_echo(id, change) => {
                 if let Some(entry) = self.entry_mut(id) {
                     entry.echo = false;
@@ -267,7 +268,7 @@ impl<C: Copy + PartialEq> Table<C> {
                     entry.echo = false;
                 }
                 if self.lost(identity, &mut effect.settle) {
-                    // With the first address of a subnet the kernel may have dropped it at our own request.
+                    // The kernel may have removed it together with the first address of the subnet, at our own request.
                     let list = if change.own { &mut effect.settle } else { &mut effect.removed };
                     list.push(id);
                 }
@@ -290,7 +291,7 @@ impl<C: Copy + PartialEq> Table<C> {
                 effect.foreign = true;
             }
             None => {
-                // What nobody wants yet may be wanted later, as it is by then.
+                // An object that is not wanted yet may become wanted later.
                 if let (Identity::Link(..), Some(attributes)) = (identity, &change.sight.attributes)
                 {
                     self.observed.retell(identity, attributes);
@@ -324,7 +325,8 @@ impl<C: Copy + PartialEq> Table<C> {
         effect
     }
 
-    /// An interface is told of whenever something about it changes: what this daemon has made of it may be other now.
+    /// The kernel reports an interface whenever something about it changes: the settings made by this daemon may have
+    /// changed.
     fn retold(&mut self, id: ObjectId, change: &Change, effect: &mut Effect) {
         let Some(attributes) = &change.sight.attributes else { return };
         self.observed.retell(&change.sight.identity, attributes);
@@ -334,7 +336,7 @@ impl<C: Copy + PartialEq> Table<C> {
         }
     }
 
-    /// Whether an event may tell of a removal that was answered before.
+    /// Whether an event may report a removal that was already answered.
     fn is_echo(&self, id: ObjectId, change: &Change) -> bool {
         change.own
             && change.kind == ChangeKind::Gone
@@ -342,7 +344,7 @@ impl<C: Copy + PartialEq> Table<C> {
             && self.is_present(id)
     }
 
-    /// Entries that are routes of one slot, with their places.
+    /// The entries that are routes of one slot, with their places.
     fn in_slot(&self, slot: Slot) -> Vec<(Identity<IfIndex>, ObjectId)> {
         let begin = Identity::Route(Box::new(RouteIdentity { slot, path: Vec::new() }));
         self.by_place
@@ -352,7 +354,7 @@ impl<C: Copy + PartialEq> Table<C> {
             .collect()
     }
 
-    /// Whether the kernel has another route in the slot of an entry, or is to have one.
+    /// Whether the kernel has another route in the slot of an entry, or is about to get one.
     pub(super) fn shares_slot(&self, id: ObjectId) -> bool {
         let Some(Identity::Route(own)) = self.entry(id).and_then(|e| e.place.as_ref()) else {
             return false;

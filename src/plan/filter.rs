@@ -1,8 +1,8 @@
-//! Packet filters: our own tables of nftables, one for each family, and the elements of their sets. What chains and rules
-//! a table has follows from its settings, so a table is one object; the elements are objects of their own, which come
-//! and go with the states of instances.
+//! Packet filters: our own tables of nftables, one for each family, and the elements of their sets. The chains and
+//! rules of a table follow from its settings, so a table is one object; the elements are objects of their own, added
+//! and removed with the states of instances.
 //!
-//! Whatever touches the table itself takes its elements with it: it is made anew as a whole, and they with it.
+//! Every change of the table itself affects its elements: table and elements are recreated as a whole.
 
 use core::fmt;
 use core::net::{IpAddr, Ipv4Addr};
@@ -15,18 +15,17 @@ use crate::model::FilterSettings;
 /// What identifies a table.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct FilterTableId {
-    /// Whose packets it sees.
+    /// The family of its packets.
     pub family: Family,
-    /// Its name.
     pub name: Name,
 }
 
 /// A table of nftables with its chains, sets and rules.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FilterTable {
-    /// Whose packets it sees.
+    /// The family of its packets.
     pub family: Family,
-    /// Its name, and how its chains and rules are made.
+    /// Its name and the settings of its chains and rules.
     pub settings: FilterSettings,
     /// It has rules for virtual MACs.
     pub vmacs: bool,
@@ -40,20 +39,19 @@ impl FilterTable {
     }
 }
 
-/// What a table is to match.
+/// What an element matches.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Element<L> {
     /// Packets to and from an address.
     Address(IpAddr),
-    /// The same for a link-local address: on the interface of this number.
+    /// The same for a link-local address: on the interface with this index.
     OnLink(IpAddr, L),
-    /// On the interface of this name, whichever it is.
+    /// The same, on the interface with this name.
     OnNamed(IpAddr, IfName),
-    /// What an interface with a virtual MAC may not say: reports of memberships leave by its parent.
+    /// Membership reports sent by an interface with a virtual MAC: they must leave by its parent.
     Vmac {
         /// The interface.
         vmac: L,
-        /// Its parent.
         parent: L,
     },
 }
@@ -61,7 +59,6 @@ pub enum Element<L> {
 /// An element of a set of a table. All of it identifies it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Filter<L> {
-    /// The table.
     pub table: FilterTableId,
     /// What is matched.
     pub element: Element<L>,
@@ -84,7 +81,7 @@ impl Filter<IfName> {
         Self { table: FilterTableId { family, name: settings.table.clone() }, element }
     }
 
-    /// The interfaces without which it cannot be.
+    /// The interfaces it requires.
     pub(super) fn interfaces(&self) -> Vec<&IfName> {
         match &self.element {
             Element::Address(_) | Element::OnNamed(..) => Vec::new(),
@@ -110,14 +107,24 @@ impl Filter<IfName> {
 }
 
 impl<L> Filter<L> {
-    /// The least element of a table: where those of the table begin.
+    /// The address that it closes.
+    const fn address(&self) -> Option<IpAddr> {
+        match &self.element {
+            Element::Address(address)
+            | Element::OnLink(address, _)
+            | Element::OnNamed(address, _) => Some(*address),
+            Element::Vmac { .. } => None,
+        }
+    }
+
+    /// The smallest element of a table: where its elements begin in the order.
     fn first(table: &FilterTableId) -> Self {
         let element = Element::Address(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
         Self { table: table.clone(), element }
     }
 }
 
-/// Those of a sorted list of identities that are elements of a table.
+/// The elements of a table in a sorted list of identities.
 pub(super) fn elements<'a, L: Ord + 'a>(
     all: impl Iterator<Item = &'a Identity<L>> + 'a,
     table: &'a FilterTableId,
@@ -125,7 +132,7 @@ pub(super) fn elements<'a, L: Ord + 'a>(
     all.take_while(move |i| matches!(i, Identity::Filter(filter) if filter.table == *table))
 }
 
-/// Where the elements of a table begin among identities.
+/// Where the elements of a table begin in the order of identities.
 pub(super) fn begin<L>(table: &FilterTableId) -> Identity<L> {
     Identity::Filter(Box::new(Filter::first(table)))
 }
@@ -142,8 +149,7 @@ impl<C: Copy + PartialEq> Table<C> {
         (!coming).then(|| Waits::FilterTable(filter.table.clone(), *table))
     }
 
-    /// The table of an identity is not there any more, or not as it was: its elements are gone. Adds those that concern
-    /// entries to `affected`.
+    /// A table was removed or changed: its elements are gone. Adds their entries to `affected`.
     pub(super) fn lost_elements(
         &mut self,
         identity: &Identity<IfIndex>,
@@ -156,7 +162,7 @@ impl<C: Copy + PartialEq> Table<C> {
         affected.extend(self.elements_of(table));
     }
 
-    /// An entry, and if it is a table its elements: they are to come together.
+    /// An entry and, if it is a table, its elements: they are added together.
     #[must_use]
     pub fn with_elements(&self, id: ObjectId) -> Vec<ObjectId> {
         let mut all = vec![id];
@@ -178,7 +184,7 @@ impl<C: Copy + PartialEq> Table<C> {
         let all: Vec<ObjectId> =
             self.by_key.range(begin(table)..).take(count).map(|(_, id)| *id).collect();
         for id in &all {
-            // What was refused for want of the table is not any more.
+            // Elements that were refused because the table was missing can be added now.
             if let Some(entry) = self.entry_mut(*id) {
                 entry.refused = None;
             }
@@ -186,25 +192,57 @@ impl<C: Copy + PartialEq> Table<C> {
         all
     }
 
-    /// The entry of the table of a foreign element: nobody wants what others put there.
+    /// Whether an element waits for an address before it goes: one that is being added is to go first.
+    pub(super) fn waits_for_address(&self, object: &Object) -> bool {
+        let Object::Filter(filter) = object else { return false };
+        let Some(address) = filter.address() else { return false };
+        let all = (address, ObjectId(0))..=(address, ObjectId(u32::MAX));
+        let operation = |id: ObjectId| self.entry(id).and_then(|entry| entry.in_flight.as_ref());
+        let coming = |id: ObjectId| operation(id).is_some_and(|operation| operation.verb.adds());
+        self.by_address.range(all).any(|(_, id)| coming(*id))
+    }
+
+    /// The entries of elements that close an address.
+    pub(super) fn filters_of(&self, object: &Object) -> Vec<ObjectId> {
+        let Object::Address(address) = object else { return Vec::new() };
+        let (ip, name) = (address.prefix.address, &address.interface);
+        let elements = [
+            Element::Address(ip),
+            Element::OnLink(ip, name.clone()),
+            Element::OnNamed(ip, name.clone()),
+        ];
+        let tables = self.tables().into_iter().filter(|(id, _)| id.family == Family::of(&ip));
+        let filter = |(table, element): (&FilterTableId, &Element<IfName>)| {
+            let filter = Filter { table: table.clone(), element: element.clone() };
+            self.by_key.get(&Identity::Filter(Box::new(filter))).copied()
+        };
+        let tables: Vec<FilterTableId> = tables.map(|(id, _)| id).collect();
+        let all = tables.iter().flat_map(|table| elements.iter().map(move |e| (table, e)));
+        all.filter_map(filter).collect()
+    }
+
+    /// The tables that entries name.
+    fn tables(&self) -> Vec<(FilterTableId, ObjectId)> {
+        let least = FilterTableId { family: Family::V4, name: Name::default() };
+        let tables = self.by_key.range(Identity::FilterTable(least)..);
+        let table = |(key, id): (&Identity<IfName>, &ObjectId)| match key {
+            Identity::FilterTable(table) => Some((table.clone(), *id)),
+            _ => None,
+        };
+        tables.map_while(table).collect()
+    }
+
+    /// The entry of the table that contains a foreign element, which no entry wants.
     pub(super) fn intruded(&self, identity: &Identity<IfIndex>) -> Option<ObjectId> {
         let Identity::Filter(filter) = identity else { return None };
         self.by_key.get(&Identity::FilterTable(filter.table.clone())).copied()
     }
 
-    /// Tables that have elements which no entry names, left by another process: they are to be made anew. Gives the
-    /// entries to compare again.
+    /// Marks tables with elements that no entry names, left by another process: they are recreated. Returns the entries
+    /// to compare again.
     pub fn drop_strays(&mut self) -> Vec<ObjectId> {
         let mut affected = Vec::new();
-        let least = FilterTableId { family: Family::V4, name: Name::default() };
-        let tables = self.by_key.range(Identity::FilterTable(least)..);
-        let tables: Vec<(FilterTableId, ObjectId)> = tables
-            .map_while(|(key, id)| match key {
-                Identity::FilterTable(table) => Some((table.clone(), *id)),
-                _ => None,
-            })
-            .collect();
-        for (table, id) in tables {
+        for (table, id) in self.tables() {
             let stray =
                 self.observed.elements(&table).iter().any(|e| !self.by_place.contains_key(e));
             if stray {

@@ -1,9 +1,9 @@
-//! The kernel's table of virtual servers: as a value, its differences, and what one change does to it.
+//! The kernel's table of virtual servers: as a value, the differences of two, and the effect of one change.
 //!
-//! [`Table`] is what a dump of the kernel gives and what the check engine wants. [`plan`] finds the operations
-//! between the two, [`Table::apply`] says what one of them does, answers included: the engine keeps its picture
-//! of the kernel with it, the simulator plays the kernel with it. Whose entry is whose is not known here: give
-//! `plan` a table without the entries that must stay as they are.
+//! [`Table`] represents a dump of the kernel as well as what the check engine wants. [`plan`] finds the operations
+//! between the two, [`Table::apply`] computes the effect of one of them and its answer: the engine tracks the kernel's
+//! state with it, and the simulator plays the kernel with it. Ownership is not known here: pass `plan` a table without
+//! foreign entries.
 
 use core::fmt;
 use core::net::IpAddr;
@@ -31,34 +31,20 @@ pub(crate) const ESRCH: i32 = 3;
 /// One change of the table.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Op {
-    /// Empty the table, entries of others included.
+    /// Empty the table, including foreign entries.
     Flush,
-    /// Make a service that is not there.
+    /// Add a service.
     AddService { service: ServiceKey, settings: Settings },
-    /// Give a service other settings. Its servers, counters and connections stay.
+    /// Change the settings of a service. Its servers, counters and connections stay.
     SetService { service: ServiceKey, settings: Settings },
     /// Remove a service with its servers.
     DeleteService { service: ServiceKey },
-    /// Put a server into a service.
-    AddDestination {
-        /// Into which.
-        service: ServiceKey,
-        destination: DestinationKey,
-        settings: Destination,
-    },
-    /// Give a server other settings. Its counters and connections stay.
-    SetDestination {
-        /// Of which service.
-        service: ServiceKey,
-        destination: DestinationKey,
-        settings: Destination,
-    },
-    /// Take a server out of a service.
-    DeleteDestination {
-        /// Out of which.
-        service: ServiceKey,
-        destination: DestinationKey,
-    },
+    /// Add a server to a service.
+    AddDestination { service: ServiceKey, destination: DestinationKey, settings: Destination },
+    /// Change the settings of a server. Its counters and connections stay.
+    SetDestination { service: ServiceKey, destination: DestinationKey, settings: Destination },
+    /// Remove a server from a service.
+    DeleteDestination { service: ServiceKey, destination: DestinationKey },
 }
 
 impl Op {
@@ -94,13 +80,12 @@ impl Op {
 /// Settings of a service, as the kernel keeps them.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Settings {
-    /// Name of the scheduler.
     pub scheduler: Name,
     /// [`PERSISTENT`] and [`SCHEDULER_FLAGS`], nothing else.
     pub flags: u32,
     /// Seconds that a session lasts; 0 unless persistent.
     pub timeout: u32,
-    /// Which clients are one: an IPv4 mask as a number (255.255.255.0 is 0xffffff00) or the length of an IPv6
+    /// Which clients count as one: an IPv4 mask as a number (255.255.255.0 is 0xffffff00) or the length of an IPv6
     /// prefix. That of a single host unless persistent.
     pub netmask: u32,
     /// The persistence engine, only with persistence.
@@ -108,14 +93,14 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// What `service` wants.
+    /// The settings of the first key of `service`.
     #[must_use]
     pub fn of(service: &Service) -> Self {
         Self::at(service, &service.key)
     }
 
-    /// What `service` wants of one of its keys. A mask is one of the family of the first: keys of the other family
-    /// count single hosts.
+    /// The settings of one key of `service`. A mask applies to the family of the first key: for keys of the other
+    /// family each host is a separate client.
     #[must_use]
     pub fn at(service: &Service, key: &ServiceKey) -> Self {
         let flags = service.flags & SCHEDULER_FLAGS;
@@ -131,8 +116,8 @@ impl Settings {
         Self { scheduler: service.scheduler.clone(), flags, timeout, netmask, engine }
     }
 
-    /// These settings with nothing in them that has no effect, so that equal behaviour is equal value: flags
-    /// that are the kernel's own, a mask without persistence.
+    /// These settings without values that have no effect (flags of the kernel's own, a mask without persistence), so
+    /// that equal behaviour means equal values.
     #[must_use]
     pub fn normalised(mut self, family: Family) -> Self {
         self.flags &= PERSISTENT | SCHEDULER_FLAGS;
@@ -154,32 +139,32 @@ pub struct DestinationKey {
 }
 
 impl DestinationKey {
-    /// That of a real server of a service that is no group.
+    /// The key of a real server of a service that is not a group.
     #[must_use]
     pub const fn of(server: &RealServer) -> Self {
         Self { address: server.address, port: server.port }
     }
 
-    /// That of a sorry server of a service that is no group.
+    /// The key of a sorry server of a service that is not a group.
     #[must_use]
     pub const fn of_sorry(server: &SorryServer) -> Self {
         Self { address: server.address, port: server.port }
     }
 
-    /// That of a real server in the service `key`.
+    /// The key of a real server in the service `key`.
     #[must_use]
     pub const fn at(server: &RealServer, key: &ServiceKey) -> Self {
         Self { address: server.address, port: port(server.forward, server.port, key) }
     }
 
-    /// That of a sorry server in the service `key`.
+    /// The key of a sorry server in the service `key`.
     #[must_use]
     pub const fn sorry_at(server: &SorryServer, key: &ServiceKey) -> Self {
         Self { address: server.address, port: port(server.forward, server.port, key) }
     }
 }
 
-/// Only NAT can change a port: else it is that of the service, and none where the service has none.
+/// Only NAT can change a port: otherwise it is that of the service, or none if the service has none.
 const fn port(forward: Forward, own: u16, key: &ServiceKey) -> u16 {
     match (forward, key) {
         (Forward::Nat, _) => own,
@@ -204,18 +189,18 @@ impl fmt::Debug for DestinationKey {
 /// Settings of a server, as the kernel keeps them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Destination {
-    /// How packets reach it.
+    /// The forwarding method.
     pub forward: Forward,
-    /// Its share, 0 to 2,147,483,647; 0: no new connections.
+    /// Its weight, 0 to 2,147,483,647; 0: no new connections.
     pub weight: u32,
-    /// Connections above which it gets no more; 0 for no limit.
+    /// Number of connections above which it gets no new ones; 0 for no limit.
     pub upper_threshold: u32,
-    /// Connections below which it gets some again.
+    /// Number of connections below which it gets new ones again.
     pub lower_threshold: u32,
 }
 
 impl Destination {
-    /// `server` with `weight`.
+    /// The settings of `server` with `weight`.
     #[must_use]
     pub const fn of(server: &RealServer, weight: u32) -> Self {
         Self {
@@ -226,7 +211,7 @@ impl Destination {
         }
     }
 
-    /// `server` with `weight`.
+    /// The settings of a sorry server with `weight`.
     #[must_use]
     pub const fn of_sorry(server: &SorryServer, weight: u32) -> Self {
         Self { forward: server.forward, weight, upper_threshold: 0, lower_threshold: 0 }
@@ -276,12 +261,11 @@ impl Destinations {
         }
     }
 
-    /// All, by key.
+    /// All servers, sorted by key.
     pub fn iter(&self) -> impl Iterator<Item = (DestinationKey, &Destination)> {
         self.0.iter().map(|(key, settings)| (*key, settings))
     }
 
-    /// How many.
     #[must_use]
     pub fn len(&self) -> usize {
         self.0.len()
@@ -403,8 +387,8 @@ impl Table {
     }
 }
 
-/// What makes `want` of `have`: first what is new or changed, service by service with its servers, then the
-/// servers and services that are not wanted. What is equal in both is not touched.
+/// The operations that turn `have` into `want`: first additions and changes, service by service with its servers, then
+/// removals of servers and services. Entries that are equal in both are not touched.
 #[must_use]
 pub fn plan(have: &Table, want: &Table) -> Vec<Op> {
     let mut ops = Vec::new();
@@ -438,7 +422,7 @@ pub fn plan(have: &Table, want: &Table) -> Vec<Op> {
     ops
 }
 
-/// What makes the settings of one service those wanted; none if they are.
+/// The operation that gives one service the wanted settings; none if it has them.
 #[must_use]
 pub fn service_op(
     service: ServiceKey,
@@ -455,7 +439,7 @@ pub fn service_op(
     }
 }
 
-/// What makes one server what is wanted; none if it is.
+/// The operation that makes one server as wanted; none if it is.
 #[must_use]
 pub fn destination_op(
     service: ServiceKey,

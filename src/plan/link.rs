@@ -1,4 +1,4 @@
-//! Interfaces that the daemon makes, and settings of interfaces that it changes, as objects.
+//! Interfaces that the daemon creates, and settings of interfaces that it changes, as objects.
 
 use core::fmt;
 
@@ -8,20 +8,18 @@ use crate::model::link::IpvlanMode;
 pub use crate::model::link::Setting;
 use crate::model::{LinkKind, VirtualLink};
 
-/// What the kernel tells of an interface on another one.
+/// The attributes of an interface on another one that the kernel reports.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LinkAttributes {
-    /// What it is.
     pub kind: FoundKind,
     /// Its link group.
     pub group: u32,
-    /// It is up, or would be if its parent were.
+    /// It is administratively up.
     pub up: bool,
-    /// Its settings.
     pub settings: LinkSettings,
 }
 
-/// Settings of an interface that is made; none where they are not looked at, or not told.
+/// Settings of an interface that the daemon creates; none if they are not compared or not reported.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LinkSettings {
     /// `arp_ignore`
@@ -37,8 +35,8 @@ pub struct LinkSettings {
 }
 
 impl LinkSettings {
-    /// What they are to be. Over a virtual MAC only what is on the interface itself is answered for (RFC 9568 8.1.2),
-    /// and what comes in was sent to the virtual router, whatever way leads back to its source.
+    /// The wanted settings. An interface with a virtual MAC only answers ARP for its own addresses (RFC 9568 8.1.2),
+    /// and accepts packets whatever the route back to their source, because they were sent to the virtual router.
     #[must_use]
     pub fn of(link: &VirtualLink) -> Self {
         let v4 = matches!((link.kind, link.family), (LinkKind::Macvlan { .. }, Family::V4));
@@ -64,17 +62,14 @@ impl LinkSettings {
     }
 }
 
-/// A kind of interface as the kernel has it.
+/// A kind of interface as the kernel reports it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FoundKind {
-    /// A macvlan.
     Macvlan {
-        /// Its hardware address.
         mac: Mac,
         /// Its mode is `private`.
         private: bool,
     },
-    /// An ipvlan.
     Ipvlan {
         /// Its flag, if its mode is L2.
         mode: Option<IpvlanMode>,
@@ -82,7 +77,7 @@ pub enum FoundKind {
 }
 
 impl LinkAttributes {
-    /// What the kernel tells of an interface that was made as `link` says.
+    /// The attributes that the kernel reports for an interface created as `link`.
     #[must_use]
     pub fn of(link: &VirtualLink) -> Self {
         let kind = match link.kind {
@@ -93,14 +88,14 @@ impl LinkAttributes {
         Self { kind, group: link.group.unwrap_or(0), up: true, settings }
     }
 
-    /// Whether it is as `wanted` says.
+    /// Whether it matches `wanted`.
     #[must_use]
     pub fn fits(&self, wanted: &VirtualLink) -> bool {
         let Self { kind, group, up, settings } = Self::of(wanted);
-        // Without a group of its own it has that of its parent, whichever that is.
+        // Without a group of its own it has that of its parent.
         let grouped = self.group == group || wanted.group.is_none();
         let same = match (self.kind, kind) {
-            // The flag is one for all on a parent: of two that want others each would undo the other's.
+            // The flag is common to all ipvlans on a parent: two with different flags would keep changing each other's.
             (FoundKind::Ipvlan { mode }, FoundKind::Ipvlan { .. }) => mode.is_some(),
             (found, wanted) => found == wanted,
         };
@@ -108,29 +103,27 @@ impl LinkAttributes {
     }
 }
 
-/// An interface that is to be there.
+/// A wanted interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LinkObject {
-    /// As the configuration says.
+    /// The interface as configured.
     pub link: VirtualLink,
-    /// The kernel has it otherwise.
+    /// The kernel's interface differs.
     pub differs: bool,
 }
 
 /// A setting of an interface that is changed as long as it is needed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SettingObject {
-    /// The interface.
     pub interface: IfName,
-    /// Which one.
     pub setting: Setting,
-    /// What it is to be.
+    /// The wanted value.
     pub value: u32,
-    /// What it was, if that is known, and will be again.
+    /// The original value, if known, which is restored later.
     pub before: Option<u32>,
 }
 
-/// An interface is never deleted and made anew to change it: what is on it would be lost.
+/// An interface is never deleted and recreated to change it: its addresses would be lost.
 pub(super) fn difference(old: &LinkObject, new: &LinkObject) -> Difference {
     let comparable = |o: &LinkObject| VirtualLink { notify: false, ..o.link.clone() };
     if old.differs || comparable(old) != comparable(new) {

@@ -1,7 +1,7 @@
-//! The kernel's table at a glance: enough to tell which services are not what they are believed to be.
+//! A compact list of the kernel's table: enough to tell which services differ from the known state.
 //!
-//! Reading the servers of a service takes a question for each service; a list of everything takes none, but tells less.
-//! So a list is made of digests, which are compared with those of what is known; services that differ are then read.
+//! Reading the servers takes one request per service; a list of everything takes none, but contains less. So the list
+//! consists of digests, which are compared with those of the known state; services that differ are then read.
 
 use core::hash::{Hash, Hasher};
 use std::collections::BTreeMap;
@@ -11,14 +11,14 @@ use super::ipvs::{Destination, DestinationKey, Entry, Settings, Table};
 use crate::model::ServiceKey;
 use crate::model::service::{Forward, Tunnel};
 
-/// How packets reach a server, as far as a list tells.
+/// The forwarding method of a server, as far as a list shows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Way {
     /// Address translation.
     Masquerade,
     /// Direct routing, or a server on this machine.
     Direct,
-    /// Some tunnel.
+    /// A tunnel of any kind.
     Tunnel,
 }
 
@@ -32,7 +32,8 @@ impl From<Forward> for Way {
     }
 }
 
-/// All services of a host, each as a digest of its settings and of the keys, ways and weights of its servers.
+/// All services of a host, each as a digest of its settings and of the keys, forwarding methods and weights of its
+/// servers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Listing(BTreeMap<ServiceKey, u64>);
 
@@ -48,7 +49,7 @@ impl Listing {
         self.0.insert(key, digest_of(settings));
     }
 
-    /// Adds a server. One of a service that is not in the list is left out: the service is read by itself then.
+    /// Adds a server. A server of a service that is not in the list is ignored: the service is read individually then.
     pub fn destination(
         &mut self,
         service: &ServiceKey,
@@ -61,17 +62,17 @@ impl Listing {
         }
     }
 
-    /// Whether the list shows a service as it is known, or that there is none. What has settings that a list does not
-    /// tell is never shown as known.
+    /// Whether the list agrees with the known state of a service, or shows that it does not exist. A service with
+    /// settings that a list does not contain never agrees.
     #[must_use]
     pub fn shows(&self, key: &ServiceKey, known: Option<&Entry>) -> bool {
-        // Lists do not tell the family of a mark.
+        // Lists do not contain the family of a mark.
         let is_told = matches!(key, ServiceKey::Address { .. }) && known.is_none_or(is_told);
         is_told && self.0.get(key).copied() == known.map(digest)
     }
 }
 
-/// Whether a list tells everything of an entry.
+/// Whether a list contains everything about an entry.
 fn is_told(entry: &Entry) -> bool {
     entry.destinations.iter().all(|(_, d)| {
         let Destination { forward, weight: _, upper_threshold, lower_threshold } = d;
@@ -132,7 +133,7 @@ mod tests {
     fn listed() -> Listing {
         let mut listing = Listing::default();
         listing.service(key(1), &settings());
-        // The order is the kernel's.
+        // In the kernel's order.
         listing.destination(&key(1), &server(2), Way::Masquerade, 7);
         listing.destination(&key(1), &server(1), Way::Masquerade, 1);
         listing.destination(&key(9), &server(1), Way::Masquerade, 1);

@@ -1,4 +1,4 @@
-//! From what is wanted and what is there to what must be done, in an order that hurts nobody.
+//! From the wanted and the observed state to the necessary operations, in an order that causes no interruption.
 //!
 //! Pure comparison: no kernel is asked here. Engines hand the resulting operations to the shell, which answers
 //! each of them with an outcome.
@@ -6,12 +6,12 @@
 //! | file | concern |
 //! |---|---|
 //! | `object` | the kinds of objects: identity, phase, dependencies; operations on them |
-//! | `address`, `route`, `rule`, `link`, `filter` | the answers of one kind |
+//! | `address`, `route`, `rule`, `link`, `filter`, `sync` | one kind each |
 //! | `snapshot` | what the kernel has at one moment |
-//! | `table` | the entries of the reconciler: wanted, in flight, refused; who wants what is the caller's business |
-//! | `observed` | what the kernel has, in its order |
-//! | `event` | what interfaces and events of the kernel mean for the entries |
-//! | `request` | the operations that bring the kernel to what is wanted, and the answers to them |
+//! | `table` | the entries of the reconciler: wanted, in flight, refused; claimants are left to the caller |
+//! | `observed` | the kernel's objects, in its order |
+//! | `event` | the effect of interfaces and kernel events on the entries |
+//! | `request` | the operations that bring the kernel to the wanted state, and the answers to them |
 //! | `ipvs` | virtual services and real servers, which have a planner of their own |
 #![forbid(unsafe_code)]
 
@@ -29,6 +29,7 @@ mod request;
 pub mod route;
 pub mod rule;
 mod snapshot;
+pub mod sync;
 mod table;
 
 pub use address::AddressAttributes;
@@ -47,12 +48,12 @@ pub struct Token(pub u64);
 pub enum Outcome {
     /// Done: something changed.
     Done,
-    /// It was so already: an object to be added was there, one to be deleted was not.
+    /// Nothing to do: an object to be added existed, or one to be deleted did not.
     Already,
     /// Refused, with this error number (positive, as in errno.h).
     Refused(i32),
 }
 
-/// Mark of what this daemon puts into the kernel's tables: the number of `keepalived` among the route and
+/// Mark of the objects that this daemon adds to the kernel's tables: the number of `keepalived` among the route and
 /// address protocols (`RTPROT_KEEPALIVED`).
 pub const PROTOCOL_MARK: u8 = 18;

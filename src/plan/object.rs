@@ -1,6 +1,6 @@
 //! The kinds of objects that the daemon puts into the kernel, as the planner sees them: what identifies one, in which
 //! phase it is added, what it depends on. A new kind is a variant of [`Object`] and of [`Identity`] and a file beside
-//! this one that answers these questions; how a kind is written and read is left to `kernel`.
+//! this one that answers these questions; `kernel` writes and reads it.
 
 use core::fmt;
 use core::net::IpAddr;
@@ -14,8 +14,9 @@ use super::address::AddressAttributes;
 use super::filter::{Filter, FilterTable, FilterTableId};
 use super::link::{LinkAttributes, LinkObject, Setting, SettingObject};
 use super::route::{RouteAttributes, RouteIdentity};
+use super::sync::{SyncDaemon, SyncRole};
 
-/// Something that is to be in the kernel. Interfaces are named; the kernel's numbers for them may change.
+/// A wanted kernel object. Interfaces are given by name, since their index may change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Object {
     /// An address on an interface.
@@ -31,10 +32,12 @@ pub enum Object {
     FilterTable(Box<FilterTable>),
     /// An element of a set of such a table.
     Filter(Box<Filter<IfName>>),
+    /// A daemon that tells or hears connections of IPVS.
+    SyncDaemon(Box<SyncDaemon>),
 }
 
-/// What makes two objects the same one; everything else about them is an attribute. With `L` = [`IfName`] as the
-/// configuration says it, with `L` = [`IfIndex`] as the kernel does.
+/// What makes two objects the same one; everything else about them is an attribute. With `L` = [`IfName`] as in the
+/// configuration, with `L` = [`IfIndex`] as in the kernel.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Identity<L> {
     /// An address on an interface.
@@ -50,32 +53,36 @@ pub enum Identity<L> {
     FilterTable(FilterTableId),
     /// An element of a set of such a table.
     Filter(Box<Filter<L>>),
+    /// The daemon of this kind.
+    SyncDaemon(SyncRole),
 }
 
-/// When an object is added among others; removals go the other way.
+/// The order in which objects are added; removals are in reverse order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Phase {
     /// Interfaces and their settings.
     Link,
     /// Tables of packet filters.
     FilterTable,
-    /// What they are to match: before the addresses, so that nothing is let in between, and gone after them.
+    /// Their elements: added before the addresses and removed after them, so that no packet is accepted in between.
     Filter,
     Address,
-    /// Routes: their interface and their preferred source must be there.
+    /// Routes: their interface and their preferred source must exist.
     Route,
     /// Policy rules: the table they lead to is complete.
     Rule,
+    /// Daemons of IPVS.
+    SyncDaemon,
 }
 
-/// How the kernel takes new attributes of an object that it has.
+/// How the attributes of an existing object can be changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Difference {
-    /// There are none that the kernel knows of.
+    /// The kernel sees no difference.
     None,
     /// The object can be changed.
     InPlace,
-    /// The object must be deleted and added.
+    /// The object must be deleted and added again.
     Anew,
 }
 
@@ -91,6 +98,7 @@ impl Object {
             Self::Rule(rule) => Identity::Rule(super::rule::identity(rule)),
             Self::FilterTable(table) => Identity::FilterTable(table.id()),
             Self::Filter(filter) => Identity::Filter(filter.clone()),
+            Self::SyncDaemon(daemon) => Identity::SyncDaemon(daemon.role),
         }
     }
 
@@ -104,10 +112,11 @@ impl Object {
             Self::Rule(_) => Phase::Rule,
             Self::FilterTable(_) => Phase::FilterTable,
             Self::Filter(_) => Phase::Filter,
+            Self::SyncDaemon(_) => Phase::SyncDaemon,
         }
     }
 
-    /// The interfaces it is on. Without one of them it cannot be, and it goes with them.
+    /// The interfaces it is on. It requires all of them, and disappears with any of them.
     #[must_use]
     pub fn interfaces(&self) -> Vec<&IfName> {
         match self {
@@ -115,7 +124,8 @@ impl Object {
             Self::Route(route) => super::route::interfaces(route),
             Self::Link(new) => vec![&new.link.parent],
             Self::Setting(new) => vec![&new.interface],
-            Self::Rule(_) | Self::FilterTable(_) => Vec::new(),
+            // A daemon outlives its interface, so it is not there or gone with it.
+            Self::Rule(_) | Self::FilterTable(_) | Self::SyncDaemon(_) => Vec::new(),
             Self::Filter(filter) => filter.interfaces(),
         }
     }
@@ -138,19 +148,20 @@ impl Object {
         }
     }
 
-    /// Whether it is put back when another program removes it (no `no_track`).
+    /// Whether it is restored when another program removes it (no `no_track`).
     #[must_use]
     pub const fn is_tracked(&self) -> bool {
         match self {
             Self::Address(address) => !address.no_track,
             Self::Route(route) => !route.no_track,
-            Self::Link(_) | Self::Setting(_) | Self::FilterTable(_) | Self::Filter(_) => true,
+            Self::Link(_) | Self::Setting(_) | Self::FilterTable(_) => true,
+            Self::Filter(_) | Self::SyncDaemon(_) => true,
             Self::Rule(rule) => !rule.no_track,
         }
     }
 
-    /// Whether the kernel drops it without a word when an interface goes down or an address that it depends on goes:
-    /// routes of IPv4 (`fib_sync_down_dev`, `fib_sync_down_addr`).
+    /// Whether the kernel removes it without an event when an interface goes down or an address that it depends on is
+    /// removed: routes of IPv4 (`fib_sync_down_dev`, `fib_sync_down_addr`).
     pub(super) const fn vanishes(&self) -> bool {
         match self {
             Self::Route(route) => matches!(route.family, Family::V4),
@@ -158,7 +169,7 @@ impl Object {
         }
     }
 
-    /// This object as the kernel has it.
+    /// This object with the kernel's attributes.
     pub(super) fn found(&self, attributes: &Attributes) -> Self {
         match (self, attributes) {
             (Self::Address(address), Attributes::Address(found)) => {
@@ -171,11 +182,14 @@ impl Object {
                 let differs = !found.fits(&new.link);
                 Self::Link(Box::new(LinkObject { differs, ..(**new).clone() }))
             }
+            (Self::SyncDaemon(daemon), Attributes::SyncDaemon(found)) => {
+                Self::SyncDaemon(Box::new(found.applied_to(daemon)))
+            }
             _ => self.clone(),
         }
     }
 
-    /// How the kernel comes from `old`, of the same identity, to this.
+    /// How `old`, of the same identity, can be changed into this.
     pub(super) fn difference(&self, old: &Self) -> Difference {
         match (old, self) {
             (Self::Address(old), Self::Address(new)) => super::address::difference(old, new),
@@ -187,6 +201,7 @@ impl Object {
             (Self::FilterTable(old), Self::FilterTable(new)) if old == new => Difference::None,
             // All of it identifies it.
             (Self::Filter(_), Self::Filter(_)) => Difference::None,
+            (Self::SyncDaemon(old), Self::SyncDaemon(new)) if old == new => Difference::None,
             _ => Difference::Anew,
         }
     }
@@ -207,12 +222,13 @@ impl fmt::Display for Object {
             Self::Rule(rule) => super::rule::describe(rule, f),
             Self::FilterTable(table) => table.id().fmt(f),
             Self::Filter(filter) => filter.fmt(f),
+            Self::SyncDaemon(daemon) => daemon.fmt(f),
         }
     }
 }
 
 impl Identity<IfName> {
-    /// With the kernel's numbers; none if an interface does not exist.
+    /// The identity with interface indices; none if an interface does not exist.
     pub(super) fn place(
         &self,
         number: impl Fn(&IfName) -> Option<IfIndex>,
@@ -225,33 +241,31 @@ impl Identity<IfName> {
             Self::Rule(rule) => Identity::Rule(rule.clone()),
             Self::FilterTable(table) => Identity::FilterTable(table.clone()),
             Self::Filter(filter) => Identity::Filter(Box::new(filter.place(number)?)),
+            Self::SyncDaemon(role) => Identity::SyncDaemon(*role),
         })
     }
 }
 
-/// An object as the kernel has it.
+/// An observed object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sight {
     pub identity: Identity<IfIndex>,
-    /// The interfaces it is on.
     pub links: Vec<IfIndex>,
-    /// The rest of it, where the kernel told that.
+    /// Its attributes, if the kernel reported them.
     pub attributes: Option<Box<Attributes>>,
 }
 
-/// What the kernel tells of an object beside its identity, as far as it is compared with what is wanted.
+/// The reported attributes of an object that are compared with the wanted ones.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Attributes {
-    /// Of an address.
     Address(AddressAttributes),
-    /// Of a route.
     Route(RouteAttributes),
-    /// Of an interface on another one.
     Link(LinkAttributes),
+    /// Of a daemon of IPVS.
+    SyncDaemon(SyncDaemon),
 }
 
 impl Sight {
-    /// An address on an interface.
     #[must_use]
     pub fn address(interface: IfIndex, prefix: Prefix) -> Self {
         let identity = Identity::Address(interface, prefix);
@@ -268,29 +282,29 @@ impl Sight {
     }
 }
 
-/// What the kernel tells of one object.
+/// A kernel event about one object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Change {
     pub sight: Sight,
-    /// There now, gone, or put in the place of another one.
+    /// Added, removed, or replacing another one.
     pub kind: ChangeKind,
-    /// It came of a request of ours.
+    /// It results from our own request.
     pub own: bool,
 }
 
 /// What happened to an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ChangeKind {
-    /// It is there.
+    /// It exists: added or changed.
     Present,
-    /// It is gone.
+    /// It was removed.
     Gone,
-    /// It is there, and one that was to all appearance equal may be gone (`ip route replace`).
+    /// It was added, and one that looks identical may have been removed (`ip route replace`).
     Replaces,
 }
 
 impl Change {
-    /// An address that came or went.
+    /// An address that was added or removed.
     #[must_use]
     pub fn address(interface: IfIndex, prefix: Prefix, present: bool, own: bool) -> Self {
         let kind = if present { ChangeKind::Present } else { ChangeKind::Gone };
@@ -304,31 +318,31 @@ pub struct Op {
     /// What to do with it.
     pub verb: Verb,
     pub object: Arc<Object>,
-    /// The numbers of the interfaces that it names.
+    /// The indices of the interfaces that it names.
     pub links: Vec<(IfName, IfIndex)>,
 }
 
 /// What to do with an object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verb {
-    /// Put it there. Being there already is success.
+    /// Add it. If it exists already, this is success.
     Add,
-    /// Give it other attributes than `before`. Where the kernel cannot do that, delete and add it in one request.
+    /// Change its attributes from `before`. If the kernel cannot do that, delete and add it in one request.
     Replace {
-        /// As the kernel has it.
+        /// The kernel's current attributes.
         before: Arc<Object>,
-        /// The kernel can, and no other object would be hit.
+        /// The kernel can change it, and no other object would be affected.
         in_place: bool,
     },
-    /// Take it away. Not being there is success.
+    /// Remove it. If it does not exist, this is success.
     Delete {
-        /// It is the first IPv4 address of a subnet, and the others, which the kernel would drop with it, stay.
+        /// It is the first IPv4 address of a subnet, and the others, which the kernel would remove with it, must stay.
         keep_secondaries: bool,
     },
 }
 
 impl Verb {
-    /// Whether the object is there afterwards.
+    /// Whether the object exists afterwards.
     #[must_use]
     pub const fn adds(&self) -> bool {
         !matches!(self, Self::Delete { .. })
@@ -336,7 +350,7 @@ impl Verb {
 }
 
 impl Op {
-    /// The number of an interface that the object names.
+    /// The index of an interface that the object names.
     #[must_use]
     pub fn number(&self, interface: &IfName) -> Option<IfIndex> {
         self.links.iter().find(|(name, _)| name == interface).map(|(_, index)| *index)

@@ -1,5 +1,4 @@
-//! What the kernel has, as far as it told, in the order in which it holds it. What that means for what is wanted is left to
-//! the table.
+//! The kernel's objects as reported, in the kernel's order. The table decides what that means for wanted objects.
 
 use core::net::IpAddr;
 use std::collections::{BTreeMap, BTreeSet};
@@ -9,19 +8,19 @@ use super::object::{Attributes, Identity, Sight};
 use super::route::{RouteIdentity, Slot};
 use crate::base::{Family, IfIndex, Prefix};
 
-/// Objects that [`Observed::forget_some`] forgets.
+/// Number of objects that [`Observed::forget_some`] forgets.
 const SOME: usize = 4;
 
-/// Every object that the kernel has, as far as it was told.
+/// Every object that the kernel reported.
 #[derive(Debug, Default)]
 pub(super) struct Observed {
     objects: BTreeMap<Identity<IfIndex>, Seen>,
     by_link: BTreeSet<(IfIndex, Identity<IfIndex>)>,
-    /// The addresses of each interface and those of each IPv4 subnet, in the kernel's order: it drops the others of a
+    /// The addresses of each interface and those of each IPv4 subnet, in the kernel's order: it removes the others of a
     /// subnet with the first.
     order: BTreeMap<(IfIndex, u64), Prefix>,
     subnets: BTreeMap<(IfIndex, Prefix), BTreeSet<u64>>,
-    /// On how many interfaces an address is.
+    /// Number of interfaces that have an address.
     holders: BTreeMap<IpAddr, u32>,
     next_place: u64,
 }
@@ -33,9 +32,9 @@ struct Seen {
     attributes: Option<Box<Attributes>>,
 }
 
-/// An object that is there no more.
+/// An object that disappeared.
 pub(super) struct Lost {
-    /// An address that no interface has any more.
+    /// An address that no interface has now.
     pub last: Option<IpAddr>,
 }
 
@@ -53,7 +52,7 @@ impl Observed {
         self.objects.contains_key(identity)
     }
 
-    /// The attributes of an object, if the kernel told them.
+    /// The attributes of an object, if the kernel reported them.
     pub(super) fn attributes(&self, identity: &Identity<IfIndex>) -> Option<&Attributes> {
         self.objects.get(identity)?.attributes.as_deref()
     }
@@ -63,7 +62,7 @@ impl Observed {
         self.objects.get(identity).is_some_and(|seen| seen.links.contains(&link))
     }
 
-    /// An object is as it was asked for, on these interfaces.
+    /// An object is as requested, on these interfaces.
     pub(super) fn confirm(&mut self, identity: &Identity<IfIndex>, links: &[IfIndex]) {
         let Some(seen) = self.objects.get_mut(identity) else { return };
         seen.attributes = None;
@@ -75,7 +74,7 @@ impl Observed {
         }
     }
 
-    /// False if it was known.
+    /// Records an object. False if it was known.
     pub(super) fn saw(&mut self, sight: Sight) -> bool {
         let Sight { identity, links, attributes } = sight;
         if self.has(&identity) {
@@ -97,14 +96,14 @@ impl Observed {
         true
     }
 
-    /// The kernel told the attributes of an object again.
+    /// The kernel reported the attributes of an object again.
     pub(super) fn retell(&mut self, identity: &Identity<IfIndex>, attributes: &Attributes) {
         if let Some(seen) = self.objects.get_mut(identity) {
             seen.attributes = Some(Box::new(attributes.clone()));
         }
     }
 
-    /// None if it was not known.
+    /// Removes an object. None if it was not known.
     pub(super) fn lost(&mut self, identity: &Identity<IfIndex>) -> Option<Lost> {
         let seen = self.objects.remove(identity)?;
         for link in seen.links {
@@ -129,7 +128,7 @@ impl Observed {
         Some(Lost { last: (left == 0).then_some(prefix.address) })
     }
 
-    /// Forgets some of it. False when nothing was left.
+    /// Forgets some objects. False when none was left.
     pub(super) fn forget_some(&mut self) -> bool {
         let Self { objects, by_link, order, subnets, holders, .. } = self;
         let mut any = false;
@@ -141,9 +140,9 @@ impl Observed {
         any
     }
 
-    /// What is on an interface.
+    /// The objects on an interface.
     pub(super) fn on_link(&self, link: IfIndex) -> Vec<Identity<IfIndex>> {
-        // The least identity there is.
+        // The smallest possible identity.
         let zero = Prefix::host(IpAddr::V4(core::net::Ipv4Addr::UNSPECIFIED));
         let zero = Prefix::new(zero.address, 0).unwrap_or(zero);
         let begin = (link, Identity::Address(IfIndex(0), zero));
@@ -159,7 +158,7 @@ impl Observed {
         self.order.range((link, 0)..=(link, u64::MAX)).map(|(_, prefix)| prefix)
     }
 
-    /// On how many interfaces an address is.
+    /// Number of interfaces that have an address.
     pub(super) fn holders(&self, address: IpAddr) -> u32 {
         self.holders.get(&address).copied().unwrap_or(0)
     }
@@ -179,7 +178,7 @@ impl Observed {
         filter::elements(places, table).cloned().collect()
     }
 
-    /// Where an IPv4 address stands in its subnet.
+    /// The position of an IPv4 address in its subnet.
     pub(super) fn subnet(&self, identity: &Identity<IfIndex>) -> Option<Subnet> {
         let Identity::Address(link, prefix) = identity else { return None };
         let key = (*link, prefix.network());

@@ -1,4 +1,5 @@
-//! From the entries of the table to operations in an order that hurts nobody, and what their answers mean.
+//! From the entries of the table to operations in an order that causes no interruption, and the effect of their
+//! answers.
 
 use core::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
@@ -9,25 +10,24 @@ use super::table::{InFlight, ObjectId, Table, Want};
 use super::{Outcome, Token};
 use crate::base::{IfIndex, Instant, Prefix};
 
-/// Operations to be carried out in order.
+/// Operations to carry out in order.
 #[derive(Debug)]
 pub struct Request {
-    /// Comes back with each answer.
+    /// Repeated in each answer.
     pub token: Token,
-    /// What to do.
     pub ops: Vec<Op>,
     /// The entry of each operation.
     pub objects: Vec<ObjectId>,
 }
 
-/// Which operations are asked for.
+/// Which operations are requested.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Part {
-    /// All that are needed.
+    /// All operations that are necessary.
     All,
-    /// Those of objects that are to be there.
+    /// Only operations on wanted objects.
     Additions,
-    /// Those of objects that are not.
+    /// Only operations on unwanted objects.
     Removals,
 }
 
@@ -41,26 +41,26 @@ impl Part {
     }
 }
 
-/// How an answered operation left its entry.
+/// The effect of an answer on its entry.
 #[derive(Debug)]
 pub struct Answer {
     /// The entry.
     pub object: ObjectId,
-    /// It was to be added, not taken away.
+    /// The operation was an addition or change, not a removal.
     pub added: bool,
-    /// It was there before and stayed.
+    /// It existed before and stayed.
     pub existed: bool,
-    /// When it is tried again; none if the kernel did what was asked.
+    /// When it is tried again; none if it succeeded.
     pub retry_at: Option<Instant>,
-    /// The kernel refused it before as well.
+    /// The kernel had refused it before as well.
     pub repeated: bool,
     /// Other entries to compare again.
     pub affected: Vec<ObjectId>,
 }
 
 impl<C: Copy + PartialEq> Table<C> {
-    /// What has to be asked of the kernel for these entries; `want` says how a claimant wants its objects now. What
-    /// is new comes before what is old goes, and what others depend on before these.
+    /// The operations that these entries need; `want` gives how a claimant wants its objects now. Additions come before
+    /// removals, and an object before those that depend on it.
     pub fn request(
         &mut self,
         ids: &[ObjectId],
@@ -72,8 +72,8 @@ impl<C: Copy + PartialEq> Table<C> {
         self.request_part(&mut ids.into_iter(), Part::All, usize::MAX, now, want)
     }
 
-    /// As [`Self::request`], for entries in the order in which they are to be asked for, until there are `most`
-    /// operations; what is left in `ids` has not been looked at.
+    /// As [`Self::request`], for entries in the order of their requests, until there are `most` operations; entries
+    /// left in `ids` have not been examined.
     pub fn request_part(
         &mut self,
         ids: &mut impl Iterator<Item = ObjectId>,
@@ -110,21 +110,24 @@ impl<C: Copy + PartialEq> Table<C> {
         Some(Request { token, ops, objects: additions })
     }
 
-    /// Whether operations of a request were not answered.
+    /// Whether operations of a request are still unanswered.
     #[must_use]
     pub fn is_open(&self, token: Token) -> bool {
         self.requests.contains_key(&token)
     }
 
-    /// Begins what has to be done about an entry: true to add or change it, false to take it away. Nothing while an
-    /// operation of it is in flight, something it needs is missing or a retry is not due. What is only kept is not changed,
-    /// and neither is what the interface has of its own.
+    /// Begins the operation that an entry needs: true to add or change it, false to remove it. Nothing while an
+    /// operation of it is in flight, something it needs is missing or a retry is not due. Retained objects and the
+    /// interface's own addresses are not changed.
     fn next(&mut self, id: ObjectId, wanted: bool, keep: bool, now: Instant) -> Option<bool> {
         let present = self.is_present(id);
         if !wanted && self.is_shadowed(id) {
             return None;
         }
-        let waits = wanted && self.waits(id).is_some();
+        let waits = match wanted {
+            true => self.waits(id).is_some(),
+            false => self.entry(id).is_some_and(|entry| self.waits_for_address(&entry.object)),
+        };
         let alone = !self.shares_slot(id);
         let links = {
             let entry = self.entry(id)?;
@@ -173,8 +176,9 @@ impl<C: Copy + PartialEq> Table<C> {
         Some(adds)
     }
 
-    /// Puts removals in order: what depends on others first. Where the kernel would drop addresses that stay with the
-    /// first one of their subnet, or that come before it, that one comes last and is told to spare them.
+    /// Sorts removals: dependent objects first. If the kernel would remove addresses that must stay, or that are
+    /// removed separately, together with the first one of their subnet, that one comes last and is marked to keep the
+    /// others.
     fn arrange(&mut self, mut removals: Vec<ObjectId>, additions: &[ObjectId]) -> Vec<ObjectId> {
         let place = |id: &ObjectId| self.entry(*id)?.place.as_ref();
         let coming: BTreeSet<(IfIndex, Prefix)> = additions
@@ -186,7 +190,8 @@ impl<C: Copy + PartialEq> Table<C> {
                 | Identity::Link(..)
                 | Identity::Setting(..)
                 | Identity::FilterTable(_)
-                | Identity::Filter(_) => None,
+                | Identity::Filter(_)
+                | Identity::SyncDaemon(_) => None,
             })
             .collect();
         let mut subnets: BTreeMap<(IfIndex, Prefix), Vec<(u64, ObjectId)>> = BTreeMap::new();
@@ -210,7 +215,7 @@ impl<C: Copy + PartialEq> Table<C> {
                 continue;
             }
             last.extend(members.iter().map(|(place, id)| (*id, u64::MAX - place)));
-            // One that is deleted and added anew is the last of its subnet then, and another one the first.
+            // An address that is deleted and added again becomes the last of its subnet, and another one the first.
             for (_, id) in members.iter().filter(|(place, _)| comes || *place == subnet.first) {
                 if let Some(entry) = self.entries.get_mut(id.0 as usize)
                     && let Some(operation) = &mut entry.in_flight
@@ -231,14 +236,14 @@ impl<C: Copy + PartialEq> Table<C> {
         let entry = self.entry(id)?;
         let verb = entry.in_flight.as_ref()?.verb.clone();
         let object = match (&verb, &entry.before) {
-            // As the kernel has it.
+            // With the kernel's attributes.
             (Verb::Delete { .. }, Some(before)) => before,
             _ => &entry.object,
         };
         Some(Op { verb, object: Arc::clone(object), links: self.numbers(object) })
     }
 
-    /// Takes the kernel's answer to one operation.
+    /// Processes the kernel's answer to one operation.
     pub fn answered(
         &mut self,
         token: Token,
@@ -260,7 +265,7 @@ impl<C: Copy + PartialEq> Table<C> {
         }
         let address = sight.as_address();
         let removal = matches!(verb, Verb::Delete { .. });
-        // It was gone as was feared.
+        // The address had indeed been removed.
         anew |= doubtful && address.is_some() && verb == Verb::Add && outcome == Outcome::Done;
         let mut answer = Answer {
             object,
@@ -275,11 +280,11 @@ impl<C: Copy + PartialEq> Table<C> {
                 entry.before = Some(before);
                 entry.doubtful = doubtful;
             }
-            // Nothing but the answer could tell, so it stays in doubt.
+            // Only the answer could have told, so it stays in doubt.
             (Outcome::Refused(_), Verb::Add) if doubtful => {
                 entry.doubtful = true;
             }
-            // It was in doubt whether it is there.
+            // It was in doubt whether it exists.
             (Outcome::Refused(_), Verb::Add) => {
                 self.lost(&sight.identity, &mut answer.affected);
             }
@@ -290,10 +295,10 @@ impl<C: Copy + PartialEq> Table<C> {
                     sight.attributes = None;
                     self.observed.confirm(&sight.identity, &sight.links);
                 }
-                // A table is made as a whole; what was put into it before is gone.
+                // A table is created as a whole; its previous elements are gone.
                 self.lost_elements(&sight.identity, &mut answer.affected);
                 if anew {
-                    // It was gone for a moment, and with it what depends on it.
+                    // It was gone for a moment, together with objects that depend on it.
                     self.lost(&sight.identity, &mut answer.affected);
                 }
                 self.saw(sight);
@@ -305,6 +310,12 @@ impl<C: Copy + PartialEq> Table<C> {
                 entry.refused = None;
                 self.lost(&sight.identity, &mut answer.affected);
             }
+        }
+        if answer.added
+            && let Some(entry) = self.entry(object)
+        {
+            let filters = self.filters_of(&entry.object);
+            answer.affected.extend(filters);
         }
         if let Outcome::Refused(errno) = outcome {
             answer.retry_at = self.put_off(object, errno, now);

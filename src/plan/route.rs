@@ -8,18 +8,18 @@ use crate::base::{Family, IfIndex, IfName, Prefix};
 use crate::model::Route;
 use crate::model::route::{NextHop, RouteMetric};
 
-/// `RT_TABLE_MAIN`, also meant by table 0.
+/// `RT_TABLE_MAIN`, which table 0 also means.
 const MAIN: u32 = 254;
 /// The metric that the kernel gives an IPv6 route without one (`IP6_RT_PRIO_USER`).
 const METRIC_V6: u32 = 1024;
 
-/// What identifies a route: several may lead to one destination, and differ in the way they take.
+/// What identifies a route: several may lead to one destination with different paths.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct RouteIdentity<L> {
-    /// What the kernel looks a route up by.
+    /// The kernel's lookup key of a route.
     pub slot: Slot,
-    /// The way, empty for types that lead nowhere (`blackhole` and its like). The last field, so that routes of one
-    /// slot stand together in order.
+    /// The path, empty for types without one (`blackhole` etc.). The last field, so that routes of one slot are
+    /// adjacent in the order.
     pub path: Vec<Hop<L>>,
 }
 
@@ -34,12 +34,12 @@ pub struct Slot {
     pub from: Option<Prefix>,
     /// The type of service (IPv4).
     pub tos: u8,
-    /// The metric in force.
+    /// The effective metric.
     pub metric: u32,
 }
 
 impl Slot {
-    /// A slot by what the kernel tells or is told of a route.
+    /// The slot of a route, from attributes reported by or sent to the kernel.
     #[must_use]
     pub fn new(
         destination: Prefix,
@@ -61,29 +61,29 @@ impl Slot {
     }
 }
 
-/// What the kernel tells of a route beside its identity.
+/// The attributes of a route that the kernel reports, besides its identity.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RouteAttributes {
-    /// Its type as a number of the kernel.
+    /// Its type, as numbered by the kernel.
     pub kind: u8,
-    /// As a number of rt_scopes (IPv4).
+    /// Scope, as numbered in rt_scopes (IPv4).
     pub scope: u8,
     /// The preferred source.
     pub source: Option<IpAddr>,
-    /// The gateway is taken to be reached directly, where there is one way.
+    /// The gateway counts as directly reachable (`onlink`), for a route with one nexthop.
     pub onlink: bool,
-    /// All but the congestion control.
+    /// All metrics except the congestion control algorithm.
     pub metrics: Vec<RouteMetric>,
-    /// `RTA_FLOW`, where there is one way (IPv4).
+    /// `RTA_FLOW`, for a route with one nexthop (IPv4).
     pub realms: Option<u32>,
     /// The router preference (IPv6).
     pub preference: u8,
-    /// The weights of the ways, where there are several (IPv4).
+    /// The weights of several nexthops (IPv4).
     pub weights: Vec<u16>,
 }
 
 impl RouteAttributes {
-    /// What the kernel tells of a route that was added as `route` says.
+    /// The attributes that the kernel reports for `route` after it was added.
     #[must_use]
     pub fn of(route: &Route) -> Self {
         let v4 = route.family == Family::V4;
@@ -107,7 +107,7 @@ impl RouteAttributes {
         }
     }
 
-    /// `wanted` with what the kernel has in the place of what it can be compared with.
+    /// `wanted` with the kernel's values for the attributes that can be compared.
     pub(super) fn applied_to(&self, wanted: &Route) -> Route {
         if *self == Self::of(wanted) {
             return wanted.clone();
@@ -123,17 +123,16 @@ impl RouteAttributes {
     }
 }
 
-/// One step of a route's way.
+/// One nexthop of a route.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Hop<L> {
-    /// To a router; the interface counts only where the address is no guide to it (link-local ones).
+    /// A router; the interface only counts if the address does not determine it (link-local ones).
     Gateway(IpAddr, Option<L>),
-    /// To an interface.
     Link(L),
 }
 
 impl<L> Hop<L> {
-    /// The step to `gateway` by `link`; none if there is neither.
+    /// The nexthop `gateway` through `link`; none if there is neither.
     #[must_use]
     pub fn new(gateway: Option<IpAddr>, link: Option<L>) -> Option<Self> {
         match (gateway, link) {
@@ -150,7 +149,7 @@ impl<L> Hop<L> {
     }
 }
 
-/// Whether a type of route takes no way: blackhole, unreachable, prohibit, throw.
+/// Whether a type of route has no path: blackhole, unreachable, prohibit, throw.
 #[must_use]
 pub const fn leads_nowhere(kind: u8) -> bool {
     matches!(kind, 6..=9)
@@ -200,7 +199,7 @@ pub(super) fn interfaces(route: &Route) -> Vec<&IfName> {
 }
 
 pub(super) fn difference(old: &Route, new: &Route) -> Difference {
-    // How it was added does not show in the kernel.
+    // These settings do not show in the kernel.
     let same = Route { no_track: new.no_track, mode: new.mode, ..old.clone() };
     if same == *new { Difference::None } else { Difference::InPlace }
 }
@@ -231,8 +230,8 @@ pub(super) fn describe(route: &Route, f: &mut fmt::Formatter<'_>) -> fmt::Result
     Ok(())
 }
 
-/// The objects of a route. The kernel keeps each way of an IPv6 route as a route of its own and tells of them one by
-/// one; so they are told apart here, and losing one does not touch the others.
+/// The objects of a route. The kernel keeps each nexthop of an IPv6 route as a separate route and reports them one by
+/// one; so they are separate objects here, and losing one does not affect the others.
 #[must_use]
 pub fn objects(route: &Route) -> Vec<Object> {
     if route.family == Family::V6 && route.nexthops.len() > 1 {
@@ -245,5 +244,42 @@ pub fn objects(route: &Route) -> Vec<Object> {
             .collect()
     } else {
         vec![Object::Route(Box::new(route.clone()))]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::IfName;
+    use crate::model::route::NextHop;
+    use crate::model::sample;
+
+    #[test]
+    fn each_nexthop_of_an_ipv6_route_is_an_object_and_those_of_an_ipv4_route_are_one() {
+        let ways = |destination: &str, gateways: [&str; 2]| {
+            let prefix = sample::address(destination, &IfName::eth0()).prefix;
+            let mut route = sample::route(prefix, None, None);
+            route.nexthops = gateways
+                .iter()
+                .map(|gateway| NextHop {
+                    gateway: gateway.parse().ok(),
+                    interface: None,
+                    weight: 1,
+                    onlink: false,
+                    encap: None,
+                    realms: None,
+                })
+                .collect();
+            let of = |object: Object| match object {
+                Object::Route(route) => {
+                    let gateways = route.nexthops.iter().filter_map(|hop| hop.gateway);
+                    gateways.map(|gateway| gateway.to_string()).collect()
+                }
+                other => panic!("{other:?}"),
+            };
+            objects(&route).into_iter().map(of).collect::<Vec<Vec<String>>>()
+        };
+        assert_eq!(ways("2001:db8::/64", ["fe80::1", "fe80::2"]), [["fe80::1"], ["fe80::2"]]);
+        assert_eq!(ways("10.1.0.0/16", ["10.0.0.1", "10.0.0.2"]), [["10.0.0.1", "10.0.0.2"]]);
     }
 }

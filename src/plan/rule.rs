@@ -1,5 +1,5 @@
-//! Policy rules as objects. A rule names its interfaces: it can be there without them, and the kernel keeps it when they
-//! go.
+//! Policy rules as objects. A rule refers to its interfaces by name: it can exist without them, and the kernel keeps it
+//! when they are deleted.
 
 use core::fmt;
 
@@ -9,7 +9,7 @@ use crate::model::route::{Rule, RuleAction};
 /// `RT_TABLE_MAIN`
 const MAIN: u32 = 254;
 
-/// The rule as the kernel tells it, which is what identifies it: it has nothing that could be changed.
+/// The rule as the kernel reports it. All of it is its identity: no attribute can be changed.
 #[must_use]
 pub fn identity(rule: &Rule) -> Box<Rule> {
     let selector = |prefix: Option<Prefix>| prefix.filter(|p| p.length() > 0).map(|p| p.network());

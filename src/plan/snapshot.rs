@@ -1,4 +1,4 @@
-//! What the kernel has at one moment: network interfaces and objects.
+//! The state of the kernel at one moment: network interfaces and objects.
 
 use super::{Setting, Sight};
 use crate::base::{IfIndex, IfName, Mac};
@@ -15,18 +15,18 @@ pub struct Link {
     pub arp: bool,
     /// Hardware address; all zero if it has none of 6 octets.
     pub mac: Mac,
-    /// Largest packet.
+    /// MTU in octets.
     pub mtu: u32,
-    /// Settings that may be changed for a while.
+    /// Settings that the daemon may change temporarily.
     pub settings: Settings,
 }
 
-/// Settings of an interface, in the order of [`Setting::ALL`]; none where the kernel does not say.
+/// Settings of an interface, in the order of [`Setting::ALL`]; none where the kernel does not report it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Settings(pub [Option<u32>; 4]);
 
 impl Settings {
-    /// The value of one.
+    /// The value of a setting.
     #[must_use]
     pub const fn of(&self, setting: Setting) -> Option<u32> {
         let [ignore, filter, announce, promote] = self.0;
@@ -42,9 +42,8 @@ impl Settings {
 /// Links and objects of this host at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Snapshot {
-    /// All links.
     pub links: Vec<Link>,
-    /// All addresses that can be used, in the kernel's order (the first of a link is its primary one), and the routes
-    /// that bear our mark.
+    /// All usable addresses, in the kernel's order (the first of a link is its primary one), and the routes with our
+    /// mark.
     pub objects: Vec<Sight>,
 }

@@ -1,8 +1,9 @@
-//! The reconciler: one entry for each object, whoever wants it.
+//! The reconciler: one entry for each object, whatever claims it.
 //!
-//! An object that two claimants name, or that moves from one to the other in a reload, is one entry and no operation. At
-//! most one operation of an entry is in flight; when it is answered, the entry is compared again with what is wanted
-//! by then, so a flapping link piles nothing up. Which claimants want their objects at a moment is asked of the caller.
+//! An object that two claimants name, or that moves from one to the other in a reload, is one entry and causes no
+//! operation. At most one operation of an entry is in flight; after its answer the entry is compared again with what is
+//! wanted by then, so a flapping link builds up no backlog. The caller knows which claimants want their objects at the
+//! moment.
 
 use core::net::IpAddr;
 use core::time::Duration;
@@ -22,15 +23,15 @@ use crate::base::{IfIndex, IfName, Instant};
 const RETRY_FIRST: Duration = Duration::from_millis(100);
 /// Longest pause between two attempts.
 const RETRY_LAST: Duration = Duration::from_secs(10);
-/// How often an object is put back at once when another program keeps removing it, and how often later.
+/// How often an object is restored at once when another program keeps removing it, and how often later.
 const RESTORE_BURST: u32 = 5;
 const RESTORE_PERIOD: Duration = Duration::from_secs(2);
 
-/// Number of an entry; used again when nobody wants the object any more.
+/// Number of an entry; reused after the entry is dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ObjectId(pub u32);
 
-/// All objects that are wanted, and all that the kernel has. `C` names who wants them.
+/// All objects that are wanted, and all that the kernel has. `C` identifies the claimants.
 #[derive(Debug)]
 pub struct Table<C> {
     pub(super) entries: Slab<Entry<C>>,
@@ -38,7 +39,7 @@ pub struct Table<C> {
     /// Entries all of whose interfaces exist.
     pub(super) by_place: BTreeMap<Identity<IfIndex>, ObjectId>,
     pub(super) by_interface: BTreeSet<(IfName, ObjectId)>,
-    /// Entries that depend on a local address, and those that are one.
+    /// Entries that depend on a local address, and the entries of such addresses.
     pub(super) by_source: BTreeSet<(IpAddr, ObjectId)>,
     pub(super) by_address: BTreeSet<(IpAddr, ObjectId)>,
     pub(super) links: BTreeMap<IfName, IfIndex>,
@@ -50,51 +51,50 @@ pub struct Table<C> {
 /// An object that is or was wanted.
 #[derive(Debug)]
 pub struct Entry<C> {
-    /// As it is wanted.
+    /// The object as wanted.
     pub object: Arc<Object>,
-    /// Who names it.
     pub claimants: Vec<C>,
-    /// The kernel did not do what was asked.
+    /// The kernel refused the last operation.
     pub refused: Option<Refused>,
     pub(super) place: Option<Identity<IfIndex>>,
     pub(super) in_flight: Option<InFlight>,
     pub(super) restores: Limit,
-    /// It is there with other attributes than are wanted: these.
+    /// It exists with these attributes instead of the wanted ones.
     pub(super) before: Option<Arc<Object>>,
-    /// The kernel may have dropped it without a word.
+    /// The kernel may have removed it without an event.
     pub(super) doubtful: bool,
-    /// The kernel has removed it at our request and has not told so yet. Answers and events come over two sockets, so
-    /// it may be there again by the time it does.
+    /// The kernel has removed it at our request, but the event has not arrived yet. Answers and events come over two
+    /// sockets, so it may exist again when the event arrives.
     pub(super) echo: bool,
-    /// It is there because this process has asked the kernel to add it.
+    /// It exists because this process added it.
     pub(super) placed: bool,
-    /// An address of the interface itself, which is not ours to remove.
+    /// An address of the interface itself, which must not be removed.
     pub(super) own: bool,
 }
 
-/// An operation that was not answered.
+/// An unanswered operation.
 #[derive(Debug)]
 pub(super) struct InFlight {
     pub verb: Verb,
     pub sight: Sight,
-    /// It was there when this was asked.
+    /// It existed at the time of the request.
     pub existed: bool,
-    /// That was in doubt.
+    /// Whether it existed was in doubt.
     pub doubtful: bool,
-    /// The kernel has told that it removed it.
+    /// The event about the removal has arrived.
     pub told: bool,
 }
 
-/// The kernel did not do what was asked.
+/// A refusal of the kernel.
 #[derive(Clone, Copy, Debug)]
 pub struct Refused {
     /// Its error number; 0 when another program keeps removing the object.
     pub errno: i32,
-    /// Attempts in a row.
+    /// Number of consecutive attempts.
     pub attempts: u32,
     /// When the next one is made.
     pub retry_at: Instant,
-    /// It was to be taken away. Only what was refused waits: an addition does not put off the removal.
+    /// The refused operation was a removal. Only the refused kind waits: a refused addition does not delay a removal.
     pub(super) removal: bool,
 }
 
@@ -103,35 +103,35 @@ pub struct Refused {
 pub enum Want {
     /// Not at all.
     No,
-    /// As they are: those that are there are to stay.
+    /// Retained: existing ones stay, missing ones are not added.
     Keep,
-    /// There.
+    /// Present.
     Yes,
 }
 
 /// What a wanted object waits for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Waits {
-    /// An interface that does not exist.
+    /// An interface does not exist.
     Interface(IfName),
-    /// An address of this table that is not there.
+    /// An address of this table does not exist.
     Address(IpAddr),
-    /// A table of packet filters that is not there, and its entry.
+    /// A table of packet filters does not exist; with its entry.
     FilterTable(FilterTableId, ObjectId),
 }
 
-/// What an event of the kernel leads to.
+/// The effect of a kernel event.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Effect {
     /// Entries that another program removed.
     pub removed: Vec<ObjectId>,
     /// Entries that another program seems to have changed; they are among `settle`.
     pub altered: Vec<ObjectId>,
-    /// The entry that another program added.
+    /// The entry of an object that another program added.
     pub added: Option<ObjectId>,
     /// Entries to compare again.
     pub settle: Vec<ObjectId>,
-    /// It concerned an object that is nobody's here.
+    /// It concerns an object without an entry.
     pub foreign: bool,
 }
 
@@ -153,13 +153,13 @@ impl<C> Default for Table<C> {
 }
 
 impl<C> Entry<C> {
-    /// Whether an operation of it was not answered.
+    /// Whether an operation of it is unanswered.
     #[must_use]
     pub const fn is_in_flight(&self) -> bool {
         self.in_flight.is_some()
     }
 
-    /// What the kernel has if it has anything, as far as its answers tell.
+    /// The object as the kernel has it, if it has it, according to its answers.
     pub(super) fn there(&self) -> &Object {
         let asked = self.in_flight.as_ref().and_then(|asked| match &asked.verb {
             Verb::Replace { before, .. } => Some(before),
@@ -168,14 +168,13 @@ impl<C> Entry<C> {
         self.before.as_ref().or(asked).unwrap_or(&self.object)
     }
 
-    /// Whether such an operation is about this place, and not about one on a link that is gone.
+    /// Whether the operation in flight is about this place, and not about one on a deleted link.
     pub(super) fn is_asked_at(&self, place: &Identity<IfIndex>) -> bool {
         self.in_flight.as_ref().is_some_and(|asked| asked.sight.identity == *place)
     }
 }
 
 impl<C: Copy + PartialEq> Table<C> {
-    /// An entry.
     #[must_use]
     pub fn entry(&self, id: ObjectId) -> Option<&Entry<C>> {
         self.entries.get(id.0 as usize)
@@ -185,7 +184,7 @@ impl<C: Copy + PartialEq> Table<C> {
         self.entries.get_mut(id.0 as usize)
     }
 
-    /// Makes `object` one that `claimant` names; the attributes of the last call count.
+    /// Adds `claimant` to the claimants of `object`; the attributes of the last call count.
     pub fn claim(&mut self, object: Object, claimant: C) -> ObjectId {
         let key = object.identity();
         let id = match self.by_key.get(&key) {
@@ -225,7 +224,7 @@ impl<C: Copy + PartialEq> Table<C> {
         id
     }
 
-    /// Gives an entry new attributes.
+    /// Changes the wanted attributes of an entry.
     fn exchange(&mut self, id: ObjectId, was: &Arc<Object>, object: Object) {
         self.index(id, false);
         if let Some(entry) = self.entry_mut(id) {
@@ -236,13 +235,13 @@ impl<C: Copy + PartialEq> Table<C> {
         self.index(id, true);
         self.put(id);
         if let Object::FilterTable(table) = was.as_ref() {
-            // It is made anew as a whole, with its elements: the caller compares all entries after that.
+            // It is recreated as a whole, with its elements: the caller compares all entries afterwards.
             self.lost(&Identity::FilterTable(table.id()), &mut Vec::new());
         }
         self.compare(id);
     }
 
-    /// Adds an entry to what it is looked up by, or takes it out.
+    /// Adds an entry to the indexes, or removes it from them.
     fn index(&mut self, id: ObjectId, add: bool) {
         let Some(object) = self.entry(id).map(|e| Arc::clone(&e.object)) else { return };
         let interfaces = object.interfaces().into_iter().map(|name| (name.clone(), id));
@@ -265,7 +264,7 @@ impl<C: Copy + PartialEq> Table<C> {
         }
     }
 
-    /// Forgets who wants what, before a new configuration claims anew.
+    /// Drops all claims, before a new configuration claims its objects.
     pub fn release_all(&mut self) {
         for (_, entry) in &mut self.entries {
             entry.claimants.clear();
@@ -298,7 +297,7 @@ impl<C: Copy + PartialEq> Table<C> {
         self.by_source.range(all).map(|(_, id)| *id).collect()
     }
 
-    /// Whether an entry is to be there, after what each claimant wants.
+    /// Whether any claimant wants an entry.
     pub fn is_wanted(&self, id: ObjectId, want: impl Fn(&C) -> Want) -> bool {
         match self.want(id, want) {
             Want::Yes => true,
@@ -312,7 +311,7 @@ impl<C: Copy + PartialEq> Table<C> {
         self.entry(id).and_then(|entry| entry.claimants.iter().map(want).max()).unwrap_or(Want::No)
     }
 
-    /// What a wanted entry waits for; none if it can be added as far as is known here.
+    /// What a wanted entry waits for; none if nothing known prevents its addition.
     #[must_use]
     pub fn waits(&self, id: ObjectId) -> Option<Waits> {
         let object = &self.entry(id)?.object;
@@ -324,7 +323,7 @@ impl<C: Copy + PartialEq> Table<C> {
             return Some(waits);
         }
         let source = object.source()?;
-        // An address of other programs is not waited for: the kernel knows better which sources it takes.
+        // Foreign addresses are not waited for: the kernel decides which sources it accepts.
         let all = (source, ObjectId(0))..=(source, ObjectId(u32::MAX));
         let (mut ours, mut there) = (0, 0);
         for (_, id) in self.by_address.range(all) {
@@ -343,7 +342,7 @@ impl<C: Copy + PartialEq> Table<C> {
         (ours > 0 && foreign == 0).then_some(Waits::Address(source))
     }
 
-    /// Entries that depend on an address and are not there.
+    /// Entries that depend on an address and do not exist.
     pub(super) fn waiting_for(&self, address: IpAddr) -> Vec<ObjectId> {
         let mut all = self.depend_on(address);
         all.retain(|id| {
@@ -352,12 +351,12 @@ impl<C: Copy + PartialEq> Table<C> {
         all
     }
 
-    /// Whether an object that another program removed may be put back at once.
+    /// Whether an object that another program removed may be restored at once.
     pub fn may_restore(&mut self, id: ObjectId, now: Instant) -> bool {
         self.entry_mut(id).is_some_and(|entry| entry.restores.take(now))
     }
 
-    /// Puts off the next attempt for an entry.
+    /// Delays the next attempt for an entry.
     pub fn put_off(&mut self, id: ObjectId, errno: i32, now: Instant) -> Option<Instant> {
         let entry = self.entry_mut(id)?;
         let attempts = entry.refused.map_or(1, |r| r.attempts.saturating_add(1));
@@ -367,7 +366,7 @@ impl<C: Copy + PartialEq> Table<C> {
         Some(retry_at)
     }
 
-    /// Drops an entry that nobody wants and that is nowhere.
+    /// Drops an entry that has no claimant and does not exist in the kernel.
     pub(super) fn collect(&mut self, id: ObjectId) {
         let unused = self.entry(id).is_some_and(|e| e.claimants.is_empty() && !e.is_in_flight());
         if !unused || (self.is_present(id) && !self.is_shadowed(id)) {

@@ -1,5 +1,5 @@
-//! The role that serves the control socket. It holds no capability, and no other process waits for it: it asks them,
-//! with a deadline, and passes on what they answer.
+//! The role that serves the control socket. It has no capability, and no other process depends on it: it queries them,
+//! with a deadline, and passes their answers on.
 
 use core::time::Duration;
 use std::io;
@@ -135,7 +135,7 @@ impl Role {
             // Plain structures of numbers and text are always JSON.
             let text: Report = Arc::from(serde_json::to_string(&report).unwrap_or_default());
             for client in done.clients {
-                // One that has gone meanwhile does not mind.
+                // The client may have disconnected meanwhile.
                 let _ = client.send(Arc::clone(&text));
             }
         }

@@ -1,8 +1,8 @@
 //! The checker role: health checks and the kernel's table of virtual servers.
 //!
-//! The engine and its probes run on this thread, netlink on one of its own (`drive::check`). Without IPVS in the
-//! kernel the role waits for it, and says so: virtual routers hold back meanwhile unless told otherwise. (keepalived
-//! ends altogether there.)
+//! The engine and its probes run on this thread, netlink on one of its own (`drive::check`). Without IPVS in the kernel
+//! the role waits for it and reports that: virtual routers are in FAULT meanwhile, unless configured otherwise.
+//! (keepalived exits in this case.)
 
 pub(super) mod record;
 use std::sync::Arc;
@@ -11,14 +11,17 @@ use nix::sys::resource::{Resource, getrlimit};
 
 use super::control::{Control, Order, Prepared};
 use super::peers::{Peers, Said};
+use super::standing::Standing;
 use crate::check::Limits;
 use crate::cli::exit::Exit;
 use crate::drive::check::{Driver, Output};
-use crate::ipc::{Catalogue, CheckerPart, FromRole, Memory, ToRole, ToRunner, Told, frame};
+use crate::ipc::{
+    Catalogue, CheckerPart, FromRole, Memory, RoleName, ToRole, ToRunner, Told, frame,
+};
 use crate::sys::{clock, process, sched};
 use record::Record;
 
-/// Attempts that may be under way at once: so many servers may be silent without holding up the others.
+/// Number of concurrent attempts: this many servers may be silent without delaying the others.
 const PROBES: u64 = 16_384;
 /// Descriptors for everything else.
 const OTHERS: u64 = 64;
@@ -38,16 +41,17 @@ pub(super) async fn run(mut control: Control) -> Exit {
 struct Role {
     driver: Driver,
     record: Record,
-    /// What an earlier process recorded, until the engine has it.
+    /// Services recorded by an earlier process, until the engine gets them.
     owned: bool,
     peers: Peers,
-    /// A configuration that was decoded.
+    /// The decoded configuration.
     prepared: Prepared<CheckerPart>,
     /// The supervisor does not have the newest summary.
     report_due: bool,
-    /// What the supervisor was told last: whether the kernel's table can be written.
+    /// Whether the kernel's table can be written, as last reported to the supervisor.
     ipvs: Option<bool>,
     stopped: bool,
+    standing: Standing,
 }
 
 impl Role {
@@ -61,6 +65,7 @@ impl Role {
             report_due: false,
             ipvs: None,
             stopped: false,
+            standing: Standing::new(RoleName::Checker),
         }
     }
 
@@ -71,7 +76,7 @@ impl Role {
             }
             tokio::select! {
                 biased;
-                // The supervisor first: signs of life must not wait for a burst of results.
+                // The supervisor first: heartbeats must not wait for a burst of results.
                 order = control.next() => self.order(&mut control, order),
                 said = self.peers.next() => self.said(said),
                 turn = self.driver.turn() => if let Err(e) = turn {
@@ -87,7 +92,8 @@ impl Role {
         Exit::Ok
     }
 
-    /// Tells whether virtual servers can be served, when that is news: virtual routers hold back while they cannot.
+    /// Reports whether virtual servers can be served, when that changes: virtual routers are in FAULT while they
+    /// cannot.
     fn tell_ipvs(&mut self, control: &mut Control) {
         let Some(works) = self.driver.serves() else {
             return;
@@ -102,13 +108,19 @@ impl Role {
             return self.tick(control);
         };
         match message {
-            ToRole::Prepare { generation } => self.prepared.decode(control, generation, fd),
+            // A large configuration takes long: not with priority over the adverts of this machine.
+            ToRole::Prepare { generation } => {
+                let prepared = &mut self.prepared;
+                self.driver.class.calmly(|| prepared.decode(control, generation, fd));
+            }
             ToRole::Apply { generation } => {
                 if let Some(part) = self.prepared.take(generation) {
                     if !core::mem::replace(&mut self.owned, true) {
                         self.driver.owned(self.record.read());
                     }
                     self.record.retry();
+                    self.standing.take(&part.global);
+                    self.driver.class.set(self.standing.real_time(&part.global));
                     let lvs = Arc::new(part.lvs);
                     // First of all the kernel's table. What is told of it follows in `outputs`.
                     self.driver.reload(Arc::clone(&lvs));
@@ -153,17 +165,18 @@ impl Role {
                 let told = Told::Checker(Box::new(self.driver.view()));
                 self.peers.answer(id, told);
             }
-            Said::Files(_) | Said::Nothing => {}
+            Said::Files(values) => self.driver.files(values),
+            Said::Processes(_) | Said::Nothing => {}
         }
     }
 
-    /// Logs what was counted.
+    /// Logs the counters.
     fn count(&self) {
         let view = self.driver.view();
         let c = &view.counters;
         tracing::info!(
             "statistics: checks {}, good {}, failed {}, not tried {}, repeated {}; changes of the \
-             IPVS table {}, refused {}, put right {}",
+             IPVS table {}, refused {}, corrected {}",
             c.attempts,
             c.succeeded,
             c.failed,
@@ -186,7 +199,7 @@ impl Role {
                     self.peers.notify(*notice);
                     told = true;
                 }
-                // With the next tick: many changes make one report.
+                // With the next tick: many changes result in one report.
                 Output::Report => self.report_due = true,
                 Output::Stopped => self.stopped = true,
             }
@@ -196,7 +209,7 @@ impl Role {
         }
     }
 
-    /// Has the runner run the program of a check. Without a runner it waits for the next one.
+    /// Makes the runner run the program of a check. Without a runner it waits for the next one.
     fn run_program(&mut self, run: u64) {
         if let Some(check) = self.driver.program(run) {
             self.peers.run(run, &check.command, check.timeout);
@@ -204,7 +217,7 @@ impl Role {
     }
 }
 
-/// As many attempts at once as there are descriptors for.
+/// As many concurrent attempts as there are descriptors for.
 fn limits() -> Limits {
     sched::descriptors(PROBES + OTHERS);
     let (descriptors, _) = getrlimit(Resource::RLIMIT_NOFILE).unwrap_or((1024, 1024));

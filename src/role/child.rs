@@ -1,4 +1,4 @@
-//! The supervisor's view of one role: its process, its channel, how it fares.
+//! The supervisor's view of one role: its process, its channel and its health.
 
 use core::time::Duration;
 use std::io;
@@ -22,8 +22,8 @@ use crate::sys::spawn;
 /// A role that ran this long is started again at once.
 const GOOD_RUN: Duration = Duration::from_secs(60);
 
-/// What a role may say in a window of time: messages, a kibibyte of one counting as another. A healthy one says much
-/// less; of one gone wild the rest waits, so that everything else has its turn.
+/// Messages that a role may send in a time window; each kibibyte of a message counts as one more. A healthy role sends
+/// far fewer; the excess of a runaway one waits, so that everything else is processed.
 const TALK: i64 = 256;
 /// That window.
 const WINDOW: Duration = Duration::from_millis(100);
@@ -37,21 +37,21 @@ const MOMENT: Duration = Duration::from_millis(300);
 /// A role of which at most one process runs.
 pub struct Child {
     pub role: RoleName,
-    /// Whether it is to run.
+    /// Whether it should run.
     pub wanted: bool,
     running: Option<Running>,
-    /// Ends in a row of processes that did not run for long.
+    /// Consecutive processes that ended after a short run.
     failures: u32,
-    /// When it is to be started again.
+    /// When it is restarted.
     restart_at: Option<Instant>,
-    /// Its last process ended without undoing what it had done.
+    /// Its last process ended without undoing its changes.
     astray: bool,
     /// Processes started so far.
     starts: u32,
     pid_file: Option<PidFile>,
     /// The longest value it may send in one piece, in octets.
     longest: usize,
-    /// What each of its processes is given instead of a pid file.
+    /// A socket that each of its processes gets instead of a pid file.
     socket: Option<OwnedFd>,
     /// How long it may be silent.
     patience: Duration,
@@ -71,20 +71,20 @@ struct Running {
     preparing: Pace,
     /// It was told to stop.
     stopping: bool,
-    /// It has left in good order.
+    /// It has shut down in good order.
     done: bool,
-    /// What it may say until the window ends, less than nothing when it has said more.
+    /// Messages that it may still send in this window; negative if it has sent more.
     talk: i64,
-    /// When it may say more.
+    /// When the next window begins.
     more_at: Instant,
 }
 
 impl Running {
-    /// Waits while it has said too much.
+    /// Waits while it is over the limit.
     async fn pause(&mut self) {
         let now = Instant::now();
         if now >= self.more_at {
-            // Not more for having been silent.
+            // Silence does not increase the limit.
             self.talk = (self.talk + TALK).min(TALK);
             self.more_at = now + WINDOW;
         }
@@ -99,27 +99,25 @@ impl Running {
 /// What happened to a role.
 #[derive(Debug)]
 pub enum Happened {
-    /// It says something.
+    /// It sent a message.
     Said(FromRole),
-    /// Its process ended. What it said before has been told.
+    /// Its process ended. Its messages were processed before.
     Ended(Ended),
-    /// It is time to start it again.
     RestartDue,
 }
 
 /// Why a process ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ended {
-    /// It was told to.
+    /// It was told to stop.
     AsTold,
-    /// Somebody sent it a signal that asks it to end, and it left in good order.
+    /// Another process sent it a signal to end, and it shut down in good order.
     BySignal,
-    /// It should not have.
     Failed(Exit),
 }
 
 impl Child {
-    /// A role that does not run.
+    /// A role without a process.
     pub const fn new(role: RoleName) -> Self {
         Self {
             role,
@@ -149,14 +147,13 @@ impl Child {
         }
     }
 
-    /// Gives it the file for the number of its process.
     pub fn set_pid_file(&mut self, file: Option<PidFile>) {
         if let Some(old) = core::mem::replace(&mut self.pid_file, file) {
             old.remove();
         }
     }
 
-    /// Gives it a socket that its processes serve, one after the other.
+    /// Sets the socket that its processes use, one after the other.
     pub fn set_socket(&mut self, socket: OwnedFd) {
         self.socket = Some(socket);
     }
@@ -166,7 +163,7 @@ impl Child {
         self.pid_file.is_some()
     }
 
-    /// Whether there was a process of the role before.
+    /// Whether the role was started before.
     pub const fn was_started(&self) -> bool {
         self.starts > 0
     }
@@ -176,7 +173,7 @@ impl Child {
         self.running.is_some()
     }
 
-    /// Whether no process runs and the last one ended without undoing what it had done.
+    /// Whether no process runs and the last one ended without undoing its changes.
     pub const fn is_astray(&self) -> bool {
         self.astray && self.running.is_none()
     }
@@ -184,7 +181,7 @@ impl Child {
     /// Starts it.
     ///
     /// # Errors
-    /// When there is no process or descriptor to be had; it is tried again later then.
+    /// If no process or descriptor is available; the start is retried later.
     pub fn start(&mut self, setup: &Setup) -> io::Result<()> {
         self.restart_at = None;
         let fd = match &self.socket {
@@ -194,7 +191,7 @@ impl Child {
         self.take_up(spawn(self.role, setup, fd))
     }
 
-    /// Watches over a process just started, if there is one and it can be talked to.
+    /// Takes charge of a started process, if it runs and its channel works.
     fn take_up(&mut self, started: io::Result<(Process, Channel)>) -> io::Result<()> {
         match started.and_then(connected) {
             Ok((process, peer)) => {
@@ -228,7 +225,7 @@ impl Child {
         }
     }
 
-    /// Tells it something. If it does not take it, it is as good as dead and killed.
+    /// Sends it a message. If it does not accept it, it counts as hung and is killed.
     pub fn tell(&mut self, message: &ToRole, fds: Vec<OwnedFd>) {
         let Some(running) = &mut self.running else {
             return;
@@ -243,7 +240,7 @@ impl Child {
         }
     }
 
-    /// Waits for something to happen to it. Nothing is lost when the future is dropped.
+    /// Waits for its next event. Nothing is lost when the future is dropped.
     pub async fn next(&mut self) -> Happened {
         let Some(running) = &mut self.running else {
             match self.restart_at {
@@ -253,8 +250,8 @@ impl Child {
             self.restart_at = None;
             return Happened::RestartDue;
         };
-        // First what it said, then that it ended. The end of the channel alone means nothing: the process may
-        // have closed it and go on.
+        // First its messages, then its end. The end of the channel alone proves nothing: the process may have closed it
+        // and still run.
         loop {
             running.pause().await;
             let Running { peer, process, talk, .. } = running;
@@ -289,7 +286,7 @@ impl Child {
         self.running = None;
         match ended {
             Ended::AsTold => {}
-            // Whoever ends all processes of the daemon at once will have ended this one too in a moment.
+            // If all processes of the daemon are being ended at once, this one will also be ended in a moment.
             Ended::BySignal => self.restart_at = Some(Instant::now() + MOMENT),
             Ended::Failed(_) => self.retry_later(),
         }
@@ -302,7 +299,7 @@ impl Child {
         self.restart_at = Some(Instant::now() + delay);
     }
 
-    /// Does not start it again.
+    /// Cancels its restart.
     pub fn forget_restart(&mut self) {
         self.restart_at = None;
     }
@@ -355,7 +352,6 @@ impl Child {
         }
     }
 
-    /// Ends it at once.
     pub fn kill(&mut self) {
         if let Some(running) = &mut self.running {
             running.silent_at = Instant::now() + self.patience;
@@ -364,7 +360,7 @@ impl Child {
     }
 }
 
-/// The channel to a process just started. Without one it is of no use, and ended.
+/// The channel to a started process. Without one the process is useless and killed.
 fn connected(
     (process, channel): (Process, Channel),
 ) -> io::Result<(Process, Peer<ToRole, FromRole>)> {
@@ -382,12 +378,12 @@ async fn ending(process: &Process) {
     let _ = process.ending().await;
 }
 
-/// Becomes the process of a role. Gives the reason if that failed.
+/// Becomes the process of a role. Returns the reason if that failed.
 pub fn become_role(role: RoleName, channel: Channel) -> io::Error {
     spawn::become_role(&format!("evervipd: {role}"), &[&format!("{ARGUMENT}{role}")], channel)
 }
 
-/// Starts the process of a role and tells it its setup, with a descriptor.
+/// Starts the process of a role and sends it its setup, with a descriptor.
 pub fn spawn(
     role: RoleName,
     setup: &impl Serialize,
@@ -415,17 +411,17 @@ mod tests {
         testing::run(async {
             let mut child = Child::new(RoleName::Vrrp);
             for attempt in 1..=3 {
-                // What epoll does not take, as it takes nothing when the kernel has no memory for it.
+                // A descriptor that epoll refuses, as it refuses any if the kernel has no memory.
                 let file = tempfile::tempfile().unwrap();
                 let process = idle();
                 let pid = process.pid();
                 let refused = child.take_up(Ok((process, Channel::from_fd(file.into()))));
                 assert!(refused.is_err(), "attempt {attempt}");
                 assert!(!child.is_running());
-                // It is due again, without anybody asking for it.
+                // Its restart is due without a request.
                 let next = tokio::time::timeout(PATIENCE, child.next()).await;
                 assert!(matches!(next, Ok(Happened::RestartDue)), "attempt {attempt}: {next:?}");
-                // The process has gone, and is no zombie.
+                // The process is gone, and not a zombie.
                 let gone = async {
                     while File::open(format!("/proc/{pid}/stat")).is_ok() {
                         tokio::time::sleep(Duration::from_millis(5)).await;

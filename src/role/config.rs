@@ -1,5 +1,4 @@
-//! The config role: reads the configuration once, says what is wrong with it, hands over what every other role
-//! carries out, and ends.
+//! The config role: reads the configuration once, reports its problems, passes each role its part, and ends.
 
 use core::time::Duration;
 use std::collections::BTreeSet;
@@ -94,10 +93,10 @@ fn load(request: &LoadRequest, daemon: (u32, u32)) -> Loaded {
     config::load(&machine, &machine, &options)
 }
 
-/// Logs what this process logs itself: what the supervisor cannot be bothered with.
+/// Logs what this process logs itself: the remarks beyond the supervisor's limit, and the dump.
 fn tell(loaded: &Loaded, rest: &[Remark], dump: bool) {
     let mut count = 0_u32;
-    // The queue of the log is bounded, and this process has nothing better to do than to wait.
+    // The queue of the log is bounded, and this process can wait.
     let mut pause = || {
         count += 1;
         if count.is_multiple_of(1000) {
@@ -120,7 +119,7 @@ fn tell(loaded: &Loaded, rest: &[Remark], dump: bool) {
     }
 }
 
-/// Writes what a configuration test says into the file of `reload_check_config`.
+/// Writes the messages of a configuration test into the file of `reload_check_config`.
 fn record(diagnostics: &Diagnostics, mut file: &File) {
     let text: String = diagnostics.log_lines().map(|(_, line)| line + "\n").collect();
     if let Err(e) = file.set_len(0).and_then(|()| file.write_all(text.as_bytes())) {
@@ -128,7 +127,7 @@ fn record(diagnostics: &Diagnostics, mut file: &File) {
     }
 }
 
-/// The verdict, and sealed memory with what `vrrp`, `checker` and `runner` carry out.
+/// The verdict, and sealed memory with the parts of `vrrp`, `checker` and `runner`.
 fn answer(loaded: Loaded, request: &LoadRequest) -> io::Result<(LoadReport, Vec<OwnedFd>)> {
     let diagnostics = &loaded.diagnostics;
     let first = diagnostics.iter().rev().max_by_key(|d| (d.stops(), d.severity));
@@ -155,6 +154,7 @@ fn answer(loaded: Loaded, request: &LoadRequest) -> io::Result<(LoadReport, Vec<
         vrrp: Catalogue::of_vrrp(&vrrp),
         checker: Catalogue::of_checker(&lvs),
         files: vrrp.track_files.clone(),
+        processes: vrrp.track_processes.clone(),
     };
     let vrrp = VrrpPart { global: global.clone(), vrrp };
     let checker = CheckerPart { global, lvs };
@@ -167,7 +167,7 @@ fn answer(loaded: Loaded, request: &LoadRequest) -> io::Result<(LoadReport, Vec<
     Ok((report, parts))
 }
 
-/// As many of these as the verdict has room for. One that is left out will be taken for a new one.
+/// As many of these as fit into the verdict. One that is left out will count as new.
 fn known(mistakes: BTreeSet<String>) -> BTreeSet<String> {
     let mut length = 0;
     let fits = |one: &String| {
@@ -177,7 +177,8 @@ fn known(mistakes: BTreeSet<String>) -> BTreeSet<String> {
     mistakes.into_iter().take_while(fits).collect()
 }
 
-/// What makes a reload worse than what is in force; with `reload_check_config`, whatever a configuration test reports.
+/// The errors that the running configuration does not have; with `reload_check_config`, everything that a configuration
+/// test reports.
 fn refusing<'a>(diagnostics: &'a Diagnostics, request: &'a LoadRequest) -> Vec<&'a Diagnostic> {
     if request.check.is_some() {
         return diagnostics.iter().filter(|d| d.class != Class::Quiet).collect();
@@ -188,7 +189,7 @@ fn refusing<'a>(diagnostics: &'a Diagnostics, request: &'a LoadRequest) -> Vec<&
     }
 }
 
-/// Senders whose sequence numbers an instance remembers at most.
+/// Largest number of senders whose sequence numbers an instance remembers.
 fn senders(instance: &Instance) -> usize {
     let peers = instance.unicast().map_or(auth::SENDERS, |unicast| unicast.peers.len());
     if instance.hmac().is_some() { peers } else { 0 }
@@ -212,12 +213,15 @@ fn needs(model: &Model) -> Needs {
     let services = &model.lvs.services;
     Needs {
         vrrp: !vrrp.instances.is_empty()
+            || !vrrp.bfds.is_empty()
             || !vrrp.static_addresses.is_empty()
             || !vrrp.static_routes.is_empty()
-            || !vrrp.static_rules.is_empty(),
+            || !vrrp.static_rules.is_empty()
+            || vrrp.sync_daemon.is_some(),
         checker: !services.is_empty(),
         vrrp_runner: !vrrp.scripts.is_empty()
             || !vrrp.track_files.is_empty()
+            || !vrrp.track_processes.is_empty()
             || vrrp.instances.iter().any(|i| tells(&i.notify, i.smtp_alert))
             || vrrp.groups.iter().any(|g| tells(&g.notify, g.smtp_alert)),
         checker_runner: services.iter().any(|s| {
@@ -229,7 +233,9 @@ fn needs(model: &Model) -> Needs {
                     r.notify_up.is_some()
                         || r.notify_down.is_some()
                         || (r.smtp_alert && mail)
-                        || r.checkers.iter().any(|c| matches!(c.kind, CheckerKind::Misc(_)))
+                        || r.checkers
+                            .iter()
+                            .any(|c| matches!(c.kind, CheckerKind::Misc(_) | CheckerKind::File(_)))
                 })
         }),
     }
@@ -255,7 +261,7 @@ mod tests {
         assert_eq!(of(""), Needs::default());
         let vrrp = Needs { vrrp: true, ..Needs::default() };
         assert_eq!(of(&format!("vrrp_instance A {{\n{INSTANCE}}}\n")), vrrp);
-        // A mail server alone is no reason; that somebody wants mail is.
+        // A mail server alone is no reason; a recipient is.
         assert_eq!(of(&format!("{MAIL}vrrp_instance A {{\n{INSTANCE}}}\n")), vrrp);
         let runner = Needs { vrrp_runner: true, ..vrrp };
         let alert = format!("vrrp_instance A {{\n{INSTANCE}smtp_alert\n}}\n");

@@ -1,4 +1,4 @@
-//! How a process of the daemon gives up what it does not need, once, before it takes in anything from outside and
+//! How a process of the daemon gives up the privileges it does not need, once, before it reads any outside input and
 //! before it has a second thread.
 
 use std::io;
@@ -28,22 +28,22 @@ pub fn separate_user() -> Result<(u32, u32), &'static str> {
     Ok((uid, gid))
 }
 
-/// What is to be said of it, when the log has started.
+/// Remarks to log once the log has started.
 #[derive(Debug, Default)]
 pub(super) struct Remarks {
-    /// What could not be given up.
+    /// Privileges that could not be given up.
     warnings: Vec<String>,
-    /// What this machine does not have.
+    /// Features that this machine lacks.
     details: Vec<String>,
-    /// Capabilities without which the role cannot do its work.
+    /// Missing capabilities that the role needs.
     missing: Vec<Capability>,
 }
 
 impl Remarks {
-    /// Logs it.
+    /// Logs the remarks.
     pub fn tell(&self, role: RoleName) {
         for warning in &self.warnings {
-            tracing::warn!("cannot give up privileges: {warning}");
+            tracing::warn!("cannot drop privileges: {warning}");
         }
         for detail in &self.details {
             tracing::debug!("{detail}");
@@ -54,16 +54,16 @@ impl Remarks {
     }
 }
 
-/// Gives up what this role does not need.
+/// Gives up the privileges that this role does not need.
 ///
 /// # Errors
-/// When it would run as another user than it is to, or could gain privileges: it must not run then.
+/// If it would run as the wrong user, or could gain privileges: then it must not run.
 pub(super) fn enter(row: &Row, setup: &Setup) -> io::Result<Remarks> {
     let mut remarks = Remarks::default();
     if row.confined.is_some() {
         // Kernels since 3.5 have it.
         process::no_new_privileges()?;
-        // While that is allowed.
+        // As long as this is permitted.
         if let Err(e) = caps::bound(row.keep) {
             remarks.warnings.push(e.to_string());
         }
@@ -84,7 +84,7 @@ pub(super) fn enter(row: &Row, setup: &Setup) -> io::Result<Remarks> {
         Err(e) => remarks.warnings.push(format!("Landlock: {e}")),
     }
     if !setup.core_files {
-        // Others of the same user cannot look into it. It leaves no core file either.
+        // Other processes of the same user cannot inspect it. It leaves no core file either.
         process::hide();
     }
     if let Err(e) = seccomp::install(&confined.calls) {

@@ -18,14 +18,14 @@ use crate::sys::memfd;
 /// The longest part of a configuration.
 const LONGEST_PART: usize = 512 << 20;
 
-/// How long a role goes on without a supervisor before it leaves in good order. A service manager ends what is left of
-/// a daemon whose first process died, at once and the hard way: then everything is still in place for the next one.
+/// How long a role continues without a supervisor before it shuts down in good order. If a daemon's first process dies,
+/// a service manager kills the others at once with SIGKILL: then everything is still in place for the next daemon.
 pub(super) const ORPHAN: Duration = Duration::from_secs(2);
 
-/// What a role is to do next.
+/// What a role should do next.
 #[derive(Debug)]
 pub enum Order {
-    /// What the supervisor says, or a signal in its place, with the descriptor that came with it.
+    /// A message of the supervisor, or a signal with the same meaning, and the descriptor sent with it.
     Do(ToRole, Option<OwnedFd>),
     /// Time has passed: [`BEAT`] at most, less when [`Control::tick_soon`] was called.
     Tick,
@@ -42,9 +42,9 @@ impl<P> Default for Prepared<P> {
 }
 
 impl<P: DeserializeOwned> Prepared<P> {
-    /// Decodes it and tells the supervisor how that went.
+    /// Decodes it and reports the result to the supervisor.
     pub fn decode(&mut self, control: &mut Control, generation: u32, part: Option<OwnedFd>) {
-        let part = part.ok_or_else(|| "no part of the configuration came".to_owned());
+        let part = part.ok_or_else(|| "no part of the configuration was received".to_owned());
         let decoded = part
             .and_then(|part| memfd::read(part, LONGEST_PART).map_err(|e| e.to_string()))
             .and_then(|octets| frame::open(&octets).map_err(|e| e.to_string()));
@@ -57,32 +57,32 @@ impl<P: DeserializeOwned> Prepared<P> {
         }
     }
 
-    /// The one of this number, while it is not handed out.
+    /// The part with this number, until it is taken.
     pub fn get_mut(&mut self, generation: u32) -> Option<&mut P> {
         self.0.as_mut().filter(|(g, _)| *g == generation).map(|(_, part)| part)
     }
 
-    /// Hands it out, if it is the one of this number.
+    /// Takes the part with this number, if it is the current one.
     pub fn take(&mut self, generation: u32) -> Option<P> {
         self.0.take().filter(|(g, _)| *g == generation).map(|(_, part)| part)
     }
 
-    /// Forgets it.
+    /// Drops it.
     pub fn abandon(&mut self) {
         self.0 = None;
     }
 }
 
-/// What keepalived's signals ask for.
+/// The requests of keepalived's signals.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Asked {
-    /// SIGUSR1: everything that is known.
+    /// SIGUSR1: write the whole state.
     Data,
-    /// SIGUSR2: what was counted.
+    /// SIGUSR2: write the counters.
     Counts,
-    /// SIGRTMAX-1: to count from nothing again.
+    /// SIGRTMAX-1: reset the counters.
     Clear,
-    /// SIGRTMIN+2: everything, as JSON.
+    /// SIGRTMIN+2: write the whole state as JSON.
     Json,
 }
 
@@ -93,7 +93,7 @@ pub struct Control {
     terminate: Signal,
     interrupt: Signal,
     hangup: Signal,
-    /// Signals of keepalived that ask for files.
+    /// The signals by which keepalived is asked to write files.
     asking: [Signal; 4],
     beat: Interval,
     /// When something waits for a tick before that.
@@ -104,11 +104,11 @@ pub struct Control {
     unconnected: u32,
     /// Stop was ordered.
     stopping: bool,
-    /// The supervisor ordered it, or is gone.
+    /// The supervisor ordered the stop, or is gone.
     told: bool,
-    /// Nobody is at the other end: until when the role goes on.
+    /// The supervisor is gone: until when the role continues.
     orphan: Option<Instant>,
-    /// The signal by which the kernel tells of the end of the supervisor came.
+    /// The parent-death signal of the supervisor has arrived.
     signalled: bool,
     /// What came with the setup.
     fd: Option<OwnedFd>,
@@ -140,13 +140,13 @@ impl Control {
         })
     }
 
-    /// What the role was told first.
+    /// The setup of the role.
     #[must_use]
     pub const fn setup(&self) -> &Setup {
         &self.setup
     }
 
-    /// Takes the descriptor that came with the setup. Not for roles with a pid file: it keeps their lock.
+    /// Takes the descriptor sent with the setup. Not for roles with a pid file, where it holds the lock.
     pub fn take_fd(&mut self) -> Option<OwnedFd> {
         self.fd.take()
     }
@@ -156,18 +156,18 @@ impl Control {
         self.file.take()
     }
 
-    /// Leaves signs of life to another thread, which sends [`FromRole::Alive`] on this channel.
+    /// Leaves heartbeats to another thread, which sends [`FromRole::Alive`] on this channel.
     ///
     /// # Errors
-    /// When the process has no descriptor left.
+    /// If the process has no descriptor left.
     pub fn leave_beats(&mut self) -> io::Result<Channel> {
         self.beats = false;
         self.supervisor.duplicate()
     }
 
-    /// Tells the supervisor something.
+    /// Sends a message to the supervisor.
     pub fn tell(&mut self, message: &FromRole) {
-        // Full: the supervisor has not read for very long; gone: the next order says so.
+        // Full: the supervisor has not read for a very long time. Gone: the next order reports it.
         let _ = self.supervisor.post(message, Vec::new());
     }
 
@@ -198,14 +198,14 @@ impl Control {
         self.told
     }
 
-    /// Tells the supervisor that everything is undone.
+    /// Reports to the supervisor that everything is undone.
     pub async fn done(mut self) {
         self.tell(&FromRole::Done);
         let _ = tokio::time::timeout(TICK, self.supervisor.drain()).await;
     }
 
-    /// The next order. When the supervisor is gone or a signal says so, that is to stop. Nothing is lost when the
-    /// future is dropped.
+    /// The next order: `Stop` if the supervisor is gone or a signal requires it. Nothing is lost when the future is
+    /// dropped.
     pub async fn next(&mut self) -> Order {
         loop {
             tokio::select! {
@@ -217,7 +217,7 @@ impl Control {
                         return Order::Do(message, fds.into_iter().next());
                     }
                     None => {
-                        // A role that leaves already need not wait for more.
+                        // A role that is already stopping need not wait for more.
                         self.told |= self.stopping;
                         if !self.stopping {
                             tracing::warn!(
@@ -236,7 +236,7 @@ impl Control {
                     }
                 }
                 _ = self.terminate.recv() => {
-                    // The first one after the end of the supervisor says just that.
+                    // The first one after the end of the supervisor only means that end.
                     let news = self.orphan.is_none() || core::mem::replace(&mut self.signalled, true);
                     self.told |= news && self.orphan.is_some();
                     if news && let Some(order) = self.stop() {
@@ -303,7 +303,7 @@ pub(super) async fn asked(signals: &mut [Signal; 4]) -> Asked {
     }
 }
 
-/// Says that a signal is not served.
+/// Logs that a signal is not supported.
 pub(super) fn not_served(what: Asked) {
     let name = match what {
         Asked::Data => "SIGUSR1 (DATA)",

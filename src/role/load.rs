@@ -1,4 +1,4 @@
-//! The supervisor's side of reading a configuration: starts the config process, waits for its verdict, sees to it
+//! The supervisor's side of reading a configuration: starts the config process, waits for its verdict, and makes sure
 //! that it ends.
 
 use core::time::Duration;
@@ -16,28 +16,41 @@ use crate::sys::process::{Exit, Process};
 
 /// How long reading may take, unless it takes a processor all that time. Most of it would be waiting for name servers.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// How long it may take at least when another reload waits for it: it may hang on a dead file server, and what the other
-/// one finds is newer.
+/// Minimum time it gets when another reload waits: it may hang on a dead file server, and the other one reads newer
+/// files.
 const HURRY: Duration = Duration::from_secs(5);
 /// How long the process may take to end after its verdict.
 const LAST: Duration = Duration::from_secs(2);
 /// How long it may take to end when it is killed.
 const KILLED: Duration = Duration::from_millis(500);
 
-/// Lines about a configuration that the supervisor logs, well below what the queue of the log takes. The process that
-/// read it logs what is beyond.
+/// Largest number of lines about a configuration that the supervisor logs, well below the queue size of the log. The
+/// config process logs the others.
 pub const MOST_REMARKS: usize = 1000;
 
-/// The longest verdict, in octets: decoded it takes many times that.
+/// The longest verdict, in octets: decoded it takes many times that size.
 pub const LONGEST_VERDICT: usize = 512 << 10;
 
-/// A verdict.
+/// The result of reading a configuration.
 #[derive(Debug)]
 pub struct Loaded {
-    /// What became of it.
     pub report: Box<LoadReport>,
-    /// The parts for the roles, if it can be carried out.
+    /// The parts for the roles, if it can be used.
     pub parts: Option<Parts>,
+    remarks: Vec<Remark>,
+}
+
+impl Loaded {
+    /// Logs what there is to say about it.
+    pub fn tell(&self) {
+        for Remark { is_error, text } in self.remarks.iter().take(MOST_REMARKS) {
+            if *is_error {
+                tracing::error!("{text}");
+            } else {
+                tracing::warn!("{text}");
+            }
+        }
+    }
 }
 
 /// Sealed memory with the part of each role.
@@ -52,7 +65,7 @@ impl Parts {
     /// The part of a role.
     ///
     /// # Errors
-    /// When the process has no descriptor left.
+    /// If the process has no descriptor left.
     pub fn of(&self, role: RoleName) -> io::Result<OwnedFd> {
         match role {
             RoleName::Vrrp | RoleName::Config | RoleName::Api => &self.vrrp,
@@ -75,7 +88,7 @@ pub enum LoadError {
     /// It took too long.
     #[error("the process that reads the configuration took longer than {PATIENCE:?}")]
     TooLong,
-    /// It took long while another reload waited.
+    /// It took long and another reload was waiting.
     #[error("reading the configuration took longer than {HURRY:?}, and another reload waits")]
     GaveUp,
 }
@@ -113,7 +126,7 @@ impl Reader {
 /// waits.
 ///
 /// # Errors
-/// When that process does not come to a verdict.
+/// If that process gives no verdict.
 pub async fn load(
     mut setup: Setup,
     request: LoadRequest,
@@ -153,19 +166,12 @@ pub async fn load(
                 // Should the daemon end now, it must have written its log.
                 see_off(process, LAST).await?;
             }
-            for Remark { is_error, text } in remarks.into_iter().take(MOST_REMARKS) {
-                if is_error {
-                    tracing::error!("{text}");
-                } else {
-                    tracing::warn!("{text}");
-                }
-            }
             let mut fds = fds.into_iter();
             let parts = match (fds.next(), fds.next(), fds.next()) {
                 (Some(vrrp), Some(checker), Some(runner)) => Some(Parts { vrrp, checker, runner }),
                 _ => None,
             };
-            Ok(Loaded { report, parts })
+            Ok(Loaded { report, parts, remarks })
         }
         Ok(None) => Err(LoadError::Ended(see_off(process, LAST).await?)),
         Err(e) => {

@@ -1,7 +1,7 @@
-//! The roles of the daemon, each a process: what runs where, and who starts whom.
+//! The roles of the daemon, each a process: what runs where, and which process starts which.
 //!
-//! A role is this program started again by the supervisor, which hands it one channel and its [`Setup`]. It gives
-//! up the privileges it does not need, starts its log and its runtime and then serves its [`Control`].
+//! A role is this program started again by the supervisor, which passes it one channel and its [`Setup`]. It gives up
+//! the privileges it does not need, starts its log and its runtime, and then follows the orders of its [`Control`].
 #![allow(
     clippy::disallowed_methods,
     clippy::disallowed_types,
@@ -21,12 +21,13 @@ mod peers;
 mod pidfile;
 mod runner;
 pub mod socket;
+mod standing;
 pub mod supervisor;
 mod systemd;
 pub mod table;
 mod vrrp;
 
-/// Readers of what other programs may have written, for fuzzers.
+/// Parsers of data that other programs may have written, for fuzzers.
 #[doc(hidden)]
 pub mod fuzz {
     pub use super::checker::record::{services, text};
@@ -55,41 +56,41 @@ pub use notices::Notices;
 /// The argument by which a process knows that it is a role, before the role's name.
 pub const ARGUMENT: &str = "--role=";
 
-/// What a role is told first of all. With it comes the descriptor of its pid file, if it has one: the lock on it
-/// holds as long as the role lives. `api` gets the control socket.
+/// The first message to a role. The descriptor of its pid file, if it has one, is sent with it: its lock lasts as long
+/// as the role. `api` gets the control socket, `runner` one for process events.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Setup {
     /// Where to log.
     pub log: log::Settings,
-    /// On SIGTERM, or when the supervisor ends: leave what is in the kernel as it is.
+    /// On SIGTERM, or when the supervisor ends: leave the kernel as it is.
     pub keep: bool,
-    /// The daemon stops: the role is started only to undo what its last process did.
+    /// The daemon stops: the role is only started to undo the changes of its last process.
     pub undo: bool,
     /// It is not the first process of its role.
     pub again: bool,
-    /// SIGINT is not for this daemon.
     pub ignore_sigint: bool,
-    /// Log addresses that come and go.
+    /// Log added and removed addresses.
     pub watch_addresses: bool,
     /// User and group of roles that are confined; none: they keep those of the supervisor.
     pub user: Option<(u32, u32)>,
-    /// A crash is to leave a core file.
+    /// A crash should leave a core file.
     pub core_files: bool,
+    /// `--umask`: what the configuration says is of no account then.
+    pub umask: Option<u32>,
     /// A file that the role writes, which may belong to root: it is opened before the rights for it are given up.
     pub writes: Option<Box<[u8]>>,
 }
 
-/// A role's beginnings.
+/// What a role starts with.
 pub struct Start {
-    /// What it was told.
     pub setup: Setup,
     /// The channel to the supervisor.
     pub control: Channel,
-    /// What came with the setup: its pid file, which keeps the lock on it, or for `api` the control socket.
+    /// The descriptor sent with the setup: its pid file, which keeps the lock, or for some roles a socket.
     fd: Option<OwnedFd>,
     /// The file that it writes.
     file: Option<File>,
-    /// Who this process was before it became another user.
+    /// User and group of this process before it changed them.
     user: (u32, u32),
 }
 
@@ -123,26 +124,26 @@ pub fn main(name: &str) -> ExitCode {
     exit.into()
 }
 
-/// Waits for the setup and carries it out.
+/// Waits for the setup and applies it.
 fn begin(role: RoleName, control: Channel) -> Option<Start> {
     let mut buffer = vec![0; frame::BUFFER];
-    // The supervisor sends it right after the start. If it does not, it is gone.
+    // The supervisor sends it right after the start, unless it is gone.
     control.wait(Duration::from_secs(10)).ok().filter(|ready| *ready)?;
     let (setup, fds) = frame::receive::<Setup>(&control, &mut buffer).ok()??;
     let row = table::row(role);
     let user = process::own_user();
-    // What is wrong with a configuration is the daemon's own word.
+    // Messages about a configuration are logged under the daemon's own name.
     let own =
-        if role == RoleName::Config { setup.log.clone() } else { setup.log.for_role(row.log) };
+        if role == RoleName::Config { setup.log.for_daemon() } else { setup.log.for_role(row.log) };
     let log = log::Ready::open(&own).ok()?;
     let file = setup.writes.as_deref().map(written).transpose();
     let confined = confine::enter(&row, &setup);
-    // Not before: the thread of the log would keep what this one gives up.
+    // Not before: the thread of the log would keep the privileges that this one gives up.
     log.start().ok()?;
     let remarks = match confined {
         Ok(remarks) => remarks,
         Err(e) => {
-            tracing::error!("cannot give up privileges: {e}");
+            tracing::error!("cannot drop privileges: {e}");
             return None;
         }
     };
@@ -154,7 +155,7 @@ fn begin(role: RoleName, control: Channel) -> Option<Start> {
     Some(Start { setup, control, fd: fds.into_iter().next(), file, user })
 }
 
-/// Opens a file that the role is going to write, without changing it yet.
+/// Opens a file that the role will write, without changing it yet.
 fn written(path: &[u8]) -> Result<File, (String, std::io::Error)> {
     File::options()
         .read(true)
@@ -170,7 +171,7 @@ fn written(path: &[u8]) -> Result<File, (String, std::io::Error)> {
 fn serve<F: Future<Output = Exit>>(start: Start, role: impl FnOnce(Control) -> F) -> Exit {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
-        // For looking up names, and nothing else.
+        // Only for name lookups.
         .max_blocking_threads(2)
         .thread_stack_size(256 << 10)
         .build();
@@ -185,7 +186,7 @@ fn serve<F: Future<Output = Exit>>(start: Start, role: impl FnOnce(Control) -> F
                     }
                 }
             });
-            // A name server that does not answer must not hold up the end.
+            // A name server that does not answer must not delay the end.
             runtime.shutdown_background();
             exit
         }

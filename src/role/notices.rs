@@ -1,5 +1,5 @@
-//! Notices on their way to the runner: in order for each subject, bounded, and sent again to a runner that was
-//! started anew as long as it has not said that they are done with.
+//! Notices on their way to the runner: in order for each subject, bounded, and sent again to a new runner until they
+//! are reported as done.
 
 use core::time::Duration;
 use std::collections::{BTreeMap, VecDeque};
@@ -10,8 +10,8 @@ use crate::ipc::{Announced, Catalogue, Deliver, FromRunner, Index, Peer, SendErr
 use crate::model::Command;
 use crate::status::{MailText, Notice};
 
-/// Notices of one subject that may wait. What is older than the newest ones of a subject that changes faster than
-/// its programs run interests nobody.
+/// Notices of one subject that may wait. If a subject changes faster than its programs run, only the newest notices
+/// matter.
 const WAITING: usize = 64;
 /// Notices of one subject that the runner may have at a time.
 const SENT: usize = 8;
@@ -19,13 +19,13 @@ const SENT: usize = 8;
 const MAILS: [&str; 2] = ["mail", "urgent mail"];
 /// The subject of lines for FIFOs. They come behind the programs of the same change.
 const LINES: &str = "lines";
-/// Lines that may wait.
+/// FIFO lines that may wait.
 const LINES_WAITING: usize = 4096;
-/// Lines that the runner may have at a time.
+/// FIFO lines that the runner may have at a time.
 const LINES_SENT: usize = 128;
 /// Mails of either kind that may wait.
 const MAILS_WAITING: usize = 4096;
-/// Mails of either kind that the runner may have at a time: enough for it to see that there is a flood.
+/// Mails of either kind that the runner may have at a time: enough for it to detect a flood.
 const MAILS_SENT: usize = 128;
 
 /// The queue of one role.
@@ -33,13 +33,13 @@ const MAILS_SENT: usize = 128;
 pub struct Notices {
     next: u64,
     subjects: BTreeMap<Name, Subject>,
-    /// Whose a number is.
+    /// The subject of each number.
     ids: BTreeMap<u64, Name>,
     lost: u64,
     lines_lost: u64,
     mails_lost: u64,
-    /// The programs of the configuration in force and of the one before it, the newest first: what was announced of
-    /// something that has just left the configuration is told all the same.
+    /// The programs of the current configuration and of the previous one, the newest first: the last notices of an
+    /// object that was just removed from the configuration are still delivered.
     configured: VecDeque<(u32, Index)>,
 }
 
@@ -53,13 +53,13 @@ struct Subject {
 struct Entry {
     id: u64,
     what: What,
-    /// Programs of it that were started by the runner that has it now, or had it.
+    /// Number of its programs that were started by this runner or an earlier one.
     begun: usize,
-    /// The last of these.
+    /// The last of these processes.
     process: Option<OwnedFd>,
 }
 
-/// What is to be done.
+/// The kind of notice.
 #[derive(Debug)]
 enum What {
     Programs { state: Name, commands: Vec<Command>, limit: Option<Duration> },
@@ -68,7 +68,7 @@ enum What {
 }
 
 impl Notices {
-    /// From now on the runner knows these programs, under this number.
+    /// The runner knows these programs from now on, under this number.
     pub fn configure(&mut self, generation: u32, catalogue: Catalogue) {
         self.configured.push_front((generation, Index::new(catalogue)));
         self.configured.truncate(2);
@@ -116,7 +116,7 @@ impl Notices {
                         "notification of {subject} ({state}) dropped: too many newer ones are waiting"
                     );
                 }
-                // A line in the log for each would be a flood of its own.
+                // One log line for each would be a flood of its own.
                 What::Line(_) => {
                     self.lines_lost += 1;
                     if self.lines_lost.is_power_of_two() {
@@ -139,18 +139,18 @@ impl Notices {
         }
     }
 
-    /// Sends what the runner may have now.
+    /// Sends the notices that the runner may have now.
     ///
     /// # Errors
-    /// `Gone` when the runner is gone.
+    /// `Gone` if the runner is gone.
     pub fn send(&mut self, peer: &mut Peer<ToRunner, FromRunner>) -> Result<(), SendError> {
         self.pass(peer, false)
     }
 
-    /// The process is about to end: sends everything, as far as the channel takes it.
+    /// The process is about to end: sends everything that the channel accepts.
     ///
     /// # Errors
-    /// `Gone` when the runner is gone.
+    /// `Gone` if the runner is gone.
     pub fn send_rest(&mut self, peer: &mut Peer<ToRunner, FromRunner>) -> Result<(), SendError> {
         let result = self.pass(peer, true);
         let left: usize = self.subjects.values().map(|queue| queue.waiting.len()).sum();
@@ -199,7 +199,7 @@ impl Notices {
         Ok(())
     }
 
-    /// The runner has started a program of one.
+    /// The runner has started a program of a notice.
     pub fn began(&mut self, id: u64, command: u32, process: Option<OwnedFd>) {
         let queue = self.ids.get(&id).and_then(|subject| self.subjects.get_mut(subject));
         if let Some(entry) = queue.and_then(|q| q.sent.iter_mut().find(|sent| sent.id == id)) {
@@ -208,7 +208,7 @@ impl Notices {
         }
     }
 
-    /// The runner is done with one.
+    /// The runner has finished a notice.
     pub fn delivered(&mut self, id: u64) {
         let Some(subject) = self.ids.remove(&id) else {
             return;
@@ -221,8 +221,8 @@ impl Notices {
         }
     }
 
-    /// There is a new runner: what the last one had not done comes first. Programs that it had started run once, and
-    /// nothing of their subject beside them.
+    /// There is a new runner: unfinished notices of the last one come first. Programs that it had started are not run
+    /// again, and no other program of their subject runs beside them.
     pub fn begin_anew(&mut self) {
         for queue in self.subjects.values_mut() {
             while let Some(mut last) = queue.sent.pop_back() {
@@ -235,14 +235,14 @@ impl Notices {
         }
     }
 
-    /// Whether the runner is done with everything.
+    /// Whether the runner has finished everything.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.subjects.is_empty()
     }
 }
 
-/// What the runner is told; none when it knows nothing of it.
+/// The message to the runner; none if it does not know the programs.
 fn deliver(configured: &VecDeque<(u32, Index)>, subject: &Name, what: &What) -> Option<Deliver> {
     match what {
         What::Mail(mail) => Some(Deliver::Mail(mail.clone())),
@@ -309,7 +309,7 @@ mod tests {
         (Peer::new(a).unwrap(), Peer::new(b).unwrap())
     }
 
-    /// The numbers of what came; they count from 1.
+    /// The numbers of the messages that arrived; they count from 1.
     async fn take(peer: &mut Peer<FromRunner, ToRunner>, count: usize) -> Vec<u64> {
         let mut all = Vec::new();
         for _ in 0..count {
@@ -346,7 +346,7 @@ mod tests {
                 notices.delivered(id);
             }
             assert!(notices.is_empty());
-            // Numbers that mean nothing change nothing.
+            // Unknown numbers have no effect.
             notices.delivered(4711);
         });
     }
@@ -375,12 +375,12 @@ mod tests {
                 else {
                     panic!("{first:?}");
                 };
-                // What nothing may run beside is known even if there is nothing left to run.
+                // The running process is passed on even if there is nothing left to run.
                 assert_eq!(catalogue().entry(about).unwrap().subject, "instance A".into());
                 let commands: Vec<Command> =
                     programs.iter().map(|chosen| catalogue().command(*chosen).unwrap()).collect();
                 assert_eq!((commands, fds.len()), (left, 1));
-                // The other one is untouched.
+                // The second notice is unchanged.
                 let (second, fds) = far.next().await.unwrap();
                 let ToRunner::Notice { deliver: Deliver::Programs { programs, .. }, .. } = second
                 else {
@@ -404,7 +404,7 @@ mod tests {
                 notices.push(notice("instance A"));
                 notices.send(&mut near).unwrap();
             }
-            // Others are not concerned.
+            // Other subjects are not affected.
             notices.push(notice("instance B"));
             notices.send(&mut near).unwrap();
             let mut all = take(&mut far, SENT + 1).await;
@@ -451,7 +451,7 @@ mod tests {
             }
             assert_eq!(all, [(1, 1), (3, 2)]);
             assert!(notices.is_empty());
-            // Two configurations later nobody knows it any more.
+            // Two configurations later it is unknown.
             notices.configure(3, Catalogue::default());
             notices.push(notice("instance A"));
             notices.send(&mut near).unwrap();

@@ -1,5 +1,5 @@
 //! What the roles with an engine have in common: their channels to `runner`, which gets their notices, and to `api`,
-//! which asks for their state.
+//! which requests their state.
 
 use core::time::Duration;
 use std::io;
@@ -15,13 +15,13 @@ use crate::ipc::{
     peer::{next, next_with_fd},
 };
 use crate::model::Command;
-use crate::status::{Notice, RunEnd};
+use crate::status::{Notice, ProcessReport, RunEnd};
 use crate::sys::channel::Channel;
 
-/// The runner gets so long to take the last notices.
+/// Time that the runner gets to accept the last notices.
 const LAST: Duration = Duration::from_millis(500);
 
-/// The other processes of such a role.
+/// The channels of such a role to other processes.
 #[derive(Default)]
 pub(super) struct Peers {
     runner: Option<Peer<ToRunner, FromRunner>>,
@@ -48,7 +48,9 @@ pub(super) enum Said {
     Ran(u64, RunEnd),
     /// The runner has read these numbers in tracked files.
     Files(Vec<(Name, i32)>),
-    /// `api` asks for a view, by this number.
+    /// The runner reports tracked processes.
+    Processes(Vec<ProcessReport>),
+    /// `api` requests a view, with this number.
     Asked(u64),
     /// Nothing that concerns the role.
     Nothing,
@@ -76,7 +78,7 @@ impl Peers {
         }
     }
 
-    /// What is said next. Nothing is lost when the future is dropped.
+    /// The next message. Nothing is lost when the future is dropped.
     pub async fn next(&mut self) -> Said {
         let Self { runner, api, .. } = self;
         tokio::select! {
@@ -104,25 +106,27 @@ impl Peers {
             }
             Some(FromRunner::Ran { run, end }) => return Said::Ran(run, end),
             Some(FromRunner::Files(values)) => return Said::Files(values),
+            Some(FromRunner::Processes(reports)) => return Said::Processes(reports),
             // The supervisor starts another one.
             None => self.runner = None,
         }
         Said::Nothing
     }
 
-    /// Answers a question of `api`. One that does not read asks again.
+    /// Answers a request of `api`, which asks again if the answer is lost.
     pub fn answer(&mut self, id: u64, told: Told) {
         if let Some(api) = &mut self.api {
             let _ = api.offer(&Answer { id, told });
         }
     }
 
-    /// From now on these programs can be asked for.
+    /// These programs can be requested from now on.
     pub fn configure(&mut self, generation: u32, catalogue: Catalogue) {
         self.notices.configure(generation, catalogue);
     }
 
-    /// Has the runner run a program whose status matters. Without one it is lost, as with [`Self::ask_runner`].
+    /// Makes the runner run a program whose status matters. Without a runner the request is lost, as with
+    /// [`Self::ask_runner`].
     pub fn run(&mut self, run: u64, command: &Command, timeout: Duration) {
         if self.runner.is_none() {
             return;
@@ -131,13 +135,13 @@ impl Peers {
             Some((generation, program)) => {
                 self.ask_runner(&ToRunner::Run { run, generation, program, timeout });
             }
-            // Nothing runs that the configuration in force does not name; who waits for it has a deadline.
+            // A program that is not in the current configuration does not run; the requester has a deadline.
             None => tracing::warn!("{} is not in the configuration any more", command.display()),
         }
     }
 
-    /// Asks the runner for something. Without one it is lost; one that does not read for long is started anew, which
-    /// the role learns by [`Self::connect`].
+    /// Sends the runner a request. Without a runner it is lost; a runner that does not read for long is restarted, and
+    /// the role learns this by [`Self::connect`].
     pub fn ask_runner(&mut self, message: &ToRunner) {
         if let Some(runner) = &mut self.runner {
             let _ = runner.post(message, Vec::new());
@@ -163,7 +167,7 @@ impl Peers {
         }
     }
 
-    /// At the end of the role: all that is left goes to the runner, which carries it out after this process has gone.
+    /// At the end of the role: sends the rest to the runner, which carries it out after this process has ended.
     pub async fn leave(&mut self) {
         if let Some(runner) = &mut self.runner {
             let _ = self.notices.send_rest(runner);

@@ -1,8 +1,8 @@
-//! Pid files: who runs, and that nobody runs twice.
+//! Pid files: the process ids of the daemon, and protection against a second daemon.
 //!
-//! A file is locked from before the daemon starts until its end. The lock belongs to the open file, so it passes
-//! to the daemon in the background and to the role whose file it is, and ends with the last of them. keepalived
-//! locks the same files in the same way: the two exclude each other.
+//! A file is locked from before the daemon starts until its end. The lock belongs to the open file, so the daemon in
+//! the background and the role of the file inherit it, and it ends with the last of them. keepalived locks the same
+//! files in the same way: the two exclude each other.
 
 use core::time::Duration;
 use std::fs::File;
@@ -13,35 +13,27 @@ use std::path::{Path, PathBuf};
 
 use nix::fcntl::{FcntlArg, fcntl};
 
-/// Why a pid file cannot be had.
+use super::supervisor::DIRECTORY;
+
+/// Why a pid file cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum PidFileError {
     /// Another process has locked it.
     #[error("daemon is already running: {} is locked by process {holder}", path.display())]
     Taken {
-        /// The file.
         path: PathBuf,
-        /// What stands in it.
+        /// The content of the file.
         holder: String,
     },
     /// It names a keepalived that runs. Versions before 2.2.8 write these files without locking them.
     #[error("keepalived is already running: {} names process {pid}", path.display())]
-    Keepalived {
-        /// The file.
-        path: PathBuf,
-        /// The process.
-        pid: u32,
-    },
+    Keepalived { path: PathBuf, pid: u32 },
     /// It cannot be used.
     #[error("pid file {}: {source}", path.display())]
-    Io {
-        /// The file.
-        path: PathBuf,
-        source: io::Error,
-    },
+    Io { path: PathBuf, source: io::Error },
 }
 
-/// A pid file that is locked. Removed by [`Self::remove`] only.
+/// A locked pid file. Only [`Self::remove`] removes it.
 #[derive(Debug)]
 pub struct PidFile {
     path: PathBuf,
@@ -49,13 +41,13 @@ pub struct PidFile {
 }
 
 impl PidFile {
-    /// Opens and locks a file, which is made if need be, and its directory too if that is one of our own.
+    /// Opens and locks a file. Creates it if necessary, and its directory if that is one of our own.
     ///
     /// # Errors
-    /// `Taken` when another process has it.
+    /// `Taken` if another process has locked it.
     pub fn lock(path: &Path) -> Result<Self, PidFileError> {
         let failed = |source| PidFileError::Io { path: path.into(), source };
-        // The file may be removed between opening and locking: then this lock excludes nobody.
+        // The file may be removed between opening and locking: then this lock is worthless.
         for _ in 0..10 {
             let file = open(path).map_err(failed)?;
             // Every field is a plain number; those not named are zero.
@@ -74,7 +66,7 @@ impl PidFile {
                 }
                 Err(e) => return Err(failed(e.into())),
             }
-            // Before anything is made of it: it stays as it is then.
+            // Before the file is changed, so that it stays as it is.
             if let Some(pid) = read(&file).filter(|pid| is_keepalived(*pid)) {
                 return Err(PidFileError::Keepalived { path: path.into(), pid });
             }
@@ -86,7 +78,7 @@ impl PidFile {
         Err(failed(io::ErrorKind::Interrupted.into()))
     }
 
-    /// As [`Self::lock`], but waits for another process to give it up, for at most `limit`.
+    /// As [`Self::lock`], but waits for another process to release it, for at most `limit`.
     ///
     /// # Errors
     /// As [`Self::lock`].
@@ -97,7 +89,7 @@ impl PidFile {
                 Err(PidFileError::Taken { .. } | PidFileError::Keepalived { .. })
                     if std::time::Instant::now() < end =>
                 {
-                    // Waiting for a lock of this kind with a limit is not possible otherwise.
+                    // There is no other way to wait for a lock of this kind with a time limit.
                     std::thread::sleep(Duration::from_millis(20));
                 }
                 other => return other,
@@ -105,7 +97,7 @@ impl PidFile {
         }
     }
 
-    /// Writes the number of a process. If somebody removed the file it is made again.
+    /// Writes a process id. If the file was removed, it is created again.
     ///
     /// # Errors
     /// As [`Self::lock`].
@@ -122,7 +114,7 @@ impl PidFile {
         write().map_err(|source| PidFileError::Io { path: path.clone(), source })
     }
 
-    /// A descriptor for a role, which holds the lock too.
+    /// A descriptor for a role, which also holds the lock.
     #[must_use]
     pub fn share(&self) -> Option<OwnedFd> {
         self.file.as_fd().try_clone_to_owned().ok()
@@ -132,7 +124,7 @@ impl PidFile {
     pub fn remove(self) {
         if self.is_in_place() {
             let _ = std::fs::remove_file(&self.path);
-            if let Some(folder) = own_folder(&self.path) {
+            for folder in own_folders(&self.path) {
                 let _ = std::fs::remove_dir(folder);
             }
         }
@@ -148,9 +140,7 @@ impl PidFile {
 }
 
 fn open(path: &Path) -> io::Result<File> {
-    if let Some(folder) = own_folder(path)
-        && !folder.exists()
-    {
+    for folder in own_folders(path).into_iter().rev().filter(|folder| !folder.exists()) {
         std::fs::DirBuilder::new().mode(0o755).create(folder)?;
         std::fs::set_permissions(folder, PermissionsExt::from_mode(0o755))?;
     }
@@ -166,16 +156,20 @@ fn open(path: &Path) -> io::Result<File> {
     Ok(file)
 }
 
-/// The directory of a file, if the daemon makes and removes it.
-fn own_folder(path: &Path) -> Option<&Path> {
-    path.parent().filter(|folder| *folder == Path::new("/run/keepalived"))
+/// Directories of a file that the daemon makes and removes, the inner one first.
+fn own_folders(path: &Path) -> Vec<&Path> {
+    let all: Vec<&Path> = path.ancestors().skip(1).take(2).collect();
+    match all.iter().position(|folder| *folder == Path::new(DIRECTORY)) {
+        Some(last) => all.into_iter().take(last + 1).collect(),
+        None => Vec::new(),
+    }
 }
 
 fn holder(file: &File) -> String {
     read(file).map_or_else(|| "unknown".into(), |pid| pid.to_string())
 }
 
-/// What stands in a file.
+/// The process id in a file.
 fn read(mut file: &File) -> Option<u32> {
     let mut text = Vec::new();
     let _ = io::Seek::rewind(&mut file);
@@ -183,20 +177,19 @@ fn read(mut file: &File) -> Option<u32> {
     number(&text)
 }
 
-/// The process of a keepalived that runs, if this file of it names one.
+/// The process id of a running keepalived, if this file names one.
 #[must_use]
 pub fn keepalived_at(path: &Path) -> Option<u32> {
     read(&File::open(path).ok()?).filter(|pid| is_keepalived(*pid))
 }
 
-/// Whether this process is a keepalived, and not another one that got the number of one that crashed.
+/// Whether this process is a keepalived, and not a different one that got the id of a crashed keepalived.
 fn is_keepalived(pid: u32) -> bool {
     std::fs::read_to_string(format!("/proc/{pid}/comm"))
         .is_ok_and(|name| name.trim_end().starts_with("keepalived"))
 }
 
-/// The number of a process that stands in a pid file. Other programs write these files too: nothing but a number
-/// gets into a message.
+/// The process id in a pid file. Other programs also write these files: only a number may get into a message.
 #[doc(hidden)]
 #[must_use]
 pub fn number(text: &[u8]) -> Option<u32> {
@@ -233,11 +226,16 @@ mod tests {
     fn a_keepalived_that_runs_is_left_alone_and_so_is_its_file() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("pid");
-        // Its name is all that is looked at.
+        // Only its name is checked.
         let program = folder.path().join("keepalived");
         std::fs::copy("/bin/sleep", &program).unwrap();
         let mut other = std::process::Command::new(&program).arg("60").spawn().unwrap();
         std::fs::write(&path, format!("{}\n", other.id())).unwrap();
+        // Starting it is over a moment before it has its name.
+        let end = std::time::Instant::now() + Duration::from_secs(10);
+        while !is_keepalived(other.id()) && std::time::Instant::now() < end {
+            std::thread::yield_now();
+        }
         let refused = PidFile::lock(&path).unwrap_err().to_string();
         let named = keepalived_at(&path);
         let text = std::fs::read_to_string(&path).unwrap();
@@ -245,9 +243,9 @@ mod tests {
         other.wait().unwrap();
         assert!(refused.starts_with("keepalived is already running: "), "{refused}");
         assert_eq!((named, text), (Some(other.id()), format!("{}\n", other.id())));
-        // What it left behind is in nobody's way.
+        // Its stale file does not matter.
         PidFile::lock(&path).unwrap();
-        // Any other program is none.
+        // Any other program does not count.
         std::fs::write(&path, format!("{}\n", std::process::id())).unwrap();
         PidFile::lock(&path).unwrap();
     }
@@ -291,6 +289,16 @@ mod tests {
         });
         PidFile::lock_patiently(&path, Duration::from_secs(10)).unwrap();
         leaving.join().unwrap();
+    }
+
+    #[test]
+    fn only_directories_of_daemons_are_made() {
+        let of = |path: &'static str| own_folders(Path::new(path));
+        assert!(of("/run/keepalived.pid").is_empty());
+        assert!(of("/var/lib/keepalived/x/a.pid").is_empty());
+        assert_eq!(of("/run/keepalived/a.pid"), [Path::new("/run/keepalived")]);
+        let both = [Path::new("/run/keepalived/blue"), Path::new("/run/keepalived")];
+        assert_eq!(of("/run/keepalived/blue/a.pid"), both);
     }
 
     #[test]

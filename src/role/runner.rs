@@ -1,7 +1,7 @@
-//! The runner role: programs of users and mails, for all other roles.
+//! The runner role: runs users' programs and sends mails for all other roles.
 //!
-//! Tracking scripts run side by side. Programs of notices run one after the other for each subject. Nothing here
-//! is waited for by anybody: the other roles send what is to be done and hear later how it went.
+//! Tracking scripts run side by side. Programs of notices run one after the other for each subject. No other role waits
+//! for this one: they send requests and get the results later.
 
 mod fifo;
 mod programs;
@@ -20,31 +20,35 @@ use tokio::time::{Instant, timeout};
 
 use super::control::{Control, Order, Prepared};
 use super::peers::peer;
+use super::supervisor::first;
 use crate::base::Name;
 use crate::cli::exit::Exit;
 use crate::drive::script::Checks;
 use crate::drive::smtp;
-use crate::ipc::{Deliver, FromRole, FromRunner, Peer, RoleName, RunnerPart, ToRole, ToRunner};
+use crate::ipc::{
+    Deliver, FromRole, FromRunner, Peer, RoleName, RunnerPart, SendError, ToRole, ToRunner,
+};
+use crate::kernel::connector::Queue;
 use crate::status::RunEnd;
-use crate::sys::process::Stranger;
+use crate::sys::process::{self, Stranger};
 use fifo::Fifos;
 use programs::Programs;
 use subject::{Job, Patience, Subject};
 use tracked::{Found, Tracked};
 
-/// At the end: how long the other roles are waited for, so that what they say last is heard.
+/// At the end: how long to wait for the other roles, so that their last messages are received.
 const LAST_WORDS: Duration = Duration::from_secs(5);
-/// At the end: how long roles that run on must have been silent.
+/// At the end: how long roles that still run must have been silent.
 const SILENCE: Duration = Duration::from_millis(500);
-/// After a signal of somebody else than the supervisor: how long until this process ends by itself. Whoever ends the
-/// daemon by a signal to all of its processes has told the supervisor as well.
+/// After a signal that was not sent by the supervisor: how long until this process ends by itself. A signal to all
+/// processes of the daemon reaches the supervisor as well.
 const ALONE: Duration = Duration::from_secs(10);
-/// At the end: how long programs and mails under way may take: a program of before is ended within
-/// [`crate::drive::script::STOP_GRACE`], those of the end have a second of their own after that.
+/// At the end: how long programs and mails under way may take: an earlier program is terminated within
+/// [`crate::drive::script::STOP_GRACE`], and the programs of the stop have one second after that.
 const LAST_WORK: Duration = Duration::from_millis(2500);
-/// Mails that may be under way for one role: more than it sends by itself.
+/// Mails that may be under way for one role: more than it sends at a time.
 const MOST_MAILS: usize = 16_384;
-/// Jobs that may wait for one subject: more than a role sends by itself.
+/// Jobs that may wait for one subject: more than a role sends at a time.
 const MOST_JOBS: usize = 256;
 
 /// Where an answer goes: a role, and which of its channels.
@@ -58,7 +62,7 @@ struct Whom {
 type Answer = (Whom, FromRunner, Option<OwnedFd>);
 
 /// Runs the role.
-pub(super) async fn run(control: Control) -> Exit {
+pub(super) async fn run(mut control: Control) -> Exit {
     let (answer, answers) = mpsc::unbounded_channel();
     let (settings, for_mailer) = watch::channel(Arc::new(smtp::Settings::default()));
     let (mails, jobs) = mpsc::unbounded_channel();
@@ -79,9 +83,10 @@ pub(super) async fn run(control: Control) -> Exit {
         runs: BTreeMap::new(),
         programs: Programs::default(),
         fifos: Fifos::default(),
-        tracked: Tracked::new(found),
+        tracked: Tracked::new(found, control.take_fd()),
         mailing,
         patience: Patience::default(),
+        umask: first::UMASK,
         stopping: false,
         settings,
         prepared: Prepared::default(),
@@ -102,25 +107,27 @@ struct Runner {
     checks: Checks,
     /// Programs whose status matters, by the channel that asked and its number: dropping the sender ends the program.
     runs: BTreeMap<(u64, u64), oneshot::Sender<()>>,
-    /// What may be run.
+    /// The programs that may be run.
     programs: Programs,
     fifos: Fifos,
-    /// What the VRRP process tracks and this one looks at.
+    /// The files that other processes track and this one reads.
     tracked: Tracked,
     /// Mails under way.
     mailing: Arc<AtomicUsize>,
     patience: Patience,
+    /// Permissions that files of this process and of its programs do not get.
+    umask: u32,
     /// The daemon stops.
     stopping: bool,
     settings: watch::Sender<Arc<smtp::Settings>>,
     prepared: Prepared<RunnerPart>,
     mails: Option<mpsc::UnboundedSender<smtp::Job<(Whom, u64)>>>,
     answer: mpsc::UnboundedSender<Answer>,
-    /// Each subject and each program at work holds a copy.
+    /// Each subject and each running program holds a copy.
     busy: Arc<()>,
-    /// What was asked for and has not been answered.
+    /// Unanswered requests.
     open: usize,
-    /// When something was asked for last.
+    /// Time of the last request.
     asked: Instant,
 }
 
@@ -142,7 +149,7 @@ impl Runner {
             if until.is_some_and(|end| self.may_end() || Instant::now() >= end) {
                 break;
             }
-            if until.is_some() || (self.vrrp.is_some() && self.tracked.is_behind()) {
+            if until.is_some() || self.is_behind() {
                 control.tick_soon();
             }
             tokio::select! {
@@ -152,7 +159,7 @@ impl Runner {
                     }
                     other => self.order(&mut control, other),
                 },
-                // Not before it is known what they may ask for.
+                // Not before it is known what they may request.
                 message = hear(&mut self.vrrp), if self.programs.are_known() => match message {
                     Some((whom, message, fd)) => self.take(whom, message, fd),
                     None => {
@@ -176,13 +183,13 @@ impl Runner {
                 },
             }
             if until.is_some() && control.told() && !self.stopping {
-                // Others that stop at this moment have something to say yet.
+                // Other roles that are stopping now may still send something.
                 until = Some(Instant::now() + LAST_WORDS);
                 self.asked = Instant::now();
                 self.stop_programs();
             }
         }
-        // What is under way gets a moment.
+        // Programs and mails under way get some time.
         self.stop_programs();
         self.mails = None;
         self.subjects.clear();
@@ -210,13 +217,13 @@ impl Runner {
         Exit::Ok
     }
 
-    /// Whether nobody has anything more to say.
+    /// Whether no role has anything more to send.
     fn may_end(&self) -> bool {
         let alone = self.vrrp.is_none() && self.checker.is_none();
         alone || (self.stopping && self.open == 0 && self.asked.elapsed() >= SILENCE)
     }
 
-    /// Ends what runs; what is asked for from now on belongs to the end.
+    /// Terminates running programs; later requests belong to the stop.
     fn stop_programs(&mut self) {
         self.stopping = true;
         self.runs.clear();
@@ -225,17 +232,23 @@ impl Runner {
         }
     }
 
-    /// Nobody waits any more for the programs of a role that is gone.
+    /// Ends the programs of a role that is gone: their results are not needed.
     fn forsake(&mut self, gone: Option<Client>) {
         if let Some(Client { whom, .. }) = gone {
             self.runs.retain(|(channel, _), _| *channel != whom.channel);
         }
     }
 
-    /// Tells the VRRP process what it does not know yet of what it tracks.
+    /// Whether a role had no room for what it is to be told.
+    fn is_behind(&self) -> bool {
+        let mut clients = [&self.vrrp, &self.checker].into_iter().flatten();
+        clients.any(|client| self.tracked.is_behind(client.whom.role))
+    }
+
+    /// Sends the other processes new values of what they track.
     fn tell_tracked(&mut self) {
-        if let Some(client) = &mut self.vrrp {
-            self.tracked.tell(|message| client.peer.offer(message).is_ok());
+        for client in [&mut self.vrrp, &mut self.checker].into_iter().flatten() {
+            self.tracked.tell(client.whom.role, |message| client.peer.offer(message).is_ok());
         }
     }
 
@@ -247,17 +260,26 @@ impl Runner {
         match message {
             ToRole::Prepare { generation } => {
                 self.prepared.decode(control, generation, fd);
-                // Who carries out the new configuration may be faster with it than this process.
+                // The role that applies the new configuration may do so earlier than this process.
                 if let Some(part) = self.prepared.get_mut(generation) {
                     let [vrrp, checker] = [&mut part.vrrp, &mut part.checker].map(core::mem::take);
                     self.programs.prepare(generation, vrrp, checker);
-                    self.fifos.prepare(generation, &part.global.settings, &self.busy);
+                    let settings = &part.global.settings;
+                    // FIFOs are made for it after this.
+                    process::umask(first::umask(control.setup().umask, settings));
+                    self.fifos.prepare(generation, settings, &self.busy);
                 }
             }
             ToRole::Apply { generation } => {
-                if let Some(RunnerPart { global, files, .. }) = self.prepared.take(generation) {
-                    // Only the start of the daemon writes files, neither a reload nor the next process.
+                if let Some(part) = self.prepared.take(generation) {
+                    let RunnerPart { global, files, processes, .. } = part;
+                    // Files are only initialised at the start of the daemon, not at a reload or by a replaced process.
                     self.tracked.follow(files, generation == 1 && !control.setup().again);
+                    let buffers = &global.settings.buffers;
+                    let (size, force) = (buffers.process_monitor, buffers.process_monitor_force);
+                    self.tracked.watch(processes, Queue { size, force });
+                    self.umask = first::umask(control.setup().umask, &global.settings);
+                    process::umask(self.umask);
                     self.programs.apply(generation);
                     self.fifos.apply(generation);
                     self.patience.set(global.notify_max_delay);
@@ -267,6 +289,7 @@ impl Runner {
                 }
             }
             ToRole::Abandon { generation } => {
+                process::umask(self.umask);
                 self.prepared.abandon();
                 self.programs.abandon(generation);
                 self.fifos.abandon(generation);
@@ -276,7 +299,7 @@ impl Runner {
                     control.unconnected(role, &e);
                 }
             }
-            // `serve` deals with the first of these.
+            // `serve` handles the first of these.
             ToRole::Stop { .. }
             | ToRole::Resume(_)
             | ToRole::Ipvs { .. }
@@ -295,10 +318,8 @@ impl Runner {
         self.channels += 1;
         let gone = slot.replace(Client { whom: Whom { role, channel: self.channels }, peer });
         self.forsake(gone);
-        if role == RoleName::Vrrp {
-            self.tracked.tell_all();
-            self.tell_tracked();
-        }
+        self.tracked.tell_all(role);
+        self.tell_tracked();
         Ok(())
     }
 
@@ -384,12 +405,12 @@ impl Runner {
         }
     }
 
-    /// Nothing is left to be done for a notice.
+    /// A notice is finished.
     fn done(&self, whom: Whom, id: u64) {
         let _ = self.answer.send((whom, FromRunner::Delivered { id }, None));
     }
 
-    /// Answers to a process that has ended meanwhile go nowhere.
+    /// Sends an answer; one to a process that has ended meanwhile is dropped.
     fn answer(&mut self, whom: Whom, message: &FromRunner, fd: Option<OwnedFd>) {
         if !matches!(message, FromRunner::Began { .. }) {
             self.open = self.open.saturating_sub(1);
@@ -401,8 +422,9 @@ impl Runner {
             RoleName::Vrrp => &mut self.vrrp,
             _ => &mut self.checker,
         };
+        // One that has ended is forgotten when everything that it requested before is read.
         if let Some(client) = slot.as_mut().filter(|client| client.whom == whom)
-            && client.peer.post(message, fd.into_iter().collect()).is_err()
+            && matches!(client.peer.post(message, fd.into_iter().collect()), Err(SendError::Full))
         {
             *slot = None;
         }

@@ -1,4 +1,5 @@
-//! The control socket: made by the supervisor before it gives up its rights, served by one process after the other.
+//! The control socket: created by the supervisor before it gives up its privileges, served by one process after the
+//! other.
 
 use std::fs::{self, Permissions};
 use std::io;
@@ -11,16 +12,16 @@ use socket2::{Domain, SockAddr, Socket, Type};
 
 use crate::sys::account;
 
-/// Where it is unless the daemon's pid file lies elsewhere.
+/// Its default path, used with the default pid file.
 pub const DEFAULT: &str = "/run/evervip/control.sock";
-/// The group that may ask, and the user that answers, where they exist.
+/// The group that may connect, and the user of the serving process, if they exist.
 pub const ACCOUNT: &str = "evervip";
-/// Who may connect: root and the group.
+/// Its mode: root and the group may connect.
 const MODE: u32 = 0o660;
-/// Connections that may wait while there is no process to take them.
+/// Connections that may wait while there is no process to accept them.
 const WAITING: i32 = 64;
 
-/// A socket that listens. Removed by [`Self::remove`] only.
+/// A listening socket. Only [`Self::remove`] removes it.
 #[derive(Debug)]
 pub struct ControlSocket {
     path: PathBuf,
@@ -28,11 +29,10 @@ pub struct ControlSocket {
 }
 
 impl ControlSocket {
-    /// Makes it. What a daemon that crashed has left there is replaced.
+    /// Creates it. A stale socket of a crashed daemon is replaced.
     ///
     /// # Errors
-    /// `AddrInUse` when another process serves it, `AlreadyExists` when something else is in its place, those of
-    /// `bind(2)`.
+    /// `AddrInUse` if another process serves it, `AlreadyExists` if the path is not a socket, those of `bind(2)`.
     pub fn bind(path: &Path) -> io::Result<Self> {
         if let Some(folder) = own_folder(path)
             && !folder.exists()
@@ -52,7 +52,7 @@ impl ControlSocket {
         let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
         socket.set_nonblocking(true)?;
         socket.bind(&SockAddr::unix(path)?)?;
-        // Nobody can connect before it listens, so nobody can who must not.
+        // Connecting is impossible before it listens, so the mode is in effect in time.
         fs::set_permissions(path, Permissions::from_mode(MODE))?;
         if let Some(group) = account::group(ACCOUNT)
             && let Err(e) = std::os::unix::fs::chown(path, None, Some(group))
@@ -63,10 +63,10 @@ impl ControlSocket {
         Ok(Self { path: path.into(), socket: socket.into() })
     }
 
-    /// A descriptor for the process that serves it.
+    /// A descriptor for the serving process.
     ///
     /// # Errors
-    /// When the process has no descriptor left.
+    /// If the process has no descriptor left.
     pub fn share(&self) -> io::Result<OwnedFd> {
         self.socket.as_fd().try_clone_to_owned()
     }
@@ -95,6 +95,12 @@ pub fn path_for(pid_file: Option<&Path>) -> PathBuf {
         }
         _ => DEFAULT.into(),
     }
+}
+
+/// The socket of a daemon that this is added to the name of.
+#[must_use]
+pub fn path_of(suffix: &str) -> PathBuf {
+    Path::new(DEFAULT).with_file_name(format!("control{suffix}.sock"))
 }
 
 /// The directory of a socket, if the daemon makes and removes it.

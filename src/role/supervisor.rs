@@ -1,10 +1,12 @@
-//! The supervisor: starts the roles, watches them, passes configurations on, and ends them.
+//! The supervisor: starts the roles, monitors them, passes configurations on, and stops them.
 //!
-//! A configuration comes into force in three steps. A process of its own reads it and gives a verdict. Every role
-//! decodes its part and says that it can carry it out. Only then are they told to. Until that moment anything that
-//! goes wrong leaves what is in force as it was. The start is the same thing with nothing in force before.
+//! A configuration comes into force in three steps. A separate process reads it and gives a verdict. Every role decodes
+//! its part and reports that it is ready. Only then are they told to apply it. A failure before that leaves the running
+//! configuration in force. The start works in the same way, without a previous configuration.
 
 mod files;
+pub mod first;
+mod place;
 mod reload;
 mod start;
 mod stop;
@@ -37,10 +39,13 @@ use crate::sys::clock;
 use crate::sys::process::{self, Exit as End};
 pub use files::PidFiles;
 use files::{has_services, services_file};
+pub use first::First;
+pub use place::{DIRECTORY, Place};
 use reload::Reload;
 use start::CHANNELS;
 
-/// Roles in the order in which they are told of a new configuration: who carries out before who asks.
+/// Roles in the order in which they are sent a new configuration: the runner, which executes requests, before the roles
+/// that send them.
 const ROLES: [RoleName; 3] = [RoleName::Runner, RoleName::Vrrp, RoleName::Checker];
 
 /// The user of roles that are confined.
@@ -56,12 +61,14 @@ fn user() -> Option<(u32, u32)> {
     }
 }
 
-/// Runs the daemon until it is told to end. `started` is called once it runs.
+/// Runs the daemon until it is told to stop. `started` is called once it runs.
 #[must_use]
-pub fn run(options: Options, pid_files: PidFiles, started: impl FnOnce()) -> Exit {
+pub fn run(options: Options, first: First, pid_files: PidFiles, started: impl FnOnce()) -> Exit {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let result = runtime.and_then(|runtime| {
-        runtime.block_on(async { Ok(Supervisor::new(options, pid_files)?.serve(started).await) })
+        runtime.block_on(async {
+            Ok(Supervisor::new(options, &first.place, pid_files)?.serve(first, started).await)
+        })
     });
     result.unwrap_or_else(|e| {
         tracing::error!("cannot start: {e}");
@@ -71,6 +78,7 @@ pub fn run(options: Options, pid_files: PidFiles, started: impl FnOnce()) -> Exi
 
 struct Supervisor {
     options: Options,
+    place: Place,
     pid_file: PidFile,
     setup: Setup,
     /// Where the checker records its virtual servers for a later process.
@@ -90,26 +98,26 @@ struct Supervisor {
     reader_due: bool,
     /// A reload is wanted as soon as the current one is through.
     again: bool,
-    /// The last reading was given up because another one waited: the next one gets all its time.
+    /// The last read was abandoned because another one waited: the next one gets its full time.
     gave_up: bool,
     /// The start failed.
     failed: Option<Ending>,
     generation: u32,
-    /// What is in force.
+    /// The configuration in force.
     current: Option<InForce>,
-    /// What `vrrp` told last. It holds as long as that process gives signs of life.
+    /// The last summary of `vrrp`, valid as of its last heartbeat.
     summary: Option<Summary>,
-    /// The process that runs as `vrrp` now has told it, not one before.
+    /// It comes from the current process of `vrrp`, not an earlier one.
     summary_is_own: bool,
-    /// What `checker` told last, for the next process of it.
+    /// The last summary of `checker`, for its next process.
     checks: Option<Box<[u8]>>,
-    /// A role was asked for a reload by a signal.
+    /// A role received the reload signal.
     reload_due: bool,
-    /// The service manager does not know the newest state yet.
+    /// The newest state has not been sent to the service manager.
     status_due: bool,
-    /// `vrrp` does not know yet whether IPVS works.
+    /// `vrrp` must be told whether IPVS works.
     ipvs_due: bool,
-    /// It was told once.
+    /// It has been told at least once.
     ipvs_told: bool,
     /// Pairs of roles without a channel that both can use.
     unconnected: BTreeSet<(RoleName, RoleName)>,
@@ -141,7 +149,7 @@ struct Signals {
     child: Signal,
 }
 
-/// What happened.
+/// An event of the supervisor.
 enum Turn {
     Child(RoleName, Happened),
     Loaded(Result<Loaded, LoadError>),
@@ -149,7 +157,7 @@ enum Turn {
     Reload,
     Stop(&'static str),
     Asked(Asked),
-    /// A child ended, maybe one that another process left to this one.
+    /// A child ended, possibly an orphan that this process adopted.
     Orphans,
     /// The process that was to read the next configuration is gone.
     ReaderEnded,
@@ -161,25 +169,15 @@ enum Turn {
     Manager,
 }
 
-/// How the daemon is to end.
+/// How the daemon should end.
 struct Ending {
     exit: Exit,
 }
 
 impl Supervisor {
-    fn new(options: Options, mut pid_files: PidFiles) -> io::Result<Self> {
-        let setup = Setup {
-            log: log_settings(&options),
-            keep: false,
-            undo: false,
-            again: false,
-            ignore_sigint: options.ignore_sigint,
-            watch_addresses: options.watch_addresses,
-            user: user(),
-            core_files: options.core_files,
-            writes: None,
-        };
-        let services = services_file(&options);
+    fn new(options: Options, place: &Place, mut pid_files: PidFiles) -> io::Result<Self> {
+        let setup = setup(&options, log_settings(&options, place), user());
+        let services = services_file(&options, place);
         let [runner, vrrp, checker] = ROLES;
         let mut children = [runner, vrrp, checker, RoleName::Api].map(Child::new);
         for child in &mut children {
@@ -192,12 +190,18 @@ impl Supervisor {
                         child.wanted = true;
                     }
                 }
-                RoleName::Runner | RoleName::Config => {}
+                RoleName::Runner => {
+                    if let Some(socket) = pid_files.processes.take() {
+                        child.set_socket(socket);
+                    }
+                }
+                RoleName::Config => {}
             }
         }
         let checker = options.checker;
         Ok(Self {
             options,
+            place: place.clone(),
             pid_file: pid_files.supervisor,
             socket: pid_files.socket,
             since: clock::now(),
@@ -230,19 +234,28 @@ impl Supervisor {
             ipvs_told: false,
             unconnected: BTreeSet::new(),
             strange: 0,
-            // Without that role nobody asks for virtual servers here.
+            // Without that role no virtual servers are configured here.
             ipvs: (!checker).then_some(true),
             reloads: 0,
             last_reload: None,
         })
     }
 
-    async fn serve(mut self, started: impl FnOnce()) -> Exit {
+    async fn serve(mut self, mut first: First, started: impl FnOnce()) -> Exit {
         if let Err(e) = self.pid_file.write(std::process::id().cast_signed()) {
             tracing::warn!("{e}");
         }
         let mut started = Some(started);
-        self.begin_reload();
+        match first.take() {
+            Some(result) => {
+                self.reload = Reload::Loading(Box::pin(core::future::ready(result)), None);
+            }
+            None => {
+                // It was dumped once.
+                self.options.dump = false;
+                self.begin_reload();
+            }
+        }
         let ending = loop {
             let turn = self.turn().await;
             if let Some(ending) = self.take(turn).or_else(|| self.failed.take()) {
@@ -253,19 +266,19 @@ impl Supervisor {
                 && let Some(started) = started.take()
             {
                 started();
-                // Not before: nothing is to hold up the first advert.
+                // Not before: nothing should delay the first advert.
                 self.start_api();
             }
         };
         self.stop(ending.exit).await
     }
 
-    /// Waits for the next thing to happen. Nothing is lost when the future is dropped.
+    /// Waits for the next event. Nothing is lost when the future is dropped.
     async fn turn(&mut self) -> Turn {
         let silent = self.silent_at();
         let Self { children, signals, due, manager, reload, reader, options, .. } = self;
         let [a, b, c, d] = children;
-        // What roles say comes first: a sign of life that has come in counts before anybody is looked at.
+        // Messages of roles come first: a received heartbeat counts before roles are checked.
         tokio::select! {
             biased;
             happened = a.next() => Turn::Child(a.role, happened),
@@ -343,7 +356,7 @@ impl Supervisor {
     fn said(&mut self, role: RoleName, message: FromRole) {
         match message {
             FromRole::Alive => {
-                // How long its masters have been silent when it ends counts from here.
+                // If it ends, the silence of its masters counts from here.
                 if role == RoleName::Vrrp
                     && self.summary_is_own
                     && let Some(summary) = &mut self.summary
@@ -366,7 +379,7 @@ impl Supervisor {
             },
             FromRole::Ipvs { works } => {
                 if role == RoleName::Checker && self.ipvs.replace(works) != Some(works) {
-                    // With the next look, but the first word at once: instances wait for it.
+                    // With the next check, but the first report at once: instances wait for it.
                     if self.ipvs_told {
                         self.ipvs_due = true;
                     } else {
@@ -396,7 +409,7 @@ impl Supervisor {
         }
     }
 
-    /// Does what roles have given reason for since the last look: however often they ask, it is done once.
+    /// Does what roles have requested since the last check: once, however often they requested it.
     fn pass_on(&mut self) {
         if core::mem::take(&mut self.reload_due) {
             self.want_reload();
@@ -434,7 +447,7 @@ impl Supervisor {
             Ended::Failed(exit) => tracing::error!("{role} process {exit}"),
         }
         if role == RoleName::Api {
-            // Nobody waits for it, and nothing ends because of it.
+            // No process depends on it, so its end has no consequences.
             return None;
         }
         self.lost(role);
@@ -449,7 +462,7 @@ impl Supervisor {
             tracing::info!("{role} process is not started again (--dont-respawn), stopping");
             return Some(Ending { exit: Exit::Ok });
         }
-        // While the daemon starts it is not said yet which roles stay.
+        // While the daemon starts, it is not yet decided which roles stay.
         let needed = self.current.is_none() || matches!(self.reload, Reload::Preparing { .. });
         if let Some(child) = self.child(role)
             && !child.wanted
@@ -473,11 +486,11 @@ impl Supervisor {
         self.children.iter_mut().find(|c| c.role == role)
     }
 
-    /// Which roles are to run for these needs.
+    /// Which roles must run for these needs.
     fn wanted(&self, needs: Needs) -> [(RoleName, bool); 3] {
         let all = self.options.all;
         let vrrp = self.options.vrrp && (needs.vrrp || all);
-        // What a daemon that crashed left in the kernel is removed even if nothing else is to be done there.
+        // Virtual servers left by a crashed daemon are removed even if none are configured.
         let left = self.current.is_none() && self.services.as_deref().is_some_and(has_services);
         let checker = self.options.checker && (needs.checker || all || left);
         let runner = (vrrp && needs.vrrp_runner) || (checker && needs.checker_runner);
@@ -495,14 +508,31 @@ async fn ended(reader: Option<&Reader>) {
 
 /// Where the processes of this daemon log.
 #[must_use]
-pub fn log_settings(options: &Options) -> log::Settings {
+pub fn log_settings(options: &Options, place: &Place) -> log::Settings {
     log::Settings {
         identity: "EverVIP".into(),
+        suffix: place.suffix(),
         syslog: !options.no_syslog,
         facility: options.facility,
         console: options.console,
         file: options.log_file.clone(),
         detail: options.detail,
+    }
+}
+
+/// What each role is told first.
+fn setup(options: &Options, log: log::Settings, user: Option<(u32, u32)>) -> Setup {
+    Setup {
+        log,
+        keep: false,
+        undo: false,
+        again: false,
+        ignore_sigint: options.ignore_sigint,
+        watch_addresses: options.watch_addresses,
+        user,
+        core_files: options.core_files,
+        umask: options.umask,
+        writes: None,
     }
 }
 

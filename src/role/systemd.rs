@@ -1,4 +1,4 @@
-//! What the service manager is told.
+//! Messages to the service manager.
 
 use core::time::Duration;
 
@@ -15,8 +15,7 @@ pub struct Manager {
 }
 
 impl Manager {
-    /// Finds out whether somebody wants to be told (`NOTIFY_SOCKET`), and whether signs of life are asked for
-    /// (`WATCHDOG_USEC`).
+    /// Finds out whether a service manager expects messages (`NOTIFY_SOCKET`) and heartbeats (`WATCHDOG_USEC`).
     #[must_use]
     pub fn find() -> Self {
         // Half the time it waits.

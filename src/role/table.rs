@@ -1,4 +1,4 @@
-//! What is particular to each role.
+//! The properties of each role.
 
 use core::time::Duration;
 
@@ -13,37 +13,36 @@ pub const TICK: Duration = Duration::from_millis(500);
 /// Time from one sign of life of a role to the next, but for the VRRP process.
 pub const BEAT: Duration = Duration::from_secs(4);
 
-/// What a role needs and how it is treated.
+/// The needs and the restart policy of a role.
 pub struct Row {
     /// Its name for `ps`, at most 15 octets.
     pub title: &'static core::ffi::CStr,
-    /// What is added to the name of the daemon in the log, if anything.
+    /// The suffix of the daemon's name in the log, if any.
     pub log: &'static str,
-    /// What it may do besides what any user may.
     pub keep: &'static [Capability],
-    /// What of that it cannot do its work without.
+    /// Those of them that it cannot work without.
     pub needs: &'static [Capability],
-    /// How it is confined beyond that: it becomes the user `evervip`, where there is one and the daemon is root, can
-    /// gain no privileges, and is held to these. Not the process that executes what others wrote.
+    /// Its other restrictions: it becomes the user `evervip`, if that exists and the daemon is root, cannot gain
+    /// privileges, and is limited to these. None for the process that executes users' programs.
     pub confined: Option<Confined>,
     /// How long it may be silent before it is killed; for the VRRP process [`patience`] says.
     pub patience: Duration,
     /// How long it is waited for before it is started again.
     pub delays: Delays,
-    /// Memory that it keeps for the next configuration when it is done with one, in octets; 0: as little as can be.
+    /// Memory that it keeps for the next configuration, in octets; 0: as little as possible.
     pub keeps_memory: u32,
 }
 
-/// What a confined role is held to.
+/// The restrictions of a confined role.
 #[derive(Clone, Copy, Debug)]
 pub struct Confined {
-    /// Calls of the kernel.
+    /// System calls.
     pub calls: Calls,
-    /// Files and ports.
+    /// Files and ports it can reach.
     pub reach: Reach,
 }
 
-/// What the C library reads by itself: time zones, names of hosts and users, its own parts.
+/// Files that the C library reads: time zones, names of hosts and users, its own modules.
 const LIBRARY: &[&str] = &[
     "/etc",
     "/usr",
@@ -51,7 +50,7 @@ const LIBRARY: &[&str] = &[
     "/lib64",
     "/proc",
     "/sys",
-    // Where the names in /etc lead to.
+    // Targets of symbolic links in /etc.
     "/run/NetworkManager",
     "/run/nscd",
     "/run/resolvconf",
@@ -60,13 +59,13 @@ const LIBRARY: &[&str] = &[
 
 /// Sockets of the log.
 const LOCAL: &[libc::c_int] = &[libc::AF_UNIX];
-/// The same, and what finding out the addresses of names and interfaces takes.
+/// The same, and those needed to look up the addresses of names and interfaces.
 const NAMES: &[libc::c_int] = &[libc::AF_UNIX, libc::AF_INET, libc::AF_INET6, libc::AF_NETLINK];
-/// The same, and frames.
+/// The same, and packet sockets.
 const LINKS: &[libc::c_int] =
     &[libc::AF_UNIX, libc::AF_INET, libc::AF_INET6, libc::AF_NETLINK, libc::AF_PACKET];
 
-/// When a role that ended is started again. Whatever ran for a minute is started again at once.
+/// The restart policy of a role. A role that ran for a minute is restarted at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Delays {
     /// At once, five times in a row; then after 0.1 s, 0.2 s and so on up to 5 s. Every moment counts, but a
@@ -77,7 +76,7 @@ pub enum Delays {
 }
 
 impl Delays {
-    /// The delay after `failures` ends in a row.
+    /// The delay after `failures` consecutive ends.
     #[must_use]
     pub fn after(self, failures: u32) -> Duration {
         match (self, failures) {
@@ -92,14 +91,14 @@ impl Delays {
     }
 }
 
-/// A role that gave no sign of life yet may be silent for so long: it has to be loaded and to read its settings.
+/// How long a role may take until its first heartbeat: it has to be loaded and to read its settings.
 pub const FIRST_PATIENCE: Duration = Duration::from_secs(10);
 
 /// How long other roles may be silent.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How long the VRRP process may be silent at least, whatever its interval: a busy machine can hold up a healthy one.
 const SHORTEST: Duration = Duration::from_millis(500);
-/// The same at most.
+/// The longest such time.
 const LONGEST: Duration = Duration::from_secs(2);
 /// Signs of life of the VRRP process in that time. It wakes up for its adverts as often, and both go together.
 const BEATS: u32 = 2;
@@ -149,8 +148,15 @@ pub const fn row(role: RoleName) -> Row {
             needs: &[C::CAP_NET_ADMIN, C::CAP_NET_RAW],
             confined: Some(Confined {
                 calls: Calls { families: LINKS, listens: false, writes: true, schedules: true },
-                // `disable_ipv6` of the interfaces that it makes is to be had in no other way.
-                reach: Reach { reads: LIBRARY, writes: &["/proc/sys/net/ipv6/conf"], tcp: false },
+                // `disable_ipv6` of the interfaces that it creates, and `disable_local_igmp`, can only be set in this way.
+                reach: Reach {
+                    reads: LIBRARY,
+                    writes: &[
+                        "/proc/sys/net/ipv6/conf",
+                        "/proc/sys/net/ipv4/igmp_link_local_mcast_reports",
+                    ],
+                    tcp: false,
+                },
             }),
             patience: LONGEST,
             delays: Delays::AtOnce,
@@ -159,11 +165,21 @@ pub const fn row(role: RoleName) -> Row {
         RoleName::Runner => Row {
             title: c"evervipd-runner",
             log: "runner",
-            // DAC_OVERRIDE: tracked files may belong to others. Who may execute a program is decided as the user that runs it.
-            keep: &[C::CAP_SETUID, C::CAP_SETGID, C::CAP_KILL, C::CAP_DAC_OVERRIDE],
-            // Whether they are needed depends on who runs the programs.
+            // DAC_OVERRIDE: tracked files may belong to others. Whether a program may be executed is checked as the
+            // user that runs it.
+            // NET_ADMIN: needed for process events. SYS_PTRACE: /proc shows other users' processes also where it is mounted
+            // with `hidepid`.
+            keep: &[
+                C::CAP_SETUID,
+                C::CAP_SETGID,
+                C::CAP_KILL,
+                C::CAP_DAC_OVERRIDE,
+                C::CAP_NET_ADMIN,
+                C::CAP_SYS_PTRACE,
+            ],
+            // Whether they are needed depends on the users that run the programs.
             needs: &[],
-            // A program that runs as root, or one that takes on its owner's rights, must be able to do its work.
+            // A program that runs as root, or a setuid program, must be able to do its work.
             confined: None,
             patience: PATIENCE,
             delays: Delays::Backoff,
@@ -172,8 +188,15 @@ pub const fn row(role: RoleName) -> Row {
         RoleName::Checker => Row {
             title: c"evervipd-check",
             log: "healthcheckers",
-            // SYS_RESOURCE: more descriptors than usual, one for each probe under way.
-            keep: &[C::CAP_NET_ADMIN, C::CAP_NET_RAW, C::CAP_SYS_NICE, C::CAP_SYS_RESOURCE],
+            // SYS_RESOURCE: more descriptors than the default limit, one for each probe under way.
+            // SYS_NICE, IPC_LOCK: a reload can ask for real-time priority and locked memory.
+            keep: &[
+                C::CAP_NET_ADMIN,
+                C::CAP_NET_RAW,
+                C::CAP_SYS_NICE,
+                C::CAP_SYS_RESOURCE,
+                C::CAP_IPC_LOCK,
+            ],
             needs: &[C::CAP_NET_ADMIN],
             confined: Some(Confined {
                 calls: Calls { families: LINKS, listens: false, writes: false, schedules: true },
@@ -182,7 +205,7 @@ pub const fn row(role: RoleName) -> Row {
             patience: PATIENCE,
             // Nobody looks at the servers meanwhile.
             delays: Delays::AtOnce,
-            // A reload takes what the configuration before it gave back.
+            // A reload reuses the memory of the previous configuration.
             keeps_memory: 16 << 20,
         },
         RoleName::Api => Row {
@@ -201,11 +224,10 @@ pub const fn row(role: RoleName) -> Row {
     }
 }
 
-/// All roles.
 pub const ALL: [RoleName; 5] =
     [RoleName::Config, RoleName::Vrrp, RoleName::Checker, RoleName::Runner, RoleName::Api];
 
-/// What the daemon cannot do its work without.
+/// The capabilities that the daemon needs.
 #[must_use]
 pub fn needed() -> Vec<Capability> {
     let mut all: Vec<Capability> = ALL.iter().flat_map(|role| row(*role).needs).copied().collect();
@@ -214,7 +236,7 @@ pub fn needed() -> Vec<Capability> {
     all
 }
 
-/// The rows as they stand in docs/operations.md.
+/// The rows as in docs/operations.md.
 #[must_use]
 pub fn page() -> String {
     let mut page = String::from(

@@ -1,6 +1,8 @@
-//! The VRRP role: the real-time thread with the engine, and beside it this one, which does everything that may
-//! take time: netlink, other processes, decoding configurations.
+//! The VRRP role: the real-time thread with the engine, and this auxiliary thread, which does everything that may take
+//! time: netlink, other processes, decoding configurations.
 
+mod bfd;
+mod host;
 mod writer;
 
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -12,32 +14,36 @@ use std::thread;
 
 use super::control::{Control, Order, Prepared};
 use super::peers::{Peers, Said};
+use super::standing::Standing;
 use super::table;
 use crate::base::Instant;
 use crate::cli::exit::Exit;
 use crate::drive::vrrp::look::{Summaries, Views};
 use crate::drive::vrrp::{Driver, Handle, Hooks, Input, Output, Scheduling};
-use crate::ipc::{Catalogue, FromRole, Memory, ToRole, ToRunner, Told, VrrpPart, frame};
+use crate::ipc::{Catalogue, FromRole, Memory, RoleName, ToRole, ToRunner, Told, VrrpPart, frame};
 use crate::kernel::monitor::{Change, Monitor, View};
 use crate::kernel::netlink::Requests;
 use crate::kernel::nft::Filters;
 use crate::kernel::object::Watch;
 use crate::log;
-use crate::model::{self, Global};
+use crate::model;
 use crate::plan::ChangeKind;
+use crate::status::ProcessReport;
 use crate::status::vrrp::Vrrp;
 use crate::sys::aio::Async;
 use crate::sys::poll::Wake;
 use crate::sys::{clock, process, sched};
 use crate::vrrp::{Event, RunId, filter_tables};
+use bfd::Bfds;
+use host::HostSettings;
 use writer::Writer;
 
-/// Views that may be asked for before the first is there; the engine's thread has room for twice as many.
+/// Largest number of pending requests for views; the engine's thread has room for twice as many.
 const LOOKS: usize = 8;
 /// Stack of the real-time thread. All of it may become resident.
 const STACK: usize = 256 << 10;
-/// This thread may be busy for so long before the role counts as wedged: a kernel that is short of time holds up
-/// netlink requests, and adverts go on meanwhile.
+/// How long this thread may be busy before the role counts as hung: a busy kernel delays netlink requests, and adverts
+/// continue meanwhile.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Runs the role.
@@ -65,37 +71,44 @@ enum Look {
 
 struct Role {
     handle: Handle,
-    /// What found no room on its way to the engine.
+    /// Inputs that found no room on their way to the engine.
     waiting: VecDeque<Input>,
     requests: Requests,
     monitor: Monitor,
     filters: Filters,
     writer: Writer,
     peers: Peers,
-    /// A configuration that was decoded.
+    bfds: Bfds,
+    /// The decoded configuration.
     prepared: Prepared<VrrpPart>,
-    /// The configuration whose turn it is, until the engine has it.
+    /// The configuration to apply, until the engine has it.
     applying: Option<u32>,
-    /// Configurations that the real-time thread may still use: it takes long to let go of a large one, so the last owner
-    /// is this thread.
+    /// Configurations that the real-time thread may still use: freeing a large one takes long, so this thread holds the
+    /// last reference.
     configs: Vec<Arc<model::Vrrp>>,
-    /// The summary that the supervisor could not take,
+    /// The summary for which the supervisor had no room,
     summary: Option<FromRole>,
-    /// and the one that is coming in.
+    /// and the one that is being received.
     summaries: Summaries,
-    /// Requests for a view so far, what those that are open are for, and the answers to them.
+    /// Number of requests for views so far, the purposes of pending ones, and their answers so far.
     asked: u64,
     looks: BTreeMap<u64, Look>,
     views: Views,
-    /// When this thread took a turn last.
+    /// When this thread last took a turn.
     alive: Arc<AtomicU64>,
-    /// A snapshot of the kernel must be taken now,
+    /// A kernel snapshot must be taken now,
     snapshot_due: bool,
-    /// or with the next tick: the last attempt failed, or the tables changed all the time.
+    /// or at the next tick: the last attempt failed, or the tables kept changing.
     snapshot_later: bool,
     /// The engine has undone everything.
     stopped: bool,
     watch_addresses: bool,
+    /// Daemons of IPVS may be ours.
+    watch_daemons: bool,
+    standing: Standing,
+    host: HostSettings,
+    /// What is in the kernel stays there.
+    keep: bool,
 }
 
 impl Role {
@@ -124,6 +137,7 @@ impl Role {
             filters: Filters::default(),
             writer: Writer::default(),
             peers: Peers::default(),
+            bfds: Bfds::new(control.setup()),
             prepared: Prepared::default(),
             applying: None,
             configs: Vec::new(),
@@ -137,6 +151,10 @@ impl Role {
             snapshot_later: false,
             stopped: false,
             watch_addresses: control.setup().watch_addresses,
+            watch_daemons: false,
+            standing: Standing::new(RoleName::Vrrp),
+            host: HostSettings::default(),
+            keep: false,
         })
     }
 
@@ -169,12 +187,15 @@ impl Role {
                 },
                 () = writer_turn(self.writer.is_busy()) => self.write(),
                 said = self.peers.next() => self.said(said),
+                report = self.bfds.next() => if report.for_vrrp {
+                    self.event(Event::Bfd { name: report.name, up: report.up });
+                },
                 order = control.next() => self.order(&mut control, order),
             }
             self.changed(&mut changes);
             self.changed(&mut of_filters);
             self.outputs(&mut control);
-            // At once: an address is waited for. What takes longer goes on between other things.
+            // At once: addresses are urgent. Longer work continues between other events.
             if self.writer.is_busy() {
                 self.write();
             }
@@ -183,9 +204,13 @@ impl Role {
         self.leave(control).await
     }
 
-    /// The end: everything is undone; the runner still has to hear of it.
+    /// The end: everything is undone; the runner still has to be notified.
     async fn leave(mut self, mut control: Control) -> Exit {
         self.outputs(&mut control);
+        self.bfds.leave().await;
+        if !self.keep {
+            self.host.restore();
+        }
         self.peers.leave().await;
         control.done().await;
         Exit::Ok
@@ -200,10 +225,17 @@ impl Role {
             ToRole::Apply { generation } => {
                 if let Some(part) = self.prepared.take(generation) {
                     self.applying = Some(generation);
+                    self.resize(&part);
                     self.peers.configure(generation, Catalogue::of_vrrp(&part.vrrp));
                     self.watch(&part);
                     self.watch_filters(&part);
-                    let scheduling = settle_in(&part.global, &part.vrrp);
+                    self.standing.take(&part.global);
+                    self.host.take(&part.vrrp);
+                    let scheduling = Scheduling {
+                        real_time: self.standing.real_time(&part.global),
+                        beat: Some(table::beat(part.vrrp.shortest_interval())),
+                    };
+                    self.bfds.have(&part.vrrp.bfds);
                     let config = Arc::new(part.vrrp);
                     self.configs.push(Arc::clone(&config));
                     self.tell(Input::Reload { config, scheduling });
@@ -215,10 +247,16 @@ impl Role {
                 Ok(false) => {}
                 Err(e) => control.unconnected(role, &e),
             },
-            ToRole::Resume(Memory::Vrrp(summary)) => self.event(Event::Resume(summary)),
+            ToRole::Resume(Memory::Vrrp(summary)) => {
+                self.host.resume(summary.reports);
+                self.event(Event::Resume(summary));
+            }
             ToRole::Ipvs { works } => self.event(Event::Ipvs { works }),
             ToRole::Count => self.look(Look::Log),
-            ToRole::Stop { keep } => self.event(Event::Stop { keep_addresses: keep }),
+            ToRole::Stop { keep } => {
+                self.keep = keep;
+                self.event(Event::Stop { keep_addresses: keep });
+            }
             ToRole::Resume(Memory::Checker(_)) | ToRole::Answer(_) => {}
         }
     }
@@ -241,7 +279,7 @@ impl Role {
         }
     }
 
-    /// Asks the engine for a view. One that there is no room for is never answered: who asks has a deadline.
+    /// Requests a view from the engine. Without room the request is dropped: the requester has a deadline.
     fn look(&mut self, purpose: Look) {
         if self.looks.len() < LOOKS {
             self.asked += 1;
@@ -250,7 +288,7 @@ impl Role {
         }
     }
 
-    /// The engine shows itself.
+    /// A view of the engine arrived.
     fn seen(&mut self, request: u64, view: Vrrp) {
         match self.looks.remove(&request) {
             Some(Look::Answer(id)) => self.peers.answer(id, Told::Vrrp(Box::new(view))),
@@ -267,12 +305,24 @@ impl Role {
                     self.event(Event::File { name, value });
                 }
             }
+            Said::Processes(reports) => {
+                for ProcessReport { name, runs, count } in reports {
+                    self.event(Event::Process { name, runs, count });
+                }
+            }
             Said::Asked(id) => self.look(Look::Answer(id)),
             Said::Nothing => {}
         }
     }
 
-    /// The kernel is asked to tell of routes and rules only where some are ours.
+    /// Queues of the sockets of this thread, where the configuration asks for longer ones.
+    fn resize(&self, part: &VrrpPart) {
+        let buffers = &part.global.settings.buffers;
+        self.requests.resize(buffers.vrrp_requests, buffers.vrrp_requests_force);
+        self.monitor.resize(buffers.vrrp_monitor, buffers.vrrp_monitor_force);
+    }
+
+    /// Subscribes to routes and rules only if some are configured.
     fn watch(&mut self, part: &VrrpPart) {
         let extras = || part.vrrp.instances.iter().filter_map(|i| i.extras.as_deref());
         let watch = Watch {
@@ -285,9 +335,13 @@ impl Role {
         }
     }
 
-    /// Tables of an earlier process are to be known before the engine decides that there are none.
+    /// Tables of an earlier process must be known before the engine decides that there are none.
     fn watch_filters(&mut self, part: &VrrpPart) {
-        let news = self.filters.watch(filter_tables(&part.vrrp));
+        let mut news = self.filters.watch(filter_tables(&part.vrrp));
+        // The same for daemons of IPVS, which are looked for from then on: they may not have been stopped yet.
+        if part.vrrp.sync_daemon.is_some() {
+            news |= !core::mem::replace(&mut self.watch_daemons, true);
+        }
         self.listen_to_filters();
         if news {
             self.snapshot_due = false;
@@ -295,7 +349,7 @@ impl Role {
         }
     }
 
-    /// Tried again with each write: what a kernel lacks may be loaded later.
+    /// Retried with each write: a missing kernel module may be loaded later.
     fn listen_to_filters(&mut self) {
         match self.filters.listen() {
             Ok(news) => self.snapshot_due |= news,
@@ -303,12 +357,12 @@ impl Role {
         }
     }
 
-    /// Tells the engine of something that happened.
+    /// Sends the engine an event.
     fn event(&mut self, event: Event<'static>) {
         self.tell(Input::Engine(event));
     }
 
-    /// Hands something to the engine's thread.
+    /// Sends an input to the engine's thread.
     fn tell(&mut self, input: Input) {
         self.waiting.push_back(input);
         self.pass_on();
@@ -323,7 +377,7 @@ impl Role {
         }
     }
 
-    /// What the engine says.
+    /// Processes the engine's outputs.
     fn outputs(&mut self, control: &mut Control) {
         while let Some(output) = self.handle.receive() {
             match output {
@@ -337,7 +391,8 @@ impl Role {
                     self.peers.send_notices();
                 }
                 Output::Summary(part) => {
-                    let Some(summary) = self.summaries.join(part) else { continue };
+                    let Some(mut summary) = self.summaries.join(part) else { continue };
+                    summary.reports = self.host.reports_before();
                     let message = FromRole::Remember(Memory::Vrrp(summary));
                     if control.offer(&message) {
                         self.summary = None;
@@ -354,7 +409,7 @@ impl Role {
                     self.configs.retain(|config| Arc::strong_count(config) > 1);
                     if let Some(generation) = self.applying.take() {
                         control.tell(&FromRole::Applied { generation });
-                        // What reading it took is not needed any more.
+                        // The memory used for decoding is not needed any more.
                         sched::trim();
                     }
                 }
@@ -404,6 +459,12 @@ impl Role {
                     if let Err(e) = self.filters.list(&mut snapshot.objects) {
                         tracing::debug!("cannot read packet filters: {e}");
                     }
+                    if self.watch_daemons {
+                        match self.writer.ipvs.daemons() {
+                            Ok(found) => snapshot.objects.extend(found),
+                            Err(e) => tracing::debug!("cannot read daemons of IPVS: {e}"),
+                        }
+                    }
                     self.event(Event::Kernel(snapshot));
                 }
             }
@@ -415,7 +476,7 @@ impl Role {
     }
 }
 
-/// The real-time thread. The process is of no use without it.
+/// Runs the real-time thread. The process is useless without it.
 fn real_time(driver: Driver) {
     process::block_signals();
     log::enter_real_time();
@@ -430,7 +491,7 @@ fn real_time(driver: Driver) {
     }
 }
 
-/// Logs what was counted: a line for each instance, and one for packets that belong to none.
+/// Logs the counters: a line for each instance, and one for packets that belong to none.
 fn count(view: &Vrrp) {
     for i in &view.instances {
         let c = &i.counters;
@@ -460,26 +521,7 @@ fn count(view: &Vrrp) {
     );
 }
 
-/// Settings of the process as a whole; what concerns the real-time thread is returned.
-fn settle_in(global: &Global, vrrp: &model::Vrrp) -> Scheduling {
-    if let Some(nice) = global.vrrp_nice
-        && let Err(e) = sched::nice(nice)
-    {
-        tracing::warn!("cannot use nice value {nice}: {e}");
-    }
-    if global.vrrp_no_swap
-        && let Err(e) = sched::lock_memory()
-    {
-        tracing::warn!("cannot lock memory: {e}");
-    }
-    Scheduling {
-        priority: global.vrrp_rt_priority,
-        nice: global.vrrp_nice,
-        beat: Some(table::beat(vrrp.shortest_interval())),
-    }
-}
-
-/// At once when there is something to write, never otherwise.
+/// Ready at once when there is something to write, never otherwise.
 async fn writer_turn(busy: bool) {
     if busy {
         tokio::task::yield_now().await;

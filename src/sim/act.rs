@@ -1,11 +1,12 @@
-//! The interpreter of actions: what an engine asks for, done by the simulated kernel and network, and what the kernel
-//! tells of it.
+//! The interpreter of actions: carries out an engine's actions on the simulated kernel and network, and reports the
+//! kernel's events.
 
 use core::net::IpAddr;
 use core::time::Duration;
 use std::sync::Arc;
 
 use super::stacked::News;
+use super::turn::NET_DOWN;
 use super::world::{JOIN_TIME, NodeId, What, World};
 use crate::base::{IfIndex, Prefix};
 use crate::plan::{Change, Op, Token};
@@ -40,7 +41,7 @@ impl World {
                     let what = What::Join { node: id, incarnation, interface, group };
                     self.push(self.now + JOIN_TIME, 1, what);
                 }
-                // Packets of both kinds arrive where the group was joined.
+                // Packets of both kinds arrive wherever the group was joined.
                 Action::HearAh => {}
                 Action::Leave { interface, group } => {
                     if let Some(node) = self.nodes.get_mut(id.0) {
@@ -51,7 +52,7 @@ impl World {
                     let Some(path) = command.words.first() else { continue };
                     self.judge_run(id, path, *run);
                     let Some(node) = self.nodes.get(id.0) else { continue };
-                    // Who has not heard of a new runner asks the one that is gone.
+                    // A process that does not know about a new runner yet sends its request to the old one.
                     if node.runner_heard != node.runner {
                         continue;
                     }
@@ -74,7 +75,11 @@ impl World {
                     if let Some(node) = self.nodes.get_mut(id.0)
                         && let Some(engine) = &node.engine
                     {
-                        node.summary = engine.summary(now);
+                        // Half of a change is not told.
+                        node.report_due = engine.is_occupied();
+                        if !node.report_due {
+                            node.summary = engine.summary(now);
+                        }
                     }
                 }
                 Action::Done => {
@@ -112,6 +117,7 @@ impl World {
         let Some((segment, mac)) = segment else {
             self.oracle.forgive_gap(id);
             self.oracle.count_anew(id);
+            self.unsent_ah(id, interface, octets);
             self.handle_unsent(id, instance, destination);
             return;
         };
@@ -130,16 +136,19 @@ impl World {
         }
     }
 
-    /// The refusal of a send is known at once; the engine hears of it as its next event.
+    /// The refusal of a send is known at once; it is the next event of the engine.
     fn handle_unsent(&mut self, id: NodeId, instance: InstanceId, destination: IpAddr) {
         let now = self.now;
-        if let Some(engine) = self.nodes.get_mut(id.0).and_then(|n| n.engine.as_mut()) {
+        let Some(node) = self.nodes.get_mut(id.0) else { return };
+        if node.is_occupied() {
+            node.inbox.push(What::Unsent { node: id, instance, destination });
+        } else if let Some(engine) = &mut node.engine {
             let mut out = Actions::new();
-            engine.handle(now, Event::Unsent { instance, destination, errno: 100 }, &mut out);
+            engine.handle(now, Event::Unsent { instance, destination, errno: NET_DOWN }, &mut out);
         }
     }
 
-    /// The kernel tells of a change of addresses.
+    /// The kernel reports a change of addresses.
     pub(super) fn tell_address(
         &mut self,
         id: NodeId,
@@ -164,7 +173,7 @@ impl World {
         self.push(self.now + delay, 1, What::Object { node: id, change });
     }
 
-    /// The kernel tells of changes of routes.
+    /// The kernel reports changes of routes.
     pub(super) fn tell_routes(&mut self, id: NodeId) {
         let Some(node) = self.nodes.get_mut(id.0) else { return };
         for change in node.kernel.take_events() {
@@ -176,7 +185,7 @@ impl World {
         }
     }
 
-    /// The kernel tells of interfaces on others.
+    /// The kernel reports stacked interfaces.
     pub(super) fn tell_news(&mut self, id: NodeId, own: bool) {
         let Some(node) = self.nodes.get_mut(id.0) else { return };
         for news in node.kernel.take_news() {
@@ -197,7 +206,7 @@ impl World {
         }
     }
 
-    /// The kernel tells of a link.
+    /// The kernel reports a link.
     pub(super) fn tell_link(&mut self, id: NodeId, index: IfIndex) {
         let Some(node) = self.nodes.get_mut(id.0) else { return };
         let Some(link) = node.kernel.link_at(index).cloned() else { return };

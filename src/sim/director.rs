@@ -1,4 +1,4 @@
-//! The load-balancing half of a host: the check engine, the kernel's IPVS table, and the servers it looks after.
+//! The load-balancing half of a host: the check engine, the kernel's IPVS table, and the checked servers.
 
 use core::net::SocketAddr;
 use core::time::Duration;
@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::world::{NodeId, What, World};
 use crate::base::Instant;
-use crate::check::probe::{Failure, ProbeId, Request, Verdict};
+use crate::check::probe::{Failure, ProbeId, Verdict};
 use crate::check::{Action, Actions, Engine, Event, Limits};
 use crate::model::{Lvs, ServiceKey};
 use crate::plan::ipvs::{DestinationKey, Op, Table};
@@ -21,8 +21,8 @@ const OP_TIME: Duration = Duration::from_micros(10);
 const ANSWER_TIME: Duration = Duration::from_millis(2);
 /// ECONNREFUSED
 const REFUSED: i32 = 111;
-/// A server that has been good for so long is not to leave a table, and one that has been dead is not to be
-/// in one: more than a round of checks with its retries takes.
+/// A server that has been good for this long must not be removed from a table, and one that has been dead for this long
+/// must not be in one: longer than a round of checks with its retries.
 const KNOWN: Duration = Duration::from_secs(30);
 
 /// How a real server answers.
@@ -32,7 +32,7 @@ pub enum Answer {
     Accepts,
     /// It refuses them.
     Refuses,
-    /// It says nothing.
+    /// It does not answer.
     Silent,
 }
 
@@ -45,21 +45,21 @@ pub(super) struct Director {
     pub table: Table,
     /// Percentage of operations that the kernel refuses.
     pub refusals: u64,
-    /// What the engine asked to be remembered as its own.
+    /// The services that the engine recorded as its own.
     pub owned: BTreeSet<ServiceKey>,
     summary: Summary,
     wake: Option<Instant>,
-    /// Until when the thread that talks to the kernel has something to do: it takes one thing after the other.
+    /// Until when the thread that talks to the kernel is busy: it processes one request after the other.
     busy: Instant,
     open: BTreeSet<ProbeId>,
     pub in_flight: u32,
-    /// It was told to leave.
+    /// It was told to stop.
     stopping: bool,
     /// Services of other programs: they must stay as they are.
     pub foreign: Table,
 }
 
-/// What will happen to a director.
+/// An event of a director.
 #[derive(Clone, Debug)]
 pub(super) enum Balance {
     Timer,
@@ -170,7 +170,7 @@ impl World {
         self.balance_step(id, Event::Reload(config));
     }
 
-    /// Something happens to a director.
+    /// Processes an event of a director.
     pub(super) fn balance_happens(&mut self, id: NodeId, what: Balance) {
         let now = self.now();
         let Some(director) = self.nodes.get_mut(id.0).map(|n| &mut n.director) else { return };
@@ -206,7 +206,7 @@ impl World {
         }
     }
 
-    /// The kernel carries out one operation, also while the process is stalled.
+    /// The kernel carries out one operation, even while the process is stalled.
     pub(super) fn change_table(
         &mut self,
         id: NodeId,
@@ -294,12 +294,10 @@ impl World {
                     director.open.insert(probe);
                 }
                 // The simulation has servers, and no programs.
-                let to = match &request {
-                    Request::Tcp(connection) => connection.to,
-                    Request::Http(page) => page.connection.to,
-                    Request::Misc(_) => return,
+                let Some(connection) = request.connection() else {
+                    return;
                 };
-                let verdict = match self.answer(to) {
+                let verdict = match self.answer(connection.to) {
                     Answer::Accepts => Verdict::SUCCESS,
                     Answer::Refuses => Verdict::Failure(Failure::Connection(REFUSED)),
                     Answer::Silent => return,
@@ -338,9 +336,9 @@ impl World {
         self.servers.get(&server).map_or(Answer::Accepts, |(answer, _)| *answer)
     }
 
-    // ---- what must hold ----
+    // ---- invariants ----
 
-    /// Whether a server has answered like this for so long that every check knows.
+    /// Whether a server has answered like this for so long that every check must have noticed.
     fn known_as(&self, server: SocketAddr, good: bool) -> bool {
         match self.servers.get(&server) {
             None => good,
@@ -350,7 +348,7 @@ impl World {
         }
     }
 
-    /// A server that is good stays in the table through everything, a restart and a reload included.
+    /// A good server stays in the table, even during a restart and a reload.
     fn judge_operation(&mut self, id: NodeId, op: &Op, outcome: Outcome) {
         let Some(node) = self.node(id) else { return };
         let (Op::DeleteDestination { service, destination }, Outcome::Done) = (op, outcome) else {
@@ -374,7 +372,7 @@ impl World {
         self.node(id).is_some_and(|n| n.stalled_until.is_none())
     }
 
-    /// A director that has ended leaves nothing of its own and everything of others.
+    /// A director that has stopped leaves none of its own entries and all foreign ones.
     fn check_left_table(&mut self, id: NodeId) {
         let Some(director) = self.director(id) else { return };
         if director.refusals == 0 && director.table != director.foreign {
@@ -383,7 +381,7 @@ impl World {
         }
     }
 
-    /// What holds at every step; once all is settled, the table is exactly what the servers deserve.
+    /// The invariants of every step; once everything is settled, the table matches the state of the servers exactly.
     pub(super) fn check_director(&mut self, id: NodeId, settled: bool) {
         let Some(node) = self.node(id) else { return };
         let director = &node.director;

@@ -6,9 +6,9 @@ use crate::base::IfIndex;
 use crate::plan::filter::{Filter, FilterTable, FilterTableId};
 use crate::plan::{Change, ChangeKind, Identity, Object, Op, Outcome, Sight, Verb};
 
-/// ENOENT: an element of a table that is not there.
+/// ENOENT: an element of a table that does not exist.
 const NO_ENTRY: i32 = 2;
-/// EOPNOTSUPP: what a kernel without nf_tables answers.
+/// EOPNOTSUPP: the answer of a kernel without nf_tables.
 pub const NOT_SUPPORTED: i32 = 95;
 
 /// All tables.
@@ -18,7 +18,7 @@ pub struct SimFilters {
     events: Vec<Change>,
     /// The kernel has no nf_tables.
     pub unsupported: bool,
-    /// How often a table was made.
+    /// How often a table was created.
     pub made: usize,
 }
 
@@ -31,7 +31,7 @@ impl SimFilters {
         let changed = match (identity, op.object.as_ref()) {
             (Identity::FilterTable(id), _) if delete => self.tables.remove(id).is_some(),
             (Identity::FilterTable(id), Object::FilterTable(table)) => {
-                // Whatever it held is gone.
+                // Its former content is gone.
                 self.tables.insert(id.clone(), ((**table).clone(), BTreeSet::new()));
                 self.made += 1;
                 true
@@ -65,26 +65,30 @@ impl SimFilters {
         core::mem::take(&mut self.events)
     }
 
-    /// The tables that are there.
+    /// The existing tables.
     pub fn tables(&self) -> impl Iterator<Item = &FilterTable> {
         self.tables.values().map(|(table, _)| table)
     }
 
-    /// Whether an element is there.
+    /// What they match.
+    pub fn elements(&self) -> impl Iterator<Item = &Filter<IfIndex>> {
+        self.tables.values().flat_map(|(_, elements)| elements)
+    }
+
+    /// Whether an element exists.
     #[must_use]
     pub fn has(&self, place: &Identity<IfIndex>) -> bool {
         let Identity::Filter(filter) = place else { return false };
         self.tables.get(&filter.table).is_some_and(|(_, elements)| elements.contains(&**filter))
     }
 
-    /// What they match, in words.
+    /// Their elements, in words.
     #[must_use]
     pub fn matched(&self) -> Vec<String> {
-        let all = self.tables.values().flat_map(|(_, elements)| elements);
-        all.map(|f| format!("{:?}", f.element)).collect()
+        self.elements().map(|f| format!("{:?}", f.element)).collect()
     }
 
-    /// Another program takes all tables away.
+    /// Another program removes all tables.
     pub fn flush(&mut self) {
         for (id, _) in core::mem::take(&mut self.tables) {
             let sight = sight(Identity::FilterTable(id));

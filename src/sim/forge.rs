@@ -1,5 +1,4 @@
-//! Packets that a stranger puts on a segment: adverts of a router that nobody has configured, and packets that are
-//! wrong in one thing.
+//! Packets that a stranger sends on a segment: adverts of an unknown router, and packets that are wrong in one thing.
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use core::time::Duration;
@@ -9,13 +8,13 @@ use crate::base::{Family, Prefix, WallTime};
 use crate::model::Instance;
 use crate::model::vrrp::{Authentication, Version};
 use crate::vrrp::Rx;
-use crate::wire::{hmac, ip, vrrp};
+use crate::wire::{ah, hmac, ip, vrrp};
 
 /// What is wrong with a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Flaw {
     None,
-    /// It came through a router.
+    /// It was forwarded by a router.
     Ttl,
     /// Another version.
     Version,
@@ -26,30 +25,31 @@ pub enum Flaw {
     /// Shorter than its header says.
     Short,
     Long,
-    /// An authentication that does not exist (version 2), or a key that nobody has (HMAC).
+    /// An authentication type that does not exist (version 2), or an unknown key (HMAC).
     AuthType,
-    /// None where there is to be one, or the other way round (version 2).
+    /// A missing authentication, or an unexpected one (version 2).
     NoAuth,
-    /// One octet of the password (version 2).
+    /// One octet of the password (version 2), or of the sum of an authentication header.
     Password,
-    /// Two octets, changed alike (version 2); a trailer of an unknown form (HMAC).
+    /// Two octets, changed in the same way (version 2); a trailer of an unknown form (HMAC); an authentication header
+    /// of another sender (AH).
     Passwords,
     /// Another interval (version 2).
     Interval,
-    /// To the host, not to the group; where adverts go to hosts, to the group.
+    /// To the host, not to the group; with unicast, to the group.
     Destination,
-    /// An address more.
+    /// An additional address.
     More,
-    /// As many addresses, one of them another.
+    /// The same number of addresses, one of them different.
     Other,
-    /// A VRID that nobody has.
+    /// An unknown VRID.
     Vrid,
     Fragment,
     /// Another protocol.
     Protocol,
 }
 
-/// Flaws for which a packet is to be refused without any consequence.
+/// Flaws for which a packet must be refused without any consequence.
 pub const REFUSED: [Flaw; 15] = [
     Flaw::Ttl,
     Flaw::Version,
@@ -77,7 +77,7 @@ impl Flaw {
         let trailer = instance.hmac().is_some();
         match self {
             Self::AuthType | Self::NoAuth | Self::Password | Self::Passwords if trailer => true,
-            // By unicast it says nothing unless peers are named.
+            // With unicast the TTL is not checked unless the sender must be a peer.
             Self::Ttl => !unchecked,
             Self::AuthType | Self::NoAuth | Self::Password | Self::Passwords | Self::Interval => {
                 v4 && instance.version == Version::V2
@@ -89,8 +89,8 @@ impl Flaw {
 }
 
 impl World {
-    /// A stranger whose address ends with `last` sends a packet for a virtual router of host `id`. All on its segment
-    /// get it.
+    /// A stranger whose address ends with `last` sends a packet for a virtual router of host `id`. All hosts on its
+    /// segment receive it.
     pub fn forge(&mut self, id: NodeId, instance: &Instance, last: u8, priority: u8, flaw: Flaw) {
         let Some(node) = self.node(id) else { return };
         let Some(link) = node.link_named(&instance.interface) else { return };
@@ -113,17 +113,19 @@ impl World {
         if !REFUSED.contains(&flaw) {
             self.all_troubled();
         }
+        let number = self.next_ah(id, instance);
         let hop_limit = if flaw == Flaw::Ttl { 254 } else { 255 };
         for other in self.nodes() {
             let Some(node) = self.node(other) else { continue };
             let Some(there) = node.kernel.on_segment(&segment).filter(|l| l.up) else { continue };
-            // By unicast each gets one of its own.
+            // With unicast each host is sent its own copy.
             let to_host = instance.unicast().is_some() != (flaw == Flaw::Destination);
             let theirs = node.kernel.home_of(&segment).find(of_family).map(|p| p.address);
             let destination = if to_host { theirs } else { Some(instance.destination) };
             let Some(destination) = destination else { continue };
             let time = super::time_of_day(self.now());
-            let octets = packet(instance, (source, destination), priority, flaw, time).into();
+            let proof = (time, number);
+            let octets = packet(instance, (source, destination), priority, flaw, proof).into();
             let rx = Rx { interface: there.index, source, destination, hop_limit };
             let what = What::Packet { node: other, rx, octets };
             self.push(self.now() + JOIN_TIME, 0, what);
@@ -136,7 +138,7 @@ fn packet(
     (source, destination): (IpAddr, IpAddr),
     priority: u8,
     flaw: Flaw,
-    time: WallTime,
+    (time, number): (WallTime, u32),
 ) -> Vec<u8> {
     let mut addresses: Vec<IpAddr> = instance.addresses.iter().map(|a| a.prefix.address).collect();
     match flaw {
@@ -151,11 +153,12 @@ fn packet(
         || flaw != Flaw::Version && instance.version == Version::V3;
     let mut auth = match &instance.authentication {
         Authentication::Pass(word) => Some(vrrp::Auth { kind: 1, data: *word.reveal() }),
-        Authentication::None => None,
+        Authentication::None => instance.ah_key().map(|_| vrrp::Auth { kind: 2, data: [0; 8] }),
     };
     match (flaw, &mut auth) {
         _ if instance.hmac().is_some() => {}
         (Flaw::AuthType, _) => auth = Some(vrrp::Auth { kind: 3, data: [0; 8] }),
+        (Flaw::NoAuth | Flaw::Password | Flaw::Passwords, _) if instance.ah_key().is_some() => {}
         (Flaw::NoAuth, Some(_)) => auth = None,
         (Flaw::NoAuth | Flaw::Password | Flaw::Passwords, None) => {
             auth = Some(vrrp::Auth { kind: 1, data: *b"1067\0\0\0\0" });
@@ -169,7 +172,7 @@ fn packet(
     }
     let interval = match flaw {
         Flaw::Interval => instance.advert_int + Duration::from_secs(1),
-        // Version 3 lets the master decide.
+        // In version 3 the master determines the interval.
         Flaw::Other => instance.advert_int * if other { 2 } else { 1 },
         _ => instance.advert_int,
     };
@@ -212,8 +215,17 @@ fn packet(
         _ => {}
     }
     let (IpAddr::V4(from), IpAddr::V4(to)) = (source, destination) else { return payload };
+    let key = instance.ah_key().filter(|_| flaw != Flaw::NoAuth);
+    if key.is_some() {
+        let sender = from.to_bits() + u32::from(flaw == Flaw::Passwords);
+        payload.splice(0..0, ah::encode(sender, number));
+    }
     let length = u16::try_from(payload.len()).unwrap_or(u16::MAX);
-    let protocol = if flaw == Flaw::Protocol { 111 } else { ip::VRRP };
+    let protocol = match key {
+        _ if flaw == Flaw::Protocol => 111,
+        Some(_) => ah::PROTOCOL,
+        None => ip::VRRP,
+    };
     let mut packet = ip::encode(1, length, from, to, 255, protocol).to_vec();
     match flaw {
         Flaw::Ttl => flip(&mut packet, 8, 1),
@@ -221,10 +233,16 @@ fn packet(
         _ => {}
     }
     packet.extend(payload);
+    if let Some(key) = key {
+        ah::seal(&mut packet, key, instance.unicast().is_some());
+        if flaw == Flaw::Password {
+            flip(&mut packet, ip::HEADER + 14, 1);
+        }
+    }
     packet
 }
 
-/// Turns some bits of an octet over.
+/// Flips some bits of an octet.
 fn flip(octets: &mut [u8], at: usize, bits: u8) {
     if let Some(octet) = octets.get_mut(at) {
         *octet ^= bits;

@@ -1,4 +1,4 @@
-//! Octets turned into what happens to an engine, for fuzzers and property tests.
+//! Octets decoded to events of an engine, for fuzzers and property tests.
 
 use core::net::IpAddr;
 use core::time::Duration;
@@ -11,14 +11,14 @@ use crate::model::sample;
 use crate::plan::{Change, Outcome, Token};
 use crate::vrrp::{Action, Actions, Engine, Event, Link, RunEnd, RunId, Rx, Snapshot};
 
-/// More actions than any event of so small a configuration asks for.
+/// More actions than any event of such a small configuration can cause.
 const MOST: usize = 1000;
 
-/// Hands an engine the events that `data` spells, in any order, sensible or not, and returns how many of its
-/// steps panicked. Whatever happens, the steps end and the deadlines move on.
+/// Passes an engine the events encoded in `data`, in any order, plausible or not, and returns how many of its steps
+/// panicked. In every case the steps end and the deadlines advance.
 ///
 /// # Panics
-/// When the engine asks for too much at once, for a deadline that has passed, or for an advert that is none.
+/// If the engine requests too many actions at once, a past deadline, or an invalid advert.
 #[must_use]
 pub fn vrrp_events(data: &[u8]) -> u64 {
     let mut input = Input(data);
@@ -85,7 +85,9 @@ pub fn vrrp_events(data: &[u8]) -> u64 {
             13 => Event::RunnerReady,
             14 => Event::Reload(Arc::new(configuration(number))),
             15 if number % 8 == 1 => Event::File { name: "f".into(), value: i32::from(kind) - 128 },
-            15 if number % 8 == 2 => Event::Process { name: "p".into(), runs: kind >= 128 },
+            15 if number % 8 == 2 => {
+                Event::Process { name: "p".into(), runs: kind >= 128, count: 1 }
+            }
             15 if number % 8 == 0 => Event::Ipvs { works: number >= 128 },
             _ if number == 255 => Event::Stop { keep_addresses: kind >= 128 },
             _ => Event::Resume(engine.summary(now)),
@@ -104,7 +106,7 @@ pub fn vrrp_events(data: &[u8]) -> u64 {
                 Action::RunScript { run, .. } => runs.push(*run),
                 Action::SendAdvert { source, packet, .. } => {
                     let sent = read_back(*source, out.bytes(packet));
-                    assert!(sent.is_some(), "an advert that nobody can read");
+                    assert!(sent.is_some(), "an advert that cannot be decoded");
                 }
                 _ => {}
             }
@@ -155,7 +157,7 @@ fn configuration(number: u8) -> Vrrp {
     config
 }
 
-/// Octets that are used up one by one.
+/// Octets that are consumed one by one.
 struct Input<'a>(&'a [u8]);
 
 impl Input<'_> {
@@ -165,7 +167,7 @@ impl Input<'_> {
         Some(*first)
     }
 
-    /// A packet: random octets, or an advert that is right but for one octet.
+    /// A packet: random octets, or an advert that is valid except for one octet.
     fn packet(&mut self, number: u8) -> Vec<u8> {
         if number.is_multiple_of(8) {
             let length = usize::from(self.octet().unwrap_or(0)).min(self.0.len());

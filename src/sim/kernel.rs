@@ -10,15 +10,16 @@ use crate::base::rng::Rng;
 use crate::base::{Family, IfIndex, IfName, Mac, Prefix};
 use crate::model::route::Rule;
 use crate::plan::route::{RouteAttributes, RouteIdentity};
+use crate::plan::sync::{SyncDaemon, SyncRole};
 use crate::plan::{
     AddressAttributes, Attributes, Change, ChangeKind, Identity, Object, Op, Outcome, Setting,
     Settings, Sight, Verb,
 };
 use crate::vrrp::{Link, Snapshot};
 
-/// EBUSY: what calls that fail now and then answer.
+/// EBUSY: the error of calls that fail occasionally.
 pub const BUSY: i32 = 16;
-/// EINVAL: what calls that never work answer.
+/// EINVAL: the error of calls that never work.
 pub const INVALID: i32 = 22;
 /// EEXIST
 pub const EXISTS: i32 = 17;
@@ -26,7 +27,7 @@ pub const EXISTS: i32 = 17;
 pub const NO_BUFFERS: i32 = 105;
 /// ENODEV
 pub const NO_DEVICE: i32 = 19;
-/// ENETDOWN: a route by an interface that is down.
+/// ENETDOWN: a route through an interface that is down.
 const NET_DOWN: i32 = 100;
 
 /// Links and addresses of one host.
@@ -35,23 +36,25 @@ pub struct Kernel {
     pub links: Vec<Link>,
     /// The addresses in the order they were added.
     pub addresses: Vec<(IfIndex, Prefix)>,
-    /// What is not usual about them.
+    /// Their attributes that differ from the defaults.
     pub attributes: BTreeMap<(IfIndex, Prefix), AddressAttributes>,
-    /// The routes, as far as they bear our mark.
+    /// The routes with our mark.
     pub routes: Vec<SimRoute>,
     /// Our tables of packet filters.
     pub filters: SimFilters,
-    /// The policy rules that bear our mark.
+    /// Sync daemons of IPVS.
+    pub daemons: BTreeMap<SyncRole, SyncDaemon>,
+    /// The policy rules with our mark.
     pub rules: BTreeSet<Rule>,
-    /// Removals of routes and rules that nobody was told of.
+    /// Removals of routes and rules that were not reported yet.
     events: Vec<Change>,
-    /// Interfaces on others.
+    /// Stacked interfaces.
     pub(super) stacked: BTreeMap<IfIndex, Stacked>,
     /// Settings that are not 0.
     pub(super) settings: BTreeMap<(IfIndex, Setting), u32>,
-    /// What nobody was told of interfaces.
+    /// Changes of interfaces that were not reported yet.
     pub(super) news: Vec<News>,
-    /// The segment that each link is plugged into, whatever it is called.
+    /// The segment that each link is plugged into, independent of its name.
     plugs: BTreeMap<IfIndex, IfName>,
     /// The addresses of the host itself, by the segment of their link.
     home: Vec<(IfName, Prefix)>,
@@ -93,7 +96,7 @@ impl Kernel {
         kernel
     }
 
-    /// Makes a link that is up, without addresses, and returns its number, which no link had before.
+    /// Creates a link that is up, without addresses, and returns its index, which no link had before.
     pub fn make_link(&mut self, name: &IfName, mac: Mac) -> IfIndex {
         let index = IfIndex(self.next_index);
         self.next_index += 1;
@@ -113,7 +116,7 @@ impl Kernel {
     /// Removes a link with its addresses, which are returned, and memberships.
     pub fn remove_link(&mut self, index: IfIndex) -> Vec<Prefix> {
         self.went_down(index);
-        // What is on it goes with it.
+        // Interfaces stacked on it are removed with it.
         for above in self.on_parent(index) {
             let change = self.link_change(above, false);
             let addresses = self.remove_link(above);
@@ -134,13 +137,11 @@ impl Kernel {
         gone.into_iter().map(|(_, prefix)| prefix).collect()
     }
 
-    /// The link of this name.
     #[must_use]
     pub fn link(&self, name: &IfName) -> Option<&Link> {
         self.links.iter().find(|link| link.name == *name)
     }
 
-    /// The link of this number.
     #[must_use]
     pub fn link_at(&self, index: IfIndex) -> Option<&Link> {
         self.links.iter().find(|link| link.index == index)
@@ -172,18 +173,19 @@ impl Kernel {
         self.segment_of(link).is_some_and(|segment| self.home_of(segment).any(|own| own == prefix))
     }
 
-    /// Everything at once, as a dump.
+    /// A snapshot of everything, as from a dump.
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {
         let addresses = self.addresses.iter().map(|(link, prefix)| self.sight(*link, *prefix));
         let routes = self.routes.iter().map(SimRoute::sight);
         let rules = self.rules.iter().map(rule_sight);
         let objects = addresses.chain(routes).chain(rules).chain(self.stacked_sights());
-        let objects = objects.chain(self.filters.sights()).collect();
+        let daemons = self.daemons.values().cloned().map(SyncDaemon::sight);
+        let objects = objects.chain(self.filters.sights()).chain(daemons).collect();
         Snapshot { links: self.links.clone(), objects }
     }
 
-    /// An address as the kernel tells it.
+    /// An address as the kernel reports it.
     #[must_use]
     pub fn sight(&self, link: IfIndex, prefix: Prefix) -> Sight {
         let attributes = self.attributes.get(&(link, prefix)).cloned().unwrap_or_default();
@@ -202,7 +204,7 @@ impl Kernel {
         self.addresses.iter().filter(move |(_, p)| *p == prefix).map(|(link, _)| *link)
     }
 
-    /// Puts an address on a link. Says whether it was not there.
+    /// Adds an address to a link. Returns whether it is new.
     pub fn add(&mut self, link: IfIndex, prefix: Prefix) -> bool {
         let new = self.link_at(link).is_some() && !self.has(link, prefix);
         if new {
@@ -212,8 +214,8 @@ impl Kernel {
         new
     }
 
-    /// Takes an address off a link and returns what went: with the first IPv4 address of a subnet the others go
-    /// too, unless they are promoted. Routes go with their preferred source.
+    /// Removes an address from a link and returns everything removed: together with the first IPv4 address of a subnet
+    /// the others are removed, unless they are promoted. Routes are removed with their preferred source.
     pub fn remove(&mut self, link: IfIndex, prefix: Prefix) -> Vec<Prefix> {
         self.remove_some(link, prefix, self.promote)
     }
@@ -238,7 +240,8 @@ impl Kernel {
         gone.into_iter().map(|(_, prefix)| prefix).collect()
     }
 
-    /// An address went: routes of IPv4 that have it as preferred source go without a word, those of IPv6 lose it.
+    /// An address was removed: IPv4 routes that have it as preferred source disappear without an event, IPv6 routes
+    /// lose it.
     fn lose_source(&mut self, address: IpAddr) {
         if self.addresses.iter().any(|(_, other)| other.address == address) {
             return;
@@ -249,7 +252,7 @@ impl Kernel {
         }
     }
 
-    /// Carries out a change. What else it removed is to be had from [`Kernel::change`].
+    /// Carries out a change. [`Kernel::change`] also returns the other removed addresses.
     pub fn apply(&mut self, op: &Op, rng: &mut Rng) -> Outcome {
         self.change(op, rng).0
     }
@@ -277,6 +280,16 @@ impl Kernel {
             Identity::Rule(rule) => return (self.change_rule(op, *rule), Vec::new()),
             Identity::FilterTable(_) | Identity::Filter(_) => {
                 return (self.filters.change(op, &identity), Vec::new());
+            }
+            Identity::SyncDaemon(role) => {
+                let before = match (&op.verb, op.object.as_ref()) {
+                    (Verb::Delete { .. }, _) => self.daemons.remove(&role).is_none(),
+                    (_, Object::SyncDaemon(daemon)) => {
+                        self.daemons.insert(role, (**daemon).clone()).as_ref() == Some(&**daemon)
+                    }
+                    _ => return (Outcome::Refused(INVALID), Vec::new()),
+                };
+                return (if before { Outcome::Already } else { Outcome::Done }, Vec::new());
             }
         };
         match &op.verb {
@@ -357,13 +370,13 @@ impl Kernel {
         if done { Outcome::Done } else { Outcome::Already }
     }
 
-    /// Another program takes all rules away.
+    /// Another program removes all rules.
     pub fn flush_rules(&mut self) {
         let gone = core::mem::take(&mut self.rules);
         self.events.extend(gone.iter().map(|rule| rule_gone(rule, false)));
     }
 
-    /// Drops the routes of an interface that went down: those of IPv4 without a word, as Linux does.
+    /// Removes the routes of an interface that went down: those of IPv4 without an event, as in Linux.
     pub fn went_down(&mut self, link: IfIndex) {
         self.follow_parent(link, false);
         let (gone, left): (Vec<_>, Vec<_>) = core::mem::take(&mut self.routes)
@@ -374,19 +387,19 @@ impl Kernel {
         self.events.extend(told.map(|r| r.change(ChangeKind::Gone, false)));
     }
 
-    /// What happened to routes and rules since the last call, as far as Linux tells it.
+    /// The changes of routes and rules since the last call that Linux reports.
     pub fn take_events(&mut self) -> Vec<Change> {
         let filters = self.filters.take_events();
         core::mem::take(&mut self.events).into_iter().chain(filters).collect()
     }
 
-    /// Another program takes all routes away.
+    /// Another program removes all routes.
     pub fn flush_routes(&mut self) {
         let gone = core::mem::take(&mut self.routes);
         self.events.extend(gone.iter().map(|r| r.change(ChangeKind::Gone, false)));
     }
 
-    /// Joins a group. Says whether the link is there.
+    /// Joins a group. Returns whether the link exists.
     pub fn join(&mut self, link: IfIndex, group: IpAddr) -> bool {
         let there = self.link_at(link).is_some();
         if there {
@@ -401,7 +414,6 @@ impl Kernel {
         !self.refuses_joins || self.joined.contains(&(link, group))
     }
 
-    /// Leaves a group.
     pub fn leave(&mut self, link: IfIndex, group: IpAddr) {
         self.joined.remove(&(link, group));
     }
@@ -411,7 +423,7 @@ impl Kernel {
         self.joined.clear();
     }
 
-    /// Whether a packet for this address is taken from a link.
+    /// Whether a packet for this address is received on a link.
     #[must_use]
     pub fn receives(&self, link: IfIndex, destination: IpAddr) -> bool {
         if destination.is_multicast() {
@@ -429,7 +441,7 @@ pub(super) fn home(segment: u8, host: u8, family: Family) -> IpAddr {
     }
 }
 
-/// A rule as the kernel tells it.
+/// A rule as the kernel reports it.
 fn rule_sight(rule: &Rule) -> Sight {
     let identity = Identity::Rule(Box::new(rule.clone()));
     Sight { identity, links: Vec::new(), attributes: None }
@@ -443,16 +455,14 @@ fn rule_gone(rule: &Rule, own: bool) -> Change {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SimRoute {
     pub identity: RouteIdentity<IfIndex>,
-    /// The interfaces it is on.
     pub links: Vec<IfIndex>,
     /// Its preferred source.
     pub source: Option<IpAddr>,
-    /// The rest of it.
     pub attributes: RouteAttributes,
 }
 
 impl SimRoute {
-    /// The route as the kernel tells it.
+    /// The route as the kernel reports it.
     #[must_use]
     pub fn sight(&self) -> Sight {
         let identity = Identity::Route(Box::new(self.identity.clone()));

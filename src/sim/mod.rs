@@ -1,24 +1,24 @@
-//! A simulator: the very engines of the daemon, on a virtual clock, on hosts and networks that fail in every
-//! way we can think of.
+//! A simulator: the engines of the daemon on a virtual clock, on simulated hosts and networks with many kinds of
+//! failures.
 //!
-//! | file | holds |
+//! | file | content |
 //! |---|---|
-//! | `world` | the clock, the queue of what will happen, the hosts |
-//! | `turn` | what happens to a host, step by step |
+//! | `world` | the clock, the event queue, the hosts |
+//! | `turn` | the events of a host, step by step |
 //! | `act` | the interpreter of actions |
 //! | `net` | segments: loss, delay, duplication, partition |
 //! | `kernel` | a host's links and addresses, and calls that fail |
-//! | `stacked` | interfaces made on others, and settings |
+//! | `stacked` | stacked interfaces, and settings |
 //! | `filter` | its packet filters |
-//! | `director` | a host's IPVS table and check engine, and the servers it looks after |
-//! | `reconcile` | a test of `plan` alone on that kernel, `reconcile::stock` what it draws from |
+//! | `director` | a host's IPVS table and check engine, and the checked servers |
+//! | `reconcile` | a test of `plan` alone on that kernel; `reconcile::stock`: the objects it draws from |
 //! | `forge` | packets of strangers, valid or wrong in one thing |
-//! | `story` | what can be done to all of them |
-//! | `oracle` | what must hold after every step |
-//! | `chaos` | a story made from a seed |
-//! | `fuzz` | octets turned into events, for fuzzers |
+//! | `story` | operations on the world: failures, reloads, repairs |
+//! | `oracle` | the invariants of every step |
+//! | `chaos` | a story derived from a seed |
+//! | `fuzz` | octets decoded to events, for fuzzers |
 //!
-//! A run depends on its seed alone: the same seed gives the same trace, octet for octet.
+//! A run depends only on its seed: the same seed gives the same trace, octet for octet.
 #![forbid(unsafe_code)]
 
 mod act;

@@ -7,18 +7,18 @@ use super::world::NodeId;
 use crate::base::IfName;
 use crate::base::rng::Rng;
 
-/// What a segment does to frames.
+/// The properties of a segment.
 #[derive(Clone, Debug)]
 pub struct Segment {
     /// Percentage of frames lost, decided for each receiver.
     pub loss: u64,
     /// Percentage of frames that arrive twice.
     pub duplication: u64,
-    /// Least time on the way.
+    /// Minimum delay.
     pub delay: Duration,
-    /// What may come on top of it: frames can overtake one another.
+    /// Largest additional random delay: frames can overtake one another.
     pub jitter: Duration,
-    /// Pairs of hosts that do not hear each other, smaller number first.
+    /// Pairs of hosts that do not receive each other's frames, smaller number first.
     cuts: BTreeSet<(NodeId, NodeId)>,
 }
 

@@ -1,5 +1,5 @@
-//! apply(plan(a, b)) = b, and nothing that both have is touched: the table of `plan` on the simulated kernel, with what
-//! that drops without being asked, refuses and had before.
+//! apply(plan(a, b)) = b, and nothing in both sets is touched: the table of `plan` on the simulated kernel, with its
+//! cascades, refusals and earlier objects.
 
 use std::collections::BTreeSet;
 
@@ -19,22 +19,22 @@ use crate::plan::{
 };
 
 const LINKS: [&str; 2] = ["eth0", "eth1"];
-/// What nobody here wants: never touched.
+/// Foreign objects: never touched.
 const FOREIGN: [&str; 4] = ["10.5.0.200/24", "10.5.0.201/24", "10.6.0.200/16", "2001:db8::200/64"];
 
-/// A kernel and the table that is to bring it to what is wanted.
+/// A kernel and the table that brings it to the wanted state.
 struct Host {
     kernel: Kernel,
     table: Table<u8>,
     rng: Rng,
     now: Instant,
-    /// What is to stay as it is while one set is exchanged for another.
+    /// Objects that must stay unchanged while one set is replaced by another.
     common: Vec<Object>,
-    /// What others put there.
+    /// Addresses added by other programs.
     foreign: BTreeSet<(IfIndex, Prefix)>,
     foreign_routes: Vec<SimRoute>,
     foreign_rules: BTreeSet<Rule>,
-    /// When what was refused is tried again.
+    /// When refused operations are retried.
     retries: BTreeSet<(Instant, ObjectId)>,
 }
 
@@ -74,14 +74,15 @@ impl Host {
         Op { verb, links: links.collect(), object: object.clone().into() }
     }
 
-    /// Puts some of these objects, perhaps with other attributes, into the kernel before the daemon starts.
+    /// Adds some of these objects, possibly with other attributes, to the kernel before the daemon starts.
     fn leave_behind(&mut self, objects: &[Object]) {
         for object in objects {
-            // A route would go with its source, which nobody could help.
+            // A route would disappear with its source, which cannot be prevented.
             let setting = matches!(object, Object::Setting(_));
-            // A table with other settings is not told of: an engine test has that.
+            // A table with other settings is not reported: an engine test covers that.
             let is_filter = matches!(object, Object::FilterTable(_) | Object::Filter(_));
-            let possible = object.source().is_none() && !setting && !is_filter;
+            let is_daemon = matches!(object, Object::SyncDaemon(_));
+            let possible = object.source().is_none() && !setting && !is_filter && !is_daemon;
             if self.rng.chance(40) && possible {
                 let object = variant(&mut self.rng, object);
                 let op = self.op(Verb::Add, &object);
@@ -90,7 +91,7 @@ impl Host {
         }
     }
 
-    /// What a starting daemon does: it learns of links and of what is there.
+    /// What a starting daemon does: it learns the links and the existing objects.
     fn start(&mut self) {
         for link in LINKS {
             let index = self.index(link);
@@ -120,7 +121,7 @@ impl Host {
         }
     }
 
-    /// What the kernel tells, as an engine takes it: gives what is to be compared again.
+    /// Processes kernel events as an engine does: returns the entries to compare again.
     fn tell(&mut self, changes: &[Change]) -> Vec<ObjectId> {
         let mut all = Vec::new();
         for change in changes {
@@ -131,8 +132,8 @@ impl Host {
         all
     }
 
-    /// Compares these entries until nothing is left to do, and retries what was refused. With `patient` false only as
-    /// long as nothing has to be waited for.
+    /// Compares these entries until nothing is left to do, and retries refused operations. With `patient` false only
+    /// until it would have to wait.
     fn settle(&mut self, mut queue: Vec<ObjectId>, patient: bool) {
         for _ in 0..2_000 {
             if queue.is_empty() {
@@ -152,8 +153,8 @@ impl Host {
         panic!("it never ends");
     }
 
-    /// The kernel takes operations in order. Its answers and its events come over two sockets: in order each, but who
-    /// knows how mixed.
+    /// The kernel carries out operations in order. Its answers and its events arrive over two sockets: each in order,
+    /// but interleaved at random.
     fn carry_out(&mut self, token: Token, ops: &[Op]) -> Vec<ObjectId> {
         let (mut answers, mut events) = (Vec::new(), Vec::new());
         for (item, op) in (0u32..).zip(ops) {
@@ -194,7 +195,7 @@ impl Host {
         again
     }
 
-    /// What the kernel tells of interfaces on others; who asked for a change of one, it does not say.
+    /// The kernel's events about stacked interfaces; they do not tell who requested a change.
     fn link_events(&mut self) -> Vec<Change> {
         let news = self.kernel.take_news().into_iter();
         let changes = news.filter_map(|news| match news {
@@ -207,7 +208,7 @@ impl Host {
         changes.collect()
     }
 
-    /// What is to stay is there.
+    /// Checks that the objects that must stay exist.
     fn look(&self, after: &str) {
         for (link, prefix) in &self.foreign {
             assert!(self.kernel.has(*link, *prefix), "{prefix} of others after {after}");
@@ -223,7 +224,7 @@ impl Host {
         }
     }
 
-    /// Whether an object is there as it is wanted.
+    /// Whether an object exists as wanted.
     fn has(&self, object: &Object) -> bool {
         match object {
             Object::Address(address) => {
@@ -256,6 +257,7 @@ impl Host {
             }
             Object::Rule(rule) => self.kernel.rules.contains(rule),
             Object::FilterTable(table) => self.kernel.filters.tables().any(|have| have == &**table),
+            Object::SyncDaemon(daemon) => self.kernel.daemons.get(&daemon.role) == Some(&**daemon),
             Object::Filter(_) => {
                 let place = self.op(Verb::Add, object).identity();
                 place.is_some_and(|place| self.kernel.filters.has(&place))
@@ -263,7 +265,7 @@ impl Host {
         }
     }
 
-    /// Everything that is wanted is there, and nothing else but what others put there.
+    /// Checks that exactly the wanted and the foreign objects exist.
     fn is(&self, objects: &[Object], step: &str) {
         for object in objects {
             assert!(self.has(object), "{step}: {object} is missing: {:?}", self.kernel);
@@ -293,12 +295,15 @@ impl Host {
         let is_table = |o: &&Object| matches!(o, Object::FilterTable(_));
         let tables = objects.iter().filter(is_table).count();
         assert_eq!(self.kernel.filters.tables().count(), tables, "{step}: {:?}", self.kernel);
-        let others = others + addresses + rules + filters + tables;
+        let is_daemon = |o: &&Object| matches!(o, Object::SyncDaemon(_));
+        let daemons = objects.iter().filter(is_daemon).count();
+        assert_eq!(self.kernel.daemons.len(), daemons, "{step}: {:?}", self.kernel.daemons);
+        let others = others + addresses + rules + filters + tables + daemons;
         let want = objects.len() - others + self.foreign_routes.len();
         assert_eq!(self.kernel.routes.len(), want, "{step}: {:?}", self.kernel.routes);
     }
 
-    /// What others do to a running host, and what the daemon makes of it.
+    /// Changes by other programs on a running host, and the daemon's reaction.
     fn disturb(&mut self) {
         let link = pick(&mut self.rng, &LINKS);
         let (name, index) = (name(link), self.index(link));
@@ -334,7 +339,7 @@ impl Host {
                     return;
                 }
                 let gone = self.kernel.remove(link, prefix);
-                // Without promotion the kernel drops what others have in this subnet as well.
+                // Without promotion the kernel also removes foreign addresses of this subnet.
                 gone.iter().for_each(|gone| {
                     self.foreign.remove(&(link, *gone));
                 });
@@ -393,7 +398,7 @@ impl Host {
     }
 }
 
-/// What is the same in both sets and does not depend on what changes.
+/// The objects that are the same in both sets and do not depend on changed ones.
 fn common(a: &[Object], b: &[Object], refusals: bool) -> Vec<Object> {
     let holders = |all: &[Object], source| {
         all.iter()
@@ -403,7 +408,7 @@ fn common(a: &[Object], b: &[Object], refusals: bool) -> Vec<Object> {
     };
     let steady = |object: &&Object| {
         if let Object::Filter(filter) = object {
-            // It is made anew with its table.
+            // It is recreated with its table.
             let is_table =
                 |o: &&Object| matches!(o, Object::FilterTable(t) if t.id() == filter.table);
             return a.iter().find(is_table) == b.iter().find(is_table);
@@ -413,13 +418,13 @@ fn common(a: &[Object], b: &[Object], refusals: bool) -> Vec<Object> {
         let anew = before
             .iter()
             .any(|old| after.iter().any(|new| new.identity() == old.identity() && new != old));
-        // Where the new place of the source is refused, the old one goes all the same.
+        // If the new location of the source is refused, the old one is removed nevertheless.
         before == after || !anew && !refusals
     };
     a.iter().filter(|object| b.contains(object)).filter(steady).cloned().collect()
 }
 
-/// Three configurations one after the other, from a kernel that holds parts of them and of others.
+/// Three configurations one after the other, starting with a kernel that has parts of them and foreign objects.
 fn exchange(seed: u64) {
     let mut host = Host::new(seed);
     let a = some_set(&mut host.rng, &[]);
@@ -450,16 +455,16 @@ fn exchange(seed: u64) {
         host.common.clear();
         host.is(&new, step);
         let ids = host.table.ids();
-        assert_eq!(ids.len(), new.len(), "{step}: no entry is kept of what nobody wants");
+        assert_eq!(ids.len(), new.len(), "{step}: an unwanted entry is kept");
         assert!(host.table.request(&ids, host.now, |_| Want::Yes).is_none(), "{step}");
         assert!(!host.table.is_busy());
         old = new;
     }
 }
 
-/// The kernel tells late that an address is gone which is there again (`Verb::Replace`). Seed 603: it kept its place
-/// before another one of its subnet, which went with it later. Seed 923: another interface had the same address and
-/// lost it, so its routes were taken for gone and stayed for ever.
+/// The kernel reports late that an address is gone which has been added again (`Verb::Replace`). Seed 603: it kept its
+/// position before another one of its subnet, which was later removed with it. Seed 923: another interface had the same
+/// address and lost it, so its routes were considered gone and stayed forever.
 #[test]
 fn a_removal_that_is_told_late_changes_nothing() {
     for seed in [603, 923] {
@@ -467,7 +472,7 @@ fn a_removal_that_is_told_late_changes_nothing() {
     }
 }
 
-/// A route that gets a source while that is deleted and added again does not go with it (seed 2228).
+/// A route that gets a source while that is deleted and added again does not disappear with it (seed 2228).
 #[test]
 fn a_route_does_not_go_with_a_source_that_it_is_yet_to_get() {
     exchange(2228);

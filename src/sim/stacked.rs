@@ -1,4 +1,4 @@
-//! Interfaces on others, and settings, in the simulated kernel.
+//! Stacked interfaces, and settings, in the simulated kernel.
 
 use super::kernel::{BUSY, EXISTS, Kernel};
 use crate::base::{IfIndex, IfName, Mac, Prefix};
@@ -11,18 +11,16 @@ use crate::plan::{
 /// An interface on another one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stacked {
-    /// The other one.
     pub parent: IfIndex,
-    /// The rest of it.
     pub attributes: LinkAttributes,
 }
 
-/// What happened to interfaces because of an operation.
+/// Changes of interfaces caused by an operation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum News {
-    /// One was made, or changed.
+    /// One was created or changed.
     Link(IfIndex),
-    /// One is gone, with its addresses.
+    /// One was removed, with its addresses.
     Gone(IfIndex, Vec<Prefix>, Change),
 }
 
@@ -90,7 +88,7 @@ impl Kernel {
         Outcome::Done
     }
 
-    /// What is on an interface goes up and down with it.
+    /// Stacked interfaces go up and down with their parent.
     pub(super) fn follow_parent(&mut self, parent: IfIndex, up: bool) {
         let on: Vec<IfIndex> = self.on_parent(parent);
         for link in self.links.iter_mut().filter(|link| on.contains(&link.index)) {
@@ -99,7 +97,7 @@ impl Kernel {
         }
     }
 
-    /// Whether an interface is what `wanted` says.
+    /// Whether an interface matches `wanted`.
     #[must_use]
     pub fn is_made(&self, index: IfIndex, parent: IfIndex, wanted: &VirtualLink) -> bool {
         self.stacked
@@ -125,8 +123,8 @@ impl Kernel {
         all.map(|(index, _)| *index).collect()
     }
 
-    /// The interface that takes a frame from this hardware address off a segment: with its own as source the kernel
-    /// hands it to a macvlan and to nothing else (`macvlan_handle_frame`).
+    /// The interface that receives a frame from this hardware address on a segment: if the source is a macvlan's own
+    /// address, the kernel delivers it only to that macvlan (`macvlan_handle_frame`).
     #[must_use]
     pub fn taker(&self, segment: &IfName, from: Mac) -> Option<&crate::plan::Link> {
         let own = self.links.iter().find(|link| {
@@ -138,7 +136,7 @@ impl Kernel {
         own.or_else(|| self.on_segment(segment))
     }
 
-    /// The interfaces on others as the kernel tells them.
+    /// The stacked interfaces as the kernel reports them.
     pub(super) fn stacked_sights(&self) -> impl Iterator<Item = Sight> {
         self.stacked.keys().filter_map(|index| self.stacked_sight(*index))
     }
@@ -153,7 +151,7 @@ impl Kernel {
         })
     }
 
-    /// The event that says that an interface on another one is gone.
+    /// The event for the removal of a stacked interface.
     #[must_use]
     pub fn link_change(&self, index: IfIndex, own: bool) -> Option<Change> {
         let sight = self.stacked_sight(index)?;
@@ -180,13 +178,12 @@ impl Kernel {
         Outcome::Done
     }
 
-    /// A setting of an interface.
     #[must_use]
     pub fn setting(&self, link: IfIndex, setting: Setting) -> u32 {
         self.settings.get(&(link, setting)).copied().unwrap_or(0)
     }
 
-    /// Makes the link say what its settings are.
+    /// Updates the link with its settings.
     pub(super) fn note_settings(&mut self, index: IfIndex) {
         let values = Setting::ALL.map(|setting| Some(self.setting(index, setting)));
         for link in self.links.iter_mut().filter(|link| link.index == index) {
@@ -194,7 +191,7 @@ impl Kernel {
         }
     }
 
-    /// What happened to interfaces since the last call.
+    /// The changes of interfaces since the last call.
     pub fn take_news(&mut self) -> Vec<News> {
         core::mem::take(&mut self.news)
     }

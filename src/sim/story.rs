@@ -1,11 +1,11 @@
-//! What a story can do to the world: start and kill daemons, pull cables, lose frames, refuse calls.
+//! Operations of a story on the world: start and kill daemons, pull cables, lose frames, refuse calls.
 
 use core::time::Duration;
 use std::sync::Arc;
 
 use super::kernel::Kernel;
 use super::world::{JOIN_TIME, NodeId, What, World};
-use crate::base::{Family, IfIndex, Instant, Mac, Prefix};
+use crate::base::{Family, IfIndex, Instant, Mac, Name, Prefix};
 use crate::model::Vrrp;
 use crate::model::vrrp::Priority;
 use crate::status::vrrp::Summary;
@@ -36,12 +36,16 @@ impl World {
                 match what {
                     What::Reload { config, .. } => node.config = config,
                     What::Balance { .. } => others.push(what),
+                    What::Link { .. } | What::LinkGone { .. } | What::Object { .. } => {
+                        node.events = node.events.saturating_sub(1);
+                    }
                     _ => {}
                 }
             }
             node.in_flight = 0;
+            node.report_due = false;
             node.kernel.leave_all();
-            // The checker goes on.
+            // The checker continues.
             for what in others {
                 self.push(self.now(), 1, what);
             }
@@ -77,14 +81,20 @@ impl World {
             node.taken = there.map(|(_, prefix)| *prefix).collect();
         }
         node.incarnation += 1;
-        node.engine = Some(Engine::new(now));
+        let mut engine = Engine::new(now);
+        if let Some((effort, _)) = node.effort {
+            engine.set_effort(effort);
+        }
+        node.engine = Some(engine);
         node.wake = None;
         node.finished = false;
         node.runner_alive = true;
         node.runner_heard = node.runner;
+        node.files_told.clear();
+        node.started = false;
         node.leftovers = node.kernel.addresses.iter().copied().collect();
         let (config, snapshot) = (Arc::clone(&node.config), node.kernel.snapshot());
-        // The last sign of life came up to half a second ago, or before the process was stalled.
+        // The last heartbeat was up to half a second ago, or before the process was stalled.
         let at = Instant::from_nanos(now.as_nanos().saturating_sub(500_000_000));
         let at = node.stalled_since.take().map_or(at, |since| since.min(at));
         let summary = Summary { at, ..node.summary.clone() };
@@ -92,10 +102,13 @@ impl World {
         let time = super::time_of_day(now);
         self.handle(id, Event::TimeOfDay(time));
         if resume {
+            self.resume_ah(id);
             self.handle(id, Event::Resume(summary));
         }
         self.handle(id, Event::Reload(config));
-        self.handle(id, Event::Kernel(snapshot));
+        self.deliver(What::Kernel { node: id, snapshot });
+        self.drain(id);
+        self.tell_files(id);
     }
 
     /// Stops the daemon of a host in good order.
@@ -113,18 +126,26 @@ impl World {
         self.soon(id, What::Reload { node: id, config: Arc::new(config) });
     }
 
-    /// Lets something happen to a process now, or as soon as it goes on.
+    /// Delivers an event to a process now, or as soon as it continues.
     fn soon(&mut self, id: NodeId, what: What) {
         let Some(node) = self.nodes.get_mut(id.0) else { return };
         if node.stalled_until.is_some() {
             node.inbox.push(what);
         } else {
             self.deliver(what);
+            self.drain(id);
         }
     }
 
-    /// Stops the process of a host for a while: it is not run, but its kernel goes on. Nothing without a process: the
-    /// next one runs.
+    /// Lets the daemon of a host do so much in a step of what concerns everything, in so much time.
+    pub fn slow(&mut self, id: NodeId, effort: usize, time: Duration) {
+        if let Some(node) = self.nodes.get_mut(id.0) {
+            node.effort = Some((effort, time));
+        }
+    }
+
+    /// Suspends the process of a host for a while: its kernel continues. Has no effect without a process: the next one
+    /// runs.
     pub fn stall(&mut self, id: NodeId, time: Duration) {
         if self.engine(id).is_none() {
             return;
@@ -162,7 +183,7 @@ impl World {
 
     /// Another program removes an address of a host, wherever it is.
     pub fn remove_address(&mut self, id: NodeId, address: &str) {
-        self.note(id, &format!("somebody removes {address}"));
+        self.note(id, &format!("another program removes {address}"));
         self.disturb();
         let Some(node) = self.nodes.get_mut(id.0) else { return };
         let found = node.kernel.addresses.iter().find(|(_, prefix)| prefix.to_string() == address);
@@ -173,9 +194,9 @@ impl World {
         }
     }
 
-    /// Another program removes the routes of a host that bear our mark.
+    /// Another program removes the routes of a host with our mark.
     pub fn remove_routes(&mut self, id: NodeId) {
-        self.note(id, "somebody removes the routes");
+        self.note(id, "another program removes the routes");
         self.disturb();
         if let Some(node) = self.nodes.get_mut(id.0) {
             node.kernel.flush_routes();
@@ -183,7 +204,7 @@ impl World {
         self.tell_routes(id);
     }
 
-    /// Another program removes the addresses that a host has of its own on a segment.
+    /// Another program removes the host's own addresses on a segment.
     pub fn remove_home(&mut self, id: NodeId, segment: &str) {
         self.trouble(id);
         let (Some(node), Ok(segment)) = (self.node(id), segment.parse()) else { return };
@@ -210,9 +231,9 @@ impl World {
         }
     }
 
-    /// Another program, or an earlier daemon, puts an address on the link of a segment.
+    /// Another program, or an earlier daemon, adds an address to the link of a segment.
     pub fn add_address(&mut self, id: NodeId, segment: &str, prefix: Prefix) {
-        self.note(id, &format!("somebody adds {prefix} on {segment}"));
+        self.note(id, &format!("another program adds {prefix} on {segment}"));
         self.disturb();
         let (Some(node), Ok(segment)) = (self.nodes.get_mut(id.0), segment.parse()) else { return };
         let Some(link) = node.kernel.on_segment(&segment).map(|l| l.index) else { return };
@@ -241,7 +262,6 @@ impl World {
         }
     }
 
-    /// Removes the link on a segment.
     pub fn remove_link(&mut self, id: NodeId, segment: &str) {
         self.note(id, &format!("the link on {segment} is removed"));
         self.trouble(id);
@@ -259,8 +279,7 @@ impl World {
         self.tell_news(id, false);
     }
 
-    /// Makes the link on a segment again if it is not there: it has another number, no address, and the name of the
-    /// segment.
+    /// Creates the link on a segment again if it is missing: with a new index, no address, and the name of the segment.
     pub fn make_link(&mut self, id: NodeId, segment: &str) {
         let (Some(node), Ok(segment)) = (self.nodes.get_mut(id.0), segment.parse()) else { return };
         if node.kernel.on_segment(&segment).is_some() {
@@ -294,10 +313,49 @@ impl World {
         self.oracle.lose_results(id);
         if let Some(runner) = self.node(id).map(|node| node.runner).filter(|_| alive) {
             self.soon(id, What::RunnerReady { node: id, runner });
+            self.tell_files(id);
         }
     }
 
-    /// Changes a segment.
+    /// Changes the number in a tracked file of a host.
+    pub fn file(&mut self, id: NodeId, name: &str, value: i32) {
+        self.note(id, &format!("file {name} says {value}"));
+        self.trouble(id);
+        let Some(node) = self.nodes.get_mut(id.0) else { return };
+        node.files.insert(Name::from(name), value);
+        self.soon(id, What::File { node: id, name: Name::from(name) });
+    }
+
+    /// A new runner, or one that has a new process to tell, looks at all files.
+    fn tell_files(&mut self, id: NodeId) {
+        let names: Vec<Name> =
+            self.node(id).map(|node| node.files.keys().cloned().collect()).unwrap_or_default();
+        for name in names {
+            self.push(self.now() + JOIN_TIME, 1, What::File { node: id, name });
+        }
+    }
+
+    /// Another program removes the packet filters of a host.
+    pub fn flush_filters(&mut self, id: NodeId) {
+        self.note(id, "somebody flushes the packet filters");
+        self.disturb();
+        self.oracle.flushed.insert(id, self.now());
+        if let Some(node) = self.nodes.get_mut(id.0) {
+            node.kernel.filters.flush();
+        }
+        self.tell_routes(id);
+    }
+
+    /// Another program removes the policy rules of a host that bear our mark.
+    pub fn flush_rules(&mut self, id: NodeId) {
+        self.note(id, "somebody flushes the policy rules");
+        self.disturb();
+        if let Some(node) = self.nodes.get_mut(id.0) {
+            node.kernel.flush_rules();
+        }
+        self.tell_routes(id);
+    }
+
     pub fn segment(&mut self, name: &str, change: impl FnOnce(&mut super::net::Segment)) {
         self.all_troubled();
         if let Ok(name) = name.parse() {
@@ -308,7 +366,7 @@ impl World {
         }
     }
 
-    /// Makes the network perfect, as it was in the beginning.
+    /// Makes the network perfect, as in the beginning.
     pub fn mend_network(&mut self) {
         self.all_troubled();
         self.net.mend();
@@ -322,7 +380,7 @@ impl World {
         }
     }
 
-    /// Hands a packet to every daemon on a segment, as if somebody had sent it.
+    /// Delivers a packet to every daemon on a segment, as if it had been sent there.
     pub fn inject(&mut self, interface: &str, source: std::net::IpAddr, octets: &[u8]) {
         let octets: Arc<[u8]> = octets.into();
         for id in self.nodes() {

@@ -1,5 +1,5 @@
-//! Stories told by hand, and stories made from seeds.
-#![allow(clippy::print_stdout, reason = "a failing seed is told")]
+//! Stories written by hand, and stories derived from seeds.
+#![allow(clippy::print_stdout, reason = "a failing seed is printed")]
 
 use std::time::{Duration, Instant};
 
@@ -48,7 +48,7 @@ fn a_backup_takes_over_after_three_intervals_and_the_skew() {
     let took = world.now().since(crashed);
     assert!(took > Duration::from_millis(2_609) && took < Duration::from_millis(3_610), "{took:?}");
     world.run(30 * SECOND);
-    // It comes back and takes it again.
+    // It comes back and takes the address again.
     world.start(A);
     assert!(world.run_until(5 * SECOND, |w| w.masters("VRRP1") == [A]));
     world.run(30 * SECOND);
@@ -116,7 +116,7 @@ fn a_stalled_backup_does_not_take_over_from_a_living_master() {
 fn a_replaced_role_goes_on_as_master() {
     let mut world = two();
     world.replace_role(A);
-    // At once, without an election, and nobody is told twice.
+    // At once, without an election, and no notice is repeated.
     assert_eq!(world.state(A, "VRRP1"), Some(State::Master));
     world.run(30 * SECOND);
     assert_eq!(world.masters("VRRP1"), [A]);
@@ -128,13 +128,13 @@ fn a_replaced_role_goes_on_as_master() {
 
 #[test]
 fn a_crashed_director_adopts_its_address_or_leaves_it_to_the_new_master() {
-    // Back before anybody noticed: the address stays where it is.
+    // Back before any router noticed: the address stays where it is.
     let mut world = two();
     world.crash(A);
     world.start(A);
     assert!(world.run_until(5 * SECOND, |w| w.masters("VRRP1") == [A]));
     assert!(!world.trace().contains("delete 10.0.2.100/24 if2 Done"));
-    // Back after the other took over: the address goes as soon as that is heard.
+    // Back after the other took over: the address is removed as soon as that is heard.
     world.run(30 * SECOND);
     world.crash(A);
     world.run(10 * SECOND);
@@ -185,7 +185,7 @@ fn an_owner_takes_part_again_when_its_own_address_is_back() {
     world.start(id);
     world.run(10 * SECOND);
     assert_eq!(world.masters("VRRP1"), [id]);
-    // The interface is made again while the address is being put back on the old one.
+    // The interface is created again while the address is being restored on the old one.
     world.remove_link(id, "enp0s8");
     world.make_link(id, "enp0s8");
     world.restore_home(id);
@@ -220,7 +220,7 @@ fn a_kernel_that_refuses_all_addresses_makes_room_for_another_router() {
     world.kernel(B, |kernel| _ = kernel.impossible.insert(vip));
     world.start(B);
     world.crash(A);
-    // It becomes master, cannot put the address on, and after a few tries leaves.
+    // It becomes master, cannot add the address, and leaves after a few attempts.
     assert!(world.run_until(5 * SECOND, |w| w.masters("VRRP1") == [B]));
     assert!(world.run_until(10 * SECOND, |w| w.state(B, "VRRP1") == Some(State::Fault)));
     world.start(A);
@@ -242,7 +242,7 @@ fn equal_runs_have_equal_traces() {
     assert_ne!(chaos::play(3, 1).digest(), chaos::play(4, 1).digest());
 }
 
-/// How many seeds are played, and from which on: `EVERVIP_SEEDS`, `EVERVIP_SEED`.
+/// The number of seeds to play, and the first one: `EVERVIP_SEEDS`, `EVERVIP_SEED`.
 #[allow(clippy::disallowed_methods, reason = "a knob of this test")]
 pub(super) fn seeds() -> std::ops::Range<u64> {
     let number = |name| std::env::var(name).ok().and_then(|v| v.parse().ok());
@@ -277,8 +277,8 @@ fn chaos_breaks_nothing() {
     );
 }
 
-/// An hour of three hosts. The figure is printed; that it stays far below a second is looked at, not asserted
-/// beyond what any machine can do.
+/// An hour of three hosts. The time is printed; it should stay far below a second, but only a bound for any machine is
+/// asserted.
 #[test]
 #[allow(clippy::disallowed_methods, reason = "a measurement")]
 fn an_hour_is_over_in_a_moment() {
@@ -334,7 +334,7 @@ fn a_crashed_director_adopts_its_table() {
     world.crash(id);
     world.start(id);
     world.run(60 * SECOND);
-    // Only the address is nobody's concern here: no operation on the table, none on addresses.
+    // No operation on the table, none on addresses.
     assert_eq!(changes(&world), before, "{}", world.trace());
     assert_eq!(world.pool(id, &balanced().services[0].key).len(), 1);
     world.replace_checker(id);

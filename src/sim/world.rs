@@ -10,12 +10,12 @@ use super::kernel::Kernel;
 use super::net::Net;
 use super::oracle::Oracle;
 use crate::base::rng::Rng;
-use crate::base::{IfIndex, IfName, Instant, Prefix};
+use crate::base::{IfIndex, IfName, Instant, Name, Prefix};
 use crate::model::Vrrp;
 use crate::plan::{Change, Op, Outcome, Token};
 use crate::status::Notice;
 use crate::status::vrrp::{State, Summary};
-use crate::vrrp::{Actions, Engine, Link, RunEnd, RunId, Rx};
+use crate::vrrp::{Actions, Engine, InstanceId, Link, RunEnd, RunId, Rx, Snapshot};
 
 /// Number of a host, from 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -23,17 +23,17 @@ pub struct NodeId(pub usize);
 
 /// How long the kernel takes to join a group.
 pub(super) const JOIN_TIME: Duration = Duration::from_micros(10);
-/// Lines of the trace that are kept.
+/// Number of kept trace lines.
 const TRACE: usize = 400;
 
-/// Everything there is.
+/// The simulated world.
 #[derive(Debug)]
 pub struct World {
     pub(super) now: Instant,
     sequence: u64,
     queue: BTreeMap<(Instant, u8, u64), What>,
     pub(super) nodes: Vec<Node>,
-    /// How real servers answer, and since when; those not named accept connections.
+    /// How real servers answer, and since when; others accept connections.
     pub(super) servers: BTreeMap<std::net::SocketAddr, (Answer, Instant)>,
     /// The network; changing it counts as a disturbance only through the methods of the world.
     pub(super) net: Net,
@@ -48,45 +48,59 @@ pub struct World {
 #[derive(Debug)]
 pub(super) struct Node {
     pub engine: Option<Engine>,
-    /// Counts starts: what was under way for an earlier engine is lost.
+    /// Number of starts: pending events for an earlier engine are lost.
     pub incarnation: u64,
     pub kernel: Kernel,
     pub director: Director,
     pub kernel_free_at: Instant,
     pub config: Arc<Vrrp>,
     pub stalled_until: Option<Instant>,
-    /// Since when the process, or the one before it, gave no sign of life.
+    /// Since when the process, or its predecessor, has sent no heartbeat.
     pub stalled_since: Option<Instant>,
     pub inbox: Vec<What>,
     pub wake: Option<Instant>,
-    /// Operations that the kernel has not answered.
+    /// Unanswered operations of the kernel.
     pub in_flight: u32,
-    /// Kernel events on their way.
+    /// Pending kernel events.
     pub events: u32,
-    /// How scripts end, by the path of the program; good if not named.
+    /// How scripts end, by the path of the program; success by default.
     pub scripts: BTreeMap<Box<[u8]>, RunEnd>,
+    /// The numbers in tracked files, and those that the process was told of.
+    pub files: BTreeMap<Name, i32>,
+    pub files_told: BTreeMap<Name, i32>,
     pub runner_alive: bool,
     /// Number of the runner, which changes with each new one, and of the one that the process has a channel to.
     pub runner: u64,
     pub runner_heard: u64,
     pub summary: Summary,
-    /// What scripts and mail recipients were told.
+    /// It is to be made as soon as the process is done with what concerns everything.
+    pub report_due: bool,
+    /// Its process knows what the kernel has.
+    pub started: bool,
+    /// How much of a job a step does, and how long such a step takes.
+    pub effort: Option<(usize, Duration)>,
+    /// The notices to scripts and mail recipients.
     pub notices: Vec<(Instant, Notice)>,
     pub finished: bool,
-    /// Addresses that were there when the daemon started: it may leave them until it knows better.
+    /// Addresses that existed when the daemon started: it may keep them until it hears a master.
     pub leftovers: BTreeSet<(IfIndex, Prefix)>,
-    /// Addresses that were added for the daemon and are there still.
+    /// Addresses that were added for the daemon and still exist.
     pub ours: BTreeSet<(IfIndex, Prefix)>,
-    /// Addresses that an owner found when it started and takes for those of the interface, even if an earlier daemon
-    /// has left them: nothing tells one from the other.
+    /// Addresses that an owner found when it started and considers the interface's own, even if an earlier daemon left
+    /// them: the two are indistinguishable.
     pub taken: BTreeSet<Prefix>,
-    /// Links that were called so when the daemon came to know them, and are not any more.
+    /// Links by the name that they had when the daemon first saw them, if they were renamed.
     pub former: BTreeMap<IfName, IfIndex>,
 }
 
 impl Node {
-    /// The link that a name of the configuration means: the one that had it, until that is gone, or else the one that
-    /// has it.
+    /// Whether its daemon does something that concerns everything, in slices.
+    pub fn is_occupied(&self) -> bool {
+        self.engine.as_ref().is_some_and(Engine::is_occupied)
+    }
+
+    /// The link that a configured name refers to: the one that had it first, until that is deleted, or else the one
+    /// that has it now.
     pub fn link_named(&self, name: &IfName) -> Option<&Link> {
         match self.former.get(name) {
             Some(index) => self.kernel.link_at(*index),
@@ -95,7 +109,7 @@ impl Node {
     }
 }
 
-/// What will happen.
+/// A future event.
 #[derive(Clone, Debug)]
 pub(super) enum What {
     Packet {
@@ -105,7 +119,7 @@ pub(super) enum What {
     },
     Link {
         node: NodeId,
-        /// As it was when the kernel told of it.
+        /// The link at the time of the event.
         link: Link,
     },
     LinkGone {
@@ -151,9 +165,13 @@ pub(super) enum What {
         path: Box<[u8]>,
         end: RunEnd,
     },
+    /// The runner tells of a tracked file.
+    File {
+        node: NodeId,
+        name: Name,
+    },
     RunnerReady {
         node: NodeId,
-        /// Its number.
         runner: u64,
     },
     Reload {
@@ -162,6 +180,17 @@ pub(super) enum What {
     },
     Stop {
         node: NodeId,
+    },
+    /// What the kernel has, for a daemon that starts.
+    Kernel {
+        node: NodeId,
+        snapshot: Snapshot,
+    },
+    /// An advert could not be sent.
+    Unsent {
+        node: NodeId,
+        instance: InstanceId,
+        destination: IpAddr,
     },
     Balance {
         node: NodeId,
@@ -176,7 +205,7 @@ pub(super) enum What {
 }
 
 impl World {
-    /// An empty world whose every chance depends on `seed`.
+    /// An empty world whose randomness depends only on `seed`.
     #[must_use]
     pub fn new(seed: u64) -> Self {
         Self {
@@ -212,10 +241,15 @@ impl World {
             in_flight: 0,
             events: 0,
             scripts: BTreeMap::new(),
+            files: BTreeMap::new(),
+            files_told: BTreeMap::new(),
             runner_alive: true,
             runner: 0,
             runner_heard: 0,
             summary: Summary::default(),
+            report_due: false,
+            started: false,
+            effort: None,
             notices: Vec::new(),
             finished: false,
             leftovers: BTreeSet::new(),
@@ -281,13 +315,13 @@ impl World {
         self.node(id)?.engine.as_ref()
     }
 
-    /// The number that two runs have in common exactly if all their actions were the same.
+    /// A digest of all actions: equal for two runs if all their actions were the same.
     #[must_use]
     pub const fn digest(&self) -> u64 {
         self.digest
     }
 
-    /// What happened last, adverts left out.
+    /// The last events, without adverts.
     #[must_use]
     pub fn trace(&self) -> String {
         let mut all = String::new();
@@ -316,7 +350,7 @@ impl World {
         }
     }
 
-    /// Lets time pass until `done` holds, at most `limit`. Says whether it does.
+    /// Lets time pass until `done` holds, at most `limit`. Returns whether it does.
     pub fn run_until(&mut self, limit: Duration, mut done: impl FnMut(&Self) -> bool) -> bool {
         let end = self.now + limit;
         loop {
@@ -335,7 +369,7 @@ impl World {
         done(self)
     }
 
-    /// Ranks order what happens at the same moment: packets come before timers, as a driver hands them over.
+    /// Ranks order events of the same moment: packets come before timers, as in a driver.
     pub(super) fn push(&mut self, at: Instant, rank: u8, what: What) {
         self.sequence += 1;
         self.queue.insert((at, rank, self.sequence), what);
@@ -382,8 +416,11 @@ impl What {
             | Self::LinkGone { node, .. }
             | Self::Join { node, .. }
             | Self::RunnerReady { node, .. }
+            | Self::File { node, .. }
             | Self::Reload { node, .. }
             | Self::Stop { node }
+            | Self::Kernel { node, .. }
+            | Self::Unsent { node, .. }
             | Self::Object { node, .. }
             | Self::Operation { node, .. }
             | Self::Answer { node, .. }

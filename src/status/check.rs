@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::base::Instant;
 use crate::model::{ServiceId, ServiceKey};
 
-/// What is kept of the checker role, so that a restarted one announces nothing twice.
+/// The stored state of the checker role, so that a restarted one announces nothing twice.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Summary {
     /// Each service that was announced.
@@ -17,7 +17,6 @@ pub struct Summary {
 /// One service in a [`Summary`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServiceSummary {
-    /// Which.
     pub id: ServiceId,
     /// Whether it was announced as up (its quorum is reached) or as down; none if nothing was announced.
     pub announced: Option<bool>,
@@ -28,9 +27,9 @@ pub struct ServiceSummary {
 /// A full view of the check engine.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Check {
-    /// Version of this form; a new number means that a field went or changed its meaning.
+    /// Version of this form; it increases when a field is removed or changes its meaning.
     pub schema: u32,
-    /// When this was true.
+    /// Time of the view.
     pub at: Instant,
     /// Whether the kernel's table can be written.
     pub kernel: Kernel,
@@ -40,7 +39,6 @@ pub struct Check {
     pub probes_running: usize,
     /// Attempts that are due and wait for others to end.
     pub probes_waiting: usize,
-    /// What it counted.
     pub counters: Counters,
 }
 
@@ -51,32 +49,31 @@ pub enum Kernel {
     Unknown,
     /// It can be read and written.
     Ready,
-    /// It cannot: error number.
+    /// It cannot be used: error number.
     Unavailable(i32),
 }
 
 /// View of one service.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Service {
-    /// Which.
     pub id: ServiceId,
-    /// What the kernel finds it by; of a group the first of its keys.
+    /// Its key in the kernel; of a group the first one.
     pub key: ServiceKey,
     /// Whether the quorum is reached.
     pub up: bool,
-    /// Since when.
+    /// Since when `up` has this value.
     pub since: Instant,
     /// Weight of the servers that are up.
     pub weight: u64,
     /// Weight at which it is up.
     pub quorum: u32,
-    /// Dead band below the quorum.
+    /// Hysteresis below the quorum.
     pub hysteresis: u32,
     /// Whether the sorry server is in service.
     pub sorry: bool,
     /// The kernel refuses the service: error number.
     pub refused: Option<i32>,
-    /// A step of the engine failed on it: it is left as it was.
+    /// A step of the engine panicked on it: it is left unchanged.
     pub quarantined: bool,
     /// Its servers, in the order of the configuration.
     pub servers: Vec<Server>,
@@ -85,7 +82,6 @@ pub struct Service {
 /// View of one real server.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Server {
-    /// Its address.
     pub address: IpAddr,
     /// Its port, as IPVS has it.
     pub port: u16,
@@ -93,13 +89,12 @@ pub struct Server {
     pub weight: u32,
     /// Whether it counts as in service.
     pub up: bool,
-    /// Since when.
+    /// Since when `up` has this value.
     pub since: Instant,
     /// Its weight in the kernel's table; none if it has no entry.
     pub in_kernel: Option<u32>,
     /// The kernel refuses it: error number.
     pub refused: Option<i32>,
-    /// Its checks.
     pub checks: Vec<Checker>,
 }
 
@@ -110,9 +105,9 @@ pub struct Checker {
     pub kind: String,
     /// Whether it finds the server good.
     pub up: bool,
-    /// Whether it had a result yet.
+    /// Whether it has had a result.
     pub has_run: bool,
-    /// Failed attempts in a row that have not yet taken it down.
+    /// Consecutive failed attempts that have not yet taken it down.
     pub failed_attempts: u32,
     /// How its last attempt ended, in words; empty before the first.
     pub last: String,
@@ -129,14 +124,14 @@ pub struct Counters {
     pub succeeded: u64,
     /// Attempts that failed.
     pub failed: u64,
-    /// Attempts that could not even be made.
+    /// Attempts that could not be made.
     pub untried: u64,
-    /// Attempts made again because the process itself was late.
+    /// Attempts repeated because the process itself was late.
     pub repeated: u64,
     /// Operations on the kernel's table that were carried out.
     pub operations: u64,
     /// Operations on the kernel's table that were refused.
     pub refused: u64,
-    /// Services of the kernel that another program had changed and that were put right.
+    /// Kernel services that another program had changed and that were restored.
     pub restored: u64,
 }

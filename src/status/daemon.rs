@@ -4,20 +4,20 @@ use serde::{Deserialize, Serialize};
 
 use crate::base::Instant;
 
-/// What the supervisor knows.
+/// The supervisor's view.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Daemon {
     /// Version of the program.
     pub version: String,
     /// Process id of the supervisor.
     pub pid: u32,
-    /// When this was true.
+    /// Time of the view.
     pub at: Instant,
     /// When it started.
     pub since: Instant,
     /// The configuration in force; none while the first one is being read.
     pub configuration: Option<Configuration>,
-    /// A reload is under way.
+    /// Whether a reload is under way.
     pub reloading: bool,
     /// Reloads that have ended.
     pub reloads: u32,
@@ -36,7 +36,7 @@ pub struct Configuration {
     pub generation: u32,
     /// When it was read.
     pub read: Instant,
-    /// Mistakes in it for which something is left out.
+    /// Number of its errors for which something is left out.
     pub left_out: usize,
     /// The first error, or else the first warning, as one line.
     pub first_problem: Option<String>,
@@ -45,9 +45,8 @@ pub struct Configuration {
 /// The end of a reload.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reload {
-    /// When.
     pub at: Instant,
-    /// Why the configuration before stayed in force; none if the new one came into force.
+    /// Why the previous configuration stayed in force; none if the new one came into force.
     pub refused: Option<String>,
 }
 
@@ -56,7 +55,7 @@ pub struct Reload {
 pub struct Process {
     /// Its name: `vrrp`, `checker`, `runner`, `api`.
     pub role: String,
-    /// Whether the configuration asks for it.
+    /// Whether the configuration needs it.
     pub wanted: bool,
     /// Its process id, if it runs.
     pub pid: Option<i32>,

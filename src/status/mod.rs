@@ -1,7 +1,7 @@
-//! What the daemon says of itself to others: views of its state, and notices of what happened.
+//! What the daemon reports: views of its state, and notices of events.
 //!
-//! Everything here is plain data that can be serialised. Who fills it: the engines. Who shows it: the
-//! supervisor, the runner, the operator's command.
+//! Everything here is plain data that can be serialised. The engines produce it; the supervisor, the runner and the
+//! operator's command consume it.
 #![forbid(unsafe_code)]
 
 pub mod check;
@@ -9,7 +9,7 @@ pub mod daemon;
 pub mod notice;
 pub mod vrrp;
 
-pub use notice::{MailText, Notice, RunEnd};
+pub use notice::{MailText, Notice, ProcessReport, RunEnd};
 
-/// Target of log events that others on the segment cause. When lines come too fast these are the first to be lost.
+/// Target of log events that other routers on the segment cause. If there are too many lines, these are dropped first.
 pub const PEER: &str = "evervip::peer";

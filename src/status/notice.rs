@@ -1,4 +1,4 @@
-//! Notices: what programs, FIFOs and mail recipients are told.
+//! Notices to programs, FIFOs and mail recipients.
 
 use core::time::Duration;
 
@@ -7,52 +7,52 @@ use serde::{Deserialize, Serialize};
 use crate::base::Name;
 use crate::model::{Command, ServiceId};
 
-/// One event that somebody asked to hear of, complete in itself: whoever carries it out needs no other state.
+/// One event with a recipient. It is self-contained: delivering it needs no other state.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Notice {
-    /// Notices of one subject are carried out in order, one program at a time: a quick
-    /// master-backup-master must not end with the scripts of backup and master running side by side.
-    /// For example `instance VRRP1`, `group G`, `server [10.0.0.71]:tcp:80`.
+    /// Notices of one subject are delivered in order, one program at a time: a quick master-backup-master must not end
+    /// with the scripts of backup and master running side by side. For example `instance VRRP1`, `group G`,
+    /// `server [10.0.0.71]:tcp:80`.
     pub subject: Name,
     /// The state announced, for log lines: `MASTER`, `BACKUP`, `FAULT`, `STOP`, `DELETED`, `UP`, `DOWN`.
     pub state: Name,
     /// Programs to run in this order, arguments complete.
     pub commands: Vec<Command>,
-    /// How long one of these programs may take before it is killed; none for no limit of its own.
+    /// Time limit of each program; none for no limit of its own.
     pub limit: Option<Duration>,
     /// The event in one line, as keepalived words it for notify FIFOs, without its end; empty for none.
     pub line: Box<str>,
-    /// Write it to the notify FIFOs.
+    /// Whether to write it to the notify FIFOs.
     pub to_fifo: bool,
     /// The mail to send, if one is wanted.
     pub mail: Option<MailText>,
 }
 
-/// The subject of what is announced of a virtual router.
+/// The subject of notices about a virtual router.
 #[must_use]
 pub fn instance_subject(name: &str) -> Name {
     Name::from(format!("instance {name}"))
 }
 
-/// The subject of adverts of lower priority that its master hears.
+/// The subject of notices about adverts of lower priority that the master receives.
 #[must_use]
 pub fn lower_priority_subject(name: &str) -> Name {
     Name::from(format!("instance {name} lower priority"))
 }
 
-/// The subject of what is announced of a sync group.
+/// The subject of notices about a sync group.
 #[must_use]
 pub fn group_subject(name: &str) -> Name {
     Name::from(format!("group {name}"))
 }
 
-/// The subject of what is announced of a virtual server.
+/// The subject of notices about a virtual server.
 #[must_use]
 pub fn service_subject(service: &ServiceId) -> Name {
     Name::from(format!("service {service}"))
 }
 
-/// The subject of what is announced of a real server with this name.
+/// The subject of notices about a real server with this name.
 #[must_use]
 pub fn server_subject(name: &str, service: &ServiceId) -> Name {
     Name::from(format!("server {name} of {service}"))
@@ -65,8 +65,20 @@ pub struct MailText {
     pub subject: String,
     /// The single line of the body.
     pub body: String,
-    /// It goes before others: the state of a virtual router or the quorum of a virtual server, not a single server's.
+    /// Whether it is sent before others: the state of a virtual router or the quorum of a virtual server, but not a
+    /// single server's state.
     pub urgent: bool,
+}
+
+/// What there is to tell of a `vrrp_track_process`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProcessReport {
+    /// Its name.
+    pub name: Name,
+    /// Whether as many processes run as are wanted, once that has lasted for long enough.
+    pub runs: bool,
+    /// How many run.
+    pub count: u32,
 }
 
 /// How a run of a program ended, for those whose status matters.

@@ -40,34 +40,33 @@ impl core::fmt::Display for State {
     }
 }
 
-/// What the supervisor keeps of the VRRP role, so that a restarted one goes on where the last one stopped.
+/// The state of the VRRP role that the supervisor stores, so that a restarted role continues where the previous one
+/// stopped.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Summary {
-    /// When this was true.
+    /// Time of the view.
     pub at: Instant,
-    /// Each instance.
     pub instances: Vec<InstanceSummary>,
-    /// Each group.
     pub groups: Vec<GroupSummary>,
-    /// Names of the configuration, and the interface that each means: it may be called otherwise, now or by the time that
-    /// the next process looks.
+    /// Configured names and the interface that each refers to: it may have a different name, now or when the next
+    /// process looks it up.
     pub interfaces: Vec<(IfName, IfIndex)>,
-    /// Settings of interfaces as they were before they were changed.
+    /// Original values of changed interface settings.
     pub settings: Vec<(IfName, Setting, u32)>,
+    /// What `net.ipv4.igmp_link_local_mcast_reports` was before it was changed.
+    pub reports: Option<u32>,
 }
 
 /// One instance in a [`Summary`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InstanceSummary {
-    /// Its name.
     pub name: Name,
-    /// Its state.
     pub state: State,
     /// The state it announced last, so that it is not announced twice.
     pub announced: Option<State>,
     /// Virtual addresses that are the interface's own, not to be removed.
     pub own: Vec<Prefix>,
-    /// The last AH sequence number, and when it was that.
+    /// The last AH sequence number, and its time.
     pub ah: (u32, Instant),
     /// The sequence of the last HMAC trailer heard from each sender, and when it was heard.
     pub heard: Vec<(IpAddr, u64, Instant)>,
@@ -76,7 +75,6 @@ pub struct InstanceSummary {
 /// One group in a [`Summary`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GroupSummary {
-    /// Its name.
     pub name: Name,
     /// The state it announced last, so that it is not announced twice.
     pub announced: Option<State>,
@@ -85,31 +83,30 @@ pub struct GroupSummary {
 /// A full view of the VRRP engine.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Vrrp {
-    /// Version of this form; a new number means that a field went or changed its meaning.
+    /// Version of this form; it increases when a field is removed or changes its meaning.
     pub schema: u32,
-    /// When this was true.
+    /// Time of the view.
     pub at: Instant,
     /// The instances, in the order of the configuration.
     pub instances: Vec<Instance>,
-    /// The groups.
     pub groups: Vec<Group>,
-    /// The tracking scripts.
-    pub scripts: Vec<Script>,
+    /// What is tracked by name: scripts, files, processes, BFD sessions.
+    pub trackers: Vec<Tracker>,
     /// Adverts received for a VRID that no instance has.
     pub unknown_vrid: u64,
-    /// Packets of IP protocol 112 that no instance can be named for.
+    /// Packets of IP protocol 112 that belong to no instance.
     pub malformed: u64,
 }
 
 impl Vrrp {
-    /// This part of a view with the next one behind it; what is counted is taken from that.
+    /// Joins this part of a view with the next one; counters are those of the next one.
     #[must_use]
     pub fn joined(mut self, next: Self) -> Self {
-        let Self { schema, at, instances, groups, scripts, unknown_vrid, malformed } = next;
+        let Self { schema, at, instances, groups, trackers, unknown_vrid, malformed } = next;
         (self.schema, self.at) = (schema, at);
         self.instances.extend(instances);
         self.groups.extend(groups);
-        self.scripts.extend(scripts);
+        self.trackers.extend(trackers);
         (self.unknown_vrid, self.malformed) = (unknown_vrid, malformed);
         self
     }
@@ -118,64 +115,57 @@ impl Vrrp {
 /// View of one instance.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Instance {
-    /// Its name.
     pub name: Name,
-    /// Its interface.
     pub interface: IfName,
-    /// Its virtual router id.
     pub vrid: Vrid,
-    /// Its state.
     pub state: State,
     /// When it entered the state.
     pub since: Instant,
     /// Configured priority.
     pub priority: u8,
-    /// Priority in force.
     pub effective_priority: u8,
     /// The master it hears.
     pub master: Option<IpAddr>,
     /// Why it is in FAULT, in words; empty otherwise.
     pub faults: Vec<String>,
-    /// Addresses, routes and the like that it puts into the kernel as master.
+    /// Number of addresses, routes and other objects that it adds to the kernel as master.
     pub objects_wanted: usize,
-    /// Those of them that are there now.
+    /// Number of them that exist now.
     pub objects_present: usize,
-    /// Those that the kernel refuses or that wait for something.
+    /// Objects that the kernel refuses or that wait for something.
     pub objects_missing: Vec<MissingObject>,
-    /// What it counted.
     pub counters: Counters,
 }
 
-/// An object that is not in the kernel as it is wanted.
+/// An object that is not in the kernel as wanted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MissingObject {
-    /// Which, in words: `address 10.0.0.100/24 on eth0`.
+    /// Its description: `address 10.0.0.100/24 on eth0`.
     pub object: String,
-    /// Why.
     pub reason: Missing,
 }
 
-/// Why an object is not in the kernel as it is wanted.
+/// Why an object is not in the kernel as wanted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Missing {
     /// The kernel refuses it.
     Refused {
         /// Its error number; 0 when another program keeps removing the object.
         errno: i32,
-        /// Attempts in a row.
+        /// Number of consecutive attempts.
         attempts: u32,
         /// When the next one is made.
         retry_at: Instant,
     },
     /// An interface does not exist.
     NoInterface(IfName),
-    /// A virtual address that it depends on is not there.
+    /// A virtual address that it depends on does not exist.
     NoAddress(IpAddr),
-    /// The table of packet filters that it belongs to is not there.
+    /// The table of packet filters that it belongs to does not exist.
     NoTable {
         /// Its name.
         table: String,
-        /// The error number with which the kernel refuses it; 0 when it was not asked yet.
+        /// The error number with which the kernel refuses it; 0 if it was not requested yet.
         errno: i32,
     },
 }
@@ -183,19 +173,45 @@ pub enum Missing {
 /// View of one group.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Group {
-    /// Its name.
     pub name: Name,
-    /// Its state.
     pub state: State,
 }
 
-/// View of one tracking script.
+/// What is tracked by name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum TrackerKind {
+    /// A `vrrp_script`.
+    Script,
+    /// A `track_file`.
+    File,
+    /// A `vrrp_track_process`.
+    Process,
+    /// A `bfd_instance`.
+    Bfd,
+}
+
+impl TrackerKind {
+    /// `script`, `file`, `process` or `bfd`.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Script => "script",
+            Self::File => "file",
+            Self::Process => "process",
+            Self::Bfd => "bfd",
+        }
+    }
+}
+
+/// View of one thing that is tracked.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Script {
-    /// Its name.
+pub struct Tracker {
+    pub kind: TrackerKind,
     pub name: Name,
-    /// Whether it is good; none before its first result.
+    /// Whether it is good; none before its first result, and of a file.
     pub good: Option<bool>,
+    /// The number in a file, or of processes that run.
+    pub value: Option<i64>,
 }
 
 /// Counters of one instance since the role started. RFC 6527 and keepalived name the same things.
@@ -203,7 +219,6 @@ pub struct Script {
 pub struct Counters {
     /// Valid adverts.
     pub adverts_received: u64,
-    /// Adverts sent.
     pub adverts_sent: u64,
     /// Adverts that the socket refused.
     pub adverts_unsent: u64,
@@ -215,7 +230,7 @@ pub struct Counters {
     pub priority_zero_received: u64,
     /// Adverts of priority 0 sent.
     pub priority_zero_sent: u64,
-    /// Addresses, routes and the like put back because another program had removed them.
+    /// Addresses, routes and other objects restored because another program had removed them.
     pub objects_restored: u64,
     /// Refused: TTL or hop limit not 255.
     pub bad_ttl: u64,
@@ -239,11 +254,11 @@ pub struct Counters {
     pub address_list_mismatch: u64,
     /// Refused: interval differs from ours (version 2).
     pub bad_interval: u64,
-    /// Refused: sent to another address than adverts are.
+    /// Refused: wrong destination address.
     pub bad_destination: u64,
-    /// Ignored: we own the addresses and are told to ignore others.
+    /// Ignored: we own the addresses and are configured to ignore others.
     pub ignored_as_owner: u64,
-    /// Refused: by unicast from a router that is not a peer.
+    /// Refused: unicast from a router that is not a peer.
     pub not_a_peer: u64,
     /// Refused: no authentication trailer.
     pub auth_missing: u64,
@@ -251,11 +266,11 @@ pub struct Counters {
     pub auth_malformed: u64,
     /// Refused: authentication trailer with an unknown key.
     pub auth_unknown_key: u64,
-    /// Refused: authentication trailer that does not belong to the packet.
+    /// Refused: wrong HMAC in the authentication trailer.
     pub auth_invalid_hmac: u64,
     /// Refused: authentication trailer outside the time window.
     pub auth_stale: u64,
-    /// Refused: authentication trailer heard before.
+    /// Refused: replayed authentication trailer.
     pub auth_replay: u64,
 }
 

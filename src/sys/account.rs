@@ -1,5 +1,5 @@
-//! Users and groups of this machine, from its own files: the accounts of daemons are not asked of the network, which
-//! may not be there yet.
+//! Users and groups of this machine, from its own files: accounts of daemons are not looked up over the network, which
+//! may not be available yet.
 
 /// The id of a group.
 #[must_use]
@@ -14,7 +14,7 @@ pub fn user(name: &str) -> Option<(u32, u32)> {
     Some((field(&text, name, 2)?, field(&text, name, 3)?))
 }
 
-/// Whether this process's user namespace has both of these, and lets processes change their groups.
+/// Whether this process's user namespace maps both ids, and permits processes to change their groups.
 #[must_use]
 pub fn is_mapped(uid: u32, gid: u32) -> bool {
     let read = |name: &str| std::fs::read_to_string(format!("/proc/self/{name}"));
@@ -23,7 +23,7 @@ pub fn is_mapped(uid: u32, gid: u32) -> bool {
     has("uid_map", uid) && has("gid_map", gid) && groups
 }
 
-/// Whether an id is within one of the ranges: first inside, first outside, how many.
+/// Whether an id is within one of the ranges (first id inside, first id outside, length).
 fn within(map: &str, id: u32) -> bool {
     map.lines().any(|line| {
         let mut numbers = line.split_whitespace().map(str::parse::<u32>);

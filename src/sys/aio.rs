@@ -6,10 +6,10 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-/// Something with a descriptor of its own that stays the same for its whole life.
+/// A value that owns one descriptor for its whole life.
 ///
 /// # Safety
-/// `as_fd` gives the same descriptor each time, open until the value is dropped.
+/// `as_fd` returns the same descriptor each time, open until the value is dropped.
 pub unsafe trait Stable: AsFd {}
 
 // SAFETY: an OwnedFd closes its descriptor when dropped and never changes it.
@@ -18,7 +18,7 @@ unsafe impl Stable for OwnedFd {}
 unsafe impl Stable for super::channel::Channel {}
 // SAFETY: as above.
 unsafe impl Stable for super::poll::Wake {}
-// SAFETY: the value behind it lives as long as this reference to it.
+// SAFETY: the referenced value lives as long as this reference.
 unsafe impl<T: Stable> Stable for std::sync::Arc<T> {}
 // SAFETY: a socket owns its descriptor until dropped.
 unsafe impl Stable for netlink_sys::Socket {}
@@ -60,22 +60,22 @@ impl<T: Stable> Async<T> {
     }
 
     fn with(inner: T, interest: Interest) -> io::Result<Self> {
-        // SAFETY: `Stable` promises what `register_with_interest` asks for: the descriptor stays open and the
-        // same as long as `inner` lives, and `inner` is reachable only by shared reference from here.
+        // SAFETY: `Stable` guarantees what `register_with_interest` requires: the descriptor stays open and the same as
+        // long as `inner` lives, and `inner` is reachable only by shared reference from here.
         unsafe { AsyncFd::register_with_interest(Inner(inner), interest) }
             .map(Self)
             .map_err(|e| e.into_parts().1)
     }
 
-    /// What was registered.
+    /// The registered value.
     pub fn inner(&self) -> &T {
         &self.0.get_ref().0
     }
 
-    /// Calls `take` as soon as there is input, again whenever it says `WouldBlock`.
+    /// Calls `take` as soon as there is input, and again whenever it returns `WouldBlock`.
     ///
     /// # Errors
-    /// What `take` answers.
+    /// Those of `take`.
     pub async fn read<R>(&self, mut take: impl FnMut(&T) -> io::Result<R>) -> io::Result<R> {
         loop {
             let mut ready = self.0.readable().await?;
@@ -85,10 +85,10 @@ impl<T: Stable> Async<T> {
         }
     }
 
-    /// Calls `put` as soon as there is room, again whenever it says `WouldBlock`.
+    /// Calls `put` as soon as there is room, and again whenever it returns `WouldBlock`.
     ///
     /// # Errors
-    /// What `put` answers.
+    /// Those of `put`.
     pub async fn write<R>(&self, mut put: impl FnMut(&T) -> io::Result<R>) -> io::Result<R> {
         loop {
             let mut ready = self.0.writable().await?;

@@ -14,15 +14,15 @@ const LOAD_PAIR: u16 = 0x28;
 const LOAD_OCTET: u16 = 0x30;
 /// Opcode "keep these bits".
 const AND: u16 = 0x54;
-/// Opcode "go on so many instructions further if it equals the constant, so many if not", and the same "if it has one
-/// of these bits".
+/// Opcodes "jump by one of two offsets, depending on whether it equals the constant" and "depending on whether it has
+/// one of these bits".
 const JUMP_EQUAL: u16 = 0x15;
 const JUMP_SET: u16 = 0x45;
-/// Where the network header begins, whatever the socket shows (`SKF_NET_OFF`).
+/// Offset of the network header, independent of the socket type (`SKF_NET_OFF`).
 const NETWORK: u32 = 0xfff0_0000;
 
-/// Lets nothing through. For sockets that only send, so that their queue stays empty, and for sockets that are
-/// not ready to receive.
+/// Drops everything. For sockets that only send, so that their queue stays empty, and for sockets that are not ready to
+/// receive.
 ///
 /// # Errors
 /// Those of `SO_ATTACH_FILTER`.
@@ -30,8 +30,8 @@ pub fn drop_all(socket: &Socket) -> io::Result<()> {
     socket.attach_filter(&[SockFilter::new(RETURN, 0, 0, 0)])
 }
 
-/// Lets everything through, but no more than `length` octets of it: a sender cannot fill the receive queue with
-/// long packets.
+/// Accepts everything, but at most `length` octets of each packet: a sender cannot fill the receive queue with long
+/// packets.
 ///
 /// # Errors
 /// Those of `SO_ATTACH_FILTER`.
@@ -79,15 +79,15 @@ pub fn adverts_cut_at(socket: &Socket, family: Family, length: u32) -> io::Resul
     ])
 }
 
-/// Lets of the events about routes through only what concerns routes with this protocol mark: those that bear it, and
-/// those that took another's place, which may have been one of them. A host may have a million other routes, and each
-/// would wake the reader. Events about anything else come through.
+/// Of the events about routes, accepts only those about routes with this protocol mark, and replacements, because the
+/// replaced route may have been one of these. A host may have a million other routes, and each would wake the reader.
+/// Events about anything else are accepted.
 ///
 /// # Errors
 /// Those of `SO_ATTACH_FILTER`.
 pub fn only_routes_of(socket: &impl AsFd, mark: u8) -> io::Result<()> {
-    // Type and flags of a netlink message stand in the order of the machine, behind its length (32 bits); the protocol
-    // is the sixth octet of a route's header, behind the 16 of the message's.
+    // Type and flags of a netlink message are in host order, after its length (32 bits); the protocol is the sixth
+    // octet of a route's header, behind the 16 of the message's.
     let pair = |number: u16| u32::from(u16::from_be_bytes(number.to_ne_bytes()));
     let (kind, flags, protocol) = (4, 6, 21);
     let (new, gone) = (pair(libc::RTM_NEWROUTE), pair(libc::RTM_DELROUTE));

@@ -2,16 +2,16 @@
 
 use caps::{CapSet, Capability, CapsHashSet};
 
-/// Something went wrong with capabilities.
+/// An error of capability functions.
 #[derive(Debug, thiserror::Error)]
 #[error("capabilities: {0}")]
 pub struct CapError(#[from] caps::errors::CapsError);
 
-/// Reduces the calling thread, which must be the only one, to `keep`; what it does not have it does not get. The
-/// ambient and the inheritable set are empty then: what it executes gets no capability from it.
+/// Reduces the capabilities of the calling thread, which must be the only one, to `keep`; it gains none. The ambient
+/// and the inheritable set become empty: programs it executes inherit no capability.
 ///
 /// # Errors
-/// When the kernel refuses.
+/// If the kernel refuses.
 pub fn reduce(keep: &[Capability]) -> Result<(), CapError> {
     let have = caps::read(None, CapSet::Permitted)?;
     let keep: CapsHashSet = keep.iter().copied().filter(|c| have.contains(c)).collect();
@@ -22,10 +22,11 @@ pub fn reduce(keep: &[Capability]) -> Result<(), CapError> {
     Ok(())
 }
 
-/// Sees to it that neither this thread nor what it executes can get others than `keep`. Without SETPCAP nothing is done.
+/// Ensures that neither this thread nor programs it executes can gain capabilities other than `keep`. Does nothing
+/// without SETPCAP.
 ///
 /// # Errors
-/// When the kernel refuses.
+/// If the kernel refuses.
 pub fn bound(keep: &[Capability]) -> Result<(), CapError> {
     if has(Capability::CAP_SETPCAP) {
         for one in caps::read(None, CapSet::Bounding)? {

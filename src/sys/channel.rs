@@ -1,4 +1,4 @@
-//! Pairs of connected sockets that carry whole messages and descriptors.
+//! Pairs of connected sockets that transfer whole messages and descriptors.
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
@@ -12,19 +12,19 @@ use nix::sys::socket::{
     socketpair, sockopt,
 };
 
-/// The most descriptors that go with one message.
+/// Largest number of descriptors sent with one message.
 pub const MOST_FDS: usize = 8;
 
 /// One end of a pair. Messages keep their boundaries and their order; sending and receiving never wait.
 #[derive(Debug)]
 pub struct Channel(OwnedFd);
 
-/// One message as it came in.
+/// A received message.
 #[derive(Debug)]
 pub struct Received {
     /// Octets of the message within the buffer.
     pub length: usize,
-    /// What came with it.
+    /// Its descriptors.
     pub fds: Vec<OwnedFd>,
 }
 
@@ -32,7 +32,7 @@ impl Channel {
     /// Two connected ends, both closed on exec.
     ///
     /// # Errors
-    /// When the process has no descriptor left.
+    /// If the process has no descriptor left.
     pub fn pair() -> io::Result<(Self, Self)> {
         let (a, b) = socketpair(
             AddressFamily::Unix,
@@ -46,19 +46,19 @@ impl Channel {
     /// The end that a process was started with, as its descriptor `number`. Closed on exec from now on.
     ///
     /// # Errors
-    /// `EBADF` or `InvalidInput` when that descriptor is not one, so the process was started by somebody else.
+    /// `EBADF` or `InvalidInput` if that descriptor is not a channel: the process was not started by the daemon.
     pub fn inherited(number: RawFd) -> io::Result<Self> {
-        // SAFETY: only asks; the descriptor need not be open.
+        // SAFETY: only queries; the descriptor need not be open.
         let fd = unsafe { BorrowedFd::borrow_raw(number) };
         if getsockopt(&fd, sockopt::SockType)? != SockType::SeqPacket {
             return Err(io::ErrorKind::InvalidInput.into());
         }
         fcntl(fd, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC))?;
-        // SAFETY: it is open, and was handed to this process by number: nothing else in it owns it.
+        // SAFETY: it is open, and was passed to this process by number: nothing else in it owns it.
         Ok(Self(unsafe { OwnedFd::from_raw_fd(number) }))
     }
 
-    /// Takes an end that was handed over. That it is one is found out at the first use.
+    /// Takes a received end. The first use shows whether it is one.
     #[must_use]
     pub const fn from_fd(fd: OwnedFd) -> Self {
         Self(fd)
@@ -73,7 +73,7 @@ impl Channel {
     /// A second handle on the same end.
     ///
     /// # Errors
-    /// When the process has no descriptor left.
+    /// If the process has no descriptor left.
     pub fn duplicate(&self) -> io::Result<Self> {
         self.0.try_clone().map(Self)
     }
@@ -81,8 +81,8 @@ impl Channel {
     /// Sends one message with the descriptors `fds`, at most [`MOST_FDS`].
     ///
     /// # Errors
-    /// `WouldBlock` when the peer has not read enough of what came before, `BrokenPipe` when it is gone,
-    /// `EMSGSIZE` when the message is longer than the queue.
+    /// `WouldBlock` if the peer has not read enough of the earlier messages, `BrokenPipe` if it is gone, `EMSGSIZE` if
+    /// the message is longer than the queue.
     pub fn send(&self, message: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<()> {
         let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
         let vector = [IoSlice::new(message)];
@@ -99,7 +99,7 @@ impl Channel {
             match sendmsg::<UnixAddr>(self.0.as_raw_fd(), &vector, control, flags, None) {
                 Ok(_) => return Ok(()),
                 Err(Errno::EINTR) => {}
-                // A peer that is gone is one thing, whichever way the kernel puts it.
+                // All errors that mean a closed peer are treated alike.
                 Err(Errno::ECONNRESET | Errno::ENOTCONN) => {
                     return Err(io::ErrorKind::BrokenPipe.into());
                 }
@@ -108,7 +108,7 @@ impl Channel {
         }
     }
 
-    /// Takes the next message into `buffer`; none when the peer is gone and everything it sent was taken.
+    /// Receives the next message into `buffer`; none if the peer is gone and everything it sent was received.
     ///
     /// # Errors
     /// `WouldBlock` when nothing is there; `InvalidData` when the message was longer than `buffer` or brought
@@ -153,7 +153,7 @@ impl Channel {
         Ok(Some(Received { length, fds }))
     }
 
-    /// Waits until something can be taken, or the peer is gone. False when `limit` passed before. For processes
+    /// Waits until a message can be received, or the peer is gone. False if `limit` passed before. For processes
     /// without a runtime.
     ///
     /// # Errors
@@ -177,12 +177,12 @@ impl Channel {
 /// Room for [`MOST_FDS`] descriptors behind their header.
 const CONTROL: usize = size_of::<libc::cmsghdr>() + MOST_FDS * size_of::<RawFd>();
 
-/// What comes beside a message, aligned as the kernel writes it.
+/// Control data of a message, aligned as the kernel writes it.
 #[repr(C, align(8))]
 struct Control([u8; CONTROL]);
 
-/// The descriptors that `recvmsg` put beside a message. All of them, even if there was no room for more: those that it
-/// did make are open and nobody else closes them.
+/// The descriptors that `recvmsg` received with a message. All of them, even if there was no room for more: those that
+/// it created are open and only closed here.
 fn descriptors(header: &libc::msghdr) -> Vec<OwnedFd> {
     let mut fds = Vec::new();
     // SAFETY: the kernel has filled in this header; the macros stay within its control buffer.
@@ -195,8 +195,8 @@ fn descriptors(header: &libc::msghdr) -> Vec<OwnedFd> {
             let count =
                 one.cmsg_len.saturating_sub(size_of::<libc::cmsghdr>()) / size_of::<RawFd>();
             for at in 0..count.min(MOST_FDS) {
-                // SAFETY: the kernel wrote `count` numbers there, all within the buffer, and just made these
-                // descriptors for us; nobody else owns them.
+                // SAFETY: the kernel wrote `count` numbers there, all within the buffer, and just created these
+                // descriptors for us; nothing else owns them.
                 fds.push(unsafe { OwnedFd::from_raw_fd(data.add(at).read_unaligned()) });
             }
         }
@@ -230,7 +230,7 @@ mod tests {
         assert_eq!((&buffer[..first.length], first.fds.len()), (&b"one"[..], 0));
         let second = b.receive(&mut buffer).unwrap().unwrap();
         assert_eq!(&buffer[..second.length], b"two");
-        // The pipe is open as long as the descriptor that travelled is.
+        // The pipe is open as long as the transferred descriptor is.
         drop(second);
         assert_eq!(reader.read(&mut [0; 1]).unwrap(), 0);
         drop(a);
@@ -267,7 +267,7 @@ mod tests {
             let received = b.receive(&mut buffer);
             assert_eq!(received.is_ok(), length <= 16 && count <= MOST_FDS, "{count}, {length}");
             drop(received);
-            // Without an end left to write to, reading ends at once.
+            // Without an open writing end, reading ends at once.
             let mut ready = [PollFd::new(reader.as_fd(), PollFlags::POLLIN)];
             assert_eq!(nix::poll::poll(&mut ready, PollTimeout::ZERO), Ok(1), "{count}, {length}");
             assert_eq!(reader.read(&mut [0; 1]).unwrap(), 0);

@@ -14,7 +14,7 @@ pub fn now() -> Instant {
                 .saturating_mul(1_000_000_000)
                 .saturating_add(u64::try_from(t.tv_nsec()).unwrap_or(0)),
         ),
-        // The kernel has this clock since 2.6; an answer has to be given anyhow.
+        // The kernel has this clock since 2.6; an answer is required nevertheless.
         Err(_) => Instant::ZERO,
     }
 }
@@ -30,7 +30,7 @@ pub fn wall() -> WallTime {
         .unwrap_or_default()
 }
 
-/// A time of day as the clocks of this place show it.
+/// A local time of day.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LocalTime {
     /// Year of our era.
@@ -56,7 +56,7 @@ const MONTHS: [&str; 12] =
     ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
 
 impl LocalTime {
-    /// What local clocks show at `time`; UTC if the time zone cannot be found out.
+    /// The local time at `time`; UTC if the time zone cannot be determined.
     #[must_use]
     pub fn at(time: WallTime) -> Self {
         let secs: libc::time_t = time.secs.try_into().unwrap_or(libc::time_t::MAX);

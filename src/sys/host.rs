@@ -18,22 +18,22 @@ use nix::unistd::{Gid, Group, Uid, User, getegid, geteuid, getgrouplist};
 use crate::base::{IfName, Prefix};
 use crate::config::{Account, FileInfo, FileKind, Files, Host, Interface, too_large};
 
-/// This machine. What it is asked is asked of the operating system once and kept.
+/// This machine. Each question to the operating system is asked once and its answer kept.
 #[derive(Debug, Default)]
 pub struct Machine {
     interfaces: OnceCell<BTreeMap<IfName, Interface>>,
-    /// User and group that programs run as unless something else is said; none: those of this process.
+    /// User and group that programs run as by default; none: those of this process.
     user: Option<(u32, u32)>,
 }
 
 impl Machine {
-    /// The machine as it is when it is first asked.
+    /// The current machine.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// The same, asked for a daemon that runs as this user and group.
+    /// The same, for a daemon that runs as this user and group.
     #[must_use]
     pub fn of_user(self, user: (u32, u32)) -> Self {
         Self { user: Some(user), ..self }
@@ -59,7 +59,7 @@ impl Files for Machine {
     }
 
     fn read(&self, path: &[u8], limit: usize) -> Result<Vec<u8>, String> {
-        // A pipe or a terminal must not hold up the opening.
+        // Opening a pipe or a terminal must not block.
         let file = fs::OpenOptions::new()
             .read(true)
             .custom_flags(libc::O_NONBLOCK)
@@ -67,7 +67,7 @@ impl Files for Machine {
             .map_err(|e| e.to_string())?;
         let found = file.metadata().map_err(|e| e.to_string())?;
         let made_up = nix::sys::statfs::fstatfs(&file).is_ok_and(|on| {
-            // Reading one may wait for ever (/proc/kmsg), change something, or never end.
+            // Reading one may block forever (/proc/kmsg), change something, or never end.
             matches!(
                 on.filesystem_type(),
                 nix::sys::statfs::PROC_SUPER_MAGIC
@@ -82,7 +82,7 @@ impl Files for Machine {
         if found.len() > limit as u64 {
             return Err(too_large(limit));
         }
-        // Room for the end, too: without it reading would double the room to find out that there is no more.
+        // One more octet, for the end: without it reading would double the buffer to find the end.
         let mut text = Vec::with_capacity(usize::try_from(found.len()).unwrap_or_default() + 64);
         // It may grow meanwhile.
         file.take(limit as u64 + 1).read_to_end(&mut text).map_err(|e| e.to_string())?;
@@ -288,7 +288,7 @@ mod tests {
         }
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("large");
-        // More than this machine has memory: it must not be read.
+        // Larger than the memory of this machine: it must not be read.
         fs::File::create(&path).unwrap().set_len(1 << 42).unwrap();
         let path = path.as_os_str().as_bytes();
         assert_eq!(machine.read(path, 1 << 20), Err(too_large(1 << 20)));

@@ -1,39 +1,35 @@
-//! Changes of files, as the kernel tells of them.
+//! Changes of files, as reported by the kernel.
 
-use core::time::Duration;
 use std::ffi::OsString;
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 
 use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
-
-use super::poll::Wake;
 
 /// A directory that is watched.
 pub use nix::sys::inotify::WatchDescriptor as Directory;
 
-/// Reads in a row before the caller has its turn.
+/// Number of reads before the caller gets its turn.
 const READS: usize = 64;
 
 /// Something happened.
 #[derive(Debug)]
 pub struct Change {
-    /// Where; not one that is watched: changes were lost.
+    /// The directory; if it is not a watched one, changes were lost.
     pub directory: Directory,
-    /// The file, none for the directory itself.
+    /// The file; none for the directory itself.
     pub name: Option<OsString>,
-    /// Only what is in the file changed, or who may read it.
+    /// Only the content or the permissions of the file changed.
     pub content: bool,
 }
 
-/// Directories that are watched.
+/// Watched directories.
 pub struct Changes(Inotify);
 
 impl Changes {
-    /// None yet.
+    /// Watches nothing yet.
     ///
     /// # Errors
     /// Those of `inotify_init1(2)`: too many of them, or no descriptor left.
@@ -41,11 +37,12 @@ impl Changes {
         Ok(Self(Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC)?))
     }
 
-    /// Watches a directory for names that come and go. `content`: also for files that were written. What a
-    /// directory was watched for before counts on.
+    /// Watches a directory for names that are added and removed. `content`: also for written files. Earlier watches of
+    /// the same directory are kept.
     ///
     /// # Errors
-    /// Those of `inotify_add_watch(2)`: it is not there, not a directory, not readable, or too many are watched.
+    /// Those of `inotify_add_watch(2)`: it does not exist, is not a directory, is not readable, or too many are
+    /// watched.
     pub fn watch(&self, directory: &Path, content: bool) -> io::Result<Directory> {
         let names = AddWatchFlags::IN_CREATE
             | AddWatchFlags::IN_DELETE
@@ -58,13 +55,13 @@ impl Changes {
         Ok(self.0.add_watch(directory, if content { names | more } else { names })?)
     }
 
-    /// Watches it no more.
+    /// Ends watching a directory.
     pub fn forget(&self, directory: Directory) {
-        // One that was deleted is forgotten already.
+        // A deleted one is forgotten already.
         let _ = self.0.rm_watch(directory);
     }
 
-    /// Takes what happened.
+    /// Returns the changes.
     pub fn take(&self) -> Vec<Change> {
         let mut all = Vec::new();
         for _ in 0..READS {
@@ -86,13 +83,8 @@ impl Changes {
     }
 }
 
-/// Waits until something changes, or somebody calls, or time is up.
-pub fn wait(changes: Option<&Changes>, wake: &Wake, limit: Duration) {
-    let mut all = vec![PollFd::new(wake.as_fd(), PollFlags::POLLIN)];
-    all.extend(changes.map(|changes| PollFd::new(changes.0.as_fd(), PollFlags::POLLIN)));
-    // Not a moment too early: a limit of less than a millisecond is one.
-    let limit = limit.as_millis().saturating_add(1);
-    let limit = PollTimeout::try_from(limit).unwrap_or(PollTimeout::MAX);
-    // Being interrupted is as good as time that is up: the caller looks at its clock.
-    let _ = poll(&mut all, limit);
+impl AsFd for Changes {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
 }

@@ -5,38 +5,38 @@ use landlock::{
     RulesetAttr, RulesetCreatedAttr, RulesetError, RulesetStatus, Scope,
 };
 
-/// What can be reached.
+/// What a process can reach.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reach {
-    /// Files and directories that can be read, with all below them. Nothing can be made, removed or executed.
+    /// Files and directories that can be read, with everything below them. Nothing can be created, removed or executed.
     pub reads: &'static [&'static str],
-    /// Directories in which files that are there can be written, and nothing else.
+    /// Directories in which existing files can be written, and nothing else.
     pub writes: &'static [&'static str],
     /// TCP connections can be made.
     pub tcp: bool,
 }
 
-/// The newest form that is known here; of what the kernel does not know the rest is used.
+/// The newest supported version; features that the kernel lacks are left out.
 const NEWEST: ABI = ABI::V6;
 
-/// Confines the calling thread, and all that it starts later. False when the kernel cannot do so. Descriptors that are
-/// open go on to work.
+/// Confines the calling thread, and everything that it starts later. False if the kernel does not support it. Open
+/// descriptors continue to work.
 ///
 /// # Errors
-/// When the kernel refuses.
+/// If the kernel refuses.
 pub fn confine(reach: &Reach) -> Result<bool, RulesetError> {
     let mut rules = Ruleset::default()
         .set_compatibility(CompatLevel::BestEffort)
         .handle_access(AccessFs::from_all(NEWEST))?
         .handle_access(AccessNet::BindTcp)?
-        // No signals to processes outside, no sockets of theirs in the abstract name space.
+        // No signals to processes outside, and no connections to their abstract sockets.
         .scope(Scope::from_all(NEWEST))?;
     if !reach.tcp {
         rules = rules.handle_access(AccessNet::ConnectTcp)?;
     }
     let mut rules = rules.create()?;
     for path in reach.reads {
-        // What is not there need not be read.
+        // A missing path needs no rule.
         if let Ok(fd) = PathFd::new(path) {
             let reading = if std::path::Path::new(path).is_dir() {
                 AccessFs::ReadFile | AccessFs::ReadDir
@@ -48,7 +48,8 @@ pub fn confine(reach: &Reach) -> Result<bool, RulesetError> {
     }
     for path in reach.writes {
         let Ok(fd) = PathFd::new(path) else { continue };
-        // Held open for good: a rule is about the very directory, and procfs makes a new one of what nobody holds.
+        // Kept open permanently: a rule applies to this inode, and procfs creates a new one for a path that is not held
+        // open.
         if let Ok(held) = std::fs::File::open(path) {
             core::mem::forget(held);
         }
@@ -73,7 +74,7 @@ mod tests {
             if !confine(&Reach { reads: &["/etc"], writes, tcp: false }).unwrap() {
                 return;
             }
-            // What is there can be written, and neither cut nor made.
+            // An existing file can be written, but neither truncated nor created.
             let own = format!("/proc/self/task/{}/comm", gettid());
             let write = |path: &str| {
                 let mut file = std::fs::OpenOptions::new().write(true).open(path)?;

@@ -1,4 +1,4 @@
-//! Memory that travels between processes and cannot change on its way.
+//! Memory that is passed between processes and cannot be changed.
 
 use std::ffi::CStr;
 use std::fs::File;
@@ -10,21 +10,21 @@ use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::stat::fstat;
 
-/// What nobody may do to it any more.
+/// The operations that are sealed.
 const SEALS: SealFlag = SealFlag::F_SEAL_SEAL
     .union(SealFlag::F_SEAL_SHRINK)
     .union(SealFlag::F_SEAL_GROW)
     .union(SealFlag::F_SEAL_WRITE);
 
-/// Memory with these contents, sealed.
+/// Creates sealed memory with these contents.
 ///
 /// # Errors
-/// When the process has no descriptor or the machine no memory left.
+/// If the process has no descriptor or the machine no memory left.
 pub fn seal(name: &CStr, contents: &[u8]) -> io::Result<OwnedFd> {
     seal_with(name, |file| file.write_all(contents))
 }
 
-/// The same with contents that are written by `fill`, so that they need not be in memory twice.
+/// The same with contents written by `fill`, so that they are not in memory twice.
 ///
 /// # Errors
 /// As [`seal`], and those of `fill`.
@@ -39,10 +39,10 @@ pub fn seal_with(
     Ok(file.into())
 }
 
-/// The contents of memory made by [`seal`].
+/// The contents of memory created by [`seal`].
 ///
 /// # Errors
-/// `InvalidData` when it is not sealed or longer than `limit`.
+/// `InvalidData` if it is not sealed or longer than `limit` octets.
 pub fn read(fd: OwnedFd, limit: usize) -> io::Result<Vec<u8>> {
     let seals = fcntl(fd.as_fd(), FcntlArg::F_GET_SEALS)?;
     if !SealFlag::from_bits_truncate(seals).contains(SEALS) {

@@ -1,8 +1,7 @@
-//! The operating system, as thin safe wrappers. The only place of this crate with `unsafe`, each block with the
-//! reason why it is sound.
+//! The operating system, as thin safe wrappers. The only part of this crate with `unsafe`, each block with the reason
+//! why it is sound.
 //!
-//! Nothing here decides anything: which packet to send, whom to run and what an error means is the business of
-//! the callers.
+//! Nothing here takes decisions: which packet to send, what to run and what an error means is left to the callers.
 #![allow(
     unsafe_code,
     clippy::disallowed_methods,
@@ -32,14 +31,15 @@ pub mod spawn;
 pub mod tap;
 #[cfg(test)]
 pub(crate) mod testing;
+pub mod udp;
 
-/// The size of a structure as the socket calls want it.
+/// The size of a structure in the type of the socket calls.
 fn size<T>() -> libc::socklen_t {
     // No structure of the kernel's comes near the limit.
     libc::socklen_t::try_from(size_of::<T>()).unwrap_or(libc::socklen_t::MAX)
 }
 
-/// An address family as it stands in a socket address.
+/// An address family in the type of socket addresses.
 fn family(number: libc::c_int) -> libc::sa_family_t {
     libc::sa_family_t::try_from(number).unwrap_or(0)
 }

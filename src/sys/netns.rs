@@ -1,4 +1,5 @@
-//! Network namespaces of this process's own, and the user namespace in which an ordinary user may make them.
+//! Network namespaces, named ones and those created by this process, and the user namespace in which an ordinary user may
+//! create them.
 
 use std::fs::{self, File};
 use std::io;
@@ -12,15 +13,15 @@ use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::Signal;
 use nix::unistd::{getegid, geteuid, getpid, getppid};
 
-/// A network namespace. It ends when nobody is in it and this is dropped.
+/// A network namespace. It ends when no process is in it and this is dropped.
 #[derive(Debug)]
 pub struct NetNs(OwnedFd);
 
 impl NetNs {
-    /// Makes a new one; the calling thread stays where it is.
+    /// Creates one; the calling thread stays in its own.
     ///
     /// # Errors
-    /// `EPERM` without the right to (see [`become_root`]), `ENOSPC` when the system's limit is reached.
+    /// `EPERM` without permission (see [`become_root`]), `ENOSPC` if the system's limit is reached.
     pub fn create() -> io::Result<Self> {
         let before = Self::current()?;
         unshare(CloneFlags::CLONE_NEWNET)?;
@@ -29,7 +30,7 @@ impl NetNs {
         made
     }
 
-    /// That of the calling thread.
+    /// The namespace of the calling thread.
     ///
     /// # Errors
     /// Those of opening a file of /proc.
@@ -37,10 +38,29 @@ impl NetNs {
         Ok(Self(File::open("/proc/thread-self/ns/net")?.into()))
     }
 
-    /// Runs `job` in the namespace: sockets it opens and processes it starts belong there.
+    /// The one of this name, as `ip netns` makes them.
     ///
     /// # Errors
-    /// Those of `setns(2)`. When the way back fails the thread stays inside.
+    /// `NotFound` when there is none.
+    pub fn named(name: &str) -> io::Result<Self> {
+        // Where iproute2 keeps them, and where older systems do.
+        let open = |folder: &str| File::open(std::path::Path::new(folder).join(name));
+        Ok(Self(open("/run/netns").or_else(|_| open("/var/run/netns"))?.into()))
+    }
+
+    /// Moves the calling thread, which is to be the only one of its process, into the namespace for good: what the
+    /// process opens and starts from now on belongs there.
+    ///
+    /// # Errors
+    /// `EINVAL` for a file that is no namespace, `EPERM` without the capability SYS_ADMIN.
+    pub fn enter(&self) -> io::Result<()> {
+        Ok(setns(self, CloneFlags::CLONE_NEWNET)?)
+    }
+
+    /// Runs `job` in the namespace: sockets it opens and processes it starts belong to it.
+    ///
+    /// # Errors
+    /// Those of `setns(2)`. If returning fails, the thread stays inside.
     pub fn inside<T>(&self, job: impl FnOnce() -> T) -> io::Result<T> {
         let before = Self::current()?;
         setns(self, CloneFlags::CLONE_NEWNET)?;
@@ -66,27 +86,28 @@ impl AsRawFd for NetNs {
 /// the process is root already. It must have one thread.
 ///
 /// # Errors
-/// `EPERM`, `ENOSPC` or `EACCES` where the system does not let ordinary users do this.
+/// `EPERM`, `ENOSPC` or `EACCES` if the system does not permit this to ordinary users.
 pub fn become_root() -> io::Result<()> {
     let (user, group) = (geteuid(), getegid());
     if user.is_root() {
         return Ok(());
     }
-    // Without the second one there would be no way back from a namespace to the first, which belongs to others.
+    // Without the second one it would be impossible to return from a namespace to the original one, which belongs to
+    // another user namespace.
     unshare(CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNET)?;
     fs::write("/proc/self/setgroups", "deny")?;
     fs::write("/proc/self/uid_map", format!("0 {user} 1"))?;
     fs::write("/proc/self/gid_map", format!("0 {group} 1"))
 }
 
-/// Makes a process that is started by the calling thread end with that thread: the kernel kills it then.
+/// Makes the kernel kill a process started by the calling thread when that thread ends.
 pub fn end_with_us(command: &mut Command) {
     let parent = getpid();
     // SAFETY: the closure only makes system calls and allocates nothing.
     unsafe {
         command.pre_exec(move || {
             set_pdeathsig(Signal::SIGKILL)?;
-            // The parent may have ended before it was asked for.
+            // The parent may have ended before this request.
             if getppid() == parent {
                 Ok(())
             } else {
@@ -96,7 +117,7 @@ pub fn end_with_us(command: &mut Command) {
     }
 }
 
-/// Gives this process and its children a /run of their own, empty and gone with the last of them. The process must
+/// Gives this process and its children a private, empty /run, which disappears with the last of them. The process must
 /// have one thread.
 ///
 /// # Errors

@@ -1,4 +1,4 @@
-//! Ethernet frames, sent from an `AF_PACKET` socket, and hearing by one.
+//! Ethernet frames, sent and received by an `AF_PACKET` socket.
 
 use std::io;
 use std::os::fd::AsRawFd;
@@ -8,7 +8,7 @@ use socket2::{Domain, Socket, Type};
 use super::bpf;
 use crate::base::IfIndex;
 
-/// Has a packet socket hear what comes in on one interface, of one type of payload (host order).
+/// Makes a packet socket receive frames of one interface with one type of payload (host order).
 pub(super) fn bind(socket: &Socket, interface: IfIndex, kind: u16) -> io::Result<()> {
     // SAFETY: sockaddr_ll is plain numbers, for which zero bits are valid.
     let mut to: libc::sockaddr_ll = unsafe { core::mem::zeroed() };
@@ -22,7 +22,7 @@ pub(super) fn bind(socket: &Socket, interface: IfIndex, kind: u16) -> io::Result
     if answer < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
-/// Sends frames on any interface. Receives nothing.
+/// A socket that sends frames on any interface and receives nothing.
 pub struct FrameSocket(Socket);
 
 impl FrameSocket {
@@ -31,7 +31,7 @@ impl FrameSocket {
     /// # Errors
     /// `EPERM` without the capability NET_RAW.
     pub fn open() -> io::Result<Self> {
-        // Protocol 0 means that the kernel hands over no packet at all.
+        // Protocol 0 means that the kernel delivers no packet at all.
         let socket = Socket::new(Domain::PACKET, Type::RAW.nonblocking().cloexec(), None)?;
         bpf::drop_all(&socket)?;
         Ok(Self(socket))
@@ -40,9 +40,9 @@ impl FrameSocket {
     /// Sends one frame, Ethernet header included.
     ///
     /// # Errors
-    /// Those of `sendto(2)`: `ENETDOWN`, `ENXIO` when the interface is gone, `ENOBUFS` when its queue is full.
+    /// Those of `sendto(2)`: `ENETDOWN`, `ENXIO` if the interface is gone, `ENOBUFS` if its queue is full.
     pub fn send(&self, interface: IfIndex, frame: &[u8]) -> io::Result<()> {
-        // The type of the payload, at its place in the Ethernet header, in network order as the address wants it.
+        // The type of the payload, from the Ethernet header, in network order as required in the address.
         let kind = match frame {
             [_, _, _, _, _, _, _, _, _, _, _, _, high, low, ..] => {
                 u16::from_ne_bytes([*high, *low])

@@ -1,9 +1,11 @@
-//! What an event loop without a runtime waits on: epoll, a timer with absolute deadlines, wake-ups.
+//! The parts of an event loop without a runtime: epoll, a timer with absolute deadlines, wake-ups.
 
+use core::time::Duration;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
 use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::epoll::{self, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::time::TimeSpec;
@@ -23,7 +25,7 @@ pub struct Ready {
 impl Ready {
     const ROOM: usize = 16;
 
-    /// None yet.
+    /// Nothing is ready.
     #[must_use]
     pub fn new() -> Self {
         Self { events: [EpollEvent::empty(); Self::ROOM], count: 0 }
@@ -45,7 +47,7 @@ impl Epoll {
     /// An empty set.
     ///
     /// # Errors
-    /// When the process has no descriptor left.
+    /// If the process has no descriptor left.
     pub fn new() -> io::Result<Self> {
         Ok(Self(epoll::Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?))
     }
@@ -66,7 +68,7 @@ impl Epoll {
         Ok(self.0.delete(fd)?)
     }
 
-    /// Waits until something is ready. Being interrupted by a signal counts as nothing ready.
+    /// Waits until something is ready. An interruption by a signal counts as nothing ready.
     ///
     /// # Errors
     /// Those of `epoll_wait(2)`.
@@ -80,7 +82,7 @@ impl Epoll {
     }
 }
 
-/// A timer that is set to a point in time, so that being served late once does not shift what follows.
+/// A timer that is set to a point in time, so that one late expiration does not shift the following ones.
 pub struct Timer {
     fd: timerfd::TimerFd,
     set: Option<Instant>,
@@ -90,7 +92,7 @@ impl Timer {
     /// A timer that is not set.
     ///
     /// # Errors
-    /// When the process has no descriptor left.
+    /// If the process has no descriptor left.
     pub fn new() -> io::Result<Self> {
         Ok(Self {
             fd: timerfd::TimerFd::new(
@@ -101,8 +103,8 @@ impl Timer {
         })
     }
 
-    /// Makes the descriptor ready from `at` on; `None` never. A point that has passed makes it ready at once.
-    /// Calling this again with the same point costs nothing, unless [`Self::clear`] came between.
+    /// Makes the descriptor ready from `at` on; `None`: never. A past point makes it ready at once. Calling this again
+    /// with the same point costs nothing, unless [`Self::clear`] was called in between.
     ///
     /// # Errors
     /// Those of `timerfd_settime(2)`.
@@ -111,7 +113,7 @@ impl Timer {
             return Ok(());
         }
         match at {
-            // All zero would switch the timer off.
+            // All zero would disable the timer.
             Some(at) => {
                 let nanos = at.as_nanos().max(1);
                 let time = TimeSpec::new(
@@ -129,7 +131,7 @@ impl Timer {
     /// Makes the descriptor not ready; the timer is no longer set.
     pub fn clear(&mut self) {
         self.set = None;
-        // Never blocks; no expiration is an answer like any other.
+        // Never blocks; it does not matter whether it has expired.
         let _ = self.fd.wait();
     }
 }
@@ -140,14 +142,25 @@ impl AsFd for Timer {
     }
 }
 
+/// Waits until one of these has input, or the time is up.
+pub fn wait<'a>(all: impl IntoIterator<Item = BorrowedFd<'a>>, limit: Duration) {
+    let mut all: Vec<PollFd<'_>> =
+        all.into_iter().map(|fd| PollFd::new(fd, PollFlags::POLLIN)).collect();
+    // Not a moment too early: a limit of less than a millisecond is one.
+    let limit = limit.as_millis().saturating_add(1);
+    let limit = PollTimeout::try_from(limit).unwrap_or(PollTimeout::MAX);
+    // Being interrupted is as good as time that is up: the caller looks at its clock.
+    let _ = poll(&mut all, limit);
+}
+
 /// A wake-up call between threads.
 pub struct Wake(EventFd);
 
 impl Wake {
-    /// Nobody called yet.
+    /// Creates a wake-up call that is not ready.
     ///
     /// # Errors
-    /// When the process has no descriptor left.
+    /// If the process has no descriptor left.
     pub fn new() -> io::Result<Self> {
         Ok(Self(EventFd::from_value_and_flags(0, EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?))
     }
@@ -163,7 +176,7 @@ impl Wake {
         let _ = self.0.read();
     }
 
-    /// Makes the descriptor not ready; whether it was.
+    /// Makes the descriptor not ready; returns whether it was ready.
     #[must_use]
     pub fn take(&self) -> bool {
         self.0.read().is_ok()
@@ -195,7 +208,7 @@ mod tests {
         epoll.wait(&mut ready).unwrap();
         assert!(clock::now() >= at);
         assert_eq!(ready.keys().collect::<Vec<_>>(), [7]);
-        // A past point is ready at once, also when it is the one that just fired.
+        // A past point is ready at once, even if it is the one that just fired.
         timer.clear();
         timer.set(Some(at)).unwrap();
         epoll.wait(&mut ready).unwrap();

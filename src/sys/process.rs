@@ -31,20 +31,20 @@ impl core::fmt::Display for Exit {
     }
 }
 
-/// Children that somebody here waits for, by number.
+/// Children that this process waits for, by process id.
 static HELD: Mutex<BTreeSet<i32>> = Mutex::new(BTreeSet::new());
 
 fn held() -> MutexGuard<'static, BTreeSet<i32>> {
     HELD.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Reaps children that have ended and that nobody here waits for: processes whose parent ended are given to the first
-/// process of a container, which this one may be. Gives how many there were. To be called again soon when one that is
-/// waited for is in the way of others.
+/// Reaps ended children that this process does not wait for: processes whose parent ended are adopted by the first
+/// process of a container, which this one may be. Returns their number. To be called again soon, because a child that
+/// is waited for may hide others.
 pub fn reap_orphans() -> usize {
     let mut count = 0;
     loop {
-        // Only looks: the status of one that is waited for must stay.
+        // Only peeks: the status of a child that is waited for must stay.
         let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
         let Some(pid) = waitid(Id::All, flags).ok().and_then(|status| status.pid()) else {
             return count;
@@ -76,7 +76,7 @@ pub struct Process {
 }
 
 impl Process {
-    /// Takes hold of the child `pid`, which this process has not waited for.
+    /// Opens the child `pid`, which this process has not waited for.
     ///
     /// # Errors
     /// When the process has no descriptor left.
@@ -87,19 +87,19 @@ impl Process {
         Ok(process)
     }
 
-    /// Its number.
+    /// Its process id.
     #[must_use]
     pub const fn pid(&self) -> i32 {
         self.pid.as_raw()
     }
 
-    /// Sends it a signal. One that has ended already does not mind.
+    /// Sends it a signal. Has no effect if it has ended.
     pub fn signal(&self, signal: Signal) {
         let _ = send_signal(self.fd.as_fd(), signal, 0);
     }
 
-    /// Sends a signal to the process group it leads, also when it has ended and others of its group have not.
-    /// Call this only before [`Self::ended`] has answered: until then its number is not given to anybody else.
+    /// Sends a signal to the process group it leads, even if it has ended and others of its group have not. Call this
+    /// only before [`Self::ended`] has returned: until then its process id is not reused.
     pub fn signal_group(&self, signal: Signal) {
         let _ = killpg(self.pid, signal);
     }
@@ -118,7 +118,7 @@ impl Process {
     /// Waits until it has ended, without taking note of it: it stays a zombie and keeps its number.
     ///
     /// # Errors
-    /// When the runtime is shutting down.
+    /// If the runtime is shutting down.
     pub async fn ending(&self) -> io::Result<()> {
         self.fd.read(has_ended).await
     }
@@ -134,7 +134,7 @@ impl Process {
     /// Waits until it has ended and reaps it.
     ///
     /// # Errors
-    /// `ECHILD` when it has been reaped before.
+    /// `ECHILD` if it has been reaped before.
     pub async fn ended(&self) -> io::Result<Exit> {
         self.fd.read(reap).await
     }
@@ -146,20 +146,20 @@ impl Drop for Process {
     }
 }
 
-/// A process that is no child of this one, held by a descriptor that came from its parent.
+/// A process that is not a child of this one, held by a descriptor received from its parent.
 pub struct Stranger(Async<OwnedFd>);
 
 impl Stranger {
-    /// Takes hold of it.
+    /// Takes its descriptor.
     ///
     /// # Errors
-    /// Those of `epoll_ctl(2)`, for a descriptor of another kind too.
+    /// Those of `epoll_ctl(2)`, also for a descriptor of another kind.
     pub fn hold(fd: OwnedFd) -> io::Result<Self> {
         Async::read_only(fd).map(Self)
     }
 
-    /// The same for a program of a user that another process of this daemon started. What somebody made up is refused:
-    /// such a program leads a process group of its own, in the session of the daemon, and is no process of the daemon.
+    /// The same for a user's program that another process of this daemon started. A forged descriptor is refused: such
+    /// a program leads its own process group in the daemon's session, and is not a process of the daemon.
     ///
     /// # Errors
     /// `EPERM` for another process.
@@ -167,9 +167,9 @@ impl Stranger {
         let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", fd.as_raw_fd()))?;
         let pid = info.lines().find_map(|line| line.strip_prefix("Pid:")?.trim().parse().ok());
         match pid.map(Pid::from_raw) {
-            // It has ended.
+            // The process has ended.
             Some(pid) if pid.as_raw() < 0 => {}
-            // This is no process, or one that this one cannot see.
+            // This is not a process, or one that this process cannot see.
             None => return Err(Errno::EINVAL.into()),
             Some(pid) if pid.as_raw() == 0 => return Err(Errno::EPERM.into()),
             Some(pid) => {
@@ -197,7 +197,7 @@ impl Stranger {
     }
 }
 
-/// The group that the process leads, not just the process.
+/// Signals the group that the process leads, not just the process.
 const PIDFD_SIGNAL_PROCESS_GROUP: libc::c_uint = 4;
 
 fn send_signal(process: BorrowedFd<'_>, signal: Signal, flags: libc::c_uint) -> nix::Result<()> {
@@ -232,12 +232,13 @@ fn reap(fd: &OwnedFd) -> io::Result<Exit> {
     }
 }
 
-/// Names the calling thread, as `ps` and `top` show it; 15 octets count. The first thread's is the process's.
+/// Sets the name of the calling thread for `ps` and `top`; at most 15 octets. That of the first thread is the
+/// process's.
 pub fn set_name(name: &CStr) {
     let _ = nix::sys::prctl::set_name(name);
 }
 
-/// From now on programs executed here cannot gain privileges.
+/// Programs executed from now on cannot gain privileges.
 ///
 /// # Errors
 /// Those of `prctl(2)`.
@@ -245,21 +246,21 @@ pub fn no_new_privileges() -> io::Result<()> {
     Ok(nix::sys::prctl::set_no_new_privs()?)
 }
 
-/// Lets no signal run its handler on the calling thread.
+/// Blocks all signals on the calling thread.
 pub fn block_signals() {
     let _ = pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::all()), None);
 }
 
-/// Lets all signals arrive at the calling thread, whatever the process that started this one left blocked.
+/// Unblocks all signals on the calling thread, including those blocked by the parent process.
 pub fn unblock_signals() {
     let _ = pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None);
 }
 
-/// Becomes another user for good; to be called while there is one thread. Permitted capabilities stay permitted, but
-/// none is effective any more. The signal that tells of the parent's end is asked for again: the kernel forgets it here.
+/// Permanently becomes another user; to be called while there is one thread. Permitted capabilities stay permitted, but
+/// none remains effective. The parent-death signal is requested again, because the kernel clears it here.
 ///
 /// # Errors
-/// `EPERM` without SETUID and SETGID, `ESRCH` when the parent has ended meanwhile.
+/// `EPERM` without SETUID and SETGID, `ESRCH` if the parent has ended meanwhile.
 pub fn become_user(uid: u32, gid: u32) -> io::Result<()> {
     use nix::unistd::{Gid, Uid, getppid, setgroups, setresgid, setresuid};
     let parent = getppid();
@@ -273,7 +274,7 @@ pub fn become_user(uid: u32, gid: u32) -> io::Result<()> {
     if getppid() == parent { Ok(()) } else { Err(Errno::ESRCH.into()) }
 }
 
-/// Other processes of the same user cannot look into this one, and it leaves no core file.
+/// Prevents other processes of the same user from inspecting this one, and core files.
 pub fn hide() {
     let _ = nix::sys::prctl::set_dumpable(false);
 }
@@ -284,8 +285,7 @@ pub fn own_user() -> (u32, u32) {
     (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw())
 }
 
-/// A second handle on a descriptor of another process that may be looked into. For tests, which play a process that has
-/// been taken over.
+/// A second handle on a descriptor of another process that may be inspected. For tests that play a compromised process.
 ///
 /// # Errors
 /// Those of `pidfd_open(2)` and `pidfd_getfd(2)`.
@@ -312,28 +312,28 @@ fn made(answer: libc::c_long) -> io::Result<OwnedFd> {
     if fd < 0 {
         return Err(io::Error::last_os_error());
     }
-    // SAFETY: just made for this process, nobody else owns it.
+    // SAFETY: just created for this process, nothing else owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// Ends this process silently when it writes to a pipe that nobody reads, as filters do.
+/// Makes writing to a closed pipe end this process silently, as in filters.
 pub fn end_at_broken_pipe() {
     // SAFETY: the default disposition runs no code of ours.
     let _ = unsafe { nix::sys::signal::signal(Signal::SIGPIPE, SigHandler::SigDfl) };
 }
 
-/// Sets the mask of permissions that new files do not get.
+/// Sets the umask.
 pub fn umask(mask: u32) {
     let _ = nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(mask & 0o777));
 }
 
-/// Number of this process.
+/// The process id of this process.
 #[must_use]
 pub fn own_pid() -> i32 {
     nix::unistd::getpid().as_raw()
 }
 
-/// Whether this process may do everything because of its user.
+/// Whether this process runs as root.
 #[must_use]
 pub fn is_root() -> bool {
     nix::unistd::geteuid().is_root()
@@ -341,22 +341,22 @@ pub fn is_root() -> bool {
 
 /// The two sides of [`split`].
 pub enum Split {
-    /// The process that was called.
+    /// The original process, with the id of the new one.
     Parent(i32),
-    /// The new one.
+    /// The new process.
     Child,
 }
 
-/// Forks, with one thread only: the child goes on where the parent was.
+/// Forks; requires a single thread. The child continues where the parent was.
 ///
 /// # Errors
-/// `EBUSY` when there is another thread; those of `fork(2)`.
+/// `EBUSY` if there is another thread; those of `fork(2)`.
 pub fn split() -> io::Result<Split> {
     let threads = std::fs::read_dir("/proc/self/task").map_or(1, Iterator::count);
     if threads > 1 {
         return Err(io::ErrorKind::ResourceBusy.into());
     }
-    // SAFETY: there is one thread, so no lock is held by one that would not exist in the child.
+    // SAFETY: there is one thread, so no lock is held by a thread that would not exist in the child.
     match unsafe { nix::unistd::fork() }? {
         ForkResult::Parent { child } => Ok(Split::Parent(child.as_raw())),
         ForkResult::Child => Ok(Split::Child),
@@ -366,7 +366,7 @@ pub fn split() -> io::Result<Split> {
 /// Leaves the terminal: a new session, the root directory, standard descriptors to `/dev/null`.
 ///
 /// # Errors
-/// When `/dev/null` cannot be opened.
+/// If `/dev/null` cannot be opened.
 pub fn leave_terminal() -> io::Result<()> {
     // Fails only for a leader of a group, which the child of a fork is not.
     let _ = nix::unistd::setsid();
@@ -378,7 +378,7 @@ pub fn leave_terminal() -> io::Result<()> {
     Ok(())
 }
 
-/// Whether writing to `fd` would not wait, for pipes and terminals. `limit` in milliseconds.
+/// Whether `fd`, a pipe or a terminal, becomes writable within `limit` milliseconds.
 #[must_use]
 pub fn writable_within(fd: impl AsFd, limit: u16) -> bool {
     let mut fds = [nix::poll::PollFd::new(fd.as_fd(), nix::poll::PollFlags::POLLOUT)];

@@ -10,52 +10,52 @@ use socket2::{Domain, InterfaceIndexOrAddress, Protocol, Socket, Type};
 use super::bpf;
 use crate::base::{Family, IfIndex, WallTime};
 
-/// VRRP among the IP protocols (RFC 9568 5.1.1.4).
+/// IP protocol number of VRRP (RFC 9568 5.1.1.4).
 const VRRP: i32 = 112;
-/// The IP authentication header among them.
+/// IP protocol number of the authentication header.
 const AH: i32 = 51;
-/// The longest advert: an IPv4 header with options, 8 octets, 255 IPv6 addresses. What is longer is cut here
-/// and refused by whoever compares it with its header.
+/// The longest advert: an IPv4 header with options, 8 octets, 255 IPv6 addresses. Longer packets are truncated here and
+/// refused by comparison with their header.
 const LONGEST: u32 = 60 + 8 + 255 * 16;
-/// Octets of an IPv6 header.
+/// Length of an IPv6 header in octets.
 const IPV6_HEADER: u32 = 40;
-/// Packets taken with one call.
+/// Packets received with one call.
 const BATCH: u32 = 32;
-/// Room for control messages: packet information, hop limit and time, with much to spare.
+/// Buffer size for control messages: more than packet information, hop limit and time need.
 const CONTROL: usize = 128;
-/// Size of the receive queue. A process that was stalled must find what it missed: some 5,000 adverts.
+/// Size of the receive queue in octets. A process that was stalled must find what it missed: some 5,000 adverts.
 const QUEUE: usize = 4 << 20;
 
-/// Where a packet came from and where it was sent to.
+/// Origin and destination of a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct From {
-    /// The interface it came in on.
+    /// The receiving interface.
     pub interface: IfIndex,
     pub source: IpAddr,
     pub destination: IpAddr,
     /// IPv6: its hop limit. IPv4: 0; the packet is delivered with its header.
     pub hop_limit: u8,
-    /// When the kernel took it in, by the clock that [`clock::wall`](super::clock::wall) reads; none when the
-    /// kernel does not say.
+    /// When the kernel received it, by the clock of [`clock::wall`](super::clock::wall); none if the kernel does not
+    /// report it.
     pub at: Option<WallTime>,
 }
 
-/// A receiving socket of one family. It hears the groups it joined, each on the interface it was joined on, and
-/// what is sent to this host alone when it was asked to.
+/// A receiving socket of one family. It receives the groups it joined, each on the interface it was joined on, and
+/// packets to this host's addresses if requested.
 pub struct Receiver {
     socket: Socket,
     origin: Origin,
 }
 
-/// Reads where a packet came from.
+/// Determines the origin of a packet.
 type Origin = fn(&libc::msghdr, &[u8]) -> Option<From>;
 
 impl Receiver {
-    /// Opens a socket that hears no group yet. `unicast`: whether it hears what is sent to an address of this host;
-    /// the kernel hands that to every socket that does.
+    /// Opens a socket without memberships. `unicast`: whether it receives packets to addresses of this host; the kernel
+    /// delivers these to every such socket.
     ///
     /// # Errors
-    /// `EPERM` without the capability NET_RAW; `EAFNOSUPPORT` where the kernel lacks the family.
+    /// `EPERM` without the capability NET_RAW; `EAFNOSUPPORT` if the kernel lacks the family.
     pub fn open(family: Family, unicast: bool) -> io::Result<Self> {
         Self::of(family, VRRP, unicast)
     }
@@ -63,7 +63,7 @@ impl Receiver {
     /// As [`Receiver::open`], for IPv4 packets with an authentication header.
     ///
     /// # Errors
-    /// As there.
+    /// As [`Receiver::open`].
     pub fn open_ah(unicast: bool) -> io::Result<Self> {
         Self::of(Family::V4, AH, unicast)
     }
@@ -82,9 +82,9 @@ impl Receiver {
                 socket.set_recv_hoplimit_v6(true)?;
             }
         }
-        // Without it nothing is known of the time a packet waited, see `From::at`.
+        // Without it the waiting time of a packet is unknown, see `From::at`.
         let _ = setsockopt(&socket, sockopt::ReceiveTimestampns, &true);
-        // Needs NET_ADMIN; with less, the kernel's own limit holds.
+        // Needs NET_ADMIN; without it the kernel's default limit applies.
         let _ = setsockopt(&socket, sockopt::RcvBufForce, &QUEUE);
         if unicast {
             bpf::cut_at(&socket, LONGEST)?;
@@ -98,12 +98,12 @@ impl Receiver {
         Ok(Self { socket, origin })
     }
 
-    /// Opens a socket that hears the adverts to multicast groups that come in on one interface, without being a member of
-    /// a group: nothing is sent to the segment for that. Packets are given from the IP header on, for IPv6 too; they have
-    /// passed none of the kernel's checks, and no packet filter.
+    /// Opens a socket that receives adverts to multicast groups on one interface without being a member of a group: no
+    /// membership report is sent. Packets begin with the IP header, for IPv6 too; they have passed neither the kernel's
+    /// checks nor a packet filter.
     ///
     /// # Errors
-    /// `EPERM` without the capability NET_RAW, `ENODEV` when there is no such interface.
+    /// `EPERM` without the capability NET_RAW, `ENODEV` if there is no such interface.
     pub fn overhear(family: Family, interface: IfIndex) -> io::Result<Self> {
         let socket = Socket::new(Domain::PACKET, Type::DGRAM.nonblocking().cloexec(), None)?;
         let _ = setsockopt(&socket, sockopt::ReceiveTimestampns, &true);
@@ -121,11 +121,23 @@ impl Receiver {
         Ok(Self { socket, origin })
     }
 
-    /// Hears `group` on `interface` from now on.
+    /// The length of its queue, as the kernel counts it.
+    #[cfg(test)]
+    pub fn queue(&self) -> usize {
+        nix::sys::socket::getsockopt(&self.socket, sockopt::RcvBuf).unwrap_or_default()
+    }
+
+    /// Sets the length of its queue in octets, at least 4 MiB.
+    pub fn resize(&self, queue: usize) {
+        let queue = queue.clamp(QUEUE, i32::MAX as usize);
+        let _ = setsockopt(&self.socket, sockopt::RcvBufForce, &queue);
+    }
+
+    /// Receives `group` on `interface` from now on.
     ///
     /// # Errors
-    /// `ENOBUFS` when this socket has as many memberships as one may have (`net.ipv4.igmp_max_memberships`),
-    /// `EADDRINUSE` when it has this one, `ENODEV` when there is no such interface.
+    /// `ENOBUFS` if this socket has the largest allowed number of memberships (`net.ipv4.igmp_max_memberships`),
+    /// `EADDRINUSE` if it has this one, `ENODEV` if there is no such interface.
     pub fn join(&self, group: IpAddr, interface: IfIndex) -> io::Result<()> {
         match group {
             IpAddr::V4(group) => self
@@ -135,10 +147,10 @@ impl Receiver {
         }
     }
 
-    /// Does not hear `group` on `interface` any more.
+    /// Stops receiving `group` on `interface`.
     ///
     /// # Errors
-    /// `EADDRNOTAVAIL` or `ENODEV` when it did not.
+    /// `EADDRNOTAVAIL` or `ENODEV` if it was not a member.
     pub fn leave(&self, group: IpAddr, interface: IfIndex) -> io::Result<()> {
         match group {
             IpAddr::V4(group) => self
@@ -148,10 +160,10 @@ impl Receiver {
         }
     }
 
-    /// Takes the packets that wait, as many as fit into `batch`; how many that are, 0 when none waits.
+    /// Receives waiting packets, as many as fit into `batch`; returns their number, 0 if none waits.
     ///
     /// # Errors
-    /// Those of `recvmmsg(2)` but `EAGAIN`.
+    /// Those of `recvmmsg(2)` except `EAGAIN`.
     pub fn receive(&self, batch: &mut Batch) -> io::Result<usize> {
         batch.fill(&self.socket, self.origin)
     }
@@ -163,14 +175,14 @@ impl AsFd for Receiver {
     }
 }
 
-/// Room for packets, used again and again.
+/// A reusable buffer for packets.
 pub struct Batch {
     slots: Vec<Slot>,
     headers: Vec<libc::mmsghdr>,
     filled: usize,
 }
 
-// SAFETY: the pointers in it are set anew before each use, into memory that belongs to this value.
+// SAFETY: the pointers in it are set before each use, into memory that belongs to this value.
 unsafe impl Send for Batch {}
 
 struct Slot {
@@ -182,7 +194,7 @@ struct Slot {
     from: Option<From>,
 }
 
-/// Room for a packet.
+/// Buffer size for one packet.
 const ROOM: usize = (LONGEST + IPV6_HEADER) as usize;
 
 /// Control messages start at the alignment of their header.
@@ -211,8 +223,8 @@ impl Batch {
         Self { slots, headers, filled: 0 }
     }
 
-    /// The packets taken last: IPv4 from the IP header on, IPv6 from the VRRP header on unless overheard. Those whose interface
-    /// the kernel did not name are left out.
+    /// The packets received last: IPv4 from the IP header on, IPv6 from the VRRP header on unless overheard. Those
+    /// without a reported interface are left out.
     pub fn packets(&self) -> impl Iterator<Item = (From, &[u8])> {
         self.slots
             .iter()
@@ -271,7 +283,7 @@ impl Default for Batch {
     }
 }
 
-/// What a header and a packet from a packet socket say.
+/// The origin of a packet from a packet socket.
 fn frame_origin(header: &libc::msghdr, packet: &[u8], family: Family) -> Option<From> {
     if (header.msg_namelen as usize) < core::mem::offset_of!(libc::sockaddr_ll, sll_addr) {
         return None;
@@ -318,7 +330,7 @@ fn origin(header: &libc::msghdr, family: Family) -> Option<From> {
     Some(From { interface, source, destination: destination?, hop_limit, at: stamp })
 }
 
-/// What control messages say.
+/// The content of control messages.
 #[derive(Default)]
 struct Told {
     interface: Option<u32>,
@@ -335,7 +347,7 @@ fn control(header: &libc::msghdr) -> Told {
     // walk below stays within it by the macros' own checks.
     let mut at = unsafe { libc::CMSG_FIRSTHDR(header) };
     while !at.is_null() {
-        // SAFETY: not null, so a whole header lies there.
+        // SAFETY: not null, so it points to a complete header.
         let message = unsafe { at.read() };
         // SAFETY: as above.
         let data = unsafe { libc::CMSG_DATA(at) };
@@ -383,8 +395,8 @@ pub struct Sender {
 }
 
 impl Sender {
-    /// Opens the socket. IPv4 packets are sent with the header given; the kernel fills in its checksum. IPv6
-    /// packets begin with the VRRP header, whose checksum the kernel fills in; they leave with hop limit 255.
+    /// Opens the socket. IPv4 packets include their header; the kernel fills in its checksum. IPv6 packets begin with
+    /// the VRRP header, whose checksum the kernel fills in; they are sent with hop limit 255.
     ///
     /// # Errors
     /// `EPERM` without the capability NET_RAW; `EAFNOSUPPORT` where the kernel lacks the family.
@@ -410,20 +422,20 @@ impl Sender {
                 socket.set_tclass_v6(0xc0)?;
                 // The offset of the checksum in the VRRP header.
                 set_v6(&socket, libc::IPV6_CHECKSUM, 6)?;
-                // A farewell leaves from the address that others know, although it was just taken away. Over IPv4
-                // the header that comes with the packet says so.
+                // A farewell is sent from the address that others know, although it was just removed. Over IPv4 the
+                // included header does that.
                 set_v6(&socket, libc::IPV6_FREEBIND, 1)?;
             }
         }
         Ok(Self { socket })
     }
 
-    /// Sends one packet from `source` by `interface`; over IPv6 with this hop limit, over IPv4 the header says it.
+    /// Sends one packet from `source` by `interface`; over IPv6 with this hop limit, over IPv4 with that of the header.
     /// Never waits and allocates nothing.
     ///
     /// # Errors
     /// Those of `sendmsg(2)`: `ENETDOWN`, `ENETUNREACH`, `ENODEV`, `EADDRNOTAVAIL`, `ENOBUFS`, `EAGAIN`, and
-    /// `EAFNOSUPPORT` when the addresses are of two families.
+    /// `EAFNOSUPPORT` if the addresses have different families.
     pub fn send(
         &self,
         interface: IfIndex,
@@ -463,8 +475,8 @@ impl Sender {
         }
     }
 
-    /// `to` is a socket address; `info` one of the two structures of packet information; `hops` the hop limit of
-    /// IPv6 where it is not the socket's.
+    /// `to` is a socket address; `info` one of the two structures of packet information; `hops` the hop limit of IPv6
+    /// if it is not the socket's.
     fn send_with<A, I: Copy>(
         &self,
         to: &A,

@@ -1,14 +1,14 @@
-//! A bounded queue between two threads in which neither ever waits for the other, nor for a lock.
+//! A bounded queue between two threads that never wait for each other or for a lock.
 //!
-//! The queues of the standard library may spin until the other side is through with its step. A real-time thread
-//! that spins while it keeps the other side off the processor would wait for ever.
+//! The queues of the standard library may spin until the other side has finished its step. A real-time thread that
+//! spins while it keeps the other side from running would wait forever.
 
 use core::cell::UnsafeCell;
 use core::mem::MaybeUninit;
 use core::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::Arc;
 
-/// Makes a queue for `capacity` values, at least one.
+/// Creates a queue for `capacity` values, at least one.
 #[must_use]
 pub fn ring<T: Send>(capacity: usize) -> (Producer<T>, Consumer<T>) {
     let slots = (0..capacity.max(1)).map(|_| UnsafeCell::new(MaybeUninit::uninit())).collect();
@@ -18,9 +18,9 @@ pub fn ring<T: Send>(capacity: usize) -> (Producer<T>, Consumer<T>) {
 
 struct Shared<T> {
     slots: Box<[UnsafeCell<MaybeUninit<T>>]>,
-    /// How many values were taken out, ever (wrapping). Written by the consumer only.
+    /// Total number of values taken (wrapping). Only written by the consumer.
     head: AtomicUsize,
-    /// How many values were put in, ever (wrapping). Written by the producer only.
+    /// Total number of values added (wrapping). Only written by the producer.
     tail: AtomicUsize,
 }
 
@@ -41,7 +41,7 @@ impl<T> Drop for Shared<T> {
         let (mut head, tail) = (*self.head.get_mut(), *self.tail.get_mut());
         while head != tail {
             if let Some(slot) = self.slot(head) {
-                // SAFETY: nobody else is left; slots between head and tail hold values.
+                // SAFETY: no other user is left; slots between head and tail hold values.
                 unsafe { (*slot).assume_init_drop() };
             }
             head = head.wrapping_add(1);
@@ -49,14 +49,14 @@ impl<T> Drop for Shared<T> {
     }
 }
 
-/// The end that puts in.
+/// The sending end.
 pub struct Producer<T> {
     shared: Arc<Shared<T>>,
     tail: usize,
 }
 
 impl<T: Send> Producer<T> {
-    /// Puts `value` in; gives it back when the queue is full.
+    /// Adds `value`; returns it if the queue is full.
     ///
     /// # Errors
     /// The value itself.
@@ -75,7 +75,7 @@ impl<T: Send> Producer<T> {
         }
     }
 
-    /// How many more values there is room for, at least.
+    /// Minimum number of values that there is room for.
     #[must_use]
     pub fn room(&self) -> usize {
         let head = self.shared.head.load(Ordering::Acquire);
@@ -89,7 +89,7 @@ impl<T: Send> Producer<T> {
     }
 }
 
-/// The end that takes out.
+/// The receiving end.
 pub struct Consumer<T> {
     shared: Arc<Shared<T>>,
     head: usize,
@@ -110,7 +110,7 @@ impl<T: Send> Consumer<T> {
         Some(value)
     }
 
-    /// Whether the other end is gone and everything was taken.
+    /// Whether the other end is gone and the queue is empty.
     #[must_use]
     pub fn is_closed(&self) -> bool {
         Arc::strong_count(&self.shared) == 1

@@ -1,10 +1,12 @@
-//! How the kernel treats this process among others: scheduling, memory, limits.
+//! Scheduling, memory and limits of this process.
 
 use std::io;
 
 use nix::errno::Errno;
-use nix::sys::mman::{MlockAllFlags, mlockall};
+use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
+use nix::sys::mman::{MlockAllFlags, mlockall, munlockall};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::unistd::Pid;
 
 /// Puts the calling thread into the real-time class SCHED_RR with `priority` from 1 to 99. Programs that it
 /// starts do not inherit this.
@@ -34,18 +36,73 @@ fn set_policy(policy: libc::c_int, priority: u8) -> io::Result<()> {
     if answer < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
-/// Sets the nice value, -20 to 19, of the calling thread; threads started later inherit it.
+/// Sets the nice value, -20 to 19, of all threads of this process; threads started later inherit it.
 ///
 /// # Errors
-/// `EACCES` when lowering it without the capability SYS_NICE.
+/// `EACCES` if it is lowered without the capability SYS_NICE.
 pub fn nice(value: i8) -> io::Result<()> {
-    // SAFETY: no pointers.
-    let answer = unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, value.into()) };
-    if answer < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    for thread in threads() {
+        // SAFETY: no pointers.
+        let answer =
+            unsafe { libc::setpriority(libc::PRIO_PROCESS, thread.cast_unsigned(), value.into()) };
+        if answer < 0 {
+            ended_or(io::Error::last_os_error())?;
+        }
+    }
+    Ok(())
 }
 
-/// Keeps all memory of this process, also what it gets later, from being swapped out. Pages count once they are
-/// used.
+/// The nice value of the calling thread.
+#[must_use]
+pub fn own_nice() -> i8 {
+    // SAFETY: no pointers. -1 is a value as well as a failure, which there is not for the calling thread.
+    let value = unsafe { libc::getpriority(libc::PRIO_PROCESS, 0) };
+    i8::try_from(value).unwrap_or(0)
+}
+
+/// Processors that the calling thread may run on, by number.
+///
+/// # Errors
+/// Those of `sched_getaffinity(2)`: a machine with more processors than are known here.
+pub fn processors() -> io::Result<Vec<u32>> {
+    let set = sched_getaffinity(Pid::from_raw(0))?;
+    let is_in = |number: &usize| set.is_set(*number).unwrap_or(false);
+    Ok((0..CpuSet::count()).filter(is_in).filter_map(|number| u32::try_from(number).ok()).collect())
+}
+
+/// Lets all threads of this process run on these processors only; threads started later inherit it.
+///
+/// # Errors
+/// `EINVAL` when there is none of them.
+pub fn run_on(processors: &[u32]) -> io::Result<()> {
+    let mut set = CpuSet::new();
+    for number in processors {
+        set.set(usize::try_from(*number).unwrap_or(usize::MAX))?;
+    }
+    for thread in threads() {
+        if let Err(e) = sched_setaffinity(Pid::from_raw(thread), &set) {
+            ended_or(e.into())?;
+        }
+    }
+    Ok(())
+}
+
+/// Threads of this process, the first one first: those that it starts meanwhile inherit what it has.
+fn threads() -> Vec<i32> {
+    let entries = std::fs::read_dir("/proc/self/task").into_iter().flatten().flatten();
+    let mut all: Vec<i32> =
+        entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
+    all.sort_unstable();
+    // Without /proc at least the calling one.
+    if all.is_empty() { vec![0] } else { all }
+}
+
+/// A thread that has ended meanwhile needs nothing.
+fn ended_or(error: io::Error) -> io::Result<()> {
+    if error.raw_os_error() == Some(libc::ESRCH) { Ok(()) } else { Err(error) }
+}
+
+/// Keeps all current and future memory of this process from being swapped out. Pages are locked once they are used.
 ///
 /// # Errors
 /// `EPERM`, `ENOMEM` beyond `RLIMIT_MEMLOCK` without the capability IPC_LOCK.
@@ -59,22 +116,32 @@ pub fn lock_memory() -> io::Result<()> {
     }
 }
 
-/// Microseconds of processor time that a real-time thread may use without waiting: at the limit the kernel ends
-/// the process, so that a thread gone wild does not take the machine with it.
+/// Lets memory of this process be swapped out again.
 ///
 /// # Errors
-/// Those of `setrlimit(2)`.
-pub fn limit_real_time(micros: u64) -> io::Result<()> {
-    Ok(setrlimit(Resource::RLIMIT_RTTIME, micros, micros)?)
+/// Those of `munlockall(2)`.
+pub fn unlock_memory() -> io::Result<()> {
+    Ok(munlockall()?)
 }
 
-/// Timers of the calling thread expire this close to their time, in nanoseconds (50,000 by default).
+/// Microseconds of processor time that a real-time thread may use without waiting: at the limit the kernel ends
+/// the process (SIGXCPU), so that a thread gone wild does not take the machine with it. The hard limit stays as it is:
+/// a later configuration may allow more.
+///
+/// # Errors
+/// `EINVAL` beyond the hard limit.
+pub fn limit_real_time(micros: u64) -> io::Result<()> {
+    let (_, hard) = getrlimit(Resource::RLIMIT_RTTIME)?;
+    Ok(setrlimit(Resource::RLIMIT_RTTIME, micros.min(hard), hard)?)
+}
+
+/// Sets the timer slack of the calling thread, in nanoseconds (50,000 by default).
 pub fn timer_slack(nanos: u32) {
     // Only a hint; nothing depends on it.
     let _ = nix::sys::prctl::set_timerslack(nanos.into());
 }
 
-/// Allows this process at least `wanted` descriptors, or as many as it may have.
+/// Raises the descriptor limit of this process to at least `wanted`, or as far as permitted.
 pub fn descriptors(wanted: u64) {
     if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
         && soft < wanted
@@ -89,13 +156,13 @@ pub fn descriptors(wanted: u64) {
 /// Lets a crash write a core file of any size.
 ///
 /// # Errors
-/// `EPERM` when the hard limit is lower and the capability SYS_RESOURCE is missing.
+/// `EPERM` if the hard limit is lower and the capability SYS_RESOURCE is missing.
 pub fn core_files() -> io::Result<()> {
     let all = libc::RLIM_INFINITY;
     Ok(setrlimit(Resource::RLIMIT_CORE, all, all)?)
 }
 
-/// The largest piece that the allocator may take out of its pools.
+/// The largest block that the allocator may take from its pools, in octets.
 #[cfg(target_env = "gnu")]
 const MOST_UNMAPPED: libc::c_int = 32 << 20;
 
@@ -106,7 +173,7 @@ const TOP_PAD: libc::c_int = 1 << 20;
 /// Makes the allocator give memory back and keep few pools. Called first, while there is one thread.
 pub fn thrifty_allocator() {
     #[cfg(target_env = "gnu")]
-    // SAFETY: only sets numbers within the allocator. Two arenas: the real-time thread has one of its own.
+    // SAFETY: only sets parameters of the allocator. Two arenas: the real-time thread has one of its own.
     unsafe {
         libc::mallopt(libc::M_ARENA_MAX, 2);
         libc::mallopt(libc::M_TRIM_THRESHOLD, 64 << 10);
@@ -114,14 +181,13 @@ pub fn thrifty_allocator() {
     }
 }
 
-/// Makes the allocator keep up to `octets` of what was given back to it, to be used again: memory from the kernel costs
-/// more than anything else that is done with it when a configuration is read. Called first, while there is one
-/// thread.
+/// Makes the allocator keep up to `octets` of freed memory for reuse: when a configuration is read, getting memory from
+/// the kernel costs more than using it. Called first, while there is one thread.
 pub fn keep_memory(octets: u32) {
     #[cfg(target_env = "gnu")]
     {
         let octets = libc::c_int::try_from(octets).unwrap_or(libc::c_int::MAX);
-        // SAFETY: only sets numbers within the allocator, which refuses what is beyond its limits.
+        // SAFETY: only sets parameters of the allocator, which refuses invalid ones.
         unsafe {
             libc::mallopt(libc::M_TRIM_THRESHOLD, octets);
             libc::mallopt(libc::M_MMAP_THRESHOLD, octets.min(MOST_UNMAPPED));
@@ -210,5 +276,30 @@ pub fn trim() {
     // SAFETY: has no preconditions.
     unsafe {
         libc::malloc_trim(0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_threads_of_a_process_run_where_they_are_told_to() {
+        let before = processors().unwrap();
+        let (started, wait) = std::sync::mpsc::channel();
+        let (go_on, end) = std::sync::mpsc::channel::<()>();
+        let other = std::thread::spawn(move || {
+            started.send(()).unwrap();
+            end.recv().unwrap();
+            processors().unwrap()
+        });
+        wait.recv().unwrap();
+        let last = *before.last().unwrap();
+        run_on(&[last]).unwrap();
+        go_on.send(()).unwrap();
+        assert_eq!((other.join().unwrap(), processors().unwrap()), (vec![last], vec![last]));
+        run_on(&before).unwrap();
+        assert_eq!(processors().unwrap(), before);
+        assert!(run_on(&[1023]).is_err());
     }
 }

@@ -1,46 +1,46 @@
-//! A filter of system calls, for processes that take in what others send.
+//! A system call filter, for processes that process data of other processes.
 //!
-//! What is not on the list is refused, never punished: a daemon that runs for years gets a new C library under its
-//! feet, and one call too many must not end it. `EPERM` for what is known here, so that the reason is plain; `ENOSYS`
-//! for what is newer than this list and for `clone3`, whose arguments no filter can see: C libraries have another way
-//! for those, and take it only then.
+//! A call that is not on the list is refused, but does not kill the process: the C library may be updated while the
+//! daemon runs, and an additional call must not end it. `EPERM` for known calls, so that the reason is clear; `ENOSYS`
+//! for calls newer than this list and for `clone3`, whose arguments a filter cannot inspect: C libraries have a
+//! fallback for those, but only use it with this error.
 
 use std::io;
 
 use libc::c_int;
 
-/// What a process may ask of the kernel, besides what any process needs: memory, threads, time, its own signals,
-/// reading files, using the descriptors that it has.
+/// The system calls that a process may use, besides those that any process needs: memory, threads, time, its own
+/// signals, reading files, using its descriptors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Calls {
-    /// Address families of sockets that it may make.
+    /// Address families of sockets that it may create.
     pub families: &'static [c_int],
-    /// It may wait for connections.
+    /// It may listen for connections.
     pub listens: bool,
-    /// It may open files that are there for writing.
+    /// It may open existing files for writing.
     pub writes: bool,
-    /// It may change how it is scheduled, and lock memory.
+    /// It may change its scheduling, and lock memory.
     pub schedules: bool,
 }
 
 /// Why there is no filter.
 #[derive(Debug, thiserror::Error)]
 pub enum SeccompError {
-    /// There is no list for this kind of processor.
-    #[error("no list of system calls for this processor")]
+    /// There is no list for this architecture.
+    #[error("no list of system calls for this architecture")]
     Processor,
-    /// The filter could not be made.
-    #[error("making the filter of system calls: {0}")]
+    /// The filter could not be built.
+    #[error("building the system call filter: {0}")]
     Made(String),
     /// The kernel refused it.
-    #[error("the kernel takes no filter of system calls: {0}")]
+    #[error("the kernel refuses the system call filter: {0}")]
     Refused(io::Error),
 }
 
-/// Puts the calling thread, and all that it starts later, under the filter. It must not be able to gain privileges.
+/// Applies the filter to the calling thread and everything that it starts later. It requires no_new_privs.
 ///
 /// # Errors
-/// When this processor or this kernel has none.
+/// If this architecture or kernel is not supported.
 pub fn install(calls: &Calls) -> Result<(), SeccompError> {
     imp::install(calls)
 }
@@ -67,7 +67,7 @@ mod imp {
 
     use super::{Calls, SeccompError};
 
-    /// What any process needs.
+    /// System calls that any process needs.
     const ANY: &[c_long] = &[
         // Memory.
         libc::SYS_brk,
@@ -79,7 +79,7 @@ mod imp {
         libc::SYS_mprotect,
         libc::SYS_mremap,
         libc::SYS_munmap,
-        // Threads, and the end.
+        // Threads, and exit.
         libc::SYS_exit,
         libc::SYS_exit_group,
         libc::SYS_futex,
@@ -98,7 +98,7 @@ mod imp {
         libc::SYS_timerfd_create,
         libc::SYS_timerfd_gettime,
         libc::SYS_timerfd_settime,
-        // Signals that it gets.
+        // Received signals.
         libc::SYS_restart_syscall,
         libc::SYS_rt_sigaction,
         libc::SYS_rt_sigpending,
@@ -123,13 +123,13 @@ mod imp {
         libc::SYS_getuid,
         libc::SYS_sched_getparam,
         libc::SYS_sched_getscheduler,
-        // To confine itself further, as is done here right after this list.
+        // To confine itself further, as is done here right after this filter.
         libc::SYS_seccomp,
         libc::SYS_sysinfo,
         libc::SYS_times,
         libc::SYS_umask,
         libc::SYS_uname,
-        // Files, read only: opening is a rule of its own.
+        // Files, read only: opening has a rule of its own.
         libc::SYS_faccessat,
         libc::SYS_faccessat2,
         libc::SYS_fstat,
@@ -139,7 +139,7 @@ mod imp {
         libc::SYS_readlinkat,
         libc::SYS_statfs,
         libc::SYS_statx,
-        // Descriptors that it has.
+        // Open descriptors.
         libc::SYS_close,
         libc::SYS_close_range,
         libc::SYS_dup,
@@ -168,7 +168,7 @@ mod imp {
         libc::SYS_readv,
         libc::SYS_write,
         libc::SYS_writev,
-        // Sockets: making them is a rule of its own.
+        // Sockets: creating them has a rule of its own.
         libc::SYS_bind,
         libc::SYS_connect,
         libc::SYS_getpeername,
@@ -184,7 +184,7 @@ mod imp {
         libc::SYS_shutdown,
     ];
 
-    /// What only older kinds of processors have, for things above.
+    /// Variants of the above that only older architectures have.
     #[cfg(target_arch = "x86_64")]
     const OLDER: &[c_long] = &[
         libc::SYS_access,
@@ -211,13 +211,14 @@ mod imp {
         libc::SYS_munlockall,
         libc::SYS_sched_get_priority_max,
         libc::SYS_sched_get_priority_min,
+        libc::SYS_sched_setaffinity,
         libc::SYS_sched_setparam,
         libc::SYS_sched_setscheduler,
         libc::SYS_setpriority,
     ];
 
-    /// What `prctl(2)` is used for: names of threads and of memory, timers, the end of the parent, questions, and what
-    /// comes before one more filter.
+    /// The uses of `prctl(2)`: names of threads and memory, timers, the parent-death signal, queries, and what a
+    /// further filter requires.
     const PROCESS_CONTROLS: [c_int; 8] = [
         libc::PR_SET_NO_NEW_PRIVS,
         libc::PR_SET_NAME,
@@ -229,7 +230,7 @@ mod imp {
         libc::PR_SET_VMA,
     ];
 
-    /// What `ioctl(2)` is used for: modes of descriptors, is it a terminal, names and numbers of interfaces.
+    /// The uses of `ioctl(2)`: modes of descriptors, terminal queries, names and indices of interfaces.
     const DEVICE_CONTROLS: [u64; 8] = [
         libc::FIONBIO,
         libc::FIOCLEX,
@@ -241,12 +242,12 @@ mod imp {
         libc::SIOCGIFFLAGS,
     ];
 
-    /// The first number of a system call that this list knows nothing of; all processors count alike here.
+    /// The first system call number that is newer than this list; common to all architectures.
     const UNKNOWN: u32 = 463;
 
     pub fn install(calls: &Calls) -> Result<(), SeccompError> {
         let list = list(calls).map_err(|e| SeccompError::Made(e.to_string()))?;
-        // Of two refusals the kernel takes the number of the filter that came last.
+        // Of two refusals the kernel uses the error of the last filter.
         for filter in [list, newer()] {
             apply_filter(&filter).map_err(|e| match e {
                 seccompiler::Error::Prctl(e) | seccompiler::Error::Seccomp(e) => {
@@ -320,7 +321,7 @@ mod imp {
             .try_into()
     }
 
-    /// `ENOSYS` for `clone3` and for numbers that the list does not know.
+    /// `ENOSYS` for `clone3` and for numbers newer than the list.
     fn newer() -> BpfProgram {
         let absent = libc::SECCOMP_RET_ERRNO | c_int::cast_unsigned(libc::ENOSYS);
         let step = |code: u32, jt: u8, jf: u8, k: u32| sock_filter {
@@ -331,7 +332,7 @@ mod imp {
         };
         let clone3 = u32::try_from(libc::SYS_clone3).unwrap_or(UNKNOWN);
         vec![
-            // The number of the call is the first thing in `struct seccomp_data`.
+            // The number of the call is the first field of `struct seccomp_data`.
             step(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, 0),
             step(libc::BPF_JMP | libc::BPF_JGE | libc::BPF_K, 2, 0, UNKNOWN),
             step(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 1, 0, clone3),
@@ -357,7 +358,7 @@ mod tests {
         schedules: false,
     };
 
-    /// Runs `what` under the filter, in a thread of its own: it holds for that one alone.
+    /// Runs `what` under the filter, in a thread of its own: it only applies to that thread.
     fn confined<T: Send + 'static>(what: impl FnOnce() -> T + Send + 'static) -> T {
         std::thread::spawn(|| {
             crate::sys::process::no_new_privileges().unwrap();
@@ -378,7 +379,7 @@ mod tests {
         confined(|| {
             assert!(std::fs::read_to_string("/etc/passwd").is_ok());
             UdpSocket::bind("127.0.0.1:0").unwrap();
-            // Threads are made by way of `clone`.
+            // Threads are created through `clone`.
             assert_eq!(std::thread::spawn(|| 7).join().unwrap(), 7);
             let denied = |result: io::Result<()>| {
                 assert_eq!(result.unwrap_err().raw_os_error(), Some(libc::EPERM));

@@ -1,4 +1,4 @@
-//! Starting processes: roles of this daemon, and programs of users.
+//! Starting processes: roles of this daemon, and users' programs.
 
 use std::ffi::{CString, OsStr, OsString};
 use std::fs::File;
@@ -19,8 +19,8 @@ use super::process::Process;
 /// The descriptor on which a role finds its channel to the supervisor.
 pub const CONTROL_FD: RawFd = 3;
 
-/// What programs of users must not inherit: what changes how they are executed, and what is meant for the daemon
-/// alone.
+/// Environment variables that users' programs must not inherit: those that change their execution, and those meant only
+/// for the daemon.
 const NOT_INHERITED: [&str; 10] = [
     "IFS",
     "LD_PRELOAD",
@@ -34,7 +34,7 @@ const NOT_INHERITED: [&str; 10] = [
     "JOURNAL_STREAM",
 ];
 
-/// Words of a command, and variables of the environment, that a program can be given.
+/// Largest number of words of a command, and of environment variables.
 const MOST_WORDS: usize = 4096;
 
 /// The account that runs a program.
@@ -76,16 +76,16 @@ pub fn role(title: &str, arguments: &[&str], control: Channel) -> io::Result<Pro
     start(command)
 }
 
-/// Becomes this very program with the arguments given, and `control` as its descriptor 3. Gives the reason if that
-/// failed.
+/// Replaces this process by this very program with the arguments given, and `control` as its descriptor 3. Returns the
+/// reason if that failed.
 pub fn become_role(title: &str, arguments: &[&str], control: Channel) -> io::Error {
     let mut command = Command::new("/proc/self/exe");
     command.arg0(title).args(arguments);
     default_signals();
     keep_descriptors();
     let fd = control.into_fd().into_raw_fd();
-    // SAFETY: no pointers. What descriptor 3 was before is of no use any more, whoever owned it: nothing of this process
-    // goes on but the program that takes its place.
+    // SAFETY: no pointers. The former descriptor 3 is not needed any more, whoever owned it: nothing of this process
+    // continues except the new program.
     let placed = unsafe {
         if fd == CONTROL_FD {
             libc::fcntl(fd, libc::F_SETFD, 0)
@@ -99,11 +99,11 @@ pub fn become_role(title: &str, arguments: &[&str], control: Channel) -> io::Err
     }
 }
 
-/// A program of a user that was started. Nobody waits for `execve(2)`, which may hang as long as a file system does.
+/// A started user's program. The start does not wait for `execve(2)`, which may hang as long as a file system does.
 pub struct Program {
     /// The process: it hangs in `execve`, is the program, or has ended because there is no such program.
     pub process: Process,
-    /// Says why the program could not be executed, as the number of an error.
+    /// Reports why the program could not be executed, as an error number.
     failure: OwnedFd,
 }
 
@@ -118,12 +118,12 @@ impl Program {
     }
 }
 
-/// Starts a program of a user: as `account`, in a process group of its own, input and output going nowhere, the
-/// environment cleaned. It gets SIGTERM when the calling thread ends. `through_shell` hands its words to the shell as
-/// one line; a file that is no program (`ENOEXEC`) is handed to the shell in any case.
+/// Starts a user's program: as `account`, in a process group of its own, with input and output connected to /dev/null
+/// and a cleaned environment. It gets SIGTERM when the calling thread ends. `through_shell` passes its words to the
+/// shell as one line; a file that is not a program (`ENOEXEC`) is passed to the shell in any case.
 ///
 /// # Errors
-/// Those of `fork(2)` and `pipe(2)`. Whatever happens later, `ENOENT` of `execve(2)` for example, is told by
+/// Those of `fork(2)` and `pipe(2)`. Later errors, for example `ENOENT` of `execve(2)`, are reported by
 /// [`Program::failure`].
 pub fn program(
     words: &[Box<[u8]>],
@@ -135,16 +135,15 @@ pub fn program(
     let null = File::options().read(true).write(true).open("/dev/null")?;
     let (failure, tell) = pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)?;
     let parent = getpid();
-    // A signal that arrives before the child has let go of this process's handlers would be taken for one of this
-    // process.
+    // A signal that arrives before the child has reset this process's handlers would be handled as one to this process.
     let mut mask = SigSet::empty();
     pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::all()), Some(&mut mask))?;
-    // SAFETY: the child makes system calls only, allocates nothing, takes no lock and ends by `_exit`.
+    // SAFETY: the child only makes system calls, allocates nothing, takes no lock and ends by `_exit`.
     let forked = unsafe { nix::unistd::fork() };
     if matches!(forked, Ok(ForkResult::Child)) {
         let number = image.enter(parent, account.as_ref(), null.as_raw_fd());
         let octets = number.to_ne_bytes();
-        // SAFETY: the buffer is as long as said; `_exit` runs nothing of this process.
+        // SAFETY: the buffer has the given length; `_exit` runs nothing of this process.
         unsafe {
             libc::write(tell.as_raw_fd(), octets.as_ptr().cast(), octets.len());
             libc::_exit(127);
@@ -154,12 +153,12 @@ pub fn program(
     let Ok(ForkResult::Parent { child }) = forked else {
         return Err(forked.err().unwrap_or(nix::errno::Errno::EIO).into());
     };
-    // Both do it: whoever comes first, a signal to the group reaches it from now on.
+    // Both processes do this: whichever is first, a signal to the group reaches the child from now on.
     let _ = setpgid(child, child);
     match Process::hold(child) {
         Ok(process) => Ok(Program { process, failure }),
         Err(e) => {
-            // Without a descriptor nobody could ever wait for it.
+            // Without a descriptor it would be impossible to wait for it.
             let _ = nix::sys::signal::kill(child, Signal::SIGKILL);
             let _ = waitpid(child, None);
             Err(e)
@@ -167,9 +166,9 @@ pub fn program(
     }
 }
 
-/// What `execve(2)` is to be given, made before the fork: after it nothing may be allocated.
+/// The arguments of `execve(2)`, prepared before the fork, after which nothing may be allocated.
 struct Image {
-    /// Where the program may be; the first that is there.
+    /// Candidate paths of the program; the first existing one counts.
     paths: Vec<CString>,
     words: Vec<CString>,
     shell: Vec<CString>,
@@ -207,7 +206,7 @@ impl Image {
         })
     }
 
-    /// In the child: becomes the program. Returns the number of the error if that cannot be.
+    /// In the child: executes the program. Returns the error number if that fails.
     fn enter(&self, parent: Pid, account: Option<&(u32, u32, Vec<u32>)>, null: RawFd) -> i32 {
         let prepared = (|| {
             default_signals();
@@ -216,12 +215,12 @@ impl Image {
                 // SAFETY: no pointers.
                 check(unsafe { libc::dup2(null, standard) })?;
             }
-            // SAFETY: no pointers, but for the list of groups, which is as long as said.
+            // SAFETY: no pointers except the list of groups, which has the given length.
             unsafe {
                 check(libc::setpgid(0, 0))?;
                 if let Some((uid, gid, groups)) = account {
-                    // Without these rights, being that user already is good enough; a user namespace without them denies
-                    // them to its root, too (user_namespaces(7)).
+                    // Without these privileges it suffices to be that user already; a user namespace that lacks them
+                    // denies them to its root, too (user_namespaces(7)).
                     if libc::geteuid() == 0
                         && let Err(e) = check(libc::setgroups(groups.len(), groups.as_ptr()))
                         && (e.raw_os_error() != Some(libc::EPERM)
@@ -271,8 +270,8 @@ impl Image {
     }
 }
 
-/// The words of a command as one line that a shell takes apart into the same words. A first word that starts
-/// with `<` is a redirection and stays as it is.
+/// The words of a command as one line that a shell splits into the same words. A first word that starts with `<` is a
+/// redirection and is not quoted.
 #[must_use]
 pub fn shell_line(words: &[Box<[u8]>]) -> OsString {
     let mut line = Vec::new();
@@ -303,7 +302,7 @@ fn start(mut command: Command) -> io::Result<Process> {
     match Process::hold(pid) {
         Ok(process) => Ok(process),
         Err(e) => {
-            // Without a descriptor nobody could ever wait for it.
+            // Without a descriptor it would be impossible to wait for it.
             let mut child = child;
             let _ = child.kill();
             let _ = child.wait();
@@ -323,14 +322,14 @@ fn follow(parent: Pid) -> io::Result<()> {
     }
 }
 
-/// In the child: no signal is ignored or blocked because somebody up the line did so.
+/// In the child: resets signals that an ancestor ignored or blocked.
 fn default_signals() {
     // The kernel's form of `struct sigaction`, all zero: the default disposition, no flags, an empty mask.
     let default = [0_u64; 8];
     for number in 1..=64 {
-        // Not by the C library: it refuses the two signals of its own, which may be ignored like any other.
-        // SAFETY: default dispositions involve no code of ours; the buffer is longer than the structure on every
-        // architecture. Refused for KILL and STOP.
+        // Not through the C library: it refuses its own two signals, which may be ignored like any other. SAFETY:
+        // default dispositions involve no code of ours; the buffer is longer than the structure on every architecture.
+        // Refused for KILL and STOP.
         unsafe {
             libc::syscall(
                 libc::SYS_rt_sigaction,
@@ -341,14 +340,14 @@ fn default_signals() {
             )
         };
     }
-    // Last: no handler of the process that forked may run here.
+    // Last: no handler of the parent process may run here.
     super::process::unblock_signals();
 }
 
-/// In the child: nothing but the standard descriptors passes to the program, whatever this process inherited.
+/// In the child: only the standard descriptors are passed to the program, whatever this process inherited.
 fn keep_descriptors() {
-    // SAFETY: no pointers; only marks descriptors to be closed by execve. Kernels before 5.11 refuse: then those
-    // of this daemon are closed all the same, and only strangers' remain.
+    // SAFETY: no pointers; only marks descriptors to be closed by execve. Kernels before 5.11 refuse: then those of
+    // this daemon are closed nevertheless, and only inherited ones remain.
     unsafe {
         libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC)
     };
@@ -431,7 +430,7 @@ mod tests {
             let held = crate::sys::testing::hold_up(&script);
             let path = script.to_str().unwrap();
             let mut hanging = started(&[path]);
-            // Others run meanwhile, and it can be ended.
+            // Others run meanwhile, and it can be terminated.
             let p = started(&["/bin/sh", "-c", "exit 7"]);
             assert_eq!(p.process.ended().await.unwrap(), Exit::Code(7));
             hanging.process.signal_group(Signal::SIGKILL);
@@ -445,7 +444,7 @@ mod tests {
     #[test]
     fn a_program_leads_a_group_of_its_own() {
         run(async {
-            // Its child has the same group, so both end by one signal.
+            // Its child has the same group, so one signal ends both.
             let p =
                 started(&["/bin/sh", "-c", "sleep 100 & test $(ps -o pgid= -p $$) = $$ && wait"]);
             p.process.signal_group(Signal::SIGKILL);

@@ -1,4 +1,4 @@
-//! Listening to a wire: every frame that the interfaces of a network namespace receive, with the kernel's time.
+//! Capturing frames: every frame that the interfaces of a network namespace receive, with the kernel's time stamp.
 
 use std::io::{self, IoSliceMut};
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -12,17 +12,17 @@ use nix::sys::time::TimeSpec;
 
 use crate::base::IfIndex;
 
-/// A frame that an interface itself sends is handed to listeners with this type.
+/// The packet type of frames that an interface itself sends.
 const OUTGOING: u8 = 4;
 
-/// A socket that hears the frames.
+/// A socket that captures frames.
 #[derive(Debug)]
 pub struct Tap(OwnedFd);
 
 /// One frame.
 #[derive(Clone, Copy, Debug)]
 pub struct Heard {
-    /// When the kernel received it: time since 1970 by the clock of the day.
+    /// When the kernel received it: time since 1970 by the time of day.
     pub at: Duration,
     /// The interface that received it.
     pub interface: IfIndex,
@@ -42,7 +42,7 @@ impl Tap {
         Ok(Self(fd))
     }
 
-    /// Waits for the next frame that comes in, cut to the buffer; what interfaces send is left out.
+    /// Waits for the next incoming frame, truncated to the buffer; outgoing frames are skipped.
     ///
     /// # Errors
     /// Those of `recvmsg(2)`.

@@ -1,4 +1,4 @@
-//! Help for tests that need a network of their own.
+//! Helpers for tests that need their own network.
 
 use std::fs::File;
 use std::os::fd::AsRawFd;
@@ -8,8 +8,8 @@ use std::process::Command;
 /// Set in a test that runs in its own namespaces.
 const INSIDE: &str = "EVERVIP_TEST_INSIDE";
 
-/// Runs `test`, which is the test called `name` (its full path), in a user and a network namespace of its own: it
-/// is root there. Needs no privileges, but a kernel that allows user namespaces.
+/// Runs `test`, which is the test called `name` (its full path), in a user and a network namespace of its own: it is
+/// root there. Needs no privileges, only a kernel that permits user namespaces.
 pub fn in_namespace(name: &str, test: impl FnOnce()) {
     if std::env::var_os(INSIDE).is_some() {
         ip("link set lo up");
@@ -30,7 +30,7 @@ pub fn in_namespace(name: &str, test: impl FnOnce()) {
     );
 }
 
-/// Runs `ip` with these arguments and gives what it prints.
+/// Runs `ip` with these arguments and returns its output.
 pub fn ip(arguments: &str) -> String {
     let output = Command::new("ip").args(arguments.split_whitespace()).output().unwrap();
     assert!(output.status.success(), "ip {arguments}: {}", String::from_utf8_lossy(&output.stderr));
@@ -42,7 +42,7 @@ pub fn run<F: Future>(future: F) -> F::Output {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
 }
 
-/// Whoever opens or executes this file hangs until the answer is dropped, but for 45 s at most
+/// Makes opening or executing this file hang until the returned value is dropped, for at most 45 s
 /// (`fs.lease-break-time`): as on a file system whose server is gone.
 pub fn hold_up(path: &Path) -> File {
     let file = File::open(path).unwrap();
@@ -52,4 +52,10 @@ pub fn hold_up(path: &Path) -> File {
     let answer = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETLEASE, libc::F_WRLCK) };
     assert_eq!(answer, 0, "{}", std::io::Error::last_os_error());
     file
+}
+
+/// Says that this machine does not let a test do its work.
+#[allow(clippy::print_stderr, reason = "whoever runs the tests reads it")]
+pub fn skip(why: &str) {
+    eprintln!("skipped: {why}");
 }

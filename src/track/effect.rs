@@ -1,19 +1,19 @@
-//! What the state of a row does to a user, and the sum over all rows of a user.
+//! The effect of a row's state on a user, and the sum over all rows of a user.
 
 use super::table::State;
 use crate::model::Weight;
 
 /// The product of a file's content and its weight at and below which a user is in FAULT.
 const FAULT: i64 = -254;
-/// The most that one row adds to a priority.
+/// The largest amount that one row adds to a priority.
 const MOST: i64 = 253;
 
-/// What one row does to one user.
+/// The effect of one row on one user.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Effect {
     /// It keeps the user in FAULT.
     pub fault: bool,
-    /// It might, but is not known yet.
+    /// It may, but its state is not known yet.
     pub unknown: bool,
     /// What it adds to the priority, -254 to 254.
     pub priority: i16,
@@ -52,19 +52,19 @@ impl Effect {
     }
 }
 
-/// What all rows of a user come to.
+/// The combined effect of all rows of a user.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Standing {
-    /// How many keep it in FAULT.
+    /// Number of rows that keep it in FAULT.
     pub faults: u32,
-    /// How many might, but are not known yet.
+    /// Number of rows that may, but are not known yet.
     pub unknown: u32,
-    /// What they add to the priority.
+    /// The sum that they add to the priority.
     pub priority: i32,
 }
 
 impl Standing {
-    /// Takes the effect of one more row into account.
+    /// Adds the effect of one more row.
     pub fn add(&mut self, effect: Effect) {
         self.faults += u32::from(effect.fault);
         self.unknown += u32::from(effect.unknown);
@@ -113,7 +113,7 @@ mod tests {
         assert_eq!(moves(Unknown, 20, false), Some(0));
         assert_eq!((moves(Good, 20, false), moves(Bad, 20, false)), (Some(20), Some(0)));
         assert_eq!((moves(Good, -20, true), moves(Bad, -20, true)), (Some(0), Some(20)));
-        // A value is multiplied; what would take more than there is ends in FAULT.
+        // A value is multiplied by the weight; a large negative product means FAULT.
         assert_eq!((moves(Value(3), 2, false), moves(Value(3), 2, true)), (Some(6), Some(-6)));
         assert_eq!((moves(Value(i32::MAX), 253, false)), Some(253));
         assert_eq!(

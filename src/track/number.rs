@@ -1,21 +1,21 @@
 //! The number in a tracked file.
 
-/// As much of a file is looked at.
+/// Number of octets of a file that are evaluated.
 pub const LONGEST: usize = 127;
 
 /// Why there is no number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TooLarge;
 
-/// The number at the beginning of `text`, in the notation of C: decimal, octal after `0`, hexadecimal after `0x`, with
-/// blanks before it, a sign, and anything behind it. Where there is none it is 0.
+/// The number at the beginning of `text`, in C notation: decimal, octal after `0`, hexadecimal after `0x`, with
+/// optional leading blanks and sign, and anything after it. 0 if there is none.
 ///
 /// # Errors
-/// A number that does not fit into 32 bits.
+/// If the number does not fit into 32 bits.
 pub fn number(text: &[u8]) -> Result<i32, TooLarge> {
     let text = text.get(..LONGEST).unwrap_or(text);
     let text = text.trim_ascii_start();
-    // A vertical tab is a blank for C.
+    // C also treats a vertical tab as a blank.
     let text = text.strip_prefix(b"\x0b").map_or(text, <[u8]>::trim_ascii_start);
     let (negative, text) = match text {
         [b'-', rest @ ..] => (true, rest),

@@ -1,29 +1,29 @@
-//! Rise and fall: how many results in a row turn a condition over.
+//! Rise and fall: how many consecutive results change a condition.
 
-/// How stubborn a condition is.
+/// The thresholds of a condition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rule {
-    /// Successes in a row that make it good again, at least 1.
+    /// Consecutive successes that make it good again, at least 1.
     pub rise: u32,
-    /// Failures in a row that make it bad, at least 1.
+    /// Consecutive failures that make it bad, at least 1.
     pub fall: u32,
 }
 
-/// Whether a tracked thing is well.
+/// Whether a tracked object is good.
 ///
-/// The first result decides alone, whatever `rise` and `fall` say: at start nobody should wait for several
-/// runs to learn that a service is down, or up.
+/// The first result alone decides, regardless of `rise` and `fall`: at start it should not take several runs to learn
+/// that a service is down, or up.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Condition {
     /// No result yet.
     #[default]
     Unknown,
-    /// Good, with so many failures in a row since.
+    /// Good, with this many consecutive failures since.
     Good {
         /// Below `fall`.
         failures: u32,
     },
-    /// Bad, with so many successes in a row since.
+    /// Bad, with this many consecutive successes since.
     Bad {
         /// Below `rise`.
         successes: u32,

@@ -1,4 +1,4 @@
-//! The rows: which things are tracked, in which state each is, and who refers to it.
+//! The rows: tracked objects, their states, and the users that refer to them.
 
 use std::collections::BTreeMap;
 
@@ -7,11 +7,11 @@ use slab::Slab;
 use crate::base::{IfName, Name};
 use crate::model::Weight;
 
-/// The number of a row; stable as long as somebody refers to it.
+/// The number of a row; stable as long as it has a user.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TrackerId(pub u32);
 
-/// What a row stands for. The order is that in which causes are listed.
+/// The object of a row. Causes are listed in this order.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Subject {
     /// An interface: good while it is up.
@@ -20,8 +20,10 @@ pub enum Subject {
     Script(Name),
     /// A `track_file`: its state is the number in it.
     File(Name),
-    /// A `vrrp_track_process`: good while as many processes run as are wanted.
+    /// A `vrrp_track_process`: good while the wanted number of processes runs.
     Process(Name),
+    /// A `bfd_instance`: good while its session is up.
+    Bfd(Name),
     /// The virtual servers of the configuration: good while the kernel can serve them.
     VirtualServers,
 }
@@ -34,6 +36,7 @@ impl core::fmt::Display for Subject {
             Self::Script(name) => write!(f, "script {name}"),
             Self::File(name) => write!(f, "file {name}"),
             Self::Process(name) => write!(f, "process {name}"),
+            Self::Bfd(name) => write!(f, "BFD instance {name}"),
             Self::VirtualServers => f.write_str("IPVS does not work or refuses a virtual server"),
         }
     }
@@ -42,21 +45,18 @@ impl core::fmt::Display for Subject {
 /// The state of a row.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum State {
-    /// Nothing has been heard of it.
+    /// Nothing is known yet.
     #[default]
     Unknown,
-    /// It is on its way: whoever refers to it takes no decision before it is there, whatever the weight.
+    /// A report is expected: users take no decision before it arrives, whatever the weight.
     Awaited,
-    /// It is well.
     Good,
-    /// It is not.
     Bad,
-    /// It is a number.
     Value(i32),
 }
 
 impl State {
-    /// Good or bad as a condition says; unknown without one.
+    /// Good or bad; unknown without a result.
     #[must_use]
     pub const fn of(good: Option<bool>) -> Self {
         match good {
@@ -70,9 +70,8 @@ impl State {
 /// How a user refers to a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reference {
-    /// The row.
     pub tracker: TrackerId,
-    /// What its state counts for the user.
+    /// The weight of its state for the user.
     pub weight: Weight,
 }
 
@@ -97,7 +96,7 @@ impl<U> Default for Table<U> {
 }
 
 impl<U: Copy> Table<U> {
-    /// The row of `subject`, made in `state` if there is none.
+    /// The row of `subject`; created in `state` if there is none.
     pub fn row(&mut self, subject: &Subject, state: impl FnOnce() -> State) -> TrackerId {
         if let Some(id) = self.by_subject.get(subject) {
             return *id;
@@ -114,7 +113,7 @@ impl<U: Copy> Table<U> {
         self.by_subject.get(subject).copied()
     }
 
-    /// What a row stands for.
+    /// The object of a row.
     #[must_use]
     pub fn subject(&self, id: TrackerId) -> Option<&Subject> {
         self.rows.get(id.0 as usize).map(|row| &row.subject)
@@ -126,14 +125,14 @@ impl<U: Copy> Table<U> {
         self.rows.get(id.0 as usize).map_or(State::Unknown, |row| row.state)
     }
 
-    /// Notes the state of a row. Gives the one before if it was another.
+    /// Sets the state of a row. Returns the previous one if it changed.
     pub fn set(&mut self, id: TrackerId, state: State) -> Option<State> {
         let row = self.rows.get_mut(id.0 as usize)?;
         let before = core::mem::replace(&mut row.state, state);
         (before != state).then_some(before)
     }
 
-    /// Who refers to a row, and with which weight.
+    /// The users that refer to a row, with their weights.
     #[must_use]
     pub fn users(&self, id: TrackerId) -> &[(U, Weight)] {
         self.rows.get(id.0 as usize).map_or(&[], |row| &row.users)
@@ -146,14 +145,14 @@ impl<U: Copy> Table<U> {
         }
     }
 
-    /// Forgets all users, before a new configuration names them anew.
+    /// Drops all users, before a new configuration adds them again.
     pub fn release_all(&mut self) {
         for (_, row) in &mut self.rows {
             row.users.clear();
         }
     }
 
-    /// Drops the rows that nobody refers to and that `keep` does not ask for.
+    /// Drops the rows that have no user and are not selected by `keep`.
     pub fn collect(&mut self, keep: impl Fn(TrackerId, &Subject) -> bool) {
         self.by_subject.retain(|subject, id| {
             let used = self.rows.get(id.0 as usize).is_some_and(|row| !row.users.is_empty());

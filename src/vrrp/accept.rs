@@ -1,7 +1,7 @@
 //! Whether a received packet is a valid advert for an instance, and if not, why.
 //!
-//! The order of the checks is that of RFC 9568 7.1 and RFC 3768 7.1; the first that fails decides which
-//! counter rises. The VRID was looked at before: it says which instance is asked.
+//! The order of the checks is that of RFC 9568 7.1 and RFC 3768 7.1; the first that fails decides which counter is
+//! incremented. The VRID is not checked here: it has already selected the instance.
 
 use core::net::IpAddr;
 use core::time::Duration;
@@ -28,20 +28,20 @@ pub struct Heard {
     pub interval: Duration,
     /// Whether it advertises every address that we have.
     pub same_addresses: bool,
-    /// Whether its checksum has the old form that some routers give version 3 adverts by unicast.
+    /// Whether its checksum has the old form that some routers use for unicast version 3 adverts.
     pub old_checksum: bool,
     /// What shows that it is genuine and new.
     pub proof: Proof,
 }
 
-/// A sequence number that its sender vouched for.
+/// An authenticated sequence number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Proof {
-    /// None is sent.
+    /// The advert carries none.
     None,
-    /// That of the IP authentication header.
+    /// From the IP authentication header.
     Ah(u32),
-    /// That of the authentication trailer.
+    /// From the authentication trailer.
     Trailer {
         sequence: u64,
         /// How far the sender's clock is ahead of ours, in seconds.
@@ -53,27 +53,21 @@ pub enum Proof {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     /// Wrong destination address: another group, or unicast where multicast is expected.
-    #[error("it was sent to {0}")]
+    #[error("wrong destination address {0}")]
     Destination(IpAddr),
     /// By unicast from a router that is not a peer, with `check_unicast_src`.
     #[error("unicast source address {0} not a unicast peer")]
     NotPeer(IpAddr),
     /// By unicast with a TTL that is not between `min_ttl` and `max_ttl` of the peer.
     #[error("TTL/HL {received} not in range [{min}, {max}]")]
-    TtlRange {
-        received: u8,
-        /// Lowest.
-        min: u8,
-        /// Highest.
-        max: u8,
-    },
-    /// It came through a router, or somebody pretends.
+    TtlRange { received: u8, min: u8, max: u8 },
+    /// The TTL is not 255: the packet was forwarded by a router, or is forged.
     #[error("invalid TTL/HL: received {0} and expect 255")]
     Ttl(u8),
-    /// Another version of the protocol.
+    /// A different version of the protocol.
     #[error("wrong VRRP version: received {received} and expect {expected}")]
     Version {
-        /// Ours.
+        /// The configured one.
         expected: u8,
         received: u8,
     },
@@ -83,37 +77,37 @@ pub enum Refusal {
     /// Too short or too long.
     #[error("invalid length: {received} octets and expect {expected}")]
     Length {
-        /// What the header asks for.
+        /// The length that follows from the header.
         expected: usize,
-        /// What came.
+        /// The length of the packet.
         received: usize,
     },
     /// The checksum is wrong.
     #[error("invalid checksum")]
     Checksum,
-    /// The checksum has the old form, which `old_unicast_checksum never` refuses.
+    /// The checksum has the old form, and `old_unicast_checksum never` is set.
     #[error("invalid checksum: the old unicast form, which `old_unicast_checksum never` refuses")]
     OldChecksum,
     /// An authentication type that does not exist.
     #[error("invalid auth type: {0}")]
     AuthType(u8),
-    /// Another authentication type than ours.
+    /// The authentication type differs from the configured one.
     #[error("received a {received} auth, expecting {expected}")]
     AuthMismatch {
-        /// Ours.
+        /// The configured one.
         expected: u8,
         received: u8,
     },
     /// The password is wrong.
     #[error("received an invalid passwd")]
     AuthFailure,
-    /// An IP authentication header that we do not use.
+    /// An IP authentication header, although none is configured.
     #[error("received AH header but auth type not AH")]
     UnexpectedAh,
     /// No IP authentication header.
     #[error("no AH header but auth type is AH")]
     NoAh,
-    /// The IP authentication header does not belong to the packet.
+    /// The integrity check value of the IP authentication header is wrong.
     #[error("IPSEC-AH : invalid IPSEC HMAC-MD5 value. Due to fields mutation or bad password !")]
     BadIcv,
     /// The security parameters index is not the source address.
@@ -124,11 +118,11 @@ pub enum Refusal {
         "IPSEC-AH : sequence number {received} already processed. Packet dropped. Local({ours})"
     )]
     AhReplay {
-        /// The last one.
+        /// The last valid number.
         ours: u32,
         received: u32,
     },
-    /// No authentication trailer, which `mode enforce` asks for.
+    /// No authentication trailer, although `mode enforce` requires one.
     #[error("missing authentication trailer")]
     NoTrailer,
     /// The authentication trailer has an unknown form.
@@ -137,40 +131,41 @@ pub enum Refusal {
     /// The authentication trailer names a key that we do not have.
     #[error("unknown authentication key id {0}")]
     UnknownKey(u8),
-    /// The authentication trailer does not belong to the packet.
+    /// The HMAC of the authentication trailer is wrong.
     #[error("invalid authentication HMAC")]
     BadHmac,
     /// The clocks differ by more than `time_window`.
     #[error("stale authentication trailer, clock skew {ahead} sec exceeds window {window} sec")]
     Stale {
-        /// How far the sender's clock is ahead of ours.
+        /// How far the sender's clock is ahead of ours, in seconds.
         ahead: i32,
-        /// What is allowed.
+        /// Largest difference allowed, in seconds.
         window: u64,
     },
     /// An advert that was heard before, or an older one.
     #[error("replayed authentication trailer")]
     Replay,
-    /// Another interval than ours, which version 2 does not allow.
+    /// The interval differs from the configured one, which version 2 does not allow.
     #[error("advertisement interval mismatch: mine={ours} sec, received={received} sec")]
     Interval {
-        /// Ours in seconds.
+        /// Configured interval in seconds.
         ours: u64,
-        /// The packet's in seconds.
+        /// Interval of the packet in seconds.
         received: u64,
     },
-    /// We own the addresses and are told not to listen.
+    /// We own the addresses and are configured to ignore other masters. The AH number of such a packet is noted all the
+    /// same: other routers refuse adverts that repeat it.
     #[error("we are address owner")]
-    Claimant,
-    /// Valid otherwise, but with another number of addresses. RFC 3768 7.1 drops it; see `Engine` for what a
-    /// router that goes on sending such adverts is taken for.
+    Owner(Proof),
+    /// Valid except for a different number of addresses. RFC 3768 7.1 drops it; see `Engine` for how a router is
+    /// treated that keeps sending such adverts.
     #[error("expected {ours} VIPs but received {received}")]
     AddressCount {
-        /// How many we advertise.
+        /// Number of addresses we advertise.
         ours: usize,
-        /// How many it advertises.
+        /// Number of addresses it advertises.
         received: usize,
-        /// The rest of it.
+        /// Its other contents.
         heard: Heard,
     },
 }
@@ -199,13 +194,13 @@ impl Refusal {
             Self::Stale { .. } => &mut counters.auth_stale,
             Self::Replay => &mut counters.auth_replay,
             Self::Interval { .. } => &mut counters.bad_interval,
-            Self::Claimant => &mut counters.ignored_as_owner,
+            Self::Owner(_) => &mut counters.ignored_as_owner,
             Self::AddressCount { .. } => &mut counters.bad_address_count,
         };
         *counter += 1;
     }
 
-    /// A number of its own for each kind, from 0 on.
+    /// A distinct number for each kind, from 0.
     #[must_use]
     pub const fn kind(&self) -> usize {
         match self {
@@ -219,7 +214,7 @@ impl Refusal {
             Self::AuthMismatch { .. } | Self::UnexpectedAh | Self::NoAh => 7,
             Self::AuthFailure | Self::BadIcv | Self::Spi(_) | Self::AhReplay { .. } => 8,
             Self::Interval { .. } => 9,
-            Self::Claimant => 10,
+            Self::Owner(_) => 10,
             Self::AddressCount { .. } => 11,
             Self::NotPeer(_) => 12,
             Self::NoTrailer => 13,
@@ -232,24 +227,23 @@ impl Refusal {
     }
 }
 
-/// A packet with its IP layer taken off.
+/// A packet without its IP header.
 #[derive(Clone, Copy, Debug)]
 pub struct Packet<'a> {
     pub source: IpAddr,
-    /// To whom.
     pub destination: IpAddr,
     /// TTL or hop limit on arrival.
     pub ttl: u8,
     /// Its IP authentication header, and the packet from the IP header on.
     pub ah: Option<(Ah, &'a [u8])>,
-    /// From the VRRP header on.
+    /// The packet from the VRRP header on.
     pub payload: &'a [u8],
 }
 
-/// Takes the IP layer off.
+/// Strips the IP header.
 ///
 /// # Errors
-/// When the IP header is not one, or the packet is not VRRP.
+/// If the IP header is invalid or the packet is not VRRP.
 pub fn unwrap<'a>(rx: &Rx, packet: &'a [u8]) -> Result<Packet<'a>, Refusal> {
     match Family::of(&rx.source) {
         Family::V6 => Ok(Packet {
@@ -294,22 +288,22 @@ pub fn vrid(payload: &[u8]) -> Option<u8> {
     payload.get(1).copied()
 }
 
-/// The instance that judges a packet.
+/// What a packet is checked against.
 #[derive(Clone, Copy, Debug)]
 pub struct Judge<'a> {
     /// Its configuration.
     pub ours: &'a Instance,
     /// The addresses it advertises.
     pub addresses: &'a [IpAddr],
-    /// What it listens to.
+    /// The address it receives adverts on.
     pub destination: IpAddr,
-    /// The sequence numbers it knows.
+    /// Its sequence numbers.
     pub sequences: &'a Sequences,
     /// The time of day.
     pub now: WallTime,
 }
 
-/// Judges a packet.
+/// Checks a packet.
 ///
 /// # Errors
 /// The first reason not to accept it.
@@ -338,7 +332,7 @@ pub fn check(judge: &Judge<'_>, packet: &Packet<'_>) -> Result<Heard, Refusal> {
         vrrp::Error::Short(received) => Refusal::Length { expected: vrrp::HEADER, received },
         vrrp::Error::Version(received) => Refusal::Version { expected, received },
         vrrp::Error::Type(kind) => Refusal::Type(kind),
-        // The length that another version has is no sign of a damaged packet.
+        // A packet of another version has another length; it is reported as that, not as damaged.
         vrrp::Error::Length { .. } if version(packet.payload) != Some(expected) => {
             Refusal::Version { expected, received: version(packet.payload).unwrap_or_default() }
         }
@@ -353,7 +347,8 @@ pub fn check(judge: &Judge<'_>, packet: &Packet<'_>) -> Result<Heard, Refusal> {
         None => Proof::None,
     };
     //= rfc9568 7.1: MUST verify the VRRP checksum
-    // With v3_checksum_as_v2 senders of both kinds are about. Over IPv6 it is the kernel's, which knows no trailer.
+    // With v3_checksum_as_v2 both forms occur. Over IPv6 the kernel computes the checksum and does not know the
+    // trailer.
     let covered = if ours.family == Family::V6 { packet.payload } else { pdu };
     let plain = vrrp::checksum_holds(covered, None);
     let pseudo = || vrrp::checksum_holds(covered, Some((packet.source, packet.destination)));
@@ -382,7 +377,7 @@ pub fn check(judge: &Judge<'_>, packet: &Packet<'_>) -> Result<Heard, Refusal> {
         return Err(Refusal::Interval { ours, received });
     }
     if ours.owner_ignore_adverts && ours.priority == Priority::OWNER {
-        return Err(Refusal::Claimant);
+        return Err(Refusal::Owner(proof));
     }
     let heard = Heard {
         source: packet.source,
@@ -394,7 +389,7 @@ pub fn check(judge: &Judge<'_>, packet: &Packet<'_>) -> Result<Heard, Refusal> {
         proof,
     };
     //= rfc3768 7.1: if the packet was not generated by the address owner, the receiver MUST drop the packet
-    // departs: the owner's too, since whoever wants to take the addresses can say 255.
+    // departs: the owner's too, since an attacker can send priority 255.
     if advert.count() != addresses.len() {
         let (ours, received) = (addresses.len(), advert.count());
         return Err(Refusal::AddressCount { ours, received, heard });
@@ -402,7 +397,7 @@ pub fn check(judge: &Judge<'_>, packet: &Packet<'_>) -> Result<Heard, Refusal> {
     Ok(heard)
 }
 
-/// Whether a packet that came by unicast is from where such packets may come from.
+/// Whether the source and the TTL of a unicast packet are permitted.
 fn check_peer(ours: &Unicast, packet: &Packet<'_>) -> Result<(), Refusal> {
     if !ours.check_source {
         return Ok(());
@@ -417,8 +412,8 @@ fn check_peer(ours: &Unicast, packet: &Packet<'_>) -> Result<(), Refusal> {
     }
 }
 
-/// Whether the checksum of a version 3 advert that came by unicast covers the multicast group in place of our
-/// address, as that of keepalived before 2.0 does.
+/// Whether the checksum of a unicast version 3 advert covers the multicast group instead of our address, as in
+/// keepalived before 2.0.
 fn has_old_checksum(ours: &Instance, source: IpAddr, pdu: &[u8]) -> bool {
     ours.unicast().is_some()
         && (ours.version, ours.family) == (Version::V3, Family::V4)
@@ -469,7 +464,7 @@ fn check_trailer(
     if !trailer.verify(key.key.reveal(), source, pdu) {
         return Err(Refusal::BadHmac);
     }
-    // What was heard when the clock was another one does not count.
+    // Sequences heard before the clock was set do not count.
     let last = judge.sequences.last(source).filter(|last| hmac.monotonic || !outside(apart(*last)));
     if last.is_some_and(|last| !auth::is_newer(sequence, last)) {
         return Err(Refusal::Replay);
@@ -492,7 +487,7 @@ fn check_ah(
         return Err(Refusal::Spi(ah.spi));
     }
     let (ours, received) = (judge.sequences.ah(), ah.sequence);
-    if received <= ours {
+    if judge.sequences.is_old_ah(received) {
         return Err(Refusal::AhReplay { ours, received });
     }
     Ok(Proof::Ah(received))

@@ -1,4 +1,4 @@
-//! Everything the engine can ask for.
+//! Everything the engine can request.
 
 use core::net::IpAddr;
 use core::ops::Range;
@@ -15,15 +15,12 @@ use crate::status::Notice;
 pub enum Action {
     /// Send an advert now, in this turn. A refusal comes back as `Event::Unsent`.
     SendAdvert {
-        /// Whose it is.
         instance: InstanceId,
         /// The interface it leaves by.
         interface: IfIndex,
-        /// Source address.
         source: IpAddr,
-        /// Destination address.
         destination: IpAddr,
-        /// IPv6: the hop limit. IPv4: the TTL, which the header says, too.
+        /// IPv6: the hop limit. IPv4: the TTL, also contained in the header.
         hop_limit: u8,
         /// The packet within [`Actions::bytes`]: for IPv4 with its IP header (the kernel fills in that
         /// header's checksum), for IPv6 from the VRRP header on (the kernel fills in the VRRP checksum).
@@ -33,7 +30,6 @@ pub enum Action {
     SendGarp {
         /// The interface it leaves by.
         interface: IfIndex,
-        /// Its hardware address.
         mac: Mac,
         /// The address announced.
         address: IpAddr,
@@ -42,9 +38,8 @@ pub enum Action {
     },
     /// Change the kernel's objects, one operation after the other; each is answered with `Event::Applied`.
     Apply {
-        /// Comes back with each answer.
+        /// Repeated in each answer.
         token: Token,
-        /// What to do.
         ops: Vec<Op>,
     },
     /// Receive adverts for this multicast group, or for this address of ours, on this interface; answered with
@@ -54,39 +49,34 @@ pub enum Action {
         /// The group, or the address.
         group: IpAddr,
     },
-    /// Receive adverts for this multicast group on this interface without becoming a member of the group: the segment is
-    /// to hear nothing from the interface, whose hardware address is that of a virtual router. Answered with
+    /// Receive adverts for this multicast group on this interface without becoming a member of the group: the interface
+    /// must not send membership reports, because its hardware address is that of a virtual router. Answered with
     /// `Event::Joined`, undone with `Action::Leave`.
-    Overhear {
-        /// The interface.
-        interface: IfIndex,
-        /// The group.
-        group: IpAddr,
-    },
-    /// Receive packets with an IP authentication header, too, wherever others are received.
+    Overhear { interface: IfIndex, group: IpAddr },
+    /// Also receive packets with an IP authentication header, wherever adverts are received.
     HearAh,
     /// Stop receiving what `Action::Join` or `Action::Overhear` asked for.
     Leave { interface: IfIndex, group: IpAddr },
     /// Run a tracking script; answered with `Event::Ran`.
     RunScript {
-        /// Comes back with the answer.
+        /// Repeated in the answer.
         run: RunId,
         command: Command,
         /// When to give up.
         timeout: Duration,
     },
-    /// End a run of a script that the configuration has no more; what is answered to it means nothing.
+    /// End a run of a script that is no longer configured; its result is ignored.
     EndScript(RunId),
-    /// Tell scripts, FIFOs and mail recipients.
+    /// Notify scripts, FIFOs and mail recipients.
     Notify(Notice),
     /// The summary changed: hand `Engine::summary` to the supervisor.
     Report,
-    /// After `Event::Stop`: everything is undone.
+    /// After `Event::Stop`: everything has been undone.
     Done,
 }
 
-/// A list of actions and the packets they speak of. Emptied and used again, so that the steady state
-/// allocates nothing.
+/// A list of actions and the packets they refer to. It is cleared and reused, so that the steady state allocates
+/// nothing.
 #[derive(Clone, Debug, Default)]
 pub struct Actions {
     list: Vec<Action>,
@@ -111,22 +101,22 @@ impl Actions {
         self.list.extend(actions);
     }
 
-    /// Makes room for the adverts of so many instances at once, so that a turn that finds them all due allocates nothing.
+    /// Reserves memory for the adverts of this many instances, so that a turn in which all are due allocates nothing.
     pub fn reserve(&mut self, adverts: usize) {
-        /// Octets of an advert of a few addresses.
+        /// Length of an advert with a few addresses, in octets.
         const ADVERT: usize = 64;
         self.list.reserve(adverts);
         self.bytes.reserve(adverts.saturating_mul(ADVERT));
     }
 
-    /// Lets `write` append a packet and says where it is.
+    /// Lets `write` append a packet and returns its range.
     pub fn packet(&mut self, write: impl FnOnce(&mut Vec<u8>)) -> Range<usize> {
         let start = self.bytes.len();
         write(&mut self.bytes);
         start..self.bytes.len()
     }
 
-    /// Lets `write` use memory that is empty before and after it.
+    /// Lends `write` a scratch buffer, which is empty before and after.
     pub fn scratch(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
         self.scratch.clear();
         write(&mut self.scratch);
@@ -151,7 +141,7 @@ impl Actions {
         self.list.is_empty()
     }
 
-    /// Forgets everything, keeping the memory.
+    /// Clears the list but keeps its memory.
     pub fn clear(&mut self) {
         self.list.clear();
         self.bytes.clear();

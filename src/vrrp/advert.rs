@@ -1,4 +1,4 @@
-//! Adverts: what is done about those received, and how ours are sent.
+//! Adverts: the effect of received ones, and sending our own.
 
 use core::net::IpAddr;
 
@@ -17,8 +17,8 @@ use crate::status::PEER;
 use crate::status::vrrp::State;
 use crate::wire::{ah, hmac, ip, vrrp};
 
-/// Adverts in a row with another number of addresses after which their sender is taken for a real master that
-/// was configured differently, and not for a bad packet.
+/// Number of consecutive adverts with a different number of addresses after which their sender counts as a real master
+/// with a different configuration, not as a source of bad packets.
 const DISAGREEMENTS: u32 = 10;
 
 impl Engine {
@@ -42,6 +42,7 @@ impl Engine {
         if !self.running() {
             return;
         }
+        self.leaves_as_stalled(moment, id);
         let time = self.time_of_day(moment.now);
         let Some(instance) = self.instance_mut(id) else { return };
         if matches!(instance.machine(), Machine::Init | Machine::Fault) && !instance.retained {
@@ -61,14 +62,15 @@ impl Engine {
         }
     }
 
-    /// Which instance a packet is for. One whose destination nobody listens to is shown to an instance of its virtual
-    /// router id, which says so.
+    /// Which instance a packet is for. A packet with a destination that no instance listens to goes to an instance of
+    /// its virtual router id, which refuses it with that reason.
     fn addressee(&self, link: IfIndex, vrid: Vrid, packet: &Packet<'_>) -> Option<InstanceId> {
         let of = |id: &InstanceId| self.instance(*id);
         let mut first = None;
         let mut of_peer = None;
         for id in self.instances.addressees(&(link, vrid, packet.destination)) {
-            // Unicast instances with different peers may share an address: whose master this is, else whose peer.
+            // Unicast instances with different peers may share an address: take the one whose master this is, else the
+            // one whose peer it is.
             let Some(instance) = of(&id) else { continue };
             if instance.master.is_some_and(|(source, _)| source == packet.source) {
                 return Some(id);
@@ -97,15 +99,19 @@ impl Engine {
         {
             peer!(warn, *instance, "dropped an advert from {source}: {refusal}");
         }
-        if let Refusal::AddressCount { heard, .. } = refusal {
-            self.note_proof(moment, id, *heard);
-            self.disagrees(moment, id, *heard);
+        match refusal {
+            Refusal::AddressCount { heard, .. } => {
+                self.note_proof(moment, id, *heard);
+                self.disagrees(moment, id, *heard);
+            }
+            Refusal::Owner(Proof::Ah(number)) => self.note_ah(moment, id, *number),
+            _ => {}
         }
     }
 
-    /// An advert that is right in everything but the number of addresses. It elects nobody, but while
-    /// addresses are added on one node after the other its sender is the living master: a backup does not
-    /// take its silence for granted, and a master does not hold out against a better one for ever.
+    /// An advert that is valid except for the number of addresses. It has no part in the election, but while addresses
+    /// are being added on one node after the other its sender is the living master: a backup must not consider it
+    /// silent, and a master must yield to a better one eventually.
     fn disagrees(&mut self, moment: &mut Moment<'_>, id: InstanceId, heard: Heard) {
         let Some(instance) = self.instance_mut(id) else { return };
         let interval = instance.config.advert_int;
@@ -126,7 +132,7 @@ impl Engine {
             heard.priority >= instance.effective_priority || instance.tolerates_lower(moment.now);
         match machine {
             Machine::Backup { .. } if follows => {
-                // A member of a group that would have taken over hears that somebody is there.
+                // This member of a group is not willing to take over: there is a master.
                 instance.willing = false;
                 let master_down = moment.now + instance.master_down();
                 self.rearm(id, master_down);
@@ -137,7 +143,7 @@ impl Engine {
         }
     }
 
-    /// A master that another one will not listen to: the lower one leaves, so that not both answer.
+    /// Two masters that ignore each other's adverts: the lower one yields, so that not both answer.
     fn give_up(&mut self, moment: &mut Moment<'_>, id: InstanceId, heard: Heard) {
         if self.judge(id, heard, false) != Some(Step::Enter(State::Backup)) {
             return;
@@ -156,7 +162,7 @@ impl Engine {
         self.yield_to_better(moment, id);
     }
 
-    /// A master that leaves to a better one may be told to send one more advert before.
+    /// A master that yields to a better one sends one more advert first, if configured.
     fn send_last(&mut self, moment: &mut Moment<'_>, id: InstanceId) {
         let Some(instance) = self.instance(id) else { return };
         if instance.config.higher_prio_send_advert {
@@ -164,7 +170,7 @@ impl Engine {
         }
     }
 
-    /// What the table says about an advert.
+    /// What the transition table says about an advert.
     fn judge(&self, id: InstanceId, heard: Heard, tolerant: bool) -> Option<Step> {
         let instance = self.instance(id)?;
         let ours = (instance.effective_priority, instance.source);
@@ -211,7 +217,7 @@ impl Engine {
         match step {
             Step::TakeOverSoon => {
                 say!(debug, *instance, "Backup received priority 0 advertisement");
-                // Who would have taken over sooner does: a flood of farewells must not put it off.
+                // A takeover that was due sooner stays so: a flood of farewells must not postpone it.
                 let soon = moment.now + instance.skew();
                 if let Machine::Backup { master_down } = instance.machine() {
                     self.rearm(id, master_down.min(soon));
@@ -253,23 +259,26 @@ impl Engine {
         }
     }
 
-    /// Remembers what must not be heard again.
+    fn note_ah(&mut self, moment: &mut Moment<'_>, id: InstanceId, number: u32) {
+        let Some(instance) = self.instance_mut(id) else { return };
+        // What a replaced process goes on from would be too low.
+        if number.saturating_sub(instance.sequences.ah()) >= SLACK / 2 {
+            moment.out.push(Action::Report);
+        }
+        instance.sequences.note_ah(number);
+    }
+
+    /// Remembers the sequence number, so that a replay is detected.
     fn note_proof(&mut self, moment: &mut Moment<'_>, id: InstanceId, heard: Heard) {
         let now = moment.now;
         let Some(instance) = self.instance_mut(id) else { return };
         match heard.proof {
             Proof::None => {}
-            Proof::Ah(number) => {
-                // What a replaced process goes on from would be too low.
-                if number.saturating_sub(instance.sequences.ah()) >= SLACK / 2 {
-                    moment.out.push(Action::Report);
-                }
-                instance.sequences.note_ah(number);
-            }
+            Proof::Ah(number) => self.note_ah(moment, id, number),
             Proof::Trailer { sequence, ahead } => {
                 let peers = instance.config.unicast().map(|unicast| unicast.peers.len());
                 if instance.sequences.note_stamp((heard.source, sequence), peers, now) {
-                    // Of whom nothing was told the next process would take everything.
+                    // The next process would accept anything from a sender that was not reported.
                     moment.out.push(Action::Report);
                 }
                 let Some(instance) = self.instance(id) else { return };
@@ -290,7 +299,7 @@ impl Engine {
         }
     }
 
-    /// A peer gives its adverts one of two forms of the checksum, and is answered in the same.
+    /// A peer uses one of two forms of the checksum, and is sent the same form.
     fn note_checksum(&mut self, now: Instant, id: InstanceId, heard: Heard) {
         let Some(instance) = self.instance_mut(id) else { return };
         let Some(unicast) = instance.config.unicast() else { return };
@@ -305,7 +314,7 @@ impl Engine {
             peer!(
                 warn,
                 *instance,
-                "{} uses the {form} form of the unicast version 3 checksum, and is sent the same",
+                "{} uses the {form} form of the unicast version 3 checksum; adverts to it use the same form",
                 heard.source
             );
         }
@@ -333,7 +342,7 @@ impl Engine {
         let master_down = moment.now + instance.master_down();
         self.rearm(id, master_down);
         self.recount(id);
-        // A member that joined a group of masters and finds a better router here: all follow.
+        // A member that joined a group of masters found a better router: the whole group follows.
         if self.any_master(id) {
             self.yield_to_better(moment, id);
         }
@@ -368,10 +377,10 @@ impl Engine {
         self.yield_to_better(moment, id);
     }
 
-    /// A router of lower priority believes to be master: it hears from us, and so do the caches it may have
-    /// turned.
+    /// A router of lower priority claims to be master: send it an advert, and correct the ARP caches it may have
+    /// changed.
     fn reassert(&mut self, moment: &mut Moment<'_>, id: InstanceId, heard: Heard) {
-        // Others heard its AH number and would take ours for an old one.
+        // Others heard its AH number and would consider ours a replay.
         if let (Proof::Ah(number), Some(instance)) = (heard.proof, self.instance_mut(id)) {
             instance.sequences.note_ah(number.saturating_add(1));
         }
@@ -391,7 +400,7 @@ impl Engine {
         self.correct(moment, id, true);
     }
 
-    /// Sends an advert out of turn; the next one comes a whole interval later.
+    /// Sends an advert at once; the next one follows a whole interval later.
     pub(super) fn send_advert_now(&mut self, moment: &mut Moment<'_>, id: InstanceId) {
         let Some(instance) = self.instance_mut(id) else { return };
         let (priority, next_advert) =
@@ -400,8 +409,8 @@ impl Engine {
         self.send_advert(moment, id, priority);
     }
 
-    /// Sends an advert of this priority. One of priority 0, the farewell, leaves from where the last one did when
-    /// the source or the interface is cleared already.
+    /// Sends an advert of this priority. One of priority 0, the farewell, uses the interface and source of the last
+    /// advert if these are cleared already.
     pub(super) fn send_advert(&mut self, moment: &mut Moment<'_>, id: InstanceId, priority: u8) {
         let Some(instance) = self.instance(id) else { return };
         let last = instance
@@ -413,7 +422,7 @@ impl Engine {
         let time = self.time_of_day(moment.now);
         let Some(instance) = self.instance_mut(id) else { return };
         instance.last_sent_from = Some((interface, source));
-        // Never 0: the kernel would put in a number of its own.
+        // Never 0: the kernel would replace it by a number of its own.
         instance.packet_id = instance.packet_id.checked_add(1).unwrap_or(1);
         let signature = signature(instance, time, priority, source, moment.out);
         match instance.config.unicast() {
@@ -473,7 +482,7 @@ struct To {
     old: bool,
 }
 
-/// What shows that an advert is ours; the same for all copies.
+/// Authentication of an advert; the same for all copies.
 enum Signature {
     None,
     /// The number of its IP authentication header.

@@ -1,4 +1,4 @@
-//! Authentication that has a memory: the sequence numbers of AH and of the HMAC trailer, sent and heard.
+//! The state of authentication: sequence numbers of AH and of the HMAC trailer, sent and heard.
 
 use core::net::IpAddr;
 use core::time::Duration;
@@ -6,25 +6,27 @@ use core::time::Duration;
 use crate::base::{Instant, WallTime};
 use crate::model::extras::Hmac;
 
-/// AH sequence numbers end here, as keepalived's do; a new mastership begins again.
+/// Highest AH sequence number, as in keepalived; a new mastership starts over.
 const LAST: u32 = u32::MAX - 2;
-/// AH numbers that a master may have used up beyond what its rate of adverts explains without saying so.
+/// Unreported AH numbers that a master may have used in addition to those its advert rate accounts for.
 pub const SLACK: u32 = 256;
-/// Senders by multicast whose sequence is remembered.
+/// Number of multicast senders whose sequence is remembered.
 pub const SENDERS: usize = 4;
 
 /// The sequence numbers of one virtual router.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Sequences {
-    /// Of the last AH advert, sent or heard: who takes over goes on from where the master was.
+    /// Of the last AH advert, sent or heard: a new master continues the numbers of the old one.
     ah: u32,
-    /// AH numbers that the last process of this role may have sent after those it told of.
+    /// That one was ours.
+    own: bool,
+    /// AH numbers that the previous process of this role may have sent after those it reported.
     untold: u32,
     /// The AH numbers are used up.
     exhausted: bool,
     /// Of the last trailer sent.
     sent: u64,
-    /// Of the last trailer heard from a sender, and when; the one heard last at the end.
+    /// Of the last trailer heard from each sender, and when; the most recent sender is last.
     heard: Vec<(IpAddr, u64, Instant)>,
 }
 
@@ -42,24 +44,33 @@ impl Sequences {
         } else {
             self.ah += 1;
         }
+        self.own = true;
         self.ah
+    }
+
+    /// Whether an AH advert with this number was heard before. One with the number of our last advert was not: another
+    /// router was master as well and has not heard ours. If it were refused, two that send at the same time would stay
+    /// masters, since each would find that the other one repeats its numbers.
+    #[must_use]
+    pub const fn is_old_ah(&self, number: u32) -> bool {
+        number < self.ah || number == self.ah && !self.own
     }
 
     /// Notes the number of a valid AH advert.
     pub const fn note_ah(&mut self, number: u32) {
-        self.ah = number;
+        (self.ah, self.own) = (number, false);
     }
 
-    /// Goes on from the number that the last process of this role told of, `age` ago. As a master it has sent others
-    /// since, at most one a second, and twice that where others made it answer them at once.
+    /// Continues from the number that the previous process of this role reported `age` ago. As a master it has sent
+    /// more since: at most one a second, and twice that if other routers made it answer at once.
     pub fn resume(&mut self, number: u32, age: Duration, was_master: bool) {
         let seconds = u32::try_from(age.as_secs()).unwrap_or(u32::MAX);
-        self.ah = number;
+        (self.ah, self.own) = (number, false);
         self.untold = if was_master { seconds.saturating_mul(2).saturating_add(SLACK) } else { 0 };
     }
 
-    /// An election begins. Who goes on as master (`at_once`) leaves out the numbers that others may have heard; whoever
-    /// waits must not, for the master of the time may have just gone on from there.
+    /// An election begins. An instance that continues as master (`at_once`) skips the numbers that others may have
+    /// heard; one that waits must not, because the current master may have continued from there.
     pub fn begin(&mut self, at_once: bool) {
         let untold = core::mem::take(&mut self.untold);
         if at_once {
@@ -74,7 +85,7 @@ impl Sequences {
         }
     }
 
-    /// The sequence of the next trailer: the time, or one more than the last where the clock does not say so.
+    /// The sequence of the next trailer: the time, or one more than the last one if the clock has not advanced.
     pub fn next_stamp(&mut self, hmac: &Hmac, now: WallTime) -> u64 {
         let clock = stamp(now);
         let ahead = seconds(self.sent).wrapping_sub(seconds(clock)).cast_signed();
@@ -97,9 +108,9 @@ impl Sequences {
         &self.heard
     }
 
-    /// Goes on from what the last process of this role had heard until `end`, its last sign of life. It has told only of
-    /// some adverts; but sequences are times, so all that it can have heard later bears at most the sequence told and the
-    /// time since, and what a sender sends from now on bears more.
+    /// Continues from what the previous process of this role had heard until `end`, its last sign of life. It reported
+    /// only some adverts, but sequences are times: whatever it heard later has at most the reported sequence plus the
+    /// time since, and what a sender sends from now on has more.
     pub fn resume_heard(&mut self, mut heard: Vec<(IpAddr, u64, Instant)>, end: Instant) {
         for (_, sequence, at) in &mut heard {
             *sequence = sequence.wrapping_add(span(end.since(*at)));
@@ -108,8 +119,8 @@ impl Sequences {
         self.heard = heard;
     }
 
-    /// Notes the sequence of a verified trailer; `peers`: how many senders there are, none for multicast. By multicast
-    /// the sender not heard for longest makes room. True when nothing was remembered of this sender.
+    /// Notes the sequence of a verified trailer; `peers`: the number of unicast senders, none for multicast. For
+    /// multicast, the sender that was silent longest is replaced. True if this sender was unknown.
     pub fn note_stamp(
         &mut self,
         (sender, sequence): (IpAddr, u64),
@@ -127,7 +138,7 @@ impl Sequences {
     }
 }
 
-/// How far a sequence gets in this time.
+/// How far a sequence advances in this time.
 fn span(time: Duration) -> u64 {
     let time = WallTime { secs: time.as_secs(), nanos: time.subsec_nanos() };
     stamp(time)
@@ -222,6 +233,21 @@ mod tests {
         assert_eq!(sequences.next_ah(), 1);
         sequences.renew();
         assert_eq!(sequences.next_ah(), 2);
+    }
+
+    #[test]
+    fn the_number_of_our_own_advert_is_new_in_that_of_another_router_once() {
+        let mut sequences = Sequences::default();
+        assert!(sequences.is_old_ah(0));
+        let number = sequences.next_ah();
+        assert_eq!(
+            [number - 1, number, number + 1].map(|n| sequences.is_old_ah(n)),
+            [true, false, false]
+        );
+        sequences.note_ah(number);
+        assert!(sequences.is_old_ah(number));
+        sequences.resume(number, Duration::ZERO, true);
+        assert!(sequences.is_old_ah(number));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Changes of links that count only when they last (`interface_up_down_delays`).
+//! Changes of links that count only after they have lasted (`interface_up_down_delays`).
 
 use core::time::Duration;
 
@@ -7,8 +7,8 @@ use super::{Engine, Moment, Timer};
 use crate::base::{IfIndex, Instant};
 
 impl Engine {
-    /// Lets a link be what counts of it: up or down as before while a change has not lasted long enough. What was never
-    /// up comes up at once.
+    /// Replaces the state of a link by the effective one: up or down as before until a change has lasted long enough. A
+    /// link that was never up comes up at once.
     pub(super) fn delay_change(&mut self, moment: &mut Moment<'_>, link: &mut Link) {
         let index = link.index;
         let Some(counted) = self.links.get(&index).map(|l| l.up) else { return };
@@ -65,7 +65,7 @@ impl Engine {
         self.set_timer(Timer::Delays, first);
     }
 
-    /// How long a change must last. A loss must be found before the others stop waiting for this router.
+    /// How long a change must last. A loss must take effect before other routers stop waiting for this one.
     fn delay_of(&self, index: IfIndex, up: bool) -> Duration {
         if self.config.interface_delays.is_empty() {
             return Duration::ZERO;
@@ -92,7 +92,7 @@ impl Engine {
         longest
     }
 
-    /// A link was down for a moment that does not count: what the kernel dropped meanwhile is put back.
+    /// A link was down for less than the delay: what the kernel removed meanwhile is restored.
     fn flapped(&mut self, moment: &mut Moment<'_>, index: IfIndex) {
         for name in self.names_of(index) {
             let entries = self.objects.link_changed(&name);

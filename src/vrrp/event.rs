@@ -12,9 +12,9 @@ use crate::status::vrrp::Summary;
 
 /// Something that happened.
 ///
-/// The driver's duties: `now` never goes back; the adverts that were received when [`Event::Timer`] fell due are
-/// handed over before it, so that a process that was stalled hears what it missed before it decides that its
-/// master is silent. [`Event::Adverts`] may come at any time, also between received adverts.
+/// The driver's duties: `now` never goes back; the adverts that were received when [`Event::Timer`] fell due are handed
+/// over before it, so that a process that was stalled processes what it missed before it decides that its master is
+/// silent. [`Event::Adverts`] may come at any time, also between received adverts.
 #[derive(Debug)]
 pub enum Event<'a> {
     /// A packet of IP protocol 112 came in.
@@ -24,24 +24,25 @@ pub enum Event<'a> {
         /// IPv4: from the IP header on, as a raw socket gives it. IPv6: from the VRRP header on.
         packet: &'a [u8],
     },
-    /// The deadline that `Engine::deadline` gave is reached.
+    /// The deadline of `Engine::deadline` is reached.
     Timer,
-    /// The deadline that `Engine::advert_deadline` gave is reached: masters send their adverts, nothing else.
+    /// The deadline of `Engine::advert_deadline` is reached: masters send their adverts; nothing else happens.
     Adverts,
-    /// All links and objects: the first snapshot starts the instances; later ones replace all that single events told
-    /// (after the kernel dropped some).
+    /// All links and objects: the first snapshot starts the instances; later ones replace what single events reported
+    /// (used after the kernel dropped events).
     Kernel(Snapshot),
     /// A link appeared or changed.
     Link(Link),
     /// A link is gone.
     LinkGone(IfIndex),
-    /// An address, a route or the like was added or removed. Additions of our own need not be told, they come as
-    /// [`Event::Applied`]; removals must be: with a primary address the kernel drops its secondary ones.
+    /// An address, a route or another object was added or removed. Our own additions need not be reported, since
+    /// [`Event::Applied`] does that; removals must be: together with a primary address the kernel removes its secondary
+    /// ones.
     Object(Change),
     /// The kernel answered one operation of an `Action::Apply`.
     Applied {
         token: Token,
-        /// Position in its list.
+        /// Its position in the action's list.
         item: u32,
         /// The answer.
         outcome: Outcome,
@@ -66,27 +67,29 @@ pub enum Event<'a> {
         /// How it ended.
         end: RunEnd,
     },
-    /// The runner started (again): what it was asked to run before is lost.
+    /// The runner was started (again): earlier requests are lost.
     RunnerReady,
-    /// The time of day. Told at the start, and after it was set; needed where adverts carry it (`auth_hmac`).
+    /// The time of day. Reported at the start and after it was set; needed if adverts carry it (`auth_hmac`).
     TimeOfDay(WallTime),
-    /// Whether the kernel's IPVS can be written. Told before the first configuration if it is known then, and whenever
+    /// Whether the kernel's IPVS can be written. Reported before the first configuration if known by then, and whenever
     /// it changes.
     Ipvs { works: bool },
-    /// The number in a `track_file`: told before the first election decision and whenever it changes. A name that the
-    /// configuration does not have may be that of the next one.
+    /// The number in a `track_file`: reported before the first election decision and whenever it changes. A name that
+    /// is not configured may belong to the next configuration.
     File { name: Name, value: i32 },
-    /// Whether as many processes run as a `vrrp_track_process` wants. As above.
-    Process { name: Name, runs: bool },
-    /// What the last process of this role told the supervisor. Comes before the first configuration or not at
-    /// all.
+    /// Whether as many processes run as a `vrrp_track_process` wants, and how many do. As above.
+    Process { name: Name, runs: bool, count: u32 },
+    /// Whether the session of a `bfd_instance` is up. As above.
+    Bfd { name: Name, up: bool },
+    /// What the previous process of this role reported to the supervisor. Comes before the first configuration or not
+    /// at all.
     Resume(Summary),
-    /// This process is there only to undo what the last one did, and is told to leave next. Comes before the first
-    /// configuration or not at all: then nothing enters a state, and masters of the last process say farewell.
+    /// This process only undoes what the previous one did, and is stopped next. Comes before the first configuration or
+    /// not at all: no instance enters a state, and a farewell is sent for the masters of the previous process.
     Undo,
-    /// The configuration to carry out from now on, checked and complete.
+    /// The configuration from now on, checked and complete.
     Reload(Arc<Vrrp>),
-    /// Leave: send priority 0, remove the addresses, answer with `Action::Done`.
+    /// Stop: send priority 0, remove the addresses, answer with `Action::Done`.
     Stop {
         /// `--dont-release-vrrp`: leave addresses in place and send no priority 0.
         keep_addresses: bool,
@@ -96,13 +99,10 @@ pub enum Event<'a> {
 /// Where a packet came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rx {
-    /// The interface it came in on.
     pub interface: IfIndex,
-    /// Source address.
     pub source: IpAddr,
-    /// Destination address.
     pub destination: IpAddr,
-    /// IPv6 hop limit; for IPv4 the packet itself holds the TTL and this is not looked at.
+    /// IPv6 hop limit; ignored for IPv4, where the packet itself contains the TTL.
     pub hop_limit: u8,
 }
 

@@ -1,8 +1,8 @@
-//! Packet filters: what an instance wants dropped, and the tables for that.
+//! Packet filters: the packets that an instance drops, and the tables for them.
 //!
-//! An instance that does not accept packets for its addresses (`no_accept`, strict mode) drops them while it is master,
-//! and those from them: they are claimed like its addresses, of which they are put first and taken last. The tables are
-//! there as long as the daemon runs, if any instance may need them.
+//! An instance that does not accept packets for its addresses (`no_accept`, strict mode) drops packets to and from them
+//! while it is master. The filters are claimed like its addresses, added before them and removed after them. The tables
+//! exist as long as the daemon runs, if any instance may need them.
 
 use std::collections::BTreeSet;
 
@@ -13,7 +13,7 @@ use crate::model::{self, FilterSettings};
 use crate::plan::filter::{Filter, FilterTable};
 use crate::plan::{Object, ObjectId};
 
-/// What of a configuration concerns filters, for somebody who wants them.
+/// The part of a configuration that concerns the filters of one claimant.
 pub(super) enum List<'a> {
     /// Nothing is to be dropped.
     None,
@@ -32,7 +32,7 @@ impl<'a> List<'a> {
         }
     }
 
-    /// What stands at one place of it.
+    /// The filter at this position.
     pub(super) fn at(&self, position: usize) -> Option<Vec<Object>> {
         match self {
             Self::None => None,
@@ -64,13 +64,13 @@ pub fn tables(config: &model::Vrrp) -> Vec<FilterTable> {
 }
 
 impl Engine {
-    /// Another program did away with a table, or changed something in it: it is made anew, with all that was in it.
+    /// Another program removed or changed a table: it is recreated with all of its content.
     pub(super) fn table_taken(&mut self, entry: ObjectId) {
         let Some(Object::FilterTable(table)) = self.objects.entry(entry).map(|e| &*e.object) else {
             return;
         };
         let id = table.id();
-        tracing::warn!("{id} was changed by another program, making it anew");
+        tracing::warn!("{id} was changed by another program, recreating it");
         let concerned = |instance: &Instance| {
             let config = &instance.config;
             let mut addresses = config.addresses.iter().chain(&config.excluded);
@@ -84,7 +84,7 @@ impl Engine {
         }
     }
 
-    /// Says that packets for the addresses of an instance are dropped from now on, or not any more.
+    /// Logs that packets for the addresses of an instance are dropped from now on, or accepted again.
     pub(super) fn say_closed(instance: &Instance, begins: bool) {
         if instance.config.is_closed() {
             let what = if begins { "setting" } else { "removing" };

@@ -1,8 +1,8 @@
-//! The transition table: what each thing that happens means in each state.
+//! The transition table: the effect of each input in each state.
 //!
-//! Values in, a decision out; carrying it out is the engine's. RFC 9568 6.4; RFC 5798 6.4 says the same with
-//! the names Master for Active and Initialize for our INIT, and so does RFC 3768 6.4 for version 2, which
-//! differs in nothing but timers. FAULT is keepalived's: Initialize with a reason.
+//! Pure values in, a decision out; the engine carries it out. RFC 9568 6.4; RFC 5798 6.4 says the same with the names
+//! Master for Active and Initialize for our INIT, and so does RFC 3768 6.4 for version 2, which differs in nothing but
+//! timers. FAULT is keepalived's: Initialize with a reason.
 
 use core::cmp::Ordering;
 use core::net::IpAddr;
@@ -12,13 +12,13 @@ use crate::status::vrrp::State;
 /// What happened, as far as the protocol is concerned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Input {
-    /// Nothing keeps the instance and its group from taking part: the Startup event of the RFCs.
+    /// Nothing prevents the instance and its group from taking part: the Startup event of the RFCs.
     Fit,
-    /// Something does.
+    /// A fault prevents the instance or its group from taking part.
     Unfit,
     /// The timer of the state ran out: Adver_Timer in MASTER, Active_Down_Timer in BACKUP.
     Timer {
-        /// Every other member of the group is master or would become it too.
+        /// Every other member of the group is master or ready to become master.
         agreed: bool,
     },
     /// A valid advert was heard.
@@ -28,9 +28,9 @@ pub enum Input {
         /// Preempt_Mode is false: `nopreempt`, or a preemption delay that is not over yet.
         tolerant: bool,
     },
-    /// The group becomes master, or an instance may start as it.
+    /// The group becomes master, or an instance may start as master.
     Rise,
-    /// The group leaves its addresses to a better master.
+    /// The group yields to a better master.
     Yield,
     /// The Shutdown event of the RFCs: the daemon ends, or a reload removes or moves the instance.
     Shutdown,
@@ -39,13 +39,13 @@ pub enum Input {
 /// How the sender of an advert compares with us.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rank {
-    /// Priority 0: it leaves.
+    /// Priority 0: a farewell.
     Leaving,
     /// Lower priority.
     Lower,
     /// Equal priority, lower address.
     EqualBelow,
-    /// Equal priority and our own address.
+    /// Equal priority, same address.
     EqualSelf,
     /// Equal priority, higher address.
     EqualAbove,
@@ -72,27 +72,27 @@ impl Rank {
     }
 }
 
-/// What is to be done.
+/// The decision.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
     Stay,
     /// Change the state.
     Enter(State),
-    /// BACKUP: wait anew for the silence of the master.
+    /// BACKUP: restart the master-down timer.
     Wait,
-    /// BACKUP: the sender is our master; learn from it and wait anew for its silence.
+    /// BACKUP: the sender is our master; learn from it and restart the master-down timer.
     Follow,
     /// BACKUP: take over after Skew_Time.
     TakeOverSoon,
-    /// BACKUP: we are better, let the timer run out.
+    /// BACKUP: we are better, let the timer expire.
     Discard,
     /// MASTER: the next advert is due.
     Advertise,
-    /// MASTER: say at once that we are here.
+    /// MASTER: send an advert at once.
     Assert,
-    /// MASTER: say so, and correct the caches of the segment.
+    /// MASTER: send an advert at once, and correct the ARP caches of the segment.
     Reassert,
-    /// MASTER: it looks as if we had sent it ourselves.
+    /// MASTER: it looks like our own advert.
     Echo,
 }
 
@@ -101,13 +101,13 @@ pub enum Step {
 pub const fn step(state: State, input: Input) -> Step {
     use Rank::{EqualAbove, EqualBelow, EqualSelf, Higher, Leaving, Lower};
     match (state, input) {
-        // ---- taking part or not ----
+        // ---- taking part ----
         //= rfc9568 6.4.1: If a Startup event is received [...] transition to the {Backup} state
         //= rfc3768 6.4.1: If a Startup event is received [...] Transition to the {Backup} state
         // The owner (6.4.1: If the Priority = 255 [...] transition to the {Active} state) gets Rise instead.
         (State::Init | State::Fault, Input::Fit) => Step::Enter(State::Backup),
         (State::Backup | State::Master, Input::Fit) => Step::Stay,
-        // departs: the RFCs know no faults; an instance that cannot serve leaves as at a shutdown.
+        // departs: the RFCs have no faults; an instance that cannot serve leaves as at a shutdown.
         (State::Init | State::Backup | State::Master, Input::Unfit) => Step::Enter(State::Fault),
         (State::Fault, Input::Unfit) => Step::Stay,
         //= rfc9568 6.4.2, 6.4.3: If a Shutdown event is received [...] transition to the {Initialize} state
@@ -120,7 +120,7 @@ pub const fn step(state: State, input: Input) -> Step {
         //= rfc9568 6.4.2: If the Active_Down_Timer fires, then [...] transition to the {Active} state
         //= rfc5798 6.4.2: If the Master_Down_Timer fires, then [...] Transition to the {Master} state
         (State::Backup, Input::Timer { agreed: true }) => Step::Enter(State::Master),
-        // departs: a member of a group does so only if no other member hears its master.
+        // departs: a member of a group becomes master only if no other member hears a master.
         (State::Backup, Input::Timer { agreed: false }) => Step::Wait,
         (State::Init | State::Fault, Input::Timer { .. }) => Step::Stay,
 
@@ -151,7 +151,7 @@ pub const fn step(state: State, input: Input) -> Step {
         // departs: rfc3768 6.4.3 and rfc5798 6.4.3 discard it in silence.
         (State::Master, Input::Advert { rank: Lower | EqualBelow, .. }) => Step::Reassert,
 
-        // ---- what the group does ----
+        // ---- the group ----
         (State::Init | State::Backup | State::Fault, Input::Rise) => Step::Enter(State::Master),
         (State::Master, Input::Rise) => Step::Stay,
         (State::Master, Input::Yield) => Step::Enter(State::Backup),
@@ -159,12 +159,12 @@ pub const fn step(state: State, input: Input) -> Step {
     }
 }
 
-/// Whether an advert of priority 0 tells the others about this change of state, so that they need not wait for
-/// our silence.
+/// Whether an advert of priority 0 is sent for this change of state, so that others need not wait for the master-down
+/// timer.
 #[must_use]
 pub const fn says_farewell(from: State, to: State) -> bool {
     //= rfc9568 6.4.3: If a Shutdown event is received, then [...] Send an ADVERTISEMENT with Priority = 0
-    // Who goes to BACKUP has heard a better master, or follows a member of its group that has.
+    // An instance that goes to BACKUP has heard a better master, or follows a member of its group that has.
     matches!((from, to), (State::Master, State::Init | State::Fault))
 }
 
@@ -172,7 +172,7 @@ pub const fn says_farewell(from: State, to: State) -> bool {
 mod tests {
     use super::*;
 
-    /// Every state and everything that can happen in it.
+    /// Every state with every input.
     #[test]
     fn the_whole_table() {
         use Rank::*;

@@ -1,12 +1,12 @@
 //! Gratuitous ARP and unsolicited neighbour adverts: which frames go out when.
 //!
-//! A new master announces each address as the kernel confirms it, `garp_master_repeat` frames one after the
-//! other, and all of them again after `garp_master_delay`, then every `garp_master_refresh`. Frames on one
-//! interface, or on those of a `garp_group`, keep `garp_interval` between them. Leaving MASTER forgets what was still to be sent.
+//! A new master announces each address as the kernel confirms it, with `garp_master_repeat` frames in a row, all
+//! addresses again after `garp_master_delay`, and then every `garp_master_refresh`. Frames on one interface, or on
+//! those of a `garp_group`, are at least `garp_interval` apart. Leaving MASTER discards what is still to be sent.
 //!
-//! A step sends [`SLICE`] frames at most, of all instances together; the rest follows in the next steps, behind the
-//! adverts that are due by then. A set of all addresses is a position in the list of them, so that asking for one
-//! costs the same for one address and for thousands.
+//! A step sends at most [`SLICE`] frames, all instances together; the others follow in the next steps, after the
+//! adverts that are due by then. A set of all addresses is represented by a position in their list, so that requesting
+//! one costs the same for one address and for thousands.
 
 use core::net::IpAddr;
 use core::time::Duration;
@@ -16,20 +16,20 @@ use super::action::Action;
 use super::event::InstanceId;
 use super::instance::say;
 use super::{Engine, Moment, Timer};
-use crate::base::{Family, IfIndex, Instant};
+use crate::base::{Family, IfIndex, IfName, Instant};
 use crate::model::vrrp::Garp;
 use crate::plan::ObjectId;
 
-/// Addresses named in the log for each set; the rest is counted.
+/// Addresses of a set that are logged one by one; the others are counted.
 const LOGGED: usize = 8;
-/// Frames that one step of the engine sends.
+/// Largest number of frames that one step of the engine sends.
 pub(super) const SLICE: u32 = 64;
-/// Addresses of a set that one step looks at, most of which may have nothing to announce.
+/// Largest number of addresses of a set that one step examines; most of them may have nothing to announce.
 const VISITS: u32 = 1024;
-/// To the next step.
+/// Time until the next step.
 const NEXT: Duration = Duration::from_nanos(1);
 
-/// Where frames of a family keep a least time between them.
+/// Where a minimum time between frames of a family applies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Spaced {
     /// On one interface (`vrrp_garp_interval`, `vrrp_gna_interval`).
@@ -38,31 +38,34 @@ pub(super) enum Spaced {
     Group(usize, Family),
 }
 
-/// What an instance still has to announce.
+/// The announcements that an instance still has to send.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Announcing {
-    /// The second set after becoming master.
+    /// When the second set after becoming master is due.
     second_at: Option<Instant>,
-    /// The next refresh.
+    /// When the next refresh is due.
     refresh_at: Option<Instant>,
-    /// The second set after an advert of lower priority.
+    /// When the second set after an advert of lower priority is due.
     lower_at: Option<Instant>,
+    /// The next frames on further interfaces (`garp_extra_if`).
+    extra_at: Option<Instant>,
     /// The set that is being announced.
     set: Option<Set>,
-    /// Frames for each address of the set that comes after it; 0: none does.
+    /// Frames for each address of the set that follows; 0: none follows.
     again: u32,
     /// Frames waiting for their turn, by interface.
     lanes: BTreeMap<(IfIndex, Family), Lane>,
-    /// When the set or one of the lanes goes on.
+    /// When the set or one of the lanes continues.
     queue_at: Option<Instant>,
 }
 
 impl Announcing {
     fn next(&self) -> Option<Instant> {
-        [self.second_at, self.refresh_at, self.lower_at, self.queue_at].into_iter().flatten().min()
+        let all = [self.second_at, self.refresh_at, self.lower_at, self.extra_at, self.queue_at];
+        all.into_iter().flatten().min()
     }
 
-    /// Asks for a set. One that has not begun serves this as well.
+    /// Requests a set. One that has not begun covers this request too.
     fn ask(&mut self, frames: u32) {
         match &mut self.set {
             Some(set) if set.next == 0 => set.frames = set.frames.max(frames),
@@ -75,18 +78,18 @@ impl Announcing {
 /// All addresses of an instance, announced in order.
 #[derive(Clone, Copy, Debug)]
 struct Set {
-    /// Position of the next one.
+    /// Position of the next address.
     next: usize,
-    /// Frames for each.
+    /// Frames for each address.
     frames: u32,
 }
 
-/// Frames that wait on an interface. Those of addresses with the most frames left go first, so that each address
-/// is announced once before any is announced twice.
+/// Frames that wait on an interface. Addresses with the most frames left go first, so that each address is announced
+/// once before any is announced twice.
 #[derive(Clone, Debug, Default)]
 struct Lane {
     left: BTreeMap<ObjectId, u32>,
-    /// By frames left. An entry whose number is another one by now is skipped.
+    /// By frames left. An entry whose number has changed meanwhile is skipped.
     order: BTreeMap<u32, VecDeque<ObjectId>>,
 }
 
@@ -122,13 +125,13 @@ impl Lane {
 }
 
 impl Engine {
-    /// Peers that send adverts to our own address get to know where it is now, when an instance comes back.
+    /// Announces our own address to the peers that send adverts to it, when an instance comes back.
     pub(super) fn announce_source(&self, moment: &mut Moment<'_>, id: InstanceId) {
         let Some(instance) = self.instance(id).filter(|i| i.config.unicast().is_some()) else {
             return;
         };
         let Some((interface, address)) = instance.link.zip(instance.source) else { return };
-        // The owner's source may be a virtual address, which is another master's to announce for now.
+        // The owner's source may be a virtual address, which another master may hold at the moment.
         if instance.advertised.contains(&address) {
             return;
         }
@@ -150,6 +153,8 @@ impl Engine {
         if !garp.refresh.is_zero() {
             announcing.refresh_at = Some(moment.now + garp.refresh);
         }
+        let extra = instance.config.garp_extra();
+        announcing.extra_at = extra.map(|extra| moment.now + garp.delay + extra.period);
         announcing.ask(garp.repeat);
         if let Some(instance) = self.instance(id) {
             self.log_set(id, instance.entries.iter().filter(|e| self.target(**e).is_some()));
@@ -178,7 +183,7 @@ impl Engine {
         self.announce(moment, id);
     }
 
-    /// A master heard an advert of lower priority: caches may have been turned to the other router.
+    /// A master heard an advert of lower priority: ARP caches may point to the other router.
     pub(super) fn announce_after_lower(&mut self, moment: &mut Moment<'_>, id: InstanceId) {
         let Some(instance) = self.instance_mut(id).filter(|i| i.is_master()) else { return };
         let garp = instance.config.garp;
@@ -192,12 +197,17 @@ impl Engine {
         self.announce(moment, id);
     }
 
-    /// Some set is due, or the next slice.
+    /// A set or the next slice is due.
     pub(super) fn announce_due(&mut self, moment: &mut Moment<'_>, id: InstanceId) {
         let Some(instance) = self.instance_mut(id) else { return };
         let garp = instance.config.garp;
         let due = |at: &mut Option<Instant>| at.take_if(|at| *at <= moment.now).is_some();
+        let extra = instance.config.garp_extra();
         let announcing = &mut instance.announcing;
+        let extra_due = due(&mut announcing.extra_at);
+        if extra_due {
+            announcing.extra_at = extra.map(|extra| moment.now + extra.period);
+        }
         let mut frames = 0;
         if due(&mut announcing.second_at) {
             frames = frames.max(garp.repeat);
@@ -219,7 +229,51 @@ impl Engine {
                 say!(debug, *instance, "announcing {count} address{plural} again");
             }
         }
+        if extra_due {
+            self.announce_extra(id);
+        }
         self.announce(moment, id);
+    }
+
+    /// Asks for a frame on each further interface of an instance: switches are not to forget where its hardware address
+    /// is, from which no advert comes there.
+    fn announce_extra(&mut self, id: InstanceId) {
+        let Some(instance) = self.instance(id) else { return };
+        let config = &instance.config;
+        let (Some(extras), Some(extra)) = (config.extras.as_deref(), config.garp_extra()) else {
+            return;
+        };
+        let own = config.own_link().map(|link| &link.name);
+        let is_further = |name: &IfName| {
+            let made = extras.address_links.iter().any(|link| link.name == *name);
+            let silent = own == Some(name) && extras.vmac_xmit_base;
+            let other = own != Some(name) && *name != config.interface;
+            made || silent || (extra.all && other)
+        };
+        let mut found: Vec<(IfIndex, Family, ObjectId)> = Vec::new();
+        for entry in &instance.entries {
+            let Some((link, address)) = self.target(*entry) else { continue };
+            let named = self.objects.entry(*entry).and_then(|e| e.object.address());
+            if !found.iter().any(|(known, ..)| *known == link)
+                && named.is_some_and(|address| is_further(&address.interface))
+            {
+                found.push((link, Family::of(&address), *entry));
+            }
+        }
+        let Some(instance) = self.instance_mut(id) else { return };
+        for (link, family, entry) in found {
+            instance.announcing.lanes.entry((link, family)).or_default().push(entry, 1);
+        }
+    }
+
+    /// The configuration of a master has other times: what is announced periodically begins anew.
+    pub(super) fn announce_otherwise(&mut self, now: Instant, id: InstanceId) {
+        let Some(instance) = self.instance_mut(id).filter(|i| i.is_master()) else { return };
+        let (garp, extra) = (instance.config.garp, instance.config.garp_extra());
+        let announcing = &mut instance.announcing;
+        announcing.refresh_at = (!garp.refresh.is_zero()).then(|| now + garp.refresh);
+        announcing.extra_at = extra.map(|extra| now + extra.period);
+        self.arm_announcing(id);
     }
 
     /// How many virtual addresses an instance has; routes are not announced.
@@ -228,7 +282,7 @@ impl Engine {
         instance.entries.iter().filter(|entry| self.objects.address(**entry).is_some()).count()
     }
 
-    /// Forgets what was still to be announced.
+    /// Discards what was still to be announced.
     pub(super) fn announce_nothing(&mut self, id: InstanceId) {
         if let Some(instance) = self.instance_mut(id) {
             instance.announcing = Announcing::default();
@@ -236,7 +290,7 @@ impl Engine {
         self.arm_announcing(id);
     }
 
-    /// Sends what may go in this step and says when the rest goes on.
+    /// Sends what is allowed in this step and sets when to continue.
     fn announce(&mut self, moment: &mut Moment<'_>, id: InstanceId) {
         let Some(instance) = self.instance_mut(id) else { return };
         if !instance.is_master() {
@@ -272,7 +326,7 @@ impl Engine {
                     announcing.set = None;
                     let again = core::mem::take(&mut announcing.again);
                     announcing.ask(again);
-                    // Not in this step: without addresses there would be no end.
+                    // Not in this step: without addresses the loop would not end.
                     visits = 0;
                 }
             }
@@ -283,7 +337,7 @@ impl Engine {
         self.arm_announcing(id);
     }
 
-    /// Sends the frames whose interface is free; when the next ones may go.
+    /// Sends the frames whose interface is free; returns when the next ones may be sent.
     fn send_lanes(
         &mut self,
         moment: &mut Moment<'_>,
@@ -344,8 +398,8 @@ impl Engine {
         None
     }
 
-    /// With whom an interface shares the least time between frames of a family, and that time: its `garp_group`, if that
-    /// sets one for the family, else nobody.
+    /// The scope in which an interface keeps a minimum time between frames of a family, and that time: its
+    /// `garp_group`, if that sets one for the family, else the interface alone.
     fn spacing_of(&self, (link, family): (IfIndex, Family), garp: &Garp) -> (Spaced, Duration) {
         let groups = self.config.garp_groups.iter().enumerate();
         let mut groups = groups.filter_map(|(n, group)| match family {
@@ -362,7 +416,7 @@ impl Engine {
         }
     }
 
-    /// Where an address is announced: none while it is not there, or where nobody resolves addresses.
+    /// Where an address is announced: nowhere while it does not exist, or on a link without address resolution.
     fn target(&self, entry: ObjectId) -> Option<(IfIndex, IpAddr)> {
         if !self.objects.is_present(entry) {
             return None;
@@ -377,7 +431,7 @@ impl Engine {
         self.set_timer(Timer::Announce(id), next);
     }
 
-    /// One line an address, as users grep for; a long list is cut.
+    /// One line per address, as users grep for; a long list is truncated.
     fn log_set<'a>(&self, id: InstanceId, mut entries: impl Iterator<Item = &'a ObjectId>) {
         let Some(instance) = self.instance(id) else { return };
         for entry in entries.by_ref().take(LOGGED).filter_map(|e| self.objects.entry(*e)) {

@@ -1,8 +1,8 @@
 //! Sync groups: instances that are master together or not at all.
 //!
-//! What a decision needs to know of all members is counted as it changes ([`Counts`]), never looked up. A change
-//! of state reaches the members one after the other in a [`Walk`], in slices, so that a large group does not
-//! hold up the adverts of others.
+//! What a decision needs to know about all members is counted as it changes ([`Counts`]), never computed on demand. A
+//! change of state reaches the members one after the other in a [`Walk`], in slices, so that a large group does not
+//! delay the adverts of others.
 
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ use crate::status::vrrp::State;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct GroupId(pub u32);
 
-/// A sync group at work.
+/// A running sync group.
 #[derive(Debug)]
 pub(super) struct Group {
     pub config: model::SyncGroup,
@@ -28,26 +28,26 @@ pub(super) struct Group {
     /// A change of state that has not reached all members.
     walk: Option<Walk>,
     pub state: State,
-    /// A state that is to be announced after those of the members.
+    /// A state to announce after those of the members.
     pub unannounced: Option<State>,
     pub announced: Option<State>,
     pub mailed: Option<State>,
 }
 
-/// What a group counts of one member.
+/// What a group has counted for one member.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Tally {
     init: bool,
     fault: bool,
     master: bool,
-    /// Master, or would become it.
+    /// Master, or ready to become master.
     ready: bool,
     unfit: bool,
     unknown: bool,
     unannounced: bool,
 }
 
-/// How many members are what.
+/// Numbers of members by property.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Counts {
     pub init: u32,
@@ -59,11 +59,11 @@ pub(super) struct Counts {
     pub unannounced: u32,
 }
 
-/// The way of a change of state through the members.
+/// The progress of a change of state through the members.
 #[derive(Clone, Copy, Debug)]
 struct Walk {
     input: Input,
-    /// The next member; a second round, where there is one, counts on.
+    /// Position of the next member; counted further in a second round.
     next: usize,
 }
 
@@ -97,7 +97,7 @@ impl Counts {
         }
     }
 
-    /// The worst of what the members can.
+    /// The worst health of the members.
     const fn health(&self) -> Health {
         if self.unfit > 0 {
             Health::Unfit
@@ -123,12 +123,12 @@ impl Group {
         }
     }
 
-    /// The same group with the members and settings of a new configuration; nothing is counted yet.
+    /// The same group with the members and settings of a new configuration; counters start at zero.
     pub fn renewed(self, config: model::SyncGroup, members: Vec<InstanceId>) -> Self {
         Self { config, members, counts: Counts::default(), walk: None, ..self }
     }
 
-    /// Whether this many members are all of them.
+    /// Whether this is the number of all members.
     fn is_all(&self, count: u32) -> bool {
         count as usize == self.members.len()
     }
@@ -148,13 +148,13 @@ impl Engine {
         Some((group, self.group(group)?))
     }
 
-    /// The members of the group of an instance, itself included; itself alone if it is in none. Not for a step
-    /// that comes with each advert.
+    /// The members of the group of an instance, itself included; itself alone if it is in none. Too slow for a step
+    /// that each advert causes.
     pub(super) fn fellows(&self, id: InstanceId) -> Vec<InstanceId> {
         self.group_of(id).map_or_else(|| vec![id], |(_, group)| group.members.clone())
     }
 
-    /// One of them, by its position.
+    /// One member, by position.
     pub(super) fn fellow(&self, id: InstanceId, position: usize) -> Option<InstanceId> {
         match self.group_of(id) {
             Some((_, group)) => group.members.get(position).copied(),
@@ -162,8 +162,8 @@ impl Engine {
         }
     }
 
-    /// Brings what the group of an instance counts of it up to date: to be called after each change of its
-    /// state, health, will or announcements.
+    /// Updates the counters of the group of an instance: to be called after each change of its state, health,
+    /// willingness or announcements.
     pub(super) fn recount(&mut self, id: InstanceId) {
         let Some(instance) = self.instances.get_mut(id) else { return };
         let after = Tally::of(instance);
@@ -176,7 +176,7 @@ impl Engine {
         }
     }
 
-    /// What an instance can, together with its group.
+    /// The health of an instance together with its group.
     pub(super) fn common_health(&self, id: InstanceId) -> Health {
         match self.group_of(id) {
             Some((_, group)) => group.counts.health(),
@@ -184,8 +184,8 @@ impl Engine {
         }
     }
 
-    /// Whether a member whose silence lasted long enough may become master: every other member is master or
-    /// would become it. The member itself is counted as willing.
+    /// Whether a member whose master-down timer expired may become master: every other member is master or ready to
+    /// become master. The member itself counts as willing.
     pub(super) fn all_ready(&self, id: InstanceId) -> bool {
         self.group_of(id).is_none_or(|(_, group)| group.is_all(group.counts.ready))
     }
@@ -214,12 +214,12 @@ impl Engine {
         }
     }
 
-    /// What the group of an instance is being brought to.
+    /// The change of state that is in progress in the group of an instance.
     pub(super) fn under_way(&self, id: InstanceId) -> Option<Input> {
         self.group_of(id).and_then(|(_, group)| group.walk).map(|walk| walk.input)
     }
 
-    /// Does to an instance and then to the other members of its group what `input` means to each.
+    /// Applies `input` to an instance and then to the other members of its group.
     pub(super) fn lead(&mut self, moment: &mut Moment<'_>, id: InstanceId, input: Input) {
         // The member that has the fault goes first.
         let first =
@@ -246,7 +246,7 @@ impl Engine {
         }
     }
 
-    /// Lets changes of state go on through their groups, as far as one slice goes.
+    /// Continues changes of state through their groups, up to one slice.
     pub(super) fn walk(&mut self, moment: &mut Moment<'_>) {
         while self.may_go_on()
             && let Some(group) = self.walking.front().copied()
@@ -292,7 +292,7 @@ impl Engine {
             _ => State::Backup,
         };
         let Some(group) = self.group_mut(id) else { return };
-        // A member that comes to a group of masters waits as a backup for its turn; the others stay what they are.
+        // A member that joins a group of masters waits as backup for its turn; the others keep their state.
         let joins = input == Input::Fit && group.counts.masters > 0;
         if group.state == state || joins {
             return;
@@ -321,7 +321,7 @@ impl Engine {
         moment.out.push(Action::Report);
     }
 
-    /// What the groups count is what their members are. For tests.
+    /// Checks that the counters of groups match their members. For tests.
     #[cfg(test)]
     pub(super) fn check_counts(&self) {
         for (n, group) in self.groups.iter().enumerate() {

@@ -1,8 +1,8 @@
 //! Whether an instance can take part, and with which priority: links, source addresses, group memberships,
 //! and what it tracks.
 //!
-//! Faults are kept, each as a bit or a count of its own, so two broken things need both mending before an
-//! instance returns. Texts are made when somebody reads them.
+//! Each fault is a bit or a count of its own, so an instance with two faults returns only after both are gone. Texts
+//! are only made when they are read.
 
 use super::event::InstanceId;
 use super::instance::{Instance, say};
@@ -11,34 +11,33 @@ use crate::base::{IfIndex, IfName};
 use crate::model::vrrp::Priority;
 use crate::track::{Effect, State, Subject, TrackerId};
 
-/// Attempts after which an address counts as refused for good when no other address works either.
+/// Attempts after which an address counts as refused permanently if no other address works either.
 const HOPELESS: u32 = 6;
 
-/// What an instance is able to do.
+/// Whether an instance can take part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Health {
-    /// Take part.
+    /// It can.
     Fit,
-    /// Not known until a script has run.
+    /// Not known until a script or report has a result.
     Unknown,
-    /// Nothing: it must enter FAULT.
+    /// It must enter FAULT.
     Unfit,
 }
 
-/// What of its own keeps an instance from taking part.
+/// A fault of the instance itself, not of something it tracks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum OwnFault {
-    /// A step of it panicked.
+    /// One of its steps panicked.
     Quarantined,
     /// Its interface does not exist.
     NoInterface,
-    /// Its interface is down.
     InterfaceDown,
-    /// The interface that is made for it is refused by the kernel.
+    /// The kernel refuses the interface that is created for it.
     NoUpper,
-    /// It has no source for its adverts.
+    /// It has no source address for its adverts.
     NoSource,
-    /// There is nobody to send adverts to (`unicast_fault_no_peer`).
+    /// It has no peer to send adverts to (`unicast_fault_no_peer`).
     NoPeer,
     /// Its multicast group cannot be joined.
     NotJoined,
@@ -51,7 +50,7 @@ pub(super) enum OwnFault {
 pub(super) struct OwnFaults(u8);
 
 impl OwnFaults {
-    /// In the order in which they are told; those of tracked things come before the last.
+    /// In the order in which they are reported; faults of tracked objects come before the last one.
     const ALL: [OwnFault; 8] = [
         OwnFault::Quarantined,
         OwnFault::NoInterface,
@@ -103,7 +102,7 @@ impl Engine {
         self.memberships.get(&(interface, address)).and_then(|m| m.refused)
     }
 
-    /// Looks anew at what keeps an instance itself from taking part.
+    /// Recomputes the instance's own faults.
     pub(super) fn refresh(&mut self, id: InstanceId) {
         let new = self.instance(id).map(|i| (self.own_faults(i), self.awaits_upper(i)));
         let Some((faults, awaits_upper)) = new else { return };
@@ -115,8 +114,8 @@ impl Engine {
         }
     }
 
-    /// Notes the state of a tracked thing for all that refer to it, and says who they are; nobody if the state
-    /// is not new.
+    /// Sets the state of a tracker for all instances that refer to it, and returns these; none if the state has not
+    /// changed.
     pub(super) fn note_tracker(&mut self, tracker: TrackerId, state: State) -> Vec<InstanceId> {
         let Some(before) = self.trackers.set(tracker, state) else { return Vec::new() };
         let users = self.trackers.users(tracker).to_vec();
@@ -165,8 +164,8 @@ impl Engine {
         own.chain(tracked).collect()
     }
 
-    /// A master none of whose addresses the kernel takes serves nobody: another router may do better. Asked with each
-    /// refusal, so the address that was not refused for good the last time is looked at first.
+    /// Whether the kernel refuses all addresses of a master: another router may then be able to serve them. Called at
+    /// each refusal, so the address that was not permanently refused the last time is checked first.
     pub(super) fn all_refused(&mut self, id: InstanceId) -> bool {
         let Some(instance) = self.instance(id) else { return false };
         let (count, witness) = (instance.entries.len(), instance.witness);
@@ -209,12 +208,11 @@ impl Engine {
         self.names_of(index).iter().flat_map(|name| self.instances.on_interface(name)).collect()
     }
 
-    /// Computes the effective priority from the weights of what is tracked; the wait for a silent master changes
-    /// with it.
+    /// Computes the effective priority from the weights of what is tracked, and adapts the master-down time.
     pub(super) fn update_priority(&mut self, moment: &mut Moment<'_>, id: InstanceId) {
         let Some(instance) = self.instance_mut(id) else { return };
         let base = instance.config.priority;
-        // Tracking never makes an owner or unmakes one.
+        // Tracking never changes whether an instance is the owner.
         let effective = if base == Priority::OWNER {
             base.get()
         } else {
@@ -236,7 +234,7 @@ impl Engine {
         }
     }
 
-    /// Something about an interface changed: those that have it or track it look at it anew.
+    /// An interface changed: reconsiders the instances that use or track it.
     pub(super) fn interface_changed(&mut self, moment: &mut Moment<'_>, name: &IfName) {
         let mut concerned = self.instances.on_interface(name);
         for id in &concerned {
@@ -249,7 +247,7 @@ impl Engine {
         self.reconsider_all(moment, concerned);
     }
 
-    /// Virtual servers can be served, or not any more.
+    /// Virtual servers can be served now, or cannot be served.
     pub(super) fn ipvs(&mut self, moment: &mut Moment<'_>, works: bool) {
         self.ipvs = State::of(Some(works));
         if let Some(tracker) = self.trackers.find(&Subject::VirtualServers) {
@@ -258,15 +256,15 @@ impl Engine {
         }
     }
 
-    /// Chooses the source of adverts anew for these instances, and what follows from that.
+    /// Chooses the source of adverts again for these instances, and applies the consequences.
     pub(super) fn reconsider_sources(&mut self, moment: &mut Moment<'_>, ids: Vec<InstanceId>) {
         let changed: Vec<InstanceId> =
             ids.into_iter().filter(|id| self.choose_source(moment, *id)).collect();
         self.reconsider_all(moment, changed);
     }
 
-    /// Chooses the source of adverts: as configured (where that counts, if the host has it), else the first address
-    /// of the interface that is not a virtual one. Says whether it changed.
+    /// Chooses the source of adverts: the configured one (if it must exist, only if the host has it), else the first
+    /// address of the interface that is not a virtual one. Returns whether it changed.
     pub(super) fn choose_source(&mut self, moment: &mut Moment<'_>, id: InstanceId) -> bool {
         let Some(instance) = self.instance(id) else {
             return false;

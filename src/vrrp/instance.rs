@@ -1,5 +1,5 @@
-//! The data of one virtual router. What happens to it is in the other files of this folder; its state changes
-//! in `transition` only.
+//! The data of one virtual router. Its behaviour is in the other files of this folder; its state is only changed in
+//! `transition`.
 
 use core::net::IpAddr;
 use core::time::Duration;
@@ -33,7 +33,7 @@ macro_rules! say {
 }
 pub(super) use say;
 
-/// The same for lines that others on the segment cause: however many these are, no other line is lost.
+/// The same for lines that other routers on the segment cause: however many there are, no other line is lost.
 macro_rules! peer {
     ($level:ident, $instance:expr, $($text:tt)+) => {{
         let instance = &$instance;
@@ -48,85 +48,82 @@ macro_rules! peer {
 }
 pub(super) use peer;
 
-/// One virtual router at work.
+/// A running virtual router.
 #[derive(Debug)]
 pub(super) struct Instance {
     pub id: InstanceId,
     pub config: model::Instance,
     /// The advertised addresses, as they go into the packet.
     pub advertised: Vec<IpAddr>,
-    /// The state, with its deadline. Set by [`Instance::set_machine`] and [`Instance::set_deadline`] alone.
+    /// The state with its deadline. Only set by [`Instance::set_machine`] and [`Instance::set_deadline`].
     machine: Machine,
     /// When the machine entered its state.
     pub since: Instant,
-    /// The interface as the kernel numbers it, while it exists.
+    /// Index of the interface, while it exists.
     pub link: Option<IfIndex>,
-    /// The interface that is made for it (`use_vmac`), while it exists.
+    /// Index of the interface that is created for it (`use_vmac`), while it exists.
     pub upper: Option<IfIndex>,
-    /// That one is not there yet, or not up: it is being made.
+    /// That interface is still being created or brought up.
     pub awaits_upper: bool,
-    /// Source of the adverts, while there is one.
+    /// Source address of the adverts, while there is one.
     pub source: Option<IpAddr>,
-    /// What it hears now, see `Engine::listen`.
+    /// What it receives now, see `Engine::listen`.
     pub listening: Option<Key>,
-    /// What it hears besides on that interface, see `Instance::overhears`.
+    /// What it also receives on `upper`, see `Instance::overhears`.
     pub overhearing: Option<Key>,
     /// For each unicast peer whether it uses the old form of the version 3 checksum.
     pub old_checksums: Vec<bool>,
-    /// Interface and source of the last advert: a farewell may have to leave when they are cleared already.
+    /// Interface and source of the last advert: a farewell may have to be sent after they are cleared.
     pub last_sent_from: Option<(IfIndex, IpAddr)>,
     pub group: Option<GroupId>,
-    /// What the group counted of it last.
+    /// Its contribution to the group's counters.
     pub counted: Tally,
-    /// A member of a group whose silence lasted long enough, waiting for the other members.
+    /// A member of a group whose master-down timer expired and that waits for the other members.
     pub willing: bool,
-    /// Priority in force.
     pub effective_priority: u8,
-    /// Interval of the master as learned from its adverts (version 3), else our own.
+    /// Interval of the master learned from its adverts (version 3), else our own.
     pub master_interval: Duration,
     /// The last router followed, and its priority.
     pub master: Option<(IpAddr, u8)>,
     /// Until when a master of lower priority is tolerated.
     pub preempt_at: Option<Instant>,
-    /// Addresses that were on their interfaces before it took part stay there until a master is heard. What is
-    /// not there is not added for that.
+    /// Addresses that existed before it took part stay until a master is heard. Missing ones are not added.
     pub retained: bool,
-    /// A router that advertises another number of addresses.
+    /// A router that advertises a different number of addresses.
     pub disagreement: Option<Disagreement>,
-    /// What is tracked for this instance, for its group included.
+    /// What this instance tracks, including for its group.
     pub references: Vec<Reference>,
-    /// What all of them come to.
+    /// The combined effect of all of them.
     pub standing: Standing,
-    /// What of its own keeps it from taking part.
     pub own_faults: OwnFaults,
-    /// It waits to be looked at in a later slice.
+    /// It is queued for a later slice.
     pub queued: bool,
-    /// What it wants in the kernel while it is master: its virtual addresses, advertised ones first, then its routes.
+    /// The objects it wants in the kernel while it is master: virtual addresses, advertised ones first, then routes.
     pub entries: Vec<ObjectId>,
-    /// How many of them the kernel has not answered for.
+    /// Number of them that the kernel has not yet answered.
     pub in_flight: u32,
-    /// Position of an address that was not refused for good when that was asked last.
+    /// Position of an address that was not permanently refused at the last check.
     pub witness: usize,
     pub announcing: Announcing,
-    /// The last process of this role left it as master.
+    /// It was master in the previous process of this role.
     pub was_master: bool,
-    /// A state that is to be announced when the kernel has answered for all addresses.
+    /// A state to announce when the kernel has answered for all addresses.
     pub unannounced: Option<State>,
-    /// What notify scripts heard last.
+    /// The state last announced to notify scripts.
     pub announced: Option<State>,
-    /// What mail recipients heard last.
+    /// The state last announced by mail.
     pub mailed: Option<State>,
-    /// Identification of the last IPv4 packet.
+    /// Identification field of the last IPv4 packet.
     pub packet_id: u16,
     /// Sequence numbers of authenticated adverts.
     pub sequences: Sequences,
-    /// Lines that others caused.
+    /// Log lines that other routers caused.
     pub lines: Lines,
     /// Answers to masters of lower priority.
     pub corrections: Corrections,
-    /// The kernel refused every address: takes no part until then.
+    /// The kernel refused every address: it does not take part until then.
     pub held_down_until: Option<Instant>,
-    /// A step of this instance panicked: it takes no part any more.
+    /// A step of this instance panicked: it does not take part again.
     pub quarantined: bool,
     pub counters: Counters,
 }
@@ -136,14 +133,14 @@ pub(super) struct Instance {
 pub(super) enum Machine {
     /// Not started, or waiting for the first results of scripts.
     Init,
-    /// Waiting for the silence of a master.
+    /// Waiting until the master has been silent for long enough.
     Backup {
-        /// When it has lasted long enough.
+        /// When the master-down timer expires.
         master_down: Instant,
     },
     /// Sending adverts.
     Master {
-        /// When the next one is due.
+        /// When the next advert is due.
         next_advert: Instant,
     },
     /// Unable to take part.
@@ -155,7 +152,7 @@ pub(super) enum Machine {
 pub(super) struct Disagreement {
     pub source: IpAddr,
     pub last: Instant,
-    /// Adverts in a row, each about one interval after the one before.
+    /// Consecutive adverts, each about one interval after the previous one.
     pub streak: u32,
 }
 
@@ -214,7 +211,7 @@ impl Instance {
         self.machine
     }
 
-    /// Sets the state. For [`super::Engine::enter`], the one way from state to state.
+    /// Sets the state. Only for [`super::Engine::enter`].
     pub const fn set_machine(&mut self, machine: Machine) {
         self.machine = machine;
     }
@@ -243,12 +240,12 @@ impl Instance {
         matches!(self.machine, Machine::Master { .. })
     }
 
-    /// Whether addresses of it may be on their interfaces.
+    /// Whether its addresses may be on their interfaces.
     pub const fn holds_addresses(&self) -> bool {
         self.is_master() || self.retained
     }
 
-    /// What it is to hear as it is now: what is sent to its group or, by unicast, to its source.
+    /// What it should receive in its current state: packets to its group or, for unicast, to its source.
     pub fn hears(&self) -> Option<Key> {
         let destination = match self.config.unicast() {
             None => Some(self.config.destination),
@@ -258,20 +255,20 @@ impl Instance {
         Some((link, self.config.vrid, destination))
     }
 
-    /// What it is to hear on the interface that is made for it. A frame whose source is the virtual MAC, as the adverts
-    /// of another router that uses it are, is handed by the kernel to our interface of that address, and to no other.
+    /// What it should receive on the interface that is created for it. The kernel delivers a frame whose source is the
+    /// virtual MAC, such as an advert of another router that uses it, only to our interface with that address.
     pub fn overhears(&self) -> Option<Key> {
         let group = self.config.unicast().is_none().then_some(self.config.destination);
         let (link, group) = self.upper.zip(group)?;
         Some((link, self.config.vrid, group))
     }
 
-    /// The interface by which its adverts leave, while it exists.
+    /// The interface that sends its adverts, while it exists.
     pub fn outlet(&self) -> Option<IfIndex> {
         if self.config.sends_by_own_link() { self.upper } else { self.link }
     }
 
-    /// What it is able to do.
+    /// Whether it can take part.
     pub fn health(&self) -> Health {
         if self.own_faults.any() || self.standing.faults > 0 {
             Health::Unfit
@@ -297,7 +294,7 @@ impl Instance {
         timing::skew(self.config.version, self.effective_priority, self.master_interval)
     }
 
-    /// Version 3 lets the master decide about the interval (RFC 9568 6.4.2).
+    /// In version 3 the master determines the interval (RFC 9568 6.4.2).
     pub fn learn_interval(&mut self, interval: Duration) {
         if self.config.version == Version::V3
             && !interval.is_zero()

@@ -1,9 +1,9 @@
-//! Work that concerns everything at once: a new configuration, a view of the whole kernel, a stop. It is done in slices,
-//! one a step, and only adverts that are due leave between them.
+//! Work that concerns everything at once: a new configuration, a snapshot of the whole kernel, a stop. It is done in
+//! slices, one per step, and only due adverts are sent between them.
 //!
-//! Nothing else happens meanwhile: packets are judged and silences end when all is done, so none of them meets a half
-//! of a configuration. The driver hands nothing else over as long as [`Engine::is_occupied`]; whatever comes all the
-//! same has the job brought to its end first, in one step. What belongs to each job is in the files of its concern.
+//! Nothing else happens meanwhile: packets are processed and silences are judged after the job, so they never see half
+//! a configuration. The driver hands nothing else over while [`Engine::is_occupied`]; any other event makes the engine
+//! finish the job first, in one step. The parts of each job are in the files of their concern.
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
@@ -12,7 +12,7 @@ use super::link::Sighting;
 use super::reload::Reload;
 use super::{Engine, Event, Moment, SLICE, Timer};
 
-/// How much one step does of a job, in pieces that take about 2 us each at most, such as comparing an instance, or
+/// Number of pieces of a job that one step does. A piece takes at most about 2 us, such as comparing an instance or
 /// claiming an address.
 pub(super) const EFFORT: usize = 256;
 
@@ -21,35 +21,35 @@ pub(super) const EFFORT: usize = 256;
 pub(super) enum Job {
     /// A new configuration.
     Reload(Box<Reload>),
-    /// A view of the whole kernel.
+    /// A snapshot of the whole kernel.
     Sighting(Box<Sighting>),
     /// The start of all instances, once both are known.
     Start(Box<Start>),
-    /// The end of all instances.
+    /// The stop of all instances.
     Farewells(Box<Farewells>),
 }
 
-/// How far a job came in a step.
+/// Progress of a job in one step.
 #[derive(Debug)]
 pub(super) enum Progress {
-    /// It goes on with the next step.
+    /// It continues in the next step.
     Sliced,
     /// It is done.
     Complete,
-    /// It is done, and this follows.
+    /// It is done, and this job follows.
     Then(Job),
 }
 
 impl Engine {
-    /// Whether work is under way during which nothing but adverts is to happen: events other than [`Event::Timer`],
-    /// [`Event::Adverts`] and [`Event::TimeOfDay`] are better handed over later, or this step takes long. Views and
-    /// summaries that are taken meanwhile show some things as they were and some as they will be.
+    /// Whether a job is under way, during which only adverts should be sent: events other than [`Event::Timer`],
+    /// [`Event::Adverts`] and [`Event::TimeOfDay`] should be handed over later, or this step takes long. Views and
+    /// summaries taken meanwhile show a mixture of the old and the new state.
     #[must_use]
     pub const fn is_occupied(&self) -> bool {
         self.job.is_some()
     }
 
-    /// How much a step does of such work, for tests; at least 1.
+    /// Sets the number of pieces per step, for tests; at least 1.
     #[doc(hidden)]
     pub fn set_effort(&mut self, effort: usize) {
         self.effort_of_step = effort.max(1);
@@ -66,13 +66,13 @@ impl Engine {
         self.go_on(moment);
     }
 
-    /// Does another slice of the job.
+    /// Does the next slice of the job.
     pub(super) fn go_on(&mut self, moment: &mut Moment<'_>) {
         self.budget = SLICE;
         self.effort = self.effort_of_step;
         self.sliced = false;
         while let Some(mut job) = self.job.take() {
-            // Whatever panics was counted as done before: the job goes on behind it.
+            // A piece is counted as done before it runs: after a panic the job continues behind it.
             let progress = catch_unwind(AssertUnwindSafe(|| match &mut job {
                 Job::Reload(reload) => self.reload_on(moment, reload),
                 Job::Sighting(sighting) => self.look_on(moment, sighting),
@@ -101,7 +101,7 @@ impl Engine {
         self.effort > 0 && self.budget > 0 && !self.sliced
     }
 
-    /// Works at what is left of steps that were cut. False when nothing is.
+    /// Continues steps that were cut into slices. False if there are none.
     pub(super) fn work_on(&mut self, moment: &mut Moment<'_>) -> bool {
         self.work(moment);
         !self.walking.is_empty() || !self.queue.is_empty()

@@ -21,25 +21,26 @@ use crate::track::TrackerId;
 /// The start of all instances.
 #[derive(Debug)]
 pub(super) struct Start {
-    /// What the last process of this role told of its instances, and what it took for the own addresses of each.
+    /// What the previous process of this role reported about its instances, and which addresses it considered each
+    /// one's own.
     known: std::vec::IntoIter<InstanceSummary>,
     own: BTreeMap<InstanceId, Vec<Prefix>>,
     ids: Vec<InstanceId>,
-    /// How many of them were looked at.
+    /// Number of instances done.
     next: usize,
-    /// Scripts that are to be started.
+    /// Scripts to start.
     idle: Vec<TrackerId>,
-    /// All of this is done, and what follows from it is under way.
+    /// All of this is done, and its consequences are being processed.
     started: bool,
 }
 
-/// The end of all instances.
+/// The stop of all instances.
 #[derive(Debug)]
 pub(super) struct Farewells {
     keep_addresses: bool,
-    /// The next one comes last.
+    /// In reverse order: the next one is the last element.
     ids: Vec<InstanceId>,
-    /// Whose end is to be told, in the order of their numbers.
+    /// Instances whose end is still to be announced, in the order of their numbers.
     told: std::vec::IntoIter<InstanceId>,
     groups: usize,
 }
@@ -57,7 +58,7 @@ impl Engine {
         Progress::Then(Job::Start(Box::new(start)))
     }
 
-    /// Goes on with the start, as far as one slice goes.
+    /// Continues the start by one slice.
     pub(super) fn start_on(&mut self, moment: &mut Moment<'_>, start: &mut Start) -> Progress {
         if self.phase != Phase::Running {
             self.begin_start(moment);
@@ -99,7 +100,7 @@ impl Engine {
     }
 
     fn begin_start(&mut self, moment: &mut Moment<'_>) {
-        // While nobody acts on it.
+        // Before any instance acts on it.
         let meant = core::mem::take(&mut self.resume.interfaces);
         self.resume_names(moment, meant);
         self.resume.settings.clear();
@@ -120,11 +121,11 @@ impl Engine {
         self.objects.drop_strays();
     }
 
-    /// Addresses of an instance that are there already are neither removed nor added again: if nobody else
-    /// turns out to hold them, they simply stay.
+    /// Addresses of an instance that exist already are neither removed nor added again: they stay unless another router
+    /// turns out to be master.
     pub(super) fn look_for_retained(&mut self, id: InstanceId) {
         let Some(instance) = self.instances.get_mut(id) else { return };
-        // A route alone is no sign: another instance may name it too.
+        // A route alone proves nothing: another instance may have the same one.
         let objects = &self.objects;
         let address = |e: &ObjectId| objects.is_present(*e) && objects.address(*e).is_some();
         instance.retained = instance.entries.iter().any(address);
@@ -133,15 +134,16 @@ impl Engine {
             say!(
                 info,
                 *instance,
-                "virtual addresses are there already: they stay until a master is heard"
+                "virtual addresses exist already: they stay until a master is heard"
             );
         }
         self.spend(pieces);
     }
 
     /// The owner of an address (RFC 9568 1.6: priority 255) may have it as an address of the interface itself, which
-    /// was there before us and stays when we leave. What the last process of this role put there is not taken for one:
-    /// `known` are those it took for such. They may be away for a while, and a reload may have changed the priority.
+    /// existed before the daemon and stays after it. An address that the previous process of this role added does not
+    /// count: `known` are those that it considered the interface's own. They may be missing for a while, and a reload
+    /// may have changed the priority.
     pub(super) fn look_for_own(&mut self, id: InstanceId, known: Option<&[Prefix]>) {
         let Some(instance) = self.instances.get(id) else { return };
         if known.is_none() && instance.config.priority != Priority::OWNER {
@@ -152,7 +154,7 @@ impl Engine {
         }
     }
 
-    /// Another program has put an address there: for the owner it is one of the interface itself, come late or back.
+    /// Another program has added an address: for the owner it is the interface's own, added late or again.
     pub(super) fn added_by_others(&mut self, entry: ObjectId) {
         let claimants = self.objects.entry(entry).map(|e| e.claimants.clone()).unwrap_or_default();
         for claimant in claimants {
@@ -196,7 +198,7 @@ impl Engine {
             self.timers = Timers::default();
         } else {
             self.phase = Phase::Stopping;
-            // Whoever waits for an advert of a master hears one or the other in time.
+            // In this order each waiting backup receives either an advert or the farewell in time.
             ids.clone_from(&all);
             ids.sort_by_key(|id| Reverse((self.timers.get(Timer::Advert(*id)).ok_or(()), *id)));
             self.timers.keep_adverts();
@@ -205,7 +207,7 @@ impl Engine {
         self.begin(moment, Job::Farewells(Box::new(farewells)));
     }
 
-    /// Goes on with a stop, as far as one slice goes: all farewells before the first address goes.
+    /// Continues a stop by one slice: all farewells are sent before the first address is removed.
     pub(super) fn farewell_on(&mut self, moment: &mut Moment<'_>, f: &mut Farewells) -> Progress {
         while self.has_room() {
             self.spend(1);
@@ -214,12 +216,15 @@ impl Engine {
                 self.enter(moment, id, State::Init);
             } else if let Some(id) = f.told.next() {
                 let settings = Arc::clone(&self.config);
-                let notice = self
-                    .instance_mut(id)
-                    .and_then(|i| notify::of_instance(i, Word::Stop, &settings));
+                let notice = self.instance_mut(id).and_then(|instance| {
+                    instance.unannounced = None;
+                    notify::of_instance(instance, Word::Stop, &settings)
+                });
+                self.recount(id);
                 moment.out.extend(notice.map(Action::Notify));
             } else if let Some(group) = self.groups.get_mut(f.groups) {
                 f.groups += 1;
+                group.unannounced = None;
                 let notice = notify::of_group(group, Word::Stop, &self.config);
                 moment.out.extend(notice.map(Action::Notify));
             } else if f.keep_addresses {
@@ -235,7 +240,7 @@ impl Engine {
         Progress::Sliced
     }
 
-    /// Who only undoes what the last process of this role did ends its mastership for it, as long as no other router can
+    /// A process that only undoes what the previous one did sends the farewell for it, as long as no other router can
     /// have taken over.
     fn say_farewell_for_the_last(&mut self, moment: &mut Moment<'_>, id: InstanceId) {
         let now = moment.now;
@@ -276,7 +281,7 @@ impl Engine {
         self.announce_state_if_settled(moment, id);
     }
 
-    /// Who reads a FIFO hears all states once more; nobody else does.
+    /// Writes all states again to FIFOs only.
     pub(super) fn announce_again_to_fifos(&mut self, moment: &mut Moment<'_>) {
         let instances = self.instances.iter().filter_map(notify::of_instance_again);
         let groups = self.groups.iter().filter_map(notify::of_group_again);

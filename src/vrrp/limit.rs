@@ -1,8 +1,8 @@
-//! What others on the segment can make an instance do is limited in rate: corrections of a master of lower
-//! priority, and lines in the log.
+//! Rate limits for what other routers on the segment can cause: corrections of a master of lower priority, and log
+//! lines.
 //!
-//! Who sends one advert gets its answer at once. Who sends thousands a second gets a few a second, the last one after
-//! the last advert, so that caches end up right; and the log gets a line a minute and a count.
+//! A single advert is answered at once. Thousands a second get a few answers a second, the last one after the last
+//! advert, so that ARP caches end up correct; the log gets one line a minute and a count.
 
 use core::time::Duration;
 
@@ -11,44 +11,44 @@ use super::instance::{Machine, say};
 use super::{Action, Engine, Moment, Timer, notify};
 use crate::base::Instant;
 
-/// Corrections in a row, as when several routers were masters at once.
+/// Number of corrections without a pause, for the case of several masters at once.
 const BURST: u32 = 3;
-/// Time between two corrections after that. Between announcements of many addresses it is longer:
+/// Time between two corrections after that. Announcements of many addresses take longer:
 const CORRECTION: Duration = Duration::from_millis(100);
-/// so much for each frame.
+/// this time per frame.
 const FRAME: Duration = Duration::from_micros(200);
-/// Lines of one kind in this time are limited,
+/// Period in which lines of one kind are limited,
 const PERIOD: Duration = Duration::from_secs(60);
-/// to so many for kinds of which each may matter.
+/// to this number for kinds of which each line may matter.
 const SEVERAL: u32 = 5;
 
 /// Answers to masters of lower priority, and to those that leave.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Corrections {
     adverts: Pace,
-    /// What scripts are told of masters of lower priority.
+    /// Notices to scripts about masters of lower priority.
     notices: Pace,
     /// Announcements of the addresses.
     sets: Pace,
-    /// When an advert was asked for last, if none has left since.
+    /// When an advert was last requested, if none has been sent since.
     advert_owed: Option<Instant>,
-    /// What was heard since the last notice asks for one.
+    /// A notice is due because of what was heard since the last one.
     notice_owed: bool,
-    /// What was heard since the last announcement asks for one.
+    /// An announcement is due because of what was heard since the last one.
     set_owed: bool,
 }
 
-/// How often something may be done: some times in a row, then once in a time.
+/// A rate: a burst, then once per pause.
 #[derive(Clone, Copy, Debug, Default)]
 struct Pace {
-    /// What was done so far is worked off by then.
+    /// When the budget is full again.
     until: Instant,
-    /// Time for one.
+    /// Time per action.
     pause: Duration,
 }
 
 impl Pace {
-    /// When the next one may go.
+    /// When the next action is allowed.
     fn next(&self) -> Instant {
         self.until - self.pause.saturating_mul(BURST - 1)
     }
@@ -58,12 +58,12 @@ impl Pace {
     }
 }
 
-/// Kinds of lines that others cause.
+/// Kinds of log lines that other routers cause.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Reason {
     /// A refused advert, see `Refusal::kind`.
     Refused(usize),
-    /// Other addresses than ours.
+    /// Addresses that differ from ours.
     OtherAddresses,
     /// A backup heard a lower priority.
     Discarded,
@@ -71,11 +71,11 @@ pub(super) enum Reason {
     Lower,
     /// Our own priority and address.
     Echo,
-    /// Another master than before.
+    /// A different master than before.
     NewMaster,
     /// An advert could not be sent.
     Unsent,
-    /// The other form of the checksum.
+    /// The peer uses the other form of the checksum.
     Checksum,
     /// The sender's clock differs from ours.
     Clock,
@@ -101,7 +101,7 @@ impl Reason {
     }
 
     const fn lines(index: usize) -> u32 {
-        // Of a refusal one line says it all.
+        // One line per refusal is enough.
         if index <= REFUSALS + 1 || index >= REFUSALS + 5 { 1 } else { SEVERAL }
     }
 
@@ -136,7 +136,7 @@ impl Reason {
     ];
 }
 
-/// Lines logged and left out, by kind.
+/// Lines logged and suppressed, by kind.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Lines([Kind; KINDS]);
 
@@ -144,13 +144,13 @@ pub(super) struct Lines([Kind; KINDS]);
 struct Kind {
     /// End of the period.
     until: Instant,
-    /// Lines in it, those left out included.
+    /// Lines in the period, including suppressed ones.
     seen: u32,
 }
 
 impl Lines {
-    /// Whether a line of this kind is to be logged now; it is counted otherwise. The second value: the first one is
-    /// left out, and must be told of later.
+    /// Whether a line of this kind is to be logged now; otherwise it is counted. The second value: this is the first
+    /// suppressed one, so a summary must be logged later.
     fn admit(&mut self, reason: Reason, now: Instant) -> (bool, bool) {
         let index = reason.index();
         let Some(kind) = self.0.get_mut(index) else { return (true, false) };
@@ -162,7 +162,7 @@ impl Lines {
         (kind.seen <= lines, kind.seen == lines + 1)
     }
 
-    /// The kinds whose period is over and of which lines were left out, with their number.
+    /// The kinds whose period is over and that had suppressed lines, with their number.
     fn left_out(&mut self, now: Instant) -> impl Iterator<Item = (&'static str, u32)> {
         self.0.iter_mut().enumerate().zip(Reason::WORDS).filter_map(
             move |((index, kind), words)| {
@@ -183,7 +183,7 @@ impl Lines {
 }
 
 impl Engine {
-    /// Whether a line that others caused is to be logged now. What is left out is counted and told of later.
+    /// Whether a line that other routers caused is to be logged now. Suppressed lines are counted and reported later.
     pub(super) fn admits(&mut self, id: InstanceId, reason: Reason, now: Instant) -> bool {
         let Some(instance) = self.instance_mut(id) else { return false };
         let (logged, first) = instance.lines.admit(reason, now);
@@ -193,13 +193,13 @@ impl Engine {
         logged
     }
 
-    /// A master heard another one: it says that it is here, to caches too if the other one does not leave. What is
-    /// asked for too often is done later.
+    /// A master heard another one: it sends an advert, and corrects ARP caches unless the other one leaves. Corrections
+    /// beyond the limit are delayed.
     pub(super) fn correct(&mut self, moment: &mut Moment<'_>, id: InstanceId, lower: bool) {
         let Some(instance) = self.instance_mut(id) else { return };
         let corrections = &mut instance.corrections;
-        // `lower_prio_no_advert` is about those of lower priority: who leaves is answered all the same, and an answer
-        // that is not given to others does not use up any.
+        // `lower_prio_no_advert` concerns lower priorities: a farewell is answered nevertheless, and an answer that is
+        // not sent does not count against the limit.
         if !(lower && instance.config.lower_prio_no_advert) {
             corrections.advert_owed = Some(moment.now);
         }
@@ -209,7 +209,7 @@ impl Engine {
         self.arm_limits(id);
     }
 
-    /// Does what is owed and may be done now.
+    /// Sends the corrections that are due and allowed now.
     fn correct_now(&mut self, moment: &mut Moment<'_>, id: InstanceId) {
         let Some(instance) = self.instance_mut(id) else { return };
         let Machine::Master { next_advert } = instance.machine() else { return };
@@ -217,7 +217,7 @@ impl Engine {
         let corrections = &mut instance.corrections;
         let may = |pace: &Pace| pace.next() <= moment.now;
         let advert = corrections.advert_owed.take_if(|_| may(&corrections.adverts));
-        // An advert that left in its turn meanwhile is answer enough.
+        // A regular advert that was sent meanwhile is sufficient.
         let advert = advert.is_some_and(|heard| sent <= heard);
         if advert {
             corrections.adverts.take(moment.now, CORRECTION);
@@ -238,7 +238,7 @@ impl Engine {
         }
     }
 
-    /// Announces the addresses. Other members of the group do so too, and none of them soon again.
+    /// Announces the addresses. This counts against the limit of all members of the group.
     fn correct_caches(&mut self, moment: &mut Moment<'_>, id: InstanceId) {
         let frames = |member: InstanceId| {
             let addresses = u32::try_from(self.addresses_of(member)).unwrap_or(u32::MAX);
@@ -264,7 +264,7 @@ impl Engine {
         }
     }
 
-    /// A correction that was held back may go, or lines that were left out are to be told of.
+    /// A delayed correction may be sent, or suppressed lines are to be reported.
     pub(super) fn limits_due(&mut self, moment: &mut Moment<'_>, id: InstanceId) {
         let Some(instance) = self.instance_mut(id) else { return };
         let mut lines = core::mem::take(&mut instance.lines);

@@ -1,4 +1,4 @@
-//! What the kernel tells of links, and which instances depend on them.
+//! Link events of the kernel, and which instances depend on them.
 
 use std::collections::BTreeSet;
 
@@ -8,22 +8,22 @@ use super::{Action, Engine, Moment, Phase};
 use crate::base::{IfIndex, IfName};
 use crate::plan::Sight;
 
-/// A view of the whole kernel that is being taken in.
+/// A snapshot of the whole kernel that is being processed.
 #[derive(Debug)]
 pub(super) struct Sighting {
     stage: Stage,
     objects: std::vec::IntoIter<Sight>,
     links: Vec<Link>,
-    /// How many links this stage has looked at.
+    /// Number of links that this stage has processed.
     next: usize,
-    /// Links that are not there any more.
+    /// Links that have disappeared.
     gone: Vec<IfIndex>,
-    /// Instances whose source is to be chosen anew, and those for which it was another one.
+    /// Instances whose source is to be chosen again, and those for which it changed.
     ids: Vec<InstanceId>,
     changed: Vec<InstanceId>,
 }
 
-/// The objects come first: what a link event leads to depends on them. Names before anything else of the links: two
+/// Objects come first: the effect of a link event depends on them. Names come before other properties of links: two
 /// interfaces may have swapped theirs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
@@ -36,7 +36,7 @@ enum Stage {
 }
 
 impl Engine {
-    /// Takes in everything that the kernel has.
+    /// Processes a snapshot of the kernel.
     pub(super) fn kernel(&mut self, moment: &mut Moment<'_>, snapshot: Snapshot) {
         let sighting = Sighting {
             stage: Stage::Forget,
@@ -50,10 +50,10 @@ impl Engine {
         self.begin(moment, Job::Sighting(Box::new(sighting)));
     }
 
-    /// Goes on with a view of the kernel, as far as one slice goes.
+    /// Continues with a snapshot of the kernel by one slice.
     pub(super) fn look_on(&mut self, moment: &mut Moment<'_>, s: &mut Sighting) -> Progress {
         while self.has_room() {
-            // What follows from one link comes before the next one.
+            // The consequences of one link come before the next link.
             if self.work_on(moment) {
                 continue;
             }
@@ -127,13 +127,13 @@ impl Engine {
         Progress::Sliced
     }
 
-    /// Known links that are not among these; the next one to go is the last.
+    /// Known links that are not among these; the next one to remove is the last.
     fn links_beside(&self, links: &[Link]) -> Vec<IfIndex> {
         let there: BTreeSet<IfIndex> = links.iter().map(|link| link.index).collect();
         self.links.keys().rev().copied().filter(|index| !there.contains(index)).collect()
     }
 
-    /// A link as the kernel has it.
+    /// A link appeared or changed.
     pub(super) fn link(&mut self, moment: &mut Moment<'_>, mut link: Link) {
         self.delay_change(moment, &mut link);
         self.link_as_it_counts(moment, link);
@@ -152,7 +152,7 @@ impl Engine {
                 self.link_names.insert(name.clone(), index);
                 self.rebind(moment, &name, Some(index));
             }
-            // An interface that is deleted and made again keeps its name but not its number.
+            // An interface that is deleted and recreated keeps its name but not its index.
             Some(old) if old != index && self.links.get(&old).is_none_or(|l| l.name == name) => {
                 self.links.remove(&old);
                 let affected = self.objects.forget_link(old);
@@ -163,7 +163,7 @@ impl Engine {
                     self.resolve(moment, &alias);
                 }
             }
-            // The name goes on to mean another one, see `rename`.
+            // The name still refers to another interface, see `rename`.
             Some(_) => {}
         }
         if before.is_none() || before == self.links.get(&index).cloned() {
@@ -179,8 +179,8 @@ impl Engine {
         }
     }
 
-    /// An interface may have another name now. What the configuration calls by the old one has addresses, adverts and
-    /// neighbours there, so the old name goes on to mean this interface until it is gone, and the new one nothing else.
+    /// An interface may have a new name. The addresses, adverts and neighbours of the configured (old) name are on this
+    /// interface, so the old name still refers to it until it is deleted, and the new name refers to nothing else.
     fn rename(&mut self, moment: &mut Moment<'_>, index: IfIndex, name: &IfName) {
         let Some(link) = self.links.get_mut(&index).filter(|link| link.name != *name) else {
             return;
@@ -198,7 +198,7 @@ impl Engine {
                  is gone"
             );
             self.aliases.entry(index).or_default().push(old);
-            // The next process of this role has to know.
+            // The next process of this role needs this.
             moment.out.push(Action::Report);
         } else {
             self.link_names.remove(&old);
@@ -214,14 +214,14 @@ impl Engine {
             || self.trackers.find(&tracker).is_some()
     }
 
-    /// The names that mean an interface: its own, unless that goes on to mean another one, and former ones.
+    /// The names that refer to an interface: its own, unless that still refers to another one, and former ones.
     pub(super) fn names_of(&self, index: IfIndex) -> Vec<IfName> {
         let own = self.links.get(&index).map(|link| link.name.clone());
         let own = own.filter(|name| self.link_names.get(name) == Some(&index));
         own.into_iter().chain(self.aliases.get(&index).into_iter().flatten().cloned()).collect()
     }
 
-    /// What the names of the configuration mean, for the next process of this role.
+    /// Which interfaces the configured names refer to, for the next process of this role.
     pub(super) fn meanings(&self) -> Vec<(IfName, IfIndex)> {
         let all = self.link_names.iter().filter(|(name, _)| self.names(name));
         all.map(|(name, index)| (name.clone(), *index)).collect()
@@ -233,7 +233,7 @@ impl Engine {
         all.flat_map(|(index, names)| names.iter().map(|name| (name.clone(), *index))).collect()
     }
 
-    /// Names go on to mean what they meant to the last process of this role, although the interface was renamed.
+    /// Makes names refer to the same interfaces as in the previous process of this role, even if these were renamed.
     pub(super) fn resume_names(&mut self, moment: &mut Moment<'_>, meant: Vec<(IfName, IfIndex)>) {
         for (name, index) in meant {
             let known = self.links.get(&index).is_some_and(|link| link.name != name);
@@ -245,7 +245,7 @@ impl Engine {
         }
     }
 
-    /// Former names that a new configuration does not use any more mean what they say again.
+    /// Forgets former names that a new configuration no longer uses.
     pub(super) fn forget_names(&mut self, moment: &mut Moment<'_>) {
         for (name, index) in self.renamed() {
             if !self.names(&name) {
@@ -284,7 +284,7 @@ impl Engine {
         self.settle(moment, &affected);
     }
 
-    /// An interface of this name has another number now, or none.
+    /// The interface of this name has a new index, or none.
     pub(super) fn rebind(
         &mut self,
         moment: &mut Moment<'_>,
@@ -305,7 +305,7 @@ impl Engine {
         }
     }
 
-    /// Ties an instance to the number of one of its interfaces.
+    /// Binds an instance to the index of one of its interfaces.
     fn bind(
         &mut self,
         moment: &mut Moment<'_>,

@@ -1,5 +1,4 @@
-//! What is listened to for whom: multicast groups, or our own address when adverts come by unicast; and what the
-//! kernel said to that.
+//! What is received for which instance: multicast groups, or our own address for unicast; and the kernel's answers.
 
 use core::net::IpAddr;
 
@@ -17,14 +16,15 @@ const JOIN_AGAIN: core::time::Duration = core::time::Duration::from_secs(1);
 pub(super) struct Membership {
     /// Instances that need it.
     users: u32,
-    /// Nobody on the segment is to know of it.
+    /// Without IGMP or MLD reports, see `Action::Overhear`.
     silent: bool,
-    /// Error number of the last attempt to join; none if it worked or was not answered yet.
+    /// Error number of the last attempt to join; none if it succeeded or is not answered yet.
     pub refused: Option<i32>,
 }
 
 impl Engine {
-    /// Lets an instance hear what is sent to it as it is now, the new before the old is left.
+    /// Makes an instance receive what its current state requires; the new membership is joined before the old one is
+    /// left.
     pub(super) fn listen(&mut self, moment: &mut Moment<'_>, id: InstanceId) {
         let Some(instance) = self.instances.get_mut(id) else { return };
         let wanted = instance.hears();
@@ -50,7 +50,7 @@ impl Engine {
         }
     }
 
-    /// Lets an instance hear nothing any more.
+    /// Ends the membership of an instance.
     pub(super) fn stop_listening(&mut self, moment: &mut Moment<'_>, id: InstanceId) {
         let Some(instance) = self.instances.get_mut(id) else { return };
         for key in [instance.listening.take(), instance.overhearing.take()].into_iter().flatten() {

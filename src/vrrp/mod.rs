@@ -1,28 +1,29 @@
 //! The VRRP engine: everything a host does for its virtual routers, as a value.
 //!
-//! [`Engine::handle`] takes what happened and the time, and lists what is to be done. It has no clock, socket,
-//! thread or file; equal inputs give equal outputs. Sending, listening, changing addresses and running scripts
-//! is left to an interpreter of [`Action`]s: the driver of the daemon, or the simulator.
+//! [`Engine::handle`] takes what happened and the time, and lists what is to be done. It has no clock, socket, thread
+//! or file; equal inputs give equal outputs. Sending, receiving, changing addresses and running scripts are left to an
+//! interpreter of [`Action`]s: the driver of the daemon, or the simulator.
 //!
 //! | file | concern |
 //! |---|---|
 //! | `accept`, `fsm`, `timing` | the protocol's rules, without state |
-//! | `instance`, `registry`, `timers` | the data of one virtual router; all of them; what is waited for |
-//! | `transition` | the one way from one state to another, and when it is gone |
-//! | `group` | sync groups: what they count, and how a change reaches all members |
+//! | `instance`, `registry`, `timers` | the data of one virtual router; all virtual routers; timers |
+//! | `transition` | the only way from one state to another, and when it is taken |
+//! | `group` | sync groups: their counters, and how a change reaches all members |
 //! | `advert` | adverts received and sent |
 //! | `health` | why an instance cannot take part, and its priority |
-//! | `object`, `link`, `membership` | who wants which objects in the kernel; links; multicast groups |
-//! | `upper` | interfaces made for instances (`use_vmac`), and settings that go with them |
-//! | `job` | what concerns everything at once, in slices: reload, view of the kernel, start, stop |
+//! | `object`, `link`, `membership` | which claimant wants which kernel objects; links; multicast groups |
+//! | `upper` | interfaces created for instances (`use_vmac`), and their settings |
+//! | `job` | work that concerns everything at once, in slices: reload, kernel snapshot, start, stop |
 //! | `sweep` | many objects at once, in slices |
-//! | `filter` | what is dropped for instances that accept nothing |
-//! | `garp`, `notify` | what the segment and what scripts and people are told |
-//! | `limit` | how often others make an instance answer or log |
+//! | `filter` | packet filters of instances with `no_accept` |
+//! | `garp`, `notify` | announcements to the segment; notices to scripts and people |
+//! | `limit` | rate limits for what other routers cause: answers and log lines |
 //! | `script` | when tracking scripts run |
+//! | `queue` | how long the queues of received packets are to be |
 //! | `lifecycle` | start, end, announcements of state |
 //! | `reload` | from one configuration to the next |
-//! | `view` | views for others |
+//! | `view` | views for readers, summaries for the next process |
 #![forbid(unsafe_code)]
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -30,7 +31,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use crate::base::limit::Limit;
-use crate::base::{IfIndex, IfName, Instant, WallTime};
+use crate::base::{IfIndex, IfName, Instant, Name, WallTime};
 use crate::model;
 use crate::plan::{Setting, Table};
 use crate::status::vrrp::Summary;
@@ -55,10 +56,12 @@ mod link;
 mod membership;
 mod notify;
 mod object;
+mod queue;
 mod registry;
 mod reload;
 mod script;
 mod sweep;
+mod sync;
 #[cfg(test)]
 mod tests;
 mod timers;
@@ -83,16 +86,16 @@ use timers::{Timer, Timers};
 
 /// Longest time a change of state waits for the kernel before scripts are told.
 const NOTICE_PATIENCE: core::time::Duration = core::time::Duration::from_secs(1);
-/// How long an instance takes no part after the kernel refused all its addresses.
+/// How long an instance does not take part after the kernel refused all its addresses.
 const HOLD_DOWN: core::time::Duration = core::time::Duration::from_secs(30);
-/// How many changes of state, and operations on the kernel, one step leads to; the others follow in later ones, between
-/// which adverts go out. A change costs some 10 us, most of it for its log lines.
+/// Largest number of changes of state and kernel operations in one step; the others follow in later steps, between
+/// which adverts are sent. A change costs some 10 us, most of it for its log lines.
 const SLICE: usize = 64;
-/// Up to how many instances tests compare what is kept with what is, after each step.
+/// Largest number of instances with which tests verify the maintained values after each step.
 #[cfg(test)]
 const CHECKED: usize = 16;
 
-/// Lines about unknown VRIDs in a row (`log_unknown_vrids`); after that one every three seconds.
+/// Number of consecutive lines about unknown VRIDs (`log_unknown_vrids`); after that one every three seconds.
 const UNKNOWN: u32 = 20;
 
 /// All virtual routers of one host.
@@ -104,77 +107,79 @@ pub struct Engine {
     groups: Vec<Group>,
     /// What instances and groups track.
     trackers: track::Table<InstanceId>,
-    /// Those of the trackers that are scripts.
+    /// The scripts among the trackers.
     scripts: BTreeMap<TrackerId, Script>,
     /// Whether virtual servers can be served.
     ipvs: track::State,
-    /// What another process reported of files and processes.
+    /// What another process reported about files and processes.
     reports: BTreeMap<track::Subject, track::State>,
+    /// How many processes run, by the name of what tracks them.
+    counts: BTreeMap<Name, u32>,
     runs: BTreeMap<RunId, TrackerId>,
     next_run: u64,
     links: BTreeMap<IfIndex, Link>,
-    /// Links whose change between up and down does not count before this (`interface_up_down_delays`),
+    /// When a pending change of a link between up and down takes effect (`interface_up_down_delays`),
     held: BTreeMap<IfIndex, Instant>,
-    /// and those that have been up.
+    /// and the links that have been up.
     were_up: BTreeSet<IfIndex>,
-    /// Which interface a name means.
+    /// Which interface a name refers to.
     link_names: BTreeMap<IfName, IfIndex>,
-    /// Former names that still mean an interface.
+    /// Former names that still refer to an interface.
     aliases: BTreeMap<IfIndex, Vec<IfName>>,
     objects: Table<Claimant>,
-    /// Settings of interfaces as they were before they were changed.
+    /// Settings of interfaces from before they were changed.
     originals: BTreeMap<(IfName, Setting), u32>,
     memberships: BTreeMap<(IfIndex, core::net::IpAddr), Membership>,
-    /// When the last gratuitous frame left that others must keep apart from.
+    /// When the last gratuitous frame was sent, for the minimum time to the next one.
     last_frames: BTreeMap<garp::Spaced, Instant>,
     timers: Timers,
-    /// Groups that a change of state has not reached as a whole.
+    /// Groups in which a change of state is in progress.
     walking: VecDeque<GroupId>,
-    /// Instances that are to be looked at.
+    /// Instances to reconsider.
     queue: VecDeque<InstanceId>,
-    /// Objects of which the kernel is to be asked in slices.
+    /// Objects to compare with the kernel in slices.
     sweeps: VecDeque<Sweep>,
-    /// Something is left of a step that was cut into slices. It goes on with [`Timer::Slice`] alone: other events
-    /// come many at a time.
+    /// A step was cut into slices and is not finished. Only [`Timer::Slice`] continues it: other events may be too
+    /// frequent.
     sliced: bool,
-    /// How many more changes of state and operations this step may lead to.
+    /// Remaining number of changes of state and operations in this step.
     budget: usize,
-    /// What concerns everything and is done in slices.
+    /// The job in progress.
     job: Option<Job>,
-    /// How much more this step may do of it, and how many instances it may look at.
+    /// Remaining pieces of the job, and instances to examine, in this step.
     effort: usize,
     effort_of_step: usize,
     resume: Summary,
-    /// It is here only to undo what the last process of this role did.
+    /// This process only undoes what the previous process of this role did.
     undoing: bool,
     /// No instance becomes master before this (`vrrp_startup_delay`).
     silent_until: Instant,
-    /// Frames that this step may still send.
+    /// Remaining frames that this step may send.
     frames: u32,
-    /// Some instance uses the IP authentication header.
+    /// At least one instance uses the IP authentication header.
     hears_ah: bool,
-    /// The time of day, and when it was told.
+    /// The time of day, and when it was reported.
     told_time: Option<(Instant, WallTime)>,
     unknown_lines: Limit,
     unknown_vrid: u64,
     malformed: u64,
-    /// Steps that panicked.
+    /// Number of steps that panicked.
     failures: u64,
-    /// The instance being worked on, to name the culprit if its step panics.
+    /// The instance being processed, for the log if its step panics.
     current: Option<InstanceId>,
     #[cfg(test)]
     panic_in: Option<InstanceId>,
-    /// Changes of state since a test looked last.
+    /// Changes of state since the last check of a test.
     #[cfg(test)]
     entered: usize,
-    /// Links taken in and objects claimed since a test looked last.
+    /// Links processed and objects claimed since the last check of a test.
     #[cfg(test)]
     looks: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
-    /// Until the first configuration and the first view of the kernel are there.
+    /// Until the first configuration and the first kernel snapshot arrive.
     Waiting {
         configured: bool,
         seen: bool,
@@ -185,7 +190,7 @@ enum Phase {
     Stopped,
 }
 
-/// What a step works with.
+/// The context of a step.
 struct Moment<'a> {
     now: Instant,
     out: &'a mut Actions,
@@ -204,6 +209,7 @@ impl Engine {
             scripts: BTreeMap::new(),
             ipvs: track::State::Unknown,
             reports: BTreeMap::new(),
+            counts: BTreeMap::new(),
             runs: BTreeMap::new(),
             next_run: 0,
             links: BTreeMap::new(),
@@ -244,9 +250,9 @@ impl Engine {
         }
     }
 
-    /// Takes one event and appends to `out` what is to be done about it. `now` must not go back.
+    /// Processes one event and appends the resulting actions to `out`. `now` must not go back.
     ///
-    /// A panic in here, which would be a defect, ends the part of the instance it happened in and no other.
+    /// A panic in here, which would be a defect, only takes the instance out of service whose step panicked.
     pub fn handle(&mut self, now: Instant, event: Event<'_>, out: &mut Actions) {
         self.current = None;
         self.budget = SLICE;
@@ -280,12 +286,12 @@ impl Engine {
         two.into_iter().flatten().min()
     }
 
-    /// When [`Event::Adverts`] is due next, the part of [`Self::deadline`] that does not depend on what others send.
+    /// When [`Event::Adverts`] is due next, the part of [`Self::deadline`] that does not depend on received packets.
     pub fn advert_deadline(&mut self) -> Option<Instant> {
         self.timers.earliest_advert()
     }
 
-    /// When a silence is to be judged next: by then everything must have been heard that has come in.
+    /// When a master's silence is to be judged next: before that, all received packets must be handed over.
     pub fn silence_deadline(&mut self) -> Option<Instant> {
         self.timers.earliest_silence()
     }
@@ -321,8 +327,12 @@ impl Engine {
             Event::File { name, value } => {
                 self.report(moment, track::Subject::File(name), track::State::Value(value));
             }
-            Event::Process { name, runs } => {
+            Event::Process { name, runs, count } => {
+                self.counts.insert(name.clone(), count);
                 self.report(moment, track::Subject::Process(name), track::State::of(Some(runs)));
+            }
+            Event::Bfd { name, up } => {
+                self.report(moment, track::Subject::Bfd(name), track::State::of(Some(up)));
             }
             Event::Resume(summary) => self.resume = summary,
             Event::Undo => self.undoing = matches!(self.phase, Phase::Waiting { .. }),
@@ -370,7 +380,7 @@ impl Engine {
                         self.reconsider_all(moment, [id]);
                     }
                 }
-                // A slice comes after all others that are due, adverts have a queue of their own.
+                // A slice comes after all other due timers; adverts have a queue of their own.
                 Timer::Slice | Timer::Advert(_) => {}
             }
         }
@@ -390,7 +400,7 @@ impl Engine {
         self.instances.get(id)
     }
 
-    /// For a step of an instance: notes whose it is.
+    /// Begins a step of an instance: notes which one it is.
     fn instance_mut(&mut self, id: InstanceId) -> Option<&mut Instance> {
         self.current = Some(id);
         #[cfg(test)]
@@ -398,7 +408,7 @@ impl Engine {
         self.instances.get_mut(id)
     }
 
-    /// The time of day; the start of 1970 while nobody told.
+    /// The time of day; 1970-01-01 until it is reported.
     fn time_of_day(&self, now: Instant) -> WallTime {
         let (at, told) = self.told_time.unwrap_or_default();
         told.after(now.since(at))

@@ -42,7 +42,7 @@ impl Word {
     }
 }
 
-/// The notice of an instance, if anybody wants to hear of it.
+/// The notice of an instance, if it has a recipient.
 pub(super) fn of_instance(instance: &mut Instance, word: Word, settings: &Vrrp) -> Option<Notice> {
     let name = instance.config.name.clone();
     let wanted = instance.config.smtp_alert;
@@ -61,7 +61,7 @@ pub(super) fn of_instance(instance: &mut Instance, word: Word, settings: &Vrrp) 
     notice("INSTANCE", &name, word, &priority, &instance.config.notify, mail)
 }
 
-/// The notice of a group, if anybody wants to hear of it.
+/// The notice of a group, if it has a recipient.
 pub(super) fn of_group(group: &mut Group, word: Word, settings: &Vrrp) -> Option<Notice> {
     let name = group.config.name.clone();
     let wanted = group.config.smtp_alert;
@@ -95,7 +95,7 @@ pub(super) fn of_lower_priority(instance: &Instance) -> Option<Notice> {
     })
 }
 
-/// The line that says that the effective priority is another one now (`notify_priority_changes`).
+/// The FIFO line for a change of the effective priority (`notify_priority_changes`).
 pub(super) fn of_priority(instance: &Instance) -> Option<Notice> {
     let config = &instance.config;
     let wanted = config.extras.as_ref().is_some_and(|e| e.notify_priority_changes);
@@ -106,13 +106,13 @@ pub(super) fn of_priority(instance: &Instance) -> Option<Notice> {
     Some(only_line(&config.name, word, line_of(instance, word)))
 }
 
-/// The line of a state that was announced before (`fifo_write_vrrp_states_on_reload`).
+/// The FIFO line that repeats an announced state (`fifo_write_vrrp_states_on_reload`).
 pub(super) fn of_instance_again(instance: &Instance) -> Option<Notice> {
     let word = instance.announced.filter(|_| instance.config.notify.fifo)?.word();
     Some(only_line(&instance.config.name, word, line_of(instance, word)))
 }
 
-/// The same of a group.
+/// The same for a group.
 pub(super) fn of_group_again(group: &Group) -> Option<Notice> {
     let word = group.announced.filter(|_| group.config.notify.fifo)?.word();
     let name = &group.config.name;
@@ -144,8 +144,8 @@ fn subject(word: Word) -> String {
     }
 }
 
-/// A mail for each state that differs from the last one mailed. With `no_email_faults` FAULT is passed over, so that
-/// the state before it is not mailed again after it.
+/// A mail for each state that differs from the last one mailed. With `no_email_faults` FAULT is skipped, so that the
+/// state before it is not mailed again afterwards.
 fn mail(
     wanted: bool,
     mailed: &mut Option<State>,

@@ -1,5 +1,5 @@
-//! Who wants which objects in the kernel, and what the answers mean for an instance. What is to be asked of the
-//! kernel, and when, is the business of [`crate::plan::Table`].
+//! Which claimant wants which kernel objects, and what the answers mean for an instance. [`crate::plan::Table`] decides
+//! what is requested from the kernel, and when.
 
 use super::event::InstanceId;
 use super::instance::{Instance, say};
@@ -11,31 +11,33 @@ use crate::model::vrrp::Priority;
 use crate::plan::route::objects;
 use crate::plan::{Change, Object, ObjectId, Outcome, Part, Request, Token, Waits, Want};
 
-/// Who names an object.
+/// What claims an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Claimant {
     /// An instance, which wants it while it is master.
     Instance(InstanceId),
-    /// An instance, which wants it as long as it exists: the interface that is made for it.
+    /// An instance, which wants it while it is not master.
+    Standby(InstanceId),
+    /// An instance, which wants it as long as the instance exists: the interface that is created for it.
     Link(InstanceId),
     /// The host, which wants it as long as the daemon runs: a static address, route or rule.
     Host,
 }
 
-/// How far the claims of a new configuration are made.
+/// Progress of claiming the objects of a new configuration.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Claiming {
     /// Position of the instance.
     instance: usize,
-    /// Position of the next one of what it wants; behind the last instance: of the next of what the host wants.
+    /// Position of its next object; after the last instance: of the host's next object.
     next: usize,
-    /// What it wants, as far as it is claimed.
+    /// Its objects claimed so far.
     entries: Vec<ObjectId>,
 }
 
 impl Engine {
-    /// Claims some of what a configuration names; the first time all claims of the one before are dropped. False when
-    /// all is claimed.
+    /// Claims some objects of a configuration; the first call drops all claims of the previous one. False when all are
+    /// claimed.
     pub(super) fn claim_some(
         &mut self,
         claiming: &mut Claiming,
@@ -56,6 +58,10 @@ impl Engine {
             && let Some(id) = ids.get(claiming.instance).copied().flatten()
         {
             self.claim_links(config, id);
+            self.claim_daemons(&mut claiming.entries, new, config, id);
+        }
+        if instance.is_none() && position == 0 {
+            self.claim_daemons_of_host(new);
         }
         let (claimant, lists) = match instance {
             Some(config) => {
@@ -67,7 +73,7 @@ impl Engine {
         let mut claim = |object: Object| {
             let Some(claimant) = claimant else { return };
             let entry = self.objects.claim(object, claimant);
-            // The same address twice is one entry; lists are short or have no doubles.
+            // The same address twice is one entry; lists are short or have no duplicates.
             if claimant != Claimant::Host && claiming.entries.last() != Some(&entry) {
                 claiming.entries.push(entry);
             }
@@ -100,7 +106,7 @@ impl Engine {
         }
     }
 
-    /// The kernel told of an object.
+    /// The kernel reported a change of an object.
     pub(super) fn object_changed(&mut self, moment: &mut Moment<'_>, change: &Change) {
         let effect = self.objects.changed(change);
         if let Some(entry) = effect.added {
@@ -134,7 +140,7 @@ impl Engine {
         self.on_link(link).iter().any(owns)
     }
 
-    /// An object was taken away. Says whether it is to be put back now: not while another program keeps at it.
+    /// An object was removed. Returns whether to restore it now: not while another program removes it repeatedly.
     fn removed_by_others(&mut self, moment: &Moment<'_>, entry: ObjectId) -> bool {
         if !self.running() || !self.wanted(entry) {
             return false;
@@ -142,32 +148,32 @@ impl Engine {
         let Some(what) = self.objects.entry(entry) else { return false };
         let claimants = what.claimants.clone();
         let object = std::sync::Arc::clone(&what.object);
-        // What could not be made as a whole was taken away again.
+        // An object that could not be created completely was removed again.
         let refused = what.refused.is_some() && matches!(*object, Object::Link(_));
         if !object.is_tracked() || refused {
             return false;
         }
         if claimants.contains(&Claimant::Host) && !matches!(*object, Object::FilterTable(_)) {
-            tracing::warn!("static {object} was removed by another program, putting it back");
+            tracing::warn!("static {object} was removed by another program, restoring it");
         }
         self.table_taken(entry);
         for claimant in claimants {
             let (id, always) = match claimant {
                 Claimant::Instance(id) => (id, false),
                 Claimant::Link(id) => (id, true),
-                Claimant::Host => continue,
+                Claimant::Standby(_) | Claimant::Host => continue,
             };
             if let Some(instance) = self.instance_mut(id)
                 && (always || instance.is_master())
             {
                 instance.counters.objects_restored += 1;
-                say!(warn, *instance, "{object} was removed by another program, putting it back");
+                say!(warn, *instance, "{object} was removed by another program, restoring it");
             }
         }
         self.may_set_right(moment, entry)
     }
 
-    /// Whether what another program has done to an object may be undone at once; if not, it will be later.
+    /// Whether a change by another program may be reverted at once; if not, it will be later.
     fn may_set_right(&mut self, moment: &Moment<'_>, entry: ObjectId) -> bool {
         if self.objects.may_restore(entry, moment.now) {
             return true;
@@ -183,7 +189,7 @@ impl Engine {
         self.objects.is_wanted(entry, |claimant| wants(&self.instances, self.phase, *claimant))
     }
 
-    /// Asks the kernel for what is missing or too much among a few entries.
+    /// Requests the additions and removals that a few entries need.
     pub(super) fn settle_now(&mut self, moment: &mut Moment<'_>, entries: &[ObjectId]) {
         let Self { objects, instances, phase, .. } = self;
         let want = |claimant: &Claimant| wants(instances, *phase, *claimant);
@@ -191,7 +197,7 @@ impl Engine {
         self.send(moment, request);
     }
 
-    /// The same for a part of what is needed, and only for so many operations.
+    /// The same for one direction, and at most this many operations.
     pub(super) fn ask(
         &mut self,
         moment: &mut Moment<'_>,
@@ -213,7 +219,7 @@ impl Engine {
             let claimants =
                 self.objects.entry(entry).map(|e| e.claimants.clone()).unwrap_or_default();
             for claimant in claimants {
-                if let Claimant::Instance(id) = claimant
+                if let Claimant::Instance(id) | Claimant::Standby(id) = claimant
                     && let Some(instance) = self.instances.get_mut(id)
                 {
                     instance.in_flight += 1;
@@ -242,11 +248,11 @@ impl Engine {
             .claimants
             .iter()
             .filter_map(|claimant| match claimant {
-                Claimant::Instance(id) => Some(*id),
+                Claimant::Instance(id) | Claimant::Standby(id) => Some(*id),
                 Claimant::Link(_) | Claimant::Host => None,
             })
             .collect();
-        // Of what is refused for want of its table the table is named.
+        // If an object is refused because its table is missing, the log names the table.
         let told = matches!(self.objects.waits(answer.object), Some(Waits::FilterTable(..)));
         if let (Outcome::Refused(errno), false) = (outcome, answer.repeated || told) {
             let what = if answer.added { "add" } else { "remove" };
@@ -266,7 +272,7 @@ impl Engine {
             && answer.existed
             && answer.added
         {
-            tracing::warn!("{} was not as it has to be, it is set right", entry.object);
+            tracing::warn!("{} was not as configured and has been corrected", entry.object);
         }
         let users = self.users_of_link(answer.object);
         for id in &claimants {
@@ -304,7 +310,7 @@ impl Engine {
         self.reconsider_all(moment, users);
     }
 
-    /// Announces addresses whose link has come up, for those masters that do not depend on it.
+    /// Announces addresses whose link has come up, for masters that do not depend on that link.
     pub(super) fn announce_again(&mut self, moment: &mut Moment<'_>, entries: &[ObjectId]) {
         for entry in entries {
             let claimants =
@@ -319,7 +325,7 @@ impl Engine {
         }
     }
 
-    /// A master none of whose addresses the kernel takes leaves the field to others for a while.
+    /// A master whose addresses are all refused by the kernel leaves them to other routers for a while.
     fn hold_down_if_hopeless(&mut self, moment: &Moment<'_>, id: InstanceId) {
         if self.instance(id).is_some_and(Instance::is_master) && self.all_refused(id) {
             let until = moment.now + HOLD_DOWN;
@@ -332,7 +338,7 @@ impl Engine {
     }
 }
 
-/// What somebody wants, in the order in which it is added.
+/// The objects that a claimant wants, in the order in which they are added.
 struct Lists<'a> {
     addresses: [&'a [model::Address]; 2],
     routes: &'a [model::Route],
@@ -340,7 +346,7 @@ struct Lists<'a> {
     filters: filter::List<'a>,
 }
 
-/// What stands at one place of a configuration.
+/// The object at one position of a configuration.
 enum Wanted {
     One(Object),
     Several(Vec<Object>),
@@ -357,7 +363,7 @@ impl<'a> Lists<'a> {
         }
     }
 
-    /// What is there in every state: `static_ipaddress`, `static_routes`, `static_rules`.
+    /// The objects that exist in every state: `static_ipaddress`, `static_routes`, `static_rules`.
     fn of_host(config: &'a model::Vrrp) -> Self {
         Self {
             addresses: [&config.static_addresses, &[]],
@@ -387,7 +393,7 @@ impl<'a> Lists<'a> {
     }
 }
 
-/// How an claimant wants its objects now. What is only retained is to stay where it is, not to be added.
+/// How a claimant wants its objects now. A retained object stays if it exists, but is not added.
 fn wants(instances: &Registry, phase: Phase, claimant: Claimant) -> Want {
     match claimant {
         Claimant::Instance(id) => match instances.get(id) {
@@ -395,11 +401,15 @@ fn wants(instances: &Registry, phase: Phase, claimant: Claimant) -> Want {
             Some(instance) if instance.retained => Want::Keep,
             _ => Want::No,
         },
-        Claimant::Link(_) | Claimant::Host
-            if matches!(phase, Phase::Running | Phase::Waiting { .. }) =>
-        {
-            Want::Yes
-        }
+        Claimant::Standby(id) => match instances.get(id) {
+            Some(instance) if !instance.is_master() && is_running(phase) => Want::Yes,
+            _ => Want::No,
+        },
+        Claimant::Link(_) | Claimant::Host if is_running(phase) => Want::Yes,
         Claimant::Link(_) | Claimant::Host => Want::No,
     }
+}
+
+const fn is_running(phase: Phase) -> bool {
+    matches!(phase, Phase::Running | Phase::Waiting { .. })
 }

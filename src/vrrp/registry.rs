@@ -1,5 +1,4 @@
-//! All instances of the engine, and how they are found: by number, by name, by interface, by what an advert
-//! says.
+//! All instances of the engine, found by number, name, interface, or the key of an advert.
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::collections::BTreeMap;
@@ -11,8 +10,8 @@ use super::instance::Instance;
 use crate::base::{Family, IfIndex, IfName, Name};
 use crate::model::vrrp::Vrid;
 
-/// What an advert says about the instance it is for: where it came in, its virtual router id and its destination.
-/// Ordered so that the instances of one id on one interface are neighbours.
+/// The key that an advert gives for its instance: receiving interface, virtual router id and destination. Its order
+/// makes the instances of one id on one interface adjacent.
 pub(super) type Key = (IfIndex, Vrid, IpAddr);
 
 /// All instances.
@@ -20,13 +19,13 @@ pub(super) type Key = (IfIndex, Vrid, IpAddr);
 pub(super) struct Registry {
     slab: Slab<Instance>,
     by_name: BTreeMap<Name, InstanceId>,
-    /// Several only where unicast instances with different peers share an address.
+    /// Several only if unicast instances with different peers share an address.
     by_key: BTreeMap<Key, Vec<InstanceId>>,
     /// Instances by the names of their own interfaces (with `use_vmac` there are two), whether they exist or not.
     by_interface: BTreeMap<IfName, Vec<InstanceId>>,
     /// Instances by the source address that they wait for when it is not on this host.
     by_source: BTreeMap<IpAddr, Vec<InstanceId>>,
-    /// How often an instance was looked at: what a step costs, whatever the machine.
+    /// Number of visits to instances: the cost of a step, independent of the machine.
     #[cfg(test)]
     pub visits: core::cell::Cell<u64>,
 }
@@ -49,7 +48,7 @@ impl Registry {
         self.slab.get_mut(id.0 as usize)
     }
 
-    /// All instances in the order of their numbers. Not for a step that concerns only some.
+    /// All instances in the order of their numbers. Too slow for a step that concerns only some.
     pub fn iter(&self) -> impl Iterator<Item = &Instance> {
         #[cfg(test)]
         self.visit(self.slab.len());
@@ -66,14 +65,14 @@ impl Registry {
         self.iter().map(|i| i.id).collect()
     }
 
-    /// Adds what `make` makes of a new number.
+    /// Adds the instance that `make` returns for a new number.
     pub fn add(&mut self, make: impl FnOnce(InstanceId) -> Instance) -> InstanceId {
         let id = InstanceId(u32::try_from(self.slab.vacant_key()).unwrap_or(u32::MAX));
         self.slab.insert(make(id));
         id
     }
 
-    /// Removes an instance; its name and interface go with [`Registry::begin_index`].
+    /// Removes an instance; its name and interface stay indexed until [`Registry::begin_index`].
     pub fn remove(&mut self, id: InstanceId) {
         self.slab.try_remove(id.0 as usize);
     }
@@ -82,14 +81,14 @@ impl Registry {
         self.by_name.get(name).copied()
     }
 
-    /// Forgets which instances have a name and an interface.
+    /// Clears the index by name and interface.
     pub fn begin_index(&mut self) {
         self.by_name.clear();
         self.by_interface.clear();
         self.by_source.clear();
     }
 
-    /// Makes this one of the instances that have a name and an interface.
+    /// Adds an instance to the index by name and interface.
     pub fn index(&mut self, id: InstanceId) {
         let Some(instance) = self.slab.get(id.0 as usize) else { return };
         self.by_name.insert(instance.config.name.clone(), id);
@@ -107,12 +106,12 @@ impl Registry {
         }
     }
 
-    /// The instances an own interface of which has this name.
+    /// The instances of which one interface has this name.
     pub fn on_interface(&self, name: &IfName) -> Vec<InstanceId> {
         self.by_interface.get(name).cloned().unwrap_or_default()
     }
 
-    /// How many these are.
+    /// The number of instances of which one interface has this name.
     pub fn count_on(&self, name: &IfName) -> usize {
         self.by_interface.get(name).map_or(0, Vec::len)
     }
@@ -122,7 +121,7 @@ impl Registry {
         self.by_source.get(&source).cloned().unwrap_or_default()
     }
 
-    /// Whose adverts these are; the one that came last is the first.
+    /// The instances that receive such adverts; the most recent one first.
     pub fn addressees(&self, key: &Key) -> impl Iterator<Item = InstanceId> {
         self.by_key.get(key).into_iter().flatten().rev().copied()
     }
@@ -137,12 +136,12 @@ impl Registry {
         self.by_key.range(range).flat_map(|(_, ids)| ids).next().copied()
     }
 
-    /// From now on adverts of this kind are for this instance.
+    /// Adverts with this key go to this instance from now on.
     pub fn listen(&mut self, key: Key, id: InstanceId) {
         self.by_key.entry(key).or_default().push(id);
     }
 
-    /// Adverts of this kind are no more for this instance.
+    /// Adverts with this key no longer go to this instance.
     pub fn unlisten(&mut self, key: &Key, id: InstanceId) {
         if let Some(ids) = self.by_key.get_mut(key) {
             ids.retain(|one| *one != id);

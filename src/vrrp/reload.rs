@@ -1,8 +1,8 @@
 //! From one configuration to the next: what is the same before and after is not touched.
 //!
-//! Wanted addresses are claimed anew by the new configuration and then compared with what is there, so an
-//! address that stays wanted, by whichever instance, leads to no operation. Instances are matched as
-//! [`crate::model::diff`] says and keep their state, timers and counters.
+//! Wanted objects are claimed again from the new configuration and then compared with the kernel, so an address that
+//! stays wanted, by whichever instance, leads to no operation. Instances are matched as [`crate::model::diff`] says and
+//! keep their state, timers and counters.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -23,53 +23,53 @@ use crate::model::{self, diff};
 use crate::status::vrrp::State;
 use crate::track::{self, Effect, Reference, Standing, Subject, TrackerId};
 
-/// A configuration that is being taken, stage by stage.
+/// A reload in progress, stage by stage.
 #[derive(Debug)]
 pub(super) struct Reload {
     old: Arc<model::Vrrp>,
     new: Arc<model::Vrrp>,
     stage: Stage,
-    /// Position of what the stage does next.
+    /// Position of the next piece of the stage.
     next: usize,
     matcher: diff::Matcher,
     /// The instance of each new configuration.
     ids: Vec<Option<InstanceId>>,
     removed: Vec<InstanceId>,
     claiming: Claiming,
-    /// Scripts and groups of the old configuration that the new one was not seen to have.
+    /// Scripts and groups of the old configuration that have not been found in the new one.
     scripts: BTreeMap<TrackerId, Script>,
     groups: BTreeMap<Name, Group>,
-    /// Members of the group that is being made, and how many names of members were looked up.
+    /// Members of the group that is being built, and the number of member names looked up.
     members: Vec<InstanceId>,
     seen_members: usize,
     /// Scripts that may have to be started.
     idle: Vec<TrackerId>,
 }
 
-/// In this order. What is wanted is claimed anew by the new configuration before anything is compared with it.
+/// In this order. All objects are claimed again from the new configuration before anything is compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
-    /// What was left of earlier steps.
+    /// Work left by earlier steps.
     UnderWay,
     Match,
-    /// Which instance has which configuration; new ones are made.
+    /// Pairs instances with configurations and creates new instances.
     Pair,
     Leave,
     Change,
     Index,
     Claim,
     Scripts,
-    /// Groups leave their places and members their groups,
+    /// Takes groups and their members apart,
     Disband,
     Part,
-    /// for those of the new configuration.
+    /// and builds those of the new configuration.
     Groups,
     References,
-    /// Additions first: what an old instance leaves and a new one wants is not to go and come.
+    /// Additions first: an address that an old instance releases and a new one wants is not removed and added again.
     Added,
     StartScripts,
-    /// What follows from all this comes before addresses are compared: an address that one instance leaves and another
-    /// wants is not touched.
+    /// Changes of state come before addresses are compared: an address that one instance releases and another wants is
+    /// not touched.
     Reconsider,
     Remove,
     Settle,
@@ -104,14 +104,14 @@ impl Reload {
         self.ids.get(position).copied().flatten()
     }
 
-    /// Whether the instance of a new configuration was made for it.
+    /// Whether the instance of a new configuration was created by this reload.
     fn is_added(&self, position: usize) -> bool {
         self.matcher.matching().added.binary_search(&position).is_ok()
     }
 }
 
 impl Engine {
-    /// Takes a new configuration, or the first one.
+    /// Begins a reload, or the first load, of a configuration.
     pub(super) fn reload(&mut self, moment: &mut Moment<'_>, new: Arc<model::Vrrp>) {
         if matches!(self.phase, Phase::Stopping | Phase::Stopped) {
             return;
@@ -134,7 +134,7 @@ impl Engine {
         self.begin(moment, Job::Reload(Box::new(reload)));
     }
 
-    /// Goes on with a reload, as far as one slice goes.
+    /// Continues a reload by one slice.
     pub(super) fn reload_on(&mut self, moment: &mut Moment<'_>, reload: &mut Reload) -> Progress {
         while self.has_room() {
             let position = reload.next;
@@ -163,7 +163,7 @@ impl Engine {
         Progress::Complete
     }
 
-    /// One piece of a stage. False when there is none at this position, and the stage ends.
+    /// One piece of a stage. False if there is none at this position: the stage is complete.
     fn reload_piece(&mut self, moment: &mut Moment<'_>, r: &mut Reload, position: usize) -> bool {
         let waiting = matches!(self.phase, Phase::Waiting { .. });
         self.spend(1);
@@ -236,7 +236,7 @@ impl Engine {
         }
     }
 
-    /// Finds or makes the instance of a new configuration.
+    /// Finds or creates the instance of a new configuration.
     fn pair(&mut self, moment: &Moment<'_>, r: &mut Reload, position: usize) -> bool {
         let matching = r.matcher.matching();
         let kept = matching.kept.get(position).copied();
@@ -281,7 +281,7 @@ impl Engine {
         true
     }
 
-    /// Starts what only the new configuration has.
+    /// Starts an instance that only the new configuration has.
     fn begin_added(&mut self, moment: &mut Moment<'_>, r: &Reload, position: usize) -> bool {
         if position == 0 {
             self.forget_names(moment);
@@ -308,7 +308,7 @@ impl Engine {
         instance.advertised = new.addresses.iter().map(|a| a.prefix.address).collect();
         instance.old_checksums = remembered(&old, &instance.old_checksums, new);
         //= rfc9568 6.1: Active_Adver_Interval: contained in advertisements received from the Active Router
-        // What a backup has learned is its master's, whatever our own is now.
+        // The interval that a backup has learned is its master's, whatever its own is now.
         let learned = new.version == Version::V3 && instance.master.is_some();
         if old.advert_int != new.advert_int && !learned {
             instance.master_interval = new.advert_int;
@@ -322,6 +322,9 @@ impl Engine {
         if timers {
             self.retime(moment, id, old.advert_int);
         }
+        if old.garp.refresh != new.garp.refresh || old.garp_extra() != new.garp_extra() {
+            self.announce_otherwise(moment.now, id);
+        }
         let wanted = self.link_index(&new.interface);
         let upper = new.own_link().and_then(|link| self.link_index(&link.name));
         if let Some(instance) = self.instance_mut(id) {
@@ -330,8 +333,8 @@ impl Engine {
         self.choose_source(moment, id);
     }
 
-    /// Ends the part of an instance in the election that it took part in, while it still has the configuration for
-    /// that: those it leaves need not wait for its silence, and those it comes to are not overrun.
+    /// Takes an instance out of its election while it still has the old configuration: routers there need not wait for
+    /// the master-down timer, and it does not take over from routers of the new election.
     fn move_away(&mut self, moment: &mut Moment<'_>, id: InstanceId, new: &model::Instance) {
         if let Some(instance) = self.instance(id) {
             say!(
@@ -352,7 +355,7 @@ impl Engine {
         }
     }
 
-    /// Applies a new interval: a master keeps the phase of its adverts, a backup has waited what it waited.
+    /// Applies a new interval: a master keeps the phase of its adverts, and the time a backup has waited counts.
     fn retime(&mut self, moment: &Moment<'_>, id: InstanceId, old_interval: core::time::Duration) {
         let Some(instance) = self.instance_mut(id) else { return };
         let due: Instant = match instance.machine() {
@@ -366,8 +369,7 @@ impl Engine {
         self.rearm(id, due);
     }
 
-    /// A script that is the same command for the same user goes on; another one begins with the condition of the one
-    /// before it.
+    /// A script with the same command and user continues; a different one starts with the condition of its predecessor.
     fn rebuild_script(&mut self, moment: &mut Moment<'_>, r: &mut Reload, position: usize) -> bool {
         if position == 0 {
             r.scripts = core::mem::take(&mut self.scripts);
@@ -390,7 +392,7 @@ impl Engine {
                 if let Some(other) = other {
                     self.end_script(moment, &other);
                 }
-                // Who refers to it is told when the references are made anew.
+                // Instances that refer to it are updated when the references are rebuilt.
                 self.trackers.set(id, script.state());
                 self.timers.clear(Timer::Script(id));
                 script
@@ -413,7 +415,7 @@ impl Engine {
         removed.is_none_or(|position| position < r.removed.len())
     }
 
-    /// Adds a member to the group that is being made, or makes it of its members.
+    /// Adds a member to the group that is being built, or completes the group.
     fn rebuild_group(&mut self, r: &mut Reload) -> bool {
         let Some(config) = r.new.groups.get(self.groups.len()) else { return false };
         let id = GroupId(u32::try_from(self.groups.len()).unwrap_or(u32::MAX));
@@ -432,7 +434,7 @@ impl Engine {
         let group = match r.groups.remove(&config.name) {
             Some(group) => group.renewed(config.clone(), members),
             None => {
-                // A group made of instances that run already has the state they have.
+                // A group of running instances has their state.
                 let states = members.iter().filter_map(|id| self.instances.get(*id));
                 let mut states = states.map(Instance::state);
                 let first = states.next();
@@ -476,16 +478,16 @@ impl Engine {
         true
     }
 
-    /// The row of something that is tracked.
+    /// The row of a tracked object.
     fn row(&mut self, subject: &Subject) -> Option<TrackerId> {
         match subject {
             Subject::Interface(name) => {
                 let up = self.is_up(name);
                 Some(self.trackers.row(subject, || track::State::of(Some(up))))
             }
-            // Made with the scripts themselves.
+            // Created with the scripts themselves.
             Subject::Script(_) => self.trackers.find(subject),
-            Subject::File(_) | Subject::Process(_) => {
+            Subject::File(_) | Subject::Process(_) | Subject::Bfd(_) => {
                 let state = self.reported(subject);
                 Some(self.trackers.row(subject, || state))
             }
@@ -501,7 +503,7 @@ impl Engine {
         let Some(instance) = self.instance_mut(id) else { return };
         say!(info, *instance, "removed by the new configuration");
         self.enter(moment, id, State::Init);
-        // Who never started has nothing to announce.
+        // An instance that never started has nothing to announce.
         let waiting = matches!(self.phase, Phase::Waiting { .. });
         let settings = Arc::clone(&self.config);
         let Some(instance) = self.instance_mut(id) else { return };
@@ -524,15 +526,15 @@ impl Engine {
     }
 }
 
-/// Whether a configuration puts an instance into another election: other routers that hear it, or none of those
-/// that did. `same_link`: the names of the interfaces mean the same one.
+/// Whether a configuration moves an instance to a different election, with other routers. `same_link`: both interface
+/// names refer to the same interface.
 fn is_elsewhere(old: &model::Instance, new: &model::Instance, same_link: bool) -> bool {
     (old.family, old.vrid, old.version) != (new.family, new.vrid, new.version)
         || (old.interface != new.interface && !same_link)
         || old.unicast().is_some() != new.unicast().is_some()
 }
 
-/// Which peers of a new configuration are known to use the old form of the checksum.
+/// For each peer of a new configuration, whether it is known to use the old form of the checksum.
 fn remembered(old: &model::Instance, known: &[bool], new: &model::Instance) -> Vec<bool> {
     let of = |instance: &model::Instance| -> Vec<_> {
         instance.unicast().map_or_else(Vec::new, |u| u.peers.iter().map(|p| p.address).collect())

@@ -1,4 +1,4 @@
-//! Tracking scripts: when each runs, and what its result means for whom.
+//! Tracking scripts: when each runs, and the effect of its result.
 
 use core::time::Duration;
 
@@ -8,15 +8,15 @@ use crate::base::Instant;
 use crate::model;
 use crate::track::{Condition, Rule, State, TrackerId};
 
-/// A script at work.
+/// A running tracking script.
 #[derive(Debug)]
 pub(super) struct Script {
     pub config: model::Script,
     pub condition: Condition,
-    /// Its program has not had a result: the first one decides alone. Until then the condition is that of the program
-    /// before it, or the one that `init_fail` assumes.
+    /// Its program has no result yet: the first one alone decides. Until then the condition is that of the previous
+    /// program, or the one assumed by `init_fail`.
     fresh: bool,
-    /// The run that has not been answered.
+    /// The run without a result.
     running: Option<Running>,
     /// Exit status of the last run, for the log.
     last_status: i32,
@@ -26,17 +26,17 @@ pub(super) struct Script {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Running {
     run: RunId,
-    /// When it was asked for.
+    /// When it was requested.
     since: Instant,
 }
 
-/// How long the answer to a run may take beyond the script's `timeout`: SIGTERM, SIGKILL and the giving up after that
-/// take up to four seconds. An answer that has not come by then will not come.
+/// How long the answer to a run may take beyond the script's `timeout`: SIGTERM, SIGKILL and giving up after that take
+/// up to four seconds. No answer is expected after this.
 const LOST: Duration = Duration::from_secs(10);
 
 impl Script {
-    /// A script; `before`: one of the same name with another program. A reload that only changes how something is
-    /// checked must not make a master leave before the new program has said anything.
+    /// A script; `before`: the one of the same name with a different program. A reload that only changes how something
+    /// is checked must not demote a master before the new program has a result.
     pub fn new(config: model::Script, before: Option<&Self>) -> Self {
         let known = before.map(|before| before.condition).filter(|c| c.good().is_some());
         let assumed =
@@ -45,13 +45,13 @@ impl Script {
         Self { config, condition, fresh: true, running: None, last_status: 0 }
     }
 
-    /// Its run, if an answer to that can no longer be expected.
+    /// Its run, if no answer to it is expected any more.
     fn lost(&self, now: Instant) -> Option<RunId> {
         let Running { run, since } = self.running?;
         (now.since(since) > self.config.timeout.saturating_add(LOST)).then_some(run)
     }
 
-    /// Its state as one of the things that are tracked.
+    /// Its state as a tracker.
     pub const fn state(&self) -> State {
         State::of(self.condition.good())
     }
@@ -136,7 +136,7 @@ impl Engine {
         self.reconsider_all(moment, users);
     }
 
-    /// A script is not wanted any more: what runs of it is ended.
+    /// A script is not needed any more: ends its run.
     pub(super) fn end_script(&mut self, moment: &mut Moment<'_>, script: &Script) {
         if let Some(Running { run, .. }) = script.running
             && self.runs.remove(&run).is_some()
@@ -145,7 +145,7 @@ impl Engine {
         }
     }
 
-    /// What the runner was doing is lost: the next runs come at their times.
+    /// The runner's requests are lost: the next runs start at their regular times.
     pub(super) fn runner_ready(&mut self) {
         self.runs.clear();
         for script in self.scripts.values_mut() {

@@ -1,48 +1,48 @@
-//! Many objects at once: what they need of the kernel is asked for in slices, a slice a step, so that the adverts of
-//! others leave between them.
+//! Many objects at once: their kernel operations are requested in slices, one per step, so that other adverts are sent
+//! between them.
 //!
-//! The order is that of one request: what is to be there before what is to go, what others depend on before these, and
-//! the other way round when it goes. Requests are carried out side by side, so the next stage waits for the answers to
-//! the one before it, and within a stage two slices are under way at most.
+//! The order is that of one request: additions before removals, an object before those that depend on it, and the
+//! reverse for removals. Requests are carried out concurrently, so a stage waits for the answers to the previous one,
+//! and within a stage at most two slices are under way.
 
 use super::event::InstanceId;
 use super::{Engine, Moment, Phase, SLICE, Timer};
 use crate::plan::{self, ObjectId, Part, Token};
 
-/// Objects that one step looks at. Most of a large configuration is as it should be already.
+/// Objects that one step examines. Most objects of a large configuration need no operation.
 const LOOKS: usize = 256;
-/// Requests of one sweep that may be unanswered.
+/// Largest number of unanswered requests of one sweep.
 const OPEN: usize = 2;
 
-/// Objects to be compared with what is wanted by the time their turn comes.
+/// Objects to compare with what is wanted when their turn comes.
 #[derive(Debug)]
 pub(super) struct Sweep {
-    /// The instance they belong to, if they are those of one.
+    /// The instance they belong to, if it is a single one.
     instance: Option<InstanceId>,
     ids: Vec<ObjectId>,
-    /// Position of the next one.
+    /// Position of the next object.
     next: usize,
-    /// What is wanted was asked for; now what is not wanted goes, in the opposite order.
+    /// The additions are requested; now unwanted objects are removed, in reverse order.
     removing: bool,
-    /// That of the slices under way.
+    /// Stage of the slices under way.
     phase: Option<plan::Phase>,
-    /// Requests that were not answered.
+    /// Unanswered requests.
     open: Vec<Token>,
 }
 
-/// How far a sweep came in a step.
+/// Progress of a sweep in one step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Progress {
-    /// It goes on with the next step.
+    /// It continues in the next step.
     Sliced,
-    /// It goes on with an answer of the kernel.
+    /// It continues after an answer of the kernel.
     Waits,
-    /// Everything is asked for.
+    /// Everything is requested.
     Complete,
 }
 
 impl Engine {
-    /// Asks the kernel for what is missing or too much among the objects of an instance.
+    /// Requests the additions and removals that the objects of an instance need.
     pub(super) fn settle_instance(&mut self, moment: &mut Moment<'_>, id: InstanceId) {
         let Some(entries) = self.instance(id).map(|i| i.entries.clone()) else { return };
         self.sweeps.retain(|sweep| sweep.instance != Some(id));
@@ -78,12 +78,12 @@ impl Engine {
         self.timers.set(Timer::Slice, moment.now);
     }
 
-    /// Whether objects of an instance have not had their turn.
+    /// Whether a sweep still has to process objects of an instance.
     pub(super) fn is_swept(&self, id: InstanceId) -> bool {
         self.sweeps.iter().any(|sweep| sweep.instance == Some(id))
     }
 
-    /// Goes on with the sweeps, as far as one slice goes.
+    /// Continues the sweeps by one slice.
     pub(super) fn sweep(&mut self, moment: &mut Moment<'_>) {
         let (mut looks, mut sliced) = (LOOKS, false);
         for _ in 0..self.sweeps.len() {

@@ -1,5 +1,5 @@
-//! What the engine waits for, by name. The adverts of masters have a queue of their own, so that they are never
-//! late because others send too many; the other kinds share one. Its keys are made here and nowhere else.
+//! The timers of the engine, by name. The adverts of masters have a queue of their own, so that received packets never
+//! delay them; the other kinds share one. Only this file makes its keys.
 
 use super::event::InstanceId;
 use crate::base::{Instant, TimerQueue};
@@ -11,9 +11,9 @@ use crate::track::TrackerId;
 pub(super) enum Timer {
     /// The next advert of a master.
     Advert(InstanceId),
-    /// For a backup: its master has been silent for long enough.
+    /// The master-down timer of a backup.
     Silence(InstanceId),
-    /// Gratuitous frames.
+    /// Gratuitous frames are due.
     Announce(InstanceId),
     /// The kernel took too long to answer: announce the state anyway.
     Notice(InstanceId),
@@ -25,9 +25,9 @@ pub(super) enum Timer {
     Join,
     /// An instance whose addresses the kernel refused may try again.
     HoldDown(InstanceId),
-    /// What was held back because others asked for it too often.
+    /// What was delayed by the rate limits.
     Limits(InstanceId),
-    /// The rest of a step that was cut into slices; one for all.
+    /// The next slice of a step that was cut; one for all.
     Slice,
     /// Reports of files and processes are overdue; one for all.
     Reports,
@@ -38,7 +38,7 @@ pub(super) enum Timer {
 const KINDS: u32 = 16;
 
 impl Timer {
-    /// Its key among the timers that share a queue.
+    /// Its key in the shared queue.
     const fn key(self) -> u32 {
         let (kind, id) = match self {
             Self::Advert(id) | Self::Silence(id) => (0, id.0),
@@ -112,7 +112,7 @@ impl Timers {
         queue.clear(key);
     }
 
-    /// Clears all but adverts.
+    /// Clears all timers except adverts.
     pub fn keep_adverts(&mut self) {
         (self.silences, self.others) = (TimerQueue::default(), TimerQueue::default());
     }
@@ -126,12 +126,12 @@ impl Timers {
         self.adverts.earliest()
     }
 
-    /// The earliest that judges a silence.
+    /// The earliest timer that judges a master's silence.
     pub fn earliest_silence(&mut self) -> Option<Instant> {
         self.silences.earliest()
     }
 
-    /// The earliest of all but adverts.
+    /// The earliest timer except adverts.
     pub fn earliest_other(&mut self) -> Option<Instant> {
         self.silences.earliest().into_iter().chain(self.others.earliest()).min()
     }

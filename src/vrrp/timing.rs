@@ -4,7 +4,7 @@ use core::time::Duration;
 
 use crate::model::vrrp::Version;
 
-/// How much later than others a router of this priority takes over: the higher, the sooner.
+/// The skew time: the higher the priority, the sooner a router takes over.
 ///
 /// Version 2: (256 - Priority) / 256 seconds, whatever the interval (RFC 3768 6.1). Version 3:
 /// ((256 - Priority) * Master_Adver_Interval) / 256 (RFC 9568 6.1). Both in whole microseconds.

@@ -1,5 +1,5 @@
-//! Files and processes that are tracked: another process looks at them and reports. Until it has, who tracks them
-//! takes no decision; a report that does not come is not waited for without end.
+//! Tracked files, processes and BFD sessions: another process or thread watches them and reports. Until then, instances that track them take no
+//! decision; the wait for a report is limited.
 
 use core::time::Duration;
 use std::collections::BTreeMap;
@@ -8,18 +8,19 @@ use super::{Engine, Moment, Timer};
 use crate::base::Name;
 use crate::model::tracker::Tracked;
 use crate::model::{self, Weight};
+use crate::status::vrrp::{Tracker, TrackerKind};
 use crate::track::{State, Subject};
 
-/// How long the first report of a file or a process is waited for. It takes some milliseconds.
+/// How long to wait for the first report about a file or a process. It normally takes some milliseconds.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 impl Engine {
-    /// What is known of a file or a process.
+    /// What is known about one of them.
     pub(super) fn reported(&self, subject: &Subject) -> State {
         self.reports.get(subject).copied().unwrap_or(State::Awaited)
     }
 
-    /// The number in a file, or whether enough processes run.
+    /// A report: the number in a file, whether enough processes run, whether a session is up.
     pub(super) fn report(&mut self, moment: &mut Moment<'_>, subject: Subject, state: State) {
         let tracker = self.trackers.find(&subject);
         let before = self.reports.get(&subject).copied();
@@ -28,6 +29,7 @@ impl Engine {
                 (Subject::File(name), State::Value(value)) => {
                     tracing::info!("Track file {name} is now {value}");
                 }
+                (Subject::Bfd(name), state) => self.log_session(name, state),
                 (Subject::Process(name), state) => {
                     let what = if state == State::Good { "gained" } else { "lost" };
                     tracing::info!("Quorum {what} for tracked process {name}");
@@ -35,7 +37,7 @@ impl Engine {
                 _ => {}
             }
         }
-        // What the configuration in force does not name may be named by the next one.
+        // A name that is not configured may belong to the next configuration.
         self.reports.insert(subject, state);
         if let Some(tracker) = tracker {
             let concerned = self.note_tracker(tracker, state);
@@ -43,17 +45,31 @@ impl Engine {
         }
     }
 
-    /// The subjects of the configuration that others report of.
-    fn reporting(config: &model::Vrrp) -> impl Iterator<Item = Subject> {
-        let files = config.track_files.iter().map(|f| Subject::File(f.name.clone()));
-        files.chain(config.track_processes.iter().map(|p| Subject::Process(p.name.clone())))
+    /// As keepalived says it, for each instance.
+    fn log_session(&self, session: &Name, state: State) {
+        let word = if state == State::Good { "UP" } else { "DOWN" };
+        let row = self.trackers.find(&Subject::Bfd(session.clone()));
+        let users = row.map_or(&[][..], |row| self.trackers.users(row));
+        for instance in users.iter().filter_map(|(id, _)| self.instance(*id)) {
+            let name = &instance.config.name;
+            tracing::info!("VRRP_Instance({name}) Tracked BFD instance {session} is {word}");
+        }
     }
 
-    /// A new configuration is there: what it does not name is forgotten, what nobody reported of yet is waited for.
+    /// The subjects of the configuration that others report about.
+    fn reporting(config: &model::Vrrp) -> impl Iterator<Item = Subject> {
+        let files = config.track_files.iter().map(|f| Subject::File(f.name.clone()));
+        let processes = config.track_processes.iter().map(|p| Subject::Process(p.name.clone()));
+        let bfds = config.bfds.iter().filter(|b| b.for_vrrp);
+        files.chain(processes).chain(bfds.map(|b| Subject::Bfd(b.name.clone())))
+    }
+
+    /// A new configuration: subjects that it does not name are forgotten, and those without a report are waited for.
     pub(super) fn await_reports(&mut self, moment: &Moment<'_>) {
         let wanted: std::collections::BTreeSet<Subject> = Self::reporting(&self.config).collect();
         self.reports.retain(|subject, _| wanted.contains(subject));
-        let awaited = wanted.iter().any(|subject| self.is_awaited(subject));
+        self.counts.retain(|name, _| wanted.contains(&Subject::Process(name.clone())));
+        let awaited = wanted.iter().any(|s| !matches!(s, Subject::Bfd(_)) && self.is_awaited(s));
         match (awaited, self.timers.get(Timer::Reports)) {
             (true, None) => self.timers.set(Timer::Reports, moment.now + PATIENCE),
             (false, Some(_)) => self.timers.clear(Timer::Reports),
@@ -65,7 +81,7 @@ impl Engine {
         self.trackers.find(subject).is_some_and(|id| self.trackers.state(id) == State::Awaited)
     }
 
-    /// Reports have not come in time: a file counts as one that is not there, and no process as running.
+    /// Reports are overdue: a file counts as missing, and processes as not running.
     pub(super) fn reports_overdue(&mut self, moment: &mut Moment<'_>) {
         let config = std::sync::Arc::clone(&self.config);
         for subject in Self::reporting(&config) {
@@ -74,9 +90,11 @@ impl Engine {
             }
             let (state, text) = match &subject {
                 Subject::File(_) => (State::Value(0), "the number 0 is assumed"),
+                // Of a process that was replaced, sessions may have been up: they get the time to come up again.
+                Subject::Bfd(_) => continue,
                 _ => (State::Bad, "it is assumed not to run"),
             };
-            tracing::warn!("nothing is known of tracked {subject} yet, {text}");
+            tracing::warn!("nothing is known about tracked {subject} yet, {text}");
             if let Some(tracker) = self.trackers.find(&subject) {
                 let concerned = self.note_tracker(tracker, state);
                 self.reconsider_all(moment, concerned);
@@ -85,8 +103,52 @@ impl Engine {
     }
 }
 
-/// What is tracked for an instance: by itself and by its group. Where both name the same thing, the group's
-/// weight counts unless it is 0. One line for each kind.
+/// Views of what is tracked by name.
+impl Engine {
+    pub(super) fn tracked_by_name(&self) -> usize {
+        self.scripts.len() + Self::reporting(&self.config).count()
+    }
+
+    /// Scripts, files, processes, sessions, in this order.
+    pub(super) fn view_of_trackers(&self) -> impl Iterator<Item = Tracker> {
+        let scripts = self.scripts.values().map(|script| Tracker {
+            kind: TrackerKind::Script,
+            name: script.config.name.clone(),
+            good: script.condition.good(),
+            value: None,
+        });
+        scripts.chain(Self::reporting(&self.config).filter_map(|subject| {
+            let state = match self.trackers.find(&subject) {
+                Some(id) => self.trackers.state(id),
+                // Nobody refers to it.
+                None => self.reported(&subject),
+            };
+            let good = match state {
+                State::Good => Some(true),
+                State::Bad => Some(false),
+                State::Unknown | State::Awaited | State::Value(_) => None,
+            };
+            let (kind, name, value) = match subject {
+                Subject::File(name) => {
+                    let value = if let State::Value(n) = state { Some(n.into()) } else { None };
+                    (TrackerKind::File, name, value)
+                }
+                Subject::Process(name) => {
+                    let count = self.counts.get(&name).map(|n| i64::from(*n));
+                    (TrackerKind::Process, name, count)
+                }
+                Subject::Bfd(name) => (TrackerKind::Bfd, name, None),
+                Subject::Interface(_) | Subject::Script(_) | Subject::VirtualServers => {
+                    return None;
+                }
+            };
+            Some(Tracker { kind, name, good, value })
+        }))
+    }
+}
+
+/// What an instance tracks, by itself and through its group. If both track the same object, the group's weight counts
+/// unless it is 0. One line per kind.
 pub(super) fn tracked(
     config: &model::Vrrp,
     instance: &model::Instance,
@@ -108,10 +170,12 @@ pub(super) fn tracked(
     if let Some(extras) = instance.extras.as_deref() {
         named(&extras.track_files, Subject::File);
         named(&extras.track_processes, Subject::Process);
+        named(&extras.track_bfds, Subject::Bfd);
     }
     if let Some(group) = group {
         named(&group.track_files, Subject::File);
         named(&group.track_processes, Subject::Process);
+        named(&group.track_bfds, Subject::Bfd);
     }
     let of_group = group.map(|g| (&g.track_interfaces[..], &g.track_scripts[..]));
     let own = (&instance.track_interfaces[..], &instance.track_scripts[..]);

@@ -1,12 +1,12 @@
-//! From one state to another: [`Engine::enter`] is the one way into a state and out of one; the rest of this
-//! file decides when it is gone.
+//! Changes of state: [`Engine::enter`] is the only way into a state and out of one; the rest of this file decides when
+//! it is called.
 
 use super::event::InstanceId;
 use super::fsm::{self, Input, Step};
 use super::health::Health;
 use super::instance::{Instance, Machine, say};
 use super::limit::Corrections;
-use super::{Action, Engine, Moment, Timer};
+use super::{Action, Engine, Moment, Timer, timing};
 use crate::base::Instant;
 use crate::model::vrrp::{InitialState, Preempt, Priority};
 use crate::status::vrrp::State;
@@ -15,11 +15,12 @@ impl Engine {
     /// Changes the state of an instance, with all that belongs to it: farewell, timers, addresses,
     /// announcements, notices.
     ///
-    /// INIT, which is entered when an instance ends, leaves addresses and notices to the caller: only that one
-    /// knows what else wants the addresses, and what the end is called.
+    /// INIT, which is entered when an instance ends, leaves addresses and notices to the caller, which knows whether
+    /// something else wants the addresses, and how the end is announced.
     pub(super) fn enter(&mut self, moment: &mut Moment<'_>, id: InstanceId, to: State) {
         let Some(from) = self.instance(id).map(Instance::state) else { return };
-        // Whoever leads its group has not looked at what this one tracks: adverts and notices name what is in force.
+        // When another member leads the group, this one's trackers have not been evaluated: adverts and notices need
+        // the effective priority.
         self.update_priority(moment, id);
         self.budget = self.budget.saturating_sub(1);
         #[cfg(test)]
@@ -67,12 +68,18 @@ impl Engine {
             instance.counters.became_master += 1;
             instance.sequences.renew();
         }
-        if to != State::Init {
+        if to == State::Init {
+            // The end of an instance is announced by the caller: no earlier state may follow it.
+            instance.unannounced = None;
+        } else {
             instance.sequences.begin(to == State::Master);
         }
         let touches = held || instance.holds_addresses();
         self.timers.clear(Timer::Advert(id));
         self.timers.clear(Timer::Silence(id));
+        if to == State::Init {
+            self.timers.clear(Timer::Notice(id));
+        }
         if let Some(at) = deadline {
             self.rearm(id, at);
         }
@@ -82,11 +89,11 @@ impl Engine {
         }
         if to == State::Master {
             //= rfc9568 6.4.2: If the Active_Down_Timer fires, then send an ADVERTISEMENT
-            // Before anything else: every other backup is about to run out of patience as well.
+            // Before anything else: the master-down timers of other backups are about to expire as well.
             self.send_advert(moment, id, priority);
         }
         let Some(instance) = self.instance(id) else { return };
-        // The first state has always been logged with its origin.
+        // keepalived logs the first state with its origin.
         let remark = if (from, to) == (State::Init, State::Backup) { " (init)" } else { "" };
         say!(info, *instance, "Entering {to} STATE{remark}");
         if to == State::Master && !instance.entries.is_empty() {
@@ -117,8 +124,37 @@ impl Engine {
         self.announce_nothing(id);
     }
 
+    /// Whether this process was stalled for so long that another router must be master by now (`timer_expired_backup`):
+    /// then this master leaves the addresses to it, without a farewell, before it sends or hears anything.
+    pub(super) fn leaves_as_stalled(&mut self, moment: &mut Moment<'_>, id: InstanceId) -> bool {
+        let Some(instance) = self.instance(id) else { return false };
+        let Machine::Master { next_advert } = instance.machine() else { return false };
+        let config = &instance.config;
+        let Some(others) = config.extras.as_ref().and_then(|e| e.timer_expired_backup) else {
+            return false;
+        };
+        // Three intervals after the last advert, and the skew of the best of the others.
+        let skew = timing::skew(config.version, others, config.advert_int);
+        if moment.now < next_advert + config.advert_int * 2 + skew {
+            return false;
+        }
+        let late = moment.now.since(next_advert);
+        say!(
+            warn,
+            *instance,
+            "VRRP thread timer expired {}.{:06} seconds ago: another router must be master by now",
+            late.as_secs(),
+            late.subsec_micros()
+        );
+        self.lead(moment, id, Input::Yield);
+        true
+    }
+
     /// An advert of a master is due.
     pub(super) fn advert_due(&mut self, moment: &mut Moment<'_>, id: InstanceId, due: Instant) {
+        if self.leaves_as_stalled(moment, id) {
+            return;
+        }
         let Some(instance) = self.instance(id) else { return };
         let input = Input::Timer { agreed: true };
         if !matches!(fsm::step(instance.state(), input), Step::Advertise) {
@@ -132,7 +168,7 @@ impl Engine {
         self.send_advert(moment, id, priority);
     }
 
-    /// The timer of a backup ran out: it heard no master for long enough.
+    /// The master-down timer of a backup expired.
     pub(super) fn silence(&mut self, moment: &mut Moment<'_>, id: InstanceId) {
         let silent_until = self.silent_until;
         let Some(instance) = self.instance_mut(id) else { return };
@@ -151,7 +187,7 @@ impl Engine {
         match fsm::step(state, Input::Timer { agreed: self.all_ready(id) }) {
             Step::Enter(_) => self.lead(moment, id, Input::Rise),
             Step::Wait => {
-                // Another member still hears its master. If that goes silent too, it is the one to decide.
+                // Another member still hears its master. If that one goes silent too, that member decides.
                 let again = self.instance(id).map_or(moment.now, |i| moment.now + i.master_down());
                 self.rearm(id, again);
             }
@@ -159,8 +195,7 @@ impl Engine {
         }
     }
 
-    /// Sets when the timer of the present state is due: the next advert, or the end of the wait for a silent
-    /// master.
+    /// Sets the timer of the current state: the next advert, or master down.
     pub(super) fn rearm(&mut self, id: InstanceId, at: Instant) {
         let Some(instance) = self.instance_mut(id) else { return };
         if instance.set_deadline(at) {
@@ -174,7 +209,7 @@ impl Engine {
         self.lead(moment, id, Input::Yield);
     }
 
-    /// Looks at many instances, as far as one slice goes and later at the rest.
+    /// Reconsiders many instances: up to one slice now, the rest later.
     pub(super) fn reconsider_all(
         &mut self,
         moment: &mut Moment<'_>,
@@ -190,7 +225,7 @@ impl Engine {
         self.work(moment);
     }
 
-    /// Goes on with what is left, as far as one slice goes.
+    /// Continues with the rest by one slice.
     pub(super) fn work(&mut self, moment: &mut Moment<'_>) {
         self.walk(moment);
         while self.may_go_on()
@@ -211,19 +246,18 @@ impl Engine {
         }
     }
 
-    /// Whether this step may do more of what is left.
+    /// Whether this step may do more.
     pub(super) const fn may_go_on(&self) -> bool {
         self.budget > 0 && !self.sliced
     }
 
-    /// The rest waits for a timer that is due at once: adverts that are due go out before it.
+    /// Continues with a timer that is due at once: due adverts are sent before it.
     pub(super) fn go_on_later(&mut self, moment: &Moment<'_>) {
         self.sliced = true;
         self.timers.set(Timer::Slice, moment.now);
     }
 
-    /// Compares the state of an instance and its group with what they are able to, and changes it if that
-    /// does not fit.
+    /// Compares the state of an instance and its group with their health, and changes it if necessary.
     pub(super) fn reconsider(&mut self, moment: &mut Moment<'_>, id: InstanceId) {
         if !self.running() || self.undoing {
             return;
@@ -237,7 +271,7 @@ impl Engine {
                     self.lead(moment, id, Input::Unfit);
                 }
             }
-            // An instance that runs goes on while a new script has not spoken yet; one that does not, waits.
+            // A running instance continues while a new script has no result; one that has not started waits.
             Health::Unknown => {}
             Health::Fit => {
                 let starts = fsm::step(state, Input::Fit) != Step::Stay;
@@ -262,9 +296,8 @@ impl Engine {
         now >= self.silent_until && all(&owner) || all(&|i| self.was_master_until(i, now))
     }
 
-    /// Whether the last process of this role left an instance as master so recently that no backup can have
-    /// taken over: its last advert was sent at most an interval before its last sign of life, and backups wait for
-    /// three.
+    /// Whether an instance was master in the previous process of this role so recently that no backup can have taken
+    /// over: its last advert was sent at most an interval before its last sign of life, and backups wait for three.
     pub(super) fn was_master_until(&self, instance: &Instance, now: Instant) -> bool {
         instance.was_master && now.since(self.resume.at) < instance.config.advert_int * 2
     }
@@ -290,9 +323,9 @@ impl Engine {
 /// How long a backup waits for an advert before it takes over.
 fn patience(instance: &Instance) -> core::time::Duration {
     //= rfc9568 6.4.1: set the Active_Down_Timer to Active_Down_Interval
-    // departs: whose addresses are there already listens for one interval only. A living master is heard in
-    // that time, and if there is none, this router was it until its daemon ended: back in time, it goes on
-    // before any backup has run out of patience.
+    // departs: an instance whose addresses exist already listens for one interval only. A living master is heard in
+    // that time; if there is none, this router was master until its daemon ended, and continues before the master-down
+    // timer of any backup expires.
     if instance.retained {
         instance.master_interval + instance.skew()
     } else {

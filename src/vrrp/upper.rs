@@ -1,5 +1,5 @@
-//! Interfaces that are made for instances (`use_vmac`, `use_ipvlan`) and settings that go with them: who claims them, and
-//! what their absence means.
+//! Interfaces that are created for instances (`use_vmac`, `use_ipvlan`) and their settings: claims, and what their
+//! absence means.
 
 use super::Engine;
 use super::event::InstanceId;
@@ -16,14 +16,14 @@ const IN_USE: i32 = 98;
 const NOT_SUPPORTED: i32 = 95;
 
 impl Engine {
-    /// Claims the interfaces of an instance, and what is there as long as they are.
+    /// Claims the interfaces of an instance, and the objects that exist as long as they do.
     pub(super) fn claim_links(&mut self, config: &model::Instance, id: InstanceId) {
         let claimant = Claimant::Link(id);
         for link in config.links() {
             let object = LinkObject { link: link.clone(), differs: false };
             self.objects.claim(Object::Link(Box::new(object)), claimant);
-            // Else the parent answers for the virtual addresses with its own hardware address, or asks for others in
-            // their name: what they send leaves by it, since its subnet is theirs.
+            // Without this the parent answers for the virtual addresses with its own hardware address, or sends ARP
+            // requests on their behalf: packets from them leave by the parent, which has their subnet.
             if matches!(link.kind, LinkKind::Macvlan { .. }) && link.family == Family::V4 {
                 for (setting, value) in
                     [(Setting::ArpIgnore, 1), (Setting::ArpFilter, 1), (Setting::ArpAnnounce, 2)]
@@ -42,7 +42,7 @@ impl Engine {
     }
 
     fn claim_setting(&mut self, interface: &IfName, setting: Setting, value: u32, id: InstanceId) {
-        // One that was let go is what it was.
+        // A setting that was released has its original value.
         if self.objects.find(&Identity::Setting(interface.clone(), setting)).is_none() {
             self.originals.remove(&(interface.clone(), setting));
         }
@@ -51,7 +51,7 @@ impl Engine {
         self.objects.claim(Object::Setting(Box::new(object)), Claimant::Link(id));
     }
 
-    /// What a setting was before it was changed.
+    /// The value of a setting before it was changed.
     fn original(&mut self, interface: &IfName, setting: Setting) -> Option<u32> {
         let key = (interface.clone(), setting);
         if let Some(known) = self.originals.get(&key) {
@@ -59,7 +59,7 @@ impl Engine {
         }
         let mut told = self.resume.settings.iter();
         let value = match told.find(|(name, which, _)| name == interface && *which == setting) {
-            // The last process of this role changed it.
+            // The previous process of this role changed it.
             Some((.., before)) => *before,
             None => {
                 let index = self.link_index(interface)?;
@@ -70,7 +70,7 @@ impl Engine {
         Some(value)
     }
 
-    /// An interface is there that was not: its settings are seen before they are changed.
+    /// An interface appeared: its settings are recorded before they are changed.
     pub(super) fn note_originals(&mut self, interface: &IfName) {
         for setting in Setting::ALL {
             let identity = Identity::Setting(interface.clone(), setting);
@@ -85,7 +85,7 @@ impl Engine {
         }
     }
 
-    /// What settings were, for the next process of this role.
+    /// The original values of settings, for the next process of this role.
     pub(super) fn settings_before(&self) -> Vec<(IfName, Setting, u32)> {
         let all = self.originals.iter();
         all.map(|((name, setting), value)| (name.clone(), *setting, *value)).collect()
@@ -106,7 +106,8 @@ impl Engine {
         self.objects.entry(entry)?.refused.map(|refused| refused.errno)
     }
 
-    /// Whether the interface of an instance is still to come. With its parent down it is down as well, which is no news.
+    /// Whether the interface of an instance is still being created. If its parent is down, it is down as well and not
+    /// awaited.
     pub(super) fn awaits_upper(&self, instance: &Instance) -> bool {
         if instance.config.own_link().is_none() {
             return false;
@@ -122,15 +123,19 @@ impl Engine {
         let Some(link) = instance.config.own_link() else { return String::new() };
         let (name, parent, kind) = (&link.name, &link.parent, link.kind.word());
         match self.refused_upper(instance) {
-            Some(EXISTS) => format!("interface {name} exists and is no {kind} on {parent}"),
+            Some(EXISTS) => {
+                format!("interface {name} exists but is not of type {kind} on {parent}")
+            }
             Some(BUSY | IN_USE) => {
                 format!("another interface on {parent} has the hardware address of {name}")
             }
-            Some(NOT_SUPPORTED) => format!("the kernel has no {kind}, which {name} is to be"),
+            Some(NOT_SUPPORTED) => {
+                format!("the kernel does not support {kind}, which {name} needs")
+            }
             Some(0) => format!("another program keeps changing or removing interface {name}"),
             errno => {
                 let errno = errno.unwrap_or_default();
-                format!("cannot make {kind} {name} on {parent}: error {errno}")
+                format!("cannot create {kind} {name} on {parent}: error {errno}")
             }
         }
     }
@@ -140,7 +145,7 @@ impl Engine {
         let claimants = self.objects.entry(entry).map(|e| e.claimants.as_slice());
         let of = |claimant: &Claimant| match claimant {
             Claimant::Link(id) => Some(*id),
-            Claimant::Instance(_) | Claimant::Host => None,
+            Claimant::Instance(_) | Claimant::Standby(_) | Claimant::Host => None,
         };
         claimants.unwrap_or_default().iter().filter_map(of).collect()
     }

@@ -1,15 +1,14 @@
-//! Views of the engine for others.
+//! Views of the engine for readers, and summaries for the next process of the role.
 
 use super::Engine;
 use crate::base::Instant;
 use crate::plan::{ObjectId, Waits};
 use crate::status::vrrp::{
-    Group, GroupSummary, Instance, InstanceSummary, Missing, MissingObject, Script, State, Summary,
-    Vrrp,
+    Group, GroupSummary, Instance, InstanceSummary, Missing, MissingObject, State, Summary, Vrrp,
 };
 
 impl Engine {
-    /// What the supervisor keeps, so that a restarted role goes on where this one stopped; in one piece.
+    /// What the supervisor stores, so that a restarted role continues where this one stopped; in one piece.
     #[must_use]
     pub fn summary(&self, now: Instant) -> Summary {
         self.summary_part(now, 0, usize::MAX).0
@@ -44,25 +43,25 @@ impl Engine {
         let interfaces = if skip == 0 { self.meanings() } else { Vec::new() };
         let more = skip.saturating_add(count) < own + self.groups.len();
         let settings = if skip == 0 { self.settings_before() } else { Vec::new() };
-        (Summary { at: now, instances, groups, interfaces, settings }, more)
+        (Summary { at: now, instances, groups, interfaces, settings, reports: None }, more)
     }
 
-    /// A full view, in one piece: for tests and for the end of a process. Whoever must not be held up takes parts
-    /// by [`Self::view`].
+    /// A full view, in one piece: for tests and for the end of a process. A thread that must not be delayed takes parts
+    /// by [`Self::part_of_view`].
     #[must_use]
     pub fn view(&self, now: Instant) -> Vrrp {
         self.part_of_view(now, 0, usize::MAX).0
     }
 
-    /// A part of the view: at most `count` objects (instances, groups, scripts, in this order) after the first
+    /// A part of the view: at most `count` objects (instances, groups, trackers, in this order) after the first
     /// `skip` of them; and whether there are more behind these. [`Vrrp::joined`] puts parts together.
     #[must_use]
     pub fn part_of_view(&self, now: Instant, skip: usize, count: usize) -> (Vrrp, bool) {
         let config = &self.config.instances;
         let (own, groups) = (config.len(), self.groups.len());
-        let total = own + groups + self.scripts.len();
+        let total = own + groups + self.tracked_by_name();
         let end = skip.saturating_add(count).min(total);
-        // Objects of a list that begins at this position among all.
+        // The objects of a list that starts at this position of all objects.
         let some = |begin: usize, length: usize| {
             let first = skip.saturating_sub(begin).min(length);
             let behind = end.saturating_sub(begin).min(length);
@@ -76,17 +75,15 @@ impl Engine {
             .filter_map(|config| self.named(&config.name))
             .map(|instance| self.view_of(instance))
             .collect();
+        let (first, length) = some(own + groups, self.tracked_by_name());
+        let trackers = self.view_of_trackers().skip(first).take(length).collect();
         let (first, length) = some(own, groups);
         let groups = (self.groups.iter().skip(first).take(length))
             .map(|g| Group { name: g.config.name.clone(), state: g.state })
             .collect();
-        let (first, length) = some(total - self.scripts.len(), self.scripts.len());
-        let scripts = (self.scripts.values().skip(first).take(length))
-            .map(|s| Script { name: s.config.name.clone(), good: s.condition.good() })
-            .collect();
         let (unknown_vrid, malformed) = (self.unknown_vrid, self.malformed);
         (
-            Vrrp { schema: 1, at: now, instances, groups, scripts, unknown_vrid, malformed },
+            Vrrp { schema: 1, at: now, instances, groups, trackers, unknown_vrid, malformed },
             end < total,
         )
     }
@@ -111,7 +108,7 @@ impl Engine {
 }
 
 impl Engine {
-    /// Why an object of an instance is not as it is wanted, if the kernel refuses it or something it needs is missing.
+    /// Why an object of an instance is not as wanted: the kernel refuses it, or something it needs is missing.
     fn missing(&self, instance: &super::Instance, id: ObjectId) -> Option<MissingObject> {
         let entry = self.objects.entry(id)?;
         let reason = match (entry.refused, self.objects.waits(id)) {
@@ -136,9 +133,9 @@ impl Engine {
     }
 }
 
-/// Looks at single things, for tests and the simulator.
+/// Accessors for tests and the simulator.
 impl Engine {
-    /// How many steps panicked: each is a defect.
+    /// Number of steps that panicked: each is a defect.
     #[must_use]
     pub const fn failures(&self) -> u64 {
         self.failures
@@ -150,7 +147,7 @@ impl Engine {
         self.named(name).map(super::Instance::state)
     }
 
-    /// The priority of an instance in force.
+    /// The effective priority of an instance.
     #[must_use]
     pub fn priority(&self, name: &str) -> Option<u8> {
         self.named(name).map(|i| i.effective_priority)

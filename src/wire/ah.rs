@@ -1,4 +1,4 @@
-//! The IP authentication header (RFC 2402) in front of VRRP version 2, as RFC 2338 10 asks for: transport mode,
+//! The IP authentication header (RFC 2402) in front of VRRP version 2, as required by RFC 2338 10: transport mode,
 //! HMAC-MD5-96 (RFC 2403).
 
 use hmac::{Hmac, KeyInit, Mac};
@@ -8,27 +8,26 @@ use super::ip;
 
 /// Protocol number of the header.
 pub const PROTOCOL: u8 = 51;
-/// Octets of the header with an ICV of 96 bits.
+/// Length of the header with an ICV of 96 bits, in octets.
 pub const HEADER: usize = 24;
-/// Octets of the header before the ICV.
+/// Length of the header before the ICV, in octets.
 const FIXED: usize = 12;
-/// Octets of the ICV (integrity check value).
+/// Length of the ICV (integrity check value), in octets.
 const ICV: usize = 12;
-/// Length of the header in words of 32 bits, less two.
+/// Length of the header in words of 32 bits, minus two.
 const WORDS: u8 = 4;
 
-/// What the header says.
+/// The content of the header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ah {
     /// Protocol of what follows.
     pub next: u8,
     /// Security parameters index: keepalived's is the source address.
     pub spi: u32,
-    /// Sequence number.
     pub sequence: u32,
 }
 
-/// Takes the header off the payload of an IPv4 packet; none if it is cut short or of another form.
+/// Splits the header from the payload of an IPv4 packet; none if it is truncated or of another form.
 #[must_use]
 pub fn decode(payload: &[u8]) -> Option<(Ah, &[u8])> {
     let (header, rest) = payload.split_first_chunk::<HEADER>()?;
@@ -57,7 +56,8 @@ pub fn seal(packet: &mut [u8], key: &[u8; 8], unicast: bool) {
     }
 }
 
-/// Whether the ICV of a packet is right. All octets are compared, so that the time taken tells nothing of the key.
+/// Whether the ICV of a packet is correct. All octets are compared, so that the time taken reveals nothing about the
+/// key.
 #[must_use]
 pub fn verify(packet: &[u8], key: &[u8; 8], unicast: bool) -> bool {
     let field = packet.get(ip::HEADER + FIXED..ip::HEADER + HEADER);
@@ -66,7 +66,7 @@ pub fn verify(packet: &[u8], key: &[u8; 8], unicast: bool) -> bool {
     })
 }
 
-/// None for a header with options, which adverts do not have, and for packets that are cut short.
+/// None for a header with options, which adverts do not have, and for truncated packets.
 fn icv(packet: &[u8], key: &[u8; 8], unicast: bool) -> Option<[u8; ICV]> {
     let (header, rest) = packet.split_first_chunk::<{ ip::HEADER }>()?;
     let (fixed, rest) = rest.split_first_chunk::<FIXED>()?;
@@ -74,7 +74,8 @@ fn icv(packet: &[u8], key: &[u8; 8], unicast: bool) -> Option<[u8; ICV]> {
     let [0x45, _, l0, l1, i0, i1, _, _, ttl, protocol, _, _, addresses @ ..] = *header else {
         return None;
     };
-    // Zero is what routers may change (RFC 2402 3.3.3.1): type of service, flags and offset, checksum, and the TTL.
+    // The fields that routers may change count as zero (RFC 2402 3.3.3.1): type of service, flags and offset, checksum,
+    // and the TTL.
     let ttl = if unicast { 0 } else { ttl };
     let header = [0x45, 0, l0, l1, i0, i1, 0, 0, ttl, protocol, 0, 0];
     let mut mac = Hmac::<Md5>::new_from_slice(key).ok()?;
@@ -90,7 +91,7 @@ mod tests {
     use super::*;
     use crate::wire::testing::hex;
 
-    /// Seen from keepalived 2.4.3 with the password `secret12`. Type of service and checksum are not covered.
+    /// Captured from keepalived 2.4.3 with the password `secret12`. Type of service and checksum are not covered.
     const SEEN: &str = "45c0004000010000ff33d0ac0a090002e0000012700400000a09000200000001680ea7c839d90c16e63c93a0\
                         2133640102016e5d0a0900640000000000000000";
 

@@ -8,12 +8,12 @@ use pnet_base::MacAddr;
 
 use crate::base::Mac;
 
-/// Octets of a frame: Ethernet header and ARP packet, without padding.
+/// Length of a frame in octets: Ethernet header and ARP packet, without padding.
 pub const FRAME: usize = 42;
 const ETHERNET: usize = 14;
 
-/// A gratuitous ARP request for `address` at `mac`, to everybody: sender and target address are both
-/// `address`, and the target hardware address is the broadcast address, as keepalived has it.
+/// A broadcast gratuitous ARP request for `address` at `mac`: sender and target address are both `address`, and the
+/// target hardware address is the broadcast address, as in keepalived.
 #[must_use]
 pub fn gratuitous(mac: Mac, address: Ipv4Addr) -> [u8; FRAME] {
     let mut frame = [0; FRAME];

@@ -7,7 +7,7 @@ use core::net::IpAddr;
 pub struct Sum(u64);
 
 impl Sum {
-    /// The sum of nothing.
+    /// An empty sum.
     #[must_use]
     pub const fn new() -> Self {
         Self(0)

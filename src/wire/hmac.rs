@@ -14,13 +14,13 @@ use core::net::IpAddr;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
-/// Octets of the trailer.
+/// Length of the trailer in octets.
 pub const TRAILER: usize = 28;
-/// Octets of the trailer before the tag.
+/// Length of the trailer before the tag, in octets.
 const FIXED: usize = 12;
-/// Octets of the tag.
+/// Length of the tag in octets.
 const TAG: usize = 16;
-/// Where the checksum is in the advert, which reads as zero.
+/// The position of the checksum in the advert, which counts as zero.
 const CHECKSUM: core::ops::Range<usize> = 6..8;
 
 /// A trailer as it was received.
@@ -31,7 +31,7 @@ pub struct Trailer {
 }
 
 impl Trailer {
-    /// The trailer at the end of a payload, and what is before it; none if there is no room for one.
+    /// Splits a payload into the part before the trailer and the trailer; none if it is too short.
     #[must_use]
     pub fn split(payload: &[u8]) -> Option<(&[u8], Self)> {
         let (advert, octets) = payload.split_last_chunk::<TRAILER>()?;
@@ -39,7 +39,7 @@ impl Trailer {
         Some((advert, Self { fixed: *fixed, tag: *tag.first_chunk()? }))
     }
 
-    /// Whether it is of the one known form.
+    /// Whether it has the known form.
     #[must_use]
     pub const fn is_known(&self) -> bool {
         matches!(self.fixed, [1, _, 0, 0, ..])
@@ -59,7 +59,8 @@ impl Trailer {
         u64::from_be_bytes([a, b, c, d, e, f, g, h])
     }
 
-    /// Whether the tag is that of `advert` from `source`. All octets are compared, so that the time taken tells nothing.
+    /// Whether the tag is that of `advert` from `source`. All octets are compared, so that the time taken reveals
+    /// nothing.
     #[must_use]
     pub fn verify(&self, key: &[u8], source: IpAddr, advert: &[u8]) -> bool {
         let ours = tag(key, source, advert, &self.fixed);
@@ -67,7 +68,7 @@ impl Trailer {
     }
 }
 
-/// The trailer of `advert` (from the VRRP header on) when it leaves from `source`.
+/// The trailer of `advert` (from the VRRP header on) when sent from `source`.
 #[must_use]
 pub fn sign(id: u8, key: &[u8], sequence: u64, source: IpAddr, advert: &[u8]) -> [u8; TRAILER] {
     let [a, b, c, d, e, f, g, h] = sequence.to_be_bytes();

@@ -4,12 +4,12 @@ use core::net::Ipv4Addr;
 
 use super::checksum::Sum;
 
-/// Octets of a header without options.
+/// Length of a header without options, in octets.
 pub const HEADER: usize = 20;
 /// Protocol number of VRRP.
 pub const VRRP: u8 = 112;
 
-/// What an IPv4 header says.
+/// The content of an IPv4 header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ipv4 {
     /// Length of the whole packet in octets.
@@ -20,16 +20,14 @@ pub struct Ipv4 {
     pub protocol: u8,
     /// Whether this is one of several fragments.
     pub fragment: bool,
-    /// Source address.
     pub source: Ipv4Addr,
-    /// Destination address.
     pub destination: Ipv4Addr,
 }
 
-/// Why octets are no IPv4 packet.
+/// Why octets are not an IPv4 packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
-    /// Fewer octets than the header says.
+    /// Fewer octets than the header gives.
     #[error("shorter than its header says")]
     Short,
     /// The version is not 4.
@@ -37,11 +35,11 @@ pub enum Error {
     Version,
 }
 
-/// Splits a packet into its header and its payload. Octets behind the total length are left out: an Ethernet
-/// frame may be padded.
+/// Splits a packet into its header and its payload. Octets behind the total length are ignored: an Ethernet frame may
+/// be padded.
 ///
 /// # Errors
-/// When the packet is cut short or not IPv4.
+/// If the packet is truncated or not IPv4.
 pub fn decode(packet: &[u8]) -> Result<(Ipv4, &[u8]), Error> {
     let Some((&header, _)) = packet.split_first_chunk::<HEADER>() else {
         return Err(Error::Short);

@@ -1,13 +1,16 @@
-//! Packets: one file a protocol, from octets to values and back.
+//! Packets: one file per protocol, from octets to values and back.
 //!
-//! Decoders take any input without panicking and say what is wrong; whether a packet is wanted is for others
-//! to decide. Encoding what a decoder returned gives the same octets again.
+//! Decoders accept any input without panicking and report what is wrong; they do not decide whether a packet is wanted.
+//! Encoding what a decoder returned gives the same octets again.
 #![forbid(unsafe_code)]
 
 pub mod ah;
 pub mod arp;
+pub mod bfd;
 pub mod checksum;
+pub mod dns;
 pub mod hmac;
+pub mod icmp;
 pub mod ip;
 pub mod ndp;
 pub mod vrrp;

@@ -5,7 +5,7 @@ use core::net::{IpAddr, Ipv6Addr};
 use super::checksum::Sum;
 use crate::base::Mac;
 
-/// Octets of a frame: Ethernet, IPv6, ICMPv6 and the link-layer address option.
+/// Length of a frame in octets: Ethernet, IPv6, ICMPv6 and the link-layer address option.
 pub const FRAME: usize = 86;
 const ICMPV6: u8 = 58;
 const ICMP_LENGTH: u8 = 32;

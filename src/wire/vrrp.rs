@@ -22,11 +22,11 @@ use super::checksum::Sum;
 use super::ip;
 use crate::base::Family;
 
-/// Octets before the addresses.
+/// Length of the header before the addresses, in octets.
 pub const HEADER: usize = 8;
-/// Octets of authentication data behind the addresses in version 2 over IPv4.
+/// Length of the authentication data behind the addresses in version 2 over IPv4, in octets.
 pub const AUTH_DATA: usize = 8;
-/// The only type there is.
+/// The only type.
 const ADVERTISEMENT: u8 = 1;
 
 /// A decoded advertisement.
@@ -55,7 +55,7 @@ pub struct Auth {
     pub data: [u8; AUTH_DATA],
 }
 
-/// Why octets are no advertisement.
+/// Why octets are not an advertisement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     /// Shorter than a header.
@@ -67,20 +67,20 @@ pub enum Error {
     /// Not an advertisement.
     #[error("packet type {0}")]
     Type(u8),
-    /// Longer or shorter than the number of addresses asks for.
+    /// Longer or shorter than the number of addresses requires.
     #[error("length {received} where {expected} is expected")]
     Length {
-        /// What version and number of addresses ask for.
+        /// The length required by version and number of addresses.
         expected: usize,
-        /// What was received.
+        /// The received length.
         received: usize,
     },
 }
 
-/// Decodes the payload of an IP packet. The checksum is not looked at: see [`checksum_holds`].
+/// Decodes the payload of an IP packet. The checksum is not checked: see [`checksum_holds`].
 ///
 /// # Errors
-/// When version, type or length are not those of an advertisement, in this order.
+/// If version, type or length are not those of an advertisement, checked in this order.
 pub fn decode(payload: &[u8], family: Family) -> Result<Advert<'_>, Error> {
     let Some((&header, rest)) = payload.split_first_chunk::<HEADER>() else {
         return Err(Error::Short(payload.len()));
@@ -114,8 +114,8 @@ pub fn decode(payload: &[u8], family: Family) -> Result<Advert<'_>, Error> {
     })
 }
 
-/// Whether the checksum of an advertisement is right. `pseudo` is source and destination where the pseudo
-/// header is part of it: version 3, and IPv6 always (RFC 9568 5.2.8).
+/// Whether the checksum of an advertisement is correct. `pseudo` is source and destination if the pseudo header is
+/// included: version 3, and IPv6 always (RFC 9568 5.2.8).
 #[must_use]
 pub fn checksum_holds(payload: &[u8], pseudo: Option<(IpAddr, IpAddr)>) -> bool {
     checksum(payload, pseudo) == 0
@@ -153,24 +153,23 @@ impl<'a> Advert<'a> {
     }
 }
 
-/// What goes into an advertisement.
+/// The content of an advertisement to encode.
 #[derive(Clone, Copy, Debug)]
 pub struct Content<'a> {
     /// 2 or 3.
     pub version: u8,
-    /// Virtual router id.
     pub vrid: u8,
     /// Priority, 0 to 255.
     pub priority: u8,
-    /// Time between adverts: up to 255 s in version 2, up to 40.95 s in version 3; more counts as that.
+    /// Time between adverts: up to 255 s in version 2, up to 40.95 s in version 3; larger values are clamped.
     pub interval: Duration,
-    /// Authentication; ignored but in version 2 over IPv4, where none is type 0 with zeros.
+    /// Authentication; only used in version 2 over IPv4, where none means type 0 with zeros.
     pub auth: Option<Auth>,
-    /// At most 255 addresses, all of `family`; others are left out.
+    /// At most 255 addresses, all of `family`; others are ignored.
     pub addresses: &'a [IpAddr],
     /// Family of the addresses and of the packet.
     pub family: Family,
-    /// Source and destination, where the checksum covers them.
+    /// Source and destination, if the checksum covers them.
     pub pseudo: Option<(IpAddr, IpAddr)>,
 }
 
@@ -218,7 +217,7 @@ pub fn encode(content: &Content<'_>, out: &mut Vec<u8>) {
     }
 }
 
-/// Computes the checksum of an advertisement anew, as over IPv6 when something was appended that it covers.
+/// Recomputes the checksum of an advertisement, for example over IPv6 after appending something that it covers.
 pub fn checksum_again(payload: &mut [u8], pseudo: Option<(IpAddr, IpAddr)>) {
     let fill = |payload: &mut [u8], sum: [u8; 2]| {
         if let Some(field) = payload.get_mut(6..HEADER) {
@@ -243,7 +242,7 @@ mod tests {
         out
     }
 
-    /// Packets that keepalived 2.4.3 was seen to send.
+    /// Packets captured from keepalived 2.4.3.
     #[test]
     fn known_packets() {
         let addresses = [IpAddr::from([192, 0, 2, 100])];
@@ -288,7 +287,7 @@ mod tests {
         assert_eq!(changed(0, 0x41), Err(Error::Version(4)));
         assert_eq!(changed(0, 0x32), Err(Error::Type(2)));
         assert_eq!(changed(3, 2), Err(Error::Length { expected: 16, received: 12 }));
-        // Version 2 carries 8 octets more.
+        // Version 2 has 8 octets more.
         assert_eq!(changed(0, 0x21), Err(Error::Length { expected: 20, received: 12 }));
     }
 

@@ -15,7 +15,7 @@ fn many() -> Lvs {
     Lvs { audit_interval: Some(Duration::from_secs(30)), ..lvs(services) }
 }
 
-/// Servers are not checked here.
+/// The configuration without checks.
 fn quiet(mut config: Lvs) -> Lvs {
     for server in config.services.iter_mut().flat_map(|service| &mut service.servers) {
         server.checkers.clear();
@@ -29,7 +29,7 @@ fn a_reload_costs_what_it_changes_and_one_list() {
     let mut bench = Bench::settled(&config);
     bench.reload(&config);
     bench.expect(&["list"]);
-    // What changed goes first.
+    // Changes go first.
     let mut changed = config.clone();
     changed.services[76].servers[1].weight = 2;
     bench.hold = true;
@@ -161,7 +161,7 @@ fn without_a_list_all_services_are_read() {
     ]);
 }
 
-/// Whoever writes the table hangs in the kernel: nothing is served that the configuration asks for from now on.
+/// The writer of the table hangs in the kernel: configured services count as not served from now on.
 #[test]
 fn a_kernel_that_does_not_answer_is_noticed() {
     let mut bench = Bench::settled(&pair());

@@ -1,4 +1,4 @@
-//! A bench for the check engine: a virtual clock, a kernel's table, servers that answer or do not.
+//! A test bench for the check engine: a virtual clock, a kernel's table, servers that answer or do not.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -29,7 +29,7 @@ pub enum Answer {
     Good,
     Refuses,
     Silent,
-    /// The probe cannot even be made here.
+    /// The probe cannot be made.
     Untried,
 }
 
@@ -48,13 +48,13 @@ pub struct Bench {
     pub answers: BTreeMap<SocketAddr, Answer>,
     /// Paths of pages that are answered with status 503.
     pub bad_pages: BTreeSet<String>,
-    /// Everything done, one line each: operations, notices, attempts, times before them if asked for.
+    /// All actions, one line each: operations, notices, attempts, with times before them if requested.
     pub trace: Vec<String>,
     pub log: Log,
     pub open: BTreeMap<ProbeId, Request>,
     pub owned: Vec<ServiceKey>,
     pub most_open: usize,
-    /// How connections of attempts that are not answered at once are to end.
+    /// How to close the connections of attempts that are not answered at once.
     pub closings: Vec<Closing>,
     pub done: bool,
     /// Attempts are written into the trace.
@@ -95,7 +95,7 @@ impl Bench {
         }
     }
 
-    /// A bench that runs `lvs` and is past all first checks.
+    /// A bench that runs `lvs` and has passed all first checks.
     pub fn settled(lvs: &Lvs) -> Self {
         let mut bench = Self::new();
         bench.reload(lvs);
@@ -116,7 +116,7 @@ impl Bench {
         self.event(Event::Stop { keep_entries });
     }
 
-    /// A process that ended without a word, and the next one. Gives what the supervisor kept.
+    /// A process that ended unexpectedly, and the next one. Returns the summary stored by the supervisor.
     pub fn crash(&mut self, seed: u64) -> Summary {
         let summary = self.engine.summary();
         self.engine = Engine::new(seed, Limits::default());
@@ -132,7 +132,7 @@ impl Bench {
         self.events(vec![event]);
     }
 
-    /// Events, and what comes of them after them: the kernel answers in order.
+    /// Events and their consequences: the kernel answers in order.
     fn events(&mut self, mut events: Vec<Event>) {
         while !events.is_empty() {
             let mut actions = Actions::new();
@@ -146,7 +146,6 @@ impl Bench {
         }
     }
 
-    /// Lets the kernel answer what was held back.
     /// What the kernel tells of these services.
     fn read(&self, services: &[ServiceKey]) -> Table {
         let there = |key: &ServiceKey| Some((*key, self.kernel.services.get(key)?.clone()));
@@ -163,6 +162,7 @@ impl Bench {
         table
     }
 
+    /// Releases the held answers of the kernel.
     pub fn release(&mut self) {
         self.hold = false;
         let mut events = Vec::new();
@@ -309,13 +309,12 @@ impl Bench {
     }
 }
 
-/// Where a check goes.
+/// The target of a check.
 fn target(request: &Request) -> SocketAddr {
     match request {
-        Request::Tcp(connection) => connection.to,
-        Request::Http(page) => page.connection.to,
-        // Programs are told apart by their timeout: 71 s is that of 10.0.0.71:80.
+        // Programs are distinguished by their timeout: 71 s is that of 10.0.0.71:80.
         Request::Misc(check) => SocketAddr::new(at(check.timeout.as_secs() as u8), 80),
+        other => other.connection().expect("it connects").to,
     }
 }
 
@@ -388,7 +387,7 @@ pub fn command(path: &str) -> Option<Command> {
     Some(Command { words: vec![path.as_bytes().into()], through_shell: false, user: None })
 }
 
-/// A check as keepalived's defaults give it, tried every 10 s.
+/// A check with keepalived's defaults, tried every 10 s.
 pub fn tcp(n: u8) -> Checker {
     Checker {
         kind: CheckerKind::Tcp(Connection {
@@ -471,7 +470,7 @@ thread_local! {
     static LINES: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
 }
 
-/// What the engine logged.
+/// The log lines of the engine.
 #[derive(Default)]
 pub struct Log {
     lines: Vec<String>,

@@ -1,7 +1,8 @@
-//! The check engine: lists of events and what must come of them.
+//! The check engine: lists of events and the expected actions.
 
 mod audit;
 mod bench;
+mod kinds;
 mod pages;
 mod pool;
 mod quorum;

@@ -51,7 +51,7 @@ fn pages(paths: &[&str], fast_recovery: bool) -> Lvs {
     })
 }
 
-/// A bench that has begun with a configuration, and writes down its attempts.
+/// A bench that has started with a configuration, and records its attempts.
 fn begun(config: &Lvs) -> Bench {
     let mut bench = Bench::new();
     bench.trace_probes = true;
@@ -59,7 +59,7 @@ fn begun(config: &Lvs) -> Bench {
     bench
 }
 
-/// The attempts of so many seconds, with the second of each.
+/// The attempts within this many seconds, with the second of each.
 fn attempts(bench: &mut Bench, seconds: u64) -> String {
     let mut all = Vec::new();
     for second in 1..=seconds {

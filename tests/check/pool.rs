@@ -1,5 +1,5 @@
-//! One pool of real servers: behind the entries of a group, with weights that checks set, with servers that are one for
-//! the kernel, and in a table that other programs change.
+//! One pool of real servers: behind the entries of a group, with weights set by checks, with servers that share a
+//! kernel entry, and in a table that other programs change.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use super::bench::{
     Answer, Bench, at, command, destination, key, lvs, pair, pair_with, real, service, sorry, tcp,
 };
 
-/// A group of services on these addresses, and perhaps a mark.
+/// A group of services on these addresses, and optionally a mark.
 fn group(addresses: &[u8], mark: Option<u32>, servers: Vec<RealServer>) -> Service {
     let address = |n: &u8| GroupEntry::Addresses { first: at(*n), last: at(*n), port: 80 };
     let mut keys: Vec<ServiceKey> = addresses.iter().map(|n| key(*n)).collect();
@@ -32,7 +32,7 @@ fn group(addresses: &[u8], mark: Option<u32>, servers: Vec<RealServer>) -> Servi
     service
 }
 
-/// A check by a program; the timeout of 71 s says that it is that of 10.0.0.71.
+/// A check by a program; the timeout of 71 s identifies that of 10.0.0.71.
 fn misc(n: u8, dynamic: bool) -> Checker {
     let check = MiscCheck {
         command: command("/bin/check").unwrap(),
@@ -96,7 +96,7 @@ fn a_group_is_many_services_with_one_pool_and_one_set_of_checks() {
         "+10.0.0.72:80*1 dr",
         "+service fwm7 rr",
         "+10.0.0.71:80*1",
-        // A mark has no port, and only NAT brings one.
+        // A mark has no port, and only NAT has one.
         "+10.0.0.72:0*1 dr",
     ]);
     bench.trace_probes = true;
@@ -162,7 +162,7 @@ fn an_entry_that_becomes_a_service_of_its_own_is_not_touched() {
     assert!(took.iter().all(|line| line == "read"), "{took:?}");
     bench.seconds(60);
     bench.expect(&[]);
-    // And back.
+    // And back to a group with both entries.
     bench.reload(&lvs(vec![of_group(&[1, 2])]));
     let took = bench.took();
     assert!(took.iter().all(|line| line == "read"), "{took:?}");
@@ -209,7 +209,7 @@ fn a_program_that_cannot_run_or_is_not_answered_for_says_nothing() {
         "MISC_CHECK on service [10.0.0.71]:tcp:80: not tried: cannot run the program: No such file or directory. \
          Rescheduling",
     ]);
-    // Its time is 71 s, and whoever runs it has some more to end it.
+    // Its time limit is 71 s, and the runner has some more to terminate it.
     bench.seconds(10 + 71 + 10);
     bench.expect(&[]);
     let check = &bench.engine.view(bench.now).services[0].servers[0].checks[0];
@@ -232,11 +232,11 @@ fn the_status_of_a_program_is_a_weight() {
     let line =
         "Changing weight from 3 to 7 for active service [10.0.0.71]:tcp:80 of VS [10.0.0.1]:tcp:80";
     assert!(log.contains(&line.to_owned()), "{log:#?}");
-    // The same again is no news.
+    // The same result again is not announced.
     bench.seconds(12);
     end(&mut bench, RunEnd::Exit(2 + 7));
     bench.expect(&[]);
-    // It stays over a reload that changes the configured weight, and over a new process.
+    // It survives a reload that changes the configured weight, and a new process.
     let mut changed = config.clone();
     changed.services[0].servers[0].weight = 5;
     bench.reload(&changed);
@@ -293,7 +293,7 @@ fn a_verdict_can_carry_words() {
     assert_eq!(bench.pool(), "71*4 72*1");
 }
 
-/// Two servers that DR makes one for the kernel: one entry, with the weight of the first that is good.
+/// Two servers that share a kernel entry because of DR: one entry, with the weight of the first good one.
 #[test]
 fn servers_that_share_an_entry_are_in_while_one_is_good() {
     let twin = |weight: u32, check: u8| RealServer {
@@ -323,7 +323,7 @@ fn servers_that_share_an_entry_are_in_while_one_is_good() {
     bench.answer("10.0.0.82:80", Answer::Good);
     bench.seconds(15);
     bench.expect(&["+10.0.0.71:80*5 dr"]);
-    // Their states stay apart over a reload.
+    // Their states stay separate over a reload.
     let mut changed = config.clone();
     changed.services[0].scheduler = Name::from("wrr");
     bench.reload(&changed);
@@ -335,8 +335,8 @@ fn servers_that_share_an_entry_are_in_while_one_is_good() {
     assert!(bench.kernel.services.is_empty());
 }
 
-/// Another program removed the entry that two servers share, and the kernel does not take it back: neither counts until
-/// it does.
+/// Another program removed the entry that two servers share, and the kernel refuses to restore it: neither counts until
+/// it accepts.
 #[test]
 fn servers_that_share_a_refused_entry_do_not_count() {
     let twin =
@@ -456,7 +456,7 @@ fn a_change_under_way_is_not_taken_for_the_hand_of_another() {
     let mut bench = Bench::settled(&audited());
     bench.hold = true;
     bench.answer("10.0.0.71:80", Answer::Refuses);
-    // The removal is sent, the table is asked for, then a server returns.
+    // The removal is sent, the table is requested, then a server returns.
     bench.seconds(31);
     bench.answer("10.0.0.71:80", Answer::Good);
     bench.seconds(20);

@@ -1,4 +1,4 @@
-//! Servers go up and down, quorums are gained and lost, sorry servers step in.
+//! Servers go up and down, quorums are gained and lost, sorry servers are used.
 
 use evervip::model::service::Forward;
 
@@ -14,7 +14,7 @@ fn four(quorum: u32, hysteresis: u32) -> evervip::model::Lvs {
     lvs(vec![service])
 }
 
-/// Lets so many of the four be good and waits until that is known.
+/// Makes this many of the four good and waits until that is known.
 fn good(bench: &mut Bench, count: u8) {
     for n in 71..75 {
         let answer = if n < 71 + count { Answer::Good } else { Answer::Refuses };
@@ -52,10 +52,10 @@ fn hysteresis_is_a_dead_band_on_both_sides() {
     for (count, up) in [
         (4, true),
         (2, true),
-        (1, true),  // 2 - 1 still holds it
-        (0, false), // nobody is never enough
+        (1, true),  // 2 - 1 still keeps it
+        (0, false), // no server is never enough
         (1, false),
-        (2, false), // 2 + 1 is wanted to come back
+        (2, false), // 2 + 1 is required to regain it
         (3, true),
     ] {
         good(&mut bench, count);
@@ -106,7 +106,7 @@ fn weights_count_and_weight_zero_counts_nothing() {
     assert!(!is_up(&bench), "72 with weight 0 is no quorum");
 }
 
-/// keepalived makes of this a quorum that can never be gained, and forgets the sorry server.
+/// In keepalived this becomes a quorum that can never be gained, without the sorry server.
 #[test]
 fn with_all_weights_zero_the_sorry_server_serves() {
     let mut config = four(0, 0);
@@ -142,7 +142,7 @@ fn the_sorry_server_comes_before_the_servers_go_and_goes_after_they_came() {
         "Adding sorry server [10.0.0.9]:tcp:80 to VS [10.0.0.1]:tcp:80",
         "Removing alive servers from the pool for VS [10.0.0.1]:tcp:80",
     ]);
-    // While it stands alone, servers come and go without the kernel.
+    // While only the sorry server is in service, servers come and go without kernel operations.
     good(&mut bench, 0);
     bench.expect(&[]);
     good(&mut bench, 1);

@@ -13,7 +13,7 @@ use super::bench::{
     Answer, Bench, command, destination, key, lvs, pair, pair_with, real, service, sorry,
 };
 
-/// Moments, in whole seconds from now, at which something is done.
+/// Times, in whole seconds from now, of the next actions.
 fn moments(bench: &mut Bench, count: usize) -> Vec<u64> {
     let start = bench.now;
     let mut moments = Vec::new();
@@ -167,8 +167,8 @@ fn a_refused_change_does_not_hinder_the_removal_of_the_same_server() {
     assert_eq!(bench.pool(), "72*1");
 }
 
-/// Servers leave the pool only when the sorry server is in it; if the kernel does not take it, the few that are
-/// left are better than nothing.
+/// Servers leave the pool only when the sorry server is in it; if the kernel refuses it, the few that are left are
+/// better than nothing.
 #[test]
 fn servers_stay_when_the_sorry_server_is_refused() {
     let refused = Rc::new(Cell::new(true));
@@ -214,7 +214,7 @@ fn the_sorry_server_stays_until_the_kernel_has_a_server_again() {
     assert_eq!(bench.pool(), "71*1");
 }
 
-/// The sorry server's entry that could not be removed is as good as a new one.
+/// The sorry server's entry that could not be removed serves like a new one.
 #[test]
 fn a_sorry_server_that_could_not_leave_serves_again() {
     let config = pair_with(|service| service.sorry_server = sorry(9));
@@ -235,7 +235,7 @@ fn a_sorry_server_that_could_not_leave_serves_again() {
     assert!(!bench.log.take().iter().any(|line| line.contains("defect")));
 }
 
-/// A server the kernel refuses when the quorum is back must not make the quorum come and go.
+/// A server that the kernel refuses when the quorum is back must not make the quorum flap.
 #[test]
 fn a_refusal_at_the_return_of_the_quorum_is_told_once() {
     let config = pair_with(|service| {
@@ -263,7 +263,7 @@ fn a_refusal_at_the_return_of_the_quorum_is_told_once() {
     assert_eq!(bench.pool(), "9*1");
     let told: Vec<_> = bench.took().into_iter().filter(|line| line.contains("/bin/")).collect();
     assert!(told.len() <= 2, "{told:#?}");
-    // While it is refused its attempts carry no connections: weight 0 beside the sorry server.
+    // While it is refused, attempts to add it have weight 0, so that it gets no connections beside the sorry server.
     refused.set(false);
     bench.seconds(61);
     let took = bench.took();
@@ -328,13 +328,13 @@ fn a_service_that_is_there_when_it_is_to_be_made_is_adopted() {
 #[test]
 fn a_kernel_that_contradicts_itself_is_asked_later_and_later() {
     let mut bench = Bench::settled(&pair());
-    // It says that nothing is there and that everything is there already.
+    // The kernel claims that nothing exists and that everything exists already.
     bench.refuse = Box::new(|op| matches!(op, Op::SetDestination { .. }).then_some(2));
     bench.reload(&pair_with(|service| service.servers[0].weight = 9));
     let reads = |bench: &mut Bench| bench.took().iter().filter(|line| *line == "read").count();
     assert!(reads(&mut bench) <= 3);
     bench.run(Duration::from_secs(600));
-    assert!(reads(&mut bench) <= 30, "it is not asked all the time");
+    assert!(reads(&mut bench) <= 30, "the table is read too often");
     bench.refuse = Box::new(|_| None);
     bench.seconds(61);
     assert_eq!(bench.pool(), "71*9 72*1");
@@ -370,7 +370,7 @@ fn a_server_that_comes_and_goes_during_a_write_ends_as_it_is() {
     bench.release();
     bench.expect(&["=10.0.0.71:80*2"]);
     assert!(bench.engine.view(bench.now).services[0].servers[1].up);
-    // And once more, to end dead: one removal, not two.
+    // Once more, ending dead: one removal, not two.
     bench.hold = true;
     bench.reload(&pair_with(|service| service.servers[1].checkers[0].retry = 0));
     for answer in [Answer::Refuses, Answer::Good, Answer::Refuses] {
@@ -428,7 +428,7 @@ fn a_service_that_is_refused_at_the_start_is_not_served() {
     bench.refuse = Box::new(|_| None);
     bench.seconds(70);
     assert_eq!(bench.engine.serves(), Some(true));
-    // What was served once counts from then on.
+    // A service that was served once counts from then on.
     let gone = bench.kernel.services.remove(&key(2));
     assert!(gone.is_some());
     bench.refuse = Box::new(|op| (op.service() == Some(key(2))).then_some(2));
@@ -448,7 +448,7 @@ fn a_service_that_a_reload_adds_and_the_kernel_refuses_takes_nothing_from_the_ot
     let view = bench.engine.view(bench.now);
     assert_eq!(view.services[1].refused, Some(2));
     assert_eq!(bench.engine.serves(), Some(true));
-    // The next process of the role holds the same view.
+    // The next process of the role has the same view.
     let summary = bench.crash(2);
     bench.event(Event::Resume(summary));
     bench.reload(&both);

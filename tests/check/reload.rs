@@ -34,7 +34,7 @@ fn what_stays_is_not_touched_by_what_changes_beside_it() {
     }
     let view = bench.engine.view(bench.now);
     bench.forget();
-    // Another order, a new service between, a new server, another weight.
+    // A different order, a new service in between, a new server, a different weight.
     config.services.reverse();
     config.services.insert(1, service(3, vec![real(90)]));
     config.services[2].servers.reverse();
@@ -56,7 +56,7 @@ fn what_stays_is_not_touched_by_what_changes_beside_it() {
     for (vs, rs) in [(1, 71), (1, 72), (2, 80)] {
         assert_eq!(find(&view, vs, rs), find(&after, vs, rs));
     }
-    // An attempt under way goes on and its end still counts.
+    // An attempt under way continues and its result still counts.
     assert_eq!(bench.open.len(), 1);
     bench.seconds(30);
     assert!(!find(&bench.engine.view(bench.now), 2, 80).up);
@@ -73,7 +73,7 @@ fn a_weight_is_one_change_and_counts_at_once() {
     bench.log.expect(&["Changing weight from 1 to 3 for active service [10.0.0.71]:tcp:80 of VS \
                         [10.0.0.1]:tcp:80"]);
     assert_eq!(bench.engine.view(bench.now).services[0].weight, 4);
-    // Of a dead server it is a word only.
+    // For a dead server it only changes the configuration.
     bench.answer("10.0.0.71:80", Answer::Refuses);
     bench.seconds(15);
     bench.forget();
@@ -100,7 +100,7 @@ fn forwarding_limits_and_settings_are_one_change_each() {
     bench.expect(&["=service 10.0.0.1:80 wlc"]);
 }
 
-/// keepalived adds the dead server to the pool, for good.
+/// keepalived adds the dead server to the pool permanently.
 #[test]
 fn a_dead_server_whose_forwarding_changes_stays_dead() {
     let mut bench = Bench::settled(&pair());
@@ -326,13 +326,13 @@ fn the_sorry_server_changes_while_it_serves() {
         "Adding sorry server [10.0.0.8]:tcp:80 to VS [10.0.0.1]:tcp:80",
         "Removing sorry server [10.0.0.9]:tcp:80 from VS [10.0.0.1]:tcp:80",
     ]);
-    // None any more: the servers that are good serve, quorum or not.
+    // No sorry server any more: the good servers serve, quorum or not.
     bench.reload(&with(None));
     bench.expect(&["+10.0.0.71:80*1", "-10.0.0.8:80"]);
     bench.forget();
     bench.reload(&with(Some(9)));
     bench.expect(&["+10.0.0.9:80*1", "-10.0.0.71:80"]);
-    // One that is not in service changes without the kernel.
+    // A server that is not in service changes without kernel operations.
     bench.answer("10.0.0.72:80", Answer::Good);
     bench.seconds(15);
     bench.forget();

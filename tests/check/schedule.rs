@@ -1,4 +1,4 @@
-//! When checks are tried, and what their results amount to.
+//! When checks are tried, and the effect of their results.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ fn with_check(change: impl Fn(&mut evervip::model::Checker)) -> Lvs {
     pair_with(|service| change(&mut service.servers[0].checkers[0]))
 }
 
-/// Moments, in seconds after `start`, at which .71 is tried.
+/// Times, in seconds after `start`, at which .71 is tried.
 fn attempts(bench: &mut Bench, start: Instant, time: Duration) -> Vec<f64> {
     bench.trace_probes = true;
     let end = bench.now + time;
@@ -220,7 +220,7 @@ fn what_could_not_be_tried_says_nothing_about_the_server() {
     bench.expect(&[]);
 }
 
-/// A process that was stopped, or a machine that stood still, must not take its servers for dead.
+/// A stopped process or a stalled machine must not consider its servers dead.
 #[test]
 fn a_limit_noticed_late_is_tried_again_first() {
     let mut bench = Bench::settled(&with_check(|check| check.retry = 0));
@@ -228,7 +228,7 @@ fn a_limit_noticed_late_is_tried_again_first() {
     while bench.open.is_empty() {
         bench.run(Duration::from_millis(10));
     }
-    // Nothing runs for a minute; then the timer is seen. The server answers now.
+    // Nothing runs for a minute; then the timer is processed. The server answers now.
     bench.now = bench.now + Duration::from_secs(60);
     bench.answer("10.0.0.71:80", Answer::Good);
     bench.event(Event::Timer);
@@ -236,7 +236,7 @@ fn a_limit_noticed_late_is_tried_again_first() {
     bench.expect(&[]);
     assert_eq!(bench.pool(), "71*1 72*1");
     assert!(bench.engine.view(bench.now).counters.repeated >= 1);
-    // A server that is dead indeed is still found: the second lateness in a row counts.
+    // A server that is really dead is still detected: the second consecutive late timeout counts.
     bench.answer("10.0.0.71:80", Answer::Silent);
     while bench.open.is_empty() {
         bench.run(Duration::from_millis(10));
@@ -284,7 +284,7 @@ fn no_more_attempts_than_the_limit_run_at_once_and_none_is_forgotten() {
     assert_eq!(bench.open.len(), 7);
     let view = bench.engine.view(bench.now);
     assert_eq!((view.probes_running, view.probes_waiting), (7, 43));
-    // Each batch of 7 takes 5 s: the 50 are through after 40 s.
+    // Each batch of 7 takes 5 s: the 50 are done after 40 s.
     bench.seconds(40);
     assert_eq!(bench.most_open, 7);
     assert_eq!(bench.pool(), "", "all were tried and found dead");
@@ -351,8 +351,7 @@ fn a_check_from_a_fixed_port_ends_its_connection_by_reset() {
 #[test]
 fn a_check_of_a_kind_that_is_not_carried_out_counts_as_none() {
     let config = with_check(|check| {
-        let evervip::model::CheckerKind::Tcp(connection) = check.kind.clone() else { return };
-        check.kind = evervip::model::CheckerKind::Ping(connection);
+        check.kind = evervip::model::CheckerKind::Bfd("b".into());
         check.alpha = true;
     });
     let mut bench = Bench::settled(&config);
@@ -360,7 +359,7 @@ fn a_check_of_a_kind_that_is_not_carried_out_counts_as_none() {
     bench.seconds(60);
     assert_eq!(bench.pool(), "71*1 72*1");
     assert!(bench.engine.view(bench.now).services[0].servers[0].checks.is_empty());
-    // It becomes one that is: the server stays in until it has spoken.
+    // It becomes one that is: the server stays in until the check has a result.
     bench.reload(&with_check(|_| {}));
     assert_eq!(bench.pool(), "71*1 72*1");
     bench.seconds(60);

@@ -17,7 +17,7 @@ fn nat(weight: u32) -> Destination {
     Destination { forward: Forward::Nat, weight, upper_threshold: 0, lower_threshold: 0 }
 }
 
-/// Puts a service into the kernel as somebody before us left it.
+/// Adds a service to the kernel as an earlier process left it.
 fn put(bench: &mut Bench, service: u8, servers: &[(u8, u32)]) {
     let service = key(service);
     let settings = Settings {
@@ -122,7 +122,7 @@ fn a_server_in_the_table_stays_in_and_its_first_failure_decides() {
     let mut bench = Bench::new();
     put(&mut bench, 1, &[(71, 1), (72, 1)]);
     bench.answer("10.0.0.72:80", Answer::Refuses);
-    // Even alpha does not take out what serves.
+    // Even alpha does not remove a server in service.
     bench.reload(&pair_with(|service| {
         for server in &mut service.servers {
             server.checkers[0].alpha = true;
@@ -164,7 +164,7 @@ fn services_we_made_before_go_those_of_others_stay() {
     bench.reload(&pair());
     bench.expect(&["read", "-10.0.0.80:80", "-10.0.0.81:80", "-service 10.0.0.3:80"]);
     assert_eq!(bench.kernel.services.keys().copied().collect::<Vec<_>>(), [key(1), key(2)]);
-    // The next start knows only what is there still.
+    // The next start only knows the remaining services.
     assert_eq!(bench.owned, [key(1)]);
 }
 
@@ -174,14 +174,14 @@ fn inhibited_servers_are_dead_in_the_table_by_their_weight() {
     put(&mut bench, 1, &[(71, 0), (72, 0)]);
     bench.answer("10.0.0.71:80", Answer::Refuses);
     bench.reload(&pair_with(|service| service.servers[0].inhibit_on_failure = true));
-    // .72 was drained by hand: it is in, with the weight of the configuration.
+    // .72 was drained by hand: it is in, with the configured weight.
     bench.expect(&["read", "=10.0.0.72:80*1"]);
     bench.seconds(10);
     bench.expect(&[]);
     bench.answer("10.0.0.71:80", Answer::Good);
     bench.seconds(15);
     bench.expect(&["=10.0.0.71:80*1"]);
-    // One that serves goes on serving.
+    // A sorry server in service stays in service.
     let mut bench = Bench::new();
     put(&mut bench, 1, &[(71, 1), (72, 1)]);
     bench.reload(&pair_with(|service| service.servers[0].inhibit_on_failure = true));
@@ -269,7 +269,7 @@ fn a_dead_server_does_not_return_for_a_moment_when_the_role_restarts() {
     bench.expect(&["read"]);
 }
 
-/// Who restarts the daemon wants to know how things are; when only the role died its servers were good a moment ago.
+/// After a restart of the daemon the first result decides; if only the role died, its servers were good a moment ago.
 #[test]
 fn one_failure_after_a_restart_of_the_role_alone_takes_no_server_out() {
     for role_only in [true, false] {
@@ -389,7 +389,7 @@ fn without_ipvs_it_waits_and_says_so_each_minute() {
     bench.seconds(60);
     bench.expect(&["read", "+service 10.0.0.2:80 rr", "+10.0.0.80:80*1"]);
     assert_eq!(bench.engine.view(bench.now).kernel, Kernel::Ready);
-    // Stopping without a table is at once.
+    // Without a table a stop is immediate.
     let mut bench = Bench::new();
     bench.broken = Some(2);
     bench.reload(&pair());
@@ -411,7 +411,7 @@ fn a_table_that_is_not_told_in_time_counts_as_missing() {
         "no virtual server is in service until the kernel has IPVS (module ip_vs); trying again",
     ]);
     assert_eq!(bench.engine.serves(), Some(false));
-    // It is told in the end: the newest question counts, and is answered once.
+    // The answer arrives in the end: the newest request counts, and is answered once.
     bench.seconds(2);
     bench.forget();
     bench.release();
@@ -425,7 +425,7 @@ fn a_table_that_is_not_told_in_time_counts_as_missing() {
     assert_eq!(bench.engine.serves(), Some(true));
     bench.seconds(60);
     bench.expect(&[]);
-    // A stop does not wait without end either.
+    // A stop does not wait indefinitely either.
     let mut bench = Bench::new();
     bench.hold = true;
     bench.event(Event::Owned(vec![key(1)]));

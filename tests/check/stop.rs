@@ -1,4 +1,4 @@
-//! Leaving.
+//! Stopping.
 
 use super::bench::{Answer, Bench, command, key, lvs, pair, pair_with, real, service, sorry};
 
@@ -165,7 +165,7 @@ fn told_to_leave_at_once_it_removes_what_an_earlier_process_made() {
     bench.release();
     bench.expect(&["read", "-10.0.0.71:80", "-10.0.0.72:80", "-service 10.0.0.1:80", "done"]);
     bench.log.expect(&["Removing Virtual Server [10.0.0.1]:tcp:80"]);
-    assert_eq!(bench.kernel.services.len(), 1, "what others made stays");
+    assert_eq!(bench.kernel.services.len(), 1, "foreign objects stay");
     assert!(bench.owned.is_empty());
 }
 

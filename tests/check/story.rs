@@ -1,6 +1,6 @@
-//! Random stories: servers die and return, configurations change, the kernel refuses and delays, other programs
-//! meddle, the process crashes. At the end the kernel must hold exactly what the configuration and the servers
-//! ask for. The seed of a story that fails is printed; it replays exactly.
+//! Random stories: servers die and return, configurations change, the kernel refuses and delays, other programs meddle,
+//! the process crashes. At the end the kernel must contain exactly what the configuration and the servers require. The
+//! seed of a story that fails is printed; it replays exactly.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -86,7 +86,7 @@ fn some_config(rng: &mut Rng, old: &Lvs) -> Lvs {
     lvs(services)
 }
 
-/// What the kernel is to hold of a service in the end, or the two things it may hold: a dead band remembers.
+/// The expected kernel entries of a service at the end, or two possibilities because of the hysteresis.
 fn wanted(service: &Service, answers: &BTreeMap<std::net::SocketAddr, Answer>) -> Vec<Entry> {
     let is_good = |server: &RealServer| {
         server.checkers.iter().all(|check| {
@@ -167,7 +167,7 @@ fn story(seed: u64) {
             .collect(),
     };
     bench.kernel.services.insert(key(FOREIGN), foreign.clone());
-    // What the kernel refuses now: kinds of operations on servers by number.
+    // The operations that the kernel refuses now: kinds of operations on servers, by number.
     let refusals: Rc<RefCell<BTreeSet<(u8, u8)>>> = Rc::default();
     let active = Rc::clone(&refusals);
     bench.refuse = Box::new(move |op| {
@@ -205,7 +205,7 @@ fn story(seed: u64) {
             16 => bench.hold = true,
             17 => bench.release(),
             18 if rng.chance(30) => {
-                // What was asked of the kernel still happens: it was sent.
+                // Requests that were sent to the kernel are still carried out.
                 bench.release();
                 let summary = bench.crash(rng.next_u64());
                 if rng.chance(50) {
@@ -226,7 +226,7 @@ fn story(seed: u64) {
         check_now(&bench, meddled || troubled, &foreign, seed);
         bench.forget();
     }
-    // The end: all is well with the kernel, and every server has its mind made up.
+    // The end: the kernel refuses nothing, and the state of every server is known.
     refusals.borrow_mut().clear();
     bench.release();
     for n in 10..=255u8 {
@@ -237,7 +237,7 @@ fn story(seed: u64) {
     }
     bench.run(Duration::from_secs(400));
     if meddled {
-        // What nobody touched since was not looked at. A restart looks at everything.
+        // Services without changes were not compared. A restart compares everything.
         let summary = bench.crash(1);
         bench.event(Event::Resume(summary));
         bench.reload(&config);
@@ -257,7 +257,7 @@ fn story(seed: u64) {
     let ours: BTreeSet<_> = keys.chain([key(FOREIGN)]).collect();
     let there: BTreeSet<_> = bench.kernel.services.keys().copied().collect();
     assert_eq!(there, ours, "seed {seed}: services");
-    // Nothing is left to do.
+    // After that, the engine writes nothing more.
     bench.forget();
     bench.run(Duration::from_secs(300));
     let rest = bench.took();
@@ -268,7 +268,7 @@ fn story(seed: u64) {
     assert_eq!(bench.kernel.services[&key(FOREIGN)], foreign, "seed {seed}");
 }
 
-/// What holds at any time.
+/// Invariants at any time.
 fn check_now(bench: &Bench, troubled: bool, foreign: &Entry, seed: u64) {
     assert_eq!(bench.kernel.services.get(&key(FOREIGN)), Some(foreign), "seed {seed}");
     for service in bench.kernel.services.keys().filter(|service| **service != key(FOREIGN)) {

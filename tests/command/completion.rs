@@ -1,4 +1,4 @@
-//! What bash offers. Without bash the test is skipped by name.
+//! The completions in bash. Without bash the test is skipped by name.
 #![allow(clippy::print_stdout, reason = "says that it was skipped")]
 
 use std::fs;

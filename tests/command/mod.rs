@@ -18,7 +18,7 @@ use evervip::cli::command::COMMANDS;
 const EVERVIP: &str = env!("CARGO_BIN_EXE_evervip");
 const EVERVIPD: &str = env!("CARGO_BIN_EXE_evervipd");
 
-/// An instance of which nothing can be said on any machine but that its interface is missing.
+/// An instance whose only problem on any machine is its missing interface.
 const GOOD: &str = "vrrp_instance A {\n interface no0\n virtual_router_id 5\n priority 150\n virtual_ipaddress {\n  192.0.2.9/24\n }\n}\n";
 
 fn output(program: &str, words: &[&str]) -> Output {
@@ -29,7 +29,7 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-/// Runs a program whose output nobody reads any more, and gives what it said elsewhere.
+/// Runs a program whose output pipe is closed, and returns its other output.
 fn unread(program: &str, words: &[&str], to_error: bool) -> (ExitStatus, String) {
     let (reader, writer) = std::io::pipe().unwrap();
     drop(reader);
@@ -69,7 +69,7 @@ fn a_reader_that_has_gone_is_no_error() {
     lines.extend(COMMANDS.iter().map(|c| vec![c.name, "--help"]));
     for words in &lines {
         let (status, said) = unread(EVERVIP, words, false);
-        // Ended by SIGPIPE, as other filters are, or as if everything had been read.
+        // Ended by SIGPIPE, like other filters, or as if everything had been read.
         assert!(status.signal() == Some(libc::SIGPIPE) || status.code().is_some_and(|c| c < 3));
         assert!(!said.contains("panicked") && !said.contains("cannot write"), "{words:?}: {said}");
     }
@@ -82,7 +82,7 @@ fn a_reader_that_has_gone_is_no_error() {
         &["-n", "word", "-t", "-f", file],
     ] {
         let (status, said) = unread(EVERVIPD, words, true);
-        // What it would have said elsewhere decides.
+        // The exit status is that of a normal run.
         assert_eq!(status.code(), output(EVERVIPD, words).status.code(), "{words:?}: {said}");
         assert!(!said.contains("panicked"), "{words:?}: {said}");
     }
@@ -136,7 +136,7 @@ fn check_reads_standard_input() {
         .unwrap();
     child.stdin.take().unwrap().write_all(GOOD.as_bytes()).unwrap();
     assert!(text(&child.wait_with_output().unwrap().stdout).contains("\"interface\": \"no0\""));
-    // Includes are looked for where the command runs.
+    // Includes are relative to the working directory.
     let (_, said) = checked("include more.inc\n", &["--format", "json"]);
     assert!(said.contains("more.inc") && said.contains("E0405"), "{said}");
 }
@@ -203,7 +203,7 @@ fn the_last_line_tells_what_is_stopped() {
     assert_eq!(last("global_defs {\n}\n"), "");
 }
 
-/// keepalived 2.2.7: 4 for a main file that it may not read, 0 for one that is missing or no text.
+/// keepalived 2.2.7: 4 for an unreadable main file, 0 for one that is missing or not text.
 #[test]
 fn a_main_file_that_cannot_be_read_has_a_status_of_its_own() {
     let folder = tempfile::tempdir().unwrap();
@@ -217,7 +217,7 @@ fn a_main_file_that_cannot_be_read_has_a_status_of_its_own() {
     if fs::File::open(at("k.conf")).is_err() {
         assert_eq!(tested(&at("k.conf")).0, 4);
     }
-    // Refused before it is read: reading it would wait for ever.
+    // Refused before it is read: reading it would block forever.
     let (status, said) = tested("/proc/kmsg");
     assert!(status == 4 && said.contains("/proc/kmsg"), "{status}: {said}");
     assert_eq!(tested(&at("none.conf")).0, 0);
@@ -231,7 +231,7 @@ fn special_files_and_large_ones_are_refused_before_they_are_read() {
     let at = |name: &str| folder.path().join(name);
     nix::unistd::mkfifo(&at("fifo"), nix::sys::stat::Mode::S_IRWXU).unwrap();
     fs::set_permissions(at("fifo"), fs::Permissions::from_mode(0o600)).unwrap();
-    // Nothing of it is on the disk.
+    // A sparse file.
     let large = fs::File::create(at("large")).unwrap();
     large.set_len(3 << 30).unwrap();
     std::os::unix::fs::symlink("/proc/kmsg", at("link")).unwrap();
@@ -258,7 +258,7 @@ fn a_folder_that_cannot_be_read_is_not_an_empty_one() {
     fs::create_dir(folder.path().join("closed")).unwrap();
     fs::set_permissions(folder.path().join("closed"), fs::Permissions::from_mode(0o000)).unwrap();
     let denied = ("closed", "Permission denied");
-    // Nothing is closed to root.
+    // Root can read everything.
     let denied = (!nix::unistd::geteuid().is_root()).then_some(denied);
     for (name, reason) in [("loop", "Too many levels")].into_iter().chain(denied) {
         for part in ["*.conf", "part.conf", "a*/b.conf"] {
@@ -270,13 +270,13 @@ fn a_folder_that_cannot_be_read_is_not_an_empty_one() {
             assert!(!said.contains("file matches include"), "{said}");
         }
     }
-    // One that is not there is no other case than an empty one.
+    // A missing directory is handled like an empty one.
     fs::write(&file, format!("include nothing/*.conf\n{GOOD}")).unwrap();
     let said = ends(&file);
     assert!(said.contains("file matches include"), "{said}");
 }
 
-/// What `-t` says. It must end within a time in which nobody can read gigabytes.
+/// The output of `-t`. It must end in less time than reading gigabytes would take.
 fn ends(file: &Path) -> String {
     let mut child =
         Command::new(EVERVIPD).args(["-t", "-f"]).arg(file).stderr(Stdio::piped()).spawn().unwrap();

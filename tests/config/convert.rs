@@ -1,4 +1,4 @@
-//! What was understood, written down and read again: as a configuration and as JSON. The meaning stays.
+//! Parsed configurations are written and read again, as a configuration and as JSON, without a change of meaning.
 
 use std::fs;
 use std::path::Path;
@@ -131,7 +131,7 @@ fn wrong_json_is_met_with_its_place() {
         "{wrong}"
     );
     assert!(said(&of(r#"[{"vrrp_instance": {"@": "a\nb"}}]"#)).contains("the end of a line"));
-    // A value that is no good is for the load to judge, with its line.
+    // An invalid value is reported by the load, with its line.
     let text = of(r#"[{"vrrp_instance": {"@": "V", "priority": 999}}]"#);
     let conf = Document::from_json(text.as_bytes()).unwrap().to_conf();
     assert!(read_text(&conf).diagnostics.iter().any(|d| d.code.id == "E0302"));

@@ -1,5 +1,5 @@
-//! Configurations of other people, with what keepalived says about them. They are not part of the project: the test runs
-//! when `EVERVIP_CORPUS` names their directory, or when it is found beside the checkout as `../shared/corpus`.
+//! Configurations of other people, with keepalived's messages about them. They are not part of the project: the test
+//! runs if `EVERVIP_CORPUS` names their directory, or if it exists beside the checkout as `../shared/corpus`.
 
 #![allow(clippy::print_stdout, reason = "says that it was skipped")]
 
@@ -33,10 +33,10 @@ const MORE: &[(&str, &str)] = &[
 /// Files whose exit status differs, with the anchor of the reason.
 const STATUS: &[(&str, &str)] = &[("unused-scripts", "101-copy.conf")];
 
-/// The anchor of the reason for what another process of keepalived says.
+/// The anchor of the reason for messages of another keepalived process.
 const OTHER_PROCESS: &str = "one-reading";
 
-/// Lines about the machine of the verdict, not about the text.
+/// Lines about the machine on which keepalived ran, not about the text.
 const ENVIRONMENT: &[&str] = &[
     "SECURITY VIOLATION",
     "Disabling track script",
@@ -133,7 +133,7 @@ fn run_text(text: &[u8], name: &str, verdict: &Verdict) -> Loaded {
         host = host.with_interface(interface, &[]);
     }
     let files = MemoryFiles::single(name, text);
-    // keepalived reports each line that follows from a mistake.
+    // keepalived reports each line that is a consequence of a mistake.
     let options = Options { consequences: true, ..Options::new(name, &host) };
     load(&files, &host, &options)
 }
@@ -225,7 +225,7 @@ fn other_peoples_files_with_mistakes_can_be_reloaded() {
     assert!(files > 20 && typos > 10, "{files} files, {typos} typos");
 }
 
-/// How often each lint speaks of these files: `cargo test -- --nocapture lints_of_other_peoples_files` prints it.
+/// How often each lint is given for these files: `cargo test -- --nocapture lints_of_other_peoples_files` prints it.
 #[test]
 fn lints_of_other_peoples_files_are_few() {
     let Some(directory) = directory() else {
@@ -240,7 +240,7 @@ fn lints_of_other_peoples_files_are_few() {
         for interface in &verdict(&directory.join(format!("verdicts/{stem}.txt"))).interfaces {
             host = host.with_interface(interface, &[]);
         }
-        // The machine that checks is another one, with an address of its own.
+        // The checking machine is a different one, with its own address.
         let own = evervip::base::Prefix::new("198.18.7.2".parse().unwrap(), 24).unwrap();
         host.interfaces.retain(|(name, _)| name != "eth0");
         host = host.with_interface("eth0", &[own]);
@@ -257,7 +257,7 @@ fn lints_of_other_peoples_files_are_few() {
     for (code, (times, files)) in &counts {
         println!("{code}: {times} times in {} of {} files: {files:?}", files.len(), names.len());
     }
-    // Of addresses outside the networks of another machine a file gets one note, no warning.
+    // For addresses outside the networks of the machine a file of another machine gets one note, no warning.
     if let Some((times, files)) = counts.get("L0804") {
         assert_eq!(*times, files.len(), "{files:?}");
     }
@@ -269,7 +269,7 @@ fn lints_of_other_peoples_files_are_few() {
 
 type Ours = (u32, Severity, bool, String);
 
-/// Where a block lacks its '{', only the process that the block is for reads it as one; for the others its lines are
+/// If a block lacks its '{', only the process that the block is for reads it as a block; for the others its lines are
 /// unknown keywords. We read it once, as a block.
 fn other_process(ours: &[Ours], line: u32, text: &str) -> bool {
     let structure = ["Unknown keyword", "Unexpected '{'", "Extra '}'"];
@@ -313,7 +313,7 @@ fn other_peoples_files_get_keepalived_s_verdict() {
             .diagnostics
             .iter()
             .filter(|d| d.severity > Severity::Note)
-            // What this version cannot carry out is no complaint about the text.
+            // Unsupported settings are not problems of the text.
             .filter(|d| !matches!(d.code.id, "W0702" | "W0411"))
             .map(|d| {
                 let line = loaded.diagnostics.location(d).map_or(0, |l| l.1);
@@ -328,7 +328,7 @@ fn other_peoples_files_get_keepalived_s_verdict() {
             }
         }
         let cut = cut_short(&directory.join(name), &verdict);
-        // A message without a line may be about any line, and after status 2 keepalived read no further.
+        // A message without a line may be about any line, and keepalived stopped reading after status 2.
         let quiet = verdict.others.is_empty() && !cut && verdict.exit != 2;
         for (line, _, environment, text) in &ours {
             let same = verdict.lines.iter().any(|(n, _)| n == line);

@@ -1,4 +1,4 @@
-//! What the tables say is in force without a keyword is in force without it.
+//! The defaults declared in the tables are the effective ones.
 
 use evervip::config::reference::{Term, Unset, vocabulary};
 use evervip::config::{MemoryFiles, Options, StaticHost, load};
@@ -12,7 +12,7 @@ fn model(text: &str) -> Model {
     load(&files, &host, &Options::new("a.conf", &host)).model
 }
 
-/// The samples of a block in which a keyword stands only where `line` is.
+/// The samples of a block that contain a keyword only in `line`.
 fn places(term: &Term, all: &[Term], line: &str) -> Vec<String> {
     let same = |other: &&Term| other.path == term.path && other.keyword == term.keyword;
     let names: Vec<&str> = all.iter().filter(same).map(|other| other.name).collect();
@@ -22,10 +22,10 @@ fn places(term: &Term, all: &[Term], line: &str) -> Vec<String> {
     here.map(|text| text.replace(" HERE", line)).collect()
 }
 
-/// What only a file, a link or an account of the host makes a difference for.
+/// Keywords that only have an effect with certain files, links or accounts of the host.
 const OF_THE_HOST: &[&str] = &["use_symlink_paths", "set_supplementary_groups", "iproute_etc_dir"];
 
-/// The values told as defaults, each with its keyword.
+/// The declared default values, each with its keyword.
 fn told() -> Vec<(Term, String)> {
     let value = |term: Term| match term.default {
         Some(Unset::Value(shown)) => Some((term, shown())),
@@ -34,8 +34,8 @@ fn told() -> Vec<(Term, String)> {
     vocabulary().into_iter().filter_map(value).collect()
 }
 
-/// Each default is written out in every place, in one of which another value makes a difference, and must make none. What is not
-/// carried out yet may leave its default to whoever carries it out.
+/// Writing each default explicitly, in every place, must make no difference, while another value makes one in at least
+/// one place. Keywords that are not supported yet are exempt.
 #[test]
 fn written_out_defaults_change_nothing() {
     let mut wrong = Vec::new();
@@ -64,7 +64,7 @@ fn written_out_defaults_change_nothing() {
     assert!(wrong.is_empty(), "{} of {shown}:\n{}", wrong.len(), wrong.join("\n"));
 }
 
-/// Defaults of what is not carried out yet are values that the keyword takes, too.
+/// Defaults of keywords that are not supported yet are also valid values of the keyword.
 #[test]
 fn every_default_can_be_written() {
     let files = |text: &str| MemoryFiles::single("a.conf", text.as_bytes());
@@ -81,7 +81,7 @@ fn every_default_can_be_written() {
     }
 }
 
-/// Keywords of one value without which there is nothing: no address, no script, no name.
+/// Keywords with one value whose absence means none: no address, no script, no name.
 const NOTHING: &[&str] = &[
     "active_key",
     "auth_pass",
@@ -155,16 +155,18 @@ const NOTHING: &[&str] = &[
     "vrrp_notify_fifo_script",
 ];
 
-/// What no value of the keyword can say: the host decides, the setting is off, or it is a value of two parts.
+/// Defaults that no value of the keyword expresses: the host decides, the setting is off, or it is a value of two
+/// parts.
 const WORDS: &[&str] = &[
     "/dev/null if given without a value",
     "/usr/lib/iproute2, then /usr/share/iproute2",
-    "255 for IPv4, 64 for IPv6",
+    "255; over IPv6 64 is taken, too",
     "360 if given without a value",
     "a fixed text",
     "all",
     "all, if there are any",
     "any",
+    "as large as is usually enough, beyond the system's limit",
     "the form that the peer uses",
     "each address separately",
     "keepalived and names derived from it",
@@ -180,10 +182,9 @@ const WORDS: &[&str] = &[
     "the library's",
     "the program's",
     "the root",
-    "the system's",
 ];
 
-/// A row tells what is in force without it, or is on the list above; words name the keyword that decides.
+/// Each row declares its default or is on the list above; descriptions name the keyword that decides.
 #[test]
 fn every_row_tells_its_default() {
     let vocabulary = vocabulary();

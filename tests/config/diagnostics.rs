@@ -1,7 +1,7 @@
-//! Every code has a small configuration that produces it, and what is said about it.
+//! Every code has a small configuration that produces it, and the expected text.
 //!
-//! `tests/data/diagnostics/CODE.conf` is the configuration, `CODE.txt` the text. After a wanted change run with
-//! `EVERVIP_BLESS=1` and read the difference; the same run writes `docs/diagnostics.md` anew.
+//! `tests/data/diagnostics/CODE.conf` is the configuration, `CODE.txt` the text. After an intended change run with
+//! `EVERVIP_BLESS=1` and review the difference; the same run rewrites `docs/diagnostics.md`.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -37,7 +37,7 @@ fn prefix(address: &str) -> Prefix {
     Prefix::new(address.parse().unwrap(), 24).unwrap()
 }
 
-/// A machine on which all is well but for what some of the files are about.
+/// A machine on which everything is fine except what some of the files test.
 pub fn machine() -> StaticHost {
     let info = |kind, mode, uid| FileInfo { kind, mode, uid, gid: uid };
     let mut host = StaticHost {
@@ -206,11 +206,11 @@ fn json_is_as_the_published_schema_says() {
             seen.extend(item.as_object().unwrap().keys().cloned());
         }
     }
-    // Every member that the schema describes is really given by some diagnostic.
+    // Every member of the schema occurs in at least one diagnostic.
     let described = schema["$defs"]["diagnostic"]["properties"].as_object().unwrap();
     let described: std::collections::BTreeSet<String> = described.keys().cloned().collect();
     assert_eq!(seen, described);
-    // The check itself notices what is wrong.
+    // The schema check itself detects errors.
     let wrong = serde_json::json!({ "format": 2, "errors": "none" });
     assert!(super::schema::misfits(&wrong, &schema, &schema, "").len() > 3);
 }

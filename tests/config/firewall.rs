@@ -1,4 +1,4 @@
-//! Strict mode, and which packets are dropped, from the words of a configuration to the model.
+//! Strict mode and dropped packets, from the configuration to the model.
 
 use core::time::Duration;
 
@@ -49,7 +49,7 @@ fn who_accepts_packets_for_the_addresses() {
 #[test]
 fn strict_mode_forces_what_the_rfcs_say() {
     let loose = |lines: &str| instance("", lines);
-    // Each beside what it is without strict mode, so that the mode is what makes the difference.
+    // Each compared with the result without strict mode, so that the mode makes the difference.
     let state = " state MASTER\n priority 100";
     assert_eq!(loose(state).state, InitialState::Master);
     assert_eq!(strict(state).state, InitialState::Backup);
@@ -108,7 +108,8 @@ fn tables_are_made_as_the_keywords_say() {
     assert_eq!(of(" nftables_priority -7"), FilterSettings { priority: -7, ..default.clone() });
     assert_eq!(of(" nftables_ifindex"), FilterSettings { by_index: true, ..default.clone() });
     assert_eq!(of(" nftables_counters"), FilterSettings { counters: true, ..default.clone() });
-    // What iptables is to do is done by our table: with one chain only what comes in is dropped.
+    // The settings of iptables are implemented by our table: with one chain only incoming packets
+    // are dropped.
     assert_eq!(of(" vrrp_iptables"), default);
     assert_eq!(of(" vrrp_iptables IN OUT\n vrrp_ipsets a b c"), default);
     assert_eq!(of(" vrrp_iptables IN"), FilterSettings { output: false, ..default.clone() });

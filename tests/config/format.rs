@@ -1,4 +1,4 @@
-//! The layout of configurations: nothing changes but the layout, and nothing changes twice.
+//! The layout of configurations: only the layout changes, and formatting is idempotent.
 
 use std::fs;
 use std::path::Path;
@@ -17,7 +17,8 @@ fn read(files: &MemoryFiles, name: &str) -> Loaded {
     load(files, &host, &options)
 }
 
-/// What the text means: the model, what was understood, and the problems without their places.
+/// The meaning of the text: the model, the parsed statements, and the problems without their
+/// places.
 fn meaning(loaded: &Loaded) -> (String, Vec<u8>, Vec<String>) {
     let mut problems: Vec<String> =
         loaded.diagnostics.iter().map(|d| format!("{} {}", d.code.id, d.message)).collect();
@@ -103,7 +104,7 @@ fn nothing_of_the_text_is_lost() {
     }
 }
 
-/// Pieces that a text is thrown together from.
+/// Random pieces of a text.
 fn piece() -> impl Strategy<Value = &'static str> {
     prop::sample::select(vec![
         "vrrp_instance V",

@@ -1,12 +1,12 @@
-//! The vocabulary against keepalived's: `tests/data/upstream-keywords.txt` holds the keywords of version 2.4.3, the blocks
-//! and the name, `-` for outside of blocks.
+//! The vocabulary against keepalived's: `tests/data/upstream-keywords.txt` holds the keywords of version 2.4.3, with their
+//! blocks; `-` stands for outside of blocks.
 
 use std::collections::BTreeSet;
 
 use evervip::config::reference::{Term, vocabulary};
 use evervip::config::{Loaded, MemoryFiles, Options, Severity, StaticHost, load};
 use evervip::model::extras::InstanceExtras;
-use evervip::model::global::Settings;
+use evervip::model::global::{NetlinkBuffers, Settings};
 use evervip::model::service::Lvs;
 use evervip::model::vrrp::Vrrp;
 use evervip::model::{CheckerKind, Model};
@@ -35,7 +35,7 @@ fn every_keyword_is_declared_and_no_other() {
     assert!(invented.is_empty(), "keepalived does not know: {invented:?}");
 }
 
-/// A configuration around a line of a block.
+/// A configuration that contains a line of a block.
 fn around(kind: &str, line: &str) -> String {
     let head = "track_group T {\n group { V }\n}\nvrrp_script s { script /usr/bin/true\n}\ntrack_file f { file /tmp/f\n}\nvrrp_track_process p { process x\n}\nbfd_instance b { neighbor_ip 10.0.0.3\n source_ip 10.0.0.2\n}\n";
     let instance = |inner: &str| {
@@ -62,7 +62,7 @@ fn around(kind: &str, line: &str) -> String {
 }
 
 /// Option words of lines: the block, the line without the word, lines with one. `as` of routes is missing: keepalived
-/// does not carry it out either and says so.
+/// does not support it either and reports that.
 const OPTIONS: &[(&str, &str, &[&str])] = &[
     (
         "address",
@@ -293,7 +293,7 @@ fn every_option_word_lands_in_the_model() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// Values of keywords whose form does not tell one: the keyword, or the block and the keyword, and the values.
+/// Values of keywords whose form does not give one: the keyword, or the block and the keyword, and the values.
 const SAMPLES: &[(&str, &[&str])] = &[
     ("instance", &["one"]),
     ("net_namespace", &["one"]),
@@ -439,19 +439,19 @@ const SAMPLES: &[(&str, &[&str])] = &[
     ("misc_path", &["/usr/bin/false"]),
 ];
 
-/// Read by the parser itself, or about how later lines are read: no place in the model is meant for them.
+/// Handled by the parser itself, or changing how later lines are read: they are not in the model.
 const OF_THE_READER: &[&str] = &[
-    // Reported as doing nothing.
+    // Reported as having no effect.
     "hashed",
     "include_check",
     "iproute_usr_dir",
     "iproute_etc_dir",
-    // These two change what paths and accounts of scripts become on a machine with links and groups.
+    // These two change paths and accounts of scripts on a machine with links and groups.
     "use_symlink_paths",
     "set_supplementary_groups",
 ];
 
-/// A configuration in which a line stands in the block of that path. Several where a keyword needs other company.
+/// Configurations that contain a line in the block of this path. Several if keywords need different contexts.
 pub(super) fn inside(path: &str, line: &str) -> Vec<String> {
     let global = |inner: &str| {
         format!(
@@ -664,13 +664,12 @@ pub(super) fn inside(path: &str, line: &str) -> Vec<String> {
     }
 }
 
-/// What they ask for is what happens anyway: interfaces are waited for, and sets of
-/// addresses are those of nftables (N0704). (The word `allow_if_changes`, which would change that, is named as not in
-/// effect.)
+/// Keywords that ask for what happens anyway: the daemon waits for interfaces, and sets of addresses are those of
+/// nftables (N0704). (The word `allow_if_changes`, which would change that, is reported as not in effect.)
 const AS_IT_IS: &[&str] = &["dynamic_interfaces", "vrrp_ipsets"];
 
-/// What of the model the daemon acts on in this version. A part that becomes effective leaves this list, and its
-/// keywords their mark.
+/// The part of the model that is in effect in this version. A part that becomes effective is removed from this list,
+/// and its keywords lose their mark.
 fn effective(mut model: Model) -> Model {
     let all = core::mem::take(&mut *model.global.settings);
     *model.global.settings = Settings {
@@ -678,6 +677,25 @@ fn effective(mut model: Model) -> Model {
         fifo: all.fifo,
         vrrp_fifo: all.vrrp_fifo,
         lvs_fifo: all.lvs_fifo,
+        instance: all.instance,
+        namespace: all.namespace,
+        use_pid_directory: all.use_pid_directory,
+        process_names: all.process_names,
+        process_name: all.process_name,
+        vrrp: all.vrrp,
+        checker: all.checker,
+        max_auto_priority: all.max_auto_priority,
+        min_auto_priority_delay: all.min_auto_priority_delay,
+        umask: all.umask,
+        buffers: NetlinkBuffers {
+            vrrp_requests: all.buffers.vrrp_requests,
+            vrrp_requests_force: all.buffers.vrrp_requests_force,
+            vrrp_monitor: all.buffers.vrrp_monitor,
+            vrrp_monitor_force: all.buffers.vrrp_monitor_force,
+            process_monitor: all.buffers.process_monitor,
+            process_monitor_force: all.buffers.process_monitor_force,
+            ..NetlinkBuffers::default()
+        },
         ..Settings::default()
     };
     let vrrp = &mut model.vrrp;
@@ -695,15 +713,16 @@ fn effective(mut model: Model) -> Model {
             hmac: e.hmac,
             track_source: e.track_source,
             track_files: e.track_files,
+            track_processes: e.track_processes,
+            track_bfds: e.track_bfds,
             accept: e.accept,
             notify_priority_changes: e.notify_priority_changes,
+            garp_extra: e.garp_extra,
+            timer_expired_backup: e.timer_expired_backup,
+            receive_buffer: e.receive_buffer,
             ..InstanceExtras::default()
         });
         instance.extras = effective.filter(|e| *e != InstanceExtras::default()).map(Box::new);
-    }
-    for group in &mut vrrp.groups {
-        group.track_processes.clear();
-        group.track_bfds.clear();
     }
     *vrrp = Vrrp {
         instances: vrrp.instances.split_off(0),
@@ -714,14 +733,19 @@ fn effective(mut model: Model) -> Model {
         static_rules: vrrp.static_rules.split_off(0),
         track_groups: vrrp.track_groups.split_off(0),
         track_files: vrrp.track_files.split_off(0),
+        track_processes: vrrp.track_processes.split_off(0),
+        bfds: vrrp.bfds.split_off(0),
         interface_delays: vrrp.interface_delays.split_off(0),
         startup_delay: vrrp.startup_delay,
         fifo_states_on_reload: vrrp.fifo_states_on_reload,
         log_unknown_vrids: vrrp.log_unknown_vrids,
+        receive_buffers: vrrp.receive_buffers,
+        disable_local_igmp: vrrp.disable_local_igmp,
         garp_groups: vrrp.garp_groups.split_off(0),
         no_mail_for_faults: vrrp.no_mail_for_faults,
         needs_ipvs: vrrp.needs_ipvs,
         filters: vrrp.filters.clone(),
+        sync_daemon: vrrp.sync_daemon.clone(),
         ..Vrrp::default()
     };
     let lvs = &mut model.lvs;
@@ -736,14 +760,7 @@ fn effective(mut model: Model) -> Model {
         }
         for server in &mut service.servers {
             server.extras = None;
-            server.checkers.retain_mut(|c| match &mut c.kind {
-                CheckerKind::Tcp(_) | CheckerKind::Misc(_) => true,
-                CheckerKind::Http(http) => {
-                    http.urls.iter_mut().for_each(|url| url.pattern = None);
-                    true
-                }
-                _ => false,
-            });
+            server.checkers.retain(|c| !matches!(c.kind, CheckerKind::Bfd(_)));
         }
     }
     *lvs = Lvs {
@@ -755,12 +772,13 @@ fn effective(mut model: Model) -> Model {
         init_notifies: lvs.init_notifies,
         audit_interval: lvs.audit_interval,
         close_by_reset: lvs.close_by_reset,
+        timeouts: lvs.timeouts,
         ..Lvs::default()
     };
     model
 }
 
-/// Values of a keyword that say different things.
+/// Values of a keyword with different meanings.
 pub(super) fn samples(term: &Term) -> Option<Vec<String>> {
     if !term.values.is_empty() {
         return Some(term.values.clone());
@@ -791,7 +809,7 @@ fn every_keyword_lands_in_the_model() {
         } else {
             format!("{}/{}", term.path, term.name)
         };
-        // Blocks are shown by what stands in them.
+        // Blocks are covered by their content.
         let block =
             term.values.is_empty() && (blocks.contains(&own) || term.name.ends_with("_CHECK"));
         if block

@@ -1,4 +1,4 @@
-//! The modules of src/config among themselves: none of them uses another in a circle.
+//! The modules of src/config: no circular dependencies.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -15,7 +15,7 @@ fn files(folder: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
-/// Each module with those it uses, tests left out. A folder is one module.
+/// Each module with those it uses, without tests. A directory is one module.
 fn uses() -> BTreeMap<String, BTreeSet<String>> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/config");
     let mut all = Vec::new();

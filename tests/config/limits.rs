@@ -1,4 +1,4 @@
-//! Configurations that ask for too much: each ends soon, with an error that names the limit.
+//! Excessive configurations: each ends soon, with an error that names the limit.
 
 use evervip::config::{Loaded, MemoryFiles, Options, StaticHost, load};
 

@@ -1,4 +1,4 @@
-//! Lints, each from both sides: a configuration that it speaks of, and the nearest one that is right.
+//! Lints, each from both sides: a configuration with the problem, and a similar one without it.
 
 use evervip::base::Prefix;
 use evervip::config::{Loaded, MemoryFiles, Options, Peer, Severity, StaticHost, load};
@@ -22,7 +22,7 @@ fn read(text: &str, peer: Option<&str>) -> Loaded {
     load(&MemoryFiles::single("a.conf", text.as_bytes()), &host, &options)
 }
 
-/// Line and text of each thing said with this code.
+/// Line and text of each diagnostic with this code.
 fn said(loaded: &Loaded, code: &str) -> Vec<(u32, String)> {
     let of_code = loaded.diagnostics.iter().filter(|d| d.code.id == code);
     of_code
@@ -85,7 +85,7 @@ fn a_weight_smaller_than_the_gap() {
     };
     lint("L0801", 12, "falls from 150 to 130", &of(150, "s"), &of(110, "s"));
     lint("L0801", 12, "falls from 150 to 120", &of(150, "s weight -30"), &of(150, "s weight -60"));
-    // A backup, and a script whose failure is a fault, say nothing.
+    // A backup, and a script whose failure is a fault, get no lint.
     let backup = of(150, "s").replace("state MASTER", "state BACKUP");
     assert!(said(&read(&backup, None), "L0801").is_empty());
     assert!(said(&read(&of(150, "s weight 0"), None), "L0801").is_empty());
@@ -104,11 +104,11 @@ fn a_weight_smaller_than_the_gap_to_the_peer() {
     between("L0801", 10, words, (&of(150, -20), Some(&peer)), (&of(150, -60), Some(&peer)));
     let words = "only falls from 120 to 100";
     between("L0801", 10, words, (&of(120, -20), Some(&peer)), (&of(120, -21), Some(&peer)));
-    // A positive weight counts while all is well: 90 + 30 against 100.
+    // A positive weight counts while the object is good: 90 + 30 against 100.
     assert!(said(&read(&of(90, 30), Some(&peer)), "L0801").is_empty());
     let words = "only falls from 180 to 150";
     between("L0801", 10, words, (&of(150, 30), Some(&peer)), (&of(90, 30), Some(&peer)));
-    // The peer is the better one: what fails here moves nothing anyway.
+    // The peer is better: a failure here causes no failover anyway.
     assert!(said(&read(&of(150, -20), Some(&instance("", " priority 200"))), "L0801").is_empty());
 }
 
@@ -158,13 +158,13 @@ fn an_address_in_no_network_of_its_interface() {
     let of = |line: &str| instance("", &format!(" virtual_ipaddress_excluded {{\n  {line}\n }}"));
     lint("L0804", 9, "10.0.1.9 is in no network", &of("10.0.1.9"), &of("10.0.0.10"));
     lint("L0804", 9, "10.1.0.9", &of("10.1.0.9 dev eth1"), &of("192.168.1.9 dev eth1"));
-    // The machine has the network on another interface, or an address of the file brings it.
+    // The machine has the network on another interface, or an address of the file adds it.
     assert!(said(&read(&of("192.168.1.9"), None), "L0804").is_empty());
     let brought = of("10.0.1.9").replace("  10.0.0.9\n", "  10.0.0.9\n  10.0.1.1/24\n");
     assert!(said(&read(&brought, None), "L0804").is_empty(), "{brought}");
     let fixed = of("10.0.1.9") + "static_ipaddress {\n 10.0.1.1/24 dev eth1\n}\n";
     assert!(said(&read(&fixed, None), "L0804").is_empty(), "{fixed}");
-    // A file of another machine says nothing about the networks of this one.
+    // There is no lint for a file of another machine.
     for strange in ["mcast_src_ip 10.0.0.3", "unicast_src_ip 10.0.0.3"] {
         let text = of("10.0.1.9").replace("router_id 5", &format!("router_id 5\n {strange}"));
         assert!(said(&read(&text, None), "L0804").is_empty(), "{text}");
@@ -173,7 +173,7 @@ fn an_address_in_no_network_of_its_interface() {
     let loaded = read(&here, None);
     assert_eq!(said(&loaded, "L0804").len(), 1);
     assert!(loaded.diagnostics.iter().any(|d| d.code.id == "L0804" && d.environment));
-    // Where nothing of the file is in a network of this machine, it is probably another machine's: one note for all of it.
+    // If nothing of the file is in a network of this machine, it is probably for another one: a single note.
     let foreign = of("10.0.1.9").replace("  10.0.0.9\n", "  10.0.2.9\n");
     let loaded = read(&foreign, None);
     assert_eq!(said(&loaded, "L0804").len(), 1, "{foreign}");
@@ -182,7 +182,7 @@ fn an_address_in_no_network_of_its_interface() {
     // A peer on the link shows that the file is for this machine.
     let peers = foreign.replace("router_id 5", "router_id 5\n unicast_peer {\n  10.0.0.3\n }");
     assert_eq!(said(&read(&peers, None), "L0804").len(), 2, "{peers}");
-    // Nothing is known of an interface without addresses of the family, or one that is not there.
+    // Nothing is known about an interface without addresses of the family, or a missing one.
     assert!(said(&read(&of("2001:db8::9"), None), "L0804").is_empty());
     assert!(said(&read(&of("10.0.1.9 dev eth7"), None), "L0804").is_empty());
 }
@@ -326,7 +326,7 @@ fn the_own_address_of_an_interface() {
     let words = "10.0.0.2 is eth0's own address (10.0.0.2/24)";
     lint("L0822", 6, words, &of("10.0.0.2", ""), &of("10.0.0.3", ""));
     lint("L0822", 6, words, &of("10.0.0.2/24", ""), &of("10.0.0.2 dev eth1", ""));
-    // What a master has put there is not the interface's own: `-t` on a running master is quiet.
+    // An address added by a master is not the interface's own: `-t` on a running master gives no lint.
     let own = |text: &str, length| Prefix::new(text.parse().unwrap(), length).unwrap();
     let master = StaticHost::default()
         .with_interface("eth0", &[own("10.0.0.2", 24), own("10.0.0.9", 24), own("10.0.0.8", 32)]);
@@ -339,7 +339,7 @@ fn the_own_address_of_an_interface() {
             assert!(said(&loaded, "L0822").is_empty() && said(&loaded, "N0506").is_empty());
         }
     }
-    // The owner is told what will happen, at a start as well, where there are no lints.
+    // The owner gets a note, also at a start, where there are no lints.
     let owner = of("10.0.0.2", " priority 255");
     assert!(said(&read(&owner, None), "L0822").is_empty());
     let host = host();
@@ -354,7 +354,7 @@ fn the_own_address_of_an_interface() {
 fn a_setting_that_is_given_twice() {
     let of = |second: &str| instance("", &format!(" priority 150\n {second}"));
     lint("L0823", 9, "'priority' is set twice", &of("priority 100"), &of("priority 150"));
-    // What adds up, and what has an error or warning of its own.
+    // Repeatable keywords, and those with an error or warning of their own.
     let script = instance("", " notify /usr/bin/true\n notify /usr/bin/false");
     assert!(said(&read(&script, None), "L0823").is_empty());
 }
@@ -366,7 +366,7 @@ fn a_comment_within_a_password() {
     };
     lint("L0824", 10, "'#' ends auth_pass", &of("ab#cd"), &of("\"ab#cd\""));
     lint("L0824", 10, "'!' ends auth_pass", &of("ab!"), &of("ab # a comment"));
-    // What stands before the mark is a secret all the same.
+    // The text before the mark is a secret nevertheless.
     let loaded = read(&of("s3cr#t"), None);
     let text = loaded.diagnostics.text(evervip::config::Style::Plain) + &loaded.diagnostics.json();
     assert!(!text.contains("s3cr"), "{text}");
@@ -382,7 +382,7 @@ fn only_what_makes_both_routers_master_is_a_split_brain() {
     assert!(certain(&peer.replace("priority", "version 3\n priority")));
     assert!(certain(&peer.replace("auth_pass a", "auth_pass b")));
     assert!(certain(&peer.replace("priority", "advert_int 2\n priority")));
-    // Doubtful, but one of them wins; or there is nothing to compete for.
+    // Questionable, but one of them wins; or they share no address.
     assert!(!certain(&own));
     assert!(!certain(&peer.replace("10.0.0.9", "10.0.0.8")));
     let other = peer.replace("router_id 5", "router_id 6").replace("10.0.0.9", "10.0.0.8");
@@ -420,7 +420,7 @@ fn no_wrong_advice_beside_the_right_one() {
     let text = instance("", "").replace("10.0.0.9", "203.0.113.9/29");
     assert!(text.contains("203.0.113.9/29"), "{text}");
     assert!(said(&read(&text, None), "L0804").is_empty());
-    // A script that is defined after its use is named.
+    // A script that is defined after its use is referenced.
     let script = "vrrp_script s {\n script /usr/bin/true\n}\n";
     let late = format!("{}{script}", instance("", " track_script {\n  s\n }"));
     let loaded = read(&late, None);

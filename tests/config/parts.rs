@@ -1,6 +1,6 @@
-//! What is not in effect yet, by the part of the work that it belongs to: `tests/data/rows-by-part.tsv` has a line for each
-//! keyword, the blocks around it and its part (`vrrp1`, `vrrp2` for trackers and BFD, `lvs`, `operating`). A keyword that
-//! took effect since may stay listed.
+//! Keywords that are not in effect yet, by the part of the work that they belong to: `tests/data/rows-by-part.tsv` has
+//! a line for each keyword, the blocks around it and its part (`vrrp1`, `vrrp2` for trackers and BFD, `lvs`,
+//! `operating`). A keyword that took effect since may stay listed.
 
 use std::collections::BTreeSet;
 

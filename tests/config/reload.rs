@@ -1,4 +1,5 @@
-//! What refuses a reload: an error that the running configuration does not have, by its meaning and not by its line.
+//! What refuses a reload: an error that the running configuration does not have, identified by its meaning and not by
+//! its line.
 //!
 //! `tests/data/reload/NAME.before.conf` and `.after.conf` are reloads of real configurations that must go through.
 
@@ -63,7 +64,7 @@ fn real_configurations_with_small_mistakes_can_be_reloaded() {
 
 #[test]
 fn an_ignored_word_is_known_by_code_block_and_keyword() {
-    // On another line, in another block of the kind, and more often.
+    // On another line, in another block of the same kind, and more often.
     let before = service(80, "nb_get_retry 3");
     let after = format!("{}\n\n{before}{}", service(443, "nb_get_retry 5"), service(81, ""));
     accepted(&before, &after);
@@ -77,7 +78,7 @@ fn an_ignored_word_is_known_by_code_block_and_keyword() {
     accepted(&range(0), &range(5000));
     refused_for(&range(1), &range(0), "E0302");
     refused_for(&instance("A", 1, ""), &instance("A", 1, "priorty 100"), "priorty");
-    // Another kind of mistake with the same keyword.
+    // A different kind of mistake with the same keyword.
     let state = |word: &str| instance("A", 1, &format!("advert_int {word}"));
     refused_for(&state("0"), &state("often"), "often");
 }
@@ -88,7 +89,7 @@ fn what_is_left_out_is_known_by_its_identity() {
         |lines: &str| instance("A", 1, &format!("virtual_ipaddress_excluded {{\n{lines}\n}}"));
     accepted(&with("10.0.0.300"), &with("10.0.0.7\n 10.0.0.300"));
     refused_for(&with("10.0.0.300"), &with("10.0.0.300\n10.0.0.301"), "10.0.0.301");
-    // The same wrong address in another instance is another loss.
+    // The same wrong address in another instance is a new loss.
     let second = instance("B", 2, "virtual_ipaddress_excluded {\n10.0.0.300\n}");
     refused_for(&with("10.0.0.300"), &format!("{}{second}", with("10.0.0.300")), "10.0.0.300");
     // Whole instances, servers and groups.
@@ -124,7 +125,7 @@ fn references_and_structure() {
     let repeated = |name: &str| format!("~SEQ({name}, 1, 2, 3, 4, 5)\n{}", instance("A", 1, ""));
     accepted(&repeated("N"), &format!("\n{}", repeated("N")));
     refused_for(&instance("A", 1, ""), &repeated("N"), "E0205");
-    // A file that is cut off.
+    // A truncated file.
     let whole = instance("A", 1, "");
     refused_for(&whole, whole.trim_end().strip_suffix('}').unwrap(), "E0105");
 }
@@ -142,7 +143,7 @@ fn two_readings_agree_on_every_example() {
         let text = String::from_utf8_lossy(&bytes);
         errors += read(&text).diagnostics.errors();
         assert_eq!(refused(&text, &text), Vec::<String>::new(), "{}", path.display());
-        // Nor does the line matter.
+        // The line does not matter either.
         let moved = format!("# a comment\n\n{text}");
         assert_eq!(refused(&text, &moved), Vec::<String>::new(), "{}, moved", path.display());
     }

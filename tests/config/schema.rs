@@ -1,6 +1,6 @@
-//! A check of JSON against a JSON Schema, for as much of the language as ours use.
+//! A check of JSON against a JSON Schema, for the part of the language that our schemas use.
 
-/// What does not fit a JSON Schema, as far as ours uses the language.
+/// The violations of a JSON Schema, for the part of the language that our schemas use.
 pub fn misfits(
     value: &serde_json::Value,
     schema: &serde_json::Value,

@@ -1,4 +1,4 @@
-//! Virtual servers: what a block means for the kernel's table.
+//! Virtual servers: from a block to the kernel's table.
 
 use std::time::Duration;
 
@@ -28,7 +28,7 @@ fn a_granularity_is_a_mask_in_the_order_it_is_read() {
         ("255.255.255.0", 0xffff_ff00),
         ("255.0.255.0", 0xff00_ff00),
         ("0.0.0.0", 0),
-        // One number is an address, as inet_aton reads it.
+        // A single number is an address, as in inet_aton.
         ("24", 24),
     ] {
         let (service, codes) = service(&format!("persistence_granularity {text}"));
@@ -53,7 +53,7 @@ fn a_sorry_server_that_is_a_server_is_inhibited_as_that_one() {
     }
 }
 
-/// The pace of a check, in seconds, as `delay_loop retry delay_before_retry warmup connect_timeout alpha`.
+/// The schedule of a check, in seconds, as `delay_loop retry delay_before_retry warmup connect_timeout alpha`.
 fn pace(checker: &Checker) -> String {
     let CheckerKind::Tcp(connection) = &checker.kind else { panic!("{checker:?}") };
     let seconds = |time: Duration| time.as_secs_f64();
@@ -89,9 +89,9 @@ fn a_check_takes_its_pace_from_itself_its_server_its_service_in_that_order() {
     assert_eq!(first(service_lines, "", ""), "7 4 2 9 3 true");
     assert_eq!(first(service_lines, server_lines, ""), "6 3 1.5 8 2 false");
     assert_eq!(first(service_lines, server_lines, check_lines), "5 2 0.5 0 1 true");
-    // The warm-up is the check's own period unless something says otherwise.
+    // The warm-up is the check's own period unless it is configured.
     assert_eq!(first("", "", "delay_loop 5"), "5 1 1 5 5 false");
-    // What stands after the servers counts as well.
+    // Settings after the servers count as well.
     let late = "}\n delay_loop 7\n retry 4\n real_server 10.0.0.72 80 {";
     assert_eq!(first("", "", &format!("}}\n{late}\nTCP_CHECK {{")), "7 4 1 7 5 false");
 }
@@ -120,20 +120,9 @@ fn servers_are_mailed_about_unless_it_is_turned_off_and_services_if_it_is_turned
     }
 }
 
-/// What this version does not carry out is named, each with its line.
+/// Unsupported settings are reported, each with its line.
 #[test]
 fn what_has_no_effect_yet_is_named() {
-    let checks = ["SMTP_CHECK", "DNS_CHECK", "PING_CHECK", "UDP_CHECK", "FILE_CHECK"];
-    for check in checks {
-        let text = format!(
-            "virtual_server 10.0.0.1 80 {{\n lvs_sched rr\n lvs_method NAT\n protocol TCP\n \
-             real_server 10.0.0.71 80 {{\n{check} {{\nurl {{\npath /\n}}\n}}\n}}\n}}\n"
-        );
-        let loaded = loaded(&text);
-        let lines: Vec<String> = loaded.diagnostics.log_lines().map(|(_, line)| line).collect();
-        let named = format!("Line 6) '{check}': parsed, but not in effect in this version");
-        assert!(lines.iter().any(|line| line.contains(&named)), "{check}: {lines:#?}");
-    }
     for line in ["ha_suspend", "snmp_name x"] {
         let (_, codes) = service(line);
         assert_eq!(codes, ["W0702"], "{line}");
@@ -144,7 +133,7 @@ fn what_has_no_effect_yet_is_named() {
     assert!(!loaded.diagnostics.iter().any(|d| d.code.id == "W0702"));
 }
 
-/// A group, one line an entry, and a service with its lines.
+/// A group, one line per entry, and a service with its lines.
 fn group(entries: &[&str], lines: &str) -> (Vec<Service>, Vec<&'static str>) {
     let entries = entries.join("\n ");
     let text = format!(
@@ -186,7 +175,7 @@ fn a_group_is_one_service_with_many_keys() {
     // The port that a mark does not have.
     assert_eq!(codes, ["W0412"]);
     assert_eq!(shown(&services), ["[10.0.0.1]:tcp:80", "[fd00::1]:tcp:80", "FWM 7"]);
-    // More than anybody can want.
+    // More services than allowed.
     let (services, codes) = group(&["10.0.0.0/15 80"], NAT);
     assert_eq!((services.len(), codes), (0, vec!["E0405", "E0404"]));
 }

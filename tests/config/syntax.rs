@@ -1,7 +1,7 @@
-//! Small configurations, one fact of the language each, with what becomes of them.
+//! Small configurations, one fact of the language each, with their results.
 //!
-//! `expected.tsv` holds a row a case: the file, the exit status of a configuration test, the problems as line and code, and
-//! what was understood. After a wanted change run with `EVERVIP_BLESS=1` and read the difference.
+//! `expected.tsv` has a row per case: the file, the exit status of a configuration test, the problems as line and code,
+//! and the parsed statements. After an intended change run with `EVERVIP_BLESS=1` and review the difference.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -22,7 +22,7 @@ fn collect(root: &Path, at: &Path, files: &mut Vec<(String, u32, Vec<u8>)>) {
             collect(root, &path, files);
         } else {
             let name = path.strip_prefix(root).unwrap().to_str().unwrap().to_owned();
-            // What makes the file special is its name, since checkouts may lose permissions.
+            // The name marks the file as special, since checkouts may lose permissions.
             let _ = path.metadata().unwrap().permissions().mode();
             let mode = if name == "inc/executable.inc" { 0o755 } else { 0o644 };
             files.push((name, mode, fs::read(&path).unwrap()));

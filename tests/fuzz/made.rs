@@ -1,5 +1,5 @@
-//! Seeds that nobody can write by hand: packets, events, messages. They are made here and kept in `fuzz/seeds`, where
-//! fuzzers find them; after a wanted change run with `EVERVIP_BLESS=1`.
+//! Seeds that cannot be written by hand: packets, events, messages. They are generated here and stored in `fuzz/seeds`,
+//! where fuzzers find them; after an intended change run with `EVERVIP_BLESS=1`.
 
 use std::fs;
 use std::net::IpAddr;
@@ -26,11 +26,20 @@ type Seed = (&'static str, &'static str, Vec<u8>);
 
 #[test]
 fn seeds_that_are_made_are_up_to_date() {
-    let all: Vec<Seed> =
-        [adverts(), events(), messages(), links(), services(), wild(), summaries(), trees()]
-            .into_iter()
-            .flatten()
-            .collect();
+    let all: Vec<Seed> = [
+        adverts(),
+        events(),
+        messages(),
+        links(),
+        services(),
+        wild(),
+        summaries(),
+        trees(),
+        sessions(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
     for (target, name, octets) in all {
         let path = root().join("fuzz/seeds").join(target).join(name);
         if std::env::var_os("EVERVIP_BLESS").is_some() {
@@ -97,7 +106,7 @@ fn adverts() -> Vec<Seed> {
 }
 
 fn events() -> Vec<Seed> {
-    // Kind, time, interface, number, then what the kind takes.
+    // Kind, time, interface, number, then the arguments of the kind.
     let start = [14, 0, 0, 0, 6, 0, 0, 1, 11, 0, 0, 0, 10, 0, 0, 0];
     let timers: Vec<u8> = (0..20).flat_map(|_| [3, 255, 0, 0]).collect();
     let answers: Vec<u8> = (0..4).flat_map(|_| [10, 1, 0, 0]).collect();
@@ -162,7 +171,7 @@ fn messages() -> Vec<Seed> {
     ]
 }
 
-/// Messages of a process gone wild: a kind, a number of descriptors, a length, octets.
+/// Messages of a runaway process: a kind, a number of descriptors, a length, octets.
 fn wild() -> Vec<Seed> {
     let alive = postcard::to_allocvec(&FromRole::Alive).unwrap();
     let one = |kind: u8, fds: u8, body: &[u8]| {
@@ -197,6 +206,7 @@ fn summaries() -> Vec<Seed> {
         groups: vec![group("VRRP1", Some(State::Master))],
         interfaces: vec![("enp0s8".parse().unwrap(), IfIndex(2))],
         settings: Vec::new(),
+        reports: None,
     };
     let twice = vrrp_status::Summary {
         at: Instant::from_nanos(u64::MAX),
@@ -208,6 +218,7 @@ fn summaries() -> Vec<Seed> {
         groups: vec![group("", None), group("VRRP1", Some(State::Init))],
         interfaces: vec![("enp0s8".parse().unwrap(), IfIndex(0)); 2],
         settings: Vec::new(),
+        reports: Some(1),
     };
     let lvs = sample::balanced();
     let down = |key| check_status::ServiceSummary {
@@ -242,7 +253,30 @@ fn trees() -> Vec<Seed> {
     ]
 }
 
-/// A netlink message of a kind; `port` is whose request it comes of.
+/// A BFD session that comes up, is asked, and goes down.
+fn sessions() -> Vec<Seed> {
+    use evervip::wire::bfd::{Packet, State};
+    let base =
+        Packet { multiplier: 3, own: 77, min_tx: 10_000, min_rx: 10_000, ..Packet::default() };
+    // Time, TTL, whether it names the session.
+    let step = |named: u8, packet: Packet| [&[3, 255, named][..], &packet.encode()].concat();
+    let up = [
+        step(0, Packet { state: State::Down, ..base }),
+        step(1, Packet { state: State::Init, ..base }),
+        step(1, Packet { state: State::Up, poll: true, ..base }),
+        step(1, Packet { state: State::Up, r#final: true, ..base }),
+    ]
+    .concat();
+    let quiet = step(1, Packet { state: State::Up, demand: true, min_rx: 0, ..base });
+    let down = step(1, Packet { state: State::AdminDown, ..base });
+    vec![
+        ("bfd", "up", up.clone()),
+        ("bfd", "quiet", [up.clone(), quiet].concat()),
+        ("bfd", "down", [up, down].concat()),
+    ]
+}
+
+/// A netlink message of a kind; `port` is that of the request that caused it.
 fn netlink(kind: u16, port: u32, body: &[u8]) -> Vec<u8> {
     let mut message = (16 + body.len() as u32).to_ne_bytes().to_vec();
     message.extend(kind.to_ne_bytes());

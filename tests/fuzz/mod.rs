@@ -1,4 +1,4 @@
-//! Every fuzz target on stable Rust: its seeds, and changed copies of them, the same in every run. `FUZZ_COPIES` sets
+//! Every fuzz target on stable Rust: its seeds, and mutated copies of them, the same in every run. `FUZZ_COPIES` sets
 //! the number of copies of each seed, for a longer search without a fuzzer.
 
 #[path = "../../fuzz/src/lib.rs"]
@@ -11,9 +11,9 @@ use std::path::{Path, PathBuf};
 
 use evervip::base::rng::Rng;
 
-/// Changed copies of each seed.
+/// Number of mutated copies of each seed.
 const COPIES: u64 = 40;
-/// Octets that mean something to one target or another.
+/// Octets with a meaning for at least one target.
 const WORDS: [&[u8]; 12] = [
     b"{",
     b"}",
@@ -33,7 +33,7 @@ fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// The seeds of a target, by name. Configurations are also those that come with the program and its tests.
+/// The seeds of a target, by name. Configurations include those of the program and its tests.
 fn seeds(target: &str) -> Vec<(String, Vec<u8>)> {
     let mut folders = vec![root().join("fuzz/seeds").join(target)];
     if matches!(target, "config" | "expand" | "format") {
@@ -53,7 +53,7 @@ fn files_in(folder: &Path) -> Vec<PathBuf> {
     entries.map(|entry| entry.path()).filter(|path| path.is_file()).collect()
 }
 
-/// A copy with some octets turned, cut out, doubled, or with a word put in.
+/// A copy with some octets flipped, removed, duplicated, or with an inserted word.
 fn changed(seed: &[u8], rng: &mut Rng) -> Vec<u8> {
     let mut copy = seed.to_vec();
     for _ in 0..=rng.below(4) {
@@ -80,7 +80,7 @@ fn changed(seed: &[u8], rng: &mut Rng) -> Vec<u8> {
     copy
 }
 
-/// Runs a target with its seeds and copies of them. What fails is written down as text for a seed of its own.
+/// Runs a target with its seeds and copies of them. A failing input is printed as text for a new seed.
 fn replay(target: &str) {
     let (_, run) = targets::TARGETS.iter().find(|(name, _)| *name == target).unwrap();
     let all = seeds(target);
@@ -97,7 +97,7 @@ fn replay(target: &str) {
     }
 }
 
-/// One test a target, so that they run side by side and one can be run alone.
+/// One test per target, so that they run in parallel and can be run individually.
 macro_rules! replays {
     ($($target:ident)*) => {
         $(
@@ -120,6 +120,6 @@ macro_rules! replays {
 }
 
 replays! {
-    advert api arguments channel check_events config expand files format http ipc ipvs json log
-    mail peer reload resume rtnetlink scripts smtp vrrp_events
+    advert api arguments bfd channel check_events config dns expand files format http ipc ipvs
+    json log mail mailer peer ping reload resume rtnetlink scripts smtp udp vrrp_events
 }

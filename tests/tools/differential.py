@@ -3,13 +3,14 @@
 
     tests/tools/differential.py [OPTION]... FILE...
 
-Root, keepalived and iproute2 are needed. Everything runs in a network namespace of its own that holds an interface of
-each name that a file mentions, so that the text of the files decides and not the machine. With --mutants N each file
-is also read in N broken versions: lines deleted, doubled, swapped or joined, words dropped, misspelt or added, numbers
-changed, braces dropped. The versions depend on --seed and the name of the file only; --keep DIRECTORY saves those that differ.
+Needs root, keepalived and iproute2. Everything runs in a separate network namespace with an interface for each name
+that a file mentions, so that the result depends on the text of the files and not on the machine. With --mutants N each
+file is also read in N broken versions: lines deleted, doubled, swapped or joined, words dropped, misspelt or added,
+numbers changed, braces dropped. The versions depend only on --seed and on the file's name; --keep DIRECTORY saves those
+that differ.
 
-keepalived reads a file up to four times, a process after the other, so a line counts as reported when one of them
-reports it. What is about the machine (scripts, users, interfaces) and not about the text is compared only with --all.
+keepalived reads a file up to four times, once per process, so a line counts as reported when one of them reports it.
+Messages that depend on the machine (scripts, users, interfaces) and not on the text are compared only with --all.
 """
 
 import argparse
@@ -27,7 +28,7 @@ import tempfile
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
-# Lines of keepalived about the machine.
+# Lines of keepalived that depend on the machine.
 ENVIRONMENT = re.compile(
     "SECURITY VIOLATION|Disabling (track|notify)? ?script|insecure|doesn't exist|Error setting global script uid/gid"
     "|Unable to set default user|Unable to (access|resolve|find)|not found in path|Unable to set script"
@@ -35,7 +36,7 @@ ENVIRONMENT = re.compile(
     "|default user 'keepalived_script'|No such file or directory|Couldn't setuid"
     "|(Unable|Failed) to set uid/gid|Invalid smtp server"
 )
-# Codes of ours that are about the machine or about this version.
+# Our codes that depend on the machine or on this version.
 OURS_ENVIRONMENT = {"W0501", "W0502", "W0503", "W0504", "W0505", "W0601", "W0602", "W0603"}
 OURS_VERSION = {"W0702", "W0703", "W0411"}
 
@@ -44,7 +45,7 @@ OUR_LINE = re.compile(r"^(?:\((?P<file>.*): Line (?P<line>\d+)\) )?(?P<text>.*) 
 
 
 class Verdict:
-    """What one program says: exit status, messages by file and line, messages without a place."""
+    """Output of one program: exit status, messages by file and line, messages without a place."""
 
     def __init__(self, status):
         self.status = status
@@ -105,7 +106,7 @@ def compare(them, us):
         if place not in us.placed:
             found.append(("theirs", place, texts[0]))
     for place, texts in us.placed.items():
-        # Advice is ours alone; it refuses nothing.
+        # Only evervipd gives advice; advice refuses no configuration.
         if place not in them.placed and not all(t.startswith("L") for t in texts):
             found.append(("ours", place, texts[0]))
     if bool(them.loose) != bool(us.loose) and not found:
@@ -158,7 +159,7 @@ def keyword_line(lines, rng):
 
 
 def mutate(lines, rng):
-    """One change to the lines of a file, in place. Says what it did."""
+    """One change to the lines of a file, in place. Returns a description of it."""
     at = keyword_line(lines, rng)
     if at is None:
         return "nothing"
@@ -264,7 +265,7 @@ def versions(path, options):
 
 
 def check(options, path, name, text, place):
-    """Reads one text with both; place is a directory with the files around it."""
+    """Reads one text with both programs; place is a directory with the files it includes."""
     file = pathlib.Path(place) / name
     if file.exists():
         file = pathlib.Path(place) / f"same-{name}"
@@ -277,7 +278,7 @@ def check(options, path, name, text, place):
 
 
 def shape(text):
-    """A message without its particulars, to count kinds."""
+    """A message without its variable parts, to count kinds."""
     text = re.sub(r"'[^']*'", "'..'", text)
     text = re.sub(r"\(\w[^)]*\)", "(..)", text)
     return re.sub(r"\d+", "N", text)

@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
-"""Mutation testing by a drawn sample: what changes to the code would no test notice?
+"""Mutation testing by a random sample: which changes to the code does no test detect?
 
-    tests/tools/mutants.py [--seed N] [--count N] [--path PREFIX]... [--chaos] [--list]
+    tests/tools/mutants.py [--seed N] [--count N] [--from N] [--path PREFIX]... [--core | --chaos] [--list]
 
-Draws COUNT of the mutants that `cargo mutants --list` knows (.cargo/mutants.toml says where), by the seed, and tries
-each in a copy of the last commit: first the core's tests alone, which build and run quickly; what survives them meets
-the other unit, engine and integration tests, those of the same parts first. Prints a line for each, then the totals, and those that were missed with the
-change. With --chaos, the simulator's chaos alone is tried instead.
+Draws COUNT of the mutants that `cargo mutants --list` lists (.cargo/mutants.toml selects the files), by the seed, and tries
+each in a copy of the last commit: first with the core's tests without chaos, which build and run quickly. The
+survivors meet chaos and the other unit, engine and integration tests, those of the same parts first. Prints a line for
+each mutant, then the totals, and the missed mutants with their change. With --chaos, only the simulator's chaos test is
+tried.
 
 A mutant that does not compile is unviable and does not count. One that makes a test run without end is caught.
 The exit status is 0 when at least 95 % of the viable ones are caught (60 % with --chaos).
@@ -37,9 +38,9 @@ ENVIRONMENT = dict(
 )
 CORE = ["--no-default-features", "--lib"]
 FULL = ["--lib", "--bins", "--test", "main"]
-# Tests that are likely to tell, to be tried before all.
+# Tests that are likely to detect a mutant, tried before all others.
 NEAR = ["vrrp::", "check::", "plan::", "track::", "sim::", "drive::", "kernel::", "reload"]
-# What a test may take longer with a mutant than without one, in seconds, beside a multiple of its own time.
+# Extra time that a test may take with a mutant, in seconds, in addition to a multiple of its own time.
 PATIENCE = 60
 
 
@@ -49,7 +50,7 @@ def end(session):
         left = False
         for stat in pathlib.Path("/proc").glob("[0-9]*/stat"):
             try:
-                # The name, in brackets, may hold anything.
+                # The name, in parentheses, may contain any character.
                 state, _, _, owner = stat.read_text(errors="replace").rpartition(")")[2].split()[:4]
                 if int(owner) == session and state != "Z":
                     os.kill(int(stat.parent.name), signal.SIGKILL)
@@ -88,19 +89,21 @@ def run(command, limit):
 class Stage:
     """Some tests: how to build and to run them, and how long that takes when nothing is changed."""
 
-    def __init__(self, name, targets, names=()):
+    def __init__(self, name, targets, names=(), without=None):
         self.name = name
         self.build = ["cargo", "test", "--quiet", "--no-run", *targets]
         has_nextest = subprocess.run(["cargo", "nextest", "--version"], capture_output=True).returncode == 0
         if has_nextest:
             quiet = ["--cargo-quiet", "--status-level", "fail", "--final-status-level", "none"]
-            self.test = ["cargo", "nextest", "run", "--fail-fast", *quiet, *targets, *names]
+            others = ["-E", f"not test({without})"] if without else []
+            self.test = ["cargo", "nextest", "run", "--fail-fast", *quiet, *targets, *others, *names]
         else:
-            self.test = ["cargo", "test", "--quiet", *targets, "--", *names]
+            others = ["--skip", without] if without else []
+            self.test = ["cargo", "test", "--quiet", *targets, "--", *others, *names]
         self.limit = 1200.0
 
     def baseline(self):
-        """Without a change everything passes; else nothing could be told."""
+        """Checks that everything passes without a change; otherwise results would be meaningless."""
         for command in (self.build, self.test):
             started = time.monotonic()
             status, output = run(command, self.limit)
@@ -111,7 +114,7 @@ class Stage:
         print(f"without a change: {self.name}: {took:.0f} s", flush=True)
 
     def verdict(self):
-        """unviable, missed, or caught and by what."""
+        """unviable, missed, or caught and by which test."""
         status, output = run(self.build, 1200)
         if status != 0:
             return "unviable", first_error(output)
@@ -182,6 +185,8 @@ def main():
     parser.add_argument("--count", type=int, default=100)
     parser.add_argument("--path", action="append", default=[], help="only files whose path begins with this")
     parser.add_argument("--chaos", action="store_true", help="only the simulator's chaos")
+    parser.add_argument("--core", action="store_true", help="only the core's tests: quick, and finds most holes")
+    parser.add_argument("--from", type=int, default=1, dest="first", help="begin with this one of those drawn")
     parser.add_argument("--list", action="store_true", help="only print what is drawn")
     options = parser.parse_args()
     paths = options.path or (["src/vrrp/"] if options.chaos else [])
@@ -195,16 +200,20 @@ def main():
         return 0
     copy_of_the_last_commit()
     if options.chaos:
-        # Nothing that chaos plays with knows the language; without it each build takes a third of the time.
+        # The chaos tests do not use the configuration language; without it each build takes a third of the time.
         library = TREE / "src" / "lib.rs"
         library.write_text(library.read_text().replace("pub mod config;\n", ""))
         stages = [Stage("chaos", CORE, ["chaos_breaks_nothing"])]
     else:
-        stages = [Stage("core", CORE), Stage("near", FULL, NEAR), Stage("all", FULL)]
+        # The chaos tests take ten times as long as all other tests of the core together: only mutants that survive those
+        # reach them.
+        stages = [Stage("core", CORE, without="chaos_breaks_nothing"), Stage("near", FULL, NEAR), Stage("all", FULL)]
+        if options.core:
+            stages = stages[:1]
     for stage in stages:
         stage.baseline()
     results = []
-    for number, mutant in enumerate(drawn, 1):
+    for number, mutant in list(enumerate(drawn, 1))[options.first - 1 :]:
         started = time.monotonic()
         outcome, why = attempt(mutant, stages)
         results.append((outcome, why, mutant))

@@ -1,53 +1,55 @@
-//! `HTTP_GET` and `SSL_GET`: a page is asked for, and its status, its digest or both are as they must be.
+//! `HTTP_GET` and `SSL_GET`: requests a page and checks its status, its digest and its text.
 //!
-//! A check has one page or several, each fetched on a connection of its own; which one is next is the business of
-//! the schedule. Here are the question, octet for octet as keepalived asks it, and the judgement of the answer.
-//! The answer is read until the status is wrong, as many octets as its header announces have come, or the server
-//! closes. Its length, and that of its header, are limited; what is kept of it is the header.
+//! A check has one or more pages, each fetched on a connection of its own; the schedule decides which one is next. This
+//! file builds the request, octet for octet like keepalived's, and evaluates the answer. The answer is read until the
+//! status is wrong, as many octets as its header announces have arrived, or the server closes. Its length, and that of
+//! its header, are limited; only the header is stored, and the part that is searched for a pattern.
 //!
-//! departs: keepalived demands a header below 4,096 octets with CRLF line ends, reads to the end what it has
-//! judged already, and waits for a server that leaves the connection open after a complete page. It reads pages of
-//! any length for any time.
+//! departs: keepalived requires a header below 4,096 octets with CRLF line ends, reads the rest after the result is
+//! known, and waits for a server that leaves the connection open after a complete page. It reads pages of any length
+//! for any time.
 
 use core::fmt;
 use core::time::Duration;
 
 use md5::{Digest, Md5};
+use regex::bytes::Regex;
 use serde::{Deserialize, Serialize};
 
 use super::{Failure, Tries, Verdict};
 use crate::model::Connection;
 use crate::model::checker::{HttpCheck, HttpProtocol, Url};
+use crate::model::pattern::SEARCHED;
 
-/// Octets of a header.
+/// Largest header, in octets.
 const HEADER: usize = 16 * 1024;
-/// Fields of a header.
+/// Largest number of header fields.
 const FIELDS: usize = 128;
-/// Octets of a page.
+/// Largest page, in octets.
 const PAGE: u64 = 64 * 1024 * 1024;
-/// An attempt may take so many times `connect_timeout`: one for the connection, one for the first octet, the rest
-/// for the page.
+/// An attempt may take this many times `connect_timeout`: one for the connection, one for the first octet, the rest for
+/// the page.
 const PHASES: u32 = 12;
 
-/// A page to be asked for.
+/// A page to request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Page {
-    /// Where it is asked for. Its time limit holds for the connection, and again for each part of the answer.
+    /// The connection. Its time limit applies to the connection, and again to each part of the answer.
     pub connection: Connection,
-    /// Over TLS.
+    /// TLS settings, for `SSL_GET`.
     pub tls: Option<Tls>,
-    /// What is sent.
+    /// The request.
     pub question: Box<[u8]>,
-    /// What the answer must be.
+    /// The expected answer.
     pub url: Url,
 }
 
-/// How TLS is spoken. The server is not verified.
+/// TLS settings. The server's certificate is not verified.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tls {
-    /// Name in the greeting.
+    /// Server name in the greeting (SNI).
     pub server_name: Option<Box<str>>,
-    /// Say goodbye before the connection is closed.
+    /// Send close_notify before the connection is closed.
     pub compliant: bool,
 }
 
@@ -61,13 +63,13 @@ impl Page {
         }
     }
 
-    /// The limit on the whole attempt.
+    /// The time limit of the whole attempt.
     pub(super) fn limit(&self) -> Duration {
         self.connection.timeout.saturating_mul(PHASES)
     }
 }
 
-/// What is sent for a page.
+/// The request for a page.
 fn question(check: &HttpCheck, url: &Url) -> Box<[u8]> {
     let (version, close) = match check.protocol {
         HttpProtocol::V1_0 => ("1.0", ""),
@@ -92,50 +94,55 @@ fn tls(check: &HttpCheck, url: &Url) -> Tls {
     }
 }
 
-/// What came on the connection after the question.
+/// What happened on the connection after the request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Heard<'a> {
     /// A part of the answer.
     Bytes(&'a [u8]),
     /// The server has closed the connection.
     End,
-    /// Nothing in time.
+    /// The time limit passed.
     Silence,
-    /// The question could not be sent: error number, positive.
+    /// The request could not be sent: error number, positive.
     Unsent(i32),
     /// The connection broke: error number, positive.
     Broken(i32),
-    /// TLS failed; how, in the library's words.
+    /// TLS failed, with the library's message.
     Tls(&'a str),
 }
 
 /// What is wrong with an answer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Fault {
-    /// Nothing in time.
+    /// The time limit passed.
     Silence,
-    /// The question could not be sent: error number, positive.
+    /// The request could not be sent: error number, positive.
     Unsent(i32),
     /// The connection broke: error number, positive.
     Broken(i32),
-    /// TLS failed; how, in the library's words.
+    /// TLS failed, with the library's message.
     Tls(Box<str>),
     /// The connection was closed before there was a header.
     NoHeader,
-    /// It is not HTTP; why, in words.
+    /// It is not HTTP; the reason in words.
     Malformed(Box<str>),
     /// The header is too long.
     LongHeader,
     /// The page is too long.
     LongPage,
-    /// Another status than those that count as success.
+    /// The status does not count as success.
     Status(u16),
-    /// The page is another one.
+    /// The digest of the page differs.
     Digest {
         /// MD5 of the page.
         found: [u8; 16],
         /// `digest`
         wanted: [u8; 16],
+    },
+    /// `regex` is not in it, or is and must not be.
+    Pattern {
+        /// `regex_no_match`
+        absent: bool,
     },
 }
 
@@ -154,12 +161,14 @@ impl fmt::Display for Fault {
             Self::Digest { found, wanted } => {
                 write!(f, "digest differs: {} instead of {}", hex(found), hex(wanted))
             }
+            Self::Pattern { absent: false } => f.write_str("regular expression not found"),
+            Self::Pattern { absent: true } => f.write_str("regular expression found"),
         }
     }
 }
 
 impl Fault {
-    /// What keepalived calls it, in front of `server`.
+    /// keepalived's wording before `server`.
     const fn reason(&self, tls: bool) -> &'static str {
         match self {
             Self::Silence if tls => "Timeout SSL read",
@@ -171,6 +180,7 @@ impl Fault {
             Self::NoHeader | Self::LongHeader | Self::LongPage => "Read, no data received from ",
             Self::Malformed(_) | Self::Status(_) => "HTTP status code error to",
             Self::Digest { .. } => "MD5 digest error to",
+            Self::Pattern { .. } => "Regex match failed",
         }
     }
 }
@@ -179,21 +189,25 @@ fn hex(digest: &[u8; 16]) -> String {
     digest.iter().map(|octet| format!("{octet:02x}")).collect()
 }
 
-/// The conversation of one attempt, once its connection is there and the question sent.
+/// The state of one attempt after the request was sent.
 #[derive(Debug)]
 pub struct Http {
     url: Url,
+    /// What finds the pattern of the page.
+    regex: Option<Regex>,
     stage: Stage,
 }
 
 #[derive(Debug)]
 enum Stage {
-    /// The octets so far.
+    /// The header, octets so far.
     Header(Vec<u8>),
     Page {
-        /// Of what came so far, where a digest is wanted.
+        /// Digest of the octets so far, if one is wanted.
         digest: Option<Md5>,
         so_far: u64,
+        /// What is searched for a pattern.
+        text: Vec<u8>,
         /// Length that the header announces.
         length: Option<u64>,
     },
@@ -203,10 +217,12 @@ impl Http {
     /// An attempt at a page.
     #[must_use]
     pub fn new(url: Url) -> Self {
-        Self { url, stage: Stage::Header(Vec::new()) }
+        // One that cannot be used is not in a configuration.
+        let regex = url.pattern.as_ref().and_then(|pattern| pattern.compile().ok());
+        Self { url, regex, stage: Stage::Header(Vec::new()) }
     }
 
-    /// Takes what came; the verdict as soon as there is one, after which it is not to be called again.
+    /// Processes an input; returns the verdict once there is one, after which it must not be called again.
     #[must_use]
     pub fn step(&mut self, heard: Heard<'_>) -> Option<Verdict> {
         let end = match self.take(heard) {
@@ -230,7 +246,7 @@ impl Http {
             Stage::Header(so_far) => {
                 let room = HEADER - so_far.len();
                 let (now, rest) = bytes.split_at(bytes.len().min(room));
-                // Looked for from where one may have begun: what was there before has none.
+                // Searches from where the end may have begun: earlier octets do not contain it.
                 let from = so_far.len().saturating_sub(3);
                 so_far.extend_from_slice(now);
                 let header = if has_end(so_far.get(from..).unwrap_or_default()) {
@@ -247,7 +263,8 @@ impl Http {
                     return Err(Fault::Status(header.status));
                 }
                 let digest = self.url.digest.map(|_| Md5::new());
-                self.stage = Stage::Page { digest, so_far: 0, length: header.length };
+                let (so_far, text) = (0, Vec::new());
+                self.stage = Stage::Page { digest, so_far, text, length: header.length };
                 match self.page(&page)? {
                     None => self.page(rest),
                     done => Ok(done),
@@ -257,13 +274,20 @@ impl Http {
         }
     }
 
-    /// Takes octets of the page.
+    /// Processes octets of the page.
     fn page(&mut self, bytes: &[u8]) -> Result<Option<()>, Fault> {
-        let Stage::Page { digest, so_far, length } = &mut self.stage else {
+        let Stage::Page { digest, so_far, text, length } = &mut self.stage else {
             return Ok(None);
         };
         let left = length.map_or(u64::MAX, |length| length - *so_far);
         let count = bytes.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+        if let Some(pattern) = &self.url.pattern {
+            // From one before the first place where a match may begin.
+            let skip = pattern.min_offset.saturating_sub(1).saturating_sub(*so_far);
+            let skip = usize::try_from(skip).unwrap_or(usize::MAX).min(count);
+            let room = SEARCHED - text.len();
+            text.extend(bytes.get(skip..count).unwrap_or_default().iter().take(room));
+        }
         *so_far += count as u64;
         if let Some(digest) = digest {
             digest.update(bytes.get(..count).unwrap_or_default());
@@ -274,16 +298,24 @@ impl Http {
         if *so_far > PAGE { Err(Fault::LongPage) } else { Ok(None) }
     }
 
-    /// Judges the page when there is no more of it.
+    /// Evaluates the page after its end.
     fn finish(&mut self) -> Result<(), Fault> {
-        let Stage::Page { digest, .. } = &mut self.stage else {
+        let Stage::Page { digest, text, .. } = &mut self.stage else {
             return Err(Fault::NoHeader);
         };
         let found = digest.take().map(|digest| digest.finalize().into());
-        match (self.url.digest, found) {
-            (Some(wanted), Some(found)) if wanted != found => Err(Fault::Digest { found, wanted }),
-            _ => Ok(()),
+        if let (Some(wanted), Some(found)) = (self.url.digest, found)
+            && wanted != found
+        {
+            return Err(Fault::Digest { found, wanted });
         }
+        if let Some(pattern) = &self.url.pattern {
+            let absent = pattern.absent;
+            if self.regex.as_ref().is_none_or(|regex| pattern.is_in(regex, text) == absent) {
+                return Err(Fault::Pattern { absent });
+            }
+        }
+        Ok(())
     }
 }
 
@@ -297,9 +329,9 @@ fn has_end(bytes: &[u8]) -> bool {
 
 struct Header {
     status: u16,
-    /// `Content-Length`, where it says how long the page is.
+    /// `Content-Length`, if it gives the length of the page.
     length: Option<u64>,
-    /// Octets of the header.
+    /// Length of the header in octets.
     end: usize,
 }
 
@@ -322,7 +354,7 @@ fn header(bytes: &[u8]) -> Result<Option<Header>, Fault> {
         let mut fields = response.headers.iter();
         fields.find(|field| field.name.eq_ignore_ascii_case(name)).map(|field| field.value)
     };
-    // RFC 9112 6.3: in chunks, whatever else is said.
+    // RFC 9112 6.3: chunked, regardless of `Content-Length`.
     let length = match value("Transfer-Encoding") {
         Some(_) => None,
         None => value("Content-Length")
@@ -331,7 +363,7 @@ fn header(bytes: &[u8]) -> Result<Option<Header>, Fault> {
     Ok(Some(Header { status: response.code.unwrap_or(0), length, end }))
 }
 
-/// What is first in the lines about a check.
+/// The first word of the log lines about a check.
 const fn word(check: &HttpCheck) -> &'static str {
     if check.tls { "SSL_CHECK" } else { "HTTP_CHECK" }
 }
@@ -340,9 +372,13 @@ pub(super) fn success_line(server: &str) -> String {
     format!("Remote Web server {server} succeed on service.")
 }
 
-/// A page of a check that is down is as it must be.
+/// The log line of a good page of a check that is down.
 pub(super) fn page_line(url: &Url, server: &str) -> String {
-    let what = if url.digest.is_some() { "MD5 digest" } else { "HTTP status code" };
+    let what = match (&url.pattern, &url.digest) {
+        (Some(_), _) => "Regex match",
+        (None, Some(_)) => "MD5 digest",
+        (None, None) => "HTTP status code",
+    };
     format!("{what} success to {server} url({})", url.path)
 }
 

@@ -1,9 +1,9 @@
-//! `MISC_CHECK`: a program of the user says how the server is.
+//! `MISC_CHECK`: a user's program determines whether the server is good.
 //!
-//! Running it, and ending it in time, is the runner's work. Here is what its end means: status 0 is good, anything
-//! else is bad. With `misc_dynamic` status 1 is bad, 0 is good, and 2 to 255 are good with the weight 0 to 253.
+//! The runner runs and terminates it. This file evaluates its end: status 0 is good, anything else is bad. With
+//! `misc_dynamic` status 1 is bad, 0 is good, and 2 to 255 are good with the weight 0 to 253.
 //!
-//! departs: a program that cannot be run says nothing about the server; keepalived takes it for a success.
+//! departs: a program that cannot be run gives no result about the server; in keepalived it counts as success.
 
 use core::time::Duration;
 
@@ -11,14 +11,15 @@ use super::{Failure, Share, Step, Subject, Tries, Verdict};
 use crate::model::checker::MiscCheck;
 use crate::status::RunEnd;
 
-/// From the end of a program's time until the runner must have ended it and said so: SIGTERM, 2 s, SIGKILL.
+/// From a program's time limit until the runner must have terminated it and answered: SIGTERM, 2 s, SIGKILL.
 pub(super) const GRACE: Duration = Duration::from_secs(6);
 /// ETIMEDOUT.
 const TIMED_OUT: i32 = 110;
-/// Nothing was heard of a program whose time is long over: whoever runs it is at fault, not the server.
+/// The verdict if the runner does not answer long after the program's time limit: a fault of this host, not of the
+/// server.
 pub(super) const UNANSWERED: Verdict = Verdict::Untried { step: Step::Program, errno: TIMED_OUT };
 
-/// Judges the end of one run.
+/// Evaluates the end of one run.
 #[derive(Clone, Copy, Debug)]
 pub struct Misc {
     /// `misc_dynamic`
@@ -26,7 +27,7 @@ pub struct Misc {
 }
 
 impl Misc {
-    /// Takes how the program ended; it decides at once.
+    /// Processes the end of the program; the verdict is immediate.
     #[must_use]
     pub fn step(self, end: RunEnd) -> Verdict {
         match end {
@@ -42,7 +43,7 @@ impl Misc {
     }
 }
 
-/// The account and the limit of time may change without a new beginning.
+/// The account and the time limit may change without restarting the check.
 pub(super) fn matches(a: &MiscCheck, b: &MiscCheck) -> bool {
     a.command.words == b.command.words && a.dynamic == b.dynamic
 }

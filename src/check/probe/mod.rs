@@ -1,8 +1,8 @@
-//! Probes: what is said to a server, and how its answer is judged, without sockets.
+//! Probes: requests to a server and the evaluation of its answers, without sockets.
 //!
-//! One file a kind. A kind is fed with what its connection did and gives a [`Verdict`]; sockets, time limits
-//! and the life of a connection are left to the shell (`drive::probe`), the schedule and what follows from a
-//! verdict to the engine.
+//! One file per kind. A kind processes the events of its connection and gives a [`Verdict`]; sockets, time limits and
+//! connection handling are left to the shell (`drive::probe`), the schedule and the consequences of a verdict to the
+//! engine.
 
 use core::fmt;
 use core::time::Duration;
@@ -10,12 +10,18 @@ use std::io;
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::checker::{HttpCheck, MiscCheck, Url};
+use crate::model::checker::{DnsCheck, FileCheck, HttpCheck, MiscCheck, SmtpCheck, UdpCheck, Url};
 use crate::model::{CheckerKind, Connection, ServiceId};
 
+pub mod datagram;
+pub mod dns;
+pub(super) mod file;
 pub mod http;
 pub mod misc;
+pub mod ping;
+pub mod smtp;
 pub mod tcp;
+pub mod udp;
 
 /// Which attempt of which check a result belongs to. The serial number is never used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -29,11 +35,11 @@ pub struct ProbeId {
 /// How an attempt ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Verdict {
-    /// The server is good, and can take so much.
+    /// The server is good, and can take this share.
     Success(Share),
-    /// It is not.
+    /// The server is bad.
     Failure(Failure),
-    /// It could not be tried, for a reason on this side: this says nothing about the server.
+    /// It could not be tried, for a local reason: no statement about the server.
     Untried {
         /// What failed.
         step: Step,
@@ -43,7 +49,7 @@ pub enum Verdict {
 }
 
 impl Verdict {
-    /// The server is good, and nothing is said about its weight.
+    /// The server is good, without a statement about its weight.
     pub const SUCCESS: Self = Self::Success(Share::Configured);
 }
 
@@ -52,6 +58,7 @@ impl fmt::Display for Verdict {
         match self {
             Self::Success(Share::Configured) => f.write_str("success"),
             Self::Success(Share::Instead(weight)) => write!(f, "success, weight {weight}"),
+            Self::Success(Share::Added(weight)) => write!(f, "success, weight {weight:+}"),
             Self::Failure(failure) => failure.fmt(f),
             Self::Untried { step, errno } => write!(f, "not tried: {step}: {}", Errno(*errno)),
         }
@@ -61,17 +68,19 @@ impl fmt::Display for Verdict {
 /// How much of the traffic a server can take, as a check found it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Share {
-    /// What the configuration says.
+    /// The configured weight.
     #[default]
     Configured,
     /// This weight in place of the configured one, 0 to 2,147,483,647.
     Instead(u32),
+    /// The configured weight and this.
+    Added(i32),
 }
 
 /// Why an attempt failed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Failure {
-    /// No answer in time.
+    /// The time limit passed.
     Timeout,
     /// The connection could not be made: error number, positive.
     Connection(i32),
@@ -79,11 +88,10 @@ pub enum Failure {
     Exited(i32),
     /// A signal ended a program.
     Killed(i32),
-    /// The answer is not the one that was asked for; why, in words.
+    /// The answer is not as expected; the reason in words.
     Answer(Box<str>),
-    /// A page is not as it must be.
+    /// A page is not as expected.
     Page {
-        /// Its path.
         path: Box<str>,
         /// What is wrong with it.
         fault: http::Fault,
@@ -103,31 +111,34 @@ impl fmt::Display for Failure {
     }
 }
 
-/// What a connection needs before it can be tried, in order.
+/// The steps of making a connection, in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Step {
     Socket,
-    /// The mark of its packets.
+    /// Setting the firewall mark of its packets.
     Mark,
-    /// The interface it is to use.
+    /// Binding to the interface.
     Device,
-    /// Its source address.
+    /// Binding to the source address.
     Source,
     /// The connection itself.
     Connect,
-    /// The program of a check.
+    /// Running the program of a check.
     Program,
+    /// The datagram of a check.
+    Send,
 }
 
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Socket => "cannot make a socket",
+            Self::Socket => "cannot create a socket",
             Self::Mark => "cannot set the firewall mark",
             Self::Device => "cannot bind to the interface",
             Self::Source => "cannot bind to the source address",
             Self::Connect => "cannot connect",
             Self::Program => "cannot run the program",
+            Self::Send => "cannot send",
         })
     }
 }
@@ -149,13 +160,13 @@ pub enum In {
 /// How a connection ends once the verdict is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Closing {
-    /// With FIN: servers see an ordinary end. The socket stays in TIME_WAIT for a minute.
+    /// With FIN: an orderly end for the server. The socket stays in TIME_WAIT for a minute.
     Orderly,
-    /// With RST: nothing stays, neither here nor in connection tracking.
+    /// With RST: nothing remains, neither here nor in connection tracking.
     Reset,
 }
 
-/// What an attempt tries.
+/// The request of an attempt.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Request {
     /// `TCP_CHECK`
@@ -164,9 +175,17 @@ pub enum Request {
     Misc(Box<MiscCheck>),
     /// A page of `HTTP_GET` or `SSL_GET`; judged by [`http::Http`].
     Http(Box<http::Page>),
+    /// `UDP_CHECK`; judged by [`udp::Udp`].
+    Udp(Box<UdpCheck>),
+    /// `PING_CHECK`; judged by [`ping::Ping`]. Its ports have no meaning.
+    Ping(Connection),
+    /// `DNS_CHECK`; judged by [`dns::Dns`].
+    Dns(Box<DnsCheck>),
+    /// `SMTP_CHECK`; judged by [`smtp::Smtp`].
+    Smtp(Box<SmtpCheck>),
 }
 
-/// What a check is about, in words.
+/// The server and service of a check, for texts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Subject {
     /// `[10.0.0.71]:tcp:80`
@@ -175,33 +194,38 @@ pub(super) struct Subject {
     pub service: ServiceId,
 }
 
-/// Where a series of failed attempts stands.
+/// The state of a series of failed attempts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Tries {
     /// Retries before this attempt.
     pub so_far: u32,
-    /// Retries that the configuration asks for.
+    /// Configured number of retries.
     pub all: u32,
-    /// Another attempt follows before this decides.
+    /// Another attempt follows before the series decides.
     pub again: bool,
 }
 
 impl Tries {
-    /// The retries before a failure that decides; none if there were none.
+    /// The retries before the deciding failure; none if there were none.
     fn made(self) -> Option<u32> {
         (self.so_far > 0).then_some(self.so_far)
     }
 }
 
-/// A kind of check that this version carries out, with its settings. Checks of other kinds count as not configured;
-/// whoever reads the configuration says so.
+/// A kind of check that this version supports, with its settings. Other kinds count as not configured; reading the
+/// configuration reports them.
 ///
-/// A new kind is a file beside `tcp.rs` with its conversation and its words, and a line in each method here.
+/// A new kind is a file beside `tcp.rs` with its protocol and texts, and a line in each method here.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Kind<'c> {
     Tcp(&'c Connection),
     Misc(&'c MiscCheck),
     Http(&'c HttpCheck),
+    Udp(&'c UdpCheck),
+    Ping(&'c Connection),
+    Dns(&'c DnsCheck),
+    Smtp(&'c SmtpCheck),
+    File(&'c FileCheck),
 }
 
 impl<'c> Kind<'c> {
@@ -210,53 +234,68 @@ impl<'c> Kind<'c> {
             CheckerKind::Tcp(connection) => Some(Self::Tcp(connection)),
             CheckerKind::Misc(check) => Some(Self::Misc(check)),
             CheckerKind::Http(check) => Some(Self::Http(check)),
+            CheckerKind::Udp(check) => Some(Self::Udp(check)),
+            CheckerKind::Ping(connection) => Some(Self::Ping(connection)),
+            CheckerKind::Dns(check) => Some(Self::Dns(check)),
+            CheckerKind::Smtp(check) => Some(Self::Smtp(check)),
+            CheckerKind::File(check) => Some(Self::File(check)),
             _ => None,
         }
     }
 
-    /// What an attempt at that page tries. None if there is no such page.
+    /// It has no attempts and waits for reports.
+    pub const fn is_told(self) -> bool {
+        matches!(self, Self::File(_))
+    }
+
+    /// The request of an attempt at that page. None if there is no such page, or a check without attempts.
     pub fn request(self, page: usize) -> Option<Request> {
         Some(match self {
             Self::Tcp(connection) => Request::Tcp(connection.clone()),
             Self::Misc(check) => Request::Misc(Box::new(check.clone())),
             Self::Http(check) => Request::Http(Box::new(http::Page::of(check, self.url(page)?))),
+            Self::Udp(check) => Request::Udp(Box::new(check.clone())),
+            Self::Ping(connection) => Request::Ping(connection.clone()),
+            Self::Dns(check) => Request::Dns(Box::new(check.clone())),
+            Self::Smtp(check) => Request::Smtp(Box::new(check.clone())),
+            Self::File(_) => return None,
         })
     }
 
-    /// How many successful attempts in a row, each at a page of its own, are a success.
+    /// Number of consecutive successful attempts, each at a different page, that count as a success.
     pub fn pages(self) -> usize {
         match self {
-            Self::Tcp(_) | Self::Misc(_) => 1,
             Self::Http(check) => check.urls.len(),
+            _ => 1,
         }
     }
 
     fn url(self, page: usize) -> Option<&'c Url> {
         match self {
-            Self::Tcp(_) | Self::Misc(_) => None,
             Self::Http(check) => check.urls.get(page),
+            _ => None,
         }
     }
 
-    /// Whether a check that is not known to be good goes from page to page without a pause.
+    /// Whether a check that is not known to be good continues with the next page without a pause.
     pub const fn hurries(self) -> bool {
         match self {
-            Self::Tcp(_) | Self::Misc(_) => false,
             Self::Http(check) => check.fast_recovery,
+            _ => false,
         }
     }
 
-    /// Whether a check that is down waits for `delay_before_retry` at least.
+    /// Whether a check that is down waits for at least `delay_before_retry`.
     pub const fn waits_while_down(self) -> bool {
         matches!(self, Self::Http(_))
     }
 
-    /// What it amounts to when nothing is heard of an attempt within [`Request::limit`].
+    /// The verdict if an attempt gives no result within [`Request::limit`].
     pub const fn unanswered(self) -> Verdict {
         match self {
-            Self::Tcp(_) => Verdict::Failure(Failure::Timeout),
             Self::Misc(_) => misc::UNANSWERED,
-            Self::Http(_) => Verdict::Failure(Failure::Timeout),
+            Self::Udp(check) => udp::unanswered(check),
+            _ => Verdict::Failure(Failure::Timeout),
         }
     }
 
@@ -266,6 +305,11 @@ impl<'c> Kind<'c> {
             (Self::Tcp(a), Kind::Tcp(b)) => a == b,
             (Self::Misc(a), Kind::Misc(b)) => misc::matches(a, b),
             (Self::Http(a), Kind::Http(b)) => a == b,
+            (Self::Udp(a), Kind::Udp(b)) => a.connection == b.connection,
+            (Self::Ping(a), Kind::Ping(b)) => a == b,
+            (Self::Dns(a), Kind::Dns(b)) => a == b,
+            (Self::Smtp(a), Kind::Smtp(b)) => a == b,
+            (Self::File(a), Kind::File(b)) => a.file == b.file,
             _ => false,
         }
     }
@@ -273,12 +317,12 @@ impl<'c> Kind<'c> {
     /// Whether its verdicts carry a weight.
     pub const fn weighs(self) -> bool {
         match self {
-            Self::Tcp(_) | Self::Http(_) => false,
             Self::Misc(check) => check.dynamic,
+            _ => false,
         }
     }
 
-    /// Whether the very first success is worth a mail.
+    /// Whether the first success is mailed.
     pub const fn mails_first_success(self) -> bool {
         matches!(self, Self::Misc(_))
     }
@@ -290,16 +334,26 @@ impl<'c> Kind<'c> {
             Self::Misc(_) => "MISC_CHECK",
             Self::Http(check) if check.tls => "SSL_GET",
             Self::Http(_) => "HTTP_GET",
+            Self::Udp(_) => "UDP_CHECK",
+            Self::Ping(_) => "PING_CHECK",
+            Self::Dns(_) => "DNS_CHECK",
+            Self::Smtp(_) => "SMTP_CHECK",
+            Self::File(_) => "FILE_CHECK",
         }
     }
 
-    /// The body of the mail when a check changes its mind.
-    pub fn mail_body(self, last: Option<&Verdict>) -> String {
-        match self {
+    /// The body of the mail about a change of a check's result; none for checks that send no mail.
+    pub fn mail_body(self, last: Option<&Verdict>) -> Option<String> {
+        Some(match self {
             Self::Tcp(_) => tcp::mail_body(last).into(),
             Self::Misc(_) => misc::mail_body(last).into(),
             Self::Http(_) => http::mail_body(last).into(),
-        }
+            Self::Udp(_) => udp::mail_body(last).into(),
+            Self::Ping(_) => ping::mail_body(last).into(),
+            Self::Dns(_) => dns::mail_body(last).into(),
+            Self::Smtp(_) => smtp::mail_body(last),
+            Self::File(_) => return None,
+        })
     }
 
     /// The log line of a first success or a recovery.
@@ -308,6 +362,11 @@ impl<'c> Kind<'c> {
             Self::Tcp(_) => tcp::success_line(&subject.server),
             Self::Misc(check) => misc::success_line(check, subject),
             Self::Http(_) => http::success_line(&subject.server),
+            Self::Udp(_) => udp::success_line(&subject.server),
+            Self::Ping(_) => ping::success_line(&subject.server),
+            Self::Dns(_) => dns::success_line(&subject.server),
+            Self::Smtp(_) => smtp::success_line(&subject.server),
+            Self::File(check) => file::success_line(check, &subject.server),
         }
     }
 
@@ -322,52 +381,75 @@ impl<'c> Kind<'c> {
             Self::Tcp(_) => tcp::failure_line(&subject.server, tries.made()),
             Self::Misc(check) => misc::failure_line(check, subject, failure, tries),
             Self::Http(check) => http::failure_line(check, &subject.server, failure, tries),
+            Self::Udp(_) => udp::failure_line(&subject.server, failure, tries.made()),
+            Self::Ping(_) => ping::failure_line(subject, failure, tries.made()),
+            Self::Dns(_) => dns::failure_line(&subject.server, failure, tries.made()),
+            Self::Smtp(check) => smtp::failure_line(check.connection.to, failure),
+            Self::File(check) => file::failure_line(check, &subject.server, failure),
         }
     }
 
-    /// The log line of any failure, for `log_all_failures`; none where the one that decides says it all.
+    /// The log line of any failure, for `log_all_failures`; none if the line of the deciding failure is sufficient.
     pub fn attempt_line(
         self,
         subject: &Subject,
         failure: &Failure,
         tries: Tries,
     ) -> Option<String> {
+        let again = || tries.again;
         match self {
             Self::Tcp(_) => Some(tcp::attempt_line(&subject.server, failure)),
             Self::Misc(check) => {
-                tries.again.then(|| misc::failure_line(check, subject, failure, tries))
+                again().then(|| misc::failure_line(check, subject, failure, tries))
             }
             Self::Http(check) => Some(http::attempt_line(check, &subject.server, failure)),
+            Self::Udp(_) => Some(udp::attempt_line(&subject.server, failure)),
+            Self::Ping(_) => Some(ping::attempt_line(subject, failure)),
+            Self::Dns(_) => again().then(|| dns::failure_line(&subject.server, failure, None)),
+            Self::Smtp(check) => again().then(|| smtp::failure_line(check.connection.to, failure)),
+            Self::File(_) => None,
         }
     }
 }
 
 impl Request {
-    /// The limit on one attempt.
+    /// The time limit of one attempt.
     #[must_use]
     pub fn limit(&self) -> Duration {
         match self {
-            Self::Tcp(connection) => connection.timeout,
+            Self::Tcp(connection) | Self::Ping(connection) => connection.timeout,
             Self::Misc(check) => check.timeout + misc::GRACE,
             Self::Http(page) => page.limit(),
+            Self::Udp(check) => check.connection.timeout,
+            Self::Dns(check) => check.connection.timeout,
+            Self::Smtp(check) => smtp::limit(check),
         }
     }
 
-    /// How the connection is to end, where nothing else decides. One from a fixed port must leave nothing
-    /// behind that the next one would collide with.
+    /// Where and how it connects; none for a program.
+    #[must_use]
+    pub fn connection(&self) -> Option<&Connection> {
+        match self {
+            Self::Tcp(connection) | Self::Ping(connection) => Some(connection),
+            Self::Http(page) => Some(&page.connection),
+            Self::Udp(check) => Some(&check.connection),
+            Self::Dns(check) => Some(&check.connection),
+            Self::Smtp(check) => Some(&check.connection),
+            Self::Misc(_) => None,
+        }
+    }
+
+    /// How to close the connection, `usual` by default. A connection from a fixed port must leave nothing behind that
+    /// conflicts with the next one.
     pub(super) fn closing(&self, usual: Closing) -> Closing {
-        let connection = match self {
-            Self::Tcp(connection) => connection,
-            Self::Http(page) => &page.connection,
-            Self::Misc(_) => return usual,
-        };
-        let fixed = connection.from.is_some_and(|from| from.port != 0);
+        let from = self.connection().and_then(|connection| connection.from);
+        let fixed = from.is_some_and(|from| from.port != 0);
         if fixed { Closing::Reset } else { usual }
     }
 }
 
-/// Judges a connection that could not be made. Some errors are the server's or the network's answer, the rest
-/// is trouble of our own and says nothing about the server.
+/// The verdict on a connection that could not be made. Some errors are answers of the server or the network; the others
+/// are local and say nothing about the server.
 #[must_use]
 pub fn unconnected(step: Step, errno: i32) -> Verdict {
     use io::ErrorKind as Kind;
@@ -375,9 +457,9 @@ pub fn unconnected(step: Step, errno: i32) -> Verdict {
     const EHOSTDOWN: i32 = 112;
     let kind = io::Error::from_raw_os_error(errno).kind();
     match (step, kind) {
-        (Step::Connect, Kind::TimedOut) => Verdict::Failure(Failure::Timeout),
+        (Step::Connect | Step::Send, Kind::TimedOut) => Verdict::Failure(Failure::Timeout),
         (
-            Step::Connect,
+            Step::Connect | Step::Send,
             Kind::ConnectionRefused
             | Kind::ConnectionReset
             | Kind::ConnectionAborted
@@ -385,7 +467,9 @@ pub fn unconnected(step: Step, errno: i32) -> Verdict {
             | Kind::NetworkUnreachable
             | Kind::NetworkDown,
         ) => Verdict::Failure(Failure::Connection(errno)),
-        (Step::Connect, _) if errno == EHOSTDOWN => Verdict::Failure(Failure::Connection(errno)),
+        (Step::Connect | Step::Send, _) if errno == EHOSTDOWN => {
+            Verdict::Failure(Failure::Connection(errno))
+        }
         _ => Verdict::Untried { step, errno },
     }
 }

@@ -1,13 +1,13 @@
-//! `TCP_CHECK`: a connection can be made; nothing is said on it.
+//! `TCP_CHECK`: a connection can be made; nothing is sent on it.
 
 use super::{Failure, In, Share, Verdict, unconnected};
 
-/// The conversation of one attempt.
+/// The evaluation of one attempt.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Tcp;
 
 impl Tcp {
-    /// Takes what happened to the connection; it decides at once.
+    /// Processes the result of the connection; the verdict is immediate.
     #[must_use]
     pub fn step(self, input: In) -> Verdict {
         match input {

@@ -1,4 +1,4 @@
-//! What is printed about the options: help, manual page, version, words for completion.
+//! Texts about the options: help, manual page, version, words for completion.
 
 use super::super::command;
 use super::super::generate::roff;
@@ -50,7 +50,7 @@ pub(in crate::cli) fn signal_names() -> impl Iterator<Item = &'static str> {
     SIGNALS.iter().map(|(name, _)| *name)
 }
 
-/// The options that are served, for completion.
+/// The supported options, for completion.
 pub(in crate::cli) fn flags() -> impl Iterator<Item = command::Flag<'static>> {
     let served = ROWS.iter().filter(|row| !matches!(row.3, What::Later | What::Never));
     served.map(|row| {
@@ -110,7 +110,7 @@ Give up the virtual addresses and the IPVS table, and end.
 A normal end.
 .TP
 .B 1
-A wrong option, another instance, something the daemon cannot do without.
+A wrong option, another running instance, a missing requirement of the daemon.
 .TP
 .B 2
 A configuration that cannot be carried out.
@@ -135,7 +135,7 @@ the status is that of keepalived: 0 no problem, 2 a keyword lacks its value, 4 a
 .BR evervip.conf (5)
 "#;
 
-/// The version text, in the form that tools which ask keepalived expect.
+/// The version text, in the form expected by tools that query keepalived.
 #[must_use]
 pub fn version() -> String {
     format!(

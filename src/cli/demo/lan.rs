@@ -1,4 +1,4 @@
-//! The machines and the wire of the demonstration, and everything that is heard from them.
+//! The machines and the network of the demonstration, and the events on them.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -25,7 +25,7 @@ use crate::sys::netns::{NetNs, end_with_us};
 use crate::sys::tap::Tap;
 use crate::wire::{ip, vrrp};
 
-/// Where the files of the demonstration lie: on a file system that only its processes see.
+/// Directory of the demonstration's files, on a file system that only its processes see.
 const FOLDER: &str = "/run/evervip-demo";
 
 /// The interface of both machines, as their configurations name it.
@@ -34,7 +34,7 @@ const INTERFACE: &str = "enp0s8";
 /// The command that shows the addresses of a machine.
 pub const SHOW: &str = "ip -4 -brief addr show dev enp0s8";
 
-/// One of the two.
+/// One of the two machines.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Machine {
     /// The primary.
@@ -43,7 +43,7 @@ pub enum Machine {
     Svr2,
 }
 
-/// What is heard.
+/// An event.
 #[derive(Debug)]
 pub enum Word {
     /// An advert on the wire.
@@ -52,13 +52,13 @@ pub enum Word {
     Announced { from: Machine, mac: Mac },
     /// A line of a daemon's log.
     Log { from: Machine, line: String },
-    /// A daemon that was asked to end has ended.
+    /// A daemon that was stopped has ended.
     Ended { from: Machine },
-    /// Nothing will be heard any more.
+    /// There will be no more events.
     Silence,
 }
 
-/// The wire and the machines on it.
+/// The network and its machines.
 pub struct Lan {
     program: PathBuf,
     wire: NetNs,
@@ -69,7 +69,7 @@ pub struct Lan {
     last_advert: Option<Duration>,
 }
 
-/// A machine that has power.
+/// A machine that is powered on.
 struct Running {
     namespace: NetNs,
     daemon: Child,
@@ -101,7 +101,7 @@ impl Machine {
 }
 
 impl Lan {
-    /// A wire without machines.
+    /// A network without machines.
     pub fn new(program: &Path) -> Result<Self, Error> {
         let wire = NetNs::create().map_err(|e| Error::Namespace("a network namespace", e))?;
         let tap = wire.inside(Tap::open).and_then(|tap| tap);
@@ -122,7 +122,7 @@ impl Lan {
         })
     }
 
-    /// Makes the machine, plugs it in and starts its daemon.
+    /// Creates the machine, connects it and starts its daemon.
     pub async fn power_on(&mut self, machine: Machine) -> Result<(), Error> {
         let namespace = NetNs::create().map_err(|e| Error::Namespace("a network namespace", e))?;
         self.plug(machine, &namespace).await?;
@@ -134,17 +134,17 @@ impl Lan {
         Ok(())
     }
 
-    /// Ends all processes of the machine at once, and the machine.
+    /// Kills all processes of the machine at once, and removes the machine.
     pub fn power_off(&mut self, machine: Machine) -> Result<(), Error> {
         if let Some(off) = self.running.remove(&machine) {
-            // The roles are in the process group of their supervisor: nobody gets a chance to say goodbye.
+            // The roles are in the process group of their supervisor: none of them can send a farewell.
             let group = pid(&off.daemon).map_err(|e| Error::Io("evervipd", e))?;
             killpg(group, Signal::SIGKILL).map_err(|e| Error::Io("killing evervipd", e.into()))?;
         }
         Ok(())
     }
 
-    /// Asks the daemon of the machine to end; the time of asking.
+    /// Tells the daemon of the machine to stop; returns the time of that.
     pub fn stop(&mut self, machine: Machine) -> Result<Duration, Error> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         if let Some(mut ending) = self.running.remove(&machine) {
@@ -160,9 +160,9 @@ impl Lan {
         Ok(now)
     }
 
-    /// The next thing that is heard.
+    /// The next event.
     pub async fn next(&mut self) -> Word {
-        // There is always a sender: this itself.
+        // There is always a sender: this value itself.
         let word = self.words.recv().await.unwrap_or(Word::Silence);
         if let Word::Advert { at, .. } = word {
             self.last_advert = Some(at);
@@ -207,7 +207,7 @@ impl Lan {
             switch.link().set(up).execute().await.map_err(|e| Error::Link("the bridge", e))?;
         }
         let lan = index(&self.wire, "lan")?;
-        // What is left of a cable whose machine lost its power goes away a moment later: take it away now.
+        // The rest of a cable whose machine lost its power disappears a moment later: remove it now.
         if let Ok(old) = index(&self.wire, port) {
             let _ = switch.link().del(old).execute().await;
         }
@@ -258,7 +258,7 @@ impl Lan {
     }
 }
 
-/// Nothing is left running when the demonstration is broken off.
+/// Nothing is left running if the demonstration is aborted.
 impl Drop for Lan {
     fn drop(&mut self) {
         for machine in Machine::ALL {
@@ -274,7 +274,7 @@ fn connect() -> io::Result<rtnetlink::Handle> {
     Ok(handle)
 }
 
-/// Hands on the lines of a log.
+/// Forwards the lines of a log.
 async fn listen(log: impl AsyncRead + Unpin, from: Machine, speak: mpsc::UnboundedSender<Word>) {
     let mut lines = BufReader::new(log).lines();
     while let Ok(Some(line)) = lines.next_line().await {
@@ -284,7 +284,7 @@ async fn listen(log: impl AsyncRead + Unpin, from: Machine, speak: mpsc::Unbound
     }
 }
 
-/// Tells what is on the wire until nobody listens.
+/// Reports frames on the wire until the receiver is gone.
 fn overhear(
     tap: &Tap,
     ports: &Mutex<BTreeMap<IfIndex, Machine>>,

@@ -1,4 +1,4 @@
-//! What the demonstration prints: steps, what is heard, addresses, times.
+//! The output of the demonstration: steps, events, addresses, times.
 
 use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
@@ -12,11 +12,11 @@ const CYAN: &str = "\x1b[36m";
 const YELLOW: &str = "\x1b[33m";
 const PLAIN: &str = "\x1b[0m";
 
-/// The terminal, or what stands in for it.
+/// The terminal, or a substitute.
 pub struct Screen {
     start: Instant,
     coloured: bool,
-    /// Announcements of one machine that were not printed yet: since when, what, how many.
+    /// Announcements of one machine that are not printed yet: time of the first, text, number.
     announced: Option<(Machine, String, String, u32)>,
     logs: Vec<String>,
 }
@@ -64,7 +64,7 @@ impl Screen {
         say(&format!("{}   {}", self.time(), self.paint(CYAN, text)));
     }
 
-    /// What was heard.
+    /// Shows an event.
     pub fn show(&mut self, word: &Word) {
         match word {
             Word::Announced { from, mac } => {
@@ -85,7 +85,7 @@ impl Screen {
             }
             Word::Log { from, line } => {
                 self.logs.push(format!("{}: {line}", from.name()));
-                // The transitions; the rest only when something goes wrong.
+                // Transitions only; the rest is shown if something goes wrong.
                 if let Some((_, state)) = line.split_once("(VRRP1) Entering ") {
                     self.heard(*from, "log", &format!("(VRRP1) Entering {state}"));
                 }
@@ -107,7 +107,7 @@ impl Screen {
             };
             say(&format!("         {name} $ {SHOW}"));
             for line in text.lines() {
-                // The address that all this is about stands out.
+                // Highlights the virtual address.
                 let parts: Vec<_> = line.split(VIP).collect();
                 say(&format!("           {}", parts.join(&self.paint(GREEN, VIP))));
             }
@@ -130,7 +130,7 @@ impl Screen {
     /// How long a clean stop left the address without a master.
     pub fn handover(&mut self, handed: Duration) {
         self.remark(&format!(
-            "svr2 is master {:.2} s after svr1 was asked to stop: nobody had to notice a silence.",
+            "svr2 is master {:.2} s after svr1 was told to stop, without waiting for a timeout.",
             handed.as_secs_f64()
         ));
     }
@@ -143,7 +143,7 @@ impl Screen {
         );
     }
 
-    /// Everything that the daemons said.
+    /// All log lines of the daemons.
     pub fn all_logs(&mut self) {
         self.flush();
         for line in &self.logs {
@@ -156,7 +156,7 @@ impl Screen {
         self.line(&self.time(), from, kind, text);
     }
 
-    /// Prints announcements that were only counted so far.
+    /// Prints announcements that were only counted until now.
     fn flush(&mut self) {
         if let Some((from, time, text, count)) = self.announced.take() {
             let times = if count > 1 { format!(", {count} times") } else { String::new() };
@@ -181,7 +181,7 @@ impl Screen {
     }
 }
 
-/// A line on standard output. Nobody there to read it is no reason to leave machines behind.
+/// A line on standard output. A closed pipe must not leave machines behind.
 fn say(text: &str) {
     let _ = writeln!(std::io::stdout(), "{text}");
 }

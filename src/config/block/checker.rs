@@ -24,8 +24,8 @@ pub(crate) type Period = Seconds<1, LONG_MAX>;
 /// A limit on a connection.
 pub(crate) type Limit = Seconds<1, TIMER_MAX>;
 
-/// Makes a check: rows that checks share, then its own. `runs` takes those of every check that is repeated, `connects`
-/// also those of connections, `fetches` also those of pages.
+/// Declares a check: shared rows, then its own. `runs` adds those of every periodic check, `connects` also those of
+/// connections, `fetches` also those of pages.
 macro_rules! check {
     (
         $(#[doc = $doc:literal])+
@@ -112,9 +112,9 @@ macro_rules! check {
         }
 
         impl $Check {
-            /// `retry` where nothing sets it.
+            /// Default of `retry`.
             pub(crate) const RETRY: u32 = $retry;
-            /// `delay_before_retry` where nothing sets it; none: the interval of the check.
+            /// Default of `delay_before_retry`; none: the interval of the check.
             pub(crate) const PAUSE: Option<Duration> = check!(@pause $pause);
         }
     };
@@ -122,7 +122,7 @@ macro_rules! check {
     (@pause $seconds:literal) => { Some(Duration::from_secs($seconds)) };
 }
 
-/// Makes a block of a page: rows that all share, then its own.
+/// Declares the block of a page: shared rows, then its own.
 macro_rules! page {
     ($(#[doc = $doc:literal])+ pub struct $Page:ident { $($own:tt)* }) => {
         block! {
@@ -136,18 +136,18 @@ macro_rules! page {
                 status_code: Many<StatusCodes> = "status_code", default(vec![StatusCodes(vec![(200, 299)])]);
                 /// Host name in the request.
                 virtualhost: Over<Text> = "virtualhost", lenient, otherwise("that of the check");
-                /// Regular expression that must match the page (PCRE2).
-                regex: Over<Regex> = "regex", lenient, later;
+                /// Regular expression that must match the page (PCRE2, without look-around and references back).
+                regex: Over<Regex> = "regex", lenient;
                 /// Succeed if `regex` does not match.
-                regex_no_match: One<Flag> = "regex_no_match", later;
+                regex_no_match: One<Flag> = "regex_no_match";
                 /// Options of the expression.
-                regex_options: Many<RegexOptions> = "regex_options", later;
+                regex_options: Many<RegexOptions> = "regex_options";
                 /// First byte of the page at which a match may begin.
-                regex_min_offset: One<Offset> = "regex_min_offset", later, default(Offset(0));
+                regex_min_offset: One<Offset> = "regex_min_offset", default(Offset(0));
                 /// Last byte of the page at which a match may begin.
-                regex_max_offset: One<Offset> = "regex_max_offset", later, otherwise("no limit");
-                /// Smallest and largest stack of the expression, in bytes.
-                regex_stack: One<Stack> = "regex_stack", later, otherwise("the library's");
+                regex_max_offset: One<Offset> = "regex_max_offset", otherwise("no limit");
+                /// Accepted: searching for the expression takes no stack.
+                regex_stack: One<Stack> = "regex_stack", dead;
                 $($own)*
             }
         }
@@ -263,7 +263,7 @@ check! {
 block! {
     /// The content of a tracked file adds to the weight of the server, or takes it down.
     pub struct FileCheck(()) = "FILE_CHECK" {
-        /// Name of a `track_file` block, which must stand before this.
+        /// Name of a `track_file` block, which must precede this one.
         track_file: One<ObjectName> = "track_file";
         /// Factor for the content; with 0 the server is down while the content is not 0.
         weight: One<FileWeight> = "weight", lenient, otherwise("that of the track_file");
@@ -273,7 +273,7 @@ block! {
 block! {
     /// The server is up while a BFD session is.
     pub struct BfdCheck(()) = "BFD_CHECK" {
-        /// Name of a `bfd_instance` block, which must stand before this.
+        /// Name of a `bfd_instance` block, which must precede this one.
         name: First<Short<31>> = "name", lenient;
         /// Down until the session reports up.
         alpha: One<Bool> = "alpha", otherwise("that of the real server");

@@ -37,16 +37,17 @@ pub(crate) struct FlushOnStop {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Sender(pub Box<str>);
 
-/// `include_check`: a change to what later includes check.
+/// `include_check`: a change of the checks of later includes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct IncludeCheck(pub Checks);
 
-/// A priority of a process; what is outside its range is clamped.
+/// A priority of a process, clamped to its range.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct RealTime(pub u8);
 
 block! {
-    /// Settings of the daemon as a whole and defaults for its objects. Several blocks add up. They may stand anywhere.
+    /// Settings of the daemon as a whole and defaults for its objects. Several blocks add up. Their position does not
+    /// matter.
     pub struct GlobalDefs(()) = "global_defs" {
         /// Names this router in mails.
         router_id: One<Text> = "router_id", lenient, otherwise("the host name");
@@ -159,13 +160,13 @@ block! {
         /// word is given. `+word` adds, `-word` removes.
         include_check: One<IncludeCheck> = "include_check" => include_check;
         /// Name the processes keepalived_vrrp, keepalived_lvs and keepalived_bfd.
-        process_names: One<Flag> = "process_names", later;
+        process_names: One<Flag> = "process_names";
         /// Name of the supervisor.
-        process_name: One<Cut<15>> = "process_name", later, otherwise("the program's");
+        process_name: One<Cut<15>> = "process_name", otherwise("the program's");
         /// Name of the VRRP process.
-        vrrp_process_name: One<Cut<15>> = "vrrp_process_name", later, otherwise("process_name");
+        vrrp_process_name: One<Cut<15>> = "vrrp_process_name", otherwise("process_name");
         /// Name of the checker process.
-        checker_process_name: One<Cut<15>> = "checker_process_name" | "lvs_process_name" (old silent), later,
+        checker_process_name: One<Cut<15>> = "checker_process_name" | "lvs_process_name" (old silent),
             otherwise("process_name");
         /// Name of the BFD process.
         bfd_process_name: One<Cut<15>> = "bfd_process_name", later, otherwise("process_name");
@@ -177,28 +178,27 @@ block! {
         shutdown_script: First<Script> = "shutdown_script", lenient, later;
         /// Time limit of `shutdown_script` in seconds.
         shutdown_script_timeout: One<Int<1, 1000>> = "shutdown_script_timeout", lenient, later, default(Int(10));
-        /// Highest real-time priority that processes may give themselves when their timers run late; -1 for none, without
-        /// a log message.
-        max_auto_priority: One<AutoPriority> = "max_auto_priority", later, default(AutoPriority(0));
+        /// Highest real-time priority that processes may give themselves when their timers run late; -1 for none, as 0.
+        max_auto_priority: One<AutoPriority> = "max_auto_priority", default(AutoPriority(0));
         /// Microseconds by which a timer must be late before `max_auto_priority` applies.
-        min_auto_priority_delay: One<Int<1, 10_000_000>> = "min_auto_priority_delay", lenient, later,
+        min_auto_priority_delay: One<Int<1, 10_000_000>> = "min_auto_priority_delay", lenient,
             default(Int(1_000_000));
         /// Processors of the VRRP process.
-        vrrp_cpu_affinity: One<Cpus> = "vrrp_cpu_affinity", lenient, later, otherwise("all");
+        vrrp_cpu_affinity: One<Cpus> = "vrrp_cpu_affinity", lenient, otherwise("all");
         /// Microseconds of processor time that the real-time VRRP process may use without blocking.
-        vrrp_rlimit_rttime: One<Int<1, U32>> = "vrrp_rlimit_rttime" | "vrrp_rlimit_rtime" (old silent), later,
-            default(Int(10_000));
+        vrrp_rlimit_rttime: One<Int<1, U32>> = "vrrp_rlimit_rttime" | "vrrp_rlimit_rtime" (old silent),
+            otherwise("500000");
         /// Nice value of the checker process.
-        checker_priority: One<Int<-20, 19>> = "checker_priority", lenient, later, otherwise("that of the daemon");
+        checker_priority: One<Int<-20, 19>> = "checker_priority", lenient, otherwise("that of the daemon");
         /// Lock the memory of the checker process.
-        checker_no_swap: One<Flag> = "checker_no_swap", later;
+        checker_no_swap: One<Flag> = "checker_no_swap";
         /// Real-time priority of the checker process.
-        checker_rt_priority: One<RealTime> = "checker_rt_priority", lenient, later, otherwise("not real time");
+        checker_rt_priority: One<RealTime> = "checker_rt_priority", lenient, otherwise("not real time");
         /// Processors of the checker process.
-        checker_cpu_affinity: One<Cpus> = "checker_cpu_affinity", lenient, later, otherwise("all");
+        checker_cpu_affinity: One<Cpus> = "checker_cpu_affinity", lenient, otherwise("all");
         /// As `vrrp_rlimit_rttime`, for the checker process.
         checker_rlimit_rttime: One<Int<1, U32>> = "checker_rlimit_rttime" | "checker_rlimit_rtime" (old silent),
-            later, default(Int(10_000));
+            otherwise("500000");
         /// Nice value of the BFD process.
         bfd_priority: One<Int<-20, 19>> = "bfd_priority", lenient, later, otherwise("that of the daemon");
         /// Lock the memory of the BFD process.
@@ -213,13 +213,13 @@ block! {
         /// Send no mail for transitions to FAULT.
         no_email_faults: One<Flag> = "no_email_faults";
         /// Disable IGMP reports of link-local groups on parents of VMACs.
-        disable_local_igmp: One<Flag> = "disable_local_igmp", later;
+        disable_local_igmp: One<Flag> = "disable_local_igmp";
         /// Timeouts of IPVS connections.
-        lvs_timeouts: One<LvsTimeouts> = "lvs_timeouts", later, otherwise("the kernel's");
+        lvs_timeouts: One<LvsTimeouts> = "lvs_timeouts", otherwise("the kernel's");
         /// Synchronise connections with other directors.
-        lvs_sync_daemon: First<Sync> = "lvs_sync_daemon", lenient, later;
+        lvs_sync_daemon: First<Sync> = "lvs_sync_daemon", lenient;
         /// Default of `garp_extra_if`.
-        vrrp_garp_extra_if: One<ExtraGarp<1>> = "vrrp_garp_extra_if" | "vrrp_vmac_garp_intvl" (old), later,
+        vrrp_garp_extra_if: One<ExtraGarp<1>> = "vrrp_garp_extra_if" | "vrrp_vmac_garp_intvl" (old),
             otherwise("none");
         /// Drop packets to virtual addresses, and from them if a chain for these is named. Done by nftables, not in these chains.
         vrrp_iptables: First<Chains> = "vrrp_iptables", deprecated("use 'nftables'");
@@ -284,14 +284,14 @@ block! {
         /// Interface name for instances without an interface.
         dbus_no_interface_name: One<Text> = "dbus_no_interface_name", lenient, later, otherwise("none");
         /// Receive buffer in bytes of the VRRP process's requests to the kernel.
-        vrrp_netlink_cmd_rcv_bufs: One<Int<0, U32>> = "vrrp_netlink_cmd_rcv_bufs", lenient, later, default(Int(65_536));
+        vrrp_netlink_cmd_rcv_bufs: One<Int<0, U32>> = "vrrp_netlink_cmd_rcv_bufs", lenient, otherwise("104 KiB, also the least");
         /// Exceed the system's limit if necessary.
-        vrrp_netlink_cmd_rcv_bufs_force: One<Bool> = "vrrp_netlink_cmd_rcv_bufs_force", later, default(Bool(false));
+        vrrp_netlink_cmd_rcv_bufs_force: One<Bool> = "vrrp_netlink_cmd_rcv_bufs_force", default(Bool(false));
         /// Receive buffer in bytes of the VRRP process's kernel monitor.
-        vrrp_netlink_monitor_rcv_bufs: One<Int<0, U32>> = "vrrp_netlink_monitor_rcv_bufs", lenient, later,
-            default(Int(65_536));
+        vrrp_netlink_monitor_rcv_bufs: One<Int<0, U32>> = "vrrp_netlink_monitor_rcv_bufs", lenient,
+            otherwise("8 MiB, also the least");
         /// Exceed the system's limit if necessary.
-        vrrp_netlink_monitor_rcv_bufs_force: One<Bool> = "vrrp_netlink_monitor_rcv_bufs_force", later, default(Bool(false));
+        vrrp_netlink_monitor_rcv_bufs_force: One<Bool> = "vrrp_netlink_monitor_rcv_bufs_force", default(Bool(false));
         /// Receive buffer in bytes of the checker process's requests to the kernel.
         lvs_netlink_cmd_rcv_bufs: One<Int<0, U32>> = "lvs_netlink_cmd_rcv_bufs", lenient, later, default(Int(65_536));
         /// Exceed the system's limit if necessary.
@@ -301,22 +301,22 @@ block! {
             default(Int(65_536));
         /// Exceed the system's limit if necessary.
         lvs_netlink_monitor_rcv_bufs_force: One<Bool> = "lvs_netlink_monitor_rcv_bufs_force", later, default(Bool(false));
-        /// Receive buffer in bytes of process events.
-        process_monitor_rcv_bufs: One<Int<0, U32>> = "process_monitor_rcv_bufs", lenient, later,
-            otherwise("the system's");
+        /// Receive buffer in bytes of process events. It grows when some are lost.
+        process_monitor_rcv_bufs: One<Int<0, U32>> = "process_monitor_rcv_bufs", lenient,
+            otherwise("as large as is usually enough, beyond the system's limit");
         /// Exceed the system's limit if necessary.
-        process_monitor_rcv_bufs_force: One<Bool> = "process_monitor_rcv_bufs_force", later, default(Bool(false));
+        process_monitor_rcv_bufs_force: One<Bool> = "process_monitor_rcv_bufs_force", default(Bool(false));
         /// Size of the receive buffers for adverts: a multiple of the interface's MTU, a multiple of the size of the own
         /// advert, or a number of bytes.
-        vrrp_rx_bufs_policy: One<BufferPolicy> = "vrrp_rx_bufs_policy", lenient, later, otherwise("the kernel's");
+        vrrp_rx_bufs_policy: One<BufferPolicy> = "vrrp_rx_bufs_policy", lenient, otherwise("4 MiB, also the least");
         /// Multiple for `vrrp_rx_bufs_policy`.
-        vrrp_rx_bufs_multiplier: One<Int<1, U32>> = "vrrp_rx_bufs_multiplier", later, default(Int(3));
+        vrrp_rx_bufs_multiplier: One<Int<1, U32>> = "vrrp_rx_bufs_multiplier", default(Int(3));
         /// Prefix of the names of VMAC interfaces.
         vmac_prefix: First<Text> = "vmac_prefix", default(Text("vrrp".into()));
         /// Prefix of the names of VMAC interfaces for addresses on other interfaces.
         vmac_addr_prefix: First<Text> = "vmac_addr_prefix", otherwise("vmac_prefix");
         /// File mode mask for files that the daemon creates.
-        umask: One<Umask> = "umask", later, default(Umask(0o177));
+        umask: One<Umask> = "umask", otherwise("0177");
         /// Without effect, as in keepalived.
         random_seed: One<Int<0, U32>> = "random_seed", dead;
         /// Refuse a reload for everything that a configuration test reports, including warnings and mistakes of the running
@@ -466,7 +466,7 @@ impl Value for RealTime {
 
 impl Value for IncludeCheck {
     fn shape() -> Shape {
-        Shape::Words("nothing, or words of read, match, wildcard_match, brace_match, each with + or - if it is to be added or removed".into())
+        Shape::Words("nothing, or some of read, match, wildcard_match, brace_match, each optionally after + (to add) or - (to remove)".into())
     }
 
     fn read(args: &mut Args<'_>, cx: &mut Cx<'_>) -> Option<Self> {
@@ -522,19 +522,19 @@ impl Value for IncludeCheck {
 }
 
 impl GlobalDefs {
-    /// `smtp_alert` of instances and groups that do not say.
+    /// `smtp_alert` of instances and groups that do not set it.
     pub(crate) fn mail_vrrp(&self) -> bool {
         let own = self.smtp_alert_vrrp.value().or(self.smtp_alert.value());
         own.is_some_and(|b| b.0)
     }
 
-    /// `smtp_alert` of virtual and real servers that do not say; none if nothing is set.
+    /// `smtp_alert` of virtual and real servers that do not set it; none if there is no default.
     pub(crate) fn mail_checker(&self) -> Option<bool> {
         let own = self.smtp_alert_checker.value().or(self.smtp_alert.value());
         own.map(|b| b.0)
     }
 
-    /// Where adverts of a family go.
+    /// Destination of adverts of a family.
     pub(crate) fn group(&self, family: crate::base::Family) -> IpAddr {
         match family {
             crate::base::Family::V4 => self.vrrp_mcast_group4().0.into(),

@@ -19,9 +19,9 @@ block! {
         /// Files tracked for every member.
         track_file: Lines<TrackEntry<254>> = "track_file";
         /// Processes tracked for every member.
-        track_process: Lines<TrackEntry<254>> = "track_process", later;
+        track_process: Lines<TrackEntry<254>> = "track_process";
         /// BFD sessions tracked for every member.
-        track_bfd: Lines<TrackEntry<253>> = "track_bfd", later;
+        track_bfd: Lines<TrackEntry<253>> = "track_bfd";
         /// Runs when the group becomes master.
         notify_master: First<Script> = "notify_master";
         /// Runs when the group becomes backup.

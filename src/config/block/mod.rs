@@ -1,4 +1,4 @@
-//! The tables of keywords, one file a family of blocks.
+//! The tables of keywords, one file per family of blocks.
 
 pub(crate) mod checker;
 pub(crate) mod global;

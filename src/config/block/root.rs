@@ -25,17 +25,17 @@ use crate::config::words::Statement;
 block! {
     /// Keywords outside all blocks.
     pub struct Root(()) = "" {
-        /// Name of this daemon, to tell it from others on the machine.
-        instance: First<ObjectName> = "instance", lenient, later;
+        /// Name of this daemon, which distinguishes it from others on the machine.
+        instance: First<ObjectName> = "instance", lenient;
         /// Network namespace of the daemon.
-        net_namespace: First<ObjectName> = "net_namespace", lenient, later;
+        net_namespace: First<ObjectName> = "net_namespace", lenient;
         /// Network namespace of IPVS; without a name, the initial one of the machine.
         net_namespace_ipvs: First<OptionalName<255>> = "net_namespace_ipvs", later,
             otherwise("that of the daemon");
-        /// Use ipsets even in a network namespace.
-        namespace_with_ipsets: One<Flag> = "namespace_with_ipsets", later;
+        /// Allow ipsets in a network namespace; not needed here, where sets of nftables take their place.
+        namespace_with_ipsets: One<Flag> = "namespace_with_ipsets", dead;
         /// Put pid files into their own directory.
-        use_pid_dir: One<Flag> = "use_pid_dir", later;
+        use_pid_dir: One<Flag> = "use_pid_dir";
         /// Poll the state of links every second instead of waiting for kernel events.
         linkbeat_use_polling: One<Flag> = "linkbeat_use_polling", later;
         /// Seconds for which the supervisor waits for its processes when it stops.
@@ -63,9 +63,9 @@ block! {
         /// A file whose content is a number.
         track_file: Each<TrackFile> = "track_file" | "vrrp_track_file" (old silent);
         /// Tracks how many processes of a name run.
-        vrrp_track_process: Each<TrackProcess> = "vrrp_track_process", later;
+        vrrp_track_process: Each<TrackProcess> = "vrrp_track_process";
         /// A BFD session.
-        bfd_instance: Each<BfdInstance> = "bfd_instance", later;
+        bfd_instance: Each<BfdInstance> = "bfd_instance";
         /// Instances that are master together or not at all.
         vrrp_sync_group: Each<SyncGroup> = "vrrp_sync_group", lenient;
         /// One virtual router.
@@ -77,7 +77,7 @@ block! {
     }
 }
 
-/// A block that was read, on its way to whoever resolves it.
+/// A complete block, to be resolved.
 pub(crate) enum Top {
     Global(Box<GlobalDefs>),
     Ssl(Ssl),
@@ -94,7 +94,7 @@ pub(crate) enum Top {
 }
 
 impl Root {
-    /// The block that the last statement opened, if it is wanted.
+    /// The block that the last statement opened, if it is kept.
     pub(crate) fn take(&mut self) -> Option<Top> {
         let Self { global_defs, ssl, track_group, garp_group, vrrp_script, track_file, .. } = self;
         None.or_else(|| global_defs.0.take().map(Top::Global))

@@ -12,7 +12,7 @@ type Pace = Time<0, 4_294_000_000, 3>;
 
 block! {
     /// A program that is run periodically. Its exit status tells whether a check succeeded; instances and sync groups
-    /// that track it react. The block must stand before what names it.
+    /// that track it react. The block must precede those that refer to it.
     pub struct VrrpScript(ObjectName) = "vrrp_script" {
         /// The program and its arguments, in quotes if there are any. It is run directly, not by a shell.
         script: One<Script> = "script", quiet;
@@ -23,9 +23,9 @@ block! {
         /// What is added to the priority while the program succeeds (if positive) or fails (if negative). 0: FAULT while
         /// it fails. `reverse` inverts the result.
         weight: One<BlockWeight<253>> = "weight", default(BlockWeight { weight: 0, reverse: false });
-        /// Successes in a row that make a failed script good.
+        /// Consecutive successes after which a failed script is good again.
         rise: One<Int<1, 2_147_483_647>> = "rise", default(Int(1));
-        /// Failures in a row that make a good script failed.
+        /// Consecutive failures after which a good script has failed.
         fall: One<Int<1, 2_147_483_647>> = "fall", default(Int(1));
         /// The account that runs the program.
         user: One<Account> = "user", otherwise("script_user");

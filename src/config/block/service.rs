@@ -147,17 +147,17 @@ block! {
         /// Check by fetching pages over TLS.
         ssl_get: Subs<SslGet> = "SSL_GET";
         /// Check the greeting of a mail server.
-        smtp_check: Subs<SmtpCheck> = "SMTP_CHECK", later;
+        smtp_check: Subs<SmtpCheck> = "SMTP_CHECK";
         /// Check by a DNS query.
-        dns_check: Subs<DnsCheck> = "DNS_CHECK", later;
+        dns_check: Subs<DnsCheck> = "DNS_CHECK";
         /// An echo comes back.
-        ping_check: Subs<PingCheck> = "PING_CHECK", later;
+        ping_check: Subs<PingCheck> = "PING_CHECK";
         /// A datagram is answered, or at least not refused.
-        udp_check: Subs<UdpCheck> = "UDP_CHECK", later;
+        udp_check: Subs<UdpCheck> = "UDP_CHECK";
         /// A program ends well.
         misc_check: Subs<MiscCheck> = "MISC_CHECK";
         /// The content of a tracked file.
-        file_check: Subs<FileCheck> = "FILE_CHECK", later;
+        file_check: Subs<FileCheck> = "FILE_CHECK";
         /// The state of a BFD session.
         bfd_check: Subs<BfdCheck> = "BFD_CHECK", later;
     }
@@ -186,7 +186,7 @@ pub(crate) struct VirtualServerGroup {
     pub entries: Vec<Spanned<GroupLine>>,
 }
 
-/// What messages say about a line of it.
+/// The pseudo keyword of its lines, for messages.
 static LINE: Keyword =
     Keyword::new("virtual_server_group", &[], "", <GroupLine as Value>::shape, Times::Many);
 
@@ -197,7 +197,7 @@ impl Block for VirtualServerGroup {
         static TABLE: Table = Table::new(
             "virtual_server_group",
             "Addresses and marks that virtual servers share, one a line: an address, a range or a prefix with an optional \
-             port, or `fwmark` with a number and optionally `inet` or `inet6`. The block may stand after what names it.",
+             port, or `fwmark` with a number and optionally `inet` or `inet6`. The block may follow those that refer to it.",
             &[],
         );
         &TABLE

@@ -39,7 +39,7 @@ pub(crate) struct OptionalMatch(pub Option<ParamMatch>);
 
 block! {
     /// A file whose content is a number. Instances, sync groups and checks that track it add the number, multiplied by a
-    /// weight, or go into FAULT while it is not 0. The block must stand before what names it.
+    /// weight, or go into FAULT while it is not 0. The block must precede those that refer to it.
     pub struct TrackFile(ObjectName) = "track_file" {
         /// The file. Its directory must exist.
         file: First<Path> = "file", lenient;
@@ -51,11 +51,13 @@ block! {
 }
 
 block! {
-    /// Tracks how many processes of a name run. The block must stand before what names it.
+    /// Tracks how many processes of a name run. The kernel reports when they start and end; where it does not (in a container or
+    /// a network namespace) all processes are looked at every second. The block must precede those that refer to it.
     pub struct TrackProcess(ObjectName) = "vrrp_track_process" {
         /// The program, and its arguments if they count.
         process: First<ProcessWords> = "process";
-        /// How arguments are compared: all of them, the first ones, or the first ones with the last one cut short.
+        /// How arguments are compared: all of them; with `partial` the first ones; with `initial` the first ones, of which
+        /// the last may go on.
         param_match: One<OptionalMatch> = "param_match", otherwise("all, if there are any");
         /// What is added to the priority while enough processes run (if positive) or not (if negative). 0: FAULT while
         /// not enough run.
@@ -66,9 +68,9 @@ block! {
         quorum_max: One<Int<0, 65535>> = "quorum_max", otherwise("no limit");
         /// Sets `terminate_delay` and `fork_delay`.
         delay: One<Delay> = "delay";
-        /// Seconds for which the loss of a process must last to count.
+        /// Seconds for which there must not be the wanted number of processes before that counts.
         terminate_delay: One<Delay> = "terminate_delay", otherwise("delay, else none");
-        /// Seconds for which the gain of a process must last to count.
+        /// Seconds for which there must be the wanted number of processes before that counts.
         fork_delay: One<Delay> = "fork_delay", otherwise("delay, else none");
         /// Compare the first word of the command line, not the short name of the process.
         full_command: One<Flag> = "full_command";
@@ -101,7 +103,7 @@ block! {
 }
 
 block! {
-    /// A BFD session. Instances, sync groups and checks can follow its state. The block must stand before what names it.
+    /// A BFD session. Instances, sync groups and checks can follow its state. The block must precede those that refer to it.
     pub struct BfdInstance(ObjectName) = "bfd_instance" {
         /// Address of the other end.
         neighbor_ip: One<Ip> = "neighbor_ip" | "neighbour_ip";
@@ -117,9 +119,10 @@ block! {
         multiplier: One<Int<1, 255>> = "multiplier", default(Int(5));
         /// Send nothing before the other end does.
         passive: One<Flag> = "passive";
-        /// TTL or hop limit of packets.
-        ttl: One<Int<1, 255>> = "ttl" | "hoplimit", otherwise("255 for IPv4, 64 for IPv6");
-        /// Maximum number of hops of a received packet.
+        /// TTL or hop limit of sent packets; received ones must have at least this, less `max_hops`. The default over IPv6
+        /// accepts the 64 that keepalived sends.
+        ttl: One<Int<1, 255>> = "ttl" | "hoplimit", otherwise("255; over IPv6 64 is taken, too");
+        /// Number of hops that a received packet may have travelled; 255 or -1: any.
         max_hops: One<Int<-1, 255>> = "max_hops", default(Int(0));
         /// Use port 4784 instead of 3784.
         multihop: One<Bool> = "multihop", default(Bool(false));

@@ -1,4 +1,4 @@
-//! `vrrp_instance` and what stands inside it.
+//! `vrrp_instance` and its inner blocks.
 
 use crate::config::codes;
 use crate::config::context::Cx;
@@ -37,7 +37,7 @@ choice! {
     }
 }
 
-/// `auth_pass`: what is beyond 8 bytes is cut off.
+/// `auth_pass`: cut off after 8 bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Password(pub Box<[u8]>);
 
@@ -67,7 +67,7 @@ impl Value for Password {
     }
 }
 
-/// `state`: once MASTER was said, BACKUP is ignored.
+/// `state`: after MASTER, BACKUP is ignored.
 #[derive(Debug, Default)]
 pub(crate) struct State(pub Option<Spanned<StateWord>>);
 
@@ -95,7 +95,7 @@ impl Slot for State {
                 cx.report(new.related(first.span, "this one is used"));
             }
             (_, Some(new)) => self.0 = Some(new),
-            // An unknown word stands for BACKUP.
+            // An unknown word means BACKUP.
             (_, None) => {}
         }
         Next::Done
@@ -110,7 +110,7 @@ impl Slot for State {
     }
 }
 
-/// `version`: another value than the first one is ignored.
+/// `version`: a value that differs from the first one is ignored.
 #[derive(Debug, Default)]
 pub(crate) struct VersionSlot(pub Option<Spanned<Int<2, 3>>>);
 
@@ -183,7 +183,7 @@ block! {
         /// Preferred state at start. Below priority 255 every instance starts as backup and takes over when it hears no
         /// master.
         state: State = "state", otherwise("MASTER if the priority is 255, else BACKUP");
-        /// The interface on which adverts are sent and expected, and on which addresses are set unless they say otherwise.
+        /// The interface on which adverts are sent and expected, and to which addresses without an interface of their own are added.
         interface: One<Interface> = "interface" => no_loopback;
         /// The id of the virtual router: the same on all routers that share the addresses, and used only once on a link.
         virtual_router_id: One<Int<1, 255>> = "virtual_router_id";
@@ -304,25 +304,25 @@ block! {
         /// Files that put the instance into FAULT or change its priority.
         track_file: Lines<TrackEntry<254>> = "track_file";
         /// Processes that put the instance into FAULT or change its priority.
-        track_process: Lines<TrackEntry<254>> = "track_process", later;
+        track_process: Lines<TrackEntry<254>> = "track_process";
         /// BFD sessions that put the instance into FAULT or change its priority.
-        track_bfd: Lines<TrackEntry<253>> = "track_bfd", later;
+        track_bfd: Lines<TrackEntry<253>> = "track_bfd";
         /// Authentication of adverts of any version by HMAC-SHA256.
         auth_hmac: Sub<AuthHmac> = "auth_hmac";
         /// If this process was stalled for so long that another router must have taken over, become backup silently.
         /// The number is the highest priority of the other routers.
-        timer_expired_backup: One<HighestOther> = "timer_expired_backup" | "thread_timer_expired" (old), later;
+        timer_expired_backup: One<HighestOther> = "timer_expired_backup" | "thread_timer_expired" (old);
         /// While master, announce the addresses on further interfaces at this interval in seconds.
-        garp_extra_if: One<ExtraGarp<0>> = "garp_extra_if" | "vmac_garp_intvl" (old), later,
+        garp_extra_if: One<ExtraGarp<0>> = "garp_extra_if" | "vmac_garp_intvl" (old),
             otherwise("vrrp_garp_extra_if");
         /// Write changes of the priority to the FIFOs.
         notify_priority_changes: One<Bool> = "notify_priority_changes",
             otherwise("that of the group, else vrrp_notify_priority_changes");
         /// Size in bytes of the receive buffer that this instance needs.
-        kernel_rx_buf_size: One<Int<0, U32>> = "kernel_rx_buf_size", lenient, later,
+        kernel_rx_buf_size: One<Int<0, U32>> = "kernel_rx_buf_size", lenient,
             otherwise("vrrp_rx_bufs_policy");
         /// Interface of an IPVS sync daemon that follows this instance.
-        lvs_sync_daemon_interface: First<Interface> = "lvs_sync_daemon_interface", later,
+        lvs_sync_daemon_interface: First<Interface> = "lvs_sync_daemon_interface",
             deprecated("use 'lvs_sync_daemon' in global_defs");
         /// Without effect.
         debug: One<Int<0, 4>> = "debug", dead;

@@ -9,7 +9,7 @@ use crate::config::diagnostic::Diagnostic;
 use crate::config::grammar::value::{Rule, ValueParser};
 use crate::config::span::{Expansion, Span, Unit};
 
-/// What is remembered of one use of a name, in bytes.
+/// Memory that one recorded use of a name takes, in bytes.
 const USE: usize = 64;
 
 /// All definitions in force.
@@ -22,7 +22,7 @@ pub(super) struct Definitions {
 
 #[derive(Clone)]
 struct Definition {
-    /// One for each line of the value, with where it stands.
+    /// The lines of the value, with their places.
     lines: Vec<(Vec<u8>, Span)>,
     several: bool,
     span: Span,
@@ -38,7 +38,7 @@ struct Reference {
 
 enum Kind {
     Defined,
-    /// A value made now: `_PWD`, `_ENV`, `_RANDOM` and so on.
+    /// A computed value: `_PWD`, `_ENV`, `_RANDOM` and so on.
     Made(Vec<u8>),
 }
 
@@ -111,7 +111,7 @@ impl Expander {
     /// second.
     pub(super) fn replace(&mut self, cx: &mut Cx<'_>, mut line: Text) -> (Text, Vec<Text>) {
         let mut further = Vec::new();
-        // Each round replaces what the round before brought in; a definition that uses itself is found by its
+        // Each round replaces names inserted by the previous one; a definition that uses itself is detected by its
         // chain, so the rounds end.
         loop {
             let mut next = Text::default();
@@ -236,7 +236,7 @@ impl Expander {
         })
     }
 
-    /// What a use of a name stands for; none if it has to stay.
+    /// The value of a use of a name; none if it has to stay.
     fn value(
         &self,
         cx: &mut Cx<'_>,
@@ -269,7 +269,7 @@ impl Expander {
     }
 }
 
-/// Makes a reading for text that `name` brings in at `site`.
+/// Creates a unit for text that `name` inserts at `site`.
 fn expansion(cx: &mut Cx<'_>, name: &str, defined: Span, site: Span) -> u32 {
     let Some(&base) = cx.sources.unit(site.unit) else {
         return site.unit;
@@ -279,7 +279,7 @@ fn expansion(cx: &mut Cx<'_>, name: &str, defined: Span, site: Span) -> u32 {
     cx.sources.add_unit(Unit { expansion, ..base })
 }
 
-/// Whether the text of `unit` came out of the definition `name`.
+/// Whether the text of `unit` comes from the definition `name`.
 fn uses(cx: &Cx<'_>, unit: u32, name: &str) -> bool {
     let mut next = cx.sources.unit(unit).map_or(u32::MAX, |u| u.expansion);
     let mut depth = 0;
@@ -310,8 +310,8 @@ fn head(line: &[u8]) -> Option<(Box<str>, usize)> {
     Some((name.as_str().into(), end))
 }
 
-/// As much of `text`, which begins with `$`, as a use of a name can take, and the byte behind it. A line may hold
-/// tens of thousands of them: none may look at all the rest of it.
+/// The longest part of `text`, which begins with `$`, that a use of a name can take, and the byte behind it. A line may
+/// contain tens of thousands of uses, so each must not scan the whole rest of it.
 fn window(text: &[u8]) -> &[u8] {
     let length = match text.strip_prefix(b"${") {
         Some(rest) => memchr::memchr2(b'{', b'}', rest).map_or(text.len(), |at| at + 3),
@@ -331,7 +331,7 @@ fn reference(text: &[u8]) -> Option<(usize, Box<str>)> {
     let form = pair.into_inner().next()?;
     let braced = form.as_rule() == Rule::braced;
     let end = form.as_span().end();
-    // The prefix may end before a byte beyond ASCII, which is not the end of the line.
+    // The prefix may end before a non-ASCII byte, which is not the end of the line.
     if !braced && end == ascii.len() && ascii.len() < text.len() {
         return None;
     }
@@ -351,7 +351,7 @@ fn with_arguments(text: &[u8]) -> Option<(usize, String, Vec<String>)> {
     Some((end, name.to_owned(), words))
 }
 
-/// The part of a line up to its first byte beyond ASCII: all names and heads are ASCII.
+/// The part of a line up to its first non-ASCII byte: all names and heads are ASCII.
 pub(super) fn ascii_prefix(line: &[u8]) -> &str {
     let end = line.iter().position(|b| !b.is_ascii()).unwrap_or(line.len());
     line.get(..end).and_then(|l| core::str::from_utf8(l).ok()).unwrap_or_default()

@@ -12,10 +12,10 @@ use crate::config::host::FileKind;
 use crate::config::source::{absolute, alternatives, directory_of, has_wildcard, listed, matches};
 use crate::config::span::{Span, Unit};
 
-/// Opening a file once more takes as long as reading so many bytes of it.
+/// Opening a file again costs about as much as reading this many bytes.
 const OPENING: usize = 512;
 
-/// Where the pattern of an include begins; none if the line is none.
+/// Where the pattern of an include begins; none if the line is not an include.
 pub(crate) fn pattern_at(line: &[u8]) -> Option<usize> {
     let rest = line.strip_prefix(b"include")?;
     let letter = usize::from(matches!(rest.first(), Some(b'r' | b'm' | b'w' | b'b' | b'a')));
@@ -80,7 +80,7 @@ impl Expander {
             None => cx.files.current_directory().into(),
         };
         let choices = alternatives(&pattern, cx.options.limits.files);
-        // The first is for free: every file has its includes.
+        // The first is free: every file has its includes.
         let more = choices.iter().skip(1).map(Vec::len).sum();
         self.account(cx, more, whole);
         if self.exhausted {
@@ -159,7 +159,7 @@ impl Expander {
         }
     }
 
-    /// The name of a file for people: relative names follow that of the file that includes them.
+    /// The displayed name of a file: relative names follow that of the including file.
     fn shown_name(&self, path: &[u8]) -> String {
         let mut shown = Vec::new();
         if path.first() != Some(&b'/')
@@ -236,8 +236,8 @@ pub(super) struct Pending {
     checks: Checks,
 }
 
-/// Reports a main file that cannot be used. keepalived's configuration test counts one that cannot be read, but no
-/// missing or unsuitable one.
+/// Reports a main file that cannot be used. keepalived's configuration test counts an unreadable one, but not a missing
+/// or unsuitable one.
 fn refuse_main(cx: &mut Cx<'_>, reason: String, unreadable: bool) {
     let counted = unreadable || cx.options.all_checks;
     let class = if counted { Class::Fatal } else { Class::Quiet };
@@ -247,11 +247,11 @@ fn refuse_main(cx: &mut Cx<'_>, reason: String, unreadable: bool) {
 enum Refusal {
     Loop,
     Unusable(String),
-    /// It is of the right kind, but there is no getting at its text.
+    /// It is of the right kind, but cannot be read.
     Unreadable(String),
 }
 
-/// Why it is not known whether files match an include: its directory cannot be read.
+/// The reason why the files that match an include are unknown: its directory cannot be read.
 fn refusal(cx: &Cx<'_>, directory: &[u8], pattern: &[u8]) -> Option<String> {
     let (path, list) = listed(pattern).map_or((pattern, false), |directory| (directory, true));
     cx.files.refusal(&absolute(directory, path), list)

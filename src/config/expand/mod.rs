@@ -1,9 +1,9 @@
 //! From files to plain text: comments, conditions, definitions, repetitions and includes.
 //!
-//! The order in which a line is treated is that of keepalived 2.4.3: strip comments; collect a definition of
-//! several lines; condition; definition; repetition; replace names; include; cut at a brace and treat the rest as
-//! a line. Lines without any of this, nearly all, are copied as they are, many at a time. The result comes in
-//! chunks of whole lines together with a map back to the files.
+//! A line is processed in the order of keepalived 2.4.3: strip comments; collect a definition of several lines;
+//! condition; definition; repetition; replace names; include; cut at a brace and process the rest as a line. Lines
+//! without any of this, which is nearly all, are copied unchanged, many at a time. The result comes in chunks of whole
+//! lines together with a map back to the files.
 
 mod define;
 mod include;
@@ -26,27 +26,27 @@ use super::diagnostic::Diagnostic;
 use super::span::Span;
 use super::text::{Text, Trim, is_blank};
 
-/// Text is handed on when this much of it is there.
+/// Size of a chunk in bytes.
 const CHUNK: usize = 64 << 10;
-/// Longest line of a file, its end not counted.
+/// Longest line of a file in bytes, without its newline.
 const LINE: usize = 1022;
-/// Longest line after names were replaced.
+/// Longest line in bytes after names were replaced.
 const EXPANDED_LINE: usize = 64 << 10;
 
-/// What a line counts beside its bytes against the limit on expansion: the work of reading it.
+/// What a line counts in addition to its bytes against the limit on expansion: the work of reading it.
 const LINE_COST: usize = 64;
 
 /// Produces the text of a configuration chunk by chunk.
 pub(crate) struct Expander {
-    /// Where the next line comes from: the last one first.
+    /// The sources of the next line: the last one first.
     frames: Vec<Frame>,
     definitions: Definitions,
-    /// Bytes that did not come from a file directly.
+    /// Number of bytes that do not come directly from a file.
     expanded: usize,
-    /// Includes are held back until everything before them was understood, because `include_check` may stand there.
+    /// Includes are held back until everything before them is parsed, because it may contain `include_check`.
     held: Option<(Text, Span)>,
     random: random::Random,
-    /// Files that were opened: they may be opened again, by several includes.
+    /// Opened files: several includes may open them again.
     opened: BTreeSet<Rc<[u8]>>,
     exhausted: bool,
 }
@@ -70,9 +70,9 @@ struct FileFrame {
     at: usize,
     /// The directory in which relative names of this file start.
     directory: Rc<[u8]>,
-    /// The name as it is shown.
+    /// The displayed name.
     name: Rc<[u8]>,
-    /// Normalised path, to notice a file that includes itself.
+    /// Normalised path, to detect a file that includes itself.
     path: Rc<[u8]>,
     /// Include checks that were in force before the file was opened.
     checks: Checks,
@@ -82,7 +82,7 @@ struct FileFrame {
 enum Stop {
     End,
     Full,
-    /// The line from the first to the second offset needs more work.
+    /// The line from the first to the second offset needs special processing.
     Special(usize, usize),
 }
 
@@ -152,7 +152,7 @@ impl Expander {
                     match repetition.next(&mut self.definitions) {
                         Some(line) => {
                             self.line(cx, out, line);
-                            // A round may make no text at all, and there may be very many.
+                            // A round may produce no text, and there may be very many.
                             self.account(cx, 0, site);
                         }
                         None => {
@@ -165,7 +165,7 @@ impl Expander {
         !(out.is_empty() && self.frames.is_empty() && self.held.is_none())
     }
 
-    /// A line of a file that holds more than plain statements.
+    /// A line of a file that is not just a plain statement.
     fn file_line(
         &mut self,
         cx: &mut Cx<'_>,
@@ -200,7 +200,7 @@ impl Expander {
         self.line(cx, out, line);
     }
 
-    /// Drops what is too long from the beginning of a line: where the rest begins, or none if nothing is to be read.
+    /// Drops the beginning of a line that is too long: returns where the rest begins, or none if nothing is left.
     fn shorten(
         &mut self,
         cx: &mut Cx<'_>,
@@ -236,7 +236,7 @@ impl Expander {
         Some(from)
     }
 
-    /// A line without comments and without blanks at its ends, wherever it came from.
+    /// A line without comments and without blanks at its ends, from any source.
     fn line(&mut self, cx: &mut Cx<'_>, out: &mut Text, line: Text) {
         if self.definitions.is_collecting() {
             self.definitions.collect(line);
@@ -265,7 +265,7 @@ impl Expander {
         if replace && memchr::memchr(b'$', &line.bytes).is_some() {
             let site = line.span(0, line.bytes.len());
             let (replaced, further) = self.replace(cx, line);
-            // What it takes counts, also when nothing comes of it.
+            // Its cost counts, even if it produces nothing.
             self.account(cx, replaced.bytes.len(), site);
             if self.exhausted {
                 return;
@@ -285,7 +285,7 @@ impl Expander {
         self.emit(cx, out, line);
     }
 
-    /// Hands a line on up to its first brace and keeps the rest for later.
+    /// Emits a line up to its first brace and keeps the rest for later.
     fn emit(&mut self, cx: &mut Cx<'_>, out: &mut Text, line: Text) {
         let end = line.bytes.len();
         let cut = first_brace(&line.bytes).map_or(end, |at| at + 1);
@@ -298,7 +298,7 @@ impl Expander {
         }
     }
 
-    /// Counts text that a configuration can make out of little.
+    /// Counts text that a small configuration can multiply.
     fn account(&mut self, cx: &mut Cx<'_>, bytes: usize, site: Span) {
         self.expanded = self.expanded.saturating_add(bytes + LINE_COST);
         if self.expanded > cx.options.limits.expansion && !self.exhausted {
@@ -328,7 +328,7 @@ impl Expander {
 }
 
 impl FileFrame {
-    /// Copies lines as long as they hold nothing but statements and comments.
+    /// Copies lines as long as they contain only statements and comments.
     fn plain_lines(&mut self, out: &mut Text, collecting: bool) -> Stop {
         while out.bytes.len() < CHUNK {
             let Some(rest) = self.text.get(self.at..).filter(|r| !r.is_empty()) else {
@@ -354,10 +354,10 @@ impl FileFrame {
     }
 }
 
-/// How much of a line remains without its comment; none if the line needs more than that.
+/// The length of a line without its comment; none if the line needs more processing.
 fn classify(line: &[u8]) -> Option<usize> {
     let mut quoted = false;
-    // At the beginning of a line, and after a brace: here conditions, definitions and includes are known.
+    // At the beginning of a line, and after a brace: here conditions, definitions and includes are recognised.
     let mut fresh = true;
     for (at, &byte) in line.iter().enumerate() {
         match byte {

@@ -10,7 +10,7 @@ use crate::config::diagnostic::Diagnostic;
 use crate::config::grammar::value::{Rule, ValueParser};
 use crate::config::span::Span;
 
-/// The rest of a line, repeated with other values of one or more names.
+/// The rest of a line, repeated with different values of one or more names.
 pub(super) struct Repetition {
     names: Vec<Box<str>>,
     values: Values,
@@ -24,7 +24,7 @@ enum Values {
 }
 
 impl Values {
-    /// How many values there are.
+    /// The number of values.
     fn count(&self) -> u64 {
         match self {
             Self::Sequence { next: None, .. } => 0,
@@ -36,13 +36,13 @@ impl Values {
     }
 }
 
-/// Whether a line claims to be a repetition.
+/// Whether a line begins like a repetition.
 pub(crate) fn is_head(line: &[u8]) -> bool {
     line.starts_with(b"~SEQ") || line.starts_with(b"~LST")
 }
 
 impl Repetition {
-    /// Sets the names to their next values and gives the line to read with them.
+    /// Sets the names to their next values and returns the line to read with them.
     pub(super) fn next(&mut self, definitions: &mut Definitions) -> Option<Text> {
         match &mut self.values {
             Values::Sequence { next, step, end, hexadecimal } => {
@@ -154,7 +154,7 @@ fn sequence(pair: Pair<'_, Rule>) -> Result<Head, &'static str> {
     Ok((name.into_iter().collect(), values))
 }
 
-/// A number as C reads it: decimal, octal with a leading 0, hexadecimal with 0x.
+/// A number in C notation: decimal, octal with a leading 0, hexadecimal with 0x.
 fn integer(text: &str) -> Option<i64> {
     let (sign, digits) = match text.strip_prefix('-') {
         Some(rest) => (-1, rest),

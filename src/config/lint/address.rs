@@ -33,17 +33,17 @@ pub(super) fn held(block: &VrrpInstance) -> impl Iterator<Item = Held> {
     })
 }
 
-/// What tells whether the file is for this machine.
+/// The facts that tell whether the file is for this machine.
 #[derive(Debug, Default)]
 pub(super) struct Place {
     /// This machine lacks an interface or a source address of the file.
     elsewhere: bool,
-    /// Source addresses that this machine has, and peers: its networks should hold them.
+    /// Source addresses of this machine, and peers: they should be in its networks.
     known: Vec<IpAddr>,
 }
 
 impl Place {
-    /// Looks at what an instance names.
+    /// Examines the interfaces and addresses of an instance.
     pub(super) fn look(&mut self, block: &VrrpInstance, cx: &mut Load<'_>) {
         let interface = block.interface.value().map(|i| i.0.clone());
         self.elsewhere |= interface.is_some_and(|name| cx.interface(&name).is_none());
@@ -62,8 +62,8 @@ impl Place {
     }
 }
 
-/// Addresses that are in no network that this machine is connected to, now or as master. A file none of whose addresses is
-/// in a network of this machine is another machine's, or its only address is mistyped: a note tells that once.
+/// Addresses that are in no network that this machine is connected to, now or as master. If no address of a file is in
+/// a network of this machine, the file is for another one, or its only address is mistyped: a single note reports that.
 pub(super) fn outside(kept: &Kept, cx: &mut Load<'_>) {
     if kept.place.elsewhere {
         return;
@@ -94,7 +94,7 @@ pub(super) fn outside(kept: &Kept, cx: &mut Load<'_>) {
         }
         let of_family: Vec<&Prefix> =
             own.get(name).into_iter().flatten().filter(|p| p.family() == prefix.family()).collect();
-        // Nothing is known of an interface that has no address of the family.
+        // Nothing is known about an interface without an address of the family.
         if !is_single(&prefix) || link_local(&address) || of_family.is_empty() {
             continue;
         }
@@ -113,7 +113,7 @@ pub(super) fn outside(kept: &Kept, cx: &mut Load<'_>) {
         };
         let mut new = new
             .at(held.span)
-            .label("hosts on the link do not look for it here")
+            .label("hosts on the link send no ARP or ND requests for it here")
             .note(format!("{name} has {}", shown.join(", ")))
             .help(format!(
                 "check the address, or write the length of its network: {address}/{usual}"
@@ -126,12 +126,12 @@ pub(super) fn outside(kept: &Kept, cx: &mut Load<'_>) {
     }
 }
 
-/// Addresses that two instances bring independently of each other.
+/// Addresses that two instances add independently of each other.
 pub(super) fn shared(kept: &Kept, cx: &mut Load<'_>) {
     let mut first: IndexMap<(IpAddr, Option<&IfName>), &Held> = IndexMap::new();
     for held in &kept.lines {
         let notes = |name: &Name| cx.draft.instances.get(name);
-        // One that is left out brings nothing.
+        // An instance that is left out adds nothing.
         let counts = notes(&held.instance).is_some_and(|n| n.index.is_some() || n.parked);
         if !counts {
             continue;
@@ -160,7 +160,7 @@ pub(super) fn shared(kept: &Kept, cx: &mut Load<'_>) {
     }
 }
 
-/// Virtual addresses that the interface has anyway, although this router does not own them.
+/// Virtual addresses that the interface itself has, although this router does not own them.
 pub(super) fn own(block: &VrrpInstance, cx: &mut Load<'_>) {
     if super::router::priority(block) == 255 {
         return;
@@ -185,7 +185,7 @@ pub(super) fn own(block: &VrrpInstance, cx: &mut Load<'_>) {
     }
 }
 
-/// The networks of an interface, each once. Single addresses are none, nor are those of the loopback interface.
+/// The networks of an interface, each once. Single addresses and the loopback interface do not count.
 fn connected(name: &IfName, cx: &mut Load<'_>) -> Vec<Prefix> {
     let mut seen = IndexSet::new();
     let mut found = Vec::new();

@@ -1,8 +1,8 @@
-//! Lints: what is valid and still not what its author wants.
+//! Lints: settings that are valid but probably not intended.
 //!
-//! They run after a configuration was read, when [`Options::lints`](super::Options) asks for them, and only give
-//! advice: they change neither the model nor the exit status. An instance is looked at when its block ends;
-//! what the end of the text has to know is noted in [`Kept`]. Mistakes that keepalived reports too belong to `resolve`.
+//! They run after a configuration was read, if [`Options::lints`](super::Options) is set, and only give advice: they
+//! change neither the model nor the exit status. An instance is examined when its block ends; facts that are needed at
+//! the end of the text are stored in [`Kept`]. Mistakes that keepalived also reports belong to `resolve`.
 
 mod address;
 mod peer;
@@ -22,7 +22,7 @@ use crate::base::Name;
 use crate::model::Forward;
 use crate::model::service::Protocol;
 
-/// What the end of the text has to know of the blocks.
+/// Facts about the blocks that are needed at the end of the text.
 #[derive(Debug, Default)]
 pub(crate) struct Kept {
     /// Instances, for a comparison with the other router's.
@@ -33,9 +33,9 @@ pub(crate) struct Kept {
     held: IndexSet<IpAddr>,
     /// The same by instance.
     lines: Vec<address::Held>,
-    /// What tells whether the file is for this machine.
+    /// The facts that tell whether the file is for this machine.
     place: address::Place,
-    /// The first instance that asks for mails.
+    /// The first instance that sends mails.
     mails: Option<(Name, Span)>,
     /// Services by address.
     addresses: Vec<(IpAddr, Span)>,
@@ -97,7 +97,7 @@ pub(crate) fn service(block: &VirtualServer, kept: &mut Kept) {
     }
 }
 
-/// Looks for what only the whole text can tell.
+/// Runs the lints that need the whole text.
 pub(crate) fn run(kept: &Kept, cx: &mut Load<'_>) {
     address::outside(kept, cx);
     address::shared(kept, cx);

@@ -1,4 +1,4 @@
-//! This router's file against that of the router it shares addresses with.
+//! Comparison of this router's file with that of the router it shares addresses with.
 
 use core::net::IpAddr;
 use std::collections::BTreeSet;
@@ -112,7 +112,7 @@ fn pair(block: &VrrpInstance, own: &Instance, other: &Instance, file: &str, cx: 
     weak(block, other, file, cx);
 }
 
-/// Adverts name the addresses: routers that disagree on them do not agree on who is master.
+/// Adverts contain the addresses: routers with different ones do not agree on the master.
 fn addresses(
     block: &VrrpInstance,
     own: &Instance,

@@ -9,9 +9,9 @@ use crate::config::resolve::Load;
 use crate::config::span::Span;
 use crate::config::value::tracker::TrackEntry;
 
-/// The priority of a router whose configuration names none.
+/// The priority of a router without a configured one.
 const DEFAULT_PRIORITY: i16 = 100;
-/// Priorities that trackers can lead to.
+/// The range of priorities that trackers can cause.
 const PRIORITIES: core::ops::RangeInclusive<i16> = 1..=254;
 
 /// A tracked object that changes the priority.
@@ -24,7 +24,7 @@ pub(super) struct Weighted {
 }
 
 impl Weighted {
-    /// What it adds while the object is well, or failed.
+    /// What it adds while the object is good, or has failed.
     fn adds(&self, good: bool) -> i16 {
         let signed = if self.reverse { -self.weight } else { self.weight };
         if (self.weight > 0) == good { signed } else { 0 }
@@ -43,7 +43,7 @@ pub(super) fn priority(block: &VrrpInstance) -> i16 {
     block.priority.value().map_or(default, |p| i16::from(p.u8()))
 }
 
-/// The priority while everything that is tracked is well.
+/// The priority while everything that is tracked is good.
 pub(super) fn best(priority: i16, weights: &[Weighted]) -> i16 {
     let sum: i32 = weights.iter().map(|w| i32::from(w.adds(true))).sum();
     let bounds = (i32::from(*PRIORITIES.start()), i32::from(*PRIORITIES.end()));
@@ -51,7 +51,7 @@ pub(super) fn best(priority: i16, weights: &[Weighted]) -> i16 {
     i16::try_from(best).unwrap_or(priority)
 }
 
-/// What changes the priority of an instance.
+/// The trackers that change the priority of an instance.
 pub(super) fn weights(block: &VrrpInstance, cx: &Load<'_>) -> Vec<Weighted> {
     let mut list: Vec<Weighted> = Vec::new();
     for line in &block.track_interface.items {
@@ -83,7 +83,7 @@ pub(super) fn weights(block: &VrrpInstance, cx: &Load<'_>) -> Vec<Weighted> {
     list
 }
 
-/// The weight of a line, which counts before that of the object.
+/// The weight of a line, which takes precedence over that of the object.
 fn settle<const MAX: i64>(entry: &TrackEntry<MAX>, own: (i16, bool)) -> (i16, bool) {
     match entry.weight {
         Some((weight, reverse)) => (weight, reverse.unwrap_or(false)),
@@ -91,7 +91,7 @@ fn settle<const MAX: i64>(entry: &TrackEntry<MAX>, own: (i16, bool)) -> (i16, bo
     }
 }
 
-/// Everything about one instance.
+/// All lints of one instance.
 pub(super) fn instance(block: &VrrpInstance, cx: &mut Load<'_>) {
     if cx.options.peer.is_none() {
         weak_weights(block, cx);
@@ -103,8 +103,7 @@ pub(super) fn instance(block: &VrrpInstance, cx: &mut Load<'_>) {
     address::own(block, cx);
 }
 
-/// Without the other router's file: a preferred master that fails must at least fall below what a router has that
-/// names no priority.
+/// Without the other router's file: a preferred master that fails must at least fall below the default priority.
 fn weak_weights(block: &VrrpInstance, cx: &mut Load<'_>) {
     let wants_master = block.state.0.as_ref().is_some_and(|s| s.value == StateWord::Master);
     let written = priority(block);
@@ -142,7 +141,7 @@ fn strict(block: &VrrpInstance, cx: &mut Load<'_>) {
         (None, true) => global.vrrp_strict.span(),
         _ => return,
     };
-    // In version 2 strict mode overrules accept; in version 3 accept is the remedy.
+    // In version 2 strict mode overrides accept; in version 3 accept is the remedy.
     let version = block.version.0.as_ref().map(|v| v.value.u8());
     let version = version.or(global.vrrp_version.value().map(|v| v.u8()));
     let v6 = block.virtual_ipaddress.items.iter().any(|e| e.value.prefix.family() == Family::V6);
@@ -168,7 +167,7 @@ fn strict(block: &VrrpInstance, cx: &mut Load<'_>) {
     cx.report(new);
 }
 
-/// Unicast adverts that anybody who reaches the address can forge.
+/// Unicast adverts that any host that reaches the address can forge.
 fn open_unicast(block: &VrrpInstance, cx: &mut Load<'_>) {
     let Some(peer) = block.unicast_peer.items.first() else {
         return;
@@ -202,12 +201,12 @@ fn password(block: &VrrpInstance, cx: &mut Load<'_>) {
     cx.report(
         Diagnostic::advice(&codes::PASSWORD_COMMENT, message)
             .at(at)
-            .label(format!("the password is only what stands before '{mark}'"))
+            .label(format!("the password is only the part before '{mark}'"))
             .help("put the password between double quotes"),
     );
 }
 
-/// Priority 255 is for the router that has the addresses anyway.
+/// Priority 255 is for the router whose own addresses they are.
 fn owner(block: &VrrpInstance, cx: &mut Load<'_>) {
     let given = block.priority.value().is_some();
     if priority(block) != 255 || given {
@@ -247,7 +246,7 @@ pub(super) fn scripts(cx: &mut Load<'_>) {
     }
 }
 
-/// Mails that go nowhere.
+/// Mails without a recipient or server.
 pub(super) fn mails(kept: &Kept, cx: &mut Load<'_>) {
     let Some((name, span)) = &kept.mails else {
         return;

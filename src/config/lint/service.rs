@@ -15,7 +15,7 @@ use crate::model::service::Protocol;
 pub(super) fn servers(kept: &Kept, cx: &mut Load<'_>) {
     let mut seen: IndexMap<(IpAddr, u16, Protocol), (&Group, &Server)> = IndexMap::new();
     for group in &kept.groups {
-        // Port 0 is the port of the service: another one in each of them.
+        // Port 0 means the port of the service, which differs between them.
         for server in group.servers.iter().filter(|s| s.endpoint.port != 0) {
             let (address, port) = (server.endpoint.address, server.endpoint.port);
             let (other, first) = match seen.entry((address, port, group.protocol)) {
@@ -30,7 +30,7 @@ pub(super) fn servers(kept: &Kept, cx: &mut Load<'_>) {
                 .at(server.span)
                 .label(format!("in group {}", group.name))
                 .related(first.span, format!("in group {}", other.name))
-                .note("each group checks and weighs it by itself: one may use it while the other does not");
+                .note("each group checks and weights it separately: one may use it while the other does not");
             if server.forward != first.forward {
                 new = new.note("and they forward to it by different methods");
             }
@@ -39,7 +39,7 @@ pub(super) fn servers(kept: &Kept, cx: &mut Load<'_>) {
     }
 }
 
-/// Virtual servers on addresses that no instance brings.
+/// Virtual servers on addresses that no instance adds.
 pub(super) fn addresses(kept: &Kept, cx: &mut Load<'_>) {
     if !kept.any {
         return;

@@ -1,4 +1,4 @@
-//! Reference pages made from the tables of keywords: what is declared is what is documented.
+//! Reference pages generated from the tables of keywords.
 //!
 //! [`keywords`] gives `docs/keywords.md`, [`manual`] the manual page `evervip.conf(5)`. Programs' options and
 //! completion belong to `cli`.
@@ -18,7 +18,7 @@ struct Chapter {
     /// Keywords of the blocks around it and its own, `virtual_server`, `real_server`.
     path: Vec<&'static str>,
     table: &'static Table,
-    /// What stands between its keyword and the brace.
+    /// The words between its keyword and the brace.
     header: String,
     /// It is not in effect in this version.
     later: bool,
@@ -49,7 +49,7 @@ fn chapters() -> Vec<Chapter> {
                 }
             }
         }
-        // Inner blocks come right after the block that holds them.
+        // Inner blocks come directly after the block that contains them.
         at += 1;
         list.splice(at..at, found);
     }
@@ -92,7 +92,7 @@ fn form(keyword: &Keyword) -> Option<String> {
     }
 }
 
-/// What else there is to say about a keyword, a sentence each.
+/// Further remarks about a keyword, one sentence each.
 fn remarks(keyword: &Keyword) -> Vec<String> {
     let mut list = Vec::new();
     for alias in keyword.aliases {
@@ -121,26 +121,26 @@ fn remarks(keyword: &Keyword) -> Vec<String> {
     list
 }
 
-/// A keyword in the blocks it stands in.
+/// A keyword with the blocks that contain it.
 #[derive(Clone, Debug)]
 pub struct Term {
     /// The blocks, `virtual_server/real_server`; `-` outside of blocks.
     pub path: String,
     /// The keyword, or another name of it.
     pub name: &'static str,
-    /// The proper name of the keyword.
+    /// The main name of the keyword.
     pub keyword: &'static str,
     /// keepalived 2.4.3 knows it.
     pub upstream: bool,
-    /// It is accepted and does nothing.
+    /// It is accepted and has no effect.
     pub dead: bool,
-    /// It is not in effect in this version, or a block around it is not.
+    /// It, or an enclosing block, is not in effect in this version.
     pub later: bool,
-    /// What is in force while it is not given.
+    /// The effective setting if it is not given.
     pub default: Option<Unset>,
-    /// It takes one value: it is neither a word alone, nor a block, nor a list.
+    /// It takes one value: it is neither a flag, nor a block, nor a list.
     pub single: bool,
-    /// Values that it takes; none if its form alone does not tell any.
+    /// Its possible values; none if its form does not tell them.
     pub values: Vec<String>,
 }
 

@@ -11,7 +11,7 @@ use crate::config::span::Spanned;
 use crate::config::value::entry::AddressEntry;
 use crate::model::{Address, Lifetime};
 
-/// An address on the interface its line names, else on `interface`.
+/// An address on the interface given in its line, else on `interface`.
 pub(super) fn address(entry: &AddressEntry, interface: &IfName) -> Address {
     let interface = entry.interface.as_ref().unwrap_or(interface);
     let mut address = Address::new(entry.prefix, interface.clone());
@@ -19,7 +19,7 @@ pub(super) fn address(entry: &AddressEntry, interface: &IfName) -> Address {
     address.peer = entry.peer.map(Prefix::host);
     address.scope = entry.scope;
     address.label = entry.label.clone();
-    // An IPv6 address that is not part of a subnet is not to be chosen as a source.
+    // An IPv6 address that is not part of a subnet must not be selected as a source.
     let host = entry.prefix.family() == Family::V6 && entry.prefix.length() == 128;
     address.preferred = entry.preferred.unwrap_or(if host {
         Lifetime::For(core::time::Duration::ZERO)
@@ -31,7 +31,7 @@ pub(super) fn address(entry: &AddressEntry, interface: &IfName) -> Address {
     address
 }
 
-/// Addresses of a list, a repeated one reported and left out.
+/// The addresses of a list; repeated ones are reported and ignored.
 pub(super) fn addresses(
     entries: &[Spanned<AddressEntry>],
     interface: &IfName,
@@ -46,7 +46,7 @@ pub(super) fn addresses(
             list.push(address);
         } else {
             let message = format!("address {} is already listed, ignored", address.prefix);
-            // Nothing is lost, and keepalived 2.2 says nothing.
+            // Nothing is lost, and keepalived 2.2 gives no message.
             cx.report(Diagnostic::warning(&codes::DUPLICATE_ENTRY, message).at(entry.span));
         }
     }

@@ -1,4 +1,4 @@
-//! What an instance announces: gratuitous ARP settings and notify scripts.
+//! Gratuitous ARP settings and notify scripts of an instance.
 
 use core::time::Duration;
 
@@ -43,7 +43,7 @@ pub(super) fn notify(block: &VrrpInstance, cx: &mut Load<'_>) -> NotifyCommands 
             user,
             cx,
         ),
-        // With those of the groups.
+        // Set together with those of the groups.
         fifo: false,
     }
 }
@@ -67,7 +67,7 @@ pub(super) fn garp(block: &VrrpInstance, strict: bool, cx: &mut Load<'_>) -> Gar
             $slot.value().map(|n| (n.u32(), $slot.span()))
         };
     }
-    // With vrrp_min_garp, what is still at its default becomes the least.
+    // With vrrp_min_garp, settings that still have their default become minimal.
     macro_rules! first {
         ($name:ident, $minimal:expr) => {
             if least && !global.$name.is_set() { $minimal } else { global.$name().u32() }

@@ -1,4 +1,4 @@
-//! The checks of a real server, with what they inherit.
+//! The checks of a real server, with inherited settings.
 
 use core::net::{IpAddr, SocketAddr};
 use core::time::Duration;
@@ -24,12 +24,12 @@ use crate::model::{Checker, CheckerKind, Connection};
 /// A server whose checks are resolved.
 pub(super) struct Server<'a> {
     pub block: &'a RealServer,
-    /// The port as IPVS gets it.
+    /// The port in IPVS.
     pub port: u16,
     pub service: &'a Inherited,
 }
 
-/// Where a check connects, as it was written.
+/// The target of a check, as configured.
 struct Target {
     ip: Option<IpAddr>,
     port: Option<u16>,
@@ -42,7 +42,7 @@ struct Target {
     end: Span,
 }
 
-/// The pace of a check, as it was written.
+/// The schedule of a check, as configured.
 struct Pace {
     retry: Option<u32>,
     delay_before_retry: Option<Duration>,
@@ -131,11 +131,11 @@ impl Server<'_> {
         list
     }
 
-    /// Where the check connects. None if it cannot, which is reported.
+    /// The connection of a check. None if it is impossible, which is reported.
     fn connection(&self, target: Target, cx: &mut Load<'_>) -> Option<Connection> {
         let own = self.block.header;
         let address = target.ip.unwrap_or(own.address);
-        // A server without a port of its own is checked at the port of the service, which keepalived forgets.
+        // A server without a port of its own is checked at the port of the service, which keepalived does not do.
         let port = target.port.unwrap_or(if own.port == 0 { self.port } else { own.port });
         let link_local = matches!(address, IpAddr::V6(a) if a.is_unicast_link_local());
         if link_local && target.interface.is_none() {
@@ -171,7 +171,8 @@ impl Server<'_> {
         );
     }
 
-    /// A check with its pace: what it says, else what its server says, else its service, else the default of its kind.
+    /// A check with its schedule: its own settings, else those of its server, else those of its service, else the
+    /// defaults of its kind.
     fn paced(
         &self,
         kind: CheckerKind,
@@ -265,7 +266,7 @@ impl Server<'_> {
         ))
     }
 
-    /// A `host` block is a check of its own, which takes from the check around it what it does not say.
+    /// A `host` block is a check of its own, which inherits missing settings from the enclosing check.
     fn smtp_host(&self, outer: &SmtpCheck, block: &SmtpHost, cx: &mut Load<'_>) -> Option<Checker> {
         let (mut target, around) = (target!(block), target!(outer));
         target.timeout = target.timeout.or(around.timeout);
@@ -303,7 +304,7 @@ impl Server<'_> {
         ))
     }
 
-    /// The host name that a check asks for, where the page says none.
+    /// The host name in requests, if the page does not set one.
     fn virtualhost(&self, own: Option<&Text>) -> Option<Box<str>> {
         let named = own.or(self.block.virtualhost.value()).map(|name| name.0.clone());
         named.or_else(|| self.service.virtualhost.clone())
@@ -451,7 +452,7 @@ impl Server<'_> {
         None
     }
 
-    /// A check that waits for events instead of trying something again and again.
+    /// A check that waits for events instead of running periodically.
     fn idle(&self, kind: CheckerKind, alpha: bool) -> Checker {
         let mut checker = self.paced(kind, &NO_PACE, 0, None);
         checker.alpha = alpha;
@@ -489,8 +490,8 @@ macro_rules! url {
                 start: block.regex_min_offset().0,
                 min: block.regex_min_offset.0.as_ref().map(|o| Spanned::new(o.value.0, o.span)),
                 max: block.regex_max_offset.value().map(|o| o.0),
-                stack: block.regex_stack.value().map(|s| (s.0, s.1)),
                 at: block.span,
+                pattern_at: block.regex.0.as_ref().map_or(block.span, |regex| regex.span),
             };
             let compliant: fn(&$Block) -> Option<bool> = $compliant;
             Some(Url {
@@ -508,27 +509,24 @@ macro_rules! url {
 url!(plain_url, UrlBlock, |_| None);
 url!(tls_url, TlsUrlBlock, |block| block.tls_compliant.value().map(|b| b.0));
 
-/// What a page's block says about its expression.
+/// The regular expression settings of a page's block.
 struct PatternParts {
     text: Option<Box<[u8]>>,
     options: Vec<Box<str>>,
     absent: bool,
     /// `regex_min_offset`, or its default.
     start: u64,
-    /// The same, where it is given.
+    /// The same, if it is given.
     min: Option<Spanned<u64>>,
     max: Option<u64>,
-    stack: Option<(u64, u64)>,
     at: Span,
+    pattern_at: Span,
 }
 
 fn pattern(mut parts: PatternParts, cx: &mut Load<'_>) -> Option<Box<Pattern>> {
     let Some(text) = parts.text else {
-        let given = parts.absent
-            || !parts.options.is_empty()
-            || parts.min.is_some()
-            || parts.max.is_some()
-            || parts.stack.is_some();
+        let given =
+            parts.absent || !parts.options.is_empty() || parts.min.is_some() || parts.max.is_some();
         if given {
             let message = "settings for a regular expression have no effect without 'regex'";
             cx.report(Diagnostic::advice(&codes::NO_EFFECT_HERE, message).at(parts.at));
@@ -543,12 +541,18 @@ fn pattern(mut parts: PatternParts, cx: &mut Load<'_>) -> Option<Box<Pattern>> {
         cx.report(Diagnostic::advice(&codes::CONFLICT, message).at(low.span));
         (min, parts.max) = (0, None);
     }
-    Some(Box::new(Pattern {
+    let pattern = Pattern {
         text,
         options: parts.options,
         absent: parts.absent,
         min_offset: min,
         max_offset: parts.max,
-        stack: parts.stack,
-    }))
+    };
+    if let Err(why) = pattern.compile() {
+        let message = format!("the regular expression cannot be used: {why}");
+        let new = Diagnostic::error(&codes::VALUE, message).at(parts.pattern_at);
+        cx.report(new.note("the page is checked without it"));
+        return None;
+    }
+    Some(Box::new(pattern))
 }

@@ -12,10 +12,10 @@ use crate::config::value::script::{Account, Script};
 use crate::config::value::text::decode;
 use crate::model::{Command, User};
 
-/// What a command is for: decides how keepalived counts a problem with it.
+/// The purpose of a command: decides how keepalived counts a problem with it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Purpose {
-    /// A check: without it something is left out that the configuration relies on.
+    /// A check: without it something that the configuration relies on is left out.
     Check,
     /// `MISC_CHECK`: as a check, but keepalived looks for the program only when it runs it.
     Probe,
@@ -32,7 +32,7 @@ impl Purpose {
     }
 }
 
-/// What is known of a program for an account.
+/// What is known about a program for an account.
 #[derive(Debug)]
 pub(crate) struct Verdict {
     /// The path to run, links resolved.
@@ -41,13 +41,13 @@ pub(crate) struct Verdict {
     refusal: Option<String>,
     /// There is no such program.
     missing: bool,
-    /// Why others than root could change it, with what mends it.
+    /// Why users other than root could change it, and the remedy.
     insecure: Option<(String, String)>,
     /// It has neither an interpreter line nor a binary format.
     shell: bool,
 }
 
-/// The account of the configuration's words. Reports what does not exist.
+/// The account given in the configuration. Reports a missing user or group.
 pub(crate) fn account(account: &Account, cx: &mut Load<'_>) -> Option<User> {
     account_for(account, Purpose::Check, cx)
 }
@@ -64,7 +64,7 @@ fn account_for(account: &Account, purpose: Purpose, cx: &mut Load<'_>) -> Option
     Some(user)
 }
 
-/// The account of scripts that name none: none if there is no such account and security demands one.
+/// The account of scripts that set none: none if there is no such account and script security requires one.
 fn default_account(cx: &mut Load<'_>) -> Option<User> {
     if let Some(known) = &cx.draft.default_user {
         return known.clone();
@@ -88,7 +88,7 @@ fn default_account(cx: &mut Load<'_>) -> Option<User> {
     user
 }
 
-/// Whether there is an account for scripts that name none. If not, that is reported.
+/// Whether there is an account for scripts that set none. If not, that is reported.
 pub(super) fn default_exists(what: &str, at: Span, cx: &mut Load<'_>) -> bool {
     let known = default_account(cx).is_some();
     if !known {
@@ -112,7 +112,7 @@ fn no_account(what: &str, at: Span, purpose: Purpose, cx: &mut Load<'_>) {
     cx.report(new);
 }
 
-/// Checks a command and makes it ready to run. Reports why it cannot be.
+/// Checks a command and prepares it for running. Reports why this is impossible.
 pub(crate) fn command(
     script: &Script,
     own: Option<&Account>,
@@ -162,7 +162,7 @@ pub(crate) fn command(
     Some(Command { words, through_shell: verdict.shell, user: Some(user) })
 }
 
-/// Whether a script that nobody uses could run: keepalived counts it all the same when it looks at security.
+/// Whether an unused script could run: keepalived counts it nevertheless for script security.
 pub(super) fn would_run(script: &Script, own: Option<&Account>, cx: &mut Load<'_>) -> bool {
     let named = script.account.as_ref().or(own);
     let uid = match named {
@@ -193,7 +193,7 @@ fn left_out(
     cx.report(new);
 }
 
-/// Looks a program up, once for each account.
+/// Looks up a program, once for each account.
 fn verdict(program: &[u8], user: &User, cx: &mut Load<'_>) -> Rc<Verdict> {
     let links = cx.draft.global().use_symlink_paths().0;
     let key = (program.to_vec(), user.uid, user.gid);
@@ -265,7 +265,7 @@ fn examine(program: &[u8], user: &User, links: bool, cx: &Load<'_>) -> Verdict {
     Verdict { path, refusal: None, missing: false, insecure, shell }
 }
 
-/// Why a path element that root relies on can be changed by others, and the command that mends it.
+/// Why other users can change a path element that root relies on, and the command that fixes it.
 fn weakness(path: &[u8], info: &FileInfo, cx: &Load<'_>) -> Option<(String, String)> {
     let shown = decode(path);
     let mode = info.mode & 0o7777;
@@ -337,7 +337,7 @@ fn search(program: &[u8], cx: &Load<'_>) -> Option<Vec<u8>> {
         })
 }
 
-/// The file that a path leads to, links resolved, with everything that was passed on the way.
+/// The target of a path, with links resolved, and all path elements on the way.
 fn follow(
     path: &[u8],
     cx: &Load<'_>,

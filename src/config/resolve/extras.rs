@@ -1,4 +1,4 @@
-//! What few instances have: unicast, HMAC, routes, further trackers.
+//! Rare settings of instances: unicast, HMAC, routes, further trackers.
 
 use core::time::Duration;
 
@@ -17,7 +17,7 @@ use crate::config::value::router::{AntiReplay, HmacModeWord};
 use crate::model::extras::{GarpExtra, Hmac, HmacKey, HmacMode, InstanceExtras, Unicast};
 use crate::model::vrrp::{Preempt, Priority, Version, Vrid};
 
-/// What is settled about the instance already.
+/// The settings of the instance that are already resolved.
 #[derive(Clone, Copy)]
 pub(super) struct Settled {
     pub family: Family,
@@ -245,7 +245,7 @@ pub(super) fn extras(
     (new != InstanceExtras::default()).then(|| Box::new(new))
 }
 
-/// Reports what is wrong with further trackers of an instance that is left out.
+/// Reports errors of further trackers of an instance that is left out.
 pub(super) fn trackers(block: &VrrpInstance, cx: &mut Load<'_>) {
     let name = &block.header.0;
     tracked(Kind::File, &block.track_file.items, name, cx);
@@ -266,7 +266,7 @@ fn not_static(given: bool, block: &VrrpInstance, at: crate::config::span::Span, 
     }
 }
 
-/// Whether packets to the addresses are let in; none for the default.
+/// Whether packets to the addresses are accepted; none for the default.
 fn accept(block: &VrrpInstance, settled: Settled, cx: &mut Load<'_>) -> Option<bool> {
     let owner = settled.priority.is_owner();
     if block.accept.is_set() && settled.strict && settled.version == Version::V2 && !owner {

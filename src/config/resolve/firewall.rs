@@ -6,7 +6,7 @@ use crate::config::diagnostic::Diagnostic;
 use crate::model::FilterSettings;
 use crate::model::global::{Chains, Firewall};
 
-/// The settings as they are written.
+/// The settings as configured.
 pub(super) fn settings(cx: &mut Load<'_>) -> Firewall {
     let global = cx.draft.global();
     let name =
@@ -28,7 +28,7 @@ pub(super) fn settings(cx: &mut Load<'_>) -> Firewall {
     }
 }
 
-/// Our tables. What iptables and its sets are to do is done by them, as nearly as they can.
+/// Our tables. They also implement the settings of iptables and its sets, as closely as possible.
 pub(super) fn filters(cx: &mut Load<'_>) -> FilterSettings {
     let global = cx.draft.global();
     let mut filters = FilterSettings {
@@ -42,7 +42,7 @@ pub(super) fn filters(cx: &mut Load<'_>) -> FilterSettings {
     filters.priority = i32::try_from(global.nftables_priority().0).unwrap_or(filters.priority);
     let (chains, sets) = (global.vrrp_iptables.value().cloned(), global.vrrp_ipsets.span());
     let (chains_at, with_sets) = (global.vrrp_iptables.span(), global.vrrp_ipsets.is_set());
-    // Where both are given keepalived leaves iptables alone, too.
+    // If both are given, keepalived does not use iptables either.
     if let Some(chains) = chains {
         filters.output = global.nftables.is_set() || chains.1.is_some();
         let table = &filters.table;
@@ -51,7 +51,7 @@ pub(super) fn filters(cx: &mut Load<'_>) -> FilterSettings {
             _ => "to and from",
         };
         let message = format!(
-            "vrrp_iptables is carried out by tables '{table}' of nftables: they drop the same packets {what} virtual \
+            "vrrp_iptables is implemented with tables '{table}' of nftables: they drop the same packets {what} virtual \
              addresses"
         );
         let new = Diagnostic::note_only(&codes::BY_NFTABLES, message).at(chains_at);

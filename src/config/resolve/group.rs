@@ -1,4 +1,4 @@
-//! `vrrp_sync_group`: members, and what membership does to them.
+//! `vrrp_sync_group`: members, and the effects of membership.
 
 use indexmap::IndexSet;
 
@@ -24,12 +24,12 @@ pub(crate) struct GroupDraft {
     members: Vec<Spanned<ObjectName>>,
     /// Trackers of members keep their weights.
     weights: bool,
-    /// `notify_priority_changes` of members that do not say.
+    /// `notify_priority_changes` of members that do not set it.
     priority_changes: Option<bool>,
     group: model::SyncGroup,
 }
 
-/// Whether a block is wanted; another one of its name is reported.
+/// Whether to keep a block; a second one with its name is reported.
 pub(super) fn wants(block: &SyncGroup, cx: &mut Load<'_>) -> bool {
     let name = &block.header.0;
     let Some(first) = cx.draft.groups.get(name).map(|g| g.span) else {
@@ -64,7 +64,7 @@ pub(super) fn resolve(block: SyncGroup, cx: &mut Load<'_>) {
             any: script(&block.notify, "notify", &name, cx),
             deleted: None,
             master_rx_lower_pri: None,
-            // With those of the instances.
+            // Set together with those of the instances.
             fifo: false,
         },
         smtp_alert: match block.smtp_alert.value() {
@@ -147,7 +147,7 @@ pub(super) fn finish(cx: &mut Load<'_>) {
     }
 }
 
-/// Makes the members fit for moving together.
+/// Removes settings of the members that conflict with the group.
 fn join(draft: &mut GroupDraft, cx: &mut Load<'_>) {
     let indices: Vec<usize> =
         draft.group.members.iter().filter_map(|m| cx.draft.instances.get(m)?.index).collect();
@@ -200,7 +200,8 @@ fn join(draft: &mut GroupDraft, cx: &mut Load<'_>) {
     }
 }
 
-/// A member moves with its group: what would change its own priority does not count.
+/// A member changes its state with its group: trackers that would change its own priority do not
+/// count.
 fn without_weights(instance: &mut Instance, reports: &mut Vec<(Name, String)>) {
     let name = &instance.name;
     for tracked in &mut instance.track_interfaces {

@@ -1,4 +1,4 @@
-//! `vrrp_instance`: family, version, defaults and what excludes what.
+//! `vrrp_instance`: family, version, defaults and conflicting settings.
 
 mod advert;
 mod owner;
@@ -26,24 +26,24 @@ use crate::model::extras::UnicastPeer;
 use crate::model::vrrp::{Authentication, InitialState, Preempt, Priority, Version, Vrid};
 use crate::model::{Address, Instance, TrackedInterface, Weight};
 
-/// What the end of the text has to know about an instance.
+/// Facts about an instance that are needed at the end of the text.
 #[derive(Debug)]
 pub(crate) struct Notes {
-    /// Where the block stands.
+    /// The place of the block.
     pub span: Span,
-    /// Place in the model; none if the instance was left out.
+    /// Position in the model; none if the instance was left out.
     pub index: Option<usize>,
-    /// Where the virtual router id stands.
+    /// The place of the virtual router id.
     vrid: Span,
     /// The group it belongs to.
     pub group: Option<Name>,
-    /// This version cannot carry it out.
+    /// This version does not support it.
     pub parked: bool,
     /// It has `notify_priority_changes` of its own.
     pub says_priority_changes: bool,
 }
 
-/// Whether a block is wanted; another one of its name is reported.
+/// Whether to keep a block; a second one with its name is reported.
 pub(super) fn wants(block: &VrrpInstance, cx: &mut Load<'_>) -> bool {
     let name = &block.header.0;
     let Some(first) = cx.draft.instances.get(name).map(|n| n.span) else {
@@ -89,7 +89,7 @@ pub(super) fn close(block: &VrrpInstance, cx: &mut Load<'_>) {
     cx.draft.instances.insert(name, notes);
 }
 
-/// Reports that a block cannot be used, and what else is wrong in it.
+/// Reports that a block cannot be used, and its other errors.
 fn incomplete(block: &VrrpInstance, what: &str, cx: &mut Load<'_>) {
     tracker::interfaces(&block.track_interface.items, None, &block.header.0, cx);
     tracker::scripts(&block.track_script.items, &block.header.0, cx);
@@ -102,13 +102,13 @@ fn incomplete(block: &VrrpInstance, what: &str, cx: &mut Load<'_>) {
     );
 }
 
-/// Reports that a setting does not count.
+/// Reports that a setting is ignored.
 pub(super) fn ignored(block: &VrrpInstance, what: &str, at: Span, cx: &mut Load<'_>) {
     let message = format!("({}) {what}, ignored", block.header.0);
     cx.report(Diagnostic::warning(&codes::NO_EFFECT_HERE, message).at(at));
 }
 
-/// Why this version cannot carry an instance out, and where it says so.
+/// Why this version does not support an instance, and the place of the setting.
 type Reason = Option<(&'static str, Span)>;
 
 fn resolve(block: &VrrpInstance, cx: &mut Load<'_>) -> Option<(Instance, Reason)> {
@@ -129,8 +129,8 @@ fn resolve(block: &VrrpInstance, cx: &mut Load<'_>) -> Option<(Instance, Reason)
     let (priority, state) = priority(block, strict, cx);
     let wants_master = state == InitialState::Master;
     let mut reason: Reason = None;
-    if !block.interface.is_set() {
-        reason = Some(("unicast without an interface is", block.unicast_src_ip.span()));
+    if block.vrf.is_set() && !block.interface.is_set() {
+        reason = Some(("unicast in a VRF is", block.vrf.span()));
     }
     let (authentication, ah_key) = authentication(block, version, strict, cx);
     let advert_int = advert_int(block, version, cx);
@@ -139,9 +139,14 @@ fn resolve(block: &VrrpInstance, cx: &mut Load<'_>) -> Option<(Instance, Reason)
     let preempt = preempt(block, priority, wants_master, strict, cx);
 
     let mut seen = IndexSet::new();
-    let mut list = virtual_addresses(block, family, &interface, &mut seen, cx);
+    // Where the addresses of an instance are that names no interface has nothing to do with its peers.
+    let of_addresses = match block.interface.value() {
+        Some(_) => interface.clone(),
+        None => cx.default_interface().unwrap_or_else(|| interface.clone()),
+    };
+    let mut list = virtual_addresses(block, family, &of_addresses, &mut seen, cx);
     let mut excluded =
-        addresses(&block.virtual_ipaddress_excluded.items, &interface, &mut seen, cx);
+        addresses(&block.virtual_ipaddress_excluded.items, &of_addresses, &mut seen, cx);
     if list.is_empty() && (strict || !block.no_virtual_ipaddress.is_set()) {
         if version == Version::V3 || strict {
             incomplete(block, "no VIP specified, at least one is required", cx);
@@ -252,7 +257,7 @@ fn resolve(block: &VrrpInstance, cx: &mut Load<'_>) -> Option<(Instance, Reason)
     Some((instance, reason))
 }
 
-/// The interface, and what is known of it. None if there is none, which is reported.
+/// The interface, and what is known about it. None if there is none, which is reported.
 fn interface(
     block: &VrrpInstance,
     unicast: bool,
@@ -261,8 +266,7 @@ fn interface(
     let name = &block.header.0;
     let Some(interface) = block.interface.value().map(|i| i.0.clone()) else {
         if unicast && block.unicast_src_ip.is_set() {
-            // Without an interface of its own it uses the default one for its addresses.
-            return cx.default_interface().map(|i| (i, None));
+            return of_source(block, cx).map(|interface| (interface, None));
         }
         incomplete(block, "no interface is set", cx);
         return None;
@@ -284,7 +288,25 @@ fn interface(
     Some((interface, known))
 }
 
-/// Adverts to single routers are not in the RFCs.
+/// The interface of a unicast instance that names none: the one that has its source address, else the default one.
+fn of_source(block: &VrrpInstance, cx: &mut Load<'_>) -> Option<IfName> {
+    let source = block.unicast_src_ip.value()?.0;
+    let has_it = |name: &IfName| {
+        let found = cx.host.interface(name);
+        found.is_some_and(|found| found.addresses.iter().any(|prefix| prefix.address == source))
+    };
+    if let Some(found) = cx.host.interfaces().into_iter().find(has_it) {
+        return Some(found);
+    }
+    let default = cx.default_interface()?;
+    let message = format!("({}) no interface has the source address {source}", block.header.0);
+    let new =
+        Diagnostic::environment(&codes::NO_INTERFACE, message).at(block.unicast_src_ip.span());
+    cx.report(new.note(format!("{default} is used until a reload finds one that has it")));
+    Some(default)
+}
+
+/// Unicast adverts are not in the RFCs.
 fn strict_unicast(block: &VrrpInstance, cx: &mut Load<'_>) {
     if let Some(peer) = block.unicast_peer.items.first() {
         let message = format!(
@@ -322,7 +344,7 @@ fn priority(block: &VrrpInstance, strict: bool, cx: &mut Load<'_>) -> (Priority,
     (priority, if master { InitialState::Master } else { InitialState::Backup })
 }
 
-/// A switch that strict mode forces one way.
+/// A switch whose value strict mode forces.
 fn switch(
     block: &VrrpInstance,
     what: &str,
@@ -341,7 +363,7 @@ fn switch(
     forced.or(own.map(|b| b.value.0))
 }
 
-/// The family is that of whatever tells one first, with where it stands.
+/// The family of the first setting that determines one, with its place.
 fn family(block: &VrrpInstance, cx: &mut Load<'_>) -> (Family, Option<Span>) {
     let vip = block.virtual_ipaddress.items.first();
     let peer = block.unicast_peer.items.first();
@@ -376,7 +398,7 @@ fn family(block: &VrrpInstance, cx: &mut Load<'_>) -> (Family, Option<Span>) {
     (family, at)
 }
 
-/// Reports an address of another family than the instance.
+/// Reports an address whose family differs from that of the instance.
 pub(super) fn wrong_family(
     block: &VrrpInstance,
     what: &str,
@@ -455,7 +477,7 @@ fn virtual_addresses(
     addresses(&mine, interface, seen, cx)
 }
 
-/// Interfaces of addresses are tracked, unless the address says no_track.
+/// Interfaces of addresses are tracked, unless the address has no_track.
 pub(super) fn follow_addresses<'a>(
     tracked: &mut Vec<TrackedInterface>,
     own: &IfName,
@@ -478,7 +500,7 @@ pub(super) fn follow<'a>(
     }
 }
 
-/// Whether two instances of one id, family and interface take the same adverts for theirs.
+/// Whether two instances of one id, family and interface would accept the same adverts.
 fn hear_the_same(one: &Instance, other: &Instance) -> bool {
     match (one.unicast(), other.unicast()) {
         (None, None) => one.destination == other.destination,
@@ -490,7 +512,7 @@ fn hear_the_same(one: &Instance, other: &Instance) -> bool {
     }
 }
 
-/// Ids that are used twice, and what membership in a group does.
+/// Ids that are used twice, and the effects of group membership.
 pub(super) fn finish(cx: &mut Load<'_>) {
     let mut seen: IndexMap<(Family, Vrid, IfName), Vec<&Instance>> = IndexMap::new();
     let mut doubled = IndexSet::new();

@@ -1,7 +1,7 @@
-//! From typed blocks to the model: defaults, inheritance, names, and what spans several blocks.
+//! From typed blocks to the model: defaults, inheritance, names, and conditions across blocks.
 //!
-//! A top-level block is resolved when it ends and thrown away; what only the end of the text can tell (members of
-//! groups, ids used twice, scripts that nobody uses) waits in the [`Draft`].
+//! A top-level block is resolved when it ends and then dropped; what is only known at the end of the text (members of
+//! groups, ids used twice, unused scripts) is kept in the [`Draft`].
 
 pub(crate) mod address;
 mod announce;
@@ -38,7 +38,7 @@ use super::span::Span;
 use crate::base::Name;
 use crate::model::{Model, User};
 
-/// One load: what its stages share, and what was understood.
+/// One load: the context of its stages, and their results.
 pub(crate) struct Load<'a> {
     cx: Cx<'a>,
     pub draft: Draft,
@@ -65,13 +65,13 @@ impl<'a> Load<'a> {
         new
     }
 
-    /// Forgets everything but the files and `global_defs`, for a second reading.
+    /// Forgets everything except the files and `global_defs`, for a second pass.
     pub(crate) fn restart(&mut self) {
         self.cx.restart();
         self.draft = Draft::second(core::mem::take(&mut self.draft));
     }
 
-    /// Whether the block that a statement of `root` opened is to be read. Otherwise that is reported.
+    /// Whether to read the block opened by a statement of `root`. If not, that is reported.
     pub(crate) fn open(&mut self, root: &mut Root) -> bool {
         if let Some(block) = &mut root.global_defs.0 {
             let span = block.span;
@@ -88,7 +88,7 @@ impl<'a> Load<'a> {
         wanted
     }
 
-    /// Resolves a block that was read.
+    /// Resolves a complete block.
     pub(crate) fn close(&mut self, block: Top) {
         match block {
             Top::Global(block) => self.global_ended(*block),
@@ -116,7 +116,7 @@ impl<'a> Load<'a> {
         self.push_down();
     }
 
-    /// Shows values what they look at of `global_defs`.
+    /// Passes the settings of `global_defs` down to the values that depend on them.
     fn push_down(&mut self) {
         let global = &self.draft.global;
         let mut folders = match global.iproute_usr_dir.value() {
@@ -134,47 +134,46 @@ impl<'a> Load<'a> {
         };
     }
 
-    /// The model, the problems, and what was understood statement by statement.
+    /// The model, the problems, and the parsed statements.
     pub(crate) fn finish(self) -> (Draft, Diagnostics, Document) {
         let (diagnostics, document) = self.cx.finish();
         (self.draft, diagnostics, document)
     }
 }
 
-/// What was understood so far.
+/// The results so far.
 #[derive(Debug)]
 pub(crate) struct Draft {
     pub model: Model,
-    /// `global_defs`. In a second reading the result of the first.
+    /// `global_defs`. In a second pass the result of the first.
     global: GlobalDefs,
-    /// Where `global_defs` of a second reading goes.
+    /// Receives `global_defs` in a second pass.
     scratch: Option<GlobalDefs>,
-    /// A block looked at `global_defs`.
+    /// A block has used `global_defs`.
     used: bool,
-    /// `global_defs` came after a block that had looked at it.
+    /// `global_defs` came after a block that had used it.
     late: bool,
     pub default_user: Option<Option<User>>,
     /// The first script that will run.
     pub scripts_run: Option<Span>,
-    /// The first script that others than root could change.
+    /// The first script that users other than root could change.
     pub insecure: Option<(Span, String, String)>,
     pub verdicts: IndexMap<(Vec<u8>, u32, u32), Rc<Verdict>>,
     pub scripts: IndexMap<Name, script::ScriptDraft>,
     pub instances: IndexMap<Name, instance::Notes>,
     pub groups: IndexMap<Name, group::GroupDraft>,
     pub services: Vec<service::Notes>,
-    /// Interfaces that are to be made.
+    /// Interfaces to create.
     pub made: vmac::Made,
     /// Scripts that this machine cannot run.
     pub lost_scripts: IndexSet<Name>,
     /// Files, processes and BFD sessions that can be tracked.
     pub objects: IndexMap<(track::Kind, Name), track::Object>,
-    /// Where BFD instances stand, also those that were left out.
+    /// Places of BFD instances, including those that were left out.
     pub bfds: IndexMap<Name, Span>,
     pub track_groups: IndexMap<Name, track::TrackGroupDraft>,
-    /// Preferences given to rules without one, by family.
+    /// Preferences assigned to rules without one, by family.
     pub next_preference: [u32; 2],
-    /// Groups of services.
     pub service_groups: Vec<service::Group>,
     /// Services by group.
     pub group_services: Vec<service::GroupUse>,
@@ -212,7 +211,7 @@ impl Default for Draft {
 }
 
 impl Draft {
-    /// A draft for a second reading, in which `global_defs` is known from the start.
+    /// A draft for a second pass, in which `global_defs` is known from the start.
     fn second(first: Self) -> Self {
         Self {
             global: first.global,
@@ -221,7 +220,7 @@ impl Draft {
         }
     }
 
-    /// Whether the text has to be read again, because `global_defs` stands after what depends on it.
+    /// Whether the text has to be read again, because `global_defs` comes after settings that depend on it.
     pub(crate) fn needs_second(&self) -> bool {
         self.late && self.scratch.is_none()
     }
@@ -232,7 +231,7 @@ impl Draft {
         &self.global
     }
 
-    /// The block that `global_defs` statements are to fill.
+    /// The block to be filled by `global_defs` statements.
     fn take_global(&mut self, used: bool) -> GlobalDefs {
         self.late |= self.used || used;
         let empty = GlobalDefs::new((), Span::NONE);
@@ -251,7 +250,7 @@ impl Draft {
     }
 }
 
-/// Resolves what only the whole text can tell.
+/// Resolves what is only known at the end of the text.
 pub(crate) fn finish(root: &mut Root, cx: &mut Load<'_>) {
     cx.position.settle("", Span::NONE);
     if cx.options.document {
@@ -272,7 +271,7 @@ pub(crate) fn finish(root: &mut Root, cx: &mut Load<'_>) {
     security(cx);
 }
 
-/// Says once that scripts run without script security, or that one of them is insecure.
+/// Reports once that scripts run without script security, or that one of them is insecure.
 fn security(cx: &mut Load<'_>) {
     let Some(at) = cx.draft.scripts_run else {
         return;
@@ -294,7 +293,7 @@ fn security(cx: &mut Load<'_>) {
     cx.report(new);
 }
 
-/// Puts what does not stand in blocks of its own, and `global_defs`, in front of the document.
+/// Puts statements outside blocks, and `global_defs`, in front of the document.
 fn describe(root: &mut Root, cx: &mut Load<'_>) {
     let empty = GlobalDefs::new((), Span::NONE);
     root.global_defs.0 = Some(Box::new(core::mem::replace(&mut cx.draft.global, empty)));

@@ -30,7 +30,7 @@ pub(super) fn tracked_by_rule(rule: &Rule) -> impl Iterator<Item = &IfName> {
     rule.input.iter().chain(&rule.output).filter(|_| !rule.no_track)
 }
 
-/// Rules, those without a preference with one.
+/// Rules; those without a preference are assigned one.
 pub(super) fn rules(entries: &[Spanned<RuleEntry>], cx: &mut Load<'_>) -> Vec<Rule> {
     let mut list = Vec::with_capacity(entries.len());
     for entry in entries {

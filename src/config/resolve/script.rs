@@ -12,14 +12,14 @@ use crate::config::span::{Span, Spanned};
 use crate::config::value::script::{Account, Script};
 use crate::model;
 
-/// A script that waits for somebody to use it.
+/// A script that is not used so far.
 #[derive(Debug)]
 pub(crate) struct ScriptDraft {
     pub span: Span,
     pub weight: i16,
     pub reverse: bool,
     pub used: bool,
-    /// It is named by a tracker that stands before it, which does not count.
+    /// It is named by a tracker that precedes it, which does not count.
     pub named: bool,
     command: Script,
     account: Option<Account>,
@@ -66,7 +66,7 @@ pub(super) fn resolve(block: VrrpScript, cx: &mut Load<'_>) {
         .unwrap_or_else(|| block.interval().duration());
     let timeout = positive(block.timeout.0.as_ref(), "timeout").unwrap_or(interval);
     if cx.draft.scripts.contains_key(&name) {
-        // Both exist for keepalived; references find the first one.
+        // In keepalived both exist; references find the first one.
         return;
     }
     let weight = block.weight();
@@ -87,7 +87,7 @@ pub(super) fn resolve(block: VrrpScript, cx: &mut Load<'_>) {
     cx.draft.scripts.insert(name, draft);
 }
 
-/// Checks the scripts that are used; whatever tracks one that cannot run loses it.
+/// Checks the used scripts; trackers of one that cannot run are dropped.
 pub(super) fn finish(cx: &mut Load<'_>) {
     let drafts = core::mem::take(&mut cx.draft.scripts);
     let mut gone: indexmap::IndexSet<Name> = indexmap::IndexSet::new();

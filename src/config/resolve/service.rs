@@ -1,4 +1,4 @@
-//! `virtual_server`: families, ports, quorum and what the checks inherit.
+//! `virtual_server`: families, ports, quorum and settings inherited by checks.
 
 mod group;
 mod unique;
@@ -29,10 +29,10 @@ pub(super) use unique::finish;
 /// The flag of `ops`.
 const ONE_PACKET: u32 = 0x04;
 
-/// So many services get their room at once: what is not used costs no memory, and growing would copy the others.
+/// Reserved number of services: unused room costs no memory, and growing would copy the others.
 const USUAL: usize = 16_384;
 
-/// What the end of the text has to know about a service.
+/// Facts about a service that are needed at the end of the text.
 #[derive(Debug)]
 pub(crate) struct Notes {
     pub span: Span,
@@ -83,7 +83,7 @@ pub(super) fn tls(block: Ssl, cx: &mut Load<'_>) {
     });
 }
 
-/// What servers and checks inherit from their service.
+/// Settings that servers and checks inherit from their service.
 pub(super) struct Inherited {
     pub name: String,
     pub delay_loop: Duration,
@@ -206,14 +206,14 @@ fn resolve(mut block: VirtualServer, cx: &mut Load<'_>) -> Option<Service> {
         sorry_server,
         omega: block.omega.is_set(),
         smtp_alert,
-        // With those of the instances.
+        // Set together with those of the instances.
         notify_fifo: false,
         servers,
         extras: (extras != ServiceExtras::default()).then(|| Box::new(extras)),
     })
 }
 
-/// Reports servers that are one for the kernel, because only NAT can change a port.
+/// Reports servers with the same kernel key, because only NAT can change a port.
 fn sharing(servers: &[model::RealServer], shown: &str, at: Span, cx: &mut Load<'_>) {
     let mut seen: IndexSet<(IpAddr, u16)> = IndexSet::with_capacity(servers.len());
     for server in servers.iter().filter(|server| !seen.insert((server.address, server.port))) {
@@ -235,7 +235,7 @@ fn script(slot: &First<Script>, keyword: &str, user: &str, cx: &mut Load<'_>) ->
     command(script, None, Purpose::Notify, &format!("{keyword} of {user}"), cx)
 }
 
-/// The family of a service by mark is that of whatever tells one.
+/// The family of a service by mark, from the first setting that determines one.
 fn family(block: &VirtualServer, servers: &[RealServer]) -> Family {
     if let ServerName::Address(endpoint) = &block.header {
         return Family::of(&endpoint.ip());
@@ -301,7 +301,7 @@ fn key(
             }
             Some(ServiceKey::Mark { mark: *mark, family })
         }
-        // The first entry stands for the group until it is known.
+        // A placeholder stands for the group until it is known.
         ServerName::Group(_) => Some(ServiceKey::Mark { mark: 0, family }),
     }
 }
@@ -329,7 +329,7 @@ fn persistence(
     let granularity = match (granularity, key.family()) {
         (Some(Granularity::Mask(mask)), Family::V4) => u32::from(mask),
         (Some(Granularity::Length(length)), Family::V6) => u32::from(length),
-        // A number alone is an address of inet_aton's short form for IPv4.
+        // For IPv4, a single number is an address in inet_aton's short form.
         (Some(Granularity::Length(length)), Family::V4) => u32::from(length),
         (_, Family::V4) => u32::MAX,
         (_, Family::V6) => 128,
@@ -368,7 +368,7 @@ fn flags(block: &VirtualServer, key: &ServiceKey, shown: &str, cx: &mut Load<'_>
     flags
 }
 
-/// The port as IPVS gets it.
+/// The port in IPVS.
 fn port(
     written: Endpoint,
     forward: Forward,
@@ -468,7 +468,7 @@ fn sorry_server(
         return None;
     }
     let port = match forward {
-        // A sorry server without a port keeps 0, as with keepalived.
+        // A sorry server without a port keeps 0, as in keepalived.
         Forward::Nat => written.port,
         _ => port(written, forward, service, "the sorry server", at, cx),
     };
@@ -480,7 +480,7 @@ fn sorry_server(
     })
 }
 
-/// A sorry server that is one of the servers, too, has one entry in the kernel: it is inhibited as the server is.
+/// A sorry server that is also a real server has one kernel entry: it is inhibited like the real server.
 fn like_its_server(
     sorry: SorryServer,
     servers: &[model::RealServer],
@@ -504,7 +504,7 @@ fn like_its_server(
     SorryServer { inhibit, ..sorry }
 }
 
-/// The quorum cannot exceed what the servers have to offer.
+/// The quorum cannot exceed the total weight of the servers.
 fn quorum(
     block: &VirtualServer,
     servers: &[model::RealServer],

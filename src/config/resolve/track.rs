@@ -1,4 +1,4 @@
-//! What can be tracked besides scripts and interfaces, and groups of instances and interfaces.
+//! Tracked objects besides scripts and interfaces, and groups of instances and interfaces.
 
 use core::time::Duration;
 
@@ -92,7 +92,7 @@ pub(super) fn file(block: TrackFile, cx: &mut Load<'_>) {
     }
     let weight = block.weight();
     let object = Object { span: block.span, weight: weight.weight, reverse: weight.reverse };
-    // Two files of one name exist side by side for keepalived; references find the first one.
+    // In keepalived two files with one name exist side by side; references find the first one.
     if !remember(Kind::File, &name, object, cx) {
         return;
     }
@@ -146,7 +146,7 @@ pub(super) fn process(block: TrackProcess, cx: &mut Load<'_>) {
     });
 }
 
-/// Whether a block is wanted; another one of its name is reported.
+/// Whether to keep a block; a second one with its name is reported.
 pub(super) fn wants_bfd(block: &BfdInstance, cx: &mut Load<'_>) -> bool {
     let name = &block.header.0;
     if name.len() > 31 {
@@ -200,13 +200,12 @@ pub(super) fn bfd(block: BfdInstance, cx: &mut Load<'_>) {
     let weight = block.weight();
     let object = Object { span: block.span, weight: weight.weight, reverse: weight.reverse };
     remember(Kind::Bfd, &name, object, cx);
-    let ttl = block.ttl.value().map_or(
-        match Family::of(&neighbor) {
-            Family::V4 => 255,
-            Family::V6 => 64,
-        },
-        |n| n.u8(),
-    );
+    let given = block.ttl.value().map(|n| n.u8());
+    // keepalived sends 64 over IPv6, which no other implementation takes.
+    let expected = given.unwrap_or(match Family::of(&neighbor) {
+        Family::V4 => 255,
+        Family::V6 => 64,
+    });
     let (vrrp, checker) = (block.vrrp.is_set(), block.checker.is_set());
     // -1 is 255 in eight bits.
     let hops = u8::try_from(block.max_hops().0).unwrap_or(u8::MAX);
@@ -219,8 +218,8 @@ pub(super) fn bfd(block: BfdInstance, cx: &mut Load<'_>) {
         idle_tx: Duration::from_micros(block.idle_tx().0),
         multiplier: block.multiplier().u8(),
         passive: block.passive.is_set(),
-        ttl,
-        max_hops: if hops == u8::MAX { hops } else { hops.min(ttl) },
+        ttl: given.unwrap_or(u8::MAX),
+        least_ttl: expected.saturating_sub(hops),
         multihop: block.multihop().0,
         for_vrrp: vrrp || !checker,
         for_checker: checker || !vrrp,
@@ -251,6 +250,13 @@ pub(super) fn tracked<const MAX: i64>(
             cx.draft.unresolved.push((kind, name.clone(), entry.span, user.clone()));
             continue;
         };
+        let mut others = cx.draft.model.vrrp.bfds.iter().filter(|bfd| !bfd.for_vrrp);
+        if kind == Kind::Bfd && others.any(|bfd| bfd.name == *name) {
+            let message = format!("({user}) BFD instance {name} is for checks only, ignored");
+            let new = Diagnostic::error(&codes::UNKNOWN_REFERENCE, message).at(entry.span);
+            cx.report(new.help("add 'vrrp' to its block"));
+            continue;
+        }
         if list.contains_key(name) {
             let message = format!("({user}) {} {name} is already tracked, ignored", kind.word());
             cx.report(Diagnostic::error(&codes::DUPLICATE_ENTRY, message).at(entry.span));
@@ -267,7 +273,7 @@ pub(super) fn tracked<const MAX: i64>(
     list.into_values().collect()
 }
 
-/// Whether a block is wanted; another one of its name is reported.
+/// Whether to keep a block; a second one with its name is reported.
 pub(super) fn wants_group(block: &TrackGroup, cx: &mut Load<'_>) -> bool {
     let name = &block.header.0;
     let Some(first) = cx.draft.track_groups.get(name).map(|g| g.span) else {
@@ -291,7 +297,7 @@ pub(super) fn group(block: TrackGroup, cx: &mut Load<'_>) {
     cx.draft.track_groups.insert(block.header.0.clone(), draft);
 }
 
-/// Lets a track group follow an interface that a static item names.
+/// Adds an interface of a static item to a track group.
 pub(super) fn follow(
     group: Option<&Name>,
     interface: Option<&IfName>,

@@ -1,4 +1,4 @@
-//! What instances and groups track.
+//! The trackers of instances and groups.
 
 use indexmap::IndexMap;
 
@@ -71,7 +71,7 @@ pub(super) fn scripts<const MAX: i64>(
     list.into_iter().map(|(script, weight)| TrackedScript { script, weight }).collect()
 }
 
-/// Reports references to what was not defined before them.
+/// Reports references to objects that were not defined before them.
 pub(super) fn unresolved(cx: &mut Load<'_>) {
     for (kind, name, at, user) in core::mem::take(&mut cx.draft.unresolved) {
         let defined = match kind {

@@ -1,5 +1,5 @@
-//! Interfaces that are made for an instance or for single addresses: their names, their hardware addresses, and which
-//! addresses are on them.
+//! Interfaces that are created for an instance or for single addresses: their names, their hardware addresses, and the
+//! addresses on them.
 
 use core::time::Duration;
 
@@ -21,26 +21,26 @@ use crate::model::{Address, Lifetime, LinkKind, VirtualLink};
 /// The longest name of an interface.
 const LONGEST: usize = 15;
 
-/// Interfaces that are to be made for the instances read so far.
+/// Interfaces to create for the instances read so far.
 #[derive(Debug, Default)]
 pub(crate) struct Made {
     names: IndexSet<IfName>,
-    /// Those with a hardware address of their own, by that and their parent: the kernel has it there only once.
+    /// Those with their own hardware address, by that address and the parent: the kernel allows it only once there.
     vmacs: IndexMap<(IfName, Mac, Family), VirtualLink>,
 }
 
-/// What is made for an instance.
+/// The interfaces created for an instance.
 #[derive(Debug, Default)]
 pub(super) struct Links {
     pub own: Option<VirtualLink>,
     pub for_addresses: Vec<VirtualLink>,
-    /// What is always on the instance's own interface.
+    /// Addresses that are always on the instance's own interface.
     pub addresses: Vec<Address>,
-    /// Adverts go through the parent.
+    /// Adverts are sent by the parent.
     pub xmit_base: bool,
 }
 
-/// Makes interfaces, and moves the addresses that belong on them there.
+/// Creates interfaces, and moves the addresses that belong on them there.
 pub(super) fn links<'a>(
     block: &VrrpInstance,
     settled: Settled,
@@ -66,7 +66,7 @@ pub(super) fn links<'a>(
         let family = address.prefix.family();
         match &mut new.own {
             Some(own) if address.interface == own.name => own.carries_v6 |= family == Family::V6,
-            // Those of an ipvlan stay on its parent: it has the same hardware address.
+            // Addresses of an ipvlan stay on its parent: it has the same hardware address.
             Some(own)
                 if matches!(own.kind, LinkKind::Macvlan { .. })
                     && address.interface == own.parent
@@ -92,7 +92,7 @@ pub(super) fn links<'a>(
     new
 }
 
-/// An address of the made interface itself, which is no source but for adverts.
+/// The created interface's own address, which is only a source for adverts.
 fn local(prefix: Prefix, link: &VirtualLink) -> Address {
     let mut address = Address::new(prefix, link.name.clone());
     address.preferred = Lifetime::For(Duration::ZERO);
@@ -198,8 +198,8 @@ fn for_address(
     Some(register(link(name, parent, LinkKind::Macvlan { mac }, family), cx))
 }
 
-/// The interface with this address that is made on the parent already: for another address of this instance, or for
-/// another instance, which is told.
+/// The interface with this address that already exists on the parent: for another address of this instance, or for
+/// another instance, which is reported.
 fn shared(
     block: &VrrpInstance,
     parent: &IfName,
@@ -226,7 +226,7 @@ fn shared(
     Some(found)
 }
 
-/// Whether no other instance has a name. What of the machine has it is waited for.
+/// Whether no other instance has a name. If an interface of the machine has it, the daemon waits for the name.
 fn is_free(block: &VrrpInstance, name: &IfName, at: Span, cx: &mut Load<'_>) -> bool {
     let instance = &block.header.0;
     if cx.draft.made.names.contains(name) {
@@ -242,7 +242,8 @@ fn is_free(block: &VrrpInstance, name: &IfName, at: Span, cx: &mut Load<'_>) -> 
 fn generated(prefix: &str, family: Family, vrid: Vrid, cx: &mut Load<'_>) -> Option<IfName> {
     let six = (family == Family::V6).then_some(6);
     let numbers = six.into_iter().chain((1..=255).filter(|n| Some(*n) != six)).map(Some);
-    // Not what the machine has: the name is the same after each start, and whatever has it is waited for.
+    // Independent of the machine's interfaces: the name is the same after each start, and the daemon waits until it is
+    // free.
     for number in core::iter::once(None).chain(numbers) {
         let end = match number {
             Some(number) => format!("{number}.{vrid}"),
@@ -258,7 +259,7 @@ fn generated(prefix: &str, family: Family, vrid: Vrid, cx: &mut Load<'_>) -> Opt
 }
 
 fn xmit_base(block: &VrrpInstance, settled: Settled, any: bool, cx: &mut Load<'_>) -> bool {
-    // Unicast adverts cannot leave from a VMAC.
+    // Unicast adverts cannot be sent from a VMAC.
     let forced = block.use_vmac.is_set() && !settled.multicast;
     if block.vmac_xmit_base.is_set() {
         let at = block.vmac_xmit_base.span();

@@ -25,14 +25,14 @@ pub(crate) struct Multicast6(pub Ipv6Addr);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Multicast(pub IpAddr);
 
-/// Where mails go: a host and a port.
+/// A mail server: a host and a port.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct MailServer {
     pub host: Box<str>,
     pub port: u16,
 }
 
-/// Reads a numeric address. What follows a '/' or '-' is passed over, as keepalived does.
+/// Reads a numeric address. Text after a '/' or '-' is ignored, as in keepalived.
 pub(crate) fn host(word: &Word<'_>, cx: &mut Cx<'_>) -> Option<IpAddr> {
     let address = parse_host(word.bytes);
     if address.is_none() {
@@ -60,7 +60,7 @@ pub(crate) fn parse(bytes: &[u8]) -> Option<IpAddr> {
     core::str::from_utf8(bytes).ok()?.parse().ok()
 }
 
-/// Reports a word that is no address.
+/// Reports a word that is not an address.
 pub(crate) fn report(word: &Word<'_>, expected: &str, cx: &mut Cx<'_>) {
     let message = format!("'{}' is not an address", word.text());
     let mut new = Diagnostic::error(&codes::ADDRESS, message).at(word.span()).label(expected);
@@ -77,7 +77,7 @@ pub(crate) fn report(word: &Word<'_>, expected: &str, cx: &mut Cx<'_>) {
     cx.report(new);
 }
 
-/// Reads an address of a family that is known already.
+/// Reads an address of a known family.
 pub(crate) fn ip_of(word: &Word<'_>, family: Option<Family>, cx: &mut Cx<'_>) -> Option<IpAddr> {
     let address = ip(word, cx)?;
     match family {
@@ -91,7 +91,7 @@ pub(crate) fn ip_of(word: &Word<'_>, family: Option<Family>, cx: &mut Cx<'_>) ->
     }
 }
 
-/// An address with a prefix length, a host without. A bad length is reported, and the whole address taken.
+/// An address with a prefix length, a host without. A bad length is reported, and the whole address used.
 pub(crate) fn prefix(word: &Word<'_>, cx: &mut Cx<'_>) -> Option<Prefix> {
     let slash = memchr::memchr(b'/', word.bytes);
     let head = word.slice(0, slash.unwrap_or(word.bytes.len()));

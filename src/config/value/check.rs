@@ -1,4 +1,4 @@
-//! What only checks have: status codes, digests, expressions, questions, datagrams.
+//! Values used only by checks: status codes, digests, expressions, queries, datagrams.
 
 use super::entry::unknown_option;
 use super::number::integer;
@@ -43,11 +43,11 @@ pub(crate) struct Stack(pub u64, pub u64);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Payload(pub Box<[u8]>);
 
-/// `require_reply`: hexadecimal digits, X for those that are not compared.
+/// `require_reply`: hexadecimal digits, X for ignored ones.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Reply(pub ReplyPattern);
 
-/// `name` of a question, without the point at its end; empty for the root.
+/// `name` of a query, without a final dot; empty for the root.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Domain(pub Box<str>);
 
@@ -59,7 +59,7 @@ pub(crate) struct FileWeight {
 }
 
 choice! {
-    /// `type` of a question.
+    /// `type` of a query.
     pub enum RecordType {
         A = "A",
         Ns = "NS",
@@ -75,7 +75,7 @@ choice! {
 }
 
 impl RecordType {
-    /// The number in a question (RFC 1035 3.2.2, RFC 3596, RFC 4034).
+    /// The number in a query (RFC 1035 3.2.2, RFC 3596, RFC 4034).
     pub(crate) const fn number(self) -> u16 {
         match self {
             Self::A => 1,
@@ -278,7 +278,7 @@ impl Value for RegexOptions {
         while let Some(word) = args.next() {
             match REGEX_OPTIONS.iter().find(|o| o.as_bytes() == word.bytes) {
                 Some(option) => list.push((*option).into()),
-                // keepalived passes over it in silence.
+                // keepalived ignores it without a message.
                 None => {
                     let message = format!("unknown regular expression option '{}'", word.text());
                     let mut new = Diagnostic::advice(&codes::OPTION, message).at(word.span());
@@ -342,7 +342,7 @@ impl Value for Stack {
     }
 }
 
-/// Hexadecimal digits of all words that remain; blanks may stand between bytes.
+/// Hexadecimal digits of all remaining words; blanks are allowed between bytes.
 fn digits(args: &mut Args<'_>) -> Vec<u8> {
     let mut digits = Vec::new();
     while let Some(word) = args.next() {

@@ -62,7 +62,7 @@ impl Value for AddressEntry {
         let word = args.need(cx)?;
         let mut entry = Self::new(prefix(&word, cx)?);
         while let Some(option) = args.next() {
-            // An option without its value spoils the whole line, as it does for keepalived.
+            // An option without its value invalidates the whole line, as in keepalived.
             option_of(&mut entry, &option, args, cx)?;
         }
         if entry.peer.is_some() {
@@ -140,7 +140,7 @@ const OPTIONS: &[&str] = &[
     "use_vmac",
 ];
 
-/// Carries out one option. None: the line is to be left out.
+/// Processes one option. None: the line is ignored.
 fn option_of(
     entry: &mut AddressEntry,
     option: &Word<'_>,
@@ -255,7 +255,7 @@ fn broadcast(
 }
 
 fn only_ipv4(option: &Word<'_>, cx: &mut Cx<'_>) {
-    // The kernel has no such thing for IPv6, so nothing is lost.
+    // The kernel has no such attribute for IPv6, so nothing is lost.
     let message = format!("'{}' is for IPv4 addresses only, ignored", option.text());
     cx.report(Diagnostic::warning(&codes::FAMILY, message).at(option.span()));
 }
@@ -293,7 +293,7 @@ pub(crate) fn number_or_name(
     number
 }
 
-/// Reports a word that is no option of a line.
+/// Reports a word that is not an option of a line.
 pub(crate) fn unknown_option(
     option: &Word<'_>,
     options: &'static [&'static str],

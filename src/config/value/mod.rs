@@ -1,4 +1,4 @@
-//! What the words of keywords mean, one file a family.
+//! The value types of keywords, one file per family.
 
 pub(crate) mod address;
 pub(crate) mod check;

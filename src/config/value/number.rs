@@ -14,7 +14,7 @@ pub(crate) struct Flag;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Bool(pub bool);
 
-/// A decimal integer in a range. Text after the digits is reported and passed over.
+/// A decimal integer in a range. Text after the digits is reported and ignored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Int<const MIN: i64, const MAX: i64>(pub i64);
 
@@ -29,15 +29,15 @@ pub(crate) struct Time<const MIN: u64, const MAX: u64, const DIGITS: u32>(pub u6
 /// A time in seconds with up to six decimals, in microseconds.
 pub(crate) type Seconds<const MIN: u64, const MAX: u64> = Time<MIN, MAX, 6>;
 
-/// The largest time that 32 bits of microseconds hold.
+/// The largest time in microseconds that fits into 32 bits.
 pub(crate) const TIMER_MAX: u64 = 4_294_967_295;
-/// The largest time that is kept in 64 bits of microseconds.
+/// The largest time in microseconds that fits into 64 bits.
 pub(crate) const LONG_MAX: u64 = 4_294_967_295_000_000;
 /// The largest value of 32 bits.
 pub(crate) const U32: i64 = u32::MAX as i64;
 
 impl<const MIN: i64, const MAX: i64> Int<MIN, MAX> {
-    /// The value as an unsigned number; the range of the type makes it fit.
+    /// The value as an unsigned number; guaranteed to fit by the range of the type.
     pub(crate) fn u32(self) -> u32 {
         u32::try_from(self.0).unwrap_or(0)
     }
@@ -61,7 +61,6 @@ impl<const MIN: u64, const MAX: u64, const DIGITS: u32> Time<MIN, MAX, DIGITS> {
         Self(seconds * 1_000_000)
     }
 
-    /// The time.
     pub(crate) fn duration(self) -> core::time::Duration {
         core::time::Duration::from_micros(self.0)
     }
@@ -163,7 +162,7 @@ fn seconds_of(micros: u64) -> f64 {
     micros as f64 / 1e6
 }
 
-/// Microseconds as decimal seconds without needless zeros.
+/// Microseconds as decimal seconds without trailing zeros.
 pub(crate) fn show_micros(micros: u64) -> String {
     let (whole, part) = (micros / 1_000_000, micros % 1_000_000);
     if part == 0 {
@@ -174,7 +173,7 @@ pub(crate) fn show_micros(micros: u64) -> String {
     }
 }
 
-/// A number as it was read: sign, digits, and where the digits end.
+/// A parsed number: sign, digits, and where the digits end.
 struct Digits {
     negative: bool,
     /// None if there are no digits; the largest number if there are too many.
@@ -324,7 +323,7 @@ pub(crate) struct Decimal {
     pub excess: bool,
 }
 
-/// Reads digits with an optional point. None if anything else is there.
+/// Reads digits with an optional decimal point. None if there is anything else.
 pub(crate) fn decimal(bytes: &[u8], kept: u32) -> Option<Decimal> {
     let blanks = bytes.iter().take_while(|&&b| crate::config::text::is_blank(b)).count();
     let bytes = bytes.get(blanks..)?;

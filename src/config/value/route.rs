@@ -72,7 +72,7 @@ const U32: i64 = u32::MAX as i64;
 /// The number of `keepalived` in rt_protos.
 const KEEPALIVED: u8 = 18;
 
-/// A route as far as it was read.
+/// A partially parsed route.
 struct Draft {
     family: Option<Family>,
     destination: Option<Option<Prefix>>,
@@ -150,12 +150,12 @@ fn dropped(text: String, at: &Word<'_>, cx: &mut Cx<'_>) {
     cx.report(Diagnostic::error(&codes::VALUE, message).at(at.span()));
 }
 
-/// The value of an option; a missing one ends keepalived.
+/// The value of an option; keepalived exits if it is missing.
 fn need<'a>(args: &mut Args<'a>, cx: &mut Cx<'_>) -> Option<Word<'a>> {
     args.need_or_end(cx)
 }
 
-/// Carries out one word of a route. None: the route is left out, which was reported.
+/// Processes one word of a route. None: the route is left out, which was reported.
 fn option(draft: &mut Draft, word: &Word<'_>, args: &mut Args<'_>, cx: &mut Cx<'_>) -> Option<()> {
     let route = &mut draft.route;
     match word.bytes {
@@ -285,7 +285,7 @@ fn option(draft: &mut Draft, word: &Word<'_>, args: &mut Args<'_>, cx: &mut Cx<'
     Some(())
 }
 
-/// `mtu`, `rtt` and their like. False if the word is none of them.
+/// `mtu`, `rtt` and other metrics. False if the word is not one of them.
 fn metric(route: &mut Route, word: &[u8], args: &mut Args<'_>, cx: &mut Cx<'_>) -> Option<bool> {
     if let Some((_, kind, lockable, max)) = METRICS.iter().find(|m| m.0.as_bytes() == word) {
         let locked = *lockable && lock(args);
@@ -333,7 +333,7 @@ fn set(route: &mut Route, kind: MetricKind, value: u32, locked: bool) {
     route.metrics.sort_by_key(|m| m.kind);
 }
 
-/// Settles the family, or reports that it is another one.
+/// Sets the family, or reports that it differs from the known one.
 fn family(
     known: &mut Option<Family>,
     wanted: Family,
@@ -362,7 +362,7 @@ fn address(known: &mut Option<Family>, word: &Word<'_>, cx: &mut Cx<'_>) -> Opti
     Some(address)
 }
 
-/// `[inet|inet6] ADDRESS` behind `via`. The family word is for gateways of another family than the route.
+/// `[inet|inet6] ADDRESS` after `via`. The family word is for gateways of a different family than the route.
 fn gateway(known: &mut Option<Family>, args: &mut Args<'_>, cx: &mut Cx<'_>) -> Option<IpAddr> {
     let word = need(args, cx)?;
     match word.bytes {
@@ -471,7 +471,7 @@ fn finish(draft: Draft, at: crate::config::span::Span, cx: &mut Cx<'_>) -> Optio
     if route.interface.is_none() && !route.no_track {
         let message = format!("route {} has no interface, so it is not tracked", route.destination);
         let new = Diagnostic::warning(&codes::NO_EFFECT_HERE, message).at(at);
-        cx.report(new.help("say 'dev IFNAME', or 'no_track'"));
+        cx.report(new.help("write 'dev IFNAME', or 'no_track'"));
         route.no_track = true;
     }
     let mut track_group = draft.track_group;
@@ -483,7 +483,7 @@ fn finish(draft: Draft, at: crate::config::span::Span, cx: &mut Cx<'_>) -> Optio
     Some(RouteEntry { route, track_group })
 }
 
-/// A number in any base that C knows.
+/// A number in any base of C.
 pub(super) fn any_base(text: &str) -> Option<u64> {
     if let Some(hex) = text.strip_prefix("0x").or(text.strip_prefix("0X")) {
         u64::from_str_radix(hex, 16).ok()

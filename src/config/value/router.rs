@@ -1,4 +1,5 @@
-//! What only virtual routers have: VMACs, ipvlans, unicast peers, HMAC keys, extra announcements.
+//! Values used only by virtual routers: VMACs, ipvlans, unicast peers, HMAC keys, extra
+//! announcements.
 
 use super::address::{parse, parse_host, prefix, report};
 use super::entry::{number_or_name, unknown_option, value};
@@ -66,7 +67,7 @@ pub(crate) struct HighestOther(pub u8);
 pub(crate) struct Key {
     pub id: u8,
     pub octets: SecretBytes,
-    /// How it was written: the words after the id.
+    /// Its original form: the words after the id.
     written: Box<[u8]>,
 }
 
@@ -129,7 +130,7 @@ fn group(option: &Word<'_>, args: &mut Args<'_>, cx: &mut Cx<'_>) -> Option<u32>
     number_or_name(&word, "group", u32::MAX, cx)
 }
 
-/// The name of an interface that is to be made; a second one is reported.
+/// The name of an interface to create; a second one is reported.
 fn new_name(slot: &mut Option<IfName>, word: &Word<'_>, cx: &mut Cx<'_>) {
     if slot.is_some() {
         let message = format!("the interface name is already set, '{}' is ignored", word.text());
@@ -437,7 +438,6 @@ impl Value for Key {
     }
 }
 
-/// The octets that a key stands for.
 fn key_octets(word: &Word<'_>, cx: &mut Cx<'_>) -> Option<Vec<u8>> {
     const LARGEST: usize = 139;
     let Some(path) = word.bytes.strip_prefix(b"file:") else {

@@ -13,7 +13,7 @@ use crate::config::span::Span;
 use crate::config::words::Word;
 use crate::model::route::{Rule, RuleAction};
 
-/// A rule with the group that tracks its interface. Its preference may be missing still.
+/// A rule with the group that tracks its interface. Its preference may still be missing.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct RuleEntry {
     pub rule: Rule,
@@ -68,7 +68,7 @@ const OPTIONS: &[&str] = &[
 const KEEPALIVED: u8 = 18;
 const U32: i64 = u32::MAX as i64;
 
-/// A rule as far as it was read.
+/// A partially parsed rule.
 #[derive(Default)]
 struct Draft {
     family: Option<Family>,
@@ -313,7 +313,7 @@ fn range(word: &Word<'_>) -> Option<(i64, i64)> {
     (0 <= first && first <= last).then_some((first, last))
 }
 
-/// `A-B`, or one port, which keepalived refuses. A bad one is reported and passed over.
+/// `A-B`, or one port, which keepalived refuses. A bad one is reported and ignored.
 fn ports(args: &mut Args<'_>, cx: &mut Cx<'_>) -> Option<Option<(u16, u16)>> {
     let word = args.need_or_end(cx)?;
     let single = word.str().and_then(|t| t.parse::<u16>().ok());
@@ -459,7 +459,7 @@ fn write(entry: &RuleEntry, out: &mut Words) {
         out.push("track_group");
         out.push(group.as_str());
     }
-    // keepalived passes over the word behind it, so it comes last.
+    // keepalived ignores the word after it, so it comes last.
     if rule.from.is_none() && rule.to.is_none() && rule.family == Family::V6 {
         out.push("inet6");
     }

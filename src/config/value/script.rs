@@ -9,18 +9,18 @@ use crate::config::span::{Span, Spanned};
 use crate::config::value::text::decode;
 use crate::config::words::split_script;
 
-/// A command as it was written: checked against the machine when it is used.
+/// A command as configured; it is checked against the machine when it is used.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Script {
     /// The program and its arguments, at least one word.
     pub words: Vec<Box<[u8]>>,
-    /// The account behind the command.
+    /// The account after the command.
     pub account: Option<Account>,
-    /// Where the command stands.
+    /// The place of the command.
     pub at: Span2,
 }
 
-/// A place that does not take part in comparisons.
+/// A place that comparisons ignore.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Span2(pub Span);
 
@@ -30,7 +30,7 @@ impl PartialEq for Span2 {
     }
 }
 
-/// A command; one is not needed.
+/// An optional command.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct OptionalScript(pub Option<Script>);
 
@@ -56,7 +56,7 @@ impl Account {
         let mut found =
             Found { uid: user.uid, gid: user.gid, further: user.groups, all_groups: false };
         if let Some(group) = &self.group {
-            // A leading colon asks for the supplementary groups of the user.
+            // A leading colon requests the supplementary groups of the user.
             let name = match group.value.strip_prefix(':') {
                 Some(name) => {
                     found.all_groups = true;
@@ -83,7 +83,7 @@ pub(crate) struct Found {
     pub gid: u32,
     /// Supplementary groups of the user.
     pub further: Vec<u32>,
-    /// The supplementary groups are asked for.
+    /// The supplementary groups are requested.
     pub all_groups: bool,
 }
 

@@ -14,7 +14,7 @@ use crate::config::words::Word;
 use crate::model::Forward;
 use crate::model::service::{GroupEntry, Protocol, Tunnel, TunnelChecksum};
 
-/// What stands between `virtual_server` and its brace.
+/// The words between `virtual_server` and its brace.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum ServerName {
     Address(SocketAddr),
@@ -101,7 +101,7 @@ impl From<FamilyWord> for Family {
     }
 }
 
-/// The port behind an address: 0 for none or for zeros. A bad one is reported.
+/// The port after an address: 0 for none or for zeros. A bad one is reported.
 pub(crate) fn port(word: Option<Word<'_>>, cx: &mut Cx<'_>) -> Option<u16> {
     let Some(word) = word else {
         return Some(0);
@@ -402,7 +402,8 @@ impl Value for GroupLine {
     }
 }
 
-/// An address, a range with a short or a whole end, or a prefix: the first and the last address.
+/// An address, a range with a short or a complete end, or a prefix: returns the first and the last
+/// address.
 fn addresses(word: &Word<'_>, cx: &mut Cx<'_>) -> Option<(IpAddr, IpAddr)> {
     const EXPECTED: &str = "expected an address, a range such as 10.0.0.1-9, a prefix, or 'fwmark'; the line is ignored";
     let cut = word.bytes.iter().position(|b| matches!(b, b'-' | b'/'));
@@ -475,7 +476,7 @@ fn ends(address: IpAddr, length: u8) -> (IpAddr, IpAddr) {
     }
 }
 
-/// Reports that a keyword stands where it cannot.
+/// Reports a keyword in a wrong position.
 pub(crate) fn misplaced(
     text: &str,
     statement: &crate::config::words::Statement<'_>,

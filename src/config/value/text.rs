@@ -15,7 +15,7 @@ pub(crate) struct Text(pub Box<str>);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Short<const MAX: usize>(pub Box<str>);
 
-/// One word; what is beyond `MAX` bytes is reported and cut off.
+/// One word; one longer than `MAX` bytes is reported and cut off.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Cut<const MAX: usize>(pub Box<str>);
 
@@ -23,7 +23,6 @@ pub(crate) struct Cut<const MAX: usize>(pub Box<str>);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ObjectName(pub Name);
 
-/// The name of an interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Interface(pub IfName);
 
@@ -31,7 +30,7 @@ pub(crate) struct Interface(pub IfName);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Path(pub Box<[u8]>);
 
-/// Text of a configuration: UTF-8, or Latin-1 where it is not.
+/// Text of a configuration: UTF-8, or else Latin-1.
 pub(crate) fn decode(bytes: &[u8]) -> Box<str> {
     match core::str::from_utf8(bytes) {
         Ok(text) => text.into(),
@@ -90,7 +89,7 @@ impl<const MAX: usize> Value for Cut<MAX> {
     }
 }
 
-/// Reports a text that is empty or longer than it may be.
+/// Reports a text that is empty or too long.
 pub(crate) fn report_length(word: &Word<'_>, max: usize, effect: &str, cx: &mut Cx<'_>) {
     let message = format!("'{}' must be 1 to {max} characters long", word.text());
     let new = Diagnostic::error(&codes::TOO_LONG, message);
@@ -197,7 +196,7 @@ impl Value for () {
     fn words(&self, _out: &mut Words) {}
 }
 
-/// Reports a word that is none of those possible.
+/// Reports a word that is not one of the choices.
 pub(crate) fn report_choice(word: &Word<'_>, choices: &'static [&'static str], cx: &mut Cx<'_>) {
     let message = format!("'{}' is not allowed here", word.text());
     let mut new = Diagnostic::error(&codes::CHOICE, message)
@@ -265,7 +264,7 @@ macro_rules! choice {
     };
 }
 
-/// Whether a word is a text, in any case if asked for.
+/// Whether a word is equal to a text, optionally ignoring case.
 macro_rules! same_word {
     ($word:expr, $text:expr) => {
         $word == $text.as_bytes()

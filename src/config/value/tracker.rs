@@ -19,7 +19,7 @@ pub(crate) struct BlockWeight<const MAX: i64> {
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct TrackEntry<const MAX: i64> {
     pub name: Name,
-    /// The weight, and whether `reverse` or `noreverse` was said.
+    /// The weight, and `reverse` or `noreverse` if given.
     pub weight: Option<(i16, Option<bool>)>,
 }
 
@@ -112,7 +112,7 @@ impl Value for TrackInterface {
 
 type Weight = Option<(i16, Option<bool>)>;
 
-/// `weight N [reverse]` at the end of a line. None: the line is to be left out.
+/// `weight N [reverse]` at the end of a line. None: the line is ignored.
 fn weight_option(
     args: &mut Args<'_>,
     name: &str,

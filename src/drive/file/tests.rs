@@ -4,7 +4,7 @@ use std::sync::mpsc::{Receiver, channel};
 use super::*;
 use crate::model::tracker::InitFile;
 
-/// A directory of files that are followed.
+/// A directory of tracked files.
 struct Bench {
     home: tempfile::TempDir,
     follower: Follower,
@@ -44,10 +44,10 @@ impl Bench {
     }
 
     fn next(&self) -> Found {
-        self.finds.recv_timeout(Duration::from_secs(20)).expect("something is told")
+        self.finds.recv_timeout(Duration::from_secs(20)).expect("a file is reported")
     }
 
-    /// Waits until the number of a file is this. Faster than a look at all files, which would find it, too.
+    /// Waits until the number of a file is this. Faster than a read of all files, which would find it, too.
     fn becomes(&self, name: &str, wanted: i32) {
         let end = clock::now() + Duration::from_secs(20);
         while clock::now() < end {
@@ -58,7 +58,7 @@ impl Bench {
         panic!("{name} does not become {wanted}");
     }
 
-    /// What was told besides.
+    /// The other reported numbers.
     fn rest(&self) -> Vec<i32> {
         self.finds.try_iter().flat_map(|found| found.values).map(|(_, value)| value).collect()
     }
@@ -70,7 +70,7 @@ fn a_file_is_followed_however_it_changes() {
     bench.write("f", "3\n");
     assert_eq!(bench.follow(&["f", "none"]), [3, 0]);
     let begun = clock::now();
-    // Written in place, replaced, deleted and made anew.
+    // Written in place, replaced, deleted and created again.
     bench.write("f", "4\n");
     bench.becomes("f", 4);
     bench.write("new", "5\n");
@@ -84,11 +84,11 @@ fn a_file_is_followed_however_it_changes() {
     bench.becomes("f", 0);
     bench.write("none", "-7 and more");
     bench.becomes("none", -7);
-    // It counts as empty only when it stays so.
+    // It counts as empty only if it stays empty.
     bench.write("none", "");
     bench.becomes("none", 0);
-    // Told, not found by the next look at everything.
-    assert!(clock::now().since(begun) < AGAIN, "changes were not told");
+    // Reported by an event, not found by the next read of all files.
+    assert!(clock::now().since(begun) < AGAIN, "changes were not reported by events");
 }
 
 #[test]
@@ -151,7 +151,7 @@ fn directories_and_links_on_the_way_may_come_and_change() {
     bench.becomes("link/f", 3);
     fs::rename(bench.path("a"), bench.path("z")).unwrap();
     bench.becomes("link/f", 0);
-    assert!(clock::now().since(begun) < AGAIN, "changes were not told");
+    assert!(clock::now().since(begun) < AGAIN, "changes were not reported by events");
     // A link to itself is a file that cannot be read.
     fs::remove_file(bench.path("link")).unwrap();
     symlink("link", bench.path("link")).unwrap();
@@ -169,7 +169,7 @@ fn what_is_no_number_or_no_file_counts_as_documented() {
     assert_eq!(bench.follow(&["fifo", "dir", "garbage", "large"]), [0; 4]);
     bench.write("large", "17");
     bench.becomes("large", 17);
-    // What is too large changes nothing.
+    // A number that is too large changes nothing.
     bench.write("large", "99999999999");
     bench.write("garbage", "1");
     bench.becomes("garbage", 1);
@@ -194,7 +194,7 @@ fn initial_numbers_are_written_as_asked() {
     assert_eq!(values(bench.next()), [5, 2, -3, 0, 0]);
     assert_eq!(fs::read_to_string(bench.path("made")).unwrap(), "-3\n");
     assert_eq!(fs::read_to_string(bench.path("overwritten")).unwrap(), "2\n");
-    // Not again.
+    // The second `follow` does not create or write files.
     fs::remove_file(bench.path("made")).unwrap();
     bench.becomes("made", 0);
     bench.follower.follow(files, false);

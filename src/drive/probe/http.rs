@@ -12,10 +12,10 @@ use super::tls;
 use crate::check::probe::http::{Heard, Http, Page, Tls};
 use crate::check::probe::{Closing, Failure, In, Verdict, unconnected};
 
-/// Octets that are read at once.
+/// Octets per read.
 const PART: usize = 4096;
 
-/// One attempt. The connection is closed when it is decided. The limit of time holds for each step; the engine limits
+/// One attempt. The connection is closed after the verdict. The time limit applies to each step; the engine limits
 /// their sum.
 pub(super) async fn run(mut page: Page, closing: Closing) -> Verdict {
     let limit = page.connection.timeout;
@@ -23,7 +23,7 @@ pub(super) async fn run(mut page: Page, closing: Closing) -> Verdict {
     match connected {
         Err(_) => Verdict::Failure(Failure::Timeout),
         Ok(Err(In::Failed { step, errno })) => unconnected(step, errno),
-        // What `connect` gives when it fails is that it failed.
+        // A failing `connect` never returns this.
         Ok(Err(In::Connected)) => Verdict::Failure(Failure::Timeout),
         Ok(Ok(mut stream)) => match page.tls.take() {
             None => fetch(&mut stream, page, limit).await,
@@ -44,13 +44,13 @@ async fn secured(stream: TcpStream, tls: &Tls, page: Page, limit: Duration) -> V
     };
     let verdict = fetch(&mut stream, page, limit).await;
     if tls.compliant {
-        // Said, whether or not the server hears it.
+        // Sent without waiting for the server.
         let _ = timeout(limit, stream.shutdown()).await;
     }
     verdict
 }
 
-/// Asks for the page and hears the answer.
+/// Requests the page and reads the answer.
 async fn fetch<S>(stream: &mut S, page: Page, limit: Duration) -> Verdict
 where
     S: AsyncRead + AsyncWrite + Unpin,

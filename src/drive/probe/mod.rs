@@ -1,10 +1,12 @@
-//! Probes on sockets: each kind's shell, a task of the runtime each.
+//! Probes on sockets: the IO of each kind, one task of the runtime per attempt.
 //!
-//! A shell connects, feeds the conversation of its kind (`check::probe`) and hands back the verdict. How long that
-//! may take is the engine's business: it cancels what takes too long, which closes the socket.
+//! A task connects, passes the received data to the logic of its kind (`check::probe`) and returns the verdict. The
+//! engine cancels attempts that take too long, which closes the socket.
 
 mod connect;
+mod datagram;
 mod http;
+mod smtp;
 mod tcp;
 mod tls;
 
@@ -38,18 +40,22 @@ impl Probes {
             let verdict = match request {
                 Request::Tcp(connection) => tcp::run(&connection, closing).await,
                 Request::Http(page) => http::run(*page, closing).await,
-                // The runner's: the driver does not give it to us.
+                Request::Udp(check) => datagram::udp(&check).await,
+                Request::Ping(connection) => datagram::ping(&connection).await,
+                Request::Dns(check) => datagram::dns(&check).await,
+                Request::Smtp(check) => smtp::run(&check, closing).await,
+                // Left to the runner: the driver never passes it to us.
                 Request::Misc(_) => {
                     Verdict::Untried { step: Step::Program, errno: libc::EOPNOTSUPP }
                 }
             };
-            // Nobody waits for it while the process ends.
+            // The receiver is only gone while the process ends.
             let _ = sender.send((probe, verdict));
         });
         self.running.insert(probe, task.abort_handle());
     }
 
-    /// Gives an attempt up.
+    /// Abandons an attempt.
     pub fn cancel(&mut self, probe: ProbeId) {
         if let Some(task) = self.running.remove(&probe) {
             task.abort();
@@ -60,12 +66,12 @@ impl Probes {
     pub async fn next(&mut self) -> (ProbeId, Verdict) {
         match self.results.recv().await {
             Some(result) => self.ended(result),
-            // This value holds a sender itself.
+            // Unreachable: this value holds a sender itself.
             None => core::future::pending().await,
         }
     }
 
-    /// A result that is there already.
+    /// A result that is available already.
     pub fn ready(&mut self) -> Option<(ProbeId, Verdict)> {
         self.results.try_recv().ok().map(|result| self.ended(result))
     }

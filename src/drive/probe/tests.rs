@@ -29,7 +29,7 @@ async fn verdict(connection: Connection, closing: Closing) -> Verdict {
     verdict
 }
 
-/// A listener that takes no more connections, and those that fill it up.
+/// A listener whose backlog is full, and the connections that fill it.
 fn full() -> (Socket, Vec<std::net::TcpStream>) {
     let listener = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     listener.bind(&"127.0.0.1:0".parse::<SocketAddr>().unwrap().into()).unwrap();
@@ -50,7 +50,7 @@ fn a_listener_is_good_and_a_closed_port_is_not() {
     testing::run(async {
         for local in ["127.0.0.1:0", "[::1]:0"] {
             let Ok(listener) = TcpListener::bind(local) else {
-                // A machine without IPv6.
+                // This machine has no IPv6.
                 assert_eq!(local, "[::1]:0");
                 continue;
             };
@@ -90,7 +90,7 @@ fn the_source_is_the_one_asked_for() {
         assert_eq!(verdict(settings, Closing::Orderly).await, Verdict::SUCCESS);
         let (_, peer) = listener.accept().unwrap();
         assert_eq!(peer.ip(), IpAddr::from([127, 0, 0, 9]));
-        // An address that this machine does not have: says nothing about the server.
+        // An address that this machine does not have: no statement about the server.
         let settings = Connection { from: from([192, 0, 2, 1], 0), ..to(address) };
         assert_eq!(
             verdict(settings, Closing::Orderly).await,
@@ -145,7 +145,7 @@ fn an_attempt_given_up_leaves_nothing_behind() {
             for serial in 0..300 {
                 probes.start(id(serial), Request::Tcp(to(address)), Closing::Orderly);
             }
-            // They are under way.
+            // Until all of them have opened a socket.
             while sockets() < before + 300 {
                 tokio::task::yield_now().await;
             }
@@ -158,7 +158,7 @@ fn an_attempt_given_up_leaves_nothing_behind() {
                 tokio::task::yield_now().await;
             }
             assert!(probes.ready().is_none(), "nothing is reported of what was given up");
-            // As many that end by themselves, and those of a value that is dropped.
+            // As many that end by themselves, and those of a dropped value.
             for serial in 0..300 {
                 probes.start(id(serial), Request::Tcp(to(address)), Closing::Reset);
             }
@@ -171,7 +171,7 @@ fn an_attempt_given_up_leaves_nothing_behind() {
     });
 }
 
-/// Serves one connection: reads the question, then does this.
+/// Serves one connection: reads the request, then calls `serve`.
 fn web(serve: impl FnOnce(std::net::TcpStream) + Send + 'static) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -224,7 +224,7 @@ fn pages_good_bad_cut_off_and_endless() {
             web(|stream| socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap());
         let end = fetched(reset, LIMIT).await;
         assert_eq!(end, "cannot read: Connection reset by peer from url(/)");
-        // As long as somebody reads.
+        // As long as the client reads.
         let flood = web(|mut stream| while stream.write_all(&[b'x'; 65536]).is_ok() {});
         assert_eq!(fetched(flood, LIMIT).await, "header longer than 16384 bytes from url(/)");
         let endless = web(|mut stream| {
@@ -250,5 +250,131 @@ fn a_server_that_says_nothing_is_not_waited_for() {
         let (listener, _inside) = full();
         let address = listener.local_addr().unwrap().as_socket().unwrap();
         assert_eq!(fetched(address, patience).await, "timeout");
+    });
+}
+
+/// The verdict of any request, or none within a moment.
+async fn of(request: Request, limit: Duration) -> Option<Verdict> {
+    let mut probes = Probes::new();
+    probes.start(id(1), request, Closing::Orderly);
+    tokio::time::timeout(limit, probes.next()).await.ok().map(|(_, verdict)| verdict)
+}
+
+#[test]
+fn datagrams_are_answered_refused_or_ignored() {
+    use crate::model::checker::{DnsCheck, ReplyPattern, UdpCheck};
+    testing::run(async {
+        let server = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        let address = server.local_addr().unwrap();
+        let udp = |address| UdpCheck {
+            connection: to(address),
+            payload: None,
+            reply: Some(ReplyPattern { octets: b"pon".as_slice().into(), mask: [0xff; 3].into() }),
+            min_reply: 0,
+            max_reply: 65_535,
+        };
+        let answering = tokio::task::spawn_blocking(move || {
+            let mut octets = [0; 600];
+            let mut asked = Vec::new();
+            for answer in [&b"pong"[..], &[b'p'; 60_000]] {
+                let (length, from) = server.recv_from(&mut octets).unwrap();
+                asked.push(octets[..length].to_vec());
+                server.send_to(answer, from).unwrap();
+            }
+            // A question to a name server: first of all answers to others.
+            let (length, from) = server.recv_from(&mut octets).unwrap();
+            let mut answer = octets[..length].to_vec();
+            answer[2] = 0x80;
+            answer[0] ^= 1;
+            server.send_to(&answer, from).unwrap();
+            answer[0] ^= 1;
+            server.send_to(&answer, from).unwrap();
+            let (length, from) = server.recv_from(&mut octets).unwrap();
+            let again = octets[..length].to_vec();
+            for _ in 0..1200 {
+                server.send_to(b"no answer", from).unwrap();
+                std::thread::sleep(Duration::from_micros(50));
+            }
+            (asked, answer, again)
+        });
+        let request = || Request::Udp(Box::new(udp(address)));
+        assert_eq!(of(request(), LIMIT).await, Some(Verdict::SUCCESS));
+        let bad = of(request(), LIMIT).await.unwrap();
+        assert_eq!(bad.to_string(), "byte 1 of the reply is 70");
+        let dns = DnsCheck { connection: to(address), kind: 6, name: "a.example".into() };
+        let request = || Request::Dns(Box::new(dns.clone()));
+        assert_eq!(of(request(), LIMIT).await, Some(Verdict::SUCCESS));
+        let flood = of(request(), LIMIT).await.unwrap();
+        assert_eq!(flood.to_string(), "more than 1000 datagrams without an answer");
+        let (asked, first, second) = answering.await.unwrap();
+        assert_eq!(asked[0], b"keepalived check - keepalived ch");
+        assert_ne!(first[..2], second[..2], "the same number twice");
+        // Nobody listens there any more.
+        let refused = Verdict::Failure(Failure::Connection(libc::ECONNREFUSED));
+        assert_eq!(of(Request::Udp(Box::new(udp(address))), LIMIT).await, Some(refused.clone()));
+        assert_eq!(of(Request::Dns(Box::new(dns)), LIMIT).await, Some(refused));
+        // Somebody listens and says nothing: that is for the engine to judge.
+        let silent = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        let silent = udp(silent.local_addr().unwrap());
+        let _ = of(Request::Udp(Box::new(silent)), Duration::from_millis(100)).await;
+    });
+}
+
+#[test]
+fn an_echo_comes_back() {
+    testing::run(async {
+        for address in ["127.0.0.1:80", "[::1]:80"] {
+            let request = Request::Ping(to(address.parse().unwrap()));
+            match of(request, LIMIT).await {
+                Some(Verdict::Success(_)) => {}
+                // Without the right to either socket, or without IPv6, nothing was tried.
+                Some(Verdict::Untried { step: Step::Socket | Step::Connect, .. }) => {}
+                Some(Verdict::Failure(Failure::Connection(_))) if address.starts_with('[') => {}
+                other => panic!("{address}: {other:?}"),
+            }
+        }
+    });
+}
+
+#[test]
+fn a_mail_server_greets_or_does_not() {
+    use std::io::Write;
+
+    use crate::model::checker::SmtpCheck;
+    testing::run(async {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let serving = tokio::task::spawn_blocking(move || {
+            for replies in [
+                &["220-mx\r\n220 mx\r\n", "250 hello\r\n", "221 bye\r\n"][..],
+                &["554 go away\r\n"],
+                &["220 mx\r\n", "250 hello\r\n"],
+            ] {
+                let (mut stream, _) = listener.accept().unwrap();
+                for reply in replies {
+                    stream.write_all(reply.as_bytes()).unwrap();
+                    let mut words = [0; 100];
+                    let _ = stream.read(&mut words).unwrap();
+                }
+            }
+            let (mut slow, _) = listener.accept().unwrap();
+            // A reply that never ends takes no longer than one that never begins.
+            while slow.write_all(b"2").is_ok() {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+        });
+        let helo = Some("me".into());
+        let mut check = SmtpCheck { connection: to(address), helo };
+        let request = |check: &SmtpCheck| Request::Smtp(Box::new(check.clone()));
+        assert_eq!(of(request(&check), LIMIT).await, Some(Verdict::SUCCESS));
+        let bad = of(request(&check), LIMIT).await.unwrap();
+        assert_eq!(bad.to_string(), "Bad greeting banner from server: 554 go away");
+        assert_eq!(of(request(&check), LIMIT).await, Some(Verdict::SUCCESS));
+        check.connection.timeout = Duration::from_millis(200);
+        let slow = of(request(&check), LIMIT).await.unwrap();
+        assert_eq!(slow.to_string(), "Read timeout from server");
+        serving.await.unwrap();
+        let refused = Verdict::Failure(Failure::Connection(libc::ECONNREFUSED));
+        assert_eq!(of(request(&check), LIMIT).await, Some(refused));
     });
 }

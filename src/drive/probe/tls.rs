@@ -1,4 +1,5 @@
-//! TLS as checks speak it: with any server that the library can speak to, whatever its age, and without verifying it.
+//! TLS for checks: with any server that the library can speak to, whatever its age, and without verifying its
+//! certificate.
 
 use std::pin::Pin;
 use std::sync::OnceLock;
@@ -10,13 +11,14 @@ use tokio_openssl::SslStream;
 
 use crate::check::probe::http::Tls;
 
-/// Ciphers and keys that the library refuses by default are better than a server that counts as dead.
+/// Accepts ciphers and keys that the library refuses by default: a check must not declare a server dead because of
+/// them.
 const CIPHERS: &str = "ALL:@SECLEVEL=0";
 
-/// `SSL_OP_LEGACY_SERVER_CONNECT`, which the crate does not name: servers that know nothing of RFC 5746.
+/// `SSL_OP_LEGACY_SERVER_CONNECT`, which the crate does not name: for servers without RFC 5746.
 const LEGACY_SERVERS: SslOptions = SslOptions::from_bits_retain(1 << 2);
 
-/// Agrees on TLS; else says why that failed.
+/// Does the TLS handshake; returns the reason if it failed.
 pub(super) async fn greet(stream: TcpStream, tls: &Tls) -> Result<SslStream<TcpStream>, String> {
     let session = session(tls).map_err(|e| words(&e))?;
     let mut stream = SslStream::new(session, stream).map_err(|e| words(&e))?;
@@ -31,7 +33,7 @@ pub(super) async fn greet(stream: TcpStream, tls: &Tls) -> Result<SslStream<TcpS
 }
 
 fn session(tls: &Tls) -> Result<Ssl, ErrorStack> {
-    /// Made by the first check that needs it: it takes memory.
+    /// Created by the first check that needs it: it takes memory.
     static CONTEXT: OnceLock<Result<SslContext, ErrorStack>> = OnceLock::new();
     let context = CONTEXT.get_or_init(context).as_ref().map_err(Clone::clone)?;
     let mut session = Ssl::new(context)?;
@@ -46,12 +48,12 @@ fn context() -> Result<SslContext, ErrorStack> {
     builder.set_min_proto_version(None)?;
     builder.set_cipher_list(CIPHERS)?;
     builder.set_verify(SslVerifyMode::NONE);
-    // The end of the page is where the connection ends; few servers say goodbye.
+    // The page may end with the connection; few servers send close_notify.
     builder.set_options(SslOptions::IGNORE_UNEXPECTED_EOF | LEGACY_SERVERS);
     Ok(builder.build())
 }
 
-/// The first reason, which is the one nearest to the cause.
+/// The first reason, which is the closest to the cause.
 fn words(stack: &ErrorStack) -> String {
     let reason = stack.errors().first().and_then(openssl::error::Error::reason);
     reason.unwrap_or("unknown error").to_owned()

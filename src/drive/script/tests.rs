@@ -17,7 +17,7 @@ fn run_for(text: &str, millis: u64) -> RunEnd {
     testing::run(run(&shell(text), Duration::from_millis(millis)))
 }
 
-/// Whether the process whose number is in this file still runs (a zombie does not).
+/// Whether the process whose id is in this file still runs (a zombie does not).
 fn runs(file: &Path) -> bool {
     let pid = std::fs::read_to_string(file).unwrap();
     std::fs::read_to_string(format!("/proc/{}/stat", pid.trim()))
@@ -163,7 +163,7 @@ fn a_redirection_is_a_test_of_a_file() {
 #[test]
 fn the_account_and_the_environment_are_the_right_ones() {
     if !crate::sys::process::is_root() {
-        // No other account can be taken.
+        // Not root: the account cannot be changed.
         return;
     }
     let folder = tempfile::tempdir().unwrap();

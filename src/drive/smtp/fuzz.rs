@@ -1,10 +1,10 @@
-//! A mail for a server of which only the octets are there that it would answer.
+//! Sending a mail to a simulated server whose answers are given octets.
 
 use std::sync::{Mutex, PoisonError};
 
 use super::*;
 
-/// The server: answers waiting to be read, commands that were written.
+/// The server: answers waiting to be read, and commands that were written.
 #[derive(Debug)]
 struct Memory {
     answers: VecDeque<u8>,
@@ -23,7 +23,7 @@ impl AsyncRead for Memory {
         _: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        // A line at a time, as it would come over a network.
+        // A line at a time, as over a network.
         while buffer.remaining() > 0
             && let Some(octet) = self.answers.pop_front()
         {
@@ -55,10 +55,11 @@ impl AsyncWrite for Memory {
     }
 }
 
-/// Sends a message to a server that answers with these octets, whatever it hears. What it heard, and what went wrong.
+/// Sends a message to a server that answers with these octets, whatever it receives. Returns what it received, and the
+/// error.
 ///
 /// # Panics
-/// When there is no memory for a runtime.
+/// If there is no memory for a runtime.
 pub fn converse(mail: &Mail, message: &str, answers: &[u8]) -> (Vec<u8>, Result<(), SmtpError>) {
     let heard = Arc::new(Mutex::new(Vec::new()));
     let memory = Memory { answers: answers.iter().copied().collect(), heard: Arc::clone(&heard) };

@@ -5,14 +5,14 @@ use std::sync::mpsc as channel;
 use super::*;
 use crate::sys::testing;
 
-/// A server of these tests: what it answers to each line, and what it heard.
+/// A server of these tests: its answers to each line, and the lines it received.
 struct Server {
     port: u16,
     heard: channel::Receiver<String>,
 }
 
 impl Server {
-    /// Answers each line of the client with what `answer` gives, for as many connections as come.
+    /// Answers each line of the client with `answer`, for any number of connections.
     fn start(answer: impl Fn(&mut Peer, &str) -> String + Send + 'static) -> Self {
         Self::speak(move |peer, line| answer(peer, line).into_bytes())
     }
@@ -83,7 +83,7 @@ fn text(subject: &str) -> MailText {
     }
 }
 
-/// Sends these mails and gives the tags in the order they were done with.
+/// Sends these mails and returns their tags in the order of completion.
 fn deliver(mail: Mail, texts: Vec<MailText>) -> Vec<usize> {
     testing::run(async {
         let count = texts.len();
@@ -123,7 +123,7 @@ fn a_flood_becomes_digests_and_what_is_urgent_goes_first() {
     let subjects: Vec<&String> = heard.iter().filter(|l| l.starts_with("Subject: ")).collect();
     assert_eq!(subjects.len(), 3, "{subjects:#?}");
     assert_eq!(sorted(done), (0..401).collect::<Vec<_>>());
-    // Each is in one of them.
+    // Each mail is in one of them.
     for n in 0..400 {
         let line = format!("Realserver [10.0.0.{n}]:tcp:80 - DOWN: =>");
         assert_eq!(heard.iter().filter(|l| l.starts_with(&line)).count(), 1, "{line}");
@@ -220,7 +220,7 @@ fn long_and_odd_texts_do_no_harm() {
     assert!(heard.iter().all(|l| !l.starts_with("Bcc")));
     let subject = heard.iter().find(|l| l.starts_with("Subject")).unwrap();
     assert!(subject.trim_end().len() <= "Subject: ".len() + 255);
-    // Octets beyond ASCII are announced, and the mail behind arrives whole.
+    // Non-ASCII octets are announced, and the next mail arrives complete.
     assert!(heard.contains(&"MAIL FROM:<svr1@mydomain.com> BODY=8BITMIME\r\n".to_owned()));
     assert!(heard.contains(&"Subject: [svr1] next\r\n".to_owned()));
 }
@@ -358,7 +358,7 @@ fn an_absent_server_is_given_up_in_the_end() {
         .await;
         done.sort_unstable();
         assert_eq!(done, (0..WAITING + 20).collect::<Vec<_>>());
-        // Six attempts for the first ones, one for each that got old meanwhile.
+        // Six attempts for the first ones, one for each that became old meanwhile.
         let all: Duration = RETRY.iter().sum();
         assert!((all..3 * (OLD + all)).contains(&start.elapsed()), "{:?}", start.elapsed());
     });
@@ -377,7 +377,7 @@ fn at_the_end_nothing_is_tried_again() {
         let (_keep, settings) = watch::channel(Arc::new(settings));
         let mut done = Vec::new();
         let work = run(settings, receiver, |tag| done.push(tag));
-        // The first attempt fails; the end comes while it waits for the second one.
+        // The first attempt fails; the stop comes while it waits for the second one.
         let end = async {
             tokio::time::sleep(Duration::from_millis(50)).await;
             drop(jobs);

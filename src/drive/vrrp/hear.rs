@@ -1,9 +1,9 @@
-//! Receiving: how many packets are handed over before something else has its turn.
+//! Receiving: how many packets are handed over before other work gets its turn.
 //!
-//! A flood must not keep our own adverts from leaving, and a process that was held up must hear what it missed
-//! before it takes anybody for silent. So packets come in batches, with due adverts sent between; and before the
-//! timers of silence fire, exactly those packets are read that were in the queue when the timers were found to be
-//! due: the kernel stamps each packet with its time.
+//! A flood must not delay our own adverts, and a process that was stalled must process what it missed before it
+//! declares a master silent. So packets are read in batches, with due adverts sent between; and before the timers of
+//! silence fire, exactly those packets are read that were in the queue when the timers were found to be due: the kernel
+//! stamps each packet with its time.
 
 use core::net::IpAddr;
 use core::time::Duration;
@@ -18,25 +18,25 @@ use crate::wire::ip::VRRP;
 
 /// Packets handed over before due adverts are sent.
 const BATCH: usize = 64;
-/// Packets read from one socket where their times say nothing: more than fit into its queue.
+/// Packets read from one socket if their time stamps are not usable: more than fit into its queue.
 const QUEUE: usize = 8192;
-/// An advert that is late by so much: this process was held up, others may have taken over meanwhile.
+/// If an advert is this late, the process was stalled, and other routers may have taken over meanwhile.
 const HELD_UP: Duration = Duration::from_millis(50);
-/// The two clocks part by no more than this unless somebody sets the time of day.
+/// The two clocks differ by no more than this unless the time of day is set.
 const PARTED: Duration = Duration::from_millis(1);
 
-/// What was in the queues at a moment.
+/// Which packets were in the queues at one moment.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Horizon {
-    /// The moment by the clock that packets are stamped with; none when that clock was set meanwhile, and stamps
-    /// from before and after cannot be compared.
+    /// The moment by the clock that packets are stamped with; none if that clock was set meanwhile, so that stamps from
+    /// before and after are not comparable.
     wall: Option<WallTime>,
 }
 
 /// Notices when the time of day was set.
 #[derive(Debug)]
 pub(super) struct Clocks {
-    /// Time of day when the other clock stood at zero, in nanoseconds.
+    /// Time of day at the other clock's zero, in nanoseconds.
     origin: u128,
 }
 
@@ -45,7 +45,7 @@ impl Clocks {
         Self { origin: origin(clock::now(), clock::wall()) }
     }
 
-    /// What is in the queues now.
+    /// The horizon of now.
     pub fn horizon(&mut self) -> Horizon {
         let wall = clock::wall();
         self.judge(clock::now(), wall)
@@ -60,7 +60,8 @@ impl Clocks {
 }
 
 fn origin(now: Instant, wall: WallTime) -> u128 {
-    // The machine has not run for longer than the time of day says, but a clock that starts in 1970 may lag.
+    // Normally the machine has not run for longer than the time of day since 1970, but a clock that starts in 1970 may
+    // lag.
     let wall = Duration::new(wall.secs, wall.nanos).as_nanos() + (1 << 100);
     wall - u128::from(now.as_nanos())
 }
@@ -78,7 +79,7 @@ impl Horizon {
 }
 
 impl Driver {
-    /// Whether timers of any kind but adverts are due.
+    /// Whether timers other than adverts are due.
     pub(super) fn timers_due(&mut self, now: Instant) -> bool {
         self.engine.other_deadline().is_some_and(|at| at <= now)
     }
@@ -96,18 +97,18 @@ impl Driver {
         }
     }
 
-    /// Whether our adverts should have left long ago.
+    /// Whether our adverts are long overdue.
     pub(super) fn held_up(&mut self, now: Instant) -> bool {
         self.engine.advert_deadline().is_some_and(|at| now.since(at) > HELD_UP)
     }
 
-    /// Hands over one batch of the packets of a socket; how many they were.
+    /// Hands over one batch of the packets of a socket; returns their number.
     pub(super) fn some_packets(&mut self, position: usize) -> usize {
         self.receive(position, None).0
     }
 
-    /// Hands over every packet that was there at the horizon, from all sockets. Adverts leave between batches
-    /// unless they must wait for what is heard.
+    /// Hands over every packet that had arrived at the horizon, from all sockets. Adverts are sent between batches
+    /// unless they must wait for received packets.
     pub(super) fn hear(&mut self, horizon: Horizon, adverts_wait: bool) {
         let mut since = 0;
         for position in 0..self.sockets.receivers.len() {
@@ -130,7 +131,7 @@ impl Driver {
         }
     }
 
-    /// One call for packets: how many were handed over, and whether one of them came in after the horizon.
+    /// One read of packets: how many were handed over, and whether one of them arrived after the horizon.
     pub(super) fn receive(&mut self, position: usize, horizon: Option<Horizon>) -> (usize, bool) {
         let Some(mut batch) = self.sockets.batch.take() else {
             return (0, false);
@@ -143,7 +144,7 @@ impl Driver {
             None => Ok(0),
         };
         let count = received.unwrap_or_else(|e| {
-            // ENETDOWN and the like: told once, about nothing that matters here.
+            // ENETDOWN and similar: reported once, and not relevant here.
             tracing::debug!("cannot receive adverts: {e}");
             0
         });
@@ -168,7 +169,7 @@ impl Driver {
     }
 }
 
-/// A packet as an engine takes it, from one that the kernel has not checked; none if the kernel would have dropped it.
+/// Converts a packet that the kernel has not checked; none if the kernel would have dropped it.
 fn overheard<'a>(rx: &Rx, packet: &'a [u8]) -> Option<&'a [u8]> {
     match rx.destination {
         IpAddr::V4(_) => {
@@ -250,14 +251,13 @@ mod tests {
     #[test]
     fn stamps_are_not_believed_when_the_time_of_day_was_set() {
         let mut clocks = Clocks { origin: origin(at(1000), wall(50_000)) };
-        // Set back by ten seconds while the process was stopped: what came in before that seems to be from the
-        // future.
+        // Set back by ten seconds while the process was stopped: earlier packets seem to be from the future.
         let horizon = clocks.judge(at(3000), wall(42_000));
         assert!(!horizon.is_before(Some(wall(51_000))));
-        // From then on they are.
+        // From then on they are believed.
         let horizon = clocks.judge(at(4000), wall(43_000));
         assert!(horizon.is_before(Some(wall(43_001))));
-        // A clock that shows less than the machine has run is no reason to panic.
+        // A clock that shows less than the machine's uptime must not cause a panic.
         let mut clocks = Clocks { origin: origin(at(90_000), wall(1)) };
         assert!(clocks.judge(at(90_001), wall(2)).is_before(Some(wall(3))));
     }

@@ -1,5 +1,5 @@
-//! Views and summaries of the engine, taken in parts so that no turn of the real-time thread is long, and joined on the other
-//! side.
+//! Views and summaries of the engine, taken in parts so that no turn of the real-time thread is long, and joined on the
+//! other side.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -7,15 +7,15 @@ use crate::base::Instant;
 use crate::status::vrrp::{Summary, Vrrp};
 use crate::vrrp::Engine;
 
-/// Objects in a part.
+/// Largest number of objects in a part.
 const PART: usize = 64;
-/// Requests that may wait. Whoever asks more often than they are answered gets no answer to the rest.
+/// Requests that may wait. Further ones are not answered.
 const WAITING: usize = 16;
 
-/// A part of the summary that the supervisor keeps.
+/// A part of the summary that the supervisor stores.
 #[derive(Debug)]
 pub struct SummaryPart {
-    /// The summary begins here, and anew if it had begun before.
+    /// The summary begins here; an earlier beginning is discarded.
     pub first: bool,
     /// It is complete.
     pub last: bool,
@@ -23,17 +23,17 @@ pub struct SummaryPart {
     pub summary: Summary,
 }
 
-/// The summary that is being told, on the real-time thread.
+/// The summary that is being sent, on the real-time thread.
 #[derive(Debug, Default)]
 pub(super) struct Telling {
-    /// What was told is out of date.
+    /// The last summary is out of date.
     due: bool,
-    /// How many objects the parts have shown, while one is under way.
+    /// Number of objects sent so far, while one is under way.
     shown: Option<usize>,
 }
 
 impl Telling {
-    /// Something changed. A summary that is under way is told to its end, and then another one.
+    /// Something changed. A summary under way is completed, and then another one is sent.
     pub const fn ask(&mut self) {
         self.due = true;
     }
@@ -42,7 +42,7 @@ impl Telling {
         !self.due && self.shown.is_none()
     }
 
-    /// The instances may be others now.
+    /// The instances may have changed.
     pub fn restart(&mut self) {
         self.due |= self.shown.take().is_some();
     }
@@ -65,7 +65,7 @@ impl Telling {
 pub struct Summaries(Summary);
 
 impl Summaries {
-    /// Adds a part; the summary if it is complete. It counts from when its first part was taken.
+    /// Adds a part; returns the summary if it is complete. Its time is that of its first part.
     pub fn join(&mut self, part: SummaryPart) -> Option<Summary> {
         if part.first {
             self.0 = part.summary;
@@ -80,9 +80,8 @@ impl Summaries {
 /// A part of the answer to a request.
 #[derive(Debug)]
 pub struct Part {
-    /// That of the request.
     pub request: u64,
-    /// The answer begins here, and anew if it had begun before: a new configuration came between.
+    /// The answer begins here; an earlier beginning is discarded, because of a new configuration.
     pub first: bool,
     /// The answer is complete.
     pub last: bool,
@@ -93,7 +92,7 @@ pub struct Part {
 /// Requests that are being answered, on the real-time thread.
 #[derive(Debug, Default)]
 pub(super) struct Looks {
-    /// Requests, and how many objects their parts have shown.
+    /// Requests, and the number of objects sent for each.
     waiting: VecDeque<(u64, usize)>,
 }
 
@@ -108,7 +107,7 @@ impl Looks {
         self.waiting.is_empty()
     }
 
-    /// The objects may be others now: every answer begins anew.
+    /// The objects may have changed: every answer begins again.
     pub fn restart(&mut self) {
         for (_, shown) in &mut self.waiting {
             *shown = 0;
@@ -128,14 +127,14 @@ impl Looks {
     }
 }
 
-/// Answers that are not complete yet, on the side of whoever asked.
+/// Incomplete answers, on the side of the other thread.
 #[derive(Debug, Default)]
 pub struct Views {
     begun: BTreeMap<u64, Vrrp>,
 }
 
 impl Views {
-    /// Takes a part; gives the request and the whole answer with the last one.
+    /// Adds a part; with the last one, returns the request and the complete answer.
     pub fn join(&mut self, part: Part) -> Option<(u64, Vrrp)> {
         let Part { request, first, last, view } = part;
         let whole = match self.begun.remove(&request).filter(|_| !first) {

@@ -1,4 +1,5 @@
-//! What the real-time thread and the other thread of the role tell each other, and the other thread's end.
+//! The messages between the real-time thread and the other thread of the role, and the other thread's end of the
+//! queues.
 
 use core::sync::atomic::{AtomicBool, Ordering};
 use core::time::Duration;
@@ -6,6 +7,7 @@ use std::sync::Arc;
 
 use super::look::{Part, SummaryPart};
 use crate::base::IfIndex;
+use crate::drive::class::RealTime;
 use crate::model;
 use crate::plan::{Op, Token};
 use crate::status::Notice;
@@ -13,55 +15,51 @@ use crate::sys::poll::Wake;
 use crate::sys::ring::{Consumer, Producer};
 use crate::vrrp::{Event, RunId};
 
-/// To the real-time thread.
+/// A message to the real-time thread.
 #[derive(Debug)]
 pub enum Input {
-    /// Something for the engine.
     Engine(Event<'static>),
     /// Whether an interface forwards IPv6, for neighbour adverts.
     Router {
         interface: IfIndex,
-        /// It does.
+        /// Whether it forwards.
         forwards: bool,
     },
-    /// A configuration to carry out; answered with `Output::Reloaded`.
+    /// A configuration to apply; answered with `Output::Reloaded`.
     Reload {
         /// The virtual routers.
         config: Arc<model::Vrrp>,
-        /// How this thread is treated.
+        /// The scheduling of the real-time thread.
         scheduling: Scheduling,
     },
-    /// Show everything; answered with `Output::Part`s, the last of which says so.
+    /// Request for a view; answered with `Output::Part`s, the last of which is marked.
     Look {
-        /// Comes back with each part.
+        /// Repeated in each part.
         request: u64,
     },
 }
 
-/// How the kernel is to treat the real-time thread.
+/// How the kernel schedules the real-time thread.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Scheduling {
-    /// Real-time priority, 1 to 99; none: the normal class.
-    pub priority: Option<u8>,
-    /// Nice value.
-    pub nice: Option<i8>,
-    /// Time from one sign of life to the next; none: [`super::BEAT`].
+    /// Real-time priority and what goes with it.
+    pub real_time: RealTime,
+    /// Time from one heartbeat to the next; none: [`super::BEAT`].
     pub beat: Option<Duration>,
 }
 
-/// From the real-time thread.
+/// A message from the real-time thread.
 #[derive(Debug)]
 pub enum Output {
     /// Change the kernel's objects, in order; each operation is answered with `Event::Applied`.
     Apply {
-        /// Comes back with each answer.
+        /// Repeated in each answer.
         token: Token,
-        /// What to do.
         ops: Vec<Op>,
     },
     /// Run a script.
     Run {
-        /// Comes back with the answer.
+        /// Repeated in the answer.
         run: RunId,
         command: model::Command,
         /// When to give up.
@@ -69,9 +67,9 @@ pub enum Output {
     },
     /// End a run of a script.
     EndRun(RunId),
-    /// Tell scripts and people.
+    /// Notify scripts and people.
     Notify(Box<Notice>),
-    /// A part of what the supervisor should know; `look::Summaries` joins them.
+    /// A part of the summary for the supervisor; `look::Summaries` joins them.
     Summary(SummaryPart),
     /// A part of the answer to `Input::Look`; `look::Views` joins them.
     Part(Box<Part>),
@@ -92,17 +90,17 @@ pub struct Handle {
 }
 
 impl Handle {
-    /// Hands a message over; gives it back when the real-time thread has too many already.
+    /// Sends a message to the real-time thread.
     ///
     /// # Errors
-    /// The message.
+    /// Returns the message if the queue of the real-time thread is full.
     pub fn send(&mut self, message: Input) -> Result<(), Input> {
         let result = self.input.push(message);
         self.to.call();
         result
     }
 
-    /// The next message. To be called until it gives none whenever [`Self::wake`] is ready.
+    /// The next message. To be called until it returns none whenever [`Self::wake`] is ready.
     pub fn receive(&mut self) -> Option<Output> {
         let message = self.output.pop();
         if message.is_some() && self.starved.swap(false, Ordering::AcqRel) {

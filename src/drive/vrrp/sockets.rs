@@ -1,4 +1,5 @@
-//! The sockets of the real-time thread: who hears which group where, and what leaves by which socket.
+//! The sockets of the real-time thread: which groups are received on which interfaces, and what is sent by which
+//! socket.
 
 use std::io;
 use std::net::IpAddr;
@@ -14,21 +15,23 @@ pub(super) struct Sockets {
     pub receivers: Vec<Group>,
     senders: [Option<Sender>; 2],
     frames: FrameSocket,
-    /// Whether packets with an IP authentication header are heard, too.
+    /// Octets of the queue of each receiver that are asked for.
+    queue: usize,
+    /// Whether packets with an IP authentication header are received, too.
     ah: bool,
     /// None only while it is in use.
     pub batch: Option<Batch>,
 }
 
-/// A receiving socket and its memberships: the kernel allows some twenty for each. The first one of a family hears
-/// what is sent to this host alone, too.
+/// A receiving socket and its memberships: the kernel allows some twenty for each. The first one of a family also
+/// receives unicast packets to this host.
 pub(super) struct Group {
-    /// None where one was closed: the next one takes its place.
+    /// None where one was closed: the next one is placed there.
     pub socket: Option<Receiver>,
-    /// It hears one interface without being a member of anything.
+    /// It receives from one interface without being a member of a group.
     pub overhears: bool,
     family: Family,
-    /// Whether it hears packets with an IP authentication header, or those without.
+    /// Whether it receives packets with an IP authentication header, or those without.
     ah: bool,
     pub members: Vec<(IpAddr, IfIndex)>,
 }
@@ -39,9 +42,20 @@ impl Sockets {
             receivers: Vec::new(),
             senders: [None, None],
             frames: FrameSocket::open()?,
+            queue: 0,
             ah: false,
             batch: Some(Batch::new()),
         })
+    }
+
+    /// Gives each receiver a queue of that many octets, or of the usual size where that is more.
+    pub fn resize(&mut self, queue: u64) {
+        let queue = usize::try_from(queue).unwrap_or(usize::MAX);
+        if core::mem::replace(&mut self.queue, queue) != queue {
+            for socket in self.receivers.iter().filter_map(|one| one.socket.as_ref()) {
+                socket.resize(queue);
+            }
+        }
     }
 
     pub fn send(
@@ -69,9 +83,9 @@ impl Sockets {
         (0..count).try_for_each(|_| self.frames.send(interface, frame))
     }
 
-    /// Hears a multicast group, or what is sent to an address of this host, on an interface.
+    /// Receives a multicast group, or packets to an address of this host, on an interface.
     pub fn join(&mut self, epoll: &Epoll, group: IpAddr, interface: IfIndex) -> io::Result<()> {
-        // What an interface of the same number left behind would be in the way.
+        // A membership left by an earlier interface with the same index would be in the way.
         self.leave(group, interface);
         self.join_one(epoll, group, interface, false)?;
         if self.ah && group.is_ipv4() {
@@ -80,7 +94,8 @@ impl Sockets {
         Ok(())
     }
 
-    /// Hears packets with an IP authentication header from now on, wherever others are heard; where that fails.
+    /// Receives packets with an IP authentication header from now on, wherever others are received; returns where that
+    /// fails.
     pub fn hear_ah(&mut self, epoll: &Epoll) -> Vec<(IpAddr, IfIndex, io::Error)> {
         if core::mem::replace(&mut self.ah, true) {
             return Vec::new();
@@ -124,7 +139,7 @@ impl Sockets {
         self.add(epoll, Group { socket: Some(socket), overhears: false, family, ah, members })
     }
 
-    /// Hears a multicast group on an interface without telling the segment, with or without authentication headers.
+    /// Receives a multicast group on an interface without membership reports, with or without authentication headers.
     pub fn overhear(&mut self, epoll: &Epoll, group: IpAddr, interface: IfIndex) -> io::Result<()> {
         self.leave(group, interface);
         let family = Family::of(&group);
@@ -148,6 +163,9 @@ impl Sockets {
         let free = self.receivers.iter().position(|one| one.socket.is_none());
         let position = free.unwrap_or(self.receivers.len());
         if let Some(socket) = &group.socket {
+            if self.queue > 0 {
+                socket.resize(self.queue);
+            }
             epoll.add(socket, RECEIVERS + position as u64)?;
         }
         match self.receivers.get_mut(position) {
@@ -161,7 +179,7 @@ impl Sockets {
         self.drop_members(|member| *member == (group, interface));
     }
 
-    /// An interface is gone, and its memberships with it.
+    /// An interface was deleted, and its memberships with it.
     pub fn forget(&mut self, interface: IfIndex) {
         self.drop_members(|(_, i)| *i == interface);
     }
@@ -171,7 +189,7 @@ impl Sockets {
             let socket = one.socket.as_ref().filter(|_| !one.overhears);
             one.members.retain(|member| {
                 if which(member) {
-                    // Refused when the interface is gone, which comes to the same.
+                    // Refused if the interface is gone, which has the same effect.
                     if let Some(socket) = socket.filter(|_| member.0.is_multicast()) {
                         let _ = socket.leave(member.0, member.1);
                     }

@@ -1,11 +1,11 @@
-//! Netlink attributes: written into a buffer, read out of octets that nobody vouches for.
+//! Netlink attributes: written into a buffer, read from untrusted octets.
 //!
-//! `neli`'s own encoder allocates for each attribute (2.4 µs a message against 0.04 µs here, and a table has tens
-//! of thousands), and its decoder trusts lengths; so this module does both, and nothing else knows the layout.
+//! `neli`'s own encoder allocates for each attribute (2.4 µs a message against 0.04 µs here, and a table has tens of
+//! thousands), and its decoder trusts lengths; so this module does both, and only this module knows the layout.
 
 /// The length of an attribute's header.
 const HEADER: usize = 4;
-/// Bits of the type that are not the type: nested, network order.
+/// Flag bits in the type field: nested, network order.
 const FLAGS: u16 = 0xc000;
 /// The attribute holds attributes.
 const NESTED: u16 = 0x8000;
@@ -34,7 +34,7 @@ impl<'a> Writer<'a> {
         self.octets(kind, &[value])
     }
 
-    /// A number of this machine's order.
+    /// A number in host order.
     pub fn u16(&mut self, kind: u16, value: u16) -> &mut Self {
         self.octets(kind, &value.to_ne_bytes())
     }
@@ -44,7 +44,7 @@ impl<'a> Writer<'a> {
         self.octets(kind, &value.to_be_bytes())
     }
 
-    /// A number of this machine's order.
+    /// A number in host order.
     pub fn u32(&mut self, kind: u16, value: u32) -> &mut Self {
         self.octets(kind, &value.to_ne_bytes())
     }
@@ -70,7 +70,7 @@ impl<'a> Writer<'a> {
     }
 }
 
-/// Attributes, one after the other. What does not fit ends the list.
+/// Attributes, one after the other. An attribute that does not fit ends the list.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Attributes<'a>(pub &'a [u8]);
 
@@ -90,7 +90,7 @@ impl<'a> IntoIterator for Attributes<'a> {
     }
 }
 
-/// Goes through attributes: type without its flags, value.
+/// Iterates over attributes: type without its flags, and value.
 pub(super) struct Iter<'a>(&'a [u8]);
 
 impl<'a> Iterator for Iter<'a> {
@@ -106,7 +106,7 @@ impl<'a> Iterator for Iter<'a> {
     }
 }
 
-/// What an attribute holds.
+/// The value of an attribute.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Value<'a>(pub &'a [u8]);
 
@@ -116,7 +116,7 @@ impl<'a> Value<'a> {
         self.0.first().copied()
     }
 
-    /// A number of this machine's order.
+    /// A number in host order.
     pub fn u16(self) -> Option<u16> {
         self.0.first_chunk().copied().map(u16::from_ne_bytes)
     }
@@ -126,7 +126,7 @@ impl<'a> Value<'a> {
         self.0.first_chunk().copied().map(u16::from_be_bytes)
     }
 
-    /// A number of this machine's order.
+    /// A number in host order.
     pub fn u32(self) -> Option<u32> {
         self.0.first_chunk().copied().map(u32::from_ne_bytes)
     }

@@ -1,7 +1,7 @@
 //! The kernel's own list of virtual servers with their servers, `/proc/net/ip_vs`.
 //!
-//! It is the one list of everything: netlink gives the servers of one service at a time, which takes thirty times as long. It
-//! shows less (`plan::listing`), and the settings of services in units of the kernel's own: those come by netlink.
+//! It is the only list of everything: netlink gives the servers of one service at a time, which takes thirty times as
+//! long. It shows less (`plan::listing`), and the settings of services in kernel units: those are read by netlink.
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::fs::File;
@@ -12,17 +12,17 @@ use crate::model::service::Protocol;
 use crate::plan::ipvs::DestinationKey;
 use crate::plan::listing::{Listing, Way};
 
-/// That of the network namespace of this thread.
+/// The list of this thread's network namespace.
 const PATH: &str = "/proc/thread-self/net/ip_vs";
-/// The kernel hands over a page at a time.
+/// The kernel returns a page at a time.
 const CHUNK: usize = 8 << 10;
-/// The longest line; the kernel's have about 100 octets.
+/// The longest line, in octets; the kernel's have about 100.
 const LINE: u64 = 1 << 10;
 
 /// Adds all servers to a list of services.
 ///
 /// # Errors
-/// When there is no such file, or it cannot be read.
+/// If there is no such file, or it cannot be read.
 pub fn add_servers(listing: &mut Listing) -> io::Result<()> {
     let mut reader = BufReader::with_capacity(CHUNK, File::open(PATH)?);
     let (mut line, mut service) = (Vec::new(), None);
@@ -35,8 +35,8 @@ pub fn add_servers(listing: &mut Listing) -> io::Result<()> {
     }
 }
 
-/// Takes one line in: a service, whose servers follow, or a server of the service before. What is not understood is as
-/// good as not there.
+/// Processes one line: a service, whose servers follow, or a server of the previous service. Lines that are not
+/// understood are ignored.
 pub fn take(line: &[u8], service: &mut Option<ServiceKey>, listing: &mut Listing) {
     let mut words = line.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
     match words.next() {
@@ -155,7 +155,7 @@ mod tests {
         assert_eq!(read(TEXT), Listing::of(&table()));
     }
 
-    /// A list that was cut, or one of a later kernel, shows less: what it does not show is read.
+    /// A truncated list, or one of a later kernel, shows less: missing services are read individually.
     #[test]
     fn what_is_not_understood_is_not_there() {
         for (word, other) in [

@@ -1,7 +1,7 @@
 //! Messages of the generic netlink family `IPVS`, as values and as octets.
 //!
-//! Encoding appends requests to a buffer, so that many travel together; decoding takes apart what the kernel
-//! sent and is a pure function of its octets. Attribute numbers are those of `linux/ip_vs.h`.
+//! Encoding appends requests to a buffer, so that many are sent together; decoding is a pure function of the kernel's
+//! octets. Attribute numbers are those of `linux/ip_vs.h`.
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -23,10 +23,9 @@ const HEADER: usize = 16;
 /// Length of the header of generic netlink that follows it.
 const GENERIC_HEADER: usize = 4;
 
-/// Commands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
-enum Command {
+pub(super) enum Command {
     NewService = 1,
     SetService = 2,
     DelService = 3,
@@ -35,6 +34,11 @@ enum Command {
     SetDest = 6,
     DelDest = 7,
     GetDest = 8,
+    NewDaemon = 9,
+    DelDaemon = 10,
+    GetDaemon = 11,
+    SetConfig = 12,
+    GetConfig = 13,
     Flush = 17,
 }
 
@@ -76,29 +80,29 @@ mod dest {
 const AF_INET: u16 = 2;
 const AF_INET6: u16 = 10;
 
-/// Ways to a destination.
+/// Forwarding methods.
 const MASQUERADE: u32 = 0;
 const LOCAL_NODE: u32 = 1;
 const TUNNEL: u32 = 2;
 const DIRECT: u32 = 3;
-/// The bits of the forwarding attribute that are the way.
+/// The bits of the forwarding attribute that give the method.
 const WAY: u32 = 7;
 
-/// Why octets are no message.
+/// Why octets are not a valid message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {
     /// It ends too early, or its length is wrong.
-    #[error("a message of the kernel is cut short")]
+    #[error("a message of the kernel is truncated")]
     Short,
-    /// An attribute that must be there is not, or is not what it should be.
+    /// A required attribute is missing or invalid.
     #[error("a message of the kernel lacks the attribute {0}")]
     Missing(&'static str),
     /// A service or a server of a kind that this version does not know.
-    #[error("an entry of a kind that is not known: {0}")]
+    #[error("an entry of an unknown kind: {0}")]
     Unknown(&'static str),
 }
 
-/// Appends the question for the number of the family.
+/// Appends the request for the number of the family.
 pub(super) fn ask_family(buffer: &mut Vec<u8>, sequence: u32) {
     let flags = NlmF::REQUEST | NlmF::ACK;
     message(buffer, GenlId::Ctrl.into(), flags, sequence, CtrlCmd::Getfamily.into(), |w| {
@@ -106,10 +110,10 @@ pub(super) fn ask_family(buffer: &mut Vec<u8>, sequence: u32) {
     });
 }
 
-/// The number of the family in the answer to the question for it.
+/// The number of the family in the answer to that request.
 ///
 /// # Errors
-/// When the answer holds none.
+/// If the answer contains none.
 pub fn family(payload: &[u8]) -> Result<u16, DecodeError> {
     attributes(payload)?
         .find(CtrlAttr::FamilyId.into())
@@ -117,13 +121,13 @@ pub fn family(payload: &[u8]) -> Result<u16, DecodeError> {
         .ok_or(DecodeError::Missing("FAMILY_ID"))
 }
 
-/// Appends the question for all services.
+/// Appends the request for all services.
 pub(super) fn ask_services(buffer: &mut Vec<u8>, family: u16, sequence: u32) {
     let flags = NlmF::REQUEST | NlmF::DUMP;
     message(buffer, family, flags, sequence, Command::GetService as u8, |_| {});
 }
 
-/// Appends the question for one service.
+/// Appends the request for one service.
 pub(super) fn ask_service(buffer: &mut Vec<u8>, family: u16, sequence: u32, key: &ServiceKey) {
     let flags = NlmF::REQUEST | NlmF::ACK;
     message(buffer, family, flags, sequence, Command::GetService as u8, |w| {
@@ -131,7 +135,7 @@ pub(super) fn ask_service(buffer: &mut Vec<u8>, family: u16, sequence: u32, key:
     });
 }
 
-/// Appends the question for all servers of a service.
+/// Appends the request for all servers of a service.
 pub(super) fn ask_destinations(buffer: &mut Vec<u8>, family: u16, sequence: u32, key: &ServiceKey) {
     let flags = NlmF::REQUEST | NlmF::DUMP;
     message(buffer, family, flags, sequence, Command::GetDest as u8, |w| {
@@ -139,8 +143,8 @@ pub(super) fn ask_destinations(buffer: &mut Vec<u8>, family: u16, sequence: u32,
     });
 }
 
-/// Appends the request for an operation; the last one of a buffer asks for an acknowledgement, the others
-/// answer only when they are refused.
+/// Appends the request for an operation; the last one of a buffer asks for an acknowledgement, the others are only
+/// answered if they are refused.
 #[doc(hidden)]
 pub fn encode(buffer: &mut Vec<u8>, family: u16, sequence: u32, op: &Op, is_last: bool) {
     let flags = if is_last { NlmF::REQUEST | NlmF::ACK } else { NlmF::REQUEST };
@@ -170,7 +174,7 @@ pub fn encode(buffer: &mut Vec<u8>, family: u16, sequence: u32, op: &Op, is_last
     }
 }
 
-fn message(
+pub(super) fn message(
     buffer: &mut Vec<u8>,
     kind: u16,
     flags: NlmF,
@@ -217,7 +221,7 @@ fn put_service(w: &mut Writer<'_>, key: &ServiceKey, settings: &Settings) {
         let (set, mask) = flags.split_at_mut(4);
         set.copy_from_slice(&settings.flags.to_ne_bytes());
         mask.copy_from_slice(&u32::MAX.to_ne_bytes());
-        // A mask travels in network order, the length of a prefix as a number of this machine.
+        // A mask is sent in network order, a prefix length in host order.
         let netmask = match key.family() {
             Family::V4 => settings.netmask.to_be(),
             Family::V6 => settings.netmask,
@@ -276,28 +280,28 @@ const fn checksum_flags(checksum: TunnelChecksum) -> u16 {
 /// One message from the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reply<'a> {
-    /// The sequence number of what it answers.
+    /// The sequence number of the request.
     pub sequence: u32,
-    /// What it says.
+    /// Its content.
     pub body: Body<'a>,
 }
 
-/// What a message says.
+/// The content of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Body<'a> {
     /// The request was carried out (none) or refused (error number, positive).
     Status(Option<i32>),
-    /// The end of a list; with an error number when it broke off.
+    /// The end of a list; with an error number if it was aborted.
     End(Option<i32>),
-    /// An answer; take it apart with [`family`], [`decode_service`] or [`decode_destination`].
+    /// An answer; decode it with [`family`], [`decode_service`] or [`decode_destination`].
     Payload(&'a [u8]),
-    /// The list changed while it was made: it may lack entries or have some twice.
+    /// The list changed while it was made: entries may be missing or duplicated.
     Interrupted(&'a [u8]),
-    /// Nothing of interest.
+    /// Irrelevant.
     Nothing,
 }
 
-/// Takes one datagram apart.
+/// The messages of one datagram.
 pub fn replies(datagram: &[u8]) -> impl Iterator<Item = Result<Reply<'_>, DecodeError>> {
     let mut rest = datagram;
     core::iter::from_fn(move || {
@@ -339,10 +343,10 @@ fn reply(octets: &[u8]) -> Result<(Reply<'_>, usize), DecodeError> {
     Ok((Reply { sequence, body }, length))
 }
 
-/// A service in an answer to the question for services.
+/// Decodes a service in the answer to a request for services.
 ///
 /// # Errors
-/// When it is cut short, or a service that no configuration can ask for.
+/// If it is truncated, or a service that cannot be configured.
 pub fn decode_service(payload: &[u8]) -> Result<(ServiceKey, Settings), DecodeError> {
     let all = attributes(payload)?
         .find(command::SERVICE)
@@ -384,17 +388,18 @@ pub fn decode_service(payload: &[u8]) -> Result<(ServiceKey, Settings), DecodeEr
     Ok((key, settings.normalised(family)))
 }
 
-/// A server in an answer to the question for the servers of a service, whose family servers without one have.
+/// Decodes a server in the answer to a request for the servers of a service. A server without a family has that of the
+/// service.
 ///
 /// # Errors
-/// When it is cut short, or reached in a way that no configuration can ask for.
+/// If it is truncated, or its forwarding method cannot be configured.
 pub fn decode_destination(
     payload: &[u8],
     family: Family,
 ) -> Result<(DestinationKey, Destination), DecodeError> {
     let all =
         attributes(payload)?.find(command::DEST).ok_or(DecodeError::Missing("DEST"))?.nested();
-    // Kernels before 3.18 do not say it: there are no others than the service's.
+    // Kernels before 3.18 do not report it: there it is always the service's.
     let family = match all.find(dest::ADDR_FAMILY).and_then(Value::u16) {
         None => family,
         Some(AF_INET) => Family::V4,
@@ -436,7 +441,7 @@ fn tunnel(all: Attributes<'_>) -> Result<Tunnel, DecodeError> {
         2 => TunnelChecksum::Remote,
         _ => return Err(DecodeError::Unknown("tunnel flags")),
     };
-    // Kernels before 5.3 know one kind and do not name it.
+    // Kernels before 5.3 have only one kind and do not report it.
     match all.find(dest::TUN_TYPE).and_then(Value::u8).unwrap_or_default() {
         0 => Ok(Tunnel::Ipip),
         1 => {
@@ -449,7 +454,7 @@ fn tunnel(all: Attributes<'_>) -> Result<Tunnel, DecodeError> {
 }
 
 /// The attributes after the header of generic netlink.
-fn attributes(payload: &[u8]) -> Result<Attributes<'_>, DecodeError> {
+pub(super) fn attributes(payload: &[u8]) -> Result<Attributes<'_>, DecodeError> {
     payload.get(GENERIC_HEADER..).map(Attributes).ok_or(DecodeError::Short)
 }
 
@@ -460,7 +465,7 @@ const fn number(family: Family) -> u16 {
     }
 }
 
-/// An address as it travels: 16 octets, filled up with zeros.
+/// An address in its wire form: 16 octets, padded with zeros.
 fn octets(address: IpAddr) -> [u8; 16] {
     match address {
         IpAddr::V4(address) => {

@@ -1,9 +1,9 @@
 //! The kernel's table of virtual servers, over generic netlink.
 //!
-//! Requests travel packed: many in one datagram, of which only the last asks for an acknowledgement; those that
-//! are refused answer with their sequence number. That is thirty times faster than one at a time, and a table
-//! may have tens of thousands of entries. The kernel answers while the request is being sent, so nothing here
-//! waits, except for a module that has to be loaded first.
+//! Requests are packed: many in one datagram, of which only the last asks for an acknowledgement; refusals carry the
+//! sequence number of their request. That is thirty times faster than one at a time, and a table may have tens of
+//! thousands of entries. The kernel answers while the request is being sent, so nothing here waits, except for loading
+//! a module.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -14,9 +14,11 @@ use neli::socket::NlSocket;
 use neli::utils::Groups;
 
 mod attribute;
+pub mod daemon;
 #[doc(hidden)]
 pub mod list;
 pub mod message;
+pub mod timeout;
 
 use crate::model::ServiceKey;
 use crate::plan::Outcome;
@@ -24,35 +26,35 @@ use crate::plan::ipvs::{DestinationKey, Destinations, Entry, Op, Settings, Table
 use crate::plan::listing::Listing;
 use message::{Body, DecodeError};
 
-/// Operations in one datagram. Should all of them be refused, their answers still fit into the receive buffer.
+/// Operations in one datagram. Even if all of them are refused, the answers fit into the receive buffer.
 pub const PACKED: usize = 100;
-/// Room for the kernel's answers, as asked for; it grants what `rmem_max` allows.
+/// Requested size of the receive buffer, in octets; the kernel limits it to `rmem_max`.
 const RECEIVE_BUFFER: usize = 1 << 20;
-/// The longest datagram: the kernel packs up to 32 KiB of a list into one.
+/// The longest datagram, in octets: the kernel packs up to 32 KiB of a list into one.
 const DATAGRAM: usize = 64 << 10;
-/// Up to so many services are asked for by name, in one datagram; more by a list of all, which holds those of others
-/// too. Their answers fit into the smallest receive buffer.
+/// Up to this many services are requested by key, in one datagram; more by a list of all, including foreign ones. The
+/// answers fit into the smallest receive buffer.
 const SINGLE: usize = 64;
-/// Lists that changed while they were made are asked for again, so often.
+/// Attempts to read a list that does not change meanwhile.
 const ATTEMPTS: usize = 5;
-/// Where the kernel keeps the name of the program that loads modules.
+/// Where the kernel stores the path of the program that loads modules.
 const MODPROBE_PATH: &str = "/proc/sys/kernel/modprobe";
-/// That program where the kernel does not say.
+/// Its default.
 const MODPROBE: &str = "/sbin/modprobe";
 
 /// Why the table could not be read.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The kernel has no IPVS, or not for us.
+    /// The kernel has no IPVS, or does not permit its use.
     #[error("no IPVS: {}", io::Error::from_raw_os_error(*.0))]
     Unavailable(i32),
-    /// The kernel refused a question.
+    /// The kernel refused a request.
     #[error("the kernel refused: {}", io::Error::from_raw_os_error(*.0))]
     Refused(i32),
     /// The socket failed.
     #[error("netlink socket: {0}")]
     Io(#[from] io::Error),
-    /// The kernel answered what cannot be understood.
+    /// The kernel's answer cannot be decoded.
     #[error(transparent)]
     Decode(#[from] DecodeError),
     /// The kernel did not answer.
@@ -73,10 +75,10 @@ impl Error {
     }
 }
 
-/// A connection to the kernel's IPVS. It is made when it is first used and made anew after a failure.
+/// A connection to the kernel's IPVS. It is opened at its first use and again after a failure.
 pub struct Ipvs {
     connection: Option<Connection>,
-    /// The module was asked for: once is enough for one process, the kernel asks for it by itself too.
+    /// Loading the module was requested: once is enough for a process, since the kernel also loads it on demand.
     asked: bool,
 }
 
@@ -91,23 +93,23 @@ struct Connection {
 }
 
 impl Ipvs {
-    /// A connection that is not made yet.
+    /// A connection that is not yet opened.
     #[must_use]
     pub const fn new() -> Self {
         Self { connection: None, asked: false }
     }
 
-    /// Datagrams sent over this connection since it was made.
+    /// Number of datagrams sent over this connection.
     #[must_use]
     pub fn sent(&self) -> u64 {
         self.connection.as_ref().map_or(0, |connection| connection.sent)
     }
 
-    /// What the kernel holds of these services, with their servers. Entries of a kind that no configuration
-    /// can ask for are left out.
+    /// The kernel's state of these services, with their servers. Entries of a kind that cannot be configured are left
+    /// out.
     ///
     /// # Errors
-    /// When the kernel has no IPVS (its module could not be loaded either), or does not let us ask.
+    /// If the kernel has no IPVS and its module could not be loaded, or reading is not permitted.
     pub fn read(&mut self, services: &[ServiceKey]) -> Result<Table, Error> {
         let result = self.connect().and_then(|connection| connection.read(services));
         if result.is_err() {
@@ -116,10 +118,10 @@ impl Ipvs {
         result
     }
 
-    /// All services that the kernel has, at a glance. It may lack some when the table changes meanwhile.
+    /// A compact list of all services of the kernel. Some may be missing if the table changes meanwhile.
     ///
     /// # Errors
-    /// As [`Self::read`], and when the kernel gives no such list.
+    /// As [`Self::read`], and if the kernel provides no such list.
     pub fn list(&mut self) -> Result<Listing, Error> {
         let result = self.connect().and_then(Connection::list);
         if result.is_err() {
@@ -128,7 +130,7 @@ impl Ipvs {
         result
     }
 
-    /// Carries out operations in order; what became of each.
+    /// Carries out operations in order; returns the outcome of each.
     pub fn apply<'o>(&mut self, ops: impl IntoIterator<Item = &'o Op>) -> Vec<Outcome> {
         let ops: Vec<&Op> = ops.into_iter().collect();
         let mut outcomes = Vec::with_capacity(ops.len());
@@ -148,7 +150,7 @@ impl Ipvs {
     fn connect(&mut self) -> Result<&mut Connection, Error> {
         if self.connection.is_none() {
             let connection = match Connection::open() {
-                // The kernel loads the module by itself where it can; else the program that does may.
+                // The kernel loads the module on demand if it can; otherwise modprobe may succeed.
                 Err(Error::Unavailable(errno)) if !core::mem::replace(&mut self.asked, true) => {
                     load_module();
                     Connection::open().map_err(|_| Error::Unavailable(errno))
@@ -171,7 +173,7 @@ impl Connection {
     fn open() -> Result<Self, Error> {
         let socket = NlSocket::connect(NlFamily::Generic, None, Groups::empty())?;
         socket.nonblock()?;
-        // A smaller one serves too.
+        // A smaller one works, too.
         let _ = socket.set_recv_buffer_size(RECEIVE_BUFFER);
         let (out, buffer) = (Vec::new(), vec![0; DATAGRAM]);
         let mut connection = Self { socket, family: 0, sequence: 0, out, buffer, sent: 0 };
@@ -212,7 +214,7 @@ impl Connection {
         Ok(listing)
     }
 
-    /// Asks for all services, others' included. False if the list changed while it was made.
+    /// Requests all services, including foreign ones. False if the list changed while it was made.
     fn all_services(&mut self, mut each: impl FnMut(ServiceKey, Settings)) -> Result<bool, Error> {
         let sequence = self.begin();
         message::ask_services(&mut self.out, self.family, sequence);
@@ -220,7 +222,7 @@ impl Connection {
         self.answers(sequence, |payload| {
             match message::decode_service(payload) {
                 Ok((key, settings)) => each(key, settings),
-                // Another's, whatever it is.
+                // A foreign service of an unknown kind.
                 Err(DecodeError::Unknown(_)) => {}
                 Err(e) => return Err(e.into()),
             }
@@ -238,9 +240,9 @@ impl Connection {
             return Ok(found);
         }
         let wanted: BTreeSet<ServiceKey> = services.iter().copied().collect();
-        // The kernel makes the list in parts and counts its way through a table that all network namespaces
-        // share: changes in any of them between two parts make it leave out entries. So the list is asked for
-        // until it brings nothing new.
+        // The kernel makes the list in parts and counts its way through a table that all network namespaces share:
+        // changes in any of them between two parts make it leave out entries. So the list is requested until it
+        // contains nothing new.
         for attempt in 0..ATTEMPTS {
             let before = found.len();
             let whole = self.all_services(|key, settings| {
@@ -255,7 +257,7 @@ impl Connection {
         Ok(found)
     }
 
-    /// Asks for services by name, all in one datagram.
+    /// Requests services by key, all in one datagram.
     fn single(
         &mut self,
         services: &[ServiceKey],
@@ -328,10 +330,10 @@ impl Connection {
         Ok(list.into_iter().collect())
     }
 
-    /// Sends operations in one datagram. For each the error number, if it was refused.
+    /// Sends operations in one datagram. Returns the error number of each refused one.
     fn apply(&mut self, ops: &[&Op]) -> Result<Vec<Option<i32>>, Error> {
         let answers = self.apply_once(ops)?;
-        // The kernel answers so to a family that it does not know as well: the module was loaded anew.
+        // The kernel also answers this for an unknown family: the module was reloaded.
         if answers.contains(&Some(libc::ENOENT)) {
             let family = self.resolve()?;
             if family != self.family {
@@ -357,8 +359,8 @@ impl Connection {
             let datagram = match receive(&self.socket, &mut self.buffer) {
                 Ok(Some(datagram)) => datagram,
                 Ok(None) => return Err(Error::Silent),
-                // Some answers found no room. Which were refused is not known any more: all that have not
-                // answered count as refused, and show what they are when they are tried again.
+                // Some answers found no room, so it is unknown which operations were refused: all without an answer
+                // count as refused, and retrying them reveals their state.
                 Err(e) if e.raw_os_error() == Some(libc::ENOBUFS) => {
                     lost = true;
                     continue;
@@ -396,7 +398,7 @@ impl Connection {
         self.socket.send(&self.out, Msg::empty()).map(|_| ())
     }
 
-    /// Reads the answers to a question, to their end. False if the list changed while it was made.
+    /// Reads the answers to a request, to their end. False if the list changed while it was made.
     fn answers(
         &mut self,
         sequence: u32,
@@ -429,7 +431,7 @@ impl Connection {
     }
 }
 
-/// The next datagram that is there already; the kernel answers before a request is sent off.
+/// The next available datagram; the kernel answers while a request is being sent.
 fn receive<'b>(socket: &NlSocket, buffer: &'b mut [u8]) -> io::Result<Option<&'b [u8]>> {
     loop {
         match socket.recv(&mut *buffer, Msg::empty()) {
@@ -452,7 +454,7 @@ fn outcome(op: &Op, errno: Option<i32>) -> Outcome {
     }
 }
 
-/// Asks the program that loads modules for `ip_vs`. Whether that helped shows when the family is asked for.
+/// Runs the program that loads modules for `ip_vs`. Whether that succeeded shows when the family is requested.
 fn load_module() {
     let named = std::fs::read_to_string(MODPROBE_PATH).unwrap_or_default();
     let named = named.trim();

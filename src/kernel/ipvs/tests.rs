@@ -19,7 +19,7 @@ fn refusals_that_are_no_refusals() {
     assert_eq!(outcome(&Op::Flush, Some(libc::EPERM)), Outcome::Refused(libc::EPERM));
 }
 
-/// What a kernel with IPVS answers is shown by the namespace tests; here, that one without is no trouble.
+/// The namespace tests cover a kernel with IPVS; this covers one without.
 #[test]
 fn without_ipvs_there_is_an_error_number_for_everything() {
     let mut ipvs = Ipvs { connection: None, asked: true };

@@ -1,5 +1,7 @@
 use core::time::Duration;
 
+use nix::sys::socket::getsockopt;
+
 use super::*;
 use crate::base::{IfName, Prefix};
 use crate::kernel::object::carry_out;
@@ -7,7 +9,7 @@ use crate::model::Address;
 use crate::plan::{ChangeKind, Object, Op, Outcome, Sight, Verb};
 use crate::sys::testing::{in_namespace, ip, run};
 
-/// The next changes until `done` likes one, which comes last. Attributes are left out.
+/// The next changes, up to and including the first one that `done` accepts. Without attributes.
 async fn until(monitor: &mut Monitor, done: impl Fn(&Change) -> bool) -> Vec<Change> {
     let mut all = Vec::new();
     while !all.iter().any(&done) {
@@ -29,7 +31,7 @@ fn has(snapshot: &Snapshot, interface: IfIndex, text: &str) -> bool {
     snapshot.objects.iter().any(|sight| sight.identity == identity)
 }
 
-/// A view of tables that nobody changes meanwhile.
+/// A snapshot of tables that do not change meanwhile.
 fn whole(monitor: &mut Monitor, requests: &mut Requests) -> Snapshot {
     let View { snapshot, again } = monitor.snapshot(requests).unwrap();
     assert!(!again, "the tables changed");
@@ -64,7 +66,7 @@ fn a_table_that_changed_while_it_was_listed_is_not_believed() {
             monitor.view(taken.unwrap())
         };
         let mut monitor = Monitor::open(0).unwrap();
-        // The first view is better than none, and made of all that was seen; but it is taken again.
+        // The first snapshot is combined from all attempts; but another one is requested.
         let first = torn(&mut monitor, &[&[1, 2], &[2, 3], &[1, 3], &[1, 2], &[2]]);
         assert!(first.again);
         assert_eq!(first.snapshot, Some(table(&[1, 2, 3], &[7])));
@@ -73,7 +75,7 @@ fn a_table_that_changed_while_it_was_listed_is_not_believed() {
         assert!(later.again);
         assert_eq!(later.snapshot, None);
         assert_eq!(monitor.name(IfIndex(3)), "eth3");
-        // One that is whole counts, however late it comes.
+        // A consistent one counts, however late it comes.
         let mut attempts = 0;
         let taken = settled(|| {
             attempts += 1;
@@ -82,7 +84,7 @@ fn a_table_that_changed_while_it_was_listed_is_not_believed() {
         let last = monitor.view(taken.unwrap());
         assert!(!last.again);
         assert_eq!(last.snapshot, Some(table(&[1, 2], &[])));
-        // What the kernel refuses is no table.
+        // A refusal of the kernel is not an empty table.
         assert_eq!(settled(|| Err(())), Err(()));
     });
 }
@@ -144,7 +146,7 @@ fn links_and_addresses_of_others_are_told() {
 
             ip("address delete 10.0.0.1/24 dev veth0");
             until(&mut monitor, |c| *c == seen(false)).await;
-            // The far end's carrier is this one's too.
+            // The peer's state determines this one's carrier.
             ip("link set veth1 down");
             until(&mut monitor, |c| matches!(c, Change::Link(l) if l.index == want.index && !l.up))
                 .await;
@@ -206,7 +208,7 @@ fn removals_of_our_own_are_told_as_such_and_additions_not_at_all() {
                 let interface = index("lo");
                 let ops = ["10.0.0.1/24", "10.0.0.2/24"].map(|text| op(Verb::Add, text));
                 assert_eq!(carry_out(&mut requests, &ops), [Outcome::Done; 2]);
-                // With the first, the kernel drops the second: nobody asked for that one.
+                // Together with the first, the kernel removes the second, which was not requested.
                 let ops = [op(Verb::Delete { keep_secondaries: false }, "10.0.0.1/24")];
                 assert_eq!(carry_out(&mut requests, &ops), [Outcome::Done]);
                 let gone = |text| told(interface, text, false, true);
@@ -226,7 +228,7 @@ fn a_queue_that_overruns_is_noticed() {
         run(async {
             let mut requests = Requests::open().unwrap();
             let mut monitor = Monitor::open(requests.port()).unwrap();
-            // The least the kernel allows.
+            // The smallest size the kernel allows.
             setsockopt(monitor.socket.inner(), sockopt::RcvBuf, &1).unwrap();
             let ops: Vec<Op> =
                 (1..=200_u8).map(|n| op(Verb::Add, &format!("10.0.{n}.1/24"))).collect();
@@ -246,7 +248,7 @@ fn routes_of_others_do_not_reach_the_queue() {
             let mut monitor = Monitor::open(requests.port()).unwrap();
             ip("link set lo up");
             let mut buffer = vec![0; DATAGRAM];
-            // Those of the device and of its addresses.
+            // Events of the device and of its addresses.
             while monitor.socket.inner().recv(&mut buffer.as_mut_slice(), 0).is_ok() {}
             assert!(monitor.watch(Watch { routes: true, rules: false }).unwrap());
             for n in 1..=9 {
@@ -256,7 +258,7 @@ fn routes_of_others_do_not_reach_the_queue() {
             }
             ip("route add 10.0.0.0/16 dev lo proto 18");
             ip("route add 2001:db8::/48 dev lo proto 18");
-            // Whatever takes the place of another may have taken that of one of ours.
+            // A route that replaces another one may have replaced one of ours.
             ip("route replace 10.0.0.0/16 dev lo proto bird");
             ip("route del 2001:db8::/48");
             ip("link set lo down");
@@ -276,7 +278,7 @@ fn routes_of_others_do_not_reach_the_queue() {
 
 #[test]
 fn no_message_panics() {
-    // Every cut of a message that is right.
+    // Every truncation of a valid message.
     let mut body = vec![2, 24, 0, 0, 1, 0, 0, 0];
     body.extend([8, 0, 2, 0, 10, 0, 0, 1, 8, 0, 8, 0, 0x80, 0, 0, 0]);
     for kind in 0..30 {
@@ -286,4 +288,37 @@ fn no_message_panics() {
             change(&message, 1, &mut BTreeMap::new(), &mut Vec::new());
         }
     }
+}
+
+#[test]
+fn queues_are_of_the_size_asked_for_and_never_too_short() {
+    in_namespace(
+        "kernel::monitor::tests::queues_are_of_the_size_asked_for_and_never_too_short",
+        || {
+            run(async {
+                let requests = Requests::open().unwrap();
+                let monitor = Monitor::open(requests.port()).unwrap();
+                let most: usize = std::fs::read_to_string("/proc/sys/net/core/rmem_max")
+                    .unwrap()
+                    .trim()
+                    .parse()
+                    .unwrap();
+                let forced =
+                    setsockopt(monitor.socket.inner(), sockopt::RcvBufForce, &QUEUE).is_ok();
+                // The kernel doubles what it is asked for.
+                let size = || getsockopt(monitor.socket.inner(), sockopt::RcvBuf).unwrap() / 2;
+                let least = if forced { QUEUE } else { QUEUE.min(most) };
+                for (wanted, force) in [(None, false), (Some(1), true), (Some(1), false)] {
+                    monitor.resize(wanted, force);
+                    assert_eq!(size(), least, "{wanted:?} {force}");
+                }
+                monitor.resize(Some(20 << 20), false);
+                assert_eq!(size(), (20 << 20).min(most).max(least));
+                monitor.resize(Some(20 << 20), true);
+                assert_eq!(size(), if forced { 20 << 20 } else { (20 << 20).min(most) });
+                monitor.resize(None, false);
+                assert_eq!(size(), least);
+            });
+        },
+    );
 }

@@ -1,4 +1,4 @@
-//! What the sets of our tables hold, and which filter an element of one is.
+//! The elements of the sets of our tables, and the filter that each represents.
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -16,18 +16,18 @@ const ELEMENTS: u16 = 3;
 /// `NFTA_SET_ELEM_KEY` and `NFTA_SET_ELEM_DATA`.
 const KEY: u16 = 1;
 const DATA: u16 = 2;
-/// Octets of an interface's name in a packet filter.
+/// Length of an interface name in a packet filter, in octets.
 const NAME_LENGTH: usize = 16;
 
 /// One element of a set.
 struct Member {
     set: &'static str,
     key: Vec<u8>,
-    /// Of a map: what it stands for.
+    /// In a map: the value.
     data: Option<Vec<u8>>,
 }
 
-/// The requests that put a filter into the sets of its table, or take it out.
+/// The requests that add a filter to the sets of its table, or remove it.
 pub(super) fn requests(filter: &Filter<IfIndex>, delete: bool) -> Vec<Packed> {
     let (message, flags) = match delete {
         true => (message::DELETE_ELEMENTS, 0),
@@ -88,7 +88,7 @@ pub(super) fn sets(table: &FilterTable) -> Vec<&'static str> {
     sets
 }
 
-/// The filters that elements of a set are; none if one of them is not understood.
+/// The filters that elements of a set represent; none if one of them is not understood.
 pub(super) fn sights(table: &FilterTableId, set: &str, message: &[u8]) -> Option<Vec<Sight>> {
     let lists = attributes(message).filter(|(kind, _)| *kind == ELEMENTS);
     let all = lists.flat_map(|(_, list)| attributes(list)).filter(|(kind, _)| *kind == ITEM);
@@ -127,7 +127,7 @@ fn element(set: &str, key: &[u8], data: Option<&[u8]>) -> Option<Element<IfIndex
     }
 }
 
-/// The IPv6 address that a key begins with.
+/// The IPv6 address at the beginning of a key.
 fn address(key: &[u8]) -> Option<IpAddr> {
     let octets = key.first_chunk::<16>()?;
     Some(IpAddr::V6(Ipv6Addr::from(*octets)))

@@ -10,9 +10,9 @@ const SUBSYSTEM: u16 = 10;
 /// `NFNL_MSG_BATCH_BEGIN` and `NFNL_MSG_BATCH_END`.
 const BEGIN: u16 = 0x10;
 const END: u16 = 0x11;
-/// Octets of `struct nfgenmsg`.
+/// Length of `struct nfgenmsg` in octets.
 pub(super) const HEAD: usize = 4;
-/// Flag of a type of an attribute that holds others.
+/// Flag in the type of a nested attribute.
 const NESTED: u16 = 1 << 15;
 
 pub(super) const NEW_TABLE: u16 = 0;
@@ -29,10 +29,10 @@ pub(super) const GET_ELEMENTS: u16 = 13;
 pub(super) const DELETE_ELEMENTS: u16 = 14;
 pub(super) const NEW_GENERATION: u16 = 15;
 
-/// The name of the table in every message, and that of the chain or set where there is one.
+/// The name of the table in every message, and that of the chain or set if there is one.
 pub(super) const TABLE: u16 = 1;
 pub(super) const NAME: u16 = 2;
-/// `NFTA_CHAIN_NAME`: what stands at 2 is its handle.
+/// `NFTA_CHAIN_NAME`; number 2 is the handle.
 pub(super) const CHAIN_NAME: u16 = 3;
 /// `NFTA_RULE_EXPRESSIONS`
 pub(super) const EXPRESSIONS: u16 = 4;
@@ -46,7 +46,7 @@ pub(super) const fn kind(message: u16) -> u16 {
     SUBSYSTEM << 8 | message
 }
 
-/// Which message of nf_tables a type is of.
+/// The message of nf_tables of a type.
 pub(super) const fn message(kind: u16) -> Option<u16> {
     if kind >> 8 == SUBSYSTEM { Some(kind & 0xff) } else { None }
 }
@@ -65,7 +65,7 @@ pub(super) struct Attributes(pub Vec<u8>);
 
 impl Attributes {
     pub(super) fn put(mut self, kind: u16, value: &[u8]) -> Self {
-        // None is longer than a few hundred octets; the kernel refuses what does not fit.
+        // None is longer than a few hundred octets; the kernel refuses one that does not fit.
         let length = u16::try_from(value.len() + 4).unwrap_or(u16::MAX);
         self.0.extend(length.to_ne_bytes());
         self.0.extend(kind.to_ne_bytes());
@@ -88,14 +88,14 @@ impl Attributes {
         self.put(kind | NESTED, &inner.0)
     }
 
-    /// Whether others hold all of these with the same values. The kernel tells more than it was told.
+    /// Whether `others` contains all of these with the same values. The kernel reports more than was set.
     pub(super) fn are_in(&self, others: &[u8]) -> bool {
         covered(&self.0, others)
     }
 }
 
 fn covered(wanted: &[u8], found: &[u8]) -> bool {
-    // The nth of a type is compared with the nth: lists are made of attributes of one type.
+    // The nth of a type is compared with the nth: lists consist of attributes of one type.
     let mut seen: Vec<u16> = Vec::new();
     let nested = nested_types(wanted);
     attributes(wanted).zip(nested).all(|((kind, value), nested)| {
@@ -106,7 +106,7 @@ fn covered(wanted: &[u8], found: &[u8]) -> bool {
     })
 }
 
-/// Whether each attribute of a list of ours holds others.
+/// For each attribute of a list of ours, whether it is nested.
 fn nested_types(mut list: &[u8]) -> impl Iterator<Item = bool> {
     core::iter::from_fn(move || {
         let [a, b, c, d, ..] = *list else { return None };
@@ -116,7 +116,7 @@ fn nested_types(mut list: &[u8]) -> impl Iterator<Item = bool> {
     })
 }
 
-/// A request: head and attributes.
+/// A request: header and attributes.
 pub(super) fn request(message: u16, flags: u16, family: u8, attributes: &Attributes) -> Packed {
     Packed::new(kind(message), flags, &body(family, 0, attributes))
 }
@@ -154,7 +154,7 @@ impl Emitable for Body {
     }
 }
 
-/// A register of 16 octets: 1 to 4. The verdict has number 0.
+/// A register of 16 octets: 1 to 4. The verdict is register 0.
 pub(super) type Register = u32;
 
 const VERDICT: Register = 0;
@@ -168,9 +168,9 @@ const GOTO: i32 = -4;
 pub(super) enum From {
     /// Octets of the network header: offset and length.
     Network(u32, u32),
-    /// Octets of what follows it.
+    /// Octets of the transport header: offset and length.
     Transport(u32, u32),
-    /// Number of the interface a packet came in by, or leaves by, and its name.
+    /// Index of the incoming or outgoing interface, and its name.
     InIndex,
     OutIndex,
     InName,
@@ -208,7 +208,7 @@ impl Rule {
         self.expression(name, &data)
     }
 
-    /// Goes on if register 1 is equal to this.
+    /// Continues if register 1 is equal to this.
     pub(super) fn equals(self, value: &[u8]) -> Self {
         let value = Attributes::default().put(VALUE, value);
         self.expression("cmp", &Attributes::default().number(1, 1).number(2, 0).nest(3, &value))
@@ -223,12 +223,12 @@ impl Rule {
         self.expression("bitwise", &data.nest(4, &mask).nest(5, &zero))
     }
 
-    /// Goes on if what begins in register 1 is in a set.
+    /// Continues if the key that begins in register 1 is in a set.
     pub(super) fn within(self, set: &str) -> Self {
         self.expression("lookup", &Attributes::default().text(1, set).number(2, 1))
     }
 
-    /// Replaces a register by what a map has for it; goes on if it has anything.
+    /// Replaces a register by its value in a map; continues if there is one.
     pub(super) fn mapped(self, map: &str, register: Register) -> Self {
         let data = Attributes::default().text(1, map).number(2, register).number(3, register);
         self.expression("lookup", &data)
@@ -239,7 +239,7 @@ impl Rule {
         self.expression("dup", &Attributes::default().number(1, 1).number(2, 2))
     }
 
-    /// Counts, if it is to.
+    /// Adds a counter, if configured.
     pub(super) fn counter(self, counts: bool) -> Self {
         if counts { self.expression("counter", &Attributes::default()) } else { self }
     }
@@ -257,7 +257,7 @@ impl Rule {
         self.verdict(&Attributes::default().number(1, ACCEPT)).0
     }
 
-    /// Goes to another chain and does not come back.
+    /// Goes to another chain without returning.
     pub(super) fn goes_to(self, chain: &str) -> Attributes {
         let code = Attributes::default().put(1, &GOTO.to_be_bytes());
         self.verdict(&code.text(2, chain)).0

@@ -1,14 +1,13 @@
-//! The writer of our tables of nftables, and the reader of what the kernel tells of them.
+//! The writer of our nftables tables, and the reader of the kernel's events about them.
 //!
-//! Operations that follow one another are one transaction, so a table is made with what it is to match. Events tell which
-//! table somebody changed; whatever it was but an element of a set that is known, the table counts as gone and is made
-//! anew.
+//! Consecutive operations are one transaction, so a table is created with its elements. Events report which table
+//! another program changed; except for a known element of a set, the table then counts as gone and is recreated.
 //!
 //! | file | concern |
 //! |---|---|
 //! | `message` | attributes, expressions of rules, requests |
-//! | `table` | what a table is made of |
-//! | `element` | what its sets hold |
+//! | `table` | the parts of a table |
+//! | `element` | the elements of its sets |
 
 mod element;
 mod message;
@@ -32,16 +31,16 @@ use message::{Attributes, CHAIN_NAME, NAME, TABLE};
 
 /// Group of events about nf_tables (`NFNLGRP_NFTABLES`).
 const GROUP: u32 = 7;
-/// Size of the queue of events: `nft flush ruleset` on a host with a large one.
+/// Size of the event queue: sufficient for `nft flush ruleset` on a host with a large ruleset.
 const QUEUE: usize = 4 << 20;
-/// Datagrams read at once before others get their turn.
+/// Number of datagrams read before other work gets its turn.
 const SLICE: usize = 256;
-/// Attempts for a list that did not change while it was made.
+/// Attempts to read a list that does not change meanwhile.
 const ATTEMPTS: u32 = 5;
 
 /// Our tables of packet filters.
 pub struct Filters {
-    /// Those that may be wanted.
+    /// Tables that may be wanted.
     tables: Vec<FilterTable>,
     requests: Option<Requests>,
     listener: Option<Async<Socket>>,
@@ -61,8 +60,8 @@ pub fn takes(op: &Op) -> bool {
 }
 
 impl Filters {
-    /// These tables may be wanted from now on. True when it is to be looked which of them are there. Earlier ones are
-    /// looked for as well: they may not have been removed yet.
+    /// Sets the tables that may be wanted from now on. True if their state must be read. Earlier ones are included:
+    /// they may not have been removed yet.
     pub fn watch(&mut self, tables: Vec<FilterTable>) -> bool {
         let news = tables.iter().any(|table| !self.tables.contains(table));
         let earlier = core::mem::replace(&mut self.tables, tables);
@@ -74,18 +73,18 @@ impl Filters {
         news
     }
 
-    /// Listens to changes, if there is something to listen to and nobody does yet. True when it is to be looked what
-    /// is there: before, nothing was told.
+    /// Subscribes to changes, if tables may be wanted and this has not been done. True if the state must be read,
+    /// because earlier changes were not reported.
     ///
     /// # Errors
-    /// When the kernel has no netfilter, or the process no descriptor left.
+    /// If the kernel has no netfilter, or the process no descriptor left.
     pub fn listen(&mut self) -> io::Result<bool> {
         if self.tables.is_empty() || self.listener.is_some() {
             return Ok(false);
         }
         let mut socket = Socket::new(NETLINK_NETFILTER)?;
         socket.set_non_blocking(true)?;
-        // Needs NET_ADMIN; with less, the kernel's own limit holds.
+        // Needs NET_ADMIN; without it the kernel's default limit applies.
         let _ = setsockopt(&socket, sockopt::RcvBufForce, &QUEUE);
         socket.bind(&SocketAddr::new(0, 0))?;
         socket.add_membership(GROUP)?;
@@ -93,10 +92,10 @@ impl Filters {
         Ok(true)
     }
 
-    /// Waits for changes that others made and appends them. Nothing is lost when the future is dropped.
+    /// Waits for changes by other programs and appends them. Nothing is lost when the future is dropped.
     ///
     /// # Errors
-    /// When the socket fails.
+    /// If the socket fails.
     pub async fn next(&mut self, changes: &mut Vec<Change>) -> io::Result<()> {
         let Self { tables, requests, listener, buffer } = self;
         let Some(listener) = listener else {
@@ -116,8 +115,7 @@ impl Filters {
             .await
     }
 
-    /// Carries out operations in order and says how the kernel answered each. Together if that works: then nobody sees
-    /// one without the others.
+    /// Carries out operations in order and returns the kernel's answer to each. In one transaction if that works.
     pub fn carry_out(&mut self, ops: &[Op]) -> Vec<Outcome> {
         let requests = match self.requests() {
             Ok(requests) => requests,
@@ -139,11 +137,11 @@ impl Filters {
         }
     }
 
-    /// Appends those of the tables that are there as they would be made, with what they match. Any other is left out: it
-    /// is made anew where it is wanted.
+    /// Appends the existing tables that are identical to what would be created, with their elements. Any other is left
+    /// out: it is recreated if it is wanted.
     ///
     /// # Errors
-    /// What the kernel answers.
+    /// The kernel's error.
     pub fn list(&mut self, sights: &mut Vec<Sight>) -> Result<(), RequestError> {
         let tables = self.tables.clone();
         for table in &tables {
@@ -192,7 +190,7 @@ fn steps(op: &Op) -> Option<Vec<Packed>> {
             if delete {
                 return Some(vec![gone]);
             }
-            // Whatever is there by this name goes, whether there is anything or not.
+            // Removes a table of this name, whether it exists or not.
             let some = message::request(message::NEW_TABLE, NLM_F_CREATE, family, &name);
             let parts = table::parts(table);
             let parts = parts.iter().map(|part| part.request(id.family));
@@ -203,7 +201,7 @@ fn steps(op: &Op) -> Option<Vec<Packed>> {
     }
 }
 
-/// Looks for a table. False when it changed meanwhile.
+/// Reads a table. False if it changed meanwhile.
 fn look(
     requests: &mut Requests,
     table: &FilterTable,
@@ -225,7 +223,7 @@ fn look(
     ] {
         let body = message::body(family, 0, &name);
         whole &= requests.dump(message::kind(get), &body, |answer| {
-            // Older kernels tell of all tables.
+            // Older kernels report all tables.
             let attributes = answer.body.get(message::HEAD..).unwrap_or_default();
             if value(attributes, TABLE).is_some_and(|t| text(t) == *table.settings.table) {
                 told.push((new, attributes.to_vec()));
@@ -251,10 +249,10 @@ fn look(
     Ok(whole)
 }
 
-/// Whether a table is made of the very parts that it would be made of.
+/// Whether a table consists of exactly the parts that it would be created with.
 fn is_as_made(table: &FilterTable, told: &[(u16, Vec<u8>)]) -> bool {
     let parts = table::parts(table);
-    // Sets and chains are told in any order, the rules of a chain in theirs.
+    // Sets and chains are reported in any order, the rules of a chain in their own.
     let key = |message: u16, attributes: &[u8]| -> (u16, Vec<u8>) {
         let name = if message == message::NEW_CHAIN { CHAIN_NAME } else { NAME };
         (message, value(attributes, name).unwrap_or_default().to_vec())
@@ -282,7 +280,7 @@ fn value(list: &[u8], kind: u16) -> Option<&[u8]> {
     attributes(list).find(|(k, _)| *k == kind).map(|(_, value)| value)
 }
 
-/// Appends what the messages of a datagram tell of changes that others made to these tables.
+/// Appends the foreign changes to these tables that the messages of a datagram report.
 #[doc(hidden)]
 pub fn decode(datagram: &[u8], own: u32, tables: &[FilterTable], changes: &mut Vec<Change>) {
     for message in messages(datagram) {
@@ -313,7 +311,7 @@ fn change(message: &Message<'_>, tables: &[FilterTable], changes: &mut Vec<Chang
     };
     let mut tell = |sight, kind| {
         let change = Change::Object(plan::Change { sight, kind, own: false });
-        // Whoever flushes a table tells of each part of it.
+        // Flushing a table causes an event for each part of it.
         if !changes.contains(&change) {
             changes.push(change);
         }

@@ -1,6 +1,6 @@
-//! What one of our tables is made of: the same for the same settings, so that one that is there can be compared.
+//! The parts of one of our tables: the same for the same settings, so that an existing one can be compared.
 //!
-//! Names, order and matches are those of keepalived, so that the rest of a host's rules can go on naming them.
+//! Names, order and matches are those of keepalived, so that other rules of a host can still refer to them.
 
 use netlink_packet_core::{NLM_F_APPEND, NLM_F_CREATE};
 
@@ -42,12 +42,12 @@ const REPORT_V2: u8 = 143;
 
 /// One part of a table.
 pub(super) struct Part {
-    /// The message that makes it.
+    /// The message that creates it.
     pub message: u16,
     flags: u16,
-    /// What the kernel tells of it again.
+    /// Its attributes that the kernel reports.
     pub told: Attributes,
-    /// What it does not tell.
+    /// Its attributes that the kernel does not report.
     silent: Attributes,
 }
 
@@ -59,14 +59,14 @@ impl Part {
     }
 }
 
-/// Makes the parts of a table.
+/// Builds the parts of a table.
 struct Maker<'a> {
     table: &'a FilterTable,
     parts: Vec<Part>,
     sets: u32,
 }
 
-/// The parts of a table, in the order in which they are made.
+/// The parts of a table, in the order in which they are created.
 pub(super) fn parts(table: &FilterTable) -> Vec<Part> {
     let mut maker = Maker { table, parts: Vec::new(), sets: 0 };
     maker.add(NEW_TABLE, NLM_F_CREATE, Attributes::default().text(TABLE, &table.settings.table));
@@ -95,7 +95,7 @@ impl Maker<'_> {
         if is_map {
             told = told.number(3, MAP).number(6, INDEX).number(7, 4);
         }
-        // It has to have a number in its transaction.
+        // It needs a number within its transaction.
         let silent = Attributes::default().number(10, self.sets);
         self.parts.push(Part { message: NEW_SET, flags: NLM_F_CREATE, told, silent });
     }
@@ -207,19 +207,20 @@ impl Maker<'_> {
         }
     }
 
-    /// What leaves by an interface with a virtual MAC, to the address in register 1, leaves by its parent instead.
+    /// Packets to the address in register 1 that would leave by an interface with a virtual MAC leave by its parent
+    /// instead.
     fn report_by_parent(&mut self, rule: Rule) {
         self.drop("out", rule.load(From::OutIndex, 2).mapped(VMAC_MAP, 2).duplicate());
     }
 
-    /// Link-local addresses are others on each interface.
+    /// Link-local addresses are specific to an interface.
     fn local(&mut self, chain: &str, address: From, interface: From) {
         const SECOND: Register = 2;
         let set = if self.table.settings.by_index { BY_INDEX } else { BY_NAME };
         self.drop(chain, Rule::default().load(address, 1).load(interface, SECOND).within(set));
     }
 
-    /// Neighbour discovery goes on: whoever accepts no packets is to be found all the same (RFC 9568 6.4.3).
+    /// Neighbour discovery is accepted: a router that accepts no packets must be found nevertheless (RFC 9568 6.4.3).
     fn discovery(&mut self, chain: &str) {
         for message in [SOLICITATION, ADVERTISEMENT] {
             let rule = self.count(icmp(message)).accepts();
@@ -227,7 +228,7 @@ impl Maker<'_> {
         }
     }
 
-    /// fe80::/10 is judged by a chain of its own.
+    /// fe80::/10 is handled by a chain of its own.
     fn goes_if_local(&mut self, chain: &str, address: From, to: &str) {
         let octets = |first, second| {
             let mut octets = [0; 16];

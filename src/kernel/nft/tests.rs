@@ -80,17 +80,18 @@ fn tables_of_all_settings_are_read_as_they_were_made() {
                 let ops: Vec<Op> = all.iter().cloned().map(add).collect();
                 let mut filters = Filters::default();
                 filters.watch(vec![table.clone()]);
-                // Twice: it is made anew.
+                // Twice: it is recreated.
                 for _ in 0..2 {
                     assert_eq!(filters.carry_out(&ops), vec![Outcome::Done; ops.len()]);
                 }
                 let mut wanted: Vec<_> = ops.iter().filter_map(Op::identity).collect();
                 wanted.sort();
                 assert_eq!(seen(&mut filters), wanted, "{}", nft("list ruleset"));
-                // A configuration that does not need it any more, either: it is yet to be removed.
+                // Also for a configuration that does not need it any more: it is still to be
+                // removed.
                 assert!(!filters.watch(Vec::new()));
                 assert_eq!(seen(&mut filters), wanted);
-                // Another process finds it; one with other settings does not.
+                // Another process recognises it; one with other settings does not.
                 let mut other = Filters::default();
                 let counters = !settings.counters;
                 let unlike = FilterSettings { counters, ..settings };
@@ -167,7 +168,7 @@ fn whatever_others_do_to_a_table_is_told() {
             ] {
                 let ops = [made.clone(), vip.clone()];
                 assert_eq!(filters.carry_out(&ops), [Outcome::Done; 2]);
-                // What others do elsewhere is not told.
+                // Changes of other tables are not reported.
                 nft("add table ip other");
                 nft("add table ip6 keepalived");
                 nft("delete table ip6 keepalived");

@@ -1,4 +1,4 @@
-//! Addresses: the messages that add and delete them, and what the kernel tells of them.
+//! Addresses: the messages that add and delete them, and the kernel's events about them.
 
 use core::net::{IpAddr, Ipv4Addr};
 use core::time::Duration;
@@ -45,7 +45,7 @@ pub(super) fn steps(op: &Op, address: &Address, requests: &mut Requests) -> Opti
         let new = message(interface, address, true);
         Step::new(NEW, NLM_F_CREATE | flags, &new, &[libc::EEXIST])
     };
-    // With its interface the address is gone as well.
+    // If the interface is gone, the address is gone as well.
     let absent = &[libc::EADDRNOTAVAIL, libc::ENOENT, libc::ENODEV];
     let delete = |old: &Address| Step::new(DELETE, 0, &message(interface, old, false), absent);
     Some(match &op.verb {
@@ -56,7 +56,7 @@ pub(super) fn steps(op: &Op, address: &Address, requests: &mut Requests) -> Opti
                 Object::Address(old) => old,
                 _ => address,
             };
-            // The others of its subnet have done nothing.
+            // The other addresses of its subnet are not affected.
             let mut steps = spare(interface, address, delete(old).optional(), requests);
             steps.push(add(NLM_F_EXCL));
             steps
@@ -68,9 +68,9 @@ pub(super) fn steps(op: &Op, address: &Address, requests: &mut Requests) -> Opti
     })
 }
 
-/// Sets `promote_secondaries` of an interface while the first IPv4 address of a subnet is deleted: the kernel would drop
-/// the others with it. In one datagram, so nobody sees the setting; where it is refused, the others are put back when
-/// the kernel tells that they are gone.
+/// Sets `promote_secondaries` of an interface while the first IPv4 address of a subnet is deleted: the kernel would
+/// remove the others with it. In one datagram, so that no other program sees the setting; if it is refused, the others
+/// are restored when the kernel reports that they are gone.
 fn spare(
     interface: IfIndex,
     address: &Address,
@@ -90,7 +90,7 @@ fn spare(
     }
 }
 
-/// Whether an interface promotes secondary addresses; none if the kernel does not say.
+/// Whether an interface promotes secondary addresses; none if the kernel does not report it.
 fn promotes(interface: IfIndex, requests: &mut Requests) -> Option<bool> {
     let mut message = LinkMessage::default();
     message.header.index = interface.0;
@@ -134,7 +134,7 @@ fn message(interface: IfIndex, address: &Address, add: bool) -> AddressMessage {
         message.attributes.push(AddressAttribute::Label(label.to_string()));
     }
     let flags = flags(address);
-    // The header has room for the first eight only.
+    // The header has room only for the first eight.
     message.header.flags =
         AddressHeaderFlags::from_bits_retain(u8::try_from(flags.bits() & 0xff).unwrap_or(0));
     message.attributes.push(AddressAttribute::Flags(flags));
@@ -160,7 +160,7 @@ fn flags(address: &Address) -> AddressFlags {
     flags
 }
 
-/// What `flags` says the other way.
+/// The reverse of `flags`.
 fn told(flags: u32) -> address::AddressFlags {
     let flags = AddressFlags::from_bits_retain(flags);
     address::AddressFlags {
@@ -176,7 +176,7 @@ fn text(value: &[u8]) -> Option<Box<str>> {
     core::str::from_utf8(value).ok().map(|text| text.trim_end_matches('\0').into())
 }
 
-/// Seconds; all bits set for ever.
+/// Seconds; all bits set means forever.
 fn lifetime(value: Option<&[u8]>) -> Lifetime {
     match value.and_then(number) {
         None | Some(u32::MAX) => Lifetime::Forever,
@@ -184,7 +184,7 @@ fn lifetime(value: Option<&[u8]>) -> Lifetime {
     }
 }
 
-/// The address of a message. None for one that is being checked for duplicates: it is told again when it can be used.
+/// The address of a message. None for one that is being checked for duplicates: it is reported again when it is usable.
 pub(in crate::kernel) fn sight(message: &Message<'_>) -> Option<(Sight, ChangeKind)> {
     let [family, length, flags, scope, a, b, c, d, ..] = *message.body else { return None };
     let (mut local, mut far, mut flags) = (None, None, u32::from(flags));

@@ -1,8 +1,8 @@
-//! Interfaces that the daemon makes, and settings of interfaces: the messages that make, change and remove them, and what
-//! the kernel tells of them.
+//! Interfaces that the daemon creates, and settings of interfaces: the messages that create, change and remove them,
+//! and the kernel's events about them.
 //!
-//! Everything about an interface is looked up before it is written: one of the same name may be anybody's. Settings of
-//! IPv4 and the generation of IPv6 addresses go by netlink; only `disable_ipv6` is to be had as a file alone.
+//! An interface is always read before it is written: one of the same name may be foreign. Settings of IPv4 and the
+//! generation of IPv6 addresses are set by netlink; only `disable_ipv6` requires a file.
 
 use std::io::Write as _;
 
@@ -64,7 +64,7 @@ const fn number_of(setting: Setting) -> u16 {
     }
 }
 
-/// An interface as the kernel tells it.
+/// An interface as the kernel reports it.
 #[derive(Debug, Default)]
 struct Told<'a> {
     index: u32,
@@ -153,7 +153,7 @@ fn find(body: &[u8], kind: u16) -> Option<&[u8]> {
     attributes(body).find(|(other, _)| *other == kind).map(|(_, value)| value)
 }
 
-/// What the attributes of an interface say of one address family.
+/// The attributes of an interface for one address family.
 fn of_family(body: &[u8], family: i32) -> Option<&[u8]> {
     find(find(body, IFLA_AF_SPEC)?, u16::try_from(family).ok()?)
 }
@@ -177,7 +177,7 @@ fn ipvlan_mode(data: &[u8]) -> Option<IpvlanMode> {
     })
 }
 
-/// Settings of an interface that may be changed for a while.
+/// The settings of an interface that the daemon may change temporarily.
 pub(in crate::kernel) fn settings(body: &[u8]) -> Settings {
     Settings(Setting::ALL.map(|setting| devconf_of(body, number_of(setting))))
 }
@@ -208,7 +208,7 @@ fn spec(family: i32, content: &[u8]) -> LinkAttribute {
     LinkAttribute::Other(DefaultNla::new(IFLA_AF_SPEC, content))
 }
 
-/// An attribute, padded as the next one wants it.
+/// An attribute, padded to the alignment of the next one.
 fn nest(kind: u16, content: &[u8]) -> Vec<u8> {
     let length = u16::try_from(content.len() + 4).unwrap_or(0);
     let mut octets = length.to_ne_bytes().to_vec();
@@ -218,7 +218,7 @@ fn nest(kind: u16, content: &[u8]) -> Vec<u8> {
     octets
 }
 
-/// The message that gives an interface these IPv4 settings.
+/// The message that sets these IPv4 settings of an interface.
 pub(super) fn devconf(interface: IfIndex, settings: &[(u16, u32)]) -> LinkMessage {
     let mut message = LinkMessage::default();
     message.header.index = interface.0;
@@ -226,7 +226,7 @@ pub(super) fn devconf(interface: IfIndex, settings: &[(u16, u32)]) -> LinkMessag
     message
 }
 
-/// What an interface is said to be, in a part of a message.
+/// The part of a message that gives the kind of an interface.
 fn info(kind: LinkKind) -> LinkAttribute {
     LinkAttribute::LinkInfo(match kind {
         LinkKind::Macvlan { .. } => vec![
@@ -248,7 +248,7 @@ fn info(kind: LinkKind) -> LinkAttribute {
     })
 }
 
-/// Carries out an operation on an interface that the daemon makes.
+/// Carries out an operation on an interface that the daemon creates.
 pub(super) fn carry_out(op: &Op, link: &VirtualLink, requests: &mut Requests) -> Outcome {
     match try_to(op, link, requests) {
         Ok(outcome) => outcome,
@@ -301,7 +301,7 @@ fn one(requests: &mut Requests, request: &Packed) -> Result<(), RequestError> {
     requests.change(core::slice::from_ref(request)).into_iter().next().unwrap_or(Ok(()))
 }
 
-/// Makes an interface, as a whole or not at all.
+/// Creates an interface, completely or not at all.
 fn make(requests: &mut Requests, link: &VirtualLink, parent: IfIndex) -> Result<(), RequestError> {
     let mut query = LinkMessage::default();
     query.header.index = parent.0;
@@ -332,7 +332,7 @@ fn make(requests: &mut Requests, link: &VirtualLink, parent: IfIndex) -> Result<
         one(requests, &Packed::new(SET, 0, &message))?;
     }
     set(requests, link, index).inspect_err(|_| {
-        // One that is not complete would answer as it should not.
+        // An incomplete one would answer when it must not.
         let mut message = LinkMessage::default();
         message.header.index = index;
         let _ = one(requests, &Packed::new(DELETE, 0, &message));
@@ -374,15 +374,15 @@ fn set(requests: &mut Requests, link: &VirtualLink, index: u32) -> Result<(), Re
     one(requests, &Packed::new(NEW, 0, &up))
 }
 
-/// Has an interface generate no IPv6 addresses, and where none is to be there, switches IPv6 off.
+/// Prevents an interface from generating IPv6 addresses, and disables IPv6 if it should have none.
 fn set_v6(requests: &mut Requests, link: &VirtualLink, index: u32, mode: u8) {
-    // Refused where the kernel has no IPv6, which comes to the same.
+    // Refused if the kernel has no IPv6, which has the same effect.
     let mut none = LinkMessage::default();
     none.header.index = index;
     none.attributes.push(spec(libc::AF_INET6, &nest(IFLA_INET6_ADDR_GEN_MODE, &[mode])));
     let generation = one(requests, &Packed::new(SET, 0, &none));
     if generation.is_ok() {
-        // Without addresses it would do nothing but report its memberships, from the virtual MAC.
+        // Without addresses it would only report its memberships, from the virtual MAC.
         let value = if link.carries_v6 { "0" } else { "1" };
         let path = format!("/proc/sys/net/ipv6/conf/{}/disable_ipv6", link.name);
         let file = std::fs::File::options().write(true).open(path);
@@ -399,7 +399,7 @@ pub(super) fn change_setting(op: &Op, object: &SettingObject, requests: &mut Req
     };
     let delete = matches!(op.verb, Verb::Delete { .. });
     let value = if delete { object.before } else { Some(object.value) };
-    // Nobody knows what it was.
+    // The original value is unknown.
     let Some(value) = value else { return Outcome::Already };
     let number = number_of(object.setting);
     let mut query = LinkMessage::default();
@@ -412,7 +412,7 @@ pub(super) fn change_setting(op: &Op, object: &SettingObject, requests: &mut Req
         Err(e) if e.errno() == libc::ENODEV && delete => return Outcome::Already,
         Err(e) => return Outcome::Refused(e.errno()),
         Ok(_) if found == Some(value) => return Outcome::Already,
-        // Somebody else has set it meanwhile, and knows better.
+        // Another program has set it meanwhile: its value stays.
         Ok(_) if delete && found != Some(object.value) => return Outcome::Already,
         Ok(_) => {}
     }

@@ -1,4 +1,4 @@
-//! Routes: the messages that add and delete them, and what the kernel tells of them.
+//! Routes: the messages that add and delete them, and the kernel's events about them.
 
 use core::net::IpAddr;
 
@@ -45,14 +45,14 @@ const LOCK: u16 = 1;
 /// `RTNH_F_ONLINK`
 const ONLINK: u32 = 4;
 
-/// The requests that carry out an operation on a route; none if it cannot be put into a message.
+/// The requests that carry out an operation on a route; none if it cannot be encoded.
 pub(super) fn steps(op: &Op, route: &Route) -> Option<Vec<Step>> {
     let add = |flags: u16| {
         let already: &[i32] = if route.mode == RouteMode::Add { &[] } else { &[libc::EEXIST] };
         Some(Step::new(NEW, flags, &message(op, route, true)?, already))
     };
     let delete = |old: &Route| {
-        // With its interface the route is gone as well.
+        // If the interface is gone, the route is gone as well.
         let absent = &[libc::ESRCH, libc::ENODEV];
         Some(Step::new(DELETE, 0, &message(op, old, false)?, absent))
     };
@@ -82,7 +82,7 @@ fn message(op: &Op, route: &Route, add: bool) -> Option<RouteMessage> {
         .kind(route.kind.into())
         .protocol(route.protocol.into())
         .tos(route.tos)
-        // Lets a deletion hit a route of any scope.
+        // Lets a deletion match a route of any scope.
         .scope(if add { route.scope.into() } else { RouteScope::NoWhere })
         .table_id(route.table);
     if let Some(from) = route.from {
@@ -96,7 +96,7 @@ fn message(op: &Op, route: &Route, add: bool) -> Option<RouteMessage> {
         new = new.gateway(gateway).ok()?;
     }
     if let Some(interface) = &route.interface
-        // The kernel takes the interfaces of several ways from these.
+        // With several nexthops the kernel takes the interfaces from these.
         && route.nexthops.is_empty()
     {
         new = new.output_interface(link(interface)?);
@@ -247,8 +247,8 @@ fn encap(tunnel: &Encap) -> [RouteAttribute; 2] {
     [RouteAttribute::EncapType(kind), RouteAttribute::Encap(content)]
 }
 
-/// The routes of a message that bear our mark; others only where they may have taken the place of one. The kernel tells
-/// of the ways of an IPv6 route in one message, though each is a route of its own.
+/// The routes of a message with our mark; others only if they may have replaced one of them. The kernel reports the
+/// nexthops of an IPv6 route in one message, although each is a separate route.
 pub(in crate::kernel) fn sights(message: &Message<'_>) -> Vec<(Sight, ChangeKind)> {
     sights_of(message).unwrap_or_default()
 }
@@ -361,7 +361,7 @@ impl Way {
     }
 }
 
-/// The ways in an `RTA_MULTIPATH`: length, flags, weight and interface of each, then its attributes.
+/// The nexthops in an `RTA_MULTIPATH`: length, flags, weight and interface of each, then its attributes.
 fn multipath(family: u8, mut value: &[u8]) -> Vec<Way> {
     let mut ways = Vec::new();
     while let [a, b, flags, hops, c, d, e, f, ..] = *value {

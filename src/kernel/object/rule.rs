@@ -1,4 +1,4 @@
-//! Policy rules: the messages that add and delete them, and what the kernel tells of them.
+//! Policy rules: the messages that add and delete them, and the kernel's events about them.
 
 use netlink_packet_core::{Emitable, NLM_F_CREATE, NLM_F_EXCL, Parseable};
 use netlink_packet_route::AddressFamily;
@@ -19,8 +19,8 @@ pub(in crate::kernel) const GET: u16 = 34;
 /// Groups of events: rules of IPv4 and of IPv6 (`RTNLGRP_IPV4_RULE`, `RTNLGRP_IPV6_RULE`).
 pub(in crate::kernel) const GROUPS: [u32; 2] = [8, 19];
 
-/// The requests that carry out an operation on a rule; none if it cannot be put into a message. Nothing of a rule can be
-/// replaced.
+/// The requests that carry out an operation on a rule; none if it cannot be encoded. No attribute of a rule can be
+/// changed.
 pub(super) fn steps(op: &Op, rule: &Rule) -> Vec<Step> {
     vec![match op.verb {
         Verb::Add | Verb::Replace { .. } => {
@@ -31,7 +31,7 @@ pub(super) fn steps(op: &Op, rule: &Rule) -> Vec<Step> {
 }
 
 fn message(rule: &Rule) -> impl Emitable + use<> {
-    // As the kernel tells it.
+    // As the kernel reports it.
     let rule = crate::plan::rule::identity(rule);
     let mut new = RuleMessage::default();
     let all = &mut new.attributes;
@@ -88,7 +88,7 @@ fn message(rule: &Rule) -> impl Emitable + use<> {
     new
 }
 
-/// The rule of a message, if it bears our mark.
+/// The rule of a message, if it has our mark.
 pub(in crate::kernel) fn sight(message: &Message<'_>) -> Option<(Sight, ChangeKind)> {
     let rule = told(&RuleMessage::parse(message.body).ok()?)?;
     let kind = if message.kind == DELETE { ChangeKind::Gone } else { ChangeKind::Present };

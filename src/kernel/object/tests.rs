@@ -63,9 +63,9 @@ fn an_address_comes_and_goes_and_is_not_doubled() {
         let one = address("10.0.0.100/24");
         assert_eq!(bench.add(&one), Outcome::Done);
         assert_eq!(bench.add(&one), Outcome::Already);
-        // As keepalived: no broadcast address unless asked for.
+        // As keepalived: no broadcast address unless configured.
         assert!(bench.shown().contains("inet 10.0.0.100/24 scope global"), "{}", bench.shown());
-        // The same address with another prefix is another one.
+        // The same address with another prefix is a different object.
         assert_eq!(bench.add(&address("10.0.0.100/32")), Outcome::Done);
         assert_eq!(bench.delete(&one), Outcome::Done);
         assert!(bench.shown().contains("inet 10.0.0.100/32"), "{}", bench.shown());
@@ -176,7 +176,7 @@ fn the_first_address_of_a_subnet_goes_without_the_others() {
             assert!(bench.shown().contains("10.0.0.3/24"), "{}", bench.shown());
             assert!(ip("route show").contains("10.9.0.0/16"), "what depends on them stays too");
             assert_eq!(bench.carry_out(keep, first), Outcome::Already);
-            // The setting is as it was: without being told so, the kernel drops the rest.
+            // The setting is as before: without `keep_secondaries`, the kernel removes the others.
             assert_eq!(bench.delete(&address("10.0.0.2/24")), Outcome::Done);
             assert!(!bench.shown().contains("10.0.0.3/24"), "{}", bench.shown());
         },
@@ -211,7 +211,7 @@ fn an_address_gets_other_attributes_and_its_neighbours_stay() {
     );
 }
 
-/// What the kernel tells of everything of ours is what was asked of it: nothing is corrected for ever.
+/// The kernel reports every object of ours with the requested attributes: otherwise it would be corrected forever.
 #[test]
 fn attributes_are_told_as_they_were_asked_for() {
     in_namespace("kernel::object::tests::attributes_are_told_as_they_were_asked_for", || {
@@ -309,7 +309,7 @@ fn rules() -> Vec<Rule> {
         from: Some(prefix("10.1.0.0/16")),
         to: Some(prefix("10.2.3.4/32")),
         input: Some("dummy0".parse().unwrap()),
-        // Nothing of this name is there.
+        // No interface has this name.
         output: Some("ppp7".parse().unwrap()),
         tos: Some(4),
         mark: Some((0x10, 0xff)),

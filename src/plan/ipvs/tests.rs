@@ -66,7 +66,7 @@ fn table() -> impl Strategy<Value = Table> {
     })
 }
 
-/// Every operation is taken by the kernel, and no service that keeps a server is ever without one.
+/// The kernel accepts every operation, and no service that keeps a server is ever without one.
 fn carry_out(from: &Table, to: &Table, ops: &[Op]) -> Result<(), TestCaseError> {
     let mut table = from.clone();
     for op in ops {
@@ -144,8 +144,9 @@ fn additions_come_before_removals() {
     );
 }
 
-/// The answers are those of Linux 6.1: `EEXIST` and what is not there to be deleted are "already",
-/// a service that is missing is `ESRCH`, a server to be changed that is missing is `ENOENT`.
+/// The answers are those of Linux 6.1: `EEXIST` and the deletion of something that does not exist
+/// are "already", a service that is missing is `ESRCH`, a server to be changed that is missing is
+/// `ENOENT`.
 #[test]
 fn answers_are_those_of_the_kernel() {
     let mut table = Table::default();

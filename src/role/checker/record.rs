@@ -1,13 +1,13 @@
-//! The record of virtual servers that this daemon put into the kernel's table: a file beside the pid file of the
-//! role, one a line, such as `tcp 10.0.0.1:80`, `fwmark 123` or `fwmark6 123`.
+//! The record of virtual servers that this daemon added to the kernel's table: a file beside the pid file of the role,
+//! one per line, such as `tcp 10.0.0.1:80`, `fwmark 123` or `fwmark6 123`.
 //!
-//! After a crash the kernel still holds them. What the next process finds in this file and not in its
-//! configuration any more it removes; everything else in the table belongs to others. The file is written before
-//! an entry is made, and it lies where a reboot, which empties the table, removes it too.
+//! After a crash the kernel still has them. The next process removes those that are in this file but no longer in its
+//! configuration; everything else in the table is foreign. The file is written before an entry is added, and is in a
+//! directory that a reboot, which empties the table, clears as well.
 //!
-//! The process has the file open and could make no other: so a new list is put behind the last one, which counts until
-//! the new one is there as a whole. When there is room for it in front of the last one it goes there, and what is behind
-//! it is cut off.
+//! The process has the file open and cannot create another: so a new list is appended to the last one, which counts
+//! until the new one is complete. If there is room for it before the last one, it is written there, and the rest is
+//! truncated.
 
 use core::fmt::Write as _;
 use std::fs::File;
@@ -20,17 +20,17 @@ use crate::model::service::Protocol;
 
 /// The first line of a list.
 const BEGIN: &str = "# virtual servers that evervipd put into the kernel\n";
-/// The last one.
+/// The last line of a list.
 const END: &str = "# end\n";
 
-/// The file.
+/// The file of owned services.
 #[derive(Debug)]
 pub(super) struct Record {
-    /// None if there is no place for it.
+    /// None if it could not be opened.
     file: Option<File>,
-    /// Where the last list begins and ends.
+    /// Offsets of the begin and end of the last list.
     last: (u64, u64),
-    /// The list that could not be written, which was said.
+    /// The list that could not be written, which was logged.
     unwritten: Option<Box<[ServiceKey]>>,
 }
 
@@ -39,7 +39,7 @@ impl Record {
         Self { file, last: (0, 0), unwritten: None }
     }
 
-    /// What stands in it. Lines that make no sense are left out: a service that is not known to be ours stays.
+    /// Its content. Invalid lines are ignored: a service that is not known to be ours stays.
     pub fn read(&mut self) -> Vec<ServiceKey> {
         let Some(file) = &mut self.file else {
             return Vec::new();
@@ -49,19 +49,19 @@ impl Record {
             tracing::warn!("cannot read the record of virtual servers: {e}");
         }
         let text = String::from_utf8_lossy(&octets);
-        // What is torn is written anew, behind everything.
+        // An incomplete list is written again, at the end.
         self.last = (0, octets.len() as u64);
         services(&text)
     }
 
-    /// Tries again what could not be written: the list comes again only when it is another one.
+    /// Tries again to write a list that could not be written: the engine only reports it again when it changes.
     pub fn retry(&mut self) {
         if let Some(services) = self.unwritten.clone() {
             self.write(&services);
         }
     }
 
-    /// Replaces what stands in it; without services nothing does.
+    /// Replaces its content; without services it becomes empty.
     pub fn write(&mut self, services: &[ServiceKey]) {
         let Some(file) = &self.file else {
             return;
@@ -80,7 +80,7 @@ impl Record {
                 if self.unwritten.replace(services.into()).is_none() {
                     tracing::warn!(
                         "cannot write the record of virtual servers: {e}; those that leave the \
-                         configuration while the daemon does not run will have to be removed by hand"
+                         configuration while the daemon does not run must be removed manually"
                     );
                 }
             }
@@ -88,12 +88,12 @@ impl Record {
     }
 }
 
-/// Writes a list so that it counts as a whole or not at all. Gives where it is.
+/// Writes a list so that it counts as a whole or not at all. Returns its offsets.
 fn replace(file: &File, text: &str, (begin, end): (u64, u64)) -> io::Result<(u64, u64)> {
     let length = text.len() as u64;
     let at = if length <= begin { 0 } else { end };
     if at > 0 {
-        // What was cut off by a full disk.
+        // The part of a list that a full disk cut off.
         file.set_len(at)?;
     }
     file.write_all_at(text.as_bytes(), at)?;
@@ -103,7 +103,7 @@ fn replace(file: &File, text: &str, (begin, end): (u64, u64)) -> io::Result<(u64
     Ok((at, at + length))
 }
 
-/// What stands in the file for these services.
+/// The text of the file for these services.
 pub fn text(services: &[ServiceKey]) -> String {
     let mut text = String::from(BEGIN);
     for service in services {
@@ -120,7 +120,7 @@ pub fn text(services: &[ServiceKey]) -> String {
     text
 }
 
-/// The services that a text of the file names: the last list that is whole.
+/// The services in a text of the file: the last complete list.
 pub fn services(text: &str) -> Vec<ServiceKey> {
     let Some(end) = text.rfind(END) else {
         return Vec::new();
@@ -188,7 +188,7 @@ mod tests {
         record.write(&[]);
         assert_eq!(file.metadata().unwrap().len(), 0);
         record.write(&services());
-        // The next process goes on with it.
+        // The next process continues with it.
         let mut next = Record::of(Some(file.try_clone().unwrap()));
         assert_eq!(next.read(), services());
         next.write(&services()[1..]);
@@ -202,13 +202,13 @@ mod tests {
         let (old, new) = (&services()[..2], services());
         record.write(old);
         let whole = file.metadata().unwrap().len();
-        // Behind the last one, up to any place.
+        // Interrupted at any point while it is appended.
         for length in 0..text(&new).len() {
             file.set_len(whole).unwrap();
             file.write_all_at(&text(&new).as_bytes()[..length], whole).unwrap();
             assert_eq!(read(&file), old, "{length}");
         }
-        // In front of it, before what is behind is cut off.
+        // Written before the last one, without the truncation.
         record.write(&new);
         let (begin, _) = record.last;
         assert!(begin > 0);
@@ -241,7 +241,7 @@ mod tests {
         let mut record = Record::of(None);
         record.write(&services());
         assert_eq!(record.read(), []);
-        // One that cannot be written.
+        // A file that cannot be written.
         let mut record = Record::of(Some(File::open("/dev/null").unwrap()));
         record.write(&services());
         record.write(&services());
@@ -253,7 +253,7 @@ mod tests {
         let file = file();
         let mut record = Record::of(Some(File::open("/dev/null").unwrap()));
         record.write(&services());
-        // Now it can be.
+        // Now it can be written.
         record.file = Some(file.try_clone().unwrap());
         record.retry();
         assert_eq!(read(&file), services());

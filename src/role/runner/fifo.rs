@@ -1,8 +1,8 @@
-//! Notify FIFOs: lines about states for whoever reads a named pipe, and the programs that do.
+//! Notify FIFOs: lines about states for the readers of named pipes, and the configured reader programs.
 //!
-//! A FIFO is opened for reading and writing without waiting, so nobody is needed at the other end, and what nobody reads is
-//! lost once the pipe is full. It stays as it is over a reload that leaves its settings alone. Opening one may take as long
-//! as a dead file server is dead; nothing else waits for it.
+//! A FIFO is opened for reading and writing without blocking, so it needs no reader, and lines are lost once the pipe
+//! is full. It stays open over a reload that does not change its settings. Opening one may take as long as a file
+//! server is dead; nothing else waits for it.
 
 use core::time::Duration;
 use std::fs::{File, OpenOptions};
@@ -24,9 +24,9 @@ use crate::status::RunEnd;
 
 /// Lines that may wait for a FIFO that is being opened.
 const WAITING: usize = 1024;
-/// `PIPE_BUF`: what is written to a pipe in one piece.
+/// `PIPE_BUF`: largest atomic write to a pipe, in octets.
 const LONGEST: usize = 4096;
-/// How long a program may read on when the FIFO is closed.
+/// How long a program may continue to read after the FIFO is closed.
 const LAST_LINES: Duration = Duration::from_millis(500);
 
 /// The FIFOs of the configurations that are in force or about to be.
@@ -36,7 +36,7 @@ pub(super) struct Fifos {
     known: Vec<(u32, Of)>,
 }
 
-/// Those of a configuration.
+/// The FIFOs of one configuration.
 #[derive(Clone, Default)]
 struct Of {
     all: Option<Arc<Writer>>,
@@ -44,15 +44,15 @@ struct Of {
     checker: Option<Arc<Writer>>,
 }
 
-/// Where the lines of one FIFO go. Dropped, it closes it.
+/// The destination of one FIFO's lines. Dropping it closes the FIFO.
 struct Writer {
     config: Fifo,
     lines: mpsc::Sender<Box<str>>,
 }
 
 impl Fifos {
-    /// A configuration was decoded. What it adds is opened at once: who carries it out may be faster with it than this
-    /// process.
+    /// A configuration was decoded. New FIFOs are opened at once: the role that applies the configuration may do so
+    /// earlier than this process.
     pub fn prepare(&mut self, generation: u32, settings: &Settings, busy: &Arc<()>) {
         let known: Vec<Arc<Writer>> = self
             .known
@@ -84,7 +84,7 @@ impl Fifos {
         self.known.retain(|(number, _)| *number != generation);
     }
 
-    /// Writes a line of a role, without its end, where it belongs.
+    /// Writes a line of a role, without its newline, to the FIFOs it belongs to.
     pub fn write(&self, role: RoleName, line: &str) {
         if line.is_empty() || line.len() >= LONGEST || line.chars().any(char::is_control) {
             return;
@@ -92,7 +92,7 @@ impl Fifos {
         let Some((_, of)) = self.known.last() else { return };
         let own = if role == RoleName::Vrrp { &of.vrrp } else { &of.checker };
         for writer in [&of.all, own].into_iter().flatten() {
-            // As with a pipe that is full.
+            // Dropped, as with a full pipe.
             let _ = writer.lines.try_send(line.into());
         }
     }
@@ -106,14 +106,14 @@ impl Writer {
     }
 }
 
-/// Writes what comes until nobody sends any more. `_busy` tells that it does.
+/// Writes lines until all senders are gone. `_busy` is held meanwhile.
 async fn serve(config: Fifo, mut lines: mpsc::Receiver<Box<str>>, _busy: Arc<()>) {
     let Fifo { path, owner, script } = config;
     let path = PathBuf::from(std::ffi::OsStr::from_bytes(&path));
     let name = path.display().to_string();
     let (done, opened) = oneshot::channel();
     let at = path.clone();
-    // Not a thread of the runtime, which would be waited for at the end.
+    // Not a thread of the runtime, which would wait for it at the end.
     std::thread::spawn(move || done.send(Pipe::open(&at, owner.as_ref())));
     let mut pipe = match opened.await.map_err(io::Error::other).and_then(|opened| opened) {
         Ok(pipe) => Some(pipe),
@@ -136,9 +136,9 @@ async fn serve(config: Fifo, mut lines: mpsc::Receiver<Box<str>>, _busy: Arc<()>
                     Ok(()) => {}
                     Err(e) if e.kind() == ErrorKind::WouldBlock => {
                         lost += 1;
-                        // A line for each would be a flood of its own.
+                        // One log line for each would be a flood of its own.
                         if lost.is_power_of_two() {
-                            tracing::warn!("notify FIFO {name} is full: nobody reads it, {lost} lines lost so far");
+                            tracing::warn!("notify FIFO {name} is full and not read, {lost} lines lost so far");
                         }
                     }
                     Err(e) => tracing::warn!("cannot write to notify FIFO {name}: {e}"),
@@ -154,7 +154,7 @@ async fn serve(config: Fifo, mut lines: mpsc::Receiver<Box<str>>, _busy: Arc<()>
             }
         }
     }
-    // The reader sees the end of what was written.
+    // The reader sees the end of the pipe.
     drop(pipe);
     if let Some(reader) = reader
         && timeout(LAST_LINES, reader.ending()).await.is_err()
@@ -181,7 +181,7 @@ fn how(end: RunEnd) -> String {
     }
 }
 
-/// A FIFO that is open. One that was made here is removed in the end.
+/// An open FIFO. One that was created here is removed at the end.
 struct Pipe {
     file: File,
     made: Option<PathBuf>,
@@ -189,7 +189,7 @@ struct Pipe {
 
 impl Pipe {
     fn open(path: &Path, owner: Option<&User>) -> io::Result<Self> {
-        // The umask takes the rights of others away.
+        // The umask removes permissions.
         let made = match nix::unistd::mkfifo(path, Mode::from_bits_truncate(0o644)) {
             Ok(()) => true,
             Err(nix::errno::Errno::EEXIST) => false,
@@ -233,7 +233,7 @@ impl Drop for Pipe {
         let Some(path) = &self.made else { return };
         let same =
             |a: &std::fs::Metadata, b: &std::fs::Metadata| (a.dev(), a.ino()) == (b.dev(), b.ino());
-        // Somebody may have put another one there.
+        // Another program may have replaced it.
         if let (Ok(own), Ok(there)) = (self.file.metadata(), path.symlink_metadata())
             && same(&own, &there)
         {
@@ -254,7 +254,7 @@ mod tests {
         Settings { fifo: Some(Fifo { path, owner, script: None }), ..Settings::default() }
     }
 
-    /// What is in the pipe now, once it holds something.
+    /// The content of the pipe, as soon as there is some.
     async fn read(path: &Path) -> String {
         let end = std::time::Instant::now() + Duration::from_secs(10);
         loop {
@@ -319,7 +319,7 @@ mod tests {
         std::os::unix::fs::symlink(&fifo, &link).unwrap();
         assert!(refused(&link).contains("symbolic link"), "{}", refused(&link));
         assert!(refused(&directory.join("none/x")).contains("No such file"));
-        // One that was there stays.
+        // A file that existed before is not removed.
         drop(Pipe::open(&fifo, None).unwrap());
         assert!(fifo.exists());
         assert_eq!(std::fs::read_to_string(file).unwrap(), "kept");

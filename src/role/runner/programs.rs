@@ -1,5 +1,5 @@
-//! What may be run: programs of the configurations that are in force, about to be, or were in force before. Others name
-//! them; what they name is never taken from them.
+//! The programs that may be run: those of the current, the next and the previous configuration. Other processes only
+//! refer to them by number; commands are never taken from messages.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use crate::base::Name;
 use crate::ipc::{Catalogue, Chosen, RoleName};
 use crate::model::Command;
 
-/// Programs of a configuration, by who may ask for them.
+/// Programs of a configuration, by the role that may request them.
 #[derive(Debug, Default)]
 struct Of {
     vrrp: Catalogue,
@@ -22,7 +22,7 @@ pub(super) struct Programs {
     known: Vec<(u32, Of)>,
     /// Programs under way whose status matters.
     running: BTreeMap<(RoleName, u32, u32), Arc<()>>,
-    /// What was asked for in vain.
+    /// Number of refused requests.
     refused: u64,
 }
 
@@ -37,7 +37,7 @@ impl Programs {
         self.known.push((generation, Of { vrrp, checker }));
     }
 
-    /// It is in force. The one before it still counts: what it had is announced to be gone.
+    /// It is in force. The previous one still counts: the removal of its objects is announced.
     pub fn apply(&mut self, generation: u32) {
         if let Some(at) = self.known.iter().position(|(number, _)| *number == generation) {
             self.known.drain(..at.saturating_sub(1));
@@ -59,8 +59,8 @@ impl Programs {
         }
     }
 
-    /// A program whose status matters, and what is to be held while it runs: a role needs each of them once for each
-    /// time that it stands in the configuration, and once more while the last one is being ended.
+    /// A program whose status matters, and a permit to hold while it runs: a role needs one for each use of the program
+    /// in the configuration, and one more while the previous run is being terminated.
     pub fn run(
         &mut self,
         role: RoleName,
@@ -78,13 +78,13 @@ impl Programs {
         };
         let slots = self.running.entry((role, generation, program)).or_default();
         if Arc::strong_count(slots) > 2 * uses {
-            self.refuse(role, "more of a program at a time than the configuration has");
+            self.refuse(role, "more concurrent runs of a program than configured");
             return None;
         }
         Some((command, Arc::clone(slots)))
     }
 
-    /// What a notice is about, and the programs of it.
+    /// The subject of a notice, and its programs.
     pub fn notice(
         &mut self,
         role: RoleName,
@@ -101,7 +101,7 @@ impl Programs {
                     (entry.subject == *subject).then(|| catalogue.command(*chosen))?
                 })
                 .collect();
-            // A specific one and one for all changes: no notice has more.
+            // At most two per notice: one for the state and one for all changes.
             let commands = commands.filter(|commands| commands.len() <= 2)?;
             (!subject.is_empty()).then(|| (subject.clone(), commands))
         });
@@ -113,7 +113,7 @@ impl Programs {
 
     fn refuse(&mut self, role: RoleName, what: &str) {
         self.refused += 1;
-        // Whoever asks for such things may ask very often.
+        // A role that sends such requests may send very many.
         if self.refused.is_power_of_two() {
             tracing::error!("{role} asked for {what}, refused ({} so far)", self.refused);
         }
@@ -140,7 +140,7 @@ mod tests {
         programs
     }
 
-    /// Places of a program whose status matters, and of one that is told of changes.
+    /// Numbers of a program whose status matters, and of a notify program.
     fn places() -> (u32, u32) {
         let catalogue = vrrp();
         let place = |told: bool| {
@@ -157,7 +157,7 @@ mod tests {
         let (check, any) = places();
         let vrrp = RoleName::Vrrp;
         assert!(programs.run(vrrp, 1, check).is_some());
-        // Not of another kind, another role, another configuration; nothing that is not there.
+        // No program of another kind, role or configuration, and none that does not exist.
         assert!(programs.run(vrrp, 1, any).is_none());
         assert!(programs.run(RoleName::Checker, 1, check).is_none());
         assert!(programs.run(vrrp, 2, check).is_none());
@@ -192,7 +192,7 @@ mod tests {
         let mut programs = programs();
         let (check, _) = places();
         programs.prepare(2, vrrp(), Catalogue::default());
-        // Others may be faster with it than this process.
+        // Other processes may apply it earlier than this one.
         assert!(programs.run(RoleName::Vrrp, 2, check).is_some());
         programs.abandon(2);
         assert!(programs.run(RoleName::Vrrp, 2, check).is_none());

@@ -1,9 +1,8 @@
-//! The programs of one subject: one at a time, in the order asked for.
+//! The programs of one subject: one at a time, in the order of the requests.
 //!
-//! keepalived runs them side by side, so a quick master-backup-master may end with the programs in any order. Here
-//! the next one waits, but not for long: a program that hangs must not keep the next state's from running, and one of
-//! an old state must not go on beside it. So the old one is ended: after `notify_max_delay`, or at once when the
-//! daemon stops.
+//! keepalived runs them side by side, so after a quick master-backup-master they may finish in any order. Here the next
+//! one waits, but not for long: a program that hangs must not prevent that of the next state from running, and must not
+//! continue beside it. So the old one is terminated: after `notify_max_delay`, or at once when the daemon stops.
 
 use core::pin::pin;
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -26,7 +25,7 @@ use crate::sys::process::Stranger;
 pub(super) struct Patience(Arc<AtomicU64>);
 
 impl Patience {
-    /// Changes it, for those that wait later.
+    /// Changes it for later waits.
     pub fn set(&self, patience: Duration) {
         let millis = u64::try_from(patience.as_millis()).unwrap_or(u64::MAX);
         self.0.store(millis, Ordering::Relaxed);
@@ -41,26 +40,26 @@ impl Patience {
 pub(super) struct Job {
     /// The state announced, for messages.
     pub state: Name,
-    /// What to run, one after the other.
+    /// The commands to run, one after the other.
     pub commands: Vec<Command>,
-    /// How long each may take; only at the end of the daemon there is a limit.
+    /// Time limit of each; only set when the daemon stops.
     pub limit: Option<Duration>,
-    /// A process of the last runner that nothing may run beside.
+    /// A process of the previous runner that must end first.
     pub before: Option<Stranger>,
-    /// To be called with the position of each command that runs, and its process.
+    /// Called with the position of each started command, and its process.
     pub began: Box<dyn FnMut(u32, Option<OwnedFd>) + Send>,
-    /// To be called at the end.
+    /// Called at the end.
     pub done: Box<dyn FnOnce() + Send>,
 }
 
-/// A queue of jobs and the task that works on it.
+/// A queue of jobs and the task that processes it.
 pub(super) struct Subject(Arc<Shared>);
 
 struct Shared {
     name: Name,
     state: Mutex<State>,
     patience: Patience,
-    /// Called when there is a new job, or the daemon stops.
+    /// Notified when there is a new job, or the daemon stops.
     news: Notify,
     /// Held while there is work.
     busy: Arc<()>,
@@ -68,10 +67,10 @@ struct Shared {
 
 #[derive(Default)]
 struct State {
-    /// With the time since which each waits.
+    /// With the time when each was added.
     jobs: VecDeque<(Instant, Job)>,
     working: bool,
-    /// The daemon stops: programs of the end only.
+    /// The daemon stops: only programs of the stop run.
     stopping: bool,
 }
 
@@ -81,7 +80,7 @@ impl Subject {
         Self(Arc::new(Shared { name, state, patience, news: Notify::new(), busy }))
     }
 
-    /// Adds a job and sees to it that somebody works.
+    /// Adds a job and makes sure that the task runs.
     pub fn push(&self, job: Job) {
         let mut state = self.0.state();
         state.stopping |= job.limit.is_some();
@@ -92,12 +91,12 @@ impl Subject {
         self.0.news.notify_one();
     }
 
-    /// Jobs that wait.
+    /// Number of waiting jobs.
     pub fn waiting(&self) -> usize {
         self.0.state().jobs.len()
     }
 
-    /// The daemon stops: what runs is ended, and of what waits or comes only the programs of the end run.
+    /// The daemon stops: the running program is terminated, and of waiting and later jobs only those of the stop run.
     pub fn stop(&self) {
         if !core::mem::replace(&mut self.0.state().stopping, true) {
             self.0.news.notify_one();
@@ -110,18 +109,18 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// When the program that runs since `started` is ended, if somebody waits or the daemon stops.
+    /// When the program that runs since `started` is terminated, if a job waits or the daemon stops.
     fn patience_ends(&self, started: Instant) -> Option<Instant> {
         let state = self.state();
         if state.stopping {
             return Some(started);
         }
-        // A program after the first one of its job gets its time as well.
+        // A later program of a job also gets its full time.
         state.jobs.front().map(|(since, _)| (*since).max(started) + self.patience.is())
     }
 }
 
-/// Works until there is nothing left. `_busy` tells that it does.
+/// Processes jobs until none is left. `_busy` is held meanwhile.
 async fn work(shared: Arc<Shared>, _busy: Arc<()>) {
     loop {
         let job = {
@@ -137,7 +136,7 @@ async fn work(shared: Arc<Shared>, _busy: Arc<()>) {
         let Job { state, commands, limit, before, mut began, done } = job;
         if let Some(before) = before {
             let in_time = match limit {
-                // It is a program of the end as well, and has the time of one.
+                // It is a program of the stop as well, with that time limit.
                 Some(limit) => tokio::time::timeout(limit, before.ending()).await.is_ok(),
                 None => ends_in_time(&shared, before.ending()).await,
             };
@@ -181,7 +180,7 @@ async fn one(
     tracing::debug!("running {} for {of} ({state})", command.display());
     let name = running.name().to_owned();
     let end = match limit {
-        // keepalived's way with programs that have a limit: SIGKILL at once.
+        // As keepalived does with programs that have a time limit: SIGKILL at once.
         Some(limit) => running.end(Some(limit), Duration::ZERO).await,
         None if !ends_in_time(shared, running.ending()).await => {
             let why = if shared.state().stopping { "stopping" } else { "the next one waits" };
@@ -209,7 +208,7 @@ async fn one(
     }
 }
 
-/// Waits for the end of a program; false when others have waited for too long, or the daemon stops.
+/// Waits for the end of a program; false when another job has waited for too long, or the daemon stops.
 async fn ends_in_time(shared: &Shared, ending: impl Future<Output = ()>) -> bool {
     let started = Instant::now();
     let mut ending = pin!(ending);
@@ -282,7 +281,7 @@ mod tests {
                 assert_eq!(tags.recv().await, Some(tag));
             }
             assert_eq!(lines(&file), ["1 in", "1 out", "2 in", "2 out", "3 in", "3 out"]);
-            // And again after a rest.
+            // A program that is requested after a pause runs as well.
             subject.push(job(&done, 4, None, "exit 1"));
             assert_eq!(tags.recv().await, Some(4));
             drop(subject);
@@ -292,7 +291,7 @@ mod tests {
         });
     }
 
-    /// A subject with all the time that a test may take, or so many milliseconds.
+    /// A subject whose `notify_max_delay` is this many milliseconds.
     fn subject(millis: u64) -> Subject {
         let patience = Patience::default();
         patience.set(Duration::from_millis(millis));
@@ -326,7 +325,7 @@ mod tests {
             let (done, mut tags) = mpsc::unbounded_channel();
             let (began, mut processes) = mpsc::unbounded_channel();
             let append = |what: &str| format!("echo {what} >> {}", file.display());
-            // The last runner starts one and is forgotten; nobody else waits for it.
+            // The previous runner starts one and is dropped; only the new one waits for it.
             let last = subject(LONG);
             let text = format!("sleep 0.3; {}", append("first"));
             let mut first = job(&done, 1, None, &text);
@@ -334,7 +333,7 @@ mod tests {
             last.push(first);
             let (position, process) = processes.recv().await.unwrap();
             assert_eq!(position, 0);
-            // The next one is to do the rest of that notice, which is nothing, and another.
+            // The new one gets the rest of that notice, which is empty, and another one.
             let next = subject(LONG);
             let mut rest = job(&done, 2, None, "");
             rest.commands.clear();
@@ -371,7 +370,7 @@ mod tests {
                 rest.commands.clear();
                 rest.before = Some(Stranger::hold(process.unwrap()).unwrap());
                 next.push(rest);
-                // Alone it may run as long as it likes.
+                // Alone it may run for any time.
                 assert!(
                     tokio::time::timeout(Duration::from_millis(600), tags.recv()).await.is_err()
                 );
@@ -426,7 +425,7 @@ mod tests {
                 format!("trap '' TERM; echo $$ > {}; while :; do sleep 1; done", file.display());
             subject.push(job(&done, 1, None, &text));
             let pid = written(&file).await.remove(0);
-            // Alone it may run as long as it likes.
+            // Alone it may run for any time.
             assert!(tokio::time::timeout(Duration::from_millis(600), tags.recv()).await.is_err());
             subject.push(job(
                 &done,

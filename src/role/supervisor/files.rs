@@ -1,45 +1,48 @@
-//! The files of the first process: pid files, the control socket, the checker's record of virtual servers. What stands
-//! in them is the business of [`super::super::pidfile`], `socket` and the checker.
+//! The files of the first process: pid files, the control socket, the checker's record of virtual servers. Their
+//! content is left to [`super::super::pidfile`], `socket` and the checker.
 
 use core::time::Duration;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
+use super::place::Place;
 use crate::cli::args::Options;
 use crate::role::pidfile::{self, PidFile, PidFileError};
-use crate::role::socket::{self, ControlSocket};
+use crate::role::socket::ControlSocket;
 
-/// Default names of pid files, keepalived's: tools that look for them find this daemon, and the two cannot run at
-/// the same time by mistake.
-const PID_FILES: [&str; 3] = ["/run/keepalived.pid", "/run/vrrp.pid", "/run/checkers.pid"];
-/// Where some versions of keepalived have theirs.
+/// The paths that some versions of keepalived use.
 const KEEPALIVED: &str = "/run/keepalived/keepalived.pid";
-/// How long processes of a daemon that was killed may take to leave.
+/// How long processes of a killed daemon may take to end.
 const LEFTOVERS: Duration = Duration::from_secs(5);
-/// Pid files, locked before the daemon goes to the background, and the control socket, made with them.
+/// Pid files, locked before the daemon goes to the background, and the control socket, created with them.
 pub struct PidFiles {
     pub(super) supervisor: PidFile,
     pub(super) vrrp: Option<PidFile>,
     pub(super) checker: Option<PidFile>,
-    /// None when it cannot be made: the daemon does without.
+    /// None if it cannot be created: the daemon works without it.
     pub(super) socket: Option<ControlSocket>,
+    /// Where the kernel tells of processes. It tells in the first network namespace, so this is opened before another one
+    /// is entered.
+    pub processes: Option<OwnedFd>,
 }
 
 impl PidFiles {
     /// Opens and locks all of them.
     ///
     /// # Errors
-    /// `Taken` when another daemon runs.
-    pub fn lock(options: &Options) -> Result<Self, PidFileError> {
-        let [main, vrrp, checker] = pid_file_names(options);
-        if options.pid_files.supervisor.is_none() {
+    /// `Taken` if another daemon runs.
+    pub fn lock(options: &Options, place: &Place) -> Result<Self, PidFileError> {
+        let [main, vrrp, checker] = place.pid_files(options);
+        if options.pid_files.supervisor.is_none() && place.is_default() {
             let theirs = Path::new(KEEPALIVED);
             if let Some(pid) = pidfile::keepalived_at(theirs) {
                 return Err(PidFileError::Keepalived { path: theirs.into(), pid });
             }
         }
         let supervisor = PidFile::lock(&main)?;
-        let mut this = Self { supervisor, vrrp: None, checker: None, socket: None };
-        // No daemon runs: who still holds these is about to end.
+        let mut this =
+            Self { supervisor, vrrp: None, checker: None, socket: None, processes: None };
+        // No daemon runs: a process that still holds these is about to end.
         let mut others = || {
             this.vrrp = Some(PidFile::lock_patiently(&vrrp, LEFTOVERS)?);
             this.checker = Some(PidFile::lock_patiently(&checker, LEFTOVERS)?);
@@ -56,7 +59,7 @@ impl PidFiles {
 
     /// Removes all of them: the daemon does not start.
     pub fn remove(self) {
-        let Self { supervisor, vrrp, checker, socket } = self;
+        let Self { supervisor, vrrp, checker, socket, processes: _ } = self;
         for file in [vrrp, checker].into_iter().flatten() {
             file.remove();
         }
@@ -66,12 +69,12 @@ impl PidFiles {
         supervisor.remove();
     }
 
-    /// Makes the control socket. Before the rights to do so are given up.
+    /// Creates the control socket. To be called before the necessary privileges are given up.
     ///
     /// # Errors
     /// Those of [`ControlSocket::bind`], with the path. The daemon can do without one.
-    pub fn open_socket(&mut self, options: &Options) -> Result<(), String> {
-        let path = socket::path_for(options.pid_files.supervisor.as_deref());
+    pub fn open_socket(&mut self, options: &Options, place: &Place) -> Result<(), String> {
+        let path = place.socket(options);
         match ControlSocket::bind(&path) {
             Ok(socket) => {
                 self.socket = Some(socket);
@@ -83,8 +86,8 @@ impl PidFiles {
 }
 
 /// The checker's record of virtual servers, beside its pid file. A name that is not UTF-8 has none.
-pub(super) fn services_file(options: &Options) -> Option<PathBuf> {
-    let [_, _, checker] = pid_file_names(options);
+pub(super) fn services_file(options: &Options, place: &Place) -> Option<PathBuf> {
+    let [_, _, checker] = place.pid_files(options);
     let path = checker.with_extension("services");
     path.to_str().is_some().then_some(path)
 }
@@ -94,18 +97,9 @@ pub(super) fn has_services(path: &Path) -> bool {
     path.metadata().is_ok_and(|file| file.len() > 0)
 }
 
-/// Removes the record when nothing stands in it.
+/// Removes the record if it is empty.
 pub(super) fn drop_services(path: &Path) {
     if path.symlink_metadata().is_ok_and(|file| file.is_file() && file.len() == 0) {
         let _ = std::fs::remove_file(path);
     }
-}
-
-pub(super) fn pid_file_names(options: &Options) -> [PathBuf; 3] {
-    let given = &options.pid_files;
-    let [main, vrrp, checker] = PID_FILES;
-    let or = |given: &Option<PathBuf>, default: &str| {
-        given.clone().unwrap_or_else(|| Path::new(default).into())
-    };
-    [or(&given.supervisor, main), or(&given.vrrp, vrrp), or(&given.checker, checker)]
 }

@@ -7,23 +7,24 @@ use std::os::unix::ffi::OsStrExt;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep_until};
 
-use super::files::pid_file_names;
+use super::place::Place;
 use super::{
     Ending, Exit, InForce, LoadError, LoadReport, Loaded, PREPARE_LIMIT, Parts, ROLES, Reader,
-    RoleName, Supervisor, ToRole, Turn, exit_of, load, table,
+    RoleName, Supervisor, ToRole, Turn, exit_of, first, load, table,
 };
 use crate::cli::args::Options;
 use crate::ipc::LoadRequest;
 use crate::log;
 use crate::role::pidfile::PidFile;
+use crate::role::standing;
 use crate::role::systemd::one_line;
-use crate::sys::clock;
+use crate::sys::{clock, process};
 
 /// The longest summary of a VRRP process without instances, in octets,
 const SUMMARY: usize = 64 << 10;
 /// what each instance adds,
 const SUMMARY_OF_ONE: usize = 192;
-/// and each sender whose sequences it remembers.
+/// and each sender whose sequence it remembers.
 const SUMMARY_OF_SENDER: usize = 48;
 /// The longest summary of a process for checks.
 const CHECKS: usize = 4 << 20;
@@ -33,9 +34,9 @@ const LARGE: u32 = 4 << 20;
 
 /// How far a new configuration has come.
 pub(super) enum Reload {
-    /// None is on its way.
+    /// No reload is under way.
     Idle,
-    /// It is being read; the sender tells that another reload waits.
+    /// It is being read; the sender reports that another reload waits.
     Loading(Pin<Box<dyn Future<Output = Result<Loaded, LoadError>>>>, Option<oneshot::Sender<()>>),
     /// The roles decode it.
     Preparing {
@@ -45,12 +46,12 @@ pub(super) enum Reload {
         new: BTreeSet<RoleName>,
         until: Instant,
     },
-    /// The roles carry it out. There is no way back.
+    /// The roles apply it. There is no way back.
     Applying { waiting: BTreeSet<RoleName>, first: bool, until: Instant },
 }
 
 impl Reload {
-    /// What comes next by itself.
+    /// The next event of the reload itself.
     pub async fn next(&mut self) -> Turn {
         match self {
             Self::Idle => core::future::pending().await,
@@ -64,7 +65,7 @@ impl Reload {
 }
 
 impl Supervisor {
-    /// A reload is asked for. One is done at a time; while one is under way one more is remembered.
+    /// A reload is requested. One is done at a time; during it, one more is remembered.
     pub(super) fn want_reload(&mut self) {
         if matches!(self.reload, Reload::Idle) {
             tracing::info!("Reloading");
@@ -94,15 +95,18 @@ impl Supervisor {
         self.reload = Reload::Idle;
         let first = self.current.is_none();
         self.gave_up = matches!(&result, Err(LoadError::GaveUp));
+        if let Ok(loaded) = &result {
+            loaded.tell();
+        }
         let (report, parts) = match result {
-            // Nothing is in force that could stay.
+            // There is no running configuration that could stay in force.
             Err(e @ LoadError::GaveUp) if first => {
                 tracing::warn!("{e}");
                 self.again = false;
                 self.begin_reload();
                 return None;
             }
-            Ok(Loaded { report, parts: Some(parts) }) if report.usable => (report, parts),
+            Ok(Loaded { report, parts: Some(parts), .. }) if report.usable => (report, parts),
             Ok(Loaded { report, .. }) => {
                 let why = report.first.unwrap_or_else(|| "no usable configuration".into());
                 if first {
@@ -135,7 +139,9 @@ impl Supervisor {
                 }
             }
             Some(current) => {
-                if let Some(why) = worse(&current.report, &report, self.options.allow_empty) {
+                let elsewhere = self.elsewhere(&report);
+                let worse = || worse(&current.report, &report, self.options.allow_empty);
+                if let Some(why) = elsewhere.or_else(worse) {
                     self.refuse(&why);
                     return None;
                 }
@@ -143,6 +149,17 @@ impl Supervisor {
         }
         self.prepare(report, parts);
         None
+    }
+
+    /// Why a configuration is one for another daemon.
+    fn elsewhere(&self, new: &LoadReport) -> Option<String> {
+        match Place::of(&self.options, &new.global.settings) {
+            Ok(place) => self
+                .place
+                .difference(&place)
+                .map(|what| format!("{what} cannot be changed while the daemon runs")),
+            Err(why) => Some(why),
+        }
     }
 
     /// Lets every role decode its part.
@@ -183,8 +200,8 @@ impl Supervisor {
         self.apply_if_ready();
     }
 
-    /// Limits what roles may say in one piece, given the virtual routers that they have or are to have: a summary names
-    /// each of them. What is decoded takes several times the memory.
+    /// Limits the size of values that roles may send, based on their current and future virtual routers: a summary
+    /// contains each of them. Decoding takes several times the memory.
     fn limit(&mut self, new: &LoadReport) {
         let size = |report: &LoadReport| {
             let of = |count: u32, size: usize| size.saturating_mul(count as usize);
@@ -202,9 +219,9 @@ impl Supervisor {
         }
     }
 
-    /// A role of which there was none gets its pid file.
+    /// A role that did not run gets its pid file.
     fn want_pid_file(&mut self, role: RoleName) {
-        let [_, vrrp, checker] = pid_file_names(&self.options);
+        let [_, vrrp, checker] = self.place.pid_files(&self.options);
         let path = match role {
             RoleName::Vrrp => vrrp,
             RoleName::Checker => checker,
@@ -230,7 +247,7 @@ impl Supervisor {
         }
     }
 
-    /// A role cannot carry out its part.
+    /// A role cannot apply its part.
     pub(super) fn refused(&mut self, role: RoleName, refused: u32, reason: &str) {
         if matches!(&self.reload, Reload::Preparing { candidate, waiting, .. }
             if candidate.generation == refused && waiting.contains(&role))
@@ -245,11 +262,11 @@ impl Supervisor {
         }
     }
 
-    /// The process of a role ended while a configuration is on its way.
+    /// The process of a role ended during a reload.
     pub(super) fn lost(&mut self, role: RoleName) {
         match &mut self.reload {
             Reload::Preparing { waiting, .. } => {
-                // The start goes on: it is started again, with the configuration that comes first.
+                // The start continues: the role is restarted with the first configuration.
                 if waiting.contains(&role) && self.current.is_some() {
                     self.abandon(&format!("the {role} process ended"));
                 } else {
@@ -257,7 +274,7 @@ impl Supervisor {
                 }
             }
             Reload::Applying { waiting, .. } => {
-                // It is started again with the new one.
+                // It is restarted with the new one.
                 waiting.remove(&role);
                 self.finish_if_applied();
             }
@@ -302,7 +319,7 @@ impl Supervisor {
         }
     }
 
-    /// When every role is ready: now the new configuration is the one in force.
+    /// If every role is ready, the new configuration comes into force.
     fn apply_if_ready(&mut self) {
         if !matches!(&self.reload, Reload::Preparing { waiting, .. } if waiting.is_empty()) {
             return;
@@ -319,6 +336,9 @@ impl Supervisor {
         if let Some(vrrp) = self.child(RoleName::Vrrp) {
             vrrp.set_patience(patience);
         }
+        let settings = &candidate.report.global.settings;
+        process::umask(first::umask(self.options.umask, settings));
+        standing::set_name(settings.process_name.as_deref(), c"evervipd");
         self.current = Some(*candidate);
         let mut waiting = BTreeSet::new();
         // ROLES is the order to tell them in.
@@ -336,7 +356,7 @@ impl Supervisor {
         self.finish_if_applied();
     }
 
-    /// A role carries it out.
+    /// A role has applied it.
     pub(super) fn applied(&mut self, role: RoleName, applied: u32) {
         if let Reload::Applying { waiting, .. } = &mut self.reload
             && self.generation == applied
@@ -365,7 +385,7 @@ impl Supervisor {
                     }
                     RoleName::Runner | RoleName::Config | RoleName::Api => {}
                 }
-                // Its part is empty now: what it had is undone.
+                // Its part is empty now: it undoes its changes.
                 child.tell(&ToRole::Stop { keep: false }, Vec::new());
                 child.set_pid_file(None);
             }
@@ -374,7 +394,7 @@ impl Supervisor {
             self.note_reload(None);
         }
         if !self.children.iter().any(|c| c.wanted && ROLES.contains(&c.role)) {
-            tracing::warn!("the configuration has nothing to do, so nothing is running");
+            tracing::warn!("the configuration requires no process, so none is running");
         }
         tracing::info!("{} complete", if first { "Startup" } else { "Reload" });
         self.manager.ready(&self.status_line());
@@ -405,7 +425,7 @@ impl Supervisor {
         self.refuse(why);
     }
 
-    /// Says why the old configuration stays.
+    /// Reports why the old configuration stays in force.
     fn refuse(&mut self, why: &str) {
         self.reload = Reload::Idle;
         self.note_reload(Some(why));
@@ -441,7 +461,7 @@ impl Supervisor {
     }
 }
 
-/// Why a configuration is not taken on in place of the one in force.
+/// Why a configuration must not replace the one in force.
 fn worse(current: &LoadReport, new: &LoadReport, allow_empty: bool) -> Option<String> {
     if let Some(why) = &new.first_error {
         let more =
@@ -450,17 +470,17 @@ fn worse(current: &LoadReport, new: &LoadReport, allow_empty: bool) -> Option<St
     }
     let serves = |report: &LoadReport| report.needs.vrrp || report.needs.checker;
     let lost = if serves(current) && !serves(new) {
-        "it has nothing to do"
+        "it requires no process"
     } else if current.instances > 0 && new.instances == 0 {
         "it has no virtual router any more"
     } else {
         return None;
     };
-    (!allow_empty).then(|| format!("{lost}; --allow-empty takes that on"))
+    (!allow_empty).then(|| format!("{lost}; --allow-empty accepts that"))
 }
 
-/// Why the daemon does not start: it was asked for virtual routers and has none, nor anything else to do. keepalived's
-/// process for virtual routers ends the daemon then.
+/// Why the daemon does not start: virtual routers are configured but none is usable, and there is nothing else to do.
+/// keepalived's VRRP process ends the daemon in this case.
 fn unusable_start(report: &LoadReport, all: bool) -> Option<String> {
     let nothing = !report.needs.vrrp && !report.needs.checker && !all;
     (nothing && report.asked > 0).then(|| {
@@ -472,14 +492,14 @@ fn unusable_start(report: &LoadReport, all: bool) -> Option<String> {
 /// The status to end with when the first configuration cannot be used, from the status of a test of it.
 fn first_exit(status: u8) -> Exit {
     match i32::from(status) {
-        // The main file is missing or no configuration: the least grave class, the graver one with `-e`.
+        // The main file is missing or not a configuration: the mildest class, the more severe one with `-e`.
         0 | 4 => Exit::NoConfig,
         code => exit_of(code),
     }
 }
 
-/// The request for the configuration that the options name.
-fn load_request(options: &Options, current: Option<&LoadReport>) -> LoadRequest {
+/// The request to read the configuration given by the options.
+pub(super) fn load_request(options: &Options, current: Option<&LoadReport>) -> LoadRequest {
     LoadRequest {
         path: options.file.as_os_str().as_bytes().into(),
         id: options.config_id.clone(),

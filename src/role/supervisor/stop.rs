@@ -14,20 +14,22 @@ use crate::role::child;
 use crate::sys::channel::Channel;
 use crate::sys::sched;
 
-/// Roles that put something into the kernel.
+/// Roles that add objects to the kernel.
 const UNDOING: [RoleName; 2] = [RoleName::Vrrp, RoleName::Checker];
-/// How long roles may take to leave, unless the configuration says otherwise (`child_wait_time`).
+/// How long roles may take to stop, unless configured (`child_wait_time`).
 const PATIENCE: Duration = Duration::from_secs(5);
-/// How long they may take when they had to be started once more for that.
+/// How long they may take if they had to be restarted for that.
 const SECOND_PATIENCE: Duration = Duration::from_secs(2);
-/// Descriptors that a role needs to undo its work: far more than its sockets and pipes.
+/// How long they may take after that: on a slow machine a process needs seconds to start.
+const LAST_PATIENCE: Duration = Duration::from_secs(20);
+/// Descriptors that a role may need to undo its work: far more than its sockets and pipes.
 const DESCRIPTORS: u64 = 256;
-/// How long the runner may take beyond that for what was said last.
+/// How long the runner may take after that for the last requests.
 const RUNNER_PATIENCE: Duration = Duration::from_secs(4);
 
 impl Supervisor {
-    /// Ends all roles, and says with which status the daemon ends. The runner ends last: it hears what the others
-    /// have to say at their end.
+    /// Stops all roles, and returns the daemon's exit status. The runner is stopped last: it receives the last requests
+    /// of the others.
     pub(super) async fn stop(mut self, exit: Exit) -> Exit {
         tracing::info!("Stopping");
         self.manager.stopping();
@@ -39,7 +41,7 @@ impl Supervisor {
             self.stop_role(role);
         }
         self.wait_for(&UNDOING, until).await;
-        // What had to be killed, or died over it, gets another chance to undo what it had done.
+        // A role that had to be killed, or died, gets another chance to undo its changes.
         for role in UNDOING {
             self.stop_role(role);
         }
@@ -72,34 +74,36 @@ impl Supervisor {
         exit
     }
 
-    /// Undoes what could not be undone yet, because no process could be started for it. The others have ended and need
-    /// nothing any more; when that does not help this process becomes the role.
+    /// Undoes what could not be undone because no process could be started for it, or none had the time. The other
+    /// roles have ended and free their resources; if that does not help, this process becomes the role. It can become
+    /// one only, and an address that two hosts have does more harm than a service without clients.
     async fn undo(&mut self) {
         for role in UNDOING {
             self.stop_role(role);
         }
-        self.wait_for(&UNDOING, Instant::now() + SECOND_PATIENCE).await;
-        for role in UNDOING {
-            if self.is_left_behind(role) {
-                // Too few descriptors is the likeliest reason; the farewell needs sockets of its own.
-                sched::descriptors(DESCRIPTORS);
-                tracing::error!(
-                    "no process for {role} can be started, the supervisor does its work"
-                );
-                if let Err(e) = self.become_role(role) {
-                    tracing::error!("{role}: what it added to the kernel stays there: {e}");
-                }
-            }
+        self.wait_for(&UNDOING, Instant::now() + LAST_PATIENCE).await;
+        let left: Vec<_> = UNDOING.into_iter().filter(|role| self.is_left_behind(*role)).collect();
+        let Some((first, others)) = left.split_first() else { return };
+        for role in others {
+            tracing::error!(
+                "{role}: what it added to the kernel stays there: no process can be started"
+            );
+        }
+        // Too few descriptors is the most likely reason; the farewell needs sockets of its own.
+        sched::descriptors(DESCRIPTORS);
+        tracing::error!("no process for {first} can be started, the supervisor does its work");
+        if let Err(e) = self.become_role(*first) {
+            tracing::error!("{first}: what it added to the kernel stays there: {e}");
         }
     }
 
-    /// Whether what a role has put into the kernel is still there, and nobody is about to remove it.
+    /// Whether a role's kernel objects still exist, and no process is about to remove them.
     fn is_left_behind(&mut self, role: RoleName) -> bool {
         let undo = !self.keeps(role) && self.options.respawn && self.current.is_some();
         undo && self.child(role).is_some_and(|child| child.wanted && child.is_astray())
     }
 
-    /// Becomes the process of a role, with everything that it is to be told waiting for it. Returns only if that failed.
+    /// Becomes the process of a role, with all its messages already queued. Returns only if that failed.
     fn become_role(&mut self, role: RoleName) -> io::Result<()> {
         let Some(current) = &self.current else {
             return Ok(());
@@ -133,8 +137,8 @@ impl Supervisor {
         Err(child::become_role(role, far))
     }
 
-    /// Tells a role to stop. One whose process died and was not replaced yet is started once more for that: nobody
-    /// else knows what it has put into the kernel.
+    /// Tells a role to stop. One whose process died and was not replaced yet is restarted for that: only this role
+    /// knows its kernel objects.
     fn stop_role(&mut self, role: RoleName) {
         let keep = self.keeps(role);
         let again = !keep && self.options.respawn && self.current.is_some();
@@ -151,7 +155,7 @@ impl Supervisor {
         }
     }
 
-    /// Waits until none of these roles runs; those that do after that are killed.
+    /// Waits until none of these roles runs; those that still run after that are killed.
     async fn wait_for(&mut self, roles: &[RoleName], until: Instant) {
         let mut killed = false;
         let mut until = until;
@@ -163,7 +167,7 @@ impl Supervisor {
                         child.forget_restart();
                     }
                 }
-                // Whatever else happens does not matter any more.
+                // Other events do not matter any more.
                 Ok(_) => {}
                 Err(_) if killed => return,
                 Err(_) => {

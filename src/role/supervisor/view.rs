@@ -1,4 +1,4 @@
-//! What the supervisor tells of itself: to the service manager, and to the process that serves the control socket.
+//! What the supervisor reports about itself, to the service manager and to the process that serves the control socket.
 
 use super::{Reload, RoleName, Supervisor, ToRole};
 use crate::ipc::{Answer, Ask, Question, Told};
@@ -14,7 +14,7 @@ impl Supervisor {
         }
     }
 
-    /// Answers a question of `api`; nobody else asks.
+    /// Answers a request of `api`, the only role that sends them.
     pub(super) fn answer(&mut self, role: RoleName, question: Question) {
         let Question { id, ask: Ask::State } = question;
         if role != RoleName::Api {
@@ -54,7 +54,7 @@ impl Supervisor {
         self.last_reload = Some(daemon::Reload { at: clock::now(), refused });
     }
 
-    /// Tells the service manager how things are.
+    /// Reports the state to the service manager.
     pub(super) fn tell_status(&self) {
         if self.current.is_some() && matches!(self.reload, Reload::Idle) {
             self.manager.status(&self.status_line());

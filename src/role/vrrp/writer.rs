@@ -1,10 +1,11 @@
-//! Operations on the kernel, as many at a time as take a moment, fairly between those who ask.
+//! Operations on the kernel, in batches of limited duration, distributed fairly among the requests.
 
 use core::time::Duration;
 use std::collections::{BTreeMap, VecDeque};
 
 use crate::base::{Family, IfIndex, Instant};
 use crate::drive::vrrp::Input;
+use crate::kernel::ipvs::{self, Ipvs};
 use crate::kernel::netlink::Requests;
 use crate::kernel::nft::{self, Filters};
 use crate::kernel::object;
@@ -12,23 +13,24 @@ use crate::plan::{Op, Outcome, Token};
 use crate::sys::clock;
 use crate::vrrp::Event;
 
-/// How long a turn may take before others get theirs.
+/// How long a turn may take before other work continues.
 const TURN: Duration = Duration::from_millis(1);
-/// Operations at a time at the start, and at most.
+/// Size of the first batch, and of the largest one, in operations.
 const FIRST: usize = 8;
 const MOST: usize = 128;
 /// How long it is remembered whether an interface forwards IPv6.
 const FRESH: Duration = Duration::from_secs(5);
 
-/// What is still to be done.
-#[derive(Debug)]
+/// The pending operations.
 pub(super) struct Writer {
-    /// Each asks for one operation in its turn.
+    /// Each job contributes one operation in turn.
     jobs: VecDeque<Job>,
-    /// How many operations take about a turn: adding an address takes from 10 us to 1 ms.
+    /// Number of operations that take about one turn: adding an address takes from 10 us to 1 ms.
     size: usize,
     /// When it was looked up whether an interface forwards IPv6.
     looked: BTreeMap<IfIndex, Instant>,
+    /// Where daemons of IPVS are started and stopped.
+    pub ipvs: Ipvs,
 }
 
 #[derive(Debug)]
@@ -38,17 +40,24 @@ struct Job {
     next: u32,
 }
 
-/// Carries out operations in order, those that follow one another by the same socket together.
-fn carry_out(requests: &mut Requests, filters: &mut Filters, ops: &[Op]) -> Vec<Outcome> {
-    let runs = ops.chunk_by(|a, b| nft::takes(a) == nft::takes(b));
-    runs.flat_map(|run| match run.first() {
-        Some(first) if nft::takes(first) => filters.carry_out(run),
+/// Carries out operations in order; consecutive ones for the same socket are sent together.
+fn carry_out(
+    requests: &mut Requests,
+    filters: &mut Filters,
+    ipvs: &mut Ipvs,
+    ops: &[Op],
+) -> Vec<Outcome> {
+    let socket = |op: &Op| (nft::takes(op), ipvs::daemon::takes(op));
+    let runs = ops.chunk_by(|a, b| socket(a) == socket(b));
+    runs.flat_map(|run| match run.first().map(socket) {
+        Some((true, _)) => filters.carry_out(run),
+        Some((_, true)) => ipvs.carry_out(run),
         _ => object::carry_out(requests, run),
     })
     .collect()
 }
 
-/// How many operations may leave at a time when `count` of them took `time`.
+/// The size of the next batch if `count` operations took `time`.
 fn size_for(count: usize, time: Duration) -> usize {
     let one = time.as_nanos() / u128::try_from(count.max(1)).unwrap_or(1);
     let size = TURN.as_nanos() / one.max(1);
@@ -57,7 +66,7 @@ fn size_for(count: usize, time: Duration) -> usize {
 
 impl Default for Writer {
     fn default() -> Self {
-        Self { jobs: VecDeque::new(), size: FIRST, looked: BTreeMap::new() }
+        Self { jobs: VecDeque::new(), size: FIRST, looked: BTreeMap::new(), ipvs: Ipvs::new() }
     }
 }
 
@@ -72,7 +81,7 @@ impl Writer {
         !self.jobs.is_empty()
     }
 
-    /// Carries out operations for a moment and answers each.
+    /// Carries out one batch of operations and answers each.
     pub fn turn(
         &mut self,
         requests: &mut Requests,
@@ -89,7 +98,7 @@ impl Writer {
                 self.look(op, begin, &mut answer);
             }
             let before = clock::now();
-            let outcomes = carry_out(requests, filters, &ops);
+            let outcomes = carry_out(requests, filters, &mut self.ipvs, &ops);
             for ((token, item), outcome) in places.into_iter().zip(outcomes) {
                 answer(Input::Engine(Event::Applied { token, item, outcome }));
             }
@@ -117,7 +126,7 @@ impl Writer {
         (places, ops)
     }
 
-    /// Neighbour adverts say whether this is a router; the announcement that follows an address needs to know.
+    /// Neighbour adverts contain whether this is a router, which the announcement after an address needs.
     fn look(&mut self, op: &Op, now: Instant, answer: &mut impl FnMut(Input)) {
         let Some((interface, address)) = op.as_address().filter(|_| op.verb.adds()) else {
             return;
@@ -143,7 +152,8 @@ mod tests {
         let us = Duration::from_micros;
         assert_eq!(size_for(8, us(8 * 10)), 100);
         assert_eq!(size_for(8, us(8 * 130)), 7);
-        // However slow the kernel is, it goes on; however fast, answers are not put off for ever.
+        // At least one operation per batch however slow the kernel is; a limited number however fast, so that answers
+        // are not delayed.
         assert_eq!(size_for(8, us(8 * 5_000)), 1);
         assert_eq!(size_for(128, us(1)), MOST);
     }

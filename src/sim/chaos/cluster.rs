@@ -1,14 +1,15 @@
-//! Clusters: what the hosts of a story are configured to do.
+//! Clusters: the configurations of the hosts of a story.
 
 use core::time::Duration;
 
-use super::{INTERFACES, OWN_ADDRESS, SCRIPT};
-use crate::base::Family;
+use super::{FILE, INTERFACES, OWN_ADDRESS, SCRIPT, one_of};
 use crate::base::rng::Rng;
+use crate::base::{Family, Secret};
 use crate::model::extras::{Hmac, HmacKey, HmacMode, SecretBytes, Unicast, UnicastPeer};
 use crate::model::sample::{self, failover, nat};
-use crate::model::vrrp::{InitialState, Preempt, Priority, Version};
-use crate::model::{Script, ServiceKey, TrackedInterface, TrackedScript, Vrrp, Weight};
+use crate::model::tracker::{TrackFile, Tracked};
+use crate::model::vrrp::{Authentication, InitialState, Preempt, Priority, Version};
+use crate::model::{Instance, Script, ServiceKey, TrackedInterface, TrackedScript, Vrrp, Weight};
 use crate::plan::ipvs::{Destination, DestinationKey, Destinations, Entry, Settings, Table};
 use crate::sim::kernel::home;
 
@@ -24,7 +25,7 @@ pub(super) fn configuration(kind: u64, host: u64) -> Vrrp {
             let mut config = failover(priority);
             for instance in &mut config.instances {
                 instance.version = Version::V3;
-                instance.authentication = crate::model::vrrp::Authentication::None;
+                instance.authentication = Authentication::None;
                 instance.advert_int = Duration::from_millis(100);
                 instance.garp.interval = Duration::from_millis(2);
             }
@@ -52,7 +53,7 @@ pub(super) fn configuration(kind: u64, host: u64) -> Vrrp {
             config.instances.push(other);
             config
         }
-        // An owner beside routers that are none.
+        // An owner together with routers that are not owners.
         9 => {
             let mut config = failover(if host == 0 { 255 } else { priority });
             for instance in config.instances.iter_mut().filter(|i| i.priority == Priority::OWNER) {
@@ -72,12 +73,12 @@ pub(super) fn configuration(kind: u64, host: u64) -> Vrrp {
             }
             config
         }
-        // Each its own interval: the master's counts.
+        // Different intervals: the master's counts.
         10 => {
             let mut config = failover(priority);
             for instance in &mut config.instances {
                 instance.version = Version::V3;
-                instance.authentication = crate::model::vrrp::Authentication::None;
+                instance.authentication = Authentication::None;
                 instance.advert_int = Duration::from_millis(200 * (1 + host));
             }
             config
@@ -99,13 +100,13 @@ pub(super) fn interface(name: &str) -> crate::base::IfName {
 #[derive(Clone, Copy, Debug)]
 struct ByUnicast {
     ttl: Option<u8>,
-    /// Those of others are refused.
+    /// Adverts of routers that are not peers are refused.
     check_source: bool,
-    /// The source address is named.
+    /// The source address is configured.
     named: bool,
 }
 
-/// What the hosts of a cluster have in common beside its kind.
+/// Settings common to the hosts of a cluster, besides its kind.
 #[derive(Clone, Debug)]
 pub(super) struct Traits {
     down_timer_adverts: u8,
@@ -121,10 +122,18 @@ pub(super) struct Traits {
     static_address: bool,
     script: Option<(Script, Weight)>,
     link: Option<Weight>,
-    /// Adverts go from host to host.
+    /// Adverts are sent by unicast.
     unicast: Option<ByUnicast>,
     /// Adverts have an authentication trailer.
     hmac: bool,
+    /// Adverts have an authentication header.
+    ah: bool,
+    /// Packets to virtual addresses are dropped.
+    closed: bool,
+    /// Policy rules of instances and of the host.
+    rules: bool,
+    /// The weight of a tracked file, and `reverse`.
+    file: Option<(i16, bool)>,
 }
 
 impl Traits {
@@ -169,13 +178,29 @@ impl Traits {
                 named: rng.chance(50),
             }),
             hmac: rng.chance(20),
+            ah: rng.chance(20),
+            closed: rng.chance(25),
+            rules: rng.chance(25),
+            file: rng.chance(25).then(|| {
+                let weights = [0, 1, 2, -1, -3, 100];
+                (one_of(rng, &weights).copied().unwrap_or(1), rng.chance(20))
+            }),
         }
     }
 
-    /// Gives the adverts of a host a trailer, if it is so. Each may sign with another key.
+    /// Gives the adverts of a host an authentication header, if it is so and they are of version 2.
+    pub fn apply_ah(&self, config: &mut Vrrp) {
+        let old = |i: &&mut Instance| (i.version, i.family) == (Version::V2, Family::V4);
+        for instance in config.instances.iter_mut().filter(|_| self.ah && !self.hmac).filter(old) {
+            instance.authentication = Authentication::None;
+            instance.extras.get_or_insert_default().ah_key = Some(Secret::new(*b"secret12"));
+        }
+    }
+
+    /// Gives the adverts of a host a trailer, if chosen. Each host may sign with a different key.
     pub fn apply_hmac(&self, config: &mut Vrrp, host: u64) {
         for instance in config.instances.iter_mut().filter(|_| self.hmac) {
-            instance.authentication = crate::model::vrrp::Authentication::None;
+            instance.authentication = Authentication::None;
             let key = |id: u8| HmacKey { id, key: SecretBytes::new(vec![id; 32]) };
             let hmac = Hmac {
                 keys: vec![key(1), key(2)],
@@ -188,7 +213,7 @@ impl Traits {
         }
     }
 
-    /// Lets the adverts of a host, one of `hosts`, go to the others instead of a group, if it is so.
+    /// Makes a host, one of `hosts`, send its adverts to the others instead of a group, if chosen.
     pub fn apply_unicast(&self, config: &mut Vrrp, host: u64, hosts: u64) {
         let Some(ByUnicast { ttl, check_source, named }) = self.unicast else { return };
         for instance in &mut config.instances {
@@ -200,7 +225,7 @@ impl Traits {
                 UnicastPeer { address, min_ttl, max_ttl }
             };
             let peers = (0..hosts).filter(|other| *other != host).map(peer).collect();
-            // An owner takes a virtual address that it finds for one of its interface, and might send from there.
+            // An owner considers a virtual address that it finds as its interface's own, and might send from it.
             if named || instance.priority == Priority::OWNER {
                 instance.source = Some(home(segment, number(host), instance.family));
             }
@@ -209,7 +234,7 @@ impl Traits {
         }
     }
 
-    /// Gives them to one host.
+    /// Applies these settings to one host.
     pub fn apply(&self, config: &mut Vrrp) {
         let other = interface(INTERFACES[1]);
         for (n, instance) in (0u8..).zip(&mut config.instances) {
@@ -226,6 +251,18 @@ impl Traits {
                 instance.notify.backup = Some(sample::command("/backup"));
                 instance.notify.fault = Some(sample::command("/fault"));
                 instance.notify.stop = Some(sample::command("/stop"));
+            }
+            if self.closed && instance.priority != Priority::OWNER {
+                instance.extras.get_or_insert_default().accept = Some(false);
+            }
+            if self.rules {
+                let rules =
+                    [0, 1].map(|m| sample::rule(Family::V4, 100 + 10 * u32::from(n) + m, 43));
+                instance.extras.get_or_insert_default().rules.extend(rules);
+            }
+            if let Some((weight, reverse)) = self.file {
+                let file = Tracked { name: FILE.into(), weight, reverse };
+                instance.extras.get_or_insert_default().track_files.push(file);
             }
             if self.excluded {
                 let address = sample::address(&format!("10.0.9.{}/32", n + 50), &other);
@@ -244,6 +281,18 @@ impl Traits {
                     .push(TrackedScript { script: script.name.clone(), weight: *weight });
             }
         }
+        if self.rules {
+            config.static_rules.push(sample::rule(Family::V4, 90, 42));
+        }
+        if let Some((weight, _)) = self.file {
+            config.track_files.push(TrackFile {
+                name: FILE.into(),
+                path: b"/load".as_slice().into(),
+                weight,
+                reverse: false,
+                init: None,
+            });
+        }
         if let Some((script, _)) = &self.script {
             config.scripts = vec![script.clone()];
         }
@@ -253,7 +302,7 @@ impl Traits {
     }
 }
 
-/// A service that another program made.
+/// A service of another program.
 pub(super) fn foreign() -> Table {
     let key = ServiceKey::Mark { mark: 99, family: Family::V4 };
     let server = sample::real_server([10, 9, 9, 9].into(), 0);

@@ -1,10 +1,10 @@
-//! What goes wrong beyond crashes, stalls, cables and the network.
+//! Failures other than crashes, stalls, cables and the network.
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use core::time::Duration;
 
 use super::cluster::interface;
-use super::{INTERFACES, SCRIPT, one_of};
+use super::{FILE, INTERFACES, SCRIPT, one_of};
 use crate::base::rng::Rng;
 use crate::model::vrrp::{Authentication, Priority, Version, Vrid};
 use crate::model::{Instance, sample};
@@ -12,16 +12,16 @@ use crate::sim::forge::Flaw;
 use crate::sim::world::{NodeId, World};
 use crate::vrrp::RunEnd;
 
-/// What goes wrong beyond crashes, stalls, cables and the network.
+/// Failures other than crashes, stalls, cables and the network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Harm {
     /// The addresses of the host itself are removed.
     NoSource,
     /// A link gets another name while it is up.
     Rename,
-    /// A link is removed and made again with another number.
+    /// A link is removed and created again with another index.
     Recreate,
-    /// Some virtual addresses are there when a daemon starts.
+    /// Some virtual addresses exist when a daemon starts.
     Leftovers,
     /// A reload changes the interface of an instance.
     MoveInterface,
@@ -35,22 +35,25 @@ pub(super) enum Harm {
     Wedge,
     /// Groups cannot be joined for a while in which a daemon starts.
     RefusedJoins,
-    /// The runner is replaced, and what it was running is lost.
+    /// The runner is replaced, and its running programs are lost.
     ReplacedRunner,
     /// A virtual address is removed again and again.
     Tug,
-    /// A script succeeds and fails in turn.
+    /// A script alternately succeeds and fails.
     Flap,
+    /// The number in a tracked file changes, and changes again.
+    File,
+    /// Packet filters and policy rules are removed by another program.
+    Flush,
     /// A stranger sends adverts as if it were a router of the cluster.
     Stranger,
-    /// A stranger sends adverts that have an address too many.
+    /// A stranger sends adverts with an additional address.
     Disagreement,
-    /// The virtual address is the address of a host, which has priority 255. Not something that goes wrong: such a
-    /// cluster.
+    /// The virtual address is the address of a host, which has priority 255. Not a failure, but a kind of cluster.
     OwnAddress,
 }
 
-pub(super) const HARMS: [Harm; 15] = [
+pub(super) const HARMS: [Harm; 17] = [
     Harm::NoSource,
     Harm::Rename,
     Harm::Recreate,
@@ -64,6 +67,8 @@ pub(super) const HARMS: [Harm; 15] = [
     Harm::ReplacedRunner,
     Harm::Tug,
     Harm::Flap,
+    Harm::File,
+    Harm::Flush,
     Harm::Stranger,
     Harm::Disagreement,
 ];
@@ -79,7 +84,7 @@ pub(super) fn do_harm(world: &mut World, rng: &mut Rng, id: NodeId, link: &str, 
             }
         }
         Harm::Rename => {
-            // Some swap their names.
+            // Sometimes two links swap their names.
             let other = INTERFACES.into_iter().find(|name| *name != link && rng.chance(40));
             world.rename_link(id, link, "other0");
             if let Some(other) = other {
@@ -181,12 +186,25 @@ pub(super) fn do_harm(world: &mut World, rng: &mut Rng, id: NodeId, link: &str, 
                 world.run(Duration::from_millis(pause));
             }
         }
+        Harm::File => {
+            for _ in 0..1 + rng.below(4) {
+                let values = [-300, -60, -1, 0, 1, 40, 254];
+                world.file(id, FILE, one_of(rng, &values).copied().unwrap_or_default());
+                let pause = rng.below(4_000);
+                world.run(Duration::from_millis(pause));
+            }
+        }
+        Harm::Flush => {
+            world.flush_filters(id);
+            world.run(pause);
+            world.flush_rules(id);
+        }
         Harm::Stranger | Harm::Disagreement => stranger(world, rng, id, harm),
         Harm::OwnAddress => {}
     }
 }
 
-/// Adverts of a router that nobody has configured, about as often as those of a master, or too often.
+/// Adverts of an unknown router, about as often as those of a master, or too often.
 fn stranger(world: &mut World, rng: &mut Rng, id: NodeId, harm: Harm) {
     let instances = world.config(id).instances;
     let Some(instance) = one_of(rng, &instances) else { return };
@@ -206,7 +224,7 @@ fn stranger(world: &mut World, rng: &mut Rng, id: NodeId, harm: Harm) {
     }
 }
 
-/// Changes what identifies a router on the wire.
+/// Changes the identity of a router on the wire.
 fn move_router(instance: &mut Instance, harm: Harm) {
     match harm {
         Harm::MoveInterface => {
@@ -220,7 +238,7 @@ fn move_router(instance: &mut Instance, harm: Harm) {
             let peers = unicast.into_iter().flat_map(|unicast| &mut unicast.peers);
             let peers = peers.map(|peer| &mut peer.address);
             for host in peers.chain(&mut instance.source) {
-                // The same one on the other segment.
+                // The same address on the other segment.
                 *host = match *host {
                     IpAddr::V4(address) => Ipv4Addr::from(address.to_bits() ^ 1 << 8).into(),
                     IpAddr::V6(address) => {
@@ -238,17 +256,20 @@ fn move_router(instance: &mut Instance, harm: Harm) {
                 Version::V3 => Version::V2,
             };
             instance.authentication = Authentication::None;
+            if let Some(extras) = &mut instance.extras {
+                extras.ah_key = None;
+            }
             instance.advert_int = Duration::from_secs(1);
         }
         _ => {}
     }
 }
 
-/// Reloads a host with a configuration that differs a little from the one it has, then goes back to that.
+/// Reloads a host with a slightly different configuration, and later with the original one.
 pub(super) fn reload(world: &mut World, rng: &mut Rng, id: NodeId) {
     let old = world.config(id);
     let mut new = old.clone();
-    match rng.below(12) {
+    match rng.below(14) {
         0 => {}
         1 => {
             for (n, instance) in (0u8..).zip(&mut new.instances) {
@@ -304,7 +325,27 @@ pub(super) fn reload(world: &mut World, rng: &mut Rng, id: NodeId) {
                 instance.down_timer_adverts += 1;
                 instance.track_interfaces.clear();
                 instance.track_scripts.clear();
+                if let Some(extras) = &mut instance.extras {
+                    extras.track_files.clear();
+                }
             }
+        }
+        11 => {
+            // Closed addresses are opened, and open ones closed.
+            for instance in &mut new.instances {
+                let extras = instance.extras.get_or_insert_default();
+                let closed = extras.accept == Some(false) || instance.priority == Priority::OWNER;
+                extras.accept = (!closed).then_some(false);
+            }
+        }
+        12 => {
+            for instance in &mut new.instances {
+                let rules = &mut instance.extras.get_or_insert_default().rules;
+                rules.retain(|rule| rule.preference % 2 == 0);
+                let preference = 200 + u32::from(instance.vrid.get());
+                rules.push(sample::rule(crate::base::Family::V4, preference, 44));
+            }
+            new.static_rules.clear();
         }
         _ => {
             if new.groups.is_empty() {

@@ -1,7 +1,7 @@
-//! A story made from a seed: a cluster, and what goes wrong in it.
+//! A story derived from a seed: a cluster and its failures.
 //!
-//! Each round does some harm, lets time pass, mends everything and lets time pass again, long enough for the
-//! oracle to look at a settled cluster. The oracle looks after every step, also in between.
+//! Each round causes failures, lets time pass, repairs everything and lets time pass again, long enough for the oracle
+//! to see a settled cluster. The oracle checks every step.
 
 mod cluster;
 mod harm;
@@ -26,7 +26,10 @@ const OWN_ADDRESS: &str = "10.0.2.71/24";
 /// The tracking script of some clusters.
 const SCRIPT: &str = "chk_haproxy";
 
-/// Harm after which the engine is known to do wrong. Chaos leaves it out until that is mended.
+/// The tracked file of some clusters.
+const FILE: &str = "load";
+
+/// Failures that the engine is known to handle wrongly. Chaos leaves them out until that is fixed.
 const KNOWN_FAULTS: &[Harm] = &[];
 
 /// Plays the story of `seed` with this many rounds and returns the world at its end.
@@ -40,21 +43,31 @@ pub fn play(seed: u64, rounds: u32) -> World {
         if rng.chance(15) { Duration::from_secs(1 + rng.below(8)) } else { Duration::ZERO };
     let promote = rng.chance(70);
     let traits = Traits::draw(&mut rng);
+    let mut slices = Rng::new(seed ^ 0x0051_1ce5);
     for host in 0..hosts {
         let mut config = configuration(kind, host);
         traits.apply(&mut config);
+        traits.apply_ah(&mut config);
         traits.apply_hmac(&mut config, host);
-        // Where the virtual address is that of a host, nobody else could listen to its peers.
+        // If the virtual address is that of a host, no other host could receive from its peers.
         if kind != 11 {
             traits.apply_unicast(&mut config, host, hosts);
         }
         config.startup_delay = startup_delay;
         let id = world.add(&INTERFACES, config);
         world.kernel(id, |kernel| kernel.promote = promote);
+        // Some do little in a step of what concerns everything, so that much else happens before that is done.
+        if slices.chance(40)
+            && let Some(effort) = one_of(&mut slices, &[1, 1, 1, 2, 5, 20])
+        {
+            let time = Duration::from_micros(5 + slices.below(96));
+            world.slow(id, *effort, time);
+        }
         if matches!(kind, 2 | 5 | 8) {
             world.balance(id, sample::balanced());
             world.add_foreign_service(id, &foreign());
         }
+        world.file(id, FILE, 0);
         world.start(id);
     }
     world.run(Duration::from_secs(30));
@@ -76,7 +89,7 @@ pub fn play(seed: u64, rounds: u32) -> World {
     world
 }
 
-/// A stranger sends packets that are to be refused: nothing follows from them.
+/// A stranger sends packets that must be refused without consequences.
 fn noise(world: &mut World, rng: &mut Rng) {
     for _ in 0..rng.below(12) {
         let hosts = world.nodes().count() as u64;
@@ -118,7 +131,7 @@ fn harm(world: &mut World, rng: &mut Rng) {
         3 => world.replace_role(id),
         4 => world.cable(id, link, false),
         5 => {
-            // A cable that is plugged and pulled again and again.
+            // A cable that is plugged and pulled repeatedly.
             for _ in 0..rng.below(6) {
                 world.cable(id, link, false);
                 let down = rng.below(300);
@@ -190,7 +203,7 @@ fn some_server(rng: &mut Rng) -> SocketAddr {
     SocketAddr::from(([10, 0, 0, last], 80))
 }
 
-/// Makes everything right again.
+/// Repairs everything.
 fn mend(world: &mut World) {
     world.mend_network();
     for last in [71, 72] {
@@ -209,6 +222,7 @@ fn mend(world: &mut World) {
         }
         world.restore_home(id);
         world.script(id, SCRIPT, RunEnd::Exit(0));
+        world.file(id, FILE, 0);
         world.runner(id, true);
         world.refuse_services(id, 0);
         if world.engine(id).is_none() {

@@ -1,8 +1,9 @@
-//! What holds between hosts once all is settled.
+//! Invariants between hosts once everything is settled.
 
 use core::time::Duration;
 use std::collections::BTreeMap;
 
+use super::script::{has_bad_file, sum_of_files};
 use super::{HELD_DOWN, SETTLE, Wire, wire_of};
 use crate::base::{Instant, Name};
 use crate::model::vrrp::{Preempt, Priority};
@@ -12,10 +13,10 @@ use crate::sim::world::{Node, NodeId};
 use crate::status::vrrp::State;
 use crate::vrrp::RunEnd;
 
-/// What changed on a host is known to its daemon after this time: scripts have failed often enough.
+/// The daemon knows a change of its host after this time: scripts have failed often enough.
 const KNOWN: Duration = Duration::from_secs(12);
 
-/// A router as it should be, judging by its host alone.
+/// The expected state of a router, judging only by its host.
 #[derive(Debug)]
 struct Router {
     id: NodeId,
@@ -25,7 +26,8 @@ struct Router {
 }
 
 impl World {
-    /// Of each virtual router the best one that can is master, alone; each says so, and has the addresses.
+    /// For each virtual router the best able one is the only master; each reports its state correctly, and the master
+    /// has the addresses.
     pub(super) fn check_cluster(&mut self) {
         let mut routers: BTreeMap<Wire, Vec<Router>> = BTreeMap::new();
         let mut found = Vec::new();
@@ -59,7 +61,7 @@ impl World {
             for router in members {
                 self.check_router(router, &mut found);
             }
-            // Among equals whoever is master stays it (RFC 9568 6.4.2): only a lower priority is wrong.
+            // Among equals the current master stays master (RFC 9568 6.4.2): only a lower priority is wrong.
             let patient = |r: &&Router| r.instance.preempt == Preempt::After(Duration::ZERO);
             let best = fit().map(|r| r.priority).max();
             if let [master] = masters.as_slice() {
@@ -76,7 +78,7 @@ impl World {
         }
     }
 
-    /// What a router says of itself is what it does.
+    /// The reported state of a router is its real one.
     fn check_router(&self, router: &Router, found: &mut Vec<String>) {
         let (id, name) = (router.id, &router.instance.name);
         let Some(engine) = self.engine(id) else { return };
@@ -111,7 +113,7 @@ impl World {
             let key = (id, format!("GROUP {}", group.name));
             let name = &group.name;
             match self.oracle.told.get(&key) {
-                // One that a reload made has the state of its members and announces the next one.
+                // A group created by a reload has the state of its members and announces the next one.
                 None if self.oracle.made.contains(&key) => {}
                 None => {
                     found.push(format!("node {node}: {name} is {want:?} and announced nothing"));
@@ -125,8 +127,8 @@ impl World {
         }
     }
 
-    /// A host on which nothing has changed for a while has the priorities that its scripts call for, and is in FAULT
-    /// exactly if it cannot take part, whatever the others do.
+    /// A host on which nothing has changed for a while has the priorities that its scripts require, and is in FAULT
+    /// exactly if it cannot take part, regardless of other hosts.
     pub(super) fn check_standing(&self, id: NodeId, found: &mut Vec<String>) {
         let long_ago = |at: Option<Instant>, time| at.is_none_or(|at| self.now().since(at) >= time);
         let quiet = !self.within(&self.oracle.troubled, id, KNOWN)
@@ -155,7 +157,7 @@ impl World {
 }
 
 impl World {
-    /// Whether the world lets a router take part.
+    /// Whether a router can take part, judging by the world.
     pub(super) fn is_fit(&self, node: &Node, id: NodeId, instance: &Instance) -> bool {
         let Some(link) = node.link_named(&instance.interface) else { return false };
         let there =
@@ -173,6 +175,7 @@ impl World {
             && (instance.unicast().is_some()
                 || node.kernel.may_listen(link.index, instance.destination))
             && source
+            && !has_bad_file(node, instance)
             && self.tracked(node, id, instance).all(|(weight, good)| !weight.faults(good))
     }
 
@@ -182,7 +185,7 @@ impl World {
         all.any(|t| t.weight.faults(self.is_good(node, id, &t.script)))
     }
 
-    /// What is tracked by a router and its group, and whether it is good now.
+    /// The tracked objects of a router and its group, and whether they are good now.
     fn tracked<'a>(
         &'a self,
         node: &'a Node,
@@ -200,7 +203,7 @@ impl World {
             .chain(links.map(move |t| (t.weight, up(&t.interface))))
     }
 
-    /// By its results, or else by the way it ends now.
+    /// By its results, or else by its current exit status.
     fn is_good(&self, node: &Node, id: NodeId, script: &Name) -> bool {
         let known = self.oracle.scripts.get(&(id, script.clone())).and_then(|track| track.good);
         known.unwrap_or_else(|| {
@@ -218,6 +221,7 @@ impl World {
         }
         let tracked = self.tracked(node, id, instance);
         let change: i32 = tracked.map(|(w, good)| i32::from(w.contribution(good))).sum();
+        let change = change + sum_of_files(node, instance);
         let total = (i32::from(base.get()) + change).clamp(1, i32::from(Priority::MAX));
         u8::try_from(total).unwrap_or(Priority::MAX)
     }

@@ -1,4 +1,4 @@
-//! What the engine counts and shows of itself is what the oracle has seen.
+//! The engine's counters and views match what the oracle has seen.
 
 use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
@@ -7,12 +7,12 @@ use super::Oracle;
 use crate::base::{Instant, Name};
 use crate::sim::World;
 use crate::sim::world::NodeId;
-use crate::status::vrrp::{Counters, State};
+use crate::status::vrrp::{Counters, State, Tracker, TrackerKind};
 
 /// How often counters are compared.
 const LOOK: Duration = Duration::from_secs(5);
 
-/// What was seen of a host since its counters were read.
+/// Packets seen for a host since its counters were read.
 #[derive(Clone, Debug)]
 pub(super) struct Ledger {
     at: Instant,
@@ -20,7 +20,7 @@ pub(super) struct Ledger {
     host: Pair<Packets>,
 }
 
-/// Packets that no instance can be named for.
+/// Packets that belong to no instance.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Packets {
     pub unknown: u64,
@@ -29,9 +29,9 @@ pub(super) struct Packets {
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Pair<T> {
-    /// Read from the engine.
+    /// The value read from the engine.
     before: T,
-    /// What must have come since.
+    /// The expected increase since then.
     seen: T,
 }
 
@@ -48,7 +48,7 @@ fn fields(c: &Counters) -> impl Iterator<Item = (&'static str, u64)> + use<> {
 }
 
 impl Oracle {
-    /// Something is to be counted for an instance.
+    /// Adds to an expected counter of an instance.
     pub(super) fn count(&mut self, id: NodeId, name: &Name, count: impl FnOnce(&mut Counters)) {
         if let Some(pair) = self.ledgers.get_mut(&id).and_then(|l| l.instances.get_mut(name)) {
             count(&mut pair.seen);
@@ -61,14 +61,14 @@ impl Oracle {
         }
     }
 
-    /// It cannot be told what counts: the counters are read anew.
+    /// The expected counters are unknown: they are read again.
     pub(in crate::sim) fn count_anew(&mut self, id: NodeId) {
         self.ledgers.remove(&id);
     }
 }
 
 impl World {
-    /// Compares the view of a host with what was seen; in a settled cluster all of it.
+    /// Compares the view of a host with the observations; in a settled cluster completely.
     pub(super) fn check_view(&mut self, id: NodeId, settled: bool) {
         let now = self.now();
         let ledger = self.oracle.ledgers.get(&id);
@@ -96,8 +96,9 @@ impl World {
             let malformed = before.malformed + seen.malformed;
             if (view.unknown_vrid, view.malformed) != (unknown, malformed) {
                 let said = (view.unknown_vrid, view.malformed);
-                found
-                    .push(format!("counts {said:?} packets for nobody, not {unknown} {malformed}"));
+                found.push(format!(
+                    "counts {said:?} packets of unknown routers, not {unknown} {malformed}"
+                ));
             }
         }
         if settled {
@@ -107,14 +108,15 @@ impl World {
                     .map(|a| (&a.interface, a.prefix))
                     .collect();
                 let sending = self.is_sending(id, config);
+                let objects = all.len() + super::object::others(config, all.len());
                 if shown.name != *name
                     || Some(shown.state) != engine.state(name)
                     || Some(shown.effective_priority) != engine.priority(name)
                     || (shown.priority, shown.vrid) != (config.priority.get(), config.vrid)
                     || shown.interface != config.interface
                     || shown.faults.is_empty() != self.is_fit(node, id, config)
-                    || shown.objects_wanted != all.len()
-                    || sending && shown.objects_present != all.len()
+                    || shown.objects_wanted != objects
+                    || sending && shown.objects_present != objects
                     || sending && !shown.objects_missing.is_empty()
                     || shown.master.is_some() != (shown.state == State::Backup)
                 {
@@ -134,7 +136,8 @@ impl World {
                 }
             }
             for script in &node.config.scripts {
-                let shown = view.scripts.iter().find(|s| s.name == script.name);
+                let is_it = |t: &&Tracker| t.kind == TrackerKind::Script && t.name == script.name;
+                let shown = view.trackers.iter().find(is_it);
                 let known = self.oracle.scripts.get(&(id, script.name.clone()));
                 if shown.is_none_or(|s| known.is_some_and(|k| k.good.is_some() && s.good != k.good))
                 {

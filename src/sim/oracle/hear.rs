@@ -1,4 +1,4 @@
-//! Adverts received: which are to be refused and why, and what those that are taken change.
+//! Received adverts: which must be refused and why, and the effects of accepted ones.
 
 use core::net::IpAddr;
 use core::time::Duration;
@@ -16,60 +16,70 @@ use crate::sim::world::NodeId;
 use crate::status::vrrp::{Counters, State};
 use crate::vrrp::Rx;
 use crate::vrrp::auth::SENDERS;
+use crate::wire::ah::{self, Ah};
 use crate::wire::{hmac, ip, vrrp};
 
-/// So many adverts in a row that are right but for the number of addresses make a better router of their sender.
+/// After this many consecutive adverts that are valid except for the number of addresses, their sender counts as a
+/// better router.
 const STREAK: u32 = 10;
 
-/// Why a packet is to be refused (RFC 9568 7.1, RFC 3768 7.1).
+/// Why a packet must be refused (RFC 9568 7.1, RFC 3768 7.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Flaw {
-    /// It went to an address to which no adverts go.
+    /// Its destination is not that of adverts.
     Destination,
-    /// Its TTL is not 255, or not one that its unicast peer has.
+    /// Its TTL is not 255, or not allowed for its unicast peer.
     Ttl,
-    /// By unicast from a router that is no peer, where that counts.
+    /// Unicast from a router that is not a peer, if that is checked.
     NotPeer,
     Version,
-    /// It is no advertisement.
+    /// It is not an advertisement.
     Kind,
     Length,
     Checksum,
-    /// There is no such authentication.
+    /// The authentication type does not exist.
     AuthType,
-    /// Another authentication than ours.
+    /// The authentication type differs from ours.
     AuthMismatch,
     Password,
-    /// No authentication trailer, which is asked for.
+    /// A required authentication trailer is missing.
     NoTrailer,
-    /// Another form of it.
+    /// The trailer has an unknown form.
     Malformed,
-    /// It was made too long ago, or will be.
+    /// Its time stamp is too far in the past or future.
     Stale,
     UnknownKey,
     BadHmac,
-    /// It was heard before.
     Replay,
-    /// Another interval than ours, in version 2.
+    /// The interval differs from ours, in version 2.
     Interval,
-    /// We own the addresses and are told to ignore others.
+    /// We own the addresses and are configured to ignore others.
     Owner,
-    /// Another number of addresses.
+    /// A different number of addresses.
     Count,
 }
 
-/// What of a packet is behind the IP header, if it is one of VRRP.
-fn payload(source: Family, octets: &[u8]) -> Option<(u8, &[u8])> {
+/// The part of a packet after the IP header, if it is VRRP, and its authentication header.
+fn payload(source: Family, octets: &[u8]) -> Option<(u8, Option<Ah>, &[u8])> {
     match source {
-        Family::V6 => Some((0, octets)),
+        Family::V6 => Some((0, None, octets)),
         Family::V4 => {
-            let (header, payload) = ip::decode(octets).ok()?;
-            (header.protocol == ip::VRRP && !header.fragment).then_some((header.ttl, payload))
+            let (header, payload) =
+                ip::decode(octets).ok().filter(|(header, _)| !header.fragment)?;
+            let (ah, payload) = match header.protocol {
+                ip::VRRP => (None, payload),
+                ah::PROTOCOL => {
+                    let (ah, payload) = ah::decode(payload)?;
+                    (Some(ah), payload)
+                }
+                _ => return None,
+            };
+            Some((header.ttl, ah, payload))
         }
     }
 }
 
-/// What is wrong with a packet for the virtual router of an instance; none if it is to be taken. `own`: the source of
+/// What is wrong with a packet for the virtual router of an instance; none if it must be accepted. `own`: the source of
 /// its adverts, to which those of its unicast peers go. `last`: the last sequence of the sender.
 fn flaw(
     instance: &Instance,
@@ -79,13 +89,19 @@ fn flaw(
     last: Option<Last>,
 ) -> Option<Flaw> {
     let family = Family::of(&rx.source);
-    let Some((ttl, payload)) = payload(family, octets) else { return Some(Flaw::Length) };
+    let Some((ttl, ah, payload)) = payload(family, octets) else { return Some(Flaw::Length) };
     let ttl = if family == Family::V4 { ttl } else { rx.hop_limit };
     let unicast = instance.unicast();
     let destination = if unicast.is_some() { own } else { Some(instance.destination) };
     if Some(rx.destination) != destination {
         return Some(Flaw::Destination);
     }
+    if ah.is_some() != instance.ah_key().is_some() {
+        return Some(Flaw::AuthMismatch);
+    }
+    let header = ah.map(|ah| (ah, octets));
+    let last_ah = last.map(|last| last.ah);
+    let forged = header.and_then(|header| super::ah::flaw(instance, rx.source, header, last_ah));
     match unicast {
         None if ttl != 255 => return Some(Flaw::Ttl),
         Some(unicast) if unicast.check_source => {
@@ -97,15 +113,16 @@ fn flaw(
         }
         _ => {}
     }
-    content(instance, rx, payload, last)
+    content(instance, rx, payload, (last, forged))
 }
 
-/// The same for what is behind the IP header, wherever it comes from.
+/// The same for the part after the IP header, regardless of its origin. `forged`: the flaw of its authentication
+/// header.
 pub(super) fn content(
     instance: &Instance,
     rx: &Rx,
     payload: &[u8],
-    last: Option<Last>,
+    (last, forged): (Option<Last>, Option<Flaw>),
 ) -> Option<Flaw> {
     let family = Family::of(&rx.source);
     let &[kind, _, _, count, third, fourth, _, _, ref rest @ ..] = payload else {
@@ -133,7 +150,7 @@ pub(super) fn content(
     {
         return Some(flaw);
     }
-    // Over IPv6 the checksum is that of the kernel, which knows no trailer.
+    // Over IPv6 the kernel computes the checksum and does not know the trailer.
     let payload = if family == Family::V4 { whole } else { payload };
     let covered = vrrp::checksum_holds(payload, Some((rx.source, rx.destination)));
     let bare = vrrp::checksum_holds(payload, None);
@@ -150,6 +167,7 @@ pub(super) fn content(
             return Some(Flaw::AuthType);
         }
         let right = match &instance.authentication {
+            Authentication::None if instance.ah_key().is_some() => (third == 2).then_some(true),
             Authentication::None => (third == 0).then_some(true),
             Authentication::Pass(word) => {
                 (third == 1).then(|| rest.ends_with(word.reveal().as_slice()))
@@ -159,6 +177,9 @@ pub(super) fn content(
             None => return Some(Flaw::AuthMismatch),
             Some(false) => return Some(Flaw::Password),
             Some(true) => {}
+        }
+        if forged.is_some() {
+            return forged;
         }
         if u64::from(fourth) != instance.advert_int.as_secs() {
             return Some(Flaw::Interval);
@@ -170,13 +191,15 @@ pub(super) fn content(
     (usize::from(count) != instance.addresses.len()).then_some(Flaw::Count)
 }
 
-/// What a receiver knows of the sequences of a sender.
+/// What a receiver knows about the sequences of a sender.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Last {
-    /// The last one that it took.
+    /// The last accepted one.
     sequence: Option<u64>,
     /// The seconds of its clock.
     seconds: u64,
+    /// The last number of an authentication header.
+    ah: super::ah::Last,
 }
 
 /// A packet without the trailer that those for an instance have.
@@ -186,7 +209,7 @@ pub(super) fn without_trailer<'a>(instance: &Instance, payload: &'a [u8]) -> &'a
     advert.filter(|advert| vrrp::decode(advert, instance.family).is_ok()).unwrap_or(payload)
 }
 
-/// How far two times are apart that are told by their low 32 bits.
+/// The difference of two times given by their low 32 bits.
 fn apart(a: u64, b: u64) -> u64 {
     let difference = a.wrapping_sub(b) & u64::from(u32::MAX);
     difference.min((1 << 32) - difference)
@@ -205,7 +228,7 @@ fn trailer_flaw(
         return Some(Flaw::NoTrailer);
     };
     let is_peer = |u: &Unicast| u.peers.iter().any(|peer| peer.address == rx.source);
-    // Nobody remembers what others have sent.
+    // Sequences of senders that are not peers are not remembered.
     if last.is_some() && !instance.unicast().is_none_or(is_peer) {
         return Some(Flaw::NotPeer);
     }
@@ -233,7 +256,7 @@ pub(super) fn sequence(payload: &[u8]) -> Option<(u8, u64)> {
     hmac::Trailer::split(payload).map(|(_, trailer)| (trailer.key(), trailer.sequence()))
 }
 
-/// Counts a packet that is to be refused.
+/// Counts a packet that must be refused.
 fn count_flaw(c: &mut Counters, flaw: Flaw) {
     *match flaw {
         Flaw::Destination => &mut c.bad_destination,
@@ -259,10 +282,10 @@ fn count_flaw(c: &mut Counters, flaw: Flaw) {
 }
 
 impl World {
-    /// A packet is about to be handed to a daemon.
+    /// A packet is about to be delivered to a daemon.
     pub(in crate::sim) fn judge_delivery(&mut self, id: NodeId, rx: &Rx, octets: &[u8]) {
         let family = Family::of(&rx.source);
-        let Some((_, payload)) = payload(family, octets) else {
+        let Some((_, ah, payload)) = payload(family, octets) else {
             return self.oracle.count_host(id, |host| host.malformed += 1);
         };
         let Some(node) = self.node(id) else { return };
@@ -275,7 +298,7 @@ impl World {
         let wire = segment.map(|s| (s, family, payload.get(1).copied().unwrap_or_default()));
         let instance = wire.as_ref().and_then(|wire| instance_on(node, &config, wire));
         if busy {
-            // Of a link that is gone, too: a daemon that was stalled has not heard of that.
+            // Also from a deleted link: a daemon that was stalled does not know about the deletion.
             self.oracle.count_anew(id);
         } else if instance.is_none() {
             return self.oracle.count_host(id, |host| host.unknown += 1);
@@ -287,14 +310,25 @@ impl World {
         let place = (id, wire.clone());
         let heard = self.oracle.heard.get(&place).into_iter().flatten();
         let known = heard.clone().find(|(sender, _)| *sender == rx.source).map(|(_, last)| *last);
-        // Counted on from when it was told, which is when the process started.
+        // Counted from when it was reported, which is when the process started.
         let seconds = crate::sim::time_of_day(self.now()).secs;
-        let flaw = flaw(instance, own, rx, octets, Some(Last { sequence: known, seconds }));
+        let last = Last { sequence: known, seconds, ah: self.last_ah(id, &wire) };
+        let flaw = flaw(instance, own, rx, octets, Some(last));
         let hears = match state {
             State::Backup | State::Master => true,
             State::Init => self.node(id).is_some_and(|node| !node.leftovers.is_empty()),
             State::Fault => false,
         };
+        if hears
+            && flaw.is_none_or(|flaw| matches!(flaw, Flaw::Count | Flaw::Owner))
+            && let Some(ah) = ah
+        {
+            // What is there from before may make it listen, or not.
+            match state {
+                State::Init => self.oracle.loosen_ah(id),
+                _ => self.took_ah(id, &wire, ah.sequence),
+            }
+        }
         if hears
             && flaw.is_none_or(|flaw| flaw == Flaw::Count)
             && instance.hmac().is_some()
@@ -309,7 +343,7 @@ impl World {
             heard.push((rx.source, sequence));
         }
         match state {
-            // What is there from before may make it listen.
+            // Addresses that existed before may make it wait as a backup.
             State::Init => self.oracle.count_anew(id),
             State::Fault => {}
             State::Backup | State::Master => {
@@ -340,7 +374,7 @@ impl World {
         }
     }
 
-    /// What a packet for a router that the oracle follows leads to.
+    /// The effect of a packet for a router that the oracle follows.
     fn follow_advert(
         &mut self,
         id: NodeId,
@@ -351,16 +385,20 @@ impl World {
         advert: &vrrp::Advert<'_>,
     ) {
         let now = self.now();
-        // A process that goes on as the master it was does so at once.
+        // A process that continues as master does so at once.
         let silent = self.is_starting(id) && state != State::Master;
         let Some(node) = self.node(id) else { return };
         let Some(engine) = &node.engine else { return };
         let Some(ours) = engine.priority(&instance.name) else { return };
         let ranks = engine.source(&instance.name).map(|source| (ours, source));
         let (has_leftovers, busy) = (!node.leftovers.is_empty(), node.events > 0);
+        let worse = advert.priority != 0 && Some((advert.priority, rx.source)) < ranks;
+        if state == State::Master && flaw.is_none() && worse {
+            self.went_past_ah(id, wire);
+        }
         let Some(router) = self.oracle.routers.get_mut(&(id, wire.clone())) else { return };
         if busy {
-            // What the daemon knows of its links is not what they are.
+            // The daemon's knowledge of its links is outdated.
             router.due = None;
             router.streak = None;
             if let Some(sending) = &mut router.sending {
@@ -401,7 +439,7 @@ impl World {
                 }
                 let tolerant = is_tolerant(instance, router.preempt_at, now);
                 if heard == 0 {
-                    // Never later than before, which is not always known.
+                    // Never later than before, if that is known.
                     let soon = now + skew(instance, ours, interval);
                     let due = router.due.unwrap_or(Due { from: now, at: soon, exact: true });
                     let (from, at) = (due.from.min(soon), due.at.min(soon));
@@ -449,8 +487,8 @@ impl World {
         }
     }
 
-    /// An advert that is right but for the number of addresses: a backup does not take its sender for dead, and a
-    /// master leaves the addresses to a better one that goes on sending them.
+    /// An advert that is valid except for the number of addresses: a backup does not consider its sender dead, and a
+    /// master yields to a better one that keeps sending them.
     fn disagrees(
         &mut self,
         id: NodeId,

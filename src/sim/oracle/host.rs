@@ -1,4 +1,4 @@
-//! Addresses on the links of each host and what the segment is told of them.
+//! Addresses on the links of each host, and their announcements on the segment.
 
 use core::net::IpAddr;
 use core::time::Duration;
@@ -6,7 +6,7 @@ use std::collections::{BTreeSet, VecDeque};
 
 use super::{SETTLE, wire_of};
 use crate::base::{Family, IfIndex, Instant, Mac, Prefix};
-use crate::model::{Address, Instance};
+use crate::model::{Address, Instance, Vrrp};
 use crate::plan::{Op, Outcome, Verb};
 use crate::sim::World;
 use crate::sim::world::{Node, NodeId};
@@ -14,21 +14,20 @@ use crate::status::vrrp::State;
 
 /// A new master has announced its addresses after this time, and no later set is sent before.
 const ANNOUNCE: Duration = Duration::from_secs(1);
-/// What was refused is tried again within this time.
+/// Refused operations are retried within this time.
 const RETRY: Duration = Duration::from_secs(12);
 
-/// How often an address is put back at once when another program removes it again and again, and how often in
-/// [`TUGS_LAST`].
+/// How often an address is restored at once when another program removes it repeatedly, and how often in [`TUGS_LAST`].
 const RESTORES: usize = 5;
 const RESTORES_LAST: usize = 11;
 const TUGS_LAST: Duration = Duration::from_secs(10);
 
-/// What another program does to an address.
+/// Removals of an address by another program.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Tugs {
     /// When it was removed.
     removed: VecDeque<Instant>,
-    /// When it was put back at once.
+    /// When it was restored at once.
     restored: VecDeque<Instant>,
 }
 
@@ -50,7 +49,7 @@ fn note(times: &mut VecDeque<Instant>, now: Instant) {
 pub(super) struct Announcement {
     since: Instant,
     frames: u32,
-    /// Nothing happened that leads to more frames or fewer.
+    /// Nothing happened that changes the expected number of frames.
     clean: bool,
 }
 
@@ -65,7 +64,7 @@ fn all(instance: &Instance) -> impl Iterator<Item = &Address> {
 }
 
 impl World {
-    /// A router becomes master: its addresses are to be announced.
+    /// A router becomes master: its addresses must be announced.
     pub(super) fn expect_announcements(&mut self, id: NodeId, instance: &Instance) {
         let since = self.now();
         for address in all(instance) {
@@ -77,7 +76,7 @@ impl World {
         }
     }
 
-    /// A daemon announces an address: it is there, and no other router is to have it.
+    /// A daemon announces an address: it must exist, and no other router may be entitled to it.
     pub(in crate::sim) fn judge_announcement(
         &mut self,
         id: NodeId,
@@ -99,7 +98,7 @@ impl World {
             .instances
             .iter()
             .any(|i| all(i).any(|a| a.prefix.address == address) && self.is_sending(id, i));
-        // Peers get to know the source of adverts by unicast when the router comes back.
+        // With unicast, peers are informed of the source of adverts when the router comes back.
         let returns = node.config.instances.iter().any(|i| {
             let state = wire_of(node, i).and_then(|wire| self.oracle.states.get(&(id, wire)));
             i.unicast().is_some()
@@ -112,7 +111,7 @@ impl World {
         });
         let right = node.kernel.link_at(link).is_some_and(|l| l.mac == mac && l.up);
         if !there {
-            self.violated_by(id, &format!("announces {address}, which is not there"));
+            self.violated_by(id, &format!("announces {address}, which does not exist"));
         } else if !master && !returns {
             self.violated_by(id, &format!("announces {address} without being master"));
         } else if !right || count == 0 {
@@ -120,17 +119,20 @@ impl World {
         }
     }
 
-    /// A daemon asks its kernel for changes.
+    /// A daemon requests changes from its kernel.
     pub(in crate::sim) fn judge_request(&mut self, id: NodeId, ops: &[Op]) {
         let (mut found, mut added) = (Vec::new(), Vec::new());
         let Some(node) = self.node(id) else { return };
         for op in ops {
-            // Routes are judged by where they are.
+            // Routes are judged by the kernel's state.
             let Some((_, address)) = op.as_address() else { continue };
             match op.verb {
                 Verb::Add | Verb::Replace { .. } => {
                     let prefix = address.prefix;
-                    if node.events == 0 && !self.is_wanted(id, node, address) {
+                    let old = self.oracle.old_config(id);
+                    let mut configs = core::iter::once(&node.config).chain(old);
+                    let wanted = configs.any(|config| self.is_wanted(id, config, address));
+                    if node.events == 0 && !wanted {
                         found.push(format!("adds {prefix} without being master"));
                     }
                     let link = node.link_named(&address.interface).map(|link| link.index);
@@ -143,7 +145,7 @@ impl World {
                         found.push(format!("removes the address {prefix} of the host"));
                     }
                     let place = (address.interface.clone(), prefix);
-                    if self.oracle.kept.as_ref().is_some_and(|kept| kept.contains(&place)) {
+                    if self.oracle.keeps(id, &place) {
                         found.push(format!("removes {prefix} in a reload that keeps it"));
                     }
                 }
@@ -164,10 +166,10 @@ impl World {
         }
     }
 
-    fn is_wanted(&self, id: NodeId, node: &Node, address: &Address) -> bool {
+    fn is_wanted(&self, id: NodeId, config: &Vrrp, address: &Address) -> bool {
         let same = |a: &Address| a.prefix == address.prefix && a.interface == address.interface;
-        node.config.static_addresses.iter().any(same)
-            || node.config.instances.iter().any(|i| all(i).any(same) && self.is_sending(id, i))
+        config.static_addresses.iter().any(same)
+            || config.instances.iter().any(|i| all(i).any(same) && self.is_sending(id, i))
     }
 
     /// A kernel carried out a change, or refused it.
@@ -182,6 +184,11 @@ impl World {
             self.oracle.refused = Some(self.now());
             self.oracle.muddle(id);
         }
+        let mut found = Vec::new();
+        self.judge_order(id, op, outcome, &mut found);
+        for text in found {
+            self.violated_by(id, &text);
+        }
         let Some((link, address)) = op.as_address() else { return };
         if let Some(node) = self.nodes.get_mut(id.0) {
             for prefix in gone {
@@ -192,7 +199,7 @@ impl World {
             }
         }
         for prefix in gone {
-            // One that was on its way out when its router became master comes back and is announced anew.
+            // An address that was being removed when its router became master is added and announced again.
             if let Some(a) = self.oracle.announcements.get_mut(&(id, link, prefix.address)) {
                 a.muddle();
             }
@@ -201,7 +208,7 @@ impl World {
         let mut found = Vec::new();
         for prefix in gone.iter().filter(|prefix| **prefix != address.prefix) {
             let other = Address { prefix: *prefix, ..address.clone() };
-            if node.engine.is_some() && self.is_wanted(id, node, &other) {
+            if node.engine.is_some() && self.is_wanted(id, &node.config, &other) {
                 found.push(format!("{prefix} goes with {}", address.prefix));
             }
         }
@@ -213,7 +220,7 @@ impl World {
         }
     }
 
-    /// A daemon that has ended in good order leaves no address of its own.
+    /// A daemon that has stopped in good order leaves no address of its own.
     pub(in crate::sim) fn judge_end(&mut self, id: NodeId) {
         let Some(node) = self.node(id) else { return };
         if node.kernel.refusals > 0 || !node.kernel.impossible.is_empty() || node.events > 0 {
@@ -235,10 +242,11 @@ impl World {
         if !left.is_empty() {
             self.violated_by(id, &format!("leaves addresses behind: {left:?}"));
         }
+        self.judge_left_objects(id);
         self.judge_last_notices(id);
     }
 
-    /// What holds on each host alone, at every moment at which nothing is on its way.
+    /// Invariants of a single host, at every moment without pending events.
     pub(super) fn check_host(&mut self, id: NodeId) {
         let mut found = Vec::new();
         if let Some(node) = self.node(id)
@@ -266,6 +274,7 @@ impl World {
                 tugged || self.oracle.refused.is_some_and(|at| self.now().since(at) < RETRY);
             if node.in_flight == 0 && works && !retrying {
                 self.check_addresses(id, node, &mut found);
+                self.check_objects(id, node, &mut found);
             }
             self.check_announcements(id, node, &mut found);
             self.check_standing(id, &mut found);
@@ -276,7 +285,7 @@ impl World {
         }
     }
 
-    /// The addresses of masters are on their links, no others of ours are on any.
+    /// The addresses of masters are on their links, and no other addresses of ours on any link.
     fn check_addresses(&self, id: NodeId, node: &Node, found: &mut Vec<String>) {
         let mut wanted: BTreeSet<(IfIndex, Prefix)> = BTreeSet::new();
         let mut virtual_ones: BTreeSet<Prefix> = BTreeSet::new();

@@ -1,30 +1,37 @@
-//! What must hold after every step, whatever happened.
+//! The invariants of every step.
 //!
-//! The oracle judges by the world: adverts and announcements on the wire, adverts delivered, addresses in the
-//! kernels, notices given. It keeps a model of its own of when each router may and must take over. The engine is
-//! asked for its state and priority only to compare them with that.
+//! The oracle judges by the world: adverts and announcements on the wire, delivered adverts, addresses in the kernels,
+//! notices. It has its own model of when each router may and must take over. The engine's state and priority are only
+//! read for comparison.
 //!
-//! | file | what must hold |
+//! | file | invariants |
 //! |---|---|
-//! | `wire` | adverts sent: content, period, first and last one, answers, who yields; takeovers at the exact time |
-//! | `hear` | adverts received: which are refused and why, and what follows from the others |
-//! | `script` | tracking scripts: when they run, and what their results make of priorities |
-//! | `count` | counters and the view of the engine are what was seen |
+//! | `wire` | adverts sent: content, period, first and last one, answers, yielding; takeovers at the exact time |
+//! | `hear` | adverts received: which are refused and why, and the effects of the others |
+//! | `ah` | the numbers of IP authentication headers |
+//! | `script` | tracking scripts: when they run, and the effects of their results on priorities |
+//! | `count` | counters and the view of the engine match the observations |
+//! | `job` | nothing by itself: what a daemon does in several steps, to be judged as one |
 //! | `host` | addresses and their announcements on each host, what a stopped daemon leaves |
-//! | `notice` | what scripts are told: order, once each, not before it is true |
-//! | `cluster` | between hosts, once all is settled |
+//! | `object` | policy rules and packet filters on each host, and their order |
+//! | `notice` | notices to scripts: order, each once, not before they are true |
+//! | `cluster` | between hosts, once everything is settled |
 
+mod ah;
 mod cluster;
 mod count;
 mod hear;
 mod host;
+mod job;
 mod notice;
+mod object;
 mod script;
 mod wire;
 
 use core::net::IpAddr;
 use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use super::World;
 use super::world::{Node, NodeId};
@@ -35,64 +42,71 @@ use crate::status::vrrp::State;
 /// After the last disturbance everything has settled within this time: a refused address is tried again after
 /// ten seconds at the latest, an election takes less than five.
 const SETTLE: Duration = Duration::from_secs(20);
-/// A router whose addresses were refused may hold back for so long after the last refusal before that.
+/// A router whose addresses were refused may not take part for this long after the last refusal.
 const HELD_DOWN: Duration = Duration::from_secs(30);
-/// How often a host and a settled cluster are looked at when nothing happens to them but adverts.
+/// How often a host and a settled cluster are checked while only adverts are exchanged.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// What identifies a virtual router on the wire: the segment, the family, the VRID.
+/// The identity of a virtual router on the wire: the segment, the family, the VRID.
 type Wire = (IfName, Family, u8);
 
-/// What the oracle remembers, and what it found.
+/// The state of the oracle, and the violations it found.
 #[derive(Debug, Default)]
 pub struct Oracle {
     disturbed: Option<Instant>,
-    /// When something last happened to a host that may make it silent, deaf or better than others.
+    /// When an event last happened to a host that may make it silent, unable to receive, or better than others.
     troubled: BTreeMap<NodeId, Instant>,
     /// When a host last got a new configuration.
     reloaded: BTreeMap<NodeId, Instant>,
     /// When a host was last stalled.
     stalled: BTreeMap<NodeId, Instant>,
-    /// When the daemon of a host was started, and whether it goes on for another process.
+    /// When the daemon of a host was started, and whether it continues an earlier process.
     started: BTreeMap<NodeId, (Instant, bool)>,
     /// When the kernel last refused something.
     refused: Option<Instant>,
-    /// When each host was last looked at, and whether something has happened to it since.
+    /// When each host was last checked, and whether something has happened to it since.
     looked: BTreeMap<NodeId, (Instant, bool)>,
     /// The same for all of them together.
     compared: Option<(Instant, bool)>,
     routers: BTreeMap<(NodeId, Wire), wire::Router>,
-    step: wire::Step,
-    /// Sequences of authenticated adverts: who sent which last.
+    step: job::Step,
+    /// Sequences of authenticated adverts: the last one sent by each host.
     sequences: BTreeMap<(NodeId, Wire, IpAddr), u64>,
-    /// And who took which last from whom, those heard last at the end: of so many senders as are remembered.
+    /// And the last one accepted from each sender, the most recent sender last, limited to the number of remembered
+    /// senders.
     heard: BTreeMap<(NodeId, Wire), Vec<(IpAddr, u64)>>,
+    /// The last number of an IP authentication header that a router sent or took.
+    ah: BTreeMap<(NodeId, Wire), ah::Last>,
     announcements: BTreeMap<(NodeId, IfIndex, IpAddr), host::Announcement>,
     states: BTreeMap<(NodeId, Wire), (State, Instant)>,
-    /// What was announced last: host, kind and name.
+    /// The last announcements, by host, kind and name.
     told: BTreeMap<(NodeId, String), notice::Told>,
-    /// Groups that a reload made.
+    /// Groups created by a reload.
     made: BTreeSet<(NodeId, String)>,
-    /// What was seen since the counters of a host were read.
+    /// Packets seen since the counters of a host were read.
     ledgers: BTreeMap<NodeId, count::Ledger>,
     scripts: BTreeMap<(NodeId, Name), script::Track>,
+    /// When another program flushed packet filters.
+    pub(super) flushed: BTreeMap<NodeId, Instant>,
     /// Addresses that another program removed.
     tugs: BTreeMap<(NodeId, IfIndex, Prefix), host::Tugs>,
     /// Routers that were master when their process was replaced.
     replaced: BTreeSet<(NodeId, Wire)>,
-    /// Addresses that the configuration has before and after the reload that is going on.
-    kept: Option<BTreeSet<(IfName, Prefix)>>,
+    /// What the hosts are doing that concerns everything.
+    jobs: BTreeMap<NodeId, job::Job>,
+    /// Hosts whose daemon goes on at once with what the result of a run leads to.
+    ran_later: BTreeSet<NodeId>,
     violations: Vec<String>,
 }
 
 impl Oracle {
-    /// What did not hold, in words; empty if all is well.
+    /// The violations, in words; empty if there are none.
     #[must_use]
     pub fn violations(&self) -> &[String] {
         &self.violations
     }
 
-    /// Something other than an advert happens to a host, or it does something else.
+    /// Notes an event of a host other than an advert.
     pub(super) fn touched(&mut self, id: NodeId) {
         if let Some((_, touched)) = self.looked.get_mut(&id) {
             *touched = true;
@@ -102,7 +116,7 @@ impl Oracle {
         }
     }
 
-    /// A step of an engine begins; `timer`: because something is due.
+    /// A step of an engine begins; `timer`: because a timer is due.
     pub(super) const fn begin_step(&mut self, timer: bool) {
         self.step.timer = timer;
     }
@@ -134,46 +148,52 @@ impl Oracle {
         }
     }
 
-    /// A process is about to be replaced by another.
+    /// A process is about to be replaced.
     pub(super) fn replaced(&mut self, id: NodeId) {
         let masters = self.routers.iter().filter(|((node, _), r)| *node == id && r.is_sending());
         self.replaced = masters.map(|(key, _)| key.clone()).collect();
     }
 
-    /// The daemon of a host is gone: what it did before does not count any more.
+    /// The daemon of a host is gone: its earlier actions do not count any more.
     pub(super) fn forget(&mut self, id: NodeId) {
         self.count_anew(id);
+        self.jobs.remove(&id);
         self.routers.retain(|(node, _), _| *node != id);
         self.sequences.retain(|(node, ..), _| *node != id);
         self.heard.retain(|(node, _), _| *node != id);
+        self.ah.retain(|(node, _), _| *node != id);
         self.announcements.retain(|(node, ..), _| *node != id);
         self.states.retain(|(node, _), _| *node != id);
     }
 
-    /// Adverts that a host could not send are not its fault.
+    /// Gaps due to adverts that a host could not send are not violations.
     pub(super) fn forgive_gap(&mut self, id: NodeId) {
         for (_, router) in self.routers.iter_mut().filter(|((node, _), _)| *node == id) {
             router.forgive();
         }
     }
 
-    /// Exact numbers of announcements are not to be had any more.
+    /// The exact number of announcements is not known any more.
     pub(super) fn muddle(&mut self, id: NodeId) {
         for (_, a) in self.announcements.iter_mut().filter(|((node, ..), _)| *node == id) {
             a.muddle();
         }
     }
 
-    fn begin_reload(&mut self, id: NodeId, now: Instant, old: &Vrrp, new: &Vrrp, fit: &[bool]) {
+    fn begin_reload(
+        &mut self,
+        id: NodeId,
+        now: Instant,
+        (old_one, new): (&Arc<Vrrp>, &Vrrp),
+        fit: &[bool],
+    ) {
+        let old: &Vrrp = old_one;
         self.reloaded.insert(id, now);
         self.muddle(id);
         self.count_anew(id);
         self.carry_notices(id, old, new);
-        for ((_, wire), router) in self.routers.iter_mut().filter(|((node, _), _)| *node == id) {
-            let named = |i: &&Instance| i.family == wire.1 && i.vrid.get() == wire.2;
-            router.reloaded(new.instances.iter().filter(named).map(|i| i.advert_int).max());
-        }
-        // A router that moves leaves its addresses for a new election.
+        self.follow_intervals(id, new);
+        // A router that moves gives up its addresses for a new election.
         let all = |config: &mut dyn Iterator<Item = &Instance>| -> BTreeSet<_> {
             let place = |i: &Instance, a: &Address| {
                 let router = (i.interface.clone(), i.family, i.vrid, i.version);
@@ -184,15 +204,23 @@ impl Oracle {
             };
             config.flat_map(of).collect()
         };
-        // One that the new configuration keeps from taking part leaves its addresses, too.
+        // One that the new configuration prevents from taking part gives up its addresses, too.
         let new = new.instances.iter().zip(fit).filter(|(_, fit)| **fit).map(|(i, _)| i);
         let (old, new) = (all(&mut old.instances.iter()), all(&mut new.into_iter()));
         let places = old.intersection(&new).map(|(_, link, prefix)| (link.clone(), *prefix));
-        self.kept = Some(places.collect());
+        let kept = places.collect();
+        self.jobs.insert(id, job::Job::reload(now, Arc::clone(old_one), kept));
     }
 
-    pub(super) fn end_reload(&mut self, id: NodeId, new: &Vrrp) {
-        self.kept = None;
+    /// Routers may have other intervals from now on.
+    fn follow_intervals(&mut self, id: NodeId, new: &Vrrp) {
+        for ((_, wire), router) in self.routers.iter_mut().filter(|((node, _), _)| *node == id) {
+            let named = |i: &&Instance| i.family == wire.1 && i.vrid.get() == wire.2;
+            router.reloaded(new.instances.iter().filter(named).map(|i| i.advert_int).max());
+        }
+    }
+
+    fn end_reload(&mut self, id: NodeId, new: &Vrrp) {
         let names: BTreeSet<String> = new
             .instances
             .iter()
@@ -203,7 +231,7 @@ impl Oracle {
         self.made.retain(|(node, name)| *node != id || names.contains(name));
     }
 
-    /// What an instance has announced it has also announced under another name; a group is its name.
+    /// Announcements of an instance also count under its new name; a group is identified by its name.
     fn carry_notices(&mut self, id: NodeId, old: &Vrrp, new: &Vrrp) {
         let mut told = BTreeMap::new();
         for (before, after) in crate::model::diff::instances(old, new).kept {
@@ -231,11 +259,11 @@ impl Oracle {
 }
 
 impl World {
-    /// A host, which has its new configuration already, takes it over from the old one.
-    pub(super) fn begin_reload(&mut self, id: NodeId, old: &Vrrp, new: &Vrrp) {
+    /// A host, which already has its new configuration, begins the reload from the old one.
+    pub(super) fn begin_reload(&mut self, id: NodeId, old: &Arc<Vrrp>, new: &Vrrp) {
         let now = self.now();
         self.oracle.carry_scripts(id, old, new);
-        // Another virtual router begins with sequences of its own.
+        // A different virtual router begins with its own sequences.
         let matching = crate::model::diff::instances(old, new);
         let place = |i: &Instance| (i.interface.clone(), i.family, i.vrid, i.version);
         let moved = matching.kept.iter().filter_map(|(before, after)| {
@@ -246,22 +274,33 @@ impl World {
         let gone: Vec<u8> = moved.chain(removed).map(|i| i.vrid.get()).collect();
         self.oracle.sequences.retain(|(node, wire, _), _| *node != id || !gone.contains(&wire.2));
         self.oracle.heard.retain(|(node, wire), _| *node != id || !gone.contains(&wire.2));
+        let moves = matching.kept.iter().filter_map(|(before, after)| {
+            let (before, after) = (old.instances.get(*before)?, new.instances.get(*after)?);
+            (place(before) != place(after)).then_some(after.vrid.get())
+        });
+        let moves: Vec<u8> = moves.chain(gone.iter().copied()).collect();
+        self.oracle.loosen_ah(id);
+        for ((node, wire), last) in &mut self.oracle.ah {
+            if *node == id && moves.contains(&wire.2) {
+                (last.number, last.own) = (0, false);
+            }
+        }
         let fit = |instance: &Instance| {
             let group = self.group_of(id, &instance.name);
             let mut members = new.instances.iter().filter(|i| group.contains(&i.name));
             self.node(id).is_some_and(|node| members.all(|member| self.is_fit(node, id, member)))
         };
         let fit: Vec<bool> = new.instances.iter().map(fit).collect();
-        self.oracle.begin_reload(id, now, old, new, &fit);
+        self.oracle.begin_reload(id, now, (old, new), &fit);
     }
 
-    /// What the oracle found so far.
+    /// The violations found so far.
     #[must_use]
     pub fn violations(&self) -> &[String] {
         self.oracle.violations()
     }
 
-    /// Whether nothing was disturbed for so long that all elections must be over.
+    /// Whether the last disturbance is so long ago that all elections must be over.
     #[must_use]
     pub fn is_settled(&self) -> bool {
         let long_ago = |at: Option<Instant>, time| at.is_none_or(|at| self.now().since(at) >= time);
@@ -273,13 +312,17 @@ impl World {
                     && !node.kernel.refuses_joins
                     && node.kernel.impossible.is_empty()
                     && node.stalled_until.is_none()
+                    && !node.is_occupied()
                     && node.runner_alive
                     && node.director.refusals == 0
             })
     }
 
-    /// After something happened to a host. An advert that changes nothing is no reason to look at everything.
+    /// Checks a host after an event. An advert that changes nothing is no reason to check everything.
     pub(super) fn check(&mut self, id: NodeId) {
+        if self.node(id).is_some_and(|n| n.is_occupied() || n.engine.is_some() && !n.started) {
+            return;
+        }
         let now = self.now();
         let is_due = |last: Option<(Instant, bool)>| {
             last.is_none_or(|(at, touched)| touched || now.since(at) >= LOOK)
@@ -301,7 +344,7 @@ impl World {
     }
 
     pub(super) fn violated(&mut self, text: String) {
-        // Once each: what is broken mostly stays so for many steps.
+        // Each once: a violation mostly persists for many steps.
         if !self.oracle.violations.iter().any(|known| known.ends_with(&text)) {
             let text = format!("{}: {text}", self.now());
             self.oracle.violations.push(text);

@@ -1,4 +1,4 @@
-//! What scripts, FIFOs and mail recipients are told.
+//! Notices to scripts, FIFOs and mail recipients.
 
 use core::time::Duration;
 
@@ -30,7 +30,15 @@ impl World {
         if state == "MASTER_RX_LOWER_PRI" {
             return;
         }
-        let key = (id, format!("{kind}{name}"));
+        let named = self.next_name(id, &Name::from(name));
+        let key = (
+            id,
+            if kind.starts_with("GROUP") {
+                format!("{kind}{name}")
+            } else {
+                format!("{kind}{named}")
+            },
+        );
         let told = Told { state: state.to_owned() };
         let before = self.oracle.told.insert(key, told);
         if before.is_some_and(|before| before.state == state) {
@@ -90,7 +98,7 @@ impl World {
         }
     }
 
-    /// The last notice of every instance and group says that it stopped.
+    /// The last notice of every instance and group reports that it stopped.
     pub(super) fn judge_last_notices(&mut self, id: NodeId) {
         let wrong: Vec<String> = self
             .oracle

@@ -1,42 +1,42 @@
-//! Tracking scripts: when each runs, what its results make of it, and that priorities follow at once.
+//! Tracking scripts and files: when each runs, its condition according to its results, and that priorities follow at once.
 
 use core::time::Duration;
 use std::collections::BTreeMap;
 
 use super::Oracle;
 use crate::base::{Instant, Name};
-use crate::model::Vrrp;
+use crate::model::{Instance, Vrrp};
 use crate::sim::World;
-use crate::sim::world::NodeId;
+use crate::sim::world::{Node, NodeId};
 use crate::status::vrrp::State;
 use crate::vrrp::{RunEnd, RunId};
 
-/// Lost results and stalls make runs late for less than this.
+/// Lost results and stalls delay runs by less than this.
 const LATE: Duration = Duration::from_secs(15);
 
-/// What the results of a script say.
+/// The condition of a script according to its results.
 #[derive(Clone, Debug, Default)]
 pub(in crate::sim) struct Track {
-    /// None if it cannot be told.
+    /// None if it is unknown.
     pub good: Option<bool>,
-    /// It has not spoken yet: the first result decides alone.
+    /// It has no result yet: the first result alone decides.
     fresh: bool,
-    /// The last result, and how many of them in a row.
+    /// The last result, and the number of consecutive equal ones.
     streak: (bool, u32),
-    /// When it was last to be run, and the run whose result counts.
+    /// When its run was last requested, and the run whose result counts.
     asked: Option<Instant>,
     run: Option<RunId>,
 }
 
 impl Oracle {
-    /// A new process: no script has spoken.
+    /// A new process: no script has a result.
     pub(super) fn forget_scripts(&mut self, id: NodeId, config: &Vrrp) {
         self.scripts.retain(|(node, _), _| *node != id);
         self.carry_scripts(id, &Vrrp::default(), config);
     }
 
-    /// A script whose program stays the same keeps what is known of it. Another program is judged as the one before it
-    /// until its first result, which decides alone.
+    /// A script whose program stays the same keeps its state. A different program keeps the condition of its
+    /// predecessor until its first result, which alone decides.
     pub(super) fn carry_scripts(&mut self, id: NodeId, old: &Vrrp, new: &Vrrp) {
         let mut carried = BTreeMap::new();
         for script in &new.scripts {
@@ -45,7 +45,7 @@ impl Oracle {
             let known = self.scripts.remove(&(id, script.name.clone()));
             let track = match known {
                 Some(known) if same => known,
-                // Without a verdict that is not fresh, results were lost, and it is not known what it is.
+                // Not fresh but without a verdict: results were lost, and the condition is unknown.
                 Some(Track { good, fresh, .. }) if good.is_some() || !fresh => {
                     Track { fresh: true, good, ..Track::default() }
                 }
@@ -60,7 +60,20 @@ impl Oracle {
         self.scripts.append(&mut carried);
     }
 
-    /// Results are lost, and what is made of that is not known.
+    /// What follows from a result is judged when the daemon has done all of it.
+    pub(in crate::sim) fn put_off_results(&mut self, id: NodeId, goes_on: bool) {
+        self.step.ran |= self.ran_later.remove(&id);
+        if goes_on && core::mem::take(&mut self.step.ran) {
+            self.ran_later.insert(id);
+        }
+    }
+
+    /// A daemon is about to be told of a file: what follows from it follows at once.
+    pub(in crate::sim) const fn file_told(&mut self) {
+        self.step.ran = true;
+    }
+
+    /// Results are lost, and their effect is unknown.
     pub(in crate::sim) fn lose_results(&mut self, id: NodeId) {
         for (_, track) in self.scripts.iter_mut().filter(|((node, _), _)| *node == id) {
             *track = Track { asked: track.asked, ..Track::default() };
@@ -69,7 +82,7 @@ impl Oracle {
 }
 
 impl World {
-    /// A daemon asks for a run of the program at `path`.
+    /// A daemon requests a run of the program at `path`.
     pub(in crate::sim) fn judge_run(&mut self, id: NodeId, path: &[u8], run: RunId) {
         let now = self.now();
         let Some(script) = self.script_at(id, path) else {
@@ -117,7 +130,7 @@ impl World {
         self.oracle.step.ran = true;
     }
 
-    /// After the result of a run: priorities and faults are what all results together call for.
+    /// After the result of a run: priorities and faults match all results together.
     pub(super) fn check_scripts(&self, id: NodeId, found: &mut Vec<String>) {
         let Some(node) = self.node(id) else { return };
         let Some(engine) = &node.engine else { return };
@@ -129,12 +142,16 @@ impl World {
         }
         for instance in &node.config.instances {
             let name = &instance.name;
+            if engine.state(name) == Some(State::Init) {
+                continue;
+            }
             let want = self.priority_of(node, id, instance);
             if engine.priority(name) != Some(want) {
                 let said = engine.priority(name);
                 found.push(format!("{name} has priority {said:?} after a script, not {want}"));
             }
-            if self.has_bad_script(node, id, instance) && engine.state(name) != Some(State::Fault) {
+            let bad = self.has_bad_script(node, id, instance) || has_bad_file(node, instance);
+            if bad && engine.state(name) != Some(State::Fault) {
                 found.push(format!("{name} is not in FAULT after a script"));
             }
         }
@@ -153,4 +170,29 @@ impl World {
             }
         }
     }
+}
+
+/// What the files that a router tracks add to its priority, as far as it was told of them; none for one that keeps it from
+/// taking part. keepalived.conf(5): the number is multiplied by the weight, and -254 and less is FAULT; without a weight
+/// any number but 0 is.
+fn files<'a>(node: &'a Node, instance: &'a Instance) -> impl Iterator<Item = Option<i32>> + 'a {
+    let tracked = instance.extras.iter().flat_map(|extras| &extras.track_files);
+    tracked.filter_map(|file| {
+        let value = *node.files_told.get(&file.name)?;
+        let product = i32::from(file.weight) * value * if file.reverse { -1 } else { 1 };
+        Some(match file.weight {
+            0 => ((value == 0) != file.reverse).then_some(0),
+            _ => (product > -254).then_some(product.min(253)),
+        })
+    })
+}
+
+/// Whether a file alone keeps a router from taking part.
+pub(super) fn has_bad_file(node: &Node, instance: &Instance) -> bool {
+    files(node, instance).any(|effect| effect.is_none())
+}
+
+/// What all files add to the priority of a router.
+pub(super) fn sum_of_files(node: &Node, instance: &Instance) -> i32 {
+    files(node, instance).flatten().sum()
 }

@@ -3,7 +3,6 @@
 
 use core::net::IpAddr;
 use core::time::Duration;
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::hear::{Flaw, content, sequence, without_trailer};
@@ -16,42 +15,42 @@ use crate::sim::World;
 use crate::sim::world::NodeId;
 use crate::status::vrrp::State;
 use crate::vrrp::Rx;
-use crate::wire::{hmac, ip, vrrp};
+use crate::wire::{ah, hmac, ip, vrrp};
 
-/// So many answers in a row come at once, each after them so long after the one before.
+/// This many answers are sent at once, the following ones with this pause between them.
 const ANSWERS: usize = 3;
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// What the wire shows of one router, and what follows from it.
+/// The observed state of one router on the wire, and the resulting expectations.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Router {
     pub sending: Option<Sending>,
-    /// When it takes over if it hears nothing more.
+    /// When it takes over if it receives nothing more.
     pub due: Option<Due>,
     /// Until when it follows a master of lower priority.
     pub preempt_at: Option<Instant>,
     /// The interval of its master (version 3).
     pub learned: Option<Duration>,
-    /// What it heard while `vrrp_startup_delay` lasted may have begun its preemption delay, or not.
+    /// Adverts received during `vrrp_startup_delay` may or may not have begun its preemption delay.
     pub vague: bool,
-    /// It said farewell, or a better router was heard, so that it may leave.
+    /// It sent a farewell, or a better router was heard, so it may leave MASTER.
     pub leaving: bool,
     pub priority: Option<u8>,
-    /// Adverts of another number of addresses in a row from one router: who, when last, how many.
+    /// Consecutive adverts with a different number of addresses from one router: sender, time of the last one, number.
     pub streak: Option<(IpAddr, Instant, u32)>,
 }
 
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Sending {
-    /// When the last advert left; none if some could not be sent.
+    /// When the last advert was sent; none if some could not be sent.
     pub last: Option<Instant>,
-    /// The last ones, in turn or not, the oldest first.
+    /// The last adverts, regular or not, the oldest first.
     pub recent: [Option<Instant>; ANSWERS],
-    /// The longest interval in force since.
+    /// The longest effective interval since then.
     pub longest: Duration,
-    /// The next advert may come before its time.
+    /// The next advert may be early.
     pub excused: bool,
-    /// The link by which the last one left.
+    /// The link that sent the last one.
     pub link: IfIndex,
 }
 
@@ -61,29 +60,8 @@ pub(super) struct Due {
     pub from: Instant,
     /// nor after this.
     pub at: Instant,
-    /// It must be then, not only not before.
+    /// It must be at that time, not just not earlier.
     pub exact: bool,
-}
-
-/// What the step that is going on has seen.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Step {
-    /// Adverts sent, and whether with priority 0.
-    pub sent: Vec<(Wire, bool)>,
-    /// How many adverts went where.
-    pub copies: BTreeMap<(Wire, IpAddr), u32>,
-    /// An advert of a better router was delivered.
-    pub better: bool,
-    /// A master must go from this wire.
-    pub yields: Option<Wire>,
-    /// A master must answer here.
-    pub answers: Option<Wire>,
-    /// A packet that is to be refused was delivered: nothing may follow from it.
-    pub refused: bool,
-    /// A script ended: priorities follow at once.
-    pub ran: bool,
-    /// A timer is due: adverts in their turn leave before anything else comes of it.
-    pub timer: bool,
 }
 
 impl Router {
@@ -106,6 +84,13 @@ impl Router {
         }
     }
 
+    /// What was due until now may come late.
+    pub fn held_up_until(&mut self, now: Instant) {
+        if let Some(due) = self.due.as_mut().filter(|due| due.at <= now) {
+            due.exact = false;
+        }
+    }
+
     pub fn reloaded(&mut self, interval: Option<Duration>) {
         if let (Some(sending), Some(interval)) = (&mut self.sending, interval) {
             sending.longest = sending.longest.max(interval);
@@ -115,7 +100,11 @@ impl Router {
     }
 
     pub fn wait(&mut self, at: Instant, exact: bool) {
-        self.due = (!self.vague).then_some(Due { from: at, at, exact });
+        self.wait_between(at, at, exact);
+    }
+
+    pub fn wait_between(&mut self, from: Instant, at: Instant, exact: bool) {
+        self.due = (!self.vague).then_some(Due { from, at, exact });
     }
 }
 
@@ -132,7 +121,7 @@ pub(super) fn patience(instance: &Instance, priority: u8, interval: Duration) ->
     interval * u32::from(instance.down_timer_adverts) + skew(instance, priority, interval)
 }
 
-/// Whether adverts to this address stand for all of an instance: those to its first peer.
+/// Whether an advert to this address represents all copies of an instance: that to its first peer.
 fn is_first(unicast: &Unicast, destination: IpAddr) -> bool {
     unicast.peers.first().is_some_and(|peer| peer.address == destination)
 }
@@ -160,15 +149,22 @@ impl World {
             },
             Family::V6 => (None, octets),
         };
+        let (ah, payload) = match header.filter(|header| header.protocol == ah::PROTOCOL) {
+            None => (None, payload),
+            Some(_) => match ah::decode(payload) {
+                Some((ah, payload)) => (Some(ah), payload),
+                None => return self.violated_by(id, "sends a wrong authentication header"),
+            },
+        };
         let whole = payload;
         let vrid = payload.get(1).copied().unwrap_or_default();
         let Some(node) = self.node(id) else { return };
-        let config = Arc::clone(&node.config);
         let Some(segment) = node.kernel.segment_of(link).cloned() else { return };
         let wire = (segment, family, vrid);
-        let Some(node) = self.node(id) else { return };
+        let rx = Rx { interface: link, source, destination, hop_limit: 255 };
+        let config = self.config_of_advert(node, id, (&wire, &rx), whole);
         let instance = instance_on(node, &config, &wire);
-        // Of one that a reload has moved it is not known whether it had a trailer.
+        // For a router that a reload has moved it is not known whether it had a trailer.
         let bare = payload.len().checked_sub(hmac::TRAILER).and_then(|n| payload.get(..n));
         let payload = match instance {
             Some(instance) => without_trailer(instance, payload),
@@ -181,13 +177,22 @@ impl World {
         let farewell = advert.priority == 0;
         let ttl = instance.map(|i| i.unicast().and_then(|unicast| unicast.ttl).unwrap_or(255));
         if header.is_some_and(|h| {
-            h.protocol != ip::VRRP || h.source != source || ttl.is_some_and(|ttl| h.ttl != ttl)
+            instance.is_some_and(|i| i.ah_key().is_some() != ah.is_some())
+                || h.source != source
+                || ttl.is_some_and(|ttl| h.ttl != ttl)
         }) {
             self.violated_by(id, "sends a wrong IP header");
         }
-        // One for each peer is one advert.
+        // The copies for all peers count as one advert.
         let unicast = instance.and_then(Instance::unicast);
         let is_copy = unicast.is_some_and(|u| !is_first(u, destination));
+        match (instance, ah) {
+            (Some(instance), Some(ah)) => {
+                self.judge_ah(id, (&wire, instance), source, (ah, octets), is_copy);
+            }
+            (None, Some(_)) => self.oracle.loosen_ah(id),
+            (_, None) => {}
+        }
         *self.oracle.step.copies.entry((wire.clone(), destination)).or_default() += 1;
         if !is_copy {
             self.oracle.step.sent.push((wire.clone(), farewell));
@@ -213,15 +218,14 @@ impl World {
             return;
         }
         let Some(instance) = instance else {
-            // What the kernel has not told yet nobody can know.
+            // The daemon cannot know what the kernel has not reported yet.
             if self.node(id).is_some_and(|n| n.events == 0) {
                 self.violated_by(id, &format!("sends adverts for the unknown VRID {}", wire.2));
             }
             return;
         };
         let listed = advert.addresses().eq(instance.addresses.iter().map(|a| a.prefix.address));
-        let rx = Rx { interface: link, source, destination, hop_limit: 255 };
-        let flaw = content(instance, &rx, whole, None).filter(|flaw| *flaw != Flaw::Owner);
+        let flaw = content(instance, &rx, whole, (None, None)).filter(|flaw| *flaw != Flaw::Owner);
         if !listed || flaw.is_some() {
             self.violated_by(id, &format!("sends wrong adverts of {}", instance.name));
         }
@@ -263,7 +267,7 @@ impl World {
         }
     }
 
-    /// An advert that is no farewell: the first one of a master, or one in a row.
+    /// An advert that is not a farewell: the first one of a master, or a later one.
     fn judge_period(&mut self, id: NodeId, link: IfIndex, wire: &Wire, instance: &Instance) {
         let (now, interval) = (self.now(), instance.advert_int);
         let router = self.oracle.routers.entry((id, wire.clone())).or_default();
@@ -277,7 +281,7 @@ impl World {
             return;
         };
         let Some(last) = before.last else {
-            // It was late, and the one after it keeps to the period of old.
+            // It was late, and the next one keeps the original phase.
             if let Some(sending) = &mut router.sending {
                 sending.excused = true;
             }
@@ -307,7 +311,7 @@ impl World {
         let before = self.oracle.states.get(&key).map_or(State::Init, |(state, _)| *state);
         let name = &instance.name;
         let since = self.oracle.started.get(&id).map(|(at, resume)| (now.since(*at), *resume));
-        // As long as no backup can have lost its patience; scripts may have to speak first.
+        // As long as no master-down timer can have expired; results of scripts may be needed first.
         let resumed = since.is_some_and(|(age, resume)| resume && age < instance.advert_int * 2);
         if before == State::Init && resumed {
             let group = self.group_of(id, name);
@@ -348,8 +352,8 @@ impl World {
         self.judge_failover(id, name, wire);
     }
 
-    /// A host becomes master. If another one has been master undisturbed and is at least as good, this is a
-    /// false failover: the new master was stalled and did not hear what it had missed.
+    /// A host becomes master. If another one has been master undisturbed and is at least as good, this is a false
+    /// failover: the new master was stalled and did not process what it had missed.
     fn judge_failover(&mut self, id: NodeId, name: &Name, wire: &Wire) {
         let now = self.now();
         if !self.net.is_perfect() || self.within(&self.oracle.troubled, id, SETTLE) {
@@ -375,10 +379,14 @@ impl World {
         }
     }
 
-    /// After a step of an engine: who left MASTER said so, who heard a better one left, who must answer did.
-    pub(in crate::sim) fn judge_step(&mut self, id: NodeId) {
+    /// After a step of an engine: a router that left MASTER sent a farewell, one that heard a better master yielded,
+    /// and one that had to answer did.
+    ///
+    /// `since`: when it began, if it took several slices.
+    pub(super) fn judge_step(&mut self, id: NodeId, since: Instant) {
         let now = self.now();
         let step = core::mem::take(&mut self.oracle.step);
+        let reloads = self.oracle.old_config(id).is_some();
         let Some(node) = self.node(id) else { return };
         let Some(engine) = &node.engine else { return };
         if engine.failures() > 0 {
@@ -403,7 +411,7 @@ impl World {
             }
         }
         if step.refused && !step.sent.is_empty() {
-            found.push("answers a packet that is to be refused".to_owned());
+            found.push("answers a packet that must be refused".to_owned());
         }
         if step.ran && !busy {
             self.check_scripts(id, &mut found);
@@ -426,8 +434,8 @@ impl World {
                 found.push(format!("VRID {} does not send one more advert", wire.2));
             }
             if step.answers.as_ref() == Some(wire) && master && !sent(wire, false) {
-                // Whoever asks again and again is answered by adverts a tenth of a second apart. One in its turn
-                // between hearing and answering is an answer too, and may have come so much sooner.
+                // A router that keeps sending is answered by adverts a tenth of a second apart. A regular advert
+                // between reception and answer is an answer too, and may be sent that much earlier.
                 let soon = |at: &Option<Instant>, pauses| {
                     at.is_some_and(|at| now.since(at) <= PAUSE * pauses)
                 };
@@ -439,15 +447,15 @@ impl World {
                     _ => found.push(format!("VRID {} does not answer", wire.2)),
                 }
             }
-            // A reload that makes it another router on the same wire ends one and begins the other.
-            if master && sent(wire, true) && self.oracle.kept.is_none() {
+            // A reload that turns it into a different router on the same wire ends one and begins the other.
+            if master && sent(wire, true) && !reloads {
                 found.push(format!("VRID {} says farewell and stays", wire.2));
             }
             router.leaving |= step.better || sent(wire, true);
             if master && !busy {
                 router.leaving = false;
             }
-            // The kernel has more to tell: whether it is master will show.
+            // Kernel events are pending: whether it is master will show later.
             if !master && !busy {
                 let can_send = self
                     .nodes
@@ -466,7 +474,7 @@ impl World {
             self.oracle.routers.retain(|(node, wire), _| *node != id || known(wire));
         }
         for (wire, instance, state, priority) in states {
-            self.follow(id, wire, instance, state, priority, now);
+            self.follow(id, wire, instance, (state, priority), since);
         }
         for text in found {
             self.violated_by(id, &text);
@@ -479,10 +487,10 @@ impl World {
         id: NodeId,
         wire: Wire,
         instance: &Instance,
-        state: State,
-        priority: u8,
-        now: Instant,
+        (state, priority): (State, u8),
+        since: Instant,
     ) {
+        let now = self.now();
         let starting = self.is_starting(id);
         if self.oracle.states.get(&(id, wire.clone())).is_none_or(|(before, _)| *before != state) {
             self.oracle.touched(id);
@@ -495,7 +503,7 @@ impl World {
         let before = self.oracle.states.get(&key).map(|(state, _)| *state);
         let router = self.oracle.routers.entry(key.clone()).or_default();
         if router.priority.replace(priority).is_some_and(|p| p != priority) {
-            // Its patience changes with it; the next advert heard tells how much is left.
+            // The master-down time changes with it; the next received advert restarts the timer.
             router.due = None;
         }
         if before == Some(state) {
@@ -525,11 +533,12 @@ impl World {
         }
         if state == State::Backup && !starting {
             let interval = router.learned.unwrap_or(instance.advert_int);
-            if leftovers {
-                router.wait(now + interval + skew(instance, priority, interval), false);
+            let (wait, exact) = if leftovers {
+                (interval + skew(instance, priority, interval), false)
             } else {
-                router.wait(now + patience(instance, priority, interval), true);
-            }
+                (patience(instance, priority, interval), true)
+            };
+            router.wait_between(since + wait, now + wait, exact);
         }
     }
 

@@ -1,4 +1,4 @@
-//! Small stocks of objects to be wanted, so that two sets drawn from them have much in common.
+//! Small stocks of objects, so that two sets drawn from them have much in common.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,6 +9,7 @@ use crate::model::address::Lifetime;
 use crate::model::route::{MetricKind, RouteMetric, Rule};
 use crate::model::{Address, FilterSettings, LinkKind, Route, VirtualLink, sample};
 use crate::plan::filter::{Filter, FilterTable};
+use crate::plan::sync::{SyncDaemon, SyncRole};
 use crate::plan::{Identity, LinkObject, Object, Phase, Setting, SettingObject};
 
 pub(super) fn name(link: &str) -> IfName {
@@ -24,7 +25,7 @@ pub(super) fn pick<T: Clone>(rng: &mut Rng, all: &[T]) -> T {
     all[usize::try_from(rng.below(count)).unwrap()].clone()
 }
 
-/// An address of a small stock, so that two sets have much in common.
+/// An address from a small stock.
 pub(super) fn some_address(rng: &mut Rng) -> Address {
     let text = match rng.below(7) {
         0..3 => format!("10.5.0.{}/24", 1 + rng.below(4)),
@@ -39,7 +40,7 @@ pub(super) fn some_address(rng: &mut Rng) -> Address {
 pub(super) fn with_other_attributes(rng: &mut Rng, mut address: Address) -> Address {
     address.flags.no_prefix_route = rng.chance(20);
     match address.prefix.family() {
-        // Where none is wanted any other is left alone: some have one always, some never.
+        // If none is wanted, any other is left unchanged: some always have one, some never.
         Family::V4 if address.prefix.address.to_string().ends_with(['1', '3']) => {
             address.label = Some(if rng.chance(20) { "vip:2".into() } else { "vip:1".into() });
         }
@@ -51,7 +52,7 @@ pub(super) fn with_other_attributes(rng: &mut Rng, mut address: Address) -> Addr
     address
 }
 
-/// A route that can be there together with these addresses.
+/// A route that can exist together with these addresses.
 pub(super) fn some_route(rng: &mut Rng, addresses: &[Address]) -> Route {
     let number = rng.below(3);
     let (destination, gateway) = match rng.below(3) {
@@ -76,7 +77,7 @@ pub(super) fn with_other_metrics(rng: &mut Rng, mut route: Route) -> Route {
     route
 }
 
-/// A rule of a small stock. It needs nothing else, and has nothing that could change.
+/// A rule from a small stock. It has no dependencies and no attributes that could change.
 pub(super) fn some_rule(rng: &mut Rng) -> Rule {
     let family = if rng.chance(30) { Family::V6 } else { Family::V4 };
     let mut rule = sample::rule(family, u32::try_from(100 + rng.below(3)).unwrap(), 200);
@@ -85,7 +86,7 @@ pub(super) fn some_rule(rng: &mut Rng) -> Rule {
     rule
 }
 
-/// Addresses, routes and rules that are wanted together; each is another object. Some are as in `like`.
+/// Addresses, routes and rules that are wanted together, all different. Some are taken from `like`.
 pub(super) fn some_set(rng: &mut Rng, like: &[Object]) -> Vec<Object> {
     let mut objects: BTreeMap<Identity<IfName>, Object> = BTreeMap::new();
     let old = like.iter().filter_map(Object::address);
@@ -111,7 +112,8 @@ pub(super) fn some_set(rng: &mut Rng, like: &[Object]) -> Vec<Object> {
             | Object::Link(_)
             | Object::Setting(_)
             | Object::FilterTable(_)
-            | Object::Filter(_) => false,
+            | Object::Filter(_)
+            | Object::SyncDaemon(_) => false,
             Object::Route(route) => possible(route),
             Object::Rule(_) => true,
         };
@@ -128,7 +130,7 @@ pub(super) fn some_set(rng: &mut Rng, like: &[Object]) -> Vec<Object> {
     let old: Vec<Object> = old.filter(|_| rng.chance(60)).cloned().collect();
     let new = (0..rng.below(3)).map(|_| some_link(rng)).collect::<Vec<_>>();
     for object in old.into_iter().chain(new) {
-        // A name is that of one interface.
+        // A name belongs to one interface.
         let free = match &object {
             Object::Link(object) => taken.insert(object.link.name.clone()),
             _ => true,
@@ -143,6 +145,16 @@ pub(super) fn some_set(rng: &mut Rng, like: &[Object]) -> Vec<Object> {
     }
     if rng.chance(70) {
         for object in some_filters(rng, &addresses) {
+            objects.insert(object.identity(), object);
+        }
+    }
+    for role in [SyncRole::Master, SyncRole::Backup] {
+        if rng.chance(30) {
+            let id = u8::try_from(rng.below(3)).unwrap();
+            let interface = name(pick(rng, &LINKS));
+            let (max_length, port, ttl, group) = (None, None, None, None);
+            let daemon = SyncDaemon { role, interface, id, max_length, port, ttl, group };
+            let object = Object::SyncDaemon(Box::new(daemon));
             objects.insert(object.identity(), object);
         }
     }
@@ -165,7 +177,7 @@ pub(super) fn some_filters(rng: &mut Rng, addresses: &[Address]) -> Vec<Object> 
     all
 }
 
-/// An interface on another one, or a setting.
+/// A stacked interface, or a setting.
 pub(super) fn some_link(rng: &mut Rng) -> Object {
     let parent = name(pick(rng, &LINKS));
     if rng.chance(40) {
@@ -186,7 +198,7 @@ pub(super) fn some_link(rng: &mut Rng) -> Object {
     Object::Link(Box::new(LinkObject { link, differs: false }))
 }
 
-/// The same object, perhaps as another program or another configuration would have made it.
+/// The same object, possibly as another program or configuration would have created it.
 pub(super) fn variant(rng: &mut Rng, object: &Object) -> Object {
     match object {
         Object::Address(address) => Object::Address(with_other_attributes(rng, address.clone())),

@@ -8,12 +8,12 @@ use crate::sys::testing::{in_namespace, ip};
 const GROUP4: IpAddr = IpAddr::V4(crate::base::net::VRRP_GROUP_V4);
 const GROUP6: IpAddr = IpAddr::V6(crate::base::net::VRRP_GROUP_V6);
 
-/// Two interfaces joined by a cable, in this one namespace.
+/// Two connected interfaces in this namespace.
 fn cable() -> (IfIndex, IfIndex) {
     ip("link add veth0 type veth peer name veth1");
     for name in ["veth0", "veth1"] {
         let of = |what| format!("/proc/sys/net/ipv4/conf/{name}/{what}");
-        // What veth0 sends comes in on veth1 with an address of this host.
+        // Packets of veth0 arrive on veth1 with a source address of this host.
         std::fs::write(of("accept_local"), "1").unwrap();
         std::fs::write(of("rp_filter"), "0").unwrap();
         std::fs::write(format!("/proc/sys/net/ipv6/conf/{name}/accept_dad"), "0").unwrap();
@@ -92,7 +92,7 @@ fn a_member_on_one_interface_does_not_hear_another() {
         let source = "10.0.0.1".parse().unwrap();
         sender.send(a, source, GROUP4, 255, &packet4(255, b"x")).unwrap();
         assert_eq!(wait(&other, LONG).len(), 1);
-        // Neither the other's membership nor a loop of what was sent brings it here.
+        // Neither the other's membership nor multicast loopback delivers it here.
         assert!(wait(&one, SHORT).is_empty());
     });
 }
@@ -179,7 +179,8 @@ fn frames_leave_as_they_are() {
     in_namespace("sys::raw::tests::frames_leave_as_they_are", || {
         use crate::sys::packet::FrameSocket;
         let (a, b) = cable();
-        // A gratuitous ARP request; who believes it has the sender in its neighbour table.
+        // A gratuitous ARP request; a receiver that accepts it has the sender in its neighbour
+        // table.
         let mut frame = vec![0xff; 6];
         frame.extend([2, 0, 0, 0, 0, 9, 8, 6, 0, 1, 8, 0, 6, 4, 0, 1]);
         frame.extend([2, 0, 0, 0, 0, 9, 10, 0, 0, 77]);

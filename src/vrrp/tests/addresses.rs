@@ -17,7 +17,7 @@ fn a_removed_address_is_put_back_at_once_but_not_in_a_fight() {
         assert_eq!(host.ops(), ["+10.0.2.100/24"]);
         assert_eq!(host.frames(), [([10, 0, 2, 100].into(), 5)]);
     }
-    // The sixth time in a row somebody means it: no busy loop.
+    // After the sixth removal in a row it is deliberate: no busy loop.
     host.look();
     host.event(removed("10.0.2.100/24", false));
     assert_eq!(host.ops(), Vec::<String>::new());
@@ -40,7 +40,7 @@ fn a_secondary_address_that_the_kernel_drops_with_its_primary_is_put_back() {
     host.event(Event::Reload(Arc::new(config)));
     assert_eq!(host.ops(), ["-10.9.0.1/24"]);
     host.look();
-    // One of these two was asked for.
+    // One of these two was requested.
     host.event(removed("10.9.0.1/24", true));
     host.event(removed("10.9.0.2/24", true));
     assert_eq!(host.ops(), ["+10.9.0.2/24"]);
@@ -98,11 +98,11 @@ fn a_flapping_link_piles_nothing_up() {
         host.event(Event::Link(link(ETH, "enp0s8", true)));
         host.pass(4 * SECOND);
     }
-    // One operation is under way, and nothing else was asked for.
+    // One operation is under way, and nothing else was requested.
     assert_eq!(host.ops(), ["-10.0.2.100/24"]);
     let (token, _) = host.apply();
     host.look();
-    // It is answered: the address is wanted again by now.
+    // The answer arrives when the address is wanted again.
     host.event(Event::Applied { token, item: 0, outcome: Outcome::Done });
     assert_eq!(host.ops(), ["+10.0.2.100/24"]);
 }
@@ -137,7 +137,7 @@ fn static_addresses_are_there_in_every_state() {
 #[test]
 fn after_an_overrun_the_whole_view_is_compared() {
     let mut host = Host::master();
-    // The address went while the kernel dropped events, and so did the second link.
+    // The address disappeared while the kernel dropped events, and so did the second link.
     let mut kernel = host.kernel();
     kernel.links.pop();
     host.event(Event::Kernel(kernel));
@@ -159,13 +159,13 @@ fn retained_addresses_stay_until_a_master_is_heard() {
         assert_eq!(host.ops(), Vec::<String>::new());
         host
     };
-    // Nobody else: it goes on after one interval and the skew, and no operation is needed.
+    // No other router: it continues after one interval and the skew, and no operation is needed.
     let mut host = start();
     host.pass(1_219 * MS);
     assert_eq!(host.state(), State::Master);
     assert_eq!(host.ops(), Vec::<String>::new());
     assert_eq!(host.frames(), [([10, 0, 2, 100].into(), 5)]);
-    // Somebody else is master.
+    // Another router is master.
     let mut host = start();
     host.hear(PEER, 100);
     assert_eq!((host.state(), host.ops()), (State::Backup, vec!["-10.0.2.100/24".to_owned()]));
@@ -175,7 +175,7 @@ fn retained_addresses_stay_until_a_master_is_heard() {
     assert_eq!((host.state(), host.ops()), (State::Fault, vec!["-10.0.2.100/24".to_owned()]));
 }
 
-/// What an earlier process left is as that process was configured; an older configuration may have had it otherwise.
+/// Objects left by an earlier process have that process's attributes, possibly from an older configuration.
 #[test]
 fn a_master_corrects_what_it_adopts_and_nobody_else_does() {
     let start = |attributes: AddressAttributes, priority: u8| {
@@ -209,7 +209,7 @@ fn a_master_corrects_what_it_adopts_and_nobody_else_does() {
         assert_eq!(host.state(), State::Master);
         let want: &[&str] = if corrected { &["=10.0.2.100/24"] } else { &[] };
         assert_eq!(host.ops(), want, "{found:?}");
-        // A backup leaves it alone until it takes it away, as it is.
+        // A backup leaves it unchanged until it removes it.
         let mut host = start(found, 100);
         host.hear(PEER, 200);
         assert_eq!(host.ops(), ["-10.0.2.100/24"]);
@@ -227,7 +227,7 @@ fn stopping_says_goodbye_removes_and_ends() {
     let (token, _) = host.apply();
     host.event(Event::Applied { token, item: 0, outcome: Outcome::Done });
     assert_eq!(host.seen.last(), Some(&Action::Done));
-    // Told to leave the addresses, it says nothing and removes nothing.
+    // Told to keep the addresses, it sends no farewell and removes nothing.
     let mut host = Host::master();
     host.event(Event::Stop { keep_addresses: true });
     assert_eq!((host.priorities(), host.ops()), (vec![], vec![]));
@@ -261,7 +261,7 @@ fn what_is_retained_is_kept_and_never_completed() {
     let mut host = one_of_three(failover(100));
     host.pass(500 * MS);
     assert_eq!((host.state(), host.ops()), (State::Backup, vec![]));
-    // Somebody takes it off: it is not put back either.
+    // Another program removes it: it is not restored either.
     let taken = prefix("10.0.2.101/24");
     host.event(Event::Object(Change::address(ETH, taken, false, false)));
     assert_eq!(host.ops(), [""; 0]);
@@ -283,7 +283,7 @@ fn adverts_are_heard_during_the_startup_delay() {
     host.pass(SECOND);
     hear_three(&mut host, 200);
     assert_eq!((host.state(), host.ops()), (State::Backup, vec!["-10.0.2.101/24".to_owned()]));
-    // The master goes on until after the delay: nobody takes over before it has been silent for long enough.
+    // The master goes on until after the delay: no takeover before it has been silent for long enough.
     for _ in 0..12 {
         host.pass(SECOND);
         hear_three(&mut host, 200);
@@ -336,7 +336,7 @@ fn a_refused_addition_does_not_put_off_the_removal() {
     let (token, ops) = host.apply();
     assert_eq!(ops.len(), 1);
     host.event(Event::Applied { token, item: 0, outcome: Outcome::Refused(16) });
-    // It came by another hand, before the next attempt was due.
+    // Another program added it before the next attempt was due.
     host.event(Event::Object(Change::address(ETH, prefix("10.0.2.100/24"), true, false)));
     host.look();
     host.event(Event::Stop { keep_addresses: false });

@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// What is wrong, the packet, and the counter that tells.
+/// What is wrong, the packet, and the counter of this reason.
 type Bad = (&'static str, Vec<u8>, fn(&Counters) -> u64);
 
 /// Everything that can be wrong with an advert.
@@ -107,7 +107,7 @@ fn packets_for_nobody_are_counted_and_ignored() {
 fn a_master_with_other_addresses_is_lived_with_but_not_for_ever() {
     let two = [IpAddr::from([10, 0, 2, 100]), IpAddr::from([10, 0, 2, 101])];
     let other = |priority| advert_of(PEER, &two, |c| c.priority = priority);
-    // A backup whose master got one more address first goes on following it.
+    // A backup whose master got one more address first continues to follow it.
     let mut host = Host::backup();
     for _ in 0..10 {
         host.pass(SECOND);
@@ -136,7 +136,7 @@ fn a_master_with_other_addresses_is_lived_with_but_not_for_ever() {
 
 #[test]
 fn a_master_answers_and_yields_as_the_standard_says() {
-    // Priority 0: say at once that we are here.
+    // Priority 0: an advert is sent at once.
     let mut host = Host::master();
     host.hear(PEER, 0);
     assert_eq!(host.priorities(), [200]);
@@ -156,7 +156,7 @@ fn a_master_answers_and_yields_as_the_standard_says() {
     assert_eq!(host.state(), State::Backup);
     assert_eq!(host.ops(), ["-10.0.2.100/24"]);
     assert_eq!(host.priorities(), Vec::<u8>::new());
-    // Our own address: somebody echoes us.
+    // Our own address: an echo of our advert.
     let mut host = Host::master();
     host.hear([10, 0, 2, 71], 200);
     assert_eq!(host.state(), State::Master);
@@ -170,7 +170,7 @@ fn a_master_may_be_told_to_keep_quiet_or_to_speak_last() {
     let mut host = Host::new(config);
     host.pass(10 * SECOND);
     host.look();
-    // However often: that is no reason not to answer who leaves.
+    // However often: a farewell is answered nevertheless.
     for _ in 0..5 {
         host.hear(PEER, 100);
     }
@@ -215,7 +215,7 @@ fn a_backup_waits_for_three_intervals_and_the_skew() {
     assert_eq!(host.state(), State::Backup);
     host.pass(MS);
     assert_eq!(host.state(), State::Master);
-    // The advert goes first, before the kernel is asked for anything.
+    // The advert comes first, before any request to the kernel.
     let first = host.seen.iter().position(|a| matches!(a, Action::SendAdvert { .. }));
     let apply = host.seen.iter().position(|a| matches!(a, Action::Apply { .. }));
     assert!(first.unwrap() < apply.unwrap());
@@ -238,7 +238,7 @@ fn farewells_do_not_put_off_a_takeover() {
     assert_eq!(host.state(), State::Backup);
     host.pass(10 * MS);
     assert_eq!(host.state(), State::Master);
-    // Nor when the silence is nearly over.
+    // Nor when the master-down timer is about to expire.
     let mut host = Host::backup();
     host.pass(3_600 * MS);
     host.hear(PEER, 0);
@@ -263,6 +263,19 @@ fn adverts_keep_their_phase() {
     host.event(Event::Timer);
     assert_eq!(host.priorities(), [100]);
     assert!(host.now.since(start) > 10 * SECOND);
+}
+
+#[test]
+fn adverts_that_the_socket_refuses_are_counted_beside_those_sent() {
+    let mut host = Host::master();
+    let instance = InstanceId(0);
+    let sent = host.counters().adverts_sent;
+    for _ in 0..2 {
+        let destination = IpAddr::from([224, 0, 0, 18]);
+        host.event(Event::Unsent { instance, destination, errno: 100 });
+    }
+    assert_eq!((host.counters().adverts_unsent, host.counters().adverts_sent), (2, sent));
+    assert_eq!(host.state(), State::Master);
 }
 
 #[test]
@@ -386,7 +399,7 @@ fn due_adverts_leave_while_silence_is_still_to_be_judged() {
     assert_eq!(host.state(), State::Master);
     assert_eq!(host.engine.state("OTHER"), Some(State::Backup));
     host.look();
-    // Both are due: one has to send, the other has heard nobody for too long.
+    // Both timers are due: an advert, and master down.
     host.now = host.now + 5 * SECOND;
     assert!(host.engine.advert_deadline().unwrap() <= host.now);
     assert!(host.engine.other_deadline().unwrap() <= host.now);

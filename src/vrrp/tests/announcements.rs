@@ -1,4 +1,4 @@
-//! What the segment, scripts and people are told.
+//! Announcements to the segment, scripts and people.
 
 use super::*;
 use crate::model::extras;
@@ -29,6 +29,19 @@ fn each_address_is_announced_when_confirmed_and_all_again_later() {
     host.look();
     host.pass(60 * SECOND);
     assert_eq!(host.frames(), []);
+}
+
+#[test]
+fn frames_of_one_address_leave_together() {
+    let mut config = failover(200);
+    let interface = config.instances[0].interface.clone();
+    let more = (1..40).map(|n| sample::address(&format!("10.0.2.{}/24", 100 + n), &interface));
+    config.instances[0].excluded.extend(more);
+    let mut host = Host::new(config);
+    host.pass(4 * SECOND);
+    let frames = host.frames();
+    assert_eq!(frames.iter().map(|(address, _)| address).collect::<BTreeSet<_>>().len(), 40);
+    assert!(frames.iter().all(|(_, count)| *count == 5), "{frames:?}");
 }
 
 #[test]
@@ -89,7 +102,7 @@ fn interfaces_of_a_group_share_the_least_time_between_announcements() {
     // Each interface on its own: all at once.
     let host = on_two_interfaces(|config| config.instances[0].garp.interval = SECOND);
     assert_eq!(sorted(&host), all);
-    // Together: one after the other; neighbour adverts are not concerned.
+    // Together: one after the other; neighbour adverts are not affected.
     let both = group(Some(SECOND), None, &["enp0s8", "enp0s9"]);
     let mut host = on_two_interfaces(|config| config.garp_groups.push(both.clone()));
     assert_eq!(sorted(&host), [(vip(100), 1), (v6, 1)]);
@@ -152,7 +165,7 @@ fn scripts_hear_of_a_state_when_the_kernel_has_confirmed_it() {
     let (token, _) = host.apply();
     host.event(Event::Applied { token, item: 0, outcome: Outcome::Done });
     assert_eq!(host.announced(), ["INSTANCE \"VRRP1\" MASTER 200"]);
-    // A kernel that does not answer holds nobody up for more than a second.
+    // A kernel that does not answer delays notices for at most a second.
     let mut host = Host::new(failover(200));
     host.obedient = false;
     host.pass(3_219 * MS);
@@ -194,6 +207,40 @@ fn what_scripts_and_recipients_get() {
 }
 
 #[test]
+fn nothing_is_announced_after_the_end() {
+    for keep_addresses in [false, true] {
+        let mut config = sample::nat(200);
+        config.instances[0].vrid = Vrid::new(41).unwrap();
+        let mut host = Host::new(config);
+        host.pass(10 * SECOND);
+        host.look();
+        // The addresses go, and the kernel takes its time.
+        host.obedient = false;
+        host.hear(PEER, 254);
+        assert_eq!(host.announced(), Vec::<String>::new());
+        host.event(Event::Stop { keep_addresses });
+        let requests = host.seen.iter().filter_map(|action| match action {
+            Action::Apply { token, ops } => Some((*token, u32::try_from(ops.len()).unwrap())),
+            _ => None,
+        });
+        let requests: Vec<(Token, u32)> = requests.collect();
+        for (token, count) in requests {
+            for item in 0..count {
+                host.event(Event::Applied { token, item, outcome: Outcome::Done });
+            }
+        }
+        host.pass(10 * SECOND);
+        let stops = ["INSTANCE \"external\"", "INSTANCE \"internal\"", "GROUP \"VRRP1\""];
+        let said: Vec<String> = host
+            .announced()
+            .iter()
+            .map(|line| line.replace(" STOP 200", "").replace(" STOP 0", ""))
+            .collect();
+        assert_eq!(said, stops, "{keep_addresses}");
+    }
+}
+
+#[test]
 fn no_mail_for_faults_if_asked_for() {
     for withheld in [false, true] {
         let mut config = failover(100);
@@ -210,10 +257,10 @@ fn no_mail_for_faults_if_asked_for() {
             let subject = |s| format!("VRRP Instance VRRP1 - Entering {s} state");
             names.iter().map(subject).collect()
         };
-        // Nothing happened that the recipients know of: no second mail about BACKUP.
+        // The recipients know of no other state: no second mail about BACKUP.
         let wanted: &[&str] = if withheld { &["BACKUP"] } else { &["BACKUP", "FAULT", "BACKUP"] };
         assert_eq!(mails(&host), states(wanted));
-        // The script hears of it all the same.
+        // The script is notified nevertheless.
         assert_eq!(host.announced().len(), 3);
     }
 }
@@ -257,11 +304,11 @@ fn a_group_speaks_after_its_members() {
             "GROUP \"VRRP1\" FAULT 0"
         ]
     );
-    // Only the one whose cable is cut cannot say goodbye; it does not try in vain either.
+    // Only the one whose cable is cut cannot send a farewell, and does not try.
     assert_eq!(host.priorities().iter().filter(|p| **p == 0).count(), 2);
 }
 
-/// An instance with so many addresses beside the one that it advertises.
+/// An instance with this many addresses in addition to the advertised one.
 fn with_addresses(count: u32) -> Vrrp {
     let mut config = failover(200);
     let interface = config.instances[0].interface.clone();
@@ -273,7 +320,7 @@ fn with_addresses(count: u32) -> Vrrp {
     config
 }
 
-/// Frames of the actions that this step asks for.
+/// Number of frames that this step requests.
 fn sent(actions: &[Action]) -> u32 {
     let counts = actions.iter().map(|action| match action {
         Action::SendGarp { count, .. } => *count,
@@ -315,7 +362,7 @@ fn thousands_of_addresses_are_announced_in_slices_and_adverts_are_not_late() {
             }
         }
     }
-    // One more of the other instance is announced in this time.
+    // One more address, of the other instance, is announced in this time.
     assert_eq!((frames, addresses.len()), (25_005, 5_001));
     assert!(adverts > 480, "{adverts}");
 }
@@ -390,4 +437,85 @@ fn a_set_that_is_asked_for_while_one_is_under_way_follows_it_whole() {
     host.hear(PEER, 100);
     host.pass(SECOND / 2);
     assert_eq!(sent(&host.look()), 500);
+}
+
+/// A master with a virtual MAC, an address on it, one on an interface made for it on another parent, and one on that
+/// parent itself.
+fn with_further_interfaces(all: bool, change: impl FnOnce(&mut Vrrp)) -> Host {
+    let mut config = failover(200);
+    let other: IfName = "enp0s9".parse().unwrap();
+    let instance = &mut config.instances[0];
+    sample::vmac(instance);
+    let further: IfName = "vrrp1.41".parse().unwrap();
+    let own = instance.own_link().unwrap().clone();
+    let made = model::VirtualLink { name: further.clone(), parent: other.clone(), ..own };
+    for (address, interface) in
+        [("10.0.2.101/24", &further), ("10.0.2.102/24", &further), ("10.0.2.103/24", &other)]
+    {
+        instance.excluded.push(sample::address(address, interface));
+    }
+    let extras = instance.extras.as_mut().unwrap();
+    extras.address_links.push(made);
+    extras.garp_extra = Some(extras::GarpExtra { all, period: 7 * SECOND });
+    let garp = &mut instance.garp;
+    (garp.repeat, garp.delay) = (1, 2 * SECOND);
+    change(&mut config);
+    let mut host = Host::new(config);
+    for (index, name) in [(IfIndex(9), "vrrp.41"), (IfIndex(10), "vrrp1.41")] {
+        host.event(Event::Link(link(index, name, true)));
+    }
+    host.pass(4 * SECOND);
+    assert_eq!(host.state(), State::Master);
+    // Both sets.
+    host.pass(2 * SECOND);
+    host.look();
+    host
+}
+
+#[test]
+fn further_interfaces_are_announced_periodically() {
+    for (all, frames) in [(false, vec![(vip(101), 1)]), (true, vec![(vip(101), 1), (vip(103), 1)])]
+    {
+        let mut host = with_further_interfaces(all, |_| {});
+        host.pass(8 * SECOND);
+        let mut sent = host.frames();
+        sent.sort();
+        assert_eq!(sent, frames);
+        host.look();
+        host.pass(7 * SECOND);
+        assert_eq!(host.frames().len(), frames.len());
+        // Not by one that is no master.
+        host.look();
+        host.hear(PEER, 250);
+        host.pass(3 * SECOND);
+        assert_eq!(host.frames(), []);
+    }
+}
+
+#[test]
+fn an_own_interface_without_adverts_is_a_further_one() {
+    let mut host = with_further_interfaces(false, |config| {
+        config.instances[0].extras.as_mut().unwrap().vmac_xmit_base = true;
+    });
+    host.pass(8 * SECOND);
+    let mut sent = host.frames();
+    sent.sort();
+    assert_eq!(sent, [(vip(100), 1), (vip(101), 1)]);
+}
+
+#[test]
+fn a_reload_begins_and_ends_what_is_announced_periodically() {
+    let mut host = with_further_interfaces(false, |_| {});
+    let mut config = (*host.engine.config).clone();
+    config.instances[0].extras.as_mut().unwrap().garp_extra = None;
+    config.instances[0].garp.refresh = 5 * SECOND;
+    host.event(Event::Reload(config.clone().into()));
+    host.look();
+    host.pass(6 * SECOND);
+    assert_eq!(host.frames().len(), 4, "the refresh of all addresses alone");
+    config.instances[0].garp.refresh = Duration::ZERO;
+    host.event(Event::Reload(config.into()));
+    host.look();
+    host.pass(20 * SECOND);
+    assert_eq!(host.frames(), []);
 }

@@ -1,5 +1,5 @@
-//! What a step costs, counted and not timed: how often an instance is looked at, and how many change their state
-//! at once. A thousand members of one group, and thousands of links.
+//! The cost of a step, counted and not timed: how often an instance is visited, and how many change their state at
+//! once. A thousand members of one group, and thousands of links.
 
 use super::*;
 
@@ -48,18 +48,18 @@ fn view(links: u32) -> Snapshot {
     Snapshot { links, objects }
 }
 
-/// What one event led to until nothing was left to do at its moment.
+/// The cost of one event and all steps that follow from it at the same time.
 #[derive(Default)]
 struct Cost {
-    /// How often an instance was looked at.
+    /// Visits to instances.
     visits: u64,
-    /// The same with links and objects, in the step that did so most.
+    /// Visits to instances, links and objects in the most expensive step.
     largest: u64,
-    /// How many instances changed their state in the step that changed most.
+    /// Largest number of changes of state in one step.
     changes: usize,
-    /// How many operations a step asked for that asked for most.
+    /// Largest number of operations in one step.
     operations: usize,
-    /// What was asked for, true to add and false to take away.
+    /// Requested operations in order: true for an addition, false for a removal.
     order: Vec<bool>,
 }
 
@@ -131,9 +131,9 @@ impl Host {
     }
 }
 
-/// Every instance may be looked at a few times for a change that concerns all, not once for each other one.
+/// A change that concerns all instances may visit each a few times, not once for each other one.
 const EACH: u64 = 40_000;
-/// In one step only some are looked at.
+/// Limit for one step.
 const AT_ONCE: u64 = 4_000;
 
 #[test]
@@ -200,7 +200,7 @@ fn an_advert_costs_the_same_in_a_group_of_a_thousand() {
     let cost = host.cost(Event::Advert { rx, packet: &packet });
     assert_eq!(host.engine.view(host.now).instances[6].counters.adverts_received, 2);
     assert!(cost.visits <= 20, "{cost:?}");
-    // The silence of a master that others still hear is no more work.
+    // The silence of a master that others still hear costs no more.
     host.look();
     host.pass(3 * SECOND);
     host.event(Event::Advert { rx, packet: &packet });
@@ -236,7 +236,7 @@ fn the_first_view_of_many_links_looks_at_those_concerned() {
     let cost = host.cost(Event::Kernel(view(4000)));
     assert!(cost.visits <= EACH && cost.largest <= AT_ONCE, "{cost:?}");
     assert_eq!(host.in_state(State::Backup), 1000);
-    // A link that nobody uses is nobody's business, neither is an address on it.
+    // A link that is not configured causes no work, and neither does an address on it.
     let other = Link { index: index(3999), ..large_link(3999, false) };
     let cost = host.cost(Event::Link(other));
     assert_eq!(cost.visits, 0);
@@ -308,11 +308,11 @@ fn thousands_of_addresses_come_and_go_in_slices() {
     let cost = host.cost(Event::Timer);
     assert_eq!((host.state(), cost.order.len()), (State::Master, 5000));
     assert!(cost.operations <= SLICE, "{}", cost.operations);
-    // Scripts hear of it when all are there, not when the first slice is.
+    // Scripts are notified when all are added, not after the first slice.
     let last = host.seen.iter().rposition(|a| matches!(a, Action::Apply { .. }));
     let told = host.seen.iter().position(|a| matches!(a, Action::Notify(_)));
     assert!(told > last && last.is_some(), "{told:?} {last:?}");
-    // All are compared again and nothing is asked for.
+    // All are compared again and nothing is requested.
     let cost = host.cost(Event::Reload(Arc::new(five_thousand())));
     assert!(cost.order.is_empty());
     let cost = host.cost(Event::Link(link(ETH, "enp0s8", false)));
@@ -385,7 +385,7 @@ fn a_refusal_does_not_look_at_all_addresses() {
         }
         host.now = host.now.max(host.engine.deadline().unwrap());
     }
-    // Each address several times, until none is left.
+    // Each address is tried several times before all are given up.
     assert!(refusals >= 6 * 5000, "{refusals}");
     let visits = host.engine.instances.visits.get();
     assert!(visits < 60 * refusals, "{visits} for {refusals}");

@@ -77,7 +77,7 @@ fn requests(host: &Host) -> Vec<Vec<String>> {
 #[test]
 fn filters_come_before_the_addresses_and_go_after_them() {
     let mut host = Host::new(closed(200));
-    // The table is there before anybody is master.
+    // The table exists before any instance is master.
     assert_eq!(host.ops(), [plus(TABLE)]);
     host.look();
     host.pass(10 * SECOND);
@@ -89,6 +89,26 @@ fn filters_come_before_the_addresses_and_go_after_them() {
     host.look();
     host.event(Event::Stop { keep_addresses: false });
     assert_eq!(host.ops(), [minus(TABLE)]);
+}
+
+#[test]
+fn a_filter_stays_until_an_address_that_was_being_added_has_gone() {
+    for outcome in [Outcome::Done, Outcome::Refused(16)] {
+        let mut host = Host::new(closed(200));
+        host.obedient = false;
+        host.pass(4 * SECOND);
+        let (token, ops) = host.apply();
+        assert_eq!(host.ops(), [plus(TABLE), plus(FILTER), plus(VIP)]);
+        assert_eq!(ops.len(), 2);
+        host.event(Event::Applied { token, item: 0, outcome: Outcome::Done });
+        host.look();
+        host.hear(PEER, 250);
+        assert_eq!((host.state(), host.ops()), (State::Backup, vec![]));
+        host.event(Event::Applied { token, item: 1, outcome });
+        let both = [minus(VIP), minus(FILTER)];
+        let there = if outcome == Outcome::Done { 0 } else { 1 };
+        assert_eq!(host.ops(), both[there..]);
+    }
 }
 
 #[test]
@@ -124,11 +144,11 @@ fn a_flushed_ruleset_is_put_back_as_a_whole() {
     host.event(event(filter_sight([10, 0, 2, 100]), ChangeKind::Gone));
     assert_eq!(host.ops(), [plus(FILTER)]);
     assert_eq!(host.counters().objects_restored, 2);
-    // What another program adds goes with the table that it was put into.
+    // What another program adds disappears with the table it was added to.
     host.look();
     host.event(event(filter_sight([10, 0, 2, 7]), ChangeKind::Present));
     assert_eq!(requests(&host), whole);
-    // Nobody fights for ever.
+    // No endless fight with another program.
     for _ in 0..6 {
         host.event(event(table_sight(), ChangeKind::Gone));
     }
@@ -164,7 +184,7 @@ fn a_reload_opens_and_closes_without_touching_addresses() {
     let open = reload(&mut host, accepting(failover(200), Some(true)));
     assert_eq!(open, [minus(FILTER), minus(TABLE)]);
     assert_eq!(reload(&mut host, closed(200)), [plus(TABLE), plus(FILTER)]);
-    // Other settings make the table anew, with what is in it; another name makes another one.
+    // Other settings recreate the table with its content; another name creates another table.
     let mut other = closed(200);
     other.filters = FilterSettings { counters: true, ..FilterSettings::default() };
     reload(&mut host, other.clone());
@@ -205,7 +225,7 @@ fn without_nftables_the_instance_works_and_says_so() {
     assert_eq!(missing(&mut host), [MissingObject { object: FILTER.into(), reason }]);
     let view = &host.engine.view(host.now).instances[0];
     assert_eq!((view.objects_wanted, view.objects_present), (2, 1));
-    // The module is loaded: what waited for it is dropped now.
+    // The module is loaded: the waiting filters are added now.
     host.obedient = true;
     host.look();
     host.pass(10 * SECOND);
@@ -252,7 +272,8 @@ fn link_local_addresses_are_closed_on_their_interface() {
         let table = "nftables table ip6 keepalived";
         assert_eq!(host.ops(), [plus(table), plus(filter), plus("fe80::100/64")]);
         host.look();
-        // The interface comes back with another number: by its name, it is closed already.
+        // The interface comes back with another index: the filter matches its name, so it is closed
+        // already.
         host.event(Event::LinkGone(ETH));
         let again = IfIndex(7);
         host.event(Event::Link(link(again, "enp0s8", true)));

@@ -122,7 +122,7 @@ fn what_a_group_tracks_can_change() {
         .push(model::TrackedInterface { interface, weight: Weight::FAULT });
     reload(&mut host, &config);
     assert_eq!(states(&host), [State::Fault, State::Fault, State::Master]);
-    // With a weight it lowers the priority of each member instead, without one of theirs.
+    // With a weight it lowers the priority of each member that has no weight of its own.
     config.groups[0].track_interfaces[0].weight = Weight::new(-50, false);
     reload(&mut host, &config);
     host.pass(4 * SECOND);
@@ -162,7 +162,8 @@ fn a_renamed_group_is_a_new_one_in_the_state_of_its_members() {
 
 #[test]
 fn the_will_of_a_member_survives_a_reload() {
-    // `internal` hears a master as good as itself, `external` hears nobody and waits for it.
+    // `internal` hears a master as good as itself, `external` hears no master and waits for
+    // `internal`.
     let config = sample::nat(200);
     let mut host = Host::new(config.clone());
     let addresses = [IpAddr::from([10, 0, 3, 100])];
@@ -174,7 +175,7 @@ fn the_will_of_a_member_survives_a_reload() {
         host.pass(SECOND);
     }
     reload(&mut host, &config);
-    // When that master leaves, the last member that hears one decides for both.
+    // When that master leaves, the last member that heard one decides for both.
     let leaving = advert_of([10, 0, 3, 72], &addresses, |c| (c.vrid, c.priority) = (92, 0));
     host.event(Event::Advert { rx, packet: &leaving });
     host.pass(300 * MS);
@@ -187,12 +188,13 @@ fn a_member_that_hears_a_router_with_other_addresses_does_not_let_its_group_take
     let mut host = Host::new(sample::nat(200));
     let of_external = [IpAddr::from([10, 0, 2, 1])];
     let as_good = advert_of(PEER, &of_external, |c| (c.vrid, c.priority) = (91, 200));
-    // `internal` hears nobody and waits for `external`, which hears a master.
+    // `internal` hears no master and waits for `external`, which hears one.
     for _ in 0..4 {
         host.receive(PEER, &as_good);
         host.pass(SECOND);
     }
-    // Then there is one for `internal` as well, with an address more, and `external` hears nobody.
+    // Then there is one for `internal` as well, with an additional address, and `external` hears
+    // none.
     let addresses = [[10, 0, 3, 100], [10, 0, 3, 7]].map(IpAddr::from);
     let other = advert_of([10, 0, 3, 72], &addresses, |c| (c.vrid, c.priority) = (92, 200));
     let (source, destination) = ([10, 0, 3, 72].into(), [224, 0, 0, 18].into());
@@ -232,7 +234,7 @@ fn a_member_that_follows_its_group_names_the_priority_in_force() {
     let mut host = Host::new(config);
     host.pass(8 * SECOND);
     host.look();
-    // The member that has the fault leads, before the other one has looked at what it tracks.
+    // The member that has the fault goes first, before the other one has evaluated its trackers.
     set_link(&mut host, false);
     let of_external = |line: &String| line.contains("external");
     assert_eq!(

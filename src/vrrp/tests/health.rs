@@ -10,7 +10,7 @@ fn tracked(weight: i16) -> Vrrp {
 }
 
 impl Host {
-    /// Ends the run asked for last.
+    /// Ends the run requested last.
     pub(super) fn end_run(&mut self, end: RunEnd) {
         let run = self.seen.iter().rev().find_map(|a| match a {
             Action::RunScript { run, .. } => Some(*run),
@@ -58,7 +58,7 @@ fn an_instance_holds_back_while_virtual_servers_cannot_be_served() {
     let with_servers = || Vrrp { needs_ipvs: true, ..failover(100) };
     let mut host = Host::new(with_servers());
     host.pass(500 * MS);
-    // It waits to hear of it.
+    // It waits for the report.
     assert_eq!((host.state(), host.faults()), (State::Init, vec![]));
     host.event(Event::Ipvs { works: false });
     assert_eq!(host.state(), State::Fault);
@@ -72,13 +72,13 @@ fn an_instance_holds_back_while_virtual_servers_cannot_be_served() {
     host.event(Event::Ipvs { works: false });
     assert_eq!(host.state(), State::Fault);
 
-    // The configuration decides whether it counts, and what was heard before is still known.
+    // The configuration decides whether it counts, and earlier reports are still known.
     host.event(Event::Reload(Arc::new(failover(100))));
     assert_eq!(host.state(), State::Backup);
     host.event(Event::Reload(Arc::new(with_servers())));
     assert_eq!(host.state(), State::Fault);
 
-    // A master goes on when a reload brings the first virtual server and nothing is known yet.
+    // A master continues when a reload adds the first virtual server and nothing is known yet.
     let mut host = Host::new(failover(100));
     host.pass(10 * SECOND);
     host.event(Event::Reload(Arc::new(with_servers())));
@@ -128,7 +128,7 @@ fn an_answer_that_does_not_come_counts_as_a_timeout_and_the_script_runs_again() 
     host.end_run(RunEnd::Exit(0));
     host.pass(SECOND);
     host.look();
-    // The runner lives but has lost this one. A condition falls with the third failure.
+    // The runner lives but has lost this run. The condition turns bad with the third failure.
     host.pass(60 * SECOND);
     assert!(host.runs() >= 3, "{} runs", host.runs());
     assert_eq!((host.state(), host.faults()), (State::Fault, vec!["script chk".to_owned()]));
@@ -153,7 +153,7 @@ fn weights_change_the_priority_and_the_time_to_wait() {
     let mut host = Host::new(tracked(200));
     host.end_run(RunEnd::Exit(0));
     assert_eq!(host.effective(), 254);
-    // An owner stays owner.
+    // The priority of an address owner does not change.
     let mut config = tracked(-60);
     config.instances[0].priority = Priority::OWNER;
     let mut host = Host::new(config);
@@ -320,7 +320,7 @@ fn a_restarted_role_goes_on_with_its_ah_numbers() {
     host.pass(600 * SECOND);
     let last = *ah_numbers(&host).last().unwrap();
     assert!(last > 500);
-    // What the supervisor keeps is from when the state changed; only its signs of life are newer.
+    // The stored summary dates from the change of state; only the signs of life are newer.
     let resume = |pause: Duration| {
         let summary = Summary { at: host.now, ..told.clone() };
         let mut next = Host::off();
@@ -337,7 +337,8 @@ fn a_restarted_role_goes_on_with_its_ah_numbers() {
     assert_eq!(quick.state(), State::Master);
     let first = *ah_numbers(&quick).first().unwrap();
     assert!(first > last && first < 2 * last + 1000, "{first} after {last}");
-    // Another may have taken over and gone on from the last number: it must be believed.
+    // Another router may have taken over and continued from the last number: its adverts must be
+    // accepted.
     let slow = resume(2 * SECOND);
     assert_eq!(slow.state(), State::Backup);
     assert!(slow.engine.summary(slow.now).instances[0].ah.0 <= last);
@@ -433,7 +434,7 @@ fn a_farewell_leaves_from_where_the_last_advert_did() {
     });
     assert_eq!(farewell, Some((ETH, [10, 0, 2, 71].into())));
     assert_eq!((host.state(), host.priorities()), (State::Fault, vec![0]));
-    // An interface that does not exist any more carries nothing.
+    // An interface that was deleted has no addresses.
     let mut host = Host::master();
     host.event(Event::LinkGone(ETH));
     assert_eq!((host.state(), host.priorities()), (State::Fault, vec![]));

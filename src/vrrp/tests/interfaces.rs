@@ -1,4 +1,4 @@
-//! Interfaces that get other names, and addresses that are their own.
+//! Renamed interfaces, and interfaces' own addresses.
 
 use super::*;
 
@@ -21,7 +21,7 @@ fn named(index: IfIndex, name: &str) -> Event<'static> {
     Event::Link(link(index, name, true))
 }
 
-/// Addresses removed, with the number of their interface.
+/// Addresses removed, with the index of their interface.
 fn removals(host: &Host) -> BTreeSet<(IfIndex, Prefix)> {
     let ops = host.seen.iter().filter_map(|a| match a {
         Action::Apply { ops, .. } => Some(ops.clone()),
@@ -44,7 +44,8 @@ fn a_renamed_interface_keeps_role_and_address_until_it_is_gone() {
         (host.state(), host.ops(), host.priorities()),
         (State::Master, vec![], vec![200; 3])
     );
-    // Its carrier is still the one that counts, and a name that is free again means nothing else.
+    // Its carrier still counts, and the old name does not refer to another interface with that
+    // name.
     host.event(named(IfIndex(30), "enp0s8"));
     host.event(Event::Link(link(ETH, "lan7", false)));
     assert_eq!((host.state(), host.priorities()), (State::Fault, vec![0]));
@@ -52,7 +53,7 @@ fn a_renamed_interface_keeps_role_and_address_until_it_is_gone() {
     host.event(named(ETH, "lan7"));
     host.pass(4 * SECOND);
     assert_eq!(host.state(), State::Master);
-    // It goes: the name means the one that has it.
+    // It is deleted: the name refers to the interface that has it.
     host.look();
     host.event(Event::LinkGone(ETH));
     let own = prefix("10.0.2.71/24");
@@ -134,7 +135,8 @@ fn a_file_with_the_new_name_is_the_same_router() {
 #[test]
 fn a_replaced_process_knows_what_was_renamed() {
     let mut host = Host::master();
-    // It may end before it can tell, or the interface be renamed while there is no process.
+    // The process may end before it reports the renaming, or the interface may be renamed while
+    // there is no process.
     let before = host.engine.summary(host.now);
     host.event(named(ETH, "lan7"));
     assert!(host.look().contains(&Action::Report));
@@ -170,7 +172,7 @@ fn a_process_that_only_undoes_enters_no_state() {
         let mut kernel = next.kernel();
         kernel.objects.push(Sight::address(ETH, prefix("10.0.2.100/24")));
         next.event(Event::Kernel(kernel));
-        // What happens meanwhile changes nothing.
+        // Further renaming changes nothing.
         next.event(named(ETH, "lan7"));
         next.event(Event::Link(link(OTHER, "enp0s9", false)));
         assert_eq!((next.state(), next.ops()), (State::Init, vec![]));
@@ -215,7 +217,7 @@ fn an_owner_sends_from_the_address_of_its_interface_and_never_removes_it() {
     }
     host.event(Event::Stop { keep_addresses: false });
     assert!(others(&host), "{:?}", host.ops());
-    // A replaced process tells what it has put there itself from what was there.
+    // A replacing process distinguishes its own addresses from those of the interface.
     let mut next = Host::off();
     next.now = host.now;
     next.engine = Engine::new(next.now);
@@ -229,7 +231,7 @@ fn an_owner_sends_from_the_address_of_its_interface_and_never_removes_it() {
     assert!(others(&next), "{:?}", next.ops());
 }
 
-/// The other programs of the host put the address of its interface there, or take it away.
+/// Another program adds or removes the interface's own address.
 fn own_address(there: bool) -> Event<'static> {
     Event::Object(Change::address(ETH, prefix("10.0.2.71/24"), there, false))
 }
@@ -252,7 +254,7 @@ fn an_address_of_the_owners_interface_that_comes_late_stays() {
 
 #[test]
 fn an_address_of_the_owners_interface_that_comes_back_to_another_process_stays() {
-    // A reload may have made it no owner meanwhile.
+    // A reload may have changed its priority meanwhile.
     for priority in [255, 100] {
         let mut host = Host::new(owner());
         host.pass(2 * SECOND);

@@ -1,5 +1,5 @@
-//! Work that is done in slices, as thin as they can be: whatever happens in the middle of it, and wherever the middle
-//! is, comes to the same as if it had been done in one piece.
+//! Work in the smallest possible slices: an event at any point of it has the same result as if the work were done in
+//! one piece.
 
 use super::*;
 use crate::status;
@@ -63,7 +63,7 @@ struct Outcomes {
 }
 
 impl Host {
-    /// All masters, answered by the kernel, with slices of this size from now on.
+    /// All instances are master and confirmed by the kernel; slices have this size from now on.
     fn of_many(effort: usize) -> Self {
         let mut host = Self::new(many());
         host.end_last_run();
@@ -83,7 +83,7 @@ impl Host {
         self.event(Event::Ran { run: run.unwrap(), end: RunEnd::Exit(0) });
     }
 
-    /// Lets everything that was asked for be done, and what follows from it, until nothing is left at this moment.
+    /// Carries out all requests and their consequences until nothing is left at this time.
     fn rest(&mut self) {
         let mut answered = 0;
         loop {
@@ -104,7 +104,7 @@ impl Host {
         }
     }
 
-    /// What is asked for and what is the case after one thing happened `slices` into another.
+    /// The requests and the final state if one event happens after `slices` slices of another.
     fn outcome(
         mut self,
         first: &mut dyn FnMut(&mut Self),
@@ -182,7 +182,7 @@ fn the_same_whenever(start: impl Fn(usize) -> Host, first: &mut dyn FnMut(&mut H
         (
             "script",
             Box::new(event_of(|h| {
-                // The same one, whether it was asked for already or not.
+                // The same one, whether already requested or not.
                 let run = h.engine.runs.keys().next().copied().unwrap_or(RunId(1));
                 h.event(Event::Ran { run, end: RunEnd::Exit(1) });
             })),
@@ -300,7 +300,7 @@ fn adverts_leave_on_time_between_slices_and_are_of_one_configuration() {
             let farewell = advert.1 == 0;
             assert!(farewell || known.contains(advert), "{advert:?} after {slices} slices");
         }
-        // It gets the longer interval some time or other, and is not due yet then.
+        // It gets the longer interval at some point and is not yet due then.
         let of_i2 = sent.iter().filter(|a| a.0 == 42).count();
         let next = host.engine.timers.get(Timer::Advert(id)).unwrap();
         assert!(of_i2 == 1 && next > due || of_i2 == 0 && next == due + SECOND, "{slices}");
@@ -326,7 +326,7 @@ fn masters_go_on_until_they_say_farewell_the_next_one_due_first() {
         adverts(&mut host).iter().map(|a| (a.0, a.1)).collect::<Vec<_>>(),
         [(44, 0), (42, 0)]
     );
-    // It takes so long that two more are due.
+    // The slice takes so long that two more are due.
     host.now = host.now + 13 * MS;
     host.event(Event::Adverts);
     let sent: Vec<_> = adverts(&mut host).iter().map(|a| (a.0, a.1)).collect();
@@ -336,7 +336,7 @@ fn masters_go_on_until_they_say_farewell_the_next_one_due_first() {
     }
     let last: Vec<_> = adverts(&mut host).iter().map(|a| (a.0, a.1)).collect();
     assert_eq!(last, order[2..].iter().map(|vrid| (*vrid, 0)).collect::<Vec<_>>());
-    // Addresses go after the last farewell.
+    // Addresses are removed after the last farewell.
     let seen = host.look();
     let farewell = seen.iter().rposition(|a| matches!(a, Action::SendAdvert { .. }));
     let apply = seen.iter().position(|a| matches!(a, Action::Apply { .. }));
@@ -361,7 +361,7 @@ fn nobody_is_taken_for_silent_in_the_middle() {
     host.event(Event::Timer);
     assert!(host.engine.is_occupied());
     assert_eq!(host.engine.state("I5"), Some(State::Backup));
-    // What came in meanwhile is heard first.
+    // Packets received meanwhile are processed first.
     let addresses = [IpAddr::from([10, 0, 2, 50]), IpAddr::from([10, 0, 2, 51])];
     let packet = advert_of(PEER, &addresses, |c| c.vrid = 45);
     host.receive(PEER, &packet);

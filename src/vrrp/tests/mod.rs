@@ -1,4 +1,4 @@
-//! Event lists: what happens to one engine, and what it asks for.
+//! Event lists: inputs of one engine, and the actions it requests.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
@@ -28,6 +28,8 @@ mod lines;
 mod reload;
 mod routes;
 mod rules;
+mod stalled;
+mod sync;
 mod trackers;
 mod unicast;
 mod vmac;
@@ -38,14 +40,14 @@ const ETH: IfIndex = IfIndex(2);
 const OTHER: IfIndex = IfIndex(3);
 const PEER: [u8; 4] = [10, 0, 2, 72];
 
-/// An engine on a host with two links, a clock, and a kernel that does what it is asked.
+/// An engine on a host with two links, a clock, and a kernel that carries out every request.
 struct Host {
     engine: Engine,
     now: Instant,
     out: Actions,
-    /// Answer each `Apply` at once with success.
+    /// Whether each `Apply` is answered at once with success.
     obedient: bool,
-    /// Everything asked for since the last look.
+    /// All actions since the last look.
     seen: Vec<Action>,
     packets: Vec<Vec<u8>>,
 }
@@ -127,7 +129,7 @@ impl Host {
         self.now = end;
     }
 
-    /// A valid advert from a router with the same configuration but for the priority.
+    /// A valid advert from a router with the same configuration except for the priority.
     fn hear(&mut self, from: [u8; 4], priority: u8) {
         let packet = advert(from, |content| content.priority = priority);
         self.receive(from, &packet);
@@ -147,7 +149,7 @@ impl Host {
         self.engine.view(self.now).instances[0].counters
     }
 
-    /// What was asked for since the last look.
+    /// The actions since the last look.
     fn look(&mut self) -> Vec<Action> {
         self.packets.clear();
         std::mem::take(&mut self.seen)
@@ -180,7 +182,7 @@ impl Host {
         frames.collect()
     }
 
-    /// Changes asked of the kernel: `+10.0.2.100/24`, `-...`; `=` for other attributes; routes in words.
+    /// Changes requested from the kernel: `+10.0.2.100/24`, `-...`; `=` for other attributes; routes in words.
     fn ops(&self) -> Vec<String> {
         let mut all = Vec::new();
         for action in &self.seen {
@@ -228,7 +230,7 @@ fn prefix(text: &str) -> Prefix {
     Prefix::new(address.parse().unwrap(), length.parse().unwrap()).unwrap()
 }
 
-/// An advert of the failover scenario, changed as wanted.
+/// An advert of the failover scenario, modified by `change`.
 fn advert(from: [u8; 4], change: impl FnOnce(&mut wire::Content<'_>)) -> Vec<u8> {
     let addresses = [IpAddr::from([10, 0, 2, 100])];
     advert_of(from, &addresses, change)

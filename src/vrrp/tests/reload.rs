@@ -12,7 +12,7 @@ fn two() -> (Host, Vrrp) {
     (host, config)
 }
 
-/// Reloads and returns what was asked for, without reports.
+/// Reloads and returns the actions, without reports.
 fn reload(host: &mut Host, config: &Vrrp) -> Vec<Action> {
     host.event(Event::Reload(Arc::new(config.clone())));
     host.seen.clone().into_iter().filter(|a| *a != Action::Report).collect()
@@ -68,7 +68,7 @@ fn differences_are_applied_as_differences() {
     config.instances[0].excluded.clear();
     reload(&mut host, &config);
     assert_eq!(host.ops(), ["-10.0.2.101/24"]);
-    // Another attribute of an address that is there: it has to go and come.
+    // A different attribute of an existing address: it has to be removed and added again.
     host.look();
     config.instances[0].addresses[0].label = Some("enp0s8:v".into());
     reload(&mut host, &config);
@@ -95,7 +95,7 @@ fn an_instance_that_is_removed_says_goodbye() {
     assert_eq!(host.priorities(), [0]);
     assert_eq!(host.ops(), ["-10.0.2.110/24"]);
     assert_eq!(host.announced(), ["INSTANCE \"VRRP2\" FAULT 200"]);
-    // And comes back as new.
+    // If it is configured again, it starts as a new instance.
     host.look();
     reload(&mut host, &config);
     assert_eq!(host.announced(), ["INSTANCE \"VRRP2\" BACKUP 200"]);
@@ -125,14 +125,14 @@ fn an_instance_that_moves_says_farewell_where_it_was_and_elects_where_it_comes()
             Action::SendAdvert { interface, .. } => Some(*interface),
             _ => None,
         });
-        // Where it was, and as it was: interface, VRID, version.
+        // With the old interface, VRID and version.
         assert_eq!(sent.collect::<Vec<_>>(), [ETH]);
         let packets: Vec<_> = host.packets.iter().map(|p| p[ip::HEADER..][..3].to_vec()).collect();
         assert_eq!(packets, [[0x21, 41, 0]]);
         assert_eq!(host.ops(), ["-10.0.2.100/24"]);
         assert_eq!(masters(&host), ["VRRP2".to_owned()].into());
         assert_eq!(host.announced(), ["INSTANCE \"VRRP1\" BACKUP 200"]);
-        // Nobody is there: after the whole wait it is master, not before.
+        // No other router: it becomes master after the whole master-down time, not before.
         host.look();
         host.pass(3 * SECOND);
         assert_eq!(masters(&host).len(), 1);
@@ -255,7 +255,7 @@ fn a_new_script_does_not_disturb_and_an_old_one_keeps_its_condition() {
     config.scripts[0].rise = 5;
     reload(&mut host, &config);
     assert_eq!(masters(&host).len(), 1);
-    // Not tracked any more: the fault is gone, and what runs of the script is ended.
+    // Not tracked any more: the fault is gone, and a running script is ended.
     host.pass(SECOND);
     let running = host.seen.iter().rev().find_map(|a| match a {
         Action::RunScript { run, .. } => Some(*run),
@@ -284,11 +284,11 @@ fn a_script_with_another_command_is_another_script() {
     let run = started(&reload(&mut host, &config));
     host.event(Event::Ran { run: run.unwrap(), end: RunEnd::Exit(1) });
     assert_eq!(masters(&host).len(), 1);
-    // One with other settings keeps its pace and its result.
+    // A script with other settings keeps its schedule and its result.
     host.look();
     config.scripts[0].fall = 3;
     assert_eq!(started(&reload(&mut host, &config)), None);
-    // What failed was another program: this one runs at once.
+    // The failure was of another program: this one runs at once.
     host.look();
     config.scripts[0].command = sample::command("/bin/other");
     let run = started(&reload(&mut host, &config));
@@ -323,7 +323,7 @@ fn a_master_does_not_leave_because_its_script_got_another_command() {
         reload(&mut host, &config);
         assert_eq!((masters(&host).len(), priorities(&host)), (2, before), "{init_fail}");
         assert_eq!((host.ops(), host.announced()), (vec![], vec![]));
-        // The first result of the new program decides alone.
+        // The first result of the new program alone decides.
         end(&mut host, RunEnd::Exit(1));
         assert_eq!(masters(&host).len(), 1);
         host.look();
@@ -345,4 +345,36 @@ fn a_member_that_joins_a_group_of_masters_becomes_one() {
     reload(&mut host, &config);
     host.pass(4 * SECOND);
     assert_eq!(masters(&host).len(), 2);
+}
+
+/// A backup with a worse master, three seconds into its delay of five; the reload, and when it is master after that.
+fn reloaded_in_the_delay(change: impl FnOnce(&mut model::Instance)) -> Duration {
+    let mut config = failover(200);
+    config.instances[0].preempt = Preempt::After(5 * SECOND);
+    let mut host = Host::new(config.clone());
+    for _ in 0..7 {
+        host.hear(PEER, 100);
+        host.pass(500 * MS);
+    }
+    change(&mut config.instances[0]);
+    reload(&mut host, &config);
+    let from = host.now;
+    while host.state() != State::Master {
+        assert!(host.now.since(from) < 20 * SECOND);
+        host.hear(PEER, 100);
+        host.pass(500 * MS);
+    }
+    host.now.since(from)
+}
+
+#[test]
+fn a_delay_before_preemption_outlives_a_reload_that_leaves_it_alone() {
+    let unchanged = reloaded_in_the_delay(|_| ());
+    assert!(unchanged < 6 * SECOND, "{unchanged:?}");
+    assert_eq!(
+        reloaded_in_the_delay(|instance| instance.priority = Priority::new(190).unwrap()),
+        unchanged
+    );
+    let changed = reloaded_in_the_delay(|instance| instance.preempt = Preempt::After(6 * SECOND));
+    assert!(changed > 6 * SECOND, "{changed:?}");
 }

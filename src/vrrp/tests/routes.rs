@@ -72,7 +72,7 @@ fn a_route_that_another_program_removes_or_replaces_is_put_back() {
         assert_eq!(host.ops(), [format!("+{DEFAULT}")], "{kind:?}");
     }
     assert_eq!(host.counters().objects_restored, 2);
-    // Nobody fights for ever.
+    // No endless fight with another program.
     for _ in 0..5 {
         host.event(change(ChangeKind::Gone, "0.0.0.0/0", [10, 0, 2, 2]));
     }
@@ -93,16 +93,16 @@ fn a_reload_touches_only_the_routes_that_change() {
         host.ops()
     };
     assert_eq!(reload(&mut host, &new), Vec::<String>::new());
-    // How it was added and what happens when others remove it does not show in the kernel.
+    // These settings do not show in the kernel.
     routes(&mut new)[1].no_track = true;
     routes(&mut new)[1].mode = RouteMode::Append;
     new.instances[0].addresses[0].no_track = true;
     assert_eq!(reload(&mut host, &new), Vec::<String>::new());
-    // Another gateway is another route: the new one is there before the old one goes.
+    // A different gateway is a different route: the new one is added before the old one is removed.
     routes(&mut new)[1].gateway = Some([10, 0, 2, 3].into());
     let third = "route default via 10.0.2.3 dev enp0s8";
     assert_eq!(reload(&mut host, &new), [format!("+{third}"), format!("-{DEFAULT}")]);
-    // Another attribute changes the route that is there.
+    // A different attribute changes the existing route.
     routes(&mut new)[1].scope = 253;
     assert_eq!(reload(&mut host, &new), [format!("={third}")]);
     routes(&mut new).remove(0);
@@ -167,7 +167,7 @@ fn a_route_in_doubt_that_is_refused_is_removed_at_the_end_all_the_same() {
     let (token, ops) = host.apply();
     assert_eq!(ops.len(), 2, "both routes are in doubt");
     for item in 0..2 {
-        // That a gateway cannot be reached is looked at before whether the route is there.
+        // The kernel checks whether a gateway is reachable before whether the route exists.
         host.event(Event::Applied { token, item, outcome: Outcome::Refused(101) });
     }
     let missing = host.engine.view(host.now).instances[0].objects_missing.len();
@@ -190,7 +190,7 @@ fn a_route_waits_for_its_source() {
     host.look();
     host.event(Event::Link(link(IfIndex(7), "later0", true)));
     assert_eq!(host.ops(), ["+10.0.4.100/24", &format!("+{WITH_SOURCE}")]);
-    // It is asked for once.
+    // It is requested once.
     host.look();
     host.pass(20 * SECOND);
     assert_eq!(host.ops(), Vec::<String>::new());
@@ -210,7 +210,7 @@ fn a_route_waits_for_its_interface() {
     host.look();
     host.event(Event::Link(link(IfIndex(7), "later0", true)));
     assert_eq!(host.ops(), ["+route 10.8.0.0/16 via 10.7.0.1 dev later0"]);
-    // It goes with the interface.
+    // It disappears with the interface.
     host.look();
     host.event(Event::LinkGone(IfIndex(7)));
     assert_eq!(host.ops(), Vec::<String>::new());
@@ -234,7 +234,8 @@ fn the_first_address_of_a_subnet_is_removed_without_the_others() {
     let verbs: Vec<bool> =
         ops.iter().map(|op| matches!(op.verb, Verb::Delete { keep_secondaries: true })).collect();
     assert_eq!(verbs, [false, true]);
-    // An older kernel drops the third all the same: it is put back, and no other program is blamed.
+    // An older kernel removes the third nevertheless: it is restored, and no other program is
+    // blamed.
     host.look();
     host.event(Event::Object(Change::address(ETH, prefix("10.9.0.3/24"), false, true)));
     assert_eq!(host.ops(), ["+10.9.0.3/24"]);

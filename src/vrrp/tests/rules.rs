@@ -1,4 +1,4 @@
-//! Policy rules, and what is static.
+//! Policy rules, and static objects.
 
 use super::*;
 use crate::model::extras::InstanceExtras;
@@ -32,7 +32,7 @@ fn a_static_rule_is_there_in_every_state_and_a_virtual_one_with_the_master() {
     assert_eq!(host.ops(), [format!("+{STATIC}")]);
     host.look();
     host.pass(10 * SECOND);
-    // Behind the address: what it leads to must be there.
+    // After the address: its table's routes must exist.
     assert_eq!(host.ops(), ["+10.0.2.100/24", &format!("+{VIRTUAL}")]);
     host.look();
     host.hear(PEER, 200);
@@ -66,7 +66,7 @@ fn a_reload_touches_no_rule_that_stays() {
     let mut host = Host::new(old.clone());
     host.pass(10 * SECOND);
     host.look();
-    // From an instance to the host and back: each is wanted before and after.
+    // Moved from an instance to the host and back: each is wanted before and after.
     let rules = &mut old.instances[0].extras.as_mut().unwrap().rules;
     core::mem::swap(rules, &mut old.static_rules);
     host.event(Event::Reload(old.clone().into()));

@@ -1,7 +1,8 @@
-//! Files and processes that are tracked: what is reported of them. Links whose changes count only when they last.
+//! Tracked files and processes and their reports. Links whose changes count only after they have lasted.
 
 use super::*;
-use crate::model::tracker::{TrackFile, Tracked};
+use crate::model::tracker::{TrackFile, TrackProcess, Tracked};
+use crate::status::vrrp::TrackerKind;
 
 fn file(name: &str) -> TrackFile {
     TrackFile {
@@ -51,13 +52,13 @@ fn nothing_is_decided_before_the_number_in_a_file_is_known() {
         host.pass(10 * SECOND);
         assert_eq!(host.state(), State::Master);
     }
-    // What was told before the configuration counts.
+    // Reports before the configuration count.
     let mut host = Host::off();
     host.file("f", 20);
     host.event(Event::Reload(Arc::new(tracking(2, false))));
     host.event(Event::Kernel(host.kernel()));
     assert_eq!((host.state(), host.effective_priority()), (State::Backup, 140));
-    // Who tells nothing is not waited for without end: then it counts as a file that is not there.
+    // The wait for a report is limited: then the file counts as missing.
     let mut host = Host::new(tracking(0, false));
     host.pass(1999 * MS);
     assert_eq!(host.state(), State::Init);
@@ -120,7 +121,7 @@ fn the_weight_of_the_group_comes_before_that_of_the_member() {
     let mut host = Host::new(config.clone());
     host.file("f", 3);
     assert_eq!(host.effective_priority(), 130);
-    // Unless it is 0.
+    // A weight of 0 at the group leaves the member's weight in effect.
     config.groups[0].track_files[0].weight = 0;
     host.event(Event::Reload(Arc::new(config)));
     assert_eq!((host.state(), host.effective_priority()), (State::Backup, 103));
@@ -134,7 +135,7 @@ fn a_reload_keeps_what_is_known_of_files() {
     assert_eq!((host.state(), host.effective_priority()), (State::Master, 107));
     host.event(Event::Reload(Arc::new(tracking(2, false))));
     assert_eq!((host.state(), host.effective_priority()), (State::Master, 114));
-    // A master goes on while nothing is known of a file that is new.
+    // A master continues while nothing is known about a new file.
     let mut more = tracking(2, false);
     more.track_files.push(file("g"));
     let extras = more.instances[0].extras.get_or_insert_default();
@@ -143,7 +144,7 @@ fn a_reload_keeps_what_is_known_of_files() {
     assert_eq!((host.state(), host.effective_priority()), (State::Master, 114));
     host.file("g", 1);
     assert_eq!(host.state(), State::Fault);
-    // What a configuration does not name is forgotten.
+    // Reports about names that are not configured are forgotten.
     host.event(Event::Reload(Arc::new(failover(100))));
     host.pass(10 * SECOND);
     assert_eq!((host.state(), host.effective_priority()), (State::Master, 100));
@@ -152,6 +153,163 @@ fn a_reload_keeps_what_is_known_of_files() {
     host.file("g", 0);
     host.file("f", 1);
     assert_eq!((host.state(), host.effective_priority()), (State::Master, 102));
+}
+
+/// The primary with priority 100 that tracks a process.
+fn tracking_process(weight: i16, reverse: bool) -> Vrrp {
+    let mut config = failover(100);
+    config.track_processes.push(TrackProcess {
+        name: "p".into(),
+        words: vec![b"haproxy"[..].into()],
+        arguments: None,
+        full_command: false,
+        quorum: 1,
+        quorum_max: None,
+        terminate_delay: Duration::ZERO,
+        fork_delay: Duration::ZERO,
+    });
+    let extras = config.instances[0].extras.get_or_insert_default();
+    extras.track_processes.push(reference("p", weight, reverse));
+    config
+}
+
+impl Host {
+    fn process(&mut self, runs: bool, count: u32) {
+        self.event(Event::Process { name: "p".into(), runs, count });
+    }
+
+    /// What is shown of trackers.
+    fn shown(&self) -> Vec<String> {
+        let view = self.engine.view(self.now).trackers;
+        let text = |value: Option<i64>| value.map_or("-".into(), |value| value.to_string());
+        let good = |good: Option<bool>| good.map_or("-".into(), |good| good.to_string());
+        view.into_iter()
+            .map(|t| format!("{} {} {} {}", t.kind.word(), t.name, good(t.good), text(t.value)))
+            .collect()
+    }
+}
+
+#[test]
+fn a_process_counts_by_whether_it_runs() {
+    for (weight, reverse, running, not) in [
+        (0, false, Some(100), None),
+        (0, true, None, Some(100)),
+        (20, false, Some(120), Some(100)),
+        (-20, false, Some(100), Some(80)),
+        (-20, true, Some(100), Some(120)),
+    ] {
+        let mut host = Host::new(tracking_process(weight, reverse));
+        host.pass(SECOND);
+        assert_eq!(host.state(), State::Init, "decided before it is known");
+        for (runs, priority) in [(true, running), (false, not), (true, running)] {
+            host.process(runs, 1);
+            let fit = (host.state() == State::Backup).then(|| host.effective_priority());
+            assert_eq!(fit, priority, "{weight} {reverse} {runs}");
+        }
+    }
+    let mut host = Host::new(tracking_process(0, false));
+    host.process(false, 0);
+    assert_eq!(host.causes(), ["process p"]);
+    // Nobody tells: it is taken not to run.
+    let mut host = Host::new(tracking_process(0, false));
+    host.pass(2 * SECOND);
+    assert_eq!(host.state(), State::Fault);
+    host.process(true, 1);
+    assert_eq!(host.state(), State::Backup);
+}
+
+/// The primary with priority 100 that tracks a BFD session.
+fn tracking_session(weight: i16, reverse: bool) -> Vrrp {
+    let mut config = failover(100);
+    config.bfds.push(model::extras::Bfd {
+        name: "b".into(),
+        neighbor: [10, 0, 2, 72].into(),
+        source: None,
+        min_rx: 10 * MS,
+        min_tx: 10 * MS,
+        idle_tx: SECOND,
+        multiplier: 5,
+        passive: false,
+        ttl: 255,
+        least_ttl: 255,
+        multihop: false,
+        for_vrrp: true,
+        for_checker: true,
+    });
+    let extras = config.instances[0].extras.get_or_insert_default();
+    extras.track_bfds.push(reference("b", weight, reverse));
+    config
+}
+
+#[test]
+fn a_session_counts_by_whether_it_is_up() {
+    for (weight, reverse, up, down) in [
+        (0, false, Some(100), None),
+        (0, true, None, Some(100)),
+        (20, false, Some(120), Some(100)),
+        (-20, false, Some(100), Some(80)),
+        (-20, true, Some(100), Some(120)),
+    ] {
+        let mut host = Host::new(tracking_session(weight, reverse));
+        // However long it takes: who takes the place of another process waits for sessions that were up.
+        host.pass(10 * SECOND);
+        assert_eq!(host.state(), State::Init, "decided before it is known");
+        for (is_up, priority) in [(false, down), (true, up), (false, down)] {
+            host.event(Event::Bfd { name: "b".into(), up: is_up });
+            let fit = (host.state() == State::Backup).then(|| host.effective_priority());
+            assert_eq!(fit, priority, "{weight} {reverse} {is_up}");
+        }
+    }
+    let mut host = Host::new(tracking_session(0, false));
+    host.event(Event::Bfd { name: "b".into(), up: false });
+    assert_eq!(
+        (host.causes(), host.shown()),
+        (vec!["BFD instance b".into()], vec!["bfd b false -".into()])
+    );
+    // The group's word counts for its members; a reload keeps what is known.
+    let mut config = tracking_session(0, false);
+    config.instances[0].extras = None;
+    config.groups.push(model::SyncGroup {
+        name: "G".into(),
+        members: vec![config.instances[0].name.clone()],
+        track_bfds: vec![reference("b", 7, false)],
+        ..Default::default()
+    });
+    host.event(Event::Reload(Arc::new(config)));
+    assert_eq!((host.state(), host.effective_priority()), (State::Backup, 100));
+    host.event(Event::Bfd { name: "b".into(), up: true });
+    assert_eq!(host.effective_priority(), 107);
+}
+
+#[test]
+fn a_view_shows_what_is_tracked_by_name() {
+    let mut config = tracking_process(0, false);
+    config.track_files.push(file("f"));
+    config.track_files.push(file("unused"));
+    let extras = config.instances[0].extras.get_or_insert_default();
+    extras.track_files.push(reference("f", 1, false));
+    config.scripts.push(sample::script("chk", 1, 1));
+    let mut host = Host::new(config);
+    let unknown = ["script chk - -", "file f - -", "file unused - -", "process p - -"];
+    assert_eq!(host.shown(), unknown);
+    host.file("f", -3);
+    host.file("unused", 7);
+    host.process(false, 4);
+    let known = ["script chk - -", "file f - -3", "file unused - 7", "process p false 4"];
+    assert_eq!(host.shown(), known);
+    host.process(true, 5);
+    assert_eq!(host.shown()[3], "process p true 5");
+    // In parts it is the same.
+    let (whole, mut parts) = (host.engine.view(host.now), Vec::new());
+    for skip in 0.. {
+        let (part, more) = host.engine.part_of_view(host.now, skip, 1);
+        parts.extend(part.trackers);
+        if !more {
+            break;
+        }
+    }
+    assert_eq!(parts, whole.trackers);
+    assert_eq!(parts[1].kind, TrackerKind::File);
 }
 
 /// Priority 100 and an interval of a second, master; three adverts may be lost unless said otherwise.
@@ -179,14 +337,14 @@ fn a_link_that_is_down_for_less_than_its_delay_stays_up() {
     let mut host = delayed(SECOND, Duration::ZERO, 3);
     host.carrier(false);
     host.pass(999 * MS);
-    // Told again, by a snapshot.
+    // Reported again, by a snapshot.
     let mut kernel = host.kernel();
     kernel.links[0].up = false;
     host.event(Event::Kernel(kernel));
     assert_eq!(host.state(), State::Master);
     host.look();
     host.carrier(true);
-    // Switches may have forgotten where the address is.
+    // Switches may have lost the location of the address.
     host.pass(SECOND);
     assert!(!host.frames().is_empty(), "nothing is announced");
     host.pass(10 * SECOND);
@@ -216,7 +374,7 @@ fn a_link_counts_as_up_when_it_stays_so() {
     assert_eq!(host.state(), State::Fault);
     host.pass(MS);
     assert_eq!(host.state(), State::Backup);
-    // Gone and back under another number: what it is at first counts at once.
+    // Deleted and recreated with another index: its first state counts at once.
     host.event(Event::LinkGone(ETH));
     assert_eq!(host.state(), State::Fault);
     let other = IfIndex(30);
@@ -227,14 +385,14 @@ fn a_link_counts_as_up_when_it_stays_so() {
 
 #[test]
 fn a_loss_counts_before_others_stop_waiting() {
-    // Two adverts less a bit.
+    // Slightly less than two adverts.
     let mut host = delayed(60 * SECOND, Duration::ZERO, 3);
     host.carrier(false);
     host.pass(1996 * MS);
     assert_eq!(host.state(), State::Master);
     host.pass(MS);
     assert_eq!(host.state(), State::Fault);
-    // Where no advert may be lost there is no time for delays.
+    // If no advert may be lost there is no time for delays.
     let mut host = delayed(60 * SECOND, 60 * SECOND, 1);
     host.carrier(false);
     assert_eq!(host.state(), State::Fault);

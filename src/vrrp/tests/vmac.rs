@@ -1,4 +1,4 @@
-//! Interfaces with a virtual MAC: made first, adverts and announcements leave by them, and what their absence means.
+//! Interfaces with a virtual MAC: they are created first, send adverts and announcements, and their absence is a fault.
 
 use super::*;
 use crate::plan::{ChangeKind, Identity, LinkAttributes, Setting, Settings};
@@ -114,10 +114,10 @@ fn adverts_are_heard_on_both_interfaces() {
 #[test]
 fn what_the_kernel_refuses_is_a_fault_with_its_reason_and_tried_again() {
     for (errno, reason) in [
-        (17, "interface vrrp.41 exists and is no macvlan on enp0s8"),
+        (17, "interface vrrp.41 exists but is not of type macvlan on enp0s8"),
         (16, "another interface on enp0s8 has the hardware address of vrrp.41"),
-        (95, "the kernel has no macvlan, which vrrp.41 is to be"),
-        (1, "cannot make macvlan vrrp.41 on enp0s8: error 1"),
+        (95, "the kernel does not support macvlan, which vrrp.41 needs"),
+        (1, "cannot create macvlan vrrp.41 on enp0s8: error 1"),
     ] {
         let mut host = Host::off();
         host.obedient = false;
@@ -146,7 +146,7 @@ fn it_comes_back_with_its_addresses_when_another_program_removes_it() {
     host.event(Event::LinkGone(UPPER));
     host.event(told(ChangeKind::Gone, |_| ()));
     assert_eq!(host.ops(), [format!("+{MADE}")]);
-    assert_eq!(host.state(), State::Master, "it is but a moment");
+    assert_eq!(host.state(), State::Master, "a short absence is not a fault");
     host.look();
     host.event(Event::Link(Link { index: IfIndex(10), ..upper(true) }));
     assert_eq!(host.ops(), ["+10.0.2.100/24"]);

@@ -1,4 +1,4 @@
-//! What adverts carry: version, authentication, interval, source, addresses.
+//! The content of adverts: version, authentication, interval, source, addresses.
 
 use core::net::IpAddr;
 use core::time::Duration;
@@ -43,7 +43,7 @@ pub(super) fn version(
     }
 }
 
-/// The authentication that adverts carry, and the key of one that this version cannot carry out.
+/// The authentication of adverts, and the key of AH.
 pub(super) fn authentication(
     block: &VrrpInstance,
     version: Version,
@@ -131,7 +131,7 @@ pub(super) fn down_timer_adverts(block: &VrrpInstance, strict: bool, cx: &mut Lo
     own
 }
 
-/// Moves addresses that do not fit into an advert to the excluded ones.
+/// Moves addresses that do not fit into an advert to the excluded addresses.
 pub(super) fn fit(
     block: &VrrpInstance,
     family: Family,

@@ -7,7 +7,7 @@ use crate::config::codes;
 use crate::config::diagnostic::Diagnostic;
 use crate::model::{Instance, Weight};
 
-/// The owner of the addresses keeps its priority: what would change it does not count.
+/// The owner of the addresses keeps its priority: trackers that would change it do not count.
 pub(super) fn owner_without_weights(
     block: &VrrpInstance,
     instance: &mut Instance,
@@ -35,7 +35,7 @@ pub(super) fn owner_without_weights(
     }
 }
 
-/// Says which virtual addresses the interface has itself: nothing this daemon does removes them.
+/// Reports which virtual addresses are the interface's own: this daemon never removes them.
 pub(super) fn owned(block: &VrrpInstance, instance: &Instance, cx: &mut Load<'_>) {
     let lines = block.virtual_ipaddress.items.iter();
     for line in lines.chain(&block.virtual_ipaddress_excluded.items) {

@@ -19,7 +19,7 @@ use crate::model::{Forward, Service, ServiceKey};
 pub(crate) struct Group {
     name: Name,
     entries: Vec<GroupEntry>,
-    /// How many services use it.
+    /// Number of services that use it.
     uses: u32,
 }
 
@@ -29,14 +29,14 @@ pub(crate) struct GroupUse {
     pub(super) group: Name,
     pub(super) service: Service,
     pub(super) protocol: Option<Protocol>,
-    /// The only family that its servers allow.
+    /// The only family possible with its servers.
     pub(super) family: Option<Family>,
     pub(super) span: Span,
-    /// Its place among the other services.
+    /// Its position among the other services.
     pub(super) place: usize,
 }
 
-/// The most services that the entries of a group may be together.
+/// Largest number of kernel services of a group.
 const LARGEST_GROUP: u128 = 65_536;
 
 pub(in crate::config::resolve) fn close(block: VirtualServerGroup, cx: &mut Load<'_>) {
@@ -75,14 +75,14 @@ pub(in crate::config::resolve) fn close(block: VirtualServerGroup, cx: &mut Load
         refuse(message, cx);
         return;
     }
-    // Two groups of one name exist side by side for keepalived; references find the first one.
+    // In keepalived two groups with one name exist side by side; references find the first one.
     let groups = &mut cx.draft.service_groups;
     if !groups.iter().any(|g| g.name == name) {
         groups.push(Group { name, entries, uses: 0 });
     }
 }
 
-/// How many services of the kernel an entry is.
+/// The number of kernel services of an entry.
 fn size(entry: &GroupEntry) -> u128 {
     match entry {
         GroupEntry::Mark { .. } => 1,
@@ -99,7 +99,7 @@ fn number(address: &IpAddr) -> u128 {
     }
 }
 
-/// The services of the kernel that the entries of a group are: addresses, then marks, each once.
+/// The kernel services of the entries of a group: addresses, then marks, each once.
 fn keys(entries: &[GroupEntry], protocol: Protocol, own: Family) -> IndexSet<ServiceKey> {
     let mut keys = IndexSet::new();
     for entry in entries {
@@ -125,7 +125,7 @@ fn keys(entries: &[GroupEntry], protocol: Protocol, own: Family) -> IndexSet<Ser
     keys
 }
 
-/// Services by group take their place among the others, each with the entries of its group.
+/// Inserts services by group among the others, each with the entries of its group.
 pub(super) fn finish_groups(cx: &mut Load<'_>) {
     let waiting = core::mem::take(&mut cx.draft.group_services);
     if waiting.is_empty() {

@@ -1,4 +1,4 @@
-//! Each service of the kernel belongs to one virtual server.
+//! Each kernel service belongs to one virtual server.
 
 use core::net::IpAddr;
 
@@ -11,8 +11,8 @@ use crate::config::resolve::Load;
 use crate::config::span::Span;
 use crate::model::{Service, ServiceKey};
 
-/// Services that are defined twice: IPVS knows each once, so the servers of the later one join the first. What an
-/// entry of a group would define again belongs to the first, too.
+/// Services that are defined twice: IPVS has each once, so the servers of the later one join the first. An entry of a
+/// group that is already defined belongs to the first, too.
 pub(in crate::config::resolve) fn finish(cx: &mut Load<'_>) {
     finish_groups(cx);
     let mut seen: IndexSet<ServiceKey> = IndexSet::with_capacity(cx.draft.services.len());
@@ -21,7 +21,7 @@ pub(in crate::config::resolve) fn finish(cx: &mut Load<'_>) {
     if !twice {
         return;
     }
-    // The place of the service that has a key.
+    // The position of the service that has a key.
     let mut holders: IndexMap<ServiceKey, usize> = IndexMap::with_capacity(seen.len());
     let mut merged: Vec<Service> = Vec::with_capacity(cx.draft.services.len());
     let services = core::mem::take(&mut cx.draft.model.lvs.services);

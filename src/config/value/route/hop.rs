@@ -17,7 +17,7 @@ pub(super) fn hop() -> NextHop {
     NextHop { gateway: None, interface: None, weight: 1, onlink: false, encap: None, realms: None }
 }
 
-/// `nexthop` parts up to the end of the line. What is wrong with one loses it and those after it.
+/// `nexthop` parts up to the end of the line. An error in one drops it and those after it.
 pub(super) fn hops(draft: &mut Draft, args: &mut Args<'_>, cx: &mut Cx<'_>) {
     let mut current = hop();
     while let Some(word) = args.next() {
@@ -147,7 +147,7 @@ fn ip6_tunnel(option: &Word<'_>, args: &mut Args<'_>, cx: &mut Cx<'_>) -> Option
     Some(Encap::Ip6 { id, destination, source, class, hop_limit, flags })
 }
 
-/// The value behind an option that was only looked at so far.
+/// The value after an option that was only peeked at so far.
 fn after<'a>(option: &Word<'_>, args: &mut Args<'a>, cx: &mut Cx<'_>) -> Option<Word<'a>> {
     args.next();
     value(option, args, cx)

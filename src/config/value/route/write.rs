@@ -88,7 +88,7 @@ pub(super) fn write(route: &Route, out: &mut Words) {
     }
 }
 
-/// The family is named where it is not that of the route.
+/// The family is written if it differs from that of the route.
 fn write_via(gateway: Option<IpAddr>, family: Family, out: &mut Words) {
     let Some(gateway) = gateway else { return };
     out.push("via");

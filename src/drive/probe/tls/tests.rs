@@ -20,7 +20,7 @@ use crate::sys::testing;
 
 const LIMIT: Duration = Duration::from_secs(20);
 
-/// A server's side, with a key of that many bits that nobody has signed.
+/// The server side, with a self-signed key of this many bits.
 fn server(bits: u32) -> SslContextBuilder {
     let key = PKey::from_rsa(Rsa::generate(bits).unwrap()).unwrap();
     let mut cert = X509::builder().unwrap();
@@ -37,10 +37,11 @@ fn server(bits: u32) -> SslContextBuilder {
     builder
 }
 
-/// What a server heard: the version, the name in the greeting, and whether the client said goodbye.
+/// What a server observed: the version, the name in the greeting, and whether the client sent
+/// close_notify.
 type Heard = (String, Option<String>, bool);
 
-/// Serves one connection, and tells of it.
+/// Serves one connection, and reports what it observed.
 fn serve(context: SslContext) -> (SocketAddr, Receiver<Heard>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -117,7 +118,7 @@ fn the_end_is_said_when_that_is_asked_for() {
     let (address, heard) = serve(server(2048).build());
     let tls = Tls { server_name: None, compliant: true };
     assert_eq!(fetched(address, tls, LIMIT), "success");
-    assert!(heard.recv_timeout(LIMIT).unwrap().2, "no goodbye");
+    assert!(heard.recv_timeout(LIMIT).unwrap().2, "no close_notify");
 }
 
 #[test]
@@ -128,7 +129,7 @@ fn what_is_no_tls_is_a_failure_with_its_reason() {
     let plain = std::thread::spawn(move || {
         let (mut stream, _) = listener.accept().unwrap();
         let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n");
-        // Until the client goes.
+        // Until the client disconnects.
         while stream.read(&mut [0; 1000]).is_ok_and(|count| count > 0) {}
         let (closed, _) = listener.accept().unwrap();
         drop(closed);

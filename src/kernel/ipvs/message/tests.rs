@@ -125,7 +125,7 @@ proptest! {
         take_apart(&octets);
     }
 
-    /// As before, with octets that begin like a message.
+    /// The same, with octets that begin like a message.
     #[test]
     fn damaged_messages_are_taken_apart(
         service in key(),

@@ -1,0 +1,4 @@
+//! The target `bfd`, implemented in the library.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| evervip_fuzz::bfd::packets(data));

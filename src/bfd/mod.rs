@@ -1,0 +1,303 @@
+//! Bidirectional forwarding detection (RFC 5880, 5881, 5883): sessions with neighbors that are known by configuration, in
+//! asynchronous mode, without authentication and echo.
+//!
+//! [`Engine`] is a value: events in, actions out, no socket, clock or thread. `fsm` has the states, `session` the
+//! variables and times of one session, `event` the words. Here: which packet is for whom, and what is told.
+#![forbid(unsafe_code)]
+
+mod event;
+mod fsm;
+mod session;
+#[cfg(test)]
+mod tests;
+
+use core::net::IpAddr;
+use core::time::Duration;
+use std::collections::BTreeMap;
+
+pub use event::{Action, Event, Report, Rx, SessionId};
+
+use crate::base::rng::Rng;
+use crate::base::{Instant, Name};
+use crate::model::extras::Bfd;
+use crate::status::PEER;
+use crate::wire::bfd::{self, Malformed, Packet, State};
+use session::Session;
+
+/// Why a packet is not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, thiserror::Error)]
+enum Refusal {
+    #[error(transparent)]
+    Malformed(#[from] Malformed),
+    #[error("there is no such session")]
+    Unknown,
+    #[error("it does not name the session, and is not {} or {}", State::Down, State::AdminDown)]
+    Nameless,
+    #[error("it came too far")]
+    Ttl,
+}
+
+/// All sessions.
+pub struct Engine {
+    sessions: BTreeMap<SessionId, Session>,
+    /// By own discriminator.
+    by_number: BTreeMap<u32, SessionId>,
+    /// By neighbor and port.
+    by_neighbor: BTreeMap<(IpAddr, bool), Vec<SessionId>>,
+    last: u32,
+    rng: Rng,
+    /// Before this, it is not told of a session that it is not up yet.
+    patient_until: Option<Instant>,
+}
+
+impl Engine {
+    /// No sessions. `patience`: so long it is not told of sessions that they are not up yet. For a process that takes the
+    /// place of another one, whose sessions may have been up.
+    #[must_use]
+    pub fn new(seed: u64, now: Instant, patience: Duration) -> Self {
+        Self {
+            sessions: BTreeMap::new(),
+            by_number: BTreeMap::new(),
+            by_neighbor: BTreeMap::new(),
+            last: 0,
+            rng: Rng::new(seed),
+            patient_until: (!patience.is_zero()).then(|| now + patience),
+        }
+    }
+
+    /// Takes an event; what is to be done goes to `out`.
+    pub fn handle(&mut self, now: Instant, event: Event<'_>, out: &mut Vec<Action>) {
+        match event {
+            Event::Packet { rx, octets } => {
+                if let Err(why) = self.packet(now, &rx, octets, out) {
+                    tracing::debug!(target: PEER, "BFD packet from {} ignored: {why}", rx.source);
+                }
+            }
+            Event::Timer => self.timer(now, out),
+            Event::Sent { session, works } => self.sent(session, works),
+            Event::Reload(sessions) => self.reload(now, sessions, out),
+            Event::Stop => self.reload(now, Vec::new(), out),
+        }
+    }
+
+    /// When [`Event::Timer`] is due.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Instant> {
+        let times = self.sessions.values().flat_map(|s| [s.next(), s.expires()]);
+        times.chain([self.patient_until]).flatten().min()
+    }
+
+    /// Sessions and their states, in the order in which they were made.
+    pub fn states(&self) -> impl Iterator<Item = (&Name, State)> {
+        self.sessions.values().map(|s| (&s.config.name, s.state))
+    }
+
+    fn packet(
+        &mut self,
+        now: Instant,
+        rx: &Rx,
+        octets: &[u8],
+        out: &mut Vec<Action>,
+    ) -> Result<(), Refusal> {
+        let packet = bfd::decode(octets)?;
+        let id = self.find(rx, &packet)?;
+        let session = self.sessions.get_mut(&id).ok_or(Refusal::Unknown)?;
+        //= rfc5881 5: received with a TTL or hop limit of 255, or less where that is configured
+        if rx.ttl < session.config.least_ttl {
+            return Err(Refusal::Ttl);
+        }
+        let heard = session.heard(now, &packet);
+        if heard.answer {
+            //= rfc5880 6.8.7: MUST transmit a packet with the Poll bit clear and the Final bit set
+            out.push(send(id, session, true));
+        }
+        if let Some(before) = heard.before {
+            self.changed(now, id, before, out);
+        }
+        self.go_on(now, id, out);
+        Ok(())
+    }
+
+    /// The session that a packet is for.
+    fn find(&self, rx: &Rx, packet: &Packet) -> Result<SessionId, Refusal> {
+        let candidates = self.by_neighbor.get(&(rx.source, rx.multihop)).map_or(&[][..], |ids| ids);
+        if packet.yours != 0 {
+            //= rfc5880 6.8.6: it MUST be used to select the session
+            let id = self.by_number.get(&packet.yours).ok_or(Refusal::Unknown)?;
+            return candidates.iter().find(|one| *one == id).copied().ok_or(Refusal::Unknown);
+        }
+        //= rfc5880 6.8.6: zero only in the states Down and AdminDown
+        if !matches!(packet.state, State::Down | State::AdminDown) {
+            return Err(Refusal::Nameless);
+        }
+        // One that is for this address comes before one that is for any.
+        let own = |id: &&SessionId| {
+            let source = self.sessions.get(id).and_then(|s| s.config.source);
+            source == Some(rx.destination)
+        };
+        let any =
+            |id: &&SessionId| self.sessions.get(id).is_some_and(|s| s.config.source.is_none());
+        let id = candidates.iter().find(own).or_else(|| candidates.iter().find(any));
+        id.copied().ok_or(Refusal::Unknown)
+    }
+
+    fn timer(&mut self, now: Instant, out: &mut Vec<Action>) {
+        if self.patient_until.is_some_and(|until| until <= now) {
+            self.patient_until = None;
+        }
+        let due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
+        let ids: Vec<SessionId> = self.sessions.keys().copied().collect();
+        for id in ids {
+            let Some(session) = self.sessions.get_mut(&id) else { continue };
+            if due(session.expires()) {
+                let (silence, detection) = (session.silence(now), session.detection());
+                if let Some(before) = session.expired() {
+                    let overdue = silence.saturating_sub(detection);
+                    tracing::info!(
+                        "({}) Expired after {} ms ({} usec overdue)",
+                        session.config.name,
+                        silence.as_millis(),
+                        overdue.as_micros()
+                    );
+                    self.changed(now, id, before, out);
+                }
+            }
+            self.go_on(now, id, out);
+        }
+    }
+
+    /// The state of a session is another one.
+    fn changed(&mut self, now: Instant, id: SessionId, before: State, out: &mut Vec<Action>) {
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        let name = &session.config.name;
+        match session.state {
+            State::Down => tracing::info!(
+                "({name}) Entering Down state (Local diagnostic - {}, Remote diagnostic - {})",
+                session.diagnostic,
+                session.remote.diagnostic
+            ),
+            state => tracing::info!("({name}) Entering {state} state"),
+        }
+        if session.is_polling() && before != State::Up {
+            tracing::debug!("({name}) Starting poll sequence");
+        }
+        //= rfc5880 6.8.7: to more rapidly communicate a change in state
+        if !(session.config.passive && session.remote.number == 0) {
+            out.push(send(id, session, false));
+            session.was_sent(now);
+        }
+    }
+
+    /// Sends what is due of a session, and tells what is new.
+    fn go_on(&mut self, now: Instant, id: SessionId, out: &mut Vec<Action>) {
+        let patient = self.patient_until.is_some();
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        session.detect_anew();
+        session.schedule(now, &mut self.rng);
+        if session.next().is_some_and(|at| at <= now) {
+            out.push(send(id, session, false));
+            session.was_sent(now);
+            session.schedule(now, &mut self.rng);
+        }
+        let up = session.is_up();
+        if session.told != Some(up) && (up || session.told.is_some() || !patient) {
+            session.told = Some(up);
+            let Bfd { name, for_vrrp, for_checker, .. } = &session.config;
+            let (name, for_vrrp, for_checker) = (name.clone(), *for_vrrp, *for_checker);
+            out.push(Action::Tell(Report { name, up, for_vrrp, for_checker }));
+        }
+    }
+
+    fn sent(&mut self, id: SessionId, works: bool) {
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        if core::mem::replace(&mut session.unsent, !works) == works {
+            let (name, neighbor) = (&session.config.name, session.config.neighbor);
+            if works {
+                tracing::info!("({name}) packets to {neighbor} can be sent again");
+            } else {
+                tracing::warn!("({name}) packets to {neighbor} cannot be sent");
+            }
+        }
+    }
+
+    fn reload(&mut self, now: Instant, wanted: Vec<Bfd>, out: &mut Vec<Action>) {
+        let key = |c: &Bfd| (c.neighbor, c.source, c.multihop);
+        let mut before: BTreeMap<_, SessionId> =
+            self.sessions.iter().map(|(id, s)| (key(&s.config), *id)).collect();
+        for config in wanted {
+            let id = match before.remove(&key(&config)) {
+                Some(id) => {
+                    self.keep(now, id, config, out);
+                    id
+                }
+                None => self.add(config, out),
+            };
+            self.go_on(now, id, out);
+        }
+        for id in before.into_values() {
+            self.remove(id, out);
+        }
+    }
+
+    /// A session stays, perhaps with other settings.
+    fn keep(&mut self, now: Instant, id: SessionId, config: Bfd, out: &mut Vec<Action>) {
+        let Some(session) = self.sessions.get_mut(&id).filter(|s| s.config != config) else {
+            return;
+        };
+        if session.config.name != config.name {
+            session.told = None;
+        }
+        let audience = |c: &Bfd| (c.for_vrrp, c.for_checker);
+        if audience(&session.config) != audience(&config) {
+            session.told = None;
+        }
+        if session.reconfigure(config) {
+            if session.is_polling() {
+                tracing::debug!("({}) Starting poll sequence", session.config.name);
+            }
+            out.push(send(id, session, false));
+            session.was_sent(now);
+        }
+    }
+
+    fn add(&mut self, config: Bfd, out: &mut Vec<Action>) -> SessionId {
+        self.last += 1;
+        let id = SessionId(self.last);
+        //= rfc5880 6.8.1: unique across all sessions, nonzero, random
+        let number = loop {
+            let number = u32::try_from(self.rng.next_u64() >> 32).unwrap_or(0);
+            if number != 0 && !self.by_number.contains_key(&number) {
+                break number;
+            }
+        };
+        self.by_number.insert(number, id);
+        self.by_neighbor.entry((config.neighbor, config.multihop)).or_default().push(id);
+        let Bfd { neighbor: to, source: from, multihop, .. } = config;
+        out.push(Action::Open { session: id, to, from, multihop });
+        self.sessions.insert(id, Session::new(config, number));
+        id
+    }
+
+    fn remove(&mut self, id: SessionId, out: &mut Vec<Action>) {
+        let Some(mut session) = self.sessions.remove(&id) else { return };
+        self.by_number.remove(&session.own);
+        let key = (session.config.neighbor, session.config.multihop);
+        if let Some(ids) = self.by_neighbor.get_mut(&key) {
+            ids.retain(|one| *one != id);
+            if ids.is_empty() {
+                self.by_neighbor.remove(&key);
+            }
+        }
+        if session.remote.number != 0 {
+            // The other end need not wait for a detection time, and knows that this is no failure.
+            session.disable();
+            out.push(send(id, &session, false));
+        }
+        out.push(Action::Close { session: id });
+    }
+}
+
+fn send(id: SessionId, session: &Session, answer: bool) -> Action {
+    let packet = session.packet(answer).encode();
+    Action::Send { session: id, ttl: session.config.ttl, packet }
+}

@@ -1,0 +1,50 @@
+//! Whatever comes, in whatever order.
+
+use proptest::prelude::*;
+
+use super::*;
+
+proptest! {
+    /// A stranger who knows addresses and numbers, and time that goes on: nothing panics, no packet makes more than two,
+    /// no deadline is in the past once it was served, and afterwards the session comes up.
+    #[test]
+    fn no_packet_does_more_than_it_may(
+        steps in proptest::collection::vec(
+            (0..6_u8, any::<[u8; 24]>(), 0..3_u8, 0..1_000_u64), 0..20
+        )
+    ) {
+        let mut link = Link::new([session(1, 2), session(2, 1)]);
+        for (what, mut octets, number, wait) in steps {
+            let own = link.ends[0].sessions.values().next().map_or(0, |s| s.own);
+            (octets[0], octets[3]) = (1 << 5 | octets[0] & 0x1f, 24);
+            match number {
+                0 => octets[8..12].copy_from_slice(&own.to_be_bytes()),
+                1 => octets[8..12].copy_from_slice(&[0; 4]),
+                _ => {}
+            }
+            if what > 2 {
+                // Without the bits for which it would be refused.
+                octets[1] &= 0xf2;
+                octets[1] &= if octets[1] & 0x20 != 0 { 0xef } else { 0xff };
+                octets[2] |= 1;
+            }
+            let rx = Rx { source: ip(2), destination: ip(1), ttl: 255, multihop: false };
+            let out = link.event(0, Event::Packet { rx, octets: &octets });
+            let sends = out.iter().filter(|a| matches!(a, Action::Send { .. })).count();
+            prop_assert!(sends <= 2, "{out:?}");
+            link.pass(Duration::from_micros(wait * wait));
+        }
+        // The stranger may have asked for intervals and patience of hours: the true neighbor's next packet ends that.
+        link.pass(20 * SECOND);
+        prop_assert_eq!(link.states(), [State::Up, State::Up]);
+    }
+
+    #[test]
+    fn octets_of_any_form_are_survived(octets in proptest::collection::vec(any::<u8>(), 0..60)) {
+        let mut link = Link::established([session(1, 2), session(2, 1)]);
+        let rx = Rx { source: ip(2), destination: ip(1), ttl: 255, multihop: false };
+        link.event(0, Event::Packet { rx, octets: &octets });
+        link.pass(10 * SECOND);
+        prop_assert_eq!(link.states(), [State::Up, State::Up]);
+    }
+}

@@ -1,0 +1,358 @@
+//! The thread of BFD: sockets and timers around the engine.
+//!
+//! It is not the real-time thread of VRRP, so that neither holds the other up; a change of a session takes two wake-ups to
+//! the engine of VRRP, some 0.2 ms. Ports: 3784 for one hop, 4784 for several (RFC 5881 4, RFC 5883 5).
+
+use core::time::Duration;
+use std::collections::BTreeMap;
+use std::io;
+use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::mpsc::{self, TryRecvError};
+use std::thread;
+
+use crate::base::rng::Rng;
+use crate::base::{Family, Instant};
+use crate::bfd::{Action, Engine, Event, Report, Rx, SessionId};
+use crate::model::extras::Bfd;
+use crate::sys::poll::{Epoll, Ready, Timer, Wake};
+use crate::sys::udp::{Listener, Sender};
+use crate::sys::{clock, sched};
+
+/// Ports of packets over one hop and over several.
+const PORTS: [(u16, bool); 2] = [(3784, false), (4784, true)];
+/// Packets that are read before timers and orders have their turn,
+const PACKETS: usize = 64;
+/// and before a silence is judged: all that a queue holds, more or less.
+const QUEUE: usize = 2048;
+/// Time from one attempt to open a port to the next.
+const RETRY: Duration = Duration::from_secs(5);
+/// How long a process that takes the place of another one waits for sessions before it calls them down: they may have been
+/// up, and come up again.
+const PATIENCE: Duration = Duration::from_secs(6);
+/// After a step that failed.
+const PAUSE: Duration = Duration::from_secs(1);
+/// Longer than a packet may be.
+const ROOM: usize = 256;
+/// Stack of the thread.
+const STACK: usize = 256 << 10;
+
+const TIMER: u64 = 0;
+const ORDER: u64 = 1;
+const LISTENERS: u64 = 2;
+
+/// What the thread says.
+#[derive(Debug)]
+pub enum Said {
+    /// Of a session.
+    Report(Report),
+    /// All sessions have ended.
+    Stopped,
+}
+
+/// Where that goes; false when nobody is interested any more.
+pub type Tell = Box<dyn FnMut(Said) -> bool + Send>;
+
+/// The thread, which ends with this.
+pub struct Sessions {
+    orders: Option<mpsc::Sender<Order>>,
+    wake: Arc<Wake>,
+}
+
+#[derive(Debug)]
+enum Order {
+    Have(Vec<Bfd>),
+    Stop,
+}
+
+impl Sessions {
+    /// Starts it, without a session. `again`: it takes the place of another process.
+    ///
+    /// # Errors
+    /// When there is no descriptor or no thread left.
+    pub fn start(again: bool, tell: Tell) -> io::Result<Self> {
+        let wake = Arc::new(Wake::new()?);
+        let (orders, receiver) = mpsc::channel();
+        let called = Arc::clone(&wake);
+        thread::Builder::new()
+            .name("bfd".into())
+            .stack_size(STACK)
+            .spawn(move || serve(again, &receiver, &called, tell))?;
+        Ok(Self { orders: Some(orders), wake })
+    }
+
+    /// These are to be had from now on.
+    pub fn have(&self, sessions: Vec<Bfd>) {
+        self.order(Order::Have(sessions));
+    }
+
+    /// Ends all; answered with [`Said::Stopped`].
+    pub fn stop(&self) {
+        self.order(Order::Stop);
+    }
+
+    fn order(&self, order: Order) {
+        if let Some(orders) = &self.orders {
+            let _ = orders.send(order);
+            self.wake.call();
+        }
+    }
+}
+
+impl Drop for Sessions {
+    fn drop(&mut self) {
+        self.orders = None;
+        self.wake.call();
+    }
+}
+
+/// Runs until nobody gives orders any more. What fails begins anew, and its sessions with it.
+fn serve(mut again: bool, orders: &mpsc::Receiver<Order>, wake: &Arc<Wake>, mut tell: Tell) {
+    sched::timer_slack(1);
+    let mut wanted = Vec::new();
+    loop {
+        let turn =
+            AssertUnwindSafe(|| Driver::new(again, wake)?.run(orders, &mut wanted, &mut tell));
+        match catch_unwind(turn) {
+            Ok(Ok(())) => return,
+            Ok(Err(e)) => tracing::error!("BFD: {e}; all sessions begin anew"),
+            Err(_) => tracing::error!("a step of BFD failed, all sessions begin anew"),
+        }
+        for Bfd { name, for_vrrp, for_checker, .. } in wanted.iter().cloned() {
+            tell(Said::Report(Report { name, up: false, for_vrrp, for_checker }));
+        }
+        again = false;
+        thread::sleep(PAUSE);
+        wake.call();
+    }
+}
+
+struct Driver<'a> {
+    engine: Engine,
+    actions: Vec<Action>,
+    epoll: Epoll,
+    timer: Timer,
+    wake: &'a Arc<Wake>,
+    listeners: Vec<Port>,
+    senders: BTreeMap<SessionId, Way>,
+    rng: Rng,
+    /// When ports that could not be opened are tried again.
+    retry_at: Option<Instant>,
+    buffer: [u8; ROOM],
+}
+
+/// A port that is listened to.
+struct Port {
+    family: Family,
+    port: u16,
+    multihop: bool,
+    /// None while it cannot be had.
+    socket: Option<Listener>,
+    complained: bool,
+}
+
+/// How packets of a session leave.
+struct Way {
+    to: SocketAddr,
+    from: Option<std::net::IpAddr>,
+    place: u16,
+    socket: Option<Sender>,
+}
+
+impl<'a> Driver<'a> {
+    fn new(again: bool, wake: &'a Arc<Wake>) -> io::Result<Self> {
+        let now = clock::now();
+        let seed =
+            now.as_nanos() ^ (u64::from(std::process::id()) << 40) ^ u64::from(clock::wall().nanos);
+        let patience = if again { PATIENCE } else { Duration::ZERO };
+        let (epoll, timer) = (Epoll::new()?, Timer::new()?);
+        epoll.add(&timer, TIMER)?;
+        epoll.add(&**wake, ORDER)?;
+        Ok(Self {
+            engine: Engine::new(seed, now, patience),
+            actions: Vec::new(),
+            epoll,
+            timer,
+            wake,
+            listeners: Vec::new(),
+            senders: BTreeMap::new(),
+            rng: Rng::new(seed.rotate_left(17)),
+            retry_at: None,
+            buffer: [0; ROOM],
+        })
+    }
+
+    fn run(
+        mut self,
+        orders: &mpsc::Receiver<Order>,
+        wanted: &mut Vec<Bfd>,
+        tell: &mut Tell,
+    ) -> io::Result<()> {
+        if !wanted.is_empty() {
+            self.reload(wanted.clone());
+        }
+        let mut ready = Ready::new();
+        loop {
+            let deadline = [self.engine.deadline(), self.retry_at].into_iter().flatten().min();
+            self.timer.set(deadline)?;
+            self.epoll.wait(&mut ready)?;
+            self.timer.clear();
+            self.wake.clear();
+            let due = self.engine.deadline().is_some_and(|at| at <= clock::now());
+            // What came before a silence is judged is heard first, also after this process was stalled.
+            self.hear(if due { QUEUE } else { PACKETS });
+            loop {
+                match orders.try_recv() {
+                    Ok(Order::Have(sessions)) => {
+                        wanted.clone_from(&sessions);
+                        self.reload(sessions);
+                    }
+                    Ok(Order::Stop) => {
+                        self.handle(Event::Stop);
+                        wanted.clear();
+                        self.act(tell);
+                        tell(Said::Stopped);
+                    }
+                    Err(TryRecvError::Empty) => break,
+                    Err(TryRecvError::Disconnected) => return Ok(()),
+                }
+            }
+            let now = clock::now();
+            if self.engine.deadline().is_some_and(|at| at <= now) {
+                self.engine.handle(now, Event::Timer, &mut self.actions);
+            }
+            if self.retry_at.is_some_and(|at| at <= now) {
+                self.open_ports();
+            }
+            if !self.act(tell) {
+                return Ok(());
+            }
+        }
+    }
+
+    fn handle(&mut self, event: Event<'_>) {
+        self.engine.handle(clock::now(), event, &mut self.actions);
+    }
+
+    /// Takes other sessions, and opens the ports that they need.
+    fn reload(&mut self, sessions: Vec<Bfd>) {
+        let needed = |family: Family, multihop: bool| {
+            let mut all = sessions.iter();
+            all.any(|s| Family::of(&s.neighbor) == family && s.multihop == multihop)
+        };
+        for family in [Family::V4, Family::V6] {
+            for (port, multihop) in PORTS {
+                let place =
+                    self.listeners.iter().position(|l| l.family == family && l.port == port);
+                match (place, needed(family, multihop)) {
+                    (None, true) => self.listeners.push(Port {
+                        family,
+                        port,
+                        multihop,
+                        socket: None,
+                        complained: false,
+                    }),
+                    (Some(place), false) => {
+                        let gone = self.listeners.remove(place);
+                        if let Some(socket) = gone.socket {
+                            let _ = self.epoll.remove(&socket);
+                        }
+                    }
+                    _ => {}
+                }
+            }
+        }
+        self.open_ports();
+        self.handle(Event::Reload(sessions));
+    }
+
+    fn open_ports(&mut self) {
+        self.retry_at = None;
+        for port in self.listeners.iter_mut().filter(|port| port.socket.is_none()) {
+            let opened = Listener::open(port.family, port.port)
+                .and_then(|socket| self.epoll.add(&socket, LISTENERS).map(|()| socket));
+            match opened {
+                Ok(socket) => port.socket = Some(socket),
+                Err(e) => {
+                    if !core::mem::replace(&mut port.complained, true) {
+                        let Port { port, family, .. } = port;
+                        tracing::error!("BFD cannot listen to UDP port {port} of {family}: {e}");
+                    }
+                    self.retry_at = Some(clock::now() + RETRY);
+                }
+            }
+        }
+    }
+
+    /// Hands over packets, at most so many of each port.
+    fn hear(&mut self, most: usize) {
+        let Self { listeners, buffer, engine, actions, .. } = self;
+        for port in listeners {
+            let Some(socket) = &port.socket else { continue };
+            for _ in 0..most {
+                match socket.receive(buffer) {
+                    Ok(Some((Some(from), length))) => {
+                        let rx = Rx {
+                            source: from.source,
+                            destination: from.destination,
+                            ttl: from.ttl,
+                            multihop: port.multihop,
+                        };
+                        let octets = buffer.get(..length).unwrap_or_default();
+                        engine.handle(clock::now(), Event::Packet { rx, octets }, actions);
+                    }
+                    Ok(Some((None, _))) => {}
+                    Ok(None) => break,
+                    Err(e) => {
+                        tracing::debug!("BFD port {}: {e}", port.port);
+                        break;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Does what the engine asks for. False when nobody listens any more.
+    fn act(&mut self, tell: &mut Tell) -> bool {
+        let mut results = Vec::new();
+        for action in core::mem::take(&mut self.actions) {
+            match action {
+                Action::Open { session, to, from, multihop } => {
+                    let [(near, _), (far, _)] = PORTS;
+                    let to = SocketAddr::new(to, if multihop { far } else { near });
+                    let place = u16::try_from(self.rng.below(1 << 14)).unwrap_or(0);
+                    self.senders.insert(session, Way { to, from, place, socket: None });
+                }
+                Action::Close { session } => drop(self.senders.remove(&session)),
+                Action::Send { session, ttl, packet } => {
+                    if let Some(way) = self.senders.get_mut(&session) {
+                        results.push((session, way.send(ttl, &packet).is_ok()));
+                    }
+                }
+                Action::Tell(report) => {
+                    if !tell(Said::Report(report)) {
+                        return false;
+                    }
+                }
+            }
+        }
+        for (session, works) in results {
+            self.handle(Event::Sent { session, works });
+        }
+        true
+    }
+}
+
+impl Way {
+    fn send(&mut self, ttl: u8, packet: &[u8]) -> io::Result<()> {
+        let sender = match &mut self.socket {
+            Some(sender) => sender,
+            None => self.socket.insert(Sender::open(self.from, self.to, self.place)?),
+        };
+        sender.send(ttl, packet)
+    }
+}
+
+#[cfg(test)]
+mod tests;

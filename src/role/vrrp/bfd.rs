@@ -1,0 +1,82 @@
+//! BFD sessions beside the engine: what they say goes to it.
+
+use core::time::Duration;
+use std::collections::VecDeque;
+
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use tokio::time::timeout;
+
+use crate::bfd::Report;
+use crate::drive::bfd::{Said, Sessions};
+use crate::model::extras::Bfd;
+use crate::role::Setup;
+
+/// How long the last words to neighbors may take.
+const LAST: Duration = Duration::from_millis(200);
+
+/// The thread of BFD, once a configuration has sessions.
+pub(super) struct Bfds {
+    /// This process takes the place of another one.
+    again: bool,
+    /// It is there only to undo what that has done.
+    undo: bool,
+    running: Option<(Sessions, UnboundedReceiver<Said>)>,
+    /// What is to be said although nothing runs.
+    missing: VecDeque<Report>,
+}
+
+impl Bfds {
+    /// None yet.
+    pub const fn new(setup: &Setup) -> Self {
+        Self { again: setup.again, undo: setup.undo, running: None, missing: VecDeque::new() }
+    }
+
+    /// These sessions are to be had from now on.
+    pub fn have(&mut self, sessions: &[Bfd]) {
+        if self.running.is_none() && !sessions.is_empty() && !self.undo {
+            let (tell, said) = unbounded_channel();
+            let started =
+                Sessions::start(self.again, Box::new(move |said| tell.send(said).is_ok()));
+            match started {
+                Ok(started) => self.running = Some((started, said)),
+                Err(e) => {
+                    tracing::error!("BFD cannot be started, all sessions count as down: {e}");
+                    self.missing.extend(sessions.iter().map(|session| Report {
+                        name: session.name.clone(),
+                        up: false,
+                        for_vrrp: session.for_vrrp,
+                        for_checker: session.for_checker,
+                    }));
+                }
+            }
+        }
+        if let Some((running, _)) = &self.running {
+            running.have(sessions.to_vec());
+        }
+    }
+
+    /// What is told next of a session. Nothing is lost when the future is dropped.
+    pub async fn next(&mut self) -> Report {
+        if let Some(report) = self.missing.pop_front() {
+            return report;
+        }
+        while let Some((_, said)) = &mut self.running {
+            match said.recv().await {
+                Some(Said::Report(report)) => return report,
+                Some(Said::Stopped) => {}
+                None => self.running = None,
+            }
+        }
+        core::future::pending().await
+    }
+
+    /// Ends all sessions: neighbors are told that this is no failure.
+    pub async fn leave(&mut self) {
+        if let Some((running, said)) = &mut self.running {
+            running.stop();
+            let stopped =
+                async { while !matches!(said.recv().await, Some(Said::Stopped) | None) {} };
+            let _ = timeout(LAST, stopped).await;
+        }
+    }
+}
