@@ -249,12 +249,13 @@ impl Driver {
         Ok(())
     }
 
-    /// Sends a heartbeat when it is due.
+    /// A sign of life when it is time for one, or will be soon: one that goes with an advert costs no turn of its own.
     fn beat(&mut self) {
         let now = clock::now();
-        if self.beat_at <= now {
+        let period = self.beat;
+        if self.beat_at <= now + period / 4 {
             (self.hooks.beat)();
-            self.beat_at = now + self.beat;
+            self.beat_at = now + period;
         }
     }
 

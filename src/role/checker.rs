@@ -71,6 +71,9 @@ impl Role {
 
     async fn serve(mut self, mut control: Control) -> Exit {
         while !self.stopped {
+            if self.report_due || self.peers.have_notices() {
+                control.tick_soon();
+            }
             tokio::select! {
                 biased;
                 // The supervisor first: heartbeats must not wait for a burst of results.
@@ -118,19 +121,23 @@ impl Role {
                     self.record.retry();
                     self.standing.take(&part.global);
                     self.driver.class.set(self.standing.real_time(&part.global));
-                    self.peers.configure(generation, Catalogue::of_checker(&part.lvs));
-                    self.driver.reload(Arc::new(part.lvs));
+                    let lvs = Arc::new(part.lvs);
+                    // First of all the kernel's table. What is told of it follows in `outputs`.
+                    self.driver.reload(Arc::clone(&lvs));
+                    self.peers.configure(generation, Catalogue::of_checker(&lvs));
                     control.tell(&FromRole::Applied { generation });
                 }
             }
             ToRole::Abandon { .. } => self.prepared.abandon(),
-            ToRole::Connect(role) => {
-                if self.peers.connect(role, fd) {
-                    // The runs that the previous runner did not finish.
+            ToRole::Connect(role) => match self.peers.connect(role, fd) {
+                Ok(true) => {
+                    // What the last one did not finish.
                     let open: Vec<u64> = self.driver.programs().collect();
                     open.into_iter().for_each(|run| self.run_program(run));
                 }
-            }
+                Ok(false) => {}
+                Err(e) => control.unconnected(role, &e),
+            },
             ToRole::Resume(Memory::Checker(octets)) => match frame::open(&octets) {
                 Ok(summary) => self.driver.resume(summary),
                 Err(e) => {

@@ -16,6 +16,7 @@ pub mod confine;
 mod control;
 mod load;
 mod notices;
+mod pace;
 mod peers;
 mod pidfile;
 mod runner;

@@ -11,6 +11,7 @@ mod tracked;
 use core::sync::atomic::{AtomicUsize, Ordering};
 use core::time::Duration;
 use std::collections::BTreeMap;
+use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
@@ -18,6 +19,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, timeout};
 
 use super::control::{Control, Order, Prepared};
+use super::peers::peer;
 use super::supervisor::first;
 use crate::base::Name;
 use crate::cli::exit::Exit;
@@ -28,7 +30,6 @@ use crate::ipc::{
 };
 use crate::kernel::connector::Queue;
 use crate::status::RunEnd;
-use crate::sys::channel::Channel;
 use crate::sys::process::{self, Stranger};
 use fifo::Fifos;
 use programs::Programs;
@@ -148,6 +149,9 @@ impl Runner {
             if until.is_some_and(|end| self.may_end() || Instant::now() >= end) {
                 break;
             }
+            if until.is_some() || self.is_behind() {
+                control.tick_soon();
+            }
             tokio::select! {
                 order = control.next() => match order {
                     Order::Do(ToRole::Stop { .. }, _) => {
@@ -235,6 +239,12 @@ impl Runner {
         }
     }
 
+    /// Whether a role had no room for what it is to be told.
+    fn is_behind(&self) -> bool {
+        let mut clients = [&self.vrrp, &self.checker].into_iter().flatten();
+        clients.any(|client| self.tracked.is_behind(client.whom.role))
+    }
+
     /// Sends the other processes new values of what they track.
     fn tell_tracked(&mut self) {
         for client in [&mut self.vrrp, &mut self.checker].into_iter().flatten() {
@@ -285,8 +295,8 @@ impl Runner {
                 self.fifos.abandon(generation);
             }
             ToRole::Connect(role) => {
-                if let Some(fd) = fd {
-                    self.connect(role, Channel::from_fd(fd));
+                if let Err(e) = self.connect(role, fd) {
+                    control.unconnected(role, &e);
                 }
             }
             // `serve` handles the first of these.
@@ -298,23 +308,19 @@ impl Runner {
         }
     }
 
-    fn connect(&mut self, role: RoleName, channel: Channel) {
+    fn connect(&mut self, role: RoleName, fd: Option<OwnedFd>) -> io::Result<()> {
         let slot = match role {
             RoleName::Vrrp => &mut self.vrrp,
             RoleName::Checker => &mut self.checker,
-            RoleName::Config | RoleName::Runner | RoleName::Api => return,
+            RoleName::Config | RoleName::Runner | RoleName::Api => return Ok(()),
         };
-        match Peer::new(channel) {
-            Ok(peer) => {
-                self.channels += 1;
-                let gone =
-                    slot.replace(Client { whom: Whom { role, channel: self.channels }, peer });
-                self.forsake(gone);
-                self.tracked.tell_all(role);
-                self.tell_tracked();
-            }
-            Err(e) => tracing::error!("channel to {role}: {e}"),
-        }
+        let peer = peer(fd)?;
+        self.channels += 1;
+        let gone = slot.replace(Client { whom: Whom { role, channel: self.channels }, peer });
+        self.forsake(gone);
+        self.tracked.tell_all(role);
+        self.tell_tracked();
+        Ok(())
     }
 
     fn take(&mut self, whom: Whom, message: ToRunner, fd: Option<OwnedFd>) {

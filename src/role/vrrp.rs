@@ -171,6 +171,9 @@ impl Role {
             if core::mem::take(&mut self.snapshot_due) {
                 self.snapshot();
             }
+            if self.is_behind() {
+                control.tick_soon();
+            }
             tokio::select! {
                 biased;
                 () = wake.called() => {}
@@ -239,11 +242,11 @@ impl Role {
                 }
             }
             ToRole::Abandon { .. } => self.prepared.abandon(),
-            ToRole::Connect(role) => {
-                if self.peers.connect(role, fd) {
-                    self.event(Event::RunnerReady);
-                }
-            }
+            ToRole::Connect(role) => match self.peers.connect(role, fd) {
+                Ok(true) => self.event(Event::RunnerReady),
+                Ok(false) => {}
+                Err(e) => control.unconnected(role, &e),
+            },
             ToRole::Resume(Memory::Vrrp(summary)) => {
                 self.host.resume(summary.reports);
                 self.event(Event::Resume(summary));
@@ -256,6 +259,14 @@ impl Role {
             }
             ToRole::Resume(Memory::Checker(_)) | ToRole::Answer(_) => {}
         }
+    }
+
+    /// Whether something waits for the next tick.
+    fn is_behind(&self) -> bool {
+        self.snapshot_later
+            || self.summary.is_some()
+            || !self.waiting.is_empty()
+            || self.peers.have_notices()
     }
 
     fn tick(&mut self, control: &mut Control) {

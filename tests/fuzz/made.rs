@@ -147,6 +147,7 @@ fn messages() -> Vec<Seed> {
     let mail =
         Deliver::Mail(MailText { subject: "VI".into(), body: "MASTER".into(), urgent: true });
     let request = LoadRequest {
+        memory: 0,
         path: b"/etc/k.conf".as_slice().into(),
         id: Some("node1".into()),
         all_checks: false,

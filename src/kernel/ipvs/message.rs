@@ -425,6 +425,14 @@ pub fn decode_destination(
     Ok((DestinationKey { address, port }, settings))
 }
 
+/// Whether the kernel says of this server that it is on this machine, and so not how it is reached.
+#[must_use]
+pub fn is_local(payload: &[u8]) -> bool {
+    let server = attributes(payload).ok().and_then(|all| all.find(command::DEST));
+    let way = server.and_then(|server| server.nested().find(dest::FWD_METHOD)?.u32());
+    way.is_some_and(|way| way & WAY == LOCAL_NODE)
+}
+
 fn tunnel(all: Attributes<'_>) -> Result<Tunnel, DecodeError> {
     let flags = all.find(dest::TUN_FLAGS).and_then(Value::u16).unwrap_or_default();
     let checksum = match flags {

@@ -103,6 +103,11 @@ impl Tracked {
         self.processes.tell_all(role);
     }
 
+    /// Whether a role has not been sent all values.
+    pub fn is_behind(&self, role: RoleName) -> bool {
+        self.files.is_behind(role) || self.processes.is_behind(role)
+    }
+
     /// Sends a role the values not yet sent. `say` returns false if there is no room: then the rest is sent later.
     pub fn tell(&mut self, role: RoleName, mut say: impl FnMut(&FromRunner) -> bool) {
         self.files.tell(role, |values| say(&FromRunner::Files(values)));
@@ -135,6 +140,10 @@ impl<V: Clone> Told<V> {
         if let Some(untold) = self.untold.get_mut(&role) {
             *untold = self.values.keys().cloned().collect();
         }
+    }
+
+    fn is_behind(&self, role: RoleName) -> bool {
+        self.untold.get(&role).is_some_and(|untold| !untold.is_empty())
     }
 
     fn tell(&mut self, role: RoleName, mut say: impl FnMut(Vec<(Name, V)>) -> bool) {

@@ -65,7 +65,7 @@ async fn read(options: &Options) -> io::Result<Result<Loaded, LoadError>> {
     loop {
         let (hurry, hurried) = oneshot::channel();
         let (mut hurry, mut again) = (Some(hurry), false);
-        let load = load::load(setup.clone(), load_request(options, None), hurried);
+        let load = load::load(setup.clone(), load_request(options, None), hurried, None);
         let mut load = core::pin::pin!(load);
         let result = loop {
             tokio::select! {

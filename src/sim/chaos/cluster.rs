@@ -310,5 +310,5 @@ pub(super) fn foreign() -> Table {
     let mut destinations = Destinations::default();
     destinations.insert(DestinationKey::of(&server), Destination::of(&server, 7));
     let entry = Entry { settings: Settings::of(&service), destinations };
-    Table { services: [(key, entry)].into() }
+    Table { services: [(key, entry)].into(), ..Table::default() }
 }
