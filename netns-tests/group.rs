@@ -14,6 +14,8 @@ cases![Ipvs:
     a_dead_server_of_a_group_leaves_all_its_entries,
     a_program_takes_its_server_out_and_in,
     what_other_programs_do_to_the_table_is_put_right,
+    a_large_table_is_put_right_where_it_differs,
+    a_tunnel_to_an_address_of_this_machine_is_written_once,
     after_the_end_of_the_supervisor_the_table_stays_for_a_moment,
 ];
 
@@ -332,6 +334,82 @@ fn what_other_programs_do_to_the_table_is_put_right(lab: &mut Lab) -> Res {
     daemon.signal(Signal::SIGHUP)?;
     lab.after(mark).log(&node, "correcting it")?;
     ipvs::becomes(&node, &others)
+}
+
+/// More services than are read one by one: a list shows which ones differ.
+fn a_large_table_is_put_right_where_it_differs(lab: &mut Lab) -> Res {
+    lab.subject.ours_only("it never looks at the table")?;
+    let node = director(lab)?;
+    let mut text = "global_defs {\nlvs_audit_interval 1\n}\n".to_owned();
+    let mut wanted = Vec::new();
+    for n in 1..=80 {
+        text += &format!(
+            "virtual_server 10.1.0.{n} 80 {{\nlvs_sched rr\nlvs_method NAT\nprotocol TCP\n\
+             real_server 10.0.0.71 80 {{\n}}\nreal_server 10.0.0.72 80 {{\n}}\n}}\n"
+        );
+        wanted.push(format!("-A -t 10.1.0.{n}:80 -s rr"));
+        for server in [71, 72] {
+            wanted.push(format!("-a -t 10.1.0.{n}:80 -r 10.0.0.{server}:80 -m -w 1"));
+        }
+    }
+    let wanted: Vec<&str> = wanted.iter().map(String::as_str).collect();
+    let _daemon = run(lab, &node, &text)?;
+    ipvs::becomes(&node, &wanted)?;
+    ipvs::watch(&node)?;
+    let stories = [
+        ("-d -t 10.1.0.44:80 -r 10.0.0.72:80", "DEL_DEST", Some("NEW_DEST TCP 10.1.0.44:80")),
+        ("-e -t 10.1.0.7:80 -r 10.0.0.71:80 -m -w 9", "SET_DEST", Some("SET_DEST TCP 10.1.0.7:80")),
+        ("-E -t 10.1.0.80:80 -s wlc", "SET_SERVICE", Some("SET_SERVICE TCP 10.1.0.80:80")),
+        ("-D -t 10.1.0.1:80", "DEL_SERVICE", None),
+        ("-C", "FLUSH", None),
+    ];
+    for (words, theirs, ours) in stories {
+        lab.note(format!("ipvsadm {words}"));
+        let mark = lab.mark();
+        node.must(["ipvsadm"].into_iter().chain(words.split(' ')))?;
+        lab.after(mark).log(&node, "putting it right")?;
+        ipvs::becomes(&node, &wanted)?;
+        let asked = lab.after(mark).ipvs(&node);
+        check!(asked.first().is_some_and(|first| first.contains(theirs)), "{asked:?}");
+        let back = &asked[1..];
+        if let Some(ours) = ours {
+            check!(back.len() == 1 && back[0].contains(ours), "{words}: {asked:#?}");
+        } else {
+            // A service with two servers each.
+            let whole = if words == "-C" { 240 } else { 3 };
+            check!(back.len() == whole, "{words}: {} requests", back.len());
+        }
+    }
+    Ok(())
+}
+
+/// Some kernels tell such a server as "local", which is no reason to write it again at each look.
+fn a_tunnel_to_an_address_of_this_machine_is_written_once(lab: &mut Lab) -> Res {
+    lab.subject.ours_only("it never looks at the table")?;
+    let node = director(lab)?;
+    node.ip("address add 10.77.0.1/32 dev lo\n")?;
+    let text = "global_defs {\nlvs_audit_interval 1\n}\n\
+        virtual_server 10.1.0.1 80 {\nlvs_sched rr\nlvs_method TUN\nprotocol TCP\n\
+        real_server 10.77.0.1 80 {\n}\nreal_server 10.0.0.72 80 {\n}\n}\n";
+    let wanted = [
+        "-A -t 10.1.0.1:80 -s rr",
+        "-a -t 10.1.0.1:80 -r 10.0.0.72:80 -i -w 1",
+        "-a -t 10.1.0.1:80 -r 10.77.0.1:80 -i -w 1",
+    ];
+    let _daemon = run(lab, &node, text)?;
+    ipvs::becomes(&node, &wanted)?;
+    ipvs::watch(&node)?;
+    let start = lab.mark();
+    // Each time the whole table is looked at.
+    for _ in 0..3 {
+        let mark = lab.mark();
+        node.must("ipvsadm -d -t 10.1.0.1:80 -r 10.0.0.72:80".split(' '))?;
+        lab.after(mark).log(&node, "putting it right")?;
+        ipvs::becomes(&node, &wanted)?;
+    }
+    let asked = lab.after(start).ipvs(&node);
+    check!(asked.len() == 6 && !asked.iter().any(|c| c.contains("10.77.0.1")), "{asked:#?}");
+    Ok(())
 }
 
 fn after_the_end_of_the_supervisor_the_table_stays_for_a_moment(lab: &mut Lab) -> Res {

@@ -30,7 +30,9 @@ mod lab;
 mod mail;
 mod nat;
 mod ownership;
+mod place;
 mod privilege;
+mod probe;
 mod process;
 mod reload;
 mod route;
@@ -72,6 +74,8 @@ fn main() -> ExitCode {
         firewall::CASES,
         firewall::guest::CASES,
         rule::CASES,
+        place::CASES,
+        probe::CASES,
         process::CASES,
         privilege::CASES,
         privilege::guest::CASES,

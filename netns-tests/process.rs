@@ -22,6 +22,7 @@ cases![Here:
     a_script_that_runs_while_the_runner_is_replaced_runs_once,
     a_killed_runner_delays_nothing_and_comes_back,
     a_wedged_runner_delays_nothing,
+    a_channel_that_cannot_be_used_is_made_again,
     a_killed_supervisor_takes_everything_with_it,
     a_second_daemon_is_refused,
     a_keepalived_that_runs_is_refused_and_a_failed_start_leaves_no_file,
@@ -190,6 +191,41 @@ fn runner(lab: &mut Lab, signal: Signal) -> Res {
         let told = pair.svr1.read("/run/told").unwrap_or_default();
         Ok(told.contains("INSTANCE VRRP1 FAULT 200").then_some(()))
     })
+}
+
+/// A process without a free descriptor cannot take the channel to a new runner: it gets one later, although nobody has
+/// anything to say at that time.
+fn a_channel_that_cannot_be_used_is_made_again(lab: &mut Lab) -> Res {
+    lab.subject.ours_only("it has no such process")?;
+    let pair = Pair::new(lab)?;
+    let script = "/usr/local/bin/on_state_change";
+    let primary = within(FAILOVER[0], "vrrp_instance VRRP1 {", &format!("notify \"{script}\""));
+    pair.svr1.write(script, "#!/bin/sh\necho \"$@\" >>/run/told\n", 0o755)?;
+    let [daemon, _backup] = pair.start(&lab.subject, [&primary, FAILOVER[1]])?;
+    let told = |what: &'static str| {
+        lab.timeline().poll(LIMIT, what, || {
+            let told = pair.svr1.read("/run/told").unwrap_or_default();
+            Ok(told.contains(what).then_some(()))
+        })
+    };
+    told("INSTANCE VRRP1 MASTER 200")?;
+    let (vrrp, runner) = (daemon.role(Role::Vrrp)?, daemon.role(Role::Runner)?);
+    let descriptors = |soft: u32| -> Res {
+        let (pid, limit) = (vrrp.to_string(), format!("--nofile={soft}:"));
+        let done = Command::new("prlimit").args(["--pid", &pid, &limit]).status()?;
+        check!(done.success(), "prlimit {limit}: {done}");
+        Ok(())
+    };
+    descriptors(3)?;
+    let mark = lab.mark();
+    signal_to(runner, Signal::SIGKILL)?;
+    replaced(lab, &daemon, Role::Runner, runner)?;
+    lab.after(mark).log(&pair.svr1, "channel to runner: Too many open files")?;
+    descriptors(256)?;
+    pair.cables[0].cut()?;
+    told("INSTANCE VRRP1 FAULT 200")?;
+    check!(daemon.role(Role::Vrrp)? == vrrp, "the process was replaced");
+    Ok(())
 }
 
 fn a_killed_supervisor_takes_everything_with_it(lab: &mut Lab) -> Res {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 
 use crate::interop::both_ways;
-use crate::lab::daemon::{Daemon, Program, Role, signal_to};
+use crate::lab::daemon::{CONF, Daemon, Program, Role, signal_to};
 use crate::lab::frame::{Frame, Mac};
 use crate::lab::kernel;
 use crate::lab::node::Node;
@@ -26,6 +26,7 @@ cases![Here:
     an_interface_that_others_remove_comes_back,
     an_interface_outlives_the_process_and_goes_with_the_daemon,
     a_name_that_somebody_has_is_waited_for,
+    reports_of_the_segment_are_switched_off_while_that_is_asked_for,
 ];
 
 const VIP: &str = "10.0.0.100";
@@ -336,6 +337,41 @@ fn a_name_that_somebody_has_is_waited_for(lab: &mut Lab) -> Res {
     pair.svr1.ip(&format!("link del {name}\n"))?;
     lab.after(mark).address(&pair.svr1, VIP, true)?;
     Ok(())
+}
+
+fn reports_of_the_segment_are_switched_off_while_that_is_asked_for(lab: &mut Lab) -> Res {
+    lab.subject.ours_only("it does not follow a reload")?;
+    let node = machine(lab, "our")?;
+    let text =
+        |globals: &str| format!("{globals}{}", instance(51, "use_vmac", "10.0.0.100/24", ""));
+    let globals = "global_defs {\n disable_local_igmp\n}\n";
+    let becomes = |wanted: &str| {
+        lab.timeline().poll(LIMIT, &format!("reports: {wanted}"), || {
+            let value = node.read("/proc/sys/net/ipv4/igmp_link_local_mcast_reports")?;
+            Ok((value.trim() == wanted).then_some(()))
+        })
+    };
+    becomes("1")?;
+    node.sysctl("net.ipv4.conf.all.rp_filter", "1")?;
+    node.write(CONF, &text(globals), 0o644)?;
+    let daemon = lab.subject.start(&node)?;
+    becomes("0")?;
+    lab.always().log(&node, "net.ipv4.conf.all.rp_filter is 1")?;
+    lab.always().log(&node, "(V51) Entering MASTER STATE")?;
+    // The next process knows what it was.
+    let old = daemon.role(Role::Vrrp)?;
+    signal_to(old, Signal::SIGKILL)?;
+    replaced(lab, &daemon, Role::Vrrp, old)?;
+    let mark = lab.mark();
+    node.write(CONF, &text(""), 0o644)?;
+    daemon.signal(Signal::SIGHUP)?;
+    lab.after(mark).log(&node, "Reload complete")?;
+    becomes("1")?;
+    node.write(CONF, &text(globals), 0o644)?;
+    daemon.signal(Signal::SIGHUP)?;
+    becomes("0")?;
+    check!(daemon.stop()?, "the exit status is not zero");
+    becomes("1")
 }
 
 /// Features that this kernel may lack.

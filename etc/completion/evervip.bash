@@ -84,10 +84,11 @@ _evervipd() {
         --pid | -p) _evervip_offer files; return ;;
         --vrrp_pid | -r) _evervip_offer files; return ;;
         --checkers_pid | -c) _evervip_offer files; return ;;
+        --namespace | -s) _evervip_offer words 'STOP RELOAD DATA STATS STATS_CLEAR JSON'; return ;;
         --config-id | -i) _evervip_offer nothing; return ;;
         --signum) _evervip_offer words 'STOP RELOAD DATA STATS STATS_CLEAR JSON'; return ;;
         --config-test | -t) _evervip_offer files; return ;;
     esac
-    _evervip_offer words '--use-file --vrrp --check --no_bfd --all --log-console --log-detail --log-facility --log-file --flush-log-file --no-syslog --umask --dont-release-vrrp --dont-release-ipvs --dont-respawn --dont-fork --dump-conf --pid --vrrp_pid --checkers_pid --address-monitoring --core-dump --all-config --config-id --ignore-sigint --allow-empty --signum --config-test --version --help'
+    _evervip_offer words '--use-file --vrrp --check --no_bfd --all --log-console --log-detail --log-facility --log-file --flush-log-file --no-syslog --umask --dont-release-vrrp --dont-release-ipvs --dont-respawn --dont-fork --dump-conf --pid --vrrp_pid --checkers_pid --address-monitoring --namespace --core-dump --all-config --config-id --ignore-sigint --allow-empty --signum --config-test --version --help'
 }
 complete -F _evervipd evervipd

@@ -207,7 +207,8 @@ impl World {
                     Action::Read { services } => {
                         let there =
                             |key: &ServiceKey| Some((*key, self.kernel.services.get(key)?.clone()));
-                        let table = Table { services: services.iter().filter_map(there).collect() };
+                        let found = services.iter().filter_map(there).collect();
+                        let table = Table { services: found, ..Table::default() };
                         events.push(Event::Table { services, result: Ok(table) });
                     }
                     Action::List => events.push(Event::Listed(Ok(Listing::of(&self.kernel)))),

@@ -2,7 +2,7 @@
 
 use evervip::check::probe::Verdict;
 use evervip::check::probe::http::{Heard, Http};
-use evervip::model::checker::Url;
+use evervip::model::checker::{Pattern, Url};
 
 /// An answer of any form: the verdict does not depend on the parts in which it arrives, and the reason is a short line.
 /// The first octet selects the expected page.
@@ -14,7 +14,15 @@ pub fn answer(data: &[u8]) {
         digest: (kind & 1 != 0).then_some([kind & 2; 16]),
         status: if kind & 4 != 0 { vec![(100, 599)] } else { vec![(200, 299)] },
         virtualhost: None,
-        pattern: None,
+        pattern: (kind & 8 != 0).then(|| {
+            Box::new(Pattern {
+                text: b"(l+o)*w|^x$".as_slice().into(),
+                options: vec!["multiline".into()],
+                absent: kind & 16 != 0,
+                min_offset: u64::from(kind >> 5),
+                max_offset: None,
+            })
+        }),
         tls_compliant: None,
     };
     let judge = |size: usize| -> Verdict {

@@ -13,6 +13,7 @@ pub mod http;
 pub mod input;
 pub mod others;
 pub mod packet;
+pub mod probe;
 pub mod process;
 pub mod reload;
 pub mod resume;
@@ -31,6 +32,7 @@ pub const TARGETS: &[Target] = &[
     ("channel", channel::channel),
     ("check_events", check::events),
     ("config", config::load_all),
+    ("dns", probe::dns),
     ("expand", config::expand),
     ("files", others::files),
     ("format", text::layout),
@@ -40,11 +42,14 @@ pub const TARGETS: &[Target] = &[
     ("json", text::json),
     ("log", process::log),
     ("mail", others::mail),
+    ("mailer", probe::mailer),
     ("peer", text::peer),
+    ("ping", probe::ping),
     ("reload", reload::pair),
     ("resume", resume::resume),
     ("rtnetlink", process::rtnetlink),
     ("scripts", scripts::walk),
     ("smtp", others::smtp),
+    ("udp", probe::udp),
     ("vrrp_events", packet::events),
 ];

@@ -55,7 +55,8 @@ fn table(lvs: &Lvs) -> Table {
             .map(|s| (DestinationKey::of(s), Destination::of(s, s.weight)))
             .collect(),
     };
-    Table { services: lvs.services.iter().map(|s| (s.key, entry(s))).collect() }
+    let services = lvs.services.iter().map(|s| (s.key, entry(s))).collect();
+    Table { services, ..Table::default() }
 }
 
 /// The plan between two tables turns one into the other and does not touch equal entries.

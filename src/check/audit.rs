@@ -180,7 +180,8 @@ impl Engine {
         match result {
             Ok(mut table) => {
                 for key in keys {
-                    self.compare(moment, *key, table.services.remove(key));
+                    let found = table.take(key, self.known.services.get(key));
+                    self.compare(moment, *key, found);
                 }
                 self.audit_next(moment);
             }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::probe::{ProbeId, Verdict};
+use crate::base::Name;
 use crate::model::{Lvs, ServiceKey};
 use crate::plan::ipvs::Table;
 use crate::plan::listing::Listing;
@@ -45,6 +46,8 @@ pub enum Event {
     },
     /// An attempt ended.
     Probed { probe: ProbeId, verdict: Verdict },
+    /// The number in a tracked file: reported when a configuration comes into force, and when it changes.
+    File { name: Name, value: i32 },
     /// Stop: remove our entries, answer with `Action::Done`.
     Stop {
         /// `--dont-release-ipvs`: leave the entries in place.

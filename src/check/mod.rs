@@ -16,6 +16,7 @@
 //! | `refusal` | operations that the kernel refuses |
 //! | `audit` | detection of changes by other programs |
 //! | `silence` | a kernel that does not answer |
+//! | `report` | checks that wait for reports instead of trying something |
 //! | `start` | reading and adopting the kernel's table |
 //! | `reload` | from one configuration to the next |
 //! | `stop` | leaving |
@@ -34,7 +35,7 @@ use std::sync::Arc;
 
 use slab::Slab;
 
-use crate::base::{Instant, TimerQueue, rng::Rng};
+use crate::base::{Instant, Name, TimerQueue, rng::Rng};
 use crate::model::{self, Lvs, ServiceId, ServiceKey};
 use crate::plan::ipvs::Table;
 use crate::status::check::{Counters, ServiceSummary};
@@ -47,6 +48,7 @@ pub mod probe;
 mod quorum;
 mod refusal;
 mod reload;
+mod report;
 mod schedule;
 mod server;
 mod service;
@@ -114,6 +116,8 @@ pub struct Engine {
     audit: Audit,
     /// Unanswered requests to the kernel.
     silence: Silence,
+    /// Numbers in tracked files, as they were reported.
+    files: BTreeMap<Name, i32>,
     /// From an earlier process.
     owned: BTreeSet<ServiceKey>,
     /// The last stored list of our services included some that were about to be removed.
@@ -210,6 +214,7 @@ impl Engine {
             leaving: BTreeSet::new(),
             audit: Audit::default(),
             silence: Silence::default(),
+            files: BTreeMap::new(),
             owned: BTreeSet::new(),
             owned_leaving: false,
             leaving_early: false,
@@ -261,6 +266,7 @@ impl Engine {
             Event::Table { services, result } => self.table(moment, &services, result),
             Event::Listed(result) => self.listed(moment, result),
             Event::Applied { token, item, outcome } => self.applied(moment, token, item, outcome),
+            Event::File { name, value } => self.report_of_file(moment, name, value),
             Event::Probed { probe, verdict } => self.probed(moment, probe, verdict),
             Event::Stop { keep_entries } => self.stop(moment, keep_entries),
         }

@@ -98,9 +98,10 @@ impl Engine {
     ) -> u32 {
         let warmup = if beginning.early { checker.warmup.min(SETTLING) } else { checker.warmup };
         let spread = u64::try_from(warmup.as_nanos()).unwrap_or(u64::MAX);
-        let due = moment.now
-            + SETTLING
-            + Duration::from_nanos(self.rng.below(spread.saturating_add(1).max(1)));
+        let due = self.due_by_report(moment.now, &checker.kind).unwrap_or_else(|| {
+            let random = self.rng.below(spread.saturating_add(1).max(1));
+            moment.now + SETTLING + Duration::from_nanos(random)
+        });
         let slot = number(self.checkers.insert(Checker {
             service,
             server,
@@ -156,6 +157,11 @@ impl Engine {
         checker.server = server;
         checker.position = position;
         checker.tries = checker.tries.min(new.retry);
+        if Kind::of(&new.kind).is_some_and(Kind::is_told) {
+            // The same report may mean something else now.
+            self.checks.set(slot, moment.now);
+            return;
+        }
         if new.delay_loop < old.delay_loop && checker.attempt.is_none() && checker.tries == 0 {
             checker.due = checker.due.min(moment.now + new.delay_loop);
             if !checker.waiting {
@@ -257,6 +263,10 @@ impl Engine {
         let config = Arc::clone(&self.config);
         let page = self.checkers.get(slot as usize).map_or(0, |checker| checker.page);
         let place = self.place(&config, slot);
+        if place.is_some_and(|place| place.kind.is_told()) {
+            self.judge_report(moment, slot);
+            return;
+        }
         let Some(request) = place.and_then(|place| place.kind.request(page)) else {
             return;
         };
@@ -295,7 +305,7 @@ impl Engine {
     }
 
     /// Evaluates a verdict: nothing yet, or a result of the check.
-    fn judge(&mut self, moment: &mut Moment<'_>, slot: u32, verdict: Verdict) {
+    pub(super) fn judge(&mut self, moment: &mut Moment<'_>, slot: u32, verdict: Verdict) {
         let config = Arc::clone(&self.config);
         let Some(place) = self.place(&config, slot) else {
             return;
@@ -331,7 +341,7 @@ impl Engine {
                     self.checks.set(slot, if hurried { moment.now } else { checker.due });
                     return;
                 }
-                if first || !checker.up {
+                if (first && !place.kind.is_told()) || !checker.up {
                     let subject = place.subject();
                     say!(info, subject.service, "{}", place.kind.success_line(&subject));
                 }
@@ -339,7 +349,10 @@ impl Engine {
             }
             Verdict::Failure(failure) => {
                 self.counters.failed += 1;
-                let again = checker.up && !checker.decisive && checker.tries < settings.retry;
+                let again = checker.up
+                    && !checker.decisive
+                    && !place.kind.is_told()
+                    && checker.tries < settings.retry;
                 if checker.up && settings.log_all_failures {
                     let tries = Tries { so_far: checker.tries, all: settings.retry, again };
                     let subject = place.subject();

@@ -38,7 +38,11 @@ impl Engine {
             if first && !up && standing == Standing::Down {
                 self.announce_server(moment, service, position, false, None);
             }
-            if first && up && place.kind.mails_first_success() {
+            if first
+                && up
+                && place.kind.mails_first_success()
+                && let Some(body) = body
+            {
                 self.mail_check(moment, service, position, body);
             }
             return;
@@ -48,8 +52,9 @@ impl Engine {
             (true, 0) => self.bring_up(moment, service, position, Why::Check(slot)),
             (false, 1) => self.take_down(moment, service, position, slot),
             _ if !config.no_checker_emails => {
-                let body = body();
-                self.mail_check(moment, service, position, body);
+                if let Some(body) = body() {
+                    self.mail_check(moment, service, position, body);
+                }
             }
             _ => {}
         }
@@ -223,7 +228,7 @@ impl Engine {
     /// The text of a mail about the last attempt of a check.
     fn mail_body(&self, config: &Lvs, checker: u32) -> Option<String> {
         let last = self.checkers.get(checker as usize)?.last.as_ref();
-        Some(self.place(config, checker)?.kind.mail_body(last))
+        self.place(config, checker)?.kind.mail_body(last)
     }
 
     /// The result of a check changed, but not the state of its server.

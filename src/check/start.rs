@@ -14,7 +14,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::probe::{Errno, Kind, Share};
+use super::probe::{Errno, Kind, Share, Verdict};
 use super::refusal::{LONGEST_RETRY, backoff};
 use super::schedule::Beginning;
 use super::service::{Checkers, Dirty, Server, Service, Sorry, Standing, Why};
@@ -42,10 +42,11 @@ impl Engine {
     /// The newest configuration.
     pub(super) fn reload(&mut self, moment: &mut Moment<'_>, config: Arc<Lvs>) {
         debug_assert!(keys_are_unique(&config), "a service of the kernel has two owners");
+        self.forget_reports(&config);
         match &mut self.phase {
             Phase::Idle => {
                 self.config = config;
-                self.read_table(moment);
+                self.begin_when_told(moment);
             }
             Phase::Reading { outdated, .. } => {
                 *outdated = true;
@@ -340,9 +341,13 @@ impl Engine {
             let Some(kind) = Kind::of(&checker.kind) else {
                 continue;
             };
-            let up = match held {
-                Some(held) => held.is_some(),
-                None => !checker.alpha,
+            let report = self.reported(kind);
+            let up = match (held, &report) {
+                (Some(held), _) => held.is_some(),
+                (None, None) => !checker.alpha,
+                // A reload does not wait for the first report.
+                (None, Some(_)) if origin == Origin::Reload && !self.is_known(kind) => false,
+                (None, Some(verdict)) => matches!(verdict, Verdict::Success(_)),
             };
             // The previous process found it good a moment ago: one lost packet is no reason to remove it.
             let known_good = self.resumed && held.is_some_and(|held| held.is_some());
@@ -355,12 +360,18 @@ impl Engine {
             let place = (slot, position, number(number_of));
             let added = self.add_checker(moment, place, checker, beginning);
             slots.push(added);
+            if let Some(Verdict::Success(share)) = report
+                && let Some(checker) = self.checkers.get_mut(added as usize)
+            {
+                checker.share = share;
+                server.dynamic += contribution(share, real);
+            }
             if kind.weighs()
                 && let Some(weight) = weight.take()
                 && let Some(checker) = self.checkers.get_mut(added as usize)
             {
                 checker.share = Share::Instead(weight);
-                server.dynamic = contribution(checker.share, real);
+                server.dynamic += contribution(checker.share, real);
             }
         }
         server.checkers = Checkers::from(slots);

@@ -19,6 +19,10 @@ impl Engine {
             return;
         }
         let running = matches!(self.phase, Phase::Running);
+        if matches!(self.phase, Phase::Idle) && self.table_retry.is_some() {
+            // Reports are waited for, which matter no more.
+            self.read_table(moment);
+        }
         if matches!(self.phase, Phase::Reading { .. }) && !keep_entries && !self.owned.is_empty() {
             self.leaving_early = true;
             return;

@@ -26,6 +26,7 @@ pub(super) fn contribution(share: Share, real: &RealServer) -> i64 {
     match share {
         Share::Configured => 0,
         Share::Instead(weight) => i64::from(weight) - i64::from(real.weight),
+        Share::Added(weight) => i64::from(weight),
     }
 }
 

@@ -17,8 +17,6 @@ pub use help::{help, manual, version};
 
 /// The default configuration file.
 pub const DEFAULT_FILE: &str = "/etc/keepalived/keepalived.conf";
-/// keepalived's default umask: files that the daemon writes are private to its user.
-const DEFAULT_UMASK: u32 = 0o177;
 /// keepalived's default name of a log file, in the directory for temporary files.
 const DEFAULT_LOG: &str = "keepalived.log";
 
@@ -58,8 +56,8 @@ pub struct Options {
     pub log_file: Option<PathBuf>,
     /// Do not log to syslog.
     pub no_syslog: bool,
-    /// The umask of new files.
-    pub umask: u32,
+    /// The umask of new files; none: what the configuration says.
+    pub umask: Option<u32>,
     /// Leave addresses in place at a stop.
     pub keep_vrrp: bool,
     /// Leave the IPVS table in place at a stop.
@@ -78,6 +76,8 @@ pub struct Options {
     pub core_files: bool,
     /// All checks of included files are on.
     pub all_checks: bool,
+    /// The network namespace to run in, whatever the configuration says.
+    pub namespace: Option<String>,
     /// The configuration id, which selects lines with `@`.
     pub config_id: Option<String>,
     /// Ignore SIGINT.
@@ -109,7 +109,7 @@ impl Default for Options {
             facility: Facility::DAEMON,
             log_file: None,
             no_syslog: false,
-            umask: DEFAULT_UMASK,
+            umask: None,
             keep_vrrp: false,
             keep_ipvs: false,
             respawn: true,
@@ -119,6 +119,7 @@ impl Default for Options {
             watch_addresses: false,
             core_files: false,
             all_checks: false,
+            namespace: None,
             config_id: None,
             ignore_sigint: false,
             allow_empty: false,
@@ -176,6 +177,7 @@ enum What {
     Watch,
     Core,
     AllChecks,
+    Namespace,
     Id,
     IgnoreInt,
     AllowEmpty,
@@ -270,7 +272,13 @@ const ROWS: &[Row] = &[
     Row(Some('a'), "address-monitoring", Flag, What::Watch, "log addresses that come and go"),
     Row(Some('x'), "snmp", Flag, What::Later, ""),
     Row(Some('A'), "snmp-agent-socket", Required("FILE"), What::Later, ""),
-    Row(Some('s'), "namespace", Required("NAME"), What::Later, ""),
+    Row(
+        Some('s'),
+        "namespace",
+        Required("NAME"),
+        What::Namespace,
+        "run in this network namespace (net_namespace)",
+    ),
     Row(Some('m'), "core-dump", Flag, What::Core, "write a core file after a crash"),
     Row(Some('M'), "core-dump-pattern", Optional("PATTERN"), What::Later, ""),
     Row(
@@ -438,11 +446,8 @@ impl Reader {
             }
             What::NoSyslog => o.no_syslog = true,
             What::Umask => {
-                o.umask = value
-                    .to_str()
-                    .and_then(number)
-                    .filter(|mask| *mask <= 0o777)
-                    .ok_or_else(|| format!("Invalid umask '{}'", value.display()))?;
+                let mask = value.to_str().and_then(number).filter(|mask| *mask <= 0o777);
+                o.umask = Some(mask.ok_or_else(|| format!("Invalid umask '{}'", value.display()))?);
             }
             What::KeepVrrp => o.keep_vrrp = true,
             What::KeepIpvs => o.keep_ipvs = true,
@@ -455,6 +460,12 @@ impl Reader {
             What::Watch => o.watch_addresses = true,
             What::Core => o.core_files = true,
             What::AllChecks => o.all_checks = true,
+            What::Namespace => {
+                let name = value.to_str().filter(|name| is_file_name(name));
+                o.namespace = Some(
+                    name.ok_or_else(|| format!("Invalid namespace '{}'", value.display()))?.into(),
+                );
+            }
             What::Id => o.config_id = Some(value.to_string_lossy().into_owned()),
             What::IgnoreInt => o.ignore_sigint = true,
             What::AllowEmpty => o.allow_empty = true,
@@ -509,6 +520,12 @@ fn long(name: &str) -> Result<Option<&'static Row>, String> {
         (Some(_), Some(_)) => Err(format!("Option --{name} is ambiguous")),
         (one, _) => Ok(one),
     }
+}
+
+/// Whether a file may be called that.
+#[must_use]
+pub fn is_file_name(name: &str) -> bool {
+    !name.is_empty() && name != "." && name != ".." && !name.contains('/')
 }
 
 /// A number in C notation: decimal, octal with a leading 0, hexadecimal with 0x.

@@ -5,11 +5,13 @@ use std::io::{self, IsTerminal, Read, Write};
 use std::os::unix::ffi::OsStringExt;
 use std::process::ExitCode;
 
+use super::args::is_file_name;
 use super::print::{self, out};
 use crate::config::{
     self, Diagnostics, FileKind, Files, Head, Loaded, Options, Peer, Stops, Style, codes, too_large,
 };
 use crate::sys::host::Machine;
+use crate::sys::netns::NetNs;
 
 /// The default file.
 pub const DEFAULT_FILE: &str = "/etc/keepalived/keepalived.conf";
@@ -32,6 +34,8 @@ pub struct Test {
     pub all_checks: bool,
     /// Also run the lints.
     pub lints: bool,
+    /// `-s`: the network namespace, whatever the configuration says.
+    pub namespace: Option<String>,
 }
 
 /// Reads a configuration as the daemon does.
@@ -71,13 +75,35 @@ fn options(file: Option<OsString>, id: Option<OsString>, machine: &Machine) -> O
     options
 }
 
+/// Reads it in the network namespace in which the daemon would run, for its interfaces and addresses. This process stays
+/// there. Returns why a namespace cannot be entered.
+fn load_inside(test: &Test) -> (Loaded, Option<String>) {
+    let enter = |name: &str| NetNs::named(name).and_then(|namespace| namespace.enter());
+    let refused = |name: &str| enter(name).err().map(|e| format!("{name}: {e}"));
+    if let Some(name) = &test.namespace {
+        let refused = refused(name);
+        return (load(test, false), refused);
+    }
+    let loaded = load(test, false);
+    let named = loaded.model.global.settings.namespace.as_deref();
+    match named.filter(|name| is_file_name(name)).map(refused) {
+        Some(None) => (load(test, false), None),
+        Some(refused) => (loaded, refused),
+        None => (loaded, None),
+    }
+}
+
 /// `evervipd -t`: writes each problem to `out`, beginning with the line that keepalived would write, and returns
 /// keepalived's exit status. Writes nothing if there is no problem.
 ///
 /// # Errors
 /// If `out` cannot be written.
 pub fn test(test: &Test, out: &mut dyn Write, style: Style) -> io::Result<u8> {
-    let loaded = load(test, false);
+    let (loaded, refused) = load_inside(test);
+    if let Some(why) = refused {
+        let told = writeln!(out, "the daemon could not enter the network namespace {why}\n");
+        print::unless_closed(told)?;
+    }
     let diagnostics = &loaded.diagnostics;
     let mut all = diagnostics.iter();
     let written = all

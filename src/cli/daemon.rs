@@ -15,7 +15,9 @@ use super::exit::Exit;
 use super::print::{self, say};
 use crate::config::Style;
 use crate::kernel::connector;
-use crate::role::supervisor::{self, PidFiles};
+use crate::role::supervisor::first::UMASK;
+use crate::role::supervisor::{self, First, PidFiles, Place};
+use crate::sys::netns::NetNs;
 use crate::sys::process::{self, Split};
 use crate::sys::{caps, sched};
 use crate::{log, role};
@@ -70,6 +72,7 @@ fn test(options: &Options, file: Option<&Path>) -> ExitCode {
         config_id: options.config_id.clone().map(Into::into),
         all_checks: options.all_checks,
         lints: true,
+        namespace: options.namespace.clone(),
     };
     let result = match file {
         Some(path) => std::fs::File::create(path)
@@ -111,13 +114,27 @@ fn daemon(mut options: Options, words: &[OsString]) -> Exit {
     if let Ok(path) = std::path::absolute(&options.file) {
         options.file = path;
     }
-    process::umask(options.umask);
-    let mut pid_files = match PidFiles::lock(&options) {
+    process::umask(options.umask.unwrap_or(UMASK));
+    if let Err(e) = enter(options.namespace.as_deref()) {
+        return refuse(&options, &Place::default(), &e);
+    }
+    let first = match First::read(&options) {
+        Ok(first) => first,
+        Err(e) => return refuse(&options, &Place::default(), &format!("cannot start: {e}")),
+    };
+    let place = first.place.clone();
+    process::umask(first.umask);
+    if options.namespace.is_none()
+        && let Err(e) = enter(place.namespace.as_deref())
+    {
+        return refuse(&options, &place, &e);
+    }
+    let mut pid_files = match PidFiles::lock(&options, &place) {
         Ok(files) => files,
-        Err(e) => return refuse(&options, &e.to_string()),
+        Err(e) => return refuse(&options, &place, &e.to_string()),
     };
     pid_files.processes = processes;
-    let no_socket = pid_files.open_socket(&options);
+    let no_socket = pid_files.open_socket(&options, &place);
     if options.core_files
         && let Err(e) = sched::core_files()
     {
@@ -131,11 +148,11 @@ fn daemon(mut options: Options, words: &[OsString]) -> Exit {
             Ok(Background::There(exit)) => return exit,
             Err(e) => {
                 pid_files.remove();
-                return refuse(&options, &format!("cannot go to the background: {e}"));
+                return refuse(&options, &place, &format!("cannot go to the background: {e}"));
             }
         }
     };
-    if let Err(e) = log::start(&supervisor::log_settings(&options)) {
+    if let Err(e) = log::start(&supervisor::log_settings(&options, &place).for_daemon()) {
         say(format_args!("evervipd: cannot start the log: {e}"));
         pid_files.remove();
         return Exit::Fatal;
@@ -151,21 +168,30 @@ fn daemon(mut options: Options, words: &[OsString]) -> Exit {
         tracing::warn!("{why}");
     }
     let mut report = report;
-    let exit = supervisor::run(options, pid_files, || tell(&mut report, Exit::Ok));
+    let exit = supervisor::run(options, first, pid_files, || tell(&mut report, Exit::Ok));
     log::flush(Duration::from_secs(1));
     tell(&mut report, exit);
     exit
 }
 
 /// Another daemon runs, or the start is impossible: reported on the terminal and in the log.
-fn refuse(options: &Options, why: &str) -> Exit {
+fn refuse(options: &Options, place: &Place, why: &str) -> Exit {
     say(format_args!("evervipd: {why}"));
-    let quiet = log::Settings { console: false, ..supervisor::log_settings(options) };
+    let settings = supervisor::log_settings(options, place).for_daemon();
+    let quiet = log::Settings { console: false, ..settings };
     if log::start(&quiet).is_ok() {
         tracing::error!("{why}");
         log::flush(Duration::from_secs(1));
     }
     Exit::Fatal
+}
+
+/// Moves this process into a network namespace, if one is named.
+fn enter(namespace: Option<&str>) -> Result<(), String> {
+    let Some(name) = namespace else { return Ok(()) };
+    NetNs::named(name)
+        .and_then(|namespace| namespace.enter())
+        .map_err(|e| format!("cannot enter the network namespace {name}: {e}"))
 }
 
 fn greet(options: &Options, words: &[OsString]) {

@@ -14,13 +14,16 @@ use std::thread;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::{Sleep, sleep_until};
 
+use super::class::Class;
 use super::probe::Probes;
-use crate::base::Instant;
+use crate::base::{Instant, Name};
 use crate::check::probe::misc::Misc;
 use crate::check::probe::{ProbeId, Request};
 use crate::check::{Action, Actions, Engine, Event, Limits};
+use crate::kernel::ipvs::timeout::Keeper;
 use crate::kernel::ipvs::{Error, Ipvs, PACKED};
 use crate::model::checker::MiscCheck;
+use crate::model::service::Timeouts;
 use crate::model::{Lvs, ServiceKey};
 use crate::plan::ipvs::{Op, Table};
 use crate::plan::listing::Listing;
@@ -73,6 +76,8 @@ pub struct Driver {
     timer: Pin<Box<Sleep>>,
     /// What the timer is set to.
     armed: Option<Instant>,
+    /// The scheduling class of the thread that takes turns.
+    pub class: Class,
 }
 
 /// A job for the thread that talks to the kernel.
@@ -80,6 +85,8 @@ pub struct Driver {
 enum Job {
     Read(Arc<[ServiceKey]>),
     List,
+    /// Set the timeouts of connections.
+    Timeouts(Timeouts),
     /// Operations of several services, sent together.
     Apply(Vec<(Token, Arc<[Op]>)>),
 }
@@ -132,6 +139,7 @@ impl Driver {
             answers,
             timer: Box::pin(sleep_until(tokio::time::Instant::now())),
             armed: None,
+            class: Class::default(),
         })
     }
 
@@ -147,11 +155,24 @@ impl Driver {
 
     /// The configuration from now on.
     pub fn reload(&mut self, config: Arc<Lvs>) {
-        self.event(Event::Reload(config));
+        self.job(Job::Timeouts(config.timeouts));
+        let class = core::mem::take(&mut self.class);
+        class.calmly(|| self.event(Event::Reload(config)));
+        self.class = class;
+    }
+
+    /// Numbers in tracked files.
+    pub fn files(&mut self, values: Vec<(Name, i32)>) {
+        for (name, value) in values {
+            self.event(Event::File { name, value });
+        }
     }
 
     /// Stops; [`Output::Stopped`] follows.
     pub fn stop(&mut self, keep_entries: bool) {
+        if !keep_entries {
+            self.job(Job::Timeouts(Timeouts::default()));
+        }
         self.event(Event::Stop { keep_entries });
     }
 
@@ -221,6 +242,9 @@ impl Driver {
                 // The runtime counts in milliseconds and may be early by less than one.
                 self.armed = None;
                 let now = clock::now();
+                if let Some(due) = due {
+                    self.class.late(now.since(due));
+                }
                 if due.is_some_and(|due| now.since(due) > LATE) {
                     self.look_around().await;
                 }
@@ -337,6 +361,7 @@ impl Driver {
 /// answered by datagram: while the engine processes the answers to one, the next ones are written.
 fn serve(queue: &Receiver<Job>, answers: &UnboundedSender<Answer>) {
     let mut ipvs = Ipvs::new();
+    let mut timeouts = Keeper::default();
     let mut lists: VecDeque<(Token, Arc<[Op]>)> = VecDeque::new();
     let mut question = None;
     loop {
@@ -344,6 +369,10 @@ fn serve(queue: &Receiver<Job>, answers: &UnboundedSender<Answer>) {
             let job = if lists.is_empty() { queue.recv().ok() } else { queue.try_recv().ok() };
             match job {
                 Some(Job::Apply(more)) => lists.extend(more),
+                Some(Job::Timeouts(wanted)) => {
+                    timeouts.want(wanted);
+                    timeouts.tell(&mut ipvs);
+                }
                 Some(job @ (Job::Read(_) | Job::List)) => question = Some(job),
                 None if lists.is_empty() => return,
                 None => break,
@@ -366,12 +395,14 @@ fn serve(queue: &Receiver<Job>, answers: &UnboundedSender<Answer>) {
         match question.take() {
             Some(Job::Read(services)) => {
                 let result = ipvs.read(&services).map_err(refused);
+                // What was not to be had before is, perhaps.
+                timeouts.tell(&mut ipvs);
                 let _ = answers.send(Answer::Table { services, result });
             }
             Some(Job::List) => {
                 let _ = answers.send(Answer::List(ipvs.list().map_err(refused)));
             }
-            Some(Job::Apply(_)) | None => {}
+            Some(Job::Apply(_) | Job::Timeouts(_)) | None => {}
         }
     }
 }

@@ -9,6 +9,7 @@
 
 pub mod bfd;
 pub mod check;
+pub mod class;
 pub mod file;
 pub mod probe;
 pub mod process;

@@ -21,11 +21,12 @@ use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use super::class::Class;
 use crate::base::{IfIndex, Instant};
 use crate::plan::Outcome;
+use crate::sys::clock;
 use crate::sys::poll::{Epoll, Ready, Timer, Wake};
 use crate::sys::ring::{Consumer, Producer, ring};
-use crate::sys::{clock, sched};
 use crate::vrrp::{Action, Actions, Engine, Event, InstanceId};
 use crate::wire;
 use hear::Clocks;
@@ -43,13 +44,8 @@ const INPUTS: usize = 64;
 const WORK: u32 = 64;
 /// A wait longer than this has let other processes run.
 const WAITED: Duration = Duration::from_micros(20);
-/// How long a real-time thread may work without waiting,
-const BUSY: Duration = Duration::from_millis(50);
-/// and how long it waits then.
+/// How long a real-time thread waits after it has worked for long without waiting.
 const BREATH: Duration = Duration::from_micros(200);
-/// If a real-time thread works this long, in microseconds, without waiting, it is out of control: the kernel kills the
-/// process, which is restarted.
-const RUNAWAY: u64 = 500_000;
 /// Time from one heartbeat to the next, until a configuration sets it.
 pub const BEAT: Duration = Duration::from_millis(50);
 
@@ -91,10 +87,14 @@ pub struct Driver {
     clocks: Clocks,
     looks: Looks,
     telling: Telling,
-    scheduling: Scheduling,
+    class: Class,
+    /// Time from one heartbeat to the next.
+    beat: Duration,
     /// A configuration that is being applied.
     reloading: Option<Reloading>,
     sockets: Sockets,
+    /// Instances or links changed: the queues of the sockets may have to be of another size.
+    resize: bool,
     routers: BTreeMap<IfIndex, bool>,
 }
 
@@ -153,9 +153,11 @@ impl Driver {
             clocks: Clocks::new(),
             looks: Looks::default(),
             telling: Telling::default(),
-            scheduling: Scheduling::default(),
+            class: Class::default(),
+            beat: BEAT,
             reloading: None,
             sockets: Sockets::open()?,
+            resize: false,
             routers: BTreeMap::new(),
         };
         Ok((driver, handle))
@@ -187,6 +189,7 @@ impl Driver {
         if begin.since(asked) > WAITED {
             self.busy_since = begin;
         }
+        self.class.late(begin.since(due));
         let timer = ready.keys().any(|key| key == TIMER);
         let input = ready.keys().any(|key| key == INPUT);
         waited?;
@@ -227,6 +230,10 @@ impl Driver {
             self.inputs();
         }
         self.reloaded();
+        if self.resize && !self.engine.is_occupied() {
+            self.resize = false;
+            self.sockets.resize(self.engine.receive_buffer());
+        }
         if !self.engine.is_occupied()
             && let Some(part) = self.looks.part(&self.engine, clock::now())
         {
@@ -242,19 +249,20 @@ impl Driver {
         Ok(())
     }
 
-    /// Sends a heartbeat when it is due.
+    /// A sign of life when it is time for one, or will be soon: one that goes with an advert costs no turn of its own.
     fn beat(&mut self) {
         let now = clock::now();
-        if self.beat_at <= now {
+        let period = self.beat;
+        if self.beat_at <= now + period / 4 {
             (self.hooks.beat)();
-            self.beat_at = now + self.scheduling.beat.unwrap_or(BEAT);
+            self.beat_at = now + period;
         }
     }
 
     /// Under a flood there is always something to do. A real-time thread that never blocks takes its processor from all
     /// other processes and is killed by the kernel (RLIMIT_RTTIME).
     fn breathe(&mut self) {
-        if self.scheduling.priority.is_some() && clock::now().since(self.busy_since) > BUSY {
+        if self.class.stretch().is_some_and(|most| clock::now().since(self.busy_since) > most) {
             std::thread::sleep(BREATH);
             self.busy_since = clock::now();
         }
@@ -282,6 +290,7 @@ impl Driver {
                     self.sockets.forget(index);
                     self.routers.remove(&index);
                 }
+                self.resize |= matches!(event, Event::Kernel(_) | Event::Link(_));
                 self.handle(now, event);
             }
             Input::Router { interface, forwards } => {
@@ -291,6 +300,7 @@ impl Driver {
                 let copies = |i: &crate::model::Instance| i.unicast().map_or(1, |u| u.peers.len());
                 let adverts = config.instances.iter().map(copies).sum();
                 self.reloading = Some(Reloading { adverts, scheduling });
+                self.resize = true;
                 self.handle(now, Event::Reload(config));
             }
             Input::Look { request } => self.looks.ask(request),
@@ -306,29 +316,10 @@ impl Driver {
             self.actions.reserve(adverts);
             self.looks.restart();
             self.telling.restart();
-            self.schedule(scheduling);
+            self.class.set(scheduling.real_time);
+            self.beat = scheduling.beat.unwrap_or(BEAT);
             self.tell(Output::Reloaded);
         }
-    }
-
-    fn schedule(&mut self, wanted: Scheduling) {
-        if let Some(nice) = wanted.nice.filter(|_| wanted.nice != self.scheduling.nice)
-            && let Err(e) = sched::nice(nice)
-        {
-            tracing::warn!("cannot use nice value {nice} for the real-time thread: {e}");
-        }
-        if wanted.priority != self.scheduling.priority {
-            let result = match wanted.priority {
-                Some(priority) => {
-                    sched::limit_real_time(RUNAWAY).and_then(|()| sched::real_time(priority))
-                }
-                None => sched::normal(),
-            };
-            if let Err(e) = result {
-                tracing::warn!("cannot use real-time priority {:?}: {e}", wanted.priority);
-            }
-        }
-        self.scheduling = wanted;
     }
 
     /// Passes one event to the engine and carries out its actions.

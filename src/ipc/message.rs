@@ -100,6 +100,8 @@ pub enum FromRole {
     Remember(Memory),
     /// From `checker`: whether the kernel's IPVS can be written; sent when it changes.
     Ipvs { works: bool },
+    /// The channel of the last `Connect` to this role cannot be used: another one is needed.
+    Unconnected(RoleName),
     /// From `api`: a request to the supervisor.
     Ask(Question),
     /// This role received the signal that requests a reload.
@@ -188,7 +190,7 @@ pub struct RunnerPart {
     pub vrrp: Catalogue,
     /// Programs that `checker` can request.
     pub checker: Catalogue,
-    /// Files whose numbers are reported to `vrrp`.
+    /// Files whose numbers are reported to `vrrp` and `checker`.
     pub files: Vec<TrackFile>,
     /// Processes of which `vrrp` is told whether they run.
     pub processes: Vec<TrackProcess>,
@@ -205,7 +207,9 @@ pub struct LoadRequest {
     pub all_checks: bool,
     /// Log the parsed configuration (`--dump-conf`).
     pub dump: bool,
-    /// The known errors of the configuration in force; none at the start.
+    /// Octets of memory that reading the configuration in force took; 0 at the start.
+    pub memory: u32,
+    /// What the configuration in force is known to leave out; none at the start.
     pub known: Option<BTreeSet<String>>,
     /// `reload_check_config` of the configuration in force: the file for the messages of a test. Any of them refuses a
     /// reload.
@@ -257,6 +261,8 @@ pub struct LoadReport {
     pub global: Global,
     /// Which roles it needs.
     pub needs: Needs,
+    /// Octets of memory that reading it took.
+    pub memory: u32,
 }
 
 /// Which roles a configuration needs.

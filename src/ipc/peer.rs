@@ -1,6 +1,7 @@
 //! Another process, as this end of a channel on the tokio runtime: in order, bounded, never waiting.
 
 use core::marker::PhantomData;
+use core::time::Duration;
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -15,9 +16,14 @@ use crate::sys::channel::Channel;
 /// Messages that wait for a slow peer, in addition to the kernel's queue.
 const WAITING: usize = 256;
 
+/// From one attempt to send to the next, where the runtime cannot tell when there is room.
+const RETRY: Duration = Duration::from_millis(20);
+
 /// Sends `Out`, receives `In`.
 pub struct Peer<Out, In> {
     channel: Async<Channel>,
+    /// The same while messages wait for room. Not always: the thread would wake up each time the peer reads.
+    room: Option<Async<Channel>>,
     buffer: Box<[u8]>,
     waiting: VecDeque<Encoded>,
     gone: bool,
@@ -48,7 +54,8 @@ impl<Out: Serialize, In: DeserializeOwned> Peer<Out, In> {
     /// Those of `epoll_ctl(2)`.
     pub fn new(channel: Channel) -> io::Result<Self> {
         Ok(Self {
-            channel: Async::new(channel)?,
+            channel: Async::read_only(channel)?,
+            room: None,
             buffer: vec![0; frame::BUFFER].into(),
             waiting: VecDeque::new(),
             gone: false,
@@ -136,13 +143,14 @@ impl<Out: Serialize, In: DeserializeOwned> Peer<Out, In> {
         }
         let longest = self.longest;
         loop {
+            self.watch_room();
             let answer = if self.waiting.is_empty() {
                 take::<In>(&self.channel, &mut self.buffer, longest).await
             } else {
                 tokio::select! {
                     biased;
                     answer = take::<In>(&self.channel, &mut self.buffer, longest) => answer,
-                    more = flush(&self.channel, &mut self.waiting) => {
+                    more = flush(&self.channel, self.room.as_ref(), &mut self.waiting) => {
                         // It reads no more, but what it said before its end is still to be read.
                         if more.is_err() {
                             self.waiting.clear();
@@ -183,9 +191,19 @@ impl<Out: Serialize, In: DeserializeOwned> Peer<Out, In> {
     /// Waits until all messages to the peer are sent, or it is gone.
     pub async fn drain(&mut self) {
         while !self.waiting.is_empty() && !self.gone {
-            if flush(&self.channel, &mut self.waiting).await.is_err() {
+            self.watch_room();
+            if flush(&self.channel, self.room.as_ref(), &mut self.waiting).await.is_err() {
                 self.gone = true;
             }
+        }
+    }
+
+    /// Has the runtime look for room as long as messages wait.
+    fn watch_room(&mut self) {
+        if self.waiting.is_empty() {
+            self.room = None;
+        } else if self.room.is_none() {
+            self.room = self.channel.inner().duplicate().and_then(Async::write_only).ok();
         }
     }
 }
@@ -221,17 +239,29 @@ async fn take<In: DeserializeOwned>(
         .map_err(ReceiveError::Io)?
 }
 
-/// Sends the first waiting message.
-async fn flush(channel: &Async<Channel>, waiting: &mut VecDeque<Encoded>) -> Result<(), SendError> {
+/// Sends the first of those that wait.
+async fn flush(
+    channel: &Async<Channel>,
+    room: Option<&Async<Channel>>,
+    waiting: &mut VecDeque<Encoded>,
+) -> Result<(), SendError> {
     let Some(message) = waiting.front() else {
         return Ok(());
     };
-    let sent = channel
-        .write(|inner| match frame::send(inner, message) {
-            Err(SendError::Full) => Err(io::ErrorKind::WouldBlock.into()),
-            other => Ok(other),
-        })
-        .await?;
+    let send = |channel: &Channel| match frame::send(channel, message) {
+        Err(SendError::Full) => Err(io::ErrorKind::WouldBlock.into()),
+        other => Ok(other),
+    };
+    let sent = match room {
+        Some(room) => room.write(send).await?,
+        // Without a descriptor for it, it is tried now and then.
+        None => loop {
+            tokio::time::sleep(RETRY).await;
+            if let Ok(sent) = send(channel.inner()) {
+                break sent;
+            }
+        },
+    };
     match sent {
         Err(SendError::Gone) => Err(SendError::Gone),
         // Sent, or can never be sent: in both cases it is removed from the queue.
@@ -312,7 +342,7 @@ mod tests {
             a.post(&2, Vec::new()).unwrap();
             assert_eq!(b.next().await.unwrap().0, 1);
             drop(a);
-            let flushed = flush(&b.channel, &mut b.waiting).await;
+            let flushed = flush(&b.channel, b.room.as_ref(), &mut b.waiting).await;
             assert!(matches!(flushed, Err(SendError::Gone)), "{flushed:?}");
             assert_eq!(b.next().await.unwrap().0, 2);
             assert!(b.next().await.is_none());

@@ -102,6 +102,11 @@ impl Monitor {
         })
     }
 
+    /// Sets the length of the queue for events to `wanted` octets, but of 8 MiB at least; see [`netlink::resize`].
+    pub fn resize(&self, wanted: Option<u32>, force: bool) {
+        super::netlink::resize(self.socket.inner(), QUEUE, wanted, force);
+    }
+
     /// Changes the subscribed kinds of objects. True if a snapshot must be taken to learn their state.
     ///
     /// # Errors

@@ -14,13 +14,15 @@ use netlink_packet_core::{
 };
 use netlink_sys::protocols::NETLINK_ROUTE;
 use netlink_sys::{Socket, SocketAddr};
-use nix::sys::socket::{setsockopt, sockopt};
+use nix::sys::socket::{getsockopt, setsockopt, sockopt};
 use nix::sys::time::TimeVal;
 
 /// Longest time for one answer. The kernel answers at once, unless an answer is lost.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// Requests in one datagram: the failures of this many fit into the receive queue.
 const PACKED: usize = 128;
+/// Size of the queue: half of what Linux accounts for a socket by itself, since it doubles what it is asked for.
+const QUEUE: usize = 104 << 10;
 /// Length of a message's header in octets.
 const HEADER: usize = 16;
 /// Largest datagram, in octets: the kernel packs up to 32 KiB of a dump into one.
@@ -57,6 +59,26 @@ impl RequestError {
             Self::Refused { errno, .. } => *errno,
             Self::Io(e) => e.raw_os_error().unwrap_or(libc::EIO),
         }
+    }
+}
+
+/// Gives a socket a receive queue of `wanted` octets, but of `least` at least. More than the system allows
+/// (`net.core.rmem_max`) only with `force`, which needs NET_ADMIN.
+pub(super) fn resize(socket: &impl AsFd, least: usize, wanted: Option<u32>, force: bool) {
+    let wanted = usize::try_from(wanted.unwrap_or(0)).unwrap_or(usize::MAX);
+    let wanted = wanted.min(i32::MAX as usize);
+    if wanted > least {
+        if force && setsockopt(socket, sockopt::RcvBufForce, &wanted).is_ok() {
+            return;
+        }
+        let _ = setsockopt(socket, sockopt::RcvBuf, &wanted);
+        // The kernel doubles what it is asked for, after it cut that to the system's limit.
+        if getsockopt(socket, sockopt::RcvBuf).is_ok_and(|got| got / 2 >= least) {
+            return;
+        }
+    }
+    if setsockopt(socket, sockopt::RcvBufForce, &least).is_err() {
+        let _ = setsockopt(socket, sockopt::RcvBuf, &least);
     }
 }
 
@@ -124,6 +146,11 @@ impl Requests {
             out: Vec::new(),
             buffer: vec![0; DATAGRAM],
         })
+    }
+
+    /// Gives it a queue for answers of `wanted` octets, see [`resize`].
+    pub fn resize(&self, wanted: Option<u32>, force: bool) {
+        resize(&self.socket, QUEUE, wanted, force);
     }
 
     /// The port of this socket, contained in events that its requests cause.

@@ -92,10 +92,12 @@ fn carry_out_packed(requests: &mut Requests, ops: &[Op]) -> Vec<Outcome> {
             Object::Address(address) => address::steps(op, address, requests),
             Object::Route(route) => route::steps(op, route),
             Object::Rule(rule) => Some(rule::steps(op, rule)),
-            // They are sent one by one, or over another socket, see `nft`.
-            Object::Link(_) | Object::Setting(_) | Object::FilterTable(_) | Object::Filter(_) => {
-                None
-            }
+            // They are sent one by one, or over another socket, see `nft` and `ipvs::daemon`.
+            Object::Link(_)
+            | Object::Setting(_)
+            | Object::FilterTable(_)
+            | Object::Filter(_)
+            | Object::SyncDaemon(_) => None,
         };
         for step in all.unwrap_or_default() {
             steps.push((position, step.already, step.optional));

@@ -42,6 +42,8 @@ pub use syslog::Facility;
 pub struct Settings {
     /// The name before each line in syslog, for example `evervip_vrrp`.
     pub identity: String,
+    /// What tells the daemon from others on the machine, added to names.
+    pub suffix: String,
     /// Log to syslog, or to the journal if it exists (off: `--no-syslog`).
     pub syslog: bool,
     /// The facility in syslog.
@@ -58,16 +60,27 @@ impl Settings {
     /// The settings for a role of the daemon: its name is added to the identity and to the name of the file.
     #[must_use]
     pub fn for_role(&self, role: &str) -> Self {
+        self.named(&format!("_{role}{}", self.suffix))
+    }
+
+    /// The settings for the daemon itself.
+    #[must_use]
+    pub fn for_daemon(&self) -> Self {
+        self.named(&self.suffix)
+    }
+
+    fn named(&self, added: &str) -> Self {
         let file = self.file.as_ref().map(|path| {
             let stem = path.file_stem().map(|s| s.to_string_lossy().into_owned());
-            let mut name = format!("{}_{role}", stem.unwrap_or_default());
+            let mut name = format!("{}{added}", stem.unwrap_or_default());
             if let Some(extension) = path.extension() {
                 name.push('.');
                 name.push_str(&extension.to_string_lossy());
             }
             path.with_file_name(name)
         });
-        Self { identity: format!("{}_{role}", self.identity), file, ..self.clone() }
+        let identity = format!("{}{added}", self.identity);
+        Self { identity, suffix: String::new(), file, ..self.clone() }
     }
 
     fn level(&self) -> LevelFilter {

@@ -9,6 +9,7 @@ use crate::base::WallTime;
 fn settings() -> Settings {
     Settings {
         identity: "evervip".into(),
+        suffix: String::new(),
         syslog: true,
         facility: Facility::DAEMON,
         console: false,
@@ -198,4 +199,8 @@ fn a_role_has_a_name_and_a_file_of_its_own() {
     let role = all.for_role("vrrp");
     assert_eq!(role.identity, "evervip_vrrp");
     assert_eq!(role.file, Some("/var/log/ha_vrrp.log".into()));
+    let named = Settings { suffix: "_blue_x".into(), ..all };
+    assert_eq!(named.for_role("vrrp").identity, "evervip_vrrp_blue_x");
+    assert_eq!(named.for_role("vrrp").file, Some("/var/log/ha_vrrp_blue_x.log".into()));
+    assert_eq!(named.for_daemon().identity, "evervip_blue_x");
 }

@@ -6,6 +6,7 @@ use core::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::notify::Command;
+pub use super::pattern::Pattern;
 use crate::base::{IfName, Name};
 
 /// One check of a real server.
@@ -100,23 +101,6 @@ pub struct Url {
     pub pattern: Option<Box<Pattern>>,
     /// `tls_compliant`
     pub tls_compliant: Option<bool>,
-}
-
-/// What a page must, or must not, contain.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Pattern {
-    /// The expression (PCRE2).
-    pub text: Box<[u8]>,
-    /// `regex_options`
-    pub options: Vec<Box<str>>,
-    /// `regex_no_match`: it must not match.
-    pub absent: bool,
-    /// `regex_min_offset`
-    pub min_offset: u64,
-    /// `regex_max_offset`
-    pub max_offset: Option<u64>,
-    /// `regex_stack`: start and largest size in bytes.
-    pub stack: Option<(u64, u64)>,
 }
 
 /// `SMTP_CHECK`

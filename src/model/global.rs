@@ -55,8 +55,6 @@ pub struct Settings {
     pub namespace: Option<Name>,
     /// `net_namespace_ipvs`; an empty name is the first namespace of the machine.
     pub ipvs_namespace: Option<Name>,
-    /// `namespace_with_ipsets`
-    pub namespace_with_ipsets: bool,
     /// `use_pid_dir`
     pub use_pid_directory: bool,
     /// `process_names`: processes have names of their own.
@@ -70,9 +68,9 @@ pub struct Settings {
     /// The BFD role.
     pub bfd: ProcessSettings,
     /// `max_auto_priority`
-    pub max_auto_priority: Option<i8>,
+    pub max_auto_priority: i8,
     /// `min_auto_priority_delay`
-    pub min_auto_priority_delay: Option<Duration>,
+    pub min_auto_priority_delay: Duration,
     /// `startup_script`
     pub startup: Option<TimedCommand>,
     /// `shutdown_script`

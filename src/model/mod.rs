@@ -16,6 +16,7 @@ pub mod global;
 pub mod group;
 pub mod link;
 pub mod notify;
+pub mod pattern;
 pub mod route;
 pub mod sample;
 pub mod service;
@@ -32,7 +33,7 @@ pub use notify::{Command, NotifyCommands, User};
 pub use route::Route;
 pub use service::{Forward, Lvs, RealServer, Service, ServiceId, ServiceKey};
 pub use tracker::{Script, TrackedInterface, TrackedScript, Weight};
-pub use vrrp::{Instance, Vrrp};
+pub use vrrp::{Instance, SyncSettings, Vrrp};
 
 /// A whole configuration.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::checker::Checker;
 use super::notify::Command;
-use crate::base::{Family, IfName, Name, Secret};
+use crate::base::{Family, Name, Secret};
 
 /// The configuration of the checker role.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -32,8 +32,6 @@ pub struct Lvs {
     pub close_by_reset: bool,
     /// `lvs_timeouts`
     pub timeouts: Timeouts,
-    /// `lvs_sync_daemon`
-    pub sync_daemon: Option<SyncDaemon>,
     /// `SSL`: client certificate and key for TLS servers.
     pub tls: Option<Tls>,
 }
@@ -90,25 +88,6 @@ pub struct Timeouts {
     pub tcp_fin: u32,
     /// `udp`
     pub udp: u32,
-}
-
-/// `lvs_sync_daemon`: connections are synchronised with other directors.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SyncDaemon {
-    /// Interface of its packets.
-    pub interface: IfName,
-    /// `inst`: the instance that decides between master and backup; none for both at once.
-    pub instance: Option<Name>,
-    /// `id`; none for the router id of the instance.
-    pub id: Option<u8>,
-    /// `maxlen` in bytes.
-    pub max_length: Option<u16>,
-    /// `port`
-    pub port: Option<u16>,
-    /// `ttl`
-    pub ttl: Option<u8>,
-    /// `group`
-    pub group: Option<IpAddr>,
 }
 
 /// The `SSL` block.

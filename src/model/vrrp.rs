@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::address::Address;
 use super::extras::{
-    Bfd, GarpGroup, Hmac, InstanceExtras, InterfaceDelay, Linkbeat, TrackGroup, Unicast,
+    Bfd, GarpExtra, GarpGroup, Hmac, InstanceExtras, InterfaceDelay, Linkbeat, TrackGroup, Unicast,
 };
 use super::filter::FilterSettings;
 use super::group::SyncGroup;
@@ -62,12 +62,49 @@ pub struct Vrrp {
     pub disable_local_igmp: bool,
     /// Tables of packet filters.
     pub filters: FilterSettings,
+    /// `lvs_sync_daemon`, `lvs_sync_daemon_interface`
+    pub sync_daemon: Option<SyncSettings>,
     /// `fifo_write_vrrp_states_on_reload`
     pub fifo_states_on_reload: bool,
     /// `vrrp_rx_bufs_policy`
     pub receive_buffers: ReceiveBuffers,
     /// `allow_if_changes`: an interface may come back with another type.
     pub allow_interface_changes: bool,
+}
+
+/// `lvs_sync_daemon`: connections are told to other directors.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SyncSettings {
+    /// Interface of its packets.
+    pub interface: IfName,
+    /// `inst`: the instance that decides between master and backup; none for both at once.
+    pub instance: Option<Name>,
+    /// `id`; none for the router id of the instance.
+    pub id: Option<u8>,
+    /// `maxlen` in bytes.
+    pub max_length: Option<u16>,
+    /// `port`
+    pub port: Option<u16>,
+    /// `ttl`
+    pub ttl: Option<u8>,
+    /// `group`
+    pub group: Option<IpAddr>,
+}
+
+impl SyncSettings {
+    /// On this interface, as the state of this instance says.
+    #[must_use]
+    pub const fn following(instance: Name, interface: IfName) -> Self {
+        Self {
+            interface,
+            instance: Some(instance),
+            id: None,
+            max_length: None,
+            port: None,
+            ttl: None,
+            group: None,
+        }
+    }
 }
 
 impl Vrrp {
@@ -169,6 +206,12 @@ impl Instance {
     pub fn links(&self) -> impl Iterator<Item = &VirtualLink> {
         let extras = self.extras.iter();
         extras.flat_map(|extras| extras.own_link.iter().chain(&extras.address_links))
+    }
+
+    /// `garp_extra_if`
+    #[must_use]
+    pub fn garp_extra(&self) -> Option<GarpExtra> {
+        self.extras.as_ref()?.garp_extra
     }
 
     /// Whether adverts are sent by [`Self::own_link`].

@@ -107,6 +107,16 @@ impl Filter<IfName> {
 }
 
 impl<L> Filter<L> {
+    /// The address that it closes.
+    const fn address(&self) -> Option<IpAddr> {
+        match &self.element {
+            Element::Address(address)
+            | Element::OnLink(address, _)
+            | Element::OnNamed(address, _) => Some(*address),
+            Element::Vmac { .. } => None,
+        }
+    }
+
     /// The smallest element of a table: where its elements begin in the order.
     fn first(table: &FilterTableId) -> Self {
         let element = Element::Address(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
@@ -182,6 +192,46 @@ impl<C: Copy + PartialEq> Table<C> {
         all
     }
 
+    /// Whether an element waits for an address before it goes: one that is being added is to go first.
+    pub(super) fn waits_for_address(&self, object: &Object) -> bool {
+        let Object::Filter(filter) = object else { return false };
+        let Some(address) = filter.address() else { return false };
+        let all = (address, ObjectId(0))..=(address, ObjectId(u32::MAX));
+        let operation = |id: ObjectId| self.entry(id).and_then(|entry| entry.in_flight.as_ref());
+        let coming = |id: ObjectId| operation(id).is_some_and(|operation| operation.verb.adds());
+        self.by_address.range(all).any(|(_, id)| coming(*id))
+    }
+
+    /// The entries of elements that close an address.
+    pub(super) fn filters_of(&self, object: &Object) -> Vec<ObjectId> {
+        let Object::Address(address) = object else { return Vec::new() };
+        let (ip, name) = (address.prefix.address, &address.interface);
+        let elements = [
+            Element::Address(ip),
+            Element::OnLink(ip, name.clone()),
+            Element::OnNamed(ip, name.clone()),
+        ];
+        let tables = self.tables().into_iter().filter(|(id, _)| id.family == Family::of(&ip));
+        let filter = |(table, element): (&FilterTableId, &Element<IfName>)| {
+            let filter = Filter { table: table.clone(), element: element.clone() };
+            self.by_key.get(&Identity::Filter(Box::new(filter))).copied()
+        };
+        let tables: Vec<FilterTableId> = tables.map(|(id, _)| id).collect();
+        let all = tables.iter().flat_map(|table| elements.iter().map(move |e| (table, e)));
+        all.filter_map(filter).collect()
+    }
+
+    /// The tables that entries name.
+    fn tables(&self) -> Vec<(FilterTableId, ObjectId)> {
+        let least = FilterTableId { family: Family::V4, name: Name::default() };
+        let tables = self.by_key.range(Identity::FilterTable(least)..);
+        let table = |(key, id): (&Identity<IfName>, &ObjectId)| match key {
+            Identity::FilterTable(table) => Some((table.clone(), *id)),
+            _ => None,
+        };
+        tables.map_while(table).collect()
+    }
+
     /// The entry of the table that contains a foreign element, which no entry wants.
     pub(super) fn intruded(&self, identity: &Identity<IfIndex>) -> Option<ObjectId> {
         let Identity::Filter(filter) = identity else { return None };
@@ -192,15 +242,7 @@ impl<C: Copy + PartialEq> Table<C> {
     /// to compare again.
     pub fn drop_strays(&mut self) -> Vec<ObjectId> {
         let mut affected = Vec::new();
-        let least = FilterTableId { family: Family::V4, name: Name::default() };
-        let tables = self.by_key.range(Identity::FilterTable(least)..);
-        let tables: Vec<(FilterTableId, ObjectId)> = tables
-            .map_while(|(key, id)| match key {
-                Identity::FilterTable(table) => Some((table.clone(), *id)),
-                _ => None,
-            })
-            .collect();
-        for (table, id) in tables {
+        for (table, id) in self.tables() {
             let stray =
                 self.observed.elements(&table).iter().any(|e| !self.by_place.contains_key(e));
             if stray {

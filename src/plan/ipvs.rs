@@ -7,8 +7,8 @@
 
 use core::fmt;
 use core::net::IpAddr;
-use std::collections::BTreeMap;
 use std::collections::btree_map;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -296,9 +296,26 @@ impl FromIterator<(DestinationKey, Destination)> for Destinations {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Table {
     pub services: BTreeMap<ServiceKey, Entry>,
+    /// Servers of which the kernel says that they are on this machine, and not the way to them that was asked for
+    /// (kernels before 2.6.37, and servers made for it).
+    pub local: BTreeSet<(ServiceKey, DestinationKey)>,
 }
 
 impl Table {
+    /// Takes out an entry that was read. What is on this machine has the way that is known: it is the one that counts.
+    pub fn take(&mut self, key: &ServiceKey, known: Option<&Entry>) -> Option<Entry> {
+        let mut entry = self.services.remove(key)?;
+        for (_, destination) in self.local.iter().filter(|(service, _)| service == key) {
+            let known = known.and_then(|known| known.destinations.get(destination));
+            let found = entry.destinations.get(destination);
+            if let (Some(known), Some(found)) = (known, found) {
+                let forward = known.forward;
+                entry.destinations.insert(*destination, Destination { forward, ..*found });
+            }
+        }
+        Some(entry)
+    }
+
     /// Carries out `op` as the kernel does, and answers as it does.
     pub fn apply(&mut self, op: &Op) -> Outcome {
         match op {

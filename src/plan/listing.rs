@@ -146,7 +146,7 @@ mod tests {
         assert!(listed().shows(&key(2), None));
         assert!(!listed().shows(&key(1), None));
         assert!(!listed().shows(&key(2), Some(&entry())));
-        let table = Table { services: [(key(1), entry())].into() };
+        let table = Table { services: [(key(1), entry())].into(), ..Table::default() };
         assert_eq!(Listing::of(&table), listed());
     }
 
@@ -188,7 +188,8 @@ mod tests {
         tunnel.destinations.insert(server(1), Destination { forward: gre, ..one });
         let mark = ServiceKey::Mark { mark: 1, family: crate::base::Family::V4 };
         for (key, entry) in [(key(1), limited), (key(1), tunnel), (mark, entry())] {
-            let listing = Listing::of(&Table { services: [(key, entry.clone())].into() });
+            let listing =
+                Listing::of(&Table { services: [(key, entry.clone())].into(), ..Table::default() });
             assert!(!listing.shows(&key, Some(&entry)), "{key}");
         }
     }

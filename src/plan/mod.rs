@@ -6,7 +6,7 @@
 //! | file | concern |
 //! |---|---|
 //! | `object` | the kinds of objects: identity, phase, dependencies; operations on them |
-//! | `address`, `route`, `rule`, `link`, `filter` | one kind each |
+//! | `address`, `route`, `rule`, `link`, `filter`, `sync` | one kind each |
 //! | `snapshot` | what the kernel has at one moment |
 //! | `table` | the entries of the reconciler: wanted, in flight, refused; claimants are left to the caller |
 //! | `observed` | the kernel's objects, in its order |
@@ -29,6 +29,7 @@ mod request;
 pub mod route;
 pub mod rule;
 mod snapshot;
+pub mod sync;
 mod table;
 
 pub use address::AddressAttributes;

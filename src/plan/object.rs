@@ -14,6 +14,7 @@ use super::address::AddressAttributes;
 use super::filter::{Filter, FilterTable, FilterTableId};
 use super::link::{LinkAttributes, LinkObject, Setting, SettingObject};
 use super::route::{RouteAttributes, RouteIdentity};
+use super::sync::{SyncDaemon, SyncRole};
 
 /// A wanted kernel object. Interfaces are given by name, since their index may change.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,6 +32,8 @@ pub enum Object {
     FilterTable(Box<FilterTable>),
     /// An element of a set of such a table.
     Filter(Box<Filter<IfName>>),
+    /// A daemon that tells or hears connections of IPVS.
+    SyncDaemon(Box<SyncDaemon>),
 }
 
 /// What makes two objects the same one; everything else about them is an attribute. With `L` = [`IfName`] as in the
@@ -50,6 +53,8 @@ pub enum Identity<L> {
     FilterTable(FilterTableId),
     /// An element of a set of such a table.
     Filter(Box<Filter<L>>),
+    /// The daemon of this kind.
+    SyncDaemon(SyncRole),
 }
 
 /// The order in which objects are added; removals are in reverse order.
@@ -66,6 +71,8 @@ pub enum Phase {
     Route,
     /// Policy rules: the table they lead to is complete.
     Rule,
+    /// Daemons of IPVS.
+    SyncDaemon,
 }
 
 /// How the attributes of an existing object can be changed.
@@ -91,6 +98,7 @@ impl Object {
             Self::Rule(rule) => Identity::Rule(super::rule::identity(rule)),
             Self::FilterTable(table) => Identity::FilterTable(table.id()),
             Self::Filter(filter) => Identity::Filter(filter.clone()),
+            Self::SyncDaemon(daemon) => Identity::SyncDaemon(daemon.role),
         }
     }
 
@@ -104,6 +112,7 @@ impl Object {
             Self::Rule(_) => Phase::Rule,
             Self::FilterTable(_) => Phase::FilterTable,
             Self::Filter(_) => Phase::Filter,
+            Self::SyncDaemon(_) => Phase::SyncDaemon,
         }
     }
 
@@ -115,7 +124,8 @@ impl Object {
             Self::Route(route) => super::route::interfaces(route),
             Self::Link(new) => vec![&new.link.parent],
             Self::Setting(new) => vec![&new.interface],
-            Self::Rule(_) | Self::FilterTable(_) => Vec::new(),
+            // A daemon outlives its interface, so it is not there or gone with it.
+            Self::Rule(_) | Self::FilterTable(_) | Self::SyncDaemon(_) => Vec::new(),
             Self::Filter(filter) => filter.interfaces(),
         }
     }
@@ -144,7 +154,8 @@ impl Object {
         match self {
             Self::Address(address) => !address.no_track,
             Self::Route(route) => !route.no_track,
-            Self::Link(_) | Self::Setting(_) | Self::FilterTable(_) | Self::Filter(_) => true,
+            Self::Link(_) | Self::Setting(_) | Self::FilterTable(_) => true,
+            Self::Filter(_) | Self::SyncDaemon(_) => true,
             Self::Rule(rule) => !rule.no_track,
         }
     }
@@ -171,6 +182,9 @@ impl Object {
                 let differs = !found.fits(&new.link);
                 Self::Link(Box::new(LinkObject { differs, ..(**new).clone() }))
             }
+            (Self::SyncDaemon(daemon), Attributes::SyncDaemon(found)) => {
+                Self::SyncDaemon(Box::new(found.applied_to(daemon)))
+            }
             _ => self.clone(),
         }
     }
@@ -187,6 +201,7 @@ impl Object {
             (Self::FilterTable(old), Self::FilterTable(new)) if old == new => Difference::None,
             // All of it identifies it.
             (Self::Filter(_), Self::Filter(_)) => Difference::None,
+            (Self::SyncDaemon(old), Self::SyncDaemon(new)) if old == new => Difference::None,
             _ => Difference::Anew,
         }
     }
@@ -207,6 +222,7 @@ impl fmt::Display for Object {
             Self::Rule(rule) => super::rule::describe(rule, f),
             Self::FilterTable(table) => table.id().fmt(f),
             Self::Filter(filter) => filter.fmt(f),
+            Self::SyncDaemon(daemon) => daemon.fmt(f),
         }
     }
 }
@@ -225,6 +241,7 @@ impl Identity<IfName> {
             Self::Rule(rule) => Identity::Rule(rule.clone()),
             Self::FilterTable(table) => Identity::FilterTable(table.clone()),
             Self::Filter(filter) => Identity::Filter(Box::new(filter.place(number)?)),
+            Self::SyncDaemon(role) => Identity::SyncDaemon(*role),
         })
     }
 }
@@ -244,6 +261,8 @@ pub enum Attributes {
     Address(AddressAttributes),
     Route(RouteAttributes),
     Link(LinkAttributes),
+    /// Of a daemon of IPVS.
+    SyncDaemon(SyncDaemon),
 }
 
 impl Sight {

@@ -124,7 +124,10 @@ impl<C: Copy + PartialEq> Table<C> {
         if !wanted && self.is_shadowed(id) {
             return None;
         }
-        let waits = wanted && self.waits(id).is_some();
+        let waits = match wanted {
+            true => self.waits(id).is_some(),
+            false => self.entry(id).is_some_and(|entry| self.waits_for_address(&entry.object)),
+        };
         let alone = !self.shares_slot(id);
         let links = {
             let entry = self.entry(id)?;
@@ -187,7 +190,8 @@ impl<C: Copy + PartialEq> Table<C> {
                 | Identity::Link(..)
                 | Identity::Setting(..)
                 | Identity::FilterTable(_)
-                | Identity::Filter(_) => None,
+                | Identity::Filter(_)
+                | Identity::SyncDaemon(_) => None,
             })
             .collect();
         let mut subnets: BTreeMap<(IfIndex, Prefix), Vec<(u64, ObjectId)>> = BTreeMap::new();
@@ -306,6 +310,12 @@ impl<C: Copy + PartialEq> Table<C> {
                 entry.refused = None;
                 self.lost(&sight.identity, &mut answer.affected);
             }
+        }
+        if answer.added
+            && let Some(entry) = self.entry(object)
+        {
+            let filters = self.filters_of(&entry.object);
+            answer.affected.extend(filters);
         }
         if let Outcome::Refused(errno) = outcome {
             answer.retry_at = self.put_off(object, errno, now);

@@ -11,12 +11,12 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::sleep;
 
 use super::control::{Control, Order};
+use super::peers::peer;
 use crate::api::report::{Clocks, report};
 use crate::api::rounds::{Party, Rounds};
 use crate::api::server::{CLIENTS, Report, Server};
 use crate::cli::exit::Exit;
 use crate::ipc::{Answer, Ask, FromRole, Peer, Question, RoleName, ToRole, peer::next};
-use crate::sys::channel::Channel;
 use crate::sys::clock;
 
 /// How long no connection is accepted after the process ran out of descriptors.
@@ -58,7 +58,9 @@ async fn serve(mut control: Control, listener: UnixListener) -> Exit {
                     control.done().await;
                     return Exit::Ok;
                 }
-                Order::Do(ToRole::Connect(party), Some(fd)) => role.connect(party, fd),
+                Order::Do(ToRole::Connect(party), fd) => if let Err(e) = role.connect(party, fd) {
+                    control.unconnected(party, &e);
+                },
                 Order::Do(ToRole::Answer(Answer { id, told }), _) => {
                     role.rounds.answer(id, Party::Supervisor, told);
                 }
@@ -95,16 +97,14 @@ async fn serve(mut control: Control, listener: UnixListener) -> Exit {
 }
 
 impl Role {
-    fn connect(&mut self, role: RoleName, fd: OwnedFd) {
+    fn connect(&mut self, role: RoleName, fd: Option<OwnedFd>) -> io::Result<()> {
         let slot = match role {
             RoleName::Vrrp => &mut self.vrrp,
             RoleName::Checker => &mut self.checker,
-            RoleName::Config | RoleName::Runner | RoleName::Api => return,
+            RoleName::Config | RoleName::Runner | RoleName::Api => return Ok(()),
         };
-        match Peer::new(Channel::from_fd(fd)) {
-            Ok(peer) => *slot = Some(peer),
-            Err(e) => tracing::error!("channel to {role}: {e}"),
-        }
+        *slot = Some(peer(fd)?);
+        Ok(())
     }
 
     /// Begins and ends rounds that are due.

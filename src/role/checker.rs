@@ -11,10 +11,13 @@ use nix::sys::resource::{Resource, getrlimit};
 
 use super::control::{Control, Order, Prepared};
 use super::peers::{Peers, Said};
+use super::standing::Standing;
 use crate::check::Limits;
 use crate::cli::exit::Exit;
 use crate::drive::check::{Driver, Output};
-use crate::ipc::{Catalogue, CheckerPart, FromRole, Memory, ToRole, ToRunner, Told, frame};
+use crate::ipc::{
+    Catalogue, CheckerPart, FromRole, Memory, RoleName, ToRole, ToRunner, Told, frame,
+};
 use crate::sys::{clock, process, sched};
 use record::Record;
 
@@ -48,6 +51,7 @@ struct Role {
     /// Whether the kernel's table can be written, as last reported to the supervisor.
     ipvs: Option<bool>,
     stopped: bool,
+    standing: Standing,
 }
 
 impl Role {
@@ -61,11 +65,15 @@ impl Role {
             report_due: false,
             ipvs: None,
             stopped: false,
+            standing: Standing::new(RoleName::Checker),
         }
     }
 
     async fn serve(mut self, mut control: Control) -> Exit {
         while !self.stopped {
+            if self.report_due || self.peers.have_notices() {
+                control.tick_soon();
+            }
             tokio::select! {
                 biased;
                 // The supervisor first: heartbeats must not wait for a burst of results.
@@ -100,26 +108,36 @@ impl Role {
             return self.tick(control);
         };
         match message {
-            ToRole::Prepare { generation } => self.prepared.decode(control, generation, fd),
+            // A large configuration takes long: not with priority over the adverts of this machine.
+            ToRole::Prepare { generation } => {
+                let prepared = &mut self.prepared;
+                self.driver.class.calmly(|| prepared.decode(control, generation, fd));
+            }
             ToRole::Apply { generation } => {
                 if let Some(part) = self.prepared.take(generation) {
                     if !core::mem::replace(&mut self.owned, true) {
                         self.driver.owned(self.record.read());
                     }
                     self.record.retry();
-                    self.peers.configure(generation, Catalogue::of_checker(&part.lvs));
-                    self.driver.reload(Arc::new(part.lvs));
+                    self.standing.take(&part.global);
+                    self.driver.class.set(self.standing.real_time(&part.global));
+                    let lvs = Arc::new(part.lvs);
+                    // First of all the kernel's table. What is told of it follows in `outputs`.
+                    self.driver.reload(Arc::clone(&lvs));
+                    self.peers.configure(generation, Catalogue::of_checker(&lvs));
                     control.tell(&FromRole::Applied { generation });
                 }
             }
             ToRole::Abandon { .. } => self.prepared.abandon(),
-            ToRole::Connect(role) => {
-                if self.peers.connect(role, fd) {
-                    // The runs that the previous runner did not finish.
+            ToRole::Connect(role) => match self.peers.connect(role, fd) {
+                Ok(true) => {
+                    // What the last one did not finish.
                     let open: Vec<u64> = self.driver.programs().collect();
                     open.into_iter().for_each(|run| self.run_program(run));
                 }
-            }
+                Ok(false) => {}
+                Err(e) => control.unconnected(role, &e),
+            },
             ToRole::Resume(Memory::Checker(octets)) => match frame::open(&octets) {
                 Ok(summary) => self.driver.resume(summary),
                 Err(e) => {
@@ -147,7 +165,8 @@ impl Role {
                 let told = Told::Checker(Box::new(self.driver.view()));
                 self.peers.answer(id, told);
             }
-            Said::Files(_) | Said::Processes(_) | Said::Nothing => {}
+            Said::Files(values) => self.driver.files(values),
+            Said::Processes(_) | Said::Nothing => {}
         }
     }
 

@@ -1,5 +1,6 @@
 //! The supervisor's view of one role: its process, its channel and its health.
 
+use core::time::Duration;
 use std::io;
 use std::os::fd::OwnedFd;
 
@@ -7,8 +8,9 @@ use nix::sys::signal::Signal;
 use serde::Serialize;
 use tokio::time::{Instant, sleep_until};
 
+use super::pace::Pace;
 use super::pidfile::PidFile;
-use super::table::{self, FIRST_PATIENCE, Row};
+use super::table::{self, FIRST_PATIENCE};
 use super::{ARGUMENT, Setup};
 use crate::ipc::{FromRole, Peer, RoleName, SendError, ToRole, frame, peer::Heard};
 use crate::status::daemon;
@@ -17,17 +19,20 @@ use crate::sys::clock;
 use crate::sys::process::{Exit, Process};
 use crate::sys::spawn;
 
-/// A role that ran this long is restarted at once.
-const GOOD_RUN: core::time::Duration = core::time::Duration::from_secs(60);
+/// A role that ran this long is started again at once.
+const GOOD_RUN: Duration = Duration::from_secs(60);
 
 /// Messages that a role may send in a time window; each kibibyte of a message counts as one more. A healthy role sends
 /// far fewer; the excess of a runaway one waits, so that everything else is processed.
 const TALK: i64 = 256;
-/// The length of that window.
-const WINDOW: core::time::Duration = core::time::Duration::from_millis(100);
+/// That window.
+const WINDOW: Duration = Duration::from_millis(100);
 
-/// Restart delay of a role that was ended by a signal.
-const MOMENT: core::time::Duration = core::time::Duration::from_millis(300);
+/// Who finds out this much later than due that a role is silent was held up itself.
+const STALLED: Duration = Duration::from_millis(50);
+
+/// How long a role that was ended by a signal stays away.
+const MOMENT: Duration = Duration::from_millis(300);
 
 /// A role of which at most one process runs.
 pub struct Child {
@@ -48,16 +53,22 @@ pub struct Child {
     longest: usize,
     /// A socket that each of its processes gets instead of a pid file.
     socket: Option<OwnedFd>,
+    /// How long it may be silent.
+    patience: Duration,
 }
 
 struct Running {
     process: Process,
     peer: Peer<ToRole, FromRole>,
     since: Instant,
-    /// Checks since the last heartbeat.
-    missed: u32,
-    /// Whether there was a heartbeat at all.
+    /// When it is too long since the last sign of life.
+    silent_at: Instant,
+    /// Whether there was one at all.
     seen: bool,
+    /// How it gets on until then,
+    beginning: Pace,
+    /// and with a configuration.
+    preparing: Pace,
     /// It was told to stop.
     stopping: bool,
     /// It has shut down in good order.
@@ -119,10 +130,16 @@ impl Child {
             pid_file: None,
             longest: 0,
             socket: None,
+            patience: table::row(role).patience,
         }
     }
 
-    /// Limits the value it may send in several packets, in octets.
+    /// How long it may be silent from now on.
+    pub const fn set_patience(&mut self, patience: Duration) {
+        self.patience = patience;
+    }
+
+    /// Limits what it may send in one piece, beyond what fits into a packet, in octets.
     pub fn limit(&mut self, longest: usize) {
         self.longest = longest;
         if let Some(running) = &mut self.running {
@@ -189,8 +206,10 @@ impl Child {
                     process,
                     peer,
                     since: Instant::now(),
-                    missed: 0,
+                    silent_at: Instant::now() + FIRST_PATIENCE,
                     seen: false,
+                    beginning: Pace::default(),
+                    preparing: Pace::default(),
                     stopping: false,
                     done: false,
                     talk: TALK,
@@ -245,7 +264,7 @@ impl Child {
                 Heard::Message(message, _) => {
                     let kibibytes = i64::try_from(peer.length() / 1024).unwrap_or(i64::MAX / 2);
                     *talk = (*talk - 1 - kibibytes).max(-8 * TALK);
-                    running.missed = 0;
+                    running.silent_at = Instant::now() + self.patience;
                     running.seen = true;
                     running.done |= message == FromRole::Done;
                     return Happened::Said(message);
@@ -285,22 +304,28 @@ impl Child {
         self.restart_at = None;
     }
 
-    /// Checks it, once per `period`: kills it if it has been silent for too long. Counts checks and not time, so that a
-    /// stall of this process itself is not blamed on the role.
-    pub fn look(&mut self, period: core::time::Duration) {
-        let Some(running) = &mut self.running else {
+    /// When it will have been silent for too long; none while nobody minds.
+    pub fn silent_at(&self) -> Option<Instant> {
+        self.running.as_ref().filter(|running| !running.stopping).map(|running| running.silent_at)
+    }
+
+    /// Kills it if it has been silent for too long and has no excuse. `busy`: it may have more to do than to give signs of
+    /// life.
+    pub fn watch(&mut self, busy: bool) {
+        let now = Instant::now();
+        let Some(running) = self.running.as_mut().filter(|r| !r.stopping && r.silent_at <= now)
+        else {
             return;
         };
-        let Row { patience, .. } = table::row(self.role);
-        let first = FIRST_PATIENCE.as_micros() / period.as_micros().max(1);
-        let first = u32::try_from(first).unwrap_or(u32::MAX);
-        let patience = if running.seen { patience } else { patience.max(first) };
-        if running.talk <= 0 {
-            // It is over the limit, so its messages are not being read.
-            return;
-        }
-        running.missed += 1;
-        if running.missed > patience && !running.stopping {
+        if busy || running.talk <= 0 {
+            // It said so much that it is not listened to at the moment.
+            running.silent_at = now + self.patience;
+        } else if now - running.silent_at > STALLED {
+            // This process was held up itself: nobody is to blame for that.
+            running.silent_at = now + self.patience / 4;
+        } else if !running.seen && running.beginning.goes_on(running.process.effort()) {
+            running.silent_at = now + FIRST_PATIENCE;
+        } else {
             tracing::error!(
                 "{} process {} does not respond, killing it",
                 self.role,
@@ -310,7 +335,12 @@ impl Child {
         }
     }
 
-    /// Its state, for readers.
+    /// Whether it is to be waited for although it has not answered in time: it is slow, not wedged.
+    pub fn goes_on(&mut self) -> bool {
+        self.running.as_mut().is_none_or(|r| r.preparing.goes_on(r.process.effort()))
+    }
+
+    /// How it fares, for readers.
     pub fn view(&self) -> daemon::Process {
         let running = self.running.as_ref();
         daemon::Process {
@@ -324,7 +354,7 @@ impl Child {
 
     pub fn kill(&mut self) {
         if let Some(running) = &mut self.running {
-            running.missed = 0;
+            running.silent_at = Instant::now() + self.patience;
             running.process.signal(Signal::SIGKILL);
         }
     }
@@ -373,6 +403,7 @@ mod tests {
     use std::fs::File;
 
     use super::*;
+    use crate::sys::process::Effort;
     use crate::sys::testing;
 
     #[test]
@@ -393,7 +424,7 @@ mod tests {
                 // The process is gone, and not a zombie.
                 let gone = async {
                     while File::open(format!("/proc/{pid}/stat")).is_ok() {
-                        tokio::time::sleep(core::time::Duration::from_millis(5)).await;
+                        tokio::time::sleep(Duration::from_millis(5)).await;
                     }
                 };
                 assert!(tokio::time::timeout(PATIENCE, gone).await.is_ok(), "{pid} is still there");
@@ -406,11 +437,79 @@ mod tests {
         });
     }
 
-    const PATIENCE: core::time::Duration = core::time::Duration::from_secs(30);
+    const PATIENCE: Duration = Duration::from_secs(30);
 
     /// A process that waits to be killed.
     fn idle() -> Process {
-        let words: [&[u8]; 2] = [b"/bin/sleep", b"60"];
-        spawn::program(&words.map(Box::from), false, None).unwrap().process
+        program(&["/bin/sleep", "60"])
+    }
+
+    fn program(words: &[&str]) -> Process {
+        let words: Vec<Box<[u8]>> = words.iter().map(|word| word.as_bytes().into()).collect();
+        spawn::program(&words, false, None).unwrap().process
+    }
+
+    /// A role with this process, which does not say anything.
+    fn silent(process: Process) -> (Child, Channel) {
+        let (near, far) = Channel::pair().unwrap();
+        let mut child = Child::new(RoleName::Vrrp);
+        child.take_up(Ok((process, near))).unwrap();
+        (child, far)
+    }
+
+    /// Its patience is over, for so long; the time that it is given then.
+    fn overdue(child: &mut Child, ago: Duration) -> Duration {
+        let now = Instant::now();
+        child.running.as_mut().unwrap().silent_at = now - ago;
+        child.watch(false);
+        child.silent_at().unwrap() - now
+    }
+
+    async fn until(child: &Child, what: impl Fn(Effort) -> bool) {
+        let reached = async {
+            while !child.running.as_ref().unwrap().process.effort().is_some_and(&what) {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, reached).await.unwrap();
+    }
+
+    #[test]
+    fn a_slow_start_is_waited_for_and_a_wedged_one_is_not() {
+        testing::run(async {
+            let (mut child, _far) = silent(program(&["/bin/sh", "-c", "while :; do :; done"]));
+            for round in 1..=3 {
+                until(&child, |effort| effort.ticks >= round * 2).await;
+                assert!(overdue(&mut child, Duration::ZERO) >= FIRST_PATIENCE, "round {round}");
+                assert!(child.goes_on(), "round {round}");
+            }
+            // Stopped: it does nothing, and would not if it could.
+            child.running.as_ref().unwrap().process.signal(Signal::SIGSTOP);
+            until(&child, |effort| !effort.runnable).await;
+            child.goes_on();
+            assert!(!child.goes_on());
+            overdue(&mut child, Duration::ZERO);
+            overdue(&mut child, Duration::ZERO);
+            assert!(matches!(child.next().await, Happened::Ended(Ended::Failed(Exit::Signal(9)))));
+
+            let (mut child, _far) = silent(idle());
+            until(&child, |effort| !effort.runnable).await;
+            overdue(&mut child, Duration::ZERO);
+            overdue(&mut child, Duration::ZERO);
+            assert!(matches!(child.next().await, Happened::Ended(Ended::Failed(Exit::Signal(9)))));
+        });
+    }
+
+    #[test]
+    fn nobody_is_to_blame_for_a_supervisor_that_was_held_up() {
+        testing::run(async {
+            let (mut child, _far) = silent(idle());
+            child.running.as_mut().unwrap().seen = true;
+            let more = overdue(&mut child, STALLED * 2);
+            assert!(more > Duration::ZERO && more <= child.patience / 2, "{more:?}");
+            // It is looked at again, and ended when it still says nothing.
+            overdue(&mut child, Duration::ZERO);
+            assert!(matches!(child.next().await, Happened::Ended(Ended::Failed(Exit::Signal(9)))));
+        });
     }
 }

@@ -22,16 +22,16 @@ use crate::model::vrrp::Instance;
 use crate::model::{CheckerKind, Model, NotifyCommands};
 use crate::sys::host::Machine;
 use crate::sys::memfd;
+use crate::sys::sched;
 use crate::vrrp::auth;
 
-/// How long the supervisor may take to send the request.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How long the supervisor is waited for at a time.
+const PATIENCE: Duration = Duration::from_secs(3600);
 
 /// Runs the role.
 pub(super) fn run(start: Start) -> Exit {
     let Some(request) = request(&start) else {
-        tracing::error!("the supervisor does not name the configuration to read");
-        return Exit::Internal;
+        return Exit::Ok;
     };
     let loaded = load(&request, start.user);
     let mut remarks: Vec<Remark> = loaded
@@ -68,14 +68,21 @@ pub(super) fn run(start: Start) -> Exit {
     }
 }
 
+/// What is to be read, for which this process may have to wait; none when the supervisor does not need it any more.
 fn request(start: &Start) -> Option<LoadRequest> {
-    start.control.wait(PATIENCE).ok().filter(|ready| *ready)?;
     let mut buffer = vec![0; frame::BUFFER];
+    if !start.control.wait(Duration::ZERO).ok()? {
+        // It was started ahead of time.
+        sched::map_code();
+    }
+    while !start.control.wait(PATIENCE).ok()? {}
     Some(frame::receive(&start.control, &mut buffer).ok()??.0)
 }
 
 fn load(request: &LoadRequest, daemon: (u32, u32)) -> Loaded {
-    // This process runs as a different user than the daemon and its programs.
+    // What it took the last time it will take again.
+    sched::prefault(request.memory);
+    // This process is of another user than the daemon and its programs.
     let machine = Machine::new().of_user(daemon);
     let mut options = Options::new(request.path.to_vec(), &machine);
     if let Some(id) = &request.id {
@@ -126,7 +133,7 @@ fn answer(loaded: Loaded, request: &LoadRequest) -> io::Result<(LoadReport, Vec<
     let first = diagnostics.iter().rev().max_by_key(|d| (d.stops(), d.severity));
     let refusing = refusing(diagnostics, request);
     let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
-    let report = LoadReport {
+    let mut report = LoadReport {
         usable: !loaded.unusable(),
         errors: count(refusing.len()),
         first_error: refusing.first().map(|d| diagnostics.log_line(d)),
@@ -139,6 +146,7 @@ fn answer(loaded: Loaded, request: &LoadRequest) -> io::Result<(LoadReport, Vec<
         first: first.map(|d| diagnostics.log_line(d)),
         global: loaded.model.global.clone(),
         needs: needs(&loaded.model),
+        memory: 0,
     };
     let Model { global, vrrp, lvs } = loaded.model;
     let runner = RunnerPart {
@@ -155,6 +163,7 @@ fn answer(loaded: Loaded, request: &LoadRequest) -> io::Result<(LoadReport, Vec<
         seal(c"evervip-checker", &checker)?,
         seal(c"evervip-runner", &runner)?,
     ];
+    report.memory = sched::taken_memory();
     Ok((report, parts))
 }
 
@@ -207,7 +216,8 @@ fn needs(model: &Model) -> Needs {
             || !vrrp.bfds.is_empty()
             || !vrrp.static_addresses.is_empty()
             || !vrrp.static_routes.is_empty()
-            || !vrrp.static_rules.is_empty(),
+            || !vrrp.static_rules.is_empty()
+            || vrrp.sync_daemon.is_some(),
         checker: !services.is_empty(),
         vrrp_runner: !vrrp.scripts.is_empty()
             || !vrrp.track_files.is_empty()
@@ -223,7 +233,9 @@ fn needs(model: &Model) -> Needs {
                     r.notify_up.is_some()
                         || r.notify_down.is_some()
                         || (r.smtp_alert && mail)
-                        || r.checkers.iter().any(|c| matches!(c.kind, CheckerKind::Misc(_)))
+                        || r.checkers
+                            .iter()
+                            .any(|c| matches!(c.kind, CheckerKind::Misc(_) | CheckerKind::File(_)))
                 })
         }),
     }

@@ -9,9 +9,9 @@ use serde::de::DeserializeOwned;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep_until};
 
-use super::table::TICK;
+use super::table::{BEAT, TICK};
 use super::{Setup, Start};
-use crate::ipc::{FromRole, Peer, ToRole, frame};
+use crate::ipc::{FromRole, Peer, RoleName, ToRole, frame};
 use crate::sys::channel::Channel;
 use crate::sys::memfd;
 
@@ -27,7 +27,7 @@ pub(super) const ORPHAN: Duration = Duration::from_secs(2);
 pub enum Order {
     /// A message of the supervisor, or a signal with the same meaning, and the descriptor sent with it.
     Do(ToRole, Option<OwnedFd>),
-    /// Half a second has passed.
+    /// Time has passed: [`BEAT`] at most, less when [`Control::tick_soon`] was called.
     Tick,
 }
 
@@ -95,9 +95,13 @@ pub struct Control {
     hangup: Signal,
     /// The signals by which keepalived is asked to write files.
     asking: [Signal; 4],
-    tick: Interval,
-    /// Whether `next` sends heartbeats of this thread.
+    beat: Interval,
+    /// When something waits for a tick before that.
+    due: Option<Instant>,
+    /// Whether `next` tells the supervisor that this thread is alive.
     beats: bool,
+    /// Channels that could not be used.
+    unconnected: u32,
     /// Stop was ordered.
     stopping: bool,
     /// The supervisor ordered the stop, or is gone.
@@ -114,8 +118,8 @@ pub struct Control {
 
 impl Control {
     pub(super) fn new(start: Start) -> io::Result<Self> {
-        let mut tick = interval(TICK);
-        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut beat = interval(BEAT);
+        beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Ok(Self {
             setup: start.setup,
             supervisor: Peer::new(start.control)?,
@@ -123,8 +127,10 @@ impl Control {
             interrupt: signal(SignalKind::interrupt())?,
             hangup: signal(SignalKind::hangup())?,
             asking: asking()?,
-            tick,
+            beat,
+            due: None,
             beats: true,
+            unconnected: 0,
             stopping: false,
             told: false,
             orphan: None,
@@ -165,12 +171,28 @@ impl Control {
         let _ = self.supervisor.post(message, Vec::new());
     }
 
-    /// Sends the supervisor a message that the next one of its kind supersedes; false if there is no room now.
+    /// Something waits for [`Order::Tick`], which comes within [`TICK`]: it is done together with what else comes up.
+    pub fn tick_soon(&mut self) {
+        self.due.get_or_insert_with(|| Instant::now() + TICK);
+    }
+
+    /// Tells the supervisor something that the next message of the kind makes up for; false if it cannot take it
+    /// now.
     pub fn offer(&mut self, message: &FromRole) -> bool {
         self.supervisor.offer(message).is_ok()
     }
 
-    /// Whether the supervisor caused the stop of this role, by a message or by its end, and not just a signal.
+    /// A channel that the supervisor made for this role and `other` cannot be used: asks for another one.
+    pub fn unconnected(&mut self, other: RoleName, why: &io::Error) {
+        self.unconnected += 1;
+        // As long as it lasts another channel comes twice a second.
+        if self.unconnected.is_power_of_two() {
+            tracing::error!("channel to {other}: {why}, asking for another one");
+        }
+        self.tell(&FromRole::Unconnected(other));
+    }
+
+    /// Whether it is the supervisor that wants this role to stop, by its word or by its end, and not just a signal.
     #[must_use]
     pub const fn told(&self) -> bool {
         self.told
@@ -206,7 +228,7 @@ impl Control {
                         self.orphan = Some(Instant::now() + ORPHAN);
                     }
                 },
-                () = orphaned(self.orphan), if !self.stopping => {
+                () = at(self.orphan), if !self.stopping => {
                     tracing::warn!("no supervisor, shutting down in good order");
                     self.told = true;
                     if let Some(order) = self.stop() {
@@ -231,10 +253,14 @@ impl Control {
                     Asked::Counts => return Order::Do(ToRole::Count, None),
                     other => not_served(other),
                 },
-                _ = self.tick.tick() => {
+                _ = self.beat.tick() => {
                     if self.beats {
                         let _ = self.supervisor.offer(&FromRole::Alive);
                     }
+                    return Order::Tick;
+                }
+                () = at(self.due) => {
+                    self.due = None;
                     return Order::Tick;
                 }
             }
@@ -247,10 +273,10 @@ impl Control {
     }
 }
 
-/// Waits until a role without a supervisor has continued for long enough.
-async fn orphaned(until: Option<Instant>) {
-    match until {
-        Some(until) => sleep_until(until).await,
+/// Waits for this time, if there is one.
+pub(super) async fn at(time: Option<Instant>) {
+    match time {
+        Some(time) => sleep_until(time).await,
         None => core::future::pending().await,
     }
 }

@@ -9,11 +9,12 @@ use nix::sys::signal::Signal;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep_until, timeout};
 
+use super::pace::Pace;
 use super::{Setup, child};
 use crate::ipc::{FromConfig, LoadReport, LoadRequest, Peer, Remark, RoleName};
-use crate::sys::process::Exit;
+use crate::sys::process::{Exit, Process};
 
-/// How long reading may take. Most of it would be waiting for name servers.
+/// How long reading may take, unless it takes a processor all that time. Most of it would be waiting for name servers.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Minimum time it gets when another reload waits: it may hang on a dead file server, and the other one reads newer
 /// files.
@@ -36,6 +37,20 @@ pub struct Loaded {
     pub report: Box<LoadReport>,
     /// The parts for the roles, if it can be used.
     pub parts: Option<Parts>,
+    remarks: Vec<Remark>,
+}
+
+impl Loaded {
+    /// Logs what there is to say about it.
+    pub fn tell(&self) {
+        for Remark { is_error, text } in self.remarks.iter().take(MOST_REMARKS) {
+            if *is_error {
+                tracing::error!("{text}");
+            } else {
+                tracing::warn!("{text}");
+            }
+        }
+    }
 }
 
 /// Sealed memory with the part of each role.
@@ -78,76 +93,131 @@ pub enum LoadError {
     GaveUp,
 }
 
-/// Reads the configuration in a process of its own. `hurry` reports that another reload waits.
+/// A process that can read a configuration, once.
+pub struct Reader {
+    process: Process,
+    peer: Peer<LoadRequest, FromConfig>,
+}
+
+impl Reader {
+    /// Starts it.
+    ///
+    /// # Errors
+    /// When there is no process or descriptor to be had.
+    pub fn start(setup: &Setup) -> io::Result<Self> {
+        let (process, channel) = child::spawn(RoleName::Config, setup, None)?;
+        let mut peer = Peer::new(channel)?;
+        peer.limit(LONGEST_VERDICT);
+        Ok(Self { process, peer })
+    }
+
+    /// Waits until it has ended, and reaps it.
+    pub async fn ended(&self) {
+        let _ = self.process.ended().await;
+    }
+
+    /// Ends it.
+    pub async fn dismiss(self) {
+        let _ = see_off(self.process, Duration::ZERO).await;
+    }
+}
+
+/// Reads the configuration in a process of its own: in `ready`, which was started before. `hurry` tells that another reload
+/// waits.
 ///
 /// # Errors
 /// If that process gives no verdict.
 pub async fn load(
     mut setup: Setup,
     request: LoadRequest,
-    hurry: oneshot::Receiver<()>,
+    mut hurry: oneshot::Receiver<()>,
+    mut ready: Option<Reader>,
 ) -> Result<Loaded, LoadError> {
     let begun = Instant::now();
     setup.writes = request.check.clone();
-    let (process, channel) = child::spawn(RoleName::Config, &setup, None)?;
-    let mut peer: Peer<LoadRequest, FromConfig> = Peer::new(channel)?;
-    peer.limit(LONGEST_VERDICT);
-    let answer = match peer.post(&request, Vec::new()) {
-        Ok(()) => tokio::select! {
-            biased;
-            answer = timeout(PATIENCE, peer.next()) => answer.map_err(|_| LoadError::TooLong),
-            () = hurried(hurry, begun + HURRY) => Err(LoadError::GaveUp),
-        },
-        Err(_) => Ok(None),
-    };
-    drop(peer);
-    let exit = match &answer {
-        // It gets the time to write its log, but no more.
-        Ok(_) => timeout(LAST, process.ended()).await.ok().and_then(Result::ok),
-        Err(_) => None,
-    };
-    let exit = match exit {
-        Some(exit) => exit,
-        None => {
-            process.signal(Signal::SIGKILL);
-            match timeout(KILLED, process.ended()).await {
-                Ok(exit) => exit?,
-                Err(_) => {
-                    // It hangs in the kernel, for example on a dead file server: other configurations can be read
-                    // meanwhile.
-                    let pid = process.pid();
-                    tracing::warn!("config process {pid} failed to terminate after kill");
-                    tokio::spawn(async move {
-                        let _ = process.ended().await;
-                    });
-                    Exit::Signal(Signal::SIGKILL as i32)
-                }
-            }
+    let is_reload = request.known.is_some();
+    let (process, answer) = loop {
+        let was_ready = ready.is_some();
+        let Reader { process, mut peer } = match ready.take() {
+            Some(reader) => reader,
+            None => Reader::start(&setup)?,
+        };
+        let answer = match peer.post(&request, Vec::new()) {
+            Ok(()) => tokio::select! {
+                biased;
+                answer = answer(&mut peer, &process) => answer,
+                () = hurried(&mut hurry, begun + HURRY) => Err(LoadError::GaveUp),
+            },
+            Err(_) => Ok(None),
+        };
+        if was_ready && matches!(answer, Ok(None)) {
+            // Somebody ended it while it waited.
+            tokio::spawn(see_off(process, LAST));
+            continue;
         }
+        break (process, answer);
     };
     match answer {
         Ok(Some((FromConfig::Loaded(report, remarks), fds))) => {
-            for Remark { is_error, text } in remarks.into_iter().take(MOST_REMARKS) {
-                if is_error {
-                    tracing::error!("{text}");
-                } else {
-                    tracing::warn!("{text}");
-                }
+            if is_reload {
+                // Nobody waits until it has let go of its memory.
+                tokio::spawn(see_off(process, LAST));
+            } else {
+                // Should the daemon end now, it must have written its log.
+                see_off(process, LAST).await?;
             }
             let mut fds = fds.into_iter();
             let parts = match (fds.next(), fds.next(), fds.next()) {
                 (Some(vrrp), Some(checker), Some(runner)) => Some(Parts { vrrp, checker, runner }),
                 _ => None,
             };
-            Ok(Loaded { report, parts })
+            Ok(Loaded { report, parts, remarks })
         }
-        Ok(None) => Err(LoadError::Ended(exit)),
-        Err(e) => Err(e),
+        Ok(None) => Err(LoadError::Ended(see_off(process, LAST).await?)),
+        Err(e) => {
+            see_off(process, Duration::ZERO).await?;
+            Err(e)
+        }
     }
 }
 
-/// Waits until another reload is waiting, and until this time.
-async fn hurried(hurry: oneshot::Receiver<()>, until: Instant) {
+/// What the process answers. A slow one is waited for.
+async fn answer(
+    peer: &mut Peer<LoadRequest, FromConfig>,
+    process: &Process,
+) -> Result<Option<(FromConfig, Vec<OwnedFd>)>, LoadError> {
+    let mut pace = Pace::default();
+    loop {
+        match timeout(PATIENCE, peer.next()).await {
+            Ok(answer) => return Ok(answer),
+            Err(_) if pace.goes_on(process.effort()) => {
+                tracing::warn!("the configuration is still being read");
+            }
+            Err(_) => return Err(LoadError::TooLong),
+        }
+    }
+}
+
+/// Sees to it that the process ends, by itself if it does so in time: it may write its log.
+async fn see_off(process: Process, patience: Duration) -> io::Result<Exit> {
+    if let Ok(exit) = timeout(patience, process.ended()).await {
+        return exit;
+    }
+    process.signal(Signal::SIGKILL);
+    if let Ok(exit) = timeout(KILLED, process.ended()).await {
+        return exit;
+    }
+    // It hangs in the kernel, on a dead file server for example: others may be read meanwhile.
+    let pid = process.pid();
+    tracing::warn!("config process {pid} failed to terminate after kill");
+    tokio::spawn(async move {
+        let _ = process.ended().await;
+    });
+    Ok(Exit::Signal(Signal::SIGKILL as i32))
+}
+
+/// Waits until another reload waits, and until this time.
+async fn hurried(hurry: &mut oneshot::Receiver<()>, until: Instant) {
     if hurry.await.is_err() {
         core::future::pending::<()>().await;
     }

@@ -16,10 +16,12 @@ pub mod confine;
 mod control;
 mod load;
 mod notices;
+mod pace;
 mod peers;
 mod pidfile;
 mod runner;
 pub mod socket;
+mod standing;
 pub mod supervisor;
 mod systemd;
 pub mod table;
@@ -73,6 +75,8 @@ pub struct Setup {
     pub user: Option<(u32, u32)>,
     /// A crash should leave a core file.
     pub core_files: bool,
+    /// `--umask`: what the configuration says is of no account then.
+    pub umask: Option<u32>,
     /// A file that the role writes, which may belong to root: it is opened before the rights for it are given up.
     pub writes: Option<Box<[u8]>>,
 }
@@ -130,7 +134,7 @@ fn begin(role: RoleName, control: Channel) -> Option<Start> {
     let user = process::own_user();
     // Messages about a configuration are logged under the daemon's own name.
     let own =
-        if role == RoleName::Config { setup.log.clone() } else { setup.log.for_role(row.log) };
+        if role == RoleName::Config { setup.log.for_daemon() } else { setup.log.for_role(row.log) };
     let log = log::Ready::open(&own).ok()?;
     let file = setup.writes.as_deref().map(written).transpose();
     let confined = confine::enter(&row, &setup);

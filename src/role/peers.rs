@@ -2,7 +2,11 @@
 //! which requests their state.
 
 use core::time::Duration;
+use std::io;
 use std::os::fd::OwnedFd;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 use super::notices::Notices;
 use crate::base::Name;
@@ -25,7 +29,19 @@ pub(super) struct Peers {
     notices: Notices,
 }
 
-/// A message of one of them.
+/// The process at the other end of a channel that came from the supervisor.
+///
+/// # Errors
+/// `EMFILE` when none came, because this process has no descriptor left; those of `epoll_ctl(2)`.
+pub(super) fn peer<Out: Serialize, In: DeserializeOwned>(
+    fd: Option<OwnedFd>,
+) -> io::Result<Peer<Out, In>> {
+    // The kernel leaves out what there is no room for.
+    let fd = fd.ok_or_else(|| io::Error::from_raw_os_error(libc::EMFILE))?;
+    Peer::new(Channel::from_fd(fd))
+}
+
+/// What one of them said.
 #[derive(Debug)]
 pub(super) enum Said {
     /// The runner ended a run.
@@ -41,29 +57,25 @@ pub(super) enum Said {
 }
 
 impl Peers {
-    /// Takes a channel created by the supervisor. True if it leads to a runner, which does not know the requests to an
-    /// earlier one.
-    pub fn connect(&mut self, role: RoleName, fd: Option<OwnedFd>) -> bool {
-        let Some(channel) = fd.map(Channel::from_fd) else {
-            return false;
-        };
-        let result = match role {
-            RoleName::Runner => Peer::new(channel).map(|peer| {
-                self.runner = Some(peer);
+    /// Takes a channel that the supervisor made. True when it leads to a runner, which knows nothing of what an earlier
+    /// one was to run.
+    ///
+    /// # Errors
+    /// When the channel cannot be used: the supervisor is to make another one.
+    pub fn connect(&mut self, role: RoleName, fd: Option<OwnedFd>) -> io::Result<bool> {
+        match role {
+            RoleName::Runner => {
+                self.runner = Some(peer(fd)?);
                 self.notices.begin_anew();
                 self.send_notices();
-                true
-            }),
-            RoleName::Api => Peer::new(channel).map(|peer| {
-                self.api = Some(peer);
-                false
-            }),
+                Ok(true)
+            }
+            RoleName::Api => {
+                self.api = Some(peer(fd)?);
+                Ok(false)
+            }
             RoleName::Config | RoleName::Vrrp | RoleName::Checker => Ok(false),
-        };
-        result.unwrap_or_else(|e| {
-            tracing::error!("channel to {role}: {e}");
-            false
-        })
+        }
     }
 
     /// The next message. Nothing is lost when the future is dropped.
@@ -141,6 +153,11 @@ impl Peers {
         self.notices.push(notice);
     }
 
+    /// Whether the runner is not done with all notices.
+    pub fn have_notices(&self) -> bool {
+        self.runner.is_some() && !self.notices.is_empty()
+    }
+
     /// Sends the notices that the runner has room for.
     pub fn send_notices(&mut self) {
         if let Some(runner) = &mut self.runner
@@ -156,5 +173,29 @@ impl Peers {
             let _ = self.notices.send_rest(runner);
             let _ = tokio::time::timeout(LAST, runner.drain()).await;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::testing;
+
+    #[test]
+    fn a_channel_that_cannot_be_used_is_asked_for_again() {
+        testing::run(async {
+            let mut peers = Peers::default();
+            for role in [RoleName::Runner, RoleName::Api] {
+                // What epoll does not take, as it takes nothing when the kernel has no memory for it.
+                let file = tempfile::tempfile().unwrap();
+                assert!(peers.connect(role, Some(file.into())).is_err());
+                // The kernel leaves out a descriptor that there is no room for.
+                let errno = peers.connect(role, None).unwrap_err().raw_os_error();
+                assert_eq!(errno, Some(libc::EMFILE));
+                let (near, _far) = Channel::pair().unwrap();
+                let is_runner = peers.connect(role, Some(near.into_fd())).unwrap();
+                assert_eq!(is_runner, role == RoleName::Runner);
+            }
+        });
     }
 }

@@ -13,6 +13,8 @@ use std::path::{Path, PathBuf};
 
 use nix::fcntl::{FcntlArg, fcntl};
 
+use super::supervisor::DIRECTORY;
+
 /// Why a pid file cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum PidFileError {
@@ -122,7 +124,7 @@ impl PidFile {
     pub fn remove(self) {
         if self.is_in_place() {
             let _ = std::fs::remove_file(&self.path);
-            if let Some(folder) = own_folder(&self.path) {
+            for folder in own_folders(&self.path) {
                 let _ = std::fs::remove_dir(folder);
             }
         }
@@ -138,9 +140,7 @@ impl PidFile {
 }
 
 fn open(path: &Path) -> io::Result<File> {
-    if let Some(folder) = own_folder(path)
-        && !folder.exists()
-    {
+    for folder in own_folders(path).into_iter().rev().filter(|folder| !folder.exists()) {
         std::fs::DirBuilder::new().mode(0o755).create(folder)?;
         std::fs::set_permissions(folder, PermissionsExt::from_mode(0o755))?;
     }
@@ -156,9 +156,13 @@ fn open(path: &Path) -> io::Result<File> {
     Ok(file)
 }
 
-/// The directory of a file, if the daemon makes and removes it.
-fn own_folder(path: &Path) -> Option<&Path> {
-    path.parent().filter(|folder| *folder == Path::new("/run/keepalived"))
+/// Directories of a file that the daemon makes and removes, the inner one first.
+fn own_folders(path: &Path) -> Vec<&Path> {
+    let all: Vec<&Path> = path.ancestors().skip(1).take(2).collect();
+    match all.iter().position(|folder| *folder == Path::new(DIRECTORY)) {
+        Some(last) => all.into_iter().take(last + 1).collect(),
+        None => Vec::new(),
+    }
 }
 
 fn holder(file: &File) -> String {
@@ -227,6 +231,11 @@ mod tests {
         std::fs::copy("/bin/sleep", &program).unwrap();
         let mut other = std::process::Command::new(&program).arg("60").spawn().unwrap();
         std::fs::write(&path, format!("{}\n", other.id())).unwrap();
+        // Starting it is over a moment before it has its name.
+        let end = std::time::Instant::now() + Duration::from_secs(10);
+        while !is_keepalived(other.id()) && std::time::Instant::now() < end {
+            std::thread::yield_now();
+        }
         let refused = PidFile::lock(&path).unwrap_err().to_string();
         let named = keepalived_at(&path);
         let text = std::fs::read_to_string(&path).unwrap();
@@ -280,6 +289,16 @@ mod tests {
         });
         PidFile::lock_patiently(&path, Duration::from_secs(10)).unwrap();
         leaving.join().unwrap();
+    }
+
+    #[test]
+    fn only_directories_of_daemons_are_made() {
+        let of = |path: &'static str| own_folders(Path::new(path));
+        assert!(of("/run/keepalived.pid").is_empty());
+        assert!(of("/var/lib/keepalived/x/a.pid").is_empty());
+        assert_eq!(of("/run/keepalived/a.pid"), [Path::new("/run/keepalived")]);
+        let both = [Path::new("/run/keepalived/blue"), Path::new("/run/keepalived")];
+        assert_eq!(of("/run/keepalived/blue/a.pid"), both);
     }
 
     #[test]

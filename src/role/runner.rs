@@ -11,6 +11,7 @@ mod tracked;
 use core::sync::atomic::{AtomicUsize, Ordering};
 use core::time::Duration;
 use std::collections::BTreeMap;
+use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
@@ -18,6 +19,8 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, timeout};
 
 use super::control::{Control, Order, Prepared};
+use super::peers::peer;
+use super::supervisor::first;
 use crate::base::Name;
 use crate::cli::exit::Exit;
 use crate::drive::script::Checks;
@@ -27,8 +30,7 @@ use crate::ipc::{
 };
 use crate::kernel::connector::Queue;
 use crate::status::RunEnd;
-use crate::sys::channel::Channel;
-use crate::sys::process::Stranger;
+use crate::sys::process::{self, Stranger};
 use fifo::Fifos;
 use programs::Programs;
 use subject::{Job, Patience, Subject};
@@ -84,6 +86,7 @@ pub(super) async fn run(mut control: Control) -> Exit {
         tracked: Tracked::new(found, control.take_fd()),
         mailing,
         patience: Patience::default(),
+        umask: first::UMASK,
         stopping: false,
         settings,
         prepared: Prepared::default(),
@@ -107,11 +110,13 @@ struct Runner {
     /// The programs that may be run.
     programs: Programs,
     fifos: Fifos,
-    /// The files that the VRRP process tracks and this one reads.
+    /// The files that other processes track and this one reads.
     tracked: Tracked,
     /// Mails under way.
     mailing: Arc<AtomicUsize>,
     patience: Patience,
+    /// Permissions that files of this process and of its programs do not get.
+    umask: u32,
     /// The daemon stops.
     stopping: bool,
     settings: watch::Sender<Arc<smtp::Settings>>,
@@ -143,6 +148,9 @@ impl Runner {
         loop {
             if until.is_some_and(|end| self.may_end() || Instant::now() >= end) {
                 break;
+            }
+            if until.is_some() || self.is_behind() {
+                control.tick_soon();
             }
             tokio::select! {
                 order = control.next() => match order {
@@ -231,10 +239,16 @@ impl Runner {
         }
     }
 
-    /// Sends the VRRP process new values of what it tracks.
+    /// Whether a role had no room for what it is to be told.
+    fn is_behind(&self) -> bool {
+        let mut clients = [&self.vrrp, &self.checker].into_iter().flatten();
+        clients.any(|client| self.tracked.is_behind(client.whom.role))
+    }
+
+    /// Sends the other processes new values of what they track.
     fn tell_tracked(&mut self) {
-        if let Some(client) = &mut self.vrrp {
-            self.tracked.tell(|message| client.peer.offer(message).is_ok());
+        for client in [&mut self.vrrp, &mut self.checker].into_iter().flatten() {
+            self.tracked.tell(client.whom.role, |message| client.peer.offer(message).is_ok());
         }
     }
 
@@ -250,7 +264,10 @@ impl Runner {
                 if let Some(part) = self.prepared.get_mut(generation) {
                     let [vrrp, checker] = [&mut part.vrrp, &mut part.checker].map(core::mem::take);
                     self.programs.prepare(generation, vrrp, checker);
-                    self.fifos.prepare(generation, &part.global.settings, &self.busy);
+                    let settings = &part.global.settings;
+                    // FIFOs are made for it after this.
+                    process::umask(first::umask(control.setup().umask, settings));
+                    self.fifos.prepare(generation, settings, &self.busy);
                 }
             }
             ToRole::Apply { generation } => {
@@ -261,6 +278,8 @@ impl Runner {
                     let buffers = &global.settings.buffers;
                     let (size, force) = (buffers.process_monitor, buffers.process_monitor_force);
                     self.tracked.watch(processes, Queue { size, force });
+                    self.umask = first::umask(control.setup().umask, &global.settings);
+                    process::umask(self.umask);
                     self.programs.apply(generation);
                     self.fifos.apply(generation);
                     self.patience.set(global.notify_max_delay);
@@ -270,13 +289,14 @@ impl Runner {
                 }
             }
             ToRole::Abandon { generation } => {
+                process::umask(self.umask);
                 self.prepared.abandon();
                 self.programs.abandon(generation);
                 self.fifos.abandon(generation);
             }
             ToRole::Connect(role) => {
-                if let Some(fd) = fd {
-                    self.connect(role, Channel::from_fd(fd));
+                if let Err(e) = self.connect(role, fd) {
+                    control.unconnected(role, &e);
                 }
             }
             // `serve` handles the first of these.
@@ -288,25 +308,19 @@ impl Runner {
         }
     }
 
-    fn connect(&mut self, role: RoleName, channel: Channel) {
+    fn connect(&mut self, role: RoleName, fd: Option<OwnedFd>) -> io::Result<()> {
         let slot = match role {
             RoleName::Vrrp => &mut self.vrrp,
             RoleName::Checker => &mut self.checker,
-            RoleName::Config | RoleName::Runner | RoleName::Api => return,
+            RoleName::Config | RoleName::Runner | RoleName::Api => return Ok(()),
         };
-        match Peer::new(channel) {
-            Ok(peer) => {
-                self.channels += 1;
-                let gone =
-                    slot.replace(Client { whom: Whom { role, channel: self.channels }, peer });
-                self.forsake(gone);
-                if role == RoleName::Vrrp {
-                    self.tracked.tell_all();
-                    self.tell_tracked();
-                }
-            }
-            Err(e) => tracing::error!("channel to {role}: {e}"),
-        }
+        let peer = peer(fd)?;
+        self.channels += 1;
+        let gone = slot.replace(Client { whom: Whom { role, channel: self.channels }, peer });
+        self.forsake(gone);
+        self.tracked.tell_all(role);
+        self.tell_tracked();
+        Ok(())
     }
 
     fn take(&mut self, whom: Whom, message: ToRunner, fd: Option<OwnedFd>) {

@@ -97,6 +97,12 @@ pub fn path_for(pid_file: Option<&Path>) -> PathBuf {
     }
 }
 
+/// The socket of a daemon that this is added to the name of.
+#[must_use]
+pub fn path_of(suffix: &str) -> PathBuf {
+    Path::new(DEFAULT).with_file_name(format!("control{suffix}.sock"))
+}
+
 /// The directory of a socket, if the daemon makes and removes it.
 fn own_folder(path: &Path) -> Option<&Path> {
     path.parent().filter(|folder| Some(*folder) == Path::new(DEFAULT).parent())

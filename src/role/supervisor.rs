@@ -5,21 +5,24 @@
 //! configuration in force. The start works in the same way, without a previous configuration.
 
 mod files;
+pub mod first;
+mod place;
 mod reload;
+mod start;
 mod stop;
 mod view;
 
 use core::time::Duration;
+use std::collections::BTreeSet;
 use std::io;
-use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::time::{Interval, MissedTickBehavior, interval};
+use tokio::time::Instant as Time;
 
 use super::child::{Child, Ended, Happened};
-use super::control::{Asked, asked, asking, not_served};
-use super::load::{LoadError, Loaded, Parts};
+use super::control::{Asked, asked, asking, at, not_served};
+use super::load::{LoadError, Loaded, Parts, Reader};
 use super::pidfile::PidFile;
 use super::socket::ControlSocket;
 use super::systemd::Manager;
@@ -32,18 +35,18 @@ use crate::ipc::{FromRole, LoadReport, Memory, Needs, RoleName, ToRole};
 use crate::log;
 use crate::status::daemon;
 use crate::status::vrrp::Summary;
-use crate::sys::channel::Channel;
 use crate::sys::clock;
 use crate::sys::process::{self, Exit as End};
 pub use files::PidFiles;
 use files::{has_services, services_file};
+pub use first::First;
+pub use place::{DIRECTORY, Place};
 use reload::Reload;
+use start::CHANNELS;
 
 /// Roles in the order in which they are sent a new configuration: the runner, which executes requests, before the roles
 /// that send them.
 const ROLES: [RoleName; 3] = [RoleName::Runner, RoleName::Vrrp, RoleName::Checker];
-/// Roles that `api` queries.
-const ASKED: [RoleName; 2] = [RoleName::Vrrp, RoleName::Checker];
 
 /// The user of roles that are confined.
 fn user() -> Option<(u32, u32)> {
@@ -60,10 +63,12 @@ fn user() -> Option<(u32, u32)> {
 
 /// Runs the daemon until it is told to stop. `started` is called once it runs.
 #[must_use]
-pub fn run(options: Options, pid_files: PidFiles, started: impl FnOnce()) -> Exit {
+pub fn run(options: Options, first: First, pid_files: PidFiles, started: impl FnOnce()) -> Exit {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let result = runtime.and_then(|runtime| {
-        runtime.block_on(async { Ok(Supervisor::new(options, pid_files)?.serve(started).await) })
+        runtime.block_on(async {
+            Ok(Supervisor::new(options, &first.place, pid_files)?.serve(first, started).await)
+        })
     });
     result.unwrap_or_else(|e| {
         tracing::error!("cannot start: {e}");
@@ -73,6 +78,7 @@ pub fn run(options: Options, pid_files: PidFiles, started: impl FnOnce()) -> Exi
 
 struct Supervisor {
     options: Options,
+    place: Place,
     pid_file: PidFile,
     setup: Setup,
     /// Where the checker records its virtual servers for a later process.
@@ -83,11 +89,14 @@ struct Supervisor {
     children: [Child; 4],
     manager: Manager,
     signals: Signals,
-    tick: Interval,
-    /// When the VRRP process is checked.
-    watch: Interval,
+    /// When things are done that many may give reason for.
+    due: Option<Time>,
     reload: Reload,
-    /// Another reload is requested after the current one.
+    /// The process that reads the next configuration, where it was started ahead of time,
+    reader: Option<Reader>,
+    /// or is to be.
+    reader_due: bool,
+    /// A reload is wanted as soon as the current one is through.
     again: bool,
     /// The last read was abandoned because another one waited: the next one gets its full time.
     gave_up: bool,
@@ -110,7 +119,9 @@ struct Supervisor {
     ipvs_due: bool,
     /// It has been told at least once.
     ipvs_told: bool,
-    /// Unexpected refusals of roles.
+    /// Pairs of roles without a channel that both can use.
+    unconnected: BTreeSet<(RoleName, RoleName)>,
+    /// Refusals of roles that nobody asked for.
     strange: u64,
     /// Whether `checker` can write the kernel's IPVS.
     ipvs: Option<bool>,
@@ -148,8 +159,14 @@ enum Turn {
     Asked(Asked),
     /// A child ended, possibly an orphan that this process adopted.
     Orphans,
+    /// The process that was to read the next configuration is gone.
+    ReaderEnded,
+    /// What was put off is due.
     Look,
+    /// A role has been silent for too long.
     Watch,
+    /// The service manager waits for a sign of life.
+    Manager,
 }
 
 /// How the daemon should end.
@@ -158,21 +175,9 @@ struct Ending {
 }
 
 impl Supervisor {
-    fn new(options: Options, mut pid_files: PidFiles) -> io::Result<Self> {
-        let tick = every(TICK);
-        let watch = every(table::beat(None));
-        let setup = Setup {
-            log: log_settings(&options),
-            keep: false,
-            undo: false,
-            again: false,
-            ignore_sigint: options.ignore_sigint,
-            watch_addresses: options.watch_addresses,
-            user: user(),
-            core_files: options.core_files,
-            writes: None,
-        };
-        let services = services_file(&options);
+    fn new(options: Options, place: &Place, mut pid_files: PidFiles) -> io::Result<Self> {
+        let setup = setup(&options, log_settings(&options, place), user());
+        let services = services_file(&options, place);
         let [runner, vrrp, checker] = ROLES;
         let mut children = [runner, vrrp, checker, RoleName::Api].map(Child::new);
         for child in &mut children {
@@ -196,6 +201,7 @@ impl Supervisor {
         let checker = options.checker;
         Ok(Self {
             options,
+            place: place.clone(),
             pid_file: pid_files.supervisor,
             socket: pid_files.socket,
             since: clock::now(),
@@ -210,9 +216,10 @@ impl Supervisor {
                 asking: asking()?,
                 child: signal(SignalKind::child())?,
             },
-            tick,
-            watch,
+            due: None,
             reload: Reload::Idle,
+            reader: None,
+            reader_due: false,
             again: false,
             gave_up: false,
             failed: None,
@@ -225,6 +232,7 @@ impl Supervisor {
             status_due: false,
             ipvs_due: false,
             ipvs_told: false,
+            unconnected: BTreeSet::new(),
             strange: 0,
             // Without that role no virtual servers are configured here.
             ipvs: (!checker).then_some(true),
@@ -233,12 +241,21 @@ impl Supervisor {
         })
     }
 
-    async fn serve(mut self, started: impl FnOnce()) -> Exit {
+    async fn serve(mut self, mut first: First, started: impl FnOnce()) -> Exit {
         if let Err(e) = self.pid_file.write(std::process::id().cast_signed()) {
             tracing::warn!("{e}");
         }
         let mut started = Some(started);
-        self.begin_reload();
+        match first.take() {
+            Some(result) => {
+                self.reload = Reload::Loading(Box::pin(core::future::ready(result)), None);
+            }
+            None => {
+                // It was dumped once.
+                self.options.dump = false;
+                self.begin_reload();
+            }
+        }
         let ending = loop {
             let turn = self.turn().await;
             if let Some(ending) = self.take(turn).or_else(|| self.failed.take()) {
@@ -258,7 +275,8 @@ impl Supervisor {
 
     /// Waits for the next event. Nothing is lost when the future is dropped.
     async fn turn(&mut self) -> Turn {
-        let Self { children, signals, tick, watch, reload, options, .. } = self;
+        let silent = self.silent_at();
+        let Self { children, signals, due, manager, reload, reader, options, .. } = self;
         let [a, b, c, d] = children;
         // Messages of roles come first: a received heartbeat counts before roles are checked.
         tokio::select! {
@@ -268,17 +286,30 @@ impl Supervisor {
             happened = c.next() => Turn::Child(c.role, happened),
             happened = d.next() => Turn::Child(d.role, happened),
             turn = reload.next() => turn,
+            () = ended(reader.as_ref()) => Turn::ReaderEnded,
             _ = signals.terminate.recv() => Turn::Stop("SIGTERM"),
             _ = signals.interrupt.recv(), if !options.ignore_sigint => Turn::Stop("SIGINT"),
             _ = signals.hangup.recv() => Turn::Reload,
             what = asked(&mut signals.asking) => Turn::Asked(what),
             _ = signals.child.recv() => Turn::Orphans,
-            _ = tick.tick() => Turn::Look,
-            _ = watch.tick() => Turn::Watch,
+            () = at(*due) => Turn::Look,
+            () = at(silent) => Turn::Watch,
+            () = at(manager.due()) => Turn::Manager,
         }
     }
 
-    /// Processes an event; returns how the daemon should end, if it should.
+    /// When the first role has been silent for too long. At the end there is a limit for all of them.
+    fn silent_at(&self) -> Option<Time> {
+        let times = self.children.iter().filter_map(Child::silent_at);
+        times.min().filter(|_| !self.setup.undo)
+    }
+
+    /// Has `pass_on` called in a moment.
+    fn pass_on_soon(&mut self) {
+        self.due.get_or_insert_with(|| Time::now() + TICK);
+    }
+
+    /// Takes in what happened; how the daemon is to end, if it is.
     fn take(&mut self, turn: Turn) -> Option<Ending> {
         match turn {
             Turn::Child(role, Happened::Said(message)) => self.said(role, message),
@@ -299,26 +330,25 @@ impl Supervisor {
             Turn::Asked(other) => not_served(other),
             Turn::Orphans => {
                 process::reap_orphans();
+                // One of the daemon's own may have been in the way.
+                self.pass_on_soon();
             }
             Turn::Look => {
+                self.due = None;
                 self.pass_on();
-                // A child of the daemon itself may have come first.
                 process::reap_orphans();
-                self.manager.look();
-                // Applying a configuration may keep a role busy; that has a time limit of its own.
-                let reload = &self.reload;
-                if !matches!(reload, Reload::Preparing { .. } | Reload::Applying { .. }) {
-                    let others = self.children.iter_mut().filter(|c| c.role != RoleName::Vrrp);
-                    others.for_each(|child| child.look(TICK));
-                }
             }
-            // Always: the thread of vrrp that sends heartbeats is never busy for long.
             Turn::Watch => {
-                let period = self.watch.period();
-                if let Some(child) = self.child(RoleName::Vrrp) {
-                    child.look(period);
+                // Taking on a configuration may keep a role busy; there is a limit on that as well. The thread of vrrp that
+                // gives signs of life is never busy for long.
+                let busy =
+                    matches!(self.reload, Reload::Preparing { .. } | Reload::Applying { .. });
+                for child in &mut self.children {
+                    child.watch(busy && child.role != RoleName::Vrrp);
                 }
             }
+            Turn::ReaderEnded => self.reader = None,
+            Turn::Manager => self.manager.look(),
         }
         None
     }
@@ -342,6 +372,7 @@ impl Supervisor {
                     self.summary = Some(summary);
                     self.summary_is_own = true;
                     self.status_due = true;
+                    self.pass_on_soon();
                 }
                 (RoleName::Checker, Memory::Checker(summary)) => self.checks = Some(summary),
                 _ => self.refused(role, 0, "a summary of another role"),
@@ -356,10 +387,23 @@ impl Supervisor {
                         self.tell_ipvs();
                     }
                     self.status_due = true;
+                    self.pass_on_soon();
+                }
+            }
+            FromRole::Unconnected(other) => {
+                let pair = (role.min(other), role.max(other));
+                if CHANNELS.contains(&pair) {
+                    self.unconnected.insert(pair);
+                    self.pass_on_soon();
+                } else {
+                    self.refused(role, 0, "asks for a channel that there is not");
                 }
             }
             FromRole::Ask(question) => self.answer(role, question),
-            FromRole::ReloadWanted => self.reload_due = true,
+            FromRole::ReloadWanted => {
+                self.reload_due = true;
+                self.pass_on_soon();
+            }
             // Its process ends next.
             FromRole::Done => {}
         }
@@ -375,6 +419,12 @@ impl Supervisor {
         }
         if core::mem::take(&mut self.status_due) {
             self.tell_status();
+        }
+        if core::mem::take(&mut self.reader_due) {
+            self.start_reader();
+        }
+        for (first, second) in core::mem::take(&mut self.unconnected) {
+            self.connect(first, second);
         }
     }
 
@@ -423,100 +473,7 @@ impl Supervisor {
         None
     }
 
-    /// Restarts a role that ended, and sends it the configuration in force.
-    fn start_again(&mut self, role: RoleName) {
-        if role == RoleName::Api {
-            self.start_api();
-            return;
-        }
-        self.start(role);
-        let (configuration, apply) = match (&self.current, &self.reload) {
-            (Some(current), _) => (current, true),
-            // The daemon is still starting.
-            (None, Reload::Preparing { candidate, .. }) => (&**candidate, false),
-            _ => return,
-        };
-        let generation = configuration.generation;
-        match configuration.parts.of(role) {
-            Ok(part) => {
-                if let Some(child) = self.child(role) {
-                    child.tell(&ToRole::Prepare { generation }, vec![part]);
-                    if apply {
-                        child.tell(&ToRole::Apply { generation }, Vec::new());
-                    }
-                }
-            }
-            Err(e) => tracing::error!("cannot pass the configuration to {role}: {e}"),
-        }
-    }
-
-    /// Starts a role and connects it with the roles it talks to.
-    fn start(&mut self, role: RoleName) {
-        let setup = self.setup_of(role);
-        let ipvs = self.ipvs.filter(|_| role == RoleName::Vrrp);
-        let resume = match role {
-            RoleName::Vrrp => {
-                self.summary_is_own = false;
-                self.summary.clone().map(Memory::Vrrp)
-            }
-            RoleName::Checker => self.checks.clone().map(Memory::Checker),
-            RoleName::Runner | RoleName::Config | RoleName::Api => None,
-        };
-        let Some(child) = self.child(role) else {
-            return;
-        };
-        if let Err(e) = child.start(&setup) {
-            tracing::error!("cannot start the {role} process: {e}, trying again");
-            return;
-        }
-        if let Some(memory) = resume {
-            child.tell(&ToRole::Resume(memory), Vec::new());
-        }
-        if let Some(works) = ipvs {
-            child.tell(&ToRole::Ipvs { works }, Vec::new());
-        }
-        let asked = ASKED.into_iter();
-        match role {
-            RoleName::Runner => asked.for_each(|other| self.connect(RoleName::Runner, other)),
-            RoleName::Api => asked.for_each(|other| self.connect(RoleName::Api, other)),
-            other => {
-                self.connect(RoleName::Runner, other);
-                self.connect(RoleName::Api, other);
-            }
-        }
-    }
-
-    /// The setup of the next process of a role.
-    fn setup_of(&self, role: RoleName) -> Setup {
-        let mut setup = self.setup.clone();
-        setup.keep = self.keeps(role);
-        setup.again = self.children.iter().any(|c| c.role == role && c.was_started());
-        if role == RoleName::Checker {
-            setup.writes = self.services.as_ref().map(|path| path.as_os_str().as_bytes().into());
-        }
-        setup
-    }
-
-    /// Creates a channel between two roles, if both run.
-    fn connect(&mut self, first: RoleName, second: RoleName) {
-        let both = [(first, second), (second, first)];
-        let runs = |role| self.children.iter().any(|c| c.role == role && c.is_running());
-        if !runs(first) || !runs(second) {
-            return;
-        }
-        match Channel::pair() {
-            Ok((near, far)) => {
-                for ((role, other), end) in both.into_iter().zip([near, far]) {
-                    if let Some(child) = self.child(role) {
-                        child.tell(&ToRole::Connect(other), vec![end.into_fd()]);
-                    }
-                }
-            }
-            Err(e) => tracing::error!("cannot connect {first} and {second}: {e}"),
-        }
-    }
-
-    /// Whether a role leaves the kernel as it is at its end.
+    /// Whether a role leaves what is in the kernel at its end.
     fn keeps(&self, role: RoleName) -> bool {
         match role {
             RoleName::Vrrp => self.options.keep_vrrp,
@@ -541,23 +498,41 @@ impl Supervisor {
     }
 }
 
-/// Ticks of this period; missed ones are skipped.
-fn every(period: Duration) -> Interval {
-    let mut interval = interval(period);
-    interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    interval
+/// Waits for the end of a reader.
+async fn ended(reader: Option<&Reader>) {
+    match reader {
+        Some(reader) => reader.ended().await,
+        None => core::future::pending().await,
+    }
 }
 
 /// Where the processes of this daemon log.
 #[must_use]
-pub fn log_settings(options: &Options) -> log::Settings {
+pub fn log_settings(options: &Options, place: &Place) -> log::Settings {
     log::Settings {
         identity: "EverVIP".into(),
+        suffix: place.suffix(),
         syslog: !options.no_syslog,
         facility: options.facility,
         console: options.console,
         file: options.log_file.clone(),
         detail: options.detail,
+    }
+}
+
+/// What each role is told first.
+fn setup(options: &Options, log: log::Settings, user: Option<(u32, u32)>) -> Setup {
+    Setup {
+        log,
+        keep: false,
+        undo: false,
+        again: false,
+        ignore_sigint: options.ignore_sigint,
+        watch_addresses: options.watch_addresses,
+        user,
+        core_files: options.core_files,
+        umask: options.umask,
+        writes: None,
     }
 }
 
@@ -572,5 +547,5 @@ fn exit_of(code: i32) -> Exit {
     }
 }
 
-/// How long roles may take to decode and to apply a configuration.
+/// How long roles may take to decode and to carry out a configuration, unless they are slow and not wedged.
 const PREPARE_LIMIT: Duration = Duration::from_secs(30);

@@ -1,26 +1,33 @@
 //! Messages to the service manager.
 
-use sd_notify::NotifyState;
+use core::time::Duration;
 
-use super::table::TICK;
+use sd_notify::NotifyState;
+use tokio::time::Instant;
+
+/// Signs of life are at least this far apart.
+const SHORTEST: Duration = Duration::from_millis(100);
 
 /// The service manager, if this process has one.
 pub struct Manager {
-    /// Checks from one heartbeat to the next, and the remaining ones.
-    every: Option<u32>,
-    left: u32,
+    /// Time from one sign of life to the next, and when that is.
+    every: Option<(Duration, Instant)>,
 }
 
 impl Manager {
     /// Finds out whether a service manager expects messages (`NOTIFY_SOCKET`) and heartbeats (`WATCHDOG_USEC`).
     #[must_use]
     pub fn find() -> Self {
-        // Twice within its timeout.
-        let every = sd_notify::watchdog_enabled().map(|limit| {
-            let looks = limit.as_millis() / (2 * TICK.as_millis());
-            u32::try_from(looks).unwrap_or(u32::MAX).max(1)
-        });
-        Self { every, left: 0 }
+        // Half the time it waits.
+        let every =
+            sd_notify::watchdog_enabled().map(|limit| ((limit / 2).max(SHORTEST), Instant::now()));
+        Self { every }
+    }
+
+    /// When the next sign of life is due.
+    #[must_use]
+    pub fn due(&self) -> Option<Instant> {
+        self.every.map(|(_, due)| due)
     }
 
     /// The daemon runs with the configuration it has now.
@@ -53,14 +60,11 @@ impl Manager {
         tell(&[NotifyState::Errno(errno)]);
     }
 
-    /// To be called at each check of the roles: sends heartbeats as often as expected.
+    /// Gives a sign of life; to be called when it is due.
     pub fn look(&mut self) {
-        if let Some(every) = self.every {
-            if self.left == 0 {
-                tell(&[NotifyState::Watchdog]);
-                self.left = every;
-            }
-            self.left -= 1;
+        if let Some((every, due)) = &mut self.every {
+            tell(&[NotifyState::Watchdog]);
+            *due = Instant::now() + *every;
         }
     }
 }

@@ -8,8 +8,10 @@ use crate::ipc::RoleName;
 use crate::sys::landlock::Reach;
 use crate::sys::seccomp::Calls;
 
-/// Time from one check of the roles to the next.
+/// How long things wait that are done together, such as what many changes have given reason for.
 pub const TICK: Duration = Duration::from_millis(500);
+/// Time from one sign of life of a role to the next, but for the VRRP process.
+pub const BEAT: Duration = Duration::from_secs(4);
 
 /// The needs and the restart policy of a role.
 pub struct Row {
@@ -23,10 +25,9 @@ pub struct Row {
     /// Its other restrictions: it becomes the user `evervip`, if that exists and the daemon is root, cannot gain
     /// privileges, and is limited to these. None for the process that executes users' programs.
     pub confined: Option<Confined>,
-    /// Number of checks without a heartbeat after which it is killed; checks are [`beat`] apart for the VRRP process,
-    /// [`TICK`] for the others.
-    pub patience: u32,
-    /// The delay before a restart.
+    /// How long it may be silent before it is killed; for the VRRP process [`patience`] says.
+    pub patience: Duration,
+    /// How long it is waited for before it is started again.
     pub delays: Delays,
     /// Memory that it keeps for the next configuration, in octets; 0: as little as possible.
     pub keeps_memory: u32,
@@ -93,24 +94,32 @@ impl Delays {
 /// How long a role may take until its first heartbeat: it has to be loaded and to read its settings.
 pub const FIRST_PATIENCE: Duration = Duration::from_secs(10);
 
-/// Shortest time after which a silent VRRP process is killed, whatever its interval: a busy machine can delay a healthy
-/// one.
+/// How long other roles may be silent.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How long the VRRP process may be silent at least, whatever its interval: a busy machine can hold up a healthy one.
 const SHORTEST: Duration = Duration::from_millis(500);
 /// The longest such time.
 const LONGEST: Duration = Duration::from_secs(2);
-/// Heartbeats of the VRRP process, and checks of it, in that time.
-const BEATS: u32 = 8;
+/// Signs of life of the VRRP process in that time. It wakes up for its adverts as often, and both go together.
+const BEATS: u32 = 2;
 
-/// Time from one heartbeat of the VRRP process to the next, given its shortest interval between adverts.
-///
-/// Other routers take over three intervals and a skew after the last advert, which may be an interval old when the
-/// process hangs. So a hang is detected within an interval (and an eighth of it), which leaves nearly another one for
-/// the replacement to send an advert.
+/// Time from one sign of life of the VRRP process to the next, given its shortest interval between adverts.
 #[must_use]
 pub fn beat(advert_interval: Option<Duration>) -> Duration {
     advert_interval.unwrap_or(LONGEST).clamp(SHORTEST, LONGEST) / BEATS
 }
 
+/// How long the VRRP process may be silent before it is killed, given its shortest interval between adverts.
+///
+/// Others wait for three intervals and a skew since the last advert before they take over, and that one may be an
+/// interval old when the process stops. So one that stops for good is found out within an interval and a quarter, which
+/// leaves nearly another for its replacement to speak up.
+#[must_use]
+pub fn patience(advert_interval: Option<Duration>) -> Duration {
+    advert_interval.unwrap_or(LONGEST).clamp(SHORTEST, LONGEST) * 5 / 4
+}
+
+/// The row of a role.
 #[must_use]
 pub const fn row(role: RoleName) -> Row {
     use Capability as C;
@@ -126,7 +135,7 @@ pub const fn row(role: RoleName) -> Row {
                 calls: Calls { families: NAMES, listens: false, writes: false, schedules: false },
                 reach: Reach { reads: &["/"], writes: &[], tcp: true },
             }),
-            patience: u32::MAX,
+            patience: Duration::MAX,
             delays: Delays::Backoff,
             // It ends soon.
             keeps_memory: u32::MAX,
@@ -139,10 +148,17 @@ pub const fn row(role: RoleName) -> Row {
             needs: &[C::CAP_NET_ADMIN, C::CAP_NET_RAW],
             confined: Some(Confined {
                 calls: Calls { families: LINKS, listens: false, writes: true, schedules: true },
-                // `disable_ipv6` of the interfaces that it creates can only be set in this way.
-                reach: Reach { reads: LIBRARY, writes: &["/proc/sys/net/ipv6/conf"], tcp: false },
+                // `disable_ipv6` of the interfaces that it creates, and `disable_local_igmp`, can only be set in this way.
+                reach: Reach {
+                    reads: LIBRARY,
+                    writes: &[
+                        "/proc/sys/net/ipv6/conf",
+                        "/proc/sys/net/ipv4/igmp_link_local_mcast_reports",
+                    ],
+                    tcp: false,
+                },
             }),
-            patience: BEATS,
+            patience: LONGEST,
             delays: Delays::AtOnce,
             keeps_memory: 0,
         },
@@ -165,7 +181,7 @@ pub const fn row(role: RoleName) -> Row {
             needs: &[],
             // A program that runs as root, or a setuid program, must be able to do its work.
             confined: None,
-            patience: 20,
+            patience: PATIENCE,
             delays: Delays::Backoff,
             keeps_memory: 0,
         },
@@ -173,14 +189,21 @@ pub const fn row(role: RoleName) -> Row {
             title: c"evervipd-check",
             log: "healthcheckers",
             // SYS_RESOURCE: more descriptors than the default limit, one for each probe under way.
-            keep: &[C::CAP_NET_ADMIN, C::CAP_NET_RAW, C::CAP_SYS_NICE, C::CAP_SYS_RESOURCE],
+            // SYS_NICE, IPC_LOCK: a reload can ask for real-time priority and locked memory.
+            keep: &[
+                C::CAP_NET_ADMIN,
+                C::CAP_NET_RAW,
+                C::CAP_SYS_NICE,
+                C::CAP_SYS_RESOURCE,
+                C::CAP_IPC_LOCK,
+            ],
             needs: &[C::CAP_NET_ADMIN],
             confined: Some(Confined {
                 calls: Calls { families: LINKS, listens: false, writes: false, schedules: true },
                 reach: Reach { reads: LIBRARY, writes: &[], tcp: true },
             }),
-            patience: 20,
-            // The servers are not checked meanwhile.
+            patience: PATIENCE,
+            // Nobody looks at the servers meanwhile.
             delays: Delays::AtOnce,
             // A reload reuses the memory of the previous configuration.
             keeps_memory: 16 << 20,
@@ -194,7 +217,7 @@ pub const fn row(role: RoleName) -> Row {
                 calls: Calls { families: LOCAL, listens: true, writes: false, schedules: false },
                 reach: Reach { reads: LIBRARY, writes: &[], tcp: false },
             }),
-            patience: 20,
+            patience: PATIENCE,
             delays: Delays::Backoff,
             keeps_memory: 0,
         },
@@ -278,13 +301,15 @@ mod tests {
     }
 
     #[test]
-    fn a_wedge_is_found_within_an_interval_and_an_eighth() {
-        for (interval, looks) in [(10, 62_500), (500, 62_500), (1_000, 125_000), (40_950, 250_000)]
+    fn a_wedge_is_found_within_an_interval_and_a_quarter() {
+        for (interval, beats, silence) in
+            [(10, 250, 625), (500, 250, 625), (1_000, 500, 1_250), (40_950, 1_000, 2_500)]
         {
-            let beat = beat(Some(Duration::from_millis(interval)));
-            assert_eq!(beat.as_micros(), looks, "{interval} ms");
+            let of = Some(Duration::from_millis(interval));
+            assert_eq!(beat(of).as_millis(), beats, "{interval} ms");
+            assert_eq!(patience(of).as_millis(), silence, "{interval} ms");
         }
-        assert_eq!(beat(None) * row(RoleName::Vrrp).patience, Duration::from_secs(2));
+        assert_eq!(patience(None).as_millis(), 2_500);
     }
 
     #[test]

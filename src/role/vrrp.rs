@@ -2,6 +2,7 @@
 //! time: netlink, other processes, decoding configurations.
 
 mod bfd;
+mod host;
 mod writer;
 
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -13,18 +14,19 @@ use std::thread;
 
 use super::control::{Control, Order, Prepared};
 use super::peers::{Peers, Said};
+use super::standing::Standing;
 use super::table;
 use crate::base::Instant;
 use crate::cli::exit::Exit;
 use crate::drive::vrrp::look::{Summaries, Views};
 use crate::drive::vrrp::{Driver, Handle, Hooks, Input, Output, Scheduling};
-use crate::ipc::{Catalogue, FromRole, Memory, ToRole, ToRunner, Told, VrrpPart, frame};
+use crate::ipc::{Catalogue, FromRole, Memory, RoleName, ToRole, ToRunner, Told, VrrpPart, frame};
 use crate::kernel::monitor::{Change, Monitor, View};
 use crate::kernel::netlink::Requests;
 use crate::kernel::nft::Filters;
 use crate::kernel::object::Watch;
 use crate::log;
-use crate::model::{self, Global};
+use crate::model;
 use crate::plan::ChangeKind;
 use crate::status::ProcessReport;
 use crate::status::vrrp::Vrrp;
@@ -33,6 +35,7 @@ use crate::sys::poll::Wake;
 use crate::sys::{clock, process, sched};
 use crate::vrrp::{Event, RunId, filter_tables};
 use bfd::Bfds;
+use host::HostSettings;
 use writer::Writer;
 
 /// Largest number of pending requests for views; the engine's thread has room for twice as many.
@@ -100,6 +103,12 @@ struct Role {
     /// The engine has undone everything.
     stopped: bool,
     watch_addresses: bool,
+    /// Daemons of IPVS may be ours.
+    watch_daemons: bool,
+    standing: Standing,
+    host: HostSettings,
+    /// What is in the kernel stays there.
+    keep: bool,
 }
 
 impl Role {
@@ -142,6 +151,10 @@ impl Role {
             snapshot_later: false,
             stopped: false,
             watch_addresses: control.setup().watch_addresses,
+            watch_daemons: false,
+            standing: Standing::new(RoleName::Vrrp),
+            host: HostSettings::default(),
+            keep: false,
         })
     }
 
@@ -157,6 +170,9 @@ impl Role {
             self.alive.store(clock::now().as_nanos(), Ordering::Relaxed);
             if core::mem::take(&mut self.snapshot_due) {
                 self.snapshot();
+            }
+            if self.is_behind() {
+                control.tick_soon();
             }
             tokio::select! {
                 biased;
@@ -192,6 +208,9 @@ impl Role {
     async fn leave(mut self, mut control: Control) -> Exit {
         self.outputs(&mut control);
         self.bfds.leave().await;
+        if !self.keep {
+            self.host.restore();
+        }
         self.peers.leave().await;
         control.done().await;
         Exit::Ok
@@ -206,10 +225,16 @@ impl Role {
             ToRole::Apply { generation } => {
                 if let Some(part) = self.prepared.take(generation) {
                     self.applying = Some(generation);
+                    self.resize(&part);
                     self.peers.configure(generation, Catalogue::of_vrrp(&part.vrrp));
                     self.watch(&part);
                     self.watch_filters(&part);
-                    let scheduling = settle_in(&part.global, &part.vrrp);
+                    self.standing.take(&part.global);
+                    self.host.take(&part.vrrp);
+                    let scheduling = Scheduling {
+                        real_time: self.standing.real_time(&part.global),
+                        beat: Some(table::beat(part.vrrp.shortest_interval())),
+                    };
                     self.bfds.have(&part.vrrp.bfds);
                     let config = Arc::new(part.vrrp);
                     self.configs.push(Arc::clone(&config));
@@ -217,17 +242,31 @@ impl Role {
                 }
             }
             ToRole::Abandon { .. } => self.prepared.abandon(),
-            ToRole::Connect(role) => {
-                if self.peers.connect(role, fd) {
-                    self.event(Event::RunnerReady);
-                }
+            ToRole::Connect(role) => match self.peers.connect(role, fd) {
+                Ok(true) => self.event(Event::RunnerReady),
+                Ok(false) => {}
+                Err(e) => control.unconnected(role, &e),
+            },
+            ToRole::Resume(Memory::Vrrp(summary)) => {
+                self.host.resume(summary.reports);
+                self.event(Event::Resume(summary));
             }
-            ToRole::Resume(Memory::Vrrp(summary)) => self.event(Event::Resume(summary)),
             ToRole::Ipvs { works } => self.event(Event::Ipvs { works }),
             ToRole::Count => self.look(Look::Log),
-            ToRole::Stop { keep } => self.event(Event::Stop { keep_addresses: keep }),
+            ToRole::Stop { keep } => {
+                self.keep = keep;
+                self.event(Event::Stop { keep_addresses: keep });
+            }
             ToRole::Resume(Memory::Checker(_)) | ToRole::Answer(_) => {}
         }
+    }
+
+    /// Whether something waits for the next tick.
+    fn is_behind(&self) -> bool {
+        self.snapshot_later
+            || self.summary.is_some()
+            || !self.waiting.is_empty()
+            || self.peers.have_notices()
     }
 
     fn tick(&mut self, control: &mut Control) {
@@ -276,6 +315,13 @@ impl Role {
         }
     }
 
+    /// Queues of the sockets of this thread, where the configuration asks for longer ones.
+    fn resize(&self, part: &VrrpPart) {
+        let buffers = &part.global.settings.buffers;
+        self.requests.resize(buffers.vrrp_requests, buffers.vrrp_requests_force);
+        self.monitor.resize(buffers.vrrp_monitor, buffers.vrrp_monitor_force);
+    }
+
     /// Subscribes to routes and rules only if some are configured.
     fn watch(&mut self, part: &VrrpPart) {
         let extras = || part.vrrp.instances.iter().filter_map(|i| i.extras.as_deref());
@@ -291,7 +337,11 @@ impl Role {
 
     /// Tables of an earlier process must be known before the engine decides that there are none.
     fn watch_filters(&mut self, part: &VrrpPart) {
-        let news = self.filters.watch(filter_tables(&part.vrrp));
+        let mut news = self.filters.watch(filter_tables(&part.vrrp));
+        // The same for daemons of IPVS, which are looked for from then on: they may not have been stopped yet.
+        if part.vrrp.sync_daemon.is_some() {
+            news |= !core::mem::replace(&mut self.watch_daemons, true);
+        }
         self.listen_to_filters();
         if news {
             self.snapshot_due = false;
@@ -341,7 +391,8 @@ impl Role {
                     self.peers.send_notices();
                 }
                 Output::Summary(part) => {
-                    let Some(summary) = self.summaries.join(part) else { continue };
+                    let Some(mut summary) = self.summaries.join(part) else { continue };
+                    summary.reports = self.host.reports_before();
                     let message = FromRole::Remember(Memory::Vrrp(summary));
                     if control.offer(&message) {
                         self.summary = None;
@@ -408,6 +459,12 @@ impl Role {
                     if let Err(e) = self.filters.list(&mut snapshot.objects) {
                         tracing::debug!("cannot read packet filters: {e}");
                     }
+                    if self.watch_daemons {
+                        match self.writer.ipvs.daemons() {
+                            Ok(found) => snapshot.objects.extend(found),
+                            Err(e) => tracing::debug!("cannot read daemons of IPVS: {e}"),
+                        }
+                    }
                     self.event(Event::Kernel(snapshot));
                 }
             }
@@ -462,25 +519,6 @@ fn count(view: &Vrrp) {
         view.unknown_vrid,
         view.malformed
     );
-}
-
-/// Settings of the process as a whole; what concerns the real-time thread is returned.
-fn settle_in(global: &Global, vrrp: &model::Vrrp) -> Scheduling {
-    if let Some(nice) = global.vrrp_nice
-        && let Err(e) = sched::nice(nice)
-    {
-        tracing::warn!("cannot use nice value {nice}: {e}");
-    }
-    if global.vrrp_no_swap
-        && let Err(e) = sched::lock_memory()
-    {
-        tracing::warn!("cannot lock memory: {e}");
-    }
-    Scheduling {
-        priority: global.vrrp_rt_priority,
-        nice: global.vrrp_nice,
-        beat: Some(table::beat(vrrp.shortest_interval())),
-    }
 }
 
 /// Ready at once when there is something to write, never otherwise.

@@ -6,6 +6,7 @@ use core::time::Duration;
 use std::sync::Arc;
 
 use super::stacked::News;
+use super::turn::NET_DOWN;
 use super::world::{JOIN_TIME, NodeId, What, World};
 use crate::base::{IfIndex, Prefix};
 use crate::plan::{Change, Op, Token};
@@ -74,7 +75,11 @@ impl World {
                     if let Some(node) = self.nodes.get_mut(id.0)
                         && let Some(engine) = &node.engine
                     {
-                        node.summary = engine.summary(now);
+                        // Half of a change is not told.
+                        node.report_due = engine.is_occupied();
+                        if !node.report_due {
+                            node.summary = engine.summary(now);
+                        }
                     }
                 }
                 Action::Done => {
@@ -112,6 +117,7 @@ impl World {
         let Some((segment, mac)) = segment else {
             self.oracle.forgive_gap(id);
             self.oracle.count_anew(id);
+            self.unsent_ah(id, interface, octets);
             self.handle_unsent(id, instance, destination);
             return;
         };
@@ -133,9 +139,12 @@ impl World {
     /// The refusal of a send is known at once; it is the next event of the engine.
     fn handle_unsent(&mut self, id: NodeId, instance: InstanceId, destination: IpAddr) {
         let now = self.now;
-        if let Some(engine) = self.nodes.get_mut(id.0).and_then(|n| n.engine.as_mut()) {
+        let Some(node) = self.nodes.get_mut(id.0) else { return };
+        if node.is_occupied() {
+            node.inbox.push(What::Unsent { node: id, instance, destination });
+        } else if let Some(engine) = &mut node.engine {
             let mut out = Actions::new();
-            engine.handle(now, Event::Unsent { instance, destination, errno: 100 }, &mut out);
+            engine.handle(now, Event::Unsent { instance, destination, errno: NET_DOWN }, &mut out);
         }
     }
 

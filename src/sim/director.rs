@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::world::{NodeId, What, World};
 use crate::base::Instant;
-use crate::check::probe::{Failure, ProbeId, Request, Verdict};
+use crate::check::probe::{Failure, ProbeId, Verdict};
 use crate::check::{Action, Actions, Engine, Event, Limits};
 use crate::model::{Lvs, ServiceKey};
 use crate::plan::ipvs::{DestinationKey, Op, Table};
@@ -294,12 +294,10 @@ impl World {
                     director.open.insert(probe);
                 }
                 // The simulation has servers, and no programs.
-                let to = match &request {
-                    Request::Tcp(connection) => connection.to,
-                    Request::Http(page) => page.connection.to,
-                    Request::Misc(_) => return,
+                let Some(connection) = request.connection() else {
+                    return;
                 };
-                let verdict = match self.answer(to) {
+                let verdict = match self.answer(connection.to) {
                     Answer::Accepts => Verdict::SUCCESS,
                     Answer::Refuses => Verdict::Failure(Failure::Connection(REFUSED)),
                     Answer::Silent => return,

@@ -70,6 +70,11 @@ impl SimFilters {
         self.tables.values().map(|(table, _)| table)
     }
 
+    /// What they match.
+    pub fn elements(&self) -> impl Iterator<Item = &Filter<IfIndex>> {
+        self.tables.values().flat_map(|(_, elements)| elements)
+    }
+
     /// Whether an element exists.
     #[must_use]
     pub fn has(&self, place: &Identity<IfIndex>) -> bool {
@@ -80,8 +85,7 @@ impl SimFilters {
     /// Their elements, in words.
     #[must_use]
     pub fn matched(&self) -> Vec<String> {
-        let all = self.tables.values().flat_map(|(_, elements)| elements);
-        all.map(|f| format!("{:?}", f.element)).collect()
+        self.elements().map(|f| format!("{:?}", f.element)).collect()
     }
 
     /// Another program removes all tables.

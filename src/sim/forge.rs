@@ -8,7 +8,7 @@ use crate::base::{Family, Prefix, WallTime};
 use crate::model::Instance;
 use crate::model::vrrp::{Authentication, Version};
 use crate::vrrp::Rx;
-use crate::wire::{hmac, ip, vrrp};
+use crate::wire::{ah, hmac, ip, vrrp};
 
 /// What is wrong with a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,9 +29,10 @@ pub enum Flaw {
     AuthType,
     /// A missing authentication, or an unexpected one (version 2).
     NoAuth,
-    /// One octet of the password (version 2).
+    /// One octet of the password (version 2), or of the sum of an authentication header.
     Password,
-    /// Two octets, changed in the same way (version 2); a trailer of an unknown form (HMAC).
+    /// Two octets, changed in the same way (version 2); a trailer of an unknown form (HMAC); an authentication header
+    /// of another sender (AH).
     Passwords,
     /// Another interval (version 2).
     Interval,
@@ -112,6 +113,7 @@ impl World {
         if !REFUSED.contains(&flaw) {
             self.all_troubled();
         }
+        let number = self.next_ah(id, instance);
         let hop_limit = if flaw == Flaw::Ttl { 254 } else { 255 };
         for other in self.nodes() {
             let Some(node) = self.node(other) else { continue };
@@ -122,7 +124,8 @@ impl World {
             let destination = if to_host { theirs } else { Some(instance.destination) };
             let Some(destination) = destination else { continue };
             let time = super::time_of_day(self.now());
-            let octets = packet(instance, (source, destination), priority, flaw, time).into();
+            let proof = (time, number);
+            let octets = packet(instance, (source, destination), priority, flaw, proof).into();
             let rx = Rx { interface: there.index, source, destination, hop_limit };
             let what = What::Packet { node: other, rx, octets };
             self.push(self.now() + JOIN_TIME, 0, what);
@@ -135,7 +138,7 @@ fn packet(
     (source, destination): (IpAddr, IpAddr),
     priority: u8,
     flaw: Flaw,
-    time: WallTime,
+    (time, number): (WallTime, u32),
 ) -> Vec<u8> {
     let mut addresses: Vec<IpAddr> = instance.addresses.iter().map(|a| a.prefix.address).collect();
     match flaw {
@@ -150,11 +153,12 @@ fn packet(
         || flaw != Flaw::Version && instance.version == Version::V3;
     let mut auth = match &instance.authentication {
         Authentication::Pass(word) => Some(vrrp::Auth { kind: 1, data: *word.reveal() }),
-        Authentication::None => None,
+        Authentication::None => instance.ah_key().map(|_| vrrp::Auth { kind: 2, data: [0; 8] }),
     };
     match (flaw, &mut auth) {
         _ if instance.hmac().is_some() => {}
         (Flaw::AuthType, _) => auth = Some(vrrp::Auth { kind: 3, data: [0; 8] }),
+        (Flaw::NoAuth | Flaw::Password | Flaw::Passwords, _) if instance.ah_key().is_some() => {}
         (Flaw::NoAuth, Some(_)) => auth = None,
         (Flaw::NoAuth | Flaw::Password | Flaw::Passwords, None) => {
             auth = Some(vrrp::Auth { kind: 1, data: *b"1067\0\0\0\0" });
@@ -211,8 +215,17 @@ fn packet(
         _ => {}
     }
     let (IpAddr::V4(from), IpAddr::V4(to)) = (source, destination) else { return payload };
+    let key = instance.ah_key().filter(|_| flaw != Flaw::NoAuth);
+    if key.is_some() {
+        let sender = from.to_bits() + u32::from(flaw == Flaw::Passwords);
+        payload.splice(0..0, ah::encode(sender, number));
+    }
     let length = u16::try_from(payload.len()).unwrap_or(u16::MAX);
-    let protocol = if flaw == Flaw::Protocol { 111 } else { ip::VRRP };
+    let protocol = match key {
+        _ if flaw == Flaw::Protocol => 111,
+        Some(_) => ah::PROTOCOL,
+        None => ip::VRRP,
+    };
     let mut packet = ip::encode(1, length, from, to, 255, protocol).to_vec();
     match flaw {
         Flaw::Ttl => flip(&mut packet, 8, 1),
@@ -220,6 +233,12 @@ fn packet(
         _ => {}
     }
     packet.extend(payload);
+    if let Some(key) = key {
+        ah::seal(&mut packet, key, instance.unicast().is_some());
+        if flaw == Flaw::Password {
+            flip(&mut packet, ip::HEADER + 14, 1);
+        }
+    }
     packet
 }
 

@@ -10,6 +10,7 @@ use crate::base::rng::Rng;
 use crate::base::{Family, IfIndex, IfName, Mac, Prefix};
 use crate::model::route::Rule;
 use crate::plan::route::{RouteAttributes, RouteIdentity};
+use crate::plan::sync::{SyncDaemon, SyncRole};
 use crate::plan::{
     AddressAttributes, Attributes, Change, ChangeKind, Identity, Object, Op, Outcome, Setting,
     Settings, Sight, Verb,
@@ -41,6 +42,8 @@ pub struct Kernel {
     pub routes: Vec<SimRoute>,
     /// Our tables of packet filters.
     pub filters: SimFilters,
+    /// Sync daemons of IPVS.
+    pub daemons: BTreeMap<SyncRole, SyncDaemon>,
     /// The policy rules with our mark.
     pub rules: BTreeSet<Rule>,
     /// Removals of routes and rules that were not reported yet.
@@ -177,7 +180,8 @@ impl Kernel {
         let routes = self.routes.iter().map(SimRoute::sight);
         let rules = self.rules.iter().map(rule_sight);
         let objects = addresses.chain(routes).chain(rules).chain(self.stacked_sights());
-        let objects = objects.chain(self.filters.sights()).collect();
+        let daemons = self.daemons.values().cloned().map(SyncDaemon::sight);
+        let objects = objects.chain(self.filters.sights()).chain(daemons).collect();
         Snapshot { links: self.links.clone(), objects }
     }
 
@@ -276,6 +280,16 @@ impl Kernel {
             Identity::Rule(rule) => return (self.change_rule(op, *rule), Vec::new()),
             Identity::FilterTable(_) | Identity::Filter(_) => {
                 return (self.filters.change(op, &identity), Vec::new());
+            }
+            Identity::SyncDaemon(role) => {
+                let before = match (&op.verb, op.object.as_ref()) {
+                    (Verb::Delete { .. }, _) => self.daemons.remove(&role).is_none(),
+                    (_, Object::SyncDaemon(daemon)) => {
+                        self.daemons.insert(role, (**daemon).clone()).as_ref() == Some(&**daemon)
+                    }
+                    _ => return (Outcome::Refused(INVALID), Vec::new()),
+                };
+                return (if before { Outcome::Already } else { Outcome::Done }, Vec::new());
             }
         };
         match &op.verb {

@@ -81,7 +81,8 @@ impl Host {
             let setting = matches!(object, Object::Setting(_));
             // A table with other settings is not reported: an engine test covers that.
             let is_filter = matches!(object, Object::FilterTable(_) | Object::Filter(_));
-            let possible = object.source().is_none() && !setting && !is_filter;
+            let is_daemon = matches!(object, Object::SyncDaemon(_));
+            let possible = object.source().is_none() && !setting && !is_filter && !is_daemon;
             if self.rng.chance(40) && possible {
                 let object = variant(&mut self.rng, object);
                 let op = self.op(Verb::Add, &object);
@@ -256,6 +257,7 @@ impl Host {
             }
             Object::Rule(rule) => self.kernel.rules.contains(rule),
             Object::FilterTable(table) => self.kernel.filters.tables().any(|have| have == &**table),
+            Object::SyncDaemon(daemon) => self.kernel.daemons.get(&daemon.role) == Some(&**daemon),
             Object::Filter(_) => {
                 let place = self.op(Verb::Add, object).identity();
                 place.is_some_and(|place| self.kernel.filters.has(&place))
@@ -293,7 +295,10 @@ impl Host {
         let is_table = |o: &&Object| matches!(o, Object::FilterTable(_));
         let tables = objects.iter().filter(is_table).count();
         assert_eq!(self.kernel.filters.tables().count(), tables, "{step}: {:?}", self.kernel);
-        let others = others + addresses + rules + filters + tables;
+        let is_daemon = |o: &&Object| matches!(o, Object::SyncDaemon(_));
+        let daemons = objects.iter().filter(is_daemon).count();
+        assert_eq!(self.kernel.daemons.len(), daemons, "{step}: {:?}", self.kernel.daemons);
+        let others = others + addresses + rules + filters + tables + daemons;
         let want = objects.len() - others + self.foreign_routes.len();
         assert_eq!(self.kernel.routes.len(), want, "{step}: {:?}", self.kernel.routes);
     }

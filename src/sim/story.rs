@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::kernel::Kernel;
 use super::world::{JOIN_TIME, NodeId, What, World};
-use crate::base::{Family, IfIndex, Instant, Mac, Prefix};
+use crate::base::{Family, IfIndex, Instant, Mac, Name, Prefix};
 use crate::model::Vrrp;
 use crate::model::vrrp::Priority;
 use crate::status::vrrp::Summary;
@@ -36,10 +36,14 @@ impl World {
                 match what {
                     What::Reload { config, .. } => node.config = config,
                     What::Balance { .. } => others.push(what),
+                    What::Link { .. } | What::LinkGone { .. } | What::Object { .. } => {
+                        node.events = node.events.saturating_sub(1);
+                    }
                     _ => {}
                 }
             }
             node.in_flight = 0;
+            node.report_due = false;
             node.kernel.leave_all();
             // The checker continues.
             for what in others {
@@ -77,11 +81,17 @@ impl World {
             node.taken = there.map(|(_, prefix)| *prefix).collect();
         }
         node.incarnation += 1;
-        node.engine = Some(Engine::new(now));
+        let mut engine = Engine::new(now);
+        if let Some((effort, _)) = node.effort {
+            engine.set_effort(effort);
+        }
+        node.engine = Some(engine);
         node.wake = None;
         node.finished = false;
         node.runner_alive = true;
         node.runner_heard = node.runner;
+        node.files_told.clear();
+        node.started = false;
         node.leftovers = node.kernel.addresses.iter().copied().collect();
         let (config, snapshot) = (Arc::clone(&node.config), node.kernel.snapshot());
         // The last heartbeat was up to half a second ago, or before the process was stalled.
@@ -92,10 +102,13 @@ impl World {
         let time = super::time_of_day(now);
         self.handle(id, Event::TimeOfDay(time));
         if resume {
+            self.resume_ah(id);
             self.handle(id, Event::Resume(summary));
         }
         self.handle(id, Event::Reload(config));
-        self.handle(id, Event::Kernel(snapshot));
+        self.deliver(What::Kernel { node: id, snapshot });
+        self.drain(id);
+        self.tell_files(id);
     }
 
     /// Stops the daemon of a host in good order.
@@ -120,6 +133,14 @@ impl World {
             node.inbox.push(what);
         } else {
             self.deliver(what);
+            self.drain(id);
+        }
+    }
+
+    /// Lets the daemon of a host do so much in a step of what concerns everything, in so much time.
+    pub fn slow(&mut self, id: NodeId, effort: usize, time: Duration) {
+        if let Some(node) = self.nodes.get_mut(id.0) {
+            node.effort = Some((effort, time));
         }
     }
 
@@ -292,7 +313,47 @@ impl World {
         self.oracle.lose_results(id);
         if let Some(runner) = self.node(id).map(|node| node.runner).filter(|_| alive) {
             self.soon(id, What::RunnerReady { node: id, runner });
+            self.tell_files(id);
         }
+    }
+
+    /// Changes the number in a tracked file of a host.
+    pub fn file(&mut self, id: NodeId, name: &str, value: i32) {
+        self.note(id, &format!("file {name} says {value}"));
+        self.trouble(id);
+        let Some(node) = self.nodes.get_mut(id.0) else { return };
+        node.files.insert(Name::from(name), value);
+        self.soon(id, What::File { node: id, name: Name::from(name) });
+    }
+
+    /// A new runner, or one that has a new process to tell, looks at all files.
+    fn tell_files(&mut self, id: NodeId) {
+        let names: Vec<Name> =
+            self.node(id).map(|node| node.files.keys().cloned().collect()).unwrap_or_default();
+        for name in names {
+            self.push(self.now() + JOIN_TIME, 1, What::File { node: id, name });
+        }
+    }
+
+    /// Another program removes the packet filters of a host.
+    pub fn flush_filters(&mut self, id: NodeId) {
+        self.note(id, "somebody flushes the packet filters");
+        self.disturb();
+        self.oracle.flushed.insert(id, self.now());
+        if let Some(node) = self.nodes.get_mut(id.0) {
+            node.kernel.filters.flush();
+        }
+        self.tell_routes(id);
+    }
+
+    /// Another program removes the policy rules of a host that bear our mark.
+    pub fn flush_rules(&mut self, id: NodeId) {
+        self.note(id, "somebody flushes the policy rules");
+        self.disturb();
+        if let Some(node) = self.nodes.get_mut(id.0) {
+            node.kernel.flush_rules();
+        }
+        self.tell_routes(id);
     }
 
     pub fn segment(&mut self, name: &str, change: impl FnOnce(&mut super::net::Segment)) {

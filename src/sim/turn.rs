@@ -3,8 +3,12 @@
 use super::director::Balance;
 use super::world::{NodeId, What, World};
 use crate::plan::Outcome;
-use crate::vrrp::{Engine, Event};
+use crate::vrrp::Event;
+use core::time::Duration;
 use std::sync::Arc;
+
+/// ENETDOWN
+pub(super) const NET_DOWN: i32 = 100;
 
 impl World {
     pub(super) fn happen(&mut self, what: What) {
@@ -64,6 +68,43 @@ impl World {
         }
         self.deliver(what);
         self.check(id);
+        self.drain(id);
+    }
+
+    /// Whether the process of a host leaves an event in its queue: while it does something that concerns everything.
+    fn must_wait(&mut self, id: NodeId, what: &What) -> bool {
+        let Some(node) = self.nodes.get(id.0).filter(|node| node.is_occupied()) else {
+            return false;
+        };
+        match what {
+            What::Timer { .. } | What::Balance { .. } => false,
+            // One that comes all the same ends that first.
+            What::Link { .. }
+            | What::LinkGone { .. }
+            | What::Object { .. }
+            | What::Answer { .. }
+            | What::Joined { .. }
+            | What::Ran { .. }
+                if node.inbox.is_empty() && self.rng.chance(20) =>
+            {
+                self.oracle.cut_short(id);
+                false
+            }
+            _ => true,
+        }
+    }
+
+    /// Hands over what has waited.
+    pub(super) fn drain(&mut self, id: NodeId) {
+        while let Some(node) = self.nodes.get_mut(id.0)
+            && node.stalled_until.is_none()
+            && !node.is_occupied()
+            && !node.inbox.is_empty()
+        {
+            let what = node.inbox.remove(0);
+            self.deliver(what);
+            self.check(id);
+        }
     }
 
     fn wake_up(&mut self, id: NodeId) {
@@ -85,11 +126,16 @@ impl World {
             self.deliver(what);
         }
         self.check(id);
+        self.drain(id);
     }
 
     pub(super) fn deliver(&mut self, what: What) {
         let id = what.node();
+        let waits = self.must_wait(id, &what);
         let Some(node) = self.nodes.get_mut(id.0) else { return };
+        if waits {
+            return node.inbox.push(what);
+        }
         let incarnation = node.incarnation;
         if !matches!(what, What::Packet { .. } | What::Timer { .. } | What::Ran { .. }) {
             self.oracle.touched(id);
@@ -112,13 +158,25 @@ impl World {
                 node.runner_heard = runner;
                 self.handle(id, Event::RunnerReady);
             }
+            What::File { name, .. } if node.runner_alive && node.engine.is_some() => {
+                let value = node.files.get(&name).copied().unwrap_or_default();
+                node.files_told.insert(name.clone(), value);
+                self.oracle.file_told();
+                self.handle(id, Event::File { name, value });
+            }
             What::Reload { config, .. } => {
                 let old = core::mem::replace(&mut node.config, Arc::clone(&config));
                 if node.engine.is_some() {
                     self.begin_reload(id, &old, &config);
-                    self.handle(id, Event::Reload(Arc::clone(&config)));
-                    self.oracle.end_reload(id, &config);
+                    self.handle(id, Event::Reload(config));
                 }
+            }
+            What::Kernel { snapshot, .. } => {
+                node.started = true;
+                self.handle(id, Event::Kernel(snapshot));
+            }
+            What::Unsent { instance, destination, .. } => {
+                self.handle(id, Event::Unsent { instance, destination, errno: NET_DOWN });
             }
             What::Stop { .. } => self.handle(id, Event::Stop { keep_addresses: false }),
             What::Object { change, .. } => {
@@ -160,10 +218,23 @@ impl World {
         out.clear();
         self.oracle.begin_step(matches!(event, Event::Timer));
         engine.handle(self.now, event, &mut out);
+        let occupied = engine.is_occupied();
+        let goes_on = engine.deadline().is_some_and(|at| at <= self.now);
+        self.oracle.put_off_results(id, goes_on);
         self.interpret(id, &out);
         self.actions = out;
-        self.judge_step(id);
+        if occupied {
+            self.oracle.put_off(id, self.now);
+        } else {
+            self.judge_end_of_step(id);
+        }
         let Some(node) = self.nodes.get_mut(id.0) else { return };
+        if let Some(engine) = &node.engine
+            && !occupied
+            && core::mem::take(&mut node.report_due)
+        {
+            node.summary = engine.summary(self.now);
+        }
         if node.finished {
             node.engine = None;
             node.in_flight = 0;
@@ -172,7 +243,12 @@ impl World {
             self.oracle.forget(id);
             return;
         }
-        let due = node.engine.as_mut().and_then(Engine::deadline);
+        let slice = self.now + node.effort.map_or(Duration::ZERO, |(_, time)| time);
+        let due = node.engine.as_mut().and_then(|engine| match occupied {
+            // Adverts leave when they are due.
+            true => engine.advert_deadline().into_iter().chain([slice]).min(),
+            false => engine.deadline(),
+        });
         if due != node.wake {
             node.wake = due;
             if let Some(at) = due {

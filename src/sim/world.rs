@@ -10,12 +10,12 @@ use super::kernel::Kernel;
 use super::net::Net;
 use super::oracle::Oracle;
 use crate::base::rng::Rng;
-use crate::base::{IfIndex, IfName, Instant, Prefix};
+use crate::base::{IfIndex, IfName, Instant, Name, Prefix};
 use crate::model::Vrrp;
 use crate::plan::{Change, Op, Outcome, Token};
 use crate::status::Notice;
 use crate::status::vrrp::{State, Summary};
-use crate::vrrp::{Actions, Engine, Link, RunEnd, RunId, Rx};
+use crate::vrrp::{Actions, Engine, InstanceId, Link, RunEnd, RunId, Rx, Snapshot};
 
 /// Number of a host, from 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -65,11 +65,20 @@ pub(super) struct Node {
     pub events: u32,
     /// How scripts end, by the path of the program; success by default.
     pub scripts: BTreeMap<Box<[u8]>, RunEnd>,
+    /// The numbers in tracked files, and those that the process was told of.
+    pub files: BTreeMap<Name, i32>,
+    pub files_told: BTreeMap<Name, i32>,
     pub runner_alive: bool,
     /// Number of the runner, which changes with each new one, and of the one that the process has a channel to.
     pub runner: u64,
     pub runner_heard: u64,
     pub summary: Summary,
+    /// It is to be made as soon as the process is done with what concerns everything.
+    pub report_due: bool,
+    /// Its process knows what the kernel has.
+    pub started: bool,
+    /// How much of a job a step does, and how long such a step takes.
+    pub effort: Option<(usize, Duration)>,
     /// The notices to scripts and mail recipients.
     pub notices: Vec<(Instant, Notice)>,
     pub finished: bool,
@@ -85,6 +94,11 @@ pub(super) struct Node {
 }
 
 impl Node {
+    /// Whether its daemon does something that concerns everything, in slices.
+    pub fn is_occupied(&self) -> bool {
+        self.engine.as_ref().is_some_and(Engine::is_occupied)
+    }
+
     /// The link that a configured name refers to: the one that had it first, until that is deleted, or else the one
     /// that has it now.
     pub fn link_named(&self, name: &IfName) -> Option<&Link> {
@@ -151,6 +165,11 @@ pub(super) enum What {
         path: Box<[u8]>,
         end: RunEnd,
     },
+    /// The runner tells of a tracked file.
+    File {
+        node: NodeId,
+        name: Name,
+    },
     RunnerReady {
         node: NodeId,
         runner: u64,
@@ -161,6 +180,17 @@ pub(super) enum What {
     },
     Stop {
         node: NodeId,
+    },
+    /// What the kernel has, for a daemon that starts.
+    Kernel {
+        node: NodeId,
+        snapshot: Snapshot,
+    },
+    /// An advert could not be sent.
+    Unsent {
+        node: NodeId,
+        instance: InstanceId,
+        destination: IpAddr,
     },
     Balance {
         node: NodeId,
@@ -211,10 +241,15 @@ impl World {
             in_flight: 0,
             events: 0,
             scripts: BTreeMap::new(),
+            files: BTreeMap::new(),
+            files_told: BTreeMap::new(),
             runner_alive: true,
             runner: 0,
             runner_heard: 0,
             summary: Summary::default(),
+            report_due: false,
+            started: false,
+            effort: None,
             notices: Vec::new(),
             finished: false,
             leftovers: BTreeSet::new(),
@@ -381,8 +416,11 @@ impl What {
             | Self::LinkGone { node, .. }
             | Self::Join { node, .. }
             | Self::RunnerReady { node, .. }
+            | Self::File { node, .. }
             | Self::Reload { node, .. }
             | Self::Stop { node }
+            | Self::Kernel { node, .. }
+            | Self::Unsent { node, .. }
             | Self::Object { node, .. }
             | Self::Operation { node, .. }
             | Self::Answer { node, .. }

@@ -53,6 +53,8 @@ pub struct Summary {
     pub interfaces: Vec<(IfName, IfIndex)>,
     /// Original values of changed interface settings.
     pub settings: Vec<(IfName, Setting, u32)>,
+    /// What `net.ipv4.igmp_link_local_mcast_reports` was before it was changed.
+    pub reports: Option<u32>,
 }
 
 /// One instance in a [`Summary`].

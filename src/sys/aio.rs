@@ -51,6 +51,14 @@ impl<T: Stable> Async<T> {
         Self::with(inner, Interest::READABLE)
     }
 
+    /// As [`Self::new`], but [`Self::read`] must not be called.
+    ///
+    /// # Errors
+    /// Those of `epoll_ctl(2)`.
+    pub fn write_only(inner: T) -> io::Result<Self> {
+        Self::with(inner, Interest::WRITABLE)
+    }
+
     fn with(inner: T, interest: Interest) -> io::Result<Self> {
         // SAFETY: `Stable` guarantees what `register_with_interest` requires: the descriptor stays open and the same as
         // long as `inner` lives, and `inner` is reachable only by shared reference from here.

@@ -111,8 +111,9 @@ impl Channel {
     /// Receives the next message into `buffer`; none if the peer is gone and everything it sent was received.
     ///
     /// # Errors
-    /// `WouldBlock` if there is no message; `InvalidData` if the message was longer than `buffer` or had more
-    /// descriptors than allowed: it is lost then, and the next one can be received.
+    /// `WouldBlock` when nothing is there; `InvalidData` when the message was longer than `buffer` or brought
+    /// more descriptors than allowed: it is lost then, the next one can be taken. When this process has no room for its
+    /// descriptors it comes without them.
     pub fn receive(&self, buffer: &mut [u8]) -> io::Result<Option<Received>> {
         let mut control = Control([0; CONTROL]);
         let mut vector = [IoSliceMut::new(buffer)];
@@ -135,10 +136,15 @@ impl Channel {
             }
         };
         // Descriptors come first, so that they are closed if the message is refused.
-        let fds = descriptors(&header);
-        let cut = header.msg_flags & (libc::MSG_TRUNC | libc::MSG_CTRUNC) != 0;
-        if cut {
+        let mut fds = descriptors(&header);
+        let has = |flag| header.msg_flags & flag != 0;
+        if has(libc::MSG_TRUNC) || (has(libc::MSG_CTRUNC) && fds.len() >= MOST_FDS) {
             return Err(io::ErrorKind::InvalidData.into());
+        }
+        if has(libc::MSG_CTRUNC) {
+            // This process has no descriptor left: who reads the message can ask for it again. A part of them is of no use.
+            fds.clear();
+            return Ok(Some(Received { length, fds }));
         }
         // No message has length 0 here, so this is the end.
         if length == 0 && fds.is_empty() {

@@ -1,4 +1,5 @@
-//! Network namespaces created by this process, and the user namespace in which an ordinary user may create them.
+//! Network namespaces, named ones and those created by this process, and the user namespace in which an ordinary user may
+//! create them.
 
 use std::fs::{self, File};
 use std::io;
@@ -35,6 +36,25 @@ impl NetNs {
     /// Those of opening a file of /proc.
     pub fn current() -> io::Result<Self> {
         Ok(Self(File::open("/proc/thread-self/ns/net")?.into()))
+    }
+
+    /// The one of this name, as `ip netns` makes them.
+    ///
+    /// # Errors
+    /// `NotFound` when there is none.
+    pub fn named(name: &str) -> io::Result<Self> {
+        // Where iproute2 keeps them, and where older systems do.
+        let open = |folder: &str| File::open(std::path::Path::new(folder).join(name));
+        Ok(Self(open("/run/netns").or_else(|_| open("/var/run/netns"))?.into()))
+    }
+
+    /// Moves the calling thread, which is to be the only one of its process, into the namespace for good: what the
+    /// process opens and starts from now on belongs there.
+    ///
+    /// # Errors
+    /// `EINVAL` for a file that is no namespace, `EPERM` without the capability SYS_ADMIN.
+    pub fn enter(&self) -> io::Result<()> {
+        Ok(setns(self, CloneFlags::CLONE_NEWNET)?)
     }
 
     /// Runs `job` in the namespace: sockets it opens and processes it starts belong to it.

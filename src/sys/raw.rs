@@ -121,6 +121,18 @@ impl Receiver {
         Ok(Self { socket, origin })
     }
 
+    /// The length of its queue, as the kernel counts it.
+    #[cfg(test)]
+    pub fn queue(&self) -> usize {
+        nix::sys::socket::getsockopt(&self.socket, sockopt::RcvBuf).unwrap_or_default()
+    }
+
+    /// Sets the length of its queue in octets, at least 4 MiB.
+    pub fn resize(&self, queue: usize) {
+        let queue = queue.clamp(QUEUE, i32::MAX as usize);
+        let _ = setsockopt(&self.socket, sockopt::RcvBufForce, &queue);
+    }
+
     /// Receives `group` on `interface` from now on.
     ///
     /// # Errors

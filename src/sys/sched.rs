@@ -3,8 +3,10 @@
 use std::io;
 
 use nix::errno::Errno;
-use nix::sys::mman::{MlockAllFlags, mlockall};
+use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
+use nix::sys::mman::{MlockAllFlags, mlockall, munlockall};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::unistd::Pid;
 
 /// Puts the calling thread into the real-time class SCHED_RR with `priority` from 1 to 99. Programs that it
 /// starts do not inherit this.
@@ -34,14 +36,70 @@ fn set_policy(policy: libc::c_int, priority: u8) -> io::Result<()> {
     if answer < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
-/// Sets the nice value, -20 to 19, of the calling thread; threads started later inherit it.
+/// Sets the nice value, -20 to 19, of all threads of this process; threads started later inherit it.
 ///
 /// # Errors
 /// `EACCES` if it is lowered without the capability SYS_NICE.
 pub fn nice(value: i8) -> io::Result<()> {
-    // SAFETY: no pointers.
-    let answer = unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, value.into()) };
-    if answer < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    for thread in threads() {
+        // SAFETY: no pointers.
+        let answer =
+            unsafe { libc::setpriority(libc::PRIO_PROCESS, thread.cast_unsigned(), value.into()) };
+        if answer < 0 {
+            ended_or(io::Error::last_os_error())?;
+        }
+    }
+    Ok(())
+}
+
+/// The nice value of the calling thread.
+#[must_use]
+pub fn own_nice() -> i8 {
+    // SAFETY: no pointers. -1 is a value as well as a failure, which there is not for the calling thread.
+    let value = unsafe { libc::getpriority(libc::PRIO_PROCESS, 0) };
+    i8::try_from(value).unwrap_or(0)
+}
+
+/// Processors that the calling thread may run on, by number.
+///
+/// # Errors
+/// Those of `sched_getaffinity(2)`: a machine with more processors than are known here.
+pub fn processors() -> io::Result<Vec<u32>> {
+    let set = sched_getaffinity(Pid::from_raw(0))?;
+    let is_in = |number: &usize| set.is_set(*number).unwrap_or(false);
+    Ok((0..CpuSet::count()).filter(is_in).filter_map(|number| u32::try_from(number).ok()).collect())
+}
+
+/// Lets all threads of this process run on these processors only; threads started later inherit it.
+///
+/// # Errors
+/// `EINVAL` when there is none of them.
+pub fn run_on(processors: &[u32]) -> io::Result<()> {
+    let mut set = CpuSet::new();
+    for number in processors {
+        set.set(usize::try_from(*number).unwrap_or(usize::MAX))?;
+    }
+    for thread in threads() {
+        if let Err(e) = sched_setaffinity(Pid::from_raw(thread), &set) {
+            ended_or(e.into())?;
+        }
+    }
+    Ok(())
+}
+
+/// Threads of this process, the first one first: those that it starts meanwhile inherit what it has.
+fn threads() -> Vec<i32> {
+    let entries = std::fs::read_dir("/proc/self/task").into_iter().flatten().flatten();
+    let mut all: Vec<i32> =
+        entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
+    all.sort_unstable();
+    // Without /proc at least the calling one.
+    if all.is_empty() { vec![0] } else { all }
+}
+
+/// A thread that has ended meanwhile needs nothing.
+fn ended_or(error: io::Error) -> io::Result<()> {
+    if error.raw_os_error() == Some(libc::ESRCH) { Ok(()) } else { Err(error) }
 }
 
 /// Keeps all current and future memory of this process from being swapped out. Pages are locked once they are used.
@@ -58,13 +116,23 @@ pub fn lock_memory() -> io::Result<()> {
     }
 }
 
-/// Microseconds of processor time that a real-time thread may use without waiting: at the limit the kernel kills the
-/// process, so that a runaway thread does not block the machine.
+/// Lets memory of this process be swapped out again.
 ///
 /// # Errors
-/// Those of `setrlimit(2)`.
+/// Those of `munlockall(2)`.
+pub fn unlock_memory() -> io::Result<()> {
+    Ok(munlockall()?)
+}
+
+/// Microseconds of processor time that a real-time thread may use without waiting: at the limit the kernel ends
+/// the process (SIGXCPU), so that a thread gone wild does not take the machine with it. The hard limit stays as it is:
+/// a later configuration may allow more.
+///
+/// # Errors
+/// `EINVAL` beyond the hard limit.
 pub fn limit_real_time(micros: u64) -> io::Result<()> {
-    Ok(setrlimit(Resource::RLIMIT_RTTIME, micros, micros)?)
+    let (_, hard) = getrlimit(Resource::RLIMIT_RTTIME)?;
+    Ok(setrlimit(Resource::RLIMIT_RTTIME, micros.min(hard), hard)?)
 }
 
 /// Sets the timer slack of the calling thread, in nanoseconds (50,000 by default).
@@ -98,7 +166,11 @@ pub fn core_files() -> io::Result<()> {
 #[cfg(target_env = "gnu")]
 const MOST_UNMAPPED: libc::c_int = 32 << 20;
 
-/// Makes the allocator return memory and keep few pools. Called first, while there is one thread.
+/// What the allocator takes from the kernel beyond what it needs, when it keeps memory.
+#[cfg(target_env = "gnu")]
+const TOP_PAD: libc::c_int = 1 << 20;
+
+/// Makes the allocator give memory back and keep few pools. Called first, while there is one thread.
 pub fn thrifty_allocator() {
     #[cfg(target_env = "gnu")]
     // SAFETY: only sets parameters of the allocator. Two arenas: the real-time thread has one of its own.
@@ -119,18 +191,115 @@ pub fn keep_memory(octets: u32) {
         unsafe {
             libc::mallopt(libc::M_TRIM_THRESHOLD, octets);
             libc::mallopt(libc::M_MMAP_THRESHOLD, octets.min(MOST_UNMAPPED));
-            libc::mallopt(libc::M_TOP_PAD, 1 << 20);
+            libc::mallopt(libc::M_TOP_PAD, TOP_PAD);
         }
     }
     #[cfg(not(target_env = "gnu"))]
     let _ = octets;
 }
 
-/// Returns unused memory of the allocator to the kernel.
+/// Has the kernel hand over memory for the allocator at once until it has `octets`, at most 256 MiB more: that costs a fraction of what it
+/// does page by page, when each is used for the first time. Only after [`keep_memory`], else it is given back. Without
+/// effect on kernels before 5.14.
+pub fn prefault(octets: u32) {
+    #[cfg(target_env = "gnu")]
+    {
+        const PIECE: usize = 16 << 20;
+        const PAGE: usize = 4096;
+        const MOST: usize = 256 << 20;
+        // The allocator takes a pad more than it is asked for.
+        let more = octets.saturating_sub(taken_memory()).saturating_sub(TOP_PAD.unsigned_abs());
+        let mut left = usize::try_from(more).unwrap_or(MOST).min(MOST);
+        let mut pieces = Vec::new();
+        while left >= PAGE {
+            let size = left.min(PIECE);
+            left -= size;
+            // SAFETY: a plain call; what it gives is looked at before it is used.
+            let piece = unsafe { libc::malloc(size) };
+            if piece.is_null() {
+                break;
+            }
+            pieces.push(piece);
+            let skipped = piece.align_offset(PAGE);
+            let length = size.saturating_sub(skipped) & !(PAGE - 1);
+            // SAFETY: the range lies within the piece, whose contents nobody has written.
+            unsafe { libc::madvise(piece.byte_add(skipped), length, POPULATE_WRITE) };
+        }
+        for piece in pieces {
+            // SAFETY: it came from malloc and is freed once.
+            unsafe { libc::free(piece) };
+        }
+    }
+    #[cfg(not(target_env = "gnu"))]
+    let _ = octets;
+}
+
+/// Has the kernel map all code of this program at once, for a process that has time now and none later. It takes no memory:
+/// all processes of the program share it. Without effect on kernels before 5.14.
+pub fn map_code() {
+    /// `MADV_POPULATE_READ`
+    const POPULATE_READ: libc::c_int = 22;
+    let here = (map_code as fn()) as usize;
+    let maps = std::fs::read_to_string("/proc/self/maps").unwrap_or_default();
+    let range = maps.lines().find_map(|line| {
+        let (from, to) = line.split_once(' ')?.0.split_once('-')?;
+        let number = |text| usize::from_str_radix(text, 16).ok();
+        Some((number(from)?, number(to)?)).filter(|(from, to)| (*from..*to).contains(&here))
+    });
+    if let Some((from, to)) = range {
+        let start = core::ptr::with_exposed_provenance_mut::<libc::c_void>(from);
+        // SAFETY: only reads what is mapped; a range that is not is refused.
+        unsafe { libc::madvise(start, to - from, POPULATE_READ) };
+    }
+}
+
+/// `MADV_POPULATE_WRITE`
+#[cfg(target_env = "gnu")]
+const POPULATE_WRITE: libc::c_int = 23;
+
+/// Octets of memory that the allocator has taken from the kernel for its pools; 0 where it does not tell.
+#[must_use]
+pub fn taken_memory() -> u32 {
+    #[cfg(target_env = "gnu")]
+    {
+        // SAFETY: only reads numbers of the allocator. `mallinfo2` is missing in the C libraries of older systems.
+        let info = unsafe { libc::mallinfo() };
+        u32::try_from(info.arena).unwrap_or(0)
+    }
+    #[cfg(not(target_env = "gnu"))]
+    0
+}
+
+/// Gives unused memory of the allocator back to the kernel.
 pub fn trim() {
     #[cfg(target_env = "gnu")]
     // SAFETY: has no preconditions.
     unsafe {
         libc::malloc_trim(0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_threads_of_a_process_run_where_they_are_told_to() {
+        let before = processors().unwrap();
+        let (started, wait) = std::sync::mpsc::channel();
+        let (go_on, end) = std::sync::mpsc::channel::<()>();
+        let other = std::thread::spawn(move || {
+            started.send(()).unwrap();
+            end.recv().unwrap();
+            processors().unwrap()
+        });
+        wait.recv().unwrap();
+        let last = *before.last().unwrap();
+        run_on(&[last]).unwrap();
+        go_on.send(()).unwrap();
+        assert_eq!((other.join().unwrap(), processors().unwrap()), (vec![last], vec![last]));
+        run_on(&before).unwrap();
+        assert_eq!(processors().unwrap(), before);
+        assert!(run_on(&[1023]).is_err());
     }
 }

@@ -211,6 +211,7 @@ mod imp {
         libc::SYS_munlockall,
         libc::SYS_sched_get_priority_max,
         libc::SYS_sched_get_priority_min,
+        libc::SYS_sched_setaffinity,
         libc::SYS_sched_setparam,
         libc::SYS_sched_setscheduler,
         libc::SYS_setpriority,

@@ -153,9 +153,10 @@ pub enum Refusal {
         /// Interval of the packet in seconds.
         received: u64,
     },
-    /// We own the addresses and are configured to ignore other masters.
+    /// We own the addresses and are configured to ignore other masters. The AH number of such a packet is noted all the
+    /// same: other routers refuse adverts that repeat it.
     #[error("we are address owner")]
-    Claimant,
+    Owner(Proof),
     /// Valid except for a different number of addresses. RFC 3768 7.1 drops it; see `Engine` for how a router is
     /// treated that keeps sending such adverts.
     #[error("expected {ours} VIPs but received {received}")]
@@ -193,7 +194,7 @@ impl Refusal {
             Self::Stale { .. } => &mut counters.auth_stale,
             Self::Replay => &mut counters.auth_replay,
             Self::Interval { .. } => &mut counters.bad_interval,
-            Self::Claimant => &mut counters.ignored_as_owner,
+            Self::Owner(_) => &mut counters.ignored_as_owner,
             Self::AddressCount { .. } => &mut counters.bad_address_count,
         };
         *counter += 1;
@@ -213,7 +214,7 @@ impl Refusal {
             Self::AuthMismatch { .. } | Self::UnexpectedAh | Self::NoAh => 7,
             Self::AuthFailure | Self::BadIcv | Self::Spi(_) | Self::AhReplay { .. } => 8,
             Self::Interval { .. } => 9,
-            Self::Claimant => 10,
+            Self::Owner(_) => 10,
             Self::AddressCount { .. } => 11,
             Self::NotPeer(_) => 12,
             Self::NoTrailer => 13,
@@ -376,7 +377,7 @@ pub fn check(judge: &Judge<'_>, packet: &Packet<'_>) -> Result<Heard, Refusal> {
         return Err(Refusal::Interval { ours, received });
     }
     if ours.owner_ignore_adverts && ours.priority == Priority::OWNER {
-        return Err(Refusal::Claimant);
+        return Err(Refusal::Owner(proof));
     }
     let heard = Heard {
         source: packet.source,
@@ -486,7 +487,7 @@ fn check_ah(
         return Err(Refusal::Spi(ah.spi));
     }
     let (ours, received) = (judge.sequences.ah(), ah.sequence);
-    if received <= ours {
+    if judge.sequences.is_old_ah(received) {
         return Err(Refusal::AhReplay { ours, received });
     }
     Ok(Proof::Ah(received))

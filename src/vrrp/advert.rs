@@ -42,6 +42,7 @@ impl Engine {
         if !self.running() {
             return;
         }
+        self.leaves_as_stalled(moment, id);
         let time = self.time_of_day(moment.now);
         let Some(instance) = self.instance_mut(id) else { return };
         if matches!(instance.machine(), Machine::Init | Machine::Fault) && !instance.retained {
@@ -98,9 +99,13 @@ impl Engine {
         {
             peer!(warn, *instance, "dropped an advert from {source}: {refusal}");
         }
-        if let Refusal::AddressCount { heard, .. } = refusal {
-            self.note_proof(moment, id, *heard);
-            self.disagrees(moment, id, *heard);
+        match refusal {
+            Refusal::AddressCount { heard, .. } => {
+                self.note_proof(moment, id, *heard);
+                self.disagrees(moment, id, *heard);
+            }
+            Refusal::Owner(Proof::Ah(number)) => self.note_ah(moment, id, *number),
+            _ => {}
         }
     }
 
@@ -254,19 +259,22 @@ impl Engine {
         }
     }
 
+    fn note_ah(&mut self, moment: &mut Moment<'_>, id: InstanceId, number: u32) {
+        let Some(instance) = self.instance_mut(id) else { return };
+        // What a replaced process goes on from would be too low.
+        if number.saturating_sub(instance.sequences.ah()) >= SLACK / 2 {
+            moment.out.push(Action::Report);
+        }
+        instance.sequences.note_ah(number);
+    }
+
     /// Remembers the sequence number, so that a replay is detected.
     fn note_proof(&mut self, moment: &mut Moment<'_>, id: InstanceId, heard: Heard) {
         let now = moment.now;
         let Some(instance) = self.instance_mut(id) else { return };
         match heard.proof {
             Proof::None => {}
-            Proof::Ah(number) => {
-                // The number from which a replacing process continues would be too low.
-                if number.saturating_sub(instance.sequences.ah()) >= SLACK / 2 {
-                    moment.out.push(Action::Report);
-                }
-                instance.sequences.note_ah(number);
-            }
+            Proof::Ah(number) => self.note_ah(moment, id, number),
             Proof::Trailer { sequence, ahead } => {
                 let peers = instance.config.unicast().map(|unicast| unicast.peers.len());
                 if instance.sequences.note_stamp((heard.source, sequence), peers, now) {

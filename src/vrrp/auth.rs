@@ -18,6 +18,8 @@ pub const SENDERS: usize = 4;
 pub struct Sequences {
     /// Of the last AH advert, sent or heard: a new master continues the numbers of the old one.
     ah: u32,
+    /// That one was ours.
+    own: bool,
     /// AH numbers that the previous process of this role may have sent after those it reported.
     untold: u32,
     /// The AH numbers are used up.
@@ -42,19 +44,28 @@ impl Sequences {
         } else {
             self.ah += 1;
         }
+        self.own = true;
         self.ah
+    }
+
+    /// Whether an AH advert with this number was heard before. One with the number of our last advert was not: another
+    /// router was master as well and has not heard ours. If it were refused, two that send at the same time would stay
+    /// masters, since each would find that the other one repeats its numbers.
+    #[must_use]
+    pub const fn is_old_ah(&self, number: u32) -> bool {
+        number < self.ah || number == self.ah && !self.own
     }
 
     /// Notes the number of a valid AH advert.
     pub const fn note_ah(&mut self, number: u32) {
-        self.ah = number;
+        (self.ah, self.own) = (number, false);
     }
 
     /// Continues from the number that the previous process of this role reported `age` ago. As a master it has sent
     /// more since: at most one a second, and twice that if other routers made it answer at once.
     pub fn resume(&mut self, number: u32, age: Duration, was_master: bool) {
         let seconds = u32::try_from(age.as_secs()).unwrap_or(u32::MAX);
-        self.ah = number;
+        (self.ah, self.own) = (number, false);
         self.untold = if was_master { seconds.saturating_mul(2).saturating_add(SLACK) } else { 0 };
     }
 
@@ -222,6 +233,21 @@ mod tests {
         assert_eq!(sequences.next_ah(), 1);
         sequences.renew();
         assert_eq!(sequences.next_ah(), 2);
+    }
+
+    #[test]
+    fn the_number_of_our_own_advert_is_new_in_that_of_another_router_once() {
+        let mut sequences = Sequences::default();
+        assert!(sequences.is_old_ah(0));
+        let number = sequences.next_ah();
+        assert_eq!(
+            [number - 1, number, number + 1].map(|n| sequences.is_old_ah(n)),
+            [true, false, false]
+        );
+        sequences.note_ah(number);
+        assert!(sequences.is_old_ah(number));
+        sequences.resume(number, Duration::ZERO, true);
+        assert!(sequences.is_old_ah(number));
     }
 
     #[test]

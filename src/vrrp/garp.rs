@@ -16,7 +16,7 @@ use super::action::Action;
 use super::event::InstanceId;
 use super::instance::say;
 use super::{Engine, Moment, Timer};
-use crate::base::{Family, IfIndex, Instant};
+use crate::base::{Family, IfIndex, IfName, Instant};
 use crate::model::vrrp::Garp;
 use crate::plan::ObjectId;
 
@@ -47,6 +47,8 @@ pub(super) struct Announcing {
     refresh_at: Option<Instant>,
     /// When the second set after an advert of lower priority is due.
     lower_at: Option<Instant>,
+    /// The next frames on further interfaces (`garp_extra_if`).
+    extra_at: Option<Instant>,
     /// The set that is being announced.
     set: Option<Set>,
     /// Frames for each address of the set that follows; 0: none follows.
@@ -59,7 +61,8 @@ pub(super) struct Announcing {
 
 impl Announcing {
     fn next(&self) -> Option<Instant> {
-        [self.second_at, self.refresh_at, self.lower_at, self.queue_at].into_iter().flatten().min()
+        let all = [self.second_at, self.refresh_at, self.lower_at, self.extra_at, self.queue_at];
+        all.into_iter().flatten().min()
     }
 
     /// Requests a set. One that has not begun covers this request too.
@@ -150,6 +153,8 @@ impl Engine {
         if !garp.refresh.is_zero() {
             announcing.refresh_at = Some(moment.now + garp.refresh);
         }
+        let extra = instance.config.garp_extra();
+        announcing.extra_at = extra.map(|extra| moment.now + garp.delay + extra.period);
         announcing.ask(garp.repeat);
         if let Some(instance) = self.instance(id) {
             self.log_set(id, instance.entries.iter().filter(|e| self.target(**e).is_some()));
@@ -197,7 +202,12 @@ impl Engine {
         let Some(instance) = self.instance_mut(id) else { return };
         let garp = instance.config.garp;
         let due = |at: &mut Option<Instant>| at.take_if(|at| *at <= moment.now).is_some();
+        let extra = instance.config.garp_extra();
         let announcing = &mut instance.announcing;
+        let extra_due = due(&mut announcing.extra_at);
+        if extra_due {
+            announcing.extra_at = extra.map(|extra| moment.now + extra.period);
+        }
         let mut frames = 0;
         if due(&mut announcing.second_at) {
             frames = frames.max(garp.repeat);
@@ -219,7 +229,51 @@ impl Engine {
                 say!(debug, *instance, "announcing {count} address{plural} again");
             }
         }
+        if extra_due {
+            self.announce_extra(id);
+        }
         self.announce(moment, id);
+    }
+
+    /// Asks for a frame on each further interface of an instance: switches are not to forget where its hardware address
+    /// is, from which no advert comes there.
+    fn announce_extra(&mut self, id: InstanceId) {
+        let Some(instance) = self.instance(id) else { return };
+        let config = &instance.config;
+        let (Some(extras), Some(extra)) = (config.extras.as_deref(), config.garp_extra()) else {
+            return;
+        };
+        let own = config.own_link().map(|link| &link.name);
+        let is_further = |name: &IfName| {
+            let made = extras.address_links.iter().any(|link| link.name == *name);
+            let silent = own == Some(name) && extras.vmac_xmit_base;
+            let other = own != Some(name) && *name != config.interface;
+            made || silent || (extra.all && other)
+        };
+        let mut found: Vec<(IfIndex, Family, ObjectId)> = Vec::new();
+        for entry in &instance.entries {
+            let Some((link, address)) = self.target(*entry) else { continue };
+            let named = self.objects.entry(*entry).and_then(|e| e.object.address());
+            if !found.iter().any(|(known, ..)| *known == link)
+                && named.is_some_and(|address| is_further(&address.interface))
+            {
+                found.push((link, Family::of(&address), *entry));
+            }
+        }
+        let Some(instance) = self.instance_mut(id) else { return };
+        for (link, family, entry) in found {
+            instance.announcing.lanes.entry((link, family)).or_default().push(entry, 1);
+        }
+    }
+
+    /// The configuration of a master has other times: what is announced periodically begins anew.
+    pub(super) fn announce_otherwise(&mut self, now: Instant, id: InstanceId) {
+        let Some(instance) = self.instance_mut(id).filter(|i| i.is_master()) else { return };
+        let (garp, extra) = (instance.config.garp, instance.config.garp_extra());
+        let announcing = &mut instance.announcing;
+        announcing.refresh_at = (!garp.refresh.is_zero()).then(|| now + garp.refresh);
+        announcing.extra_at = extra.map(|extra| now + extra.period);
+        self.arm_announcing(id);
     }
 
     /// How many virtual addresses an instance has; routes are not announced.

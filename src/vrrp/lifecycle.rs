@@ -216,12 +216,15 @@ impl Engine {
                 self.enter(moment, id, State::Init);
             } else if let Some(id) = f.told.next() {
                 let settings = Arc::clone(&self.config);
-                let notice = self
-                    .instance_mut(id)
-                    .and_then(|i| notify::of_instance(i, Word::Stop, &settings));
+                let notice = self.instance_mut(id).and_then(|instance| {
+                    instance.unannounced = None;
+                    notify::of_instance(instance, Word::Stop, &settings)
+                });
+                self.recount(id);
                 moment.out.extend(notice.map(Action::Notify));
             } else if let Some(group) = self.groups.get_mut(f.groups) {
                 f.groups += 1;
+                group.unannounced = None;
                 let notice = notify::of_group(group, Word::Stop, &self.config);
                 moment.out.extend(notice.map(Action::Notify));
             } else if f.keep_addresses {

@@ -20,6 +20,7 @@
 //! | `garp`, `notify` | announcements to the segment; notices to scripts and people |
 //! | `limit` | rate limits for what other routers cause: answers and log lines |
 //! | `script` | when tracking scripts run |
+//! | `queue` | how long the queues of received packets are to be |
 //! | `lifecycle` | start, end, announcements of state |
 //! | `reload` | from one configuration to the next |
 //! | `view` | views for readers, summaries for the next process |
@@ -55,10 +56,12 @@ mod link;
 mod membership;
 mod notify;
 mod object;
+mod queue;
 mod registry;
 mod reload;
 mod script;
 mod sweep;
+mod sync;
 #[cfg(test)]
 mod tests;
 mod timers;

@@ -16,6 +16,8 @@ use crate::plan::{Change, Object, ObjectId, Outcome, Part, Request, Token, Waits
 pub(super) enum Claimant {
     /// An instance, which wants it while it is master.
     Instance(InstanceId),
+    /// An instance, which wants it while it is not master.
+    Standby(InstanceId),
     /// An instance, which wants it as long as the instance exists: the interface that is created for it.
     Link(InstanceId),
     /// The host, which wants it as long as the daemon runs: a static address, route or rule.
@@ -56,6 +58,10 @@ impl Engine {
             && let Some(id) = ids.get(claiming.instance).copied().flatten()
         {
             self.claim_links(config, id);
+            self.claim_daemons(&mut claiming.entries, new, config, id);
+        }
+        if instance.is_none() && position == 0 {
+            self.claim_daemons_of_host(new);
         }
         let (claimant, lists) = match instance {
             Some(config) => {
@@ -155,7 +161,7 @@ impl Engine {
             let (id, always) = match claimant {
                 Claimant::Instance(id) => (id, false),
                 Claimant::Link(id) => (id, true),
-                Claimant::Host => continue,
+                Claimant::Standby(_) | Claimant::Host => continue,
             };
             if let Some(instance) = self.instance_mut(id)
                 && (always || instance.is_master())
@@ -213,7 +219,7 @@ impl Engine {
             let claimants =
                 self.objects.entry(entry).map(|e| e.claimants.clone()).unwrap_or_default();
             for claimant in claimants {
-                if let Claimant::Instance(id) = claimant
+                if let Claimant::Instance(id) | Claimant::Standby(id) = claimant
                     && let Some(instance) = self.instances.get_mut(id)
                 {
                     instance.in_flight += 1;
@@ -242,7 +248,7 @@ impl Engine {
             .claimants
             .iter()
             .filter_map(|claimant| match claimant {
-                Claimant::Instance(id) => Some(*id),
+                Claimant::Instance(id) | Claimant::Standby(id) => Some(*id),
                 Claimant::Link(_) | Claimant::Host => None,
             })
             .collect();
@@ -395,11 +401,15 @@ fn wants(instances: &Registry, phase: Phase, claimant: Claimant) -> Want {
             Some(instance) if instance.retained => Want::Keep,
             _ => Want::No,
         },
-        Claimant::Link(_) | Claimant::Host
-            if matches!(phase, Phase::Running | Phase::Waiting { .. }) =>
-        {
-            Want::Yes
-        }
+        Claimant::Standby(id) => match instances.get(id) {
+            Some(instance) if !instance.is_master() && is_running(phase) => Want::Yes,
+            _ => Want::No,
+        },
+        Claimant::Link(_) | Claimant::Host if is_running(phase) => Want::Yes,
         Claimant::Link(_) | Claimant::Host => Want::No,
     }
+}
+
+const fn is_running(phase: Phase) -> bool {
+    matches!(phase, Phase::Running | Phase::Waiting { .. })
 }

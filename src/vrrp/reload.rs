@@ -322,6 +322,9 @@ impl Engine {
         if timers {
             self.retime(moment, id, old.advert_int);
         }
+        if old.garp.refresh != new.garp.refresh || old.garp_extra() != new.garp_extra() {
+            self.announce_otherwise(moment.now, id);
+        }
         let wanted = self.link_index(&new.interface);
         let upper = new.own_link().and_then(|link| self.link_index(&link.name));
         if let Some(instance) = self.instance_mut(id) {

@@ -6,7 +6,7 @@ use super::fsm::{self, Input, Step};
 use super::health::Health;
 use super::instance::{Instance, Machine, say};
 use super::limit::Corrections;
-use super::{Action, Engine, Moment, Timer};
+use super::{Action, Engine, Moment, Timer, timing};
 use crate::base::Instant;
 use crate::model::vrrp::{InitialState, Preempt, Priority};
 use crate::status::vrrp::State;
@@ -68,12 +68,18 @@ impl Engine {
             instance.counters.became_master += 1;
             instance.sequences.renew();
         }
-        if to != State::Init {
+        if to == State::Init {
+            // The end of an instance is announced by the caller: no earlier state may follow it.
+            instance.unannounced = None;
+        } else {
             instance.sequences.begin(to == State::Master);
         }
         let touches = held || instance.holds_addresses();
         self.timers.clear(Timer::Advert(id));
         self.timers.clear(Timer::Silence(id));
+        if to == State::Init {
+            self.timers.clear(Timer::Notice(id));
+        }
         if let Some(at) = deadline {
             self.rearm(id, at);
         }
@@ -118,8 +124,37 @@ impl Engine {
         self.announce_nothing(id);
     }
 
+    /// Whether this process was stalled for so long that another router must be master by now (`timer_expired_backup`):
+    /// then this master leaves the addresses to it, without a farewell, before it sends or hears anything.
+    pub(super) fn leaves_as_stalled(&mut self, moment: &mut Moment<'_>, id: InstanceId) -> bool {
+        let Some(instance) = self.instance(id) else { return false };
+        let Machine::Master { next_advert } = instance.machine() else { return false };
+        let config = &instance.config;
+        let Some(others) = config.extras.as_ref().and_then(|e| e.timer_expired_backup) else {
+            return false;
+        };
+        // Three intervals after the last advert, and the skew of the best of the others.
+        let skew = timing::skew(config.version, others, config.advert_int);
+        if moment.now < next_advert + config.advert_int * 2 + skew {
+            return false;
+        }
+        let late = moment.now.since(next_advert);
+        say!(
+            warn,
+            *instance,
+            "VRRP thread timer expired {}.{:06} seconds ago: another router must be master by now",
+            late.as_secs(),
+            late.subsec_micros()
+        );
+        self.lead(moment, id, Input::Yield);
+        true
+    }
+
     /// An advert of a master is due.
     pub(super) fn advert_due(&mut self, moment: &mut Moment<'_>, id: InstanceId, due: Instant) {
+        if self.leaves_as_stalled(moment, id) {
+            return;
+        }
         let Some(instance) = self.instance(id) else { return };
         let input = Input::Timer { agreed: true };
         if !matches!(fsm::step(instance.state(), input), Step::Advertise) {

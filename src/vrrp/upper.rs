@@ -145,7 +145,7 @@ impl Engine {
         let claimants = self.objects.entry(entry).map(|e| e.claimants.as_slice());
         let of = |claimant: &Claimant| match claimant {
             Claimant::Link(id) => Some(*id),
-            Claimant::Instance(_) | Claimant::Host => None,
+            Claimant::Instance(_) | Claimant::Standby(_) | Claimant::Host => None,
         };
         claimants.unwrap_or_default().iter().filter_map(of).collect()
     }

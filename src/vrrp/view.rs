@@ -43,7 +43,7 @@ impl Engine {
         let interfaces = if skip == 0 { self.meanings() } else { Vec::new() };
         let more = skip.saturating_add(count) < own + self.groups.len();
         let settings = if skip == 0 { self.settings_before() } else { Vec::new() };
-        (Summary { at: now, instances, groups, interfaces, settings }, more)
+        (Summary { at: now, instances, groups, interfaces, settings, reports: None }, more)
     }
 
     /// A full view, in one piece: for tests and for the end of a process. A thread that must not be delayed takes parts

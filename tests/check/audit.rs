@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use evervip::model::service::{Forward, Tunnel};
 use evervip::model::{Lvs, RealServer};
-use evervip::plan::ipvs::{Destination, Op};
+use evervip::plan::ipvs::{Destination, DestinationKey, Op};
 use evervip::status::check::Kernel;
 
 use super::bench::{Answer, Bench, destination, key, lvs, pair, pair_with, real, service};
@@ -108,6 +109,39 @@ fn what_the_list_does_not_show_is_read_now_and_then() {
     let took = bench.took();
     assert!(took.contains(&"=10.0.0.101:80*1".to_owned()), "{took:?}");
     assert_eq!(took.iter().filter(|line| *line == "list").count(), 9);
+}
+
+/// Old kernels tell "local" of a server on this machine, however it was asked to be reached.
+#[test]
+fn a_server_on_this_machine_is_not_written_for_ever() {
+    let tunnel = Forward::Tun(Tunnel::Ipip);
+    let mut here = real(101);
+    here.forward = tunnel;
+    let config = Lvs {
+        audit_interval: Some(Duration::from_secs(30)),
+        ..lvs(vec![service(1, vec![here.clone(), real(102)])])
+    };
+    let config = quiet(config);
+    let mut bench = Bench::settled(&config);
+    bench.local = vec![DestinationKey::at(&here, &key(1))];
+    bench.seconds(31);
+    bench.expect(&["read"]);
+    bench.reload(&config);
+    bench.expect(&["read"]);
+    // Anything else that others do to it is put back.
+    let settings = Destination::of(&here, 7);
+    let (service, destination) = (key(1), DestinationKey::at(&here, &key(1)));
+    bench.kernel.apply(&Op::SetDestination { service, destination, settings });
+    bench.seconds(31);
+    bench.expect(&["read", "=10.0.0.101:80*1 tun"]);
+    let known = bench.kernel.services[&service].destinations.get(&destination).unwrap();
+    assert_eq!(known.forward, tunnel);
+    // A server that is not there is not taken for one that is.
+    bench.local.clear();
+    let settings = Destination { forward: Forward::Dr, ..Destination::of(&here, 1) };
+    bench.kernel.apply(&Op::SetDestination { service, destination, settings });
+    bench.seconds(31);
+    bench.expect(&["read", "=10.0.0.101:80*1 tun"]);
 }
 
 #[test]

@@ -39,7 +39,9 @@ pub struct Bench {
     pub kernel: Table,
     /// No IPVS: reading the table gives this error.
     pub broken: Option<i32>,
-    /// The kernel provides no list of services.
+    /// Servers of which the kernel tells that they are on this machine, and not how they are reached.
+    pub local: Vec<DestinationKey>,
+    /// The kernel gives no list of services.
     pub no_list: bool,
     /// Operations that the kernel refuses.
     pub refuse: Refuse,
@@ -74,6 +76,7 @@ impl Bench {
             now: Instant::from_nanos(1_000_000_000_000),
             kernel: Table::default(),
             broken: None,
+            local: Vec::new(),
             no_list: false,
             refuse: Box::new(|_| None),
             answers: BTreeMap::new(),
@@ -141,6 +144,22 @@ impl Bench {
                 self.act(action, &mut events);
             }
         }
+    }
+
+    /// What the kernel tells of these services.
+    fn read(&self, services: &[ServiceKey]) -> Table {
+        let there = |key: &ServiceKey| Some((*key, self.kernel.services.get(key)?.clone()));
+        let mut table =
+            Table { services: services.iter().filter_map(there).collect(), ..Table::default() };
+        for local in &self.local {
+            for (key, entry) in &mut table.services {
+                let Some(found) = entry.destinations.get(local).copied() else { continue };
+                let told = Destination { forward: Forward::Dr, ..found };
+                entry.destinations.insert(*local, told);
+                table.local.insert((*key, *local));
+            }
+        }
+        table
     }
 
     /// Releases the held answers of the kernel.
@@ -215,12 +234,7 @@ impl Bench {
                 self.trace.push("read".into());
                 let result = match self.broken {
                     Some(errno) => Err(errno),
-                    None => Ok(Table {
-                        services: services
-                            .iter()
-                            .filter_map(|key| Some((*key, self.kernel.services.get(key)?.clone())))
-                            .collect(),
-                    }),
+                    None => Ok(self.read(&services)),
                 };
                 events.push(Event::Table { services, result });
             }
@@ -298,10 +312,9 @@ impl Bench {
 /// The target of a check.
 fn target(request: &Request) -> SocketAddr {
     match request {
-        Request::Tcp(connection) => connection.to,
-        Request::Http(page) => page.connection.to,
         // Programs are distinguished by their timeout: 71 s is that of 10.0.0.71:80.
         Request::Misc(check) => SocketAddr::new(at(check.timeout.as_secs() as u8), 80),
+        other => other.connection().expect("it connects").to,
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod audit;
 mod bench;
+mod kinds;
 mod pages;
 mod pool;
 mod quorum;

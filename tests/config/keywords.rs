@@ -677,7 +677,21 @@ fn effective(mut model: Model) -> Model {
         fifo: all.fifo,
         vrrp_fifo: all.vrrp_fifo,
         lvs_fifo: all.lvs_fifo,
+        instance: all.instance,
+        namespace: all.namespace,
+        use_pid_directory: all.use_pid_directory,
+        process_names: all.process_names,
+        process_name: all.process_name,
+        vrrp: all.vrrp,
+        checker: all.checker,
+        max_auto_priority: all.max_auto_priority,
+        min_auto_priority_delay: all.min_auto_priority_delay,
+        umask: all.umask,
         buffers: NetlinkBuffers {
+            vrrp_requests: all.buffers.vrrp_requests,
+            vrrp_requests_force: all.buffers.vrrp_requests_force,
+            vrrp_monitor: all.buffers.vrrp_monitor,
+            vrrp_monitor_force: all.buffers.vrrp_monitor_force,
             process_monitor: all.buffers.process_monitor,
             process_monitor_force: all.buffers.process_monitor_force,
             ..NetlinkBuffers::default()
@@ -703,6 +717,9 @@ fn effective(mut model: Model) -> Model {
             track_bfds: e.track_bfds,
             accept: e.accept,
             notify_priority_changes: e.notify_priority_changes,
+            garp_extra: e.garp_extra,
+            timer_expired_backup: e.timer_expired_backup,
+            receive_buffer: e.receive_buffer,
             ..InstanceExtras::default()
         });
         instance.extras = effective.filter(|e| *e != InstanceExtras::default()).map(Box::new);
@@ -722,10 +739,13 @@ fn effective(mut model: Model) -> Model {
         startup_delay: vrrp.startup_delay,
         fifo_states_on_reload: vrrp.fifo_states_on_reload,
         log_unknown_vrids: vrrp.log_unknown_vrids,
+        receive_buffers: vrrp.receive_buffers,
+        disable_local_igmp: vrrp.disable_local_igmp,
         garp_groups: vrrp.garp_groups.split_off(0),
         no_mail_for_faults: vrrp.no_mail_for_faults,
         needs_ipvs: vrrp.needs_ipvs,
         filters: vrrp.filters.clone(),
+        sync_daemon: vrrp.sync_daemon.clone(),
         ..Vrrp::default()
     };
     let lvs = &mut model.lvs;
@@ -740,14 +760,7 @@ fn effective(mut model: Model) -> Model {
         }
         for server in &mut service.servers {
             server.extras = None;
-            server.checkers.retain_mut(|c| match &mut c.kind {
-                CheckerKind::Tcp(_) | CheckerKind::Misc(_) => true,
-                CheckerKind::Http(http) => {
-                    http.urls.iter_mut().for_each(|url| url.pattern = None);
-                    true
-                }
-                _ => false,
-            });
+            server.checkers.retain(|c| !matches!(c.kind, CheckerKind::Bfd(_)));
         }
     }
     *lvs = Lvs {
@@ -759,6 +772,7 @@ fn effective(mut model: Model) -> Model {
         init_notifies: lvs.init_notifies,
         audit_interval: lvs.audit_interval,
         close_by_reset: lvs.close_by_reset,
+        timeouts: lvs.timeouts,
         ..Lvs::default()
     };
     model

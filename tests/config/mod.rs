@@ -16,3 +16,4 @@ mod reload;
 mod schema;
 mod service;
 mod syntax;
+mod unicast;

@@ -123,17 +123,6 @@ fn servers_are_mailed_about_unless_it_is_turned_off_and_services_if_it_is_turned
 /// Unsupported settings are reported, each with its line.
 #[test]
 fn what_has_no_effect_yet_is_named() {
-    let checks = ["SMTP_CHECK", "DNS_CHECK", "PING_CHECK", "UDP_CHECK", "FILE_CHECK"];
-    for check in checks {
-        let text = format!(
-            "virtual_server 10.0.0.1 80 {{\n lvs_sched rr\n lvs_method NAT\n protocol TCP\n \
-             real_server 10.0.0.71 80 {{\n{check} {{\nurl {{\npath /\n}}\n}}\n}}\n}}\n"
-        );
-        let loaded = loaded(&text);
-        let lines: Vec<String> = loaded.diagnostics.log_lines().map(|(_, line)| line).collect();
-        let named = format!("Line 6) '{check}': parsed, but not in effect in this version");
-        assert!(lines.iter().any(|line| line.contains(&named)), "{check}: {lines:#?}");
-    }
     for line in ["ha_suspend", "snmp_name x"] {
         let (_, codes) = service(line);
         assert_eq!(codes, ["W0702"], "{line}");

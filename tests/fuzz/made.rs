@@ -147,6 +147,7 @@ fn messages() -> Vec<Seed> {
     let mail =
         Deliver::Mail(MailText { subject: "VI".into(), body: "MASTER".into(), urgent: true });
     let request = LoadRequest {
+        memory: 0,
         path: b"/etc/k.conf".as_slice().into(),
         id: Some("node1".into()),
         all_checks: false,
@@ -205,6 +206,7 @@ fn summaries() -> Vec<Seed> {
         groups: vec![group("VRRP1", Some(State::Master))],
         interfaces: vec![("enp0s8".parse().unwrap(), IfIndex(2))],
         settings: Vec::new(),
+        reports: None,
     };
     let twice = vrrp_status::Summary {
         at: Instant::from_nanos(u64::MAX),
@@ -216,6 +218,7 @@ fn summaries() -> Vec<Seed> {
         groups: vec![group("", None), group("VRRP1", Some(State::Init))],
         interfaces: vec![("enp0s8".parse().unwrap(), IfIndex(0)); 2],
         settings: Vec::new(),
+        reports: Some(1),
     };
     let lvs = sample::balanced();
     let down = |key| check_status::ServiceSummary {

@@ -120,6 +120,6 @@ macro_rules! replays {
 }
 
 replays! {
-    advert api arguments bfd channel check_events config expand files format http ipc ipvs json log
-    mail peer reload resume rtnetlink scripts smtp vrrp_events
+    advert api arguments bfd channel check_events config dns expand files format http ipc ipvs
+    json log mail mailer peer ping reload resume rtnetlink scripts smtp udp vrrp_events
 }

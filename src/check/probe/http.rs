@@ -1,9 +1,9 @@
-//! `HTTP_GET` and `SSL_GET`: requests a page and checks its status, its digest or both.
+//! `HTTP_GET` and `SSL_GET`: requests a page and checks its status, its digest and its text.
 //!
 //! A check has one or more pages, each fetched on a connection of its own; the schedule decides which one is next. This
 //! file builds the request, octet for octet like keepalived's, and evaluates the answer. The answer is read until the
 //! status is wrong, as many octets as its header announces have arrived, or the server closes. Its length, and that of
-//! its header, are limited; only the header is stored.
+//! its header, are limited; only the header is stored, and the part that is searched for a pattern.
 //!
 //! departs: keepalived requires a header below 4,096 octets with CRLF line ends, reads the rest after the result is
 //! known, and waits for a server that leaves the connection open after a complete page. It reads pages of any length
@@ -13,11 +13,13 @@ use core::fmt;
 use core::time::Duration;
 
 use md5::{Digest, Md5};
+use regex::bytes::Regex;
 use serde::{Deserialize, Serialize};
 
 use super::{Failure, Tries, Verdict};
 use crate::model::Connection;
 use crate::model::checker::{HttpCheck, HttpProtocol, Url};
+use crate::model::pattern::SEARCHED;
 
 /// Largest header, in octets.
 const HEADER: usize = 16 * 1024;
@@ -137,6 +139,11 @@ pub enum Fault {
         /// `digest`
         wanted: [u8; 16],
     },
+    /// `regex` is not in it, or is and must not be.
+    Pattern {
+        /// `regex_no_match`
+        absent: bool,
+    },
 }
 
 impl fmt::Display for Fault {
@@ -154,6 +161,8 @@ impl fmt::Display for Fault {
             Self::Digest { found, wanted } => {
                 write!(f, "digest differs: {} instead of {}", hex(found), hex(wanted))
             }
+            Self::Pattern { absent: false } => f.write_str("regular expression not found"),
+            Self::Pattern { absent: true } => f.write_str("regular expression found"),
         }
     }
 }
@@ -171,6 +180,7 @@ impl Fault {
             Self::NoHeader | Self::LongHeader | Self::LongPage => "Read, no data received from ",
             Self::Malformed(_) | Self::Status(_) => "HTTP status code error to",
             Self::Digest { .. } => "MD5 digest error to",
+            Self::Pattern { .. } => "Regex match failed",
         }
     }
 }
@@ -183,6 +193,8 @@ fn hex(digest: &[u8; 16]) -> String {
 #[derive(Debug)]
 pub struct Http {
     url: Url,
+    /// What finds the pattern of the page.
+    regex: Option<Regex>,
     stage: Stage,
 }
 
@@ -194,6 +206,8 @@ enum Stage {
         /// Digest of the octets so far, if one is wanted.
         digest: Option<Md5>,
         so_far: u64,
+        /// What is searched for a pattern.
+        text: Vec<u8>,
         /// Length that the header announces.
         length: Option<u64>,
     },
@@ -203,7 +217,9 @@ impl Http {
     /// An attempt at a page.
     #[must_use]
     pub fn new(url: Url) -> Self {
-        Self { url, stage: Stage::Header(Vec::new()) }
+        // One that cannot be used is not in a configuration.
+        let regex = url.pattern.as_ref().and_then(|pattern| pattern.compile().ok());
+        Self { url, regex, stage: Stage::Header(Vec::new()) }
     }
 
     /// Processes an input; returns the verdict once there is one, after which it must not be called again.
@@ -247,7 +263,8 @@ impl Http {
                     return Err(Fault::Status(header.status));
                 }
                 let digest = self.url.digest.map(|_| Md5::new());
-                self.stage = Stage::Page { digest, so_far: 0, length: header.length };
+                let (so_far, text) = (0, Vec::new());
+                self.stage = Stage::Page { digest, so_far, text, length: header.length };
                 match self.page(&page)? {
                     None => self.page(rest),
                     done => Ok(done),
@@ -259,11 +276,18 @@ impl Http {
 
     /// Processes octets of the page.
     fn page(&mut self, bytes: &[u8]) -> Result<Option<()>, Fault> {
-        let Stage::Page { digest, so_far, length } = &mut self.stage else {
+        let Stage::Page { digest, so_far, text, length } = &mut self.stage else {
             return Ok(None);
         };
         let left = length.map_or(u64::MAX, |length| length - *so_far);
         let count = bytes.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+        if let Some(pattern) = &self.url.pattern {
+            // From one before the first place where a match may begin.
+            let skip = pattern.min_offset.saturating_sub(1).saturating_sub(*so_far);
+            let skip = usize::try_from(skip).unwrap_or(usize::MAX).min(count);
+            let room = SEARCHED - text.len();
+            text.extend(bytes.get(skip..count).unwrap_or_default().iter().take(room));
+        }
         *so_far += count as u64;
         if let Some(digest) = digest {
             digest.update(bytes.get(..count).unwrap_or_default());
@@ -276,14 +300,22 @@ impl Http {
 
     /// Evaluates the page after its end.
     fn finish(&mut self) -> Result<(), Fault> {
-        let Stage::Page { digest, .. } = &mut self.stage else {
+        let Stage::Page { digest, text, .. } = &mut self.stage else {
             return Err(Fault::NoHeader);
         };
         let found = digest.take().map(|digest| digest.finalize().into());
-        match (self.url.digest, found) {
-            (Some(wanted), Some(found)) if wanted != found => Err(Fault::Digest { found, wanted }),
-            _ => Ok(()),
+        if let (Some(wanted), Some(found)) = (self.url.digest, found)
+            && wanted != found
+        {
+            return Err(Fault::Digest { found, wanted });
         }
+        if let Some(pattern) = &self.url.pattern {
+            let absent = pattern.absent;
+            if self.regex.as_ref().is_none_or(|regex| pattern.is_in(regex, text) == absent) {
+                return Err(Fault::Pattern { absent });
+            }
+        }
+        Ok(())
     }
 }
 
@@ -342,7 +374,11 @@ pub(super) fn success_line(server: &str) -> String {
 
 /// The log line of a good page of a check that is down.
 pub(super) fn page_line(url: &Url, server: &str) -> String {
-    let what = if url.digest.is_some() { "MD5 digest" } else { "HTTP status code" };
+    let what = match (&url.pattern, &url.digest) {
+        (Some(_), _) => "Regex match",
+        (None, Some(_)) => "MD5 digest",
+        (None, None) => "HTTP status code",
+    };
     format!("{what} success to {server} url({})", url.path)
 }
 

@@ -10,12 +10,18 @@ use std::io;
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::checker::{HttpCheck, MiscCheck, Url};
+use crate::model::checker::{DnsCheck, FileCheck, HttpCheck, MiscCheck, SmtpCheck, UdpCheck, Url};
 use crate::model::{CheckerKind, Connection, ServiceId};
 
+pub mod datagram;
+pub mod dns;
+pub(super) mod file;
 pub mod http;
 pub mod misc;
+pub mod ping;
+pub mod smtp;
 pub mod tcp;
+pub mod udp;
 
 /// Which attempt of which check a result belongs to. The serial number is never used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -52,6 +58,7 @@ impl fmt::Display for Verdict {
         match self {
             Self::Success(Share::Configured) => f.write_str("success"),
             Self::Success(Share::Instead(weight)) => write!(f, "success, weight {weight}"),
+            Self::Success(Share::Added(weight)) => write!(f, "success, weight {weight:+}"),
             Self::Failure(failure) => failure.fmt(f),
             Self::Untried { step, errno } => write!(f, "not tried: {step}: {}", Errno(*errno)),
         }
@@ -66,6 +73,8 @@ pub enum Share {
     Configured,
     /// This weight in place of the configured one, 0 to 2,147,483,647.
     Instead(u32),
+    /// The configured weight and this.
+    Added(i32),
 }
 
 /// Why an attempt failed.
@@ -116,6 +125,8 @@ pub enum Step {
     Connect,
     /// Running the program of a check.
     Program,
+    /// The datagram of a check.
+    Send,
 }
 
 impl fmt::Display for Step {
@@ -127,6 +138,7 @@ impl fmt::Display for Step {
             Self::Source => "cannot bind to the source address",
             Self::Connect => "cannot connect",
             Self::Program => "cannot run the program",
+            Self::Send => "cannot send",
         })
     }
 }
@@ -163,6 +175,14 @@ pub enum Request {
     Misc(Box<MiscCheck>),
     /// A page of `HTTP_GET` or `SSL_GET`; judged by [`http::Http`].
     Http(Box<http::Page>),
+    /// `UDP_CHECK`; judged by [`udp::Udp`].
+    Udp(Box<UdpCheck>),
+    /// `PING_CHECK`; judged by [`ping::Ping`]. Its ports have no meaning.
+    Ping(Connection),
+    /// `DNS_CHECK`; judged by [`dns::Dns`].
+    Dns(Box<DnsCheck>),
+    /// `SMTP_CHECK`; judged by [`smtp::Smtp`].
+    Smtp(Box<SmtpCheck>),
 }
 
 /// The server and service of a check, for texts.
@@ -201,6 +221,11 @@ pub(super) enum Kind<'c> {
     Tcp(&'c Connection),
     Misc(&'c MiscCheck),
     Http(&'c HttpCheck),
+    Udp(&'c UdpCheck),
+    Ping(&'c Connection),
+    Dns(&'c DnsCheck),
+    Smtp(&'c SmtpCheck),
+    File(&'c FileCheck),
 }
 
 impl<'c> Kind<'c> {
@@ -209,39 +234,54 @@ impl<'c> Kind<'c> {
             CheckerKind::Tcp(connection) => Some(Self::Tcp(connection)),
             CheckerKind::Misc(check) => Some(Self::Misc(check)),
             CheckerKind::Http(check) => Some(Self::Http(check)),
+            CheckerKind::Udp(check) => Some(Self::Udp(check)),
+            CheckerKind::Ping(connection) => Some(Self::Ping(connection)),
+            CheckerKind::Dns(check) => Some(Self::Dns(check)),
+            CheckerKind::Smtp(check) => Some(Self::Smtp(check)),
+            CheckerKind::File(check) => Some(Self::File(check)),
             _ => None,
         }
     }
 
-    /// The request of an attempt at that page. None if there is no such page.
+    /// It has no attempts and waits for reports.
+    pub const fn is_told(self) -> bool {
+        matches!(self, Self::File(_))
+    }
+
+    /// The request of an attempt at that page. None if there is no such page, or a check without attempts.
     pub fn request(self, page: usize) -> Option<Request> {
         Some(match self {
             Self::Tcp(connection) => Request::Tcp(connection.clone()),
             Self::Misc(check) => Request::Misc(Box::new(check.clone())),
             Self::Http(check) => Request::Http(Box::new(http::Page::of(check, self.url(page)?))),
+            Self::Udp(check) => Request::Udp(Box::new(check.clone())),
+            Self::Ping(connection) => Request::Ping(connection.clone()),
+            Self::Dns(check) => Request::Dns(Box::new(check.clone())),
+            Self::Smtp(check) => Request::Smtp(Box::new(check.clone())),
+            Self::File(_) => return None,
         })
     }
 
     /// Number of consecutive successful attempts, each at a different page, that count as a success.
     pub fn pages(self) -> usize {
         match self {
-            Self::Tcp(_) | Self::Misc(_) => 1,
             Self::Http(check) => check.urls.len(),
+            _ => 1,
         }
     }
 
     fn url(self, page: usize) -> Option<&'c Url> {
         match self {
-            Self::Tcp(_) | Self::Misc(_) => None,
             Self::Http(check) => check.urls.get(page),
+            _ => None,
         }
     }
 
     /// Whether a check that is not known to be good continues with the next page without a pause.
     pub const fn hurries(self) -> bool {
         match self {
-            Self::Tcp(_) | Self::Misc(_) => false,
             Self::Http(check) => check.fast_recovery,
+            _ => false,
         }
     }
 
@@ -253,9 +293,9 @@ impl<'c> Kind<'c> {
     /// The verdict if an attempt gives no result within [`Request::limit`].
     pub const fn unanswered(self) -> Verdict {
         match self {
-            Self::Tcp(_) => Verdict::Failure(Failure::Timeout),
             Self::Misc(_) => misc::UNANSWERED,
-            Self::Http(_) => Verdict::Failure(Failure::Timeout),
+            Self::Udp(check) => udp::unanswered(check),
+            _ => Verdict::Failure(Failure::Timeout),
         }
     }
 
@@ -265,6 +305,11 @@ impl<'c> Kind<'c> {
             (Self::Tcp(a), Kind::Tcp(b)) => a == b,
             (Self::Misc(a), Kind::Misc(b)) => misc::matches(a, b),
             (Self::Http(a), Kind::Http(b)) => a == b,
+            (Self::Udp(a), Kind::Udp(b)) => a.connection == b.connection,
+            (Self::Ping(a), Kind::Ping(b)) => a == b,
+            (Self::Dns(a), Kind::Dns(b)) => a == b,
+            (Self::Smtp(a), Kind::Smtp(b)) => a == b,
+            (Self::File(a), Kind::File(b)) => a.file == b.file,
             _ => false,
         }
     }
@@ -272,8 +317,8 @@ impl<'c> Kind<'c> {
     /// Whether its verdicts carry a weight.
     pub const fn weighs(self) -> bool {
         match self {
-            Self::Tcp(_) | Self::Http(_) => false,
             Self::Misc(check) => check.dynamic,
+            _ => false,
         }
     }
 
@@ -289,16 +334,26 @@ impl<'c> Kind<'c> {
             Self::Misc(_) => "MISC_CHECK",
             Self::Http(check) if check.tls => "SSL_GET",
             Self::Http(_) => "HTTP_GET",
+            Self::Udp(_) => "UDP_CHECK",
+            Self::Ping(_) => "PING_CHECK",
+            Self::Dns(_) => "DNS_CHECK",
+            Self::Smtp(_) => "SMTP_CHECK",
+            Self::File(_) => "FILE_CHECK",
         }
     }
 
-    /// The body of the mail about a change of a check's result.
-    pub fn mail_body(self, last: Option<&Verdict>) -> String {
-        match self {
+    /// The body of the mail about a change of a check's result; none for checks that send no mail.
+    pub fn mail_body(self, last: Option<&Verdict>) -> Option<String> {
+        Some(match self {
             Self::Tcp(_) => tcp::mail_body(last).into(),
             Self::Misc(_) => misc::mail_body(last).into(),
             Self::Http(_) => http::mail_body(last).into(),
-        }
+            Self::Udp(_) => udp::mail_body(last).into(),
+            Self::Ping(_) => ping::mail_body(last).into(),
+            Self::Dns(_) => dns::mail_body(last).into(),
+            Self::Smtp(_) => smtp::mail_body(last),
+            Self::File(_) => return None,
+        })
     }
 
     /// The log line of a first success or a recovery.
@@ -307,6 +362,11 @@ impl<'c> Kind<'c> {
             Self::Tcp(_) => tcp::success_line(&subject.server),
             Self::Misc(check) => misc::success_line(check, subject),
             Self::Http(_) => http::success_line(&subject.server),
+            Self::Udp(_) => udp::success_line(&subject.server),
+            Self::Ping(_) => ping::success_line(&subject.server),
+            Self::Dns(_) => dns::success_line(&subject.server),
+            Self::Smtp(_) => smtp::success_line(&subject.server),
+            Self::File(check) => file::success_line(check, &subject.server),
         }
     }
 
@@ -321,6 +381,11 @@ impl<'c> Kind<'c> {
             Self::Tcp(_) => tcp::failure_line(&subject.server, tries.made()),
             Self::Misc(check) => misc::failure_line(check, subject, failure, tries),
             Self::Http(check) => http::failure_line(check, &subject.server, failure, tries),
+            Self::Udp(_) => udp::failure_line(&subject.server, failure, tries.made()),
+            Self::Ping(_) => ping::failure_line(subject, failure, tries.made()),
+            Self::Dns(_) => dns::failure_line(&subject.server, failure, tries.made()),
+            Self::Smtp(check) => smtp::failure_line(check.connection.to, failure),
+            Self::File(check) => file::failure_line(check, &subject.server, failure),
         }
     }
 
@@ -331,12 +396,18 @@ impl<'c> Kind<'c> {
         failure: &Failure,
         tries: Tries,
     ) -> Option<String> {
+        let again = || tries.again;
         match self {
             Self::Tcp(_) => Some(tcp::attempt_line(&subject.server, failure)),
             Self::Misc(check) => {
-                tries.again.then(|| misc::failure_line(check, subject, failure, tries))
+                again().then(|| misc::failure_line(check, subject, failure, tries))
             }
             Self::Http(check) => Some(http::attempt_line(check, &subject.server, failure)),
+            Self::Udp(_) => Some(udp::attempt_line(&subject.server, failure)),
+            Self::Ping(_) => Some(ping::attempt_line(subject, failure)),
+            Self::Dns(_) => again().then(|| dns::failure_line(&subject.server, failure, None)),
+            Self::Smtp(check) => again().then(|| smtp::failure_line(check.connection.to, failure)),
+            Self::File(_) => None,
         }
     }
 }
@@ -346,21 +417,33 @@ impl Request {
     #[must_use]
     pub fn limit(&self) -> Duration {
         match self {
-            Self::Tcp(connection) => connection.timeout,
+            Self::Tcp(connection) | Self::Ping(connection) => connection.timeout,
             Self::Misc(check) => check.timeout + misc::GRACE,
             Self::Http(page) => page.limit(),
+            Self::Udp(check) => check.connection.timeout,
+            Self::Dns(check) => check.connection.timeout,
+            Self::Smtp(check) => smtp::limit(check),
+        }
+    }
+
+    /// Where and how it connects; none for a program.
+    #[must_use]
+    pub fn connection(&self) -> Option<&Connection> {
+        match self {
+            Self::Tcp(connection) | Self::Ping(connection) => Some(connection),
+            Self::Http(page) => Some(&page.connection),
+            Self::Udp(check) => Some(&check.connection),
+            Self::Dns(check) => Some(&check.connection),
+            Self::Smtp(check) => Some(&check.connection),
+            Self::Misc(_) => None,
         }
     }
 
     /// How to close the connection, `usual` by default. A connection from a fixed port must leave nothing behind that
     /// conflicts with the next one.
     pub(super) fn closing(&self, usual: Closing) -> Closing {
-        let connection = match self {
-            Self::Tcp(connection) => connection,
-            Self::Http(page) => &page.connection,
-            Self::Misc(_) => return usual,
-        };
-        let fixed = connection.from.is_some_and(|from| from.port != 0);
+        let from = self.connection().and_then(|connection| connection.from);
+        let fixed = from.is_some_and(|from| from.port != 0);
         if fixed { Closing::Reset } else { usual }
     }
 }
@@ -374,9 +457,9 @@ pub fn unconnected(step: Step, errno: i32) -> Verdict {
     const EHOSTDOWN: i32 = 112;
     let kind = io::Error::from_raw_os_error(errno).kind();
     match (step, kind) {
-        (Step::Connect, Kind::TimedOut) => Verdict::Failure(Failure::Timeout),
+        (Step::Connect | Step::Send, Kind::TimedOut) => Verdict::Failure(Failure::Timeout),
         (
-            Step::Connect,
+            Step::Connect | Step::Send,
             Kind::ConnectionRefused
             | Kind::ConnectionReset
             | Kind::ConnectionAborted
@@ -384,7 +467,9 @@ pub fn unconnected(step: Step, errno: i32) -> Verdict {
             | Kind::NetworkUnreachable
             | Kind::NetworkDown,
         ) => Verdict::Failure(Failure::Connection(errno)),
-        (Step::Connect, _) if errno == EHOSTDOWN => Verdict::Failure(Failure::Connection(errno)),
+        (Step::Connect | Step::Send, _) if errno == EHOSTDOWN => {
+            Verdict::Failure(Failure::Connection(errno))
+        }
         _ => Verdict::Untried { step, errno },
     }
 }

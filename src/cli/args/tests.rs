@@ -70,10 +70,10 @@ fn what_is_asked_for_arrives() {
     assert_eq!(o.config_id.as_deref(), Some("id"));
     let o = options("");
     assert_eq!((o.file, o.vrrp, o.checker), (DEFAULT_FILE.into(), true, true));
-    assert_eq!(o.umask, 0o177);
+    assert_eq!(o.umask, None);
     assert!(!options("-P").checker && options("-P").vrrp);
     assert!(!options("-C").vrrp && options("-C").checker);
-    assert_eq!(options("-u 0x1f").umask, 0x1f);
+    assert_eq!(options("-u 0x1f").umask, Some(0x1f));
     assert_eq!(options("-g").log_file, Some("/tmp/keepalived.log".into()));
     assert_eq!(options("-gx.log").log_file, Some("/tmp/x.log".into()));
     assert_eq!(options("-g /var/log/x -D").log_file, Some("/var/log/x".into()));
@@ -130,11 +130,13 @@ fn wrong_lines_are_errors_all_of_them() {
     assert_eq!(error("--vrrp=1"), "Option --vrrp takes no value");
     assert_eq!(error("-S 9"), "Invalid log facility '9'");
     assert_eq!(error("-u 09"), "Invalid umask '09'");
+    assert_eq!(error("-s a/b"), "Invalid namespace 'a/b'");
+    assert_eq!(error("--namespace=.."), "Invalid namespace '..'");
 }
 
 #[test]
 fn what_is_not_served_is_refused() {
-    for line in ["-x", "-A /s", "-s ns", "-M", "-Mcore", "-X", "-b /p", "-T", "--namespace=x"] {
+    for line in ["-x", "-A /s", "-M", "-Mcore", "-X", "-b /p", "-T", "--snmp"] {
         assert!(error(line).contains("not supported by this version"), "{line}");
     }
     assert!(error("--config-fd=3").contains("keepalived's own use"));

@@ -136,18 +136,18 @@ macro_rules! page {
                 status_code: Many<StatusCodes> = "status_code", default(vec![StatusCodes(vec![(200, 299)])]);
                 /// Host name in the request.
                 virtualhost: Over<Text> = "virtualhost", lenient, otherwise("that of the check");
-                /// Regular expression that must match the page (PCRE2).
-                regex: Over<Regex> = "regex", lenient, later;
+                /// Regular expression that must match the page (PCRE2, without look-around and references back).
+                regex: Over<Regex> = "regex", lenient;
                 /// Succeed if `regex` does not match.
-                regex_no_match: One<Flag> = "regex_no_match", later;
+                regex_no_match: One<Flag> = "regex_no_match";
                 /// Options of the expression.
-                regex_options: Many<RegexOptions> = "regex_options", later;
+                regex_options: Many<RegexOptions> = "regex_options";
                 /// First byte of the page at which a match may begin.
-                regex_min_offset: One<Offset> = "regex_min_offset", later, default(Offset(0));
+                regex_min_offset: One<Offset> = "regex_min_offset", default(Offset(0));
                 /// Last byte of the page at which a match may begin.
-                regex_max_offset: One<Offset> = "regex_max_offset", later, otherwise("no limit");
-                /// Smallest and largest stack of the expression, in bytes.
-                regex_stack: One<Stack> = "regex_stack", later, otherwise("the library's");
+                regex_max_offset: One<Offset> = "regex_max_offset", otherwise("no limit");
+                /// Accepted: searching for the expression takes no stack.
+                regex_stack: One<Stack> = "regex_stack", dead;
                 $($own)*
             }
         }

@@ -160,13 +160,13 @@ block! {
         /// word is given. `+word` adds, `-word` removes.
         include_check: One<IncludeCheck> = "include_check" => include_check;
         /// Name the processes keepalived_vrrp, keepalived_lvs and keepalived_bfd.
-        process_names: One<Flag> = "process_names", later;
+        process_names: One<Flag> = "process_names";
         /// Name of the supervisor.
-        process_name: One<Cut<15>> = "process_name", later, otherwise("the program's");
+        process_name: One<Cut<15>> = "process_name", otherwise("the program's");
         /// Name of the VRRP process.
-        vrrp_process_name: One<Cut<15>> = "vrrp_process_name", later, otherwise("process_name");
+        vrrp_process_name: One<Cut<15>> = "vrrp_process_name", otherwise("process_name");
         /// Name of the checker process.
-        checker_process_name: One<Cut<15>> = "checker_process_name" | "lvs_process_name" (old silent), later,
+        checker_process_name: One<Cut<15>> = "checker_process_name" | "lvs_process_name" (old silent),
             otherwise("process_name");
         /// Name of the BFD process.
         bfd_process_name: One<Cut<15>> = "bfd_process_name", later, otherwise("process_name");
@@ -178,28 +178,27 @@ block! {
         shutdown_script: First<Script> = "shutdown_script", lenient, later;
         /// Time limit of `shutdown_script` in seconds.
         shutdown_script_timeout: One<Int<1, 1000>> = "shutdown_script_timeout", lenient, later, default(Int(10));
-        /// Highest real-time priority that processes may give themselves when their timers run late; -1 for none, without
-        /// a log message.
-        max_auto_priority: One<AutoPriority> = "max_auto_priority", later, default(AutoPriority(0));
+        /// Highest real-time priority that processes may give themselves when their timers run late; -1 for none, as 0.
+        max_auto_priority: One<AutoPriority> = "max_auto_priority", default(AutoPriority(0));
         /// Microseconds by which a timer must be late before `max_auto_priority` applies.
-        min_auto_priority_delay: One<Int<1, 10_000_000>> = "min_auto_priority_delay", lenient, later,
+        min_auto_priority_delay: One<Int<1, 10_000_000>> = "min_auto_priority_delay", lenient,
             default(Int(1_000_000));
         /// Processors of the VRRP process.
-        vrrp_cpu_affinity: One<Cpus> = "vrrp_cpu_affinity", lenient, later, otherwise("all");
+        vrrp_cpu_affinity: One<Cpus> = "vrrp_cpu_affinity", lenient, otherwise("all");
         /// Microseconds of processor time that the real-time VRRP process may use without blocking.
-        vrrp_rlimit_rttime: One<Int<1, U32>> = "vrrp_rlimit_rttime" | "vrrp_rlimit_rtime" (old silent), later,
-            default(Int(10_000));
+        vrrp_rlimit_rttime: One<Int<1, U32>> = "vrrp_rlimit_rttime" | "vrrp_rlimit_rtime" (old silent),
+            otherwise("500000");
         /// Nice value of the checker process.
-        checker_priority: One<Int<-20, 19>> = "checker_priority", lenient, later, otherwise("that of the daemon");
+        checker_priority: One<Int<-20, 19>> = "checker_priority", lenient, otherwise("that of the daemon");
         /// Lock the memory of the checker process.
-        checker_no_swap: One<Flag> = "checker_no_swap", later;
+        checker_no_swap: One<Flag> = "checker_no_swap";
         /// Real-time priority of the checker process.
-        checker_rt_priority: One<RealTime> = "checker_rt_priority", lenient, later, otherwise("not real time");
+        checker_rt_priority: One<RealTime> = "checker_rt_priority", lenient, otherwise("not real time");
         /// Processors of the checker process.
-        checker_cpu_affinity: One<Cpus> = "checker_cpu_affinity", lenient, later, otherwise("all");
+        checker_cpu_affinity: One<Cpus> = "checker_cpu_affinity", lenient, otherwise("all");
         /// As `vrrp_rlimit_rttime`, for the checker process.
         checker_rlimit_rttime: One<Int<1, U32>> = "checker_rlimit_rttime" | "checker_rlimit_rtime" (old silent),
-            later, default(Int(10_000));
+            otherwise("500000");
         /// Nice value of the BFD process.
         bfd_priority: One<Int<-20, 19>> = "bfd_priority", lenient, later, otherwise("that of the daemon");
         /// Lock the memory of the BFD process.
@@ -214,13 +213,13 @@ block! {
         /// Send no mail for transitions to FAULT.
         no_email_faults: One<Flag> = "no_email_faults";
         /// Disable IGMP reports of link-local groups on parents of VMACs.
-        disable_local_igmp: One<Flag> = "disable_local_igmp", later;
+        disable_local_igmp: One<Flag> = "disable_local_igmp";
         /// Timeouts of IPVS connections.
-        lvs_timeouts: One<LvsTimeouts> = "lvs_timeouts", later, otherwise("the kernel's");
+        lvs_timeouts: One<LvsTimeouts> = "lvs_timeouts", otherwise("the kernel's");
         /// Synchronise connections with other directors.
-        lvs_sync_daemon: First<Sync> = "lvs_sync_daemon", lenient, later;
+        lvs_sync_daemon: First<Sync> = "lvs_sync_daemon", lenient;
         /// Default of `garp_extra_if`.
-        vrrp_garp_extra_if: One<ExtraGarp<1>> = "vrrp_garp_extra_if" | "vrrp_vmac_garp_intvl" (old), later,
+        vrrp_garp_extra_if: One<ExtraGarp<1>> = "vrrp_garp_extra_if" | "vrrp_vmac_garp_intvl" (old),
             otherwise("none");
         /// Drop packets to virtual addresses, and from them if a chain for these is named. Done by nftables, not in these chains.
         vrrp_iptables: First<Chains> = "vrrp_iptables", deprecated("use 'nftables'");
@@ -285,14 +284,14 @@ block! {
         /// Interface name for instances without an interface.
         dbus_no_interface_name: One<Text> = "dbus_no_interface_name", lenient, later, otherwise("none");
         /// Receive buffer in bytes of the VRRP process's requests to the kernel.
-        vrrp_netlink_cmd_rcv_bufs: One<Int<0, U32>> = "vrrp_netlink_cmd_rcv_bufs", lenient, later, default(Int(65_536));
+        vrrp_netlink_cmd_rcv_bufs: One<Int<0, U32>> = "vrrp_netlink_cmd_rcv_bufs", lenient, otherwise("104 KiB, also the least");
         /// Exceed the system's limit if necessary.
-        vrrp_netlink_cmd_rcv_bufs_force: One<Bool> = "vrrp_netlink_cmd_rcv_bufs_force", later, default(Bool(false));
+        vrrp_netlink_cmd_rcv_bufs_force: One<Bool> = "vrrp_netlink_cmd_rcv_bufs_force", default(Bool(false));
         /// Receive buffer in bytes of the VRRP process's kernel monitor.
-        vrrp_netlink_monitor_rcv_bufs: One<Int<0, U32>> = "vrrp_netlink_monitor_rcv_bufs", lenient, later,
-            default(Int(65_536));
+        vrrp_netlink_monitor_rcv_bufs: One<Int<0, U32>> = "vrrp_netlink_monitor_rcv_bufs", lenient,
+            otherwise("8 MiB, also the least");
         /// Exceed the system's limit if necessary.
-        vrrp_netlink_monitor_rcv_bufs_force: One<Bool> = "vrrp_netlink_monitor_rcv_bufs_force", later, default(Bool(false));
+        vrrp_netlink_monitor_rcv_bufs_force: One<Bool> = "vrrp_netlink_monitor_rcv_bufs_force", default(Bool(false));
         /// Receive buffer in bytes of the checker process's requests to the kernel.
         lvs_netlink_cmd_rcv_bufs: One<Int<0, U32>> = "lvs_netlink_cmd_rcv_bufs", lenient, later, default(Int(65_536));
         /// Exceed the system's limit if necessary.
@@ -309,15 +308,15 @@ block! {
         process_monitor_rcv_bufs_force: One<Bool> = "process_monitor_rcv_bufs_force", default(Bool(false));
         /// Size of the receive buffers for adverts: a multiple of the interface's MTU, a multiple of the size of the own
         /// advert, or a number of bytes.
-        vrrp_rx_bufs_policy: One<BufferPolicy> = "vrrp_rx_bufs_policy", lenient, later, otherwise("the kernel's");
+        vrrp_rx_bufs_policy: One<BufferPolicy> = "vrrp_rx_bufs_policy", lenient, otherwise("4 MiB, also the least");
         /// Multiple for `vrrp_rx_bufs_policy`.
-        vrrp_rx_bufs_multiplier: One<Int<1, U32>> = "vrrp_rx_bufs_multiplier", later, default(Int(3));
+        vrrp_rx_bufs_multiplier: One<Int<1, U32>> = "vrrp_rx_bufs_multiplier", default(Int(3));
         /// Prefix of the names of VMAC interfaces.
         vmac_prefix: First<Text> = "vmac_prefix", default(Text("vrrp".into()));
         /// Prefix of the names of VMAC interfaces for addresses on other interfaces.
         vmac_addr_prefix: First<Text> = "vmac_addr_prefix", otherwise("vmac_prefix");
         /// File mode mask for files that the daemon creates.
-        umask: One<Umask> = "umask", later, default(Umask(0o177));
+        umask: One<Umask> = "umask", otherwise("0177");
         /// Without effect, as in keepalived.
         random_seed: One<Int<0, U32>> = "random_seed", dead;
         /// Refuse a reload for everything that a configuration test reports, including warnings and mistakes of the running

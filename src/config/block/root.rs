@@ -26,16 +26,16 @@ block! {
     /// Keywords outside all blocks.
     pub struct Root(()) = "" {
         /// Name of this daemon, which distinguishes it from others on the machine.
-        instance: First<ObjectName> = "instance", lenient, later;
+        instance: First<ObjectName> = "instance", lenient;
         /// Network namespace of the daemon.
-        net_namespace: First<ObjectName> = "net_namespace", lenient, later;
+        net_namespace: First<ObjectName> = "net_namespace", lenient;
         /// Network namespace of IPVS; without a name, the initial one of the machine.
         net_namespace_ipvs: First<OptionalName<255>> = "net_namespace_ipvs", later,
             otherwise("that of the daemon");
-        /// Use ipsets even in a network namespace.
-        namespace_with_ipsets: One<Flag> = "namespace_with_ipsets", later;
+        /// Allow ipsets in a network namespace; not needed here, where sets of nftables take their place.
+        namespace_with_ipsets: One<Flag> = "namespace_with_ipsets", dead;
         /// Put pid files into their own directory.
-        use_pid_dir: One<Flag> = "use_pid_dir", later;
+        use_pid_dir: One<Flag> = "use_pid_dir";
         /// Poll the state of links every second instead of waiting for kernel events.
         linkbeat_use_polling: One<Flag> = "linkbeat_use_polling", later;
         /// Seconds for which the supervisor waits for its processes when it stops.

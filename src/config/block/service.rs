@@ -147,17 +147,17 @@ block! {
         /// Check by fetching pages over TLS.
         ssl_get: Subs<SslGet> = "SSL_GET";
         /// Check the greeting of a mail server.
-        smtp_check: Subs<SmtpCheck> = "SMTP_CHECK", later;
+        smtp_check: Subs<SmtpCheck> = "SMTP_CHECK";
         /// Check by a DNS query.
-        dns_check: Subs<DnsCheck> = "DNS_CHECK", later;
+        dns_check: Subs<DnsCheck> = "DNS_CHECK";
         /// An echo comes back.
-        ping_check: Subs<PingCheck> = "PING_CHECK", later;
+        ping_check: Subs<PingCheck> = "PING_CHECK";
         /// A datagram is answered, or at least not refused.
-        udp_check: Subs<UdpCheck> = "UDP_CHECK", later;
+        udp_check: Subs<UdpCheck> = "UDP_CHECK";
         /// A program ends well.
         misc_check: Subs<MiscCheck> = "MISC_CHECK";
         /// The content of a tracked file.
-        file_check: Subs<FileCheck> = "FILE_CHECK", later;
+        file_check: Subs<FileCheck> = "FILE_CHECK";
         /// The state of a BFD session.
         bfd_check: Subs<BfdCheck> = "BFD_CHECK", later;
     }

@@ -311,18 +311,18 @@ block! {
         auth_hmac: Sub<AuthHmac> = "auth_hmac";
         /// If this process was stalled for so long that another router must have taken over, become backup silently.
         /// The number is the highest priority of the other routers.
-        timer_expired_backup: One<HighestOther> = "timer_expired_backup" | "thread_timer_expired" (old), later;
+        timer_expired_backup: One<HighestOther> = "timer_expired_backup" | "thread_timer_expired" (old);
         /// While master, announce the addresses on further interfaces at this interval in seconds.
-        garp_extra_if: One<ExtraGarp<0>> = "garp_extra_if" | "vmac_garp_intvl" (old), later,
+        garp_extra_if: One<ExtraGarp<0>> = "garp_extra_if" | "vmac_garp_intvl" (old),
             otherwise("vrrp_garp_extra_if");
         /// Write changes of the priority to the FIFOs.
         notify_priority_changes: One<Bool> = "notify_priority_changes",
             otherwise("that of the group, else vrrp_notify_priority_changes");
         /// Size in bytes of the receive buffer that this instance needs.
-        kernel_rx_buf_size: One<Int<0, U32>> = "kernel_rx_buf_size", lenient, later,
+        kernel_rx_buf_size: One<Int<0, U32>> = "kernel_rx_buf_size", lenient,
             otherwise("vrrp_rx_bufs_policy");
         /// Interface of an IPVS sync daemon that follows this instance.
-        lvs_sync_daemon_interface: First<Interface> = "lvs_sync_daemon_interface", later,
+        lvs_sync_daemon_interface: First<Interface> = "lvs_sync_daemon_interface",
             deprecated("use 'lvs_sync_daemon' in global_defs");
         /// Without effect.
         debug: One<Int<0, 4>> = "debug", dead;

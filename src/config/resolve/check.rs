@@ -490,8 +490,8 @@ macro_rules! url {
                 start: block.regex_min_offset().0,
                 min: block.regex_min_offset.0.as_ref().map(|o| Spanned::new(o.value.0, o.span)),
                 max: block.regex_max_offset.value().map(|o| o.0),
-                stack: block.regex_stack.value().map(|s| (s.0, s.1)),
                 at: block.span,
+                pattern_at: block.regex.0.as_ref().map_or(block.span, |regex| regex.span),
             };
             let compliant: fn(&$Block) -> Option<bool> = $compliant;
             Some(Url {
@@ -519,17 +519,14 @@ struct PatternParts {
     /// The same, if it is given.
     min: Option<Spanned<u64>>,
     max: Option<u64>,
-    stack: Option<(u64, u64)>,
     at: Span,
+    pattern_at: Span,
 }
 
 fn pattern(mut parts: PatternParts, cx: &mut Load<'_>) -> Option<Box<Pattern>> {
     let Some(text) = parts.text else {
-        let given = parts.absent
-            || !parts.options.is_empty()
-            || parts.min.is_some()
-            || parts.max.is_some()
-            || parts.stack.is_some();
+        let given =
+            parts.absent || !parts.options.is_empty() || parts.min.is_some() || parts.max.is_some();
         if given {
             let message = "settings for a regular expression have no effect without 'regex'";
             cx.report(Diagnostic::advice(&codes::NO_EFFECT_HERE, message).at(parts.at));
@@ -544,12 +541,18 @@ fn pattern(mut parts: PatternParts, cx: &mut Load<'_>) -> Option<Box<Pattern>> {
         cx.report(Diagnostic::advice(&codes::CONFLICT, message).at(low.span));
         (min, parts.max) = (0, None);
     }
-    Some(Box::new(Pattern {
+    let pattern = Pattern {
         text,
         options: parts.options,
         absent: parts.absent,
         min_offset: min,
         max_offset: parts.max,
-        stack: parts.stack,
-    }))
+    };
+    if let Err(why) = pattern.compile() {
+        let message = format!("the regular expression cannot be used: {why}");
+        let new = Diagnostic::error(&codes::VALUE, message).at(parts.pattern_at);
+        cx.report(new.note("the page is checked without it"));
+        return None;
+    }
+    Some(Box::new(pattern))
 }

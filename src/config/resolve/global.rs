@@ -13,6 +13,7 @@ use crate::config::value::global::{BufferPolicy, Cpus, OnlyPath};
 use crate::config::value::number::{Int, U32};
 use crate::config::value::script::{Fifo, Script};
 use crate::config::value::text::Cut;
+use crate::model::SyncSettings;
 use crate::model::global::{Dbus, NetlinkBuffers, ProcessSettings, Settings, Snmp, TimedCommand};
 use crate::model::vrrp::ReceiveBuffers;
 use crate::model::{Global, Mail, global};
@@ -139,7 +140,6 @@ fn settings(root: &Root, cx: &mut Load<'_>) -> Settings {
             .net_namespace_ipvs
             .value()
             .map(|n| Name::from(n.0.clone().unwrap_or_default())),
-        namespace_with_ipsets: root.namespace_with_ipsets.is_set(),
         use_pid_directory: root.use_pid_dir.is_set(),
         process_names: global.process_names.is_set(),
         process_name: name(&global.process_name),
@@ -165,11 +165,10 @@ fn settings(root: &Root, cx: &mut Load<'_>) -> Settings {
             cpus: cpus(&global.bfd_cpu_affinity),
             rt_limit: limit(&global.bfd_rlimit_rttime),
         },
-        max_auto_priority: global.max_auto_priority.value().map(|p| p.0),
-        min_auto_priority_delay: global
-            .min_auto_priority_delay
-            .value()
-            .map(|n| Duration::from_micros(u64::from(n.u32()))),
+        max_auto_priority: global.max_auto_priority().0,
+        min_auto_priority_delay: Duration::from_micros(u64::from(
+            global.min_auto_priority_delay().u32(),
+        )),
         startup,
         shutdown,
         fifo,
@@ -305,5 +304,11 @@ fn lvs(cx: &mut Load<'_>) {
         sync = None;
     }
     cx.draft.model.lvs.timeouts = timeouts;
-    cx.draft.model.lvs.sync_daemon = sync;
+    // The first one counts.
+    for instance in &mut cx.draft.model.vrrp.instances {
+        let old = instance.extras.as_deref_mut().and_then(|e| e.sync_daemon_interface.take());
+        let name = &instance.name;
+        sync = sync.or_else(|| Some(SyncSettings::following(name.clone(), old?)));
+    }
+    cx.draft.model.vrrp.sync_daemon = sync;
 }

@@ -129,8 +129,8 @@ fn resolve(block: &VrrpInstance, cx: &mut Load<'_>) -> Option<(Instance, Reason)
     let (priority, state) = priority(block, strict, cx);
     let wants_master = state == InitialState::Master;
     let mut reason: Reason = None;
-    if !block.interface.is_set() {
-        reason = Some(("unicast without an interface is", block.unicast_src_ip.span()));
+    if block.vrf.is_set() && !block.interface.is_set() {
+        reason = Some(("unicast in a VRF is", block.vrf.span()));
     }
     let (authentication, ah_key) = authentication(block, version, strict, cx);
     let advert_int = advert_int(block, version, cx);
@@ -139,9 +139,14 @@ fn resolve(block: &VrrpInstance, cx: &mut Load<'_>) -> Option<(Instance, Reason)
     let preempt = preempt(block, priority, wants_master, strict, cx);
 
     let mut seen = IndexSet::new();
-    let mut list = virtual_addresses(block, family, &interface, &mut seen, cx);
+    // Where the addresses of an instance are that names no interface has nothing to do with its peers.
+    let of_addresses = match block.interface.value() {
+        Some(_) => interface.clone(),
+        None => cx.default_interface().unwrap_or_else(|| interface.clone()),
+    };
+    let mut list = virtual_addresses(block, family, &of_addresses, &mut seen, cx);
     let mut excluded =
-        addresses(&block.virtual_ipaddress_excluded.items, &interface, &mut seen, cx);
+        addresses(&block.virtual_ipaddress_excluded.items, &of_addresses, &mut seen, cx);
     if list.is_empty() && (strict || !block.no_virtual_ipaddress.is_set()) {
         if version == Version::V3 || strict {
             incomplete(block, "no VIP specified, at least one is required", cx);
@@ -261,8 +266,7 @@ fn interface(
     let name = &block.header.0;
     let Some(interface) = block.interface.value().map(|i| i.0.clone()) else {
         if unicast && block.unicast_src_ip.is_set() {
-            // Without an interface of its own it uses the default one for its addresses.
-            return cx.default_interface().map(|i| (i, None));
+            return of_source(block, cx).map(|interface| (interface, None));
         }
         incomplete(block, "no interface is set", cx);
         return None;
@@ -282,6 +286,24 @@ fn interface(
         }
     }
     Some((interface, known))
+}
+
+/// The interface of a unicast instance that names none: the one that has its source address, else the default one.
+fn of_source(block: &VrrpInstance, cx: &mut Load<'_>) -> Option<IfName> {
+    let source = block.unicast_src_ip.value()?.0;
+    let has_it = |name: &IfName| {
+        let found = cx.host.interface(name);
+        found.is_some_and(|found| found.addresses.iter().any(|prefix| prefix.address == source))
+    };
+    if let Some(found) = cx.host.interfaces().into_iter().find(has_it) {
+        return Some(found);
+    }
+    let default = cx.default_interface()?;
+    let message = format!("({}) no interface has the source address {source}", block.header.0);
+    let new =
+        Diagnostic::environment(&codes::NO_INTERFACE, message).at(block.unicast_src_ip.span());
+    cx.report(new.note(format!("{default} is used until a reload finds one that has it")));
+    Some(default)
 }
 
 /// Unicast adverts are not in the RFCs.

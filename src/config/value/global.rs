@@ -11,7 +11,8 @@ use crate::config::context::Cx;
 use crate::config::diagnostic::Diagnostic;
 use crate::config::schema::{Args, Shape, Value, Words};
 use crate::config::words::Word;
-use crate::model::service::{SyncDaemon, Timeouts};
+use crate::model::SyncSettings;
+use crate::model::service::Timeouts;
 
 /// `umask`: a number in C's notation, or names of bits joined by `|`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,7 +32,7 @@ pub(crate) struct LvsTimeouts(pub Timeouts);
 
 /// `lvs_sync_daemon IFNAME [inst NAME] [id N] [maxlen N] [port N] [ttl N] [group ADDRESS]`
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Sync(pub SyncDaemon);
+pub(crate) struct Sync(pub SyncSettings);
 
 /// `vrrp_rx_bufs_policy [MTU] [ADVERT] | BYTES`
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -221,7 +222,7 @@ impl Value for Sync {
     fn read(args: &mut Args<'_>, cx: &mut Cx<'_>) -> Option<Self> {
         let word = args.need(cx)?;
         let interface: IfName = super::text::interface(&word, cx)?;
-        let mut sync = SyncDaemon {
+        let mut sync = SyncSettings {
             interface,
             instance: None,
             id: None,
@@ -256,7 +257,7 @@ impl Value for Sync {
 }
 
 fn sync_option(
-    sync: &mut SyncDaemon,
+    sync: &mut SyncSettings,
     option: &Word<'_>,
     position: u32,
     args: &mut Args<'_>,

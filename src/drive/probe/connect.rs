@@ -1,4 +1,4 @@
-//! A TCP connection as a check configures it.
+//! Sockets and TCP connections as a check configures them.
 
 use core::time::Duration;
 use std::io;
@@ -16,14 +16,20 @@ pub(super) async fn connect(settings: &Connection, closing: Closing) -> Result<T
     socket.connect(settings.to).await.map_err(failed(Step::Connect))
 }
 
-/// A socket with all settings of the connection.
+/// A TCP socket that closes in the given way.
 fn prepare(settings: &Connection, closing: Closing) -> Result<TcpSocket, In> {
-    let kind = Type::STREAM.nonblocking().cloexec();
-    let socket = Socket::new(Domain::for_address(settings.to), kind, Some(Protocol::TCP))
-        .map_err(failed(Step::Socket))?;
+    let socket = socket(settings, Type::STREAM, Protocol::TCP)?;
     if closing == Closing::Reset {
         socket.set_linger(Some(Duration::ZERO)).map_err(failed(Step::Socket))?;
     }
+    Ok(TcpSocket::from_std_stream(socket.into()))
+}
+
+/// A socket with everything set that the connection needs.
+pub(super) fn socket(settings: &Connection, kind: Type, protocol: Protocol) -> Result<Socket, In> {
+    let kind = kind.nonblocking().cloexec();
+    let socket = Socket::new(Domain::for_address(settings.to), kind, Some(protocol))
+        .map_err(failed(Step::Socket))?;
     if settings.mark != 0 {
         socket.set_mark(settings.mark).map_err(failed(Step::Mark))?;
     }
@@ -41,9 +47,9 @@ fn prepare(settings: &Connection, closing: Closing) -> Result<TcpSocket, In> {
         };
         bind().map_err(failed(Step::Source))?;
     }
-    Ok(TcpSocket::from_std_stream(socket.into()))
+    Ok(socket)
 }
 
-fn failed(step: Step) -> impl Fn(io::Error) -> In {
+pub(super) fn failed(step: Step) -> impl Fn(io::Error) -> In {
     move |error| In::Failed { step, errno: error.raw_os_error().unwrap_or(libc::EIO) }
 }

@@ -4,7 +4,9 @@
 //! engine cancels attempts that take too long, which closes the socket.
 
 mod connect;
+mod datagram;
 mod http;
+mod smtp;
 mod tcp;
 mod tls;
 
@@ -38,6 +40,10 @@ impl Probes {
             let verdict = match request {
                 Request::Tcp(connection) => tcp::run(&connection, closing).await,
                 Request::Http(page) => http::run(*page, closing).await,
+                Request::Udp(check) => datagram::udp(&check).await,
+                Request::Ping(connection) => datagram::ping(&connection).await,
+                Request::Dns(check) => datagram::dns(&check).await,
+                Request::Smtp(check) => smtp::run(&check, closing).await,
                 // Left to the runner: the driver never passes it to us.
                 Request::Misc(_) => {
                     Verdict::Untried { step: Step::Program, errno: libc::EOPNOTSUPP }

@@ -252,3 +252,129 @@ fn a_server_that_says_nothing_is_not_waited_for() {
         assert_eq!(fetched(address, patience).await, "timeout");
     });
 }
+
+/// The verdict of any request, or none within a moment.
+async fn of(request: Request, limit: Duration) -> Option<Verdict> {
+    let mut probes = Probes::new();
+    probes.start(id(1), request, Closing::Orderly);
+    tokio::time::timeout(limit, probes.next()).await.ok().map(|(_, verdict)| verdict)
+}
+
+#[test]
+fn datagrams_are_answered_refused_or_ignored() {
+    use crate::model::checker::{DnsCheck, ReplyPattern, UdpCheck};
+    testing::run(async {
+        let server = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        let address = server.local_addr().unwrap();
+        let udp = |address| UdpCheck {
+            connection: to(address),
+            payload: None,
+            reply: Some(ReplyPattern { octets: b"pon".as_slice().into(), mask: [0xff; 3].into() }),
+            min_reply: 0,
+            max_reply: 65_535,
+        };
+        let answering = tokio::task::spawn_blocking(move || {
+            let mut octets = [0; 600];
+            let mut asked = Vec::new();
+            for answer in [&b"pong"[..], &[b'p'; 60_000]] {
+                let (length, from) = server.recv_from(&mut octets).unwrap();
+                asked.push(octets[..length].to_vec());
+                server.send_to(answer, from).unwrap();
+            }
+            // A question to a name server: first of all answers to others.
+            let (length, from) = server.recv_from(&mut octets).unwrap();
+            let mut answer = octets[..length].to_vec();
+            answer[2] = 0x80;
+            answer[0] ^= 1;
+            server.send_to(&answer, from).unwrap();
+            answer[0] ^= 1;
+            server.send_to(&answer, from).unwrap();
+            let (length, from) = server.recv_from(&mut octets).unwrap();
+            let again = octets[..length].to_vec();
+            for _ in 0..1200 {
+                server.send_to(b"no answer", from).unwrap();
+                std::thread::sleep(Duration::from_micros(50));
+            }
+            (asked, answer, again)
+        });
+        let request = || Request::Udp(Box::new(udp(address)));
+        assert_eq!(of(request(), LIMIT).await, Some(Verdict::SUCCESS));
+        let bad = of(request(), LIMIT).await.unwrap();
+        assert_eq!(bad.to_string(), "byte 1 of the reply is 70");
+        let dns = DnsCheck { connection: to(address), kind: 6, name: "a.example".into() };
+        let request = || Request::Dns(Box::new(dns.clone()));
+        assert_eq!(of(request(), LIMIT).await, Some(Verdict::SUCCESS));
+        let flood = of(request(), LIMIT).await.unwrap();
+        assert_eq!(flood.to_string(), "more than 1000 datagrams without an answer");
+        let (asked, first, second) = answering.await.unwrap();
+        assert_eq!(asked[0], b"keepalived check - keepalived ch");
+        assert_ne!(first[..2], second[..2], "the same number twice");
+        // Nobody listens there any more.
+        let refused = Verdict::Failure(Failure::Connection(libc::ECONNREFUSED));
+        assert_eq!(of(Request::Udp(Box::new(udp(address))), LIMIT).await, Some(refused.clone()));
+        assert_eq!(of(Request::Dns(Box::new(dns)), LIMIT).await, Some(refused));
+        // Somebody listens and says nothing: that is for the engine to judge.
+        let silent = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        let silent = udp(silent.local_addr().unwrap());
+        let _ = of(Request::Udp(Box::new(silent)), Duration::from_millis(100)).await;
+    });
+}
+
+#[test]
+fn an_echo_comes_back() {
+    testing::run(async {
+        for address in ["127.0.0.1:80", "[::1]:80"] {
+            let request = Request::Ping(to(address.parse().unwrap()));
+            match of(request, LIMIT).await {
+                Some(Verdict::Success(_)) => {}
+                // Without the right to either socket, or without IPv6, nothing was tried.
+                Some(Verdict::Untried { step: Step::Socket | Step::Connect, .. }) => {}
+                Some(Verdict::Failure(Failure::Connection(_))) if address.starts_with('[') => {}
+                other => panic!("{address}: {other:?}"),
+            }
+        }
+    });
+}
+
+#[test]
+fn a_mail_server_greets_or_does_not() {
+    use std::io::Write;
+
+    use crate::model::checker::SmtpCheck;
+    testing::run(async {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let serving = tokio::task::spawn_blocking(move || {
+            for replies in [
+                &["220-mx\r\n220 mx\r\n", "250 hello\r\n", "221 bye\r\n"][..],
+                &["554 go away\r\n"],
+                &["220 mx\r\n", "250 hello\r\n"],
+            ] {
+                let (mut stream, _) = listener.accept().unwrap();
+                for reply in replies {
+                    stream.write_all(reply.as_bytes()).unwrap();
+                    let mut words = [0; 100];
+                    let _ = stream.read(&mut words).unwrap();
+                }
+            }
+            let (mut slow, _) = listener.accept().unwrap();
+            // A reply that never ends takes no longer than one that never begins.
+            while slow.write_all(b"2").is_ok() {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+        });
+        let helo = Some("me".into());
+        let mut check = SmtpCheck { connection: to(address), helo };
+        let request = |check: &SmtpCheck| Request::Smtp(Box::new(check.clone()));
+        assert_eq!(of(request(&check), LIMIT).await, Some(Verdict::SUCCESS));
+        let bad = of(request(&check), LIMIT).await.unwrap();
+        assert_eq!(bad.to_string(), "Bad greeting banner from server: 554 go away");
+        assert_eq!(of(request(&check), LIMIT).await, Some(Verdict::SUCCESS));
+        check.connection.timeout = Duration::from_millis(200);
+        let slow = of(request(&check), LIMIT).await.unwrap();
+        assert_eq!(slow.to_string(), "Read timeout from server");
+        serving.await.unwrap();
+        let refused = Verdict::Failure(Failure::Connection(libc::ECONNREFUSED));
+        assert_eq!(of(request(&check), LIMIT).await, Some(refused));
+    });
+}

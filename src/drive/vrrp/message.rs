@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use super::look::{Part, SummaryPart};
 use crate::base::IfIndex;
+use crate::drive::class::RealTime;
 use crate::model;
 use crate::plan::{Op, Token};
 use crate::status::Notice;
@@ -41,10 +42,8 @@ pub enum Input {
 /// How the kernel schedules the real-time thread.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Scheduling {
-    /// Real-time priority, 1 to 99; none: the normal class.
-    pub priority: Option<u8>,
-    /// Nice value.
-    pub nice: Option<i8>,
+    /// Real-time priority and what goes with it.
+    pub real_time: RealTime,
     /// Time from one heartbeat to the next; none: [`super::BEAT`].
     pub beat: Option<Duration>,
 }

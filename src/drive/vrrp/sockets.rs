@@ -15,6 +15,8 @@ pub(super) struct Sockets {
     pub receivers: Vec<Group>,
     senders: [Option<Sender>; 2],
     frames: FrameSocket,
+    /// Octets of the queue of each receiver that are asked for.
+    queue: usize,
     /// Whether packets with an IP authentication header are received, too.
     ah: bool,
     /// None only while it is in use.
@@ -40,9 +42,20 @@ impl Sockets {
             receivers: Vec::new(),
             senders: [None, None],
             frames: FrameSocket::open()?,
+            queue: 0,
             ah: false,
             batch: Some(Batch::new()),
         })
+    }
+
+    /// Gives each receiver a queue of that many octets, or of the usual size where that is more.
+    pub fn resize(&mut self, queue: u64) {
+        let queue = usize::try_from(queue).unwrap_or(usize::MAX);
+        if core::mem::replace(&mut self.queue, queue) != queue {
+            for socket in self.receivers.iter().filter_map(|one| one.socket.as_ref()) {
+                socket.resize(queue);
+            }
+        }
     }
 
     pub fn send(
@@ -150,6 +163,9 @@ impl Sockets {
         let free = self.receivers.iter().position(|one| one.socket.is_none());
         let position = free.unwrap_or(self.receivers.len());
         if let Some(socket) = &group.socket {
+            if self.queue > 0 {
+                socket.resize(self.queue);
+            }
             epoll.add(socket, RECEIVERS + position as u64)?;
         }
         match self.receivers.get_mut(position) {

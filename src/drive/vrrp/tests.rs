@@ -414,14 +414,14 @@ fn a_real_time_thread_that_never_waits_takes_a_breath() {
             driver.breathe();
             driver.busy_since > since
         };
-        assert!(!turn(&mut driver, 2 * BUSY), "only one of real-time priority need do so");
-        driver.scheduling.priority = Some(50);
-        assert!(!turn(&mut driver, BUSY / 2));
+        let most = Duration::from_millis(50);
+        assert!(!turn(&mut driver, 2 * most), "only one of real-time priority need do so");
+        driver.class = Class::of_priority(50);
+        assert_eq!(driver.class.stretch(), Some(most));
+        assert!(!turn(&mut driver, most / 2));
         let begin = clock::now();
-        assert!(turn(&mut driver, BUSY + BREATH));
+        assert!(turn(&mut driver, most + BREATH));
         assert!(clock::now().since(begin) >= BREATH);
-        // The kernel's limit is far above, so that a slow turn does not reach it.
-        assert!(u128::from(RUNAWAY) >= 5 * BUSY.as_micros());
     });
 }
 
@@ -491,5 +491,27 @@ fn more_memberships_than_a_socket_may_have() {
         sockets.leave(GROUP, links[1]);
         assert_eq!(members(&sockets), 28);
         assert!(sockets.join(&epoll, GROUP, IfIndex(4711)).is_err());
+    });
+}
+
+#[test]
+fn queues_of_adverts_are_as_long_as_asked_for() {
+    in_namespace("drive::vrrp::tests::queues_of_adverts_are_as_long_as_asked_for", || {
+        let (mut driver, _handle) = Driver::new(hooks(|| {})).unwrap();
+        let group = "224.0.0.18".parse().unwrap();
+        driver.sockets.join(&driver.epoll, group, IfIndex(1)).unwrap();
+        let length = |driver: &Driver| {
+            let first = driver.sockets.receivers.first().and_then(|one| one.socket.as_ref());
+            first.map(Receiver::queue).unwrap()
+        };
+        let usual = length(&driver);
+        driver.sockets.resize(1);
+        assert_eq!(length(&driver), usual);
+        driver.sockets.resize(20 << 20);
+        let longer = length(&driver);
+        // Only who may exceed the limits of the system gets all of it.
+        assert!(longer == 2 * (20 << 20) || longer == usual, "{longer} {usual}");
+        driver.sockets.resize(0);
+        assert_eq!(length(&driver), usual);
     });
 }

@@ -134,6 +134,7 @@ mod tests {
                 (key(Protocol::Udp, "[2001:db8::1]:53"), names),
             ]
             .into(),
+            ..Table::default()
         }
     }
 

@@ -25,7 +25,7 @@ const GENERIC_HEADER: usize = 4;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
-enum Command {
+pub(super) enum Command {
     NewService = 1,
     SetService = 2,
     DelService = 3,
@@ -34,6 +34,11 @@ enum Command {
     SetDest = 6,
     DelDest = 7,
     GetDest = 8,
+    NewDaemon = 9,
+    DelDaemon = 10,
+    GetDaemon = 11,
+    SetConfig = 12,
+    GetConfig = 13,
     Flush = 17,
 }
 
@@ -169,7 +174,7 @@ pub fn encode(buffer: &mut Vec<u8>, family: u16, sequence: u32, op: &Op, is_last
     }
 }
 
-fn message(
+pub(super) fn message(
     buffer: &mut Vec<u8>,
     kind: u16,
     flags: NlmF,
@@ -420,6 +425,14 @@ pub fn decode_destination(
     Ok((DestinationKey { address, port }, settings))
 }
 
+/// Whether the kernel says of this server that it is on this machine, and so not how it is reached.
+#[must_use]
+pub fn is_local(payload: &[u8]) -> bool {
+    let server = attributes(payload).ok().and_then(|all| all.find(command::DEST));
+    let way = server.and_then(|server| server.nested().find(dest::FWD_METHOD)?.u32());
+    way.is_some_and(|way| way & WAY == LOCAL_NODE)
+}
+
 fn tunnel(all: Attributes<'_>) -> Result<Tunnel, DecodeError> {
     let flags = all.find(dest::TUN_FLAGS).and_then(Value::u16).unwrap_or_default();
     let checksum = match flags {
@@ -441,7 +454,7 @@ fn tunnel(all: Attributes<'_>) -> Result<Tunnel, DecodeError> {
 }
 
 /// The attributes after the header of generic netlink.
-fn attributes(payload: &[u8]) -> Result<Attributes<'_>, DecodeError> {
+pub(super) fn attributes(payload: &[u8]) -> Result<Attributes<'_>, DecodeError> {
     payload.get(GENERIC_HEADER..).map(Attributes).ok_or(DecodeError::Short)
 }
 

@@ -14,13 +14,15 @@ use neli::socket::NlSocket;
 use neli::utils::Groups;
 
 mod attribute;
+pub mod daemon;
 #[doc(hidden)]
 pub mod list;
 pub mod message;
+pub mod timeout;
 
 use crate::model::ServiceKey;
 use crate::plan::Outcome;
-use crate::plan::ipvs::{Destinations, Entry, Op, Settings, Table};
+use crate::plan::ipvs::{DestinationKey, Destinations, Entry, Op, Settings, Table};
 use crate::plan::listing::Listing;
 use message::{Body, DecodeError};
 
@@ -199,7 +201,7 @@ impl Connection {
     fn read(&mut self, services: &[ServiceKey]) -> Result<Table, Error> {
         let mut table = Table::default();
         for (key, settings) in self.services(services)? {
-            let destinations = self.destinations(&key)?;
+            let destinations = self.destinations(&key, &mut table.local)?;
             table.services.insert(key, Entry { settings, destinations });
         }
         Ok(table)
@@ -295,7 +297,11 @@ impl Connection {
         Ok(())
     }
 
-    fn destinations(&mut self, key: &ServiceKey) -> Result<Destinations, Error> {
+    fn destinations(
+        &mut self,
+        key: &ServiceKey,
+        local: &mut BTreeSet<(ServiceKey, DestinationKey)>,
+    ) -> Result<Destinations, Error> {
         let mut list = Vec::new();
         for _ in 0..ATTEMPTS {
             list.clear();
@@ -304,7 +310,12 @@ impl Connection {
             self.send()?;
             let whole = self.answers(sequence, |payload| {
                 match message::decode_destination(payload, key.family()) {
-                    Ok(pair) => list.push(pair),
+                    Ok(pair) => {
+                        if message::is_local(payload) {
+                            local.insert((*key, pair.0));
+                        }
+                        list.push(pair);
+                    }
                     Err(DecodeError::Unknown(what)) => {
                         tracing::warn!(service = %key, "VS {key} has a server with unknown {what}");
                     }

@@ -1,5 +1,7 @@
 use core::time::Duration;
 
+use nix::sys::socket::getsockopt;
+
 use super::*;
 use crate::base::{IfName, Prefix};
 use crate::kernel::object::carry_out;
@@ -286,4 +288,37 @@ fn no_message_panics() {
             change(&message, 1, &mut BTreeMap::new(), &mut Vec::new());
         }
     }
+}
+
+#[test]
+fn queues_are_of_the_size_asked_for_and_never_too_short() {
+    in_namespace(
+        "kernel::monitor::tests::queues_are_of_the_size_asked_for_and_never_too_short",
+        || {
+            run(async {
+                let requests = Requests::open().unwrap();
+                let monitor = Monitor::open(requests.port()).unwrap();
+                let most: usize = std::fs::read_to_string("/proc/sys/net/core/rmem_max")
+                    .unwrap()
+                    .trim()
+                    .parse()
+                    .unwrap();
+                let forced =
+                    setsockopt(monitor.socket.inner(), sockopt::RcvBufForce, &QUEUE).is_ok();
+                // The kernel doubles what it is asked for.
+                let size = || getsockopt(monitor.socket.inner(), sockopt::RcvBuf).unwrap() / 2;
+                let least = if forced { QUEUE } else { QUEUE.min(most) };
+                for (wanted, force) in [(None, false), (Some(1), true), (Some(1), false)] {
+                    monitor.resize(wanted, force);
+                    assert_eq!(size(), least, "{wanted:?} {force}");
+                }
+                monitor.resize(Some(20 << 20), false);
+                assert_eq!(size(), (20 << 20).min(most).max(least));
+                monitor.resize(Some(20 << 20), true);
+                assert_eq!(size(), if forced { 20 << 20 } else { (20 << 20).min(most) });
+                monitor.resize(None, false);
+                assert_eq!(size(), least);
+            });
+        },
+    );
 }

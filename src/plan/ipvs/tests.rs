@@ -62,6 +62,7 @@ fn table() -> impl Strategy<Value = Table> {
         });
     prop::collection::btree_map(0u8..8, entry, 0..6).prop_map(|services| Table {
         services: services.into_iter().map(|(n, entry)| (service(n), entry)).collect(),
+        ..Table::default()
     })
 }
 
@@ -115,8 +116,14 @@ fn additions_come_before_removals() {
         settings: settings("rr"),
         destinations: [(server(n), destination(1))].into_iter().collect(),
     };
-    let a = Table { services: [(service(2), entry(1)), (service(5), entry(1))].into() };
-    let b = Table { services: [(service(2), entry(2)), (service(8), entry(2))].into() };
+    let a = Table {
+        services: [(service(2), entry(1)), (service(5), entry(1))].into(),
+        ..Table::default()
+    };
+    let b = Table {
+        services: [(service(2), entry(2)), (service(8), entry(2))].into(),
+        ..Table::default()
+    };
     assert_eq!(
         plan(&a, &b),
         [

@@ -1,4 +1,4 @@
-//! Tracked files and processes, which the VRRP process may not be permitted to see. Separate threads observe them, so that a
+//! Tracked files and processes, which other roles may not be permitted to see. Separate threads observe them, so that a
 //! file system that hangs delays nothing else.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -8,7 +8,7 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use crate::base::Name;
 use crate::drive::{file, process};
-use crate::ipc::FromRunner;
+use crate::ipc::{FromRunner, RoleName};
 use crate::kernel::connector::Queue;
 use crate::model::tracker::{TrackFile, TrackProcess};
 use crate::status::ProcessReport;
@@ -16,13 +16,17 @@ use crate::status::ProcessReport;
 /// Largest number of values in one message.
 const AT_ONCE: usize = 32;
 
+/// The roles that get the numbers in files, and those that get reports about processes.
+const TOLD_OF_FILES: &[RoleName] = &[RoleName::Vrrp, RoleName::Checker];
+const TOLD_OF_PROCESSES: &[RoleName] = &[RoleName::Vrrp];
+
 /// Something was observed.
 pub(super) enum Found {
     Files(file::Found),
     Processes(process::Found),
 }
 
-/// The known values, and those not yet sent to the VRRP process.
+/// The known values, and those not yet sent to each role.
 pub(super) struct Tracked {
     follower: Option<file::Follower>,
     watch: Option<process::Watch>,
@@ -36,7 +40,7 @@ pub(super) struct Tracked {
 /// Values by name.
 struct Told<V> {
     values: BTreeMap<Name, V>,
-    untold: BTreeSet<Name>,
+    untold: BTreeMap<RoleName, BTreeSet<Name>>,
 }
 
 impl Tracked {
@@ -47,8 +51,8 @@ impl Tracked {
             watch: None,
             connector,
             found,
-            files: Told::default(),
-            processes: Told::default(),
+            files: Told::new(TOLD_OF_FILES),
+            processes: Told::new(TOLD_OF_PROCESSES),
         }
     }
 
@@ -93,53 +97,66 @@ impl Tracked {
         }
     }
 
-    /// There is a new VRRP process.
-    pub fn tell_all(&mut self) {
-        self.files.tell_all();
-        self.processes.tell_all();
+    /// There is a new process of this role.
+    pub fn tell_all(&mut self, role: RoleName) {
+        self.files.tell_all(role);
+        self.processes.tell_all(role);
     }
 
-    /// Sends the values not yet sent. `say` returns false if there is no room: then the rest is sent later.
-    pub fn tell(&mut self, mut say: impl FnMut(&FromRunner) -> bool) {
-        self.files.tell(|values| say(&FromRunner::Files(values)));
-        self.processes.tell(|values| {
+    /// Whether a role has not been sent all values.
+    pub fn is_behind(&self, role: RoleName) -> bool {
+        self.files.is_behind(role) || self.processes.is_behind(role)
+    }
+
+    /// Sends a role the values not yet sent. `say` returns false if there is no room: then the rest is sent later.
+    pub fn tell(&mut self, role: RoleName, mut say: impl FnMut(&FromRunner) -> bool) {
+        self.files.tell(role, |values| say(&FromRunner::Files(values)));
+        self.processes.tell(role, |values| {
             let reports = values.into_iter().map(|(_, report)| report).collect();
             say(&FromRunner::Processes(reports))
         });
     }
 }
 
-impl<V> Default for Told<V> {
-    fn default() -> Self {
-        Self { values: BTreeMap::new(), untold: BTreeSet::new() }
-    }
-}
-
 impl<V: Clone> Told<V> {
+    fn new(roles: &[RoleName]) -> Self {
+        let untold = roles.iter().map(|role| (*role, BTreeSet::new())).collect();
+        Self { values: BTreeMap::new(), untold }
+    }
+
     fn take(&mut self, all: bool, values: impl IntoIterator<Item = (Name, V)>) {
         if all {
             self.values.clear();
         }
         for (name, value) in values {
-            self.untold.insert(name.clone());
+            for untold in self.untold.values_mut() {
+                untold.insert(name.clone());
+            }
             self.values.insert(name, value);
         }
     }
 
-    fn tell_all(&mut self) {
-        self.untold = self.values.keys().cloned().collect();
+    fn tell_all(&mut self, role: RoleName) {
+        if let Some(untold) = self.untold.get_mut(&role) {
+            *untold = self.values.keys().cloned().collect();
+        }
     }
 
-    fn tell(&mut self, mut say: impl FnMut(Vec<(Name, V)>) -> bool) {
-        self.untold.retain(|name| self.values.contains_key(name));
-        while !self.untold.is_empty() {
-            let some: Vec<Name> = self.untold.iter().take(AT_ONCE).cloned().collect();
+    fn is_behind(&self, role: RoleName) -> bool {
+        self.untold.get(&role).is_some_and(|untold| !untold.is_empty())
+    }
+
+    fn tell(&mut self, role: RoleName, mut say: impl FnMut(Vec<(Name, V)>) -> bool) {
+        let Some(untold) = self.untold.get_mut(&role) else { return };
+        untold.retain(|name| self.values.contains_key(name));
+        while !untold.is_empty() {
+            let some: Vec<Name> = untold.iter().take(AT_ONCE).cloned().collect();
             let values = some.iter().filter_map(|n| Some((n.clone(), self.values.get(n)?.clone())));
             if !say(values.collect()) {
                 return;
             }
             some.iter().for_each(|name| {
-                self.untold.remove(name);
+                untold.remove(name);
             });
         }
     }
@@ -159,7 +176,7 @@ mod tests {
         };
         let told = |tracked: &mut Tracked, room: bool| {
             let mut all = Vec::new();
-            tracked.tell(|message| {
+            tracked.tell(RoleName::Vrrp, |message| {
                 if let (true, FromRunner::Files(values)) = (room, message) {
                     all.extend(values.iter().map(|(n, v)| format!("{n} {v}")));
                 }
@@ -172,11 +189,18 @@ mod tests {
         tracked.found(some(false, &[("a", 3)]));
         assert_eq!(told(&mut tracked, true), ["a 3", "b 2"]);
         assert_eq!(told(&mut tracked, true), [""; 0]);
-        tracked.tell_all();
+        tracked.tell_all(RoleName::Vrrp);
         assert_eq!(told(&mut tracked, true), ["a 3", "b 2"]);
+        // Another process is told by itself.
+        let mut others = 0;
+        tracked.tell(RoleName::Checker, |_| {
+            others += 1;
+            true
+        });
+        assert_eq!(others, 1);
         // A reload without one of them.
         tracked.found(some(true, &[("b", 2)]));
-        tracked.tell_all();
+        tracked.tell_all(RoleName::Vrrp);
         assert_eq!(told(&mut tracked, true), ["b 2"]);
         let many: Vec<String> = (0..100).map(|n| format!("f{n}")).collect();
         let list: Vec<(&str, i32)> = many.iter().map(|n| (n.as_str(), 0)).collect();

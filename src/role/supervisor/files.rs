@@ -5,13 +5,11 @@ use core::time::Duration;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
+use super::place::Place;
 use crate::cli::args::Options;
 use crate::role::pidfile::{self, PidFile, PidFileError};
-use crate::role::socket::{self, ControlSocket};
+use crate::role::socket::ControlSocket;
 
-/// Default names of pid files, keepalived's: tools that look for them find this daemon, and the two cannot run at
-/// the same time by mistake.
-const PID_FILES: [&str; 3] = ["/run/keepalived.pid", "/run/vrrp.pid", "/run/checkers.pid"];
 /// The paths that some versions of keepalived use.
 const KEEPALIVED: &str = "/run/keepalived/keepalived.pid";
 /// How long processes of a killed daemon may take to end.
@@ -33,9 +31,9 @@ impl PidFiles {
     ///
     /// # Errors
     /// `Taken` if another daemon runs.
-    pub fn lock(options: &Options) -> Result<Self, PidFileError> {
-        let [main, vrrp, checker] = pid_file_names(options);
-        if options.pid_files.supervisor.is_none() {
+    pub fn lock(options: &Options, place: &Place) -> Result<Self, PidFileError> {
+        let [main, vrrp, checker] = place.pid_files(options);
+        if options.pid_files.supervisor.is_none() && place.is_default() {
             let theirs = Path::new(KEEPALIVED);
             if let Some(pid) = pidfile::keepalived_at(theirs) {
                 return Err(PidFileError::Keepalived { path: theirs.into(), pid });
@@ -75,8 +73,8 @@ impl PidFiles {
     ///
     /// # Errors
     /// Those of [`ControlSocket::bind`], with the path. The daemon can do without one.
-    pub fn open_socket(&mut self, options: &Options) -> Result<(), String> {
-        let path = socket::path_for(options.pid_files.supervisor.as_deref());
+    pub fn open_socket(&mut self, options: &Options, place: &Place) -> Result<(), String> {
+        let path = place.socket(options);
         match ControlSocket::bind(&path) {
             Ok(socket) => {
                 self.socket = Some(socket);
@@ -88,8 +86,8 @@ impl PidFiles {
 }
 
 /// The checker's record of virtual servers, beside its pid file. A name that is not UTF-8 has none.
-pub(super) fn services_file(options: &Options) -> Option<PathBuf> {
-    let [_, _, checker] = pid_file_names(options);
+pub(super) fn services_file(options: &Options, place: &Place) -> Option<PathBuf> {
+    let [_, _, checker] = place.pid_files(options);
     let path = checker.with_extension("services");
     path.to_str().is_some().then_some(path)
 }
@@ -104,13 +102,4 @@ pub(super) fn drop_services(path: &Path) {
     if path.symlink_metadata().is_ok_and(|file| file.is_file() && file.len() == 0) {
         let _ = std::fs::remove_file(path);
     }
-}
-
-pub(super) fn pid_file_names(options: &Options) -> [PathBuf; 3] {
-    let given = &options.pid_files;
-    let [main, vrrp, checker] = PID_FILES;
-    let or = |given: &Option<PathBuf>, default: &str| {
-        given.clone().unwrap_or_else(|| Path::new(default).into())
-    };
-    [or(&given.supervisor, main), or(&given.vrrp, vrrp), or(&given.checker, checker)]
 }

@@ -7,17 +7,18 @@ use std::os::unix::ffi::OsStrExt;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep_until};
 
-use super::files::pid_file_names;
+use super::place::Place;
 use super::{
-    Ending, Exit, InForce, LoadError, LoadReport, Loaded, PREPARE_LIMIT, Parts, ROLES, RoleName,
-    Supervisor, ToRole, Turn, every, exit_of, load, table,
+    Ending, Exit, InForce, LoadError, LoadReport, Loaded, PREPARE_LIMIT, Parts, ROLES, Reader,
+    RoleName, Supervisor, ToRole, Turn, exit_of, first, load, table,
 };
 use crate::cli::args::Options;
 use crate::ipc::LoadRequest;
 use crate::log;
 use crate::role::pidfile::PidFile;
+use crate::role::standing;
 use crate::role::systemd::one_line;
-use crate::sys::clock;
+use crate::sys::{clock, process};
 
 /// The longest summary of a VRRP process without instances, in octets,
 const SUMMARY: usize = 64 << 10;
@@ -28,7 +29,10 @@ const SUMMARY_OF_SENDER: usize = 48;
 /// The longest summary of a process for checks.
 const CHECKS: usize = 4 << 20;
 
-/// The progress of a new configuration.
+/// A configuration that takes so much memory to read, in octets, has its next reader started ahead of time.
+const LARGE: u32 = 4 << 20;
+
+/// How far a new configuration has come.
 pub(super) enum Reload {
     /// No reload is under way.
     Idle,
@@ -82,7 +86,7 @@ impl Supervisor {
     pub(super) fn begin_reload(&mut self) {
         let request = load_request(&self.options, self.current.as_ref().map(|c| &*c.report));
         let (hurry, hurried) = oneshot::channel();
-        let load = load::load(self.setup.clone(), request, hurried);
+        let load = load::load(self.setup.clone(), request, hurried, self.reader.take());
         self.reload = Reload::Loading(Box::pin(load), Some(hurry));
     }
 
@@ -91,6 +95,9 @@ impl Supervisor {
         self.reload = Reload::Idle;
         let first = self.current.is_none();
         self.gave_up = matches!(&result, Err(LoadError::GaveUp));
+        if let Ok(loaded) = &result {
+            loaded.tell();
+        }
         let (report, parts) = match result {
             // There is no running configuration that could stay in force.
             Err(e @ LoadError::GaveUp) if first => {
@@ -99,7 +106,7 @@ impl Supervisor {
                 self.begin_reload();
                 return None;
             }
-            Ok(Loaded { report, parts: Some(parts) }) if report.usable => (report, parts),
+            Ok(Loaded { report, parts: Some(parts), .. }) if report.usable => (report, parts),
             Ok(Loaded { report, .. }) => {
                 let why = report.first.unwrap_or_else(|| "no usable configuration".into());
                 if first {
@@ -132,7 +139,9 @@ impl Supervisor {
                 }
             }
             Some(current) => {
-                if let Some(why) = worse(&current.report, &report, self.options.allow_empty) {
+                let elsewhere = self.elsewhere(&report);
+                let worse = || worse(&current.report, &report, self.options.allow_empty);
+                if let Some(why) = elsewhere.or_else(worse) {
                     self.refuse(&why);
                     return None;
                 }
@@ -140,6 +149,17 @@ impl Supervisor {
         }
         self.prepare(report, parts);
         None
+    }
+
+    /// Why a configuration is one for another daemon.
+    fn elsewhere(&self, new: &LoadReport) -> Option<String> {
+        match Place::of(&self.options, &new.global.settings) {
+            Ok(place) => self
+                .place
+                .difference(&place)
+                .map(|what| format!("{what} cannot be changed while the daemon runs")),
+            Err(why) => Some(why),
+        }
     }
 
     /// Lets every role decode its part.
@@ -201,7 +221,7 @@ impl Supervisor {
 
     /// A role that did not run gets its pid file.
     fn want_pid_file(&mut self, role: RoleName) {
-        let [_, vrrp, checker] = pid_file_names(&self.options);
+        let [_, vrrp, checker] = self.place.pid_files(&self.options);
         let path = match role {
             RoleName::Vrrp => vrrp,
             RoleName::Checker => checker,
@@ -262,13 +282,32 @@ impl Supervisor {
         }
     }
 
-    /// A role has taken too long.
+    /// Roles have taken too long. A slow machine is no reason to end the daemon, nor to refuse a configuration, as long as
+    /// they get on with it.
     pub(super) fn deadline(&mut self) {
+        let first = self.current.is_none();
         match &mut self.reload {
-            Reload::Preparing { waiting, .. } => {
+            Reload::Preparing { waiting, until, .. } => {
                 let who: Vec<&str> = waiting.iter().map(|role| role.word()).collect();
-                let why = format!("{} did not answer in time", who.join(", "));
-                self.abandon(&why);
+                let who = who.join(", ");
+                let mut stuck = Vec::new();
+                for child in self.children.iter_mut().filter(|c| waiting.contains(&c.role)) {
+                    if !child.goes_on() {
+                        stuck.push(child.role);
+                    }
+                }
+                if stuck.is_empty() || first {
+                    *until = Instant::now() + PREPARE_LIMIT;
+                    tracing::warn!("still waiting for {who} to take the configuration");
+                } else {
+                    self.abandon(&format!("{who} did not answer in time"));
+                    return;
+                }
+                for child in self.children.iter_mut().filter(|c| stuck.contains(&c.role)) {
+                    tracing::error!("{} process does not respond, killing it", child.role);
+                    // It is started again with the configuration that the others have.
+                    child.kill();
+                }
             }
             Reload::Applying { waiting, .. } => {
                 let who: Vec<&str> = waiting.iter().map(|role| role.word()).collect();
@@ -293,10 +332,13 @@ impl Supervisor {
         let generation = candidate.generation;
         let first = self.current.is_none();
         let wanted = self.wanted(candidate.report.needs);
-        let beat = table::beat(candidate.report.advert_interval);
-        if beat != self.watch.period() {
-            self.watch = every(beat);
+        let patience = table::patience(candidate.report.advert_interval);
+        if let Some(vrrp) = self.child(RoleName::Vrrp) {
+            vrrp.set_patience(patience);
         }
+        let settings = &candidate.report.global.settings;
+        process::umask(first::umask(self.options.umask, settings));
+        standing::set_name(settings.process_name.as_deref(), c"evervipd");
         self.current = Some(*candidate);
         let mut waiting = BTreeSet::new();
         // ROLES is the order to tell them in.
@@ -395,6 +437,26 @@ impl Supervisor {
     fn go_again(&mut self) {
         if core::mem::take(&mut self.again) {
             self.want_reload();
+        } else {
+            // When the roles have carried out what they have to.
+            self.reader_due = true;
+            self.pass_on_soon();
+        }
+    }
+
+    /// Starts the process that reads the next configuration where reading takes so much that a reload is not to wait for
+    /// the start as well. Not where that process has a file open that may be replaced meanwhile.
+    pub(super) fn start_reader(&mut self) {
+        let is_large = self.current.as_ref().is_some_and(|current| {
+            let report = &current.report;
+            report.memory >= LARGE && report.global.settings.reload_check.is_none()
+        });
+        let is_idle = matches!(self.reload, Reload::Idle) && self.reader.is_none();
+        if is_large && is_idle && self.setup.log.file.is_none() {
+            match Reader::start(&self.setup) {
+                Ok(reader) => self.reader = Some(reader),
+                Err(e) => tracing::debug!("no process to read the next configuration yet: {e}"),
+            }
         }
     }
 }
@@ -437,12 +499,13 @@ fn first_exit(status: u8) -> Exit {
 }
 
 /// The request to read the configuration given by the options.
-fn load_request(options: &Options, current: Option<&LoadReport>) -> LoadRequest {
+pub(super) fn load_request(options: &Options, current: Option<&LoadReport>) -> LoadRequest {
     LoadRequest {
         path: options.file.as_os_str().as_bytes().into(),
         id: options.config_id.clone(),
         all_checks: options.all_checks,
         dump: options.dump && current.is_none(),
+        memory: current.map_or(0, |report| report.memory),
         known: current.map(|report| report.mistakes.clone()),
         check: current.and_then(|report| report.global.settings.reload_check.clone()),
     }

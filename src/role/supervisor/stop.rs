@@ -57,6 +57,9 @@ impl Supervisor {
         let last = [RoleName::Runner, RoleName::Api];
         self.wait_for(&last, Instant::now() + RUNNER_PATIENCE).await;
         self.undo().await;
+        if let Some(reader) = self.reader.take() {
+            reader.dismiss().await;
+        }
         for child in &mut self.children {
             child.set_pid_file(None);
         }

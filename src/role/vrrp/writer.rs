@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use crate::base::{Family, IfIndex, Instant};
 use crate::drive::vrrp::Input;
+use crate::kernel::ipvs::{self, Ipvs};
 use crate::kernel::netlink::Requests;
 use crate::kernel::nft::{self, Filters};
 use crate::kernel::object;
@@ -21,7 +22,6 @@ const MOST: usize = 128;
 const FRESH: Duration = Duration::from_secs(5);
 
 /// The pending operations.
-#[derive(Debug)]
 pub(super) struct Writer {
     /// Each job contributes one operation in turn.
     jobs: VecDeque<Job>,
@@ -29,6 +29,8 @@ pub(super) struct Writer {
     size: usize,
     /// When it was looked up whether an interface forwards IPv6.
     looked: BTreeMap<IfIndex, Instant>,
+    /// Where daemons of IPVS are started and stopped.
+    pub ipvs: Ipvs,
 }
 
 #[derive(Debug)]
@@ -39,10 +41,17 @@ struct Job {
 }
 
 /// Carries out operations in order; consecutive ones for the same socket are sent together.
-fn carry_out(requests: &mut Requests, filters: &mut Filters, ops: &[Op]) -> Vec<Outcome> {
-    let runs = ops.chunk_by(|a, b| nft::takes(a) == nft::takes(b));
-    runs.flat_map(|run| match run.first() {
-        Some(first) if nft::takes(first) => filters.carry_out(run),
+fn carry_out(
+    requests: &mut Requests,
+    filters: &mut Filters,
+    ipvs: &mut Ipvs,
+    ops: &[Op],
+) -> Vec<Outcome> {
+    let socket = |op: &Op| (nft::takes(op), ipvs::daemon::takes(op));
+    let runs = ops.chunk_by(|a, b| socket(a) == socket(b));
+    runs.flat_map(|run| match run.first().map(socket) {
+        Some((true, _)) => filters.carry_out(run),
+        Some((_, true)) => ipvs.carry_out(run),
         _ => object::carry_out(requests, run),
     })
     .collect()
@@ -57,7 +66,7 @@ fn size_for(count: usize, time: Duration) -> usize {
 
 impl Default for Writer {
     fn default() -> Self {
-        Self { jobs: VecDeque::new(), size: FIRST, looked: BTreeMap::new() }
+        Self { jobs: VecDeque::new(), size: FIRST, looked: BTreeMap::new(), ipvs: Ipvs::new() }
     }
 }
 
@@ -89,7 +98,7 @@ impl Writer {
                 self.look(op, begin, &mut answer);
             }
             let before = clock::now();
-            let outcomes = carry_out(requests, filters, &ops);
+            let outcomes = carry_out(requests, filters, &mut self.ipvs, &ops);
             for ((token, item), outcome) in places.into_iter().zip(outcomes) {
                 answer(Input::Engine(Event::Applied { token, item, outcome }));
             }

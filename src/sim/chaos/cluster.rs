@@ -2,13 +2,14 @@
 
 use core::time::Duration;
 
-use super::{INTERFACES, OWN_ADDRESS, SCRIPT};
-use crate::base::Family;
+use super::{FILE, INTERFACES, OWN_ADDRESS, SCRIPT, one_of};
 use crate::base::rng::Rng;
+use crate::base::{Family, Secret};
 use crate::model::extras::{Hmac, HmacKey, HmacMode, SecretBytes, Unicast, UnicastPeer};
 use crate::model::sample::{self, failover, nat};
-use crate::model::vrrp::{InitialState, Preempt, Priority, Version};
-use crate::model::{Script, ServiceKey, TrackedInterface, TrackedScript, Vrrp, Weight};
+use crate::model::tracker::{TrackFile, Tracked};
+use crate::model::vrrp::{Authentication, InitialState, Preempt, Priority, Version};
+use crate::model::{Instance, Script, ServiceKey, TrackedInterface, TrackedScript, Vrrp, Weight};
 use crate::plan::ipvs::{Destination, DestinationKey, Destinations, Entry, Settings, Table};
 use crate::sim::kernel::home;
 
@@ -24,7 +25,7 @@ pub(super) fn configuration(kind: u64, host: u64) -> Vrrp {
             let mut config = failover(priority);
             for instance in &mut config.instances {
                 instance.version = Version::V3;
-                instance.authentication = crate::model::vrrp::Authentication::None;
+                instance.authentication = Authentication::None;
                 instance.advert_int = Duration::from_millis(100);
                 instance.garp.interval = Duration::from_millis(2);
             }
@@ -77,7 +78,7 @@ pub(super) fn configuration(kind: u64, host: u64) -> Vrrp {
             let mut config = failover(priority);
             for instance in &mut config.instances {
                 instance.version = Version::V3;
-                instance.authentication = crate::model::vrrp::Authentication::None;
+                instance.authentication = Authentication::None;
                 instance.advert_int = Duration::from_millis(200 * (1 + host));
             }
             config
@@ -125,6 +126,14 @@ pub(super) struct Traits {
     unicast: Option<ByUnicast>,
     /// Adverts have an authentication trailer.
     hmac: bool,
+    /// Adverts have an authentication header.
+    ah: bool,
+    /// Packets to virtual addresses are dropped.
+    closed: bool,
+    /// Policy rules of instances and of the host.
+    rules: bool,
+    /// The weight of a tracked file, and `reverse`.
+    file: Option<(i16, bool)>,
 }
 
 impl Traits {
@@ -169,13 +178,29 @@ impl Traits {
                 named: rng.chance(50),
             }),
             hmac: rng.chance(20),
+            ah: rng.chance(20),
+            closed: rng.chance(25),
+            rules: rng.chance(25),
+            file: rng.chance(25).then(|| {
+                let weights = [0, 1, 2, -1, -3, 100];
+                (one_of(rng, &weights).copied().unwrap_or(1), rng.chance(20))
+            }),
+        }
+    }
+
+    /// Gives the adverts of a host an authentication header, if it is so and they are of version 2.
+    pub fn apply_ah(&self, config: &mut Vrrp) {
+        let old = |i: &&mut Instance| (i.version, i.family) == (Version::V2, Family::V4);
+        for instance in config.instances.iter_mut().filter(|_| self.ah && !self.hmac).filter(old) {
+            instance.authentication = Authentication::None;
+            instance.extras.get_or_insert_default().ah_key = Some(Secret::new(*b"secret12"));
         }
     }
 
     /// Gives the adverts of a host a trailer, if chosen. Each host may sign with a different key.
     pub fn apply_hmac(&self, config: &mut Vrrp, host: u64) {
         for instance in config.instances.iter_mut().filter(|_| self.hmac) {
-            instance.authentication = crate::model::vrrp::Authentication::None;
+            instance.authentication = Authentication::None;
             let key = |id: u8| HmacKey { id, key: SecretBytes::new(vec![id; 32]) };
             let hmac = Hmac {
                 keys: vec![key(1), key(2)],
@@ -227,6 +252,18 @@ impl Traits {
                 instance.notify.fault = Some(sample::command("/fault"));
                 instance.notify.stop = Some(sample::command("/stop"));
             }
+            if self.closed && instance.priority != Priority::OWNER {
+                instance.extras.get_or_insert_default().accept = Some(false);
+            }
+            if self.rules {
+                let rules =
+                    [0, 1].map(|m| sample::rule(Family::V4, 100 + 10 * u32::from(n) + m, 43));
+                instance.extras.get_or_insert_default().rules.extend(rules);
+            }
+            if let Some((weight, reverse)) = self.file {
+                let file = Tracked { name: FILE.into(), weight, reverse };
+                instance.extras.get_or_insert_default().track_files.push(file);
+            }
             if self.excluded {
                 let address = sample::address(&format!("10.0.9.{}/32", n + 50), &other);
                 instance.excluded.push(address);
@@ -243,6 +280,18 @@ impl Traits {
                     .track_scripts
                     .push(TrackedScript { script: script.name.clone(), weight: *weight });
             }
+        }
+        if self.rules {
+            config.static_rules.push(sample::rule(Family::V4, 90, 42));
+        }
+        if let Some((weight, _)) = self.file {
+            config.track_files.push(TrackFile {
+                name: FILE.into(),
+                path: b"/load".as_slice().into(),
+                weight,
+                reverse: false,
+                init: None,
+            });
         }
         if let Some((script, _)) = &self.script {
             config.scripts = vec![script.clone()];
@@ -261,5 +310,5 @@ pub(super) fn foreign() -> Table {
     let mut destinations = Destinations::default();
     destinations.insert(DestinationKey::of(&server), Destination::of(&server, 7));
     let entry = Entry { settings: Settings::of(&service), destinations };
-    Table { services: [(key, entry)].into() }
+    Table { services: [(key, entry)].into(), ..Table::default() }
 }

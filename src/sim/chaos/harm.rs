@@ -4,7 +4,7 @@ use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use core::time::Duration;
 
 use super::cluster::interface;
-use super::{INTERFACES, SCRIPT, one_of};
+use super::{FILE, INTERFACES, SCRIPT, one_of};
 use crate::base::rng::Rng;
 use crate::model::vrrp::{Authentication, Priority, Version, Vrid};
 use crate::model::{Instance, sample};
@@ -41,6 +41,10 @@ pub(super) enum Harm {
     Tug,
     /// A script alternately succeeds and fails.
     Flap,
+    /// The number in a tracked file changes, and changes again.
+    File,
+    /// Packet filters and policy rules are removed by another program.
+    Flush,
     /// A stranger sends adverts as if it were a router of the cluster.
     Stranger,
     /// A stranger sends adverts with an additional address.
@@ -49,7 +53,7 @@ pub(super) enum Harm {
     OwnAddress,
 }
 
-pub(super) const HARMS: [Harm; 15] = [
+pub(super) const HARMS: [Harm; 17] = [
     Harm::NoSource,
     Harm::Rename,
     Harm::Recreate,
@@ -63,6 +67,8 @@ pub(super) const HARMS: [Harm; 15] = [
     Harm::ReplacedRunner,
     Harm::Tug,
     Harm::Flap,
+    Harm::File,
+    Harm::Flush,
     Harm::Stranger,
     Harm::Disagreement,
 ];
@@ -180,6 +186,19 @@ pub(super) fn do_harm(world: &mut World, rng: &mut Rng, id: NodeId, link: &str, 
                 world.run(Duration::from_millis(pause));
             }
         }
+        Harm::File => {
+            for _ in 0..1 + rng.below(4) {
+                let values = [-300, -60, -1, 0, 1, 40, 254];
+                world.file(id, FILE, one_of(rng, &values).copied().unwrap_or_default());
+                let pause = rng.below(4_000);
+                world.run(Duration::from_millis(pause));
+            }
+        }
+        Harm::Flush => {
+            world.flush_filters(id);
+            world.run(pause);
+            world.flush_rules(id);
+        }
         Harm::Stranger | Harm::Disagreement => stranger(world, rng, id, harm),
         Harm::OwnAddress => {}
     }
@@ -237,6 +256,9 @@ fn move_router(instance: &mut Instance, harm: Harm) {
                 Version::V3 => Version::V2,
             };
             instance.authentication = Authentication::None;
+            if let Some(extras) = &mut instance.extras {
+                extras.ah_key = None;
+            }
             instance.advert_int = Duration::from_secs(1);
         }
         _ => {}
@@ -247,7 +269,7 @@ fn move_router(instance: &mut Instance, harm: Harm) {
 pub(super) fn reload(world: &mut World, rng: &mut Rng, id: NodeId) {
     let old = world.config(id);
     let mut new = old.clone();
-    match rng.below(12) {
+    match rng.below(14) {
         0 => {}
         1 => {
             for (n, instance) in (0u8..).zip(&mut new.instances) {
@@ -303,7 +325,27 @@ pub(super) fn reload(world: &mut World, rng: &mut Rng, id: NodeId) {
                 instance.down_timer_adverts += 1;
                 instance.track_interfaces.clear();
                 instance.track_scripts.clear();
+                if let Some(extras) = &mut instance.extras {
+                    extras.track_files.clear();
+                }
             }
+        }
+        11 => {
+            // Closed addresses are opened, and open ones closed.
+            for instance in &mut new.instances {
+                let extras = instance.extras.get_or_insert_default();
+                let closed = extras.accept == Some(false) || instance.priority == Priority::OWNER;
+                extras.accept = (!closed).then_some(false);
+            }
+        }
+        12 => {
+            for instance in &mut new.instances {
+                let rules = &mut instance.extras.get_or_insert_default().rules;
+                rules.retain(|rule| rule.preference % 2 == 0);
+                let preference = 200 + u32::from(instance.vrid.get());
+                rules.push(sample::rule(crate::base::Family::V4, preference, 44));
+            }
+            new.static_rules.clear();
         }
         _ => {
             if new.groups.is_empty() {

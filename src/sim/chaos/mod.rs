@@ -26,6 +26,9 @@ const OWN_ADDRESS: &str = "10.0.2.71/24";
 /// The tracking script of some clusters.
 const SCRIPT: &str = "chk_haproxy";
 
+/// The tracked file of some clusters.
+const FILE: &str = "load";
+
 /// Failures that the engine is known to handle wrongly. Chaos leaves them out until that is fixed.
 const KNOWN_FAULTS: &[Harm] = &[];
 
@@ -40,9 +43,11 @@ pub fn play(seed: u64, rounds: u32) -> World {
         if rng.chance(15) { Duration::from_secs(1 + rng.below(8)) } else { Duration::ZERO };
     let promote = rng.chance(70);
     let traits = Traits::draw(&mut rng);
+    let mut slices = Rng::new(seed ^ 0x0051_1ce5);
     for host in 0..hosts {
         let mut config = configuration(kind, host);
         traits.apply(&mut config);
+        traits.apply_ah(&mut config);
         traits.apply_hmac(&mut config, host);
         // If the virtual address is that of a host, no other host could receive from its peers.
         if kind != 11 {
@@ -51,10 +56,18 @@ pub fn play(seed: u64, rounds: u32) -> World {
         config.startup_delay = startup_delay;
         let id = world.add(&INTERFACES, config);
         world.kernel(id, |kernel| kernel.promote = promote);
+        // Some do little in a step of what concerns everything, so that much else happens before that is done.
+        if slices.chance(40)
+            && let Some(effort) = one_of(&mut slices, &[1, 1, 1, 2, 5, 20])
+        {
+            let time = Duration::from_micros(5 + slices.below(96));
+            world.slow(id, *effort, time);
+        }
         if matches!(kind, 2 | 5 | 8) {
             world.balance(id, sample::balanced());
             world.add_foreign_service(id, &foreign());
         }
+        world.file(id, FILE, 0);
         world.start(id);
     }
     world.run(Duration::from_secs(30));
@@ -209,6 +222,7 @@ fn mend(world: &mut World) {
         }
         world.restore_home(id);
         world.script(id, SCRIPT, RunEnd::Exit(0));
+        world.file(id, FILE, 0);
         world.runner(id, true);
         world.refuse_services(id, 0);
         if world.engine(id).is_none() {

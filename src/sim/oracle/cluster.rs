@@ -3,6 +3,7 @@
 use core::time::Duration;
 use std::collections::BTreeMap;
 
+use super::script::{has_bad_file, sum_of_files};
 use super::{HELD_DOWN, SETTLE, Wire, wire_of};
 use crate::base::{Instant, Name};
 use crate::model::vrrp::{Preempt, Priority};
@@ -174,6 +175,7 @@ impl World {
             && (instance.unicast().is_some()
                 || node.kernel.may_listen(link.index, instance.destination))
             && source
+            && !has_bad_file(node, instance)
             && self.tracked(node, id, instance).all(|(weight, good)| !weight.faults(good))
     }
 
@@ -219,6 +221,7 @@ impl World {
         }
         let tracked = self.tracked(node, id, instance);
         let change: i32 = tracked.map(|(w, good)| i32::from(w.contribution(good))).sum();
+        let change = change + sum_of_files(node, instance);
         let total = (i32::from(base.get()) + change).clamp(1, i32::from(Priority::MAX));
         u8::try_from(total).unwrap_or(Priority::MAX)
     }

@@ -108,14 +108,15 @@ impl World {
                     .map(|a| (&a.interface, a.prefix))
                     .collect();
                 let sending = self.is_sending(id, config);
+                let objects = all.len() + super::object::others(config, all.len());
                 if shown.name != *name
                     || Some(shown.state) != engine.state(name)
                     || Some(shown.effective_priority) != engine.priority(name)
                     || (shown.priority, shown.vrid) != (config.priority.get(), config.vrid)
                     || shown.interface != config.interface
                     || shown.faults.is_empty() != self.is_fit(node, id, config)
-                    || shown.objects_wanted != all.len()
-                    || sending && shown.objects_present != all.len()
+                    || shown.objects_wanted != objects
+                    || sending && shown.objects_present != objects
                     || sending && !shown.objects_missing.is_empty()
                     || shown.master.is_some() != (shown.state == State::Backup)
                 {

@@ -16,6 +16,7 @@ use crate::sim::world::NodeId;
 use crate::status::vrrp::{Counters, State};
 use crate::vrrp::Rx;
 use crate::vrrp::auth::SENDERS;
+use crate::wire::ah::{self, Ah};
 use crate::wire::{hmac, ip, vrrp};
 
 /// After this many consecutive adverts that are valid except for the number of addresses, their sender counts as a
@@ -58,13 +59,22 @@ pub(super) enum Flaw {
     Count,
 }
 
-/// The part of a packet after the IP header, if it is VRRP.
-fn payload(source: Family, octets: &[u8]) -> Option<(u8, &[u8])> {
+/// The part of a packet after the IP header, if it is VRRP, and its authentication header.
+fn payload(source: Family, octets: &[u8]) -> Option<(u8, Option<Ah>, &[u8])> {
     match source {
-        Family::V6 => Some((0, octets)),
+        Family::V6 => Some((0, None, octets)),
         Family::V4 => {
-            let (header, payload) = ip::decode(octets).ok()?;
-            (header.protocol == ip::VRRP && !header.fragment).then_some((header.ttl, payload))
+            let (header, payload) =
+                ip::decode(octets).ok().filter(|(header, _)| !header.fragment)?;
+            let (ah, payload) = match header.protocol {
+                ip::VRRP => (None, payload),
+                ah::PROTOCOL => {
+                    let (ah, payload) = ah::decode(payload)?;
+                    (Some(ah), payload)
+                }
+                _ => return None,
+            };
+            Some((header.ttl, ah, payload))
         }
     }
 }
@@ -79,13 +89,19 @@ fn flaw(
     last: Option<Last>,
 ) -> Option<Flaw> {
     let family = Family::of(&rx.source);
-    let Some((ttl, payload)) = payload(family, octets) else { return Some(Flaw::Length) };
+    let Some((ttl, ah, payload)) = payload(family, octets) else { return Some(Flaw::Length) };
     let ttl = if family == Family::V4 { ttl } else { rx.hop_limit };
     let unicast = instance.unicast();
     let destination = if unicast.is_some() { own } else { Some(instance.destination) };
     if Some(rx.destination) != destination {
         return Some(Flaw::Destination);
     }
+    if ah.is_some() != instance.ah_key().is_some() {
+        return Some(Flaw::AuthMismatch);
+    }
+    let header = ah.map(|ah| (ah, octets));
+    let last_ah = last.map(|last| last.ah);
+    let forged = header.and_then(|header| super::ah::flaw(instance, rx.source, header, last_ah));
     match unicast {
         None if ttl != 255 => return Some(Flaw::Ttl),
         Some(unicast) if unicast.check_source => {
@@ -97,15 +113,16 @@ fn flaw(
         }
         _ => {}
     }
-    content(instance, rx, payload, last)
+    content(instance, rx, payload, (last, forged))
 }
 
-/// The same for the part after the IP header, regardless of its origin.
+/// The same for the part after the IP header, regardless of its origin. `forged`: the flaw of its authentication
+/// header.
 pub(super) fn content(
     instance: &Instance,
     rx: &Rx,
     payload: &[u8],
-    last: Option<Last>,
+    (last, forged): (Option<Last>, Option<Flaw>),
 ) -> Option<Flaw> {
     let family = Family::of(&rx.source);
     let &[kind, _, _, count, third, fourth, _, _, ref rest @ ..] = payload else {
@@ -150,6 +167,7 @@ pub(super) fn content(
             return Some(Flaw::AuthType);
         }
         let right = match &instance.authentication {
+            Authentication::None if instance.ah_key().is_some() => (third == 2).then_some(true),
             Authentication::None => (third == 0).then_some(true),
             Authentication::Pass(word) => {
                 (third == 1).then(|| rest.ends_with(word.reveal().as_slice()))
@@ -159,6 +177,9 @@ pub(super) fn content(
             None => return Some(Flaw::AuthMismatch),
             Some(false) => return Some(Flaw::Password),
             Some(true) => {}
+        }
+        if forged.is_some() {
+            return forged;
         }
         if u64::from(fourth) != instance.advert_int.as_secs() {
             return Some(Flaw::Interval);
@@ -177,6 +198,8 @@ pub(super) struct Last {
     sequence: Option<u64>,
     /// The seconds of its clock.
     seconds: u64,
+    /// The last number of an authentication header.
+    ah: super::ah::Last,
 }
 
 /// A packet without the trailer that those for an instance have.
@@ -262,7 +285,7 @@ impl World {
     /// A packet is about to be delivered to a daemon.
     pub(in crate::sim) fn judge_delivery(&mut self, id: NodeId, rx: &Rx, octets: &[u8]) {
         let family = Family::of(&rx.source);
-        let Some((_, payload)) = payload(family, octets) else {
+        let Some((_, ah, payload)) = payload(family, octets) else {
             return self.oracle.count_host(id, |host| host.malformed += 1);
         };
         let Some(node) = self.node(id) else { return };
@@ -289,12 +312,23 @@ impl World {
         let known = heard.clone().find(|(sender, _)| *sender == rx.source).map(|(_, last)| *last);
         // Counted from when it was reported, which is when the process started.
         let seconds = crate::sim::time_of_day(self.now()).secs;
-        let flaw = flaw(instance, own, rx, octets, Some(Last { sequence: known, seconds }));
+        let last = Last { sequence: known, seconds, ah: self.last_ah(id, &wire) };
+        let flaw = flaw(instance, own, rx, octets, Some(last));
         let hears = match state {
             State::Backup | State::Master => true,
             State::Init => self.node(id).is_some_and(|node| !node.leftovers.is_empty()),
             State::Fault => false,
         };
+        if hears
+            && flaw.is_none_or(|flaw| matches!(flaw, Flaw::Count | Flaw::Owner))
+            && let Some(ah) = ah
+        {
+            // What is there from before may make it listen, or not.
+            match state {
+                State::Init => self.oracle.loosen_ah(id),
+                _ => self.took_ah(id, &wire, ah.sequence),
+            }
+        }
         if hears
             && flaw.is_none_or(|flaw| flaw == Flaw::Count)
             && instance.hmac().is_some()
@@ -358,6 +392,10 @@ impl World {
         let Some(ours) = engine.priority(&instance.name) else { return };
         let ranks = engine.source(&instance.name).map(|source| (ours, source));
         let (has_leftovers, busy) = (!node.leftovers.is_empty(), node.events > 0);
+        let worse = advert.priority != 0 && Some((advert.priority, rx.source)) < ranks;
+        if state == State::Master && flaw.is_none() && worse {
+            self.went_past_ah(id, wire);
+        }
         let Some(router) = self.oracle.routers.get_mut(&(id, wire.clone())) else { return };
         if busy {
             // The daemon's knowledge of its links is outdated.

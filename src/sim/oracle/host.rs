@@ -6,7 +6,7 @@ use std::collections::{BTreeSet, VecDeque};
 
 use super::{SETTLE, wire_of};
 use crate::base::{Family, IfIndex, Instant, Mac, Prefix};
-use crate::model::{Address, Instance};
+use crate::model::{Address, Instance, Vrrp};
 use crate::plan::{Op, Outcome, Verb};
 use crate::sim::World;
 use crate::sim::world::{Node, NodeId};
@@ -129,7 +129,10 @@ impl World {
             match op.verb {
                 Verb::Add | Verb::Replace { .. } => {
                     let prefix = address.prefix;
-                    if node.events == 0 && !self.is_wanted(id, node, address) {
+                    let old = self.oracle.old_config(id);
+                    let mut configs = core::iter::once(&node.config).chain(old);
+                    let wanted = configs.any(|config| self.is_wanted(id, config, address));
+                    if node.events == 0 && !wanted {
                         found.push(format!("adds {prefix} without being master"));
                     }
                     let link = node.link_named(&address.interface).map(|link| link.index);
@@ -142,7 +145,7 @@ impl World {
                         found.push(format!("removes the address {prefix} of the host"));
                     }
                     let place = (address.interface.clone(), prefix);
-                    if self.oracle.kept.as_ref().is_some_and(|kept| kept.contains(&place)) {
+                    if self.oracle.keeps(id, &place) {
                         found.push(format!("removes {prefix} in a reload that keeps it"));
                     }
                 }
@@ -163,10 +166,10 @@ impl World {
         }
     }
 
-    fn is_wanted(&self, id: NodeId, node: &Node, address: &Address) -> bool {
+    fn is_wanted(&self, id: NodeId, config: &Vrrp, address: &Address) -> bool {
         let same = |a: &Address| a.prefix == address.prefix && a.interface == address.interface;
-        node.config.static_addresses.iter().any(same)
-            || node.config.instances.iter().any(|i| all(i).any(same) && self.is_sending(id, i))
+        config.static_addresses.iter().any(same)
+            || config.instances.iter().any(|i| all(i).any(same) && self.is_sending(id, i))
     }
 
     /// A kernel carried out a change, or refused it.
@@ -180,6 +183,11 @@ impl World {
         if let Outcome::Refused(_) = outcome {
             self.oracle.refused = Some(self.now());
             self.oracle.muddle(id);
+        }
+        let mut found = Vec::new();
+        self.judge_order(id, op, outcome, &mut found);
+        for text in found {
+            self.violated_by(id, &text);
         }
         let Some((link, address)) = op.as_address() else { return };
         if let Some(node) = self.nodes.get_mut(id.0) {
@@ -200,7 +208,7 @@ impl World {
         let mut found = Vec::new();
         for prefix in gone.iter().filter(|prefix| **prefix != address.prefix) {
             let other = Address { prefix: *prefix, ..address.clone() };
-            if node.engine.is_some() && self.is_wanted(id, node, &other) {
+            if node.engine.is_some() && self.is_wanted(id, &node.config, &other) {
                 found.push(format!("{prefix} goes with {}", address.prefix));
             }
         }
@@ -234,6 +242,7 @@ impl World {
         if !left.is_empty() {
             self.violated_by(id, &format!("leaves addresses behind: {left:?}"));
         }
+        self.judge_left_objects(id);
         self.judge_last_notices(id);
     }
 
@@ -265,6 +274,7 @@ impl World {
                 tugged || self.oracle.refused.is_some_and(|at| self.now().since(at) < RETRY);
             if node.in_flight == 0 && works && !retrying {
                 self.check_addresses(id, node, &mut found);
+                self.check_objects(id, node, &mut found);
             }
             self.check_announcements(id, node, &mut found);
             self.check_standing(id, &mut found);

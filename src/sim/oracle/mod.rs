@@ -8,23 +8,30 @@
 //! |---|---|
 //! | `wire` | adverts sent: content, period, first and last one, answers, yielding; takeovers at the exact time |
 //! | `hear` | adverts received: which are refused and why, and the effects of the others |
+//! | `ah` | the numbers of IP authentication headers |
 //! | `script` | tracking scripts: when they run, and the effects of their results on priorities |
 //! | `count` | counters and the view of the engine match the observations |
+//! | `job` | nothing by itself: what a daemon does in several steps, to be judged as one |
 //! | `host` | addresses and their announcements on each host, what a stopped daemon leaves |
+//! | `object` | policy rules and packet filters on each host, and their order |
 //! | `notice` | notices to scripts: order, each once, not before they are true |
 //! | `cluster` | between hosts, once everything is settled |
 
+mod ah;
 mod cluster;
 mod count;
 mod hear;
 mod host;
+mod job;
 mod notice;
+mod object;
 mod script;
 mod wire;
 
 use core::net::IpAddr;
 use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use super::World;
 use super::world::{Node, NodeId};
@@ -62,12 +69,14 @@ pub struct Oracle {
     /// The same for all of them together.
     compared: Option<(Instant, bool)>,
     routers: BTreeMap<(NodeId, Wire), wire::Router>,
-    step: wire::Step,
+    step: job::Step,
     /// Sequences of authenticated adverts: the last one sent by each host.
     sequences: BTreeMap<(NodeId, Wire, IpAddr), u64>,
     /// And the last one accepted from each sender, the most recent sender last, limited to the number of remembered
     /// senders.
     heard: BTreeMap<(NodeId, Wire), Vec<(IpAddr, u64)>>,
+    /// The last number of an IP authentication header that a router sent or took.
+    ah: BTreeMap<(NodeId, Wire), ah::Last>,
     announcements: BTreeMap<(NodeId, IfIndex, IpAddr), host::Announcement>,
     states: BTreeMap<(NodeId, Wire), (State, Instant)>,
     /// The last announcements, by host, kind and name.
@@ -77,12 +86,16 @@ pub struct Oracle {
     /// Packets seen since the counters of a host were read.
     ledgers: BTreeMap<NodeId, count::Ledger>,
     scripts: BTreeMap<(NodeId, Name), script::Track>,
+    /// When another program flushed packet filters.
+    pub(super) flushed: BTreeMap<NodeId, Instant>,
     /// Addresses that another program removed.
     tugs: BTreeMap<(NodeId, IfIndex, Prefix), host::Tugs>,
     /// Routers that were master when their process was replaced.
     replaced: BTreeSet<(NodeId, Wire)>,
-    /// Addresses that the configuration has before and after the current reload.
-    kept: Option<BTreeSet<(IfName, Prefix)>>,
+    /// What the hosts are doing that concerns everything.
+    jobs: BTreeMap<NodeId, job::Job>,
+    /// Hosts whose daemon goes on at once with what the result of a run leads to.
+    ran_later: BTreeSet<NodeId>,
     violations: Vec<String>,
 }
 
@@ -144,9 +157,11 @@ impl Oracle {
     /// The daemon of a host is gone: its earlier actions do not count any more.
     pub(super) fn forget(&mut self, id: NodeId) {
         self.count_anew(id);
+        self.jobs.remove(&id);
         self.routers.retain(|(node, _), _| *node != id);
         self.sequences.retain(|(node, ..), _| *node != id);
         self.heard.retain(|(node, _), _| *node != id);
+        self.ah.retain(|(node, _), _| *node != id);
         self.announcements.retain(|(node, ..), _| *node != id);
         self.states.retain(|(node, _), _| *node != id);
     }
@@ -165,15 +180,19 @@ impl Oracle {
         }
     }
 
-    fn begin_reload(&mut self, id: NodeId, now: Instant, old: &Vrrp, new: &Vrrp, fit: &[bool]) {
+    fn begin_reload(
+        &mut self,
+        id: NodeId,
+        now: Instant,
+        (old_one, new): (&Arc<Vrrp>, &Vrrp),
+        fit: &[bool],
+    ) {
+        let old: &Vrrp = old_one;
         self.reloaded.insert(id, now);
         self.muddle(id);
         self.count_anew(id);
         self.carry_notices(id, old, new);
-        for ((_, wire), router) in self.routers.iter_mut().filter(|((node, _), _)| *node == id) {
-            let named = |i: &&Instance| i.family == wire.1 && i.vrid.get() == wire.2;
-            router.reloaded(new.instances.iter().filter(named).map(|i| i.advert_int).max());
-        }
+        self.follow_intervals(id, new);
         // A router that moves gives up its addresses for a new election.
         let all = |config: &mut dyn Iterator<Item = &Instance>| -> BTreeSet<_> {
             let place = |i: &Instance, a: &Address| {
@@ -189,11 +208,19 @@ impl Oracle {
         let new = new.instances.iter().zip(fit).filter(|(_, fit)| **fit).map(|(i, _)| i);
         let (old, new) = (all(&mut old.instances.iter()), all(&mut new.into_iter()));
         let places = old.intersection(&new).map(|(_, link, prefix)| (link.clone(), *prefix));
-        self.kept = Some(places.collect());
+        let kept = places.collect();
+        self.jobs.insert(id, job::Job::reload(now, Arc::clone(old_one), kept));
     }
 
-    pub(super) fn end_reload(&mut self, id: NodeId, new: &Vrrp) {
-        self.kept = None;
+    /// Routers may have other intervals from now on.
+    fn follow_intervals(&mut self, id: NodeId, new: &Vrrp) {
+        for ((_, wire), router) in self.routers.iter_mut().filter(|((node, _), _)| *node == id) {
+            let named = |i: &&Instance| i.family == wire.1 && i.vrid.get() == wire.2;
+            router.reloaded(new.instances.iter().filter(named).map(|i| i.advert_int).max());
+        }
+    }
+
+    fn end_reload(&mut self, id: NodeId, new: &Vrrp) {
         let names: BTreeSet<String> = new
             .instances
             .iter()
@@ -233,7 +260,7 @@ impl Oracle {
 
 impl World {
     /// A host, which already has its new configuration, begins the reload from the old one.
-    pub(super) fn begin_reload(&mut self, id: NodeId, old: &Vrrp, new: &Vrrp) {
+    pub(super) fn begin_reload(&mut self, id: NodeId, old: &Arc<Vrrp>, new: &Vrrp) {
         let now = self.now();
         self.oracle.carry_scripts(id, old, new);
         // A different virtual router begins with its own sequences.
@@ -247,13 +274,24 @@ impl World {
         let gone: Vec<u8> = moved.chain(removed).map(|i| i.vrid.get()).collect();
         self.oracle.sequences.retain(|(node, wire, _), _| *node != id || !gone.contains(&wire.2));
         self.oracle.heard.retain(|(node, wire), _| *node != id || !gone.contains(&wire.2));
+        let moves = matching.kept.iter().filter_map(|(before, after)| {
+            let (before, after) = (old.instances.get(*before)?, new.instances.get(*after)?);
+            (place(before) != place(after)).then_some(after.vrid.get())
+        });
+        let moves: Vec<u8> = moves.chain(gone.iter().copied()).collect();
+        self.oracle.loosen_ah(id);
+        for ((node, wire), last) in &mut self.oracle.ah {
+            if *node == id && moves.contains(&wire.2) {
+                (last.number, last.own) = (0, false);
+            }
+        }
         let fit = |instance: &Instance| {
             let group = self.group_of(id, &instance.name);
             let mut members = new.instances.iter().filter(|i| group.contains(&i.name));
             self.node(id).is_some_and(|node| members.all(|member| self.is_fit(node, id, member)))
         };
         let fit: Vec<bool> = new.instances.iter().map(fit).collect();
-        self.oracle.begin_reload(id, now, old, new, &fit);
+        self.oracle.begin_reload(id, now, (old, new), &fit);
     }
 
     /// The violations found so far.
@@ -274,6 +312,7 @@ impl World {
                     && !node.kernel.refuses_joins
                     && node.kernel.impossible.is_empty()
                     && node.stalled_until.is_none()
+                    && !node.is_occupied()
                     && node.runner_alive
                     && node.director.refusals == 0
             })
@@ -281,6 +320,9 @@ impl World {
 
     /// Checks a host after an event. An advert that changes nothing is no reason to check everything.
     pub(super) fn check(&mut self, id: NodeId) {
+        if self.node(id).is_some_and(|n| n.is_occupied() || n.engine.is_some() && !n.started) {
+            return;
+        }
         let now = self.now();
         let is_due = |last: Option<(Instant, bool)>| {
             last.is_none_or(|(at, touched)| touched || now.since(at) >= LOOK)

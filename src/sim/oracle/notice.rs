@@ -30,7 +30,15 @@ impl World {
         if state == "MASTER_RX_LOWER_PRI" {
             return;
         }
-        let key = (id, format!("{kind}{name}"));
+        let named = self.next_name(id, &Name::from(name));
+        let key = (
+            id,
+            if kind.starts_with("GROUP") {
+                format!("{kind}{name}")
+            } else {
+                format!("{kind}{named}")
+            },
+        );
         let told = Told { state: state.to_owned() };
         let before = self.oracle.told.insert(key, told);
         if before.is_some_and(|before| before.state == state) {

@@ -1,13 +1,13 @@
-//! Tracking scripts: when each runs, its condition according to its results, and that priorities follow at once.
+//! Tracking scripts and files: when each runs, its condition according to its results, and that priorities follow at once.
 
 use core::time::Duration;
 use std::collections::BTreeMap;
 
 use super::Oracle;
 use crate::base::{Instant, Name};
-use crate::model::Vrrp;
+use crate::model::{Instance, Vrrp};
 use crate::sim::World;
-use crate::sim::world::NodeId;
+use crate::sim::world::{Node, NodeId};
 use crate::status::vrrp::State;
 use crate::vrrp::{RunEnd, RunId};
 
@@ -58,6 +58,19 @@ impl Oracle {
         }
         self.scripts.retain(|(node, _), _| *node != id);
         self.scripts.append(&mut carried);
+    }
+
+    /// What follows from a result is judged when the daemon has done all of it.
+    pub(in crate::sim) fn put_off_results(&mut self, id: NodeId, goes_on: bool) {
+        self.step.ran |= self.ran_later.remove(&id);
+        if goes_on && core::mem::take(&mut self.step.ran) {
+            self.ran_later.insert(id);
+        }
+    }
+
+    /// A daemon is about to be told of a file: what follows from it follows at once.
+    pub(in crate::sim) const fn file_told(&mut self) {
+        self.step.ran = true;
     }
 
     /// Results are lost, and their effect is unknown.
@@ -129,12 +142,16 @@ impl World {
         }
         for instance in &node.config.instances {
             let name = &instance.name;
+            if engine.state(name) == Some(State::Init) {
+                continue;
+            }
             let want = self.priority_of(node, id, instance);
             if engine.priority(name) != Some(want) {
                 let said = engine.priority(name);
                 found.push(format!("{name} has priority {said:?} after a script, not {want}"));
             }
-            if self.has_bad_script(node, id, instance) && engine.state(name) != Some(State::Fault) {
+            let bad = self.has_bad_script(node, id, instance) || has_bad_file(node, instance);
+            if bad && engine.state(name) != Some(State::Fault) {
                 found.push(format!("{name} is not in FAULT after a script"));
             }
         }
@@ -153,4 +170,29 @@ impl World {
             }
         }
     }
+}
+
+/// What the files that a router tracks add to its priority, as far as it was told of them; none for one that keeps it from
+/// taking part. keepalived.conf(5): the number is multiplied by the weight, and -254 and less is FAULT; without a weight
+/// any number but 0 is.
+fn files<'a>(node: &'a Node, instance: &'a Instance) -> impl Iterator<Item = Option<i32>> + 'a {
+    let tracked = instance.extras.iter().flat_map(|extras| &extras.track_files);
+    tracked.filter_map(|file| {
+        let value = *node.files_told.get(&file.name)?;
+        let product = i32::from(file.weight) * value * if file.reverse { -1 } else { 1 };
+        Some(match file.weight {
+            0 => ((value == 0) != file.reverse).then_some(0),
+            _ => (product > -254).then_some(product.min(253)),
+        })
+    })
+}
+
+/// Whether a file alone keeps a router from taking part.
+pub(super) fn has_bad_file(node: &Node, instance: &Instance) -> bool {
+    files(node, instance).any(|effect| effect.is_none())
+}
+
+/// What all files add to the priority of a router.
+pub(super) fn sum_of_files(node: &Node, instance: &Instance) -> i32 {
+    files(node, instance).flatten().sum()
 }

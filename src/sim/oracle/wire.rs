@@ -3,7 +3,6 @@
 
 use core::net::IpAddr;
 use core::time::Duration;
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::hear::{Flaw, content, sequence, without_trailer};
@@ -16,7 +15,7 @@ use crate::sim::World;
 use crate::sim::world::NodeId;
 use crate::status::vrrp::State;
 use crate::vrrp::Rx;
-use crate::wire::{hmac, ip, vrrp};
+use crate::wire::{ah, hmac, ip, vrrp};
 
 /// This many answers are sent at once, the following ones with this pause between them.
 const ANSWERS: usize = 3;
@@ -65,27 +64,6 @@ pub(super) struct Due {
     pub exact: bool,
 }
 
-/// The observations of the current step.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Step {
-    /// Adverts sent, and whether with priority 0.
-    pub sent: Vec<(Wire, bool)>,
-    /// Number of adverts by destination.
-    pub copies: BTreeMap<(Wire, IpAddr), u32>,
-    /// An advert of a better router was delivered.
-    pub better: bool,
-    /// A master must leave this wire.
-    pub yields: Option<Wire>,
-    /// A master must answer here.
-    pub answers: Option<Wire>,
-    /// A packet that must be refused was delivered: it may have no effect.
-    pub refused: bool,
-    /// A script ended: priorities follow at once.
-    pub ran: bool,
-    /// A timer is due: regular adverts are sent before anything else.
-    pub timer: bool,
-}
-
 impl Router {
     pub const fn is_sending(&self) -> bool {
         self.sending.is_some()
@@ -106,6 +84,13 @@ impl Router {
         }
     }
 
+    /// What was due until now may come late.
+    pub fn held_up_until(&mut self, now: Instant) {
+        if let Some(due) = self.due.as_mut().filter(|due| due.at <= now) {
+            due.exact = false;
+        }
+    }
+
     pub fn reloaded(&mut self, interval: Option<Duration>) {
         if let (Some(sending), Some(interval)) = (&mut self.sending, interval) {
             sending.longest = sending.longest.max(interval);
@@ -115,7 +100,11 @@ impl Router {
     }
 
     pub fn wait(&mut self, at: Instant, exact: bool) {
-        self.due = (!self.vague).then_some(Due { from: at, at, exact });
+        self.wait_between(at, at, exact);
+    }
+
+    pub fn wait_between(&mut self, from: Instant, at: Instant, exact: bool) {
+        self.due = (!self.vague).then_some(Due { from, at, exact });
     }
 }
 
@@ -160,13 +149,20 @@ impl World {
             },
             Family::V6 => (None, octets),
         };
+        let (ah, payload) = match header.filter(|header| header.protocol == ah::PROTOCOL) {
+            None => (None, payload),
+            Some(_) => match ah::decode(payload) {
+                Some((ah, payload)) => (Some(ah), payload),
+                None => return self.violated_by(id, "sends a wrong authentication header"),
+            },
+        };
         let whole = payload;
         let vrid = payload.get(1).copied().unwrap_or_default();
         let Some(node) = self.node(id) else { return };
-        let config = Arc::clone(&node.config);
         let Some(segment) = node.kernel.segment_of(link).cloned() else { return };
         let wire = (segment, family, vrid);
-        let Some(node) = self.node(id) else { return };
+        let rx = Rx { interface: link, source, destination, hop_limit: 255 };
+        let config = self.config_of_advert(node, id, (&wire, &rx), whole);
         let instance = instance_on(node, &config, &wire);
         // For a router that a reload has moved it is not known whether it had a trailer.
         let bare = payload.len().checked_sub(hmac::TRAILER).and_then(|n| payload.get(..n));
@@ -181,13 +177,22 @@ impl World {
         let farewell = advert.priority == 0;
         let ttl = instance.map(|i| i.unicast().and_then(|unicast| unicast.ttl).unwrap_or(255));
         if header.is_some_and(|h| {
-            h.protocol != ip::VRRP || h.source != source || ttl.is_some_and(|ttl| h.ttl != ttl)
+            instance.is_some_and(|i| i.ah_key().is_some() != ah.is_some())
+                || h.source != source
+                || ttl.is_some_and(|ttl| h.ttl != ttl)
         }) {
             self.violated_by(id, "sends a wrong IP header");
         }
         // The copies for all peers count as one advert.
         let unicast = instance.and_then(Instance::unicast);
         let is_copy = unicast.is_some_and(|u| !is_first(u, destination));
+        match (instance, ah) {
+            (Some(instance), Some(ah)) => {
+                self.judge_ah(id, (&wire, instance), source, (ah, octets), is_copy);
+            }
+            (None, Some(_)) => self.oracle.loosen_ah(id),
+            (_, None) => {}
+        }
         *self.oracle.step.copies.entry((wire.clone(), destination)).or_default() += 1;
         if !is_copy {
             self.oracle.step.sent.push((wire.clone(), farewell));
@@ -220,8 +225,7 @@ impl World {
             return;
         };
         let listed = advert.addresses().eq(instance.addresses.iter().map(|a| a.prefix.address));
-        let rx = Rx { interface: link, source, destination, hop_limit: 255 };
-        let flaw = content(instance, &rx, whole, None).filter(|flaw| *flaw != Flaw::Owner);
+        let flaw = content(instance, &rx, whole, (None, None)).filter(|flaw| *flaw != Flaw::Owner);
         if !listed || flaw.is_some() {
             self.violated_by(id, &format!("sends wrong adverts of {}", instance.name));
         }
@@ -377,9 +381,12 @@ impl World {
 
     /// After a step of an engine: a router that left MASTER sent a farewell, one that heard a better master yielded,
     /// and one that had to answer did.
-    pub(in crate::sim) fn judge_step(&mut self, id: NodeId) {
+    ///
+    /// `since`: when it began, if it took several slices.
+    pub(super) fn judge_step(&mut self, id: NodeId, since: Instant) {
         let now = self.now();
         let step = core::mem::take(&mut self.oracle.step);
+        let reloads = self.oracle.old_config(id).is_some();
         let Some(node) = self.node(id) else { return };
         let Some(engine) = &node.engine else { return };
         if engine.failures() > 0 {
@@ -441,7 +448,7 @@ impl World {
                 }
             }
             // A reload that turns it into a different router on the same wire ends one and begins the other.
-            if master && sent(wire, true) && self.oracle.kept.is_none() {
+            if master && sent(wire, true) && !reloads {
                 found.push(format!("VRID {} says farewell and stays", wire.2));
             }
             router.leaving |= step.better || sent(wire, true);
@@ -467,7 +474,7 @@ impl World {
             self.oracle.routers.retain(|(node, wire), _| *node != id || known(wire));
         }
         for (wire, instance, state, priority) in states {
-            self.follow(id, wire, instance, state, priority, now);
+            self.follow(id, wire, instance, (state, priority), since);
         }
         for text in found {
             self.violated_by(id, &text);
@@ -480,10 +487,10 @@ impl World {
         id: NodeId,
         wire: Wire,
         instance: &Instance,
-        state: State,
-        priority: u8,
-        now: Instant,
+        (state, priority): (State, u8),
+        since: Instant,
     ) {
+        let now = self.now();
         let starting = self.is_starting(id);
         if self.oracle.states.get(&(id, wire.clone())).is_none_or(|(before, _)| *before != state) {
             self.oracle.touched(id);
@@ -526,11 +533,12 @@ impl World {
         }
         if state == State::Backup && !starting {
             let interval = router.learned.unwrap_or(instance.advert_int);
-            if leftovers {
-                router.wait(now + interval + skew(instance, priority, interval), false);
+            let (wait, exact) = if leftovers {
+                (interval + skew(instance, priority, interval), false)
             } else {
-                router.wait(now + patience(instance, priority, interval), true);
-            }
+                (patience(instance, priority, interval), true)
+            };
+            router.wait_between(since + wait, now + wait, exact);
         }
     }
 

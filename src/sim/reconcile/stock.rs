@@ -9,6 +9,7 @@ use crate::model::address::Lifetime;
 use crate::model::route::{MetricKind, RouteMetric, Rule};
 use crate::model::{Address, FilterSettings, LinkKind, Route, VirtualLink, sample};
 use crate::plan::filter::{Filter, FilterTable};
+use crate::plan::sync::{SyncDaemon, SyncRole};
 use crate::plan::{Identity, LinkObject, Object, Phase, Setting, SettingObject};
 
 pub(super) fn name(link: &str) -> IfName {
@@ -111,7 +112,8 @@ pub(super) fn some_set(rng: &mut Rng, like: &[Object]) -> Vec<Object> {
             | Object::Link(_)
             | Object::Setting(_)
             | Object::FilterTable(_)
-            | Object::Filter(_) => false,
+            | Object::Filter(_)
+            | Object::SyncDaemon(_) => false,
             Object::Route(route) => possible(route),
             Object::Rule(_) => true,
         };
@@ -143,6 +145,16 @@ pub(super) fn some_set(rng: &mut Rng, like: &[Object]) -> Vec<Object> {
     }
     if rng.chance(70) {
         for object in some_filters(rng, &addresses) {
+            objects.insert(object.identity(), object);
+        }
+    }
+    for role in [SyncRole::Master, SyncRole::Backup] {
+        if rng.chance(30) {
+            let id = u8::try_from(rng.below(3)).unwrap();
+            let interface = name(pick(rng, &LINKS));
+            let (max_length, port, ttl, group) = (None, None, None, None);
+            let daemon = SyncDaemon { role, interface, id, max_length, port, ttl, group };
+            let object = Object::SyncDaemon(Box::new(daemon));
             objects.insert(object.identity(), object);
         }
     }

@@ -207,6 +207,40 @@ fn what_scripts_and_recipients_get() {
 }
 
 #[test]
+fn nothing_is_announced_after_the_end() {
+    for keep_addresses in [false, true] {
+        let mut config = sample::nat(200);
+        config.instances[0].vrid = Vrid::new(41).unwrap();
+        let mut host = Host::new(config);
+        host.pass(10 * SECOND);
+        host.look();
+        // The addresses go, and the kernel takes its time.
+        host.obedient = false;
+        host.hear(PEER, 254);
+        assert_eq!(host.announced(), Vec::<String>::new());
+        host.event(Event::Stop { keep_addresses });
+        let requests = host.seen.iter().filter_map(|action| match action {
+            Action::Apply { token, ops } => Some((*token, u32::try_from(ops.len()).unwrap())),
+            _ => None,
+        });
+        let requests: Vec<(Token, u32)> = requests.collect();
+        for (token, count) in requests {
+            for item in 0..count {
+                host.event(Event::Applied { token, item, outcome: Outcome::Done });
+            }
+        }
+        host.pass(10 * SECOND);
+        let stops = ["INSTANCE \"external\"", "INSTANCE \"internal\"", "GROUP \"VRRP1\""];
+        let said: Vec<String> = host
+            .announced()
+            .iter()
+            .map(|line| line.replace(" STOP 200", "").replace(" STOP 0", ""))
+            .collect();
+        assert_eq!(said, stops, "{keep_addresses}");
+    }
+}
+
+#[test]
 fn no_mail_for_faults_if_asked_for() {
     for withheld in [false, true] {
         let mut config = failover(100);
@@ -403,4 +437,85 @@ fn a_set_that_is_asked_for_while_one_is_under_way_follows_it_whole() {
     host.hear(PEER, 100);
     host.pass(SECOND / 2);
     assert_eq!(sent(&host.look()), 500);
+}
+
+/// A master with a virtual MAC, an address on it, one on an interface made for it on another parent, and one on that
+/// parent itself.
+fn with_further_interfaces(all: bool, change: impl FnOnce(&mut Vrrp)) -> Host {
+    let mut config = failover(200);
+    let other: IfName = "enp0s9".parse().unwrap();
+    let instance = &mut config.instances[0];
+    sample::vmac(instance);
+    let further: IfName = "vrrp1.41".parse().unwrap();
+    let own = instance.own_link().unwrap().clone();
+    let made = model::VirtualLink { name: further.clone(), parent: other.clone(), ..own };
+    for (address, interface) in
+        [("10.0.2.101/24", &further), ("10.0.2.102/24", &further), ("10.0.2.103/24", &other)]
+    {
+        instance.excluded.push(sample::address(address, interface));
+    }
+    let extras = instance.extras.as_mut().unwrap();
+    extras.address_links.push(made);
+    extras.garp_extra = Some(extras::GarpExtra { all, period: 7 * SECOND });
+    let garp = &mut instance.garp;
+    (garp.repeat, garp.delay) = (1, 2 * SECOND);
+    change(&mut config);
+    let mut host = Host::new(config);
+    for (index, name) in [(IfIndex(9), "vrrp.41"), (IfIndex(10), "vrrp1.41")] {
+        host.event(Event::Link(link(index, name, true)));
+    }
+    host.pass(4 * SECOND);
+    assert_eq!(host.state(), State::Master);
+    // Both sets.
+    host.pass(2 * SECOND);
+    host.look();
+    host
+}
+
+#[test]
+fn further_interfaces_are_announced_periodically() {
+    for (all, frames) in [(false, vec![(vip(101), 1)]), (true, vec![(vip(101), 1), (vip(103), 1)])]
+    {
+        let mut host = with_further_interfaces(all, |_| {});
+        host.pass(8 * SECOND);
+        let mut sent = host.frames();
+        sent.sort();
+        assert_eq!(sent, frames);
+        host.look();
+        host.pass(7 * SECOND);
+        assert_eq!(host.frames().len(), frames.len());
+        // Not by one that is no master.
+        host.look();
+        host.hear(PEER, 250);
+        host.pass(3 * SECOND);
+        assert_eq!(host.frames(), []);
+    }
+}
+
+#[test]
+fn an_own_interface_without_adverts_is_a_further_one() {
+    let mut host = with_further_interfaces(false, |config| {
+        config.instances[0].extras.as_mut().unwrap().vmac_xmit_base = true;
+    });
+    host.pass(8 * SECOND);
+    let mut sent = host.frames();
+    sent.sort();
+    assert_eq!(sent, [(vip(100), 1), (vip(101), 1)]);
+}
+
+#[test]
+fn a_reload_begins_and_ends_what_is_announced_periodically() {
+    let mut host = with_further_interfaces(false, |_| {});
+    let mut config = (*host.engine.config).clone();
+    config.instances[0].extras.as_mut().unwrap().garp_extra = None;
+    config.instances[0].garp.refresh = 5 * SECOND;
+    host.event(Event::Reload(config.clone().into()));
+    host.look();
+    host.pass(6 * SECOND);
+    assert_eq!(host.frames().len(), 4, "the refresh of all addresses alone");
+    config.instances[0].garp.refresh = Duration::ZERO;
+    host.event(Event::Reload(config.into()));
+    host.look();
+    host.pass(20 * SECOND);
+    assert_eq!(host.frames(), []);
 }

@@ -92,6 +92,26 @@ fn filters_come_before_the_addresses_and_go_after_them() {
 }
 
 #[test]
+fn a_filter_stays_until_an_address_that_was_being_added_has_gone() {
+    for outcome in [Outcome::Done, Outcome::Refused(16)] {
+        let mut host = Host::new(closed(200));
+        host.obedient = false;
+        host.pass(4 * SECOND);
+        let (token, ops) = host.apply();
+        assert_eq!(host.ops(), [plus(TABLE), plus(FILTER), plus(VIP)]);
+        assert_eq!(ops.len(), 2);
+        host.event(Event::Applied { token, item: 0, outcome: Outcome::Done });
+        host.look();
+        host.hear(PEER, 250);
+        assert_eq!((host.state(), host.ops()), (State::Backup, vec![]));
+        host.event(Event::Applied { token, item: 1, outcome });
+        let both = [minus(VIP), minus(FILTER)];
+        let there = if outcome == Outcome::Done { 0 } else { 1 };
+        assert_eq!(host.ops(), both[there..]);
+    }
+}
+
+#[test]
 fn a_stop_of_a_master_leaves_nothing_and_lets_nothing_in() {
     let mut host = master();
     host.look();

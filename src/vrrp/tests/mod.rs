@@ -28,6 +28,8 @@ mod lines;
 mod reload;
 mod routes;
 mod rules;
+mod stalled;
+mod sync;
 mod trackers;
 mod unicast;
 mod vmac;

@@ -326,6 +326,61 @@ fn instances_of_one_id_and_address_are_told_apart_by_their_peers() {
 }
 
 #[test]
+fn two_masters_that_send_the_same_ah_numbers_do_not_both_stay() {
+    let mut config = failover(200);
+    config.instances[0].authentication = Authentication::None;
+    let key = crate::base::Secret::new(*b"secret12");
+    let extras = InstanceExtras { ah_key: Some(key), ..InstanceExtras::default() };
+    config.instances[0].extras = Some(Box::new(extras));
+    let mut host = Host::new(config);
+    host.pass(10 * SECOND);
+    assert_eq!(host.state(), State::Master);
+    let number = host.engine.summary(host.now).instances[0].ah.0;
+    for (theirs, state) in [(number - 1, State::Master), (number, State::Backup)] {
+        host.receive(PEER, &with_ah(theirs));
+        assert_eq!(host.state(), state);
+    }
+    assert_eq!((host.counters().auth_failure, host.counters().adverts_received), (1, 1));
+}
+
+#[test]
+fn an_owner_that_ignores_adverts_goes_on_behind_their_ah_numbers() {
+    let mut config = failover(255);
+    config.instances[0].state = model::vrrp::InitialState::Master;
+    config.instances[0].owner_ignore_adverts = true;
+    config.instances[0].authentication = Authentication::None;
+    let key = crate::base::Secret::new(*b"secret12");
+    let extras = InstanceExtras { ah_key: Some(key), ..InstanceExtras::default() };
+    config.instances[0].extras = Some(Box::new(extras));
+    let mut host = Host::new(config);
+    assert_eq!(host.state(), State::Master);
+    host.receive(PEER, &with_ah(700));
+    assert_eq!((host.state(), host.counters().ignored_as_owner), (State::Master, 1));
+    host.packets.clear();
+    host.pass(SECOND);
+    let (header, _) = crate::wire::ah::decode(&host.packets[0][ip::HEADER..]).unwrap();
+    assert_eq!(header.sequence, 701);
+}
+
+/// An advert of priority 250 with this number in its authentication header.
+fn with_ah(number: u32) -> Vec<u8> {
+    let plain = advert(PEER, |content| {
+        content.priority = 250;
+        content.auth = Some(wire::Auth { kind: 2, data: [0; 8] });
+    });
+    let pdu = &plain[ip::HEADER..];
+    let header = crate::wire::ah::encode(Ipv4Addr::from(PEER).to_bits(), number);
+    let length = u16::try_from(header.len() + pdu.len()).unwrap();
+    let to = Ipv4Addr::new(224, 0, 0, 18);
+    let protocol = crate::wire::ah::PROTOCOL;
+    let mut packet = ip::encode(1, length, PEER.into(), to, 255, protocol).to_vec();
+    packet.extend(header);
+    packet.extend(pdu);
+    crate::wire::ah::seal(&mut packet, b"secret12", false);
+    packet
+}
+
+#[test]
 fn authentication_headers_are_heard_and_sent_after_a_reload_asks_for_them() {
     let mut host = Host::master();
     let mut config = failover(200);

@@ -191,3 +191,76 @@ fn lines_are_keepalived_s() {
     }
     assert_eq!(page_line(&url(), server), "HTTP status code success to [10.0.0.71]:tcp:80 url(/a)");
 }
+
+#[test]
+fn a_pattern_is_in_the_page_or_must_not_be() {
+    use crate::model::checker::Pattern;
+    let with = |text: &str, absent: bool, min_offset: u64, max_offset: Option<u64>| Url {
+        pattern: Some(Box::new(Pattern {
+            text: text.as_bytes().into(),
+            options: Vec::new(),
+            absent,
+            min_offset,
+            max_offset,
+        })),
+        ..url()
+    };
+    let page = b"HTTP/1.1 200 OK\r\nX: ready\r\nContent-Length: 12\r\n\r\nstate: ready and more";
+    // The header is not searched, nor what is behind the length it announces.
+    assert_eq!(verdict(&with("^state: ready$", false, 0, None), page, false), "success");
+    assert_eq!(
+        verdict(&with("X: |more", false, 0, None), page, false),
+        "regular expression not found from url(/a)"
+    );
+    assert_eq!(
+        verdict(&with("ready", true, 0, None), page, false),
+        "regular expression found from url(/a)"
+    );
+    assert_eq!(verdict(&with("down", true, 0, None), page, false), "success");
+    // "ready" begins at 7.
+    for (min, max, good) in [
+        (7, None, true),
+        (8, None, false),
+        (0, Some(7), true),
+        (0, Some(6), false),
+        (100, None, false),
+    ] {
+        let is_good = verdict(&with("ready", false, min, max), page, false) == "success";
+        assert_eq!(is_good, good, "{min} {max:?}");
+    }
+    // Another status is said first, another digest too.
+    let bad = b"HTTP/1.1 503 no\r\n\r\nready";
+    assert_eq!(verdict(&with("ready", false, 0, None), bad, true), "status 503 from url(/a)");
+    let digest = Url { digest: Some(HELLO), ..with("ready", false, 0, None) };
+    assert!(verdict(&digest, page, false).starts_with("digest differs"));
+    let subject = "[10.0.0.71]:tcp:80";
+    let line = page_line(&with("ready", false, 0, None), subject);
+    assert_eq!(line, "Regex match success to [10.0.0.71]:tcp:80 url(/a)");
+    let fault = Fault::Pattern { absent: false };
+    let failure = Failure::Page { path: "/a".into(), fault };
+    let line = attempt_line(&check("10.0.0.71:80"), subject, &failure);
+    assert_eq!(line, "Regex match failed server [10.0.0.71]:tcp:80.");
+}
+
+#[test]
+fn a_page_without_end_is_searched_up_to_a_limit_and_kept_no_longer() {
+    use crate::model::checker::Pattern;
+    let pattern = Pattern {
+        text: b"needle".as_slice().into(),
+        options: Vec::new(),
+        absent: false,
+        min_offset: 10_000,
+        max_offset: None,
+    };
+    let mut http = Http::new(Url { pattern: Some(Box::new(pattern)), ..url() });
+    assert_eq!(http.step(Heard::Bytes(b"HTTP/1.1 200 OK\r\n\r\n")), None);
+    let part = vec![b'x'; 100_000];
+    for _ in 0..20 {
+        assert_eq!(http.step(Heard::Bytes(&part)), None);
+        let Stage::Page { text, .. } = &http.stage else { panic!("another stage") };
+        assert!(text.len() <= SEARCHED);
+    }
+    assert_eq!(http.step(Heard::Bytes(b"needle")), None);
+    let end = http.step(Heard::End).unwrap().to_string();
+    assert_eq!(end, "regular expression not found from url(/a)");
+}

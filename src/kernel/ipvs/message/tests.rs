@@ -97,6 +97,28 @@ proptest! {
         prop_assert_eq!(read, (destination, settings));
     }
 
+    /// Kernels before 2.6.37 say "local" in place of any other way to a server on this machine.
+    #[test]
+    fn a_server_on_this_machine_is_told_apart(service in key(), (destination, settings) in destination()) {
+        let mut buffer = Vec::new();
+        encode(&mut buffer, 30, 7, &Op::AddDestination { service, destination, settings }, true);
+        prop_assert!(!is_local(payload(&buffer)));
+        let way = match settings.forward {
+            Forward::Nat => MASQUERADE,
+            Forward::Dr => DIRECT,
+            Forward::Tun(_) => TUNNEL,
+        };
+        // The attribute: its length of 8, its kind, its value.
+        let attribute = |way: u32| {
+            [&8_u16.to_ne_bytes()[..], &dest::FWD_METHOD.to_ne_bytes(), &way.to_ne_bytes()].concat()
+        };
+        let at = buffer.windows(8).position(|w| w == attribute(way)).unwrap();
+        buffer[at..at + 8].copy_from_slice(&attribute(LOCAL_NODE));
+        prop_assert!(is_local(payload(&buffer)));
+        let read = decode_destination(payload(&buffer), Family::V4).unwrap();
+        prop_assert_eq!(read, (destination, Destination { forward: Forward::Dr, ..settings }));
+    }
+
     /// Whatever the octets: an answer or an error, never a panic, and always an end.
     #[test]
     fn any_octets_are_taken_apart(octets in prop::collection::vec(any::<u8>(), 0..400)) {

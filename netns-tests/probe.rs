@@ -1,0 +1,305 @@
+//! Checks that are not about pages, at real servers: mail, names, datagrams, echoes, files; and daemons of IPVS that
+//! follow an instance.
+
+use std::net::UdpSocket;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+
+use crate::lab::daemon::{CONF, signal_to};
+use crate::lab::node::{Node, command};
+use crate::lab::service::python;
+use crate::lab::{LIMIT, Lab, Res, ipvs, need};
+use crate::scenario::{DR, Servers, director, run};
+use crate::{cases, check};
+
+cases![Ipvs:
+    mail_servers_and_echoes_decide,
+    datagrams_decide,
+    name_servers_decide,
+    a_tracked_file_decides,
+    sync_daemons_follow_the_instance,
+    timeouts_are_set_and_given_back,
+];
+
+/// A service with these servers, and their checks.
+fn service(servers: &[(u8, &str, &str)]) -> String {
+    let list: String = servers
+        .iter()
+        .map(|(n, kind, check)| {
+            format!("real_server 10.0.0.{n} 80 {{\n{kind} {{\n{check}\n}}\n}}\n")
+        })
+        .collect();
+    format!(
+        "virtual_server 10.1.0.1 80 {{\ndelay_loop 1\nretry 1\ndelay_before_retry 1\nconnect_timeout 1\nlvs_sched rr\n\
+         lvs_method DR\nprotocol TCP\n{list}}}\n"
+    )
+}
+
+/// These servers with these weights.
+fn becomes(node: &Node, servers: &[(u8, u32)]) -> Res {
+    let mut lines = vec!["-A -t 10.1.0.1:80 -s rr".to_owned()];
+    let server =
+        |(n, weight): &(u8, u32)| format!("-a -t 10.1.0.1:80 -r 10.0.0.{n}:80 -g -w {weight}");
+    lines.extend(servers.iter().map(server));
+    ipvs::becomes(node, &lines.iter().map(String::as_str).collect::<Vec<_>>())
+}
+
+/// Starts Debian's aiosmtpd there.
+fn mail(lab: &Lab, node: &Node) -> Res<u32> {
+    let mut server = command([python()?]);
+    server.args(["-u", "-m", "aiosmtpd", "--nosetuid", "--listen", "10.0.0.71:25"]);
+    let pid = node.spawn(server, "smtp")?;
+    lab.timeline().poll(LIMIT, "the SMTP server listens", || {
+        Ok(node.run(|| std::net::TcpStream::connect(("10.0.0.71", 25)))?.ok())
+    })?;
+    Ok(pid)
+}
+
+fn mail_servers_and_echoes_decide(lab: &mut Lab) -> Res {
+    let node = director(lab)?;
+    let server = mail(lab, &node)?;
+    let smtp = "connect_port 25\nhelo_name director.example";
+    let daemon = run(lab, &node, &service(&[(71, "SMTP_CHECK", smtp), (72, "PING_CHECK", "")]))?;
+    becomes(&node, &[(71, 1), (72, 1)])?;
+    let always = lab.always();
+    always.log(&node, "Remote SMTP server [10.0.0.71]:tcp:80 succeed on service.")?;
+    always.log(&node, "ICMP connection to [10.0.0.72]:tcp:80 success.")?;
+
+    lab.note("the mail server ends, the other host does not answer echoes any more");
+    signal_to(server, Signal::SIGTERM)?;
+    becomes(&node, &[(72, 1)])?;
+    always.log(&node, "SMTP_CHECK Error connecting to server [10.0.0.71]:25")?;
+    node.sysctl("net.ipv4.icmp_echo_ignore_all", "1")?;
+    becomes(&node, &[])?;
+    always.log(
+        &node,
+        "ICMP CHECK on service [10.0.0.72]:tcp:80 of [10.1.0.1]:tcp:80 failed after 1 retries",
+    )?;
+
+    lab.note("both return");
+    let mark = lab.mark();
+    node.sysctl("net.ipv4.icmp_echo_ignore_all", "0")?;
+    becomes(&node, &[(72, 1)])?;
+    mail(lab, &node)?;
+    becomes(&node, &[(71, 1), (72, 1)])?;
+    let later = lab.after(mark);
+    later.log(&node, "Remote SMTP server [10.0.0.71]:tcp:80 succeed on service.")?;
+    later.log(&node, "ICMP connection to [10.0.0.72]:tcp:80 success.")?;
+    check!(daemon.stop()?, "the exit status is not zero");
+    ipvs::becomes(&node, &[])
+}
+
+/// A server of datagrams: it answers them with `pong` or, if it is told so, with something else; it ends with this.
+struct Pong {
+    other: Arc<AtomicBool>,
+    end: Arc<AtomicBool>,
+    thread: Option<thread::JoinHandle<()>>,
+}
+
+impl Pong {
+    fn start(node: &Node) -> Res<Self> {
+        let socket = node.run(|| UdpSocket::bind("10.0.0.72:7"))??;
+        socket.set_read_timeout(Some(Duration::from_millis(50)))?;
+        let (other, end) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+        let (says_other, ends) = (Arc::clone(&other), Arc::clone(&end));
+        let thread = thread::spawn(move || {
+            let mut octets = [0; 100];
+            while !ends.load(Ordering::SeqCst) {
+                if let Ok((_, from)) = socket.recv_from(&mut octets) {
+                    let other = says_other.load(Ordering::SeqCst);
+                    let _ = socket.send_to(if other { b"PONG" } else { b"pong" }, from);
+                }
+            }
+        });
+        Ok(Self { other, end, thread: Some(thread) })
+    }
+}
+
+impl Drop for Pong {
+    fn drop(&mut self) {
+        self.end.store(true, Ordering::SeqCst);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn datagrams_decide(lab: &mut Lab) -> Res {
+    let node = director(lab)?;
+    let pong = Pong::start(&node)?;
+    // Nobody listens at the first one: an ICMP error comes back. The third one says nothing at all.
+    let _silent = node.run(|| UdpSocket::bind("10.0.0.73:7"))??;
+    let reply = "connect_port 7\npayload 70696e67\nrequire_reply 70 6f Xe 67";
+    let servers = [
+        (71, "UDP_CHECK", "connect_port 7"),
+        (72, "UDP_CHECK", reply),
+        (73, "UDP_CHECK", "connect_port 7"),
+    ];
+    let daemon = run(lab, &node, &service(&servers))?;
+    becomes(&node, &[(72, 1), (73, 1)])?;
+    let always = lab.always();
+    always.log(&node, "UDP_CHECK on service [10.0.0.71]:tcp:80 failed (Connection refused).")?;
+    always.log(&node, "UDP connection to [10.0.0.72]:tcp:80 success.")?;
+    always.log(&node, "UDP connection to [10.0.0.73]:tcp:80 success.")?;
+
+    lab.note("the second one answers something else");
+    pong.other.store(true, Ordering::SeqCst);
+    becomes(&node, &[(73, 1)])?;
+    always.log(&node, "failed after 1 retries (byte 0 of the reply is 50).")?;
+    pong.other.store(false, Ordering::SeqCst);
+    becomes(&node, &[(72, 1), (73, 1)])?;
+    lab.note("the second one ends");
+    drop(pong);
+    becomes(&node, &[(73, 1)])?;
+    check!(daemon.stop()?, "the exit status is not zero");
+    ipvs::becomes(&node, &[])
+}
+
+fn name_servers_decide(lab: &mut Lab) -> Res {
+    let dnsmasq = need::program("dnsmasq", "dnsmasq-base")?;
+    let node = director(lab)?;
+    let start = |more: &[&str]| {
+        let mut server = command([dnsmasq.as_os_str()]);
+        server.args([
+            "--keep-in-foreground",
+            "--conf-file=/dev/null",
+            "--no-resolv",
+            "--no-hosts",
+            "--user=root",
+            "--pid-file",
+            "--bind-interfaces",
+            "--listen-address=10.0.0.71",
+            "--log-facility=-",
+        ]);
+        server.args(more);
+        node.spawn(server, "dnsmasq")
+    };
+    let server = start(&["--host-record=mx.example,10.9.9.9"])?;
+    let dns = "connect_port 53\ntype A\nname mx.example.";
+    let daemon = run(lab, &node, &service(&[(71, "DNS_CHECK", dns)]))?;
+    lab.always().log(&node, "DNS_CHECK ([10.0.0.71]:tcp:80) success.")?;
+    becomes(&node, &[(71, 1)])?;
+    lab.note("the name server ends, and one that knows no answer takes its place");
+    signal_to(server, Signal::SIGTERM)?;
+    becomes(&node, &[])?;
+    let mark = lab.mark();
+    let server = start(&["--address=/other.example/10.9.9.9"])?;
+    // It refuses names of others: nobody it could ask.
+    lab.timeline().poll(LIMIT, "the reason", || {
+        let text = node.must([env!("CARGO_BIN_EXE_evervip"), "status", "--json"])?;
+        Ok(text.contains("rcode = 5").then_some(()))
+    })?;
+    becomes(&node, &[])?;
+    signal_to(server, Signal::SIGTERM)?;
+    start(&["--host-record=mx.example,10.9.9.9"])?;
+    becomes(&node, &[(71, 1)])?;
+    lab.after(mark).log(&node, "DNS_CHECK ([10.0.0.71]:tcp:80) success.")?;
+    check!(daemon.stop()?, "the exit status is not zero");
+    ipvs::becomes(&node, &[])
+}
+
+fn a_tracked_file_decides(lab: &mut Lab) -> Res {
+    let node = director(lab)?;
+    node.write("/run/down", "0\n", 0o644)?;
+    node.write("/run/more", "4\n", 0o644)?;
+    let files = "track_file down {\nfile /run/down\nweight 0\n}\ntrack_file more {\nfile /run/more\nweight 2\n}\n";
+    let servers = [(71, "FILE_CHECK", "track_file down"), (72, "FILE_CHECK", "track_file more")];
+    let daemon = run(lab, &node, &format!("{files}{}", service(&servers)))?;
+    becomes(&node, &[(71, 1), (72, 9)])?;
+    lab.note("another number in each");
+    node.write("/run/down", "1\n", 0o644)?;
+    becomes(&node, &[(72, 9)])?;
+    lab.always().log(&node, "Removing service [10.0.0.71]:tcp:80 from VS [10.1.0.1]:tcp:80")?;
+    node.write("/run/more", "-3\n", 0o644)?;
+    becomes(&node, &[(72, 0)])?;
+    lab.note("the daemon starts again: who is out stays out");
+    check!(daemon.stop()?, "the exit status is not zero");
+    ipvs::becomes(&node, &[])?;
+    ipvs::watch(&node)?;
+    let mark = lab.mark();
+    let daemon = lab.subject.start(&node)?;
+    becomes(&node, &[(72, 0)])?;
+    let later = lab.after(mark).ipvs(&node);
+    check!(!format!("{later:?}").contains("10.0.0.71"), "{later:?}");
+    node.must(["rm", "/run/down", "/run/more"])?;
+    becomes(&node, &[(71, 1), (72, 1)])?;
+    check!(daemon.stop()?, "the exit status is not zero");
+    ipvs::becomes(&node, &[])
+}
+
+/// What ipvsadm says of daemons.
+fn daemons(node: &Node) -> Res<String> {
+    need::program("ipvsadm", "ipvsadm")?;
+    node.must(["ipvsadm", "-L", "--daemon"])
+}
+
+fn sync_daemons_follow_the_instance(lab: &mut Lab) -> Res {
+    let net = Servers::new(lab)?;
+    let tied = |text: &str| {
+        let name = text
+            .split_once("vrrp_instance ")
+            .map_or("?", |(_, rest)| rest.split_whitespace().next().unwrap_or("?"));
+        let line = format!("lvs_sync_daemon enp0s8 inst {name} id 77 ttl 3");
+        format!("global_defs {{\n{line}\n}}\n{text}")
+    };
+    let [first, second] = DR.map(tied);
+    let [primary, backup] = net.start(&lab.subject, [&first, &second])?;
+    let is = |node: &Node, role: &str| {
+        lab.timeline().poll(LIMIT, role, || {
+            let text = daemons(node)?;
+            let lines: Vec<&str> =
+                text.lines().filter(|line| line.contains("sync daemon")).collect();
+            let right = match role {
+                "none" => lines.is_empty(),
+                role => {
+                    lines.len() == 1
+                        && lines[0].starts_with(role)
+                        && lines[0].contains("mcast=enp0s8")
+                        && lines[0].contains("syncid=77")
+                }
+            };
+            Ok(right.then_some(()))
+        })
+    };
+    is(&net.svr1, "master")?;
+    is(&net.svr2, "backup")?;
+    lab.note("the backup takes over");
+    check!(primary.stop()?, "the exit status is not zero");
+    is(&net.svr1, "none")?;
+    is(&net.svr2, "master")?;
+    lab.note("the primary returns");
+    let primary = lab.subject.start(&net.svr1)?;
+    is(&net.svr1, "master")?;
+    is(&net.svr2, "backup")?;
+    check!(primary.stop()?, "the exit status is not zero");
+    check!(backup.stop()?, "the exit status is not zero");
+    is(&net.svr1, "none")?;
+    is(&net.svr2, "none")?;
+    Ok(())
+}
+
+fn timeouts_are_set_and_given_back(lab: &mut Lab) -> Res {
+    need::program("ipvsadm", "ipvsadm")?;
+    let node = director(lab)?;
+    let is = |wanted: &str| {
+        lab.timeline().poll(LIMIT, wanted, || {
+            let text = node.must(["ipvsadm", "-L", "--timeout"])?;
+            Ok(text.contains(wanted).then_some(()))
+        })
+    };
+    node.must(["ipvsadm", "--set", "800", "100", "200"])?;
+    let servers = service(&[(71, "TCP_CHECK", "")]);
+    let with = |line: &str| format!("global_defs {{\n{line}\n}}\n{servers}");
+    let daemon = run(lab, &node, &with("lvs_timeouts tcp 123 udp 45"))?;
+    is("(tcp tcpfin udp): 123 100 45")?;
+    lab.note("a reload that wants another one");
+    node.write(CONF, &with("lvs_timeouts tcpfin 67"), 0o644)?;
+    daemon.signal(Signal::SIGHUP)?;
+    is("(tcp tcpfin udp): 800 67 200")?;
+    check!(daemon.stop()?, "the exit status is not zero");
+    is("(tcp tcpfin udp): 800 100 200")
+}

@@ -1,0 +1,91 @@
+//! Daemons of IPVS that tell other directors of connections, or hear of them: one of each kind at most. The kernel
+//! announces no changes of them.
+
+use core::fmt;
+use core::net::IpAddr;
+
+use super::object::{Attributes, Identity, Sight};
+use crate::base::IfName;
+use crate::model::SyncSettings;
+
+/// What a daemon does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum SyncRole {
+    /// It tells.
+    Master,
+    /// It hears.
+    Backup,
+}
+
+/// A daemon.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SyncDaemon {
+    /// What it does.
+    pub role: SyncRole,
+    /// Interface of its packets.
+    pub interface: IfName,
+    /// Who hears whom: the number in its packets.
+    pub id: u8,
+    /// Octets of a packet.
+    pub max_length: Option<u16>,
+    /// UDP port.
+    pub port: Option<u16>,
+    /// Time to live of its packets.
+    pub ttl: Option<u8>,
+    /// Multicast group.
+    pub group: Option<IpAddr>,
+}
+
+impl SyncDaemon {
+    /// As the configuration says it; `id` where that says none.
+    #[must_use]
+    pub fn of(settings: &SyncSettings, role: SyncRole, id: u8) -> Self {
+        Self {
+            role,
+            interface: settings.interface.clone(),
+            id: settings.id.unwrap_or(id),
+            max_length: settings.max_length,
+            port: settings.port,
+            ttl: settings.ttl,
+            group: settings.group,
+        }
+    }
+
+    /// This one, as it was seen in the kernel.
+    #[must_use]
+    pub fn sight(self) -> Sight {
+        Sight {
+            identity: Identity::SyncDaemon(self.role),
+            links: Vec::new(),
+            attributes: Some(Box::new(Attributes::SyncDaemon(self))),
+        }
+    }
+
+    /// This one, the kernel's, as far as `wanted` says how it is to be: for the rest the kernel has values of its own.
+    pub(super) fn applied_to(&self, wanted: &Self) -> Self {
+        Self {
+            max_length: wanted.max_length.and(self.max_length),
+            port: wanted.port.and(self.port),
+            ttl: wanted.ttl.and(self.ttl),
+            group: wanted.group.and(self.group),
+            ..self.clone()
+        }
+    }
+}
+
+impl SyncRole {
+    /// Its word in messages.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Master => "master",
+            Self::Backup => "backup",
+        }
+    }
+}
+
+impl fmt::Display for SyncDaemon {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "IPVS sync daemon ({}) on {}", self.role.word(), self.interface)
+    }
+}

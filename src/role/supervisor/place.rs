@@ -1,0 +1,190 @@
+//! Where a daemon is, beside others on the machine: its namespace, and the names of its files (`instance`,
+//! `net_namespace`, `use_pid_dir`). It is known before the daemon starts and stays until its end.
+
+use std::path::{Path, PathBuf};
+
+use crate::cli::args::{Options, is_file_name};
+use crate::model::global::Settings;
+use crate::role::socket;
+
+/// Where one daemon has its files.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Place {
+    /// The network namespace it runs in; none: that of whoever starts it.
+    pub namespace: Option<Box<str>>,
+    /// Its own name.
+    instance: Option<Box<str>>,
+    /// Pid files stand in a directory of their own.
+    directory: bool,
+}
+
+/// The directory of pid files that is made and removed by daemons.
+pub const DIRECTORY: &str = "/run/keepalived";
+
+impl Place {
+    /// That of a daemon with these options and this configuration.
+    ///
+    /// # Errors
+    /// A name that no file can have, as a text.
+    pub fn of(options: &Options, settings: &Settings) -> Result<Self, String> {
+        let given = options.namespace.as_deref();
+        let namespace = given.or(settings.namespace.as_deref());
+        let instance = settings.instance.as_deref();
+        for (what, name) in [("net_namespace", namespace), ("instance", instance)] {
+            if let Some(name) = name.filter(|name| !is_file_name(name)) {
+                return Err(format!("{what} {name}: this cannot be the name of a file"));
+            }
+        }
+        Ok(Self {
+            namespace: namespace.map(Into::into),
+            instance: instance.map(Into::into),
+            directory: settings.use_pid_directory,
+        })
+    }
+
+    /// What is different about another one, if anything is that a running daemon cannot change.
+    pub fn difference(&self, other: &Self) -> Option<&'static str> {
+        if self.namespace != other.namespace {
+            Some("net_namespace")
+        } else if self.instance != other.instance {
+            Some("instance")
+        } else if self.directory != other.directory {
+            Some("use_pid_dir")
+        } else {
+            None
+        }
+    }
+
+    /// What tells it from others, for names: `_NAMESPACE_INSTANCE`.
+    #[must_use]
+    pub fn suffix(&self) -> String {
+        let names = [&self.namespace, &self.instance];
+        names.into_iter().flatten().map(|name| format!("_{name}")).collect()
+    }
+
+    /// Whether it is the only daemon of the machine as far as it knows.
+    pub const fn is_default(&self) -> bool {
+        self.namespace.is_none() && self.instance.is_none() && !self.directory
+    }
+
+    /// Pid files of the supervisor, of `vrrp` and of `checker`, keepalived's: tools that look for them find this daemon,
+    /// and the two cannot run at the same time by mistake.
+    pub(super) fn pid_files(&self, options: &Options) -> [PathBuf; 3] {
+        let given = &options.pid_files;
+        let or = |given: &Option<PathBuf>, name: &str| match given {
+            Some(path) => path.clone(),
+            None => self.pid_file(name),
+        };
+        [
+            or(&given.supervisor, "keepalived"),
+            or(&given.vrrp, "vrrp"),
+            or(&given.checker, "checkers"),
+        ]
+    }
+
+    fn pid_file(&self, name: &str) -> PathBuf {
+        let mut folder = PathBuf::from(if self.is_default() { "/run" } else { DIRECTORY });
+        // To whoever is in the namespace of keepalived this is the directory itself.
+        folder.extend(self.namespace.as_deref().map(Path::new));
+        let instance = self.instance.as_deref().map(|name| format!("_{name}"));
+        folder.join(format!("{name}{}.pid", instance.unwrap_or_default()))
+    }
+
+    /// The control socket: beside the pid file, if the command line names one.
+    pub(super) fn socket(&self, options: &Options) -> PathBuf {
+        match &options.pid_files.supervisor {
+            None if !self.is_default() => socket::path_of(&self.suffix()),
+            given => socket::path_for(given.as_deref()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(settings: &Settings) -> Place {
+        Place::of(&Options::default(), settings).unwrap()
+    }
+
+    #[test]
+    fn files_have_keepaliveds_names() {
+        let names = |settings: &Settings| {
+            let place = of(settings);
+            let options = Options::default();
+            let [main, vrrp, checker] = place.pid_files(&options);
+            let all = [main, vrrp, checker, place.socket(&options)];
+            all.map(|path| path.display().to_string())
+        };
+        let mut settings = Settings::default();
+        assert_eq!(
+            names(&settings),
+            [
+                "/run/keepalived.pid",
+                "/run/vrrp.pid",
+                "/run/checkers.pid",
+                "/run/evervip/control.sock",
+            ]
+        );
+        settings.use_pid_directory = true;
+        assert_eq!(
+            names(&settings),
+            [
+                "/run/keepalived/keepalived.pid",
+                "/run/keepalived/vrrp.pid",
+                "/run/keepalived/checkers.pid",
+                "/run/evervip/control.sock",
+            ]
+        );
+        settings.instance = Some("x".into());
+        assert_eq!(
+            names(&settings),
+            [
+                "/run/keepalived/keepalived_x.pid",
+                "/run/keepalived/vrrp_x.pid",
+                "/run/keepalived/checkers_x.pid",
+                "/run/evervip/control_x.sock",
+            ]
+        );
+        settings.namespace = Some("blue".into());
+        assert_eq!(
+            names(&settings),
+            [
+                "/run/keepalived/blue/keepalived_x.pid",
+                "/run/keepalived/blue/vrrp_x.pid",
+                "/run/keepalived/blue/checkers_x.pid",
+                "/run/evervip/control_blue_x.sock",
+            ]
+        );
+        assert_eq!(of(&settings).suffix(), "_blue_x");
+    }
+
+    #[test]
+    fn the_command_line_comes_first() {
+        let settings = Settings { namespace: Some("blue".into()), ..Settings::default() };
+        let mut options = Options { namespace: Some("red".into()), ..Options::default() };
+        let place = Place::of(&options, &settings).unwrap();
+        assert_eq!(place.namespace.as_deref(), Some("red"));
+        options.pid_files.supervisor = Some("/run/a.pid".into());
+        let [main, vrrp, _] = place.pid_files(&options);
+        assert_eq!(main, Path::new("/run/a.pid"));
+        assert_eq!(vrrp, Path::new("/run/keepalived/red/vrrp.pid"));
+        assert_eq!(place.socket(&options), Path::new("/run/a.sock"));
+    }
+
+    #[test]
+    fn what_a_reload_cannot_change_is_named() {
+        let settings = Settings::default();
+        let place = of(&settings);
+        assert_eq!(place.difference(&of(&settings)), None);
+        let other = Settings { namespace: Some("blue".into()), ..Settings::default() };
+        assert_eq!(place.difference(&of(&other)), Some("net_namespace"));
+        let other = Settings { instance: Some("x".into()), ..Settings::default() };
+        assert_eq!(place.difference(&of(&other)), Some("instance"));
+        let other = Settings { use_pid_directory: true, ..Settings::default() };
+        assert_eq!(place.difference(&of(&other)), Some("use_pid_dir"));
+        let other = Settings { instance: Some("../x".into()), ..Settings::default() };
+        let wrong = Place::of(&Options::default(), &other).unwrap_err();
+        assert_eq!(wrong, "instance ../x: this cannot be the name of a file");
+    }
+}

@@ -1,0 +1,115 @@
+//! Processes of roles: started, told what is in force, and connected with those they talk to.
+
+use std::os::unix::ffi::OsStrExt;
+
+use super::{Memory, Reload, RoleName, Setup, Supervisor, ToRole};
+use crate::sys::channel::Channel;
+
+/// Roles that `api` asks.
+const ASKED: [RoleName; 2] = [RoleName::Vrrp, RoleName::Checker];
+/// Pairs of roles that have a channel, in the order of their names in [`RoleName`].
+pub(super) const CHANNELS: [(RoleName, RoleName); 4] = [
+    (RoleName::Vrrp, RoleName::Runner),
+    (RoleName::Runner, RoleName::Checker),
+    (RoleName::Vrrp, RoleName::Api),
+    (RoleName::Checker, RoleName::Api),
+];
+
+impl Supervisor {
+    /// Starts a role that ended, and tells it what is in force.
+    pub(super) fn start_again(&mut self, role: RoleName) {
+        if role == RoleName::Api {
+            self.start_api();
+            return;
+        }
+        self.start(role);
+        let (configuration, apply) = match (&self.current, &self.reload) {
+            (Some(current), _) => (current, true),
+            // The daemon is still starting.
+            (None, Reload::Preparing { candidate, .. }) => (&**candidate, false),
+            _ => return,
+        };
+        let generation = configuration.generation;
+        match configuration.parts.of(role) {
+            Ok(part) => {
+                if let Some(child) = self.child(role) {
+                    child.tell(&ToRole::Prepare { generation }, vec![part]);
+                    if apply {
+                        child.tell(&ToRole::Apply { generation }, Vec::new());
+                    }
+                }
+            }
+            Err(e) => tracing::error!("cannot pass the configuration to {role}: {e}"),
+        }
+    }
+
+    /// Starts a role and connects it with those it talks to.
+    pub(super) fn start(&mut self, role: RoleName) {
+        let setup = self.setup_of(role);
+        let ipvs = self.ipvs.filter(|_| role == RoleName::Vrrp);
+        let resume = match role {
+            RoleName::Vrrp => {
+                self.summary_is_own = false;
+                self.summary.clone().map(Memory::Vrrp)
+            }
+            RoleName::Checker => self.checks.clone().map(Memory::Checker),
+            RoleName::Runner | RoleName::Config | RoleName::Api => None,
+        };
+        let Some(child) = self.child(role) else {
+            return;
+        };
+        if let Err(e) = child.start(&setup) {
+            tracing::error!("cannot start the {role} process: {e}, trying again");
+            return;
+        }
+        if let Some(memory) = resume {
+            child.tell(&ToRole::Resume(memory), Vec::new());
+        }
+        if let Some(works) = ipvs {
+            child.tell(&ToRole::Ipvs { works }, Vec::new());
+        }
+        let asked = ASKED.into_iter();
+        match role {
+            RoleName::Runner => asked.for_each(|other| self.connect(RoleName::Runner, other)),
+            RoleName::Api => asked.for_each(|other| self.connect(RoleName::Api, other)),
+            other => {
+                self.connect(RoleName::Runner, other);
+                self.connect(RoleName::Api, other);
+            }
+        }
+    }
+
+    /// What the next process of a role is told first.
+    pub(super) fn setup_of(&self, role: RoleName) -> Setup {
+        let mut setup = self.setup.clone();
+        setup.keep = self.keeps(role);
+        setup.again = self.children.iter().any(|c| c.role == role && c.was_started());
+        if role == RoleName::Checker {
+            setup.writes = self.services.as_ref().map(|path| path.as_os_str().as_bytes().into());
+        }
+        setup
+    }
+
+    /// Makes a channel between two roles, if both run.
+    pub(super) fn connect(&mut self, first: RoleName, second: RoleName) {
+        let both = [(first, second), (second, first)];
+        let runs = |role| self.children.iter().any(|c| c.role == role && c.is_running());
+        if !runs(first) || !runs(second) {
+            return;
+        }
+        match Channel::pair() {
+            Ok((near, far)) => {
+                for ((role, other), end) in both.into_iter().zip([near, far]) {
+                    if let Some(child) = self.child(role) {
+                        child.tell(&ToRole::Connect(other), vec![end.into_fd()]);
+                    }
+                }
+            }
+            Err(e) => {
+                tracing::error!("cannot connect {first} and {second}: {e}, trying again");
+                self.unconnected.insert((first.min(second), first.max(second)));
+                self.pass_on_soon();
+            }
+        }
+    }
+}

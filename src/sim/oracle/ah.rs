@@ -1,0 +1,135 @@
+//! The IP authentication header (RFC 2402) of adverts: its numbers rise from one advert to the next, whoever sends them.
+
+use core::net::IpAddr;
+
+use super::hear::Flaw;
+use super::{Oracle, Wire, wire_of};
+use crate::base::{Family, IfIndex};
+use crate::model::Instance;
+use crate::sim::World;
+use crate::sim::world::NodeId;
+use crate::wire::ah::{self, Ah};
+use crate::wire::ip;
+
+/// The last number that a router knows.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::sim) struct Last {
+    pub number: u32,
+    /// It sent that one, so it has not heard it.
+    pub own: bool,
+    /// It knows no other.
+    pub exact: bool,
+}
+
+impl Last {
+    /// Of a router that has just begun.
+    const NONE: Self = Self { number: 0, own: false, exact: true };
+
+    const fn is_old(self, number: u32) -> bool {
+        number < self.number || number == self.number && !self.own
+    }
+}
+
+/// What is wrong with the header of a packet for an instance that has a key; `last`: the last number that it knows.
+pub(super) fn flaw(
+    instance: &Instance,
+    source: IpAddr,
+    (header, packet): (Ah, &[u8]),
+    last: Option<Last>,
+) -> Option<Flaw> {
+    let key = instance.ah_key()?;
+    let genuine = ah::verify(packet, key, instance.unicast().is_some())
+        && matches!(source, IpAddr::V4(source) if source.to_bits() == header.spi);
+    (!genuine || last.is_some_and(|last| last.is_old(header.sequence))).then_some(Flaw::Password)
+}
+
+impl Oracle {
+    /// Numbers may have been used up that were not seen.
+    pub(super) fn loosen_ah(&mut self, id: NodeId) {
+        for (_, last) in self.ah.iter_mut().filter(|((node, _), _)| *node == id) {
+            last.exact = false;
+        }
+    }
+}
+
+impl World {
+    /// The last number that a router sent or took.
+    pub(super) fn last_ah(&self, id: NodeId, wire: &Wire) -> Last {
+        self.oracle.ah.get(&(id, wire.clone())).copied().unwrap_or(Last::NONE)
+    }
+
+    /// A number that no router of a wire knows.
+    pub(in crate::sim) fn next_ah(&self, id: NodeId, instance: &Instance) -> u32 {
+        let wire = self.node(id).and_then(|node| wire_of(node, instance));
+        let known = self.oracle.ah.iter().filter(|((_, of), _)| Some(of) == wire.as_ref());
+        known.map(|(_, last)| last.number).max().unwrap_or(0).saturating_add(1)
+    }
+
+    /// A router took an advert with this number.
+    pub(super) fn took_ah(&mut self, id: NodeId, wire: &Wire, number: u32) {
+        let last = Last { number, own: false, exact: true };
+        self.oracle.ah.insert((id, wire.clone()), last);
+    }
+
+    /// A master heard one that is worse, and leaves the next number to that one's adverts.
+    pub(super) fn went_past_ah(&mut self, id: NodeId, wire: &Wire) {
+        if let Some(last) = self.oracle.ah.get_mut(&(id, wire.clone())) {
+            (last.number, last.own) = (last.number.saturating_add(1), false);
+        }
+    }
+
+    /// A process goes on from the numbers that the last one told of.
+    pub(in crate::sim) fn resume_ah(&mut self, id: NodeId) {
+        let Some(node) = self.node(id) else { return };
+        let told = node.config.instances.iter().filter_map(|i| {
+            let known = node.summary.instances.iter().find(|known| known.name == i.name)?;
+            let last = Last { number: known.ah.0, own: false, exact: false };
+            Some(((id, wire_of(node, i)?), last))
+        });
+        let told: Vec<_> = told.collect();
+        self.oracle.ah.extend(told);
+    }
+
+    /// A router could not send an advert, whose number it knows all the same.
+    pub(in crate::sim) fn unsent_ah(&mut self, id: NodeId, link: IfIndex, octets: &[u8]) {
+        let header = ip::decode(octets).ok().filter(|(header, _)| header.protocol == ah::PROTOCOL);
+        let Some((header, rest)) = header.and_then(|(_, rest)| ah::decode(rest)) else { return };
+        let segment = self.node(id).and_then(|node| node.kernel.segment_of(link).cloned());
+        match segment.zip(rest.get(1)) {
+            Some((segment, vrid)) => {
+                let last = Last { number: header.sequence, own: true, exact: true };
+                self.oracle.ah.insert((id, (segment, Family::V4, *vrid)), last);
+            }
+            None => self.oracle.loosen_ah(id),
+        }
+    }
+
+    /// A router sends an advert with this header; `copy`: to another peer than the first.
+    pub(super) fn judge_ah(
+        &mut self,
+        id: NodeId,
+        (wire, instance): (&Wire, &Instance),
+        source: IpAddr,
+        (header, packet): (Ah, &[u8]),
+        copy: bool,
+    ) {
+        let name = &instance.name;
+        if flaw(instance, source, (header, packet), None).is_some() {
+            self.violated_by(id, &format!("{name} sends a wrong authentication header"));
+        }
+        let last = self.last_ah(id, wire);
+        let number = header.sequence;
+        let right = match copy {
+            true => number == last.number,
+            false => number > last.number && (!last.exact || number == last.number + 1),
+        };
+        if !right {
+            self.violated_by(
+                id,
+                &format!("{name} sends the number {number} after {}", last.number),
+            );
+        }
+        let last = Last { number, own: true, exact: true };
+        self.oracle.ah.insert((id, wire.clone()), last);
+    }
+}

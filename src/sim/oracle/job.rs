@@ -1,0 +1,174 @@
+//! What a daemon does in slices because it concerns everything: the oracle judges the slices as one step, and adverts that
+//! leave between them by the configuration of before or by the new one.
+
+use core::net::IpAddr;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use super::hear::{Flaw, content, without_trailer};
+use super::{Oracle, Wire, instance_on};
+use crate::base::{IfName, Instant, Name, Prefix};
+use crate::model::{Instance, Vrrp};
+use crate::sim::World;
+use crate::sim::world::{Node, NodeId};
+use crate::vrrp::Rx;
+use crate::wire::vrrp;
+
+/// What the step that is going on has seen.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Step {
+    /// Adverts sent, and whether with priority 0.
+    pub sent: Vec<(Wire, bool)>,
+    /// How many adverts went where.
+    pub copies: BTreeMap<(Wire, IpAddr), u32>,
+    /// An advert of a better router was delivered.
+    pub better: bool,
+    /// A master must go from this wire.
+    pub yields: Option<Wire>,
+    /// A master must answer here.
+    pub answers: Option<Wire>,
+    /// A packet that is to be refused was delivered: nothing may follow from it.
+    pub refused: bool,
+    /// A script ended: priorities follow at once.
+    pub ran: bool,
+    /// A timer is due: adverts in their turn leave before anything else comes of it.
+    pub timer: bool,
+}
+
+impl Step {
+    /// Adds what another step did.
+    pub fn merge(&mut self, other: Self) {
+        self.sent.extend(other.sent);
+        for (to, count) in other.copies {
+            *self.copies.entry(to).or_default() += count;
+        }
+        self.better |= other.better;
+        self.yields = self.yields.take().or(other.yields);
+        self.answers = self.answers.take().or(other.answers);
+        self.refused |= other.refused;
+        self.ran |= other.ran;
+        self.timer |= other.timer;
+    }
+}
+
+/// What is under way.
+#[derive(Clone, Debug)]
+pub(super) struct Job {
+    /// When it began.
+    since: Instant,
+    /// What its slices did.
+    step: Step,
+    reload: Option<Reloading>,
+}
+
+/// A reload.
+#[derive(Clone, Debug)]
+struct Reloading {
+    /// The configuration of before.
+    old: Arc<Vrrp>,
+    /// The addresses that the new one keeps.
+    kept: BTreeSet<(IfName, Prefix)>,
+}
+
+impl Job {
+    pub fn reload(since: Instant, old: Arc<Vrrp>, kept: BTreeSet<(IfName, Prefix)>) -> Self {
+        Self { since, step: Step::default(), reload: Some(Reloading { old, kept }) }
+    }
+}
+
+impl Oracle {
+    /// A slice is over, and others follow.
+    pub(in crate::sim) fn put_off(&mut self, id: NodeId, now: Instant) {
+        let step = core::mem::take(&mut self.step);
+        let job = Job { since: now, step: Step::default(), reload: None };
+        self.jobs.entry(id).or_insert(job).step.merge(step);
+    }
+
+    /// Something comes before a host is done: what it removes then may be removed for that.
+    pub(in crate::sim) fn cut_short(&mut self, id: NodeId) {
+        if let Some(reload) = self.jobs.get_mut(&id).and_then(|job| job.reload.as_mut()) {
+            reload.kept.clear();
+        }
+    }
+
+    /// The configuration that a host leaves.
+    pub(super) fn old_config(&self, id: NodeId) -> Option<&Arc<Vrrp>> {
+        self.jobs.get(&id).and_then(|job| job.reload.as_ref()).map(|reload| &reload.old)
+    }
+
+    /// Whether a host is taking over a configuration that has this address as the one before does.
+    pub(super) fn keeps(&self, id: NodeId, place: &(IfName, Prefix)) -> bool {
+        let reload = self.jobs.get(&id).and_then(|job| job.reload.as_ref());
+        reload.is_some_and(|reload| reload.kept.contains(place))
+    }
+}
+
+impl World {
+    /// After a step, or after the last slice of a job.
+    pub(in crate::sim) fn judge_end_of_step(&mut self, id: NodeId) {
+        let now = self.now();
+        let Some(job) = self.oracle.jobs.get_mut(&id) else { return self.judge_step(id, now) };
+        let (since, step) = (job.since, core::mem::take(&mut job.step));
+        let reloads = job.reload.is_some();
+        self.oracle.step.merge(step);
+        let config = self.node(id).map(|node| Arc::clone(&node.config)).unwrap_or_default();
+        if since < now {
+            // No silence was judged meanwhile.
+            for (_, router) in self.oracle.routers.iter_mut().filter(|((node, _), _)| *node == id) {
+                router.held_up_until(now);
+            }
+            if reloads {
+                self.oracle.follow_intervals(id, &config);
+            }
+        }
+        self.judge_step(id, since);
+        self.oracle.jobs.remove(&id);
+        if reloads {
+            self.oracle.end_reload(id, &config);
+        }
+    }
+
+    /// The configuration by which an advert of a host is to be judged: during a reload the one of before, if it fits that.
+    pub(super) fn config_of_advert(
+        &self,
+        node: &Node,
+        id: NodeId,
+        (wire, rx): (&Wire, &Rx),
+        payload: &[u8],
+    ) -> Arc<Vrrp> {
+        let old = self.oracle.old_config(id);
+        let of_old = |old: &&Arc<Vrrp>| {
+            instance_on(node, old, wire).is_some_and(|instance| fits(instance, rx, payload))
+        };
+        Arc::clone(old.filter(of_old).unwrap_or(&node.config))
+    }
+
+    /// The name under which the oracle knows an instance that may have another one in a moment.
+    pub(super) fn next_name(&self, id: NodeId, name: &Name) -> Name {
+        let Some((node, old)) = self.node(id).zip(self.oracle.old_config(id)) else {
+            return name.clone();
+        };
+        if node.config.instances.iter().any(|i| i.name == *name) {
+            return name.clone();
+        }
+        let all = crate::model::diff::instances(old, &node.config).kept;
+        let position = old.instances.iter().position(|i| i.name == *name);
+        let after = all.into_iter().find(|(before, _)| Some(*before) == position);
+        let after = after.and_then(|(_, after)| node.config.instances.get(after));
+        after.map_or_else(|| name.clone(), |instance| instance.name.clone())
+    }
+}
+
+/// Whether an advert is one that an instance sends, whatever its priority.
+fn fits(instance: &Instance, rx: &Rx, payload: &[u8]) -> bool {
+    let ours: Vec<IpAddr> = instance.addresses.iter().map(|a| a.prefix.address).collect();
+    let advert = without_trailer(instance, payload);
+    let goes = match instance.unicast() {
+        Some(unicast) => unicast.peers.iter().any(|peer| peer.address == rx.destination),
+        None => instance.destination == rx.destination,
+    };
+    goes && content(instance, rx, payload, (None, None)).is_none_or(|flaw| flaw == Flaw::Owner)
+        && vrrp::decode(advert, instance.family).is_ok_and(|advert| {
+            advert.interval == instance.advert_int && advert.addresses().eq(ours)
+        })
+}

@@ -1,0 +1,153 @@
+//! Policy rules and packet filters: those of masters are there, no others of ours are, and an address that is closed is
+//! never open.
+
+use core::net::IpAddr;
+use core::time::Duration;
+use std::collections::BTreeSet;
+
+use crate::base::Family;
+use crate::model::Instance;
+use crate::model::route::Rule;
+use crate::model::vrrp::Priority;
+use crate::plan::filter::Element;
+use crate::plan::{Object, Op, Outcome, Verb};
+use crate::sim::World;
+use crate::sim::world::{Node, NodeId};
+
+/// So long after a refusal things may be there in another order.
+const REFUSED: Duration = Duration::from_secs(12);
+
+/// And after another program has flushed them.
+const FLUSHED: Duration = Duration::from_secs(1);
+
+fn rules(instance: &Instance) -> &[Rule] {
+    instance.extras.as_ref().map_or(&[], |extras| &extras.rules)
+}
+
+fn addresses(instance: &Instance) -> impl Iterator<Item = IpAddr> {
+    instance.addresses.iter().chain(&instance.excluded).map(|a| a.prefix.address)
+}
+
+/// `no_accept`: packets to and from the addresses are dropped while the router is master.
+fn is_closed(instance: &Instance) -> bool {
+    instance.priority != Priority::OWNER
+        && instance.extras.as_ref().is_some_and(|extras| extras.accept == Some(false))
+}
+
+/// The addresses that a host drops packets for.
+fn filtered(node: &Node) -> BTreeSet<IpAddr> {
+    let address = |element: &Element<_>| match element {
+        Element::Address(address) | Element::OnLink(address, _) | Element::OnNamed(address, _) => {
+            Some(*address)
+        }
+        Element::Vmac { .. } => None,
+    };
+    node.kernel.filters.elements().filter_map(|filter| address(&filter.element)).collect()
+}
+
+/// How many objects a router wants beside its addresses.
+pub(super) fn others(instance: &Instance, addresses: usize) -> usize {
+    rules(instance).len() + if is_closed(instance) { addresses } else { 0 }
+}
+
+impl World {
+    /// The rules and filters of masters are there, no others of ours are.
+    pub(super) fn check_objects(&self, id: NodeId, node: &Node, found: &mut Vec<String>) {
+        let (mut wanted, mut free) = (BTreeSet::new(), BTreeSet::new());
+        let (mut closed, mut unsure) = (BTreeSet::new(), BTreeSet::new());
+        let mut families: BTreeSet<Family> = BTreeSet::new();
+        for instance in &node.config.instances {
+            let left =
+                || node.leftovers.iter().any(|(_, p)| addresses(instance).any(|a| a == p.address));
+            if self.is_sending(id, instance) {
+                wanted.extend(rules(instance));
+                closed.extend(addresses(instance).filter(|_| is_closed(instance)));
+            } else if left() {
+                // It may leave all that it has found until it knows better.
+                free.extend(rules(instance));
+                unsure.extend(addresses(instance));
+            }
+            if is_closed(instance) {
+                families.extend(addresses(instance).map(|address| Family::of(&address)));
+            }
+        }
+        wanted.extend(&node.config.static_rules);
+        for rule in &wanted {
+            if !node.kernel.rules.contains(rule) {
+                found.push(format!("rule {} is missing", rule.preference));
+            }
+        }
+        for rule in &node.kernel.rules {
+            if !wanted.contains(rule) && !free.contains(rule) {
+                found.push(format!("rule {} is not to be there", rule.preference));
+            }
+        }
+        let filtered = filtered(node);
+        for address in closed.difference(&filtered) {
+            found.push(format!("packets to {address} are let in"));
+        }
+        for address in filtered.difference(&closed).filter(|address| !unsure.contains(address)) {
+            found.push(format!("packets to {address} are dropped without reason"));
+        }
+        let tables: BTreeSet<Family> = node.kernel.filters.tables().map(|t| t.family).collect();
+        if tables != families {
+            found.push(format!("has packet filters for {tables:?}, not {families:?}"));
+        }
+    }
+
+    /// A filter comes before its address and goes after it.
+    pub(super) fn judge_order(
+        &self,
+        id: NodeId,
+        op: &Op,
+        outcome: Outcome,
+        found: &mut Vec<String>,
+    ) {
+        let refused = self.oracle.refused.is_some_and(|at| self.now().since(at) < REFUSED)
+            || self.within(&self.oracle.flushed, id, FLUSHED);
+        let Some(node) = self.node(id).filter(|node| node.events == 0 && !refused) else { return };
+        let closed = |address: IpAddr| {
+            let mut all = node.config.instances.iter();
+            all.any(|i| {
+                is_closed(i) && self.is_sending(id, i) && addresses(i).any(|a| a == address)
+            })
+        };
+        if let Some((_, address)) = op.as_address() {
+            let address = address.prefix.address;
+            if outcome == Outcome::Done
+                && op.verb.adds()
+                && closed(address)
+                && !filtered(node).contains(&address)
+            {
+                found.push(format!("adds {address} before its filter"));
+            }
+        } else if let (Object::Filter(filter), Verb::Delete { .. }) = (op.object.as_ref(), &op.verb)
+            && let Element::Address(address) = filter.element
+        {
+            let there = node.kernel.addresses.iter().any(|(link, prefix)| {
+                prefix.address == address && !node.kernel.is_home_on(*link, *prefix)
+            });
+            let still = node
+                .config
+                .instances
+                .iter()
+                .any(|i| is_closed(i) && addresses(i).any(|a| a == address));
+            if there && still && !node.taken.iter().any(|prefix| prefix.address == address) {
+                found.push(format!("lets packets to {address} in before it is gone"));
+            }
+        }
+    }
+
+    /// Whether a daemon that has ended leaves rules or filters.
+    pub(super) fn judge_left_objects(&mut self, id: NodeId) {
+        let Some(node) = self.node(id) else { return };
+        let rules = node.kernel.rules.len();
+        let tables = node.kernel.filters.tables().count();
+        if rules + tables > 0 {
+            self.violated_by(
+                id,
+                &format!("leaves {rules} rules and {tables} tables of filters behind"),
+            );
+        }
+    }
+}

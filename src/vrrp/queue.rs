@@ -1,0 +1,44 @@
+//! How long the queues of received packets are to be.
+
+use super::Engine;
+use super::instance::Instance;
+use crate::base::Family;
+use crate::model::vrrp::{ReceiveBuffers, Version};
+use crate::wire::{ip, vrrp};
+
+impl Engine {
+    /// Octets that the instances ask for together (`kernel_rx_buf_size`, else `vrrp_rx_bufs_policy`); 0 if none does.
+    #[must_use]
+    pub fn receive_buffer(&self) -> u64 {
+        self.instances.iter().map(|instance| u64::from(self.receive_buffer_of(instance))).sum()
+    }
+
+    fn receive_buffer_of(&self, instance: &Instance) -> u32 {
+        let own = instance.config.extras.as_ref().and_then(|extras| extras.receive_buffer);
+        if let Some(own) = own.filter(|own| *own > 0) {
+            return own;
+        }
+        match self.config.receive_buffers {
+            ReceiveBuffers::Kernel => 0,
+            ReceiveBuffers::Mtu(times) => {
+                let link = instance.link.and_then(|link| self.links.get(&link));
+                times.saturating_mul(link.map_or(0, |link| link.mtu))
+            }
+            ReceiveBuffers::Advert(times) => times.saturating_mul(length(instance)),
+            ReceiveBuffers::Bytes(octets) => octets,
+        }
+    }
+}
+
+/// Octets of an advert as it is received, but for what authenticates it in front of and behind it.
+fn length(instance: &Instance) -> u32 {
+    let config = &instance.config;
+    // The kernel takes the header of IPv6 off, and version 2 ends with a password.
+    let (header, address) = match config.family {
+        Family::V4 => (ip::HEADER, 4),
+        Family::V6 => (0, 16),
+    };
+    let password = if config.version == Version::V2 { 8 } else { 0 };
+    let all = header + vrrp::HEADER + address * instance.advertised.len() + password;
+    u32::try_from(all).unwrap_or(u32::MAX)
+}
