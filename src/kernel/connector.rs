@@ -398,6 +398,8 @@ mod tests {
             run();
         });
         assert!(std::iter::from_fn(|| connector.event()).any(|e| e == Event::Lost));
+        // Nothing new is taken in before all of the rest is taken out.
+        while connector.event().is_some() {}
         connector.grow();
         let child = run();
         assert!(std::iter::from_fn(|| connector.event()).any(|e| e == Event::Ended(child)));
