@@ -25,8 +25,10 @@ use crate::track::process::{Pid, Processes, Seen};
 const BLIND: Duration = Duration::from_secs(1);
 /// The same where it does.
 const AGAIN: Duration = Duration::from_secs(60);
-/// A look takes at most this part of the time until the next one.
+/// A look takes at most this part of the time until the next one,
 const SHARE: u32 = 50;
+/// which is not longer than this where the kernel does not tell of them.
+const LONGEST: Duration = Duration::from_secs(5);
 /// From lost events to a look at all processes: more may be lost at once.
 const RECOVERY: Duration = Duration::from_millis(100);
 /// Events taken before what follows from them is told.
@@ -234,8 +236,9 @@ impl Watcher {
             }
         };
         self.processes.replace(now, all);
-        let pause = if self.told { AGAIN } else { BLIND };
-        self.again = now + pause.max(clock::now().since(now) * SHARE);
+        // On a busy machine a look takes long although it costs little.
+        let took = clock::now().since(now) * SHARE;
+        self.again = now + if self.told { AGAIN } else { took.clamp(BLIND, LONGEST) };
     }
 }
 

@@ -32,7 +32,7 @@ const COMM: u32 = 0x200;
 const EXIT: u32 = 0x8000_0000;
 
 /// Places in a message: a netlink header (16 octets), a connector's (20), then `struct proc_event`.
-const SEQUENCE: usize = 16 + 8;
+const ACKNOWLEDGED: usize = 16 + 12;
 const WHAT: usize = 36;
 const ABOUT: usize = WHAT + 16;
 
@@ -60,7 +60,8 @@ pub enum Event {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Said {
     Event(Event),
-    /// The answer to a request: its sequence number, and an error number or 0.
+    /// The answer to a request: its number and one, and an error number or 0. (The kernel overwrites the sequence number
+    /// of answers with its count of events.)
     Answer(u32, u32),
     Nothing,
 }
@@ -113,19 +114,20 @@ impl Connector {
         let port = getsockname::<NetlinkAddr>(self.socket.as_raw_fd())?.pid();
         bind(self.socket.as_raw_fd(), &NetlinkAddr::new(port, 1 << (PROCESSES - 1)))?;
         let _ = self.socket.attach_filter(&filter());
-        let sequence = std::process::id();
-        self.request(LISTEN, sequence, port)?;
+        let number = std::process::id();
+        self.request(LISTEN, number, port)?;
+        let answer = number.wrapping_add(1);
         // The answer is among the first of what is in the queue.
         let mut heard = vec![PollFd::new(self.socket.as_fd(), PollFlags::POLLIN)];
         let limit = PollTimeout::try_from(PATIENCE).unwrap_or(PollTimeout::MAX);
         while poll(&mut heard, limit)? > 0 {
             while let Some(said) = self.receive() {
                 match said {
-                    Said::Answer(number, 0) if number == sequence => {
+                    Said::Answer(number, 0) if number == answer => {
                         self.listening = true;
                         return Ok(());
                     }
-                    Said::Answer(number, errno) if number == sequence => {
+                    Said::Answer(number, errno) if number == answer => {
                         let errno = i32::try_from(errno).unwrap_or(libc::EPERM);
                         return Err(io::Error::from_raw_os_error(errno.saturating_abs()));
                     }
@@ -177,8 +179,8 @@ impl Connector {
         };
     }
 
-    fn request(&self, what: u32, sequence: u32, port: u32) -> io::Result<()> {
-        let message = request(what, sequence, port);
+    fn request(&self, what: u32, number: u32, port: u32) -> io::Result<()> {
+        let message = request(what, number, port);
         let kernel = NetlinkAddr::new(0, 0);
         sendto(self.socket.as_raw_fd(), &message, &kernel, MsgFlags::empty())?;
         Ok(())
@@ -214,13 +216,13 @@ impl Drop for Connector {
 }
 
 /// Asks for events, or for none any more.
-fn request(what: u32, sequence: u32, port: u32) -> Vec<u8> {
+fn request(what: u32, number: u32, port: u32) -> Vec<u8> {
     const LENGTH: u32 = 16 + 20 + 4;
     let payload = [4_u16, 0].map(u16::to_ne_bytes).concat();
     [
         LENGTH.to_ne_bytes().to_vec(),
         [DONE, 0].map(u16::to_ne_bytes).concat(),
-        [sequence, port, PROCESSES, PROCESSES, sequence, 0].map(u32::to_ne_bytes).concat(),
+        [0, port, PROCESSES, PROCESSES, 0, number].map(u32::to_ne_bytes).concat(),
         payload,
         what.to_ne_bytes().to_vec(),
     ]
@@ -242,8 +244,8 @@ fn decode(message: &[u8]) -> Said {
         return Said::Nothing;
     }
     let event = match word(WHAT) {
-        Some(ANSWER) => match (word(SEQUENCE), word(ABOUT)) {
-            (Some(sequence), Some(errno)) => return Said::Answer(sequence, errno),
+        Some(ANSWER) => match (word(ACKNOWLEDGED), word(ABOUT)) {
+            (Some(number), Some(errno)) => return Said::Answer(number, errno),
             _ => None,
         },
         Some(FORK) => {
@@ -318,7 +320,7 @@ mod tests {
             (EXIT, &[21, 20, 0, 17], Said::Nothing),
             (EXIT, &[0, 0], Said::Nothing),
             (4, &[20, 20], Said::Nothing),
-            (ANSWER, &[13], Said::Answer(7, 13)),
+            (ANSWER, &[13], Said::Answer(1, 13)),
         ] {
             assert_eq!(decode(&message(what, words)), expected, "{what:x} {words:?}");
         }
@@ -373,8 +375,9 @@ mod tests {
                 Said::Event(event @ (Event::Became(of) | Event::Ended(of))) if of == child => {
                     seen.push(event);
                 }
-                Said::Event(_) => {}
-                other => panic!("came through the filter: {other:?}"),
+                // Answers to other listeners come, too.
+                Said::Event(_) | Said::Answer(..) => {}
+                Said::Nothing => panic!("something came through the filter"),
             }
         }
         let expected = [Event::Forked { parent, child }, Event::Became(child), Event::Ended(child)];
