@@ -159,6 +159,9 @@ const NOTHING: &[&str] = &[
 /// parts.
 const WORDS: &[&str] = &[
     "/dev/null if given without a value",
+    "104 KiB, also the least",
+    "4 MiB, also the least",
+    "8 MiB, also the least",
     "/usr/lib/iproute2, then /usr/share/iproute2",
     "255; over IPv6 64 is taken, too",
     "360 if given without a value",

@@ -187,7 +187,7 @@ block! {
         vrrp_cpu_affinity: One<Cpus> = "vrrp_cpu_affinity", lenient, otherwise("all");
         /// Microseconds of processor time that the real-time VRRP process may use without blocking.
         vrrp_rlimit_rttime: One<Int<1, U32>> = "vrrp_rlimit_rttime" | "vrrp_rlimit_rtime" (old silent),
-            otherwise("500000");
+            default(Int(500_000));
         /// Nice value of the checker process.
         checker_priority: One<Int<-20, 19>> = "checker_priority", lenient, otherwise("that of the daemon");
         /// Lock the memory of the checker process.
@@ -198,7 +198,7 @@ block! {
         checker_cpu_affinity: One<Cpus> = "checker_cpu_affinity", lenient, otherwise("all");
         /// As `vrrp_rlimit_rttime`, for the checker process.
         checker_rlimit_rttime: One<Int<1, U32>> = "checker_rlimit_rttime" | "checker_rlimit_rtime" (old silent),
-            otherwise("500000");
+            default(Int(500_000));
         /// Nice value of the BFD process.
         bfd_priority: One<Int<-20, 19>> = "bfd_priority", lenient, later, otherwise("that of the daemon");
         /// Lock the memory of the BFD process.
@@ -316,7 +316,7 @@ block! {
         /// Prefix of the names of VMAC interfaces for addresses on other interfaces.
         vmac_addr_prefix: First<Text> = "vmac_addr_prefix", otherwise("vmac_prefix");
         /// File mode mask for files that the daemon creates.
-        umask: One<Umask> = "umask", otherwise("0177");
+        umask: One<Umask> = "umask", otherwise("that of --umask, or else 0177");
         /// Without effect, as in keepalived.
         random_seed: One<Int<0, U32>> = "random_seed", dead;
         /// Refuse a reload for everything that a configuration test reports, including warnings and mistakes of the running

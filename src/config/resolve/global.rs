@@ -146,7 +146,7 @@ fn settings(root: &Root, cx: &mut Load<'_>) -> Settings {
         vrrp: ProcessSettings {
             name: name(&global.vrrp_process_name),
             cpus: cpus(&global.vrrp_cpu_affinity),
-            rt_limit: limit(&global.vrrp_rlimit_rttime),
+            rt_limit: Some(global.vrrp_rlimit_rttime().u32().max(2)),
             ..ProcessSettings::default()
         },
         checker: ProcessSettings {
@@ -155,7 +155,7 @@ fn settings(root: &Root, cx: &mut Load<'_>) -> Settings {
             rt_priority: global.checker_rt_priority.value().map(|p| p.0),
             no_swap: global.checker_no_swap.is_set(),
             cpus: cpus(&global.checker_cpu_affinity),
-            rt_limit: limit(&global.checker_rlimit_rttime),
+            rt_limit: Some(global.checker_rlimit_rttime().u32().max(2)),
         },
         bfd: ProcessSettings {
             name: name(&global.bfd_process_name),
