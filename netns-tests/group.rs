@@ -367,7 +367,7 @@ fn a_large_table_is_put_right_where_it_differs(lab: &mut Lab) -> Res {
         lab.note(format!("ipvsadm {words}"));
         let mark = lab.mark();
         node.must(["ipvsadm"].into_iter().chain(words.split(' ')))?;
-        lab.after(mark).log(&node, "putting it right")?;
+        lab.after(mark).log(&node, "correcting it")?;
         ipvs::becomes(&node, &wanted)?;
         let asked = lab.after(mark).ipvs(&node);
         check!(asked.first().is_some_and(|first| first.contains(theirs)), "{asked:?}");
@@ -393,8 +393,8 @@ fn a_tunnel_to_an_address_of_this_machine_is_written_once(lab: &mut Lab) -> Res 
         real_server 10.77.0.1 80 {\n}\nreal_server 10.0.0.72 80 {\n}\n}\n";
     let wanted = [
         "-A -t 10.1.0.1:80 -s rr",
-        "-a -t 10.1.0.1:80 -r 10.0.0.72:80 -i -w 1",
-        "-a -t 10.1.0.1:80 -r 10.77.0.1:80 -i -w 1",
+        "-a -t 10.1.0.1:80 -r 10.0.0.72:80 -i -w 1 --tun-type ipip",
+        "-a -t 10.1.0.1:80 -r 10.77.0.1:80 -i -w 1 --tun-type ipip",
     ];
     let _daemon = run(lab, &node, text)?;
     ipvs::becomes(&node, &wanted)?;
@@ -404,7 +404,7 @@ fn a_tunnel_to_an_address_of_this_machine_is_written_once(lab: &mut Lab) -> Res 
     for _ in 0..3 {
         let mark = lab.mark();
         node.must("ipvsadm -d -t 10.1.0.1:80 -r 10.0.0.72:80".split(' '))?;
-        lab.after(mark).log(&node, "putting it right")?;
+        lab.after(mark).log(&node, "correcting it")?;
         ipvs::becomes(&node, &wanted)?;
     }
     let asked = lab.after(start).ipvs(&node);

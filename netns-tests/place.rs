@@ -303,11 +303,17 @@ fn a_thread_whose_timers_run_late_gets_priority(lab: &mut Lab) -> Res {
     };
     let mut seen = vec![real_time()?];
     for _ in 0..3 {
-        let stopped = std::time::Instant::now();
+        // It is stopped while the advert after this one becomes due.
+        lab.after(lab.mark()).some_adverts(&node, 1)?;
+        let sent = std::time::Instant::now();
+        let elapses = |millis| {
+            lab.timeline().poll(LIMIT, "time passes", || {
+                Ok((sent.elapsed() > std::time::Duration::from_millis(millis)).then_some(()))
+            })
+        };
+        elapses(1_500)?;
         signal_to(vrrp, Signal::SIGSTOP)?;
-        lab.timeline().poll(LIMIT, "a second", || {
-            Ok((stopped.elapsed() > std::time::Duration::from_secs(1)).then_some(()))
-        })?;
+        elapses(2_500)?;
         let mark = lab.mark();
         signal_to(vrrp, Signal::SIGCONT)?;
         lab.after(mark).some_adverts(&node, 1)?;

@@ -160,17 +160,25 @@ impl Supervisor {
         let mut killed = false;
         let mut until = until;
         while self.children.iter().any(|c| roles.contains(&c.role) && c.is_running()) {
-            match timeout_at(until, self.turn()).await {
-                Ok(Turn::Child(role, Happened::Ended(Ended::Failed(exit)))) => {
+            // Events that come without end must not prevent the time from running out.
+            let turn = match Instant::now() < until {
+                true => timeout_at(until, self.turn()).await.ok(),
+                false => None,
+            };
+            match turn {
+                Some(Turn::Child(role, Happened::Ended(Ended::Failed(exit)))) => {
                     tracing::error!("{role} process {exit}");
                     if let Some(child) = self.child(role) {
                         child.forget_restart();
                     }
                 }
+                Some(Turn::Look) => self.due = None,
+                Some(Turn::ReaderEnded) => self.reader = None,
+                Some(Turn::Manager) => self.manager.look(),
                 // Other events do not matter any more.
-                Ok(_) => {}
-                Err(_) if killed => return,
-                Err(_) => {
+                Some(_) => {}
+                None if killed => return,
+                None => {
                     for child in &mut self.children {
                         if roles.contains(&child.role) && child.is_running() {
                             tracing::error!("{} process does not exit, killing it", child.role);
