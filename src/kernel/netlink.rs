@@ -148,7 +148,7 @@ impl Requests {
         })
     }
 
-    /// Gives it a queue for answers of `wanted` octets, see [`resize`].
+    /// Gives it a queue for answers of `wanted` octets, see `resize`.
     pub fn resize(&self, wanted: Option<u32>, force: bool) {
         resize(&self.socket, QUEUE, wanted, force);
     }
