@@ -63,7 +63,7 @@ impl Place {
         names.into_iter().flatten().map(|name| format!("_{name}")).collect()
     }
 
-    /// Whether it has neither an instance name nor a namespace, as the only daemon of a machine.
+    /// Whether no setting distinguishes it from other daemons of the machine.
     pub const fn is_default(&self) -> bool {
         self.namespace.is_none() && self.instance.is_none() && !self.directory
     }
@@ -85,7 +85,7 @@ impl Place {
 
     fn pid_file(&self, name: &str) -> PathBuf {
         let mut folder = PathBuf::from(if self.is_default() { "/run" } else { DIRECTORY });
-        // keepalived mounts another directory here in its mount namespace; that directory is used directly.
+        // In its mount namespace, keepalived sees this subdirectory as [`DIRECTORY`] itself.
         folder.extend(self.namespace.as_deref().map(Path::new));
         let instance = self.instance.as_deref().map(|name| format!("_{name}"));
         folder.join(format!("{name}{}.pid", instance.unwrap_or_default()))

@@ -77,8 +77,8 @@ impl HostSettings {
         }
     }
 
-    /// Warns of the reverse path filter, which drops packets whose reply would leave by another interface: replies to
-    /// clients leave by the parent interface.
+    /// Warns if the reverse path filter is strict: the kernel then drops packets that arrive on a virtual MAC's
+    /// interface, because the route back to clients leaves by the parent interface.
     fn look_at_paths(&mut self, has_vmac: bool) {
         let strict = has_vmac && self.read(PATHS).is_ok_and(|value| value == 1);
         if strict && !self.told {
