@@ -1,4 +1,4 @@
-//! What can happen to the engine, and what it asks for.
+//! The inputs of the engine, and the actions it requests.
 
 use core::net::IpAddr;
 
@@ -6,58 +6,58 @@ use crate::base::Name;
 use crate::model::extras::Bfd;
 use crate::wire::bfd::LENGTH;
 
-/// Something that happened. `now` never goes back. Packets that were received when a timer fell due are handed over before
-/// it, so that a process that was stalled hears what it missed before it decides that a neighbor is silent.
+/// An input of the engine. `now` never decreases. Packets that were received before a timer fell due are passed on
+/// before it, so that a stall of this process does not look like the silence of a neighbor.
 #[derive(Debug)]
 pub enum Event<'a> {
-    /// A control packet came in: the payload of a UDP datagram.
+    /// A control packet was received: the payload of a UDP datagram.
     Packet { rx: Rx, octets: &'a [u8] },
-    /// The deadline that `Engine::deadline` gave is reached.
+    /// The time from `Engine::deadline` is reached.
     Timer,
-    /// Packets of a session can or cannot be sent.
+    /// Reports whether packets of a session can be sent.
     Sent { session: SessionId, works: bool },
-    /// The sessions to have from now on. Those that stay the same are not touched.
+    /// The sessions to run from now on. Unchanged ones are unaffected.
     Reload(Vec<Bfd>),
-    /// All sessions end.
+    /// Ends all sessions.
     Stop,
 }
 
-/// How a packet came.
+/// How a packet was received.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rx {
     pub source: IpAddr,
     pub destination: IpAddr,
-    /// TTL or hop limit with which it arrived.
+    /// Its received TTL or hop limit.
     pub ttl: u8,
-    /// It came to the port for several hops (4784), not to that for one (3784).
+    /// It was sent to the port for several hops (4784), not to that for one (3784).
     pub multihop: bool,
 }
 
-/// What is to be done.
+/// An action for the caller.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// A session is new: make it a socket.
+    /// A session was added: create its socket.
     Open { session: SessionId, to: IpAddr, from: Option<IpAddr>, multihop: bool },
-    /// It is gone.
+    /// A session was removed: close its socket.
     Close { session: SessionId },
     /// Send this packet with this TTL or hop limit.
     Send { session: SessionId, ttl: u8, packet: [u8; LENGTH] },
-    /// Tell those who track it.
+    /// Pass this report to the trackers of a session.
     Tell(Report),
 }
 
-/// What there is to tell of a session.
+/// A report about a session.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Report {
     /// Name of its `bfd_instance`.
     pub name: Name,
     /// Whether it is up.
     pub up: bool,
-    /// Who wants to know.
+    /// The roles that track it.
     pub for_vrrp: bool,
     pub for_checker: bool,
 }
 
-/// Which session; never used twice.
+/// Identifies a session; never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SessionId(pub u32);

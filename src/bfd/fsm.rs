@@ -1,19 +1,19 @@
-//! The transition table (RFC 5880 6.2 and 6.8.6): states times what happens.
+//! The transition table (RFC 5880 6.2 and 6.8.6): the next state for each state and input.
 
 use crate::wire::bfd::{Diagnostic, State};
 
-/// What moves a session.
+/// An input of the state machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Input {
-    /// A packet of the other end, which says to be in this state.
+    /// A packet of the remote system, with the state in it.
     Heard(State),
-    /// Nothing was heard for a detection time.
+    /// No packet was received for a detection time.
     Expired,
-    /// The session is to end.
+    /// The session is ended locally.
     Disabled,
 }
 
-/// The next state, and why, where that is another one.
+/// The next state and the diagnostic, if the state changes.
 pub(super) const fn step(state: State, input: Input) -> (State, Option<Diagnostic>) {
     use Input::{Disabled, Expired, Heard};
     use State::{AdminDown, Down, Init, Up};
@@ -45,8 +45,8 @@ pub(super) const fn step(state: State, input: Input) -> (State, Option<Diagnosti
 mod tests {
     use super::*;
 
-    /// RFC 5880 6.2, the figure, and 6.8.6, a row for each state: what is heard (AdminDown, Down, Init, Up), then the end of
-    /// the detection time, then the end of the session.
+    /// The figure of RFC 5880 6.2 and the rules of 6.8.6, a row for each state. Columns: a packet with the state
+    /// AdminDown, Down, Init or Up, the end of the detection time, the local end of the session.
     #[test]
     fn the_table_is_that_of_the_rfc() {
         use State::{AdminDown, Down, Init, Up};
@@ -61,7 +61,7 @@ mod tests {
             let got: Vec<State> = inputs.iter().map(|input| step(state, *input).0).collect();
             assert_eq!(got, expected, "{state}");
         }
-        // A reason is given for each change, and only for one.
+        // There is a diagnostic exactly when the state changes.
         for state in State::ALL {
             for input in &inputs {
                 let (next, why) = step(state, *input);

@@ -1,8 +1,9 @@
-//! Bidirectional forwarding detection (RFC 5880, 5881, 5883): sessions with neighbors that are known by configuration, in
-//! asynchronous mode, without authentication and echo.
+//! Bidirectional forwarding detection (RFC 5880, 5881, 5883): sessions with configured neighbors in asynchronous
+//! mode, without authentication and echo.
 //!
-//! [`Engine`] is a value: events in, actions out, no socket, clock or thread. `fsm` has the states, `session` the
-//! variables and times of one session, `event` the words. Here: which packet is for whom, and what is told.
+//! [`Engine`] takes events and returns actions; it has no socket, clock or thread. `fsm` has the state machine,
+//! `session` the variables and timers of one session, `event` the events and actions. This file selects the session
+//! of a packet and decides what to report.
 #![forbid(unsafe_code)]
 
 mod event;
@@ -24,7 +25,7 @@ use crate::status::PEER;
 use crate::wire::bfd::{self, Malformed, Packet, State};
 use session::Session;
 
-/// Why a packet is not taken.
+/// Why a packet is discarded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, thiserror::Error)]
 enum Refusal {
     #[error(transparent)]
@@ -40,19 +41,19 @@ enum Refusal {
 /// All sessions.
 pub struct Engine {
     sessions: BTreeMap<SessionId, Session>,
-    /// By own discriminator.
+    /// Sessions by local discriminator.
     by_number: BTreeMap<u32, SessionId>,
-    /// By neighbor and port.
+    /// Local discriminators by neighbor and port.
     by_neighbor: BTreeMap<(IpAddr, bool), Vec<SessionId>>,
     last: u32,
     rng: Rng,
-    /// Before this, it is not told of a session that it is not up yet.
+    /// Until this time, sessions that have not come up yet are not reported as down.
     patient_until: Option<Instant>,
 }
 
 impl Engine {
-    /// No sessions. `patience`: so long it is not told of sessions that they are not up yet. For a process that takes the
-    /// place of another one, whose sessions may have been up.
+    /// An engine without sessions. `patience`: how long sessions that have not come up yet are not reported as down.
+    /// It serves a process that replaces another one, whose sessions may have been up.
     #[must_use]
     pub fn new(seed: u64, now: Instant, patience: Duration) -> Self {
         Self {
@@ -65,7 +66,7 @@ impl Engine {
         }
     }
 
-    /// Takes an event; what is to be done goes to `out`.
+    /// Processes an event; actions are appended to `out`.
     pub fn handle(&mut self, now: Instant, event: Event<'_>, out: &mut Vec<Action>) {
         match event {
             Event::Packet { rx, octets } => {
@@ -87,7 +88,7 @@ impl Engine {
         times.chain([self.patient_until]).flatten().min()
     }
 
-    /// Sessions and their states, in the order in which they were made.
+    /// Sessions and their states, in order of creation.
     pub fn states(&self) -> impl Iterator<Item = (&Name, State)> {
         self.sessions.values().map(|s| (&s.config.name, s.state))
     }
@@ -118,7 +119,7 @@ impl Engine {
         Ok(())
     }
 
-    /// The session that a packet is for.
+    /// Selects the session of a packet.
     fn find(&self, rx: &Rx, packet: &Packet) -> Result<SessionId, Refusal> {
         let candidates = self.by_neighbor.get(&(rx.source, rx.multihop)).map_or(&[][..], |ids| ids);
         if packet.yours != 0 {
@@ -130,7 +131,7 @@ impl Engine {
         if !matches!(packet.state, State::Down | State::AdminDown) {
             return Err(Refusal::Nameless);
         }
-        // One that is for this address comes before one that is for any.
+        // A session with this local address has precedence over one without a local address.
         let own = |id: &&SessionId| {
             let source = self.sessions.get(id).and_then(|s| s.config.source);
             source == Some(rx.destination)
@@ -166,7 +167,7 @@ impl Engine {
         }
     }
 
-    /// The state of a session is another one.
+    /// Processes a change of a session's state.
     fn changed(&mut self, now: Instant, id: SessionId, before: State, out: &mut Vec<Action>) {
         let Some(session) = self.sessions.get_mut(&id) else { return };
         let name = &session.config.name;
@@ -188,7 +189,7 @@ impl Engine {
         }
     }
 
-    /// Sends what is due of a session, and tells what is new.
+    /// Sends the due packet of a session, and reports its changes.
     fn go_on(&mut self, now: Instant, id: SessionId, out: &mut Vec<Action>) {
         let patient = self.patient_until.is_some();
         let Some(session) = self.sessions.get_mut(&id) else { return };
@@ -239,7 +240,7 @@ impl Engine {
         }
     }
 
-    /// A session stays, perhaps with other settings.
+    /// Keeps a session, possibly with new settings.
     fn keep(&mut self, now: Instant, id: SessionId, config: Bfd, out: &mut Vec<Action>) {
         let Some(session) = self.sessions.get_mut(&id).filter(|s| s.config != config) else {
             return;
@@ -289,7 +290,7 @@ impl Engine {
             }
         }
         if session.remote.number != 0 {
-            // The other end need not wait for a detection time, and knows that this is no failure.
+            // This spares the neighbor the detection time, and shows it that this is not a failure.
             session.disable();
             out.push(send(id, &session, false));
         }

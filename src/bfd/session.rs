@@ -1,6 +1,6 @@
-//! One session: its variables (RFC 5880 6.8.1), how they follow from what is heard, and the times that follow from them.
+//! One session: its variables (RFC 5880 6.8.1), their changes by received packets, and the resulting times.
 //!
-//! What is sent and told is the engine's business.
+//! The engine sends its packets and reports its changes.
 
 use core::time::Duration;
 
@@ -10,12 +10,12 @@ use crate::base::rng::Rng;
 use crate::model::extras::Bfd;
 use crate::wire::bfd::{Diagnostic, Packet, State, micros};
 
-/// RFC 5880 6.8.3: the interval of a session that is not up is not shorter.
+/// RFC 5880 6.8.3: shortest transmit interval of a session that is not up.
 const SLOW: Duration = Duration::from_secs(1);
-/// Parts of an interval that jitter is counted in.
+/// The unit of jitter is this fraction (divisor) of an interval.
 const WHOLE: u64 = 1000;
 
-/// A session. In the words of the RFC: what is ours is `bfd.…`, what the other end tells is `bfd.Remote…`.
+/// A session. RFC names: local variables are `bfd.…`, those received from the remote system `bfd.Remote…`.
 #[derive(Clone, Debug)]
 pub(super) struct Session {
     pub config: Bfd,
@@ -26,32 +26,32 @@ pub(super) struct Session {
     /// `bfd.LocalDiag`
     pub diagnostic: Diagnostic,
     pub remote: Remote,
-    /// The multiplier of the last packet, with which the detection time is computed.
+    /// The multiplier of the last received packet, which determines the detection time.
     multiplier: u8,
-    /// A poll is under way.
+    /// The current poll sequence.
     poll: Option<Poll>,
-    /// `bfd.DesiredMinTxInterval` and `bfd.RequiredMinRxInterval` as they are in force: a change counts when the
-    /// other end knows it.
+    /// `bfd.DesiredMinTxInterval` and `bfd.RequiredMinRxInterval` as in force: some changes take effect only when the
+    /// remote system has acknowledged them.
     tx: Duration,
     rx: Duration,
-    /// When a packet was sent last, of those that are sent periodically.
+    /// When the last periodic packet was sent.
     sent: Option<Instant>,
-    /// When the next one is due, and the interval that this follows from.
+    /// When the next one is due, and the interval from which that was computed.
     next: Option<(Instant, Duration)>,
-    /// When a detection time will have passed since the last packet.
+    /// When the detection time ends, counted from the last received packet.
     expires: Option<Instant>,
-    /// When the last packet was heard.
+    /// When the last packet was received.
     heard: Option<Instant>,
-    /// What was told of it.
+    /// The last reported state.
     pub told: Option<bool>,
-    /// Sending fails.
+    /// Sending its packets fails.
     pub unsent: bool,
 }
 
-/// What the other end told.
+/// The values last received from the remote system.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Remote {
-    /// `bfd.RemoteDiscr`; 0: not known.
+    /// `bfd.RemoteDiscr`; 0: unknown.
     pub number: u32,
     pub state: State,
     pub diagnostic: Diagnostic,
@@ -63,21 +63,21 @@ pub(super) struct Remote {
 /// A poll sequence (RFC 5880 6.5).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Poll {
-    /// Something changed since it began: another one follows.
+    /// The intervals changed again since it began: another sequence follows.
     again: bool,
 }
 
-/// What follows from a packet.
+/// The effects of a received packet.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Heard {
-    /// The state before, if it is another one now.
+    /// The previous state, if the state changed.
     pub before: Option<State>,
-    /// An answer is due.
+    /// A packet with the Final bit must be sent.
     pub answer: bool,
 }
 
 impl Default for Remote {
-    /// Nothing (RFC 5880 6.8.1).
+    /// The initial values (RFC 5880 6.8.1).
     fn default() -> Self {
         Self {
             number: 0,
@@ -116,13 +116,13 @@ impl Session {
         matches!(self.state, State::Up)
     }
 
-    /// `bfd.DesiredMinTxInterval` as it is told.
+    /// `bfd.DesiredMinTxInterval` as sent in packets.
     fn min_tx(&self) -> Duration {
         //= rfc5880 6.8.3: not less than one second when bfd.SessionState is not Up
         if self.is_up() { self.config.min_tx } else { self.config.idle_tx.max(SLOW) }
     }
 
-    /// The packet to send now. `answer`: to a poll.
+    /// The packet to send now. `answer`: it answers a poll.
     pub fn packet(&self, answer: bool) -> Packet {
         Packet {
             diagnostic: self.diagnostic,
@@ -139,7 +139,7 @@ impl Session {
         }
     }
 
-    /// Takes another configuration with the same addresses. True if the other end is to be told at once.
+    /// Applies a new configuration with the same addresses. True if a packet must be sent at once.
     pub fn reconfigure(&mut self, config: Bfd) -> bool {
         let before = core::mem::replace(&mut self.config, config);
         let intervals = |c: &Bfd| (c.min_tx, c.min_rx);
@@ -154,7 +154,7 @@ impl Session {
         true
     }
 
-    /// Has the other end told of intervals that changed.
+    /// Starts a poll sequence for changed intervals.
     fn renegotiate(&mut self) {
         //= rfc5880 6.8.3: an increased interval MUST NOT be used before the poll has ended
         self.tx = self.tx.min(self.min_tx());
@@ -163,7 +163,7 @@ impl Session {
         self.poll = Some(Poll { again: self.poll.is_some() });
     }
 
-    /// The other end has answered: what it was told counts.
+    /// The remote system has acknowledged the poll, so the new intervals take effect.
     fn poll_ended(&mut self) {
         match self.poll {
             Some(Poll { again: true }) => self.poll = Some(Poll::default()),
@@ -179,7 +179,7 @@ impl Session {
         self.poll.is_some()
     }
 
-    /// A packet that is for this session (RFC 5880 6.8.6, from the step on that sets `bfd.RemoteDiscr`).
+    /// Processes a packet for this session (RFC 5880 6.8.6, from the step that sets `bfd.RemoteDiscr`).
     pub fn heard(&mut self, now: Instant, packet: &Packet) -> Heard {
         self.remote = Remote {
             number: packet.own,
@@ -199,7 +199,7 @@ impl Session {
         Heard { before, answer: packet.poll && self.state != State::AdminDown }
     }
 
-    /// A detection time has passed. Gives the state before, if it is another one now.
+    /// The detection time has passed. Returns the previous state, if the state changed.
     pub fn expired(&mut self) -> Option<State> {
         self.expires = None;
         let before = self.step(Input::Expired);
@@ -208,7 +208,7 @@ impl Session {
         before
     }
 
-    /// The session ends.
+    /// Ends the session.
     pub fn disable(&mut self) {
         self.step(Input::Disabled);
         (self.next, self.expires) = (None, None);
@@ -237,7 +237,7 @@ impl Session {
         self.rx.max(self.remote.min_tx).saturating_mul(self.multiplier.into())
     }
 
-    /// The interval at which packets are sent, without jitter; none: they are not sent periodically (RFC 5880 6.8.7).
+    /// The transmit interval without jitter; none: no periodic packets are sent (RFC 5880 6.8.7).
     fn interval(&self) -> Option<Duration> {
         let remote = &self.remote;
         let silent = self.state == State::AdminDown
@@ -250,14 +250,14 @@ impl Session {
         (!silent).then(|| self.tx.max(remote.min_rx))
     }
 
-    /// A periodic packet, or one in its place, was sent.
+    /// Records that a periodic packet was sent, or another one that replaces it.
     pub fn was_sent(&mut self, now: Instant) {
         self.sent = Some(now);
         self.next = None;
     }
 
-    /// Sets the time of the next packet, if the interval is not the one that it was set by. A shorter one counts from
-    /// the last packet on, at once.
+    /// Sets the time of the next packet, if the interval differs from the one used before. A shorter interval takes
+    /// effect at once and counts from the last packet.
     pub fn schedule(&mut self, now: Instant, rng: &mut Rng) {
         let Some(interval) = self.interval() else {
             self.next = None;
@@ -280,17 +280,17 @@ impl Session {
         self.next.map(|(at, _)| at)
     }
 
-    /// When a detection time will have passed.
+    /// When the detection time ends.
     pub const fn expires(&self) -> Option<Instant> {
         self.expires
     }
 
-    /// How long nothing was heard.
+    /// Time since the last received packet.
     pub fn silence(&self, now: Instant) -> Duration {
         self.heard.map_or(Duration::ZERO, |heard| now.since(heard))
     }
 
-    /// The detection time may be another one.
+    /// Computes the end of the detection time again after a change of intervals.
     pub fn detect_anew(&mut self) {
         if let (Some(heard), Some(_)) = (self.heard, self.expires) {
             self.expires = Some(heard + self.detection());

@@ -16,7 +16,7 @@
 //! | `refusal` | operations that the kernel refuses |
 //! | `audit` | detection of changes by other programs |
 //! | `silence` | a kernel that does not answer |
-//! | `report` | checks that wait for reports instead of trying something |
+//! | `report` | checks that wait for reports instead of making attempts |
 //! | `start` | reading and adopting the kernel's table |
 //! | `reload` | from one configuration to the next |
 //! | `stop` | leaving |
@@ -116,7 +116,7 @@ pub struct Engine {
     audit: Audit,
     /// Unanswered requests to the kernel.
     silence: Silence,
-    /// Numbers in tracked files, as they were reported.
+    /// The reported numbers of tracked files.
     files: BTreeMap<Name, i32>,
     /// From an earlier process.
     owned: BTreeSet<ServiceKey>,

@@ -1,7 +1,7 @@
-//! Checks that wait for reports instead of trying something: numbers in tracked files, which another process reads.
+//! Checks that wait for reports instead of making attempts: numbers in tracked files, which another process reads.
 //!
-//! At the start nothing is begun before all are known, so that a server that is to be out is never in, nor the other way
-//! round; a report that does not come is not waited for without end. The timer of such a check is that limit.
+//! At the start the table is not read before all numbers are known, so that no server is added and removed again, or
+//! the reverse. The wait for a missing report is limited by the timer of such a check.
 
 use core::time::Duration;
 use std::sync::Arc;
@@ -11,18 +11,18 @@ use super::{Engine, Moment, Phase, number};
 use crate::base::{Instant, Name};
 use crate::model::{CheckerKind, Lvs};
 
-/// How long a report is waited for. It takes some milliseconds.
+/// Longest wait for a report, which normally takes some milliseconds.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 impl Engine {
-    /// A new configuration is there.
+    /// Applies a new configuration.
     pub(super) fn forget_reports(&mut self, config: &Lvs) {
         let wanted: Vec<&Name> = files(config).collect();
-        // What the configuration before did not name may have been reported for this one.
+        // Reports that the previous configuration did not need may have arrived early for this one.
         self.files.retain(|name, _| wanted.contains(&name));
     }
 
-    /// Reads the table as soon as all is known that decides who is in it.
+    /// Reads the table once the reports that decide which servers are in it are known.
     pub(super) fn begin_when_told(&mut self, moment: &mut Moment<'_>) {
         if files(&self.config).all(|name| self.files.contains_key(name)) {
             self.read_table(moment);
@@ -31,7 +31,7 @@ impl Engine {
         }
     }
 
-    /// The number in a file.
+    /// Processes the number of a file.
     pub(super) fn report_of_file(&mut self, moment: &mut Moment<'_>, name: Name, value: i32) {
         let before = self.files.insert(name.clone(), value);
         if matches!(self.phase, Phase::Idle) {
@@ -58,7 +58,7 @@ impl Engine {
         }
     }
 
-    /// What the report amounts to for a check. Nothing for one that tries something.
+    /// The verdict of a check for a report; none for checks that make attempts.
     pub(super) fn judge_report(&mut self, moment: &mut Moment<'_>, slot: u32) {
         let config = Arc::clone(&self.config);
         let Some(place) = self.place(&config, slot) else {
@@ -76,7 +76,7 @@ impl Engine {
         self.checks.clear(slot);
     }
 
-    /// What is known, or assumed while it is not; none for a check that tries something.
+    /// The known verdict, or the assumed one until a report arrives; none for checks that make attempts.
     pub(super) fn reported(&self, kind: Kind<'_>) -> Option<Verdict> {
         match kind {
             Kind::File(check) => {
@@ -87,12 +87,12 @@ impl Engine {
         }
     }
 
-    /// Whether what the check waits for was reported.
+    /// Whether the report for the check has arrived.
     pub(super) fn is_known(&self, kind: Kind<'_>) -> bool {
         matches!(kind, Kind::File(check) if self.files.contains_key(&check.file))
     }
 
-    /// When a check that waits for reports is judged by what is known: at once, unless that is nothing.
+    /// When a check that waits for reports is judged: at once if its report is known, else at the time limit.
     pub(super) fn due_by_report(&self, now: Instant, kind: &CheckerKind) -> Option<Instant> {
         match kind {
             CheckerKind::File(check) if self.files.contains_key(&check.file) => Some(now),
@@ -102,7 +102,7 @@ impl Engine {
     }
 }
 
-/// The tracked files that checks wait for.
+/// The tracked files that checks refer to.
 fn files(config: &Lvs) -> impl Iterator<Item = &Name> {
     let servers = config.services.iter().flat_map(|service| &service.servers);
     servers.flat_map(|server| &server.checkers).filter_map(|checker| match &checker.kind {

@@ -158,7 +158,7 @@ impl Engine {
         checker.position = position;
         checker.tries = checker.tries.min(new.retry);
         if Kind::of(&new.kind).is_some_and(Kind::is_told) {
-            // The same report may mean something else now.
+            // Under the new settings the same report may lead to another verdict.
             self.checks.set(slot, moment.now);
             return;
         }

@@ -20,7 +20,7 @@ impl Engine {
         }
         let running = matches!(self.phase, Phase::Running);
         if matches!(self.phase, Phase::Idle) && self.table_retry.is_some() {
-            // Reports are waited for, which matter no more.
+            // The table was not read because reports were awaited. They no longer matter.
             self.read_table(moment);
         }
         if matches!(self.phase, Phase::Reading { .. }) && !keep_entries && !self.owned.is_empty() {

@@ -1,7 +1,8 @@
-//! The thread of BFD: sockets and timers around the engine.
+//! The BFD thread: sockets and timers around the engine.
 //!
-//! It is not the real-time thread of VRRP, so that neither holds the other up; a change of a session takes two wake-ups to
-//! the engine of VRRP, some 0.2 ms. Ports: 3784 for one hop, 4784 for several (RFC 5881 4, RFC 5883 5).
+//! It is separate from the real-time thread of VRRP, so that neither delays the other. Passing a change of a session
+//! to the VRRP engine takes two wake-ups, some 0.2 ms. Ports: 3784 for one hop, 4784 for several (RFC 5881 4, RFC
+//! 5883 5).
 
 use core::time::Duration;
 use std::collections::BTreeMap;
@@ -20,41 +21,41 @@ use crate::sys::poll::{Epoll, Ready, Timer, Wake};
 use crate::sys::udp::{Listener, Sender};
 use crate::sys::{clock, sched};
 
-/// Ports of packets over one hop and over several.
+/// Destination ports for one hop and for several hops.
 const PORTS: [(u16, bool); 2] = [(3784, false), (4784, true)];
-/// Packets that are read before timers and orders have their turn,
+/// Packets that are read from each port before timers and orders are processed.
 const PACKETS: usize = 64;
-/// and before a silence is judged: all that a queue holds, more or less.
+/// Packets that are read before a detection time is judged: roughly the capacity of a queue.
 const QUEUE: usize = 2048;
-/// Time from one attempt to open a port to the next.
+/// Time between attempts to open a port.
 const RETRY: Duration = Duration::from_secs(5);
-/// How long a process that takes the place of another one waits for sessions before it calls them down: they may have been
-/// up, and come up again.
+/// How long a process that replaces another one waits before it reports sessions as down: they may have been up
+/// before, and come up again.
 const PATIENCE: Duration = Duration::from_secs(6);
-/// After a step that failed.
+/// Delay after a step that failed.
 const PAUSE: Duration = Duration::from_secs(1);
-/// Longer than a packet may be.
+/// Size of the receive buffer: more than the longest packet.
 const ROOM: usize = 256;
-/// Stack of the thread.
+/// Stack size of the thread, in octets.
 const STACK: usize = 256 << 10;
 
 const TIMER: u64 = 0;
 const ORDER: u64 = 1;
 const LISTENERS: u64 = 2;
 
-/// What the thread says.
+/// A message from the thread.
 #[derive(Debug)]
 pub enum Said {
-    /// Of a session.
+    /// A report about a session.
     Report(Report),
     /// All sessions have ended.
     Stopped,
 }
 
-/// Where that goes; false when nobody is interested any more.
+/// The receiver of these messages; returns false when it no longer exists.
 pub type Tell = Box<dyn FnMut(Said) -> bool + Send>;
 
-/// The thread, which ends with this.
+/// The handle of the thread. Dropping it ends the thread.
 pub struct Sessions {
     orders: Option<mpsc::Sender<Order>>,
     wake: Arc<Wake>,
@@ -67,10 +68,10 @@ enum Order {
 }
 
 impl Sessions {
-    /// Starts it, without a session. `again`: it takes the place of another process.
+    /// Starts the thread without sessions. `again`: this process replaces an earlier one.
     ///
     /// # Errors
-    /// When there is no descriptor or no thread left.
+    /// When the limit of descriptors or threads is reached.
     pub fn start(again: bool, tell: Tell) -> io::Result<Self> {
         let wake = Arc::new(Wake::new()?);
         let (orders, receiver) = mpsc::channel();
@@ -82,12 +83,12 @@ impl Sessions {
         Ok(Self { orders: Some(orders), wake })
     }
 
-    /// These are to be had from now on.
+    /// Sets the sessions to run from now on.
     pub fn have(&self, sessions: Vec<Bfd>) {
         self.order(Order::Have(sessions));
     }
 
-    /// Ends all; answered with [`Said::Stopped`].
+    /// Ends all sessions; answered with [`Said::Stopped`].
     pub fn stop(&self) {
         self.order(Order::Stop);
     }
@@ -107,7 +108,7 @@ impl Drop for Sessions {
     }
 }
 
-/// Runs until nobody gives orders any more. What fails begins anew, and its sessions with it.
+/// Runs until the handle is dropped. After a failure it starts over with new sockets and sessions.
 fn serve(mut again: bool, orders: &mpsc::Receiver<Order>, wake: &Arc<Wake>, mut tell: Tell) {
     sched::timer_slack(1);
     let mut wanted = Vec::new();
@@ -137,22 +138,22 @@ struct Driver<'a> {
     listeners: Vec<Port>,
     senders: BTreeMap<SessionId, Way>,
     rng: Rng,
-    /// When ports that could not be opened are tried again.
+    /// When to retry the ports that could not be opened.
     retry_at: Option<Instant>,
     buffer: [u8; ROOM],
 }
 
-/// A port that is listened to.
+/// A port to receive from.
 struct Port {
     family: Family,
     port: u16,
     multihop: bool,
-    /// None while it cannot be had.
+    /// None while it cannot be opened.
     socket: Option<Listener>,
     complained: bool,
 }
 
-/// How packets of a session leave.
+/// The sending side of a session.
 struct Way {
     to: SocketAddr,
     from: Option<std::net::IpAddr>,
@@ -200,7 +201,8 @@ impl<'a> Driver<'a> {
             self.timer.clear();
             self.wake.clear();
             let due = self.engine.deadline().is_some_and(|at| at <= clock::now());
-            // What came before a silence is judged is heard first, also after this process was stalled.
+            // Packets that arrived before a timer fell due are processed before it, so that a stall of this process
+            // does not look like the silence of a neighbor.
             self.hear(if due { QUEUE } else { PACKETS });
             loop {
                 match orders.try_recv() {
@@ -235,7 +237,7 @@ impl<'a> Driver<'a> {
         self.engine.handle(clock::now(), event, &mut self.actions);
     }
 
-    /// Takes other sessions, and opens the ports that they need.
+    /// Sets the sessions, and opens the ports that they need.
     fn reload(&mut self, sessions: Vec<Bfd>) {
         let needed = |family: Family, multihop: bool| {
             let mut all = sessions.iter();
@@ -285,7 +287,7 @@ impl<'a> Driver<'a> {
         }
     }
 
-    /// Hands over packets, at most so many of each port.
+    /// Passes received packets to the engine, at most this many of each port.
     fn hear(&mut self, most: usize) {
         let Self { listeners, buffer, engine, actions, .. } = self;
         for port in listeners {
@@ -313,7 +315,7 @@ impl<'a> Driver<'a> {
         }
     }
 
-    /// Does what the engine asks for. False when nobody listens any more.
+    /// Executes the actions of the engine. False when the receiver of the messages no longer exists.
     fn act(&mut self, tell: &mut Tell) -> bool {
         let mut results = Vec::new();
         for action in core::mem::take(&mut self.actions) {

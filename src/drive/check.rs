@@ -85,7 +85,7 @@ pub struct Driver {
 enum Job {
     Read(Arc<[ServiceKey]>),
     List,
-    /// Set the timeouts of connections.
+    /// Sets the connection timeouts of IPVS.
     Timeouts(Timeouts),
     /// Operations of several services, sent together.
     Apply(Vec<(Token, Arc<[Op]>)>),
@@ -161,7 +161,7 @@ impl Driver {
         self.class = class;
     }
 
-    /// Numbers in tracked files.
+    /// Numbers read from tracked files.
     pub fn files(&mut self, values: Vec<(Name, i32)>) {
         for (name, value) in values {
             self.event(Event::File { name, value });
@@ -395,7 +395,7 @@ fn serve(queue: &Receiver<Job>, answers: &UnboundedSender<Answer>) {
         match question.take() {
             Some(Job::Read(services)) => {
                 let result = ipvs.read(&services).map_err(refused);
-                // What was not to be had before is, perhaps.
+                // Resources that were missing before may be available now.
                 timeouts.tell(&mut ipvs);
                 let _ = answers.send(Answer::Table { services, result });
             }

@@ -4,24 +4,24 @@ use core::time::Duration;
 
 use crate::sys::sched;
 
-/// A real-time thread that works this long, in microseconds, without waiting once has gone wild: the kernel ends
-/// the process, which is started again.
+/// If a real-time thread works this long, in microseconds, without waiting, it is out of control: the kernel kills
+/// the process, which is restarted.
 const RUNAWAY: u64 = 500_000;
-/// How long a real-time thread goes on without waiting once, at most,
+/// Upper bound of the time a real-time thread works without waiting.
 const BUSY: Duration = Duration::from_millis(50);
-/// and in parts of its limit.
+/// The same as a fraction (divisor) of its limit.
 const PARTS: u32 = 4;
 
-/// What the configuration says of a thread.
+/// The configured scheduling of a thread.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RealTime {
     /// SCHED_RR priority, 1 to 99; none: the normal class.
     pub priority: Option<u8>,
-    /// Microseconds of processor time without waiting; none: half a second.
+    /// Limit of processor time without waiting, in microseconds; none: half a second.
     pub limit: Option<u32>,
-    /// The highest priority that it may give itself; none: it keeps what it has.
+    /// The highest priority that the thread may raise itself to; none: the priority is not raised.
     pub most: Option<u8>,
-    /// Timers that are later than this are a reason to.
+    /// The priority is raised when a timer is later than this.
     pub delay: Duration,
 }
 
@@ -29,14 +29,14 @@ pub struct RealTime {
 #[derive(Debug, Default)]
 pub struct Class {
     wanted: RealTime,
-    /// The priority it has.
+    /// Its current priority.
     now: Option<u8>,
-    /// Settings that the kernel refused are not tried again and again.
+    /// The kernel refused a setting, so it is not retried each time.
     refused: bool,
 }
 
 impl Class {
-    /// Takes what the configuration says. A priority that rose stays while that is allowed.
+    /// Applies the configured scheduling. A raised priority is kept while the configuration still permits it.
     pub fn set(&mut self, wanted: RealTime) {
         let before = core::mem::replace(&mut self.wanted, wanted);
         let rose = self.now.filter(|now| {
@@ -52,7 +52,7 @@ impl Class {
         }
     }
 
-    /// A timer was seen this much later than due.
+    /// Reports that a timer was this late; may raise the priority.
     pub fn late(&mut self, by: Duration) {
         if let Some(priority) = self.next(by) {
             let (seconds, micros) = (by.as_secs(), by.subsec_micros());
@@ -64,7 +64,7 @@ impl Class {
         }
     }
 
-    /// The priority to rise to, if there is reason to.
+    /// The priority to raise the thread to, if this delay calls for it.
     fn next(&self, by: Duration) -> Option<u8> {
         let most = self.wanted.most.filter(|_| by > self.wanted.delay && !self.refused)?;
         let next = self.now.map_or(1, |now| now.saturating_add(1));
@@ -92,7 +92,7 @@ impl Class {
         self.refused = true;
     }
 
-    /// Does something that takes long without having priority over everybody else.
+    /// Runs a long computation in the normal class, so that it does not delay other programs.
     pub fn calmly<T>(&self, work: impl FnOnce() -> T) -> T {
         let Some(priority) = self.now else { return work() };
         let left = sched::normal().is_ok();
@@ -103,13 +103,14 @@ impl Class {
         done
     }
 
-    /// One that has this priority as far as it knows.
+    /// A thread that is assumed to have this priority.
     #[cfg(test)]
     pub fn of_priority(priority: u8) -> Self {
         Self { now: Some(priority), ..Self::default() }
     }
 
-    /// How long the thread may work before it lets others run; none: the kernel sees to that.
+    /// How long the thread may work before it must wait briefly, so as not to block other programs; none in the
+    /// normal class.
     #[must_use]
     pub fn stretch(&self) -> Option<Duration> {
         self.now?;
@@ -134,7 +135,7 @@ mod tests {
         assert_eq!(class.next(late), Some(2));
         class.now = Some(2);
         assert_eq!(class.next(late), None);
-        // From a priority that it was given.
+        // Starting from a configured priority.
         class.wanted.most = Some(60);
         class.now = Some(50);
         assert_eq!(class.next(late), Some(51));

@@ -1,8 +1,8 @@
-//! Tracked processes: a thread that sees them come, change and go, and tells how many run.
+//! Tracked processes: a thread that observes processes starting, changing and ending, and reports how many run.
 //!
-//! The kernel tells of them by its connector. Where that is not to be had, in a container or a network namespace, all
-//! processes are looked at again and again. They are looked at, too, when the kernel lost events, and now and then
-//! in any case: when it is short of memory it loses some without a word.
+//! The kernel reports them through its connector. Where the connector is not available, in a container or a network
+//! namespace, all processes are scanned periodically. They are also scanned after the kernel has lost events, and now
+//! and then in any case: when it is short of memory it loses events without a report.
 
 use core::time::Duration;
 use std::fs::{self, File};
@@ -21,32 +21,32 @@ use crate::sys::clock;
 use crate::sys::poll::{self, Wake};
 use crate::track::process::{Pid, Processes, Seen};
 
-/// Time from one look at all processes to the next where the kernel does not tell of them.
+/// Time from one scan of all processes to the next without events of the kernel.
 const BLIND: Duration = Duration::from_secs(1);
-/// The same where it does.
+/// The same with events of the kernel.
 const AGAIN: Duration = Duration::from_secs(60);
-/// A look takes at most this part of the time until the next one,
+/// A scan takes at most this fraction (divisor) of the time until the next one.
 const SHARE: u32 = 50;
-/// which is not longer than this where the kernel does not tell of them.
+/// Upper bound of that time without events of the kernel.
 const LONGEST: Duration = Duration::from_secs(5);
-/// From lost events to a look at all processes: more may be lost at once.
+/// Delay from lost events to a scan, because more events may be lost shortly after.
 const RECOVERY: Duration = Duration::from_millis(100);
-/// Events taken before what follows from them is told.
+/// Events that are processed before their results are reported.
 const BATCH: usize = 512;
-/// Numbers of processes are told at most so often, unless they decide something.
+/// Shortest time between reports of numbers of processes that do not change whether enough run.
 const NUMBERS: Duration = Duration::from_secs(1);
-/// Octets of a `stat` file that are looked at: more than its first three fields have.
+/// Octets of a `stat` file that are read: more than its first three fields take.
 const STAT: u64 = 256;
 
-/// What was found: all there is, or what is new.
+/// The values found: all of them, or only the changed ones.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Found {
-    /// These are all that are tracked.
+    /// The values of all tracked processes.
     pub all: bool,
     pub reports: Vec<ProcessReport>,
 }
 
-/// The thread, which ends with this.
+/// The handle of the thread. Dropping it ends the thread.
 pub struct Watch {
     orders: Option<mpsc::Sender<Order>>,
     wake: Arc<Wake>,
@@ -57,14 +57,15 @@ struct Order {
     queue: Queue,
 }
 
-/// Where what was found goes to; false when nobody is interested any more.
+/// The receiver of the values; returns false when it no longer exists.
 type Tell = Box<dyn FnMut(Found) -> bool + Send>;
 
 impl Watch {
-    /// Starts it; nothing is tracked. `connector`: a socket of [`crate::kernel::connector`], if one was to be had.
+    /// Starts the thread, which tracks nothing yet. `connector`: a socket of [`crate::kernel::connector`], if it
+    /// could be opened.
     ///
     /// # Errors
-    /// When there is no descriptor or no thread left.
+    /// When the limit of descriptors or threads is reached.
     pub fn start(connector: Option<OwnedFd>, tell: Tell) -> io::Result<Self> {
         let wake = Arc::new(Wake::new()?);
         let (orders, receiver) = mpsc::channel();
@@ -76,7 +77,7 @@ impl Watch {
         Ok(Self { orders: Some(orders), wake })
     }
 
-    /// From now on these are tracked. All of them are told as soon as they are known.
+    /// Sets the processes to track from now on. All values are reported as soon as they are known.
     pub fn follow(&self, kinds: Vec<TrackProcess>, queue: Queue) {
         if let Some(orders) = &self.orders {
             let _ = orders.send(Order { kinds, queue });
@@ -96,13 +97,13 @@ struct Watcher {
     root: PathBuf,
     processes: Processes,
     connector: Option<Connector>,
-    /// The kernel tells.
+    /// Events of the kernel, if it sends them.
     told: bool,
-    /// It was said that it does not.
+    /// The lack of events has been logged.
     complained: bool,
-    /// When all processes are looked at.
+    /// When the next scan of all processes is due.
     again: Instant,
-    /// When numbers may be told.
+    /// When numbers may be reported again.
     numbers: Instant,
 }
 
@@ -143,7 +144,7 @@ impl Watcher {
         }
     }
 
-    /// How long there is nothing to do, but for events.
+    /// Time until the next work, unless an event arrives earlier.
     fn pause(&self, now: Instant) -> Duration {
         if self.processes.is_empty() {
             return Duration::from_secs(3600);
@@ -153,7 +154,7 @@ impl Watcher {
         due.map_or(self.again, |due| due.min(self.again)).since(now)
     }
 
-    /// Tracks others.
+    /// Sets the processes to track.
     fn begin(&mut self, order: Order, now: Instant) -> Found {
         self.processes.follow(order.kinds);
         if self.processes.is_empty() {
@@ -179,7 +180,7 @@ impl Watcher {
         Found { all: true, reports: self.reports(now, true) }
     }
 
-    /// Takes what happened, and looks at what is due.
+    /// Processes events, and scans if a scan is due.
     fn turn(&mut self, now: Instant) -> Option<Found> {
         if self.told {
             self.take(now);
@@ -200,7 +201,7 @@ impl Watcher {
         reports
     }
 
-    /// Takes events.
+    /// Processes events of the kernel.
     fn take(&mut self, now: Instant) {
         let length = self.processes.line();
         for _ in 0..BATCH {
@@ -236,13 +237,13 @@ impl Watcher {
             }
         };
         self.processes.replace(now, all);
-        // On a busy machine a look takes long although it costs little.
+        // On a busy machine a scan takes long although it uses little processor time.
         let took = clock::now().since(now) * SHARE;
         self.again = now + if self.told { AGAIN } else { took.clamp(BLIND, LONGEST) };
     }
 }
 
-/// What is to be seen of a process; none when it has ended. `length`: as much of its command line matters.
+/// The properties of a process; none if it has ended. `length`: the number of octets of its command line that matter.
 fn look(root: &Path, pid: Pid, length: usize) -> Option<Seen> {
     let of = root.join(pid.to_string());
     let stat = read(&of.join("stat"), STAT)?;
@@ -252,7 +253,7 @@ fn look(root: &Path, pid: Pid, length: usize) -> Option<Seen> {
     Some(Seen { name, line })
 }
 
-/// The name of a process by its `stat`; none of one that has ended and was not waited for.
+/// The name of a process according to its `stat` file; none for a zombie.
 fn name(stat: &[u8]) -> Option<&[u8]> {
     let begin = stat.iter().position(|c| *c == b'(')?;
     let end = stat.iter().rposition(|c| *c == b')')?;

@@ -249,7 +249,7 @@ impl Driver {
         Ok(())
     }
 
-    /// A sign of life when it is time for one, or will be soon: one that goes with an advert costs no turn of its own.
+    /// Sends a heartbeat when it is due or almost due: one that coincides with an advert needs no wake-up of its own.
     fn beat(&mut self) {
         let now = clock::now();
         let period = self.beat;

@@ -192,7 +192,7 @@ pub struct RunnerPart {
     pub checker: Catalogue,
     /// Files whose numbers are reported to `vrrp` and `checker`.
     pub files: Vec<TrackFile>,
-    /// Processes of which `vrrp` is told whether they run.
+    /// Tracked processes: `vrrp` gets reports whether they run.
     pub processes: Vec<TrackProcess>,
 }
 
@@ -207,9 +207,9 @@ pub struct LoadRequest {
     pub all_checks: bool,
     /// Log the parsed configuration (`--dump-conf`).
     pub dump: bool,
-    /// Octets of memory that reading the configuration in force took; 0 at the start.
+    /// Memory, in octets, that reading the configuration in force took; 0 at the start.
     pub memory: u32,
-    /// What the configuration in force is known to leave out; none at the start.
+    /// The known errors of the configuration in force; none at the start.
     pub known: Option<BTreeSet<String>>,
     /// `reload_check_config` of the configuration in force: the file for the messages of a test. Any of them refuses a
     /// reload.
@@ -261,7 +261,7 @@ pub struct LoadReport {
     pub global: Global,
     /// Which roles it needs.
     pub needs: Needs,
-    /// Octets of memory that reading it took.
+    /// Memory, in octets, that reading it took.
     pub memory: u32,
 }
 

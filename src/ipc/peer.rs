@@ -16,13 +16,14 @@ use crate::sys::channel::Channel;
 /// Messages that wait for a slow peer, in addition to the kernel's queue.
 const WAITING: usize = 256;
 
-/// From one attempt to send to the next, where the runtime cannot tell when there is room.
+/// Time between attempts to send, if the runtime cannot report when there is room.
 const RETRY: Duration = Duration::from_millis(20);
 
 /// Sends `Out`, receives `In`.
 pub struct Peer<Out, In> {
     channel: Async<Channel>,
-    /// The same while messages wait for room. Not always: the thread would wake up each time the peer reads.
+    /// Registration for room in the channel, only while messages wait: otherwise the thread would wake up each time
+    /// the peer reads.
     room: Option<Async<Channel>>,
     buffer: Box<[u8]>,
     waiting: VecDeque<Encoded>,
@@ -198,7 +199,7 @@ impl<Out: Serialize, In: DeserializeOwned> Peer<Out, In> {
         }
     }
 
-    /// Has the runtime look for room as long as messages wait.
+    /// Makes the runtime watch for room in the channel while messages wait.
     fn watch_room(&mut self) {
         if self.waiting.is_empty() {
             self.room = None;
@@ -239,7 +240,7 @@ async fn take<In: DeserializeOwned>(
         .map_err(ReceiveError::Io)?
 }
 
-/// Sends the first of those that wait.
+/// Sends the first waiting message.
 async fn flush(
     channel: &Async<Channel>,
     room: Option<&Async<Channel>>,
@@ -254,7 +255,7 @@ async fn flush(
     };
     let sent = match room {
         Some(room) => room.write(send).await?,
-        // Without a descriptor for it, it is tried now and then.
+        // No descriptor is left to watch for room, so sending is retried periodically.
         None => loop {
             tokio::time::sleep(RETRY).await;
             if let Ok(sent) = send(channel.inner()) {

@@ -1,7 +1,7 @@
-//! Processes that come, change and go, told by the kernel's connector (`CN_IDX_PROC`).
+//! Process events (start, change, end) from the kernel's connector (`CN_IDX_PROC`).
 //!
-//! The kernel tells them in the first network, process and user namespace only, and who wants to hear needs NET_ADMIN. The
-//! socket stays in the namespace it was opened in, so it is opened early and used later.
+//! The kernel sends them only in the first network, process and user namespace, and only to a listener with
+//! NET_ADMIN. The socket stays in the namespace it was opened in, so it is opened early and used later.
 
 use core::time::Duration;
 use std::io;
@@ -24,44 +24,44 @@ const IGNORE: u32 = 2;
 /// `NLMSG_DONE`: the type of all messages of the connector.
 const DONE: u16 = 3;
 
-/// What happened (`enum proc_cn_event`).
+/// Kinds of events (`enum proc_cn_event`).
 const ANSWER: u32 = 0;
 const FORK: u32 = 1;
 const EXEC: u32 = 2;
 const COMM: u32 = 0x200;
 const EXIT: u32 = 0x8000_0000;
 
-/// Places in a message: a netlink header (16 octets), a connector's (20), then `struct proc_event`.
+/// Offsets in a message: a netlink header (16 octets), a connector header (20), then `struct proc_event`.
 const ACKNOWLEDGED: usize = 16 + 12;
 const WHAT: usize = 36;
 const ABOUT: usize = WHAT + 16;
 
-/// The queue where nothing else is configured, in octets; the kernel counts some 800 for an event.
+/// Default size of the queue, in octets; the kernel counts some 800 for an event.
 const QUEUE: usize = 4 << 20;
-/// It grows to this when events were lost.
+/// The size up to which it grows when events were lost.
 const LARGEST: usize = 32 << 20;
-/// How long the kernel may take to say that it tells.
+/// Time limit of the kernel's acknowledgement.
 const PATIENCE: Duration = Duration::from_millis(200);
 
-/// One event. Threads are left out.
+/// One event. Those of threads are omitted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// A process made another one.
+    /// A process forked another one.
     Forked { parent: u32, child: u32 },
-    /// A process runs another program, or has another name.
+    /// A process executed another program, or changed its name.
     Became(u32),
     /// A process ended.
     Ended(u32),
-    /// Events were lost: look at all processes.
+    /// Events were lost: all processes must be scanned.
     Lost,
 }
 
-/// What the kernel says.
+/// A message of the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Said {
     Event(Event),
-    /// The answer to a request: its number and one, and an error number or 0. (The kernel overwrites the sequence number
-    /// of answers with its count of events.)
+    /// The answer to a request: the request's number plus one, and an error number or 0. (The kernel overwrites the
+    /// sequence number of answers with its count of events.)
     Answer(u32, u32),
     Nothing,
 }
@@ -69,16 +69,16 @@ enum Said {
 /// The size of the queue.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Queue {
-    /// In octets; none: as much as is usually enough.
+    /// In octets; none: the default size.
     pub size: Option<u32>,
-    /// Beyond the limit of the system (`net.core.rmem_max`) if need be.
+    /// Whether it may exceed the system's limit (`net.core.rmem_max`).
     pub force: bool,
 }
 
-/// Opens the socket in the network namespace of this thread. It hears nothing yet, and takes no rights to have.
+/// Opens the socket in the network namespace of this thread. It receives nothing yet, and needs no capability.
 ///
 /// # Errors
-/// Those of `socket(2)`: this kernel has no netlink, or there is no descriptor left.
+/// Those of `socket(2)`: the kernel lacks netlink, or the limit of descriptors is reached.
 pub fn open() -> io::Result<OwnedFd> {
     let domain = Domain::from(libc::AF_NETLINK);
     let protocol = Protocol::from(libc::NETLINK_CONNECTOR);
@@ -88,7 +88,7 @@ pub fn open() -> io::Result<OwnedFd> {
     Ok(socket.into())
 }
 
-/// The socket.
+/// The socket that receives process events.
 pub struct Connector {
     socket: Socket,
     size: usize,
@@ -96,16 +96,17 @@ pub struct Connector {
 }
 
 impl Connector {
-    /// One that was opened before.
+    /// Uses a socket that was opened before.
     #[must_use]
     pub fn new(socket: OwnedFd) -> Self {
         Self { socket: socket.into(), size: 0, listening: false }
     }
 
-    /// Hears of events from now on.
+    /// Subscribes to events.
     ///
     /// # Errors
-    /// The kernel does not tell: it was built without, this process is in a namespace, or lacks NET_ADMIN.
+    /// When the kernel sends no events: it was built without them, this process is in a namespace, or lacks
+    /// NET_ADMIN.
     pub fn listen(&mut self, queue: Queue) -> io::Result<()> {
         self.resize(queue);
         if self.listening {
@@ -117,7 +118,7 @@ impl Connector {
         let number = std::process::id();
         self.request(LISTEN, number, port)?;
         let answer = number.wrapping_add(1);
-        // The answer is among the first of what is in the queue.
+        // The answer is among the first messages in the queue.
         let mut heard = vec![PollFd::new(self.socket.as_fd(), PollFlags::POLLIN)];
         let limit = PollTimeout::try_from(PATIENCE).unwrap_or(PollTimeout::MAX);
         while poll(&mut heard, limit)? > 0 {
@@ -139,8 +140,8 @@ impl Connector {
         Err(io::Error::new(io::ErrorKind::TimedOut, "the kernel does not tell them here"))
     }
 
-    /// Hears of nothing any more. Kernels before 6.6 would go on to make events for nobody after the end of a process
-    /// that did not say so.
+    /// Unsubscribes from events. Kernels before 6.6 continue to create events without a listener if a process ends
+    /// without doing this.
     pub fn ignore(&mut self) {
         if core::mem::take(&mut self.listening) {
             let _ = bpf::drop_all(&self.socket);
@@ -151,7 +152,7 @@ impl Connector {
         }
     }
 
-    /// The next event; none when there is none now.
+    /// The next event; none if the queue is empty.
     pub fn event(&mut self) -> Option<Event> {
         loop {
             match self.receive()? {
@@ -161,7 +162,7 @@ impl Connector {
         }
     }
 
-    /// Makes the queue twice as large, since it was too small.
+    /// Doubles the size of the queue, which was too small.
     pub fn grow(&mut self) {
         self.size = (self.size * 2).clamp(QUEUE, LARGEST);
         let _ = setsockopt(&self.socket, sockopt::RcvBufForce, &self.size);
@@ -186,7 +187,7 @@ impl Connector {
         Ok(())
     }
 
-    /// What the kernel says next; none when there is nothing now. What is not from the kernel counts for nothing.
+    /// The next message of the kernel; none if the queue is empty. Messages from other senders are ignored.
     fn receive(&self) -> Option<Said> {
         let mut buffer = [0; 256];
         loop {
@@ -215,7 +216,7 @@ impl Drop for Connector {
     }
 }
 
-/// Asks for events, or for none any more.
+/// Sends a request to subscribe or unsubscribe.
 fn request(what: u32, number: u32, port: u32) -> Vec<u8> {
     const LENGTH: u32 = 16 + 20 + 4;
     let payload = [4_u16, 0].map(u16::to_ne_bytes).concat();
@@ -229,13 +230,14 @@ fn request(what: u32, number: u32, port: u32) -> Vec<u8> {
     .concat()
 }
 
-/// One message. What is cut short or of another form says nothing.
+/// Decodes one message; none if it is truncated or malformed.
 fn decode(message: &[u8]) -> Said {
     let word = |at: usize| {
         let octets = message.get(at..at + 4)?.first_chunk::<4>()?;
         Some(u32::from_ne_bytes(*octets))
     };
-    // What a word is about, if it is about a process as a whole: its first thread has the number of the process.
+    // The process id at an offset, if the event concerns the process and not another thread: the first thread has the
+    // id of the process.
     let process = |at: usize| {
         let (thread, process) = (word(at)?, word(at + 4)?);
         (thread == process && process != 0).then_some(process)
@@ -249,11 +251,11 @@ fn decode(message: &[u8]) -> Said {
             _ => None,
         },
         Some(FORK) => {
-            // A thread may make a process: the parent is the whole of it.
+            // Any thread may fork: the parent is the process it belongs to.
             let parent = word(ABOUT + 4);
             parent.zip(process(ABOUT + 8)).map(|(parent, child)| Event::Forked { parent, child })
         }
-        // The thread that executes a program becomes the first one.
+        // A thread that executes a program becomes the first thread.
         Some(EXEC | COMM) => process(ABOUT).map(Event::Became),
         Some(EXIT) => process(ABOUT).map(Event::Ended),
         _ => None,
@@ -261,9 +263,10 @@ fn decode(message: &[u8]) -> Said {
     event.map_or(Said::Nothing, Said::Event)
 }
 
-/// Lets through what [`decode`] understands, so that threads and other events wake nobody.
+/// Attaches a filter that passes only what [`decode`] understands, so that events of threads and other events do not
+/// wake this process.
 fn filter() -> Vec<SockFilter> {
-    // A filter loads words with the first octet high, they stand in the order of the machine.
+    // A filter loads words in network byte order, but they are in the byte order of the machine.
     let number = |n: u32| u32::from_be_bytes(n.to_ne_bytes());
     let [what, about] = [WHAT, ABOUT].map(|at| u32::try_from(at).unwrap_or(0));
     let load = |at: u32| SockFilter::new(0x20, 0, 0, at);
@@ -283,12 +286,12 @@ fn filter() -> Vec<SockFilter> {
         to_x(),
         load(about + 12),
         equal_x(5, 4),
-        // 10: is this one?
+        // 10: is this process the first thread of its process?
         load(about),
         to_x(),
         load(about + 4),
         equal_x(1, 0),
-        // 14, 15: dropped, and let through.
+        // 14, 15: drop, and pass.
         keep(0),
         keep(u32::MAX),
     ]
@@ -300,7 +303,7 @@ mod tests {
 
     use super::*;
 
-    /// A message about an event as this machine writes it.
+    /// A message about an event in the byte order of this machine.
     fn message(what: u32, words: &[u32]) -> Vec<u8> {
         let header = [76, 3, 0, 0, PROCESSES, PROCESSES, 7, 1, 40, what, 0, 0, 0];
         let mut all: Vec<u8> = header.iter().chain(words).flat_map(|w| w.to_ne_bytes()).collect();
@@ -338,7 +341,7 @@ mod tests {
         }
     }
 
-    /// Needs the rights, and the first namespaces of the machine.
+    /// Needs NET_ADMIN and the first namespaces of the machine.
     fn listening(queue: Queue) -> Option<Connector> {
         let mut connector = Connector::new(open().unwrap());
         match connector.listen(queue) {
@@ -375,14 +378,14 @@ mod tests {
                 Said::Event(event @ (Event::Became(of) | Event::Ended(of))) if of == child => {
                     seen.push(event);
                 }
-                // Answers to other listeners come, too.
+                // Answers to other listeners arrive as well.
                 Said::Event(_) | Said::Answer(..) => {}
                 Said::Nothing => panic!("something came through the filter"),
             }
         }
         let expected = [Event::Forked { parent, child }, Event::Became(child), Event::Ended(child)];
         assert_eq!(seen, expected, "of {heard}");
-        // Nothing any more, and then again.
+        // Unsubscribes, and subscribes again.
         connector.ignore();
         run();
         assert_eq!(connector.event(), None);
@@ -398,7 +401,7 @@ mod tests {
             run();
         });
         assert!(std::iter::from_fn(|| connector.event()).any(|e| e == Event::Lost));
-        // Nothing new is taken in before all of the rest is taken out.
+        // After an overflow the kernel queues nothing new until the queue has been read completely.
         while connector.event().is_some() {}
         connector.grow();
         let child = run();

@@ -102,7 +102,7 @@ impl Monitor {
         })
     }
 
-    /// Sets the length of the queue for events to `wanted` octets, but of 8 MiB at least; see `netlink::resize`.
+    /// Sets the size of the event queue to `wanted` octets, but at least 8 MiB; see `netlink::resize`.
     pub fn resize(&self, wanted: Option<u32>, force: bool) {
         super::netlink::resize(self.socket.inner(), QUEUE, wanted, force);
     }

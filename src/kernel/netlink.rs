@@ -21,7 +21,7 @@ use nix::sys::time::TimeVal;
 const PATIENCE: Duration = Duration::from_secs(2);
 /// Requests in one datagram: the failures of this many fit into the receive queue.
 const PACKED: usize = 128;
-/// Size of the queue: half of what Linux accounts for a socket by itself, since it doubles what it is asked for.
+/// Size of the queue: half of what Linux accounts for a socket by default, since it doubles the requested size.
 const QUEUE: usize = 104 << 10;
 /// Length of a message's header in octets.
 const HEADER: usize = 16;
@@ -62,7 +62,7 @@ impl RequestError {
     }
 }
 
-/// Gives a socket a receive queue of `wanted` octets, but of `least` at least. More than the system allows
+/// Sets the receive queue of a socket to `wanted` octets, but at least `least`. It exceeds the system's limit
 /// (`net.core.rmem_max`) only with `force`, which needs NET_ADMIN.
 pub(super) fn resize(socket: &impl AsFd, least: usize, wanted: Option<u32>, force: bool) {
     let wanted = usize::try_from(wanted.unwrap_or(0)).unwrap_or(usize::MAX);
@@ -72,7 +72,7 @@ pub(super) fn resize(socket: &impl AsFd, least: usize, wanted: Option<u32>, forc
             return;
         }
         let _ = setsockopt(socket, sockopt::RcvBuf, &wanted);
-        // The kernel doubles what it is asked for, after it cut that to the system's limit.
+        // The kernel doubles the requested size after limiting it to the system's maximum.
         if getsockopt(socket, sockopt::RcvBuf).is_ok_and(|got| got / 2 >= least) {
             return;
         }
@@ -148,7 +148,7 @@ impl Requests {
         })
     }
 
-    /// Gives it a queue for answers of `wanted` octets, see `resize`.
+    /// Sets its queue for answers to `wanted` octets, see `resize`.
     pub fn resize(&self, wanted: Option<u32>, force: bool) {
         resize(&self.socket, QUEUE, wanted, force);
     }

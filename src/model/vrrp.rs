@@ -72,7 +72,7 @@ pub struct Vrrp {
     pub allow_interface_changes: bool,
 }
 
-/// `lvs_sync_daemon`: connections are told to other directors.
+/// `lvs_sync_daemon`: connections are synchronized with other directors.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SyncSettings {
     /// Interface of its packets.

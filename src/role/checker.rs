@@ -108,7 +108,8 @@ impl Role {
             return self.tick(control);
         };
         match message {
-            // A large configuration takes long: not with priority over the adverts of this machine.
+            // Applying a large configuration takes long, so it is done without real-time priority, which would delay
+            // the adverts of this machine.
             ToRole::Prepare { generation } => {
                 let prepared = &mut self.prepared;
                 self.driver.class.calmly(|| prepared.decode(control, generation, fd));
@@ -122,7 +123,7 @@ impl Role {
                     self.standing.take(&part.global);
                     self.driver.class.set(self.standing.real_time(&part.global));
                     let lvs = Arc::new(part.lvs);
-                    // First of all the kernel's table. What is told of it follows in `outputs`.
+                    // The kernel's table is read first; the changes to make in it follow in `outputs`.
                     self.driver.reload(Arc::clone(&lvs));
                     self.peers.configure(generation, Catalogue::of_checker(&lvs));
                     control.tell(&FromRole::Applied { generation });
@@ -131,7 +132,7 @@ impl Role {
             ToRole::Abandon { .. } => self.prepared.abandon(),
             ToRole::Connect(role) => match self.peers.connect(role, fd) {
                 Ok(true) => {
-                    // What the last one did not finish.
+                    // The runs that the previous runner did not finish.
                     let open: Vec<u64> = self.driver.programs().collect();
                     open.into_iter().for_each(|run| self.run_program(run));
                 }

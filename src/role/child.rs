@@ -19,19 +19,20 @@ use crate::sys::clock;
 use crate::sys::process::{Exit, Process};
 use crate::sys::spawn;
 
-/// A role that ran this long is started again at once.
+/// A role that ran this long is restarted at once.
 const GOOD_RUN: Duration = Duration::from_secs(60);
 
 /// Messages that a role may send in a time window; each kibibyte of a message counts as one more. A healthy role sends
 /// far fewer; the excess of a runaway one waits, so that everything else is processed.
 const TALK: i64 = 256;
-/// That window.
+/// The length of that window.
 const WINDOW: Duration = Duration::from_millis(100);
 
-/// Who finds out this much later than due that a role is silent was held up itself.
+/// If a silent role is noticed this much after its limit, this process itself was delayed, and the role gets more
+/// time.
 const STALLED: Duration = Duration::from_millis(50);
 
-/// How long a role that was ended by a signal stays away.
+/// Restart delay of a role that was ended by a signal.
 const MOMENT: Duration = Duration::from_millis(300);
 
 /// A role of which at most one process runs.
@@ -53,7 +54,7 @@ pub struct Child {
     longest: usize,
     /// A socket that each of its processes gets instead of a pid file.
     socket: Option<OwnedFd>,
-    /// How long it may be silent.
+    /// The longest time between its heartbeats.
     patience: Duration,
 }
 
@@ -61,13 +62,13 @@ struct Running {
     process: Process,
     peer: Peer<ToRole, FromRole>,
     since: Instant,
-    /// When it is too long since the last sign of life.
+    /// When it is considered silent for too long, unless a heartbeat arrives first.
     silent_at: Instant,
-    /// Whether there was one at all.
+    /// Whether there was a heartbeat at all.
     seen: bool,
-    /// How it gets on until then,
+    /// Its progress until the first heartbeat.
     beginning: Pace,
-    /// and with a configuration.
+    /// Its progress with a new configuration.
     preparing: Pace,
     /// It was told to stop.
     stopping: bool,
@@ -134,12 +135,12 @@ impl Child {
         }
     }
 
-    /// How long it may be silent from now on.
+    /// Sets the longest time between its heartbeats from now on.
     pub const fn set_patience(&mut self, patience: Duration) {
         self.patience = patience;
     }
 
-    /// Limits what it may send in one piece, beyond what fits into a packet, in octets.
+    /// Limits the value it may send in several packets, in octets.
     pub fn limit(&mut self, longest: usize) {
         self.longest = longest;
         if let Some(running) = &mut self.running {
@@ -153,7 +154,7 @@ impl Child {
         }
     }
 
-    /// Sets the socket that its processes use, one after the other.
+    /// Sets the socket that its processes serve, one after the other.
     pub fn set_socket(&mut self, socket: OwnedFd) {
         self.socket = Some(socket);
     }
@@ -304,13 +305,13 @@ impl Child {
         self.restart_at = None;
     }
 
-    /// When it will have been silent for too long; none while nobody minds.
+    /// When its silence exceeds the limit; none while there is no limit.
     pub fn silent_at(&self) -> Option<Instant> {
         self.running.as_ref().filter(|running| !running.stopping).map(|running| running.silent_at)
     }
 
-    /// Kills it if it has been silent for too long and has no excuse. `busy`: it may have more to do than to give signs of
-    /// life.
+    /// Kills it if its silence exceeds the limit and nothing else explains it. `busy`: it may be applying a
+    /// configuration, which delays its heartbeats.
     pub fn watch(&mut self, busy: bool) {
         let now = Instant::now();
         let Some(running) = self.running.as_mut().filter(|r| !r.stopping && r.silent_at <= now)
@@ -318,10 +319,10 @@ impl Child {
             return;
         };
         if busy || running.talk <= 0 {
-            // It said so much that it is not listened to at the moment.
+            // It is over the limit of messages, so its heartbeats are not being read.
             running.silent_at = now + self.patience;
         } else if now - running.silent_at > STALLED {
-            // This process was held up itself: nobody is to blame for that.
+            // This process itself was delayed, so the role need not be wedged.
             running.silent_at = now + self.patience / 4;
         } else if !running.seen && running.beginning.goes_on(running.process.effort()) {
             running.silent_at = now + FIRST_PATIENCE;
@@ -335,12 +336,12 @@ impl Child {
         }
     }
 
-    /// Whether it is to be waited for although it has not answered in time: it is slow, not wedged.
+    /// Whether to continue waiting for its late answer: it is slow, not wedged.
     pub fn goes_on(&mut self) -> bool {
         self.running.as_mut().is_none_or(|r| r.preparing.goes_on(r.process.effort()))
     }
 
-    /// How it fares, for readers.
+    /// Its state, for readers.
     pub fn view(&self) -> daemon::Process {
         let running = self.running.as_ref();
         daemon::Process {
@@ -449,7 +450,7 @@ mod tests {
         spawn::program(&words, false, None).unwrap().process
     }
 
-    /// A role with this process, which does not say anything.
+    /// A role with this process, which sends nothing.
     fn silent(process: Process) -> (Child, Channel) {
         let (near, far) = Channel::pair().unwrap();
         let mut child = Child::new(RoleName::Vrrp);
@@ -457,7 +458,7 @@ mod tests {
         (child, far)
     }
 
-    /// Its patience is over, for so long; the time that it is given then.
+    /// Checks it at this time after its limit. Returns the time it gets from then on.
     fn overdue(child: &mut Child, ago: Duration) -> Duration {
         let now = Instant::now();
         child.running.as_mut().unwrap().silent_at = now - ago;
@@ -483,7 +484,7 @@ mod tests {
                 assert!(overdue(&mut child, Duration::ZERO) >= FIRST_PATIENCE, "round {round}");
                 assert!(child.goes_on(), "round {round}");
             }
-            // Stopped: it does nothing, and would not if it could.
+            // A stopped process uses no processor time and is not runnable.
             child.running.as_ref().unwrap().process.signal(Signal::SIGSTOP);
             until(&child, |effort| !effort.runnable).await;
             child.goes_on();
@@ -507,7 +508,7 @@ mod tests {
             child.running.as_mut().unwrap().seen = true;
             let more = overdue(&mut child, STALLED * 2);
             assert!(more > Duration::ZERO && more <= child.patience / 2, "{more:?}");
-            // It is looked at again, and ended when it still says nothing.
+            // The next check ends it if it is still silent.
             overdue(&mut child, Duration::ZERO);
             assert!(matches!(child.next().await, Happened::Ended(Ended::Failed(Exit::Signal(9)))));
         });

@@ -25,7 +25,7 @@ use crate::sys::memfd;
 use crate::sys::sched;
 use crate::vrrp::auth;
 
-/// How long the supervisor is waited for at a time.
+/// Longest time of one wait for the supervisor's request.
 const PATIENCE: Duration = Duration::from_secs(3600);
 
 /// Runs the role.
@@ -68,11 +68,11 @@ pub(super) fn run(start: Start) -> Exit {
     }
 }
 
-/// What is to be read, for which this process may have to wait; none when the supervisor does not need it any more.
+/// Waits for the request to read a configuration; none if the supervisor no longer needs this process.
 fn request(start: &Start) -> Option<LoadRequest> {
     let mut buffer = vec![0; frame::BUFFER];
     if !start.control.wait(Duration::ZERO).ok()? {
-        // It was started ahead of time.
+        // This process was started ahead of time: the request may come much later.
         sched::map_code();
     }
     while !start.control.wait(PATIENCE).ok()? {}
@@ -80,9 +80,9 @@ fn request(start: &Start) -> Option<LoadRequest> {
 }
 
 fn load(request: &LoadRequest, daemon: (u32, u32)) -> Loaded {
-    // What it took the last time it will take again.
+    // Reserves the memory that the previous read took, because this one will need about as much.
     sched::prefault(request.memory);
-    // This process is of another user than the daemon and its programs.
+    // This process runs as a different user than the daemon and its programs.
     let machine = Machine::new().of_user(daemon);
     let mut options = Options::new(request.path.to_vec(), &machine);
     if let Some(id) = &request.id {

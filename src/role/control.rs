@@ -27,7 +27,7 @@ pub(super) const ORPHAN: Duration = Duration::from_secs(2);
 pub enum Order {
     /// A message of the supervisor, or a signal with the same meaning, and the descriptor sent with it.
     Do(ToRole, Option<OwnedFd>),
-    /// Time has passed: [`BEAT`] at most, less when [`Control::tick_soon`] was called.
+    /// Time has passed: [`BEAT`] at most, less after [`Control::tick_soon`].
     Tick,
 }
 
@@ -96,11 +96,11 @@ pub struct Control {
     /// The signals by which keepalived is asked to write files.
     asking: [Signal; 4],
     beat: Interval,
-    /// When something waits for a tick before that.
+    /// When the next tick is due, if it was requested to come before the regular one.
     due: Option<Instant>,
-    /// Whether `next` tells the supervisor that this thread is alive.
+    /// Whether `next` sends heartbeats of this thread.
     beats: bool,
-    /// Channels that could not be used.
+    /// Channels that could not be used, of which the supervisor must be informed.
     unconnected: u32,
     /// Stop was ordered.
     stopping: bool,
@@ -171,28 +171,28 @@ impl Control {
         let _ = self.supervisor.post(message, Vec::new());
     }
 
-    /// Something waits for [`Order::Tick`], which comes within [`TICK`]: it is done together with what else comes up.
+    /// Requests an [`Order::Tick`] within [`TICK`], so that work that comes up until then is done in one go.
     pub fn tick_soon(&mut self) {
         self.due.get_or_insert_with(|| Instant::now() + TICK);
     }
 
-    /// Tells the supervisor something that the next message of the kind makes up for; false if it cannot take it
-    /// now.
+    /// Sends the supervisor a message that the next one of its kind supersedes; false if there is no room now.
     pub fn offer(&mut self, message: &FromRole) -> bool {
         self.supervisor.offer(message).is_ok()
     }
 
-    /// A channel that the supervisor made for this role and `other` cannot be used: asks for another one.
+    /// Requests another channel from the supervisor, because the last one between this role and `other` cannot be
+    /// used.
     pub fn unconnected(&mut self, other: RoleName, why: &io::Error) {
         self.unconnected += 1;
-        // As long as it lasts another channel comes twice a second.
+        // While the cause persists, another channel arrives twice a second.
         if self.unconnected.is_power_of_two() {
             tracing::error!("channel to {other}: {why}, asking for another one");
         }
         self.tell(&FromRole::Unconnected(other));
     }
 
-    /// Whether it is the supervisor that wants this role to stop, by its word or by its end, and not just a signal.
+    /// Whether the supervisor caused the stop of this role, by a message or by its end, and not just a signal.
     #[must_use]
     pub const fn told(&self) -> bool {
         self.told
@@ -273,7 +273,7 @@ impl Control {
     }
 }
 
-/// Waits for this time, if there is one.
+/// Waits until this time; for ever if there is none.
 pub(super) async fn at(time: Option<Instant>) {
     match time {
         Some(time) => sleep_until(time).await,

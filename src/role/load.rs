@@ -14,7 +14,7 @@ use super::{Setup, child};
 use crate::ipc::{FromConfig, LoadReport, LoadRequest, Peer, Remark, RoleName};
 use crate::sys::process::{Exit, Process};
 
-/// How long reading may take, unless it takes a processor all that time. Most of it would be waiting for name servers.
+/// How long reading may take while the process uses no processor time. Most of it would be waiting for name servers.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Minimum time it gets when another reload waits: it may hang on a dead file server, and the other one reads newer
 /// files.
@@ -41,7 +41,7 @@ pub struct Loaded {
 }
 
 impl Loaded {
-    /// Logs what there is to say about it.
+    /// Logs the findings about the configuration.
     pub fn tell(&self) {
         for Remark { is_error, text } in self.remarks.iter().take(MOST_REMARKS) {
             if *is_error {
@@ -93,7 +93,7 @@ pub enum LoadError {
     GaveUp,
 }
 
-/// A process that can read a configuration, once.
+/// A process that reads one configuration.
 pub struct Reader {
     process: Process,
     peer: Peer<LoadRequest, FromConfig>,
@@ -103,7 +103,7 @@ impl Reader {
     /// Starts it.
     ///
     /// # Errors
-    /// When there is no process or descriptor to be had.
+    /// When the limit of processes or descriptors is reached.
     pub fn start(setup: &Setup) -> io::Result<Self> {
         let (process, channel) = child::spawn(RoleName::Config, setup, None)?;
         let mut peer = Peer::new(channel)?;
@@ -122,8 +122,8 @@ impl Reader {
     }
 }
 
-/// Reads the configuration in a process of its own: in `ready`, which was started before. `hurry` tells that another reload
-/// waits.
+/// Reads the configuration in a process of its own: in `ready`, which was started before. `hurry` reports that
+/// another reload waits.
 ///
 /// # Errors
 /// If that process gives no verdict.
@@ -151,7 +151,7 @@ pub async fn load(
             Err(_) => Ok(None),
         };
         if was_ready && matches!(answer, Ok(None)) {
-            // Somebody ended it while it waited.
+            // The process was killed while it waited for its request.
             tokio::spawn(see_off(process, LAST));
             continue;
         }
@@ -160,10 +160,10 @@ pub async fn load(
     match answer {
         Ok(Some((FromConfig::Loaded(report, remarks), fds))) => {
             if is_reload {
-                // Nobody waits until it has let go of its memory.
+                // The end of the process is not awaited here, because freeing its memory takes time.
                 tokio::spawn(see_off(process, LAST));
             } else {
-                // Should the daemon end now, it must have written its log.
+                // The daemon may end next, so the process must have written its log.
                 see_off(process, LAST).await?;
             }
             let mut fds = fds.into_iter();
@@ -181,7 +181,7 @@ pub async fn load(
     }
 }
 
-/// What the process answers. A slow one is waited for.
+/// The answer of the process. The time limit is extended while the process is slow and not wedged.
 async fn answer(
     peer: &mut Peer<LoadRequest, FromConfig>,
     process: &Process,
@@ -198,7 +198,7 @@ async fn answer(
     }
 }
 
-/// Sees to it that the process ends, by itself if it does so in time: it may write its log.
+/// Waits for the end of the process, which may still write its log, and kills it if it takes too long.
 async fn see_off(process: Process, patience: Duration) -> io::Result<Exit> {
     if let Ok(exit) = timeout(patience, process.ended()).await {
         return exit;
@@ -207,7 +207,7 @@ async fn see_off(process: Process, patience: Duration) -> io::Result<Exit> {
     if let Ok(exit) = timeout(KILLED, process.ended()).await {
         return exit;
     }
-    // It hangs in the kernel, on a dead file server for example: others may be read meanwhile.
+    // It hangs in the kernel, for example on a dead file server: other configurations can be read meanwhile.
     let pid = process.pid();
     tracing::warn!("config process {pid} failed to terminate after kill");
     tokio::spawn(async move {
@@ -216,7 +216,7 @@ async fn see_off(process: Process, patience: Duration) -> io::Result<Exit> {
     Ok(Exit::Signal(Signal::SIGKILL as i32))
 }
 
-/// Waits until another reload waits, and until this time.
+/// Waits until another reload is waiting, and until this time.
 async fn hurried(hurry: &mut oneshot::Receiver<()>, until: Instant) {
     if hurry.await.is_err() {
         core::future::pending::<()>().await;

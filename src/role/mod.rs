@@ -75,7 +75,7 @@ pub struct Setup {
     pub user: Option<(u32, u32)>,
     /// A crash should leave a core file.
     pub core_files: bool,
-    /// `--umask`: what the configuration says is of no account then.
+    /// `--umask`, which overrides the umask in the configuration.
     pub umask: Option<u32>,
     /// A file that the role writes, which may belong to root: it is opened before the rights for it are given up.
     pub writes: Option<Box<[u8]>>,

@@ -1,20 +1,21 @@
-//! Telling a slow process from a wedged one, where it owes an answer.
+//! Distinguishes a slow process from a wedged one while an answer of it is outstanding.
 
 use crate::sys::process::Effort;
 
-/// Processor time after which a process that has not answered is wedged, whatever it does, in ticks of 10 ms.
+/// Processor time, in ticks of 10 ms, after which a process that has not answered is considered wedged even if it
+/// still works.
 const MOST: u64 = 6_000;
 
-/// How a process that owes an answer gets on, from one look at it to the next.
+/// The progress of a process whose answer is outstanding, from one check to the next.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Pace {
-    /// Its processor time at the last look.
+    /// Its processor time at the last check, in ticks of 10 ms.
     seen: u64,
 }
 
 impl Pace {
-    /// Looks at what it has done so far: whether it is to be waited for. It is if it has been working since the last look,
-    /// or would be if the machine let it, but not for ever.
+    /// Whether to continue waiting: the process has used processor time since the last check, or is runnable and gets
+    /// no processor, and its total is below [`MOST`].
     pub fn goes_on(&mut self, effort: Option<Effort>) -> bool {
         let Some(Effort { ticks, runnable }) = effort else {
             return false;

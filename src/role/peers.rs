@@ -36,12 +36,12 @@ pub(super) struct Peers {
 pub(super) fn peer<Out: Serialize, In: DeserializeOwned>(
     fd: Option<OwnedFd>,
 ) -> io::Result<Peer<Out, In>> {
-    // The kernel leaves out what there is no room for.
+    // The kernel omits descriptors when this process has reached its limit.
     let fd = fd.ok_or_else(|| io::Error::from_raw_os_error(libc::EMFILE))?;
     Peer::new(Channel::from_fd(fd))
 }
 
-/// What one of them said.
+/// A message of one of them.
 #[derive(Debug)]
 pub(super) enum Said {
     /// The runner ended a run.
@@ -57,11 +57,11 @@ pub(super) enum Said {
 }
 
 impl Peers {
-    /// Takes a channel that the supervisor made. True when it leads to a runner, which knows nothing of what an earlier
-    /// one was to run.
+    /// Takes a channel created by the supervisor. True if it leads to a runner, which does not know the requests to
+    /// an earlier one.
     ///
     /// # Errors
-    /// When the channel cannot be used: the supervisor is to make another one.
+    /// When the channel cannot be used: the supervisor must create another one.
     pub fn connect(&mut self, role: RoleName, fd: Option<OwnedFd>) -> io::Result<bool> {
         match role {
             RoleName::Runner => {
@@ -153,7 +153,7 @@ impl Peers {
         self.notices.push(notice);
     }
 
-    /// Whether the runner is not done with all notices.
+    /// Whether the runner still has notices to execute.
     pub fn have_notices(&self) -> bool {
         self.runner.is_some() && !self.notices.is_empty()
     }
@@ -186,10 +186,10 @@ mod tests {
         testing::run(async {
             let mut peers = Peers::default();
             for role in [RoleName::Runner, RoleName::Api] {
-                // What epoll does not take, as it takes nothing when the kernel has no memory for it.
+                // A file that epoll refuses stands for any failure of `epoll_ctl(2)`, such as lack of kernel memory.
                 let file = tempfile::tempfile().unwrap();
                 assert!(peers.connect(role, Some(file.into())).is_err());
-                // The kernel leaves out a descriptor that there is no room for.
+                // The kernel omits a descriptor when the process has reached its limit.
                 let errno = peers.connect(role, None).unwrap_err().raw_os_error();
                 assert_eq!(errno, Some(libc::EMFILE));
                 let (near, _far) = Channel::pair().unwrap();

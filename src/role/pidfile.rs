@@ -156,7 +156,7 @@ fn open(path: &Path) -> io::Result<File> {
     Ok(file)
 }
 
-/// Directories of a file that the daemon makes and removes, the inner one first.
+/// The directories of a file that the daemon creates and removes, innermost first.
 fn own_folders(path: &Path) -> Vec<&Path> {
     let all: Vec<&Path> = path.ancestors().skip(1).take(2).collect();
     match all.iter().position(|folder| *folder == Path::new(DIRECTORY)) {

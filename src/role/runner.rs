@@ -115,7 +115,7 @@ struct Runner {
     /// Mails under way.
     mailing: Arc<AtomicUsize>,
     patience: Patience,
-    /// Permissions that files of this process and of its programs do not get.
+    /// The umask of this process and of its programs.
     umask: u32,
     /// The daemon stops.
     stopping: bool,
@@ -239,7 +239,7 @@ impl Runner {
         }
     }
 
-    /// Whether a role had no room for what it is to be told.
+    /// Whether some tracked values could not be sent because a role's channel was full.
     fn is_behind(&self) -> bool {
         let mut clients = [&self.vrrp, &self.checker].into_iter().flatten();
         clients.any(|client| self.tracked.is_behind(client.whom.role))
@@ -265,7 +265,7 @@ impl Runner {
                     let [vrrp, checker] = [&mut part.vrrp, &mut part.checker].map(core::mem::take);
                     self.programs.prepare(generation, vrrp, checker);
                     let settings = &part.global.settings;
-                    // FIFOs are made for it after this.
+                    // This must precede the creation of FIFOs, to which the umask applies.
                     process::umask(first::umask(control.setup().umask, settings));
                     self.fifos.prepare(generation, settings, &self.busy);
                 }

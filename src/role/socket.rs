@@ -97,7 +97,7 @@ pub fn path_for(pid_file: Option<&Path>) -> PathBuf {
     }
 }
 
-/// The socket of a daemon that this is added to the name of.
+/// The default control socket of a daemon whose name has this suffix.
 #[must_use]
 pub fn path_of(suffix: &str) -> PathBuf {
     Path::new(DEFAULT).with_file_name(format!("control{suffix}.sock"))

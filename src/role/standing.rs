@@ -1,5 +1,5 @@
-//! How a process stands among others, as the configuration says: its name, nice value, processors, memory. What it says
-//! no more is as it was at the start.
+//! Process settings from the configuration: name, nice value, processors and locked memory. A setting that a reload
+//! removes is restored to its value at the start.
 
 use std::ffi::{CStr, CString};
 
@@ -14,7 +14,7 @@ use crate::sys::{process, sched};
 const NAMES: [(RoleName, &str); 2] =
     [(RoleName::Vrrp, "keepalived_vrrp"), (RoleName::Checker, "keepalived_lvs")];
 
-/// What was set for this process.
+/// The settings in effect for this process.
 pub struct Standing {
     role: RoleName,
     /// Nice value and processors at the start.
@@ -24,7 +24,7 @@ pub struct Standing {
 }
 
 impl Standing {
-    /// Nothing is set yet.
+    /// No settings applied yet.
     pub fn new(role: RoleName) -> Self {
         Self {
             role,
@@ -34,7 +34,7 @@ impl Standing {
         }
     }
 
-    /// Sets what differs from what was set before.
+    /// Applies the settings that differ from those in effect.
     pub fn take(&mut self, global: &Global) {
         let settings = &global.settings;
         let wanted = match self.role {
@@ -71,7 +71,7 @@ impl Standing {
         }
     }
 
-    /// What the configuration says of the thread that must not be late.
+    /// The configured scheduling of the real-time thread.
     pub fn real_time(&self, global: &Global) -> RealTime {
         let settings = &global.settings;
         let priority = match self.role {
@@ -87,7 +87,7 @@ impl Standing {
     }
 }
 
-/// The name that the configuration gives a process.
+/// The configured name of a process.
 fn name(role: RoleName, settings: &Settings) -> Option<&str> {
     let own = match role {
         RoleName::Vrrp => &settings.vrrp.name,
@@ -99,7 +99,7 @@ fn name(role: RoleName, settings: &Settings) -> Option<&str> {
         .or(settings.process_name.as_deref())
 }
 
-/// Names this process, or gives it the name back that it had.
+/// Sets the name of this process, or restores the original one.
 pub fn set_name(name: Option<&str>, otherwise: &CStr) {
     let name = name.and_then(|name| CString::new(name).ok());
     process::set_name(name.as_deref().unwrap_or(otherwise));

@@ -89,14 +89,14 @@ struct Supervisor {
     children: [Child; 4],
     manager: Manager,
     signals: Signals,
-    /// When things are done that many may give reason for.
+    /// When `pass_on` is due, which combines the work that many events request.
     due: Option<Time>,
     reload: Reload,
-    /// The process that reads the next configuration, where it was started ahead of time,
+    /// The process that will read the next configuration, if one was started ahead of time.
     reader: Option<Reader>,
-    /// or is to be.
+    /// Whether such a process should be started.
     reader_due: bool,
-    /// A reload is wanted as soon as the current one is through.
+    /// Another reload is requested after the current one.
     again: bool,
     /// The last read was abandoned because another one waited: the next one gets its full time.
     gave_up: bool,
@@ -121,7 +121,7 @@ struct Supervisor {
     ipvs_told: bool,
     /// Pairs of roles without a channel that both can use.
     unconnected: BTreeSet<(RoleName, RoleName)>,
-    /// Refusals of roles that nobody asked for.
+    /// Unexpected refusals of roles.
     strange: u64,
     /// Whether `checker` can write the kernel's IPVS.
     ipvs: Option<bool>,
@@ -159,13 +159,13 @@ enum Turn {
     Asked(Asked),
     /// A child ended, possibly an orphan that this process adopted.
     Orphans,
-    /// The process that was to read the next configuration is gone.
+    /// The process that was started ahead for the next configuration has ended.
     ReaderEnded,
-    /// What was put off is due.
+    /// `pass_on` is due.
     Look,
-    /// A role has been silent for too long.
+    /// The silence of a role has exceeded its limit.
     Watch,
-    /// The service manager waits for a sign of life.
+    /// A heartbeat to the service manager is due.
     Manager,
 }
 
@@ -251,7 +251,7 @@ impl Supervisor {
                 self.reload = Reload::Loading(Box::pin(core::future::ready(result)), None);
             }
             None => {
-                // It was dumped once.
+                // It was written before: this request is the second one.
                 self.options.dump = false;
                 self.begin_reload();
             }
@@ -298,18 +298,18 @@ impl Supervisor {
         }
     }
 
-    /// When the first role has been silent for too long. At the end there is a limit for all of them.
+    /// When the silence of the first role exceeds its limit. None during shutdown, which has one limit for all roles.
     fn silent_at(&self) -> Option<Time> {
         let times = self.children.iter().filter_map(Child::silent_at);
         times.min().filter(|_| !self.setup.undo)
     }
 
-    /// Has `pass_on` called in a moment.
+    /// Schedules a call of `pass_on` within [`TICK`].
     fn pass_on_soon(&mut self) {
         self.due.get_or_insert_with(|| Time::now() + TICK);
     }
 
-    /// Takes in what happened; how the daemon is to end, if it is.
+    /// Processes an event; returns how the daemon should end, if it should.
     fn take(&mut self, turn: Turn) -> Option<Ending> {
         match turn {
             Turn::Child(role, Happened::Said(message)) => self.said(role, message),
@@ -330,7 +330,7 @@ impl Supervisor {
             Turn::Asked(other) => not_served(other),
             Turn::Orphans => {
                 process::reap_orphans();
-                // One of the daemon's own may have been in the way.
+                // A child of the daemon itself may have come first, so orphans behind it are reaped later.
                 self.pass_on_soon();
             }
             Turn::Look => {
@@ -339,8 +339,8 @@ impl Supervisor {
                 process::reap_orphans();
             }
             Turn::Watch => {
-                // Taking on a configuration may keep a role busy; there is a limit on that as well. The thread of vrrp that
-                // gives signs of life is never busy for long.
+                // Applying a configuration may keep a role busy; that has a time limit of its own. The thread of vrrp
+                // that sends heartbeats is never busy for long.
                 let busy =
                     matches!(self.reload, Reload::Preparing { .. } | Reload::Applying { .. });
                 for child in &mut self.children {
@@ -473,7 +473,7 @@ impl Supervisor {
         None
     }
 
-    /// Whether a role leaves what is in the kernel at its end.
+    /// Whether a role leaves the kernel as it is at its end.
     fn keeps(&self, role: RoleName) -> bool {
         match role {
             RoleName::Vrrp => self.options.keep_vrrp,
@@ -498,7 +498,7 @@ impl Supervisor {
     }
 }
 
-/// Waits for the end of a reader.
+/// Waits for the end of a reader; for ever if there is none.
 async fn ended(reader: Option<&Reader>) {
     match reader {
         Some(reader) => reader.ended().await,
@@ -520,7 +520,7 @@ pub fn log_settings(options: &Options, place: &Place) -> log::Settings {
     }
 }
 
-/// What each role is told first.
+/// The setup that is sent to each role first.
 fn setup(options: &Options, log: log::Settings, user: Option<(u32, u32)>) -> Setup {
     Setup {
         log,
@@ -547,5 +547,5 @@ fn exit_of(code: i32) -> Exit {
     }
 }
 
-/// How long roles may take to decode and to carry out a configuration, unless they are slow and not wedged.
+/// How long roles may take to decode and to apply a configuration, unless they are slow and not wedged.
 const PREPARE_LIMIT: Duration = Duration::from_secs(30);

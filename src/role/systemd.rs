@@ -5,12 +5,12 @@ use core::time::Duration;
 use sd_notify::NotifyState;
 use tokio::time::Instant;
 
-/// Signs of life are at least this far apart.
+/// Shortest time between heartbeats.
 const SHORTEST: Duration = Duration::from_millis(100);
 
 /// The service manager, if this process has one.
 pub struct Manager {
-    /// Time from one sign of life to the next, and when that is.
+    /// Time from one heartbeat to the next, and when the next one is due.
     every: Option<(Duration, Instant)>,
 }
 
@@ -18,13 +18,13 @@ impl Manager {
     /// Finds out whether a service manager expects messages (`NOTIFY_SOCKET`) and heartbeats (`WATCHDOG_USEC`).
     #[must_use]
     pub fn find() -> Self {
-        // Half the time it waits.
+        // Two heartbeats within its timeout.
         let every =
             sd_notify::watchdog_enabled().map(|limit| ((limit / 2).max(SHORTEST), Instant::now()));
         Self { every }
     }
 
-    /// When the next sign of life is due.
+    /// When the next heartbeat is due.
     #[must_use]
     pub fn due(&self) -> Option<Instant> {
         self.every.map(|(_, due)| due)
@@ -60,7 +60,7 @@ impl Manager {
         tell(&[NotifyState::Errno(errno)]);
     }
 
-    /// Gives a sign of life; to be called when it is due.
+    /// Sends a heartbeat; to be called when it is due.
     pub fn look(&mut self) {
         if let Some((every, due)) = &mut self.every {
             tell(&[NotifyState::Watchdog]);

@@ -8,9 +8,9 @@ use crate::ipc::RoleName;
 use crate::sys::landlock::Reach;
 use crate::sys::seccomp::Calls;
 
-/// How long things wait that are done together, such as what many changes have given reason for.
+/// Longest delay of work that is combined, such as passing on the result of many changes.
 pub const TICK: Duration = Duration::from_millis(500);
-/// Time from one sign of life of a role to the next, but for the VRRP process.
+/// Time from one heartbeat of a role to the next, except for the VRRP process.
 pub const BEAT: Duration = Duration::from_secs(4);
 
 /// The needs and the restart policy of a role.
@@ -25,9 +25,9 @@ pub struct Row {
     /// Its other restrictions: it becomes the user `evervip`, if that exists and the daemon is root, cannot gain
     /// privileges, and is limited to these. None for the process that executes users' programs.
     pub confined: Option<Confined>,
-    /// How long it may be silent before it is killed; for the VRRP process [`patience`] says.
+    /// Longest time between heartbeats before it is killed; for the VRRP process see [`patience`].
     pub patience: Duration,
-    /// How long it is waited for before it is started again.
+    /// The delay before a restart.
     pub delays: Delays,
     /// Memory that it keeps for the next configuration, in octets; 0: as little as possible.
     pub keeps_memory: u32,
@@ -94,26 +94,28 @@ impl Delays {
 /// How long a role may take until its first heartbeat: it has to be loaded and to read its settings.
 pub const FIRST_PATIENCE: Duration = Duration::from_secs(10);
 
-/// How long other roles may be silent.
+/// Longest time between heartbeats of the other roles.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// How long the VRRP process may be silent at least, whatever its interval: a busy machine can hold up a healthy one.
+/// Shortest time after which a silent VRRP process is killed, whatever its interval: a busy machine can delay a
+/// healthy one.
 const SHORTEST: Duration = Duration::from_millis(500);
 /// The longest such time.
 const LONGEST: Duration = Duration::from_secs(2);
-/// Signs of life of the VRRP process in that time. It wakes up for its adverts as often, and both go together.
+/// Heartbeats of the VRRP process in that time. Its adverts wake it about as often, so a heartbeat usually needs no
+/// wake-up of its own.
 const BEATS: u32 = 2;
 
-/// Time from one sign of life of the VRRP process to the next, given its shortest interval between adverts.
+/// Time from one heartbeat of the VRRP process to the next, given its shortest interval between adverts.
 #[must_use]
 pub fn beat(advert_interval: Option<Duration>) -> Duration {
     advert_interval.unwrap_or(LONGEST).clamp(SHORTEST, LONGEST) / BEATS
 }
 
-/// How long the VRRP process may be silent before it is killed, given its shortest interval between adverts.
+/// The silence after which the VRRP process is killed, given its shortest interval between adverts.
 ///
-/// Others wait for three intervals and a skew since the last advert before they take over, and that one may be an
-/// interval old when the process stops. So one that stops for good is found out within an interval and a quarter, which
-/// leaves nearly another for its replacement to speak up.
+/// Other routers take over three intervals and a skew after the last advert, which may be an interval old when the
+/// process hangs. So a hang is detected within an interval and a quarter, which leaves nearly another interval for
+/// the replacement to send an advert.
 #[must_use]
 pub fn patience(advert_interval: Option<Duration>) -> Duration {
     advert_interval.unwrap_or(LONGEST).clamp(SHORTEST, LONGEST) * 5 / 4
@@ -203,7 +205,7 @@ pub const fn row(role: RoleName) -> Row {
                 reach: Reach { reads: LIBRARY, writes: &[], tcp: true },
             }),
             patience: PATIENCE,
-            // Nobody looks at the servers meanwhile.
+            // The servers are not checked meanwhile.
             delays: Delays::AtOnce,
             // A reload reuses the memory of the previous configuration.
             keeps_memory: 16 << 20,

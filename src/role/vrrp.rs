@@ -103,11 +103,11 @@ struct Role {
     /// The engine has undone everything.
     stopped: bool,
     watch_addresses: bool,
-    /// Daemons of IPVS may be ours.
+    /// Running IPVS sync daemons may have been started by this role.
     watch_daemons: bool,
     standing: Standing,
     host: HostSettings,
-    /// What is in the kernel stays there.
+    /// The kernel is left as it is at the end of this process.
     keep: bool,
 }
 
@@ -315,7 +315,7 @@ impl Role {
         }
     }
 
-    /// Queues of the sockets of this thread, where the configuration asks for longer ones.
+    /// Sets the receive queues of this thread's sockets, if the configuration requests longer ones.
     fn resize(&self, part: &VrrpPart) {
         let buffers = &part.global.settings.buffers;
         self.requests.resize(buffers.vrrp_requests, buffers.vrrp_requests_force);
@@ -338,7 +338,8 @@ impl Role {
     /// Tables of an earlier process must be known before the engine decides that there are none.
     fn watch_filters(&mut self, part: &VrrpPart) {
         let mut news = self.filters.watch(filter_tables(&part.vrrp));
-        // The same for daemons of IPVS, which are looked for from then on: they may not have been stopped yet.
+        // The same applies to IPVS sync daemons: a previous process may have left them running, so they are searched
+        // for from then on.
         if part.vrrp.sync_daemon.is_some() {
             news |= !core::mem::replace(&mut self.watch_daemons, true);
         }

@@ -75,7 +75,7 @@ impl World {
                     if let Some(node) = self.nodes.get_mut(id.0)
                         && let Some(engine) = &node.engine
                     {
-                        // Half of a change is not told.
+                        // Only the completed change is reported.
                         node.report_due = engine.is_occupied();
                         if !node.report_due {
                             node.summary = engine.summary(now);

@@ -137,7 +137,7 @@ impl World {
         }
     }
 
-    /// Lets the daemon of a host do so much in a step of what concerns everything, in so much time.
+    /// Sets how much of a job the daemon of a host does in one step, and how long a step takes.
     pub fn slow(&mut self, id: NodeId, effort: usize, time: Duration) {
         if let Some(node) = self.nodes.get_mut(id.0) {
             node.effort = Some((effort, time));
@@ -326,7 +326,7 @@ impl World {
         self.soon(id, What::File { node: id, name: Name::from(name) });
     }
 
-    /// A new runner, or one that has a new process to tell, looks at all files.
+    /// A new runner, or one with a new process to report to, reads all files.
     fn tell_files(&mut self, id: NodeId) {
         let names: Vec<Name> =
             self.node(id).map(|node| node.files.keys().cloned().collect()).unwrap_or_default();
@@ -346,7 +346,7 @@ impl World {
         self.tell_routes(id);
     }
 
-    /// Another program removes the policy rules of a host that bear our mark.
+    /// Another program removes the policy rules of a host that have our mark.
     pub fn flush_rules(&mut self, id: NodeId) {
         self.note(id, "somebody flushes the policy rules");
         self.disturb();

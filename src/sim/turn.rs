@@ -71,14 +71,15 @@ impl World {
         self.drain(id);
     }
 
-    /// Whether the process of a host leaves an event in its queue: while it does something that concerns everything.
+    /// Whether the process of a host leaves an event in its queue, because a job that concerns everything is in
+    /// progress.
     fn must_wait(&mut self, id: NodeId, what: &What) -> bool {
         let Some(node) = self.nodes.get(id.0).filter(|node| node.is_occupied()) else {
             return false;
         };
         match what {
             What::Timer { .. } | What::Balance { .. } => false,
-            // One that comes all the same ends that first.
+            // An event that is processed nevertheless first ends the job.
             What::Link { .. }
             | What::LinkGone { .. }
             | What::Object { .. }
@@ -94,7 +95,7 @@ impl World {
         }
     }
 
-    /// Hands over what has waited.
+    /// Delivers the queued events.
     pub(super) fn drain(&mut self, id: NodeId) {
         while let Some(node) = self.nodes.get_mut(id.0)
             && node.stalled_until.is_none()
@@ -245,7 +246,7 @@ impl World {
         }
         let slice = self.now + node.effort.map_or(Duration::ZERO, |(_, time)| time);
         let due = node.engine.as_mut().and_then(|engine| match occupied {
-            // Adverts leave when they are due.
+            // Adverts are sent when they are due, also during a job.
             true => engine.advert_deadline().into_iter().chain([slice]).min(),
             false => engine.deadline(),
         });

@@ -65,7 +65,7 @@ pub(super) struct Node {
     pub events: u32,
     /// How scripts end, by the path of the program; success by default.
     pub scripts: BTreeMap<Box<[u8]>, RunEnd>,
-    /// The numbers in tracked files, and those that the process was told of.
+    /// The numbers in tracked files, and those reported to the process.
     pub files: BTreeMap<Name, i32>,
     pub files_told: BTreeMap<Name, i32>,
     pub runner_alive: bool,
@@ -73,11 +73,11 @@ pub(super) struct Node {
     pub runner: u64,
     pub runner_heard: u64,
     pub summary: Summary,
-    /// It is to be made as soon as the process is done with what concerns everything.
+    /// To be done as soon as the process has finished its current job.
     pub report_due: bool,
-    /// Its process knows what the kernel has.
+    /// Its process has read the objects in the kernel.
     pub started: bool,
-    /// How much of a job a step does, and how long such a step takes.
+    /// How much of a job is done in one step, and how long a step takes.
     pub effort: Option<(usize, Duration)>,
     /// The notices to scripts and mail recipients.
     pub notices: Vec<(Instant, Notice)>,
@@ -94,7 +94,7 @@ pub(super) struct Node {
 }
 
 impl Node {
-    /// Whether its daemon does something that concerns everything, in slices.
+    /// Whether its daemon is doing a job that concerns everything, in slices.
     pub fn is_occupied(&self) -> bool {
         self.engine.as_ref().is_some_and(Engine::is_occupied)
     }
@@ -165,7 +165,7 @@ pub(super) enum What {
         path: Box<[u8]>,
         end: RunEnd,
     },
-    /// The runner tells of a tracked file.
+    /// The runner reports the number of a tracked file.
     File {
         node: NodeId,
         name: Name,
@@ -181,7 +181,7 @@ pub(super) enum What {
     Stop {
         node: NodeId,
     },
-    /// What the kernel has, for a daemon that starts.
+    /// The objects in the kernel, for a daemon that starts.
     Kernel {
         node: NodeId,
         snapshot: Snapshot,

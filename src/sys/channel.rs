@@ -111,9 +111,9 @@ impl Channel {
     /// Receives the next message into `buffer`; none if the peer is gone and everything it sent was received.
     ///
     /// # Errors
-    /// `WouldBlock` when nothing is there; `InvalidData` when the message was longer than `buffer` or brought
-    /// more descriptors than allowed: it is lost then, the next one can be taken. When this process has no room for its
-    /// descriptors it comes without them.
+    /// `WouldBlock` if there is no message; `InvalidData` if the message was longer than `buffer` or had more
+    /// descriptors than allowed: it is lost then, and the next one can be received. If this process has reached its
+    /// limit of descriptors, the message arrives without them.
     pub fn receive(&self, buffer: &mut [u8]) -> io::Result<Option<Received>> {
         let mut control = Control([0; CONTROL]);
         let mut vector = [IoSliceMut::new(buffer)];
@@ -142,7 +142,8 @@ impl Channel {
             return Err(io::ErrorKind::InvalidData.into());
         }
         if has(libc::MSG_CTRUNC) {
-            // This process has no descriptor left: who reads the message can ask for it again. A part of them is of no use.
+            // The limit of descriptors is reached. The receiver of the message can request them again; an incomplete
+            // set is of no use, so it is closed.
             fds.clear();
             return Ok(Some(Received { length, fds }));
         }

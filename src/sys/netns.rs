@@ -38,21 +38,21 @@ impl NetNs {
         Ok(Self(File::open("/proc/thread-self/ns/net")?.into()))
     }
 
-    /// The one of this name, as `ip netns` makes them.
+    /// Opens the namespace of this name, as created by `ip netns`.
     ///
     /// # Errors
-    /// `NotFound` when there is none.
+    /// `NotFound` if there is no such namespace.
     pub fn named(name: &str) -> io::Result<Self> {
-        // Where iproute2 keeps them, and where older systems do.
+        // The directory of iproute2, and its place on older systems.
         let open = |folder: &str| File::open(std::path::Path::new(folder).join(name));
         Ok(Self(open("/run/netns").or_else(|_| open("/var/run/netns"))?.into()))
     }
 
-    /// Moves the calling thread, which is to be the only one of its process, into the namespace for good: what the
-    /// process opens and starts from now on belongs there.
+    /// Moves the calling thread into the namespace for good. It must be the only thread of its process: everything
+    /// that the process opens and starts afterwards belongs to the namespace.
     ///
     /// # Errors
-    /// `EINVAL` for a file that is no namespace, `EPERM` without the capability SYS_ADMIN.
+    /// `EINVAL` for a file that is not a namespace, `EPERM` without the capability SYS_ADMIN.
     pub fn enter(&self) -> io::Result<()> {
         Ok(setns(self, CloneFlags::CLONE_NEWNET)?)
     }

@@ -142,14 +142,14 @@ impl AsFd for Timer {
     }
 }
 
-/// Waits until one of these has input, or the time is up.
+/// Waits until one of the descriptors has input, or the time limit has passed.
 pub fn wait<'a>(all: impl IntoIterator<Item = BorrowedFd<'a>>, limit: Duration) {
     let mut all: Vec<PollFd<'_>> =
         all.into_iter().map(|fd| PollFd::new(fd, PollFlags::POLLIN)).collect();
-    // Not a moment too early: a limit of less than a millisecond is one.
+    // Never too early: a limit of less than a millisecond counts as one.
     let limit = limit.as_millis().saturating_add(1);
     let limit = PollTimeout::try_from(limit).unwrap_or(PollTimeout::MAX);
-    // Being interrupted is as good as time that is up: the caller looks at its clock.
+    // An interruption counts as a timeout: the caller checks its clock.
     let _ = poll(&mut all, limit);
 }
 

@@ -59,17 +59,17 @@ pub fn reap_orphans() -> usize {
     }
 }
 
-/// What a process has done.
+/// The work of a process so far.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Effort {
     /// Processor time that it and its threads have used, in the kernel's ticks of 10 ms.
     pub ticks: u64,
-    /// It runs, or waits for nothing but a processor.
+    /// It is running or runnable: if it does not run, it lacks only a processor.
     pub runnable: bool,
 }
 
-/// A child of this process, held by a descriptor: its number cannot come to mean another process. Dropping this
-/// neither ends nor reaps it.
+/// A child of this process, held by a descriptor, so that its process id cannot be reused. Dropping this neither ends
+/// nor reaps it.
 pub struct Process {
     pid: Pid,
     fd: Async<OwnedFd>,
@@ -104,18 +104,18 @@ impl Process {
         let _ = killpg(self.pid, signal);
     }
 
-    /// What the kernel says of its work so far; none when it has been reaped.
+    /// Its work so far according to the kernel; none if it has been reaped.
     #[must_use]
     pub fn effort(&self) -> Option<Effort> {
         let text = std::fs::read_to_string(format!("/proc/{}/stat", self.pid)).ok()?;
-        // The name before this may hold anything.
+        // The name, which comes before this parenthesis, may contain any character.
         let words: Vec<&str> = text.rsplit_once(')')?.1.split_ascii_whitespace().collect();
         let ticks = |at: usize| words.get(at)?.parse::<u64>().ok();
         let state = words.first()?.bytes().next()?;
         Some(Effort { ticks: ticks(11)? + ticks(12)?, runnable: state == b'R' })
     }
 
-    /// Waits until it has ended, without taking note of it: it stays a zombie and keeps its number.
+    /// Waits until it has ended without reaping it: it stays a zombie and keeps its process id.
     ///
     /// # Errors
     /// If the runtime is shutting down.

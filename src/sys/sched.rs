@@ -55,25 +55,25 @@ pub fn nice(value: i8) -> io::Result<()> {
 /// The nice value of the calling thread.
 #[must_use]
 pub fn own_nice() -> i8 {
-    // SAFETY: no pointers. -1 is a value as well as a failure, which there is not for the calling thread.
+    // SAFETY: no pointers. -1 is also a valid result; no error is possible for the calling thread.
     let value = unsafe { libc::getpriority(libc::PRIO_PROCESS, 0) };
     i8::try_from(value).unwrap_or(0)
 }
 
-/// Processors that the calling thread may run on, by number.
+/// The numbers of the processors that the calling thread may run on.
 ///
 /// # Errors
-/// Those of `sched_getaffinity(2)`: a machine with more processors than are known here.
+/// Those of `sched_getaffinity(2)`, such as `EINVAL` on a machine with more processors than the mask has bits.
 pub fn processors() -> io::Result<Vec<u32>> {
     let set = sched_getaffinity(Pid::from_raw(0))?;
     let is_in = |number: &usize| set.is_set(*number).unwrap_or(false);
     Ok((0..CpuSet::count()).filter(is_in).filter_map(|number| u32::try_from(number).ok()).collect())
 }
 
-/// Lets all threads of this process run on these processors only; threads started later inherit it.
+/// Restricts all threads of this process to these processors; threads started later inherit the restriction.
 ///
 /// # Errors
-/// `EINVAL` when there is none of them.
+/// `EINVAL` if none of these processors exists.
 pub fn run_on(processors: &[u32]) -> io::Result<()> {
     let mut set = CpuSet::new();
     for number in processors {
@@ -87,17 +87,17 @@ pub fn run_on(processors: &[u32]) -> io::Result<()> {
     Ok(())
 }
 
-/// Threads of this process, the first one first: those that it starts meanwhile inherit what it has.
+/// Threads of this process, the first one first, because threads that it starts meanwhile inherit its settings.
 fn threads() -> Vec<i32> {
     let entries = std::fs::read_dir("/proc/self/task").into_iter().flatten().flatten();
     let mut all: Vec<i32> =
         entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
     all.sort_unstable();
-    // Without /proc at least the calling one.
+    // Without /proc only the calling thread is known.
     if all.is_empty() { vec![0] } else { all }
 }
 
-/// A thread that has ended meanwhile needs nothing.
+/// Ignores the error about a thread that has ended meanwhile.
 fn ended_or(error: io::Error) -> io::Result<()> {
     if error.raw_os_error() == Some(libc::ESRCH) { Ok(()) } else { Err(error) }
 }
@@ -116,7 +116,7 @@ pub fn lock_memory() -> io::Result<()> {
     }
 }
 
-/// Lets memory of this process be swapped out again.
+/// Permits the kernel to swap out memory of this process again.
 ///
 /// # Errors
 /// Those of `munlockall(2)`.
@@ -124,9 +124,9 @@ pub fn unlock_memory() -> io::Result<()> {
     Ok(munlockall()?)
 }
 
-/// Microseconds of processor time that a real-time thread may use without waiting: at the limit the kernel ends
-/// the process (SIGXCPU), so that a thread gone wild does not take the machine with it. The hard limit stays as it is:
-/// a later configuration may allow more.
+/// Microseconds of processor time that a real-time thread may use without waiting: at the limit the kernel kills the
+/// process (SIGXCPU), so that a runaway thread does not block the machine. The hard limit is left unchanged, so that
+/// a later configuration can raise the limit.
 ///
 /// # Errors
 /// `EINVAL` beyond the hard limit.
@@ -166,11 +166,11 @@ pub fn core_files() -> io::Result<()> {
 #[cfg(target_env = "gnu")]
 const MOST_UNMAPPED: libc::c_int = 32 << 20;
 
-/// What the allocator takes from the kernel beyond what it needs, when it keeps memory.
+/// Octets that the allocator requests from the kernel beyond its need, when it keeps memory.
 #[cfg(target_env = "gnu")]
 const TOP_PAD: libc::c_int = 1 << 20;
 
-/// Makes the allocator give memory back and keep few pools. Called first, while there is one thread.
+/// Makes the allocator return memory and keep few pools. Called first, while there is one thread.
 pub fn thrifty_allocator() {
     #[cfg(target_env = "gnu")]
     // SAFETY: only sets parameters of the allocator. Two arenas: the real-time thread has one of its own.
@@ -198,23 +198,23 @@ pub fn keep_memory(octets: u32) {
     let _ = octets;
 }
 
-/// Has the kernel hand over memory for the allocator at once until it has `octets`, at most 256 MiB more: that costs a fraction of what it
-/// does page by page, when each is used for the first time. Only after [`keep_memory`], else it is given back. Without
-/// effect on kernels before 5.14.
+/// Makes the kernel provide memory for the allocator at once until it has `octets`, at most 256 MiB more. That costs
+/// a fraction of the page faults that would provide each page at its first use. Only after [`keep_memory`]; otherwise
+/// the memory is returned at once. No effect on kernels before 5.14.
 pub fn prefault(octets: u32) {
     #[cfg(target_env = "gnu")]
     {
         const PIECE: usize = 16 << 20;
         const PAGE: usize = 4096;
         const MOST: usize = 256 << 20;
-        // The allocator takes a pad more than it is asked for.
+        // The allocator adds its pad to the requested size.
         let more = octets.saturating_sub(taken_memory()).saturating_sub(TOP_PAD.unsigned_abs());
         let mut left = usize::try_from(more).unwrap_or(MOST).min(MOST);
         let mut pieces = Vec::new();
         while left >= PAGE {
             let size = left.min(PIECE);
             left -= size;
-            // SAFETY: a plain call; what it gives is looked at before it is used.
+            // SAFETY: a plain call; its result is checked before use.
             let piece = unsafe { libc::malloc(size) };
             if piece.is_null() {
                 break;
@@ -222,7 +222,7 @@ pub fn prefault(octets: u32) {
             pieces.push(piece);
             let skipped = piece.align_offset(PAGE);
             let length = size.saturating_sub(skipped) & !(PAGE - 1);
-            // SAFETY: the range lies within the piece, whose contents nobody has written.
+            // SAFETY: the range lies within the allocation, which has no contents yet.
             unsafe { libc::madvise(piece.byte_add(skipped), length, POPULATE_WRITE) };
         }
         for piece in pieces {
@@ -234,8 +234,8 @@ pub fn prefault(octets: u32) {
     let _ = octets;
 }
 
-/// Has the kernel map all code of this program at once, for a process that has time now and none later. It takes no memory:
-/// all processes of the program share it. Without effect on kernels before 5.14.
+/// Makes the kernel map all code of this program at once, for a process that has time now and must be fast later. It
+/// takes no memory of its own: all processes of the program share the code. No effect on kernels before 5.14.
 pub fn map_code() {
     /// `MADV_POPULATE_READ`
     const POPULATE_READ: libc::c_int = 22;
@@ -248,7 +248,7 @@ pub fn map_code() {
     });
     if let Some((from, to)) = range {
         let start = core::ptr::with_exposed_provenance_mut::<libc::c_void>(from);
-        // SAFETY: only reads what is mapped; a range that is not is refused.
+        // SAFETY: only reads mapped pages; the kernel refuses a range that is not mapped.
         unsafe { libc::madvise(start, to - from, POPULATE_READ) };
     }
 }
@@ -257,12 +257,12 @@ pub fn map_code() {
 #[cfg(target_env = "gnu")]
 const POPULATE_WRITE: libc::c_int = 23;
 
-/// Octets of memory that the allocator has taken from the kernel for its pools; 0 where it does not tell.
+/// Octets of memory that the pools of the allocator hold; 0 if that is unknown.
 #[must_use]
 pub fn taken_memory() -> u32 {
     #[cfg(target_env = "gnu")]
     {
-        // SAFETY: only reads numbers of the allocator. `mallinfo2` is missing in the C libraries of older systems.
+        // SAFETY: only reads statistics of the allocator. `mallinfo2` is missing in the C libraries of older systems.
         let info = unsafe { libc::mallinfo() };
         u32::try_from(info.arena).unwrap_or(0)
     }
@@ -270,7 +270,7 @@ pub fn taken_memory() -> u32 {
     0
 }
 
-/// Gives unused memory of the allocator back to the kernel.
+/// Returns unused memory of the allocator to the kernel.
 pub fn trim() {
     #[cfg(target_env = "gnu")]
     // SAFETY: has no preconditions.

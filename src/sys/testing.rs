@@ -54,7 +54,7 @@ pub fn hold_up(path: &Path) -> File {
     file
 }
 
-/// Says that this machine does not let a test do its work.
+/// Reports that a test is skipped because this machine does not permit it.
 #[allow(clippy::print_stderr, reason = "whoever runs the tests reads it")]
 pub fn skip(why: &str) {
     eprintln!("skipped: {why}");

@@ -1,4 +1,4 @@
-//! UDP sockets of which the TTL matters: who hears a packet learns with which one it came, who sends chooses one.
+//! UDP sockets that report the TTL of each received packet and set the TTL of each sent one.
 
 use std::io::{self, IoSliceMut};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -14,30 +14,30 @@ use socket2::{Domain, Protocol, Socket, Type};
 use super::bpf;
 use crate::base::Family;
 
-/// Size of the receive queue: a process that was stalled finds what it missed.
+/// Size of the receive queue: after a stall, the process still finds the packets that arrived meanwhile.
 const QUEUE: usize = 1 << 20;
-/// Ports from which is sent (RFC 5881 4).
+/// Source ports (RFC 5881 4).
 const FIRST_PORT: u16 = 49_152;
 /// Class selector 6, network control, in the octet of the IP header.
 const CONTROL: u32 = 0xc0;
 
-/// Where a packet came from and where it was sent to.
+/// The source and the destination of a received packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct From {
     pub source: IpAddr,
     pub destination: IpAddr,
-    /// TTL or hop limit with which it arrived; 0 where the kernel does not say.
+    /// Its received TTL or hop limit; 0 if the kernel does not report it.
     pub ttl: u8,
 }
 
-/// Hears what is sent to a port of this host.
+/// A socket that receives the packets to a port of this host.
 pub struct Listener(Socket);
 
 impl Listener {
-    /// Opens a port of all addresses of a family.
+    /// Opens a port on all addresses of a family.
     ///
     /// # Errors
-    /// `EADDRINUSE` when another program has it; `EAFNOSUPPORT` where the kernel lacks the family.
+    /// `EADDRINUSE` if another program uses the port; `EAFNOSUPPORT` if the kernel lacks the family.
     pub fn open(family: Family, port: u16) -> io::Result<Self> {
         let socket = socket(family)?;
         match family {
@@ -51,17 +51,17 @@ impl Listener {
                 setsockopt(&socket, sockopt::Ipv6RecvHopLimit, &true)?;
             }
         }
-        // Needs NET_ADMIN; with less, the kernel's own limit holds.
+        // Needs NET_ADMIN; without it, the limit of the system applies.
         let _ = setsockopt(&socket, sockopt::RcvBufForce, &QUEUE);
         socket.bind(&SocketAddr::new(any(family), port).into())?;
         Ok(Self(socket))
     }
 
-    /// The next packet: where it came from and its length; none when there is none now. What is longer than the buffer is
-    /// cut.
+    /// The next packet: its source and destination, and its length; none if the queue is empty. A packet longer than
+    /// the buffer is truncated.
     ///
     /// # Errors
-    /// Those of `recvmsg(2)` but `EAGAIN`.
+    /// Those of `recvmsg(2)` except `EAGAIN`.
     pub fn receive(&self, buffer: &mut [u8]) -> io::Result<Option<(Option<From>, usize)>> {
         let mut room = cmsg_space!(libc::in6_pktinfo, libc::c_int, libc::in_pktinfo, libc::c_int);
         let mut parts = [IoSliceMut::new(buffer)];
@@ -104,7 +104,7 @@ impl AsFd for Listener {
     }
 }
 
-/// Sends to one address and port, from a port of its own.
+/// A socket that sends to one address and port, from a port of its own.
 pub struct Sender {
     socket: Socket,
     to: SocketAddr,
@@ -112,15 +112,15 @@ pub struct Sender {
 }
 
 impl Sender {
-    /// Opens a port from 49152 on: the first free one from that place of them on which `place` says. `from` need not be an address
-    /// of this host yet.
+    /// Opens a port from 49152 on: the first free one, starting at the position that `place` determines. `from` need
+    /// not be an address of this host yet.
     ///
     /// # Errors
-    /// `EADDRINUSE` when all are taken; `EAFNOSUPPORT` where the kernel lacks the family.
+    /// `EADDRINUSE` if all are in use; `EAFNOSUPPORT` if the kernel lacks the family.
     pub fn open(from: Option<IpAddr>, to: SocketAddr, place: u16) -> io::Result<Self> {
         let family = Family::of(&to.ip());
         let socket = socket(family)?;
-        // What is sent to this port is not for us.
+        // Packets to this port are not part of the protocol, so they are dropped.
         bpf::drop_all(&socket)?;
         match family {
             Family::V4 => {
@@ -151,7 +151,7 @@ impl Sender {
     /// Sends a packet with this TTL or hop limit.
     ///
     /// # Errors
-    /// Those of `sendto(2)`: there is no way to the address, its own one is not there.
+    /// Those of `sendto(2)`, for example if there is no route or the source address does not exist.
     pub fn send(&mut self, ttl: u8, packet: &[u8]) -> io::Result<()> {
         if self.ttl != Some(ttl) {
             match Family::of(&self.to.ip()) {
@@ -208,7 +208,7 @@ mod tests {
                 }
                 assert!(Listener::open(family, 3784).is_err(), "somebody else's port is taken");
             }
-            // An address that is not there yet.
+            // A source address that this host does not have yet.
             let to: SocketAddr = "127.0.0.1:3784".parse().unwrap();
             let mut early = Sender::open(Some("10.9.9.9".parse().unwrap()), to, 7).unwrap();
             let _ = early.send(255, b"packet");

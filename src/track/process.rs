@@ -1,7 +1,7 @@
-//! How many processes of each kind run, and whether that is as many as are wanted.
+//! Counts the processes of each tracked kind, and decides whether enough of them run.
 //!
-//! [`Processes`] remembers those that count, and nothing of the others. Who sees processes come, change and go says so
-//! here; how it sees them is its own business.
+//! [`Processes`] stores only the processes that match. Its caller observes processes starting, changing and ending,
+//! and reports them here.
 
 use core::time::Duration;
 use std::collections::BTreeMap;
@@ -10,18 +10,18 @@ use crate::base::Instant;
 use crate::model::tracker::{ArgumentMatch, TrackProcess};
 use crate::status::ProcessReport;
 
-/// The longest short name of a process: the kernel cuts it.
+/// Octets to which the kernel truncates the short name of a process.
 const SHORT: usize = 15;
 
-/// The number of a process.
+/// A process id.
 pub type Pid = u32;
 
-/// What is to be seen of a living process.
+/// The properties of a living process.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Seen {
     /// Its short name.
     pub name: Vec<u8>,
-    /// The beginning of its command line, at least [`Processes::line`] octets of it: words, each with a NUL behind it.
+    /// The beginning of its command line, at least [`Processes::line`] octets of it: words, each followed by a NUL.
     pub line: Vec<u8>,
 }
 
@@ -29,7 +29,7 @@ pub struct Seen {
 #[derive(Clone, Debug, Default)]
 pub struct Processes {
     kinds: Vec<Kind>,
-    /// Living processes that count, and for which kinds, by position.
+    /// Living processes that match, with the positions of the kinds they match.
     living: BTreeMap<Pid, Box<[u32]>>,
 }
 
@@ -37,19 +37,19 @@ pub struct Processes {
 #[derive(Clone, Debug)]
 struct Kind {
     config: TrackProcess,
-    /// What a command line begins with.
+    /// The required beginning of a command line.
     line: Vec<u8>,
     count: u32,
-    /// None before all processes were seen.
+    /// None until all processes were scanned.
     runs: Option<bool>,
-    /// It is otherwise now, and counts from then on.
+    /// The pending state and when it takes effect.
     turns: Option<Instant>,
     told: Option<(bool, u32)>,
 }
 
 impl Processes {
-    /// From now on these are tracked. Until [`Self::replace`] says which processes there are, nothing is known but what
-    /// became of a kind that was tracked before in the same words.
+    /// Sets the tracked kinds. Until [`Self::replace`] provides the existing processes, nothing is known except the
+    /// state of kinds that were tracked before with the same definition.
     pub fn follow(&mut self, kinds: Vec<TrackProcess>) {
         let mut before = core::mem::take(&mut self.kinds);
         self.living.clear();
@@ -70,14 +70,14 @@ impl Processes {
         self.kinds.is_empty()
     }
 
-    /// As many octets of a command line matter; 0: none does.
+    /// Octets of a command line that matter; 0: the command line is not needed.
     #[must_use]
     pub fn line(&self) -> usize {
         let full = self.kinds.iter().filter(|kind| kind.config.full_command);
         full.map(|kind| kind.line.len() + 1).max().unwrap_or(0)
     }
 
-    /// These are all processes there are.
+    /// Provides all existing processes.
     pub fn replace(&mut self, now: Instant, all: impl IntoIterator<Item = (Pid, Seen)>) {
         self.living.clear();
         self.kinds.iter_mut().for_each(|kind| kind.count = 0);
@@ -86,21 +86,21 @@ impl Processes {
         }
         for kind in &mut self.kinds {
             kind.settle(now);
-            // The first view is what there is, whatever the delays.
+            // The result of the first scan takes effect without the configured delays.
             if kind.runs.is_none() {
                 kind.runs = Some(kind.enough());
             }
         }
     }
 
-    /// A process made another one, which is what its parent is until it says otherwise.
+    /// A process forked another one, which has the same properties until it changes them.
     pub fn forked(&mut self, now: Instant, parent: Pid, child: Pid) {
         let same = self.living.get(&parent).cloned().unwrap_or_default();
         self.set(child, same);
         self.settle(now);
     }
 
-    /// A process is there, as it is now; none: it has gone already.
+    /// Adds or updates a process with its current properties; none: it has ended already.
     pub fn became(&mut self, now: Instant, pid: Pid, seen: Option<&Seen>) {
         let kinds = seen.map(|seen| self.matching(seen)).unwrap_or_default();
         self.set(pid, kinds);
@@ -113,13 +113,13 @@ impl Processes {
         self.settle(now);
     }
 
-    /// When [`Self::pass`] is to be called.
+    /// When [`Self::pass`] must be called.
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
         self.kinds.iter().filter_map(|kind| kind.turns).min()
     }
 
-    /// Time has passed.
+    /// Applies pending states whose delay has passed.
     pub fn pass(&mut self, now: Instant) {
         for kind in &mut self.kinds {
             if kind.turns.is_some_and(|at| at <= now) {
@@ -129,7 +129,7 @@ impl Processes {
         }
     }
 
-    /// What was not told yet. `counts`: also of kinds whose number alone is another.
+    /// The changes that were not reported yet. `counts`: includes kinds of which only the number changed.
     pub fn news(&mut self, counts: bool) -> Vec<ProcessReport> {
         let mut all = Vec::new();
         for kind in &mut self.kinds {
@@ -148,7 +148,7 @@ impl Processes {
         all
     }
 
-    /// Whether a number is another than was told.
+    /// Whether a number differs from the reported one.
     #[must_use]
     pub fn counts_differ(&self) -> bool {
         self.kinds.iter().any(|kind| kind.told.is_some_and(|(_, count)| count != kind.count))
@@ -182,19 +182,19 @@ impl Processes {
 }
 
 impl Kind {
-    /// Whether a process is one of these.
+    /// Whether a process is of this kind.
     fn counts(&self, seen: &Seen) -> bool {
         let TrackProcess { words, arguments, full_command, .. } = &self.config;
         if !full_command {
             let name = words.first().map_or(&[][..], |name| name);
             return name.get(..SHORT).unwrap_or(name) == seen.name.as_slice();
         }
-        // Who overwrites its command line may leave no NUL at the end.
+        // A process that overwrites its command line may leave no NUL at the end.
         let unended = self.line.split_last().map_or(&[][..], |(_, rest)| rest);
         let line = seen.line.as_slice();
         match arguments {
             Some(ArgumentMatch::Exact) => line == self.line || line == unended,
-            // Only the last argument may go on, not the program.
+            // Only the last argument may be a prefix, not the program.
             Some(ArgumentMatch::Initial) if words.len() > 1 => line.starts_with(unended),
             None | Some(ArgumentMatch::Partial | ArgumentMatch::Initial) => {
                 line.starts_with(&self.line) || line == unended
@@ -207,7 +207,7 @@ impl Kind {
         self.count >= quorum && quorum_max.is_none_or(|most| self.count <= most)
     }
 
-    /// Draws the conclusion from the number of processes.
+    /// Updates the state from the number of processes.
     fn settle(&mut self, now: Instant) {
         let enough = self.enough();
         if self.runs.is_none_or(|runs| runs == enough) {
@@ -224,7 +224,7 @@ impl Kind {
     }
 }
 
-/// The command line that is looked for. Without arguments that count it is the program alone.
+/// The command line to look for. If arguments do not count, it is the program alone.
 fn line(config: &TrackProcess) -> Vec<u8> {
     let words = if config.arguments.is_some() { config.words.len() } else { 1 };
     config.words.iter().take(words).flat_map(|word| word.iter().copied().chain([0])).collect()
@@ -257,7 +257,7 @@ mod tests {
         Instant::ZERO + Duration::from_secs(seconds)
     }
 
-    /// What is told after a step, as `runs count`.
+    /// The reports after a step, as `runs count`.
     fn told(all: &mut Processes) -> Vec<String> {
         all.news(true).iter().map(|news| format!("{} {}", news.runs, news.count)).collect()
     }
@@ -303,7 +303,7 @@ mod tests {
         ] {
             assert_eq!(lines.map(|line| matches(&with(arguments), line)), expected);
         }
-        // Nothing but the program: the whole of it.
+        // Without arguments in the definition, the program must match completely.
         let alone = TrackProcess {
             full_command: true,
             arguments: Some(ArgumentMatch::Initial),
@@ -331,7 +331,7 @@ mod tests {
         all.became(at(1), 20, Some(&seen(&["helper"])));
         assert_eq!(told(&mut all), ["false 1"]);
         all.became(at(1), 21, Some(&seen(&["web"])));
-        // Told twice it is the same process.
+        // A repeated event does not count the process twice.
         all.became(at(1), 21, Some(&seen(&["web"])));
         all.forked(at(1), 10, 21);
         assert_eq!(told(&mut all), ["true 2"]);
@@ -340,7 +340,7 @@ mod tests {
         all.ended(at(2), 99);
         all.became(at(2), 98, None);
         assert_eq!(told(&mut all), ["false 1"]);
-        // A number that is used again by something else.
+        // The process id is reused by another program.
         all.forked(at(3), 11, 10);
         assert_eq!(told(&mut all), ["false 0"]);
     }
@@ -364,18 +364,18 @@ mod tests {
         };
         let mut all = Processes::default();
         all.follow(vec![delays.clone()]);
-        // The first view counts at once.
+        // The result of the first scan takes effect at once.
         all.replace(at(0), [(1, seen(&["web"]))]);
         assert_eq!((told(&mut all), all.deadline()), (vec!["true 1".into()], None));
         all.ended(at(10), 1);
         assert_eq!(all.deadline(), Some(at(15)));
-        // Back in time: nothing happened.
+        // It recovers before the delay has passed: there is no change.
         all.became(at(14), 2, Some(&seen(&["web"])));
         assert_eq!(all.deadline(), None);
         all.pass(at(20));
         assert!(all.news(false).is_empty());
         all.ended(at(30), 2);
-        // More of the same does not begin it anew, nor does a reload, nor a view of all.
+        // Neither further events, nor a reload, nor a scan restarts the delay.
         all.ended(at(31), 3);
         all.follow(vec![delays.clone()]);
         all.replace(at(32), []);
@@ -388,7 +388,7 @@ mod tests {
         assert!(all.news(false).is_empty() && all.counts_differ());
         all.pass(at(43));
         assert_eq!(told(&mut all), ["true 1"]);
-        // Another definition of the name knows nothing of it.
+        // A changed definition of the same name starts without a state.
         all.follow(vec![TrackProcess { quorum: 2, ..delays }]);
         assert!(told(&mut all).is_empty());
         all.replace(at(44), [(4, seen(&["web"]))]);
@@ -411,7 +411,7 @@ mod tests {
     }
 
     proptest::proptest! {
-        /// Whatever is told in whatever order: the numbers are those of the processes that live.
+        /// After arbitrary events in arbitrary order the counts are those of the living processes.
         #[test]
         fn numbers_are_those_of_the_living(
             steps in proptest::collection::vec((0..4_u8, 0..6_u32, 0..6_u32), 0..60)

@@ -261,7 +261,7 @@ impl Engine {
 
     fn note_ah(&mut self, moment: &mut Moment<'_>, id: InstanceId, number: u32) {
         let Some(instance) = self.instance_mut(id) else { return };
-        // What a replaced process goes on from would be too low.
+        // The number from which a replacing process continues would be too low.
         if number.saturating_sub(instance.sequences.ah()) >= SLACK / 2 {
             moment.out.push(Action::Report);
         }

@@ -18,7 +18,7 @@ pub const SENDERS: usize = 4;
 pub struct Sequences {
     /// Of the last AH advert, sent or heard: a new master continues the numbers of the old one.
     ah: u32,
-    /// That one was ours.
+    /// The last number was sent by this router.
     own: bool,
     /// AH numbers that the previous process of this role may have sent after those it reported.
     untold: u32,
@@ -48,9 +48,9 @@ impl Sequences {
         self.ah
     }
 
-    /// Whether an AH advert with this number was heard before. One with the number of our last advert was not: another
-    /// router was master as well and has not heard ours. If it were refused, two that send at the same time would stay
-    /// masters, since each would find that the other one repeats its numbers.
+    /// Whether an AH advert with this number was received before. One with the number of our last advert was not: it
+    /// comes from another router that was master as well and has not received ours. If it were refused, two masters
+    /// that send at the same time would both stay master, since each would see the other one repeat its numbers.
     #[must_use]
     pub const fn is_old_ah(&self, number: u32) -> bool {
         number < self.ah || number == self.ah && !self.own

@@ -77,7 +77,7 @@ pub enum Event<'a> {
     /// The number in a `track_file`: reported before the first election decision and whenever it changes. A name that
     /// is not configured may belong to the next configuration.
     File { name: Name, value: i32 },
-    /// Whether as many processes run as a `vrrp_track_process` wants, and how many do. As above.
+    /// Whether enough processes run for a `vrrp_track_process`, and how many run. As above.
     Process { name: Name, runs: bool, count: u32 },
     /// Whether the session of a `bfd_instance` is up. As above.
     Bfd { name: Name, up: bool },

@@ -235,8 +235,8 @@ impl Engine {
         self.announce(moment, id);
     }
 
-    /// Asks for a frame on each further interface of an instance: switches are not to forget where its hardware address
-    /// is, from which no advert comes there.
+    /// Requests a frame on each further interface of an instance. No advert is sent there, so without these frames
+    /// switches would forget the location of its hardware address.
     fn announce_extra(&mut self, id: InstanceId) {
         let Some(instance) = self.instance(id) else { return };
         let config = &instance.config;
@@ -266,7 +266,7 @@ impl Engine {
         }
     }
 
-    /// The configuration of a master has other times: what is announced periodically begins anew.
+    /// The configuration of a master has changed intervals: periodic announcements are scheduled anew.
     pub(super) fn announce_otherwise(&mut self, now: Instant, id: InstanceId) {
         let Some(instance) = self.instance_mut(id).filter(|i| i.is_master()) else { return };
         let (garp, extra) = (instance.config.garp, instance.config.garp_extra());

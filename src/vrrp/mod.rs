@@ -20,7 +20,7 @@
 //! | `garp`, `notify` | announcements to the segment; notices to scripts and people |
 //! | `limit` | rate limits for what other routers cause: answers and log lines |
 //! | `script` | when tracking scripts run |
-//! | `queue` | how long the queues of received packets are to be |
+//! | `queue` | the required sizes of the queues of received packets |
 //! | `lifecycle` | start, end, announcements of state |
 //! | `reload` | from one configuration to the next |
 //! | `view` | views for readers, summaries for the next process |
@@ -113,7 +113,7 @@ pub struct Engine {
     ipvs: track::State,
     /// What another process reported about files and processes.
     reports: BTreeMap<track::Subject, track::State>,
-    /// How many processes run, by the name of what tracks them.
+    /// Number of running processes, by the name of the `vrrp_track_process`.
     counts: BTreeMap<Name, u32>,
     runs: BTreeMap<RunId, TrackerId>,
     next_run: u64,

@@ -16,7 +16,7 @@ use crate::plan::{Change, Object, ObjectId, Outcome, Part, Request, Token, Waits
 pub(super) enum Claimant {
     /// An instance, which wants it while it is master.
     Instance(InstanceId),
-    /// An instance, which wants it while it is not master.
+    /// An instance, which requires the object while it is not master.
     Standby(InstanceId),
     /// An instance, which wants it as long as the instance exists: the interface that is created for it.
     Link(InstanceId),

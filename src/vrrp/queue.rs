@@ -1,4 +1,4 @@
-//! How long the queues of received packets are to be.
+//! The required sizes of the queues of received packets.
 
 use super::Engine;
 use super::instance::Instance;
@@ -7,7 +7,8 @@ use crate::model::vrrp::{ReceiveBuffers, Version};
 use crate::wire::{ip, vrrp};
 
 impl Engine {
-    /// Octets that the instances ask for together (`kernel_rx_buf_size`, else `vrrp_rx_bufs_policy`); 0 if none does.
+    /// Octets that the instances require together (`kernel_rx_buf_size`, else `vrrp_rx_bufs_policy`); 0 if none is
+    /// configured.
     #[must_use]
     pub fn receive_buffer(&self) -> u64 {
         self.instances.iter().map(|instance| u64::from(self.receive_buffer_of(instance))).sum()
@@ -30,10 +31,10 @@ impl Engine {
     }
 }
 
-/// Octets of an advert as it is received, but for what authenticates it in front of and behind it.
+/// Octets of a received advert, without the parts for authentication before and after it.
 fn length(instance: &Instance) -> u32 {
     let config = &instance.config;
-    // The kernel takes the header of IPv6 off, and version 2 ends with a password.
+    // The kernel removes the IPv6 header. In version 2 a password follows the addresses.
     let (header, address) = match config.family {
         Family::V4 => (ip::HEADER, 4),
         Family::V6 => (0, 16),

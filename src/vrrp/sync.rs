@@ -1,5 +1,5 @@
-//! `lvs_sync_daemon`: an instance that is master has connections of IPVS told to others, one that is not has those of
-//! others heard. Without an instance both run as long as the daemon does.
+//! `lvs_sync_daemon`: while its instance is master, the daemon that sends IPVS connections runs; otherwise the one
+//! that receives them. Without an instance both run as long as this process does.
 
 use super::Engine;
 use super::event::InstanceId;
@@ -9,7 +9,7 @@ use crate::plan::sync::{SyncDaemon, SyncRole};
 use crate::plan::{Object, ObjectId};
 
 impl Engine {
-    /// Claims what an instance wants, now and after its next change of state.
+    /// Claims the daemons of an instance, for its current state and after its next change of state.
     pub(super) fn claim_daemons(
         &mut self,
         entries: &mut Vec<ObjectId>,
@@ -30,7 +30,7 @@ impl Engine {
         }
     }
 
-    /// Claims those that no instance decides about.
+    /// Claims the daemons without an instance.
     pub(super) fn claim_daemons_of_host(&mut self, all: &model::Vrrp) {
         let untied = all.sync_daemon.as_ref().filter(|settings| settings.instance.is_none());
         let roles = [SyncRole::Master, SyncRole::Backup].into_iter();

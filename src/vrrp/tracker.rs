@@ -1,5 +1,5 @@
-//! Tracked files, processes and BFD sessions: another process or thread watches them and reports. Until then, instances that track them take no
-//! decision; the wait for a report is limited.
+//! Tracked files, processes and BFD sessions: another process or thread watches them and reports. Until then,
+//! instances that track them take no decision; the wait for a report is limited.
 
 use core::time::Duration;
 use std::collections::BTreeMap;
@@ -15,7 +15,7 @@ use crate::track::{State, Subject};
 const PATIENCE: Duration = Duration::from_secs(2);
 
 impl Engine {
-    /// What is known about one of them.
+    /// The known state of a tracked subject.
     pub(super) fn reported(&self, subject: &Subject) -> State {
         self.reports.get(subject).copied().unwrap_or(State::Awaited)
     }
@@ -45,7 +45,7 @@ impl Engine {
         }
     }
 
-    /// As keepalived says it, for each instance.
+    /// Logs a change of a session for each instance that tracks it, in keepalived's wording.
     fn log_session(&self, session: &Name, state: State) {
         let word = if state == State::Good { "UP" } else { "DOWN" };
         let row = self.trackers.find(&Subject::Bfd(session.clone()));
@@ -56,7 +56,7 @@ impl Engine {
         }
     }
 
-    /// The subjects of the configuration that others report about.
+    /// The configured subjects that another process or thread reports about.
     fn reporting(config: &model::Vrrp) -> impl Iterator<Item = Subject> {
         let files = config.track_files.iter().map(|f| Subject::File(f.name.clone()));
         let processes = config.track_processes.iter().map(|p| Subject::Process(p.name.clone()));
@@ -90,7 +90,7 @@ impl Engine {
             }
             let (state, text) = match &subject {
                 Subject::File(_) => (State::Value(0), "the number 0 is assumed"),
-                // Of a process that was replaced, sessions may have been up: they get the time to come up again.
+                // The sessions of a replaced process may have been up, so they get time to come up again.
                 Subject::Bfd(_) => continue,
                 _ => (State::Bad, "it is assumed not to run"),
             };
@@ -103,13 +103,13 @@ impl Engine {
     }
 }
 
-/// Views of what is tracked by name.
+/// Views of the trackers.
 impl Engine {
     pub(super) fn tracked_by_name(&self) -> usize {
         self.scripts.len() + Self::reporting(&self.config).count()
     }
 
-    /// Scripts, files, processes, sessions, in this order.
+    /// In this order: scripts, files, processes, sessions.
     pub(super) fn view_of_trackers(&self) -> impl Iterator<Item = Tracker> {
         let scripts = self.scripts.values().map(|script| Tracker {
             kind: TrackerKind::Script,
@@ -120,7 +120,7 @@ impl Engine {
         scripts.chain(Self::reporting(&self.config).filter_map(|subject| {
             let state = match self.trackers.find(&subject) {
                 Some(id) => self.trackers.state(id),
-                // Nobody refers to it.
+                // No instance or group tracks it.
                 None => self.reported(&subject),
             };
             let good = match state {

@@ -124,8 +124,9 @@ impl Engine {
         self.announce_nothing(id);
     }
 
-    /// Whether this process was stalled for so long that another router must be master by now (`timer_expired_backup`):
-    /// then this master leaves the addresses to it, without a farewell, before it sends or hears anything.
+    /// Whether this process was stalled for so long that another router must be master by now
+    /// (`timer_expired_backup`). If so, this master becomes backup without an advert of priority 0, before it sends
+    /// or processes anything.
     pub(super) fn leaves_as_stalled(&mut self, moment: &mut Moment<'_>, id: InstanceId) -> bool {
         let Some(instance) = self.instance(id) else { return false };
         let Machine::Master { next_advert } = instance.machine() else { return false };
@@ -133,7 +134,7 @@ impl Engine {
         let Some(others) = config.extras.as_ref().and_then(|e| e.timer_expired_backup) else {
             return false;
         };
-        // Three intervals after the last advert, and the skew of the best of the others.
+        // Three intervals after the last advert, plus the skew of the other router with the highest priority.
         let skew = timing::skew(config.version, others, config.advert_int);
         if moment.now < next_advert + config.advert_int * 2 + skew {
             return false;

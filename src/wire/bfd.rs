@@ -1,28 +1,28 @@
-//! BFD control packets (RFC 5880 4.1), without authentication: nobody here uses it.
+//! BFD control packets (RFC 5880 4.1), without authentication, which keepalived does not use.
 
 use core::time::Duration;
 
 /// Octets of a packet without authentication.
 pub const LENGTH: usize = 24;
-/// Octets with it, at least.
+/// Least octets of a packet with authentication.
 const WITH_AUTHENTICATION: u8 = 26;
 
-/// State of a session, as packets tell it (RFC 5880 4.1). The order is that of the numbers.
+/// The state of a session in packets (RFC 5880 4.1). The order is that of the numbers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum State {
-    /// Held down by its administrator.
+    /// Held down administratively.
     AdminDown,
-    /// Nothing is heard, or the other end is not ready.
+    /// No packets are received, or the remote system is not ready.
     #[default]
     Down,
-    /// The other end is heard, and does not know yet.
+    /// Packets are received, but the remote system does not confirm that it receives ours.
     Init,
-    /// Both ends hear one another.
+    /// Both systems receive each other's packets.
     Up,
 }
 
 impl State {
-    /// All of them.
+    /// All states.
     pub const ALL: [Self; 4] = [Self::AdminDown, Self::Down, Self::Init, Self::Up];
 
     /// Its name in messages.
@@ -43,21 +43,21 @@ impl core::fmt::Display for State {
     }
 }
 
-/// Why a session is not up (RFC 5880 4.1, `Diag`), 0 to 31.
+/// Why a session is not up: the diagnostic code (RFC 5880 4.1, `Diag`), 0 to 31.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Diagnostic(u8);
 
 impl Diagnostic {
-    /// Nothing is wrong.
+    /// No diagnostic.
     pub const NONE: Self = Self(0);
-    /// Nothing was heard for too long.
+    /// The detection time expired.
     pub const EXPIRED: Self = Self(1);
-    /// The other end says that it is down.
+    /// The neighbor signaled that the session is down.
     pub const NEIGHBOR_DOWN: Self = Self(3);
-    /// An administrator wants it so.
+    /// Administratively down.
     pub const ADMINISTRATIVELY_DOWN: Self = Self(7);
 
-    /// In words.
+    /// A description in words.
     #[must_use]
     pub const fn word(self) -> &'static str {
         match self.0 {
@@ -86,23 +86,23 @@ impl core::fmt::Display for Diagnostic {
 pub struct Packet {
     pub diagnostic: Diagnostic,
     pub state: State,
-    /// An answer is wanted at once (P).
+    /// Poll: the sender requests an answer at once (P).
     pub poll: bool,
-    /// This is it (F).
+    /// Final: this packet answers a poll (F).
     pub r#final: bool,
-    /// The sender's BFD goes on when its control plane fails (C).
+    /// The sender's BFD continues to work when its control plane fails (C).
     pub independent: bool,
-    /// The sender wants no periodic packets (D).
+    /// Demand mode: the sender requests no periodic packets (D).
     pub demand: bool,
-    /// Packets that may be missed, 1 to 255.
+    /// Detection multiplier: lost packets that end the session, 1 to 255.
     pub multiplier: u8,
-    /// Number of the session at the sender; not 0.
+    /// The sender's discriminator of the session; not 0.
     pub own: u32,
-    /// Number of the session at the receiver; 0 where the sender does not know it.
+    /// The receiver's discriminator of the session; 0 if the sender does not know it.
     pub yours: u32,
-    /// Shortest interval at which the sender would like to send, in microseconds.
+    /// The shortest interval at which the sender would like to send, in microseconds.
     pub min_tx: u32,
-    /// Shortest interval at which it can receive, in microseconds; 0: it wants no periodic packets.
+    /// The shortest interval at which it can receive, in microseconds; 0: no periodic packets are to be sent.
     pub min_rx: u32,
     /// The same for echo packets; 0: none.
     pub min_echo_rx: u32,
@@ -129,7 +129,7 @@ pub enum Malformed {
     Authenticated,
 }
 
-/// Bits of the second octet below the state.
+/// Flags in the second octet, below the state.
 const POLL: u8 = 0x20;
 const FINAL: u8 = 0x10;
 const INDEPENDENT: u8 = 0x08;
@@ -137,14 +137,14 @@ const AUTHENTICATION: u8 = 0x04;
 const DEMAND: u8 = 0x02;
 const MULTIPOINT: u8 = 0x01;
 
-/// Reads a packet; octets behind what it says to be its length do not count.
+/// Decodes a packet; octets beyond the length in its header are ignored.
 ///
 /// # Errors
-/// What is wrong with it, by the first rule that it breaks.
+/// The first rule that it breaks.
 pub fn decode(octets: &[u8]) -> Result<Packet, Malformed> {
     let (fixed, _) = octets.split_first_chunk::<LENGTH>().ok_or(Malformed::Short)?;
     let [first, second, multiplier, length, words @ ..] = *fixed;
-    // RFC 5880 6.8.6, in its order.
+    // The checks of RFC 5880 6.8.6, in the same order.
     if first >> 5 != 1 {
         return Err(Malformed::Version);
     }
@@ -168,7 +168,7 @@ pub fn decode(octets: &[u8]) -> Result<Packet, Malformed> {
     if own == 0 {
         return Err(Malformed::Discriminator);
     }
-    // RFC 5880 6.5: never both.
+    // RFC 5880 6.5: Poll and Final must not both be set.
     if bit(POLL) && bit(FINAL) {
         return Err(Malformed::PollAndFinal);
     }
@@ -198,7 +198,7 @@ pub fn decode(octets: &[u8]) -> Result<Packet, Malformed> {
 }
 
 impl Packet {
-    /// Its octets.
+    /// Encodes the packet.
     #[must_use]
     pub fn encode(&self) -> [u8; LENGTH] {
         let bit = |set: bool, bit: u8| if set { bit } else { 0 };
@@ -216,7 +216,7 @@ impl Packet {
     }
 }
 
-/// An interval as packets tell it.
+/// An interval in microseconds, as in packets.
 #[must_use]
 pub fn micros(interval: Duration) -> u32 {
     u32::try_from(interval.as_micros()).unwrap_or(u32::MAX)
@@ -229,7 +229,7 @@ mod tests {
     use super::*;
     use crate::wire::testing::hex;
 
-    /// Up and answering; seen from FRR's bfdd 8.4.4 as it starts.
+    /// State Up with the Final bit; captured from FRR's bfdd 8.4.4 as it starts.
     const UP: &str = "20d00318 00000001 7fa5e1c0 000493e0 000493e0 0000c350";
     const STARTING: &str = "20400318 6a1dbac7 00000000 000f4240 000f4240 0000c350";
 
@@ -272,7 +272,7 @@ mod tests {
             (1, 0xd1, Malformed::Multipoint),
             (7, 0, Malformed::Discriminator),
             (1, 0xf0, Malformed::PollAndFinal),
-            // Authenticated, and too short for that.
+            // The authentication bit in a packet too short for authentication.
             (1, 0xc4, Malformed::Length),
         ] {
             assert_eq!(with(at, octet), Err(expected), "{at} {octet:x}");

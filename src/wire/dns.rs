@@ -2,35 +2,35 @@
 
 /// Octets of the header.
 const HEADER: usize = 12;
-/// Recursion desired.
+/// RD flag: recursion desired.
 const DESIRED: u8 = 0x01;
-/// This is an answer.
+/// QR flag: the message is an answer.
 const ANSWER: u8 = 0x80;
-/// Kind of query: a standard one is 0.
+/// Mask of the kind of query (OPCODE): 0 is a standard query.
 const OPCODE: u8 = 0x78;
 const CODE: u8 = 0x0f;
-/// Octets of a label.
+/// Most octets of a label.
 const LABEL: usize = 63;
-/// Octets of a whole name.
+/// Most octets of a whole name.
 const NAME: usize = 255;
 
-/// What the header of a message says, and what follows it.
+/// The header of a message, and the octets after it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Message<'a> {
-    /// That of the question.
+    /// The ID, which an answer copies from the question.
     pub id: u16,
     /// An answer to a standard query.
     pub answers: bool,
     /// RCODE: 0 is success.
     pub code: u8,
-    /// How many questions it repeats.
+    /// Number of questions that it repeats.
     pub questions: u16,
-    /// The questions it repeats, and the rest.
+    /// The octets after the header: the repeated questions and the records.
     pub body: &'a [u8],
 }
 
-/// A question for records of type `kind` (class IN) of `name`: labels and points, empty for the root. None if that
-/// is no name.
+/// A question for records of type `kind` (class IN) of `name`: labels separated by dots, empty for the root. None if
+/// the name is invalid.
 #[must_use]
 pub fn question(id: u16, name: &str, kind: u16) -> Option<Vec<u8>> {
     let mut octets = Vec::with_capacity(HEADER + name.len() + 6);
@@ -54,7 +54,7 @@ pub fn question(id: u16, name: &str, kind: u16) -> Option<Vec<u8>> {
     Some(octets)
 }
 
-/// Reads a header; none if it is not complete.
+/// Decodes a header; none if it is incomplete.
 #[must_use]
 pub fn message(octets: &[u8]) -> Option<Message<'_>> {
     let (&[i0, i1, high, low, q0, q1, ..], body) = octets.split_first_chunk::<HEADER>()?;
@@ -67,8 +67,8 @@ pub fn message(octets: &[u8]) -> Option<Message<'_>> {
     })
 }
 
-/// Whether a message is about a question. Some servers do not repeat it when something is wrong with it; none changes
-/// more of it than the case of its letters.
+/// Whether a message repeats this question. Some servers omit the question from an error answer; at most the case of
+/// its letters changes.
 #[must_use]
 pub fn concerns(message: &Message<'_>, question: &[u8]) -> bool {
     let asked = question.get(HEADER..).unwrap_or_default();
@@ -111,7 +111,7 @@ mod tests {
         assert!(!concerns(&read, &question(1, "b.example", 1).unwrap()));
         assert!(!concerns(&read, &question(1, "a.example", 2).unwrap()));
         assert!(!message(&asked).unwrap().answers);
-        // A notification of a zone that changed (opcode 4).
+        // NOTIFY, the notification of a changed zone (opcode 4).
         assert!(!message(&hex("1234 a000 0000 0000 0000 0000")).unwrap().answers);
         assert!(concerns(&message(&hex("1234 8001 0000 0000 0000 0000")).unwrap(), &asked));
     }

@@ -3,7 +3,7 @@
 use super::checksum::Sum;
 use crate::base::Family;
 
-/// Octets before the data.
+/// Octets of the header before the data.
 const HEADER: usize = 8;
 
 /// An echo reply.
@@ -13,11 +13,11 @@ pub struct Reply<'a> {
     pub id: u16,
     /// Sequence number, as in the request.
     pub sequence: u16,
-    /// What came with the request.
+    /// The data of the request.
     pub data: &'a [u8],
 }
 
-/// An echo request. The checksum of ICMPv6 covers addresses and is left to the kernel.
+/// Encodes an echo request. The kernel sets the checksum of ICMPv6, which covers the addresses.
 #[must_use]
 pub fn request(family: Family, id: u16, sequence: u16, data: &[u8]) -> Vec<u8> {
     let kind = match family {
@@ -39,7 +39,7 @@ pub fn request(family: Family, id: u16, sequence: u16, data: &[u8]) -> Vec<u8> {
     }
 }
 
-/// Reads an echo reply; none if it is anything else. The kernel has checked the checksum.
+/// Decodes an echo reply; none if it is anything else. The kernel has verified the checksum.
 #[must_use]
 pub fn reply(family: Family, message: &[u8]) -> Option<Reply<'_>> {
     let (&[kind, code, _, _, id0, id1, sequence0, sequence1], data) =

@@ -1,12 +1,12 @@
-//! Whatever comes, in whatever order.
+//! Arbitrary events in arbitrary order.
 
 use proptest::prelude::*;
 
 use super::*;
 
 proptest! {
-    /// A stranger who knows addresses and numbers, and time that goes on: nothing panics, no packet makes more than two,
-    /// no deadline is in the past once it was served, and afterwards the session comes up.
+    /// An attacker that knows addresses and discriminators sends packets while time passes: nothing panics, no packet
+    /// causes more than two, no deadline is in the past after it was processed, and the session comes up afterwards.
     #[test]
     fn no_packet_does_more_than_it_may(
         steps in proptest::collection::vec(
@@ -23,7 +23,7 @@ proptest! {
                 _ => {}
             }
             if what > 2 {
-                // Without the bits for which it would be refused.
+                // The bits that would cause the packet to be discarded are cleared.
                 octets[1] &= 0xf2;
                 octets[1] &= if octets[1] & 0x20 != 0 { 0xef } else { 0xff };
                 octets[2] |= 1;
@@ -34,7 +34,8 @@ proptest! {
             prop_assert!(sends <= 2, "{out:?}");
             link.pass(Duration::from_micros(wait * wait));
         }
-        // The stranger may have asked for intervals and patience of hours: the true neighbor's next packet ends that.
+        // The attacker may have set intervals and a multiplier that amount to hours: the next packet of the real
+        // neighbor overrides them.
         link.pass(20 * SECOND);
         prop_assert_eq!(link.states(), [State::Up, State::Up]);
     }

@@ -45,12 +45,12 @@ struct Sent {
     packet: Packet,
 }
 
-/// Routers 1 and 2 and what is between them.
+/// Routers 1 and 2 and the link between them.
 struct Link {
     now: Instant,
     ends: [Engine; 2],
     up: bool,
-    /// What this end sends is lost.
+    /// Packets from this end are lost.
     mute: Option<usize>,
     /// Packets with this bit set are lost.
     loses_final: bool,
@@ -78,7 +78,7 @@ impl Link {
         link
     }
 
-    /// One that is up, some time later, with nothing noted yet.
+    /// A session that is up and has been running for some time, with the records emptied.
     fn established(sessions: [Bfd; 2]) -> Self {
         let mut link = Self::new(sessions);
         link.pass(10 * SECOND);
@@ -115,7 +115,7 @@ impl Link {
         out
     }
 
-    /// Delivers what is on its way.
+    /// Delivers the packets in transit.
     fn deliver(&mut self) {
         while let Some((end, packet)) = self.way.pop_front() {
             let [own, other] = if end == 0 { [1, 2] } else { [2, 1] };
@@ -170,7 +170,7 @@ fn two_that_hear_one_another_come_up_and_say_so() {
     link.pass(3 * SECOND);
     assert_eq!(link.states(), [State::Up, State::Up]);
     assert_eq!((link.told(0), link.told(1)), (vec![false, true], vec![false, true]));
-    // By way of the three-way handshake, and then they name one another.
+    // The handshake has three steps; afterwards the packets contain both discriminators.
     let states: Vec<State> = link.sent.iter().map(|s| s.packet.state).collect();
     assert!(states.starts_with(&[State::Down]) && states.contains(&State::Init));
     let [a, b] = [0, 1].map(|by| link.sent.iter().rfind(|s| s.by == by).unwrap().packet);
@@ -233,7 +233,7 @@ fn one_that_stops_is_believed_at_once() {
     link.deliver();
     assert_eq!((link.states()[1], link.told(1)), (State::Down, vec![false]));
     assert_eq!(link.sent.last().unwrap().packet.diagnostic, Diagnostic::NEIGHBOR_DOWN);
-    // It goes on trying.
+    // It continues to send packets.
     link.pass(5 * SECOND);
     assert_eq!(link.told(1), [false]);
     link.event(0, Event::Reload(vec![session(1, 2)]));
@@ -249,7 +249,7 @@ fn a_process_that_begins_anew_is_found_out() {
     assert_eq!(link.told(0), Vec::<bool>::new(), "what was up before may be so again");
     link.pass(4 * SECOND);
     assert_eq!((link.told(0), link.told(1)), (vec![true], vec![false, true]));
-    // It does not come up again: that is said in the end.
+    // It does not come up again, which is reported after the waiting time.
     link.forget();
     link.up = false;
     link.ends[0] = Engine::new(98, link.now, 5 * SECOND);
@@ -267,7 +267,7 @@ fn a_passive_end_says_nothing_before_it_has_heard() {
     assert!(link.sent.iter().all(|sent| sent.by == 0));
     link.pass(3 * SECOND);
     assert_eq!(link.states(), [State::Up, State::Up]);
-    // Lost, it is silent again.
+    // After the loss of the neighbor it stops sending again.
     link.up = false;
     link.pass(SECOND);
     link.forget();

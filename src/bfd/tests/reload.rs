@@ -1,4 +1,4 @@
-//! From one configuration to the next.
+//! Changes of the configuration.
 
 use super::*;
 
@@ -6,7 +6,7 @@ use super::*;
 fn what_stays_the_same_is_not_touched() {
     let mut link = Link::established([session(1, 2), session(2, 1)]);
     assert!(link.event(0, Event::Reload(vec![session(1, 2)])).is_empty());
-    // Beside others that come and go.
+    // It is unaffected while other sessions are added and removed.
     let out = link.event(0, Event::Reload(vec![session(1, 9), session(1, 2)]));
     let [Action::Open { to, from, .. }, Action::Send { .. }, Action::Tell(report)] = &out[..]
     else {
@@ -28,7 +28,7 @@ fn a_name_is_only_a_name() {
     let report =
         |up| Action::Tell(Report { name: "other".into(), up, for_vrrp: true, for_checker: true });
     assert_eq!(out, [report(true)]);
-    // So is who wants to know.
+    // The same applies to a change of the trackers.
     let out = link.event(0, Event::Reload(vec![Bfd { for_vrrp: false, ..named }]));
     assert!(matches!(&out[..], [Action::Tell(Report { up: true, for_vrrp: false, .. })]));
     assert_eq!(link.states(), [State::Up, State::Up]);
@@ -44,7 +44,7 @@ fn other_settings_are_agreed_upon_without_an_interruption() {
         for end in [0, 1] {
             let own = [session(1, 2), session(2, 1)][end].clone();
             link.event(end, Event::Reload(vec![Bfd { min_tx, min_rx, multiplier, ..own }]));
-            // The second one comes while the first one is told.
+            // The second change happens during the poll for the first one.
             link.deliver();
         }
         link.pass(10 * SECOND);
@@ -64,7 +64,7 @@ fn what_changes_while_it_is_told_is_told_again() {
     link.deliver();
     link.event(0, Event::Reload(vec![Bfd { min_tx: 200 * MS, ..session(1, 2) }]));
     link.loses_final = false;
-    // The first answer may be to what was told first: it ends nothing.
+    // The first answer may be to the first poll, so it does not end the sequence.
     let rx = Rx { source: ip(2), destination: ip(1), ttl: 255, multihop: false };
     let [a, b] = [0, 1].map(|by| link.ends[by].sessions.values().next().unwrap().own);
     let answer = Packet {
@@ -108,7 +108,7 @@ fn packets_go_to_the_session_that_they_name() {
         engine.handle(now, Event::Packet { rx, octets: &packet.encode() }, &mut out);
         !out.is_empty()
     };
-    // By addresses at first.
+    // The first packet is matched by addresses.
     for (rx, name) in [
         (near, "to-2"),
         (Rx { destination: ip(5), ..near }, "any"),
@@ -119,12 +119,12 @@ fn packets_go_to_the_session_that_they_name() {
         assert!(heard(&mut engine, rx, packet), "{name}");
         assert_eq!(state(&engine, name), State::Init);
     }
-    // By number then, whatever the addresses of ours; but the neighbor must be the right one.
+    // Later ones are matched by discriminator regardless of the local address, but the neighbor must match.
     packet.yours = engine.sessions.values().find(|s| s.config.name.as_str() == "six").unwrap().own;
     packet.state = State::Init;
     assert!(!heard(&mut engine, Rx { source: ip(3), ..near }, packet));
     assert!(!heard(&mut engine, Rx { multihop: true, ..near }, packet));
-    // One that came too far, or names nothing, or nobody.
+    // A packet over too many hops, without a discriminator, or with an unknown one.
     assert!(!heard(&mut engine, Rx { ttl: 254, ..near }, packet));
     assert!(!heard(&mut engine, near, Packet { yours: 0, ..packet }));
     assert!(!heard(&mut engine, near, Packet { yours: packet.yours ^ 1, ..packet }));

@@ -11,7 +11,7 @@ fn a_session_that_is_not_up_sends_once_a_second() {
     let gaps = link.gaps(0);
     assert!(gaps.len() >= 60 && gaps.iter().all(|gap| *gap >= 750 * MS && *gap <= SECOND));
     assert!(link.sent.iter().all(|s| s.packet.min_tx == 1_000_000 && !s.packet.poll));
-    // Longer where that is configured, never shorter.
+    // A longer configured interval is used, a shorter one is not.
     for (idle, least, most) in [(3 * SECOND, 2250 * MS, 3 * SECOND), (MS, 750 * MS, SECOND)] {
         let mut link = Link::new([Bfd { idle_tx: idle, ..session(1, 2) }, session(2, 1)]);
         link.up = false;
@@ -23,7 +23,7 @@ fn a_session_that_is_not_up_sends_once_a_second() {
 
 #[test]
 fn the_slower_of_what_one_sends_and_the_other_takes_is_used_with_jitter() {
-    // The first sends every 20 ms, the other takes one in 80; the other way it is 30 and 10.
+    // The first sends every 20 ms and the other receives one per 80 ms; in the other direction 30 and 10 ms.
     let first = Bfd { min_tx: 20 * MS, min_rx: 10 * MS, ..session(1, 2) };
     let other = Bfd { min_tx: 30 * MS, min_rx: 80 * MS, multiplier: 1, ..session(2, 1) };
     let mut link = Link::established([first, other]);
@@ -41,7 +41,7 @@ fn the_slower_of_what_one_sends_and_the_other_takes_is_used_with_jitter() {
 
 #[test]
 fn the_detection_time_is_the_others_multiplier_times_the_agreed_interval() {
-    // What the first hears: every 40 ms (it takes 20), four may be missed. The other: 100 ms, two.
+    // The first receives every 40 ms (it would accept 20), multiplier four; the other every 100 ms, multiplier two.
     let first = Bfd { min_tx: 30 * MS, min_rx: 20 * MS, multiplier: 2, ..session(1, 2) };
     let other = Bfd { min_tx: 40 * MS, min_rx: 100 * MS, multiplier: 4, ..session(2, 1) };
     let mut link = Link::established([first, other]);
@@ -61,7 +61,7 @@ fn a_poll_tells_of_the_interval_of_a_session_that_came_up() {
     let mut link = Link::new([session(1, 2), session(2, 1)]);
     link.loses_final = true;
     link.pass(5 * SECOND);
-    // Asked again and again, answered each time at once.
+    // Each poll is answered at once.
     let polls = link.sent.iter().filter(|s| s.by == 0 && s.packet.poll).count();
     let answers: Vec<&Sent> = link.sent.iter().filter(|s| s.by == 1 && s.packet.r#final).collect();
     assert!(polls > 10, "{polls}");
@@ -102,7 +102,7 @@ fn a_shorter_interval_is_used_at_once() {
     let first: Vec<Instant> =
         link.sent.iter().filter(|s| s.by == 0).map(|s| s.at).take(3).collect();
     assert!(first.iter().all(|at| at.since(begun) <= 110 * MS), "{first:?}");
-    // The same when the other end takes more.
+    // The same if the remote system accepts more frequent packets.
     let mut link = Link::established([session(1, 2), Bfd { min_rx: 2 * SECOND, ..session(2, 1) }]);
     link.pass(3 * SECOND);
     link.forget();
@@ -115,14 +115,14 @@ fn a_shorter_interval_is_used_at_once() {
 
 #[test]
 fn less_patience_counts_when_the_other_end_sends_faster() {
-    // It takes packets every 500 ms, and then wants them every 50.
+    // It accepts packets every 500 ms, then every 50 ms.
     let patient = Bfd { min_rx: 500 * MS, ..session(1, 2) };
     let mut link = Link::established([patient, session(2, 1)]);
     link.pass(3 * SECOND);
     link.loses_final = true;
     link.up = false;
     link.event(0, Event::Reload(vec![session(1, 2)]));
-    // Nothing is heard, nor that the other end knows: the old detection time holds.
+    // No packet and no acknowledgement arrives: the old detection time remains in force.
     link.pass(900 * MS);
     assert_eq!(link.states()[0], State::Up);
     link.pass(700 * MS);

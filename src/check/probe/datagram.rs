@@ -1,15 +1,15 @@
-//! What checks have in common that send a datagram and judge what comes back.
+//! Common parts of checks that send a datagram and judge the reply.
 //!
-//! How long an answer is waited for is the engine's business: what silence means is in `Kind::unanswered`.
+//! The engine limits the time; `Kind::unanswered` defines the result of silence.
 
 use super::{Failure, Step, Verdict, unconnected};
 
-/// Datagrams that say nothing about the question, of one attempt. Whoever sends more of them holds up others.
+/// Limit of unrelated datagrams per attempt: more of them would delay other checks.
 pub const STRAYS: u32 = 1000;
-/// Message too long: the kernel has learnt how long it may be, which is not the server's word.
+/// Message too long: the kernel has learnt the path MTU, which says nothing about the server.
 const EMSGSIZE: i32 = 90;
 
-/// What happened after the connection was there.
+/// An event of an attempt after the socket was connected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Heard<'a> {
     /// A datagram from the server.
@@ -21,7 +21,7 @@ pub enum Heard<'a> {
 }
 
 impl<'a> Heard<'a> {
-    /// The datagram, or what the error amounts to; nothing, if that says nothing.
+    /// The datagram, or the verdict for the error; nothing if the error proves nothing.
     pub(super) fn datagram(self) -> Result<&'a [u8], Option<Verdict>> {
         match self {
             Self::Datagram(octets) => Ok(octets),
@@ -32,7 +32,7 @@ impl<'a> Heard<'a> {
     }
 }
 
-/// More than [`STRAYS`] came.
+/// The verdict when more than [`STRAYS`] unrelated datagrams arrived.
 #[must_use]
 pub fn flooded() -> Verdict {
     Verdict::Failure(Failure::Answer(

@@ -1,7 +1,8 @@
-//! `DNS_CHECK`: a question is answered without an error code. What the answer says does not matter, and it may be empty.
+//! `DNS_CHECK`: succeeds if a question is answered without an error code. The contents of the answer do not matter,
+//! and it may be empty.
 //!
-//! Whatever is not the answer to this very question is passed over: another number, another question, no answer at all.
-//! The number is one that nobody can guess, and the socket hears the server alone.
+//! Datagrams other than the answer to this question (different ID or question, or not an answer) are ignored. The ID
+//! is unpredictable, and the socket receives from the server only.
 
 use super::datagram::Heard;
 use super::{Failure, Verdict};
@@ -16,19 +17,19 @@ pub struct Dns {
 }
 
 impl Dns {
-    /// An attempt. `id` is a number that nobody can guess. None if the name is none.
+    /// Starts an attempt. `id` must be unpredictable. None if the name is not a valid domain name.
     #[must_use]
     pub fn new(check: &DnsCheck, id: u16) -> Option<Self> {
         Some(Self { id, question: dns::question(id, &check.name, check.kind)? })
     }
 
-    /// What is sent.
+    /// The datagram to send.
     #[must_use]
     pub fn question(&self) -> &[u8] {
         &self.question
     }
 
-    /// Takes what was heard; the verdict as soon as there is one.
+    /// Processes an event; returns the verdict once there is one.
     #[must_use]
     pub fn step(&self, heard: Heard<'_>) -> Option<Verdict> {
         let datagram = match heard.datagram() {
@@ -50,7 +51,7 @@ pub(super) fn success_line(server: &str) -> String {
     format!("DNS_CHECK ({server}) success.")
 }
 
-/// The same for an attempt and for the one that decides.
+/// The log line of a failure, the same for an ordinary attempt and for the last retry.
 pub(super) fn failure_line(server: &str, failure: &Failure, retries: Option<u32>) -> String {
     let reason = match failure {
         Failure::Timeout => "read timeout from socket".to_owned(),
@@ -107,7 +108,7 @@ mod tests {
         assert_eq!(answer(&dns, &[]).as_deref(), Some("success"));
         assert_eq!(answer(&dns, &[(3, 0x82)]).as_deref(), Some("rcode = 2"));
         assert_eq!(answer(&dns, &[(3, 0x03)]).as_deref(), Some("rcode = 3"));
-        // Truncated, authoritative: an answer all the same.
+        // Truncated and authoritative answers count as well.
         assert_eq!(answer(&dns, &[(2, 0x87)]).as_deref(), Some("success"));
     }
 

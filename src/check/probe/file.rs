@@ -1,11 +1,11 @@
 //! `FILE_CHECK`: the number in a tracked file takes a server down, or adds to its weight.
 //!
-//! Nothing is tried: another process reads the file and reports its number.
+//! There are no attempts: another process reads the file and reports its number.
 
 use super::{Failure, Share, Verdict};
 use crate::model::checker::FileCheck;
 
-/// What a number means.
+/// The verdict for a number.
 pub(in crate::check) fn verdict(check: &FileCheck, value: i32) -> Verdict {
     let down = if check.weight == 0 {
         (value != 0) != check.reverse
@@ -24,7 +24,7 @@ pub(in crate::check) fn verdict(check: &FileCheck, value: i32) -> Verdict {
     }
 }
 
-/// What a number adds to the weight; the smallest number there is takes the server down.
+/// The amount that a number adds to the weight; the smallest possible number takes the server down.
 fn added(check: &FileCheck, value: i32) -> i32 {
     let product = i64::from(value) * i64::from(check.weight);
     let signed = if check.reverse { -product } else { product };
@@ -70,7 +70,7 @@ mod tests {
         assert_eq!(says(1, false, i32::MIN), down(i32::MIN));
         assert_eq!(says(-1, true, i32::MIN), down(i32::MIN));
         assert_eq!(says(i32::MAX, false, i32::MIN), down(i32::MIN));
-        // One less than that would fit, with the sign turned.
+        // The next lower value would overflow when negated.
         assert_eq!(says(1, true, i32::MIN), "success, weight +2147483647");
     }
 }

@@ -139,7 +139,7 @@ pub enum Fault {
         /// `digest`
         wanted: [u8; 16],
     },
-    /// `regex` is not in it, or is and must not be.
+    /// `regex` does not match the page, or matches although it must not.
     Pattern {
         /// `regex_no_match`
         absent: bool,
@@ -193,7 +193,7 @@ fn hex(digest: &[u8; 16]) -> String {
 #[derive(Debug)]
 pub struct Http {
     url: Url,
-    /// What finds the pattern of the page.
+    /// The search for the page's pattern.
     regex: Option<Regex>,
     stage: Stage,
 }
@@ -206,7 +206,7 @@ enum Stage {
         /// Digest of the octets so far, if one is wanted.
         digest: Option<Md5>,
         so_far: u64,
-        /// What is searched for a pattern.
+        /// The octets to search for the pattern.
         text: Vec<u8>,
         /// Length that the header announces.
         length: Option<u64>,
@@ -217,7 +217,7 @@ impl Http {
     /// An attempt at a page.
     #[must_use]
     pub fn new(url: Url) -> Self {
-        // One that cannot be used is not in a configuration.
+        // A configuration contains only valid patterns.
         let regex = url.pattern.as_ref().and_then(|pattern| pattern.compile().ok());
         Self { url, regex, stage: Stage::Header(Vec::new()) }
     }
@@ -282,7 +282,7 @@ impl Http {
         let left = length.map_or(u64::MAX, |length| length - *so_far);
         let count = bytes.len().min(usize::try_from(left).unwrap_or(usize::MAX));
         if let Some(pattern) = &self.url.pattern {
-            // From one before the first place where a match may begin.
+            // Starts one octet before the first possible position of a match.
             let skip = pattern.min_offset.saturating_sub(1).saturating_sub(*so_far);
             let skip = usize::try_from(skip).unwrap_or(usize::MAX).min(count);
             let room = SEARCHED - text.len();

@@ -73,7 +73,7 @@ pub enum Share {
     Configured,
     /// This weight in place of the configured one, 0 to 2,147,483,647.
     Instead(u32),
-    /// The configured weight and this.
+    /// The server's weight is the configured one plus this.
     Added(i32),
 }
 

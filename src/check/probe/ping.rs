@@ -1,7 +1,7 @@
-//! `PING_CHECK`: an echo comes back, and it is the one that was asked for.
+//! `PING_CHECK`: succeeds if the reply to this attempt's echo request arrives.
 //!
-//! The data of a request begins with a number that nobody can guess: the kernel gives an ICMP socket the replies to its
-//! identifier from any host.
+//! The data of a request begins with an unpredictable number, because the kernel passes an ICMP socket the replies
+//! with its identifier from any host.
 
 use super::datagram::Heard;
 use super::{Failure, Subject, Verdict};
@@ -12,12 +12,13 @@ use crate::wire::{icmp, ip};
 const DATA: usize = 128;
 const TEXT: &[u8] = b"keepalived check - ";
 
-/// Who fills in the identifier of a request, and what comes in front of a reply.
+/// The kind of socket, which determines who sets the identifier of a request and whether an IP header precedes a
+/// reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Socket {
-    /// An ICMP socket: the kernel has an identifier for it.
+    /// An ICMP socket: the kernel sets the identifier.
     Datagram,
-    /// A raw socket: it gets all ICMP messages, those of IPv4 with their header.
+    /// A raw socket: it receives all ICMP messages, those of IPv4 with their IP header.
     Raw,
 }
 
@@ -32,7 +33,7 @@ pub struct Ping {
 }
 
 impl Ping {
-    /// An attempt. `nonce` is a number that nobody can guess.
+    /// Starts an attempt. `nonce` must be unpredictable.
     #[must_use]
     pub fn new(family: Family, socket: Socket, nonce: u64) -> Self {
         let [a, b, c, d, ..] = nonce.to_le_bytes();
@@ -46,13 +47,13 @@ impl Ping {
         }
     }
 
-    /// What is sent.
+    /// The request to send.
     #[must_use]
     pub fn question(&self) -> Vec<u8> {
         icmp::request(self.family, self.id, self.sequence, &self.data)
     }
 
-    /// Takes what was heard; the verdict as soon as there is one.
+    /// Processes an event; returns the verdict once there is one.
     #[must_use]
     pub fn step(&self, heard: Heard<'_>) -> Option<Verdict> {
         let packet = match heard.datagram() {
@@ -112,7 +113,7 @@ mod tests {
         reply
     }
 
-    /// Behind a header of IPv4.
+    /// The reply after an IPv4 header.
     fn wrapped(message: &[u8]) -> Vec<u8> {
         let length = u16::try_from(message.len() + 20).unwrap();
         let mut packet = vec![0x45, 0];
@@ -140,13 +141,13 @@ mod tests {
             let reply = echo(&ping);
             assert_eq!(reply.len(), 8 + DATA);
             assert_eq!(says(&reply), Some(Verdict::SUCCESS), "{family:?} {socket:?}");
-            // Requests, and the echo of another attempt.
+            // Ignored: requests, and the reply to another attempt.
             assert_eq!(says(&ping.question()), None);
             let other = Ping::new(family, socket, nonce ^ (1 << 63));
             assert_eq!(says(&echo(&other)), None);
             assert_eq!(says(&reply[..reply.len() - 1]), None);
             assert_eq!(says(&[]), None);
-            // The kernel fills in the identifier of an ICMP socket.
+            // The kernel sets the identifier of an ICMP socket.
             let mut changed = reply.clone();
             changed[4] ^= 1;
             let wanted = (socket == Socket::Datagram).then_some(Verdict::SUCCESS);

@@ -1,9 +1,9 @@
-//! `SMTP_CHECK`: a mail server greets (220), knows its visitor (250) and says goodbye.
+//! `SMTP_CHECK`: a mail server must greet (220), accept HELO (250) and answer QUIT.
 //!
 //! A reply may have several lines (RFC 5321 4.2.1). Its length is limited.
 //!
-//! departs: keepalived takes a reply of several lines for a bad one, and a server that closes the connection instead of
-//! answering QUIT, after all that matters was said, for a dead one.
+//! departs: keepalived treats a reply of several lines as an error, and also a server that closes the connection
+//! instead of answering QUIT, although all relevant replies have arrived by then.
 
 use core::net::SocketAddr;
 use core::time::Duration;
@@ -12,11 +12,12 @@ use super::http::Heard;
 use super::{Errno, Failure, Verdict};
 use crate::model::checker::SmtpCheck;
 
-/// Octets of one reply, all its lines together. A line has 512 at most (RFC 5321 4.5.3.1.5).
+/// Limit of one reply with all its lines, in octets. A line has 512 at most (RFC 5321 4.5.3.1.5).
 const REPLY: usize = 8192;
-/// What is waited for, each for `connect_timeout`: the connection and three replies. The engine waits a bit longer.
+/// The engine's limit of an attempt in units of `connect_timeout`: one each for the connection and three replies, and
+/// one as a margin.
 const PHASES: u32 = 5;
-/// Characters of a reply that stand in a reason.
+/// Characters of a reply that are quoted in a reason.
 const SHOWN: usize = 60;
 
 /// The conversation of one attempt.
@@ -35,31 +36,31 @@ enum Stage {
     Quit,
 }
 
-/// What follows from what was heard.
+/// The next step of the conversation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Next {
-    /// The rest of the reply is waited for.
+    /// Wait for the rest of the reply.
     Wait,
-    /// This is said, and the next reply waited for.
+    /// Send this and wait for the next reply.
     Say(Vec<u8>),
-    /// It is decided.
+    /// The attempt ends with this verdict.
     Verdict(Verdict),
 }
 
 impl Smtp {
-    /// An attempt; the server speaks first.
+    /// Starts an attempt; the server sends first.
     #[must_use]
     pub fn new(check: &SmtpCheck) -> Self {
         let helo = check.helo.clone().unwrap_or_default();
         Self { helo, stage: Stage::Greeting, reply: Vec::new() }
     }
 
-    /// Takes what was heard. After a verdict it is not to be called again.
+    /// Processes received octets. Must not be called after a verdict.
     #[must_use]
     pub fn step(&mut self, heard: Heard<'_>) -> Next {
         let bytes = match heard {
             Heard::Bytes(bytes) => bytes,
-            // All that matters was said.
+            // All relevant replies have arrived.
             Heard::End | Heard::Broken(_) if self.stage == Stage::Quit => {
                 return Next::Verdict(Verdict::SUCCESS);
             }
@@ -90,7 +91,7 @@ impl Smtp {
         if reply != Some(wanted) {
             return bad(&format!("{what}: {}", shown(&self.reply)));
         }
-        // What came after the reply came too early: nothing was asked yet.
+        // Octets after the reply precede the next command, so they answer nothing.
         self.reply.clear();
         self.stage = stage;
         Next::Say(match stage {
@@ -100,12 +101,12 @@ impl Smtp {
     }
 }
 
-/// The limit on the whole attempt.
+/// The time limit of the whole attempt.
 pub(super) fn limit(check: &SmtpCheck) -> Duration {
     check.connection.timeout.saturating_mul(PHASES)
 }
 
-/// The code of a reply, when it is complete; none inside, if it is not a reply.
+/// The code of a complete reply; the inner option is none if it is malformed.
 fn reply(octets: &[u8]) -> Option<Option<u16>> {
     let mut first = None;
     let mut rest = octets;
@@ -132,7 +133,7 @@ fn reply(octets: &[u8]) -> Option<Option<u16>> {
     }
 }
 
-/// The beginning of a reply, to be shown.
+/// The beginning of a reply in printable form.
 fn shown(reply: &[u8]) -> String {
     let line = reply.split(|octet| matches!(octet, b'\r' | b'\n')).next().unwrap_or_default();
     let shown = |octet: &u8| match octet {
@@ -150,7 +151,7 @@ pub(super) fn success_line(server: &str) -> String {
     format!("Remote SMTP server {server} succeed on service.")
 }
 
-/// The reason in keepalived's words, and what is known beyond them.
+/// The reason in keepalived's wording, and further details.
 fn reason(failure: &Failure) -> (String, Option<String>) {
     match failure {
         Failure::Timeout => ("Connection timeout to server".into(), None),
@@ -165,7 +166,7 @@ fn reason(failure: &Failure) -> (String, Option<String>) {
     }
 }
 
-/// The same for an attempt and for the one that decides.
+/// The log line of a failure, the same for an ordinary attempt and for the last retry.
 pub(super) fn failure_line(host: SocketAddr, failure: &Failure) -> String {
     let (reason, more) = reason(failure);
     let more = more.map(|more| format!(" ({more})")).unwrap_or_default();
@@ -193,7 +194,7 @@ mod tests {
         Smtp::new(&SmtpCheck { connection, helo: Some("me.example".into()) })
     }
 
-    /// The conversation with what the server sends, each part by itself.
+    /// Runs the conversation with these parts sent by the server, each one separately.
     fn talk(parts: &[&[u8]]) -> String {
         let mut smtp = smtp();
         let mut all = Vec::new();

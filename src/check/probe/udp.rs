@@ -1,13 +1,13 @@
-//! `UDP_CHECK`: a datagram is answered, or at least not refused.
+//! `UDP_CHECK`: succeeds if a datagram is answered, or at least causes no ICMP error.
 //!
-//! Without `require_reply` silence is a success: it shows that no ICMP error came in time. So an attempt at a
-//! server that is good lasts for `connect_timeout`.
+//! Without `require_reply`, silence is a success: it shows that no ICMP error arrived in time. So an attempt at a
+//! working but silent server lasts for the whole `connect_timeout`.
 
 use super::datagram::Heard;
 use super::{Failure, Verdict};
 use crate::model::checker::{ReplyPattern, UdpCheck};
 
-/// What keepalived sends where the configuration has no `payload`.
+/// keepalived's datagram if the configuration has no `payload`.
 const PAYLOAD: &[u8] = b"keepalived check - keepalived ch";
 
 /// The datagram to be sent.
@@ -16,20 +16,20 @@ pub fn question(check: &UdpCheck) -> &[u8] {
     check.payload.as_deref().unwrap_or(PAYLOAD)
 }
 
-/// The judgement of what comes back.
+/// Judges replies and errors.
 #[derive(Clone, Copy, Debug)]
 pub struct Udp<'c> {
     check: &'c UdpCheck,
 }
 
 impl<'c> Udp<'c> {
-    /// An attempt.
+    /// Starts an attempt.
     #[must_use]
     pub const fn new(check: &'c UdpCheck) -> Self {
         Self { check }
     }
 
-    /// Takes what was heard; the verdict as soon as there is one.
+    /// Processes an event; returns the verdict once there is one.
     #[must_use]
     pub fn step(self, heard: Heard<'_>) -> Option<Verdict> {
         let reply = match heard.datagram() {
@@ -43,7 +43,7 @@ impl<'c> Udp<'c> {
         })
     }
 
-    /// What is wrong with a reply.
+    /// The fault of a reply, if it has one.
     fn fault(self, pattern: &ReplyPattern, reply: &[u8]) -> Option<String> {
         let (least, most) = (self.check.min_reply, self.check.max_reply);
         let length = reply.len();
@@ -58,7 +58,7 @@ impl<'c> Udp<'c> {
     }
 }
 
-/// What silence means.
+/// The verdict for silence.
 pub(super) const fn unanswered(check: &UdpCheck) -> Verdict {
     match check.reply {
         Some(_) => Verdict::Failure(Failure::Timeout),
@@ -133,7 +133,7 @@ mod tests {
         assert_eq!(unanswered(&check(None, 0, 255)), Verdict::SUCCESS);
         let any = check(Some((&[], &[])), 0, 255);
         assert_eq!(unanswered(&any), Verdict::Failure(Failure::Timeout));
-        // Lengths count where the content does.
+        // Limits of length apply where the content is checked.
         assert_eq!(said(&any, &[0; 1000]), "success");
         assert_eq!(said(&any, &[]), "success");
         assert_eq!(said(&check(None, 7, 7), &[0; 1000]), "success");
@@ -160,9 +160,9 @@ mod tests {
                 Some(Verdict::Failure(Failure::Connection(errno)))
             );
         }
-        // The path takes shorter packets only.
+        // The MTU of the path is smaller.
         assert_eq!(Udp::new(&check).step(Heard::Broken(90)), None);
-        // EPERM: a rule of our own; ECONNREFUSED: from the packet before.
+        // EPERM: a local firewall rule; ECONNREFUSED: an error caused by the previous packet.
         for (errno, verdict) in [
             (1, Verdict::Untried { step: Step::Send, errno: 1 }),
             (111, Verdict::Failure(Failure::Connection(111))),

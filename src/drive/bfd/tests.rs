@@ -16,7 +16,7 @@ impl End {
         Self { sessions, said }
     }
 
-    /// Waits until this is said of its session.
+    /// Waits for this report about its session.
     fn becomes(&self, up: bool) {
         let limit = Duration::from_secs(20);
         while !matches!(self.said.recv_timeout(limit).unwrap(), Said::Report(r) if r.up == up) {}
@@ -41,7 +41,7 @@ fn session(own: &str, neighbor: &str, multihop: bool) -> Bfd {
     }
 }
 
-/// Both ends are sessions of one thread: it listens to the ports, which only one can.
+/// Both ends are sessions of one thread, because only one thread can open the ports.
 #[test]
 fn two_sessions_come_up_over_real_sockets_and_go_down_with_the_link() {
     in_namespace(
@@ -62,7 +62,7 @@ fn two_sessions_come_up_over_real_sockets_and_go_down_with_the_link() {
                 end.becomes(false);
                 ip("addr add 10.0.0.2/32 dev lo");
                 end.becomes(true);
-                // One of them ends, and says so to the other.
+                // One of them ends, and informs the other.
                 end.sessions.have(vec![session("10.0.0.1", "10.0.0.2", multihop)]);
                 end.becomes(false);
                 end.sessions.stop();
@@ -82,7 +82,7 @@ fn a_port_that_is_taken_is_tried_again() {
         end.sessions.have(vec![session("::1", "::1", false)]);
         end.becomes(false);
         drop(taken);
-        // A session with itself: what it sends it hears.
+        // A session with itself, which receives its own packets.
         end.becomes(true);
     });
 }

@@ -16,7 +16,7 @@ pub(super) async fn connect(settings: &Connection, closing: Closing) -> Result<T
     socket.connect(settings.to).await.map_err(failed(Step::Connect))
 }
 
-/// A TCP socket that closes in the given way.
+/// A TCP socket with the given way of closing.
 fn prepare(settings: &Connection, closing: Closing) -> Result<TcpSocket, In> {
     let socket = socket(settings, Type::STREAM, Protocol::TCP)?;
     if closing == Closing::Reset {
@@ -25,7 +25,7 @@ fn prepare(settings: &Connection, closing: Closing) -> Result<TcpSocket, In> {
     Ok(TcpSocket::from_std_stream(socket.into()))
 }
 
-/// A socket with everything set that the connection needs.
+/// A socket with all settings of the connection.
 pub(super) fn socket(settings: &Connection, kind: Type, protocol: Protocol) -> Result<Socket, In> {
     let kind = kind.nonblocking().cloexec();
     let socket = Socket::new(Domain::for_address(settings.to), kind, Some(protocol))

@@ -1,4 +1,4 @@
-//! The shells of checks that send one datagram and wait for another: `UDP_CHECK`, `DNS_CHECK`, `PING_CHECK`.
+//! The I/O of checks that send one datagram and wait for another: `UDP_CHECK`, `DNS_CHECK`, `PING_CHECK`.
 
 use std::io;
 use std::os::fd::AsRawFd;
@@ -18,10 +18,10 @@ use crate::check::probe::{In, Step, Verdict, unconnected};
 use crate::model::Connection;
 use crate::model::checker::{DnsCheck, UdpCheck};
 
-/// The longest datagram.
+/// Octets of the longest datagram.
 const LONGEST: usize = 65_535;
 
-/// One attempt of `UDP_CHECK`. It ends with a verdict, or when nobody waits for one any more.
+/// One attempt of `UDP_CHECK`. It ends with a verdict, or when it is dropped.
 pub(super) async fn udp(check: &UdpCheck) -> Verdict {
     match open(&check.connection, Type::DGRAM, Protocol::UDP) {
         Ok(socket) => ask(&socket, udp::question(check), |heard| Udp::new(check).step(heard)).await,
@@ -47,7 +47,7 @@ pub(super) async fn ping(connection: &Connection) -> Verdict {
     let mut settings = connection.clone();
     settings.to.set_port(0);
     if let Some(from) = &mut settings.from {
-        // What stands there is the identifier, which the kernel chooses.
+        // The local port of an ICMP socket is the identifier, which the kernel chooses.
         from.port = 0;
     }
     let (family, protocol) = match settings.to.is_ipv4() {
@@ -57,7 +57,7 @@ pub(super) async fn ping(connection: &Connection) -> Verdict {
     let opened = random().and_then(|number: [u8; 8]| {
         let nonce = u64::from_ne_bytes(number);
         match open(&settings, Type::DGRAM, protocol) {
-            // Who may have such a socket is a setting of the system (ping_group_range).
+            // A system setting (ping_group_range) determines the groups that may open such a socket.
             Err(In::Failed { step: Step::Socket, errno: libc::EACCES | libc::EPERM }) => {
                 let socket = open(&settings, Type::RAW, protocol)?;
                 Ok((socket, Ping::new(family, ping::Socket::Raw, nonce)))
@@ -71,7 +71,7 @@ pub(super) async fn ping(connection: &Connection) -> Verdict {
     }
 }
 
-/// A number that nobody can guess.
+/// An unpredictable number.
 fn random<const N: usize>() -> Result<[u8; N], In> {
     let mut octets = [0; N];
     let failed = |_| In::Failed { step: Step::Socket, errno: libc::EIO };
@@ -79,10 +79,10 @@ fn random<const N: usize>() -> Result<[u8; N], In> {
     Ok(octets)
 }
 
-/// A socket that hears the server, and what the network says of it.
+/// A socket that receives from the server only, and ICMP errors about its packets.
 fn open(settings: &Connection, kind: Type, protocol: Protocol) -> Result<UdpSocket, In> {
     let socket = socket(settings, kind, protocol)?;
-    // Else the kernel keeps to itself that a host or a network cannot be reached.
+    // Without this option the kernel does not report that a host or a network is unreachable.
     let told = match settings.to.is_ipv4() {
         true => setsockopt(&socket, sockopt::Ipv4RecvErr, &true),
         false => setsockopt(&socket, sockopt::Ipv6RecvErr, &true),
@@ -92,7 +92,7 @@ fn open(settings: &Connection, kind: Type, protocol: Protocol) -> Result<UdpSock
     UdpSocket::from_std(socket.into()).map_err(failed(Step::Socket))
 }
 
-/// Sends the question and hears what comes, until there is a verdict.
+/// Sends the question and receives until there is a verdict.
 async fn ask(
     socket: &UdpSocket,
     question: &[u8],
@@ -116,11 +116,11 @@ async fn ask(
     flooded()
 }
 
-/// The next datagram. Memory for it is taken only when it is there: many attempts wait at a time.
+/// The next datagram. Its buffer is allocated only when it has arrived, because many attempts wait at the same time.
 async fn receive(socket: &UdpSocket) -> io::Result<Vec<u8>> {
     loop {
-        // An ICMP error alone does not make it readable. The runtime forgets what there was to read, or that there was
-        // an error, when nothing is there any more: for one of the two at a time.
+        // An ICMP error alone does not make the socket readable, so both readiness for input and the error condition
+        // are awaited. Each is cleared only when a read finds nothing.
         let ready = socket.ready(Interest::READABLE | Interest::ERROR).await?;
         let interest = if ready.is_readable() { Interest::READABLE } else { Interest::ERROR };
         let received = socket.try_io(interest, || {
@@ -136,11 +136,11 @@ async fn receive(socket: &UdpSocket) -> io::Result<Vec<u8>> {
     }
 }
 
-/// What it amounts to that there is no connection.
+/// The verdict when the connection fails.
 pub(super) fn refused(input: In) -> Verdict {
     match input {
         In::Failed { step, errno } => unconnected(step, errno),
-        // What fails says that it failed.
+        // A failed attempt reports its failure itself.
         In::Connected => unconnected(Step::Socket, libc::EIO),
     }
 }

@@ -1,4 +1,4 @@
-//! The shell of `SMTP_CHECK`.
+//! The I/O of `SMTP_CHECK`.
 
 use std::io;
 
@@ -12,10 +12,10 @@ use crate::check::probe::smtp::{Next, Smtp};
 use crate::check::probe::{Closing, Failure, Verdict};
 use crate::model::checker::SmtpCheck;
 
-/// Octets that are read at once.
+/// Size of one read, in octets.
 const PART: usize = 1024;
 
-/// One attempt. The connection, and each reply as a whole, may take `connect_timeout`.
+/// One attempt. `connect_timeout` limits the connection and each complete reply separately.
 pub(super) async fn run(check: &SmtpCheck, closing: Closing) -> Verdict {
     let limit = check.connection.timeout;
     let mut stream = match timeout(limit, connect(&check.connection, closing)).await {

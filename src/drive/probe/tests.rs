@@ -253,7 +253,7 @@ fn a_server_that_says_nothing_is_not_waited_for() {
     });
 }
 
-/// The verdict of any request, or none within a moment.
+/// The verdict of any request, or none if it takes too long.
 async fn of(request: Request, limit: Duration) -> Option<Verdict> {
     let mut probes = Probes::new();
     probes.start(id(1), request, Closing::Orderly);
@@ -281,7 +281,7 @@ fn datagrams_are_answered_refused_or_ignored() {
                 asked.push(octets[..length].to_vec());
                 server.send_to(answer, from).unwrap();
             }
-            // A question to a name server: first of all answers to others.
+            // A question to a name server, which first sends answers to other questions.
             let (length, from) = server.recv_from(&mut octets).unwrap();
             let mut answer = octets[..length].to_vec();
             answer[2] = 0x80;
@@ -309,11 +309,11 @@ fn datagrams_are_answered_refused_or_ignored() {
         let (asked, first, second) = answering.await.unwrap();
         assert_eq!(asked[0], b"keepalived check - keepalived ch");
         assert_ne!(first[..2], second[..2], "the same number twice");
-        // Nobody listens there any more.
+        // The port is closed by now.
         let refused = Verdict::Failure(Failure::Connection(libc::ECONNREFUSED));
         assert_eq!(of(Request::Udp(Box::new(udp(address))), LIMIT).await, Some(refused.clone()));
         assert_eq!(of(Request::Dns(Box::new(dns)), LIMIT).await, Some(refused));
-        // Somebody listens and says nothing: that is for the engine to judge.
+        // The server is silent: the engine judges that, not the attempt.
         let silent = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
         let silent = udp(silent.local_addr().unwrap());
         let _ = of(Request::Udp(Box::new(silent)), Duration::from_millis(100)).await;
@@ -327,7 +327,7 @@ fn an_echo_comes_back() {
             let request = Request::Ping(to(address.parse().unwrap()));
             match of(request, LIMIT).await {
                 Some(Verdict::Success(_)) => {}
-                // Without the right to either socket, or without IPv6, nothing was tried.
+                // Without permission for either kind of socket, or without IPv6, no attempt is possible.
                 Some(Verdict::Untried { step: Step::Socket | Step::Connect, .. }) => {}
                 Some(Verdict::Failure(Failure::Connection(_))) if address.starts_with('[') => {}
                 other => panic!("{address}: {other:?}"),
@@ -358,7 +358,7 @@ fn a_mail_server_greets_or_does_not() {
                 }
             }
             let (mut slow, _) = listener.accept().unwrap();
-            // A reply that never ends takes no longer than one that never begins.
+            // An endless reply is limited to the same time as a missing one.
             while slow.write_all(b"2").is_ok() {
                 std::thread::sleep(Duration::from_millis(10));
             }

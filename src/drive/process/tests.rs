@@ -7,7 +7,7 @@ use nix::sys::signal::{Signal, kill};
 use super::*;
 use crate::kernel::connector;
 
-/// A copy of `sleep` under a name that nothing else has.
+/// A copy of `sleep` under a unique name.
 struct Bench {
     home: tempfile::TempDir,
     name: String,
@@ -18,7 +18,7 @@ struct Bench {
 impl Bench {
     fn new(connector: Option<OwnedFd>) -> Self {
         let home = tempfile::tempdir().unwrap();
-        // Short enough to be the short name, and of this test alone.
+        // Unique to this test, and short enough not to be truncated by the kernel.
         let name = format!("t{}", home.path().to_str().unwrap().rsplit(".tmp").next().unwrap());
         fs::copy("/bin/sleep", home.path().join(&name)).unwrap();
         let (tell, finds) = channel();
@@ -44,7 +44,7 @@ impl Bench {
         Running(Command::new(path).arg("1000").stdin(Stdio::null()).spawn().unwrap())
     }
 
-    /// Waits until so many run, and says whether that is enough.
+    /// Waits until this many run, and returns whether that is enough.
     fn counts(&self, wanted: u32) -> bool {
         let end = clock::now() + Duration::from_secs(20);
         while clock::now() < end {
@@ -59,7 +59,7 @@ impl Bench {
     }
 }
 
-/// Ends with the test.
+/// A process that is killed at the end of the test.
 struct Running(Child);
 
 impl Drop for Running {
@@ -75,7 +75,7 @@ fn they_come_and_go(bench: &Bench, queue: Queue) {
     assert!(!bench.counts(1));
     let late = bench.run();
     assert!(bench.counts(2));
-    // A child of another process than this one, by way of a program that is not one.
+    // A child of another process, started by a script.
     let path = bench.home.path().join(&bench.name);
     let script = format!("{} 1000 & echo $!; wait", path.display());
     let mut shell =
@@ -85,7 +85,7 @@ fn they_come_and_go(bench: &Bench, queue: Queue) {
     assert!(bench.counts(3));
     drop((early, late));
     assert!(!bench.counts(1));
-    // A zombie does not run. The end of the shell leaves its child alone.
+    // A zombie does not count as running. The end of the shell does not end its child.
     shell.kill().unwrap();
     shell.wait().unwrap();
     kill(nix::unistd::Pid::from_raw(child.trim().parse().unwrap()), Signal::SIGKILL).unwrap();

@@ -42,7 +42,7 @@ pub enum Input {
 /// How the kernel schedules the real-time thread.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Scheduling {
-    /// Real-time priority and what goes with it.
+    /// Real-time priority and the related limits.
     pub real_time: RealTime,
     /// Time from one heartbeat to the next; none: [`super::BEAT`].
     pub beat: Option<Duration>,

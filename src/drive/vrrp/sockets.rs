@@ -15,7 +15,7 @@ pub(super) struct Sockets {
     pub receivers: Vec<Group>,
     senders: [Option<Sender>; 2],
     frames: FrameSocket,
-    /// Octets of the queue of each receiver that are asked for.
+    /// The requested queue size of each receiver, in octets.
     queue: usize,
     /// Whether packets with an IP authentication header are received, too.
     ah: bool,
@@ -48,7 +48,7 @@ impl Sockets {
         })
     }
 
-    /// Gives each receiver a queue of that many octets, or of the usual size where that is more.
+    /// Sets the queue of each receiver to this many octets, or to the default size if that is larger.
     pub fn resize(&mut self, queue: u64) {
         let queue = usize::try_from(queue).unwrap_or(usize::MAX);
         if core::mem::replace(&mut self.queue, queue) != queue {

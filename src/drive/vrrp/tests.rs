@@ -509,7 +509,7 @@ fn queues_of_adverts_are_as_long_as_asked_for() {
         assert_eq!(length(&driver), usual);
         driver.sockets.resize(20 << 20);
         let longer = length(&driver);
-        // Only who may exceed the limits of the system gets all of it.
+        // Only a process that may exceed the system's limits gets the full size.
         assert!(longer == 2 * (20 << 20) || longer == usual, "{longer} {usual}");
         driver.sockets.resize(0);
         assert_eq!(length(&driver), usual);

@@ -1,4 +1,4 @@
-//! Daemons that keep the connections of several directors alike, as the vrrp role starts and stops them.
+//! IPVS sync daemons, which synchronize the connections of several directors; the vrrp role starts and stops them.
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -11,7 +11,7 @@ use crate::base::IfName;
 use crate::plan::sync::{SyncDaemon, SyncRole};
 use crate::plan::{Object, Op, Outcome, Sight, Verb};
 
-/// Attribute of a command.
+/// The attribute of a command that contains a daemon.
 const DAEMON: u16 = 3;
 
 /// Attributes of a daemon.
@@ -26,7 +26,7 @@ mod field {
     pub const MCAST_TTL: u16 = 8;
 }
 
-/// There is none of this kind.
+/// The error for a daemon that does not run.
 const NONE: i32 = libc::ESRCH;
 
 const fn state(role: SyncRole) -> u32 {
@@ -36,15 +36,15 @@ const fn state(role: SyncRole) -> u32 {
     }
 }
 
-/// Whether an operation is carried out here.
+/// Whether this file executes an operation.
 #[must_use]
 pub fn takes(op: &Op) -> bool {
     matches!(*op.object, Object::SyncDaemon(_))
 }
 
 impl Ipvs {
-    /// Carries out operations on daemons in order. One that is to be there is stopped before it is started: whoever
-    /// started it may have given it other settings.
+    /// Executes operations on daemons in order. A daemon is stopped before it is started, because a running one may
+    /// have been started with other settings.
     pub fn carry_out(&mut self, ops: &[Op]) -> Vec<Outcome> {
         ops.iter()
             .map(|op| match op.object.as_ref() {
@@ -75,7 +75,7 @@ impl Ipvs {
         match result {
             Ok(outcome) => outcome,
             Err(Error::Refused(errno)) => Outcome::Refused(errno),
-            // Without IPVS there is no daemon to be stopped.
+            // Without IPVS no daemon runs that could be stopped.
             Err(Error::Unavailable(_)) if matches!(verb, Verb::Delete { .. }) => Outcome::Already,
             Err(e) => {
                 self.connection = None;
@@ -84,10 +84,10 @@ impl Ipvs {
         }
     }
 
-    /// The daemons that run. Without IPVS there are none.
+    /// The running daemons; none without IPVS.
     ///
     /// # Errors
-    /// When the kernel does not answer, or not as expected.
+    /// When the kernel does not answer, or its answer is malformed.
     pub fn daemons(&mut self) -> Result<Vec<Sight>, Error> {
         let connection = match self.connect() {
             Err(Error::Unavailable(_)) => return Ok(Vec::new()),
@@ -109,7 +109,7 @@ impl Ipvs {
 }
 
 impl Connection {
-    /// A single request that is acknowledged.
+    /// A single request with an acknowledgement.
     pub(super) fn request(
         &mut self,
         command: Command,
@@ -149,10 +149,10 @@ fn put(w: &mut Writer<'_>, daemon: &SyncDaemon) {
     });
 }
 
-/// Reads what the kernel tells of a daemon.
+/// Decodes the kernel's description of a daemon.
 ///
 /// # Errors
-/// When it is not complete.
+/// When it is incomplete.
 #[doc(hidden)]
 pub fn decode_daemon(payload: &[u8]) -> Result<SyncDaemon, DecodeError> {
     let all = message::attributes(payload)?;
@@ -201,7 +201,7 @@ mod tests {
                 group: Some(group.parse().unwrap()),
             };
             let written = |daemon: &SyncDaemon| {
-                // The generic header first.
+                // The generic netlink header comes first.
                 let mut payload = vec![0; 4];
                 put(&mut Writer::new(&mut payload), daemon);
                 payload

@@ -425,7 +425,7 @@ pub fn decode_destination(
     Ok((DestinationKey { address, port }, settings))
 }
 
-/// Whether the kernel says of this server that it is on this machine, and so not how it is reached.
+/// Whether the kernel reports this server as local, which replaces its forwarding method.
 #[must_use]
 pub fn is_local(payload: &[u8]) -> bool {
     let server = attributes(payload).ok().and_then(|all| all.find(command::DEST));

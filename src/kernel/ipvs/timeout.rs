@@ -1,4 +1,4 @@
-//! How long IPVS remembers connections that nothing is heard of.
+//! The timeouts of idle IPVS connections.
 
 use neli::consts::nl::NlmF;
 
@@ -7,7 +7,7 @@ use super::message::{self, Command, DecodeError};
 use super::{Connection, Error, Ipvs};
 use crate::model::service::Timeouts;
 
-/// Attributes of a command, seconds each.
+/// Attributes of a command, in seconds.
 mod config {
     pub const TIMEOUT_TCP: u16 = 4;
     pub const TIMEOUT_TCP_FIN: u16 = 5;
@@ -35,7 +35,7 @@ impl Ipvs {
         })
     }
 
-    /// Gives the kernel other timeouts; 0 leaves the one that it has.
+    /// Sets the kernel's timeouts; 0 leaves one unchanged.
     ///
     /// # Errors
     /// When the kernel has no IPVS, refuses them, or does not answer.
@@ -50,10 +50,10 @@ impl Ipvs {
     }
 }
 
-/// Reads what the kernel tells of its timeouts.
+/// Decodes the kernel's timeouts.
 ///
 /// # Errors
-/// When it is not complete.
+/// When the message is incomplete.
 #[doc(hidden)]
 pub fn decode_timeouts(payload: &[u8]) -> Result<Timeouts, DecodeError> {
     let all = message::attributes(payload)?;
@@ -66,23 +66,23 @@ pub fn decode_timeouts(payload: &[u8]) -> Result<Timeouts, DecodeError> {
     })
 }
 
-/// The timeouts of the configuration, and those that the kernel had before.
+/// The configured timeouts, and the original ones of the kernel.
 #[derive(Debug, Default)]
 pub struct Keeper {
     wanted: Timeouts,
     before: Option<Timeouts>,
-    /// The kernel does not have them yet.
+    /// They have not been written to the kernel yet.
     due: bool,
 }
 
 impl Keeper {
-    /// From now on these are wanted: 0 for what the kernel had.
+    /// Sets the configured timeouts; 0: the kernel's original value.
     pub fn want(&mut self, timeouts: Timeouts) {
         self.due |= self.wanted != timeouts;
         self.wanted = timeouts;
     }
 
-    /// Tells the kernel what it does not know yet. Once more after a failure, when it is called again.
+    /// Writes timeouts that are not in the kernel yet. After a failure the next call tries again.
     pub fn tell(&mut self, ipvs: &mut Ipvs) {
         if !self.due {
             return;
@@ -106,7 +106,7 @@ impl Keeper {
     }
 }
 
-/// What is wanted, and for the rest what was before.
+/// The configured timeouts, and the original ones where none is configured.
 fn merged(wanted: Timeouts, before: Timeouts) -> Timeouts {
     let one = |wanted, before| if wanted == 0 { before } else { wanted };
     Timeouts {

@@ -305,7 +305,7 @@ fn queues_are_of_the_size_asked_for_and_never_too_short() {
                     .unwrap();
                 let forced =
                     setsockopt(monitor.socket.inner(), sockopt::RcvBufForce, &QUEUE).is_ok();
-                // The kernel doubles what it is asked for.
+                // The kernel doubles the requested size.
                 let size = || getsockopt(monitor.socket.inner(), sockopt::RcvBuf).unwrap() / 2;
                 let least = if forced { QUEUE } else { QUEUE.min(most) };
                 for (wanted, force) in [(None, false), (Some(1), true), (Some(1), false)] {

@@ -30,7 +30,7 @@ pub(super) enum Found {
 pub(super) struct Tracked {
     follower: Option<file::Follower>,
     watch: Option<process::Watch>,
-    /// Where the kernel tells of processes.
+    /// The socket on which the kernel reports process events.
     connector: Option<OwnedFd>,
     found: UnboundedSender<Found>,
     files: Told<i32>,
@@ -44,7 +44,7 @@ struct Told<V> {
 }
 
 impl Tracked {
-    /// Nothing yet. Values are sent to `found` and come back through [`Self::found`].
+    /// No tracked files or processes yet. Values are sent to `found` and come back through [`Self::found`].
     pub fn new(found: UnboundedSender<Found>, connector: Option<OwnedFd>) -> Self {
         Self {
             follower: None,
@@ -71,7 +71,7 @@ impl Tracked {
         }
     }
 
-    /// From now on these processes are tracked.
+    /// Sets the processes to track from now on.
     pub fn watch(&mut self, processes: Vec<TrackProcess>, queue: Queue) {
         if self.watch.is_none() && !processes.is_empty() {
             let found = self.found.clone();
@@ -97,7 +97,7 @@ impl Tracked {
         }
     }
 
-    /// There is a new process of this role.
+    /// A new process of this role was started, which has to be sent all values.
     pub fn tell_all(&mut self, role: RoleName) {
         self.files.tell_all(role);
         self.processes.tell_all(role);
@@ -191,7 +191,7 @@ mod tests {
         assert_eq!(told(&mut tracked, true), [""; 0]);
         tracked.tell_all(RoleName::Vrrp);
         assert_eq!(told(&mut tracked, true), ["a 3", "b 2"]);
-        // Another process is told by itself.
+        // Each role has its own set of values to send.
         let mut others = 0;
         tracked.tell(RoleName::Checker, |_| {
             others += 1;

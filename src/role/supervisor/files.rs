@@ -21,8 +21,8 @@ pub struct PidFiles {
     pub(super) checker: Option<PidFile>,
     /// None if it cannot be created: the daemon works without it.
     pub(super) socket: Option<ControlSocket>,
-    /// Where the kernel tells of processes. It tells in the first network namespace, so this is opened before another one
-    /// is entered.
+    /// The socket on which the kernel reports process events. It reports them only in the first network namespace, so
+    /// this is opened before another one is entered.
     pub processes: Option<OwnedFd>,
 }
 

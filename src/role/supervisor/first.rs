@@ -1,5 +1,5 @@
-//! The first reading of the configuration, before there is a daemon: it names the files that a daemon has and the
-//! namespace that it runs in.
+//! The first reading of the configuration, before the daemon starts, because the configuration names the daemon's
+//! files and its network namespace.
 
 use std::io;
 
@@ -13,35 +13,35 @@ use crate::cli::args::Options;
 use crate::model::global::Settings;
 use crate::role::{confine, load};
 
-/// keepalived's default umask: what the daemon writes is for its own user alone.
+/// keepalived's default umask: only the user of the daemon gets access to files it writes.
 pub const UMASK: u32 = 0o177;
 
-/// What came of it.
+/// The result of the first reading.
 pub struct First {
-    /// Where the daemon is.
+    /// The namespace and the file names of the daemon.
     pub place: Place,
-    /// Permissions that its files do not get.
+    /// The umask of the daemon.
     pub umask: u32,
     /// The configuration, unless it has to be read again in another namespace.
     result: Option<Result<Loaded, LoadError>>,
 }
 
 impl First {
-    /// Reads the configuration. A reload that is asked for meanwhile reads it again.
+    /// Reads the configuration; reads it again if a reload is requested meanwhile.
     ///
     /// # Errors
-    /// When there is no runtime to be had, and a name that no file can have.
+    /// When no runtime can be created, and when a name cannot be part of a file name.
     pub fn read(options: &Options) -> io::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let result = runtime.block_on(read(options))?;
         let settings = match &result {
             Ok(loaded) => &loaded.report.global.settings,
-            // The daemon says it, in its log, and ends.
+            // The daemon logs the error and ends.
             Err(_) => &Box::new(Settings::default()),
         };
         let place = Place::of(options, settings).map_err(io::Error::other)?;
         let umask = umask(options.umask, settings);
-        // What there is of interfaces and addresses is another matter there.
+        // Interfaces and addresses differ in another namespace, so the configuration is read again there.
         let elsewhere = options.namespace.is_none() && place.namespace.is_some();
         Ok(Self { place, umask, result: (!elsewhere).then_some(result) })
     }
@@ -52,7 +52,7 @@ impl First {
     }
 }
 
-/// Permissions that files of the daemon do not get: what the command line says, else what the configuration says.
+/// The umask: that of the command line, else that of the configuration.
 #[must_use]
 pub fn umask(given: Option<u32>, settings: &Settings) -> u32 {
     given.or(settings.umask.map(u32::from)).unwrap_or(UMASK)

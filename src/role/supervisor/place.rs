@@ -1,5 +1,6 @@
-//! Where a daemon is, beside others on the machine: its namespace, and the names of its files (`instance`,
-//! `net_namespace`, `use_pid_dir`). It is known before the daemon starts and stays until its end.
+//! The network namespace of a daemon and the names of its files (`instance`, `net_namespace`, `use_pid_dir`), which
+//! distinguish it from other daemons of the machine. Both are known before the daemon starts and do not change while
+//! it runs.
 
 use std::path::{Path, PathBuf};
 
@@ -7,25 +8,25 @@ use crate::cli::args::{Options, is_file_name};
 use crate::model::global::Settings;
 use crate::role::socket;
 
-/// Where one daemon has its files.
+/// The namespace and the file names of one daemon.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Place {
-    /// The network namespace it runs in; none: that of whoever starts it.
+    /// The network namespace it runs in; none: the one it was started in.
     pub namespace: Option<Box<str>>,
-    /// Its own name.
+    /// Its instance name.
     instance: Option<Box<str>>,
-    /// Pid files stand in a directory of their own.
+    /// Whether its pid files are in a separate directory (`use_pid_dir`).
     directory: bool,
 }
 
-/// The directory of pid files that is made and removed by daemons.
+/// The directory of pid files, which daemons create and remove.
 pub const DIRECTORY: &str = "/run/keepalived";
 
 impl Place {
-    /// That of a daemon with these options and this configuration.
+    /// The place of a daemon with these options and this configuration.
     ///
     /// # Errors
-    /// A name that no file can have, as a text.
+    /// The message about a name that cannot be part of a file name.
     pub fn of(options: &Options, settings: &Settings) -> Result<Self, String> {
         let given = options.namespace.as_deref();
         let namespace = given.or(settings.namespace.as_deref());
@@ -42,7 +43,7 @@ impl Place {
         })
     }
 
-    /// What is different about another one, if anything is that a running daemon cannot change.
+    /// The difference to `other` that a running daemon cannot adopt, if there is one.
     pub fn difference(&self, other: &Self) -> Option<&'static str> {
         if self.namespace != other.namespace {
             Some("net_namespace")
@@ -55,20 +56,20 @@ impl Place {
         }
     }
 
-    /// What tells it from others, for names: `_NAMESPACE_INSTANCE`.
+    /// The suffix of its file names: `_NAMESPACE_INSTANCE`.
     #[must_use]
     pub fn suffix(&self) -> String {
         let names = [&self.namespace, &self.instance];
         names.into_iter().flatten().map(|name| format!("_{name}")).collect()
     }
 
-    /// Whether it is the only daemon of the machine as far as it knows.
+    /// Whether no setting distinguishes it from other daemons of the machine.
     pub const fn is_default(&self) -> bool {
         self.namespace.is_none() && self.instance.is_none() && !self.directory
     }
 
-    /// Pid files of the supervisor, of `vrrp` and of `checker`, keepalived's: tools that look for them find this daemon,
-    /// and the two cannot run at the same time by mistake.
+    /// Pid files of the supervisor, of `vrrp` and of `checker`. The names are keepalived's: tools that look for them
+    /// find this daemon, and the two cannot run at the same time by mistake.
     pub(super) fn pid_files(&self, options: &Options) -> [PathBuf; 3] {
         let given = &options.pid_files;
         let or = |given: &Option<PathBuf>, name: &str| match given {
@@ -84,13 +85,13 @@ impl Place {
 
     fn pid_file(&self, name: &str) -> PathBuf {
         let mut folder = PathBuf::from(if self.is_default() { "/run" } else { DIRECTORY });
-        // To whoever is in the namespace of keepalived this is the directory itself.
+        // In its mount namespace, keepalived sees this subdirectory as [`DIRECTORY`] itself.
         folder.extend(self.namespace.as_deref().map(Path::new));
         let instance = self.instance.as_deref().map(|name| format!("_{name}"));
         folder.join(format!("{name}{}.pid", instance.unwrap_or_default()))
     }
 
-    /// The control socket: beside the pid file, if the command line names one.
+    /// The control socket: next to the pid file if the command line names one.
     pub(super) fn socket(&self, options: &Options) -> PathBuf {
         match &options.pid_files.supervisor {
             None if !self.is_default() => socket::path_of(&self.suffix()),

@@ -29,10 +29,11 @@ const SUMMARY_OF_SENDER: usize = 48;
 /// The longest summary of a process for checks.
 const CHECKS: usize = 4 << 20;
 
-/// A configuration that takes so much memory to read, in octets, has its next reader started ahead of time.
+/// If reading the configuration takes this much memory, in octets, the process for the next read is started ahead of
+/// time.
 const LARGE: u32 = 4 << 20;
 
-/// How far a new configuration has come.
+/// The progress of a new configuration.
 pub(super) enum Reload {
     /// No reload is under way.
     Idle,
@@ -151,7 +152,7 @@ impl Supervisor {
         None
     }
 
-    /// Why a configuration is one for another daemon.
+    /// Why a configuration needs a restart of the daemon, if it does.
     fn elsewhere(&self, new: &LoadReport) -> Option<String> {
         match Place::of(&self.options, &new.global.settings) {
             Ok(place) => self
@@ -282,8 +283,8 @@ impl Supervisor {
         }
     }
 
-    /// Roles have taken too long. A slow machine is no reason to end the daemon, nor to refuse a configuration, as long as
-    /// they get on with it.
+    /// Roles have exceeded their time. On a slow machine that neither ends the daemon nor refuses the configuration,
+    /// as long as the roles make progress.
     pub(super) fn deadline(&mut self) {
         let first = self.current.is_none();
         match &mut self.reload {
@@ -305,7 +306,7 @@ impl Supervisor {
                 }
                 for child in self.children.iter_mut().filter(|c| stuck.contains(&c.role)) {
                     tracing::error!("{} process does not respond, killing it", child.role);
-                    // It is started again with the configuration that the others have.
+                    // It is restarted with the configuration of the other roles.
                     child.kill();
                 }
             }
@@ -438,14 +439,14 @@ impl Supervisor {
         if core::mem::take(&mut self.again) {
             self.want_reload();
         } else {
-            // When the roles have carried out what they have to.
+            // The reader is started after the roles have applied the configuration, so as not to delay them.
             self.reader_due = true;
             self.pass_on_soon();
         }
     }
 
-    /// Starts the process that reads the next configuration where reading takes so much that a reload is not to wait for
-    /// the start as well. Not where that process has a file open that may be replaced meanwhile.
+    /// Starts the process for the next configuration ahead of time if reading takes so much memory that the start
+    /// would noticeably delay a reload. Not if that process keeps a file open that may be replaced meanwhile.
     pub(super) fn start_reader(&mut self) {
         let is_large = self.current.as_ref().is_some_and(|current| {
             let report = &current.report;

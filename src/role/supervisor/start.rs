@@ -1,11 +1,12 @@
-//! Processes of roles: started, told what is in force, and connected with those they talk to.
+//! Starts the processes of roles, sends them the configuration in force, and connects them with the roles they talk
+//! to.
 
 use std::os::unix::ffi::OsStrExt;
 
 use super::{Memory, Reload, RoleName, Setup, Supervisor, ToRole};
 use crate::sys::channel::Channel;
 
-/// Roles that `api` asks.
+/// Roles that `api` queries.
 const ASKED: [RoleName; 2] = [RoleName::Vrrp, RoleName::Checker];
 /// Pairs of roles that have a channel, in the order of their names in [`RoleName`].
 pub(super) const CHANNELS: [(RoleName, RoleName); 4] = [
@@ -16,7 +17,7 @@ pub(super) const CHANNELS: [(RoleName, RoleName); 4] = [
 ];
 
 impl Supervisor {
-    /// Starts a role that ended, and tells it what is in force.
+    /// Restarts a role that ended, and sends it the configuration in force.
     pub(super) fn start_again(&mut self, role: RoleName) {
         if role == RoleName::Api {
             self.start_api();
@@ -43,7 +44,7 @@ impl Supervisor {
         }
     }
 
-    /// Starts a role and connects it with those it talks to.
+    /// Starts a role and connects it with the roles it talks to.
     pub(super) fn start(&mut self, role: RoleName) {
         let setup = self.setup_of(role);
         let ipvs = self.ipvs.filter(|_| role == RoleName::Vrrp);
@@ -79,7 +80,7 @@ impl Supervisor {
         }
     }
 
-    /// What the next process of a role is told first.
+    /// The setup of the next process of a role.
     pub(super) fn setup_of(&self, role: RoleName) -> Setup {
         let mut setup = self.setup.clone();
         setup.keep = self.keeps(role);
@@ -90,7 +91,7 @@ impl Supervisor {
         setup
     }
 
-    /// Makes a channel between two roles, if both run.
+    /// Creates a channel between two roles, if both run.
     pub(super) fn connect(&mut self, first: RoleName, second: RoleName) {
         let both = [(first, second), (second, first)];
         let runs = |role| self.children.iter().any(|c| c.role == role && c.is_running());

@@ -160,7 +160,7 @@ impl Supervisor {
         let mut killed = false;
         let mut until = until;
         while self.children.iter().any(|c| roles.contains(&c.role) && c.is_running()) {
-            // Events that come without end must not prevent the time from running out.
+            // An endless series of events must not postpone the time limit.
             let turn = match Instant::now() < until {
                 true => timeout_at(until, self.turn()).await.ok(),
                 false => None,

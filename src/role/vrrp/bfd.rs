@@ -1,4 +1,4 @@
-//! BFD sessions beside the engine: what they say goes to it.
+//! BFD sessions: their thread, and the delivery of their events to the VRRP engine.
 
 use core::time::Duration;
 use std::collections::VecDeque;
@@ -11,27 +11,27 @@ use crate::drive::bfd::{Said, Sessions};
 use crate::model::extras::Bfd;
 use crate::role::Setup;
 
-/// How long the last words to neighbors may take.
+/// Time limit for the last packets to neighbors.
 const LAST: Duration = Duration::from_millis(200);
 
 /// The thread of BFD, once a configuration has sessions.
 pub(super) struct Bfds {
-    /// This process takes the place of another one.
+    /// This process replaces an earlier one.
     again: bool,
-    /// It is there only to undo what that has done.
+    /// This process only undoes what the earlier one did.
     undo: bool,
     running: Option<(Sessions, UnboundedReceiver<Said>)>,
-    /// What is to be said although nothing runs.
+    /// Reports to deliver while no thread runs.
     missing: VecDeque<Report>,
 }
 
 impl Bfds {
-    /// None yet.
+    /// No sessions yet.
     pub const fn new(setup: &Setup) -> Self {
         Self { again: setup.again, undo: setup.undo, running: None, missing: VecDeque::new() }
     }
 
-    /// These sessions are to be had from now on.
+    /// Sets the sessions to run from now on.
     pub fn have(&mut self, sessions: &[Bfd]) {
         if self.running.is_none() && !sessions.is_empty() && !self.undo {
             let (tell, said) = unbounded_channel();
@@ -55,7 +55,7 @@ impl Bfds {
         }
     }
 
-    /// What is told next of a session. Nothing is lost when the future is dropped.
+    /// The next event of a session. Nothing is lost when the future is dropped.
     pub async fn next(&mut self) -> Report {
         if let Some(report) = self.missing.pop_front() {
             return report;
@@ -70,7 +70,7 @@ impl Bfds {
         core::future::pending().await
     }
 
-    /// Ends all sessions: neighbors are told that this is no failure.
+    /// Ends all sessions as administratively down, which neighbors do not treat as a failure.
     pub async fn leave(&mut self) {
         if let Some((running, said)) = &mut self.running {
             running.stop();

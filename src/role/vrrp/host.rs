@@ -1,5 +1,5 @@
-//! Settings of the host as a whole that concern virtual MACs: reports of link-local groups (`disable_local_igmp`), which
-//! this process switches off and on again, and a filter of reverse paths that may be in their way, which it tells of.
+//! Host-wide settings that concern virtual MACs: reports of link-local groups (`disable_local_igmp`), which this
+//! process switches off and on again, and the reverse path filter, of which it only warns.
 
 use std::fs;
 use std::io;
@@ -12,12 +12,12 @@ const FOLDER: &str = "/proc/sys/net/ipv4";
 const REPORTS: &str = "igmp_link_local_mcast_reports";
 const PATHS: &str = "conf/all/rp_filter";
 
-/// What was changed.
+/// The changed settings.
 pub(super) struct HostSettings {
     folder: PathBuf,
-    /// What [`REPORTS`] was, while it is changed.
+    /// The original value of [`REPORTS`], while it is changed.
     reports: Option<u32>,
-    /// It was told that reverse paths are checked.
+    /// The warning about the reverse path filter has been logged.
     told: bool,
 }
 
@@ -28,17 +28,17 @@ impl Default for HostSettings {
 }
 
 impl HostSettings {
-    /// The last process of this role had changed it.
+    /// The previous process of this role had changed it.
     pub fn resume(&mut self, reports: Option<u32>) {
         self.reports = reports;
     }
 
-    /// What it was before it was changed.
+    /// The original value, if it was changed.
     pub const fn reports_before(&self) -> Option<u32> {
         self.reports
     }
 
-    /// A configuration comes into force.
+    /// Applies the settings of a new configuration.
     pub fn take(&mut self, config: &Vrrp) {
         let mut links = config.instances.iter().flat_map(|instance| instance.links());
         let has_vmac = links
@@ -51,7 +51,7 @@ impl HostSettings {
         self.look_at_paths(has_vmac);
     }
 
-    /// No reports of groups of the segment.
+    /// Switches off the reports of link-local groups.
     fn silence(&mut self) {
         let result = self.read(REPORTS).and_then(|value| {
             if value != 0 {
@@ -65,7 +65,7 @@ impl HostSettings {
         }
     }
 
-    /// Reports as before, unless somebody else has decided otherwise meanwhile.
+    /// Restores the reports, unless another program has changed the setting meanwhile.
     pub fn restore(&mut self) {
         let Some(before) = self.reports.take() else { return };
         let result = self.read(REPORTS).and_then(|value| match value {
@@ -77,7 +77,8 @@ impl HostSettings {
         }
     }
 
-    /// The kernel drops what it would answer by another interface, and the way back to clients is the parent's.
+    /// Warns if the reverse path filter is strict: the kernel then drops packets that arrive on a virtual MAC's
+    /// interface, because the route back to clients leaves by the parent interface.
     fn look_at_paths(&mut self, has_vmac: bool) {
         let strict = has_vmac && self.read(PATHS).is_ok_and(|value| value == 1);
         if strict && !self.told {
@@ -127,7 +128,7 @@ mod tests {
         assert_eq!((read().as_str(), settings.reports_before()), ("0\n", Some(1)));
         settings.take(&config);
         assert_eq!(settings.reports_before(), Some(1));
-        // The next process of the role knows what it was.
+        // The next process of the role is given the original value.
         let mut next = HostSettings { folder: folder.path().into(), ..HostSettings::default() };
         next.resume(settings.reports_before());
         next.take(&config);

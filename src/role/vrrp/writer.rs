@@ -29,7 +29,7 @@ pub(super) struct Writer {
     size: usize,
     /// When it was looked up whether an interface forwards IPv6.
     looked: BTreeMap<IfIndex, Instant>,
-    /// Where daemons of IPVS are started and stopped.
+    /// The netlink family that starts and stops IPVS sync daemons.
     pub ipvs: Ipvs,
 }
 

@@ -188,7 +188,7 @@ impl Traits {
         }
     }
 
-    /// Gives the adverts of a host an authentication header, if it is so and they are of version 2.
+    /// Adds an authentication header to the adverts of a host, if it is configured and they are of version 2.
     pub fn apply_ah(&self, config: &mut Vrrp) {
         let old = |i: &&mut Instance| (i.version, i.family) == (Version::V2, Family::V4);
         for instance in config.instances.iter_mut().filter(|_| self.ah && !self.hmac).filter(old) {

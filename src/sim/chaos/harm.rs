@@ -41,7 +41,7 @@ pub(super) enum Harm {
     Tug,
     /// A script alternately succeeds and fails.
     Flap,
-    /// The number in a tracked file changes, and changes again.
+    /// The number in a tracked file changes twice.
     File,
     /// Packet filters and policy rules are removed by another program.
     Flush,
@@ -331,7 +331,7 @@ pub(super) fn reload(world: &mut World, rng: &mut Rng, id: NodeId) {
             }
         }
         11 => {
-            // Closed addresses are opened, and open ones closed.
+            // Reloads toggle the packet filters of addresses (`no_accept`).
             for instance in &mut new.instances {
                 let extras = instance.extras.get_or_insert_default();
                 let closed = extras.accept == Some(false) || instance.priority == Priority::OWNER;

@@ -56,7 +56,7 @@ pub fn play(seed: u64, rounds: u32) -> World {
         config.startup_delay = startup_delay;
         let id = world.add(&INTERFACES, config);
         world.kernel(id, |kernel| kernel.promote = promote);
-        // Some do little in a step of what concerns everything, so that much else happens before that is done.
+        // Some process large jobs in small slices, so that many other events fall between the slices.
         if slices.chance(40)
             && let Some(effort) = one_of(&mut slices, &[1, 1, 1, 2, 5, 20])
         {

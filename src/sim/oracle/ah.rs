@@ -1,4 +1,5 @@
-//! The IP authentication header (RFC 2402) of adverts: its numbers rise from one advert to the next, whoever sends them.
+//! The IP authentication header (RFC 2402) of adverts: its sequence numbers increase from one advert to the next,
+//! regardless of the sender.
 
 use core::net::IpAddr;
 
@@ -11,18 +12,18 @@ use crate::sim::world::NodeId;
 use crate::wire::ah::{self, Ah};
 use crate::wire::ip;
 
-/// The last number that a router knows.
+/// The last sequence number known to a router.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::sim) struct Last {
     pub number: u32,
-    /// It sent that one, so it has not heard it.
+    /// The router sent this number itself, so it has not received it.
     pub own: bool,
-    /// It knows no other.
+    /// This number is certain: the router cannot know another one.
     pub exact: bool,
 }
 
 impl Last {
-    /// Of a router that has just begun.
+    /// The state of a router that has just started.
     const NONE: Self = Self { number: 0, own: false, exact: true };
 
     const fn is_old(self, number: u32) -> bool {
@@ -30,7 +31,7 @@ impl Last {
     }
 }
 
-/// What is wrong with the header of a packet for an instance that has a key; `last`: the last number that it knows.
+/// The fault in the header of a packet for an instance with a key; `last`: the last number known to it.
 pub(super) fn flaw(
     instance: &Instance,
     source: IpAddr,
@@ -44,7 +45,7 @@ pub(super) fn flaw(
 }
 
 impl Oracle {
-    /// Numbers may have been used up that were not seen.
+    /// Numbers may have been used in packets that the oracle did not see.
     pub(super) fn loosen_ah(&mut self, id: NodeId) {
         for (_, last) in self.ah.iter_mut().filter(|((node, _), _)| *node == id) {
             last.exact = false;
@@ -53,32 +54,32 @@ impl Oracle {
 }
 
 impl World {
-    /// The last number that a router sent or took.
+    /// The last number that a router sent or accepted.
     pub(super) fn last_ah(&self, id: NodeId, wire: &Wire) -> Last {
         self.oracle.ah.get(&(id, wire.clone())).copied().unwrap_or(Last::NONE)
     }
 
-    /// A number that no router of a wire knows.
+    /// A number unknown to all routers of a wire.
     pub(in crate::sim) fn next_ah(&self, id: NodeId, instance: &Instance) -> u32 {
         let wire = self.node(id).and_then(|node| wire_of(node, instance));
         let known = self.oracle.ah.iter().filter(|((_, of), _)| Some(of) == wire.as_ref());
         known.map(|(_, last)| last.number).max().unwrap_or(0).saturating_add(1)
     }
 
-    /// A router took an advert with this number.
+    /// A router accepted an advert with this number.
     pub(super) fn took_ah(&mut self, id: NodeId, wire: &Wire, number: u32) {
         let last = Last { number, own: false, exact: true };
         self.oracle.ah.insert((id, wire.clone()), last);
     }
 
-    /// A master heard one that is worse, and leaves the next number to that one's adverts.
+    /// A master received a lower-priority advert, and leaves the next number to the sender's adverts.
     pub(super) fn went_past_ah(&mut self, id: NodeId, wire: &Wire) {
         if let Some(last) = self.oracle.ah.get_mut(&(id, wire.clone())) {
             (last.number, last.own) = (last.number.saturating_add(1), false);
         }
     }
 
-    /// A process goes on from the numbers that the last one told of.
+    /// A process continues from the numbers that its predecessor reported.
     pub(in crate::sim) fn resume_ah(&mut self, id: NodeId) {
         let Some(node) = self.node(id) else { return };
         let told = node.config.instances.iter().filter_map(|i| {
@@ -90,7 +91,7 @@ impl World {
         self.oracle.ah.extend(told);
     }
 
-    /// A router could not send an advert, whose number it knows all the same.
+    /// A router failed to send an advert, but has used its number.
     pub(in crate::sim) fn unsent_ah(&mut self, id: NodeId, link: IfIndex, octets: &[u8]) {
         let header = ip::decode(octets).ok().filter(|(header, _)| header.protocol == ah::PROTOCOL);
         let Some((header, rest)) = header.and_then(|(_, rest)| ah::decode(rest)) else { return };
@@ -104,7 +105,7 @@ impl World {
         }
     }
 
-    /// A router sends an advert with this header; `copy`: to another peer than the first.
+    /// A router sends an advert with this header; `copy`: to a peer other than the first.
     pub(super) fn judge_ah(
         &mut self,
         id: NodeId,

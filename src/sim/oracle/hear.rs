@@ -323,7 +323,7 @@ impl World {
             && flaw.is_none_or(|flaw| matches!(flaw, Flaw::Count | Flaw::Owner))
             && let Some(ah) = ah
         {
-            // What is there from before may make it listen, or not.
+            // Leftovers of an earlier process determine whether it accepts the packet, so both are permitted.
             match state {
                 State::Init => self.oracle.loosen_ah(id),
                 _ => self.took_ah(id, &wire, ah.sequence),

@@ -1,5 +1,5 @@
-//! What a daemon does in slices because it concerns everything: the oracle judges the slices as one step, and adverts that
-//! leave between them by the configuration of before or by the new one.
+//! Jobs that concern everything, which a daemon does in slices: the oracle judges the slices as one step, and adverts
+//! sent between them by the previous or the new configuration.
 
 use core::net::IpAddr;
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,29 +14,29 @@ use crate::sim::world::{Node, NodeId};
 use crate::vrrp::Rx;
 use crate::wire::vrrp;
 
-/// What the step that is going on has seen.
+/// The observations of the current step.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Step {
     /// Adverts sent, and whether with priority 0.
     pub sent: Vec<(Wire, bool)>,
-    /// How many adverts went where.
+    /// Number of adverts by destination.
     pub copies: BTreeMap<(Wire, IpAddr), u32>,
     /// An advert of a better router was delivered.
     pub better: bool,
-    /// A master must go from this wire.
+    /// A master must leave this wire.
     pub yields: Option<Wire>,
     /// A master must answer here.
     pub answers: Option<Wire>,
-    /// A packet that is to be refused was delivered: nothing may follow from it.
+    /// A packet that must be refused was delivered: it may have no effect.
     pub refused: bool,
     /// A script ended: priorities follow at once.
     pub ran: bool,
-    /// A timer is due: adverts in their turn leave before anything else comes of it.
+    /// A timer is due: regular adverts are sent before anything else.
     pub timer: bool,
 }
 
 impl Step {
-    /// Adds what another step did.
+    /// Adds the observations of another step.
     pub fn merge(&mut self, other: Self) {
         self.sent.extend(other.sent);
         for (to, count) in other.copies {
@@ -51,12 +51,12 @@ impl Step {
     }
 }
 
-/// What is under way.
+/// The current job.
 #[derive(Clone, Debug)]
 pub(super) struct Job {
     /// When it began.
     since: Instant,
-    /// What its slices did.
+    /// The observations of its slices.
     step: Step,
     reload: Option<Reloading>,
 }
@@ -64,9 +64,9 @@ pub(super) struct Job {
 /// A reload.
 #[derive(Clone, Debug)]
 struct Reloading {
-    /// The configuration of before.
+    /// The previous configuration.
     old: Arc<Vrrp>,
-    /// The addresses that the new one keeps.
+    /// The addresses that are in both configurations.
     kept: BTreeSet<(IfName, Prefix)>,
 }
 
@@ -77,26 +77,27 @@ impl Job {
 }
 
 impl Oracle {
-    /// A slice is over, and others follow.
+    /// A slice has ended, and others follow.
     pub(in crate::sim) fn put_off(&mut self, id: NodeId, now: Instant) {
         let step = core::mem::take(&mut self.step);
         let job = Job { since: now, step: Step::default(), reload: None };
         self.jobs.entry(id).or_insert(job).step.merge(step);
     }
 
-    /// Something comes before a host is done: what it removes then may be removed for that.
+    /// An event arrives before a host has finished its job: it may be the reason for what the host removes from then
+    /// on.
     pub(in crate::sim) fn cut_short(&mut self, id: NodeId) {
         if let Some(reload) = self.jobs.get_mut(&id).and_then(|job| job.reload.as_mut()) {
             reload.kept.clear();
         }
     }
 
-    /// The configuration that a host leaves.
+    /// The configuration that a host is replacing.
     pub(super) fn old_config(&self, id: NodeId) -> Option<&Arc<Vrrp>> {
         self.jobs.get(&id).and_then(|job| job.reload.as_ref()).map(|reload| &reload.old)
     }
 
-    /// Whether a host is taking over a configuration that has this address as the one before does.
+    /// Whether a host is applying a configuration that keeps this address.
     pub(super) fn keeps(&self, id: NodeId, place: &(IfName, Prefix)) -> bool {
         let reload = self.jobs.get(&id).and_then(|job| job.reload.as_ref());
         reload.is_some_and(|reload| reload.kept.contains(place))
@@ -113,7 +114,7 @@ impl World {
         self.oracle.step.merge(step);
         let config = self.node(id).map(|node| Arc::clone(&node.config)).unwrap_or_default();
         if since < now {
-            // No silence was judged meanwhile.
+            // Timeouts of the master were not evaluated during the job.
             for (_, router) in self.oracle.routers.iter_mut().filter(|((node, _), _)| *node == id) {
                 router.held_up_until(now);
             }
@@ -128,7 +129,8 @@ impl World {
         }
     }
 
-    /// The configuration by which an advert of a host is to be judged: during a reload the one of before, if it fits that.
+    /// The configuration by which an advert of a host is judged: during a reload the previous one, if the advert fits
+    /// that.
     pub(super) fn config_of_advert(
         &self,
         node: &Node,
@@ -143,7 +145,7 @@ impl World {
         Arc::clone(old.filter(of_old).unwrap_or(&node.config))
     }
 
-    /// The name under which the oracle knows an instance that may have another one in a moment.
+    /// The name by which the oracle knows an instance, which the reload may be about to rename.
     pub(super) fn next_name(&self, id: NodeId, name: &Name) -> Name {
         let Some((node, old)) = self.node(id).zip(self.oracle.old_config(id)) else {
             return name.clone();
@@ -159,7 +161,7 @@ impl World {
     }
 }
 
-/// Whether an advert is one that an instance sends, whatever its priority.
+/// Whether an advert matches an instance, regardless of its priority.
 fn fits(instance: &Instance, rx: &Rx, payload: &[u8]) -> bool {
     let ours: Vec<IpAddr> = instance.addresses.iter().map(|a| a.prefix.address).collect();
     let advert = without_trailer(instance, payload);

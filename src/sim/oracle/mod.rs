@@ -11,7 +11,7 @@
 //! | `ah` | the numbers of IP authentication headers |
 //! | `script` | tracking scripts: when they run, and the effects of their results on priorities |
 //! | `count` | counters and the view of the engine match the observations |
-//! | `job` | nothing by itself: what a daemon does in several steps, to be judged as one |
+//! | `job` | nothing by itself: groups what a daemon does in several steps, to judge it as one |
 //! | `host` | addresses and their announcements on each host, what a stopped daemon leaves |
 //! | `object` | policy rules and packet filters on each host, and their order |
 //! | `notice` | notices to scripts: order, each once, not before they are true |
@@ -92,9 +92,9 @@ pub struct Oracle {
     tugs: BTreeMap<(NodeId, IfIndex, Prefix), host::Tugs>,
     /// Routers that were master when their process was replaced.
     replaced: BTreeSet<(NodeId, Wire)>,
-    /// What the hosts are doing that concerns everything.
+    /// The current jobs of the hosts that concern everything.
     jobs: BTreeMap<NodeId, job::Job>,
-    /// Hosts whose daemon goes on at once with what the result of a run leads to.
+    /// Hosts whose daemon processes the consequences of a script's result right after it.
     ran_later: BTreeSet<NodeId>,
     violations: Vec<String>,
 }
@@ -212,7 +212,7 @@ impl Oracle {
         self.jobs.insert(id, job::Job::reload(now, Arc::clone(old_one), kept));
     }
 
-    /// Routers may have other intervals from now on.
+    /// Updates the intervals of routers, which may have changed.
     fn follow_intervals(&mut self, id: NodeId, new: &Vrrp) {
         for ((_, wire), router) in self.routers.iter_mut().filter(|((node, _), _)| *node == id) {
             let named = |i: &&Instance| i.family == wire.1 && i.vrid.get() == wire.2;

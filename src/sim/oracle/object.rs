@@ -1,5 +1,5 @@
-//! Policy rules and packet filters: those of masters are there, no others of ours are, and an address that is closed is
-//! never open.
+//! Policy rules and packet filters: those of masters exist, no others of ours do, and an address that must be
+//! filtered is never present without its filter.
 
 use core::net::IpAddr;
 use core::time::Duration;
@@ -14,10 +14,10 @@ use crate::plan::{Object, Op, Outcome, Verb};
 use crate::sim::World;
 use crate::sim::world::{Node, NodeId};
 
-/// So long after a refusal things may be there in another order.
+/// How long the order of objects may differ after a refused operation.
 const REFUSED: Duration = Duration::from_secs(12);
 
-/// And after another program has flushed them.
+/// The same after another program has flushed them.
 const FLUSHED: Duration = Duration::from_secs(1);
 
 fn rules(instance: &Instance) -> &[Rule] {
@@ -34,7 +34,7 @@ fn is_closed(instance: &Instance) -> bool {
         && instance.extras.as_ref().is_some_and(|extras| extras.accept == Some(false))
 }
 
-/// The addresses that a host drops packets for.
+/// The addresses for which a host drops packets.
 fn filtered(node: &Node) -> BTreeSet<IpAddr> {
     let address = |element: &Element<_>| match element {
         Element::Address(address) | Element::OnLink(address, _) | Element::OnNamed(address, _) => {
@@ -45,13 +45,13 @@ fn filtered(node: &Node) -> BTreeSet<IpAddr> {
     node.kernel.filters.elements().filter_map(|filter| address(&filter.element)).collect()
 }
 
-/// How many objects a router wants beside its addresses.
+/// Number of objects that a router requires besides its addresses.
 pub(super) fn others(instance: &Instance, addresses: usize) -> usize {
     rules(instance).len() + if is_closed(instance) { addresses } else { 0 }
 }
 
 impl World {
-    /// The rules and filters of masters are there, no others of ours are.
+    /// Checks that the rules and filters of masters exist, and no others of ours.
     pub(super) fn check_objects(&self, id: NodeId, node: &Node, found: &mut Vec<String>) {
         let (mut wanted, mut free) = (BTreeSet::new(), BTreeSet::new());
         let (mut closed, mut unsure) = (BTreeSet::new(), BTreeSet::new());
@@ -63,7 +63,7 @@ impl World {
                 wanted.extend(rules(instance));
                 closed.extend(addresses(instance).filter(|_| is_closed(instance)));
             } else if left() {
-                // It may leave all that it has found until it knows better.
+                // It may keep everything found at its start until it knows its state.
                 free.extend(rules(instance));
                 unsure.extend(addresses(instance));
             }
@@ -95,7 +95,7 @@ impl World {
         }
     }
 
-    /// A filter comes before its address and goes after it.
+    /// Checks that a filter is added before its address and removed after it.
     pub(super) fn judge_order(
         &self,
         id: NodeId,
@@ -138,7 +138,7 @@ impl World {
         }
     }
 
-    /// Whether a daemon that has ended leaves rules or filters.
+    /// Checks whether a daemon that has ended leaves rules or filters.
     pub(super) fn judge_left_objects(&mut self, id: NodeId) {
         let Some(node) = self.node(id) else { return };
         let rules = node.kernel.rules.len();

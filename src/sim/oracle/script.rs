@@ -60,7 +60,7 @@ impl Oracle {
         self.scripts.append(&mut carried);
     }
 
-    /// What follows from a result is judged when the daemon has done all of it.
+    /// The consequences of a result are judged when the daemon has completed them.
     pub(in crate::sim) fn put_off_results(&mut self, id: NodeId, goes_on: bool) {
         self.step.ran |= self.ran_later.remove(&id);
         if goes_on && core::mem::take(&mut self.step.ran) {
@@ -68,7 +68,7 @@ impl Oracle {
         }
     }
 
-    /// A daemon is about to be told of a file: what follows from it follows at once.
+    /// A daemon is about to get the number of a file; its consequences follow at once.
     pub(in crate::sim) const fn file_told(&mut self) {
         self.step.ran = true;
     }
@@ -172,9 +172,9 @@ impl World {
     }
 }
 
-/// What the files that a router tracks add to its priority, as far as it was told of them; none for one that keeps it from
-/// taking part. keepalived.conf(5): the number is multiplied by the weight, and -254 and less is FAULT; without a weight
-/// any number but 0 is.
+/// The amount that the tracked files of a router add to its priority, by the reported numbers; none if one of them
+/// causes FAULT. keepalived.conf(5): the number is multiplied by the weight, and -254 and less is FAULT; without a
+/// weight any number but 0 is.
 fn files<'a>(node: &'a Node, instance: &'a Instance) -> impl Iterator<Item = Option<i32>> + 'a {
     let tracked = instance.extras.iter().flat_map(|extras| &extras.track_files);
     tracked.filter_map(|file| {
@@ -187,12 +187,12 @@ fn files<'a>(node: &'a Node, instance: &'a Instance) -> impl Iterator<Item = Opt
     })
 }
 
-/// Whether a file alone keeps a router from taking part.
+/// Whether a single file causes FAULT.
 pub(super) fn has_bad_file(node: &Node, instance: &Instance) -> bool {
     files(node, instance).any(|effect| effect.is_none())
 }
 
-/// What all files add to the priority of a router.
+/// The amount that all files add to the priority of a router.
 pub(super) fn sum_of_files(node: &Node, instance: &Instance) -> i32 {
     files(node, instance).flatten().sum()
 }

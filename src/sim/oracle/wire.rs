@@ -84,7 +84,7 @@ impl Router {
         }
     }
 
-    /// What was due until now may come late.
+    /// Permits a delay of everything that was due until now.
     pub fn held_up_until(&mut self, now: Instant) {
         if let Some(due) = self.due.as_mut().filter(|due| due.at <= now) {
             due.exact = false;
@@ -382,7 +382,7 @@ impl World {
     /// After a step of an engine: a router that left MASTER sent a farewell, one that heard a better master yielded,
     /// and one that had to answer did.
     ///
-    /// `since`: when it began, if it took several slices.
+    /// `since`: the start of the job, if it took several slices.
     pub(super) fn judge_step(&mut self, id: NodeId, since: Instant) {
         let now = self.now();
         let step = core::mem::take(&mut self.oracle.step);

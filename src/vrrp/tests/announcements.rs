@@ -214,7 +214,7 @@ fn nothing_is_announced_after_the_end() {
         let mut host = Host::new(config);
         host.pass(10 * SECOND);
         host.look();
-        // The addresses go, and the kernel takes its time.
+        // The addresses are being removed, which takes the kernel some time.
         host.obedient = false;
         host.hear(PEER, 254);
         assert_eq!(host.announced(), Vec::<String>::new());
@@ -466,7 +466,7 @@ fn with_further_interfaces(all: bool, change: impl FnOnce(&mut Vrrp)) -> Host {
     }
     host.pass(4 * SECOND);
     assert_eq!(host.state(), State::Master);
-    // Both sets.
+    // Both sets of announcements are sent.
     host.pass(2 * SECOND);
     host.look();
     host
@@ -484,7 +484,7 @@ fn further_interfaces_are_announced_periodically() {
         host.look();
         host.pass(7 * SECOND);
         assert_eq!(host.frames().len(), frames.len());
-        // Not by one that is no master.
+        // A router that is not master sends none.
         host.look();
         host.hear(PEER, 250);
         host.pass(3 * SECOND);

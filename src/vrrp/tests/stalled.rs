@@ -1,4 +1,4 @@
-//! What a process that was stalled does, and how long its queues are.
+//! Behavior after a stall of the process, and the sizes of its queues.
 
 use super::*;
 use crate::model::extras::InstanceExtras;
@@ -32,7 +32,7 @@ fn a_master_that_was_stalled_for_too_long_leaves_without_a_farewell() {
     assert_eq!(host.state(), State::Backup);
     assert_eq!(host.priorities(), Vec::<u8>::new());
     assert_eq!(host.ops(), ["-10.0.2.100/24"]);
-    // It takes the addresses back when nobody else has them.
+    // It becomes master again if no other router is.
     host.pass(4 * SECOND);
     assert_eq!(host.state(), State::Master);
 
@@ -52,7 +52,7 @@ fn whoever_took_over_meanwhile_stays_master() {
     for (others, state) in [(Some(128), State::Backup), (None, State::Master)] {
         let mut host = master(others);
         host.now = host.now + 4 * SECOND;
-        // A packet that waited is read first.
+        // A packet that arrived during the stall is processed first.
         host.hear(PEER, 50);
         host.event(Event::Timer);
         assert_eq!((host.state(), host.priorities().is_empty()), (state, others.is_some()));

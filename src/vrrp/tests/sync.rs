@@ -1,4 +1,4 @@
-//! `lvs_sync_daemon`: which daemons of IPVS run in which state.
+//! `lvs_sync_daemon`: the IPVS sync daemons that run in each state.
 
 use super::*;
 use crate::model::SyncSettings;
@@ -6,7 +6,7 @@ use crate::model::SyncSettings;
 const MASTER: &str = "IPVS sync daemon (master) on enp0s9";
 const BACKUP: &str = "IPVS sync daemon (backup) on enp0s9";
 
-/// An instance and the daemons that follow it, or do not.
+/// An instance and daemons, which follow its state or run independently.
 fn config(priority: u8, tied: bool) -> Vrrp {
     let mut config = failover(priority);
     let name = config.instances[0].name.clone();
@@ -18,7 +18,7 @@ fn config(priority: u8, tied: bool) -> Vrrp {
     config
 }
 
-/// The changes of daemons.
+/// The operations on daemons.
 fn daemons(host: &mut Host) -> Vec<String> {
     let all = host.ops().into_iter().filter(|op| op.contains("daemon")).collect();
     host.look();

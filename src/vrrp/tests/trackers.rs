@@ -178,7 +178,7 @@ impl Host {
         self.event(Event::Process { name: "p".into(), runs, count });
     }
 
-    /// What is shown of trackers.
+    /// The trackers in the view.
     fn shown(&self) -> Vec<String> {
         let view = self.engine.view(self.now).trackers;
         let text = |value: Option<i64>| value.map_or("-".into(), |value| value.to_string());
@@ -210,7 +210,7 @@ fn a_process_counts_by_whether_it_runs() {
     let mut host = Host::new(tracking_process(0, false));
     host.process(false, 0);
     assert_eq!(host.causes(), ["process p"]);
-    // Nobody tells: it is taken not to run.
+    // Without a report within the time limit, the process is considered not running.
     let mut host = Host::new(tracking_process(0, false));
     host.pass(2 * SECOND);
     assert_eq!(host.state(), State::Fault);
@@ -251,7 +251,7 @@ fn a_session_counts_by_whether_it_is_up() {
         (-20, true, Some(100), Some(120)),
     ] {
         let mut host = Host::new(tracking_session(weight, reverse));
-        // However long it takes: who takes the place of another process waits for sessions that were up.
+        // There is no time limit here: a process that replaces another one waits for sessions that were up.
         host.pass(10 * SECOND);
         assert_eq!(host.state(), State::Init, "decided before it is known");
         for (is_up, priority) in [(false, down), (true, up), (false, down)] {
@@ -266,7 +266,7 @@ fn a_session_counts_by_whether_it_is_up() {
         (host.causes(), host.shown()),
         (vec!["BFD instance b".into()], vec!["bfd b false -".into()])
     );
-    // The group's word counts for its members; a reload keeps what is known.
+    // The tracking by a group applies to its members; a reload keeps the known state.
     let mut config = tracking_session(0, false);
     config.instances[0].extras = None;
     config.groups.push(model::SyncGroup {
@@ -299,7 +299,7 @@ fn a_view_shows_what_is_tracked_by_name() {
     assert_eq!(host.shown(), known);
     host.process(true, 5);
     assert_eq!(host.shown()[3], "process p true 5");
-    // In parts it is the same.
+    // A view in parts has the same contents.
     let (whole, mut parts) = (host.engine.view(host.now), Vec::new());
     for skip in 0.. {
         let (part, more) = host.engine.part_of_view(host.now, skip, 1);

@@ -206,7 +206,7 @@ fn a_pattern_is_in_the_page_or_must_not_be() {
         ..url()
     };
     let page = b"HTTP/1.1 200 OK\r\nX: ready\r\nContent-Length: 12\r\n\r\nstate: ready and more";
-    // The header is not searched, nor what is behind the length it announces.
+    // Neither the header nor octets beyond the announced length are searched.
     assert_eq!(verdict(&with("^state: ready$", false, 0, None), page, false), "success");
     assert_eq!(
         verdict(&with("X: |more", false, 0, None), page, false),
@@ -228,7 +228,7 @@ fn a_pattern_is_in_the_page_or_must_not_be() {
         let is_good = verdict(&with("ready", false, min, max), page, false) == "success";
         assert_eq!(is_good, good, "{min} {max:?}");
     }
-    // Another status is said first, another digest too.
+    // A wrong status or digest takes precedence.
     let bad = b"HTTP/1.1 503 no\r\n\r\nready";
     assert_eq!(verdict(&with("ready", false, 0, None), bad, true), "status 503 from url(/a)");
     let digest = Url { digest: Some(HELLO), ..with("ready", false, 0, None) };

@@ -97,7 +97,7 @@ proptest! {
         prop_assert_eq!(read, (destination, settings));
     }
 
-    /// Kernels before 2.6.37 say "local" in place of any other way to a server on this machine.
+    /// Kernels before 2.6.37 report "local" in place of any forwarding method of a server on this machine.
     #[test]
     fn a_server_on_this_machine_is_told_apart(service in key(), (destination, settings) in destination()) {
         let mut buffer = Vec::new();
