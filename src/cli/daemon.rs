@@ -108,7 +108,7 @@ fn temporary_folder() -> OsString {
 fn daemon(mut options: Options, words: &[OsString]) -> Exit {
     sched::thrifty_allocator();
     process::unblock_signals();
-    // Before a namespace is entered. A kernel without it is not an error.
+    // This must precede the change of the namespace. A kernel without the connector is not an error.
     let processes = connector::open().ok();
     // In the background the working directory changes; reloads must still read the same file.
     if let Ok(path) = std::path::absolute(&options.file) {

@@ -42,7 +42,7 @@ pub use syslog::Facility;
 pub struct Settings {
     /// The name before each line in syslog, for example `evervip_vrrp`.
     pub identity: String,
-    /// What tells the daemon from others on the machine, added to names.
+    /// The suffix of names that distinguishes the daemon from others on the machine.
     pub suffix: String,
     /// Log to syslog, or to the journal if it exists (off: `--no-syslog`).
     pub syslog: bool,

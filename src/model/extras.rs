@@ -240,11 +240,11 @@ pub struct Bfd {
     pub idle_tx: Duration,
     /// `multiplier`: packets that may be missed, at least 1.
     pub multiplier: u8,
-    /// `passive`: nothing is sent before the neighbor was heard.
+    /// `passive`: nothing is sent until a packet of the neighbor is received.
     pub passive: bool,
     /// `ttl`, `hoplimit`: of packets that are sent.
     pub ttl: u8,
-    /// The least of packets that are taken: what is expected, less `max_hops`.
+    /// The lowest accepted TTL or hop limit of received packets: the expected one less `max_hops`.
     pub least_ttl: u8,
     /// `multihop`: port 4784, not 3784.
     pub multihop: bool,

@@ -1,15 +1,15 @@
-//! Patterns that a page must contain, or must not.
+//! Patterns that a page must, or must not, contain.
 //!
-//! They are PCRE2's notation, searched for in time that grows with the length of the page and with nothing else: what a
-//! server answers is hostile ground. What such a search cannot do (look-around, references back) is an error of the
-//! configuration. Characters are octets unless `utf` or `ucp` says otherwise.
+//! They are in PCRE2's notation. The time of a search is linear in the length of the page, because the contents are
+//! controlled by the server and not trusted. A pattern that this excludes (look-around, references back) is a
+//! configuration error. Characters are octets unless `utf` or `ucp` is set.
 
 use regex::bytes::{Regex, RegexBuilder};
 use serde::{Deserialize, Serialize};
 
-/// Octets of a page, from the first place where a match may begin, that are searched.
+/// Octets of a page that are searched, from the first permitted start of a match.
 pub const SEARCHED: usize = 256 << 10;
-/// Octets that a compiled pattern may take.
+/// Most octets of a compiled pattern.
 const COMPILED: usize = 4 << 20;
 
 /// What a page must, or must not, contain.
@@ -19,19 +19,19 @@ pub struct Pattern {
     pub text: Box<[u8]>,
     /// `regex_options`
     pub options: Vec<Box<str>>,
-    /// `regex_no_match`: it must not be there.
+    /// `regex_no_match`: the page must not match.
     pub absent: bool,
     /// `regex_min_offset`: the first octet of the page at which a match may begin.
     pub min_offset: u64,
-    /// `regex_max_offset`: the last one.
+    /// `regex_max_offset`: the last octet at which a match may begin.
     pub max_offset: Option<u64>,
 }
 
 impl Pattern {
-    /// What finds it.
+    /// The compiled pattern.
     ///
     /// # Errors
-    /// When it is no pattern, or one that cannot be searched for; why, in words.
+    /// A description of why the pattern is invalid or not supported.
     pub fn compile(&self) -> Result<Regex, String> {
         let is_set = |name: &str| self.options.iter().any(|option| **option == *name);
         let unicode = is_set("utf") || is_set("ucp");
@@ -52,8 +52,8 @@ impl Pattern {
         })
     }
 
-    /// Whether a match begins where one may. `octets` are those of the page from its start, or from one before
-    /// `min_offset`, which is then looked at but not part of a match.
+    /// Whether a match begins in the permitted range. `octets` are those of the page from its start, or from one
+    /// octet before `min_offset`, which is context and not part of a match.
     #[must_use]
     pub fn is_in(&self, regex: &Regex, octets: &[u8]) -> bool {
         let start = usize::from(self.min_offset > 0);
@@ -63,7 +63,7 @@ impl Pattern {
         let Some(found) = regex.find_at(octets, start) else {
             return false;
         };
-        // The one found begins before all others.
+        // The match found is the leftmost one.
         let at = u64::try_from(found.start() - start).unwrap_or(u64::MAX);
         let line = octets.get(start..found.start()).unwrap_or_default();
         let first_line = self.options.iter().any(|option| **option == *"firstline");

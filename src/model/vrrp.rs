@@ -72,7 +72,7 @@ pub struct Vrrp {
     pub allow_interface_changes: bool,
 }
 
-/// `lvs_sync_daemon`: connections are told to other directors.
+/// `lvs_sync_daemon`: connections are synchronized with other directors.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SyncSettings {
     /// Interface of its packets.
@@ -92,7 +92,7 @@ pub struct SyncSettings {
 }
 
 impl SyncSettings {
-    /// On this interface, as the state of this instance says.
+    /// Synchronization over this interface, by the daemon that corresponds to the state of this instance.
     #[must_use]
     pub const fn following(instance: Name, interface: IfName) -> Self {
         Self {

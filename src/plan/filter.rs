@@ -107,7 +107,7 @@ impl Filter<IfName> {
 }
 
 impl<L> Filter<L> {
-    /// The address that it closes.
+    /// The address whose packets it drops.
     const fn address(&self) -> Option<IpAddr> {
         match &self.element {
             Element::Address(address)
@@ -192,7 +192,8 @@ impl<C: Copy + PartialEq> Table<C> {
         all
     }
 
-    /// Whether an element waits for an address before it goes: one that is being added is to go first.
+    /// Whether the removal of an element must wait for that of an address. If the address is being added, the element
+    /// is removed first.
     pub(super) fn waits_for_address(&self, object: &Object) -> bool {
         let Object::Filter(filter) = object else { return false };
         let Some(address) = filter.address() else { return false };
@@ -202,7 +203,7 @@ impl<C: Copy + PartialEq> Table<C> {
         self.by_address.range(all).any(|(_, id)| coming(*id))
     }
 
-    /// The entries of elements that close an address.
+    /// The entries of elements that drop packets of an address.
     pub(super) fn filters_of(&self, object: &Object) -> Vec<ObjectId> {
         let Object::Address(address) = object else { return Vec::new() };
         let (ip, name) = (address.prefix.address, &address.interface);
@@ -221,7 +222,7 @@ impl<C: Copy + PartialEq> Table<C> {
         all.filter_map(filter).collect()
     }
 
-    /// The tables that entries name.
+    /// The tables that entries refer to.
     fn tables(&self) -> Vec<(FilterTableId, ObjectId)> {
         let least = FilterTableId { family: Family::V4, name: Name::default() };
         let tables = self.by_key.range(Identity::FilterTable(least)..);

@@ -296,13 +296,14 @@ impl FromIterator<(DestinationKey, Destination)> for Destinations {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Table {
     pub services: BTreeMap<ServiceKey, Entry>,
-    /// Servers of which the kernel says that they are on this machine, and not the way to them that was asked for
-    /// (kernels before 2.6.37, and servers made for it).
+    /// Servers that the kernel reports as local instead of with the requested forwarding method (kernels before
+    /// 2.6.37, and servers made for it).
     pub local: BTreeSet<(ServiceKey, DestinationKey)>,
 }
 
 impl Table {
-    /// Takes out an entry that was read. What is on this machine has the way that is known: it is the one that counts.
+    /// Removes an entry that was read. For a local server the known forwarding method is used, because the kernel
+    /// does not report it.
     pub fn take(&mut self, key: &ServiceKey, known: Option<&Entry>) -> Option<Entry> {
         let mut entry = self.services.remove(key)?;
         for (_, destination) in self.local.iter().filter(|(service, _)| service == key) {

@@ -32,7 +32,7 @@ pub enum Object {
     FilterTable(Box<FilterTable>),
     /// An element of a set of such a table.
     Filter(Box<Filter<IfName>>),
-    /// A daemon that tells or hears connections of IPVS.
+    /// A daemon that sends or receives IPVS connections.
     SyncDaemon(Box<SyncDaemon>),
 }
 
@@ -124,7 +124,7 @@ impl Object {
             Self::Route(route) => super::route::interfaces(route),
             Self::Link(new) => vec![&new.link.parent],
             Self::Setting(new) => vec![&new.interface],
-            // A daemon outlives its interface, so it is not there or gone with it.
+            // A daemon continues to run without its interface, so its existence does not depend on it.
             Self::Rule(_) | Self::FilterTable(_) | Self::SyncDaemon(_) => Vec::new(),
             Self::Filter(filter) => filter.interfaces(),
         }
@@ -261,7 +261,7 @@ pub enum Attributes {
     Address(AddressAttributes),
     Route(RouteAttributes),
     Link(LinkAttributes),
-    /// Of a daemon of IPVS.
+    /// The attributes of an IPVS sync daemon.
     SyncDaemon(SyncDaemon),
 }
 

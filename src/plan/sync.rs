@@ -1,4 +1,4 @@
-//! Daemons of IPVS that tell other directors of connections, or hear of them: one of each kind at most. The kernel
+//! IPVS sync daemons, which send connections to other directors or receive them: at most one of each kind. The kernel
 //! announces no changes of them.
 
 use core::fmt;
@@ -11,9 +11,9 @@ use crate::model::SyncSettings;
 /// What a daemon does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum SyncRole {
-    /// It tells.
+    /// It sends connections (master).
     Master,
-    /// It hears.
+    /// It receives connections (backup).
     Backup,
 }
 
@@ -24,9 +24,9 @@ pub struct SyncDaemon {
     pub role: SyncRole,
     /// Interface of its packets.
     pub interface: IfName,
-    /// Who hears whom: the number in its packets.
+    /// The sync id in its packets: a daemon accepts only packets with its own.
     pub id: u8,
-    /// Octets of a packet.
+    /// Most octets of a packet.
     pub max_length: Option<u16>,
     /// UDP port.
     pub port: Option<u16>,
@@ -37,7 +37,7 @@ pub struct SyncDaemon {
 }
 
 impl SyncDaemon {
-    /// As the configuration says it; `id` where that says none.
+    /// The configured daemon; `id` is used if none is configured.
     #[must_use]
     pub fn of(settings: &SyncSettings, role: SyncRole, id: u8) -> Self {
         Self {
@@ -51,7 +51,7 @@ impl SyncDaemon {
         }
     }
 
-    /// This one, as it was seen in the kernel.
+    /// This daemon as read from the kernel.
     #[must_use]
     pub fn sight(self) -> Sight {
         Sight {
@@ -61,7 +61,8 @@ impl SyncDaemon {
         }
     }
 
-    /// This one, the kernel's, as far as `wanted` says how it is to be: for the rest the kernel has values of its own.
+    /// This daemon, read from the kernel, with only the options that `wanted` sets: the kernel has its own defaults
+    /// for the rest.
     pub(super) fn applied_to(&self, wanted: &Self) -> Self {
         Self {
             max_length: wanted.max_length.and(self.max_length),

@@ -70,12 +70,12 @@ pub struct MailText {
     pub urgent: bool,
 }
 
-/// What there is to tell of a `vrrp_track_process`.
+/// A report about a `vrrp_track_process`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProcessReport {
     /// Its name.
     pub name: Name,
-    /// Whether as many processes run as are wanted, once that has lasted for long enough.
+    /// Whether the required number of processes has been running for the configured delay.
     pub runs: bool,
     /// How many run.
     pub count: u32,
