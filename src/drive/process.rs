@@ -25,7 +25,7 @@ use crate::track::process::{Pid, Processes, Seen};
 const BLIND: Duration = Duration::from_secs(1);
 /// The same with events of the kernel.
 const AGAIN: Duration = Duration::from_secs(60);
-/// A scan takes at most this fraction (divisor) of the time until the next one.
+/// Scans take at most this fraction (1/50) of the time, so the time until the next one depends on their duration.
 const SHARE: u32 = 50;
 /// Upper bound of that time without events of the kernel.
 const LONGEST: Duration = Duration::from_secs(5);

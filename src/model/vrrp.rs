@@ -92,7 +92,7 @@ pub struct SyncSettings {
 }
 
 impl SyncSettings {
-    /// On this interface, as the state of this instance says.
+    /// Synchronization over this interface, by the daemon that corresponds to the state of this instance.
     #[must_use]
     pub const fn following(instance: Name, interface: IfName) -> Self {
         Self {

@@ -108,8 +108,8 @@ impl Role {
             return self.tick(control);
         };
         match message {
-            // Applying a large configuration takes long, so it is done without real-time priority, which would delay
-            // the adverts of this machine.
+            // Decoding a large configuration takes long. With real-time priority it would delay the adverts of this
+            // machine.
             ToRole::Prepare { generation } => {
                 let prepared = &mut self.prepared;
                 self.driver.class.calmly(|| prepared.decode(control, generation, fd));

@@ -71,7 +71,7 @@ impl Standing {
         }
     }
 
-    /// The configured scheduling of the real-time thread.
+    /// The configured scheduling of the role's time-critical thread.
     pub fn real_time(&self, global: &Global) -> RealTime {
         let settings = &global.settings;
         let priority = match self.role {

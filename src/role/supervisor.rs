@@ -251,7 +251,7 @@ impl Supervisor {
                 self.reload = Reload::Loading(Box::pin(core::future::ready(result)), None);
             }
             None => {
-                // It was written before: this request is the second one.
+                // The first reading has already written the dump, so it is not repeated.
                 self.options.dump = false;
                 self.begin_reload();
             }

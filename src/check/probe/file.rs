@@ -70,7 +70,7 @@ mod tests {
         assert_eq!(says(1, false, i32::MIN), down(i32::MIN));
         assert_eq!(says(-1, true, i32::MIN), down(i32::MIN));
         assert_eq!(says(i32::MAX, false, i32::MIN), down(i32::MIN));
-        // The next lower value would overflow when negated.
+        // Negating the smallest number would overflow, so the result is limited to the largest one.
         assert_eq!(says(1, true, i32::MIN), "success, weight +2147483647");
     }
 }

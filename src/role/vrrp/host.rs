@@ -28,7 +28,7 @@ impl Default for HostSettings {
 }
 
 impl HostSettings {
-    /// The previous process of this role had changed it.
+    /// Takes over the original value of the setting from the previous process of this role, which had changed it.
     pub fn resume(&mut self, reports: Option<u32>) {
         self.reports = reports;
     }

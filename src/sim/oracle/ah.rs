@@ -18,7 +18,7 @@ pub(in crate::sim) struct Last {
     pub number: u32,
     /// The router sent this number itself, so it has not received it.
     pub own: bool,
-    /// This number is certain: the router cannot know another one.
+    /// Whether the number is certain; false if the router may know a later one.
     pub exact: bool,
 }
 
