@@ -161,9 +161,10 @@ impl Supervisor {
         let mut until = until;
         while self.children.iter().any(|c| roles.contains(&c.role) && c.is_running()) {
             // An endless series of events must not postpone the time limit.
-            let turn = match Instant::now() < until {
-                true => timeout_at(until, self.turn()).await.ok(),
-                false => None,
+            let turn = if Instant::now() < until {
+                timeout_at(until, self.turn()).await.ok()
+            } else {
+                None
             };
             match turn {
                 Some(Turn::Child(role, Happened::Ended(Ended::Failed(exit)))) => {
