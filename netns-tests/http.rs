@@ -69,7 +69,7 @@ http {
 const HELLO: &str = "b1946ac92492d2347c6235b4d2611184";
 
 /// A service with these servers, and their checks.
-fn service(servers: &[(u8, &str, &str)]) -> String {
+pub fn service(servers: &[(u8, &str, &str)]) -> String {
     let list: String = servers
         .iter()
         .map(|(n, kind, check)| {

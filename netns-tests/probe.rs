@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
+use crate::http::service;
 use crate::lab::daemon::{CONF, signal_to};
 use crate::lab::node::{Node, command};
 use crate::lab::service::python;
@@ -24,20 +25,6 @@ cases![Ipvs:
     sync_daemons_follow_the_instance,
     timeouts_are_set_and_given_back,
 ];
-
-/// A service with these servers, and their checks.
-fn service(servers: &[(u8, &str, &str)]) -> String {
-    let list: String = servers
-        .iter()
-        .map(|(n, kind, check)| {
-            format!("real_server 10.0.0.{n} 80 {{\n{kind} {{\n{check}\n}}\n}}\n")
-        })
-        .collect();
-    format!(
-        "virtual_server 10.1.0.1 80 {{\ndelay_loop 1\nretry 1\ndelay_before_retry 1\nconnect_timeout 1\nlvs_sched rr\n\
-         lvs_method DR\nprotocol TCP\n{list}}}\n"
-    )
-}
 
 /// These servers with these weights.
 fn becomes(node: &Node, servers: &[(u8, u32)]) -> Res {

@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::signal::Signal;
 
-use crate::lab::daemon::{CONF, Program, Role, lives, signal_to};
+use crate::lab::daemon::{CONF, Daemon, Program, Role, lives, signal_to};
 use crate::lab::node::launch;
 use crate::lab::{LIMIT, Lab, Res, Stop, late};
 use crate::scenario::{FAILOVER, LAN, Pair, replaced, steady, within};
@@ -169,14 +169,20 @@ fn a_wedged_runner_delays_nothing(lab: &mut Lab) -> Res {
     runner(lab, Signal::SIGSTOP)
 }
 
-/// The process that runs scripts gets a signal; adverts continue, it is replaced, and scripts run again.
-fn runner(lab: &mut Lab, signal: Signal) -> Res {
-    lab.subject.ours_only("it has no such process")?;
+/// The failover example; the primary writes what its notify script is called with into /run/told.
+fn notified(lab: &mut Lab) -> Res<(Pair, [Daemon; 2])> {
     let pair = Pair::new(lab)?;
     let script = "/usr/local/bin/on_state_change";
     let primary = within(FAILOVER[0], "vrrp_instance VRRP1 {", &format!("notify \"{script}\""));
     pair.svr1.write(script, "#!/bin/sh\necho \"$@\" >>/run/told\n", 0o755)?;
-    let [daemon, _backup] = pair.start(&lab.subject, [&primary, FAILOVER[1]])?;
+    let daemons = pair.start(&lab.subject, [&primary, FAILOVER[1]])?;
+    Ok((pair, daemons))
+}
+
+/// The process that runs scripts gets a signal; adverts continue, it is replaced, and scripts run again.
+fn runner(lab: &mut Lab, signal: Signal) -> Res {
+    lab.subject.ours_only("it has no such process")?;
+    let (pair, [daemon, _backup]) = notified(lab)?;
     lab.always().some_garps(&pair.svr1, VIP.parse()?, 10)?;
     let runner = daemon.role(Role::Runner)?;
     let mark = lab.mark();
@@ -197,11 +203,7 @@ fn runner(lab: &mut Lab, signal: Signal) -> Res {
 /// anything to say at that time.
 fn a_channel_that_cannot_be_used_is_made_again(lab: &mut Lab) -> Res {
     lab.subject.ours_only("it has no such process")?;
-    let pair = Pair::new(lab)?;
-    let script = "/usr/local/bin/on_state_change";
-    let primary = within(FAILOVER[0], "vrrp_instance VRRP1 {", &format!("notify \"{script}\""));
-    pair.svr1.write(script, "#!/bin/sh\necho \"$@\" >>/run/told\n", 0o755)?;
-    let [daemon, _backup] = pair.start(&lab.subject, [&primary, FAILOVER[1]])?;
+    let (pair, [daemon, _backup]) = notified(lab)?;
     let told = |what: &'static str| {
         lab.timeline().poll(LIMIT, what, || {
             let told = pair.svr1.read("/run/told").unwrap_or_default();

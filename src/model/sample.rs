@@ -282,3 +282,15 @@ pub fn rule(family: Family, preference: u32, table: u32) -> Rule {
         no_track: false,
     }
 }
+
+/// Where a check of the first web server connects to, on this port, with the usual settings.
+#[must_use]
+pub fn connection(port: u16) -> Connection {
+    Connection {
+        to: ([10, 0, 0, 71], port).into(),
+        from: None,
+        interface: None,
+        timeout: Duration::from_secs(5),
+        mark: 0,
+    }
+}

@@ -73,23 +73,12 @@ pub(super) const fn mail_body(last: Option<&Verdict>) -> &'static str {
 
 #[cfg(test)]
 mod tests {
-    use core::time::Duration;
-
     use super::*;
-    use crate::model::Connection;
+    use crate::model::sample;
 
     fn asking() -> Dns {
-        let check = DnsCheck {
-            connection: Connection {
-                to: ([10, 0, 0, 71], 53).into(),
-                from: None,
-                interface: None,
-                timeout: Duration::from_secs(5),
-                mark: 0,
-            },
-            kind: 6,
-            name: "example.com".into(),
-        };
+        let check =
+            DnsCheck { connection: sample::connection(53), kind: 6, name: "example.com".into() };
         Dns::new(&check, 0x1234).unwrap()
     }
 

@@ -93,21 +93,13 @@ pub(super) const fn mail_body(last: Option<&Verdict>) -> &'static str {
 
 #[cfg(test)]
 mod tests {
-    use core::time::Duration;
-
     use super::super::Step;
     use super::*;
-    use crate::model::Connection;
+    use crate::model::sample;
 
     fn check(reply: Option<(&[u8], &[u8])>, min_reply: u16, max_reply: u16) -> UdpCheck {
         UdpCheck {
-            connection: Connection {
-                to: ([10, 0, 0, 71], 53).into(),
-                from: None,
-                interface: None,
-                timeout: Duration::from_secs(5),
-                mark: 0,
-            },
+            connection: sample::connection(53),
             payload: None,
             reply: reply
                 .map(|(octets, mask)| ReplyPattern { octets: octets.into(), mask: mask.into() }),
