@@ -32,16 +32,25 @@ fn each_address_is_announced_when_confirmed_and_all_again_later() {
 }
 
 #[test]
-fn frames_of_one_address_leave_together() {
+fn a_slice_of_frames_ends_between_addresses_and_not_beyond_its_size() {
     let mut config = failover(200);
     let interface = config.instances[0].interface.clone();
     let more = (1..40).map(|n| sample::address(&format!("10.0.2.{}/24", 100 + n), &interface));
     config.instances[0].excluded.extend(more);
     let mut host = Host::new(config);
     host.pass(4 * SECOND);
-    let frames = host.frames();
-    assert_eq!(frames.iter().map(|(address, _)| address).collect::<BTreeSet<_>>().len(), 40);
-    assert!(frames.iter().all(|(_, count)| *count == 5), "{frames:?}");
+    // The second set: all addresses are due at once.
+    let (end, mut announced) = (host.now + 6 * SECOND, BTreeSet::new());
+    while let Some(at) = host.engine.deadline().filter(|at| *at <= end) {
+        host.look();
+        host.now = at;
+        host.event(Event::Timer);
+        let frames = host.frames();
+        assert!(frames.iter().all(|(_, count)| *count == 5), "{frames:?}");
+        assert!(frames.iter().map(|(_, count)| count).sum::<u32>() <= 64, "{frames:?}");
+        announced.extend(frames.into_iter().map(|(address, _)| address));
+    }
+    assert_eq!(announced.len(), 40);
 }
 
 #[test]
