@@ -28,6 +28,7 @@ pub mod reference;
 mod render;
 mod resolve;
 pub(crate) mod schema;
+mod secret;
 mod slot;
 mod source;
 mod span;
@@ -65,6 +66,8 @@ pub struct Loaded {
     pub document: Document,
     /// Number of configured virtual routers, including those that are left out.
     pub instances_asked: usize,
+    /// Number of configured virtual servers, including those that are left out.
+    pub services_asked: usize,
 }
 
 impl Loaded {
@@ -86,8 +89,8 @@ pub fn load(files: &dyn Files, host: &dyn Host, options: &Options) -> Loaded {
         read(&mut load);
     }
     let (draft, diagnostics, document) = load.finish();
-    let instances_asked = draft.instances.len();
-    Loaded { model: draft.model, diagnostics, document, instances_asked }
+    let (instances_asked, services_asked) = (draft.instances.len(), draft.services_asked);
+    Loaded { model: draft.model, diagnostics, document, instances_asked, services_asked }
 }
 
 /// Reads all text into the draft, block by block.

@@ -16,7 +16,7 @@ fn read(text: &str) -> Loaded {
 
 /// The new errors of a reload, as log lines.
 fn refused(before: &str, after: &str) -> Vec<String> {
-    let known = read(before).diagnostics.mistakes();
+    let known = read(before).diagnostics.mistake_numbers();
     let after = read(after);
     after.diagnostics.new_errors(&known).map(|d| after.diagnostics.log_line(d)).collect()
 }

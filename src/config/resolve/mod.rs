@@ -102,7 +102,10 @@ impl<'a> Load<'a> {
             Top::Group(block) => group::resolve(*block, self),
             Top::Instance(block) => self.instance(&block),
             Top::ServerGroup(block) => service::group(block, self),
-            Top::Server(block) => service::close(*block, self),
+            Top::Server(block) => {
+                self.draft.services_asked += 1;
+                service::close(*block, self);
+            }
         }
     }
 
@@ -145,6 +148,8 @@ impl<'a> Load<'a> {
 #[derive(Debug)]
 pub(crate) struct Draft {
     pub model: Model,
+    /// Number of virtual servers, including those that are left out.
+    pub services_asked: usize,
     /// `global_defs`. In a second pass the result of the first.
     global: GlobalDefs,
     /// Receives `global_defs` in a second pass.

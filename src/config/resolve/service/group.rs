@@ -241,7 +241,7 @@ fn group_ports(waiting: &GroupUse, group: &Group, cx: &mut Load<'_>) {
             .any(|e| matches!(e, GroupEntry::Addresses { port, .. } if *port != server.port));
         if other && !rewritten {
             let message = format!(
-                "virtual server [{name}] and real server {} port {}: ports don't match",
+                "virtual server [{name}] and real server {} port {}: ports do not match",
                 server.address, server.port
             );
             cx.report(Diagnostic::warning(&codes::ADJUSTED, message).at(waiting.span));
