@@ -27,7 +27,7 @@ const MORE: &[(&str, &str)] = &[
     ("deprecated", "W0701"),
     ("repeated-addresses", "E0407"),
     ("follow-ups", "E0404 BFD instance"),
-    ("mark-ports", "W0412 virtual server [test2] by mark"),
+    ("mark-ports", "W0412 virtual server [test2]: port"),
 ];
 
 /// Files whose exit status differs, with the anchor of the reason.
