@@ -32,7 +32,8 @@ const BITS: u32 = 6;
 const MAP: u32 = 8;
 /// `NFTA_SET_USERDATA`: for the command `nft`, that the keys and the values of a map are in the order of this host.
 const USER_DATA: u16 = 13;
-const HOST_ORDER: &[u8] = &[0, 4, 1, 0, 0, 0, 1, 4, 1, 0, 0, 0];
+const HOST_ORDER_OF_KEYS: [u8; 6] = [0, 4, 1, 0, 0, 0];
+const HOST_ORDER_OF_VALUES: [u8; 6] = [1, 4, 1, 0, 0, 0];
 
 /// Protocols and messages that are matched (RFC 4861, RFC 2710, RFC 3810).
 const IGMP: u8 = 2;
@@ -99,8 +100,8 @@ impl Maker<'_> {
             told = told.number(3, MAP).number(6, INDEX).number(7, 4);
         }
         if of.0 == IF_NAME {
-            let order = if is_map { HOST_ORDER } else { &HOST_ORDER[..HOST_ORDER.len() / 2] };
-            told = told.put(USER_DATA, order);
+            let values: &[_] = if is_map { &HOST_ORDER_OF_VALUES } else { &[] };
+            told = told.put(USER_DATA, &[&HOST_ORDER_OF_KEYS, values].concat());
         }
         // It needs a number within its transaction.
         let silent = Attributes::default().number(10, self.sets);
