@@ -189,6 +189,7 @@ pub(crate) struct Draft {
 impl Default for Draft {
     fn default() -> Self {
         Self {
+            services_asked: 0,
             model: Model::default(),
             global: GlobalDefs::new((), Span::NONE),
             scratch: None,
