@@ -145,7 +145,7 @@ fn keepalived_reads_names_that_need_quotes() {
     use std::process::Command;
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("k.conf");
-    let mut judged = |name: &str| -> Option<(Option<i32>, usize)> {
+    let judged = |name: &str| -> Option<(Option<i32>, usize)> {
         let script = format!("\"/bin/true \\\\x{:02x}\"", name.as_bytes()[1]);
         let text = format!(
             "vrrp_instance \"{name}\" {{\n interface lo\n virtual_router_id 5\n notify_master {script}\n \
