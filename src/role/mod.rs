@@ -110,6 +110,10 @@ pub fn main(name: &str) -> ExitCode {
         sched::keep_memory(row.keeps_memory);
     }
     process::set_name(row.title);
+    // Again: the kernel cleared it if this process gained capabilities that the supervisor has given up.
+    if let Err(e) = process::follow_parent(child::end_signal(role)) {
+        tracing::debug!("no signal at the end of the supervisor: {e}");
+    }
     let Some(start) = begin(role, control) else {
         return Exit::Internal.into();
     };
