@@ -124,10 +124,10 @@ fn replayed_adverts_with_authentication_headers_move_nothing(lab: &mut Lab) -> R
     let [svr1, svr2] = [&replay.pair.svr1, &replay.pair.svr2];
     replay.survives(lab, &replay.recorded(lab), svr1, svr2)?;
     // So it is after the process was replaced.
-    for node in 0..=1 {
-        let vrrp = replay.daemons[node].role(Role::Vrrp)?;
+    for daemon in &replay.daemons {
+        let vrrp = daemon.role(Role::Vrrp)?;
         signal_to(vrrp, Signal::SIGKILL)?;
-        replaced(lab, &replay.daemons[node], Role::Vrrp, vrrp)?;
+        replaced(lab, daemon, Role::Vrrp, vrrp)?;
         lab.after(lab.mark()).some_adverts(svr1, 1)?;
         replay.survives(lab, &replay.recorded(lab), svr1, svr2)?;
     }
@@ -455,7 +455,6 @@ fn processes_are_killed_at_any_moment_of_a_start_and_a_stop(lab: &mut Lab) -> Re
     let begun = lab.mark();
     let mut random = random(lab);
     for round in 0..rounds(4) {
-        let mark = lab.mark();
         let mut daemon = lab.subject.start(&pair.svr1)?;
         sleep(Duration::from_micros(random.below(400_000) as u64));
         let stopped = harm(lab, &daemon, &mut random, round)?;
@@ -491,7 +490,6 @@ fn processes_are_killed_at_any_moment_of_a_start_and_a_stop(lab: &mut Lab) -> Re
         lab.timeline().poll(LIMIT, "the backup is master", || {
             Ok(pair.svr2.has(LAN, "10.0.0.100/24")?.then_some(()))
         })?;
-        let _ = mark;
     }
     never_both(lab, begun, &pair)
 }
