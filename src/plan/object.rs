@@ -60,11 +60,13 @@ pub enum Identity<L> {
 /// The order in which objects are added; removals are in reverse order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Phase {
-    /// Interfaces and their settings.
-    Link,
     /// Tables of packet filters.
     FilterTable,
-    /// Their elements: added before the addresses and removed after them, so that no packet is accepted in between.
+    /// Their elements for interfaces: an interface sends its first packets as soon as it is created.
+    LinkFilter,
+    /// Interfaces and their settings.
+    Link,
+    /// Elements for addresses: added before the addresses and removed after them, so that no packet is accepted in between.
     Filter,
     Address,
     /// Routes: their interface and their preferred source must exist.
@@ -104,14 +106,14 @@ impl Object {
 
     /// When it is added.
     #[must_use]
-    pub const fn phase(&self) -> Phase {
+    pub fn phase(&self) -> Phase {
         match self {
             Self::Address(_) => Phase::Address,
             Self::Route(_) => Phase::Route,
             Self::Link(_) | Self::Setting(_) => Phase::Link,
             Self::Rule(_) => Phase::Rule,
             Self::FilterTable(_) => Phase::FilterTable,
-            Self::Filter(_) => Phase::Filter,
+            Self::Filter(filter) => filter.phase(),
             Self::SyncDaemon(_) => Phase::SyncDaemon,
         }
     }
