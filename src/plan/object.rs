@@ -173,38 +173,55 @@ impl Object {
 
     /// This object with the kernel's attributes.
     pub(super) fn found(&self, attributes: &Attributes) -> Self {
-        match (self, attributes) {
-            (Self::Address(address), Attributes::Address(found)) => {
-                Self::Address(found.applied_to(address))
-            }
-            (Self::Route(route), Attributes::Route(found)) => {
-                Self::Route(Box::new(found.applied_to(route)))
-            }
-            (Self::Link(new), Attributes::Link(found)) => {
-                let differs = !found.fits(&new.link);
-                Self::Link(Box::new(LinkObject { differs, ..(**new).clone() }))
-            }
-            (Self::SyncDaemon(daemon), Attributes::SyncDaemon(found)) => {
-                Self::SyncDaemon(Box::new(found.applied_to(daemon)))
-            }
-            _ => self.clone(),
+        // An identity and attributes of different kinds never occur together.
+        match attributes {
+            Attributes::Address(found) => match self {
+                Self::Address(address) => Self::Address(found.applied_to(address)),
+                _ => self.clone(),
+            },
+            Attributes::Route(found) => match self {
+                Self::Route(route) => Self::Route(Box::new(found.applied_to(route))),
+                _ => self.clone(),
+            },
+            Attributes::Link(found) => match self {
+                Self::Link(new) => {
+                    let differs = !found.fits(&new.link);
+                    Self::Link(Box::new(LinkObject { differs, ..(**new).clone() }))
+                }
+                _ => self.clone(),
+            },
+            Attributes::SyncDaemon(found) => match self {
+                Self::SyncDaemon(daemon) => Self::SyncDaemon(Box::new(found.applied_to(daemon))),
+                _ => self.clone(),
+            },
         }
     }
 
     /// How `old`, of the same identity, can be changed into this.
     pub(super) fn difference(&self, old: &Self) -> Difference {
-        match (old, self) {
-            (Self::Address(old), Self::Address(new)) => super::address::difference(old, new),
-            (Self::Route(old), Self::Route(new)) => super::route::difference(old, new),
-            (Self::Link(old), Self::Link(new)) => super::link::difference(old, new),
-            (Self::Setting(old), Self::Setting(new)) if old.value == new.value => Difference::None,
-            (Self::Setting(_), Self::Setting(_)) => Difference::InPlace,
-            (Self::Rule(_), Self::Rule(_)) => Difference::None,
-            (Self::FilterTable(old), Self::FilterTable(new)) if old == new => Difference::None,
+        // A kind that is missing here does not compile: its objects would be deleted and added with each reload.
+        match self {
+            Self::Address(new) => match old {
+                Self::Address(old) => super::address::difference(old, new),
+                _ => Difference::Anew,
+            },
+            Self::Route(new) => match old {
+                Self::Route(old) => super::route::difference(old, new),
+                _ => Difference::Anew,
+            },
+            Self::Link(new) => match old {
+                Self::Link(old) => super::link::difference(old, new),
+                _ => Difference::Anew,
+            },
+            Self::Setting(new) => match old {
+                Self::Setting(old) if old.value == new.value => Difference::None,
+                Self::Setting(_) => Difference::InPlace,
+                _ => Difference::Anew,
+            },
             // All of it identifies it.
-            (Self::Filter(_), Self::Filter(_)) => Difference::None,
-            (Self::SyncDaemon(old), Self::SyncDaemon(new)) if old == new => Difference::None,
-            _ => Difference::Anew,
+            Self::Rule(_) | Self::Filter(_) => Difference::None,
+            Self::FilterTable(_) | Self::SyncDaemon(_) if old == self => Difference::None,
+            Self::FilterTable(_) | Self::SyncDaemon(_) => Difference::Anew,
         }
     }
 }
