@@ -377,7 +377,9 @@ impl<'a> Cx<'a> {
             let marked = place.text.get(place.start..place.end).unwrap_or_default();
             let text = String::from_utf8_lossy(marked);
             for (hidden, name) in HIDDEN {
-                if text.contains(*hidden) && !report.help.iter().any(|help| help.contains(name)) {
+                let told = report.code.id == codes::BYTE_ORDER_MARK.id
+                    || report.help.iter().any(|help| help.contains(name));
+                if text.contains(*hidden) && !told {
                     report.help.push(format!(
                         "it contains {name}; remove it, or replace it with an ordinary blank"
                     ));

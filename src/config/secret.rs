@@ -51,10 +51,10 @@ impl Secrets {
         let mut depths = Vec::new();
         let (mut depth, mut at) = (0, 0);
         for line in text.split(|b| *b == b'\n') {
-            let mut used = Vec::new();
-            let next = walk(line, depth, &self.names, |from, to| used.push((from, to)));
-            for (from, to) in used {
-                self.names.extend(names(line.get(from..to).unwrap_or_default()));
+            let mut secret = Vec::new();
+            let next = walk(line, depth, &self.names, |from, to| secret.push((from, to)));
+            for (from, to) in secret {
+                self.names.extend(used(line.get(from..to).unwrap_or_default()));
             }
             at += line.len() + 1;
             if next != depth {
@@ -203,11 +203,7 @@ fn walk(
                 let inner = rest.get(1..).unwrap_or_default();
                 memchr::memchr(b'"', inner).map_or(rest.len(), |end| end + 2)
             }
-            _ => rest
-                .iter()
-                .skip(1)
-                .position(|b| blank(b) || matches!(b, b'{' | b'}' | b'"'))
-                .map_or(rest.len(), |end| end + 1),
+            _ => word_length(rest),
         };
         let bytes = rest.get(..length).unwrap_or_default();
         let end = at + length;
@@ -221,6 +217,11 @@ fn walk(
             }
         }
         let is_keyword = core::mem::replace(&mut first, false);
+        if !hidden && word.contains('$') && used(bytes).iter().any(|name| names.contains(name)) {
+            secret(at, end);
+            at = end;
+            continue;
+        }
         if hidden {
             secret(at, end);
         } else if is_near(&word, &KEYWORDS) {
@@ -260,8 +261,24 @@ fn walk(
     depth
 }
 
+/// The length of the word at the beginning of a text; the braces of `${NAME}` belong to it.
+fn word_length(text: &[u8]) -> usize {
+    let mut length = 1;
+    while let Some(byte) = text.get(length) {
+        let of_name = *byte == b'{' && text.get(length - 1) == Some(&b'$');
+        let rest = text.get(length..).unwrap_or_default();
+        if let Some(end) = memchr::memchr(b'}', rest).filter(|_| of_name) {
+            length += end;
+        } else if byte.is_ascii_whitespace() || matches!(byte, b'{' | b'}' | b'"') {
+            break;
+        }
+        length += 1;
+    }
+    length
+}
+
 /// The names of definitions used in a text.
-fn names(text: &[u8]) -> BTreeSet<Box<str>> {
+fn used(text: &[u8]) -> BTreeSet<Box<str>> {
     let text = String::from_utf8_lossy(text);
     let used = text.split('$').skip(1).map(|rest| {
         let rest = rest.strip_prefix('{').unwrap_or(rest);
