@@ -50,8 +50,7 @@ use crate::log;
 use crate::sys::channel::Channel;
 use crate::sys::{process, sched, spawn};
 
-pub use control::{Control, Order};
-pub use notices::Notices;
+pub use control::Control;
 
 /// The argument by which a process knows that it is a role, before the role's name.
 pub const ARGUMENT: &str = "--role=";

@@ -310,12 +310,11 @@ impl Runner {
                     control.unconnected(role, &e);
                 }
             }
-            // `serve` handles the first of these.
-            ToRole::Stop { .. }
-            | ToRole::Resume(_)
-            | ToRole::Ipvs { .. }
-            | ToRole::Count
-            | ToRole::Answer(_) => {}
+            // `serve` handles the first of these; the second reaches every role, and this one has no counters.
+            ToRole::Stop { .. } | ToRole::Count => {}
+            ToRole::Resume(_) | ToRole::Ipvs { .. } | ToRole::Answer(_) => {
+                control.unexpected(&message);
+            }
         }
     }
 
