@@ -468,9 +468,11 @@ impl World {
                 router.sending = None;
             }
         }
+        let known = |wire: &Wire| states.iter().any(|(w, ..)| w == wire);
+        let linkless = self.follow_without_link(id);
         if !busy {
-            let known = |wire: &Wire| states.iter().any(|(w, ..)| w == wire);
-            self.oracle.states.retain(|(node, wire), _| *node != id || known(wire));
+            let stays = |wire: &Wire| known(wire) || linkless.contains(wire);
+            self.oracle.states.retain(|(node, wire), _| *node != id || stays(wire));
             self.oracle.routers.retain(|(node, wire), _| *node != id || known(wire));
         }
         for (wire, instance, state, priority) in states {
