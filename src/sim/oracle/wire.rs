@@ -188,7 +188,8 @@ impl World {
         let is_copy = unicast.is_some_and(|u| !is_first(u, destination));
         match (instance, ah) {
             (Some(instance), Some(ah)) => {
-                self.judge_ah(id, (&wire, instance), source, (ah, octets), is_copy);
+                let which = (is_copy, farewell);
+                self.judge_ah(id, (&wire, instance), source, (ah, octets), which);
             }
             (None, Some(_)) => self.oracle.loosen_ah(id),
             (_, None) => {}
