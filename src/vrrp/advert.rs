@@ -259,8 +259,8 @@ impl Engine {
     }
 
     fn note_ah(&mut self, moment: &mut Moment<'_>, id: InstanceId, number: u32) {
-        let now = moment.now;
-        if self.instance_mut(id).is_some_and(|i| i.sequences.note_ah(number, now)) {
+        let (now, time) = (moment.now, self.time_of_day(moment.now));
+        if self.instance_mut(id).is_some_and(|i| i.sequences.note_ah(number, now, time)) {
             moment.out.push(Action::Report);
         }
     }
@@ -495,7 +495,7 @@ fn signature(
     out: &mut Actions,
 ) -> Signature {
     if instance.config.ah_key().is_some() {
-        let (number, report) = instance.sequences.next_ah(now);
+        let (number, report) = instance.sequences.next_ah(now, time);
         if report {
             out.push(Action::Report);
         }

@@ -34,7 +34,6 @@ impl Engine {
             self.leave_master(id);
         }
         let silent_until = self.silent_until;
-        let time = self.time_of_day(moment.now);
         let Some(instance) = self.instance_mut(id) else { return };
         let held = instance.holds_addresses();
         let machine = match to {
@@ -67,7 +66,7 @@ impl Engine {
         if to == State::Master {
             instance.master_interval = instance.config.advert_int;
             instance.counters.became_master += 1;
-            instance.sequences.begin(time);
+            instance.sequences.renew();
         }
         if to == State::Init {
             // The end of an instance is announced by the caller: no earlier state may follow it.
