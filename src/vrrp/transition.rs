@@ -71,8 +71,6 @@ impl Engine {
         if to == State::Init {
             // The end of an instance is announced by the caller: no earlier state may follow it.
             instance.unannounced = None;
-        } else {
-            instance.sequences.begin(to == State::Master);
         }
         let touches = held || instance.holds_addresses();
         self.timers.clear(Timer::Advert(id));
