@@ -34,6 +34,7 @@ mod place;
 mod privilege;
 mod probe;
 mod process;
+mod reader;
 mod reload;
 mod route;
 mod rule;
@@ -77,6 +78,7 @@ fn main() -> ExitCode {
         place::CASES,
         probe::CASES,
         process::CASES,
+        reader::CASES,
         privilege::CASES,
         privilege::guest::CASES,
         interop::CASES,

@@ -306,7 +306,7 @@ impl Engine {
 
     /// The configuration of a service; none for one that only has to be removed from the kernel.
     fn config_of<'c>(&self, config: &'c Lvs, slot: u32) -> Option<&'c model::Service> {
-        config.services.get(self.service(slot)?.position? as usize)
+        Some(config.services.get(self.service(slot)?.position? as usize)?)
     }
 
     /// Begins a step of a service.

@@ -60,7 +60,7 @@ impl Engine {
 
     /// Requests what the kernel holds of our services.
     pub(super) fn read_table(&mut self, moment: &mut Moment<'_>) {
-        let keys = self.config.services.iter().flat_map(model::Service::keys).copied();
+        let keys = self.config.services.iter().flat_map(|service| service.keys()).copied();
         let asked: BTreeSet<ServiceKey> = keys.chain(self.owned.iter().copied()).collect();
         let asked: Arc<[ServiceKey]> = asked.into_iter().collect();
         self.phase = Phase::Reading { asked: Arc::clone(&asked), outdated: false };
@@ -245,7 +245,7 @@ impl Engine {
     /// written to a file, and a reload should cost what it changes.
     pub(super) fn own(&mut self, moment: &mut Moment<'_>, before: Option<&Lvs>) {
         fn keys(config: &Lvs) -> impl Iterator<Item = ServiceKey> {
-            config.services.iter().flat_map(model::Service::keys).copied()
+            config.services.iter().flat_map(|service| service.keys()).copied()
         }
         let is_leaving = !self.leaving.is_empty();
         let was_leaving = core::mem::replace(&mut self.owned_leaving, is_leaving);
@@ -382,7 +382,7 @@ impl Engine {
 /// Whether each service of the kernel belongs to one virtual server, as the configuration guarantees.
 fn keys_are_unique(config: &Lvs) -> bool {
     let mut seen = BTreeSet::new();
-    config.services.iter().flat_map(model::Service::keys).all(|key| seen.insert(*key))
+    config.services.iter().flat_map(|service| service.keys()).all(|key| seen.insert(*key))
 }
 
 /// The weight of a server that the kernel has in service. With `inhibit_on_failure` a dead one has weight 0.

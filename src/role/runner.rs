@@ -303,6 +303,7 @@ impl Runner {
             ToRole::Stop { .. }
             | ToRole::Resume(_)
             | ToRole::Ipvs { .. }
+            | ToRole::Change { .. }
             | ToRole::Count
             | ToRole::Answer(_) => {}
         }

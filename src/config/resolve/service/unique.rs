@@ -9,21 +9,21 @@ use crate::config::codes;
 use crate::config::diagnostic::{Class, Diagnostic};
 use crate::config::resolve::Load;
 use crate::config::span::Span;
-use crate::model::{Service, ServiceKey};
+use crate::model::{Service, ServiceKey, Shared};
 
 /// Services that are defined twice: IPVS has each once, so the servers of the later one join the first. An entry of a
 /// group that is already defined belongs to the first, too.
 pub(in crate::config::resolve) fn finish(cx: &mut Load<'_>) {
     finish_groups(cx);
     let mut seen: IndexSet<ServiceKey> = IndexSet::with_capacity(cx.draft.services.len());
-    let mut all = cx.draft.model.lvs.services.iter().flat_map(Service::keys);
+    let mut all = cx.draft.model.lvs.services.iter().flat_map(|service| service.keys());
     let twice = all.any(|key| !seen.insert(*key));
     if !twice {
         return;
     }
     // The position of the service that has a key.
     let mut holders: IndexMap<ServiceKey, usize> = IndexMap::with_capacity(seen.len());
-    let mut merged: Vec<Service> = Vec::with_capacity(cx.draft.services.len());
+    let mut merged: Vec<Shared<Service>> = Vec::with_capacity(cx.draft.services.len());
     let services = core::mem::take(&mut cx.draft.model.lvs.services);
     for (i, mut service) in services.into_iter().enumerate() {
         let at = cx.draft.services.get(i).map_or(Span::NONE, |n| n.span);
@@ -69,11 +69,11 @@ pub(in crate::config::resolve) fn finish(cx: &mut Load<'_>) {
 
 /// A service by group without the entries that an earlier service has; none if nothing is left.
 fn without_taken(
-    mut service: Service,
+    mut service: Shared<Service>,
     holders: &IndexMap<ServiceKey, usize>,
     at: Span,
     cx: &mut Load<'_>,
-) -> Option<Service> {
+) -> Option<Shared<Service>> {
     let id = service.id();
     let group = service.extras.as_mut()?.group.as_mut()?;
     let first = group.keys.iter().copied().find(|key| holders.contains_key(key));
