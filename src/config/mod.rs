@@ -138,15 +138,13 @@ fn read(load: &mut Load<'_>) {
     let mut root = Root::new((), Span::NONE);
     let mut kept = Kept::default();
     loop {
-        if load.again.is_active() {
-            if use_earlier(&mut reader, load) {
-                continue;
-            }
-            load.again.begin();
+        if load.again.is_active() && use_earlier(&mut reader, load) {
+            continue;
         }
         let is_between = reader.is_between();
         match reader.next(load) {
             Piece::Line(from, to) => {
+                load.again.begin();
                 let services = load.draft.services.len();
                 let Some(mut begun) = schema::begin(&mut root, &mut reader, load, from, to) else {
                     continue;

@@ -112,7 +112,6 @@ fn what_depends_on_something_else_is_read_again() {
         "  notify_up /usr/bin/true",
         "  FILE_CHECK {\n   track_file f\n  }",
         "  BFD_CHECK {\n   name b\n  }",
-        "  TCP_CHECK {\n   bind_if eth0\n  }",
         "  nb_get_retry 3",
         "  weight $W",
         "  weight 1\\\n  ",
