@@ -306,7 +306,8 @@ impl Engine {
 
     /// The configuration of a service; none for one that only has to be removed from the kernel.
     fn config_of<'c>(&self, config: &'c Lvs, slot: u32) -> Option<&'c model::Service> {
-        Some(config.services.get(self.service(slot)?.position? as usize)?)
+        let position = self.service(slot)?.position?;
+        config.services.get(position as usize).map(|service| &**service)
     }
 
     /// Begins a step of a service.
