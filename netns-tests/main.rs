@@ -10,6 +10,7 @@
     reason = "the laboratory is made of clocks, threads, files, sockets and processes"
 )]
 
+mod attack;
 mod bfd;
 mod case;
 mod command;
@@ -79,6 +80,7 @@ fn main() -> ExitCode {
         probe::CASES,
         process::CASES,
         reader::CASES,
+        attack::CASES,
         privilege::CASES,
         privilege::guest::CASES,
         interop::CASES,

@@ -22,6 +22,7 @@ pub mod sample;
 pub mod service;
 pub mod shared;
 pub mod tracker;
+pub mod unique;
 pub mod vrrp;
 
 pub use address::{Address, Lifetime};

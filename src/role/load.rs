@@ -78,6 +78,11 @@ impl Parts {
         self.change.take()
     }
 
+    #[cfg(test)]
+    pub(super) const fn new(vrrp: OwnedFd, checker: OwnedFd, runner: OwnedFd) -> Self {
+        Self { vrrp, checker, runner, change: None }
+    }
+
     /// The part of a role.
     ///
     /// # Errors
