@@ -257,7 +257,9 @@ impl Role {
                 self.keep = keep;
                 self.event(Event::Stop { keep_addresses: keep });
             }
-            ToRole::Resume(Memory::Checker(_)) | ToRole::Answer(_) => control.unexpected(&message),
+            ToRole::Resume(Memory::Checker(_)) | ToRole::Change { .. } | ToRole::Answer(_) => {
+                control.unexpected(&message);
+            }
         }
     }
 

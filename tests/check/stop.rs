@@ -12,7 +12,7 @@ fn everything_of_ours_goes_in_order_and_nothing_else() {
         service.servers.reverse();
         service.servers[0].inhibit_on_failure = true;
     });
-    config.services.push(service(2, vec![real(80)]));
+    config.services.push(service(2, vec![real(80)]).into());
     let mut bench = Bench::new();
     bench.answer("10.0.0.72:80", Answer::Refuses);
     bench.reload(&config);
@@ -99,7 +99,7 @@ fn flush_on_stop_is_one_operation() {
 fn flush_on_stop_of_services_leaves_their_servers_to_the_kernel() {
     let mut config = pair();
     config.flush_services_only = true;
-    config.services.push(service(2, vec![real(80)]));
+    config.services.push(service(2, vec![real(80)]).into());
     let mut bench = Bench::settled(&config);
     bench.stop(false);
     bench.expect(&["-service 10.0.0.1:80", "-service 10.0.0.2:80", "done"]);
