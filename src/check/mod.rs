@@ -266,7 +266,7 @@ impl Engine {
             Event::Table { services, result } => self.table(moment, &services, result),
             Event::Listed(result) => self.listed(moment, result),
             Event::Applied { token, item, outcome } => self.applied(moment, token, item, outcome),
-            Event::File { name, value } => self.report_of_file(moment, name, value),
+            Event::Report(report) => self.observed(moment, report),
             Event::Probed { probe, verdict } => self.probed(moment, probe, verdict),
             Event::Stop { keep_entries } => self.stop(moment, keep_entries),
         }

@@ -10,6 +10,8 @@ use super::probe::{Kind, Verdict};
 use super::{Engine, Moment, Phase, number};
 use crate::base::{Instant, Name};
 use crate::model::{CheckerKind, Lvs};
+use crate::status::vrrp::TrackerKind;
+use crate::status::{Reading, TrackReport};
 
 /// Longest wait for a report, which normally takes some milliseconds.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -31,8 +33,19 @@ impl Engine {
         }
     }
 
+    /// Processes a report about a tracked object.
+    pub(super) fn observed(&mut self, moment: &mut Moment<'_>, report: TrackReport) {
+        let TrackReport { kind, name, reading } = report;
+        match (kind, reading) {
+            (TrackerKind::File, Reading::Number(value)) => self.report_of_file(moment, name, value),
+            // No check depends on these, and a file has a number.
+            (TrackerKind::File, Reading::Condition { .. })
+            | (TrackerKind::Script | TrackerKind::Process | TrackerKind::Bfd, _) => {}
+        }
+    }
+
     /// Processes the number of a file.
-    pub(super) fn report_of_file(&mut self, moment: &mut Moment<'_>, name: Name, value: i32) {
+    fn report_of_file(&mut self, moment: &mut Moment<'_>, name: Name, value: i32) {
         let before = self.files.insert(name.clone(), value);
         if matches!(self.phase, Phase::Idle) {
             if self.table_retry.is_some() {

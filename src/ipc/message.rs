@@ -6,10 +6,9 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 
 use super::catalogue::{Announced, Catalogue, Chosen};
-use crate::base::Name;
 use crate::model::tracker::{TrackFile, TrackProcess};
 use crate::model::{self, Global, Lvs};
-use crate::status::{MailText, ProcessReport, RunEnd, check, daemon, vrrp};
+use crate::status::{MailText, RunEnd, TrackReport, check, daemon, vrrp};
 
 /// A role of the daemon, each a process of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -337,9 +336,7 @@ pub enum FromRunner {
     },
     /// A `Notice` is finished, successfully or not.
     Delivered { id: u64 },
-    /// The numbers in `track_file`s. Sent for each file when a configuration comes into force and when the channel is
-    /// created, and whenever a number changes.
-    Files(Vec<(Name, i32)>),
-    /// Whether `vrrp_track_process`es run: as above.
-    Processes(Vec<ProcessReport>),
+    /// What was observed of tracked files and processes. Sent for each when a configuration comes into force and when
+    /// the channel is created, and whenever it changes.
+    Reports(Vec<TrackReport>),
 }

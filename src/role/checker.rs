@@ -166,8 +166,8 @@ impl Role {
                 let told = Told::Checker(Box::new(self.driver.view()));
                 self.peers.answer(id, told);
             }
-            Said::Files(values) => self.driver.files(values),
-            Said::Processes(_) | Said::Nothing => {}
+            Said::Reports(reports) => self.driver.reports(reports),
+            Said::Nothing => {}
         }
     }
 

@@ -272,7 +272,8 @@ impl Runner {
             }
             ToRole::Apply { generation } => {
                 if let Some(part) = self.prepared.take(generation) {
-                    let RunnerPart { global, files, processes, .. } = part;
+                    // Each field, so that a new one cannot be forgotten; the catalogues were taken when this was prepared.
+                    let RunnerPart { global, files, processes, vrrp: _, checker: _ } = part;
                     // Files are only initialised at the start of the daemon, not at a reload or by a replaced process.
                     self.tracked.follow(files, generation == 1 && !control.setup().again);
                     let buffers = &global.settings.buffers;
