@@ -155,7 +155,8 @@ class Stage:
         """Checks that everything passes without a change; otherwise results would be meaningless."""
         started = time.monotonic()
         for command in (lambda: self.build, self.test):
-            status, output, used = run(command := command())
+            command = command()
+            status, output, used = run(command)
             if status != 0:
                 sys.exit(f"{output}\nwithout a change: {' '.join(command)}: {status}")
         self.limit = 8 * used + PATIENCE
@@ -163,12 +164,13 @@ class Stage:
         print(f"without a change: {self.name}: {used:.0f} s of processor time, {took:.0f} s with the build", flush=True)
 
     def verdict(self, mutant):
-        """unviable, missed, or caught and by which test."""
-        status, output, _ = run(self.build)
-        if status == "unclear":
-            return "unclear", f"{self.name}: the build was too slow"
-        if status != 0:
-            return "unviable", first_error(output)
+        """missed, or caught and by which test. `mutant` is a number, or 0 for the code as it is, which may need a build."""
+        if mutant == 0:
+            status, output, _ = run(self.build)
+            if status == "unclear":
+                return "unclear", f"{self.name}: the build was too slow"
+            if status != 0:
+                return "unviable", first_error(output)
         status, output, _ = run(self.test(), self.limit, mutant)
         if status == 0:
             return "missed", ""
@@ -347,7 +349,7 @@ def weave(drawn):
     return [pair for pair in drawn if pair[0] in together], unviable, alone, originals
 
 
-def attempt(number, mutant, stages):
+def attempt(number, stages):
     for stage in stages:
         outcome, why = stage.verdict(number)
         if outcome != "missed":
@@ -361,7 +363,7 @@ def attempt_alone(mutant, stages):
     path.write_text(mutated(original, mutant))
     try:
         status, output, _ = run(["cargo", "check", "--quiet", "--no-default-features", "--lib"])
-        return attempt(0, mutant, stages) if status == 0 else ("unviable", first_error(output))
+        return attempt(0, stages) if status == 0 else ("unviable", first_error(output))
     finally:
         path.write_text(original)
 
@@ -408,6 +410,8 @@ def main():
         "near": Whole("near", FULL, f"({NEAR}) - ({DONE})"),
         "all": Whole("all", FULL, f"all() - ({DONE}) - ({NEAR})"),
     }
+    if not (options.core or options.chaos) and shutil.which("cargo-nextest") is None:
+        sys.exit("cargo nextest is missing: cargo install cargo-nextest, or --core")
     kept = {"chaos"} if options.chaos else {"core", "engines", "chaos"} if options.core else set(stages)
     stages = {name: stage for name, stage in stages.items() if name in kept}
     copy_of_the_last_commit()
@@ -428,7 +432,7 @@ def main():
         if number in unviable:
             record(number, mutant, lambda: ("unviable", unviable[number]))
     for number, mutant in together:
-        record(number, mutant, lambda: attempt(number, mutant, stages_for(mutant["file"], stages)))
+        record(number, mutant, lambda: attempt(number, stages_for(mutant["file"], stages)))
     for name, text in originals.items():
         (TREE / name).write_text(text)
     for number, mutant in alone:
