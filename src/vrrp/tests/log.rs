@@ -123,6 +123,7 @@ fn quiet_towards_lower_priorities_it_forces_no_election() {
 #[test]
 fn a_change_of_what_is_tracked_is_logged_once() {
     use crate::model::tracker::{TrackFile, Tracked};
+    use crate::status::TrackReport;
     let mut config = failover(100);
     for name in ["f", "unused"] {
         config.track_files.push(TrackFile {
@@ -138,7 +139,7 @@ fn a_change_of_what_is_tracked_is_logged_once() {
     let mut host = Host::new(config.clone());
     host.logged();
     let number = |host: &mut Host, name: &str, value| {
-        host.event(Event::File { name: name.into(), value });
+        host.event(Event::Report(TrackReport::file(name.into(), value)));
     };
     number(&mut host, "f", 3);
     let priority = "VRRP_Instance(VRRP1) Changing effective priority from 100 to 103";
