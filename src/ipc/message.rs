@@ -84,6 +84,25 @@ pub enum ToRole {
     Answer(Answer),
 }
 
+impl ToRole {
+    /// Its name in the log, without contents.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Prepare { .. } => "Prepare",
+            Self::Apply { .. } => "Apply",
+            Self::Abandon { .. } => "Abandon",
+            Self::Connect(_) => "Connect",
+            Self::Resume(Memory::Vrrp(_)) => "Resume (vrrp)",
+            Self::Resume(Memory::Checker(_)) => "Resume (checker)",
+            Self::Ipvs { .. } => "Ipvs",
+            Self::Stop { .. } => "Stop",
+            Self::Count => "Count",
+            Self::Answer(_) => "Answer",
+        }
+    }
+}
+
 /// From a role to the supervisor.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum FromRole {

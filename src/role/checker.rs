@@ -147,7 +147,9 @@ impl Role {
             },
             ToRole::Stop { keep } => self.driver.stop(keep),
             ToRole::Count => self.count(),
-            ToRole::Resume(Memory::Vrrp(_)) | ToRole::Ipvs { .. } | ToRole::Answer(_) => {}
+            ToRole::Resume(Memory::Vrrp(_)) | ToRole::Ipvs { .. } | ToRole::Answer(_) => {
+                control.unexpected(&message);
+            }
         }
     }
 

@@ -257,7 +257,7 @@ impl Role {
                 self.keep = keep;
                 self.event(Event::Stop { keep_addresses: keep });
             }
-            ToRole::Resume(Memory::Checker(_)) | ToRole::Answer(_) => {}
+            ToRole::Resume(Memory::Checker(_)) | ToRole::Answer(_) => control.unexpected(&message),
         }
     }
 
