@@ -143,7 +143,8 @@ mod tests {
     fn what_the_kernel_reports_of_an_address_as_wanted_is_no_difference() {
         let link = "eth0".parse().unwrap();
         let (v4, v6) = ("10.0.0.1/24", "2001:db8::1/64");
-        let changes: [(&str, fn(&mut Address)); 8] = [
+        type Change = fn(&mut Address);
+        let changes: [(&str, Change); 8] = [
             (v4, |a| a.peer = Some(Prefix::new([10, 0, 0, 9].into(), 32).unwrap())),
             (v4, |a| a.broadcast = Some([10, 0, 0, 255].into())),
             (v4, |a| a.scope = 253),
