@@ -10,6 +10,7 @@
     reason = "the laboratory is made of clocks, threads, files, sockets and processes"
 )]
 
+mod attack;
 mod bfd;
 mod case;
 mod command;
@@ -77,6 +78,7 @@ fn main() -> ExitCode {
         place::CASES,
         probe::CASES,
         process::CASES,
+        attack::CASES,
         privilege::CASES,
         privilege::guest::CASES,
         interop::CASES,

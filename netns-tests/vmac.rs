@@ -20,6 +20,7 @@ use crate::{cases, check};
 cases![Here:
     what_is_made_is_what_keepalived_makes,
     adverts_and_answers_come_from_the_virtual_mac_alone,
+    a_backup_says_nothing_over_ipv6_either,
     it_takes_over_from_keepalived_with_a_virtual_mac,
     keepalived_takes_over_from_it_with_a_virtual_mac,
     adverts_leave_by_the_parent_where_that_is_asked_for,
@@ -248,6 +249,48 @@ fn adverts_leave_by_the_parent_where_that_is_asked_for(lab: &mut Lab) -> Res {
     let announced = lab.after(mark).garps(&pair.svr1, VIP.parse()?);
     check!(!announced.is_empty(), "nothing was announced");
     check!(announced.iter().all(|(_, arp)| arp.from == mac), "{announced:?}");
+    Ok(())
+}
+
+/// Routers join more groups than hosts, whose memberships the kernel reports by itself.
+fn a_backup_says_nothing_over_ipv6_either(lab: &mut Lab) -> Res {
+    lab.subject.ours_only("Debian's keepalived is built without packet filters")?;
+    lab.segment("lan")?;
+    let mut nodes = Vec::new();
+    for (name, last) in [("svr1", 71), ("svr2", 72)] {
+        let node = lab.node(name)?;
+        lab.plug(&node, "lan", LAN, &[])?;
+        node.sysctl("net.ipv6.conf.all.disable_ipv6", "0")?;
+        node.sysctl("net.ipv6.conf.default.disable_ipv6", "0")?;
+        node.sysctl("net.ipv6.conf.all.forwarding", "1")?;
+        node.sysctl(&format!("net.ipv6.conf.{LAN}.addr_gen_mode"), "1")?;
+        node.sysctl(&format!("net.ipv6.conf.{LAN}.disable_ipv6"), "0")?;
+        node.ip(&format!("addr add fe80::{last}/64 dev {LAN} nodad\n"))?;
+        nodes.push(node);
+    }
+    let [master, backup] = nodes.as_slice() else { return Ok(()) };
+    let text = |priority: u8| {
+        format!(
+            "vrrp_instance V57 {{\n interface {LAN}\n priority {priority}\n virtual_router_id 57\n \
+             advert_int 0.2\n version 3\n use_vmac\n virtual_ipaddress {{\n  fe80::100/64\n  \
+             2001:db8::100/64\n }}\n}}\n"
+        )
+    };
+    master.write(CONF, &text(200), 0o644)?;
+    lab.subject.start(master)?;
+    lab.always().log(master, "(V57) Entering MASTER STATE")?;
+    let mark = lab.mark();
+    backup.write(CONF, &text(100), 0o644)?;
+    let daemon = lab.subject.start(backup)?;
+    lab.after(mark).log(backup, "(V57) Entering BACKUP STATE")?;
+    // The kernel reports a membership again after a second.
+    let mark_of_backup = lab.mark();
+    lab.after(mark_of_backup).some_adverts(master, 10)?;
+    let mac = Mac([0, 0, 0x5e, 0, 2, 57]);
+    let leaked = frames_from(lab, mark, backup, mac);
+    check!(leaked.is_empty(), "the backup sent {leaked:?}");
+    check!(index(backup, "vrrp.57").is_ok(), "there is no interface to send from");
+    check!(daemon.stop()?, "the exit status is not zero");
     Ok(())
 }
 

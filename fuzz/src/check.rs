@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use evervip::base::Instant;
 use evervip::check::probe::{Failure, ProbeId, Step, Verdict, unconnected};
-use evervip::check::{Action, Actions, Engine, Event, Limits};
+use evervip::check::{Action, Actions, CheckerSlot, Engine, Event, Limits};
 use evervip::model::{Lvs, ServiceKey, sample};
 use evervip::plan::ipvs::{Op, Table};
 use evervip::plan::listing::Listing;
@@ -68,8 +68,9 @@ pub fn events(data: &[u8]) {
                 None => Event::Applied { token: Token(u64::from(number)), item: 0, outcome },
             },
             8 | 9 => {
-                let probe =
-                    probes.pop().unwrap_or(ProbeId { checker: u32::from(number), serial: 0 });
+                let probe = probes
+                    .pop()
+                    .unwrap_or(ProbeId { checker: CheckerSlot(u32::from(number)), serial: 0 });
                 under_way.remove(&probe);
                 Event::Probed { probe, verdict: verdict(number) }
             }

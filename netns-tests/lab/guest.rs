@@ -18,8 +18,10 @@ use super::{Res, Stop, fail, own_program, temporary};
 /// The argument by which the test program runs inside the guest: a file with the names of tests, a file for results.
 pub const INSIDE: &str = "--inside-the-guest";
 
-/// Longest life of a guest in seconds.
-const LIFE: u64 = 900;
+/// Longest life of a guest in seconds: its tests run one after the other, and slowly where the processors are busy. Only
+/// a guest that hangs is ended by it.
+const START: u64 = 120;
+const EACH: u64 = 60;
 
 /// How one test in the guest ended.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -100,7 +102,8 @@ fn run(names: &[String], systemd: bool) -> Res<Outcome> {
     fs::write(&list, names.join("\n"))?;
     fs::write(&results, "")?;
     let mut command = Command::new(script);
-    command.args(["-m", "1500M", "-t", &LIFE.to_string()]);
+    let life = START + EACH * u64::try_from(names.len()).unwrap_or(0);
+    command.args(["-m", "1500M", "-t", &life.to_string()]);
     command.args(systemd.then_some("-s"));
     command.arg("-w").arg(&shared).arg("--");
     command.arg(own_program()?).arg(INSIDE).arg(&list).arg(&results);
@@ -110,7 +113,7 @@ fn run(names: &[String], systemd: bool) -> Res<Outcome> {
     let (node, _life) = Node::shelter("guest", Arc::clone(&timeline), Arc::new(Halt::new()?))?;
     let mark = timeline.mark();
     let pid = node.spawn(command, "guest")?;
-    let life = std::time::Duration::from_secs(LIFE + 20);
+    let life = std::time::Duration::from_secs(life + 20);
     timeline.wait(mark, life, "end of the guest", |event: &Event| match event.what {
         What::Exit { pid: ended, .. } if ended == pid => Some(()),
         _ => None,

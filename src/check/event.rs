@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use super::probe::{ProbeId, Verdict};
-use crate::base::Name;
 use crate::model::{Lvs, ServiceKey};
 use crate::plan::ipvs::Table;
 use crate::plan::listing::Listing;
 use crate::plan::{Outcome, Token};
+use crate::status::TrackReport;
 use crate::status::check::Summary;
 
 /// Something that happened.
@@ -46,8 +46,9 @@ pub enum Event {
     },
     /// An attempt ended.
     Probed { probe: ProbeId, verdict: Verdict },
-    /// The number in a tracked file: reported when a configuration comes into force, and when it changes.
-    File { name: Name, value: i32 },
+    /// What was observed of a tracked object, such as the number in a file: reported when a configuration comes into
+    /// force, and when it changes.
+    Report(TrackReport),
     /// Stop: remove our entries, answer with `Action::Done`.
     Stop {
         /// `--dont-release-ipvs`: leave the entries in place.

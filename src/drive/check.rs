@@ -16,7 +16,7 @@ use tokio::time::{Sleep, sleep_until};
 
 use super::class::Class;
 use super::probe::Probes;
-use crate::base::{Instant, Name};
+use crate::base::Instant;
 use crate::check::probe::misc::Misc;
 use crate::check::probe::{ProbeId, Request};
 use crate::check::{Action, Actions, Engine, Event, Limits};
@@ -28,6 +28,7 @@ use crate::model::{Lvs, ServiceKey};
 use crate::plan::ipvs::{Op, Table};
 use crate::plan::listing::Listing;
 use crate::plan::{Outcome, Token};
+use crate::status::TrackReport;
 use crate::status::check::{Check, Summary};
 use crate::status::{Notice, RunEnd};
 use crate::sys::{clock, process};
@@ -161,11 +162,9 @@ impl Driver {
         self.class = class;
     }
 
-    /// Numbers read from tracked files.
-    pub fn files(&mut self, values: Vec<(Name, i32)>) {
-        for (name, value) in values {
-            self.event(Event::File { name, value });
-        }
+    /// What was observed of tracked objects.
+    pub fn reports(&mut self, reports: Vec<TrackReport>) {
+        reports.into_iter().for_each(|report| self.event(Event::Report(report)));
     }
 
     /// Stops; [`Output::Stopped`] follows.

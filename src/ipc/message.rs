@@ -6,10 +6,9 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 
 use super::catalogue::{Announced, Catalogue, Chosen};
-use crate::base::Name;
 use crate::model::tracker::{TrackFile, TrackProcess};
 use crate::model::{self, Global, Lvs};
-use crate::status::{MailText, ProcessReport, RunEnd, check, daemon, vrrp};
+use crate::status::{MailText, RunEnd, TrackReport, check, daemon, vrrp};
 
 /// A role of the daemon, each a process of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -83,6 +82,25 @@ pub enum ToRole {
     Count,
     /// For `api`: the answer to its request.
     Answer(Answer),
+}
+
+impl ToRole {
+    /// Its name in the log, without contents.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Prepare { .. } => "Prepare",
+            Self::Apply { .. } => "Apply",
+            Self::Abandon { .. } => "Abandon",
+            Self::Connect(_) => "Connect",
+            Self::Resume(Memory::Vrrp(_)) => "Resume (vrrp)",
+            Self::Resume(Memory::Checker(_)) => "Resume (checker)",
+            Self::Ipvs { .. } => "Ipvs",
+            Self::Stop { .. } => "Stop",
+            Self::Count => "Count",
+            Self::Answer(_) => "Answer",
+        }
+    }
 }
 
 /// From a role to the supervisor.
@@ -337,9 +355,7 @@ pub enum FromRunner {
     },
     /// A `Notice` is finished, successfully or not.
     Delivered { id: u64 },
-    /// The numbers in `track_file`s. Sent for each file when a configuration comes into force and when the channel is
-    /// created, and whenever a number changes.
-    Files(Vec<(Name, i32)>),
-    /// Whether `vrrp_track_process`es run: as above.
-    Processes(Vec<ProcessReport>),
+    /// What was observed of tracked files and processes. Sent for each when a configuration comes into force and when
+    /// the channel is created, and whenever it changes.
+    Reports(Vec<TrackReport>),
 }

@@ -114,14 +114,18 @@ impl Monitor {
     pub fn watch(&mut self, watch: Watch) -> io::Result<bool> {
         let before = core::mem::replace(&mut self.watch, watch);
         let socket = self.socket.inner();
+        let mut more = false;
         for ((group, was), (_, is)) in before.groups().zip(watch.groups()) {
             match (was, is) {
-                (false, true) => socket.add_membership(group)?,
+                (false, true) => {
+                    socket.add_membership(group)?;
+                    more = true;
+                }
                 (true, false) => socket.drop_membership(group)?,
                 _ => {}
             }
         }
-        Ok(watch.routes && !before.routes || watch.rules && !before.rules)
+        Ok(more)
     }
 
     /// Waits for events and appends them to `changes`. Nothing is lost when the future is dropped.

@@ -31,8 +31,9 @@ pub struct Watch {
 impl Watch {
     /// Event groups of these, and whether each is to be joined.
     pub(super) fn groups(self) -> impl Iterator<Item = (u32, bool)> {
-        let routes = route::GROUPS.into_iter().map(move |group| (group, self.routes));
-        routes.chain(rule::GROUPS.into_iter().map(move |group| (group, self.rules)))
+        let Self { routes, rules } = self;
+        let of_routes = route::GROUPS.into_iter().map(move |group| (group, routes));
+        of_routes.chain(rule::GROUPS.into_iter().map(move |group| (group, rules)))
     }
 }
 
@@ -160,13 +161,14 @@ pub(super) fn list(
     let mut whole = requests.dump(address::GET, &AddressMessage::default(), |message| {
         take(address::sight(message).into_iter().collect());
     })?;
-    if watch.rules {
+    let Watch { routes, rules } = watch;
+    if rules {
         let every_family = RuleMessage::default();
         whole &= requests.dump(rule::GET, &every_family, |message| {
             take(rule::sight(message).into_iter().collect());
         })?;
     }
-    if watch.routes {
+    if routes {
         for family in
             [netlink_packet_route::AddressFamily::Inet, netlink_packet_route::AddressFamily::Inet6]
         {

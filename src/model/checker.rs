@@ -51,6 +51,18 @@ pub enum CheckerKind {
     Bfd(Name),
 }
 
+impl CheckerKind {
+    /// Whether another process makes the attempts or the observation: it runs a program or reads a file.
+    #[must_use]
+    pub const fn needs_runner(&self) -> bool {
+        match self {
+            Self::Misc(_) | Self::File(_) => true,
+            Self::Tcp(_) | Self::Http(_) | Self::Smtp(_) | Self::Dns(_) => false,
+            Self::Ping(_) | Self::Udp(_) | Self::Bfd(_) => false,
+        }
+    }
+}
+
 /// `HTTP_GET` and `SSL_GET`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HttpCheck {

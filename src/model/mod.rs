@@ -21,6 +21,7 @@ pub mod route;
 pub mod sample;
 pub mod service;
 pub mod tracker;
+pub mod unique;
 pub mod vrrp;
 
 pub use address::{Address, Lifetime};

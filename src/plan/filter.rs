@@ -7,10 +7,10 @@
 use core::fmt;
 use core::net::{IpAddr, Ipv4Addr};
 
-use super::object::{Identity, Object};
+use super::object::{Identity, Object, Phase};
 use super::table::{ObjectId, Table, Waits};
 use crate::base::{Family, IfIndex, IfName, Name};
-use crate::model::FilterSettings;
+use crate::model::{FilterSettings, LinkKind, VirtualLink};
 
 /// What identifies a table.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -50,8 +50,8 @@ pub enum Element<L> {
     OnNamed(IpAddr, IfName),
     /// Membership reports sent by an interface with a virtual MAC: they must leave by its parent.
     Vmac {
-        /// The interface.
-        vmac: L,
+        /// The interface, by name: the filter must be there before it sends anything.
+        vmac: IfName,
         parent: L,
     },
 }
@@ -81,12 +81,30 @@ impl Filter<IfName> {
         Self { table: FilterTableId { family, name: settings.table.clone() }, element }
     }
 
+    /// The filter of an interface with a virtual MAC; none if it needs none. Reports of IPv4 memberships are a setting
+    /// of the host (`disable_local_igmp`).
+    #[must_use]
+    pub fn of_link(settings: &FilterSettings, link: &VirtualLink) -> Option<Self> {
+        let needed = link.carries_v6 && matches!(link.kind, LinkKind::Macvlan { .. });
+        let table = FilterTableId { family: Family::V6, name: settings.table.clone() };
+        let element = Element::Vmac { vmac: link.name.clone(), parent: link.parent.clone() };
+        needed.then_some(Self { table, element })
+    }
+
+    /// When it is added.
+    pub(super) const fn phase(&self) -> Phase {
+        match self.element {
+            Element::Vmac { .. } => Phase::LinkFilter,
+            Element::Address(_) | Element::OnLink(..) | Element::OnNamed(..) => Phase::Filter,
+        }
+    }
+
     /// The interfaces it requires.
     pub(super) fn interfaces(&self) -> Vec<&IfName> {
         match &self.element {
             Element::Address(_) | Element::OnNamed(..) => Vec::new(),
             Element::OnLink(_, link) => vec![link],
-            Element::Vmac { vmac, parent } => vec![vmac, parent],
+            Element::Vmac { parent, .. } => vec![parent],
         }
     }
 
@@ -99,7 +117,7 @@ impl Filter<IfName> {
             Element::OnNamed(address, name) => Element::OnNamed(*address, name.clone()),
             Element::OnLink(address, link) => Element::OnLink(*address, number(link)?),
             Element::Vmac { vmac, parent } => {
-                Element::Vmac { vmac: number(vmac)?, parent: number(parent)? }
+                Element::Vmac { vmac: vmac.clone(), parent: number(parent)? }
             }
         };
         Some(Filter { table: self.table.clone(), element })

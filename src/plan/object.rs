@@ -60,11 +60,13 @@ pub enum Identity<L> {
 /// The order in which objects are added; removals are in reverse order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Phase {
-    /// Interfaces and their settings.
-    Link,
     /// Tables of packet filters.
     FilterTable,
-    /// Their elements: added before the addresses and removed after them, so that no packet is accepted in between.
+    /// Their elements for interfaces: an interface sends its first packets as soon as it is created.
+    LinkFilter,
+    /// Interfaces and their settings.
+    Link,
+    /// Elements for addresses: added before the addresses and removed after them, so that no packet is accepted in between.
     Filter,
     Address,
     /// Routes: their interface and their preferred source must exist.
@@ -104,14 +106,14 @@ impl Object {
 
     /// When it is added.
     #[must_use]
-    pub const fn phase(&self) -> Phase {
+    pub fn phase(&self) -> Phase {
         match self {
             Self::Address(_) => Phase::Address,
             Self::Route(_) => Phase::Route,
             Self::Link(_) | Self::Setting(_) => Phase::Link,
             Self::Rule(_) => Phase::Rule,
             Self::FilterTable(_) => Phase::FilterTable,
-            Self::Filter(_) => Phase::Filter,
+            Self::Filter(filter) => filter.phase(),
             Self::SyncDaemon(_) => Phase::SyncDaemon,
         }
     }
@@ -171,38 +173,55 @@ impl Object {
 
     /// This object with the kernel's attributes.
     pub(super) fn found(&self, attributes: &Attributes) -> Self {
-        match (self, attributes) {
-            (Self::Address(address), Attributes::Address(found)) => {
-                Self::Address(found.applied_to(address))
-            }
-            (Self::Route(route), Attributes::Route(found)) => {
-                Self::Route(Box::new(found.applied_to(route)))
-            }
-            (Self::Link(new), Attributes::Link(found)) => {
-                let differs = !found.fits(&new.link);
-                Self::Link(Box::new(LinkObject { differs, ..(**new).clone() }))
-            }
-            (Self::SyncDaemon(daemon), Attributes::SyncDaemon(found)) => {
-                Self::SyncDaemon(Box::new(found.applied_to(daemon)))
-            }
-            _ => self.clone(),
+        // An identity and attributes of different kinds never occur together.
+        match attributes {
+            Attributes::Address(found) => match self {
+                Self::Address(address) => Self::Address(found.applied_to(address)),
+                _ => self.clone(),
+            },
+            Attributes::Route(found) => match self {
+                Self::Route(route) => Self::Route(Box::new(found.applied_to(route))),
+                _ => self.clone(),
+            },
+            Attributes::Link(found) => match self {
+                Self::Link(new) => {
+                    let differs = !found.fits(&new.link);
+                    Self::Link(Box::new(LinkObject { differs, ..(**new).clone() }))
+                }
+                _ => self.clone(),
+            },
+            Attributes::SyncDaemon(found) => match self {
+                Self::SyncDaemon(daemon) => Self::SyncDaemon(Box::new(found.applied_to(daemon))),
+                _ => self.clone(),
+            },
         }
     }
 
     /// How `old`, of the same identity, can be changed into this.
     pub(super) fn difference(&self, old: &Self) -> Difference {
-        match (old, self) {
-            (Self::Address(old), Self::Address(new)) => super::address::difference(old, new),
-            (Self::Route(old), Self::Route(new)) => super::route::difference(old, new),
-            (Self::Link(old), Self::Link(new)) => super::link::difference(old, new),
-            (Self::Setting(old), Self::Setting(new)) if old.value == new.value => Difference::None,
-            (Self::Setting(_), Self::Setting(_)) => Difference::InPlace,
-            (Self::Rule(_), Self::Rule(_)) => Difference::None,
-            (Self::FilterTable(old), Self::FilterTable(new)) if old == new => Difference::None,
+        // A kind that is missing here does not compile: its objects would be deleted and added with each reload.
+        match self {
+            Self::Address(new) => match old {
+                Self::Address(old) => super::address::difference(old, new),
+                _ => Difference::Anew,
+            },
+            Self::Route(new) => match old {
+                Self::Route(old) => super::route::difference(old, new),
+                _ => Difference::Anew,
+            },
+            Self::Link(new) => match old {
+                Self::Link(old) => super::link::difference(old, new),
+                _ => Difference::Anew,
+            },
+            Self::Setting(new) => match old {
+                Self::Setting(old) if old.value == new.value => Difference::None,
+                Self::Setting(_) => Difference::InPlace,
+                _ => Difference::Anew,
+            },
             // All of it identifies it.
-            (Self::Filter(_), Self::Filter(_)) => Difference::None,
-            (Self::SyncDaemon(old), Self::SyncDaemon(new)) if old == new => Difference::None,
-            _ => Difference::Anew,
+            Self::Rule(_) | Self::Filter(_) => Difference::None,
+            Self::FilterTable(_) | Self::SyncDaemon(_) if old == self => Difference::None,
+            Self::FilterTable(_) | Self::SyncDaemon(_) => Difference::Anew,
         }
     }
 }

@@ -147,7 +147,9 @@ impl Role {
             },
             ToRole::Stop { keep } => self.driver.stop(keep),
             ToRole::Count => self.count(),
-            ToRole::Resume(Memory::Vrrp(_)) | ToRole::Ipvs { .. } | ToRole::Answer(_) => {}
+            ToRole::Resume(Memory::Vrrp(_)) | ToRole::Ipvs { .. } | ToRole::Answer(_) => {
+                control.unexpected(&message);
+            }
         }
     }
 
@@ -166,8 +168,8 @@ impl Role {
                 let told = Told::Checker(Box::new(self.driver.view()));
                 self.peers.answer(id, told);
             }
-            Said::Files(values) => self.driver.files(values),
-            Said::Processes(_) | Said::Nothing => {}
+            Said::Reports(reports) => self.driver.reports(reports),
+            Said::Nothing => {}
         }
     }
 

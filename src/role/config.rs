@@ -19,7 +19,8 @@ use crate::ipc::{
 };
 use crate::log;
 use crate::model::vrrp::Instance;
-use crate::model::{CheckerKind, Model, NotifyCommands};
+use crate::model::{Model, NotifyCommands};
+use crate::status::vrrp::TrackerKind;
 use crate::sys::host::Machine;
 use crate::sys::memfd;
 use crate::sys::sched;
@@ -211,6 +212,13 @@ fn needs(model: &Model) -> Needs {
         *commands != NotifyCommands::default() || (alert && mail)
     };
     let services = &model.lvs.services;
+    let tracks = |kind| match kind {
+        TrackerKind::Script => !vrrp.scripts.is_empty(),
+        TrackerKind::File => !vrrp.track_files.is_empty(),
+        TrackerKind::Process => !vrrp.track_processes.is_empty(),
+        // They run in `vrrp` itself.
+        TrackerKind::Bfd => false,
+    };
     Needs {
         vrrp: !vrrp.instances.is_empty()
             || !vrrp.bfds.is_empty()
@@ -219,9 +227,7 @@ fn needs(model: &Model) -> Needs {
             || !vrrp.static_rules.is_empty()
             || vrrp.sync_daemon.is_some(),
         checker: !services.is_empty(),
-        vrrp_runner: !vrrp.scripts.is_empty()
-            || !vrrp.track_files.is_empty()
-            || !vrrp.track_processes.is_empty()
+        vrrp_runner: TrackerKind::all().any(tracks)
             || vrrp.instances.iter().any(|i| tells(&i.notify, i.smtp_alert))
             || vrrp.groups.iter().any(|g| tells(&g.notify, g.smtp_alert)),
         checker_runner: services.iter().any(|s| {
@@ -233,9 +239,7 @@ fn needs(model: &Model) -> Needs {
                     r.notify_up.is_some()
                         || r.notify_down.is_some()
                         || (r.smtp_alert && mail)
-                        || r.checkers
-                            .iter()
-                            .any(|c| matches!(c.kind, CheckerKind::Misc(_) | CheckerKind::File(_)))
+                        || r.checkers.iter().any(|c| c.kind.needs_runner())
                 })
         }),
     }

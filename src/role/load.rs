@@ -62,6 +62,11 @@ pub struct Parts {
 }
 
 impl Parts {
+    #[cfg(test)]
+    pub(super) const fn new(vrrp: OwnedFd, checker: OwnedFd, runner: OwnedFd) -> Self {
+        Self { vrrp, checker, runner }
+    }
+
     /// The part of a role.
     ///
     /// # Errors

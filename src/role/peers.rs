@@ -9,13 +9,12 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::notices::Notices;
-use crate::base::Name;
 use crate::ipc::{
     Answer, Ask, Catalogue, FromRunner, Peer, Question, RoleName, ToRunner, Told,
     peer::{next, next_with_fd},
 };
 use crate::model::Command;
-use crate::status::{Notice, ProcessReport, RunEnd};
+use crate::status::{Notice, RunEnd, TrackReport};
 use crate::sys::channel::Channel;
 
 /// Time that the runner gets to accept the last notices.
@@ -46,10 +45,8 @@ pub(super) fn peer<Out: Serialize, In: DeserializeOwned>(
 pub(super) enum Said {
     /// The runner ended a run.
     Ran(u64, RunEnd),
-    /// The runner has read these numbers in tracked files.
-    Files(Vec<(Name, i32)>),
-    /// The runner reports tracked processes.
-    Processes(Vec<ProcessReport>),
+    /// The runner observed these tracked objects.
+    Reports(Vec<TrackReport>),
     /// `api` requests a view, with this number.
     Asked(u64),
     /// Nothing that concerns the role.
@@ -105,8 +102,7 @@ impl Peers {
                 self.send_notices();
             }
             Some(FromRunner::Ran { run, end }) => return Said::Ran(run, end),
-            Some(FromRunner::Files(values)) => return Said::Files(values),
-            Some(FromRunner::Processes(reports)) => return Said::Processes(reports),
+            Some(FromRunner::Reports(reports)) => return Said::Reports(reports),
             // The supervisor starts another one.
             None => self.runner = None,
         }

@@ -10,6 +10,8 @@ mod place;
 mod reload;
 mod start;
 mod stop;
+#[cfg(test)]
+mod tests;
 mod view;
 
 use core::time::Duration;

@@ -28,7 +28,7 @@ use crate::kernel::object::Watch;
 use crate::log;
 use crate::model;
 use crate::plan::ChangeKind;
-use crate::status::ProcessReport;
+use crate::status::TrackReport;
 use crate::status::vrrp::Vrrp;
 use crate::sys::aio::Async;
 use crate::sys::poll::Wake;
@@ -188,7 +188,7 @@ impl Role {
                 () = writer_turn(self.writer.is_busy()) => self.write(),
                 said = self.peers.next() => self.said(said),
                 report = self.bfds.next() => if report.for_vrrp {
-                    self.event(Event::Bfd { name: report.name, up: report.up });
+                    self.event(Event::Report(TrackReport::bfd(report.name, report.up)));
                 },
                 order = control.next() => self.order(&mut control, order),
             }
@@ -257,7 +257,7 @@ impl Role {
                 self.keep = keep;
                 self.event(Event::Stop { keep_addresses: keep });
             }
-            ToRole::Resume(Memory::Checker(_)) | ToRole::Answer(_) => {}
+            ToRole::Resume(Memory::Checker(_)) | ToRole::Answer(_) => control.unexpected(&message),
         }
     }
 
@@ -300,15 +300,8 @@ impl Role {
     fn said(&mut self, said: Said) {
         match said {
             Said::Ran(run, end) => self.event(Event::Ran { run: RunId(run), end }),
-            Said::Files(values) => {
-                for (name, value) in values {
-                    self.event(Event::File { name, value });
-                }
-            }
-            Said::Processes(reports) => {
-                for ProcessReport { name, runs, count } in reports {
-                    self.event(Event::Process { name, runs, count });
-                }
+            Said::Reports(reports) => {
+                reports.into_iter().for_each(|report| self.event(Event::Report(report)));
             }
             Said::Asked(id) => self.look(Look::Answer(id)),
             Said::Nothing => {}

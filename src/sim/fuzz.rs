@@ -9,6 +9,7 @@ use crate::base::{IfIndex, Instant, Prefix};
 use crate::model::Vrrp;
 use crate::model::sample;
 use crate::plan::{Change, Outcome, Token};
+use crate::status::{ProcessReport, TrackReport};
 use crate::vrrp::{Action, Actions, Engine, Event, Link, RunEnd, RunId, Rx, Snapshot};
 
 /// More actions than any event of such a small configuration can cause.
@@ -84,9 +85,12 @@ pub fn vrrp_events(data: &[u8]) -> u64 {
             }
             13 => Event::RunnerReady,
             14 => Event::Reload(Arc::new(configuration(number))),
-            15 if number % 8 == 1 => Event::File { name: "f".into(), value: i32::from(kind) - 128 },
+            15 if number % 8 == 1 => {
+                Event::Report(TrackReport::file("f".into(), i32::from(kind) - 128))
+            }
             15 if number % 8 == 2 => {
-                Event::Process { name: "p".into(), runs: kind >= 128, count: 1 }
+                let report = ProcessReport { name: "p".into(), runs: kind >= 128, count: 1 };
+                Event::Report(report.into())
             }
             15 if number % 8 == 0 => Event::Ipvs { works: number >= 128 },
             _ if number == 255 => Event::Stop { keep_addresses: kind >= 128 },

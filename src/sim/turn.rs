@@ -3,6 +3,7 @@
 use super::director::Balance;
 use super::world::{NodeId, What, World};
 use crate::plan::Outcome;
+use crate::status::TrackReport;
 use crate::vrrp::Event;
 use core::time::Duration;
 use std::sync::Arc;
@@ -163,7 +164,7 @@ impl World {
                 let value = node.files.get(&name).copied().unwrap_or_default();
                 node.files_told.insert(name.clone(), value);
                 self.oracle.file_told();
-                self.handle(id, Event::File { name, value });
+                self.handle(id, Event::Report(TrackReport::file(name, value)));
             }
             What::Reload { config, .. } => {
                 let old = core::mem::replace(&mut node.config, Arc::clone(&config));

@@ -9,7 +9,7 @@ pub mod daemon;
 pub mod notice;
 pub mod vrrp;
 
-pub use notice::{MailText, Notice, ProcessReport, RunEnd};
+pub use notice::{MailText, Notice, ProcessReport, Reading, RunEnd, TrackReport};
 
 /// Target of log events that other routers on the segment cause. If there are too many lines, these are dropped first.
 pub const PEER: &str = "evervip::peer";

@@ -4,6 +4,7 @@ use core::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::vrrp::TrackerKind;
 use crate::base::Name;
 use crate::model::{Command, ServiceId};
 
@@ -70,7 +71,50 @@ pub struct MailText {
     pub urgent: bool,
 }
 
-/// A report about a `vrrp_track_process`.
+/// A report about an object that is tracked by name. It passes unchanged from the process or thread that observes the
+/// object to the engines.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TrackReport {
+    pub kind: TrackerKind,
+    pub name: Name,
+    pub reading: Reading,
+}
+
+/// What was observed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Reading {
+    /// The number in a file.
+    Number(i32),
+    Condition {
+        good: bool,
+        /// How many processes run, for the status.
+        count: Option<u32>,
+    },
+}
+
+impl TrackReport {
+    /// The number in a `track_file`.
+    #[must_use]
+    pub const fn file(name: Name, number: i32) -> Self {
+        Self { kind: TrackerKind::File, name, reading: Reading::Number(number) }
+    }
+
+    /// Whether the session of a `bfd_instance` is up.
+    #[must_use]
+    pub const fn bfd(name: Name, up: bool) -> Self {
+        let reading = Reading::Condition { good: up, count: None };
+        Self { kind: TrackerKind::Bfd, name, reading }
+    }
+}
+
+impl From<ProcessReport> for TrackReport {
+    fn from(ProcessReport { name, runs, count }: ProcessReport) -> Self {
+        let reading = Reading::Condition { good: runs, count: Some(count) };
+        Self { kind: TrackerKind::Process, name, reading }
+    }
+}
+
+/// The observed state of a `vrrp_track_process`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProcessReport {
     /// Its name.

@@ -178,7 +178,7 @@ pub struct Group {
 }
 
 /// What is tracked by name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum TrackerKind {
     /// A `vrrp_script`.
     Script,
@@ -191,6 +191,16 @@ pub enum TrackerKind {
 }
 
 impl TrackerKind {
+    /// All kinds, in the order of views. A kind without a successor does not compile.
+    pub fn all() -> impl Iterator<Item = Self> {
+        core::iter::successors(Some(Self::Script), |kind| match kind {
+            Self::Script => Some(Self::File),
+            Self::File => Some(Self::Process),
+            Self::Process => Some(Self::Bfd),
+            Self::Bfd => None,
+        })
+    }
+
     /// `script`, `file`, `process` or `bfd`.
     #[must_use]
     pub const fn word(self) -> &'static str {

@@ -3,11 +3,12 @@
 use core::net::IpAddr;
 use std::sync::Arc;
 
-use crate::base::{IfIndex, Name, WallTime};
+use crate::base::{IfIndex, WallTime};
 use crate::model::Vrrp;
 use crate::plan::{Change, Outcome, Token};
 pub use crate::plan::{Link, Snapshot};
 pub use crate::status::RunEnd;
+use crate::status::TrackReport;
 use crate::status::vrrp::Summary;
 
 /// Something that happened.
@@ -74,13 +75,10 @@ pub enum Event<'a> {
     /// Whether the kernel's IPVS can be written. Reported before the first configuration if known by then, and whenever
     /// it changes.
     Ipvs { works: bool },
-    /// The number in a `track_file`: reported before the first election decision and whenever it changes. A name that
-    /// is not configured may belong to the next configuration.
-    File { name: Name, value: i32 },
-    /// Whether enough processes run for a `vrrp_track_process`, and how many run. As above.
-    Process { name: Name, runs: bool, count: u32 },
-    /// Whether the session of a `bfd_instance` is up. As above.
-    Bfd { name: Name, up: bool },
+    /// What was observed of an object that is tracked by name: the number in a file, whether enough processes run,
+    /// whether a BFD session is up. Reported before the first election decision and whenever it changes. A name that is
+    /// not configured may belong to the next configuration.
+    Report(TrackReport),
     /// What the previous process of this role reported to the supervisor. Comes before the first configuration or not
     /// at all.
     Resume(Summary),

@@ -2,7 +2,9 @@
 //!
 //! An instance that does not accept packets for its addresses (`no_accept`, strict mode) drops packets to and from them
 //! while it is master. The filters are claimed like its addresses, added before them and removed after them. The tables
-//! exist as long as the daemon runs, if any instance may need them.
+//! exist as long as the daemon runs, if any instance may need them. An interface with a virtual MAC and IPv6 addresses has
+//! a filter of its own as long as it exists: the kernel would report its group memberships from the virtual MAC, on a
+//! backup too, and switches would learn the wrong port.
 
 use std::collections::BTreeSet;
 
@@ -58,8 +60,15 @@ fn of_address(settings: &FilterSettings, address: &model::Address) -> Object {
 pub fn tables(config: &model::Vrrp) -> Vec<FilterTable> {
     let closed = config.instances.iter().filter(|i| i.is_closed());
     let addresses = closed.flat_map(|i| i.addresses.iter().chain(&i.excluded));
-    let families: BTreeSet<Family> = addresses.map(|a| a.prefix.family()).collect();
-    let table = |family| FilterTable { family, settings: config.filters.clone(), vmacs: false };
+    let mut families: BTreeSet<Family> = addresses.map(|a| a.prefix.family()).collect();
+    let links = config.instances.iter().flat_map(model::Instance::links);
+    let reporting = |link| Filter::of_link(&config.filters, link).map(|filter| filter.table.family);
+    let reporting: BTreeSet<Family> = links.filter_map(reporting).collect();
+    families.extend(&reporting);
+    let table = |family| {
+        let vmacs = reporting.contains(&family);
+        FilterTable { family, settings: config.filters.clone(), vmacs }
+    };
     families.into_iter().map(table).collect()
 }
 

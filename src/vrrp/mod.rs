@@ -320,16 +320,7 @@ impl Engine {
             Event::RunnerReady => self.runner_ready(),
             Event::TimeOfDay(time) => self.told_time = Some((moment.now, time)),
             Event::Ipvs { works } => self.ipvs(moment, works),
-            Event::File { name, value } => {
-                self.report(moment, track::Subject::File(name), track::State::Value(value));
-            }
-            Event::Process { name, runs, count } => {
-                self.counts.insert(name.clone(), count);
-                self.report(moment, track::Subject::Process(name), track::State::of(Some(runs)));
-            }
-            Event::Bfd { name, up } => {
-                self.report(moment, track::Subject::Bfd(name), track::State::of(Some(up)));
-            }
+            Event::Report(report) => self.report(moment, report),
             Event::Resume(summary) => self.resume = summary,
             Event::Undo => self.undoing = matches!(self.phase, Phase::Waiting { .. }),
             Event::Reload(config) => self.reload(moment, config),

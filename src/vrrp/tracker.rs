@@ -9,6 +9,7 @@ use crate::base::Name;
 use crate::model::tracker::Tracked;
 use crate::model::{self, Weight};
 use crate::status::vrrp::{Tracker, TrackerKind};
+use crate::status::{Reading, TrackReport};
 use crate::track::{State, Subject};
 
 /// How long to wait for the first report about a file or a process. It normally takes some milliseconds.
@@ -21,20 +22,35 @@ impl Engine {
     }
 
     /// A report: the number in a file, whether enough processes run, whether a session is up.
-    pub(super) fn report(&mut self, moment: &mut Moment<'_>, subject: Subject, state: State) {
+    pub(super) fn report(&mut self, moment: &mut Moment<'_>, report: TrackReport) {
+        let TrackReport { kind, name, reading } = report;
+        let state = match (kind, reading) {
+            // The engine runs scripts itself and judges their ends.
+            (TrackerKind::Script, _) => return,
+            (_, Reading::Number(number)) => State::Value(number),
+            (_, Reading::Condition { good, count }) => {
+                if let Some(count) = count {
+                    self.counts.insert(name.clone(), count);
+                }
+                State::of(Some(good))
+            }
+        };
+        let subject = subject(kind, name);
         let tracker = self.trackers.find(&subject);
         let before = self.reports.get(&subject).copied();
         if tracker.is_some() && before != Some(state) {
-            match (&subject, state) {
-                (Subject::File(name), State::Value(value)) => {
-                    tracing::info!("Track file {name} is now {value}");
+            match &subject {
+                Subject::File(name) => {
+                    if let State::Value(value) = state {
+                        tracing::info!("Track file {name} is now {value}");
+                    }
                 }
-                (Subject::Bfd(name), state) => self.log_session(name, state),
-                (Subject::Process(name), state) => {
+                Subject::Bfd(name) => self.log_session(name, state),
+                Subject::Process(name) => {
                     let what = if state == State::Good { "gained" } else { "lost" };
                     tracing::info!("Quorum {what} for tracked process {name}");
                 }
-                _ => {}
+                Subject::Interface(_) | Subject::Script(_) | Subject::VirtualServers => {}
             }
         }
         // A name that is not configured may belong to the next configuration.
@@ -58,10 +74,18 @@ impl Engine {
 
     /// The configured subjects that another process or thread reports about.
     fn reporting(config: &model::Vrrp) -> impl Iterator<Item = Subject> {
-        let files = config.track_files.iter().map(|f| Subject::File(f.name.clone()));
-        let processes = config.track_processes.iter().map(|p| Subject::Process(p.name.clone()));
-        let bfds = config.bfds.iter().filter(|b| b.for_vrrp);
-        files.chain(processes).chain(bfds.map(|b| Subject::Bfd(b.name.clone())))
+        TrackerKind::all().flat_map(|kind| {
+            let names: Box<dyn Iterator<Item = &Name>> = match kind {
+                // The engine runs them itself.
+                TrackerKind::Script => Box::new(core::iter::empty()),
+                TrackerKind::File => Box::new(config.track_files.iter().map(|f| &f.name)),
+                TrackerKind::Process => Box::new(config.track_processes.iter().map(|p| &p.name)),
+                TrackerKind::Bfd => {
+                    Box::new(config.bfds.iter().filter(|b| b.for_vrrp).map(|b| &b.name))
+                }
+            };
+            names.map(move |name| subject(kind, name.clone()))
+        })
     }
 
     /// A new configuration: subjects that it does not name are forgotten, and those without a report are waited for.
@@ -92,7 +116,9 @@ impl Engine {
                 Subject::File(_) => (State::Value(0), "the number 0 is assumed"),
                 // The sessions of a replaced process may have been up, so they get time to come up again.
                 Subject::Bfd(_) => continue,
-                _ => (State::Bad, "it is assumed not to run"),
+                Subject::Process(_) => (State::Bad, "it is assumed not to run"),
+                // They are not reported.
+                Subject::Interface(_) | Subject::Script(_) | Subject::VirtualServers => continue,
             };
             tracing::warn!("nothing is known about tracked {subject} yet, {text}");
             if let Some(tracker) = self.trackers.find(&subject) {
@@ -147,8 +173,18 @@ impl Engine {
     }
 }
 
+/// The row of an object that is tracked by name.
+const fn subject(kind: TrackerKind, name: Name) -> Subject {
+    match kind {
+        TrackerKind::Script => Subject::Script(name),
+        TrackerKind::File => Subject::File(name),
+        TrackerKind::Process => Subject::Process(name),
+        TrackerKind::Bfd => Subject::Bfd(name),
+    }
+}
+
 /// What an instance tracks, by itself and through its group. If both track the same object, the group's weight counts
-/// unless it is 0. One line per kind.
+/// unless it is 0.
 pub(super) fn tracked(
     config: &model::Vrrp,
     instance: &model::Instance,
@@ -164,18 +200,29 @@ pub(super) fn tracked(
             })
             .or_insert(weight);
     };
-    let mut named = |list: &[Tracked], subject: fn(Name) -> Subject| {
-        list.iter().for_each(|t| add(subject(t.name.clone()), t.effect()));
+    let mut named = |kind: TrackerKind, list: &[Tracked]| {
+        list.iter().for_each(|t| add(subject(kind, t.name.clone()), t.effect()));
     };
     if let Some(extras) = instance.extras.as_deref() {
-        named(&extras.track_files, Subject::File);
-        named(&extras.track_processes, Subject::Process);
-        named(&extras.track_bfds, Subject::Bfd);
+        for kind in TrackerKind::all() {
+            match kind {
+                // These lists have another type: see below.
+                TrackerKind::Script => {}
+                TrackerKind::File => named(kind, &extras.track_files),
+                TrackerKind::Process => named(kind, &extras.track_processes),
+                TrackerKind::Bfd => named(kind, &extras.track_bfds),
+            }
+        }
     }
     if let Some(group) = group {
-        named(&group.track_files, Subject::File);
-        named(&group.track_processes, Subject::Process);
-        named(&group.track_bfds, Subject::Bfd);
+        for kind in TrackerKind::all() {
+            match kind {
+                TrackerKind::Script => {}
+                TrackerKind::File => named(kind, &group.track_files),
+                TrackerKind::Process => named(kind, &group.track_processes),
+                TrackerKind::Bfd => named(kind, &group.track_bfds),
+            }
+        }
     }
     let of_group = group.map(|g| (&g.track_interfaces[..], &g.track_scripts[..]));
     let own = (&instance.track_interfaces[..], &instance.track_scripts[..]);

@@ -6,7 +6,8 @@ use super::event::InstanceId;
 use super::instance::Instance;
 use super::object::Claimant;
 use crate::base::{Family, IfName};
-use crate::model::{self, LinkKind, VirtualLink};
+use crate::model::{self, FilterSettings, LinkKind, VirtualLink};
+use crate::plan::filter::Filter;
 use crate::plan::{Identity, LinkObject, Object, ObjectId, Setting, SettingObject};
 
 /// EEXIST, EBUSY, EADDRINUSE, EOPNOTSUPP
@@ -17,9 +18,17 @@ const NOT_SUPPORTED: i32 = 95;
 
 impl Engine {
     /// Claims the interfaces of an instance, and the objects that exist as long as they do.
-    pub(super) fn claim_links(&mut self, config: &model::Instance, id: InstanceId) {
+    pub(super) fn claim_links(
+        &mut self,
+        filters: &FilterSettings,
+        config: &model::Instance,
+        id: InstanceId,
+    ) {
         let claimant = Claimant::Link(id);
         for link in config.links() {
+            if let Some(filter) = Filter::of_link(filters, link) {
+                self.objects.claim(Object::Filter(Box::new(filter)), claimant);
+            }
             let object = LinkObject { link: link.clone(), differs: false };
             self.objects.claim(Object::Link(Box::new(object)), claimant);
             // Without this the parent answers for the virtual addresses with its own hardware address, or sends ARP

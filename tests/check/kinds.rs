@@ -8,6 +8,7 @@ use evervip::model::checker::{
     CheckerKind, Connection, DnsCheck, FileCheck, ReplyPattern, SmtpCheck, UdpCheck,
 };
 use evervip::model::{Checker, Lvs};
+use evervip::status::TrackReport;
 
 use super::bench::{Answer, Bench, pair_with, real, sorry, tcp};
 
@@ -174,7 +175,7 @@ fn file(weight: i32, reverse: bool) -> CheckerKind {
 }
 
 fn number(bench: &mut Bench, name: &str, value: i32) {
-    bench.event(Event::File { name: name.into(), value });
+    bench.event(Event::Report(TrackReport::file(name.into(), value)));
 }
 
 #[test]

@@ -10,6 +10,7 @@ use std::io;
 
 use serde::{Deserialize, Serialize};
 
+use super::CheckerSlot;
 use crate::model::checker::{DnsCheck, FileCheck, HttpCheck, MiscCheck, SmtpCheck, UdpCheck, Url};
 use crate::model::{CheckerKind, Connection, ServiceId};
 
@@ -27,7 +28,7 @@ pub mod udp;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct ProbeId {
     /// The check; stable as long as it exists.
-    pub checker: u32,
+    pub checker: CheckerSlot,
     /// The attempt.
     pub serial: u64,
 }
@@ -239,7 +240,7 @@ impl<'c> Kind<'c> {
             CheckerKind::Dns(check) => Some(Self::Dns(check)),
             CheckerKind::Smtp(check) => Some(Self::Smtp(check)),
             CheckerKind::File(check) => Some(Self::File(check)),
-            _ => None,
+            CheckerKind::Bfd(_) => None,
         }
     }
 
@@ -301,16 +302,16 @@ impl<'c> Kind<'c> {
 
     /// Whether a check of the next configuration is the same, so that its state stays.
     pub fn matches(self, other: Kind<'_>) -> bool {
-        match (self, other) {
-            (Self::Tcp(a), Kind::Tcp(b)) => a == b,
-            (Self::Misc(a), Kind::Misc(b)) => misc::matches(a, b),
-            (Self::Http(a), Kind::Http(b)) => a == b,
-            (Self::Udp(a), Kind::Udp(b)) => a.connection == b.connection,
-            (Self::Ping(a), Kind::Ping(b)) => a == b,
-            (Self::Dns(a), Kind::Dns(b)) => a == b,
-            (Self::Smtp(a), Kind::Smtp(b)) => a == b,
-            (Self::File(a), Kind::File(b)) => a.file == b.file,
-            _ => false,
+        // A kind that is missing here does not compile: its checks would begin anew with each reload.
+        match self {
+            Self::Tcp(a) => matches!(other, Kind::Tcp(b) if a == b),
+            Self::Misc(a) => matches!(other, Kind::Misc(b) if misc::matches(a, b)),
+            Self::Http(a) => matches!(other, Kind::Http(b) if a == b),
+            Self::Udp(a) => matches!(other, Kind::Udp(b) if a.connection == b.connection),
+            Self::Ping(a) => matches!(other, Kind::Ping(b) if a == b),
+            Self::Dns(a) => matches!(other, Kind::Dns(b) if a == b),
+            Self::Smtp(a) => matches!(other, Kind::Smtp(b) if a == b),
+            Self::File(a) => matches!(other, Kind::File(b) if a.file == b.file),
         }
     }
 

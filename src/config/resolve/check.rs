@@ -509,6 +509,9 @@ macro_rules! url {
 url!(plain_url, UrlBlock, |_| None);
 url!(tls_url, TlsUrlBlock, |block| block.tls_compliant.value().map(|b| b.0));
 
+/// The consequence of a requirement that cannot be checked.
+const UNCHECKED: &str = "the page fails this check, so its server stays out of service";
+
 /// The regular expression settings of a page's block.
 struct PatternParts {
     text: Option<Box<[u8]>>,
@@ -551,8 +554,8 @@ fn pattern(mut parts: PatternParts, cx: &mut Load<'_>) -> Option<Box<Pattern>> {
     if let Err(why) = pattern.compile() {
         let message = format!("the regular expression cannot be used: {why}");
         let new = Diagnostic::error(&codes::VALUE, message).at(parts.pattern_at);
-        cx.report(new.note("the page is checked without it"));
-        return None;
+        cx.report(new.note(UNCHECKED));
     }
+    // A page that cannot be searched fails: it must not count as good without the check.
     Some(Box::new(pattern))
 }

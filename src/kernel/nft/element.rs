@@ -54,19 +54,25 @@ fn members(filter: &Filter<IfIndex>) -> Vec<Member> {
         Element::OnLink(address, link) => one(BY_INDEX, [octets(*address), number(*link)].concat()),
         Element::OnNamed(address, name) => {
             let mut key = octets(*address);
-            key.extend(name.as_str().as_bytes());
-            key.resize(16 + NAME_LENGTH, 0);
+            key.extend(padded(name));
             one(BY_NAME, key)
         }
         Element::Vmac { vmac, parent } => {
             let mut all =
-                vec![Member { set: VMAC_MAP, key: number(*vmac), data: Some(number(*parent)) }];
+                vec![Member { set: VMAC_MAP, key: padded(vmac), data: Some(number(*parent)) }];
             if filter.table.family == Family::V6 {
-                all.push(Member { set: VMAC_SET, key: number(*vmac), data: None });
+                all.push(Member { set: VMAC_SET, key: padded(vmac), data: None });
             }
             all
         }
     }
+}
+
+/// An interface name as packet filters compare it.
+fn padded(name: &IfName) -> Vec<u8> {
+    let mut octets = name.as_str().as_bytes().to_vec();
+    octets.resize(NAME_LENGTH, 0);
+    octets
 }
 
 fn octets(address: IpAddr) -> Vec<u8> {
@@ -101,7 +107,7 @@ pub(super) fn sights(table: &FilterTableId, set: &str, message: &[u8]) -> Option
         let links = match &element {
             Element::Address(_) | Element::OnNamed(..) => Vec::new(),
             Element::OnLink(_, link) => vec![*link],
-            Element::Vmac { vmac, parent } => vec![*vmac, *parent],
+            Element::Vmac { parent, .. } => vec![*parent],
         };
         let filter = Filter { table: table.clone(), element };
         Some(Sight { identity: Identity::Filter(Box::new(filter)), links, attributes: None })
@@ -122,7 +128,9 @@ fn element(set: &str, key: &[u8], data: Option<&[u8]>) -> Option<Element<IfIndex
             let name: IfName = text(key.get(16..)?).parse().ok()?;
             Some(Element::OnNamed(address(key)?, name))
         }
-        (VMAC_MAP, 4) => Some(Element::Vmac { vmac: number(key)?, parent: number(data?)? }),
+        (VMAC_MAP, NAME_LENGTH) => {
+            Some(Element::Vmac { vmac: text(key).parse().ok()?, parent: number(data?)? })
+        }
         _ => None,
     }
 }

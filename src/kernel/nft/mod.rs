@@ -164,12 +164,19 @@ fn alone(requests: &mut Requests, op: &Op) -> Outcome {
         return Outcome::Done;
     };
     match (e.errno(), &op.verb) {
-        (libc::ENOENT, Verb::Delete { .. }) => Outcome::Already,
-        (errno, _) => {
-            tracing::debug!("{op}: {e}");
-            Outcome::Refused(errno)
-        }
+        (libc::ENOENT, Verb::Delete { .. }) => return Outcome::Already,
+        // An interface whose parent was recreated: the map still has the parent's earlier index.
+        (libc::EEXIST, Verb::Add) if replace(requests, op).is_ok() => return Outcome::Done,
+        _ => {}
     }
+    tracing::debug!("{op}: {e}");
+    Outcome::Refused(e.errno())
+}
+
+/// Replaces an element that has another value.
+fn replace(requests: &mut Requests, op: &Op) -> Result<(), RequestError> {
+    let gone = Op { verb: Verb::Delete { keep_secondaries: false }, ..op.clone() };
+    transact(requests, &[gone, op.clone()])
 }
 
 fn transact(requests: &mut Requests, ops: &[Op]) -> Result<(), RequestError> {

@@ -30,6 +30,10 @@ const IF_NAME: u32 = 41;
 const BITS: u32 = 6;
 /// `NFT_SET_MAP`
 const MAP: u32 = 8;
+/// `NFTA_SET_USERDATA`: for the command `nft`, that the keys and the values of a map are in the order of this host.
+const USER_DATA: u16 = 13;
+const HOST_ORDER_OF_KEYS: [u8; 6] = [0, 4, 1, 0, 0, 0];
+const HOST_ORDER_OF_VALUES: [u8; 6] = [1, 4, 1, 0, 0, 0];
 
 /// Protocols and messages that are matched (RFC 4861, RFC 2710, RFC 3810).
 const IGMP: u8 = 2;
@@ -95,6 +99,10 @@ impl Maker<'_> {
         if is_map {
             told = told.number(3, MAP).number(6, INDEX).number(7, 4);
         }
+        if of.0 == IF_NAME {
+            let values: &[_] = if is_map { &HOST_ORDER_OF_VALUES } else { &[] };
+            told = told.put(USER_DATA, &[&HOST_ORDER_OF_KEYS, values].concat());
+        }
         // It needs a number within its transaction.
         let silent = Attributes::default().number(10, self.sets);
         self.parts.push(Part { message: NEW_SET, flags: NLM_F_CREATE, told, silent });
@@ -112,12 +120,12 @@ impl Maker<'_> {
                     self.set(BY_NAME, (IPV6_ADDRESS << BITS | IF_NAME, 32), false);
                 }
                 if of_vmacs {
-                    self.set(VMAC_SET, (INDEX, 4), false);
+                    self.set(VMAC_SET, (IF_NAME, 16), false);
                 }
             }
         }
         if of_vmacs {
-            self.set(VMAC_MAP, (INDEX, 4), true);
+            self.set(VMAC_MAP, (IF_NAME, 16), true);
         }
     }
 
@@ -198,7 +206,7 @@ impl Maker<'_> {
                 self.report_by_parent(icmp(report).load(DESTINATION, 1));
             }
             let solicitation = icmp(ROUTER_SOLICITATION);
-            self.drop("out", solicitation.load(From::OutIndex, 1).within(VMAC_SET));
+            self.drop("out", solicitation.load(From::OutName, 1).within(VMAC_SET));
         }
         if output {
             self.discovery("out");
@@ -210,7 +218,7 @@ impl Maker<'_> {
     /// Packets to the address in register 1 that would leave by an interface with a virtual MAC leave by its parent
     /// instead.
     fn report_by_parent(&mut self, rule: Rule) {
-        self.drop("out", rule.load(From::OutIndex, 2).mapped(VMAC_MAP, 2).duplicate());
+        self.drop("out", rule.load(From::OutName, 2).mapped(VMAC_MAP, 2).duplicate());
     }
 
     /// Link-local addresses are specific to an interface.

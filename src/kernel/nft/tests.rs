@@ -44,7 +44,7 @@ fn filter(family: Family, element: Element<IfName>) -> Object {
 /// One of each kind that fits these settings.
 fn filters(family: Family, settings: &FilterSettings) -> Vec<Object> {
     let lo: IfName = "lo".parse().unwrap();
-    let vmac = Element::Vmac { vmac: lo.clone(), parent: lo.clone() };
+    let vmac = Element::Vmac { vmac: "vrrp.7".parse().unwrap(), parent: lo.clone() };
     let global = if family == Family::V4 { "192.0.2.100" } else { "2001:db8::100" };
     let mut all = vec![vmac, Element::Address(global.parse().unwrap())];
     if family == Family::V6 {
@@ -126,15 +126,15 @@ fn a_table_is_what_nft_makes_of_the_same_words() {
             "elements = { 192.0.2.100 }",
             "ip daddr @vips drop",
             "ip saddr @vips drop",
-            "ip protocol igmp dup to ip daddr device oif map @vmac_map drop",
+            "ip protocol igmp dup to ip daddr device oifname map @vmac_map drop",
             "type filter hook input priority filter - 1; policy accept;",
             "type filter hook output priority filter - 1; policy accept;",
             "type ipv6_addr . ifname",
             "elements = { fe80::100 . \"eth7\" }",
             "icmpv6 type nd-neighbor-solicit accept",
             "icmpv6 type nd-neighbor-advert accept",
-            "icmpv6 type nd-router-solicit oif @vmac_set drop",
-            "icmpv6 type mld2-listener-report dup to ip6 daddr device oif map @vmac_map drop",
+            "icmpv6 type nd-router-solicit oifname @vmac_set drop",
+            "icmpv6 type mld2-listener-report dup to ip6 daddr device oifname map @vmac_map drop",
             "ip6 daddr fe80::/10 goto in_link_local",
             "ip6 saddr fe80::/10 goto out_link_local",
             "ip6 daddr . iifname @vips_link_local_name drop",
@@ -145,6 +145,27 @@ fn a_table_is_what_nft_makes_of_the_same_words() {
             assert!(shown.iter().any(|l| l == line), "{line}\n{}", shown.join("\n"));
         }
     });
+}
+
+#[test]
+fn an_interface_whose_parent_has_a_new_index_has_one_element() {
+    in_namespace(
+        "kernel::nft::tests::an_interface_whose_parent_has_a_new_index_has_one_element",
+        || {
+            ip("link set lo up");
+            let mut filters = Filters::default();
+            let table = table(Family::V6, FilterSettings::default());
+            let lo: IfName = "lo".parse().unwrap();
+            let vmac = Element::Vmac { vmac: "vrrp.7".parse().unwrap(), parent: lo.clone() };
+            let made =
+                [add(Object::FilterTable(Box::new(table))), add(filter(Family::V6, vmac.clone()))];
+            assert_eq!(filters.carry_out(&made), [Outcome::Done; 2]);
+            let again = Op { links: vec![(lo, IfIndex(7))], ..add(filter(Family::V6, vmac)) };
+            assert_eq!(filters.carry_out(&[again]), [Outcome::Done]);
+            let shown = nft("list map ip6 keepalived vmac_map");
+            assert!(shown.contains("elements = { \"vrrp.7\" : 7 }"), "{shown}");
+        },
+    );
 }
 
 #[test]

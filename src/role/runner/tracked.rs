@@ -11,36 +11,57 @@ use crate::drive::{file, process};
 use crate::ipc::{FromRunner, RoleName};
 use crate::kernel::connector::Queue;
 use crate::model::tracker::{TrackFile, TrackProcess};
-use crate::status::ProcessReport;
+use crate::status::TrackReport;
+use crate::status::vrrp::TrackerKind;
 
-/// Largest number of values in one message.
+/// Largest number of reports in one message.
 const AT_ONCE: usize = 32;
 
-/// The roles that get the numbers in files, and those that get reports about processes.
-const TOLD_OF_FILES: &[RoleName] = &[RoleName::Vrrp, RoleName::Checker];
-const TOLD_OF_PROCESSES: &[RoleName] = &[RoleName::Vrrp];
-
-/// Something was observed.
-pub(super) enum Found {
-    Files(file::Found),
-    Processes(process::Found),
+/// The roles that get reports about objects of a kind.
+const fn audience(kind: TrackerKind) -> &'static [RoleName] {
+    match kind {
+        TrackerKind::File => &[RoleName::Vrrp, RoleName::Checker],
+        TrackerKind::Process => &[RoleName::Vrrp],
+        // `vrrp` observes these itself.
+        TrackerKind::Script | TrackerKind::Bfd => &[],
+    }
 }
 
-/// The known values, and those not yet sent to each role.
+/// Something was observed.
+pub(super) struct Found {
+    kind: TrackerKind,
+    /// These are all objects of the kind, not only the changed ones.
+    all: bool,
+    reports: Vec<TrackReport>,
+}
+
+impl From<file::Found> for Found {
+    fn from(file::Found { all, values }: file::Found) -> Self {
+        let report = |(name, value)| TrackReport::file(name, value);
+        let reports = values.into_iter().map(report).collect();
+        Self { kind: TrackerKind::File, all, reports }
+    }
+}
+
+impl From<process::Found> for Found {
+    fn from(process::Found { all, reports }: process::Found) -> Self {
+        let reports = reports.into_iter().map(TrackReport::from).collect();
+        Self { kind: TrackerKind::Process, all, reports }
+    }
+}
+
+/// A tracked object.
+type Key = (TrackerKind, Name);
+
+/// The known reports, and those not yet sent to each role.
 pub(super) struct Tracked {
     follower: Option<file::Follower>,
     watch: Option<process::Watch>,
     /// The socket on which the kernel reports process events.
     connector: Option<OwnedFd>,
     found: UnboundedSender<Found>,
-    files: Told<i32>,
-    processes: Told<ProcessReport>,
-}
-
-/// Values by name.
-struct Told<V> {
-    values: BTreeMap<Name, V>,
-    untold: BTreeMap<RoleName, BTreeSet<Name>>,
+    reports: BTreeMap<Key, TrackReport>,
+    untold: BTreeMap<RoleName, BTreeSet<Key>>,
 }
 
 impl Tracked {
@@ -51,8 +72,8 @@ impl Tracked {
             watch: None,
             connector,
             found,
-            files: Told::new(TOLD_OF_FILES),
-            processes: Told::new(TOLD_OF_PROCESSES),
+            reports: BTreeMap::new(),
+            untold: BTreeMap::new(),
         }
     }
 
@@ -60,7 +81,7 @@ impl Tracked {
     pub fn follow(&mut self, files: Vec<TrackFile>, init: bool) {
         if self.follower.is_none() && !files.is_empty() {
             let found = self.found.clone();
-            let tell = Box::new(move |new| found.send(Found::Files(new)).is_ok());
+            let tell = Box::new(move |new: file::Found| found.send(Found::from(new)).is_ok());
             match file::Follower::start(tell) {
                 Ok(follower) => self.follower = Some(follower),
                 Err(e) => tracing::error!("cannot watch tracked files: {e}"),
@@ -75,7 +96,7 @@ impl Tracked {
     pub fn watch(&mut self, processes: Vec<TrackProcess>, queue: Queue) {
         if self.watch.is_none() && !processes.is_empty() {
             let found = self.found.clone();
-            let tell = Box::new(move |new| found.send(Found::Processes(new)).is_ok());
+            let tell = Box::new(move |new: process::Found| found.send(Found::from(new)).is_ok());
             match process::Watch::start(self.connector.take(), tell) {
                 Ok(watch) => self.watch = Some(watch),
                 Err(e) => tracing::error!("tracked processes cannot be looked for: {e}"),
@@ -86,78 +107,46 @@ impl Tracked {
         }
     }
 
-    /// Values were observed.
+    /// Objects were observed.
     pub fn found(&mut self, found: Found) {
-        match found {
-            Found::Files(found) => self.files.take(found.all, found.values),
-            Found::Processes(found) => {
-                let reports = found.reports.into_iter().map(|report| (report.name.clone(), report));
-                self.processes.take(found.all, reports);
-            }
-        }
-    }
-
-    /// A new process of this role was started, which has to be sent all values.
-    pub fn tell_all(&mut self, role: RoleName) {
-        self.files.tell_all(role);
-        self.processes.tell_all(role);
-    }
-
-    /// Whether a role has not been sent all values.
-    pub fn is_behind(&self, role: RoleName) -> bool {
-        self.files.is_behind(role) || self.processes.is_behind(role)
-    }
-
-    /// Sends a role the values not yet sent. `say` returns false if there is no room: then the rest is sent later.
-    pub fn tell(&mut self, role: RoleName, mut say: impl FnMut(&FromRunner) -> bool) {
-        self.files.tell(role, |values| say(&FromRunner::Files(values)));
-        self.processes.tell(role, |values| {
-            let reports = values.into_iter().map(|(_, report)| report).collect();
-            say(&FromRunner::Processes(reports))
-        });
-    }
-}
-
-impl<V: Clone> Told<V> {
-    fn new(roles: &[RoleName]) -> Self {
-        let untold = roles.iter().map(|role| (*role, BTreeSet::new())).collect();
-        Self { values: BTreeMap::new(), untold }
-    }
-
-    fn take(&mut self, all: bool, values: impl IntoIterator<Item = (Name, V)>) {
+        let Found { kind, all, reports } = found;
         if all {
-            self.values.clear();
+            self.reports.retain(|(other, _), _| *other != kind);
         }
-        for (name, value) in values {
-            for untold in self.untold.values_mut() {
-                untold.insert(name.clone());
+        for report in reports {
+            let key = (report.kind, report.name.clone());
+            for role in audience(kind) {
+                self.untold.entry(*role).or_default().insert(key.clone());
             }
-            self.values.insert(name, value);
+            self.reports.insert(key, report);
         }
     }
 
-    fn tell_all(&mut self, role: RoleName) {
-        if let Some(untold) = self.untold.get_mut(&role) {
-            *untold = self.values.keys().cloned().collect();
-        }
+    /// A new process of this role was started, which has to be sent all reports.
+    pub fn tell_all(&mut self, role: RoleName) {
+        let concern = |(kind, _): &&Key| audience(*kind).contains(&role);
+        let all = self.reports.keys().filter(concern).cloned().collect();
+        self.untold.insert(role, all);
     }
 
-    fn is_behind(&self, role: RoleName) -> bool {
+    /// Whether a role has not been sent all reports.
+    pub fn is_behind(&self, role: RoleName) -> bool {
         self.untold.get(&role).is_some_and(|untold| !untold.is_empty())
     }
 
-    fn tell(&mut self, role: RoleName, mut say: impl FnMut(Vec<(Name, V)>) -> bool) {
+    /// Sends a role the reports not yet sent. `say` returns false if there is no room: then the rest is sent later.
+    pub fn tell(&mut self, role: RoleName, mut say: impl FnMut(&FromRunner) -> bool) {
         let Some(untold) = self.untold.get_mut(&role) else { return };
-        untold.retain(|name| self.values.contains_key(name));
+        untold.retain(|key| self.reports.contains_key(key));
         while !untold.is_empty() {
-            let some: Vec<Name> = untold.iter().take(AT_ONCE).cloned().collect();
-            let values = some.iter().filter_map(|n| Some((n.clone(), self.values.get(n)?.clone())));
-            if !say(values.collect()) {
+            let some: Vec<Key> = untold.iter().take(AT_ONCE).cloned().collect();
+            let reports = some.iter().filter_map(|key| self.reports.get(key).cloned());
+            if !say(&FromRunner::Reports(reports.collect())) {
                 return;
             }
-            some.iter().for_each(|name| {
-                untold.remove(name);
-            });
+            for key in &some {
+                untold.remove(key);
+            }
         }
     }
 }
@@ -165,6 +154,7 @@ impl<V: Clone> Told<V> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::status::{ProcessReport, Reading};
 
     #[test]
     fn each_value_is_told_once_and_the_newest_when_there_was_no_room() {
@@ -172,13 +162,16 @@ mod tests {
         let mut tracked = Tracked::new(found, None);
         let some = |all, list: &[(&str, i32)]| {
             let values = list.iter().map(|(n, v)| (Name::from(*n), *v)).collect();
-            Found::Files(file::Found { all, values })
+            Found::from(file::Found { all, values })
         };
         let told = |tracked: &mut Tracked, room: bool| {
             let mut all = Vec::new();
             tracked.tell(RoleName::Vrrp, |message| {
-                if let (true, FromRunner::Files(values)) = (room, message) {
-                    all.extend(values.iter().map(|(n, v)| format!("{n} {v}")));
+                if let (true, FromRunner::Reports(reports)) = (room, message) {
+                    all.extend(reports.iter().map(|r| match r.reading {
+                        Reading::Number(number) => format!("{} {number}", r.name),
+                        Reading::Condition { good, .. } => format!("{} {good}", r.name),
+                    }));
                 }
                 room
             });
@@ -198,6 +191,14 @@ mod tests {
             true
         });
         assert_eq!(others, 1);
+        // Processes only concern `vrrp`, and a file of the same name is another object.
+        let report = ProcessReport { name: "a".into(), runs: true, count: 1 };
+        tracked.found(process::Found { all: true, reports: vec![report] }.into());
+        assert!(!tracked.is_behind(RoleName::Checker));
+        assert_eq!(told(&mut tracked, true), ["a true"]);
+        tracked.tell_all(RoleName::Vrrp);
+        assert_eq!(told(&mut tracked, true), ["a 3", "b 2", "a true"]);
+        tracked.found(process::Found { all: true, reports: Vec::new() }.into());
         // A reload without one of them.
         tracked.found(some(true, &[("b", 2)]));
         tracked.tell_all(RoleName::Vrrp);

@@ -174,22 +174,28 @@ impl Supervisor {
                 continue;
             };
             let runs = child.is_running();
-            if wanted && !runs {
-                new.insert(role);
-            }
+            let is_needed_now = child.wanted;
             if wanted || runs {
                 waiting.insert(role);
             }
-        }
-        for role in &new {
-            self.want_pid_file(*role);
-            self.start(*role);
+            if !wanted || runs {
+                continue;
+            }
+            if is_needed_now {
+                // Its restart was due anyway; it has to stay if this configuration does not come into force.
+                self.start_again(role);
+            } else {
+                new.insert(role);
+                self.want_pid_file(role);
+                self.start(role);
+            }
         }
         for role in &waiting {
             match parts.of(*role) {
                 Ok(part) => {
                     if let Some(child) = self.child(*role) {
                         child.tell(&ToRole::Prepare { generation }, vec![part]);
+                        child.owes_an_answer();
                     }
                 }
                 Err(e) => tracing::error!("cannot pass the configuration to {role}: {e}"),
@@ -243,6 +249,7 @@ impl Supervisor {
         if let Reload::Preparing { candidate, waiting, .. } = &mut self.reload
             && candidate.generation == ready
         {
+            tracing::debug!("{role} is ready for the new configuration");
             waiting.remove(&role);
             self.apply_if_ready();
         }
@@ -267,10 +274,11 @@ impl Supervisor {
     pub(super) fn lost(&mut self, role: RoleName) {
         match &mut self.reload {
             Reload::Preparing { waiting, .. } => {
-                // The start continues: the role is restarted with the first configuration.
+                // The new configuration may be the reason. At the start there is no other one, so that goes on.
                 if waiting.contains(&role) && self.current.is_some() {
                     self.abandon(&format!("the {role} process ended"));
                 } else {
+                    // Its next process has to decode the new configuration as well.
                     waiting.insert(role);
                 }
             }

@@ -3,6 +3,7 @@
 use super::*;
 use crate::model::tracker::{TrackFile, TrackProcess, Tracked};
 use crate::status::vrrp::TrackerKind;
+use crate::status::{ProcessReport, TrackReport};
 
 fn file(name: &str) -> TrackFile {
     TrackFile {
@@ -29,7 +30,7 @@ fn tracking(weight: i16, reverse: bool) -> Vrrp {
 
 impl Host {
     fn file(&mut self, name: &str, value: i32) {
-        self.event(Event::File { name: name.into(), value });
+        self.event(Event::Report(TrackReport::file(name.into(), value)));
     }
 
     fn effective_priority(&self) -> u8 {
@@ -175,7 +176,7 @@ fn tracking_process(weight: i16, reverse: bool) -> Vrrp {
 
 impl Host {
     fn process(&mut self, runs: bool, count: u32) {
-        self.event(Event::Process { name: "p".into(), runs, count });
+        self.event(Event::Report(ProcessReport { name: "p".into(), runs, count }.into()));
     }
 
     /// The trackers in the view.
@@ -255,13 +256,13 @@ fn a_session_counts_by_whether_it_is_up() {
         host.pass(10 * SECOND);
         assert_eq!(host.state(), State::Init, "decided before it is known");
         for (is_up, priority) in [(false, down), (true, up), (false, down)] {
-            host.event(Event::Bfd { name: "b".into(), up: is_up });
+            host.event(Event::Report(TrackReport::bfd("b".into(), is_up)));
             let fit = (host.state() == State::Backup).then(|| host.effective_priority());
             assert_eq!(fit, priority, "{weight} {reverse} {is_up}");
         }
     }
     let mut host = Host::new(tracking_session(0, false));
-    host.event(Event::Bfd { name: "b".into(), up: false });
+    host.event(Event::Report(TrackReport::bfd("b".into(), false)));
     assert_eq!(
         (host.causes(), host.shown()),
         (vec!["BFD instance b".into()], vec!["bfd b false -".into()])
@@ -277,7 +278,7 @@ fn a_session_counts_by_whether_it_is_up() {
     });
     host.event(Event::Reload(Arc::new(config)));
     assert_eq!((host.state(), host.effective_priority()), (State::Backup, 100));
-    host.event(Event::Bfd { name: "b".into(), up: true });
+    host.event(Event::Report(TrackReport::bfd("b".into(), true)));
     assert_eq!(host.effective_priority(), 107);
 }
 

@@ -76,6 +76,20 @@ fn it_is_made_first_and_everything_leaves_by_it() {
     assert!(!host.frames().is_empty());
 }
 
+/// The kernel reports memberships as soon as an interface is created.
+#[test]
+fn with_ipv6_its_filter_is_made_before_it() {
+    let mut config = config(200);
+    config.instances[0].extras.as_mut().unwrap().own_link.as_mut().unwrap().carries_v6 = true;
+    let tables = filter::tables(&config);
+    assert_eq!(tables.len(), 1);
+    assert!(tables[0].vmacs && tables[0].family == Family::V6);
+    let host = Host::new(config);
+    let table = "+nftables table ip6 keepalived";
+    let made = [table, "+filter of virtual MAC interface vrrp.41", &format!("+{MADE}")];
+    assert_eq!(host.ops()[..3], made);
+}
+
 #[test]
 fn by_the_parent_leave_adverts_alone_where_that_is_asked_for() {
     let mut config = config(200);
