@@ -33,7 +33,7 @@ fn has(snapshot: &Snapshot, interface: IfIndex, text: &str) -> bool {
 
 /// A snapshot of tables that do not change meanwhile.
 fn whole(monitor: &mut Monitor, requests: &mut Requests) -> Snapshot {
-    let View { snapshot, again } = monitor.snapshot(requests).unwrap();
+    let SnapshotResult { snapshot, again } = monitor.snapshot(requests).unwrap();
     assert!(!again, "the tables changed");
     snapshot.unwrap()
 }
