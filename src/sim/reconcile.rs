@@ -627,8 +627,8 @@ fn a_plan_makes_one_set_of_the_other_and_touches_nothing_that_both_have() {
             *common.entry(kind).or_default() += 1;
         }
     }
-    println!("objects that two sets had in common: {common:?}");
-    if std::env::var_os("EVERVIP_SEED").is_none() {
+    // A single seed that is replayed need not have all.
+    if seeds().count() > 1 {
         for kind in KINDS {
             assert!(common.get(kind).is_some_and(|count| *count > 0), "{kind}: {common:?}");
         }

@@ -266,7 +266,7 @@ fn a_flush_tells_of_the_quorums_of_services_with_omega() {
         service.omega = true;
         service.quorum_down = command("/bin/down");
     });
-    config.services.push(service(2, vec![real(80)]));
+    config.services.push(service(2, vec![real(80)]).into());
     config.services[1].quorum_down = command("/bin/other");
     config.flush_on_stop = true;
     let mut bench = Bench::settled(&config);

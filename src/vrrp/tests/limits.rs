@@ -10,6 +10,9 @@ use super::*;
 use crate::model::extras::{Hmac, HmacKey, HmacMode, SecretBytes, Unicast, UnicastPeer};
 use crate::wire::{ah, hmac};
 
+/// Changes the configuration of the instance that hears an advert.
+type Change = fn(&mut model::Instance);
+
 const OWN: [u8; 4] = [10, 0, 2, 71];
 const GROUP: [u8; 4] = [224, 0, 0, 18];
 const STRANGER: [u8; 4] = [10, 0, 2, 99];
@@ -191,9 +194,8 @@ fn each_reason_to_refuse_an_advert_is_one_line_and_a_count() {
     let mut malformed = with_trailer(200, 1, KEY, 0, 1);
     let at = malformed.len() - hmac::TRAILER;
     malformed[at] ^= 0xff;
-    let (none, owner): (fn(&mut model::Instance), fn(&mut model::Instance)) =
-        (|_| {}, |i| i.owner_ignore_adverts = true);
-    let cases: [(&str, fn(&mut model::Instance), u8, Vec<u8>); 19] = [
+    let (none, owner): (Change, Change) = (|_| {}, |i| i.owner_ignore_adverts = true);
+    let cases: [(&str, Change, u8, Vec<u8>); 19] = [
         ("wrong destination address", none, 200, with(19, 19)),
         ("wrong TTL", none, 200, with(8, 254)),
         ("wrong version", none, 200, with(20, 0x41)),
