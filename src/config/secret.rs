@@ -230,7 +230,7 @@ fn walk(
             let id = line.get(end..).unwrap_or_default();
             let blanks = id.iter().take_while(|b| blank(b)).count();
             let digits = id.iter().skip(blanks).take_while(|b| b.is_ascii_digit()).count();
-            let ends = id.get(blanks + digits).is_none_or(|b| blank(b));
+            let ends = id.get(blanks + digits).is_none_or(blank);
             if word == "key" && digits < 4 && ends {
                 at = end + blanks + digits;
                 continue;
@@ -283,9 +283,9 @@ fn used(text: &[u8]) -> BTreeSet<Box<str>> {
     let used = text.split('$').skip(1).map(|rest| {
         let rest = rest.strip_prefix('{').unwrap_or(rest);
         let end = rest.find(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
-        rest.get(..end.unwrap_or(rest.len())).unwrap_or_default().into()
+        rest.get(..end.unwrap_or(rest.len())).unwrap_or_default()
     });
-    used.filter(|name: &Box<str>| !name.is_empty()).collect()
+    used.filter(|name| !name.is_empty()).map(Box::from).collect()
 }
 
 #[cfg(test)]
