@@ -434,7 +434,11 @@ impl<'a> Cx<'a> {
         walk(self.vocabulary, &mut |table| keywords.extend(table.names()));
         let secrets = Secrets::new(&self.sources, keywords);
         for report in &mut self.reports {
-            secrets.hide(report, &self.sources);
+            let texts = [&mut report.message, &mut report.label].into_iter();
+            let texts = texts.chain(&mut report.notes).chain(&mut report.help);
+            if secrets.hide(report.span, texts, &self.sources) {
+                report.replacement = None;
+            }
         }
         secrets
     }

@@ -4,7 +4,6 @@
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 
-use super::diagnostic::Diagnostic;
 use super::span::{Place, Sources, Span, u32_of};
 use crate::base::near::nearest;
 
@@ -16,6 +15,8 @@ const BLOCKS: [&str; 2] = ["authentication", "auth_hmac"];
 const OPEN: [&str; 5] = ["auth_type", "active_key", "time_window", "anti_replay", "mode"];
 /// Parts of the names of definitions that hold secrets.
 const NAMES: [&str; 3] = ["pass", "key", "secret"];
+/// Lines longer than this in a file that is included in a block of secrets are masked as a whole.
+const LONG: usize = 4096;
 /// Nested includes that are followed to find out whether a line is in a block of secrets.
 const INCLUDES: usize = 16;
 
@@ -24,6 +25,8 @@ const INCLUDES: usize = 16;
 pub(super) struct Secrets {
     /// For each file, the offsets of lines at which the depth in blocks of secrets changes.
     depths: Vec<Vec<(u32, u32)>>,
+    /// For each file, where secrets begin and end, by offset, if it is not included in a block of secrets.
+    ranges: Vec<Vec<(u32, u32)>>,
     /// Names of definitions that are used as secrets.
     names: BTreeSet<Box<str>>,
     /// All keywords.
@@ -39,22 +42,24 @@ impl Secrets {
         // A secret may be composed of definitions, so names are collected until there are no more.
         loop {
             let known = secrets.names.len();
-            secrets.depths = sources.texts().map(|text| secrets.scan(text)).collect();
+            (secrets.depths, secrets.ranges) =
+                sources.texts().map(|text| secrets.scan(text)).unzip();
             if secrets.names.len() == known {
                 return secrets;
             }
         }
     }
 
-    /// The depths of a file. Adds the definitions used as secrets to the names.
-    fn scan(&mut self, text: &[u8]) -> Vec<(u32, u32)> {
-        let mut depths = Vec::new();
+    /// The depths and ranges of a file. Adds the definitions used as secrets to the names.
+    fn scan(&mut self, text: &[u8]) -> (Vec<(u32, u32)>, Vec<(u32, u32)>) {
+        let (mut depths, mut ranges) = (Vec::new(), Vec::new());
         let (mut depth, mut at) = (0, 0);
         for line in text.split(|b| *b == b'\n') {
             let mut secret = Vec::new();
             let next = walk(line, depth, &self.names, |from, to| secret.push((from, to)));
             for (from, to) in secret {
                 self.names.extend(used(line.get(from..to).unwrap_or_default()));
+                ranges.push((u32_of(at + from), u32_of(at + to)));
             }
             at += line.len() + 1;
             if next != depth {
@@ -62,21 +67,21 @@ impl Secrets {
                 depths.push((u32_of(at), depth));
             }
         }
-        depths
+        (depths, ranges)
     }
 
-    /// The depth in blocks of secrets at the beginning of the line of a place.
-    fn depth(&self, place: &Place<'_>, span: Span, sources: &Sources) -> u32 {
+    /// The depth in the blocks of secrets that include the file of a place.
+    fn depth_outside(&self, place: &Place<'_>, span: Span, sources: &Sources) -> u32 {
         let mut begin = span.start.saturating_sub(u32_of(place.start));
         let mut at = span;
-        for _ in 0..INCLUDES {
+        for level in 0..INCLUDES {
             let Some(unit) = sources.unit(at.unit) else {
                 return 0;
             };
             let depths = self.depths.get(unit.file as usize).map_or(&[][..], Vec::as_slice);
             let changes = depths.partition_point(|(offset, _)| *offset <= begin);
             match changes.checked_sub(1).and_then(|last| depths.get(last)) {
-                Some((_, depth)) if *depth > 0 => return *depth,
+                Some((_, depth)) if *depth > 0 => return if level == 0 { 0 } else { *depth },
                 _ => (at, begin) = (unit.include, unit.include.start),
             }
         }
@@ -91,28 +96,51 @@ impl Secrets {
         sources: &Sources,
     ) -> Cow<'a, [u8]> {
         let mut text: Option<Vec<u8>> = None;
-        walk(place.text, self.depth(place, span, sources), &self.names, |from, to| {
+        let mut hide = |from: usize, to: usize| {
             let text = text.get_or_insert_with(|| place.text.to_vec());
             for byte in text.iter_mut().take(to).skip(from).filter(|b| !b.is_ascii_whitespace()) {
                 *byte = b'*';
             }
-        });
+        };
+        match self.depth_outside(place, span, sources) {
+            0 => {
+                let file = sources.unit(span.unit).map_or(u32::MAX, |unit| unit.file);
+                let ranges = self.ranges.get(file as usize).map_or(&[][..], Vec::as_slice);
+                let begin = span.start.saturating_sub(u32_of(place.start));
+                let end = begin.saturating_add(u32_of(place.text.len()));
+                let first = ranges.partition_point(|(_, to)| *to <= begin);
+                for (from, to) in ranges.iter().skip(first).take_while(|(from, _)| *from < end) {
+                    hide(from.saturating_sub(begin) as usize, to.saturating_sub(begin) as usize);
+                }
+            }
+            _ if place.text.len() > LONG => hide(0, place.text.len()),
+            depth => {
+                walk(place.text, depth, &self.names, hide);
+            }
+        }
         text.map_or(Cow::Borrowed(place.text), Cow::Owned)
     }
 }
 
 impl Secrets {
-    /// Takes a secret out of the texts of a problem whose place is in it.
-    pub(super) fn hide(&self, report: &mut Diagnostic, sources: &Sources) {
-        let Some(place) = sources.place(report.span) else {
-            return;
+    /// Takes a secret out of the texts of a problem whose place is in it; returns whether there is one.
+    pub(super) fn hide<'t>(
+        &self,
+        span: Span,
+        texts: impl Iterator<Item = &'t mut String>,
+        sources: &Sources,
+    ) -> bool {
+        let Some(place) = sources.place(span) else {
+            return false;
         };
-        let masked = self.masked(&place, report.span, sources);
+        let masked = self.masked(&place, span, sources);
         let stars = masked.get(place.start..place.end).unwrap_or_default();
         let marked = place.text.get(place.start..place.end).unwrap_or_default();
         if stars == marked {
-            return;
+            return false;
         }
+        // Only the beginning of a long one is in a message.
+        let (stars, marked) = (cut(stars), cut(marked));
         let whole = stars.starts_with(b"*");
         // The secret parts of the marked text.
         let mut words: Vec<&[u8]> = Vec::new();
@@ -121,7 +149,7 @@ impl Secrets {
             words.extend(marked.get(at..at + part.len()).filter(|word| !word.is_empty()));
             at += part.len() + 1;
         }
-        let mut next = sources.unit(report.span.unit).map_or(u32::MAX, |unit| unit.expansion);
+        let mut next = sources.unit(span.unit).map_or(u32::MAX, |unit| unit.expansion);
         while let Some(expansion) = sources.expansion(next).filter(|_| words.len() < INCLUDES) {
             let value = sources.place(expansion.defined);
             words.extend(value.and_then(|value| value.text.get(value.start..value.end)));
@@ -133,8 +161,7 @@ impl Secrets {
             .filter(|word| !word.is_empty())
             .map(String::from_utf8_lossy)
             .collect();
-        let texts = [&mut report.message, &mut report.label].into_iter();
-        for text in texts.chain(&mut report.notes).chain(&mut report.help) {
+        for text in texts {
             for word in &words {
                 *text = text.replace(&format!("'{word}'"), "'***'");
                 if word.len() > 3 {
@@ -150,8 +177,12 @@ impl Secrets {
                 parts.fold(first.to_owned(), |all, part| all + "'" + part)
             });
         }
-        report.replacement = None;
+        true
     }
+}
+
+fn cut(text: &[u8]) -> &[u8] {
+    text.get(..LONG).unwrap_or(text)
 }
 
 /// Whether a text may have secrets.
