@@ -20,13 +20,15 @@ const LONG: usize = 4096;
 /// Nested includes that are followed to find out whether a line is in a block of secrets.
 const INCLUDES: usize = 16;
 
+type Pairs = Vec<(u32, u32)>;
+
 /// Where secrets are, in all files.
 #[derive(Debug, Default)]
 pub(super) struct Secrets {
     /// For each file, the offsets of lines at which the depth in blocks of secrets changes.
-    depths: Vec<Vec<(u32, u32)>>,
+    depths: Vec<Pairs>,
     /// For each file, where secrets begin and end, by offset, if it is not included in a block of secrets.
-    ranges: Vec<Vec<(u32, u32)>>,
+    ranges: Vec<Pairs>,
     /// Names of definitions that are used as secrets.
     names: BTreeSet<Box<str>>,
     /// All keywords.
@@ -51,7 +53,7 @@ impl Secrets {
     }
 
     /// The depths and ranges of a file. Adds the definitions used as secrets to the names.
-    fn scan(&mut self, text: &[u8]) -> (Vec<(u32, u32)>, Vec<(u32, u32)>) {
+    fn scan(&mut self, text: &[u8]) -> (Pairs, Pairs) {
         let (mut depths, mut ranges) = (Vec::new(), Vec::new());
         let (mut depth, mut at) = (0, 0);
         for line in text.split(|b| *b == b'\n') {
