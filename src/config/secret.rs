@@ -257,6 +257,11 @@ fn walk(
         }
         if hidden {
             secret(at, end);
+        } else if let Some(sign) = memchr::memchr(b'=', bytes)
+            && word.split_once('=').is_some_and(|(name, _)| is_near(name, &KEYWORDS))
+        {
+            secret(at + sign + 1, end);
+            hidden = true;
         } else if is_near(&word, &KEYWORDS) {
             hidden = true;
             // The id of a key precedes it.
