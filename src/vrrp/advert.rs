@@ -3,7 +3,6 @@
 use core::net::IpAddr;
 
 use super::accept::{self, Heard, Judge, Packet, Proof, Refusal};
-use super::auth::SLACK;
 use super::event::{InstanceId, Rx};
 use super::fsm::{self, Input, Rank, Step};
 use super::instance::{Disagreement, Instance, Machine, peer, say};
@@ -260,12 +259,10 @@ impl Engine {
     }
 
     fn note_ah(&mut self, moment: &mut Moment<'_>, id: InstanceId, number: u32) {
-        let Some(instance) = self.instance_mut(id) else { return };
-        // The number from which a replacing process continues would be too low.
-        if number.saturating_sub(instance.sequences.ah()) >= SLACK / 2 {
+        let now = moment.now;
+        if self.instance_mut(id).is_some_and(|i| i.sequences.note_ah(number, now)) {
             moment.out.push(Action::Report);
         }
-        instance.sequences.note_ah(number);
     }
 
     /// Remembers the sequence number, so that a replay is detected.
@@ -381,8 +378,8 @@ impl Engine {
     /// changed.
     fn reassert(&mut self, moment: &mut Moment<'_>, id: InstanceId, heard: Heard) {
         // Others heard its AH number and would consider ours a replay.
-        if let (Proof::Ah(number), Some(instance)) = (heard.proof, self.instance_mut(id)) {
-            instance.sequences.note_ah(number.saturating_add(1));
+        if let Proof::Ah(number) = heard.proof {
+            self.note_ah(moment, id, number.saturating_add(1));
         }
         if self.admits(id, Reason::Lower, moment.now)
             && let Some(instance) = self.instance(id)
@@ -424,7 +421,7 @@ impl Engine {
         instance.last_sent_from = Some((interface, source));
         // Never 0: the kernel would replace it by a number of its own.
         instance.packet_id = instance.packet_id.checked_add(1).unwrap_or(1);
-        let signature = signature(instance, time, priority, source, moment.out);
+        let signature = signature(instance, (moment.now, time), priority, source, moment.out);
         match instance.config.unicast() {
             None => {
                 let to = To { address: instance.config.destination, hop_limit: 255, old: false };
@@ -492,13 +489,17 @@ enum Signature {
 
 fn signature(
     instance: &mut Instance,
-    time: WallTime,
+    (now, time): (Instant, WallTime),
     priority: u8,
     source: IpAddr,
     out: &mut Actions,
 ) -> Signature {
     if instance.config.ah_key().is_some() {
-        return Signature::Ah(instance.sequences.next_ah());
+        let (number, report) = instance.sequences.next_ah(now);
+        if report {
+            out.push(Action::Report);
+        }
+        return Signature::Ah(number);
     }
     let Some(hmac) = instance.config.hmac().filter(|hmac| hmac.mode != HmacMode::ReceiveOnly)
     else {

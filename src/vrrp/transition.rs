@@ -34,6 +34,7 @@ impl Engine {
             self.leave_master(id);
         }
         let silent_until = self.silent_until;
+        let time = self.time_of_day(moment.now);
         let Some(instance) = self.instance_mut(id) else { return };
         let held = instance.holds_addresses();
         let machine = match to {
@@ -66,13 +67,11 @@ impl Engine {
         if to == State::Master {
             instance.master_interval = instance.config.advert_int;
             instance.counters.became_master += 1;
-            instance.sequences.renew();
+            instance.sequences.begin(time);
         }
         if to == State::Init {
             // The end of an instance is announced by the caller: no earlier state may follow it.
             instance.unannounced = None;
-        } else {
-            instance.sequences.begin(to == State::Master);
         }
         let touches = held || instance.holds_addresses();
         self.timers.clear(Timer::Advert(id));

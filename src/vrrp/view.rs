@@ -29,7 +29,7 @@ impl Engine {
                 state: i.state(),
                 announced: i.announced,
                 own: i.entries.iter().filter_map(|e| self.objects.own(*e)).collect(),
-                ah: (i.sequences.ah(), now),
+                ah: i.sequences.report(now),
                 heard: i.sequences.heard().to_vec(),
             })
             .collect();

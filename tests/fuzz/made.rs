@@ -192,7 +192,7 @@ fn summaries() -> Vec<Seed> {
         state,
         announced,
         own: vec![Prefix::new([10, 0, 0, 71].into(), 24).unwrap()],
-        ah: (7, Instant::from_nanos(1_000_000_000_000)),
+        ah: vrrp_status::AhSummary { last: 7, used: 9, at: Instant::from_nanos(1_000_000_000_000) },
         heard: vec![([10, 0, 0, 72].into(), 7 << 32, Instant::from_nanos(999_000_000_000))],
     };
     let group =

@@ -28,6 +28,7 @@ mod lines;
 mod reload;
 mod routes;
 mod rules;
+mod sequences;
 mod stalled;
 mod sync;
 mod trackers;
