@@ -7,7 +7,7 @@ use std::collections::{BTreeSet, VecDeque};
 use super::{SETTLE, wire_of};
 use crate::base::{Family, IfIndex, Instant, Mac, Prefix};
 use crate::model::{Address, Instance, Vrrp};
-use crate::plan::{Op, Outcome, Verb};
+use crate::plan::{Identity, Op, Outcome, Verb};
 use crate::sim::World;
 use crate::sim::world::{Node, NodeId};
 use crate::status::vrrp::State;
@@ -184,6 +184,14 @@ impl World {
             self.oracle.refused = Some(self.now());
             self.oracle.muddle(id);
         }
+        if let Some(identity) = op.identity() {
+            let refused = matches!((&op.verb, outcome), (Verb::Delete { .. }, Outcome::Refused(_)));
+            if refused {
+                self.oracle.kept_by_kernel.insert((id, identity));
+            } else {
+                self.oracle.kept_by_kernel.remove(&(id, identity));
+            }
+        }
         let mut found = Vec::new();
         self.judge_order(id, op, outcome, &mut found);
         for text in found {
@@ -220,11 +228,11 @@ impl World {
         }
     }
 
-    /// A daemon that has stopped in good order leaves no address of its own.
+    /// A daemon that has stopped in good order leaves no address of its own, except what the kernel refused to remove.
     pub(in crate::sim) fn judge_end(&mut self, id: NodeId) {
         let Some(node) = self.node(id) else { return };
-        if node.kernel.refusals > 0 || !node.kernel.impossible.is_empty() || node.events > 0 {
-            return;
+        if node.events > 0 {
+            return self.judge_last_notices(id);
         }
         let virtual_ones: BTreeSet<Prefix> =
             node.config.instances.iter().flat_map(all).map(|a| a.prefix).collect();
@@ -236,6 +244,10 @@ impl World {
                 !node.kernel.is_home_on(*link, *prefix)
                     && !node.taken.contains(prefix)
                     && (node.ours.contains(&(*link, *prefix)) || virtual_ones.contains(prefix))
+                    && !self
+                        .oracle
+                        .kept_by_kernel
+                        .contains(&(id, Identity::Address(*link, *prefix)))
             })
             .map(|(_, prefix)| *prefix)
             .collect();

@@ -13,7 +13,7 @@
 //! | `count` | counters and the view of the engine match the observations |
 //! | `job` | nothing by itself: groups what a daemon does in several steps, to judge it as one |
 //! | `host` | addresses and their announcements on each host, what a stopped daemon leaves |
-//! | `object` | policy rules and packet filters on each host, and their order |
+//! | `object` | routes, policy rules and packet filters on each host, and their order |
 //! | `notice` | notices to scripts: order, each once, not before they are true |
 //! | `cluster` | between hosts, once everything is settled |
 
@@ -37,6 +37,7 @@ use super::World;
 use super::world::{Node, NodeId};
 use crate::base::{Family, IfIndex, IfName, Instant, Name, Prefix};
 use crate::model::{Address, Instance, Vrrp};
+use crate::plan::Identity;
 use crate::status::vrrp::State;
 
 /// After the last disturbance everything has settled within this time: a refused address is tried again after
@@ -64,6 +65,8 @@ pub struct Oracle {
     started: BTreeMap<NodeId, (Instant, bool)>,
     /// When the kernel last refused something.
     refused: Option<Instant>,
+    /// Objects whose last removal the kernel of a host refused.
+    kept_by_kernel: BTreeSet<(NodeId, Identity<IfIndex>)>,
     /// When each host was last checked, and whether something has happened to it since.
     looked: BTreeMap<NodeId, (Instant, bool)>,
     /// The same for all of them together.
