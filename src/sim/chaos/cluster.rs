@@ -256,6 +256,7 @@ impl Traits {
                 instance.notify.backup = Some(sample::command("/backup"));
                 instance.notify.fault = Some(sample::command("/fault"));
                 instance.notify.stop = Some(sample::command("/stop"));
+                instance.notify.master_rx_lower_pri = Some(sample::command("/lower"));
             }
             if self.closed && instance.priority != Priority::OWNER {
                 instance.extras.get_or_insert_default().accept = Some(false);

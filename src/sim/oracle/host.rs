@@ -109,14 +109,24 @@ impl World {
                     prefix.address == address && node.kernel.is_home_on(*on, *prefix)
                 })
         });
+        let beside = self.is_beside(id, node, address);
         let right = node.kernel.link_at(link).is_some_and(|l| l.mac == mac && l.up);
         if !there {
             self.violated_by(id, &format!("announces {address}, which does not exist"));
         } else if !master && !returns {
             self.violated_by(id, &format!("announces {address} without being master"));
+        } else if beside {
+            self.violated_by(id, &format!("announces {address} beside a better master"));
         } else if !right || count == 0 {
             self.violated_by(id, &format!("announces {address} from a wrong link"));
         }
+    }
+
+    /// Whether a virtual address belongs to another router: a better one was heard, and nothing has ended its time since.
+    fn is_beside(&self, id: NodeId, node: &Node, address: IpAddr) -> bool {
+        let has = |i: &&Instance| all(i).any(|a| a.prefix.address == address);
+        let mut wires = node.config.instances.iter().filter(has).filter_map(|i| wire_of(node, i));
+        wires.any(|wire| self.oracle.better.contains(&(id, wire)))
     }
 
     /// A daemon requests changes from its kernel.
@@ -134,6 +144,10 @@ impl World {
                     let wanted = configs.any(|config| self.is_wanted(id, config, address));
                     if node.events == 0 && !wanted {
                         found.push(format!("adds {prefix} without being master"));
+                    }
+                    if node.events == 0 && old.is_none() && self.is_beside(id, node, prefix.address)
+                    {
+                        found.push(format!("adds {prefix} beside a better master"));
                     }
                     let link = node.link_named(&address.interface).map(|link| link.index);
                     added.extend(link.map(|link| (id, link, prefix)));
@@ -262,17 +276,19 @@ impl World {
     pub(super) fn check_host(&mut self, id: NodeId) {
         let mut found = Vec::new();
         if let Some(node) = self.node(id)
-            && let Some(engine) = &node.engine
+            && node.engine.is_some()
             && node.stalled_until.is_none()
             && node.events == 0
         {
             for group in &node.config.groups {
-                let states: BTreeSet<State> =
-                    group.members.iter().filter_map(|name| engine.state(name)).collect();
+                let members = node.config.instances.iter();
+                let members = members.filter(|i| group.members.contains(&i.name));
+                let sending: BTreeSet<bool> = members.map(|i| self.is_sending(id, i)).collect();
                 // Only a member that a reload added may take a while to join a group of masters.
-                let joining = self.within(&self.oracle.reloaded, id, SETTLE);
-                if states.contains(&State::Master) && states.len() > 1 && !joining {
-                    found.push(format!("group {} is split: {states:?}", group.name));
+                let joining = self.within(&self.oracle.reloaded, id, SETTLE)
+                    || self.oracle.unfinished.contains(&id);
+                if sending.len() > 1 && !joining {
+                    found.push(format!("group {} is split", group.name));
                 }
             }
             let works = node.kernel.refusals == 0 && node.kernel.impossible.is_empty();
@@ -291,6 +307,11 @@ impl World {
             self.check_announcements(id, node, &mut found);
             self.check_standing(id, &mut found);
             self.check_runs(id, &mut found);
+        }
+        let quiet =
+            |node: &Node| node.engine.is_some() && node.stalled_until.is_none() && node.events == 0;
+        if self.node(id).is_some_and(quiet) {
+            self.check_notices(id);
         }
         for text in found {
             self.violated_by(id, &text);

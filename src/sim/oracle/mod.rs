@@ -1,8 +1,10 @@
 //! The invariants of every step.
 //!
 //! The oracle judges by the world: adverts and announcements on the wire, delivered adverts, addresses in the kernels,
-//! notices. It has its own model of when each router may and must take over. The engine's state and priority are only
-//! read for comparison.
+//! notices. It has its own model of when each router may and must take over, and of the priority that its configuration
+//! and what it tracks give it. Three things are still taken from the engine: that a router is in BACKUP or FAULT, which
+//! no frame shows; when a mastership ends, which is then checked for its farewell or its reason; and a priority
+//! or source while a host has not been told of a change yet, or a script has no result.
 //!
 //! | file | invariants |
 //! |---|---|
@@ -86,6 +88,7 @@ pub struct Oracle {
     states: BTreeMap<(NodeId, Wire), (State, Instant)>,
     /// The last announcements, by host, kind and name.
     told: BTreeMap<(NodeId, String), notice::Told>,
+    owed: notice::Owed,
     /// Groups created by a reload.
     made: BTreeSet<(NodeId, String)>,
     /// Packets seen since the counters of a host were read.
@@ -101,6 +104,10 @@ pub struct Oracle {
     jobs: BTreeMap<NodeId, job::Job>,
     /// Hosts whose daemon processes the consequences of a script's result right after it.
     ran_later: BTreeSet<NodeId>,
+    /// Hosts whose daemon has more to do at once.
+    unfinished: BTreeSet<NodeId>,
+    /// Routers that heard a better master and have not taken over since.
+    better: BTreeSet<(NodeId, Wire)>,
     violations: Vec<String>,
 }
 
@@ -149,6 +156,7 @@ impl Oracle {
     pub(super) fn woke(&mut self, id: NodeId, now: Instant) {
         self.stalled.insert(id, now);
         self.muddle(id);
+        self.owed.held_up(id);
         for (_, router) in self.routers.iter_mut().filter(|((node, _), _)| *node == id) {
             router.held_up();
         }
@@ -163,6 +171,9 @@ impl Oracle {
     /// The daemon of a host is gone: its earlier actions do not count any more.
     pub(super) fn forget(&mut self, id: NodeId) {
         self.count_anew(id);
+        self.owed.forget(id);
+        self.better.retain(|(node, _)| *node != id);
+        self.unfinished.remove(&id);
         self.jobs.remove(&id);
         self.routers.retain(|(node, _), _| *node != id);
         self.sequences.retain(|(node, ..), _| *node != id);
@@ -198,6 +209,7 @@ impl Oracle {
         self.muddle(id);
         self.count_anew(id);
         self.carry_notices(id, old, new);
+        self.owed.reloaded(id, new.instances.iter().map(|i| &i.name));
         self.follow_intervals(id, new);
         // A router that moves gives up its addresses for a new election.
         let all = |config: &mut dyn Iterator<Item = &Instance>| -> BTreeSet<_> {

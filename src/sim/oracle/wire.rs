@@ -233,12 +233,12 @@ impl World {
         if advert.interval != instance.advert_int {
             self.violated_by(id, &format!("{} names a wrong interval", instance.name));
         }
-        let engine = self.engine(id).and_then(|e| e.priority(&instance.name));
+        let own = self.own_priority(id, instance);
         // The priority may change in a step after its adverts: a script whose answer is lost has failed.
         let router = self.oracle.routers.get(&(id, wire.clone()));
         let before = router.filter(|r| self.oracle.step.timer && r.is_sending());
         let before = before.and_then(|router| router.priority);
-        if engine.is_some_and(|now| now != advert.priority && before != Some(advert.priority)) {
+        if own.is_some_and(|now| now != advert.priority && before != Some(advert.priority)) {
             self.violated_by(id, &format!("{} names a wrong priority", instance.name));
         }
         let quiet = self.node(id).is_some_and(|n| n.events == 0);
@@ -309,6 +309,7 @@ impl World {
     fn judge_takeover(&mut self, id: NodeId, wire: &Wire, instance: &Instance) {
         let now = self.now();
         let key = (id, wire.clone());
+        self.oracle.better.remove(&key);
         let before = self.oracle.states.get(&key).map_or(State::Init, |(state, _)| *state);
         let name = &instance.name;
         let since = self.oracle.started.get(&id).map(|(at, resume)| (now.since(*at), *resume));
@@ -361,8 +362,9 @@ impl World {
             return;
         }
         let rank = |id: NodeId| {
-            let engine = self.engine(id)?;
-            Some((engine.priority(name)?, engine.source(name)?))
+            let mut all = self.node(id)?.config.instances.iter();
+            let instance = all.find(|i| i.name == *name)?;
+            Some((self.judged_priority(id, instance)?, self.judged_source(id, instance)?))
         };
         let better = self.nodes().filter(|other| *other != id).any(|other| {
             let state = self.oracle.states.get(&(other, wire.clone()));
@@ -397,7 +399,7 @@ impl World {
         let config = Arc::clone(&node.config);
         let states: Vec<(Wire, &Instance, State, u8)> = routers_of(node, &config)
             .filter_map(|(wire, i)| {
-                Some((wire, i, engine.state(&i.name)?, engine.priority(&i.name)?))
+                Some((wire, i, engine.state(&i.name)?, self.judged_priority(id, i)?))
             })
             .collect();
         let sent = |wire: &Wire, zero: bool| step.sent.iter().any(|(w, z)| w == wire && *z == zero);
@@ -514,6 +516,7 @@ impl World {
         }
         router.streak = None;
         let name = &instance.name;
+        self.oracle.owed.left(id, name);
         self.oracle.count(id, name, |c| {
             c.became_master += u64::from(state == State::Master);
             c.released_master += u64::from(before == Some(State::Master));
