@@ -115,7 +115,7 @@ impl World {
             Some((self.nodes.get(id.0)?.kernel.segment_of(l.index).cloned()?, l.mac))
         });
         let Some((segment, mac)) = segment else {
-            self.oracle.forgive_gap(id);
+            self.oracle.forgive_gap(id, self.now);
             self.oracle.count_anew(id);
             self.unsent_ah(id, interface, octets);
             self.handle_unsent(id, instance, destination);

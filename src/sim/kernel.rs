@@ -423,6 +423,11 @@ impl Kernel {
         self.joined.clear();
     }
 
+    /// The multicast groups that the daemon has joined.
+    pub fn memberships(&self) -> impl Iterator<Item = (IfIndex, IpAddr)> {
+        self.joined.iter().copied().filter(|(_, group)| group.is_multicast())
+    }
+
     /// Whether a packet for this address is received on a link.
     #[must_use]
     pub fn receives(&self, link: IfIndex, destination: IpAddr) -> bool {

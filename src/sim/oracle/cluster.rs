@@ -153,6 +153,13 @@ impl World {
                 let text = if fit { "is in FAULT for no reason" } else { "is not in FAULT" };
                 found.push(format!("{name} {text}"));
             }
+            let deaf = |link: &crate::vrrp::Link| {
+                instance.unicast().is_none()
+                    && !node.kernel.receives(link.index, instance.destination)
+            };
+            if fit && node.link_named(&instance.interface).is_some_and(deaf) {
+                found.push(format!("{name} does not listen"));
+            }
             // BACKUP and FAULT look the same on the wire.
             let told = self.oracle.told.get(&(id, format!("INSTANCE {name}")));
             let faulty = told.is_some_and(|told| told.state == State::Fault.word());
@@ -240,6 +247,41 @@ impl World {
     pub(super) fn judged_priority(&self, id: NodeId, instance: &Instance) -> Option<u8> {
         let engine = || self.engine(id).and_then(|engine| engine.priority(&instance.name));
         self.own_priority(id, instance).or_else(engine)
+    }
+
+    /// The state of a router: MASTER if it sends adverts, BACKUP or FAULT by whether it can take part. The engine's word
+    /// counts as long as that cannot be known, and for routers that have not begun.
+    pub(super) fn judged_state(
+        &self,
+        id: NodeId,
+        wire: &Wire,
+        instance: &Instance,
+    ) -> Option<State> {
+        let engine = self.engine(id)?.state(&instance.name)?;
+        let node = self.node(id)?;
+        let group = self.group_of(id, &instance.name);
+        let members = || node.config.instances.iter().filter(|i| group.contains(&i.name));
+        let joined = |i: &Instance| {
+            let link = node.link_named(&i.interface);
+            i.unicast().is_some()
+                || link.is_none_or(|link| node.kernel.receives(link.index, i.destination))
+        };
+        let known = node.kernel.refusals == 0
+            && node.kernel.impossible.is_empty()
+            && node.taken.is_empty()
+            && self.oracle.refused.is_none_or(|at| self.now().since(at) >= SETTLE + HELD_DOWN)
+            && members().all(|i| joined(i) && self.own_priority(id, i).is_some());
+        if !known || engine == State::Init {
+            return Some(engine);
+        }
+        let router = self.oracle.routers.get(&(id, wire.clone()));
+        Some(if router.is_some_and(super::wire::Router::is_sending) {
+            State::Master
+        } else if members().all(|member| self.is_fit(node, id, member)) {
+            State::Backup
+        } else {
+            State::Fault
+        })
     }
 
     /// The source of the adverts of a router: the configured one, or the first address of the host on its link. As long

@@ -304,8 +304,7 @@ impl World {
             return self.oracle.count_host(id, |host| host.unknown += 1);
         }
         let (Some(instance), Some(wire)) = (instance, wire) else { return };
-        let state = self.engine(id).and_then(|engine| engine.state(&instance.name));
-        let Some(state) = state else { return };
+        let Some(state) = self.judged_state(id, &wire, instance) else { return };
         let own = self.judged_source(id, instance);
         let place = (id, wire.clone());
         let heard = self.oracle.heard.get(&place).into_iter().flatten();
@@ -403,7 +402,7 @@ impl World {
             if let Some(sending) = &mut router.sending {
                 sending.excused = true;
             }
-            self.oracle.step.better = true;
+            (self.oracle.step.better, self.oracle.step.vague) = (true, true);
             self.oracle.muddle(id);
             self.oracle.owed.heard_lower(id, &instance.name, None);
             return;

@@ -2,13 +2,15 @@
 //!
 //! The oracle judges by the world: adverts and announcements on the wire, delivered adverts, addresses in the kernels,
 //! notices. It has its own model of when each router may and must take over, and of the priority that its configuration
-//! and what it tracks give it. Three things are still taken from the engine: that a router is in BACKUP or FAULT, which
-//! no frame shows; when a mastership ends, which is then checked for its farewell or its reason; and a priority
-//! or source while a host has not been told of a change yet, or a script has no result.
+//! and what it tracks give it. A router is master as long as it sends adverts, and the engine's word is only compared
+//! with that. It counts where the world does not tell: while a host has not been told of a change or has not finished
+//! with it, while a script has no result, for some time after refused calls, for an owner that took a virtual address
+//! for its interface's, and before a router has begun.
 //!
 //! | file | invariants |
 //! |---|---|
-//! | `wire` | adverts sent: content, period, first and last one, answers, yielding; takeovers at the exact time |
+//! | `wire` | adverts sent: content, period, first and last one, answers, yielding |
+//! | `takeover` | takeovers at the exact time, masters that fall silent |
 //! | `hear` | adverts received: which are refused and why, and the effects of the others |
 //! | `ah` | the numbers of IP authentication headers |
 //! | `script` | tracking scripts: when they run, and the effects of their results on priorities |
@@ -28,6 +30,7 @@ mod job;
 mod notice;
 mod object;
 mod script;
+mod takeover;
 mod wire;
 
 use core::net::IpAddr;
@@ -158,7 +161,7 @@ impl Oracle {
         self.muddle(id);
         self.owed.held_up(id);
         for (_, router) in self.routers.iter_mut().filter(|((node, _), _)| *node == id) {
-            router.held_up();
+            router.held_up(now);
         }
     }
 
@@ -184,9 +187,9 @@ impl Oracle {
     }
 
     /// Gaps due to adverts that a host could not send are not violations.
-    pub(super) fn forgive_gap(&mut self, id: NodeId) {
+    pub(super) fn forgive_gap(&mut self, id: NodeId, now: Instant) {
         for (_, router) in self.routers.iter_mut().filter(|((node, _), _)| *node == id) {
-            router.forgive();
+            router.forgive(now);
         }
     }
 

@@ -176,10 +176,12 @@ impl World {
             // A group that a reload made has the state of its members.
             let made = self.oracle.made.contains(&(id, kind.clone()))
                 && !self.oracle.told.contains_key(&(id, kind.clone()));
-            match said(&kind) {
-                true if !any => _ = differ.insert(kind, "is no longer"),
-                false if all && !made => _ = differ.insert(kind, "became"),
-                _ => {}
+            if said(&kind) {
+                if !any {
+                    differ.insert(kind, "is no longer");
+                }
+            } else if all && !made {
+                differ.insert(kind, "became");
             }
         }
         let lower = self.oracle.owed.lower.iter().filter(|((node, _), _)| *node == id);

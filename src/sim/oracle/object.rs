@@ -1,5 +1,5 @@
 //! Routes, policy rules and packet filters: those of masters exist, no others of ours do, and an address that must be
-//! filtered is never present without its filter.
+//! filtered is never present without its filter. No multicast group is joined that no router needs.
 
 use core::net::IpAddr;
 use core::time::Duration;
@@ -144,6 +144,16 @@ impl World {
         }
         for path in there.difference(&led).filter(|path| !unsure_routes.contains(path)) {
             found.push(format!("the route to {} is not to be there: {path:?}", path.destination));
+        }
+        for (link, group) in node.kernel.memberships() {
+            let listens = |i: &Instance| {
+                i.unicast().is_none()
+                    && i.destination == group
+                    && node.link_named(&i.interface).is_some_and(|on| on.index == link)
+            };
+            if !node.config.instances.iter().any(listens) {
+                found.push(format!("listens to {group} on {link:?} for no router"));
+            }
         }
         let filtered = filtered(node);
         for address in closed.difference(&filtered) {
