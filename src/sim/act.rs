@@ -44,6 +44,7 @@ impl World {
                 // Packets of both kinds arrive wherever the group was joined.
                 Action::HearAh => {}
                 Action::Leave { interface, group } => {
+                    self.cancel_join(id, *interface, *group);
                     if let Some(node) = self.nodes.get_mut(id.0) {
                         node.kernel.leave(*interface, *group);
                     }

@@ -122,11 +122,14 @@ impl World {
         }
     }
 
-    /// Whether a virtual address belongs to another router: a better one was heard, and nothing has ended its time since.
+    /// Whether a virtual address belongs to another router: all its masters here heard a better one, and have not taken
+    /// over since.
     fn is_beside(&self, id: NodeId, node: &Node, address: IpAddr) -> bool {
-        let has = |i: &&Instance| all(i).any(|a| a.prefix.address == address);
-        let mut wires = node.config.instances.iter().filter(has).filter_map(|i| wire_of(node, i));
-        wires.any(|wire| self.oracle.better.contains(&(id, wire)))
+        let has =
+            |i: &&Instance| all(i).any(|a| a.prefix.address == address) && self.is_sending(id, i);
+        let wires = node.config.instances.iter().filter(has).filter_map(|i| wire_of(node, i));
+        let mut beaten = wires.map(|wire| self.oracle.better.contains(&(id, wire))).peekable();
+        beaten.peek().is_some() && beaten.all(|beaten| beaten)
     }
 
     /// A daemon requests changes from its kernel.

@@ -334,8 +334,9 @@ impl World {
         let mut found = Vec::new();
         let busy = node.events > 0;
         let open = busy || self.oracle.unfinished.contains(&id);
-        let up = |sending: &Sending| node.kernel.link_at(sending.link).is_some_and(|link| link.up);
-        let up: BTreeMap<Wire, bool> = (self.oracle.routers.iter())
+        let up = |sending: &Sending| node.kernel.link_at(sending.link).map(|link| link.up);
+        // None for a link that is gone: the master may go on where it was made again.
+        let up: BTreeMap<Wire, Option<bool>> = (self.oracle.routers.iter())
             .filter(|((node, _), _)| *node == id)
             .filter_map(|((_, wire), router)| Some((wire.clone(), up(router.sending.as_ref()?))))
             .collect();
@@ -399,8 +400,9 @@ impl World {
             if open {
                 continue;
             }
-            let can_send = up.get(wire).is_some_and(|up| *up);
-            let unsure = core::mem::take(&mut router.unsure);
+            let up = up.get(wire).copied().flatten();
+            let can_send = up.is_none_or(|up| up);
+            let unsure = core::mem::take(&mut router.unsure) || up.is_none();
             let ended = core::mem::take(&mut router.leaving) || !can_send || unsure && !master;
             if !ended && !master {
                 found.push(format!("VRID {} leaves without a farewell", wire.2));
